@@ -1,0 +1,83 @@
+/** What is measured, against whom, and the numbers to reach. */
+import { execFileSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { makeRawDisk, makeScatteredVdi } from './data.mjs';
+
+const GIB = 1024 ** 3;
+const MIB = 1024 ** 2;
+const DISK = 2 * GIB;
+
+/**
+ * @typedef {object} Case
+ * @property {string} name
+ * @property {'pairs' | 'memory' | 'time'} measures Ratio to a peer; peak memory; wall time.
+ * @property {import('./measure.mjs').Command} ours
+ * @property {import('./measure.mjs').Command} [theirs]
+ * @property {number} [pairs] How many, when other than asked for.
+ * @property {boolean} [startUp] The ratio is about starting: there is nothing to take off for it.
+ * @property {number} aim Ratio, bytes or milliseconds that we want.
+ * @property {number} limit More than this is a failure.
+ */
+
+/**
+ * The cases, and `prepare`, which makes the files they need.
+ * @param {{ folder: string, program: string, sample: string, qemuImg: string }} where
+ */
+export function makeCases({ folder, program, sample, qemuImg }) {
+  const at = (name) => join(folder, name);
+  const [raw, vdi, target, huge] = [at('disk.raw'), at('disk.vdi'), at('target'), at('huge.vdi')];
+  const fresh = () => rmSync(target, { force: true });
+  const vdkit = (...args) => ({ program: process.execPath, args: [program, ...args], before: fresh });
+  const qemu = (...args) => ({ program: qemuImg, args, before: fresh });
+  const node = { program: process.execPath, args: ['-e', '0'] };
+
+  const convert = (from, to) => {
+    const source = from === 'raw' ? raw : vdi;
+    const ours = vdkit('convert', source, target, '--format', from, '--to', to, '--quiet');
+    // vdkit's targets are durable when it ends; so qemu-img must flush too, which its default does not.
+    const theirs = qemu('convert', '-t', 'writeback', '-f', from, '-O', to, source, target);
+    return [
+      { name: `convert ${from} to ${to}`, measures: 'pairs', ours, theirs, aim: 0.9, limit: 1.05 },
+      { name: `convert ${from} to ${to}: peak memory`, measures: 'memory', ours, aim: 150 * MIB, limit: 150 * MIB },
+    ];
+  };
+  const map = vdkit('map', huge, '--json');
+
+  /** @type {Case[]} */
+  const cases = [
+    ...convert('raw', 'raw'),
+    ...convert('raw', 'vdi'),
+    ...convert('vdi', 'raw'),
+    {
+      name: 'compare raw and vdi',
+      measures: 'pairs',
+      ours: vdkit('compare', raw, vdi),
+      theirs: qemu('compare', '-f', 'raw', '-F', 'vdi', raw, vdi),
+      aim: 1.2,
+      limit: 1.2,
+    },
+    { name: 'map of a 2 TiB vdi', measures: 'time', ours: map, aim: 1000, limit: 1000 },
+    { name: 'map of a 2 TiB vdi: peak memory', measures: 'memory', ours: map, aim: 200 * MIB, limit: 200 * MIB },
+    ...['--version', `info ${sample}`].map((words) => ({
+      name: `start: vdkit ${words.split(' ')[0]} to node -e 0`,
+      measures: 'pairs',
+      ours: vdkit(...words.split(' ')),
+      theirs: node,
+      pairs: 31,
+      startUp: true,
+      aim: 2.5,
+      limit: 2.5,
+    })),
+  ];
+  return {
+    cases,
+    starts: { ours: node, theirs: qemu('--version') },
+    prepare(/** @type {readonly Case[]} */ chosen) {
+      const needs = (file) => chosen.some(({ ours }) => ours.args.includes(file));
+      if (needs(raw) || needs(vdi)) makeRawDisk(raw, DISK);
+      if (needs(vdi)) execFileSync(qemuImg, ['convert', '-f', 'raw', '-O', 'vdi', raw, vdi]);
+      if (needs(huge)) makeScatteredVdi(huge, 2048 * GIB);
+    },
+  };
+}

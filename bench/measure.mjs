@@ -1,0 +1,99 @@
+/** Runs programs and measures them: wall time in pairs of alternating order, and peak memory. */
+import { spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { performance } from 'node:perf_hooks';
+
+/**
+ * @typedef {object} Command
+ * @property {string} program
+ * @property {string[]} args
+ * @property {() => void} [before] Not measured: brings the files into the state that the command expects.
+ */
+
+/**
+ * Wall time of one run in milliseconds. Throws when the program fails.
+ * @param {Command} command
+ * @returns {Promise<number>}
+ */
+export async function timeOf({ program, args, before }) {
+  before?.();
+  const started = performance.now();
+  await finished(program, args);
+  return performance.now() - started;
+}
+
+/**
+ * Runs both commands `count` times, each pair right after the other and in changing order, so that whatever else the
+ * machine does meets both. One pair before that warms caches and is not counted.
+ * @param {Command} ours
+ * @param {Command} theirs
+ * @param {number} count
+ * @returns {Promise<{ ours: number[], theirs: number[] }>}
+ */
+export async function timePairs(ours, theirs, count) {
+  const times = { ours: [], theirs: [] };
+  for (let pair = -1; pair < count; pair++) {
+    const result = {};
+    const order = pair % 2 === 0 ? ['ours', 'theirs'] : ['theirs', 'ours'];
+    for (const side of order) result[side] = await timeOf(side === 'ours' ? ours : theirs);
+    if (pair < 0) continue;
+    times.ours.push(result.ours);
+    times.theirs.push(result.theirs);
+  }
+  return times;
+}
+
+/**
+ * Peak resident memory of one run, in bytes; null where neither GNU time nor /proc can tell.
+ * @param {Command} command
+ * @returns {Promise<number | null>}
+ */
+export async function peakMemoryOf({ program, args, before }) {
+  before?.();
+  if (existsSync('/usr/bin/time')) {
+    // Started through another small program: a child begins with the peak of the process that it was split from.
+    const { stderr } = await finished('/usr/bin/time', ['-f', 'peak %M', program, ...args]);
+    const kib = /peak (\d+)\s*$/.exec(stderr)?.[1];
+    return kib === undefined ? null : Number(kib) * 1024;
+  }
+  if (!existsSync('/proc/self/status')) return null;
+  let peak = 0;
+  await finished(program, args, (pid) => {
+    const read = () => {
+      try {
+        const kib = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+        peak = Math.max(peak, Number(kib ?? 0) * 1024);
+      } catch {
+        // It has just ended.
+      }
+    };
+    const timer = setInterval(read, 5);
+    return () => clearInterval(timer);
+  });
+  return peak;
+}
+
+/** @param {readonly number[]} values */
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return sorted.length % 2 === 1 ? sorted[Math.floor(middle)] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/** Standard output goes nowhere, as with `> /dev/null`: reading it would cost us, not them. */
+function finished(program, args, watch = () => () => {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const unwatch = watch(child.pid);
+    let stderr = '';
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      stderr += text;
+    });
+    child.on('error', reject);
+    child.on('close', (status, signal) => {
+      unwatch();
+      if (status === 0) resolve({ stderr });
+      else reject(new Error(`${program} ${args.join(' ')} ended with ${signal ?? status}: ${stderr}`));
+    });
+  });
+}

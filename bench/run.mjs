@@ -1,0 +1,126 @@
+/**
+ * `npm run bench [-- --only WORD] [--pairs N] [--folder DIR]`: compares vdkit with its peers on this machine, now, on the
+ * same files. What counts are ratios: absolute times say more about the machine.
+ *
+ * Two ratios: of the whole processes, and net of the time that each side needs to start at all. The limit is about
+ * the whole process. Ends with status 1 when a limit is passed.
+ */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { findPeer, installHint, PEERS } from '../scripts/peers.mjs';
+import { ensureBuilt, ensureInstalled, ROOT } from '../scripts/prepare.mjs';
+import { makeCases } from './cases.mjs';
+import { median, peakMemoryOf, timeOf, timePairs } from './measure.mjs';
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string', default: '' },
+    pairs: { type: 'string', default: '5' },
+    folder: { type: 'string' },
+  },
+});
+const MIB = 1024 ** 2;
+const pairCount = Math.max(5, Number(options.pairs) || 0);
+
+ensureInstalled();
+ensureBuilt();
+// Memory-backed, so that the noise of a disk is out.
+const base = options.folder ?? (existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
+const folder = mkdtempSync(join(base, 'vdkit-bench-'));
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
+
+const { cases, starts, prepare } = makeCases({
+  folder,
+  program: join(ROOT, 'dist', 'cli', 'bin.js'),
+  sample: join(ROOT, 'samples', 'disk.vdi'),
+  qemuImg: requireQemu(),
+});
+const chosen = cases.filter(({ name }) => name.includes(options.only));
+if (chosen.length === 0) {
+  console.error(
+    `error: no benchmark has "${options.only}" in its name; there are:\n  ${cases.map((c) => c.name).join('\n  ')}`,
+  );
+  process.exit(64);
+}
+console.error(`Preparing files in ${folder} …`);
+prepare(chosen);
+const start = await timeStarts();
+console.log(`start alone: node ${start.ours.toFixed(0)} ms, qemu-img ${start.theirs.toFixed(0)} ms`);
+printRow(['benchmark', 'vdkit', 'peer', 'ratio', 'net', 'aim', 'limit', '']);
+let over = 0;
+for (const one of chosen) {
+  const row = await measure(one);
+  printRow(row.cells);
+  if (!row.within) over++;
+}
+if (over > 0) console.log(`${over} over the limit`);
+process.exitCode = over > 0 ? 1 : 0;
+
+/** @param {import('./cases.mjs').Case} one */
+async function measure(one) {
+  if (one.measures === 'pairs') return measurePairs(one);
+  const value = one.measures === 'memory' ? await peakMemoryOf(one.ours) : await medianTime(one.ours);
+  const show = one.measures === 'memory' ? (bytes) => `${(bytes / MIB).toFixed(0)} MiB` : (ms) => `${ms.toFixed(0)} ms`;
+  if (value === null)
+    return { within: true, cells: [one.name, '?', '', '', '', show(one.aim), show(one.limit), 'unknown'] };
+  return {
+    within: value <= one.limit,
+    cells: [one.name, show(value), '', '', '', show(one.aim), show(one.limit), verdict(value, one)],
+  };
+}
+
+async function measurePairs(one) {
+  const times = await timePairs(one.ours, one.theirs, one.pairs ?? pairCount);
+  const ratios = times.ours.map((ours, index) => ours / times.theirs[index]);
+  const netRatios = times.ours.map((ours, index) => (ours - start.ours) / (times.theirs[index] - start.theirs));
+  const ratio = median(ratios);
+  const ms = (values) => `${median(values).toFixed(0)} ms`;
+  return {
+    within: ratio <= one.limit,
+    cells: [
+      one.name,
+      ms(times.ours),
+      ms(times.theirs),
+      ratio.toFixed(2),
+      one.startUp ? '' : median(netRatios).toFixed(2),
+      one.aim.toFixed(2),
+      one.limit.toFixed(2),
+      verdict(ratio, one),
+    ],
+  };
+}
+
+function verdict(value, { aim, limit }) {
+  if (value <= aim) return 'good';
+  return value <= limit ? 'within limit' : 'OVER LIMIT';
+}
+
+/** What each side takes to start and do nothing, measured here and now. */
+async function timeStarts() {
+  const times = await timePairs(starts.ours, starts.theirs, 15);
+  return { ours: median(times.ours), theirs: median(times.theirs) };
+}
+
+async function medianTime(command) {
+  const times = [];
+  for (let run = 0; run < pairCount; run++) times.push(await timeOf(command));
+  return median(times);
+}
+
+function printRow(cells) {
+  const widths = [38, 9, 9, 6, 6, 8, 8, 12];
+  console.log(
+    cells.map((cell, index) => (index === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[index]))).join('  '),
+  );
+}
+
+function requireQemu() {
+  const peer = PEERS.find(({ name }) => name === 'qemu-img');
+  const path = findPeer(peer);
+  if (path !== null) return path;
+  console.error(`error: the benchmarks need qemu-img (${installHint(peer)})`);
+  process.exit(1);
+}

@@ -1,0 +1,117 @@
+/**
+ * Arrows point down only: which folder of `src/` may import which. Also keeps `node:` modules and `Buffer` where the
+ * browser will never meet them. Tests may import anything.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import ts from 'typescript';
+import { ROOT } from './prepare.mjs';
+
+const BASE = ['errors', 'limits'];
+const LOW = [...BASE, 'binary'];
+const IMAGE = [...LOW, 'codec', 'storage', 'image'];
+const DISK = [...IMAGE, 'formats', 'filters', 'disk'];
+
+/** Layer: what it may import beside itself. A layer that is not here may import nothing. */
+const MAY_IMPORT = {
+  errors: [],
+  limits: [],
+  binary: BASE,
+  codec: LOW,
+  storage: LOW,
+  image: [...LOW, 'codec', 'storage'],
+  // A format or filter never imports another; their `index.ts` is the only list of them.
+  format: IMAGE,
+  filter: IMAGE,
+  formats: [...IMAGE, 'format'],
+  filters: [...IMAGE, 'filter'],
+  disk: [...IMAGE, 'formats', 'filters'],
+  io: DISK,
+  vfs: [...DISK, 'io'],
+  plugin: DISK,
+  nbd: [...DISK, 'io'],
+  testing: DISK,
+  index: [...DISK, 'format', 'filter', 'io', 'vfs', 'plugin', 'nbd'],
+  cli: [...DISK, 'index', 'io', 'vfs', 'plugin', 'nbd'],
+};
+const NODE_MODULES = ['src/storage/local', 'src/codec/', 'src/nbd/', 'src/plugin/', 'src/cli/'];
+const BUFFER = ['src/storage/', 'src/codec/'];
+
+/** Everything in `src/` that breaks a rule, one sentence each. */
+export function findLayeringProblems() {
+  const files = readdirSync(join(ROOT, 'src'), { recursive: true })
+    .map((name) => `src/${name.replaceAll('\\', '/')}`)
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
+    .sort();
+  return files.flatMap((file) => checkFile(file, readFileSync(join(ROOT, file), 'utf8')));
+}
+
+/**
+ * The problems of one file.
+ * @param {string} file Path relative to the package.
+ * @param {string} text Its source.
+ * @returns {string[]}
+ */
+export function checkFile(file, text) {
+  const problems = [];
+  for (const { fileName: wanted } of ts.preProcessFile(text, true, true).importedFiles) {
+    const problem = wanted.startsWith('.') ? checkRelative(file, wanted) : checkPackage(file, wanted);
+    if (problem !== null) problems.push(`${file}: ${problem}`);
+  }
+  if (!isIn(file, BUFFER)) problems.push(...findBuffer(file, text));
+  return problems;
+}
+
+function checkPackage(file, wanted) {
+  if (!wanted.startsWith('node:') || isIn(file, NODE_MODULES)) return null;
+  return `${wanted} may be imported only in ${NODE_MODULES.join(', ')}`;
+}
+
+function checkRelative(file, wanted) {
+  const target = relative(ROOT, join(ROOT, dirname(file), wanted)).replaceAll('\\', '/');
+  if (!target.startsWith('src/')) return `${wanted} lies outside of src/`;
+  const [from, to] = [placeOf(file), placeOf(target)];
+  if (from.unit === to.unit) return null;
+  const layerAllowed = (MAY_IMPORT[from.layer] ?? []).includes(to.layer);
+  if (layerAllowed) return null;
+  return `${from.unit} must not import ${to.unit} (${target})`;
+}
+
+/** The layer decides what is allowed; inside one unit everything is. */
+function placeOf(file) {
+  const [, top = '', second = ''] = file.split('/');
+  if (second === '') {
+    const layer = top.replace(/\.ts$/, '');
+    return { layer, unit: layer };
+  }
+  const inFolder = file.split('/').length > 3;
+  if (top === 'formats' && inFolder) return { layer: 'format', unit: `formats/${second}` };
+  if (top === 'filters' && inFolder) return { layer: 'filter', unit: `filters/${second}` };
+  return { layer: top, unit: top };
+}
+
+function findBuffer(file, text) {
+  if (!text.includes('Buffer')) return [];
+  const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest);
+  const problems = [];
+  const visit = (node) => {
+    if (ts.isIdentifier(node) && node.text === 'Buffer') {
+      const { line } = source.getLineAndCharacterOfPosition(node.getStart(source));
+      problems.push(`${file}:${line + 1}: Buffer may be used only in ${BUFFER.join(', ')}`);
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  return problems;
+}
+
+function isIn(file, folders) {
+  return folders.some((folder) => file.startsWith(folder));
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  const problems = findLayeringProblems();
+  for (const problem of problems) console.log(problem);
+  process.exitCode = problems.length === 0 ? 0 : 1;
+}

@@ -1,0 +1,42 @@
+/** Arithmetic on byte counts. All exact up to 2^53 - 1; bit operators stop at 2^31 and are not used on offsets. */
+import { assert } from '../errors.ts';
+
+/** Bytes in the smallest unit a disk is addressed by. */
+export const SECTOR = 512;
+
+/** Largest multiple of `unit` that is not above `value`. */
+export function alignDown(value: number, unit: number): number {
+  return value - (value % unit);
+}
+
+/** Smallest multiple of `unit` that is not below `value`. */
+export function alignUp(value: number, unit: number): number {
+  const rest = value % unit;
+  return rest === 0 ? value : value + unit - rest;
+}
+
+/** True when `value` is a multiple of `unit`. */
+export function isAligned(value: number, unit: number): boolean {
+  return value % unit === 0;
+}
+
+/** Quotient of a division that must have no rest. */
+export function divExact(value: number, unit: number): number {
+  assert(value % unit === 0, 'division without rest');
+  return value / unit;
+}
+
+/** Quotient rounded up. */
+export function divCeil(value: number, unit: number): number {
+  return Math.ceil(value / unit);
+}
+
+/** Quotient rounded down. */
+export function divFloor(value: number, unit: number): number {
+  return Math.floor(value / unit);
+}
+
+/** True for 1, 2, 4, 8, … up to 2^52. */
+export function isPowerOfTwo(value: number): boolean {
+  return Number.isSafeInteger(value) && value > 0 && Number.isInteger(Math.log2(value));
+}

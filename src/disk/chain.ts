@@ -1,0 +1,120 @@
+/**
+ * The read side of a chain of images: which image answers for a range, and reading it. Used by reads, by padding and
+ * comparing in the write path, and by the allocation map.
+ *
+ * Clipping: a lower image is never asked for more than every higher image has declared absent.
+ */
+import { ImageError } from '../errors.ts';
+import type { Image, Mapping } from '../image/contract.ts';
+import { allDone, watched } from '../storage/all-done.ts';
+import { isPromise, type MaybePromise } from '../storage/contract.ts';
+import { fillZero, sliceBuffers } from './buffers.ts';
+
+/** One image of a chain and where it came from. */
+export interface ChainImage {
+  readonly image: Image;
+  /** As the provider knows it. */
+  readonly name: string;
+  readonly format: string;
+}
+
+/** What answers for a range: a mapping and the number of its image, or nobody. */
+export interface Located {
+  readonly mapping: Mapping;
+  /** 0 = base; -1 when no image holds the range. */
+  readonly image: number;
+}
+
+/** Runs read at the same time for one request. */
+const PARALLEL_RUNS = 64;
+
+/** The images of a disk, base first. */
+export class Chain {
+  readonly images: readonly ChainImage[];
+  /** Set when parents were left out: absent ranges of the lowest image cannot be answered. */
+  readonly #incomplete: string | null;
+  readonly #sizes: readonly number[];
+
+  constructor(images: readonly ChainImage[], incomplete: string | null) {
+    this.images = images;
+    this.#incomplete = incomplete;
+    this.#sizes = images.map((entry) => entry.image.info.virtualSize);
+  }
+
+  /** Number of the image that was opened. */
+  get top(): number {
+    return this.images.length - 1;
+  }
+
+  /** True when ranges that image `level` lacks may hold data further down. */
+  hasParent(level: number): boolean {
+    return level > 0 || this.#incomplete !== null;
+  }
+
+  /** Finds who answers at `offset`, from image `level` down. The answer covers at most `length`. */
+  locate(level: number, offset: number, length: number): MaybePromise<Located> {
+    let clipped = length;
+    for (let number = level; number >= 0; number--) {
+      const entry = this.images[number];
+      const rest = (this.#sizes[number] ?? 0) - offset;
+      // Beyond the end of a shorter parent there is nothing, whatever its own parents hold.
+      if (entry === undefined || rest <= 0) break;
+      const mapping = entry.image.map(offset, Math.min(clipped, rest));
+      if (isPromise(mapping)) return mapping.then((found) => this.#follow(found, number, offset, clipped));
+      if (mapping.kind !== 'absent') return { mapping: clip(mapping, clipped), image: number };
+      clipped = Math.min(clipped, mapping.length);
+    }
+    return this.#nobody(offset, clipped);
+  }
+
+  /** Fills the buffers from image `level` down. True when no image held any byte of it. */
+  async read(level: number, offset: number, buffers: readonly Uint8Array[], length: number): Promise<boolean> {
+    let unallocated = true;
+    let running: Promise<void>[] = [];
+    try {
+      for (let position = 0; position < length; ) {
+        const answer = this.locate(level, offset + position, length - position);
+        const located = isPromise(answer) ? await answer : answer;
+        const end = position + located.mapping.length;
+        if (located.mapping.kind === 'data') {
+          const part = sliceBuffers(buffers, position, end);
+          running.push(watched(located.mapping.storage.read(located.mapping.offset, part)));
+        } else {
+          fillZero(sliceBuffers(buffers, position, end));
+        }
+        unallocated &&= located.mapping.kind === 'absent';
+        position = end;
+        if (running.length >= PARALLEL_RUNS) {
+          await allDone(running);
+          running = [];
+        }
+      }
+    } finally {
+      // Nothing may still fill the caller's buffers when the promise settles, not even after a failure.
+      await Promise.allSettled(running);
+    }
+    await allDone(running);
+    return unallocated;
+  }
+
+  async #follow(found: Mapping, number: number, offset: number, length: number): Promise<Located> {
+    if (found.kind !== 'absent') return { mapping: clip(found, length), image: number };
+    // The table is in memory now, so asking from the same image again does not wait.
+    return this.locate(number, offset, Math.min(length, Math.max(found.length, 1)));
+  }
+
+  #nobody(offset: number, length: number): Located {
+    if (this.#incomplete !== null) {
+      throw new ImageError('not-found', 'This range is stored in a parent that was not opened', {
+        path: this.#incomplete,
+        guestOffset: offset,
+        hint: 'Open the image with its parents.',
+      });
+    }
+    return { mapping: { kind: 'absent', length }, image: -1 };
+  }
+}
+
+function clip(mapping: Mapping, length: number): Mapping {
+  return mapping.length <= length ? mapping : { ...mapping, length };
+}

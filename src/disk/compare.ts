@@ -1,0 +1,136 @@
+/** Comparing what two devices hold: where neither has data nothing is read. */
+import { alignDown } from '../binary/numbers.ts';
+import { firstDifference, isZero } from '../codec/bytes.ts';
+import { throwIfAborted } from '../errors.ts';
+import { watched } from '../storage/all-done.ts';
+import { isPromise } from '../storage/contract.ts';
+import { PARALLEL_RUNS, RUN_BYTES } from './copy-engine.ts';
+import type { BlockDevice, Extent } from './device.ts';
+import type { CompareOptions, CompareResult } from './options.ts';
+
+/** A stretch in which both devices are of one kind each. */
+interface Stretch {
+  readonly offset: number;
+  readonly length: number;
+  readonly inA: boolean;
+  readonly inB: boolean;
+}
+
+/**
+ * Compares the guest content of two devices. Unless `strict`, a longer one whose tail reads zero is the same.
+ * Reads ahead, answers in order: the first difference is the lowest one.
+ */
+export async function compare(a: BlockDevice, b: BlockDevice, options: CompareOptions = {}): Promise<CompareResult> {
+  const sizes = [a.size, b.size] as const;
+  const common = Math.min(a.size, b.size);
+  const total = Math.max(a.size, b.size);
+  let first: number | null = null;
+  if (options.strict === true && a.size !== b.size) {
+    // Content up to the shorter end still decides where the first difference is.
+    first = (await differenceIn(a, b, { start: 0, end: common, total, options })) ?? common;
+    return { same: false, firstDifference: first, sizes };
+  }
+  first = await differenceIn(a, b, { start: 0, end: common, total, options });
+  if (first === null && a.size !== b.size) {
+    const longer = a.size > b.size ? a : b;
+    first = await differenceIn(longer, null, { start: common, end: total, total, options });
+  }
+  return { same: first === null, firstDifference: first, sizes };
+}
+
+/** Offset of the first byte from `start` on that is not zero, or null. */
+export function differenceFromZero(device: BlockDevice, start: number, options: CompareOptions): Promise<number | null> {
+  return differenceIn(device, null, { start, end: device.size, total: device.size, options });
+}
+
+interface Range {
+  readonly start: number;
+  readonly end: number;
+  readonly total: number;
+  readonly options: CompareOptions;
+}
+
+/** First difference in a range; without `b`, first byte that is not zero. */
+async function differenceIn(a: BlockDevice, b: BlockDevice | null, range: Range): Promise<number | null> {
+  const { options } = range;
+  const pool = new BufferPairs();
+  const ahead: { run: Stretch; answer: Promise<number | null> }[] = [];
+  const next = async (): Promise<number | null> => {
+    const entry = ahead.shift();
+    const found = entry === undefined ? null : await entry.answer;
+    if (entry !== undefined) {
+      const done = entry.run.offset + entry.run.length;
+      options.onProgress?.({ operation: 'compare', done, total: range.total });
+    }
+    return found;
+  };
+  try {
+    for await (const run of stretches(a, b, range)) {
+      throwIfAborted(options.signal, 'The comparison');
+      ahead.push({ run, answer: watched(compareRun(a, b, run, pool)) });
+      if (ahead.length < (options.parallel ?? PARALLEL_RUNS)) continue;
+      const found = await next();
+      if (found !== null) return found;
+    }
+    while (ahead.length > 0) {
+      const found = await next();
+      if (found !== null) return found;
+    }
+    return null;
+  } finally {
+    await Promise.allSettled(ahead.map((entry) => entry.answer));
+  }
+}
+
+async function* stretches(a: BlockDevice, b: BlockDevice | null, range: Range): AsyncGenerator<Stretch> {
+  for (let at = range.start; at < range.end; ) {
+    const inA = await stretchAt(a, at, range.end);
+    const inB = b === null ? { end: range.end, data: false } : await stretchAt(b, at, range.end);
+    let end = Math.min(inA.end, inB.end);
+    if (inA.data || inB.data) end = Math.min(end, alignDown(at, RUN_BYTES) + RUN_BYTES);
+    yield { offset: at, length: end - at, inA: inA.data, inB: inB.data };
+    at = end;
+  }
+}
+
+async function stretchAt(device: BlockDevice, at: number, end: number): Promise<{ end: number; data: boolean }> {
+  const answer = device.extentAt(at, end);
+  const extent: Extent = isPromise(answer) ? await answer : answer;
+  return { end: at + extent.length, data: extent.state === 'data' || extent.state === 'encoded' };
+}
+
+async function compareRun(a: BlockDevice, b: BlockDevice | null, run: Stretch, pool: BufferPairs): Promise<number | null> {
+  if (!run.inA && !run.inB) return null;
+  const pair = pool.take();
+  const first = pair[0].subarray(0, run.length);
+  const second = pair[1].subarray(0, run.length);
+  try {
+    const reads = await Promise.allSettled([
+      run.inA ? a.read(run.offset, first) : null,
+      run.inB && b !== null ? b.read(run.offset, second) : null,
+    ]);
+    for (const read of reads) if (read.status === 'rejected') throw read.reason;
+    if (run.inA && run.inB) {
+      const at = firstDifference(first, second);
+      return at === -1 ? null : run.offset + at;
+    }
+    const data = run.inA ? first : second;
+    return isZero(data) ? null : run.offset + data.findIndex((byte) => byte !== 0);
+  } finally {
+    pool.giveBack(pair);
+  }
+}
+
+type Pair = readonly [Uint8Array, Uint8Array];
+
+class BufferPairs {
+  readonly #free: Pair[] = [];
+
+  take(): Pair {
+    return this.#free.pop() ?? [new Uint8Array(RUN_BYTES), new Uint8Array(RUN_BYTES)];
+  }
+
+  giveBack(pair: Pair): void {
+    this.#free.push(pair);
+  }
+}

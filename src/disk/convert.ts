@@ -1,0 +1,213 @@
+/** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
+import { ImageError, throwIfAborted } from '../errors.ts';
+import type { BlockDevice } from './device.ts';
+import { Chain } from './chain.ts';
+import { compare, differenceFromZero } from './compare.ts';
+import { copyContent, type CopyResult, PARALLEL_RUNS } from './copy-engine.ts';
+import { stageImage, type StagedImage } from './create.ts';
+import { ChainDisk, closeImages } from './disk.ts';
+import { openDisk, openParents, type OpenedImage } from './open.ts';
+import type { ConvertOptions, ConvertResult, DiskOpenOptions, EnvironmentOptions, ImageSource } from './options.ts';
+
+/** qemu-img's default too: shorter runs of zeroes are not worth a seek. */
+const SPARSE_SIZE = 4096;
+
+/**
+ * Copies the content of `source` into `target`. A new target appears only when it is complete and durable; after a
+ * failure or an abort nothing is left of it. With `into` an existing image is overwritten in place.
+ * Throws what opening, creating and I/O throw; never changes the source.
+ */
+export async function convert(
+  source: ImageSource | BlockDevice,
+  target: ImageSource,
+  options: ConvertOptions = {},
+): Promise<ConvertResult> {
+  throwIfAborted(options.signal, 'The conversion');
+  if (isDevice(source)) return convertDevice(source, target, options, []);
+  const disk = await openSource(source, options);
+  try {
+    return await convertDevice(disk, target, options, disk.warnings);
+  } finally {
+    await disk.close();
+  }
+}
+
+function isDevice(source: ImageSource | BlockDevice): source is BlockDevice {
+  return typeof source === 'object' && 'extentAt' in source;
+}
+
+function environment(options: ConvertOptions): EnvironmentOptions {
+  const { provider, registry, allow, signal } = options;
+  return {
+    signal,
+    ...(provider === undefined ? {} : { provider }),
+    ...(registry === undefined ? {} : { registry }),
+    ...(allow === undefined ? {} : { allow }),
+  };
+}
+
+function openSource(source: ImageSource, options: ConvertOptions): Promise<ChainDisk> {
+  const { sourceFormat, sourceParent, sourceParentFormat } = options;
+  return openDisk(source, {
+    ...environment(options),
+    ...(sourceFormat === undefined ? {} : { format: sourceFormat }),
+    ...(sourceParent === undefined ? {} : { parent: sourceParent }),
+    ...(sourceParentFormat === undefined ? {} : { parentFormat: sourceParentFormat }),
+  });
+}
+
+async function convertDevice(
+  source: BlockDevice,
+  target: ImageSource,
+  options: ConvertOptions,
+  warnings: readonly string[],
+): Promise<ConvertResult> {
+  const result = options.into === true ? await convertInto(source, target, options) : await convertNew(source, target, options);
+  return { ...result, warnings: [...warnings, ...result.warnings] };
+}
+
+async function convertNew(source: BlockDevice, target: ImageSource, options: ConvertOptions): Promise<ConvertResult> {
+  const size = await targetSize(source, options);
+  const made = await stageImage(target, { ...options, size });
+  try {
+    const disk = await targetDisk(made, options);
+    const copied = await copyAndClose(source, disk, options, options.parent === undefined);
+    await made.staged.publish();
+    return { size, written: copied.written, unreadable: copied.unreadable, warnings: [...made.warnings, ...disk.warnings] };
+  } catch (error) {
+    await made.staged.discard();
+    throw error;
+  }
+}
+
+/** The new image as a disk, over its parents when it has some. Takes the image over. */
+async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<ChainDisk> {
+  const name = made.target.name;
+  const last: OpenedImage = {
+    image: made.image,
+    name,
+    format: made.format.name,
+    key: `new:${made.staged.source.name}`,
+    source: made.target,
+    recognisedBy: 'it was just made',
+    warnings: [],
+  };
+  const opened = [last];
+  try {
+    const { parent, parentFormat } = options;
+    const warnings = await openParents(opened, parent === undefined ? [] : [parent], {
+      ...environment(options),
+      ...(parentFormat === undefined ? {} : { parentFormat }),
+    });
+    const disk: DiskOpenOptions = { mode: 'write', flushAfterMs: 0 };
+    return new ChainDisk({ chain: new Chain([...opened].reverse(), null), last, warnings, options: disk });
+  } catch (error) {
+    await closeImages(opened);
+    throw error;
+  }
+}
+
+async function convertInto(source: BlockDevice, target: ImageSource, options: ConvertOptions): Promise<ConvertResult> {
+  const { format } = options;
+  const disk = await openDisk(target, {
+    ...environment(options),
+    mode: 'write',
+    ...(format === undefined ? {} : { format }),
+  });
+  try {
+    await refuseSameFile(source, disk);
+    if (disk.size < source.size && !(await readsZero(source, disk.size, options))) {
+      throw tooSmall(disk.label, source.size, disk.size);
+    }
+  } catch (error) {
+    await closeAfter(disk);
+    throw error;
+  }
+  const copied = await copyAndClose(source, disk, options, false);
+  return { size: disk.size, written: copied.written, unreadable: copied.unreadable, warnings: disk.warnings };
+}
+
+/** Writing over what is being read would destroy both. */
+async function refuseSameFile(source: BlockDevice, target: ChainDisk): Promise<void> {
+  if (!(source instanceof ChainDisk)) return;
+  const read = await source.identities();
+  for (const key of await target.identities()) {
+    if (!read.has(key)) continue;
+    throw new ImageError('invalid-argument', 'Source and target are the same file', { path: target.label });
+  }
+}
+
+/** Closes after a failure: the failure that is already on its way matters more. */
+async function closeAfter(disk: ChainDisk): Promise<void> {
+  await disk.close().catch(() => {});
+}
+
+async function copyAndClose(
+  source: BlockDevice,
+  disk: ChainDisk,
+  options: ConvertOptions,
+  targetIsZero: boolean,
+): Promise<CopyResult> {
+  try {
+    const copied = await copyInto(source, disk, options, targetIsZero);
+    await disk.close();
+    return copied;
+  } catch (error) {
+    await closeAfter(disk);
+    throw error;
+  }
+}
+
+async function copyInto(
+  source: BlockDevice,
+  disk: ChainDisk,
+  options: ConvertOptions,
+  targetIsZero: boolean,
+): Promise<CopyResult> {
+  const length = Math.min(source.size, disk.size);
+  const copied = await copyContent(source, disk, {
+    length,
+    targetIsZero,
+    sparseSize: options.sparseSize ?? SPARSE_SIZE,
+    parallel: options.parallel ?? PARALLEL_RUNS,
+    rateLimit: options.rateLimit ?? 0,
+    salvage: options.salvage ?? false,
+    signal: options.signal,
+    operation: 'convert',
+    onProgress: options.onProgress,
+  });
+  if (!targetIsZero && length < disk.size) await disk.zero(length, disk.size - length);
+  await disk.flush();
+  if (options.verify === true && copied.unreadable.length === 0) await verify(source, disk, options);
+  return copied;
+}
+
+async function verify(source: BlockDevice, disk: ChainDisk, options: ConvertOptions): Promise<void> {
+  const { same, firstDifference } = await compare(source, disk, { signal: options.signal });
+  if (same) return;
+  throw new ImageError('io', 'What was written reads back differently', {
+    path: disk.label,
+    guestOffset: firstDifference ?? 0,
+    hint: 'The medium or the memory of this machine may be faulty.',
+  });
+}
+
+/** The size of the new disk. Cutting is only allowed where nothing is lost. */
+async function targetSize(source: BlockDevice, options: ConvertOptions): Promise<number> {
+  const size = options.size ?? source.size;
+  if (size < source.size && !(await readsZero(source, size, options))) throw tooSmall(source.label, source.size, size);
+  return size;
+}
+
+function tooSmall(path: string, wanted: number, found: number): ImageError {
+  return new ImageError('invalid-argument', 'The target is smaller than the source, and data would be cut off', {
+    status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
+    path,
+    found: `${found} bytes`,
+    expected: `at least ${wanted} bytes`,
+  });
+}
+
+async function readsZero(source: BlockDevice, start: number, options: ConvertOptions): Promise<boolean> {
+  return (await differenceFromZero(source, start, { signal: options.signal })) === null;
+}

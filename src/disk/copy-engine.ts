@@ -1,0 +1,271 @@
+/**
+ * Moving the content of one device to another: extents first, so that holes cost nothing; then large aligned runs,
+ * several in flight. Reads run ahead, writes begin in guest order, so that a target that allocates stays in order.
+ * Memory is bounded: one buffer for each run in flight, used again and again.
+ */
+import { alignDown } from '../binary/numbers.ts';
+import { dataRuns } from '../codec/bytes.ts';
+import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import type { Progress } from '../image/contract.ts';
+import { allDone, watched } from '../storage/all-done.ts';
+import { isPromise } from '../storage/contract.ts';
+import type { BlockDevice, Extent } from './device.ts';
+
+/** Bytes of a run. Larger ones cost memory and gain nothing. */
+export const RUN_BYTES = 2 * 1024 * 1024;
+/** Runs in flight. */
+export const PARALLEL_RUNS = 4;
+/** Ranges being zeroed at one time. */
+const MAX_ZEROES = 64;
+const SECTOR = 512;
+
+export interface CopyOptions {
+  /** Bytes of the source that are copied. */
+  readonly length: number;
+  /** The target reads zero wherever nothing is written. */
+  readonly targetIsZero: boolean;
+  /** Smallest run of zeroes that is left out, bytes; 0: none is. */
+  readonly sparseSize: number;
+  readonly parallel: number;
+  /** Bytes a second at most; 0: no limit. */
+  readonly rateLimit: number;
+  readonly salvage: boolean;
+  readonly signal: AbortSignal | undefined;
+  readonly operation: string;
+  readonly onProgress: ((progress: Progress) => void) | undefined;
+}
+
+export interface CopyResult {
+  readonly written: number;
+  readonly unreadable: { offset: number; length: number }[];
+}
+
+/** A stretch of the source that is handled at once. */
+interface Run {
+  readonly offset: number;
+  readonly length: number;
+  readonly data: boolean;
+}
+
+/** Copies `[0, length)`. Does not flush. Throws the first failure, with nothing still running. */
+export async function copyContent(source: BlockDevice, target: BlockDevice, options: CopyOptions): Promise<CopyResult> {
+  const job = new CopyJob(source, target, options);
+  try {
+    for await (const run of runsOf(source, options.length)) await job.take(run);
+  } finally {
+    await job.settle();
+  }
+  return job.finish();
+}
+
+/** Cuts the source's extents at run borders; stretches without data come whole. */
+async function* runsOf(source: BlockDevice, length: number): AsyncGenerator<Run> {
+  for (let at = 0; at < length; ) {
+    const answer = source.extentAt(at, length);
+    const extent: Extent = isPromise(answer) ? await answer : answer;
+    const data = extent.state === 'data' || extent.state === 'encoded';
+    const end = at + extent.length;
+    if (!data) yield { offset: at, length: extent.length, data };
+    for (let start = at; data && start < end; ) {
+      const stop = Math.min(alignDown(start, RUN_BYTES) + RUN_BYTES, end);
+      yield { offset: start, length: stop - start, data };
+      start = stop;
+    }
+    at = end;
+  }
+}
+
+class CopyJob {
+  readonly #source: BlockDevice;
+  readonly #target: BlockDevice;
+  readonly #options: CopyOptions;
+  readonly #unit: number;
+  readonly #free: Uint8Array[] = [];
+  readonly #unreadable: { offset: number; length: number }[] = [];
+  readonly #pace: Pace;
+  #buffers = 0;
+  #waiting: ((buffer: Uint8Array) => void) | null = null;
+  /** Ends when the last run that was taken has begun its write. */
+  #order: Promise<void> = Promise.resolve();
+  readonly #running = new Set<Promise<void>>();
+  #failure: { readonly error: unknown } | null = null;
+  #written = 0;
+  #done = 0;
+
+  constructor(source: BlockDevice, target: BlockDevice, options: CopyOptions) {
+    this.#source = source;
+    this.#target = target;
+    this.#options = options;
+    // A target that allocates leaves out its own zero units.
+    this.#unit = options.targetIsZero && target.blockSize === 0 ? options.sparseSize : 0;
+    this.#pace = new Pace(options.rateLimit, options.signal);
+  }
+
+  /** Starts a run; waits while enough are in flight. */
+  async take(run: Run): Promise<void> {
+    this.#check();
+    if (!run.data) {
+      if (this.#options.targetIsZero) return this.#progress(run);
+      this.#enqueue(Promise.resolve(), () => this.#target.zero(run.offset, run.length), run);
+      // Many small holes must not pile up.
+      if (this.#running.size > MAX_ZEROES) await this.settle();
+      return;
+    }
+    await this.#pace.take(run.length);
+    const buffer = await this.#buffer();
+    this.#check();
+    const bytes = buffer.subarray(0, run.length);
+    const reading = watched(this.#read(run, bytes));
+    this.#enqueue(reading, () => this.#write(run, bytes), run, buffer);
+  }
+
+  /** Waits until nothing runs any more. */
+  async settle(): Promise<void> {
+    await this.#order;
+    await Promise.allSettled(this.#running);
+  }
+
+  finish(): CopyResult {
+    this.#check();
+    return { written: this.#written, unreadable: this.#unreadable };
+  }
+
+  #check(): void {
+    if (this.#failure !== null) throw this.#failure.error;
+    throwIfAborted(this.#options.signal, `The ${this.#options.operation}`);
+  }
+
+  #enqueue(reading: Promise<void>, write: () => Promise<void>, run: Run, buffer?: Uint8Array): void {
+    const whole = Promise.all([reading, this.#order]).then(() => {
+      const writing = watched(this.#failure === null ? write() : Promise.resolve());
+      return { writing };
+    });
+    const ended = whole.then(({ writing }) => writing).then(() => this.#progress(run));
+    this.#order = whole.then(
+      () => {},
+      () => {},
+    );
+    const tracked = ended
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .then(() => {
+        this.#running.delete(tracked);
+        if (buffer !== undefined) this.#giveBack(buffer);
+      });
+    this.#running.add(tracked);
+  }
+
+  #progress(run: Run): void {
+    this.#done += run.length;
+    const { operation, length, onProgress } = this.#options;
+    onProgress?.({ operation, done: this.#done, total: length });
+  }
+
+  async #write(run: Run, bytes: Uint8Array): Promise<void> {
+    if (this.#unit === 0) {
+      this.#written += bytes.length;
+      return this.#target.write(run.offset, bytes);
+    }
+    const work: Promise<void>[] = [];
+    for (const { start, end } of dataRuns(bytes, this.#unit)) {
+      this.#written += end - start;
+      work.push(watched(this.#target.write(run.offset + start, bytes.subarray(start, end))));
+    }
+    return allDone(work);
+  }
+
+  async #read(run: Run, bytes: Uint8Array): Promise<void> {
+    try {
+      await this.#source.read(run.offset, bytes);
+    } catch (error) {
+      if (!this.#options.salvage || !salvageable(error)) throw error;
+      await this.#readPieces(run.offset, bytes);
+    }
+  }
+
+  /** Saves what can be read around a bad place: halves until single sectors are left. */
+  async #readPieces(offset: number, bytes: Uint8Array): Promise<void> {
+    throwIfAborted(this.#options.signal, `The ${this.#options.operation}`);
+    try {
+      await this.#source.read(offset, bytes);
+      return;
+    } catch (error) {
+      if (!salvageable(error)) throw error;
+    }
+    if (bytes.length <= SECTOR) {
+      bytes.fill(0);
+      this.#noteUnreadable(offset, bytes.length);
+      return;
+    }
+    const middle = Math.max(alignDown(bytes.length / 2, SECTOR), SECTOR);
+    await this.#readPieces(offset, bytes.subarray(0, middle));
+    await this.#readPieces(offset + middle, bytes.subarray(middle));
+  }
+
+  #noteUnreadable(offset: number, length: number): void {
+    const last = this.#unreadable.at(-1);
+    if (last !== undefined && last.offset + last.length === offset) last.length += length;
+    else this.#unreadable.push({ offset, length });
+  }
+
+  #buffer(): Promise<Uint8Array> | Uint8Array {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    if (this.#buffers < this.#options.parallel) {
+      this.#buffers++;
+      return new Uint8Array(RUN_BYTES);
+    }
+    return new Promise((resolve) => {
+      this.#waiting = resolve;
+    });
+  }
+
+  #giveBack(buffer: Uint8Array): void {
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    if (waiting === null) this.#free.push(buffer);
+    else waiting(buffer);
+  }
+}
+
+function salvageable(error: unknown): boolean {
+  return isImageError(error) && (error.kind === 'io' || error.kind === 'corrupt');
+}
+
+/** Keeps a long copy from taking all of a disk's bandwidth. */
+class Pace {
+  readonly #bytesPerSecond: number;
+  readonly #signal: AbortSignal | undefined;
+  #started: number | null = null;
+  #taken = 0;
+
+  constructor(bytesPerSecond: number, signal: AbortSignal | undefined) {
+    this.#bytesPerSecond = bytesPerSecond;
+    this.#signal = signal;
+  }
+
+  async take(bytes: number): Promise<void> {
+    if (this.#bytesPerSecond === 0) return;
+    this.#started ??= performance.now();
+    const due = this.#started + (this.#taken / this.#bytesPerSecond) * 1000;
+    this.#taken += bytes;
+    const waitMs = due - performance.now();
+    if (waitMs > 0) await this.#sleep(waitMs);
+  }
+
+  #sleep(milliseconds: number): Promise<void> {
+    const signal = this.#signal;
+    return new Promise((resolve, reject) => {
+      const stop = (): void => {
+        clearTimeout(timer);
+        reject(new ImageError('aborted', 'The copy was cancelled', { cause: signal?.reason }));
+      };
+      const timer = setTimeout(() => {
+        signal?.removeEventListener('abort', stop);
+        resolve();
+      }, milliseconds);
+      signal?.addEventListener('abort', stop, { once: true });
+    });
+  }
+}

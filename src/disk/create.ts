@@ -1,0 +1,149 @@
+/** Making new images: checked first, made under a temporary name, published when complete. */
+import { ImageError } from '../errors.ts';
+import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
+import type { Source } from '../storage/contract.ts';
+import { stageTarget, type Staged } from '../storage/staging.ts';
+import { registryOf, sourceOf } from './environment.ts';
+import { inspect } from './inspect.ts';
+import type { CreateImageOptions, ImageSource, InspectReport } from './options.ts';
+
+/** A new image under its temporary name, open for writing. */
+export interface StagedImage {
+  readonly image: Image;
+  readonly format: Format;
+  readonly staged: Staged;
+  readonly target: Source;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Makes a new, empty image: a base of `size` bytes, or a differencing image over `parent`. It appears under its name
+ * only when it is complete and durable; after a failure nothing is left. Throws `exists` rather than replace a file.
+ */
+export async function createImage(target: ImageSource, options: CreateImageOptions): Promise<InspectReport> {
+  const made = await stageImage(target, options);
+  try {
+    await made.image.close();
+    await made.staged.publish();
+  } catch (error) {
+    await made.staged.discard();
+    throw error;
+  }
+  const { provider, registry } = options;
+  const report = await inspect(made.target, {
+    format: made.format.name,
+    ...(provider === undefined ? {} : { provider }),
+    ...(registry === undefined ? {} : { registry }),
+  });
+  return { ...report, warnings: [...report.warnings, ...made.warnings] };
+}
+
+/** The format of a new image: named, or by the extension of its name. */
+export function targetFormat(target: Source, options: CreateImageOptions): Format {
+  const registry = registryOf(options);
+  const format = options.format === undefined ? registry.byExtension(target.name) : registry.find(options.format);
+  if (format === undefined) {
+    throw new ImageError('invalid-argument', 'The extension of this name says nothing about a format', {
+      path: target.name,
+      hint: 'Name the format (on the command line: --to FORMAT).',
+    });
+  }
+  if (format.create === undefined) {
+    throw new ImageError('unsupported', `Images of format ${format.name} cannot be made`, {
+      path: target.name,
+      hint: `Formats that can: ${registry.formats.flatMap((one) => (one.create === undefined ? [] : [one.name])).join(', ')}.`,
+    });
+  }
+  return format;
+}
+
+/** Makes the image and leaves it open under its temporary name. */
+export async function stageImage(target: ImageSource, options: CreateImageOptions): Promise<StagedImage> {
+  const source = sourceOf(target, options);
+  const format = targetFormat(source, options);
+  checkVariants(format, options.variant ?? []);
+  checkConfig(format, options.config ?? {});
+  const warnings: string[] = [];
+  const create = await createOptions(format, options, warnings);
+  format.plan?.(create);
+  const staged = await stageTarget(source, { force: options.force ?? false });
+  try {
+    if (format.create === undefined) throw new Error('internal: the format was checked');
+    const image = await format.create(staged.source, create);
+    return { image, format, staged, target: source, warnings };
+  } catch (error) {
+    await staged.discard();
+    throw error;
+  }
+}
+
+function checkVariants(format: Format, words: readonly string[]): void {
+  for (const word of words) {
+    if (format.variants.some((variant) => variant.word === word)) continue;
+    throw new ImageError('invalid-argument', `Format ${format.name} has no variant "${word}"`, {
+      hint: `Variants: ${format.variants.map((variant) => variant.word).join(', ')}.`,
+    });
+  }
+}
+
+function checkConfig(format: Format, config: Readonly<Record<string, string | number>>): void {
+  for (const key of Object.keys(config)) {
+    if (format.configKeys.some((known) => known.name === key)) continue;
+    const known = format.configKeys.map((one) => one.name).join(', ');
+    throw new ImageError('invalid-argument', `Format ${format.name} has no option "${key}"`, {
+      status: 'VERR_VD_UNKNOWN_CFG_VALUES',
+      hint: known === '' ? 'It takes none.' : `Options: ${known}.`,
+    });
+  }
+}
+
+async function createOptions(
+  format: Format,
+  options: CreateImageOptions,
+  warnings: string[],
+): Promise<FormatCreateOptions> {
+  const parent = await parentOf(format, options, warnings);
+  const size = options.size ?? parent?.size;
+  if (size === undefined) {
+    throw new ImageError('invalid-argument', 'The size of the new disk is missing', { hint: 'Give a size, or a parent.' });
+  }
+  const { type, comment, uuid, geometry, config, onProgress, signal } = options;
+  return {
+    size,
+    variant: options.variant ?? [],
+    signal,
+    ...(type === undefined ? {} : { type }),
+    ...(comment === undefined ? {} : { comment }),
+    ...(uuid === undefined ? {} : { uuid }),
+    ...(geometry === undefined ? {} : { geometry }),
+    ...(config === undefined ? {} : { config }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+    ...(parent === null ? {} : { parent: parent.links }),
+  };
+}
+
+interface ParentFacts {
+  readonly size: number;
+  readonly links: NonNullable<FormatCreateOptions['parent']>;
+}
+
+async function parentOf(format: Format, options: CreateImageOptions, warnings: string[]): Promise<ParentFacts | null> {
+  if (options.parent === undefined) return null;
+  if (!format.capabilities.diff) {
+    throw new ImageError('unsupported', `Format ${format.name} has no differencing images`);
+  }
+  const source = sourceOf(options.parent, options);
+  const { parentFormat, provider, registry, signal } = options;
+  const report = await inspect(source, {
+    signal,
+    ...(parentFormat === undefined ? {} : { format: parentFormat }),
+    ...(provider === undefined ? {} : { provider }),
+    ...(registry === undefined ? {} : { registry }),
+  });
+  if (report.uuid === null) {
+    warnings.push(`${report.file} has no UUID, so the link to it is not stored; name it with --parent when opening.`);
+  }
+  const { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat } = report;
+  const links = { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat };
+  return { size: report.virtualSize, links: { ...links, name: source.name, format: report.format } };
+}

@@ -1,0 +1,59 @@
+/** The surface that users, the copy engine, `compare` and servers work on. */
+import type { MaybePromise, OperationOptions, ReadTarget, WriteSource } from '../storage/contract.ts';
+
+export interface DeviceCapabilities {
+  readonly write: boolean;
+  readonly zero: boolean;
+  readonly discard: boolean;
+  /** False for pipes: requests must follow each other. */
+  readonly random: boolean;
+}
+
+/** `data` is stored, `zero` reads zero by decision or because of a hole, `absent` is nowhere in the chain and reads zero. */
+export type ExtentState = 'data' | 'zero' | 'absent' | 'encoded';
+
+/** A run of one kind in one image. */
+export interface Extent {
+  /** Guest bytes. */
+  readonly offset: number;
+  readonly length: number;
+  readonly state: ExtentState;
+  /** Number of the image that answers, 0 = base; null where nobody does. */
+  readonly image: number | null;
+  /** 0 = the image that was opened, 1 = its parent, …; null where nobody answers. */
+  readonly depth: number | null;
+  /** Only for `data`. */
+  readonly file: string | null;
+  readonly fileOffset: number | null;
+}
+
+/** What a read found. */
+export interface ReadResult {
+  /** Every byte came from space that no image of the chain holds: vd.h's VINF_VD_NEW_ZEROED_BLOCK. */
+  readonly unallocated: boolean;
+}
+
+export interface ZeroOptions extends OperationOptions {
+  /** Give the room back where the storage can. Default true. */
+  readonly punch?: boolean;
+}
+
+/** Random access to a disk of fixed size. Requests need no alignment. */
+export interface BlockDevice {
+  /** For messages. */
+  readonly label: string;
+  readonly size: number;
+  readonly can: DeviceCapabilities;
+  /** Unit in which writing whole is cheap; 0 when there is none. */
+  readonly blockSize: number;
+  /** Reads without waiting when everything is at hand. False: nothing was read. */
+  readNow?(offset: number, target: Uint8Array): boolean;
+  read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<ReadResult>;
+  write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void>;
+  zero(offset: number, length: number, options?: ZeroOptions): Promise<void>;
+  /** The run at `offset`, at most up to `end`. */
+  extentAt(offset: number, end: number): MaybePromise<Extent>;
+  /** Everything that was written is durable when it resolves. */
+  flush(options?: OperationOptions): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,317 @@
+/**
+ * The Disk: vd.h's container. A chain of images as one device; all data moves through here, whatever the formats.
+ *
+ * Requests that overlap are kept apart by range locks, everything else runs together. Only the last image is written.
+ * Metadata is written back by flushes: see flusher.ts and image/flush.ts.
+ */
+import { ImageError, throwIfAborted } from '../errors.ts';
+import type { ImageInfo } from '../image/contract.ts';
+import {
+  isPromise,
+  type MaybePromise,
+  type OperationOptions,
+  type ReadTarget,
+  type WriteSource,
+} from '../storage/contract.ts';
+import { bufferList, totalLength } from './buffers.ts';
+import type { Chain, ChainImage, Located } from './chain.ts';
+import type { BlockDevice, DeviceCapabilities, Extent, ReadResult, ZeroOptions } from './device.ts';
+import { Flusher, systemTimers } from './flusher.ts';
+import type { DiskOpenOptions, Timers } from './options.ts';
+import { type RangeLock, RangeLocks } from './range-locks.ts';
+import { WritePath } from './write-path.ts';
+
+const DATA: ReadResult = { unallocated: false };
+const NOTHING: ReadResult = { unallocated: true };
+/** Changes wait this long for a flush of their own, so that a forgotten close loses little. */
+const FLUSH_AFTER_MS = 5000;
+
+/** What a disk is built from; `openDisk` makes one. */
+export interface DiskParts {
+  readonly chain: Chain;
+  readonly last: ChainImage;
+  readonly warnings: readonly string[];
+  readonly options: DiskOpenOptions;
+}
+
+/** One image of a disk, as it is reported. */
+export interface DiskImage {
+  readonly name: string;
+  readonly format: string;
+  readonly info: ImageInfo;
+}
+
+/** An opened chain of images. Made by `openDisk`; close it, or bind it with `await using`. */
+export class ChainDisk implements BlockDevice, AsyncDisposable {
+  readonly label: string;
+  readonly size: number;
+  readonly can: DeviceCapabilities;
+  readonly blockSize: number;
+  /** Things that a person should know about the images. */
+  readonly warnings: readonly string[];
+  readonly #chain: Chain;
+  readonly #last: ChainImage;
+  readonly #locks = new RangeLocks();
+  readonly #writes: WritePath;
+  readonly #flusher: Flusher;
+  #begun: Promise<void> | null = null;
+  #writable = false;
+  #closing: Promise<void> | null = null;
+
+  constructor(parts: DiskParts) {
+    const { chain, last, options } = parts;
+    const info = last.image.info;
+    const write = last.image.can.write && options.mode === 'write';
+    this.label = last.name;
+    this.size = info.virtualSize;
+    this.blockSize = info.variant.includes('fixed') ? 0 : (info.blockSize ?? 0);
+    this.can = { write, zero: write, discard: false, random: true };
+    this.warnings = parts.warnings;
+    this.#chain = chain;
+    this.#last = last;
+    this.#writes = new WritePath(chain, last.image, {
+      honourZeroes: options.honourZeroes ?? false,
+      // Blocks of a fixed image are there already, so leaving data out would save nothing.
+      honourSame: options.honourSame ?? info.variant.includes('fixed'),
+    });
+    const timers: Timers = options.timers ?? systemTimers;
+    this.#flusher = new Flusher(last.image, {
+      ignoreFlush: options.ignoreFlush ?? false,
+      afterMs: options.flushAfterMs ?? FLUSH_AFTER_MS,
+      timers,
+    });
+  }
+
+  /** The images, base first. */
+  get images(): readonly DiskImage[] {
+    return this.#chain.images.map(({ name, format, image }) => ({ name, format, info: image.info }));
+  }
+
+  /** Keys of all files of the chain: two disks that share one are, in part, the same bytes. */
+  async identities(): Promise<ReadonlySet<string>> {
+    const storages = this.#chain.images.flatMap(({ image }) => image.storages());
+    const identities = await Promise.all(storages.map((storage) => storage.identity()));
+    return new Set(identities.map(({ key }) => key));
+  }
+
+  /** Reads when everything is in memory. False: nothing was read, use `read`. */
+  readNow(offset: number, target: Uint8Array): boolean {
+    this.#check(offset, target.length);
+    if (!this.#locks.isFree(offset, offset + target.length)) return false;
+    for (let at = 0; at < target.length; ) {
+      const located = this.#chain.locate(this.#chain.top, offset + at, target.length - at);
+      if (isPromise(located)) return false;
+      const { mapping } = located;
+      const part = target.subarray(at, at + mapping.length);
+      if (mapping.kind !== 'data') part.fill(0);
+      else if (mapping.storage.readNow?.(mapping.offset, part) !== true) return false;
+      at += mapping.length;
+    }
+    return true;
+  }
+
+  /** Fills the target from `offset` on. The whole range must lie inside the disk. */
+  read(offset: number, target: ReadTarget, options: OperationOptions = {}): Promise<ReadResult> {
+    const buffers = bufferList(target);
+    const length = totalLength(target);
+    try {
+      this.#check(offset, length);
+      throwIfAborted(options.signal, 'The read');
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const lock = this.#locks.acquire(offset, offset + length, false);
+    return isPromise(lock)
+      ? lock.then((held) => this.#read(held, offset, buffers, length))
+      : this.#read(lock, offset, buffers, length);
+  }
+
+  /** Writes the source at `offset`. Durable after the next `flush`. */
+  async write(offset: number, source: WriteSource, options: OperationOptions = {}): Promise<void> {
+    const length = totalLength(source);
+    this.#check(offset, length);
+    throwIfAborted(options.signal, 'The write');
+    if (length === 0) return;
+    await this.#change(offset, length, () => this.#writes.write(offset, length, bufferList(source)));
+  }
+
+  /** Makes a range read zero, giving its room back where that is possible. */
+  async zero(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
+    this.#check(offset, length);
+    throwIfAborted(options.signal, 'The write');
+    if (length === 0) return;
+    await this.#change(offset, length, () => this.#writes.zero(offset, length, options.punch ?? true));
+  }
+
+  /** The run at `offset`, at most up to `end`. */
+  extentAt(offset: number, end: number): MaybePromise<Extent> {
+    this.#check(offset, end - offset);
+    const located = this.#chain.locate(this.#chain.top, offset, end - offset);
+    return isPromise(located) ? located.then((found) => this.#extent(offset, found)) : this.#extent(offset, located);
+  }
+
+  /** All runs of `[start, end)`, neighbours of one kind joined. */
+  async *extents(start = 0, end = this.size): AsyncGenerator<Extent, void, void> {
+    let last: Extent | undefined;
+    for (let at = start; at < end; ) {
+      const answer = this.extentAt(at, end);
+      const extent: Extent = isPromise(answer) ? await answer : answer;
+      at += extent.length;
+      if (last !== undefined && follows(last, extent)) {
+        last = { ...last, length: last.length + extent.length } satisfies Extent;
+      } else {
+        if (last !== undefined) yield last;
+        last = extent;
+      }
+    }
+    if (last !== undefined) yield last;
+  }
+
+  /** Resolves when everything that was written before this call is durable. */
+  async flush(options: OperationOptions = {}): Promise<void> {
+    this.#checkOpen();
+    throwIfAborted(options.signal, 'The flush');
+    await this.#flusher.flush();
+  }
+
+  /** Waits for running requests, flushes and gives all files back. Rejects when the flush fails; the files are closed all the same. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #check(offset: number, length: number): void {
+    this.#checkOpen();
+    if (offset >= 0 && length >= 0 && offset + length <= this.size && Number.isSafeInteger(offset)) return;
+    throw new ImageError('out-of-bounds', 'The request does not lie inside the disk', {
+      path: this.label,
+      found: `${length} bytes at ${offset}`,
+      expected: `up to ${this.size}`,
+    });
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== null) {
+      throw new ImageError('invalid-argument', 'The disk is closed', { path: this.label, status: 'VERR_VD_NOT_OPENED' });
+    }
+  }
+
+  #read(lock: RangeLock, offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> {
+    const done = this.#readRun(offset, buffers, length) ?? this.#readRuns(offset, buffers, length);
+    return done.then(
+      (result) => {
+        lock.release();
+        return result;
+      },
+      (error: unknown) => {
+        lock.release();
+        throw error;
+      },
+    );
+  }
+
+  /** The common case without a loop: one run covers the request. */
+  #readRun(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> | null {
+    if (length === 0) return Promise.resolve(NOTHING);
+    try {
+      const located = this.#chain.locate(this.#chain.top, offset, length);
+      if (isPromise(located) || located.mapping.length < length || located.mapping.kind !== 'data') return null;
+      return located.mapping.storage.read(located.mapping.offset, buffers).then(() => DATA);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  async #readRuns(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> {
+    return (await this.#chain.read(this.#chain.top, offset, buffers, length)) ? NOTHING : DATA;
+  }
+
+  /** Runs one change under its lock, after what must be durable before the first. */
+  async #change(offset: number, length: number, run: () => Promise<void>): Promise<void> {
+    this.#checkWritable();
+    // The lock comes first, so that a waiting close sees the request.
+    const lock = this.#locks.acquire(offset, offset + length, true);
+    const held = isPromise(lock) ? await lock : lock;
+    try {
+      if (!this.#writable) await this.#begin();
+      if (this.#flusher.overdue) await this.#flusher.flush();
+      this.#noteChange();
+      await run();
+    } finally {
+      this.#noteChange();
+      held.release();
+    }
+  }
+
+  /** Before a change and after it: a flush that began in between does not cover it. */
+  #noteChange(): void {
+    this.#last.image.noteChange();
+    this.#flusher.noteChange();
+  }
+
+  #checkWritable(): void {
+    if (this.can.write) return;
+    throw new ImageError('read-only', 'The disk is open for reading only', {
+      path: this.label,
+      hint: 'Open it with mode "write".',
+    });
+  }
+
+  async #begin(): Promise<void> {
+    this.#begun ??= this.#last.image.beginChanges();
+    await this.#begun;
+    this.#writable = true;
+  }
+
+  #extent(offset: number, located: Located): MaybePromise<Extent> {
+    const { mapping, image } = located;
+    const base = {
+      offset,
+      length: mapping.length,
+      image: image === -1 ? null : image,
+      depth: image === -1 ? null : this.#chain.top - image,
+    };
+    if (mapping.kind !== 'data') return { ...base, state: mapping.kind, file: null, fileOffset: null };
+    const { storage, offset: fileOffset } = mapping;
+    const answer = storage.extentAt(fileOffset);
+    const finish = (run: { end: number; data: boolean }): Extent => {
+      const length = Math.min(mapping.length, run.end - fileOffset);
+      return run.data
+        ? { ...base, length, state: 'data', file: storage.label, fileOffset }
+        : { ...base, length, state: 'zero', file: null, fileOffset: null };
+    };
+    return isPromise(answer) ? answer.then(finish) : finish(answer);
+  }
+
+  async #close(): Promise<void> {
+    await this.#locks.whenIdle();
+    this.#flusher.stop();
+    try {
+      await this.#flusher.flush();
+    } finally {
+      await closeImages(this.#chain.images);
+    }
+  }
+}
+
+/** Closes all images, last first, and then throws the first failure. */
+export async function closeImages(images: readonly ChainImage[]): Promise<void> {
+  let failure: unknown;
+  for (const { image } of [...images].reverse()) {
+    try {
+      await image.close();
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  if (failure !== undefined) throw failure;
+}
+
+function follows(last: Extent, next: Extent): boolean {
+  if (last.state !== next.state || last.image !== next.image || last.file !== next.file) return false;
+  return last.fileOffset === null || last.fileOffset + last.length === next.fileOffset;
+}

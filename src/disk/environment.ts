@@ -1,0 +1,65 @@
+/** Turns what callers leave out into defaults: provider, registry, gate. */
+import { defaultProvider } from '#local-storage';
+import { defaultRegistry } from '../formats/index.ts';
+import type { Registry } from '../image/registry.ts';
+import type { Source, StorageProvider } from '../storage/contract.ts';
+import { denyAll, openGate, type OpenGate } from '../storage/gate.ts';
+import type { Allow, EnvironmentOptions, ImageSource } from './options.ts';
+
+/** Stands in an allow list for the directory of the image itself. */
+const SAME_DIRECTORY = 'same-directory';
+
+/** The formats to use. */
+export function registryOf(options: EnvironmentOptions): Registry {
+  return options.registry ?? defaultRegistry();
+}
+
+/** The provider and name behind what a caller wrote. */
+export function sourceOf(source: ImageSource, options: EnvironmentOptions): Source {
+  if (typeof source !== 'string') return source;
+  const provider = options.provider ?? defaultProvider();
+  return { provider, name: provider.resolve(source, '') };
+}
+
+/** The gate for images opened from `source`. Nothing is allowed unless the caller said so. */
+export async function gateOf(allow: Allow | undefined, source: Source): Promise<OpenGate> {
+  if (allow === undefined || allow === 'none') return denyAll();
+  if (!isList(allow)) return allow;
+  const roots: string[] = [];
+  for (const entry of allow) {
+    roots.push(entry === SAME_DIRECTORY ? await ownDirectory(source) : source.provider.resolve(entry, ''));
+  }
+  return openGate({ roots, provider: source.provider });
+}
+
+function isList(allow: Allow): allow is readonly string[] {
+  return Array.isArray(allow);
+}
+
+async function ownDirectory(source: Source): Promise<string> {
+  const { provider, name } = source;
+  return provider.directory(await provider.realName(name));
+}
+
+/** A provider that hands out one storage that is open already, and for everything else is the one behind it. */
+export function handedOver(source: Source, open: StorageProvider['open']): Source {
+  const { provider } = source;
+  return {
+    name: source.name,
+    provider: {
+      open: (name, mode) => (name === source.name ? open(name, mode) : provider.open(name, mode)),
+      create: (name, how) => provider.create(name, how),
+      rename: (from, to, how) => provider.rename(from, to, how),
+      remove: (name) => provider.remove(name),
+      list: (directory) => provider.list(directory),
+      resolve: (name, relativeTo) => provider.resolve(name, relativeTo),
+      directory: (name) => provider.directory(name),
+      lookUp: (name) => provider.lookUp(name),
+      realName: (name) => provider.realName(name),
+      temporaryName: (name) => provider.temporaryName(name),
+      publishMode: (name) => provider.publishMode(name),
+      syncNames: (directory) => provider.syncNames(directory),
+      freeSpace: (directory) => provider.freeSpace(directory),
+    },
+  };
+}

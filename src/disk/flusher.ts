@@ -1,0 +1,80 @@
+/**
+ * When a disk flushes: on request, when dirty metadata reaches its bound, and some seconds after the first unflushed
+ * change. Flushes run one after another; callers that come while one runs share the next.
+ */
+import { flushImage } from '../image/flush.ts';
+import type { Image } from '../image/contract.ts';
+import { LIMITS } from '../limits.ts';
+import type { Timers } from './options.ts';
+
+/** A clock made of the platform's timers. */
+export const systemTimers: Timers = {
+  set: (milliseconds, run) => setTimeout(run, milliseconds),
+  clear: (handle) => clearTimeout(handle as ReturnType<typeof setTimeout>),
+};
+
+export interface FlusherOptions {
+  readonly ignoreFlush: boolean;
+  /** 0: no flush runs by itself. */
+  readonly afterMs: number;
+  readonly timers: Timers;
+}
+
+/** The flushes of one image. */
+export class Flusher {
+  readonly #image: Image;
+  readonly #options: FlusherOptions;
+  #changed = false;
+  #running: Promise<void> | null = null;
+  #next: Promise<void> | null = null;
+  #timer: unknown = null;
+
+  constructor(image: Image, options: FlusherOptions) {
+    this.#image = image;
+    this.#options = options;
+  }
+
+  /** Something was changed that a flush must make durable. */
+  noteChange(): void {
+    this.#changed = true;
+    if (this.#timer !== null || this.#options.afterMs === 0) return;
+    this.#timer = this.#options.timers.set(this.#options.afterMs, () => {
+      this.#timer = null;
+      // The image remembers a failure and refuses the next write or flush, which reports it to a caller.
+      this.flush().catch(() => {});
+    });
+  }
+
+  /** True when so much metadata is dirty that writers should wait for a flush. */
+  get overdue(): boolean {
+    return this.#image.dirtyBytes >= LIMITS.dirtyMetadataBytes;
+  }
+
+  /** Resolves when every change that ended before this call is durable. */
+  flush(): Promise<void> {
+    if (this.#running === null) return this.#changed ? this.#start() : Promise.resolve();
+    if (!this.#changed) return this.#running;
+    this.#next ??= this.#running.then(
+      () => this.#start(),
+      () => this.#start(),
+    );
+    return this.#next;
+  }
+
+  /** Ends the timer. */
+  stop(): void {
+    if (this.#timer !== null) this.#options.timers.clear(this.#timer);
+    this.#timer = null;
+  }
+
+  #start(): Promise<void> {
+    this.#next = null;
+    this.stop();
+    this.#changed = false;
+    const running = flushImage(this.#image, { skipStorageFlush: this.#options.ignoreFlush }).finally(() => {
+      if (this.#running === running) this.#running = null;
+    });
+    this.#running = running;
+    return running;
+  }
+}

@@ -1,0 +1,137 @@
+/** Options and results of the library's entry points: `Disk.open`, `createImage`, `inspect`, `convert`, `compare`. */
+import type { ImageInfo, ImageLinks, MediumType, Progress } from '../image/contract.ts';
+import type { Geometry } from '../image/geometry.ts';
+import type { Registry } from '../image/registry.ts';
+import type { OpenMode, OperationOptions, Source, StorageProvider } from '../storage/contract.ts';
+import type { OpenGate } from '../storage/gate.ts';
+
+/** Where an image is: a name for the default provider (local files in Node), or a provider with a name. */
+export type ImageSource = string | Source;
+
+/** What images may make vdkit open: nothing, files in these directories and below (or these files), or a gate of your own. */
+export type Allow = 'none' | readonly string[] | OpenGate;
+
+/** A clock that tests can turn. */
+export interface Timers {
+  set(milliseconds: number, run: () => void): unknown;
+  clear(handle: unknown): void;
+}
+
+/** What every entry point takes. */
+export interface EnvironmentOptions extends OperationOptions {
+  /** For names without one of their own. Default: local files. */
+  readonly provider?: StorageProvider;
+  /** Formats to use. Default: the built-in ones. */
+  readonly registry?: Registry;
+  /** Default `none`. The word `same-directory` in the list stands for the directory of the image itself. */
+  readonly allow?: Allow;
+}
+
+export interface DiskOpenOptions extends EnvironmentOptions {
+  /** Default `read`. */
+  readonly mode?: OpenMode;
+  /** Format of the last image. Default: probed; a probed raw image never opens for writing. */
+  readonly format?: string;
+  readonly type?: MediumType;
+  /** Parent of the image (and its format), where the image does not say. */
+  readonly parent?: ImageSource;
+  readonly parentFormat?: string;
+  /** Open only the image itself, not its parents. Reading absent ranges then throws. */
+  readonly withoutParents?: boolean;
+  /** Store zeroes physically instead of leaving them out. */
+  readonly honourZeroes?: boolean;
+  /** Store data even where the chain already reads the same. */
+  readonly honourSame?: boolean;
+  /** Skip storage flushes. For data that can be made again. */
+  readonly ignoreFlush?: boolean;
+  /** Milliseconds after the first unflushed change until a flush runs by itself. Default 5000; 0: never. */
+  readonly flushAfterMs?: number;
+  readonly timers?: Timers;
+}
+
+export interface CreateImageOptions extends EnvironmentOptions {
+  /** Default: by the name's extension. */
+  readonly format?: string;
+  /** Guest bytes; may be left out with `parent`. */
+  readonly size?: number;
+  readonly type?: MediumType;
+  readonly variant?: readonly string[];
+  readonly comment?: string;
+  readonly uuid?: string;
+  readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
+  readonly parent?: ImageSource;
+  readonly parentFormat?: string;
+  /** Values for the format's config keys (`formats` lists them). */
+  readonly config?: Readonly<Record<string, string | number>>;
+  /** Replace an existing file. */
+  readonly force?: boolean;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+export interface ConvertOptions extends CreateImageOptions {
+  /** Format of the source. Default: probed. `format` is that of the target. */
+  readonly sourceFormat?: string;
+  readonly sourceParent?: ImageSource;
+  readonly sourceParentFormat?: string;
+  /** Write into an existing image or device instead of making a new one. */
+  readonly into?: boolean;
+  /** Runs in flight. Default 4. */
+  readonly parallel?: number;
+  /** Bytes a second at most. */
+  readonly rateLimit?: number;
+  /** Go on after read errors: the bytes become zero and are reported. */
+  readonly salvage?: boolean;
+  /** Smallest run of zeroes that is left out of the target, bytes. Default 4096; 0: none is. */
+  readonly sparseSize?: number;
+  /** Read the target again and compare. */
+  readonly verify?: boolean;
+}
+
+export interface ConvertResult {
+  /** Guest bytes of the target. */
+  readonly size: number;
+  /** Bytes that were written, without holes and zeroes. */
+  readonly written: number;
+  /** Ranges that could not be read (only with `salvage`). */
+  readonly unreadable: readonly { readonly offset: number; readonly length: number }[];
+  readonly warnings: readonly string[];
+}
+
+export interface CompareOptions extends OperationOptions {
+  /** Sizes must be equal too. */
+  readonly strict?: boolean;
+  readonly parallel?: number;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+export interface CompareResult {
+  readonly same: boolean;
+  /** Guest offset of the first differing byte; null when none differs. With `strict`, unequal sizes differ at the shorter end. */
+  readonly firstDifference: number | null;
+  readonly sizes: readonly [number, number];
+}
+
+/** One image as `inspect` reports it: everything its headers say. */
+export interface ImageReport extends ImageInfo, ImageLinks {
+  readonly file: string;
+  /** Bytes on the host as `stat` reports them, all files of the image. */
+  readonly fileSize: number;
+  /** Bytes the host really keeps; null when unknown. */
+  readonly allocatedSize: number | null;
+  /** Why the format was chosen. */
+  readonly recognisedBy: string;
+}
+
+export interface InspectOptions extends EnvironmentOptions {
+  readonly format?: string;
+  readonly type?: MediumType;
+  /** Report the parents too. */
+  readonly chain?: boolean;
+  readonly parent?: ImageSource;
+  readonly parentFormat?: string;
+}
+
+export interface InspectReport extends ImageReport {
+  /** Base first, the image itself last; only with `chain`. */
+  readonly chain?: readonly ImageReport[];
+}

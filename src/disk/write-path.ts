@@ -1,0 +1,268 @@
+/**
+ * The write side of the last image of a chain: overwriting in place, giving room to what has none, padding from the
+ * chain, and leaving out zeroes and data that the chain already reads.
+ *
+ * A range that is placed and writable is overwritten. Everything else is done unit by unit (block, cluster, grain)
+ * under a *claim*: one writer at a time places a unit, a second one waits, maps again and finds it placed. The slot's
+ * bytes are complete before `commit` makes the map point at them.
+ *
+ * Nothing here waits as long as tables are in memory, up to the moment when data moves. So writes that begin in guest
+ * order get their room in guest order.
+ */
+import { alignDown, alignUp } from '../binary/numbers.ts';
+import { equalBytes, isZero } from '../codec/bytes.ts';
+import { assert, ImageError } from '../errors.ts';
+import type { Image, Mapping, WriteSlot } from '../image/contract.ts';
+import { allDone, watched } from '../storage/all-done.ts';
+import { isPromise, type Storage } from '../storage/contract.ts';
+import { bufferList, sliceBuffers, zeroSource } from './buffers.ts';
+import type { Chain } from './chain.ts';
+import { RangeLocks } from './range-locks.ts';
+
+/** What is stored even though the chain reads the same without it. */
+export interface WriteRules {
+  readonly honourZeroes: boolean;
+  readonly honourSame: boolean;
+}
+
+/** Bytes compared or padded at once. */
+const PIECE = 1024 * 1024;
+/** In-place writes of one request that run together. */
+const PARALLEL_RUNS = 64;
+/** A slot that is not written to its end makes the file long enough by this many zero bytes at the end. */
+const TAIL = 512;
+
+/** Data of one request: the bytes of `[offset, offset + length)`. */
+interface Request {
+  readonly offset: number;
+  readonly length: number;
+  readonly buffers: readonly Uint8Array[];
+  /** All bytes are known to be zero. */
+  readonly zero: boolean;
+}
+
+/** What a unit reads before the write: the chain from `level` down, or zeroes. */
+interface Backdrop {
+  readonly level: number | null;
+  /** The image itself holds the unit, but it must not be overwritten. */
+  readonly placed: boolean;
+}
+
+/** Writes to the last image of one chain. The caller holds the range lock of the request. */
+export class WritePath {
+  readonly #chain: Chain;
+  readonly #image: Image;
+  readonly #rules: WriteRules;
+  readonly #blockSize: number;
+  readonly #claims = new RangeLocks();
+
+  constructor(chain: Chain, image: Image, rules: WriteRules) {
+    this.#chain = chain;
+    this.#image = image;
+    this.#rules = rules;
+    this.#blockSize = image.info.blockSize ?? 0;
+  }
+
+  /** Stores the bytes. Resolves when the storage took them; durable after the next flush. */
+  async write(offset: number, length: number, buffers: readonly Uint8Array[]): Promise<void> {
+    await this.#run({ offset, length, buffers, zero: false }, (mapping, position) =>
+      mapping.storage.write(mapping.offset, sliceBuffers(buffers, position, position + mapping.length)),
+    );
+  }
+
+  /** Makes the range read zero, storing as little as the format allows. */
+  async zero(offset: number, length: number, punch: boolean): Promise<void> {
+    const inPlace = (mapping: DataMapping): Promise<void> =>
+      zeroInPlace(mapping.storage, mapping.offset, mapping.length, punch && !this.#rules.honourZeroes);
+    await this.#run({ offset, length, buffers: [], zero: true }, inPlace);
+  }
+
+  async #run(request: Request, inPlace: (mapping: DataMapping, position: number) => Promise<void>): Promise<void> {
+    let running: Promise<void>[] = [];
+    try {
+      for (let position = 0; position < request.length; ) {
+        const answer = this.#image.map(request.offset + position, request.length - position);
+        const mapping = isPromise(answer) ? await answer : answer;
+        if (mapping.kind === 'data' && mapping.writable) {
+          running.push(watched(inPlace(mapping, position)));
+          position += mapping.length;
+        } else {
+          position += await this.#place(request, position, mapping);
+        }
+        if (running.length >= PARALLEL_RUNS) {
+          await allDone(running);
+          running = [];
+        }
+      }
+    } finally {
+      await Promise.allSettled(running);
+    }
+    await allDone(running);
+  }
+
+  /** Handles the unplaced run at `position`. Returns the bytes that are done; 0 when the map changed meanwhile. */
+  async #place(request: Request, position: number, mapping: Mapping): Promise<number> {
+    if (!this.#image.can.allocate || this.#image.prepareWrite === undefined) {
+      throw new ImageError('read-only', 'This part of the image cannot be written', {
+        path: this.#chain.images[this.#chain.top]?.name ?? '',
+        guestOffset: request.offset + position,
+      });
+    }
+    const start = request.offset + position;
+    const end = start + mapping.length;
+    const unit = this.#blockSize;
+    const claim = this.#claims.acquire(alignDown(start, unit), alignUp(end, unit), true);
+    if (isPromise(claim)) {
+      // Somebody else placed units here while we waited: look again.
+      (await claim).release();
+      return 0;
+    }
+    try {
+      return await this.#placeUnits(request, start, end, this.#backdrop(mapping));
+    } finally {
+      claim.release();
+    }
+  }
+
+  /** Absent ranges show the parent, zero ranges nothing, data that must not be overwritten shows itself. */
+  #backdrop(mapping: Mapping): Backdrop {
+    const { top } = this.#chain;
+    if (mapping.kind === 'data') return { level: top, placed: true };
+    const level = mapping.kind === 'absent' && this.#chain.hasParent(top) ? top - 1 : null;
+    return { level, placed: false };
+  }
+
+  /** Walks the units of `[start, end)`: leaves out, marks, or gathers neighbours and stores them in one slot. */
+  async #placeUnits(request: Request, start: number, end: number, backdrop: Backdrop): Promise<number> {
+    let gathered = start;
+    for (let at = start; at < end; ) {
+      const unitEnd = Math.min(alignDown(at, this.#blockSize) + this.#blockSize, end);
+      const decision = this.#decide(request, at, unitEnd, backdrop);
+      if ((isPromise(decision) ? await decision : decision) !== 'store') {
+        if (gathered < at) await this.#store(request, gathered, at, backdrop.level);
+        gathered = unitEnd;
+      }
+      at = unitEnd;
+    }
+    if (gathered < end) await this.#store(request, gathered, end, backdrop.level);
+    return end - start;
+  }
+
+  /** Says what happens to one unit's part of the request; marks zero units on the way. */
+  #decide(request: Request, start: number, end: number, backdrop: Backdrop): 'store' | 'done' | Promise<'store' | 'done'> {
+    const zero = request.zero || this.#isZero(request, start, end);
+    if (zero) {
+      if (this.#rules.honourZeroes) return 'store';
+      if (backdrop.level === null) return this.#rules.honourSame && !request.zero ? 'store' : 'done';
+      const whole = this.#coversUnit(start, end);
+      if (whole && !backdrop.placed && this.#image.can.zeroMarker) return this.#markZero(start, end);
+    }
+    if (this.#rules.honourSame || backdrop.level === null) return 'store';
+    return this.#readsSame(request, start, end, backdrop.level);
+  }
+
+  async #markZero(start: number, end: number): Promise<'done'> {
+    assert(this.#image.unmap !== undefined, 'zero markers come with unmap');
+    await this.#image.unmap(start, end - start, 'zero');
+    return 'done';
+  }
+
+  #coversUnit(start: number, end: number): boolean {
+    return start % this.#blockSize === 0 && (end % this.#blockSize === 0 || end === this.#image.info.virtualSize);
+  }
+
+  #isZero(request: Request, start: number, end: number): boolean {
+    return bufferList(dataOf(request, start, end)).every(isZero);
+  }
+
+  async #readsSame(request: Request, start: number, end: number, level: number): Promise<'store' | 'done'> {
+    const present = new Uint8Array(Math.min(PIECE, end - start));
+    for (let at = start; at < end; at += present.length) {
+      const piece = present.subarray(0, Math.min(present.length, end - at));
+      await this.#chain.read(level, at, [piece], piece.length);
+      let from = 0;
+      for (const part of bufferList(dataOf(request, at, at + piece.length))) {
+        if (!equalBytes(part, piece.subarray(from, from + part.length))) return 'store';
+        from += part.length;
+      }
+    }
+    return 'done';
+  }
+
+  /** Stores `[start, end)`, whose units are unplaced and claimed, in one or more slots. */
+  async #store(request: Request, start: number, end: number, level: number | null): Promise<void> {
+    assert(this.#image.prepareWrite !== undefined, 'an image that allocates prepares writes');
+    for (let at = start; at < end; ) {
+      const answer = this.#image.prepareWrite(at, end - at);
+      const slot = isPromise(answer) ? await answer : answer;
+      const dataEnd = Math.min(end, slot.guestOffset + slot.length);
+      try {
+        await this.#fill(slot, request, at, dataEnd, level);
+      } catch (error) {
+        slot.abort();
+        throw error;
+      }
+      slot.commit();
+      this.#image.noteChange();
+      at = dataEnd;
+    }
+  }
+
+  /** Writes a whole slot: the request's bytes, and around them what the chain reads there. */
+  async #fill(slot: WriteSlot, request: Request, start: number, end: number, level: number | null): Promise<void> {
+    const slotEnd = slot.guestOffset + slot.length;
+    const work = [watched(this.#writeData(slot, request, start, end))];
+    work.push(watched(this.#pad(slot, slot.guestOffset, start, level)));
+    work.push(watched(this.#pad(slot, end, slotEnd, level)));
+    await allDone(work);
+    // What was left out reads zero, but only inside the file.
+    if (slot.storage.size < slot.offset + slot.length) {
+      const tail = Math.min(TAIL, slot.length);
+      await slot.storage.write(slot.offset + slot.length - tail, new Uint8Array(tail));
+    }
+  }
+
+  async #writeData(slot: WriteSlot, request: Request, start: number, end: number): Promise<void> {
+    const at = slot.offset + (start - slot.guestOffset);
+    if (!request.zero) return slot.storage.write(at, dataOf(request, start, end));
+    if (slot.readsZero && !this.#rules.honourZeroes) return undefined;
+    return writeZeroes(slot.storage, at, end - start);
+  }
+
+  async #pad(slot: WriteSlot, start: number, end: number, level: number | null): Promise<void> {
+    if (start >= end) return;
+    const diskEnd = Math.min(end, this.#image.info.virtualSize);
+    if (level !== null && start < diskEnd) await this.#padFromChain(slot, start, diskEnd, level);
+    const rest = level === null ? start : Math.max(start, diskEnd);
+    if (!slot.readsZero && rest < end) {
+      await writeZeroes(slot.storage, slot.offset + (rest - slot.guestOffset), end - rest);
+    }
+  }
+
+  async #padFromChain(slot: WriteSlot, start: number, end: number, level: number): Promise<void> {
+    const buffer = new Uint8Array(Math.min(PIECE, end - start));
+    for (let at = start; at < end; at += buffer.length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, end - at));
+      await this.#chain.read(level, at, [piece], piece.length);
+      if (slot.readsZero && isZero(piece)) continue;
+      await slot.storage.write(slot.offset + (at - slot.guestOffset), piece);
+    }
+  }
+}
+
+type DataMapping = Extract<Mapping, { kind: 'data' }>;
+
+function dataOf(request: Request, start: number, end: number): Uint8Array | Uint8Array[] {
+  if (request.zero) return zeroSource(end - start);
+  return sliceBuffers(request.buffers, start - request.offset, end - request.offset);
+}
+
+async function writeZeroes(storage: Storage, offset: number, length: number): Promise<void> {
+  for (let at = 0; at < length; at += PIECE) {
+    await storage.write(offset + at, zeroSource(Math.min(PIECE, length - at)));
+  }
+}
+
+async function zeroInPlace(storage: Storage, offset: number, length: number, punch: boolean): Promise<void> {
+  await storage.zero(offset, length, { punch: punch && storage.can.punch });
+}

@@ -1,0 +1,147 @@
+/**
+ * The one error class of vdkit. Callers branch on `kind`; people read `message`, `context` and `hint`.
+ *
+ * A message is a sentence that says what is wrong; numbers go into the context and are printed once, by
+ * `describeError`. The status is the name that VirtualBox's vd.h uses for the same failure.
+ */
+
+/** What a caller can do about a failure, in the fewest words that still tell cases apart. */
+export type ErrorKind =
+  | 'io'
+  | 'not-found'
+  | 'exists'
+  | 'invalid-format'
+  | 'invalid-argument'
+  | 'unsupported'
+  | 'corrupt'
+  | 'limit'
+  | 'out-of-bounds'
+  | 'read-only'
+  | 'denied'
+  | 'locked'
+  | 'no-space'
+  | 'busy'
+  | 'aborted';
+
+/** Where and what: everything is optional, everything that is there gets printed. */
+export interface ErrorContext {
+  /** The file or other storage that the message is about. */
+  readonly path?: string;
+  /** Byte offset in that file. */
+  readonly offset?: number;
+  /** Byte offset in the virtual disk. */
+  readonly guestOffset?: number;
+  /** Name of the header field or table entry. */
+  readonly field?: string;
+  readonly found?: string | number;
+  readonly expected?: string | number;
+}
+
+/** Options of an {@link ImageError} beside kind and message. */
+export interface ErrorDetails extends ErrorContext {
+  /** What the reader can do now. One sentence. */
+  readonly hint?: string;
+  /** The VERR_ name, where the default of the kind is not precise enough. */
+  readonly status?: string;
+  readonly cause?: unknown;
+}
+
+const DEFAULT_STATUS: Record<ErrorKind, string> = {
+  io: 'VERR_GENERAL_FAILURE',
+  'not-found': 'VERR_FILE_NOT_FOUND',
+  exists: 'VERR_ALREADY_EXISTS',
+  'invalid-format': 'VERR_VD_GEN_INVALID_HEADER',
+  'invalid-argument': 'VERR_INVALID_PARAMETER',
+  unsupported: 'VERR_NOT_SUPPORTED',
+  corrupt: 'VERR_VD_IMAGE_CORRUPTED',
+  limit: 'VERR_OUT_OF_RANGE',
+  'out-of-bounds': 'VERR_INVALID_PARAMETER',
+  'read-only': 'VERR_VD_IMAGE_READ_ONLY',
+  denied: 'VERR_ACCESS_DENIED',
+  locked: 'VERR_SHARING_VIOLATION',
+  'no-space': 'VERR_DISK_FULL',
+  busy: 'VERR_RESOURCE_BUSY',
+  aborted: 'VERR_CANCELLED',
+};
+
+/** Every failure that vdkit reports. Anything else that is thrown is a bug in vdkit. */
+export class ImageError extends Error {
+  override readonly name = 'ImageError';
+  readonly kind: ErrorKind;
+  /** Name of the corresponding status code of vd.h. */
+  readonly status: string;
+  readonly context: ErrorContext;
+  readonly hint: string | undefined;
+
+  constructor(kind: ErrorKind, message: string, details: ErrorDetails = {}) {
+    const { hint, status, cause, ...context } = details;
+    super(message, cause === undefined ? undefined : { cause });
+    this.kind = kind;
+    this.status = status ?? DEFAULT_STATUS[kind];
+    this.context = context;
+    this.hint = hint;
+  }
+}
+
+/** True for errors that vdkit made, whatever copy of the package made them. */
+export function isImageError(error: unknown): error is ImageError {
+  return error instanceof Error && error.name === 'ImageError' && 'kind' in error;
+}
+
+/** Throws an `internal:` error when one of our own promises is broken. Never used on file content, arguments or I/O. */
+export function assert(condition: boolean, what: string): asserts condition {
+  if (!condition) throw new Error(`internal: ${what}`);
+}
+
+/** The same failure with more context: fields that are already there win. */
+export function withContext(error: unknown, details: ErrorDetails): unknown {
+  if (!isImageError(error)) return error;
+  const hint = error.hint ?? details.hint;
+  return new ImageError(error.kind, error.message, {
+    ...details,
+    ...error.context,
+    ...(hint === undefined ? {} : { hint }),
+    status: error.status,
+    cause: error.cause,
+  });
+}
+
+/** Throws `aborted` when the signal has fired. Called between the steps of everything that takes long. */
+export function throwIfAborted(signal: AbortSignal | undefined, what = 'The operation'): void {
+  if (signal?.aborted === true) {
+    throw new ImageError('aborted', `${what} was cancelled`, { cause: signal.reason });
+  }
+}
+
+/** Formats a number as `0x1f00`. */
+export function hex(value: number | bigint): string {
+  return `0x${value.toString(16)}`;
+}
+
+/** Formats a 32-bit number as `0x0000001f`. */
+export function hex32(value: number): string {
+  return `0x${(value >>> 0).toString(16).padStart(8, '0')}`;
+}
+
+/** Makes text from an image safe to print: control characters become escapes. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, (char) => {
+    const code = char.codePointAt(0) ?? 0;
+    return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`;
+  });
+}
+
+/** The one-line form: `disk.vdi: The block map is cut off (offset 0x200, found 12, expected 64)`. */
+export function describeError(error: ImageError): string {
+  const { path, offset, guestOffset, field, found, expected } = error.context;
+  const facts: string[] = [];
+  if (offset !== undefined) facts.push(`offset ${hex(offset)}`);
+  if (guestOffset !== undefined) facts.push(`guest offset ${hex(guestOffset)}`);
+  if (field !== undefined) facts.push(`field ${field}`);
+  if (found !== undefined) facts.push(`found ${found}`);
+  if (expected !== undefined) facts.push(`expected ${expected}`);
+  const where = path === undefined ? '' : `${path}: `;
+  const details = facts.length === 0 ? '' : ` (${facts.join(', ')})`;
+  return printable(`${where}${error.message}${details}`);
+}

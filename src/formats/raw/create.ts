@@ -1,0 +1,74 @@
+/** Making an empty raw image. */
+import { SECTOR } from '../../binary/numbers.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import type { FormatCreateOptions, Image } from '../../image/contract.ts';
+import type { Source, Storage } from '../../storage/contract.ts';
+import { RawImage } from './image.ts';
+import { OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
+
+const WRITE_BYTES = 1024 * 1024;
+
+/** Checks the wishes without touching anything. Throws `invalid-argument`. */
+export function planRaw(options: FormatCreateOptions): { virtualSize: number; preallocates: number } {
+  const { size, type } = options;
+  const unit = type === 'optical' ? OPTICAL_SECTOR : SECTOR;
+  const least = type === 'optical' ? OPTICAL_MIN + OPTICAL_SECTOR : SECTOR;
+  if (!Number.isSafeInteger(size) || size < least || size % unit !== 0) {
+    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+      status: 'VERR_VD_INVALID_SIZE',
+      found: size,
+      expected: `a multiple of ${unit}, at least ${least}`,
+    });
+  }
+  for (const [given, name] of [
+    [options.comment, 'comment'],
+    [options.uuid, 'UUID'],
+  ] as const) {
+    if (given === undefined) continue;
+    throw new ImageError('unsupported', `A raw image has no place for a ${name}`, { hint: 'Choose another format.' });
+  }
+  return { virtualSize: size, preallocates: options.variant.includes('fixed') ? size : 0 };
+}
+
+/** Makes a raw image, sparse unless `fixed`. It is removed again when anything fails. */
+export async function writeNewRaw(source: Source, options: FormatCreateOptions): Promise<Image> {
+  const { virtualSize, preallocates } = planRaw(options);
+  if (preallocates > 0) await checkSpace(source, preallocates);
+  const storage = await source.provider.create(source.name);
+  try {
+    if (preallocates > 0) await preallocate(storage, preallocates, options);
+    else await storage.resize(virtualSize);
+    await storage.flush();
+    return new RawImage(storage, options.type ?? 'hdd', 'write');
+  } catch (error) {
+    await storage.close();
+    await source.provider.remove(source.name);
+    throw error;
+  }
+}
+
+/** What cannot fit is refused before the first byte is written. */
+async function checkSpace(source: Source, wanted: number): Promise<void> {
+  const free = await source.provider.freeSpace(source.provider.directory(source.name));
+  if (free === null || free >= wanted) return;
+  throw new ImageError('no-space', 'There is not enough room for a fixed image', {
+    path: source.name,
+    found: `${free} bytes free`,
+    expected: `${wanted} bytes`,
+    hint: 'Make room, or create a sparse image.',
+  });
+}
+
+async function preallocate(storage: Storage, size: number, options: FormatCreateOptions): Promise<void> {
+  if (storage.allocate !== undefined) {
+    await storage.allocate(0, size);
+    if (storage.size < size) await storage.resize(size);
+    return;
+  }
+  const zeroes = new Uint8Array(WRITE_BYTES);
+  for (let at = 0; at < size; at += zeroes.length) {
+    throwIfAborted(options.signal, 'Creating the image');
+    await storage.write(at, zeroes.subarray(0, Math.min(zeroes.length, size - at)));
+    options.onProgress?.({ operation: 'create', done: at, total: size });
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * One opened raw image: byte n of the disk is byte n of the file.
+ *
+ * A file that is no multiple of 512 is padded: its last sector reads zeroes behind the end of the file, so no byte is
+ * lost. Such an image opens for reading only, since a write into the padding would change the size of the disk.
+ */
+import { alignUp, SECTOR } from '../../binary/numbers.ts';
+import { ImageError } from '../../errors.ts';
+import type {
+  FormatOpenOptions,
+  Image,
+  ImageCapabilities,
+  ImageInfo,
+  Mapping,
+  MediumType,
+  SealedMetadata,
+} from '../../image/contract.ts';
+import { derivePhysical } from '../../image/geometry.ts';
+import { readProbeInput } from '../../image/probe.ts';
+import { singleRegion } from '../../image/regions.ts';
+import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
+import { OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
+import { mediumType } from './probe.ts';
+
+const NOTHING: SealedMetadata = { stage: [], root: [], publish: [] };
+
+/** Opens a raw image. The kind of medium is the caller's, else content and name decide. */
+export async function openRaw(source: Source, options: FormatOpenOptions): Promise<Image> {
+  const storage = await source.provider.open(source.name, options.mode);
+  try {
+    const type = options.type ?? mediumType(await readProbeInput(storage, source.name));
+    checkSize(storage, type);
+    return new RawImage(storage, type, options.mode);
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+}
+
+function checkSize(storage: Storage, type: MediumType): void {
+  if (storage.size === 0) {
+    throw new ImageError('invalid-format', 'The file is empty: there is no disk in it', { path: storage.label });
+  }
+  if (type !== 'optical' || (storage.size % OPTICAL_SECTOR === 0 && storage.size > OPTICAL_MIN)) return;
+  throw new ImageError('invalid-format', 'This is no optical disc: its size does not fit', {
+    status: storage.size > OPTICAL_MIN ? 'VERR_VD_RAW_SIZE_MODULO_2048' : 'VERR_VD_RAW_SIZE_OPTICAL_TOO_SMALL',
+    path: storage.label,
+    found: `${storage.size} bytes`,
+    expected: `a multiple of ${OPTICAL_SECTOR}, more than ${OPTICAL_MIN}`,
+  });
+}
+
+/** See the head of this file. */
+export class RawImage implements Image {
+  readonly can: ImageCapabilities;
+  readonly dirtyBytes = 0;
+  readonly #storage: Storage;
+  readonly #type: MediumType;
+  /** Bytes of the file when it was opened: the disk's size does not follow the file. */
+  readonly #stored: number;
+  readonly #virtualSize: number;
+  readonly #writable: boolean;
+  #failed = false;
+
+  constructor(storage: Storage, type: MediumType, mode: OpenMode) {
+    this.#storage = storage;
+    this.#type = type;
+    this.#stored = storage.size;
+    this.#virtualSize = alignUp(storage.size, SECTOR);
+    const padded = this.#virtualSize !== this.#stored;
+    this.#writable = mode === 'write' && !padded && storage.can.write;
+    const readOnlyReason = mode === 'write' && padded ? 'its size is no multiple of 512 bytes' : null;
+    this.can = { write: this.#writable, readOnlyReason, allocate: false, zeroMarker: false };
+  }
+
+  get info(): ImageInfo {
+    const sectorSize = this.#type === 'optical' ? OPTICAL_SECTOR : SECTOR;
+    const padded = this.#virtualSize !== this.#stored;
+    return {
+      format: 'raw',
+      variant: [],
+      type: this.#type,
+      virtualSize: this.#virtualSize,
+      blockSize: null,
+      sectorSize,
+      version: null,
+      comment: null,
+      geometry: { physical: this.#type === 'hdd' ? derivePhysical(this.#virtualSize) : null, logical: null },
+      regions: singleRegion(this.#virtualSize, sectorSize),
+      dirty: null,
+      differencing: false,
+      uuid: null,
+      modificationUuid: null,
+      parentUuid: null,
+      parentModificationUuid: null,
+      parentName: null,
+      parentFormat: null,
+      warnings: padded ? [`${this.#storage.label} is no multiple of 512 bytes; zeroes fill its last sector.`] : [],
+    };
+  }
+
+  map(offset: number, length: number): Mapping {
+    if (offset >= this.#stored) return { kind: 'zero', length };
+    const inside = Math.min(length, this.#stored - offset);
+    const writable = this.#writable && !this.#failed;
+    return { kind: 'data', storage: this.#storage, offset, length: inside, writable };
+  }
+
+  async beginChanges(): Promise<void> {}
+
+  noteChange(): void {}
+
+  seal(): SealedMetadata {
+    if (!this.#failed) return NOTHING;
+    throw new ImageError('io', 'An earlier flush of this image failed, so it takes no more writes', {
+      path: this.#storage.label,
+    });
+  }
+
+  settle(_sealed: SealedMetadata, ok: boolean): void {
+    if (!ok) this.#failed = true;
+  }
+
+  storages(): readonly Storage[] {
+    return [this.#storage];
+  }
+
+  async close(): Promise<void> {
+    await this.#storage.close();
+  }
+}

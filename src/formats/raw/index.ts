@@ -1,0 +1,50 @@
+/** Raw: the bytes of a disk as they are; hard disks, floppies and optical discs. */
+import type { Format } from '../../image/contract.ts';
+import { planRaw, writeNewRaw } from './create.ts';
+import { openRaw } from './image.ts';
+import { probeRaw } from './probe.ts';
+
+/** The raw format. Takes every file that nobody else knows, but never for writing unless it is named. */
+export const raw: Format = {
+  name: 'raw',
+  aliases: [],
+  title: 'Raw disk',
+  capabilities: {
+    uuid: false,
+    createFixed: true,
+    createDynamic: false,
+    createSplit: false,
+    diff: false,
+    preferred: false,
+    read: true,
+    write: true,
+    discard: false,
+    resize: false,
+    compact: false,
+    check: false,
+    repair: false,
+  },
+  extensions: [
+    { extension: 'raw', type: 'hdd' },
+    { extension: 'iso', type: 'optical' },
+    { extension: 'cdr', type: 'optical' },
+    { extension: 'img', type: 'floppy' },
+    { extension: 'ima', type: 'floppy' },
+    { extension: 'dsk', type: 'floppy' },
+    { extension: 'flp', type: 'floppy' },
+    { extension: 'vfd', type: 'floppy' },
+  ],
+  configKeys: [],
+  variants: [
+    { word: 'sparse', description: 'room is taken when it is first written (default)' },
+    { word: 'fixed', description: 'all room is taken at creation' },
+  ],
+  probe: probeRaw,
+  open: openRaw,
+  async create(source, options) {
+    return writeNewRaw(source, options);
+  },
+  plan(options) {
+    return planRaw(options);
+  },
+};

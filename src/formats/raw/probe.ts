@@ -1,0 +1,44 @@
+/** What kind of medium a raw file is: by the descriptors of an optical disc, else by extension and size. */
+import type { MediumType, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
+
+const OPTICAL = new Set(['iso', 'cdr']);
+const FLOPPY = new Set(['img', 'ima', 'dsk', 'flp', 'vfd']);
+
+/** Always at least `maybe` for a file with bytes in it; never throws. */
+export function probeRaw(input: ProbeInput): ProbeAnswer {
+  if (input.size === 0) return { match: 'no', reason: 'the file is empty' };
+  const type = mediumType(input);
+  const reason = type === 'optical' && hasOpticalDescriptors(input) ? 'ISO 9660 or UDF descriptors' : 'nothing else fits';
+  return { match: 'maybe', reason, detail: `raw ${type} image`, type };
+}
+
+/** The kind of medium. Content wins over the name. */
+export function mediumType(input: ProbeInput): MediumType {
+  const wholeSectors = input.size % OPTICAL_SECTOR === 0 && input.size > OPTICAL_MIN;
+  const extension = /\.([^./\\]+)$/.exec(input.name)?.[1]?.toLowerCase() ?? '';
+  if (wholeSectors && (OPTICAL.has(extension) || hasOpticalDescriptors(input))) return 'optical';
+  return FLOPPY.has(extension) && input.size <= FLOPPY_MAX ? 'floppy' : 'hdd';
+}
+
+/**
+ * ECMA-119 8: a sequence of volume descriptors from sector 16, with a primary one before the terminator. ECMA-167 2/9:
+ * BEA01, NSR02 or NSR03, TEA01 in the same place.
+ */
+function hasOpticalDescriptors(input: ProbeInput): boolean {
+  let primary = false;
+  let extended = false;
+  let udf = false;
+  for (let at = 16 * OPTICAL_SECTOR; at + OPTICAL_SECTOR <= input.head.length; at += OPTICAL_SECTOR) {
+    const type = input.head[at];
+    const name = String.fromCharCode(...input.head.subarray(at + 1, at + 6));
+    if (name === 'CD001') {
+      if (type === 1) primary = true;
+      if (type === 255 && primary) return true;
+    } else if (name === 'BEA01') extended = true;
+    else if (name === 'NSR02' || name === 'NSR03') udf = extended;
+    else if (name === 'TEA01') return udf;
+    else if (name !== 'BOOT2') return false;
+  }
+  return false;
+}

@@ -1,0 +1,202 @@
+/** Making an empty VDI image. */
+import { randomGuid, normalizeGuid, NULL_GUID } from '../../binary/guid.ts';
+import { alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../binary/numbers.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import type { FormatCreateOptions } from '../../image/contract.ts';
+import { checkGeometry } from '../../image/geometry.ts';
+import { LIMITS } from '../../limits.ts';
+import type { Source, Storage } from '../../storage/contract.ts';
+import {
+  COMMENT_MAX,
+  DEFAULT_ALIGNMENT,
+  DEFAULT_BLOCK_SIZE,
+  ENTRY_FREE,
+  FLAG_ZERO_EXPAND,
+  HEADER,
+  HEADER_SIZE_1_1_PLUS,
+  IMAGE_TYPE,
+  PREHEADER,
+  SIGNATURE,
+  VERSION_1_1,
+} from './layout.ts';
+
+/** Where everything of a new image will lie. */
+export interface VdiPlan {
+  readonly virtualSize: number;
+  readonly type: number;
+  readonly blockSize: number;
+  readonly blockCount: number;
+  readonly mapOffset: number;
+  readonly dataOffset: number;
+  /** Bytes that a fixed image takes at once; 0 for others. */
+  readonly preallocates: number;
+}
+
+const WRITE_BYTES = 1024 * 1024;
+
+/** Checks the wishes and lays the image out. Throws `invalid-argument` or `limit`; touches nothing. */
+export function planVdi(options: FormatCreateOptions): VdiPlan {
+  const { size } = options;
+  if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
+    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+      status: 'VERR_VD_INVALID_SIZE',
+      found: size,
+      expected: 'a multiple of 512, at least 512',
+    });
+  }
+  checkText(options);
+  const blockSize = powerOfTwo(options, 'AllocationBlockSize', DEFAULT_BLOCK_SIZE, LIMITS.blockSizeMin);
+  const alignment = powerOfTwo(options, 'DataAlignment', DEFAULT_ALIGNMENT, SECTOR);
+  const type = typeOf(options);
+  const blockCount = divCeil(size, blockSize);
+  const mapOffset = alignUp(PREHEADER + HEADER_SIZE_1_1_PLUS, alignment);
+  const dataOffset = alignUp(mapOffset + 4 * blockCount, alignment);
+  if (blockCount > LIMITS.vdiBlocks || dataOffset > 0xffff_ffff) {
+    throw new ImageError('limit', 'A VDI image of this size needs larger blocks', {
+      found: `${blockCount} blocks of ${blockSize} bytes`,
+      expected: `a block map below 4 GiB`,
+      hint: 'Choose a larger block size.',
+    });
+  }
+  const preallocates = type === IMAGE_TYPE.fixed ? dataOffset + blockCount * blockSize : 0;
+  if (preallocates > Number.MAX_SAFE_INTEGER) throw new ImageError('limit', 'A fixed image of this size cannot be addressed');
+  return { virtualSize: size, type, blockSize, blockCount, mapOffset, dataOffset, preallocates };
+}
+
+function checkText(options: FormatCreateOptions): void {
+  const length = new TextEncoder().encode(options.comment ?? '').length;
+  if (length > COMMENT_MAX || options.comment?.includes('\0') === true) {
+    throw new ImageError('invalid-argument', 'The comment does not fit a VDI image', {
+      status: 'VERR_VD_VDI_COMMENT_TOO_LONG',
+      found: `${length} bytes`,
+      expected: `at most ${COMMENT_MAX} bytes of UTF-8 without NUL`,
+    });
+  }
+  checkGeometry(options.geometry ?? {});
+}
+
+function powerOfTwo(options: FormatCreateOptions, key: string, fallback: number, min: number): number {
+  const value = Number(options.config?.[key] ?? fallback);
+  if (!isPowerOfTwo(value) || value < min || value > LIMITS.blockSizeMax) {
+    throw new ImageError('invalid-argument', `The value of ${key} is not usable`, {
+      field: key,
+      found: String(options.config?.[key]),
+      expected: `a power of two from ${min} to ${LIMITS.blockSizeMax}`,
+    });
+  }
+  return value;
+}
+
+function typeOf(options: FormatCreateOptions): number {
+  const fixed = options.variant.includes('fixed');
+  if (options.parent !== undefined || options.variant.includes('diff')) {
+    if (fixed) {
+      throw new ImageError('invalid-argument', 'A differencing image cannot be fixed', { status: 'VERR_VD_INVALID_TYPE' });
+    }
+    if (options.parent === undefined) {
+      throw new ImageError('invalid-argument', 'A differencing image needs a parent', {
+        hint: 'Name one with --parent.',
+      });
+    }
+    return IMAGE_TYPE.diff;
+  }
+  return fixed ? IMAGE_TYPE.fixed : IMAGE_TYPE.dynamic;
+}
+
+/** Writes a new image and flushes it. The storage is removed again when anything fails. */
+export async function writeNewVdi(source: Source, options: FormatCreateOptions): Promise<Storage> {
+  const plan = planVdi(options);
+  await checkSpace(source, plan);
+  const storage = await source.provider.create(source.name);
+  try {
+    await writeMap(storage, plan, options);
+    if (plan.type === IMAGE_TYPE.fixed) await preallocate(storage, plan, options);
+    // Last: a file without its header is no image, so a cut leaves nothing that looks like one.
+    await storage.write(0, encodeHeader(plan, options));
+    await storage.flush();
+    return storage;
+  } catch (error) {
+    await storage.close();
+    await source.provider.remove(source.name);
+    throw error;
+  }
+}
+
+/** A fixed image that cannot fit is refused before the first byte is written. */
+async function checkSpace(source: Source, plan: VdiPlan): Promise<void> {
+  if (plan.preallocates === 0) return;
+  const free = await source.provider.freeSpace(source.provider.directory(source.name));
+  if (free === null || free >= plan.preallocates) return;
+  throw new ImageError('no-space', 'There is not enough room for a fixed image', {
+    path: source.name,
+    found: `${free} bytes free`,
+    expected: `${plan.preallocates} bytes`,
+    hint: 'Make room, or create a dynamic image.',
+  });
+}
+
+async function writeMap(storage: Storage, plan: VdiPlan, options: FormatCreateOptions): Promise<void> {
+  const piece = new Uint8Array(Math.min(WRITE_BYTES, alignUp(4 * plan.blockCount, SECTOR)));
+  const view = new DataView(piece.buffer);
+  const perPiece = piece.length / 4;
+  for (let index = 0; index < plan.blockCount; index += perPiece) {
+    throwIfAborted(options.signal, 'Creating the image');
+    const entries = Math.min(perPiece, plan.blockCount - index);
+    for (let n = 0; n < perPiece; n++) {
+      const inside = n < entries;
+      view.setUint32(n * 4, inside ? (plan.type === IMAGE_TYPE.fixed ? index + n : ENTRY_FREE) : 0, true);
+    }
+    await storage.write(plan.mapOffset + index * 4, piece.subarray(0, alignUp(entries * 4, SECTOR)));
+  }
+  if (storage.size < plan.dataOffset) await storage.resize(plan.dataOffset);
+}
+
+async function preallocate(storage: Storage, plan: VdiPlan, options: FormatCreateOptions): Promise<void> {
+  const end = plan.preallocates;
+  if (storage.allocate !== undefined) {
+    await storage.allocate(plan.dataOffset, end - plan.dataOffset);
+    if (storage.size < end) await storage.resize(end);
+    return;
+  }
+  const zeroes = new Uint8Array(WRITE_BYTES);
+  for (let at = plan.dataOffset; at < end; at += zeroes.length) {
+    throwIfAborted(options.signal, 'Creating the image');
+    await storage.write(at, zeroes.subarray(0, Math.min(zeroes.length, end - at)));
+    options.onProgress?.({ operation: 'create', done: at - plan.dataOffset, total: end - plan.dataOffset });
+  }
+}
+
+function encodeHeader(plan: VdiPlan, options: FormatCreateOptions): Uint8Array {
+  const physical = options.geometry?.physical ?? null;
+  const logical = options.geometry?.logical ?? null;
+  return HEADER.encode({
+    text: '<<< vdkit Virtual Disk Image >>>\n',
+    signature: SIGNATURE,
+    version: VERSION_1_1,
+    headerSize: HEADER_SIZE_1_1_PLUS,
+    type: plan.type,
+    flags: options.variant.includes('zero-expand') ? FLAG_ZERO_EXPAND : 0,
+    comment: options.comment ?? '',
+    mapOffset: plan.mapOffset,
+    dataOffset: plan.dataOffset,
+    physicalCylinders: physical?.cylinders ?? 0,
+    physicalHeads: physical?.heads ?? 0,
+    physicalSectors: physical?.sectors ?? 0,
+    physicalSectorSize: SECTOR,
+    unused: 0,
+    diskSize: plan.virtualSize,
+    blockSize: plan.blockSize,
+    blockExtra: 0,
+    blockCount: plan.blockCount,
+    blocksAllocated: plan.type === IMAGE_TYPE.fixed ? plan.blockCount : 0,
+    uuid: options.uuid === undefined ? randomGuid() : normalizeGuid(options.uuid),
+    modificationUuid: randomGuid(),
+    parentUuid: options.parent?.uuid ?? NULL_GUID,
+    parentModificationUuid: options.parent?.modificationUuid ?? NULL_GUID,
+    logicalCylinders: logical?.cylinders ?? 0,
+    logicalHeads: logical?.heads ?? 0,
+    logicalSectors: logical?.sectors ?? 0,
+    logicalSectorSize: SECTOR,
+    rest: new Uint8Array(HEADER.fields.rest.size),
+  });
+}

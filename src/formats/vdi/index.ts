@@ -1,0 +1,88 @@
+/** VDI: VirtualBox's own disk image. */
+import { hex32 } from '../../errors.ts';
+import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import { openVdi } from './image.ts';
+import { planVdi, writeNewVdi } from './create.ts';
+import { HEADER, SIGNATURE } from './layout.ts';
+
+/** The VDI format: dynamic, fixed and differencing images, read and written. */
+export const vdi: Format = {
+  name: 'vdi',
+  aliases: [],
+  title: 'VirtualBox Disk Image',
+  capabilities: {
+    uuid: true,
+    createFixed: true,
+    createDynamic: true,
+    createSplit: false,
+    diff: true,
+    preferred: true,
+    read: true,
+    write: true,
+    discard: false,
+    resize: false,
+    compact: false,
+    check: false,
+    repair: false,
+  },
+  extensions: [{ extension: 'vdi', type: 'hdd' }],
+  configKeys: [
+    {
+      name: 'AllocationBlockSize',
+      valueType: 'integer',
+      default: '1048576',
+      mandatory: false,
+      expert: false,
+      createOnly: true,
+      description: 'Bytes of a block, a power of two. QEMU reads images with 1 MiB blocks only.',
+    },
+    {
+      name: 'DataAlignment',
+      valueType: 'integer',
+      default: '1048576',
+      mandatory: false,
+      expert: true,
+      createOnly: true,
+      description: 'Bytes that the block map and the data are aligned to, a power of two from 512.',
+    },
+  ],
+  variants: [
+    { word: 'dynamic', description: 'blocks get room when they are first written (default)' },
+    { word: 'fixed', description: 'all room is taken at creation' },
+    { word: 'diff', description: 'stores what differs from a parent' },
+    { word: 'zero-expand', description: 'new blocks are filled with zeroes on the medium' },
+  ],
+  probe,
+  async open(source, options) {
+    const storage = await source.provider.open(source.name, options.mode);
+    try {
+      return await openVdi(storage, { mode: options.mode, infoOnly: options.infoOnly ?? false });
+    } catch (error) {
+      await storage.close();
+      throw error;
+    }
+  },
+  async create(source, options) {
+    const storage = await writeNewVdi(source, options);
+    return openVdi(storage, { mode: 'write', infoOnly: false });
+  },
+  plan(options) {
+    const { virtualSize, preallocates } = planVdi(options);
+    return { virtualSize, preallocates };
+  },
+};
+
+function probe(input: ProbeInput): ProbeAnswer {
+  const end = HEADER.fields.version.offset + HEADER.fields.version.size;
+  if (input.head.length < end) return { match: 'no', reason: 'shorter than a VDI header' };
+  const view = new DataView(input.head.buffer, input.head.byteOffset, input.head.length);
+  const signature = view.getUint32(HEADER.fields.signature.offset, true);
+  if (signature !== SIGNATURE) return { match: 'no', reason: 'no VDI signature at 0x40' };
+  const version = view.getUint32(HEADER.fields.version.offset, true);
+  return {
+    match: 'yes',
+    reason: `VDI signature ${hex32(SIGNATURE)} at 0x40`,
+    detail: `VDI version ${version >>> 16}.${version & 0xffff}`,
+    type: 'hdd',
+  };
+}

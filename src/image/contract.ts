@@ -1,0 +1,254 @@
+/**
+ * What a format must provide. A format does not move guest data: it says where a guest range lives (`map`), hands out
+ * room for new data (`prepareWrite`), and lists the metadata that a flush must write (`seal`). Chains, padding, zero
+ * detection and the order of flushes are written once, above.
+ */
+import type { MaybePromise, OpenMode, OperationOptions, Source, Storage } from '../storage/contract.ts';
+import type { OpenGate } from '../storage/gate.ts';
+import type { Geometry } from './geometry.ts';
+import type { RegionList } from './regions.ts';
+
+/** Kind of medium: vd.h's VDTYPE. */
+export type MediumType = 'hdd' | 'optical' | 'floppy';
+
+/** Where one guest range lives in one image. Covers at least the first sector asked for; valid under its range lock. */
+export type Mapping =
+  | {
+      readonly kind: 'data';
+      readonly storage: Storage;
+      /** Byte offset in that storage. */
+      readonly offset: number;
+      readonly length: number;
+      /** May be overwritten in place. */
+      readonly writable: boolean;
+    }
+  /** Explicit zeroes: hide the parent. */
+  | { readonly kind: 'zero'; readonly length: number }
+  /** Not here: ask the parent; zeroes when there is none. */
+  | { readonly kind: 'absent'; readonly length: number };
+
+/** Room for whole allocation units: one file range. May be shorter than asked for; ask again for the rest. */
+export interface WriteSlot {
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly length: number;
+  /** Guest offset of the slot's first byte; may lie before the request. */
+  readonly guestOffset: number;
+  /** What is not written reads zero, also after a power cut. False for room that was used before. */
+  readonly readsZero: boolean;
+  /** Makes the map point here. In memory, synchronous; only after all bytes of the slot are written. */
+  commit(): void;
+  /** Gives the room back. */
+  abort(): void;
+}
+
+/** One piece of metadata in a flush. The bytes are a copy: later changes do not reach it. */
+export interface MetaWrite {
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** What one flush writes; `flushImage` drives it: stage, flush, each root list, flush, each publish list, flush, settle. */
+export interface SealedMetadata {
+  /** What nothing on the medium points at yet: raised counts, new tables. */
+  readonly stage: readonly MetaWrite[];
+  /** Pointers that must be durable before others. Usually empty. */
+  readonly root: readonly (readonly MetaWrite[])[];
+  /** Entries that make new room visible, in numbered steps. Usually one. */
+  readonly publish: readonly (readonly MetaWrite[])[];
+}
+
+/** Identities and links of an image; null where the format has none or none is set. */
+export interface ImageLinks {
+  readonly uuid: string | null;
+  readonly modificationUuid: string | null;
+  readonly parentUuid: string | null;
+  readonly parentModificationUuid: string | null;
+  /** Parent as the image names it; null when it stores no name. */
+  readonly parentName: string | null;
+  /** Format of the parent as the image names it. */
+  readonly parentFormat: string | null;
+}
+
+/** Everything an image says of itself. A snapshot: ask again after a change. */
+export interface ImageInfo extends ImageLinks {
+  readonly format: string;
+  /** Variant words, e.g. `dynamic`, `fixed`, `diff`. */
+  readonly variant: readonly string[];
+  readonly type: MediumType;
+  /** Guest bytes, a multiple of 512. */
+  readonly virtualSize: number;
+  /** Bytes of an allocation unit; null for formats without one. */
+  readonly blockSize: number | null;
+  readonly sectorSize: number;
+  /** Format version as text, e.g. `1.1`; null when the format has none. */
+  readonly version: string | null;
+  readonly comment: string | null;
+  readonly geometry: { readonly physical: Geometry | null; readonly logical: Geometry | null };
+  readonly regions: RegionList;
+  /** The image was not closed cleanly; null when the format keeps no such mark. */
+  readonly dirty: boolean | null;
+  /** The image needs a parent to be read. */
+  readonly differencing: boolean;
+  /** Odd but harmless things met while opening, for people to read. */
+  readonly warnings: readonly string[];
+}
+
+/** What one opened image can do, decided once at open. */
+export interface ImageCapabilities {
+  readonly write: boolean;
+  /** Why not, when `write` is false though writing was asked for. */
+  readonly readOnlyReason: string | null;
+  /** `prepareWrite` exists: unplaced ranges can be written. */
+  readonly allocate: boolean;
+  /** `unmap` can mark whole units as zero without storing any. */
+  readonly zeroMarker: boolean;
+}
+
+/** One opened image. */
+export interface Image {
+  readonly info: ImageInfo;
+  readonly can: ImageCapabilities;
+  /** Where the run at `offset` lives. No I/O and next to no allocation when the table is in memory. */
+  map(offset: number, length: number): MaybePromise<Mapping>;
+  /** Room for an unplaced range. Once its tables are loaded it does not wait, so calls in guest order give files in order. */
+  prepareWrite?(offset: number, length: number): MaybePromise<WriteSlot>;
+  /** Marks whole units as zero, or as absent. Only units that hold no data yet, unless the format says otherwise. */
+  unmap?(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
+  /** Called once per writable session before the first change; what must be on the medium first is durable when it resolves. */
+  beginChanges(): Promise<void>;
+  /** The content changed since the last flush: a new modification identity belongs to the next one. */
+  noteChange(): void;
+  /** Metadata bytes waiting for a flush. The disk flushes early at a bound. */
+  readonly dirtyBytes: number;
+  /** Copies what the next flush must write. Synchronous: later commits belong to the flush after it. */
+  seal(): SealedMetadata;
+  /** The flush ended. `ok`: freed room may be used again. Otherwise the image refuses writes from now on. */
+  settle(sealed: SealedMetadata, ok: boolean): void;
+  /** All storages of the image, in the order they are flushed. */
+  storages(): readonly Storage[];
+  /** Gives the handles back. Does not flush: the disk does that before. */
+  close(): Promise<void>;
+}
+
+/** vd.h's VDBACKENDINFO capability word, and what vdkit adds to it. */
+export interface FormatCapabilities {
+  /** Stores UUIDs. */
+  readonly uuid: boolean;
+  readonly createFixed: boolean;
+  readonly createDynamic: boolean;
+  readonly createSplit: boolean;
+  /** Usable as a differencing image. */
+  readonly diff: boolean;
+  /** A frequently used format. */
+  readonly preferred: boolean;
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly discard: boolean;
+  readonly resize: boolean;
+  readonly compact: boolean;
+  readonly check: boolean;
+  readonly repair: boolean;
+}
+
+/** vd.h's VDFILEEXTENSION. */
+export interface FileExtension {
+  /** Without the dot, lower case. */
+  readonly extension: string;
+  readonly type: MediumType;
+}
+
+/** vd.h's VDCONFIGINFO. */
+export interface ConfigKey {
+  readonly name: string;
+  readonly valueType: 'integer' | 'string' | 'bytes';
+  readonly default: string | null;
+  readonly mandatory: boolean;
+  readonly expert: boolean;
+  readonly createOnly: boolean;
+  /** One line for help texts. */
+  readonly description: string;
+}
+
+/** A word for `--variant`. */
+export interface Variant {
+  readonly word: string;
+  readonly description: string;
+}
+
+/** What a probe may look at. Never more: probing must be cheap and total. */
+export interface ProbeInput {
+  readonly name: string;
+  readonly size: number;
+  /** The first 64 KiB, or all of a shorter file. */
+  readonly head: Uint8Array;
+  /** The last 1 KiB, or all of a shorter file. */
+  readonly tail: Uint8Array;
+}
+
+/** `yes`: a signature that is hard to meet by chance. `maybe`: content or name fit. The reason is for people. */
+export interface ProbeAnswer {
+  readonly match: 'yes' | 'maybe' | 'no';
+  readonly reason: string;
+  /** What exactly it is, for a message: `QCOW2 version 3`. */
+  readonly detail?: string;
+  readonly type?: MediumType;
+}
+
+export interface FormatOpenOptions extends OperationOptions {
+  readonly mode: OpenMode;
+  /** Only headers are wanted: skip everything expensive. */
+  readonly infoOnly?: boolean;
+  /** Kind of medium, where the format cannot tell by itself. */
+  readonly type?: MediumType;
+  /** Decides about every file that the image names. */
+  readonly gate: OpenGate;
+}
+
+/** Progress of something long. */
+export interface Progress {
+  /** What runs, e.g. `convert`. */
+  readonly operation: string;
+  /** Bytes done and in all. */
+  readonly done: number;
+  readonly total: number;
+}
+
+export interface FormatCreateOptions extends OperationOptions {
+  /** Guest bytes. */
+  readonly size: number;
+  readonly variant: readonly string[];
+  readonly type?: MediumType;
+  readonly comment?: string;
+  /** Random when left out. */
+  readonly uuid?: string;
+  readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
+  /** Set: a differencing image over this parent. */
+  readonly parent?: ImageLinks & { readonly name: string; readonly format: string };
+  /** Values for the format's config keys. */
+  readonly config?: Readonly<Record<string, string | number>>;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** A file format. `index.ts` of each folder in `src/formats/` exports one. */
+export interface Format {
+  /** Lower case, as in `--format`. */
+  readonly name: string;
+  /** Other names it answers to. */
+  readonly aliases: readonly string[];
+  /** For people: `VirtualBox Disk Image`. */
+  readonly title: string;
+  readonly capabilities: FormatCapabilities;
+  readonly extensions: readonly FileExtension[];
+  readonly configKeys: readonly ConfigKey[];
+  readonly variants: readonly Variant[];
+  /** Pure and total: never throws, whatever the bytes. */
+  probe(input: ProbeInput): ProbeAnswer;
+  /** Throws `invalid-format`, `corrupt`, `unsupported`, `limit`. */
+  open(source: Source, options: FormatOpenOptions): Promise<Image>;
+  /** Makes a new image and leaves it open for writing, durable but for its name. Removes its own files when it fails. */
+  create?(source: Source, options: FormatCreateOptions): Promise<Image>;
+  /** Checks what `create` would refuse, and says how many bytes a fixed one takes, without touching anything. */
+  plan?(options: FormatCreateOptions): { readonly virtualSize: number; readonly preallocates: number };
+}

@@ -1,0 +1,43 @@
+/**
+ * The one function that drives every format's flush, so that the order of writes that keeps an image whole through a
+ * power cut is written once:
+ *
+ * 0. seal: synchronous; later commits belong to the next flush.
+ * 1. stage: guest data is out; what nothing on the medium points at yet is written; storage flush.
+ * 2. root: pointers that others need durable first; storage flush after each list.
+ * 3. publish: entries that make new room visible, in numbered steps; storage flush after each.
+ * 4. settle: only now may freed room be used again.
+ */
+import { allDone } from '../storage/all-done.ts';
+import type { Storage } from '../storage/contract.ts';
+import type { Image, MetaWrite } from './contract.ts';
+
+/**
+ * Flushes one image. Resolves when everything that ended before the call is durable.
+ * After a failure the image refuses further writes and the flush must not be repeated.
+ */
+export async function flushImage(image: Image, how: { readonly skipStorageFlush: boolean }): Promise<void> {
+  const sealed = image.seal();
+  const sync = how.skipStorageFlush ? async (): Promise<void> => {} : (): Promise<void> => flushAll(image.storages());
+  try {
+    await writeAll(sealed.stage);
+    await sync();
+    for (const step of [...sealed.root, ...sealed.publish]) {
+      await writeAll(step);
+      await sync();
+    }
+  } catch (error) {
+    image.settle(sealed, false);
+    throw error;
+  }
+  image.settle(sealed, true);
+}
+
+/** Writes one step: any order and any tear inside it is safe, so the writes run together. */
+async function writeAll(writes: readonly MetaWrite[]): Promise<void> {
+  await allDone(writes.map((write) => write.storage.write(write.offset, write.bytes)));
+}
+
+async function flushAll(storages: readonly Storage[]): Promise<void> {
+  await allDone(storages.map((storage) => storage.flush()));
+}

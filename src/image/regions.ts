@@ -1,0 +1,107 @@
+/**
+ * Region lists: how a medium is divided into stretches of one sector form (vd.h's VDREGIONLIST, vdmedia.h). A hard
+ * disk has one region of raw 512-byte sectors; only discs with several tracks have more.
+ */
+import { isAligned } from '../binary/numbers.ts';
+import { ImageError } from '../errors.ts';
+
+/** What a sector holds, with the bytes it takes on the medium. */
+export type DataForm =
+  | 'raw'
+  | 'cdda'
+  | 'cdda-pause'
+  | 'mode1-2048'
+  | 'mode1-2352'
+  | 'mode1-0'
+  | 'xa-2336'
+  | 'xa-2352'
+  | 'xa-0'
+  | 'mode2-2336'
+  | 'mode2-2352'
+  | 'mode2-0';
+
+export type MetadataForm = 'none' | 'raw';
+
+/** One stretch of sectors of one form. */
+export interface Region {
+  /** In the list's unit. */
+  readonly offset: number;
+  readonly length: number;
+  /** Bytes of a sector: user data and metadata. */
+  readonly blockSize: number;
+  readonly dataForm: DataForm;
+  readonly metadataForm: MetadataForm;
+  readonly dataBytes: number;
+  readonly metadataBytes: number;
+}
+
+export interface RegionList {
+  /** What offsets and lengths count. */
+  readonly unit: 'bytes' | 'blocks';
+  readonly regions: readonly Region[];
+}
+
+/** The list of a medium that is all alike. */
+export function singleRegion(size: number, sectorSize: number): RegionList {
+  const form = { dataForm: 'raw', metadataForm: 'none', dataBytes: sectorSize, metadataBytes: 0 } as const;
+  return { unit: 'bytes', regions: [{ offset: 0, length: size, blockSize: sectorSize, ...form }] };
+}
+
+/** The same list in the other unit. Order is kept, gaps are not: each region begins where the one before ends. */
+export function convertRegions(list: RegionList, unit: RegionList['unit']): RegionList {
+  if (list.unit === unit) return list;
+  let offset = 0;
+  const regions = list.regions.map((region) => {
+    if (unit === 'blocks' && !isAligned(region.length, region.blockSize)) {
+      throw new ImageError('invalid-argument', 'A region is no whole number of its sectors', {
+        found: `${region.length} bytes`,
+        expected: `a multiple of ${region.blockSize}`,
+      });
+    }
+    const length = unit === 'blocks' ? region.length / region.blockSize : region.length * region.blockSize;
+    const converted = { ...region, offset, length };
+    offset += length;
+    return converted;
+  });
+  return { unit, regions };
+}
+
+/** Bytes of the whole medium. */
+export function regionListSize(list: RegionList): number {
+  const { regions } = convertRegions(list, 'bytes');
+  return regions.reduce((sum, region) => sum + region.length, 0);
+}
+
+/** Refuses an empty list, gaps, overlaps, and sectors whose parts do not add up. */
+export function checkRegions(list: RegionList): void {
+  let next = 0;
+  for (const region of list.regions) {
+    const parts = region.dataBytes + region.metadataBytes;
+    const whole = list.unit === 'blocks' || isAligned(region.length, region.blockSize);
+    if (region.offset === next && region.length > 0 && parts === region.blockSize && whole) {
+      next += region.length;
+      continue;
+    }
+    throw new ImageError('invalid-argument', 'The regions of the medium do not fit together', {
+      offset: region.offset,
+      found: `${region.length} ${list.unit} at ${region.offset}`,
+      expected: `a region of whole sectors at ${next}`,
+    });
+  }
+  if (next === 0) throw new ImageError('invalid-argument', 'A medium has at least one region');
+}
+
+/** vd.h's VDMEDIUMTYPE for floppies, by size in bytes; null for any other size. */
+export function floppyType(size: number): string | null {
+  return FLOPPIES.get(size) ?? null;
+}
+
+const FLOPPIES: ReadonlyMap<number, string> = new Map([
+  [368_640, 'floppy-360'],
+  [737_280, 'floppy-720'],
+  [1_228_800, 'floppy-1.20'],
+  [1_474_560, 'floppy-1.44'],
+  [2_949_120, 'floppy-2.88'],
+  [255 * 2 * 63 * 512, 'floppy-fake-15.6'],
+  [255 * 2 * 255 * 512, 'floppy-fake-63.5'],
+]);

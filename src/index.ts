@@ -1,0 +1,51 @@
+/**
+ * vdkit: virtual disk images for programs.
+ *
+ * @example
+ * ```ts
+ * import { Disk, convert, inspect } from 'vdkit';
+ *
+ * await using disk = await Disk.open('disk.vdi');
+ * const sector = new Uint8Array(512);
+ * await disk.read(0, sector);
+ * ```
+ */
+import { compare } from './disk/compare.ts';
+import { convert } from './disk/convert.ts';
+import { createImage } from './disk/create.ts';
+import { ChainDisk } from './disk/disk.ts';
+import { inspect } from './disk/inspect.ts';
+import { openDisk } from './disk/open.ts';
+import type { CreateImageOptions, DiskOpenOptions, ImageSource } from './disk/options.ts';
+
+/** An opened disk: one image or a chain of them. */
+export type Disk = ChainDisk;
+
+/** Opens and creates disks. */
+export const Disk = {
+  /**
+   * Opens an image, or a chain given base first. Read-only unless `mode: 'write'`. Parents are found through the gate:
+   * pass `allow: ['same-directory']`. Close the disk, or bind it with `await using`.
+   */
+  open(source: ImageSource | readonly ImageSource[], options: DiskOpenOptions = {}): Promise<ChainDisk> {
+    return openDisk(source, options);
+  },
+
+  /** Makes a new image and opens it for writing. */
+  async create(target: ImageSource, options: CreateImageOptions & DiskOpenOptions): Promise<ChainDisk> {
+    const { format } = await createImage(target, options);
+    return openDisk(target, { ...options, format, mode: 'write' });
+  },
+};
+
+export { compare, convert, createImage, inspect };
+export type { BlockDevice, DeviceCapabilities, Extent, ExtentState, ReadResult, ZeroOptions } from './disk/device.ts';
+export type { DiskImage } from './disk/disk.ts';
+export type * from './disk/options.ts';
+export { describeError, ImageError, isImageError, printable } from './errors.ts';
+export type { ErrorContext, ErrorDetails, ErrorKind } from './errors.ts';
+export { defaultRegistry, FORMATS } from './formats/index.ts';
+export type * from './image/contract.ts';
+export type { Geometry } from './image/geometry.ts';
+export { Registry } from './image/registry.ts';
+export { LIMITS } from './limits.ts';

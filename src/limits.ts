@@ -1,0 +1,27 @@
+/**
+ * Every bound that protects vdkit from what a file claims. One place, each tested from both sides.
+ * Sizes are bytes unless the name says otherwise.
+ */
+export const LIMITS = {
+  /** Images in one chain. A longer chain is refused: it is a loop or an attack. */
+  chainDepth: 256,
+  /** Files looked at when a parent is searched by UUID in one directory. */
+  parentCandidates: 1000,
+  /** Bytes read from the start of a file to recognise its format. */
+  probeHead: 64 * 1024,
+  /** Bytes read from the end of a file to recognise its format. */
+  probeTail: 1024,
+  /** Largest virtual disk: offsets must stay exact in a JavaScript number. */
+  virtualSize: Number.MAX_SAFE_INTEGER,
+  /** Smallest and largest allocation unit that an image may declare. */
+  blockSizeMin: 512,
+  blockSizeMax: 2 ** 30,
+  /** Entries in a VDI block map: its offset fields have 32 bits. */
+  vdiBlocks: 2 ** 30 - 1,
+  /** Table pages kept in memory for one image. */
+  tableCacheBytes: 32 * 1024 * 1024,
+  /** Dirty metadata that makes a flush run early. */
+  dirtyMetadataBytes: 16 * 1024 * 1024,
+  /** Longest comment of any format. */
+  commentBytes: 1024 * 1024,
+} as const;

@@ -1,0 +1,14 @@
+/**
+ * Waits for all of them, then throws the first failure. Unlike `Promise.all` nothing is still running afterwards, so
+ * buffers, locks and handles may be given back.
+ */
+export async function allDone(work: readonly Promise<unknown>[]): Promise<void> {
+  const results = await Promise.allSettled(work);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}
+
+/** The same promise, marked as looked after: a failure that is collected later must not count as unhandled until then. */
+export function watched<T>(work: Promise<T>): Promise<T> {
+  work.catch(() => {});
+  return work;
+}

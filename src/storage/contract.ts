@@ -1,0 +1,139 @@
+/**
+ * Byte stores, and the files beside an image. Everything above this folder moves bytes through `Storage` and reaches
+ * other files through `StorageProvider`; together they are what vd.h calls the I/O interface.
+ */
+
+/** A value now, or a promise of one. Test with {@link isPromise}: awaiting blindly costs more than the work itself. */
+export type MaybePromise<T> = T | Promise<T>;
+
+/** Tells the two halves of a {@link MaybePromise} apart. */
+export function isPromise<T>(value: MaybePromise<T>): value is Promise<T> {
+  return value instanceof Promise;
+}
+
+/** Every operation takes these as its last argument. */
+export interface OperationOptions {
+  /** Ends the operation at its next step; it rejects with kind `aborted`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What a storage can do; fixed while it is open. */
+export interface StorageCapabilities {
+  readonly write: boolean;
+  readonly resize: boolean;
+  /** False for pipes: every read or write must begin where the last one ended. */
+  readonly random: boolean;
+  /** `zero` with `punch` gives room back to the file system. */
+  readonly punch: boolean;
+  /** A file that grows reads zero in the new part, also after a power cut. */
+  readonly growsZeroed: boolean;
+}
+
+/** Tells whether two storages are the same bytes, and whether they changed. */
+export interface StorageIdentity {
+  /** Equal for two handles of one file, whatever names they were opened under. */
+  readonly key: string;
+  readonly kind: 'file' | 'device' | 'pipe' | 'memory' | 'blob' | 'other';
+  /** Bytes the host really keeps for it; null when unknown. */
+  readonly allocatedSize: number | null;
+  /** Milliseconds since 1970; null when unknown. */
+  readonly modifiedMs: number | null;
+}
+
+/** A run of one kind in a storage. `end` may lie beyond what was asked for, so that the answer can be kept. */
+export interface StorageExtent {
+  readonly start: number;
+  readonly end: number;
+  /** False: a hole. It reads zero and costs nothing. */
+  readonly data: boolean;
+}
+
+/** One buffer, or several that follow each other in the store. */
+export type ReadTarget = Uint8Array | readonly Uint8Array[];
+/** One buffer, or several that are written behind each other in one call. */
+export type WriteSource = Uint8Array | readonly Uint8Array[];
+
+/**
+ * A byte store: a local file, memory, a Blob, an HTTP resource.
+ *
+ * Buffers belong to the caller again when the promise settles. Calls may overlap; overlapping writes to one range
+ * have no defined winner. After a failed `flush` nothing is known about what reached the medium.
+ */
+export interface Storage {
+  /** For messages: the name that the person knows. */
+  readonly label: string;
+  /** Bytes. Tracked: covers every write that was started. */
+  readonly size: number;
+  readonly can: StorageCapabilities;
+  /** Reads without waiting, when the bytes are at hand. False: nothing was read, ask `read`. Never blocks. */
+  readNow?(offset: number, target: Uint8Array): boolean;
+  /** Fills the target. A read past the end throws `out-of-bounds`. */
+  read(offset: number, target: ReadTarget): Promise<void>;
+  /** Writes the source; a write past the end makes the storage grow, with zeroes between. */
+  write(offset: number, source: WriteSource): Promise<void>;
+  /** The widest run known around `offset`; a storage that cannot tell answers data up to its end. */
+  extentAt(offset: number): MaybePromise<StorageExtent>;
+  /** Makes a range inside the storage read zero. `punch` asks for the room back; without it the range stays allocated. */
+  zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void>;
+  /** Reserves room so that later writes cannot run out of it. Absent where the platform has no such call. */
+  allocate?(offset: number, length: number): Promise<void>;
+  resize(size: number): Promise<void>;
+  /** Everything written so far is durable when it resolves. Never repeated after a failure. */
+  flush(): Promise<void>;
+  identity(): Promise<StorageIdentity>;
+  /** Gives the handle back. Does not flush. May be called twice. */
+  close(): Promise<void>;
+}
+
+export type OpenMode = 'read' | 'write';
+
+/** How a new storage is made. */
+export interface CreateMode {
+  /** Name used in messages, where the name on the medium is a temporary one. */
+  readonly label?: string;
+  /** Only its owner may read it until it is published. */
+  readonly private?: boolean;
+}
+
+/** What `lookUp` says of a name, without opening it. */
+export interface NameInfo {
+  readonly kind: 'file' | 'directory' | 'device' | 'pipe' | 'other';
+  readonly size: number;
+  /** As {@link StorageIdentity.key}. */
+  readonly key: string;
+}
+
+/** The files beside an image. Names are absolute once `resolve` made them so. */
+export interface StorageProvider {
+  /** Opens an existing storage. Throws `not-found`, `denied`, `unsupported` (a directory, a FIFO) or `io`. */
+  open(name: string, mode: OpenMode): Promise<Storage>;
+  /** Makes a new, empty, writable storage. Throws `exists` rather than touch one that is there. */
+  create(name: string, how?: CreateMode): Promise<Storage>;
+  /** Gives a storage another name. Without `replace` it throws `exists` rather than replace one. */
+  rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void>;
+  remove(name: string): Promise<void>;
+  /** Names in a directory, each ready for `open`. Order is not defined. */
+  list(directory: string): AsyncIterable<string>;
+  /** The name that `name` means when it stands in `relativeTo`'s directory. */
+  resolve(name: string, relativeTo: string): string;
+  /** The directory a name lies in. */
+  directory(name: string): string;
+  /** What a name stands for, links followed; null when there is nothing. */
+  lookUp(name: string): Promise<NameInfo | null>;
+  /** The name with all links resolved. */
+  realName(name: string): Promise<string>;
+  /** A fresh name in the same directory, for a file that is not ready to be seen. */
+  temporaryName(name: string): string;
+  /** Makes a private storage as readable as a file made the usual way. */
+  publishMode(name: string): Promise<void>;
+  /** Makes created, renamed and removed names of one directory durable. */
+  syncNames(directory: string): Promise<void>;
+  /** Bytes that can still be written into a directory; null when unknown. */
+  freeSpace(directory: string): Promise<number | null>;
+}
+
+/** A name and where it is to be looked up. */
+export interface Source {
+  readonly provider: StorageProvider;
+  readonly name: string;
+}

@@ -1,0 +1,12 @@
+/** Local files and pipes: the default place for names in Node. */
+import type { StorageProvider } from '../contract.ts';
+import { localFiles } from './provider.ts';
+
+export { FileStorage } from './file.ts';
+export { type SpoolOptions, StreamStorage, stdinSpool } from './pipe.ts';
+export { localFiles };
+
+/** Where names are looked up when the caller gives no provider. */
+export function defaultProvider(): StorageProvider {
+  return localFiles();
+}

@@ -1,0 +1,306 @@
+/**
+ * The driver that puts the parts together: records what a format does to its storages under a workload, cuts the power
+ * at every telling moment, opens what is left, and compares it with the promise.
+ *
+ * The promise: after `build` the image is there; every sector reads as the model allows; the image opens for writing
+ * without help; and after a further write, flush and close it still reads right. Beside that a suite can name rules of
+ * its own for what must hold in the files.
+ */
+import { SECTOR } from '../binary/numbers.ts';
+import type { BlockDevice } from '../disk/device.ts';
+import type { StorageProvider } from '../storage/contract.ts';
+import {
+  type CrashCoverage,
+  type CrashState,
+  type CrashStateOptions,
+  completeState,
+  crashStates,
+  durablePositions,
+} from './crash-states.ts';
+import { describeFlush, type FlushOperation, type OperationLog } from './operation-log.ts';
+import { type AllowedContents, describeSector, type SectorModel, SectorModel as Model, writeBytes } from './oracle.ts';
+import { Random } from './random.ts';
+import { RecordingProvider } from './recording-storage.ts';
+import { CrashSession } from './session.ts';
+
+/** Marks after which the promise is stronger than before. */
+const MILESTONES = new Set(['built', 'flushed', 'closed']);
+/** Numbers of writes that are made after the cut begin here. */
+const AFTERWARDS = 0x4000_0000;
+
+/** How a format is put to the test. */
+export interface CrashSuite {
+  /** An empty provider; everything is recorded on its way there. */
+  readonly provider: StorageProvider;
+  /** Name of the image. */
+  readonly image: string;
+  /** Guest bytes, a multiple of 512. */
+  readonly size: number;
+  /** Makes what was there before: durable, and never cut. Parents, for example. */
+  prepare?(provider: StorageProvider): Promise<void>;
+  /** Sectors that hold `initialBytes` when the image is new, e.g. by its parent. Default: none, all are zero. */
+  hasInitial?(sector: number): boolean;
+  /** Makes the image. A cut before it ends may leave none, but never half of one. */
+  build(provider: StorageProvider): Promise<void>;
+  /** Each is run between an `open` and a `close`. */
+  readonly sessions: readonly ((session: CrashSession) => Promise<void>)[];
+  /** Opens for writing. */
+  open(provider: StorageProvider): Promise<BlockDevice>;
+  /** Further rules about what is in the files: one sentence for each that is broken. */
+  check?(context: CrashCheck): Promise<readonly string[]>;
+  /** Number for everything that is left to chance. Default 1. */
+  readonly seed?: number;
+}
+
+/** What a suite's own rules look at. */
+export interface CrashCheck {
+  /** `found`: as the cut left it. `rewritten`: after a further session that was closed well. */
+  readonly stage: 'found' | 'rewritten';
+  readonly provider: StorageProvider;
+  readonly image: string;
+  /** Number of the session that was cut; null when none had begun. */
+  readonly session: number | null;
+  /** The guest reads something else than when that session began. */
+  readonly contentChanged: boolean;
+  /** The files as they were when that session began. */
+  atOpen(): StorageProvider;
+}
+
+/** A recorded run; check it as often as you like. */
+export interface CrashRun {
+  readonly suite: CrashSuite;
+  readonly log: OperationLog;
+  readonly model: SectorModel;
+  /** Position at which the image was complete. */
+  readonly builtAt: number;
+  /** Positions just before each session opened the image. */
+  readonly openedAt: readonly number[];
+}
+
+export interface CrashCheckOptions extends CrashStateOptions {
+  /** Every how many states the image is written to afterwards. Default 4. */
+  readonly rewriteEvery?: number;
+  /** End at the first violation. Default false. */
+  readonly stopAtFirst?: boolean;
+}
+
+export interface CrashViolation {
+  readonly cutAt: number;
+  /** What is wrong. */
+  readonly problem: string;
+  /** What was kept, lost and torn. */
+  readonly state: string;
+}
+
+export interface CrashReport extends CrashCoverage {
+  /** States that were written to afterwards. */
+  readonly rewritten: number;
+  readonly violations: readonly CrashViolation[];
+}
+
+/** A flush that no violation would miss. */
+export interface UnmissedFlush {
+  readonly flush: FlushOperation;
+  readonly description: string;
+  /** Nothing was waiting for it, so leaving it out changes nothing. */
+  readonly idle: boolean;
+}
+
+/** Records a suite, cuts it, and reports what broke. */
+export async function runCrashSuite(suite: CrashSuite, options: CrashCheckOptions = {}): Promise<CrashReport> {
+  return checkCrashRun(await recordCrashRun(suite), options);
+}
+
+/** Builds the image and runs the sessions, writing down everything. */
+export async function recordCrashRun(suite: CrashSuite): Promise<CrashRun> {
+  await suite.prepare?.(suite.provider);
+  const random = new Random(suite.seed ?? 1);
+  const turns = { read: 3, write: 12, flush: 40, names: 3 } as const;
+  const provider = new RecordingProvider(suite.provider, { turns: (kind) => random.below(turns[kind]) });
+  const { log } = provider;
+  const model = new Model(suite.size / SECTOR, suite.hasInitial?.bind(suite));
+  await suite.build(provider);
+  const builtAt = log.mark('built');
+  const openedAt: number[] = [];
+  for (const [number, workload] of suite.sessions.entries()) {
+    openedAt.push(log.mark('open'));
+    const disk = await suite.open(provider);
+    await workload(new CrashSession({ disk, model, log, seed: (suite.seed ?? 1) * 1000 + number }));
+    const flush = model.beginFlush(log.mark('close begins'));
+    await disk.close();
+    model.endFlush(flush, log.mark('closed'));
+  }
+  return { suite, log, model, builtAt, openedAt };
+}
+
+/** Visits the states of a run and compares each with the promise. */
+export async function checkCrashRun(run: CrashRun, options: CrashCheckOptions = {}): Promise<CrashReport> {
+  const states = crashStates(run.log, run.suite.provider, {
+    isMilestone: (mark) => MILESTONES.has(mark.label),
+    ...options,
+  });
+  const checker = new StateChecker(run);
+  const violations: CrashViolation[] = run.log.hazards.map((problem) => ({ cutAt: 0, problem, state: 'no cut' }));
+  let visited = 0;
+  let rewritten = 0;
+  for (const state of states) {
+    const rewrite = visited++ % (options.rewriteEvery ?? 4) === 0;
+    if (rewrite) rewritten++;
+    for (const problem of await checker.check(state, rewrite)) {
+      violations.push({ cutAt: state.cutAt, problem, state: state.describe() });
+    }
+    if (options.stopAtFirst === true && violations.length > 0) break;
+  }
+  return { ...states.coverage, rewritten, violations };
+}
+
+/**
+ * Leaves out each flush in turn and lists those that nothing missed: either the code does not need them, or the suite
+ * does not see why it does.
+ */
+export async function unmissedFlushes(run: CrashRun, options: CrashCheckOptions = {}): Promise<UnmissedFlush[]> {
+  const unmissed: UnmissedFlush[] = [];
+  const usual = durablePositions(run.log);
+  for (const flush of run.log.flushes) {
+    const without = durablePositions(run.log, flush.number);
+    const idle = [...usual].every(([operation, position]) => without.get(operation) === position);
+    if (!idle && (await isMissed(run, flush, options))) continue;
+    unmissed.push({ flush, description: describeFlush(flush), idle });
+  }
+  return unmissed;
+}
+
+/** Only between its end and that of the next flush of the same target can a flush be missed. */
+async function isMissed(run: CrashRun, flush: FlushOperation, options: CrashCheckOptions): Promise<boolean> {
+  const next = run.log.flushes.filter(
+    (other) =>
+      other.startedAt > flush.startedAt && other.file === flush.file && other.directory === flush.directory,
+  );
+  const last = Math.min(run.log.position, ...next.map((other) => other.endedAt));
+  const report = await checkCrashRun(run, {
+    maxStates: 300,
+    ...options,
+    dropFlush: flush.number,
+    cuts: [flush.endedAt, last],
+    stopAtFirst: true,
+  });
+  return report.violations.length > 0;
+}
+
+/** Compares single states with the promise; keeps what belongs to a cut while its states go by. */
+class StateChecker {
+  readonly #run: CrashRun;
+  readonly #random = new Random(7);
+  #allowed: { readonly cutAt: number; readonly contents: AllowedContents } | null = null;
+  #session: { readonly openedAt: number; readonly contents: AllowedContents; files: StorageProvider | null } | null = null;
+
+  constructor(run: CrashRun) {
+    this.#run = run;
+  }
+
+  async check(state: CrashState, rewrite: boolean): Promise<string[]> {
+    const { suite, builtAt } = this.#run;
+    if ((await state.provider.lookUp(suite.image)) === null) {
+      return state.cutAt > builtAt ? ['The image is gone, or has no name'] : [];
+    }
+    const problems: string[] = [];
+    try {
+      await this.#checkImage(state, rewrite, problems);
+    } catch (error) {
+      problems.push(`The image cannot be used: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    return problems;
+  }
+
+  async #checkImage(state: CrashState, rewrite: boolean, problems: string[]): Promise<void> {
+    const disk = await this.#run.suite.open(state.provider);
+    let closed = false;
+    try {
+      const bytes = await readAll(disk);
+      for (const { sector, found, allowed } of this.#contents(state.cutAt).verify(bytes, 3)) {
+        problems.push(`Sector ${sector} holds ${found}; allowed: ${allowed}`);
+      }
+      problems.push(...(await this.#ownRules('found', state, bytes)));
+      if (!rewrite || problems.length > 0) return;
+      await this.#rewrite(disk, bytes);
+      closed = true;
+      await disk.close();
+      problems.push(...(await this.#compareAgain(state, bytes)));
+    } finally {
+      if (!closed) await disk.close();
+    }
+  }
+
+  /** Writes a little, some of it where nothing was before, and notes it in `bytes`. */
+  async #rewrite(disk: BlockDevice, bytes: Uint8Array): Promise<void> {
+    const sectors = bytes.length / SECTOR;
+    for (let n = 0; n < 4; n++) {
+      const sector = this.#random.below(sectors);
+      const count = Math.min(1 + this.#random.below(3), sectors - sector);
+      const content = writeBytes({ number: AFTERWARDS + n, sector, count });
+      await disk.write(sector * SECTOR, content);
+      bytes.set(content, sector * SECTOR);
+    }
+    await disk.flush();
+  }
+
+  async #compareAgain(state: CrashState, expected: Uint8Array): Promise<string[]> {
+    const disk = await this.#run.suite.open(state.provider);
+    try {
+      const bytes = await readAll(disk);
+      const differs = firstDifference(bytes, expected);
+      const problems = await this.#ownRules('rewritten', state, bytes);
+      if (differs === null) return [...problems];
+      const sector = Math.floor(differs / SECTOR);
+      const [found, wanted] = [bytes, expected].map((all) =>
+        describeSector(all.slice(sector * SECTOR, (sector + 1) * SECTOR)),
+      );
+      return [`After a further session sector ${sector} holds ${found}; expected: ${wanted}`, ...problems];
+    } finally {
+      await disk.close();
+    }
+  }
+
+  async #ownRules(stage: CrashCheck['stage'], state: CrashState, bytes: Uint8Array): Promise<readonly string[]> {
+    const { suite, openedAt } = this.#run;
+    if (suite.check === undefined) return [];
+    const session = openedAt.filter((position) => position < state.cutAt).length - 1;
+    const start = this.#sessionAt(openedAt[session] ?? 0);
+    return suite.check({
+      stage,
+      provider: state.provider,
+      image: suite.image,
+      session: session < 0 ? null : session,
+      contentChanged: start.contents.verify(bytes, 1).length > 0,
+      atOpen: () => {
+        start.files ??= completeState(this.#run.log, suite.provider, start.openedAt);
+        return start.files;
+      },
+    });
+  }
+
+  #contents(cutAt: number): AllowedContents {
+    if (this.#allowed?.cutAt !== cutAt) this.#allowed = { cutAt, contents: this.#run.model.at(cutAt) };
+    return this.#allowed.contents;
+  }
+
+  #sessionAt(openedAt: number) {
+    if (this.#session?.openedAt !== openedAt) {
+      this.#session = { openedAt, contents: this.#run.model.at(openedAt), files: null };
+    }
+    return this.#session;
+  }
+}
+
+async function readAll(disk: BlockDevice): Promise<Uint8Array> {
+  const bytes = new Uint8Array(disk.size);
+  await disk.read(0, bytes);
+  return bytes;
+}
+
+function firstDifference(one: Uint8Array, other: Uint8Array): number | null {
+  const [a, b] = [one, other].map((bytes) => new Uint32Array(bytes.buffer, 0, bytes.length / 4));
+  if (a === undefined || b === undefined || a.length !== b.length) return 0;
+  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return index * 4;
+  return null;
+}

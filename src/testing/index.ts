@@ -1,0 +1,54 @@
+/** Crash and fault testing for image formats: record, cut, compare. See docs/crash-testing.md. */
+export {
+  type CrashCoverage,
+  type CrashState,
+  type CrashStateOptions,
+  type CrashStates,
+  completeState,
+  crashStates,
+  durablePositions,
+} from './crash-states.ts';
+export {
+  type CrashCheck,
+  type CrashCheckOptions,
+  type CrashReport,
+  type CrashRun,
+  type CrashSuite,
+  type CrashViolation,
+  checkCrashRun,
+  recordCrashRun,
+  runCrashSuite,
+  type UnmissedFlush,
+  unmissedFlushes,
+} from './crash-suite.ts';
+export { type FaultPlan, type FaultPoint, FaultProvider } from './fault-storage.ts';
+export type { MetadataClassifier } from './medium-state.ts';
+export {
+  describeFlush,
+  describeOperation,
+  type FileOperation,
+  type FlushOperation,
+  flushCount,
+  type LogEntry,
+  type LoggedFile,
+  type Mark,
+  type MediumOperation,
+  type NameOperation,
+  OperationLog,
+} from './operation-log.ts';
+export {
+  AllowedContents,
+  describeSector,
+  type GuestFlush,
+  type GuestOperation,
+  type GuestOperationKind,
+  initialBytes,
+  type SectorContent,
+  SectorModel,
+  type SectorViolation,
+  writeBytes,
+} from './oracle.ts';
+export { Random } from './random.ts';
+export { type RecordingOptions, RecordingProvider } from './recording-storage.ts';
+export { CrashSession, randomTraffic, type SessionParts, type TrafficOptions } from './session.ts';
+export { type NameRules, SnapshotProvider } from './snapshot-provider.ts';

@@ -1,0 +1,227 @@
+/**
+ * What happened on a medium, in order: the start and the end of every operation are entries of their own, so that a
+ * cut can fall between any two of them. A write counts as possibly on the medium from its start; it is durable once a
+ * flush that started after its end has ended itself.
+ *
+ * Files are known by what they are, not by their names: a rename does not make a new one.
+ */
+import { assert } from '../errors.ts';
+import { PagedBytes } from './paged-bytes.ts';
+
+/** One file that was seen, under all of its names. */
+export interface LoggedFile {
+  readonly id: number;
+  /** The name it had last. */
+  name: string;
+  /** What it held when it was first seen; counts as durable. */
+  readonly initial: PagedBytes;
+}
+
+/** When an operation ran. `Infinity`: it had not ended, or it failed. */
+interface Timed {
+  /** Number of the operation, in order of their starts. */
+  readonly id: number;
+  /** Position of the entry at which it started. */
+  readonly startedAt: number;
+  /** Position of the entry at which it ended. */
+  endedAt: number;
+}
+
+export interface WriteOperation extends Timed {
+  readonly kind: 'write';
+  readonly file: LoggedFile;
+  readonly offset: number;
+  readonly length: number;
+  /** A copy, made at the start. */
+  readonly bytes: Uint8Array;
+  /** Size of the file before and after. */
+  readonly sizes: readonly [number, number];
+}
+
+export interface ZeroOperation extends Timed {
+  readonly kind: 'zero';
+  readonly file: LoggedFile;
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface ResizeOperation extends Timed {
+  readonly kind: 'resize';
+  readonly file: LoggedFile;
+  readonly sizes: readonly [number, number];
+}
+
+export interface CreateOperation extends Timed {
+  readonly kind: 'create';
+  readonly file: LoggedFile;
+  readonly to: string;
+  readonly directories: readonly string[];
+}
+
+export interface RenameOperation extends Timed {
+  readonly kind: 'rename';
+  readonly file: LoggedFile;
+  readonly from: string;
+  readonly to: string;
+  readonly replace: boolean;
+  readonly directories: readonly string[];
+}
+
+export interface RemoveOperation extends Timed {
+  readonly kind: 'remove';
+  readonly file: LoggedFile;
+  readonly from: string;
+  readonly directories: readonly string[];
+}
+
+/** Changes the content of a file. */
+export type FileOperation = WriteOperation | ZeroOperation | ResizeOperation;
+/** Changes names. */
+export type NameOperation = CreateOperation | RenameOperation | RemoveOperation;
+/** Everything that a cut can lose. */
+export type MediumOperation = FileOperation | NameOperation;
+
+/** Makes operations durable: a flush of one file, or of the names of one directory. */
+export interface FlushOperation extends Timed {
+  readonly kind: 'flush';
+  /** Number among all flushes of the log, from 0. */
+  readonly number: number;
+  /** Null for `syncNames`. */
+  readonly file: LoggedFile | null;
+  /** Null for the flush of a file. */
+  readonly directory: string | null;
+}
+
+/** Something that the workload wrote down. */
+export interface Mark {
+  readonly kind: 'mark';
+  readonly label: string;
+  readonly payload: unknown;
+  readonly position: number;
+}
+
+export type LogEntry =
+  | { readonly kind: 'start'; readonly operation: MediumOperation | FlushOperation }
+  | { readonly kind: 'end'; readonly operation: MediumOperation | FlushOperation }
+  | Mark;
+
+type Draft<T> = T extends Timed ? Omit<T, 'id' | 'startedAt' | 'endedAt' | 'number'> : never;
+
+/** Everything that was done to the storages of one provider. */
+export class OperationLog {
+  readonly entries: LogEntry[] = [];
+  readonly operations: MediumOperation[] = [];
+  readonly flushes: FlushOperation[] = [];
+  readonly files: LoggedFile[] = [];
+  /** Names that were there when they were first seen; count as durable. */
+  readonly initialNames = new Map<string, LoggedFile>();
+  /** Names as they are now. */
+  readonly names = new Map<string, LoggedFile>();
+  /** Misuse of a storage that the recorder noticed, e.g. a buffer that changed while it was being written. */
+  readonly hazards: string[] = [];
+  #started = 0;
+
+  /** Number of entries so far. A cut at position n means: the entries before n have happened. */
+  get position(): number {
+    return this.entries.length;
+  }
+
+  /** Writes down where a workload is. Returns the position of the mark. */
+  mark(label: string, payload?: unknown): number {
+    const position = this.position;
+    this.entries.push({ kind: 'mark', label, payload, position });
+    return position;
+  }
+
+  /** A file that was there before anything was recorded. */
+  addExisting(name: string, content: PagedBytes): LoggedFile {
+    const file = this.addFile(name, content);
+    this.initialNames.set(name, file);
+    this.names.set(name, file);
+    return file;
+  }
+
+  addFile(name: string, initial = new PagedBytes()): LoggedFile {
+    const file: LoggedFile = { id: this.files.length, name, initial };
+    this.files.push(file);
+    return file;
+  }
+
+  /** Records the start of an operation that a cut can lose. */
+  start(draft: Draft<MediumOperation>): MediumOperation {
+    const operation = { ...draft, ...this.#times() } as MediumOperation;
+    this.operations.push(operation);
+    this.entries.push({ kind: 'start', operation });
+    return operation;
+  }
+
+  startFlush(target: LoggedFile | string): FlushOperation {
+    const named = typeof target === 'string';
+    const flush: FlushOperation = {
+      kind: 'flush',
+      ...this.#times(),
+      number: this.flushes.length,
+      file: named ? null : target,
+      directory: named ? target : null,
+    };
+    this.flushes.push(flush);
+    this.entries.push({ kind: 'start', operation: flush });
+    return flush;
+  }
+
+  /** Records the end. An operation that failed never ends: it may be on the medium, or not. */
+  end(operation: MediumOperation | FlushOperation): void {
+    assert(operation.endedAt === Number.POSITIVE_INFINITY, 'an operation ends once');
+    operation.endedAt = this.position;
+    this.entries.push({ kind: 'end', operation });
+  }
+
+  /** Records what an operation on names did. Comes before its end: others see it at once. */
+  applyNames(operation: NameOperation): void {
+    if (operation.kind !== 'create') this.names.delete(operation.from);
+    if (operation.kind !== 'remove') {
+      this.names.set(operation.to, operation.file);
+      operation.file.name = operation.to;
+    }
+  }
+
+  /** Takes back an operation on names that failed: it changed nothing. */
+  withdraw(operation: NameOperation): void {
+    this.operations.splice(this.operations.indexOf(operation), 1);
+  }
+
+  #times(): { id: number; startedAt: number; endedAt: number } {
+    return { id: this.#started++, startedAt: this.position, endedAt: Number.POSITIVE_INFINITY };
+  }
+}
+
+/** Number of flushes in a log, those of directories included. */
+export function flushCount(log: OperationLog): number {
+  return log.flushes.length;
+}
+
+/** For people: `flush 7 of disk.vdi`. */
+export function describeFlush(flush: FlushOperation): string {
+  return flush.file === null
+    ? `flush ${flush.number}, names in ${flush.directory}`
+    : `flush ${flush.number} of ${flush.file.name}`;
+}
+
+/** For people: `write 31 of disk.vdi [0x200, 0x400)`. */
+export function describeOperation(operation: MediumOperation): string {
+  switch (operation.kind) {
+    case 'write':
+    case 'zero': {
+      const { id, kind, file, offset, length } = operation;
+      return `${kind} ${id} of ${file.name} [0x${offset.toString(16)}, 0x${(offset + length).toString(16)})`;
+    }
+    case 'resize':
+      return `resize ${operation.id} of ${operation.file.name} from ${operation.sizes[0]} to ${operation.sizes[1]}`;
+    case 'create':
+      return `create ${operation.id} of ${operation.to}`;
+    case 'rename':
+      return `rename ${operation.id} of ${operation.from} to ${operation.to}`;
+    case 'remove':
+      return `remove ${operation.id} of ${operation.from}`;
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * The promise about guest data, as a model to compare with. After a cut a sector holds what it held at the last
+ * completed flush, or what any write, zero or discard issued since left there, in full: 512 bytes of one of them.
+ *
+ * A flush covers the operations that had ended when it started. Operations that ran at the same time have no order, so
+ * either may have won; one that ended before another started is replaced by it.
+ *
+ * Every write stores content of its own: records of 16 bytes with the number of the write and of the sector. Bytes that
+ * should not be there can so be named: which write they come from, and which sector they belong to.
+ */
+import { SECTOR } from '../binary/numbers.ts';
+
+/** Marks content made here. */
+const TAG = 0x7664_6b21;
+/** Number of the content that was there before the first write. */
+const INITIAL = 0xffff_ffff;
+const WORDS = SECTOR / 4;
+
+/** What a guest operation leaves behind. */
+export type GuestOperationKind = 'write' | 'zero' | 'discard';
+
+/** One operation of the guest on whole sectors. */
+export interface GuestOperation {
+  /** From 1, in order of the starts. */
+  readonly number: number;
+  readonly kind: GuestOperationKind;
+  readonly sector: number;
+  readonly count: number;
+  readonly startedAt: number;
+  /** `Infinity` while it runs, and when it failed. */
+  endedAt: number;
+}
+
+/** A flush of the guest. */
+export interface GuestFlush {
+  readonly startedAt: number;
+  endedAt: number;
+}
+
+/** What a sector may hold: zeroes, what was there first, or the content of a write. */
+export type SectorContent = { readonly kind: 'zero' | 'initial' } | { readonly kind: 'write'; readonly number: number };
+
+/** A sector that holds something else. */
+export interface SectorViolation {
+  readonly sector: number;
+  /** For people: `write 12, sector 7`. */
+  readonly found: string;
+  readonly allowed: string;
+}
+
+/** Records what the guest did and tells what a cut may leave of it. Positions are those of an operation log. */
+export class SectorModel {
+  readonly sectors: number;
+  readonly #hasInitial: (sector: number) => boolean;
+  readonly #operations: GuestOperation[] = [];
+  readonly #flushes: GuestFlush[] = [];
+
+  /** `hasInitial` tells which sectors hold {@link initialBytes} before the first write; the others hold zeroes. */
+  constructor(sectors: number, hasInitial: (sector: number) => boolean = () => false) {
+    this.sectors = sectors;
+    this.#hasInitial = hasInitial;
+  }
+
+  /** The operation is about to be issued: from now on a cut may leave its content. */
+  begin(what: { kind: GuestOperationKind; sector: number; count: number }, position: number): GuestOperation {
+    const operation: GuestOperation = {
+      ...what,
+      number: this.#operations.length + 1,
+      startedAt: position,
+      endedAt: Number.POSITIVE_INFINITY,
+    };
+    this.#operations.push(operation);
+    return operation;
+  }
+
+  /** The operation resolved: the next flush covers it. */
+  end(operation: GuestOperation, position: number): void {
+    operation.endedAt = position;
+  }
+
+  beginFlush(position: number): GuestFlush {
+    const flush: GuestFlush = { startedAt: position, endedAt: Number.POSITIVE_INFINITY };
+    this.#flushes.push(flush);
+    return flush;
+  }
+
+  /** The flush resolved: what it covers must survive. */
+  endFlush(flush: GuestFlush, position: number): void {
+    flush.endedAt = position;
+  }
+
+  /** What the promise allows after a cut at this position. */
+  at(position: number): AllowedContents {
+    let covered = -1;
+    for (const flush of this.#flushes) if (flush.endedAt < position) covered = Math.max(covered, flush.startedAt);
+    const lists: (GuestOperation[] | undefined)[] = new Array<undefined>(this.sectors);
+    for (const operation of this.#operations) {
+      if (operation.startedAt >= position) break;
+      for (let sector = operation.sector; sector < operation.sector + operation.count; sector++) {
+        const list = lists[sector];
+        if (list === undefined) lists[sector] = [operation];
+        else list.push(operation);
+      }
+    }
+    const contents = lists.map((list, sector) => this.#allowed(list, sector, covered));
+    for (let sector = 0; sector < this.sectors; sector++) contents[sector] ??= [this.#first(sector)];
+    return new AllowedContents(contents);
+  }
+
+  #allowed(operations: readonly GuestOperation[] | undefined, sector: number, covered: number): number[] {
+    // The latest start among the operations that a flush made final: whatever ended before it is gone.
+    let replacedUpTo = -1;
+    for (const operation of operations ?? []) {
+      // A discard may leave the old content, so it replaces nothing.
+      if (operation.kind !== 'discard' && operation.endedAt < covered) {
+        replacedUpTo = Math.max(replacedUpTo, operation.startedAt);
+      }
+    }
+    const contents = new Set<number>(replacedUpTo < 0 ? [this.#first(sector)] : []);
+    for (const operation of operations ?? []) {
+      if (operation.endedAt < replacedUpTo) continue;
+      contents.add(operation.kind === 'write' ? operation.number : 0);
+    }
+    return [...contents];
+  }
+
+  #first(sector: number): number {
+    return this.#hasInitial(sector) ? INITIAL : 0;
+  }
+}
+
+/** What each sector may hold after one cut. */
+export class AllowedContents {
+  /** Numbers of writes; 0 stands for zeroes, {@link INITIAL} for the first content. */
+  readonly #contents: readonly (readonly number[])[];
+
+  constructor(contents: readonly (readonly number[])[]) {
+    this.#contents = contents;
+  }
+
+  get sectors(): number {
+    return this.#contents.length;
+  }
+
+  /** What one sector may hold. */
+  allowed(sector: number): SectorContent[] {
+    return (this.#contents[sector] ?? []).map((number) => {
+      if (number === 0) return { kind: 'zero' };
+      return number === INITIAL ? { kind: 'initial' } : { kind: 'write', number };
+    });
+  }
+
+  /** Compares a whole disk. Reports at most `limit` sectors. */
+  verify(bytes: Uint8Array, limit = 8): SectorViolation[] {
+    const violations: SectorViolation[] = [];
+    const words = wordsOf(bytes);
+    for (let sector = 0; sector < this.sectors && violations.length < limit; sector++) {
+      const allowed = this.#contents[sector] ?? [];
+      const found = numberAt(words, sector);
+      if (found !== null && allowed.includes(found)) continue;
+      violations.push({
+        sector,
+        found: describeSector(bytes.subarray(sector * SECTOR, (sector + 1) * SECTOR)),
+        allowed: allowed.map((number) => describeNumber(number)).join(' or '),
+      });
+    }
+    return violations;
+  }
+}
+
+/** The bytes of a write: all its sectors. */
+export function writeBytes(operation: Pick<GuestOperation, 'number' | 'sector' | 'count'>): Uint8Array {
+  const words = new Uint32Array(operation.count * WORDS);
+  for (let n = 0; n < operation.count; n++) fillSector(words, n, operation.number, operation.sector + n);
+  return new Uint8Array(words.buffer);
+}
+
+/** What sectors hold before the first write, e.g. in the parent of a differencing image. */
+export function initialBytes(sector: number, count: number): Uint8Array {
+  return writeBytes({ number: INITIAL, sector, count });
+}
+
+/** Says what 512 bytes are: `zeroes`, `write 12, sector 7`, `initial content of sector 3`, or what they are mixed from. */
+export function describeSector(bytes: Uint8Array): string {
+  const words = wordsOf(bytes);
+  const parts: string[] = [];
+  for (let word = 0; word < words.length; word += 4) {
+    const text = describeRecord(words, word);
+    if (parts.at(-1) !== text) parts.push(text);
+  }
+  return parts.length > 4 ? `${parts.slice(0, 4).join(' | ')} | …` : parts.join(' | ');
+}
+
+function describeRecord(words: Uint32Array, at: number): string {
+  const [tag = 0, number = 0, sector = 0, check = 0] = words.subarray(at, at + 4);
+  if (tag === TAG && check === checkWord(number, sector)) {
+    return number === INITIAL ? `initial content of sector ${sector}` : `write ${number}, sector ${sector}`;
+  }
+  if ((tag | number | sector | check) === 0) return 'zeroes';
+  return `unknown bytes ${[tag, number, sector, check].map((word) => word.toString(16).padStart(8, '0')).join(' ')}`;
+}
+
+function describeNumber(number: number): string {
+  if (number === 0) return 'zeroes';
+  return number === INITIAL ? 'initial content' : `write ${number}`;
+}
+
+function fillSector(words: Uint32Array, index: number, number: number, sector: number): void {
+  for (let at = index * WORDS; at < (index + 1) * WORDS; at += 4) {
+    words[at] = TAG;
+    words[at + 1] = number;
+    words[at + 2] = sector;
+    words[at + 3] = checkWord(number, sector);
+  }
+}
+
+function checkWord(number: number, sector: number): number {
+  return Math.imul(number ^ 0x5bd1_e995, sector + 0x1b87_3593) >>> 0;
+}
+
+/** The number of the content of sector `sector`, when all of it is that content and belongs there; null otherwise. */
+function numberAt(words: Uint32Array, sector: number): number | null {
+  const start = sector * WORDS;
+  const tag = words[start];
+  const number = words[start + 1] ?? 0;
+  if (tag === 0) {
+    for (let at = start; at < start + WORDS; at++) if (words[at] !== 0) return null;
+    return 0;
+  }
+  const check = checkWord(number, sector);
+  for (let at = start; at < start + WORDS; at += 4) {
+    if (words[at] !== TAG || words[at + 1] !== number || words[at + 2] !== sector || words[at + 3] !== check) return null;
+  }
+  return number;
+}
+
+function wordsOf(bytes: Uint8Array): Uint32Array {
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  return new Uint32Array(aligned.buffer, aligned.byteOffset, Math.floor(aligned.length / 4));
+}

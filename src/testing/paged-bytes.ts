@@ -1,0 +1,115 @@
+/**
+ * The content of a file in pages that copies share. `fork` costs one array of pointers; a page is copied when one of
+ * its owners first writes to it. Ten thousand cut states of one image live beside each other this way.
+ */
+import { SECTOR } from '../binary/numbers.ts';
+
+/** Bytes in a page; a sector never lies in two. */
+const PAGE = 4096;
+
+interface Page {
+  /** Who may write to it without copying. */
+  owner: object;
+  readonly bytes: Uint8Array;
+}
+
+/** A growable byte array that is cheap to copy. Pages that were never written read zero and take no room. */
+export class PagedBytes {
+  #size = 0;
+  #pages: (Page | undefined)[] = [];
+  #token: object = {};
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** An independent copy. */
+  fork(): PagedBytes {
+    const copy = new PagedBytes();
+    copy.#size = this.#size;
+    copy.#pages = this.#pages.slice();
+    // From now on both sides must copy a page before they write to it.
+    this.#token = {};
+    return copy;
+  }
+
+  /** Fills the target; what lies beyond the end reads zero. */
+  read(offset: number, target: Uint8Array): void {
+    for (let done = 0; done < target.length; ) {
+      const within = (offset + done) % PAGE;
+      const count = Math.min(PAGE - within, target.length - done);
+      const page = this.#pages[Math.floor((offset + done) / PAGE)];
+      if (page === undefined) target.fill(0, done, done + count);
+      else target.set(page.bytes.subarray(within, within + count), done);
+      done += count;
+    }
+  }
+
+  /** Stores the bytes and grows to hold them. */
+  write(offset: number, source: Uint8Array): void {
+    this.put(offset, source);
+    this.#size = Math.max(this.#size, offset + source.length);
+  }
+
+  /** Stores the bytes without changing the size: what lies beyond the end shows up when the size follows. */
+  put(offset: number, source: Uint8Array): void {
+    for (let done = 0; done < source.length; ) {
+      const within = (offset + done) % PAGE;
+      const count = Math.min(PAGE - within, source.length - done);
+      this.#own(Math.floor((offset + done) / PAGE)).set(source.subarray(done, done + count), within);
+      done += count;
+    }
+  }
+
+  /** Makes a range read zero. Does not change the size. */
+  zero(offset: number, length: number): void {
+    const end = Math.min(offset + length, this.#pages.length * PAGE);
+    for (let at = offset; at < end; ) {
+      const number = Math.floor(at / PAGE);
+      const within = at % PAGE;
+      const count = Math.min(PAGE - within, end - at);
+      if (count === PAGE) delete this.#pages[number];
+      else if (this.#pages[number] !== undefined) this.#own(number).fill(0, within, within + count);
+      at += count;
+    }
+  }
+
+  /** Cuts or grows; new room reads zero. */
+  resize(size: number): void {
+    this.dropFrom(size);
+    this.#size = size;
+  }
+
+  /** Sets the size and keeps what `put` stored up to it. */
+  reveal(size: number): void {
+    this.#size = size;
+  }
+
+  /** Forgets everything from `offset` on, also beyond the end. Does not change the size. */
+  dropFrom(offset: number): void {
+    const whole = Math.ceil(offset / PAGE);
+    if (offset % PAGE !== 0) this.zero(offset, whole * PAGE - offset);
+    if (this.#pages.length > whole) this.#pages.length = whole;
+  }
+
+  /** First byte that may be stored beyond `offset`, as an upper bound: nothing is stored from here on. */
+  get storedEnd(): number {
+    return this.#pages.length * PAGE;
+  }
+
+  /** One sector without copying it, or undefined when all of its page reads zero. */
+  sector(number: number): Uint8Array | undefined {
+    const offset = number * SECTOR;
+    const within = offset % PAGE;
+    return this.#pages[Math.floor(offset / PAGE)]?.bytes.subarray(within, within + SECTOR);
+  }
+
+  #own(number: number): Uint8Array {
+    const page = this.#pages[number];
+    if (page !== undefined && page.owner === this.#token) return page.bytes;
+    const bytes = page === undefined ? new Uint8Array(PAGE) : page.bytes.slice();
+    while (this.#pages.length < number) this.#pages.push(undefined);
+    this.#pages[number] = { owner: this.#token, bytes };
+    return bytes;
+  }
+}

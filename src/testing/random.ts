@@ -1,0 +1,46 @@
+/** Pseudo-random numbers that a seed repeats: xorshift32. Fast enough to decide about single sectors. */
+export class Random {
+  #state: number;
+
+  constructor(seed: number) {
+    // Neighbouring seeds must not give neighbouring sequences, and zero would stay zero.
+    this.#state = Math.imul((seed >>> 0) ^ 0x9e37_79b9, 0x85eb_ca6b) >>> 0 || 0x1f12_3bb5;
+    for (let round = 0; round < 4; round++) this.next();
+  }
+
+  /** An unsigned 32-bit number, never zero. */
+  next(): number {
+    let state = this.#state;
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    this.#state = state >>> 0;
+    return this.#state;
+  }
+
+  /** A whole number from 0 to `limit` - 1. */
+  below(limit: number): number {
+    return this.next() % limit;
+  }
+
+  /** True with the probability `share` (0 to 1). */
+  chance(share: number): boolean {
+    return this.next() < share * 2 ** 32;
+  }
+
+  /** One of the values, which must not be empty. */
+  pick<T>(values: readonly [T, ...T[]]): T {
+    return values[this.below(values.length)] ?? values[0];
+  }
+
+  /** Puts the values into another order, in place. */
+  shuffle<T>(values: T[]): T[] {
+    for (let last = values.length - 1; last > 0; last--) {
+      const other = this.below(last + 1);
+      const value = values[last] as T;
+      values[last] = values[other] as T;
+      values[other] = value;
+    }
+    return values;
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * A provider that writes down everything that is done to the storages it opens, for the enumerator of cut states.
+ *
+ * Operations reach the inner storage when they start and are reported as done some turns of the microtask queue
+ * later. That is what makes two writers, or a writer and a flush, overlap as they do on a real disk, without a clock
+ * and the same way every time.
+ */
+import type {
+  CreateMode,
+  MaybePromise,
+  NameInfo,
+  OpenMode,
+  ReadTarget,
+  Storage,
+  StorageCapabilities,
+  StorageExtent,
+  StorageIdentity,
+  StorageProvider,
+  WriteSource,
+} from '../storage/contract.ts';
+import { type LoggedFile, type NameOperation, OperationLog } from './operation-log.ts';
+import { PagedBytes } from './paged-bytes.ts';
+import { WrappedProvider } from './wrapped-provider.ts';
+
+/** Bytes read at once when a file is first seen. */
+const CAPTURE_BYTES = 1024 * 1024;
+
+export interface RecordingOptions {
+  /** Turns of the microtask queue until the next operation is reported as done. Default: none. */
+  readonly turns?: (operation: 'read' | 'write' | 'flush' | 'names') => number;
+}
+
+/** Records into `log` what happens through it. */
+export class RecordingProvider extends WrappedProvider {
+  readonly log = new OperationLog();
+  readonly #turns: NonNullable<RecordingOptions['turns']>;
+
+  constructor(inner: StorageProvider, options: RecordingOptions = {}) {
+    super(inner);
+    this.#turns = options.turns ?? ((): number => 0);
+  }
+
+  async open(name: string, mode: OpenMode): Promise<Storage> {
+    const file = await this.#see(name);
+    const storage = await this.inner.open(name, mode);
+    return new RecordingStorage(storage, file ?? this.log.addExisting(name, await capture(storage)), this);
+  }
+
+  async create(name: string, how?: CreateMode): Promise<Storage> {
+    const file = this.log.addFile(name);
+    const directories = [this.directory(name)];
+    const storage = await this.#change({ kind: 'create', file, to: name, directories }, () =>
+      this.inner.create(name, how),
+    );
+    return new RecordingStorage(storage, file, this);
+  }
+
+  async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
+    await this.#see(to);
+    const file = await this.#see(from);
+    // The inner provider knows best how to complain about a name that is not there.
+    if (file === null) return this.inner.rename(from, to, how);
+    const directories = [...new Set([this.directory(from), this.directory(to)])];
+    await this.#change({ kind: 'rename', file, from, to, replace: how.replace, directories }, () =>
+      this.inner.rename(from, to, how),
+    );
+  }
+
+  async remove(name: string): Promise<void> {
+    const file = await this.#see(name);
+    if (file === null) return this.inner.remove(name);
+    await this.#change({ kind: 'remove', file, from: name, directories: [this.directory(name)] }, () =>
+      this.inner.remove(name),
+    );
+  }
+
+  override async lookUp(name: string): Promise<NameInfo | null> {
+    await this.#see(name);
+    return this.inner.lookUp(name);
+  }
+
+  override async *list(directory: string): AsyncIterable<string> {
+    for await (const name of this.inner.list(directory)) {
+      await this.#see(name);
+      yield name;
+    }
+  }
+
+  async syncNames(directory: string): Promise<void> {
+    const flush = this.log.startFlush(directory);
+    await this.inner.syncNames(directory);
+    await this.pause('names');
+    this.log.end(flush);
+  }
+
+  /** Lets others run, as a slow medium would. */
+  async pause(operation: 'read' | 'write' | 'flush' | 'names'): Promise<void> {
+    for (let turn = this.#turns(operation); turn > 0; turn--) await null;
+  }
+
+  async #change<T>(draft: Parameters<OperationLog['start']>[0], run: () => Promise<T>): Promise<T> {
+    const operation = this.log.start(draft) as NameOperation;
+    let result: T;
+    try {
+      result = await run();
+    } catch (error) {
+      this.log.withdraw(operation);
+      throw error;
+    }
+    this.log.applyNames(operation);
+    await this.pause('names');
+    this.log.end(operation);
+    return result;
+  }
+
+  /** The file behind a name; its content is captured when it was there before the recording. */
+  async #see(name: string): Promise<LoggedFile | null> {
+    const known = this.log.names.get(name);
+    if (known !== undefined) return known;
+    const info = await this.inner.lookUp(name);
+    if (info?.kind !== 'file') return null;
+    const storage = await this.inner.open(name, 'read');
+    try {
+      const content = await capture(storage);
+      return this.log.names.get(name) ?? this.log.addExisting(name, content);
+    } finally {
+      await storage.close();
+    }
+  }
+}
+
+async function capture(storage: Storage): Promise<PagedBytes> {
+  const content = new PagedBytes();
+  for (let offset = 0; offset < storage.size; offset += CAPTURE_BYTES) {
+    const piece = new Uint8Array(Math.min(CAPTURE_BYTES, storage.size - offset));
+    await storage.read(offset, piece);
+    content.write(offset, piece);
+  }
+  return content;
+}
+
+/** One handle; all handles of a file write into the same part of the log. */
+class RecordingStorage implements Storage {
+  readonly readNow?: (offset: number, target: Uint8Array) => boolean;
+  readonly allocate?: (offset: number, length: number) => Promise<void>;
+  readonly #inner: Storage;
+  readonly #file: LoggedFile;
+  readonly #provider: RecordingProvider;
+
+  constructor(inner: Storage, file: LoggedFile, provider: RecordingProvider) {
+    this.#inner = inner;
+    this.#file = file;
+    this.#provider = provider;
+    if (inner.readNow !== undefined) this.readNow = inner.readNow.bind(inner);
+    const allocate = inner.allocate?.bind(inner);
+    if (allocate !== undefined) this.allocate = (offset, length) => this.#allocate(() => allocate(offset, length));
+  }
+
+  get label(): string {
+    return this.#inner.label;
+  }
+
+  get size(): number {
+    return this.#inner.size;
+  }
+
+  get can(): StorageCapabilities {
+    return this.#inner.can;
+  }
+
+  async read(offset: number, target: ReadTarget): Promise<void> {
+    await this.#inner.read(offset, target);
+    await this.#provider.pause('read');
+  }
+
+  async write(offset: number, source: WriteSource): Promise<void> {
+    const bytes = joined(source);
+    const before = this.size;
+    const operation = this.#log.start({
+      kind: 'write',
+      file: this.#file,
+      offset,
+      length: bytes.length,
+      bytes,
+      sizes: [before, Math.max(before, offset + bytes.length)],
+    });
+    await this.#inner.write(offset, bytes);
+    await this.#provider.pause('write');
+    if (!sameBytes(joined(source), bytes)) {
+      this.#log.hazards.push(`The buffer of write ${operation.id} changed while the write was running`);
+    }
+    this.#log.end(operation);
+  }
+
+  extentAt(offset: number): MaybePromise<StorageExtent> {
+    return this.#inner.extentAt(offset);
+  }
+
+  async zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void> {
+    const operation = this.#log.start({ kind: 'zero', file: this.#file, offset, length });
+    await this.#inner.zero(offset, length, how);
+    await this.#provider.pause('write');
+    this.#log.end(operation);
+  }
+
+  async resize(size: number): Promise<void> {
+    const operation = this.#log.start({ kind: 'resize', file: this.#file, sizes: [this.size, size] });
+    await this.#inner.resize(size);
+    await this.#provider.pause('write');
+    this.#log.end(operation);
+  }
+
+  async flush(): Promise<void> {
+    const flush = this.#log.startFlush(this.#file);
+    await this.#inner.flush();
+    await this.#provider.pause('flush');
+    this.#log.end(flush);
+  }
+
+  identity(): Promise<StorageIdentity> {
+    return this.#inner.identity();
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+
+  get #log(): OperationLog {
+    return this.#provider.log;
+  }
+
+  async #allocate(run: () => Promise<void>): Promise<void> {
+    const before = this.size;
+    await run();
+    if (this.size === before) return;
+    this.#log.end(this.#log.start({ kind: 'resize', file: this.#file, sizes: [before, this.size] }));
+  }
+}
+
+function joined(source: WriteSource): Uint8Array {
+  if (source instanceof Uint8Array) return source.slice();
+  const bytes = new Uint8Array(source.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of source) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
+  return one.length === other.length && one.every((byte, index) => byte === other[index]);
+}

@@ -1,0 +1,174 @@
+/**
+ * Which of the pending operations reached the medium: the choices that one cut offers, in the order in which they are
+ * worth looking at. Operations are split into pieces of one sector, and their change of size is a piece of its own.
+ *
+ * Splitting every ordered pair does not take a state per pair: operations get numbers, and for every bit of the number
+ * one state keeps those with the bit set and one keeps the others. Any two numbers differ in some bit.
+ */
+import { type Fate, KEPT, LOST } from './medium-state.ts';
+import type { Random } from './random.ts';
+
+/** One operation that a cut can lose. */
+export interface Pending {
+  /** Sector pieces. */
+  readonly sectors: number;
+  /** Has a change of size, or a link beside an unlink, that can happen without the rest. */
+  readonly splitsSize: boolean;
+  /** Touches metadata. */
+  readonly metadata: boolean;
+}
+
+/** A fate for each pending operation. */
+export type Selection = readonly Fate[];
+
+/** Data did not arrive, but the file is as long as if it had. */
+const SIZE_ONLY: Fate = { pieces: 'none', size: true };
+/** Data arrived, but not the size of the file. */
+const NO_SIZE: Fate = { pieces: 'all', size: false };
+
+/** The states that are always looked at: nothing, everything, every pair split, every operation alone and missing. */
+export function* requiredSelections(pending: readonly Pending[], random: Random): Generator<Selection> {
+  yield pending.map(() => LOST);
+  yield pending.map(() => KEPT);
+  yield* metadataAgainstData(pending);
+  yield* splitPairs(pending, random);
+  for (const alone of pending.keys()) {
+    yield pending.map((_, index) => (index === alone ? KEPT : LOST));
+    yield pending.map((_, index) => (index === alone ? LOST : KEPT));
+  }
+  yield* tornAtSizes(pending);
+  yield* tornAtSectors(pending, random);
+}
+
+function* metadataAgainstData(pending: readonly Pending[]): Generator<Selection> {
+  for (const [metadata, data] of [
+    [KEPT, LOST],
+    [LOST, KEPT],
+    [KEPT, SIZE_ONLY],
+    [KEPT, NO_SIZE],
+  ] as const) {
+    yield pending.map((item) => (item.metadata ? metadata : data));
+  }
+}
+
+function* splitPairs(pending: readonly Pending[], random: Random): Generator<Selection> {
+  const numbers = new Map<number, number>();
+  pending.forEach((item, index) => {
+    if (item.metadata) numbers.set(index, numbers.size);
+  });
+  for (let bit = 1; bit < numbers.size; bit *= 2) {
+    for (const wanted of [0, bit]) {
+      for (const others of [() => LOST, () => KEPT, () => (random.chance(0.5) ? KEPT : LOST)]) {
+        yield pending.map((_, index) => {
+          const number = numbers.get(index);
+          if (number === undefined) return others();
+          return (number & bit) === wanted ? KEPT : LOST;
+        });
+      }
+    }
+  }
+}
+
+function* tornAtSizes(pending: readonly Pending[]): Generator<Selection> {
+  for (const [torn, item] of pending.entries()) {
+    if (!item.splitsSize) continue;
+    for (const fate of item.sectors === 0 ? [SIZE_ONLY] : [SIZE_ONLY, NO_SIZE]) {
+      yield pending.map((_, index) => (index === torn ? fate : KEPT));
+      if (fate === SIZE_ONLY) yield pending.map((_, index) => (index === torn ? fate : LOST));
+    }
+  }
+}
+
+function* tornAtSectors(pending: readonly Pending[], random: Random): Generator<Selection> {
+  for (const [torn, item] of pending.entries()) {
+    if (item.sectors < 2) continue;
+    const border = 1 + random.below(item.sectors - 1);
+    const fates = [
+      cutAt(item.sectors, border, true),
+      cutAt(item.sectors, border, false),
+      randomFate(item, 0.5, random),
+    ];
+    for (const fate of fates) {
+      const others = random.chance(0.5) ? KEPT : LOST;
+      yield pending.map((_, index) => (index === torn ? fate : others));
+    }
+  }
+}
+
+/** Number of things that can be there or not; every combination of them is a state. */
+export function unitCount(pending: readonly Pending[]): number {
+  return pending.reduce((sum, item) => sum + unitsOf(item), 0);
+}
+
+function unitsOf(item: Pending): number {
+  return Math.max(item.sectors, 1) + (item.splitsSize ? 1 : 0);
+}
+
+/** The state with number `code`, from 0 to 2 ** unitCount - 1. */
+export function selectionOf(pending: readonly Pending[], code: number): Selection {
+  let rest = code;
+  const take = (): number => {
+    const bit = rest % 2;
+    rest = (rest - bit) / 2;
+    return bit;
+  };
+  return pending.map((item) => {
+    if (item.sectors === 0) {
+      const there = take() === 1;
+      const whole = !item.splitsSize || take() === 1;
+      // An old name cannot go before the new one is there.
+      if (!there) return LOST;
+      return whole ? KEPT : SIZE_ONLY;
+    }
+    const pieces = new Uint8Array(item.sectors);
+    for (let index = 0; index < pieces.length; index++) pieces[index] = take();
+    return canonical(pieces, item.splitsSize ? take() === 1 : pieces.includes(1));
+  });
+}
+
+/** Any state: first a share for all operations, then each piece by itself. */
+export function randomSelection(pending: readonly Pending[], random: Random): Selection {
+  const share = random.pick([0.1, 0.3, 0.5, 0.7, 0.9]);
+  const torn = random.chance(0.3);
+  return pending.map((item) => {
+    if (torn && random.chance(0.3)) return randomFate(item, random.pick([0.2, 0.5, 0.8]), random);
+    return random.chance(share) ? KEPT : LOST;
+  });
+}
+
+function randomFate(item: Pending, share: number, random: Random): Fate {
+  if (item.sectors === 0) {
+    if (!random.chance(share)) return LOST;
+    return item.splitsSize && random.chance(0.5) ? SIZE_ONLY : KEPT;
+  }
+  const pieces = new Uint8Array(item.sectors);
+  for (let index = 0; index < pieces.length; index++) pieces[index] = random.chance(share) ? 1 : 0;
+  return canonical(pieces, item.splitsSize ? random.chance(share) : pieces.includes(1));
+}
+
+function cutAt(sectors: number, border: number, head: boolean): Fate {
+  const pieces = new Uint8Array(sectors);
+  if (head) pieces.fill(1, 0, border);
+  else pieces.fill(1, border);
+  return { pieces, size: true };
+}
+
+/** One form for each fate, so that equal ones are found to be equal. */
+function canonical(pieces: Uint8Array, size: boolean): Fate {
+  const none = !pieces.includes(1);
+  const all = !pieces.includes(0);
+  if (none) return size ? SIZE_ONLY : LOST;
+  if (all) return size ? KEPT : NO_SIZE;
+  return { pieces, size };
+}
+
+/** Text that is equal for equal selections of the same operations. */
+export function selectionKey(pending: readonly Pending[], selection: Selection): string {
+  let key = '';
+  selection.forEach((fate, index) => {
+    const size = fate.size || pending[index]?.splitsSize === false ? '+' : '-';
+    key += fate.pieces === 'all' ? 'a' : fate.pieces === 'none' ? 'n' : fate.pieces.join('');
+    key += fate.pieces === 'none' && pending[index]?.splitsSize === false ? '' : size;
+  });
+  return key;
+}
