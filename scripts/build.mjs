@@ -6,7 +6,16 @@
  * interrupted build leaves the old one as it was.
  */
 import { spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { fingerprint, ROOT } from './prepare.mjs';
@@ -37,7 +46,8 @@ function buildLibrary() {
 }
 
 async function buildCommandLine() {
-  const { warnings } = await build({
+  const { warnings, metafile } = await build({
+    metafile: true,
     absWorkingDir: ROOT,
     entryPoints: { bin: 'src/cli/bin.ts' },
     outdir: join(output, 'cli'),
@@ -49,7 +59,7 @@ async function buildCommandLine() {
     target: 'node20',
     minifySyntax: true,
     minifyWhitespace: true,
-    legalComments: 'linked',
+    legalComments: 'none',
     alias: { '#local-storage': join(ROOT, 'src/storage/local/index.ts') },
     external: ['koffi'],
     // Bundled CommonJS packages ask for Node's modules through `require`.
@@ -60,6 +70,21 @@ async function buildCommandLine() {
   });
   if (warnings.length > 0) throw new Error('esbuild printed warnings');
   chmodSync(join(output, 'cli', 'bin.js'), 0o755);
+  writeFileSync(join(output, 'cli', 'LICENSES.txt'), licencesOf(Object.keys(metafile.inputs)));
+}
+
+/** The licences of the packages that became part of the bundle: they must go where the code goes. */
+function licencesOf(inputs) {
+  const packages = inputs.map((input) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1]);
+  const names = [...new Set(packages.filter((name) => name !== undefined))].sort();
+  return names
+    .map((name) => {
+      const folder = join(ROOT, 'node_modules', name);
+      const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
+      if (file === undefined) throw new Error(`${name} is bundled but has no licence file`);
+      return `${name}\n\n${readFileSync(join(folder, file), 'utf8').trim()}\n`;
+    })
+    .join('\n');
 }
 
 function replaceFolder(from, to) {

@@ -20,7 +20,9 @@ export function formatGuid(bytes: Uint8Array, order: GuidOrder): string {
     const byte = bytes[order === 'mixed' ? (MIXED[index] ?? 0) : index] ?? 0;
     digits += byte.toString(16).padStart(2, '0');
   }
-  return [digits.slice(0, 8), digits.slice(8, 12), digits.slice(12, 16), digits.slice(16, 20), digits.slice(20)].join('-');
+  return [digits.slice(0, 8), digits.slice(8, 12), digits.slice(12, 16), digits.slice(16, 20), digits.slice(20)].join(
+    '-',
+  );
 }
 
 /** The 16 stored bytes of a GUID. Braces and capitals are accepted; anything else throws `invalid-argument`. */
@@ -36,7 +38,10 @@ export function parseGuid(text: string, order: GuidOrder): Uint8Array {
 
 /** The canonical text of a GUID that a person typed. Throws `invalid-argument` when it is none. */
 export function normalizeGuid(text: string): string {
-  const plain = text.trim().toLowerCase().replace(/^\{(.*)\}$/, '$1');
+  const plain = text
+    .trim()
+    .toLowerCase()
+    .replace(/^\{(.*)\}$/, '$1');
   if (!TEXT_FORM.test(plain)) {
     throw new ImageError('invalid-argument', 'This is not a UUID', {
       found: text,

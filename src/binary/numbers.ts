@@ -38,5 +38,6 @@ export function divFloor(value: number, unit: number): number {
 
 /** True for 1, 2, 4, 8, … up to 2^52. */
 export function isPowerOfTwo(value: number): boolean {
-  return Number.isSafeInteger(value) && value > 0 && Number.isInteger(Math.log2(value));
+  // Near 2^50 the logarithm of a neighbour rounds to a whole number too.
+  return Number.isSafeInteger(value) && value > 0 && 2 ** Math.round(Math.log2(value)) === value;
 }

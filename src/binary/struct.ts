@@ -4,7 +4,7 @@
  * overlap nor leave holes and end at the declared size.
  */
 import { assert, ImageError } from '../errors.ts';
-import { formatGuid, parseGuid, type GuidOrder } from './guid.ts';
+import { formatGuid, type GuidOrder, parseGuid } from './guid.ts';
 
 export type Endian = 'little' | 'big';
 

@@ -64,7 +64,7 @@ export class Chain {
       if (mapping.kind !== 'absent') return { mapping: clip(mapping, clipped), image: number };
       clipped = Math.min(clipped, mapping.length);
     }
-    return this.#nobody(offset, clipped);
+    return { mapping: { kind: 'absent', length: clipped }, image: -1 };
   }
 
   /** Fills the buffers from image `level` down. True when no image held any byte of it. */
@@ -80,6 +80,7 @@ export class Chain {
           const part = sliceBuffers(buffers, position, end);
           running.push(watched(located.mapping.storage.read(located.mapping.offset, part)));
         } else {
+          this.checkComplete(located, offset + position);
           fillZero(sliceBuffers(buffers, position, end));
         }
         unallocated &&= located.mapping.kind === 'absent';
@@ -103,15 +104,14 @@ export class Chain {
     return this.locate(number, offset, Math.min(length, Math.max(found.length, 1)));
   }
 
-  #nobody(offset: number, length: number): Located {
-    if (this.#incomplete !== null) {
-      throw new ImageError('not-found', 'This range is stored in a parent that was not opened', {
-        path: this.#incomplete,
-        guestOffset: offset,
-        hint: 'Open the image with its parents.',
-      });
-    }
-    return { mapping: { kind: 'absent', length }, image: -1 };
+  /** What nobody holds reads zero, unless parents were left out that may hold it. */
+  checkComplete(located: Located, offset: number): void {
+    if (located.image !== -1 || this.#incomplete === null) return;
+    throw new ImageError('not-found', 'This range is stored in a parent that was not opened', {
+      path: this.#incomplete,
+      guestOffset: offset,
+      hint: 'Open the image with its parents.',
+    });
   }
 }
 

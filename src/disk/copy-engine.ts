@@ -1,6 +1,6 @@
 /**
  * Moving the content of one device to another: extents first, so that holes cost nothing; then large aligned runs,
- * several in flight. Reads run ahead, writes begin in guest order, so that a target that allocates stays in order.
+ * several in flight. Reads run ahead, writes follow each other in guest order, so that a target that allocates stays in order.
  * Memory is bounded: one buffer for each run in flight, used again and again.
  */
 import { alignDown } from '../binary/numbers.ts';
@@ -85,7 +85,7 @@ class CopyJob {
   readonly #pace: Pace;
   #buffers = 0;
   #waiting: ((buffer: Uint8Array) => void) | null = null;
-  /** Ends when the last run that was taken has begun its write. */
+  /** Ends when the last run that was taken is written. */
   #order: Promise<void> = Promise.resolve();
   readonly #running = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | null = null;
@@ -136,12 +136,12 @@ class CopyJob {
   }
 
   #enqueue(reading: Promise<void>, write: () => Promise<void>, run: Run, buffer?: Uint8Array): void {
-    const whole = Promise.all([reading, this.#order]).then(() => {
-      const writing = watched(this.#failure === null ? write() : Promise.resolve());
-      return { writing };
+    const ended = Promise.all([reading, this.#order]).then(async () => {
+      if (this.#failure === null) await write();
+      this.#progress(run);
     });
-    const ended = whole.then(({ writing }) => writing).then(() => this.#progress(run));
-    this.#order = whole.then(
+    // A file takes one write at a time anyway: two at once only spin on its lock, on the core that could read.
+    this.#order = ended.then(
       () => {},
       () => {},
     );

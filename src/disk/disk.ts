@@ -101,6 +101,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     for (let at = 0; at < target.length; ) {
       const located = this.#chain.locate(this.#chain.top, offset + at, target.length - at);
       if (isPromise(located)) return false;
+      this.#chain.checkComplete(located, offset + at);
       const { mapping } = located;
       const part = target.subarray(at, at + mapping.length);
       if (mapping.kind !== 'data') part.fill(0);

@@ -28,6 +28,8 @@ export class Flusher {
   #running: Promise<void> | null = null;
   #next: Promise<void> | null = null;
   #timer: unknown = null;
+  /** The flush that failed. What it should have made durable never will be, so no later one may resolve. */
+  #failed: { readonly error: unknown } | null = null;
 
   constructor(image: Image, options: FlusherOptions) {
     this.#image = image;
@@ -40,7 +42,7 @@ export class Flusher {
     if (this.#timer !== null || this.#options.afterMs === 0) return;
     this.#timer = this.#options.timers.set(this.#options.afterMs, () => {
       this.#timer = null;
-      // The image remembers a failure and refuses the next write or flush, which reports it to a caller.
+      // A failure is remembered: the next write, flush or close reports it to a caller.
       this.flush().catch(() => {});
     });
   }
@@ -52,9 +54,12 @@ export class Flusher {
 
   /** Resolves when every change that ended before this call is durable. */
   flush(): Promise<void> {
+    if (this.#failed !== null) return Promise.reject(this.#failed.error);
+    // It starts some turns after the running one ended; starting another in between would make two run at once.
+    if (this.#next !== null) return this.#next;
     if (this.#running === null) return this.#changed ? this.#start() : Promise.resolve();
     if (!this.#changed) return this.#running;
-    this.#next ??= this.#running.then(
+    this.#next = this.#running.then(
       () => this.#start(),
       () => this.#start(),
     );
@@ -71,9 +76,14 @@ export class Flusher {
     this.#next = null;
     this.stop();
     this.#changed = false;
-    const running = flushImage(this.#image, { skipStorageFlush: this.#options.ignoreFlush }).finally(() => {
-      if (this.#running === running) this.#running = null;
-    });
+    const running = flushImage(this.#image, { skipStorageFlush: this.#options.ignoreFlush })
+      .catch((error: unknown) => {
+        this.#failed = { error };
+        throw error;
+      })
+      .finally(() => {
+        if (this.#running === running) this.#running = null;
+      });
     this.#running = running;
     return running;
   }

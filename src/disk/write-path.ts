@@ -215,11 +215,12 @@ export class WritePath {
     work.push(watched(this.#pad(slot, slot.guestOffset, start, level)));
     work.push(watched(this.#pad(slot, end, slotEnd, level)));
     await allDone(work);
-    // What was left out reads zero, but only inside the file.
-    if (slot.storage.size < slot.offset + slot.length) {
-      const tail = Math.min(TAIL, slot.length);
-      await slot.storage.write(slot.offset + slot.length - tail, new Uint8Array(tail));
-    }
+    // What was left out reads zero, but only inside the file. Data may end inside the last sector: it stays.
+    const { size } = slot.storage;
+    const fileEnd = slot.offset + slot.length;
+    if (size >= fileEnd) return;
+    const tail = Math.max(fileEnd - TAIL, slot.offset, size);
+    await slot.storage.write(tail, new Uint8Array(fileEnd - tail));
   }
 
   async #writeData(slot: WriteSlot, request: Request, start: number, end: number): Promise<void> {

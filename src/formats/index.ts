@@ -2,10 +2,11 @@
 import type { Format } from '../image/contract.ts';
 import { Registry } from '../image/registry.ts';
 import { raw } from './raw/index.ts';
+import { RECOGNISED } from './recognised/index.ts';
 import { vdi } from './vdi/index.ts';
 
 /** All built-in formats, in probing order. */
-export const FORMATS: readonly Format[] = [vdi, raw];
+export const FORMATS: readonly Format[] = [vdi, ...RECOGNISED, raw];
 
 /** A registry of the built-in formats, to which a program may add its own. */
 export function defaultRegistry(): Registry {

@@ -1,49 +1,95 @@
-/** Finding out what a file is, from its first and last bytes and its name. */
-import { ImageError } from '../errors.ts';
+/**
+ * Finding out what a file is, from its first and last bytes and its name.
+ *
+ * A guest owns the content of its disk and can write any signature into it: at the start of a raw disk, at the end of
+ * an image whose last bytes are guest data. So raw is a guess, never good enough for writing, and a file that fits
+ * several formats is reported as such.
+ */
+import { assert, ImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
 import type { Storage } from '../storage/contract.ts';
 import type { Format, ProbeAnswer, ProbeInput } from './contract.ts';
 import type { Registry } from './registry.ts';
 
-/** What a probe came to. */
-export interface ProbeOutcome {
+/** A format and what it says of a file. */
+export interface ProbeCandidate {
   readonly format: Format;
   readonly answer: ProbeAnswer;
+}
+
+/** What a probe came to. */
+export interface ProbeOutcome extends ProbeCandidate {
   /** Nothing identifies the file: raw by default. Never good enough for writing. */
   readonly guessed: boolean;
-  /** Everybody who said yes or maybe, strongest first. */
-  readonly candidates: readonly { readonly format: Format; readonly answer: ProbeAnswer }[];
-  /** For people: a name that says something else than the content. */
+  /** Everybody who said yes or maybe, strongest first, raw last. */
+  readonly candidates: readonly ProbeCandidate[];
+  /** For people: a name that says something else than the content, content that fits several formats. */
   readonly warnings: readonly string[];
 }
 
+/** Takes every file with bytes in it, so it comes after all others. */
+const FALLBACK = 'raw';
+const STRENGTH = { yes: 0, maybe: 1, no: 2 } as const;
+
 /** Reads what probes may look at. */
 export async function readProbeInput(storage: Storage, name: string): Promise<ProbeInput> {
-  const head = new Uint8Array(Math.min(LIMITS.probeHead, storage.size));
-  const tail = new Uint8Array(Math.min(LIMITS.probeTail, storage.size));
+  const { size } = storage;
+  const head = new Uint8Array(Math.min(LIMITS.probeHead, size));
+  const tail = new Uint8Array(Math.min(LIMITS.probeTail, size));
   if (head.length > 0) await storage.read(0, head);
-  if (tail.length > 0) await storage.read(storage.size - tail.length, tail);
-  return { name, size: storage.size, head, tail };
+  if (tail.length > 0) await storage.read(size - tail.length, tail);
+  return { name, size, head, tail };
 }
 
-/** Asks every format. `yes` beats `maybe`, earlier beats later; raw is what is left. */
+/**
+ * Asks every format. `yes` beats `maybe`, earlier beats later, raw is what is left. Throws `invalid-format` when not
+ * even raw fits, which is so for an empty file.
+ */
 export function probeFormat(input: ProbeInput, registry: Registry): ProbeOutcome {
-  const answers = registry.formats.map((format) => ({ format, answer: format.probe(input) }));
-  const strength = { yes: 0, maybe: 1, no: 2 } as const;
-  const candidates = answers
+  const candidates = registry.formats
+    .map((format) => ({ format, answer: ask(format, input) }))
     .filter(({ answer }) => answer.match !== 'no')
-    .sort((a, b) => strength[a.answer.match] - strength[b.answer.match]);
-  const raw = answers.find(({ format }) => format.name === 'raw');
-  const best = candidates.find(({ format, answer }) => format.name !== 'raw' || answer.match === 'yes') ?? raw;
+    .sort((a, b) => rank(a) - rank(b));
+  const [best] = candidates;
   if (best === undefined) {
-    throw new ImageError('invalid-format', 'No format fits this file', { path: input.name });
+    throw new ImageError('invalid-format', input.size === 0 ? 'The file is empty' : 'No format fits this file', {
+      path: input.name,
+    });
   }
-  const guessed = best.format.name === 'raw';
-  return { ...best, guessed, candidates, warnings: nameWarning(input, best.format, registry) };
+  const guessed = best.format.name === FALLBACK;
+  const warnings = [...nameWarnings(input, best.format, registry), ...rivalWarnings(input, candidates)];
+  return { ...best, guessed, candidates, warnings };
 }
 
-function nameWarning(input: ProbeInput, format: Format, registry: Registry): string[] {
+function ask(format: Format, input: ProbeInput): ProbeAnswer {
+  try {
+    return format.probe(input);
+  } catch (error) {
+    throw new Error(`internal: the probe of format ${format.name} threw`, { cause: error });
+  }
+}
+
+function rank({ format, answer }: ProbeCandidate): number {
+  return format.name === FALLBACK ? STRENGTH.no : STRENGTH[answer.match];
+}
+
+function nameWarnings(input: ProbeInput, format: Format, registry: Registry): string[] {
   const named = registry.byExtension(input.name);
-  if (named === undefined || named === format || format.name !== 'raw') return [];
-  return [`${input.name} is named like a ${named.name} image but is none; it is read as raw.`];
+  // A name for raw disks says nothing: all kinds of images are called .img.
+  if (named === undefined || named === format || named.name === FALLBACK || sharesExtension(named, format)) return [];
+  const found = format.name === FALLBACK ? 'has no such signature; it is read as raw' : `is a ${format.name} image`;
+  return [`${input.name} is named like a ${named.name} image but ${found}.`];
+}
+
+function sharesExtension(a: Format, b: Format): boolean {
+  return a.extensions.some(({ extension }) => b.extensions.some((other) => other.extension === extension));
+}
+
+function rivalWarnings(input: ProbeInput, candidates: readonly ProbeCandidate[]): string[] {
+  const sure = candidates.filter(({ format, answer }) => answer.match === 'yes' && format.name !== FALLBACK);
+  const [best, ...rivals] = sure;
+  if (rivals.length === 0) return [];
+  assert(best !== undefined, 'rivals have somebody to compete with');
+  const others = rivals.map(({ format, answer }) => `${format.name} (${answer.reason})`).join(' and ');
+  return [`${input.name} is taken as ${best.format.name} but also fits ${others}; name its format to be sure.`];
 }

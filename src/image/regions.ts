@@ -78,7 +78,8 @@ export function checkRegions(list: RegionList): void {
   for (const region of list.regions) {
     const parts = region.dataBytes + region.metadataBytes;
     const whole = list.unit === 'blocks' || isAligned(region.length, region.blockSize);
-    if (region.offset === next && region.length > 0 && parts === region.blockSize && whole) {
+    const sized = region.blockSize > 0 && region.length > 0;
+    if (region.offset === next && sized && parts === region.blockSize && whole) {
       next += region.length;
       continue;
     }

@@ -1,13 +1,33 @@
 /** The formats that are known to one program, in probing order. */
 import { ImageError } from '../errors.ts';
-import type { Format } from './contract.ts';
+import type { ConfigKey, FileExtension, Format, FormatCapabilities, Variant } from './contract.ts';
+
+/** What a listing of formats shows of one: everything but what works on files. */
+export interface FormatDescription {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly title: string;
+  readonly extensions: readonly FileExtension[];
+  readonly capabilities: FormatCapabilities;
+  /** Images of this format can be made. */
+  readonly create: boolean;
+  readonly variants: readonly Variant[];
+  readonly configKeys: readonly ConfigKey[];
+}
+
+/** Letters that may be wrong, missing or too many in a slip of the keyboard; in short names half as many. */
+const SLIP = 2;
 
 /** An ordered set of formats. Names and aliases are compared without regard to case. */
 export class Registry {
-  readonly #formats: Format[];
+  readonly #formats: Format[] = [];
 
+  /** Takes the formats in probing order; the last one takes what nobody else wants. Throws `exists` on equal names. */
   constructor(formats: readonly Format[]) {
-    this.#formats = [...formats];
+    for (const format of formats) {
+      this.#checkNames(format);
+      this.#formats.push(format);
+    }
   }
 
   /** In probing order. */
@@ -15,12 +35,12 @@ export class Registry {
     return this.#formats;
   }
 
-  /** Adds a format after the others; the last one stays last, since it takes what nobody else wants. */
+  /**
+   * Adds a format behind the others but before the last one, which takes what nobody else wants. Throws `exists` when
+   * one of its names is taken: a format that is there already is never replaced.
+   */
   register(format: Format): void {
-    for (const name of [format.name, ...format.aliases]) {
-      if (this.#lookUp(name) === undefined) continue;
-      throw new ImageError('exists', `A format named ${name} is registered already`);
-    }
+    this.#checkNames(format);
     this.#formats.splice(Math.max(this.#formats.length - 1, 0), 0, format);
   }
 
@@ -28,21 +48,79 @@ export class Registry {
   find(name: string): Format {
     const format = this.#lookUp(name);
     if (format !== undefined) return format;
+    const meant = this.#meant(name);
+    const all = `Formats: ${this.#formats.map((one) => one.name).join(', ')}.`;
     throw new ImageError('not-found', `There is no format named "${name}"`, {
       status: 'VERR_NOT_FOUND',
-      hint: `Formats: ${this.#formats.map((one) => one.name).join(', ')}.`,
+      hint: meant === undefined ? all : `Did you mean ${meant}? ${all}`,
     });
   }
 
   /** The format that claims the extension of a file name. One that can make images wins. */
   byExtension(fileName: string): Format | undefined {
-    const extension = /\.([^./\\]+)$/.exec(fileName)?.[1]?.toLowerCase();
+    const extension = extensionOf(fileName);
     const claims = this.#formats.filter((format) => format.extensions.some((one) => one.extension === extension));
     return claims.find((format) => format.create !== undefined) ?? claims[0];
   }
 
   #lookUp(name: string): Format | undefined {
     const wanted = name.toLowerCase();
-    return this.#formats.find((format) => format.name === wanted || format.aliases.includes(wanted));
+    return this.#formats.find((format) => namesOf(format).includes(wanted));
   }
+
+  #checkNames(format: Format): void {
+    for (const name of namesOf(format)) {
+      if (this.#lookUp(name) === undefined) continue;
+      throw new ImageError('exists', `A format named ${name} is registered already`);
+    }
+  }
+
+  #meant(name: string): string | undefined {
+    const wanted = name.toLowerCase();
+    // What is longer than any name plus the slips cannot be near one, and would only cost time.
+    const near = this.#formats
+      .flatMap((format) => namesOf(format).map((known) => ({ name: format.name, known })))
+      .filter(({ known }) => Math.abs(known.length - wanted.length) <= SLIP)
+      .map(({ name, known }) => ({ name, known, slips: slipsBetween(wanted, known) }))
+      .filter(({ known, slips }) => slips <= Math.min(SLIP, Math.floor(known.length / 2)))
+      .sort((a, b) => a.slips - b.slips);
+    return near[0]?.name;
+  }
+}
+
+/** What `vdkit formats` lists: every format of a registry, in probing order. */
+export function describeFormats(registry: Registry): FormatDescription[] {
+  return registry.formats.map((format) => ({
+    name: format.name,
+    aliases: format.aliases,
+    title: format.title,
+    extensions: format.extensions,
+    capabilities: format.capabilities,
+    create: format.create !== undefined,
+    variants: format.variants,
+    configKeys: format.configKeys,
+  }));
+}
+
+/** The extension of a file name, without the dot, in lower case; empty when there is none. */
+export function extensionOf(fileName: string): string {
+  return /\.([^./\\]+)$/.exec(fileName)?.[1]?.toLowerCase() ?? '';
+}
+
+function namesOf(format: Format): string[] {
+  return [format.name, ...format.aliases].map((name) => name.toLowerCase());
+}
+
+/** Letters to change, add or drop to make one word of the other (Levenshtein's distance). */
+function slipsBetween(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 0; i < a.length; i++) {
+    const next = [i + 1];
+    for (let j = 0; j < b.length; j++) {
+      const replaced = (row[j] ?? 0) + (a[i] === b[j] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
 }

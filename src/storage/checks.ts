@@ -7,6 +7,14 @@ export function allOf(buffers: ReadTarget | WriteSource): readonly Uint8Array[] 
   return buffers instanceof Uint8Array ? [buffers] : buffers;
 }
 
+/** Bytes in a source or target. */
+export function lengthOf(buffers: ReadTarget | WriteSource): number {
+  if (buffers instanceof Uint8Array) return buffers.length;
+  let length = 0;
+  for (const buffer of buffers) length += buffer.length;
+  return length;
+}
+
 /** Refuses a range that does not lie inside the storage. */
 export function checkRange(storage: Pick<Storage, 'label' | 'size'>, offset: number, length: number): void {
   if (Number.isSafeInteger(offset) && offset >= 0 && length >= 0 && offset + length <= storage.size) return;
@@ -18,7 +26,28 @@ export function checkRange(storage: Pick<Storage, 'label' | 'size'>, offset: num
   });
 }
 
+/** Refuses an end of a write, or a new size, that is no exact count of bytes. */
+export function checkSize(label: string, size: number): void {
+  if (Number.isSafeInteger(size) && size >= 0) return;
+  throw new ImageError('out-of-bounds', 'This is no possible size of a file', {
+    path: label,
+    found: size,
+    expected: `0 to ${Number.MAX_SAFE_INTEGER}`,
+  });
+}
+
+/** Refuses a write that begins nowhere or ends beyond what a number can hold exactly. */
+export function checkWriteRange(label: string, offset: number, length: number): void {
+  if (!Number.isSafeInteger(offset) || offset < 0) checkSize(label, offset);
+  checkSize(label, offset + length);
+}
+
 /** What an operation on a closed storage throws. */
 export function closedStorage(label: string): ImageError {
   return new ImageError('io', 'The file is closed', { path: label });
+}
+
+/** What a change of a storage that was opened for reading throws. */
+export function readOnlyStorage(label: string): ImageError {
+  return new ImageError('read-only', 'The file is open for reading only', { path: label });
 }

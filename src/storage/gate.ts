@@ -2,7 +2,7 @@
  * The open gate: nothing that an image names is opened unless the gate says so. It opens first and judges the handle,
  * so that a name cannot be exchanged between the check and the use.
  */
-import { ImageError, withContext } from '../errors.ts';
+import { ImageError, isImageError, withContext } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
 import type { OpenMode, Storage, StorageProvider } from './contract.ts';
 
@@ -29,11 +29,12 @@ export interface OpenGate {
 
 /** Lets nothing through. */
 export function denyAll(): OpenGate {
+  const reason = 'nothing was allowed';
   return {
-    open: (wanted, from) => Promise.reject(denied(wanted, from, 'no file was allowed')),
+    open: (wanted, from) => Promise.reject(denied(wanted, from, reason)),
     // biome-ignore lint/correctness/useYield: it ends before the first name
     async *candidates(from) {
-      throw denied({ name: from.provider.directory(from.name), role: 'directory of parent images' }, from, 'no file was allowed');
+      throw denied(directoryOf(from.provider.directory(from.name)), from, reason);
     },
   };
 }
@@ -42,27 +43,31 @@ export function denyAll(): OpenGate {
 export interface GateOptions {
   /** Directories with everything below them, or single files. */
   readonly roots: readonly string[];
-  /** Resolves the roots. */
-  readonly provider: StorageProvider;
+  /** Resolves the roots. Default: the provider of the image that asks. */
+  readonly provider?: StorageProvider;
 }
 
 /** Places that are never opened for an image, whatever the roots say. */
-const FORBIDDEN = ['/proc', '/sys', '/dev'];
+const FORBIDDEN: readonly string[] = ['/proc', '/sys', '/dev'];
+/** `nbd://host`, `json:{…}`. One letter is a drive of Windows, not a scheme. */
+const SCHEME = /^[a-z][a-z0-9+.-]+:/i;
 
-/** Lets regular files inside the roots through: judged by the opened handle, links resolved. */
+const OUTSIDE = 'it lies outside of what was allowed';
+const NO_FILE = 'it is no regular file';
+
+/**
+ * Lets regular files inside the roots through. A name that leads elsewhere is not even opened, since opening alone
+ * can do harm (a watchdog, a tape). That may be outrun by exchanging a link, so what counts is judged by the handle.
+ */
 export function openGate(options: GateOptions): OpenGate {
   return {
     async open(wanted, from, mode) {
-      if (/^[a-z][a-z0-9+.-]*:/i.test(wanted.name)) throw denied(wanted, from, 'it is no plain file name');
-      let storage: Storage;
+      const early = await objectionToName(wanted, from, options);
+      if (early !== null) throw denied(wanted, from, early);
+      const storage = await openWanted(wanted, from, mode);
       try {
-        storage = await from.provider.open(wanted.name, mode);
-      } catch (error) {
-        throw withContext(error, { hint: `${from.name} names it as its ${wanted.role}.` });
-      }
-      try {
-        const reason = await objection(storage, wanted, from, options);
-        if (reason !== null) throw denied(wanted, from, reason);
+        const late = await objectionToHandle(storage, wanted, from, options);
+        if (late !== null) throw denied(wanted, from, late);
         return storage;
       } catch (error) {
         await storage.close();
@@ -70,10 +75,8 @@ export function openGate(options: GateOptions): OpenGate {
       }
     },
     async *candidates(from) {
-      const directory = await from.provider.realName(from.provider.directory(from.name));
-      if (!(await isInside(directory, options))) {
-        throw denied({ name: directory, role: 'directory of parent images' }, from, 'it is outside of what was allowed');
-      }
+      const directory = from.provider.directory(await from.provider.realName(from.name));
+      if (!(await isAllowed(directory, from, options))) throw denied(directoryOf(directory), from, OUTSIDE);
       let count = 0;
       for await (const name of from.provider.list(directory)) {
         if (++count > LIMITS.parentCandidates) return;
@@ -83,38 +86,78 @@ export function openGate(options: GateOptions): OpenGate {
   };
 }
 
+async function openWanted(wanted: Reference, from: ReferenceOrigin, mode: OpenMode): Promise<Storage> {
+  try {
+    return await from.provider.open(wanted.name, mode);
+  } catch (error) {
+    throw withContext(error, { hint: `${from.name} names it as its ${wanted.role}.` });
+  }
+}
+
+/** Why this name must not be opened, or null. A name outside is denied whether it exists or not: that is not told. */
+async function objectionToName(wanted: Reference, from: ReferenceOrigin, options: GateOptions): Promise<string | null> {
+  if (SCHEME.test(wanted.name)) return 'it is no plain file name';
+  const { provider } = from;
+  const real = await realNameOrNull(provider, wanted.name);
+  const place = real ?? (await realNameOrNull(provider, provider.directory(wanted.name)));
+  if (place === null || !(await isAllowed(place, from, options))) return OUTSIDE;
+  if (real === null) return null;
+  const info = await provider.lookUp(real);
+  return info === null || info.kind === 'file' ? null : NO_FILE;
+}
+
 /** Why the opened handle must not be used, or null. */
-async function objection(
+async function objectionToHandle(
   storage: Storage,
   wanted: Reference,
   from: ReferenceOrigin,
   options: GateOptions,
 ): Promise<string | null> {
   const { key, kind } = await storage.identity();
-  if (kind !== 'file' && kind !== 'memory') return 'it is no regular file';
+  if (kind !== 'file' && kind !== 'memory' && kind !== 'blob') return NO_FILE;
   const real = await from.provider.realName(wanted.name);
   // The name may have been exchanged since it was opened: what the name is now must be what the handle is.
   if ((await from.provider.lookUp(real))?.key !== key) return 'it changed while it was opened';
-  if (FORBIDDEN.some((place) => isBelow(real, place))) return 'it is a system file';
-  return (await isInside(real, options)) ? null : 'it is outside of what was allowed';
+  return (await isAllowed(real, from, options)) ? null : OUTSIDE;
 }
 
-async function isInside(real: string, options: GateOptions): Promise<boolean> {
+async function isAllowed(real: string, from: ReferenceOrigin, options: GateOptions): Promise<boolean> {
+  if (FORBIDDEN.some((place) => isBelow(real, place, from.provider))) return false;
+  const provider = options.provider ?? from.provider;
   for (const root of options.roots) {
-    const place = await options.provider.realName(root).catch(() => null);
-    if (place !== null && isBelow(real, place)) return true;
+    const place = await realNameOrNull(provider, root);
+    if (place !== null && isBelow(real, place, from.provider)) return true;
   }
   return false;
 }
 
-function isBelow(name: string, place: string): boolean {
-  const folder = /[/\\]$/.test(place) ? place : `${place}/`;
-  return name === place || name.replaceAll('\\', '/').startsWith(folder.replaceAll('\\', '/'));
+/** Null when nothing is there, or it cannot be reached: then nothing below it can be allowed either. */
+async function realNameOrNull(provider: StorageProvider, name: string): Promise<string | null> {
+  try {
+    return await provider.realName(name);
+  } catch (error) {
+    if (isImageError(error)) return null;
+    throw error;
+  }
+}
+
+/** True for the place itself and everything in it. The provider knows how names are built, so it does the climbing. */
+function isBelow(name: string, place: string, provider: StorageProvider): boolean {
+  for (let at = name; ; ) {
+    if (at === place) return true;
+    const above = provider.directory(at);
+    if (above.length >= at.length) return false;
+    at = above;
+  }
+}
+
+function directoryOf(directory: string): Reference {
+  return { name: directory, role: 'directory of parent images' };
 }
 
 function denied(wanted: Reference, from: ReferenceOrigin, reason: string): ImageError {
   return new ImageError('denied', `The image wants ${wanted.name} opened as its ${wanted.role}: ${reason}`, {
     path: from.name,
-    hint: 'Allow it if you trust the image: option allow, on the command line --allow DIRECTORY.',
+    hint: 'Pass allow (on the command line: --allow DIRECTORY) if you trust the image.',
   });
 }

@@ -5,6 +5,6 @@ import type { StorageProvider } from './contract.ts';
 /** There is no default place for names in a browser: throws `unsupported`. */
 export function defaultProvider(): StorageProvider {
   throw new ImageError('unsupported', 'A name alone says nothing here: there are no local files', {
-    hint: 'Pass a source with its provider, for example a MemoryProvider or a BlobStorage.',
+    hint: 'Pass a source with its provider, for example of a MemoryProvider or a BlobProvider.',
   });
 }

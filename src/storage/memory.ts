@@ -1,6 +1,6 @@
 /** Storages in memory, sparse, for tests, browsers and small images. */
 import { ImageError } from '../errors.ts';
-import { allOf, checkRange, closedStorage } from './checks.ts';
+import { allOf, checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
 import type {
   CreateMode,
   NameInfo,
@@ -13,15 +13,15 @@ import type {
   StorageProvider,
   WriteSource,
 } from './contract.ts';
+import { SparseBytes } from './sparse-bytes.ts';
 
-const PAGE = 64 * 1024;
 let serial = 0;
 
 /** The bytes behind a name: several handles may share them. */
 class MemoryFile {
   readonly key = `memory:${++serial}`;
-  readonly pages = new Map<number, Uint8Array>();
-  size = 0;
+  readonly bytes = new SparseBytes();
+  modifiedMs = Date.now();
 }
 
 /** A byte store in memory. Pages that were never written cost nothing. */
@@ -39,70 +39,55 @@ export class MemoryStorage implements Storage {
   }
 
   get size(): number {
-    return this.#file.size;
+    return this.#file.bytes.size;
   }
 
   readNow(offset: number, target: Uint8Array): boolean {
     this.#checkOpen();
     checkRange(this, offset, target.length);
-    this.#fill(offset, target);
+    this.#file.bytes.read(offset, target);
     return true;
   }
 
   async read(offset: number, target: ReadTarget): Promise<void> {
     this.#checkOpen();
-    const buffers = allOf(target);
-    checkRange(this, offset, buffers.reduce((sum, buffer) => sum + buffer.length, 0));
+    checkRange(this, offset, lengthOf(target));
     let at = offset;
-    for (const buffer of buffers) {
-      this.#fill(at, buffer);
+    for (const buffer of allOf(target)) {
+      this.#file.bytes.read(at, buffer);
       at += buffer.length;
     }
   }
 
   async write(offset: number, source: WriteSource): Promise<void> {
     this.#checkWritable();
+    checkWriteRange(this.label, offset, lengthOf(source));
     let at = offset;
     for (const buffer of allOf(source)) {
-      this.#store(at, buffer);
+      this.#file.bytes.write(at, buffer);
       at += buffer.length;
     }
-    this.#file.size = Math.max(this.#file.size, at);
+    this.#file.modifiedMs = Date.now();
   }
 
   extentAt(offset: number): StorageExtent {
     this.#checkOpen();
     checkRange(this, offset, 1);
-    const data = this.#file.pages.has(Math.floor(offset / PAGE));
-    let first = Math.floor(offset / PAGE);
-    let last = first + 1;
-    // A bound keeps the answer cheap on large storages; the caller asks again.
-    const bound = first + 65_536;
-    while (last * PAGE < this.size && last < bound && this.#file.pages.has(last) === data) last++;
-    while (first > 0 && data && this.#file.pages.has(first - 1)) first--;
-    return { start: first * PAGE, end: Math.min(last * PAGE, this.size), data };
+    return this.#file.bytes.extentAt(offset);
   }
 
   async zero(offset: number, length: number, _how: { readonly punch: boolean }): Promise<void> {
     this.#checkWritable();
     checkRange(this, offset, length);
-    for (let at = offset; at < offset + length; ) {
-      const index = Math.floor(at / PAGE);
-      const end = Math.min((index + 1) * PAGE, offset + length);
-      if (end - at === PAGE) this.#file.pages.delete(index);
-      else this.#file.pages.get(index)?.fill(0, at - index * PAGE, end - index * PAGE);
-      at = end;
-    }
+    this.#file.bytes.zero(offset, length);
+    this.#file.modifiedMs = Date.now();
   }
 
   async resize(size: number): Promise<void> {
     this.#checkWritable();
-    const keep = Math.ceil(size / PAGE);
-    if (size < this.size) {
-      for (const index of this.#file.pages.keys()) if (index >= keep) this.#file.pages.delete(index);
-      this.#file.pages.get(keep - 1)?.fill(0, size - (keep - 1) * PAGE);
-    }
-    this.#file.size = size;
+    checkSize(this.label, size);
+    this.#file.bytes.resize(size);
+    this.#file.modifiedMs = Date.now();
   }
 
   async flush(): Promise<void> {
@@ -110,7 +95,9 @@ export class MemoryStorage implements Storage {
   }
 
   async identity(): Promise<StorageIdentity> {
-    return { key: this.#file.key, kind: 'memory', allocatedSize: this.#file.pages.size * PAGE, modifiedMs: null };
+    this.#checkOpen();
+    const { key, bytes, modifiedMs } = this.#file;
+    return { key, kind: 'memory', allocatedSize: bytes.allocatedSize, modifiedMs };
   }
 
   async close(): Promise<void> {
@@ -123,31 +110,7 @@ export class MemoryStorage implements Storage {
 
   #checkWritable(): void {
     this.#checkOpen();
-    if (!this.can.write) throw new ImageError('read-only', 'The storage is open for reading only', { path: this.label });
-  }
-
-  #fill(offset: number, target: Uint8Array): void {
-    for (let at = 0; at < target.length; ) {
-      const index = Math.floor((offset + at) / PAGE);
-      const start = offset + at - index * PAGE;
-      const count = Math.min(PAGE - start, target.length - at);
-      const page = this.#file.pages.get(index);
-      if (page === undefined) target.fill(0, at, at + count);
-      else target.set(page.subarray(start, start + count), at);
-      at += count;
-    }
-  }
-
-  #store(offset: number, source: Uint8Array): void {
-    for (let at = 0; at < source.length; ) {
-      const index = Math.floor((offset + at) / PAGE);
-      const start = offset + at - index * PAGE;
-      const count = Math.min(PAGE - start, source.length - at);
-      const page = this.#file.pages.get(index) ?? new Uint8Array(PAGE);
-      this.#file.pages.set(index, page);
-      page.set(source.subarray(at, at + count), start);
-      at += count;
-    }
+    if (!this.can.write) throw readOnlyStorage(this.label);
   }
 }
 
@@ -156,6 +119,13 @@ export class MemoryProvider implements StorageProvider {
   readonly #files = new Map<string, MemoryFile>();
 
   async open(name: string, mode: OpenMode): Promise<Storage> {
+    const info = await this.lookUp(name);
+    if (info?.kind === 'directory') {
+      throw new ImageError('unsupported', 'This is a directory, not an image', {
+        path: name,
+        hint: 'Name a file inside it.',
+      });
+    }
     return new MemoryStorage(name, this.#find(name), mode);
   }
 
@@ -168,6 +138,7 @@ export class MemoryProvider implements StorageProvider {
 
   async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
     const file = this.#find(from);
+    if (how.replace && from === to) return;
     if (!how.replace) this.#refuseExisting(to);
     this.#files.delete(from);
     this.#files.set(to, file);
@@ -199,7 +170,7 @@ export class MemoryProvider implements StorageProvider {
 
   async lookUp(name: string): Promise<NameInfo | null> {
     const file = this.#files.get(name);
-    if (file !== undefined) return { kind: 'file', size: file.size, key: file.key };
+    if (file !== undefined) return { kind: 'file', size: file.bytes.size, key: file.key };
     const prefix = name === '/' ? '/' : `${name}/`;
     const isDirectory = name === '/' || [...this.#files.keys()].some((one) => one.startsWith(prefix));
     return isDirectory ? { kind: 'directory', size: 0, key: `memory-directory:${name}` } : null;
@@ -210,7 +181,8 @@ export class MemoryProvider implements StorageProvider {
   }
 
   temporaryName(name: string): string {
-    return `${this.directory(name).replace(/\/$/, '')}/.vdkit-${++serial}.tmp`;
+    const base = name.slice(name.lastIndexOf('/') + 1);
+    return `${this.directory(name).replace(/\/$/, '')}/.${base}.${++serial}.vdkit-tmp`;
   }
 
   async publishMode(name: string): Promise<void> {

@@ -22,6 +22,7 @@ import {
 import { PairCoverage } from './pair-coverage.ts';
 import { Random } from './random.ts';
 import {
+  metadataCombinations,
   type Pending,
   randomSelection,
   requiredSelections,
@@ -32,6 +33,10 @@ import {
 } from './selections.ts';
 import { type NameRules, SnapshotProvider } from './snapshot-provider.ts';
 
+/** Combinations of metadata sectors that a telling cut is worth, whatever the budget. */
+const METADATA_STATES = 64;
+
+/** What to enumerate, and how much of it. */
 export interface CrashStateOptions {
   /** Default 1. */
   readonly seed?: number;
@@ -56,9 +61,9 @@ export interface CrashCoverage {
   readonly states: number;
   /** States that differ in their metadata bytes. */
   readonly distinct: number;
-  /** Ordered pairs (a, b) of metadata operations for which a state with a and without b was visited. */
+  /** Ordered pairs (a, b) of metadata sectors, as written, for which a state with a and without b was visited. */
   readonly pairsSplit: number;
-  /** Ordered pairs of metadata operations that were pending together. */
+  /** Ordered pairs of metadata sectors that were pending together. */
   readonly pairsTotal: number;
 }
 
@@ -124,6 +129,13 @@ function firstCover(flushes: readonly FlushOperation[], endedAt: number): number
     earliest = Math.min(earliest, flush.endedAt);
   }
   return earliest;
+}
+
+/** What is pending at a cut, and what becomes of it. */
+interface Chosen {
+  readonly operations: readonly MediumOperation[];
+  readonly pending: readonly Pending[];
+  readonly selection: Selection;
 }
 
 class Enumeration implements CrashStates {
@@ -197,13 +209,13 @@ class Enumeration implements CrashStates {
       (operation) => operation.startedAt < cut.at && (this.#durableAt.get(operation) ?? 0) >= cut.at,
     );
     const pending = operations.map((operation) => this.#pendingOf(operation, base));
-    this.#pairs.enter(operations.filter((_, index) => pending[index]?.metadata === true));
+    this.#pairs.enter(operations, pending);
     const seen = new Set<string>();
     for (const selection of this.#selections(pending, cut.weight > 1, share, random, seen)) {
       const key = selectionKey(pending, selection);
       if (seen.has(key)) continue;
       seen.add(key);
-      yield this.#build(cut.at, base, operations, selection);
+      yield this.#build(cut.at, base, { operations, pending, selection });
     }
   }
 
@@ -220,6 +232,7 @@ class Enumeration implements CrashStates {
       for (let code = 0; code < 2 ** units; code++) yield selectionOf(pending, code);
       return;
     }
+    if (required) yield* metadataCombinations(pending, Math.max(share, METADATA_STATES), random);
     // Draws that repeat an earlier one yield no state, so their number is bounded too.
     for (let draws = 0; seen.size < share && draws < 2 * share; draws++) yield randomSelection(pending, random);
   }
@@ -237,10 +250,11 @@ class Enumeration implements CrashStates {
     return { sectors: 0, splitsSize: operation.kind === 'rename' && !operation.replace, metadata: false };
   }
 
-  #build(cutAt: number, base: MediumState, operations: readonly MediumOperation[], selection: Selection): CrashState {
+  #build(cutAt: number, base: MediumState, chosen: Chosen): CrashState {
+    const { operations, pending, selection } = chosen;
     const state = base.fork();
     state.apply(operations, (index) => selection[index] ?? { pieces: 'none', size: false });
-    this.#pairs.visit(operations, selection);
+    this.#pairs.visit(operations, pending, selection);
     this.#keys.add(state.key);
     this.#states++;
     const rules = this.#rules;

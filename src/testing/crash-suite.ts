@@ -18,7 +18,7 @@ import {
   durablePositions,
 } from './crash-states.ts';
 import { describeFlush, type FlushOperation, type OperationLog } from './operation-log.ts';
-import { type AllowedContents, describeSector, type SectorModel, SectorModel as Model, writeBytes } from './oracle.ts';
+import { type AllowedContents, describeSector, SectorModel as Model, type SectorModel, writeBytes } from './oracle.ts';
 import { Random } from './random.ts';
 import { RecordingProvider } from './recording-storage.ts';
 import { CrashSession } from './session.ts';
@@ -77,13 +77,15 @@ export interface CrashRun {
   readonly openedAt: readonly number[];
 }
 
+/** How a recorded run is checked. */
 export interface CrashCheckOptions extends CrashStateOptions {
   /** Every how many states the image is written to afterwards. Default 4. */
   readonly rewriteEvery?: number;
-  /** End at the first violation. Default false. */
-  readonly stopAtFirst?: boolean;
+  /** End after so many violations: a broken format breaks in thousands of states. Default 50. */
+  readonly stopAfter?: number;
 }
 
+/** One way in which one state breaks the promise. */
 export interface CrashViolation {
   readonly cutAt: number;
   /** What is wrong. */
@@ -92,6 +94,7 @@ export interface CrashViolation {
   readonly state: string;
 }
 
+/** What was tried, and what broke. */
 export interface CrashReport extends CrashCoverage {
   /** States that were written to afterwards. */
   readonly rewritten: number;
@@ -149,7 +152,7 @@ export async function checkCrashRun(run: CrashRun, options: CrashCheckOptions = 
     for (const problem of await checker.check(state, rewrite)) {
       violations.push({ cutAt: state.cutAt, problem, state: state.describe() });
     }
-    if (options.stopAtFirst === true && violations.length > 0) break;
+    if (violations.length >= (options.stopAfter ?? 50)) break;
   }
   return { ...states.coverage, rewritten, violations };
 }
@@ -173,8 +176,7 @@ export async function unmissedFlushes(run: CrashRun, options: CrashCheckOptions 
 /** Only between its end and that of the next flush of the same target can a flush be missed. */
 async function isMissed(run: CrashRun, flush: FlushOperation, options: CrashCheckOptions): Promise<boolean> {
   const next = run.log.flushes.filter(
-    (other) =>
-      other.startedAt > flush.startedAt && other.file === flush.file && other.directory === flush.directory,
+    (other) => other.startedAt > flush.startedAt && other.file === flush.file && other.directory === flush.directory,
   );
   const last = Math.min(run.log.position, ...next.map((other) => other.endedAt));
   const report = await checkCrashRun(run, {
@@ -182,7 +184,7 @@ async function isMissed(run: CrashRun, flush: FlushOperation, options: CrashChec
     ...options,
     dropFlush: flush.number,
     cuts: [flush.endedAt, last],
-    stopAtFirst: true,
+    stopAfter: 1,
   });
   return report.violations.length > 0;
 }
@@ -192,7 +194,8 @@ class StateChecker {
   readonly #run: CrashRun;
   readonly #random = new Random(7);
   #allowed: { readonly cutAt: number; readonly contents: AllowedContents } | null = null;
-  #session: { readonly openedAt: number; readonly contents: AllowedContents; files: StorageProvider | null } | null = null;
+  #session: { readonly openedAt: number; readonly contents: AllowedContents; files: StorageProvider | null } | null =
+    null;
 
   constructor(run: CrashRun) {
     this.#run = run;
@@ -271,7 +274,9 @@ class StateChecker {
       provider: state.provider,
       image: suite.image,
       session: session < 0 ? null : session,
-      contentChanged: start.contents.verify(bytes, 1).length > 0,
+      get contentChanged() {
+        return start.contents.verify(bytes, 1).length > 0;
+      },
       atOpen: () => {
         start.files ??= completeState(this.#run.log, suite.provider, start.openedAt);
         return start.files;

@@ -17,6 +17,7 @@ import { WrappedProvider } from './wrapped-provider.ts';
 /** What can fail. `write` stands for everything that changes content or size, `names` for create, rename, remove, sync. */
 export type FaultPoint = 'read' | 'write' | 'flush' | 'names';
 
+/** What fails, and when. */
 export interface FaultPlan {
   /** Number, from 0, of the operation of each kind that fails. */
   readonly fail?: Partial<Record<FaultPoint, number>>;

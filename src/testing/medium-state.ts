@@ -160,7 +160,10 @@ function putPieces(
 ): void {
   if (pieces === 'none') return;
   const { offset, length } = operation;
-  if (pieces === 'all') return put(content, operation, offset, offset + length);
+  if (pieces === 'all') {
+    put(content, operation, offset, offset + length);
+    return;
+  }
   const first = Math.floor(offset / SECTOR);
   for (let index = 0; index < pieces.length; index++) {
     if (pieces[index] === 0) continue;

@@ -100,6 +100,7 @@ export interface Mark {
   readonly position: number;
 }
 
+/** An operation starts or ends, or a workload left a mark. */
 export type LogEntry =
   | { readonly kind: 'start'; readonly operation: MediumOperation | FlushOperation }
   | { readonly kind: 'end'; readonly operation: MediumOperation | FlushOperation }

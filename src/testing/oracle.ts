@@ -229,7 +229,8 @@ function numberAt(words: Uint32Array, sector: number): number | null {
   }
   const check = checkWord(number, sector);
   for (let at = start; at < start + WORDS; at += 4) {
-    if (words[at] !== TAG || words[at + 1] !== number || words[at + 2] !== sector || words[at + 3] !== check) return null;
+    if (words[at] !== TAG || words[at + 1] !== number || words[at + 2] !== sector || words[at + 3] !== check)
+      return null;
   }
   return number;
 }

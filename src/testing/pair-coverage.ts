@@ -1,16 +1,21 @@
-/** Counts ordered pairs (a, b) of metadata operations that were pending together, and those seen split: a there, b not. */
+/**
+ * Counts ordered pairs (a, b) of metadata pieces that were pending together, and those seen split: a there, b not. A
+ * piece is one sector of one write, so the sectors of a long write can be told apart too.
+ */
 import type { Fate } from './medium-state.ts';
 import type { MediumOperation } from './operation-log.ts';
+import { type Pending, piecesOf } from './selections.ts';
 
-/** Numbers of operations stay far below this. */
-const STRIDE = 2 ** 24;
+/** More pieces than any operation has. */
+const PIECES = 128;
+/** Numbers of pieces stay far below this. */
+const STRIDE = 2 ** 26;
 
 /** See the head of this file. */
 export class PairCoverage {
   readonly #split = new Set<number>();
   readonly #total = new Set<number>();
-  #window: ReadonlySet<MediumOperation> = new Set();
-  /** Pairs of the window that no state has split yet. */
+  /** Pairs of the current cut that no state has split yet. */
   #open = new Set<number>();
 
   get total(): number {
@@ -21,30 +26,35 @@ export class PairCoverage {
     return this.#split.size;
   }
 
-  /** From now on states belong to a cut at which these metadata operations are pending. */
-  enter(metadata: readonly MediumOperation[]): void {
-    this.#window = new Set(metadata);
+  /** From now on states belong to a cut at which these operations are pending. */
+  enter(operations: readonly MediumOperation[], pending: readonly Pending[]): void {
     this.#open = new Set();
-    for (const one of metadata) {
-      for (const other of metadata) {
+    const pieces: number[] = [];
+    forMetadata(operations, pending, (operation, count) => {
+      for (let piece = 0; piece < count; piece++) pieces.push(operation.id * PIECES + piece);
+    });
+    for (const one of pieces) {
+      for (const other of pieces) {
         if (one === other) continue;
-        const pair = one.id * STRIDE + other.id;
+        const pair = one * STRIDE + other;
         this.#total.add(pair);
         if (!this.#split.has(pair)) this.#open.add(pair);
       }
     }
   }
 
-  /** Counts the pairs that one state splits. Only operations that are there in full, or not at all, count. */
-  visit(operations: readonly MediumOperation[], selection: readonly Fate[]): void {
+  /** Counts the pairs that one state of the cut splits. */
+  visit(operations: readonly MediumOperation[], pending: readonly Pending[], selection: readonly Fate[]): void {
     if (this.#open.size === 0) return;
     const kept: number[] = [];
     const lost: number[] = [];
-    operations.forEach((operation, index) => {
+    forMetadata(operations, pending, (operation, count, index) => {
       const fate = selection[index];
-      if (fate === undefined || !this.#window.has(operation)) return;
-      if (fate.pieces === 'all' && fate.size) kept.push(operation.id);
-      if (fate.pieces === 'none' && !fate.size) lost.push(operation.id);
+      if (fate === undefined) return;
+      for (let piece = 0; piece < count; piece++) {
+        const there = isThere(fate, piece);
+        if (there !== null) (there ? kept : lost).push(operation.id * PIECES + piece);
+      }
     });
     for (const one of kept) {
       for (const other of lost) {
@@ -53,4 +63,22 @@ export class PairCoverage {
       }
     }
   }
+}
+
+function forMetadata(
+  operations: readonly MediumOperation[],
+  pending: readonly Pending[],
+  visit: (operation: MediumOperation, pieces: number, index: number) => void,
+): void {
+  operations.forEach((operation, index) => {
+    const item = pending[index];
+    if (item?.metadata === true) visit(operation, piecesOf(item), index);
+  });
+}
+
+/** Null when it is neither fully there nor fully lost. */
+function isThere(fate: Fate, piece: number): boolean | null {
+  if (fate.pieces === 'none') return fate.size ? null : false;
+  if (!fate.size) return null;
+  return fate.pieces === 'all' || fate.pieces[piece] === 1;
 }

@@ -25,6 +25,7 @@ import { WrappedProvider } from './wrapped-provider.ts';
 /** Bytes read at once when a file is first seen. */
 const CAPTURE_BYTES = 1024 * 1024;
 
+/** How the recorded storages behave. */
 export interface RecordingOptions {
   /** Turns of the microtask queue until the next operation is reported as done. Default: none. */
   readonly turns?: (operation: 'read' | 'write' | 'flush' | 'names') => number;

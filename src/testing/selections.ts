@@ -2,7 +2,7 @@
  * Which of the pending operations reached the medium: the choices that one cut offers, in the order in which they are
  * worth looking at. Operations are split into pieces of one sector, and their change of size is a piece of its own.
  *
- * Splitting every ordered pair does not take a state per pair: operations get numbers, and for every bit of the number
+ * Splitting every ordered pair does not take a state per pair: metadata pieces get numbers, and for every bit of the number
  * one state keeps those with the bit set and one keeps the others. Any two numbers differ in some bit.
  */
 import { type Fate, KEPT, LOST } from './medium-state.ts';
@@ -21,6 +21,8 @@ export interface Pending {
 /** A fate for each pending operation. */
 export type Selection = readonly Fate[];
 
+/** Metadata writes longer than this count as one piece when pairs are split. */
+const PAIRED_SECTORS = 64;
 /** Data did not arrive, but the file is as long as if it had. */
 const SIZE_ONLY: Fate = { pieces: 'none', size: true };
 /** Data arrived, but not the size of the file. */
@@ -52,21 +54,58 @@ function* metadataAgainstData(pending: readonly Pending[]): Generator<Selection>
 }
 
 function* splitPairs(pending: readonly Pending[], random: Random): Generator<Selection> {
-  const numbers = new Map<number, number>();
-  pending.forEach((item, index) => {
-    if (item.metadata) numbers.set(index, numbers.size);
-  });
-  for (let bit = 1; bit < numbers.size; bit *= 2) {
+  const pieces = metadataPieces(pending);
+  for (let bit = 1; bit < pieces; bit *= 2) {
     for (const wanted of [0, bit]) {
-      for (const others of [() => LOST, () => KEPT, () => (random.chance(0.5) ? KEPT : LOST)]) {
-        yield pending.map((_, index) => {
-          const number = numbers.get(index);
-          if (number === undefined) return others();
-          return (number & bit) === wanted ? KEPT : LOST;
-        });
-      }
+      const isKept = (piece: number): boolean => (piece & bit) === wanted;
+      yield withMetadata(pending, isKept, () => LOST);
+      yield withMetadata(pending, isKept, () => KEPT);
+      yield withMetadata(pending, isKept, () => (random.chance(0.5) ? KEPT : LOST));
     }
   }
+}
+
+/** Every combination of metadata pieces, with everything else left to chance. Nothing when there are too many. */
+export function* metadataCombinations(
+  pending: readonly Pending[],
+  limit: number,
+  random: Random,
+): Generator<Selection> {
+  const pieces = metadataPieces(pending);
+  if (pieces < 2 || pieces > 20 || 2 ** pieces > limit) return;
+  const first = random.below(2 ** pieces);
+  for (let step = 0; step < 2 ** pieces; step++) {
+    const code = (first + step) % 2 ** pieces;
+    yield withMetadata(
+      pending,
+      (piece) => ((code >> piece) & 1) === 1,
+      () => (random.chance(0.5) ? KEPT : LOST),
+    );
+  }
+}
+
+/** Metadata pieces are numbered through all operations; the others get a fate of their own. */
+function withMetadata(pending: readonly Pending[], isKept: (piece: number) => boolean, others: () => Fate): Selection {
+  let next = 0;
+  return pending.map((item) => {
+    if (!item.metadata) return others();
+    const count = piecesOf(item);
+    const first = next;
+    next += count;
+    if (count === 1) return isKept(first) ? KEPT : LOST;
+    const pieces = new Uint8Array(count);
+    for (let index = 0; index < count; index++) pieces[index] = isKept(first + index) ? 1 : 0;
+    return canonical(pieces, pieces.includes(1));
+  });
+}
+
+function metadataPieces(pending: readonly Pending[]): number {
+  return pending.reduce((sum, item) => sum + (item.metadata ? piecesOf(item) : 0), 0);
+}
+
+/** Pieces of an operation that are told apart in pairs: its sectors, unless it is so long that it counts as one. */
+export function piecesOf(item: Pick<Pending, 'sectors'>): number {
+  return item.sectors > PAIRED_SECTORS ? 1 : Math.max(item.sectors, 1);
 }
 
 function* tornAtSizes(pending: readonly Pending[]): Generator<Selection> {

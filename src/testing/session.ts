@@ -62,6 +62,7 @@ export class CrashSession {
   }
 }
 
+/** How busy the traffic is. */
 export interface TrafficOptions {
   /** Writes and zeroes in all. */
   readonly operations: number;

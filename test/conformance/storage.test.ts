@@ -1,21 +1,11 @@
 /** What every storage and its provider promise, whatever is behind them. */
-import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Storage, StorageProvider } from '../../src/storage/contract.ts';
 import { Random } from '../../src/testing/random.ts';
+import { expectSameBytes } from './expect-bytes.ts';
 import { expectKind } from './expect-kind.ts';
 import { randomBytes, rounds } from './random.ts';
 import { type Place, STORAGE_KINDS } from './storages.ts';
-
-const STORAGE_FOLDER = new URL('../../src/storage/', import.meta.url);
-
-it('runs over every provider in src/storage', () => {
-  const providers = readdirSync(STORAGE_FOLDER, { recursive: true })
-    .map((name) => String(name).replaceAll('\\', '/'))
-    .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
-    .filter((name) => /implements StorageProvider\b/.test(readFileSync(new URL(name, STORAGE_FOLDER), 'utf8')));
-  expect(providers.sort()).toEqual(STORAGE_KINDS.map(({ module }) => module).sort());
-});
 
 describe.each(STORAGE_KINDS)('storage: $name', (kind) => {
   let place: Place;
@@ -50,7 +40,7 @@ describe.each(STORAGE_KINDS)('storage: $name', (kind) => {
     expect(storage.label).not.toBe('');
     await storage.write(0, Uint8Array.of(1, 2, 3));
     await expectKind(() => provider.create(place.path('file')), 'exists');
-    expect(await readAll(storage)).toEqual(Uint8Array.of(1, 2, 3));
+    expectSameBytes(await readAll(storage), Uint8Array.of(1, 2, 3));
   });
 
   it('grows by writes, with zeroes between', async () => {
@@ -86,7 +76,10 @@ describe.each(STORAGE_KINDS)('storage: $name', (kind) => {
     expect(parts).toEqual([Uint8Array.of(1), new Uint8Array(0), Uint8Array.of(2, 3, 4, 5)]);
     const many = Array.from({ length: 3000 }, (_, index) => Uint8Array.of(index & 0xff));
     await storage.write(0, many);
-    expect(await readAll(storage)).toEqual(Uint8Array.from({ length: 3000 }, (_, index) => index & 0xff));
+    expectSameBytes(
+      await readAll(storage),
+      Uint8Array.from({ length: 3000 }, (_, index) => index & 0xff),
+    );
   });
 
   it.each([{ punch: true }, { punch: false }])('zeroes a range inside ($punch)', async (how) => {
@@ -102,7 +95,7 @@ describe.each(STORAGE_KINDS)('storage: $name', (kind) => {
       model.fill(0, offset, offset + length);
     }
     expect(storage.size).toBe(300_000);
-    expect(await readAll(storage)).toEqual(model);
+    expectSameBytes(await readAll(storage), model);
   });
 
   it('resizes: cuts off, and grows by zeroes', async () => {
@@ -144,7 +137,7 @@ describe.each(STORAGE_KINDS)('storage: $name', (kind) => {
     await storage.close();
     await storage.close();
     const again = keep(await provider.open(place.path('file'), 'read'));
-    expect(await readAll(again)).toEqual(bytes);
+    expectSameBytes(await readAll(again), bytes);
     await expectKind(() => storage.read(0, new Uint8Array(1)), 'io', 'invalid-argument');
   });
 
@@ -189,7 +182,7 @@ describe.each(STORAGE_KINDS)('storage: $name', (kind) => {
       const reads = pieces.map(() => storage.read(random.below(60_000), new Uint8Array(1000)));
       await Promise.all([...pieces.map(({ at, bytes }) => storage.write(at, bytes)), ...reads]);
       for (const { at, bytes } of pieces) model.set(bytes, at);
-      expect(await readAll(storage)).toEqual(model);
+      expectSameBytes(await readAll(storage), model);
     }
   });
 
@@ -209,7 +202,7 @@ describe.each(STORAGE_KINDS)('storage: $name', (kind) => {
     await provider.syncNames(provider.directory(place.path('b')));
     expect(await provider.lookUp(place.path('a'))).toBeNull();
     expect(await provider.lookUp(place.path('c'))).toBeNull();
-    expect(await readAll(keep(await provider.open(place.path('b'), 'read')))).toEqual(Uint8Array.of(1));
+    expectSameBytes(await readAll(keep(await provider.open(place.path('b'), 'read'))), Uint8Array.of(1));
   });
 
   it('lists, resolves and removes names', async () => {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { MemoryProvider } from '../../src/index.ts';
+import { MemoryProvider } from '../../src/storage/index.ts';
 import { randomTraffic, runCrashSuite } from '../../src/testing/index.ts';
 import { createToy, openToy, ToyDisk, toyDataOffset } from './toy.ts';
 
@@ -17,7 +17,7 @@ it('keeps its promise through any power cut', async () => {
         (session) => randomTraffic(session, { operations: 40, unit: 2 }),
       ],
     },
-    { maxStates: 3000, isMetadata: (_, offset) => offset < toyDataOffset(blocks) },
+    { maxStates: 1500, isMetadata: (_, offset) => offset < toyDataOffset(blocks) },
   );
   expect(report.violations).toEqual([]);
   expect(report.pairsSplit).toBe(report.pairsTotal);

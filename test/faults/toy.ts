@@ -2,7 +2,8 @@
  * A small format, to show how one is put to the test. Sector 0: "TOY1" and the number of blocks. Then the map, one
  * 32-bit number a block: 0 for a block that was never written, n for the n-th slot. Then the slots.
  */
-import type { BlockDevice, Extent, ReadResult, Storage, StorageProvider, WriteSource } from '../../src/index.ts';
+import type { BlockDevice, Extent, ReadResult } from '../../src/index.ts';
+import type { Storage, StorageProvider, WriteSource } from '../../src/storage/index.ts';
 
 const MAGIC = 0x31594f54;
 const SECTOR = 512;
@@ -129,6 +130,7 @@ export class ToyDisk implements BlockDevice {
     // Sealed before the data flush: what is placed while that runs is not covered by it.
     const sealed = this.sealMap();
     await this.storage.flush();
+    if (sealed.size === 0) return;
     await this.writeMap(sealed);
     await this.storage.flush();
   }

@@ -85,7 +85,7 @@ describe('vdi', () => {
       expect(info).toMatchObject({ format: 'vdi', 'virtual-size': size });
       await expectSoundForQemu(qemuImg, at('disk.vdi'));
       await expectSameForQemu(qemuImg, at('disk.raw'), at('disk.vdi'));
-      await expectSameMap(qemuImg, at('disk.vdi'));
+      await expectSameMap(qemuImg, at('disk.vdi'), variant);
     });
 
     it('and converted to raw gives the bytes back', async () => {
@@ -149,31 +149,34 @@ async function expectSoundForQemu(qemuImg: PeerProgram, image: string): Promise<
 }
 
 async function expectSameForQemu(qemuImg: PeerProgram, raw: string, vdi: string): Promise<void> {
-  // -s: sizes must be equal too.
-  expect(await qemuImg.run('compare', '-s', '-f', 'raw', '-F', 'vdi', raw, vdi)).toContain('Images are identical');
+  // Its strict mode would compare the allocation too, so sizes are compared apart.
+  const sizeOf = async (image: string, format: string): Promise<unknown> =>
+    JSON.parse(await qemuImg.run('info', '--output=json', '-f', format, image))['virtual-size'];
+  expect(await sizeOf(vdi, 'vdi')).toBe(await sizeOf(raw, 'raw'));
+  expect(await qemuImg.run('compare', '-f', 'raw', '-F', 'vdi', raw, vdi)).toContain('Images are identical');
 }
 
-/** Both programs find data in the same places. */
-async function expectSameMap(qemuImg: PeerProgram, image: string): Promise<void> {
-  const theirs = JSON.parse(await qemuImg.run('map', '--output=json', '-f', 'vdi', image)) as {
-    start: number;
-    length: number;
-    data: boolean;
-    zero: boolean;
-  }[];
-  const data = theirs.filter((run) => run.data && !run.zero).map(({ start, length }) => ({ offset: start, length }));
-  const ours: { offset: number; length: number }[] = [];
+/** Both programs find data in the same places. QEMU looks for holes inside the blocks of fixed images only. */
+async function expectSameMap(qemuImg: PeerProgram, image: string, variant: string): Promise<void> {
+  const byBlock = variant !== 'fixed';
+  const theirs: { start: number; length: number; data: boolean; zero: boolean }[] = JSON.parse(
+    await qemuImg.run('map', '--output=json', '-f', 'vdi', image),
+  );
+  const data = theirs.filter((run) => run.data && (byBlock || !run.zero));
+  const ours: { start: number; length: number }[] = [];
   await using disk = await openDisk(image);
-  for await (const { offset, length, state } of disk.extents()) if (state === 'data') ours.push({ offset, length });
+  for await (const { offset, length, state } of disk.extents()) {
+    if (byBlock ? state !== 'absent' : state === 'data') ours.push({ start: offset, length });
+  }
   expect(joined(ours)).toEqual(joined(data));
 }
 
-function joined(runs: readonly { offset: number; length: number }[]): [start: number, end: number][] {
+function joined(runs: readonly { start: number; length: number }[]): [start: number, end: number][] {
   const all: [number, number][] = [];
-  for (const { offset, length } of runs) {
+  for (const { start, length } of runs) {
     const last = all.at(-1);
-    if (last !== undefined && last[1] === offset) last[1] = offset + length;
-    else all.push([offset, offset + length]);
+    if (last !== undefined && last[1] === start) last[1] = start + length;
+    else all.push([start, start + length]);
   }
   return all;
 }

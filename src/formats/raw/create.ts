@@ -4,13 +4,20 @@ import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Image } from '../../image/contract.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
 import { RawImage } from './image.ts';
-import { OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
+import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
 
 const WRITE_BYTES = 1024 * 1024;
+/** Reserved at once: between two pieces the caller hears of the progress and may cancel. */
+const ALLOCATE_BYTES = 256 * 1024 * 1024;
 
-/** Checks the wishes without touching anything. Throws `invalid-argument`. */
+/** Checks the wishes without touching anything. Throws `invalid-argument`, `unsupported`. */
 export function planRaw(options: FormatCreateOptions): { virtualSize: number; preallocates: number } {
-  const { size, type } = options;
+  checkSize(options);
+  checkWishes(options);
+  return { virtualSize: options.size, preallocates: options.variant.includes('fixed') ? options.size : 0 };
+}
+
+function checkSize({ size, type }: FormatCreateOptions): void {
   const unit = type === 'optical' ? OPTICAL_SECTOR : SECTOR;
   const least = type === 'optical' ? OPTICAL_MIN + OPTICAL_SECTOR : SECTOR;
   if (!Number.isSafeInteger(size) || size < least || size % unit !== 0) {
@@ -20,6 +27,17 @@ export function planRaw(options: FormatCreateOptions): { virtualSize: number; pr
       expected: `a multiple of ${unit}, at least ${least}`,
     });
   }
+  if (type === 'floppy' && size > FLOPPY_MAX) {
+    throw new ImageError('invalid-argument', 'No floppy is as large as this', {
+      status: 'VERR_VD_RAW_SIZE_FLOPPY_TOO_BIG',
+      found: size,
+      expected: `at most ${FLOPPY_MAX}`,
+    });
+  }
+}
+
+function checkWishes(options: FormatCreateOptions): void {
+  const { variant } = options;
   for (const [given, name] of [
     [options.comment, 'comment'],
     [options.uuid, 'UUID'],
@@ -27,7 +45,14 @@ export function planRaw(options: FormatCreateOptions): { virtualSize: number; pr
     if (given === undefined) continue;
     throw new ImageError('unsupported', `A raw image has no place for a ${name}`, { hint: 'Choose another format.' });
   }
-  return { virtualSize: size, preallocates: options.variant.includes('fixed') ? size : 0 };
+  if (options.parent !== undefined) {
+    throw new ImageError('unsupported', 'A raw image cannot store the difference to a parent', {
+      hint: 'Choose another format.',
+    });
+  }
+  if (variant.includes('fixed') && variant.includes('sparse')) {
+    throw new ImageError('invalid-argument', 'An image is either fixed or sparse');
+  }
 }
 
 /** Makes a raw image, sparse unless `fixed`. It is removed again when anything fails. */
@@ -59,16 +84,17 @@ async function checkSpace(source: Source, wanted: number): Promise<void> {
   });
 }
 
+/** Takes all room now: reserved where the platform can, else written. */
 async function preallocate(storage: Storage, size: number, options: FormatCreateOptions): Promise<void> {
-  if (storage.allocate !== undefined) {
-    await storage.allocate(0, size);
-    if (storage.size < size) await storage.resize(size);
-    return;
-  }
-  const zeroes = new Uint8Array(WRITE_BYTES);
-  for (let at = 0; at < size; at += zeroes.length) {
+  const reserves = storage.allocate !== undefined;
+  const zeroes = new Uint8Array(reserves ? 0 : WRITE_BYTES);
+  const step = reserves ? ALLOCATE_BYTES : WRITE_BYTES;
+  for (let at = 0; at < size; at += step) {
     throwIfAborted(options.signal, 'Creating the image');
-    await storage.write(at, zeroes.subarray(0, Math.min(zeroes.length, size - at)));
-    options.onProgress?.({ operation: 'create', done: at, total: size });
+    const length = Math.min(step, size - at);
+    if (storage.allocate === undefined) await storage.write(at, zeroes.subarray(0, length));
+    else await storage.allocate(at, length);
+    options.onProgress?.({ operation: 'create', done: at + length, total: size });
   }
+  if (storage.size < size) await storage.resize(size);
 }

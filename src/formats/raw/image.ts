@@ -19,7 +19,7 @@ import { derivePhysical } from '../../image/geometry.ts';
 import { readProbeInput } from '../../image/probe.ts';
 import { singleRegion } from '../../image/regions.ts';
 import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
-import { OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
+import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
 import { mediumType } from './probe.ts';
 
 const NOTHING: SealedMetadata = { stage: [], root: [], publish: [] };
@@ -40,6 +40,14 @@ export async function openRaw(source: Source, options: FormatOpenOptions): Promi
 function checkSize(storage: Storage, type: MediumType): void {
   if (storage.size === 0) {
     throw new ImageError('invalid-format', 'The file is empty: there is no disk in it', { path: storage.label });
+  }
+  if (type === 'floppy' && storage.size > FLOPPY_MAX) {
+    throw new ImageError('invalid-format', 'This is no floppy: it is too large', {
+      status: 'VERR_VD_RAW_SIZE_FLOPPY_TOO_BIG',
+      path: storage.label,
+      found: `${storage.size} bytes`,
+      expected: `at most ${FLOPPY_MAX}`,
+    });
   }
   if (type !== 'optical' || (storage.size % OPTICAL_SECTOR === 0 && storage.size > OPTICAL_MIN)) return;
   throw new ImageError('invalid-format', 'This is no optical disc: its size does not fit', {

@@ -1,24 +1,31 @@
 /** What kind of medium a raw file is: by the descriptors of an optical disc, else by extension and size. */
 import type { MediumType, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import { extensionOf } from '../../image/registry.ts';
 import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
 
 const OPTICAL = new Set(['iso', 'cdr']);
 const FLOPPY = new Set(['img', 'ima', 'dsk', 'flp', 'vfd']);
 
-/** Always at least `maybe` for a file with bytes in it; never throws. */
+/** Always `maybe` for a file with bytes in it: nothing in raw content proves that it is raw. Never throws. */
 export function probeRaw(input: ProbeInput): ProbeAnswer {
   if (input.size === 0) return { match: 'no', reason: 'the file is empty' };
-  const type = mediumType(input);
-  const reason = type === 'optical' && hasOpticalDescriptors(input) ? 'ISO 9660 or UDF descriptors' : 'nothing else fits';
+  const { type, reason } = medium(input);
   return { match: 'maybe', reason, detail: `raw ${type} image`, type };
 }
 
 /** The kind of medium. Content wins over the name. */
 export function mediumType(input: ProbeInput): MediumType {
+  return medium(input).type;
+}
+
+function medium(input: ProbeInput): { type: MediumType; reason: string } {
   const wholeSectors = input.size % OPTICAL_SECTOR === 0 && input.size > OPTICAL_MIN;
-  const extension = /\.([^./\\]+)$/.exec(input.name)?.[1]?.toLowerCase() ?? '';
-  if (wholeSectors && (OPTICAL.has(extension) || hasOpticalDescriptors(input))) return 'optical';
-  return FLOPPY.has(extension) && input.size <= FLOPPY_MAX ? 'floppy' : 'hdd';
+  const extension = extensionOf(input.name);
+  const named = `the extension .${extension} and a size that fits`;
+  if (wholeSectors && hasOpticalDescriptors(input)) return { type: 'optical', reason: 'ISO 9660 or UDF descriptors' };
+  if (wholeSectors && OPTICAL.has(extension)) return { type: 'optical', reason: named };
+  if (FLOPPY.has(extension) && input.size <= FLOPPY_MAX) return { type: 'floppy', reason: named };
+  return { type: 'hdd', reason: 'no format has its signature here' };
 }
 
 /**

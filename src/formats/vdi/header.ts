@@ -154,6 +154,10 @@ function checkHeader(raw: RawHeader, fileSize: number): VdiHeader {
   }
   if (isNullGuid(raw.modificationUuid)) warnings.push('The modification UUID is null; VirtualBox refuses such images.');
   if (isNullGuid(raw.uuid)) warnings.push('The image has no UUID, so no differencing image can name it.');
+  if (raw.type === IMAGE_TYPE.diff && isNullGuid(raw.parentUuid)) {
+    // VirtualBox leaves such images behind when it merges a base into its child; they are complete.
+    warnings.push('The image is of the differencing kind but names no parent; what it does not hold reads zero.');
+  }
   if (raw.type === IMAGE_TYPE.undo) warnings.push('This is an undo image, an obsolete kind of differencing image.');
   return {
     version: raw.old ? '0.2' : `${raw.version >>> 16}.${raw.version & 0xffff}`,

@@ -101,7 +101,7 @@ export class VdiImage implements Image {
       geometry: { physical: header.physical ?? derivePhysical(header.virtualSize), logical: header.logical },
       regions: singleRegion(header.virtualSize, SECTOR),
       dirty: null,
-      differencing: header.type === IMAGE_TYPE.diff || header.parentUuid !== null,
+      differencing: header.parentUuid !== null,
       uuid: header.uuid,
       modificationUuid: header.old ? header.modificationUuid : HEADER.get(this.#sector, 'modificationUuid'),
       parentUuid: header.parentUuid,

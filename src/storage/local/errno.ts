@@ -11,22 +11,52 @@ interface Meaning {
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENOENT: { kind: 'not-found', message: 'There is no such file or directory', hint: 'Check the name.' },
   ENOTDIR: { kind: 'not-found', message: 'A part of the name is no directory', status: 'VERR_PATH_NOT_FOUND' },
-  EACCES: { kind: 'denied', message: 'Permission denied', hint: 'Check who may read and write the file and its directory.' },
-  EPERM: { kind: 'denied', message: 'Operation not permitted', status: 'VERR_PERMISSION_DENIED' },
+  EACCES: {
+    kind: 'denied',
+    message: 'The system denies access',
+    hint: 'Check who may read and write the file and its directory.',
+  },
+  EPERM: {
+    kind: 'denied',
+    message: 'The system does not permit this',
+    status: 'VERR_PERMISSION_DENIED',
+    hint: 'Check the owner and the attributes of the file and its directory.',
+  },
   EEXIST: { kind: 'exists', message: 'The file exists already' },
   EROFS: { kind: 'read-only', message: 'The file system is read-only', status: 'VERR_WRITE_PROTECT' },
-  ETXTBSY: { kind: 'locked', message: 'The file is in use' },
+  ETXTBSY: { kind: 'locked', message: 'The file is in use as a program' },
   EBUSY: { kind: 'locked', message: 'The file or device is in use' },
+  EAGAIN: { kind: 'locked', message: 'Another program holds a lease on the file' },
   ENOSPC: { kind: 'no-space', message: 'There is no space left on the device', hint: 'Make room and try again.' },
   EDQUOT: { kind: 'no-space', message: 'The disk quota is used up', hint: 'Make room and try again.' },
-  EFBIG: { kind: 'limit', message: 'The file would be larger than the file system allows' },
+  EFBIG: {
+    kind: 'limit',
+    message: 'The file would be larger than the file system or a limit of the process allows',
+    status: 'VERR_FILE_TOO_BIG',
+  },
   EISDIR: { kind: 'unsupported', message: 'This is a directory, not an image', hint: 'Name a file inside it.' },
-  ELOOP: { kind: 'io', message: 'Too many symbolic links' },
-  ENAMETOOLONG: { kind: 'invalid-argument', message: 'The name is too long' },
-  EMFILE: { kind: 'limit', message: 'Too many files are open' },
-  ENFILE: { kind: 'limit', message: 'Too many files are open on this machine' },
-  ENXIO: { kind: 'unsupported', message: 'This is a FIFO or a device without a driver, not an image' },
-  EPIPE: { kind: 'io', message: 'The reader went away' },
+  EXDEV: { kind: 'unsupported', message: 'The two names lie on different file systems' },
+  ELOOP: { kind: 'io', message: 'The name leads through too many symbolic links' },
+  ENAMETOOLONG: { kind: 'invalid-argument', message: 'The name is too long', status: 'VERR_FILENAME_TOO_LONG' },
+  ERR_INVALID_ARG_VALUE: { kind: 'invalid-argument', message: 'No file can have this name' },
+  EMFILE: {
+    kind: 'limit',
+    message: 'The process has too many files open',
+    status: 'VERR_TOO_MANY_OPEN_FILES',
+    hint: 'Raise the limit (ulimit -n).',
+  },
+  ENFILE: { kind: 'limit', message: 'The system has too many files open', status: 'VERR_TOO_MANY_OPEN_FILES' },
+  ENXIO: { kind: 'unsupported', message: 'Nothing answers behind this name: it is no image', hint: 'Name a file.' },
+  EIO: {
+    kind: 'io',
+    message: 'The device reports a failure',
+    status: 'VERR_DEV_IO_ERROR',
+    hint: 'Look into the log of the system for the cause.',
+  },
+  EPIPE: { kind: 'io', message: 'The reader of the pipe went away', status: 'VERR_BROKEN_PIPE' },
+  ERR_STREAM_DESTROYED: { kind: 'io', message: 'The stream was closed' },
+  ERR_STREAM_WRITE_AFTER_END: { kind: 'io', message: 'The stream was closed' },
+  ERR_STREAM_PREMATURE_CLOSE: { kind: 'io', message: 'The stream was closed before its end' },
 };
 
 /** The code of a system error, or null. */
@@ -41,4 +71,13 @@ export function systemError(error: unknown, details: ErrorDetails): unknown {
   const meaning = MEANINGS[code] ?? { kind: 'io' as const, message: `The system reports ${code}` };
   const { kind, message, ...rest } = meaning;
   return new ImageError(kind, message, { ...rest, ...details, cause: error });
+}
+
+/** Runs something that calls the system; its failures speak of `path`. */
+export async function explained<T>(path: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    throw systemError(error, { path });
+  }
 }

@@ -1,11 +1,18 @@
 /**
- * A local file as a storage. On plain descriptors with the callback functions of `node:fs`, which are faster than
- * file handles. The size is tracked: it covers every write that was started.
+ * A local file or block device as a storage. On plain descriptors with the callback functions of `node:fs`, which are
+ * faster than file handles.
+ *
+ * The size is tracked: it is raised when a write starts. The last answer about holes is kept, since asking the system
+ * for every run costs more than moving the data; a change ends it when it starts and again when it ends, because an
+ * answer that was got in between may be of either state. Operations are counted: a descriptor's number is used again
+ * as soon as it is closed, so `close` waits for what still runs on it.
  */
 import * as fs from 'node:fs';
+import { promisify } from 'node:util';
 import { ImageError } from '../../errors.ts';
-import { allOf, checkRange, closedStorage } from '../checks.ts';
+import { checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from '../checks.ts';
 import type {
+  MaybePromise,
   OpenMode,
   ReadTarget,
   Storage,
@@ -14,14 +21,11 @@ import type {
   StorageIdentity,
   WriteSource,
 } from '../contract.ts';
+import { EndOfFile, readFully, readListFully, writeFully, writeListFully } from './descriptor.ts';
 import { systemError } from './errno.ts';
-import { isMissingCall, nativeCalls, type NativeCalls } from './native.ts';
+import { isMissingCall, type NativeCalls, nativeCalls } from './native.ts';
 
-/** Most buffers that one readv or writev takes. */
-const IOV_MAX = 1024;
-const ZERO_PIECE = Buffer.alloc(1024 * 1024);
-
-/** What `FileStorage` is made from. */
+/** What `FileStorage` is made from. The descriptor belongs to it from then on. */
 export interface OpenedFile {
   readonly fd: number;
   readonly label: string;
@@ -30,275 +34,383 @@ export interface OpenedFile {
   readonly kind: 'file' | 'device';
 }
 
-/** See the head of this file. */
+const ftruncate = promisify(fs.ftruncate);
+const fdatasync = promisify(fs.fdatasync);
+const fstat = promisify(fs.fstat);
+const closeDescriptor = promisify(fs.close);
+
+/** Zeroes are written in pieces of this size where the system has no call for it. */
+const ZERO_PIECE = 1024 * 1024;
+let zeroPiece: Uint8Array | null = null;
+
+/**
+ * File systems whose count of blocks can be trusted to be 0 only for a file without data, also before it reached the
+ * medium: ext, XFS, tmpfs. Network and FUSE file systems report 0 for files that are full.
+ */
+const COUNTING_FILE_SYSTEMS: readonly number[] = [0xef53, 0x5846_5342, 0x0102_1994];
+/** Smaller files may be kept inside their inode, without a block. */
+const MIN_COUNTED_SIZE = 64 * 1024;
+
+/** A local file, or a block device, with tracked size and remembered holes. */
 export class FileStorage implements Storage {
   readonly label: string;
   readonly can: StorageCapabilities;
-  readonly allocate?: (offset: number, length: number) => Promise<void>;
   readonly #fd: number;
   readonly #kind: 'file' | 'device';
-  readonly #native: NativeCalls | null;
+  #native: NativeCalls | null | undefined;
   #size: number;
-  #closed = false;
-  #inFlight = 0;
-  #drained: (() => void) | null = null;
-  /** The last answer about holes; own changes end it. */
+  #running = 0;
+  #idle: (() => void) | null = null;
+  #closing: Promise<void> | null = null;
   #extent: StorageExtent | null = null;
-  /** The file system has no such call: do not ask again. */
-  #noPunch = false;
-  #noZeroRange = false;
+  /** Counts changes, so that an answer that took time is not kept when the file changed meanwhile. */
+  #changes = 0;
+  /** The file system was asked and cannot: it is not asked again. */
+  #cannotSeek = false;
+  #cannotPunch = false;
+  #cannotZero = false;
 
   constructor(file: OpenedFile) {
     const write = file.mode === 'write';
-    const isFile = file.kind === 'file';
     this.#fd = file.fd;
     this.#kind = file.kind;
     this.#size = file.size;
-    this.#native = isFile ? nativeCalls() : null;
     this.label = file.label;
-    this.can = {
-      write,
-      resize: write && isFile,
-      random: true,
-      punch: write && this.#native !== null,
-      growsZeroed: isFile,
-    };
-    const native = this.#native;
-    if (write && native !== null) this.allocate = (offset, length) => this.#allocate(native, offset, length);
+    this.can = new FileCapabilities(write, file.kind, () => this.#calls() !== null && !this.#cannotPunch);
   }
 
   get size(): number {
     return this.#size;
   }
 
-  read(offset: number, target: ReadTarget): Promise<void> {
-    const [first, ...more] = allOf(target);
-    if (first === undefined) return Promise.resolve();
+  async read(offset: number, target: ReadTarget): Promise<void> {
+    this.#start();
     try {
-      this.#checkOpen();
-      checkRange(this, offset, more.reduce((sum, buffer) => sum + buffer.length, first.length));
+      checkRange(this, offset, lengthOf(target));
+      if (target instanceof Uint8Array) await readFully(this.#fd, offset, target);
+      else await readListFully(this.#fd, offset, target);
     } catch (error) {
-      return Promise.reject(error);
+      throw this.#explain(error, offset);
+    } finally {
+      this.#end();
     }
-    return more.length === 0 ? this.#read(offset, first) : this.#readList(offset, allOf(target));
   }
 
-  write(offset: number, source: WriteSource): Promise<void> {
-    const [first, ...more] = allOf(source);
-    if (first === undefined) return Promise.resolve();
-    const length = more.reduce((sum, buffer) => sum + buffer.length, first.length);
+  async write(offset: number, source: WriteSource): Promise<void> {
+    const length = lengthOf(source);
+    this.#startChange();
     try {
-      this.#checkWritable();
-      if (!this.can.resize) checkRange(this, offset, length);
+      if (this.#kind === 'device') checkRange(this, offset, length);
+      else checkWriteRange(this.label, offset, length);
+      if (length === 0) return;
+      this.#size = Math.max(this.#size, offset + length);
+      this.#filled(offset, length);
+      if (source instanceof Uint8Array) await writeFully(this.#fd, offset, source);
+      else await writeListFully(this.#fd, offset, source);
     } catch (error) {
-      return Promise.reject(error);
+      throw this.#explain(error, offset);
+    } finally {
+      this.#filled(offset, length);
+      this.#end();
     }
-    this.#size = Math.max(this.#size, offset + length);
-    this.#extent = null;
-    return more.length === 0 ? this.#write(offset, first) : this.#writeList(offset, allOf(source));
   }
 
-  extentAt(offset: number): StorageExtent {
-    this.#checkOpen();
+  extentAt(offset: number): MaybePromise<StorageExtent> {
+    if (this.#closing !== null) throw closedStorage(this.label);
     checkRange(this, offset, 1);
     const known = this.#extent;
     if (known !== null && offset >= known.start && offset < known.end) return known;
-    this.#extent = this.#findExtent(offset);
-    return this.#extent;
+    if (this.#cannotSeek || this.#kind === 'device') return this.#allData();
+    const native = this.#calls();
+    if (native === null) return this.#size < MIN_COUNTED_SIZE ? this.#allData() : this.#extentByBlocks();
+    return this.#keep(this.#seekExtent(native, offset));
   }
 
   async zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void> {
-    this.#checkWritable();
-    checkRange(this, offset, length);
-    if (length === 0) return;
-    this.#extent = null;
-    if (this.#zeroNatively(offset, length, how.punch)) return;
-    for (let at = offset; at < offset + length; at += ZERO_PIECE.length) {
-      const piece = Math.min(ZERO_PIECE.length, offset + length - at);
-      await this.#write(at, piece === ZERO_PIECE.length ? ZERO_PIECE : ZERO_PIECE.subarray(0, piece));
+    this.#startChange();
+    try {
+      checkRange(this, offset, length);
+      if (length === 0) return;
+      this.#forget();
+      if (!(await this.#zeroNatively(offset, length, how.punch))) await this.#writeZeroes(offset, length);
+    } catch (error) {
+      throw this.#explain(error, offset);
+    } finally {
+      this.#forget();
+      this.#end();
     }
-    this.#extent = null;
+  }
+
+  /**
+   * Reserves room. Where the system or the file system has no call for it, room is taken by writing: zeroes behind the
+   * end, and before it what is there already. So nobody may write into the range meanwhile.
+   */
+  async allocate(offset: number, length: number): Promise<void> {
+    this.#startChange();
+    try {
+      checkWriteRange(this.label, offset, length);
+      if (this.#kind === 'device') checkRange(this, offset, length);
+      if (length === 0 || this.#kind === 'device') return;
+      const oldSize = this.#size;
+      this.#size = Math.max(oldSize, offset + length);
+      if (!(await this.#allocateNatively(offset, length))) await this.#allocateByWriting(offset, length, oldSize);
+    } catch (error) {
+      throw this.#explain(error, offset);
+    } finally {
+      this.#forget();
+      this.#end();
+    }
   }
 
   async resize(size: number): Promise<void> {
-    this.#checkWritable();
-    if (!this.can.resize) {
-      throw new ImageError('unsupported', 'A device has a fixed size', { path: this.label });
+    this.#startChange();
+    const oldSize = this.#size;
+    try {
+      checkSize(this.label, size);
+      if (this.#kind === 'device') {
+        throw new ImageError('unsupported', 'The size of a device is fixed', { path: this.label });
+      }
+      this.#size = size;
+      this.#forget();
+      await ftruncate(this.#fd, size);
+    } catch (error) {
+      if (this.#size === size) this.#size = oldSize;
+      throw this.#explain(error);
+    } finally {
+      this.#forget();
+      this.#end();
     }
-    this.#size = size;
-    this.#extent = null;
-    await this.#call<void>((done) => fs.ftruncate(this.#fd, size, done), {});
   }
 
+  /** `fdatasync`: a size that grew is part of the data, and times are not worth a second write. */
   async flush(): Promise<void> {
-    this.#checkOpen();
-    await this.#call<void>((done) => fs.fdatasync(this.#fd, done), {});
+    this.#start();
+    try {
+      await fdatasync(this.#fd);
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      this.#end();
+    }
   }
 
   async identity(): Promise<StorageIdentity> {
-    this.#checkOpen();
-    const stat = await this.#call<fs.Stats>((done) => fs.fstat(this.#fd, done), {});
-    return {
-      key: fileKey(stat),
-      kind: this.#kind,
-      allocatedSize: this.#kind === 'file' ? stat.blocks * 512 : null,
-      modifiedMs: stat.mtimeMs,
-    };
+    this.#start();
+    try {
+      const stat = await fstat(this.#fd, { bigint: true });
+      const allocatedSize = this.#kind === 'file' && process.platform !== 'win32' ? Number(stat.blocks) * 512 : null;
+      return { key: fileKey(stat), kind: this.#kind, allocatedSize, modifiedMs: Number(stat.mtimeMs) };
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      this.#end();
+    }
   }
 
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    // A descriptor's number is used again at once: nothing may still run on it.
-    if (this.#inFlight > 0) {
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#running > 0) {
       await new Promise<void>((resolve) => {
-        this.#drained = resolve;
+        this.#idle = resolve;
       });
-    }
-    await this.#call<void>((done) => fs.close(this.#fd, done), {});
-  }
-
-  #checkOpen(): void {
-    if (this.#closed) throw closedStorage(this.label);
-  }
-
-  #checkWritable(): void {
-    this.#checkOpen();
-    if (!this.can.write) throw new ImageError('read-only', 'The file is open for reading only', { path: this.label });
-  }
-
-  /** One system call: counted, and its failure explained. */
-  #call<T>(start: (done: (error: Error | null, value?: T) => void) => void, where: { offset?: number }): Promise<T> {
-    this.#inFlight++;
-    return new Promise((resolve, reject) => {
-      start((error, value) => {
-        this.#inFlight--;
-        if (this.#inFlight === 0) this.#drained?.();
-        if (error !== null && error !== undefined) reject(systemError(error, { path: this.label, ...where }));
-        else resolve(value as T);
-      });
-    });
-  }
-
-  async #read(offset: number, target: Uint8Array): Promise<void> {
-    for (let done = 0; done < target.length; ) {
-      const at = offset + done;
-      const rest = target.length - done;
-      const count = await this.#call<number>((end) => fs.read(this.#fd, target, done, rest, at, end), { offset: at });
-      if (count === 0) throw this.#shrunk(at);
-      done += count;
-    }
-  }
-
-  async #readList(offset: number, list: readonly Uint8Array[]): Promise<void> {
-    let at = offset;
-    for (let first = 0; first < list.length; first += IOV_MAX) {
-      const group = list.slice(first, first + IOV_MAX);
-      const length = group.reduce((sum, buffer) => sum + buffer.length, 0);
-      const start = at;
-      const count = await this.#call<number>((end) => fs.readv(this.#fd, group, start, end), { offset: start });
-      if (count < length) await this.#finishList(start, group, count, (from, rest) => this.#read(from, rest));
-      at += length;
-    }
-  }
-
-  async #write(offset: number, source: Uint8Array): Promise<void> {
-    for (let done = 0; done < source.length; ) {
-      const at = offset + done;
-      const rest = source.length - done;
-      done += await this.#call<number>((end) => fs.write(this.#fd, source, done, rest, at, end), { offset: at });
-    }
-    this.#extent = null;
-  }
-
-  async #writeList(offset: number, list: readonly Uint8Array[]): Promise<void> {
-    let at = offset;
-    for (let first = 0; first < list.length; first += IOV_MAX) {
-      const group = list.slice(first, first + IOV_MAX);
-      const length = group.reduce((sum, buffer) => sum + buffer.length, 0);
-      const start = at;
-      const count = await this.#call<number>((end) => fs.writev(this.#fd, group, start, end), { offset: start });
-      if (count < length) await this.#finishList(start, group, count, (from, rest) => this.#write(from, rest));
-      at += length;
-    }
-    this.#extent = null;
-  }
-
-  /** A vector call may move less than asked for: the rest goes buffer by buffer. */
-  async #finishList(
-    offset: number,
-    group: readonly Uint8Array[],
-    moved: number,
-    move: (offset: number, rest: Uint8Array) => Promise<void>,
-  ): Promise<void> {
-    let at = 0;
-    for (const buffer of group) {
-      const skip = Math.min(Math.max(moved - at, 0), buffer.length);
-      if (skip < buffer.length) await move(offset + at + skip, buffer.subarray(skip));
-      at += buffer.length;
-    }
-  }
-
-  #shrunk(offset: number): ImageError {
-    return new ImageError('io', 'The file became shorter while it was open', { path: this.label, offset });
-  }
-
-  #findExtent(offset: number): StorageExtent {
-    const everything: StorageExtent = { start: 0, end: this.#size, data: true };
-    if (this.#native === null) {
-      const empty = this.#kind === 'file' && fs.fstatSync(this.#fd).blocks === 0;
-      return { ...everything, data: !empty };
     }
     try {
-      const data = this.#native.seekData(this.#fd, offset);
-      if (data === null) return { start: offset, end: this.#size, data: false };
-      if (data > offset) return { start: offset, end: Math.min(data, this.#size), data: false };
-      const end = Math.min(this.#native.seekHole(this.#fd, offset), this.#size);
-      return end > offset ? { start: offset, end, data: true } : everything;
-    } catch {
-      // A file system that cannot tell: everything is data.
-      return everything;
+      await closeDescriptor(this.#fd);
+    } catch (error) {
+      throw this.#explain(error);
     }
   }
 
-  #zeroNatively(offset: number, length: number, punch: boolean): boolean {
-    const native = this.#native;
+  #start(): void {
+    if (this.#closing !== null) throw closedStorage(this.label);
+    this.#running++;
+  }
+
+  #startChange(): void {
+    if (this.#closing !== null) throw closedStorage(this.label);
+    if (!this.can.write) throw readOnlyStorage(this.label);
+    this.#running++;
+  }
+
+  #end(): void {
+    this.#running--;
+    if (this.#running === 0) this.#idle?.();
+  }
+
+  #calls(): NativeCalls | null {
+    if (this.#native === undefined) this.#native = nativeCalls();
+    return this.#native;
+  }
+
+  #explain(error: unknown, offset?: number): unknown {
+    if (error instanceof EndOfFile) {
+      return new ImageError('io', 'The file became shorter while it was open', {
+        path: this.label,
+        offset: error.offset,
+        status: 'VERR_EOF',
+      });
+    }
+    return systemError(error, { path: this.label, ...(offset === undefined ? {} : { offset }) });
+  }
+
+  /** A hole is none any more where something was written; data stays data. */
+  #filled(offset: number, length: number): void {
+    this.#changes++;
+    const known = this.#extent;
+    if (known !== null && !known.data && offset < known.end && offset + length > known.start) this.#extent = null;
+  }
+
+  #forget(): void {
+    this.#changes++;
+    this.#extent = null;
+  }
+
+  #allData(): StorageExtent {
+    return { start: 0, end: this.#size, data: true };
+  }
+
+  /** Remembers an answer; one that continues the last is put together with it. */
+  #keep(answer: StorageExtent): StorageExtent {
+    const last = this.#extent;
+    const continues = last !== null && last.data === answer.data && last.end === answer.start;
+    this.#extent = continues ? { ...answer, start: last.start } : answer;
+    return this.#extent;
+  }
+
+  #seekExtent(native: NativeCalls, offset: number): StorageExtent {
+    try {
+      const data = native.seekData(this.#fd, offset) ?? this.#size;
+      if (data > offset) return { start: offset, end: Math.min(data, this.#size), data: false };
+      const hole = native.seekHole(this.#fd, offset);
+      // A hole right here means that the file changed between the two calls: say the safe thing.
+      return { start: offset, end: hole > offset ? Math.min(hole, this.#size) : offset + 1, data: true };
+    } catch {
+      // A file system that cannot tell. Everything is data: that is never wrong, only slower.
+      this.#cannotSeek = true;
+      return this.#allData();
+    }
+  }
+
+  /** Without the system call: a file that takes no block at all is one hole, where the count can be trusted. */
+  async #extentByBlocks(): Promise<StorageExtent> {
+    this.#start();
+    try {
+      const before = this.#changes;
+      if (!(await isCountingFileSystem(this.#fd))) {
+        this.#cannotSeek = true;
+        return this.#allData();
+      }
+      const { blocks } = await fstat(this.#fd);
+      if (blocks > 0 || this.#changes !== before) {
+        this.#cannotSeek = blocks > 0;
+        return this.#allData();
+      }
+      return this.#keep({ start: 0, end: this.#size, data: false });
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      this.#end();
+    }
+  }
+
+  /** False: there is no such call here. */
+  async #zeroNatively(offset: number, length: number, punch: boolean): Promise<boolean> {
+    const native = this.#calls();
     if (native === null) return false;
-    if (punch && !this.#noPunch && this.#try(() => native.punchHole(this.#fd, offset, length), offset)) return true;
-    if (punch) this.#noPunch = true;
-    if (this.#noZeroRange) return false;
-    if (this.#try(() => native.zeroRange(this.#fd, offset, length), offset)) return true;
-    this.#noZeroRange = true;
+    if (punch && !this.#cannotPunch) {
+      if (await supported(native.punchHole(this.#fd, offset, length))) return true;
+      this.#cannotPunch = this.#kind === 'file';
+    }
+    if (this.#cannotZero) return false;
+    if (await supported(native.zeroRange(this.#fd, offset, length))) return true;
+    // A device refuses ranges that do not fit its sectors: another one may do.
+    this.#cannotZero = this.#kind === 'file';
     return false;
   }
 
-  #try(call: () => void, offset: number): boolean {
-    try {
-      call();
-      return true;
-    } catch (error) {
-      if (isMissingCall(error)) return false;
-      throw systemError(error, { path: this.label, offset });
+  async #writeZeroes(offset: number, length: number): Promise<void> {
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      const extent = await this.#extentNow(at);
+      if (!extent.data) {
+        at = extent.end;
+        continue;
+      }
+      const stop = Math.min(extent.end, end, at + ZERO_PIECE);
+      await writeFully(this.#fd, at, zeroes(stop - at));
+      at = stop;
     }
   }
 
-  async #allocate(native: NativeCalls, offset: number, length: number): Promise<void> {
-    this.#checkWritable();
-    this.#extent = null;
-    if (this.#try(() => native.allocate(this.#fd, offset, length), offset)) {
-      this.#size = Math.max(this.#size, offset + length);
-      return;
-    }
-    // No such call here: written zeroes take the room as well.
+  /** As `extentAt`, also while the storage closes and waits for the operation that asks. */
+  async #extentNow(offset: number): Promise<StorageExtent> {
+    return this.#closing === null ? this.extentAt(offset) : this.#allData();
+  }
+
+  async #allocateNatively(offset: number, length: number): Promise<boolean> {
+    const native = this.#calls();
+    return native !== null && (await supported(native.allocate(this.#fd, offset, length)));
+  }
+
+  async #allocateByWriting(offset: number, length: number, oldSize: number): Promise<void> {
     const end = offset + length;
-    if (this.#size < end) await this.resize(end);
-    for (let at = offset; at < end; at += ZERO_PIECE.length) {
-      await this.#write(at, ZERO_PIECE.subarray(0, Math.min(ZERO_PIECE.length, end - at)));
+    const bytes = new Uint8Array(Math.min(ZERO_PIECE, Math.max(oldSize - offset, 0)));
+    for (let at = offset; at < Math.min(end, oldSize); at += bytes.length) {
+      const piece = bytes.subarray(0, Math.min(bytes.length, end - at, oldSize - at));
+      await readFully(this.#fd, at, piece);
+      await writeFully(this.#fd, at, piece);
+    }
+    for (let at = Math.max(offset, oldSize); at < end; at += ZERO_PIECE) {
+      await writeFully(this.#fd, at, zeroes(Math.min(ZERO_PIECE, end - at)));
     }
   }
 }
 
-/** Equal for all names and handles of one file. */
-export function fileKey(stat: { readonly dev: number; readonly ino: number; readonly rdev: number; isFile(): boolean }): string {
-  return stat.isFile() ? `file:${stat.dev}:${stat.ino}` : `node:${stat.dev}:${stat.ino}:${stat.rdev}`;
+/** `punch` is found out when it is asked for: finding out loads native code. */
+class FileCapabilities implements StorageCapabilities {
+  readonly write: boolean;
+  readonly resize: boolean;
+  readonly random = true;
+  readonly growsZeroed = true;
+  readonly #canPunch: () => boolean;
+
+  constructor(write: boolean, kind: 'file' | 'device', canPunch: () => boolean) {
+    this.write = write;
+    this.resize = write && kind === 'file';
+    this.#canPunch = canPunch;
+  }
+
+  get punch(): boolean {
+    return this.write && this.#canPunch();
+  }
+}
+
+/** The identity of a file: equal for all its names and handles. */
+export function fileKey(stat: fs.BigIntStats): string {
+  return stat.isBlockDevice() ? `device:${stat.rdev}` : `file:${stat.dev}:${stat.ino}`;
+}
+
+async function supported(call: Promise<void>): Promise<boolean> {
+  try {
+    await call;
+    return true;
+  } catch (error) {
+    if (isMissingCall(error)) return false;
+    throw error;
+  }
+}
+
+async function isCountingFileSystem(fd: number): Promise<boolean> {
+  if (process.platform !== 'linux') return false;
+  const { type } = await fs.promises.statfs(`/proc/self/fd/${fd}`);
+  return COUNTING_FILE_SYSTEMS.includes(type);
+}
+
+function zeroes(length: number): Uint8Array {
+  zeroPiece ??= new Uint8Array(ZERO_PIECE);
+  return length === ZERO_PIECE ? zeroPiece : zeroPiece.subarray(0, length);
 }

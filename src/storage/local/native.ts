@@ -1,9 +1,11 @@
 /**
  * System calls that Node does not offer: holes, punching, preallocating, renaming without replacing. Through `koffi`,
- * an optional package; without it (or with VDKIT_NO_NATIVE=1, or off Linux) everything works with the fallbacks of the
- * callers. Loaded on first need, because it costs a start-up eight milliseconds.
+ * an optional package; without it (or with VDKIT_NO_NATIVE=1, or off 64-bit Linux) everything works with the fallbacks
+ * of the callers. Loaded on first need, because it costs a start-up eight milliseconds.
  */
 import { createRequire } from 'node:module';
+import { constants } from 'node:os';
+import { errorCode } from './errno.ts';
 
 /** The calls, on file descriptors. Offsets are bytes. Failures throw an error with the system's `code`. */
 export interface NativeCalls {
@@ -11,10 +13,14 @@ export interface NativeCalls {
   seekData(fd: number, offset: number): number | null;
   /** Start of the next hole at or after `offset`; the end of the file counts as one. */
   seekHole(fd: number, offset: number): number;
+  /** Where the file or device ends. */
   seekEnd(fd: number): number;
-  punchHole(fd: number, offset: number, length: number): void;
-  zeroRange(fd: number, offset: number, length: number): void;
-  allocate(fd: number, offset: number, length: number): void;
+  /** Gives the room of a range back: it reads zero. */
+  punchHole(fd: number, offset: number, length: number): Promise<void>;
+  /** Makes a range read zero and keeps its room. */
+  zeroRange(fd: number, offset: number, length: number): Promise<void>;
+  /** Reserves room; grows the file where it ends earlier. */
+  allocate(fd: number, offset: number, length: number): Promise<void>;
   renameNoReplace(from: string, to: string): void;
 }
 
@@ -26,30 +32,22 @@ const FALLOC_PUNCH_HOLE = 0x02;
 const FALLOC_ZERO_RANGE = 0x10;
 const AT_FDCWD = -100;
 const RENAME_NOREPLACE = 1;
-const CODES: Readonly<Record<number, string>> = {
-  1: 'EPERM',
-  2: 'ENOENT',
-  4: 'EINTR',
-  5: 'EIO',
-  6: 'ENXIO',
-  9: 'EBADF',
-  13: 'EACCES',
-  16: 'EBUSY',
-  17: 'EEXIST',
-  18: 'EXDEV',
-  22: 'EINVAL',
-  27: 'EFBIG',
-  28: 'ENOSPC',
-  30: 'EROFS',
-  36: 'ENAMETOOLONG',
-  38: 'ENOSYS',
-  95: 'EOPNOTSUPP',
-  122: 'EDQUOT',
-};
 
-type Call = (...values: (number | string)[]) => number;
+/** Where `off_t` has 64 bits in the calls that are bound here. */
+const ARCHITECTURES: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64', 'ppc64', 's390x'];
+/** Longer ranges take milliseconds on some file systems: they run on the thread pool. */
+const QUICK_BYTES = 1024 * 1024;
+
+type Argument = number | string;
+interface Call {
+  (...values: Argument[]): number;
+  async(...values: [...Argument[], (error: Error | null, result: number) => void]): void;
+}
+interface Library {
+  func(prototype: string): Call;
+}
 interface Koffi {
-  load(library: string): { func(prototype: string): Call };
+  load(library: string | null): Library;
   errno(): number;
 }
 
@@ -64,42 +62,41 @@ export function nativeCalls(): NativeCalls | null {
 
 /** True for codes that mean "this file system cannot do that": the fallback is used. */
 export function isMissingCall(error: unknown): boolean {
-  const code = error instanceof Error && 'code' in error ? error.code : null;
-  return code === 'EOPNOTSUPP' || code === 'ENOSYS' || code === 'EINVAL';
+  const code = errorCode(error);
+  return code === 'EOPNOTSUPP' || code === 'ENOTSUP' || code === 'ENOSYS' || code === 'EINVAL' || code === 'ENODEV';
 }
 
 function load(): NativeCalls | null {
-  if (process.platform !== 'linux') return null;
+  if (process.platform !== 'linux' || !ARCHITECTURES.includes(process.arch)) return null;
   try {
     const koffi = createRequire(import.meta.url)('koffi') as Koffi;
     return bind(koffi);
   } catch {
-    // Not installed, or not for this machine: the fallbacks do the work.
+    // Not installed, or not for this machine: the fallbacks do the same work, only slower.
     return null;
   }
 }
 
 function bind(koffi: Koffi): NativeCalls {
-  const libc = koffi.load('libc.so.6');
+  const libc = loadLibc(koffi);
   const lseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
   const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
-  const renameat2 = libc.func('int renameat2(int from, const char *a, int to, const char *b, unsigned int flags)');
-  const checked = (name: string, result: number): number => {
-    if (result !== -1) return result;
-    const number = koffi.errno();
-    const code = CODES[number] ?? `errno ${number}`;
-    throw Object.assign(new Error(`${name}: ${code}`), { code });
+  const renameat2 = optional(libc, 'int renameat2(int from, str a, int to, str b, unsigned int flags)');
+  const seek = (fd: number, offset: number, whence: number): number => {
+    const position = Number(lseek(fd, offset, whence));
+    if (position < 0) throw failure('lseek', koffi.errno());
+    return position;
   };
-  const seek = (fd: number, offset: number, whence: number): number => checked('lseek', Number(lseek(fd, offset, whence)));
-  const allocate = (fd: number, mode: number, offset: number, length: number): void => {
-    checked('fallocate', fallocate(fd, mode, offset, length));
-  };
+  const allocate = (fd: number, mode: number, offset: number, length: number): Promise<void> =>
+    length > QUICK_BYTES
+      ? pooled(koffi, 'fallocate', fallocate, [fd, mode, offset, length])
+      : inPlace(koffi, 'fallocate', fallocate, [fd, mode, offset, length]);
   return {
     seekData(fd, offset) {
       try {
         return seek(fd, offset, SEEK_DATA);
       } catch (error) {
-        if (error instanceof Error && 'code' in error && error.code === 'ENXIO') return null;
+        if (errorCode(error) === 'ENXIO') return null;
         throw error;
       }
     },
@@ -109,7 +106,58 @@ function bind(koffi: Koffi): NativeCalls {
     zeroRange: (fd, offset, length) => allocate(fd, FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE, offset, length),
     allocate: (fd, offset, length) => allocate(fd, 0, offset, length),
     renameNoReplace(from, to) {
-      checked('renameat2', renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE));
+      if (renameat2 === null) throw failure('renameat2', constants.errno.ENOSYS);
+      if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) !== 0) throw failure('renameat2', koffi.errno());
     },
   };
+}
+
+function loadLibc(koffi: Koffi): Library {
+  try {
+    return koffi.load('libc.so.6');
+  } catch {
+    // Another C library: the one that the process itself runs on.
+    return koffi.load(null);
+  }
+}
+
+/** A call that old C libraries do not have. */
+function optional(library: Library, prototype: string): Call | null {
+  try {
+    return library.func(prototype);
+  } catch {
+    return null;
+  }
+}
+
+async function inPlace(koffi: Koffi, name: string, call: Call, values: readonly Argument[]): Promise<void> {
+  let number: number;
+  do {
+    if (call(...values) === 0) return;
+    number = koffi.errno();
+  } while (number === constants.errno.EINTR);
+  throw failure(name, number);
+}
+
+async function pooled(koffi: Koffi, name: string, call: Call, values: readonly Argument[]): Promise<void> {
+  let number: number;
+  do {
+    number = await new Promise<number>((resolve, reject) => {
+      // The error number is that of this call as long as nothing else ran since: it is read first thing.
+      call.async(...values, (error, result) => {
+        const code = result === 0 ? 0 : koffi.errno();
+        if (error === null) resolve(code);
+        else reject(error);
+      });
+    });
+    if (number === 0) return;
+  } while (number === constants.errno.EINTR);
+  throw failure(name, number);
+}
+
+const NAMES = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+
+function failure(call: string, number: number): Error {
+  const code = NAMES.get(number) ?? `errno ${number}`;
+  return Object.assign(new Error(`${code}: ${call}`), { code });
 }

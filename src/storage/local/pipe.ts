@@ -5,65 +5,129 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { ImageError, throwIfAborted } from '../../errors.ts';
-import { isZero } from '../../codec/bytes.ts';
-import { allOf } from '../checks.ts';
+import { allOf, checkSize, checkWriteRange, closedStorage, lengthOf } from '../checks.ts';
 import type { Storage, StorageCapabilities, StorageExtent, StorageIdentity, WriteSource } from '../contract.ts';
+import { writeFully } from './descriptor.ts';
 import { systemError } from './errno.ts';
 import { FileStorage } from './file.ts';
 
-const ZEROES = new Uint8Array(64 * 1024);
+/** Unit in which zeroes of standard input become holes. */
+const HOLE = 64 * 1024;
+/** Bytes gathered before they are written. */
+const GATHER = 1024 * 1024;
+const ZEROES = Buffer.alloc(HOLE);
+let serial = 0;
 
 /** What `stdinSpool` takes beside the stream. */
 export interface SpoolOptions {
   /** Where the temporary file goes. Default: the system's place for them. */
   readonly directory?: string;
   readonly label?: string;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Called with the bytes read so far. */
   readonly onBytes?: (bytes: number) => void;
 }
 
 /**
  * Reads a stream to its end into a temporary file that has no name any more, and gives it as a read-only storage.
- * Zeroes become holes. The file goes away when the storage is closed, or the process ends.
+ * Zeroes become holes. The file goes away when the storage is closed, or the process ends in whatever way.
  */
 export async function stdinSpool(stream: Readable, options: SpoolOptions = {}): Promise<Storage> {
+  const { signal } = options;
   const label = options.label ?? 'standard input';
-  const name = path.join(options.directory ?? os.tmpdir(), `.vdkit-${randomBytes(8).toString('hex')}.spool`);
-  const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
-  const fd = fs.openSync(name, O_RDWR | O_CREAT | O_EXCL, 0o600);
-  fs.unlinkSync(name);
-  const file = new FileStorage({ fd, label, mode: 'write', size: 0, kind: 'file' });
+  throwIfAborted(signal, `Reading ${label}`);
+  const fd = openNameless(options.directory ?? os.tmpdir());
+  // A stream that nobody feeds gives no chunk at which the signal could be looked at.
+  const abort = (): void => void stream.destroy();
+  signal?.addEventListener('abort', abort);
   try {
-    let size = 0;
-    for await (const chunk of stream as AsyncIterable<Uint8Array>) {
-      throwIfAborted(options.signal, 'Reading standard input');
-      if (!isZero(chunk)) await file.write(size, chunk);
-      size += chunk.length;
-      options.onBytes?.(size);
-    }
-    await file.resize(size);
-    return file;
+    const size = await fill(fd, stream, (bytes) => {
+      throwIfAborted(signal, `Reading ${label}`);
+      options.onBytes?.(bytes);
+    });
+    throwIfAborted(signal, `Reading ${label}`);
+    return new FileStorage({ fd, label, mode: 'read', size, kind: 'file' });
   } catch (error) {
-    await file.close();
+    fs.closeSync(fd);
+    throwIfAborted(signal, `Reading ${label}`);
     throw systemError(error, { path: label });
+  } finally {
+    signal?.removeEventListener('abort', abort);
   }
 }
 
-/** A stream as a storage that is only written, from front to back. Gaps are filled with zeroes. */
+function openNameless(directory: string): number {
+  const name = path.join(directory, `.vdkit-${randomBytes(8).toString('hex')}.spool`);
+  const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
+  try {
+    const fd = fs.openSync(name, O_RDWR | O_CREAT | O_EXCL, 0o600);
+    fs.unlinkSync(name);
+    return fd;
+  } catch (error) {
+    throw systemError(error, { path: directory });
+  }
+}
+
+/** Gathers chunks of any size, so that holes are found at whole units. Gives the bytes in all. */
+async function fill(fd: number, stream: Readable, onBytes: (bytes: number) => void): Promise<number> {
+  const gathered = Buffer.allocUnsafe(GATHER);
+  let start = 0;
+  let filled = 0;
+  for await (const chunk of stream) {
+    const bytes: Uint8Array = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
+    for (let at = 0; at < bytes.length; ) {
+      const count = Math.min(GATHER - filled, bytes.length - at);
+      gathered.set(bytes.subarray(at, at + count), filled);
+      at += count;
+      filled += count;
+      if (filled < GATHER) continue;
+      await writeData(fd, start, gathered);
+      start += filled;
+      filled = 0;
+    }
+    onBytes(start + filled);
+  }
+  await writeData(fd, start, gathered.subarray(0, filled));
+  fs.ftruncateSync(fd, start + filled);
+  return start + filled;
+}
+
+/** Writes what is not zero, runs of units together. */
+async function writeData(fd: number, offset: number, bytes: Buffer): Promise<void> {
+  let from = -1;
+  for (let at = 0; at < bytes.length; at += HOLE) {
+    const unit = bytes.subarray(at, at + HOLE);
+    const zero = unit.equals(unit.length === HOLE ? ZEROES : ZEROES.subarray(0, unit.length));
+    if (!zero && from === -1) from = at;
+    if (!zero || from === -1) continue;
+    await writeFully(fd, offset + from, bytes.subarray(from, at));
+    from = -1;
+  }
+  if (from !== -1) await writeFully(fd, offset + from, bytes.subarray(from));
+}
+
+/**
+ * A stream as a storage that is only written, from front to back. Gaps are filled with zeroes. Writes go out in the
+ * order of their calls; each resolves when the stream has taken its bytes, so the number in flight bounds the memory.
+ * Closing it leaves the stream open: it belongs to the caller.
+ */
 export class StreamStorage implements Storage {
   readonly label: string;
   readonly can: StorageCapabilities = { write: true, resize: true, random: false, punch: false, growsZeroed: true };
   readonly #stream: Writable;
-  #position = 0;
+  readonly #key = `pipe:${++serial}`;
+  /** Everything that was started; rejects for good after the first failure, since what follows would be misplaced. */
+  #tail: Promise<void> = Promise.resolve();
   #size = 0;
   #failure: unknown = null;
+  #closed = false;
 
   constructor(stream: Writable, label = 'standard output') {
     this.label = label;
     this.#stream = stream;
+    // Stays on after closing: without a listener a late failure would end the process.
     stream.on('error', (error) => {
-      this.#failure = systemError(error, { path: label });
+      this.#failure ??= systemError(error, { path: label });
     });
   }
 
@@ -71,59 +135,93 @@ export class StreamStorage implements Storage {
     return this.#size;
   }
 
-  read(): Promise<void> {
-    return Promise.reject(new ImageError('unsupported', 'A pipe cannot be read back', { path: this.label }));
+  async read(): Promise<void> {
+    throw new ImageError('unsupported', 'What went into a pipe cannot be read back', { path: this.label });
   }
 
   async write(offset: number, source: WriteSource): Promise<void> {
-    if (offset < this.#position) {
-      throw new ImageError('invalid-argument', 'A pipe is written from front to back', {
-        path: this.label,
-        offset,
-        expected: `at least ${this.#position}`,
-      });
-    }
-    while (this.#position < offset) await this.#push(ZEROES.subarray(0, Math.min(ZEROES.length, offset - this.#position)));
-    for (const buffer of allOf(source)) await this.#push(buffer);
+    const length = lengthOf(source);
+    checkWriteRange(this.label, offset, length);
+    const gap = this.#advance(offset, length);
+    await this.#enqueue(async () => {
+      await this.#pushZeroes(gap);
+      for (const buffer of allOf(source)) await this.#push(buffer);
+    });
   }
 
   extentAt(offset: number): StorageExtent {
     return { start: 0, end: Math.max(this.#size, offset + 1), data: true };
   }
 
-  async zero(offset: number, length: number): Promise<void> {
-    await this.write(offset + length, []);
+  async zero(offset: number, length: number, _how: { readonly punch: boolean }): Promise<void> {
+    checkWriteRange(this.label, offset, length);
+    const gap = this.#advance(offset, length);
+    await this.#enqueue(() => this.#pushZeroes(gap + length));
   }
 
+  /** Grows with zeroes; what was written cannot be taken back. */
   async resize(size: number): Promise<void> {
-    await this.write(size, []);
+    checkSize(this.label, size);
+    const gap = this.#advance(size, 0);
+    await this.#enqueue(() => this.#pushZeroes(gap));
   }
 
+  /** Resolves when the stream has taken everything. Whether the reader keeps it nobody can tell. */
   async flush(): Promise<void> {
-    this.#check();
+    await this.#enqueue(() => Promise.resolve());
   }
 
   async identity(): Promise<StorageIdentity> {
-    return { key: `pipe:${this.label}`, kind: 'pipe', allocatedSize: null, modifiedMs: null };
+    return { key: this.#key, kind: 'pipe', allocatedSize: null, modifiedMs: null };
   }
 
   async close(): Promise<void> {
-    this.#check();
+    if (this.#closed) return;
+    this.#closed = true;
+    // Failures were reported by the operations themselves.
+    await this.#tail.catch(() => {});
   }
 
-  #check(): void {
-    if (this.#failure !== null) throw this.#failure;
+  /** Moves the end, at once and not when the bytes go out. Gives the zeroes that fill the gap. */
+  #advance(offset: number, length: number): number {
+    if (this.#closed) throw closedStorage(this.label);
+    if (offset < this.#size) {
+      throw new ImageError('invalid-argument', 'A pipe is written from front to back', {
+        path: this.label,
+        offset,
+        expected: `at least ${this.#size}`,
+        hint: 'Write into a file, or choose a format and variant that can be streamed.',
+      });
+    }
+    const gap = offset - this.#size;
+    this.#size = offset + length;
+    return gap;
   }
 
-  /** Resolves when the stream has taken the bytes, so that the buffer is the caller's again. */
+  #enqueue(run: () => Promise<void>): Promise<void> {
+    if (this.#closed) return Promise.reject(closedStorage(this.label));
+    const result = this.#tail.then(() => {
+      if (this.#failure !== null) throw this.#failure;
+      return run();
+    });
+    this.#tail = result;
+    // Whoever waits for this operation learns of the failure; the chain itself needs no second listener.
+    result.catch(() => {});
+    return result;
+  }
+
+  async #pushZeroes(length: number): Promise<void> {
+    for (let rest = length; rest > 0; rest -= Math.min(rest, HOLE)) {
+      await this.#push(rest >= HOLE ? ZEROES : ZEROES.subarray(0, rest));
+    }
+  }
+
   async #push(bytes: Uint8Array): Promise<void> {
-    this.#check();
-    this.#position += bytes.length;
-    this.#size = Math.max(this.#size, this.#position);
+    if (bytes.length === 0) return;
     await new Promise<void>((resolve, reject) => {
       this.#stream.write(bytes, (error) => {
         if (error === null || error === undefined) resolve();
-        else reject(systemError(error, { path: this.label }));
+        else reject(this.#failure ?? systemError(error, { path: this.label }));
       });
     });
   }

@@ -1,139 +1,217 @@
 /** Local files by name. */
-import * as fs from 'node:fs';
-import { constants } from 'node:fs';
-import * as path from 'node:path';
 import { randomBytes } from 'node:crypto';
-import { ImageError } from '../../errors.ts';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { promisify } from 'node:util';
+import { ImageError, isImageError } from '../../errors.ts';
 import type { CreateMode, NameInfo, OpenMode, Storage, StorageProvider } from '../contract.ts';
-import { errorCode, systemError } from './errno.ts';
+import { errorCode, explained, systemError } from './errno.ts';
 import { FileStorage, fileKey } from './file.ts';
 import { isMissingCall, nativeCalls } from './native.ts';
 
+const { O_RDWR, O_RDONLY, O_CREAT, O_EXCL } = fs.constants;
+/** Not everywhere: Windows has neither. A terminal must not become that of the process. */
+const O_CAREFUL = (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOCTTY ?? 0);
+
 /** Longest name of a file on the usual file systems, bytes. */
 const NAME_MAX = 255;
-/** Temporary names carry these around the real one, so that people can tell what was left behind by a crash. */
+/** Shows what a crash left behind, and whose it is. */
 const TEMPORARY_SUFFIX = '.vdkit-tmp';
 
-/** The files of this machine. */
+const openDescriptor = promisify(fs.open) as (name: string, flags: number, mode?: number) => Promise<number>;
+const fstat = promisify(fs.fstat);
+const closeDescriptor = promisify(fs.close);
+const read = promisify(fs.read);
+
+/** The files of this machine. Names are paths; relative ones count from the working directory. */
 export function localFiles(): StorageProvider {
   return LOCAL;
 }
 
-const LOCAL: StorageProvider = {
-  open: openFile,
-  create: createFile,
-  rename: renameFile,
-  remove: (name) => attempt(name, () => fs.promises.unlink(name)),
-  list: listFiles,
-  resolve: (name, relativeTo) => (relativeTo === '' ? path.resolve(name) : path.resolve(path.dirname(relativeTo), name)),
-  directory: (name) => path.dirname(name),
-  lookUp,
-  realName: (name) => attempt(name, () => fs.promises.realpath(name)),
-  temporaryName,
-  publishMode: (name) => attempt(name, () => fs.promises.chmod(name, 0o666 & ~process.umask())),
-  syncNames,
-  freeSpace,
-};
+class LocalFiles implements StorageProvider {
+  readonly open = openFile;
+  readonly create = createFile;
+  readonly rename = renameFile;
+  readonly list = listFiles;
+  readonly lookUp = lookUp;
+  readonly temporaryName = temporaryName;
 
-async function attempt<T>(name: string, run: () => Promise<T>): Promise<T> {
-  try {
-    return await run();
-  } catch (error) {
-    throw systemError(error, { path: name });
+  remove(name: string): Promise<void> {
+    return explained(name, () => fs.promises.unlink(name));
+  }
+
+  resolve(name: string, relativeTo: string): string {
+    return relativeTo === '' ? path.resolve(name) : path.resolve(path.dirname(relativeTo), name);
+  }
+
+  directory(name: string): string {
+    return path.dirname(name);
+  }
+
+  realName(name: string): Promise<string> {
+    return explained(name, () => fs.promises.realpath(name));
+  }
+
+  publishMode(name: string): Promise<void> {
+    return explained(name, async () => fs.promises.chmod(name, 0o666 & ~(await currentUmask())));
+  }
+
+  syncNames(directory: string): Promise<void> {
+    return explained(directory, () => syncDirectory(directory));
+  }
+
+  freeSpace(directory: string): Promise<number | null> {
+    return explained(directory, () => freeBytes(directory));
   }
 }
+
+const LOCAL = new LocalFiles();
 
 /** Without blocking: a FIFO would hang until somebody opens its other end. What it is shows in the handle. */
 async function openFile(name: string, mode: OpenMode): Promise<Storage> {
-  const access = mode === 'write' ? constants.O_RDWR : constants.O_RDONLY;
-  const fd = await attempt(name, () => openDescriptor(name, access | constants.O_NONBLOCK));
+  const fd = await openCarefully(name, mode);
   try {
-    const stat = fs.fstatSync(fd);
-    if (stat.isFile()) return new FileStorage({ fd, label: name, mode, size: stat.size, kind: 'file' });
-    if (stat.isBlockDevice()) return new FileStorage({ fd, label: name, mode, size: deviceSize(fd), kind: 'device' });
-    throw notAnImage(name, stat);
+    const stat = await fstat(fd, { bigint: true });
+    if (stat.isFile()) return new FileStorage({ fd, label: name, mode, size: Number(stat.size), kind: 'file' });
+    if (!stat.isBlockDevice()) throw notAnImage(name, stat);
+    return new FileStorage({ fd, label: name, mode, size: await deviceSize(fd, stat.rdev), kind: 'device' });
   } catch (error) {
-    fs.closeSync(fd);
+    await closeDescriptor(fd);
     throw systemError(error, { path: name });
   }
 }
 
-function openDescriptor(name: string, flags: number, permissions = 0o666): Promise<number> {
-  return new Promise((resolve, reject) => {
-    fs.open(name, flags, permissions, (error, fd) => (error === null ? resolve(fd) : reject(error)));
+async function openCarefully(name: string, mode: OpenMode): Promise<number> {
+  try {
+    return await openDescriptor(name, (mode === 'write' ? O_RDWR : O_RDONLY) | O_CAREFUL);
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === 'ENXIO' || code === 'EISDIR' || code === 'EOPNOTSUPP' || code === 'ENOTSUP') {
+      // These have no handle to look at, so the message is made from the name. Nothing was opened.
+      const stat = await fs.promises.stat(name, { bigint: true }).catch(() => null);
+      if (stat !== null && !stat.isFile() && !stat.isBlockDevice()) throw notAnImage(name, stat);
+    }
+    throw systemError(error, { path: name });
+  }
+}
+
+function notAnImage(name: string, stat: fs.BigIntStats): ImageError {
+  return new ImageError('unsupported', `This is ${describeKind(stat)}, not an image`, {
+    path: name,
+    hint: stat.isDirectory() ? 'Name a file inside it.' : 'Name a file; standard input is named "-".',
   });
 }
 
-function notAnImage(name: string, stat: fs.Stats): ImageError {
-  const found = describeKind(stat);
-  const hint = stat.isDirectory()
-    ? 'Name a file inside it.'
-    : 'Name a file; to read from standard input, name it "-".';
-  return new ImageError('unsupported', `This is ${found}, not an image`, { path: name, hint });
-}
-
-function describeKind(stat: fs.Stats): string {
+function describeKind(stat: fs.BigIntStats): string {
   if (stat.isDirectory()) return 'a directory';
   if (stat.isFIFO()) return 'a FIFO';
   if (stat.isSocket()) return 'a socket';
   return stat.isCharacterDevice() ? 'a character device' : 'no regular file';
 }
 
-/** `stat` reports no size for devices. Without the system call it is found by reading: halving what is left. */
-function deviceSize(fd: number): number {
+/** `stat` reports no size for devices: ask the driver, the system's table of devices, or at last the medium itself. */
+async function deviceSize(fd: number, device: bigint): Promise<number> {
   const native = nativeCalls();
   if (native !== null) return native.seekEnd(fd);
-  const byte = Buffer.alloc(1);
-  const readable = (at: number): boolean => fs.readSync(fd, byte, 0, 1, at) === 1;
+  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn);
+  const minor = (device & 0xffn) | ((device >> 12n) & 0xffff_ff00n);
+  try {
+    const sectors = Number(await fs.promises.readFile(`/sys/dev/block/${major}:${minor}/size`, 'latin1'));
+    if (Number.isSafeInteger(sectors * 512)) return sectors * 512;
+  } catch {
+    // Another system, or one without that table: the size is found by reading.
+  }
+  return measuredSize(fd);
+}
+
+/** The first sector that cannot be read ends the device. Halving finds it in about fifty reads. */
+async function measuredSize(fd: number): Promise<number> {
+  const sector = new Uint8Array(512);
+  const exists = async (index: number): Promise<boolean> => {
+    const { bytesRead } = await read(fd, sector, 0, sector.length, index * sector.length);
+    return bytesRead === sector.length;
+  };
   let low = 0;
-  let high = 512;
-  while (readable(high - 1) && high < Number.MAX_SAFE_INTEGER / 2) {
+  let high = 1;
+  while (high < 2 ** 43 && (await exists(high - 1))) {
     low = high;
     high *= 2;
   }
   while (high - low > 1) {
-    const middle = Math.floor((low + high) / 2);
-    if (readable(middle - 1)) low = middle;
+    const middle = low + Math.floor((high - low) / 2);
+    if (await exists(middle - 1)) low = middle;
     else high = middle;
   }
-  return low;
+  return low * sector.length;
 }
 
 async function createFile(name: string, how: CreateMode = {}): Promise<Storage> {
-  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
   const label = how.label ?? name;
   try {
-    const fd = await openDescriptor(name, flags, how.private === true ? 0o600 : 0o666);
+    const fd = await openDescriptor(name, O_RDWR | O_CREAT | O_EXCL, how.private === true ? 0o600 : 0o666);
     return new FileStorage({ fd, label, mode: 'write', size: 0, kind: 'file' });
   } catch (error) {
-    throw systemError(error, { path: label });
+    if (errorCode(error) !== 'ENOENT') throw systemError(error, { path: label });
+    throw new ImageError('not-found', 'The directory of the new file does not exist', {
+      path: path.dirname(name),
+      status: 'VERR_PATH_NOT_FOUND',
+      hint: 'Make it first.',
+      cause: error,
+    });
   }
 }
 
 async function renameFile(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
-  if (how.replace) return attempt(to, () => fs.promises.rename(from, to));
+  try {
+    if (how.replace) await fs.promises.rename(from, to);
+    else await renameWithoutReplacing(from, to);
+  } catch (error) {
+    if (isImageError(error)) throw error;
+    // A name that is taken is the new one; what is missing or refused is the old one, as far as anybody can tell.
+    const path = errorCode(error) === 'ENOENT' ? from : to;
+    throw systemError(error, { path });
+  }
+}
+
+async function renameWithoutReplacing(from: string, to: string): Promise<void> {
   const native = nativeCalls();
   try {
     if (native !== null) return native.renameNoReplace(from, to);
   } catch (error) {
-    if (!isMissingCall(error)) throw systemError(error, { path: to });
+    if (!isMissingCall(error)) throw error;
   }
-  // A hard link never replaces either; between the two calls the file has both names, and both are whole.
-  await attempt(to, () => fs.promises.link(from, to));
-  await attempt(from, () => fs.promises.unlink(from));
+  try {
+    // A hard link never replaces either. Between the two calls the file has both names, and is whole under both.
+    await fs.promises.link(from, to);
+  } catch (error) {
+    if (isMissingCall(error) || errorCode(error) === 'EPERM') return renameOverPlaceholder(from, to);
+    throw error;
+  }
+  await fs.promises.unlink(from);
+}
+
+/** For file systems without links: the name is taken by an empty file first, which only one program can make. */
+async function renameOverPlaceholder(from: string, to: string): Promise<void> {
+  await fs.promises.stat(from);
+  await closeDescriptor(await openDescriptor(to, O_RDWR | O_CREAT | O_EXCL, 0o600));
+  await fs.promises.rename(from, to);
 }
 
 async function* listFiles(directory: string): AsyncGenerator<string> {
-  const entries = await attempt(directory, () => fs.promises.opendir(directory));
-  for await (const entry of entries) {
-    if (entry.isFile() || entry.isSymbolicLink()) yield path.join(directory, entry.name);
+  const entries = await explained(directory, () => fs.promises.opendir(directory));
+  try {
+    for await (const entry of entries) {
+      if (entry.isFile() || entry.isSymbolicLink()) yield path.resolve(directory, entry.name);
+    }
+  } catch (error) {
+    throw systemError(error, { path: directory });
   }
 }
 
 async function lookUp(name: string): Promise<NameInfo | null> {
   try {
-    const stat = await fs.promises.stat(name);
-    return { kind: kindOf(stat), size: stat.size, key: fileKey(stat) };
+    const stat = await fs.promises.stat(name, { bigint: true });
+    return { kind: kindOf(stat), size: Number(stat.size), key: fileKey(stat) };
   } catch (error) {
     const code = errorCode(error);
     if (code === 'ENOENT' || code === 'ENOTDIR') return null;
@@ -141,7 +219,7 @@ async function lookUp(name: string): Promise<NameInfo | null> {
   }
 }
 
-function kindOf(stat: fs.Stats): NameInfo['kind'] {
+function kindOf(stat: fs.BigIntStats): NameInfo['kind'] {
   if (stat.isFile()) return 'file';
   if (stat.isDirectory()) return 'directory';
   if (stat.isFIFO()) return 'pipe';
@@ -149,26 +227,37 @@ function kindOf(stat: fs.Stats): NameInfo['kind'] {
 }
 
 function temporaryName(name: string): string {
-  const ending = `.${randomBytes(6).toString('hex')}${TEMPORARY_SUFFIX}`;
-  let base = path.basename(name);
-  while (Buffer.byteLength(base) + ending.length + 1 > NAME_MAX) base = base.slice(0, -1);
-  return path.join(path.dirname(name), `.${base}${ending}`);
+  const ending = `.${randomBytes(8).toString('hex')}${TEMPORARY_SUFFIX}`;
+  const base = [...path.basename(name)];
+  while (base.length > 0 && Buffer.byteLength(base.join('')) + ending.length + 1 > NAME_MAX) base.pop();
+  return path.join(path.dirname(name), `.${base.join('')}${ending}`);
 }
 
-async function syncNames(directory: string): Promise<void> {
+/** Without changing it: `process.umask()` sets it to zero for a moment, in which another thread may make a file. */
+async function currentUmask(): Promise<number> {
+  if (process.platform === 'linux') {
+    const status = await fs.promises.readFile('/proc/self/status', 'latin1').catch(() => '');
+    const digits = /^Umask:\s*([0-7]+)$/m.exec(status)?.[1];
+    if (digits !== undefined) return Number.parseInt(digits, 8);
+  }
+  return process.umask();
+}
+
+async function syncDirectory(directory: string): Promise<void> {
   // Windows has no handle on a directory that could be flushed; its file systems keep a journal of names.
   if (process.platform === 'win32') return;
-  await attempt(directory, async () => {
-    const handle = await fs.promises.open(directory, 'r');
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  });
+  const handle = await fs.promises.open(directory, 'r');
+  try {
+    await handle.sync();
+  } catch (error) {
+    // Some network file systems cannot flush a directory; there a name is durable when the server answered.
+    if (!isMissingCall(error)) throw error;
+  } finally {
+    await handle.close();
+  }
 }
 
-async function freeSpace(directory: string): Promise<number | null> {
-  const { bavail, bsize } = await attempt(directory, () => fs.promises.statfs(directory));
-  return bavail * bsize;
+async function freeBytes(directory: string): Promise<number> {
+  const { bavail, bsize } = await fs.promises.statfs(directory, { bigint: true });
+  return Number(bavail * bsize);
 }

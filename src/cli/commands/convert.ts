@@ -1,0 +1,199 @@
+/** `vdkit convert`: the content of one image in a new one. */
+import { convert } from '../../disk/convert.ts';
+import type { ConvertOptions, ConvertResult, ImageSource } from '../../disk/options.ts';
+import { ImageError, isImageError, printable } from '../../errors.ts';
+import { defaultRegistry } from '../../formats/index.ts';
+import type { Format } from '../../image/contract.ts';
+import type { Registry } from '../../image/registry.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT, UsageError } from '../failure.ts';
+import { namedFormat, openOptions, STANDARD_STREAM } from '../images.ts';
+import { present } from '../options.ts';
+import { formatSize } from '../size.ts';
+import { printedVariants, targetFormat, targetOptions } from '../target.ts';
+
+/** More bad ranges than this are counted, not listed. */
+const LISTED_RANGES = 20;
+/** More pieces in flight cost memory and gain nothing. */
+const THREADS = { min: 1, max: 64 };
+
+/** Runs `convert SRC DST`. */
+export async function run(context: CommandContext): Promise<number> {
+  const registry = defaultRegistry();
+  if (await printedVariants(context, context.optionalArgument(1), registry)) return EXIT.done;
+  const [source, target] = [context.argument(0), context.argument(1)];
+  if (source === '' || target === '') throw new UsageError('The name of an image is empty', 'Name a file.');
+  const toStream = target === STANDARD_STREAM;
+  if (toStream) refuseForStream(context, registry);
+  const plan = toStream ? null : planTarget(context, target, registry);
+  const result = await withSource(context, source, plan, async (from) => {
+    if (plan !== null) return convertImage(context, from, plan);
+    const { convertToStream } = await import('../stream-target.ts');
+    context.afterCancel = 'the output is incomplete';
+    return convertToStream(context, from, sourceOptions(context));
+  });
+  for (const warning of result.warnings) context.warn(warning);
+  for (const warning of unreadableText(result)) context.warn(warning);
+  if (context.json) await context.printJson(resultDocument(source, target, result, plan));
+  else context.note(summary(target, result));
+  return EXIT.done;
+}
+
+/** What is to be made. */
+interface TargetPlan {
+  readonly name: string;
+  /** Null with `--into`, when the target itself has to say. */
+  readonly format: Format | null;
+  readonly options: ConvertOptions;
+}
+
+/** All options, checked before anything is opened. */
+function planTarget(context: CommandContext, name: string, registry: Registry): TargetPlan {
+  const { options } = context;
+  const into = options.flag('into');
+  const format = into ? (namedFormat(context, 'to', registry) ?? null) : targetFormat(context, name, registry);
+  if (into) refuseForInto(context);
+  refuseCompression(context, format);
+  const copy = { ...copyOptions(context), into, verify: options.flag('verify') };
+  if (format !== null && !into)
+    return { name, format, options: { ...targetOptions(context, format, registry), ...copy } };
+  const shared = { registry, allow: context.allow, signal: context.signal, onProgress: context.progress.report };
+  return { name, format, options: { ...shared, ...present({ format: format?.name }), ...copy } };
+}
+
+function copyOptions(context: CommandContext): ConvertOptions {
+  const { options } = context;
+  return {
+    salvage: options.flag('salvage'),
+    ...present({
+      size: options.size('size'),
+      parallel: options.count('threads', THREADS),
+      rateLimit: options.size('rate-limit'),
+      sparseSize: options.size('sparse-size'),
+    }),
+  };
+}
+
+/** An image that exists keeps what it is. */
+function refuseForInto(context: CommandContext): void {
+  const { options } = context;
+  const described = ['parent', 'block-size', 'comment', 'uuid', 'size'].filter(
+    (name) => options.text(name) !== undefined,
+  );
+  for (const name of ['variant', 'option']) if (options.list(name).length > 0) described.push(name);
+  const [first] = described;
+  if (first === undefined) return;
+  throw new UsageError(`--into keeps the image as it is, so --${first} has no meaning`, 'Leave one of them out.');
+}
+
+/** No format that can be written compresses yet. */
+function refuseCompression(context: CommandContext, format: Format | null): void {
+  if (context.options.text('compress') === undefined) return;
+  const name = format === null ? 'of the target' : format.name;
+  throw new ImageError('unsupported', `The format ${name} cannot store compressed data`, {
+    hint: 'Leave --compress out.',
+  });
+}
+
+/** Standard output takes raw bytes, in order, once. */
+function refuseForStream(context: CommandContext, registry: Registry): void {
+  const { options, io } = context;
+  if (context.json) {
+    throw new UsageError('--json needs standard output for itself', 'Name a file as DST, or leave --json out.');
+  }
+  const format = namedFormat(context, 'to', registry);
+  if (format !== undefined && format.name !== 'raw') {
+    throw new UsageError(`Format ${format.name} cannot be written to standard output`, 'Only raw can: use --to raw.');
+  }
+  refuseCompression(context, registry.find('raw'));
+  const impossible = ['into', 'verify', 'force'].filter((name) => options.flag(name));
+  for (const name of ['parent', 'block-size', 'comment', 'uuid'])
+    if (options.text(name) !== undefined) impossible.push(name);
+  for (const name of ['variant', 'option']) if (options.list(name).length > 0) impossible.push(name);
+  const [first] = impossible;
+  if (first !== undefined) {
+    throw new UsageError(`--${first} has no meaning for standard output`, 'Leave it out, or name a file as DST.');
+  }
+  if (io.stdout.isTTY === true) {
+    throw new UsageError('Standard output is a terminal', 'Name a file as DST, or pipe the output into a program.');
+  }
+}
+
+function sourceOptions(context: CommandContext): ReturnType<typeof openOptions> {
+  return openOptions(context, {
+    format: 'format',
+    parent: 'source-parent',
+    parentFormat: 'source-parent-format',
+  });
+}
+
+/** Hands the source to `use`; standard input is read to its end first. */
+async function withSource<T>(
+  context: CommandContext,
+  source: string,
+  plan: TargetPlan | null,
+  use: (from: ImageSource) => Promise<T>,
+): Promise<T> {
+  // Checked here too: a wrong name should not cost a wait for all of standard input.
+  const options = sourceOptions(context);
+  try {
+    if (source !== STANDARD_STREAM) return await use(source);
+    const { spooledInput } = await import('../stream-source.ts');
+    const target = plan === null || plan.options.into === true ? null : plan;
+    await using input = await spooledInput(context, target);
+    return await use(input.source);
+  } catch (error) {
+    throw options.parent === undefined ? withSourceParentHint(error) : error;
+  }
+}
+
+/** In this command `--parent` is the target's; the source's has a longer name. */
+function withSourceParentHint(error: unknown): unknown {
+  return isImageError(error) ? withOtherOption(error, '--parent', '--source-parent') : error;
+}
+
+function withOtherOption(error: ImageError, option: string, instead: string): ImageError {
+  const hint = error.hint?.replaceAll(`${option} `, `${instead} `).replaceAll(`${option}.`, `${instead}.`);
+  if (hint === undefined || hint === error.hint) return error;
+  const { kind, message, status, cause, context } = error;
+  return new ImageError(kind, message, { ...context, status, hint, cause });
+}
+
+async function convertImage(context: CommandContext, from: ImageSource, plan: TargetPlan): Promise<ConvertResult> {
+  const { format, parent, parentFormat } = sourceOptions(context);
+  context.afterCancel =
+    plan.options.into === true ? `${printable(plan.name)} may be partly overwritten` : 'no target was left behind';
+  try {
+    return await convert(from, plan.name, {
+      ...plan.options,
+      ...present({ sourceFormat: format, sourceParent: parent, sourceParentFormat: parentFormat }),
+    });
+  } catch (error) {
+    // Only a target is refused for being taken as raw, and its format has another name here.
+    throw isImageError(error) && error.kind === 'denied' ? withOtherOption(error, '--format', '--to') : error;
+  }
+}
+
+function unreadableText({ unreadable }: ConvertResult): string[] {
+  const lines = unreadable
+    .slice(0, LISTED_RANGES)
+    .map(({ offset, length }) => `${length} bytes at offset ${offset} could not be read and are zero in the target`);
+  const more = unreadable.length - lines.length;
+  return more > 0 ? [...lines, `and ${more} more ranges`] : lines;
+}
+
+function resultDocument(
+  source: string,
+  target: string,
+  result: ConvertResult,
+  plan: TargetPlan | null,
+): Record<string, unknown> {
+  const { size, written, unreadable, warnings } = result;
+  const format = plan?.format?.name ?? null;
+  return { schema: 'vdkit/convert/1', source, target, format, virtualSize: size, written, unreadable, warnings };
+}
+
+function summary(target: string, { size, written }: ConvertResult): string {
+  const name = target === STANDARD_STREAM ? 'standard output' : target;
+  return printable(`${name}: ${formatSize(size)}, ${formatSize(written)} of data written`);
+}

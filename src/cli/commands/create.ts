@@ -1,0 +1,49 @@
+/** `vdkit create`: a new, empty image. */
+import { createImage } from '../../disk/create.ts';
+import type { CreateImageOptions } from '../../disk/options.ts';
+import { ImageError, printable } from '../../errors.ts';
+import { defaultRegistry } from '../../formats/index.ts';
+import type { Format } from '../../image/contract.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT, UsageError } from '../failure.ts';
+import { imageName } from '../images.ts';
+import { reportDocument } from '../report.ts';
+import { formatSize, parseSize } from '../size.ts';
+import { printedVariants, targetFormat, targetOptions } from '../target.ts';
+
+/** Runs `create IMAGE [SIZE]`. */
+export async function run(context: CommandContext): Promise<number> {
+  const registry = defaultRegistry();
+  if (await printedVariants(context, context.optionalArgument(0), registry)) return EXIT.done;
+  const target = imageName(context, 0);
+  const sizeText = context.optionalArgument(1);
+  if (sizeText === undefined && context.options.text('parent') === undefined) {
+    throw new UsageError('The size of the new disk is missing', 'Give one, such as 20G, or a parent with --parent.');
+  }
+  const size = sizeText === undefined ? {} : { size: parseSize(sizeText, 'SIZE') };
+  const format = targetFormat(context, target, registry);
+  const options: CreateImageOptions = { ...targetOptions(context, format, registry), ...size };
+  context.afterCancel = 'no target was left behind';
+  const report = await createImage(target, { ...options, variant: withPreallocation(context, format, options) });
+  for (const warning of report.warnings) context.warn(warning);
+  if (context.json) await context.printJson({ schema: 'vdkit/create/1', ...reportDocument(report) });
+  else context.note(printable(`${target}: ${report.format}, ${formatSize(report.virtualSize)}`));
+  return EXIT.done;
+}
+
+/** qemu-img's words for the variants that take all room at once. */
+function withPreallocation(context: CommandContext, format: Format, options: CreateImageOptions): readonly string[] {
+  const variant = options.variant ?? [];
+  const mode = context.options.text('preallocation') ?? 'off';
+  if (mode === 'off') return variant;
+  if (mode === 'metadata' || !format.capabilities.createFixed) {
+    throw new ImageError(
+      'unsupported',
+      `Format ${format.name} cannot preallocate ${mode === 'metadata' ? 'metadata only' : 'data'}`,
+      {
+        hint: 'Use --preallocation off.',
+      },
+    );
+  }
+  return variant.includes('fixed') ? variant : [...variant, 'fixed'];
+}

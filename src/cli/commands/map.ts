@@ -1,0 +1,86 @@
+/** `vdkit map`: where the data of a disk lies. Printed as it is found, so that a disk of any size takes little memory. */
+import type { Extent } from '../../disk/device.ts';
+import { openDisk } from '../../disk/open.ts';
+import { ImageError, printable } from '../../errors.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT } from '../failure.ts';
+import { imageName, openOptions } from '../images.ts';
+import { parseSize } from '../size.ts';
+
+/** Runs `map IMAGE`. */
+export async function run(context: CommandContext): Promise<number> {
+  const name = imageName(context, 0);
+  const start = context.options.size('start') ?? 0;
+  const length = context.options.text('length');
+  const wanted = length === undefined ? Number.POSITIVE_INFINITY : parseSize(length, '--length');
+  await using disk = await openDisk(name, openOptions(context));
+  for (const warning of disk.warnings) context.warn(warning);
+  if (start > disk.size) {
+    throw new ImageError('out-of-bounds', 'The map begins behind the end of the disk', {
+      path: disk.label,
+      found: start,
+      expected: `at most ${disk.size}`,
+      hint: 'Choose a smaller --start.',
+    });
+  }
+  const extents = disk.extents(start, Math.min(start + wanted, disk.size));
+  if (context.json) await printDocument(context, extents);
+  else await printTable(context, extents, disk.size);
+  return EXIT.done;
+}
+
+/** Hands each extent's text to the output, waiting only when a piece is being written. */
+async function printAll(
+  context: CommandContext,
+  extents: AsyncIterable<Extent>,
+  textOf: (extent: Extent) => string,
+): Promise<void> {
+  for await (const extent of extents) {
+    const writing = context.output.add(textOf(extent));
+    if (writing === undefined) continue;
+    await writing;
+    context.signal.throwIfAborted();
+  }
+}
+
+async function printDocument(context: CommandContext, extents: AsyncIterable<Extent>): Promise<void> {
+  const quoted = cached(JSON.stringify);
+  let separator = '\n';
+  await context.output.add('{\n  "schema": "vdkit/map/1",\n  "extents": [');
+  context.endDocument = (failure) => `\n  ],\n  "error": ${JSON.stringify(failure)}\n}\n`;
+  await printAll(context, extents, (extent) => {
+    const { offset, length, state, image, depth, fileOffset } = extent;
+    const file = extent.file === null ? null : quoted(extent.file);
+    const text =
+      `${separator}    {"offset":${offset},"length":${length},"state":"${state}","image":${image},` +
+      `"depth":${depth},"file":${file},"fileOffset":${fileOffset}}`;
+    separator = ',\n';
+    return text;
+  });
+  context.endDocument = null;
+  await context.output.add('\n  ]\n}\n');
+  await context.output.flush();
+}
+
+async function printTable(context: CommandContext, extents: AsyncIterable<Extent>, size: number): Promise<void> {
+  const safe = cached(printable);
+  const width = Math.max(String(size).length, 'OFFSET'.length);
+  await context.output.add(
+    `${'OFFSET'.padStart(width)}  ${'LENGTH'.padStart(width)}  STATE    IMAGE  DEPTH  FILE:OFFSET\n`,
+  );
+  await printAll(context, extents, ({ offset, length, state, image, depth, file, fileOffset }) => {
+    const place = file === null ? '-' : `${safe(file)}:${fileOffset}`;
+    const range = `${String(offset).padStart(width)}  ${String(length).padStart(width)}`;
+    return `${range}  ${state.padEnd(7)}  ${String(image ?? '-').padStart(5)}  ${String(depth ?? '-').padStart(5)}  ${place}\n`;
+  });
+  await context.output.flush();
+}
+
+/** Neighbours mostly lie in one file, so the last answer is kept. */
+function cached(convert: (text: string) => string): (text: string) => string {
+  let last: { readonly from: string; readonly to: string } | null = null;
+  return (text) => {
+    if (last?.from !== text) last = { from: text, to: convert(text) };
+    return last.to;
+  };
+}

@@ -1,0 +1,98 @@
+/** What a command works with: its arguments, where it prints, how it is interrupted. */
+import { styleText } from 'node:util';
+import type { Allow } from '../disk/options.ts';
+import { printable } from '../errors.ts';
+import { UsageError } from './failure.ts';
+import { type CliIo, hasColours, type OutputStream } from './io.ts';
+import type { OptionValues } from './options.ts';
+import { TextOutput } from './output.ts';
+import { ProgressReporter, type ProgressStyle } from './progress.ts';
+
+/** A command's implementation; returns the exit status. */
+export interface CommandModule {
+  run(context: CommandContext): Promise<number>;
+}
+
+/** One call of a command. */
+export class CommandContext {
+  readonly options: OptionValues;
+  readonly io: CliIo;
+  /** Fires at the first interrupt. */
+  readonly signal: AbortSignal;
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly progress: ProgressReporter;
+  readonly output: TextOutput;
+  /** What is true after an interrupt; a command that changes something says more. */
+  afterCancel = 'nothing was changed';
+  /** Set by a command that has begun a JSON document: ends it with the failure in it. */
+  endDocument: ((failure: Record<string, unknown>) => string) | null = null;
+  readonly #args: readonly string[];
+
+  constructor(args: readonly string[], options: OptionValues, io: CliIo, signal: AbortSignal) {
+    this.#args = args;
+    this.options = options;
+    this.io = io;
+    this.signal = signal;
+    this.json = options.flag('json');
+    this.quiet = options.flag('quiet');
+    this.output = new TextOutput(io.stdout);
+    this.progress = new ProgressReporter({
+      style: this.#progressStyle(),
+      write: (text) => void io.stderr.write(text),
+      columns: () => io.stderr.columns ?? 80,
+    });
+  }
+
+  /** The argument at that place, which the parser made sure of. */
+  argument(index: number): string {
+    return this.#args[index] ?? '';
+  }
+
+  optionalArgument(index: number): string | undefined {
+    return this.#args[index];
+  }
+
+  /** What images may have opened: their own directory and what `--allow` adds. */
+  get allow(): Allow {
+    const paths = this.options.list('allow');
+    if (!paths.includes('none')) return ['same-directory', ...paths];
+    if (paths.length === 1) return 'none';
+    throw new UsageError('--allow none cannot be combined with another --allow', 'Leave one of them out.');
+  }
+
+  /** Prints lines on standard output and waits for it. */
+  async print(text: string): Promise<void> {
+    this.progress.clear();
+    await this.output.add(`${text}\n`);
+    await this.output.flush();
+  }
+
+  /** Prints the one document of `--json`. */
+  async printJson(document: Record<string, unknown>): Promise<void> {
+    await this.print(JSON.stringify(document, null, 2));
+  }
+
+  /** For people, on stderr: what is odd. Text from images is made safe. */
+  warn(text: string): void {
+    this.note(`${label('yellow', 'warning:', this.io.stderr, this.io)} ${printable(text)}`);
+  }
+
+  /** For people, on stderr; not with `--quiet`. */
+  note(text: string): void {
+    if (this.quiet) return;
+    this.progress.clear();
+    this.io.stderr.write(`${text}\n`);
+  }
+
+  #progressStyle(): ProgressStyle {
+    const wanted = this.options.text('progress') ?? 'auto';
+    if (wanted === 'bar' || wanted === 'json' || wanted === 'none') return wanted;
+    return this.io.stderr.isTTY === true && !this.quiet ? 'bar' : 'none';
+  }
+}
+
+/** A coloured word at the start of a line, where colours are welcome. */
+export function label(colour: 'red' | 'yellow' | 'cyan', word: string, stream: OutputStream, io: CliIo): string {
+  return hasColours(stream, io) ? styleText(['bold', colour], word, { validateStream: false }) : word;
+}

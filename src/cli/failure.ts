@@ -1,0 +1,102 @@
+/** What goes wrong, for people and for programs, and the exit status it ends with. */
+import { describeError, type ErrorContext, ImageError, isImageError, printable } from '../errors.ts';
+
+/** Exit statuses that all commands share. */
+export const EXIT = { done: 0, failed: 1, usage: 64, interrupted: 130 } as const;
+
+/** The command line itself is wrong: nothing was tried. */
+export class UsageError extends ImageError {
+  constructor(message: string, hint: string, context: ErrorContext = {}) {
+    super('invalid-argument', message, { ...context, hint });
+  }
+}
+
+/** Whoever read our output went away: end without a word. */
+export class OutputClosed extends Error {
+  readonly exitStatus: number;
+
+  /** Done by default: a reader that has seen enough, such as `head`, is no failure. */
+  constructor(exitStatus: number = EXIT.done) {
+    super('The reader of the output went away');
+    this.exitStatus = exitStatus;
+  }
+}
+
+/** One failure, ready to be printed. */
+export interface Failure {
+  readonly exitStatus: number;
+  readonly kind: string;
+  readonly status: string | null;
+  readonly message: string;
+  readonly context: ErrorContext;
+  readonly hint: string | null;
+  /** The line for people, without `error: `. */
+  readonly line: string;
+}
+
+/** Sorts an error. `trouble` is the status of the command's failures, `cancelled` what to say when it was interrupted. */
+export function failureOf(
+  error: unknown,
+  how: { readonly trouble: number; readonly cancelled: string | null },
+): Failure {
+  if (how.cancelled !== null) {
+    const message = `cancelled; ${how.cancelled}`;
+    const facts = { kind: 'aborted', status: 'VERR_CANCELLED', message, context: {}, hint: null };
+    return { ...facts, exitStatus: EXIT.interrupted, line: printable(message) };
+  }
+  if (!isImageError(error)) return internalFailure(error, how.trouble);
+  const { kind, status, message, context } = error;
+  return {
+    exitStatus: error instanceof UsageError ? EXIT.usage : how.trouble,
+    kind,
+    status,
+    message,
+    context,
+    hint: error.hint ?? DEFAULT_HINTS[kind] ?? null,
+    line: describeError(error),
+  };
+}
+
+/** For errors that leave the layers below without a hint of their own. */
+const DEFAULT_HINTS: Readonly<Partial<Record<ImageError['kind'], string>>> = {
+  corrupt: 'The file is damaged or incomplete: compare it with its origin, or get it again.',
+  'invalid-format': 'Check the file, or name its format with --format.',
+  'invalid-argument': 'Check the values on the command line.',
+  unsupported: '"vdkit formats" lists what can be done with which format.',
+  denied: 'Check who may use this file.',
+  limit: 'No sound image needs this much: check the file.',
+  io: 'Check the medium and try again.',
+};
+
+/** Anything but an ImageError is a bug of ours. */
+function internalFailure(error: unknown, exitStatus: number): Failure {
+  const message = error instanceof Error ? error.message : String(error);
+  return {
+    exitStatus,
+    kind: 'internal',
+    status: null,
+    message,
+    context: {},
+    hint: 'This is a bug in vdkit: please report it with the output of --debug.',
+    line: printable(`vdkit failed: ${message}`),
+  };
+}
+
+/** The value of `error` in a JSON document. */
+export function failureDocument(failure: Failure): Record<string, unknown> {
+  const { kind, status, message, context, hint } = failure;
+  return { kind, status, message, context, hint };
+}
+
+/** The stack, with the causes behind it: only for `--debug`. */
+export function stackOf(error: unknown): string {
+  const parts: string[] = [];
+  for (
+    let next = error;
+    next !== undefined && parts.length < 10;
+    next = next instanceof Error ? next.cause : undefined
+  ) {
+    parts.push(next instanceof Error ? (next.stack ?? next.message) : String(next));
+  }
+  return parts.join('\ncaused by: ');
+}

@@ -1,0 +1,64 @@
+/** Naming images and formats on the command line; loaded only by commands that open images. */
+import type { DiskOpenOptions } from '../disk/options.ts';
+import { defaultRegistry } from '../formats/index.ts';
+import type { Format } from '../image/contract.ts';
+import type { Registry } from '../image/registry.ts';
+import type { CommandContext } from './context.ts';
+import { UsageError } from './failure.ts';
+import { present } from './options.ts';
+
+/** Stands for standard input or output. */
+export const STANDARD_STREAM = '-';
+
+/** The name of an image that must be a file. */
+export function imageName(context: CommandContext, index: number): string {
+  return fileName(context.argument(index));
+}
+
+function fileName(name: string): string {
+  if (name === '') throw new UsageError('The name of an image is empty', 'Name a file.');
+  if (name !== STANDARD_STREAM) return name;
+  throw new UsageError('Only convert works with standard input and output', 'Name a file; a file called "-" is "./-".');
+}
+
+/** The format that an option names; undefined when it names none. Throws a usage error for an unknown one. */
+export function namedFormat(context: CommandContext, option: string, registry: Registry): Format | undefined {
+  const name = context.options.text(option);
+  if (name === undefined) return undefined;
+  const wanted = name.toLowerCase();
+  const format = registry.formats.find((one) => one.name === wanted || one.aliases.includes(wanted));
+  if (format !== undefined) return format;
+  throw new UsageError(`--${option}: there is no format named "${name}"`, formatsHint(registry));
+}
+
+/** `Formats: vdi, raw.` */
+export function formatsHint(registry: Registry): string {
+  return `Formats: ${registry.formats.map((format) => format.name).join(', ')}.`;
+}
+
+/** Which options say what about one image. */
+export interface ImageOptionNames {
+  readonly format: string;
+  readonly parent: string;
+  readonly parentFormat?: string;
+}
+
+/** What every opening takes, from the options of those names. */
+export function openOptions(
+  context: CommandContext,
+  names: ImageOptionNames = { format: 'format', parent: 'parent', parentFormat: 'parent-format' },
+): DiskOpenOptions {
+  const registry = defaultRegistry();
+  const parent = context.options.text(names.parent);
+  return {
+    registry,
+    allow: context.allow,
+    signal: context.signal,
+    ...present({
+      format: namedFormat(context, names.format, registry)?.name,
+      parent: parent === undefined ? undefined : fileName(parent),
+      parentFormat:
+        names.parentFormat === undefined ? undefined : namedFormat(context, names.parentFormat, registry)?.name,
+    }),
+  };
+}

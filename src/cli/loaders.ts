@@ -1,0 +1,14 @@
+/** Where the commands are: each is loaded only when it runs. */
+import type { CommandModule } from './context.ts';
+import type { CommandName } from './table.ts';
+
+/** Loads a command's implementation. */
+export const LOADERS: Readonly<Record<CommandName, () => Promise<CommandModule>>> = {
+  info: () => import('./commands/info.ts'),
+  create: () => import('./commands/create.ts'),
+  convert: () => import('./commands/convert.ts'),
+  map: () => import('./commands/map.ts'),
+  compare: () => import('./commands/compare.ts'),
+  formats: () => import('./commands/formats.ts'),
+  completion: () => import('./commands/completion.ts'),
+};

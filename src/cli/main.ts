@@ -1,0 +1,98 @@
+/** The command line: parses, runs one command, and turns whatever happens into output and an exit status. */
+import { styleText } from 'node:util';
+import { CommandContext, label } from './context.ts';
+import { EXIT, type Failure, failureDocument, failureOf, OutputClosed, stackOf } from './failure.ts';
+import { type CliIo, hasColours } from './io.ts';
+import { LOADERS } from './loaders.ts';
+import { writeText } from './output.ts';
+import { type HelpStyle, type Parsed, parseWords } from './parser.ts';
+
+/** Widest help that is still easy to read. */
+const HELP_COLUMNS = 100;
+
+/** Runs the words behind the program's name and resolves to the exit status. Never rejects, never exits by itself. */
+export async function run(words: readonly string[], io: CliIo): Promise<number> {
+  // Without listeners a reader that goes away would end us with a stack trace; the writes themselves report it.
+  const ignore = (): void => {};
+  io.stdout.on('error', ignore);
+  io.stderr.on('error', ignore);
+  try {
+    return await parseAndRun(words, io);
+  } catch (error) {
+    // Where nothing can be printed any more, the status has to say it all.
+    return error instanceof OutputClosed ? error.exitStatus : EXIT.failed;
+  } finally {
+    io.stdout.off('error', ignore);
+    io.stderr.off('error', ignore);
+  }
+}
+
+async function parseAndRun(words: readonly string[], io: CliIo): Promise<number> {
+  let parsed: Parsed;
+  try {
+    parsed = parseWords(words, helpStyle(io));
+  } catch (error) {
+    const failure = failureOf(error, { trouble: EXIT.failed, cancelled: null });
+    await printFailure(failure, error, { io, json: words.includes('--json'), debug: words.includes('--debug') });
+    return failure.exitStatus;
+  }
+  if (parsed.kind === 'command') return runCommand(parsed, io);
+  await writeText(parsed.kind === 'text' ? io.stdout : io.stderr, parsed.text);
+  return parsed.kind === 'text' ? EXIT.done : EXIT.usage;
+}
+
+async function runCommand(parsed: Parsed & { kind: 'command' }, io: CliIo): Promise<number> {
+  const { command, args, options } = parsed;
+  const interrupt = new AbortController();
+  const stopListening = io.onInterrupt(() => interrupt.abort());
+  const context = new CommandContext(args, options, io, interrupt.signal);
+  try {
+    const { run: runLoaded } = await LOADERS[command.name]();
+    const status = await runLoaded(context);
+    context.progress.finish(true);
+    return status;
+  } catch (error) {
+    context.progress.finish(false);
+    if (error instanceof OutputClosed) throw error;
+    const cancelled = interrupt.signal.aborted ? context.afterCancel : null;
+    const failure = failureOf(error, { trouble: command.trouble ?? EXIT.failed, cancelled });
+    await printFailure(failure, error, { io, json: context.json, debug: options.flag('debug'), context });
+    return failure.exitStatus;
+  } finally {
+    stopListening();
+  }
+}
+
+interface PrintHow {
+  readonly io: CliIo;
+  readonly json: boolean;
+  readonly debug: boolean;
+  readonly context?: CommandContext;
+}
+
+async function printFailure(failure: Failure, error: unknown, how: PrintHow): Promise<void> {
+  const { io, json, debug, context } = how;
+  if (debug) await writeText(io.stderr, `${stackOf(error)}\n`);
+  if (json) {
+    const document = failureDocument(failure);
+    const end = context?.endDocument ?? null;
+    if (end !== null) await context?.output.add(end(document));
+    await context?.output.flush();
+    if (end === null) await writeText(io.stdout, `${JSON.stringify({ error: document }, null, 2)}\n`);
+    return;
+  }
+  // What was found so far comes before what went wrong.
+  await context?.output.flush();
+  const line = failure.kind === 'aborted' ? failure.line : `${label('red', 'error:', io.stderr, io)} ${failure.line}`;
+  const hint = failure.hint === null ? '' : `${label('cyan', 'hint:', io.stderr, io)} ${failure.hint}\n`;
+  await writeText(io.stderr, `${line}\n${hint}`);
+}
+
+function helpStyle(io: CliIo): HelpStyle {
+  const colours = hasColours(io.stdout, io);
+  return {
+    columns: Math.min(io.stdout.columns ?? HELP_COLUMNS, HELP_COLUMNS),
+    title: (text) => (colours ? styleText('bold', text, { validateStream: false }) : text),
+    version: io.version,
+  };
+}

@@ -1,0 +1,45 @@
+/** Text on a stream: in large pieces, waiting while the reader is slow, and quiet when it went away. */
+import type { Writable } from 'node:stream';
+import { OutputClosed } from './failure.ts';
+
+/** Bytes, about, that are collected before they are written. */
+const PIECE = 64 * 1024;
+
+/** Collects text and writes it piece by piece. */
+export class TextOutput {
+  readonly #stream: Writable;
+  #pending = '';
+
+  constructor(stream: Writable) {
+    this.#stream = stream;
+  }
+
+  /** Adds text. A promise: wait for it, a piece is being written. */
+  add(text: string): Promise<void> | undefined {
+    this.#pending += text;
+    return this.#pending.length < PIECE ? undefined : this.flush();
+  }
+
+  /** Writes what is left. */
+  async flush(): Promise<void> {
+    const text = this.#pending;
+    this.#pending = '';
+    if (text !== '') await writeText(this.#stream, text);
+  }
+}
+
+/** Writes and waits until the stream took it. Throws {@link OutputClosed} when the reader went away. */
+export function writeText(stream: Writable, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write(text, (error) => {
+      if (error === null || error === undefined) resolve();
+      else reject(isClosedPipe(error) ? new OutputClosed() : error);
+    });
+  });
+}
+
+/** True for the errors of a pipe that nobody reads any more. */
+export function isClosedPipe(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return code === 'EPIPE' || code === 'ERR_STREAM_DESTROYED' || code === 'ECONNRESET';
+}

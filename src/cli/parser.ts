@@ -1,0 +1,180 @@
+/** From words to a command and its options: commander, fed from the command table. */
+import { Argument, Command, CommanderError, Option } from 'commander';
+import { UsageError } from './failure.ts';
+import { OptionValues } from './options.ts';
+import {
+  COMMANDS,
+  type CommandSpec,
+  GLOBAL_OPTIONS,
+  longName,
+  type OptionSpec,
+  shownArguments,
+  shownFlags,
+} from './table.ts';
+
+/** What the words ask for: a command, or a text such as the help. */
+export type Parsed =
+  | {
+      readonly kind: 'command';
+      readonly command: CommandSpec;
+      readonly args: readonly string[];
+      readonly options: OptionValues;
+    }
+  | { readonly kind: 'text'; readonly text: string }
+  /** Nothing was asked for: the help, as an answer to a mistake. */
+  | { readonly kind: 'nothing'; readonly text: string };
+
+/** How texts are shown. */
+export interface HelpStyle {
+  readonly columns: number;
+  readonly title: (text: string) => string;
+  readonly version: () => string;
+}
+
+const GLOBAL_HEADING = 'Global options:';
+
+/** Parses everything behind the program's name. Throws a usage error. */
+export function parseWords(words: readonly string[], style: HelpStyle): Parsed {
+  const texts: string[] = [];
+  let parsed: Parsed | null = null;
+  const program = buildProgram(style, texts, (found) => {
+    parsed = found;
+  });
+  try {
+    program.parse(withBareValues(words), { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    const text = texts.join('');
+    if (error.exitCode === 0) return { kind: 'text', text };
+    if (error.code === 'commander.help') return { kind: 'nothing', text };
+    throw usageError(error, words);
+  }
+  if (parsed === null) throw new Error('internal: no command was chosen');
+  return parsed;
+}
+
+/** `--compress` alone takes no word behind it: it gets its value here. */
+function withBareValues(words: readonly string[]): string[] {
+  const options = COMMANDS.flatMap((command) => command.options).filter(({ bare }) => bare !== undefined);
+  const end = words.indexOf('--');
+  return words.map((word, index) => {
+    if (end !== -1 && index > end) return word;
+    const option = options.find((one) => word === `--${longName(one)}`);
+    return option?.bare === undefined ? word : `${word}=${option.bare}`;
+  });
+}
+
+function buildProgram(style: HelpStyle, texts: string[], choose: (found: Parsed) => void): Command {
+  const program = new Command('vdkit')
+    .usage('COMMAND [options]')
+    .description('Virtual disk images: inspect, create, convert, map and compare them.')
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => texts.push(text),
+      writeErr: (text) => texts.push(text),
+      // The message comes with the exception.
+      outputError: () => {},
+      getOutHelpWidth: () => style.columns,
+      getErrHelpWidth: () => style.columns,
+      // Colours are decided by the caller, who knows the stream.
+      getOutHasColors: () => true,
+      getErrHasColors: () => true,
+    })
+    .configureHelp({
+      styleTitle: style.title,
+      subcommandTerm: (command) => [command.name(), command.usage()].join(' ').replace(/ *\[options\]/, ''),
+      // The descriptions name the choices already.
+      optionDescription: (option) => option.description,
+      argumentDescription: (argument) => argument.description,
+      optionTerm: (option) => terms.get(option.flags) ?? option.flags,
+    })
+    .helpOption('-h, --help', 'show help')
+    .helpCommand('help [COMMAND]', 'help for a command')
+    .addHelpText('after', programFooter(style));
+  const wanted = new Option('-V, --version', 'show the version');
+  program.addOption(wanted).on('option:version', () => {
+    texts.push(`${style.version()}\n`);
+    throw new CommanderError(0, 'commander.version', '');
+  });
+  for (const option of GLOBAL_OPTIONS) program.addOption(makeOption(option).helpGroup(GLOBAL_HEADING));
+  for (const command of COMMANDS) addCommand(program, command, style, choose);
+  return program;
+}
+
+const terms: ReadonlyMap<string, string> = new Map(
+  COMMANDS.flatMap(({ options }) => options.map((option) => [option.flags, shownFlags(option)] as const)),
+);
+
+function addCommand(program: Command, spec: CommandSpec, style: HelpStyle, choose: (found: Parsed) => void): void {
+  const command = program
+    .command(spec.name)
+    .usage(`${shownArguments(spec)} [options]`.trim())
+    .summary(spec.summary)
+    .description(spec.description)
+    .addHelpOption(new Option('-h, --help', 'show help').helpGroup(GLOBAL_HEADING))
+    .addHelpText('after', examplesText(spec, style));
+  for (const { name, description, values } of spec.arguments) {
+    // Optional here, so that `--variant help` works without them; what is missing is refused below.
+    const argument = new Argument(`[${name}]`, description);
+    command.addArgument(values === undefined ? argument : argument.choices(values));
+  }
+  for (const option of spec.options) command.addOption(makeOption(option));
+  for (const option of GLOBAL_OPTIONS) command.addOption(makeOption(option).helpGroup(GLOBAL_HEADING));
+  command.action(() => {
+    const options = merged(program.opts(), command.opts());
+    if (!options.list('variant').includes('help')) refuseMissing(spec, command.args);
+    choose({ kind: 'command', command: spec, args: command.args, options });
+  });
+}
+
+function makeOption(spec: OptionSpec): Option {
+  const option = new Option(spec.flags, spec.description);
+  if (spec.values !== undefined) option.choices(spec.values);
+  if (spec.repeat === true) {
+    option.argParser((value: string, before: readonly string[] | undefined) => [...(before ?? []), value]);
+  }
+  return option;
+}
+
+/** Options of every command may stand before its name, too. */
+function merged(before: Record<string, unknown>, after: Record<string, unknown>): OptionValues {
+  const lists = Object.entries(after).flatMap(([key, value]) => {
+    const other = before[key];
+    return Array.isArray(value) && Array.isArray(other) ? [[key, [...other, ...value]] as const] : [];
+  });
+  return new OptionValues({ ...before, ...after, ...Object.fromEntries(lists) });
+}
+
+function refuseMissing(spec: CommandSpec, args: readonly string[]): void {
+  const missing = spec.arguments.find(({ optional }, index) => optional !== true && args[index] === undefined);
+  if (missing === undefined) return;
+  const usage = `vdkit ${spec.name} ${shownArguments(spec)}`;
+  throw new UsageError(`The argument ${missing.name} is missing`, `Usage: ${usage}; see "vdkit ${spec.name} --help".`);
+}
+
+/** Commander's `error: unknown command 'inof'\n(Did you mean info?)` as a message and a hint. */
+function usageError(error: CommanderError, words: readonly string[]): UsageError {
+  const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n');
+  const suggestion = /^\(Did you mean (.*)\?\)$/.exec(rest.join(' ').trim())?.[1];
+  const command = COMMANDS.find(({ name }) => words.includes(name));
+  const help = command === undefined ? 'vdkit --help' : `vdkit ${command.name} --help`;
+  const message = first.charAt(0).toUpperCase() + first.slice(1).replace(/\.$/, '');
+  return new UsageError(message, suggestion === undefined ? `See "${help}".` : `Did you mean ${suggestion}?`);
+}
+
+function examplesText(spec: CommandSpec, style: HelpStyle): string {
+  const lines = spec.examples.map(({ command, description }) => `  # ${description}\n  ${command}`);
+  return `\n${style.title('Examples:')}\n${lines.join('\n')}`;
+}
+
+function programFooter(style: HelpStyle): string {
+  return [
+    `\n${style.title('Examples:')}`,
+    '  vdkit info disk.vdi',
+    '  vdkit convert disk.vdi disk.raw',
+    '  vdkit help convert',
+    `\n${style.title('Exit status:')}`,
+    '  0 done; 1 failed; 64 wrong usage; 130 interrupted.  compare: 0 same, 1 different, 2 trouble.',
+  ].join('\n');
+}

@@ -1,0 +1,66 @@
+/** What an image says of itself, for people and for programs. */
+import type { ImageReport } from '../disk/options.ts';
+import { printable } from '../errors.ts';
+import type { Geometry } from '../image/geometry.ts';
+import { formatSize } from './size.ts';
+
+/** The keys that `info --json` prints for one image. Keys are only ever added; unknown is null. */
+export function reportDocument(report: ImageReport): Record<string, unknown> {
+  return {
+    file: report.file,
+    format: report.format,
+    type: report.type,
+    variant: report.variant,
+    virtualSize: report.virtualSize,
+    fileSize: report.fileSize,
+    allocatedSize: report.allocatedSize,
+    blockSize: report.blockSize,
+    sectorSize: report.sectorSize,
+    version: report.version,
+    uuid: report.uuid,
+    modificationUuid: report.modificationUuid,
+    parentUuid: report.parentUuid,
+    parentModificationUuid: report.parentModificationUuid,
+    parent: report.parentName,
+    comment: report.comment,
+    geometry: { physical: report.geometry.physical, logical: report.geometry.logical },
+    dirty: report.dirty,
+  };
+}
+
+/** Aligned `key: value` lines; what is not known is left out. */
+export function reportText(report: ImageReport): string {
+  const version = report.version === null ? '' : ` ${report.version}`;
+  const rows: readonly (readonly [string, string | null])[] = [
+    ['file', report.file],
+    ['format', `${report.format}${version} (${report.recognisedBy})`],
+    ['type', report.type],
+    ['variant', report.variant.length === 0 ? null : report.variant.join(', ')],
+    ['virtual size', bothSizes(report.virtualSize)],
+    ['file size', bothSizes(report.fileSize)],
+    ['allocated size', report.allocatedSize === null ? null : bothSizes(report.allocatedSize)],
+    ['block size', report.blockSize === null ? null : bothSizes(report.blockSize)],
+    ['sector size', `${report.sectorSize} bytes`],
+    ['UUID', report.uuid],
+    ['modification UUID', report.modificationUuid],
+    ['parent UUID', report.parentUuid],
+    ['parent modification UUID', report.parentModificationUuid],
+    ['parent', report.parentName],
+    ['comment', report.comment === '' ? null : report.comment],
+    ['physical geometry', geometryText(report.geometry.physical)],
+    ['logical geometry', geometryText(report.geometry.logical)],
+    ['closed cleanly', report.dirty === null ? null : report.dirty ? 'no' : 'yes'],
+  ];
+  const known = rows.filter((row): row is readonly [string, string] => row[1] !== null);
+  const width = Math.max(...known.map(([key]) => key.length)) + 2;
+  return known.map(([key, value]) => `${`${key}:`.padEnd(width)}${printable(value)}`).join('\n');
+}
+
+function bothSizes(bytes: number): string {
+  return bytes < 1024 ? formatSize(bytes) : `${formatSize(bytes)} (${bytes} bytes)`;
+}
+
+function geometryText(geometry: Geometry | null): string | null {
+  if (geometry === null) return null;
+  return `${geometry.cylinders}/${geometry.heads}/${geometry.sectors} (cylinders/heads/sectors)`;
+}

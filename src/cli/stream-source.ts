@@ -1,0 +1,91 @@
+/** Standard input as an image: formats need random access, so it is read into a nameless temporary file first. */
+import { stdinSpool } from '#local-storage';
+import { handedOver, sourceOf } from '../disk/environment.ts';
+import type { ConvertOptions } from '../disk/options.ts';
+import { ImageError } from '../errors.ts';
+import type { Source, Storage } from '../storage/contract.ts';
+import { stageTarget } from '../storage/staging.ts';
+import type { CommandContext } from './context.ts';
+
+const NAME = 'standard input';
+
+/** An image that was read from standard input; dispose of it to free its room. */
+export interface SpooledInput extends AsyncDisposable {
+  readonly source: Source;
+}
+
+/** Reads standard input to its end. A target that could not be made is refused before that. */
+export async function spooledInput(
+  context: CommandContext,
+  target: { readonly name: string; readonly options: ConvertOptions } | null,
+): Promise<SpooledInput> {
+  if (target !== null) {
+    const { name, options } = target;
+    // Only looks; nothing is made until something is written.
+    await stageTarget(sourceOf(name, options), { force: options.force ?? false });
+  }
+  const stream = context.io.stdin();
+  if ('isTTY' in stream && stream.isTTY === true) {
+    context.note('Reading the image from the terminal; end it with Ctrl-D.');
+  }
+  // A silent pipe would not notice an interrupt by itself.
+  const stop = (): void => void stream.destroy(new ImageError('aborted', 'Reading standard input was cancelled'));
+  context.signal.addEventListener('abort', stop, { once: true });
+  try {
+    const storage = await stdinSpool(stream, {
+      label: NAME,
+      signal: context.signal,
+      onBytes: (done) => context.progress.report({ operation: 'read', done, total: null }),
+    });
+    return { source: spooledSource(storage), [Symbol.asyncDispose]: () => storage.close() };
+  } finally {
+    context.signal.removeEventListener('abort', stop);
+  }
+}
+
+/** A source without neighbours: what it names is only found where `--allow` says. */
+function spooledSource(storage: Storage): Source {
+  const outer: Source = sourceOf(NAME, {});
+  const { provider } = handedOver(outer, async () => sharedHandle(storage));
+  return {
+    name: outer.name,
+    provider: {
+      ...provider,
+      directory: (name) => (name === outer.name ? NOWHERE : provider.directory(name)),
+      realName: async (name) => {
+        if (name === outer.name) return name;
+        if (name !== NOWHERE) return provider.realName(name);
+        throw new ImageError('denied', 'An image from standard input has no directory to look for its parent in', {
+          path: NAME,
+          hint: 'Name the parent with --parent.',
+        });
+      },
+    },
+  };
+}
+
+const NOWHERE = '(standard input)';
+
+/** Opening comes in several steps that close their handle; the one temporary file must outlive them. */
+function sharedHandle(storage: Storage): Storage {
+  return {
+    label: storage.label,
+    get size() {
+      return storage.size;
+    },
+    can: { ...storage.can, write: false, resize: false },
+    readNow: (offset, target) => storage.readNow?.(offset, target) ?? false,
+    read: (offset, target) => storage.read(offset, target),
+    write: () => Promise.reject(readOnly()),
+    extentAt: (offset) => storage.extentAt(offset),
+    zero: () => Promise.reject(readOnly()),
+    resize: () => Promise.reject(readOnly()),
+    flush: async () => {},
+    identity: () => storage.identity(),
+    close: async () => {},
+  };
+}
+
+function readOnly(): ImageError {
+  return new ImageError('read-only', 'Standard input cannot be written', { path: NAME });
+}

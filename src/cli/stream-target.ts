@@ -1,0 +1,115 @@
+/** Standard output as a raw target: written from front to back, once. */
+import { StreamStorage } from '#local-storage';
+import { differenceFromZero } from '../disk/compare.ts';
+import { copyContent, PARALLEL_RUNS } from '../disk/copy-engine.ts';
+import type { BlockDevice, Extent } from '../disk/device.ts';
+import { openDisk } from '../disk/open.ts';
+import type { ConvertResult, DiskOpenOptions, ImageSource } from '../disk/options.ts';
+import { ImageError } from '../errors.ts';
+import type { Storage } from '../storage/contract.ts';
+import type { CommandContext } from './context.ts';
+import { EXIT, OutputClosed } from './failure.ts';
+import { isClosedPipe } from './output.ts';
+
+/** Writes the content of `source` to standard output as raw bytes. */
+export async function convertToStream(
+  context: CommandContext,
+  source: ImageSource,
+  openOptions: DiskOpenOptions,
+): Promise<ConvertResult> {
+  const { options, signal } = context;
+  const parallel = options.count('threads', { min: 1, max: 64 }) ?? PARALLEL_RUNS;
+  const rateLimit = options.size('rate-limit') ?? 0;
+  const wanted = options.size('size');
+  await using disk = await openDisk(source, openOptions);
+  const size = wanted ?? disk.size;
+  if (size < disk.size && (await differenceFromZero(disk, size, { signal })) !== null) throw cutOff(disk, size);
+  const target = new StreamDevice(new StreamStorage(context.io.stdout), size, signal);
+  try {
+    const { written, unreadable } = await copyContent(disk, target, {
+      length: Math.min(size, disk.size),
+      targetIsZero: true,
+      sparseSize: 0,
+      parallel,
+      rateLimit,
+      salvage: options.flag('salvage'),
+      signal,
+      operation: 'convert',
+      onProgress: context.progress.report,
+    });
+    await target.flush();
+    return { size, written, unreadable, warnings: disk.warnings };
+  } catch (error) {
+    // Quietly, but not as a success: the copy is incomplete.
+    throw error instanceof Error && isClosedPipe(error.cause) ? new OutputClosed(EXIT.failed) : error;
+  }
+}
+
+function cutOff(disk: BlockDevice, size: number): ImageError {
+  return new ImageError('invalid-argument', 'The target is smaller than the source, and data would be cut off', {
+    path: disk.label,
+    found: `${size} bytes`,
+    expected: `at least ${disk.size} bytes`,
+    hint: 'Choose a larger --size.',
+  });
+}
+
+/** A pipe as a device: requests must begin in guest order, and are written one after the other. */
+class StreamDevice implements BlockDevice {
+  readonly label: string;
+  readonly size: number;
+  readonly can = { write: true, zero: true, discard: false, random: false };
+  readonly blockSize = 0;
+  readonly #storage: Storage;
+  readonly #stopped: Promise<never>;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(storage: Storage, size: number, signal: AbortSignal) {
+    this.label = storage.label;
+    this.size = size;
+    this.#storage = storage;
+    this.#stopped = new Promise((_, reject) => {
+      // A reader that takes nothing must not keep an interrupt from being heard.
+      signal.addEventListener('abort', () => reject(new ImageError('aborted', 'The output was cancelled')), {
+        once: true,
+      });
+    });
+    this.#stopped.catch(() => {});
+  }
+
+  read(): Promise<never> {
+    return Promise.reject(new ImageError('unsupported', 'A pipe cannot be read back', { path: this.label }));
+  }
+
+  write(offset: number, source: Parameters<Storage['write']>[1]): Promise<void> {
+    return this.#next(() => this.#storage.write(offset, source));
+  }
+
+  zero(offset: number, length: number): Promise<void> {
+    return this.#next(() => this.#storage.zero(offset, length, { punch: false }));
+  }
+
+  extentAt(offset: number, end: number): Extent {
+    const nobody = { image: null, depth: null, file: null, fileOffset: null };
+    return { offset, length: end - offset, state: 'absent', ...nobody };
+  }
+
+  /** Fills up with zeroes to the end of the disk. */
+  flush(): Promise<void> {
+    return this.#next(async () => {
+      await this.#storage.resize(this.size);
+      await this.#storage.flush();
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#storage.close();
+  }
+
+  #next(write: () => Promise<void>): Promise<void> {
+    const done = this.#last.then(() => Promise.race([write(), this.#stopped]));
+    // What failed is reported to whoever asked; those behind it fail by themselves.
+    this.#last = done.catch(() => {});
+    return done;
+  }
+}

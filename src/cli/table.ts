@@ -1,0 +1,281 @@
+/**
+ * All commands: the one place that help, completion and the documentation are made from. Holds words only; what a
+ * command does is loaded when it runs, because loading less is what makes a start fast.
+ */
+/** All commands there are. */
+export type CommandName = 'info' | 'create' | 'convert' | 'map' | 'compare' | 'formats' | 'completion';
+
+/** What a shell offers for a value. */
+export type Completes = 'file' | 'format';
+
+export interface OptionSpec {
+  /** As people write it: `-q, --quiet`, `--size <N>`. */
+  readonly flags: string;
+  readonly description: string;
+  /** May be given several times. */
+  readonly repeat?: boolean;
+  /** The only values it takes. */
+  readonly values?: readonly string[];
+  readonly completes?: Completes;
+  /** The value stands behind `=` or is left out; then this is it. */
+  readonly bare?: string;
+}
+
+export interface ArgumentSpec {
+  readonly name: string;
+  readonly description: string;
+  readonly optional?: boolean;
+  readonly values?: readonly string[];
+  readonly completes?: Completes;
+}
+
+export interface ExampleSpec {
+  readonly command: string;
+  readonly description: string;
+}
+
+export interface CommandSpec {
+  readonly name: CommandName;
+  /** One line for lists. */
+  readonly summary: string;
+  /** More sentences for the command's own help. */
+  readonly description: string;
+  readonly arguments: readonly ArgumentSpec[];
+  readonly options: readonly OptionSpec[];
+  readonly examples: readonly ExampleSpec[];
+  /** Exit status of failures, where it is not 1. */
+  readonly trouble?: number;
+}
+
+/** Options of every command. */
+export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
+  { flags: '--json', description: 'print one JSON document' },
+  { flags: '-q, --quiet', description: 'no warnings, notes and progress' },
+  {
+    flags: '--progress <MODE>',
+    description: 'progress on stderr: auto (a bar on a terminal), bar, json (one object a line), none',
+    values: ['auto', 'bar', 'json', 'none'],
+  },
+  {
+    flags: '--allow <PATH>',
+    description:
+      'a file or directory that images may refer to, beside their own directory; "none": they may refer to nothing',
+    repeat: true,
+    completes: 'file',
+  },
+  { flags: '--debug', description: 'show where an error comes from' },
+];
+
+const FORMAT: OptionSpec = {
+  flags: '-f, --format <F>',
+  description: 'format of the image; found out when left out',
+  completes: 'format',
+};
+const PARENT: OptionSpec = {
+  flags: '--parent <P>',
+  description: 'the parent of the image, where it is not found by itself',
+  completes: 'file',
+};
+const PARENT_FORMAT: OptionSpec = {
+  flags: '--parent-format <F>',
+  description: 'format of the parent',
+  completes: 'format',
+};
+/** Options that say what a new image becomes. */
+const TARGET: readonly OptionSpec[] = [
+  {
+    flags: '-t, --to <F>',
+    description: 'format of the new image; by its extension when left out',
+    completes: 'format',
+  },
+  {
+    flags: '--variant <V>',
+    description: 'kind of image, such as fixed; "help" lists those of the format',
+    repeat: true,
+  },
+  { flags: '--parent <P>', description: 'make a differencing image over this parent', completes: 'file' },
+  PARENT_FORMAT,
+  { flags: '--block-size <N>', description: 'bytes of an allocation unit' },
+  { flags: '--comment <T>', description: 'text that is stored in the image' },
+  { flags: '--uuid <U>', description: 'identity of the image; random when left out' },
+  {
+    flags: '--option <K=V>',
+    description: 'a value for a key of the format ("vdkit formats --json" lists them)',
+    repeat: true,
+  },
+  { flags: '--force', description: 'replace the target when it exists' },
+];
+
+/** In the order of the help. */
+export const COMMANDS: readonly CommandSpec[] = [
+  {
+    name: 'info',
+    summary: 'what an image says of itself',
+    description:
+      'Prints format, sizes, identities, parent and geometry of an image, from its headers. Changes nothing.',
+    arguments: [{ name: 'IMAGE', description: 'the image', completes: 'file' }],
+    options: [FORMAT, { flags: '--backing-chain', description: 'the parents too, base first' }, PARENT, PARENT_FORMAT],
+    examples: [
+      { command: 'vdkit info disk.vdi', description: 'for people' },
+      { command: 'vdkit info --json --backing-chain snapshot.vdi', description: 'for programs, with all parents' },
+    ],
+  },
+  {
+    name: 'create',
+    summary: 'a new, empty image',
+    description:
+      'Makes a base image of SIZE bytes, or with --parent a differencing image, whose size is that of the parent when SIZE is ' +
+      'left out. The image appears only when it is complete.',
+    arguments: [
+      { name: 'IMAGE', description: 'the new image', completes: 'file' },
+      { name: 'SIZE', description: 'bytes of the disk: 512, 64K, 10M, 1.5G, 2T', optional: true },
+    ],
+    options: [
+      ...TARGET,
+      {
+        flags: '--preallocation <MODE>',
+        description: 'off; falloc or full: take all room now',
+        values: ['off', 'metadata', 'falloc', 'full'],
+      },
+    ],
+    examples: [
+      { command: 'vdkit create disk.vdi 20G', description: 'a dynamic image' },
+      { command: 'vdkit create disk.vdi 1G --variant fixed', description: 'all room taken at once' },
+      { command: 'vdkit create snapshot.vdi --parent disk.vdi', description: 'a differencing image' },
+    ],
+  },
+  {
+    name: 'convert',
+    summary: 'copy the content into a new image',
+    description:
+      'Copies what a guest sees in SRC, its parents included, into a new image DST. DST appears only when it is complete; ' +
+      'after a failure or Ctrl-C nothing is left of it. "-" as SRC reads standard input, "-" as DST writes raw bytes to ' +
+      'standard output.',
+    arguments: [
+      { name: 'SRC', description: 'the image to read, or -', completes: 'file' },
+      { name: 'DST', description: 'the image to make, or -', completes: 'file' },
+    ],
+    options: [
+      { flags: '-f, --format <F>', description: 'format of SRC; found out when left out', completes: 'format' },
+      {
+        flags: '--source-parent <P>',
+        description: 'the parent of SRC, where it is not found by itself',
+        completes: 'file',
+      },
+      { flags: '--source-parent-format <F>', description: 'format of the parent of SRC', completes: 'format' },
+      ...TARGET,
+      {
+        flags: '--compress [METHOD]',
+        description: 'compress the content: --compress, --compress=zlib or --compress=zstd',
+        values: ['auto', 'zlib', 'zstd'],
+        bare: 'auto',
+      },
+      { flags: '--size <N>', description: 'size of the new disk; never cuts data off' },
+      { flags: '--into', description: 'overwrite an existing image or device' },
+      { flags: '--threads <N>', description: 'pieces in flight at a time (default 4)' },
+      { flags: '--rate-limit <N>', description: 'bytes a second at most' },
+      { flags: '--salvage', description: 'go on after read errors; what cannot be read becomes zero' },
+      { flags: '--sparse-size <N>', description: 'shortest run of zeroes that is left out (default 4K; 0: none)' },
+      { flags: '--verify', description: 'read the result again and compare' },
+    ],
+    examples: [
+      { command: 'vdkit convert disk.vdi disk.raw', description: 'the formats follow from content and name' },
+      { command: 'vdkit convert disk.raw disk.vdi --format raw --variant fixed', description: 'say what is what' },
+      { command: 'vdkit convert disk.vdi /dev/sdx --into --to raw', description: 'onto a device' },
+      { command: 'xzcat disk.raw.xz | vdkit convert - disk.vdi --format raw', description: 'from standard input' },
+      { command: 'vdkit convert disk.vdi - | sha256sum', description: 'to standard output' },
+    ],
+  },
+  {
+    name: 'map',
+    summary: 'where the data of a disk lies',
+    description:
+      'Prints which ranges of the disk hold data, read as zero or are absent, and which image and file they come from. ' +
+      'IMAGE counts from 0 = base, DEPTH from 0 = the image itself.',
+    arguments: [{ name: 'IMAGE', description: 'the image', completes: 'file' }],
+    options: [
+      FORMAT,
+      PARENT,
+      PARENT_FORMAT,
+      { flags: '--start <N>', description: 'first byte of the disk (default 0)' },
+      { flags: '--length <N>', description: 'bytes (default: up to the end)' },
+    ],
+    examples: [
+      { command: 'vdkit map disk.vdi', description: 'a table' },
+      { command: 'vdkit map --json --start 1M --length 64K disk.vdi', description: 'for programs, one part' },
+    ],
+  },
+  {
+    name: 'compare',
+    summary: 'whether two images hold the same disk',
+    description:
+      'Compares what a guest would read, whatever the formats. A longer image whose tail is zero is the same, unless ' +
+      '--strict. Exit status: 0 same, 1 different, 2 trouble.',
+    arguments: [
+      { name: 'A', description: 'one image', completes: 'file' },
+      { name: 'B', description: 'the other image', completes: 'file' },
+    ],
+    options: [
+      { flags: '-f, --format <F>', description: 'format of A; found out when left out', completes: 'format' },
+      { flags: '-F, --format-b <F>', description: 'format of B; found out when left out', completes: 'format' },
+      { flags: '--parent <P>', description: 'the parent of A, where it is not found by itself', completes: 'file' },
+      { flags: '--parent-b <P>', description: 'the parent of B, where it is not found by itself', completes: 'file' },
+      { flags: '-s, --strict', description: 'the sizes must be equal too' },
+    ],
+    examples: [
+      { command: 'vdkit compare disk.vdi disk.raw', description: 'the same content?' },
+      { command: 'vdkit compare --strict --json a.vdi b.vdi', description: 'for programs' },
+    ],
+    trouble: 2,
+  },
+  {
+    name: 'formats',
+    summary: 'the formats and what can be done with them',
+    description: 'Lists all formats with what vdkit can do, their extensions and their variants.',
+    arguments: [],
+    options: [],
+    examples: [
+      { command: 'vdkit formats', description: 'a table' },
+      { command: 'vdkit formats --json', description: 'everything, with the keys for --option' },
+    ],
+  },
+  {
+    name: 'completion',
+    summary: 'completion for a shell',
+    description: 'Prints a script that teaches your shell the commands and options of vdkit.',
+    arguments: [{ name: 'SHELL', description: 'bash, zsh or fish', values: ['bash', 'zsh', 'fish'] }],
+    options: [],
+    examples: [
+      { command: 'source <(vdkit completion bash)', description: 'in ~/.bashrc' },
+      { command: 'vdkit completion zsh > ~/.zfunc/_vdkit', description: 'for zsh, with ~/.zfunc in fpath' },
+      { command: 'vdkit completion fish > ~/.config/fish/completions/vdkit.fish', description: 'for fish' },
+    ],
+  },
+];
+
+/** `size` of `--size <N>`. */
+export function longName(option: OptionSpec): string {
+  return /--([a-z-]+)/.exec(option.flags)?.[1] ?? '';
+}
+
+/** `q` of `-q, --quiet`; undefined when there is none. */
+export function shortName(option: OptionSpec): string | undefined {
+  return /^-([A-Za-z])\b/.exec(option.flags)?.[1];
+}
+
+/** True when the next word is the option's value. */
+export function takesValue(option: OptionSpec): boolean {
+  return option.flags.includes('<');
+}
+
+/** The flags as the help shows them. */
+export function shownFlags(option: OptionSpec): string {
+  if (option.bare === undefined) return option.flags;
+  const values = (option.values ?? []).filter((value) => value !== option.bare);
+  return `--${longName(option)}[=${values.join('|')}]`;
+}
+
+/** `IMAGE [SIZE]`. */
+export function shownArguments(command: CommandSpec): string {
+  return command.arguments.map(({ name, optional }) => (optional === true ? `[${name}]` : name)).join(' ');
+}

@@ -1,0 +1,123 @@
+/** What `create` and `convert` make: the options that describe a new image, checked before anything is touched. */
+import { normalizeGuid } from '../binary/guid.ts';
+import type { CreateImageOptions } from '../disk/options.ts';
+import { ImageError } from '../errors.ts';
+import type { ConfigKey, Format } from '../image/contract.ts';
+import type { Registry } from '../image/registry.ts';
+import type { CommandContext } from './context.ts';
+import { UsageError } from './failure.ts';
+import { formatsHint, namedFormat, STANDARD_STREAM } from './images.ts';
+import { present } from './options.ts';
+import { parseSize } from './size.ts';
+
+/** Config keys that stand for `--block-size`, whatever a format calls it. */
+const BLOCK_SIZE_KEYS = ['AllocationBlockSize', 'BlockSize'];
+
+/** Prints the variants when `--variant help` asks for them. True: that was all. */
+export async function printedVariants(
+  context: CommandContext,
+  target: string | undefined,
+  registry: Registry,
+): Promise<boolean> {
+  if (!context.options.list('variant').includes('help')) return false;
+  const format =
+    namedFormat(context, 'to', registry) ?? (target === undefined ? undefined : registry.byExtension(target));
+  const formats = format === undefined ? registry.formats : [format];
+  if (context.json) {
+    const lists = formats.map(({ name, variants }) => ({ format: name, variants }));
+    await context.printJson({ schema: 'vdkit/variants/1', formats: lists });
+    return true;
+  }
+  const lines = formats.flatMap(({ name, variants }) => [
+    `${name}:`,
+    ...variants.map(({ word, description }) => `  ${word.padEnd(14)}${description}`),
+  ]);
+  await context.print(lines.join('\n'));
+  return true;
+}
+
+/** The format of a new image: `--to`, else the extension. */
+export function targetFormat(context: CommandContext, target: string, registry: Registry): Format {
+  const named = namedFormat(context, 'to', registry);
+  if (named !== undefined) return named;
+  const format = registry.byExtension(target);
+  if (format !== undefined) return format;
+  throw new UsageError(
+    `The extension of this name says nothing about a format`,
+    `Name the format with --to. ${formatsHint(registry)}`,
+    { path: target },
+  );
+}
+
+/** The library's options for a new image of that format. Throws usage errors. */
+export function targetOptions(context: CommandContext, format: Format, registry: Registry): CreateImageOptions {
+  const { options } = context;
+  const parent = options.text('parent');
+  if (parent === STANDARD_STREAM) throw new UsageError('A parent cannot be read from standard input', 'Name a file.');
+  const variant = [...options.list('variant')];
+  for (const word of variant) checkVariant(format, word);
+  const uuid = options.text('uuid');
+  return {
+    format: format.name,
+    registry,
+    allow: context.allow,
+    signal: context.signal,
+    variant,
+    config: configValues(context, format),
+    force: options.flag('force'),
+    onProgress: context.progress.report,
+    ...present({
+      comment: options.text('comment'),
+      uuid: uuid === undefined ? undefined : checkedUuid(uuid),
+      parent,
+      parentFormat: namedFormat(context, 'parent-format', registry)?.name,
+    }),
+  };
+}
+
+function checkVariant(format: Format, word: string): void {
+  if (format.variants.some((variant) => variant.word === word)) return;
+  const words = format.variants.map((variant) => variant.word).join(', ');
+  throw new UsageError(`Format ${format.name} has no variant "${word}"`, `Variants: ${words}.`);
+}
+
+function checkedUuid(text: string): string {
+  try {
+    return normalizeGuid(text);
+  } catch {
+    const hint = 'Write 8-4-4-4-12 hexadecimal digits.';
+    throw new UsageError('--uuid takes a UUID', hint, { found: text });
+  }
+}
+
+/** The values of `--option K=V` and `--block-size`, as the format's keys want them. */
+function configValues(context: CommandContext, format: Format): Record<string, string | number> {
+  const config: Record<string, string | number> = {};
+  for (const pair of context.options.list('option')) {
+    const [, name, value] = /^([^=]+)=(.*)$/s.exec(pair) ?? [];
+    if (name === undefined || value === undefined) {
+      throw new UsageError('--option takes KEY=VALUE', keysHint(format), { found: pair });
+    }
+    const key = format.configKeys.find((one) => one.name.toLowerCase() === name.toLowerCase());
+    if (key === undefined) throw new UsageError(`Format ${format.name} has no option "${name}"`, keysHint(format));
+    config[key.name] = configValue(key, value);
+  }
+  const blockSize = context.options.size('block-size');
+  if (blockSize === undefined) return config;
+  const key = format.configKeys.find(({ name }) => BLOCK_SIZE_KEYS.includes(name));
+  if (key === undefined) {
+    throw new ImageError('unsupported', `Images of format ${format.name} have no block size that could be chosen`, {
+      hint: 'Leave --block-size out.',
+    });
+  }
+  return { ...config, [key.name]: blockSize };
+}
+
+function configValue(key: ConfigKey, value: string): string | number {
+  return key.valueType === 'integer' ? parseSize(value, `--option ${key.name}`) : value;
+}
+
+function keysHint(format: Format): string {
+  const keys = format.configKeys.map(({ name }) => name);
+  return keys.length === 0 ? `Format ${format.name} takes none.` : `Keys of format ${format.name}: ${keys.join(', ')}.`;
+}

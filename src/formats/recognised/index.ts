@@ -1,0 +1,31 @@
+/** Formats that are recognised but cannot be opened yet, in the probing order of VirtualBox, then those it lacks. */
+import type { Format } from '../../image/contract.ts';
+import { bochs } from './bochs.ts';
+import { cloop } from './cloop.ts';
+import { cue } from './cue.ts';
+import { dmg } from './dmg.ts';
+import { parallels } from './parallels.ts';
+import { qcow, qcow2 } from './qcow.ts';
+import { qed } from './qed.ts';
+import { vci } from './vci.ts';
+import { vhd } from './vhd.ts';
+import { vhdx } from './vhdx.ts';
+import { viso } from './viso.ts';
+import { vmdk } from './vmdk.ts';
+
+/** Each answers `open` with `unsupported` and the name of what the file is. */
+export const RECOGNISED: readonly Format[] = [
+  vmdk,
+  vhd,
+  parallels,
+  dmg,
+  qed,
+  qcow2,
+  qcow,
+  vhdx,
+  cue,
+  viso,
+  vci,
+  cloop,
+  bochs,
+];

@@ -1,0 +1,32 @@
+/** QCOW and QCOW2 share a magic; only the version tells them apart. */
+import type { ProbeInput } from '../../image/contract.ts';
+import { u32At } from './look.ts';
+import { type Recognised, recognisedFormat } from './recognise.ts';
+
+/** The qcow2 specification of QEMU, "Header": "QFI\xfb". */
+const MAGIC = 0x5146_49fb;
+const VERSION = 4;
+
+/** QEMU's first copy-on-write format, recognised only. */
+export const qcow = recognisedFormat({
+  name: 'qcow',
+  title: 'QEMU Copy-On-Write, version 1',
+  label: 'QCOW',
+  extensions: ['qcow'],
+  recognise: (input) => withVersion(input, 'QCOW', (version) => version === 1),
+});
+
+/** QEMU's disk format, recognised only; versions that do not exist yet too. */
+export const qcow2 = recognisedFormat({
+  name: 'qcow2',
+  title: 'QEMU Copy-On-Write, version 2 and later',
+  label: 'QCOW2',
+  extensions: ['qcow2', 'qcow', 'qc2'],
+  recognise: (input) => withVersion(input, 'QCOW2', (version) => version >= 2),
+});
+
+function withVersion({ head }: ProbeInput, name: string, mine: (version: number) => boolean): Recognised | null {
+  const version = u32At(head, VERSION, 'big');
+  if (u32At(head, 0, 'big') !== MAGIC || version === null || !mine(version)) return null;
+  return { match: 'yes', reason: `the ${name} signature QFI\\xfb`, detail: `${name} version ${version}` };
+}

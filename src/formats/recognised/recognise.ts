@@ -1,0 +1,92 @@
+/**
+ * Formats that vdkit knows by sight but cannot open yet: a probe, and an `open` that says what the file is. Without
+ * them such a file would be read as a raw disk. A format that learns to open moves to a folder of its own.
+ */
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import type {
+  FileExtension,
+  Format,
+  FormatCapabilities,
+  FormatOpenOptions,
+  MediumType,
+  ProbeAnswer,
+  ProbeInput,
+} from '../../image/contract.ts';
+import { readProbeInput } from '../../image/probe.ts';
+import type { Source } from '../../storage/contract.ts';
+
+/** What tells one format from others. */
+export interface Recognition {
+  readonly name: string;
+  readonly aliases?: readonly string[];
+  readonly title: string;
+  /** Name in messages, where there is nothing more precise: `VHDX`. */
+  readonly label: string;
+  /** Without dots. */
+  readonly extensions: readonly string[];
+  /** Default `hdd`. */
+  readonly type?: MediumType;
+  /** Null when the file is something else. Never throws. */
+  recognise(input: ProbeInput): Recognised | null;
+}
+
+/** A file that was recognised. */
+export interface Recognised {
+  readonly match: 'yes' | 'maybe';
+  readonly reason: string;
+  /** What exactly it is: `QCOW2 version 3`. */
+  readonly detail: string;
+}
+
+const NOTHING: FormatCapabilities = {
+  uuid: false,
+  createFixed: false,
+  createDynamic: false,
+  createSplit: false,
+  diff: false,
+  preferred: false,
+  read: false,
+  write: false,
+  discard: false,
+  resize: false,
+  compact: false,
+  check: false,
+  repair: false,
+};
+
+/** The format object of a recognition. */
+export function recognisedFormat(recognition: Recognition): Format {
+  const type = recognition.type ?? 'hdd';
+  const probe = (input: ProbeInput): ProbeAnswer => {
+    const found = recognition.recognise(input);
+    return found === null ? { match: 'no', reason: `no ${recognition.label} signature` } : { ...found, type };
+  };
+  return {
+    name: recognition.name,
+    aliases: recognition.aliases ?? [],
+    title: recognition.title,
+    capabilities: NOTHING,
+    extensions: recognition.extensions.map((extension): FileExtension => ({ extension, type })),
+    configKeys: [],
+    variants: [],
+    probe,
+    open: async (source, options) => refuse(recognition, source, options),
+  };
+}
+
+async function refuse(recognition: Recognition, source: Source, options: FormatOpenOptions): Promise<never> {
+  throwIfAborted(options.signal, 'Opening');
+  const storage = await source.provider.open(source.name, 'read');
+  const input = await readProbeInput(storage, source.name).finally(() => storage.close());
+  const found = recognition.recognise(input);
+  if (found === null) {
+    throw new ImageError('invalid-format', `This is no ${recognition.label} image: its signature is missing`, {
+      path: source.name,
+      hint: 'Leave the format out to have it recognised.',
+    });
+  }
+  throw new ImageError('unsupported', `This is recognised as ${found.detail}, which vdkit cannot open yet`, {
+    path: source.name,
+    hint: 'Convert it to VDI or raw with the program that made it.',
+  });
+}

@@ -1,0 +1,77 @@
+/** VHD: a footer at the end of the file, with a copy at its start unless the image is fixed. */
+import type { ProbeInput } from '../../image/contract.ts';
+import { hasText, u32At, u64At } from './look.ts';
+import { type Recognised, recognisedFormat } from './recognise.ts';
+
+/** Virtual Hard Disk Image Format Specification 1.0, "Hard Disk Footer Format". */
+const FOOTER = {
+  size: 512,
+  /** Written by versions before Virtual PC 2004. */
+  oldSize: 511,
+  cookie: 'conectix',
+  dataOffset: 16,
+  diskType: 60,
+  checksum: 64,
+} as const;
+/** The same, "Dynamic Disk Header Format". */
+const DYNAMIC_HEADER = { size: 1024, cookie: 'cxsparse', checksum: 36 } as const;
+/** The same, "Disk Type". */
+const TYPES: ReadonlyMap<number | null, string> = new Map([
+  [2, 'fixed'],
+  [3, 'dynamic'],
+  [4, 'differencing'],
+]);
+
+/** Microsoft's Virtual PC format, recognised only. */
+export const vhd = recognisedFormat({
+  name: 'vhd',
+  aliases: ['vpc'],
+  title: 'Microsoft Virtual Hard Disk',
+  label: 'VHD',
+  extensions: ['vhd', 'avhd', 'vud'],
+  recognise,
+});
+
+/** The first that is sure; else the first that is not. */
+function recognise(input: ProbeInput): Recognised | null {
+  const found = [atEnd(input, FOOTER.size), atStart(input), atEnd(input, FOOTER.oldSize)];
+  return found.find((one) => one?.match === 'yes') ?? found.find((one) => one !== null) ?? null;
+}
+
+function atEnd(input: ProbeInput, size: number): Recognised | null {
+  const start = input.tail.length - size;
+  if (!hasText(input.tail, start, FOOTER.cookie)) return null;
+  // The short form lacks the last byte, which is zero.
+  const footer = new Uint8Array(FOOTER.size);
+  footer.set(input.tail.subarray(start));
+  const type = TYPES.get(u32At(footer, FOOTER.diskType, 'big'));
+  if (type === undefined) return null;
+  const detail = `${type} VHD`;
+  if (checksumFits(footer, FOOTER.checksum)) {
+    return { match: 'yes', reason: `a VHD footer in the last ${size} bytes`, detail };
+  }
+  return { match: 'maybe', reason: 'a VHD footer at the end whose checksum does not fit', detail };
+}
+
+/**
+ * The copy alone counts only for images that have one, and with the header that follows it: the first sector of a raw
+ * disk or of a fixed VHD belongs to the guest.
+ */
+function atStart({ head }: ProbeInput): Recognised | null {
+  const type = u32At(head, FOOTER.diskType, 'big');
+  if (!hasText(head, 0, FOOTER.cookie) || (type !== 3 && type !== 4)) return null;
+  const dataOffset = u64At(head, FOOTER.dataOffset, 'big');
+  if (dataOffset === null || dataOffset > BigInt(head.length - DYNAMIC_HEADER.size)) return null;
+  const header = head.subarray(Number(dataOffset), Number(dataOffset) + DYNAMIC_HEADER.size);
+  if (!hasText(header, 0, DYNAMIC_HEADER.cookie) || !checksumFits(header, DYNAMIC_HEADER.checksum)) return null;
+  const fits = checksumFits(head.subarray(0, FOOTER.size), FOOTER.checksum);
+  const detail = `${TYPES.get(type)} VHD without its footer`;
+  return { match: fits ? 'yes' : 'maybe', reason: 'a VHD footer copy at the start and its cxsparse header', detail };
+}
+
+/** Complement of the sum of all bytes, those of the checksum left out. */
+function checksumFits(bytes: Uint8Array, field: number): boolean {
+  let sum = 0;
+  for (let at = 0; at < bytes.length; at++) if (at < field || at >= field + 4) sum += bytes[at] ?? 0;
+  return u32At(bytes, field, 'big') === ~sum >>> 0;
+}

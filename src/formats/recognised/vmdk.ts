@@ -1,0 +1,64 @@
+/** VMDK: sparse extents of three kinds, and the text file that names extents. */
+import type { ProbeInput } from '../../image/contract.ts';
+import { hasText, textOf, u32At, u64At } from './look.ts';
+import { type Recognised, recognisedFormat } from './recognise.ts';
+
+/** VMware Virtual Disk Format 5.0, hosted sparse extents: SparseExtentHeader. */
+const HOSTED = { magic: 'KDMV', version: 4, flags: 8, flagCompressed: 0x0001_0000 } as const;
+/** ESX Server sparse extents: COWDisk_Header. */
+const ESX = { magic: 'COWD', version: 4 } as const;
+/** Space-efficient sparse extents. VMware publishes no layout; these bytes are in every file. */
+const SE_SPARSE_MAGIC = 0xcafe_babe;
+/** VMware Virtual Disk Format 5.0, the disk descriptor file: its first line, with the blanks met in the wild. */
+const FIRST_LINE = /^\s*#[ \t]*disk[ \t]*descriptor[ \t]*file[ \t]*(\r?\n|$)/i;
+/** QEMU takes this as the first line that is neither blank nor a comment. */
+const VERSION_LINE = /^version[ \t]*=[ \t]*[123][ \t]*\r?$/i;
+const CREATE_TYPE = /^[ \t]*createType[ \t]*=[ \t]*"?(\w{1,40})"?[ \t]*\r?$/im;
+/** Descriptors are short; more is not looked at. */
+const DESCRIPTOR_BYTES = 20 * 1024;
+
+/** VMware's disk format, recognised only. */
+export const vmdk = recognisedFormat({
+  name: 'vmdk',
+  title: 'VMware Virtual Disk',
+  label: 'VMDK',
+  extensions: ['vmdk'],
+  recognise: (input) => hosted(input) ?? esx(input) ?? seSparse(input) ?? descriptor(input),
+});
+
+function hosted({ head }: ProbeInput): Recognised | null {
+  const version = u32At(head, HOSTED.version, 'little');
+  const flags = u32At(head, HOSTED.flags, 'little');
+  if (!hasText(head, 0, HOSTED.magic) || version === null || flags === null) return null;
+  const kind = (flags & HOSTED.flagCompressed) === 0 ? 'sparse extent' : 'stream-optimised extent';
+  return { match: 'yes', reason: 'the VMDK signature KDMV', detail: `VMDK ${kind} version ${version}` };
+}
+
+function esx({ head }: ProbeInput): Recognised | null {
+  const version = u32At(head, ESX.version, 'little');
+  if (!hasText(head, 0, ESX.magic) || version === null) return null;
+  // Four letters alone are met by chance.
+  const match = version === 1 ? 'yes' : 'maybe';
+  return { match, reason: 'the VMDK signature COWD', detail: `VMDK ESX sparse extent version ${version}` };
+}
+
+function seSparse({ head }: ProbeInput): Recognised | null {
+  if (u64At(head, 0, 'little') !== BigInt(SE_SPARSE_MAGIC)) return null;
+  return { match: 'yes', reason: 'the seSparse signature 0xcafebabe', detail: 'VMDK seSparse extent' };
+}
+
+function descriptor({ head }: ProbeInput): Recognised | null {
+  const text = textOf(head.subarray(0, DESCRIPTOR_BYTES));
+  const createType = CREATE_TYPE.exec(text)?.[1];
+  const detail = createType === undefined ? 'VMDK descriptor file' : `VMDK descriptor file (${createType})`;
+  if (FIRST_LINE.test(text)) return { match: 'yes', reason: 'the first line of a VMDK descriptor', detail };
+  const first = firstContentLine(text);
+  if (first === null || !VERSION_LINE.test(first)) return null;
+  // Other text files begin so too; with a createType it is no accident.
+  return { match: createType === undefined ? 'maybe' : 'yes', reason: 'the version line of a VMDK descriptor', detail };
+}
+
+function firstContentLine(text: string): string | null {
+  for (const line of text.split('\n')) if (!/^\s*(#|$)/.test(line)) return line;
+  return null;
+}

@@ -1,0 +1,262 @@
+/**
+ * Checking and repairing a VDI image that nobody has open.
+ *
+ * A check reads header and map once and compares them with each other and with the size of the file. A repair does
+ * what the check found out, in an order in which every step leaves a better image than before:
+ *   1. the file is made long enough, and the header gets its identities, its size and a count that covers every entry
+ *      that stays; durable;
+ *   2. map entries that cannot be kept are cleared; durable;
+ *   3. the count is lowered to what the map uses, and what no entry can refer to is cut off; durable.
+ * So a repair that is cut off can be run again.
+ *
+ * An entry that cannot be kept becomes *free* in a base, as VirtualBox does it, and *zero* in a differencing image:
+ * *free* would show what the parent held before the block was written.
+ */
+import { SparseBitSet } from '../../binary/bits.ts';
+import { randomGuid } from '../../binary/guid.ts';
+import { SECTOR } from '../../binary/numbers.ts';
+import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
+import type { Finding } from '../../image/findings.ts';
+import { U32Table } from '../../image/u32-table.ts';
+import { allDone } from '../../storage/all-done.ts';
+import type { MetaWrite } from '../../image/contract.ts';
+import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
+import { ENTRY_FREE, ENTRY_ZERO, HEADER, IMAGE_TYPE } from './layout.ts';
+
+/** Findings of one kind are listed one by one up to this many, then counted. */
+const LISTED = 1000;
+
+/** What a check learns, and what a repair must change. */
+interface Survey {
+  readonly header: VdiHeader;
+  readonly findings: Finding[];
+  /** Entries to clear. */
+  readonly bad: number[];
+  /** One more than the highest slot that stays in use. */
+  readonly usedEnd: number;
+  /** Bytes the file must have at least, and may have at most. */
+  readonly minSize: number;
+  readonly maxSize: number;
+}
+
+/** Finds every inconsistency that this format can have. Throws only when the file is no readable VDI image. */
+export async function checkVdi(storage: Storage, options: OperationOptions = {}): Promise<readonly Finding[]> {
+  return (await survey(storage, options)).findings;
+}
+
+/** Repairs what `checkVdi` finds and can be repaired. Returns what was found; nothing is changed when it is all clean. */
+export async function repairVdi(storage: Storage, options: OperationOptions = {}): Promise<readonly Finding[]> {
+  const found = await survey(storage, options);
+  if (!found.findings.some((finding) => finding.repairable)) return found.findings;
+  const obstacle = layoutObstacle(found.header);
+  if (obstacle !== null) {
+    throw new ImageError('unsupported', `This image cannot be repaired in place: ${obstacle}`, {
+      status: 'VERR_VD_IMAGE_REPAIR_IMPOSSIBLE',
+      path: storage.label,
+    });
+  }
+  const sector = new Uint8Array(SECTOR);
+  await readPadded(storage, 0, sector);
+  await repairHeader(storage, sector, found);
+  await clearEntries(storage, found);
+  await lowerCount(storage, sector, found);
+  return found.findings;
+}
+
+async function survey(storage: Storage, options: OperationOptions): Promise<Survey> {
+  const sector = new Uint8Array(SECTOR);
+  await readPadded(storage, 0, sector);
+  const header = parseHeader(sector, storage.size, storage.label);
+  const list = new FindingList();
+  checkHeaderFields(header, HEADER.get(sector, 'diskSize'), list);
+  const scan = await scanEntries(storage, header, list, options);
+  checkCount(header, scan.usedEnd, scan.used, list);
+  const slotBytes = header.blockSize + header.blockExtra;
+  const fixed = header.type === IMAGE_TYPE.fixed;
+  const neededSlots = fixed ? header.blockCount : scan.usedEnd;
+  const minSize = neededSlots === 0 ? storage.size : header.dataOffset + neededSlots * slotBytes;
+  const maxSize = header.dataOffset + Math.max(header.blockCount, scan.usedEnd) * slotBytes;
+  checkLength(storage, header, minSize, maxSize, list);
+  return { header, findings: list.finish(), bad: scan.bad, usedEnd: scan.usedEnd, minSize, maxSize };
+}
+
+class FindingList {
+  readonly #findings: Finding[] = [];
+  readonly #counts = new Map<string, number>();
+
+  add(severity: Finding['severity'], code: string, message: string, where: Partial<Finding> = {}): void {
+    const count = (this.#counts.get(code) ?? 0) + 1;
+    this.#counts.set(code, count);
+    if (count > LISTED) return;
+    this.#findings.push({
+      severity,
+      code,
+      message,
+      fileOffset: where.fileOffset ?? null,
+      guestOffset: where.guestOffset ?? null,
+      repairable: where.repairable ?? true,
+    });
+  }
+
+  finish(): Finding[] {
+    for (const [code, count] of this.#counts) {
+      if (count <= LISTED) continue;
+      const first = this.#findings.find((finding) => finding.code === code);
+      if (first === undefined) continue;
+      const message = `${count - LISTED} more of the kind ${code} are not listed.`;
+      this.#findings.push({ ...first, message, fileOffset: null, guestOffset: null });
+    }
+    return this.#findings;
+  }
+}
+
+function checkHeaderFields(header: VdiHeader, diskSize: number, list: FindingList): void {
+  if (!header.old && diskSize % SECTOR !== 0) {
+    list.add('corruption', 'odd-disk-size', `The disk size ${diskSize} is no multiple of 512; it is rounded down.`, {
+      fileOffset: HEADER.fields.diskSize.offset,
+    });
+  }
+  if (header.modificationUuid === null) {
+    list.add('warning', 'no-modification-uuid', 'The modification UUID is null, which VirtualBox refuses.', {
+      fileOffset: HEADER.fields.modificationUuid.offset,
+    });
+  }
+  if (header.uuid === null) {
+    list.add('warning', 'no-uuid', 'The image has no UUID. A new one breaks the link of images made from it.', {
+      fileOffset: HEADER.fields.uuid.offset,
+    });
+  }
+  const obstacle = layoutObstacle(header);
+  if (obstacle !== null) list.add('warning', 'read-only-layout', `The image is only read: ${obstacle}.`, { repairable: false });
+}
+
+interface EntryScan {
+  readonly bad: number[];
+  readonly usedEnd: number;
+  readonly used: number;
+}
+
+async function scanEntries(
+  storage: Storage,
+  header: VdiHeader,
+  list: FindingList,
+  options: OperationOptions,
+): Promise<EntryScan> {
+  const { mapOffset, dataOffset, blockSize, blockExtra, blockCount, virtualSize } = header;
+  const table = new U32Table({ storage, offset: mapOffset, count: blockCount, littleEndian: true });
+  const slotBytes = blockSize + blockExtra;
+  const owners = new SparseBitSet();
+  const bad: number[] = [];
+  let usedEnd = 0;
+  await table.scan((entry, index) => {
+    if (index % 65_536 === 0) throwIfAborted(options.signal, 'The check');
+    if (entry >= ENTRY_ZERO) return;
+    const guestOffset = index * blockSize;
+    const where = { fileOffset: mapOffset + index * 4, guestOffset: guestOffset < virtualSize ? guestOffset : null };
+    const start = dataOffset + entry * slotBytes;
+    if (start >= storage.size || entry >= blockCount) {
+      bad.push(index);
+      list.add('corruption', 'block-beyond-file', `Block ${index} points at slot ${entry}, which does not exist.`, where);
+      return;
+    }
+    if (!owners.add(entry)) {
+      bad.push(index);
+      list.add('corruption', 'shared-block', `Block ${index} points at slot ${entry}, which a block before it uses.`, where);
+      return;
+    }
+    if (start + slotBytes > storage.size && start + blockExtra + visible(header, index) > storage.size) {
+      list.add('corruption', 'block-cut-off', `Block ${index} is cut off by the end of the file; its rest reads zero.`, where);
+    }
+    usedEnd = Math.max(usedEnd, entry + 1);
+  });
+  return { bad, usedEnd, used: owners.size };
+}
+
+/** Bytes of a block that the guest can see. */
+function visible(header: VdiHeader, index: number): number {
+  return Math.min(header.blockSize, Math.max(header.virtualSize - index * header.blockSize, 0));
+}
+
+function checkCount(header: VdiHeader, usedEnd: number, used: number, list: FindingList): void {
+  const { blocksAllocated } = header;
+  const where = { fileOffset: HEADER.fields.blocksAllocated.offset };
+  if (blocksAllocated < usedEnd) {
+    const message = `The header counts ${blocksAllocated} slots, but slot ${usedEnd - 1} is used: other programs would overwrite it.`;
+    list.add('corruption', 'count-too-low', message, where);
+  } else if (blocksAllocated > usedEnd && header.type !== IMAGE_TYPE.fixed) {
+    list.add('leak', 'count-too-high', `The header counts ${blocksAllocated} slots, ${usedEnd} are used.`, where);
+  }
+  if (used < usedEnd) {
+    const message = `${usedEnd - used} slots before the last used one hold nothing; compact gives the room back.`;
+    list.add('leak', 'unused-slots', message, { repairable: false });
+  }
+}
+
+function checkLength(storage: Storage, header: VdiHeader, minSize: number, maxSize: number, list: FindingList): void {
+  if (header.type === IMAGE_TYPE.fixed && storage.size < minSize) {
+    list.add('corruption', 'file-too-short', `A fixed image of this size needs ${minSize} bytes, the file has ${storage.size}.`);
+  }
+  if (storage.size > maxSize) {
+    list.add('leak', 'file-too-long', `The file is ${storage.size - maxSize} bytes longer than the image can use.`, {
+      fileOffset: maxSize,
+    });
+  }
+}
+
+async function repairHeader(storage: Storage, sector: Uint8Array, found: Survey): Promise<void> {
+  const { header } = found;
+  if (storage.size < found.minSize) await storage.resize(found.minSize);
+  HEADER.put(sector, 'diskSize', header.virtualSize);
+  if (header.uuid === null) HEADER.put(sector, 'uuid', randomGuid());
+  // Whatever was wrong may have changed what is read, so children must notice.
+  HEADER.put(sector, 'modificationUuid', randomGuid());
+  HEADER.put(sector, 'blocksAllocated', Math.min(Math.max(header.blocksAllocated, found.usedEnd), header.blockCount));
+  await storage.write(0, sector);
+  await storage.flush();
+}
+
+async function clearEntries(storage: Storage, found: Survey): Promise<void> {
+  if (found.bad.length === 0) return;
+  const { header } = found;
+  const table = new U32Table({ storage, offset: header.mapOffset, count: header.blockCount, littleEndian: true });
+  const marker = header.parentUuid === null ? ENTRY_FREE : ENTRY_ZERO;
+  for (const index of found.bad) {
+    await table.load(index);
+    table.set(index, marker);
+    if (table.dirtyBytes >= 1024 * 1024) await writeTable(table);
+  }
+  await writeTable(table);
+  await storage.flush();
+}
+
+async function writeTable(table: U32Table): Promise<void> {
+  const writes: MetaWrite[] = table.seal();
+  await allDone(writes.map((write) => write.storage.write(write.offset, write.bytes)));
+  table.settle();
+}
+
+async function lowerCount(storage: Storage, sector: Uint8Array, found: Survey): Promise<void> {
+  const { header } = found;
+  const count = header.type === IMAGE_TYPE.fixed ? header.blockCount : Math.min(found.usedEnd, header.blockCount);
+  if (HEADER.get(sector, 'blocksAllocated') !== count) {
+    HEADER.put(sector, 'blocksAllocated', count);
+    await storage.write(0, sector);
+  }
+  if (storage.size > found.maxSize) await storage.resize(found.maxSize);
+  await storage.flush();
+}
+
+/** The finding of an image whose header cannot be read at all: it has no chance. */
+export function hopeless(error: unknown): Finding {
+  if (!isImageError(error)) throw error;
+  return {
+    severity: 'corruption',
+    code: 'header',
+    message: error.message,
+    fileOffset: error.context.offset ?? null,
+    guestOffset: null,
+    repairable: false,
+  };
+}

@@ -1,0 +1,60 @@
+import { describe, expect, it } from 'vitest';
+import { BlobProvider } from './blob-provider.ts';
+
+const three = (): Blob => new Blob([Uint8Array.of(1, 2, 3)]);
+
+async function contentOf(provider: BlobProvider, name: string): Promise<number[]> {
+  const storage = await provider.open(name, 'read');
+  const bytes = new Uint8Array(storage.size);
+  await storage.read(0, bytes);
+  await storage.close();
+  return [...bytes];
+}
+
+describe('blobs under names', () => {
+  it('are named as the file, unless another name is given', async () => {
+    const provider = new BlobProvider();
+    const file = new File([Uint8Array.of(7)], 'disk.vdi');
+    expect(provider.add(file).name).toBe('/disk.vdi');
+    expect(provider.add(three(), 'folder/other').name).toBe('/folder/other');
+    expect(provider.add(three()).name).toBe('/blob');
+    expect(await contentOf(provider, '/disk.vdi')).toEqual([7]);
+    expect(await contentOf(provider, '/folder/other')).toEqual([1, 2, 3]);
+  });
+
+  it('are looked up and listed among what is in memory', async () => {
+    const provider = new BlobProvider();
+    const { name } = provider.add(three(), 'folder/a');
+    await (await provider.create('/folder/b')).close();
+    const names: string[] = [];
+    for await (const one of provider.list('/folder')) names.push(one);
+    expect(names.sort()).toEqual(['/folder/a', '/folder/b']);
+    const storage = await provider.open(name, 'read');
+    expect(await provider.lookUp(name)).toEqual({ kind: 'file', size: 3, key: (await storage.identity()).key });
+    expect(await provider.lookUp('/folder/c')).toBeNull();
+    await provider.remove('/folder/b');
+    expect(await provider.lookUp('/folder')).toMatchObject({ kind: 'directory' });
+  });
+
+  it('are never changed, and make room for another storage only when told to', async () => {
+    const provider = new BlobProvider();
+    const { name } = provider.add(three(), 'a');
+    await (await provider.create('/new')).write(0, Uint8Array.of(9));
+    await expect(provider.open(name, 'write')).rejects.toMatchObject({ kind: 'read-only' });
+    await expect(provider.create(name)).rejects.toMatchObject({ kind: 'exists' });
+    await expect(provider.rename(name, '/moved', { replace: false })).rejects.toMatchObject({ kind: 'read-only' });
+    await expect(provider.rename('/new', name, { replace: false })).rejects.toMatchObject({ kind: 'exists' });
+    await expect(provider.rename('/nothing', name, { replace: true })).rejects.toMatchObject({ kind: 'not-found' });
+    expect(await contentOf(provider, name)).toEqual([1, 2, 3]);
+    await provider.rename('/new', name, { replace: true });
+    expect(await contentOf(provider, name)).toEqual([9]);
+  });
+
+  it('can be forgotten', async () => {
+    const provider = new BlobProvider();
+    const { name } = provider.add(three());
+    await provider.remove(name);
+    expect(await provider.lookUp(name)).toBeNull();
+    await expect(provider.remove(name)).rejects.toMatchObject({ kind: 'not-found' });
+  });
+});

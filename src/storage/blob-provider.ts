@@ -1,0 +1,69 @@
+/** Blobs and chosen files under names, so that images can be opened from them. */
+import { ImageError } from '../errors.ts';
+import { BlobStorage, blobKey } from './blob.ts';
+import { readOnlyStorage } from './checks.ts';
+import type { CreateMode, NameInfo, OpenMode, Source, Storage } from './contract.ts';
+import { MemoryProvider } from './memory.ts';
+
+/**
+ * A {@link MemoryProvider} that has Blobs in it too: files from an `<input>`, from a drop, from `fetch`. They are read
+ * where they are and never changed; what is made beside them is in memory.
+ */
+export class BlobProvider extends MemoryProvider {
+  readonly #blobs = new Map<string, Blob>();
+
+  /** Puts a Blob or File beside the others and gives its source. The name is the file's own unless another is given. */
+  add(blob: Blob, name: string = nameOf(blob)): Source {
+    const full = this.resolve(name, '');
+    this.#blobs.set(full, blob);
+    return { provider: this, name: full };
+  }
+
+  override async open(name: string, mode: OpenMode): Promise<Storage> {
+    const blob = this.#blobs.get(name);
+    if (blob === undefined) return super.open(name, mode);
+    if (mode === 'write') throw readOnlyStorage(name);
+    return new BlobStorage(blob, name);
+  }
+
+  override async create(name: string, how: CreateMode = {}): Promise<Storage> {
+    this.#refuseBlob(name);
+    return super.create(name, how);
+  }
+
+  /** Replacing a Blob takes its name, and leaves the file itself alone. */
+  override async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
+    if (this.#blobs.has(from)) throw readOnlyStorage(from);
+    if (!how.replace) this.#refuseBlob(to);
+    await super.rename(from, to, how);
+    this.#blobs.delete(to);
+  }
+
+  /** Forgets a Blob; removes what is in memory. */
+  override async remove(name: string): Promise<void> {
+    if (!this.#blobs.delete(name)) await super.remove(name);
+  }
+
+  override async *list(directory: string): AsyncGenerator<string> {
+    for (const name of [...this.#blobs.keys()]) if (this.directory(name) === directory) yield name;
+    yield* super.list(directory);
+  }
+
+  override async lookUp(name: string): Promise<NameInfo | null> {
+    const blob = this.#blobs.get(name);
+    if (blob !== undefined) return { kind: 'file', size: blob.size, key: blobKey(blob) };
+    const found = await super.lookUp(name);
+    if (found !== null) return found;
+    const isDirectory = [...this.#blobs.keys()].some((one) => one.startsWith(`${name}/`));
+    return isDirectory ? { kind: 'directory', size: 0, key: `memory-directory:${name}` } : null;
+  }
+
+  #refuseBlob(name: string): void {
+    if (!this.#blobs.has(name)) return;
+    throw new ImageError('exists', 'There is a file of that name already', { path: name });
+  }
+}
+
+function nameOf(blob: Blob): string {
+  return 'name' in blob && typeof blob.name === 'string' ? blob.name : 'blob';
+}

@@ -1,0 +1,106 @@
+/** Blobs and files that a person chose in a browser, as storages. */
+import { ImageError } from '../errors.ts';
+import { allOf, checkRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
+import type { ReadTarget, Storage, StorageCapabilities, StorageExtent, StorageIdentity } from './contract.ts';
+
+const keys = new WeakMap<Blob, string>();
+let serial = 0;
+
+/** A read-only byte store over a Blob or File. Nothing is read before it is asked for. */
+export class BlobStorage implements Storage {
+  readonly label: string;
+  readonly size: number;
+  readonly can: StorageCapabilities = { write: false, resize: false, random: true, punch: false, growsZeroed: false };
+  readonly #blob: Blob;
+  #closed = false;
+
+  constructor(blob: Blob, label?: string) {
+    this.#blob = blob;
+    this.size = blob.size;
+    this.label = label ?? ('name' in blob && typeof blob.name === 'string' ? blob.name : 'blob');
+  }
+
+  async read(offset: number, target: ReadTarget): Promise<void> {
+    this.#checkOpen();
+    const length = lengthOf(target);
+    checkRange(this, offset, length);
+    const bytes = await this.#bytes(offset, length);
+    let at = 0;
+    for (const buffer of allOf(target)) {
+      buffer.set(bytes.subarray(at, at + buffer.length));
+      at += buffer.length;
+    }
+  }
+
+  write(): Promise<void> {
+    return this.#refuse();
+  }
+
+  extentAt(offset: number): StorageExtent {
+    this.#checkOpen();
+    checkRange(this, offset, 1);
+    return { start: 0, end: this.size, data: true };
+  }
+
+  zero(): Promise<void> {
+    return this.#refuse();
+  }
+
+  resize(): Promise<void> {
+    return this.#refuse();
+  }
+
+  async flush(): Promise<void> {
+    this.#checkOpen();
+  }
+
+  async identity(): Promise<StorageIdentity> {
+    this.#checkOpen();
+    const modified = 'lastModified' in this.#blob ? this.#blob.lastModified : null;
+    return {
+      key: blobKey(this.#blob),
+      kind: 'blob',
+      allocatedSize: null,
+      modifiedMs: typeof modified === 'number' ? modified : null,
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw closedStorage(this.label);
+  }
+
+  async #refuse(): Promise<never> {
+    this.#checkOpen();
+    throw readOnlyStorage(this.label);
+  }
+
+  async #bytes(offset: number, length: number): Promise<Uint8Array> {
+    let bytes: Uint8Array;
+    try {
+      bytes = new Uint8Array(await this.#blob.slice(offset, offset + length).arrayBuffer());
+    } catch (cause) {
+      // A browser reports a file that changed or went away since it was chosen as unreadable, without saying why.
+      throw new ImageError('io', 'The file cannot be read any more', {
+        path: this.label,
+        offset,
+        hint: 'It may have been changed or moved: choose it again.',
+        cause,
+      });
+    }
+    if (bytes.length === length) return bytes;
+    throw new ImageError('io', 'The file became shorter while it was open', { path: this.label, offset });
+  }
+}
+
+/** Equal for two storages over one Blob. */
+export function blobKey(blob: Blob): string {
+  const known = keys.get(blob);
+  if (known !== undefined) return known;
+  const key = `blob:${++serial}`;
+  keys.set(blob, key);
+  return key;
+}

@@ -1,0 +1,206 @@
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LIMITS } from '../limits.ts';
+import type { NameInfo, OpenMode, Storage, StorageProvider } from './contract.ts';
+import { denyAll, type OpenGate, openGate } from './gate.ts';
+import { localFiles } from './local/index.ts';
+import { MemoryProvider } from './memory.ts';
+
+let top: string;
+let place: string;
+let origin: { provider: StorageProvider; name: string };
+
+beforeEach(() => {
+  top = realpathSync(mkdtempSync(join(tmpdir(), 'vdkit-gate-')));
+  place = join(top, 'images');
+  mkdirSync(join(place, 'below'), { recursive: true });
+  mkdirSync(join(top, 'images-other'));
+  for (const name of ['images/diff', 'images/base', 'images/below/base', 'secret', 'images-other/base']) {
+    writeFileSync(join(top, name), name);
+  }
+  origin = { provider: localFiles(), name: join(place, 'diff') };
+});
+afterEach(() => {
+  rmSync(top, { recursive: true, force: true });
+});
+
+async function opens(gate: OpenGate, name: string, mode: OpenMode = 'read'): Promise<string> {
+  const resolved = origin.provider.resolve(name, origin.name);
+  const storage = await gate.open({ name: resolved, role: 'parent image' }, origin, mode);
+  const bytes = new Uint8Array(storage.size);
+  await storage.read(0, bytes);
+  await storage.close();
+  return new TextDecoder().decode(bytes);
+}
+
+async function expectDenied(gate: OpenGate, name: string, reason: RegExp): Promise<void> {
+  await expect(opens(gate, name)).rejects.toMatchObject({ kind: 'denied', message: expect.stringMatching(reason) });
+}
+
+async function candidatesOf(gate: OpenGate, from = origin): Promise<string[]> {
+  const names: string[] = [];
+  for await (const name of gate.candidates(from)) names.push(name);
+  return names.sort();
+}
+
+describe('denyAll', () => {
+  it('names file, role and image, and says what to do', async () => {
+    await expect(opens(denyAll(), 'base')).rejects.toMatchObject({
+      kind: 'denied',
+      message: expect.stringMatching(/images\/base.*parent image/),
+      context: { path: origin.name },
+      hint: expect.stringContaining('--allow'),
+    });
+    await expect(candidatesOf(denyAll())).rejects.toMatchObject({ kind: 'denied' });
+  });
+});
+
+describe('openGate', () => {
+  const gateTo = (...roots: string[]): OpenGate => openGate({ roots, provider: localFiles() });
+
+  it('opens files in a root and below, to read and to write', async () => {
+    expect(await opens(gateTo(place), 'base')).toBe('images/base');
+    expect(await opens(gateTo(place), 'below/base', 'write')).toBe('images/below/base');
+    expect(await opens(gateTo(join(top, 'nothing'), place), 'below/../base')).toBe('images/base');
+    expect(await opens(openGate({ roots: [place] }), 'base')).toBe('images/base');
+  });
+
+  it('opens a single file that is a root, and not its neighbours', async () => {
+    const gate = gateTo(join(top, 'secret'));
+    expect(await opens(gate, '../secret')).toBe('secret');
+    await expectDenied(gate, 'base', /outside/);
+  });
+
+  it('resolves links in the roots', async () => {
+    symlinkSync(place, join(top, 'link'));
+    expect(await opens(gateTo(join(top, 'link')), 'base')).toBe('images/base');
+  });
+
+  it.each(['../secret', '../images-other/base', '/etc/passwd'])('denies %s', async (name) => {
+    await expectDenied(gateTo(place), name, /outside/);
+  });
+
+  it('denies names outside whether they exist or not', async () => {
+    await expectDenied(gateTo(place), '../not-there', /outside/);
+    await expectDenied(gateTo(place), '/not/there', /outside/);
+  });
+
+  it('denies links that lead out, of files and of directories', async () => {
+    symlinkSync('../secret', join(place, 'link'));
+    symlinkSync('..', join(place, 'up'));
+    await expectDenied(gateTo(place), 'link', /outside/);
+    await expectDenied(gateTo(place), 'up/secret', /outside/);
+  });
+
+  it('follows links that stay inside', async () => {
+    symlinkSync('below/base', join(place, 'link'));
+    expect(await opens(gateTo(place), 'link')).toBe('images/below/base');
+  });
+
+  it('says that a file inside is missing, and who wants it', async () => {
+    await expect(opens(gateTo(place), 'gone')).rejects.toMatchObject({ kind: 'not-found' });
+  });
+
+  it.each(['/proc/self/mem', '/sys/kernel/uevent_seqnum', '/dev/null'])('never opens %s', async (name) => {
+    await expectDenied(gateTo('/', name), name, /outside|regular/);
+  });
+
+  it.each(['json:{"driver":"raw"}', 'nbd://host/export', 'http://host/a', 'file:///etc/passwd'])(
+    'denies the name %s',
+    async (name) => {
+      const wanted = openGate({ roots: ['/'] }).open({ name, role: 'parent image' }, origin, 'read');
+      await expect(wanted).rejects.toMatchObject({ kind: 'denied' });
+    },
+  );
+
+  it('denies directories', async () => {
+    await expectDenied(gateTo(place), 'below', /regular/);
+  });
+});
+
+describe('openGate, with names exchanged between check and use', () => {
+  /** The name leads to one file when it is opened, and to another one when it is looked at. */
+  class Exchanging extends MemoryProvider {
+    readonly opened: Storage[] = [];
+
+    override async open(_name: string, mode: OpenMode): Promise<Storage> {
+      const storage = await super.open('/secret', mode);
+      this.opened.push(storage);
+      return storage;
+    }
+  }
+
+  it('denies a handle that is not what the name is, and closes it', async () => {
+    const provider = new Exchanging();
+    await (await provider.create('/images/base')).write(0, Uint8Array.of(1));
+    await (await provider.create('/secret')).write(0, Uint8Array.of(2));
+    const from = { provider, name: '/images/diff' };
+    const gate = openGate({ roots: ['/images'] });
+    const wanted = gate.open({ name: '/images/base', role: 'parent image' }, from, 'read');
+    await expect(wanted).rejects.toMatchObject({ kind: 'denied', message: expect.stringContaining('changed') });
+    const [storage] = provider.opened;
+    await expect(storage?.read(0, new Uint8Array(1))).rejects.toMatchObject({ kind: 'io' });
+  });
+
+  it('denies a name that leads elsewhere after it was opened', async () => {
+    let looks = 0;
+    class Moving extends MemoryProvider {
+      override async realName(name: string): Promise<string> {
+        if (name !== '/images/base') return super.realName(name);
+        return ++looks === 1 ? name : '/secret';
+      }
+      override async open(name: string, mode: OpenMode): Promise<Storage> {
+        return super.open(name === '/images/base' ? '/secret' : name, mode);
+      }
+    }
+    const provider = new Moving();
+    await provider.create('/images/base');
+    await provider.create('/secret');
+    const wanted = openGate({ roots: ['/images'] }).open(
+      { name: '/images/base', role: 'parent image' },
+      { provider, name: '/images/diff' },
+      'read',
+    );
+    await expect(wanted).rejects.toMatchObject({ kind: 'denied', message: expect.stringContaining('outside') });
+    expect(looks).toBe(2);
+  });
+
+  it('does not open what the name shows to be a device', async () => {
+    class Devices extends MemoryProvider {
+      override async lookUp(name: string): Promise<NameInfo | null> {
+        const info = await super.lookUp(name);
+        return info === null ? null : { ...info, kind: 'device' };
+      }
+      override open(): Promise<Storage> {
+        throw new Error('opened');
+      }
+    }
+    const provider = new Devices();
+    await provider.create('/images/watchdog');
+    const wanted = openGate({ roots: ['/'] }).open(
+      { name: '/images/watchdog', role: 'extent' },
+      { provider, name: '/images/diff' },
+      'read',
+    );
+    await expect(wanted).rejects.toMatchObject({ kind: 'denied' });
+  });
+});
+
+describe('candidates', () => {
+  it('are the files beside the image', async () => {
+    expect(await candidatesOf(openGate({ roots: [place] }))).toEqual([join(place, 'base'), join(place, 'diff')]);
+    await expect(candidatesOf(openGate({ roots: [join(place, 'below')] }))).rejects.toMatchObject({ kind: 'denied' });
+  });
+
+  it('end at a limit', async () => {
+    const provider = new MemoryProvider();
+    const count = LIMITS.parentCandidates + 1;
+    for (let index = 0; index < count; index++) await provider.create(`/images/${index}`);
+    const from = { provider, name: '/images/0' };
+    expect(await candidatesOf(openGate({ roots: ['/'] }), from)).toHaveLength(LIMITS.parentCandidates);
+    await provider.remove('/images/1');
+    expect(await candidatesOf(openGate({ roots: ['/'] }), from)).toHaveLength(count - 1);
+  });
+});

@@ -1,0 +1,25 @@
+/** Byte stores and the providers of names: everything here runs in Node and in browsers. */
+export { defaultProvider } from '#local-storage';
+export { BlobStorage } from './blob.ts';
+export { BlobProvider } from './blob-provider.ts';
+export type {
+  CreateMode,
+  MaybePromise,
+  NameInfo,
+  OpenMode,
+  OperationOptions,
+  ReadTarget,
+  Source,
+  Storage,
+  StorageCapabilities,
+  StorageExtent,
+  StorageIdentity,
+  StorageProvider,
+  WriteSource,
+} from './contract.ts';
+export { isPromise } from './contract.ts';
+export { denyAll, type GateOptions, type OpenGate, openGate, type Reference, type ReferenceOrigin } from './gate.ts';
+export { MemoryProvider, MemoryStorage } from './memory.ts';
+export { OverlayStorage } from './overlay.ts';
+export { readPadded } from './read-padded.ts';
+export { type Staged, stageTarget } from './staging.ts';

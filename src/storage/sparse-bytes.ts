@@ -1,0 +1,116 @@
+/** Bytes in memory, in pages: what was never written reads zero and costs nothing. Callers check ranges. */
+import type { StorageExtent } from './contract.ts';
+
+/** Pages that one answer about a run looks at, at most: a caller asks again. */
+const LOOK_AHEAD = 65_536;
+/** Up to so many pages a gap is measured by looking at all of them. */
+const FEW_PAGES = 1024;
+
+/** Growable bytes without holes in the semantics, but with holes in the memory. */
+export class SparseBytes {
+  readonly pageSize: number;
+  readonly #pages = new Map<number, Uint8Array>();
+  #size = 0;
+
+  constructor(pageSize = 64 * 1024) {
+    this.pageSize = pageSize;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  get allocatedSize(): number {
+    return this.#pages.size * this.pageSize;
+  }
+
+  read(offset: number, target: Uint8Array): void {
+    this.#eachPage(offset, target.length, (index, start, count, at) => {
+      const page = this.#pages.get(index);
+      if (page === undefined) target.fill(0, at, at + count);
+      else target.set(page.subarray(start, start + count), at);
+    });
+  }
+
+  /** Writes; grows to the end of what was written. */
+  write(offset: number, source: Uint8Array): void {
+    this.#eachPage(offset, source.length, (index, start, count, at) => {
+      let page = this.#pages.get(index);
+      if (page === undefined) {
+        page = new Uint8Array(this.pageSize);
+        this.#pages.set(index, page);
+      }
+      page.set(source.subarray(at, at + count), start);
+    });
+    if (source.length > 0) this.#size = Math.max(this.#size, offset + source.length);
+  }
+
+  /** Makes a range read zero. Whole pages go away. */
+  zero(offset: number, length: number): void {
+    const end = offset + length;
+    const first = Math.floor(offset / this.pageSize);
+    const last = Math.ceil(end / this.pageSize);
+    // A range of terabytes has more pages than there are: look at the shorter list.
+    const pages = last - first > this.#pages.size ? this.#pages.keys() : numbers(first, last);
+    for (const index of pages) {
+      const start = Math.max(offset - index * this.pageSize, 0);
+      const stop = Math.min(end - index * this.pageSize, this.pageSize);
+      if (start >= stop) continue;
+      if (stop - start === this.pageSize) this.#pages.delete(index);
+      else this.#pages.get(index)?.fill(0, start, stop);
+    }
+  }
+
+  resize(size: number): void {
+    // What is cut off must not come back when the storage grows again.
+    if (size < this.#size) this.zero(size, Math.ceil(this.#size / this.pageSize) * this.pageSize - size);
+    this.#size = size;
+  }
+
+  /** The run around an offset that lies inside. Its end may be short of the next change on very large stores. */
+  extentAt(offset: number): StorageExtent {
+    const index = Math.floor(offset / this.pageSize);
+    const data = this.#pages.has(index);
+    const [first, last] = data || this.#pages.size > FEW_PAGES ? this.#walk(index, data) : this.#gap(index);
+    return { start: first * this.pageSize, end: Math.min(last * this.pageSize, this.#size), data };
+  }
+
+  /** Neighbours of the same kind, page by page. */
+  #walk(index: number, data: boolean): [number, number] {
+    let first = index;
+    let last = index + 1;
+    const stop = Math.min(Math.ceil(this.#size / this.pageSize), index + LOOK_AHEAD);
+    while (last < stop && this.#pages.has(last) === data) last++;
+    while (first > 0 && index - first < LOOK_AHEAD && this.#pages.has(first - 1) === data) first--;
+    return [first, last];
+  }
+
+  /** The gap between the pages that are there, where there are few. */
+  #gap(index: number): [number, number] {
+    let first = 0;
+    let last = Number.POSITIVE_INFINITY;
+    for (const page of this.#pages.keys()) {
+      if (page < index) first = Math.max(first, page + 1);
+      else last = Math.min(last, page);
+    }
+    return [first, last];
+  }
+
+  #eachPage(
+    offset: number,
+    length: number,
+    visit: (index: number, start: number, count: number, at: number) => void,
+  ): void {
+    for (let at = 0; at < length; ) {
+      const index = Math.floor((offset + at) / this.pageSize);
+      const start = offset + at - index * this.pageSize;
+      const count = Math.min(this.pageSize - start, length - at);
+      visit(index, start, count, at);
+      at += count;
+    }
+  }
+}
+
+function* numbers(first: number, end: number): Generator<number> {
+  for (let value = first; value < end; value++) yield value;
+}

@@ -1,0 +1,16 @@
+/** Nothing can be forgotten: the lists that the scenarios run over are compared with the source folders. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { STORAGE_KINDS } from './storages.ts';
+
+/** A class that is a provider, or a function that makes one (other than the platform's choice among them). */
+const MAKES_PROVIDER = /export (class \w+ implements|function (?!defaultProvider)\w+\([^)]*\):) StorageProvider\b/;
+const STORAGE_FOLDER = new URL('../../src/storage/', import.meta.url);
+
+it('runs over every provider in src/storage', () => {
+  const providers = readdirSync(STORAGE_FOLDER, { recursive: true })
+    .map((name) => String(name).replaceAll('\\', '/'))
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
+    .filter((name) => MAKES_PROVIDER.test(readFileSync(new URL(name, STORAGE_FOLDER), 'utf8')));
+  expect(providers.sort()).toEqual(STORAGE_KINDS.map(({ module }) => module).sort());
+});

@@ -1,0 +1,95 @@
+/** The examples of the README do what it says, on the built package. */
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ensureBuilt, ROOT } from '../../scripts/prepare.mjs';
+
+const run = promisify(execFile);
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+
+/** Guest content of samples/disk.vdi, as its README has it. */
+const SAMPLE_SHA256 = /SHA-256 \| `([0-9a-f]{64})`/.exec(readFileSync(join(ROOT, 'samples/README.md'), 'utf8'))?.[1];
+
+describe('README', () => {
+  let folder: string;
+
+  beforeAll(async () => {
+    ensureBuilt();
+    // Inside the package, so that the example's `import 'vdkit'` finds it by its own name.
+    await mkdir(join(ROOT, '.cache'), { recursive: true });
+    folder = mkdtempSync(join(ROOT, '.cache', 'readme-'));
+    symlinkSync(join(ROOT, 'samples'), join(folder, 'samples'));
+  }, 120_000);
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  /** The lines of the code block that follows a text. */
+  const blockAfter = (text: string, language: string): string => {
+    const from = README.indexOf(text);
+    expect(from, `"${text}" is in the README`).toBeGreaterThanOrEqual(0);
+    const block = new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``).exec(README.slice(from))?.[1];
+    expect(block).toBeDefined();
+    return block ?? '';
+  };
+  const runLines = async (block: string): Promise<string[]> => {
+    const outputs: string[] = [];
+    for (const line of block.trim().split('\n')) {
+      const [command = '', ...args] = line.split(' ');
+      outputs.push(command === 'vdkit' ? await vdkit(args) : await npm(args));
+    }
+    return outputs;
+  };
+  const vdkit = async (args: string[]): Promise<string> => {
+    const { stdout } = await run(process.execPath, [join(ROOT, 'dist/cli/bin.js'), ...args], { cwd: folder });
+    return stdout;
+  };
+  /** npm finds the package that the folder lies in, and remembers where it was called. */
+  const npm = async (args: string[]): Promise<string> => {
+    const { stdout } = await run('npm', args, { cwd: folder, shell: process.platform === 'win32' });
+    return stdout;
+  };
+  const sha256 = (name: string): string =>
+    createHash('sha256')
+      .update(readFileSync(join(folder, name)))
+      .digest('hex');
+
+  it('first command: converts the sample from a clone', async () => {
+    await runLines(blockAfter('## Two commands', 'sh'));
+    expect(sha256('disk.raw')).toBe(SAMPLE_SHA256);
+    rmSync(join(folder, 'disk.raw'));
+  });
+
+  it('second command: is this one', () => {
+    expect(blockAfter('installs, builds and converts', 'sh').trim()).toBe('npm test');
+    expect(JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).scripts.test).toBe('node scripts/test.mjs');
+  });
+
+  it('example "inspect"', async () => {
+    const [info, map] = await runLines(blockAfter('**Inspect.**', 'sh'));
+    expect(info).toMatch(/vdi/i);
+    expect(map).not.toBe('');
+    const json = JSON.parse(await vdkit(['map', 'samples/disk.vdi', '--json']));
+    const data = json.extents.filter(({ state }: { state: string }) => state === 'data');
+    expect(data.map(({ offset, length }: { offset: number; length: number }) => [offset, length])).toEqual([
+      [0, 1048576],
+      [3145728, 1048576],
+    ]);
+  });
+
+  it('example "convert"', async () => {
+    await runLines(blockAfter('**Convert.**', 'sh'));
+    expect(sha256('disk.raw')).toBe(SAMPLE_SHA256);
+    expect(JSON.parse(await vdkit(['info', 'copy.vdi', '--json'])).variant).toContain('fixed');
+  });
+
+  it('example "from your program"', async () => {
+    writeFileSync(join(folder, 'example.mjs'), blockAfter('**From your program.**', 'js'));
+    const { stdout } = await run(process.execPath, ['example.mjs'], { cwd: folder });
+    expect(stdout).toContain('vdi, 8388608 bytes');
+    expect(stdout).toContain('has a partition table: true');
+    expect(stdout).toMatch(/^4194304 \d+ data 1$/m);
+  });
+});

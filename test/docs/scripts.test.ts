@@ -1,0 +1,77 @@
+/** The project's own checks notice what they are for. */
+import { describe, expect, it } from 'vitest';
+import { checkFile } from '../../scripts/layering.mjs';
+import { readSuites, suiteOf } from '../../scripts/suites.mjs';
+
+describe('layering', () => {
+  it.each([
+    ['src/binary/x.ts', '../storage/contract.ts'],
+    ['src/storage/x.ts', '../image/contract.ts'],
+    ['src/image/x.ts', '../disk/disk.ts'],
+    ['src/formats/vdi/x.ts', '../raw/index.ts'],
+    ['src/formats/vdi/x.ts', '../index.ts'],
+    ['src/formats/vdi/x.ts', '../../disk/disk.ts'],
+    ['src/disk/x.ts', '../formats/vdi/index.ts'],
+    ['src/disk/x.ts', '../cli/bin.ts'],
+    ['src/disk/x.ts', 'node:fs'],
+    ['src/formats/vdi/x.ts', '../../../test/x.ts'],
+  ])('%s must not import %s', (file, wanted) => {
+    expect(checkFile(file, `import { x } from '${wanted}';`)).toHaveLength(1);
+    expect(checkFile(file, `import type { x } from '${wanted}';`)).toHaveLength(1);
+    expect(checkFile(file, `const x = await import('${wanted}');`)).toHaveLength(1);
+  });
+
+  it.each([
+    ['src/formats/vdi/x.ts', '../../image/contract.ts'],
+    ['src/formats/vdi/x.ts', './layout.ts'],
+    ['src/formats/index.ts', './vdi/index.ts'],
+    ['src/disk/x.ts', '../formats/index.ts'],
+    ['src/cli/x.ts', '../disk/open.ts'],
+    ['src/cli/x.ts', 'node:path'],
+    ['src/storage/local/x.ts', 'node:fs'],
+  ])('%s may import %s', (file, wanted) => {
+    expect(checkFile(file, `import { x } from '${wanted}';`)).toEqual([]);
+  });
+
+  it('finds Buffer where a browser would meet it, but not in comments or texts', () => {
+    expect(checkFile('src/disk/x.ts', 'const a = 1;\nBuffer.alloc(a);')).toEqual([
+      expect.stringContaining('src/disk/x.ts:2'),
+    ]);
+    expect(checkFile('src/disk/x.ts', "/* Buffer */ const a = 'Buffer'; type B = ArrayBuffer;")).toEqual([]);
+    expect(checkFile('src/codec/x.ts', 'Buffer.alloc(1);')).toEqual([]);
+  });
+});
+
+describe('suites', () => {
+  const TABLE = [
+    '| suite | tests | seconds |',
+    '|---|---|---|',
+    '| one | `src/a/**`, `test/**#a` | 5 |',
+    '| rest | `src/*.ts` | 7.5 |',
+    '',
+    '| other | table | 1 |',
+  ].join('\n');
+
+  it('are read from the table', () => {
+    expect(readSuites(TABLE).map(({ name, budgetSeconds }) => [name, budgetSeconds])).toEqual([
+      ['one', 5],
+      ['rest', 7.5],
+    ]);
+    expect(() => readSuites('no table')).toThrow(/no table/);
+    expect(() => readSuites(TABLE.replace('7.5', 'soon'))).toThrow(/incomplete/);
+  });
+
+  it('claim tests by path and group, the first row first', () => {
+    const suites = readSuites(TABLE);
+    const nameOf = (path: string, group = '') => suiteOf(suites, path, group)?.name;
+    expect(nameOf('src/a/b/c.test.ts')).toBe('one');
+    expect(nameOf('test/x/y.test.ts', 'a')).toBe('one');
+    expect(nameOf('test/x/y.test.ts', 'b')).toBeUndefined();
+    expect(nameOf('src/x.ts', 'anything')).toBe('rest');
+    expect(nameOf('src/b/x.ts')).toBeUndefined();
+  });
+
+  it('of this project claim every test', () => {
+    expect(suiteOf(readSuites(), 'test/somewhere/new.test.ts', 'group')).toBeDefined();
+  });
+});

@@ -1,0 +1,81 @@
+/**
+ * What a format tells the hostile suite: where its structures and tables lie, and what each field means for the content.
+ * Everything else (which values to try, what must hold) is the same for all formats.
+ */
+import type { ContentOp } from '../golden/content.ts';
+
+/**
+ * What changing a field may do to the guest's bytes. `exact`: opens and reads as before. `same`: is refused, or reads as
+ * before; single ranges may be refused. `prefix`: as `same`, but the disk may be shorter or longer. `free`: the field
+ * decides what is read, so only the rules for all files hold.
+ */
+export type Effect = 'exact' | 'same' | 'prefix' | 'free';
+
+/** The part of a struct table that matters here; `struct` in `src/binary/struct.ts` makes it. */
+export interface FieldTable {
+  readonly size: number;
+  readonly fields: Readonly<Record<string, { readonly offset: number; readonly size: number }>>;
+}
+
+/** A structure at its place in one image. */
+export interface StructPlace {
+  readonly name: string;
+  readonly table: FieldTable;
+  readonly offset: number;
+  readonly littleEndian: boolean;
+  /** Fields that are not named are `same`: whoever adds a field that means something has to say so. */
+  readonly effects: Readonly<Record<string, Effect>>;
+}
+
+/** A table of numbers at its place in one image. */
+export interface TablePlace {
+  readonly name: string;
+  readonly offset: number;
+  readonly count: number;
+  readonly entryBytes: 4 | 8;
+  readonly littleEndian: boolean;
+  /** Values that mean something here, beside those that are tried on every number: markers, the last place in the file. */
+  readonly values: readonly bigint[];
+  /** Guest bytes that entry `index` answers for. All others must stay as they are. */
+  guestRange(index: number): Range;
+}
+
+/** Guest bytes `[start, end)`. */
+export type Range = readonly [start: number, end: number];
+
+/** Where everything of one image lies. */
+export interface Anatomy {
+  readonly structs: readonly StructPlace[];
+  readonly tables: readonly TablePlace[];
+  /** Offsets in the file at which cutting it off is worth a try, beside the edges of structures and tables. */
+  readonly edges: readonly number[];
+}
+
+/** A file that the image needs, or one that it must not touch. */
+export interface SampleFile {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** A sound image to begin with. */
+export interface Sample {
+  readonly name: string;
+  readonly format: string;
+  readonly bytes: Uint8Array;
+  /** Its parents and whatever else lies beside it. */
+  readonly beside: readonly SampleFile[];
+  readonly anatomy: Anatomy;
+  readonly virtualSize: number;
+  /** Content of the disk: of all of it, or by the rule of the golden images. */
+  readonly content: Uint8Array | readonly ContentOp[];
+  /** Made by another program, and large for what it holds. */
+  readonly golden: boolean;
+  /** Reads only with its parents, which must be allowed. */
+  readonly differencing: boolean;
+}
+
+/** What one format supplies. */
+export interface HostileDescriptor {
+  readonly format: string;
+  samples(): Promise<readonly Sample[]>;
+}

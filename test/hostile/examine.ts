@@ -1,0 +1,127 @@
+/**
+ * Does everything with one file that a stranger's file may meet: looks at it, reads it, writes to it, checks it. Whatever
+ * is thrown must be an `ImageError`, whatever is read must be right, and nothing else may be opened.
+ */
+import { inspect } from '../../src/disk/inspect.ts';
+import { openDisk } from '../../src/disk/open.ts';
+import type { DiskOpenOptions } from '../../src/disk/options.ts';
+import { isImageError } from '../../src/errors.ts';
+import { FORMATS } from '../../src/formats/index.ts';
+import { checkImage } from './examine-check.ts';
+import { type Digests, readThrough } from './examine-read.ts';
+import { writeOnce } from './examine-write.ts';
+import type { BaseImage, HostileCase } from './protocol.ts';
+import { WatchedProvider } from './watched-provider.ts';
+
+/** Notes of one case, for all its steps. */
+export class Notes {
+  readonly findings: string[] = [];
+  readonly steps: string[] = [];
+
+  /** Runs a step. Undefined when it threw: an `ImageError` is an answer, anything else a finding. */
+  async step<T>(name: string, run: () => Promise<T>): Promise<T | undefined> {
+    try {
+      const value = await run();
+      this.steps.push(`${name}:ok`);
+      return value;
+    } catch (error) {
+      this.steps.push(`${name}:${this.kindOf(name, error)}`);
+      return undefined;
+    }
+  }
+
+  /** The kind of an `ImageError`; anything else is written down. */
+  kindOf(name: string, error: unknown): string {
+    if (isImageError(error)) return error.kind;
+    this.findings.push(`${name} threw ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    return 'bug';
+  }
+
+  /** Writes down what is wrong. */
+  finding(text: string): void {
+    this.findings.push(text);
+  }
+}
+
+const DIRECTORY = '/box';
+/** Nothing leads here by right. */
+const SECRET = '/secret/other.raw';
+const ALLOWED = { allow: ['same-directory'] } as const;
+
+/** Tries one file. */
+export async function examine(work: HostileCase, base: BaseImage): Promise<Notes> {
+  const notes = new Notes();
+  const name = `${DIRECTORY}/image.${work.format}`;
+  const beside = base.beside.map((file) => `${DIRECTORY}/${file.name}`);
+
+  // Nothing allowed, the format found by probing: what a service does with an upload.
+  await inBox(work, base, notes, [name], async (provider) => {
+    await examineReading({ work, base, notes, source: { provider, name }, title: 'probed', options: {} });
+  });
+  // The format named, its directory allowed: what a person does at home.
+  let before: Digests | undefined;
+  const named = { format: work.format, ...ALLOWED };
+  await inBox(work, base, notes, [name, ...beside], async (provider) => {
+    before = await examineReading({ work, base, notes, source: { provider, name }, title: 'named', options: named });
+  });
+  await inBox(work, base, notes, [name, `+${name}`, ...beside], async (provider) => {
+    await writeOnce({ notes, source: { provider, name }, options: named, before });
+  });
+  const capabilities = FORMATS.find((one) => one.name === work.format)?.capabilities;
+  if (capabilities?.check || capabilities?.repair) {
+    await inBox(work, base, notes, [name, `+${name}`, ...beside], async (provider) => {
+      await checkImage({ notes, source: { provider, name }, format: work.format });
+    });
+  }
+  return notes;
+}
+
+/** One step with files of its own. Afterwards nothing but `names` was opened, and all of it is closed. */
+async function inBox(
+  work: HostileCase,
+  base: BaseImage,
+  notes: Notes,
+  names: readonly string[],
+  run: (provider: WatchedProvider) => Promise<void>,
+): Promise<void> {
+  const provider = new WatchedProvider();
+  await provider.add(names[0] ?? '', base.image, work.edits, work.size);
+  for (const file of base.beside) await provider.add(`${DIRECTORY}/${file.name}`, file);
+  await provider.add(SECRET, { name: SECRET, size: 4096, pieces: [] });
+  await run(provider);
+  for (const opened of new Set(provider.opened)) {
+    if (!names.includes(opened)) notes.finding(`opened ${opened}, which nobody allowed`);
+  }
+  for (const changed of provider.changedNames) notes.finding(`made, renamed or removed ${changed}`);
+  if (provider.stillOpen !== 0) notes.finding(`left ${provider.stillOpen} files open`);
+}
+
+interface Reading {
+  readonly work: HostileCase;
+  readonly base: BaseImage;
+  readonly notes: Notes;
+  readonly source: { readonly provider: WatchedProvider; readonly name: string };
+  readonly title: string;
+  readonly options: DiskOpenOptions;
+}
+
+async function examineReading(reading: Reading): Promise<Digests | undefined> {
+  const { work, base, notes, source, title, options } = reading;
+  // A differencing image is denied its parents where nothing is allowed.
+  const mustOpen = work.expect.opens && !(base.differencing && options.allow === undefined);
+  const report = await notes.step(`${title} info`, () => inspect(source, options));
+  if (work.expect.opens && report === undefined) notes.finding(`${title}: the image was refused: ${notes.steps.at(-1)}`);
+  const disk = await notes.step(`${title} open`, () => openDisk(source, options));
+  if (disk === undefined) {
+    if (mustOpen) notes.finding(`${title}: the disk was refused: ${notes.steps.at(-1)}`);
+    return undefined;
+  }
+  const isFormat = disk.images.at(-1)?.format === work.format;
+  if (isFormat && report !== undefined && report.virtualSize !== disk.size) {
+    notes.finding(`${title}: info says ${report.virtualSize} bytes, the disk has ${disk.size}`);
+  }
+  const content = isFormat ? base.content : null;
+  const digests = await readThrough({ disk, notes, title, content, expect: work.expect, mustRead: mustOpen });
+  await notes.step(`${title} close`, () => disk.close());
+  return digests;
+}

@@ -1,0 +1,68 @@
+/** What the parent process and its children say to each other. */
+import type { Range } from './descriptor.ts';
+
+/** A page of a file; the rest reads zero. */
+export interface Piece {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** A file to begin with; sent once to each child. */
+export interface BaseFile {
+  readonly name: string;
+  readonly size: number;
+  readonly pieces: readonly Piece[];
+}
+
+/** A sound image to begin with, and what its disk reads. Sent once to each child. */
+export interface BaseImage {
+  readonly name: string;
+  readonly image: BaseFile;
+  readonly beside: readonly BaseFile[];
+  /** Null: not known, or not to be compared. */
+  readonly content: BaseFile | null;
+  readonly differencing: boolean;
+}
+
+/** What must hold for one file. */
+export interface Expectation {
+  /** The image must open and every byte be read. */
+  readonly opens: boolean;
+  /** Guest ranges that must read as before, or be refused. */
+  readonly unchanged: readonly Range[];
+  /** The size must be as before, where the image opens. */
+  readonly sameSize: boolean;
+}
+
+/** One file to try: a base image, other bytes at some places, another length. */
+export interface HostileCase {
+  readonly title: string;
+  readonly base: string;
+  readonly format: string;
+  readonly edits: readonly Piece[];
+  readonly size: number;
+  readonly expect: Expectation;
+}
+
+/** How one case ended. */
+export interface CaseReport {
+  /** What is wrong with vdkit; empty when all is well. */
+  readonly findings: readonly string[];
+  /** What happened, one word a step: `read:ok`, `write:corrupt`. */
+  readonly steps: readonly string[];
+  readonly milliseconds: number;
+  /** Most memory that was resident so far, bytes. */
+  readonly peakBytes: number;
+  /** Branches that no case of this child reached before; only when coverage is on. */
+  readonly newBranches: number;
+}
+
+export type ToChild =
+  | { readonly kind: 'base'; readonly base: BaseImage }
+  | { readonly kind: 'case'; readonly work: HostileCase }
+  | { readonly kind: 'coverage' };
+
+export type FromChild = { readonly kind: 'ready' } | { readonly kind: 'report'; readonly report: CaseReport };
+
+/** Time and memory that any file may cost. */
+export const BOUNDS = { milliseconds: 2000, bytes: 200 * 1024 * 1024, heapMegabytes: 150 } as const;

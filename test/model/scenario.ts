@@ -1,0 +1,193 @@
+/** Which disk a seed works on: format, variant, the images below, sizes, options, and where the files are. */
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { CreateImageOptions, DiskOpenOptions } from '../../src/disk/options.ts';
+import { defaultRegistry } from '../../src/formats/index.ts';
+import type { Format } from '../../src/image/contract.ts';
+import type { Source, StorageProvider } from '../../src/storage/contract.ts';
+import { localFiles } from '../../src/storage/local/index.ts';
+import { MemoryProvider } from '../../src/storage/memory.ts';
+import { Random } from '../../src/testing/random.ts';
+import { RestlessProvider } from './restless.ts';
+
+/** One way to make a disk. */
+export interface Shape {
+  readonly title: string;
+  readonly format: Format;
+  readonly variant: readonly string[];
+  /** Formats of the images below, base first. */
+  readonly below: readonly Format[];
+}
+
+/** Everything that a seed decides beside the operations. */
+export interface Scenario {
+  readonly seed: number;
+  readonly shape: Shape;
+  /** Guest bytes of each image, base first. */
+  readonly sizes: readonly number[];
+  readonly unit: number;
+  readonly local: boolean;
+  /** Requests overtake each other. */
+  readonly restless: boolean;
+  /** How the images below are named: all in a list, or found beside the image. */
+  readonly parents: 'listed' | 'found';
+  readonly options: Pick<DiskOpenOptions, 'honourZeroes' | 'honourSame' | 'ignoreFlush' | 'flushAfterMs'>;
+}
+
+const SECTOR = 512;
+
+/** Every format that can be written and made, in each of its variants, and its chains. */
+export function allShapes(): Shape[] {
+  const formats = defaultRegistry().formats;
+  return formats.filter(({ capabilities, create }) => capabilities.write && create !== undefined).flatMap(shapesOf);
+}
+
+function shapesOf(format: Format): Shape[] {
+  const words = format.variants.map(({ word }) => word).filter((word) => word !== 'diff');
+  const plain = ['default', ...words].map((title) => ({ title, format, variant: title === 'default' ? [] : [title], below: [] }));
+  if (!format.capabilities.diff) return plain;
+  const raw = defaultRegistry().find('raw');
+  return [
+    ...plain,
+    { title: 'diff', format, variant: [], below: [format] },
+    { title: 'diff over a diff', format, variant: [], below: [format, format] },
+    { title: 'diff over raw', format, variant: [], below: [raw] },
+  ];
+}
+
+/** The scenario of a seed, on one shape. */
+export function makeScenario(seed: number, shape: Shape): Scenario {
+  const random = new Random(seed);
+  const unit = random.pick([4096, 4096, 4096, 1024, 16_384]);
+  const top = randomSize(random);
+  const sizes = shape.below.map(() => (random.chance(0.5) ? top : randomSize(random)));
+  const local = random.chance(0.1);
+  const maybe = (): boolean | undefined => random.pick([undefined, true, false]);
+  return {
+    seed,
+    shape,
+    sizes: [...sizes, top],
+    unit,
+    local,
+    restless: !local && random.chance(0.7),
+    parents: random.chance(0.5) || shape.below.some(({ capabilities }) => !capabilities.uuid) ? 'listed' : 'found',
+    options: dropUndefined({
+      honourZeroes: maybe(),
+      honourSame: maybe(),
+      ignoreFlush: random.chance(0.2) ? true : undefined,
+      flushAfterMs: random.pick([undefined, 0, 100, 2000]),
+    }),
+  };
+}
+
+/** 200 to 600 KiB; the last block is seldom whole. */
+function randomSize(random: Random): number {
+  return SECTOR * (400 + random.below(800));
+}
+
+type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+
+function dropUndefined<T extends object>(options: T): Partial<Defined<T>> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<Defined<T>>;
+}
+
+/** Simpler scenarios to try, for a failure that does not need all of it. */
+export function simplerScenarios(scenario: Scenario): Scenario[] {
+  const { options } = scenario;
+  const simpler: Scenario[] = [];
+  if (scenario.local) simpler.push({ ...scenario, local: false });
+  if (scenario.restless) simpler.push({ ...scenario, restless: false });
+  for (const key of Object.keys(options)) {
+    const rest = Object.fromEntries(Object.entries(options).filter(([name]) => name !== key));
+    simpler.push({ ...scenario, options: rest });
+  }
+  return simpler;
+}
+
+/** The scenario as lines of a program. */
+export function describeScenario(scenario: Scenario): string {
+  const { shape, sizes, options, local, restless, parents } = scenario;
+  const images = [...shape.below, shape.format].map((format, level) => {
+    const create = { ...makeOptions(scenario, level), ...(level > 0 ? { parent: imageName(scenario, level - 1) } : {}) };
+    const isTop = level === shape.below.length;
+    return `await createImage('${imageName(scenario, level)}', ${JSON.stringify({ format: format.name, ...create })});${isTop ? '' : ' // with content'}`;
+  });
+  const place = local ? 'local files' : restless ? 'memory that takes its time' : 'memory';
+  const named = sizes.length === 1 ? '' : ` // parents ${parents}`;
+  return [`// ${place}`, ...images, `let disk = await open(${JSON.stringify(options)});${named}`].join('\n');
+}
+
+/** The file of image `level`, without its directory. */
+export function imageName({ shape }: Scenario, level: number): string {
+  const format = [...shape.below, shape.format][level] ?? shape.format;
+  const extension = format.extensions[0]?.extension ?? format.name;
+  return `${level === shape.below.length ? 'image' : `below${level}`}.${extension}`;
+}
+
+/** What `createImage` is told about image `level`, beside its parent. */
+export function makeOptions(scenario: Scenario, level: number): CreateImageOptions {
+  const { shape, sizes, unit } = scenario;
+  const format = [...shape.below, shape.format][level] ?? shape.format;
+  // Small units make small images.
+  const small: Record<string, number> = { AllocationBlockSize: unit, DataAlignment: SECTOR };
+  const config = Object.fromEntries(Object.entries(small).filter(([key]) => format.configKeys.some(({ name }) => name === key)));
+  const size = sizes[level] ?? 0;
+  const variant = level === shape.below.length ? shape.variant : [];
+  return { format: format.name, size, ...(variant.length > 0 ? { variant } : {}), ...(Object.keys(config).length > 0 ? { config } : {}) };
+}
+
+/** Where the files of one run are. */
+export interface Place {
+  readonly provider: StorageProvider;
+  source(name: string): Source;
+  /** Copies of all files as they are now, under the same names. */
+  copy(): Promise<MemoryProvider>;
+  dispose(): Promise<void>;
+}
+
+/** An empty place of the kind that the scenario wants. */
+export async function makePlace(scenario: Scenario): Promise<Place> {
+  if (scenario.local) return localPlace();
+  const memory = new MemoryProvider();
+  const provider = scenario.restless ? new RestlessProvider(memory, new Random(scenario.seed + 1)) : memory;
+  return {
+    provider,
+    source: (name) => ({ provider, name: `/${name}` }),
+    async copy() {
+      const copied = new MemoryProvider();
+      for await (const name of memory.list('/')) {
+        const storage = await memory.open(name, 'read');
+        const bytes = new Uint8Array(storage.size);
+        await storage.read(0, bytes);
+        await storage.close();
+        await addFile(copied, name, bytes);
+      }
+      return copied;
+    },
+    dispose: async () => {},
+  };
+}
+
+async function localPlace(): Promise<Place> {
+  const directory = await mkdtemp(join(tmpdir(), 'vdkit-model-'));
+  const provider = localFiles();
+  return {
+    provider,
+    source: (name) => ({ provider, name: join(directory, name) }),
+    async copy() {
+      const copied = new MemoryProvider();
+      for (const name of await readdir(directory)) {
+        await addFile(copied, join(directory, name), new Uint8Array(await readFile(join(directory, name))));
+      }
+      return copied;
+    },
+    dispose: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+async function addFile(provider: MemoryProvider, name: string, bytes: Uint8Array): Promise<void> {
+  const storage = await provider.create(name);
+  await storage.write(0, bytes);
+  await storage.close();
+}
