@@ -1,5 +1,5 @@
 /** Making new images: checked first, made under a temporary name, published when complete. */
-import { ImageError } from '../errors.ts';
+import { ImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
 import type { Source } from '../storage/contract.ts';
 import { stageTarget, type Staged } from '../storage/staging.ts';
@@ -59,6 +59,7 @@ export function targetFormat(target: Source, options: CreateImageOptions): Forma
 
 /** Makes the image and leaves it open under its temporary name. */
 export async function stageImage(target: ImageSource, options: CreateImageOptions): Promise<StagedImage> {
+  throwIfAborted(options.signal, 'Creating the image');
   const source = sourceOf(target, options);
   const format = targetFormat(source, options);
   checkVariants(format, options.variant ?? []);

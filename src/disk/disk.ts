@@ -6,6 +6,7 @@
  */
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo } from '../image/contract.ts';
+import { watched } from '../storage/all-done.ts';
 import {
   isPromise,
   type MaybePromise,
@@ -100,7 +101,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     if (!this.#locks.isFree(offset, offset + target.length)) return false;
     for (let at = 0; at < target.length; ) {
       const located = this.#chain.locate(this.#chain.top, offset + at, target.length - at);
-      if (isPromise(located)) return false;
+      if (isPromise(located)) {
+        // The caller reads again and hears of a failure then.
+        watched(located);
+        return false;
+      }
       this.#chain.checkComplete(located, offset + at);
       const { mapping } = located;
       const part = target.subarray(at, at + mapping.length);
@@ -220,7 +225,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     if (length === 0) return Promise.resolve(NOTHING);
     try {
       const located = this.#chain.locate(this.#chain.top, offset, length);
-      if (isPromise(located) || located.mapping.length < length || located.mapping.kind !== 'data') return null;
+      if (isPromise(located)) {
+        // The loop asks again and reports a failure.
+        watched(located);
+        return null;
+      }
+      if (located.mapping.length < length || located.mapping.kind !== 'data') return null;
       return located.mapping.storage.read(located.mapping.offset, buffers).then(() => DATA);
     } catch (error) {
       return Promise.reject(error);

@@ -30,10 +30,13 @@ describe('bundle for a browser', () => {
   });
 
   it('would be seen to ask for it', async () => {
-    const needy = "import { readFileSync } from 'node:fs'; export const read = () => Buffer.from(readFileSync(process.argv[2]));";
+    const needy =
+      "import { readFileSync } from 'node:fs'; export const read = () => Buffer.from(readFileSync(process.argv[2]));";
     await expect(bundleForPage(needy)).rejects.toThrow(/node:fs/);
     expect(nodeThingsIn(needy)).toEqual(["'node:fs'", 'Buffer', 'process']);
-    expect(nodeThingsIn('const a = require("fs"), b = globalThis.Buffer, c = new ArrayBuffer(1);')).toEqual(['require']);
+    expect(nodeThingsIn('const a = require("fs"), b = globalThis.Buffer, c = new ArrayBuffer(1);')).toEqual([
+      'require',
+    ]);
   });
 });
 

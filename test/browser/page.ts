@@ -1,5 +1,5 @@
 /** Runs in a page, and in Node to tell the same cases' names: the conformance suite as it is in `test/conformance`. */
-import { collectTests, startTests, type Suite, type Test, type VitestRunner } from '@vitest/runner';
+import { collectTests, type Suite, startTests, type Test, type VitestRunner } from '@vitest/runner';
 
 /** One case and how it ended. */
 export interface CaseResult {
@@ -24,7 +24,9 @@ export async function runCases(): Promise<CaseResult[]> {
 /** The paths of all cases that are not skipped, without running any. */
 export async function listCases(): Promise<(readonly string[])[]> {
   const files = await collectTests(Object.keys(FILES), makeRunner());
-  return files.flatMap((file) => resultsOf(file, [], 'pass')).flatMap(({ path, state }) => (state === 'skip' ? [] : [path]));
+  return files
+    .flatMap((file) => resultsOf(file, [], 'pass'))
+    .flatMap(({ path, state }) => (state === 'skip' ? [] : [path]));
 }
 
 function makeRunner(): VitestRunner {

@@ -1,5 +1,5 @@
 /** Checking and repairing a copy, for formats that say that they can. */
-import type { Notes } from './examine.ts';
+import type { Notes } from './notes.ts';
 import type { WatchedProvider } from './watched-provider.ts';
 
 export interface CheckImage {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { isZero } from '../../src/codec/bytes.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { isImageError } from '../../src/errors.ts';
-import type { Notes } from './examine.ts';
+import type { Notes } from './notes.ts';
 import { ContentView } from './pieces.ts';
 import type { BaseFile, Expectation } from './protocol.ts';
 

@@ -2,8 +2,8 @@
 import { openDisk } from '../../src/disk/open.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
 import { equalBytes } from '../../src/codec/bytes.ts';
-import type { Notes } from './examine.ts';
 import { type Digests, readThrough } from './examine-read.ts';
+import type { Notes } from './notes.ts';
 import type { WatchedProvider } from './watched-provider.ts';
 
 export interface WriteOnce {

@@ -5,43 +5,13 @@
 import { inspect } from '../../src/disk/inspect.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
-import { isImageError } from '../../src/errors.ts';
 import { FORMATS } from '../../src/formats/index.ts';
 import { checkImage } from './examine-check.ts';
 import { type Digests, readThrough } from './examine-read.ts';
 import { writeOnce } from './examine-write.ts';
+import { Notes } from './notes.ts';
 import type { BaseImage, HostileCase } from './protocol.ts';
 import { WatchedProvider } from './watched-provider.ts';
-
-/** Notes of one case, for all its steps. */
-export class Notes {
-  readonly findings: string[] = [];
-  readonly steps: string[] = [];
-
-  /** Runs a step. Undefined when it threw: an `ImageError` is an answer, anything else a finding. */
-  async step<T>(name: string, run: () => Promise<T>): Promise<T | undefined> {
-    try {
-      const value = await run();
-      this.steps.push(`${name}:ok`);
-      return value;
-    } catch (error) {
-      this.steps.push(`${name}:${this.kindOf(name, error)}`);
-      return undefined;
-    }
-  }
-
-  /** The kind of an `ImageError`; anything else is written down. */
-  kindOf(name: string, error: unknown): string {
-    if (isImageError(error)) return error.kind;
-    this.findings.push(`${name} threw ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-    return 'bug';
-  }
-
-  /** Writes down what is wrong. */
-  finding(text: string): void {
-    this.findings.push(text);
-  }
-}
 
 const DIRECTORY = '/box';
 /** Nothing leads here by right. */

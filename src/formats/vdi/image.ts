@@ -6,7 +6,7 @@
  * sector never runs ahead of a flush. The order of writes is described in allocate.ts.
  */
 import { randomGuid } from '../../binary/guid.ts';
-import { alignDown, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { divCeil, SECTOR } from '../../binary/numbers.ts';
 import { assert, ImageError } from '../../errors.ts';
 import type {
   Image,
@@ -236,7 +236,7 @@ export class VdiImage implements Image {
       runEnd += blockSize;
     }
     const position = dataOffset + entry * this.#slotBytes + blockExtra + (offset - index * blockSize);
-    const available = alignDown(Math.max(this.#storage.size - position, 0), SECTOR);
+    const available = Math.max(this.#storage.size - position, 0);
     const length = Math.min(runEnd, end) - offset;
     if (available === 0) throw this.#cutOff(entry, index, position);
     return {

@@ -1,0 +1,174 @@
+/** Whatever is wrong: one line and a hint, the right status, and nothing changed on the disk. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCli } from './run-cli.ts';
+
+const SAMPLE = fileURLToPath(new URL('../../samples/disk.vdi', import.meta.url));
+
+let folder: string;
+/** `@name` in a command stands for a file in the folder. */
+const place = (word: string): string => (word === 'SAMPLE' ? SAMPLE : word.replace(/^@/, `${folder}/`));
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vdkit-bad-'));
+  const sample = readFileSync(SAMPLE);
+  writeFileSync(join(folder, 'headless.vdi'), sample.subarray(0, 300));
+  writeFileSync(join(folder, 'truncated.vdi'), sample.subarray(0, sample.length - 700_000));
+  writeFileSync(join(folder, 'existing.raw'), 'precious');
+  writeFileSync(join(folder, 'empty.vdi'), '');
+  mkdirSync(join(folder, 'directory'));
+  execFileSync('mkfifo', [join(folder, 'fifo')]);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Names, sizes and times of everything in the folder. */
+function state(): string[] {
+  return readdirSync(folder, { recursive: true })
+    .map(String)
+    .sort()
+    .map((name) => {
+      const { size, mtimeMs, mode } = statSync(join(folder, name));
+      return `${name} ${size} ${mtimeMs} ${mode}`;
+    });
+}
+
+const FAILURES: readonly (readonly [string, string, number, string])[] = [
+  ['a missing file', 'info @missing.vdi', 1, 'not-found'],
+  ['a missing source', 'convert @missing.vdi @out.raw', 1, 'not-found'],
+  ['a directory', 'info @directory', 1, 'unsupported'],
+  ['a directory as source', 'convert @directory @out.raw', 1, 'unsupported'],
+  ['a directory as target', 'convert SAMPLE @directory --to raw', 1, 'unsupported'],
+  ['a FIFO', 'info @fifo', 1, 'unsupported'],
+  ['a FIFO as source', 'convert @fifo @out.raw', 1, 'unsupported'],
+  ['a FIFO as target', 'convert SAMPLE @fifo --to raw', 1, 'unsupported'],
+  ['an empty file', 'info @empty.vdi', 1, 'invalid-format'],
+  ['an image cut off in its header', 'info @headless.vdi', 1, 'invalid-format'],
+  ['an image cut off in its data', 'convert @truncated.vdi @out.raw', 1, 'corrupt'],
+  ['an image that is none', 'info --format vdi @existing.raw', 1, 'invalid-format'],
+  ['an existing target', 'convert SAMPLE @existing.raw', 1, 'exists'],
+  ['an existing target of create', 'create @existing.raw 1M', 1, 'exists'],
+  ['a missing target directory', 'convert SAMPLE @nowhere/out.raw', 1, 'not-found'],
+  ['a missing target directory of create', 'create @nowhere/out.vdi 1M', 1, 'not-found'],
+  ['a format that cannot be made', 'convert SAMPLE @out.vmdk', 1, 'unsupported'],
+  ['compression that no format has', 'convert SAMPLE @out.vdi --compress', 1, 'unsupported'],
+  ['a target that is too small', 'convert SAMPLE @out.raw --size 1M', 1, 'invalid-argument'],
+  ['raw that was not named for writing', 'convert SAMPLE @existing.raw --into', 1, 'denied'],
+  ['preallocated metadata', 'create @out.vdi 1M --preallocation metadata', 1, 'unsupported'],
+  ['a block size for raw', 'create @out.raw 1M --block-size 1M', 1, 'unsupported'],
+  ['an impossible block size', 'create @out.vdi 1M --block-size 3', 1, 'invalid-argument'],
+  ['a missing parent', 'create @out.vdi --parent @missing.vdi', 1, 'not-found'],
+  ['a map behind the end', 'map SAMPLE --start 1G', 1, 'out-of-bounds'],
+  ['trouble in compare', 'compare SAMPLE @truncated.vdi', 2, 'corrupt'],
+  ['a missing file in compare', 'compare SAMPLE @missing.vdi', 2, 'not-found'],
+  ['an unknown extension', 'convert SAMPLE @out.xyz', 64, 'invalid-argument'],
+  ['no extension', 'create @out 1M', 64, 'invalid-argument'],
+  ['an unknown source format', 'convert SAMPLE @out.raw --format vdy', 64, 'invalid-argument'],
+  ['an unknown target format', 'convert SAMPLE @out.raw --to vdy', 64, 'invalid-argument'],
+  ['an unknown format of info', 'info SAMPLE --format vdy', 64, 'invalid-argument'],
+  ['an unknown variant', 'create @out.vdi 1M --variant fxed', 64, 'invalid-argument'],
+  ['an unknown key', 'create @out.vdi 1M --option nope=1', 64, 'invalid-argument'],
+  ['a key without a value', 'create @out.vdi 1M --option AllocationBlockSize', 64, 'invalid-argument'],
+  ['a bad UUID', 'create @out.vdi 1M --uuid 123', 64, 'invalid-argument'],
+  ['no size', 'create @out.vdi', 64, 'invalid-argument'],
+  ['a bad size', 'create @out.vdi 10X', 64, 'invalid-argument'],
+  ['a fraction of a byte', 'create @out.vdi 1.3K', 64, 'invalid-argument'],
+  ['a negative size', 'convert SAMPLE @out.raw --size -5', 64, 'invalid-argument'],
+  ['a bad rate', 'convert SAMPLE @out.raw --rate-limit fast', 64, 'invalid-argument'],
+  ['a bad number of threads', 'convert SAMPLE @out.raw --threads 0', 64, 'invalid-argument'],
+  ['an unknown compression', 'convert SAMPLE @out.raw --compress=lzma', 64, 'invalid-argument'],
+  ['an unknown way of progress', 'convert SAMPLE @out.raw --progress dots', 64, 'invalid-argument'],
+  ['a command that does not exist', 'transmogrify SAMPLE', 64, 'invalid-argument'],
+  ['an option that does not exist', 'info SAMPLE --verbose-mode', 64, 'invalid-argument'],
+  ['too few arguments', 'convert SAMPLE', 64, 'invalid-argument'],
+  ['too many arguments', 'info SAMPLE SAMPLE', 64, 'invalid-argument'],
+  ['an option without its value', 'info SAMPLE --format', 64, 'invalid-argument'],
+  ['standard input where it cannot be', 'info -', 64, 'invalid-argument'],
+  ['standard input as a parent', 'create @out.vdi --parent -', 64, 'invalid-argument'],
+  ['--into with a variant', 'convert SAMPLE @existing.raw --into --variant fixed', 64, 'invalid-argument'],
+  ['an unknown shell', 'completion tcsh', 64, 'invalid-argument'],
+];
+
+describe('bad input', () => {
+  it.each(FAILURES)('%s: %s', async (_, command, status, kind) => {
+    const before = state();
+    const words = command.split(' ').map(place);
+    const people = await runCli(words);
+    expect(people.stderr).toMatch(/^error: .+\nhint: .+\n$/);
+    expect(people.stderr).not.toMatch(/undefined|\[object|^\s+at /m);
+    expect({ status: people.status, stdout: people.stdout }).toEqual({ status, stdout: '' });
+
+    const programs = await runCli([...words, '--json']);
+    // `--format` without a value takes --json for it.
+    if (!command.endsWith('--format')) {
+      expect(programs.status).toBe(status);
+      const document = JSON.parse(programs.stdout);
+      expect(Object.keys(document)).toEqual(['error']);
+      expect(Object.keys(document.error)).toEqual(['kind', 'status', 'message', 'context', 'hint']);
+      expect(document.error.kind).toBe(kind);
+      expect(programs.stderr).toBe('');
+    }
+    expect(state()).toEqual(before);
+  });
+
+  it.each([
+    ['--json', 'convert SAMPLE - --json'],
+    ['another format', 'convert SAMPLE - --to vdi'],
+    ['--verify', 'convert SAMPLE - --verify'],
+    ['--into', 'convert SAMPLE - --into'],
+    ['--parent', 'convert SAMPLE - --parent SAMPLE'],
+    ['a variant', 'convert SAMPLE - --variant sparse'],
+  ])('standard output does not take %s', async (_, command) => {
+    const { status, bytes, stderr } = await runCli(command.split(' ').map(place));
+    expect(status).toBe(64);
+    if (!command.includes('--json')) {
+      expect(bytes.length).toBe(0);
+      expect(stderr).toMatch(/^error: .+\nhint: .+\n$/);
+    }
+  });
+
+  it('does not write a disk to a terminal', async () => {
+    const { status, stdout } = await runCli(['convert', SAMPLE, '-'], { terminal: true });
+    expect({ status, stdout }).toEqual({ status: 64, stdout: '' });
+  });
+
+  it('does not wait for standard input when the target cannot be made', async () => {
+    const stdin = new Readable({ read() {} });
+    const { status, stderr } = await runCli(['convert', '-', place('@existing.raw')], { stdin });
+    expect(status).toBe(1);
+    expect(stderr).toContain('exists');
+  });
+
+  it('hints at the option that helps', async () => {
+    const hints = async (command: string): Promise<string> =>
+      (await runCli(command.split(' ').map(place))).stderr.split('hint: ')[1] ?? '';
+    expect(await hints('convert SAMPLE @existing.raw')).toContain('--force');
+    expect(await hints('convert SAMPLE @existing.raw --into')).toContain('--to raw');
+    expect(await hints('convert SAMPLE @out.xyz')).toMatch(/--to.*vdi.*raw/);
+    expect(await hints('create @out.vdi 1M --variant nope')).toContain('dynamic, fixed');
+  });
+
+  it('shows a stack only with --debug', async () => {
+    const plain = await runCli(['info', place('@missing')]);
+    expect(plain.stderr).not.toMatch(/^\s+at /m);
+    const debug = await runCli(['info', '--debug', place('@missing')]);
+    expect(debug.stderr).toMatch(/^\s+at /m);
+    expect(debug.stderr).toMatch(/^error: /m);
+  });
+
+  it('escapes names that could drive a terminal', async () => {
+    const { stderr } = await runCli(['info', place('@\u001b[2Jmissing')]);
+    expect(stderr).toContain('\\x1b[2Jmissing');
+  });
+
+  it('colours its labels on a terminal, unless NO_COLOR is set', async () => {
+    const words = ['info', place('@missing')];
+    expect((await runCli(words, { terminal: true })).stderr).toContain('\u001b[');
+    const declined = await runCli(words, { terminal: true, environment: { NO_COLOR: '1' } });
+    expect(declined.stderr).not.toContain('\u001b[');
+  });
+});

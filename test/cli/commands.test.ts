@@ -1,0 +1,371 @@
+/** What each command prints and leaves behind when all is well. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { runCli } from './run-cli.ts';
+
+const SAMPLE = fileURLToPath(new URL('../../samples/disk.vdi', import.meta.url));
+const MIB = 2 ** 20;
+const INFO_KEYS = [
+  'file',
+  'format',
+  'type',
+  'variant',
+  'virtualSize',
+  'fileSize',
+  'allocatedSize',
+  'blockSize',
+  'sectorSize',
+  'version',
+  'uuid',
+  'modificationUuid',
+  'parentUuid',
+  'parentModificationUuid',
+  'parent',
+  'comment',
+  'geometry',
+  'dirty',
+];
+
+let folder: string;
+const at = (name: string): string => join(folder, name);
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vdkit-cli-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Runs a command that must succeed and say nothing but its output. */
+async function ok(...words: string[]): Promise<string> {
+  const { status, stdout, stderr } = await runCli(words);
+  expect({ status, stderr: stderr.includes('error:') ? stderr : '' }).toEqual({ status: 0, stderr: '' });
+  return stdout;
+}
+
+/** A raw disk of 4 MiB with data at three places and zeroes between. */
+function rawDisk(): Uint8Array {
+  const bytes = new Uint8Array(4 * MIB);
+  for (const start of [0, MIB + 512, 3 * MIB]) bytes.fill(0xa5, start, start + 4096);
+  return bytes;
+}
+
+describe('info', () => {
+  it('prints exactly the documented JSON keys', async () => {
+    const report = JSON.parse(await ok('info', '--json', SAMPLE));
+    expect(Object.keys(report)).toEqual(['schema', ...INFO_KEYS]);
+    expect(report).toMatchObject({
+      schema: 'vdkit/info/1',
+      file: SAMPLE,
+      format: 'vdi',
+      virtualSize: 8 * MIB,
+      parent: null,
+    });
+    expect(Object.keys(report.geometry)).toEqual(['physical', 'logical']);
+  });
+
+  it('reports the chain base first', async () => {
+    await ok('create', at('base.vdi'), '8M', '--comment', 'the base');
+    await ok('create', at('diff.vdi'), '--parent', at('base.vdi'));
+    const report = JSON.parse(await ok('info', '--json', '--backing-chain', at('diff.vdi')));
+    expect(Object.keys(report)).toEqual(['schema', ...INFO_KEYS, 'chain']);
+    expect(report.chain.map(({ file }: { file: string }) => file)).toEqual([at('base.vdi'), at('diff.vdi')]);
+    for (const one of report.chain) expect(Object.keys(one)).toEqual(INFO_KEYS);
+    expect(report.parentUuid).toBe(report.chain[0].uuid);
+    expect(report.chain[0].comment).toBe('the base');
+  });
+
+  it('aligns its lines and leaves out what is not known', async () => {
+    const lines = (await ok('info', SAMPLE)).trimEnd().split('\n');
+    expect(new Set(lines.map((line) => /^[^:]+: +/.exec(line)?.[0].length)).size).toBe(1);
+    expect(lines).toContainEqual(expect.stringMatching(/^virtual size: +8 MiB \(8388608 bytes\)$/));
+    expect(lines.join('\n')).not.toMatch(/null|undefined|comment/);
+  });
+
+  it('escapes what could drive a terminal', async () => {
+    await ok('create', at('evil.vdi'), '1M', '--comment', 'a\u001b[31mb');
+    const text = await ok('info', at('evil.vdi'));
+    expect(text).toContain('a\\x1b[31mb');
+    expect(text).not.toContain('\u001b');
+  });
+});
+
+describe('create', () => {
+  it('makes what it was asked for', async () => {
+    const uuid = '01234567-89ab-cdef-0123-456789abcdef';
+    const made = JSON.parse(await ok('create', at('new.vdi'), '1.5G', '--uuid', `{${uuid.toUpperCase()}}`, '--json'));
+    expect(made).toMatchObject({ schema: 'vdkit/create/1', format: 'vdi', virtualSize: 1.5 * 2 ** 30, uuid });
+    expect(readdirSync(folder)).toEqual(['new.vdi']);
+  });
+
+  it('takes the format from --to, aliases and capitals included', async () => {
+    await ok('create', at('disk.bin'), '1M', '--to', 'VDI');
+    expect(JSON.parse(await ok('info', '--json', at('disk.bin'))).format).toBe('vdi');
+  });
+
+  it.each([
+    ['--variant', 'fixed'],
+    ['--preallocation', 'full'],
+    ['--preallocation', 'falloc'],
+  ])('%s %s takes all room', async (...words) => {
+    const made = JSON.parse(await ok('create', at('fixed.vdi'), '4M', '--json', ...words));
+    expect(made.variant).toContain('fixed');
+    expect(made.fileSize).toBeGreaterThan(4 * MIB);
+  });
+
+  it('hands --block-size and --option to the format', async () => {
+    const one = JSON.parse(await ok('create', at('a.vdi'), '64M', '--block-size', '2M', '--json'));
+    const two = JSON.parse(await ok('create', at('b.vdi'), '64M', '--option', 'allocationblocksize=2M', '--json'));
+    expect([one.blockSize, two.blockSize]).toEqual([2 * MIB, 2 * MIB]);
+  });
+
+  it('takes a name that begins with a dash behind --', async () => {
+    const { status } = await runCli(['create', '--to', 'vdi', '--quiet', '--', join(folder, '-odd'), '1M']);
+    expect(status).toBe(0);
+    expect(readdirSync(folder)).toEqual(['-odd']);
+  });
+});
+
+describe('convert', () => {
+  it('goes there and back', async () => {
+    writeFileSync(at('a.raw'), rawDisk());
+    const result = JSON.parse(await ok('convert', at('a.raw'), at('b.vdi'), '--json'));
+    expect(Object.keys(result)).toEqual([
+      'schema',
+      'source',
+      'target',
+      'format',
+      'virtualSize',
+      'written',
+      'unreadable',
+      'warnings',
+    ]);
+    expect(result).toMatchObject({ schema: 'vdkit/convert/1', format: 'vdi', virtualSize: 4 * MIB, unreadable: [] });
+    await ok('convert', at('b.vdi'), at('c.raw'), '--verify', '--threads', '2', '--sparse-size', '0');
+    expect(readFileSync(at('c.raw')).equals(rawDisk())).toBe(true);
+  });
+
+  it('replaces a target only with --force', async () => {
+    writeFileSync(at('a.raw'), rawDisk());
+    writeFileSync(at('b.raw'), 'precious');
+    await ok('convert', at('a.raw'), at('b.raw'), '--force');
+    expect(readFileSync(at('b.raw')).equals(rawDisk())).toBe(true);
+  });
+
+  it('writes into an existing image with --into', async () => {
+    writeFileSync(at('a.raw'), rawDisk());
+    await ok('create', at('b.vdi'), '4M', '--comment', 'stays');
+    await ok('convert', at('a.raw'), at('b.vdi'), '--into');
+    await ok('compare', at('a.raw'), at('b.vdi'));
+    expect(JSON.parse(await ok('info', '--json', at('b.vdi'))).comment).toBe('stays');
+  });
+
+  it('makes a differencing image over --parent', async () => {
+    await ok('convert', SAMPLE, at('base.vdi'));
+    await ok('convert', SAMPLE, at('diff.vdi'), '--parent', at('base.vdi'));
+    await ok('compare', SAMPLE, at('diff.vdi'));
+    expect(JSON.parse(await ok('info', '--json', at('diff.vdi'))).variant).toContain('diff');
+  });
+
+  it('reads the source through --source-parent', async () => {
+    writeFileSync(at('base.raw'), rawDisk());
+    await ok('create', at('diff.vdi'), '--parent', at('base.raw'), '--parent-format', 'raw', '--quiet');
+    const refused = await runCli(['convert', at('diff.vdi'), at('x.raw')]);
+    expect(refused.status).toBe(1);
+    expect(refused.stderr).toContain('--source-parent');
+    await ok(
+      'convert',
+      at('diff.vdi'),
+      at('x.raw'),
+      '--source-parent',
+      at('base.raw'),
+      '--source-parent-format',
+      'raw',
+    );
+    expect(readFileSync(at('x.raw')).equals(rawDisk())).toBe(true);
+  });
+
+  it('reads standard input', async () => {
+    const stdin = Readable.from([readFileSync(SAMPLE)]);
+    const { status } = await runCli(['convert', '-', at('x.raw')], { stdin });
+    expect(status).toBe(0);
+    await ok('compare', SAMPLE, at('x.raw'));
+    expect(readdirSync(folder)).toEqual(['x.raw']);
+  });
+
+  it('writes raw bytes to standard output, in order', async () => {
+    writeFileSync(at('a.raw'), rawDisk());
+    await ok('convert', at('a.raw'), at('b.vdi'));
+    const { status, bytes } = await runCli(['convert', at('b.vdi'), '-', '--size', '5M']);
+    expect(status).toBe(0);
+    expect(bytes.length).toBe(5 * MIB);
+    expect(Buffer.from(bytes.subarray(0, 4 * MIB)).equals(rawDisk())).toBe(true);
+    expect(bytes.subarray(4 * MIB).every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('fills gaps of any length in standard output', async () => {
+    await ok('create', at('b.vdi'), '40M');
+    writeFileSync(at('a.raw'), new Uint8Array(MIB).fill(7));
+    await ok('convert', at('a.raw'), at('b.vdi'), '--into');
+    const { bytes } = await runCli(['convert', at('b.vdi'), '-']);
+    expect(bytes.length).toBe(40 * MIB);
+    expect(bytes[MIB - 1]).toBe(7);
+    expect(bytes.subarray(MIB).every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('writes progress as JSON lines that never fall and end at the total', async () => {
+    const { status, stderr } = await runCli(['convert', SAMPLE, at('x.raw'), '--progress', 'json', '--quiet']);
+    expect(status).toBe(0);
+    const lines = stderr
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const done = lines.map((line) => line.done);
+    expect(done).toEqual([...done].sort((a, b) => a - b));
+    expect(lines.at(-1)).toMatchObject({ operation: 'convert', done: 8 * MIB, total: 8 * MIB });
+  });
+
+  it('shows a bar on a terminal, and no colours where they were declined', async () => {
+    const words = ['convert', SAMPLE, at('x.raw'), '--force'];
+    const shown = await runCli(words, { terminal: true });
+    expect(shown.stderr).toContain('%');
+    const quiet = await runCli([...words, '--quiet'], { terminal: true });
+    expect(quiet.stderr).toBe('');
+    const piped = await runCli(words);
+    expect(piped.stderr).not.toContain('%');
+  });
+
+  it('leaves nothing behind when it is interrupted', async () => {
+    writeFileSync(at('a.raw'), rawDisk());
+    let interrupt = (): void => {};
+    const { status, stderr } = await runCli(
+      ['convert', at('a.raw'), at('b.vdi'), '--rate-limit', '1', '--progress', 'json'],
+      {
+        onStart: (stop) => {
+          interrupt = stop;
+        },
+        onStderr: () => interrupt(),
+      },
+    );
+    expect(status).toBe(130);
+    expect(stderr).toMatch(/^cancelled; no target was left behind$/m);
+    expect(readdirSync(folder)).toEqual(['a.raw']);
+  });
+
+  it('stops reading standard input when it is interrupted', async () => {
+    const stdin = new Readable({ read() {} });
+    const { status, stdout } = await runCli(['convert', '-', at('b.vdi'), '--json'], {
+      stdin,
+      onStart: (stop) => setImmediate(stop),
+    });
+    expect(status).toBe(130);
+    expect(JSON.parse(stdout).error).toMatchObject({ kind: 'aborted', status: 'VERR_CANCELLED' });
+    expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+describe('map', () => {
+  it('lists the extents as JSON, also of a part', async () => {
+    const whole = JSON.parse(await ok('map', '--json', SAMPLE));
+    expect(Object.keys(whole)).toEqual(['schema', 'extents']);
+    expect(whole.schema).toBe('vdkit/map/1');
+    let end = 0;
+    for (const extent of whole.extents) {
+      expect(Object.keys(extent)).toEqual(['offset', 'length', 'state', 'image', 'depth', 'file', 'fileOffset']);
+      expect(extent.offset).toBe(end);
+      expect(extent.file === null).toBe(extent.state !== 'data');
+      end += extent.length;
+    }
+    expect(end).toBe(8 * MIB);
+    const part = JSON.parse(await ok('map', '--json', '--start', '1M', '--length', '512', SAMPLE));
+    expect(part.extents).toMatchObject([{ offset: MIB, length: 512 }]);
+    const none = JSON.parse(await ok('map', '--json', '--start', '8M', SAMPLE));
+    expect(none.extents).toEqual([]);
+  });
+
+  it('prints a table whose columns stay where they are', async () => {
+    const [heading = '', ...rows] = (await ok('map', SAMPLE)).trimEnd().split('\n');
+    expect(heading.trim().split(/ +/)).toEqual(['OFFSET', 'LENGTH', 'STATE', 'IMAGE', 'DEPTH', 'FILE:OFFSET']);
+    for (const row of rows) expect(row).toMatch(/^ *\d+ +\d+ {2}(data|zero|absent) +(\d+|-) +(\d+|-) {2}(-|\/.*:\d+)$/);
+  });
+
+  it('numbers images from the base and depths from the last', async () => {
+    await ok('convert', SAMPLE, at('base.vdi'));
+    await ok('create', at('diff.vdi'), '--parent', at('base.vdi'));
+    const { extents } = JSON.parse(await ok('map', '--json', at('diff.vdi')));
+    expect(extents[0]).toMatchObject({ state: 'data', image: 0, depth: 1, file: at('base.vdi') });
+  });
+});
+
+describe('compare', () => {
+  it('answers by its exit status: same, different, trouble', async () => {
+    writeFileSync(at('a.raw'), rawDisk());
+    await ok('convert', at('a.raw'), at('b.vdi'));
+    expect(await ok('compare', at('a.raw'), at('b.vdi'))).toBe('Images are identical.\n');
+    const changed = rawDisk();
+    changed[3 * MIB + 5] = 1;
+    writeFileSync(at('c.raw'), changed);
+    const text = await runCli(['compare', at('b.vdi'), at('c.raw')]);
+    expect(text).toMatchObject({ status: 1, stderr: '' });
+    expect(text.stdout).toContain(`offset ${3 * MIB + 5} (0x300005)`);
+    const json = await runCli(['compare', '--json', at('b.vdi'), at('c.raw')]);
+    expect(json.status).toBe(1);
+    expect(JSON.parse(json.stdout)).toEqual({
+      schema: 'vdkit/compare/1',
+      same: false,
+      firstDifference: 3 * MIB + 5,
+      sizes: [4 * MIB, 4 * MIB],
+    });
+    const trouble = await runCli(['compare', '--json', at('b.vdi'), at('missing')]);
+    expect(trouble.status).toBe(2);
+    expect(JSON.parse(trouble.stdout).error.kind).toBe('not-found');
+  });
+
+  it('takes a zero tail for the same, unless strict', async () => {
+    const disk = rawDisk();
+    writeFileSync(at('a.raw'), disk);
+    writeFileSync(at('longer.raw'), Buffer.concat([disk, new Uint8Array(MIB)]));
+    expect(await ok('compare', at('a.raw'), at('longer.raw'))).toContain('identical');
+    const strict = await runCli(['compare', '--strict', at('a.raw'), at('longer.raw')]);
+    expect(strict.status).toBe(1);
+    expect(strict.stdout).toContain(`${4 * MIB} and ${5 * MIB} bytes`);
+  });
+
+  it('reads A and B as what they are named', async () => {
+    const { status } = await runCli(['compare', '--quiet', '--format', 'raw', '--format-b', 'vdi', SAMPLE, SAMPLE]);
+    expect(status).toBe(1);
+  });
+});
+
+describe('formats', () => {
+  it('lists formats with what can be done', async () => {
+    const text = await ok('formats');
+    expect(text).toMatch(/^vdi +read write create diff +vdi /m);
+    expect(text).toMatch(/^raw +read write create +raw /m);
+    const { schema, formats } = JSON.parse(await ok('formats', '--json'));
+    expect(schema).toBe('vdkit/formats/1');
+    const vdi = formats.find(({ name }: { name: string }) => name === 'vdi');
+    expect(vdi.configKeys).toContainEqual(
+      expect.objectContaining({ name: 'AllocationBlockSize', valueType: 'integer' }),
+    );
+    for (const { recognisedOnly, capabilities, name } of formats) {
+      expect(recognisedOnly).toBe(!capabilities.read);
+      if (recognisedOnly) expect(text).toMatch(new RegExp(`^${name}\\b.* recognised `, 'm'));
+    }
+  });
+});
+
+describe('--allow', () => {
+  it('opens parents beside the image, elsewhere only when allowed, and none on demand', async () => {
+    await ok('create', at('base.vdi'), '1M');
+    await ok('create', at('diff.vdi'), '--parent', at('base.vdi'));
+    await ok('map', at('diff.vdi'));
+    const closed = await runCli(['map', '--allow', 'none', '--json', at('diff.vdi')]);
+    expect(closed.status).toBe(1);
+    expect(JSON.parse(closed.stdout).error.kind).toBe('denied');
+    const both = await runCli(['map', '--allow', 'none', '--allow', folder, at('diff.vdi')]);
+    expect(both.status).toBe(64);
+  });
+});

@@ -1,0 +1,116 @@
+/** What only a process shows: statuses, signals, pipes that close, and starting from anywhere. */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { buildProgram, type Program, runProgram } from './program.ts';
+
+const SAMPLE = fileURLToPath(new URL('../../samples/disk.vdi', import.meta.url));
+/** Slow enough to be interrupted for certain: it would take a minute. */
+const SLOW = ['--rate-limit', '1M', '--progress', 'json'];
+
+let program: Program;
+let folder: string;
+
+beforeAll(async () => {
+  program = await buildProgram();
+});
+afterAll(() => program.remove());
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vdkit-process-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const run = (...words: string[]) => runProgram(program, words, { cwd: folder });
+
+function writeLargeDisk(): void {
+  writeFileSync(join(folder, 'large.raw'), new Uint8Array(64 * 2 ** 20).fill(1));
+}
+
+describe('the program', () => {
+  it('ends with 0, 1, 2 and 64', async () => {
+    writeFileSync(join(folder, 'other.raw'), new Uint8Array(512).fill(1));
+    const outcomes = await Promise.all([
+      run('info', SAMPLE),
+      run('info', 'missing'),
+      run('compare', SAMPLE, 'other.raw'),
+      run('compare', SAMPLE, 'missing'),
+      run('info'),
+      run('convert', SAMPLE, '-', '--json'),
+    ]);
+    expect(outcomes.map(({ status }) => status)).toEqual([0, 1, 1, 2, 64, 64]);
+  });
+
+  it('knows its version', async () => {
+    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+    expect(await run('--version')).toMatchObject({ status: 0, stdout: `${version}\n`, stderr: '' });
+  });
+
+  it('does not hang on a FIFO', async () => {
+    execFileSync('mkfifo', [join(folder, 'fifo')]);
+    expect(await run('info', 'fifo')).toMatchObject({ status: 1, stdout: '' });
+    expect(await run('convert', 'fifo', 'out.raw')).toMatchObject({ status: 1, stdout: '' });
+  });
+
+  it('reads standard input and writes standard output', async () => {
+    const input = readFileSync(SAMPLE);
+    expect(await runProgram(program, ['convert', '-', 'out.raw'], { cwd: folder, input })).toMatchObject({ status: 0 });
+    const raw = readFileSync(join(folder, 'out.raw'));
+    const piped = execFileSync(process.execPath, [program.path, 'convert', SAMPLE, '-', '--quiet'], {
+      maxBuffer: 2 ** 25,
+    });
+    expect(piped.equals(raw)).toBe(true);
+  });
+
+  it('ends quietly when its reader goes away', async () => {
+    const bash = (line: string) =>
+      execFileSync('bash', ['-c', line], { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+    const vdkit = `'${process.execPath}' '${program.path}'`;
+    writeLargeDisk();
+    expect(bash(`{ ${vdkit} convert large.raw - -f raw; echo "status $?"  >&2; } 2>&1 >/dev/null | cat`)).toContain(
+      'status 0',
+    );
+    const early = bash(
+      `{ ${vdkit} convert large.raw - -f raw 2>err; echo "$?" >status; } | head -c 10 >/dev/null; cat status err`,
+    );
+    expect(early).toBe('1\n');
+    const text = bash(`{ ${vdkit} map '${SAMPLE}' 2>err; echo "$?" >status; } | true; cat status err`);
+    expect(text).toBe('0\n');
+  });
+});
+
+describe('Ctrl-C', () => {
+  it('cancels, cleans up, and says what is left', async () => {
+    writeLargeDisk();
+    const outcome = await runProgram(program, ['convert', 'large.raw', 'out.vdi', ...SLOW], {
+      cwd: folder,
+      onStderr: (_, child) => child.kill('SIGINT'),
+    });
+    expect(outcome).toMatchObject({ status: 130, signal: null, stdout: '' });
+    expect(outcome.stderr).toMatch(/^cancelled; no target was left behind$/m);
+    expect(readdirSync(folder)).toEqual(['large.raw']);
+  });
+
+  it('says that a target that existed may be changed', async () => {
+    writeLargeDisk();
+    expect(await run('create', 'out.vdi', '64M')).toMatchObject({ status: 0 });
+    const outcome = await runProgram(program, ['convert', 'large.raw', 'out.vdi', '--into', ...SLOW], {
+      cwd: folder,
+      onStderr: (_, child) => child.kill('SIGTERM'),
+    });
+    expect(outcome.status).toBe(130);
+    expect(outcome.stderr).toMatch(/^cancelled; out\.vdi may be partly overwritten$/m);
+  });
+
+  it('is heard while nobody reads the output', async () => {
+    writeLargeDisk();
+    const line =
+      `'${process.execPath}' '${program.path}' convert large.raw - -f raw --progress json 2>err & ` +
+      'while ! [ -s err ]; do :; done; kill -INT $!; wait $!; echo $? > status';
+    execFileSync('bash', ['-c', `{ ${line}; } | { while ! [ -s status ]; do :; done; }; true`], { cwd: folder });
+    expect(readFileSync(join(folder, 'status'), 'utf8')).toBe('130\n');
+    expect(readFileSync(join(folder, 'err'), 'utf8')).toContain('cancelled; the output is incomplete');
+  });
+});

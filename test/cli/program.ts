@@ -1,0 +1,75 @@
+/** The command line as a program of its own, for what only a process shows: signals, pipes, exit statuses. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+/** A built program; remove it when the tests are over. */
+export interface Program {
+  readonly path: string;
+  remove(): void;
+}
+
+/** Builds the program as it stands in the sources, inside the package, so that optional packages are found. */
+export async function buildProgram(): Promise<Program> {
+  const cache = join(ROOT, 'node_modules', '.cache');
+  mkdirSync(cache, { recursive: true });
+  const folder = mkdtempSync(join(cache, 'vdkit-cli-'));
+  await build({
+    absWorkingDir: ROOT,
+    entryPoints: { bin: 'src/cli/bin.ts' },
+    outdir: folder,
+    bundle: true,
+    splitting: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    alias: { '#local-storage': join(ROOT, 'src/storage/local/index.ts') },
+    external: ['koffi'],
+    banner: { js: "import{createRequire as __r}from'node:module';const require=__r(import.meta.url);" },
+    outExtension: { '.js': '.mjs' },
+    logLevel: 'warning',
+  });
+  return { path: join(folder, 'bin.mjs'), remove: () => rmSync(folder, { recursive: true, force: true }) };
+}
+
+/** How a child ended. */
+export interface ChildOutcome {
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface ChildOptions {
+  readonly cwd: string;
+  /** Written to standard input, which is then closed. Without it standard input is empty. */
+  readonly input?: Uint8Array;
+  /** Gets the child as soon as it runs, and each piece of its stderr. */
+  readonly onStart?: (child: ChildProcess) => void;
+  readonly onStderr?: (text: string, child: ChildProcess) => void;
+}
+
+/** Runs a built program and waits for its end. */
+export function runProgram(program: Program, words: readonly string[], options: ChildOptions): Promise<ChildOutcome> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [program.path, ...words], { cwd: options.cwd, stdio: 'pipe' });
+    const outputs = { stdout: '', stderr: '' };
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      outputs.stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      outputs.stderr += text;
+      options.onStderr?.(text, child);
+    });
+    child.on('error', reject);
+    child.on('close', (status, signal) => resolve({ status, signal, ...outputs }));
+    // A child that reads nothing may be gone already.
+    child.stdin.on('error', () => {});
+    child.stdin.end(options.input ?? new Uint8Array(0));
+    options.onStart?.(child);
+  });
+}

@@ -1,0 +1,64 @@
+/** Files that are wrong on purpose: each ends in an `ImageError` or in right data, in time, and opens nothing else. */
+import { availableParallelism } from 'node:os';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { FORMATS } from '../../src/formats/index.ts';
+import { RECOGNISED } from '../../src/formats/recognised/index.ts';
+import { rounds } from '../conformance/random.ts';
+import { bundleChild } from './bundle.ts';
+import type { Sample } from './descriptor.ts';
+import { mutationsOf } from './mutations.ts';
+import { FileHasher } from './pieces.ts';
+import { Pool } from './pool.ts';
+import type { HostileCase } from './protocol.ts';
+import { DESCRIPTORS, WITHOUT } from './registry.ts';
+import { baseOf } from './suite.ts';
+
+const AMOUNT = { entries: rounds(6, 64), flips: rounds(60, 3000), swaps: rounds(0, 1) === 1, seed: 1 };
+/** Large files take longer, and their fields are the same. */
+const AMOUNT_GOLDEN = { ...AMOUNT, entries: 4, flips: rounds(30, 1000) };
+
+it('has a descriptor for every format that can be read', () => {
+  const readable = FORMATS.filter((format) => format.capabilities.read && !RECOGNISED.includes(format));
+  const known = [...DESCRIPTORS.map(({ format }) => format), ...Object.keys(WITHOUT)];
+  expect(known.sort()).toEqual(readable.map(({ name }) => name).sort());
+});
+
+describe.each(DESCRIPTORS)('$format', ({ format, samples }) => {
+  let pool: Pool;
+  let script: string;
+  let all: readonly Sample[] = [];
+  const distinct = new Set<string>();
+
+  beforeAll(async () => {
+    [script, all] = await Promise.all([bundleChild(), samples()]);
+    pool = new Pool({ script, children: Math.min(availableParallelism(), 2) });
+    for (const sample of all) pool.addBase(baseOf(sample));
+  });
+  afterAll(() => pool.close());
+
+  it('ends in an ImageError or in right data, whatever a file says', { timeout: 3_600_000 }, async () => {
+    const wrong: string[] = [];
+    const seen = new Set<string>();
+    await pool.run(casesOf(format, all, distinct), ({ work, findings, steps, milliseconds, peakBytes }) => {
+      if (process.env['VDKIT_HOSTILE_DEBUG']) console.log(`DBG ${milliseconds.toFixed(1)} ${(peakBytes/2**20)|0} ${work.base}: ${work.title} :: ${steps.join(' ')} ## ${findings.map(f=>f.split('\n')[0]).join(' | ')}`);
+      for (const step of steps) seen.add(step);
+      if (findings.length > 0) wrong.push(`${work.base}: ${work.title}\n  ${findings.join('\n  ')}`);
+    });
+    expect(wrong.slice(0, 20).join('\n'), `${wrong.length} of ${distinct.size} files`).toBe('');
+    // Both ends are met, or something is wrong with the suite.
+    expect([...seen]).toEqual(expect.arrayContaining(['named open:ok', 'write:ok', 'named open:invalid-format']));
+    expect(distinct.size).toBeGreaterThanOrEqual(1000);
+  });
+});
+
+function* casesOf(format: string, samples: readonly Sample[], distinct: Set<string>): Generator<HostileCase> {
+  for (const sample of samples) {
+    const hasher = new FileHasher(sample.bytes);
+    for (const mutation of mutationsOf(sample, sample.golden ? AMOUNT_GOLDEN : AMOUNT)) {
+      const hash = hasher.hash(mutation.edits, mutation.size);
+      if (distinct.has(hash)) continue;
+      distinct.add(hash);
+      yield { ...mutation, base: sample.name, format };
+    }
+  }
+}

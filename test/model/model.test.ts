@@ -1,0 +1,45 @@
+/**
+ * Random operations on every kind of disk that can be written, against a plain byte array. See docs/model-tests.md.
+ *
+ * Seed n runs on shape n modulo the number of shapes, so a seed alone says all.
+ */
+import { describe, expect, it } from 'vitest';
+import { rounds } from '../conformance/random.ts';
+import type { Tally } from './model.ts';
+import { allShapes, type Shape } from './scenario.ts';
+import { describeReport, runSeed } from './seeds.ts';
+
+const SHAPES = allShapes();
+const SEEDS = seedsToRun();
+const FORMATS = [...new Set(SHAPES.map(({ format }) => format.name))];
+
+function seedsToRun(): number[] {
+  const wanted = process.env['VDKIT_MODEL_SEED'];
+  if (wanted !== undefined && wanted !== '') return wanted.split(',').map(Number);
+  return Array.from({ length: rounds(320, 3200) }, (_, index) => index + 1);
+}
+
+const seedsOf = (shape: Shape): number[] => SEEDS.filter((seed) => SHAPES[seed % SHAPES.length] === shape);
+
+describe.each(FORMATS)('%s', (name) => {
+  const shapes = SHAPES.filter((shape) => shape.format.name === name && seedsOf(shape).length > 0);
+  const tally: Tally = new Map();
+
+  it.each(shapes)('$title disks do as the model does', { timeout: rounds(120_000, 900_000) }, async (shape) => {
+    for (const seed of seedsOf(shape)) {
+      const report = await runSeed(seed, shape, { tally });
+      if (report !== null) expect.fail(describeReport(report));
+    }
+  });
+
+  it.runIf(SEEDS.length > 100)('took part in every kind of operation that it has', () => {
+    const format = SHAPES.find((shape) => shape.format.name === name)?.format;
+    const kinds = ['read', 'write', 'zero', 'flush', 'extents', 'reopen', 'advance', 'comparison'];
+    const together = ['read together', 'write together', 'zero together', 'flush together'];
+    expect([...tally.keys()]).toEqual(expect.arrayContaining([...kinds, ...together]));
+    for (const kind of ['discard', 'resize', 'compact', 'check'] as const) {
+      if (format?.capabilities[kind] !== true) continue;
+      expect(tally.get(kind) ?? 0, `the format can ${kind}, so some disk of this suite must have done it`).toBeGreaterThan(0);
+    }
+  });
+});

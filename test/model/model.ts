@@ -1,0 +1,445 @@
+/**
+ * Runs operations against a disk and a plain byte array, and says where they first differ.
+ *
+ * The array holds what the disk must read. A discarded byte may read as before or as zero until it is written again;
+ * `#loose` marks such bytes. Buffers are spoiled around each request: read targets before it, write sources after it,
+ * so that bytes which nobody filled, or which somebody kept, show up.
+ */
+import { isZero } from '../../src/codec/bytes.ts';
+import { createImage } from '../../src/disk/create.ts';
+import type { ChainDisk } from '../../src/disk/disk.ts';
+import { openDisk } from '../../src/disk/open.ts';
+import type { DiskOpenOptions } from '../../src/disk/options.ts';
+import { isImageError } from '../../src/errors.ts';
+import type { Source, StorageProvider } from '../../src/storage/contract.ts';
+import { denyAll } from '../../src/storage/gate.ts';
+import { Random } from '../../src/testing/random.ts';
+import { FakeClock } from './clock.ts';
+import { mixedContent, splitBytes, writeContent } from './content.ts';
+import { checkCover, checkExtents, type CompareBytes, fileBytes, Mismatch } from './extents.ts';
+import { ModelDisk } from './model-disk.ts';
+import type { Operation, Range, ReadOperation, WriteOperation, ZeroOperation } from './operations.ts';
+import { imageName, makeOptions, makePlace, type Place, type Scenario } from './scenario.ts';
+import { explainDisorder, type RanRead, type RanWrite } from './serial-order.ts';
+
+/** Puts something around the disk under test. */
+export type Wrap = (disk: ChainDisk) => ModelDisk;
+
+/** Where a run first went wrong; `step` is the number of the operation, the length of the list for the end. */
+export interface Failure {
+  readonly step: number;
+  readonly message: string;
+}
+
+/** How often each kind of operation really ran. */
+export type Tally = Map<string, number>;
+
+/** A run takes some milliseconds; the machine may be busy. */
+const HANG_MS = 20_000;
+const HUNG = 'it did not end';
+const SPOILED = 0xa5;
+
+/** How a list is played. */
+export interface RunOptions {
+  readonly wrap?: Wrap;
+  readonly tally?: Tally;
+  /** Milliseconds after which a run counts as hung. */
+  readonly hangMs?: number;
+}
+
+/** Plays the list. Null when the disk did everything right. */
+export async function runOperations(
+  scenario: Scenario,
+  operations: readonly Operation[],
+  how: RunOptions = {},
+): Promise<Failure | null> {
+  const run = new ModelRun(scenario, how.wrap ?? ((disk) => new ModelDisk(disk)), how.tally ?? new Map());
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const hung = new Promise<Failure>((resolve) => {
+    timer = setTimeout(() => resolve({ step: run.step, message: HUNG }), how.hangMs ?? HANG_MS);
+  });
+  const failure = await Promise.race([run.play(operations), hung]);
+  clearTimeout(timer);
+  await run.dispose(failure?.message === HUNG);
+  return failure;
+}
+
+class ModelRun {
+  /** The operation that runs. */
+  step = 0;
+  readonly #scenario: Scenario;
+  readonly #wrap: Wrap;
+  readonly #tally: Tally;
+  readonly #clock = new FakeClock();
+  #place: Place | null = null;
+  #disk: ModelDisk | null = null;
+  #model: Uint8Array = new Uint8Array(0);
+  #loose: Uint8Array = new Uint8Array(0);
+  /** What the images below read. */
+  #below: Uint8Array = new Uint8Array(0);
+  /** Files of the images below, which nothing may change. */
+  #frozen = new Map<string, Uint8Array>();
+
+  constructor(scenario: Scenario, wrap: Wrap, tally: Tally) {
+    this.#scenario = scenario;
+    this.#wrap = wrap;
+    this.#tally = tally;
+  }
+
+  async play(operations: readonly Operation[]): Promise<Failure | null> {
+    try {
+      await this.#build();
+      for (const operation of operations) {
+        await this.#perform(operation);
+        this.step++;
+      }
+      await this.#end();
+      return null;
+    } catch (error) {
+      return { step: this.step, message: messageOf(error) };
+    }
+  }
+
+  async dispose(hung: boolean): Promise<void> {
+    // After a failure the disk may be in any state; only its files must go. Closing would wait for what hangs.
+    const closed = this.#disk?.inner.close().catch(() => {});
+    if (!hung) await closed;
+    await this.#place?.dispose();
+  }
+
+  async #build(): Promise<void> {
+    const place = await makePlace(this.#scenario);
+    this.#place = place;
+    const { shape, sizes } = this.#scenario;
+    const top = shape.below.length;
+    for (let level = 0; level <= top; level++) {
+      const parent = level > 0 ? { parent: place.source(this.#name(level - 1)), parentFormat: this.#formatOf(level - 1) } : {};
+      await createImage(place.source(this.#name(level)), { ...makeOptions(this.#scenario, level), ...parent });
+      if (level < top) await this.#fillBelow(level);
+    }
+    for (let level = 0; level < top; level++) this.#frozen.set(this.#name(level), await fileBytes(place.source(this.#name(level))));
+    await this.#open();
+    if (this.#device.size < (sizes[top] ?? 0)) throw new Mismatch(`the disk has ${this.#device.size} bytes`);
+    this.#model = new Uint8Array(this.#device.size);
+    this.#model.set(this.#below.subarray(0, this.#model.length));
+    this.#loose = new Uint8Array(this.#model.length);
+  }
+
+  /** Puts data and zeroes into an image below the one under test. */
+  async #fillBelow(level: number): Promise<void> {
+    const disk = await openDisk(this.#sources(this.#files, level), { mode: 'write', format: this.#formatOf(level), flushAfterMs: 0 });
+    const random = new Random(this.#scenario.seed + 10 + level);
+    const content = new Uint8Array(disk.size);
+    content.set(this.#below.subarray(0, disk.size));
+    for (let patch = 0; patch < 8; patch++) {
+      const offset = random.below(disk.size);
+      const length = Math.min(1 + random.below(patch < 2 ? disk.size : 40_000), disk.size - offset);
+      if (random.chance(0.25)) {
+        await disk.zero(offset, length);
+        content.fill(0, offset, offset + length);
+      } else {
+        const bytes = mixedContent(length, random.below(1_000_000));
+        await disk.write(offset, bytes);
+        content.set(bytes, offset);
+      }
+    }
+    await disk.close();
+    this.#below = content;
+  }
+
+  #name(level: number): string {
+    return imageName(this.#scenario, level);
+  }
+
+  #formatOf(level: number): string {
+    const { shape } = this.#scenario;
+    return (shape.below[level] ?? shape.format).name;
+  }
+
+  get #files(): Place {
+    if (this.#place === null) throw new Error('internal: the run has a place');
+    return this.#place;
+  }
+
+  get #device(): ModelDisk {
+    if (this.#disk === null) throw new Error('internal: the run has a disk');
+    return this.#disk;
+  }
+
+  /** The images up to `level`, base first. */
+  #sources(place: Pick<Place, 'source'>, level: number): Source[] {
+    return Array.from({ length: level + 1 }, (_, number) => place.source(this.#name(number)));
+  }
+
+  #openOn(provider: StorageProvider, options: DiskOpenOptions): Promise<ChainDisk> {
+    const { shape, parents } = this.#scenario;
+    const top = shape.below.length;
+    const sources = this.#sources(this.#files, top).map(({ name }) => ({ provider, name }));
+    const own = sources[top];
+    const found = parents === 'found' && own !== undefined;
+    const how: DiskOpenOptions = { format: shape.format.name, ...options };
+    return found ? openDisk(own, { ...how, allow: ['same-directory'] }) : openDisk(sources, how);
+  }
+
+  async #open(): Promise<void> {
+    const { provider } = this.#files;
+    const disk = await this.#openOn(provider, { mode: 'write', timers: this.#clock, ...this.#scenario.options });
+    this.#disk = this.#wrap(disk);
+  }
+
+  async #perform(operation: Operation): Promise<void> {
+    switch (operation.kind) {
+      case 'read':
+      case 'write':
+      case 'zero':
+        return this.#together([operation]);
+      case 'together':
+        return this.#together(operation.operations);
+      case 'flush':
+        await this.#device.flush();
+        if (operation.compare) await this.#compareCopy({ closed: false });
+        break;
+      case 'extents':
+        await checkExtents(this.#device.inner, null, this.#compare);
+        break;
+      case 'reopen':
+        await this.#device.close();
+        await this.#open();
+        this.#compareSize();
+        break;
+      case 'advance':
+        this.#clock.advance(operation.ms);
+        break;
+      default:
+        return this.#performLater(operation);
+    }
+    this.#count(operation.kind);
+  }
+
+  /** What not every disk can do. */
+  async #performLater(operation: Extract<Operation, { kind: 'discard' | 'resize' | 'compact' }>): Promise<void> {
+    const { capabilities } = this.#scenario.shape.format;
+    switch (operation.kind) {
+      case 'discard': {
+        const ranges = operation.ranges.map((range) => this.#cut(range)).filter(({ length }) => length > 0);
+        const done = this.#device.discard(ranges);
+        if (done === null) return;
+        await done;
+        for (const { offset, length } of ranges) this.#loose.fill(1, offset, offset + length);
+        break;
+      }
+      case 'resize': {
+        const done = capabilities.resize ? this.#device.resize(operation.size) : null;
+        const shrinks = operation.size < this.#model.length;
+        if (done === null || !(await succeeds(done, shrinks ? ['unsupported', 'invalid-argument'] : ['unsupported']))) return;
+        this.#resized(operation.size);
+        break;
+      }
+      case 'compact': {
+        const done = capabilities.compact ? this.#device.compact() : null;
+        if (done === null || !(await succeeds(done, ['unsupported']))) return;
+      }
+    }
+    this.#compareSize();
+    this.#count(operation.kind);
+  }
+
+  /** What is new reads zero; where an image below is longer than the disk was, it may show through. */
+  #resized(size: number): void {
+    const kept = Math.min(this.#model.length, size);
+    const model = new Uint8Array(size);
+    model.set(this.#below.subarray(0, size));
+    model.set(this.#model.subarray(0, kept));
+    this.#model = model;
+    const loose = new Uint8Array(size).fill(1, kept);
+    loose.set(this.#loose.subarray(0, kept));
+    this.#loose = loose;
+  }
+
+  #count(kind: string): void {
+    this.#tally.set(kind, (this.#tally.get(kind) ?? 0) + 1);
+  }
+
+  #cut({ offset, length }: Range): Range {
+    const start = Math.min(offset, this.#model.length);
+    return { offset: start, length: Math.min(length, this.#model.length - start) };
+  }
+
+  /** Issues all of them, waits for all of them, and looks for an order that explains what they found and left. */
+  async #together(operations: readonly Operation[]): Promise<void> {
+    const writes: RanWrite[] = [];
+    const reads: RanRead[] = [];
+    const work = operations.map((operation) => this.#issue(operation, writes, reads));
+    const ended = await Promise.allSettled(work);
+    const failed = ended.find((end) => end.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    const last: RanRead[] = [];
+    for (const { offset, bytes } of writes) {
+      const found = new Uint8Array(bytes.length).fill(SPOILED);
+      await this.#device.read(offset, found);
+      last.push({ offset, bytes: found, what: `a read after it, from ${offset},` });
+    }
+    const before = (offset: number, bytes: Uint8Array): boolean => this.#firstDifference(offset, bytes) === -1;
+    const disorder = explainDisorder(writes, reads, last, before);
+    if (disorder !== null) throw new Mismatch(this.#explain(disorder, writes, [...reads, ...last]));
+    for (const { offset, bytes } of last) {
+      this.#model.set(bytes, offset);
+      this.#loose.fill(0, offset, offset + bytes.length);
+    }
+    for (const { kind } of operations) this.#count(operations.length > 1 ? `${kind} together` : kind);
+  }
+
+  /** For one request alone the byte that differs says more than the general sentence. */
+  #explain(disorder: string, writes: readonly RanWrite[], reads: readonly RanRead[]): string {
+    const [read] = reads;
+    const [write] = writes;
+    if (reads.length !== 1 || read === undefined || writes.length > 1) return disorder;
+    const wanted = write?.bytes ?? this.#model.subarray(read.offset, read.offset + read.bytes.length);
+    const at = read.bytes.findIndex((byte, index) => byte !== wanted[index]);
+    return `${read.what} found ${describeByte(read.bytes[at])} at ${read.offset + at} instead of ${describeByte(wanted[at])}`;
+  }
+
+  #issue(operation: Operation, writes: RanWrite[], reads: RanRead[]): Promise<unknown> {
+    switch (operation.kind) {
+      case 'read':
+        return this.#issueRead(operation, reads);
+      case 'write':
+        return this.#issueWrite(operation, writes);
+      case 'zero':
+        return this.#issueZero(operation, writes);
+      case 'flush':
+        return this.#device.flush();
+      case 'extents':
+        return checkCover(this.#device.inner);
+      case 'advance':
+        this.#clock.advance(operation.ms);
+        return Promise.resolve();
+      default:
+        return Promise.reject(new Error(`internal: ${operation.kind} does not run together with others`));
+    }
+  }
+
+  async #issueRead(operation: ReadOperation, reads: RanRead[]): Promise<void> {
+    const { offset, length } = this.#cut(operation);
+    if (length === 0) return;
+    const bytes = new Uint8Array(length).fill(SPOILED);
+    const what = `the read from ${offset}`;
+    if (operation.now && this.#device.readNow(offset, bytes)) {
+      reads.push({ offset, bytes, what });
+      return;
+    }
+    const result = await this.#device.read(offset, splitBytes(bytes, 1 + (length % 2)));
+    if (result.unallocated && !isZero(bytes)) throw new Mismatch(`${what} found data and called it unallocated`);
+    reads.push({ offset, bytes, what });
+  }
+
+  async #issueWrite(operation: WriteOperation, writes: RanWrite[]): Promise<void> {
+    const { offset, length } = this.#cut(operation);
+    if (length === 0) return;
+    const bytes = writeContent({ ...operation, offset, length }, this.#model, this.#below);
+    writes.push({ offset, bytes: bytes.slice() });
+    await this.#device.write(offset, splitBytes(bytes, operation.buffers));
+    bytes.fill(SPOILED);
+  }
+
+  async #issueZero(operation: ZeroOperation, writes: RanWrite[]): Promise<void> {
+    const { offset, length } = this.#cut(operation);
+    if (length === 0) return;
+    writes.push({ offset, bytes: new Uint8Array(length) });
+    await this.#device.zero(offset, length, { punch: operation.punch });
+  }
+
+  /** Index of the first byte that the disk must not read at `offset`; -1 when all are right. */
+  #firstDifference(offset: number, found: Uint8Array): number {
+    const wanted = this.#model.subarray(offset, offset + found.length);
+    if (Buffer.compare(found, wanted) === 0) return -1;
+    return found.findIndex((byte, index) => {
+      return byte !== wanted[index] && !(byte === 0 && this.#loose[offset + index] === 1);
+    });
+  }
+
+  readonly #compare: CompareBytes = (offset, found, what) => {
+    const at = this.#firstDifference(offset, found);
+    if (at === -1) return;
+    const wanted = describeByte(this.#model[offset + at]);
+    throw new Mismatch(`${what} has ${describeByte(found[at])} at ${offset + at} instead of ${wanted}`);
+  };
+
+  #compareSize(size = this.#device.size): void {
+    if (size !== this.#model.length) throw new Mismatch(`the disk has ${size} bytes instead of ${this.#model.length}`);
+  }
+
+  async #end(): Promise<void> {
+    await this.#device.flush();
+    await checkExtents(this.#device.inner, null, this.#compare);
+    await this.#compareCopy({ closed: false });
+    await this.#device.close();
+    await this.#compareCopy({ closed: true });
+  }
+
+  /** Opens copies of the files as another program would find them now. */
+  async #compareCopy({ closed }: { closed: boolean }): Promise<void> {
+    const copy = await this.#files.copy();
+    for (const [name, bytes] of this.#frozen) {
+      const now = await fileBytes({ provider: copy, name: this.#files.source(name).name });
+      if (Buffer.compare(bytes, now) !== 0) throw new Mismatch(`the file of a parent, ${name}, has changed`);
+    }
+    const second = await this.#openOn(copy, { mode: 'read' });
+    try {
+      this.#compareSize(second.size);
+      const found = new Uint8Array(second.size).fill(SPOILED);
+      await second.read(0, found);
+      this.#compare(0, found, 'a second disk on the files');
+      await checkExtents(second, copy, this.#compare);
+    } finally {
+      await second.close();
+    }
+    if (closed) await this.#checkImage(copy);
+    this.#count('comparison');
+  }
+
+  /** Runs the format's own check, where it has one. */
+  async #checkImage(provider: StorageProvider): Promise<void> {
+    const { format } = this.#scenario.shape;
+    if (!format.capabilities.check) return;
+    const { name } = this.#files.source(this.#name(this.#scenario.shape.below.length));
+    const image = await format.open({ provider, name }, { mode: 'read', gate: denyAll() });
+    const { check } = image as { check?: () => AsyncIterable<unknown> };
+    try {
+      if (check === undefined) return;
+      for await (const finding of check.call(image)) {
+        if (!isHarmless(finding)) throw new Mismatch(`check found ${JSON.stringify(finding)}`);
+      }
+      this.#count('check');
+    } finally {
+      await image.close();
+    }
+  }
+}
+
+/** False when it is refused with one of these kinds. */
+async function succeeds(work: Promise<unknown>, refusals: readonly string[]): Promise<boolean> {
+  try {
+    await work;
+    return true;
+  } catch (error) {
+    if (isImageError(error) && refusals.includes(error.kind)) return false;
+    throw error;
+  }
+}
+
+/** Notes for people, and space that is only lost, are no damage. */
+function isHarmless(finding: unknown): boolean {
+  if (typeof finding !== 'object' || finding === null) return false;
+  return Object.values(finding).some((value) => value === 'info' || value === 'note' || value === 'leak');
+}
+
+function describeByte(byte: number | undefined): string {
+  return byte === undefined ? 'nothing' : `0x${byte.toString(16).padStart(2, '0')}`;
+}
+
+function messageOf(error: unknown): string {
+  if (error instanceof Mismatch) return error.message;
+  if (isImageError(error)) return `${error.kind}: ${error.message} ${JSON.stringify(error.context)}`;
+  return error instanceof Error ? `${error.stack}` : String(error);
+}

@@ -1,0 +1,78 @@
+/** One seed from end to end: make, run, and when it fails, shrink and report. */
+import { Random } from '../../src/testing/random.ts';
+import { type Failure, type RunOptions, runOperations, type Wrap } from './model.ts';
+import { describeOperation, makeOperations, type Operation, simplerOperations } from './operations.ts';
+import { describeScenario, makeScenario, type Scenario, type Shape, simplerScenarios } from './scenario.ts';
+import { shrinkList } from './shrink.ts';
+
+/** A failing seed, as short as it could be made. */
+export interface Report {
+  readonly seed: number;
+  readonly scenario: Scenario;
+  readonly operations: readonly Operation[];
+  readonly failure: Failure;
+  /** How many operations the seed made. */
+  readonly made: number;
+}
+
+/** Lists tried at most to make a failure short, and for how long. */
+const TRIES = 600;
+const SHRINK_MS = 30_000;
+/** While shrinking, runs that hang must not take all the time. */
+const HANG_MS = 2000;
+
+/** Runs one seed on a shape. Null when all went well. */
+export async function runSeed(
+  seed: number,
+  shape: Shape,
+  how: RunOptions = {},
+): Promise<Report | null> {
+  const scenario = makeScenario(seed, shape);
+  const operations = makeOperations(new Random(seed + 0x5eed), { size: scenario.sizes.at(-1) ?? 0, unit: scenario.unit });
+  const failure = await runOperations(scenario, operations, how);
+  return failure === null ? null : shrinkFailure({ seed, scenario, operations, failure, made: operations.length }, how.wrap);
+}
+
+async function shrinkFailure(report: Report, wrap: Wrap | undefined): Promise<Report> {
+  let { scenario, failure } = report;
+  const how: RunOptions = { hangMs: HANG_MS, ...(wrap === undefined ? {} : { wrap }) };
+  const deadline = Date.now() + SHRINK_MS;
+  const fails = async (list: readonly Operation[]): Promise<boolean> => {
+    if (Date.now() > deadline) return false;
+    const found = await runOperations(scenario, list, how);
+    if (found !== null) failure = found;
+    return found !== null;
+  };
+  // What comes after the failure cannot have caused it; the end compares everything once more.
+  const needed = report.operations.slice(0, failure.step + 1);
+  const start = (await fails(needed)) ? needed : report.operations;
+  let operations = await shrinkList(start, { fails, simpler: simplerOperations, tries: TRIES });
+  for (let simpler: Scenario | undefined = scenario; simpler !== undefined; ) {
+    scenario = simpler;
+    simpler = undefined;
+    for (const other of simplerScenarios(scenario)) {
+      if (Date.now() > deadline || (await runOperations(other, operations, how)) === null) continue;
+      simpler = other;
+      break;
+    }
+  }
+  operations = await shrinkList(operations, { fails, simpler: simplerOperations, tries: TRIES / 4 });
+  // With chance from the machine (local files) the last run may pass: then the failure that was seen stands.
+  await fails(operations);
+  return { ...report, scenario, operations, failure };
+}
+
+/** What a person needs: what went wrong, how to play it again, and the short list as lines of a program. */
+export function describeReport(report: Report): string {
+  const { seed, scenario, operations, failure, made } = report;
+  const at = failure.step < operations.length ? `operation ${failure.step + 1}` : 'the end';
+  const { format, title } = scenario.shape;
+  return [
+    `Seed ${seed} (${format.name}, ${title}) fails at ${at}: ${failure.message}`,
+    `Replay: VDKIT_MODEL_SEED=${seed} npx vitest run test/model`,
+    `${made} operations, shrunk to ${operations.length}:`,
+    '',
+    ...`${describeScenario(scenario)}\n${operations.map((one) => describeOperation(one)).join('\n')}`.split('\n').map((line) => `  ${line}`),
+    '',
+  ].join('\n');
+}
