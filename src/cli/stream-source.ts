@@ -22,7 +22,8 @@ export async function spooledInput(
   if (target !== null) {
     const { name, options } = target;
     // Only looks; nothing is made until something is written.
-    await stageTarget(sourceOf(name, options), { force: options.force ?? false });
+    const staged = await stageTarget(sourceOf(name, options), { force: options.force ?? false });
+    await staged.discard();
   }
   const stream = context.io.stdin();
   if ('isTTY' in stream && stream.isTTY === true) {
@@ -82,6 +83,9 @@ function sharedHandle(storage: Storage): Storage {
     resize: () => Promise.reject(readOnly()),
     flush: async () => {},
     identity: () => storage.identity(),
+    // Nobody else knows the temporary file.
+    lock: async () => {},
+    lockState: () => storage.lockState(),
     close: async () => {},
   };
 }

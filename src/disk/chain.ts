@@ -33,12 +33,17 @@ export class Chain {
   readonly images: readonly ChainImage[];
   /** Set when parents were left out: absent ranges of the lowest image cannot be answered. */
   readonly #incomplete: string | null;
-  readonly #sizes: readonly number[];
+  #sizes: readonly number[];
 
   constructor(images: readonly ChainImage[], incomplete: string | null) {
     this.images = images;
     this.#incomplete = incomplete;
     this.#sizes = images.map((entry) => entry.image.info.virtualSize);
+  }
+
+  /** The last image changed its size. */
+  resized(): void {
+    this.#sizes = this.images.map((entry) => entry.image.info.virtualSize);
   }
 
   /** Number of the image that was opened. */

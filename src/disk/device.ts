@@ -27,6 +27,12 @@ export interface Extent {
   readonly fileOffset: number | null;
 }
 
+/** A stretch of the disk, bytes. */
+export interface Range {
+  readonly offset: number;
+  readonly length: number;
+}
+
 /** What a read found. */
 export interface ReadResult {
   /** Every byte came from space that no image of the chain holds: vd.h's VINF_VD_NEW_ZEROED_BLOCK. */
@@ -51,6 +57,8 @@ export interface BlockDevice {
   read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<ReadResult>;
   write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void>;
   zero(offset: number, length: number, options?: ZeroOptions): Promise<void>;
+  /** Tells that nobody needs the ranges any more. Absent where the device has no such thing. */
+  discard?(ranges: readonly Range[], options?: OperationOptions): Promise<void>;
   /** The run at `offset`, at most up to `end`. */
   extentAt(offset: number, end: number): MaybePromise<Extent>;
   /** Everything that was written is durable when it resolves. */

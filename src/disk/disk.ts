@@ -14,16 +14,26 @@ import {
   type ReadTarget,
   type WriteSource,
 } from '../storage/contract.ts';
+import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { bufferList, totalLength } from './buffers.ts';
+import { type CompactJob, compactImage, type CompactOptions, pack } from './compact.ts';
 import type { Chain, ChainImage, Located } from './chain.ts';
-import type { BlockDevice, DeviceCapabilities, Extent, ReadResult, ZeroOptions } from './device.ts';
+import type { BlockDevice, DeviceCapabilities, Extent, Range, ReadResult, ZeroOptions } from './device.ts';
+import { PendingDiscards } from './discards.ts';
 import { Flusher, systemTimers } from './flusher.ts';
 import type { DiskOpenOptions, Timers } from './options.ts';
 import { type RangeLock, RangeLocks } from './range-locks.ts';
+import { type DiskResizeOptions, resizeLast } from './resize.ts';
 import { WritePath } from './write-path.ts';
 
 const DATA: ReadResult = { unallocated: false };
 const NOTHING: ReadResult = { unallocated: true };
+/** A discard holds at most this many units at a time, so that others get their turn. */
+const DISCARD_UNITS = 1024;
+/** The same for images without units, in bytes. */
+const RAW_DISCARD_BYTES = 1024 * 1024;
+/** Bytes that a flush moves to fill holes; the rest waits for the next one. */
+const TIDY_BYTES = 64 * 1024 * 1024;
 /** Changes wait this long for a flush of their own, so that a forgotten close loses little. */
 const FLUSH_AFTER_MS = 5000;
 
@@ -45,7 +55,6 @@ export interface DiskImage {
 /** An opened chain of images. Made by `openDisk`; close it, or bind it with `await using`. */
 export class ChainDisk implements BlockDevice, AsyncDisposable {
   readonly label: string;
-  readonly size: number;
   readonly can: DeviceCapabilities;
   readonly blockSize: number;
   /** Things that a person should know about the images. */
@@ -55,6 +64,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   readonly #locks = new RangeLocks();
   readonly #writes: WritePath;
   readonly #flusher: Flusher;
+  readonly #discards: PendingDiscards;
+  #size: number;
   #begun: Promise<void> | null = null;
   #writable = false;
   #closing: Promise<void> | null = null;
@@ -64,9 +75,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     const info = last.image.info;
     const write = last.image.can.write && options.mode === 'write';
     this.label = last.name;
-    this.size = info.virtualSize;
+    this.#size = info.virtualSize;
     this.blockSize = info.variant.includes('fixed') ? 0 : (info.blockSize ?? 0);
-    this.can = { write, zero: write, discard: false, random: true };
+    this.can = { write, zero: write, discard: write && last.image.can.discard, random: true };
     this.warnings = parts.warnings;
     this.#chain = chain;
     this.#last = last;
@@ -75,12 +86,18 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       // Blocks of a fixed image are there already, so leaving data out would save nothing.
       honourSame: options.honourSame ?? info.variant.includes('fixed'),
     });
+    this.#discards = new PendingDiscards(last.image, info.blockSize ?? 0, () => this.#size);
     const timers: Timers = options.timers ?? systemTimers;
     this.#flusher = new Flusher(last.image, {
       ignoreFlush: options.ignoreFlush ?? false,
       afterMs: options.flushAfterMs ?? FLUSH_AFTER_MS,
       timers,
     });
+  }
+
+  /** Bytes of the disk. */
+  get size(): number {
+    return this.#size;
   }
 
   /** The images, base first. */
@@ -138,7 +155,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#check(offset, length);
     throwIfAborted(options.signal, 'The write');
     if (length === 0) return;
-    await this.#change(offset, length, () => this.#writes.write(offset, length, bufferList(source)));
+    await this.#change(offset, length, () => {
+      this.#discards.noteChange(offset, length);
+      return this.#writes.write(offset, length, bufferList(source));
+    });
   }
 
   /** Makes a range read zero, giving its room back where that is possible. */
@@ -146,7 +166,62 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#check(offset, length);
     throwIfAborted(options.signal, 'The write');
     if (length === 0) return;
-    await this.#change(offset, length, () => this.#writes.zero(offset, length, options.punch ?? true));
+    await this.#change(offset, length, () => {
+      this.#discards.noteChange(offset, length);
+      return this.#writes.zero(offset, length, options.punch ?? true);
+    });
+  }
+
+  /**
+   * Tells that nobody needs what the ranges hold. Afterwards they read as before or zero, never as the parent where
+   * they hid it. Whole sectors only: what covers a sector in part is left alone.
+   */
+  async discard(ranges: readonly Range[], options: OperationOptions = {}): Promise<void> {
+    if (!this.can.discard) this.#checkWritable();
+    for (const { offset, length } of ranges) this.#check(offset, length);
+    for (const { offset, length } of ranges) {
+      const end = offset + length === this.size ? this.size : alignDown(offset + length, SECTOR);
+      await this.#discardRange(alignUp(offset, SECTOR), end, options);
+    }
+    await this.#pushOut(false);
+  }
+
+  /**
+   * Makes the last image as small as its content allows; see compact.ts. Waits for running requests and holds back new
+   * ones. May be cancelled at any time and run again. Throws `unsupported` when the format cannot.
+   */
+  async compact(options: CompactOptions = {}): Promise<void> {
+    this.#checkWritable();
+    if (!this.#last.image.can.compact) throw this.#unsupported('compacted');
+    await this.#alone(async () => {
+      await this.#pushOutAlone();
+      await compactImage(this.#compactJob(options));
+    });
+  }
+
+  /**
+   * Changes the size of the disk, a multiple of 512. New space reads zero, whatever a longer parent holds there.
+   * Getting smaller is refused where data would be lost, unless `shrink`.
+   */
+  async resize(size: number, options: DiskResizeOptions = {}): Promise<void> {
+    this.#checkWritable();
+    if (!this.#last.image.can.resize) throw this.#unsupported('resized');
+    if (size === this.size) return;
+    await this.#alone(async () => {
+      await this.#pushOutAlone();
+      await resizeLast({
+        chain: this.#chain,
+        image: this.#last.image,
+        writes: this.#writes,
+        flush: () => this.#flusher.flush(),
+        noteChange: () => this.#noteChange(),
+        size,
+        options,
+      });
+      this.#size = size;
+      this.#chain.resized();
+      await pack(this.#compactJob({ signal: options.signal }), TIDY_BYTES);
+    });
   }
 
   /** The run at `offset`, at most up to `end`. */
@@ -178,6 +253,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#checkOpen();
     throwIfAborted(options.signal, 'The flush');
     await this.#flusher.flush();
+    if ((this.#last.image.reclaimable ?? 0) > 0 && this.#writable) await this.#alone(() => this.#tidy());
   }
 
   /** Waits for running requests, flushes and gives all files back. Rejects when the flush fails; the files are closed all the same. */
@@ -272,6 +348,79 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     });
   }
 
+  #unsupported(what: string): ImageError {
+    const { format, image } = this.#last;
+    return new ImageError('unsupported', `This ${format} image cannot be ${what}`, {
+      path: this.label,
+      ...(image.info.variant.includes('fixed') ? { hint: 'Convert it to a dynamic image.' } : {}),
+    });
+  }
+
+  async #discardRange(start: number, end: number, options: OperationOptions): Promise<void> {
+    const unit = this.blockSize === 0 ? RAW_DISCARD_BYTES : this.blockSize;
+    for (let at = start; at < end; ) {
+      throwIfAborted(options.signal, 'Discarding');
+      const first = alignDown(at, unit);
+      const unitEnd = Math.min(first + unit, this.size);
+      const whole = at === first && unitEnd <= end;
+      const stop = whole ? Math.min(end === this.size ? end : alignDown(end, unit), at + unit * DISCARD_UNITS) : Math.min(unitEnd, end);
+      await this.#change(first, (whole ? stop : unitEnd) - first, () => this.#discardPiece(at, stop, whole));
+      at = stop;
+    }
+  }
+
+  #discardPiece(start: number, end: number, whole: boolean): Promise<void> {
+    if (this.blockSize === 0) return this.#writes.punch(start, end - start);
+    return whole ? this.#discards.whole(start, end) : this.#discards.part(start, end);
+  }
+
+  /** Pushes pending discards out while there are too many. */
+  async #pushOut(all: boolean): Promise<void> {
+    for (let first = this.#discards.next(all); first !== null; first = this.#discards.next(all)) {
+      const unit = first;
+      await this.#change(unit, Math.min(this.blockSize, this.size - unit), () => this.#discards.pushOut(unit));
+    }
+  }
+
+  async #pushOutAlone(): Promise<void> {
+    for (let first = this.#discards.next(true); first !== null; first = this.#discards.next(true)) {
+      await this.#discards.pushOut(first);
+    }
+  }
+
+  /** Runs something while no request does, after what must be durable before the first change. */
+  async #alone(run: () => Promise<void>): Promise<void> {
+    const lock = this.#locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
+    const held = isPromise(lock) ? await lock : lock;
+    try {
+      if (!this.#writable) await this.#begin();
+      this.#noteChange();
+      await run();
+    } finally {
+      this.#noteChange();
+      held.release();
+    }
+  }
+
+  #compactJob(options: CompactOptions): CompactJob {
+    return {
+      chain: this.#chain,
+      image: this.#last.image,
+      size: this.size,
+      unit: this.#last.image.info.blockSize ?? 0,
+      flush: async () => {
+        this.#noteChange();
+        await this.#flusher.flush();
+      },
+      options,
+    };
+  }
+
+  /** Fills holes that discards left, so that other programs find the file as they expect it. */
+  async #tidy(): Promise<void> {
+    if ((this.#last.image.reclaimable ?? 0) > 0) await pack(this.#compactJob({}), TIDY_BYTES);
+  }
+
   async #begin(): Promise<void> {
     this.#begun ??= this.#last.image.beginChanges();
     await this.#begun;
@@ -302,8 +451,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     await this.#locks.whenIdle();
     this.#flusher.stop();
     try {
+      if (this.#writable) await this.#pushOutAlone();
       await this.#flusher.flush();
+      if (this.#writable) await this.#tidy();
     } finally {
+      this.#flusher.stop();
       await closeImages(this.#chain.images);
     }
   }

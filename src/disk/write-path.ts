@@ -52,7 +52,7 @@ interface Backdrop {
 export class WritePath {
   readonly #chain: Chain;
   readonly #image: Image;
-  readonly #rules: WriteRules;
+  #rules: WriteRules;
   readonly #blockSize: number;
   readonly #claims = new RangeLocks();
 
@@ -75,6 +75,32 @@ export class WritePath {
     const inPlace = (mapping: DataMapping): Promise<void> =>
       zeroInPlace(mapping.storage, mapping.offset, mapping.length, punch && !this.#rules.honourZeroes);
     await this.#run({ offset, length, buffers: [], zero: true }, inPlace);
+  }
+
+  /** Gives the room of placed bytes back where the storage can; elsewhere nothing changes. */
+  async punch(offset: number, length: number): Promise<void> {
+    for (let at = offset; at < offset + length; ) {
+      const answer = this.#image.map(at, offset + length - at);
+      const mapping = isPromise(answer) ? await answer : answer;
+      const { can } = mapping.kind === 'data' ? mapping.storage : { can: null };
+      if (mapping.kind === 'data' && mapping.writable && can?.punch === true) {
+        await mapping.storage.zero(mapping.offset, mapping.length, { punch: true });
+      }
+      at += mapping.length;
+    }
+  }
+
+  /** Stores what a range reads in the last image itself, though the chain reads the same. */
+  async materialize(offset: number, length: number): Promise<void> {
+    const bytes = new Uint8Array(length);
+    await this.#chain.read(this.#chain.top, offset, [bytes], length);
+    const kept = this.#rules;
+    this.#rules = { honourSame: true, honourZeroes: true };
+    try {
+      await this.write(offset, length, [bytes]);
+    } finally {
+      this.#rules = kept;
+    }
   }
 
   async #run(request: Request, inPlace: (mapping: DataMapping, position: number) => Promise<void>): Promise<void> {

@@ -5,6 +5,7 @@
  */
 import type { MaybePromise, OpenMode, OperationOptions, Source, Storage } from '../storage/contract.ts';
 import type { OpenGate } from '../storage/gate.ts';
+import type { Finding } from './findings.ts';
 import type { Geometry } from './geometry.ts';
 import type { RegionList } from './regions.ts';
 
@@ -95,6 +96,15 @@ export interface ImageInfo extends ImageLinks {
   readonly warnings: readonly string[];
 }
 
+/** How an image changes its size. */
+export interface ResizeOptions extends OperationOptions {
+  /** What new units hold: `zero` hides what a longer parent has there. */
+  readonly fill: 'zero' | 'absent';
+  /** Give up units beyond the new end that hold data. Without it such an image is left alone. */
+  readonly shrink: boolean;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
 /** What one opened image can do, decided once at open. */
 export interface ImageCapabilities {
   readonly write: boolean;
@@ -104,6 +114,11 @@ export interface ImageCapabilities {
   readonly allocate: boolean;
   /** `unmap` can mark whole units as zero without storing any. */
   readonly zeroMarker: boolean;
+  /** `unmap` takes units that hold data. */
+  readonly discard: boolean;
+  readonly resize: boolean;
+  /** `movable`, `relocate` and `trim` exist. */
+  readonly compact: boolean;
 }
 
 /** One opened image. */
@@ -114,8 +129,18 @@ export interface Image {
   map(offset: number, length: number): MaybePromise<Mapping>;
   /** Room for an unplaced range. Once its tables are loaded it does not wait, so calls in guest order give files in order. */
   prepareWrite?(offset: number, length: number): MaybePromise<WriteSlot>;
-  /** Marks whole units as zero, or as absent. Only units that hold no data yet, unless the format says otherwise. */
+  /** Marks whole units as zero, or as absent. Room they give up is used again after the next flush. */
   unmap?(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
+  /** Bytes of free room inside the file that `movable`, `relocate` and `trim` can give back. */
+  readonly reclaimable?: number;
+  /** Guest offsets of units that stand where a packed file has none. Nothing else may run meanwhile. */
+  movable?(): AsyncIterable<number>;
+  /** Room further down for one of those units; null when it needs none. The disk copies and commits. */
+  relocate?(guestOffset: number): MaybePromise<WriteSlot | null>;
+  /** Cuts free room off the end of the file, after a flush. Nothing else may run meanwhile. */
+  trim?(): Promise<void>;
+  /** Changes the size of the disk. Everything is flushed before, and nothing else may run meanwhile. */
+  resize?(size: number, how: ResizeOptions): Promise<void>;
   /** Called once per writable session before the first change; what must be on the medium first is durable when it resolves. */
   beginChanges(): Promise<void>;
   /** The content changed since the last flush: a new modification identity belongs to the next one. */
@@ -249,6 +274,10 @@ export interface Format {
   open(source: Source, options: FormatOpenOptions): Promise<Image>;
   /** Makes a new image and leaves it open for writing, durable but for its name. Removes its own files when it fails. */
   create?(source: Source, options: FormatCreateOptions): Promise<Image>;
+  /** Finds what is wrong with an image that nobody has open. Throws when it is no image of this format at all. */
+  check?(source: Source, options: OperationOptions): Promise<readonly Finding[]>;
+  /** Repairs what `check` finds and can be repaired; may be cut off and run again. Returns what was found. */
+  repair?(source: Source, options: OperationOptions): Promise<readonly Finding[]>;
   /** Checks what `create` would refuse, and says how many bytes a fixed one takes, without touching anything. */
   plan?(options: FormatCreateOptions): { readonly virtualSize: number; readonly preallocates: number };
 }

@@ -30,6 +30,7 @@ export class U32Table {
   readonly #lead: number;
 
   constructor(layout: U32TableLayout) {
+    assert(layout.offset % ENTRY === 0, 'no entry of a table lies in two pages');
     const start = alignDown(layout.offset, SECTOR);
     this.count = layout.count;
     this.#layout = layout;

@@ -1,14 +1,22 @@
 import { describe, expect, it } from 'vitest';
+import { createImage } from '../disk/create.ts';
+import { openDisk } from '../disk/open.ts';
 import { BlobProvider } from './blob-provider.ts';
+import type { StorageProvider } from './contract.ts';
+import { MemoryProvider } from './memory.ts';
 
 const three = (): Blob => new Blob([Uint8Array.of(1, 2, 3)]);
 
-async function contentOf(provider: BlobProvider, name: string): Promise<number[]> {
+async function blobOf(provider: StorageProvider, name: string): Promise<Blob> {
   const storage = await provider.open(name, 'read');
   const bytes = new Uint8Array(storage.size);
   await storage.read(0, bytes);
   await storage.close();
-  return [...bytes];
+  return new Blob([bytes]);
+}
+
+async function contentOf(provider: StorageProvider, name: string): Promise<number[]> {
+  return [...new Uint8Array(await (await blobOf(provider, name)).arrayBuffer())];
 }
 
 describe('blobs under names', () => {
@@ -48,6 +56,24 @@ describe('blobs under names', () => {
     expect(await contentOf(provider, name)).toEqual([1, 2, 3]);
     await provider.rename('/new', name, { replace: true });
     expect(await contentOf(provider, name)).toEqual([9]);
+  });
+
+  it('are found as parents of each other, where that is allowed', async () => {
+    const provider = new MemoryProvider();
+    await createImage('base.vdi', { provider, size: 1024 * 1024 });
+    const base = await openDisk('base.vdi', { provider, format: 'vdi', mode: 'write' });
+    await base.write(512, Uint8Array.of(42));
+    await base.close();
+    await createImage('diff.vdi', { provider, parent: 'base.vdi' });
+    const chosen = new BlobProvider();
+    for (const name of ['base.vdi', 'diff.vdi']) chosen.add(await blobOf(provider, `/${name}`), name);
+
+    const disk = await openDisk('diff.vdi', { provider: chosen, allow: ['same-directory'] });
+    const bytes = new Uint8Array(1);
+    await disk.read(512, bytes);
+    await disk.close();
+    expect(bytes).toEqual(Uint8Array.of(42));
+    await expect(openDisk('diff.vdi', { provider: chosen })).rejects.toMatchObject({ kind: 'denied' });
   });
 
   it('can be forgotten', async () => {

@@ -1,7 +1,7 @@
 /** Blobs and files that a person chose in a browser, as storages. */
 import { ImageError } from '../errors.ts';
 import { allOf, checkRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
-import type { ReadTarget, Storage, StorageCapabilities, StorageExtent, StorageIdentity } from './contract.ts';
+import type { LockState, ReadTarget, Storage, StorageCapabilities, StorageExtent, StorageIdentity } from './contract.ts';
 
 const keys = new WeakMap<Blob, string>();
 let serial = 0;
@@ -63,6 +63,16 @@ export class BlobStorage implements Storage {
       allocatedSize: null,
       modifiedMs: typeof modified === 'number' ? modified : null,
     };
+  }
+
+  /** Nobody can change what a Blob holds, so there is nothing to keep anybody from. */
+  async lock(): Promise<void> {
+    this.#checkOpen();
+  }
+
+  async lockState(): Promise<LockState> {
+    this.#checkOpen();
+    return { held: 'none', holders: [] };
   }
 
   async close(): Promise<void> {

@@ -48,6 +48,35 @@ export interface StorageExtent {
   readonly data: boolean;
 }
 
+/** `shared`: I read and nobody else may write. `exclusive`: I write and nobody else may read or write. */
+export type LockMode = 'shared' | 'exclusive';
+
+/** How a lock is taken. */
+export interface LockOptions {
+  /** Others may write meanwhile, if they let me. Default false. */
+  readonly shareable?: boolean;
+  /**
+   * What the file holds will be rearranged: a lock that only vdkit knows of is not enough. Throws `unsupported` where
+   * there is no other. Default false.
+   */
+  readonly structure?: boolean;
+}
+
+/** A program that has a file locked. */
+export interface LockHolder {
+  readonly pid: number;
+  /** Null when the system does not tell. */
+  readonly name: string | null;
+}
+
+/** What is locked in a storage, by whatever handle. */
+export interface LockState {
+  /** `shared`: somebody reads; `exclusive`: somebody writes; null: there is no way to tell. */
+  readonly held: 'none' | LockMode | null;
+  /** Those that were found. Programs of other users often are not. */
+  readonly holders: readonly LockHolder[];
+}
+
 /** One buffer, or several that follow each other in the store. */
 export type ReadTarget = Uint8Array | readonly Uint8Array[];
 /** One buffer, or several that are written behind each other in one call. */
@@ -81,7 +110,14 @@ export interface Storage {
   /** Everything written so far is durable when it resolves. Never repeated after a failure. */
   flush(): Promise<void>;
   identity(): Promise<StorageIdentity>;
-  /** Gives the handle back. Does not flush. May be called twice. */
+  /**
+   * Takes an advisory lock on the whole storage, or changes the one that this handle has. Closing gives it back. Does
+   * not wait: throws `locked` when another handle is in the way, in this process or another, and keeps what it had.
+   */
+  lock(mode: LockMode, how?: LockOptions): Promise<void>;
+  /** Which locks are held now, this handle's own included. Never throws for want of a way to tell. */
+  lockState(): Promise<LockState>;
+  /** Gives the handle back, and its lock. Does not flush. May be called twice. */
   close(): Promise<void>;
 }
 

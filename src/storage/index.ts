@@ -4,6 +4,10 @@ export { BlobStorage } from './blob.ts';
 export { BlobProvider } from './blob-provider.ts';
 export type {
   CreateMode,
+  LockHolder,
+  LockMode,
+  LockOptions,
+  LockState,
   MaybePromise,
   NameInfo,
   OpenMode,

@@ -3,6 +3,9 @@ import { ImageError } from '../errors.ts';
 import { allOf, checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
 import type {
   CreateMode,
+  LockMode,
+  LockOptions,
+  LockState,
   NameInfo,
   OpenMode,
   ReadTarget,
@@ -13,6 +16,7 @@ import type {
   StorageProvider,
   WriteSource,
 } from './contract.ts';
+import { LockTable, lockedHere, stateOf } from './locks.ts';
 import { SparseBytes } from './sparse-bytes.ts';
 
 let serial = 0;
@@ -21,6 +25,7 @@ let serial = 0;
 class MemoryFile {
   readonly key = `memory:${++serial}`;
   readonly bytes = new SparseBytes();
+  readonly locks = new LockTable();
   modifiedMs = Date.now();
 }
 
@@ -100,8 +105,20 @@ export class MemoryStorage implements Storage {
     return { key, kind: 'memory', allocatedSize: bytes.allocatedSize, modifiedMs };
   }
 
+  async lock(mode: LockMode, how?: LockOptions): Promise<void> {
+    this.#checkOpen();
+    const conflict = this.#file.locks.take(this, mode, how);
+    if (conflict !== null) throw lockedHere(this.label, conflict, mode);
+  }
+
+  async lockState(): Promise<LockState> {
+    this.#checkOpen();
+    return stateOf(this.#file.locks.claim);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
+    this.#file.locks.release(this);
   }
 
   #checkOpen(): void {

@@ -2,6 +2,9 @@
 import { allOf, checkRange, checkSize, checkWriteRange, closedStorage, lengthOf } from './checks.ts';
 import {
   isPromise,
+  type LockMode,
+  type LockOptions,
+  type LockState,
   type MaybePromise,
   type ReadTarget,
   type Storage,
@@ -111,6 +114,17 @@ export class OverlayStorage implements Storage {
   async identity(): Promise<StorageIdentity> {
     this.#checkOpen();
     return { key: this.#key, kind: 'memory', allocatedSize: this.#changes.allocatedSize, modifiedMs: null };
+  }
+
+  /** The base is only read, whatever happens to the overlay, which nobody else can reach. */
+  async lock(_mode: LockMode, how?: LockOptions): Promise<void> {
+    this.#checkOpen();
+    await this.#base.lock('shared', how);
+  }
+
+  async lockState(): Promise<LockState> {
+    this.#checkOpen();
+    return this.#base.lockState();
   }
 
   async close(): Promise<void> {

@@ -2,6 +2,9 @@
 import { ImageError } from '../errors.ts';
 import type {
   CreateMode,
+  LockMode,
+  LockOptions,
+  LockState,
   MaybePromise,
   OpenMode,
   ReadTarget,
@@ -162,6 +165,14 @@ class FaultStorage implements Storage {
 
   identity(): Promise<StorageIdentity> {
     return this.#inner.identity();
+  }
+
+  lock(mode: LockMode, how?: LockOptions): Promise<void> {
+    return this.#inner.lock(mode, how);
+  }
+
+  lockState(): Promise<LockState> {
+    return this.#inner.lockState();
   }
 
   close(): Promise<void> {

@@ -7,6 +7,9 @@
  */
 import type {
   CreateMode,
+  LockMode,
+  LockOptions,
+  LockState,
   MaybePromise,
   NameInfo,
   OpenMode,
@@ -220,6 +223,14 @@ class RecordingStorage implements Storage {
 
   identity(): Promise<StorageIdentity> {
     return this.#inner.identity();
+  }
+
+  lock(mode: LockMode, how?: LockOptions): Promise<void> {
+    return this.#inner.lock(mode, how);
+  }
+
+  lockState(): Promise<LockState> {
+    return this.#inner.lockState();
   }
 
   close(): Promise<void> {

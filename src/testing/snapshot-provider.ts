@@ -5,6 +5,9 @@
 import { ImageError } from '../errors.ts';
 import type {
   CreateMode,
+  LockMode,
+  LockOptions,
+  LockState,
   NameInfo,
   OpenMode,
   ReadTarget,
@@ -15,6 +18,7 @@ import type {
   StorageProvider,
   WriteSource,
 } from '../storage/contract.ts';
+import { LockTable, lockedHere, stateOf } from '../storage/locks.ts';
 import { PagedBytes } from './paged-bytes.ts';
 
 /** How names are put together; any provider will do. */
@@ -23,6 +27,7 @@ export type NameRules = Pick<StorageProvider, 'resolve' | 'directory' | 'tempora
 interface SnapshotFile {
   readonly key: string;
   readonly content: PagedBytes;
+  readonly locks: LockTable;
 }
 
 /** Files in memory, over pages that other snapshots share. */
@@ -43,7 +48,7 @@ export class SnapshotProvider implements StorageProvider {
         return;
       }
     }
-    this.#files.set(name, { key: `snapshot:${this.#made++}`, content });
+    this.#files.set(name, { key: `snapshot:${this.#made++}`, content, locks: new LockTable() });
   }
 
   async open(name: string, mode: OpenMode): Promise<Storage> {
@@ -178,8 +183,19 @@ class SnapshotStorage implements Storage {
     return { key: this.#file.key, kind: 'memory', allocatedSize: null, modifiedMs: null };
   }
 
+  async lock(mode: LockMode, how?: LockOptions): Promise<void> {
+    this.#checkOpen();
+    const conflict = this.#file.locks.take(this, mode, how);
+    if (conflict !== null) throw lockedHere(this.label, conflict, mode);
+  }
+
+  async lockState(): Promise<LockState> {
+    return stateOf(this.#file.locks.claim);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
+    this.#file.locks.release(this);
   }
 
   #check(offset: number, length: number): void {

@@ -1,5 +1,5 @@
 /** Reading a whole disk: what it says of itself, what it reads, and whether that is what it read before. */
-import { createHash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
 import { isZero } from '../../src/codec/bytes.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { isImageError } from '../../src/errors.ts';
@@ -7,7 +7,7 @@ import type { Notes } from './notes.ts';
 import { ContentView } from './pieces.ts';
 import type { BaseFile, Expectation } from './protocol.ts';
 
-/** What a disk reads, piece by piece: a hash, `zero`, or `!` and the kind of a refusal. */
+/** What a disk reads, piece by piece: a checksum, `zero`, or `!` and the kind of a refusal. */
 export type Digests = ReadonlyMap<number, string>;
 
 export interface ReadThrough {
@@ -67,14 +67,14 @@ async function piecesToRead({ disk, notes, title, content }: ReadThrough): Promi
   if (last >= SMALL_PART) addLarge(starts, last, disk.size);
   return [...starts]
     .sort((a, b) => a - b)
-    .map((start) => [start, Math.min(start + (start < SMALL_PART ? SMALL : LARGE), disk.size)]);
+    .map((start) => [start, Math.min(start < SMALL_PART ? start + SMALL : start - (start % LARGE) + LARGE, disk.size)]);
 }
 
-/** The first large piece lacks what is read in small ones; `start` of a piece tells its length. */
+/** Large pieces that cover `[start, end)`; the first one of a disk begins where the small ones end. */
 function addLarge(starts: Set<number>, start: number, end: number): void {
-  const first = Math.max(start - (start % LARGE), 0);
-  for (let at = first; at < end && starts.size < 2 * (BUDGET / LARGE); at += LARGE) {
-    starts.add(Math.max(at, Math.min(SMALL_PART, end)));
+  for (let at = start - (start % LARGE); at < end && starts.size < 2 * (BUDGET / LARGE); at += LARGE) {
+    if (at > 0) starts.add(at);
+    else if (end > SMALL_PART) starts.add(SMALL_PART);
   }
 }
 
@@ -97,13 +97,16 @@ async function eachDataRun(
       at += length;
       if (state === 'data' && !visit(offset, at)) return;
     } catch (error) {
-      if (!isImageError(error)) notes.kindOf(`${title} map`, error);
+      if (!isImageError(error)) {
+        notes.kindOf(`${title} map`, error);
+        return;
+      }
       at = (Math.floor(at / unit) + 1) * unit;
     }
   }
 }
 
 /** Short text that stands for the bytes. */
-export function digestOf(bytes: Uint8Array): string {
-  return isZero(bytes) ? 'zero' : createHash('sha256').update(bytes).digest('base64');
+function digestOf(bytes: Uint8Array): string {
+  return isZero(bytes) ? 'zero' : `${bytes.length} ${crc32(bytes)}`;
 }

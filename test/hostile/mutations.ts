@@ -23,11 +23,18 @@ export interface Amount {
   readonly flips: number;
   /** Whether a field also gets the values of all other fields of its size. */
   readonly swaps: boolean;
+  /** Only each so-manieth file; 1: all of them. */
+  readonly every: number;
   readonly seed: number;
 }
 
 /** All mutations of one sample. The first one changes nothing. */
 export function* mutationsOf(sample: Sample, amount: Amount): Generator<Mutation> {
+  let number = 0;
+  for (const mutation of allMutations(sample, amount)) if (number++ % amount.every === 0) yield mutation;
+}
+
+function* allMutations(sample: Sample, amount: Amount): Generator<Mutation> {
   yield edited(sample, 'nothing changed', [], 'exact');
   for (const place of sample.anatomy.structs) yield* fieldMutations(sample, place, amount);
   for (const table of sample.anatomy.tables) yield* tableMutations(sample, table, amount);

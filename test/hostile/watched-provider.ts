@@ -2,6 +2,9 @@
 import { isZero } from '../../src/codec/bytes.ts';
 import type {
   CreateMode,
+  LockMode,
+  LockOptions,
+  LockState,
   MaybePromise,
   OpenMode,
   ReadTarget,
@@ -128,6 +131,14 @@ class WatchedStorage implements Storage {
 
   identity(): Promise<StorageIdentity> {
     return this.#inner.identity();
+  }
+
+  lock(mode: LockMode, how?: LockOptions): Promise<void> {
+    return this.#inner.lock(mode, how);
+  }
+
+  lockState(): Promise<LockState> {
+    return this.#inner.lockState();
   }
 
   close(): Promise<void> {

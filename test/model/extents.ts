@@ -24,7 +24,11 @@ export async function checkCover(disk: ChainDisk): Promise<void> {
  * The extents cover the disk, each belongs to an image of it, and zero is zero. With `files` that nobody changes
  * meanwhile, data also lies in the file where they say.
  */
-export async function checkExtents(disk: ChainDisk, files: StorageProvider | null, compare: CompareBytes): Promise<void> {
+export async function checkExtents(
+  disk: ChainDisk,
+  files: StorageProvider | null,
+  compare: CompareBytes,
+): Promise<void> {
   await checkCover(disk);
   const contents = new Map<string, Uint8Array>();
   for await (const extent of disk.extents()) {

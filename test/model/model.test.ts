@@ -39,7 +39,10 @@ describe.each(FORMATS)('%s', (name) => {
     expect([...tally.keys()]).toEqual(expect.arrayContaining([...kinds, ...together]));
     for (const kind of ['discard', 'resize', 'compact', 'check'] as const) {
       if (format?.capabilities[kind] !== true) continue;
-      expect(tally.get(kind) ?? 0, `the format can ${kind}, so some disk of this suite must have done it`).toBeGreaterThan(0);
+      expect(
+        tally.get(kind) ?? 0,
+        `the format can ${kind}, so some disk of this suite must have done it`,
+      ).toBeGreaterThan(0);
     }
   });
 });

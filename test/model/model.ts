@@ -16,7 +16,7 @@ import { denyAll } from '../../src/storage/gate.ts';
 import { Random } from '../../src/testing/random.ts';
 import { FakeClock } from './clock.ts';
 import { mixedContent, splitBytes, writeContent } from './content.ts';
-import { checkCover, checkExtents, type CompareBytes, fileBytes, Mismatch } from './extents.ts';
+import { type CompareBytes, checkCover, checkExtents, fileBytes, Mismatch } from './extents.ts';
 import { ModelDisk } from './model-disk.ts';
 import type { Operation, Range, ReadOperation, WriteOperation, ZeroOperation } from './operations.ts';
 import { imageName, makeOptions, makePlace, type Place, type Scenario } from './scenario.ts';
@@ -113,11 +113,13 @@ class ModelRun {
     const { shape, sizes } = this.#scenario;
     const top = shape.below.length;
     for (let level = 0; level <= top; level++) {
-      const parent = level > 0 ? { parent: place.source(this.#name(level - 1)), parentFormat: this.#formatOf(level - 1) } : {};
+      const parent =
+        level > 0 ? { parent: place.source(this.#name(level - 1)), parentFormat: this.#formatOf(level - 1) } : {};
       await createImage(place.source(this.#name(level)), { ...makeOptions(this.#scenario, level), ...parent });
       if (level < top) await this.#fillBelow(level);
     }
-    for (let level = 0; level < top; level++) this.#frozen.set(this.#name(level), await fileBytes(place.source(this.#name(level))));
+    for (let level = 0; level < top; level++)
+      this.#frozen.set(this.#name(level), await fileBytes(place.source(this.#name(level))));
     await this.#open();
     if (this.#device.size < (sizes[top] ?? 0)) throw new Mismatch(`the disk has ${this.#device.size} bytes`);
     this.#model = new Uint8Array(this.#device.size);
@@ -127,7 +129,11 @@ class ModelRun {
 
   /** Puts data and zeroes into an image below the one under test. */
   async #fillBelow(level: number): Promise<void> {
-    const disk = await openDisk(this.#sources(this.#files, level), { mode: 'write', format: this.#formatOf(level), flushAfterMs: 0 });
+    const disk = await openDisk(this.#sources(this.#files, level), {
+      mode: 'write',
+      format: this.#formatOf(level),
+      flushAfterMs: 0,
+    });
     const random = new Random(this.#scenario.seed + 10 + level);
     const content = new Uint8Array(disk.size);
     content.set(this.#below.subarray(0, disk.size));
@@ -231,7 +237,8 @@ class ModelRun {
       case 'resize': {
         const done = capabilities.resize ? this.#device.resize(operation.size) : null;
         const shrinks = operation.size < this.#model.length;
-        if (done === null || !(await succeeds(done, shrinks ? ['unsupported', 'invalid-argument'] : ['unsupported']))) return;
+        if (done === null || !(await succeeds(done, shrinks ? ['unsupported', 'invalid-argument'] : ['unsupported'])))
+          return;
         this.#resized(operation.size);
         break;
       }

@@ -30,6 +30,8 @@ export interface Scenario {
   readonly local: boolean;
   /** Requests overtake each other. */
   readonly restless: boolean;
+  /** Seed of how they do. */
+  readonly timing: number;
   /** How the images below are named: all in a list, or found beside the image. */
   readonly parents: 'listed' | 'found';
   readonly options: Pick<DiskOpenOptions, 'honourZeroes' | 'honourSame' | 'ignoreFlush' | 'flushAfterMs'>;
@@ -45,7 +47,12 @@ export function allShapes(): Shape[] {
 
 function shapesOf(format: Format): Shape[] {
   const words = format.variants.map(({ word }) => word).filter((word) => word !== 'diff');
-  const plain = ['default', ...words].map((title) => ({ title, format, variant: title === 'default' ? [] : [title], below: [] }));
+  const plain = ['default', ...words].map((title) => ({
+    title,
+    format,
+    variant: title === 'default' ? [] : [title],
+    below: [],
+  }));
   if (!format.capabilities.diff) return plain;
   const raw = defaultRegistry().find('raw');
   return [
@@ -71,6 +78,7 @@ export function makeScenario(seed: number, shape: Shape): Scenario {
     unit,
     local,
     restless: !local && random.chance(0.7),
+    timing: seed + 1,
     parents: random.chance(0.5) || shape.below.some(({ capabilities }) => !capabilities.uuid) ? 'listed' : 'found',
     options: dropUndefined({
       honourZeroes: maybe(),
@@ -109,7 +117,10 @@ export function simplerScenarios(scenario: Scenario): Scenario[] {
 export function describeScenario(scenario: Scenario): string {
   const { shape, sizes, options, local, restless, parents } = scenario;
   const images = [...shape.below, shape.format].map((format, level) => {
-    const create = { ...makeOptions(scenario, level), ...(level > 0 ? { parent: imageName(scenario, level - 1) } : {}) };
+    const create = {
+      ...makeOptions(scenario, level),
+      ...(level > 0 ? { parent: imageName(scenario, level - 1) } : {}),
+    };
     const isTop = level === shape.below.length;
     return `await createImage('${imageName(scenario, level)}', ${JSON.stringify({ format: format.name, ...create })});${isTop ? '' : ' // with content'}`;
   });
@@ -131,10 +142,17 @@ export function makeOptions(scenario: Scenario, level: number): CreateImageOptio
   const format = [...shape.below, shape.format][level] ?? shape.format;
   // Small units make small images.
   const small: Record<string, number> = { AllocationBlockSize: unit, DataAlignment: SECTOR };
-  const config = Object.fromEntries(Object.entries(small).filter(([key]) => format.configKeys.some(({ name }) => name === key)));
+  const config = Object.fromEntries(
+    Object.entries(small).filter(([key]) => format.configKeys.some(({ name }) => name === key)),
+  );
   const size = sizes[level] ?? 0;
   const variant = level === shape.below.length ? shape.variant : [];
-  return { format: format.name, size, ...(variant.length > 0 ? { variant } : {}), ...(Object.keys(config).length > 0 ? { config } : {}) };
+  return {
+    format: format.name,
+    size,
+    ...(variant.length > 0 ? { variant } : {}),
+    ...(Object.keys(config).length > 0 ? { config } : {}),
+  };
 }
 
 /** Where the files of one run are. */
@@ -150,7 +168,7 @@ export interface Place {
 export async function makePlace(scenario: Scenario): Promise<Place> {
   if (scenario.local) return localPlace();
   const memory = new MemoryProvider();
-  const provider = scenario.restless ? new RestlessProvider(memory, new Random(scenario.seed + 1)) : memory;
+  const provider = scenario.restless ? new RestlessProvider(memory, new Random(scenario.timing)) : memory;
   return {
     provider,
     source: (name) => ({ provider, name: `/${name}` }),

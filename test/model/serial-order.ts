@@ -45,7 +45,8 @@ export function explainDisorder(
   before: Matches,
 ): string | null {
   const segments = segmentsOf(writes, [...reads, ...last]);
-  const evaluate = (read: RanRead): Found[] => segments.flatMap((segment, index) => findIn(segment, index, read, writes, before));
+  const evaluate = (read: RanRead): Found[] =>
+    segments.flatMap((segment, index) => findIn(segment, index, read, writes, before));
   const found = reads.map(evaluate);
   const end = last.map(evaluate);
   for (const [index, list] of [...found, ...end].entries()) {
@@ -87,7 +88,10 @@ function findIn(segment: Segment, index: number, read: RanRead, writes: readonly
   return [{ segment: index, writers }];
 }
 
-function part({ offset, bytes }: { readonly offset: number; readonly bytes: Uint8Array }, { start, end }: Segment): Uint8Array {
+function part(
+  { offset, bytes }: { readonly offset: number; readonly bytes: Uint8Array },
+  { start, end }: Segment,
+): Uint8Array {
   return bytes.subarray(start - offset, end - offset);
 }
 

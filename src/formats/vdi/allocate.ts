@@ -7,6 +7,10 @@
  * The count comes before the map: QEMU hands out slot `count` next, so a map ahead of the count would make it
  * overwrite a block. A cut between the steps leaves slots that nobody refers to; they are found again when the image
  * is opened and handed out first.
+ *
+ * When a block gives up its slot, the slot stays in use (*pinned*) until the map without it is durable (settle): until
+ * then a cut may bring the old entry back. Then it is a hole, filled by the next block that needs room or by compacting.
+ * Holes at the end are cut off after the header's lowered count is durable.
  */
 import { SparseBitSet } from '../../binary/bits.ts';
 import type { U32Table } from '../../image/u32-table.ts';
@@ -27,40 +31,51 @@ export interface MapScan {
   readonly obstacle: string | null;
 }
 
-/** Hands out slots: holes first, then the end. */
+/** Hands out slots: holes first, lowest first, then the end. */
 export class SlotAllocator {
-  /** Slots that are in use, only while there are holes below `#next`. */
-  #used: SparseBitSet | null;
-  #holes: number;
-  #holeCursor = 0;
-  readonly #returned: number[] = [];
-  #next: number;
+  /** Referred to by the map, handed out, or pinned. */
+  readonly #used: SparseBitSet;
+  /** No slot from here on was ever handed out, or all were cut off. */
+  #end: number;
+  /** Every slot below is in use. */
+  #lowest = 0;
   #committedEnd: number;
+  #pinned: number[] = [];
+  #sealed: number[] = [];
 
-  constructor(used: SparseBitSet, next: number) {
-    this.#holes = next - used.size;
-    this.#used = this.#holes > 0 ? used : null;
-    this.#next = next;
-    this.#committedEnd = next;
+  constructor(used: SparseBitSet, end: number) {
+    this.#used = used;
+    this.#end = end;
+    this.#committedEnd = end;
   }
 
-  /** One more than the highest slot that the map refers to, or did in this session. */
+  /** What the header's count must cover: one more than the highest slot that any map on the medium may refer to. */
   get committedEnd(): number {
     return this.#committedEnd;
   }
 
+  /** Slots in use. Packed, the image needs no more than this many. */
+  get used(): number {
+    return this.#used.size;
+  }
+
+  /** Slots below the end that nothing uses. */
+  get holes(): number {
+    return this.#end - this.#used.size;
+  }
+
   /** Takes up to `wanted` slots that follow each other. */
   take(wanted: number): SlotRun {
-    const returned = this.#returned.pop();
-    if (returned !== undefined) return { first: returned, count: 1, recycled: true };
-    if (this.#used !== null) return { first: this.#takeHole(this.#used), count: 1, recycled: true };
-    const first = this.#next;
-    this.#next += wanted;
+    if (this.holes > 0) return { first: this.#takeHole(), count: 1, recycled: true };
+    const first = this.#end;
+    this.#end += wanted;
+    for (let slot = first; slot < this.#end; slot++) this.#used.add(slot);
     return { first, count: wanted, recycled: false };
   }
 
+  /** Gives back what was taken and not committed. It may have been written to. */
   giveBack(run: SlotRun): void {
-    for (let slot = run.first + run.count - 1; slot >= run.first; slot--) this.#returned.push(slot);
+    for (let slot = run.first; slot < run.first + run.count; slot++) this.#release(slot);
   }
 
   /** The map points at these slots now. */
@@ -68,12 +83,39 @@ export class SlotAllocator {
     this.#committedEnd = Math.max(this.#committedEnd, run.first + run.count);
   }
 
-  #takeHole(used: SparseBitSet): number {
-    while (used.has(this.#holeCursor)) this.#holeCursor++;
-    const slot = this.#holeCursor++;
-    this.#holes--;
-    if (this.#holes === 0) this.#used = null;
-    return slot;
+  /** The map in memory points at the slot no more; the one on the medium still may. */
+  pin(slot: number): void {
+    this.#pinned.push(slot);
+  }
+
+  /** The pins so far belong to the flush that begins now. */
+  seal(): void {
+    this.#sealed = this.#pinned;
+    this.#pinned = [];
+  }
+
+  /** That flush ended: what it pinned is free. */
+  settle(): void {
+    for (const slot of this.#sealed) this.#release(slot);
+    this.#sealed = [];
+  }
+
+  /** Forgets holes at the end. Returns the number of slots that are left. */
+  trim(): number {
+    while (this.#end > 0 && !this.#used.has(this.#end - 1)) this.#end--;
+    this.#committedEnd = this.#end;
+    return this.#end;
+  }
+
+  #release(slot: number): void {
+    this.#used.delete(slot);
+    this.#lowest = Math.min(this.#lowest, slot);
+  }
+
+  #takeHole(): number {
+    while (this.#used.has(this.#lowest)) this.#lowest++;
+    this.#used.add(this.#lowest);
+    return this.#lowest++;
   }
 }
 
@@ -84,8 +126,8 @@ export async function scanMap(table: U32Table, slotsInFile: number): Promise<Map
   let obstacle: string | null = null;
   await table.scan((entry, index) => {
     if (entry >= ENTRY_ZERO || obstacle !== null) return;
-    if (entry >= table.count || entry >= slotsInFile) {
-      obstacle = `entry ${index} of its block map points beyond the ${entry >= slotsInFile ? 'file' : 'block count'}`;
+    if (entry >= slotsInFile) {
+      obstacle = `entry ${index} of its block map points beyond the end of the file`;
     } else if (!used.add(entry)) {
       obstacle = `entry ${index} of its block map points at a block that another entry uses too`;
     }

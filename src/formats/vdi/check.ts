@@ -15,7 +15,7 @@
 import { SparseBitSet } from '../../binary/bits.ts';
 import { randomGuid } from '../../binary/guid.ts';
 import { SECTOR } from '../../binary/numbers.ts';
-import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { Finding } from '../../image/findings.ts';
 import { U32Table } from '../../image/u32-table.ts';
 import { allDone } from '../../storage/all-done.ts';
@@ -156,7 +156,7 @@ async function scanEntries(
     const guestOffset = index * blockSize;
     const where = { fileOffset: mapOffset + index * 4, guestOffset: guestOffset < virtualSize ? guestOffset : null };
     const start = dataOffset + entry * slotBytes;
-    if (start >= storage.size || entry >= blockCount) {
+    if (start >= storage.size) {
       bad.push(index);
       list.add('corruption', 'block-beyond-file', `Block ${index} points at slot ${entry}, which does not exist.`, where);
       return;
@@ -170,6 +170,10 @@ async function scanEntries(
       list.add('corruption', 'block-cut-off', `Block ${index} is cut off by the end of the file; its rest reads zero.`, where);
     }
     usedEnd = Math.max(usedEnd, entry + 1);
+    if (entry < blockCount) return;
+    // A resize that was cut off leaves this; QEMU would hand the slot out again.
+    const message = `Block ${index} stands in slot ${entry}, beyond what the header can count; compact moves it.`;
+    list.add('corruption', 'slot-beyond-count', message, { ...where, repairable: false });
   });
   return { bad, usedEnd, used: owners.size };
 }
@@ -182,7 +186,7 @@ function visible(header: VdiHeader, index: number): number {
 function checkCount(header: VdiHeader, usedEnd: number, used: number, list: FindingList): void {
   const { blocksAllocated } = header;
   const where = { fileOffset: HEADER.fields.blocksAllocated.offset };
-  if (blocksAllocated < usedEnd) {
+  if (blocksAllocated < Math.min(usedEnd, header.blockCount)) {
     const message = `The header counts ${blocksAllocated} slots, but slot ${usedEnd - 1} is used: other programs would overwrite it.`;
     list.add('corruption', 'count-too-low', message, where);
   } else if (blocksAllocated > usedEnd && header.type !== IMAGE_TYPE.fixed) {
@@ -246,17 +250,4 @@ async function lowerCount(storage: Storage, sector: Uint8Array, found: Survey): 
   }
   if (storage.size > found.maxSize) await storage.resize(found.maxSize);
   await storage.flush();
-}
-
-/** The finding of an image whose header cannot be read at all: it has no chance. */
-export function hopeless(error: unknown): Finding {
-  if (!isImageError(error)) throw error;
-  return {
-    severity: 'corruption',
-    code: 'header',
-    message: error.message,
-    fileOffset: error.context.offset ?? null,
-    guestOffset: null,
-    repairable: false,
-  };
 }

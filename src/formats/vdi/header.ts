@@ -273,6 +273,14 @@ function checkPlaces(raw: RawHeader, fileSize: number): void {
       expected: `at least ${headerEnd}`,
     });
   }
+  if (raw.mapOffset % 4 !== 0) {
+    throw invalid('The block map does not begin at a multiple of 4', {
+      offset: HEADER.fields.mapOffset.offset,
+      field: 'mapOffset',
+      found: raw.mapOffset,
+      expected: 'a multiple of 4',
+    });
+  }
   if (raw.dataOffset < mapEnd) {
     throw invalid('The data begins inside the block map', {
       offset: HEADER.fields.dataOffset.offset,
@@ -297,7 +305,6 @@ export function layoutObstacle(header: VdiHeader): string | null {
   const mapEnd = header.mapOffset + 4 * header.blockCount;
   if (header.old) return 'images of version 0.2 are only read; convert it to write';
   if (header.type === IMAGE_TYPE.undo) return 'undo images are only read';
-  if (header.mapOffset % 4 !== 0) return 'entries of its block map straddle sectors; convert it to write';
   if (header.mapOffset < SECTOR) return 'its block map shares a sector with the header; convert it to write';
   if (alignUp(mapEnd, SECTOR) > header.dataOffset) return 'its block map shares a sector with data; convert it to write';
   return null;

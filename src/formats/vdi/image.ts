@@ -7,13 +7,14 @@
  */
 import { randomGuid } from '../../binary/guid.ts';
 import { divCeil, SECTOR } from '../../binary/numbers.ts';
-import { assert, ImageError } from '../../errors.ts';
+import { assert, ImageError, isImageError } from '../../errors.ts';
 import type {
   Image,
   ImageCapabilities,
   ImageInfo,
   Mapping,
   MetaWrite,
+  ResizeOptions,
   SealedMetadata,
   WriteSlot,
 } from '../../image/contract.ts';
@@ -24,6 +25,7 @@ import type { MaybePromise, OpenMode, Storage } from '../../storage/contract.ts'
 import { readPadded } from '../../storage/read-padded.ts';
 import { scanMap, type SlotAllocator, type SlotRun } from './allocate.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
+import { planResize, runResize } from './resize.ts';
 import { ENTRY_FREE, ENTRY_ZERO, FLAG_ZERO_EXPAND, FLAG_ZERO_EXPAND_CREATION, HEADER, IMAGE_TYPE } from './layout.ts';
 
 /** How to open. */
@@ -67,9 +69,9 @@ export class VdiImage implements Image {
   readonly can: ImageCapabilities;
   readonly #storage: Storage;
   readonly #sector: Uint8Array;
-  readonly #header: VdiHeader;
-  readonly #table: U32Table;
-  readonly #allocator: SlotAllocator | null;
+  #header: VdiHeader;
+  #table: U32Table;
+  #allocator: SlotAllocator | null;
   readonly #slotBytes: number;
   readonly #zeroExpand: boolean;
   #contentChanged = false;
@@ -84,7 +86,8 @@ export class VdiImage implements Image {
     this.#slotBytes = parts.header.blockSize + parts.header.blockExtra;
     this.#zeroExpand = (parts.header.flags & (FLAG_ZERO_EXPAND | FLAG_ZERO_EXPAND_CREATION)) !== 0;
     const write = parts.allocator !== null;
-    this.can = { write, readOnlyReason: parts.obstacle, allocate: write, zeroMarker: write };
+    const fixed = parts.header.type === IMAGE_TYPE.fixed;
+    this.can = { write, readOnlyReason: parts.obstacle, allocate: write, zeroMarker: write, discard: write, resize: write && !fixed, compact: write && !fixed };
   }
 
   get info(): ImageInfo {
@@ -139,10 +142,14 @@ export class VdiImage implements Image {
     return this.#slot(first, run);
   }
 
-  /** Only FREE and ZERO entries change: a block that holds data keeps its slot. */
+  get reclaimable(): number {
+    return (this.#allocator?.holes ?? 0) * this.#slotBytes;
+  }
+
+  /** A block that holds data gives its slot up; it is used again when the map without it is durable. */
   unmap(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
     const { blockSize, virtualSize } = this.#header;
-    this.#writableAllocator();
+    const allocator = this.#writableAllocator();
     const last = divCeil(Math.min(offset + length, virtualSize), blockSize);
     for (let index = offset / blockSize; index < last; index++) {
       const entry = this.#table.get(index);
@@ -150,8 +157,8 @@ export class VdiImage implements Image {
         const at = index * blockSize;
         return this.#table.load(index).then(() => this.unmap(at, offset + length - at, to));
       }
-      assert(entry >= ENTRY_ZERO, 'only blocks without data are unmapped');
       const marker = to === 'zero' ? ENTRY_ZERO : ENTRY_FREE;
+      if (entry < ENTRY_ZERO) allocator.pin(entry);
       if (entry !== marker) this.#table.set(index, marker);
     }
     return undefined;
@@ -161,13 +168,10 @@ export class VdiImage implements Image {
   async beginChanges(): Promise<void> {
     this.#writableAllocator();
     HEADER.put(this.#sector, 'modificationUuid', randomGuid());
-    try {
+    await this.#guarded(async () => {
       await this.#storage.write(0, this.#sector);
       await this.#storage.flush();
-    } catch (error) {
-      this.#failed = true;
-      throw error;
-    }
+    });
   }
 
   noteChange(): void {
@@ -184,13 +188,90 @@ export class VdiImage implements Image {
       stage.push({ storage: this.#storage, offset: 0, bytes: this.#sector.slice() });
       this.#contentChanged = false;
     }
+    allocator.seal();
     const map = this.#table.seal();
     return { stage, root: [], publish: map.length === 0 ? [] : [map] };
   }
 
   settle(_sealed: SealedMetadata, ok: boolean): void {
     this.#table.settle();
-    if (!ok) this.#failed = true;
+    if (ok) this.#allocator?.settle();
+    else this.#failed = true;
+  }
+
+  /** Blocks whose slots lie where a packed image has none. */
+  async *movable(): AsyncGenerator<number> {
+    const packed = this.#writableAllocator().used;
+    const { blockSize, blockCount } = this.#header;
+    for (let index = 0; index < blockCount; index++) {
+      let entry = this.#table.get(index);
+      if (entry === undefined) {
+        await this.#table.load(index);
+        entry = this.#table.get(index) ?? ENTRY_FREE;
+      }
+      if (entry < ENTRY_ZERO && entry >= packed) yield index * blockSize;
+    }
+  }
+
+  /** The lowest hole, for a block that `movable` named. Its old slot is pinned when the new one is committed. */
+  relocate(guestOffset: number): MaybePromise<WriteSlot | null> {
+    const index = Math.floor(guestOffset / this.#header.blockSize);
+    const entry = this.#table.get(index);
+    if (entry === undefined) return this.#table.load(index).then(() => this.relocate(guestOffset));
+    const allocator = this.#writableAllocator();
+    if (entry >= ENTRY_ZERO || allocator.holes === 0) return null;
+    const slot = this.#slot(index, allocator.take(1));
+    return {
+      ...slot,
+      commit: () => {
+        slot.commit();
+        allocator.pin(entry);
+      },
+    };
+  }
+
+  /** Lowers the header's count, durably, and cuts free slots off the end. Nothing else may run meanwhile. */
+  async trim(): Promise<void> {
+    const allocator = this.#writableAllocator();
+    const slots = allocator.trim();
+    const end = this.#header.dataOffset + slots * this.#slotBytes;
+    if (HEADER.get(this.#sector, 'blocksAllocated') > slots) {
+      HEADER.put(this.#sector, 'blocksAllocated', slots);
+      await this.#guarded(async () => {
+        await this.#storage.write(0, this.#sector);
+        await this.#storage.flush();
+      });
+    }
+    if (this.#storage.size > end) await this.#guarded(() => this.#storage.resize(end));
+  }
+
+  /** Changes the size of the disk; see resize.ts. Nothing else may run meanwhile, and everything is flushed. */
+  async resize(size: number, how: ResizeOptions): Promise<void> {
+    this.#writableAllocator();
+    const plan = await planResize({ storage: this.#storage, header: this.#header, table: this.#table }, size, how);
+    await this.#guarded(() => runResize(this.#storage, this.#sector, plan));
+    const header = parseHeader(this.#sector, this.#storage.size, this.#storage.label);
+    const table = new U32Table({
+      storage: this.#storage,
+      offset: header.mapOffset,
+      count: header.blockCount,
+      littleEndian: true,
+    });
+    const slots = divCeil(Math.max(this.#storage.size - header.dataOffset, 0), this.#slotBytes);
+    const scan = await scanMap(table, slots);
+    assert(scan.obstacle === null, `a resized image is sound: ${scan.obstacle ?? ''}`);
+    this.#header = header;
+    this.#table = table;
+    this.#allocator = scan.allocator;
+  }
+
+  async #guarded(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (!isImageError(error) || error.kind !== 'aborted') this.#failed = true;
+      throw error;
+    }
   }
 
   storages(): readonly Storage[] {

@@ -1,6 +1,8 @@
 /** VDI: VirtualBox's own disk image. */
 import { hex32 } from '../../errors.ts';
 import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
+import { checkVdi, repairVdi } from './check.ts';
 import { openVdi } from './image.ts';
 import { planVdi, writeNewVdi } from './create.ts';
 import { HEADER, SIGNATURE } from './layout.ts';
@@ -19,11 +21,11 @@ export const vdi: Format = {
     preferred: true,
     read: true,
     write: true,
-    discard: false,
-    resize: false,
-    compact: false,
-    check: false,
-    repair: false,
+    discard: true,
+    resize: true,
+    compact: true,
+    check: true,
+    repair: true,
   },
   extensions: [{ extension: 'vdi', type: 'hdd' }],
   configKeys: [
@@ -66,11 +68,26 @@ export const vdi: Format = {
     const storage = await writeNewVdi(source, options);
     return openVdi(storage, { mode: 'write', infoOnly: false });
   },
+  async check(source, options) {
+    return withStorage(source, 'read', (storage) => checkVdi(storage, options));
+  },
+  async repair(source, options) {
+    return withStorage(source, 'write', (storage) => repairVdi(storage, options));
+  },
   plan(options) {
     const { virtualSize, preallocates } = planVdi(options);
     return { virtualSize, preallocates };
   },
 };
+
+async function withStorage<T>(source: Source, mode: OpenMode, run: (storage: Storage) => Promise<T>): Promise<T> {
+  const storage = await source.provider.open(source.name, mode);
+  try {
+    return await run(storage);
+  } finally {
+    await storage.close();
+  }
+}
 
 function probe(input: ProbeInput): ProbeAnswer {
   const end = HEADER.fields.version.offset + HEADER.fields.version.size;

@@ -323,6 +323,7 @@ describe('reading what others wrote', () => {
     ['a block size that is no power of two', 'blockSize', 5000, 'invalid-format'],
     ['a block size of nothing', 'blockSize', 0, 'invalid-format'],
     ['a map inside the header', 'mapOffset', 0x100, 'invalid-format'],
+    ['a map whose entries are not aligned', 'mapOffset', 0x201, 'invalid-format'],
     ['data inside the map', 'dataOffset', 0x210, 'invalid-format'],
     ['a map that is too short', 'blockCount', 3, 'invalid-format'],
     ['a map that does not fit the file', 'mapOffset', 0xffff_0000, 'invalid-format'],

@@ -6,7 +6,7 @@ import * as path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import { allOf, checkSize, checkWriteRange, closedStorage, lengthOf } from '../checks.ts';
-import type { Storage, StorageCapabilities, StorageExtent, StorageIdentity, WriteSource } from '../contract.ts';
+import type { LockState, Storage, StorageCapabilities, StorageExtent, StorageIdentity, WriteSource } from '../contract.ts';
 import { writeFully } from './descriptor.ts';
 import { systemError } from './errno.ts';
 import { FileStorage } from './file.ts';
@@ -173,6 +173,15 @@ export class StreamStorage implements Storage {
 
   async identity(): Promise<StorageIdentity> {
     return { key: this.#key, kind: 'pipe', allocatedSize: null, modifiedMs: null };
+  }
+
+  /** A pipe has no second writer that could be kept away. */
+  async lock(): Promise<void> {
+    if (this.#closed) throw closedStorage(this.label);
+  }
+
+  async lockState(): Promise<LockState> {
+    return { held: null, holders: [] };
   }
 
   async close(): Promise<void> {

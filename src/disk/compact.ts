@@ -1,0 +1,172 @@
+/**
+ * Making an image smaller without changing what it reads: units that are zero, that the parent reads the same, or that
+ * a file system does not use are given up; what is left is moved into the holes, from the end; the end is cut off.
+ *
+ * Every step leaves the content as it was: a unit is given up by its map entry alone, a moved unit is copied, durable,
+ * before its entry changes, and room is cut off only when no entry on the medium refers to it. So it may be cut or
+ * cancelled anywhere and run again. Nothing else may run meanwhile: the caller holds the whole disk.
+ */
+import { equalBytes, isZero } from '../codec/bytes.ts';
+import { assert, throwIfAborted } from '../errors.ts';
+import type { Image, Progress } from '../image/contract.ts';
+import { allDone, watched } from '../storage/all-done.ts';
+import { isPromise, type OperationOptions } from '../storage/contract.ts';
+import { readPadded } from '../storage/read-padded.ts';
+import type { Chain } from './chain.ts';
+
+const PIECE = 1024 * 1024;
+/** Units looked at or moved at one time. */
+const PARALLEL = 4;
+
+export interface CompactOptions extends OperationOptions {
+  /** Says whether a file system inside uses any byte of a guest range; unused units read zero afterwards. */
+  readonly inUse?: (offset: number, length: number) => boolean | Promise<boolean>;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** What a compaction works on. */
+export interface CompactJob {
+  readonly chain: Chain;
+  readonly image: Image;
+  readonly size: number;
+  readonly unit: number;
+  readonly flush: () => Promise<void>;
+  readonly options: CompactOptions;
+}
+
+/** Gives up what need not be stored and packs the rest. */
+export async function compactImage(job: CompactJob): Promise<void> {
+  await sweep(job);
+  await job.flush();
+  await pack(job, Number.POSITIVE_INFINITY);
+}
+
+/** Moves units from the end into holes, about `maxBytes` of them, and cuts the end off. */
+export async function pack(job: CompactJob, maxBytes: number): Promise<void> {
+  const { image, options } = job;
+  assert(image.movable !== undefined && image.trim !== undefined, 'an image that compacts can move and trim');
+  let moved = 0;
+  const total = image.reclaimable ?? 0;
+  const window = new Window();
+  try {
+    for await (const guestOffset of image.movable()) {
+      throwIfAborted(options.signal, 'Compacting');
+      if (moved >= maxBytes) break;
+      moved += job.unit;
+      await window.add(move(job, guestOffset));
+      options.onProgress?.({ operation: 'move', done: Math.min(moved, total), total });
+    }
+  } finally {
+    await window.settle();
+  }
+  window.check();
+  await job.flush();
+  await image.trim();
+}
+
+async function move(job: CompactJob, guestOffset: number): Promise<void> {
+  const { image } = job;
+  assert(image.relocate !== undefined, 'an image that compacts can move');
+  const answer = image.relocate(guestOffset);
+  const slot = isPromise(answer) ? await answer : answer;
+  if (slot === null) return;
+  try {
+    const found = image.map(guestOffset, 1);
+    const mapping = isPromise(found) ? await found : found;
+    assert(mapping.kind === 'data', 'a moved unit holds data');
+    const buffer = new Uint8Array(Math.min(PIECE, slot.length));
+    for (let at = 0; at < slot.length; at += buffer.length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, slot.length - at));
+      await readPadded(mapping.storage, mapping.offset + at, piece);
+      await slot.storage.write(slot.offset + at, piece);
+    }
+  } catch (error) {
+    slot.abort();
+    throw error;
+  }
+  slot.commit();
+  image.noteChange();
+}
+
+/** Looks at every unit that holds data, reading it once. */
+async function sweep(job: CompactJob): Promise<void> {
+  const window = new Window();
+  try {
+    for (let at = 0; at < job.size; ) {
+      throwIfAborted(job.options.signal, 'Compacting');
+      const answer = job.image.map(at, job.size - at);
+      const mapping = isPromise(answer) ? await answer : answer;
+      const end = at + mapping.length;
+      if (mapping.kind !== 'data') at = end;
+      while (mapping.kind === 'data' && at < end) {
+        throwIfAborted(job.options.signal, 'Compacting');
+        const length = Math.min(job.unit, end - at);
+        await window.add(judge(job, at, length));
+        at += length;
+        job.options.onProgress?.({ operation: 'compact', done: at, total: job.size });
+      }
+      job.options.onProgress?.({ operation: 'compact', done: at, total: job.size });
+    }
+  } finally {
+    await window.settle();
+  }
+  window.check();
+}
+
+async function judge(job: CompactJob, offset: number, length: number): Promise<void> {
+  const { image, options } = job;
+  assert(image.unmap !== undefined, 'an image that compacts has unmap');
+  if (options.inUse !== undefined && !(await options.inUse(offset, length))) {
+    return void (await image.unmap(offset, length, 'zero'));
+  }
+  const kind = await kindOf(job, offset, length);
+  // Zero is never made absent in a differencing image: the parent may hold something else there.
+  if (kind === 'zero') await image.unmap(offset, length, 'zero');
+  if (kind === 'same') await image.unmap(offset, length, 'absent');
+}
+
+async function kindOf(job: CompactJob, offset: number, length: number): Promise<'zero' | 'same' | 'data'> {
+  const { chain } = job;
+  const own = new Uint8Array(Math.min(PIECE, length));
+  const below = chain.top > 0 ? new Uint8Array(own.length) : null;
+  let zero = true;
+  let same = below !== null;
+  for (let at = 0; at < length && (zero || same); at += own.length) {
+    const piece = own.subarray(0, Math.min(own.length, length - at));
+    await chain.read(chain.top, offset + at, [piece], piece.length);
+    zero &&= isZero(piece);
+    if (!same || below === null) continue;
+    const other = below.subarray(0, piece.length);
+    await chain.read(chain.top - 1, offset + at, [other], other.length);
+    same = equalBytes(piece, other);
+  }
+  if (same) return 'same';
+  return zero ? 'zero' : 'data';
+}
+
+/** A few pieces of work at a time; the first failure ends it. */
+class Window {
+  #running: Promise<void>[] = [];
+  #failure: { readonly error: unknown } | null = null;
+
+  async add(work: Promise<void>): Promise<void> {
+    const tracked: Promise<void> = watched(work)
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .then(() => {
+        this.#running = this.#running.filter((one) => one !== tracked);
+      });
+    this.#running.push(tracked);
+    if (this.#running.length >= PARALLEL) await Promise.race(this.#running);
+    this.check();
+  }
+
+  async settle(): Promise<void> {
+    await allDone(this.#running);
+  }
+
+  check(): void {
+    if (this.#failure !== null) throw this.#failure.error;
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * Changing the size of a disk.
+ *
+ * A map that still fits before the data is made longer in place: new entries durable, then the header that counts them.
+ * A map that does not fit cannot be renumbered in place, since header and map would have to change at once. So:
+ *   1. the blocks in the first k slots are copied behind the others, durable, and the old map is pointed at the copies,
+ *      durable;
+ *   2. the complete new map, numbered for data that begins k slots later, is written into the room of those k slots,
+ *      durable;
+ *   3. the header switches map, data, count and size in its one sector, durable.
+ * Until step 3 the old map is what counts, after it the new one, so a cut at any step leaves an image with the content
+ * it had, and the resize can be run again.
+ */
+import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { randomGuid } from '../../binary/guid.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import type { ResizeOptions } from '../../image/contract.ts';
+import type { U32Table } from '../../image/u32-table.ts';
+import { LIMITS } from '../../limits.ts';
+import type { Storage } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import type { VdiHeader } from './header.ts';
+import { ENTRY_FREE, ENTRY_ZERO, HEADER, HEADER_SIZE_1_1_PLUS } from './layout.ts';
+
+const COPY_BYTES = 1024 * 1024;
+
+/** The image as it is. */
+export interface VdiState {
+  readonly storage: Storage;
+  readonly header: VdiHeader;
+  readonly table: U32Table;
+}
+
+/** Everything that was decided before the first byte is written. */
+export interface ResizePlan {
+  readonly header: VdiHeader;
+  readonly options: ResizeOptions;
+  readonly virtualSize: number;
+  readonly blockCount: number;
+  readonly mapOffset: number;
+  readonly dataOffset: number;
+  /** Slots that the new map takes the room of. */
+  readonly displaced: number;
+  /** Blocks in those slots: block and slot. */
+  readonly movers: readonly { readonly index: number; readonly slot: number }[];
+  /** One more than the highest slot in use. */
+  readonly slotsEnd: number;
+  /** The last block of the old disk, when it is not whole and holds data: its hidden end must read zero. */
+  readonly hiddenTail: { readonly offset: number; readonly length: number } | null;
+}
+
+/** Checks the wish and looks at the map. Throws `invalid-argument`, `limit` or `unsupported`; touches nothing. */
+export async function planResize(state: VdiState, size: number, options: ResizeOptions): Promise<ResizePlan> {
+  const { header } = state;
+  if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
+    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+      status: 'VERR_VD_INVALID_SIZE',
+      path: state.storage.label,
+      found: size,
+      expected: 'a multiple of 512, at least 512',
+    });
+  }
+  const blockCount = divCeil(size, header.blockSize);
+  const place = placeMap(state, blockCount);
+  const seen = await lookAtMap(state, blockCount, place.displaced, options);
+  return { header, options, virtualSize: size, blockCount, ...place, ...seen };
+}
+
+function placeMap(state: VdiState, blockCount: number): { mapOffset: number; dataOffset: number; displaced: number } {
+  const { mapOffset, dataOffset, blockSize, blockExtra } = state.header;
+  const slotBytes = blockSize + blockExtra;
+  if (alignUp(mapOffset + 4 * blockCount, SECTOR) <= dataOffset) return { mapOffset, dataOffset, displaced: 0 };
+  const newMap = alignUp(dataOffset, SECTOR);
+  const displaced = divCeil(alignUp(newMap + 4 * blockCount, SECTOR) - dataOffset, slotBytes);
+  const newData = dataOffset + displaced * slotBytes;
+  if (blockCount > LIMITS.vdiBlocks || newData > 0xffff_ffff) {
+    throw new ImageError('limit', 'A VDI image with blocks of this size cannot become that large', {
+      path: state.storage.label,
+      found: `${blockCount} blocks of ${blockSize} bytes`,
+      hint: 'Convert it to an image with larger blocks.',
+    });
+  }
+  return { mapOffset: newMap, dataOffset: newData, displaced };
+}
+
+type Seen = Pick<ResizePlan, 'movers' | 'slotsEnd' | 'hiddenTail'>;
+
+async function lookAtMap(state: VdiState, blockCount: number, displaced: number, options: ResizeOptions): Promise<Seen> {
+  const { header, storage } = state;
+  const movers: { index: number; slot: number }[] = [];
+  let slotsEnd = 0;
+  let lost = 0;
+  let lastSlot: number | null = null;
+  const lastIndex = divCeil(header.virtualSize, header.blockSize) - 1;
+  await state.table.scan((entry, index) => {
+    if (entry >= ENTRY_ZERO) return;
+    if (index === lastIndex) lastSlot = entry;
+    slotsEnd = Math.max(slotsEnd, entry + 1);
+    if (index >= blockCount) lost++;
+    else if (entry < displaced) movers.push({ index, slot: entry });
+  });
+  if (lost > 0 && !options.shrink) {
+    throw new ImageError('unsupported', 'Blocks beyond the new end of the disk hold data', {
+      status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
+      path: storage.label,
+      found: `${lost} blocks`,
+      hint: 'To give this data up, shrink explicitly (on the command line: --shrink).',
+    });
+  }
+  return { movers, slotsEnd, hiddenTail: hiddenTail(header, lastSlot) };
+}
+
+function hiddenTail(header: VdiHeader, slot: number | null): ResizePlan['hiddenTail'] {
+  const inside = header.virtualSize % header.blockSize;
+  if (slot === null || inside === 0) return null;
+  const start = header.dataOffset + slot * (header.blockSize + header.blockExtra) + header.blockExtra;
+  return { offset: start + inside, length: header.blockSize - inside };
+}
+
+/** Carries the plan out and leaves the new header in `sector`. Cut or cancelled anywhere, the old image is still there. */
+export async function runResize(storage: Storage, sector: Uint8Array, plan: ResizePlan): Promise<void> {
+  if (plan.hiddenTail !== null && plan.virtualSize > plan.header.virtualSize) await clearTail(storage, plan.hiddenTail);
+  if (plan.displaced > 0) await moveMap(storage, sector, plan);
+  else await extendMap(storage, plan);
+  await storage.flush();
+  throwIfAborted(plan.options.signal, 'The resize');
+  const switched = sector.slice();
+  putHeader(switched, plan);
+  await storage.write(0, switched);
+  await storage.flush();
+  sector.set(switched);
+}
+
+async function clearTail(storage: Storage, tail: { offset: number; length: number }): Promise<void> {
+  const length = Math.min(tail.length, Math.max(storage.size - tail.offset, 0));
+  if (length > 0) await storage.zero(tail.offset, length, { punch: false });
+}
+
+/** New entries behind the old ones. Nobody counts them yet. */
+async function extendMap(storage: Storage, plan: ResizePlan): Promise<void> {
+  const { header, blockCount, mapOffset } = plan;
+  if (blockCount <= header.blockCount) return;
+  await writeEntries(storage, mapOffset, header.blockCount, blockCount, () => entryOf(plan));
+}
+
+function entryOf(plan: ResizePlan): number {
+  return plan.options.fill === 'zero' ? ENTRY_ZERO : ENTRY_FREE;
+}
+
+async function moveMap(storage: Storage, sector: Uint8Array, plan: ResizePlan): Promise<void> {
+  const moved = await moveBlocks(storage, sector, plan);
+  const { header } = plan;
+  const old = new OldEntries(storage, header);
+  await writeEntries(storage, plan.mapOffset, 0, plan.blockCount, async (index) => {
+    if (index >= header.blockCount) return entryOf(plan);
+    const entry = moved.get(index) ?? (await old.at(index));
+    return entry >= ENTRY_ZERO ? entry : entry - plan.displaced;
+  });
+}
+
+/** Copies the blocks whose room is needed behind all others and points the old map at the copies. */
+async function moveBlocks(storage: Storage, sector: Uint8Array, plan: ResizePlan): Promise<Map<number, number>> {
+  const { header, movers } = plan;
+  const slotBytes = header.blockSize + header.blockExtra;
+  const moved = new Map<number, number>();
+  let slot = Math.max(plan.slotsEnd, plan.displaced);
+  for (const mover of movers) {
+    throwIfAborted(plan.options.signal, 'The resize');
+    const from = header.dataOffset + mover.slot * slotBytes;
+    await copyBytes(storage, from, header.dataOffset + slot * slotBytes, slotBytes);
+    moved.set(mover.index, slot++);
+    plan.options.onProgress?.({ operation: 'resize', done: moved.size * slotBytes, total: movers.length * slotBytes });
+  }
+  if (moved.size === 0) return moved;
+  HEADER.put(sector, 'blocksAllocated', Math.min(Math.max(slot, HEADER.get(sector, 'blocksAllocated')), header.blockCount));
+  await storage.write(0, sector);
+  await storage.flush();
+  for (const [index, target] of moved) await writeEntries(storage, header.mapOffset, index, index + 1, () => target);
+  await storage.flush();
+  return moved;
+}
+
+async function copyBytes(storage: Storage, from: number, to: number, length: number): Promise<void> {
+  const buffer = new Uint8Array(Math.min(COPY_BYTES, length));
+  for (let at = 0; at < length; at += buffer.length) {
+    const piece = buffer.subarray(0, Math.min(buffer.length, length - at));
+    await readPadded(storage, from + at, piece);
+    await storage.write(to + at, piece);
+  }
+}
+
+/** Reads entries of the old map in pieces. */
+class OldEntries {
+  readonly #storage: Storage;
+  readonly #header: VdiHeader;
+  readonly #bytes = new Uint8Array(COPY_BYTES);
+  #first = -1;
+
+  constructor(storage: Storage, header: VdiHeader) {
+    this.#storage = storage;
+    this.#header = header;
+  }
+
+  async at(index: number): Promise<number> {
+    const perPiece = this.#bytes.length / 4;
+    const first = index - (index % perPiece);
+    if (first !== this.#first) {
+      await readPadded(this.#storage, this.#header.mapOffset + first * 4, this.#bytes);
+      this.#first = first;
+    }
+    return new DataView(this.#bytes.buffer).getUint32((index - first) * 4, true);
+  }
+}
+
+/** Writes entries `[start, end)` of the map at `mapOffset`, in whole sectors that keep what stands beside them. */
+async function writeEntries(
+  storage: Storage,
+  mapOffset: number,
+  start: number,
+  end: number,
+  value: (index: number) => number | Promise<number>,
+): Promise<void> {
+  const perPiece = COPY_BYTES / 4;
+  for (let index = start; index < end; ) {
+    const stop = Math.min(end, index - (index % perPiece) + perPiece);
+    const from = mapOffset + index * 4;
+    const first = from - (from % SECTOR);
+    const bytes = new Uint8Array(alignUp(mapOffset + stop * 4, SECTOR) - first);
+    await readPadded(storage, first, bytes);
+    const view = new DataView(bytes.buffer);
+    for (let n = index; n < stop; n++) {
+      const entry = value(n);
+      view.setUint32(mapOffset + n * 4 - first, typeof entry === 'number' ? entry : await entry, true);
+    }
+    await storage.write(first, bytes);
+    index = stop;
+  }
+}
+
+function putHeader(sector: Uint8Array, plan: ResizePlan): void {
+  const slots = Math.max(plan.slotsEnd, plan.displaced) + plan.movers.length - plan.displaced;
+  HEADER.put(sector, 'diskSize', plan.virtualSize);
+  HEADER.put(sector, 'blockCount', plan.blockCount);
+  HEADER.put(sector, 'mapOffset', plan.mapOffset);
+  HEADER.put(sector, 'dataOffset', plan.dataOffset);
+  HEADER.put(sector, 'blocksAllocated', Math.min(slots, plan.blockCount));
+  HEADER.put(sector, 'modificationUuid', randomGuid());
+  const heads = HEADER.get(sector, 'logicalHeads');
+  const sectors = HEADER.get(sector, 'logicalSectors');
+  const logical = HEADER.get(sector, 'headerSize') >= HEADER_SIZE_1_1_PLUS && heads > 0 && sectors > 0;
+  if (!logical || HEADER.get(sector, 'logicalCylinders') === 0) return;
+  HEADER.put(sector, 'logicalCylinders', Math.floor(plan.virtualSize / SECTOR / heads / sectors));
+}

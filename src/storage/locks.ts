@@ -1,0 +1,119 @@
+/**
+ * Which locks exclude each other: the scheme of QEMU, in which a handle says what it does with a file and what it does
+ * not want others to do. Each side looks at both lists of the other. Storages keep the lists where others can see
+ * them: in memory, or as locks on single bytes of the file (see local/lock.ts).
+ */
+import { type ErrorDetails, ImageError } from '../errors.ts';
+import type { LockHolder, LockMode, LockOptions, LockState } from './contract.ts';
+
+/** What can be done with a file. The number of a permission is QEMU's bit for it. */
+export const PERMISSION = { read: 0, write: 1, rewriteSame: 2, resize: 3 } as const;
+export type Permission = (typeof PERMISSION)[keyof typeof PERMISSION];
+
+/** What a handle does, and what it keeps others from doing. */
+export interface LockClaim {
+  readonly uses: readonly Permission[];
+  readonly refuses: readonly Permission[];
+}
+
+const CHANGES: readonly Permission[] = [PERMISSION.write, PERMISSION.resize];
+const NOTHING: LockClaim = { uses: [], refuses: [] };
+
+/** What a lock claims. */
+export function claimOf(mode: LockMode, how: LockOptions = {}): LockClaim {
+  return {
+    uses: mode === 'exclusive' ? [PERMISSION.read, ...CHANGES] : [PERMISSION.read],
+    refuses: how.shareable === true ? [] : CHANGES,
+  };
+}
+
+/** Why two claims exclude each other, seen from one of them. */
+export interface LockConflict {
+  /** `used`: the other does what I refuse. `refused`: the other refuses what I do. */
+  readonly kind: 'used' | 'refused';
+  readonly permission: Permission;
+}
+
+/** The first conflict of `mine` with what the others claim; null when there is none. */
+export function findConflict(mine: LockClaim, others: LockClaim): LockConflict | null {
+  const used = mine.refuses.find((permission) => others.uses.includes(permission));
+  if (used !== undefined) return { kind: 'used', permission: used };
+  const refused = mine.uses.find((permission) => others.refuses.includes(permission));
+  return refused === undefined ? null : { kind: 'refused', permission: refused };
+}
+
+/** All claims as one. */
+export function joinClaims(claims: Iterable<LockClaim>): LockClaim {
+  const all = [...claims];
+  return { uses: all.flatMap(({ uses }) => uses), refuses: all.flatMap(({ refuses }) => refuses) };
+}
+
+/** What claims say about who is at work; they are not nothing as soon as anybody reads. */
+export function stateOf(claim: LockClaim, holders: readonly LockHolder[] = []): LockState {
+  if (CHANGES.some((permission) => claim.uses.includes(permission))) return { held: 'exclusive', holders };
+  return { held: claim.uses.length + claim.refuses.length > 0 ? 'shared' : 'none', holders };
+}
+
+/** Locks of storages that only this process can reach: one table for all handles of the same bytes. */
+export class LockTable {
+  readonly #claims = new Map<object, LockClaim>();
+
+  /** Takes or changes the lock of one handle. The conflict, when there is one; then nothing changed. */
+  take(owner: object, mode: LockMode, how?: LockOptions): LockConflict | null {
+    const claim = claimOf(mode, how);
+    const others = [...this.#claims].flatMap(([other, taken]) => (other === owner ? [] : [taken]));
+    const conflict = findConflict(claim, joinClaims(others));
+    if (conflict === null) this.#claims.set(owner, claim);
+    return conflict;
+  }
+
+  release(owner: object): void {
+    this.#claims.delete(owner);
+  }
+
+  get claim(): LockClaim {
+    return this.#claims.size === 0 ? NOTHING : joinClaims(this.#claims.values());
+  }
+
+  get isEmpty(): boolean {
+    return this.#claims.size === 0;
+  }
+}
+
+/** What is said when a lock is in the way. */
+export interface Obstacle {
+  readonly path: string;
+  readonly conflict: LockConflict;
+  readonly mode: LockMode;
+  /** What the other is, at the beginning of a sentence. */
+  readonly who: string;
+  /** Which lock it is, for people who look for it. */
+  readonly lock?: string;
+  readonly hint: string;
+}
+
+/** The failure of `lock`. */
+export function lockedError(obstacle: Obstacle): ImageError {
+  const { path, conflict, mode, who, lock, hint } = obstacle;
+  const details: ErrorDetails = lock === undefined ? {} : { field: 'lock', found: lock };
+  const instead = mode === 'shared' ? ' To read all the same, and not one consistent state: forceShare (--force-share).' : '';
+  return new ImageError('locked', `${who} ${reasonOf(conflict)}`, { path, ...details, hint: `${hint}${instead}` });
+}
+
+/** The same for locks of this process's memory. */
+export function lockedHere(path: string, conflict: LockConflict, mode: LockMode): ImageError {
+  const hint = 'Close the other disk first.';
+  return lockedError({ path, conflict, mode, who: 'This process', hint });
+}
+
+function reasonOf({ kind, permission }: LockConflict): string {
+  if (kind === 'used') return permission === PERMISSION.read ? 'has this image open' : 'has this image open for writing';
+  if (permission === PERMISSION.read) return 'allows nobody else to read this image';
+  return 'has this image open and allows nobody else to write it';
+}
+
+/** `permission "write" is in use`. */
+export function describeConflict({ kind, permission }: LockConflict): string {
+  const name = Object.entries(PERMISSION).find(([, value]) => value === permission)?.[0] ?? String(permission);
+  return `permission "${name}" ${kind === 'used' ? 'is in use' : 'is not shared'}`;
+}

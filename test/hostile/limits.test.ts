@@ -1,0 +1,245 @@
+/** Every bound of `src/limits.ts` from both sides, reached by a file. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { createImage } from '../../src/disk/create.ts';
+import type { ChainDisk } from '../../src/disk/disk.ts';
+import { inspect } from '../../src/disk/inspect.ts';
+import { openDisk } from '../../src/disk/open.ts';
+import { ENTRY_FREE, HEADER, OLD_HEADER, SIGNATURE, VERSION_0_2 } from '../../src/formats/vdi/layout.ts';
+import { readProbeInput } from '../../src/image/probe.ts';
+import { LIMITS } from '../../src/limits.ts';
+import type { Source } from '../../src/storage/contract.ts';
+import { MemoryProvider, MemoryStorage } from '../../src/storage/memory.ts';
+import { expectKind } from '../conformance/expect-kind.ts';
+
+const SECTOR = 512;
+const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
+  chainDepth: 'test',
+  parentCandidates: 'test',
+  probeHead: 'test',
+  probeTail: 'test',
+  virtualSize: 'test',
+  blockSizeMin: 'test',
+  blockSizeMax: 'test',
+  vdiBlocks: 'test',
+  tableCacheBytes: 'test',
+  dirtyMetadataBytes: 'test',
+  commentBytes: 'no format uses it yet',
+};
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+it('knows every bound', () => {
+  expect(Object.keys(TESTED).sort()).toEqual(Object.keys(LIMITS).sort());
+  const sources = readdirSync(new URL('../../src/', import.meta.url), { recursive: true, encoding: 'utf8' });
+  const text = sources
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
+    .map((name) => readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8'))
+    .join('\n');
+  for (const [name, how] of Object.entries(TESTED)) {
+    expect(text.includes(`LIMITS.${name}`), `LIMITS.${name} is used, and so it has a test`).toBe(how === 'test');
+  }
+});
+
+describe('vdi', () => {
+  describe('blockSizeMin and blockSizeMax', () => {
+    it.each([LIMITS.blockSizeMin, LIMITS.blockSizeMax])('takes blocks of %i bytes', async (blockSize) => {
+      const source = await headerOnly({ blockSize, diskSize: SECTOR });
+      expect((await inspect(source)).blockSize).toBe(blockSize);
+    });
+    it.each([LIMITS.blockSizeMin / 2, LIMITS.blockSizeMax * 2])('refuses blocks of %i bytes', async (blockSize) => {
+      await expectKind(async () => inspect(await headerOnly({ blockSize, diskSize: SECTOR })), 'invalid-format');
+    });
+    it('holds for the extra bytes of a block too', async () => {
+      const most = { blockSize: 4096, diskSize: SECTOR, blockExtra: LIMITS.blockSizeMax };
+      expect((await inspect(await headerOnly(most))).format).toBe('vdi');
+      const more = { ...most, blockExtra: 2 * LIMITS.blockSizeMax };
+      await expectKind(async () => inspect(await headerOnly(more)), 'invalid-format');
+    });
+  });
+
+  // Only the layout before 1.0 can have so many: it has no field for where the data begins.
+  describe('vdiBlocks', () => {
+    it('takes the longest map and reads its last block', async () => {
+      await using disk = await openDisk(await oldHeaderOnly(LIMITS.vdiBlocks));
+      const bytes = new Uint8Array(SECTOR).fill(1);
+      await disk.read(disk.size - SECTOR, bytes);
+      expect(bytes).toEqual(new Uint8Array(SECTOR));
+    });
+    it('refuses one more entry', async () => {
+      await expectKind(async () => inspect(await oldHeaderOnly(LIMITS.vdiBlocks + 1)), 'limit');
+    });
+  });
+
+  describe('virtualSize', () => {
+    const blockSize = LIMITS.blockSizeMax;
+    it('takes the largest disk and reads its last sector', async () => {
+      await using disk = await openDisk(await headerOnly({ blockSize, diskSize: LIMITS.virtualSize }));
+      expect(disk.size).toBe(LIMITS.virtualSize + 1 - SECTOR);
+      const bytes = new Uint8Array(SECTOR).fill(1);
+      await disk.read(disk.size - SECTOR, bytes);
+      expect(bytes).toEqual(new Uint8Array(SECTOR));
+    });
+    it.each([2n ** 53n, 2n ** 63n, 2n ** 64n - 1n])('refuses %i bytes', async (size) => {
+      const source = await headerOnly({ blockSize, diskSize: LIMITS.virtualSize });
+      const storage = await source.provider.open(source.name, 'write');
+      const field = new Uint8Array(8);
+      new DataView(field.buffer).setBigUint64(0, size, true);
+      await storage.write(HEADER.fields.diskSize.offset, field);
+      await expectKind(() => inspect(source), 'limit');
+    });
+  });
+
+  describe('chainDepth', () => {
+    it('opens the longest chain and refuses a longer one', { timeout: 60_000 }, async () => {
+      const provider = new MemoryProvider();
+      const names = Array.from({ length: LIMITS.chainDepth + 1 }, (_, index) => `/${index}.vdi`);
+      for (const [index, name] of names.entries()) {
+        const parent = names[index - 1];
+        const size = parent === undefined ? { size: SECTOR } : { parent: { provider, name: parent } };
+        await createImage({ provider, name }, { ...SMALL, ...size });
+      }
+      const sources = names.map((name) => ({ provider, name }));
+      await using disk = await openDisk(sources.slice(0, -1));
+      expect(disk.images.length).toBe(LIMITS.chainDepth);
+      await disk.read(0, new Uint8Array(SECTOR));
+      await expectKind(() => openDisk(sources), 'limit');
+      await expectKind(() => openDisk(sources.at(-1) ?? '', { allow: ['same-directory'] }), 'limit');
+    });
+  });
+
+  describe('parentCandidates', () => {
+    it('finds a parent among so many files, and looks at no more', { timeout: 60_000 }, async () => {
+      const provider = new MemoryProvider();
+      const child = { provider, name: '/box/child.vdi' };
+      const other = async (index: number): Promise<unknown> => provider.create(`/box/${index}`);
+      for (let index = 0; index < LIMITS.parentCandidates - 2; index++) await other(index);
+      await createImage({ provider, name: '/parent.vdi' }, { ...SMALL, size: SECTOR });
+      await createImage(child, { ...SMALL, parent: { provider, name: '/parent.vdi' } });
+      // Names come in the order in which they were made: the parent is the last one.
+      await provider.rename('/parent.vdi', '/box/parent.vdi', { replace: false });
+      await using disk = await openDisk(child, { allow: ['same-directory'] });
+      expect(disk.images.map(({ name }) => name)).toEqual(['/box/parent.vdi', '/box/child.vdi']);
+
+      await provider.rename('/box/parent.vdi', '/parent.vdi', { replace: false });
+      await other(-1);
+      await provider.rename('/parent.vdi', '/box/parent.vdi', { replace: false });
+      await expectKind(() => openDisk(child, { allow: ['same-directory'] }), 'not-found');
+    });
+  });
+
+  describe('tableCacheBytes', () => {
+    const page = 64 * 1024;
+    /** Reads of the file while every page of the map is asked for, and then the first one again. */
+    async function readsFor(pages: number): Promise<number> {
+      const blocks = (pages * page) / 4;
+      await using disk = await openDisk(await headerOnly({ blockSize: 4096, diskSize: blocks * 4096 }));
+      const read = vi.spyOn(MemoryStorage.prototype, 'read');
+      for (let index = 0; index < pages; index++) await askFor(disk, index * (page / 4) * 4096);
+      await askFor(disk, 0);
+      return read.mock.calls.length;
+    }
+    it('keeps a map that fits', async () => {
+      const pages = LIMITS.tableCacheBytes / page;
+      expect(await readsFor(pages)).toBe(pages);
+    });
+    it('drops the oldest part of one that does not', async () => {
+      const pages = LIMITS.tableCacheBytes / page + 1;
+      expect(await readsFor(pages)).toBe(pages + 1);
+    });
+  });
+
+  describe('dirtyMetadataBytes', () => {
+    it('flushes by itself when so much metadata waits, and not before', { timeout: 60_000 }, async () => {
+      const provider = new MemoryProvider();
+      const image = { provider, name: '/image.vdi' };
+      // Blocks whose map entries lie in different sectors.
+      const apart = (SECTOR / 4) * SECTOR;
+      const most = LIMITS.dirtyMetadataBytes / SECTOR;
+      await createImage(image, { ...SMALL, size: apart * (most + 2) });
+      await using disk = await openDisk(image, { mode: 'write', format: 'vdi', flushAfterMs: 0 });
+      const bytes = new Uint8Array(SECTOR).fill(7);
+      const flush = vi.spyOn(MemoryStorage.prototype, 'flush');
+      await disk.write(0, bytes);
+      const atStart = flush.mock.calls.length;
+      for (let index = 1; index < most; index++) await disk.write(index * apart, bytes);
+      expect(flush.mock.calls.length).toBe(atStart);
+      await disk.write(most * apart, bytes);
+      expect(flush.mock.calls.length).toBeGreaterThan(atStart);
+    });
+  });
+});
+
+describe('probeHead and probeTail', () => {
+  const { probeHead, probeTail } = LIMITS;
+  it.each([
+    [probeTail - 1, probeTail - 1, probeTail - 1],
+    [probeTail, probeTail, probeTail],
+    [probeTail + 1, probeTail + 1, probeTail],
+    [probeHead, probeHead, probeTail],
+    [probeHead + 1, probeHead, probeTail],
+    [2 ** 45, probeHead, probeTail],
+  ])('of a file of %i bytes are %i and %i bytes', async (size, head, tail) => {
+    const storage = new MemoryStorage();
+    await storage.resize(size);
+    const input = await readProbeInput(storage, 'x');
+    expect([input.head.length, input.tail.length]).toEqual([head, tail]);
+  });
+});
+
+const SMALL = { format: 'vdi', config: { AllocationBlockSize: 512, DataAlignment: 512 } } as const;
+
+async function askFor(disk: ChainDisk, offset: number): Promise<void> {
+  await disk.extentAt(offset, offset + SECTOR);
+}
+
+interface Wanted {
+  readonly blockSize: number;
+  readonly diskSize: number;
+  readonly blockExtra?: number;
+}
+
+/** A VDI image whose map is a hole but for its last entry: block 0 everywhere, and the last one free. */
+async function headerOnly({ blockSize, diskSize, blockExtra = 0 }: Wanted): Promise<Source> {
+  const source = await emptyFile();
+  const storage = await source.provider.open(source.name, 'write');
+  const blockCount = Math.ceil(diskSize / blockSize);
+  const dataOffset = Math.ceil((SECTOR + 4 * blockCount) / SECTOR) * SECTOR;
+  const header = new Uint8Array(HEADER.size);
+  const values = { signature: SIGNATURE, version: 0x0001_0001, headerSize: 400, type: 1, logicalSectorSize: SECTOR };
+  const places = { mapOffset: SECTOR, dataOffset, blockSize, blockExtra, blockCount, diskSize };
+  for (const [name, value] of Object.entries({ ...values, ...places })) {
+    HEADER.put(header, name as 'blockSize', value);
+  }
+  await storage.write(0, header);
+  await storage.write(SECTOR + 4 * (blockCount - 1), freeEntry());
+  await storage.resize(dataOffset + SECTOR);
+  return source;
+}
+
+async function oldHeaderOnly(blockCount: number): Promise<Source> {
+  const source = await emptyFile();
+  const storage = await source.provider.open(source.name, 'write');
+  const header = new Uint8Array(OLD_HEADER.size);
+  const values = { signature: SIGNATURE, version: VERSION_0_2, type: 1, blockSize: SECTOR, blockCount };
+  for (const [name, value] of Object.entries({ ...values, diskSize: SECTOR * blockCount })) {
+    OLD_HEADER.put(header, name as 'blockSize', value);
+  }
+  await storage.write(0, header);
+  await storage.write(OLD_HEADER.size + 4 * (blockCount - 1), freeEntry());
+  return source;
+}
+
+function freeEntry(): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, ENTRY_FREE, true);
+  return bytes;
+}
+
+async function emptyFile(): Promise<Source> {
+  const provider = new MemoryProvider();
+  await (await provider.create('/image.vdi')).close();
+  return { provider, name: '/image.vdi' };
+}
