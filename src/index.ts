@@ -13,7 +13,7 @@
 import { compare } from './disk/compare.ts';
 import { convert } from './disk/convert.ts';
 import { createImage } from './disk/create.ts';
-import { ChainDisk } from './disk/disk.ts';
+import type { ChainDisk } from './disk/disk.ts';
 import { inspect } from './disk/inspect.ts';
 import { openDisk } from './disk/open.ts';
 import type { CreateImageOptions, DiskOpenOptions, ImageSource } from './disk/options.ts';
@@ -38,14 +38,14 @@ export const Disk = {
   },
 };
 
-export { compare, convert, createImage, inspect };
 export type { BlockDevice, DeviceCapabilities, Extent, ExtentState, ReadResult, ZeroOptions } from './disk/device.ts';
 export type { DiskImage } from './disk/disk.ts';
 export type * from './disk/options.ts';
-export { describeError, ImageError, isImageError, printable } from './errors.ts';
 export type { ErrorContext, ErrorDetails, ErrorKind } from './errors.ts';
+export { describeError, ImageError, isImageError, printable } from './errors.ts';
 export { defaultRegistry, FORMATS } from './formats/index.ts';
 export type * from './image/contract.ts';
 export type { Geometry } from './image/geometry.ts';
 export { Registry } from './image/registry.ts';
 export { LIMITS } from './limits.ts';
+export { compare, convert, createImage, inspect };

@@ -41,6 +41,11 @@ export class Chain {
     this.#sizes = images.map((entry) => entry.image.info.virtualSize);
   }
 
+  /** Guest bytes of the image that was opened. */
+  get size(): number {
+    return this.#sizes[this.top] ?? 0;
+  }
+
   /** The last image changed its size. */
   resized(): void {
     this.#sizes = this.images.map((entry) => entry.image.info.virtualSize);

@@ -18,6 +18,7 @@ const PIECE = 1024 * 1024;
 /** Units looked at or moved at one time. */
 const PARALLEL = 4;
 
+/** How an image is compacted. */
 export interface CompactOptions extends OperationOptions {
   /** Says whether a file system inside uses any byte of a guest range; unused units read zero afterwards. */
   readonly inUse?: (offset: number, length: number) => boolean | Promise<boolean>;

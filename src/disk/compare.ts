@@ -39,7 +39,11 @@ export async function compare(a: BlockDevice, b: BlockDevice, options: CompareOp
 }
 
 /** Offset of the first byte from `start` on that is not zero, or null. */
-export function differenceFromZero(device: BlockDevice, start: number, options: CompareOptions): Promise<number | null> {
+export function differenceFromZero(
+  device: BlockDevice,
+  start: number,
+  options: CompareOptions,
+): Promise<number | null> {
   return differenceIn(device, null, { start, end: device.size, total: device.size, options });
 }
 
@@ -99,7 +103,12 @@ async function stretchAt(device: BlockDevice, at: number, end: number): Promise<
   return { end: at + extent.length, data: extent.state === 'data' || extent.state === 'encoded' };
 }
 
-async function compareRun(a: BlockDevice, b: BlockDevice | null, run: Stretch, pool: BufferPairs): Promise<number | null> {
+async function compareRun(
+  a: BlockDevice,
+  b: BlockDevice | null,
+  run: Stretch,
+  pool: BufferPairs,
+): Promise<number | null> {
   if (!run.inA && !run.inB) return null;
   const pair = pool.take();
   const first = pair[0].subarray(0, run.length);

@@ -1,12 +1,12 @@
 /** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
 import { ImageError, throwIfAborted } from '../errors.ts';
-import type { BlockDevice } from './device.ts';
 import { Chain } from './chain.ts';
 import { compare, differenceFromZero } from './compare.ts';
-import { copyContent, type CopyResult, PARALLEL_RUNS } from './copy-engine.ts';
-import { stageImage, type StagedImage } from './create.ts';
+import { type CopyResult, copyContent, PARALLEL_RUNS } from './copy-engine.ts';
+import { type StagedImage, stageImage } from './create.ts';
+import type { BlockDevice } from './device.ts';
 import { ChainDisk, closeImages } from './disk.ts';
-import { openDisk, openParents, type OpenedImage } from './open.ts';
+import { type OpenedImage, openDisk, openParents } from './open.ts';
 import type { ConvertOptions, ConvertResult, DiskOpenOptions, EnvironmentOptions, ImageSource } from './options.ts';
 
 /** qemu-img's default too: shorter runs of zeroes are not worth a seek. */
@@ -62,7 +62,8 @@ async function convertDevice(
   options: ConvertOptions,
   warnings: readonly string[],
 ): Promise<ConvertResult> {
-  const result = options.into === true ? await convertInto(source, target, options) : await convertNew(source, target, options);
+  const result =
+    options.into === true ? await convertInto(source, target, options) : await convertNew(source, target, options);
   return { ...result, warnings: [...warnings, ...result.warnings] };
 }
 
@@ -73,7 +74,12 @@ async function convertNew(source: BlockDevice, target: ImageSource, options: Con
     const disk = await targetDisk(made, options);
     const copied = await copyAndClose(source, disk, options, options.parent === undefined);
     await made.staged.publish();
-    return { size, written: copied.written, unreadable: copied.unreadable, warnings: [...made.warnings, ...disk.warnings] };
+    return {
+      size,
+      written: copied.written,
+      unreadable: copied.unreadable,
+      warnings: [...made.warnings, ...disk.warnings],
+    };
   } catch (error) {
     await made.staged.discard();
     throw error;

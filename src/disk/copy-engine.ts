@@ -19,6 +19,7 @@ export const PARALLEL_RUNS = 4;
 const MAX_ZEROES = 64;
 const SECTOR = 512;
 
+/** What is copied, and how. */
 export interface CopyOptions {
   /** Bytes of the source that are copied. */
   readonly length: number;
@@ -35,6 +36,7 @@ export interface CopyOptions {
   readonly onProgress: ((progress: Progress) => void) | undefined;
 }
 
+/** What a copy did. */
 export interface CopyResult {
   readonly written: number;
   readonly unreadable: { offset: number; length: number }[];

@@ -2,7 +2,7 @@
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
 import type { Source } from '../storage/contract.ts';
-import { stageTarget, type Staged } from '../storage/staging.ts';
+import { type Staged, stageTarget } from '../storage/staging.ts';
 import { registryOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
 import type { CreateImageOptions, ImageSource, InspectReport } from './options.ts';
@@ -106,7 +106,9 @@ async function createOptions(
   const parent = await parentOf(format, options, warnings);
   const size = options.size ?? parent?.size;
   if (size === undefined) {
-    throw new ImageError('invalid-argument', 'The size of the new disk is missing', { hint: 'Give a size, or a parent.' });
+    throw new ImageError('invalid-argument', 'The size of the new disk is missing', {
+      hint: 'Give a size, or a parent.',
+    });
   }
   const { type, comment, uuid, geometry, config, onProgress, signal } = options;
   return {

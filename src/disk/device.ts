@@ -1,6 +1,7 @@
 /** The surface that users, the copy engine, `compare` and servers work on. */
 import type { MaybePromise, OperationOptions, ReadTarget, WriteSource } from '../storage/contract.ts';
 
+/** What a device can do; fixed while it is open. */
 export interface DeviceCapabilities {
   readonly write: boolean;
   readonly zero: boolean;
@@ -39,6 +40,7 @@ export interface ReadResult {
   readonly unallocated: boolean;
 }
 
+/** How a range is made to read zero. */
 export interface ZeroOptions extends OperationOptions {
   /** Give the room back where the storage can. Default true. */
   readonly punch?: boolean;

@@ -4,6 +4,8 @@
  * Requests that overlap are kept apart by range locks, everything else runs together. Only the last image is written.
  * Metadata is written back by flushes: see flusher.ts and image/flush.ts.
  */
+
+import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo } from '../image/contract.ts';
 import { watched } from '../storage/all-done.ts';
@@ -14,10 +16,9 @@ import {
   type ReadTarget,
   type WriteSource,
 } from '../storage/contract.ts';
-import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { bufferList, totalLength } from './buffers.ts';
-import { type CompactJob, compactImage, type CompactOptions, pack } from './compact.ts';
 import type { Chain, ChainImage, Located } from './chain.ts';
+import { type CompactJob, type CompactOptions, compactImage, pack } from './compact.ts';
 import type { BlockDevice, DeviceCapabilities, Extent, Range, ReadResult, ZeroOptions } from './device.ts';
 import { PendingDiscards } from './discards.ts';
 import { Flusher, systemTimers } from './flusher.ts';
@@ -253,7 +254,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#checkOpen();
     throwIfAborted(options.signal, 'The flush');
     await this.#flusher.flush();
-    if ((this.#last.image.reclaimable ?? 0) > 0 && this.#writable) await this.#alone(() => this.#tidy());
+    // Closing tidies up by itself, and nothing may begin once it has.
+    const wanted = this.#closing === null && this.#writable && (this.#last.image.reclaimable ?? 0) > 0;
+    if (wanted) await this.#alone(() => this.#tidy());
   }
 
   /** Waits for running requests, flushes and gives all files back. Rejects when the flush fails; the files are closed all the same. */
@@ -278,7 +281,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   #checkOpen(): void {
     if (this.#closing !== null) {
-      throw new ImageError('invalid-argument', 'The disk is closed', { path: this.label, status: 'VERR_VD_NOT_OPENED' });
+      throw new ImageError('invalid-argument', 'The disk is closed', {
+        path: this.label,
+        status: 'VERR_VD_NOT_OPENED',
+      });
     }
   }
 
@@ -363,7 +369,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       const first = alignDown(at, unit);
       const unitEnd = Math.min(first + unit, this.size);
       const whole = at === first && unitEnd <= end;
-      const stop = whole ? Math.min(end === this.size ? end : alignDown(end, unit), at + unit * DISCARD_UNITS) : Math.min(unitEnd, end);
+      const stop = whole
+        ? Math.min(end === this.size ? end : alignDown(end, unit), at + unit * DISCARD_UNITS)
+        : Math.min(unitEnd, end);
       await this.#change(first, (whole ? stop : unitEnd) - first, () => this.#discardPiece(at, stop, whole));
       at = stop;
     }

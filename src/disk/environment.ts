@@ -3,7 +3,7 @@ import { defaultProvider } from '#local-storage';
 import { defaultRegistry } from '../formats/index.ts';
 import type { Registry } from '../image/registry.ts';
 import type { Source, StorageProvider } from '../storage/contract.ts';
-import { denyAll, openGate, type OpenGate } from '../storage/gate.ts';
+import { denyAll, type OpenGate, openGate } from '../storage/gate.ts';
 import type { Allow, EnvironmentOptions, ImageSource } from './options.ts';
 
 /** Stands in an allow list for the directory of the image itself. */

@@ -2,8 +2,9 @@
  * When a disk flushes: on request, when dirty metadata reaches its bound, and some seconds after the first unflushed
  * change. Flushes run one after another; callers that come while one runs share the next.
  */
-import { flushImage } from '../image/flush.ts';
+
 import type { Image } from '../image/contract.ts';
+import { flushImage } from '../image/flush.ts';
 import { LIMITS } from '../limits.ts';
 import type { Timers } from './options.ts';
 
@@ -13,6 +14,7 @@ export const systemTimers: Timers = {
   clear: (handle) => clearTimeout(handle as ReturnType<typeof setTimeout>),
 };
 
+/** When flushes run, and what they do. */
 export interface FlusherOptions {
   readonly ignoreFlush: boolean;
   /** 0: no flush runs by itself. */

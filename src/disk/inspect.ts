@@ -3,7 +3,7 @@ import { ImageError } from '../errors.ts';
 import type { ImageInfo } from '../image/contract.ts';
 import { closeImages } from './disk.ts';
 import { gateOf, sourceOf } from './environment.ts';
-import { openImage, openParents, type OpenedImage } from './open.ts';
+import { type OpenedImage, openImage, openParents } from './open.ts';
 import type { ImageReport, ImageSource, InspectOptions, InspectReport } from './options.ts';
 
 /**

@@ -50,7 +50,12 @@ export async function openDisk(
     opened.reverse();
     const incomplete = opened[0]?.image.info.differencing === true ? opened[0].name : null;
     const chain = new Chain(opened, options.withoutParents === true ? incomplete : null);
-    return new ChainDisk({ chain, last, options, warnings: [...opened.flatMap((entry) => entry.warnings), ...warnings] });
+    return new ChainDisk({
+      chain,
+      last,
+      options,
+      warnings: [...opened.flatMap((entry) => entry.warnings), ...warnings],
+    });
   } catch (error) {
     // What went wrong first is what the caller must hear.
     await closeImages(opened).catch(() => {});
@@ -112,7 +117,8 @@ async function chooseFormat(source: Source, options: OpenImageOptions): Promise<
   const storage = await source.provider.open(source.name, 'read');
   try {
     const { key } = await storage.identity();
-    if (named !== null) return { format: named, recognisedBy: 'the caller named it', key, warnings: [], guessed: false };
+    if (named !== null)
+      return { format: named, recognisedBy: 'the caller named it', key, warnings: [], guessed: false };
     const outcome = probeFormat(await readProbeInput(storage, source.name), registry);
     return {
       format: outcome.format,
@@ -160,7 +166,12 @@ function tooDeep(child: OpenedImage): ImageError {
 async function openNamedParent(source: Source, first: boolean, options: DiskOpenOptions): Promise<OpenedImage> {
   const gate = await gateOf(options.allow, source);
   const { parentFormat, format: _format, type: _type, ...rest } = options;
-  return openImage(source, { ...rest, mode: 'read', gate, ...(first && parentFormat !== undefined ? { format: parentFormat } : {}) });
+  return openImage(source, {
+    ...rest,
+    mode: 'read',
+    gate,
+    ...(first && parentFormat !== undefined ? { format: parentFormat } : {}),
+  });
 }
 
 function refuseLoop(opened: readonly OpenedImage[]): void {
@@ -217,12 +228,16 @@ async function findParent(
     own = true;
     await found.image.close();
   }
-  throw new ImageError(own ? 'corrupt' : 'not-found', own ? 'The image is its own parent' : 'The parent of this image was not found beside it', {
-    path: child.name,
-    field: 'parent UUID',
-    expected: parentUuid,
-    hint: 'Name the parent with --parent.',
-  });
+  throw new ImageError(
+    own ? 'corrupt' : 'not-found',
+    own ? 'The image is its own parent' : 'The parent of this image was not found beside it',
+    {
+      path: child.name,
+      field: 'parent UUID',
+      expected: parentUuid,
+      hint: 'Name the parent with --parent.',
+    },
+  );
 }
 
 interface Candidate {

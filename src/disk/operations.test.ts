@@ -26,7 +26,7 @@ function filled(length: number, value: number): Uint8Array {
 
 /** Every byte tells its block. */
 function pattern(size: number, seed = 1): Uint8Array {
-  return Uint8Array.from({ length: size }, (_, at) => ((at >>> 9) * 7 + seed) % 250 + 1);
+  return Uint8Array.from({ length: size }, (_, at) => (((at >>> 9) * 7 + seed) % 250) + 1);
 }
 
 async function contentOf(source: At): Promise<Uint8Array> {
@@ -76,7 +76,10 @@ describe('discard', () => {
     const before = await fileSize(source);
     await using(source, async (disk) => {
       await disk.discard([{ offset: BLOCK, length: 1024 }]);
-      await disk.discard([{ offset: BLOCK + 2048, length: 2048 }, { offset: BLOCK + 1024, length: 1024 }]);
+      await disk.discard([
+        { offset: BLOCK + 2048, length: 2048 },
+        { offset: BLOCK + 1024, length: 1024 },
+      ]);
     });
     content.fill(0, BLOCK, 2 * BLOCK);
     same(await contentOf(source), content);
@@ -220,7 +223,10 @@ describe('resize', () => {
     const base = await make(40 * BLOCK, '/base.vdi');
     const below = pattern(40 * BLOCK, 3);
     await using(base, (disk) => disk.write(0, below));
-    await createImage({ provider: base.provider, name: '/diff.vdi' }, { config: SMALL, parent: base, size: 10 * BLOCK + 1024 });
+    await createImage(
+      { provider: base.provider, name: '/diff.vdi' },
+      { config: SMALL, parent: base, size: 10 * BLOCK + 1024 },
+    );
     const diff = { provider: base.provider, name: '/diff.vdi' };
     same(await contentOf(diff), below.slice(0, 10 * BLOCK + 1024));
     await using(diff, (disk) => disk.resize(30 * BLOCK));

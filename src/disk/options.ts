@@ -27,6 +27,7 @@ export interface EnvironmentOptions extends OperationOptions {
   readonly allow?: Allow;
 }
 
+/** How a disk is opened. */
 export interface DiskOpenOptions extends EnvironmentOptions {
   /** Default `read`. */
   readonly mode?: OpenMode;
@@ -49,6 +50,7 @@ export interface DiskOpenOptions extends EnvironmentOptions {
   readonly timers?: Timers;
 }
 
+/** What a new image shall be. */
 export interface CreateImageOptions extends EnvironmentOptions {
   /** Default: by the name's extension. */
   readonly format?: string;
@@ -68,6 +70,7 @@ export interface CreateImageOptions extends EnvironmentOptions {
   readonly onProgress?: (progress: Progress) => void;
 }
 
+/** What a conversion makes, from what, and how fast. */
 export interface ConvertOptions extends CreateImageOptions {
   /** Format of the source. Default: probed. `format` is that of the target. */
   readonly sourceFormat?: string;
@@ -87,6 +90,7 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly verify?: boolean;
 }
 
+/** What a conversion did. */
 export interface ConvertResult {
   /** Guest bytes of the target. */
   readonly size: number;
@@ -97,6 +101,7 @@ export interface ConvertResult {
   readonly warnings: readonly string[];
 }
 
+/** What counts as a difference. */
 export interface CompareOptions extends OperationOptions {
   /** Sizes must be equal too. */
   readonly strict?: boolean;
@@ -104,6 +109,7 @@ export interface CompareOptions extends OperationOptions {
   readonly onProgress?: (progress: Progress) => void;
 }
 
+/** What a comparison found. */
 export interface CompareResult {
   readonly same: boolean;
   /** Guest offset of the first differing byte; null when none differs. With `strict`, unequal sizes differ at the shorter end. */
@@ -122,6 +128,7 @@ export interface ImageReport extends ImageInfo, ImageLinks {
   readonly recognisedBy: string;
 }
 
+/** What to report on. */
 export interface InspectOptions extends EnvironmentOptions {
   readonly format?: string;
   readonly type?: MediumType;
@@ -131,6 +138,7 @@ export interface InspectOptions extends EnvironmentOptions {
   readonly parentFormat?: string;
 }
 
+/** The report on an image, and on its parents when they were asked for. */
 export interface InspectReport extends ImageReport {
   /** Base first, the image itself last; only with `chain`. */
   readonly chain?: readonly ImageReport[];

@@ -5,6 +5,7 @@ import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import type { Chain } from './chain.ts';
 import type { WritePath } from './write-path.ts';
 
+/** How a disk changes its size. */
 export interface DiskResizeOptions extends OperationOptions {
   /** Give up data beyond the new end. */
   readonly shrink?: boolean;

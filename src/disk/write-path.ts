@@ -175,7 +175,12 @@ export class WritePath {
   }
 
   /** Says what happens to one unit's part of the request; marks zero units on the way. */
-  #decide(request: Request, start: number, end: number, backdrop: Backdrop): 'store' | 'done' | Promise<'store' | 'done'> {
+  #decide(
+    request: Request,
+    start: number,
+    end: number,
+    backdrop: Backdrop,
+  ): 'store' | 'done' | Promise<'store' | 'done'> {
     const zero = request.zero || this.#isZero(request, start, end);
     if (zero) {
       if (this.#rules.honourZeroes) return 'store';
@@ -194,7 +199,7 @@ export class WritePath {
   }
 
   #coversUnit(start: number, end: number): boolean {
-    return start % this.#blockSize === 0 && (end % this.#blockSize === 0 || end === this.#image.info.virtualSize);
+    return start % this.#blockSize === 0 && (end % this.#blockSize === 0 || end === this.#chain.size);
   }
 
   #isZero(request: Request, start: number, end: number): boolean {
@@ -241,39 +246,46 @@ export class WritePath {
     work.push(watched(this.#pad(slot, slot.guestOffset, start, level)));
     work.push(watched(this.#pad(slot, end, slotEnd, level)));
     await allDone(work);
-    // What was left out reads zero, but only inside the file. Data may end inside the last sector: it stays.
-    const { size } = slot.storage;
+    // What was left out reads zero, but only inside the file. Its size does not tell: it counts writes of others behind
+    // this slot, which may fail, or be lost though this one is flushed. Data may end inside the last sector: it stays.
     const fileEnd = slot.offset + slot.length;
-    if (size >= fileEnd) return;
-    const tail = Math.max(fileEnd - TAIL, slot.offset, size);
+    const reached = Math.max(...(await Promise.all(work)));
+    if (reached >= fileEnd) return;
+    const tail = Math.max(fileEnd - TAIL, slot.offset, reached);
     await slot.storage.write(tail, new Uint8Array(fileEnd - tail));
   }
 
-  async #writeData(slot: WriteSlot, request: Request, start: number, end: number): Promise<void> {
+  /** Returns where in the file it ended; 0 when nothing was written. */
+  async #writeData(slot: WriteSlot, request: Request, start: number, end: number): Promise<number> {
     const at = slot.offset + (start - slot.guestOffset);
-    if (!request.zero) return slot.storage.write(at, dataOf(request, start, end));
-    if (slot.readsZero && !this.#rules.honourZeroes) return undefined;
-    return writeZeroes(slot.storage, at, end - start);
+    if (request.zero && slot.readsZero && !this.#rules.honourZeroes) return 0;
+    if (request.zero) await writeZeroes(slot.storage, at, end - start);
+    else await slot.storage.write(at, dataOf(request, start, end));
+    return at + (end - start);
   }
 
-  async #pad(slot: WriteSlot, start: number, end: number, level: number | null): Promise<void> {
-    if (start >= end) return;
-    const diskEnd = Math.min(end, this.#image.info.virtualSize);
-    if (level !== null && start < diskEnd) await this.#padFromChain(slot, start, diskEnd, level);
+  /** Returns where in the file it ended; 0 when nothing was written. */
+  async #pad(slot: WriteSlot, start: number, end: number, level: number | null): Promise<number> {
+    if (start >= end) return 0;
+    const diskEnd = Math.min(end, this.#chain.size);
+    const reached = level !== null && start < diskEnd ? await this.#padFromChain(slot, start, diskEnd, level) : 0;
     const rest = level === null ? start : Math.max(start, diskEnd);
-    if (!slot.readsZero && rest < end) {
-      await writeZeroes(slot.storage, slot.offset + (rest - slot.guestOffset), end - rest);
-    }
+    if (slot.readsZero || rest >= end) return reached;
+    await writeZeroes(slot.storage, slot.offset + (rest - slot.guestOffset), end - rest);
+    return slot.offset + (end - slot.guestOffset);
   }
 
-  async #padFromChain(slot: WriteSlot, start: number, end: number, level: number): Promise<void> {
+  async #padFromChain(slot: WriteSlot, start: number, end: number, level: number): Promise<number> {
+    let reached = 0;
     const buffer = new Uint8Array(Math.min(PIECE, end - start));
     for (let at = start; at < end; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, end - at));
       await this.#chain.read(level, at, [piece], piece.length);
       if (slot.readsZero && isZero(piece)) continue;
       await slot.storage.write(slot.offset + (at - slot.guestOffset), piece);
+      reached = slot.offset + (at - slot.guestOffset) + piece.length;
     }
+    return reached;
   }
 }
 

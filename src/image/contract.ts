@@ -221,6 +221,7 @@ export interface ProbeAnswer {
   readonly type?: MediumType;
 }
 
+/** How a format opens an image. */
 export interface FormatOpenOptions extends OperationOptions {
   readonly mode: OpenMode;
   /** Only headers are wanted: skip everything expensive. */
@@ -240,6 +241,7 @@ export interface Progress {
   readonly total: number;
 }
 
+/** What a format shall make. */
 export interface FormatCreateOptions extends OperationOptions {
   /** Guest bytes. */
   readonly size: number;

@@ -121,6 +121,7 @@ export interface Storage {
   close(): Promise<void>;
 }
 
+/** What a storage is opened for; writing includes reading. */
 export type OpenMode = 'read' | 'write';
 
 /** How a new storage is made. */

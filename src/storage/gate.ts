@@ -20,6 +20,7 @@ export interface ReferenceOrigin {
   readonly name: string;
 }
 
+/** Decides what an image may make vdkit open. */
 export interface OpenGate {
   /** Opens what an image names, or throws `denied`. The handle belongs to the caller. */
   open(wanted: Reference, from: ReferenceOrigin, mode: OpenMode): Promise<Storage>;

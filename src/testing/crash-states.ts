@@ -104,7 +104,7 @@ export function durablePositions(log: OperationLog, dropFlush?: number): Map<Med
   const targets = new Map<LoggedFile | string, FlushOperation[]>();
   for (const flush of log.flushes) {
     const target = flush.file ?? flush.directory;
-    if (flush.number === dropFlush || target === null || !Number.isFinite(flush.endedAt)) continue;
+    if (flush.number === dropFlush || target === null) continue;
     const list = targets.get(target) ?? [];
     list.push(flush);
     targets.set(target, list);
@@ -112,23 +112,23 @@ export function durablePositions(log: OperationLog, dropFlush?: number): Map<Med
   const positions = new Map<MediumOperation, number>();
   for (const operation of log.operations) {
     const needed = 'directories' in operation ? operation.directories : [operation.file];
-    positions.set(
-      operation,
-      Math.max(...needed.map((target) => firstCover(targets.get(target) ?? [], operation.endedAt))),
-    );
+    positions.set(operation, Math.max(...needed.map((target) => firstCover(targets.get(target) ?? [], operation))));
   }
   return positions;
 }
 
-/** End of the first flush to end among those that started after `endedAt`. The flushes are in order of their starts. */
-function firstCover(flushes: readonly FlushOperation[], endedAt: number): number {
+/** End of the first flush to end among those that started after the operation ended. They are in order of their starts. */
+function firstCover(flushes: readonly FlushOperation[], operation: MediumOperation): number {
   let earliest = Number.POSITIVE_INFINITY;
+  let failed = Number.POSITIVE_INFINITY;
   for (let index = flushes.length - 1; index >= 0; index--) {
     const flush = flushes[index];
-    if (flush === undefined || flush.startedAt < endedAt) break;
-    earliest = Math.min(earliest, flush.endedAt);
+    if (flush === undefined) break;
+    if (flush.failedAt > operation.startedAt) failed = Math.min(failed, flush.failedAt);
+    if (flush.startedAt >= operation.endedAt) earliest = Math.min(earliest, flush.endedAt);
   }
-  return earliest;
+  // What a failed flush did not write is forgotten; a later one that succeeds says nothing about it.
+  return earliest < failed ? earliest : Number.POSITIVE_INFINITY;
 }
 
 /** What is pending at a cut, and what becomes of it. */

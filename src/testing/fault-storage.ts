@@ -1,5 +1,8 @@
-/** A provider whose storages fail on demand: the n-th read, write or flush, or when the medium is full. */
-import { ImageError } from '../errors.ts';
+/**
+ * A provider whose storages fail on demand: the n-th read, write, growth, flush or change of names, once or for good,
+ * before anything is done or half way, with the error that a broken, full or write-protected medium gives.
+ */
+import { type ErrorKind, ImageError } from '../errors.ts';
 import type {
   CreateMode,
   LockMode,
@@ -17,23 +20,37 @@ import type {
 } from '../storage/contract.ts';
 import { WrappedProvider } from './wrapped-provider.ts';
 
-/** What can fail. `write` stands for everything that changes content or size, `names` for create, rename, remove, sync. */
-export type FaultPoint = 'read' | 'write' | 'flush' | 'names';
+/**
+ * What can fail. `write` stands for everything that changes content or size, `growth` for those of them that make a
+ * file longer, `names` for create, rename, remove and sync.
+ */
+export type FaultPoint = 'read' | 'write' | 'growth' | 'flush' | 'names';
 
-/** What fails, and when. */
+/** What fails, when, and how. */
 export interface FaultPlan {
   /** Number, from 0, of the operation of each kind that fails. */
   readonly fail?: Partial<Record<FaultPoint, number>>;
-  /** Everything of that kind after it fails too, as on a medium that is gone. Default false. */
-  readonly forGood?: boolean;
+  /**
+   * What fails ever after, as on a medium that is gone: everything of the kind that failed, or of the kinds listed
+   * here. Default: nothing.
+   */
+  readonly forGood?: boolean | readonly FaultPoint[];
+  /** Kind of the errors, e.g. `no-space` or `read-only`. Default `io`. */
+  readonly kind?: ErrorKind;
+  /** A read fills half of its buffer and a write stores half of its bytes before it fails. Default: nothing is done. */
+  readonly half?: boolean;
   /** Bytes that all files together may hold; more throws `no-space`. */
   readonly capacity?: number;
 }
 
+const NONE: Readonly<Record<FaultPoint, number>> = { read: 0, write: 0, growth: 0, flush: 0, names: 0 };
+
 /** Fails as planned, and counts. The plan can be exchanged at any time; counting starts again then. */
 export class FaultProvider extends WrappedProvider {
   #plan: FaultPlan;
-  #counts: Record<FaultPoint, number> = { read: 0, write: 0, flush: 0, names: 0 };
+  #counts: Record<FaultPoint, number> = { ...NONE };
+  #failing = new Set<FaultPoint>();
+  #fired = false;
   readonly #sizes = new Map<string, number>();
 
   constructor(inner: StorageProvider, plan: FaultPlan = {}) {
@@ -46,10 +63,17 @@ export class FaultProvider extends WrappedProvider {
     return this.#counts;
   }
 
+  /** A planned failure happened. False: the number in the plan was not reached. */
+  get fired(): boolean {
+    return this.#fired;
+  }
+
   /** Sets another plan and counts from zero. */
   plan(plan: FaultPlan): void {
     this.#plan = plan;
-    this.#counts = { read: 0, write: 0, flush: 0, names: 0 };
+    this.#counts = { ...NONE };
+    this.#failing = new Set();
+    this.#fired = false;
   }
 
   async open(name: string, mode: OpenMode): Promise<Storage> {
@@ -57,31 +81,43 @@ export class FaultProvider extends WrappedProvider {
   }
 
   async create(name: string, how?: CreateMode): Promise<Storage> {
-    this.check('names', name);
+    await this.check('names', name);
     return this.#wrap(await this.inner.create(name, how));
   }
 
   async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
-    this.check('names', from);
+    await this.check('names', from);
     return this.inner.rename(from, to, how);
   }
 
   async remove(name: string): Promise<void> {
-    this.check('names', name);
+    await this.check('names', name);
     return this.inner.remove(name);
   }
 
   async syncNames(directory: string): Promise<void> {
-    this.check('names', directory);
+    await this.check('names', directory);
     return this.inner.syncNames(directory);
   }
 
-  /** Counts one operation and throws when it is its turn. */
-  check(point: FaultPoint, path: string): void {
+  /** Counts one operation and throws when it is its turn, after `half` of it was done where the plan says so. */
+  async check(point: FaultPoint, path: string, half?: () => Promise<void>): Promise<void> {
+    const error = this.#failure(point, path);
+    if (error === null) return;
+    if (this.#plan.half === true) await half?.();
+    throw error;
+  }
+
+  #failure(point: FaultPoint, path: string): ImageError | null {
     const count = this.#counts[point]++;
-    const turn = this.#plan.fail?.[point];
-    if (turn === undefined || !(count === turn || (this.#plan.forGood === true && count > turn))) return;
-    throw new ImageError('io', `This ${point} was made to fail`, { path, found: count });
+    const { fail, forGood = false, kind = 'io' } = this.#plan;
+    if (count === fail?.[point]) {
+      this.#fired = true;
+      for (const other of forGood === true ? [point] : forGood || []) this.#failing.add(other);
+    } else if (!this.#failing.has(point)) {
+      return null;
+    }
+    return new ImageError(kind, `This ${point} was made to fail`, { path, found: count });
   }
 
   /** Throws when a file of this size does not fit beside the others. */
@@ -89,6 +125,7 @@ export class FaultProvider extends WrappedProvider {
     const others = [...this.#sizes].reduce((sum, [other, bytes]) => sum + (other === key ? 0 : bytes), 0);
     const capacity = this.#plan.capacity ?? Number.POSITIVE_INFINITY;
     if (size > (this.#sizes.get(key) ?? 0) && others + size > capacity) {
+      this.#fired = true;
       throw new ImageError('no-space', 'There is no room left', { path, found: others + size, expected: capacity });
     }
     this.#sizes.set(key, size);
@@ -114,7 +151,7 @@ class FaultStorage implements Storage {
     const allocate = inner.allocate?.bind(inner);
     if (allocate !== undefined) {
       this.allocate = async (offset, length) => {
-        this.#change(offset + length);
+        await this.#change(offset + length);
         await allocate(offset, length);
       };
     }
@@ -133,13 +170,14 @@ class FaultStorage implements Storage {
   }
 
   async read(offset: number, target: ReadTarget): Promise<void> {
-    this.#faults.check('read', this.label);
+    await this.#faults.check('read', this.label, () => this.#inner.read(offset, firstHalf(target)));
     return this.#inner.read(offset, target);
   }
 
   async write(offset: number, source: WriteSource): Promise<void> {
-    const parts: readonly Uint8Array[] = source instanceof Uint8Array ? [source] : source;
-    this.#change(offset + parts.reduce((sum, part) => sum + part.length, 0));
+    const parts = listed(source);
+    const end = offset + parts.reduce((sum, part) => sum + part.length, 0);
+    await this.#change(end, () => this.#inner.write(offset, firstHalf(source)));
     return this.#inner.write(offset, source);
   }
 
@@ -148,18 +186,18 @@ class FaultStorage implements Storage {
   }
 
   async zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void> {
-    this.#change(0);
+    await this.#change(0, () => this.#inner.zero(offset, Math.floor(length / 2), how));
     return this.#inner.zero(offset, length, how);
   }
 
   async resize(size: number): Promise<void> {
-    this.#faults.check('write', this.label);
+    await this.#change(size);
     this.#faults.claim(this.#key, size, this.label);
     return this.#inner.resize(size);
   }
 
   async flush(): Promise<void> {
-    this.#faults.check('flush', this.label);
+    await this.#faults.check('flush', this.label);
     return this.#inner.flush();
   }
 
@@ -180,8 +218,24 @@ class FaultStorage implements Storage {
   }
 
   /** Something is stored up to `end`. */
-  #change(end: number): void {
-    this.#faults.check('write', this.label);
+  async #change(end: number, half?: () => Promise<void>): Promise<void> {
+    await this.#faults.check('write', this.label, half);
+    if (end > this.size) await this.#faults.check('growth', this.label, half);
     this.#faults.claim(this.#key, Math.max(this.size, end), this.label);
   }
+}
+
+function firstHalf<T extends Uint8Array>(buffers: T | readonly T[]): Uint8Array[] {
+  const parts = listed(buffers);
+  let left = Math.floor(parts.reduce((sum, part) => sum + part.length, 0) / 2);
+  const half: Uint8Array[] = [];
+  for (const part of parts) {
+    half.push(part.subarray(0, left));
+    left -= Math.min(left, part.length);
+  }
+  return half;
+}
+
+function listed<T extends Uint8Array>(buffers: T | readonly T[]): readonly T[] {
+  return buffers instanceof Uint8Array ? [buffers] : buffers;
 }

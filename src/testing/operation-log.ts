@@ -25,6 +25,8 @@ interface Timed {
   readonly startedAt: number;
   /** Position of the entry at which it ended. */
   endedAt: number;
+  /** Position of the entry at which it failed; `Infinity` when it did not. */
+  failedAt: number;
 }
 
 export interface WriteOperation extends Timed {
@@ -100,13 +102,14 @@ export interface Mark {
   readonly position: number;
 }
 
-/** An operation starts or ends, or a workload left a mark. */
+/** An operation starts, ends or fails, or a workload left a mark. */
 export type LogEntry =
   | { readonly kind: 'start'; readonly operation: MediumOperation | FlushOperation }
   | { readonly kind: 'end'; readonly operation: MediumOperation | FlushOperation }
+  | { readonly kind: 'fail'; readonly operation: MediumOperation | FlushOperation }
   | Mark;
 
-type Draft<T> = T extends Timed ? Omit<T, 'id' | 'startedAt' | 'endedAt' | 'number'> : never;
+type Draft<T> = T extends Timed ? Omit<T, 'id' | 'startedAt' | 'endedAt' | 'failedAt' | 'number'> : never;
 
 /** Everything that was done to the storages of one provider. */
 export class OperationLog {
@@ -170,11 +173,21 @@ export class OperationLog {
     return flush;
   }
 
-  /** Records the end. An operation that failed never ends: it may be on the medium, or not. */
+  /** Records the end. */
   end(operation: MediumOperation | FlushOperation): void {
     assert(operation.endedAt === Number.POSITIVE_INFINITY, 'an operation ends once');
     operation.endedAt = this.position;
     this.entries.push({ kind: 'end', operation });
+  }
+
+  /**
+   * Records a failure. The operation never ends: it may be on the medium, in part, or not. A flush that failed also
+   * takes what was waiting for it: systems forget that it must still be written, so no later flush makes it durable.
+   */
+  fail(operation: MediumOperation | FlushOperation): void {
+    assert(operation.endedAt === Number.POSITIVE_INFINITY, 'an operation that ended cannot fail');
+    operation.failedAt = this.position;
+    this.entries.push({ kind: 'fail', operation });
   }
 
   /** Records what an operation on names did. Comes before its end: others see it at once. */
@@ -191,8 +204,9 @@ export class OperationLog {
     this.operations.splice(this.operations.indexOf(operation), 1);
   }
 
-  #times(): { id: number; startedAt: number; endedAt: number } {
-    return { id: this.#started++, startedAt: this.position, endedAt: Number.POSITIVE_INFINITY };
+  #times(): Timed {
+    const never = Number.POSITIVE_INFINITY;
+    return { id: this.#started++, startedAt: this.position, endedAt: never, failedAt: never };
   }
 }
 

@@ -21,7 +21,13 @@ import type {
   StorageProvider,
   WriteSource,
 } from '../storage/contract.ts';
-import { type LoggedFile, type NameOperation, OperationLog } from './operation-log.ts';
+import {
+  type FlushOperation,
+  type LoggedFile,
+  type MediumOperation,
+  type NameOperation,
+  OperationLog,
+} from './operation-log.ts';
 import { PagedBytes } from './paged-bytes.ts';
 import { WrappedProvider } from './wrapped-provider.ts';
 
@@ -91,10 +97,23 @@ export class RecordingProvider extends WrappedProvider {
   }
 
   async syncNames(directory: string): Promise<void> {
-    const flush = this.log.startFlush(directory);
-    await this.inner.syncNames(directory);
-    await this.pause('names');
-    this.log.end(flush);
+    await this.timed(this.log.startFlush(directory), 'names', () => this.inner.syncNames(directory));
+  }
+
+  /** Runs an operation that was started in the log, and writes down how it went. */
+  async timed(
+    operation: MediumOperation | FlushOperation,
+    turns: 'write' | 'flush' | 'names',
+    run: () => Promise<void>,
+  ): Promise<void> {
+    try {
+      await run();
+    } catch (error) {
+      this.log.fail(operation);
+      throw error;
+    }
+    await this.pause(turns);
+    this.log.end(operation);
   }
 
   /** Lets others run, as a slow medium would. */
@@ -188,12 +207,10 @@ class RecordingStorage implements Storage {
       bytes,
       sizes: [before, Math.max(before, offset + bytes.length)],
     });
-    await this.#inner.write(offset, bytes);
-    await this.#provider.pause('write');
+    await this.#provider.timed(operation, 'write', () => this.#inner.write(offset, bytes));
     if (!sameBytes(joined(source), bytes)) {
       this.#log.hazards.push(`The buffer of write ${operation.id} changed while the write was running`);
     }
-    this.#log.end(operation);
   }
 
   extentAt(offset: number): MaybePromise<StorageExtent> {
@@ -202,23 +219,16 @@ class RecordingStorage implements Storage {
 
   async zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void> {
     const operation = this.#log.start({ kind: 'zero', file: this.#file, offset, length });
-    await this.#inner.zero(offset, length, how);
-    await this.#provider.pause('write');
-    this.#log.end(operation);
+    await this.#provider.timed(operation, 'write', () => this.#inner.zero(offset, length, how));
   }
 
   async resize(size: number): Promise<void> {
     const operation = this.#log.start({ kind: 'resize', file: this.#file, sizes: [this.size, size] });
-    await this.#inner.resize(size);
-    await this.#provider.pause('write');
-    this.#log.end(operation);
+    await this.#provider.timed(operation, 'write', () => this.#inner.resize(size));
   }
 
   async flush(): Promise<void> {
-    const flush = this.#log.startFlush(this.#file);
-    await this.#inner.flush();
-    await this.#provider.pause('flush');
-    this.#log.end(flush);
+    await this.#provider.timed(this.#log.startFlush(this.#file), 'flush', () => this.#inner.flush());
   }
 
   identity(): Promise<StorageIdentity> {

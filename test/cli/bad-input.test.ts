@@ -143,6 +143,14 @@ describe('bad input', () => {
     expect(stderr).toContain('exists');
   });
 
+  it('ends a map that fails halfway as a document', async () => {
+    const { status, stdout, stderr } = await runCli(['map', '--json', place('@truncated.vdi')]);
+    const document = JSON.parse(stdout);
+    expect({ status, stderr }).toEqual({ status: 1, stderr: '' });
+    expect(Object.keys(document)).toEqual(['schema', 'extents', 'error']);
+    expect(document.error.kind).toBe('corrupt');
+  });
+
   it('hints at the option that helps', async () => {
     const hints = async (command: string): Promise<string> =>
       (await runCli(command.split(' ').map(place))).stderr.split('hint: ')[1] ?? '';

@@ -38,7 +38,7 @@ async function run(work: HostileCase): Promise<CaseReport> {
   await new Promise((resolve) => setImmediate(resolve));
   findings.push(...stray);
   stray = [];
-  const newBranches = coverage === null ? 0 : await coverage.take();
+  const newBranches = coverage === null ? [] : await coverage.take();
   return { findings, steps, milliseconds, peakBytes: process.resourceUsage().maxRSS * 1024, newBranches };
 }
 
@@ -64,19 +64,23 @@ class Coverage {
     return made;
   }
 
-  /** Counts blocks that ran for the first time since the last call. */
-  async take(): Promise<number> {
-    const before = this.#seen.size;
+  /** Names the blocks that ran for the first time since the last call. */
+  async take(): Promise<string[]> {
     const { result } = (await this.#post('Profiler.takePreciseCoverage')) as CoverageAnswer;
+    const found: string[] = [];
     for (const { url, functions } of result) {
       if (url !== import.meta.url) continue;
       for (const { ranges } of functions) {
         for (const { startOffset, endOffset, count } of ranges) {
-          if (count > 0) this.#seen.add(`${startOffset}-${endOffset}-${magnitude(count)}`);
+          if (count === 0) continue;
+          const block = `${startOffset}-${endOffset}-${magnitude(count)}`;
+          if (this.#seen.has(block)) continue;
+          this.#seen.add(block);
+          found.push(block);
         }
       }
     }
-    return this.#seen.size - before;
+    return found;
   }
 
   #post(method: string, parameters: object = {}): Promise<unknown> {

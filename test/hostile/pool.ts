@@ -141,7 +141,7 @@ class Worker {
       };
       const fail = (text: string, milliseconds: number): void => {
         this.#child = null;
-        end({ findings: [text], steps: [], milliseconds, peakBytes: 0, newBranches: 0 });
+        end({ findings: [text], steps: [], milliseconds, peakBytes: 0, newBranches: [] });
       };
       const onMessage = (message: FromChild): void => {
         if (message.kind === 'report') end(message.report);

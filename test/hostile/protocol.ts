@@ -54,7 +54,7 @@ export interface CaseReport {
   /** Most memory that was resident so far, bytes. */
   readonly peakBytes: number;
   /** Branches that no case of this child reached before; only when coverage is on. */
-  readonly newBranches: number;
+  readonly newBranches: readonly string[];
 }
 
 export type ToChild =

@@ -78,7 +78,15 @@ export class RawImage implements Image {
     const padded = this.#virtualSize !== this.#stored;
     this.#writable = mode === 'write' && !padded && storage.can.write;
     const readOnlyReason = mode === 'write' && padded ? 'its size is no multiple of 512 bytes' : null;
-    this.can = { write: this.#writable, readOnlyReason, allocate: false, zeroMarker: false, discard: this.#writable, resize: false, compact: false };
+    this.can = {
+      write: this.#writable,
+      readOnlyReason,
+      allocate: false,
+      zeroMarker: false,
+      discard: this.#writable,
+      resize: false,
+      compact: false,
+    };
   }
 
   get info(): ImageInfo {

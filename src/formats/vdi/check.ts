@@ -16,10 +16,10 @@ import { SparseBitSet } from '../../binary/bits.ts';
 import { randomGuid } from '../../binary/guid.ts';
 import { SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
+import type { MetaWrite } from '../../image/contract.ts';
 import type { Finding } from '../../image/findings.ts';
 import { U32Table } from '../../image/u32-table.ts';
 import { allDone } from '../../storage/all-done.ts';
-import type { MetaWrite } from '../../image/contract.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
@@ -129,7 +129,8 @@ function checkHeaderFields(header: VdiHeader, diskSize: number, list: FindingLis
     });
   }
   const obstacle = layoutObstacle(header);
-  if (obstacle !== null) list.add('warning', 'read-only-layout', `The image is only read: ${obstacle}.`, { repairable: false });
+  if (obstacle !== null)
+    list.add('warning', 'read-only-layout', `The image is only read: ${obstacle}.`, { repairable: false });
 }
 
 interface EntryScan {
@@ -158,16 +159,31 @@ async function scanEntries(
     const start = dataOffset + entry * slotBytes;
     if (start >= storage.size) {
       bad.push(index);
-      list.add('corruption', 'block-beyond-file', `Block ${index} points at slot ${entry}, which does not exist.`, where);
+      list.add(
+        'corruption',
+        'block-beyond-file',
+        `Block ${index} points at slot ${entry}, which does not exist.`,
+        where,
+      );
       return;
     }
     if (!owners.add(entry)) {
       bad.push(index);
-      list.add('corruption', 'shared-block', `Block ${index} points at slot ${entry}, which a block before it uses.`, where);
+      list.add(
+        'corruption',
+        'shared-block',
+        `Block ${index} points at slot ${entry}, which a block before it uses.`,
+        where,
+      );
       return;
     }
     if (start + slotBytes > storage.size && start + blockExtra + visible(header, index) > storage.size) {
-      list.add('corruption', 'block-cut-off', `Block ${index} is cut off by the end of the file; its rest reads zero.`, where);
+      list.add(
+        'corruption',
+        'block-cut-off',
+        `Block ${index} is cut off by the end of the file; its rest reads zero.`,
+        where,
+      );
     }
     usedEnd = Math.max(usedEnd, entry + 1);
     if (entry < blockCount) return;
@@ -200,7 +216,11 @@ function checkCount(header: VdiHeader, usedEnd: number, used: number, list: Find
 
 function checkLength(storage: Storage, header: VdiHeader, minSize: number, maxSize: number, list: FindingList): void {
   if (header.type === IMAGE_TYPE.fixed && storage.size < minSize) {
-    list.add('corruption', 'file-too-short', `A fixed image of this size needs ${minSize} bytes, the file has ${storage.size}.`);
+    list.add(
+      'corruption',
+      'file-too-short',
+      `A fixed image of this size needs ${minSize} bytes, the file has ${storage.size}.`,
+    );
   }
   if (storage.size > maxSize) {
     list.add('leak', 'file-too-long', `The file is ${storage.size - maxSize} bytes longer than the image can use.`, {

@@ -1,5 +1,5 @@
 /** Making an empty VDI image. */
-import { randomGuid, normalizeGuid, NULL_GUID } from '../../binary/guid.ts';
+import { NULL_GUID, normalizeGuid, randomGuid } from '../../binary/guid.ts';
 import { alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions } from '../../image/contract.ts';
@@ -59,7 +59,8 @@ export function planVdi(options: FormatCreateOptions): VdiPlan {
     });
   }
   const preallocates = type === IMAGE_TYPE.fixed ? dataOffset + blockCount * blockSize : 0;
-  if (preallocates > Number.MAX_SAFE_INTEGER) throw new ImageError('limit', 'A fixed image of this size cannot be addressed');
+  if (preallocates > Number.MAX_SAFE_INTEGER)
+    throw new ImageError('limit', 'A fixed image of this size cannot be addressed');
   return { virtualSize: size, type, blockSize, blockCount, mapOffset, dataOffset, preallocates };
 }
 
@@ -91,7 +92,9 @@ function typeOf(options: FormatCreateOptions): number {
   const fixed = options.variant.includes('fixed');
   if (options.parent !== undefined || options.variant.includes('diff')) {
     if (fixed) {
-      throw new ImageError('invalid-argument', 'A differencing image cannot be fixed', { status: 'VERR_VD_INVALID_TYPE' });
+      throw new ImageError('invalid-argument', 'A differencing image cannot be fixed', {
+        status: 'VERR_VD_INVALID_TYPE',
+      });
     }
     if (options.parent === undefined) {
       throw new ImageError('invalid-argument', 'A differencing image needs a parent', {

@@ -1,7 +1,8 @@
 /** Reading and checking a VDI header: after `parseHeader` returns, the rest of this folder may trust every number. */
-import { alignDown, alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../binary/numbers.ts';
+
 import { isNullGuid } from '../../binary/guid.ts';
-import { hex32, ImageError, withContext, type ErrorDetails } from '../../errors.ts';
+import { alignDown, alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../binary/numbers.ts';
+import { type ErrorDetails, hex32, ImageError, withContext } from '../../errors.ts';
 import type { Geometry } from '../../image/geometry.ts';
 import { LIMITS } from '../../limits.ts';
 import {
@@ -306,6 +307,7 @@ export function layoutObstacle(header: VdiHeader): string | null {
   if (header.old) return 'images of version 0.2 are only read; convert it to write';
   if (header.type === IMAGE_TYPE.undo) return 'undo images are only read';
   if (header.mapOffset < SECTOR) return 'its block map shares a sector with the header; convert it to write';
-  if (alignUp(mapEnd, SECTOR) > header.dataOffset) return 'its block map shares a sector with data; convert it to write';
+  if (alignUp(mapEnd, SECTOR) > header.dataOffset)
+    return 'its block map shares a sector with data; convert it to write';
   return null;
 }

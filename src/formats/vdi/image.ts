@@ -23,10 +23,10 @@ import { singleRegion } from '../../image/regions.ts';
 import { U32Table } from '../../image/u32-table.ts';
 import type { MaybePromise, OpenMode, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
-import { scanMap, type SlotAllocator, type SlotRun } from './allocate.ts';
+import { type SlotAllocator, type SlotRun, scanMap } from './allocate.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
-import { planResize, runResize } from './resize.ts';
 import { ENTRY_FREE, ENTRY_ZERO, FLAG_ZERO_EXPAND, FLAG_ZERO_EXPAND_CREATION, HEADER, IMAGE_TYPE } from './layout.ts';
+import { planResize, runResize } from './resize.ts';
 
 /** How to open. */
 export interface VdiOpenMode {
@@ -46,7 +46,8 @@ export async function openVdi(storage: Storage, how: VdiOpenMode): Promise<VdiIm
     count: header.blockCount,
     littleEndian: true,
   });
-  if (how.mode === 'read' || how.infoOnly) return new VdiImage({ storage, sector, header, table, allocator: null, obstacle: null });
+  if (how.mode === 'read' || how.infoOnly)
+    return new VdiImage({ storage, sector, header, table, allocator: null, obstacle: null });
   const unaligned = layoutObstacle(header);
   if (unaligned !== null) return new VdiImage({ storage, sector, header, table, allocator: null, obstacle: unaligned });
   const slotBytes = header.blockSize + header.blockExtra;
@@ -87,7 +88,15 @@ export class VdiImage implements Image {
     this.#zeroExpand = (parts.header.flags & (FLAG_ZERO_EXPAND | FLAG_ZERO_EXPAND_CREATION)) !== 0;
     const write = parts.allocator !== null;
     const fixed = parts.header.type === IMAGE_TYPE.fixed;
-    this.can = { write, readOnlyReason: parts.obstacle, allocate: write, zeroMarker: write, discard: write, resize: write && !fixed, compact: write && !fixed };
+    this.can = {
+      write,
+      readOnlyReason: parts.obstacle,
+      allocate: write,
+      zeroMarker: write,
+      discard: write,
+      resize: write && !fixed,
+      compact: write && !fixed,
+    };
   }
 
   get info(): ImageInfo {

@@ -3,8 +3,8 @@ import { hex32 } from '../../errors.ts';
 import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
 import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
 import { checkVdi, repairVdi } from './check.ts';
-import { openVdi } from './image.ts';
 import { planVdi, writeNewVdi } from './create.ts';
+import { openVdi } from './image.ts';
 import { HEADER, SIGNATURE } from './layout.ts';
 
 /** The VDI format: dynamic, fixed and differencing images, read and written. */

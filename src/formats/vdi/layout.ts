@@ -2,7 +2,7 @@
  * VDI on disk, as VirtualBox 6.1 and QEMU 7.2 read and write it. All integers little-endian, GUIDs in Microsoft's
  * mixed order. Offsets count from the start of the file.
  */
-import { bytes, guid, size64, struct, text, u32, type StructValue } from '../../binary/struct.ts';
+import { bytes, guid, type StructValue, size64, struct, text, u32 } from '../../binary/struct.ts';
 
 /** Bytes 7F 10 DA BE at 0x40: the only magic. The text before it is never validated. */
 export const SIGNATURE = 0xbeda_107f;

@@ -11,8 +11,9 @@
  * Until step 3 the old map is what counts, after it the new one, so a cut at any step leaves an image with the content
  * it had, and the resize can be run again.
  */
-import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+
 import { randomGuid } from '../../binary/guid.ts';
+import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { ResizeOptions } from '../../image/contract.ts';
 import type { U32Table } from '../../image/u32-table.ts';
@@ -85,7 +86,12 @@ function placeMap(state: VdiState, blockCount: number): { mapOffset: number; dat
 
 type Seen = Pick<ResizePlan, 'movers' | 'slotsEnd' | 'hiddenTail'>;
 
-async function lookAtMap(state: VdiState, blockCount: number, displaced: number, options: ResizeOptions): Promise<Seen> {
+async function lookAtMap(
+  state: VdiState,
+  blockCount: number,
+  displaced: number,
+  options: ResizeOptions,
+): Promise<Seen> {
   const { header, storage } = state;
   const movers: { index: number; slot: number }[] = [];
   let slotsEnd = 0;
@@ -172,7 +178,11 @@ async function moveBlocks(storage: Storage, sector: Uint8Array, plan: ResizePlan
     plan.options.onProgress?.({ operation: 'resize', done: moved.size * slotBytes, total: movers.length * slotBytes });
   }
   if (moved.size === 0) return moved;
-  HEADER.put(sector, 'blocksAllocated', Math.min(Math.max(slot, HEADER.get(sector, 'blocksAllocated')), header.blockCount));
+  HEADER.put(
+    sector,
+    'blocksAllocated',
+    Math.min(Math.max(slot, HEADER.get(sector, 'blocksAllocated')), header.blockCount),
+  );
   await storage.write(0, sector);
   await storage.flush();
   for (const [index, target] of moved) await writeEntries(storage, header.mapOffset, index, index + 1, () => target);

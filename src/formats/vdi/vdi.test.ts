@@ -24,7 +24,11 @@ async function bytesOf(source: { provider: MemoryProvider; name: string }): Prom
   return bytes;
 }
 
-async function patch(source: { provider: MemoryProvider; name: string }, offset: number, bytes: Uint8Array): Promise<void> {
+async function patch(
+  source: { provider: MemoryProvider; name: string },
+  offset: number,
+  bytes: Uint8Array,
+): Promise<void> {
   const storage = await source.provider.open(source.name, 'write');
   await storage.write(offset, bytes);
   await storage.close();
@@ -222,7 +226,11 @@ describe('a differencing image', () => {
       expect(await read(disk, 12288 + 100, 100)).toEqual(filled(100, 0x11));
       const states = [];
       for await (const extent of disk.extents()) states.push([extent.state, extent.image]);
-      expect(states).toEqual([['zero', 1], ['data', 1], ['data', 0]]);
+      expect(states).toEqual([
+        ['zero', 1],
+        ['data', 1],
+        ['data', 0],
+      ]);
     });
   });
 

@@ -12,6 +12,9 @@ import { promisify } from 'node:util';
 import { ImageError } from '../../errors.ts';
 import { checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from '../checks.ts';
 import type {
+  LockMode,
+  LockOptions,
+  LockState,
   MaybePromise,
   OpenMode,
   ReadTarget,
@@ -23,6 +26,8 @@ import type {
 } from '../contract.ts';
 import { EndOfFile, readFully, readListFully, writeFully, writeListFully } from './descriptor.ts';
 import { systemError } from './errno.ts';
+import { fileKey } from './key.ts';
+import { FileLock } from './lock.ts';
 import { isMissingCall, type NativeCalls, nativeCalls } from './native.ts';
 
 /** What `FileStorage` is made from. The descriptor belongs to it from then on. */
@@ -32,6 +37,8 @@ export interface OpenedFile {
   readonly mode: OpenMode;
   readonly size: number;
   readonly kind: 'file' | 'device';
+  /** The name on the medium. Left out: nobody else knows it, so that it needs no lock file. */
+  readonly name?: string;
 }
 
 const ftruncate = promisify(fs.ftruncate);
@@ -57,6 +64,7 @@ export class FileStorage implements Storage {
   readonly can: StorageCapabilities;
   readonly #fd: number;
   readonly #kind: 'file' | 'device';
+  readonly #lock: FileLock;
   #native: NativeCalls | null | undefined;
   #size: number;
   #running = 0;
@@ -76,6 +84,7 @@ export class FileStorage implements Storage {
     this.#kind = file.kind;
     this.#size = file.size;
     this.label = file.label;
+    this.#lock = new FileLock(file);
     this.can = new FileCapabilities(write, file.kind, () => this.#calls() !== null && !this.#cannotPunch);
   }
 
@@ -207,6 +216,26 @@ export class FileStorage implements Storage {
     }
   }
 
+  async lock(mode: LockMode, how: LockOptions = {}): Promise<void> {
+    this.#start();
+    try {
+      await this.#lock.take(mode, how);
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      this.#end();
+    }
+  }
+
+  async lockState(): Promise<LockState> {
+    this.#start();
+    try {
+      return await this.#lock.state();
+    } finally {
+      this.#end();
+    }
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -218,6 +247,14 @@ export class FileStorage implements Storage {
         this.#idle = resolve;
       });
     }
+    try {
+      await this.#lock.release();
+    } finally {
+      await this.#closeDescriptor();
+    }
+  }
+
+  async #closeDescriptor(): Promise<void> {
     try {
       await closeDescriptor(this.#fd);
     } catch (error) {
@@ -387,11 +424,6 @@ class FileCapabilities implements StorageCapabilities {
   get punch(): boolean {
     return this.write && this.#canPunch();
   }
-}
-
-/** The identity of a file: equal for all its names and handles. */
-export function fileKey(stat: fs.BigIntStats): string {
-  return stat.isBlockDevice() ? `device:${stat.rdev}` : `file:${stat.dev}:${stat.ino}`;
 }
 
 async function supported(call: Promise<void>): Promise<boolean> {

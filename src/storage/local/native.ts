@@ -1,5 +1,5 @@
 /**
- * System calls that Node does not offer: holes, punching, preallocating, renaming without replacing. Through `koffi`,
+ * System calls that Node does not offer: holes, punching, preallocating, locks, renaming without replacing. Through `koffi`,
  * an optional package; without it (or with VDKIT_NO_NATIVE=1, or off 64-bit Linux) everything works with the fallbacks
  * of the callers. Loaded on first need, because it costs a start-up eight milliseconds.
  */
@@ -22,6 +22,10 @@ export interface NativeCalls {
   /** Reserves room; grows the file where it ends earlier. */
   allocate(fd: number, offset: number, length: number): Promise<void>;
   renameNoReplace(from: string, to: string): void;
+  /** Puts a read lock on a range of bytes, or takes it away. It belongs to the open file and ends with it. */
+  setLock(fd: number, kind: 'read' | 'none', start: number, length: number): void;
+  /** True when somebody else has a lock of any kind in the range. */
+  isLocked(fd: number, start: number, length: number): boolean;
 }
 
 const SEEK_END = 2;
@@ -32,13 +36,18 @@ const FALLOC_PUNCH_HOLE = 0x02;
 const FALLOC_ZERO_RANGE = 0x10;
 const AT_FDCWD = -100;
 const RENAME_NOREPLACE = 1;
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const LOCK_TYPE = { read: 0, write: 1, none: 2 } as const;
+/** `struct flock` where `off_t` has 64 bits: type, whence, padding, start, length, process. */
+const FLOCK_BYTES = 32;
 
 /** Where `off_t` has 64 bits in the calls that are bound here. */
 const ARCHITECTURES: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64', 'ppc64', 's390x'];
 /** Longer ranges take milliseconds on some file systems: they run on the thread pool. */
 const QUICK_BYTES = 1024 * 1024;
 
-type Argument = number | string;
+type Argument = number | string | Uint8Array;
 interface Call {
   (...values: Argument[]): number;
   async(...values: [...Argument[], (error: Error | null, result: number) => void]): void;
@@ -82,6 +91,8 @@ function bind(koffi: Koffi): NativeCalls {
   const lseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
   const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
   const renameat2 = optional(libc, 'int renameat2(int from, str a, int to, str b, unsigned int flags)');
+  // Variadic: some machines pass the arguments of such functions in another way.
+  const fcntl = libc.func('int fcntl(int fd, int command, ...)');
   const seek = (fd: number, offset: number, whence: number): number => {
     const position = Number(lseek(fd, offset, whence));
     if (position < 0) throw failure('lseek', koffi.errno());
@@ -109,7 +120,35 @@ function bind(koffi: Koffi): NativeCalls {
       if (renameat2 === null) throw failure('renameat2', constants.errno.ENOSYS);
       if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) !== 0) throw failure('renameat2', koffi.errno());
     },
+    setLock(fd, kind, start, length) {
+      const flock = new FileLockRecord(LOCK_TYPE[kind], start, length);
+      if (fcntl(fd, F_OFD_SETLK, 'void *', flock.bytes) !== 0) throw failure('fcntl', koffi.errno());
+    },
+    isLocked(fd, start, length) {
+      // A write lock would be in the way of any other. It is only asked for, never taken.
+      const flock = new FileLockRecord(LOCK_TYPE.write, start, length);
+      if (fcntl(fd, F_OFD_GETLK, 'void *', flock.bytes) !== 0) throw failure('fcntl', koffi.errno());
+      return flock.type !== LOCK_TYPE.none;
+    },
   };
+}
+
+/** `struct flock`, in the byte order of the machine. */
+class FileLockRecord {
+  readonly bytes: Uint8Array;
+  readonly #shorts: Int16Array;
+
+  constructor(type: number, start: number, length: number) {
+    const buffer = new ArrayBuffer(FLOCK_BYTES);
+    this.bytes = new Uint8Array(buffer);
+    this.#shorts = new Int16Array(buffer);
+    this.#shorts[0] = type;
+    new BigInt64Array(buffer).set([BigInt(start), BigInt(length)], 1);
+  }
+
+  get type(): number {
+    return this.#shorts[0] ?? LOCK_TYPE.none;
+  }
 }
 
 function loadLibc(koffi: Koffi): Library {

@@ -6,7 +6,8 @@ import { promisify } from 'node:util';
 import { ImageError, isImageError } from '../../errors.ts';
 import type { CreateMode, NameInfo, OpenMode, Storage, StorageProvider } from '../contract.ts';
 import { errorCode, explained, systemError } from './errno.ts';
-import { FileStorage, fileKey } from './file.ts';
+import { FileStorage } from './file.ts';
+import { fileKey } from './key.ts';
 import { isMissingCall, nativeCalls } from './native.ts';
 
 const { O_RDWR, O_RDONLY, O_CREAT, O_EXCL } = fs.constants;
@@ -72,7 +73,7 @@ async function openFile(name: string, mode: OpenMode): Promise<Storage> {
   const fd = await openCarefully(name, mode);
   try {
     const stat = await fstat(fd, { bigint: true });
-    if (stat.isFile()) return new FileStorage({ fd, label: name, mode, size: Number(stat.size), kind: 'file' });
+    if (stat.isFile()) return new FileStorage({ fd, label: name, name, mode, size: Number(stat.size), kind: 'file' });
     if (!stat.isBlockDevice()) throw notAnImage(name, stat);
     return new FileStorage({ fd, label: name, mode, size: await deviceSize(fd, stat.rdev), kind: 'device' });
   } catch (error) {
@@ -149,7 +150,8 @@ async function createFile(name: string, how: CreateMode = {}): Promise<Storage> 
   const label = how.label ?? name;
   try {
     const fd = await openDescriptor(name, O_RDWR | O_CREAT | O_EXCL, how.private === true ? 0o600 : 0o666);
-    return new FileStorage({ fd, label, mode: 'write', size: 0, kind: 'file' });
+    const known = how.private === true ? {} : { name };
+    return new FileStorage({ fd, label, mode: 'write', size: 0, kind: 'file', ...known });
   } catch (error) {
     if (errorCode(error) !== 'ENOENT') throw systemError(error, { path: label });
     throw new ImageError('not-found', 'The directory of the new file does not exist', {

@@ -1,0 +1,290 @@
+/**
+ * Lock files: how vdkit keeps out of its own way where the system has no locks. `<image>.vdkit-lock` says which process
+ * writes the image. It appears complete, under its name at once, and only if there is none.
+ *
+ * What a dead process left is stale and may be replaced, by one process only: while it does so it holds another lock
+ * file, `<image>.vdkit-lock.takeover`, made the same way. Only its owner, or who holds that one, ever removes a lock
+ * file; so what was found stale under it is still the same file when it is removed. A process is dead if it ran on
+ * this machine, among the processes that can be seen from here, and is gone. Of all others nobody can tell: their files
+ * count as live, and people have to remove them.
+ */
+import { randomBytes } from 'node:crypto';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import { ImageError, isImageError, printable } from '../../errors.ts';
+import type { LockHolder, LockMode } from '../contract.ts';
+import { errorCode, systemError } from './errno.ts';
+import { isMissingCall } from './native.ts';
+
+const SUFFIX = '.vdkit-lock';
+const TAKEOVER_SUFFIX = '.takeover';
+/** A lock file is a few hundred bytes; more is something else. */
+const MAX_BYTES = 4096;
+const CAREFUL = (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOFOLLOW ?? 0);
+/** The lock file of a lock file of a lock file: each is there for microseconds only. */
+const MAX_DEPTH = 3;
+
+/** What a lock file says. */
+export interface LockRecord {
+  readonly file: string;
+  readonly mode: LockMode;
+  readonly shareable: boolean;
+  /** Empty when it cannot be read. */
+  readonly holders: readonly LockHolder[];
+  readonly host: string | null;
+  readonly isOwn: boolean;
+}
+
+/** What is written into one. Null: not to be had on this system. */
+interface Content {
+  readonly token: string;
+  readonly pid: number;
+  readonly host: string;
+  /** The machine, its start, and the processes that see each other: where `pid` has a meaning. */
+  readonly machine: string | null;
+  readonly boot: string | null;
+  readonly namespace: string | null;
+  /** Tells a process from a later one with the same number. */
+  readonly started: string | null;
+  readonly mode: LockMode;
+  readonly shareable: boolean;
+  readonly since: string;
+}
+
+/** The live lock file of an image; null when there is none, or a stale one. */
+export async function readLockFile(name: string): Promise<LockRecord | null> {
+  const file = await lockFileName(name);
+  const text = await readText(file);
+  if (text === null) return null;
+  const content = parseContent(text);
+  return content !== null && (await isStale(content)) ? null : recordOf(file, content);
+}
+
+/** A lock file of this process. */
+export class LockFile {
+  readonly name: string;
+  readonly #token: string;
+
+  private constructor(name: string, token: string) {
+    this.name = name;
+    this.#token = token;
+  }
+
+  /** Makes the lock file of an image, or gives what is in the way. */
+  static async take(
+    image: string,
+    how: { readonly mode: LockMode; readonly shareable: boolean },
+  ): Promise<LockFile | LockRecord> {
+    const file = await lockFileName(image);
+    try {
+      return await LockFile.#make(file, how, 1);
+    } catch (error) {
+      if (isImageError(error)) throw error;
+      throw cannotMake(image, file, error);
+    }
+  }
+
+  static async #make(
+    file: string,
+    how: { readonly mode: LockMode; readonly shareable: boolean },
+    depth: number,
+  ): Promise<LockFile | LockRecord> {
+    const content: Content = { ...(await ownContent()), ...how };
+    const text = `${JSON.stringify(content)}\n`;
+    if (await appear(file, text)) return new LockFile(file, content.token);
+    const found = await readText(file);
+    const theirs = found === null ? null : parseContent(found);
+    // Gone meanwhile: whoever had it may have it again by now, so the caller is told that it was there.
+    if (theirs === null || depth === MAX_DEPTH || !(await isStale(theirs))) return recordOf(file, theirs);
+    const takeover = await LockFile.#make(file + TAKEOVER_SUFFIX, how, depth + 1);
+    if (!(takeover instanceof LockFile)) return takeover;
+    try {
+      await removeStale(file);
+      return (await appear(file, text)) ? new LockFile(file, content.token) : recordOf(file, null);
+    } finally {
+      await takeover.remove();
+    }
+  }
+
+  /** Removes it, unless people did and somebody else has made another one since. */
+  async remove(): Promise<void> {
+    const text = await readText(this.name);
+    if (text === null || parseContent(text)?.token !== this.#token) return;
+    await unlinkIfThere(this.name);
+  }
+}
+
+/** All names of an image lead to one lock file. */
+async function lockFileName(image: string): Promise<string> {
+  const real = await fs.promises.realpath(image).catch(() => image);
+  return real + SUFFIX;
+}
+
+/** Makes a file with all its content, unless there is one of that name: then false. */
+async function appear(file: string, text: string): Promise<boolean> {
+  const draft = `${file}.${randomBytes(6).toString('hex')}`;
+  await fs.promises.writeFile(draft, text, { flag: 'wx', mode: 0o644 });
+  try {
+    await fs.promises.link(draft, file);
+    return true;
+  } catch (error) {
+    if (errorCode(error) === 'EEXIST') return false;
+    if (!isMissingCall(error) && errorCode(error) !== 'EPERM') throw error;
+    // A file system without links: for a moment the file is there without its content, and counts as live.
+    return await createWith(file, text);
+  } finally {
+    await unlinkIfThere(draft);
+  }
+}
+
+async function createWith(file: string, text: string): Promise<boolean> {
+  try {
+    await fs.promises.writeFile(file, text, { flag: 'wx', mode: 0o644 });
+    return true;
+  } catch (error) {
+    if (errorCode(error) === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+/** Only under the lock file for taking over. */
+async function removeStale(file: string): Promise<void> {
+  const text = await readText(file);
+  const content = text === null ? null : parseContent(text);
+  if (content !== null && (await isStale(content))) await unlinkIfThere(file);
+}
+
+async function unlinkIfThere(file: string): Promise<void> {
+  try {
+    await fs.promises.unlink(file);
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error;
+  }
+}
+
+/** What is in a file; empty for anything that is no lock file, null when there is nothing. */
+async function readText(file: string): Promise<string | null> {
+  let handle: fs.promises.FileHandle;
+  try {
+    handle = await fs.promises.open(file, fs.constants.O_RDONLY | CAREFUL);
+  } catch (error) {
+    const code = errorCode(error);
+    // Where no file can be, none is: the name is too long, or a part of it is no directory.
+    return code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG' ? null : '';
+  }
+  try {
+    const bytes = new Uint8Array(MAX_BYTES);
+    const { bytesRead } = await handle.read(bytes, 0, MAX_BYTES, 0);
+    return new TextDecoder().decode(bytes.subarray(0, bytesRead));
+  } catch {
+    return '';
+  } finally {
+    await handle.close();
+  }
+}
+
+function parseContent(text: string): Content | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (typeof value !== 'object' || value === null) return null;
+  const { token, pid, host, machine, boot, namespace, started, mode, shareable } = value as Record<string, unknown>;
+  if (typeof token !== 'string' || typeof host !== 'string' || !Number.isSafeInteger(pid) || Number(pid) <= 0) return null;
+  return {
+    token,
+    pid: Number(pid),
+    host,
+    machine: textOrNull(machine),
+    boot: textOrNull(boot),
+    namespace: textOrNull(namespace),
+    started: textOrNull(started),
+    mode: mode === 'shared' ? 'shared' : 'exclusive',
+    shareable: shareable === true,
+    since: '',
+  };
+}
+
+function textOrNull(value: unknown): string | null {
+  return typeof value === 'string' ? value : null;
+}
+
+/** A file that cannot be read keeps everybody out, as the strictest lock would. */
+function recordOf(file: string, content: Content | null): LockRecord {
+  if (content === null) {
+    return { file, mode: 'exclusive', shareable: false, holders: [], host: null, isOwn: false };
+  }
+  const { mode, shareable, pid, host } = content;
+  const isOwn = pid === process.pid && host === os.hostname();
+  return { file, mode, shareable, holders: [{ pid, name: 'vdkit' }], host: printable(host), isOwn };
+}
+
+async function ownContent(): Promise<Omit<Content, 'mode' | 'shareable'>> {
+  const [place, started] = await Promise.all([ownPlace(), processStart(process.pid)]);
+  return {
+    token: randomBytes(12).toString('hex'),
+    pid: process.pid,
+    host: os.hostname(),
+    ...place,
+    started,
+    since: new Date().toISOString(),
+  };
+}
+
+async function ownPlace(): Promise<Pick<Content, 'machine' | 'boot' | 'namespace'>> {
+  const read = (file: string): Promise<string | null> =>
+    fs.promises.readFile(file, 'latin1').then(
+      (text) => text.trim() || null,
+      () => null,
+    );
+  const [machine, boot, namespace] = await Promise.all([
+    read('/etc/machine-id'),
+    read('/proc/sys/kernel/random/boot_id'),
+    fs.promises.readlink('/proc/self/ns/pid').catch(() => null),
+  ]);
+  return { machine, boot, namespace };
+}
+
+async function isStale(content: Content): Promise<boolean> {
+  const here = await ownPlace();
+  if (content.host !== os.hostname() || content.machine !== here.machine) return false;
+  if (content.boot !== here.boot) {
+    // The same machine was started again, if it is the same: a name alone many may have.
+    return content.machine !== null && content.boot !== null && here.boot !== null;
+  }
+  if (content.namespace !== here.namespace) return false;
+  if (!isAlive(content.pid)) return true;
+  const started = await processStart(content.pid);
+  return started !== null && content.started !== null && started !== content.started;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errorCode(error) !== 'ESRCH';
+  }
+}
+
+/** Clock ticks from the start of the system to that of the process. */
+async function processStart(pid: number): Promise<string | null> {
+  const text = await fs.promises.readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
+  // The name before it may hold anything, but it ends at the last bracket.
+  return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+}
+
+function cannotMake(image: string, file: string, cause: unknown): unknown {
+  const system = systemError(cause, { path: image });
+  if (!isImageError(system)) return system;
+  return new ImageError(system.kind, `The lock file beside the image cannot be made: ${system.message}`, {
+    path: image,
+    status: system.status,
+    field: 'lock',
+    found: file,
+    hint: 'If no other program has the image open, write without a lock: lock: false (--no-lock).',
+    cause,
+  });
+}
