@@ -54,7 +54,9 @@ function timesByGroup(module) {
     if (child.type !== 'suite') continue;
     let sum = 0;
     for (const test of child.children.allTests()) sum += test.diagnostic()?.duration ?? 0;
-    times.set(child.name, (times.get(child.name) ?? 0) + sum);
+    // vitest puts a text that comes from a table (`$name`) into quotes.
+    const group = child.name.replace(/^'(.*)'$/, '$1');
+    times.set(group, (times.get(group) ?? 0) + sum);
     rest -= sum;
   }
   return times.set('', Math.max(rest, 0));

@@ -8,6 +8,9 @@ import { join } from 'node:path';
 import { installHint, missingPeers } from './peers.mjs';
 import { checkNode, ensureBuilt, ensureInstalled, ROOT } from './prepare.mjs';
 
+/** Several times what all budgets allow together. */
+const RUN_MAX_MS = 20 * 60_000;
+
 checkNode();
 // Whatever ends this process early must not look like a run without failures.
 let last = '0 passed, 1 failed';
@@ -46,8 +49,12 @@ function runTests(filters) {
   const done = spawnSync(process.execPath, [vitest, 'run', ...reporters, ...filters], {
     cwd: ROOT,
     stdio: 'inherit',
+    // A test that blocks its process cannot be timed out from inside.
+    ...(long ? {} : { timeout: RUN_MAX_MS }),
     env: { ...process.env, VDKIT_TEST_SUMMARY: summaryFile, ...(long ? { VDKIT_LONG: '1' } : {}) },
   });
+  if (done.error?.code === 'ETIMEDOUT')
+    console.error(`error: the tests did not end within ${RUN_MAX_MS / 60_000} minutes`);
   const { passed, failed } = existsSync(summaryFile)
     ? JSON.parse(readFileSync(summaryFile, 'utf8'))
     : { passed: 0, failed: 1 };

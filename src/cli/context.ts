@@ -40,7 +40,8 @@ export class CommandContext {
     this.progress = new ProgressReporter({
       style: this.#progressStyle(),
       write: (text) => void io.stderr.write(text),
-      columns: () => io.stderr.columns ?? 80,
+      // A terminal that does not know its width says 0.
+      columns: () => io.stderr.columns || 80,
     });
   }
 

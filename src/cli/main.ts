@@ -91,7 +91,7 @@ async function printFailure(failure: Failure, error: unknown, how: PrintHow): Pr
 function helpStyle(io: CliIo): HelpStyle {
   const colours = hasColours(io.stdout, io);
   return {
-    columns: Math.min(io.stdout.columns ?? HELP_COLUMNS, HELP_COLUMNS),
+    columns: Math.min(io.stdout.columns || HELP_COLUMNS, HELP_COLUMNS),
     title: (text) => (colours ? styleText('bold', text, { validateStream: false }) : text),
     version: io.version,
   };

@@ -7,19 +7,20 @@
 
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
-import type { ImageInfo } from '../image/contract.ts';
+import type { ImageInfo, Mapping } from '../image/contract.ts';
 import { watched } from '../storage/all-done.ts';
 import {
   isPromise,
   type MaybePromise,
   type OperationOptions,
   type ReadTarget,
+  type StorageExtent,
   type WriteSource,
 } from '../storage/contract.ts';
 import { bufferList, totalLength } from './buffers.ts';
 import type { Chain, ChainImage, Located } from './chain.ts';
 import { type CompactJob, type CompactOptions, compactImage, pack } from './compact.ts';
-import type { BlockDevice, DeviceCapabilities, Extent, Range, ReadResult, ZeroOptions } from './device.ts';
+import type { BlockDevice, DeviceCapabilities, Extent, ExtentState, Range, ReadResult, ZeroOptions } from './device.ts';
 import { PendingDiscards } from './discards.ts';
 import { Flusher, systemTimers } from './flusher.ts';
 import type { DiskOpenOptions, Timers } from './options.ts';
@@ -45,6 +46,8 @@ export interface DiskParts {
   readonly warnings: readonly string[];
   readonly options: DiskOpenOptions;
 }
+
+type DataMapping = Extract<Mapping, { kind: 'data' }>;
 
 /** One image of a disk, as it is reported. */
 export interface DiskImage {
@@ -240,7 +243,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       const extent: Extent = isPromise(answer) ? await answer : answer;
       at += extent.length;
       if (last !== undefined && follows(last, extent)) {
-        last = { ...last, length: last.length + extent.length } satisfies Extent;
+        const { offset, state, image, depth, file, fileOffset }: Extent = last;
+        last = { offset, length: last.length + extent.length, state, image, depth, file, fileOffset };
       } else {
         if (last !== undefined) yield last;
         last = extent;
@@ -436,23 +440,34 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   #extent(offset: number, located: Located): MaybePromise<Extent> {
-    const { mapping, image } = located;
-    const base = {
-      offset,
-      length: mapping.length,
-      image: image === -1 ? null : image,
-      depth: image === -1 ? null : this.#chain.top - image,
-    };
-    if (mapping.kind !== 'data') return { ...base, state: mapping.kind, file: null, fileOffset: null };
-    const { storage, offset: fileOffset } = mapping;
-    const answer = storage.extentAt(fileOffset);
-    const finish = (run: { end: number; data: boolean }): Extent => {
-      const length = Math.min(mapping.length, run.end - fileOffset);
-      return run.data
-        ? { ...base, length, state: 'data', file: storage.label, fileOffset }
-        : { ...base, length, state: 'zero', file: null, fileOffset: null };
-    };
-    return isPromise(answer) ? answer.then(finish) : finish(answer);
+    const { mapping } = located;
+    if (mapping.kind !== 'data') return this.#run(offset, mapping.length, mapping.kind, located.image, null, null);
+    const answer = mapping.storage.extentAt(mapping.offset);
+    return isPromise(answer)
+      ? answer.then((run) => this.#dataExtent(offset, mapping, located.image, run))
+      : this.#dataExtent(offset, mapping, located.image, answer);
+  }
+
+  /** Placed bytes, as far as they are data in the file or a hole. */
+  #dataExtent(offset: number, mapping: DataMapping, image: number, run: StorageExtent): Extent {
+    const length = Math.min(mapping.length, run.end - mapping.offset);
+    return run.data
+      ? this.#run(offset, length, 'data', image, mapping.storage.label, mapping.offset)
+      : this.#run(offset, length, 'zero', image, null, null);
+  }
+
+  /** One literal of one shape: a map of a large disk makes hundreds of thousands of them. */
+  #run(
+    offset: number,
+    length: number,
+    state: ExtentState,
+    image: number,
+    file: string | null,
+    fileOffset: number | null,
+  ): Extent {
+    const found = image !== -1;
+    const depth = found ? this.#chain.top - image : null;
+    return { offset, length, state, image: found ? image : null, depth, file, fileOffset };
   }
 
   async #close(): Promise<void> {

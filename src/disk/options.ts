@@ -2,7 +2,7 @@
 import type { ImageInfo, ImageLinks, MediumType, Progress } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
 import type { Registry } from '../image/registry.ts';
-import type { OpenMode, OperationOptions, Source, StorageProvider } from '../storage/contract.ts';
+import type { LockState, OpenMode, OperationOptions, Source, StorageProvider } from '../storage/contract.ts';
 import type { OpenGate } from '../storage/gate.ts';
 
 /** Where an image is: a name for the default provider (local files in Node), or a provider with a name. */
@@ -25,10 +25,20 @@ export interface EnvironmentOptions extends OperationOptions {
   readonly registry?: Registry;
   /** Default `none`. The word `same-directory` in the list stands for the directory of the image itself. */
   readonly allow?: Allow;
+  /** False: take no locks and look for none. Only for files that surely nobody else has open. Default true. */
+  readonly lock?: boolean;
+}
+
+/** How others may use the images meanwhile. */
+export interface SharingOptions {
+  /** vd.h's SHAREABLE: others may write the image too, if they let us. Both sides must know what they do. */
+  readonly shareable?: boolean;
+  /** Read although somebody may be writing: no locks are taken. What is read is not one consistent state. */
+  readonly forceShare?: boolean;
 }
 
 /** How a disk is opened. */
-export interface DiskOpenOptions extends EnvironmentOptions {
+export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions {
   /** Default `read`. */
   readonly mode?: OpenMode;
   /** Format of the last image. Default: probed; a probed raw image never opens for writing. */
@@ -76,6 +86,10 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly sourceFormat?: string;
   readonly sourceParent?: ImageSource;
   readonly sourceParentFormat?: string;
+  /** Read the source (and parents) although somebody may be writing them: see {@link SharingOptions}. */
+  readonly forceShare?: boolean;
+  /** With `into`: others may write the target too. */
+  readonly shareable?: boolean;
   /** Write into an existing image or device instead of making a new one. */
   readonly into?: boolean;
   /** Runs in flight. Default 4. */
@@ -126,6 +140,8 @@ export interface ImageReport extends ImageInfo, ImageLinks {
   readonly allocatedSize: number | null;
   /** Why the format was chosen. */
   readonly recognisedBy: string;
+  /** Who works with the image now, as far as can be told. */
+  readonly lock: LockState;
 }
 
 /** What to report on. */

@@ -26,4 +26,4 @@ export { denyAll, type GateOptions, type OpenGate, openGate, type Reference, typ
 export { MemoryProvider, MemoryStorage } from './memory.ts';
 export { OverlayStorage } from './overlay.ts';
 export { readPadded } from './read-padded.ts';
-export { type Staged, stageTarget } from './staging.ts';
+export { type Staged, type StageOptions, stageTarget } from './staging.ts';

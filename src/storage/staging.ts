@@ -3,7 +3,19 @@
  * owner only, and given their own name, without replacing anything, when they are durable.
  */
 import { ImageError, isImageError } from '../errors.ts';
-import type { CreateMode, NameInfo, Source, StorageProvider } from './contract.ts';
+import { allDone } from './all-done.ts';
+import type { CreateMode, NameInfo, Source, Storage, StorageProvider } from './contract.ts';
+import { keptOpen, type KeptOpen } from './kept-open.ts';
+
+/** How a target is made. */
+export interface StageOptions {
+  /** Replace a file that is there. */
+  readonly force: boolean;
+  /** Lock what is made until it is published, and with `force` what it replaces. Default true. */
+  readonly lock?: boolean;
+  /** Keys of files that the caller has open and locked already, and may replace all the same. */
+  readonly own?: ReadonlySet<string>;
+}
 
 /** A target that is being made. */
 export interface Staged {
@@ -11,7 +23,7 @@ export interface Staged {
   readonly source: Source;
   /** Gives it its name, durably. Throws `exists` when somebody else took the name meanwhile. */
   publish(): Promise<void>;
-  /** Removes what was made so far. */
+  /** Removes what was made so far, if it was not published. */
   discard(): Promise<void>;
 }
 
@@ -19,18 +31,77 @@ export interface Staged {
  * Prepares a target. Refuses at once what could not be published: an existing file (unless `force`), a directory, a
  * device, a missing directory. Nothing is made yet: the format does that, under the temporary name.
  */
-export async function stageTarget(target: Source, how: { readonly force: boolean }): Promise<Staged> {
+export async function stageTarget(target: Source, how: StageOptions): Promise<Staged> {
   const { provider, name } = target;
   const old = await checkTarget(target, how.force);
   // A link stays a link: what it leads to is replaced.
   const final = old === null ? name : await provider.realName(name);
   const temporary = provider.temporaryName(final);
   const known: Names = { temporary, name };
+  const locks = new TargetLocks(how.lock ?? true);
+  if (old !== null && how.own?.has(old.key) !== true) await locks.lockOld({ provider, name: final }, name);
   return {
-    source: { provider: labelled(provider, known), name: temporary },
-    publish: () => underFinalName(known, () => publish({ provider, name: final }, temporary, how.force)),
-    discard: () => underFinalName(known, () => removeIfThere(provider, temporary)),
+    source: { provider: labelled(provider, known, locks), name: temporary },
+    publish: () =>
+      underFinalName(known, async () => {
+        await publish({ provider, name: final }, temporary, how.force);
+        await locks.release();
+      }),
+    discard: () =>
+      underFinalName(known, async () => {
+        try {
+          await removeIfThere(provider, temporary);
+        } finally {
+          await locks.release();
+        }
+      }),
   };
+}
+
+/** Keeps others away from the old target and the new one until the one has become the other. */
+class TargetLocks {
+  readonly #wanted: boolean;
+  readonly #made: KeptOpen[] = [];
+  #old: Storage | null = null;
+
+  constructor(wanted: boolean) {
+    this.#wanted = wanted;
+  }
+
+  /** Whoever works with a file that is replaced would go on in one that has no name any more. */
+  async lockOld(target: Source, label: string): Promise<void> {
+    if (!this.#wanted) return;
+    const storage = await target.provider.open(target.name, 'read');
+    try {
+      await storage.lock('exclusive');
+    } catch (error) {
+      await storage.close();
+      throw isImageError(error) ? underName(error, target.name, label) : error;
+    }
+    this.#old = storage;
+  }
+
+  /** The lock outlives the handle that the format closes. */
+  async lockNew(storage: Storage): Promise<Storage> {
+    if (!this.#wanted) return storage;
+    try {
+      await storage.lock('exclusive');
+    } catch (error) {
+      await storage.close();
+      throw error;
+    }
+    const kept = keptOpen(storage);
+    this.#made.push(kept);
+    return kept.storage;
+  }
+
+  async release(): Promise<void> {
+    const old = this.#old;
+    this.#old = null;
+    const closing = this.#made.splice(0).map((kept) => kept.release());
+    if (old !== null) closing.push(old.close());
+    await allDone(closing);
+  }
 }
 
 /** The name on the medium, and the one that the person knows. */
@@ -66,16 +137,14 @@ async function underFinalName<T>(names: Names, run: () => Promise<T>): Promise<T
   try {
     return await run();
   } catch (error) {
-    if (!isImageError(error) || error.context.path !== names.temporary) throw error;
-    const { kind, message, context, hint, status, cause } = error;
-    throw new ImageError(kind, message, {
-      ...context,
-      path: names.name,
-      ...(hint === undefined ? {} : { hint }),
-      status,
-      cause,
-    });
+    throw isImageError(error) ? underName(error, names.temporary, names.name) : error;
   }
+}
+
+function underName(error: ImageError, from: string, to: string): ImageError {
+  if (error.context.path !== from || from === to) return error;
+  const { kind, message, context, hint, status, cause } = error;
+  return new ImageError(kind, message, { ...context, path: to, ...(hint === undefined ? {} : { hint }), status, cause });
 }
 
 /** What the new file will replace; null when there is nothing yet. */
@@ -109,10 +178,11 @@ function existing(name: string, message: string): ImageError {
 }
 
 /** The same provider; what is done under the temporary name is reported under the final one. */
-function labelled(provider: StorageProvider, names: Names): StorageProvider {
+function labelled(provider: StorageProvider, names: Names, locks: TargetLocks): StorageProvider {
   return {
     open: (name, mode) => underFinalName(names, () => provider.open(name, mode)),
-    create: (name, how) => underFinalName(names, () => provider.create(name, createMode(names, name, how))),
+    create: (name, how) =>
+      underFinalName(names, async () => locks.lockNew(await provider.create(name, createMode(names, name, how)))),
     rename: (from, to, how) => provider.rename(from, to, how),
     remove: (name) => underFinalName(names, () => provider.remove(name)),
     list: (directory) => provider.list(directory),

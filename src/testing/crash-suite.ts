@@ -7,7 +7,7 @@
  * its own for what must hold in the files.
  */
 import { SECTOR } from '../binary/numbers.ts';
-import type { BlockDevice } from '../disk/device.ts';
+import { type ErrorKind, isImageError } from '../errors.ts';
 import type { StorageProvider } from '../storage/contract.ts';
 import {
   type CrashCoverage,
@@ -21,10 +21,10 @@ import { describeFlush, type FlushOperation, type OperationLog } from './operati
 import { type AllowedContents, describeSector, SectorModel as Model, type SectorModel, writeBytes } from './oracle.ts';
 import { Random } from './random.ts';
 import { RecordingProvider } from './recording-storage.ts';
-import { CrashSession } from './session.ts';
+import { type CrashDevice, CrashSession } from './session.ts';
 
 /** Marks after which the promise is stronger than before. */
-const MILESTONES = new Set(['built', 'flushed', 'closed']);
+const MILESTONES = new Set(['built', 'flushed', 'resized', 'compacted', 'closed']);
 /** Numbers of writes that are made after the cut begin here. */
 const AFTERWARDS = 0x4000_0000;
 
@@ -45,7 +45,11 @@ export interface CrashSuite {
   /** Each is run between an `open` and a `close`. */
   readonly sessions: readonly ((session: CrashSession) => Promise<void>)[];
   /** Opens for writing. */
-  open(provider: StorageProvider): Promise<BlockDevice>;
+  open(provider: StorageProvider): Promise<CrashDevice>;
+  /** What a further session does after the cut, beside writing. Must not change what can be read: compacting, for one. */
+  afterwards?(disk: CrashDevice): Promise<void>;
+  /** The medium fails on purpose: a session may end with an error of this kind, and what it promised before holds. */
+  readonly expectedFailure?: ErrorKind;
   /** Further rules about what is in the files: one sentence for each that is broken. */
   check?(context: CrashCheck): Promise<readonly string[]>;
   /** Number for everything that is left to chance. Default 1. */
@@ -128,12 +132,23 @@ export async function recordCrashRun(suite: CrashSuite): Promise<CrashRun> {
   for (const [number, workload] of suite.sessions.entries()) {
     openedAt.push(log.mark('open'));
     const disk = await suite.open(provider);
-    await workload(new CrashSession({ disk, model, log, seed: (suite.seed ?? 1) * 1000 + number }));
+    const session = new CrashSession({ disk, model, log, seed: (suite.seed ?? 1) * 1000 + number });
+    await expectingFailure(suite, () => workload(session));
     const flush = model.beginFlush(log.mark('close begins'));
-    await disk.close();
-    model.endFlush(flush, log.mark('closed'));
+    await expectingFailure(suite, async () => {
+      await disk.close();
+      model.endFlush(flush, log.mark('closed'));
+    });
   }
   return { suite, log, model, builtAt, openedAt };
+}
+
+async function expectingFailure(suite: CrashSuite, run: () => Promise<void>): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    if (suite.expectedFailure === undefined || !isImageError(error) || error.kind !== suite.expectedFailure) throw error;
+  }
 }
 
 /** Visits the states of a run and compares each with the promise. */
@@ -235,7 +250,7 @@ class StateChecker {
   }
 
   /** Writes a little, some of it where nothing was before, and notes it in `bytes`. */
-  async #rewrite(disk: BlockDevice, bytes: Uint8Array): Promise<void> {
+  async #rewrite(disk: CrashDevice, bytes: Uint8Array): Promise<void> {
     const sectors = bytes.length / SECTOR;
     for (let n = 0; n < 4; n++) {
       const sector = this.#random.below(sectors);
@@ -245,6 +260,7 @@ class StateChecker {
       bytes.set(content, sector * SECTOR);
     }
     await disk.flush();
+    await this.#run.suite.afterwards?.(disk);
   }
 
   async #compareAgain(state: CrashState, expected: Uint8Array): Promise<string[]> {
@@ -297,7 +313,7 @@ class StateChecker {
   }
 }
 
-async function readAll(disk: BlockDevice): Promise<Uint8Array> {
+async function readAll(disk: CrashDevice): Promise<Uint8Array> {
   const bytes = new Uint8Array(disk.size);
   await disk.read(0, bytes);
   return bytes;

@@ -42,6 +42,7 @@ export {
   type GuestFlush,
   type GuestOperation,
   type GuestOperationKind,
+  type GuestResize,
   initialBytes,
   type SectorContent,
   SectorModel,
@@ -50,5 +51,5 @@ export {
 } from './oracle.ts';
 export { Random } from './random.ts';
 export { type RecordingOptions, RecordingProvider } from './recording-storage.ts';
-export { CrashSession, randomTraffic, type SessionParts, type TrafficOptions } from './session.ts';
+export { type CrashDevice, CrashSession, randomTraffic, type SessionParts, type TrafficOptions } from './session.ts';
 export { type NameRules, SnapshotProvider } from './snapshot-provider.ts';

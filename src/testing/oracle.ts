@@ -2,6 +2,10 @@
  * The promise about guest data, as a model to compare with. After a cut a sector holds what it held at the last
  * completed flush, or what any write, zero or discard issued since left there, in full: 512 bytes of one of them.
  *
+ * A discard may leave what was there or zeroes: never what that content had replaced, in this image or in a parent. A
+ * disk may have any size that it was given since the last flush; sectors that a smaller size cut off are gone, and
+ * sectors that a larger one adds read zero, whatever a longer parent holds there.
+ *
  * A flush covers the operations that had ended when it started. Operations that ran at the same time have no order, so
  * either may have won; one that ended before another started is replaced by it.
  *
@@ -31,6 +35,17 @@ export interface GuestOperation {
   endedAt: number;
 }
 
+/** A change of the size of the disk. */
+export interface GuestResize {
+  /** Sectors from then on. */
+  readonly sectors: number;
+  readonly startedAt: number;
+  /** `Infinity` while it runs, and when it failed. */
+  endedAt: number;
+  /** What it does to the sectors that it adds or cuts off; null when there are none. */
+  readonly cleared: GuestOperation | null;
+}
+
 /** A flush of the guest. */
 export interface GuestFlush {
   readonly startedAt: number;
@@ -50,15 +65,23 @@ export interface SectorViolation {
 
 /** Records what the guest did and tells what a cut may leave of it. Positions are those of an operation log. */
 export class SectorModel {
-  readonly sectors: number;
+  readonly #firstSectors: number;
   readonly #hasInitial: (sector: number) => boolean;
   readonly #operations: GuestOperation[] = [];
+  readonly #resizes: GuestResize[] = [];
   readonly #flushes: GuestFlush[] = [];
+  #sectors: number;
 
   /** `hasInitial` tells which sectors hold {@link initialBytes} before the first write; the others hold zeroes. */
   constructor(sectors: number, hasInitial: (sector: number) => boolean = () => false) {
-    this.sectors = sectors;
+    this.#firstSectors = sectors;
+    this.#sectors = sectors;
     this.#hasInitial = hasInitial;
+  }
+
+  /** Size of the disk now. */
+  get sectors(): number {
+    return this.#sectors;
   }
 
   /** The operation is about to be issued: from now on a cut may leave its content. */
@@ -78,6 +101,23 @@ export class SectorModel {
     operation.endedAt = position;
   }
 
+  /** The disk is about to get another size. Nothing else runs meanwhile. */
+  beginResize(sectors: number, position: number): GuestResize {
+    const [first, end] = [Math.min(sectors, this.#sectors), Math.max(sectors, this.#sectors)];
+    const cleared =
+      first === end ? null : this.begin({ kind: 'zero', sector: first, count: end - first }, position);
+    const resize: GuestResize = { sectors, startedAt: position, endedAt: Number.POSITIVE_INFINITY, cleared };
+    this.#resizes.push(resize);
+    return resize;
+  }
+
+  /** The disk has that size now. */
+  endResize(resize: GuestResize, position: number): void {
+    resize.endedAt = position;
+    if (resize.cleared !== null) this.end(resize.cleared, position);
+    this.#sectors = resize.sectors;
+  }
+
   beginFlush(position: number): GuestFlush {
     const flush: GuestFlush = { startedAt: position, endedAt: Number.POSITIVE_INFINITY };
     this.#flushes.push(flush);
@@ -93,18 +133,32 @@ export class SectorModel {
   at(position: number): AllowedContents {
     let covered = -1;
     for (const flush of this.#flushes) if (flush.endedAt < position) covered = Math.max(covered, flush.startedAt);
-    const lists: (GuestOperation[] | undefined)[] = new Array<undefined>(this.sectors);
+    const sizes = this.#sizes(position, covered);
+    const most = Math.max(...sizes);
+    const lists: (GuestOperation[] | undefined)[] = new Array<undefined>(most);
     for (const operation of this.#operations) {
       if (operation.startedAt >= position) break;
-      for (let sector = operation.sector; sector < operation.sector + operation.count; sector++) {
+      const end = Math.min(operation.sector + operation.count, most);
+      for (let sector = operation.sector; sector < end; sector++) {
         const list = lists[sector];
         if (list === undefined) lists[sector] = [operation];
         else list.push(operation);
       }
     }
     const contents = lists.map((list, sector) => this.#allowed(list, sector, covered));
-    for (let sector = 0; sector < this.sectors; sector++) contents[sector] ??= [this.#first(sector)];
-    return new AllowedContents(contents);
+    for (let sector = 0; sector < most; sector++) contents[sector] ??= [this.#first(sector)];
+    return new AllowedContents(contents, sizes);
+  }
+
+  /** The size that a flush made final, and every one since. */
+  #sizes(position: number, covered: number): number[] {
+    let sizes = [this.#firstSectors];
+    for (const resize of this.#resizes) {
+      if (resize.startedAt >= position) break;
+      if (resize.endedAt < covered) sizes = [];
+      sizes.push(resize.sectors);
+    }
+    return [...new Set(sizes)];
   }
 
   #allowed(operations: readonly GuestOperation[] | undefined, sector: number, covered: number): number[] {
@@ -125,7 +179,7 @@ export class SectorModel {
   }
 
   #first(sector: number): number {
-    return this.#hasInitial(sector) ? INITIAL : 0;
+    return sector < this.#firstSectors && this.#hasInitial(sector) ? INITIAL : 0;
   }
 }
 
@@ -133,13 +187,12 @@ export class SectorModel {
 export class AllowedContents {
   /** Numbers of writes; 0 stands for zeroes, {@link INITIAL} for the first content. */
   readonly #contents: readonly (readonly number[])[];
+  /** Sizes that the disk may have, in sectors. */
+  readonly sizes: readonly number[];
 
-  constructor(contents: readonly (readonly number[])[]) {
+  constructor(contents: readonly (readonly number[])[], sizes: readonly number[] = [contents.length]) {
     this.#contents = contents;
-  }
-
-  get sectors(): number {
-    return this.#contents.length;
+    this.sizes = sizes;
   }
 
   /** What one sector may hold. */
@@ -153,8 +206,13 @@ export class AllowedContents {
   /** Compares a whole disk. Reports at most `limit` sectors. */
   verify(bytes: Uint8Array, limit = 8): SectorViolation[] {
     const violations: SectorViolation[] = [];
+    const sectors = Math.ceil(bytes.length / SECTOR);
+    if (!this.sizes.includes(bytes.length / SECTOR)) {
+      const allowed = this.sizes.map((size) => `${size} sectors`).join(' or ');
+      return [{ sector: sectors, found: `the end of a disk of ${bytes.length} bytes`, allowed }];
+    }
     const words = wordsOf(bytes);
-    for (let sector = 0; sector < this.sectors && violations.length < limit; sector++) {
+    for (let sector = 0; sector < sectors && violations.length < limit; sector++) {
       const allowed = this.#contents[sector] ?? [];
       const found = numberAt(words, sector);
       if (found !== null && allowed.includes(found)) continue;

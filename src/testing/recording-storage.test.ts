@@ -59,7 +59,7 @@ describe('faults', () => {
     await storage.write(0, new Uint8Array(512));
     await expect(storage.write(0, new Uint8Array(512))).rejects.toMatchObject({ kind: 'io' });
     await storage.write(0, new Uint8Array(512));
-    expect(provider.counts).toEqual({ read: 0, write: 3, flush: 0, names: 1 });
+    expect(provider.counts).toEqual({ read: 0, write: 3, growth: 1, flush: 0, names: 1 });
 
     provider.plan({ fail: { read: 0 }, forGood: true });
     for (let n = 0; n < 3; n++) {

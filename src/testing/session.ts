@@ -1,16 +1,27 @@
 /**
- * What a workload of a crash suite works with: a disk whose writes, zeroes and flushes are written down in the log and
- * in the model, and traffic made by chance.
+ * What a workload of a crash suite works with: a disk whose requests are written down in the log and in the model, and
+ * traffic made by chance.
  */
 import { SECTOR } from '../binary/numbers.ts';
 import type { BlockDevice } from '../disk/device.ts';
+import { ImageError } from '../errors.ts';
 import type { OperationLog } from './operation-log.ts';
 import { type GuestOperationKind, type SectorModel, writeBytes } from './oracle.ts';
 import { Random } from './random.ts';
 
+/** A disk that may also give room back, change its size and move its blocks together. */
+export interface CrashDevice extends BlockDevice {
+  /** The content of the ranges is not needed any more. Never shows what it had replaced. */
+  discard?(ranges: readonly { readonly offset: number; readonly length: number }[]): Promise<void>;
+  /** Bytes. `shrink`: what lies beyond the new end may be lost. New sectors read zero. */
+  resize?(size: number, how?: { readonly shrink?: boolean }): Promise<void>;
+  /** Makes the files as short as they can be. Changes nothing that can be read. */
+  compact?(): Promise<unknown>;
+}
+
 /** What a session is made of. */
 export interface SessionParts {
-  readonly disk: BlockDevice;
+  readonly disk: CrashDevice;
   readonly model: SectorModel;
   readonly log: OperationLog;
   readonly seed: number;
@@ -18,9 +29,7 @@ export interface SessionParts {
 
 /** One writable session with a disk. Do everything through it: what goes past it is a violation later. */
 export class CrashSession {
-  readonly disk: BlockDevice;
-  /** Sectors of the disk. */
-  readonly sectors: number;
+  readonly disk: CrashDevice;
   /** For workloads that want chance: the same numbers every time. */
   readonly random: Random;
   readonly #model: SectorModel;
@@ -28,10 +37,14 @@ export class CrashSession {
 
   constructor(parts: SessionParts) {
     this.disk = parts.disk;
-    this.sectors = parts.model.sectors;
     this.random = new Random(parts.seed);
     this.#model = parts.model;
     this.#log = parts.log;
+  }
+
+  /** Sectors of the disk. */
+  get sectors(): number {
+    return this.#model.sectors;
   }
 
   /** Writes content that nothing else wrote. */
@@ -43,10 +56,32 @@ export class CrashSession {
     return this.#issue('zero', sector, count, () => this.disk.zero(sector * SECTOR, count * SECTOR));
   }
 
+  /** From now on the sectors may read as they do, or zero. */
+  discard(sector: number, count: number): Promise<void> {
+    const range = { offset: sector * SECTOR, length: count * SECTOR };
+    return this.#issue('discard', sector, count, () => wanted(this.disk, 'discard').call(this.disk, [range]));
+  }
+
+  /** Gives the disk another size. Nothing else may run meanwhile. Durable after the next flush. */
+  async resize(sectors: number): Promise<void> {
+    const run = wanted(this.disk, 'resize');
+    const resize = this.#model.beginResize(sectors, this.#log.mark('resize begins'));
+    const shrink = sectors < this.sectors;
+    await this.#noted('resize', () => run.call(this.disk, sectors * SECTOR, { shrink }));
+    this.#model.endResize(resize, this.#log.mark('resized'));
+  }
+
+  /** Compacts the image. Nothing else may run meanwhile. */
+  async compact(): Promise<void> {
+    this.#log.mark('compact begins');
+    await this.#noted('compact', () => wanted(this.disk, 'compact').call(this.disk));
+    this.#log.mark('compacted');
+  }
+
   /** Waits for everything that was issued before, as far as it has ended. */
   async flush(): Promise<void> {
     const flush = this.#model.beginFlush(this.#log.mark('flush begins'));
-    await this.disk.flush();
+    await this.#noted('flush', () => this.disk.flush());
     this.#model.endFlush(flush, this.#log.mark('flushed'));
   }
 
@@ -56,15 +91,32 @@ export class CrashSession {
     count: number,
     run: (bytes: Uint8Array) => Promise<void>,
   ): Promise<void> {
-    const operation = this.#model.begin({ kind, sector, count }, this.#log.mark(`${kind} begins`));
-    await run(writeBytes(operation));
-    this.#model.end(operation, this.#log.mark(`${kind} ended`));
+    const what = { kind, sector, count };
+    const operation = this.#model.begin(what, this.#log.mark(`${kind} begins`, what));
+    await this.#noted(kind, () => run(writeBytes(operation)), what);
+    this.#model.end(operation, this.#log.mark(`${kind} ended`, what));
   }
+
+  /** A request that fails is written down too; it may have done all, some or nothing. */
+  async #noted(what: string, run: () => Promise<unknown>, payload?: unknown): Promise<void> {
+    try {
+      await run();
+    } catch (error) {
+      this.#log.mark(`${what} failed`, payload);
+      throw error;
+    }
+  }
+}
+
+function wanted<K extends 'discard' | 'resize' | 'compact'>(disk: CrashDevice, what: K): NonNullable<CrashDevice[K]> {
+  const method = disk[what];
+  if (method !== undefined) return method as NonNullable<CrashDevice[K]>;
+  throw new ImageError('unsupported', `This disk has no ${what}`, { path: disk.label });
 }
 
 /** How busy the traffic is. */
 export interface TrafficOptions {
-  /** Writes and zeroes in all. */
+  /** Writes, zeroes and discards in all. */
   readonly operations: number;
   /** Writers at the same time. Default 3. */
   readonly writers?: number;
@@ -74,6 +126,8 @@ export interface TrafficOptions {
   readonly maxUnits?: number;
   /** Share of requests that zero. Default 0.2. */
   readonly zeroes?: number;
+  /** Share of requests that discard. Default 0. */
+  readonly discards?: number;
   /** Share of requests after which a flush is started, beside the writers. Default 0.2. */
   readonly flushes?: number;
 }
@@ -88,6 +142,7 @@ export async function randomTraffic(session: CrashSession, options: TrafficOptio
       left--;
       const { sector, count } = randomRange(session, options);
       if (random.chance(options.zeroes ?? 0.2)) await session.zero(sector, count);
+      else if ((options.discards ?? 0) > 0 && random.chance(options.discards ?? 0)) await session.discard(sector, count);
       else await session.write(sector, count);
       // Nobody waits for it, so that writes begin and end while it runs.
       if (random.chance(options.flushes ?? 0.2)) flushes.push(session.flush());

@@ -25,7 +25,21 @@ send({ kind: 'ready' });
 async function receive(message: ToChild): Promise<void> {
   if (message.kind === 'base') bases.set(message.base.name, message.base);
   else if (message.kind === 'coverage') coverage = await Coverage.start();
-  else send({ kind: 'report', report: await run(message.work) });
+  else send({ kind: 'reports', reports: await runAll(message.works) });
+}
+
+/** When the works together reached something new, each is run again to see which of them it was. */
+async function runAll(works: readonly HostileCase[]): Promise<CaseReport[]> {
+  const reports: CaseReport[] = [];
+  for (const work of works) reports.push(await run(work));
+  if (coverage === null || !(await coverage.hasNew())) return reports;
+  const again: CaseReport[] = [];
+  for (const [index, work] of works.entries()) {
+    await run(work);
+    const report = reports[index];
+    if (report !== undefined) again.push({ ...report, newBranches: await coverage.take() });
+  }
+  return again;
 }
 
 async function run(work: HostileCase): Promise<CaseReport> {
@@ -38,8 +52,8 @@ async function run(work: HostileCase): Promise<CaseReport> {
   await new Promise((resolve) => setImmediate(resolve));
   findings.push(...stray);
   stray = [];
-  const newBranches = coverage === null ? [] : await coverage.take();
-  return { findings, steps, milliseconds, peakBytes: process.resourceUsage().maxRSS * 1024, newBranches };
+  const peakBytes = process.resourceUsage().maxRSS * 1024;
+  return { findings, steps, milliseconds, peakBytes, newBranches: [] };
 }
 
 function send(message: FromChild): void {
@@ -64,19 +78,26 @@ class Coverage {
     return made;
   }
 
-  /** Names the blocks that ran for the first time since the last call. */
+  /** Whether blocks ran since the last call that were not taken yet. */
+  async hasNew(): Promise<boolean> {
+    return (await this.#ran()).some((block) => !this.#seen.has(block));
+  }
+
+  /** Names the blocks that ran since the last call and were not taken yet. */
   async take(): Promise<string[]> {
+    const found = (await this.#ran()).filter((block) => !this.#seen.has(block));
+    for (const block of found) this.#seen.add(block);
+    return found;
+  }
+
+  async #ran(): Promise<string[]> {
     const { result } = (await this.#post('Profiler.takePreciseCoverage')) as CoverageAnswer;
     const found: string[] = [];
     for (const { url, functions } of result) {
       if (url !== import.meta.url) continue;
       for (const { ranges } of functions) {
         for (const { startOffset, endOffset, count } of ranges) {
-          if (count === 0) continue;
-          const block = `${startOffset}-${endOffset}-${magnitude(count)}`;
-          if (this.#seen.has(block)) continue;
-          this.#seen.add(block);
-          found.push(block);
+          if (count > 0) found.push(`${startOffset}-${endOffset}`);
         }
       }
     }
@@ -88,11 +109,6 @@ class Coverage {
       this.#session.post(method, parameters, (error, answer) => (error === null ? resolve(answer) : reject(error)));
     });
   }
-}
-
-/** How often, in powers of eight: a loop that runs much longer than ever before is worth keeping too. */
-function magnitude(count: number): number {
-  return Math.floor(Math.log2(count) / 3);
 }
 
 interface CoverageAnswer {

@@ -28,6 +28,11 @@ export class Corpus {
     return this.#members.length;
   }
 
+  /** All files so far. */
+  members(): readonly Uint8Array[] {
+    return [...this.#members];
+  }
+
   /** Keeps a file, also for the next run. */
   add(bytes: Uint8Array): void {
     const name = nameOf(bytes);

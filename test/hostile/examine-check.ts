@@ -1,14 +1,48 @@
-/** Checking and repairing a copy, for formats that say that they can. */
+/** Checking and repairing a copy, for formats that can. */
+import type { Format } from '../../src/image/contract.ts';
+import type { Finding } from '../../src/image/findings.ts';
 import type { Notes } from './notes.ts';
 import type { WatchedProvider } from './watched-provider.ts';
 
 export interface CheckImage {
   readonly notes: Notes;
   readonly source: { readonly provider: WatchedProvider; readonly name: string };
-  readonly format: string;
+  readonly format: Format;
 }
 
-/** No format can check yet. The first one that can makes this a finding, so that it is not forgotten. */
-export async function checkImage({ notes, format }: CheckImage): Promise<void> {
-  notes.finding(`${format} can check or repair, but the hostile suite does not do it: write test/hostile/examine-check.ts`);
+/** More findings than this of one file are not kept in memory by any program. */
+const FINDINGS = 20_000;
+
+/** Checks, without changing anything. Undefined when the format cannot, or the file is no image of it. */
+export async function checkImage({ notes, source, format }: CheckImage): Promise<readonly Finding[] | undefined> {
+  if (!format.capabilities.check) return undefined;
+  const found = await notes.step('check', async () => {
+    if (format.check === undefined) throw new Error('the format says that it can check, and cannot');
+    return format.check(source, {});
+  });
+  if (source.provider.opened.some((name) => name.startsWith('+'))) notes.finding('a check opened a file for writing');
+  if ((found?.length ?? 0) > FINDINGS) notes.finding(`a check found ${found?.length} things`);
+  return found;
+}
+
+/** Repairs, and looks whether that helped: nothing that can be repaired is left. */
+export async function repairImage({ notes, source, format }: CheckImage): Promise<void> {
+  if (!format.capabilities.repair) return;
+  const repaired = await notes.step('repair', async () => {
+    if (format.repair === undefined) throw new Error('the format says that it can repair, and cannot');
+    return format.repair(source, {});
+  });
+  if (repaired === undefined || format.check === undefined) return;
+  const { check } = format;
+  const left = await notes.step('check again', () => check(source, {}));
+  if (left === undefined) return notes.finding('the image cannot be checked any more after a repair');
+  const still = left.filter((one) => one.repairable).map(({ code }) => code);
+  if (still.length > 0) notes.finding(`after a repair there is still ${[...new Set(still)].join(', ')}`);
+}
+
+/** What got worse between two checks: kinds of corruption that were not there before. */
+export function newCorruptions(before: readonly Finding[], after: readonly Finding[]): string[] {
+  const known = new Set(before.map(({ code }) => code));
+  const bad = after.filter(({ severity, code }) => severity === 'corruption' && !known.has(code));
+  return [...new Set(bad.map(({ code }) => code))];
 }

@@ -54,6 +54,33 @@ export async function readThrough(reading: ReadThrough): Promise<Digests> {
   return digests;
 }
 
+/** Reads a disk of which nothing is known. */
+export function readAgain(disk: ChainDisk, notes: Notes, title: string): Promise<Digests> {
+  const expect = { opens: false, unchanged: [], sameSize: false };
+  return readThrough({ disk, notes, title, content: null, expect, mustRead: false });
+}
+
+/**
+ * Where the first piece begins that read well before and reads otherwise now; null when there is none. Pieces that
+ * overlap `[start, end)`, and those that were not read again, do not count.
+ */
+export function firstChange(
+  before: Digests,
+  after: Digests,
+  [start, end]: readonly [number, number] = [0, 0],
+): number | null {
+  const pieces = [...before.keys()];
+  for (const [index, piece] of pieces.entries()) {
+    const now = after.get(piece);
+    const was = before.get(piece);
+    const next = pieces[index + 1] ?? Number.POSITIVE_INFINITY;
+    if (now === undefined || was === undefined || was.startsWith('!')) continue;
+    if (piece < end && next > start) continue;
+    if (now !== was) return piece;
+  }
+  return null;
+}
+
 /** Ranges in ascending order: the start of the disk, where it says that it has data, and where it once had some. */
 async function piecesToRead({ disk, notes, title, content }: ReadThrough): Promise<[number, number][]> {
   const starts = new Set<number>();

@@ -6,7 +6,9 @@ import { inspect } from '../../src/disk/inspect.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
 import { FORMATS } from '../../src/formats/index.ts';
-import { checkImage } from './examine-check.ts';
+import type { Finding } from '../../src/image/findings.ts';
+import { changeAll } from './examine-change.ts';
+import { checkImage, newCorruptions, repairImage } from './examine-check.ts';
 import { type Digests, readThrough } from './examine-read.ts';
 import { writeOnce } from './examine-write.ts';
 import { Notes } from './notes.ts';
@@ -34,15 +36,33 @@ export async function examine(work: HostileCase, base: BaseImage): Promise<Notes
   await inBox(work, base, notes, [name, ...beside], async (provider) => {
     before = await examineReading({ work, base, notes, source: { provider, name }, title: 'named', options: named });
   });
-  await inBox(work, base, notes, [name, `+${name}`, ...beside], async (provider) => {
-    await writeOnce({ notes, source: { provider, name }, options: named, before });
+  const format = FORMATS.find((one) => one.name === work.format);
+  if (format === undefined) throw new Error(`no format ${work.format}`);
+  let checked: readonly Finding[] | undefined;
+  await inBox(work, base, notes, [name, ...beside], async (provider) => {
+    checked = await checkImage({ notes, source: { provider, name }, format });
   });
-  const capabilities = FORMATS.find((one) => one.name === work.format)?.capabilities;
-  if (capabilities?.check || capabilities?.repair) {
-    await inBox(work, base, notes, [name, `+${name}`, ...beside], async (provider) => {
-      await checkImage({ notes, source: { provider, name }, format: work.format });
-    });
-  }
+  await inBox(work, base, notes, [name, `+${name}`, ...beside], async (provider) => {
+    const source = { provider, name };
+    const written = await writeOnce({ notes, source, options: named, before });
+    if (!written || checked === undefined || format.check === undefined) return;
+    const worse = newCorruptions(checked, await format.check(source, {}));
+    if (worse.length > 0) notes.finding(`after a write a check finds ${worse.join(', ')}`);
+  });
+  await inBox(work, base, notes, [name, `+${name}`, ...beside], async (provider) => {
+    const source = { provider, name };
+    if (before === undefined || notes.steps.includes('write open:read-only')) return;
+    const changed = await changeAll({ notes, source, options: named, before });
+    if (!changed || checked === undefined || format.check === undefined) return;
+    const worse = newCorruptions(checked, await format.check(source, {}));
+    if (worse.length > 0) notes.finding(`after changes of the whole a check finds ${worse.join(', ')}`);
+  });
+  await inBox(work, base, notes, [name, `+${name}`, ...beside], async (provider) => {
+    const source = { provider, name };
+    await repairImage({ notes, source, format });
+    // Where nothing that matters is wrong, nothing that matters may change.
+    if (work.expect.opens) await examineReading({ work, base, notes, source, title: 'repaired', options: named });
+  });
   return notes;
 }
 

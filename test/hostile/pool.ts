@@ -12,6 +12,10 @@ export interface PoolOptions {
   readonly script: string;
   readonly children: number;
   readonly coverage?: boolean;
+  /** Cases that a child gets at once. Default 1. */
+  readonly batch?: number;
+  /** Milliseconds until a child that does not answer is ended, for each of its cases. Default: twice the bound. */
+  readonly patienceMs?: number;
 }
 
 /** How a case ended for the parent. */
@@ -41,10 +45,11 @@ export class Pool {
   async run(cases: Iterable<HostileCase>, onResult: (result: CaseResult) => void): Promise<void> {
     const list = cases[Symbol.iterator]();
     while (this.#workers.length < this.#options.children) this.#workers.push(this.#worker());
+    const { batch = 1 } = this.#options;
     await Promise.all(
       this.#workers.map(async (worker) => {
-        for (let next = list.next(); next.done !== true; next = list.next()) {
-          onResult({ ...(await this.#try(worker, next.value)), work: next.value });
+        for (let works = takeSome(list, batch); works.length > 0; works = takeSome(list, batch)) {
+          for (const result of await this.#try(worker, works)) onResult(result);
         }
       }),
     );
@@ -56,19 +61,42 @@ export class Pool {
     this.#workers = [];
   }
 
-  async #try(worker: Worker, work: HostileCase): Promise<CaseReport> {
-    const first = await worker.run(work);
-    if (first.findings.length === 0 && outOfBounds(first) === null) return first;
+  async #try(worker: Worker, works: readonly HostileCase[]): Promise<CaseResult[]> {
+    const reports = await worker.run(works);
+    const results: CaseResult[] = [];
+    for (const [index, work] of works.entries()) {
+      const first = reports[index];
+      const isFine = first !== undefined && first.findings.length === 0 && outOfBounds(first) === null;
+      results.push({ ...(isFine ? first : await this.#again(worker, work)), work });
+    }
+    return results;
+  }
+
+  /** Alone in a fresh child. */
+  async #again(worker: Worker, work: HostileCase): Promise<CaseReport> {
     await worker.stop();
-    const second = await worker.run(work);
-    const outside = outOfBounds(second);
+    const [report] = await worker.run([work]);
     await worker.stop();
-    return outside === null ? second : { ...second, findings: [...second.findings, outside] };
+    if (report === undefined) return { ...NOTHING, findings: [worker.lastWords] };
+    const outside = outOfBounds(report);
+    return outside === null ? report : { ...report, findings: [...report.findings, outside] };
   }
 
   #worker(): Worker {
     return new Worker(this.#options, this.#bases);
   }
+}
+
+const NOTHING: CaseReport = { findings: [], steps: [], milliseconds: 0, peakBytes: 0, newBranches: [] };
+
+function takeSome(list: Iterator<HostileCase>, count: number): HostileCase[] {
+  const taken: HostileCase[] = [];
+  while (taken.length < count) {
+    const next = list.next();
+    if (next.done === true) break;
+    taken.push(next.value);
+  }
+  return taken;
 }
 
 function outOfBounds({ milliseconds, peakBytes }: CaseReport): string | null {
@@ -84,23 +112,28 @@ class Worker {
   #child: ChildProcess | null = null;
   #known = new Set<string>();
   #errors = '';
+  /** Why the last child did not answer. */
+  lastWords = '';
 
   constructor(options: PoolOptions, bases: ReadonlyMap<string, BaseImage>) {
     this.#options = options;
     this.#bases = bases;
   }
 
-  async run(work: HostileCase): Promise<CaseReport> {
+  /** The reports; none when the child did not answer. */
+  async run(works: readonly HostileCase[]): Promise<readonly CaseReport[]> {
     const child = await this.#ready();
-    const base = this.#bases.get(work.base);
-    if (base === undefined) throw new Error(`no base image ${work.base}`);
-    if (!this.#known.has(base.name)) await post(child, { kind: 'base', base });
-    this.#known.add(base.name);
-    const report = this.#report(child);
-    await post(child, { kind: 'case', work });
-    const ended = await report;
-    if (ended.peakBytes > TIRED_BYTES) await this.stop();
-    return ended;
+    for (const { base: name } of works) {
+      const base = this.#bases.get(name);
+      if (base === undefined) throw new Error(`no base image ${name}`);
+      if (!this.#known.has(name)) await post(child, { kind: 'base', base });
+      this.#known.add(name);
+    }
+    const answer = this.#reports(child, works.length);
+    await post(child, { kind: 'cases', works });
+    const reports = await answer;
+    if (reports.some(({ peakBytes }) => peakBytes > TIRED_BYTES)) await this.stop();
+    return reports;
   }
 
   async stop(): Promise<void> {
@@ -130,30 +163,29 @@ class Worker {
     return child;
   }
 
-  /** The child's answer, or what is to be said of one that gives none. */
-  #report(child: ChildProcess): Promise<CaseReport> {
+  #reports(child: ChildProcess, count: number): Promise<readonly CaseReport[]> {
+    const patienceMs = count * (this.#options.patienceMs ?? 2 * BOUNDS.milliseconds);
     return new Promise((resolve) => {
-      const end = (report: CaseReport): void => {
+      const end = (reports: readonly CaseReport[]): void => {
         clearTimeout(timer);
         child.off('message', onMessage);
         child.off('exit', onExit);
-        resolve(report);
-      };
-      const fail = (text: string, milliseconds: number): void => {
-        this.#child = null;
-        end({ findings: [text], steps: [], milliseconds, peakBytes: 0, newBranches: [] });
+        resolve(reports);
       };
       const onMessage = (message: FromChild): void => {
-        if (message.kind === 'report') end(message.report);
+        if (message.kind === 'reports') end(message.reports);
       };
       const onExit = (code: number | null, signal: string | null): void => {
-        fail(`the process ended (${signal ?? `exit ${code}`}): ${this.#errors.trim().slice(-600)}`, 0);
+        this.#child = null;
+        this.lastWords = `the process ended (${signal ?? `exit ${code}`}): ${this.#errors.trim().slice(-600)}`;
+        end([]);
       };
       const timer = setTimeout(() => {
-        child.off('exit', onExit);
+        this.#child = null;
+        this.lastWords = `no answer within ${patienceMs} ms`;
         child.kill('SIGKILL');
-        fail(`no answer within ${2 * BOUNDS.milliseconds} ms`, 2 * BOUNDS.milliseconds);
-      }, 2 * BOUNDS.milliseconds);
+        end([]);
+      }, patienceMs);
       child.on('message', onMessage);
       child.on('exit', onExit);
     });

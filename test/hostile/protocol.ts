@@ -59,10 +59,11 @@ export interface CaseReport {
 
 export type ToChild =
   | { readonly kind: 'base'; readonly base: BaseImage }
-  | { readonly kind: 'case'; readonly work: HostileCase }
+  /** Several at once, since asking for coverage costs more than one of them. */
+  | { readonly kind: 'cases'; readonly works: readonly HostileCase[] }
   | { readonly kind: 'coverage' };
 
-export type FromChild = { readonly kind: 'ready' } | { readonly kind: 'report'; readonly report: CaseReport };
+export type FromChild = { readonly kind: 'ready' } | { readonly kind: 'reports'; readonly reports: readonly CaseReport[] };
 
 /** Time and memory that any file may cost. */
 export const BOUNDS = { milliseconds: 2000, bytes: 200 * 1024 * 1024, heapMegabytes: 150 } as const;

@@ -1,5 +1,5 @@
 /** A block that was written and flushed is readable, whatever becomes of a neighbour that was written at the same time. */
-import { expect, it } from 'vitest';
+import { it } from 'vitest';
 import { createImage } from '../../src/disk/create.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import type { OpenMode, Storage, WriteSource } from '../../src/storage/contract.ts';

@@ -45,7 +45,7 @@ export type Operation =
   /** Turns the disk's clock. */
   | { readonly kind: 'advance'; readonly ms: number }
   | { readonly kind: 'discard'; readonly ranges: readonly Range[] }
-  | { readonly kind: 'resize'; readonly size: number }
+  | { readonly kind: 'resize'; readonly size: number; readonly shrink: boolean }
   | { readonly kind: 'compact' }
   /** Issued one after another without waiting in between. */
   | { readonly kind: 'together'; readonly operations: readonly Operation[] };
@@ -95,7 +95,7 @@ class Maker {
     if (roll < 85) return { kind: 'extents' };
     if (roll < 88) return { kind: 'reopen' };
     if (roll < 91) return { kind: 'advance', ms: 1 + this.#random.below(6000) };
-    if (roll < 97)
+    if (roll < 95)
       return { kind: 'discard', ranges: Array.from({ length: 1 + this.#random.below(3) }, () => this.#range()) };
     return roll < 98 ? this.#resize() : { kind: 'compact' };
   }
@@ -129,23 +129,28 @@ class Maker {
     const wanted = this.#random.chance(0.2) ? sectors - this.#random.below(40) : grown;
     const size = Math.min(wanted * SECTOR, MAX_SIZE);
     this.#size = size;
-    return { kind: 'resize', size };
+    return { kind: 'resize', size, shrink: this.#random.chance(0.7) };
   }
 
   #together(): Operation {
     const focus = this.#range();
     const operations = Array.from({ length: 2 + this.#random.below(7) }, () => {
       const range = this.#random.chance(0.8) ? this.#near(focus) : this.#range();
-      const roll = this.#random.below(100);
-      if (roll < 38) return this.#read(range);
-      if (roll < 78) return this.#write(range);
-      if (roll < 88) return this.#zero(range);
-      if (roll < 96) return { kind: 'flush', compare: false } satisfies Operation;
-      return roll < 98
-        ? ({ kind: 'advance', ms: 1 + this.#random.below(6000) } satisfies Operation)
-        : ({ kind: 'extents' } satisfies Operation);
+      return this.#member(range);
     });
     return { kind: 'together', operations };
+  }
+
+  /** One of several that run together. */
+  #member(range: Range): Operation {
+    const roll = this.#random.below(100);
+    if (roll < 36) return this.#read(range);
+    if (roll < 74) return this.#write(range);
+    if (roll < 83) return this.#zero(range);
+    if (roll < 89) return { kind: 'discard', ranges: [range] };
+    if (roll < 96) return { kind: 'flush', compare: false };
+    if (roll < 98) return { kind: 'advance', ms: 1 + this.#random.below(6000) };
+    return roll < 99 ? { kind: 'compact' } : { kind: 'extents' };
   }
 
   /** A range within some units around another one. */
@@ -211,7 +216,7 @@ function describeCall(operation: Operation): string {
     case 'discard':
       return `disk.discard([${operation.ranges.map(({ offset, length }) => `{ offset: ${offset}, length: ${length} }`).join(', ')}])`;
     case 'resize':
-      return `disk.resize(${operation.size})`;
+      return `disk.resize(${operation.size}${operation.shrink ? ', { shrink: true }' : ''})`;
     case 'advance':
       return `clock.advance(${operation.ms})`;
     case 'together':

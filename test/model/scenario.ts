@@ -68,7 +68,7 @@ export function makeScenario(seed: number, shape: Shape): Scenario {
   const random = new Random(seed);
   const unit = random.pick([4096, 4096, 4096, 1024, 16_384]);
   const top = randomSize(random);
-  const sizes = shape.below.map(() => (random.chance(0.5) ? top : randomSize(random)));
+  const sizes = shape.below.map(() => (random.chance(0.3) ? top : randomSize(random)));
   const local = random.chance(0.1);
   const maybe = (): boolean | undefined => random.pick([undefined, true, false]);
   return {

@@ -3,6 +3,8 @@
  * order is looked for.
  */
 
+import { isZero } from '../../src/codec/bytes.ts';
+
 /** A write or zero that ran: what it left in its range. */
 export interface RanWrite {
   readonly offset: number;
@@ -15,6 +17,12 @@ export interface RanRead {
   readonly bytes: Uint8Array;
   /** For the message. */
   readonly what: string;
+}
+
+/** Bytes of the disk. */
+export interface Span {
+  readonly offset: number;
+  readonly length: number;
 }
 
 /** What was in a range before anything ran. */
@@ -33,20 +41,28 @@ interface Found {
 }
 
 const BEFORE = -1;
+const SECTOR = 512;
+
+/** Everything that ran, and what came before and after. */
+export interface Course {
+  readonly writes: readonly RanWrite[];
+  readonly reads: readonly RanRead[];
+  /** Reads that ran when all else had ended. */
+  readonly last: readonly RanRead[];
+  readonly before: Matches;
+  /** Whole sectors that were discarded: each reads as without that, or zero. */
+  readonly discarded: readonly Span[];
+}
 
 /**
  * Null when there is an order of the writes in which all reads found what they should, and `last` reads what they left.
  * Otherwise a sentence that says which read fits nowhere.
  */
-export function explainDisorder(
-  writes: readonly RanWrite[],
-  reads: readonly RanRead[],
-  last: readonly RanRead[],
-  before: Matches,
-): string | null {
-  const segments = segmentsOf(writes, [...reads, ...last]);
+export function explainDisorder(course: Course): string | null {
+  const { writes, reads, last } = course;
+  const segments = segmentsOf(course);
   const evaluate = (read: RanRead): Found[] =>
-    segments.flatMap((segment, index) => findIn(segment, index, read, writes, before));
+    segments.flatMap((segment, index) => findIn(segment, index, read, course));
   const found = reads.map(evaluate);
   const end = last.map(evaluate);
   for (const [index, list] of [...found, ...end].entries()) {
@@ -66,9 +82,12 @@ export function explainDisorder(
   return ordered ? null : 'no order of the requests explains what was read: some were mixed with others';
 }
 
-function segmentsOf(writes: readonly RanWrite[], reads: readonly RanRead[]): Segment[] {
+function segmentsOf({ writes, reads, last, discarded }: Course): Segment[] {
   const edges = new Set<number>();
-  for (const { offset, bytes } of [...writes, ...reads]) edges.add(offset).add(offset + bytes.length);
+  for (const { offset, bytes } of [...writes, ...reads, ...last]) edges.add(offset).add(offset + bytes.length);
+  for (const { offset, length } of discarded) {
+    for (let at = offset; at <= offset + length; at += SECTOR) edges.add(at);
+  }
   const sorted = [...edges].sort((a, b) => a - b);
   return sorted.slice(1).map((end, index) => ({ start: sorted[index] ?? end, end }));
 }
@@ -77,13 +96,17 @@ function covers(range: { readonly offset: number; readonly bytes: Uint8Array }, 
   return range.offset <= segment.start && segment.end <= range.offset + range.bytes.length;
 }
 
-function findIn(segment: Segment, index: number, read: RanRead, writes: readonly RanWrite[], before: Matches): Found[] {
+function findIn(segment: Segment, index: number, read: RanRead, course: Course): Found[] {
   if (!covers(read, segment)) return [];
+  const { writes, before, discarded } = course;
   const bytes = part(read, segment);
+  const any =
+    isZero(bytes) && discarded.some(({ offset, length }) => offset <= segment.start && segment.end <= offset + length);
   const writers = new Set<number>();
-  if (before(segment.start, bytes)) writers.add(BEFORE);
+  if (any || before(segment.start, bytes)) writers.add(BEFORE);
   for (const [number, write] of writes.entries()) {
-    if (covers(write, segment) && Buffer.compare(part(write, segment), bytes) === 0) writers.add(number);
+    if (!covers(write, segment)) continue;
+    if (any || Buffer.compare(part(write, segment), bytes) === 0) writers.add(number);
   }
   return [{ segment: index, writers }];
 }

@@ -152,6 +152,8 @@ export class VdiImage implements Image {
   }
 
   get reclaimable(): number {
+    // A fixed image keeps its length: its holes wait for the next block.
+    if (this.#header.type === IMAGE_TYPE.fixed) return 0;
     return (this.#allocator?.holes ?? 0) * this.#slotBytes;
   }
 

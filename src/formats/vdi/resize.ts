@@ -102,6 +102,8 @@ async function lookAtMap(
     if (entry >= ENTRY_ZERO) return;
     if (index === lastIndex) lastSlot = entry;
     slotsEnd = Math.max(slotsEnd, entry + 1);
+    // The map may be longer than the disk: nobody sees what stands there.
+    if (index > lastIndex) return;
     if (index >= blockCount) lost++;
     else if (entry < displaced) movers.push({ index, slot: entry });
   });
@@ -145,8 +147,14 @@ async function clearTail(storage: Storage, tail: { offset: number; length: numbe
 /** New entries behind the old ones. Nobody counts them yet. */
 async function extendMap(storage: Storage, plan: ResizePlan): Promise<void> {
   const { header, blockCount, mapOffset } = plan;
-  if (blockCount <= header.blockCount) return;
-  await writeEntries(storage, mapOffset, header.blockCount, blockCount, () => entryOf(plan));
+  const first = usedEntries(header);
+  if (blockCount <= first) return;
+  await writeEntries(storage, mapOffset, first, blockCount, () => entryOf(plan));
+}
+
+/** Entries that the disk uses. Whatever stands behind them must not become visible. */
+function usedEntries(header: VdiHeader): number {
+  return divCeil(header.virtualSize, header.blockSize);
 }
 
 function entryOf(plan: ResizePlan): number {
@@ -158,7 +166,7 @@ async function moveMap(storage: Storage, sector: Uint8Array, plan: ResizePlan): 
   const { header } = plan;
   const old = new OldEntries(storage, header);
   await writeEntries(storage, plan.mapOffset, 0, plan.blockCount, async (index) => {
-    if (index >= header.blockCount) return entryOf(plan);
+    if (index >= usedEntries(header)) return entryOf(plan);
     const entry = moved.get(index) ?? (await old.at(index));
     return entry >= ENTRY_ZERO ? entry : entry - plan.displaced;
   });

@@ -23,6 +23,7 @@ const MAX_BYTES = 4096;
 const CAREFUL = (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOFOLLOW ?? 0);
 /** The lock file of a lock file of a lock file: each is there for microseconds only. */
 const MAX_DEPTH = 3;
+const MAX_ATTEMPTS = 5;
 
 /** What a lock file says. */
 export interface LockRecord {
@@ -91,10 +92,13 @@ export class LockFile {
   ): Promise<LockFile | LockRecord> {
     const content: Content = { ...(await ownContent()), ...how };
     const text = `${JSON.stringify(content)}\n`;
-    if (await appear(file, text)) return new LockFile(file, content.token);
-    const found = await readText(file);
+    let found: string | null = null;
+    for (let attempt = 0; found === null && attempt < MAX_ATTEMPTS; attempt++) {
+      if (await appear(file, text)) return new LockFile(file, content.token);
+      // Null: it went away in between, so there may be room now.
+      found = await readText(file);
+    }
     const theirs = found === null ? null : parseContent(found);
-    // Gone meanwhile: whoever had it may have it again by now, so the caller is told that it was there.
     if (theirs === null || depth === MAX_DEPTH || !(await isStale(theirs))) return recordOf(file, theirs);
     const takeover = await LockFile.#make(file + TAKEOVER_SUFFIX, how, depth + 1);
     if (!(takeover instanceof LockFile)) return takeover;
