@@ -2,6 +2,7 @@
  * `npm run fuzz -- --format vdi --seconds 60 [--seed 1]`: changes images at random and looks what vdkit does with them.
  * The fuzzer itself is `test/hostile/fuzz.ts`; this bundles it from the sources as they are, without a build.
  */
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { checkNode, ensureInstalled, ROOT } from './prepare.mjs';
@@ -25,4 +26,5 @@ await build({
   logLevel: 'warning',
 });
 const { main } = await import(pathToFileURL(bundle).href);
+rmSync(bundle);
 process.exitCode = await main(process.argv.slice(2), join(ROOT, '.cache', 'fuzz'));

@@ -124,7 +124,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       const located = this.#chain.locate(this.#chain.top, offset + at, target.length - at);
       if (isPromise(located)) {
         // The caller reads again and hears of a failure then.
-        watched(located);
+        void watched(located);
         return false;
       }
       this.#chain.checkComplete(located, offset + at);
@@ -313,7 +313,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       const located = this.#chain.locate(this.#chain.top, offset, length);
       if (isPromise(located)) {
         // The loop asks again and reports a failure.
-        watched(located);
+        void watched(located);
         return null;
       }
       if (located.mapping.length < length || located.mapping.kind !== 'data') return null;

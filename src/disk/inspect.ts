@@ -31,6 +31,8 @@ async function report(entry: OpenedImage): Promise<ImageReport> {
   const info: ImageInfo = entry.image.info;
   let fileSize = 0;
   let allocatedSize: number | null = 0;
+  const [first] = entry.image.storages();
+  const lock = first === undefined ? { held: null, holders: [] } : await first.lockState();
   for (const storage of entry.image.storages()) {
     fileSize += storage.size;
     const { allocatedSize: allocated } = await storage.identity();
@@ -41,6 +43,7 @@ async function report(entry: OpenedImage): Promise<ImageReport> {
     file: entry.name,
     fileSize,
     allocatedSize,
+    lock,
     recognisedBy: entry.recognisedBy,
     warnings: entry.warnings,
   };

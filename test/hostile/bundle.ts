@@ -1,6 +1,6 @@
 /** Bundles the child process into one script, from the sources as they are now. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
@@ -28,8 +28,17 @@ export async function bundleChild(): Promise<string> {
   const path = `${folder}/child-${createHash('sha256').update(bytes).digest('hex').slice(0, 16)}.mjs`;
   if (!existsSync(path)) {
     mkdirSync(folder, { recursive: true });
+    removeOld(folder);
     writeFileSync(`${path}.${process.pid}`, bytes);
     renameSync(`${path}.${process.pid}`, path);
   }
   return path;
+}
+
+/** What an hour ago was the newest is needed by nobody. */
+function removeOld(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    const path = `${folder}/${name}`;
+    if (Date.now() - statSync(path).mtimeMs > 3_600_000) rmSync(path, { force: true });
+  }
 }

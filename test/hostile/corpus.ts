@@ -98,7 +98,11 @@ function setField(bytes: Uint8Array, { samples, random }: Means): Uint8Array {
   const offset = place.offset + field.offset;
   if (field.size > 8) {
     const start = offset + random.below(field.size);
-    return put(bytes, start, Uint8Array.from({ length: Math.min(1 + random.below(8), 8) }, () => random.below(256)));
+    return put(
+      bytes,
+      start,
+      Uint8Array.from({ length: Math.min(1 + random.below(8), 8) }, () => random.below(256)),
+    );
   }
   const present = numberAt(bytes, offset, field.size, place.littleEndian);
   return put(bytes, offset, numberBytes(edgeValue(present, field.size, random), field.size, place.littleEndian));

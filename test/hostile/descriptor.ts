@@ -3,6 +3,7 @@
  * Everything else (which values to try, what must hold) is the same for all formats.
  */
 import type { ContentOp } from '../golden/content.ts';
+import type { BaseImage, Range } from './protocol.ts';
 
 /**
  * What changing a field may do to the guest's bytes. `exact`: opens and reads as before. `same`: is refused, or reads as
@@ -40,9 +41,6 @@ export interface TablePlace {
   guestRange(index: number): Range;
 }
 
-/** Guest bytes `[start, end)`. */
-export type Range = readonly [start: number, end: number];
-
 /** Where everything of one image lies. */
 export interface Anatomy {
   readonly structs: readonly StructPlace[];
@@ -70,6 +68,8 @@ export interface Sample {
   readonly content: Uint8Array | readonly ContentOp[];
   /** Made by another program, and large for what it holds. */
   readonly golden: boolean;
+  /** In the usual run only each so-manieth file is tried, where another sample covers most of the same code. */
+  readonly every: number;
   /** Reads only with its parents, which must be allowed. */
   readonly differencing: boolean;
 }
@@ -78,4 +78,6 @@ export interface Sample {
 export interface HostileDescriptor {
   readonly format: string;
   samples(): Promise<readonly Sample[]>;
+  /** Images whose tables are as long as they get in a file that is nearly all hole: cheap to send, costly to believe. */
+  hollow(): readonly BaseImage[];
 }

@@ -1,7 +1,8 @@
 /** Opens a copy for writing, writes once, and looks whether it reads back and everything else is as it was. */
+
+import { equalBytes } from '../../src/codec/bytes.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
-import { equalBytes } from '../../src/codec/bytes.ts';
 import { type Digests, firstChange, readAgain } from './examine-read.ts';
 import type { Notes } from './notes.ts';
 import type { WatchedProvider } from './watched-provider.ts';
@@ -22,7 +23,7 @@ export async function writeOnce({ notes, source, options, before }: WriteOnce): 
   const disk = await notes.step('write open', () => openDisk(source, open));
   if (disk === undefined) return false;
   const { size } = disk;
-  const bytes = Uint8Array.from({ length: Math.min(LENGTH, size) }, (_, index) => (index * 7) % 251 | 1);
+  const bytes = Uint8Array.from({ length: Math.min(LENGTH, size) }, (_, index) => ((index * 7) % 251) | 1);
   const offset = Math.min(Math.max(Math.floor(size / 2) - 300, 0), size - bytes.length);
   const written = await notes.step('write', async () => {
     await disk.write(offset, bytes);

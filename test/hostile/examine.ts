@@ -100,7 +100,8 @@ async function examineReading(reading: Reading): Promise<Digests | undefined> {
   // A differencing image is denied its parents where nothing is allowed.
   const mustOpen = work.expect.opens && !(base.differencing && options.allow === undefined);
   const report = await notes.step(`${title} info`, () => inspect(source, options));
-  if (work.expect.opens && report === undefined) notes.finding(`${title}: the image was refused: ${notes.steps.at(-1)}`);
+  if (work.expect.opens && report === undefined)
+    notes.finding(`${title}: the image was refused: ${notes.steps.at(-1)}`);
   const disk = await notes.step(`${title} open`, () => openDisk(source, options));
   if (disk === undefined) {
     if (mustOpen) notes.finding(`${title}: the disk was refused: ${notes.steps.at(-1)}`);

@@ -172,6 +172,8 @@ class Fuzzer {
     const seconds = (this.#said - this.#started) / 1000;
     const perSecond = Math.round(this.#executions / seconds);
     const counts = `${this.#executions} executions, ${perSecond}/s, corpus ${this.#corpus.size}`;
-    console.log(`${Math.round(seconds)} s: ${counts}, ${this.#branches.size} branches, ${this.#findings.size} findings`);
+    console.log(
+      `${Math.round(seconds)} s: ${counts}, ${this.#branches.size} branches, ${this.#findings.size} findings`,
+    );
   }
 }

@@ -4,8 +4,8 @@
  * are flipped at random.
  */
 import { Random } from '../../src/testing/random.ts';
-import type { Effect, Range, Sample, StructPlace, TablePlace } from './descriptor.ts';
-import type { Expectation, Piece } from './protocol.ts';
+import type { Effect, Sample, StructPlace, TablePlace } from './descriptor.ts';
+import type { Expectation, Piece, Range } from './protocol.ts';
 
 /** One way to be wrong. */
 export interface Mutation {
@@ -80,7 +80,21 @@ function edgeValues(present: bigint, size: number): bigint[] {
   const max = (1n << bits) - 1n;
   const sign = 1n << (bits - 1n);
   const near = [present - 1n, present + 1n, present * 2n, present / 2n, present | sign, present + 512n, present - 512n];
-  return [0n, 1n, 2n, max, max - 1n, max - 2n, sign, sign - 1n, sign + 1n, 1n << 30n, 1n << 53n, (1n << 53n) - 1n, ...near];
+  return [
+    0n,
+    1n,
+    2n,
+    max,
+    max - 1n,
+    max - 2n,
+    sign,
+    sign - 1n,
+    sign + 1n,
+    1n << 30n,
+    1n << 53n,
+    (1n << 53n) - 1n,
+    ...near,
+  ];
 }
 
 function fitting(values: readonly bigint[], size: number): Set<bigint> {
@@ -125,7 +139,8 @@ function* tableMutations(sample: Sample, table: TablePlace, amount: Amount): Gen
   yield whole('in pairs', (index) => BigInt(Math.floor(index / 2)));
   const random = new Random(amount.seed);
   for (let round = 0; round < 4; round++) yield whole(`noise ${round}`, () => BigInt(random.next()));
-  for (let round = 0; round < 4; round++) yield whole(`small noise ${round}`, () => BigInt(random.below(table.count + 2)));
+  for (let round = 0; round < 4; round++)
+    yield whole(`small noise ${round}`, () => BigInt(random.below(table.count + 2)));
 }
 
 function entryMutation(

@@ -1,8 +1,7 @@
 /** Files as the pages that are not zero, so that large ones cost little to send, to hash and to compare. */
 import { createHash } from 'node:crypto';
 import { equalBytes, isZero } from '../../src/codec/bytes.ts';
-import type { Range } from './descriptor.ts';
-import type { BaseFile, Piece } from './protocol.ts';
+import type { BaseFile, Piece, Range } from './protocol.ts';
 
 /** Bytes of a page. */
 export const PAGE = 64 * 1024;

@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { BOUNDS, type BaseImage, type CaseReport, type FromChild, type HostileCase, type ToChild } from './protocol.ts';
+import { type BaseImage, BOUNDS, type CaseReport, type FromChild, type HostileCase, type ToChild } from './protocol.ts';
 
 export interface PoolOptions {
   /** The bundled script. */
@@ -14,8 +14,8 @@ export interface PoolOptions {
   readonly coverage?: boolean;
   /** Cases that a child gets at once. Default 1. */
   readonly batch?: number;
-  /** Milliseconds until a child that does not answer is ended, for each of its cases. Default: twice the bound. */
-  readonly patienceMs?: number;
+  /** Time that one case may take. A child that does not answer in twice this time is ended. */
+  readonly milliseconds?: number;
 }
 
 /** How a case ended for the parent. */
@@ -66,7 +66,7 @@ export class Pool {
     const results: CaseResult[] = [];
     for (const [index, work] of works.entries()) {
       const first = reports[index];
-      const isFine = first !== undefined && first.findings.length === 0 && outOfBounds(first) === null;
+      const isFine = first !== undefined && first.findings.length === 0 && outOfBounds(first, this.#options) === null;
       results.push({ ...(isFine ? first : await this.#again(worker, work)), work });
     }
     return results;
@@ -78,7 +78,7 @@ export class Pool {
     const [report] = await worker.run([work]);
     await worker.stop();
     if (report === undefined) return { ...NOTHING, findings: [worker.lastWords] };
-    const outside = outOfBounds(report);
+    const outside = outOfBounds(report, this.#options);
     return outside === null ? report : { ...report, findings: [...report.findings, outside] };
   }
 
@@ -99,8 +99,8 @@ function takeSome(list: Iterator<HostileCase>, count: number): HostileCase[] {
   return taken;
 }
 
-function outOfBounds({ milliseconds, peakBytes }: CaseReport): string | null {
-  if (milliseconds > BOUNDS.milliseconds) return `took ${Math.round(milliseconds)} ms`;
+function outOfBounds({ milliseconds, peakBytes }: CaseReport, options: PoolOptions): string | null {
+  if (milliseconds > (options.milliseconds ?? BOUNDS.milliseconds)) return `took ${Math.round(milliseconds)} ms`;
   if (peakBytes > BOUNDS.bytes) return `took ${Math.round(peakBytes / 2 ** 20)} MiB of memory`;
   return null;
 }
@@ -164,7 +164,7 @@ class Worker {
   }
 
   #reports(child: ChildProcess, count: number): Promise<readonly CaseReport[]> {
-    const patienceMs = count * (this.#options.patienceMs ?? 2 * BOUNDS.milliseconds);
+    const patienceMs = 2 * count * (this.#options.milliseconds ?? BOUNDS.milliseconds);
     return new Promise((resolve) => {
       const end = (reports: readonly CaseReport[]): void => {
         clearTimeout(timer);

@@ -1,5 +1,7 @@
 /** What the parent process and its children say to each other. */
-import type { Range } from './descriptor.ts';
+
+/** Guest bytes `[start, end)`. */
+export type Range = readonly [start: number, end: number];
 
 /** A page of a file; the rest reads zero. */
 export interface Piece {
@@ -63,7 +65,9 @@ export type ToChild =
   | { readonly kind: 'cases'; readonly works: readonly HostileCase[] }
   | { readonly kind: 'coverage' };
 
-export type FromChild = { readonly kind: 'ready' } | { readonly kind: 'reports'; readonly reports: readonly CaseReport[] };
+export type FromChild =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'reports'; readonly reports: readonly CaseReport[] };
 
 /** Time and memory that any file may cost. */
 export const BOUNDS = { milliseconds: 2000, bytes: 200 * 1024 * 1024, heapMegabytes: 150 } as const;

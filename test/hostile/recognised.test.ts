@@ -44,7 +44,8 @@ it('takes no longer for texts that make careless patterns slow', { timeout: 60_0
     ['vmdk', 'cue', 'viso'].map((format) => caseOf(`slow ${index}`, format, 'as it is', [], bytes.length)),
   );
   await pool.run(cases, ({ work, findings, milliseconds }) => {
-    if (findings.length > 0 || milliseconds > 500) wrong.push(`${work.base}: ${milliseconds} ms ${findings.join('\n')}`);
+    if (findings.length > 0 || milliseconds > 500)
+      wrong.push(`${work.base}: ${milliseconds} ms ${findings.join('\n')}`);
   });
   expect(wrong).toEqual([]);
 });

@@ -12,7 +12,10 @@ export function recognisedSamples(): RecognisedSample[] {
     { format: 'vmdk', bytes: binary('KDMV', 1024, { 4: [3, 0, 0, 0], 8: [3, 0, 1, 0] }) },
     { format: 'vmdk', bytes: binary('COWD', 512, { 4: [1, 0, 0, 0] }) },
     { format: 'vmdk', bytes: binary('\xbe\xba\xfe\xca', 512, {}) },
-    { format: 'vmdk', bytes: text('# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\nRW 8 FLAT "x.vmdk" 0\n') },
+    {
+      format: 'vmdk',
+      bytes: text('# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\nRW 8 FLAT "x.vmdk" 0\n'),
+    },
     { format: 'vmdk', bytes: text('\n# comment\nversion = 1\n createType = "twoGbMaxExtentSparse"\n') },
     { format: 'vhd', bytes: dynamicVhd() },
     { format: 'vhd', bytes: fixedVhd(512) },
@@ -27,11 +30,20 @@ export function recognisedSamples(): RecognisedSample[] {
     { format: 'qcow2', bytes: binary('QFI\xfb', 512, { 4: [0, 0, 0, 3] }) },
     { format: 'qcow', bytes: binary('QFI\xfb', 512, { 4: [0, 0, 0, 1] }) },
     { format: 'vhdx', bytes: binary('vhdxfile', 1024, {}) },
-    { format: 'cue', bytes: text('REM a disc\nFILE "disc.bin" BINARY\n  TRACK 01 MODE1/2352\n    INDEX 01 00:00:00\n') },
-    { format: 'viso', bytes: text('--iprt-iso-maker-file-marker-bourne-sh 12345678-1234-1234-1234-123456789abc\n/a=b\n') },
+    {
+      format: 'cue',
+      bytes: text('REM a disc\nFILE "disc.bin" BINARY\n  TRACK 01 MODE1/2352\n    INDEX 01 00:00:00\n'),
+    },
+    {
+      format: 'viso',
+      bytes: text('--iprt-iso-maker-file-marker-bourne-sh 12345678-1234-1234-1234-123456789abc\n/a=b\n'),
+    },
     { format: 'vci', bytes: binary('VCI\0', 512, { 4: [1, 0, 0, 0] }) },
     { format: 'cloop', bytes: binary(CLOOP, 512, { 128: [0, 1, 0, 0], 132: [0, 0, 0, 2] }) },
-    { format: 'bochs', bytes: binary('Bochs Virtual HD Image', 512, { 32: ascii('Redolog'), 48: ascii('Growing'), 66: [2] }) },
+    {
+      format: 'bochs',
+      bytes: binary('Bochs Virtual HD Image', 512, { 32: ascii('Redolog'), 48: ascii('Growing'), 66: [2] }),
+    },
   ];
 }
 

@@ -2,12 +2,20 @@
 import { SECTOR } from '../../src/binary/numbers.ts';
 import { createImage } from '../../src/disk/create.ts';
 import { openDisk } from '../../src/disk/open.ts';
-import { ENTRY_FREE, ENTRY_ZERO, HEADER, HEADER_SIZE_1_1, OLD_HEADER, VERSION_0_2 } from '../../src/formats/vdi/layout.ts';
+import {
+  ENTRY_FREE,
+  ENTRY_ZERO,
+  HEADER,
+  HEADER_SIZE_1_1,
+  OLD_HEADER,
+  VERSION_0_2,
+} from '../../src/formats/vdi/layout.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/random.ts';
 import { randomBytes } from '../conformance/random.ts';
-import { readGolden } from './golden-bytes.ts';
 import type { Anatomy, Effect, HostileDescriptor, Sample, SampleFile, StructPlace } from './descriptor.ts';
+import { readGolden } from './golden-bytes.ts';
+import type { BaseImage } from './protocol.ts';
 
 const BLOCK = 4096;
 const BLOCKS = 12;
@@ -55,17 +63,34 @@ export const vdi: HostileDescriptor = {
     const withoutLogical = edited('header of 384 bytes', dynamic, (bytes) =>
       HEADER.put(bytes, 'headerSize', HEADER_SIZE_1_1),
     );
+    const variations = [withoutLogical, await made('fixed', ['fixed']), withExtra(dynamic), withLongMap(dynamic)];
     return [
       dynamic,
-      withoutLogical,
-      await made('fixed', ['fixed']),
-      await madeDiff(),
-      withExtra(dynamic),
+      { ...(await madeDiff()), every: 2 },
+      ...variations.map((sample) => ({ ...sample, every: 3 })),
       oldImage(),
       ...goldenSamples(),
     ];
   },
+  hollow: () => [
+    hollow('one block for all', 1, 0),
+    hollow('of a fixed image', 2, 0),
+    hollow('all free at its end', 1, 1024),
+  ],
 };
+
+/** A header, and a map of 32 MiB that is a hole but for free entries at its end: everything else is slot 0. */
+function hollow(name: string, type: number, freeEntries: number): BaseImage {
+  const blockCount = 2 ** 23;
+  const bytes = new Uint8Array(HEADER.size);
+  const dataOffset = SECTOR + 4 * blockCount;
+  const values = { signature: 0xbeda_107f, version: 0x0001_0001, headerSize: 400, type, logicalSectorSize: SECTOR };
+  const places = { mapOffset: SECTOR, dataOffset, blockSize: SECTOR, blockCount, diskSize: blockCount * SECTOR };
+  for (const [field, value] of Object.entries({ ...values, ...places })) HEADER.put(bytes, field as 'blockSize', value);
+  const free = { offset: dataOffset - 4 * freeEntries, bytes: new Uint8Array(4 * freeEntries).fill(0xff) };
+  const image = { name, size: dataOffset + SECTOR, pieces: [{ offset: 0, bytes }, free] };
+  return { name, image, beside: [], content: null, differencing: false };
+}
 
 /** Where things lie in a sound image. */
 function anatomyOf(bytes: Uint8Array): Anatomy {
@@ -176,6 +201,14 @@ function withExtra(from: Sample): Sample {
   return { ...from, name: 'extra bytes', bytes, anatomy: anatomyOf(bytes) };
 }
 
+/** Entries behind those of the disk, some of them with blocks: allowed, and nobody may ever see what they hold. */
+function withLongMap(from: Sample): Sample {
+  const virtualSize = 8 * BLOCK - SECTOR;
+  const cut = edited('long map', from, (bytes) => HEADER.put(bytes, 'diskSize', virtualSize));
+  const content = from.content instanceof Uint8Array ? from.content.slice(0, virtualSize) : from.content;
+  return { ...cut, virtualSize, content };
+}
+
 /** The layout before 1.0, put together by hand. */
 function oldImage(): Sample {
   const blockCount = 6;
@@ -214,13 +247,22 @@ function oldImage(): Sample {
 function goldenSamples(): Sample[] {
   return readGolden('vdi', GOLDEN).map(({ name, bytes, beside, virtualSize, content }) => {
     const differencing = beside.length > 0;
-    const base = { name, format: 'vdi', bytes, beside, anatomy: anatomyOf(bytes), golden: true, differencing };
+    const base = {
+      name,
+      format: 'vdi',
+      bytes,
+      beside,
+      anatomy: anatomyOf(bytes),
+      golden: true,
+      differencing,
+      every: 15,
+    };
     return { ...base, virtualSize, content };
   });
 }
 
 function sampleOf(name: string, bytes: Uint8Array, content: Uint8Array, beside: readonly SampleFile[]): Sample {
-  const base = { name, format: 'vdi', bytes, beside, anatomy: anatomyOf(bytes), golden: false };
+  const base = { name, format: 'vdi', bytes, beside, anatomy: anatomyOf(bytes), golden: false, every: 1 };
   return { ...base, virtualSize: content.length, content, differencing: beside.length > 0 };
 }
 

@@ -16,7 +16,7 @@ const FORMATS = [...new Set(SHAPES.map(({ format }) => format.name))];
 function seedsToRun(): number[] {
   const wanted = process.env['VDKIT_MODEL_SEED'];
   if (wanted !== undefined && wanted !== '') return wanted.split(',').map(Number);
-  return Array.from({ length: rounds(480, 4000) }, (_, index) => index + 1);
+  return Array.from({ length: rounds(400, 4000) }, (_, index) => index + 1);
 }
 
 const seedsOf = (shape: Shape): number[] => SEEDS.filter((seed) => SHAPES[seed % SHAPES.length] === shape);

@@ -64,7 +64,10 @@ const MAX_SIZE = 1024 * 1024;
 /** The operations of one seed. */
 export function makeOperations(random: Random, space: Space): Operation[] {
   const maker = new Maker(random, space);
-  return Array.from({ length: 20 + random.below(40) }, () => maker.next()).flatMap((operation) => {
+  // Later the last unit has mostly been written, and hides what growing must do about it.
+  const first = random.chance(0.15) ? [maker.resize()] : [];
+  const rest = Array.from({ length: 20 + random.below(40) }, () => maker.next());
+  return [...first, ...rest].flatMap((operation) => {
     // Flushes that run beside writes are where changes get lost, and the next write would hide it.
     const follow = operation.kind === 'together' && random.chance(0.3);
     return follow ? [operation, { kind: 'flush', compare: true } satisfies Operation] : [operation];
@@ -97,7 +100,7 @@ class Maker {
     if (roll < 91) return { kind: 'advance', ms: 1 + this.#random.below(6000) };
     if (roll < 95)
       return { kind: 'discard', ranges: Array.from({ length: 1 + this.#random.below(3) }, () => this.#range()) };
-    return roll < 98 ? this.#resize() : { kind: 'compact' };
+    return roll < 98 ? this.resize() : { kind: 'compact' };
   }
 
   #read(range: Range): Operation {
@@ -123,7 +126,7 @@ class Maker {
     return { kind: 'zero', ...range, punch: this.#random.chance(0.7) };
   }
 
-  #resize(): Operation {
+  resize(): Operation {
     const sectors = Math.floor(this.#size / SECTOR);
     const grown = sectors + this.#random.below(this.#random.chance(0.5) ? 20 : 400);
     const wanted = this.#random.chance(0.2) ? sectors - this.#random.below(40) : grown;

@@ -32,8 +32,8 @@ const LISTED = 1000;
 interface Survey {
   readonly header: VdiHeader;
   readonly findings: Finding[];
-  /** Entries to clear. */
-  readonly bad: number[];
+  /** Entries to clear. As bits, since a map that is a hole has millions of them. */
+  readonly bad: SparseBitSet;
   /** One more than the highest slot that stays in use. */
   readonly usedEnd: number;
   /** Bytes the file must have at least, and may have at most. */
@@ -75,21 +75,30 @@ async function survey(storage: Storage, options: OperationOptions): Promise<Surv
   checkCount(header, scan.usedEnd, scan.used, list);
   const slotBytes = header.blockSize + header.blockExtra;
   const fixed = header.type === IMAGE_TYPE.fixed;
-  const neededSlots = fixed ? header.blockCount : scan.usedEnd;
+  const neededSlots = Math.max(fixed ? header.blockCount : 0, scan.usedEnd);
   const minSize = neededSlots === 0 ? storage.size : header.dataOffset + neededSlots * slotBytes;
   const maxSize = header.dataOffset + Math.max(header.blockCount, scan.usedEnd) * slotBytes;
   checkLength(storage, header, minSize, maxSize, list);
   return { header, findings: list.finish(), bad: scan.bad, usedEnd: scan.usedEnd, minSize, maxSize };
 }
 
+/** What to say of an entry; made only when it is listed. */
+type Say = () => readonly [message: string, where: Partial<Finding>];
+
 class FindingList {
   readonly #findings: Finding[] = [];
   readonly #counts = new Map<string, number>();
 
   add(severity: Finding['severity'], code: string, message: string, where: Partial<Finding> = {}): void {
+    this.addLazily(severity, code, () => [message, where]);
+  }
+
+  /** For findings of which one file may have millions. */
+  addLazily(severity: Finding['severity'], code: string, say: Say): void {
     const count = (this.#counts.get(code) ?? 0) + 1;
     this.#counts.set(code, count);
     if (count > LISTED) return;
+    const [message, where] = say();
     this.#findings.push({
       severity,
       code,
@@ -134,7 +143,7 @@ function checkHeaderFields(header: VdiHeader, diskSize: number, list: FindingLis
 }
 
 interface EntryScan {
-  readonly bad: number[];
+  readonly bad: SparseBitSet;
   readonly usedEnd: number;
   readonly used: number;
 }
@@ -149,47 +158,39 @@ async function scanEntries(
   const table = new U32Table({ storage, offset: mapOffset, count: blockCount, littleEndian: true });
   const slotBytes = blockSize + blockExtra;
   const owners = new SparseBitSet();
-  const bad: number[] = [];
+  const bad = new SparseBitSet();
   let usedEnd = 0;
   await table.scan((entry, index) => {
     if (index % 65_536 === 0) throwIfAborted(options.signal, 'The check');
     if (entry >= ENTRY_ZERO) return;
-    const guestOffset = index * blockSize;
-    const where = { fileOffset: mapOffset + index * 4, guestOffset: guestOffset < virtualSize ? guestOffset : null };
     const start = dataOffset + entry * slotBytes;
+    const tell = (code: string, what: string, repairable = true): void => {
+      list.addLazily('corruption', code, () => {
+        const guestOffset = index * blockSize;
+        const where = {
+          fileOffset: mapOffset + index * 4,
+          guestOffset: guestOffset < virtualSize ? guestOffset : null,
+        };
+        return [`Block ${index} ${what}.`, { ...where, repairable }];
+      });
+    };
     if (start >= storage.size) {
-      bad.push(index);
-      list.add(
-        'corruption',
-        'block-beyond-file',
-        `Block ${index} points at slot ${entry}, which does not exist.`,
-        where,
-      );
+      bad.add(index);
+      tell('block-beyond-file', `points at slot ${entry}, which does not exist`);
       return;
     }
     if (!owners.add(entry)) {
-      bad.push(index);
-      list.add(
-        'corruption',
-        'shared-block',
-        `Block ${index} points at slot ${entry}, which a block before it uses.`,
-        where,
-      );
+      bad.add(index);
+      tell('shared-block', `points at slot ${entry}, which a block before it uses`);
       return;
     }
     if (start + slotBytes > storage.size && start + blockExtra + visible(header, index) > storage.size) {
-      list.add(
-        'corruption',
-        'block-cut-off',
-        `Block ${index} is cut off by the end of the file; its rest reads zero.`,
-        where,
-      );
+      tell('block-cut-off', 'is cut off by the end of the file; its rest reads zero');
     }
     usedEnd = Math.max(usedEnd, entry + 1);
-    if (entry < blockCount) return;
     // A resize that was cut off leaves this; QEMU would hand the slot out again.
-    const message = `Block ${index} stands in slot ${entry}, beyond what the header can count; compact moves it.`;
-    list.add('corruption', 'slot-beyond-count', message, { ...where, repairable: false });
+    const beyond = `stands in slot ${entry}, beyond what the header can count; compact moves it`;
+    if (entry >= blockCount) tell('slot-beyond-count', beyond, false);
   });
   return { bad, usedEnd, used: owners.size };
 }
@@ -242,12 +243,13 @@ async function repairHeader(storage: Storage, sector: Uint8Array, found: Survey)
 }
 
 async function clearEntries(storage: Storage, found: Survey): Promise<void> {
-  if (found.bad.length === 0) return;
+  if (found.bad.size === 0) return;
   const { header } = found;
   const table = new U32Table({ storage, offset: header.mapOffset, count: header.blockCount, littleEndian: true });
   const marker = header.parentUuid === null ? ENTRY_FREE : ENTRY_ZERO;
-  for (const index of found.bad) {
-    await table.load(index);
+  for (let index = 0; index < header.blockCount; index++) {
+    if (!found.bad.has(index)) continue;
+    if (table.get(index) === undefined) await table.load(index);
     table.set(index, marker);
     if (table.dirtyBytes >= 1024 * 1024) await writeTable(table);
   }

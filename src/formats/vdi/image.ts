@@ -213,8 +213,9 @@ export class VdiImage implements Image {
   /** Blocks whose slots lie where a packed image has none. */
   async *movable(): AsyncGenerator<number> {
     const packed = this.#writableAllocator().used;
-    const { blockSize, blockCount } = this.#header;
-    for (let index = 0; index < blockCount; index++) {
+    const { blockSize, virtualSize } = this.#header;
+    // Entries behind those of the disk keep their slots: what they hold cannot be reached.
+    for (let index = 0; index * blockSize < virtualSize; index++) {
       let entry = this.#table.get(index);
       if (entry === undefined) {
         await this.#table.load(index);

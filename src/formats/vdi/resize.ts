@@ -142,6 +142,9 @@ export async function runResize(storage: Storage, sector: Uint8Array, plan: Resi
 async function clearTail(storage: Storage, tail: { offset: number; length: number }): Promise<void> {
   const length = Math.min(tail.length, Math.max(storage.size - tail.offset, 0));
   if (length > 0) await storage.zero(tail.offset, length, { punch: false });
+  // A last block that the file held only as far as the disk went becomes whole.
+  const end = tail.offset + tail.length;
+  if (storage.size < end) await storage.resize(end);
 }
 
 /** New entries behind the old ones. Nobody counts them yet. */

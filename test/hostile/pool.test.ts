@@ -1,0 +1,38 @@
+/** The suite itself: a hang, a crash and a feast of memory are seen, and cost nobody else's case. */
+import { fileURLToPath } from 'node:url';
+import { afterAll, expect, it } from 'vitest';
+import { Pool } from './pool.ts';
+import type { HostileCase } from './protocol.ts';
+
+const script = fileURLToPath(new URL('misbehave.mjs', import.meta.url));
+const pool = new Pool({ script, children: 2, batch: 2, milliseconds: 700 });
+afterAll(() => pool.close());
+
+it('tells what went wrong with which case', { timeout: 60_000 }, async () => {
+  const titles = ['fine', 'hang', 'fine', 'end', 'fine', 'heap', 'bytes', 'slow', 'finding', 'fine'];
+  const found: [string, string][] = [];
+  pool.addBase({
+    name: 'x',
+    image: { name: 'x', size: 0, pieces: [] },
+    beside: [],
+    content: null,
+    differencing: false,
+  });
+  await pool.run(titles.map(caseOf), ({ work, findings }) => found.push([work.title, findings.join()]));
+  expect(found.map(([title]) => title).sort()).toEqual([...titles].sort());
+  const texts: Record<string, RegExp> = {
+    fine: /^$/,
+    hang: /^no answer within/,
+    end: /^the process ended \(exit 3\)/,
+    heap: /^the process ended/,
+    bytes: /^took \d+ MiB of memory$/,
+    slow: /^took 1000000 ms$/,
+    finding: /^something is wrong$/,
+  };
+  for (const [title, text] of found) expect(text, title).toMatch(texts[title] ?? /never/);
+});
+
+function caseOf(title: string): HostileCase {
+  const expectation = { opens: false, unchanged: [], sameSize: false };
+  return { title, base: 'x', format: 'vdi', edits: [], size: 0, expect: expectation };
+}
