@@ -69,7 +69,7 @@ describe('a raw image', () => {
 
   it('is writable in place when it was opened for writing', async () => {
     const image = await opened(4096, 'write');
-    expect(image.can).toEqual({ write: true, readOnlyReason: null, allocate: false, zeroMarker: false });
+    expect(image.can).toMatchObject({ write: true, readOnlyReason: null, allocate: false, zeroMarker: false });
     expect(mapped(image, 0, 512)).toMatchObject({ kind: 'data', writable: true });
     await image.close();
   });
