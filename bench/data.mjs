@@ -46,7 +46,31 @@ export function makeScatteredVdi(path, size) {
     const block = random.below(blockCount);
     if (map[block] === 0xffff_ffff) map[block] = slot++;
   }
-  const dataOffset = MIB + Math.ceil((blockCount * 4) / MIB) * MIB;
+  const { file, dataOffset } = beginVdi(path, map, stored, random);
+  ftruncateSync(file, dataOffset + stored * MIB);
+  closeSync(file);
+}
+
+/**
+ * A dynamic VDI whose blocks are all stored, in order; every second one holds only zeroes, the others random bytes.
+ * @param {string} path
+ * @param {number} size Guest bytes, a multiple of 1 MiB.
+ */
+export function makeHalfZeroVdi(path, size) {
+  const random = seeded('half-zero VDI');
+  const blockCount = size / MIB;
+  const map = Uint32Array.from({ length: blockCount }, (_, block) => block);
+  const { file, dataOffset } = beginVdi(path, map, blockCount, random);
+  const zeroes = Buffer.alloc(MIB);
+  for (let block = 0; block < blockCount; block++) {
+    writeSync(file, block % 2 === 0 ? random.bytes(MIB) : zeroes, 0, MIB, dataOffset + block * MIB);
+  }
+  closeSync(file);
+}
+
+/** Header and map of a dynamic VDI with 1 MiB blocks. */
+function beginVdi(path, map, stored, random) {
+  const dataOffset = MIB + Math.ceil((map.length * 4) / MIB) * MIB;
   const header = Buffer.alloc(512);
   header.write('<<< Oracle VM VirtualBox Disk Image >>>\n', 'latin1');
   header.writeUInt32LE(0xbeda_107f, 0x40);
@@ -56,9 +80,9 @@ export function makeScatteredVdi(path, size) {
   header.writeUInt32LE(MIB, 0x154);
   header.writeUInt32LE(dataOffset, 0x158);
   header.writeUInt32LE(512, 0x168);
-  header.writeBigUInt64LE(BigInt(size), 0x170);
+  header.writeBigUInt64LE(BigInt(map.length) * BigInt(MIB), 0x170);
   header.writeUInt32LE(MIB, 0x178);
-  header.writeUInt32LE(blockCount, 0x180);
+  header.writeUInt32LE(map.length, 0x180);
   header.writeUInt32LE(stored, 0x184);
   // Identity and modification identity: any version-4 UUIDs.
   for (const at of [0x188, 0x198]) {
@@ -70,8 +94,7 @@ export function makeScatteredVdi(path, size) {
   const file = openSync(path, 'w');
   writeSync(file, header, 0, header.length, 0);
   writeSync(file, Buffer.from(map.buffer), 0, map.byteLength, MIB);
-  ftruncateSync(file, dataOffset + stored * MIB);
-  closeSync(file);
+  return { file, dataOffset };
 }
 
 /** Random bytes that depend on nothing but the seed: the key stream of a cipher. */

@@ -7,6 +7,7 @@ import { performance } from 'node:perf_hooks';
  * @typedef {object} Command
  * @property {string} program
  * @property {string[]} args
+ * @property {string} [from] The file that `before` makes the command's own file from.
  * @property {() => void} [before] Not measured: brings the files into the state that the command expects.
  */
 

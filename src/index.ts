@@ -10,13 +10,18 @@
  * await disk.read(0, sector);
  * ```
  */
+import { checkImage } from './disk/check.ts';
 import { compare } from './disk/compare.ts';
 import { convert } from './disk/convert.ts';
 import { createImage } from './disk/create.ts';
 import type { ChainDisk } from './disk/disk.ts';
+import { removeImage, renameImage } from './disk/files.ts';
 import { inspect } from './disk/inspect.ts';
+import { measure } from './disk/measure.ts';
 import { openDisk } from './disk/open.ts';
 import type { CreateImageOptions, DiskOpenOptions, ImageSource } from './disk/options.ts';
+import { setImage } from './disk/set.ts';
+import { childrenOf } from './disk/siblings.ts';
 
 /** An opened disk: one image or a chain of them. */
 export type Disk = ChainDisk;
@@ -38,14 +43,23 @@ export const Disk = {
   },
 };
 
+export type { CheckOptions, CheckReport } from './disk/check.ts';
+export type { CompactOptions } from './disk/compact.ts';
 export type { BlockDevice, DeviceCapabilities, Extent, ExtentState, ReadResult, ZeroOptions } from './disk/device.ts';
 export type { DiskImage } from './disk/disk.ts';
+export type { FileOptions, RemoveResult, RenameResult } from './disk/files.ts';
+export type { MeasureOptions, MeasureResult } from './disk/measure.ts';
 export type * from './disk/options.ts';
+export type { DiskResizeOptions } from './disk/resize.ts';
+export type { SetChanges, SetOptions } from './disk/set.ts';
+export type { Children, ChildrenOptions } from './disk/siblings.ts';
 export type { ErrorContext, ErrorDetails, ErrorKind } from './errors.ts';
 export { describeError, ImageError, isImageError, printable } from './errors.ts';
 export { defaultRegistry, FORMATS } from './formats/index.ts';
 export type * from './image/contract.ts';
+export type { CheckSummary, Finding, Severity } from './image/findings.ts';
+export { summarize } from './image/findings.ts';
 export type { Geometry } from './image/geometry.ts';
 export { Registry } from './image/registry.ts';
 export { LIMITS } from './limits.ts';
-export { compare, convert, createImage, inspect };
+export { checkImage, childrenOf, compare, convert, createImage, inspect, measure, removeImage, renameImage, setImage };

@@ -36,6 +36,11 @@ export function formatsHint(registry: Registry): string {
   return `Formats: ${registry.formats.map((format) => format.name).join(', ')}.`;
 }
 
+/** What `--force-share` and `--no-lock` say. */
+export function lockOptions(context: CommandContext): Pick<DiskOpenOptions, 'lock' | 'forceShare'> {
+  return { lock: !context.options.declined('lock'), forceShare: context.options.flag('force-share') };
+}
+
 /** Which options say what about one image. */
 export interface ImageOptionNames {
   readonly format: string;
@@ -54,6 +59,7 @@ export function openOptions(
     registry,
     allow: context.allow,
     signal: context.signal,
+    ...lockOptions(context),
     ...present({
       format: namedFormat(context, names.format, registry)?.name,
       parent: parent === undefined ? undefined : fileName(parent),

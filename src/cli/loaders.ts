@@ -9,6 +9,13 @@ export const LOADERS: Readonly<Record<CommandName, () => Promise<CommandModule>>
   convert: () => import('./commands/convert.ts'),
   map: () => import('./commands/map.ts'),
   compare: () => import('./commands/compare.ts'),
+  check: () => import('./commands/check.ts'),
+  compact: () => import('./commands/compact.ts'),
+  resize: () => import('./commands/resize.ts'),
+  set: () => import('./commands/set.ts'),
+  rename: () => import('./commands/rename.ts'),
+  delete: () => import('./commands/delete.ts'),
+  measure: () => import('./commands/measure.ts'),
   formats: () => import('./commands/formats.ts'),
   completion: () => import('./commands/completion.ts'),
 };

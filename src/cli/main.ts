@@ -1,5 +1,6 @@
 /** The command line: parses, runs one command, and turns whatever happens into output and an exit status. */
 import { styleText } from 'node:util';
+import { isImageError } from '../errors.ts';
 import { CommandContext, label } from './context.ts';
 import { EXIT, type Failure, failureDocument, failureOf, OutputClosed, stackOf } from './failure.ts';
 import { type CliIo, hasColours } from './io.ts';
@@ -55,7 +56,8 @@ async function runCommand(parsed: Parsed & { kind: 'command' }, io: CliIo): Prom
     context.progress.finish(false);
     if (error instanceof OutputClosed) throw error;
     const cancelled = interrupt.signal.aborted ? context.afterCancel : null;
-    const failure = failureOf(error, { trouble: command.trouble ?? EXIT.failed, cancelled });
+    const unsupported = isImageError(error) && error.kind === 'unsupported' ? command.unsupported : undefined;
+    const failure = failureOf(error, { trouble: unsupported ?? command.trouble ?? EXIT.failed, cancelled });
     await printFailure(failure, error, { io, json: context.json, debug: options.flag('debug'), context });
     return failure.exitStatus;
   } finally {

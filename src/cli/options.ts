@@ -14,6 +14,11 @@ export class OptionValues {
     return this.#value(name) === true;
   }
 
+  /** True when `--no-NAME` was given. */
+  declined(name: string): boolean {
+    return this.#value(name) === false;
+  }
+
   text(name: string): string | undefined {
     const value = this.#value(name);
     return typeof value === 'string' ? value : undefined;

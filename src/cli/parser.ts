@@ -41,7 +41,7 @@ export function parseWords(words: readonly string[], style: HelpStyle): Parsed {
     parsed = found;
   });
   try {
-    program.parse(withBareValues(words), { from: 'user' });
+    program.parse(withHiddenDashes(withBareValues(words)), { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     const text = texts.join('');
@@ -64,10 +64,23 @@ function withBareValues(words: readonly string[]): string[] {
   });
 }
 
+/** Stands for the dash of `-1G`, which is a size and no option. No argument contains it otherwise. */
+const HIDDEN_DASH = '\u0000-';
+const LESS = /^-\d[\d.]*[KMGTP]?(iB)?$/i;
+
+/** `resize disk.vdi -1G`: a size may be negative there. */
+function withHiddenDashes(words: readonly string[]): readonly string[] {
+  return words.includes('resize') ? words.map((word) => word.replace(LESS, (size) => `\u0000${size}`)) : words;
+}
+
+function withShownDashes(args: readonly string[]): string[] {
+  return args.map((arg) => (arg.startsWith(HIDDEN_DASH) ? arg.slice(1) : arg));
+}
+
 function buildProgram(style: HelpStyle, texts: string[], choose: (found: Parsed) => void): Command {
   const program = new Command('vdkit')
     .usage('COMMAND [options]')
-    .description('Virtual disk images: inspect, create, convert, map and compare them.')
+    .description('Virtual disk images: inspect, create, convert, compare, check and maintain them.')
     .enablePositionalOptions()
     .exitOverride()
     .configureOutput({
@@ -124,7 +137,7 @@ function addCommand(program: Command, spec: CommandSpec, style: HelpStyle, choos
   command.action(() => {
     const options = merged(program.opts(), command.opts());
     if (!options.list('variant').includes('help')) refuseMissing(spec, command.args);
-    choose({ kind: 'command', command: spec, args: command.args, options });
+    choose({ kind: 'command', command: spec, args: withShownDashes(command.args), options });
   });
 }
 
@@ -143,7 +156,9 @@ function merged(before: Record<string, unknown>, after: Record<string, unknown>)
     const other = before[key];
     return Array.isArray(value) && Array.isArray(other) ? [[key, [...other, ...value]] as const] : [];
   });
-  return new OptionValues({ ...before, ...after, ...Object.fromEntries(lists) });
+  // What `--no-lock` before the name declined, its absence behind the name does not bring back.
+  const declined = Object.entries(before).filter(([, value]) => value === false);
+  return new OptionValues({ ...before, ...after, ...Object.fromEntries([...lists, ...declined]) });
 }
 
 function refuseMissing(spec: CommandSpec, args: readonly string[]): void {
@@ -176,5 +191,6 @@ function programFooter(style: HelpStyle): string {
     '  vdkit help convert',
     `\n${style.title('Exit status:')}`,
     '  0 done; 1 failed; 64 wrong usage; 130 interrupted.  compare: 0 same, 1 different, 2 trouble.',
+    '  check: 0 clean, 2 corruption, 3 leaked space only, 63 cannot be checked.',
   ].join('\n');
 }

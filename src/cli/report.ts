@@ -2,6 +2,7 @@
 import type { ImageReport } from '../disk/options.ts';
 import { printable } from '../errors.ts';
 import type { Geometry } from '../image/geometry.ts';
+import type { LockState } from '../storage/contract.ts';
 import { formatSize } from './size.ts';
 
 /** The keys that `info --json` prints for one image. Keys are only ever added; unknown is null. */
@@ -25,6 +26,7 @@ export function reportDocument(report: ImageReport): Record<string, unknown> {
     comment: report.comment,
     geometry: { physical: report.geometry.physical, logical: report.geometry.logical },
     dirty: report.dirty,
+    lock: report.lock,
   };
 }
 
@@ -50,6 +52,7 @@ export function reportText(report: ImageReport): string {
     ['physical geometry', geometryText(report.geometry.physical)],
     ['logical geometry', geometryText(report.geometry.logical)],
     ['closed cleanly', report.dirty === null ? null : report.dirty ? 'no' : 'yes'],
+    ['lock', lockText(report.lock)],
   ];
   const known = rows.filter((row): row is readonly [string, string] => row[1] !== null);
   const width = Math.max(...known.map(([key]) => key.length)) + 2;
@@ -58,6 +61,12 @@ export function reportText(report: ImageReport): string {
 
 function bothSizes(bytes: number): string {
   return bytes < 1024 ? formatSize(bytes) : `${formatSize(bytes)} (${bytes} bytes)`;
+}
+
+function lockText({ held, holders }: LockState): string | null {
+  if (held === null || held === 'none') return held;
+  const names = holders.map(({ pid, name }) => (name === null ? `process ${pid}` : `${name}, process ${pid}`));
+  return `${held === 'shared' ? 'open for reading' : 'open for writing'}${names.length === 0 ? '' : ` (${names.join('; ')})`}`;
 }
 
 function geometryText(geometry: Geometry | null): string | null {

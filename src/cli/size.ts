@@ -23,6 +23,19 @@ export function parseSize(text: string, what: string): number {
   return Number(bytes);
 }
 
+/** A size as `parseSize` takes it, or `+1G` and `-1G`: so many more or less than `old`. Throws a usage error. */
+export function parseNewSize(text: string, old: number, what: string): number {
+  const [, sign = '', amount = ''] = /^([+-]?)(.*)$/s.exec(text) ?? [];
+  const bytes = parseSize(amount, what);
+  if (sign === '') return bytes;
+  const size = sign === '+' ? old + bytes : old - bytes;
+  if (size > 0 && size <= LIMITS.virtualSize) return size;
+  const hint = `The disk has ${old} bytes.`;
+  throw new UsageError(sign === '+' ? `${what} is too large` : `${what} leaves nothing of the disk`, hint, {
+    found: text,
+  });
+}
+
 function badSize(message: string, found: string): UsageError {
   return new UsageError(message, 'Write bytes, or 64K, 10M, 1.5G, 2T (powers of 1024).', { found });
 }

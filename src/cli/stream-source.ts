@@ -22,7 +22,10 @@ export async function spooledInput(
   if (target !== null) {
     const { name, options } = target;
     // Only looks; nothing is made until something is written.
-    const staged = await stageTarget(sourceOf(name, options), { force: options.force ?? false });
+    const staged = await stageTarget(sourceOf(name, options), {
+      force: options.force ?? false,
+      lock: options.lock ?? true,
+    });
     await staged.discard();
   }
   const stream = context.io.stdin();

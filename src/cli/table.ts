@@ -3,7 +3,21 @@
  * command does is loaded when it runs, because loading less is what makes a start fast.
  */
 /** All commands there are. */
-export type CommandName = 'info' | 'create' | 'convert' | 'map' | 'compare' | 'formats' | 'completion';
+export type CommandName =
+  | 'info'
+  | 'create'
+  | 'convert'
+  | 'map'
+  | 'compare'
+  | 'check'
+  | 'compact'
+  | 'resize'
+  | 'set'
+  | 'rename'
+  | 'delete'
+  | 'measure'
+  | 'formats'
+  | 'completion';
 
 /** What a shell offers for a value. */
 export type Completes = 'file' | 'format';
@@ -45,6 +59,8 @@ export interface CommandSpec {
   readonly examples: readonly ExampleSpec[];
   /** Exit status of failures, where it is not 1. */
   readonly trouble?: number;
+  /** Exit status when the image is of a kind that this cannot be done with, where that is told apart. */
+  readonly unsupported?: number;
 }
 
 /** Options of every command. */
@@ -63,6 +79,11 @@ export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
     repeat: true,
     completes: 'file',
   },
+  {
+    flags: '-U, --force-share',
+    description: 'read images although another program may be writing them; what is read is then no snapshot',
+  },
+  { flags: '--no-lock', description: 'take no locks and heed none: only for images that surely nothing else has open' },
   { flags: '--debug', description: 'show where an error comes from' },
 ];
 
@@ -70,6 +91,11 @@ const FORMAT: OptionSpec = {
   flags: '-f, --format <F>',
   description: 'format of the image; found out when left out',
   completes: 'format',
+};
+const IMAGE: ArgumentSpec = { name: 'IMAGE', description: 'the image', completes: 'file' };
+const FORCE_PARENT: OptionSpec = {
+  flags: '--force',
+  description: 'also when an image beside it names it as its parent',
 };
 const PARENT: OptionSpec = {
   flags: '--parent <P>',
@@ -81,6 +107,17 @@ const PARENT_FORMAT: OptionSpec = {
   description: 'format of the parent',
   completes: 'format',
 };
+const VARIANT: OptionSpec = {
+  flags: '--variant <V>',
+  description: 'kind of image, such as fixed; "help" lists those of the format',
+  repeat: true,
+};
+const BLOCK_SIZE: OptionSpec = { flags: '--block-size <N>', description: 'bytes of an allocation unit' };
+const KEY_VALUE: OptionSpec = {
+  flags: '--option <K=V>',
+  description: 'a value for a key of the format ("vdkit formats --json" lists them)',
+  repeat: true,
+};
 /** Options that say what a new image becomes. */
 const TARGET: readonly OptionSpec[] = [
   {
@@ -88,21 +125,13 @@ const TARGET: readonly OptionSpec[] = [
     description: 'format of the new image; by its extension when left out',
     completes: 'format',
   },
-  {
-    flags: '--variant <V>',
-    description: 'kind of image, such as fixed; "help" lists those of the format',
-    repeat: true,
-  },
+  VARIANT,
   { flags: '--parent <P>', description: 'make a differencing image over this parent', completes: 'file' },
   PARENT_FORMAT,
-  { flags: '--block-size <N>', description: 'bytes of an allocation unit' },
+  BLOCK_SIZE,
   { flags: '--comment <T>', description: 'text that is stored in the image' },
   { flags: '--uuid <U>', description: 'identity of the image; random when left out' },
-  {
-    flags: '--option <K=V>',
-    description: 'a value for a key of the format ("vdkit formats --json" lists them)',
-    repeat: true,
-  },
+  KEY_VALUE,
   { flags: '--force', description: 'replace the target when it exists' },
 ];
 
@@ -172,6 +201,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       },
       { flags: '--size <N>', description: 'size of the new disk; never cuts data off' },
       { flags: '--into', description: 'overwrite an existing image or device' },
+      { flags: '--shareable', description: 'with --into: other programs may have the target open for writing, too' },
       { flags: '--threads <N>', description: 'pieces in flight at a time (default 4)' },
       { flags: '--rate-limit <N>', description: 'bytes a second at most' },
       { flags: '--salvage', description: 'go on after read errors; what cannot be read becomes zero' },
@@ -227,6 +257,127 @@ export const COMMANDS: readonly CommandSpec[] = [
       { command: 'vdkit compare --strict --json a.vdi b.vdi', description: 'for programs' },
     ],
     trouble: 2,
+  },
+  {
+    name: 'check',
+    summary: 'whether an image is consistent',
+    description:
+      'Looks for what is wrong with the structure of an image; --repair sets right what can be, after saying what. Exit ' +
+      'status: 0 clean, 2 corruption, 3 leaked space only, 63 cannot be checked, 1 failed; after --repair it tells what ' +
+      'is left.',
+    arguments: [IMAGE],
+    options: [
+      FORMAT,
+      { flags: '--repair', description: 'repair what can be repaired' },
+      { flags: '--dry-run', description: 'with --repair: change nothing, only say what would be repaired' },
+    ],
+    examples: [
+      { command: 'vdkit check disk.vdi', description: 'changes nothing' },
+      { command: 'vdkit check disk.vdi --repair --dry-run', description: 'what would a repair do?' },
+      { command: 'vdkit check disk.vdi --repair', description: 'do it' },
+    ],
+    unsupported: 63,
+  },
+  {
+    name: 'compact',
+    summary: 'make the file of an image smaller',
+    description:
+      'Gives up blocks that hold only zeroes or what the parent holds anyway, and packs the rest. What a guest reads ' +
+      'stays the same. After Ctrl-C the image is whole; run it again to go on.',
+    arguments: [IMAGE],
+    options: [FORMAT, PARENT, PARENT_FORMAT],
+    examples: [
+      { command: 'vdkit compact disk.vdi', description: 'zero the free space inside the guest first' },
+      {
+        command: 'vdkit compact snapshot.vdi --json',
+        description: 'a differencing image, with the sizes for programs',
+      },
+    ],
+  },
+  {
+    name: 'resize',
+    summary: 'change the size of a disk',
+    description:
+      'Makes the disk SIZE bytes large, or larger or smaller by +SIZE or -SIZE. New space reads zero. Getting smaller is ' +
+      'refused where data would be lost, unless --shrink. Partitions and file systems inside stay as they are.',
+    arguments: [IMAGE, { name: 'SIZE', description: 'bytes: 512, 64K, 10M, 1.5G, 2T; +1G, -1G: by so many' }],
+    options: [FORMAT, PARENT, PARENT_FORMAT, { flags: '--shrink', description: 'give up the data behind the new end' }],
+    examples: [
+      { command: 'vdkit resize disk.vdi 20G', description: 'to a size' },
+      { command: 'vdkit resize disk.vdi +1G', description: 'by a size' },
+      { command: 'vdkit resize disk.vdi -512M --shrink', description: 'cut the end off, whatever it holds' },
+    ],
+  },
+  {
+    name: 'set',
+    summary: 'change what an image says of itself',
+    description:
+      'Changes comment, identities, geometry or parent of an image, all at once. Its content stays as it is. Warns of ' +
+      'images beside it that name it as their parent.',
+    arguments: [IMAGE],
+    options: [
+      FORMAT,
+      { flags: '--comment <T>', description: 'text that is stored in the image; empty: none' },
+      { flags: '--uuid <U>', description: 'identity of the image, or random, or null' },
+      { flags: '--modification-uuid <U>', description: 'identity of its content, or random, or null' },
+      {
+        flags: '--parent <P>',
+        description: 'store the identities of this image as those of the parent',
+        completes: 'file',
+      },
+      PARENT_FORMAT,
+      { flags: '--parent-uuid <U>', description: 'identity of the parent, or null: without parent' },
+      { flags: '--parent-modification-uuid <U>', description: "identity of the parent's content, or null" },
+      { flags: '--geometry <G>', description: 'cylinders/heads/sectors of the drive, or none' },
+      { flags: '--logical-geometry <G>', description: 'cylinders/heads/sectors that a BIOS shows, or none' },
+    ],
+    examples: [
+      { command: 'vdkit set copy.vdi --uuid random', description: 'a copy that is a disk of its own' },
+      { command: 'vdkit set disk.vdi --geometry 1024/16/63', description: 'cylinders, heads, sectors' },
+      { command: 'vdkit set snapshot.vdi --parent disk.vdi', description: 'link it to its parent again' },
+    ],
+  },
+  {
+    name: 'rename',
+    summary: 'give an image another name',
+    description:
+      'Gives IMAGE the name NEW, also in another directory of the same file system. Never replaces anything. Refuses ' +
+      'while an image beside it names it as its parent, unless --force.',
+    arguments: [IMAGE, { name: 'NEW', description: 'the new name', completes: 'file' }],
+    options: [FORMAT, FORCE_PARENT],
+    examples: [{ command: 'vdkit rename disk.vdi server.vdi', description: 'in the same directory' }],
+  },
+  {
+    name: 'delete',
+    summary: 'remove an image',
+    description:
+      'Removes all files of an image. Refuses while an image beside it names it as its parent, unless --force, and ' +
+      'what is no image.',
+    arguments: [IMAGE],
+    options: [FORMAT, FORCE_PARENT],
+    examples: [{ command: 'vdkit delete snapshot.vdi', description: 'its parent stays' }],
+  },
+  {
+    name: 'measure',
+    summary: 'how many bytes a new image will take',
+    description:
+      'Says how large a new image becomes with the content of IMAGE, or without content for --size, and how large it can ' +
+      'become. Zeroes that IMAGE stores are counted, since nothing is read.',
+    arguments: [{ ...IMAGE, optional: true }],
+    options: [
+      FORMAT,
+      PARENT,
+      PARENT_FORMAT,
+      { flags: '-t, --to <F>', description: 'format of the new image', completes: 'format' },
+      VARIANT,
+      BLOCK_SIZE,
+      KEY_VALUE,
+      { flags: '--size <N>', description: 'size of the new disk' },
+    ],
+    examples: [
+      { command: 'vdkit measure disk.raw --to vdi', description: 'what converting it will take' },
+      { command: 'vdkit measure --size 20G --to vdi --variant fixed', description: 'an empty image' },
+    ],
   },
   {
     name: 'formats',

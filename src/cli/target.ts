@@ -6,7 +6,7 @@ import type { ConfigKey, Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
 import type { CommandContext } from './context.ts';
 import { UsageError } from './failure.ts';
-import { formatsHint, namedFormat, STANDARD_STREAM } from './images.ts';
+import { formatsHint, lockOptions, namedFormat, STANDARD_STREAM } from './images.ts';
 import { present } from './options.ts';
 import { parseSize } from './size.ts';
 
@@ -54,16 +54,14 @@ export function targetOptions(context: CommandContext, format: Format, registry:
   const { options } = context;
   const parent = options.text('parent');
   if (parent === STANDARD_STREAM) throw new UsageError('A parent cannot be read from standard input', 'Name a file.');
-  const variant = [...options.list('variant')];
-  for (const word of variant) checkVariant(format, word);
   const uuid = options.text('uuid');
   return {
     format: format.name,
     registry,
     allow: context.allow,
     signal: context.signal,
-    variant,
-    config: configValues(context, format),
+    ...lockOptions(context),
+    ...describedTarget(context, format),
     force: options.flag('force'),
     onProgress: context.progress.report,
     ...present({
@@ -73,6 +71,16 @@ export function targetOptions(context: CommandContext, format: Format, registry:
       parentFormat: namedFormat(context, 'parent-format', registry)?.name,
     }),
   };
+}
+
+/** Variant and config keys of a new image of that format. Throws usage errors. */
+export function describedTarget(
+  context: CommandContext,
+  format: Format,
+): { readonly variant: readonly string[]; readonly config: Record<string, string | number> } {
+  const variant = [...context.options.list('variant')];
+  for (const word of variant) checkVariant(format, word);
+  return { variant, config: configValues(context, format) };
 }
 
 function checkVariant(format: Format, word: string): void {

@@ -15,8 +15,10 @@ import { readPadded } from '../storage/read-padded.ts';
 import type { Chain } from './chain.ts';
 
 const PIECE = 1024 * 1024;
+/** A unit of data mostly shows that it is none of zeroes by its first bytes; the rest is then not read. */
+const FIRST_PIECE = 64 * 1024;
 /** Units looked at or moved at one time. */
-const PARALLEL = 4;
+const PARALLEL = 2;
 
 /** How an image is compacted. */
 export interface CompactOptions extends OperationOptions {
@@ -35,6 +37,26 @@ export interface CompactJob {
   readonly options: CompactOptions;
 }
 
+/** Buffers of one compaction, used again and again: fresh memory costs more than what is read into it. */
+class Buffers {
+  readonly #size: number;
+  readonly #free: Uint8Array[] = [];
+
+  constructor(unit: number) {
+    this.#size = Math.min(PIECE, unit);
+  }
+
+  /** Lends a buffer to some work. */
+  async lend<T>(work: (buffer: Uint8Array) => Promise<T>): Promise<T> {
+    const buffer = this.#free.pop() ?? new Uint8Array(this.#size);
+    try {
+      return await work(buffer);
+    } finally {
+      this.#free.push(buffer);
+    }
+  }
+}
+
 /** Gives up what need not be stored and packs the rest. */
 export async function compactImage(job: CompactJob): Promise<void> {
   await sweep(job);
@@ -49,12 +71,13 @@ export async function pack(job: CompactJob, maxBytes: number): Promise<void> {
   let moved = 0;
   const total = image.reclaimable ?? 0;
   const window = new Window();
+  const buffers = new Buffers(job.unit);
   try {
     for await (const guestOffset of image.movable()) {
       throwIfAborted(options.signal, 'Compacting');
       if (moved >= maxBytes) break;
       moved += job.unit;
-      await window.add(move(job, guestOffset));
+      await window.add(buffers.lend((buffer) => move(job, guestOffset, buffer)));
       options.onProgress?.({ operation: 'move', done: Math.min(moved, total), total });
     }
   } finally {
@@ -65,7 +88,7 @@ export async function pack(job: CompactJob, maxBytes: number): Promise<void> {
   await image.trim();
 }
 
-async function move(job: CompactJob, guestOffset: number): Promise<void> {
+async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): Promise<void> {
   const { image } = job;
   assert(image.relocate !== undefined, 'an image that compacts can move');
   const answer = image.relocate(guestOffset);
@@ -75,7 +98,6 @@ async function move(job: CompactJob, guestOffset: number): Promise<void> {
     const found = image.map(guestOffset, 1);
     const mapping = isPromise(found) ? await found : found;
     assert(mapping.kind === 'data', 'a moved unit holds data');
-    const buffer = new Uint8Array(Math.min(PIECE, slot.length));
     for (let at = 0; at < slot.length; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, slot.length - at));
       await readPadded(mapping.storage, mapping.offset + at, piece);
@@ -92,6 +114,7 @@ async function move(job: CompactJob, guestOffset: number): Promise<void> {
 /** Looks at every unit that holds data, reading it once. */
 async function sweep(job: CompactJob): Promise<void> {
   const window = new Window();
+  const buffers = new Buffers(job.unit);
   try {
     for (let at = 0; at < job.size; ) {
       throwIfAborted(job.options.signal, 'Compacting');
@@ -102,7 +125,7 @@ async function sweep(job: CompactJob): Promise<void> {
       while (mapping.kind === 'data' && at < end) {
         throwIfAborted(job.options.signal, 'Compacting');
         const length = Math.min(job.unit, end - at);
-        await window.add(judge(job, at, length));
+        await window.add(judge(job, at, length, buffers));
         at += length;
         job.options.onProgress?.({ operation: 'compact', done: at, total: job.size });
       }
@@ -114,32 +137,48 @@ async function sweep(job: CompactJob): Promise<void> {
   window.check();
 }
 
-async function judge(job: CompactJob, offset: number, length: number): Promise<void> {
+async function judge(job: CompactJob, offset: number, length: number, buffers: Buffers): Promise<void> {
   const { image, options } = job;
   assert(image.unmap !== undefined, 'an image that compacts has unmap');
   if (options.inUse !== undefined && !(await options.inUse(offset, length))) {
     return void (await image.unmap(offset, length, 'zero'));
   }
-  const kind = await kindOf(job, offset, length);
+  const kind = await buffers.lend((own) =>
+    job.chain.top > 0
+      ? buffers.lend((below) => kindOf(job, offset, length, { own, below }))
+      : kindOf(job, offset, length, { own, below: null }),
+  );
   // Zero is never made absent in a differencing image: the parent may hold something else there.
   if (kind === 'zero') await image.unmap(offset, length, 'zero');
   if (kind === 'same') await image.unmap(offset, length, 'absent');
 }
 
-async function kindOf(job: CompactJob, offset: number, length: number): Promise<'zero' | 'same' | 'data'> {
+/** Room for a piece of the unit, and for what lies below it when there is a parent. */
+interface Compared {
+  readonly own: Uint8Array;
+  readonly below: Uint8Array | null;
+}
+
+async function kindOf(
+  job: CompactJob,
+  offset: number,
+  length: number,
+  { own, below }: Compared,
+): Promise<'zero' | 'same' | 'data'> {
   const { chain } = job;
-  const own = new Uint8Array(Math.min(PIECE, length));
-  const below = chain.top > 0 ? new Uint8Array(own.length) : null;
   let zero = true;
   let same = below !== null;
-  for (let at = 0; at < length && (zero || same); at += own.length) {
-    const piece = own.subarray(0, Math.min(own.length, length - at));
-    await chain.read(chain.top, offset + at, [piece], piece.length);
+  for (let at = 0; at < length && (zero || same); ) {
+    const size = Math.min(at === 0 ? FIRST_PIECE : own.length, own.length, length - at);
+    const piece = own.subarray(0, size);
+    await chain.read(chain.top, offset + at, [piece], size);
     zero &&= isZero(piece);
-    if (!same || below === null) continue;
-    const other = below.subarray(0, piece.length);
-    await chain.read(chain.top - 1, offset + at, [other], other.length);
-    same = equalBytes(piece, other);
+    if (same && below !== null) {
+      const other = below.subarray(0, size);
+      await chain.read(chain.top - 1, offset + at, [other], size);
+      same = equalBytes(piece, other);
+    }
+    at += size;
   }
   if (same) return 'same';
   return zero ? 'zero' : 'data';

@@ -6,6 +6,7 @@ import { type CopyResult, copyContent, PARALLEL_RUNS } from './copy-engine.ts';
 import { type StagedImage, stageImage } from './create.ts';
 import type { BlockDevice } from './device.ts';
 import { ChainDisk, closeImages } from './disk.ts';
+import { sourceOf } from './environment.ts';
 import { type OpenedImage, openDisk, openParents } from './open.ts';
 import type { ConvertOptions, ConvertResult, DiskOpenOptions, EnvironmentOptions, ImageSource } from './options.ts';
 
@@ -37,19 +38,21 @@ function isDevice(source: ImageSource | BlockDevice): source is BlockDevice {
 }
 
 function environment(options: ConvertOptions): EnvironmentOptions {
-  const { provider, registry, allow, signal } = options;
+  const { provider, registry, allow, lock, signal } = options;
   return {
     signal,
     ...(provider === undefined ? {} : { provider }),
     ...(registry === undefined ? {} : { registry }),
     ...(allow === undefined ? {} : { allow }),
+    ...(lock === undefined ? {} : { lock }),
   };
 }
 
 function openSource(source: ImageSource, options: ConvertOptions): Promise<ChainDisk> {
-  const { sourceFormat, sourceParent, sourceParentFormat } = options;
+  const { sourceFormat, sourceParent, sourceParentFormat, forceShare } = options;
   return openDisk(source, {
     ...environment(options),
+    ...(forceShare === undefined ? {} : { forceShare }),
     ...(sourceFormat === undefined ? {} : { format: sourceFormat }),
     ...(sourceParent === undefined ? {} : { parent: sourceParent }),
     ...(sourceParentFormat === undefined ? {} : { parentFormat: sourceParentFormat }),
@@ -69,7 +72,8 @@ async function convertDevice(
 
 async function convertNew(source: BlockDevice, target: ImageSource, options: ConvertOptions): Promise<ConvertResult> {
   const size = await targetSize(source, options);
-  const made = await stageImage(target, { ...options, size });
+  const own = source instanceof ChainDisk ? await source.identities() : new Set<string>();
+  const made = await stageImage(target, { ...options, size }, own);
   try {
     const disk = await targetDisk(made, options);
     const copied = await copyAndClose(source, disk, options, options.parent === undefined);
@@ -100,9 +104,10 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
   };
   const opened = [last];
   try {
-    const { parent, parentFormat } = options;
+    const { parent, parentFormat, forceShare } = options;
     const warnings = await openParents(opened, parent === undefined ? [] : [parent], {
       ...environment(options),
+      ...(forceShare === undefined ? {} : { forceShare }),
       ...(parentFormat === undefined ? {} : { parentFormat }),
     });
     const disk: DiskOpenOptions = { mode: 'write', flushAfterMs: 0 };
@@ -114,14 +119,18 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
 }
 
 async function convertInto(source: BlockDevice, target: ImageSource, options: ConvertOptions): Promise<ConvertResult> {
-  const { format } = options;
+  const { format, shareable } = options;
+  const place = sourceOf(target, options);
+  const present = await place.provider.lookUp(place.name);
+  if (present !== null) await refuseSameFile(source, place.name, [present.key]);
   const disk = await openDisk(target, {
     ...environment(options),
     mode: 'write',
+    ...(shareable === undefined ? {} : { shareable }),
     ...(format === undefined ? {} : { format }),
   });
   try {
-    await refuseSameFile(source, disk);
+    await refuseSameFile(source, disk.label, await disk.identities());
     if (disk.size < source.size && !(await readsZero(source, disk.size, options))) {
       throw tooSmall(disk.label, source.size, disk.size);
     }
@@ -134,12 +143,12 @@ async function convertInto(source: BlockDevice, target: ImageSource, options: Co
 }
 
 /** Writing over what is being read would destroy both. */
-async function refuseSameFile(source: BlockDevice, target: ChainDisk): Promise<void> {
+async function refuseSameFile(source: BlockDevice, target: string, keys: Iterable<string>): Promise<void> {
   if (!(source instanceof ChainDisk)) return;
   const read = await source.identities();
-  for (const key of await target.identities()) {
+  for (const key of keys) {
     if (!read.has(key)) continue;
-    throw new ImageError('invalid-argument', 'Source and target are the same file', { path: target.label });
+    throw new ImageError('invalid-argument', 'Source and target are the same file', { path: target });
   }
 }
 

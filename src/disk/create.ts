@@ -1,10 +1,11 @@
 /** Making new images: checked first, made under a temporary name, published when complete. */
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
-import type { Source } from '../storage/contract.ts';
+import type { Source, Storage } from '../storage/contract.ts';
 import { type Staged, stageTarget } from '../storage/staging.ts';
 import { registryOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
+import { locked, takesLocks } from './locking.ts';
 import type { CreateImageOptions, ImageSource, InspectReport } from './options.ts';
 
 /** A new image under its temporary name, open for writing. */
@@ -32,10 +33,11 @@ export async function createImage(target: ImageSource, options: CreateImageOptio
   const { provider, registry } = options;
   const report = await inspect(made.target, {
     format: made.format.name,
+    lock: false,
     ...(provider === undefined ? {} : { provider }),
     ...(registry === undefined ? {} : { registry }),
   });
-  return { ...report, warnings: [...report.warnings, ...made.warnings] };
+  return { ...report, lock: { held: 'none', holders: [] }, warnings: [...report.warnings, ...made.warnings] };
 }
 
 /** The format of a new image: named, or by the extension of its name. */
@@ -57,17 +59,45 @@ export function targetFormat(target: Source, options: CreateImageOptions): Forma
   return format;
 }
 
-/** Makes the image and leaves it open under its temporary name. */
-export async function stageImage(target: ImageSource, options: CreateImageOptions): Promise<StagedImage> {
+/**
+ * Makes the image and leaves it open under its temporary name. `own`: keys of files that the caller has open, and that
+ * may be replaced all the same.
+ */
+export async function stageImage(
+  target: ImageSource,
+  options: CreateImageOptions,
+  own: ReadonlySet<string> = new Set(),
+): Promise<StagedImage> {
   throwIfAborted(options.signal, 'Creating the image');
   const source = sourceOf(target, options);
   const format = targetFormat(source, options);
   checkVariants(format, options.variant ?? []);
   checkConfig(format, options.config ?? {});
+  const parent = await lockedParent(options);
+  try {
+    return await stageLocked(source, format, options, own);
+  } finally {
+    await parent?.close();
+  }
+}
+
+/** Keeps the parent as it is while the image is made that refers to it; null when there is nothing to lock. */
+async function lockedParent(options: CreateImageOptions): Promise<Storage | null> {
+  if (options.parent === undefined || !takesLocks(options)) return null;
+  const { provider, name } = sourceOf(options.parent, options);
+  return locked(await provider.open(name, 'read'), 'shared');
+}
+
+async function stageLocked(
+  source: Source,
+  format: Format,
+  options: CreateImageOptions,
+  own: ReadonlySet<string>,
+): Promise<StagedImage> {
   const warnings: string[] = [];
   const create = await createOptions(format, options, warnings);
   format.plan?.(create);
-  const staged = await stageTarget(source, { force: options.force ?? false });
+  const staged = await stageTarget(source, { force: options.force ?? false, lock: options.lock ?? true, own });
   try {
     if (format.create === undefined) throw new Error('internal: the format was checked');
     const image = await format.create(staged.source, create);
@@ -78,7 +108,8 @@ export async function stageImage(target: ImageSource, options: CreateImageOption
   }
 }
 
-function checkVariants(format: Format, words: readonly string[]): void {
+/** Refuses words that the format does not know. */
+export function checkVariants(format: Format, words: readonly string[]): void {
   for (const word of words) {
     if (format.variants.some((variant) => variant.word === word)) continue;
     throw new ImageError('invalid-argument', `Format ${format.name} has no variant "${word}"`, {
@@ -87,7 +118,8 @@ function checkVariants(format: Format, words: readonly string[]): void {
   }
 }
 
-function checkConfig(format: Format, config: Readonly<Record<string, string | number>>): void {
+/** Refuses keys that the format does not know. */
+export function checkConfig(format: Format, config: Readonly<Record<string, string | number>>): void {
   for (const key of Object.keys(config)) {
     if (format.configKeys.some((known) => known.name === key)) continue;
     const known = format.configKeys.map((one) => one.name).join(', ');
@@ -139,6 +171,7 @@ async function parentOf(format: Format, options: CreateImageOptions, warnings: s
   const { parentFormat, provider, registry, signal } = options;
   const report = await inspect(source, {
     signal,
+    lock: false,
     ...(parentFormat === undefined ? {} : { format: parentFormat }),
     ...(provider === undefined ? {} : { provider }),
     ...(registry === undefined ? {} : { registry }),

@@ -23,9 +23,10 @@ import { type CompactJob, type CompactOptions, compactImage, pack } from './comp
 import type { BlockDevice, DeviceCapabilities, Extent, ExtentState, Range, ReadResult, ZeroOptions } from './device.ts';
 import { PendingDiscards } from './discards.ts';
 import { Flusher, systemTimers } from './flusher.ts';
+import { type LockingOptions, requireSystemLocks } from './locking.ts';
 import type { DiskOpenOptions, Timers } from './options.ts';
 import { type RangeLock, RangeLocks } from './range-locks.ts';
-import { type DiskResizeOptions, resizeLast } from './resize.ts';
+import { checkResize, type DiskResizeOptions, resizeLast } from './resize.ts';
 import { WritePath } from './write-path.ts';
 
 const DATA: ReadResult = { unallocated: false };
@@ -65,6 +66,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   readonly warnings: readonly string[];
   readonly #chain: Chain;
   readonly #last: ChainImage;
+  readonly #locking: LockingOptions;
   readonly #locks = new RangeLocks();
   readonly #writes: WritePath;
   readonly #flusher: Flusher;
@@ -85,6 +87,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.warnings = parts.warnings;
     this.#chain = chain;
     this.#last = last;
+    this.#locking = options;
     this.#writes = new WritePath(chain, last.image, {
       honourZeroes: options.honourZeroes ?? false,
       // Blocks of a fixed image are there already, so leaving data out would save nothing.
@@ -198,6 +201,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#checkWritable();
     if (!this.#last.image.can.compact) throw this.#unsupported('compacted');
     await this.#alone(async () => {
+      await requireSystemLocks(this.#last.image.storages(), this.#locking);
       await this.#pushOutAlone();
       await compactImage(this.#compactJob(options));
     });
@@ -211,7 +215,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#checkWritable();
     if (!this.#last.image.can.resize) throw this.#unsupported('resized');
     if (size === this.size) return;
+    await checkResize(this.#last.image, this.label, size, options);
     await this.#alone(async () => {
+      await requireSystemLocks(this.#last.image.storages(), this.#locking);
       await this.#pushOutAlone();
       await resizeLast({
         chain: this.#chain,
@@ -334,6 +340,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     const lock = this.#locks.acquire(offset, offset + length, true);
     const held = isPromise(lock) ? await lock : lock;
     try {
+      this.#flusher.refuseAfterFailure(this.label);
       if (!this.#writable) await this.#begin();
       if (this.#flusher.overdue) await this.#flusher.flush();
       this.#noteChange();
@@ -405,6 +412,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     const lock = this.#locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
     const held = isPromise(lock) ? await lock : lock;
     try {
+      this.#flusher.refuseAfterFailure(this.label);
       if (!this.#writable) await this.#begin();
       this.#noteChange();
       await run();

@@ -43,23 +43,26 @@ async function ownDirectory(source: Source): Promise<string> {
 
 /** A provider that hands out one storage that is open already, and for everything else is the one behind it. */
 export function handedOver(source: Source, open: StorageProvider['open']): Source {
-  const { provider } = source;
+  const { provider, name: own } = source;
+  const opening = withOpen(provider, (name, mode) => (name === own ? open(name, mode) : provider.open(name, mode)));
+  return { name: own, provider: opening };
+}
+
+/** The same provider, with another way to open what is there. */
+export function withOpen(provider: StorageProvider, open: StorageProvider['open']): StorageProvider {
   return {
-    name: source.name,
-    provider: {
-      open: (name, mode) => (name === source.name ? open(name, mode) : provider.open(name, mode)),
-      create: (name, how) => provider.create(name, how),
-      rename: (from, to, how) => provider.rename(from, to, how),
-      remove: (name) => provider.remove(name),
-      list: (directory) => provider.list(directory),
-      resolve: (name, relativeTo) => provider.resolve(name, relativeTo),
-      directory: (name) => provider.directory(name),
-      lookUp: (name) => provider.lookUp(name),
-      realName: (name) => provider.realName(name),
-      temporaryName: (name) => provider.temporaryName(name),
-      publishMode: (name) => provider.publishMode(name),
-      syncNames: (directory) => provider.syncNames(directory),
-      freeSpace: (directory) => provider.freeSpace(directory),
-    },
+    open,
+    create: (name, how) => provider.create(name, how),
+    rename: (from, to, how) => provider.rename(from, to, how),
+    remove: (name) => provider.remove(name),
+    list: (directory) => provider.list(directory),
+    resolve: (name, relativeTo) => provider.resolve(name, relativeTo),
+    directory: (name) => provider.directory(name),
+    lookUp: (name) => provider.lookUp(name),
+    realName: (name) => provider.realName(name),
+    temporaryName: (name) => provider.temporaryName(name),
+    publishMode: (name) => provider.publishMode(name),
+    syncNames: (directory) => provider.syncNames(directory),
+    freeSpace: (directory) => provider.freeSpace(directory),
   };
 }

@@ -4,6 +4,7 @@
  */
 
 import type { Image } from '../image/contract.ts';
+import { ImageError } from '../errors.ts';
 import { flushImage } from '../image/flush.ts';
 import { LIMITS } from '../limits.ts';
 import type { Timers } from './options.ts';
@@ -46,6 +47,16 @@ export class Flusher {
       this.#timer = null;
       // A failure is remembered: the next write, flush or close reports it to a caller.
       this.flush().catch(() => {});
+    });
+  }
+
+  /** Throws when a flush failed before: what it should have made durable never will be, so nothing may be added. */
+  refuseAfterFailure(label: string): void {
+    if (this.#failed === null) return;
+    throw new ImageError('io', 'An earlier flush of this disk failed, so it takes no more changes', {
+      path: label,
+      hint: 'Close it and open it again: what was flushed before is safe.',
+      cause: this.#failed.error,
     });
   }
 

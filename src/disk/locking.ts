@@ -4,7 +4,7 @@
  */
 import { ImageError } from '../errors.ts';
 import type { LockOptions, Source, Storage } from '../storage/contract.ts';
-import { handedOver } from './environment.ts';
+import { withOpen } from './environment.ts';
 import type { DiskOpenOptions } from './options.ts';
 
 /** What decides about locks when images are opened. */
@@ -14,10 +14,11 @@ export type LockingOptions = Pick<DiskOpenOptions, 'lock' | 'shareable' | 'force
 export function lockedSource(source: Source, options: LockingOptions): Source {
   if (!takesLocks(options)) return source;
   const how: LockOptions = { shareable: options.shareable ?? false };
-  return handedOver(source, async (name, mode) => {
-    const storage = await source.provider.open(name, mode);
-    return locked(storage, mode === 'write' ? 'exclusive' : 'shared', how);
-  });
+  const { provider, name: own } = source;
+  const locking = withOpen(provider, async (name, mode) =>
+    locked(await provider.open(name, mode), mode === 'write' ? 'exclusive' : 'shared', how),
+  );
+  return { provider: locking, name: own };
 }
 
 /** Locks an opened storage; closes it when that fails. */

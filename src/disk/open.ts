@@ -8,7 +8,8 @@ import type { OpenGate } from '../storage/gate.ts';
 import { Chain, type ChainImage } from './chain.ts';
 import { ChainDisk, closeImages } from './disk.ts';
 import { gateOf, handedOver, registryOf, sourceOf } from './environment.ts';
-import type { DiskOpenOptions, EnvironmentOptions, ImageSource } from './options.ts';
+import { checkLocking, lockedSource, sharingWarnings, takesLocks } from './locking.ts';
+import type { DiskOpenOptions, EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
 
 /** One image, opened, with what a report needs. */
 export interface OpenedImage extends ChainImage {
@@ -21,17 +22,19 @@ export interface OpenedImage extends ChainImage {
 }
 
 /** How one image is opened. */
-export interface OpenImageOptions extends EnvironmentOptions {
+export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly mode: OpenMode;
   readonly format?: string | undefined;
   readonly type?: DiskOpenOptions['type'];
+  /** Headers only, and without a lock: for reports. */
   readonly infoOnly?: boolean;
   readonly gate: OpenGate;
 }
 
 /**
  * Opens an image or a chain as one disk. A single source brings its parents along (through the gate); a list names
- * all images, base first. Throws `not-found`, `invalid-format`, `unsupported`, `corrupt`, `denied`, `read-only`, `io`.
+ * all images, base first. The last image is locked as the mode needs it, parents are locked for reading. Throws
+ * `not-found`, `invalid-format`, `unsupported`, `corrupt`, `denied`, `read-only`, `locked`, `io`.
  */
 export async function openDisk(
   source: ImageSource | readonly ImageSource[],
@@ -42,6 +45,7 @@ export async function openDisk(
   if (lastSource === undefined) {
     throw new ImageError('invalid-argument', 'No image was named', { status: 'VERR_INVALID_PARAMETER' });
   }
+  checkLocking(options);
   const opened: OpenedImage[] = [];
   try {
     const last = await openLast(sourceOf(lastSource, options), options);
@@ -54,7 +58,11 @@ export async function openDisk(
       chain,
       last,
       options,
-      warnings: [...opened.flatMap((entry) => entry.warnings), ...warnings],
+      warnings: [
+        ...opened.flatMap((entry) => entry.warnings),
+        ...warnings,
+        ...opened.flatMap((entry) => sharingWarnings(entry.name, options)),
+      ],
     });
   } catch (error) {
     // What went wrong first is what the caller must hear.
@@ -92,7 +100,7 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
       hint: 'Name its format: format "raw" (on the command line: --format raw).',
     });
   }
-  const image = await format.open(source, {
+  const image = await format.open(options.infoOnly === true ? source : lockedSource(source, options), {
     mode: options.mode,
     gate: options.gate,
     infoOnly: options.infoOnly ?? false,
@@ -248,35 +256,42 @@ interface Candidate {
   readonly options: DiskOpenOptions & { readonly infoOnly?: boolean };
 }
 
-/** Opens a file when it is the image with that UUID; null for anything else, whatever is wrong with it. */
+/**
+ * Opens a file when it is the image with that UUID; null for anything else, whatever is wrong with it. Headers are
+ * looked at first, without a lock: one on a neighbour would be in the way of whoever opens it just then.
+ */
 async function openCandidate(candidate: Candidate): Promise<OpenedImage | null> {
+  const { options } = candidate;
+  const header = await tryCandidate(candidate, true).catch(() => null);
+  if (header === null || options.infoOnly === true) return header;
+  await header.image.close();
+  // This is the parent, so what goes wrong now must be heard.
+  return tryCandidate(candidate, false);
+}
+
+async function tryCandidate(candidate: Candidate, infoOnly: boolean): Promise<OpenedImage | null> {
   const { name, child, uuid, gate, options } = candidate;
-  let storage: Storage;
-  try {
-    storage = await gate.open({ name, role: 'parent image' }, child.source, 'read');
-  } catch {
-    // A neighbour that cannot be opened is no reason to fail: the parent may still be found.
-    return null;
-  }
+  const storage = await gate.open({ name, role: 'parent image' }, child.source, 'read');
   let found: OpenedImage | null = null;
   try {
+    if (!infoOnly && takesLocks(options)) await lockForReading(storage, options);
     const outcome = probeFormat(await readProbeInput(storage, name), registryOf(options));
     const { key } = await storage.identity();
     if (outcome.guessed || !outcome.format.capabilities.uuid || !outcome.format.capabilities.read) return null;
     // The format gets the handle that the gate judged, not the name.
     const source: Source = { provider: child.source.provider, name };
-    const judged = handedOver(source, () => Promise.resolve(storage));
-    const infoOnly = options.infoOnly ?? false;
+    const judged = handedOver(infoOnly ? source : lockedSource(source, options), () => Promise.resolve(storage));
     const image = await outcome.format.open(judged, { mode: 'read', gate, infoOnly, signal: options.signal });
     if (image.info.uuid !== uuid) return null;
     const { warnings } = image.info;
     const recognisedBy = outcome.answer.reason;
     found = { image, name, format: outcome.format.name, key, source, recognisedBy, warnings };
     return found;
-  } catch {
-    // Whatever is wrong with a neighbour: it is not the parent.
-    return null;
   } finally {
     if (found === null) await storage.close();
   }
+}
+
+function lockForReading(storage: Storage, options: SharingOptions): Promise<void> {
+  return storage.lock('shared', { shareable: options.shareable ?? false });
 }

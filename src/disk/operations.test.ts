@@ -4,6 +4,7 @@ import { HEADER } from '../formats/vdi/layout.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { createImage } from './create.ts';
 import type { ChainDisk } from './disk.ts';
+import { inspect } from './inspect.ts';
 import { openDisk } from './open.ts';
 
 const SMALL = { AllocationBlockSize: 4096, DataAlignment: 512 };
@@ -216,6 +217,28 @@ describe('resize', () => {
     same(await contentOf(source), content.slice(0, 5 * BLOCK + 512));
     await using(source, (disk) => disk.resize(16 * BLOCK));
     content.fill(0, 5 * BLOCK + 512);
+    same(await contentOf(source), content);
+  });
+
+  it.each([
+    ['whole blocks', 12 * BLOCK, 2 * BLOCK],
+    ['a part of a block', 12 * BLOCK, 11 * BLOCK + 1024],
+  ])('refuses to cut %s off before it changes a byte', async (_, filledTo, to) => {
+    const source = await make(16 * BLOCK);
+    await using(source, (disk) => disk.write(0, pattern(filledTo)));
+    const before = await inspect(source);
+    await using(source, async (disk) => {
+      await expect(disk.resize(to)).rejects.toMatchObject({ status: 'VERR_VD_SHRINK_NOT_SUPPORTED' });
+      await expect(disk.resize(to + 1)).rejects.toMatchObject({ kind: 'invalid-argument' });
+    });
+    expect(await inspect(source)).toEqual(before);
+  });
+
+  it('cuts off what holds nothing, in the middle of a block too', async () => {
+    const source = await make(16 * BLOCK);
+    const content = pattern(11 * BLOCK + 1024);
+    await using(source, (disk) => disk.write(0, content));
+    await using(source, (disk) => disk.resize(11 * BLOCK + 1024));
     same(await contentOf(source), content);
   });
 

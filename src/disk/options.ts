@@ -77,6 +77,8 @@ export interface CreateImageOptions extends EnvironmentOptions {
   readonly config?: Readonly<Record<string, string | number>>;
   /** Replace an existing file. */
   readonly force?: boolean;
+  /** Read parents and the source although somebody may be writing them: see {@link SharingOptions}. */
+  readonly forceShare?: boolean;
   readonly onProgress?: (progress: Progress) => void;
 }
 
@@ -86,8 +88,6 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly sourceFormat?: string;
   readonly sourceParent?: ImageSource;
   readonly sourceParentFormat?: string;
-  /** Read the source (and parents) although somebody may be writing them: see {@link SharingOptions}. */
-  readonly forceShare?: boolean;
   /** With `into`: others may write the target too. */
   readonly shareable?: boolean;
   /** Write into an existing image or device instead of making a new one. */

@@ -1,7 +1,10 @@
 /** Changing the size of the last image of a chain, so that new space reads zero whatever lies below. */
-import { assert } from '../errors.ts';
+import { alignUp, SECTOR } from '../binary/numbers.ts';
+import { isZero } from '../codec/bytes.ts';
+import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { Image, Progress } from '../image/contract.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
+import { readPadded } from '../storage/read-padded.ts';
 import type { Chain } from './chain.ts';
 import type { WritePath } from './write-path.ts';
 
@@ -25,6 +28,49 @@ export interface ResizeJob {
 
 /** Bytes of a unit's beginning that are stored so that its hidden end belongs to this image. One sector is enough. */
 const ANCHOR = 512;
+
+/** Bytes looked at in one piece. */
+const PIECE = 1024 * 1024;
+
+/**
+ * Refuses a size that is none, and to cut data off unless told to. Comes before the first change: a refused resize must
+ * not give the image a new modification identity.
+ */
+export async function checkResize(image: Image, label: string, size: number, how: DiskResizeOptions): Promise<void> {
+  if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
+    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+      status: 'VERR_VD_INVALID_SIZE',
+      path: label,
+      found: size,
+      expected: 'a multiple of 512, at least 512',
+    });
+  }
+  const { virtualSize, blockSize } = image.info;
+  if (how.shrink === true || size >= virtualSize) return;
+  // A unit that is cut stays; what counts is whether anything stands in its lost part.
+  const firstWhole = Math.min(alignUp(size, blockSize ?? SECTOR), virtualSize);
+  for (let at = size; at < virtualSize; ) {
+    throwIfAborted(how.signal, 'The resize');
+    const end = at < firstWhole ? Math.min(at + PIECE, firstWhole) : virtualSize;
+    const answer = image.map(at, end - at);
+    const mapping = isPromise(answer) ? await answer : answer;
+    if (mapping.kind === 'data') {
+      const bytes = new Uint8Array(Math.min(mapping.length, PIECE));
+      if (at < firstWhole) await readPadded(mapping.storage, mapping.offset, bytes);
+      if (at >= firstWhole || !isZero(bytes)) throw wouldLose(label, at);
+    }
+    at += mapping.length;
+  }
+}
+
+function wouldLose(label: string, guestOffset: number): ImageError {
+  return new ImageError('unsupported', 'The image holds data beyond the new end of the disk', {
+    status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
+    path: label,
+    guestOffset,
+    hint: 'To give this data up, shrink explicitly (on the command line: --shrink).',
+  });
+}
 
 /** Resizes the last image. A longer parent stays hidden: new units are marked zero, a unit that was cut is stored. */
 export async function resizeLast(job: ResizeJob): Promise<void> {

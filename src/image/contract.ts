@@ -96,6 +96,16 @@ export interface ImageInfo extends ImageLinks {
   readonly warnings: readonly string[];
 }
 
+/** What an image says of itself and can be told to say instead. Left out: stays; null: none. */
+export interface ImageChanges {
+  readonly comment?: string | null;
+  readonly uuid?: string | null;
+  readonly modificationUuid?: string | null;
+  readonly parentUuid?: string | null;
+  readonly parentModificationUuid?: string | null;
+  readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
+}
+
 /** How an image changes its size. */
 export interface ResizeOptions extends OperationOptions {
   /** What new units hold: `zero` hides what a longer parent has there. */
@@ -141,6 +151,11 @@ export interface Image {
   trim?(): Promise<void>;
   /** Changes the size of the disk. Everything is flushed before, and nothing else may run meanwhile. */
   resize?(size: number, how: ResizeOptions): Promise<void>;
+  /**
+   * Changes what the image says of itself, all of it at once and durably. Its content and, unless asked for, its
+   * modification UUID stay. Everything is flushed before, and nothing else may run meanwhile.
+   */
+  set?(changes: ImageChanges): Promise<void>;
   /** Called once per writable session before the first change; what must be on the medium first is durable when it resolves. */
   beginChanges(): Promise<void>;
   /** The content changed since the last flush: a new modification identity belongs to the next one. */
@@ -258,6 +273,14 @@ export interface FormatCreateOptions extends OperationOptions {
   readonly onProgress?: (progress: Progress) => void;
 }
 
+/** Bytes that a new image takes. */
+export interface Measure {
+  /** With the data that there is. */
+  readonly required: number;
+  /** When every byte of the disk is written. */
+  readonly fullyAllocated: number;
+}
+
 /** A file format. `index.ts` of each folder in `src/formats/` exports one. */
 export interface Format {
   /** Lower case, as in `--format`. */
@@ -282,4 +305,9 @@ export interface Format {
   repair?(source: Source, options: OperationOptions): Promise<readonly Finding[]>;
   /** Checks what `create` would refuse, and says how many bytes a fixed one takes, without touching anything. */
   plan?(options: FormatCreateOptions): { readonly virtualSize: number; readonly preallocates: number };
+  /** Bytes that `create` and writing these ranges take; they are in order and do not overlap. Touches nothing. */
+  measure?(
+    options: FormatCreateOptions,
+    data: AsyncIterable<{ readonly offset: number; readonly length: number }>,
+  ): Promise<Measure>;
 }

@@ -1,7 +1,16 @@
 /** Blobs and files that a person chose in a browser, as storages. */
 import { ImageError } from '../errors.ts';
 import { allOf, checkRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
-import type { LockState, ReadTarget, Storage, StorageCapabilities, StorageExtent, StorageIdentity } from './contract.ts';
+import type {
+  LockMode,
+  LockOptions,
+  LockState,
+  ReadTarget,
+  Storage,
+  StorageCapabilities,
+  StorageExtent,
+  StorageIdentity,
+} from './contract.ts';
 
 const keys = new WeakMap<Blob, string>();
 let serial = 0;
@@ -66,7 +75,7 @@ export class BlobStorage implements Storage {
   }
 
   /** Nobody can change what a Blob holds, so there is nothing to keep anybody from. */
-  async lock(): Promise<void> {
+  async lock(_mode: LockMode, _how?: LockOptions): Promise<void> {
     this.#checkOpen();
   }
 

@@ -96,7 +96,8 @@ export interface Obstacle {
 export function lockedError(obstacle: Obstacle): ImageError {
   const { path, conflict, mode, who, lock, hint } = obstacle;
   const details: ErrorDetails = lock === undefined ? {} : { field: 'lock', found: lock };
-  const instead = mode === 'shared' ? ' To read all the same, and not one consistent state: forceShare (--force-share).' : '';
+  const instead =
+    mode === 'shared' ? ' To read all the same, and not one consistent state: forceShare (--force-share).' : '';
   return new ImageError('locked', `${who} ${reasonOf(conflict)}`, { path, ...details, hint: `${hint}${instead}` });
 }
 
@@ -107,7 +108,8 @@ export function lockedHere(path: string, conflict: LockConflict, mode: LockMode)
 }
 
 function reasonOf({ kind, permission }: LockConflict): string {
-  if (kind === 'used') return permission === PERMISSION.read ? 'has this image open' : 'has this image open for writing';
+  if (kind === 'used')
+    return permission === PERMISSION.read ? 'has this image open' : 'has this image open for writing';
   if (permission === PERMISSION.read) return 'allows nobody else to read this image';
   return 'has this image open and allows nobody else to write it';
 }

@@ -129,4 +129,45 @@ describe('stageTarget', () => {
     await expect(inner.open(name, 'read')).rejects.toMatchObject({ kind: 'not-found', context: { path: '/new.vdi' } });
     await expect(target.publish()).rejects.toMatchObject({ kind: 'not-found', context: { path: '/new.vdi' } });
   });
+
+  it('keeps others away from what it makes until that has its name, also when the format has closed it', async () => {
+    const provider = new MemoryProvider();
+    const { target, storage } = await staged(provider, '/new.vdi');
+    await storage.close();
+    await expect(storage.read(0, new Uint8Array(1))).rejects.toMatchObject({ kind: 'io' });
+    const other = await provider.open(target.source.name, 'read');
+    await expect(other.lock('shared')).rejects.toMatchObject({ kind: 'locked' });
+    await target.publish();
+    await other.lock('exclusive');
+  });
+
+  it('does not replace what somebody uses', async () => {
+    const provider = new MemoryProvider();
+    await put(provider, '/old.vdi', 1);
+    const reader = await provider.open('/old.vdi', 'read');
+    await reader.lock('shared');
+    const source = { provider, name: '/old.vdi' };
+    await expect(stageTarget(source, { force: true })).rejects.toMatchObject({
+      kind: 'locked',
+      context: { path: '/old.vdi' },
+    });
+    const { key } = await reader.identity();
+    await (await stageTarget(source, { force: true, own: new Set([key]) })).discard();
+    await (await stageTarget(source, { force: true, lock: false })).discard();
+    await reader.close();
+    await (await stageTarget(source, { force: true })).discard();
+  });
+
+  it('keeps others away from what it replaces until it has replaced it, or not', async () => {
+    const provider = new MemoryProvider();
+    await put(provider, '/old.vdi', 1);
+    for (const end of ['discard', 'publish'] as const) {
+      const { target } = await staged(provider, '/old.vdi', true);
+      const other = await provider.open('/old.vdi', 'read');
+      await expect(other.lock('shared')).rejects.toMatchObject({ kind: 'locked' });
+      await target[end]();
+      await other.lock('shared');
+      await other.close();
+    }
+  });
 });

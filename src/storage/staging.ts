@@ -5,7 +5,7 @@
 import { ImageError, isImageError } from '../errors.ts';
 import { allDone } from './all-done.ts';
 import type { CreateMode, NameInfo, Source, Storage, StorageProvider } from './contract.ts';
-import { keptOpen, type KeptOpen } from './kept-open.ts';
+import { type KeptOpen, keptOpen } from './kept-open.ts';
 
 /** How a target is made. */
 export interface StageOptions {
@@ -144,7 +144,13 @@ async function underFinalName<T>(names: Names, run: () => Promise<T>): Promise<T
 function underName(error: ImageError, from: string, to: string): ImageError {
   if (error.context.path !== from || from === to) return error;
   const { kind, message, context, hint, status, cause } = error;
-  return new ImageError(kind, message, { ...context, path: to, ...(hint === undefined ? {} : { hint }), status, cause });
+  return new ImageError(kind, message, {
+    ...context,
+    path: to,
+    ...(hint === undefined ? {} : { hint }),
+    status,
+    cause,
+  });
 }
 
 /** What the new file will replace; null when there is nothing yet. */

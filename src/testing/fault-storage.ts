@@ -2,6 +2,7 @@
  * A provider whose storages fail on demand: the n-th read, write, growth, flush or change of names, once or for good,
  * before anything is done or half way, with the error that a broken, full or write-protected medium gives.
  */
+import { alignDown, SECTOR } from '../binary/numbers.ts';
 import { type ErrorKind, ImageError } from '../errors.ts';
 import type {
   CreateMode,
@@ -37,7 +38,7 @@ export interface FaultPlan {
   readonly forGood?: boolean | readonly FaultPoint[];
   /** Kind of the errors, e.g. `no-space` or `read-only`. Default `io`. */
   readonly kind?: ErrorKind;
-  /** A read fills half of its buffer and a write stores half of its bytes before it fails. Default: nothing is done. */
+  /** A read fills half of its buffer and a write stores half of its sectors before it fails. Default: nothing is done. */
   readonly half?: boolean;
   /** Bytes that all files together may hold; more throws `no-space`. */
   readonly capacity?: number;
@@ -170,14 +171,14 @@ class FaultStorage implements Storage {
   }
 
   async read(offset: number, target: ReadTarget): Promise<void> {
-    await this.#faults.check('read', this.label, () => this.#inner.read(offset, firstHalf(target)));
+    await this.#faults.check('read', this.label, () => this.#inner.read(offset, firstHalf(target, 1)));
     return this.#inner.read(offset, target);
   }
 
   async write(offset: number, source: WriteSource): Promise<void> {
     const parts = listed(source);
     const end = offset + parts.reduce((sum, part) => sum + part.length, 0);
-    await this.#change(end, () => this.#inner.write(offset, firstHalf(source)));
+    await this.#change(end, () => this.#inner.write(offset, firstHalf(source, SECTOR)));
     return this.#inner.write(offset, source);
   }
 
@@ -186,7 +187,7 @@ class FaultStorage implements Storage {
   }
 
   async zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void> {
-    await this.#change(0, () => this.#inner.zero(offset, Math.floor(length / 2), how));
+    await this.#change(0, () => this.#inner.zero(offset, half(length, SECTOR), how));
     return this.#inner.zero(offset, length, how);
   }
 
@@ -225,15 +226,23 @@ class FaultStorage implements Storage {
   }
 }
 
-function firstHalf<T extends Uint8Array>(buffers: T | readonly T[]): Uint8Array[] {
+/** What is done of a torn operation: sectors are never torn themselves. */
+function half(length: number, unit: number): number {
+  return alignDown(Math.floor(length / 2), unit);
+}
+
+function firstHalf<T extends Uint8Array>(buffers: T | readonly T[], unit: number): Uint8Array[] {
   const parts = listed(buffers);
-  let left = Math.floor(parts.reduce((sum, part) => sum + part.length, 0) / 2);
-  const half: Uint8Array[] = [];
+  let left = half(
+    parts.reduce((sum, part) => sum + part.length, 0),
+    unit,
+  );
+  const first: Uint8Array[] = [];
   for (const part of parts) {
-    half.push(part.subarray(0, left));
+    first.push(part.subarray(0, left));
     left -= Math.min(left, part.length);
   }
-  return half;
+  return first;
 }
 
 function listed<T extends Uint8Array>(buffers: T | readonly T[]): readonly T[] {

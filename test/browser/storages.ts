@@ -1,6 +1,6 @@
 /** What stands for `test/conformance/storages.ts` in a browser: the storages that there are. */
 import { BlobStorage } from '../../src/storage/blob.ts';
-import type { OpenMode, Storage, StorageIdentity } from '../../src/storage/contract.ts';
+import type { LockState, OpenMode, Storage, StorageIdentity } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import type { StorageKind } from '../conformance/storages.ts';
 
@@ -11,23 +11,35 @@ class HandsOutBlobs extends MemoryProvider {
     if (mode === 'write') return storage;
     const bytes = new Uint8Array(storage.size);
     await storage.read(0, bytes);
-    const { key } = await storage.identity();
-    await storage.close();
-    return new CopyAsBlob(new Blob([bytes]), name, key);
+    return new CopyAsBlob(new Blob([bytes]), storage);
   }
 }
 
-/** Is known as what it was copied from. */
+/** Is known, and locked, as what it was copied from: nobody can change a Blob, so it needs no locks of its own. */
 class CopyAsBlob extends BlobStorage {
-  readonly #key: string;
+  readonly #origin: Storage;
 
-  constructor(blob: Blob, label: string, key: string) {
-    super(blob, label);
-    this.#key = key;
+  constructor(blob: Blob, origin: Storage) {
+    super(blob, origin.label);
+    this.#origin = origin;
   }
 
   override async identity(): Promise<StorageIdentity> {
-    return { ...(await super.identity()), key: this.#key };
+    const { key } = await this.#origin.identity();
+    return { ...(await super.identity()), key };
+  }
+
+  override async lock(...how: Parameters<Storage['lock']>): Promise<void> {
+    await this.#origin.lock(...how);
+  }
+
+  override lockState(): Promise<LockState> {
+    return this.#origin.lockState();
+  }
+
+  override async close(): Promise<void> {
+    await this.#origin.close();
+    await super.close();
   }
 }
 

@@ -20,6 +20,8 @@ beforeAll(() => {
   writeFileSync(join(folder, 'headless.vdi'), sample.subarray(0, 300));
   writeFileSync(join(folder, 'truncated.vdi'), sample.subarray(0, sample.length - 700_000));
   writeFileSync(join(folder, 'existing.raw'), 'precious');
+  writeFileSync(join(folder, 'own.vdi'), sample);
+  writeFileSync(join(folder, 'disk.raw'), new Uint8Array(4096));
   writeFileSync(join(folder, 'empty.vdi'), '');
   mkdirSync(join(folder, 'directory'));
   execFileSync('mkfifo', [join(folder, 'fifo')]);
@@ -91,6 +93,46 @@ const FAILURES: readonly (readonly [string, string, number, string])[] = [
   ['standard input as a parent', 'create @out.vdi --parent -', 64, 'invalid-argument'],
   ['--into with a variant', 'convert SAMPLE @existing.raw --into --variant fixed', 64, 'invalid-argument'],
   ['an unknown shell', 'completion tcsh', 64, 'invalid-argument'],
+  ['a check of a missing file', 'check @missing.vdi', 1, 'not-found'],
+  ['a check of what has none', 'check @existing.raw', 63, 'unsupported'],
+  ['a check of a directory', 'check @directory', 63, 'unsupported'],
+  ['a dry run of nothing', 'check SAMPLE --dry-run', 64, 'invalid-argument'],
+  ['a repair without locks of others', 'check SAMPLE --repair --force-share', 1, 'invalid-argument'],
+  ['compacting a missing file', 'compact @missing.vdi', 1, 'not-found'],
+  ['compacting what nothing identifies', 'compact @existing.raw', 1, 'denied'],
+  ['compacting a format that cannot', 'compact @disk.raw --format raw', 1, 'unsupported'],
+  ['compacting standard input', 'compact -', 64, 'invalid-argument'],
+  ['resizing a missing file', 'resize @missing.vdi 1G', 1, 'not-found'],
+  ['resizing a format that cannot', 'resize @disk.raw 1G --format raw', 1, 'unsupported'],
+  ['resizing to no size', 'resize SAMPLE big', 64, 'invalid-argument'],
+  ['resizing without a size', 'resize SAMPLE', 64, 'invalid-argument'],
+  ['resizing by too much', 'resize @own.vdi -1T', 64, 'invalid-argument'],
+  ['resizing by no whole sector', 'resize @own.vdi +100', 1, 'invalid-argument'],
+  ['resizing to nothing', 'resize @own.vdi 0', 1, 'invalid-argument'],
+  ['an option of resize that does not exist', 'resize @own.vdi 1G --shrnk', 64, 'invalid-argument'],
+  ['setting nothing', 'set SAMPLE', 64, 'invalid-argument'],
+  ['setting a bad UUID', 'set SAMPLE --uuid 123', 64, 'invalid-argument'],
+  ['setting a random parent', 'set SAMPLE --parent-uuid random', 64, 'invalid-argument'],
+  ['setting a bad geometry', 'set SAMPLE --geometry 1024x16x63', 64, 'invalid-argument'],
+  ['setting an impossible geometry', 'set @own.vdi --geometry 1024/17/63', 1, 'invalid-argument'],
+  ['setting a comment that is too long', `set @own.vdi --comment ${'x'.repeat(300)}`, 1, 'invalid-argument'],
+  ['setting a parent twice', 'set @own.vdi --parent SAMPLE --parent-uuid null', 64, 'invalid-argument'],
+  ['setting itself as parent', 'set @own.vdi --parent @own.vdi', 1, 'invalid-argument'],
+  ['setting a missing parent', 'set @own.vdi --parent @missing.vdi', 1, 'not-found'],
+  ['setting what raw cannot store', 'set @disk.raw --format raw --comment x', 1, 'unsupported'],
+  ['renaming a missing file', 'rename @missing.vdi @new.vdi', 1, 'not-found'],
+  ['renaming onto a file', 'rename @own.vdi @existing.raw', 1, 'exists'],
+  ['renaming onto a directory', 'rename @own.vdi @directory', 1, 'exists'],
+  ['renaming into a missing directory', 'rename @own.vdi @nowhere/new.vdi', 1, 'not-found'],
+  ['renaming to a directory', 'rename @own.vdi @new/', 64, 'invalid-argument'],
+  ['deleting a missing file', 'delete @missing.vdi', 1, 'not-found'],
+  ['deleting a directory', 'delete @directory', 1, 'unsupported'],
+  ['deleting what nothing identifies', 'delete @existing.raw', 1, 'denied'],
+  ['measuring nothing', 'measure --to vdi', 64, 'invalid-argument'],
+  ['measuring without a format', 'measure SAMPLE', 64, 'invalid-argument'],
+  ['measuring a missing file', 'measure @missing.vdi --to vdi', 1, 'not-found'],
+  ['measuring a format that cannot be made', 'measure SAMPLE --to vmdk', 1, 'unsupported'],
+  ['measuring an impossible size', 'measure --size 100 --to vdi', 1, 'invalid-argument'],
 ];
 
 describe('bad input', () => {

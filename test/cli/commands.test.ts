@@ -28,6 +28,7 @@ const INFO_KEYS = [
   'comment',
   'geometry',
   'dirty',
+  'lock',
 ];
 
 let folder: string;

@@ -205,6 +205,85 @@ describe.each(STORAGE_KINDS)('storage: $name', (kind) => {
     expectSameBytes(await readAll(keep(await provider.open(place.path('b'), 'read'))), Uint8Array.of(1));
   });
 
+  describe('locks', () => {
+    const open = async (mode: 'read' | 'write') => keep(await provider.open(place.path('file'), mode));
+
+    it('let readers in together, and no writer beside them', async () => {
+      await (await create()).close();
+      const [one, other] = [await open('read'), await open('read')];
+      await one.lock('shared');
+      await other.lock('shared');
+      const writer = await open('write');
+      await expectKind(() => writer.lock('exclusive'), 'locked');
+      await one.close();
+      await expectKind(() => writer.lock('exclusive'), 'locked');
+      await other.close();
+      await writer.lock('exclusive');
+    });
+
+    it('let nobody in beside a writer, until it closes', async () => {
+      const writer = await create();
+      await writer.lock('exclusive');
+      const [reader, second] = [await open('read'), await open('write')];
+      await expectKind(() => reader.lock('shared'), 'locked');
+      await expectKind(() => second.lock('exclusive'), 'locked');
+      await expectKind(() => second.lock('exclusive', { shareable: true }), 'locked');
+      await writer.close();
+      await reader.lock('shared');
+    });
+
+    it('let writers in together when all of them agree', async () => {
+      const writer = await create();
+      await writer.lock('exclusive', { shareable: true });
+      const [second, reader, careful] = [await open('write'), await open('read'), await open('read')];
+      await second.lock('exclusive', { shareable: true });
+      await reader.lock('shared', { shareable: true });
+      await expectKind(() => careful.lock('shared'), 'locked');
+    });
+
+    it('can be changed, and stay what they were when that fails', async () => {
+      const writer = await create();
+      await writer.lock('shared');
+      const reader = await open('read');
+      await reader.lock('shared');
+      await expectKind(() => writer.lock('exclusive'), 'locked');
+      const stranger = await open('write');
+      await reader.close();
+      await expectKind(() => stranger.lock('exclusive'), 'locked');
+      await writer.lock('exclusive');
+      const late = await open('read');
+      await expectKind(() => late.lock('shared'), 'locked');
+      await writer.lock('shared');
+      await late.lock('shared');
+    });
+
+    it('are known to whoever asks', async () => {
+      const storage = await create();
+      const watcher = await open('read');
+      expect(await watcher.lockState()).toEqual({ held: 'none', holders: [] });
+      await storage.lock('shared');
+      expect((await watcher.lockState()).held).toBe('shared');
+      await storage.lock('exclusive');
+      expect((await watcher.lockState()).held).toBe('exclusive');
+      await storage.close();
+      expect((await watcher.lockState()).held).toBe('none');
+    });
+
+    it('keep nobody from reading and writing: they are advice', async () => {
+      const writer = await create();
+      await writer.lock('exclusive');
+      const other = await open('write');
+      await other.write(0, Uint8Array.of(5));
+      expectSameBytes(await readAll(other), Uint8Array.of(5));
+    });
+
+    it('are refused by a closed storage', async () => {
+      const storage = await create();
+      await storage.close();
+      await expectKind(() => storage.lock('shared'), 'io');
+    });
+  });
+
   it('lists, resolves and removes names', async () => {
     await create('a');
     await create('b');

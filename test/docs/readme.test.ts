@@ -85,6 +85,14 @@ describe('README', () => {
     expect(JSON.parse(await vdkit(['info', 'copy.vdi', '--json'])).variant).toContain('fixed');
   });
 
+  it('example "maintain"', async () => {
+    const [, check] = await runLines(blockAfter('**Maintain.**', 'sh'));
+    expect(check).toContain('nothing is wrong');
+    const { virtualSize } = JSON.parse(await vdkit(['info', 'server.vdi', '--json']));
+    expect(virtualSize).toBe(8388608 + 2 ** 30);
+    expect(await vdkit(['compare', 'samples/disk.vdi', 'server.vdi'])).toContain('identical');
+  });
+
   it('example "from your program"', async () => {
     writeFileSync(join(folder, 'example.mjs'), blockAfter('**From your program.**', 'js'));
     const { stdout } = await run(process.execPath, ['example.mjs'], { cwd: folder });

@@ -50,7 +50,7 @@ it('does not need the writes of others for the end of its block', async () => {
   await part;
   await disk.flush();
   // What a power cut leaves here, or a full disk.
-  const second = await openDisk(source, { format: 'vdi' });
+  const second = await openDisk(source, { format: 'vdi', forceShare: true });
   const found = new Uint8Array(BLOCK);
   const wanted = new Uint8Array(BLOCK);
   wanted.fill(2, 0, 512);

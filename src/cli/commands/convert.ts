@@ -7,7 +7,7 @@ import type { Format } from '../../image/contract.ts';
 import type { Registry } from '../../image/registry.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { namedFormat, openOptions, STANDARD_STREAM } from '../images.ts';
+import { lockOptions, namedFormat, openOptions, STANDARD_STREAM } from '../images.ts';
 import { present } from '../options.ts';
 import { formatSize } from '../size.ts';
 import { printedVariants, targetFormat, targetOptions } from '../target.ts';
@@ -57,7 +57,9 @@ function planTarget(context: CommandContext, name: string, registry: Registry): 
   const copy = { ...copyOptions(context), into, verify: options.flag('verify') };
   if (format !== null && !into)
     return { name, format, options: { ...targetOptions(context, format, registry), ...copy } };
-  const shared = { registry, allow: context.allow, signal: context.signal, onProgress: context.progress.report };
+  const { allow, signal, progress } = context;
+  const shareable = options.flag('shareable');
+  const shared = { registry, allow, signal, onProgress: progress.report, shareable, ...lockOptions(context) };
   return { name, format, options: { ...shared, ...present({ format: format?.name }), ...copy } };
 }
 

@@ -1,7 +1,7 @@
 /** Making an empty raw image. */
 import { SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
-import type { FormatCreateOptions, Image } from '../../image/contract.ts';
+import type { FormatCreateOptions, Image, Measure } from '../../image/contract.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
 import { RawImage } from './image.ts';
 import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
@@ -53,6 +53,18 @@ function checkWishes(options: FormatCreateOptions): void {
   if (variant.includes('fixed') && variant.includes('sparse')) {
     throw new ImageError('invalid-argument', 'An image is either fixed or sparse');
   }
+}
+
+/** What a new image takes: the data that there is, unless all room is taken at once. Holes make its size, not its room. */
+export async function measureRaw(
+  options: FormatCreateOptions,
+  data: AsyncIterable<{ readonly offset: number; readonly length: number }>,
+): Promise<Measure> {
+  const { virtualSize, preallocates } = planRaw(options);
+  if (preallocates > 0) return { required: preallocates, fullyAllocated: virtualSize };
+  let required = 0;
+  for await (const { offset, length } of data) required += Math.max(Math.min(offset + length, virtualSize) - offset, 0);
+  return { required, fullyAllocated: virtualSize };
 }
 
 /** Makes a raw image, sparse unless `fixed`. It is removed again when anything fails. */

@@ -1,6 +1,6 @@
 /** Raw: the bytes of a disk as they are; hard disks, floppies and optical discs. */
 import type { Format } from '../../image/contract.ts';
-import { planRaw, writeNewRaw } from './create.ts';
+import { measureRaw, planRaw, writeNewRaw } from './create.ts';
 import { openRaw } from './image.ts';
 import { probeRaw } from './probe.ts';
 
@@ -47,4 +47,5 @@ export const raw: Format = {
   plan(options) {
     return planRaw(options);
   },
+  measure: measureRaw,
 };

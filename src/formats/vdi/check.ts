@@ -15,7 +15,7 @@
 import { SparseBitSet } from '../../binary/bits.ts';
 import { randomGuid } from '../../binary/guid.ts';
 import { SECTOR } from '../../binary/numbers.ts';
-import { ImageError, throwIfAborted } from '../../errors.ts';
+import { throwIfAborted } from '../../errors.ts';
 import type { MetaWrite } from '../../image/contract.ts';
 import type { Finding } from '../../image/findings.ts';
 import { U32Table } from '../../image/u32-table.ts';
@@ -50,13 +50,6 @@ export async function checkVdi(storage: Storage, options: OperationOptions = {})
 export async function repairVdi(storage: Storage, options: OperationOptions = {}): Promise<readonly Finding[]> {
   const found = await survey(storage, options);
   if (!found.findings.some((finding) => finding.repairable)) return found.findings;
-  const obstacle = layoutObstacle(found.header);
-  if (obstacle !== null) {
-    throw new ImageError('unsupported', `This image cannot be repaired in place: ${obstacle}`, {
-      status: 'VERR_VD_IMAGE_REPAIR_IMPOSSIBLE',
-      path: storage.label,
-    });
-  }
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
   await repairHeader(storage, sector, found);
@@ -79,7 +72,14 @@ async function survey(storage: Storage, options: OperationOptions): Promise<Surv
   const minSize = neededSlots === 0 ? storage.size : header.dataOffset + neededSlots * slotBytes;
   const maxSize = header.dataOffset + Math.max(header.blockCount, scan.usedEnd) * slotBytes;
   checkLength(storage, header, minSize, maxSize, list);
-  return { header, findings: list.finish(), bad: scan.bad, usedEnd: scan.usedEnd, minSize, maxSize };
+  return { header, findings: findingsOf(list, header), bad: scan.bad, usedEnd: scan.usedEnd, minSize, maxSize };
+}
+
+/** Nothing is repaired in an image that can only be read. */
+function findingsOf(list: FindingList, header: VdiHeader): Finding[] {
+  const findings = list.finish();
+  if (layoutObstacle(header) === null) return findings;
+  return findings.map((finding) => ({ ...finding, repairable: false }));
 }
 
 /** What to say of an entry; made only when it is listed. */

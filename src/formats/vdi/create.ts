@@ -2,7 +2,7 @@
 import { NULL_GUID, normalizeGuid, randomGuid } from '../../binary/guid.ts';
 import { alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
-import type { FormatCreateOptions } from '../../image/contract.ts';
+import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
@@ -65,15 +65,20 @@ export function planVdi(options: FormatCreateOptions): VdiPlan {
 }
 
 function checkText(options: FormatCreateOptions): void {
-  const length = new TextEncoder().encode(options.comment ?? '').length;
-  if (length > COMMENT_MAX || options.comment?.includes('\0') === true) {
-    throw new ImageError('invalid-argument', 'The comment does not fit a VDI image', {
-      status: 'VERR_VD_VDI_COMMENT_TOO_LONG',
-      found: `${length} bytes`,
-      expected: `at most ${COMMENT_MAX} bytes of UTF-8 without NUL`,
-    });
-  }
+  checkComment(options.comment ?? '');
   checkGeometry(options.geometry ?? {});
+}
+
+/** Refuses a comment that the header has no room for. */
+export function checkComment(comment: string): void {
+  const length = new TextEncoder().encode(comment).length;
+  if (length <= COMMENT_MAX && !comment.includes('\0')) return;
+  throw new ImageError('invalid-argument', 'The comment does not fit a VDI image', {
+    status: 'VERR_VD_VDI_COMMENT_TOO_LONG',
+    found: `${length} bytes`,
+    expected: `at most ${COMMENT_MAX} bytes of UTF-8 without NUL`,
+    hint: 'Shorten it.',
+  });
 }
 
 function powerOfTwo(options: FormatCreateOptions, key: string, fallback: number, min: number): number {
@@ -104,6 +109,26 @@ function typeOf(options: FormatCreateOptions): number {
     return IMAGE_TYPE.diff;
   }
   return fixed ? IMAGE_TYPE.fixed : IMAGE_TYPE.dynamic;
+}
+
+/** What a new image takes: whole blocks, as soon as a byte of them is data. */
+export async function measureVdi(
+  options: FormatCreateOptions,
+  data: AsyncIterable<{ readonly offset: number; readonly length: number }>,
+): Promise<Measure> {
+  const { type, blockSize, blockCount, dataOffset } = planVdi(options);
+  const fullyAllocated = dataOffset + blockCount * blockSize;
+  if (type === IMAGE_TYPE.fixed) return { required: fullyAllocated, fullyAllocated };
+  let blocks = 0;
+  let counted = 0;
+  for await (const { offset, length } of data) {
+    const end = Math.min(divCeil(offset + length, blockSize), blockCount);
+    const first = Math.max(Math.floor(offset / blockSize), counted);
+    if (end <= first) continue;
+    blocks += end - first;
+    counted = end;
+  }
+  return { required: dataOffset + blocks * blockSize, fullyAllocated };
 }
 
 /** Writes a new image and flushes it. The storage is removed again when anything fails. */

@@ -5,12 +5,13 @@
  * exists only when the image is open for writing. The header's count and modification UUID change in `seal`, so the
  * sector never runs ahead of a flush. The order of writes is described in allocate.ts.
  */
-import { randomGuid } from '../../binary/guid.ts';
+import { isNullGuid, randomGuid } from '../../binary/guid.ts';
 import { divCeil, SECTOR } from '../../binary/numbers.ts';
 import { assert, ImageError, isImageError } from '../../errors.ts';
 import type {
   Image,
   ImageCapabilities,
+  ImageChanges,
   ImageInfo,
   Mapping,
   MetaWrite,
@@ -27,6 +28,7 @@ import { type SlotAllocator, type SlotRun, scanMap } from './allocate.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, FLAG_ZERO_EXPAND, FLAG_ZERO_EXPAND_CREATION, HEADER, IMAGE_TYPE } from './layout.ts';
 import { planResize, runResize } from './resize.ts';
+import { changedSector } from './set.ts';
 
 /** How to open. */
 export interface VdiOpenMode {
@@ -115,7 +117,7 @@ export class VdiImage implements Image {
       dirty: null,
       differencing: header.parentUuid !== null,
       uuid: header.uuid,
-      modificationUuid: header.old ? header.modificationUuid : HEADER.get(this.#sector, 'modificationUuid'),
+      modificationUuid: header.old ? header.modificationUuid : modificationUuid(this.#sector),
       parentUuid: header.parentUuid,
       parentModificationUuid: header.parentModificationUuid,
       parentName: null,
@@ -261,20 +263,39 @@ export class VdiImage implements Image {
   async resize(size: number, how: ResizeOptions): Promise<void> {
     this.#writableAllocator();
     const plan = await planResize({ storage: this.#storage, header: this.#header, table: this.#table }, size, how);
-    await this.#guarded(() => runResize(this.#storage, this.#sector, plan));
-    const header = parseHeader(this.#sector, this.#storage.size, this.#storage.label);
-    const table = new U32Table({
-      storage: this.#storage,
-      offset: header.mapOffset,
-      count: header.blockCount,
-      littleEndian: true,
-    });
-    const slots = divCeil(Math.max(this.#storage.size - header.dataOffset, 0), this.#slotBytes);
-    const scan = await scanMap(table, slots);
+    try {
+      await this.#guarded(() => runResize(this.#storage, this.#sector, plan));
+    } finally {
+      // Cancelled or done: entries may have changed on the medium, so memory must not go on with what it knew.
+      if (!this.#failed) await this.#guarded(() => this.#reload());
+    }
+  }
+
+  /** Takes over what the medium says. Everything must be flushed. */
+  async #reload(): Promise<void> {
+    const storage = this.#storage;
+    await readPadded(storage, 0, this.#sector);
+    const header = parseHeader(this.#sector, storage.size, storage.label);
+    const table = new U32Table({ storage, offset: header.mapOffset, count: header.blockCount, littleEndian: true });
+    const scan = await scanMap(table, divCeil(Math.max(storage.size - header.dataOffset, 0), this.#slotBytes));
     assert(scan.obstacle === null, `a resized image is sound: ${scan.obstacle ?? ''}`);
     this.#header = header;
     this.#table = table;
     this.#allocator = scan.allocator;
+  }
+
+  async set(changes: ImageChanges): Promise<void> {
+    this.#writableAllocator();
+    const { label, size } = this.#storage;
+    const sector = changedSector(this.#sector, this.#header, changes, label);
+    // Before it is written: no change may leave an image that cannot be opened.
+    const header = parseHeader(sector, size, label);
+    await this.#guarded(async () => {
+      await this.#storage.write(0, sector);
+      await this.#storage.flush();
+    });
+    this.#sector.set(sector);
+    this.#header = header;
   }
 
   async #guarded(work: () => Promise<void>): Promise<void> {
@@ -382,6 +403,11 @@ export class VdiImage implements Image {
       },
     };
   }
+}
+
+function modificationUuid(sector: Uint8Array): string | null {
+  const uuid = HEADER.get(sector, 'modificationUuid');
+  return isNullGuid(uuid) ? null : uuid;
 }
 
 function variantWords(type: number): string[] {

@@ -3,7 +3,7 @@ import { hex32 } from '../../errors.ts';
 import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
 import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
 import { checkVdi, repairVdi } from './check.ts';
-import { planVdi, writeNewVdi } from './create.ts';
+import { measureVdi, planVdi, writeNewVdi } from './create.ts';
 import { openVdi } from './image.ts';
 import { HEADER, SIGNATURE } from './layout.ts';
 
@@ -78,6 +78,7 @@ export const vdi: Format = {
     const { virtualSize, preallocates } = planVdi(options);
     return { virtualSize, preallocates };
   },
+  measure: measureVdi,
 };
 
 async function withStorage<T>(source: Source, mode: OpenMode, run: (storage: Storage) => Promise<T>): Promise<T> {

@@ -11,6 +11,7 @@
 import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
+import * as path from 'node:path';
 import { ImageError, isImageError, printable } from '../../errors.ts';
 import type { LockHolder, LockMode } from '../contract.ts';
 import { errorCode, systemError } from './errno.ts';
@@ -126,7 +127,7 @@ async function lockFileName(image: string): Promise<string> {
 
 /** Makes a file with all its content, unless there is one of that name: then false. */
 async function appear(file: string, text: string): Promise<boolean> {
-  const draft = `${file}.${randomBytes(6).toString('hex')}`;
+  const draft = path.join(path.dirname(file), `.vdkit-lock-${randomBytes(8).toString('hex')}`);
   await fs.promises.writeFile(draft, text, { flag: 'wx', mode: 0o644 });
   try {
     await fs.promises.link(draft, file);
@@ -196,7 +197,8 @@ function parseContent(text: string): Content | null {
   }
   if (typeof value !== 'object' || value === null) return null;
   const { token, pid, host, machine, boot, namespace, started, mode, shareable } = value as Record<string, unknown>;
-  if (typeof token !== 'string' || typeof host !== 'string' || !Number.isSafeInteger(pid) || Number(pid) <= 0) return null;
+  if (typeof token !== 'string' || typeof host !== 'string' || !Number.isSafeInteger(pid) || Number(pid) <= 0)
+    return null;
   return {
     token,
     pid: Number(pid),

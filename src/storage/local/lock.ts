@@ -83,11 +83,22 @@ export class FileLock {
   /** Without native code, so that a look costs no start-up time. */
   async state(): Promise<LockState> {
     const { fd, name } = this.#target;
-    const [ranges, record] = await Promise.all([lockedRanges(fd), name === undefined ? null : readLockFile(name)]);
+    const [ranges, record, own] = await Promise.all([
+      lockedRanges(fd),
+      name === undefined ? null : readLockFile(name),
+      this.#ownClaim(),
+    ]);
     if (record !== null) return stateOf(claimOf(record.mode), record.holders);
+    if (own !== null) return stateOf(own, [{ pid: process.pid, name: null }]);
     if (ranges === null) return { held: null, holders: [] };
     const { held } = stateOf(claimIn(ranges));
     return { held, holders: held === 'none' ? [] : await lockHolders(fd) };
+  }
+
+  /** What handles of this process claim without the system's help; null when nothing. */
+  async #ownClaim(): Promise<LockClaim | null> {
+    if (ownTables.size === 0) return null;
+    return ownTables.get(await this.#key())?.claim ?? null;
   }
 
   /** False: the system or the file system has no such locks. */
@@ -204,11 +215,15 @@ export class FileLock {
 
   async #joinTable(): Promise<LockTable> {
     if (this.#ownTable !== null) return this.#ownTable.table;
-    const key = fileKey(await fstat(this.#target.fd, { bigint: true }));
+    const key = await this.#key();
     const table = ownTables.get(key) ?? new LockTable();
     ownTables.set(key, table);
     this.#ownTable = { key, table };
     return table;
+  }
+
+  async #key(): Promise<string> {
+    return fileKey(await fstat(this.#target.fd, { bigint: true }));
   }
 
   #releaseTable(): void {
@@ -257,7 +272,10 @@ function howToLook(label: string, holders: readonly LockHolder[]): string {
 }
 
 function bytesOf({ uses, refuses }: LockClaim): readonly number[] {
-  return [...uses.map((permission) => USED_BASE + permission), ...refuses.map((permission) => REFUSED_BASE + permission)];
+  return [
+    ...uses.map((permission) => USED_BASE + permission),
+    ...refuses.map((permission) => REFUSED_BASE + permission),
+  ];
 }
 
 /** What the locks on the bytes of a file say. */

@@ -6,7 +6,14 @@ import * as path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import { allOf, checkSize, checkWriteRange, closedStorage, lengthOf } from '../checks.ts';
-import type { LockState, Storage, StorageCapabilities, StorageExtent, StorageIdentity, WriteSource } from '../contract.ts';
+import type {
+  LockState,
+  Storage,
+  StorageCapabilities,
+  StorageExtent,
+  StorageIdentity,
+  WriteSource,
+} from '../contract.ts';
 import { writeFully } from './descriptor.ts';
 import { systemError } from './errno.ts';
 import { FileStorage } from './file.ts';

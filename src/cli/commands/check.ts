@@ -1,0 +1,87 @@
+/** `vdkit check`: whether an image is consistent, and repairing it. */
+import { type CheckReport, checkImage } from '../../disk/check.ts';
+import { hex, printable } from '../../errors.ts';
+import { type Finding, summarize } from '../../image/findings.ts';
+import type { CommandContext } from '../context.ts';
+import { UsageError } from '../failure.ts';
+import { imageName, openOptions } from '../images.ts';
+
+const CLEAN = 0;
+const CORRUPT = 2;
+const LEAKS = 3;
+
+/** Runs `check IMAGE`. */
+export async function run(context: CommandContext): Promise<number> {
+  const image = imageName(context, 0);
+  const [repair, dryRun] = [context.options.flag('repair'), context.options.flag('dry-run')];
+  if (dryRun && !repair) {
+    throw new UsageError('--dry-run is about --repair', 'Add --repair; a check alone never changes anything.');
+  }
+  const { parent: _parent, parentFormat: _parentFormat, ...options } = openOptions(context, NO_PARENT);
+  const report = await checkImage(image, {
+    ...options,
+    repair,
+    dryRun,
+    beforeRepair: async (findings) => {
+      if (!context.json && !context.quiet) await context.print(planText(image, findings));
+    },
+  });
+  if (context.json) await context.printJson({ schema: 'vdkit/check/1', ...document(report) });
+  else if (!context.quiet) await context.print(reportText(image, report, dryRun));
+  const { corruptions, leaks } = summarize(report.findings);
+  return corruptions > 0 ? CORRUPT : leaks > 0 ? LEAKS : CLEAN;
+}
+
+/** No option of this command names a parent. */
+const NO_PARENT = { format: 'format', parent: 'parent' } as const;
+
+function document({ clean, findings, repaired, file, format, repairs }: CheckReport): Record<string, unknown> {
+  return {
+    clean,
+    findings: findings.map(findingDocument),
+    repaired,
+    file,
+    format,
+    repairs: repairs.map(findingDocument),
+  };
+}
+
+function findingDocument(finding: Finding): Record<string, unknown> {
+  const { severity, code, message, fileOffset, guestOffset, repairable } = finding;
+  return { severity, code, message, fileOffset, guestOffset, repairable };
+}
+
+/** What a repair is about to do, while it is not done yet. */
+function planText(image: string, findings: readonly Finding[]): string {
+  const lines = findings.map((finding) => `${line(finding)}${finding.repairable ? '; will be repaired' : ''}`);
+  return [...lines, printable(`${image}: ${counts(findings)}; repairing now.`)].join('\n');
+}
+
+function reportText(image: string, report: CheckReport, dryRun: boolean): string {
+  const { findings, repaired, repairs } = report;
+  const mark = (finding: Finding): string => (dryRun && finding.repairable ? '; would be repaired' : '');
+  const lines = findings.map((finding) => `${line(finding)}${mark(finding)}`);
+  const done = repaired ? 'repaired; what is left: ' : '';
+  const rest = dryRun ? `; a repair would set ${repairs.length} of ${findings.length} right` : '';
+  return [...lines, printable(`${image}: ${done}${counts(findings)}${rest}.`)].join('\n');
+}
+
+function line({ severity, code, message, fileOffset, guestOffset }: Finding): string {
+  const places = [
+    ...(fileOffset === null ? [] : [`offset ${hex(fileOffset)}`]),
+    ...(guestOffset === null ? [] : [`guest offset ${hex(guestOffset)}`]),
+  ];
+  const where = places.length === 0 ? '' : ` (${places.join(', ')})`;
+  return printable(`${severity}: ${code}: ${message}${where}`);
+}
+
+function counts(findings: readonly Finding[]): string {
+  const { corruptions, leaks, warnings } = summarize(findings);
+  const parts = [
+    [corruptions, 'corruption'],
+    [leaks, 'leak'],
+    [warnings, 'warning'],
+  ] as const;
+  const words = parts.flatMap(([count, word]) => (count === 0 ? [] : [`${count} ${word}${count === 1 ? '' : 's'}`]));
+  return words.length === 0 ? 'nothing is wrong' : words.join(', ');
+}

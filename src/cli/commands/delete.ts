@@ -1,0 +1,19 @@
+/** `vdkit delete`: removes an image. */
+import { removeImage } from '../../disk/files.ts';
+import { printable } from '../../errors.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT } from '../failure.ts';
+import { imageName, openOptions } from '../images.ts';
+
+/** Runs `delete IMAGE`. */
+export async function run(context: CommandContext): Promise<number> {
+  const image = imageName(context, 0);
+  const { removed, warnings } = await removeImage(image, {
+    ...openOptions(context),
+    force: context.options.flag('force'),
+  });
+  for (const warning of warnings) context.warn(warning);
+  if (context.json) await context.printJson({ schema: 'vdkit/delete/1', removed, warnings });
+  else context.note(printable(`${image} is removed`));
+  return EXIT.done;
+}

@@ -1,0 +1,42 @@
+/** `vdkit measure`: how many bytes a new image will take. */
+import { type MeasureResult, measure } from '../../disk/measure.ts';
+import { defaultRegistry } from '../../formats/index.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT, UsageError } from '../failure.ts';
+import { formatsHint, imageName, namedFormat, openOptions } from '../images.ts';
+import { present } from '../options.ts';
+import { formatSize } from '../size.ts';
+import { describedTarget, printedVariants } from '../target.ts';
+
+/** Runs `measure [IMAGE]`. */
+export async function run(context: CommandContext): Promise<number> {
+  const registry = defaultRegistry();
+  if (await printedVariants(context, undefined, registry)) return EXIT.done;
+  const format = namedFormat(context, 'to', registry);
+  if (format === undefined)
+    throw new UsageError('The format of the new image is missing', `Name it with --to. ${formatsHint(registry)}`);
+  const size = context.options.size('size');
+  const named = context.optionalArgument(0) !== undefined;
+  if (!named && size === undefined) {
+    throw new UsageError('There is nothing to measure', 'Name an image, or give a size with --size.');
+  }
+  const { format: sourceFormat, parent, parentFormat, ...options } = openOptions(context);
+  const result = await measure(named ? imageName(context, 0) : (size ?? 0), {
+    ...options,
+    ...describedTarget(context, format),
+    format: format.name,
+    ...present({ size, sourceFormat, sourceParent: parent, sourceParentFormat: parentFormat }),
+  });
+  if (context.json) await context.printJson({ schema: 'vdkit/measure/1', ...document(result) });
+  else await context.print(text(result));
+  return EXIT.done;
+}
+
+function document({ required, fullyAllocated, format, virtualSize }: MeasureResult): Record<string, unknown> {
+  return { required, fullyAllocated, format, virtualSize };
+}
+
+function text({ required, fullyAllocated }: MeasureResult): string {
+  const both = (bytes: number): string => (bytes < 1024 ? formatSize(bytes) : `${formatSize(bytes)} (${bytes} bytes)`);
+  return `required:         ${both(required)}\nfully allocated:  ${both(fullyAllocated)}`;
+}

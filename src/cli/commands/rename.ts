@@ -1,0 +1,21 @@
+/** `vdkit rename`: gives an image another name. */
+import { renameImage } from '../../disk/files.ts';
+import { printable } from '../../errors.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT, UsageError } from '../failure.ts';
+import { imageName, openOptions } from '../images.ts';
+
+/** Runs `rename IMAGE NEW`. */
+export async function run(context: CommandContext): Promise<number> {
+  const image = imageName(context, 0);
+  const name = imageName(context, 1);
+  if (/[/\\]$/.test(name)) throw new UsageError('The new name is that of a directory', 'Name a file in it.');
+  const { from, to, warnings } = await renameImage(image, name, {
+    ...openOptions(context),
+    force: context.options.flag('force'),
+  });
+  for (const warning of warnings) context.warn(warning);
+  if (context.json) await context.printJson({ schema: 'vdkit/rename/1', source: from, target: to, warnings });
+  else context.note(printable(`${image} is ${name} now`));
+  return EXIT.done;
+}

@@ -1,0 +1,113 @@
+/** Renaming and removing images: names change, content never does. */
+import { ImageError } from '../errors.ts';
+import type { OpenMode, Source } from '../storage/contract.ts';
+import { gateOf, sourceOf } from './environment.ts';
+import { type OpenedImage, openImage } from './open.ts';
+import type { EnvironmentOptions, ImageSource } from './options.ts';
+import { type Children, findChildren, incompleteWarning } from './siblings.ts';
+
+/** How an image is renamed or removed. */
+export interface FileOptions extends EnvironmentOptions {
+  /** Default: probed. A file that nothing identifies is never removed as raw unless this says so. */
+  readonly format?: string;
+  /** Do it although an image beside it names this one as its parent. */
+  readonly force?: boolean;
+}
+
+/** What was renamed. */
+export interface RenameResult {
+  readonly from: string;
+  readonly to: string;
+  readonly warnings: readonly string[];
+}
+
+/** What was removed. */
+export interface RemoveResult {
+  readonly removed: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Gives an image another name, durably, also in another directory of the same file system. Throws `exists` rather than
+ * replace anything, `busy` while an image beside it names it as its parent (unless `force`), and `locked`. A name that
+ * is a link is renamed itself.
+ */
+export async function renameImage(
+  image: ImageSource,
+  newName: string,
+  options: FileOptions = {},
+): Promise<RenameResult> {
+  const { provider, name: from } = sourceOf(image, options);
+  const to = provider.resolve(newName, '');
+  await using opened = await openAlone({ provider, name: from }, 'read', options);
+  const warnings = await refuseParent(opened, 'renamed', options);
+  await refuseExisting({ provider, name: to });
+  await provider.rename(from, to, { replace: false });
+  const [old, now] = [provider.directory(from), provider.directory(to)];
+  // The new name first: cut between the two, the image has both names, never none.
+  await provider.syncNames(now);
+  if (old !== now) await provider.syncNames(old);
+  return { from, to, warnings };
+}
+
+/**
+ * Removes all files of an image, durably. Throws `busy` while an image beside it names it as its parent (unless
+ * `force`), `denied` for a file that nothing identifies as an image, and `locked`.
+ */
+export async function removeImage(image: ImageSource, options: FileOptions = {}): Promise<RemoveResult> {
+  const source = sourceOf(image, options);
+  const { provider, name } = source;
+  await using opened = await openAlone(source, 'write', options);
+  const warnings = await refuseParent(opened, 'removed', options);
+  await provider.remove(name);
+  await provider.syncNames(provider.directory(name));
+  return { removed: [name], warnings };
+}
+
+/** An opened image that closes when it goes out of sight. Until then its lock keeps others away. */
+type Held = OpenedImage & AsyncDisposable;
+
+async function openAlone(source: Source, mode: OpenMode, options: FileOptions): Promise<Held> {
+  const gate = await gateOf(options.allow, source);
+  const opened = await openImage(source, { ...options, mode, gate });
+  const held = { ...opened, [Symbol.asyncDispose]: () => opened.image.close() };
+  if (opened.image.storages().length === 1) return held;
+  await opened.image.close();
+  throw new ImageError('unsupported', 'Images of several files cannot be renamed or removed yet', {
+    path: source.name,
+    hint: 'Its parts name each other; convert it instead.',
+  });
+}
+
+/** Its children could not be read any more. */
+async function refuseParent(opened: OpenedImage, what: string, options: FileOptions): Promise<string[]> {
+  const { source, image, key, name } = opened;
+  const children: Children = await findChildren({ source, uuid: image.info.uuid, key }, options);
+  const [first] = children.names;
+  if (first !== undefined && options.force !== true) {
+    const others = children.names.length > 1 ? ` and ${children.names.length - 1} more` : '';
+    throw new ImageError('busy', `The image cannot be ${what}: ${first}${others} beside it name it as parent`, {
+      path: name,
+      hint: 'Remove or merge those first; option force (on the command line: --force) does it all the same.',
+    });
+  }
+  const warnings = children.names.map((child) => `${child} names ${name} as its parent.`);
+  return children.complete ? warnings : [...warnings, incompleteWarning(name)];
+}
+
+/** Renaming never replaces; looking first makes a better message, also for a missing directory. */
+async function refuseExisting({ provider, name }: Source): Promise<void> {
+  if ((await provider.lookUp(name)) !== null) {
+    throw new ImageError('exists', 'There is something of that name already', {
+      path: name,
+      hint: 'Choose another name.',
+    });
+  }
+  const directory = provider.directory(name);
+  if ((await provider.lookUp(directory))?.kind === 'directory') return;
+  throw new ImageError('not-found', 'The directory of the new name does not exist', {
+    path: directory,
+    status: 'VERR_PATH_NOT_FOUND',
+    hint: 'Make it first.',
+  });
+}

@@ -1,0 +1,144 @@
+/** Changing what an image says of itself: comment, identities, geometry, parent. Its content stays. */
+import { normalizeGuid, randomGuid } from '../binary/guid.ts';
+import { ImageError } from '../errors.ts';
+import type { Image, ImageChanges, ImageInfo } from '../image/contract.ts';
+import type { Geometry } from '../image/geometry.ts';
+import { gateOf, sourceOf } from './environment.ts';
+import { inspect } from './inspect.ts';
+import { checkLocking } from './locking.ts';
+import { type OpenedImage, openImage } from './open.ts';
+import type { EnvironmentOptions, ImageReport, ImageSource, SharingOptions } from './options.ts';
+import { childrenWarnings, findChildren } from './siblings.ts';
+
+/** What shall change. Left out: stays; null: none. UUIDs may be the word `random`. */
+export interface SetChanges {
+  readonly comment?: string | null;
+  readonly uuid?: string | null;
+  readonly modificationUuid?: string | null;
+  readonly parentUuid?: string | null;
+  readonly parentModificationUuid?: string | null;
+  readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
+  /** Makes the image a child of this one: sets the parent's UUIDs, after looking whether the two fit. */
+  readonly parent?: ImageSource;
+}
+
+/** How the images are named. */
+export interface SetOptions extends EnvironmentOptions, SharingOptions {
+  /** Default: probed. */
+  readonly format?: string;
+  readonly parentFormat?: string;
+}
+
+/**
+ * Changes what an image says of itself, all of it at once and durably, and reports on it as it is then. Content stays,
+ * and the modification UUID with it, unless that is changed. The report warns of images that name this one as their
+ * parent. Throws `unsupported` where the format has no place for a value, `invalid-argument`, `read-only`, `locked`.
+ */
+export async function setImage(
+  image: ImageSource,
+  changes: SetChanges,
+  options: SetOptions = {},
+): Promise<ImageReport> {
+  checkLocking({ ...options, mode: 'write' });
+  const source = sourceOf(image, options);
+  const gate = await gateOf(options.allow, source);
+  const opened = await openImage(source, { ...options, mode: 'write', gate });
+  const warnings: string[] = [];
+  try {
+    const { info } = opened.image;
+    const set = settable(opened);
+    const wanted = await resolved(opened, changes, options);
+    warnings.push(...oddities(wanted));
+    if (concernsChildren(wanted)) {
+      const children = await findChildren({ source, uuid: info.uuid, key: opened.key }, options);
+      warnings.push(...childrenWarnings(source.name, children));
+    }
+    await set(wanted);
+  } finally {
+    await opened.image.close();
+  }
+  const { format } = opened;
+  const report = await inspect(source, { ...options, format });
+  return { ...report, warnings: [...report.warnings, ...warnings] };
+}
+
+function settable({ image, name, format }: OpenedImage): NonNullable<Image['set']> {
+  const { set, can } = image;
+  if (set === undefined) {
+    throw new ImageError('unsupported', `Images of format ${format} say nothing of themselves that could be changed`, {
+      path: name,
+      hint: 'Convert it to a format that can, such as vdi.',
+    });
+  }
+  if (!can.write) {
+    const reason = can.readOnlyReason === null ? '' : `: ${can.readOnlyReason}`;
+    throw new ImageError('read-only', `The image cannot be written${reason}`, {
+      path: name,
+      hint: 'Check it first (checkImage; on the command line: check), or convert it.',
+    });
+  }
+  return set.bind(image);
+}
+
+async function resolved(image: OpenedImage, changes: SetChanges, options: SetOptions): Promise<ImageChanges> {
+  const { parent, comment, geometry, ...uuids } = changes;
+  const links: Record<string, string | null> = {};
+  for (const [name, value] of Object.entries(uuids)) {
+    if (value !== undefined)
+      links[name] = value === null ? null : value === 'random' ? randomGuid() : normalizeGuid(value);
+  }
+  const fromParent = parent === undefined ? {} : await parentLinks(image, parent, options);
+  return {
+    ...fromParent,
+    ...links,
+    ...(comment === undefined ? {} : { comment }),
+    ...(geometry === undefined ? {} : { geometry }),
+  };
+}
+
+/** The links to a parent, after looking whether it can be one. */
+async function parentLinks(child: OpenedImage, parent: ImageSource, options: SetOptions): Promise<ImageChanges> {
+  const { parentFormat, format: _format, ...rest } = options;
+  const source = sourceOf(parent, options);
+  const report = await inspect(source, { ...rest, ...(parentFormat === undefined ? {} : { format: parentFormat }) });
+  const found = await source.provider.lookUp(source.name);
+  refuseMisfit(child, report, found?.key === child.key);
+  return { parentUuid: report.uuid, parentModificationUuid: report.modificationUuid };
+}
+
+function refuseMisfit(child: OpenedImage, parent: ImageReport, isSame: boolean): void {
+  const { info } = child.image;
+  if (isSame || (info.uuid !== null && (parent.uuid === info.uuid || parent.parentUuid === info.uuid))) {
+    throw new ImageError('invalid-argument', 'The image would be its own parent', {
+      path: parent.file,
+      hint: 'Name the image that it was made from.',
+    });
+  }
+  if (parent.uuid === null) {
+    throw new ImageError('invalid-argument', 'The parent has no UUID that could be stored', {
+      path: parent.file,
+      hint: 'Give it one first, or name it whenever the image is opened (on the command line: --parent).',
+    });
+  }
+  // Either of the two may have been resized since; but a link to another image needs a better reason.
+  if (parent.virtualSize === info.virtualSize || parent.uuid === info.parentUuid) return;
+  throw new ImageError('invalid-argument', 'The parent has another size than the image', {
+    path: parent.file,
+    found: `${parent.virtualSize} bytes`,
+    expected: `${info.virtualSize} bytes`,
+    hint: 'If it is the right one all the same, set its UUID instead (on the command line: --parent-uuid).',
+  });
+}
+
+function oddities(changes: ImageChanges): string[] {
+  const warnings: string[] = [];
+  if (changes.uuid === null) warnings.push('Without a UUID no differencing image can name this one as its parent.');
+  if (changes.modificationUuid === null) warnings.push('VirtualBox refuses images without a modification UUID.');
+  return warnings;
+}
+
+/** A comment or a geometry means nothing to a child. */
+function concernsChildren(changes: ImageChanges): boolean {
+  const links: readonly (keyof ImageInfo & keyof ImageChanges)[] = ['uuid', 'modificationUuid', 'parentUuid'];
+  return links.some((name) => changes[name] !== undefined);
+}

@@ -1,0 +1,108 @@
+/**
+ * The images beside an image that were made from it. Links to a parent are stored in the child, so the only way to
+ * know is to look at the neighbours: their headers, without a lock, and never more of them than a limit.
+ */
+import { isImageError, throwIfAborted } from '../errors.ts';
+import { probeFormat, readProbeInput } from '../image/probe.ts';
+import { LIMITS } from '../limits.ts';
+import type { Source } from '../storage/contract.ts';
+import type { OpenGate } from '../storage/gate.ts';
+import { gateOf, handedOver, registryOf, sourceOf } from './environment.ts';
+import { inspect } from './inspect.ts';
+import type { EnvironmentOptions, ImageSource } from './options.ts';
+
+/** The images in one directory that name an image as their parent. */
+export interface Children {
+  /** Their names, sorted. */
+  readonly names: readonly string[];
+  /** False: there were more neighbours than are looked at. */
+  readonly complete: boolean;
+}
+
+/** How the image is named that children are looked for. */
+export interface ChildrenOptions extends EnvironmentOptions {
+  /** Format of the image. Default: probed. */
+  readonly format?: string;
+}
+
+/** What is looked for. */
+export interface Parenthood {
+  readonly source: Source;
+  /** As its children name it; null: they cannot. */
+  readonly uuid: string | null;
+  /** Tells the image itself from its neighbours. */
+  readonly key: string;
+}
+
+/**
+ * Finds the images in the directory of an image that name it as their parent. They depend on it: they can be read only
+ * with it, and only as long as it stays as it is. Reads headers only, of regular files, whatever `allow` says.
+ */
+export async function childrenOf(image: ImageSource, options: ChildrenOptions = {}): Promise<Children> {
+  const source = sourceOf(image, options);
+  const { uuid } = await inspect(source, options);
+  const info = await source.provider.lookUp(source.name);
+  return findChildren({ source, uuid, key: info?.key ?? '' }, options);
+}
+
+/** As `childrenOf`, for an image that is known already. */
+export async function findChildren(parent: Parenthood, options: EnvironmentOptions): Promise<Children> {
+  const { source, uuid, key } = parent;
+  if (uuid === null) return { names: [], complete: true };
+  const gate = await gateOf(['same-directory'], source);
+  const names: string[] = [];
+  let seen = 0;
+  for await (const name of gate.candidates(source)) {
+    throwIfAborted(options.signal, 'Looking for differencing images');
+    seen++;
+    if (await namesAsParent({ name, from: source, gate, uuid, key }, options)) names.push(name);
+  }
+  return { names: names.sort(), complete: seen < LIMITS.parentCandidates };
+}
+
+interface Neighbour {
+  readonly name: string;
+  readonly from: Source;
+  readonly gate: OpenGate;
+  readonly uuid: string;
+  readonly key: string;
+}
+
+/** False for everything that is no readable image. */
+async function namesAsParent(
+  { name, from, gate, uuid, key }: Neighbour,
+  options: EnvironmentOptions,
+): Promise<boolean> {
+  try {
+    const storage = await gate.open({ name, role: 'neighbour' }, from, 'read');
+    try {
+      if ((await storage.identity()).key === key) return false;
+      const { format, guessed } = probeFormat(await readProbeInput(storage, name), registryOf(options));
+      if (guessed || !format.capabilities.diff || !format.capabilities.read) return false;
+      // The format gets the handle that the gate judged, not the name.
+      const judged = handedOver({ provider: from.provider, name }, () => Promise.resolve(storage));
+      const image = await format.open(judged, { mode: 'read', gate, infoOnly: true, signal: options.signal });
+      const { parentUuid } = image.info;
+      await image.close();
+      return parentUuid === uuid;
+    } finally {
+      await storage.close();
+    }
+  } catch (error) {
+    if (isImageError(error) && error.kind !== 'aborted') return false;
+    throw error;
+  }
+}
+
+/** A sentence for each child that a change of its parent concerns. */
+export function childrenWarnings(label: string, children: Children): string[] {
+  const warnings = children.names.map(
+    (name) => `${name} names ${label} as its parent, so what is changed here changes what is read there.`,
+  );
+  return children.complete ? warnings : [...warnings, incompleteWarning(label)];
+}
+
+/** What must be said when not all neighbours were looked at. */
+export function incompleteWarning(label: string): string {
+  return `Only ${LIMITS.parentCandidates} files beside ${label} were looked at; others may name it as their parent, too.`;
+}

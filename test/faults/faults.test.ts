@@ -1,0 +1,47 @@
+/**
+ * A medium that fails, runs full, turns read-only or reads short, at every point of the life of an image of every
+ * format that can be written: the failure is told, nothing is written that could do harm, and what was flushed is there.
+ */
+import { describe, expect, it } from 'vitest';
+import type { ErrorKind } from '../../src/errors.ts';
+import type { FaultPlan } from '../../src/testing/index.ts';
+import { runFaults } from './fault-run.ts';
+import { type Way, waysToMake, WRITABLE } from './ways.ts';
+
+type Plan = (turn: number) => FaultPlan;
+
+const io: ErrorKind = 'io';
+const PLANS: readonly (readonly [title: string, plan: Plan])[] = [
+  ['a read fails', (read) => ({ fail: { read }, kind: io })],
+  ['a read is short', (read) => ({ fail: { read }, half: true, kind: io })],
+  ['nothing can be read any more', (read) => ({ fail: { read }, forGood: true, kind: io })],
+  ['a write fails', (write) => ({ fail: { write }, kind: io })],
+  ['a write is torn', (write) => ({ fail: { write }, half: true, kind: io })],
+  ['a flush fails', (flush) => ({ fail: { flush }, kind: io })],
+  ['the medium is gone', (write) => ({ fail: { write }, forGood: ['read', 'write', 'flush', 'names'], kind: io })],
+  ['no flush succeeds any more', (flush) => ({ fail: { flush }, forGood: true, kind: io })],
+  ['a change of names fails', (names) => ({ fail: { names }, kind: io })],
+  ['the medium is full', (growth) => ({ fail: { growth }, forGood: true, half: true, kind: 'no-space' })],
+  ['the medium is full for a moment', (growth) => ({ fail: { growth }, kind: 'no-space' })],
+  ['the medium turns read-only', (write) => ({ fail: { write }, forGood: ['write', 'names'], kind: 'read-only' })],
+];
+
+/** Runs the plan for every turn that the workload reaches. */
+async function problemsOf(way: Way, plan: Plan): Promise<{ turns: number; problems: string[] }> {
+  const problems: string[] = [];
+  for (let turn = 0; ; turn++) {
+    const outcome = await runFaults(way, plan(turn));
+    problems.push(...outcome.problems.map((problem) => `turn ${turn}: ${problem}`));
+    if (!outcome.fired || problems.length > 50) return { turns: turn, problems };
+  }
+}
+
+describe.each(WRITABLE)('$name', (format) => {
+  describe.each(waysToMake(format))('$title', (way) => {
+    it.each(PLANS)('whenever %s', async (_, plan) => {
+      const { turns, problems } = await problemsOf(way, plan);
+      expect(problems.slice(0, 8)).toEqual([]);
+      expect(turns).toBeGreaterThan(0);
+    });
+  });
+});

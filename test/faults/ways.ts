@@ -1,0 +1,104 @@
+/**
+ * Every way to make an image of every format that can be made and written, small enough to be made thousands of times.
+ * The list of formats is the registry's: a new one takes part by being registered.
+ */
+import { createImage } from '../../src/disk/create.ts';
+import type { ChainDisk } from '../../src/disk/disk.ts';
+import { openDisk } from '../../src/disk/open.ts';
+import { defaultRegistry } from '../../src/formats/index.ts';
+import type { Format } from '../../src/image/contract.ts';
+import type { Registry } from '../../src/image/registry.ts';
+import type { StorageProvider } from '../../src/storage/contract.ts';
+import { initialBytes } from '../../src/testing/index.ts';
+
+export const SECTOR = 512;
+/** Config values that make units and tables small, for the formats that know them. */
+const SMALL = { AllocationBlockSize: 4096, DataAlignment: SECTOR };
+/** More units than a sector of a map has entries; the last of them is not whole. */
+export const SECTORS = 203 * 8 + 3;
+
+/** One way to make an image of a format. */
+export interface Way {
+  readonly title: string;
+  readonly format: Format;
+  readonly variant: readonly string[];
+  /** Has a parent that holds data. */
+  readonly diff: boolean;
+}
+
+/** All formats that can be made and written. */
+export const WRITABLE = defaultRegistry().formats.filter(
+  ({ capabilities, create }) => capabilities.write && create !== undefined,
+);
+
+/** The variants of a format, and a differencing image where it has them. */
+export function waysToMake(format: Format): Way[] {
+  const words = format.variants.map(({ word }) => word).filter((word) => word !== 'diff');
+  const ways = (words.length === 0 ? [[]] : words.map((word) => [word])).map((variant) => {
+    return { title: variant[0] ?? 'default', format, variant, diff: false };
+  });
+  return format.capabilities.diff ? [...ways, { title: 'diff', format, variant: [], diff: true }] : ways;
+}
+
+/** The values of `SMALL` that the format knows. */
+export function smallConfig({ configKeys }: Format): Record<string, number> {
+  return Object.fromEntries(Object.entries(SMALL).filter(([name]) => configKeys.some((key) => key.name === name)));
+}
+
+/** Where the image lies. */
+export function imageOf({ format }: Way): string {
+  return `/disk.${format.extensions[0]?.extension ?? format.name}`;
+}
+
+function parentOf({ format }: Way): string {
+  return `/parent.${format.extensions[0]?.extension ?? format.name}`;
+}
+
+/** Sectors that the parent of a differencing image holds. */
+export function hasInitial(sector: number): boolean {
+  return sector < SECTORS && Math.floor(sector / 40) % 3 === 0;
+}
+
+/** Makes what the image needs to be made. */
+export async function prepareWay(provider: StorageProvider, way: Way): Promise<void> {
+  if (!way.diff) return;
+  const source = { provider, name: parentOf(way) };
+  const { format } = way;
+  await createImage(source, { format: format.name, size: SECTORS * SECTOR, config: smallConfig(format) });
+  const disk = await openDisk(source, { mode: 'write', format: format.name, flushAfterMs: 0 });
+  for (let sector = 0; sector < SECTORS; sector += 120) {
+    await disk.write(sector * SECTOR, initialBytes(sector, Math.min(40, SECTORS - sector)));
+  }
+  await disk.close();
+}
+
+/** Makes the image. */
+export async function createWay(provider: StorageProvider, way: Way, registry = defaultRegistry()): Promise<void> {
+  const { format, variant } = way;
+  await createImage(
+    { provider, name: imageOf(way) },
+    {
+      provider,
+      registry,
+      format: format.name,
+      variant,
+      config: smallConfig(format),
+      size: SECTORS * SECTOR,
+      ...(way.diff ? { parent: { provider, name: parentOf(way) }, parentFormat: format.name } : {}),
+    },
+  );
+}
+
+/** Opens the image for writing. */
+export function openWay(provider: StorageProvider, way: Way, registry?: Registry): Promise<ChainDisk> {
+  const chain = [
+    ...(way.diff ? [{ provider, name: parentOf(way) }] : []),
+    { provider, name: imageOf(way) },
+  ];
+  return openDisk(chain, {
+    mode: 'write',
+    format: way.format.name,
+    flushAfterMs: 0,
+    ...(registry === undefined ? {} : { registry }),
+  });
+}
