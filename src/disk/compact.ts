@@ -18,7 +18,7 @@ const PIECE = 1024 * 1024;
 /** A unit of data mostly shows that it is none of zeroes by its first bytes; the rest is then not read. */
 const FIRST_PIECE = 64 * 1024;
 /** Units looked at or moved at one time. */
-const PARALLEL = 2;
+const PARALLEL = 4;
 
 /** How an image is compacted. */
 export interface CompactOptions extends OperationOptions {

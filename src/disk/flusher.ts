@@ -3,8 +3,8 @@
  * change. Flushes run one after another; callers that come while one runs share the next.
  */
 
-import type { Image } from '../image/contract.ts';
 import { ImageError } from '../errors.ts';
+import type { Image } from '../image/contract.ts';
 import { flushImage } from '../image/flush.ts';
 import { LIMITS } from '../limits.ts';
 import type { Timers } from './options.ts';

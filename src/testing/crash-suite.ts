@@ -147,7 +147,8 @@ async function expectingFailure(suite: CrashSuite, run: () => Promise<void>): Pr
   try {
     await run();
   } catch (error) {
-    if (suite.expectedFailure === undefined || !isImageError(error) || error.kind !== suite.expectedFailure) throw error;
+    if (suite.expectedFailure === undefined || !isImageError(error) || error.kind !== suite.expectedFailure)
+      throw error;
   }
 }
 

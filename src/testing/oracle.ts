@@ -104,8 +104,7 @@ export class SectorModel {
   /** The disk is about to get another size. Nothing else runs meanwhile. */
   beginResize(sectors: number, position: number): GuestResize {
     const [first, end] = [Math.min(sectors, this.#sectors), Math.max(sectors, this.#sectors)];
-    const cleared =
-      first === end ? null : this.begin({ kind: 'zero', sector: first, count: end - first }, position);
+    const cleared = first === end ? null : this.begin({ kind: 'zero', sector: first, count: end - first }, position);
     const resize: GuestResize = { sectors, startedAt: position, endedAt: Number.POSITIVE_INFINITY, cleared };
     this.#resizes.push(resize);
     return resize;

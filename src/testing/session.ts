@@ -142,7 +142,8 @@ export async function randomTraffic(session: CrashSession, options: TrafficOptio
       left--;
       const { sector, count } = randomRange(session, options);
       if (random.chance(options.zeroes ?? 0.2)) await session.zero(sector, count);
-      else if ((options.discards ?? 0) > 0 && random.chance(options.discards ?? 0)) await session.discard(sector, count);
+      else if ((options.discards ?? 0) > 0 && random.chance(options.discards ?? 0))
+        await session.discard(sector, count);
       else await session.write(sector, count);
       // Nobody waits for it, so that writes begin and end while it runs.
       if (random.chance(options.flushes ?? 0.2)) flushes.push(session.flush());

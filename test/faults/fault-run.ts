@@ -1,5 +1,5 @@
 /** One run of a workload on a medium that fails as planned, and what it must leave on the sound medium below. */
-import { isImageError, type ErrorKind } from '../../src/errors.ts';
+import { type ErrorKind, isImageError } from '../../src/errors.ts';
 import { summarize } from '../../src/image/findings.ts';
 import type { Registry } from '../../src/image/registry.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
@@ -91,24 +91,51 @@ class Run {
     const go = (...requests: (() => Promise<void>)[]): Promise<unknown> =>
       Promise.all(requests.map((request) => this.#try(request)));
     await go(() => session.write(0, 5));
-    await go(() => session.write(300, 1), () => session.write(1200, 20));
+    await go(
+      () => session.write(300, 1),
+      () => session.write(1200, 20),
+    );
     await go(() => session.flush());
-    await go(() => session.zero(1, 3), () => session.zero(304, 16), () => session.zero(130, 12));
-    await go(() => session.flush(), () => session.write(100, 40), () => session.write(700, 9));
-    await go(() => session.write(0, 1), () => session.write(301, 4));
+    await go(
+      () => session.zero(1, 3),
+      () => session.zero(304, 16),
+      () => session.zero(130, 12),
+    );
+    await go(
+      () => session.flush(),
+      () => session.write(100, 40),
+      () => session.write(700, 9),
+    );
+    await go(
+      () => session.write(0, 1),
+      () => session.write(301, 4),
+    );
     await this.#try(() => this.#readAll(session));
     if (disk.can.discard) {
-      await go(() => session.discard(104, 16), () => session.discard(1203, 5));
-      await go(() => session.flush(), () => session.write(800, 8));
+      await go(
+        () => session.discard(104, 16),
+        () => session.discard(1203, 5),
+      );
+      await go(
+        () => session.flush(),
+        () => session.write(800, 8),
+      );
       await go(() => session.write(816, 24));
     }
     await go(() => session.flush());
     // Nothing announces these two; an image that lacks them says so, and that is no failure.
     await this.#ifSupported(() => session.resize(SECTORS + 90));
-    if (session.sectors > SECTORS) await go(() => session.write(SECTORS - 5, 60), () => session.flush());
+    if (session.sectors > SECTORS)
+      await go(
+        () => session.write(SECTORS - 5, 60),
+        () => session.flush(),
+      );
     await this.#ifSupported(() => session.resize(SECTORS - 50));
     await this.#ifSupported(() => session.compact());
-    await go(() => session.write(302, 10), () => session.write(1100, 3));
+    await go(
+      () => session.write(302, 10),
+      () => session.write(1100, 3),
+    );
     await this.#try(() => this.#readAll(session));
   }
 
@@ -178,5 +205,7 @@ async function differences(provider: StorageProvider, way: Way, expected: Uint8A
   const at = bytes.findIndex((byte, index) => byte !== expected[index]);
   if (at === -1) return [];
   const start = at - (at % SECTOR);
-  return [`After a further session sector ${start / SECTOR} holds ${describeSector(bytes.slice(start, start + SECTOR))}`];
+  return [
+    `After a further session sector ${start / SECTOR} holds ${describeSector(bytes.slice(start, start + SECTOR))}`,
+  ];
 }

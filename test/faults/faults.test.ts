@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import type { ErrorKind } from '../../src/errors.ts';
 import type { FaultPlan } from '../../src/testing/index.ts';
 import { runFaults } from './fault-run.ts';
-import { type Way, waysToMake, WRITABLE } from './ways.ts';
+import { type Way, WRITABLE, waysToMake } from './ways.ts';
 
 type Plan = (turn: number) => FaultPlan;
 

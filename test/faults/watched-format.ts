@@ -1,6 +1,7 @@
 /** Formats whose images tell an operation log what they are about to write, so that metadata can be told from data. */
-import { Registry } from '../../src/image/registry.ts';
+
 import type { Format, Image } from '../../src/image/contract.ts';
+import { Registry } from '../../src/image/registry.ts';
 import type { OperationLog } from '../../src/testing/index.ts';
 
 /** Payload of the marks that end what an image writes by itself. */

@@ -91,10 +91,7 @@ export async function createWay(provider: StorageProvider, way: Way, registry = 
 
 /** Opens the image for writing. */
 export function openWay(provider: StorageProvider, way: Way, registry?: Registry): Promise<ChainDisk> {
-  const chain = [
-    ...(way.diff ? [{ provider, name: parentOf(way) }] : []),
-    { provider, name: imageOf(way) },
-  ];
+  const chain = [...(way.diff ? [{ provider, name: parentOf(way) }] : []), { provider, name: imageOf(way) }];
   return openDisk(chain, {
     mode: 'write',
     format: way.format.name,
