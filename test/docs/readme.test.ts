@@ -72,11 +72,12 @@ describe('README', () => {
     expect(info).toMatch(/vdi/i);
     expect(map).not.toBe('');
     const json = JSON.parse(await vdkit(['map', 'samples/disk.vdi', '--json']));
-    const data = json.extents.filter(({ state }: { state: string }) => state === 'data');
-    expect(data.map(({ offset, length }: { offset: number; length: number }) => [offset, length])).toEqual([
-      [0, 1048576],
-      [3145728, 1048576],
-    ]);
+    // Which stored bytes are holes depends on how the file was copied; which blocks are stored does not.
+    const stored: number[] = [];
+    for (const { offset, length, state } of json.extents as { offset: number; length: number; state: string }[]) {
+      if (state !== 'absent') stored.push(Math.floor(offset / 2 ** 20), Math.floor((offset + length - 1) / 2 ** 20));
+    }
+    expect([...new Set(stored)]).toEqual([0, 3]);
   });
 
   it('example "convert"', async () => {
