@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { LIMITS } from '../limits.ts';
 import { MemoryProvider } from '../storage/memory.ts';
+import { WrappedProvider } from '../testing/wrapped-provider.ts';
 import { createImage } from './create.ts';
 import { removeImage, renameImage } from './files.ts';
 import { inspect } from './inspect.ts';
@@ -61,6 +62,49 @@ describe('childrenOf', () => {
     expect(await childrenOf(at(provider, '/base.vdi'))).toEqual({ names: [], complete: true });
     await (await provider.create('/one-more')).close();
     expect(await childrenOf(at(provider, '/base.vdi'))).toEqual({ names: [], complete: false });
+  });
+});
+
+/** Notes what happens to names, in order. */
+class NotingProvider extends WrappedProvider {
+  readonly notes: string[] = [];
+
+  open(name: string, mode: 'read' | 'write') {
+    return this.inner.open(name, mode);
+  }
+
+  create(name: string) {
+    return this.inner.create(name);
+  }
+
+  rename(from: string, to: string, how: { readonly replace: boolean }) {
+    this.notes.push(`rename ${from} ${to}${how.replace ? ', replacing' : ''}`);
+    return this.inner.rename(from, to, how);
+  }
+
+  remove(name: string) {
+    this.notes.push(`remove ${name}`);
+    return this.inner.remove(name);
+  }
+
+  syncNames(directory: string) {
+    this.notes.push(`sync ${directory}`);
+    return this.inner.syncNames(directory);
+  }
+}
+
+describe('names', () => {
+  it('are durable when it is said that they changed: the new one first, so that one always is', async () => {
+    const provider = new NotingProvider(await family());
+    await renameImage({ provider, name: '/stranger.vdi' }, '/below/new.vdi');
+    await removeImage({ provider, name: '/a.vdi' });
+    expect(provider.notes).toEqual([
+      'rename /stranger.vdi /below/new.vdi',
+      'sync /below',
+      'sync /',
+      'remove /a.vdi',
+      'sync /',
+    ]);
   });
 });
 

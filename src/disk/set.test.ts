@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { HEADER } from '../formats/vdi/layout.ts';
 import { MemoryProvider } from '../storage/memory.ts';
+import { RecordingProvider } from '../testing/recording-storage.ts';
 import { createImage } from './create.ts';
 import { inspect } from './inspect.ts';
 import { openDisk } from './open.ts';
@@ -56,6 +57,17 @@ describe('setImage', () => {
     HEADER.put(expected, 'comment', 'new');
     HEADER.put(expected, 'uuid', UUID);
     expect(bytes.subarray(0, 512)).toEqual(expected);
+  });
+
+  it('is durable when it resolves', async () => {
+    const source = await make();
+    const provider = new RecordingProvider(source.provider);
+    await setImage({ provider, name: source.name }, { comment: 'kept' });
+    const [change, ...others] = provider.log.operations;
+    expect(change).toMatchObject({ kind: 'write', offset: 0 });
+    expect(others).toEqual([]);
+    expect(provider.log.flushes).toHaveLength(1);
+    expect(provider.log.flushes[0]?.startedAt).toBeGreaterThan(change?.endedAt ?? Number.POSITIVE_INFINITY);
   });
 
   it('sets and clears everything that has a place', async () => {
