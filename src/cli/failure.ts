@@ -36,7 +36,7 @@ export interface Failure {
 
 /** Sorts an error. `trouble` is the status of the command's failures, `cancelled` what to say when it was interrupted. */
 export function failureOf(
-  error: unknown,
+  thrown: unknown,
   how: { readonly trouble: number; readonly cancelled: string | null },
 ): Failure {
   if (how.cancelled !== null) {
@@ -44,6 +44,7 @@ export function failureOf(
     const facts = { kind: 'aborted', status: 'VERR_CANCELLED', message, context: {}, hint: null };
     return { ...facts, exitStatus: EXIT.interrupted, line: printable(message) };
   }
+  const error = firstFailure(thrown);
   if (!isImageError(error)) return internalFailure(error, how.trouble);
   const { kind, status, message, context } = error;
   return {
@@ -55,6 +56,13 @@ export function failureOf(
     hint: error.hint ?? DEFAULT_HINTS[kind] ?? null,
     line: describeError(error),
   };
+}
+
+/** Leaving an `await using` block while a failure is on its way may fail once more: what counts is the first one. */
+function firstFailure(thrown: unknown): unknown {
+  let error = thrown;
+  while (error instanceof Error && error.name === 'SuppressedError' && 'suppressed' in error) error = error.suppressed;
+  return error;
 }
 
 /** For errors that leave the layers below without a hint of their own. */

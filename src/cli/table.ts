@@ -202,7 +202,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--size <N>', description: 'size of the new disk; never cuts data off' },
       { flags: '--into', description: 'overwrite an existing image or device' },
       { flags: '--shareable', description: 'with --into: other programs may have the target open for writing, too' },
-      { flags: '--threads <N>', description: 'pieces in flight at a time (default 4)' },
+      { flags: '--threads <N>', description: 'pieces in flight at a time (default 3)' },
       { flags: '--rate-limit <N>', description: 'bytes a second at most' },
       { flags: '--salvage', description: 'go on after read errors; what cannot be read becomes zero' },
       { flags: '--sparse-size <N>', description: 'shortest run of zeroes that is left out (default 4K; 0: none)' },

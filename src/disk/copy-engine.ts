@@ -11,10 +11,12 @@ import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise } from '../storage/contract.ts';
 import type { BlockDevice, Extent } from './device.ts';
 
-/** Bytes of a run. Larger ones cost memory and gain nothing. */
-export const RUN_BYTES = 2 * 1024 * 1024;
-/** Runs in flight. */
-export const PARALLEL_RUNS = 4;
+/** Bytes of a run. Smaller ones spend their time on waking threads; larger ones only cost memory. */
+export const RUN_BYTES = 4 * 1024 * 1024;
+/** Runs in flight: one that is written, two that are read ahead. More readers take the processor from the writer. */
+export const PARALLEL_RUNS = 3;
+/** Of a copy whose rate is limited. */
+const MIN_RUN_BYTES = 64 * 1024;
 /** Ranges being zeroed at one time. */
 const MAX_ZEROES = 64;
 const SECTOR = 512;
@@ -53,15 +55,22 @@ interface Run {
 export async function copyContent(source: BlockDevice, target: BlockDevice, options: CopyOptions): Promise<CopyResult> {
   const job = new CopyJob(source, target, options);
   try {
-    for await (const run of runsOf(source, options.length)) await job.take(run);
+    const runBytes = runBytesFor(options.rateLimit);
+    for await (const run of runsOf(source, options.length, runBytes)) await job.take(run);
   } finally {
     await job.settle();
   }
   return job.finish();
 }
 
+/** A slow copy goes in short steps: a quarter of a second each, so that its rate is one and it can be cancelled. */
+function runBytesFor(rateLimit: number): number {
+  if (rateLimit === 0) return RUN_BYTES;
+  return Math.min(Math.max(alignDown(rateLimit / 4, MIN_RUN_BYTES), MIN_RUN_BYTES), RUN_BYTES);
+}
+
 /** Cuts the source's extents at run borders; stretches without data come whole. */
-async function* runsOf(source: BlockDevice, length: number): AsyncGenerator<Run> {
+async function* runsOf(source: BlockDevice, length: number, runBytes: number): AsyncGenerator<Run> {
   for (let at = 0; at < length; ) {
     const answer = source.extentAt(at, length);
     const extent: Extent = isPromise(answer) ? await answer : answer;
@@ -69,7 +78,7 @@ async function* runsOf(source: BlockDevice, length: number): AsyncGenerator<Run>
     const end = at + extent.length;
     if (!data) yield { offset: at, length: extent.length, data };
     for (let start = at; data && start < end; ) {
-      const stop = Math.min(alignDown(start, RUN_BYTES) + RUN_BYTES, end);
+      const stop = Math.min(alignDown(start, runBytes) + runBytes, end);
       yield { offset: start, length: stop - start, data };
       start = stop;
     }

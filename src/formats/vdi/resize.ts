@@ -14,7 +14,7 @@
 
 import { randomGuid } from '../../binary/guid.ts';
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
-import { ImageError, throwIfAborted } from '../../errors.ts';
+import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { ResizeOptions } from '../../image/contract.ts';
 import type { U32Table } from '../../image/u32-table.ts';
 import { LIMITS } from '../../limits.ts';
@@ -128,15 +128,32 @@ function hiddenTail(header: VdiHeader, slot: number | null): ResizePlan['hiddenT
 /** Carries the plan out and leaves the new header in `sector`. Cut or cancelled anywhere, the old image is still there. */
 export async function runResize(storage: Storage, sector: Uint8Array, plan: ResizePlan): Promise<void> {
   if (plan.hiddenTail !== null && plan.virtualSize > plan.header.virtualSize) await clearTail(storage, plan.hiddenTail);
-  if (plan.displaced > 0) await moveMap(storage, sector, plan);
-  else await extendMap(storage, plan);
-  await storage.flush();
-  throwIfAborted(plan.options.signal, 'The resize');
+  const room = { end: storage.size };
+  try {
+    if (plan.displaced > 0) await moveMap(storage, sector, plan, room);
+    else await extendMap(storage, plan);
+    await storage.flush();
+    throwIfAborted(plan.options.signal, 'The resize');
+  } catch (error) {
+    await giveBack(storage, room.end, error);
+    throw error;
+  }
   const switched = sector.slice();
   putHeader(switched, plan);
   await storage.write(0, switched);
   await storage.flush();
   sector.set(switched);
+}
+
+/** A medium that ran full must not stay so. After any other failure the storage is left alone. */
+async function giveBack(storage: Storage, end: number, error: unknown): Promise<void> {
+  if (!isImageError(error) || (error.kind !== 'no-space' && error.kind !== 'aborted')) return;
+  if (storage.size <= end) return;
+  try {
+    await storage.resize(end);
+  } catch {
+    // Then the file stays longer than it needs to be; why the resize ended matters more.
+  }
 }
 
 async function clearTail(storage: Storage, tail: { offset: number; length: number }): Promise<void> {
@@ -164,8 +181,13 @@ function entryOf(plan: ResizePlan): number {
   return plan.options.fill === 'zero' ? ENTRY_ZERO : ENTRY_FREE;
 }
 
-async function moveMap(storage: Storage, sector: Uint8Array, plan: ResizePlan): Promise<void> {
-  const moved = await moveBlocks(storage, sector, plan);
+/** Where the file may be cut off again: raised when the old map is about to name something behind it. */
+interface Room {
+  end: number;
+}
+
+async function moveMap(storage: Storage, sector: Uint8Array, plan: ResizePlan, room: Room): Promise<void> {
+  const moved = await moveBlocks(storage, sector, plan, room);
   const { header } = plan;
   const old = new OldEntries(storage, header);
   await writeEntries(storage, plan.mapOffset, 0, plan.blockCount, async (index) => {
@@ -176,7 +198,12 @@ async function moveMap(storage: Storage, sector: Uint8Array, plan: ResizePlan): 
 }
 
 /** Copies the blocks whose room is needed behind all others and points the old map at the copies. */
-async function moveBlocks(storage: Storage, sector: Uint8Array, plan: ResizePlan): Promise<Map<number, number>> {
+async function moveBlocks(
+  storage: Storage,
+  sector: Uint8Array,
+  plan: ResizePlan,
+  room: Room,
+): Promise<Map<number, number>> {
   const { header, movers } = plan;
   const slotBytes = header.blockSize + header.blockExtra;
   const moved = new Map<number, number>();
@@ -194,6 +221,7 @@ async function moveBlocks(storage: Storage, sector: Uint8Array, plan: ResizePlan
     'blocksAllocated',
     Math.min(Math.max(slot, HEADER.get(sector, 'blocksAllocated')), header.blockCount),
   );
+  room.end = Math.max(room.end, storage.size);
   await storage.write(0, sector);
   await storage.flush();
   for (const [index, target] of moved) await writeEntries(storage, header.mapOffset, index, index + 1, () => target);
