@@ -228,9 +228,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
         size,
         options,
       });
+      const shrunk = size < this.#size;
       this.#size = size;
       this.#chain.resized();
-      await pack(this.#compactJob({ signal: options.signal }), TIDY_BYTES);
+      // What was cut off left room at the end, which no hole tells of.
+      if (shrunk) await pack(this.#compactJob({ signal: options.signal }), TIDY_BYTES);
+      else await this.#tidy(options.signal);
     });
   }
 
@@ -437,8 +440,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /** Fills holes that discards left, so that other programs find the file as they expect it. */
-  async #tidy(): Promise<void> {
-    if ((this.#last.image.reclaimable ?? 0) > 0) await pack(this.#compactJob({}), TIDY_BYTES);
+  async #tidy(signal?: AbortSignal): Promise<void> {
+    if ((this.#last.image.reclaimable ?? 0) > 0) await pack(this.#compactJob({ signal }), TIDY_BYTES);
   }
 
   async #begin(): Promise<void> {

@@ -79,14 +79,18 @@ export async function resizeLast(job: ResizeJob): Promise<void> {
   const old = image.info.virtualSize;
   const longerParent = size > old && chain.hasParent(chain.top);
   if (longerParent) await storeCutUnit(job, old);
-  job.noteChange();
   await job.flush();
-  await image.resize(size, {
-    fill: longerParent ? 'zero' : 'absent',
-    shrink: options.shrink ?? false,
-    signal: options.signal,
-    onProgress: options.onProgress,
-  });
+  try {
+    await image.resize(size, {
+      fill: longerParent ? 'zero' : 'absent',
+      shrink: options.shrink ?? false,
+      signal: options.signal,
+      onProgress: options.onProgress,
+    });
+  } finally {
+    // Done, or cancelled halfway: the next flush has something to make durable.
+    job.noteChange();
+  }
 }
 
 /** The old end may lie inside a unit that the parent answers for: its rest would show what the parent has there. */

@@ -122,6 +122,8 @@ export interface TrafficOptions {
   readonly writers?: number;
   /** Sectors of an allocation unit: requests cover whole units now and then. Default 8. */
   readonly unit?: number;
+  /** First sector that is touched. Default 0. */
+  readonly from?: number;
   /** Longest request in units. Default 3. */
   readonly maxUnits?: number;
   /** Share of requests that zero. Default 0.2. */
@@ -157,13 +159,14 @@ export async function randomTraffic(session: CrashSession, options: TrafficOptio
 /** Whole units half of the time, else anything; a tenth of the disk gets half of the requests. */
 function randomRange(session: CrashSession, options: TrafficOptions): { sector: number; count: number } {
   const { random, sectors } = session;
+  const from = options.from ?? 0;
   const unit = options.unit ?? 8;
   const most = unit * (options.maxUnits ?? 3);
   const limit = random.chance(0.5) ? sectors : Math.max(Math.floor(sectors / 10), 1);
-  let sector = random.below(limit);
+  let sector = from + random.below(Math.max(limit - from, 1));
   let count = 1 + random.below(most);
   if (random.chance(0.5)) {
-    sector -= sector % unit;
+    sector = Math.max(sector - (sector % unit), from);
     count = unit * (1 + random.below(options.maxUnits ?? 3));
   }
   return { sector, count: Math.min(count, sectors - sector) };

@@ -5,8 +5,8 @@
  * what the check found out, in an order in which every step leaves a better image than before:
  *   1. the file is made long enough, and the header gets its identities, its size and a count that covers every entry
  *      that stays; durable;
- *   2. map entries that cannot be kept are cleared; durable;
- *   3. the count is lowered to what the map uses, and what no entry can refer to is cut off; durable.
+ *   2. map entries that cannot be kept are cleared, the count is lowered to what the map uses, and what no entry can
+ *      refer to is cut off, in any order; durable.
  * So a repair that is cut off can be run again.
  *
  * An entry that cannot be kept becomes *free* in a base, as VirtualBox does it, and *zero* in a differencing image:
@@ -53,8 +53,9 @@ export async function repairVdi(storage: Storage, options: OperationOptions = {}
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
   await repairHeader(storage, sector, found);
-  await clearEntries(storage, found);
-  await lowerCount(storage, sector, found);
+  const cleared = await clearEntries(storage, found);
+  const lowered = await lowerCount(storage, sector, found);
+  if (cleared || lowered) await storage.flush();
   return found.findings;
 }
 
@@ -242,8 +243,8 @@ async function repairHeader(storage: Storage, sector: Uint8Array, found: Survey)
   await storage.flush();
 }
 
-async function clearEntries(storage: Storage, found: Survey): Promise<void> {
-  if (found.bad.size === 0) return;
+async function clearEntries(storage: Storage, found: Survey): Promise<boolean> {
+  if (found.bad.size === 0) return false;
   const { header } = found;
   const table = new U32Table({ storage, offset: header.mapOffset, count: header.blockCount, littleEndian: true });
   const marker = header.parentUuid === null ? ENTRY_FREE : ENTRY_ZERO;
@@ -254,7 +255,7 @@ async function clearEntries(storage: Storage, found: Survey): Promise<void> {
     if (table.dirtyBytes >= 1024 * 1024) await writeTable(table);
   }
   await writeTable(table);
-  await storage.flush();
+  return true;
 }
 
 async function writeTable(table: U32Table): Promise<void> {
@@ -263,13 +264,15 @@ async function writeTable(table: U32Table): Promise<void> {
   table.settle();
 }
 
-async function lowerCount(storage: Storage, sector: Uint8Array, found: Survey): Promise<void> {
+async function lowerCount(storage: Storage, sector: Uint8Array, found: Survey): Promise<boolean> {
   const { header } = found;
   const count = header.type === IMAGE_TYPE.fixed ? header.blockCount : Math.min(found.usedEnd, header.blockCount);
-  if (HEADER.get(sector, 'blocksAllocated') !== count) {
+  const lower = HEADER.get(sector, 'blocksAllocated') !== count;
+  if (lower) {
     HEADER.put(sector, 'blocksAllocated', count);
     await storage.write(0, sector);
   }
-  if (storage.size > found.maxSize) await storage.resize(found.maxSize);
-  await storage.flush();
+  const shorter = storage.size > found.maxSize;
+  if (shorter) await storage.resize(found.maxSize);
+  return lower || shorter;
 }

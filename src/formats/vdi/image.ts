@@ -244,17 +244,17 @@ export class VdiImage implements Image {
     };
   }
 
-  /** Lowers the header's count, durably, and cuts free slots off the end. Nothing else may run meanwhile. */
+  /**
+   * Lowers the header's count and cuts free slots off the end. Nothing else may run meanwhile. Not flushed: a cut leaves
+   * a count or a file that is larger than needed, as both were before.
+   */
   async trim(): Promise<void> {
     const allocator = this.#writableAllocator();
     const slots = allocator.trim();
     const end = this.#header.dataOffset + slots * this.#slotBytes;
     if (HEADER.get(this.#sector, 'blocksAllocated') > slots) {
       HEADER.put(this.#sector, 'blocksAllocated', slots);
-      await this.#guarded(async () => {
-        await this.#storage.write(0, this.#sector);
-        await this.#storage.flush();
-      });
+      await this.#guarded(() => this.#storage.write(0, this.#sector.slice()));
     }
     if (this.#storage.size > end) await this.#guarded(() => this.#storage.resize(end));
   }

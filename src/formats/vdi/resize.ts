@@ -7,7 +7,8 @@
  *      durable;
  *   2. the complete new map, numbered for data that begins k slots later, is written into the room of those k slots,
  *      durable;
- *   3. the header switches map, data, count and size in its one sector, durable.
+ *   3. the header switches map, data, count and size in its one sector; durable with the next flush, and at once where
+ *      blocks were cut off.
  * Until step 3 the old map is what counts, after it the new one, so a cut at any step leaves an image with the content
  * it had, and the resize can be run again.
  */
@@ -127,12 +128,11 @@ function hiddenTail(header: VdiHeader, slot: number | null): ResizePlan['hiddenT
 
 /** Carries the plan out and leaves the new header in `sector`. Cut or cancelled anywhere, the old image is still there. */
 export async function runResize(storage: Storage, sector: Uint8Array, plan: ResizePlan): Promise<void> {
-  if (plan.hiddenTail !== null && plan.virtualSize > plan.header.virtualSize) await clearTail(storage, plan.hiddenTail);
+  const grows = plan.virtualSize > plan.header.virtualSize;
   const room = { end: storage.size };
   try {
-    if (plan.displaced > 0) await moveMap(storage, sector, plan, room);
-    else await extendMap(storage, plan);
-    await storage.flush();
+    // What becomes visible is durable before the header that shows it.
+    if (grows) await prepareGrowth(storage, sector, plan, room);
     throwIfAborted(plan.options.signal, 'The resize');
   } catch (error) {
     await giveBack(storage, room.end, error);
@@ -141,8 +141,16 @@ export async function runResize(storage: Storage, sector: Uint8Array, plan: Resi
   const switched = sector.slice();
   putHeader(switched, plan);
   await storage.write(0, switched);
-  await storage.flush();
+  // Blocks that were cut off are handed out again: nobody may find the old size then.
+  if (!grows) await storage.flush();
   sector.set(switched);
+}
+
+async function prepareGrowth(storage: Storage, sector: Uint8Array, plan: ResizePlan, room: Room): Promise<void> {
+  if (plan.hiddenTail !== null) await clearTail(storage, plan.hiddenTail);
+  if (plan.displaced > 0) await moveMap(storage, sector, plan, room);
+  else await extendMap(storage, plan);
+  await storage.flush();
 }
 
 /** A medium that ran full must not stay so. After any other failure the storage is left alone. */
