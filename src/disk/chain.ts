@@ -4,10 +4,10 @@
  *
  * Clipping: a lower image is never asked for more than every higher image has declared absent.
  */
-import { ImageError } from '../errors.ts';
+import { assert, ImageError } from '../errors.ts';
 import type { Image, Mapping } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
-import { isPromise, type MaybePromise } from '../storage/contract.ts';
+import { isPromise, type MaybePromise, type Source } from '../storage/contract.ts';
 import { fillZero, sliceBuffers } from './buffers.ts';
 
 /** One image of a chain and where it came from. */
@@ -16,6 +16,9 @@ export interface ChainImage {
   /** As the provider knows it. */
   readonly name: string;
   readonly format: string;
+  readonly source: Source;
+  /** Tells that two names are one file. */
+  readonly key: string;
 }
 
 /** What answers for a range: a mapping and the number of its image, or nobody. */
@@ -30,15 +33,36 @@ const PARALLEL_RUNS = 64;
 
 /** The images of a disk, base first. */
 export class Chain {
-  readonly images: readonly ChainImage[];
-  /** Set when parents were left out: absent ranges of the lowest image cannot be answered. */
-  readonly #incomplete: string | null;
+  readonly #images: ChainImage[];
+  /** Name of the lowest image when its parents were left out: its absent ranges cannot be answered. */
+  readonly incomplete: string | null;
   #sizes: readonly number[];
 
   constructor(images: readonly ChainImage[], incomplete: string | null) {
-    this.images = images;
-    this.#incomplete = incomplete;
+    this.#images = [...images];
+    this.incomplete = incomplete;
     this.#sizes = images.map((entry) => entry.image.info.virtualSize);
+  }
+
+  get images(): readonly ChainImage[] {
+    return this.#images;
+  }
+
+  /** The image that was opened. */
+  get last(): ChainImage {
+    return this.at(this.top);
+  }
+
+  /** The image of that number, 0 = base. */
+  at(number: number): ChainImage {
+    const entry = this.#images[number];
+    assert(entry !== undefined, 'the chain has an image of that number');
+    return entry;
+  }
+
+  /** The same image was opened anew. Nothing else may run meanwhile. */
+  replace(number: number, entry: ChainImage): void {
+    this.#images[number] = entry;
   }
 
   /** Guest bytes of the image that was opened. */
@@ -48,24 +72,24 @@ export class Chain {
 
   /** The last image changed its size. */
   resized(): void {
-    this.#sizes = this.images.map((entry) => entry.image.info.virtualSize);
+    this.#sizes = this.#images.map((entry) => entry.image.info.virtualSize);
   }
 
   /** Number of the image that was opened. */
   get top(): number {
-    return this.images.length - 1;
+    return this.#images.length - 1;
   }
 
   /** True when ranges that image `level` lacks may hold data further down. */
   hasParent(level: number): boolean {
-    return level > 0 || this.#incomplete !== null;
+    return level > 0 || this.incomplete !== null;
   }
 
   /** Finds who answers at `offset`, from image `level` down. The answer covers at most `length`. */
   locate(level: number, offset: number, length: number): MaybePromise<Located> {
     let clipped = length;
     for (let number = level; number >= 0; number--) {
-      const entry = this.images[number];
+      const entry = this.#images[number];
       const rest = (this.#sizes[number] ?? 0) - offset;
       // Beyond the end of a shorter parent there is nothing, whatever its own parents hold.
       if (entry === undefined || rest <= 0) break;
@@ -116,9 +140,9 @@ export class Chain {
 
   /** What nobody holds reads zero, unless parents were left out that may hold it. */
   checkComplete(located: Located, offset: number): void {
-    if (located.image !== -1 || this.#incomplete === null) return;
+    if (located.image !== -1 || this.incomplete === null) return;
     throw new ImageError('not-found', 'This range is stored in a parent that was not opened', {
-      path: this.#incomplete,
+      path: this.incomplete,
       guestOffset: offset,
       hint: 'Open the image with its parents.',
     });
@@ -127,4 +151,17 @@ export class Chain {
 
 function clip(mapping: Mapping, length: number): Mapping {
   return mapping.length <= length ? mapping : { ...mapping, length };
+}
+
+/** Closes all images, last first, and then throws the first failure. */
+export async function closeImages(images: readonly ChainImage[]): Promise<void> {
+  let failure: unknown;
+  for (const { image } of [...images].reverse()) {
+    try {
+      await image.close();
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  if (failure !== undefined) throw failure;
 }

@@ -1,13 +1,14 @@
 /** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
 import { ImageError, throwIfAborted } from '../errors.ts';
-import { Chain } from './chain.ts';
+import { Chain, closeImages } from './chain.ts';
 import { compare, differenceFromZero } from './compare.ts';
 import { type CopyResult, copyContent, PARALLEL_RUNS } from './copy-engine.ts';
 import { type StagedImage, stageImage } from './create.ts';
 import type { BlockDevice } from './device.ts';
-import { ChainDisk, closeImages } from './disk.ts';
+import { ChainDisk } from './disk.ts';
 import { sourceOf } from './environment.ts';
-import { type OpenedImage, openDisk, openParents } from './open.ts';
+import { openDisk, stackTools } from './open.ts';
+import { type OpenedImage, openParents } from './open-image.ts';
 import type { ConvertOptions, ConvertResult, DiskOpenOptions, EnvironmentOptions, ImageSource } from './options.ts';
 
 /** qemu-img's default too: shorter runs of zeroes are not worth a seek. */
@@ -111,7 +112,8 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
       ...(parentFormat === undefined ? {} : { parentFormat }),
     });
     const disk: DiskOpenOptions = { mode: 'write', flushAfterMs: 0 };
-    return new ChainDisk({ chain: new Chain([...opened].reverse(), null), last, warnings, options: disk });
+    const chain = new Chain([...opened].reverse(), null);
+    return new ChainDisk({ chain, tools: stackTools(disk), warnings, options: disk });
   } catch (error) {
     await closeImages(opened);
     throw error;

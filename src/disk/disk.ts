@@ -18,16 +18,16 @@ import {
   type WriteSource,
 } from '../storage/contract.ts';
 import { bufferList, totalLength } from './buffers.ts';
-import type { Chain, ChainImage, Located } from './chain.ts';
+import { type Chain, closeImages, type Located } from './chain.ts';
 import { type CompactJob, type CompactOptions, compactImage, pack } from './compact.ts';
 import type { BlockDevice, DeviceCapabilities, Extent, ExtentState, Range, ReadResult, ZeroOptions } from './device.ts';
-import { PendingDiscards } from './discards.ts';
-import { Flusher, systemTimers } from './flusher.ts';
-import { type LockingOptions, requireSystemLocks } from './locking.ts';
-import type { DiskOpenOptions, Timers } from './options.ts';
+import { Head } from './head.ts';
+import { requireSystemLocks } from './locking.ts';
+import { type Merge, type MergeHost, type MergeOptions, mergeOf } from './merge.ts';
+import type { DiskOpenOptions, ImageSource } from './options.ts';
 import { type RangeLock, RangeLocks } from './range-locks.ts';
 import { checkResize, type DiskResizeOptions, resizeLast } from './resize.ts';
-import { WritePath } from './write-path.ts';
+import { type CreateDiffOptions, pop, pushDiff, type StackTools } from './stack.ts';
 
 const DATA: ReadResult = { unallocated: false };
 const NOTHING: ReadResult = { unallocated: true };
@@ -37,13 +37,11 @@ const DISCARD_UNITS = 1024;
 const RAW_DISCARD_BYTES = 1024 * 1024;
 /** Bytes that a flush moves to fill holes; the rest waits for the next one. */
 const TIDY_BYTES = 64 * 1024 * 1024;
-/** Changes wait this long for a flush of their own, so that a forgotten close loses little. */
-const FLUSH_AFTER_MS = 5000;
 
 /** What a disk is built from; `openDisk` makes one. */
 export interface DiskParts {
   readonly chain: Chain;
-  readonly last: ChainImage;
+  readonly tools: StackTools;
   readonly warnings: readonly string[];
   readonly options: DiskOpenOptions;
 }
@@ -59,62 +57,52 @@ export interface DiskImage {
 
 /** An opened chain of images. Made by `openDisk`; close it, or bind it with `await using`. */
 export class ChainDisk implements BlockDevice, AsyncDisposable {
-  readonly label: string;
-  readonly can: DeviceCapabilities;
-  readonly blockSize: number;
   /** Things that a person should know about the images. */
   readonly warnings: readonly string[];
-  readonly #chain: Chain;
-  readonly #last: ChainImage;
-  readonly #locking: LockingOptions;
+  readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
-  readonly #writes: WritePath;
-  readonly #flusher: Flusher;
-  readonly #discards: PendingDiscards;
-  #size: number;
-  #begun: Promise<void> | null = null;
-  #writable = false;
+  #head: Head;
+  #can: DeviceCapabilities;
   #closing: Promise<void> | null = null;
+  readonly #tools: StackTools;
+  #merge: Merge | null = null;
+  /** Ends when the operation on the structure that runs last has ended. */
+  #structure: Promise<void> = Promise.resolve();
 
   constructor(parts: DiskParts) {
-    const { chain, last, options } = parts;
-    const info = last.image.info;
-    const write = last.image.can.write && options.mode === 'write';
-    this.label = last.name;
-    this.#size = info.virtualSize;
-    this.blockSize = info.variant.includes('fixed') ? 0 : (info.blockSize ?? 0);
-    this.can = { write, zero: write, discard: write && last.image.can.discard, random: true };
     this.warnings = parts.warnings;
-    this.#chain = chain;
-    this.#last = last;
-    this.#locking = options;
-    this.#writes = new WritePath(chain, last.image, {
-      honourZeroes: options.honourZeroes ?? false,
-      // Blocks of a fixed image are there already, so leaving data out would save nothing.
-      honourSame: options.honourSame ?? info.variant.includes('fixed'),
-    });
-    this.#discards = new PendingDiscards(last.image, info.blockSize ?? 0, () => this.#size);
-    const timers: Timers = options.timers ?? systemTimers;
-    this.#flusher = new Flusher(last.image, {
-      ignoreFlush: options.ignoreFlush ?? false,
-      afterMs: options.flushAfterMs ?? FLUSH_AFTER_MS,
-      timers,
-    });
+    this.#options = parts.options;
+    this.#tools = parts.tools;
+    this.#head = new Head(parts.chain, parts.options);
+    this.#can = capabilitiesOf(this.#head);
+  }
+
+  /** The name of the last image. */
+  get label(): string {
+    return this.#head.last.name;
+  }
+
+  get can(): DeviceCapabilities {
+    return this.#can;
+  }
+
+  get blockSize(): number {
+    return this.#head.blockSize;
   }
 
   /** Bytes of the disk. */
   get size(): number {
-    return this.#size;
+    return this.#head.chain.size;
   }
 
   /** The images, base first. */
   get images(): readonly DiskImage[] {
-    return this.#chain.images.map(({ name, format, image }) => ({ name, format, info: image.info }));
+    return this.#head.chain.images.map(({ name, format, image }) => ({ name, format, info: image.info }));
   }
 
   /** Keys of all files of the chain: two disks that share one are, in part, the same bytes. */
   async identities(): Promise<ReadonlySet<string>> {
-    const storages = this.#chain.images.flatMap(({ image }) => image.storages());
+    const storages = this.#head.chain.images.flatMap(({ image }) => image.storages());
     const identities = await Promise.all(storages.map((storage) => storage.identity()));
     return new Set(identities.map(({ key }) => key));
   }
@@ -124,13 +112,13 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#check(offset, target.length);
     if (!this.#locks.isFree(offset, offset + target.length)) return false;
     for (let at = 0; at < target.length; ) {
-      const located = this.#chain.locate(this.#chain.top, offset + at, target.length - at);
+      const located = this.#head.chain.locate(this.#head.chain.top, offset + at, target.length - at);
       if (isPromise(located)) {
         // The caller reads again and hears of a failure then.
         void watched(located);
         return false;
       }
-      this.#chain.checkComplete(located, offset + at);
+      this.#head.chain.checkComplete(located, offset + at);
       const { mapping } = located;
       const part = target.subarray(at, at + mapping.length);
       if (mapping.kind !== 'data') part.fill(0);
@@ -163,8 +151,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     throwIfAborted(options.signal, 'The write');
     if (length === 0) return;
     await this.#change(offset, length, () => {
-      this.#discards.noteChange(offset, length);
-      return this.#writes.write(offset, length, bufferList(source));
+      this.#head.discards.noteChange(offset, length);
+      return this.#head.writes.write(offset, length, bufferList(source));
     });
   }
 
@@ -174,8 +162,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     throwIfAborted(options.signal, 'The write');
     if (length === 0) return;
     await this.#change(offset, length, () => {
-      this.#discards.noteChange(offset, length);
-      return this.#writes.zero(offset, length, options.punch ?? true);
+      this.#head.discards.noteChange(offset, length);
+      return this.#head.writes.zero(offset, length, options.punch ?? true);
     });
   }
 
@@ -199,10 +187,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    */
   async compact(options: CompactOptions = {}): Promise<void> {
     this.#checkWritable();
-    if (!this.#last.image.can.compact) throw this.#unsupported('compacted');
-    await this.#alone(async () => {
-      await requireSystemLocks(this.#last.image.storages(), this.#locking);
-      await this.#pushOutAlone();
+    if (!this.#head.last.image.can.compact) throw this.#unsupported('compacted');
+    await this.#structurallyAlone(async () => {
+      await requireSystemLocks(this.#head.last.image.storages(), this.#options);
+      await this.#head.pushOut();
       await compactImage(this.#compactJob(options));
     });
   }
@@ -213,34 +201,106 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    */
   async resize(size: number, options: DiskResizeOptions = {}): Promise<void> {
     this.#checkWritable();
-    if (!this.#last.image.can.resize) throw this.#unsupported('resized');
+    if (!this.#head.last.image.can.resize) throw this.#unsupported('resized');
     if (size === this.size) return;
-    await checkResize(this.#last.image, this.label, size, options);
-    await this.#alone(async () => {
-      await requireSystemLocks(this.#last.image.storages(), this.#locking);
-      await this.#pushOutAlone();
+    await checkResize(this.#head.last.image, this.label, size, options);
+    await this.#structurallyAlone(async () => {
+      await requireSystemLocks(this.#head.last.image.storages(), this.#options);
+      await this.#head.pushOut();
       await resizeLast({
-        chain: this.#chain,
-        image: this.#last.image,
-        writes: this.#writes,
-        flush: () => this.#flusher.flush(),
-        noteChange: () => this.#noteChange(),
+        chain: this.#head.chain,
+        image: this.#head.last.image,
+        writes: this.#head.writes,
+        flush: () => this.#head.flusher.flush(),
+        noteChange: () => this.#head.noteChange(),
         size,
         options,
       });
-      const shrunk = size < this.#size;
-      this.#size = size;
-      this.#chain.resized();
+      const shrunk = size < this.size;
+      this.#head.chain.resized();
       // What was cut off left room at the end, which no hole tells of.
       if (shrunk) await pack(this.#compactJob({ signal: options.signal }), TIDY_BYTES);
       else await this.#tidy(options.signal);
     });
   }
 
+  /**
+   * Makes a differencing image over the last one and goes on with it; the one below is only read from then on. Whatever
+   * was written is durable before. After a failure the new image is gone and the disk is as it was.
+   */
+  async createDiff(target: ImageSource, options: CreateDiffOptions = {}): Promise<void> {
+    this.#checkOpen();
+    await this.#structural(() =>
+      this.#exclusive(async () => {
+        await this.#head.settle();
+        const { mode = 'write' } = options;
+        const chain = await pushDiff(this.#tools, this.#head.chain, target, options);
+        this.#become(new Head(chain, { ...this.#options, mode }));
+      }),
+    );
+  }
+
+  /**
+   * Closes the last image, and with `remove` deletes its files; the one below is the last then, and written when the
+   * disk was opened for writing. Throws `invalid-argument` when there is no other: close the disk instead.
+   */
+  async closeLast(options: { readonly remove?: boolean } = {}): Promise<void> {
+    this.#checkOpen();
+    await this.#structural(() =>
+      this.#exclusive(async () => {
+        const { chain } = this.#head;
+        if (chain.top === 0) {
+          throw new ImageError('invalid-argument', 'The disk has only this image', {
+            path: this.label,
+            hint: 'Close the disk, and delete the file then.',
+          });
+        }
+        await this.#head.settle();
+        const { mode = 'read' } = this.#options;
+        const shorter = await pop(this.#tools, chain, { remove: options.remove ?? false, mode });
+        this.#become(new Head(shorter, this.#options));
+      }),
+    );
+  }
+
+  /**
+   * Merges images of the chain, 0 = base, into one of the two and removes the others: into the child when `from` is the
+   * lower one, else into the parent; see merge.ts. Requests go on meanwhile. May be cut off or cancelled at any time and
+   * run again. Throws `invalid-argument`, `read-only`, `unsupported`, and `busy` when an image outside the chain would
+   * lose what it is made from.
+   */
+  async merge(from: number | 'last', to: number | 'last', options: MergeOptions = {}): Promise<void> {
+    this.#checkOpen();
+    this.#checkWritable();
+    await this.#structural(async () => {
+      const merge = mergeOf(this.#mergeHost(), from, to, options);
+      this.#merge = merge;
+      try {
+        await merge.run();
+      } finally {
+        this.#merge = null;
+      }
+    });
+  }
+
+  #mergeHost(): MergeHost {
+    const disk = this;
+    return {
+      get head() {
+        return disk.#head;
+      },
+      tools: this.#tools,
+      options: this.#options,
+      lock: (start, end) => this.#locks.acquire(start, end, true),
+      alone: (run) => this.#exclusive(run),
+      become: (head) => this.#become(head),
+    };
+  }
+
   /** The run at `offset`, at most up to `end`. */
   extentAt(offset: number, end: number): MaybePromise<Extent> {
     this.#check(offset, end - offset);
-    const located = this.#chain.locate(this.#chain.top, offset, end - offset);
+    const located = this.#head.chain.locate(this.#head.chain.top, offset, end - offset);
     return isPromise(located) ? located.then((found) => this.#extent(offset, found)) : this.#extent(offset, located);
   }
 
@@ -266,9 +326,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   async flush(options: OperationOptions = {}): Promise<void> {
     this.#checkOpen();
     throwIfAborted(options.signal, 'The flush');
-    await this.#flusher.flush();
+    await this.#head.flusher.flush();
     // Closing tidies up by itself, and nothing may begin once it has.
-    const wanted = this.#closing === null && this.#writable && (this.#last.image.reclaimable ?? 0) > 0;
+    const wanted = this.#closing === null && this.#head.ready && (this.#head.last.image.reclaimable ?? 0) > 0;
     if (wanted) await this.#alone(() => this.#tidy());
   }
 
@@ -319,7 +379,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   #readRun(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> | null {
     if (length === 0) return Promise.resolve(NOTHING);
     try {
-      const located = this.#chain.locate(this.#chain.top, offset, length);
+      const located = this.#head.chain.locate(this.#head.chain.top, offset, length);
       if (isPromise(located)) {
         // The loop asks again and reports a failure.
         void watched(located);
@@ -333,31 +393,37 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   async #readRuns(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> {
-    return (await this.#chain.read(this.#chain.top, offset, buffers, length)) ? NOTHING : DATA;
+    return (await this.#head.chain.read(this.#head.chain.top, offset, buffers, length)) ? NOTHING : DATA;
   }
 
   /** Runs one change under its lock, after what must be durable before the first. */
   async #change(offset: number, length: number, run: () => Promise<void>): Promise<void> {
     this.#checkWritable();
     // The lock comes first, so that a waiting close sees the request.
-    const lock = this.#locks.acquire(offset, offset + length, true);
-    const held = isPromise(lock) ? await lock : lock;
+    const held = await this.#lockForChange(offset, length);
     try {
-      this.#flusher.refuseAfterFailure(this.label);
-      if (!this.#writable) await this.#begin();
-      if (this.#flusher.overdue) await this.#flusher.flush();
-      this.#noteChange();
+      this.#head.flusher.refuseAfterFailure(this.label);
+      if (!this.#head.ready) await this.#head.begin();
+      if (this.#head.flusher.overdue) await this.#head.flusher.flush();
+      this.#head.noteChange();
       await run();
+      if (this.#merge !== null) await this.#merge.relay(offset, length);
     } finally {
-      this.#noteChange();
+      this.#head.noteChange();
       held.release();
     }
   }
 
-  /** Before a change and after it: a flush that began in between does not cover it. */
-  #noteChange(): void {
-    this.#last.image.noteChange();
-    this.#flusher.noteChange();
+  /** A merge that begins while we wait may want a wider range. */
+  async #lockForChange(offset: number, length: number): Promise<RangeLock> {
+    for (;;) {
+      const [start, end] = this.#merge?.widen(offset, length) ?? [offset, offset + length];
+      const lock = this.#locks.acquire(start, end, true);
+      const held = isPromise(lock) ? await lock : lock;
+      const [first, last] = this.#merge?.widen(offset, length) ?? [offset, offset + length];
+      if (first >= start && last <= end) return held;
+      held.release();
+    }
   }
 
   #checkWritable(): void {
@@ -369,7 +435,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   #unsupported(what: string): ImageError {
-    const { format, image } = this.#last;
+    const { format, image } = this.#head.last;
     return new ImageError('unsupported', `This ${format} image cannot be ${what}`, {
       path: this.label,
       ...(image.info.variant.includes('fixed') ? { hint: 'Convert it to a dynamic image.' } : {}),
@@ -392,48 +458,72 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   #discardPiece(start: number, end: number, whole: boolean): Promise<void> {
-    if (this.blockSize === 0) return this.#writes.punch(start, end - start);
-    return whole ? this.#discards.whole(start, end) : this.#discards.part(start, end);
+    if (this.blockSize === 0) return this.#head.writes.punch(start, end - start);
+    return whole ? this.#head.discards.whole(start, end) : this.#head.discards.part(start, end);
   }
 
   /** Pushes pending discards out while there are too many. */
   async #pushOut(all: boolean): Promise<void> {
-    for (let first = this.#discards.next(all); first !== null; first = this.#discards.next(all)) {
+    for (let first = this.#head.discards.next(all); first !== null; first = this.#head.discards.next(all)) {
       const unit = first;
-      await this.#change(unit, Math.min(this.blockSize, this.size - unit), () => this.#discards.pushOut(unit));
-    }
-  }
-
-  async #pushOutAlone(): Promise<void> {
-    for (let first = this.#discards.next(true); first !== null; first = this.#discards.next(true)) {
-      await this.#discards.pushOut(first);
+      await this.#change(unit, Math.min(this.blockSize, this.size - unit), () => this.#head.discards.pushOut(unit));
     }
   }
 
   /** Runs something while no request does, after what must be durable before the first change. */
-  async #alone(run: () => Promise<void>): Promise<void> {
+  #alone(run: () => Promise<void>): Promise<void> {
+    return this.#exclusive(async () => {
+      if (!this.#head.ready) await this.#head.begin();
+      this.#head.noteChange();
+      try {
+        await run();
+      } finally {
+        this.#head.noteChange();
+      }
+    });
+  }
+
+  /** Runs something while no request does. */
+  async #exclusive(run: () => Promise<void>): Promise<void> {
     const lock = this.#locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
     const held = isPromise(lock) ? await lock : lock;
     try {
-      this.#flusher.refuseAfterFailure(this.label);
-      if (!this.#writable) await this.#begin();
-      this.#noteChange();
+      this.#head.flusher.refuseAfterFailure(this.label);
       await run();
     } finally {
-      this.#noteChange();
       held.release();
     }
   }
 
+  /** Operations on the structure come one after another; a merge lets requests through, but none of these. */
+  #structural(run: () => Promise<void>): Promise<void> {
+    const done = this.#structure.then(() => {
+      this.#checkOpen();
+      return run();
+    });
+    this.#structure = done.catch(() => {});
+    return done;
+  }
+
+  #structurallyAlone(run: () => Promise<void>): Promise<void> {
+    return this.#structural(() => this.#alone(run));
+  }
+
+  #become(head: Head): void {
+    this.#head.flusher.stop();
+    this.#head = head;
+    this.#can = capabilitiesOf(head);
+  }
+
   #compactJob(options: CompactOptions): CompactJob {
     return {
-      chain: this.#chain,
-      image: this.#last.image,
+      chain: this.#head.chain,
+      image: this.#head.last.image,
       size: this.size,
-      unit: this.#last.image.info.blockSize ?? 0,
+      unit: this.#head.last.image.info.blockSize ?? 0,
       flush: async () => {
-        this.#noteChange();
-        await this.#flusher.flush();
+        this.#head.noteChange();
+        await this.#head.flusher.flush();
       },
       options,
     };
@@ -441,13 +531,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   /** Fills holes that discards left, so that other programs find the file as they expect it. */
   async #tidy(signal?: AbortSignal): Promise<void> {
-    if ((this.#last.image.reclaimable ?? 0) > 0) await pack(this.#compactJob({ signal }), TIDY_BYTES);
-  }
-
-  async #begin(): Promise<void> {
-    this.#begun ??= this.#last.image.beginChanges();
-    await this.#begun;
-    this.#writable = true;
+    if ((this.#head.last.image.reclaimable ?? 0) > 0) await pack(this.#compactJob({ signal }), TIDY_BYTES);
   }
 
   #extent(offset: number, located: Located): MaybePromise<Extent> {
@@ -477,35 +561,27 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     fileOffset: number | null,
   ): Extent {
     const found = image !== -1;
-    const depth = found ? this.#chain.top - image : null;
+    const depth = found ? this.#head.chain.top - image : null;
     return { offset, length, state, image: found ? image : null, depth, file, fileOffset };
   }
 
   async #close(): Promise<void> {
+    await this.#structure;
     await this.#locks.whenIdle();
-    this.#flusher.stop();
+    this.#head.flusher.stop();
     try {
-      if (this.#writable) await this.#pushOutAlone();
-      await this.#flusher.flush();
-      if (this.#writable) await this.#tidy();
+      if (this.#head.ready) await this.#head.pushOut();
+      await this.#head.flusher.flush();
+      if (this.#head.ready) await this.#tidy();
     } finally {
-      this.#flusher.stop();
-      await closeImages(this.#chain.images);
+      this.#head.flusher.stop();
+      await closeImages(this.#head.chain.images);
     }
   }
 }
 
-/** Closes all images, last first, and then throws the first failure. */
-export async function closeImages(images: readonly ChainImage[]): Promise<void> {
-  let failure: unknown;
-  for (const { image } of [...images].reverse()) {
-    try {
-      await image.close();
-    } catch (error) {
-      failure ??= error;
-    }
-  }
-  if (failure !== undefined) throw failure;
+function capabilitiesOf({ canWrite, last }: Head): DeviceCapabilities {
+  return { write: canWrite, zero: canWrite, discard: canWrite && last.image.can.discard, random: true };
 }
 
 function follows(last: Extent, next: Extent): boolean {

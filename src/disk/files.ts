@@ -2,7 +2,7 @@
 import { ImageError } from '../errors.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
 import { gateOf, sourceOf } from './environment.ts';
-import { type OpenedImage, openImage } from './open.ts';
+import { type OpenedImage, openImage } from './open-image.ts';
 import type { EnvironmentOptions, ImageSource } from './options.ts';
 import { type Children, findChildren, incompleteWarning } from './siblings.ts';
 

@@ -1,9 +1,9 @@
 /** What an image says of itself, without reading its data. */
 import type { ImageInfo } from '../image/contract.ts';
 import type { LockState, Source } from '../storage/contract.ts';
-import { closeImages } from './disk.ts';
+import { closeImages } from './chain.ts';
 import { gateOf, sourceOf } from './environment.ts';
-import { type OpenedImage, openImage, openParents } from './open.ts';
+import { type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { ImageReport, ImageSource, InspectOptions, InspectReport } from './options.ts';
 
 const UNKNOWN: LockState = { held: null, holders: [] };

@@ -6,7 +6,7 @@ import type { Geometry } from '../image/geometry.ts';
 import { gateOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
 import { checkLocking } from './locking.ts';
-import { type OpenedImage, openImage } from './open.ts';
+import { type OpenedImage, openImage } from './open-image.ts';
 import type { EnvironmentOptions, ImageReport, ImageSource, SharingOptions } from './options.ts';
 import { childrenWarnings, findChildren } from './siblings.ts';
 

@@ -1,0 +1,78 @@
+/**
+ * The image of a chain that is written, with all that writing to it needs: the write path, the flushes, the discards
+ * that wait. A disk has one for its last image; a merge has one for its target.
+ */
+import type { Chain, ChainImage } from './chain.ts';
+import { PendingDiscards } from './discards.ts';
+import { Flusher, systemTimers } from './flusher.ts';
+import type { DiskOpenOptions } from './options.ts';
+import { WritePath } from './write-path.ts';
+
+/** Changes wait this long for a flush of their own, so that a forgotten close loses little. */
+const FLUSH_AFTER_MS = 5000;
+
+/** Writing to the last image of a chain. */
+export class Head {
+  readonly chain: Chain;
+  readonly last: ChainImage;
+  readonly writes: WritePath;
+  readonly flusher: Flusher;
+  readonly discards: PendingDiscards;
+  /** Unit of allocation in bytes; 0 where everything has its place already. */
+  readonly blockSize: number;
+  /** The caller wants to write, and the image lets them. */
+  readonly canWrite: boolean;
+  #begun: Promise<void> | null = null;
+  #ready = false;
+
+  constructor(chain: Chain, options: DiskOpenOptions) {
+    const last = chain.last;
+    const info = last.image.info;
+    this.chain = chain;
+    this.last = last;
+    this.blockSize = info.variant.includes('fixed') ? 0 : (info.blockSize ?? 0);
+    this.canWrite = last.image.can.write && options.mode === 'write';
+    this.writes = new WritePath(chain, last.image, {
+      honourZeroes: options.honourZeroes ?? false,
+      // Blocks of a fixed image are there already, so leaving data out would save nothing.
+      honourSame: options.honourSame ?? info.variant.includes('fixed'),
+    });
+    this.discards = new PendingDiscards(last.image, info.blockSize ?? 0, () => chain.size);
+    this.flusher = new Flusher(last.image, {
+      ignoreFlush: options.ignoreFlush ?? false,
+      afterMs: options.flushAfterMs ?? FLUSH_AFTER_MS,
+      timers: options.timers ?? systemTimers,
+    });
+  }
+
+  /** What must be durable before the first change is. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  /** Makes that durable. Once is enough. */
+  async begin(): Promise<void> {
+    this.#begun ??= this.last.image.beginChanges();
+    await this.#begun;
+    this.#ready = true;
+  }
+
+  /** Before a change and after it: a flush that began in between does not cover it. */
+  noteChange(): void {
+    this.last.image.noteChange();
+    this.flusher.noteChange();
+  }
+
+  /** Zeroes what pending discards left. Nothing else may run meanwhile. */
+  async pushOut(): Promise<void> {
+    for (let first = this.discards.next(true); first !== null; first = this.discards.next(true)) {
+      await this.discards.pushOut(first);
+    }
+  }
+
+  /** Everything that was changed is durable. Nothing else may run meanwhile. */
+  async settle(): Promise<void> {
+    if (this.#ready) await this.pushOut();
+    await this.flusher.flush();
+  }
+}

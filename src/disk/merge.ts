@@ -1,0 +1,353 @@
+/**
+ * Merging neighbours of a chain: the content of the images between two numbers moves into one of the two, and the
+ * others are removed. *Forward* into the child, *backward* into the parent.
+ *
+ * What moves is redundant until the very end: a child shows the same with and without it, a parent is hidden by its
+ * child. So requests of the guest go on between steps, and a merge that is cut or cancelled anywhere leaves every image
+ * of the chain readable as before, and can be run again. Then, while nothing else runs: the data is durable, the links
+ * of the images that stay are durable, and only then files are removed.
+ *
+ * Steps are whole units of the target, assembled from the whole chain: what a unit reads after it was placed must be
+ * what it read before, whatever the sizes of the units below. The target writes as the last image of the chain that
+ * there will be, so that it leaves out what that chain reads anyway, and nothing else.
+ *
+ * While the last image merges backward, what the guest writes behind the position is merged again at once.
+ */
+import { alignDown, alignUp } from '../binary/numbers.ts';
+import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import type { Progress } from '../image/contract.ts';
+import { LIMITS } from '../limits.ts';
+import { isPromise, type MaybePromise, type OperationOptions } from '../storage/contract.ts';
+import { Chain, type ChainImage } from './chain.ts';
+import { Head } from './head.ts';
+import type { DiskOpenOptions } from './options.ts';
+import type { RangeLock } from './range-locks.ts';
+import { refuseParts, removeFile, reopen, type StackTools } from './stack.ts';
+import { WritePath } from './write-path.ts';
+
+/** How a merge runs. */
+export interface MergeOptions extends OperationOptions {
+  readonly onProgress?: (progress: Progress) => void;
+  /** Leave the files of merged images where they are. Nothing refers to them any more. */
+  readonly keep?: boolean;
+  /** Merge although an image that is not in the chain names one that changes or goes as its parent. */
+  readonly force?: boolean;
+}
+
+/** What a merge needs of the disk. */
+export interface MergeHost {
+  readonly head: Head;
+  readonly tools: StackTools;
+  readonly options: DiskOpenOptions;
+  /** Waits for requests in the range and holds back new ones. */
+  lock(start: number, end: number): MaybePromise<RangeLock>;
+  /** Runs something while no request does. */
+  alone(run: () => Promise<void>): Promise<void>;
+  /** The chain is another one from now on. Nothing else runs meanwhile. */
+  become(head: Head): void;
+}
+
+/** Bytes that a step holds, at least a unit of the target. */
+const STEP = 4 * 1024 * 1024;
+/** Unit of targets that have none. */
+const UNIT = 64 * 1024;
+
+/** A merge of two images by their numbers. Throws `invalid-argument`. */
+export function mergeOf(host: MergeHost, from: number | 'last', to: number | 'last', options: MergeOptions): Merge {
+  const { top, last } = host.head.chain;
+  const [first, second] = [from, to].map((number) => (number === 'last' ? top : number)) as [number, number];
+  for (const number of [first, second]) {
+    if (Number.isInteger(number) && number >= 0 && number <= top) continue;
+    throw new ImageError('invalid-argument', 'The chain has no image of that number', {
+      status: 'VERR_VD_IMAGE_NOT_FOUND',
+      path: last.name,
+      found: number,
+      expected: `0 to ${top}`,
+    });
+  }
+  if (first === second) {
+    throw new ImageError('invalid-argument', 'An image cannot be merged with itself', {
+      path: last.name,
+      hint: 'Name two images of the chain.',
+    });
+  }
+  return new Merge(host, first, second, options);
+}
+
+/** One merge, from its start to its end. */
+export class Merge {
+  readonly #host: MergeHost;
+  readonly #options: MergeOptions;
+  readonly #chain: Chain;
+  readonly #from: number;
+  readonly #to: number;
+  /** Levels whose content moves, highest first. */
+  readonly #sources: readonly number[];
+  /** Guest bytes of each image when the merge began. */
+  readonly #sizes: readonly number[];
+  #target: Head;
+  #writes: WritePath;
+  #unit = UNIT;
+  #position = 0;
+  #relaying = false;
+
+  constructor(host: MergeHost, from: number, to: number, options: MergeOptions) {
+    this.#host = host;
+    this.#options = options;
+    this.#chain = host.head.chain;
+    this.#from = from;
+    this.#to = to;
+    const [low, high] = from < to ? [from, to - 1] : [to + 1, from];
+    this.#sources = Array.from({ length: high - low + 1 }, (_, index) => high - index);
+    this.#sizes = this.#chain.images.map(({ image }) => image.info.virtualSize);
+    this.#target = host.head;
+    this.#writes = host.head.writes;
+  }
+
+  get #forward(): boolean {
+    return this.#from < this.#to;
+  }
+
+  /** Runs to the end, or leaves everything as it was. */
+  async run(): Promise<void> {
+    for (const number of this.#sources) refuseParts(this.#chain.at(number));
+    await this.#refuseOthers();
+    await this.#host.alone(() => this.#begin());
+    try {
+      await this.#moveAll();
+      await this.#host.alone(() => this.#finish());
+    } catch (error) {
+      await this.#giveUp();
+      throw error;
+    }
+  }
+
+  /** The range that a request must hold, so that it can be merged again as a whole. */
+  widen(offset: number, length: number): readonly [number, number] {
+    if (!this.#relaying) return [offset, offset + length];
+    return [alignDown(offset, this.#unit), Math.min(alignUp(offset + length, this.#unit), this.#chain.size)];
+  }
+
+  /** A request changed this range of the last image and still holds it, widened. */
+  async relay(offset: number, length: number): Promise<void> {
+    if (!this.#relaying) return;
+    const [start, end] = this.widen(offset, length);
+    if (start < this.#position) await this.#move(start, Math.min(end, this.#position));
+  }
+
+  /** Images outside the chain would read something else, or nothing, from then on. */
+  async #refuseOthers(): Promise<void> {
+    if (this.#options.force === true) return;
+    const own = new Set(this.#chain.images.map(({ name }) => name));
+    const changing = this.#forward ? this.#sources : [...this.#sources, this.#to];
+    for (const number of changing) {
+      const image = this.#chain.at(number);
+      const other = (await this.#host.tools.childrenOf(image)).find((name) => !own.has(name));
+      if (other === undefined) continue;
+      throw new ImageError('busy', `The image cannot be merged: ${other} beside it names it as parent`, {
+        path: image.name,
+        hint: 'Remove or merge that one first; option force (on the command line: --force) does it all the same.',
+      });
+    }
+  }
+
+  async #begin(): Promise<void> {
+    const { head, tools, options } = this.#host;
+    await head.settle();
+    const kept = this.#forward ? this.#chain.images.slice(0, this.#from) : this.#chain.images.slice(0, this.#to);
+    if (this.#to === this.#chain.top) {
+      const future = new Chain([...kept, this.#chain.at(this.#to)], this.#chain.incomplete);
+      this.#writes = new WritePath(future, this.#chain.last.image, { honourSame: false, honourZeroes: false });
+    } else {
+      await reopen(tools, this.#chain, this.#to, 'write');
+      const future = new Chain([...kept, this.#chain.at(this.#to)], this.#chain.incomplete);
+      const own: DiskOpenOptions = { mode: 'write', flushAfterMs: 0, ignoreFlush: options.ignoreFlush ?? false };
+      this.#target = new Head(future, own);
+      this.#writes = this.#target.writes;
+    }
+    try {
+      await this.#prepare();
+    } catch (error) {
+      await this.#demote();
+      throw error;
+    }
+  }
+
+  async #prepare(): Promise<void> {
+    if (!this.#target.canWrite) {
+      const { image, name } = this.#target.last;
+      const reason = image.can.readOnlyReason;
+      throw new ImageError('read-only', `The image cannot be written${reason === null ? '' : `: ${reason}`}`, {
+        path: name,
+        hint: 'Check it first (checkImage; on the command line: check).',
+      });
+    }
+    this.#unit = this.#target.last.image.info.blockSize ?? UNIT;
+    await this.#target.begin();
+    if (!this.#forward) await this.#grow();
+    this.#relaying = !this.#forward && this.#from === this.#chain.top;
+  }
+
+  /** A parent takes over the size of what it is merged with. */
+  async #grow(): Promise<void> {
+    const wanted = this.#chain.at(this.#from).image.info.virtualSize;
+    const { image, name } = this.#target.last;
+    const { virtualSize } = image.info;
+    if (wanted === virtualSize) return;
+    if (wanted < virtualSize || !image.can.resize || image.resize === undefined) {
+      throw new ImageError('unsupported', 'The two images have different sizes, and the parent cannot change its own', {
+        path: name,
+        found: `${virtualSize} bytes`,
+        expected: `${wanted} bytes`,
+        hint: 'Merge forward, or resize first.',
+      });
+    }
+    this.#target.noteChange();
+    await image.resize(wanted, { fill: 'absent', shrink: false, signal: this.#options.signal, onProgress: undefined });
+    this.#target.noteChange();
+    this.#target.chain.resized();
+  }
+
+  async #moveAll(): Promise<void> {
+    const { size } = this.#target.chain;
+    const step = alignUp(STEP, this.#unit);
+    while (this.#position < size) {
+      throwIfAborted(this.#options.signal, 'The merge');
+      const end = Math.min(this.#position + step, size);
+      const lock = this.#host.lock(this.#position, end);
+      const held = isPromise(lock) ? await lock : lock;
+      try {
+        await this.#move(this.#position, end);
+        this.#position = end;
+      } finally {
+        held.release();
+      }
+      if (this.#target.last.image.dirtyBytes >= LIMITS.dirtyMetadataBytes) await this.#target.flusher.flush();
+      this.#options.onProgress?.({ operation: 'merge', done: Math.min(end, size - 1), total: size });
+    }
+  }
+
+  /** Moves what stands in `[start, end)`, which begins at a unit. Whoever calls it holds the range. */
+  async #move(start: number, end: number): Promise<void> {
+    for (let at = start; at < end; ) {
+      const { held, length } = await this.#look(at, end);
+      if (!held) {
+        at += length;
+        continue;
+      }
+      const first = alignDown(at, this.#unit);
+      const last = Math.min(alignUp(at + length, this.#unit), end);
+      await this.#copy(first, last);
+      at = last;
+    }
+  }
+
+  /** Whether something moves from `offset` on, and up to where that is so. */
+  async #look(offset: number, end: number): Promise<{ held: boolean; length: number }> {
+    let length = end - offset;
+    const levels = this.#forward ? [this.#to, ...this.#sources] : this.#sources;
+    for (const level of levels) {
+      const { image } = this.#chain.at(level);
+      const rest = (this.#sizes[level] ?? 0) - offset;
+      // Beyond the end of a shorter image there is nothing, also below it.
+      if (rest <= 0) break;
+      const answer = image.map(offset, Math.min(length, rest));
+      const mapping = isPromise(answer) ? await answer : answer;
+      length = Math.min(length, mapping.length);
+      if (mapping.kind !== 'absent') return { held: level !== this.#to, length };
+    }
+    return { held: false, length };
+  }
+
+  /** Stores what the chain reads in whole units. */
+  async #copy(start: number, end: number): Promise<void> {
+    const level = this.#forward ? this.#to : this.#from;
+    const size = this.#unit >= STEP ? this.#unit : alignDown(STEP, this.#unit);
+    for (let at = start; at < end; at += size) {
+      const bytes = new Uint8Array(Math.min(size, end - at));
+      await this.#chain.read(level, at, [bytes], bytes.length);
+      this.#target.noteChange();
+      await this.#writes.write(at, bytes.length, [bytes]);
+      this.#target.noteChange();
+    }
+  }
+
+  /** Nothing else runs. Data is durable, then links, then the files go. */
+  async #finish(): Promise<void> {
+    throwIfAborted(this.#options.signal, 'The merge');
+    await this.#host.head.settle();
+    await this.#target.flusher.flush();
+    this.#relaying = false;
+    await this.#link();
+    const merged = this.#sources.map((number) => this.#chain.at(number));
+    const gone = new Set(merged);
+    const rest = new Chain(
+      this.#chain.images.filter((image) => !gone.has(image)),
+      this.#chain.incomplete,
+    );
+    this.#host.become(new Head(rest, this.#host.options));
+    if (rest.last.key !== this.#target.last.key) await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
+    await this.#remove(merged);
+    const { size } = rest;
+    this.#options.onProgress?.({ operation: 'merge', done: size, total: size });
+  }
+
+  /** The target gets the parent that the merged images had, and the child that stays gets the target. */
+  async #link(): Promise<void> {
+    if (this.#forward) {
+      const parent = this.#from === 0 ? null : this.#chain.at(this.#from - 1);
+      await relink(this.#target.last, parent);
+    }
+    const childNumber = Math.max(this.#from, this.#to) + 1;
+    if (childNumber > this.#chain.top) return;
+    const isLast = childNumber === this.#chain.top;
+    if (!isLast) await reopen(this.#host.tools, this.#chain, childNumber, 'write');
+    await relink(this.#chain.at(childNumber), this.#target.last);
+    if (!isLast) await reopen(this.#host.tools, this.#chain, childNumber, 'read');
+  }
+
+  async #remove(merged: readonly ChainImage[]): Promise<void> {
+    for (const { image } of merged) await image.close();
+    if (this.#options.keep === true) return;
+    for (const { source } of merged) await removeFile(source);
+  }
+
+  #numberIn(chain: Chain): number {
+    return chain.images.findIndex(({ key }) => key === this.#target.last.key);
+  }
+
+  /** Whatever was moved stays where it is: it reads as before. */
+  async #giveUp(): Promise<void> {
+    this.#relaying = false;
+    await this.#host
+      .alone(async () => {
+        await this.#target.flusher.flush();
+        await this.#demote();
+      })
+      .catch(() => {
+        // Why the merge ended matters more.
+      });
+  }
+
+  async #demote(): Promise<void> {
+    const { chain } = this.#host.head;
+    if (this.#target === this.#host.head || chain !== this.#chain) return;
+    await reopen(this.#host.tools, chain, this.#to, 'read');
+  }
+}
+
+/** Stores the identities of the parent in the child, where both formats have them. */
+async function relink(child: ChainImage, parent: ChainImage | null): Promise<void> {
+  const { image } = child;
+  const info = parent?.image.info;
+  if (image.set === undefined || image.info.uuid === null) return;
+  assert(image.can.write, 'a child that is linked anew is open for writing');
+  try {
+    await image.set({
+      parentUuid: info?.uuid ?? null,
+      parentModificationUuid: info?.modificationUuid ?? null,
+    });
+  } catch (error) {
+    if (!isImageError(error) || error.kind !== 'unsupported') throw error;
+  }
+}

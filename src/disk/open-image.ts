@@ -1,0 +1,234 @@
+/** Opening images: finding out what a file is, and its parents, through the gate. */
+import { ImageError, throwIfAborted } from '../errors.ts';
+import type { Format } from '../image/contract.ts';
+import { probeFormat, readProbeInput } from '../image/probe.ts';
+import { LIMITS } from '../limits.ts';
+import type { OpenMode, Source, Storage } from '../storage/contract.ts';
+import type { OpenGate } from '../storage/gate.ts';
+import type { ChainImage } from './chain.ts';
+import { gateOf, handedOver, registryOf, sourceOf } from './environment.ts';
+import { lockedSource, takesLocks } from './locking.ts';
+import type { DiskOpenOptions, EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
+
+/** One image, opened, with what a report needs. */
+export interface OpenedImage extends ChainImage {
+  /** Why this format was chosen. */
+  readonly recognisedBy: string;
+  readonly warnings: readonly string[];
+}
+
+/** How one image is opened. */
+export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
+  readonly mode: OpenMode;
+  readonly format?: string | undefined;
+  readonly type?: DiskOpenOptions['type'];
+  /** Headers only, and without a lock: for reports. */
+  readonly infoOnly?: boolean;
+  readonly gate: OpenGate;
+}
+
+/** Opens one image: by the format that was named, else by the strongest probe. */
+export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
+  throwIfAborted(options.signal, 'Opening');
+  const { format, recognisedBy, key, warnings, guessed } = await chooseFormat(source, options);
+  if (guessed && options.mode === 'write') {
+    throw new ImageError('denied', 'Nothing identifies this file as an image, and raw is never guessed for writing', {
+      path: source.name,
+      hint: 'Name its format: format "raw" (on the command line: --format raw).',
+    });
+  }
+  const image = await format.open(options.infoOnly === true ? source : lockedSource(source, options), {
+    mode: options.mode,
+    gate: options.gate,
+    infoOnly: options.infoOnly ?? false,
+    signal: options.signal,
+    ...(options.type === undefined ? {} : { type: options.type }),
+  });
+  const all = [...warnings, ...image.info.warnings];
+  return { image, name: source.name, format: format.name, key, source, recognisedBy, warnings: all };
+}
+
+interface Choice {
+  readonly format: Format;
+  readonly recognisedBy: string;
+  readonly key: string;
+  readonly warnings: readonly string[];
+  readonly guessed: boolean;
+}
+
+async function chooseFormat(source: Source, options: OpenImageOptions): Promise<Choice> {
+  const registry = registryOf(options);
+  const named = options.format === undefined ? null : registry.find(options.format);
+  const storage = await source.provider.open(source.name, 'read');
+  try {
+    const { key } = await storage.identity();
+    if (named !== null)
+      return { format: named, recognisedBy: 'the caller named it', key, warnings: [], guessed: false };
+    const outcome = probeFormat(await readProbeInput(storage, source.name), registry);
+    return {
+      format: outcome.format,
+      recognisedBy: outcome.answer.reason,
+      key,
+      warnings: outcome.warnings,
+      guessed: outcome.guessed,
+    };
+  } finally {
+    await storage.close();
+  }
+}
+
+/** Opens parents until a base is reached and appends them: last image first. Returns warnings. */
+export async function openParents(
+  opened: OpenedImage[],
+  named: readonly ImageSource[],
+  options: DiskOpenOptions & { readonly infoOnly?: boolean },
+): Promise<string[]> {
+  const warnings: string[] = [];
+  const rest = [...named];
+  if (options.parent !== undefined && rest.length === 0) rest.push(options.parent);
+  for (let child = opened.at(-1); child !== undefined; child = opened.at(-1)) {
+    throwIfAborted(options.signal, 'Opening');
+    const next = rest.pop();
+    if (next === undefined && (!child.image.info.differencing || options.withoutParents === true)) return warnings;
+    if (opened.length >= LIMITS.chainDepth) throw tooDeep(child);
+    const parent = await (next === undefined
+      ? findParent(child, opened, options)
+      : openNamedParent(sourceOf(next, options), opened.length === 1, options));
+    opened.push(parent);
+    refuseLoop(opened);
+    checkLink(child, parent, warnings);
+  }
+  return warnings;
+}
+
+function tooDeep(child: OpenedImage): ImageError {
+  return new ImageError('limit', 'The chain of images is too long', {
+    path: child.name,
+    expected: `at most ${LIMITS.chainDepth} images`,
+  });
+}
+
+async function openNamedParent(source: Source, first: boolean, options: DiskOpenOptions): Promise<OpenedImage> {
+  const gate = await gateOf(options.allow, source);
+  const { parentFormat, format: _format, type: _type, ...rest } = options;
+  return openImage(source, {
+    ...rest,
+    mode: 'read',
+    gate,
+    ...(first && parentFormat !== undefined ? { format: parentFormat } : {}),
+  });
+}
+
+function refuseLoop(opened: readonly OpenedImage[]): void {
+  const parent = opened.at(-1);
+  const seen = opened.findIndex((entry) => entry.key === parent?.key);
+  if (parent === undefined || seen === opened.length - 1) return;
+  throw new ImageError('corrupt', 'The image is its own parent', {
+    path: parent.name,
+    hint: 'Name the right parent with --parent.',
+  });
+}
+
+/** UUIDs tell a wrong parent from the right one; the modification UUID tells that it was written since. */
+function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[]): void {
+  const wanted = child.image.info.parentUuid;
+  const { uuid, modificationUuid } = parent.image.info;
+  if (wanted === null || uuid === null) return;
+  if (wanted !== uuid) {
+    throw new ImageError('corrupt', 'The parent is not the one that this image was made from', {
+      status: 'VERR_VD_UUID_MISMATCH',
+      path: child.name,
+      field: 'parent UUID',
+      found: `${uuid} (${parent.name})`,
+      expected: wanted,
+      hint: 'Name the right parent with --parent.',
+    });
+  }
+  const known = child.image.info.parentModificationUuid;
+  if (known !== null && modificationUuid !== null && known !== modificationUuid) {
+    warnings.push(`${parent.name} was written after ${child.name} was made from it; what is read may be a mixture.`);
+  }
+}
+
+/** Looks for the parent by UUID among the files beside the child. */
+async function findParent(
+  child: OpenedImage,
+  opened: readonly OpenedImage[],
+  options: DiskOpenOptions & { readonly infoOnly?: boolean },
+): Promise<OpenedImage> {
+  const { parentUuid } = child.image.info;
+  if (parentUuid === null) {
+    throw new ImageError('not-found', 'This differencing image does not say what its parent is', {
+      path: child.name,
+      hint: 'Name the parent with --parent.',
+    });
+  }
+  const gate = await gateOf(options.allow, child.source);
+  let own = false;
+  for await (const name of gate.candidates(child.source)) {
+    throwIfAborted(options.signal, 'Looking for the parent');
+    const found = await openCandidate({ name, child, uuid: parentUuid, gate, options });
+    if (found === null) continue;
+    if (!opened.some((entry) => entry.key === found.key)) return found;
+    own = true;
+    await found.image.close();
+  }
+  throw new ImageError(
+    own ? 'corrupt' : 'not-found',
+    own ? 'The image is its own parent' : 'The parent of this image was not found beside it',
+    {
+      path: child.name,
+      field: 'parent UUID',
+      expected: parentUuid,
+      hint: 'Name the parent with --parent.',
+    },
+  );
+}
+
+interface Candidate {
+  readonly name: string;
+  readonly child: OpenedImage;
+  readonly uuid: string;
+  readonly gate: OpenGate;
+  readonly options: DiskOpenOptions & { readonly infoOnly?: boolean };
+}
+
+/**
+ * Opens a file when it is the image with that UUID; null for anything else, whatever is wrong with it. Headers are
+ * looked at first, without a lock: one on a neighbour would be in the way of whoever opens it just then.
+ */
+async function openCandidate(candidate: Candidate): Promise<OpenedImage | null> {
+  const { options } = candidate;
+  const header = await tryCandidate(candidate, true).catch(() => null);
+  if (header === null || options.infoOnly === true) return header;
+  await header.image.close();
+  // This is the parent, so what goes wrong now must be heard.
+  return tryCandidate(candidate, false);
+}
+
+async function tryCandidate(candidate: Candidate, infoOnly: boolean): Promise<OpenedImage | null> {
+  const { name, child, uuid, gate, options } = candidate;
+  const storage = await gate.open({ name, role: 'parent image' }, child.source, 'read');
+  let found: OpenedImage | null = null;
+  try {
+    if (!infoOnly && takesLocks(options)) await lockForReading(storage, options);
+    const outcome = probeFormat(await readProbeInput(storage, name), registryOf(options));
+    const { key } = await storage.identity();
+    if (outcome.guessed || !outcome.format.capabilities.uuid || !outcome.format.capabilities.read) return null;
+    // The format gets the handle that the gate judged, not the name.
+    const source: Source = { provider: child.source.provider, name };
+    const judged = handedOver(infoOnly ? source : lockedSource(source, options), () => Promise.resolve(storage));
+    const image = await outcome.format.open(judged, { mode: 'read', gate, infoOnly, signal: options.signal });
+    if (image.info.uuid !== uuid) return null;
+    const { warnings } = image.info;
+    const recognisedBy = outcome.answer.reason;
+    found = { image, name, format: outcome.format.name, key, source, recognisedBy, warnings };
+    return found;
+  } finally {
+    if (found === null) await storage.close();
+  }
+}
+
+function lockForReading(storage: Storage, options: SharingOptions): Promise<void> {
+  return storage.lock('shared', { shareable: options.shareable ?? false });
+}

@@ -1,0 +1,106 @@
+/**
+ * Putting images onto an open chain and taking them off. Only the last image is open for writing: one that gets a
+ * child is *demoted* (opened anew for reading), one that loses it is *promoted*.
+ */
+import { ImageError } from '../errors.ts';
+import type { OpenMode, Source } from '../storage/contract.ts';
+import { Chain, type ChainImage } from './chain.ts';
+import type { CreateImageOptions, ImageSource } from './options.ts';
+
+/** What a disk needs of the world to change its chain; `openDisk` hands it in. */
+export interface StackTools {
+  /** Opens an image, and nothing of its chain, with the locks of the mode. */
+  open(source: Source, mode: OpenMode, format: string): Promise<ChainImage>;
+  /** Makes a new image. Returns where it is. */
+  create(target: ImageSource, options: CreateImageOptions): Promise<{ source: Source; format: string }>;
+  /** Files beside an image that name it as their parent. */
+  childrenOf(image: ChainImage): Promise<readonly string[]>;
+}
+
+/** What the new image over a chain is; its size is that of the disk. */
+export type CreateDiffOptions = Omit<CreateImageOptions, 'parent' | 'parentFormat' | 'size' | 'lock'> & {
+  /** Default `write`. */
+  readonly mode?: OpenMode;
+};
+
+/**
+ * Opens an image of the chain in another mode. Its handle is closed first, since the two locks would be in each
+ * other's way. When that fails the image is opened as it was, and the failure is thrown.
+ */
+export async function reopen(tools: StackTools, chain: Chain, number: number, mode: OpenMode): Promise<void> {
+  const old = chain.at(number);
+  const before: OpenMode = old.image.can.write ? 'write' : 'read';
+  const { uuid } = old.image.info;
+  await old.image.close();
+  try {
+    const opened = await tools.open(old.source, mode, old.format);
+    if (opened.key !== old.key || opened.image.info.uuid !== uuid) {
+      await opened.image.close();
+      throw new ImageError('busy', 'Another program put another image into the place of this one', { path: old.name });
+    }
+    chain.replace(number, opened);
+  } catch (error) {
+    chain.replace(number, await tools.open(old.source, before, old.format));
+    throw error;
+  }
+}
+
+/**
+ * Makes a differencing image over the last one, which must be flushed, and returns the longer chain. After a failure
+ * the new image is gone and the chain is as it was.
+ */
+export async function pushDiff(
+  tools: StackTools,
+  chain: Chain,
+  target: ImageSource,
+  options: CreateDiffOptions,
+): Promise<Chain> {
+  const { mode = 'write', ...rest } = options;
+  const parent = chain.last;
+  const made = await tools.create(target, {
+    ...rest,
+    size: chain.size,
+    parent: parent.source,
+    parentFormat: parent.format,
+  });
+  const demotes = parent.image.can.write;
+  try {
+    if (demotes) await reopen(tools, chain, chain.top, 'read');
+    const child = await tools.open(made.source, mode, made.format);
+    return new Chain([...chain.images, child], chain.incomplete);
+  } catch (error) {
+    await removeFile(made.source);
+    if (demotes && !chain.last.image.can.write) await reopen(tools, chain, chain.top, 'write');
+    throw error;
+  }
+}
+
+/** Closes the last image, which must be flushed and not the only one, and returns the shorter chain. */
+export async function pop(
+  tools: StackTools,
+  chain: Chain,
+  how: { readonly remove: boolean; readonly mode: OpenMode },
+): Promise<Chain> {
+  const { last } = chain;
+  if (how.remove) refuseParts(last);
+  const shorter = new Chain(chain.images.slice(0, -1), chain.incomplete);
+  await last.image.close();
+  if (how.remove) await removeFile(last.source);
+  if (how.mode === 'write' && !shorter.last.image.can.write) await reopen(tools, shorter, shorter.top, 'write');
+  return shorter;
+}
+
+/** Durably. */
+export async function removeFile({ provider, name }: Source): Promise<void> {
+  await provider.remove(name);
+  await provider.syncNames(provider.directory(name));
+}
+
+/** Images of several files cannot be removed yet. */
+export function refuseParts({ image, name }: ChainImage): void {
+  if (image.storages().length === 1) return;
+  throw new ImageError('unsupported', 'Images of several files cannot be removed yet', {
+    path: name,
+    hint: 'Its parts name each other; convert it instead.',
+  });
+}
