@@ -55,6 +55,10 @@ export function openOptions(
 ): DiskOpenOptions {
   const registry = defaultRegistry();
   const parent = context.options.text(names.parent);
+  const below = names.parent === 'parent' ? context.options.text('chain') : undefined;
+  if (parent !== undefined && below !== undefined) {
+    throw new UsageError('--parent and --chain say the same', 'Give one of them.');
+  }
   return {
     registry,
     allow: context.allow,
@@ -62,7 +66,8 @@ export function openOptions(
     ...lockOptions(context),
     ...present({
       format: namedFormat(context, names.format, registry)?.name,
-      parent: parent === undefined ? undefined : fileName(parent),
+      parent:
+        below === undefined ? (parent === undefined ? undefined : fileName(parent)) : below.split(',').map(fileName),
       parentFormat:
         names.parentFormat === undefined ? undefined : namedFormat(context, names.parentFormat, registry)?.name,
     }),

@@ -10,6 +10,7 @@ export type CommandName =
   | 'map'
   | 'compare'
   | 'check'
+  | 'merge'
   | 'compact'
   | 'resize'
   | 'set'
@@ -107,6 +108,12 @@ const PARENT_FORMAT: OptionSpec = {
   description: 'format of the parent',
   completes: 'format',
 };
+const CHAIN: OptionSpec = {
+  flags: '--chain <P,…>',
+  description: 'all images below the image, base first, where they are not found by themselves',
+};
+/** Options that say what stands below an image. */
+const BELOW: readonly OptionSpec[] = [PARENT, PARENT_FORMAT, CHAIN];
 const VARIANT: OptionSpec = {
   flags: '--variant <V>',
   description: 'kind of image, such as fixed; "help" lists those of the format',
@@ -143,7 +150,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     description:
       'Prints format, sizes, identities, parent and geometry of an image, from its headers. Changes nothing.',
     arguments: [{ name: 'IMAGE', description: 'the image', completes: 'file' }],
-    options: [FORMAT, { flags: '--backing-chain', description: 'the parents too, base first' }, PARENT, PARENT_FORMAT],
+    options: [FORMAT, { flags: '--backing-chain', description: 'the parents too, base first' }, ...BELOW],
     examples: [
       { command: 'vdkit info disk.vdi', description: 'for people' },
       { command: 'vdkit info --json --backing-chain snapshot.vdi', description: 'for programs, with all parents' },
@@ -225,8 +232,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     arguments: [{ name: 'IMAGE', description: 'the image', completes: 'file' }],
     options: [
       FORMAT,
-      PARENT,
-      PARENT_FORMAT,
+      ...BELOW,
       { flags: '--start <N>', description: 'first byte of the disk (default 0)' },
       { flags: '--length <N>', description: 'bytes (default: up to the end)' },
     ],
@@ -279,13 +285,36 @@ export const COMMANDS: readonly CommandSpec[] = [
     unsupported: 63,
   },
   {
+    name: 'merge',
+    summary: 'merge images of a chain',
+    description:
+      'Moves the content of images into their child or their parent and deletes their files. Left out, --from is the ' +
+      'image and --to-image its parent. With --from below --to-image content moves into the child, else into the ' +
+      'parent. What a guest reads stays the same. After Ctrl-C the chain is whole; run it again to go on.',
+    arguments: [{ name: 'IMAGE', description: 'the last image of the chain', completes: 'file' }],
+    options: [
+      FORMAT,
+      ...BELOW,
+      { flags: '--from <N>', description: 'number of the image that is merged away, 0 = base, or "last"' },
+      { flags: '--to-image <N>', description: 'number of the image that stays' },
+      { flags: '--keep', description: 'leave the files of merged images where they are' },
+      { flags: '--dry-run', description: 'only say what would be merged' },
+      { flags: '--force', description: 'also when an image outside the chain depends on one that changes or goes' },
+    ],
+    examples: [
+      { command: 'vdkit merge snapshot.vdi', description: 'put what changed since the snapshot into its parent' },
+      { command: 'vdkit merge last.vdi --from 1 --to-image 3', description: 'images 1 and 2 go into image 3' },
+      { command: 'vdkit merge last.vdi --from 0 --to-image last --dry-run', description: 'which files would go?' },
+    ],
+  },
+  {
     name: 'compact',
     summary: 'make the file of an image smaller',
     description:
       'Gives up blocks that hold only zeroes or what the parent holds anyway, and packs the rest. What a guest reads ' +
       'stays the same. After Ctrl-C the image is whole; run it again to go on.',
     arguments: [IMAGE],
-    options: [FORMAT, PARENT, PARENT_FORMAT],
+    options: [FORMAT, ...BELOW],
     examples: [
       { command: 'vdkit compact disk.vdi', description: 'zero the free space inside the guest first' },
       {
@@ -301,7 +330,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'Makes the disk SIZE bytes large, or larger or smaller by +SIZE or -SIZE. New space reads zero. Getting smaller is ' +
       'refused where data would be lost, unless --shrink. Partitions and file systems inside stay as they are.',
     arguments: [IMAGE, { name: 'SIZE', description: 'bytes: 512, 64K, 10M, 1.5G, 2T; +1G, -1G: by so many' }],
-    options: [FORMAT, PARENT, PARENT_FORMAT, { flags: '--shrink', description: 'give up the data behind the new end' }],
+    options: [FORMAT, ...BELOW, { flags: '--shrink', description: 'give up the data behind the new end' }],
     examples: [
       { command: 'vdkit resize disk.vdi 20G', description: 'to a size' },
       { command: 'vdkit resize disk.vdi +1G', description: 'by a size' },
@@ -366,8 +395,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     arguments: [{ ...IMAGE, optional: true }],
     options: [
       FORMAT,
-      PARENT,
-      PARENT_FORMAT,
+      ...BELOW,
       { flags: '-t, --to <F>', description: 'format of the new image', completes: 'format' },
       VARIANT,
       BLOCK_SIZE,

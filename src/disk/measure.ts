@@ -19,7 +19,7 @@ export interface MeasureOptions extends EnvironmentOptions, SharingOptions {
   readonly size?: number;
   /** Default: probed. */
   readonly sourceFormat?: string;
-  readonly sourceParent?: ImageSource;
+  readonly sourceParent?: ImageSource | readonly ImageSource[];
   readonly sourceParentFormat?: string;
 }
 

@@ -77,6 +77,15 @@ async function chooseFormat(source: Source, options: OpenImageOptions): Promise<
   }
 }
 
+/** One image, or several. */
+export function sourceList(source: ImageSource | readonly ImageSource[]): readonly ImageSource[] {
+  return isList(source) ? source : [source];
+}
+
+function isList(source: ImageSource | readonly ImageSource[]): source is readonly ImageSource[] {
+  return Array.isArray(source);
+}
+
 /** Opens parents until a base is reached and appends them: last image first. Returns warnings. */
 export async function openParents(
   opened: OpenedImage[],
@@ -85,7 +94,7 @@ export async function openParents(
 ): Promise<string[]> {
   const warnings: string[] = [];
   const rest = [...named];
-  if (options.parent !== undefined && rest.length === 0) rest.push(options.parent);
+  if (options.parent !== undefined && rest.length === 0) rest.push(...sourceList(options.parent));
   for (let child = opened.at(-1); child !== undefined; child = opened.at(-1)) {
     throwIfAborted(options.signal, 'Opening');
     const next = rest.pop();

@@ -6,7 +6,7 @@ import { createImage } from './create.ts';
 import { ChainDisk } from './disk.ts';
 import { gateOf, sourceOf } from './environment.ts';
 import { checkLocking, sharingWarnings } from './locking.ts';
-import { type OpenedImage, openImage, openParents } from './open-image.ts';
+import { type OpenedImage, openImage, openParents, sourceList } from './open-image.ts';
 import type { DiskOpenOptions, ImageSource } from './options.ts';
 import { findChildren } from './siblings.ts';
 import type { StackTools } from './stack.ts';
@@ -20,7 +20,7 @@ export async function openDisk(
   source: ImageSource | readonly ImageSource[],
   options: DiskOpenOptions = {},
 ): Promise<ChainDisk> {
-  const list: readonly ImageSource[] = isList(source) ? source : [source];
+  const list = sourceList(source);
   const lastSource = list.at(-1);
   if (lastSource === undefined) {
     throw new ImageError('invalid-argument', 'No image was named', { status: 'VERR_INVALID_PARAMETER' });
@@ -49,10 +49,6 @@ export async function openDisk(
     await closeImages(opened).catch(() => {});
     throw error;
   }
-}
-
-function isList(source: ImageSource | readonly ImageSource[]): source is readonly ImageSource[] {
-  return Array.isArray(source);
 }
 
 async function openLast(source: Source, options: DiskOpenOptions): Promise<OpenedImage> {

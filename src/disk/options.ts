@@ -44,8 +44,8 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions {
   /** Format of the last image. Default: probed; a probed raw image never opens for writing. */
   readonly format?: string;
   readonly type?: MediumType;
-  /** Parent of the image (and its format), where the image does not say. */
-  readonly parent?: ImageSource;
+  /** Parent of the image (and its format), where the image does not say; or all images below it, base first. */
+  readonly parent?: ImageSource | readonly ImageSource[];
   readonly parentFormat?: string;
   /** Open only the image itself, not its parents. Reading absent ranges then throws. */
   readonly withoutParents?: boolean;
@@ -86,7 +86,7 @@ export interface CreateImageOptions extends EnvironmentOptions {
 export interface ConvertOptions extends CreateImageOptions {
   /** Format of the source. Default: probed. `format` is that of the target. */
   readonly sourceFormat?: string;
-  readonly sourceParent?: ImageSource;
+  readonly sourceParent?: ImageSource | readonly ImageSource[];
   readonly sourceParentFormat?: string;
   /** With `into`: others may write the target too. */
   readonly shareable?: boolean;
@@ -150,7 +150,7 @@ export interface InspectOptions extends EnvironmentOptions {
   readonly type?: MediumType;
   /** Report the parents too. */
   readonly chain?: boolean;
-  readonly parent?: ImageSource;
+  readonly parent?: ImageSource | readonly ImageSource[];
   readonly parentFormat?: string;
 }
 

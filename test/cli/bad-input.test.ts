@@ -14,7 +14,7 @@ let folder: string;
 /** `@name` in a command stands for a file in the folder. */
 const place = (word: string): string => (word === 'SAMPLE' ? SAMPLE : word.replace(/^@/, `${folder}/`));
 
-beforeAll(() => {
+beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'vdkit-bad-'));
   const sample = readFileSync(SAMPLE);
   writeFileSync(join(folder, 'headless.vdi'), sample.subarray(0, 300));
@@ -22,6 +22,8 @@ beforeAll(() => {
   writeFileSync(join(folder, 'existing.raw'), 'precious');
   writeFileSync(join(folder, 'own.vdi'), sample);
   writeFileSync(join(folder, 'disk.raw'), new Uint8Array(4096));
+  await runCli(['create', join(folder, 'base.vdi'), '8M']);
+  await runCli(['create', join(folder, 'diff.vdi'), '--parent', join(folder, 'base.vdi')]);
   writeFileSync(join(folder, 'empty.vdi'), '');
   mkdirSync(join(folder, 'directory'));
   execFileSync('mkfifo', [join(folder, 'fifo')]);
@@ -98,6 +100,13 @@ const FAILURES: readonly (readonly [string, string, number, string])[] = [
   ['a check of a directory', 'check @directory', 63, 'unsupported'],
   ['a dry run of nothing', 'check SAMPLE --dry-run', 64, 'invalid-argument'],
   ['a repair without locks of others', 'check SAMPLE --repair --force-share', 1, 'invalid-argument'],
+  ['merging a missing file', 'merge @missing.vdi', 1, 'not-found'],
+  ['merging an image without a parent', 'merge @own.vdi', 64, 'invalid-argument'],
+  ['merging from a number that is none', 'merge @diff.vdi --from x', 64, 'invalid-argument'],
+  ['merging an image that there is not', 'merge @diff.vdi --from 2', 64, 'invalid-argument'],
+  ['merging an image with itself', 'merge @diff.vdi --from 1 --to-image 1', 64, 'invalid-argument'],
+  ['a chain beside a parent', 'map @diff.vdi --chain @base.vdi --parent @base.vdi', 64, 'invalid-argument'],
+  ['a chain of missing files', 'map @diff.vdi --chain @missing.vdi', 1, 'not-found'],
   ['compacting a missing file', 'compact @missing.vdi', 1, 'not-found'],
   ['compacting what nothing identifies', 'compact @existing.raw', 1, 'denied'],
   ['compacting a format that cannot', 'compact @disk.raw --format raw', 1, 'unsupported'],

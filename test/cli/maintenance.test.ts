@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HEADER } from '../../src/formats/vdi/layout.ts';
+import { Disk } from '../../src/index.ts';
 import { type Outcome, type RunOptions, runCli } from './run-cli.ts';
 
 const SAMPLE = fileURLToPath(new URL('../../samples/disk.vdi', import.meta.url));
@@ -134,6 +135,61 @@ describe('check', () => {
     const report = JSON.parse((await run(2, 'check', image, '--repair', '--dry-run', '--json')).stdout);
     expect(report).toMatchObject({ repaired: false, repairs: { length: 3 } });
     expect(readFileSync(image).equals(before)).toBe(true);
+  });
+});
+
+describe('merge', () => {
+  /** A base and two differencing images, each with a block of its own. */
+  async function makeChain(): Promise<void> {
+    await ok('create', at('0.vdi'), '8M');
+    for (const number of [0, 1, 2]) {
+      if (number > 0) await ok('create', at(`${number}.vdi`), '--parent', at(`${number - 1}.vdi`));
+      await using disk = await Disk.open(at(`${number}.vdi`), { mode: 'write', allow: ['same-directory'] });
+      await disk.write(number * MIB, new Uint8Array(2 * MIB).fill(number + 1));
+    }
+    await ok('convert', at('2.vdi'), at('flat.raw'));
+  }
+  const names = (): string[] => readdirSync(folder).filter((name) => name.endsWith('.vdi'));
+
+  it('puts the last image into its parent when nothing else is said', async () => {
+    await makeChain();
+    const { stderr } = await run(0, 'merge', at('2.vdi'));
+    expect(stderr).toBe(`${at('2.vdi')} merged into ${at('1.vdi')}; their files are gone\n`);
+    expect(names()).toEqual(['0.vdi', '1.vdi']);
+    await run(0, 'compare', at('1.vdi'), at('flat.raw'));
+    await run(0, 'check', at('1.vdi'));
+  });
+
+  it('moves a base and more into the last image', async () => {
+    await makeChain();
+    const report = await json('merge', at('2.vdi'), '--from', '0', '--to-image', 'last');
+    const removed = [at('0.vdi'), at('1.vdi')];
+    expect(report).toEqual({ schema: 'vdkit/merge/1', from: 0, to: 2, file: at('2.vdi'), removed, dryRun: false });
+    expect(names()).toEqual(['2.vdi']);
+    expect(await info(at('2.vdi'))).toMatchObject({ parentUuid: null, variant: ['dynamic'] });
+    await run(0, 'compare', at('2.vdi'), at('flat.raw'));
+  });
+
+  it('says what it would do, keeps files, and refuses to take the ground from under others', async () => {
+    await makeChain();
+    const before = names().map((name) => readFileSync(at(name)).toString('base64'));
+    expect((await run(0, 'merge', at('2.vdi'), '--dry-run')).stderr).toContain('would be merged');
+    expect(names().map((name) => readFileSync(at(name)).toString('base64'))).toEqual(before);
+    await ok('create', at('other.vdi'), '--parent', at('1.vdi'));
+    const refused = await runCli(['merge', at('2.vdi')]);
+    expect(refused.stderr).toMatch(/other\.vdi.* names it as parent.*\nhint: .*--force/);
+    expect(refused.stderr).not.toContain('undefined');
+    await ok('merge', at('2.vdi'), '--force', '--keep', '--quiet');
+    expect(names()).toEqual(['0.vdi', '1.vdi', '2.vdi', 'other.vdi']);
+    await run(0, 'compare', at('1.vdi'), at('flat.raw'));
+  });
+
+  it('takes a chain that is stored nowhere', async () => {
+    await ok('create', at('base.raw'), '4M');
+    await ok('create', at('over.vdi'), '--parent', at('base.raw'), '--parent-format', 'raw', '--quiet');
+    writeFileSync(at('base.raw'), new Uint8Array(4 * MIB).fill(7));
+    const map = await json('map', at('over.vdi'), '--chain', at('base.raw'));
+    expect(map['extents']).toMatchObject([{ offset: 0, length: 4 * MIB, state: 'data', image: 0, depth: 1 }]);
   });
 });
 

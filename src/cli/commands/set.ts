@@ -12,7 +12,8 @@ import { reportDocument, reportText } from '../report.ts';
 /** Runs `set IMAGE`. */
 export async function run(context: CommandContext): Promise<number> {
   const image = imageName(context, 0);
-  const { parent, ...options } = openOptions(context);
+  const { parent: _parent, ...options } = openOptions(context);
+  const parent = context.options.text('parent');
   const changes: SetChanges = { ...changesOf(context), ...present({ parent }) };
   if (Object.keys(changes).length === 0) {
     throw new UsageError('Nothing was named that shall change', 'See "vdkit set --help" for what can.');
