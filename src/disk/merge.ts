@@ -298,6 +298,8 @@ export class Merge {
       const parent = this.#from === 0 ? null : this.#chain.at(this.#from - 1);
       await relink(this.#target.last, parent);
     }
+    // Until its file goes last of all, the last image must read right without those between.
+    if (!this.#forward && this.#from === this.#chain.top) await relink(this.#chain.last, this.#target.last);
     const childNumber = Math.max(this.#from, this.#to) + 1;
     if (childNumber > this.#chain.top) return;
     const isLast = childNumber === this.#chain.top;
@@ -309,7 +311,9 @@ export class Merge {
   async #remove(merged: readonly ChainImage[]): Promise<void> {
     for (const { image } of merged) await image.close();
     if (this.#options.keep === true) return;
-    for (const { source } of merged) await removeFile(source);
+    // A file that is still there after a cut has its parents, or what it needs of them.
+    const order = this.#forward ? merged : [...merged].reverse();
+    for (const { source } of order) await removeFile(source);
   }
 
   #numberIn(chain: Chain): number {

@@ -24,7 +24,7 @@ import { RecordingProvider } from './recording-storage.ts';
 import { type CrashDevice, CrashSession } from './session.ts';
 
 /** Marks after which the promise is stronger than before. */
-const MILESTONES = new Set(['built', 'flushed', 'resized', 'compacted', 'closed']);
+const MILESTONES = new Set(['built', 'flushed', 'resized', 'compacted', 'changed', 'closed']);
 /** Numbers of writes that are made after the cut begin here. */
 const AFTERWARDS = 0x4000_0000;
 

@@ -17,6 +17,8 @@ export interface CrashDevice extends BlockDevice {
   resize?(size: number, how?: { readonly shrink?: boolean }): Promise<void>;
   /** Makes the files as short as they can be. Changes nothing that can be read. */
   compact?(): Promise<unknown>;
+  /** Merges two images of a chain, 0 = base, while requests go on. Changes nothing that can be read. */
+  merge?(from: number, to: number): Promise<unknown>;
 }
 
 /** What a session is made of. */
@@ -78,6 +80,18 @@ export class CrashSession {
     this.#log.mark('compacted');
   }
 
+  /** Merges images of the chain; requests may run meanwhile. */
+  merge(from: number, to: number): Promise<void> {
+    return this.structural('merge', () => wanted(this.disk, 'merge').call(this.disk, from, to));
+  }
+
+  /** Runs something of the workload's own that changes files, but nothing that can be read, between two marks. */
+  async structural(what: string, run: () => Promise<unknown>): Promise<void> {
+    this.#log.mark(`${what} begins`);
+    await this.#noted(what, run);
+    this.#log.mark('changed');
+  }
+
   /** Waits for everything that was issued before, as far as it has ended. */
   async flush(): Promise<void> {
     const flush = this.#model.beginFlush(this.#log.mark('flush begins'));
@@ -108,7 +122,7 @@ export class CrashSession {
   }
 }
 
-function wanted<K extends 'discard' | 'resize' | 'compact'>(disk: CrashDevice, what: K): NonNullable<CrashDevice[K]> {
+function wanted<K extends 'discard' | 'resize' | 'compact' | 'merge'>(disk: CrashDevice, what: K): NonNullable<CrashDevice[K]> {
   const method = disk[what];
   if (method !== undefined) return method as NonNullable<CrashDevice[K]>;
   throw new ImageError('unsupported', `This disk has no ${what}`, { path: disk.label });

@@ -94,7 +94,7 @@ export class SnapshotProvider implements StorageProvider {
   }
 
   async realName(name: string): Promise<string> {
-    this.#find(name);
+    if ((await this.lookUp(name)) === null) this.#find(name);
     return name;
   }
 
