@@ -13,6 +13,7 @@
 import { checkImage } from './disk/check.ts';
 import { compare } from './disk/compare.ts';
 import { convert } from './disk/convert.ts';
+import { copyChain, copyImage, moveImage } from './disk/copy.ts';
 import { createImage } from './disk/create.ts';
 import type { ChainDisk } from './disk/disk.ts';
 import { removeImage, renameImage } from './disk/files.ts';
@@ -45,14 +46,17 @@ export const Disk = {
 
 export type { CheckOptions, CheckReport } from './disk/check.ts';
 export type { CompactOptions } from './disk/compact.ts';
+export type { CopiedImage, CopyChainOptions, CopyImageOptions, MoveOptions } from './disk/copy.ts';
 export type { BlockDevice, DeviceCapabilities, Extent, ExtentState, ReadResult, ZeroOptions } from './disk/device.ts';
 export type { DiskImage } from './disk/disk.ts';
 export type { FileOptions, RemoveResult, RenameResult } from './disk/files.ts';
 export type { MeasureOptions, MeasureResult } from './disk/measure.ts';
+export type { MergeOptions } from './disk/merge.ts';
 export type * from './disk/options.ts';
 export type { DiskResizeOptions } from './disk/resize.ts';
 export type { SetChanges, SetOptions } from './disk/set.ts';
 export type { Children, ChildrenOptions } from './disk/siblings.ts';
+export type { CreateDiffOptions } from './disk/stack.ts';
 export type { ErrorContext, ErrorDetails, ErrorKind } from './errors.ts';
 export { describeError, ImageError, isImageError, printable } from './errors.ts';
 export { defaultRegistry, FORMATS } from './formats/index.ts';
@@ -62,4 +66,18 @@ export { summarize } from './image/findings.ts';
 export type { Geometry } from './image/geometry.ts';
 export { Registry } from './image/registry.ts';
 export { LIMITS } from './limits.ts';
-export { checkImage, childrenOf, compare, convert, createImage, inspect, measure, removeImage, renameImage, setImage };
+export {
+  checkImage,
+  childrenOf,
+  compare,
+  convert,
+  copyChain,
+  copyImage,
+  createImage,
+  inspect,
+  measure,
+  moveImage,
+  removeImage,
+  renameImage,
+  setImage,
+};

@@ -10,6 +10,7 @@ export const LOADERS: Readonly<Record<CommandName, () => Promise<CommandModule>>
   map: () => import('./commands/map.ts'),
   compare: () => import('./commands/compare.ts'),
   check: () => import('./commands/check.ts'),
+  copy: () => import('./commands/copy.ts'),
   merge: () => import('./commands/merge.ts'),
   compact: () => import('./commands/compact.ts'),
   resize: () => import('./commands/resize.ts'),

@@ -10,6 +10,7 @@ export type CommandName =
   | 'map'
   | 'compare'
   | 'check'
+  | 'copy'
   | 'merge'
   | 'compact'
   | 'resize'
@@ -283,6 +284,30 @@ export const COMMANDS: readonly CommandSpec[] = [
       { command: 'vdkit check disk.vdi --repair', description: 'do it' },
     ],
     unsupported: 63,
+  },
+  {
+    name: 'copy',
+    summary: 'copy a chain image by image, or move an image',
+    description:
+      'Copies IMAGE and all its parents, each into an image of its own, so that the copy is a chain, too. TARGET is a ' +
+      'directory, or a file for an image without a parent. With --move the image is renamed, or copied, compared and ' +
+      'then removed where renaming is not enough.',
+    arguments: [
+      { name: 'IMAGE', description: 'the last image of the chain', completes: 'file' },
+      { name: 'TARGET', description: 'the directory or file of the copy', completes: 'file' },
+    ],
+    options: [
+      FORMAT,
+      ...BELOW,
+      { flags: '-t, --to <F>', description: 'format of the copies; as it is when left out', completes: 'format' },
+      { flags: '--move', description: 'one image: the original is gone afterwards' },
+      { flags: '--verify', description: 'read each copy again and compare' },
+      { flags: '--force', description: 'replace files that exist; with --move, also when other images depend on it' },
+    ],
+    examples: [
+      { command: 'vdkit copy snapshot.vdi /backup/', description: 'a chain, with its snapshots' },
+      { command: 'vdkit copy disk.vdi /other/disk/server.vdi --move', description: 'to another file system' },
+    ],
   },
   {
     name: 'merge',

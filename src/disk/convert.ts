@@ -185,6 +185,7 @@ async function copyInto(
   const copied = await copyContent(source, disk, {
     length,
     targetIsZero,
+    skipAbsent: options.skipAbsent ?? false,
     sparseSize: options.sparseSize ?? SPARSE_SIZE,
     parallel: options.parallel ?? PARALLEL_RUNS,
     rateLimit: options.rateLimit ?? 0,
@@ -193,7 +194,7 @@ async function copyInto(
     operation: 'convert',
     onProgress: options.onProgress,
   });
-  if (!targetIsZero && length < disk.size) await disk.zero(length, disk.size - length);
+  if (!targetIsZero && options.skipAbsent !== true && length < disk.size) await disk.zero(length, disk.size - length);
   await disk.flush();
   if (options.verify === true && copied.unreadable.length === 0) await verify(source, disk, options);
   return copied;

@@ -27,6 +27,8 @@ export interface CopyOptions {
   readonly length: number;
   /** The target reads zero wherever nothing is written. */
   readonly targetIsZero: boolean;
+  /** What the source holds nowhere is left to the target's parent. Otherwise it is zero like any other. */
+  readonly skipAbsent?: boolean;
   /** Smallest run of zeroes that is left out, bytes; 0: none is. */
   readonly sparseSize: number;
   readonly parallel: number;
@@ -49,6 +51,8 @@ interface Run {
   readonly offset: number;
   readonly length: number;
   readonly data: boolean;
+  /** The source holds nothing here, not even zeroes. */
+  readonly absent: boolean;
 }
 
 /** Copies `[0, length)`. Does not flush. Throws the first failure, with nothing still running. */
@@ -76,10 +80,11 @@ async function* runsOf(source: BlockDevice, length: number, runBytes: number): A
     const extent: Extent = isPromise(answer) ? await answer : answer;
     const data = extent.state === 'data' || extent.state === 'encoded';
     const end = at + extent.length;
-    if (!data) yield { offset: at, length: extent.length, data };
+    const absent = extent.state === 'absent';
+    if (!data) yield { offset: at, length: extent.length, data, absent };
     for (let start = at; data && start < end; ) {
       const stop = Math.min(alignDown(start, runBytes) + runBytes, end);
-      yield { offset: start, length: stop - start, data };
+      yield { offset: start, length: stop - start, data, absent };
       start = stop;
     }
     at = end;
@@ -116,7 +121,8 @@ class CopyJob {
   async take(run: Run): Promise<void> {
     this.#check();
     if (!run.data) {
-      if (this.#options.targetIsZero) return this.#progress(run);
+      const leave = this.#options.targetIsZero || (run.absent && this.#options.skipAbsent === true);
+      if (leave) return this.#progress(run);
       this.#enqueue(Promise.resolve(), () => this.#target.zero(run.offset, run.length), run);
       // Many small holes must not pile up.
       if (this.#running.size > MAX_ZEROES) await this.settle();

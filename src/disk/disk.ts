@@ -18,7 +18,7 @@ import {
   type WriteSource,
 } from '../storage/contract.ts';
 import { bufferList, totalLength } from './buffers.ts';
-import { type Chain, closeImages, type Located } from './chain.ts';
+import { Chain, closeImages, type Located } from './chain.ts';
 import { type CompactJob, type CompactOptions, compactImage, pack } from './compact.ts';
 import type { BlockDevice, DeviceCapabilities, Extent, ExtentState, Range, ReadResult, ZeroOptions } from './device.ts';
 import { Head } from './head.ts';
@@ -105,6 +105,15 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     const storages = this.#head.chain.images.flatMap(({ image }) => image.storages());
     const identities = await Promise.all(storages.map((storage) => storage.identity()));
     return new Set(identities.map(({ key }) => key));
+  }
+
+  /**
+   * The content of some neighbours of the chain alone, from number `first` to number `last`: what none of them holds is
+   * absent. For reading, as long as this disk is open, its chain stays as it is and nobody writes to those images.
+   */
+  layers(first: number, last: number): ChainDisk {
+    const chain = new Chain(this.#head.chain.images.slice(first, last + 1), null);
+    return new ChainDisk({ chain, tools: this.#tools, options: { mode: 'read' }, warnings: [] });
   }
 
   /** Reads when everything is in memory. False: nothing was read, use `read`. */

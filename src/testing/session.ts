@@ -122,7 +122,10 @@ export class CrashSession {
   }
 }
 
-function wanted<K extends 'discard' | 'resize' | 'compact' | 'merge'>(disk: CrashDevice, what: K): NonNullable<CrashDevice[K]> {
+function wanted<K extends 'discard' | 'resize' | 'compact' | 'merge'>(
+  disk: CrashDevice,
+  what: K,
+): NonNullable<CrashDevice[K]> {
   const method = disk[what];
   if (method !== undefined) return method as NonNullable<CrashDevice[K]>;
   throw new ImageError('unsupported', `This disk has no ${what}`, { path: disk.label });

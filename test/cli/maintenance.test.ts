@@ -1,5 +1,14 @@
 /** check, compact, resize, set, rename, delete and measure: what they print, change and leave alone. */
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -182,6 +191,38 @@ describe('merge', () => {
     await ok('merge', at('2.vdi'), '--force', '--keep', '--quiet');
     expect(names()).toEqual(['0.vdi', '1.vdi', '2.vdi', 'other.vdi']);
     await run(0, 'compare', at('1.vdi'), at('flat.raw'));
+  });
+
+  it('copies a chain image by image', async () => {
+    await makeChain();
+    mkdirSync(at('there'));
+    const { images } = (await json('copy', at('2.vdi'), at('there'), '--verify')) as { images: { to: string }[] };
+    expect(images.map(({ to }) => to)).toEqual(['0.vdi', '1.vdi', '2.vdi'].map((name) => at(`there/${name}`)));
+    for (const name of ['0.vdi', '1.vdi', '2.vdi']) {
+      await run(0, 'compare', at(name), at(`there/${name}`));
+      await run(0, 'check', at(`there/${name}`));
+      expect(statSync(at(`there/${name}`)).size).toBeLessThanOrEqual(statSync(at(name)).size);
+      const [from, to] = [await info(at(name)), await info(at(`there/${name}`))];
+      expect(to['modificationUuid']).toBe(from['modificationUuid']);
+      expect(to['uuid']).not.toBe(from['uuid']);
+    }
+    expect((await run(0, 'info', at('there/2.vdi'), '--backing-chain')).stderr).toBe('');
+    expect((await runCli(['copy', at('2.vdi'), at('there')])).status).toBe(1);
+    expect(readdirSync(at('there')).sort()).toEqual(['0.vdi', '1.vdi', '2.vdi']);
+  });
+
+  it('moves an image by name, and by content where the name is not enough', async () => {
+    await ok('convert', SAMPLE, at('a.vdi'));
+    const before = await info(at('a.vdi'));
+    await ok('copy', at('a.vdi'), at('b.vdi'), '--move');
+    expect(names()).toEqual(['b.vdi']);
+    expect(await info(at('b.vdi'))).toMatchObject({
+      uuid: before['uuid'],
+      modificationUuid: before['modificationUuid'],
+    });
+    await ok('copy', at('b.vdi'), at('c.raw'), '--to', 'raw', '--move');
+    expect(readdirSync(folder)).toEqual(['c.raw']);
+    await run(0, 'compare', at('c.raw'), SAMPLE);
   });
 
   it('takes a chain that is stored nowhere', async () => {

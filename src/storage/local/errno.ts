@@ -35,7 +35,12 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     status: 'VERR_FILE_TOO_BIG',
   },
   EISDIR: { kind: 'unsupported', message: 'This is a directory, not an image', hint: 'Name a file inside it.' },
-  EXDEV: { kind: 'unsupported', message: 'The two names lie on different file systems' },
+  EXDEV: {
+    kind: 'unsupported',
+    message: 'The two names lie on different file systems',
+    status: 'VERR_NOT_SAME_DEVICE',
+    hint: 'Move the image instead (moveImage; on the command line: copy --move).',
+  },
   ELOOP: { kind: 'io', message: 'The name leads through too many symbolic links' },
   ENAMETOOLONG: { kind: 'invalid-argument', message: 'The name is too long', status: 'VERR_FILENAME_TOO_LONG' },
   ERR_INVALID_ARG_VALUE: { kind: 'invalid-argument', message: 'No file can have this name' },

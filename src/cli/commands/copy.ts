@@ -1,0 +1,89 @@
+/** `vdkit copy`: a chain again, somewhere else; or an image that moves. */
+import { stat } from 'node:fs/promises';
+import { basename, extname, join } from 'node:path';
+import { type CopiedImage, copyChain, moveImage } from '../../disk/copy.ts';
+import { openDisk } from '../../disk/open.ts';
+import { printable } from '../../errors.ts';
+import { defaultRegistry } from '../../formats/index.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT, UsageError } from '../failure.ts';
+import { imageName, namedFormat, openOptions } from '../images.ts';
+import { present } from '../options.ts';
+
+/** Runs `copy IMAGE TARGET`. */
+export async function run(context: CommandContext): Promise<number> {
+  const image = imageName(context, 0);
+  const target = imageName(context, 1);
+  const format = namedFormat(context, 'to', defaultRegistry())?.name;
+  const directory = (await isDirectory(target)) || /[/\\]$/.test(target);
+  return context.options.flag('move')
+    ? move(context, image, directory ? join(target, renamed(image, format)) : target, format)
+    : copy(context, image, { target, directory, format });
+}
+
+interface Wanted {
+  readonly target: string;
+  readonly directory: boolean;
+  readonly format: string | undefined;
+}
+
+async function copy(context: CommandContext, image: string, { target, directory, format }: Wanted): Promise<number> {
+  const copied = await copies(context, image, { target, directory, format });
+  context.progress.finish(true);
+  if (context.json) await context.printJson({ schema: 'vdkit/copy/1', images: copied });
+  else for (const { from, to } of copied) context.note(printable(`${from} copied to ${to}`));
+  return EXIT.done;
+}
+
+async function copies(context: CommandContext, image: string, wanted: Wanted): Promise<CopiedImage[]> {
+  await using disk = await openDisk(image, openOptions(context));
+  for (const warning of disk.warnings) context.warn(warning);
+  if (!wanted.directory && disk.images.length > 1) {
+    throw new UsageError('A chain of several images needs a directory to be copied to', 'Name one that exists.');
+  }
+  context.afterCancel = 'no copy was left behind';
+  const nameOf = (name: string): string =>
+    wanted.directory ? join(wanted.target, renamed(name, wanted.format)) : wanted.target;
+  return await copyChain(disk, nameOf, {
+    allow: context.allow,
+    signal: context.signal,
+    force: context.options.flag('force'),
+    verify: context.options.flag('verify'),
+    onProgress: context.progress.report,
+    ...present({ format: wanted.format }),
+  });
+}
+
+async function move(context: CommandContext, image: string, target: string, to: string | undefined): Promise<number> {
+  context.afterCancel = `${printable(image)} is where it was`;
+  const result = await moveImage(image, target, {
+    ...openOptions(context),
+    force: context.options.flag('force'),
+    onProgress: context.progress.report,
+    ...present({ to }),
+  });
+  context.progress.finish(true);
+  for (const warning of result.warnings) context.warn(warning);
+  if (context.json) {
+    await context.printJson({ schema: 'vdkit/copy/1', images: [{ from: result.from, to: result.to, written: null }] });
+  } else {
+    context.note(printable(`${image} is ${target} now`));
+  }
+  return EXIT.done;
+}
+
+/** The file's own name, with the extension of the new format. */
+function renamed(name: string, format: string | undefined): string {
+  const own = basename(name);
+  if (format === undefined) return own;
+  const extension = defaultRegistry().find(format).extensions[0]?.extension;
+  return extension === undefined ? own : `${own.slice(0, own.length - extname(own).length)}.${extension}`;
+}
+
+async function isDirectory(name: string): Promise<boolean> {
+  try {
+    return (await stat(name)).isDirectory();
+  } catch {
+    return false;
+  }
+}

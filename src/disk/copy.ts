@@ -1,0 +1,253 @@
+/**
+ * Copying images of a chain one by one, so that the copy is a chain, too; and moving an image, also to another format
+ * or file system. What is new appears only when it is complete and durable.
+ */
+import { ImageError, isImageError } from '../errors.ts';
+import type { Progress } from '../image/contract.ts';
+import { compare } from './compare.ts';
+import { convert } from './convert.ts';
+import type { ChainDisk } from './disk.ts';
+import { registryOf, sourceOf } from './environment.ts';
+import { type FileOptions, type RenameResult, removeImage, renameImage } from './files.ts';
+import { inspect } from './inspect.ts';
+import { openDisk } from './open.ts';
+import type { ConvertOptions, ConvertResult, CreateImageOptions, EnvironmentOptions, ImageSource } from './options.ts';
+import { type SetChanges, type SetOptions, setImage } from './set.ts';
+import { childrenOf } from './siblings.ts';
+
+/** What the copy becomes. With `parent` it is a differencing image over the last image of another chain. */
+export interface CopyImageOptions extends Omit<CreateImageOptions, 'lock'> {
+  /**
+   * With `parent`: images 0 to this number of the source chain read the same as all of the target's chain, so that only
+   * what stands above them is copied. A wrong number makes a wrong copy. Left out: everything is.
+   */
+  readonly fromSame?: number;
+  readonly parallel?: number;
+  readonly rateLimit?: number;
+  readonly verify?: boolean;
+}
+
+/**
+ * Copies what a chain reads at one of its images (0 = base), or only what stands above `fromSame`, into a new image of
+ * any format. The copy gets an identity of its own and keeps the comment and the modification UUID. Throws what
+ * opening, creating and I/O throw; nothing is left of the copy then.
+ */
+export async function copyImage(
+  source: ChainDisk,
+  number: number | 'last',
+  target: ImageSource,
+  options: CopyImageOptions = {},
+): Promise<ConvertResult> {
+  const { images } = source;
+  const last = number === 'last' ? images.length - 1 : number;
+  const image = images[last];
+  const { fromSame, verify, ...rest } = options;
+  if (image === undefined) throw noImage(source, last);
+  if (fromSame !== undefined && !(fromSame >= 0 && fromSame < last && options.parent !== undefined)) {
+    throw new ImageError('invalid-argument', 'What is the same must lie below the image, and in a parent of the copy', {
+      path: source.label,
+      found: fromSame,
+      expected: options.parent === undefined ? 'a parent, too' : `0 to ${last - 1}`,
+    });
+  }
+  await refuseSelf(source, target, options);
+  const wanted: ConvertOptions = { ...rest, ...(fromSame === undefined ? {} : { skipAbsent: true }) };
+  const result = await convert(source.layers(fromSame === undefined ? 0 : fromSame + 1, last), target, wanted);
+  if (verify === true) await compareWhole(source.layers(0, last), target, options);
+  const { modificationUuid, comment } = image.info;
+  await keepFacts(target, { modificationUuid, ...(rest.comment === undefined ? { comment } : {}) }, options);
+  return result;
+}
+
+/** A copy that took the place of an image of the chain would cut the chain. */
+async function refuseSelf(source: ChainDisk, target: ImageSource, options: EnvironmentOptions): Promise<void> {
+  const { provider, name } = sourceOf(target, options);
+  const present = await provider.lookUp(name);
+  if (present === null || !(await source.identities()).has(present.key)) return;
+  throw new ImageError('invalid-argument', 'The copy would replace an image of the chain that is copied', {
+    path: name,
+    hint: 'Choose another name or directory.',
+  });
+}
+
+function noImage(source: ChainDisk, number: number): ImageError {
+  return new ImageError('invalid-argument', 'The chain has no image of that number', {
+    status: 'VERR_VD_IMAGE_NOT_FOUND',
+    path: source.label,
+    found: number,
+    expected: `0 to ${source.images.length - 1}`,
+  });
+}
+
+/** The copy with its parents reads as the chain does; otherwise it is removed. */
+async function compareWhole(source: ChainDisk, target: ImageSource, options: CopyImageOptions): Promise<void> {
+  const { format, parent, parentFormat, provider, registry, allow, signal } = options;
+  const environment = {
+    signal,
+    ...(provider === undefined ? {} : { provider }),
+    ...(registry === undefined ? {} : { registry }),
+    ...(allow === undefined ? {} : { allow }),
+    ...(format === undefined ? {} : { format }),
+  };
+  const disk = await openDisk(target, {
+    ...environment,
+    ...(parent === undefined ? {} : { parent }),
+    ...(parentFormat === undefined ? {} : { parentFormat }),
+  });
+  const outcome = await compare(source, disk, { signal }).finally(() => disk.close());
+  if (outcome.same) return;
+  await removeImage(target, { ...environment, force: true });
+  throw new ImageError('io', 'What was written reads back differently', {
+    path: sourceOf(target, options).name,
+    guestOffset: outcome.firstDifference ?? 0,
+    hint: 'The medium may be faulty; or the images that were said to be the same are not.',
+  });
+}
+
+/** Stores what the image said of itself, fact by fact, as far as the format of the copy has room for it. */
+async function keepFacts(target: ImageSource, facts: SetChanges, options: SetOptions): Promise<void> {
+  for (const [name, value] of Object.entries(facts)) {
+    if (value === null) continue;
+    try {
+      await setImage(target, { [name]: value }, options);
+    } catch (error) {
+      if (!isImageError(error) || (error.kind !== 'unsupported' && error.kind !== 'denied')) throw error;
+    }
+  }
+}
+
+/** What a chain is copied to. */
+export interface CopyChainOptions extends EnvironmentOptions {
+  /** Format of the copies. Default: that of each image. */
+  readonly format?: string;
+  /** Replace files that are there. */
+  readonly force?: boolean;
+  readonly verify?: boolean;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** One image that was copied. */
+export interface CopiedImage {
+  readonly from: string;
+  readonly to: string;
+  /** Bytes that were written, without holes and zeroes. */
+  readonly written: number;
+}
+
+/**
+ * Copies all images of a chain, each to the name that `nameOf` gives it, base first, so that the copies are a chain
+ * that reads the same at every image. After a failure the copies that were begun are gone.
+ */
+export async function copyChain(
+  source: ChainDisk,
+  nameOf: (image: string, number: number, format: string) => ImageSource,
+  options: CopyChainOptions = {},
+): Promise<CopiedImage[]> {
+  const copied: CopiedImage[] = [];
+  const made: ImageSource[] = [];
+  let parent: { readonly image: ImageSource; readonly format: string } | null = null;
+  try {
+    for (const [number, image] of source.images.entries()) {
+      const format = options.format ?? image.format;
+      const target = nameOf(image.name, number, format);
+      const { variant } = image.info;
+      const own = registryOf(options).find(format);
+      const words = variant.filter((word) => own.variants.some((one) => one.word === word));
+      const { written } = await copyImage(source, number, target, {
+        ...options,
+        format,
+        ...(parent === null
+          ? { variant: words, size: image.info.virtualSize }
+          : { parent: parent.image, parentFormat: parent.format, fromSame: number - 1, size: image.info.virtualSize }),
+      });
+      made.push(target);
+      copied.push({ from: image.name, to: sourceOf(target, options).name, written });
+      parent = { image: target, format };
+    }
+    return copied;
+  } catch (error) {
+    const { format: _format, ...environment } = options;
+    for (const target of made.reverse()) {
+      await removeImage(target, { ...environment, force: true }).catch(() => {
+        // What went wrong first matters more.
+      });
+    }
+    throw error;
+  }
+}
+
+/** How an image is moved. */
+export interface MoveOptions extends FileOptions {
+  /** Format of the image afterwards. Default: as it is. */
+  readonly to?: string;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/**
+ * Moves an image: under another name where that is enough, else it is copied, with its identities, compared, and then
+ * removed. So there is always one that is complete. Throws as `renameImage` does.
+ */
+export async function moveImage(
+  image: ImageSource,
+  target: ImageSource,
+  options: MoveOptions = {},
+): Promise<RenameResult> {
+  const from = sourceOf(image, options);
+  const to = sourceOf(target, options);
+  const report = await inspect(from, options);
+  const format = options.to ?? report.format;
+  if (format === report.format && from.provider === to.provider) {
+    try {
+      return await renameImage(from, to.name, { ...options, format });
+    } catch (error) {
+      if (!isImageError(error) || error.kind !== 'unsupported' || error.status !== 'VERR_NOT_SAME_DEVICE') throw error;
+    }
+  }
+  await refuseParent(from, options);
+  return copyAway(from, to, { ...options, to: format, format: report.format });
+}
+
+type Place = ReturnType<typeof sourceOf>;
+
+/** Before anything is copied: the original could not be removed afterwards. */
+async function refuseParent(from: Place, options: MoveOptions): Promise<void> {
+  if (options.force === true) return;
+  const [child] = (await childrenOf(from, options)).names;
+  if (child === undefined) return;
+  throw new ImageError('busy', `The image cannot be moved: ${child} beside it names it as parent`, {
+    path: from.name,
+    hint: 'Copy the chain instead (copyChain; on the command line: copy), or use option force (--force).',
+  });
+}
+
+async function copyAway(
+  from: Place,
+  to: Place,
+  options: MoveOptions & { to: string; format: string },
+): Promise<RenameResult> {
+  const { to: format, force, onProgress, ...environment } = options;
+  const disk = await openDisk(from, { ...environment, withoutParents: true });
+  try {
+    const [image] = disk.images;
+    if (image === undefined) throw noImage(disk, 0);
+    const { info } = image;
+    if (info.differencing) {
+      throw new ImageError('unsupported', 'A differencing image can only be moved by renaming', {
+        path: from.name,
+        hint: 'Copy the chain instead (copyChain; on the command line: copy).',
+      });
+    }
+    await convert(disk, to, {
+      ...environment,
+      format,
+      verify: true,
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
+    const { uuid, modificationUuid, comment } = info;
+    await keepFacts(to, { uuid, modificationUuid, comment }, { ...environment, format });
+  } finally {
+    await disk.close();
+  }
+  const { warnings } = await removeImage(from, { ...environment, ...(force === undefined ? {} : { force }) });
+  return { from: from.name, to: to.name, warnings };
+}
