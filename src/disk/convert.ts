@@ -105,8 +105,9 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
   };
   const opened = [last];
   try {
-    const { parent, parentFormat, forceShare } = options;
-    const warnings = await openParents(opened, parent === undefined ? [] : [parent], {
+    const { parent, parentChain, parentFormat, forceShare } = options;
+    const below = parent === undefined ? [] : (parentChain ?? [parent]);
+    const warnings = await openParents(opened, below, {
       ...environment(options),
       ...(forceShare === undefined ? {} : { forceShare }),
       ...(parentFormat === undefined ? {} : { parentFormat }),

@@ -22,6 +22,8 @@ export interface CopyImageOptions extends Omit<CreateImageOptions, 'lock'> {
    * what stands above them is copied. A wrong number makes a wrong copy. Left out: everything is.
    */
   readonly fromSame?: number;
+  /** With `parent`: all images below the copy, base first, where they are not found by themselves. */
+  readonly parentChain?: readonly ImageSource[];
   readonly parallel?: number;
   readonly rateLimit?: number;
   readonly verify?: boolean;
@@ -81,7 +83,7 @@ function noImage(source: ChainDisk, number: number): ImageError {
 
 /** The copy with its parents reads as the chain does; otherwise it is removed. */
 async function compareWhole(source: ChainDisk, target: ImageSource, options: CopyImageOptions): Promise<void> {
-  const { format, parent, parentFormat, provider, registry, allow, signal } = options;
+  const { format, parent, parentChain, parentFormat, provider, registry, allow, signal } = options;
   const environment = {
     signal,
     ...(provider === undefined ? {} : { provider }),
@@ -91,7 +93,7 @@ async function compareWhole(source: ChainDisk, target: ImageSource, options: Cop
   };
   const disk = await openDisk(target, {
     ...environment,
-    ...(parent === undefined ? {} : { parent }),
+    ...(parent === undefined ? {} : { parent: parentChain ?? parent }),
     ...(parentFormat === undefined ? {} : { parentFormat }),
   });
   const outcome = await compare(source, disk, { signal }).finally(() => disk.close());
@@ -158,7 +160,13 @@ export async function copyChain(
         format,
         ...(parent === null
           ? { variant: words, size: image.info.virtualSize }
-          : { parent: parent.image, parentFormat: parent.format, fromSame: number - 1, size: image.info.virtualSize }),
+          : {
+              parent: parent.image,
+              parentFormat: parent.format,
+              parentChain: [...made],
+              fromSame: number - 1,
+              size: image.info.virtualSize,
+            }),
       });
       made.push(target);
       copied.push({ from: image.name, to: sourceOf(target, options).name, written });

@@ -62,7 +62,6 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
   #head: Head;
-  #can: DeviceCapabilities;
   #closing: Promise<void> | null = null;
   readonly #tools: StackTools;
   #merge: Merge | null = null;
@@ -74,7 +73,6 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#options = parts.options;
     this.#tools = parts.tools;
     this.#head = new Head(parts.chain, parts.options);
-    this.#can = capabilitiesOf(this.#head);
   }
 
   /** The name of the last image. */
@@ -83,7 +81,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   get can(): DeviceCapabilities {
-    return this.#can;
+    return this.#head.can;
   }
 
   get blockSize(): number {
@@ -196,11 +194,13 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    */
   async compact(options: CompactOptions = {}): Promise<void> {
     this.#checkWritable();
-    if (!this.#head.last.image.can.compact) throw this.#unsupported('compacted');
-    await this.#structurallyAlone(async () => {
-      await requireSystemLocks(this.#head.last.image.storages(), this.#options);
-      await this.#head.pushOut();
-      await compactImage(this.#compactJob(options));
+    await this.#structural(async () => {
+      if (!this.#head.last.image.can.compact) throw this.#unsupported('compacted');
+      await this.#alone(async () => {
+        await requireSystemLocks(this.#head.last.image.storages(), this.#options);
+        await this.#head.pushOut();
+        await compactImage(this.#compactJob(options));
+      });
     });
   }
 
@@ -210,27 +210,33 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    */
   async resize(size: number, options: DiskResizeOptions = {}): Promise<void> {
     this.#checkWritable();
-    if (!this.#head.last.image.can.resize) throw this.#unsupported('resized');
-    if (size === this.size) return;
-    await checkResize(this.#head.last.image, this.label, size, options);
-    await this.#structurallyAlone(async () => {
-      await requireSystemLocks(this.#head.last.image.storages(), this.#options);
-      await this.#head.pushOut();
-      await resizeLast({
-        chain: this.#head.chain,
-        image: this.#head.last.image,
-        writes: this.#head.writes,
-        flush: () => this.#head.flusher.flush(),
-        noteChange: () => this.#head.noteChange(),
-        size,
-        options,
-      });
-      const shrunk = size < this.size;
-      this.#head.chain.resized();
-      // What was cut off left room at the end, which no hole tells of.
-      if (shrunk) await pack(this.#compactJob({ signal: options.signal }), TIDY_BYTES);
-      else await this.#tidy(options.signal);
+    await this.#structural(async () => {
+      const { image } = this.#head.last;
+      if (!image.can.resize) throw this.#unsupported('resized');
+      if (size === this.size) return;
+      await checkResize(image, this.label, size, options);
+      await this.#alone(() => this.#resizeAlone(size, options));
     });
+  }
+
+  async #resizeAlone(size: number, options: DiskResizeOptions): Promise<void> {
+    const { chain, last, writes, flusher } = this.#head;
+    await requireSystemLocks(last.image.storages(), this.#options);
+    await this.#head.pushOut();
+    const shrunk = size < this.size;
+    await resizeLast({
+      chain,
+      image: last.image,
+      writes,
+      flush: () => flusher.flush(),
+      noteChange: () => this.#head.noteChange(),
+      size,
+      options,
+    });
+    chain.resized();
+    // What was cut off left room at the end, which no hole tells of.
+    if (shrunk) await pack(this.#compactJob({ signal: options.signal }), TIDY_BYTES);
+    else await this.#tidy(options.signal);
   }
 
   /**
@@ -241,7 +247,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#checkOpen();
     await this.#structural(() =>
       this.#exclusive(async () => {
-        await this.#head.settle();
+        await this.#settle();
         const { mode = 'write' } = options;
         const chain = await pushDiff(this.#tools, this.#head.chain, target, options);
         this.#become(new Head(chain, { ...this.#options, mode }));
@@ -264,7 +270,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
             hint: 'Close the disk, and delete the file then.',
           });
         }
-        await this.#head.settle();
+        await this.#settle();
         const { mode = 'read' } = this.#options;
         const shorter = await pop(this.#tools, chain, { remove: options.remove ?? false, mode });
         this.#become(new Head(shorter, this.#options));
@@ -452,17 +458,23 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   async #discardRange(start: number, end: number, options: OperationOptions): Promise<void> {
-    const unit = this.blockSize === 0 ? RAW_DISCARD_BYTES : this.blockSize;
     for (let at = start; at < end; ) {
       throwIfAborted(options.signal, 'Discarding');
+      const { blockSize } = this;
+      const unit = blockSize === 0 ? RAW_DISCARD_BYTES : blockSize;
       const first = alignDown(at, unit);
       const unitEnd = Math.min(first + unit, this.size);
       const whole = at === first && unitEnd <= end;
       const stop = whole
         ? Math.min(end === this.size ? end : alignDown(end, unit), at + unit * DISCARD_UNITS)
         : Math.min(unitEnd, end);
-      await this.#change(first, (whole ? stop : unitEnd) - first, () => this.#discardPiece(at, stop, whole));
-      at = stop;
+      const from = at;
+      await this.#change(first, (whole ? stop : unitEnd) - first, async () => {
+        // While we waited the last image may have become another one, with other units: look again then.
+        if (this.blockSize !== blockSize) return;
+        await this.#discardPiece(from, stop, whole);
+        at = stop;
+      });
     }
   }
 
@@ -514,14 +526,15 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     return done;
   }
 
-  #structurallyAlone(run: () => Promise<void>): Promise<void> {
-    return this.#structural(() => this.#alone(run));
+  /** The last image is as closing would leave it. */
+  async #settle(): Promise<void> {
+    await this.#head.settle();
+    if (this.#head.ready) await this.#tidy();
   }
 
   #become(head: Head): void {
     this.#head.flusher.stop();
     this.#head = head;
-    this.#can = capabilitiesOf(head);
   }
 
   #compactJob(options: CompactOptions): CompactJob {
@@ -579,18 +592,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     await this.#locks.whenIdle();
     this.#head.flusher.stop();
     try {
-      if (this.#head.ready) await this.#head.pushOut();
-      await this.#head.flusher.flush();
-      if (this.#head.ready) await this.#tidy();
+      await this.#settle();
     } finally {
       this.#head.flusher.stop();
       await closeImages(this.#head.chain.images);
     }
   }
-}
-
-function capabilitiesOf({ canWrite, last }: Head): DeviceCapabilities {
-  return { write: canWrite, zero: canWrite, discard: canWrite && last.image.can.discard, random: true };
 }
 
 function follows(last: Extent, next: Extent): boolean {

@@ -3,6 +3,7 @@
  * that wait. A disk has one for its last image; a merge has one for its target.
  */
 import type { Chain, ChainImage } from './chain.ts';
+import type { DeviceCapabilities } from './device.ts';
 import { PendingDiscards } from './discards.ts';
 import { Flusher, systemTimers } from './flusher.ts';
 import type { DiskOpenOptions } from './options.ts';
@@ -20,18 +21,22 @@ export class Head {
   readonly discards: PendingDiscards;
   /** Unit of allocation in bytes; 0 where everything has its place already. */
   readonly blockSize: number;
-  /** The caller wants to write, and the image lets them. */
-  readonly canWrite: boolean;
-  #begun: Promise<void> | null = null;
-  #ready = false;
+  readonly can: DeviceCapabilities;
+  #begun: Promise<void> | null;
+  #ready: boolean;
 
-  constructor(chain: Chain, options: DiskOpenOptions) {
+  /** `before`: what wrote to the same image when the chain was another one. */
+  constructor(chain: Chain, options: DiskOpenOptions, before?: Head) {
     const last = chain.last;
     const info = last.image.info;
     this.chain = chain;
     this.last = last;
+    this.#ready = before?.last.image === last.image && before.ready;
+    this.#begun = this.#ready ? Promise.resolve() : null;
     this.blockSize = info.variant.includes('fixed') ? 0 : (info.blockSize ?? 0);
-    this.canWrite = last.image.can.write && options.mode === 'write';
+    // The caller wants to write, and the image lets them.
+    const write = last.image.can.write && options.mode === 'write';
+    this.can = { write, zero: write, discard: write && last.image.can.discard, random: true };
     this.writes = new WritePath(chain, last.image, {
       honourZeroes: options.honourZeroes ?? false,
       // Blocks of a fixed image are there already, so leaving data out would save nothing.

@@ -22,6 +22,7 @@ import { Chain, type ChainImage } from './chain.ts';
 import { Head } from './head.ts';
 import type { DiskOpenOptions } from './options.ts';
 import type { RangeLock } from './range-locks.ts';
+import { resizeLast } from './resize.ts';
 import { refuseParts, removeFile, reopen, type StackTools } from './stack.ts';
 import { WritePath } from './write-path.ts';
 
@@ -83,6 +84,8 @@ export class Merge {
   readonly #to: number;
   /** Levels whose content moves, highest first. */
   readonly #sources: readonly number[];
+  /** From here on nothing stands below what moves. */
+  readonly #hidden: number;
   /** Guest bytes of each image when the merge began. */
   readonly #sizes: readonly number[];
   #target: Head;
@@ -100,6 +103,7 @@ export class Merge {
     const [low, high] = from < to ? [from, to - 1] : [to + 1, from];
     this.#sources = Array.from({ length: high - low + 1 }, (_, index) => high - index);
     this.#sizes = this.#chain.images.map(({ image }) => image.info.virtualSize);
+    this.#hidden = Math.max(0, ...this.#sizes.slice(0, from < to ? from : to + 1));
     this.#target = host.head;
     this.#writes = host.head.writes;
   }
@@ -174,7 +178,7 @@ export class Merge {
   }
 
   async #prepare(): Promise<void> {
-    if (!this.#target.canWrite) {
+    if (!this.#target.can.write) {
       const { image, name } = this.#target.last;
       const reason = image.can.readOnlyReason;
       throw new ImageError('read-only', `The image cannot be written${reason === null ? '' : `: ${reason}`}`, {
@@ -202,10 +206,18 @@ export class Merge {
         hint: 'Merge forward, or resize first.',
       });
     }
-    this.#target.noteChange();
-    await image.resize(wanted, { fill: 'absent', shrink: false, signal: this.#options.signal, onProgress: undefined });
-    this.#target.noteChange();
-    this.#target.chain.resized();
+    const { chain, writes, flusher } = this.#target;
+    // What it shows beyond its old end stays zero, whatever its own parent has there.
+    await resizeLast({
+      chain,
+      image,
+      writes,
+      flush: () => flusher.flush(),
+      noteChange: () => this.#target.noteChange(),
+      size: wanted,
+      options: { signal: this.#options.signal },
+    });
+    chain.resized();
   }
 
   async #moveAll(): Promise<void> {
@@ -249,8 +261,8 @@ export class Merge {
     for (const level of levels) {
       const { image } = this.#chain.at(level);
       const rest = (this.#sizes[level] ?? 0) - offset;
-      // Beyond the end of a shorter image there is nothing, also below it.
-      if (rest <= 0) break;
+      // Beyond the end of a shorter image reads zero, which hides what stands below.
+      if (rest <= 0) return { held: offset < this.#hidden, length };
       const answer = image.map(offset, Math.min(length, rest));
       const mapping = isPromise(answer) ? await answer : answer;
       length = Math.min(length, mapping.length);
@@ -285,7 +297,8 @@ export class Merge {
       this.#chain.images.filter((image) => !gone.has(image)),
       this.#chain.incomplete,
     );
-    this.#host.become(new Head(rest, this.#host.options));
+    const before = rest.last.image === this.#target.last.image ? this.#target : this.#host.head;
+    this.#host.become(new Head(rest, this.#host.options, before));
     if (rest.last.key !== this.#target.last.key) await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
     await this.#remove(merged);
     const { size } = rest;

@@ -100,6 +100,8 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly salvage?: boolean;
   /** Smallest run of zeroes that is left out of the target, bytes. Default 4096; 0: none is. */
   readonly sparseSize?: number;
+  /** With `parent`: all images below the target, base first, where they are not found by themselves. */
+  readonly parentChain?: readonly ImageSource[];
   /** With `parent`: what the source holds nowhere is left to that parent. Otherwise it becomes zero. */
   readonly skipAbsent?: boolean;
   /** Read the target again and compare. */

@@ -93,7 +93,7 @@ describe('a disk that is broken on purpose', () => {
     ['never flushes', NeverFlushes, 'vdi', 'default', 2],
     ['keeps the buffer of a write', KeepsTheBuffer, 'vdi', 'fixed', 1],
     ['says that it read, and did not', LeavesTheTargetAlone, 'raw', 'default', 1],
-    ['reads in pieces', ReadsTooEarly, 'vdi', 'default', 1],
+    ['reads in pieces', ReadsTooEarly, 'vdi', 'default', 2],
     ['loses updates of sectors that are shared', LosesUpdates, 'raw', 'default', 1],
   ])('%s: is caught', async (_what, Broken, format, title, most) => {
     const report = await firstReport(Broken, shapeNamed(format, title));

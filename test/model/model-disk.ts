@@ -43,6 +43,14 @@ export class ModelDisk {
     return this.inner.compact();
   }
 
+  createDiff(...how: Parameters<ChainDisk['createDiff']>): Promise<void> {
+    return this.inner.createDiff(...how);
+  }
+
+  merge(from: number, to: number): Promise<void> {
+    return this.inner.merge(from, to);
+  }
+
   flush(): Promise<void> {
     return this.inner.flush();
   }

@@ -37,6 +37,10 @@ describe.each(FORMATS)('%s', (name) => {
     const kinds = ['read', 'write', 'zero', 'flush', 'extents', 'reopen', 'advance', 'comparison'];
     const together = ['read together', 'write together', 'zero together', 'flush together'];
     expect([...tally.keys()]).toEqual(expect.arrayContaining([...kinds, ...together]));
+    if (format?.capabilities.diff === true) {
+      const chain = ['stack', 'merge forward', 'merge backward', 'merge together', 'copy'];
+      expect([...tally.keys()]).toEqual(expect.arrayContaining(chain));
+    }
     for (const kind of ['discard', 'resize', 'compact', 'check'] as const) {
       if (format?.capabilities[kind] !== true) continue;
       expect(

@@ -7,12 +7,15 @@
  */
 import { alignDown, alignUp, SECTOR } from '../../src/binary/numbers.ts';
 import { isZero } from '../../src/codec/bytes.ts';
+import { copyChain } from '../../src/disk/copy.ts';
 import { createImage } from '../../src/disk/create.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
 import { isImageError } from '../../src/errors.ts';
+import { defaultRegistry } from '../../src/formats/index.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
+import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/random.ts';
 import { FakeClock } from './clock.ts';
 import { mixedContent, splitBytes, writeContent } from './content.ts';
@@ -71,6 +74,11 @@ export async function runOperations(
   return failure;
 }
 
+type Later = Extract<Operation, { kind: 'discard' | 'resize' | 'compact' | 'stack' | 'merge' | 'copy' }>;
+
+/** Images that a chain grows to. */
+const MAX_CHAIN = 6;
+
 class ModelRun {
   /** The operation that runs. */
   step = 0;
@@ -84,8 +92,11 @@ class ModelRun {
   #loose: Uint8Array = new Uint8Array(0);
   /** What the images below read. */
   #below: Uint8Array = new Uint8Array(0);
-  /** Files of the images below, which nothing may change. */
+  /** Files of the images below, which nothing may change but what changes the chain. */
   #frozen = new Map<string, Uint8Array>();
+  /** The images now, base first. */
+  #chain: { readonly name: string; readonly format: string }[] = [];
+  #stacked = 0;
 
   constructor(scenario: Scenario, wrap: Wrap, tally: Tally) {
     this.#scenario = scenario;
@@ -125,13 +136,28 @@ class ModelRun {
       await createImage(place.source(this.#name(level)), { ...makeOptions(this.#scenario, level), ...parent });
       if (level < top) await this.#fillBelow(level);
     }
-    for (let level = 0; level < top; level++)
-      this.#frozen.set(this.#name(level), await fileBytes(place.source(this.#name(level))));
+    this.#chain = Array.from({ length: top + 1 }, (_, level) => ({
+      name: place.source(this.#name(level)).name,
+      format: this.#formatOf(level),
+    }));
+    await this.#freeze();
     await this.#open();
     if (this.#device.size < (sizes[top] ?? 0)) throw new Mismatch(`the disk has ${this.#device.size} bytes`);
     this.#model = new Uint8Array(this.#device.size);
     this.#model.set(this.#below.subarray(0, this.#model.length));
     this.#loose = new Uint8Array(this.#model.length);
+  }
+
+  /** The chain as the disk has it now; the files below the last may not change from now on. */
+  async #chainChanged(): Promise<void> {
+    this.#chain = this.#device.inner.images.map(({ name, format }) => ({ name, format }));
+    await this.#freeze();
+  }
+
+  async #freeze(): Promise<void> {
+    const { provider } = this.#files;
+    this.#frozen = new Map();
+    for (const { name } of this.#chain.slice(0, -1)) this.#frozen.set(name, await fileBytes({ provider, name }));
   }
 
   /** Puts data and zeroes into an image below the one under test. */
@@ -185,12 +211,10 @@ class ModelRun {
   }
 
   #openOn(provider: StorageProvider, options: DiskOpenOptions): Promise<ChainDisk> {
-    const { shape, parents } = this.#scenario;
-    const top = shape.below.length;
-    const sources = this.#sources(this.#files, top).map(({ name }) => ({ provider, name }));
-    const own = sources[top];
-    const found = parents === 'found' && own !== undefined;
-    const how: DiskOpenOptions = { format: shape.format.name, ...options };
+    const sources = this.#chain.map(({ name }) => ({ provider, name }));
+    const own = sources.at(-1);
+    const found = this.#scenario.parents === 'found' && own !== undefined;
+    const how: DiskOpenOptions = { format: this.#chain.at(-1)?.format ?? '', ...options };
     return found ? openDisk(own, { ...how, allow: ['same-directory'] }) : openDisk(sources, how);
   }
 
@@ -230,8 +254,11 @@ class ModelRun {
   }
 
   /** What not every disk can do. */
-  async #performLater(operation: Extract<Operation, { kind: 'discard' | 'resize' | 'compact' }>): Promise<void> {
+  async #performLater(operation: Later): Promise<void> {
     if (operation.kind === 'discard') return this.#together([operation]);
+    if (operation.kind === 'stack') return this.#stack(operation.unit);
+    if (operation.kind === 'copy') return this.#copyChain();
+    if (operation.kind === 'merge') return this.#together([operation]);
     const { capabilities } = this.#scenario.shape.format;
     if (!capabilities[operation.kind]) return;
     if (operation.kind === 'compact') {
@@ -243,6 +270,51 @@ class ModelRun {
     }
     this.#compareSize();
     this.#count(operation.kind);
+  }
+
+  async #stack(unit: number): Promise<void> {
+    const { format } = this.#scenario.shape;
+    if (!format.capabilities.diff || this.#chain.length >= MAX_CHAIN) return;
+    const name = this.#files.source(`stacked${this.#stacked++}.${format.extensions[0]?.extension ?? ''}`).name;
+    const { provider } = this.#files;
+    const config = Object.fromEntries(
+      Object.entries({ AllocationBlockSize: unit, DataAlignment: SECTOR }).filter(([key]) =>
+        format.configKeys.some((known) => known.name === key),
+      ),
+    );
+    await this.#device.createDiff({ provider, name }, { format: format.name, config });
+    await this.#chainChanged();
+    this.#compareSize();
+    this.#count('stack');
+  }
+
+  /** All of the chain, image by image, to another medium. */
+  async #copyChain(): Promise<void> {
+    if (this.#chain.some(({ format }) => format === 'raw') && this.#chain.length > 1) return;
+    const provider = new MemoryProvider();
+    await this.#device.flush();
+    const copied = await copyChain(this.#device.inner, (_, number) => ({ provider, name: `/${number}` }));
+    const sources = copied.map(({ to }) => ({ provider, name: to }));
+    const last = this.#chain.at(-1)?.format ?? '';
+    const second = await openDisk(sources, { format: last });
+    try {
+      this.#compareSize(second.size);
+      const found = new Uint8Array(second.size).fill(SPOILED);
+      await second.read(0, found);
+      this.#compare(0, found, 'a copy of the chain');
+    } finally {
+      await second.close();
+    }
+    this.#count('copy');
+  }
+
+  /** Numbers from shares of the chain. What cannot be merged is refused, and left alone. */
+  async #merge(operation: { readonly from: number; readonly to: number }): Promise<void> {
+    const top = this.#device.inner.images.length - 1;
+    const [from, to] = [operation.from, operation.to].map((share) => Math.round(share * top)) as [number, number];
+    if (from === to) return;
+    if (!(await this.#supports(this.#device.merge(from, to)))) return;
+    this.#count(from < to ? 'merge forward' : 'merge backward');
   }
 
   /** False when it is refused: fixed images refuse, and so does what would lose data. */
@@ -274,6 +346,7 @@ class ModelRun {
     const ended = await Promise.allSettled(work);
     const failed = ended.find((end) => end.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
+    if (operations.some(({ kind }) => kind === 'merge')) await this.#chainChanged();
     const last: RanRead[] = [];
     for (const { offset, length } of [
       ...writes.map(({ offset, bytes }) => ({ offset, length: bytes.length })),
@@ -321,6 +394,8 @@ class ModelRun {
         return this.#scenario.shape.format.capabilities.compact
           ? this.#supports(this.#device.compact())
           : Promise.resolve();
+      case 'merge':
+        return this.#merge(operation);
       case 'flush':
         return this.#device.flush();
       case 'extents':
@@ -407,7 +482,7 @@ class ModelRun {
   async #compareCopy({ closed }: { closed: boolean }): Promise<void> {
     const copy = await this.#files.copy();
     for (const [name, bytes] of this.#frozen) {
-      const now = await fileBytes({ provider: copy, name: this.#files.source(name).name });
+      const now = await fileBytes({ provider: copy, name });
       if (Buffer.compare(bytes, now) !== 0) throw new Mismatch(`the file of a parent, ${name}, has changed`);
     }
     const second = await this.#openOn(copy, { mode: 'read' });
@@ -426,13 +501,15 @@ class ModelRun {
 
   /** Runs the format's own check, where it has one. Before the end of a session room may be lost, as after a power cut. */
   async #checkImage(provider: StorageProvider, closed: boolean): Promise<void> {
-    const { format, below } = this.#scenario.shape;
-    if (!format.capabilities.check || format.check === undefined) return;
-    const { name } = this.#files.source(this.#name(below.length));
-    const findings = await format.check({ provider, name }, {});
-    const bad = findings.filter(({ severity }) => closed || severity !== 'leak');
-    if (bad.length > 0) throw new Mismatch(`check found ${JSON.stringify(bad)}`);
-    this.#count('check');
+    for (const { name, format: own } of this.#chain) {
+      const format = defaultRegistry().find(own);
+      if (!format.capabilities.check || format.check === undefined) continue;
+      const findings = await format.check({ provider, name }, {});
+      const isLast = name === this.#chain.at(-1)?.name;
+      const bad = findings.filter(({ severity }) => (closed && isLast) || severity !== 'leak');
+      if (bad.length > 0) throw new Mismatch(`check found ${JSON.stringify(bad)} in ${name}`);
+      this.#count('check');
+    }
   }
 }
 

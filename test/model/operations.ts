@@ -47,6 +47,12 @@ export type Operation =
   | { readonly kind: 'discard'; readonly ranges: readonly Range[] }
   | { readonly kind: 'resize'; readonly size: number; readonly shrink: boolean }
   | { readonly kind: 'compact' }
+  /** A new image on top of the chain. */
+  | { readonly kind: 'stack'; readonly unit: number }
+  /** Shares of the chain: 0 = base, 1 = last. */
+  | { readonly kind: 'merge'; readonly from: number; readonly to: number }
+  /** The chain is copied elsewhere and compared. */
+  | { readonly kind: 'copy' }
   /** Issued one after another without waiting in between. */
   | { readonly kind: 'together'; readonly operations: readonly Operation[] };
 
@@ -80,15 +86,19 @@ class Maker {
   #size: number;
   /** Half of the requests go here, so that they meet. */
   readonly #hot: number;
+  /** The chain changes often. */
+  readonly #restructures: boolean;
 
   constructor(random: Random, space: Space) {
     this.#random = random;
     this.#unit = space.unit;
     this.#size = space.size;
     this.#hot = random.below(space.size);
+    this.#restructures = random.chance(0.35);
   }
 
   next(): Operation {
+    if (this.#restructures && this.#random.chance(0.2)) return this.#structural();
     const roll = this.#random.below(100);
     if (roll < 38) return this.#write(this.#range());
     if (roll < 54) return this.#read(this.#range());
@@ -101,6 +111,16 @@ class Maker {
     if (roll < 95)
       return { kind: 'discard', ranges: Array.from({ length: 1 + this.#random.below(3) }, () => this.#range()) };
     return roll < 98 ? this.resize() : { kind: 'compact' };
+  }
+
+  #structural(): Operation {
+    const roll = this.#random.below(100);
+    if (roll < 45) return { kind: 'stack', unit: this.#random.pick([1024, 4096, 4096, 16_384]) };
+    return roll < 90 ? this.#merge() : { kind: 'copy' };
+  }
+
+  #merge(): Operation {
+    return { kind: 'merge', from: this.#random.below(101) / 100, to: this.#random.below(101) / 100 };
   }
 
   #read(range: Range): Operation {
@@ -153,7 +173,8 @@ class Maker {
     if (roll < 89) return { kind: 'discard', ranges: [range] };
     if (roll < 96) return { kind: 'flush', compare: false };
     if (roll < 98) return { kind: 'advance', ms: 1 + this.#random.below(6000) };
-    return roll < 99 ? { kind: 'compact' } : { kind: 'extents' };
+    if (roll < 99) return this.#random.chance(0.5) ? { kind: 'compact' } : this.#merge();
+    return { kind: 'extents' };
   }
 
   /** A range within some units around another one. */
@@ -222,6 +243,12 @@ function describeCall(operation: Operation): string {
       return `disk.resize(${operation.size}${operation.shrink ? ', { shrink: true }' : ''})`;
     case 'advance':
       return `clock.advance(${operation.ms})`;
+    case 'stack':
+      return `disk.createDiff(next(), { config: { AllocationBlockSize: ${operation.unit} } })`;
+    case 'merge':
+      return `disk.merge(share(${operation.from}), share(${operation.to}))`;
+    case 'copy':
+      return 'compareWithCopiedChain()';
     case 'together':
       return `Promise.all([${operation.operations.map(describeCall).join(', ')}])`;
     default:

@@ -162,6 +162,7 @@ export class VdiImage implements Image {
   /** A block that holds data gives its slot up; it is used again when the map without it is durable. */
   unmap(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
     const { blockSize, virtualSize } = this.#header;
+    assert(offset % blockSize === 0, 'whole units are unmapped');
     const allocator = this.#writableAllocator();
     const last = divCeil(Math.min(offset + length, virtualSize), blockSize);
     for (let index = offset / blockSize; index < last; index++) {
