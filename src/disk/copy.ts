@@ -174,7 +174,8 @@ export async function copyChain(
     }
     return copied;
   } catch (error) {
-    const { format: _format, ...environment } = options;
+    // Also when it was cancelled.
+    const { format: _format, signal: _signal, ...environment } = options;
     for (const target of made.reverse()) {
       await removeImage(target, { ...environment, force: true }).catch(() => {
         // What went wrong first matters more.

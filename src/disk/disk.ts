@@ -7,20 +7,20 @@
 
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
-import type { ImageInfo, Mapping } from '../image/contract.ts';
+import type { ImageInfo } from '../image/contract.ts';
 import { watched } from '../storage/all-done.ts';
 import {
   isPromise,
   type MaybePromise,
   type OperationOptions,
   type ReadTarget,
-  type StorageExtent,
   type WriteSource,
 } from '../storage/contract.ts';
 import { bufferList, totalLength } from './buffers.ts';
-import { Chain, closeImages, type Located } from './chain.ts';
+import { Chain, closeImages } from './chain.ts';
 import { type CompactJob, type CompactOptions, compactImage, pack } from './compact.ts';
-import type { BlockDevice, DeviceCapabilities, Extent, ExtentState, Range, ReadResult, ZeroOptions } from './device.ts';
+import type { BlockDevice, DeviceCapabilities, Extent, Range, ReadResult, ZeroOptions } from './device.ts';
+import { extentOf, joined } from './extents.ts';
 import { Head } from './head.ts';
 import { requireSystemLocks } from './locking.ts';
 import { type Merge, type MergeHost, type MergeOptions, mergeOf } from './merge.ts';
@@ -45,8 +45,6 @@ export interface DiskParts {
   readonly warnings: readonly string[];
   readonly options: DiskOpenOptions;
 }
-
-type DataMapping = Extract<Mapping, { kind: 'data' }>;
 
 /** One image of a disk, as it is reported. */
 export interface DiskImage {
@@ -315,26 +313,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** The run at `offset`, at most up to `end`. */
   extentAt(offset: number, end: number): MaybePromise<Extent> {
     this.#check(offset, end - offset);
-    const located = this.#head.chain.locate(this.#head.chain.top, offset, end - offset);
-    return isPromise(located) ? located.then((found) => this.#extent(offset, found)) : this.#extent(offset, located);
+    return extentOf(this.#head.chain, offset, end - offset);
   }
 
   /** All runs of `[start, end)`, neighbours of one kind joined. */
   async *extents(start = 0, end = this.size): AsyncGenerator<Extent, void, void> {
-    let last: Extent | undefined;
-    for (let at = start; at < end; ) {
-      const answer = this.extentAt(at, end);
-      const extent: Extent = isPromise(answer) ? await answer : answer;
-      at += extent.length;
-      if (last !== undefined && follows(last, extent)) {
-        const { offset, state, image, depth, file, fileOffset }: Extent = last;
-        last = { offset, length: last.length + extent.length, state, image, depth, file, fileOffset };
-      } else {
-        if (last !== undefined) yield last;
-        last = extent;
-      }
-    }
-    if (last !== undefined) yield last;
+    yield* joined(start, end, (at) => this.extentAt(at, end));
   }
 
   /** Resolves when everything that was written before this call is durable. */
@@ -556,37 +540,6 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     if ((this.#head.last.image.reclaimable ?? 0) > 0) await pack(this.#compactJob({ signal }), TIDY_BYTES);
   }
 
-  #extent(offset: number, located: Located): MaybePromise<Extent> {
-    const { mapping } = located;
-    if (mapping.kind !== 'data') return this.#run(offset, mapping.length, mapping.kind, located.image, null, null);
-    const answer = mapping.storage.extentAt(mapping.offset);
-    return isPromise(answer)
-      ? answer.then((run) => this.#dataExtent(offset, mapping, located.image, run))
-      : this.#dataExtent(offset, mapping, located.image, answer);
-  }
-
-  /** Placed bytes, as far as they are data in the file or a hole. */
-  #dataExtent(offset: number, mapping: DataMapping, image: number, run: StorageExtent): Extent {
-    const length = Math.min(mapping.length, run.end - mapping.offset);
-    return run.data
-      ? this.#run(offset, length, 'data', image, mapping.storage.label, mapping.offset)
-      : this.#run(offset, length, 'zero', image, null, null);
-  }
-
-  /** One literal of one shape: a map of a large disk makes hundreds of thousands of them. */
-  #run(
-    offset: number,
-    length: number,
-    state: ExtentState,
-    image: number,
-    file: string | null,
-    fileOffset: number | null,
-  ): Extent {
-    const found = image !== -1;
-    const depth = found ? this.#head.chain.top - image : null;
-    return { offset, length, state, image: found ? image : null, depth, file, fileOffset };
-  }
-
   async #close(): Promise<void> {
     await this.#structure;
     await this.#locks.whenIdle();
@@ -598,9 +551,4 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       await closeImages(this.#head.chain.images);
     }
   }
-}
-
-function follows(last: Extent, next: Extent): boolean {
-  if (last.state !== next.state || last.image !== next.image || last.file !== next.file) return false;
-  return last.fileOffset === null || last.fileOffset + last.length === next.fileOffset;
 }

@@ -1,75 +1,242 @@
 import { describe, expect, it } from 'vitest';
 import { Disk } from '../index.ts';
 import { MemoryProvider } from '../storage/memory.ts';
+import { Random } from '../testing/random.ts';
 
 const MIB = 1024 ** 2;
+const KIB = 1024;
 const SIZE = 16 * MIB;
+const name = (number: number): string => `/${number}.vdi`;
+const OPEN = { allow: ['same-directory'], flushAfterMs: 0 } as const;
 
-async function chainOf(layers: number, block: readonly number[] = []) {
-  const provider = new MemoryProvider();
-  const name = (n: number) => `/${n}.vdi`;
-  const disk = await Disk.create(
-    { provider, name: name(0) },
-    { provider, size: SIZE, flushAfterMs: 0, config: { AllocationBlockSize: block[0] ?? MIB } },
-  );
-  const model = new Uint8Array(SIZE);
-  let seed = 7;
-  const random = (n: number) => {
-    seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-    return Math.floor((seed / 2 ** 32) * n);
-  };
-  const write = async () => {
-    const offset = random(SIZE / 512 - 4000) * 512;
-    const bytes = new Uint8Array(512 * (1 + random(3000))).fill(random(4));
-    model.set(bytes, offset);
-    await disk.write(offset, bytes);
-  };
-  for (let n = 0; n < layers; n++) {
-    if (n > 0) await disk.createDiff({ provider, name: name(n) }, { config: { AllocationBlockSize: block[n] ?? MIB } });
-    for (let k = 0; k < 6; k++) await write();
+/** A chain under random writes, and what it must read. */
+class Chained {
+  readonly provider = new MemoryProvider();
+  readonly model = new Uint8Array(SIZE);
+  readonly #random = new Random(7);
+  #disk: Disk | null = null;
+
+  get disk(): Disk {
+    if (this.#disk === null) throw new Error('internal: the chain is made first');
+    return this.#disk;
   }
-  const check = async () => {
+
+  /** One image for each size of blocks. */
+  async make(blocks: readonly number[]): Promise<this> {
+    const { provider } = this;
+    for (const [number, block] of blocks.entries()) {
+      const config = { AllocationBlockSize: block };
+      const target = { provider, name: name(number) };
+      if (number > 0) await this.disk.createDiff(target, { config });
+      else this.#disk = await Disk.create(target, { provider, size: SIZE, config, ...OPEN });
+      for (let n = 0; n < 6; n++) await this.write();
+    }
+    return this;
+  }
+
+  async write(): Promise<void> {
+    const offset = this.#random.below(SIZE / 512 - 4000) * 512;
+    const bytes = new Uint8Array(512 * (1 + this.#random.below(3000))).fill(this.#random.below(4));
+    this.model.set(bytes, offset);
+    await this.disk.write(offset, bytes);
+  }
+
+  async check(disk = this.disk): Promise<void> {
     const bytes = new Uint8Array(SIZE);
     await disk.read(0, bytes);
-    expect(Buffer.compare(bytes, model)).toBe(0);
-  };
-  return { provider, disk, model, write, check };
+    expect(Buffer.compare(bytes, this.model)).toBe(0);
+  }
+
+  /** As somebody finds it who opens the last image anew. */
+  async checkFiles(): Promise<void> {
+    const names = this.disk.images.map((image) => image.name);
+    await this.disk.close();
+    const again = await Disk.open({ provider: this.provider, name: names.at(-1) ?? '' }, OPEN);
+    expect(again.warnings).toEqual([]);
+    expect(again.images.map((image) => image.name)).toEqual(names);
+    await this.check(again);
+    await again.close();
+  }
+
+  async files(): Promise<string[]> {
+    const names: string[] = [];
+    for await (const file of this.provider.list('/')) names.push(file);
+    return names.sort();
+  }
 }
 
-const PAIRS = [
-  [0, 1],
-  [0, 3],
-  [1, 3],
-  [1, 2],
-  [1, 0],
-  [3, 0],
-  [3, 1],
-  [2, 1],
-] as const;
+const BLOCKS = [
+  [MIB, MIB, MIB, MIB],
+  [64 * KIB, MIB, 4 * KIB, 2 * MIB],
+  [2 * MIB, 4 * KIB, MIB, 64 * KIB],
+];
 
 describe('merge', () => {
-  it.each(PAIRS)('%i to %i', async (from, to) => {
-    for (const block of [
-      [MIB, MIB, MIB, MIB],
-      [64 * 1024, MIB, 4096, 2 * MIB],
-      [2 * MIB, 4096, MIB, 64 * 1024],
-    ]) {
-      const { provider, disk, write, check } = await chainOf(4, block);
-      await check();
-      const merging = disk.merge(from, to);
-      for (let k = 0; k < 8; k++) await write();
+  it.each([
+    [0, 1],
+    [0, 3],
+    [1, 3],
+    [1, 2],
+    [1, 0],
+    [3, 0],
+    [3, 1],
+    [2, 1],
+  ])('%i to %i, while a guest writes', async (from, to) => {
+    for (const blocks of BLOCKS) {
+      const chain = await new Chained().make(blocks);
+      const merging = chain.disk.merge(from, to);
+      for (let n = 0; n < 8; n++) await chain.write();
       await merging;
-      expect(disk.images.length).toBe(4 - Math.abs(from - to));
-      await check();
-      await write();
-      await check();
-      const last = disk.label;
-      const names = disk.images.map((image) => image.name);
-      await disk.close();
-      const again = await Disk.open({ provider, name: last }, { allow: ['same-directory'] });
-      expect(again.warnings).toEqual([]);
-      expect(again.images.map((image) => image.name)).toEqual(names);
-      await again.close();
+      expect(chain.disk.images.length).toBe(4 - Math.abs(from - to));
+      expect(await chain.files()).toEqual(chain.disk.images.map((image) => image.name).sort());
+      await chain.check();
+      await chain.write();
+      await chain.checkFiles();
     }
+  });
+
+  it.each([
+    [0, 2],
+    [2, 0],
+  ])('%i to %i is cancelled at any step, and run again', async (from, to) => {
+    for (let stopAt = 0; ; stopAt++) {
+      const chain = await new Chained().make([MIB, 64 * KIB, MIB]);
+      const stop = new AbortController();
+      let steps = 0;
+      const outcome = chain.disk.merge(from, to, {
+        signal: stop.signal,
+        onProgress: () => {
+          if (steps++ === stopAt) stop.abort();
+        },
+      });
+      const cancelled = await outcome.then(
+        () => false,
+        (error: { kind: string }) => error.kind === 'aborted',
+      );
+      await chain.check();
+      if (!cancelled) {
+        expect(steps).toBe(stopAt + 1);
+        return;
+      }
+      expect(await chain.files()).toEqual(['/0.vdi', '/1.vdi', '/2.vdi']);
+      await chain.write();
+      await chain.check();
+      await chain.disk.merge(from, to);
+      await chain.checkFiles();
+    }
+  });
+
+  it('reports progress that grows up to the end', async () => {
+    const chain = await new Chained().make([MIB, MIB]);
+    const seen: number[] = [];
+    await chain.disk.merge('last', 0, { onProgress: ({ done }) => seen.push(done) });
+    expect(seen).toEqual([...seen].sort((a, b) => a - b));
+    expect(seen.at(-1)).toBe(SIZE);
+    await chain.disk.close();
+  });
+
+  it('gives the parent the size of the child, and hides what the base has beyond it', async () => {
+    const provider = new MemoryProvider();
+    const at = (number: number) => ({ provider, name: name(number) });
+    const disk = await Disk.create(at(0), { provider, size: 4 * MIB, ...OPEN });
+    await disk.write(0, new Uint8Array(4 * MIB).fill(1));
+    await disk.createDiff(at(1));
+    await disk.resize(2 * MIB - 512, { shrink: true });
+    await disk.createDiff(at(2));
+    await disk.resize(3 * MIB);
+    const expected = new Uint8Array(3 * MIB).fill(1, 0, 2 * MIB - 512);
+    await disk.merge(2, 1);
+    const bytes = new Uint8Array(disk.size);
+    await disk.read(0, bytes);
+    expect(bytes.length).toBe(expected.length);
+    expect(Buffer.compare(bytes, expected)).toBe(0);
+    await disk.close();
+  });
+
+  it('says no to what cannot be merged', async () => {
+    const chain = await new Chained().make([MIB, MIB]);
+    const { disk, provider } = chain;
+    await expect(disk.merge(0, 2)).rejects.toMatchObject({ status: 'VERR_VD_IMAGE_NOT_FOUND' });
+    await expect(disk.merge(-1, 0)).rejects.toMatchObject({ kind: 'invalid-argument' });
+    await expect(disk.merge(1, 'last')).rejects.toMatchObject({ kind: 'invalid-argument' });
+    const other = await Disk.create(
+      { provider, name: '/other.vdi' },
+      { provider, parent: { provider, name: name(0) } },
+    );
+    await other.close();
+    await expect(disk.merge(1, 0)).rejects.toMatchObject({ kind: 'busy' });
+    await chain.check();
+    await disk.close();
+    const reader = await Disk.open({ provider, name: name(1) }, OPEN);
+    await expect(reader.merge(1, 0)).rejects.toMatchObject({ kind: 'read-only' });
+    await reader.close();
+  });
+
+  it('lets other operations on the structure wait', async () => {
+    const chain = await new Chained().make([MIB, MIB, MIB]);
+    const { disk } = chain;
+    await Promise.all([disk.merge(1, 0), disk.compact(), disk.resize(SIZE + MIB), disk.merge('last', 0)]);
+    expect(disk.images.length).toBe(1);
+    expect(disk.size).toBe(SIZE + MIB);
+    await chain.check({ read: (offset: number, bytes: Uint8Array) => disk.read(offset, bytes) } as Disk);
+    await disk.close();
+  });
+});
+
+describe('stacking images', () => {
+  it('goes on with the new one, and with the old one when it is closed', async () => {
+    const chain = await new Chained().make([MIB]);
+    const { disk, provider } = chain;
+    const before = chain.model.slice();
+    await disk.createDiff({ provider, name: name(1) });
+    expect(disk.label).toBe(name(1));
+    await chain.write();
+    await chain.check();
+    const parent = await Disk.open({ provider, name: name(0) });
+    const bytes = new Uint8Array(SIZE);
+    await parent.read(0, bytes);
+    expect(Buffer.compare(bytes, before)).toBe(0);
+    await parent.close();
+    await disk.closeLast({ remove: true });
+    expect(await chain.files()).toEqual([name(0)]);
+    chain.model.set(before);
+    await chain.check();
+    await chain.write();
+    await chain.check();
+    await expect(disk.closeLast()).rejects.toMatchObject({ kind: 'invalid-argument' });
+    await disk.close();
+  });
+
+  it('leaves the disk as it was when the new image cannot be made', async () => {
+    const chain = await new Chained().make([MIB]);
+    const { disk, provider } = chain;
+    await expect(disk.createDiff({ provider, name: name(0) })).rejects.toMatchObject({ kind: 'exists' });
+    await expect(disk.createDiff({ provider, name: '/new.raw' })).rejects.toMatchObject({ kind: 'unsupported' });
+    expect(await chain.files()).toEqual([name(0)]);
+    await chain.write();
+    await chain.checkFiles();
+  });
+
+  it('flushes the parent, and keeps it from others who would write', async () => {
+    const chain = await new Chained().make([MIB]);
+    const { disk, provider } = chain;
+    await disk.createDiff({ provider, name: name(1) });
+    await expect(Disk.open({ provider, name: name(0) }, { mode: 'write' })).rejects.toMatchObject({ kind: 'locked' });
+    await chain.checkFiles();
+  });
+
+  it('puts a differencing image over a raw one, and says that the link is not stored', async () => {
+    const provider = new MemoryProvider();
+    const base = { provider, name: '/base.raw' };
+    const disk = await Disk.create(base, { provider, format: 'raw', size: MIB, ...OPEN });
+    await disk.write(0, new Uint8Array(MIB).fill(5));
+    await disk.createDiff({ provider, name: '/over.vdi' });
+    await disk.write(512, new Uint8Array(512).fill(6));
+    await disk.close();
+    const again = await Disk.open([base, { provider, name: '/over.vdi' }]);
+    const bytes = new Uint8Array(1536);
+    await again.read(0, bytes);
+    expect([bytes[0], bytes[512], bytes[1024]]).toEqual([5, 6, 5]);
+    await again.close();
   });
 });

@@ -7,7 +7,7 @@ import { ChainDisk } from './disk.ts';
 import { gateOf, sourceOf } from './environment.ts';
 import { checkLocking, sharingWarnings } from './locking.ts';
 import { type OpenedImage, openImage, openParents, sourceList } from './open-image.ts';
-import type { DiskOpenOptions, ImageSource } from './options.ts';
+import type { DiskOpenOptions, EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
 import { findChildren } from './siblings.ts';
 import type { StackTools } from './stack.ts';
 
@@ -68,17 +68,25 @@ async function openLast(source: Source, options: DiskOpenOptions): Promise<Opene
 
 /** What a disk that was opened so needs to change its chain. */
 export function stackTools(options: DiskOpenOptions): StackTools {
-  const { format: _format, parent: _parent, parentFormat: _parentFormat, type: _type, ...rest } = options;
+  const { provider, registry, allow, lock, shareable, forceShare } = options;
+  const environment: EnvironmentOptions & SharingOptions = {
+    ...(provider === undefined ? {} : { provider }),
+    ...(registry === undefined ? {} : { registry }),
+    ...(allow === undefined ? {} : { allow }),
+    ...(lock === undefined ? {} : { lock }),
+    ...(shareable === undefined ? {} : { shareable }),
+    ...(forceShare === undefined ? {} : { forceShare }),
+  };
   return {
     open: async (source, mode, format) =>
-      openImage(source, { ...rest, mode, format, gate: await gateOf(options.allow, source) }),
+      openImage(source, { ...environment, mode, format, gate: await gateOf(allow, source) }),
     async create(target, wanted) {
       // The parent is locked by the disk itself.
-      const { format } = await createImage(target, { ...rest, ...wanted, lock: false });
-      return { source: sourceOf(target, rest), format };
+      const { format } = await createImage(target, { ...environment, ...wanted, lock: false });
+      return { source: sourceOf(target, environment), format };
     },
     async childrenOf({ source, image, key }) {
-      return (await findChildren({ source, uuid: image.info.uuid, key }, rest)).names;
+      return (await findChildren({ source, uuid: image.info.uuid, key }, environment)).names;
     },
   };
 }
