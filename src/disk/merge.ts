@@ -144,15 +144,13 @@ export class Merge {
     if (this.#options.force === true) return;
     const own = new Set(this.#chain.images.map(({ name }) => name));
     const changing = this.#forward ? this.#sources : [...this.#sources, this.#to];
-    for (const number of changing) {
-      const image = this.#chain.at(number);
-      const other = (await this.#host.tools.childrenOf(image)).find((name) => !own.has(name));
-      if (other === undefined) continue;
-      throw new ImageError('busy', `The image cannot be merged: ${other} beside it names it as parent`, {
-        path: image.name,
-        hint: 'Remove or merge that one first; option force (on the command line: --force) does it all the same.',
-      });
-    }
+    const children = await this.#host.tools.childrenOf(changing.map((number) => this.#chain.at(number)));
+    const other = children.find(({ child }) => !own.has(child));
+    if (other === undefined) return;
+    throw new ImageError('busy', `The image cannot be merged: ${other.child} beside it names it as parent`, {
+      path: other.image.name,
+      hint: 'Remove or merge that one first; option force (on the command line: --force) does it all the same.',
+    });
   }
 
   async #begin(): Promise<void> {

@@ -1,5 +1,5 @@
 /** Opening images: finding out what a file is, and its parents, through the gate. */
-import { ImageError, throwIfAborted } from '../errors.ts';
+import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Format } from '../image/contract.ts';
 import { probeFormat, readProbeInput } from '../image/probe.ts';
 import { LIMITS } from '../limits.ts';
@@ -92,6 +92,24 @@ export async function openParents(
   named: readonly ImageSource[],
   options: DiskOpenOptions & { readonly infoOnly?: boolean },
 ): Promise<string[]> {
+  const indexes = new Map<string, CandidateIndex>();
+  try {
+    return await openEach(opened, named, { options, indexes });
+  } finally {
+    for (const index of indexes.values()) await index.close();
+  }
+}
+
+interface Search {
+  readonly options: ParentOptions;
+  readonly indexes: Map<string, CandidateIndex>;
+}
+
+async function openEach(
+  opened: OpenedImage[],
+  named: readonly ImageSource[],
+  { options, indexes }: Search,
+): Promise<string[]> {
   const warnings: string[] = [];
   const rest = [...named];
   if (options.parent !== undefined && rest.length === 0) rest.push(...sourceList(options.parent));
@@ -101,7 +119,7 @@ export async function openParents(
     if (next === undefined && (!child.image.info.differencing || options.withoutParents === true)) return warnings;
     if (opened.length >= LIMITS.chainDepth) throw tooDeep(child);
     const parent = await (next === undefined
-      ? findParent(child, opened, options)
+      ? findParent(child, opened, { options, indexes })
       : openNamedParent(sourceOf(next, options), opened.length === 1, options));
     opened.push(parent);
     refuseLoop(opened);
@@ -159,11 +177,40 @@ function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[]):
   }
 }
 
+/** What opening parents of one chain goes by. */
+type ParentOptions = DiskOpenOptions & { readonly infoOnly?: boolean };
+
+/** The files of one directory by the UUIDs in their headers: looked at once, and no further than needed. */
+class CandidateIndex {
+  readonly #names: AsyncIterator<string>;
+  readonly #byUuid = new Map<string, string[]>();
+
+  constructor(names: AsyncIterable<string>) {
+    this.#names = names[Symbol.asyncIterator]();
+  }
+
+  /** Gives the handle of the directory back. */
+  async close(): Promise<void> {
+    await this.#names.return?.();
+  }
+
+  /** Names of the files with that UUID, in the order of the directory. */
+  async *named(uuid: string, uuidOf: (name: string) => Promise<string | null>): AsyncGenerator<string> {
+    yield* this.#byUuid.get(uuid) ?? [];
+    for (let next = await this.#names.next(); next.done !== true; next = await this.#names.next()) {
+      const found = await uuidOf(next.value);
+      if (found === null) continue;
+      this.#byUuid.set(found, [...(this.#byUuid.get(found) ?? []), next.value]);
+      if (found === uuid) yield next.value;
+    }
+  }
+}
+
 /** Looks for the parent by UUID among the files beside the child. */
 async function findParent(
   child: OpenedImage,
   opened: readonly OpenedImage[],
-  options: DiskOpenOptions & { readonly infoOnly?: boolean },
+  { options, indexes }: Search,
 ): Promise<OpenedImage> {
   const { parentUuid } = child.image.info;
   if (parentUuid === null) {
@@ -173,10 +220,17 @@ async function findParent(
     });
   }
   const gate = await gateOf(options.allow, child.source);
+  const directory = child.source.provider.directory(child.name);
+  const index = indexes.get(directory) ?? new CandidateIndex(gate.candidates(child.source));
+  indexes.set(directory, index);
   let own = false;
-  for await (const name of gate.candidates(child.source)) {
+  const candidate = { child, uuid: parentUuid, gate, options };
+  const uuidOf = (name: string): Promise<string | null> => {
     throwIfAborted(options.signal, 'Looking for the parent');
-    const found = await openCandidate({ name, child, uuid: parentUuid, gate, options });
+    return headerUuid({ ...candidate, name });
+  };
+  for await (const name of index.named(parentUuid, uuidOf)) {
+    const found = await openCandidate({ ...candidate, name });
     if (found === null) continue;
     if (!opened.some((entry) => entry.key === found.key)) return found;
     own = true;
@@ -197,22 +251,25 @@ async function findParent(
 interface Candidate {
   readonly name: string;
   readonly child: OpenedImage;
-  readonly uuid: string;
+  /** Null: any. */
+  readonly uuid: string | null;
   readonly gate: OpenGate;
-  readonly options: DiskOpenOptions & { readonly infoOnly?: boolean };
+  readonly options: ParentOptions;
 }
 
-/**
- * Opens a file when it is the image with that UUID; null for anything else, whatever is wrong with it. Headers are
- * looked at first, without a lock: one on a neighbour would be in the way of whoever opens it just then.
- */
-async function openCandidate(candidate: Candidate): Promise<OpenedImage | null> {
-  const { options } = candidate;
-  const header = await tryCandidate(candidate, true).catch(() => null);
-  if (header === null || options.infoOnly === true) return header;
-  await header.image.close();
-  // This is the parent, so what goes wrong now must be heard.
-  return tryCandidate(candidate, false);
+/** The UUID in a file's header, read without a lock; null for anything that is no image, whatever is wrong with it. */
+async function headerUuid(candidate: Candidate): Promise<string | null> {
+  const header = await tryCandidate({ ...candidate, uuid: null }, true).catch((error: unknown) => {
+    if (isImageError(error) && error.kind !== 'aborted') return null;
+    throw error;
+  });
+  await header?.image.close();
+  return header?.image.info.uuid ?? null;
+}
+
+/** Opens a file that has the UUID; null when it has become another one meanwhile. What goes wrong now must be heard. */
+function openCandidate(candidate: Candidate): Promise<OpenedImage | null> {
+  return tryCandidate(candidate, candidate.options.infoOnly === true);
 }
 
 async function tryCandidate(candidate: Candidate, infoOnly: boolean): Promise<OpenedImage | null> {
@@ -228,7 +285,7 @@ async function tryCandidate(candidate: Candidate, infoOnly: boolean): Promise<Op
     const source: Source = { provider: child.source.provider, name };
     const judged = handedOver(infoOnly ? source : lockedSource(source, options), () => Promise.resolve(storage));
     const image = await outcome.format.open(judged, { mode: 'read', gate, infoOnly, signal: options.signal });
-    if (image.info.uuid !== uuid) return null;
+    if (uuid !== null && image.info.uuid !== uuid) return null;
     const { warnings } = image.info;
     const recognisedBy = outcome.answer.reason;
     found = { image, name, format: outcome.format.name, key, source, recognisedBy, warnings };

@@ -1,14 +1,14 @@
 /** Opening disks: an image with its parents, or a chain that was named. */
 import { ImageError } from '../errors.ts';
 import type { Source } from '../storage/contract.ts';
-import { Chain, closeImages } from './chain.ts';
+import { Chain, type ChainImage, closeImages } from './chain.ts';
 import { createImage } from './create.ts';
 import { ChainDisk } from './disk.ts';
 import { gateOf, sourceOf } from './environment.ts';
 import { checkLocking, sharingWarnings } from './locking.ts';
 import { type OpenedImage, openImage, openParents, sourceList } from './open-image.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
-import { findChildren } from './siblings.ts';
+import { neighbours } from './siblings.ts';
 import type { StackTools } from './stack.ts';
 
 /**
@@ -85,8 +85,16 @@ export function stackTools(options: DiskOpenOptions): StackTools {
       const { format } = await createImage(target, { ...environment, ...wanted, lock: false });
       return { source: sourceOf(target, environment), format };
     },
-    async childrenOf({ source, image, key }) {
-      return (await findChildren({ source, uuid: image.info.uuid, key }, environment)).names;
+    async childrenOf(images) {
+      const found: { image: ChainImage; child: string }[] = [];
+      const directories = new Map(images.map((image) => [image.source.provider.directory(image.name), image.source]));
+      for (const source of directories.values()) {
+        for await (const { name, parentUuid } of neighbours(source, environment)) {
+          const image = images.find((one) => parentUuid !== null && one.image.info.uuid === parentUuid);
+          if (image !== undefined) found.push({ image, child: name });
+        }
+      }
+      return found;
     },
   };
 }

@@ -49,47 +49,55 @@ export async function childrenOf(image: ImageSource, options: ChildrenOptions = 
 export async function findChildren(parent: Parenthood, options: EnvironmentOptions): Promise<Children> {
   const { source, uuid, key } = parent;
   if (uuid === null) return { names: [], complete: true };
-  const gate = await gateOf(['same-directory'], source);
   const names: string[] = [];
   let seen = 0;
-  for await (const name of gate.candidates(source)) {
-    throwIfAborted(options.signal, 'Looking for differencing images');
+  for await (const neighbour of neighbours(source, options)) {
     seen++;
-    if (await namesAsParent({ name, from: source, gate, uuid, key }, options)) names.push(name);
+    if (neighbour.parentUuid === uuid && neighbour.key !== key) names.push(neighbour.name);
   }
   return { names: names.sort(), complete: seen < LIMITS.parentCandidates };
 }
 
-interface Neighbour {
+/** A file beside an image. */
+export interface Neighbour {
   readonly name: string;
-  readonly from: Source;
-  readonly gate: OpenGate;
-  readonly uuid: string;
   readonly key: string;
+  /** Null for everything that is no readable differencing image. */
+  readonly parentUuid: string | null;
 }
 
-/** False for everything that is no readable image. */
-async function namesAsParent(
-  { name, from, gate, uuid, key }: Neighbour,
+/** The files in the directory of an image, each looked at once, with the parent that it names. */
+export async function* neighbours(from: Source, options: EnvironmentOptions): AsyncGenerator<Neighbour> {
+  const gate = await gateOf(['same-directory'], from);
+  for await (const name of gate.candidates(from)) {
+    throwIfAborted(options.signal, 'Looking for differencing images');
+    yield await neighbourOf(name, { from, gate }, options);
+  }
+}
+
+async function neighbourOf(
+  name: string,
+  { from, gate }: { readonly from: Source; readonly gate: OpenGate },
   options: EnvironmentOptions,
-): Promise<boolean> {
+): Promise<Neighbour> {
+  let key = '';
   try {
     const storage = await gate.open({ name, role: 'neighbour' }, from, 'read');
     try {
-      if ((await storage.identity()).key === key) return false;
+      key = (await storage.identity()).key;
       const { format, guessed } = probeFormat(await readProbeInput(storage, name), registryOf(options));
-      if (guessed || !format.capabilities.diff || !format.capabilities.read) return false;
+      if (guessed || !format.capabilities.diff || !format.capabilities.read) return { name, key, parentUuid: null };
       // The format gets the handle that the gate judged, not the name.
       const judged = handedOver({ provider: from.provider, name }, () => Promise.resolve(storage));
       const image = await format.open(judged, { mode: 'read', gate, infoOnly: true, signal: options.signal });
       const { parentUuid } = image.info;
       await image.close();
-      return parentUuid === uuid;
+      return { name, key, parentUuid };
     } finally {
       await storage.close();
     }
   } catch (error) {
-    if (isImageError(error) && error.kind !== 'aborted') return false;
+    if (isImageError(error) && error.kind !== 'aborted') return { name, key, parentUuid: null };
     throw error;
   }
 }

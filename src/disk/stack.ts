@@ -13,8 +13,8 @@ export interface StackTools {
   open(source: Source, mode: OpenMode, format: string): Promise<ChainImage>;
   /** Makes a new image. Returns where it is. */
   create(target: ImageSource, options: CreateImageOptions): Promise<{ source: Source; format: string }>;
-  /** Files beside an image that name it as their parent. */
-  childrenOf(image: ChainImage): Promise<readonly string[]>;
+  /** The images that files beside them name as their parent, with those files. */
+  childrenOf(images: readonly ChainImage[]): Promise<readonly { readonly image: ChainImage; readonly child: string }[]>;
 }
 
 /** What the new image over a chain is; its size is that of the disk. */
