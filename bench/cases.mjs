@@ -51,6 +51,8 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     before: () => copyFileSync(from, changed),
   });
 
+  const chain = Array.from({ length: 100 }, (_, number) => at(`chain${number}.vdi`));
+
   /** @type {Case[]} */
   const cases = [
     ...convert('raw', 'raw'),
@@ -80,6 +82,14 @@ export function makeCases({ folder, program, sample, qemuImg }) {
       aim: 300,
       limit: 1000,
     },
+    {
+      name: 'open a chain of 100 vdi images',
+      measures: 'time',
+      // By name: below /dev, where files in memory are, no parent is looked for.
+      ours: vdkit('map', chain.at(-1), '--chain', chain.slice(0, -1).join(','), '--json'),
+      aim: 1000,
+      limit: 1000,
+    },
     { name: 'map of a 2 TiB vdi', measures: 'time', ours: map, aim: 1000, limit: 1000 },
     { name: 'map of a 2 TiB vdi: peak memory', measures: 'memory', ours: map, aim: 200 * MIB, limit: 200 * MIB },
     ...['--version', `info ${sample}`].map((words) => ({
@@ -101,7 +111,22 @@ export function makeCases({ folder, program, sample, qemuImg }) {
       if (needs(raw) || needs(vdi)) makeRawDisk(raw, DISK);
       if (needs(vdi)) execFileSync(qemuImg, ['convert', '-f', 'raw', '-O', 'vdi', raw, vdi]);
       if (needs(half)) makeHalfZeroVdi(half, DISK);
+      if (needs(chain.at(-1))) makeChain(chain);
       if (needs(huge)) makeScatteredVdi(huge, 2048 * GIB);
     },
   };
+}
+
+/** A disk with a snapshot for each name, and a block in each. */
+function makeChain(/** @type {readonly string[]} */ names) {
+  const program = `
+    const { Disk } = await import(${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)});
+    const [base, ...others] = ${JSON.stringify(names)};
+    const disk = await Disk.create(base, { size: 2 ** 30 });
+    for (const [number, name] of others.entries()) {
+      await disk.createDiff(name);
+      await disk.write(number * 2 ** 20, new Uint8Array(2 ** 20).fill(number));
+    }
+    await disk.close();`;
+  execFileSync(process.execPath, ['--input-type=module', '-e', program]);
 }

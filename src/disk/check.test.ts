@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ImageError } from '../errors.ts';
 import { raw } from '../formats/raw/index.ts';
+import { vdi } from '../formats/vdi/index.ts';
 import { HEADER } from '../formats/vdi/layout.ts';
 import { Registry } from '../image/registry.ts';
 import { MemoryProvider } from '../storage/memory.ts';
@@ -205,5 +206,14 @@ describe('a repair', () => {
     await release();
     const beforeRepair = () => expect(openDisk(source)).rejects.toMatchObject({ kind: 'locked' });
     expect(await checkImage(source, { repair: true, beforeRepair })).toMatchObject({ repaired: true });
+  });
+
+  it('throws VERR_VD_IMAGE_REPAIR_NOT_SUPPORTED where a format has none', async () => {
+    const { repair: _repair, ...without } = vdi;
+    const registry = new Registry([without]);
+    await expect(checkImage(await make(), { registry, repair: true })).rejects.toMatchObject({
+      kind: 'unsupported',
+      status: 'VERR_VD_IMAGE_REPAIR_NOT_SUPPORTED',
+    });
   });
 });

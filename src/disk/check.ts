@@ -128,6 +128,7 @@ async function formatOf(storage: Storage, source: Source, options: CheckOptions)
 function unsupported(format: Format, source: Source, what: string): ImageError {
   return new ImageError('unsupported', `Images of format ${format.name} cannot be ${what}`, {
     path: source.name,
+    ...(what === 'repaired' ? { status: 'VERR_VD_IMAGE_REPAIR_NOT_SUPPORTED' } : {}),
     hint:
       format.name === 'raw'
         ? 'A raw disk has no structure of its own; if this is something else, name its format (--format).'

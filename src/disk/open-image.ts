@@ -123,7 +123,7 @@ async function openEach(
       : openNamedParent(sourceOf(next, options), opened.length === 1, options));
     opened.push(parent);
     refuseLoop(opened);
-    checkLink(child, parent, warnings);
+    if (options.linkage !== 'off') checkLink(child, parent, options.linkage === 'strict' ? null : warnings);
   }
   return warnings;
 }
@@ -156,8 +156,11 @@ function refuseLoop(opened: readonly OpenedImage[]): void {
   });
 }
 
-/** UUIDs tell a wrong parent from the right one; the modification UUID tells that it was written since. */
-function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[]): void {
+/**
+ * UUIDs tell a wrong parent from the right one; the modification UUID tells that it was written since, which is refused
+ * where there are no warnings.
+ */
+function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[] | null): void {
   const wanted = child.image.info.parentUuid;
   const { uuid, modificationUuid } = parent.image.info;
   if (wanted === null || uuid === null) return;
@@ -172,9 +175,18 @@ function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[]):
     });
   }
   const known = child.image.info.parentModificationUuid;
-  if (known !== null && modificationUuid !== null && known !== modificationUuid) {
-    warnings.push(`${parent.name} was written after ${child.name} was made from it; what is read may be a mixture.`);
+  if (known === null || modificationUuid === null || known === modificationUuid) return;
+  if (warnings === null) {
+    throw new ImageError('corrupt', 'The parent was written after the image was made from it', {
+      status: 'VERR_VD_UUID_MISMATCH',
+      path: child.name,
+      field: 'parent modification UUID',
+      found: `${modificationUuid} (${parent.name})`,
+      expected: known,
+      hint: 'What is read may be a mixture: restore the parent, or accept it (setImage; on the command line: set --parent).',
+    });
   }
+  warnings.push(`${parent.name} was written after ${child.name} was made from it; what is read may be a mixture.`);
 }
 
 /** What opening parents of one chain goes by. */

@@ -1,6 +1,6 @@
 /** Opening disks: an image with its parents, or a chain that was named. */
-import { ImageError } from '../errors.ts';
-import type { Source } from '../storage/contract.ts';
+import { type ErrorKind, ImageError, isImageError } from '../errors.ts';
+import type { OpenMode, Source } from '../storage/contract.ts';
 import { Chain, type ChainImage, closeImages } from './chain.ts';
 import { createImage } from './create.ts';
 import { ChainDisk } from './disk.ts';
@@ -51,8 +51,21 @@ export async function openDisk(
   }
 }
 
+/** Where the medium or somebody else forbids writing; reading may do. */
+const NOT_WRITABLE: ReadonlySet<ErrorKind> = new Set(['denied', 'locked', 'read-only']);
+
 async function openLast(source: Source, options: DiskOpenOptions): Promise<OpenedImage> {
   const mode = options.mode ?? 'read';
+  try {
+    return await openLastAs(source, options, mode);
+  } catch (error) {
+    const mayRead = mode === 'write' && options.readOnlyFallback === true;
+    if (!mayRead || !isImageError(error) || !NOT_WRITABLE.has(error.kind)) throw error;
+    return openLastAs(source, options, 'read');
+  }
+}
+
+async function openLastAs(source: Source, options: DiskOpenOptions, mode: OpenMode): Promise<OpenedImage> {
   const gate = await gateOf(options.allow, source);
   const last = await openImage(source, { ...options, mode, gate });
   if (mode === 'write' && !last.image.can.write) {

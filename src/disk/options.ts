@@ -47,6 +47,13 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions {
   /** Parent of the image (and its format), where the image does not say; or all images below it, base first. */
   readonly parent?: ImageSource | readonly ImageSource[];
   readonly parentFormat?: string;
+  /**
+   * What is made of a parent that is not as the child remembers it: `off`: nothing; `warn` (default): another image is
+   * refused, one that was written since is warned of; `strict`: both are refused.
+   */
+  readonly linkage?: 'off' | 'warn' | 'strict';
+  /** With mode `write`: where the last image may not be written, it is opened for reading. See `disk.can.write`. */
+  readonly readOnlyFallback?: boolean;
   /** Open only the image itself, not its parents. Reading absent ranges then throws. */
   readonly withoutParents?: boolean;
   /** Store zeroes physically instead of leaving them out. */
