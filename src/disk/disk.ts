@@ -7,7 +7,7 @@
 
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
-import type { ImageInfo } from '../image/contract.ts';
+import type { ImageChanges, ImageInfo } from '../image/contract.ts';
 import { watched } from '../storage/all-done.ts';
 import {
   isPromise,
@@ -27,7 +27,7 @@ import { type Merge, type MergeHost, type MergeOptions, mergeOf } from './merge.
 import type { DiskOpenOptions, ImageSource } from './options.ts';
 import { type RangeLock, RangeLocks } from './range-locks.ts';
 import { checkResize, type DiskResizeOptions, resizeLast } from './resize.ts';
-import { type CreateDiffOptions, pop, pushDiff, type StackTools } from './stack.ts';
+import { type CreateDiffOptions, imageNumber, pop, pushDiff, type StackTools, setOf } from './stack.ts';
 
 const DATA: ReadResult = { unallocated: false };
 const NOTHING: ReadResult = { unallocated: true };
@@ -294,6 +294,23 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
         this.#merge = null;
       }
     });
+  }
+
+  /**
+   * Changes what an image of the chain says of itself (0 = base), durably: comment, UUIDs, geometry; see `setImage`. What
+   * is read stays the same. Throws `unsupported` where the format has no place for it, `read-only`, `invalid-argument`.
+   */
+  async set(number: number | 'last', changes: ImageChanges): Promise<void> {
+    this.#checkOpen();
+    this.#checkWritable();
+    await this.#structural(() =>
+      this.#exclusive(async () => {
+        const { chain } = this.#head;
+        const wanted = imageNumber(chain, number);
+        await this.#head.settle();
+        await setOf(this.#tools, chain, wanted, changes);
+      }),
+    );
   }
 
   #mergeHost(): MergeHost {

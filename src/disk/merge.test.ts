@@ -239,4 +239,16 @@ describe('stacking images', () => {
     expect([bytes[0], bytes[512], bytes[1024]]).toEqual([5, 6, 5]);
     await again.close();
   });
+
+  it('changes what each image says of itself', async () => {
+    const chain = await new Chained().make([MIB, MIB]);
+    const { disk } = chain;
+    await disk.set(0, { comment: 'the base' });
+    await disk.set('last', { comment: 'the snapshot' });
+    expect(disk.images.map(({ info }) => info.comment)).toEqual(['the base', 'the snapshot']);
+    await expect(disk.set(2, { comment: 'none' })).rejects.toMatchObject({ status: 'VERR_VD_IMAGE_NOT_FOUND' });
+    await expect(disk.set(0, { comment: 'x'.repeat(300) })).rejects.toMatchObject({ kind: 'invalid-argument' });
+    await chain.write();
+    await chain.checkFiles();
+  });
 });

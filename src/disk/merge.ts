@@ -23,7 +23,7 @@ import { Head } from './head.ts';
 import type { DiskOpenOptions } from './options.ts';
 import type { RangeLock } from './range-locks.ts';
 import { resizeLast } from './resize.ts';
-import { refuseParts, removeFile, reopen, type StackTools } from './stack.ts';
+import { imageNumber, refuseParts, removeFile, reopen, type StackTools } from './stack.ts';
 import { WritePath } from './write-path.ts';
 
 /** How a merge runs. */
@@ -55,20 +55,11 @@ const UNIT = 64 * 1024;
 
 /** A merge of two images by their numbers. Throws `invalid-argument`. */
 export function mergeOf(host: MergeHost, from: number | 'last', to: number | 'last', options: MergeOptions): Merge {
-  const { top, last } = host.head.chain;
-  const [first, second] = [from, to].map((number) => (number === 'last' ? top : number)) as [number, number];
-  for (const number of [first, second]) {
-    if (Number.isInteger(number) && number >= 0 && number <= top) continue;
-    throw new ImageError('invalid-argument', 'The chain has no image of that number', {
-      status: 'VERR_VD_IMAGE_NOT_FOUND',
-      path: last.name,
-      found: number,
-      expected: `0 to ${top}`,
-    });
-  }
+  const { chain } = host.head;
+  const [first, second] = [imageNumber(chain, from), imageNumber(chain, to)];
   if (first === second) {
     throw new ImageError('invalid-argument', 'An image cannot be merged with itself', {
-      path: last.name,
+      path: chain.last.name,
       hint: 'Name two images of the chain.',
     });
   }

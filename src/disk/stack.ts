@@ -3,6 +3,7 @@
  * child is *demoted* (opened anew for reading), one that loses it is *promoted*.
  */
 import { ImageError } from '../errors.ts';
+import type { ImageChanges } from '../image/contract.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
 import { Chain, type ChainImage } from './chain.ts';
 import type { CreateImageOptions, ImageSource } from './options.ts';
@@ -88,6 +89,35 @@ export async function pop(
   if (how.remove) await removeFile(last.source);
   if (how.mode === 'write' && !shorter.last.image.can.write) await reopen(tools, shorter, shorter.top, 'write');
   return shorter;
+}
+
+/** The number of an image as a caller names it. Throws `invalid-argument`. */
+export function imageNumber(chain: Chain, number: number | 'last'): number {
+  const wanted = number === 'last' ? chain.top : number;
+  if (Number.isInteger(wanted) && wanted >= 0 && wanted <= chain.top) return wanted;
+  throw new ImageError('invalid-argument', 'The chain has no image of that number', {
+    status: 'VERR_VD_IMAGE_NOT_FOUND',
+    path: chain.last.name,
+    found: wanted,
+    expected: `0 to ${chain.top}`,
+  });
+}
+
+/** Changes what an image says of itself. Everything must be flushed; one below the last is opened for it. */
+export async function setOf(tools: StackTools, chain: Chain, number: number, changes: ImageChanges): Promise<void> {
+  const { image, name, format } = chain.at(number);
+  if (image.set === undefined) {
+    throw new ImageError('unsupported', `Images of format ${format} say nothing of themselves that could be changed`, {
+      path: name,
+    });
+  }
+  const opens = !image.can.write;
+  if (opens) await reopen(tools, chain, number, 'write');
+  try {
+    await chain.at(number).image.set?.(changes);
+  } finally {
+    if (opens) await reopen(tools, chain, number, 'read');
+  }
 }
 
 /** Durably. */
