@@ -2,7 +2,7 @@
  * VDI images that vdkit discarded from, compacted, resized and repaired, as other programs see them: sound for QEMU and
  * 7-Zip, and with the content they should have.
  */
-import { mkdtemp, open, rm, stat, truncate } from 'node:fs/promises';
+import { mkdtemp, open, rename, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -115,6 +115,29 @@ describe('vdi', () => {
       await expectSound(20 * MIB, fills);
       await change(at('disk.vdi'), (disk) => disk.resize(7 * MIB, { shrink: true }));
       await expectSound(7 * MIB, fills.slice(0, 3));
+    });
+
+    it.each([
+      ['backward', 'last', 0],
+      ['forward', 0, 'last'],
+    ] as const)('merge %s: what is left is a disk of its own', async (_, from, to) => {
+      const size = 64 * MIB + 512;
+      const below = blocks(Array.from({ length: 30 }, (_unused, number) => 2 * number));
+      const above = blocks([1, 4, 31, 62]).map((fill) => ({ ...fill, byte: fill.byte + 7 }));
+      await makeByQemu(size, below);
+      await rename(at('disk.vdi'), at('base.vdi'));
+      const disk = await openDisk(at('base.vdi'), { mode: 'write', format: 'vdi' });
+      // QEMU knows only blocks of 1 MiB.
+      const config = to === 0 ? { AllocationBlockSize: 4 * MIB } : {};
+      await disk.createDiff(at('diff.vdi'), { config });
+      for (const { offset, length, byte } of above) await disk.write(offset, new Uint8Array(length).fill(byte));
+      await disk.zero(10 * MIB, MIB);
+      await disk.merge(from, to);
+      const { label } = disk;
+      await disk.close();
+      await rename(label, at('disk.vdi'));
+      const hidden = new Set([...above.map(({ offset }) => offset), 10 * MIB]);
+      await expectSound(size, [...below.filter(({ offset }) => !hidden.has(offset)), ...above]);
     });
 
     it('repair: entries beyond the file and a count that is too low', async () => {
