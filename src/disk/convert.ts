@@ -6,10 +6,10 @@ import { type CopyResult, copyContent, PARALLEL_RUNS } from './copy-engine.ts';
 import { type StagedImage, stageImage } from './create.ts';
 import type { BlockDevice } from './device.ts';
 import { ChainDisk } from './disk.ts';
-import { sourceOf } from './environment.ts';
+import { environmentOf, sourceOf } from './environment.ts';
 import { openDisk, stackTools } from './open.ts';
 import { type OpenedImage, openParents } from './open-image.ts';
-import type { ConvertOptions, ConvertResult, DiskOpenOptions, EnvironmentOptions, ImageSource } from './options.ts';
+import type { ConvertOptions, ConvertResult, DiskOpenOptions, ImageSource } from './options.ts';
 
 /** qemu-img's default too: shorter runs of zeroes are not worth a seek. */
 const SPARSE_SIZE = 4096;
@@ -38,21 +38,10 @@ function isDevice(source: ImageSource | BlockDevice): source is BlockDevice {
   return typeof source === 'object' && 'extentAt' in source;
 }
 
-function environment(options: ConvertOptions): EnvironmentOptions {
-  const { provider, registry, allow, lock, signal } = options;
-  return {
-    signal,
-    ...(provider === undefined ? {} : { provider }),
-    ...(registry === undefined ? {} : { registry }),
-    ...(allow === undefined ? {} : { allow }),
-    ...(lock === undefined ? {} : { lock }),
-  };
-}
-
 function openSource(source: ImageSource, options: ConvertOptions): Promise<ChainDisk> {
   const { sourceFormat, sourceParent, sourceParentFormat, forceShare } = options;
   return openDisk(source, {
-    ...environment(options),
+    ...environmentOf(options),
     ...(forceShare === undefined ? {} : { forceShare }),
     ...(sourceFormat === undefined ? {} : { format: sourceFormat }),
     ...(sourceParent === undefined ? {} : { parent: sourceParent }),
@@ -108,7 +97,7 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
     const { parent, parentChain, parentFormat, forceShare } = options;
     const below = parent === undefined ? [] : (parentChain ?? [parent]);
     const warnings = await openParents(opened, below, {
-      ...environment(options),
+      ...environmentOf(options),
       ...(forceShare === undefined ? {} : { forceShare }),
       ...(parentFormat === undefined ? {} : { parentFormat }),
     });
@@ -127,7 +116,7 @@ async function convertInto(source: BlockDevice, target: ImageSource, options: Co
   const present = await place.provider.lookUp(place.name);
   if (present !== null) await refuseSameFile(source, place.name, [present.key]);
   const disk = await openDisk(target, {
-    ...environment(options),
+    ...environmentOf(options),
     mode: 'write',
     ...(shareable === undefined ? {} : { shareable }),
     ...(format === undefined ? {} : { format }),

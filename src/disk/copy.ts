@@ -7,7 +7,7 @@ import type { Progress } from '../image/contract.ts';
 import { compare } from './compare.ts';
 import { convert } from './convert.ts';
 import type { ChainDisk } from './disk.ts';
-import { registryOf, sourceOf } from './environment.ts';
+import { environmentOf, registryOf, sourceOf } from './environment.ts';
 import { type FileOptions, type RenameResult, removeImage, renameImage } from './files.ts';
 import { inspect } from './inspect.ts';
 import { openDisk } from './open.ts';
@@ -83,14 +83,8 @@ function noImage(source: ChainDisk, number: number): ImageError {
 
 /** The copy with its parents reads as the chain does; otherwise it is removed. */
 async function compareWhole(source: ChainDisk, target: ImageSource, options: CopyImageOptions): Promise<void> {
-  const { format, parent, parentChain, parentFormat, provider, registry, allow, signal } = options;
-  const environment = {
-    signal,
-    ...(provider === undefined ? {} : { provider }),
-    ...(registry === undefined ? {} : { registry }),
-    ...(allow === undefined ? {} : { allow }),
-    ...(format === undefined ? {} : { format }),
-  };
+  const { format, parent, parentChain, parentFormat, signal } = options;
+  const environment = { ...environmentOf(options), ...(format === undefined ? {} : { format }) };
   const disk = await openDisk(target, {
     ...environment,
     ...(parent === undefined ? {} : { parent: parentChain ?? parent }),

@@ -14,6 +14,17 @@ export function registryOf(options: EnvironmentOptions): Registry {
   return options.registry ?? defaultRegistry();
 }
 
+/** Of a caller's options those that every entry point takes, to hand them on. */
+export function environmentOf({ provider, registry, allow, lock, signal }: EnvironmentOptions): EnvironmentOptions {
+  return {
+    signal,
+    ...(provider === undefined ? {} : { provider }),
+    ...(registry === undefined ? {} : { registry }),
+    ...(allow === undefined ? {} : { allow }),
+    ...(lock === undefined ? {} : { lock }),
+  };
+}
+
 /** The provider and name behind what a caller wrote. */
 export function sourceOf(source: ImageSource, options: EnvironmentOptions): Source {
   if (typeof source !== 'string') return source;

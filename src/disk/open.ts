@@ -4,7 +4,7 @@ import type { OpenMode, Source } from '../storage/contract.ts';
 import { Chain, type ChainImage, closeImages } from './chain.ts';
 import { createImage } from './create.ts';
 import { ChainDisk } from './disk.ts';
-import { gateOf, sourceOf } from './environment.ts';
+import { environmentOf, gateOf, sourceOf } from './environment.ts';
 import { checkLocking, sharingWarnings } from './locking.ts';
 import { type OpenedImage, openImage, openParents, sourceList } from './open-image.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
@@ -81,12 +81,9 @@ async function openLastAs(source: Source, options: DiskOpenOptions, mode: OpenMo
 
 /** What a disk that was opened so needs to change its chain. */
 export function stackTools(options: DiskOpenOptions): StackTools {
-  const { provider, registry, allow, lock, shareable, forceShare } = options;
+  const { allow, shareable, forceShare } = options;
   const environment: EnvironmentOptions & SharingOptions = {
-    ...(provider === undefined ? {} : { provider }),
-    ...(registry === undefined ? {} : { registry }),
-    ...(allow === undefined ? {} : { allow }),
-    ...(lock === undefined ? {} : { lock }),
+    ...environmentOf({ ...options, signal: undefined }),
     ...(shareable === undefined ? {} : { shareable }),
     ...(forceShare === undefined ? {} : { forceShare }),
   };
