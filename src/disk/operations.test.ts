@@ -183,6 +183,25 @@ describe('compact', () => {
 });
 
 describe('resize', () => {
+  it('lets the cylinders of a geometry follow the size, as far as they can be counted', async () => {
+    const provider = new MemoryProvider();
+    const source = { provider, name: '/disk.vdi' };
+    const geometry = {
+      physical: { cylinders: 7, heads: 16, sectors: 63 },
+      logical: { cylinders: 3, heads: 255, sectors: 63 },
+    };
+    await createImage(source, { size: 32 * 2 ** 20, geometry });
+    const disk = await openDisk(source, { mode: 'write' });
+    await disk.resize(2 ** 30);
+    expect((await inspect(source, { lock: false })).geometry).toEqual({
+      physical: { cylinders: 2080, heads: 16, sectors: 63 },
+      logical: { cylinders: 130, heads: 255, sectors: 63 },
+    });
+    await disk.resize(20 * 2 ** 30);
+    expect((await inspect(source, { lock: false })).geometry.physical?.cylinders).toBe(16_383);
+    await disk.close();
+  });
+
   it.each([
     ['where the map still fits', 16 * BLOCK, 40 * BLOCK + 512],
     ['where the map must move', 100 * BLOCK + 1024, 1000 * BLOCK],

@@ -149,7 +149,7 @@ const ROWS = [
 
 describe('a power cut while a chain changes', () => {
   let distinct = 0;
-  const seeds = Array.from({ length: rounds(1, 8) }, (_, index) => index + 1);
+  const seeds = Array.from({ length: rounds(1, 9) }, (_, index) => index + 1);
   afterAll(() => console.log(`chains: ${distinct} states after a power cut that differ in their metadata`));
 
   async function cut(suite: CrashSuite, seed: number): Promise<void> {

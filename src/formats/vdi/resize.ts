@@ -25,6 +25,8 @@ import type { VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, HEADER, HEADER_SIZE_1_1_PLUS } from './layout.ts';
 
 const COPY_BYTES = 1024 * 1024;
+/** What ATA can address. */
+const MOST_PHYSICAL_CYLINDERS = 16_383;
 
 /** The image as it is. */
 export interface VdiState {
@@ -302,9 +304,22 @@ function putHeader(sector: Uint8Array, plan: ResizePlan): void {
   HEADER.put(sector, 'dataOffset', plan.dataOffset);
   HEADER.put(sector, 'blocksAllocated', Math.min(slots, plan.blockCount));
   HEADER.put(sector, 'modificationUuid', randomGuid());
-  const heads = HEADER.get(sector, 'logicalHeads');
-  const sectors = HEADER.get(sector, 'logicalSectors');
-  const logical = HEADER.get(sector, 'headerSize') >= HEADER_SIZE_1_1_PLUS && heads > 0 && sectors > 0;
-  if (!logical || HEADER.get(sector, 'logicalCylinders') === 0) return;
-  HEADER.put(sector, 'logicalCylinders', Math.floor(plan.virtualSize / SECTOR / heads / sectors));
+  putCylinders(
+    sector,
+    'physical',
+    Math.min(plan.virtualSize, MOST_PHYSICAL_CYLINDERS * cylinderBytes(sector, 'physical')),
+  );
+  // Older headers have no place for it: data may stand there.
+  if (HEADER.get(sector, 'headerSize') >= HEADER_SIZE_1_1_PLUS) putCylinders(sector, 'logical', plan.virtualSize);
+}
+
+/** vd.h's VDResize: heads and sectors stay, and a geometry that is not set stays so. */
+function putCylinders(sector: Uint8Array, kind: 'physical' | 'logical', size: number): void {
+  const bytes = cylinderBytes(sector, kind);
+  if (bytes === 0 || HEADER.get(sector, `${kind}Cylinders`) === 0) return;
+  HEADER.put(sector, `${kind}Cylinders`, Math.min(Math.floor(size / bytes), 0xffff_ffff));
+}
+
+function cylinderBytes(sector: Uint8Array, kind: 'physical' | 'logical'): number {
+  return HEADER.get(sector, `${kind}Heads`) * HEADER.get(sector, `${kind}Sectors`) * SECTOR;
 }
