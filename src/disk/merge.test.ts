@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Disk } from '../index.ts';
+import { lengthOf } from '../storage/checks.ts';
+import type { StorageProvider } from '../storage/contract.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { Random } from '../testing/random.ts';
 
@@ -8,6 +10,17 @@ const KIB = 1024;
 const SIZE = 16 * MIB;
 const name = (number: number): string => `/${number}.vdi`;
 const OPEN = { allow: ['same-directory'], flushAfterMs: 0 } as const;
+
+/** The target with some members replaced. */
+function overriding<T extends object>(target: T, own: Partial<T>): T {
+  return new Proxy(target, {
+    get(_, member) {
+      const from = member in own ? own : target;
+      const value: unknown = Reflect.get(from, member, from);
+      return typeof value === 'function' ? value.bind(from) : value;
+    },
+  });
+}
 
 /** A chain under random writes, and what it must read. */
 class Chained {
@@ -150,6 +163,44 @@ describe('merge', () => {
     await disk.read(0, bytes);
     expect(bytes.length).toBe(expected.length);
     expect(Buffer.compare(bytes, expected)).toBe(0);
+    await disk.close();
+  });
+
+  it.each([
+    [1, 0],
+    [0, 1],
+  ])('%i to %i reads and writes each byte that moves once', async (from, to) => {
+    const memory = new MemoryProvider();
+    const moved = { read: 0, written: 0 };
+    let counting = false;
+    const provider = overriding<StorageProvider>(memory, {
+      async open(file, mode) {
+        const storage = await memory.open(file, mode);
+        return overriding(storage, {
+          read(offset, target) {
+            if (counting) moved.read += lengthOf(target);
+            return storage.read(offset, target);
+          },
+          write(offset, source) {
+            if (counting) moved.written += lengthOf(source);
+            return storage.write(offset, source);
+          },
+        });
+      },
+    });
+    const disk = await Disk.create({ provider, name: name(0) }, { provider, size: SIZE, ...OPEN });
+    if (from === 0) await disk.write(0, new Uint8Array(6 * MIB).fill(1));
+    await disk.createDiff({ provider, name: name(1) });
+    if (from === 1) await disk.write(0, new Uint8Array(6 * MIB).fill(2));
+    await disk.flush();
+    counting = true;
+    await disk.merge(from, to);
+    counting = false;
+    // What is more are headers and maps.
+    for (const bytes of [moved.read, moved.written]) {
+      expect(bytes).toBeGreaterThanOrEqual(6 * MIB);
+      expect(bytes).toBeLessThan(6 * MIB + 512 * KIB);
+    }
     await disk.close();
   });
 
