@@ -4,6 +4,11 @@ import { MemoryProvider } from '../storage/memory.ts';
 
 const MIB = 1024 ** 2;
 const SIZE = 8 * MIB;
+interface At {
+  readonly provider: MemoryProvider;
+  readonly name: string;
+}
+
 const OPEN = { allow: ['same-directory'], flushAfterMs: 0 } as const;
 
 /** Three images, each with two blocks of its own; the last hides one of the base with zeroes. */
@@ -120,5 +125,18 @@ describe('moveImage', () => {
     await expectSame(moved, disk);
     await moved.close();
     await disk.close();
+  });
+
+  it('leaves a file that nothing identifies where it is, unless its format is named', async () => {
+    const provider = new MemoryProvider();
+    const storage = await provider.create('/notes.txt');
+    await storage.write(0, new Uint8Array(1024).fill(65));
+    await storage.close();
+    const [from, to] = ['/notes.txt', '/notes.vdi'].map((name) => ({ provider, name })) as [At, At];
+    await expect(moveImage(from, to, { to: 'vdi' })).rejects.toMatchObject({ kind: 'denied' });
+    expect(await provider.lookUp('/notes.txt')).not.toBeNull();
+    expect(await provider.lookUp('/notes.vdi')).toBeNull();
+    await moveImage(from, to, { to: 'vdi', format: 'raw' });
+    expect(await provider.lookUp('/notes.txt')).toBeNull();
   });
 });

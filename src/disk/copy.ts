@@ -14,6 +14,7 @@ import { openDisk } from './open.ts';
 import type { ConvertOptions, ConvertResult, CreateImageOptions, EnvironmentOptions, ImageSource } from './options.ts';
 import { type SetChanges, type SetOptions, setImage } from './set.ts';
 import { childrenOf } from './siblings.ts';
+import { removeFile } from './stack.ts';
 
 /** What the copy becomes. With `parent` it is a differencing image over the last image of another chain. */
 export interface CopyImageOptions extends Omit<CreateImageOptions, 'lock'> {
@@ -55,10 +56,21 @@ export async function copyImage(
   await refuseSelf(source, target, options);
   const wanted: ConvertOptions = { ...rest, ...(fromSame === undefined ? {} : { skipAbsent: true }) };
   const result = await convert(source.layers(fromSame === undefined ? 0 : fromSame + 1, last), target, wanted);
-  if (verify === true) await compareWhole(source.layers(0, last), target, options);
-  const { modificationUuid, comment } = image.info;
-  await keepFacts(target, { modificationUuid, ...(rest.comment === undefined ? { comment } : {}) }, options);
-  return result;
+  try {
+    if (verify === true) await compareWhole(source.layers(0, last), target, options);
+    const { modificationUuid, comment } = image.info;
+    await keepFacts(target, { modificationUuid, ...(rest.comment === undefined ? { comment } : {}) }, options);
+    return result;
+  } catch (error) {
+    const { format } = options;
+    const environment = { ...environmentOf(options), signal: undefined };
+    await removeImage(target, { ...environment, ...(format === undefined ? {} : { format }), force: true }).catch(
+      () => {
+        // Why there is no copy matters more.
+      },
+    );
+    throw error;
+  }
 }
 
 /** A copy that took the place of an image of the chain would cut the chain. */
@@ -81,7 +93,7 @@ function noImage(source: ChainDisk, number: number): ImageError {
   });
 }
 
-/** The copy with its parents reads as the chain does; otherwise it is removed. */
+/** Throws unless the copy with its parents reads as the chain does. */
 async function compareWhole(source: ChainDisk, target: ImageSource, options: CopyImageOptions): Promise<void> {
   const { format, parent, parentChain, parentFormat, signal } = options;
   const environment = { ...environmentOf(options), ...(format === undefined ? {} : { format }) };
@@ -92,7 +104,6 @@ async function compareWhole(source: ChainDisk, target: ImageSource, options: Cop
   });
   const outcome = await compare(source, disk, { signal }).finally(() => disk.close());
   if (outcome.same) return;
-  await removeImage(target, { ...environment, force: true });
   throw new ImageError('io', 'What was written reads back differently', {
     path: sourceOf(target, options).name,
     guestOffset: outcome.firstDifference ?? 0,
@@ -207,7 +218,7 @@ export async function moveImage(
     }
   }
   await refuseParent(from, options);
-  return copyAway(from, to, { ...options, to: format, format: report.format });
+  return copyAway(from, to, { ...options, to: format });
 }
 
 type Place = ReturnType<typeof sourceOf>;
@@ -223,13 +234,11 @@ async function refuseParent(from: Place, options: MoveOptions): Promise<void> {
   });
 }
 
-async function copyAway(
-  from: Place,
-  to: Place,
-  options: MoveOptions & { to: string; format: string },
-): Promise<RenameResult> {
-  const { to: format, force, onProgress, ...environment } = options;
-  const disk = await openDisk(from, { ...environment, withoutParents: true });
+async function copyAway(from: Place, to: Place, options: MoveOptions & { to: string }): Promise<RenameResult> {
+  const { to: format, force: _force, onProgress, ...own } = options;
+  const environment = environmentOf(options);
+  // For writing, so that nobody writes to the original between its copy and its end.
+  const disk = await openDisk(from, { ...own, mode: 'write', flushAfterMs: 0, withoutParents: true });
   try {
     const [image] = disk.images;
     if (image === undefined) throw noImage(disk, 0);
@@ -248,9 +257,9 @@ async function copyAway(
     });
     const { uuid, modificationUuid, comment } = info;
     await keepFacts(to, { uuid, modificationUuid, comment }, { ...environment, format });
+    await removeFile(from);
+    return { from: from.name, to: to.name, warnings: [] };
   } finally {
     await disk.close();
   }
-  const { warnings } = await removeImage(from, { ...environment, ...(force === undefined ? {} : { force }) });
-  return { from: from.name, to: to.name, warnings };
 }

@@ -27,7 +27,17 @@ import { type Merge, type MergeHost, type MergeOptions, mergeOf } from './merge.
 import type { DiskOpenOptions, ImageSource } from './options.ts';
 import { type RangeLock, RangeLocks } from './range-locks.ts';
 import { checkResize, type DiskResizeOptions, resizeLast } from './resize.ts';
-import { type CreateDiffOptions, imageNumber, pop, pushDiff, type StackTools, setOf } from './stack.ts';
+import {
+  type CreateDiffOptions,
+  imageNumber,
+  pushDiff,
+  refuseChildren,
+  refuseParts,
+  removeFile,
+  reopen,
+  type StackTools,
+  setOf,
+} from './stack.ts';
 
 const DATA: ReadResult = { unallocated: false };
 const NOTHING: ReadResult = { unallocated: true };
@@ -268,9 +278,18 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
             hint: 'Close the disk, and delete the file then.',
           });
         }
+        if (options.remove === true) {
+          refuseParts(chain.last);
+          await refuseChildren(this.#tools, chain.last);
+        }
         await this.#settle();
-        const { mode = 'read' } = this.#options;
-        const shorter = await pop(this.#tools, chain, { remove: options.remove ?? false, mode });
+        const shorter = new Chain(chain.images.slice(0, -1), chain.incomplete);
+        await chain.last.image.close();
+        // Read-only until it can be written: if it cannot, it can still be read.
+        this.#become(new Head(shorter, { ...this.#options, mode: 'read' }));
+        if (options.remove === true) await removeFile(chain.last.source);
+        if (this.#options.mode !== 'write') return;
+        if (!shorter.last.image.can.write) await reopen(this.#tools, shorter, shorter.top, 'write');
         this.#become(new Head(shorter, this.#options));
       }),
     );
@@ -423,8 +442,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       if (this.#head.flusher.overdue) await this.#head.flusher.flush();
       this.#head.noteChange();
       await run();
-      if (this.#merge !== null) await this.#merge.relay(offset, length);
     } finally {
+      // Also after a failure: some of it may have been done.
+      await this.#merge?.relay(offset, length);
       this.#head.noteChange();
       held.release();
     }

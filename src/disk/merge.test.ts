@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { Disk } from '../index.ts';
+import { ImageError } from '../errors.ts';
+import { createImage, Disk } from '../index.ts';
 import { lengthOf } from '../storage/checks.ts';
 import type { StorageProvider } from '../storage/contract.ts';
 import { MemoryProvider } from '../storage/memory.ts';
@@ -204,6 +205,68 @@ describe('merge', () => {
     await disk.close();
   });
 
+  it('keeps the link to a parent that was not opened', async () => {
+    const provider = new MemoryProvider();
+    const at = (number: number) => ({ provider, name: name(number) });
+    const disk = await Disk.create(at(0), { provider, size: 4 * MIB, ...OPEN });
+    const expected = new Uint8Array(4 * MIB).fill(1);
+    await disk.write(0, expected);
+    for (const number of [1, 2]) {
+      await disk.createDiff(at(number));
+      const bytes = new Uint8Array(MIB).fill(number + 1);
+      expected.set(bytes, number * MIB);
+      await disk.write(number * MIB, bytes);
+    }
+    await disk.close();
+    const upper = await Disk.open([at(1), at(2)], { mode: 'write', withoutParents: true, flushAfterMs: 0 });
+    await upper.merge(0, 1);
+    await upper.close();
+    const again = await Disk.open(at(2), OPEN);
+    const bytes = new Uint8Array(4 * MIB);
+    await again.read(0, bytes);
+    expect(again.images.map((image) => image.name)).toEqual([name(0), name(2)]);
+    expect(again.warnings).toEqual([]);
+    expect(Buffer.compare(bytes, expected)).toBe(0);
+    await again.close();
+  });
+
+  it('fails, and not the guest, when what the guest writes cannot be merged again', async () => {
+    const memory = new MemoryProvider();
+    let full = false;
+    const provider = overriding<StorageProvider>(memory, {
+      async open(file, mode) {
+        const storage = await memory.open(file, mode);
+        if (file !== name(0)) return storage;
+        return overriding(storage, {
+          write: (offset, source) =>
+            full
+              ? Promise.reject(new ImageError('no-space', 'The medium is full', { path: file }))
+              : storage.write(offset, source),
+        });
+      },
+    });
+    const disk = await Disk.create({ provider, name: name(0) }, { provider, size: SIZE, ...OPEN });
+    await disk.createDiff({ provider, name: name(1) });
+    await disk.write(0, new Uint8Array(MIB).fill(1));
+    let write: Promise<void> | null = null;
+    const merging = disk.merge(1, 0, {
+      onProgress: () => {
+        full = true;
+        write ??= disk.write(512, new Uint8Array(512).fill(2));
+      },
+    });
+    await expect(merging).rejects.toMatchObject({ kind: 'no-space' });
+    await write;
+    const bytes = new Uint8Array(1536);
+    await disk.read(0, bytes);
+    expect([bytes[0], bytes[512], bytes[1024]]).toEqual([1, 2, 1]);
+    full = false;
+    await disk.merge(1, 0);
+    await disk.read(0, bytes);
+    expect([bytes[0], bytes[512], bytes[1024]]).toEqual([1, 2, 1]);
+    await disk.close();
+  });
+
   it('says no to what cannot be merged', async () => {
     const chain = await new Chained().make([MIB, MIB]);
     const { disk, provider } = chain;
@@ -263,7 +326,19 @@ describe('stacking images', () => {
     const { disk, provider } = chain;
     await expect(disk.createDiff({ provider, name: name(0) })).rejects.toMatchObject({ kind: 'exists' });
     await expect(disk.createDiff({ provider, name: '/new.raw' })).rejects.toMatchObject({ kind: 'unsupported' });
+    const own = disk.createDiff({ provider, name: name(0) }, { force: true });
+    await expect(own).rejects.toMatchObject({ kind: 'exists' });
     expect(await chain.files()).toEqual([name(0)]);
+    await chain.write();
+    await chain.checkFiles();
+  });
+
+  it('does not remove what another image is made from', async () => {
+    const chain = await new Chained().make([MIB, MIB]);
+    const { disk, provider } = chain;
+    const parent = { provider, name: name(1) };
+    await createImage({ provider, name: '/other.vdi' }, { parent, lock: false });
+    await expect(disk.closeLast({ remove: true })).rejects.toMatchObject({ kind: 'busy' });
     await chain.write();
     await chain.checkFiles();
   });

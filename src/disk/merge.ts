@@ -15,7 +15,7 @@
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
 import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
-import type { Progress } from '../image/contract.ts';
+import type { ImageInfo, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
 import { isPromise, type MaybePromise, type OperationOptions } from '../storage/contract.ts';
 import { Chain, type ChainImage } from './chain.ts';
@@ -84,6 +84,8 @@ export class Merge {
   #unit = UNIT;
   #position = 0;
   #relaying = false;
+  /** What went wrong when a request was merged again: the target lacks it, so the merge must not end well. */
+  #behind: { readonly error: unknown } | null = null;
 
   constructor(host: MergeHost, from: number, to: number, options: MergeOptions) {
     this.#host = host;
@@ -123,20 +125,30 @@ export class Merge {
     return [alignDown(offset, this.#unit), Math.min(alignUp(offset + length, this.#unit), this.#chain.size)];
   }
 
-  /** A request changed this range of the last image and still holds it, widened. */
+  /** A request changed this range of the last image and still holds it, widened. Fails the merge, never the request. */
   async relay(offset: number, length: number): Promise<void> {
-    if (!this.#relaying) return;
+    if (!this.#relaying || this.#behind !== null) return;
     const [start, end] = this.widen(offset, length);
-    if (start < this.#position) await this.#move(start, Math.min(end, this.#position));
+    if (start >= this.#position) return;
+    try {
+      await this.#move(start, Math.min(end, this.#position));
+    } catch (error) {
+      this.#behind = { error };
+    }
+  }
+
+  #check(): void {
+    if (this.#behind !== null) throw this.#behind.error;
+    throwIfAborted(this.#options.signal, 'The merge');
   }
 
   /** Images outside the chain would read something else, or nothing, from then on. */
   async #refuseOthers(): Promise<void> {
     if (this.#options.force === true) return;
-    const own = new Set(this.#chain.images.map(({ name }) => name));
+    const own = new Set(this.#chain.images.map(({ key }) => key));
     const changing = this.#forward ? this.#sources : [...this.#sources, this.#to];
     const children = await this.#host.tools.childrenOf(changing.map((number) => this.#chain.at(number)));
-    const other = children.find(({ child }) => !own.has(child));
+    const other = children.find(({ key }) => !own.has(key));
     if (other === undefined) return;
     throw new ImageError('busy', `The image cannot be merged: ${other.child} beside it names it as parent`, {
       path: other.image.name,
@@ -147,14 +159,17 @@ export class Merge {
   async #begin(): Promise<void> {
     const { head, tools, options } = this.#host;
     await head.settle();
+    // Parents that were not opened cannot be compared with.
+    const honourSame = this.#chain.incomplete !== null;
     const kept = this.#forward ? this.#chain.images.slice(0, this.#from) : this.#chain.images.slice(0, this.#to);
     if (this.#to === this.#chain.top) {
       const future = new Chain([...kept, this.#chain.at(this.#to)], this.#chain.incomplete);
-      this.#writes = new WritePath(future, this.#chain.last.image, { honourSame: false, honourZeroes: false });
+      this.#writes = new WritePath(future, this.#chain.last.image, { honourSame, honourZeroes: false });
     } else {
       await reopen(tools, this.#chain, this.#to, 'write');
       const future = new Chain([...kept, this.#chain.at(this.#to)], this.#chain.incomplete);
-      const own: DiskOpenOptions = { mode: 'write', flushAfterMs: 0, ignoreFlush: options.ignoreFlush ?? false };
+      const { ignoreFlush = false } = options;
+      const own: DiskOpenOptions = { mode: 'write', flushAfterMs: 0, ignoreFlush, honourSame };
       this.#target = new Head(future, own);
       this.#writes = this.#target.writes;
     }
@@ -213,7 +228,7 @@ export class Merge {
     const { size } = this.#target.chain;
     const step = alignUp(STEP, this.#unit);
     while (this.#position < size) {
-      throwIfAborted(this.#options.signal, 'The merge');
+      this.#check();
       const end = Math.min(this.#position + step, size);
       const lock = this.#host.lock(this.#position, end);
       const held = isPromise(lock) ? await lock : lock;
@@ -275,7 +290,7 @@ export class Merge {
 
   /** Nothing else runs. Data is durable, then links, then the files go. */
   async #finish(): Promise<void> {
-    throwIfAborted(this.#options.signal, 'The merge');
+    this.#check();
     await this.#host.head.settle();
     await this.#target.flusher.flush();
     this.#relaying = false;
@@ -297,17 +312,24 @@ export class Merge {
   /** The target gets the parent that the merged images had, and the child that stays gets the target. */
   async #link(): Promise<void> {
     if (this.#forward) {
-      const parent = this.#from === 0 ? null : this.#chain.at(this.#from - 1);
-      await relink(this.#target.last, parent);
+      await relink(this.#target.last, this.#parentInfo());
     }
     // Until its file goes last of all, the last image must read right without those between.
-    if (!this.#forward && this.#from === this.#chain.top) await relink(this.#chain.last, this.#target.last);
+    if (!this.#forward && this.#from === this.#chain.top) await relink(this.#chain.last, this.#target.last.image.info);
     const childNumber = Math.max(this.#from, this.#to) + 1;
     if (childNumber > this.#chain.top) return;
     const isLast = childNumber === this.#chain.top;
     if (!isLast) await reopen(this.#host.tools, this.#chain, childNumber, 'write');
-    await relink(this.#chain.at(childNumber), this.#target.last);
+    await relink(this.#chain.at(childNumber), this.#target.last.image.info);
     if (!isLast) await reopen(this.#host.tools, this.#chain, childNumber, 'read');
+  }
+
+  /** The parent of the lowest image that moves; null: it has none. One that was not opened is known by its links. */
+  #parentInfo(): ParentIdentity | null {
+    if (this.#from > 0) return this.#chain.at(this.#from - 1).image.info;
+    if (this.#chain.incomplete === null) return null;
+    const { parentUuid, parentModificationUuid } = this.#chain.at(0).image.info;
+    return { uuid: parentUuid, modificationUuid: parentModificationUuid };
   }
 
   async #remove(merged: readonly ChainImage[]): Promise<void> {
@@ -342,16 +364,19 @@ export class Merge {
   }
 }
 
-/** Stores the identities of the parent in the child, where both formats have them. */
-async function relink(child: ChainImage, parent: ChainImage | null): Promise<void> {
-  const { image } = child;
-  const info = parent?.image.info;
-  if (image.set === undefined || image.info.uuid === null) return;
+type ParentIdentity = Pick<ImageInfo, 'uuid' | 'modificationUuid'>;
+
+/**
+ * Stores the identities of the parent in the child, where both formats have them. A child of a parent without any keeps
+ * the link it has: opened alone it must not pass for a base.
+ */
+async function relink({ image }: ChainImage, parent: ParentIdentity | null): Promise<void> {
+  if (image.set === undefined || image.info.uuid === null || parent?.uuid === null) return;
   assert(image.can.write, 'a child that is linked anew is open for writing');
   try {
     await image.set({
-      parentUuid: info?.uuid ?? null,
-      parentModificationUuid: info?.modificationUuid ?? null,
+      parentUuid: parent?.uuid ?? null,
+      parentModificationUuid: parent?.modificationUuid ?? null,
     });
   } catch (error) {
     if (!isImageError(error) || error.kind !== 'unsupported') throw error;

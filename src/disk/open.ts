@@ -1,7 +1,7 @@
 /** Opening disks: an image with its parents, or a chain that was named. */
 import { type ErrorKind, ImageError, isImageError } from '../errors.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
-import { Chain, type ChainImage, closeImages } from './chain.ts';
+import { Chain, closeImages } from './chain.ts';
 import { createImage } from './create.ts';
 import { ChainDisk } from './disk.ts';
 import { environmentOf, gateOf, sourceOf } from './environment.ts';
@@ -9,7 +9,7 @@ import { checkLocking, sharingWarnings } from './locking.ts';
 import { type OpenedImage, openImage, openParents, sourceList } from './open-image.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
 import { neighbours } from './siblings.ts';
-import type { StackTools } from './stack.ts';
+import type { ChildOf, StackTools } from './stack.ts';
 
 /**
  * Opens an image or a chain as one disk. A single source brings its parents along (through the gate); a list names
@@ -90,18 +90,19 @@ export function stackTools(options: DiskOpenOptions): StackTools {
   return {
     open: async (source, mode, format) =>
       openImage(source, { ...environment, mode, format, gate: await gateOf(allow, source) }),
+    place: (target) => sourceOf(target, environment),
     async create(target, wanted) {
       // The parent is locked by the disk itself.
       const { format } = await createImage(target, { ...environment, ...wanted, lock: false });
       return { source: sourceOf(target, environment), format };
     },
     async childrenOf(images) {
-      const found: { image: ChainImage; child: string }[] = [];
+      const found: ChildOf[] = [];
       const directories = new Map(images.map((image) => [image.source.provider.directory(image.name), image.source]));
       for (const source of directories.values()) {
-        for await (const { name, parentUuid } of neighbours(source, environment)) {
+        for await (const { name, key, parentUuid } of neighbours(source, environment)) {
           const image = images.find((one) => parentUuid !== null && one.image.info.uuid === parentUuid);
-          if (image !== undefined) found.push({ image, child: name });
+          if (image !== undefined) found.push({ image, child: name, key });
         }
       }
       return found;

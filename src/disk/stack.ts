@@ -12,10 +12,19 @@ import type { CreateImageOptions, ImageSource } from './options.ts';
 export interface StackTools {
   /** Opens an image, and nothing of its chain, with the locks of the mode. */
   open(source: Source, mode: OpenMode, format: string): Promise<ChainImage>;
+  /** Where a name of the caller is. */
+  place(target: ImageSource): Source;
   /** Makes a new image. Returns where it is. */
   create(target: ImageSource, options: CreateImageOptions): Promise<{ source: Source; format: string }>;
   /** The images that files beside them name as their parent, with those files. */
-  childrenOf(images: readonly ChainImage[]): Promise<readonly { readonly image: ChainImage; readonly child: string }[]>;
+  childrenOf(images: readonly ChainImage[]): Promise<readonly ChildOf[]>;
+}
+
+/** A file that names an image of the chain as its parent. */
+export interface ChildOf {
+  readonly image: ChainImage;
+  readonly child: string;
+  readonly key: string;
 }
 
 /** What the new image over a chain is; its size is that of the disk. */
@@ -58,6 +67,7 @@ export async function pushDiff(
 ): Promise<Chain> {
   const { mode = 'write', ...rest } = options;
   const parent = chain.last;
+  await refuseMember(chain, tools.place(target));
   const made = await tools.create(target, {
     ...rest,
     size: chain.size,
@@ -76,19 +86,24 @@ export async function pushDiff(
   }
 }
 
-/** Closes the last image, which must be flushed and not the only one, and returns the shorter chain. */
-export async function pop(
-  tools: StackTools,
-  chain: Chain,
-  how: { readonly remove: boolean; readonly mode: OpenMode },
-): Promise<Chain> {
-  const { last } = chain;
-  if (how.remove) refuseParts(last);
-  const shorter = new Chain(chain.images.slice(0, -1), chain.incomplete);
-  await last.image.close();
-  if (how.remove) await removeFile(last.source);
-  if (how.mode === 'write' && !shorter.last.image.can.write) await reopen(tools, shorter, shorter.top, 'write');
-  return shorter;
+/** The new image must not take the place of one that it needs, whatever `force` says. */
+async function refuseMember(chain: Chain, { provider, name }: Source): Promise<void> {
+  const present = await provider.lookUp(name);
+  if (present === null || !chain.images.some(({ key }) => key === present.key)) return;
+  throw new ImageError('exists', 'The new image would replace an image of its own chain', {
+    path: name,
+    hint: 'Choose another name.',
+  });
+}
+
+/** Refuses to remove what another image beside it is made from. */
+export async function refuseChildren(tools: StackTools, image: ChainImage): Promise<void> {
+  const [other] = await tools.childrenOf([image]);
+  if (other === undefined) return;
+  throw new ImageError('busy', `The image cannot be removed: ${other.child} beside it names it as parent`, {
+    path: image.name,
+    hint: 'Remove or merge that one first.',
+  });
 }
 
 /** The number of an image as a caller names it. Throws `invalid-argument`. */
