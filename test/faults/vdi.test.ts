@@ -34,7 +34,7 @@ type Row = readonly [title: string, suite: (seed: number) => CrashSuite, options
 const usual = { isMetadata };
 const moved = { isMetadata: isMovedMetadata };
 const busy = traffic(50, { discards: 0.15 });
-const wide = [scattered(25), scattered(25)];
+const wide = [scattered(28), scattered(28)];
 const ROWS: readonly Row[] = [
   ['dynamic: traffic', (seed) => vdiSuite('dynamic', { seed, sessions: [busy, busy] }), usual],
   ['dynamic: all of the map', (seed) => vdiSuite('dynamic', { seed, sessions: wide }), usual],
