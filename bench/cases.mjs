@@ -11,7 +11,8 @@ const DISK = 2 * GIB;
 /**
  * @typedef {object} Case
  * @property {string} name
- * @property {'pairs' | 'memory' | 'time'} measures Ratio to a peer; peak memory; wall time.
+ * @property {'pairs' | 'memory' | 'time' | 'factor'} measures Ratio to a peer; peak memory; wall time; what the program
+ *   says of itself.
  * @property {import('./measure.mjs').Command} ours
  * @property {import('./measure.mjs').Command} [theirs]
  * @property {number} [pairs] How many, when other than asked for.
@@ -50,6 +51,13 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     from,
     before: () => copyFileSync(from, changed),
   });
+
+  const snapshots = [0, 1, 2].map((number) => at(`merge${number}.vdi`));
+  const merge = {
+    program: process.execPath,
+    args: [join(import.meta.dirname, 'merge.mjs'), ...snapshots],
+    before: () => makeSnapshots(snapshots),
+  };
 
   const chain = Array.from({ length: 100 }, (_, number) => at(`chain${number}.vdi`));
 
@@ -90,6 +98,8 @@ export function makeCases({ folder, program, sample, qemuImg }) {
       aim: 1000,
       limit: 1000,
     },
+    { name: 'merge a 2 GiB chain: bytes moved', measures: 'factor', ours: merge, aim: 1.01, limit: 1.05 },
+    { name: 'merge a 2 GiB chain', measures: 'time', ours: merge, aim: 2000, limit: 5000 },
     { name: 'map of a 2 TiB vdi', measures: 'time', ours: map, aim: 1000, limit: 1000 },
     { name: 'map of a 2 TiB vdi: peak memory', measures: 'memory', ours: map, aim: 200 * MIB, limit: 200 * MIB },
     ...['--version', `info ${sample}`].map((words) => ({
@@ -115,6 +125,26 @@ export function makeCases({ folder, program, sample, qemuImg }) {
       if (needs(huge)) makeScatteredVdi(huge, 2048 * GIB);
     },
   };
+}
+
+/** A disk of 2 GiB that is all stored: half in the base, a quarter in each of two snapshots. */
+function makeSnapshots(/** @type {readonly string[]} */ names) {
+  for (const name of names) rmSync(name, { force: true });
+  const program = `
+    const { Disk } = await import(${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)});
+    const { randomFillSync } = await import('node:crypto');
+    const names = ${JSON.stringify(names)};
+    const disk = await Disk.create(names[0], { size: ${DISK} });
+    const bytes = randomFillSync(new Uint8Array(${16 * MIB}));
+    for (const number of names.keys()) {
+      if (number > 0) await disk.createDiff(names[number]);
+      for (let at = 0; at < disk.size; at += bytes.length) {
+        const turn = Math.floor(at / bytes.length) % 4;
+        if (Math.max(0, turn - 1) === number) await disk.write(at, bytes);
+      }
+    }
+    await disk.close();`;
+  execFileSync(process.execPath, ['--input-type=module', '-e', program]);
 }
 
 /** A disk with a snapshot for each name, and a block in each. */

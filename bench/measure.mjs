@@ -74,6 +74,18 @@ export async function peakMemoryOf({ program, args, before }) {
   return peak;
 }
 
+/**
+ * The number that a program says of itself, as the line `factor N` on standard error; null where it cannot tell.
+ * @param {Command} command
+ * @returns {Promise<number | null>}
+ */
+export async function factorOf({ program, args, before }) {
+  if (!existsSync('/proc/self/io')) return null;
+  before?.();
+  const { stderr } = await finished(program, args);
+  return Number(/^factor ([\d.]+)$/m.exec(stderr)?.[1]);
+}
+
 /** @param {readonly number[]} values */
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b);

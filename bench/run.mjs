@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util';
 import { findPeer, installHint, PEERS } from '../scripts/peers.mjs';
 import { ensureBuilt, ensureInstalled, ROOT } from '../scripts/prepare.mjs';
 import { makeCases } from './cases.mjs';
-import { median, peakMemoryOf, timeOf, timePairs } from './measure.mjs';
+import { factorOf, median, peakMemoryOf, timeOf, timePairs } from './measure.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -22,6 +22,12 @@ const { values: options } = parseArgs({
   },
 });
 const MIB = 1024 ** 2;
+/** What has no peer. */
+const SINGLE = {
+  memory: { take: peakMemoryOf, show: (bytes) => `${(bytes / MIB).toFixed(0)} MiB` },
+  time: { take: medianTime, show: (ms) => `${ms.toFixed(0)} ms` },
+  factor: { take: factorOf, show: (factor) => factor.toFixed(2) },
+};
 const pairCount = Math.max(5, Number(options.pairs) || 0);
 
 ensureInstalled();
@@ -62,8 +68,8 @@ process.exitCode = over > 0 ? 1 : 0;
 /** @param {import('./cases.mjs').Case} one */
 async function measure(one) {
   if (one.measures === 'pairs') return measurePairs(one);
-  const value = one.measures === 'memory' ? await peakMemoryOf(one.ours) : await medianTime(one.ours);
-  const show = one.measures === 'memory' ? (bytes) => `${(bytes / MIB).toFixed(0)} MiB` : (ms) => `${ms.toFixed(0)} ms`;
+  const { take, show } = SINGLE[one.measures];
+  const value = await take(one.ours);
   if (value === null)
     return { within: true, cells: [one.name, '?', '', '', '', show(one.aim), show(one.limit), 'unknown'] };
   return {

@@ -14,13 +14,14 @@ import { checkImage } from './disk/check.ts';
 import { compare } from './disk/compare.ts';
 import { convert } from './disk/convert.ts';
 import { copyChain, copyImage, moveImage } from './disk/copy.ts';
+import { copyInto } from './disk/copy-into.ts';
 import { createImage } from './disk/create.ts';
 import type { ChainDisk } from './disk/disk.ts';
 import { removeImage, renameImage } from './disk/files.ts';
-import { inspect } from './disk/inspect.ts';
+import { detectFormat, inspect } from './disk/inspect.ts';
 import { measure } from './disk/measure.ts';
 import { openDisk } from './disk/open.ts';
-import type { CreateImageOptions, DiskOpenOptions, ImageSource } from './disk/options.ts';
+import type { CreateImageOptions, DiskOpenOptions, ImageInput, ImageSource } from './disk/options.ts';
 import { setImage } from './disk/set.ts';
 import { childrenOf } from './disk/siblings.ts';
 
@@ -33,7 +34,7 @@ export const Disk = {
    * Opens an image, or a chain given base first. Read-only unless `mode: 'write'`. Parents are found through the gate:
    * pass `allow: ['same-directory']`. Close the disk, or bind it with `await using`.
    */
-  open(source: ImageSource | readonly ImageSource[], options: DiskOpenOptions = {}): Promise<ChainDisk> {
+  open(source: ImageInput | readonly ImageInput[], options: DiskOpenOptions = {}): Promise<ChainDisk> {
     return openDisk(source, options);
   },
 
@@ -47,12 +48,17 @@ export const Disk = {
 export type { CheckOptions, CheckReport } from './disk/check.ts';
 export type { CompactOptions } from './disk/compact.ts';
 export type { CopiedImage, CopyChainOptions, CopyImageOptions, MoveOptions } from './disk/copy.ts';
+export type { CopyIntoOptions, CopyIntoResult } from './disk/copy-into.ts';
 export type { BlockDevice, DeviceCapabilities, Extent, ExtentState, ReadResult, ZeroOptions } from './disk/device.ts';
 export type { DiskImage } from './disk/disk.ts';
 export type { FileOptions, RemoveResult, RenameResult } from './disk/files.ts';
+export type { DetectedFormat } from './disk/inspect.ts';
+export type { KeySupply, TcpConnection, TcpConnector } from './disk/interfaces.ts';
 export type { MeasureOptions, MeasureResult } from './disk/measure.ts';
 export type { MergeOptions } from './disk/merge.ts';
+export { fileOpenFlags, OPEN_FLAGS, openOptionsOf } from './disk/open-flags.ts';
 export type * from './disk/options.ts';
+export type { MetadataChunk, MetadataOptions } from './disk/report.ts';
 export type { DiskResizeOptions } from './disk/resize.ts';
 export type { SetChanges, SetOptions } from './disk/set.ts';
 export type { Children, ChildrenOptions } from './disk/siblings.ts';
@@ -64,6 +70,8 @@ export type * from './image/contract.ts';
 export type { CheckSummary, Finding, Severity } from './image/findings.ts';
 export { summarize } from './image/findings.ts';
 export type { Geometry } from './image/geometry.ts';
+export type { DataForm, MetadataForm, Region, RegionList } from './image/regions.ts';
+export { convertRegions, floppyType } from './image/regions.ts';
 export { Registry } from './image/registry.ts';
 export { LIMITS } from './limits.ts';
 export {
@@ -73,7 +81,9 @@ export {
   convert,
   copyChain,
   copyImage,
+  copyInto,
   createImage,
+  detectFormat,
   inspect,
   measure,
   moveImage,

@@ -9,6 +9,7 @@ import type { Image, Mapping } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise, type MaybePromise, type Source } from '../storage/contract.ts';
 import { fillZero, sliceBuffers } from './buffers.ts';
+import type { ImageSettings } from './options.ts';
 
 /** One image of a chain and where it came from. */
 export interface ChainImage {
@@ -19,6 +20,8 @@ export interface ChainImage {
   readonly source: Source;
   /** Tells that two names are one file. */
   readonly key: string;
+  /** What the caller wants of it, whenever it is opened anew. */
+  readonly settings: ImageSettings;
 }
 
 /** What answers for a range: a mapping and the number of its image, or nobody. */

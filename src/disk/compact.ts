@@ -7,13 +7,19 @@
  * cancelled anywhere and run again. Nothing else may run meanwhile: the caller holds the whole disk.
  */
 import { equalBytes, isZero } from '../codec/bytes.ts';
-import { assert, throwIfAborted } from '../errors.ts';
+import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { Image, Progress } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
-import type { Chain } from './chain.ts';
+import { Chain } from './chain.ts';
+import { Head } from './head.ts';
+import type { DiskHost } from './host.ts';
+import { type LockingOptions, requireSystemLocks } from './locking.ts';
+import { imageNumber, reopen } from './stack.ts';
 
+/** Bytes that a flush moves to fill holes; the rest waits for the next one. */
+const TIDY_BYTES = 64 * 1024 * 1024;
 const PIECE = 1024 * 1024;
 /** A unit of data mostly shows that it is none of zeroes by its first bytes; the rest is then not read. */
 const FIRST_PIECE = 64 * 1024;
@@ -22,8 +28,15 @@ const PARALLEL = 4;
 
 /** How an image is compacted. */
 export interface CompactOptions extends OperationOptions {
+  /** Number of the image, 0 = base. Default `last`. */
+  readonly image?: number | 'last';
   /** Says whether a file system inside uses any byte of a guest range; unused units read zero afterwards. */
   readonly inUse?: (offset: number, length: number) => boolean | Promise<boolean>;
+  /**
+   * Reads what stands below the image: vd.h's PARENTSTATE. For an image that was opened without its parents; otherwise
+   * the chain itself is asked.
+   */
+  readonly parentState?: (offset: number, target: Uint8Array) => Promise<unknown>;
   readonly onProgress?: (progress: Progress) => void;
 }
 
@@ -33,8 +46,74 @@ export interface CompactJob {
   readonly image: Image;
   readonly size: number;
   readonly unit: number;
+  /** What is read changes, too. */
+  readonly changesContent: boolean;
   readonly flush: () => Promise<void>;
   readonly options: CompactOptions;
+}
+
+/** What a compaction of the last image of a chain works on. */
+function compactJob(head: Head, options: CompactOptions): CompactJob {
+  const { chain, last, flusher } = head;
+  const changesContent = options.inUse !== undefined;
+  return {
+    chain,
+    image: last.image,
+    size: chain.size,
+    unit: last.image.info.blockSize ?? 0,
+    changesContent,
+    flush: async () => {
+      if (changesContent) head.noteChange();
+      else flusher.noteChange();
+      await flusher.flush();
+    },
+    options,
+  };
+}
+
+/** Compacts an image of the disk, for `disk.compact`. */
+export async function compactOf(host: DiskHost, options: CompactOptions): Promise<void> {
+  const { chain } = host.head;
+  const number = imageNumber(chain, options.image ?? 'last');
+  const { image, name, format } = chain.at(number);
+  if (number === chain.top && !image.can.compact) throw unsupported(name, format, image);
+  await host.alone(async () => {
+    if (number === chain.top) {
+      await host.head.pushOut();
+      return compactLast(host.head, host.options, options);
+    }
+    await host.settle();
+    await reopen(host.tools, chain, number, 'write');
+    try {
+      const own = chain.at(number);
+      if (!own.image.can.compact) throw unsupported(name, format, own.image);
+      const { ignoreFlush = false } = own.settings;
+      const lower = new Chain(chain.images.slice(0, number + 1), chain.incomplete);
+      const head = new Head(lower, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush } });
+      try {
+        await compactLast(head, host.options, options);
+      } finally {
+        await head.settle();
+      }
+    } finally {
+      await reopen(host.tools, chain, number, 'read');
+    }
+  });
+}
+
+async function compactLast(head: Head, locking: LockingOptions, options: CompactOptions): Promise<void> {
+  await requireSystemLocks(head.last.image.storages(), locking);
+  if (options.inUse === undefined) await head.beginMoving();
+  else await head.begin();
+  await compactImage(compactJob(head, options));
+}
+
+function unsupported(path: string, format: string, image: Image): ImageError {
+  const fixed = image.info.variant.includes('fixed');
+  return new ImageError('unsupported', `This ${format} image cannot be compacted`, {
+    path,
+    ...(fixed ? { hint: 'Convert it to a dynamic image.' } : {}),
+  });
 }
 
 /** Buffers of one compaction, used again and again: fresh memory costs more than what is read into it. */
@@ -58,14 +137,26 @@ class Buffers {
 }
 
 /** Gives up what need not be stored and packs the rest. */
-export async function compactImage(job: CompactJob): Promise<void> {
+async function compactImage(job: CompactJob): Promise<void> {
   await sweep(job);
   await job.flush();
   await pack(job, Number.POSITIVE_INFINITY);
 }
 
+/** Fills holes that discards left, so that other programs find the file as they expect it. */
+export async function tidy(head: Head, signal?: AbortSignal): Promise<void> {
+  if ((head.last.image.reclaimable ?? 0) === 0) return;
+  await pack(compactJob(head, { signal }), TIDY_BYTES);
+  head.flusher.noteChange();
+}
+
+/** Cuts off what is free at the end, moving some of what stands behind holes. */
+export async function packAfterCut(head: Head, signal: AbortSignal | undefined): Promise<void> {
+  await pack(compactJob(head, { signal }), TIDY_BYTES);
+}
+
 /** Moves units from the end into holes, about `maxBytes` of them, and cuts the end off. */
-export async function pack(job: CompactJob, maxBytes: number): Promise<void> {
+async function pack(job: CompactJob, maxBytes: number): Promise<void> {
   const { image, options } = job;
   assert(image.movable !== undefined && image.trim !== undefined, 'an image that compacts can move and trim');
   let moved = 0;
@@ -108,7 +199,7 @@ async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): P
     throw error;
   }
   slot.commit();
-  image.noteChange();
+  if (job.changesContent) image.noteChange();
 }
 
 /** Looks at every unit that holds data, reading it once. */
@@ -144,7 +235,7 @@ async function judge(job: CompactJob, offset: number, length: number, buffers: B
     return void (await image.unmap(offset, length, 'zero'));
   }
   const kind = await buffers.lend((own) =>
-    job.chain.top > 0
+    job.chain.top > 0 || options.parentState !== undefined
       ? buffers.lend((below) => kindOf(job, offset, length, { own, below }))
       : kindOf(job, offset, length, { own, below: null }),
   );
@@ -175,7 +266,8 @@ async function kindOf(
     zero &&= isZero(piece);
     if (same && below !== null) {
       const other = below.subarray(0, size);
-      await chain.read(chain.top - 1, offset + at, [other], size);
+      if (job.options.parentState === undefined) await chain.read(chain.top - 1, offset + at, [other], size);
+      else await job.options.parentState(offset + at, other);
       same = equalBytes(piece, other);
     }
     at += size;

@@ -8,7 +8,7 @@ import type { BlockDevice } from './device.ts';
 import { ChainDisk } from './disk.ts';
 import { environmentOf, sourceOf } from './environment.ts';
 import { openDisk, stackTools } from './open.ts';
-import { type OpenedImage, openParents } from './open-image.ts';
+import { entryList, type OpenedImage, openParents } from './open-image.ts';
 import type { ConvertOptions, ConvertResult, DiskOpenOptions, ImageSource } from './options.ts';
 
 /** qemu-img's default too: shorter runs of zeroes are not worth a seek. */
@@ -89,13 +89,14 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
     format: made.format.name,
     key: `new:${made.staged.source.name}`,
     source: made.target,
+    settings: { mode: 'write' },
     recognisedBy: 'it was just made',
     warnings: [],
   };
   const opened = [last];
   try {
     const { parent, parentChain, parentFormat, forceShare } = options;
-    const below = parent === undefined ? [] : (parentChain ?? [parent]);
+    const below = parent === undefined ? [] : entryList(parentChain ?? parent);
     const warnings = await openParents(opened, below, {
       ...environmentOf(options),
       ...(forceShare === undefined ? {} : { forceShare }),

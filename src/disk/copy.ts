@@ -3,7 +3,8 @@
  * or file system. What is new appears only when it is complete and durable.
  */
 import { ImageError, isImageError } from '../errors.ts';
-import type { Progress } from '../image/contract.ts';
+import type { ImageInfo, Progress } from '../image/contract.ts';
+import { logicalForSize, physicalForSize } from '../image/geometry.ts';
 import { compare } from './compare.ts';
 import { convert } from './convert.ts';
 import type { ChainDisk } from './disk.ts';
@@ -54,7 +55,11 @@ export async function copyImage(
     });
   }
   await refuseSelf(source, target, options);
-  const wanted: ConvertOptions = { ...rest, ...(fromSame === undefined ? {} : { skipAbsent: true }) };
+  const wanted: ConvertOptions = {
+    ...rest,
+    geometry: rest.geometry ?? geometryFor(image.info, rest.size ?? image.info.virtualSize),
+    ...(fromSame === undefined ? {} : { skipAbsent: true }),
+  };
   const result = await convert(source.layers(fromSame === undefined ? 0 : fromSame + 1, last), target, wanted);
   try {
     if (verify === true) await compareWhole(source.layers(0, last), target, options);
@@ -71,6 +76,15 @@ export async function copyImage(
     );
     throw error;
   }
+}
+
+/** A guest finds the same drive, unless its size makes that impossible. */
+function geometryFor({ geometry }: ImageInfo, size: number): NonNullable<CreateImageOptions['geometry']> {
+  const { physical, logical } = geometry;
+  return {
+    ...(physical === null ? {} : { physical: physicalForSize(physical, size) }),
+    ...(logical === null ? {} : { logical: logicalForSize(logical, size) }),
+  };
 }
 
 /** A copy that took the place of an image of the chain would cut the chain. */

@@ -4,6 +4,7 @@ import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
 import type { Source, Storage } from '../storage/contract.ts';
 import { type Staged, stageTarget } from '../storage/staging.ts';
 import { registryOf, sourceOf } from './environment.ts';
+import { checkConfig, checkVariants } from './format-options.ts';
 import { inspect } from './inspect.ts';
 import { locked, takesLocks } from './locking.ts';
 import type { CreateImageOptions, ImageSource, InspectReport } from './options.ts';
@@ -72,7 +73,7 @@ export async function stageImage(
   const source = sourceOf(target, options);
   const format = targetFormat(source, options);
   checkVariants(format, options.variant ?? []);
-  checkConfig(format, options.config ?? {});
+  checkConfig(format, options.config ?? {}, 'create');
   const parent = await lockedParent(options);
   try {
     return await stageLocked(source, format, options, own);
@@ -105,28 +106,6 @@ async function stageLocked(
   } catch (error) {
     await staged.discard();
     throw error;
-  }
-}
-
-/** Refuses words that the format does not know. */
-export function checkVariants(format: Format, words: readonly string[]): void {
-  for (const word of words) {
-    if (format.variants.some((variant) => variant.word === word)) continue;
-    throw new ImageError('invalid-argument', `Format ${format.name} has no variant "${word}"`, {
-      hint: `Variants: ${format.variants.map((variant) => variant.word).join(', ')}.`,
-    });
-  }
-}
-
-/** Refuses keys that the format does not know. */
-export function checkConfig(format: Format, config: Readonly<Record<string, string | number>>): void {
-  for (const key of Object.keys(config)) {
-    if (format.configKeys.some((known) => known.name === key)) continue;
-    const known = format.configKeys.map((one) => one.name).join(', ');
-    throw new ImageError('invalid-argument', `Format ${format.name} has no option "${key}"`, {
-      status: 'VERR_VD_UNKNOWN_CFG_VALUES',
-      hint: known === '' ? 'It takes none.' : `Options: ${known}.`,
-    });
   }
 }
 

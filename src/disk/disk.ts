@@ -8,36 +8,37 @@
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo } from '../image/contract.ts';
+import { clipLogical, clipPhysical, type Geometry, isSet } from '../image/geometry.ts';
 import { watched } from '../storage/all-done.ts';
 import {
   isPromise,
   type MaybePromise,
+  type OpenMode,
   type OperationOptions,
   type ReadTarget,
   type WriteSource,
 } from '../storage/contract.ts';
 import { bufferList, totalLength } from './buffers.ts';
-import { Chain, closeImages } from './chain.ts';
-import { type CompactJob, type CompactOptions, compactImage, pack } from './compact.ts';
+import { Chain, type ChainImage, closeImages } from './chain.ts';
+import { type CompactOptions, compactOf, tidy } from './compact.ts';
 import type { BlockDevice, DeviceCapabilities, Extent, Range, ReadResult, ZeroOptions } from './device.ts';
 import { extentOf, joined } from './extents.ts';
 import { Head } from './head.ts';
-import { requireSystemLocks } from './locking.ts';
-import { type Merge, type MergeHost, type MergeOptions, mergeOf } from './merge.ts';
-import type { DiskOpenOptions, ImageSource } from './options.ts';
+import type { DiskHost } from './host.ts';
+import { type Merge, type MergeOptions, mergeOf } from './merge.ts';
+import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource } from './options.ts';
 import { type RangeLock, RangeLocks } from './range-locks.ts';
-import { checkResize, type DiskResizeOptions, resizeLast } from './resize.ts';
+import { dumpChain, hostSizes, type MetadataChunk, type MetadataOptions, metadataOf } from './report.ts';
+import { type DiskResizeOptions, resizeOf } from './resize.ts';
 import {
   type CreateDiffOptions,
   imageNumber,
-  pushDiff,
   refuseChildren,
   refuseParts,
   removeFile,
-  reopen,
   type StackTools,
-  setOf,
 } from './stack.ts';
+import { closeLastOf, createDiffOf, setImageOf, setOpenOptionsOf } from './structure.ts';
 
 const DATA: ReadResult = { unallocated: false };
 const NOTHING: ReadResult = { unallocated: true };
@@ -45,8 +46,6 @@ const NOTHING: ReadResult = { unallocated: true };
 const DISCARD_UNITS = 1024;
 /** The same for images without units, in bytes. */
 const RAW_DISCARD_BYTES = 1024 * 1024;
-/** Bytes that a flush moves to fill holes; the rest waits for the next one. */
-const TIDY_BYTES = 64 * 1024 * 1024;
 
 /** What a disk is built from; `openDisk` makes one. */
 export interface DiskParts {
@@ -60,6 +59,9 @@ export interface DiskParts {
 export interface DiskImage {
   readonly name: string;
   readonly format: string;
+  /** What it is open for now; `settings` has what was asked for. */
+  readonly mode: OpenMode;
+  readonly settings: ImageSettings;
   readonly info: ImageInfo;
 }
 
@@ -75,12 +77,14 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   #merge: Merge | null = null;
   /** Ends when the operation on the structure that runs last has ended. */
   #structure: Promise<void> = Promise.resolve();
+  readonly #host: DiskHost;
 
   constructor(parts: DiskParts) {
     this.warnings = parts.warnings;
     this.#options = parts.options;
     this.#tools = parts.tools;
     this.#head = new Head(parts.chain, parts.options);
+    this.#host = this.#asHost();
   }
 
   /** The name of the last image. */
@@ -103,7 +107,42 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   /** The images, base first. */
   get images(): readonly DiskImage[] {
-    return this.#head.chain.images.map(({ name, format, image }) => ({ name, format, info: image.info }));
+    return this.#head.chain.images.map(({ name, format, settings, image }) => {
+      const mode = image.can.write ? 'write' : 'read';
+      return { name, format, mode, settings, info: image.info };
+    });
+  }
+
+  /** Geometry of the last image as a machine is told it: clipped to what drives and BIOS calls can have; null: not set. */
+  get geometry(): { readonly physical: Geometry | null; readonly logical: Geometry | null } {
+    const { physical, logical } = this.#head.last.image.info.geometry;
+    return {
+      physical: isSet(physical) ? clipPhysical(physical) : null,
+      logical: isSet(logical) ? clipLogical(logical) : null,
+    };
+  }
+
+  /** Bytes on the host of all files of an image (0 = base), and what the host really keeps; null when unknown. */
+  fileSizes(number: number | 'last'): Promise<{ readonly fileSize: number; readonly allocatedSize: number | null }> {
+    this.#checkOpen();
+    const { chain } = this.#head;
+    return hostSizes(chain.at(imageNumber(chain, number)).image);
+  }
+
+  /**
+   * What an image of the chain (0 = base) keeps for itself, with the bytes, as it is on the medium: flush before. The
+   * chain must stay as it is meanwhile. Throws `invalid-argument`, `io`.
+   */
+  metadata(number: number | 'last', options: MetadataOptions = {}): AsyncGenerator<MetadataChunk> {
+    this.#checkData();
+    const { chain } = this.#head;
+    return metadataOf(chain.at(imageNumber(chain, number)).image, options);
+  }
+
+  /** Text about all images for people. */
+  dump(): Promise<string> {
+    this.#checkOpen();
+    return dumpChain(this.#head.chain.images);
   }
 
   /** Keys of all files of the chain: two disks that share one are, in part, the same bytes. */
@@ -118,8 +157,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * absent. For reading, as long as this disk is open, its chain stays as it is and nobody writes to those images.
    */
   layers(first: number, last: number): ChainDisk {
-    const chain = new Chain(this.#head.chain.images.slice(first, last + 1), null);
-    return new ChainDisk({ chain, tools: this.#tools, options: { mode: 'read' }, warnings: [] });
+    const images = this.#head.chain.images.slice(first, last + 1);
+    const chain = new Chain(
+      images.map((image) => ({ ...image, settings: { mode: 'read' } })),
+      null,
+    );
+    return new ChainDisk({ chain, tools: this.#tools, options: {}, warnings: [] });
   }
 
   /** Reads when everything is in memory. False: nothing was read, use `read`. */
@@ -189,6 +232,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   async discard(ranges: readonly Range[], options: OperationOptions = {}): Promise<void> {
     if (!this.can.discard) this.#checkWritable();
     for (const { offset, length } of ranges) this.#check(offset, length);
+    if (this.#head.last.settings.discard === false) return;
     for (const { offset, length } of ranges) {
       const end = offset + length === this.size ? this.size : alignDown(offset + length, SECTOR);
       await this.#discardRange(alignUp(offset, SECTOR), end, options);
@@ -197,19 +241,13 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Makes the last image as small as its content allows; see compact.ts. Waits for running requests and holds back new
-   * ones. May be cancelled at any time and run again. Throws `unsupported` when the format cannot.
+   * Makes an image of the chain as small as its content allows, the last one unless another is named; see compact.ts.
+   * Waits for running requests and holds back new ones. May be cancelled at any time and run again. Throws `unsupported`
+   * when the format cannot.
    */
   async compact(options: CompactOptions = {}): Promise<void> {
     this.#checkWritable();
-    await this.#structural(async () => {
-      if (!this.#head.last.image.can.compact) throw this.#unsupported('compacted');
-      await this.#alone(async () => {
-        await requireSystemLocks(this.#head.last.image.storages(), this.#options);
-        await this.#head.pushOut();
-        await compactImage(this.#compactJob(options));
-      });
-    });
+    await this.#structural(() => compactOf(this.#host, options));
   }
 
   /**
@@ -218,81 +256,45 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    */
   async resize(size: number, options: DiskResizeOptions = {}): Promise<void> {
     this.#checkWritable();
-    await this.#structural(async () => {
-      const { image } = this.#head.last;
-      if (!image.can.resize) throw this.#unsupported('resized');
-      if (size === this.size) return;
-      await checkResize(image, this.label, size, options);
-      await this.#alone(() => this.#resizeAlone(size, options));
-    });
-  }
-
-  async #resizeAlone(size: number, options: DiskResizeOptions): Promise<void> {
-    const { chain, last, writes, flusher } = this.#head;
-    await requireSystemLocks(last.image.storages(), this.#options);
-    await this.#head.pushOut();
-    const shrunk = size < this.size;
-    await resizeLast({
-      chain,
-      image: last.image,
-      writes,
-      flush: () => flusher.flush(),
-      noteChange: () => this.#head.noteChange(),
-      size,
-      options,
-    });
-    chain.resized();
-    // What was cut off left room at the end, which no hole tells of.
-    if (shrunk) await pack(this.#compactJob({ signal: options.signal }), TIDY_BYTES);
-    else await this.#tidy(options.signal);
+    await this.#structural(() => resizeOf(this.#host, size, options));
   }
 
   /**
    * Makes a differencing image over the last one and goes on with it; the one below is only read from then on. Whatever
-   * was written is durable before. After a failure the new image is gone and the disk is as it was.
+   * was written is durable before. After a failure the new image is gone and the disk is as it was. Returns what a person
+   * should know, such as that the new image has no place for the link to its parent.
    */
-  async createDiff(target: ImageSource, options: CreateDiffOptions = {}): Promise<void> {
-    this.#checkOpen();
+  async createDiff(target: ImageSource, options: CreateDiffOptions = {}): Promise<readonly string[]> {
+    this.#checkData();
+    let warnings: readonly string[] = [];
     await this.#structural(() =>
       this.#exclusive(async () => {
-        await this.#settle();
-        const { mode = 'write' } = options;
-        const chain = await pushDiff(this.#tools, this.#head.chain, target, options);
-        this.#become(new Head(chain, { ...this.#options, mode }));
+        warnings = await createDiffOf(this.#host, target, options);
       }),
     );
+    return warnings;
   }
 
   /**
-   * Closes the last image, and with `remove` deletes its files; the one below is the last then, and written when the
-   * disk was opened for writing. Throws `invalid-argument` when there is no other: close the disk instead.
+   * Closes the last image, and with `remove` deletes its files; the one below is the last then, and written if that was
+   * wanted of it. With the only image the disk is closed.
    */
   async closeLast(options: { readonly remove?: boolean } = {}): Promise<void> {
+    const { remove = false } = options;
     this.#checkOpen();
-    await this.#structural(() =>
-      this.#exclusive(async () => {
-        const { chain } = this.#head;
-        if (chain.top === 0) {
-          throw new ImageError('invalid-argument', 'The disk has only this image', {
-            path: this.label,
-            hint: 'Close the disk, and delete the file then.',
-          });
-        }
-        if (options.remove === true) {
-          refuseParts(chain.last);
-          await refuseChildren(this.#tools, chain.last);
-        }
-        await this.#settle();
-        const shorter = new Chain(chain.images.slice(0, -1), chain.incomplete);
-        await chain.last.image.close();
-        // Read-only until it can be written: if it cannot, it can still be read.
-        this.#become(new Head(shorter, { ...this.#options, mode: 'read' }));
-        if (options.remove === true) await removeFile(chain.last.source);
-        if (this.#options.mode !== 'write') return;
-        if (!shorter.last.image.can.write) await reopen(this.#tools, shorter, shorter.top, 'write');
-        this.#become(new Head(shorter, this.#options));
-      }),
-    );
+    let only: ChainImage | null = null;
+    await this.#structural(async () => {
+      const { chain } = this.#head;
+      if (chain.top > 0) return this.#exclusive(() => closeLastOf(this.#host, remove));
+      if (remove) {
+        refuseParts(chain.last);
+        await refuseChildren(this.#tools, chain.last);
+      }
+      only = chain.last;
+    });
+    if (only === null) return;
+    await this.close();
+    if (remove) await removeFile((only as ChainImage).source);
   }
 
   /**
@@ -302,10 +304,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * lose what it is made from.
    */
   async merge(from: number | 'last', to: number | 'last', options: MergeOptions = {}): Promise<void> {
-    this.#checkOpen();
     this.#checkWritable();
     await this.#structural(async () => {
-      const merge = mergeOf(this.#mergeHost(), from, to, options);
+      const merge = mergeOf(this.#host, from, to, options);
       this.#merge = merge;
       try {
         await merge.run();
@@ -320,30 +321,18 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * is read stays the same. Throws `unsupported` where the format has no place for it, `read-only`, `invalid-argument`.
    */
   async set(number: number | 'last', changes: ImageChanges): Promise<void> {
-    this.#checkOpen();
     this.#checkWritable();
-    await this.#structural(() =>
-      this.#exclusive(async () => {
-        const { chain } = this.#head;
-        const wanted = imageNumber(chain, number);
-        await this.#head.settle();
-        await setOf(this.#tools, chain, wanted, changes);
-      }),
-    );
+    await this.#structural(() => this.#exclusive(() => setImageOf(this.#host, number, changes)));
   }
 
-  #mergeHost(): MergeHost {
-    const disk = this;
-    return {
-      get head() {
-        return disk.#head;
-      },
-      tools: this.#tools,
-      options: this.#options,
-      lock: (start, end) => this.#locks.acquire(start, end, true),
-      alone: (run) => this.#exclusive(run),
-      become: (head) => this.#become(head),
-    };
+  /**
+   * Changes how an image of the chain was opened (0 = base): what is left out stays. The last image is opened anew where
+   * that is needed, between two requests; what is said of one below counts when it becomes the last. When the image
+   * cannot be opened so, all stays as it was. Throws `denied`, `locked`, `read-only`, `invalid-argument`.
+   */
+  async setOpenOptions(number: number | 'last', changes: ImageOpenOptions): Promise<void> {
+    this.#checkData();
+    await this.#structural(() => this.#exclusive(() => setOpenOptionsOf(this.#host, number, changes)));
   }
 
   /** The run at `offset`, at most up to `end`. */
@@ -364,7 +353,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     await this.#head.flusher.flush();
     // Closing tidies up by itself, and nothing may begin once it has.
     const wanted = this.#closing === null && this.#head.ready && (this.#head.last.image.reclaimable ?? 0) > 0;
-    if (wanted) await this.#alone(() => this.#tidy());
+    if (wanted) await this.#exclusive(() => tidy(this.#head));
   }
 
   /** Waits for running requests, flushes and gives all files back. Rejects when the flush fails; the files are closed all the same. */
@@ -378,12 +367,21 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   #check(offset: number, length: number): void {
-    this.#checkOpen();
+    this.#checkData();
     if (offset >= 0 && length >= 0 && offset + length <= this.size && Number.isSafeInteger(offset)) return;
     throw new ImageError('out-of-bounds', 'The request does not lie inside the disk', {
       path: this.label,
       found: `${length} bytes at ${offset}`,
       expected: `up to ${this.size}`,
+    });
+  }
+
+  #checkData(): void {
+    this.#checkOpen();
+    if (this.#options.infoOnly !== true) return;
+    throw new ImageError('unsupported', 'The disk was opened for its headers only', {
+      path: this.label,
+      hint: 'Open it without infoOnly.',
     });
   }
 
@@ -463,18 +461,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   #checkWritable(): void {
+    this.#checkOpen();
     if (this.can.write) return;
     throw new ImageError('read-only', 'The disk is open for reading only', {
       path: this.label,
       hint: 'Open it with mode "write".',
-    });
-  }
-
-  #unsupported(what: string): ImageError {
-    const { format, image } = this.#head.last;
-    return new ImageError('unsupported', `This ${format} image cannot be ${what}`, {
-      path: this.label,
-      ...(image.info.variant.includes('fixed') ? { hint: 'Convert it to a dynamic image.' } : {}),
     });
   }
 
@@ -512,8 +503,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     }
   }
 
-  /** Runs something while no request does, after what must be durable before the first change. */
-  #alone(run: () => Promise<void>): Promise<void> {
+  /** Runs something that changes the content while no request does, after what must be durable before the first change. */
+  #changing(run: () => Promise<void>): Promise<void> {
     return this.#exclusive(async () => {
       if (!this.#head.ready) await this.#head.begin();
       this.#head.noteChange();
@@ -550,31 +541,28 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** The last image is as closing would leave it. */
   async #settle(): Promise<void> {
     await this.#head.settle();
-    if (this.#head.ready) await this.#tidy();
+    if (this.#head.ready) await tidy(this.#head);
+  }
+
+  #asHost(): DiskHost {
+    const disk = this;
+    return {
+      get head() {
+        return disk.#head;
+      },
+      tools: this.#tools,
+      options: this.#options,
+      lock: (start, end) => this.#locks.acquire(start, end, true),
+      alone: (run) => this.#exclusive(run),
+      changing: (run) => this.#changing(run),
+      settle: () => this.#settle(),
+      become: (head) => this.#become(head),
+    };
   }
 
   #become(head: Head): void {
     this.#head.flusher.stop();
     this.#head = head;
-  }
-
-  #compactJob(options: CompactOptions): CompactJob {
-    return {
-      chain: this.#head.chain,
-      image: this.#head.last.image,
-      size: this.size,
-      unit: this.#head.last.image.info.blockSize ?? 0,
-      flush: async () => {
-        this.#head.noteChange();
-        await this.#head.flusher.flush();
-      },
-      options,
-    };
-  }
-
-  /** Fills holes that discards left, so that other programs find the file as they expect it. */
-  async #tidy(signal?: AbortSignal): Promise<void> {
-    if ((this.#head.last.image.reclaimable ?? 0) > 0) await pack(this.#compactJob({ signal }), TIDY_BYTES);
   }
 
   async #close(): Promise<void> {

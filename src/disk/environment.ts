@@ -4,7 +4,7 @@ import { defaultRegistry } from '../formats/index.ts';
 import type { Registry } from '../image/registry.ts';
 import type { Source, StorageProvider } from '../storage/contract.ts';
 import { denyAll, type OpenGate, openGate } from '../storage/gate.ts';
-import type { Allow, EnvironmentOptions, ImageSource } from './options.ts';
+import type { Allow, EnvironmentOptions, ImageEntry, ImageInput, ImageSource } from './options.ts';
 
 /** Stands in an allow list for the directory of the image itself. */
 const SAME_DIRECTORY = 'same-directory';
@@ -15,14 +15,26 @@ export function registryOf(options: EnvironmentOptions): Registry {
 }
 
 /** Of a caller's options those that every entry point takes, to hand them on. */
-export function environmentOf({ provider, registry, allow, lock, signal }: EnvironmentOptions): EnvironmentOptions {
+export function environmentOf(options: EnvironmentOptions): EnvironmentOptions {
+  const { provider, registry, allow, lock, signal, onMessage } = options;
   return {
     signal,
     ...(provider === undefined ? {} : { provider }),
     ...(registry === undefined ? {} : { registry }),
     ...(allow === undefined ? {} : { allow }),
     ...(lock === undefined ? {} : { lock }),
+    ...(onMessage === undefined ? {} : { onMessage }),
   };
+}
+
+/** Tells the caller something. Whatever they do with it, the work goes on. */
+export function warn({ onMessage }: EnvironmentOptions, text: string, path: string | null): void {
+  onMessage?.({ level: 'warning', text, path });
+}
+
+/** The image, with what was said of it alone. */
+export function entryOf(input: ImageInput): ImageEntry {
+  return typeof input === 'object' && 'image' in input ? input : { image: input };
 }
 
 /** The provider and name behind what a caller wrote. */

@@ -21,6 +21,8 @@ export interface FlusherOptions {
   /** 0: no flush runs by itself. */
   readonly afterMs: number;
   readonly timers: Timers;
+  /** A flush that nobody asked for failed. */
+  readonly onFailure?: (error: unknown) => void;
 }
 
 /** The flushes of one image. */
@@ -45,8 +47,8 @@ export class Flusher {
     if (this.#timer !== null || this.#options.afterMs === 0) return;
     this.#timer = this.#options.timers.set(this.#options.afterMs, () => {
       this.#timer = null;
-      // A failure is remembered: the next write, flush or close reports it to a caller.
-      this.flush().catch(() => {});
+      // A failure is remembered as well: the next write, flush or close reports it to a caller.
+      this.flush().catch((error: unknown) => this.#options.onFailure?.(error));
     });
   }
 

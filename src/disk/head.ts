@@ -6,11 +6,17 @@ import type { Chain, ChainImage } from './chain.ts';
 import type { DeviceCapabilities } from './device.ts';
 import { PendingDiscards } from './discards.ts';
 import { Flusher, systemTimers } from './flusher.ts';
-import type { DiskOpenOptions } from './options.ts';
+import type { DiskOpenOptions, ImageOpenOptions } from './options.ts';
 import { WritePath } from './write-path.ts';
 
 /** Changes wait this long for a flush of their own, so that a forgotten close loses little. */
 const FLUSH_AFTER_MS = 5000;
+
+/** What decides how the last image is written, beside its own settings. */
+export type HeadOptions = Pick<DiskOpenOptions, 'flushAfterMs' | 'timers' | 'onMessage'> & {
+  /** Instead of its own settings. */
+  readonly settings?: ImageOpenOptions;
+};
 
 /** Writing to the last image of a chain. */
 export class Head {
@@ -26,8 +32,9 @@ export class Head {
   #ready: boolean;
 
   /** `before`: what wrote to the same image when the chain was another one. */
-  constructor(chain: Chain, options: DiskOpenOptions, before?: Head) {
+  constructor(chain: Chain, options: HeadOptions, before?: Head) {
     const last = chain.last;
+    const settings = options.settings ?? last.settings;
     const info = last.image.info;
     this.chain = chain;
     this.last = last;
@@ -35,18 +42,23 @@ export class Head {
     this.#begun = this.#ready ? Promise.resolve() : null;
     this.blockSize = info.variant.includes('fixed') ? 0 : (info.blockSize ?? 0);
     // The caller wants to write, and the image lets them.
-    const write = last.image.can.write && options.mode === 'write';
-    this.can = { write, zero: write, discard: write && last.image.can.discard, random: true };
+    const write = last.image.can.write && settings.mode === 'write';
+    const discard = write && last.image.can.discard && settings.discard !== false;
+    this.can = { write, zero: write, discard, random: true };
     this.writes = new WritePath(chain, last.image, {
-      honourZeroes: options.honourZeroes ?? false,
+      honourZeroes: settings.honourZeroes ?? false,
       // Blocks of a fixed image are there already, so leaving data out would save nothing.
-      honourSame: options.honourSame ?? info.variant.includes('fixed'),
+      honourSame: settings.honourSame ?? info.variant.includes('fixed'),
     });
     this.discards = new PendingDiscards(last.image, info.blockSize ?? 0, () => chain.size);
     this.flusher = new Flusher(last.image, {
-      ignoreFlush: options.ignoreFlush ?? false,
+      ignoreFlush: settings.ignoreFlush ?? false,
       afterMs: options.flushAfterMs ?? FLUSH_AFTER_MS,
       timers: options.timers ?? systemTimers,
+      onFailure: (error) => {
+        const text = `${last.name} could not be flushed: what was written since the last flush may be lost.`;
+        options.onMessage?.({ level: 'error', text, path: last.name, error });
+      },
     });
   }
 
@@ -57,9 +69,14 @@ export class Head {
 
   /** Makes that durable. Once is enough. */
   async begin(): Promise<void> {
-    this.#begun ??= this.last.image.beginChanges();
+    this.#begun ??= this.last.image.beginChanges({ content: true });
     await this.#begun;
     this.#ready = true;
+  }
+
+  /** The same for work that leaves what is read as it is. */
+  async beginMoving(): Promise<void> {
+    if (!this.#ready) await this.last.image.beginChanges({ content: false });
   }
 
   /** Before a change and after it: a flush that began in between does not cover it. */

@@ -1,10 +1,14 @@
 /** What an image says of itself, without reading its data. */
-import type { ImageInfo } from '../image/contract.ts';
+import { SECTOR } from '../binary/numbers.ts';
+import { ImageError, throwIfAborted } from '../errors.ts';
+import type { ImageInfo, MediumType } from '../image/contract.ts';
+import { probeFormat, readProbeInput } from '../image/probe.ts';
 import type { LockState, Source } from '../storage/contract.ts';
 import { closeImages } from './chain.ts';
-import { gateOf, sourceOf } from './environment.ts';
+import { gateOf, registryOf, sourceOf } from './environment.ts';
 import { type OpenedImage, openImage, openParents } from './open-image.ts';
-import type { ImageReport, ImageSource, InspectOptions, InspectReport } from './options.ts';
+import type { EnvironmentOptions, ImageReport, ImageSource, InspectOptions, InspectReport } from './options.ts';
+import { hostSizes } from './report.ts';
 
 const UNKNOWN: LockState = { held: null, holders: [] };
 const ORDER: readonly LockState['held'][] = ['exclusive', 'shared', null, 'none'];
@@ -42,20 +46,51 @@ async function lookEarly({ provider, name }: Source): Promise<void> {
   }
 }
 
+/** What a file is. */
+export interface DetectedFormat {
+  readonly format: string;
+  readonly type: MediumType;
+  /** For people: `VDI signature at 0x40`. */
+  readonly recognisedBy: string;
+  /** Nothing identifies the file, so it is taken for a raw disk. Never good enough for writing. */
+  readonly guessed: boolean;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Says what format a file has without opening it as one: also of images that are damaged, of another version, or of a
+ * format that cannot be read. Takes no lock. Throws `not-found`, `denied`, `io`, and `invalid-format` where not even a
+ * raw disk fits.
+ */
+export async function detectFormat(source: ImageSource, options: EnvironmentOptions = {}): Promise<DetectedFormat> {
+  throwIfAborted(options.signal, 'Looking at the file');
+  const { provider, name } = sourceOf(source, options);
+  const storage = await provider.open(name, 'read');
+  try {
+    const outcome = probeFormat(await readProbeInput(storage, name), registryOf(options));
+    const { format, answer, guessed, warnings } = outcome;
+    const unnamed = guessed && storage.size % SECTOR !== 0;
+    if (unnamed) {
+      throw new ImageError('invalid-format', 'Nothing identifies this file as an image', {
+        status: 'VERR_NOT_SUPPORTED',
+        path: name,
+        found: `${storage.size} bytes`,
+        expected: 'a signature, or a multiple of 512 bytes for a raw disk',
+      });
+    }
+    const type = answer.type ?? 'hdd';
+    return { format: format.name, type, recognisedBy: answer.reason, guessed, warnings };
+  } finally {
+    await storage.close();
+  }
+}
+
 async function report(entry: OpenedImage, options: InspectOptions): Promise<ImageReport> {
   const info: ImageInfo = entry.image.info;
-  let fileSize = 0;
-  let allocatedSize: number | null = 0;
-  for (const storage of entry.image.storages()) {
-    fileSize += storage.size;
-    const { allocatedSize: allocated } = await storage.identity();
-    allocatedSize = allocatedSize === null || allocated === null ? null : allocatedSize + allocated;
-  }
   return {
     ...info,
     file: entry.name,
-    fileSize,
-    allocatedSize,
+    ...(await hostSizes(entry.image)),
     lock: options.lock === false ? UNKNOWN : await lockOf(entry),
     recognisedBy: entry.recognisedBy,
     warnings: entry.warnings,

@@ -2,11 +2,11 @@
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { FormatCreateOptions, Measure } from '../image/contract.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
-import { checkConfig, checkVariants } from './create.ts';
 import type { BlockDevice, Extent, Range } from './device.ts';
 import { registryOf } from './environment.ts';
+import { checkConfig, checkVariants } from './format-options.ts';
 import { openDisk } from './open.ts';
-import type { EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
+import type { EnvironmentOptions, ImageInput, ImageSource, SharingOptions } from './options.ts';
 
 /** The target as `createImage` and `convert` would make it, and how the source is opened. */
 export interface MeasureOptions extends EnvironmentOptions, SharingOptions {
@@ -19,7 +19,7 @@ export interface MeasureOptions extends EnvironmentOptions, SharingOptions {
   readonly size?: number;
   /** Default: probed. */
   readonly sourceFormat?: string;
-  readonly sourceParent?: ImageSource | readonly ImageSource[];
+  readonly sourceParent?: ImageInput | readonly ImageInput[];
   readonly sourceParentFormat?: string;
 }
 
@@ -64,7 +64,7 @@ async function measureTarget(
   }
   const { variant = [], config = {}, size: virtualSize = sourceSize, signal } = options;
   checkVariants(format, variant);
-  checkConfig(format, config);
+  checkConfig(format, config, 'create');
   const create: FormatCreateOptions = { size: virtualSize, variant, config, signal };
   const { required, fullyAllocated } = await format.measure(create, dataOf(source, options));
   return { format: format.name, virtualSize, required, fullyAllocated };

@@ -17,13 +17,12 @@ import { alignDown, alignUp } from '../binary/numbers.ts';
 import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
-import { isPromise, type MaybePromise, type OperationOptions } from '../storage/contract.ts';
+import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { Chain, type ChainImage } from './chain.ts';
 import { Head } from './head.ts';
-import type { DiskOpenOptions } from './options.ts';
-import type { RangeLock } from './range-locks.ts';
+import type { DiskHost } from './host.ts';
 import { resizeLast } from './resize.ts';
-import { imageNumber, refuseParts, removeFile, reopen, type StackTools } from './stack.ts';
+import { imageNumber, refuseParts, removeFile, reopen } from './stack.ts';
 import { WritePath } from './write-path.ts';
 
 /** How a merge runs. */
@@ -35,26 +34,13 @@ export interface MergeOptions extends OperationOptions {
   readonly force?: boolean;
 }
 
-/** What a merge needs of the disk. */
-export interface MergeHost {
-  readonly head: Head;
-  readonly tools: StackTools;
-  readonly options: DiskOpenOptions;
-  /** Waits for requests in the range and holds back new ones. */
-  lock(start: number, end: number): MaybePromise<RangeLock>;
-  /** Runs something while no request does. */
-  alone(run: () => Promise<void>): Promise<void>;
-  /** The chain is another one from now on. Nothing else runs meanwhile. */
-  become(head: Head): void;
-}
-
 /** Bytes that a step holds, at least a unit of the target. */
 const STEP = 4 * 1024 * 1024;
 /** Unit of targets that have none. */
 const UNIT = 64 * 1024;
 
 /** A merge of two images by their numbers. Throws `invalid-argument`. */
-export function mergeOf(host: MergeHost, from: number | 'last', to: number | 'last', options: MergeOptions): Merge {
+export function mergeOf(host: DiskHost, from: number | 'last', to: number | 'last', options: MergeOptions): Merge {
   const { chain } = host.head;
   const [first, second] = [imageNumber(chain, from), imageNumber(chain, to)];
   if (first === second) {
@@ -68,7 +54,7 @@ export function mergeOf(host: MergeHost, from: number | 'last', to: number | 'la
 
 /** One merge, from its start to its end. */
 export class Merge {
-  readonly #host: MergeHost;
+  readonly #host: DiskHost;
   readonly #options: MergeOptions;
   readonly #chain: Chain;
   readonly #from: number;
@@ -82,12 +68,14 @@ export class Merge {
   #target: Head;
   #writes: WritePath;
   #unit = UNIT;
+  /** Used again and again: fresh memory costs more than what is read into it. */
+  readonly #buffers: Uint8Array[] = [];
   #position = 0;
   #relaying = false;
   /** What went wrong when a request was merged again: the target lacks it, so the merge must not end well. */
   #behind: { readonly error: unknown } | null = null;
 
-  constructor(host: MergeHost, from: number, to: number, options: MergeOptions) {
+  constructor(host: DiskHost, from: number, to: number, options: MergeOptions) {
     this.#host = host;
     this.#options = options;
     this.#chain = host.head.chain;
@@ -157,7 +145,7 @@ export class Merge {
   }
 
   async #begin(): Promise<void> {
-    const { head, tools, options } = this.#host;
+    const { head, tools } = this.#host;
     await head.settle();
     // Parents that were not opened cannot be compared with.
     const honourSame = this.#chain.incomplete !== null;
@@ -168,9 +156,8 @@ export class Merge {
     } else {
       await reopen(tools, this.#chain, this.#to, 'write');
       const future = new Chain([...kept, this.#chain.at(this.#to)], this.#chain.incomplete);
-      const { ignoreFlush = false } = options;
-      const own: DiskOpenOptions = { mode: 'write', flushAfterMs: 0, ignoreFlush, honourSame };
-      this.#target = new Head(future, own);
+      const { ignoreFlush = false } = future.last.settings;
+      this.#target = new Head(future, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush, honourSame } });
       this.#writes = this.#target.writes;
     }
     try {
@@ -182,14 +169,6 @@ export class Merge {
   }
 
   async #prepare(): Promise<void> {
-    if (!this.#target.can.write) {
-      const { image, name } = this.#target.last;
-      const reason = image.can.readOnlyReason;
-      throw new ImageError('read-only', `The image cannot be written${reason === null ? '' : `: ${reason}`}`, {
-        path: name,
-        hint: 'Check it first (checkImage; on the command line: check).',
-      });
-    }
     this.#unit = this.#target.last.image.info.blockSize ?? UNIT;
     await this.#target.begin();
     if (!this.#forward) await this.#grow();
@@ -279,12 +258,18 @@ export class Merge {
   async #copy(start: number, end: number): Promise<void> {
     const level = this.#forward ? this.#to : this.#from;
     const size = this.#unit >= STEP ? this.#unit : alignDown(STEP, this.#unit);
-    for (let at = start; at < end; at += size) {
-      const bytes = new Uint8Array(Math.min(size, end - at));
-      await this.#chain.read(level, at, [bytes], bytes.length);
-      this.#target.noteChange();
-      await this.#writes.write(at, bytes.length, [bytes]);
-      this.#target.noteChange();
+    // A request may be merged again while a step runs, so there can be two at work.
+    const whole = this.#buffers.pop() ?? new Uint8Array(size);
+    try {
+      for (let at = start; at < end; at += size) {
+        const bytes = whole.subarray(0, Math.min(size, end - at));
+        await this.#chain.read(level, at, [bytes], bytes.length);
+        this.#target.noteChange();
+        await this.#writes.write(at, bytes.length, [bytes]);
+        this.#target.noteChange();
+      }
+    } finally {
+      this.#buffers.push(whole);
     }
   }
 
@@ -302,11 +287,18 @@ export class Merge {
       this.#chain.incomplete,
     );
     const before = rest.last.image === this.#target.last.image ? this.#target : this.#host.head;
-    this.#host.become(new Head(rest, this.#host.options, before));
+    this.#host.become(new Head(this.#writable(rest), this.#host.options, before));
     if (rest.last.key !== this.#target.last.key) await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
     await this.#remove(merged);
     const { size } = rest;
     this.#options.onProgress?.({ operation: 'merge', done: size, total: size });
+  }
+
+  /** An image that becomes the last one is written from then on: the disk was. */
+  #writable(chain: Chain): Chain {
+    const { last, top } = chain;
+    if (last.settings.mode !== 'write') chain.replace(top, { ...last, settings: { ...last.settings, mode: 'write' } });
+    return chain;
   }
 
   /** The target gets the parent that the merged images had, and the child that stays gets the target. */

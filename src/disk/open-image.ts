@@ -1,14 +1,23 @@
 /** Opening images: finding out what a file is, and its parents, through the gate. */
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
-import type { Format } from '../image/contract.ts';
+import type { Format, Image } from '../image/contract.ts';
 import { probeFormat, readProbeInput } from '../image/probe.ts';
 import { LIMITS } from '../limits.ts';
 import type { OpenMode, Source, Storage } from '../storage/contract.ts';
 import type { OpenGate } from '../storage/gate.ts';
 import type { ChainImage } from './chain.ts';
-import { gateOf, handedOver, registryOf, sourceOf } from './environment.ts';
+import { entryOf, gateOf, handedOver, registryOf, sourceOf } from './environment.ts';
+import { checkConfig } from './format-options.ts';
 import { lockedSource, takesLocks } from './locking.ts';
-import type { DiskOpenOptions, EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
+import type {
+  DiskOpenOptions,
+  EnvironmentOptions,
+  ImageEntry,
+  ImageInput,
+  ImageOpenOptions,
+  ImageSettings,
+  SharingOptions,
+} from './options.ts';
 
 /** One image, opened, with what a report needs. */
 export interface OpenedImage extends ChainImage {
@@ -21,31 +30,54 @@ export interface OpenedImage extends ChainImage {
 export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly mode: OpenMode;
   readonly format?: string | undefined;
-  readonly type?: DiskOpenOptions['type'];
+  /** Stay with the image. Their `mode` is what it shall be opened for as the last image, `mode` what it is now. */
+  readonly settings?: ImageSettings;
   /** Headers only, and without a lock: for reports. */
   readonly infoOnly?: boolean;
   readonly gate: OpenGate;
 }
 
+/** What was said of one image alone. */
+type Said = { readonly [Key in keyof ImageEntry]?: ImageEntry[Key] | undefined };
+
+/** Of a disk's options those that stay with an image, and what was said of the image alone. */
+export function settingsOf(options: ImageOpenOptions, entry: Said = {}): ImageSettings {
+  const { image: _image, format: _format, ...own } = entry;
+  const { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential } = options;
+  const common = { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential };
+  const said = Object.entries({ ...common, ...own }).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(said) as ImageSettings;
+}
+
 /** Opens one image: by the format that was named, else by the strongest probe. */
 export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal, 'Opening');
+  const { settings = {} } = options;
   const { format, recognisedBy, key, warnings, guessed } = await chooseFormat(source, options);
+  if (settings.config !== undefined) checkConfig(format, settings.config, 'open');
   if (guessed && options.mode === 'write') {
     throw new ImageError('denied', 'Nothing identifies this file as an image, and raw is never guessed for writing', {
       path: source.name,
       hint: 'Name its format: format "raw" (on the command line: --format raw).',
     });
   }
-  const image = await format.open(options.infoOnly === true ? source : lockedSource(source, options), {
+  const locking = { ...options, shareable: settings.shareable ?? options.shareable ?? false };
+  const image = await format.open(options.infoOnly === true ? source : lockedSource(source, locking), {
     mode: options.mode,
     gate: options.gate,
     infoOnly: options.infoOnly ?? false,
     signal: options.signal,
-    ...(options.type === undefined ? {} : { type: options.type }),
+    ...(settings.type === undefined ? {} : { type: settings.type }),
+    ...(settings.config === undefined ? {} : { config: settings.config }),
   });
+  applyHints(image, settings);
   const all = [...warnings, ...image.info.warnings];
-  return { image, name: source.name, format: format.name, key, source, recognisedBy, warnings: all };
+  return { image, name: source.name, format: format.name, key, source, settings, recognisedBy, warnings: all };
+}
+
+function applyHints(image: Image, { sequential }: ImageSettings): void {
+  if (sequential !== true) return;
+  for (const storage of image.storages()) storage.adviseSequential?.();
 }
 
 interface Choice {
@@ -78,19 +110,19 @@ async function chooseFormat(source: Source, options: OpenImageOptions): Promise<
 }
 
 /** One image, or several. */
-export function sourceList(source: ImageSource | readonly ImageSource[]): readonly ImageSource[] {
-  return isList(source) ? source : [source];
+export function entryList(source: ImageInput | readonly ImageInput[]): readonly ImageEntry[] {
+  return isList(source) ? source.map(entryOf) : [entryOf(source)];
 }
 
-function isList(source: ImageSource | readonly ImageSource[]): source is readonly ImageSource[] {
+function isList(source: ImageInput | readonly ImageInput[]): source is readonly ImageInput[] {
   return Array.isArray(source);
 }
 
 /** Opens parents until a base is reached and appends them: last image first. Returns warnings. */
 export async function openParents(
   opened: OpenedImage[],
-  named: readonly ImageSource[],
-  options: DiskOpenOptions & { readonly infoOnly?: boolean },
+  named: readonly ImageEntry[],
+  options: DiskOpenOptions,
 ): Promise<string[]> {
   const indexes = new Map<string, CandidateIndex>();
   try {
@@ -101,18 +133,18 @@ export async function openParents(
 }
 
 interface Search {
-  readonly options: ParentOptions;
+  readonly options: DiskOpenOptions;
   readonly indexes: Map<string, CandidateIndex>;
 }
 
 async function openEach(
   opened: OpenedImage[],
-  named: readonly ImageSource[],
+  named: readonly ImageEntry[],
   { options, indexes }: Search,
 ): Promise<string[]> {
   const warnings: string[] = [];
   const rest = [...named];
-  if (options.parent !== undefined && rest.length === 0) rest.push(...sourceList(options.parent));
+  if (options.parent !== undefined && rest.length === 0) rest.push(...entryList(options.parent));
   for (let child = opened.at(-1); child !== undefined; child = opened.at(-1)) {
     throwIfAborted(options.signal, 'Opening');
     const next = rest.pop();
@@ -120,7 +152,7 @@ async function openEach(
     if (opened.length >= LIMITS.chainDepth) throw tooDeep(child);
     const parent = await (next === undefined
       ? findParent(child, opened, { options, indexes })
-      : openNamedParent(sourceOf(next, options), opened.length === 1, options));
+      : openNamedParent(next, opened.length === 1, options));
     opened.push(parent);
     refuseLoop(opened);
     if (options.linkage !== 'off') checkLink(child, parent, options.linkage === 'strict' ? null : warnings);
@@ -135,14 +167,17 @@ function tooDeep(child: OpenedImage): ImageError {
   });
 }
 
-async function openNamedParent(source: Source, first: boolean, options: DiskOpenOptions): Promise<OpenedImage> {
+async function openNamedParent(entry: ImageEntry, first: boolean, options: DiskOpenOptions): Promise<OpenedImage> {
+  const source = sourceOf(entry.image, options);
   const gate = await gateOf(options.allow, source);
-  const { parentFormat, format: _format, type: _type, ...rest } = options;
+  const { parentFormat, format: _format, ...rest } = options;
+  const format = entry.format ?? (first ? parentFormat : undefined);
   return openImage(source, {
     ...rest,
     mode: 'read',
     gate,
-    ...(first && parentFormat !== undefined ? { format: parentFormat } : {}),
+    settings: settingsOf(options, entry),
+    ...(format === undefined ? {} : { format }),
   });
 }
 
@@ -188,9 +223,6 @@ function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[] |
   }
   warnings.push(`${parent.name} was written after ${child.name} was made from it; what is read may be a mixture.`);
 }
-
-/** What opening parents of one chain goes by. */
-type ParentOptions = DiskOpenOptions & { readonly infoOnly?: boolean };
 
 /** The files of one directory by the UUIDs in their headers: looked at once, and no further than needed. */
 class CandidateIndex {
@@ -266,7 +298,7 @@ interface Candidate {
   /** Null: any. */
   readonly uuid: string | null;
   readonly gate: OpenGate;
-  readonly options: ParentOptions;
+  readonly options: DiskOpenOptions;
 }
 
 /** The UUID in a file's header, read without a lock; null for anything that is no image, whatever is wrong with it. */
@@ -298,9 +330,11 @@ async function tryCandidate(candidate: Candidate, infoOnly: boolean): Promise<Op
     const judged = handedOver(infoOnly ? source : lockedSource(source, options), () => Promise.resolve(storage));
     const image = await outcome.format.open(judged, { mode: 'read', gate, infoOnly, signal: options.signal });
     if (uuid !== null && image.info.uuid !== uuid) return null;
+    const settings = settingsOf(options);
+    if (!infoOnly) applyHints(image, settings);
     const { warnings } = image.info;
     const recognisedBy = outcome.answer.reason;
-    found = { image, name, format: outcome.format.name, key, source, recognisedBy, warnings };
+    found = { image, name, format: outcome.format.name, key, source, settings, recognisedBy, warnings };
     return found;
   } finally {
     if (found === null) await storage.close();

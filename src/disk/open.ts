@@ -1,49 +1,52 @@
 /** Opening disks: an image with its parents, or a chain that was named. */
-import { type ErrorKind, ImageError, isImageError } from '../errors.ts';
-import type { OpenMode, Source } from '../storage/contract.ts';
+import { ImageError, isImageError } from '../errors.ts';
+import type { OpenMode } from '../storage/contract.ts';
 import { Chain, closeImages } from './chain.ts';
+import { checkImage } from './check.ts';
 import { createImage } from './create.ts';
 import { ChainDisk } from './disk.ts';
-import { environmentOf, gateOf, sourceOf } from './environment.ts';
+import { environmentOf, gateOf, sourceOf, warn } from './environment.ts';
 import { checkLocking, sharingWarnings } from './locking.ts';
-import { type OpenedImage, openImage, openParents, sourceList } from './open-image.ts';
-import type { DiskOpenOptions, EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
+import { entryList, type OpenedImage, openImage, openParents, settingsOf } from './open-image.ts';
+import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from './options.ts';
 import { neighbours } from './siblings.ts';
-import type { ChildOf, StackTools } from './stack.ts';
+import { type ChildOf, requireWritable, type StackTools } from './stack.ts';
+import { NOT_WRITABLE } from './structure.ts';
 
 /**
- * Opens an image or a chain as one disk. A single source brings its parents along (through the gate); a list names
+ * Opens an image or a chain as one disk. A single image brings its parents along (through the gate); a list names
  * all images, base first. The last image is locked as the mode needs it, parents are locked for reading. Throws
- * `not-found`, `invalid-format`, `unsupported`, `corrupt`, `denied`, `read-only`, `locked`, `io`.
+ * `not-found`, `invalid-format`, `invalid-argument`, `unsupported`, `corrupt`, `denied`, `read-only`, `locked`, `io`.
  */
 export async function openDisk(
-  source: ImageSource | readonly ImageSource[],
+  source: ImageInput | readonly ImageInput[],
   options: DiskOpenOptions = {},
 ): Promise<ChainDisk> {
-  const list = sourceList(source);
-  const lastSource = list.at(-1);
-  if (lastSource === undefined) {
+  const list = entryList(source);
+  const last = list.at(-1);
+  if (last === undefined) {
     throw new ImageError('invalid-argument', 'No image was named', { status: 'VERR_INVALID_PARAMETER' });
   }
-  checkLocking(options);
+  checkLocking({ ...options, mode: last.mode ?? options.mode ?? 'read' });
   const opened: OpenedImage[] = [];
   try {
-    const last = await openLast(sourceOf(lastSource, options), options);
-    opened.push(last);
-    const warnings = await openParents(opened, list.slice(0, -1), options);
+    const found = await openLast(last, options);
+    opened.push(found.image);
+    const below = list.slice(0, -1);
+    const alone = options.infoOnly === true && below.length === 0 && options.parent === undefined;
+    const missing = await openParents(opened, below, alone ? { ...options, withoutParents: true } : options);
     opened.reverse();
+    if (options.infoOnly !== true) refuseBuried(opened);
     const incomplete = opened[0]?.image.info.differencing === true ? opened[0].name : null;
-    const chain = new Chain(opened, options.withoutParents === true ? incomplete : null);
-    return new ChainDisk({
-      chain,
-      tools: stackTools(options),
-      options,
-      warnings: [
-        ...opened.flatMap((entry) => entry.warnings),
-        ...warnings,
-        ...opened.flatMap((entry) => sharingWarnings(entry.name, options)),
-      ],
-    });
+    const chain = new Chain(opened, alone || options.withoutParents === true ? incomplete : null);
+    const warnings = [
+      ...found.warnings,
+      ...opened.flatMap((entry) => entry.warnings),
+      ...missing,
+      ...opened.flatMap((entry) => sharingWarnings(entry.name, options)),
+    ];
+    for (const text of warnings) warn(options, text, opened.at(-1)?.name ?? null);
+    return new ChainDisk({ chain, tools: stackTools(options), options, warnings });
   } catch (error) {
     // What went wrong first is what the caller must hear.
     await closeImages(opened).catch(() => {});
@@ -51,32 +54,95 @@ export async function openDisk(
   }
 }
 
-/** Where the medium or somebody else forbids writing; reading may do. */
-const NOT_WRITABLE: ReadonlySet<ErrorKind> = new Set(['denied', 'locked', 'read-only']);
+/** A fixed image holds every byte of its disk, so nothing below it could ever be seen. */
+function refuseBuried(images: readonly OpenedImage[]): void {
+  const fixed = images.find(({ image }, number) => number > 0 && image.info.variant.includes('fixed'));
+  if (fixed === undefined) return;
+  throw new ImageError('invalid-argument', 'A fixed image stands over others, which it would hide', {
+    status: 'VERR_VD_INVALID_TYPE',
+    path: fixed.name,
+    hint: 'Open it alone, or name the images base first.',
+  });
+}
 
-async function openLast(source: Source, options: DiskOpenOptions): Promise<OpenedImage> {
-  const mode = options.mode ?? 'read';
+interface OpenedLast {
+  readonly image: OpenedImage;
+  readonly warnings: readonly string[];
+}
+
+async function openLast(entry: ImageEntry, options: DiskOpenOptions): Promise<OpenedLast> {
+  const mode = options.infoOnly === true ? 'read' : (entry.mode ?? options.mode ?? 'read');
   try {
-    return await openLastAs(source, options, mode);
+    return await openSound(entry, options, mode);
   } catch (error) {
     const mayRead = mode === 'write' && options.readOnlyFallback === true;
     if (!mayRead || !isImageError(error) || !NOT_WRITABLE.has(error.kind)) throw error;
-    return openLastAs(source, options, 'read');
+    const image = await openLastAs(entry, options, 'read');
+    return { image, warnings: [`${image.name} is open for reading only: ${error.message}.`] };
   }
 }
 
-async function openLastAs(source: Source, options: DiskOpenOptions, mode: OpenMode): Promise<OpenedImage> {
-  const gate = await gateOf(options.allow, source);
-  const last = await openImage(source, { ...options, mode, gate });
-  if (mode === 'write' && !last.image.can.write) {
-    await last.image.close();
-    const reason = last.image.can.readOnlyReason;
-    throw new ImageError('read-only', `The image cannot be written${reason === null ? '' : `: ${reason}`}`, {
-      path: last.name,
-      hint: 'Open it for reading, or convert it.',
+/** Repairs the image first where that was asked for and is needed. */
+async function openSound(entry: ImageEntry, options: DiskOpenOptions, mode: OpenMode): Promise<OpenedLast> {
+  try {
+    return { image: await openLastAs(entry, options, mode), warnings: [] };
+  } catch (error) {
+    const damaged = isImageError(error) && (error.kind === 'read-only' || error.kind === 'corrupt');
+    if (mode !== 'write' || options.repair !== true || !damaged) throw error;
+    const { format } = lastOf(entry, options);
+    const { repairs } = await checkImage(entry.image, {
+      ...environmentOf(options),
+      repair: true,
+      ...(format === undefined ? {} : { format }),
     });
+    if (repairs.length === 0) throw error;
+    const image = await openLastAs(entry, options, mode);
+    return {
+      image,
+      warnings: [
+        `${image.name} was damaged and has been repaired: ${repairs.map(({ message }) => message).join('; ')}.`,
+      ],
+    };
   }
-  return last;
+}
+
+/** What is said of the last image in the options of the disk, and by itself. */
+function lastOf(entry: ImageEntry, { format, type }: DiskOpenOptions): Omit<ImageEntry, 'image'> {
+  return {
+    ...(format === undefined ? {} : { format }),
+    ...(type === undefined ? {} : { type }),
+    ...entry,
+  };
+}
+
+async function openLastAs(entry: ImageEntry, options: DiskOpenOptions, mode: OpenMode): Promise<OpenedImage> {
+  const source = sourceOf(entry.image, options);
+  const gate = await gateOf(options.allow, source);
+  const own = lastOf(entry, options);
+  const last = await openImage(source, {
+    ...options,
+    mode,
+    gate,
+    format: own.format,
+    settings: settingsOf(options, own),
+  });
+  try {
+    if (mode === 'write') requireWritable(last);
+    requireDiscard(last);
+    return last;
+  } catch (error) {
+    await last.image.close();
+    throw error;
+  }
+}
+
+function requireDiscard({ image, name, format, settings }: OpenedImage): void {
+  if (settings.discard !== true || image.can.discard || !image.can.write) return;
+  throw new ImageError('unsupported', `This ${format} image cannot give room back`, {
+    status: 'VERR_VD_DISCARD_NOT_SUPPORTED',
+    path: name,
+    hint: 'Leave the option out, or convert the image to a format that can.',
+  });
 }
 
 /** What a disk that was opened so needs to change its chain. */
@@ -88,13 +154,13 @@ export function stackTools(options: DiskOpenOptions): StackTools {
     ...(forceShare === undefined ? {} : { forceShare }),
   };
   return {
-    open: async (source, mode, format) =>
-      openImage(source, { ...environment, mode, format, gate: await gateOf(allow, source) }),
+    open: async ({ source, format, settings }, mode) =>
+      openImage(source, { ...environment, mode, format, settings, gate: await gateOf(allow, source) }),
     place: (target) => sourceOf(target, environment),
     async create(target, wanted) {
       // The parent is locked by the disk itself.
-      const { format } = await createImage(target, { ...environment, ...wanted, lock: false });
-      return { source: sourceOf(target, environment), format };
+      const { format, warnings } = await createImage(target, { ...environment, ...wanted, lock: false });
+      return { source: sourceOf(target, environment), format, warnings };
     },
     async childrenOf(images) {
       const found: ChildOf[] = [];

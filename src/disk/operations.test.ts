@@ -157,6 +157,74 @@ describe('compact', () => {
     expect(HEADER.decode(sector).blocksAllocated).toBe(1);
   });
 
+  it('makes any image of a chain smaller, and all of them read as before', async () => {
+    const base = await make(8 * BLOCK, '/base.vdi');
+    const content = pattern(8 * BLOCK, 3);
+    content.fill(0, 0, 3 * BLOCK);
+    const disk = await openDisk(base, { mode: 'write', allow: ['/'], honourZeroes: true });
+    await disk.write(0, content);
+    for (const name of ['/1.vdi', '/2.vdi']) {
+      await disk.createDiff({ provider: base.provider, name }, { config: SMALL });
+    }
+    await disk.write(0, filled(BLOCK, 9));
+    const read = async (number: number) => {
+      const bytes = new Uint8Array(8 * BLOCK);
+      await disk.layers(0, number).read(0, bytes);
+      return bytes;
+    };
+    const before = [await read(0), await read(1), await read(2)];
+    const size = await fileSize(base);
+    await disk.compact({ image: 0 });
+    expect(await fileSize(base)).toBe(size - 3 * BLOCK);
+    expect([await read(0), await read(1), await read(2)]).toEqual(before);
+    expect(disk.images.map(({ mode }) => mode)).toEqual(['read', 'read', 'write']);
+    await expect(disk.compact({ image: 3 })).rejects.toMatchObject({ status: 'VERR_VD_IMAGE_NOT_FOUND' });
+    await disk.write(BLOCK, filled(BLOCK, 8));
+    await disk.close();
+    expect(await vdi.check?.(base, {})).toEqual([]);
+  });
+
+  it('keeps the modification UUID when nobody reads anything else afterwards', async () => {
+    const source = await make(8 * BLOCK);
+    await using(source, async (disk) => {
+      await disk.write(0, pattern(8 * BLOCK));
+      await disk.discard([{ offset: 0, length: BLOCK / 2 }]);
+    });
+    const uuid = async () => (await inspect(source, { lock: false })).modificationUuid;
+    const before = await uuid();
+    await using(source, (disk) => disk.compact());
+    expect(await uuid()).toBe(before);
+    await using(source, (disk) => disk.compact({ inUse: () => false }));
+    expect(await uuid()).not.toBe(before);
+    const after = await uuid();
+    await using(source, (disk) => disk.resize(16 * BLOCK));
+    expect(await uuid()).not.toBe(after);
+    const resized = await uuid();
+    await using(source, (disk) => disk.discard([{ offset: 8 * BLOCK, length: BLOCK }]));
+    expect(await uuid()).not.toBe(resized);
+  });
+
+  it('asks the caller what stands below an image that is open alone', async () => {
+    const base = await make(8 * BLOCK, '/base.vdi');
+    const below = pattern(8 * BLOCK, 3);
+    await using(base, (disk) => disk.write(0, below));
+    const diff = await make(8 * BLOCK, '/diff.vdi', base);
+    const alone = { mode: 'write', allow: ['/'], honourSame: true, withoutParents: true } as const;
+    const disk = await openDisk(diff, alone);
+    await disk.write(0, below.subarray(0, 3 * BLOCK));
+    await disk.write(3 * BLOCK, filled(BLOCK, 7));
+    const before = await fileSize(diff);
+    await disk.compact();
+    expect(await fileSize(diff)).toBe(before);
+    await disk.compact({
+      parentState: async (offset, target) => target.set(below.subarray(offset, offset + target.length)),
+    });
+    await disk.close();
+    expect(await fileSize(diff)).toBe(before - 3 * BLOCK);
+    below.fill(7, 3 * BLOCK, 4 * BLOCK);
+    same(await contentOf(diff), below);
+  });
+
   it('gives up what a file system does not use', async () => {
     const source = await make(8 * BLOCK);
     await using(source, (disk) => disk.write(0, pattern(8 * BLOCK)));
@@ -200,6 +268,20 @@ describe('resize', () => {
     await disk.resize(20 * 2 ** 30);
     expect((await inspect(source, { lock: false })).geometry.physical?.cylinders).toBe(16_383);
     await disk.close();
+  });
+
+  it('gives the image the geometry that it is told', async () => {
+    const source = await make(8 * BLOCK);
+    const geometry = { physical: { cylinders: 9, heads: 4, sectors: 17 }, logical: null };
+    await using(source, async (disk) => {
+      await disk.resize(80 * BLOCK, { geometry });
+      expect(disk.geometry).toEqual(geometry);
+      await expect(
+        disk.resize(90 * BLOCK, { geometry: { physical: { ...geometry.physical, heads: 17 } } }),
+      ).rejects.toThrow('geometry is not possible');
+      expect(disk.size).toBe(80 * BLOCK);
+    });
+    expect((await inspect(source, { lock: false })).geometry).toEqual(geometry);
   });
 
   it.each([

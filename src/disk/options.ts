@@ -17,6 +17,17 @@ export interface Timers {
   clear(handle: unknown): void;
 }
 
+/** Something that a person should know, told when it happens. Failures of a call are thrown and not told as well. */
+export interface Message {
+  /** `error`: something failed that no call waits for, such as a flush that runs by itself. */
+  readonly level: 'warning' | 'error';
+  readonly text: string;
+  /** The image that it is about; null when it is about none. */
+  readonly path: string | null;
+  /** What failed, with level `error`. */
+  readonly error?: unknown;
+}
+
 /** What every entry point takes. */
 export interface EnvironmentOptions extends OperationOptions {
   /** For names without one of their own. Default: local files. */
@@ -27,7 +38,12 @@ export interface EnvironmentOptions extends OperationOptions {
   readonly allow?: Allow;
   /** False: take no locks and look for none. Only for files that surely nobody else has open. Default true. */
   readonly lock?: boolean;
+  /** Hears of warnings as they come up, and of what fails in the background. Must not throw. */
+  readonly onMessage?: (message: Message) => void;
 }
+
+/** Values for a format's config keys (`formats` lists them). */
+export type Config = Readonly<Record<string, string | number>>;
 
 /** How others may use the images meanwhile. */
 export interface SharingOptions {
@@ -37,15 +53,51 @@ export interface SharingOptions {
   readonly forceShare?: boolean;
 }
 
-/** How a disk is opened. */
-export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions {
-  /** Default `read`. */
+/**
+ * How one image is opened and written: vd.h's open flags. They stay with the image, whatever its place in the chain;
+ * those about writing count while it is the last one.
+ */
+export interface ImageOpenOptions {
+  /** Default `read`. An image with a child is only read, and written again when it loses the child. */
   readonly mode?: OpenMode;
+  /** As {@link SharingOptions.shareable}. */
+  readonly shareable?: boolean;
+  /** Store zeroes physically instead of leaving them out. */
+  readonly honourZeroes?: boolean;
+  /** Store data even where the chain already reads the same. Default: only in fixed images. */
+  readonly honourSame?: boolean;
+  /** Skip storage flushes. For data that can be made again. */
+  readonly ignoreFlush?: boolean;
+  /** False: discards change nothing. True: refuse an image that cannot give room back. Default: as far as it can. */
+  readonly discard?: boolean;
+  /** Requests will mostly come in ascending order: the system reads further ahead, where it can be told to. */
+  readonly sequential?: boolean;
+}
+
+/** What a caller decides for one image. Left out: as for the whole disk. */
+export interface ImageSettings extends ImageOpenOptions {
+  readonly type?: MediumType;
+  readonly config?: Config;
+}
+
+/** An image of a chain that needs more than a name. */
+export interface ImageEntry extends ImageSettings {
+  readonly image: ImageSource;
+  /** Default: probed. */
+  readonly format?: string;
+}
+
+/** An image as a list of images names it. */
+export type ImageInput = ImageSource | ImageEntry;
+
+/** How a disk is opened. What is said of images counts for all that do not say it themselves. */
+export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, ImageOpenOptions {
   /** Format of the last image. Default: probed; a probed raw image never opens for writing. */
   readonly format?: string;
+  /** Kind of medium of the last image, where the format cannot tell. */
   readonly type?: MediumType;
   /** Parent of the image (and its format), where the image does not say; or all images below it, base first. */
-  readonly parent?: ImageSource | readonly ImageSource[];
+  readonly parent?: ImageInput | readonly ImageInput[];
   readonly parentFormat?: string;
   /**
    * What is made of a parent that is not as the child remembers it: `off`: nothing; `warn` (default): another image is
@@ -54,14 +106,12 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions {
   readonly linkage?: 'off' | 'warn' | 'strict';
   /** With mode `write`: where the last image may not be written, it is opened for reading. See `disk.can.write`. */
   readonly readOnlyFallback?: boolean;
+  /** With mode `write`: an image that is too damaged to be written is repaired first, and a warning says so. */
+  readonly repair?: boolean;
+  /** vd.h's INFO: headers only, without locks and without parents that are not named. Nothing can be read or written. */
+  readonly infoOnly?: boolean;
   /** Open only the image itself, not its parents. Reading absent ranges then throws. */
   readonly withoutParents?: boolean;
-  /** Store zeroes physically instead of leaving them out. */
-  readonly honourZeroes?: boolean;
-  /** Store data even where the chain already reads the same. */
-  readonly honourSame?: boolean;
-  /** Skip storage flushes. For data that can be made again. */
-  readonly ignoreFlush?: boolean;
   /** Milliseconds after the first unflushed change until a flush runs by itself. Default 5000; 0: never. */
   readonly flushAfterMs?: number;
   readonly timers?: Timers;
@@ -80,8 +130,7 @@ export interface CreateImageOptions extends EnvironmentOptions {
   readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
   readonly parent?: ImageSource;
   readonly parentFormat?: string;
-  /** Values for the format's config keys (`formats` lists them). */
-  readonly config?: Readonly<Record<string, string | number>>;
+  readonly config?: Config;
   /** Replace an existing file. */
   readonly force?: boolean;
   /** Read parents and the source although somebody may be writing them: see {@link SharingOptions}. */
@@ -93,7 +142,7 @@ export interface CreateImageOptions extends EnvironmentOptions {
 export interface ConvertOptions extends CreateImageOptions {
   /** Format of the source. Default: probed. `format` is that of the target. */
   readonly sourceFormat?: string;
-  readonly sourceParent?: ImageSource | readonly ImageSource[];
+  readonly sourceParent?: ImageInput | readonly ImageInput[];
   readonly sourceParentFormat?: string;
   /** With `into`: others may write the target too. */
   readonly shareable?: boolean;
@@ -161,7 +210,7 @@ export interface InspectOptions extends EnvironmentOptions {
   readonly type?: MediumType;
   /** Report the parents too. */
   readonly chain?: boolean;
-  readonly parent?: ImageSource | readonly ImageSource[];
+  readonly parent?: ImageInput | readonly ImageInput[];
   readonly parentFormat?: string;
 }
 

@@ -2,16 +2,25 @@
 import { alignUp, SECTOR } from '../binary/numbers.ts';
 import { isZero } from '../codec/bytes.ts';
 import { assert, ImageError, throwIfAborted } from '../errors.ts';
-import type { Image, Progress } from '../image/contract.ts';
+import type { Image, ImageChanges, Progress } from '../image/contract.ts';
+import { checkGeometry } from '../image/geometry.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
 import type { Chain } from './chain.ts';
+import { packAfterCut, tidy } from './compact.ts';
+import type { DiskHost } from './host.ts';
+import { requireSystemLocks } from './locking.ts';
 import type { WritePath } from './write-path.ts';
 
 /** How a disk changes its size. */
 export interface DiskResizeOptions extends OperationOptions {
   /** Give up data beyond the new end. */
   readonly shrink?: boolean;
+  /**
+   * What the image says of its geometry afterwards. Left out: heads and sectors stay, and cylinders follow the size where
+   * they were set; null: none.
+   */
+  readonly geometry?: ImageChanges['geometry'];
   readonly onProgress?: (progress: Progress) => void;
 }
 
@@ -70,6 +79,53 @@ function wouldLose(label: string, guestOffset: number): ImageError {
     guestOffset,
     hint: 'To give this data up, shrink explicitly (on the command line: --shrink).',
   });
+}
+
+/** Resizes the last image of the disk, for `disk.resize`. */
+export async function resizeOf(host: DiskHost, size: number, options: DiskResizeOptions): Promise<void> {
+  const { last } = host.head;
+  const { image, name, format } = last;
+  if (!image.can.resize) {
+    const fixed = image.info.variant.includes('fixed');
+    throw new ImageError('unsupported', `This ${format} image cannot be resized`, {
+      path: name,
+      ...(fixed ? { hint: 'Convert it to a dynamic image.' } : {}),
+    });
+  }
+  checkGeometry(options.geometry ?? {});
+  if (size !== host.head.chain.size) {
+    await checkResize(image, name, size, options);
+    await host.changing(() => resizeAlone(host, size, options));
+  }
+  const { geometry } = options;
+  if (geometry !== undefined) await host.alone(() => setGeometry(host, geometry));
+}
+
+async function resizeAlone(host: DiskHost, size: number, options: DiskResizeOptions): Promise<void> {
+  const { head } = host;
+  const { chain, last, writes, flusher } = head;
+  await requireSystemLocks(last.image.storages(), host.options);
+  await head.pushOut();
+  const shrunk = size < chain.size;
+  await resizeLast({
+    chain,
+    image: last.image,
+    writes,
+    flush: () => flusher.flush(),
+    noteChange: () => head.noteChange(),
+    size,
+    options,
+  });
+  chain.resized();
+  // What was cut off left room at the end, which no hole tells of.
+  if (shrunk) await packAfterCut(head, options.signal);
+  else await tidy(head, options.signal);
+}
+
+async function setGeometry(host: DiskHost, geometry: NonNullable<ImageChanges['geometry']>): Promise<void> {
+  const { image } = host.head.last;
+  await host.settle();
+  await image.set?.({ geometry });
 }
 
 /** Resizes the last image. A longer parent stays hidden: new units are marked zero, a unit that was cut is stored. */

@@ -6,16 +6,20 @@ import { ImageError } from '../errors.ts';
 import type { ImageChanges } from '../image/contract.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
 import { Chain, type ChainImage } from './chain.ts';
-import type { CreateImageOptions, ImageSource } from './options.ts';
+import { settingsOf } from './open-image.ts';
+import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from './options.ts';
 
 /** What a disk needs of the world to change its chain; `openDisk` hands it in. */
 export interface StackTools {
   /** Opens an image, and nothing of its chain, with the locks of the mode. */
-  open(source: Source, mode: OpenMode, format: string): Promise<ChainImage>;
+  open(image: Pick<ChainImage, 'source' | 'format' | 'settings'>, mode: OpenMode): Promise<ChainImage>;
   /** Where a name of the caller is. */
   place(target: ImageSource): Source;
-  /** Makes a new image. Returns where it is. */
-  create(target: ImageSource, options: CreateImageOptions): Promise<{ source: Source; format: string }>;
+  /** Makes a new image. Returns where it is, and what a person should know of it. */
+  create(
+    target: ImageSource,
+    options: CreateImageOptions,
+  ): Promise<{ source: Source; format: string; warnings: readonly string[] }>;
   /** The images that files beside them name as their parent, with those files. */
   childrenOf(images: readonly ChainImage[]): Promise<readonly ChildOf[]>;
 }
@@ -28,44 +32,85 @@ export interface ChildOf {
 }
 
 /** What the new image over a chain is; its size is that of the disk. */
-export type CreateDiffOptions = Omit<CreateImageOptions, 'parent' | 'parentFormat' | 'size' | 'lock'> & {
-  /** Default `write`. */
-  readonly mode?: OpenMode;
-};
+export type CreateDiffOptions = Omit<CreateImageOptions, 'parent' | 'parentFormat' | 'size' | 'lock' | 'type'> &
+  ImageOpenOptions;
 
 /**
- * Opens an image of the chain in another mode. Its handle is closed first, since the two locks would be in each
- * other's way. When that fails the image is opened as it was, and the failure is thrown.
+ * Opens an image of the chain in another mode, or with other settings. Its handle is closed first, since the two locks
+ * would be in each other's way. When that fails the image is opened as it was, and the failure is thrown.
  */
-export async function reopen(tools: StackTools, chain: Chain, number: number, mode: OpenMode): Promise<void> {
+export async function reopen(
+  tools: StackTools,
+  chain: Chain,
+  number: number,
+  mode: OpenMode,
+  settings: ImageSettings = chain.at(number).settings,
+): Promise<void> {
   const old = chain.at(number);
   const before: OpenMode = old.image.can.write ? 'write' : 'read';
   const { uuid } = old.image.info;
   await old.image.close();
   try {
-    const opened = await tools.open(old.source, mode, old.format);
-    if (opened.key !== old.key || opened.image.info.uuid !== uuid) {
+    const opened = await tools.open({ ...old, settings }, mode);
+    try {
+      if (opened.key !== old.key || opened.image.info.uuid !== uuid) {
+        throw new ImageError('busy', 'Another program put another image into the place of this one', {
+          path: old.name,
+        });
+      }
+      if (mode === 'write') requireWritable(opened);
+    } catch (error) {
       await opened.image.close();
-      throw new ImageError('busy', 'Another program put another image into the place of this one', { path: old.name });
+      throw error;
     }
     chain.replace(number, opened);
   } catch (error) {
-    chain.replace(number, await tools.open(old.source, before, old.format));
+    chain.replace(number, await tools.open(old, before));
     throw error;
   }
 }
 
+/** Refuses an image that was opened for writing and cannot be written. */
+export function requireWritable({ image, name }: ChainImage): void {
+  if (image.can.write) return;
+  const reason = image.can.readOnlyReason;
+  throw new ImageError('read-only', `The image cannot be written${reason === null ? '' : `: ${reason}`}`, {
+    path: name,
+    hint: 'Open it for reading, check it (checkImage; on the command line: check), or convert it.',
+  });
+}
+
+/** Changes how an image was asked to be opened, opening it anew where that makes a difference now. Returns whether. */
+export async function changeSettings(
+  tools: StackTools,
+  chain: Chain,
+  number: number,
+  changes: ImageOpenOptions,
+): Promise<void> {
+  const entry = chain.at(number);
+  const settings = { ...entry.settings, ...changes };
+  const mode = number === chain.top ? (settings.mode ?? 'read') : 'read';
+  const same =
+    (mode === 'write') === entry.image.can.write &&
+    settings.shareable === entry.settings.shareable &&
+    settings.sequential === entry.settings.sequential;
+  if (same) chain.replace(number, { ...entry, settings });
+  else await reopen(tools, chain, number, mode, settings);
+}
+
 /**
- * Makes a differencing image over the last one, which must be flushed, and returns the longer chain. After a failure
- * the new image is gone and the chain is as it was.
+ * Makes a differencing image over the last one, which must be flushed, and returns the longer chain, with what a person
+ * should know of it. After a failure the new image is gone and the chain is as it was.
  */
 export async function pushDiff(
   tools: StackTools,
   chain: Chain,
   target: ImageSource,
   options: CreateDiffOptions,
-): Promise<Chain> {
-  const { mode = 'write', ...rest } = options;
+  defaults: ImageOpenOptions,
+): Promise<{ readonly chain: Chain; readonly warnings: readonly string[] }> {
+  const { mode = 'write', shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential, ...rest } = options;
+  const own = { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential };
   const parent = chain.last;
   await refuseMember(chain, tools.place(target));
   const made = await tools.create(target, {
@@ -77,8 +122,8 @@ export async function pushDiff(
   const demotes = parent.image.can.write;
   try {
     if (demotes) await reopen(tools, chain, chain.top, 'read');
-    const child = await tools.open(made.source, mode, made.format);
-    return new Chain([...chain.images, child], chain.incomplete);
+    const child = await tools.open({ ...made, settings: settingsOf(defaults, own) }, mode);
+    return { chain: new Chain([...chain.images, child], chain.incomplete), warnings: made.warnings };
   } catch (error) {
     await removeFile(made.source);
     if (demotes && !chain.last.image.can.write) await reopen(tools, chain, chain.top, 'write');

@@ -96,6 +96,18 @@ export interface ImageInfo extends ImageLinks {
   readonly warnings: readonly string[];
 }
 
+/** A stretch of a file that an image keeps for itself: no guest data. */
+export interface MetadataExtent {
+  readonly storage: Storage;
+  /** Bytes in that storage. */
+  readonly offset: number;
+  readonly length: number;
+  /** For people: `header`, `block map`. */
+  readonly what: string;
+  /** The unit that it belongs to, for metadata that each unit has of its own; else null. */
+  readonly guestOffset: number | null;
+}
+
 /** What an image says of itself and can be told to say instead. Left out: stays; null: none. */
 export interface ImageChanges {
   readonly comment?: string | null;
@@ -156,8 +168,11 @@ export interface Image {
    * modification UUID stay. Everything is flushed before, and nothing else may run meanwhile.
    */
   set?(changes: ImageChanges): Promise<void>;
-  /** Called once per writable session before the first change; what must be on the medium first is durable when it resolves. */
-  beginChanges(): Promise<void>;
+  /**
+   * Called once per writable session before the first change; what must be on the medium first is durable when it
+   * resolves. Without `content` what is read will stay as it is, and so do the identities; it may be called with it later.
+   */
+  beginChanges(how: { readonly content: boolean }): Promise<void>;
   /** The content changed since the last flush: a new modification identity belongs to the next one. */
   noteChange(): void;
   /** Metadata bytes waiting for a flush. The disk flushes early at a bound. */
@@ -166,6 +181,11 @@ export interface Image {
   seal(): SealedMetadata;
   /** The flush ended. `ok`: freed room may be used again. Otherwise the image refuses writes from now on. */
   settle(sealed: SealedMetadata, ok: boolean): void;
+  /**
+   * What the image keeps for itself, in the order of the file; as it is on the medium, so flush first. `perUnit`: also
+   * what each unit of guest data has of its own. Throws when the format must read to know and cannot.
+   */
+  metadata(how: { readonly perUnit: boolean }): AsyncIterable<MetadataExtent>;
   /** All storages of the image, in the order they are flushed. */
   storages(): readonly Storage[];
   /** Gives the handles back. Does not flush: the disk does that before. */
@@ -243,6 +263,8 @@ export interface FormatOpenOptions extends OperationOptions {
   readonly infoOnly?: boolean;
   /** Kind of medium, where the format cannot tell by itself. */
   readonly type?: MediumType;
+  /** Values for the format's config keys; none that is for new images only. */
+  readonly config?: Readonly<Record<string, string | number>>;
   /** Decides about every file that the image names. */
   readonly gate: OpenGate;
 }

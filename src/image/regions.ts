@@ -20,6 +20,7 @@ export type DataForm =
   | 'mode2-2352'
   | 'mode2-0';
 
+/** What stands in a sector beside user data. */
 export type MetadataForm = 'none' | 'raw';
 
 /** One stretch of sectors of one form. */
@@ -35,6 +36,7 @@ export interface Region {
   readonly metadataBytes: number;
 }
 
+/** All regions of a medium, in order. */
 export interface RegionList {
   /** What offsets and lengths count. */
   readonly unit: 'bytes' | 'blocks';

@@ -106,6 +106,8 @@ export interface Storage {
   zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void>;
   /** Reserves room so that later writes cannot run out of it. Absent where the platform has no such call. */
   allocate?(offset: number, length: number): Promise<void>;
+  /** Tells the system that reads will come in ascending order. Absent where it cannot be told. */
+  adviseSequential?(): void;
   resize(size: number): Promise<void>;
   /** Everything written so far is durable when it resolves. Never repeated after a failure. */
   flush(): Promise<void>;

@@ -11,6 +11,7 @@ import type { Storage, StorageProvider } from '../../src/storage/contract.ts';
 import { isPromise } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { type CrashSession, type CrashSuite, FaultProvider, runCrashSuite } from '../../src/testing/index.ts';
+import { overriding, registryWith } from '../../src/testing/overriding.ts';
 import {
   coveredGrowth,
   filledSuite,
@@ -22,7 +23,6 @@ import {
   type VdiSuiteOptions,
   vdiSuite,
 } from './vdi-suite.ts';
-import { overriding, registryWith } from './watched-format.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();

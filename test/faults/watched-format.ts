@@ -1,38 +1,13 @@
 /** Formats whose images tell an operation log what they are about to write, so that metadata can be told from data. */
 
 import type { Format, Image } from '../../src/image/contract.ts';
-import { Registry } from '../../src/image/registry.ts';
+import type { Registry } from '../../src/image/registry.ts';
 import type { OperationLog } from '../../src/testing/index.ts';
+import { overriding, registryWith } from '../../src/testing/overriding.ts';
 
 /** Payload of the marks that end what an image writes by itself. */
 export interface Ended {
   readonly ok: boolean;
-}
-
-/** The target with some members replaced. Everything else is the target's own, private fields included. */
-export function overriding<T extends object>(target: T, own: Partial<T>): T {
-  return new Proxy(target, {
-    get(_, name) {
-      const from = name in own ? own : target;
-      const value: unknown = Reflect.get(from, name, from);
-      return typeof value === 'function' ? value.bind(from) : value;
-    },
-  });
-}
-
-/** A registry of the same formats, with something put around every image that they open or make. */
-export function registryWith(formats: readonly Format[], wrap: (image: Image) => Image): Registry {
-  return new Registry(
-    formats.map((format) => {
-      const { create } = format;
-      return overriding(format, {
-        open: async (source, options) => wrap(await format.open(source, options)),
-        ...(create === undefined
-          ? {}
-          : { create: async (source, options) => wrap(await create.call(format, source, options)) }),
-      });
-    }),
-  );
 }
 
 /** A registry whose images mark in the log what is metadata. */
@@ -57,7 +32,7 @@ function watchedImage(image: Image, log: OperationLog): Image {
       image.settle(sealed, ok);
       log.mark('settled', { ok } satisfies Ended);
     },
-    beginChanges: () => noted(log, () => image.beginChanges()),
+    beginChanges: (how) => noted(log, () => image.beginChanges(how)),
     ...(resize === undefined ? {} : { resize: (size, how) => noted(log, () => resize.call(image, size, how)) }),
     ...(trim === undefined ? {} : { trim: () => noted(log, () => trim.call(image)) }),
   });

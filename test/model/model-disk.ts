@@ -43,8 +43,8 @@ export class ModelDisk {
     return this.inner.compact();
   }
 
-  createDiff(...how: Parameters<ChainDisk['createDiff']>): Promise<void> {
-    return this.inner.createDiff(...how);
+  async createDiff(...how: Parameters<ChainDisk['createDiff']>): Promise<void> {
+    await this.inner.createDiff(...how);
   }
 
   merge(from: number, to: number): Promise<void> {

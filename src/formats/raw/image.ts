@@ -137,6 +137,9 @@ export class RawImage implements Image {
     if (!ok) this.#failed = true;
   }
 
+  /** None: every byte belongs to the guest. */
+  async *metadata(): AsyncGenerator<never> {}
+
   storages(): readonly Storage[] {
     return [this.#storage];
   }

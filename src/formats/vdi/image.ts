@@ -14,6 +14,7 @@ import type {
   ImageChanges,
   ImageInfo,
   Mapping,
+  MetadataExtent,
   MetaWrite,
   ResizeOptions,
   SealedMetadata,
@@ -179,8 +180,9 @@ export class VdiImage implements Image {
   }
 
   /** The new modification UUID is on the medium before any data: a child can tell that its parent changed. */
-  async beginChanges(): Promise<void> {
+  async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
     this.#writableAllocator();
+    if (!content) return;
     HEADER.put(this.#sector, 'modificationUuid', randomGuid());
     await this.#guarded(async () => {
       await this.#storage.write(0, this.#sector);
@@ -305,6 +307,25 @@ export class VdiImage implements Image {
     } catch (error) {
       if (!isImageError(error) || error.kind !== 'aborted') this.#failed = true;
       throw error;
+    }
+  }
+
+  /** Header and block map; per block the private bytes before its payload. */
+  async *metadata({ perUnit }: { readonly perUnit: boolean }): AsyncGenerator<MetadataExtent> {
+    const storage = this.#storage;
+    const { mapOffset, blockCount, blockSize, blockExtra, dataOffset } = this.#header;
+    const headerEnd = Math.min(SECTOR, mapOffset);
+    yield { storage, offset: 0, length: headerEnd, what: 'header', guestOffset: null };
+    yield { storage, offset: mapOffset, length: blockCount * 4, what: 'block map', guestOffset: null };
+    if (!perUnit || blockExtra === 0) return;
+    const owners: { slot: number; index: number }[] = [];
+    await this.#table.scan((entry, index) => {
+      if (entry < ENTRY_ZERO) owners.push({ slot: entry, index });
+    });
+    owners.sort((a, b) => a.slot - b.slot);
+    for (const { slot, index } of owners) {
+      const offset = dataOffset + slot * this.#slotBytes;
+      yield { storage, offset, length: blockExtra, what: 'block', guestOffset: index * blockSize };
     }
   }
 

@@ -180,6 +180,27 @@ describe('writing', () => {
   });
 });
 
+it('lists the private bytes of its blocks', async () => {
+  const source = await make();
+  const extra = new Uint8Array(4);
+  new DataView(extra.buffer).setUint32(0, 512, true);
+  await patch(source, HEADER.fields.blockExtra.offset, extra);
+  await withDisk(source, 'write', async (disk) => {
+    await disk.write(8192, filled(4096, 1));
+    await disk.write(0, filled(4096, 2));
+    await disk.flush();
+    const found: unknown[] = [];
+    for await (const { what, offset, bytes, guestOffset } of disk.metadata(0, { perUnit: true })) {
+      if (what === 'block') found.push({ offset, length: bytes.length, guestOffset });
+    }
+    const { dataOffset } = HEADER.decode(await bytesOf(source));
+    expect(found).toEqual([
+      { offset: dataOffset, length: 512, guestOffset: 8192 },
+      { offset: dataOffset + 4608, length: 512, guestOffset: 0 },
+    ]);
+  });
+});
+
 describe('a differencing image', () => {
   async function chain() {
     const base = await make({ uuid: PARENT }, '/base.vdi');

@@ -154,6 +154,10 @@ export class FileStorage implements Storage {
    * Reserves room. Where the system or the file system has no call for it, room is taken by writing: zeroes behind the
    * end, and before it what is there already. So nobody may write into the range meanwhile.
    */
+  adviseSequential(): void {
+    this.#calls()?.adviseSequential(this.#fd);
+  }
+
   async allocate(offset: number, length: number): Promise<void> {
     this.#startChange();
     try {

@@ -21,6 +21,8 @@ export interface NativeCalls {
   zeroRange(fd: number, offset: number, length: number): Promise<void>;
   /** Reserves room; grows the file where it ends earlier. */
   allocate(fd: number, offset: number, length: number): Promise<void>;
+  /** Reads will come in ascending order. A hint: never fails. */
+  adviseSequential(fd: number): void;
   renameNoReplace(from: string, to: string): void;
   /** Puts a read lock on a range of bytes, or takes it away. It belongs to the open file and ends with it. */
   setLock(fd: number, kind: 'read' | 'none', start: number, length: number): void;
@@ -34,6 +36,7 @@ const SEEK_HOLE = 4;
 const FALLOC_KEEP_SIZE = 0x01;
 const FALLOC_PUNCH_HOLE = 0x02;
 const FALLOC_ZERO_RANGE = 0x10;
+const FADV_SEQUENTIAL = 2;
 const AT_FDCWD = -100;
 const RENAME_NOREPLACE = 1;
 const F_OFD_GETLK = 36;
@@ -90,6 +93,7 @@ function bind(koffi: Koffi): NativeCalls {
   const libc = loadLibc(koffi);
   const lseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
   const fallocate = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+  const fadvise = optional(libc, 'int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)');
   const renameat2 = optional(libc, 'int renameat2(int from, str a, int to, str b, unsigned int flags)');
   // Variadic: some machines pass the arguments of such functions in another way.
   const fcntl = libc.func('int fcntl(int fd, int command, ...)');
@@ -116,6 +120,9 @@ function bind(koffi: Koffi): NativeCalls {
     punchHole: (fd, offset, length) => allocate(fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, offset, length),
     zeroRange: (fd, offset, length) => allocate(fd, FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE, offset, length),
     allocate: (fd, offset, length) => allocate(fd, 0, offset, length),
+    adviseSequential(fd) {
+      fadvise?.(fd, 0, 0, FADV_SEQUENTIAL);
+    },
     renameNoReplace(from, to) {
       if (renameat2 === null) throw failure('renameat2', constants.errno.ENOSYS);
       if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) !== 0) throw failure('renameat2', koffi.errno());

@@ -1,0 +1,29 @@
+/** Checks of what callers say in a format's own words: variants and config keys. */
+import { ImageError } from '../errors.ts';
+import type { Format } from '../image/contract.ts';
+import type { Config } from './options.ts';
+
+/** Refuses words that the format does not know. */
+export function checkVariants(format: Format, words: readonly string[]): void {
+  for (const word of words) {
+    if (format.variants.some((variant) => variant.word === word)) continue;
+    throw new ImageError('invalid-argument', `Format ${format.name} has no variant "${word}"`, {
+      hint: `Variants: ${format.variants.map((variant) => variant.word).join(', ')}.`,
+    });
+  }
+}
+
+/** Refuses keys that the format does not know, and for opening those that only a new image can have. */
+export function checkConfig(format: Format, config: Config, wantedFor: 'create' | 'open'): void {
+  const known = format.configKeys.filter(({ createOnly }) => wantedFor === 'create' || !createOnly);
+  for (const key of Object.keys(config)) {
+    if (known.some(({ name }) => name === key)) continue;
+    const other = format.configKeys.some(({ name }) => name === key);
+    const names = known.map(({ name }) => name).join(', ');
+    throw new ImageError(
+      'invalid-argument',
+      other ? `Option "${key}" is for new images only` : `Format ${format.name} has no option "${key}"`,
+      { status: 'VERR_VD_UNKNOWN_CFG_VALUES', hint: names === '' ? 'It takes none.' : `Options: ${names}.` },
+    );
+  }
+}

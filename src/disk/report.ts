@@ -1,0 +1,103 @@
+/** What the images of an open disk are and keep for themselves: for people, and for backups of metadata alone. */
+import { isImageError, printable } from '../errors.ts';
+import type { Image, MetadataExtent } from '../image/contract.ts';
+import { readPadded } from '../storage/read-padded.ts';
+import type { ChainImage } from './chain.ts';
+
+/** Bytes of metadata handed over at once. */
+const CHUNK = 1024 * 1024;
+
+/** A piece of metadata with its bytes: what vd.h's TRAVERSEMETADATA hands over. */
+export interface MetadataChunk {
+  readonly file: string;
+  /** Bytes in that file. */
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  /** For people: `header`, `block map`. */
+  readonly what: string;
+  /** The unit that it belongs to; null for what belongs to the whole image. */
+  readonly guestOffset: number | null;
+}
+
+/** Which metadata is wanted. */
+export interface MetadataOptions {
+  /** Also what each unit of guest data has of its own. Default false. */
+  readonly perUnit?: boolean;
+}
+
+/** The metadata of an image with its bytes, in pieces of at most 1 MiB. What lies beyond the end of the file is left out. */
+export async function* metadataOf(image: Image, { perUnit = false }: MetadataOptions): AsyncGenerator<MetadataChunk> {
+  for await (const extent of image.metadata({ perUnit })) yield* chunksOf(extent);
+}
+
+async function* chunksOf({
+  storage,
+  offset,
+  length,
+  what,
+  guestOffset,
+}: MetadataExtent): AsyncGenerator<MetadataChunk> {
+  const end = Math.min(offset + length, storage.size);
+  for (let at = offset; at < end; at += CHUNK) {
+    const bytes = new Uint8Array(Math.min(CHUNK, end - at));
+    await readPadded(storage, at, bytes);
+    yield { file: storage.label, offset: at, bytes, what, guestOffset };
+  }
+}
+
+/** Bytes on the host of all files of an image, and what the host really keeps; null when unknown. */
+export async function hostSizes(image: Image): Promise<{ fileSize: number; allocatedSize: number | null }> {
+  let fileSize = 0;
+  let allocatedSize: number | null = 0;
+  for (const storage of image.storages()) {
+    fileSize += storage.size;
+    const { allocatedSize: allocated } = await storage.identity();
+    allocatedSize = allocatedSize === null || allocated === null ? null : allocatedSize + allocated;
+  }
+  return { fileSize, allocatedSize };
+}
+
+/** Text about a chain for people, base first: vd.h's VDDumpImages. Not for programs: it may change. */
+export async function dumpChain(images: readonly ChainImage[]): Promise<string> {
+  const lines = [`${images.length} ${images.length === 1 ? 'image' : 'images'}, base first`];
+  for (const [number, entry] of images.entries()) {
+    lines.push('', `image ${number}: ${printable(entry.name)} (${entry.format})`, ...(await factsOf(entry)));
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+async function factsOf({ image, settings }: ChainImage): Promise<string[]> {
+  const { regions, geometry, warnings, ...facts } = image.info;
+  const geometries = [geometry.physical, geometry.logical].map((one) =>
+    one === null ? 'none' : `${one.cylinders}/${one.heads}/${one.sectors}`,
+  );
+  const rows: Record<string, unknown> = {
+    ...facts,
+    ...(await hostSizes(image)),
+    openFor: image.can.write ? 'write' : 'read',
+    asked: JSON.stringify(settings),
+    physicalGeometry: geometries[0],
+    logicalGeometry: geometries[1],
+    regions: `${regions.regions.length} (${regions.unit})`,
+    metadata: await metadataText(image),
+  };
+  const shown = Object.entries(rows).filter(([, value]) => value !== null && value !== '');
+  return [
+    ...shown.map(([name, value]) => `  ${name}: ${printable(Array.isArray(value) ? value.join(', ') : String(value))}`),
+    ...warnings.map((warning) => `  warning: ${printable(warning)}`),
+  ];
+}
+
+/** A dump is wanted most of damaged images, so it goes on without what cannot be read. */
+async function metadataText(image: Image): Promise<string> {
+  const found: string[] = [];
+  try {
+    for await (const { what, offset, length } of image.metadata({ perUnit: false })) {
+      found.push(`${what} ${length} bytes at ${offset}`);
+    }
+  } catch (error) {
+    if (!isImageError(error)) throw error;
+    found.push(error.message);
+  }
+  return found.join('; ');
+}
