@@ -6,7 +6,7 @@ import { expect } from 'vitest';
 import type { Range } from '../../src/disk/device.ts';
 import type { CreateDiffOptions } from '../../src/disk/stack.ts';
 import { Disk, type DiskOpenOptions, isImageError } from '../../src/index.ts';
-import { isPromise, type Source } from '../../src/storage/contract.ts';
+import { isPromise, type Source, type StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { SparseBytes } from '../../src/storage/sparse-bytes.ts';
 import { Random } from '../../src/testing/random.ts';
@@ -46,12 +46,12 @@ export interface ShadowedOptions {
   readonly seed: number;
   readonly size: number;
   readonly open?: OpenOptions;
-  readonly provider?: MemoryProvider;
+  readonly provider?: StorageProvider;
 }
 
 /** See the head of this file. Its images are `/0`, `/1`, ... in memory. */
 export class ShadowedDisk {
-  readonly provider: MemoryProvider;
+  readonly provider: StorageProvider;
   readonly shadow = new SparseBytes();
   readonly random: Random;
   readonly #seed: number;
