@@ -14,6 +14,7 @@
  * While the last image merges backward, what the guest writes behind the position is merged again at once.
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
+import { isZero } from '../codec/bytes.ts';
 import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
@@ -283,7 +284,10 @@ export class Merge {
       const bytes = new Uint8Array(Math.min(size, end - at));
       await this.#chain.read(level, at, [bytes], bytes.length);
       this.#target.noteChange();
-      await this.#writes.write(at, bytes.length, [bytes]);
+      // What a child hides with zeroes may be most of the disk; a fixed image keeps its room all the same.
+      if (isZero(bytes))
+        await this.#writes.zero(at, bytes.length, !this.#target.last.image.info.variant.includes('fixed'));
+      else await this.#writes.write(at, bytes.length, [bytes]);
       this.#target.noteChange();
     }
   }
