@@ -1,4 +1,4 @@
-/** The invariants of disks and chains, each for every format that it concerns, in the order of the reference's list. */
+/** The invariants of disks and chains, each for every format that it concerns, with the numbers of the reference's list. */
 import { describe, expect, it } from 'vitest';
 import { compare, convert, copyImage, createImage, Disk, inspect, type Progress } from '../../src/index.ts';
 import type { Source } from '../../src/storage/contract.ts';

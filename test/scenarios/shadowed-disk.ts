@@ -5,7 +5,7 @@
 import { expect } from 'vitest';
 import type { Range } from '../../src/disk/device.ts';
 import type { CreateDiffOptions } from '../../src/disk/stack.ts';
-import { Disk, type DiskOpenOptions, isImageError } from '../../src/index.ts';
+import { Disk, type DiskOpenOptions } from '../../src/index.ts';
 import { isPromise, type Source, type StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { SparseBytes } from '../../src/storage/sparse-bytes.ts';
@@ -266,16 +266,5 @@ export class ShadowedDisk {
       rest = rest.subarray(length);
     }
     return rest.length > 0 || pieces.length === 0 ? [...pieces, rest] : pieces;
-  }
-}
-
-/** Whether it is refused because the format cannot do it. Anything else that goes wrong is thrown. */
-export async function isUnsupported(work: Promise<unknown>): Promise<boolean> {
-  try {
-    await work;
-    return false;
-  } catch (error) {
-    if (isImageError(error) && error.kind === 'unsupported') return true;
-    throw error;
   }
 }
