@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { isZero } from '../codec/bytes.ts';
 import { ImageError } from '../errors.ts';
-import { createImage, Disk } from '../index.ts';
+import { createImage, Disk, inspect } from '../index.ts';
 import { lengthOf } from '../storage/checks.ts';
 import type { StorageProvider } from '../storage/contract.ts';
 import { MemoryProvider } from '../storage/memory.ts';
@@ -192,6 +193,22 @@ describe('merge', () => {
       expect(bytes).toBeGreaterThanOrEqual(6 * MIB);
       expect(bytes).toBeLessThan(6 * MIB + 512 * KIB);
     }
+    await disk.close();
+  });
+
+  it('leaves holes where the child hides a raw base with zeroes', async () => {
+    const provider = new MemoryProvider();
+    const base = { provider, name: '/base.raw' };
+    const disk = await Disk.create(base, { provider, format: 'raw', size: SIZE, ...OPEN });
+    await disk.write(0, new Uint8Array(12 * MIB).fill(1));
+    await disk.createDiff({ provider, name: name(1) });
+    await disk.zero(4 * MIB, 12 * MIB);
+    await disk.merge(1, 0);
+    const bytes = new Uint8Array(SIZE);
+    await disk.read(0, bytes);
+    expect(bytes.indexOf(0)).toBe(4 * MIB);
+    expect(isZero(bytes.subarray(4 * MIB))).toBe(true);
+    expect((await inspect(base)).allocatedSize).toBe(4 * MIB);
     await disk.close();
   });
 

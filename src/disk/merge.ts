@@ -14,6 +14,7 @@
  * While the last image merges backward, what the guest writes behind the position is merged again at once.
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
+import { isZero } from '../codec/bytes.ts';
 import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
@@ -265,12 +266,18 @@ export class Merge {
         const bytes = whole.subarray(0, Math.min(size, end - at));
         await this.#chain.read(level, at, [bytes], bytes.length);
         this.#target.noteChange();
-        await this.#writes.write(at, bytes.length, [bytes]);
+        await this.#store(at, bytes);
         this.#target.noteChange();
       }
     } finally {
       this.#buffers.push(whole);
     }
+  }
+
+  /** What a child hides with zeroes may be most of the disk; a fixed image keeps its room all the same. */
+  #store(at: number, bytes: Uint8Array): Promise<void> {
+    const punch = !this.#target.last.image.info.variant.includes('fixed');
+    return isZero(bytes) ? this.#writes.zero(at, bytes.length, punch) : this.#writes.write(at, bytes.length, [bytes]);
   }
 
   /** Nothing else runs. Data is durable, then links, then the files go. */

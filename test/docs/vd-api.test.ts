@@ -10,6 +10,7 @@ import * as vdkit from '../../src/index.ts';
 import { createImage, Disk, defaultRegistry, inspect, Registry } from '../../src/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { RecordingProvider } from '../../src/testing/recording-storage.ts';
+import { tableRows, testProblem } from './named-test.ts';
 
 /** The functions of vd.h, in the order of the header. */
 const FUNCTIONS = `
@@ -58,17 +59,9 @@ const NOT_BUILT = 'not built yet';
 const UNREACHABLE = /^unreachable: \S.*$/;
 const PAGE = readFileSync(join(ROOT, 'docs/vd-api.md'), 'utf8');
 
-/** The cells of all table rows of a `##` section; headings of tables left out. */
+/** The cells of all table rows of a `##` section. */
 function rowsOf(heading: string): string[][] {
-  const section = PAGE.split(/^## /m).find((text) => text.startsWith(`${heading}\n`)) ?? '';
-  const lines = section.split('\n').filter((line) => line.startsWith('|'));
-  const cells = lines.map((line) =>
-    line
-      .slice(1, -1)
-      .split('|')
-      .map((cell) => cell.trim()),
-  );
-  return cells.filter((row, at) => !row.every((cell) => /^-+$/.test(cell)) && !/^\|-/.test(lines[at + 1] ?? ''));
+  return tableRows(PAGE.split(/^## /m).find((text) => text.startsWith(`${heading}\n`)) ?? '');
 }
 
 const unquoted = (cell: string): string => cell.replace(/^`(.*)`$/, '$1');
@@ -113,20 +106,6 @@ function exists(word: string): boolean {
   if (owner === 'registry') return member in Registry.prototype;
   if (owner === 'Disk') return member in Disk;
   return new RegExp(`^ +(?:readonly )?${member}\\??[:(]`, 'm').test(types.get(owner) ?? '');
-}
-
-/** What is wrong with a cell that names a test; null when the test is there. */
-function testProblem(cell: string): string | null {
-  const [, path = '', title = ''] = /^`((?:test|src)\/[\w./-]+\.test\.ts)`: (\S.*)$/.exec(cell) ?? [];
-  if (title === '') return 'names no test';
-  let text: string;
-  try {
-    text = readFileSync(join(ROOT, path), 'utf8');
-  } catch {
-    return `${path} is not there`;
-  }
-  const written = [`'${title}'`, `"${title}"`, `\`${title}\``];
-  return written.some((quoted) => text.includes(`(${quoted},`)) ? null : `no test "${title}" in ${path}`;
 }
 
 describe('docs/vd-api.md', () => {

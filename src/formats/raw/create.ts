@@ -1,14 +1,11 @@
 /** Making an empty raw image. */
 import { SECTOR } from '../../binary/numbers.ts';
-import { ImageError, throwIfAborted } from '../../errors.ts';
+import { ImageError } from '../../errors.ts';
 import type { FormatCreateOptions, Image, Measure } from '../../image/contract.ts';
-import type { Source, Storage } from '../../storage/contract.ts';
+import { preallocate } from '../../image/preallocate.ts';
+import type { Source } from '../../storage/contract.ts';
 import { RawImage } from './image.ts';
 import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
-
-const WRITE_BYTES = 1024 * 1024;
-/** Reserved at once: between two pieces the caller hears of the progress and may cancel. */
-const ALLOCATE_BYTES = 256 * 1024 * 1024;
 
 /** Checks the wishes without touching anything. Throws `invalid-argument`, `unsupported`. */
 export function planRaw(options: FormatCreateOptions): { virtualSize: number; preallocates: number } {
@@ -73,7 +70,7 @@ export async function writeNewRaw(source: Source, options: FormatCreateOptions):
   if (preallocates > 0) await checkSpace(source, preallocates);
   const storage = await source.provider.create(source.name);
   try {
-    if (preallocates > 0) await preallocate(storage, preallocates, options);
+    if (preallocates > 0) await preallocate(storage, 0, preallocates, options);
     else await storage.resize(virtualSize);
     await storage.flush();
     return new RawImage(storage, options.type ?? 'hdd', 'write');
@@ -94,19 +91,4 @@ async function checkSpace(source: Source, wanted: number): Promise<void> {
     expected: `${wanted} bytes`,
     hint: 'Make room, or create a sparse image.',
   });
-}
-
-/** Takes all room now: reserved where the platform can, else written. */
-async function preallocate(storage: Storage, size: number, options: FormatCreateOptions): Promise<void> {
-  const reserves = storage.allocate !== undefined;
-  const zeroes = new Uint8Array(reserves ? 0 : WRITE_BYTES);
-  const step = reserves ? ALLOCATE_BYTES : WRITE_BYTES;
-  for (let at = 0; at < size; at += step) {
-    throwIfAborted(options.signal, 'Creating the image');
-    const length = Math.min(step, size - at);
-    if (storage.allocate === undefined) await storage.write(at, zeroes.subarray(0, length));
-    else await storage.allocate(at, length);
-    options.onProgress?.({ operation: 'create', done: at + length, total: size });
-  }
-  if (storage.size < size) await storage.resize(size);
 }

@@ -4,6 +4,7 @@ import { alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../binary/numbers.ts'
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { checkGeometry } from '../../image/geometry.ts';
+import { preallocate } from '../../image/preallocate.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
 import {
@@ -138,7 +139,7 @@ export async function writeNewVdi(source: Source, options: FormatCreateOptions):
   const storage = await source.provider.create(source.name);
   try {
     await writeMap(storage, plan, options);
-    if (plan.type === IMAGE_TYPE.fixed) await preallocate(storage, plan, options);
+    if (plan.type === IMAGE_TYPE.fixed) await preallocate(storage, plan.dataOffset, plan.preallocates, options);
     // Last: a file without its header is no image, so a cut leaves nothing that looks like one.
     await storage.write(0, encodeHeader(plan, options));
     await storage.flush();
@@ -177,21 +178,6 @@ async function writeMap(storage: Storage, plan: VdiPlan, options: FormatCreateOp
     await storage.write(plan.mapOffset + index * 4, piece.subarray(0, alignUp(entries * 4, SECTOR)));
   }
   if (storage.size < plan.dataOffset) await storage.resize(plan.dataOffset);
-}
-
-async function preallocate(storage: Storage, plan: VdiPlan, options: FormatCreateOptions): Promise<void> {
-  const end = plan.preallocates;
-  if (storage.allocate !== undefined) {
-    await storage.allocate(plan.dataOffset, end - plan.dataOffset);
-    if (storage.size < end) await storage.resize(end);
-    return;
-  }
-  const zeroes = new Uint8Array(WRITE_BYTES);
-  for (let at = plan.dataOffset; at < end; at += zeroes.length) {
-    throwIfAborted(options.signal, 'Creating the image');
-    await storage.write(at, zeroes.subarray(0, Math.min(zeroes.length, end - at)));
-    options.onProgress?.({ operation: 'create', done: at - plan.dataOffset, total: end - plan.dataOffset });
-  }
 }
 
 function encodeHeader(plan: VdiPlan, options: FormatCreateOptions): Uint8Array {

@@ -86,6 +86,13 @@ describe('a new image', () => {
     expect([...bytes.subarray(header.mapOffset, header.mapOffset + 64)].every((byte) => byte === 0xff)).toBe(true);
   });
 
+  it('takes all room when it is fixed, and tells how far it is up to the end', async () => {
+    const done: [number, number][] = [];
+    const size = 2 ** 21 + 4096;
+    await make({ size, variant: ['fixed'], onProgress: (progress) => done.push([progress.done, progress.total]) });
+    expect(done).toEqual([2 ** 20, 2 ** 21, size].map((bytes) => [bytes, size]));
+  });
+
   it.each([
     ['a size that is no multiple of 512', { size: 1000 }, 'invalid-argument'],
     ['no size', { size: 0 }, 'invalid-argument'],

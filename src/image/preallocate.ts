@@ -1,0 +1,28 @@
+/** Taking all room of a fixed image when it is made. */
+import { throwIfAborted } from '../errors.ts';
+import type { Storage } from '../storage/contract.ts';
+import type { FormatCreateOptions } from './contract.ts';
+
+const WRITE_BYTES = 1024 * 1024;
+/** Reserved at once: between two pieces the caller hears of the progress and may cancel. */
+const ALLOCATE_BYTES = 256 * 1024 * 1024;
+
+/** Takes the room of `[start, end)` now, up to the end of the file: reserved where the platform can, else written. */
+export async function preallocate(
+  storage: Storage,
+  start: number,
+  end: number,
+  options: Pick<FormatCreateOptions, 'signal' | 'onProgress'>,
+): Promise<void> {
+  const reserves = storage.allocate !== undefined;
+  const zeroes = new Uint8Array(reserves ? 0 : WRITE_BYTES);
+  const step = reserves ? ALLOCATE_BYTES : WRITE_BYTES;
+  for (let at = start; at < end; at += step) {
+    throwIfAborted(options.signal, 'Creating the image');
+    const length = Math.min(step, end - at);
+    if (storage.allocate === undefined) await storage.write(at, zeroes.subarray(0, length));
+    else await storage.allocate(at, length);
+    options.onProgress?.({ operation: 'create', done: at + length - start, total: end - start });
+  }
+  if (storage.size < end) await storage.resize(end);
+}

@@ -1,0 +1,67 @@
+/** Which formats a scenario runs over: chosen by what they can, so that a new one takes part by being registered. */
+import type { CreateImageOptions } from '../../src/disk/options.ts';
+import type { Format } from '../../src/image/contract.ts';
+import { FORMATS } from '../../src/index.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** What can be made and written. */
+export const WRITABLE = FORMATS.filter(({ capabilities, create }) => capabilities.write && create !== undefined);
+/** What gives out room as it is written. */
+export const GROWING = WRITABLE.filter(({ capabilities }) => capabilities.createDynamic);
+export const FIXED = WRITABLE.filter(({ capabilities }) => capabilities.createFixed);
+export const DIFFING = WRITABLE.filter(({ capabilities }) => capabilities.diff);
+export const WITH_UUID = GROWING.filter(({ capabilities }) => capabilities.uuid);
+
+/** A format of differencing images, and what they stand on. */
+export interface Pair {
+  readonly title: string;
+  readonly lower: Format;
+  readonly upper: Format;
+}
+
+/** All ordered pairs whose upper one has differencing images. */
+export const PAIRS: readonly Pair[] = DIFFING.flatMap((upper) =>
+  WRITABLE.map((lower) => ({ title: `${upper.name} over ${lower.name}`, lower, upper })),
+);
+/** The pairs in which both know each other by UUID. */
+export const LINKED = PAIRS.filter(({ lower, upper }) => lower.capabilities.uuid && upper.capabilities.uuid);
+
+/** Every format with each word for a variant that stands by itself. */
+export const VARIANTS = WRITABLE.flatMap((format) =>
+  ['', ...format.variants.map(({ word }) => word).filter((word) => word !== 'diff')].map((word) => ({
+    title: `${format.name} ${word || 'default'}`,
+    format,
+    variant: word === '' ? [] : [word],
+  })),
+);
+
+/** One image of a chain: its format, and its unit where that can be chosen. */
+export interface Layer {
+  readonly format: Format;
+  readonly block?: number;
+  readonly variant?: readonly string[];
+}
+
+/** Units that every format with a choice has. */
+export const SMALL = 64 * KIB;
+export const LARGE = MIB;
+
+/** Layers over each other whose units grow and shrink on the way up, base first. */
+export function mixedLayers({ lower, upper }: Pair, count: number): Layer[] {
+  return Array.from({ length: count }, (_, number) => ({
+    format: number === 0 ? lower : upper,
+    block: number % 2 === 0 ? LARGE : SMALL,
+  }));
+}
+
+/** What `createImage` is told about the layer. */
+export function makeOptions({ format, block, variant }: Layer): CreateImageOptions {
+  const key = format.configKeys.find(({ name }) => /(Block|Cluster|Grain)Size$/.test(name))?.name;
+  return {
+    format: format.name,
+    ...(variant === undefined ? {} : { variant }),
+    ...(key === undefined || block === undefined ? {} : { config: { [key]: block } }),
+  };
+}
