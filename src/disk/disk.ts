@@ -246,6 +246,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * when the format cannot.
    */
   async compact(options: CompactOptions = {}): Promise<void> {
+    this.#checkOpen();
     this.#checkWritable();
     await this.#structural(() => compactOf(this.#host, options));
   }
@@ -255,6 +256,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * Getting smaller is refused where data would be lost, unless `shrink`.
    */
   async resize(size: number, options: DiskResizeOptions = {}): Promise<void> {
+    this.#checkOpen();
     this.#checkWritable();
     await this.#structural(() => resizeOf(this.#host, size, options));
   }
@@ -304,6 +306,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * lose what it is made from.
    */
   async merge(from: number | 'last', to: number | 'last', options: MergeOptions = {}): Promise<void> {
+    this.#checkOpen();
     this.#checkWritable();
     await this.#structural(async () => {
       const merge = mergeOf(this.#host, from, to, options);
@@ -321,6 +324,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * is read stays the same. Throws `unsupported` where the format has no place for it, `read-only`, `invalid-argument`.
    */
   async set(number: number | 'last', changes: ImageChanges): Promise<void> {
+    this.#checkOpen();
     this.#checkWritable();
     await this.#structural(() => this.#exclusive(() => setImageOf(this.#host, number, changes)));
   }
@@ -461,7 +465,6 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   #checkWritable(): void {
-    this.#checkOpen();
     if (this.can.write) return;
     throw new ImageError('read-only', 'The disk is open for reading only', {
       path: this.label,

@@ -45,7 +45,8 @@ export function settingsOf(options: ImageOpenOptions, entry: Said = {}): ImageSe
   const { image: _image, format: _format, ...own } = entry;
   const { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential } = options;
   const common = { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential };
-  const said = Object.entries({ ...common, ...own }).filter(([, value]) => value !== undefined);
+  const said = [common, own].flatMap((some) => Object.entries(some).filter(([, value]) => value !== undefined));
+  // Later ones win.
   return Object.fromEntries(said) as ImageSettings;
 }
 
