@@ -13,6 +13,7 @@ import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
 import type { Chain } from './chain.ts';
+import { isStored } from './stored.ts';
 
 const PIECE = 1024 * 1024;
 /** A unit of data mostly shows that it is none of zeroes by its first bytes; the rest is then not read. */
@@ -121,8 +122,8 @@ async function sweep(job: CompactJob): Promise<void> {
       const answer = job.image.map(at, job.size - at);
       const mapping = isPromise(answer) ? await answer : answer;
       const end = at + mapping.length;
-      if (mapping.kind !== 'data') at = end;
-      while (mapping.kind === 'data' && at < end) {
+      if (!isStored(mapping)) at = end;
+      while (isStored(mapping) && at < end) {
         throwIfAborted(job.options.signal, 'Compacting');
         const length = Math.min(job.unit, end - at);
         await window.add(judge(job, at, length, buffers));
