@@ -1,6 +1,6 @@
 /** Opening images: finding out what a file is, and its parents, through the gate. */
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
-import type { Format } from '../image/contract.ts';
+import type { Format, Image } from '../image/contract.ts';
 import { probeFormat, readProbeInput } from '../image/probe.ts';
 import { LIMITS } from '../limits.ts';
 import type { OpenMode, Source, Storage } from '../storage/contract.ts';
@@ -8,6 +8,7 @@ import type { OpenGate } from '../storage/gate.ts';
 import type { ChainImage } from './chain.ts';
 import { gateOf, handedOver, registryOf, sourceOf } from './environment.ts';
 import { lockedSource, takesLocks } from './locking.ts';
+import { openStoredParent } from './named-parent.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
 
 /** One image, opened, with what a report needs. */
@@ -22,6 +23,7 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly mode: OpenMode;
   readonly format?: string | undefined;
   readonly type?: DiskOpenOptions['type'];
+  readonly snapshot?: string | undefined;
   /** Headers only, and without a lock: for reports. */
   readonly infoOnly?: boolean;
   readonly gate: OpenGate;
@@ -43,9 +45,17 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
     infoOnly: options.infoOnly ?? false,
     signal: options.signal,
     ...(options.type === undefined ? {} : { type: options.type }),
+    ...(options.snapshot === undefined ? {} : { snapshot: options.snapshot }),
   });
+  if (options.snapshot !== undefined && image.info.snapshots === undefined) await refuseSnapshot(image, source.name);
   const all = [...warnings, ...image.info.warnings];
   return { image, name: source.name, format: format.name, key, source, recognisedBy, warnings: all };
+}
+
+/** Reading the disk as it is now would be worse than reading nothing. */
+async function refuseSnapshot(image: Image, path: string): Promise<never> {
+  await image.close();
+  throw new ImageError('unsupported', `Images of the format ${image.info.format} have no snapshots inside`, { path });
 }
 
 interface Choice {
@@ -137,7 +147,7 @@ function tooDeep(child: OpenedImage): ImageError {
 
 async function openNamedParent(source: Source, first: boolean, options: DiskOpenOptions): Promise<OpenedImage> {
   const gate = await gateOf(options.allow, source);
-  const { parentFormat, format: _format, type: _type, ...rest } = options;
+  const { parentFormat, format: _format, type: _type, snapshot: _snapshot, ...rest } = options;
   return openImage(source, {
     ...rest,
     mode: 'read',
@@ -218,13 +228,17 @@ class CandidateIndex {
   }
 }
 
-/** Looks for the parent by UUID among the files beside the child. */
+/** The parent that the child names, or has by UUID among the files beside it. */
 async function findParent(
   child: OpenedImage,
   opened: readonly OpenedImage[],
   { options, indexes }: Search,
 ): Promise<OpenedImage> {
-  const { parentUuid } = child.image.info;
+  const { parentUuid, parentName } = child.image.info;
+  if (parentUuid === null && parentName !== null) {
+    const format = opened.length === 1 ? options.parentFormat : undefined;
+    return openStoredParent({ child, name: parentName, options, format });
+  }
   if (parentUuid === null) {
     throw new ImageError('not-found', 'This differencing image does not say what its parent is', {
       path: child.name,

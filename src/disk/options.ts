@@ -44,6 +44,8 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions {
   /** Format of the last image. Default: probed; a probed raw image never opens for writing. */
   readonly format?: string;
   readonly type?: MediumType;
+  /** Read this internal snapshot of the last image, by id or name, instead of the disk as it is now. With mode `read` only. */
+  readonly snapshot?: string;
   /** Parent of the image (and its format), where the image does not say; or all images below it, base first. */
   readonly parent?: ImageSource | readonly ImageSource[];
   readonly parentFormat?: string;

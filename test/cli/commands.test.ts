@@ -25,9 +25,12 @@ const INFO_KEYS = [
   'parentUuid',
   'parentModificationUuid',
   'parent',
+  'parentFormat',
   'comment',
   'geometry',
   'dirty',
+  'snapshots',
+  'bitmaps',
   'lock',
 ];
 
