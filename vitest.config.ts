@@ -4,7 +4,10 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   resolve: {
-    alias: { '#local-storage': fileURLToPath(new URL('src/storage/local/index.ts', import.meta.url)) },
+    alias: {
+      '#local-storage': fileURLToPath(new URL('src/storage/local/index.ts', import.meta.url)),
+      '#decompress': fileURLToPath(new URL('src/codec/decompress.ts', import.meta.url)),
+    },
   },
   test: {
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],

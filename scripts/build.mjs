@@ -60,7 +60,10 @@ async function buildCommandLine() {
     minifySyntax: true,
     minifyWhitespace: true,
     legalComments: 'none',
-    alias: { '#local-storage': join(ROOT, 'src/storage/local/index.ts') },
+    alias: {
+      '#local-storage': join(ROOT, 'src/storage/local/index.ts'),
+      '#decompress': join(ROOT, 'src/codec/decompress.ts'),
+    },
     external: ['koffi'],
     // Bundled CommonJS packages ask for Node's modules through `require`.
     banner: {

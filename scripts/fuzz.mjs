@@ -21,7 +21,10 @@ await build({
   platform: 'node',
   format: 'esm',
   target: 'node20',
-  alias: { '#local-storage': join(ROOT, 'src/storage/local.browser.ts') },
+  alias: {
+    '#local-storage': join(ROOT, 'src/storage/local.browser.ts'),
+    '#decompress': join(ROOT, 'src/codec/decompress.ts'),
+  },
   external: ['koffi', 'esbuild'],
   logLevel: 'warning',
 });

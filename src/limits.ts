@@ -18,6 +18,17 @@ export const LIMITS = {
   blockSizeMax: 2 ** 30,
   /** Entries in a VDI block map: its offset fields have 32 bits. */
   vdiBlocks: 2 ** 30 - 1,
+  /** QCOW2: an L1 table, and the refcount table. */
+  qcow2L1Bytes: 32 * 1024 * 1024,
+  qcow2RefcountTableBytes: 8 * 1024 * 1024,
+  /** QCOW2: header extensions; QEMU writes six at most. */
+  qcow2Extensions: 256,
+  /** QCOW2: snapshots, and the table that lists them. */
+  qcow2Snapshots: 65_536,
+  qcow2SnapshotTableBytes: 64 * 1024 * 1024,
+  /** QCOW2: persistent bitmaps, and the directory that lists them. */
+  qcow2Bitmaps: 65_535,
+  qcow2BitmapDirectoryBytes: 64 * 1024 * 1024,
   /** Table pages kept in memory for one image. */
   tableCacheBytes: 32 * 1024 * 1024,
   /** Dirty metadata that makes a flush run early. */

@@ -1,6 +1,7 @@
 /** What an image says of itself, for people and for programs. */
 import type { ImageReport } from '../disk/options.ts';
 import { printable } from '../errors.ts';
+import type { BitmapInfo, SnapshotInfo } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
 import type { LockState } from '../storage/contract.ts';
 import { formatSize } from './size.ts';
@@ -23,9 +24,12 @@ export function reportDocument(report: ImageReport): Record<string, unknown> {
     parentUuid: report.parentUuid,
     parentModificationUuid: report.parentModificationUuid,
     parent: report.parentName,
+    parentFormat: report.parentFormat,
     comment: report.comment,
     geometry: { physical: report.geometry.physical, logical: report.geometry.logical },
     dirty: report.dirty,
+    snapshots: report.snapshots ?? null,
+    bitmaps: report.bitmaps ?? null,
     lock: report.lock,
   };
 }
@@ -48,15 +52,33 @@ export function reportText(report: ImageReport): string {
     ['parent UUID', report.parentUuid],
     ['parent modification UUID', report.parentModificationUuid],
     ['parent', report.parentName],
+    ['parent format', report.parentFormat],
     ['comment', report.comment === '' ? null : report.comment],
     ['physical geometry', geometryText(report.geometry.physical)],
     ['logical geometry', geometryText(report.geometry.logical)],
     ['closed cleanly', report.dirty === null ? null : report.dirty ? 'no' : 'yes'],
     ['lock', lockText(report.lock)],
+    ...listRows('snapshot', report.snapshots, snapshotText),
+    ...listRows('bitmap', report.bitmaps, bitmapText),
   ];
   const known = rows.filter((row): row is readonly [string, string] => row[1] !== null);
   const width = Math.max(...known.map(([key]) => key.length)) + 2;
   return known.map(([key, value]) => `${`${key}:`.padEnd(width)}${printable(value)}`).join('\n');
+}
+
+/** A row for each. */
+function listRows<T>(key: string, list: readonly T[] | undefined, textOf: (entry: T) => string): [string, string][] {
+  return (list ?? []).map((entry) => [key, textOf(entry)]);
+}
+
+function snapshotText({ id, name, virtualSize, vmStateSize, createdMs }: SnapshotInfo): string {
+  const state = vmStateSize === 0 ? '' : `, machine state of ${formatSize(vmStateSize)}`;
+  return `${id} "${name}", ${formatSize(virtualSize)}, ${new Date(createdMs).toISOString()}${state}`;
+}
+
+function bitmapText({ name, granularity, enabled, inconsistent }: BitmapInfo): string {
+  const state = inconsistent ? 'inconsistent' : enabled ? 'recording' : 'not recording';
+  return `"${name}", a bit for ${formatSize(granularity)}, ${state}`;
 }
 
 function bothSizes(bytes: number): string {

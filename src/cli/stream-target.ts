@@ -90,7 +90,7 @@ class StreamDevice implements BlockDevice {
   }
 
   extentAt(offset: number, end: number): Extent {
-    const nobody = { image: null, depth: null, file: null, fileOffset: null };
+    const nobody = { image: null, depth: null, compressed: false, file: null, fileOffset: null };
     return { offset, length: end - offset, state: 'absent', ...nobody };
   }
 

@@ -7,9 +7,10 @@
 import { assert, ImageError } from '../errors.ts';
 import type { Image, Mapping } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
-import { isPromise, type MaybePromise, type Source } from '../storage/contract.ts';
+import { isPromise, type MaybePromise, type ReadTarget, type Source } from '../storage/contract.ts';
 import { fillZero, sliceBuffers } from './buffers.ts';
 import type { ImageSettings } from './options.ts';
+import { isStored, readEncoded } from './stored.ts';
 
 /** One image of a chain and where it came from. */
 export interface ChainImage {
@@ -113,9 +114,9 @@ export class Chain {
         const answer = this.locate(level, offset + position, length - position);
         const located = isPromise(answer) ? await answer : answer;
         const end = position + located.mapping.length;
-        if (located.mapping.kind === 'data') {
+        if (isStored(located.mapping)) {
           const part = sliceBuffers(buffers, position, end);
-          running.push(watched(located.mapping.storage.read(located.mapping.offset, part)));
+          running.push(watched(this.#readRun(located, offset + position, part)));
         } else {
           this.checkComplete(located, offset + position);
           fillZero(sliceBuffers(buffers, position, end));
@@ -133,6 +134,11 @@ export class Chain {
     }
     await allDone(running);
     return unallocated;
+  }
+
+  #readRun({ mapping, image }: Located, offset: number, target: ReadTarget): Promise<void> {
+    if (mapping.kind === 'data') return mapping.storage.read(mapping.offset, target);
+    return readEncoded(this.at(image).image, offset, target);
   }
 
   async #follow(found: Mapping, number: number, offset: number, length: number): Promise<Located> {

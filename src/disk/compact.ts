@@ -17,6 +17,7 @@ import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
 import { type LockingOptions, requireSystemLocks } from './locking.ts';
 import { imageNumber, reopen } from './stack.ts';
+import { isStored } from './stored.ts';
 
 /** Bytes that a flush moves to fill holes; the rest waits for the next one. */
 const TIDY_BYTES = 64 * 1024 * 1024;
@@ -212,8 +213,8 @@ async function sweep(job: CompactJob): Promise<void> {
       const answer = job.image.map(at, job.size - at);
       const mapping = isPromise(answer) ? await answer : answer;
       const end = at + mapping.length;
-      if (mapping.kind !== 'data') at = end;
-      while (mapping.kind === 'data' && at < end) {
+      if (!isStored(mapping)) at = end;
+      while (isStored(mapping) && at < end) {
         throwIfAborted(job.options.signal, 'Compacting');
         const length = Math.min(job.unit, end - at);
         await window.add(judge(job, at, length, buffers));

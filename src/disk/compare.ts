@@ -100,7 +100,7 @@ async function* stretches(a: BlockDevice, b: BlockDevice | null, range: Range): 
 async function stretchAt(device: BlockDevice, at: number, end: number): Promise<{ end: number; data: boolean }> {
   const answer = device.extentAt(at, end);
   const extent: Extent = isPromise(answer) ? await answer : answer;
-  return { end: at + extent.length, data: extent.state === 'data' || extent.state === 'encoded' };
+  return { end: at + extent.length, data: extent.state === 'data' };
 }
 
 async function compareRun(

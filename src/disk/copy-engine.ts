@@ -78,7 +78,7 @@ async function* runsOf(source: BlockDevice, length: number, runBytes: number): A
   for (let at = 0; at < length; ) {
     const answer = source.extentAt(at, length);
     const extent: Extent = isPromise(answer) ? await answer : answer;
-    const data = extent.state === 'data' || extent.state === 'encoded';
+    const data = extent.state === 'data';
     const end = at + extent.length;
     const absent = extent.state === 'absent';
     if (!data) yield { offset: at, length: extent.length, data, absent };

@@ -11,7 +11,7 @@ export interface DeviceCapabilities {
 }
 
 /** `data` is stored, `zero` reads zero by decision or because of a hole, `absent` is nowhere in the chain and reads zero. */
-export type ExtentState = 'data' | 'zero' | 'absent' | 'encoded';
+export type ExtentState = 'data' | 'zero' | 'absent';
 
 /** A run of one kind in one image. */
 export interface Extent {
@@ -23,7 +23,9 @@ export interface Extent {
   readonly image: number | null;
   /** 0 = the image that was opened, 1 = its parent, …; null where nobody answers. */
   readonly depth: number | null;
-  /** Only for `data`. */
+  /** Data that is stored in a form of the format's own: it has no place of its own in the file. */
+  readonly compressed: boolean;
+  /** Only for `data` that is not compressed. */
   readonly file: string | null;
   readonly fileOffset: number | null;
 }

@@ -11,7 +11,7 @@ import { isZero } from '../codec/bytes.ts';
 import { assert } from '../errors.ts';
 import type { Image } from '../image/contract.ts';
 import { isPromise } from '../storage/contract.ts';
-import { readPadded } from '../storage/read-padded.ts';
+import { isStored, readStored } from './stored.ts';
 
 /** Pending units may add up to this many bytes. */
 const PENDING_BYTES = 10 * 1024 * 1024;
@@ -60,7 +60,7 @@ export class PendingDiscards {
       const answer = this.#image.map(at, end - at);
       const mapping = isPromise(answer) ? await answer : answer;
       // What holds nothing keeps showing what it shows.
-      if (mapping.kind === 'data') await this.#giveUp(at, mapping.length);
+      if (isStored(mapping)) await this.#giveUp(at, mapping.length);
       at += mapping.length;
     }
     for (let unit = start; unit < end; unit += this.#unit) this.#pending.delete(unit);
@@ -125,7 +125,7 @@ export class PendingDiscards {
       const answer = this.#image.map(offset + at, target.length - at);
       const mapping = isPromise(answer) ? await answer : answer;
       const part = target.subarray(at, at + mapping.length);
-      if (mapping.kind === 'data') await readPadded(mapping.storage, mapping.offset, part);
+      if (isStored(mapping)) await readStored(this.#image, mapping, offset + at, part);
       else part.fill(0);
       at += mapping.length;
     }

@@ -179,6 +179,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       this.#head.chain.checkComplete(located, offset + at);
       const { mapping } = located;
       const part = target.subarray(at, at + mapping.length);
+      // Decoding takes its time, on another thread.
+      if (mapping.kind === 'encoded') return false;
       if (mapping.kind !== 'data') part.fill(0);
       else if (mapping.storage.readNow?.(mapping.offset, part) !== true) return false;
       at += mapping.length;

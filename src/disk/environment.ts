@@ -4,7 +4,15 @@ import { defaultRegistry } from '../formats/index.ts';
 import type { Registry } from '../image/registry.ts';
 import type { Source, StorageProvider } from '../storage/contract.ts';
 import { denyAll, type OpenGate, openGate } from '../storage/gate.ts';
-import type { Allow, EnvironmentOptions, ImageEntry, ImageInput, ImageSource } from './options.ts';
+import type {
+  Allow,
+  EnvironmentOptions,
+  ImageEntry,
+  ImageInput,
+  ImageOpenOptions,
+  ImageSettings,
+  ImageSource,
+} from './options.ts';
 
 /** Stands in an allow list for the directory of the image itself. */
 const SAME_DIRECTORY = 'same-directory';
@@ -30,6 +38,19 @@ export function environmentOf(options: EnvironmentOptions): EnvironmentOptions {
 /** Tells the caller something. Whatever they do with it, the work goes on. */
 export function warn({ onMessage }: EnvironmentOptions, text: string, path: string | null): void {
   onMessage?.({ level: 'warning', text, path });
+}
+
+/** What was said of one image alone. */
+type Said = { readonly [Key in keyof ImageEntry]?: ImageEntry[Key] | undefined };
+
+/** Of a disk's options those that stay with an image, and what was said of the image alone. */
+export function settingsOf(options: ImageOpenOptions, entry: Said = {}): ImageSettings {
+  const { image: _image, format: _format, ...own } = entry;
+  const { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential } = options;
+  const common = { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential };
+  const said = [common, own].flatMap((some) => Object.entries(some).filter(([, value]) => value !== undefined));
+  // Later ones win.
+  return Object.fromEntries(said) as ImageSettings;
 }
 
 /** The image, with what was said of it alone. */

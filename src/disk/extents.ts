@@ -24,8 +24,8 @@ export async function* joined(
     const next: Extent = isPromise(answer) ? await answer : answer;
     at += next.length;
     if (last !== undefined && follows(last, next)) {
-      const { offset, state, image, depth, file, fileOffset }: Extent = last;
-      last = { offset, length: last.length + next.length, state, image, depth, file, fileOffset };
+      const { offset, state, image, depth, compressed, file, fileOffset }: Extent = last;
+      last = { offset, length: last.length + next.length, state, image, depth, compressed, file, fileOffset };
     } else {
       if (last !== undefined) yield last;
       last = next;
@@ -35,6 +35,7 @@ export async function* joined(
 }
 
 function extent(chain: Chain, offset: number, { mapping, image }: Located): MaybePromise<Extent> {
+  if (mapping.kind === 'encoded') return encodedRun(chain, offset, mapping.length, image);
   if (mapping.kind !== 'data') return run(chain, offset, mapping.length, mapping.kind, image, null, null);
   const answer = mapping.storage.extentAt(mapping.offset);
   return isPromise(answer)
@@ -62,10 +63,16 @@ function run(
 ): Extent {
   const found = image !== -1;
   const depth = found ? chain.top - image : null;
-  return { offset, length, state, image: found ? image : null, depth, file, fileOffset };
+  return { offset, length, state, image: found ? image : null, depth, compressed: false, file, fileOffset };
+}
+
+function encodedRun(chain: Chain, offset: number, length: number, image: number): Extent {
+  const depth = chain.top - image;
+  return { offset, length, state: 'data', image, depth, compressed: true, file: null, fileOffset: null };
 }
 
 function follows(last: Extent, next: Extent): boolean {
   if (last.state !== next.state || last.image !== next.image || last.file !== next.file) return false;
+  if (last.compressed !== next.compressed) return false;
   return last.fileOffset === null || last.fileOffset + last.length === next.fileOffset;
 }

@@ -76,7 +76,7 @@ async function* dataOf(source: BlockDevice | null, options: OperationOptions): A
     throwIfAborted(options.signal, 'Measuring');
     const answer = source.extentAt(at, source.size);
     const extent: Extent = isPromise(answer) ? await answer : answer;
-    if (extent.state === 'data' || extent.state === 'encoded') yield { offset: at, length: extent.length };
+    if (extent.state === 'data') yield { offset: at, length: extent.length };
     at += extent.length;
   }
 }

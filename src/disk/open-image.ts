@@ -6,15 +6,15 @@ import { LIMITS } from '../limits.ts';
 import type { OpenMode, Source, Storage } from '../storage/contract.ts';
 import type { OpenGate } from '../storage/gate.ts';
 import type { ChainImage } from './chain.ts';
-import { entryOf, gateOf, handedOver, registryOf, sourceOf } from './environment.ts';
+import { entryOf, gateOf, handedOver, registryOf, settingsOf, sourceOf } from './environment.ts';
 import { checkConfig } from './format-options.ts';
 import { lockedSource, takesLocks } from './locking.ts';
+import { openStoredParent } from './named-parent.ts';
 import type {
   DiskOpenOptions,
   EnvironmentOptions,
   ImageEntry,
   ImageInput,
-  ImageOpenOptions,
   ImageSettings,
   SharingOptions,
 } from './options.ts';
@@ -37,19 +37,6 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly gate: OpenGate;
 }
 
-/** What was said of one image alone. */
-type Said = { readonly [Key in keyof ImageEntry]?: ImageEntry[Key] | undefined };
-
-/** Of a disk's options those that stay with an image, and what was said of the image alone. */
-export function settingsOf(options: ImageOpenOptions, entry: Said = {}): ImageSettings {
-  const { image: _image, format: _format, ...own } = entry;
-  const { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential } = options;
-  const common = { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential };
-  const said = [common, own].flatMap((some) => Object.entries(some).filter(([, value]) => value !== undefined));
-  // Later ones win.
-  return Object.fromEntries(said) as ImageSettings;
-}
-
 /** Opens one image: by the format that was named, else by the strongest probe. */
 export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal, 'Opening');
@@ -70,7 +57,9 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
     signal: options.signal,
     ...(settings.type === undefined ? {} : { type: settings.type }),
     ...(settings.config === undefined ? {} : { config: settings.config }),
+    ...(settings.snapshot === undefined ? {} : { snapshot: settings.snapshot }),
   });
+  if (settings.snapshot !== undefined && image.info.snapshots === undefined) await refuseSnapshot(image, source.name);
   applyHints(image, settings);
   const all = [...warnings, ...image.info.warnings];
   return { image, name: source.name, format: format.name, key, source, settings, recognisedBy, warnings: all };
@@ -79,6 +68,12 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
 function applyHints(image: Image, { sequential }: ImageSettings): void {
   if (sequential !== true) return;
   for (const storage of image.storages()) storage.adviseSequential?.();
+}
+
+/** Reading the disk as it is now would be worse than reading nothing. */
+async function refuseSnapshot(image: Image, path: string): Promise<never> {
+  await image.close();
+  throw new ImageError('unsupported', `Images of the format ${image.info.format} have no snapshots inside`, { path });
 }
 
 interface Choice {
@@ -251,13 +246,17 @@ class CandidateIndex {
   }
 }
 
-/** Looks for the parent by UUID among the files beside the child. */
+/** The parent that the child names, or has by UUID among the files beside it. */
 async function findParent(
   child: OpenedImage,
   opened: readonly OpenedImage[],
   { options, indexes }: Search,
 ): Promise<OpenedImage> {
-  const { parentUuid } = child.image.info;
+  const { parentUuid, parentName } = child.image.info;
+  if (parentUuid === null && parentName !== null) {
+    const format = opened.length === 1 ? options.parentFormat : undefined;
+    return openStoredParent({ child, name: parentName, options, format });
+  }
   if (parentUuid === null) {
     throw new ImageError('not-found', 'This differencing image does not say what its parent is', {
       path: child.name,

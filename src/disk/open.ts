@@ -5,9 +5,9 @@ import { Chain, closeImages } from './chain.ts';
 import { checkImage } from './check.ts';
 import { createImage } from './create.ts';
 import { ChainDisk } from './disk.ts';
-import { environmentOf, gateOf, sourceOf, warn } from './environment.ts';
+import { environmentOf, gateOf, settingsOf, sourceOf, warn } from './environment.ts';
 import { checkLocking, sharingWarnings } from './locking.ts';
-import { entryList, type OpenedImage, openImage, openParents, settingsOf } from './open-image.ts';
+import { entryList, type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from './options.ts';
 import { neighbours } from './siblings.ts';
 import { type ChildOf, requireWritable, type StackTools } from './stack.ts';
@@ -107,10 +107,11 @@ async function openSound(entry: ImageEntry, options: DiskOpenOptions, mode: Open
 }
 
 /** What is said of the last image in the options of the disk, and by itself. */
-function lastOf(entry: ImageEntry, { format, type }: DiskOpenOptions): Omit<ImageEntry, 'image'> {
+function lastOf(entry: ImageEntry, { format, type, snapshot }: DiskOpenOptions): Omit<ImageEntry, 'image'> {
   return {
     ...(format === undefined ? {} : { format }),
     ...(type === undefined ? {} : { type }),
+    ...(snapshot === undefined ? {} : { snapshot }),
     ...entry,
   };
 }

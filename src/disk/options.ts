@@ -77,6 +77,8 @@ export interface ImageOpenOptions {
 /** What a caller decides for one image. Left out: as for the whole disk. */
 export interface ImageSettings extends ImageOpenOptions {
   readonly type?: MediumType;
+  /** Read this internal snapshot, by id or name, instead of the disk as it is now. With mode `read` only. */
+  readonly snapshot?: string;
   readonly config?: Config;
 }
 
@@ -96,6 +98,8 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, Ima
   readonly format?: string;
   /** Kind of medium of the last image, where the format cannot tell. */
   readonly type?: MediumType;
+  /** Of the last image; see {@link ImageSettings.snapshot}. */
+  readonly snapshot?: string;
   /** Parent of the image (and its format), where the image does not say; or all images below it, base first. */
   readonly parent?: ImageInput | readonly ImageInput[];
   readonly parentFormat?: string;

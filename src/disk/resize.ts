@@ -5,11 +5,11 @@ import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { Image, ImageChanges, Progress } from '../image/contract.ts';
 import { checkGeometry } from '../image/geometry.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
-import { readPadded } from '../storage/read-padded.ts';
 import type { Chain } from './chain.ts';
 import { packAfterCut, tidy } from './compact.ts';
 import type { DiskHost } from './host.ts';
 import { requireSystemLocks } from './locking.ts';
+import { isStored, readStored } from './stored.ts';
 import type { WritePath } from './write-path.ts';
 
 /** How a disk changes its size. */
@@ -63,9 +63,9 @@ export async function checkResize(image: Image, label: string, size: number, how
     const end = at < firstWhole ? Math.min(at + PIECE, firstWhole) : virtualSize;
     const answer = image.map(at, end - at);
     const mapping = isPromise(answer) ? await answer : answer;
-    if (mapping.kind === 'data') {
+    if (isStored(mapping)) {
       const bytes = new Uint8Array(Math.min(mapping.length, PIECE));
-      if (at < firstWhole) await readPadded(mapping.storage, mapping.offset, bytes);
+      if (at < firstWhole) await readStored(image, mapping, at, bytes);
       if (at >= firstWhole || !isZero(bytes)) throw wouldLose(label, at);
     }
     at += mapping.length;

@@ -6,7 +6,7 @@ import { ImageError } from '../errors.ts';
 import type { ImageChanges } from '../image/contract.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
 import { Chain, type ChainImage } from './chain.ts';
-import { settingsOf } from './open-image.ts';
+import { settingsOf } from './environment.ts';
 import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from './options.ts';
 
 /** What a disk needs of the world to change its chain; `openDisk` hands it in. */

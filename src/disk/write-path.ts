@@ -18,6 +18,7 @@ import { isPromise, type Storage } from '../storage/contract.ts';
 import { bufferList, sliceBuffers, zeroSource } from './buffers.ts';
 import type { Chain } from './chain.ts';
 import { RangeLocks } from './range-locks.ts';
+import { isStored } from './stored.ts';
 
 /** What is stored even though the chain reads the same without it. */
 export interface WriteRules {
@@ -150,10 +151,10 @@ export class WritePath {
     }
   }
 
-  /** Absent ranges show the parent, zero ranges nothing, data that must not be overwritten shows itself. */
+  /** Absent ranges show the parent, zero ranges nothing; encoded data, and what must not be overwritten, show themselves. */
   #backdrop(mapping: Mapping): Backdrop {
     const { top } = this.#chain;
-    if (mapping.kind === 'data') return { level: top, placed: true };
+    if (isStored(mapping)) return { level: top, placed: true };
     const level = mapping.kind === 'absent' && this.#chain.hasParent(top) ? top - 1 : null;
     return { level, placed: false };
   }

@@ -1,12 +1,13 @@
 /** The built-in formats. Order is probing order among equals; raw is last, since it takes everything. */
 import type { Format } from '../image/contract.ts';
 import { Registry } from '../image/registry.ts';
+import { qcow2 } from './qcow2/index.ts';
 import { raw } from './raw/index.ts';
 import { RECOGNISED } from './recognised/index.ts';
 import { vdi } from './vdi/index.ts';
 
 /** All built-in formats, in probing order. */
-export const FORMATS: readonly Format[] = [vdi, ...RECOGNISED, raw];
+export const FORMATS: readonly Format[] = [vdi, ...RECOGNISED, qcow2, raw];
 
 /** A registry of the built-in formats, to which a program may add its own. */
 export function defaultRegistry(): Registry {

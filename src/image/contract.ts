@@ -3,7 +3,7 @@
  * room for new data (`prepareWrite`), and lists the metadata that a flush must write (`seal`). Chains, padding, zero
  * detection and the order of flushes are written once, above.
  */
-import type { MaybePromise, OpenMode, OperationOptions, Source, Storage } from '../storage/contract.ts';
+import type { MaybePromise, OpenMode, OperationOptions, ReadTarget, Source, Storage } from '../storage/contract.ts';
 import type { OpenGate } from '../storage/gate.ts';
 import type { Finding } from './findings.ts';
 import type { Geometry } from './geometry.ts';
@@ -26,7 +26,9 @@ export type Mapping =
   /** Explicit zeroes: hide the parent. */
   | { readonly kind: 'zero'; readonly length: number }
   /** Not here: ask the parent; zeroes when there is none. */
-  | { readonly kind: 'absent'; readonly length: number };
+  | { readonly kind: 'absent'; readonly length: number }
+  /** Stored in a form of the format's own, compressed: `readEncoded` gives the bytes. Never overwritten in place. */
+  | { readonly kind: 'encoded'; readonly length: number };
 
 /** Room for whole allocation units: one file range. May be shorter than asked for; ask again for the rest. */
 export interface WriteSlot {
@@ -72,6 +74,29 @@ export interface ImageLinks {
   readonly parentFormat: string | null;
 }
 
+/** A state of the disk that is kept inside the image. Names are the image's: escape them before printing. */
+export interface SnapshotInfo {
+  readonly id: string;
+  readonly name: string;
+  /** Guest bytes of the disk as it was then. */
+  readonly virtualSize: number;
+  /** Bytes of a machine's saved state that belongs to it; 0: none. */
+  readonly vmStateSize: number;
+  /** Milliseconds since 1970. */
+  readonly createdMs: number;
+}
+
+/** A persistent dirty bitmap inside the image: which parts of the disk changed since it was started. */
+export interface BitmapInfo {
+  readonly name: string;
+  /** Bytes of the disk for one bit. */
+  readonly granularity: number;
+  /** Writes are being recorded. */
+  readonly enabled: boolean;
+  /** It was not stored when the image was last closed, or other programs wrote since: of no use but to be removed. */
+  readonly inconsistent: boolean;
+}
+
 /** Everything an image says of itself. A snapshot: ask again after a change. */
 export interface ImageInfo extends ImageLinks {
   readonly format: string;
@@ -94,6 +119,10 @@ export interface ImageInfo extends ImageLinks {
   readonly differencing: boolean;
   /** Odd but harmless things met while opening, for people to read. */
   readonly warnings: readonly string[];
+  /** Only of formats that can have some: internal snapshots, oldest first. */
+  readonly snapshots?: readonly SnapshotInfo[];
+  /** Only of formats that can have some. */
+  readonly bitmaps?: readonly BitmapInfo[];
 }
 
 /** A stretch of a file that an image keeps for itself: no guest data. */
@@ -149,6 +178,11 @@ export interface Image {
   readonly can: ImageCapabilities;
   /** Where the run at `offset` lives. No I/O and next to no allocation when the table is in memory. */
   map(offset: number, length: number): MaybePromise<Mapping>;
+  /**
+   * Fills the target from an `encoded` run, or from any part of one. Reads the file in large pieces and decodes in
+   * parallel. Throws `corrupt` when the stored bytes do not decode.
+   */
+  readEncoded?(offset: number, target: ReadTarget): Promise<void>;
   /** Room for an unplaced range. Once its tables are loaded it does not wait, so calls in guest order give files in order. */
   prepareWrite?(offset: number, length: number): MaybePromise<WriteSlot>;
   /** Marks whole units as zero, or as absent. Room they give up is used again after the next flush. */
@@ -267,6 +301,8 @@ export interface FormatOpenOptions extends OperationOptions {
   readonly config?: Readonly<Record<string, string | number>>;
   /** Decides about every file that the image names. */
   readonly gate: OpenGate;
+  /** Open this internal snapshot, by id or name, instead of the disk as it is now. Only for reading. */
+  readonly snapshot?: string;
 }
 
 /** Progress of something long. */

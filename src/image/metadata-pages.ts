@@ -17,7 +17,8 @@ import type { MetaWrite } from './contract.ts';
 
 /** Bytes of a page: large enough to load a table in few reads, small enough to drop. */
 export const METADATA_PAGE = 64 * 1024;
-const SECTORS = METADATA_PAGE / SECTOR;
+/** What a page in memory takes beside its bytes. */
+const PAGE_OVERHEAD = 512;
 
 /** One resident page. */
 export interface MetadataPage {
@@ -40,12 +41,15 @@ export interface MetadataRegion {
   /** First byte, a multiple of 512. */
   readonly offset: number;
   readonly length: number;
+  /** Bytes of a page, a multiple of 512. Default {@link METADATA_PAGE}. Small where tables lie scattered. */
+  readonly pageBytes?: number;
   /** Bound for clean pages. */
   readonly cacheBytes?: number;
 }
 
 /** The pages of one region of one storage. */
 export class MetadataPages {
+  readonly pageBytes: number;
   readonly #region: MetadataRegion;
   readonly #maxPages: number;
   readonly #pages = new Map<number, MetadataPage>();
@@ -58,7 +62,10 @@ export class MetadataPages {
   constructor(region: MetadataRegion) {
     assert(region.offset % SECTOR === 0, 'metadata begins at a sector');
     this.#region = region;
-    this.#maxPages = Math.max(Math.floor((region.cacheBytes ?? LIMITS.tableCacheBytes) / METADATA_PAGE), 2);
+    this.pageBytes = region.pageBytes ?? METADATA_PAGE;
+    assert(this.pageBytes % SECTOR === 0, 'pages are whole sectors');
+    const cost = this.pageBytes === METADATA_PAGE ? METADATA_PAGE : this.pageBytes + PAGE_OVERHEAD;
+    this.#maxPages = Math.max(Math.floor((region.cacheBytes ?? LIMITS.tableCacheBytes) / cost), 2);
   }
 
   /** Bytes that the next flush must write. */
@@ -96,10 +103,10 @@ export class MetadataPages {
     for (const page of [...this.#dirtyPages].sort((a, b) => a.index - b.index)) {
       for (const [first, last] of dirtyRuns(page.dirty)) {
         const start = first * SECTOR;
-        const end = Math.min(last * SECTOR, this.#region.length - page.index * METADATA_PAGE);
+        const end = Math.min(last * SECTOR, this.#region.length - page.index * this.pageBytes);
         writes.push({
           storage: this.#region.storage,
-          offset: this.#region.offset + page.index * METADATA_PAGE + start,
+          offset: this.#region.offset + page.index * this.pageBytes + start,
           bytes: page.bytes.slice(start, end),
         });
       }
@@ -127,15 +134,15 @@ export class MetadataPages {
   }
 
   async #read(index: number): Promise<MetadataPage> {
-    const start = index * METADATA_PAGE;
+    const start = index * this.pageBytes;
     assert(start < this.#region.length, 'page inside the region');
-    const bytes = new Uint8Array(Math.min(METADATA_PAGE, this.#region.length - start));
+    const bytes = new Uint8Array(Math.min(this.pageBytes, this.#region.length - start));
     await readPadded(this.#region.storage, this.#region.offset + start, bytes);
     const page: MetadataPage = {
       index,
       bytes,
       view: new DataView(bytes.buffer),
-      dirty: new Uint8Array(SECTORS),
+      dirty: new Uint8Array(this.pageBytes / SECTOR),
       dirtySectors: 0,
       pins: 0,
       flushing: 0,

@@ -53,6 +53,11 @@ const FORBIDDEN: readonly string[] = ['/proc', '/sys', '/dev'];
 /** `nbd://host`, `json:{…}`. One letter is a drive of Windows, not a scheme. */
 const SCHEME = /^[a-z][a-z0-9+.-]+:/i;
 
+/** False for names that ask for something else than a file, as `nbd://host` and `json:{…}` do: they are never opened. */
+export function isPlainName(name: string): boolean {
+  return !SCHEME.test(name);
+}
+
 const OUTSIDE = 'it lies outside of what was allowed';
 const NO_FILE = 'it is no regular file';
 
@@ -97,7 +102,7 @@ async function openWanted(wanted: Reference, from: ReferenceOrigin, mode: OpenMo
 
 /** Why this name must not be opened, or null. A name outside is denied whether it exists or not: that is not told. */
 async function objectionToName(wanted: Reference, from: ReferenceOrigin, options: GateOptions): Promise<string | null> {
-  if (SCHEME.test(wanted.name)) return 'it is no plain file name';
+  if (!isPlainName(wanted.name)) return 'it is no plain file name';
   const { provider } = from;
   const real = await realNameOrNull(provider, wanted.name);
   const place = real ?? (await realNameOrNull(provider, provider.directory(wanted.name)));

@@ -25,9 +25,12 @@ const INFO_KEYS = [
   'parentUuid',
   'parentModificationUuid',
   'parent',
+  'parentFormat',
   'comment',
   'geometry',
   'dirty',
+  'snapshots',
+  'bitmaps',
   'lock',
 ];
 
@@ -269,7 +272,16 @@ describe('map', () => {
     expect(whole.schema).toBe('vdkit/map/1');
     let end = 0;
     for (const extent of whole.extents) {
-      expect(Object.keys(extent)).toEqual(['offset', 'length', 'state', 'image', 'depth', 'file', 'fileOffset']);
+      expect(Object.keys(extent)).toEqual([
+        'offset',
+        'length',
+        'state',
+        'image',
+        'depth',
+        'compressed',
+        'file',
+        'fileOffset',
+      ]);
       expect(extent.offset).toBe(end);
       expect(extent.file === null).toBe(extent.state !== 'data');
       end += extent.length;

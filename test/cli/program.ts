@@ -27,7 +27,10 @@ export async function buildProgram(): Promise<Program> {
     platform: 'node',
     format: 'esm',
     target: 'node20',
-    alias: { '#local-storage': join(ROOT, 'src/storage/local/index.ts') },
+    alias: {
+      '#local-storage': join(ROOT, 'src/storage/local/index.ts'),
+      '#decompress': join(ROOT, 'src/codec/decompress.ts'),
+    },
     external: ['koffi'],
     banner: { js: "import{createRequire as __r}from'node:module';const require=__r(import.meta.url);" },
     outExtension: { '.js': '.mjs' },

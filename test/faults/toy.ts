@@ -94,7 +94,8 @@ export class ToyDisk implements BlockDevice {
   }
 
   extentAt(offset: number, end: number): Extent {
-    return { offset, length: end - offset, state: 'data', image: 0, depth: 0, file: null, fileOffset: null };
+    const place = { image: 0, depth: 0, compressed: false, file: null, fileOffset: null };
+    return { offset, length: end - offset, state: 'data', ...place };
   }
 
   flush(): Promise<void> {

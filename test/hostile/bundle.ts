@@ -19,7 +19,10 @@ export async function bundleChild(): Promise<string> {
     target: 'node20',
     sourcemap: 'inline',
     // A child has no files to read: what it tries comes by message.
-    alias: { '#local-storage': `${ROOT}src/storage/local.browser.ts` },
+    alias: {
+      '#local-storage': `${ROOT}src/storage/local.browser.ts`,
+      '#decompress': `${ROOT}src/codec/decompress.ts`,
+    },
     external: ['koffi'],
     logLevel: 'warning',
   });

@@ -5,10 +5,15 @@ import { createImage } from '../../src/disk/create.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { inspect } from '../../src/disk/inspect.ts';
 import { openDisk } from '../../src/disk/open.ts';
+import { readBitmaps, serializeBitmaps } from '../../src/formats/qcow2/bitmaps.ts';
+import { decodeExtensions, encodeExtensions } from '../../src/formats/qcow2/extensions.ts';
+import { parseHeader, type Qcow2Header } from '../../src/formats/qcow2/header.ts';
+import { MAGIC, HEADER as QCOW2_HEADER, type RawHeader, SNAPSHOT } from '../../src/formats/qcow2/layout.ts';
+import { readSnapshots } from '../../src/formats/qcow2/snapshots.ts';
 import { ENTRY_FREE, HEADER, OLD_HEADER, SIGNATURE, VERSION_0_2 } from '../../src/formats/vdi/layout.ts';
 import { readProbeInput } from '../../src/image/probe.ts';
 import { LIMITS } from '../../src/limits.ts';
-import type { Source } from '../../src/storage/contract.ts';
+import type { Source, Storage } from '../../src/storage/contract.ts';
 import { MemoryProvider, MemoryStorage } from '../../src/storage/memory.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 
@@ -22,6 +27,13 @@ const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
   blockSizeMin: 'test',
   blockSizeMax: 'test',
   vdiBlocks: 'test',
+  qcow2L1Bytes: 'test',
+  qcow2RefcountTableBytes: 'test',
+  qcow2Extensions: 'test',
+  qcow2Snapshots: 'test',
+  qcow2SnapshotTableBytes: 'test',
+  qcow2Bitmaps: 'test',
+  qcow2BitmapDirectoryBytes: 'test',
   tableCacheBytes: 'test',
   dirtyMetadataBytes: 'test',
   commentBytes: 'no format uses it yet',
@@ -41,6 +53,83 @@ it('knows every bound', () => {
   for (const [name, how] of Object.entries(TESTED)) {
     expect(text.includes(`LIMITS.${name}`), `LIMITS.${name} is used, and so it has a test`).toBe(how === 'test');
   }
+});
+
+describe('qcow2', () => {
+  /** A header of 64 KiB clusters in a file that is long enough for all tables. */
+  const parse = (values: Partial<RawHeader>, size = 2 ** 40): Qcow2Header => {
+    const bytes = new Uint8Array(65_536);
+    const base = { magic: MAGIC, version: 3, clusterBits: 16, l1Offset: 0x3_0000, l1Entries: 1, refcountOrder: 4 };
+    const more = { refcountTableOffset: 0x1_0000, refcountTableClusters: 1, headerLength: 112, ...values };
+    bytes.set(QCOW2_HEADER.encode({ ...QCOW2_HEADER.decode(bytes), ...base, ...more }));
+    return parseHeader(bytes, size, 'limits.qcow2');
+  };
+  const zeroes = async (size: number): Promise<Storage> => {
+    const storage = await new MemoryProvider().create('/x');
+    await storage.resize(size);
+    return storage;
+  };
+
+  it('qcow2L1Bytes', async () => {
+    expect(parse({ l1Entries: LIMITS.qcow2L1Bytes / 8 }).l1Entries).toBe(2 ** 22);
+    await expectKind(() => parse({ l1Entries: LIMITS.qcow2L1Bytes / 8 + 1 }), 'limit');
+  });
+
+  it('qcow2RefcountTableBytes', async () => {
+    const most = LIMITS.qcow2RefcountTableBytes / 65_536;
+    expect(parse({ refcountTableClusters: most }).refcountTableClusters).toBe(most);
+    await expectKind(() => parse({ refcountTableClusters: most + 1 }), 'limit');
+  });
+
+  it('qcow2Extensions', async () => {
+    const most = Array.from({ length: LIMITS.qcow2Extensions }, (_, index) => ({
+      type: index + 1,
+      data: new Uint8Array(8),
+    }));
+    const header = { headerLength: 0, cryptMethod: 0 };
+    expect(decodeExtensions(encodeExtensions(most), header).extensions).toHaveLength(most.length);
+    const more = [...most, { type: 1000, data: new Uint8Array(0) }];
+    await expectKind(() => decodeExtensions(encodeExtensions(more), header), 'limit');
+  });
+
+  it('qcow2Snapshots', async () => {
+    const count = LIMITS.qcow2Snapshots;
+    const all = await readSnapshots(await zeroes(40 * count), parse({ snapshotCount: count }));
+    expect(all).toHaveLength(count);
+    await expectKind(async () => readSnapshots(await zeroes(40), parse({ snapshotCount: count + 1 })), 'limit');
+  });
+
+  it('qcow2SnapshotTableBytes', async () => {
+    // Entries as long as they get.
+    const entry = new Uint8Array(SNAPSHOT.size);
+    SNAPSHOT.put(entry, 'nameLength', 0xfff8);
+    const length = SNAPSHOT.size + 0xfff8;
+    const most = Math.floor(LIMITS.qcow2SnapshotTableBytes / length);
+    const storage = await zeroes((most + 1) * length);
+    for (let index = 0; index <= most; index++) await storage.write(index * length, entry);
+    expect(await readSnapshots(storage, parse({ snapshotCount: most }))).toHaveLength(most);
+    await expectKind(() => readSnapshots(storage, parse({ snapshotCount: most + 1 })), 'limit');
+  });
+
+  it('qcow2Bitmaps and qcow2BitmapDirectoryBytes', async () => {
+    const entry = {
+      name: 'x',
+      granularityBits: 16,
+      flags: 0,
+      tableOffset: 0,
+      tableEntries: 0,
+      extra: new Uint8Array(0),
+    };
+    const bytes = serializeBitmaps(new Array(LIMITS.qcow2Bitmaps).fill(entry));
+    const storage = await zeroes(LIMITS.qcow2BitmapDirectoryBytes);
+    await storage.write(0, bytes);
+    const bitmaps = { count: LIMITS.qcow2Bitmaps, reserved: 0, directoryOffset: 0, directoryBytes: storage.size };
+    const read = (changes: { readonly count?: number; readonly directoryBytes?: number }) =>
+      readBitmaps(storage, { ...parse({}), bitmaps: { ...bitmaps, ...changes } });
+    expect(await read({})).toHaveLength(LIMITS.qcow2Bitmaps);
+    await expectKind(() => read({ count: bitmaps.count + 1 }), 'limit');
+    await expectKind(() => read({ directoryBytes: bitmaps.directoryBytes + 1 }), 'limit');
+  });
 });
 
 describe('vdi', () => {

@@ -27,7 +27,6 @@ export function recognisedSamples(): RecognisedSample[] {
     { format: 'dmg', bytes: trailer('cdsaencr', 1024, 8, {}) },
     { format: 'dmg', bytes: binary('xar!', 512, {}) },
     { format: 'qed', bytes: binary('QED\0', 512, { 4: [0, 0, 1, 0] }) },
-    { format: 'qcow2', bytes: binary('QFI\xfb', 512, { 4: [0, 0, 0, 3] }) },
     { format: 'qcow', bytes: binary('QFI\xfb', 512, { 4: [0, 0, 0, 1] }) },
     { format: 'vhdx', bytes: binary('vhdxfile', 1024, {}) },
     {

@@ -49,11 +49,11 @@ async function printDocument(context: CommandContext, extents: AsyncIterable<Ext
   await context.output.add('{\n  "schema": "vdkit/map/1",\n  "extents": [');
   context.endDocument = (failure) => `\n  ],\n  "error": ${JSON.stringify(failure)}\n}\n`;
   await printAll(context, extents, (extent) => {
-    const { offset, length, state, image, depth, fileOffset } = extent;
+    const { offset, length, state, image, depth, compressed, fileOffset } = extent;
     const file = extent.file === null ? null : quoted(extent.file);
     const text =
       `${separator}    {"offset":${offset},"length":${length},"state":"${state}","image":${image},` +
-      `"depth":${depth},"file":${file},"fileOffset":${fileOffset}}`;
+      `"depth":${depth},"compressed":${compressed},"file":${file},"fileOffset":${fileOffset}}`;
     separator = ',\n';
     return text;
   });
@@ -68,8 +68,8 @@ async function printTable(context: CommandContext, extents: AsyncIterable<Extent
   await context.output.add(
     `${'OFFSET'.padStart(width)}  ${'LENGTH'.padStart(width)}  STATE    IMAGE  DEPTH  FILE:OFFSET\n`,
   );
-  await printAll(context, extents, ({ offset, length, state, image, depth, file, fileOffset }) => {
-    const place = file === null ? '-' : `${safe(file)}:${fileOffset}`;
+  await printAll(context, extents, ({ offset, length, state, image, depth, compressed, file, fileOffset }) => {
+    const place = file === null ? (compressed ? 'compressed' : '-') : `${safe(file)}:${fileOffset}`;
     const range = `${String(offset).padStart(width)}  ${String(length).padStart(width)}`;
     return `${range}  ${state.padEnd(7)}  ${String(image ?? '-').padStart(5)}  ${String(depth ?? '-').padStart(5)}  ${place}\n`;
   });

@@ -5,7 +5,7 @@ import { cloop } from './cloop.ts';
 import { cue } from './cue.ts';
 import { dmg } from './dmg.ts';
 import { parallels } from './parallels.ts';
-import { qcow, qcow2 } from './qcow.ts';
+import { qcow } from './qcow.ts';
 import { qed } from './qed.ts';
 import { vci } from './vci.ts';
 import { vhd } from './vhd.ts';
@@ -14,18 +14,4 @@ import { viso } from './viso.ts';
 import { vmdk } from './vmdk.ts';
 
 /** Each answers `open` with `unsupported` and the name of what the file is. */
-export const RECOGNISED: readonly Format[] = [
-  vmdk,
-  vhd,
-  parallels,
-  dmg,
-  qed,
-  qcow2,
-  qcow,
-  vhdx,
-  cue,
-  viso,
-  vci,
-  cloop,
-  bochs,
-];
+export const RECOGNISED: readonly Format[] = [vmdk, vhd, parallels, dmg, qed, qcow, vhdx, cue, viso, vci, cloop, bochs];

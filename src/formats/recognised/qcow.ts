@@ -16,15 +16,6 @@ export const qcow = recognisedFormat({
   recognise: (input) => withVersion(input, 'QCOW', (version) => version === 1),
 });
 
-/** QEMU's disk format, recognised only; versions that do not exist yet too. */
-export const qcow2 = recognisedFormat({
-  name: 'qcow2',
-  title: 'QEMU Copy-On-Write, version 2 and later',
-  label: 'QCOW2',
-  extensions: ['qcow2', 'qcow', 'qc2'],
-  recognise: (input) => withVersion(input, 'QCOW2', (version) => version >= 2),
-});
-
 function withVersion({ head }: ProbeInput, name: string, mine: (version: number) => boolean): Recognised | null {
   const version = u32At(head, VERSION, 'big');
   if (u32At(head, 0, 'big') !== MAGIC || version === null || !mine(version)) return null;

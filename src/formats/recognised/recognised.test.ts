@@ -153,7 +153,7 @@ describe('names that say something else', () => {
 });
 
 describe('opening', () => {
-  const bytes = file(112, [0, 'QFI'], [3, [0xfb, 0, 0, 0, 3]]);
+  const bytes = file(112, [0, 'QFI'], [3, [0xfb, 0, 0, 0, 1]]);
   async function provider(): Promise<MemoryProvider> {
     const made = new MemoryProvider();
     const storage = await made.create('/disk');
@@ -163,12 +163,12 @@ describe('opening', () => {
   }
 
   it('says what the file is', async () => {
-    const format = defaultRegistry().find('qcow2');
+    const format = defaultRegistry().find('qcow');
     const opening = format.open({ provider: await provider(), name: '/disk' }, { mode: 'read', gate: NO_GATE });
     await expect(opening).rejects.toMatchObject({
       name: 'ImageError',
       kind: 'unsupported',
-      message: 'This is recognised as QCOW2 version 3, which vdkit cannot open yet',
+      message: 'This is recognised as QCOW version 1, which vdkit cannot open yet',
     });
   });
 
@@ -181,7 +181,7 @@ describe('opening', () => {
   it('can be cancelled', async () => {
     const signal = AbortSignal.abort();
     const source = { provider: await provider(), name: '/disk' };
-    const opening = defaultRegistry().find('qcow2').open(source, { mode: 'read', gate: NO_GATE, signal });
+    const opening = defaultRegistry().find('qcow').open(source, { mode: 'read', gate: NO_GATE, signal });
     await expect(opening).rejects.toMatchObject({ kind: 'aborted' });
   });
 });

@@ -1,0 +1,33 @@
+/** Decompression where there is no Node: the same functions as in decompress.ts. */
+import { ImageError } from '../errors.ts';
+import { decodeFrames, wasmDecoder } from './zstd.ts';
+
+/** Input handed over at once: it decodes to at most a thousand times as much, which bounds time and memory. */
+const PIECE = 4 * 1024;
+
+/** See decompress.ts. */
+export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8Array> {
+  const { Inflate } = await import('fflate');
+  const bytes = new Uint8Array(size);
+  let filled = 0;
+  const stream = new Inflate((chunk) => {
+    const part = chunk.subarray(0, size - filled);
+    bytes.set(part, filled);
+    filled += part.length;
+  });
+  try {
+    for (let at = 0; at < input.length && filled < size; at += PIECE) {
+      // A copy: the library keeps and changes what it is given.
+      stream.push(input.slice(at, at + PIECE), false);
+    }
+  } catch (error) {
+    throw new ImageError('corrupt', 'The compressed data does not decode', { cause: error });
+  }
+  if (filled < size) throw new ImageError('corrupt', 'The compressed data ends early');
+  return bytes;
+}
+
+/** See decompress.ts. */
+export async function zstdDecompress(input: Uint8Array, size: number): Promise<Uint8Array> {
+  return decodeFrames(input, size, await wasmDecoder());
+}

@@ -1,0 +1,91 @@
+/** Decompression in Node: deflate and, where it has it, Zstandard run on its threads. The browser has its own version. */
+import * as zlib from 'node:zlib';
+import { ImageError } from '../errors.ts';
+import { decodeFrames, type FrameDecoder, wasmDecoder } from './zstd.ts';
+
+/** Below this many bytes handing the work to a thread costs more than doing it. */
+const AT_ONCE = 8 * 1024;
+/** Room behind the output, so that one call sees both its last byte and that there is no more. */
+const SLACK = 64;
+/** Frames that ask for more memory than 8 MiB are refused, as RFC 8878 recommends. */
+const WINDOW_LOG_MAX = 23;
+
+/** What Node has from version 22.15 on. */
+interface NativeZstd {
+  zstdDecompress?(
+    bytes: Uint8Array,
+    options: { readonly maxOutputLength: number; readonly params: Readonly<Record<number, number>> },
+    done: (error: Error | null, result: Uint8Array) => void,
+  ): void;
+  readonly constants: { readonly ZSTD_d_windowLogMax?: number };
+}
+
+/**
+ * The first `size` bytes of a raw deflate stream, with a window of up to 32 KiB. What follows in the input is not looked
+ * at. Memory is bounded by `size`. Throws `corrupt` when the stream is broken or ends early.
+ */
+export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8Array> {
+  const options: zlib.ZlibOptions = {
+    chunkSize: size + SLACK,
+    maxOutputLength: size + SLACK,
+    // A stream that is cut off behind the last byte wanted is good enough: whether it ends early is seen below.
+    finishFlush: zlib.constants.Z_SYNC_FLUSH,
+  };
+  let bytes: Uint8Array;
+  try {
+    bytes = size <= AT_ONCE ? zlib.inflateRawSync(input, options) : await inflateOnThread(input, options);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'ERR_BUFFER_TOO_LARGE') throw broken(error);
+    bytes = await inflateStart(input, size);
+  }
+  if (bytes.length < size) throw new ImageError('corrupt', 'The compressed data ends early');
+  return bytes.subarray(0, size);
+}
+
+/**
+ * The first `size` bytes of Zstandard frames that follow each other. What follows in the input is not looked at. Throws
+ * `corrupt` when a frame is broken, holds more than is left of `size`, or there are too few.
+ */
+export async function zstdDecompress(input: Uint8Array, size: number): Promise<Uint8Array> {
+  return decodeFrames(input, size, nativeDecoder() ?? (await wasmDecoder()));
+}
+
+function inflateOnThread(input: Uint8Array, options: zlib.ZlibOptions): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    zlib.inflateRaw(input, options, (error, result) => (error === null ? resolve(result) : reject(error)));
+  });
+}
+
+/** Of a stream that goes on for longer than anybody asked. */
+async function inflateStart(input: Uint8Array, size: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(size);
+  const stream = zlib.createInflateRaw({ chunkSize: Math.max(size, SLACK) });
+  stream.end(input);
+  let filled = 0;
+  try {
+    for await (const chunk of stream as AsyncIterable<Uint8Array>) {
+      const part = chunk.subarray(0, size - filled);
+      bytes.set(part, filled);
+      filled += part.length;
+      if (filled === size) break;
+    }
+  } catch (error) {
+    throw broken(error);
+  }
+  return bytes.subarray(0, filled);
+}
+
+function nativeDecoder(): FrameDecoder | null {
+  const { zstdDecompress: decompress, constants } = zlib as NativeZstd;
+  const windowLogMax = constants.ZSTD_d_windowLogMax;
+  if (decompress === undefined || windowLogMax === undefined) return null;
+  return (frame, size) =>
+    new Promise((resolve, reject) => {
+      const options = { maxOutputLength: size, params: { [windowLogMax]: WINDOW_LOG_MAX } };
+      decompress(frame, options, (error, result) => (error === null ? resolve(result) : reject(error)));
+    });
+}
+
+function broken(cause: unknown): ImageError {
+  return new ImageError('corrupt', 'The compressed data does not decode', { cause });
+}

@@ -1,0 +1,233 @@
+/**
+ * From guest offsets to what the L1 and L2 tables say of them, for the active tables or those of a snapshot.
+ *
+ * `look` is a cursor: it answers in the fields of the map and allocates nothing, since a map of a large disk asks for
+ * millions of clusters. It never waits: false means that a table must be loaded first. Tables are kept in pieces within
+ * a bound, so memory follows use. L2 tables are cached by their place in the file (`l2`), whatever L1 leads to them, so
+ * that maps of several snapshots may share the cache.
+ *
+ * What a table says is hostile: a wrong entry makes the kind `broken` for the clusters it answers for, and no others.
+ */
+import { hex, ImageError } from '../../errors.ts';
+import { MetadataPages } from '../../image/metadata-pages.ts';
+import type { Storage } from '../../storage/contract.ts';
+import type { Qcow2Header } from './header.ts';
+import {
+  COMPRESSED_HIGH,
+  COPIED_HIGH,
+  compressedOffsetBits,
+  ENTRY_BYTES,
+  EXTENDED_ENTRY_BYTES,
+  INCOMPATIBLE,
+  OFFSET_HIGH,
+  OFFSET_LOW,
+  SUBCLUSTERS,
+  VERSION_3,
+  ZERO_LOW,
+} from './layout.ts';
+
+/** What `look` finds. */
+export const KIND = { absent: 0, zero: 1, data: 2, encoded: 3, broken: 4 } as const;
+export type Kind = (typeof KIND)[keyof typeof KIND];
+
+const HIGH = 2 ** 32;
+const SECTOR = 512;
+/** Bytes of a table that are loaded at once: 16 KiB of an L2 table answer for 128 MiB of 64 KiB clusters. */
+const L2_PAGE = 16 * 1024;
+/** An L1 table is read in pieces, too. */
+const L1_CACHE = 4 * 1024 * 1024;
+
+/** What a map is made from. */
+export interface ClusterMapParts {
+  readonly header: Qcow2Header;
+  readonly storage: Storage;
+  /** Where guest data lies: the image itself, or its external data file. */
+  readonly data: Storage;
+  readonly l1Offset: number;
+  readonly l1Entries: number;
+  readonly l2: MetadataPages;
+}
+
+/** The cache of L2 tables of one image, addressed by offsets in the file. */
+export function l2Cache(storage: Storage, clusterSize: number): MetadataPages {
+  const pageBytes = Math.min(clusterSize, L2_PAGE);
+  return new MetadataPages({ storage, offset: 0, length: Number.MAX_SAFE_INTEGER, pageBytes });
+}
+
+/** See the head of this file. */
+export class ClusterMap {
+  /** Answer of the last `look` that was not false: what the guest finds from there on … */
+  kind: Kind = KIND.absent;
+  /** … up to this guest offset, which may lie behind the end of the disk. */
+  until = 0;
+  /** Of `data`: where the byte lies in the data storage. Of `encoded`: where the compressed bytes begin. */
+  position = 0;
+  /** Of `encoded`: bytes of the file that hold the compressed ones, and often some of others behind them. */
+  encodedBytes = 0;
+  /** The L2 entry, where there is one: its two halves and the two words of its bitmap. */
+  high = 0;
+  low = 0;
+  zeroBits = 0;
+  dataBits = 0;
+
+  readonly #header: Qcow2Header;
+  readonly #storage: Storage;
+  readonly #data: Storage;
+  readonly #hasDataFile: boolean;
+  readonly #l1: MetadataPages;
+  readonly #l1Offset: number;
+  readonly #l1Entries: number;
+  readonly #l2: MetadataPages;
+  readonly #clusterSize: number;
+  readonly #entryBytes: number;
+  /** Guest bytes of one L2 table. */
+  readonly #tableBytes: number;
+  readonly #offsetBits: number;
+  #reason = '';
+  #place = 0;
+
+  constructor(parts: ClusterMapParts) {
+    const { header, storage, l1Offset } = parts;
+    this.#header = header;
+    this.#storage = storage;
+    this.#data = parts.data;
+    this.#hasDataFile = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
+    const length = Math.max(parts.l1Entries, 1) * ENTRY_BYTES;
+    this.#l1 = new MetadataPages({ storage, offset: l1Offset, length, cacheBytes: L1_CACHE });
+    this.#l1Offset = l1Offset;
+    this.#l1Entries = parts.l1Entries;
+    this.#l2 = parts.l2;
+    this.#clusterSize = header.clusterSize;
+    this.#entryBytes = header.extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
+    this.#tableBytes = header.clusterSize * header.l2Entries;
+    this.#offsetBits = compressedOffsetBits(header.clusterBits) - 32;
+  }
+
+  /** Finds what stands at the guest offset. False: `load` it first. */
+  look(guestOffset: number): boolean {
+    const l1Index = Math.floor(guestOffset / this.#tableBytes);
+    if (l1Index >= this.#l1Entries) return this.#found(KIND.absent, Number.MAX_SAFE_INTEGER);
+    const l1At = l1Index * ENTRY_BYTES;
+    const l1Page = this.#l1.peek(Math.floor(l1At / this.#l1.pageBytes));
+    if (l1Page === undefined) return false;
+    const at = l1At % this.#l1.pageBytes;
+    const table = offsetOf(l1Page.view.getUint32(at), l1Page.view.getUint32(at + 4));
+    if (table === 0) return this.#found(KIND.absent, (l1Index + 1) * this.#tableBytes);
+    if (table % this.#clusterSize !== 0 || table >= this.#storage.size) {
+      this.#place = this.#l1Offset + l1At;
+      this.#reason = `An L1 entry points to ${hex(table)}, where no L2 table can be`;
+      return this.#found(KIND.broken, (l1Index + 1) * this.#tableBytes);
+    }
+    const cluster = Math.floor(guestOffset / this.#clusterSize);
+    const entryAt = table + (cluster % this.#header.l2Entries) * this.#entryBytes;
+    const page = this.#l2.peek(Math.floor(entryAt / this.#l2.pageBytes));
+    if (page === undefined) return false;
+    this.#place = entryAt;
+    return this.#decode(page.view, entryAt % this.#l2.pageBytes, cluster, guestOffset);
+  }
+
+  /** Brings the tables that answer for the guest offset into memory. */
+  async load(guestOffset: number): Promise<void> {
+    const l1At = Math.floor(guestOffset / this.#tableBytes) * ENTRY_BYTES;
+    const l1Page = await this.#l1.get(Math.floor(l1At / this.#l1.pageBytes));
+    const at = l1At % this.#l1.pageBytes;
+    const table = offsetOf(l1Page.view.getUint32(at), l1Page.view.getUint32(at + 4));
+    if (table === 0 || table >= this.#storage.size) return;
+    const cluster = Math.floor(guestOffset / this.#clusterSize);
+    const entryAt = table + (cluster % this.#header.l2Entries) * this.#entryBytes;
+    await this.#l2.get(Math.floor(entryAt / this.#l2.pageBytes));
+  }
+
+  /** The error that belongs to the last answer, which was `broken`. */
+  problem(guestOffset: number): ImageError {
+    return new ImageError('corrupt', this.#reason, {
+      path: this.#storage.label,
+      offset: this.#place,
+      guestOffset,
+      status: 'VERR_VD_IMAGE_CORRUPTED',
+      hint: 'Everything that other entries answer for can still be read.',
+    });
+  }
+
+  #found(kind: Kind, until: number): true {
+    this.kind = kind;
+    this.until = until;
+    return true;
+  }
+
+  #decode(view: DataView, at: number, cluster: number, guestOffset: number): true {
+    this.high = view.getUint32(at);
+    this.low = view.getUint32(at + 4);
+    const until = (cluster + 1) * this.#clusterSize;
+    if ((this.high & COMPRESSED_HIGH) !== 0) return this.#encoded(until);
+    const host = offsetOf(this.high, this.low);
+    // Guest cluster 0 of an external data file is at its offset 0.
+    const placed = host !== 0 || (this.#hasDataFile && (this.high & COPIED_HIGH) !== 0);
+    if (this.#header.extendedL2) {
+      this.zeroBits = view.getUint32(at + 8);
+      this.dataBits = view.getUint32(at + 12);
+      return this.#subcluster(host, placed, cluster, guestOffset);
+    }
+    if ((this.low & ZERO_LOW) !== 0) {
+      if (this.#header.version === VERSION_3) return this.#found(KIND.zero, until);
+      return this.#broken('An L2 entry has the zero flag, which version 2 does not know', until);
+    }
+    return placed ? this.#placed(host, cluster, guestOffset, until) : this.#found(KIND.absent, until);
+  }
+
+  /** One subcluster and those behind it that are alike. */
+  #subcluster(host: number, placed: boolean, cluster: number, guestOffset: number): true {
+    const start = cluster * this.#clusterSize;
+    const size = this.#clusterSize / SUBCLUSTERS;
+    const index = Math.floor((guestOffset - start) / size);
+    const zero = (this.zeroBits >>> index) & 1;
+    const data = (this.dataBits >>> index) & 1;
+    let end = index + 1;
+    while (end < SUBCLUSTERS && ((this.zeroBits >>> end) & 1) === zero && ((this.dataBits >>> end) & 1) === data) end++;
+    const until = start + end * size;
+    if (zero === 1 && data === 1) return this.#broken('A subcluster is marked both as data and as zero', until);
+    if (zero === 1) return this.#found(KIND.zero, until);
+    if (data === 0) return this.#found(KIND.absent, until);
+    if (!placed) return this.#broken('A subcluster is marked as data, but its cluster has no place', until);
+    return this.#placed(host, cluster, guestOffset, until);
+  }
+
+  #placed(host: number, cluster: number, guestOffset: number, until: number): true {
+    const start = cluster * this.#clusterSize;
+    if (host % this.#clusterSize !== 0) {
+      return this.#broken(`An L2 entry points to ${hex(host)}, where no cluster begins`, until);
+    }
+    if (this.#hasDataFile && host !== start) {
+      return this.#broken(`An L2 entry points to ${hex(host)} in the data file, not to its own offset`, until);
+    }
+    if (host >= this.#data.size + this.#clusterSize) {
+      return this.#broken(`An L2 entry points to ${hex(host)}, beyond the end of the file`, until);
+    }
+    this.position = host + (guestOffset - start);
+    return this.#found(KIND.data, until);
+  }
+
+  /** Section "Compressed Clusters Descriptor": an offset to the byte, and the sectors behind the first one. */
+  #encoded(until: number): true {
+    if (this.#hasDataFile) return this.#broken('An image with an external data file has a compressed cluster', until);
+    const width = 2 ** this.#offsetBits;
+    const position = (this.high % width) * HIGH + this.low;
+    const sectors = (this.high >>> this.#offsetBits) & (2 ** (this.#header.clusterBits - 8) - 1);
+    if (position >= this.#storage.size) {
+      return this.#broken(`A compressed cluster begins at ${hex(position)}, beyond the end of the file`, until);
+    }
+    this.position = position;
+    this.encodedBytes = (sectors + 1) * SECTOR - (position % SECTOR);
+    return this.#found(KIND.encoded, until);
+  }
+
+  #broken(reason: string, until: number): true {
+    this.#reason = reason;
+    return this.#found(KIND.broken, until);
+  }
+}
+
+/** Bits 9 to 55 of an entry. Exact: they are less than 2^56 but end in nine zeroes. */
+function offsetOf(high: number, low: number): number {
+  return (high & OFFSET_HIGH) * HIGH + ((low & OFFSET_LOW) >>> 0);
+}

@@ -1,0 +1,167 @@
+/**
+ * Reading compressed clusters. Streams lie packed in the file, so neighbours are fetched by one read and then decoded
+ * in parallel. What a stream is said to take is rounded up to sectors: the bytes behind it are somebody else's, and may
+ * lie behind the end of the file.
+ */
+import { inflateRaw, zstdDecompress } from '#decompress';
+import { assert, withContext } from '../../errors.ts';
+import { allDone, watched } from '../../storage/all-done.ts';
+import type { ReadTarget, Storage } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import { type ClusterMap, KIND } from './cluster-map.ts';
+import type { Qcow2Header } from './header.ts';
+
+/** Guest bytes that are decoded at one time, at least a cluster. */
+const WINDOW = 4 * 1024 * 1024;
+/** Bytes of the file that one read fetches at most, at least one stream. */
+const READ_MAX = 2 * 1024 * 1024;
+/** Foreign bytes between two streams that are read along. */
+const GAP_MAX = 16 * 1024;
+
+/** One cluster, or the part of it that is wanted. */
+interface Piece {
+  readonly guestOffset: number;
+  /** Bytes of the cluster before the part. */
+  readonly skip: number;
+  readonly target: Uint8Array;
+  readonly position: number;
+  readonly bytes: number;
+}
+
+/** The last cluster of which only a part was wanted: the next request mostly wants the next part. */
+interface Kept {
+  readonly position: number;
+  readonly bytes: number;
+  readonly decoded: Promise<Uint8Array>;
+}
+
+/** Reads compressed clusters of one image. */
+export class EncodedReader {
+  readonly #storage: Storage;
+  readonly #map: ClusterMap;
+  readonly #clusterSize: number;
+  readonly #decompress: (input: Uint8Array, size: number) => Promise<Uint8Array>;
+  #kept: Kept | null = null;
+
+  constructor(storage: Storage, map: ClusterMap, header: Pick<Qcow2Header, 'clusterSize' | 'compression'>) {
+    this.#storage = storage;
+    this.#map = map;
+    this.#clusterSize = header.clusterSize;
+    this.#decompress = header.compression === 'zstd' ? zstdDecompress : inflateRaw;
+  }
+
+  /** Fills the target, all of which lies in compressed clusters. */
+  async read(offset: number, target: ReadTarget): Promise<void> {
+    let at = offset;
+    for (const buffer of target instanceof Uint8Array ? [target] : target) {
+      const step = Math.max(WINDOW, this.#clusterSize);
+      for (let from = 0; from < buffer.length; ) {
+        // Windows end where clusters do.
+        const to = Math.min(from + step - ((at + from) % this.#clusterSize), buffer.length);
+        await this.#readWindow(at + from, buffer.subarray(from, to));
+        from = to;
+      }
+      at += buffer.length;
+    }
+  }
+
+  /** Forgets what was decoded. Whoever gives room in the file to something else calls this. */
+  forget(): void {
+    this.#kept = null;
+  }
+
+  async #readWindow(offset: number, target: Uint8Array): Promise<void> {
+    const groups = grouped(await this.#pieces(offset, target));
+    await allDone(groups.map((group) => watched(this.#readGroup(group))));
+  }
+
+  async #pieces(offset: number, target: Uint8Array): Promise<Piece[]> {
+    const map = this.#map;
+    const pieces: Piece[] = [];
+    for (let at = 0; at < target.length; ) {
+      const guestOffset = offset + at;
+      while (!map.look(guestOffset)) await map.load(guestOffset);
+      if (map.kind === KIND.broken) throw map.problem(guestOffset);
+      assert(map.kind === KIND.encoded, 'a run of compressed clusters has nothing else in it');
+      const end = Math.min(map.until - offset, target.length);
+      pieces.push({
+        guestOffset,
+        skip: guestOffset % this.#clusterSize,
+        target: target.subarray(at, end),
+        position: map.position,
+        bytes: map.encodedBytes,
+      });
+      at = end;
+    }
+    return pieces;
+  }
+
+  async #readGroup(group: readonly Piece[]): Promise<void> {
+    const [only] = group;
+    if (group.length === 1 && only !== undefined && only.target.length < this.#clusterSize) return this.#readPart(only);
+    const start = Math.min(...group.map(({ position }) => position));
+    const end = Math.max(...group.map(({ position, bytes }) => position + bytes));
+    const stored = new Uint8Array(end - start);
+    await readPadded(this.#storage, start, stored);
+    const decoding = group.map(async (piece) => {
+      const decoded = await this.#decode(piece, stored.subarray(piece.position - start));
+      piece.target.set(decoded.subarray(piece.skip, piece.skip + piece.target.length));
+    });
+    await allDone(decoding);
+  }
+
+  async #readPart(piece: Piece): Promise<void> {
+    let kept = this.#kept;
+    if (kept === null || kept.position !== piece.position || kept.bytes !== piece.bytes) {
+      kept = { position: piece.position, bytes: piece.bytes, decoded: this.#fetch(piece) };
+      this.#kept = kept;
+    }
+    try {
+      const decoded = await kept.decoded;
+      piece.target.set(decoded.subarray(piece.skip, piece.skip + piece.target.length));
+    } catch (error) {
+      if (this.#kept === kept) this.#kept = null;
+      throw error;
+    }
+  }
+
+  async #fetch(piece: Piece): Promise<Uint8Array> {
+    const stored = new Uint8Array(piece.bytes);
+    await readPadded(this.#storage, piece.position, stored);
+    return this.#decode(piece, stored);
+  }
+
+  async #decode({ guestOffset, position, bytes }: Piece, stored: Uint8Array): Promise<Uint8Array> {
+    try {
+      return await this.#decompress(stored.subarray(0, bytes), this.#clusterSize);
+    } catch (error) {
+      throw withContext(error, {
+        path: this.#storage.label,
+        offset: position,
+        guestOffset,
+        hint: 'Other clusters can still be read.',
+      });
+    }
+  }
+}
+
+/** Neighbours in the file, which one read fetches. Those that lie elsewhere are read by themselves. */
+function grouped(pieces: readonly Piece[]): Piece[][] {
+  const groups: Piece[][] = [];
+  let start = 0;
+  let end = -1;
+  for (const piece of pieces) {
+    const { position, bytes } = piece;
+    const near = position >= start && position <= end + GAP_MAX && position + bytes - start <= READ_MAX;
+    const last = groups.at(-1);
+    if (last !== undefined && near) {
+      last.push(piece);
+      end = Math.max(end, position + bytes);
+    } else {
+      groups.push([piece]);
+      start = position;
+      end = position + bytes;
+    }
+  }
+  return groups;
+}

@@ -1,0 +1,57 @@
+/** The clusters of an image that hold no guest data, as the tables on the medium name them. */
+import type { MetadataExtent } from '../../image/contract.ts';
+import type { Storage } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import type { Qcow2Header } from './header.ts';
+import { ENTRY_BYTES, OFFSET_HIGH, OFFSET_LOW } from './layout.ts';
+import { type Snapshot, serializeSnapshots } from './snapshots.ts';
+
+/** Bytes of a table in memory at one time. */
+const WINDOW = 256 * 1024;
+const HIGH = 2 ** 32;
+
+/** Every table once for each pointer to it; those of snapshots, too. */
+export async function* metadataOf(
+  storage: Storage,
+  header: Qcow2Header,
+  snapshots: readonly Snapshot[],
+): AsyncGenerator<MetadataExtent> {
+  const { clusterSize } = header;
+  const at = (offset: number, length: number, what: string): MetadataExtent => ({
+    storage,
+    offset,
+    length,
+    what,
+    guestOffset: null,
+  });
+  yield at(0, clusterSize, 'header');
+  const refcountTable = header.refcountTableClusters * clusterSize;
+  yield at(header.refcountTableOffset, refcountTable, 'refcount table');
+  for await (const block of pointers(storage, header.refcountTableOffset, refcountTable)) {
+    yield at(block, clusterSize, 'refcount block');
+  }
+  const tables = [{ ...header, name: '' }, ...snapshots.map((one) => ({ ...one, name: ` of snapshot ${one.id}` }))];
+  for (const { l1Offset, l1Entries, name } of tables) {
+    const length = l1Entries * ENTRY_BYTES;
+    if (length > 0) yield at(l1Offset, length, `L1 table${name}`);
+    for await (const table of pointers(storage, l1Offset, length)) yield at(table, clusterSize, `L2 table${name}`);
+  }
+  if (snapshots.length > 0) yield at(header.snapshotsOffset, snapshotTableBytes(snapshots), 'snapshot table');
+}
+
+function snapshotTableBytes(snapshots: readonly Snapshot[]): number {
+  return serializeSnapshots(snapshots).length;
+}
+
+/** The places that a table of 64-bit entries points to. */
+async function* pointers(storage: Storage, offset: number, length: number): AsyncGenerator<number> {
+  for (let start = 0; start < length; start += WINDOW) {
+    const bytes = new Uint8Array(Math.min(WINDOW, length - start));
+    await readPadded(storage, offset + start, bytes);
+    const view = new DataView(bytes.buffer);
+    for (let at = 0; at < bytes.length; at += ENTRY_BYTES) {
+      const place = (view.getUint32(at) & OFFSET_HIGH) * HIGH + ((view.getUint32(at + 4) & OFFSET_LOW) >>> 0);
+      if (place !== 0) yield place;
+    }
+  }
+}
