@@ -85,6 +85,27 @@ export class MetadataPages {
     return this.peek(index) ?? this.#loading.get(index) ?? this.#load(index);
   }
 
+  /**
+   * A page of zeroes for room that is used anew, whatever was known of it. `written`: it must reach the medium as it is;
+   * otherwise the medium reads zero there already. It stays until the flush after it.
+   */
+  blank(index: number, written: boolean): MetadataPage {
+    const old = this.#pages.get(index);
+    if (old !== undefined) {
+      assert(old.pins === 0 && old.flushing === 0, 'room that is used anew has no user left');
+      this.#dirtySectors -= old.dirtySectors;
+      this.#dirtyPages.delete(old);
+    }
+    const page = this.#keep(
+      index,
+      new Uint8Array(Math.min(this.pageBytes, this.#region.length - index * this.pageBytes)),
+    );
+    if (written) this.touch(page, 0, page.bytes.length);
+    else this.#dirtyPages.add(page);
+    this.#trim(page);
+    return page;
+  }
+
   /** Notes that bytes `[start, end)` of a page changed. */
   touch(page: MetadataPage, start: number, end: number): void {
     for (let sector = Math.floor(start / SECTOR); sector * SECTOR < end; sector++) {
@@ -138,6 +159,15 @@ export class MetadataPages {
     assert(start < this.#region.length, 'page inside the region');
     const bytes = new Uint8Array(Math.min(this.pageBytes, this.#region.length - start));
     await readPadded(this.#region.storage, this.#region.offset + start, bytes);
+    // Made anew while it was read: what the medium has is old.
+    const made = this.#pages.get(index);
+    if (made !== undefined) return made;
+    const page = this.#keep(index, bytes);
+    this.#trim(page);
+    return page;
+  }
+
+  #keep(index: number, bytes: Uint8Array): MetadataPage {
     const page: MetadataPage = {
       index,
       bytes,
@@ -149,7 +179,6 @@ export class MetadataPages {
       lastUse: ++this.#clock,
     };
     this.#pages.set(index, page);
-    this.#trim(page);
     return page;
   }
 
@@ -157,7 +186,7 @@ export class MetadataPages {
   #trim(keep?: MetadataPage): void {
     if (this.#pages.size <= this.#maxPages) return;
     const idle = [...this.#pages.values()].filter(
-      (page) => page !== keep && page.dirtySectors === 0 && page.pins === 0 && page.flushing === 0,
+      (page) => page !== keep && !this.#dirtyPages.has(page) && page.pins === 0 && page.flushing === 0,
     );
     idle.sort((a, b) => a.lastUse - b.lastUse);
     const goal = Math.floor(this.#maxPages * 0.75);

@@ -8,8 +8,9 @@
  *
  * What a table says is hostile: a wrong entry makes the kind `broken` for the clusters it answers for, and no others.
  */
-import { hex, ImageError } from '../../errors.ts';
-import { MetadataPages } from '../../image/metadata-pages.ts';
+import { assert, hex, ImageError } from '../../errors.ts';
+import type { MetaWrite } from '../../image/contract.ts';
+import { type MetadataPage, MetadataPages } from '../../image/metadata-pages.ts';
 import type { Storage } from '../../storage/contract.ts';
 import type { Qcow2Header } from './header.ts';
 import {
@@ -36,6 +37,14 @@ const SECTOR = 512;
 const L2_PAGE = 16 * 1024;
 /** An L1 table is read in pieces, too. */
 const L1_CACHE = 4 * 1024 * 1024;
+
+/** An L2 entry: its two halves, and the two words of its bitmap where there are subclusters. */
+export interface L2Entry {
+  readonly high: number;
+  readonly low: number;
+  readonly zeroBits: number;
+  readonly dataBits: number;
+}
 
 /** What a map is made from. */
 export interface ClusterMapParts {
@@ -69,6 +78,8 @@ export class ClusterMap {
   low = 0;
   zeroBits = 0;
   dataBits = 0;
+  /** The page that the entry is in; null where there is no L2 table. */
+  page: MetadataPage | null = null;
 
   readonly #header: Qcow2Header;
   readonly #storage: Storage;
@@ -106,6 +117,9 @@ export class ClusterMap {
   /** Finds what stands at the guest offset. False: `load` it first. */
   look(guestOffset: number): boolean {
     const l1Index = Math.floor(guestOffset / this.#tableBytes);
+    this.page = null;
+    this.high = 0;
+    this.low = 0;
     if (l1Index >= this.#l1Entries) return this.#found(KIND.absent, Number.MAX_SAFE_INTEGER);
     const l1At = l1Index * ENTRY_BYTES;
     const l1Page = this.#l1.peek(Math.floor(l1At / this.#l1.pageBytes));
@@ -119,10 +133,11 @@ export class ClusterMap {
       return this.#found(KIND.broken, (l1Index + 1) * this.#tableBytes);
     }
     const cluster = Math.floor(guestOffset / this.#clusterSize);
-    const entryAt = table + (cluster % this.#header.l2Entries) * this.#entryBytes;
+    const entryAt = this.#entryAt(table, guestOffset);
     const page = this.#l2.peek(Math.floor(entryAt / this.#l2.pageBytes));
     if (page === undefined) return false;
     this.#place = entryAt;
+    this.page = page;
     return this.#decode(page.view, entryAt % this.#l2.pageBytes, cluster, guestOffset);
   }
 
@@ -133,9 +148,77 @@ export class ClusterMap {
     const at = l1At % this.#l1.pageBytes;
     const table = offsetOf(l1Page.view.getUint32(at), l1Page.view.getUint32(at + 4));
     if (table === 0 || table >= this.#storage.size) return;
-    const cluster = Math.floor(guestOffset / this.#clusterSize);
-    const entryAt = table + (cluster % this.#header.l2Entries) * this.#entryBytes;
+    const entryAt = this.#entryAt(table, guestOffset);
     await this.#l2.get(Math.floor(entryAt / this.#l2.pageBytes));
+  }
+
+  /** Guest bytes that one L2 table answers for. */
+  get tableBytes(): number {
+    return this.#tableBytes;
+  }
+
+  /** Where the L2 table of a guest offset lies, 0 = there is none; undefined: `load` first. Not checked. */
+  tableOf(guestOffset: number): number | undefined {
+    const l1At = Math.floor(guestOffset / this.#tableBytes) * ENTRY_BYTES;
+    const page = this.#l1.peek(Math.floor(l1At / this.#l1.pageBytes));
+    if (page === undefined) return undefined;
+    const at = l1At % this.#l1.pageBytes;
+    return offsetOf(page.view.getUint32(at), page.view.getUint32(at + 4));
+  }
+
+  /** Makes the L1 table lead to an L2 table that nothing else leads to. The L1 entry is in memory. */
+  setTable(guestOffset: number, table: number): void {
+    const l1At = Math.floor(guestOffset / this.#tableBytes) * ENTRY_BYTES;
+    const page = this.#l1.peek(Math.floor(l1At / this.#l1.pageBytes));
+    assert(page !== undefined, 'an L1 entry is loaded before it is changed');
+    const at = l1At % this.#l1.pageBytes;
+    page.view.setUint32(at, (Math.floor(table / HIGH) | (table === 0 ? 0 : COPIED_HIGH)) >>> 0);
+    page.view.setUint32(at + 4, table % HIGH);
+    this.#l1.touch(page, at, at + ENTRY_BYTES);
+  }
+
+  /** Entries of an L2 table that are in one page. */
+  get entriesPerPage(): number {
+    return this.#l2.pageBytes / this.#entryBytes;
+  }
+
+  /** The page that holds the entry of a guest offset, when it is in memory and there is one. */
+  pageOf(guestOffset: number): MetadataPage | undefined {
+    const table = this.tableOf(guestOffset);
+    if (table === undefined || table === 0) return undefined;
+    return this.#l2.peek(Math.floor(this.#entryAt(table, guestOffset) / this.#l2.pageBytes));
+  }
+
+  /** Stores an entry whose page is in memory; the bitmap words only where there are subclusters. */
+  setEntry(page: MetadataPage, guestOffset: number, entry: L2Entry): void {
+    const inPage = Math.floor(guestOffset / this.#clusterSize) % this.entriesPerPage;
+    const at = inPage * this.#entryBytes;
+    page.view.setUint32(at, entry.high >>> 0);
+    page.view.setUint32(at + 4, entry.low >>> 0);
+    if (this.#header.extendedL2) {
+      page.view.setUint32(at + 8, entry.zeroBits >>> 0);
+      page.view.setUint32(at + 12, entry.dataBits >>> 0);
+    }
+    this.#l2.touch(page, at, at + this.#entryBytes);
+  }
+
+  /** What L1 pages the next flush must write. */
+  sealL1(): MetaWrite[] {
+    return this.#l1.seal();
+  }
+
+  /** That flush ended. */
+  settleL1(): void {
+    this.#l1.settle();
+  }
+
+  get dirtyBytes(): number {
+    return this.#l1.dirtyBytes;
+  }
+
+  #entryAt(table: number, guestOffset: number): number {
+    const cluster = Math.floor(guestOffset / this.#clusterSize);
+    return table + (cluster % this.#header.l2Entries) * this.#entryBytes;
   }
 
   /** The error that belongs to the last answer, which was `broken`. */
@@ -228,6 +311,6 @@ export class ClusterMap {
 }
 
 /** Bits 9 to 55 of an entry. Exact: they are less than 2^56 but end in nine zeroes. */
-function offsetOf(high: number, low: number): number {
+export function offsetOf(high: number, low: number): number {
   return (high & OFFSET_HIGH) * HIGH + ((low & OFFSET_LOW) >>> 0);
 }

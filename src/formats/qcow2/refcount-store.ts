@@ -1,0 +1,384 @@
+/**
+ * The refcounts of an image that is written: how many references each cluster of the file has (section "Host cluster
+ * management"), and which clusters are free.
+ *
+ * Counts are changed in memory and written by flushes. A count is raised before anything refers to its cluster, and
+ * lowered only after a flush that took the last reference off the medium: `release` notes it, `settle` does it. So what
+ * the medium says is never less than what refers to a cluster, whatever the moment of a power cut; room can only leak.
+ *
+ * Blocks and the table grow by room behind everything that is counted: a new block may lie in the range that it counts.
+ */
+import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { assert, hex, ImageError } from '../../errors.ts';
+import type { MetaWrite } from '../../image/contract.ts';
+import { type MetadataPage, MetadataPages } from '../../image/metadata-pages.ts';
+import { LIMITS } from '../../limits.ts';
+import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import type { Qcow2Header } from './header.ts';
+import { ENTRY_BYTES, REFCOUNT_OFFSET } from './layout.ts';
+import { getRefcount, refcountMax, refcountsPerBlock, setRefcount } from './refcounts.ts';
+
+/** Bytes of a block that are loaded at once. */
+const PAGE = 16 * 1024;
+const ENTRIES_PER_SECTOR = SECTOR / ENTRY_BYTES;
+
+/** A run of clusters of the file. */
+export interface ClusterRun {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Where the refcount table lies. */
+export interface TablePlace {
+  readonly offset: number;
+  readonly clusters: number;
+}
+
+/** What a flush writes of the counts: see `SealedMetadata`. */
+export interface SealedCounts {
+  readonly stage: readonly MetaWrite[];
+  readonly root: readonly MetaWrite[];
+  /** The table has moved: the header must say so with `root`. */
+  readonly moved: TablePlace | null;
+}
+
+/** Reads the refcount table. Returns words for people when the image must not be written with such a table. */
+export async function openRefcounts(storage: Storage, header: Qcow2Header): Promise<RefcountStore | string> {
+  const { clusterSize, refcountTableClusters, refcountTableOffset } = header;
+  const bytes = new Uint8Array(refcountTableClusters * clusterSize);
+  await readPadded(storage, refcountTableOffset, bytes);
+  const view = new DataView(bytes.buffer);
+  const table = new Float64Array(bytes.length / ENTRY_BYTES);
+  const seen = new Set<number>();
+  for (let index = 0; index < table.length; index++) {
+    const block = Number(view.getBigUint64(index * ENTRY_BYTES) & REFCOUNT_OFFSET);
+    if (block === 0) continue;
+    if (block % clusterSize !== 0 || block >= storage.size || seen.has(block)) {
+      return `refcount table entry ${index} points to ${hex(block)}, where no block can be`;
+    }
+    seen.add(block);
+    table[index] = block;
+  }
+  const store = new RefcountStore(storage, header, table);
+  const tables = [
+    { offset: 0, bytes: clusterSize },
+    { offset: refcountTableOffset, bytes: bytes.length },
+    { offset: header.l1Offset, bytes: header.l1Entries * ENTRY_BYTES },
+  ];
+  for (const { offset, bytes: length } of tables) {
+    for (let at = offset; at < offset + length; at += clusterSize) {
+      const count = store.count(at / clusterSize);
+      if ((isPromise(count) ? await count : count) === 0) return `the cluster at ${hex(at)} is in use but not counted`;
+    }
+  }
+  return store;
+}
+
+/** See the head of this file. */
+export class RefcountStore {
+  readonly #storage: Storage;
+  readonly #clusterSize: number;
+  readonly #order: number;
+  readonly #perBlock: number;
+  readonly #perPage: number;
+  readonly #pages: MetadataPages;
+  /** Offsets of the blocks; 0 where there is none, and nothing in its range is counted. */
+  #table: Float64Array;
+  #place: TablePlace;
+  #moved = false;
+  readonly #dirtySectors = new Set<number>();
+  /** No cluster below is free. */
+  #cursor = 0;
+  /** The page that the last search for free clusters lacked. */
+  #wanted = 0;
+  #released: number[] = [];
+  #sealed: number[] = [];
+
+  constructor(storage: Storage, header: Qcow2Header, table: Float64Array) {
+    this.#storage = storage;
+    this.#clusterSize = header.clusterSize;
+    this.#order = header.refcountOrder;
+    this.#perBlock = refcountsPerBlock(header.clusterSize, header.refcountOrder);
+    const pageBytes = Math.min(header.clusterSize, PAGE);
+    this.#perPage = refcountsPerBlock(pageBytes, header.refcountOrder);
+    this.#pages = new MetadataPages({ storage, offset: 0, length: Number.MAX_SAFE_INTEGER, pageBytes });
+    this.#table = table;
+    this.#place = { offset: header.refcountTableOffset, clusters: header.refcountTableClusters };
+  }
+
+  get dirtyBytes(): number {
+    return this.#pages.dirtyBytes + this.#dirtySectors.size * SECTOR;
+  }
+
+  /** Clusters wait for a flush after which they are free. */
+  get releasing(): number {
+    return this.#released.length;
+  }
+
+  /** How many references a cluster may have. */
+  get most(): number {
+    return refcountMax(this.#order);
+  }
+
+  /** References to a cluster; undefined when its block must be loaded first. */
+  peek(cluster: number): number | undefined {
+    const block = this.#table[Math.floor(cluster / this.#perBlock)] ?? 0;
+    if (block === 0) return 0;
+    const page = this.#pages.peek(this.#pageOf(block, cluster));
+    return page === undefined ? undefined : getRefcount(page.view, cluster % this.#perPage, this.#order);
+  }
+
+  /** References to a cluster. */
+  count(cluster: number): MaybePromise<number> {
+    const known = this.peek(cluster);
+    return known ?? this.load(cluster).then(() => this.count(cluster));
+  }
+
+  /** Brings the count of a cluster into memory. */
+  async load(cluster: number): Promise<void> {
+    const block = this.#table[Math.floor(cluster / this.#perBlock)] ?? 0;
+    if (block !== 0) await this.#pages.get(this.#pageOf(block, cluster));
+  }
+
+  /**
+   * Takes free clusters that lie behind each other, at most `count`: they have one reference from now on, and end in
+   * `keep` or `giveBack`. Undefined: `loadFree` first. Throws `limit` when the file cannot grow any further.
+   */
+  take(count: number): ClusterRun | undefined {
+    for (let cluster = this.#cursor; ; ) {
+      const block = this.#table[Math.floor(cluster / this.#perBlock)] ?? 0;
+      if (block === 0) {
+        this.#cover(cluster, 0);
+        continue;
+      }
+      const index = this.#pageOf(block, cluster);
+      const page = this.#pages.peek(index);
+      if (page === undefined) {
+        this.#wanted = index;
+        this.#cursor = cluster;
+        return undefined;
+      }
+      const first = cluster % this.#perPage;
+      let at = first;
+      while (at < this.#perPage && getRefcount(page.view, at, this.#order) !== 0) at++;
+      let end = at;
+      while (end < this.#perPage && end - at < count && getRefcount(page.view, end, this.#order) === 0) end++;
+      cluster += at - first;
+      if (end > at) {
+        for (let n = at; n < end; n++) this.#set(page, n, 1);
+        page.pins++;
+        this.#cursor = cluster + (end - at);
+        return { first: cluster, count: end - at };
+      }
+    }
+  }
+
+  /** Loads what the last `take` lacked. */
+  async loadFree(): Promise<void> {
+    await this.#pages.get(this.#wanted);
+  }
+
+  /** Takes so many clusters behind each other, for a table that must lie in one piece. */
+  async takeTogether(count: number): Promise<number> {
+    let first = divCeil(this.#storage.size, this.#clusterSize);
+    for (let cluster = first; cluster < first + count; cluster++) {
+      if ((this.#table[Math.floor(cluster / this.#perBlock)] ?? 0) === 0) this.#cover(cluster, 0);
+      const found = this.count(cluster);
+      if ((isPromise(found) ? await found : found) !== 0) first = cluster + 1;
+    }
+    // Nothing was awaited since the last look but loading, which changes no count; still, another may have come first.
+    for (let cluster = first; cluster < first + count; cluster++) {
+      if (this.peek(cluster) !== 0) return this.takeTogether(count);
+    }
+    for (let cluster = first; cluster < first + count; cluster++) this.#change(cluster, 1);
+    return first;
+  }
+
+  /** One more reference to a cluster whose count is in memory. Throws `limit` when its count cannot say so. */
+  raise(cluster: number): void {
+    const count = this.peek(cluster);
+    assert(count !== undefined, 'a count is loaded before it is changed');
+    if (count >= this.most) {
+      throw new ImageError('limit', 'A cluster has as many references as its count can say', {
+        path: this.#storage.label,
+        offset: cluster * this.#clusterSize,
+        found: `${count} references`,
+        hint: 'Make an image with wider refcounts (refcount_bits), or delete snapshots.',
+      });
+    }
+    this.#change(cluster, count + 1);
+  }
+
+  /** Keeps the count of a cluster in memory until it is released or let go. False: `load` it first. */
+  hold(cluster: number): boolean {
+    const block = this.#table[Math.floor(cluster / this.#perBlock)] ?? 0;
+    if (block === 0) return true;
+    const page = this.#pages.peek(this.#pageOf(block, cluster));
+    if (page === undefined) return false;
+    page.pins++;
+    return true;
+  }
+
+  /** The cluster stays as it is after all. */
+  letGo(cluster: number): void {
+    const page = this.#pageWith(cluster);
+    if (page !== undefined && page.pins > 0) page.pins--;
+  }
+
+  /** A reference to a cluster that is held was taken away in memory: after the next flush the count is lowered. */
+  release(cluster: number): void {
+    this.#released.push(cluster);
+  }
+
+  /** Clusters that were taken have their reference. */
+  keep({ first }: ClusterRun): void {
+    this.letGo(first);
+  }
+
+  /** Gives clusters back that were taken, and that nothing refers to, not even on the medium. */
+  giveBack({ first, count }: ClusterRun): void {
+    this.letGo(first);
+    for (let cluster = first; cluster < first + count; cluster++) this.#change(cluster, 0);
+    this.#cursor = Math.min(this.#cursor, first);
+  }
+
+  /** What the next flush writes. */
+  seal(): SealedCounts {
+    this.#sealed.push(...this.#released);
+    this.#released = [];
+    const stage = this.#pages.seal();
+    if (!this.#moved) {
+      const root = [...this.#dirtySectors].sort((a, b) => a - b).map((sector) => this.#tableSector(sector));
+      this.#dirtySectors.clear();
+      return { stage, root, moved: null };
+    }
+    this.#moved = false;
+    this.#dirtySectors.clear();
+    const { offset } = this.#place;
+    stage.push({ storage: this.#storage, offset, bytes: this.#encode(0, this.#table.length) });
+    return { stage, root: [], moved: this.#place };
+  }
+
+  /** The flush ended. What it released has no reference on the medium any more. */
+  settle(ok: boolean): void {
+    this.#pages.settle();
+    if (!ok) return;
+    for (const cluster of this.#sealed) {
+      this.letGo(cluster);
+      const count = this.peek(cluster) ?? 0;
+      if (count === 0) continue;
+      this.#change(cluster, count - 1);
+      if (count === 1) this.#cursor = Math.min(this.#cursor, cluster);
+    }
+    this.#sealed = [];
+  }
+
+  #pageOf(block: number, cluster: number): number {
+    const inBlock = Math.floor((cluster % this.#perBlock) / this.#perPage);
+    return block / this.#pages.pageBytes + inBlock;
+  }
+
+  #pageWith(cluster: number): MetadataPage | undefined {
+    const block = this.#table[Math.floor(cluster / this.#perBlock)] ?? 0;
+    return block === 0 ? undefined : this.#pages.peek(this.#pageOf(block, cluster));
+  }
+
+  #change(cluster: number, count: number): void {
+    const page = this.#pageWith(cluster);
+    assert(page !== undefined, 'a count is loaded before it is changed');
+    this.#set(page, cluster % this.#perPage, count);
+  }
+
+  #set(page: MetadataPage, index: number, count: number): void {
+    setRefcount(page.view, index, this.#order, count);
+    const at = Math.floor((index * 2 ** this.#order) / 8);
+    this.#pages.touch(page, at, at + 1);
+  }
+
+  /**
+   * Makes blocks for the clusters from `start` on: `count` of them, and those that the new blocks take behind them. None
+   * of these may be counted yet. When the table is too short for that it only makes the table longer.
+   */
+  #cover(start: number, count: number): void {
+    let blocks = 1;
+    let missing: number[] = [];
+    for (;;) {
+      missing = [];
+      const last = Math.floor((start + count + blocks - 1) / this.#perBlock);
+      if (last >= this.#table.length) {
+        this.#grow(last + 1, start);
+        return;
+      }
+      for (let index = Math.floor(start / this.#perBlock); index <= last; index++) {
+        if (this.#table[index] === 0) missing.push(index);
+      }
+      if (missing.length <= blocks) break;
+      blocks = missing.length;
+    }
+    for (const [number, index] of missing.entries()) {
+      const offset = (start + count + number) * this.#clusterSize;
+      this.#table[index] = offset;
+      this.#dirtySectors.add(Math.floor(index / ENTRIES_PER_SECTOR));
+      const { pageBytes } = this.#pages;
+      for (let at = 0; at < this.#clusterSize; at += pageBytes) {
+        this.#pages.blank((offset + at) / pageBytes, offset < this.#storage.size);
+      }
+    }
+    for (let number = 0; number < missing.length; number++) this.#change(start + count + number, 1);
+  }
+
+  /** A longer table, behind all that the old one can count. Its own clusters and their blocks are counted, too. */
+  #grow(entries: number, start: number): void {
+    const perCluster = this.#clusterSize / ENTRY_BYTES;
+    const first = Math.max(start, this.#table.length * this.#perBlock);
+    let wanted = alignUp(Math.max(entries + 1, Math.ceil(this.#table.length * 1.5)), perCluster);
+    // It must be able to count itself.
+    for (;;) {
+      const clusters = wanted / perCluster;
+      const last = first + clusters + divCeil(clusters, this.#perBlock) + 1;
+      const needed = alignUp(Math.floor(last / this.#perBlock) + 1, perCluster);
+      if (needed <= wanted) break;
+      wanted = needed;
+    }
+    if (wanted * ENTRY_BYTES > LIMITS.qcow2RefcountTableBytes) {
+      throw new ImageError('limit', 'The file cannot become longer: its refcount table has reached its limit', {
+        path: this.#storage.label,
+        found: `${wanted * ENTRY_BYTES} bytes`,
+        expected: `at most ${LIMITS.qcow2RefcountTableBytes} bytes`,
+        hint: 'Convert the image to one with larger clusters.',
+      });
+    }
+    const old = this.#place;
+    const table = new Float64Array(wanted);
+    table.set(this.#table);
+    this.#table = table;
+    this.#place = { offset: first * this.#clusterSize, clusters: wanted / perCluster };
+    this.#moved = true;
+    this.#cover(first, this.#place.clusters);
+    for (let n = 0; n < this.#place.clusters; n++) this.#change(first + n, 1);
+    const oldFirst = old.offset / this.#clusterSize;
+    for (let cluster = oldFirst; cluster < oldFirst + old.clusters; cluster++) this.#releaseLater(cluster);
+  }
+
+  /** Of the old table: its count may not be in memory. */
+  #releaseLater(cluster: number): void {
+    if (this.hold(cluster)) this.release(cluster);
+    // Otherwise the room leaks until the next check: rare, and harmless.
+  }
+
+  #tableSector(sector: number): MetaWrite {
+    const from = sector * ENTRIES_PER_SECTOR;
+    const bytes = this.#encode(from, Math.min(from + ENTRIES_PER_SECTOR, this.#table.length));
+    return { storage: this.#storage, offset: this.#place.offset + from * ENTRY_BYTES, bytes };
+  }
+
+  #encode(from: number, to: number): Uint8Array {
+    const bytes = new Uint8Array((to - from) * ENTRY_BYTES);
+    const view = new DataView(bytes.buffer);
+    for (let index = from; index < to; index++) {
+      view.setBigUint64((index - from) * ENTRY_BYTES, BigInt(this.#table[index] ?? 0));
+    }
+    return bytes;
+  }
+}
