@@ -12,7 +12,7 @@ export default defineConfig({
   test: {
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     // Long runs (npm run test:long) take bigger numbers.
-    testTimeout: process.env['VDKIT_LONG'] ? 1_200_000 : 60_000,
+    testTimeout: process.env['VDKIT_LONG'] ? 1_200_000 : 180_000,
     // A hook may build the package first.
     hookTimeout: 60_000,
     // The budgets in docs/testing.md are for two cores, so both work.

@@ -3,7 +3,7 @@
  * chain, and leaving out zeroes and data that the chain already reads.
  *
  * A range that is placed and writable is overwritten. Everything else is done unit by unit (block, cluster, grain)
- * under a *claim*: one writer at a time places a unit, a second one waits, maps again and finds it placed. The slot's
+ * under a *claim*: one writer at a time places a unit, a second one waits, maps again and mostly finds it placed. The slot's
  * bytes are complete before `commit` makes the map point at them.
  *
  * Nothing here waits as long as tables are in memory, up to the moment when data moves. So writes that begin in guest
@@ -127,7 +127,7 @@ export class WritePath {
     await allDone(running);
   }
 
-  /** Handles the unplaced run at `position`. Returns the bytes that are done; 0 when the map changed meanwhile. */
+  /** Handles the unplaced run at `position`. Returns the bytes that are done; 0 when it was placed meanwhile. */
   async #place(request: Request, position: number, mapping: Mapping): Promise<number> {
     if (!this.#image.can.allocate || this.#image.prepareWrite === undefined) {
       throw new ImageError('read-only', 'This part of the image cannot be written', {
@@ -139,15 +139,15 @@ export class WritePath {
     const end = start + mapping.length;
     const unit = this.#blockSize;
     const claim = this.#claims.acquire(alignDown(start, unit), alignUp(end, unit), true);
-    if (isPromise(claim)) {
-      // Somebody else placed units here while we waited: look again.
-      (await claim).release();
-      return 0;
-    }
+    const held = isPromise(claim) ? await claim : claim;
     try {
-      return await this.#placeUnits(request, start, end, this.#backdrop(mapping));
+      // Who waited looks again, and keeps the claim meanwhile: two that gave it back to look would wait for each other
+      // for ever where whoever was first had nothing to store.
+      const now = isPromise(claim) ? await this.#image.map(start, mapping.length) : mapping;
+      if (now.kind === 'data' && now.writable) return 0;
+      return await this.#placeUnits(request, start, start + now.length, this.#backdrop(now));
     } finally {
-      claim.release();
+      held.release();
     }
   }
 

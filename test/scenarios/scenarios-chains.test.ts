@@ -45,7 +45,7 @@ class Snapshots {
   static async make(pair: Pair, seed: number): Promise<Snapshots> {
     const plan = await ShadowedDisk.make({ format: pair.lower }, { seed, size: MIB });
     const { random } = plan;
-    const most = rounds(400 * KIB, 10 * MIB) / 512;
+    const most = rounds(128 * KIB, 10 * MIB) / 512;
     const lengths = Array.from({ length: 10 + random.below(41) }, () => 512 * (1 + random.below(most)));
     await plan.disk.close();
     const size = lengths.reduce((sum, length) => sum + length, 0);
@@ -204,7 +204,7 @@ describe.each(PAIRS)('copying a chain: $title', ({ lower, upper }) => {
   });
 
   it('leaves nothing of the copy when it is cancelled at any step', async () => {
-    const source = await ShadowedDisk.chain([{ format: lower }, { format: upper }], { seed: 15, size: 12 * MIB });
+    const source = await ShadowedDisk.chain([{ format: lower }, { format: upper }], { seed: 15, size: 5 * MIB });
     const target = source.at('/copy');
     for (let step = 0; ; step++) {
       const { steps, ...stop } = stopAt(step);
