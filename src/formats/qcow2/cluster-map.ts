@@ -120,9 +120,12 @@ export class ClusterMap {
     }
     const cluster = Math.floor(guestOffset / this.#clusterSize);
     const entryAt = table + (cluster % this.#header.l2Entries) * this.#entryBytes;
+    this.#place = entryAt;
+    if (entryAt + this.#entryBytes > this.#storage.size) {
+      return this.#broken('The file ends inside an L2 table', (cluster + 1) * this.#clusterSize);
+    }
     const page = this.#l2.peek(Math.floor(entryAt / this.#l2.pageBytes));
     if (page === undefined) return false;
-    this.#place = entryAt;
     return this.#decode(page.view, entryAt % this.#l2.pageBytes, cluster, guestOffset);
   }
 
