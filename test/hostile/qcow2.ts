@@ -52,7 +52,7 @@ export const qcow2: HostileDescriptor = {
         ...sample('version 2', {
           version: 2,
           clusterBits: 9,
-          size: 5900,
+          size: 5632,
           clusters: clusters(512, 3, ['zero', 'zero-allocated']),
         }),
         every: 4,
