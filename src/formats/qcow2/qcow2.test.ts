@@ -349,6 +349,11 @@ describe('snapshots', () => {
       expectSameBytes(await readAll(opened), contentOf({ ...wanted, clusters: then }, null));
     }
     await expectKind(() => disk(bytes, { snapshot: 'second' }), 'not-found');
+    const provider = await place({ 'disk.qcow2': bytes });
+    const source = { provider, name: '/box/disk.qcow2' };
+    await convert(source, { provider, name: '/box/copy.vdi' }, { sourceSnapshot: 'first' });
+    await using copy = await openDisk({ provider, name: '/box/copy.vdi' });
+    expectSameBytes(await readAll(copy), contentOf({ ...wanted, clusters: then }, null));
   });
 
   it('of formats that have none are refused', async () => {
