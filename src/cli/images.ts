@@ -70,6 +70,7 @@ export function openOptions(
         below === undefined ? (parent === undefined ? undefined : fileName(parent)) : below.split(',').map(fileName),
       parentFormat:
         names.parentFormat === undefined ? undefined : namedFormat(context, names.parentFormat, registry)?.name,
+      snapshot: context.options.text('snapshot'),
     }),
   };
 }

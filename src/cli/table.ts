@@ -200,6 +200,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         completes: 'file',
       },
       { flags: '--source-parent-format <F>', description: 'format of the parent of SRC', completes: 'format' },
+      { flags: '--snapshot <NAME>', description: 'an internal snapshot of SRC, by id or name' },
       ...TARGET,
       {
         flags: '--compress [METHOD]',
@@ -234,6 +235,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [
       FORMAT,
       ...BELOW,
+      { flags: '--snapshot <NAME>', description: 'an internal snapshot of the image, by id or name' },
       { flags: '--start <N>', description: 'first byte of the disk (default 0)' },
       { flags: '--length <N>', description: 'bytes (default: up to the end)' },
     ],

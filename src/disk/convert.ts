@@ -39,13 +39,14 @@ function isDevice(source: ImageSource | BlockDevice): source is BlockDevice {
 }
 
 function openSource(source: ImageSource, options: ConvertOptions): Promise<ChainDisk> {
-  const { sourceFormat, sourceParent, sourceParentFormat, forceShare } = options;
+  const { sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, forceShare } = options;
   return openDisk(source, {
     ...environmentOf(options),
     ...(forceShare === undefined ? {} : { forceShare }),
     ...(sourceFormat === undefined ? {} : { format: sourceFormat }),
     ...(sourceParent === undefined ? {} : { parent: sourceParent }),
     ...(sourceParentFormat === undefined ? {} : { parentFormat: sourceParentFormat }),
+    ...(sourceSnapshot === undefined ? {} : { snapshot: sourceSnapshot }),
   });
 }
 

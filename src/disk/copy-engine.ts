@@ -73,22 +73,35 @@ function runBytesFor(rateLimit: number): number {
   return Math.min(Math.max(alignDown(rateLimit / 4, MIN_RUN_BYTES), MIN_RUN_BYTES), RUN_BYTES);
 }
 
-/** Cuts the source's extents at run borders; stretches without data come whole. */
+/**
+ * Cuts the source's data at run borders, wherever its extents begin: what is stored in pieces is moved in large ones.
+ * Stretches without data come whole.
+ */
 async function* runsOf(source: BlockDevice, length: number, runBytes: number): AsyncGenerator<Run> {
+  const data = (from: number, to: number): Run => ({ offset: from, length: to - from, data: true, absent: false });
+  /** Where data begins that was not handed out yet; `at` when there is none. */
+  let start = 0;
   for (let at = 0; at < length; ) {
     const answer = source.extentAt(at, length);
     const extent: Extent = isPromise(answer) ? await answer : answer;
-    const data = extent.state === 'data';
     const end = at + extent.length;
-    const absent = extent.state === 'absent';
-    if (!data) yield { offset: at, length: extent.length, data, absent };
-    for (let start = at; data && start < end; ) {
-      const stop = Math.min(alignDown(start, runBytes) + runBytes, end);
-      yield { offset: start, length: stop - start, data, absent };
-      start = stop;
+    if (extent.state === 'data') {
+      for (let stop = nextBorder(start, runBytes); stop <= end; stop = nextBorder(start, runBytes)) {
+        yield data(start, stop);
+        start = stop;
+      }
+    } else {
+      if (start < at) yield data(start, at);
+      yield { offset: at, length: extent.length, data: false, absent: extent.state === 'absent' };
+      start = end;
     }
     at = end;
   }
+  if (start < length) yield data(start, length);
+}
+
+function nextBorder(offset: number, runBytes: number): number {
+  return alignDown(offset, runBytes) + runBytes;
 }
 
 class CopyJob {

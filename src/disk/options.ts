@@ -148,6 +148,8 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly sourceFormat?: string;
   readonly sourceParent?: ImageInput | readonly ImageInput[];
   readonly sourceParentFormat?: string;
+  /** An internal snapshot of the source, by id or name. */
+  readonly sourceSnapshot?: string;
   /** With `into`: others may write the target too. */
   readonly shareable?: boolean;
   /** Write into an existing image or device instead of making a new one. */

@@ -87,7 +87,8 @@ export class MetadataPages {
 
   /**
    * A page of zeroes for room that is used anew, whatever was known of it. `written`: it must reach the medium as it is;
-   * otherwise the medium reads zero there already. It stays until the flush after it.
+   * otherwise the medium reads zero there already, and only its end is written, so that the file has it. It stays until
+   * the flush after it.
    */
   blank(index: number, written: boolean): MetadataPage {
     const old = this.#pages.get(index);
@@ -100,8 +101,8 @@ export class MetadataPages {
       index,
       new Uint8Array(Math.min(this.pageBytes, this.#region.length - index * this.pageBytes)),
     );
-    if (written) this.touch(page, 0, page.bytes.length);
-    else this.#dirtyPages.add(page);
+    const { length } = page.bytes;
+    this.touch(page, written ? 0 : length - SECTOR, length);
     this.#trim(page);
     return page;
   }
@@ -186,7 +187,7 @@ export class MetadataPages {
   #trim(keep?: MetadataPage): void {
     if (this.#pages.size <= this.#maxPages) return;
     const idle = [...this.#pages.values()].filter(
-      (page) => page !== keep && !this.#dirtyPages.has(page) && page.pins === 0 && page.flushing === 0,
+      (page) => page !== keep && page.dirtySectors === 0 && page.pins === 0 && page.flushing === 0,
     );
     idle.sort((a, b) => a.lastUse - b.lastUse);
     const goal = Math.floor(this.#maxPages * 0.75);

@@ -12,9 +12,10 @@ export interface Bundle {
   readonly externals: readonly string[];
 }
 
-/** A module that uses the built package under its own name, for a page. */
-export function bundleForPage(contents: string): Promise<Bundle> {
-  return bundle({ platform: 'browser', stdin: { contents, resolveDir: ROOT, sourcefile: 'page.mjs' } });
+/** A module that uses the built package under its own name, for a page; some packages may be left outside. */
+export function bundleForPage(contents: string, external: readonly string[] = []): Promise<Bundle> {
+  const stdin = { contents, resolveDir: ROOT, sourcefile: 'page.mjs' };
+  return bundle({ platform: 'browser', stdin, external: [...external] });
 }
 
 /** The conformance suite, over the sources: with the page's storages for a page, with Node's for Node. */

@@ -47,6 +47,11 @@ export interface Anatomy {
   readonly tables: readonly TablePlace[];
   /** Offsets in the file at which cutting it off is worth a try, beside the edges of structures and tables. */
   readonly edges: readonly number[];
+  /**
+   * Guest ranges that may read otherwise, without being refused, when the file is cut off at that size: where a format
+   * says that what is missing at the end of a file reads zero. Left out: there are none.
+   */
+  readonly lost?: (size: number) => readonly Range[];
 }
 
 /** A file that the image needs, or one that it must not touch. */

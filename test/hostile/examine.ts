@@ -80,7 +80,9 @@ async function inBox(
   await provider.add(SECRET, { name: SECRET, size: 4096, pieces: [] });
   await run(provider);
   for (const opened of new Set(provider.opened)) {
-    if (!names.includes(opened)) notes.finding(`opened ${opened}, which nobody allowed`);
+    // A name in the image may have become another one: looking for it where the gate lets it is fine.
+    if (!names.includes(opened) && !(base.differencing && opened.startsWith(`${DIRECTORY}/`)))
+      notes.finding(`opened ${opened}, which nobody allowed`);
   }
   for (const changed of provider.changedNames) notes.finding(`made, renamed or removed ${changed}`);
   if (provider.stillOpen !== 0) notes.finding(`left ${provider.stillOpen} files open`);

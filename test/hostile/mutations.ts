@@ -175,7 +175,8 @@ function* lengthMutations(sample: Sample): Generator<Mutation> {
   }
   for (const edge of edges) for (const delta of [0, 511, 512]) around(edge + delta);
   for (const size of [...cuts].sort((a, b) => a - b)) {
-    yield { title: `cut off at ${size}`, edits: [], size, expect: expectationOf(sample, 'same') };
+    const unchanged = outside(sample.anatomy.lost?.(size) ?? [], sample.virtualSize);
+    yield { title: `cut off at ${size}`, edits: [], size, expect: { ...expectationOf(sample, 'same'), unchanged } };
   }
   for (const more of [1, 511, 512, 4096, 2 ** 21]) {
     const size = sample.bytes.length + more;

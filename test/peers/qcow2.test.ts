@@ -1,5 +1,5 @@
 /** QCOW2 against QEMU: whatever its programs make is read with the same content, size, and map. */
-import { mkdtemp, open, rm, truncate } from 'node:fs/promises';
+import { mkdtemp, open, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -13,6 +13,7 @@ import type { DiskOpenOptions } from '../../src/disk/options.ts';
 import { Random } from '../../src/testing/random.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
+import { qcow2 as hostile } from '../hostile/qcow2.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 
 const KIB = 1024;
@@ -122,6 +123,22 @@ describe('qcow2', () => {
         { name: 'two', granularity: 65_536, enabled: false, inconsistent: false },
       ]);
       await expectSame(qemuImg, image);
+    });
+  });
+
+  describeWithPeers(['qemu-img'], 'put together for other suites', (qemuImg) => {
+    it('is sound for QEMU, and reads the same', async () => {
+      const image = at('disk.qcow2');
+      for (const { name, bytes, beside } of await hostile.samples()) {
+        // QEMU looks for data files from where it runs, not from where the image is.
+        if (name === 'external data file') continue;
+        for (const file of [{ name: 'disk.qcow2', bytes }, ...beside]) await writeFile(at(file.name), file.bytes);
+        const report = JSON.parse(await qemuImg.run('check', '--output=json', '-f', 'qcow2', image));
+        expect(report, name).toMatchObject({ 'check-errors': 0 });
+        expect(report, name).not.toHaveProperty('corruptions');
+        expect(report, name).not.toHaveProperty('leaks');
+        await expectSame(qemuImg, image);
+      }
     });
   });
 

@@ -155,20 +155,28 @@ function withSourceParentHint(error: unknown): unknown {
 }
 
 function withOtherOption(error: ImageError, option: string, instead: string): ImageError {
-  const hint = error.hint?.replaceAll(`${option} `, `${instead} `).replaceAll(`${option}.`, `${instead}.`);
+  const hint = error.hint
+    ?.replaceAll(`${option} `, `${instead} `)
+    .replaceAll(`${option}.`, `${instead}.`)
+    .replaceAll(`${option}-format`, `${instead}-format`);
   if (hint === undefined || hint === error.hint) return error;
   const { kind, message, status, cause, context } = error;
   return new ImageError(kind, message, { ...context, status, hint, cause });
 }
 
 async function convertImage(context: CommandContext, from: ImageSource, plan: TargetPlan): Promise<ConvertResult> {
-  const { format, parent, parentFormat } = sourceOptions(context);
+  const { format, parent, parentFormat, snapshot } = sourceOptions(context);
   context.afterCancel =
     plan.options.into === true ? `${printable(plan.name)} may be partly overwritten` : 'no target was left behind';
   try {
     return await convert(from, plan.name, {
       ...plan.options,
-      ...present({ sourceFormat: format, sourceParent: parent, sourceParentFormat: parentFormat }),
+      ...present({
+        sourceFormat: format,
+        sourceParent: parent,
+        sourceParentFormat: parentFormat,
+        sourceSnapshot: snapshot,
+      }),
     });
   } catch (error) {
     // Only a target is refused for being taken as raw, and its format has another name here.

@@ -134,9 +134,12 @@ export class ClusterMap {
     }
     const cluster = Math.floor(guestOffset / this.#clusterSize);
     const entryAt = this.#entryAt(table, guestOffset);
-    const page = this.#l2.peek(Math.floor(entryAt / this.#l2.pageBytes));
-    if (page === undefined) return false;
     this.#place = entryAt;
+    const page = this.#l2.peek(Math.floor(entryAt / this.#l2.pageBytes));
+    if (page === undefined) {
+      if (entryAt + this.#entryBytes <= this.#storage.size) return false;
+      return this.#broken('The file ends inside an L2 table', (cluster + 1) * this.#clusterSize);
+    }
     this.page = page;
     return this.#decode(page.view, entryAt % this.#l2.pageBytes, cluster, guestOffset);
   }

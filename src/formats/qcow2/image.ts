@@ -140,12 +140,12 @@ function refuseEncrypted(header: Qcow2Header, path: string): void {
   });
 }
 
-/** Where guest data lies. A data file is opened as the image is, through the gate. */
+/** Where guest data lies. A data file is opened through the gate, and only read as long as images are. */
 async function openData(
   storage: Storage,
   header: Qcow2Header,
   source: Source,
-  { gate, mode }: FormatOpenOptions,
+  { gate }: FormatOpenOptions,
 ): Promise<Storage> {
   if ((header.incompatible & INCOMPATIBLE.dataFile) === 0n) return storage;
   const { dataFileName: name } = header;
@@ -157,7 +157,7 @@ async function openData(
   }
   const { provider } = source;
   const wanted = isPlainName(name) ? provider.resolve(name, source.name) : name;
-  return gate.open({ name: wanted, role: 'external data file' }, source, mode);
+  return gate.open({ name: wanted, role: 'external data file' }, source, 'read');
 }
 
 interface Qcow2Parts {
