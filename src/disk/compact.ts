@@ -241,7 +241,8 @@ async function judge(job: CompactJob, offset: number, length: number, buffers: B
       : kindOf(job, offset, length, { own, below: null }),
   );
   // Zero is never made absent in a differencing image: the parent may hold something else there.
-  if (kind === 'zero') await image.unmap(offset, length, 'zero');
+  const hides = image.can.zeroMarker || !job.chain.hasParent(job.chain.top);
+  if (kind === 'zero' && hides) await image.unmap(offset, length, 'zero');
   if (kind === 'same') await image.unmap(offset, length, 'absent');
 }
 

@@ -234,7 +234,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   async discard(ranges: readonly Range[], options: OperationOptions = {}): Promise<void> {
     if (!this.can.discard) this.#checkWritable();
     for (const { offset, length } of ranges) this.#check(offset, length);
-    if (this.#head.last.settings.discard === false) return;
+    if (!this.can.discard) return;
     for (const { offset, length } of ranges) {
       const end = offset + length === this.size ? this.size : alignDown(offset + length, SECTOR);
       await this.#discardRange(alignUp(offset, SECTOR), end, options);

@@ -92,6 +92,10 @@ export class Flusher {
     this.stop();
     this.#changed = false;
     const running = flushImage(this.#image, { skipStorageFlush: this.#options.ignoreFlush })
+      .then(() => {
+        // What could only change after this flush, such as counts of what it gave up, is for the next one.
+        if (this.#image.dirtyBytes > 0) this.noteChange();
+      })
       .catch((error: unknown) => {
         this.#failed = { error };
         throw error;

@@ -43,7 +43,10 @@ export class Head {
     this.blockSize = info.variant.includes('fixed') ? 0 : (info.blockSize ?? 0);
     // The caller wants to write, and the image lets them.
     const write = last.image.can.write && settings.mode === 'write';
-    const discard = write && last.image.can.discard && settings.discard !== false;
+    const { zeroMarker, discard: gives } = last.image.can;
+    // Without a mark for zero, what is given up would show the parent.
+    const safe = zeroMarker || this.blockSize === 0 || !chain.hasParent(chain.top);
+    const discard = write && gives && safe && settings.discard !== false;
     this.can = { write, zero: write, discard, random: true };
     this.writes = new WritePath(chain, last.image, {
       honourZeroes: settings.honourZeroes ?? false,
@@ -96,5 +99,7 @@ export class Head {
   async settle(): Promise<void> {
     if (this.#ready) await this.pushOut();
     await this.flusher.flush();
+    // What only that flush made free.
+    if (this.last.image.dirtyBytes > 0) await this.flusher.flush();
   }
 }

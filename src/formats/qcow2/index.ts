@@ -1,5 +1,8 @@
 /** QCOW2: QEMU's disk image. */
-import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import type { ConfigKey, Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import type { Source } from '../../storage/contract.ts';
+import type { OpenGate } from '../../storage/gate.ts';
+import { measureQcow2, planQcow2, storedName, writeNewQcow2 } from './create.ts';
 import { openQcow2 } from './image.ts';
 import { HEADER, MAGIC } from './layout.ts';
 
@@ -11,13 +14,13 @@ export const qcow2: Format = {
   capabilities: {
     uuid: false,
     createFixed: false,
-    createDynamic: false,
+    createDynamic: true,
     createSplit: false,
-    diff: false,
-    preferred: false,
+    diff: true,
+    preferred: true,
     read: true,
-    write: false,
-    discard: false,
+    write: true,
+    discard: true,
     resize: false,
     compact: false,
     check: false,
@@ -28,8 +31,21 @@ export const qcow2: Format = {
     { extension: 'qcow', type: 'hdd' },
     { extension: 'qc2', type: 'hdd' },
   ],
-  configKeys: [],
-  variants: [],
+  configKeys: [
+    key('cluster_size', '65536', 'integer', 'Bytes of a cluster, a power of two from 512 to 2 MiB.'),
+    key('compat', '1.1', 'string', '1.1 for version 3, 0.10 for version 2.'),
+    key('compression_type', 'zlib', 'string', 'How clusters are compressed: zlib or zstd.'),
+    key('preallocation', 'off', 'string', 'Room that is taken at once: off, metadata, falloc or full.'),
+    key('extended_l2', 'off', 'string', 'on: clusters have 32 subclusters each.'),
+    key('lazy_refcounts', 'off', 'string', 'on: other programs may put off writing refcounts.'),
+    key('refcount_bits', '16', 'integer', 'Width of a refcount, a power of two from 1 to 64.'),
+    key('data_file', null, 'string', 'Keep guest data in this file of its own.'),
+    key('data_file_raw', 'off', 'string', 'on: the data file is a raw image by itself.'),
+  ],
+  variants: [
+    { word: 'dynamic', description: 'clusters get room when they are first written (default)' },
+    { word: 'diff', description: 'stores what differs from a backing file' },
+  ],
   probe,
   async open(source, options) {
     const storage = await source.provider.open(source.name, options.mode);
@@ -40,7 +56,42 @@ export const qcow2: Format = {
       throw error;
     }
   },
+  async create(source, options) {
+    const parent = options.parent === undefined ? null : storedName(source, options.parent.name);
+    const storage = await writeNewQcow2(source, options, planQcow2(options, parent));
+    try {
+      return await openQcow2(storage, source, { mode: 'write', gate: ownDataFile(source) });
+    } catch (error) {
+      await storage.close();
+      throw error;
+    }
+  },
+  plan(options) {
+    const { virtualSize, preallocates } = planQcow2(options, options.parent?.name ?? null);
+    return { virtualSize, preallocates };
+  },
+  measure: measureQcow2,
 };
+
+function key(name: string, fallback: string | null, valueType: ConfigKey['valueType'], description: string): ConfigKey {
+  return {
+    name,
+    valueType,
+    default: fallback,
+    mandatory: false,
+    expert: !['cluster_size', 'compat', 'compression_type', 'preallocation'].includes(name),
+    createOnly: true,
+    description,
+  };
+}
+
+/** The data file was named by the caller and has just been made. */
+function ownDataFile(source: Source): OpenGate {
+  return {
+    open: ({ name }, _from, mode) => source.provider.open(name, mode),
+    candidates: () => (async function* () {})(),
+  };
+}
 
 function probe({ head }: ProbeInput): ProbeAnswer {
   const end = HEADER.fields.version.offset + HEADER.fields.version.size;
