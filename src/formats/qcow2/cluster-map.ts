@@ -127,16 +127,14 @@ export class ClusterMap {
     const at = l1At % this.#l1.pageBytes;
     const table = offsetOf(l1Page.view.getUint32(at), l1Page.view.getUint32(at + 4));
     if (table === 0) return this.#found(KIND.absent, (l1Index + 1) * this.#tableBytes);
-    if (table % this.#clusterSize !== 0 || table >= this.#storage.size) {
-      this.#place = this.#l1Offset + l1At;
-      this.#reason = `An L1 entry points to ${hex(table)}, where no L2 table can be`;
-      return this.#found(KIND.broken, (l1Index + 1) * this.#tableBytes);
-    }
+    if (table % this.#clusterSize !== 0) return this.#noTable(table, l1Index);
     const cluster = Math.floor(guestOffset / this.#clusterSize);
     const entryAt = this.#entryAt(table, guestOffset);
     this.#place = entryAt;
     const page = this.#l2.peek(Math.floor(entryAt / this.#l2.pageBytes));
     if (page === undefined) {
+      // A new table is in memory before it is in the file.
+      if (table >= this.#storage.size) return this.#noTable(table, l1Index);
       if (entryAt + this.#entryBytes <= this.#storage.size) return false;
       return this.#broken('The file ends inside an L2 table', (cluster + 1) * this.#clusterSize);
     }
@@ -233,6 +231,12 @@ export class ClusterMap {
       status: 'VERR_VD_IMAGE_CORRUPTED',
       hint: 'Everything that other entries answer for can still be read.',
     });
+  }
+
+  #noTable(table: number, l1Index: number): true {
+    this.#place = this.#l1Offset + l1Index * ENTRY_BYTES;
+    this.#reason = `An L1 entry points to ${hex(table)}, where no L2 table can be`;
+    return this.#found(KIND.broken, (l1Index + 1) * this.#tableBytes);
   }
 
   #found(kind: Kind, until: number): true {

@@ -53,19 +53,11 @@ export async function openQcow2(storage: Storage, source: Source, options: Forma
   const parts = { storage, header, snapshots, bitmaps, snapshot, warnings, writing: null, obstacle: null };
   if (options.infoOnly === true) return new Qcow2Image({ ...parts, data: null });
   refuseEncrypted(header, storage.label);
-  const data = await openData(storage, header, source, options);
-  if (options.mode === 'read') return new Qcow2Image({ ...parts, data });
-  try {
-    const writing = await openForWriting(storage, header, snapshot);
-    return new Qcow2Image({
-      ...parts,
-      data,
-      ...(typeof writing === 'string' ? { obstacle: writing } : { writing }),
-    });
-  } catch (error) {
-    if (data !== storage) await data.close();
-    throw error;
-  }
+  const writing = options.mode === 'write' ? await openForWriting(storage, header, snapshot) : null;
+  const obstacle = typeof writing === 'string' ? writing : null;
+  const state = typeof writing === 'string' ? null : writing;
+  const data = await openData(storage, header, source, { gate: options.gate, mode: state === null ? 'read' : 'write' });
+  return new Qcow2Image({ ...parts, data, writing: state, obstacle });
 }
 
 /** What writing needs beside what reading does; or words why it may not be. */
@@ -145,7 +137,7 @@ async function openData(
   storage: Storage,
   header: Qcow2Header,
   source: Source,
-  { gate }: FormatOpenOptions,
+  { gate, mode }: Pick<FormatOpenOptions, 'gate' | 'mode'>,
 ): Promise<Storage> {
   if ((header.incompatible & INCOMPATIBLE.dataFile) === 0n) return storage;
   const { dataFileName: name } = header;
@@ -157,7 +149,7 @@ async function openData(
   }
   const { provider } = source;
   const wanted = isPlainName(name) ? provider.resolve(name, source.name) : name;
-  return gate.open({ name: wanted, role: 'external data file' }, source, 'read');
+  return gate.open({ name: wanted, role: 'external data file' }, source, mode);
 }
 
 interface Qcow2Parts {

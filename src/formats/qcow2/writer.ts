@@ -187,8 +187,9 @@ export class ClusterWriter {
       this.#newTable(guestOffset, run);
     } else {
       const cluster = table / this.#clusterSize;
-      if (!Number.isInteger(cluster) || table >= this.#storage.size) {
-        // Never made by anybody; reading it says what is wrong.
+      // A new table is in memory before it is in the file.
+      const reachable = table < this.#storage.size || this.#map.pageOf(guestOffset) !== undefined;
+      if (!Number.isInteger(cluster) || !reachable) {
         throw new ImageError('corrupt', 'An L1 entry points where no L2 table can be', {
           path: this.#storage.label,
           guestOffset,
