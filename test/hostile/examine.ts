@@ -16,6 +16,8 @@ import type { BaseImage, HostileCase } from './protocol.ts';
 import { WatchedProvider } from './watched-provider.ts';
 
 const DIRECTORY = '/box';
+/** Among the names that may be opened: whatever is there, for reading. A name in the image may have become any other. */
+const BELOW = `${DIRECTORY}/`;
 /** Nothing leads here by right. */
 const SECRET = '/secret/other.raw';
 const ALLOWED = { allow: ['same-directory'] } as const;
@@ -33,7 +35,7 @@ export async function examine(work: HostileCase, base: BaseImage): Promise<Notes
   // The format named, its directory allowed: what a person does at home.
   let before: Digests | undefined;
   const named = { format: work.format, ...ALLOWED };
-  await inBox(work, base, notes, [name, ...beside], async (provider) => {
+  await inBox(work, base, notes, [name, BELOW], async (provider) => {
     before = await examineReading({ work, base, notes, source: { provider, name }, title: 'named', options: named });
   });
   const format = FORMATS.find((one) => one.name === work.format);
@@ -42,14 +44,14 @@ export async function examine(work: HostileCase, base: BaseImage): Promise<Notes
   await inBox(work, base, notes, [name, ...beside], async (provider) => {
     checked = await checkImage({ notes, source: { provider, name }, format });
   });
-  await inBox(work, base, notes, [name, `+${name}`, ...beside], async (provider) => {
+  await inBox(work, base, notes, [name, `+${name}`, BELOW], async (provider) => {
     const source = { provider, name };
     const written = await writeOnce({ notes, source, options: named, before });
     if (!written || checked === undefined || format.check === undefined) return;
     const worse = newCorruptions(checked, await format.check(source, {}));
     if (worse.length > 0) notes.finding(`after a write a check finds ${worse.join(', ')}`);
   });
-  await inBox(work, base, notes, [name, `+${name}`, ...beside], async (provider) => {
+  await inBox(work, base, notes, [name, `+${name}`, BELOW], async (provider) => {
     const source = { provider, name };
     if (before === undefined || notes.steps.includes('write open:read-only')) return;
     const changed = await changeAll({ notes, source, options: named, before });
@@ -57,7 +59,7 @@ export async function examine(work: HostileCase, base: BaseImage): Promise<Notes
     const worse = newCorruptions(checked, await format.check(source, {}));
     if (worse.length > 0) notes.finding(`after changes of the whole a check finds ${worse.join(', ')}`);
   });
-  await inBox(work, base, notes, [name, `+${name}`, ...beside], async (provider) => {
+  await inBox(work, base, notes, [name, `+${name}`, BELOW], async (provider) => {
     const source = { provider, name };
     await repairImage({ notes, source, format });
     // Where nothing that matters is wrong, nothing that matters may change.
@@ -80,9 +82,8 @@ async function inBox(
   await provider.add(SECRET, { name: SECRET, size: 4096, pieces: [] });
   await run(provider);
   for (const opened of new Set(provider.opened)) {
-    // A name in the image may have become another one: looking for it where the gate lets it is fine.
-    if (!names.includes(opened) && !(base.differencing && opened.startsWith(`${DIRECTORY}/`)))
-      notes.finding(`opened ${opened}, which nobody allowed`);
+    if (names.includes(opened) || (names.includes(BELOW) && opened.startsWith(BELOW))) continue;
+    notes.finding(`opened ${opened}, which nobody allowed`);
   }
   for (const changed of provider.changedNames) notes.finding(`made, renamed or removed ${changed}`);
   if (provider.stillOpen !== 0) notes.finding(`left ${provider.stillOpen} files open`);
