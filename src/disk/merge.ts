@@ -15,8 +15,8 @@
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
 import { isZero } from '../codec/bytes.ts';
-import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
-import type { ImageInfo, Progress } from '../image/contract.ts';
+import { assert, ImageError, throwIfAborted } from '../errors.ts';
+import type { ParentLink, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { Chain, type ChainImage } from './chain.ts';
@@ -311,24 +311,30 @@ export class Merge {
   /** The target gets the parent that the merged images had, and the child that stays gets the target. */
   async #link(): Promise<void> {
     if (this.#forward) {
-      await relink(this.#target.last, this.#parentInfo());
+      await relink(this.#target.last, this.#parentLink());
     }
     // Until its file goes last of all, the last image must read right without those between.
-    if (!this.#forward && this.#from === this.#chain.top) await relink(this.#chain.last, this.#target.last.image.info);
+    if (!this.#forward && this.#from === this.#chain.top) await relink(this.#chain.last, linkTo(this.#target.last));
     const childNumber = Math.max(this.#from, this.#to) + 1;
     if (childNumber > this.#chain.top) return;
     const isLast = childNumber === this.#chain.top;
     if (!isLast) await reopen(this.#host.tools, this.#chain, childNumber, 'write');
-    await relink(this.#chain.at(childNumber), this.#target.last.image.info);
+    await relink(this.#chain.at(childNumber), linkTo(this.#target.last));
     if (!isLast) await reopen(this.#host.tools, this.#chain, childNumber, 'read');
   }
 
   /** The parent of the lowest image that moves; null: it has none. One that was not opened is known by its links. */
-  #parentInfo(): ParentIdentity | null {
-    if (this.#from > 0) return this.#chain.at(this.#from - 1).image.info;
+  #parentLink(): ParentLink | null {
+    if (this.#from > 0) return linkTo(this.#chain.at(this.#from - 1));
     if (this.#chain.incomplete === null) return null;
-    const { parentUuid, parentModificationUuid } = this.#chain.at(0).image.info;
-    return { uuid: parentUuid, modificationUuid: parentModificationUuid };
+    const { image, source } = this.#chain.at(0);
+    const { parentUuid, parentModificationUuid, parentName, parentFormat } = image.info;
+    return {
+      name: parentName === null ? '' : source.provider.resolve(parentName, source.name),
+      format: parentFormat ?? '',
+      uuid: parentUuid,
+      modificationUuid: parentModificationUuid,
+    };
   }
 
   async #remove(merged: readonly ChainImage[]): Promise<void> {
@@ -363,21 +369,15 @@ export class Merge {
   }
 }
 
-type ParentIdentity = Pick<ImageInfo, 'uuid' | 'modificationUuid'>;
+/** An image, as its children name it. */
+function linkTo({ name, format, image }: ChainImage): ParentLink {
+  const { uuid, modificationUuid } = image.info;
+  return { name, format, uuid, modificationUuid };
+}
 
-/**
- * Stores the identities of the parent in the child, where both formats have them. A child of a parent without any keeps
- * the link it has: opened alone it must not pass for a base.
- */
-async function relink({ image }: ChainImage, parent: ParentIdentity | null): Promise<void> {
-  if (image.set === undefined || image.info.uuid === null || parent?.uuid === null) return;
+/** Has the child name its parent, where its format has a place for that. */
+async function relink({ image }: ChainImage, parent: ParentLink | null): Promise<void> {
+  if (image.relink === undefined) return;
   assert(image.can.write, 'a child that is linked anew is open for writing');
-  try {
-    await image.set({
-      parentUuid: parent?.uuid ?? null,
-      parentModificationUuid: parent?.modificationUuid ?? null,
-    });
-  } catch (error) {
-    if (!isImageError(error) || error.kind !== 'unsupported') throw error;
-  }
+  await image.relink(parent);
 }

@@ -9,7 +9,7 @@ import { environmentOf, gateOf, settingsOf, sourceOf, warn } from './environment
 import { checkLocking, sharingWarnings } from './locking.ts';
 import { entryList, type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from './options.ts';
-import { neighbours } from './siblings.ts';
+import { isParent, neighbours } from './siblings.ts';
 import { type ChildOf, requireWritable, type StackTools } from './stack.ts';
 import { NOT_WRITABLE } from './structure.ts';
 
@@ -167,9 +167,9 @@ export function stackTools(options: DiskOpenOptions): StackTools {
       const found: ChildOf[] = [];
       const directories = new Map(images.map((image) => [image.source.provider.directory(image.name), image.source]));
       for (const source of directories.values()) {
-        for await (const { name, key, parentUuid } of neighbours(source, environment)) {
-          const image = images.find((one) => parentUuid !== null && one.image.info.uuid === parentUuid);
-          if (image !== undefined) found.push({ image, child: name, key });
+        for await (const neighbour of neighbours(source, environment)) {
+          const image = images.find((one) => isParent(neighbour, { uuid: one.image.info.uuid, key: one.key }));
+          if (image !== undefined) found.push({ image, child: neighbour.name, key: neighbour.key });
         }
       }
       return found;

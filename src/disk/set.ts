@@ -1,7 +1,7 @@
 /** Changing what an image says of itself: comment, identities, geometry, parent. Its content stays. */
 import { normalizeGuid, randomGuid } from '../binary/guid.ts';
 import { ImageError } from '../errors.ts';
-import type { Image, ImageChanges, ImageInfo } from '../image/contract.ts';
+import type { Image, ImageChanges, ImageInfo, ParentLink } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
 import { gateOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
@@ -9,6 +9,7 @@ import { checkLocking } from './locking.ts';
 import { type OpenedImage, openImage } from './open-image.ts';
 import type { EnvironmentOptions, ImageReport, ImageSource, SharingOptions } from './options.ts';
 import { childrenWarnings, findChildren } from './siblings.ts';
+import { requireWritable } from './stack.ts';
 
 /** What shall change. Left out: stays; null: none. UUIDs may be the word `random`. */
 export interface SetChanges {
@@ -18,8 +19,11 @@ export interface SetChanges {
   readonly parentUuid?: string | null;
   readonly parentModificationUuid?: string | null;
   readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
-  /** Makes the image a child of this one: sets the parent's UUIDs, after looking whether the two fit. */
-  readonly parent?: ImageSource;
+  /**
+   * Makes the image a child of this one, named as its format names parents, after looking whether the two fit; null: a
+   * base. What is read of it changes where the new parent reads something else: see `rebaseImage`.
+   */
+  readonly parent?: ImageSource | null;
 }
 
 /** How the images are named. */
@@ -46,14 +50,19 @@ export async function setImage(
   const warnings: string[] = [];
   try {
     const { info } = opened.image;
-    const set = settable(opened);
-    const wanted = await resolved(opened, changes, options);
+    const { parent, ...facts } = changes;
+    requireWritable(opened);
+    const wanted = resolved(facts);
+    const some = Object.keys(wanted).length > 0;
+    const set = some ? settable(opened) : null;
+    const link = parent === undefined ? undefined : await linkFor(opened, parent, options);
     warnings.push(...oddities(wanted));
-    if (concernsChildren(wanted)) {
+    if (link !== undefined || concernsChildren(wanted)) {
       const children = await findChildren({ source, uuid: info.uuid, key: opened.key }, options);
       warnings.push(...childrenWarnings(source.name, children));
     }
-    await set(wanted);
+    await set?.(wanted);
+    if (link !== undefined) await linkable(opened)(link);
   } finally {
     await opened.image.close();
   }
@@ -63,47 +72,46 @@ export async function setImage(
 }
 
 function settable({ image, name, format }: OpenedImage): NonNullable<Image['set']> {
-  const { set, can } = image;
-  if (set === undefined) {
-    throw new ImageError('unsupported', `Images of format ${format} say nothing of themselves that could be changed`, {
-      path: name,
-      hint: 'Convert it to a format that can, such as vdi.',
-    });
-  }
-  if (!can.write) {
-    const reason = can.readOnlyReason === null ? '' : `: ${can.readOnlyReason}`;
-    throw new ImageError('read-only', `The image cannot be written${reason}`, {
-      path: name,
-      hint: 'Check it first (checkImage; on the command line: check), or convert it.',
-    });
-  }
-  return set.bind(image);
+  if (image.set !== undefined) return image.set.bind(image);
+  throw new ImageError('unsupported', `Images of format ${format} say nothing of themselves that could be changed`, {
+    path: name,
+    hint: 'Convert it to a format that can, such as vdi.',
+  });
 }
 
-async function resolved(image: OpenedImage, changes: SetChanges, options: SetOptions): Promise<ImageChanges> {
-  const { parent, comment, geometry, ...uuids } = changes;
+function linkable({ image, name, format }: OpenedImage): NonNullable<Image['relink']> {
+  if (image.relink !== undefined) return image.relink.bind(image);
+  throw new ImageError('unsupported', `Images of format ${format} have no parents`, { path: name });
+}
+
+function resolved({ comment, geometry, ...uuids }: Omit<SetChanges, 'parent'>): ImageChanges {
   const links: Record<string, string | null> = {};
   for (const [name, value] of Object.entries(uuids)) {
     if (value !== undefined)
       links[name] = value === null ? null : value === 'random' ? randomGuid() : normalizeGuid(value);
   }
-  const fromParent = parent === undefined ? {} : await parentLinks(image, parent, options);
   return {
-    ...fromParent,
     ...links,
     ...(comment === undefined ? {} : { comment }),
     ...(geometry === undefined ? {} : { geometry }),
   };
 }
 
-/** The links to a parent, after looking whether it can be one. */
-async function parentLinks(child: OpenedImage, parent: ImageSource, options: SetOptions): Promise<ImageChanges> {
+/** The parent as it is stored, after looking whether it can be one. */
+async function linkFor(
+  child: OpenedImage,
+  parent: ImageSource | null,
+  options: SetOptions,
+): Promise<ParentLink | null> {
+  linkable(child);
+  if (parent === null) return null;
   const { parentFormat, format: _format, ...rest } = options;
   const source = sourceOf(parent, options);
   const report = await inspect(source, { ...rest, ...(parentFormat === undefined ? {} : { format: parentFormat }) });
   const found = await source.provider.lookUp(source.name);
   refuseMisfit(child, report, found?.key === child.key);
-  return { parentUuid: report.uuid, parentModificationUuid: report.modificationUuid };
+  const { uuid, modificationUuid, format } = report;
+  return { name: source.name, format, uuid, modificationUuid };
 }
 
 function refuseMisfit(child: OpenedImage, parent: ImageReport, isSame: boolean): void {
@@ -114,14 +122,15 @@ function refuseMisfit(child: OpenedImage, parent: ImageReport, isSame: boolean):
       hint: 'Name the image that it was made from.',
     });
   }
-  if (parent.uuid === null) {
+  if (info.uuid !== null && parent.uuid === null) {
     throw new ImageError('invalid-argument', 'The parent has no UUID that could be stored', {
       path: parent.file,
       hint: 'Give it one first, or name it whenever the image is opened (on the command line: --parent).',
     });
   }
   // Either of the two may have been resized since; but a link to another image needs a better reason.
-  if (parent.virtualSize === info.virtualSize || parent.uuid === info.parentUuid) return;
+  const known = parent.uuid !== null && parent.uuid === info.parentUuid;
+  if (parent.virtualSize === info.virtualSize || known || info.uuid === null) return;
   throw new ImageError('invalid-argument', 'The parent has another size than the image', {
     path: parent.file,
     found: `${parent.virtualSize} bytes`,

@@ -6,7 +6,7 @@ import { isImageError, throwIfAborted } from '../errors.ts';
 import { probeFormat, readProbeInput } from '../image/probe.ts';
 import { LIMITS } from '../limits.ts';
 import type { Source } from '../storage/contract.ts';
-import type { OpenGate } from '../storage/gate.ts';
+import { isPlainName, type OpenGate } from '../storage/gate.ts';
 import { gateOf, handedOver, registryOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
 import type { EnvironmentOptions, ImageSource } from './options.ts';
@@ -47,13 +47,12 @@ export async function childrenOf(image: ImageSource, options: ChildrenOptions = 
 
 /** As `childrenOf`, for an image that is known already. */
 export async function findChildren(parent: Parenthood, options: EnvironmentOptions): Promise<Children> {
-  const { source, uuid, key } = parent;
-  if (uuid === null) return { names: [], complete: true };
+  const { source, key } = parent;
   const names: string[] = [];
   let seen = 0;
   for await (const neighbour of neighbours(source, options)) {
     seen++;
-    if (neighbour.parentUuid === uuid && neighbour.key !== key) names.push(neighbour.name);
+    if (neighbour.key !== key && isParent(neighbour, parent)) names.push(neighbour.name);
   }
   return { names: names.sort(), complete: seen < LIMITS.parentCandidates };
 }
@@ -62,8 +61,17 @@ export async function findChildren(parent: Parenthood, options: EnvironmentOptio
 export interface Neighbour {
   readonly name: string;
   readonly key: string;
-  /** Null for everything that is no readable differencing image. */
+  /** Its parent as it names it; null for everything that is no readable differencing image. */
   readonly parentUuid: string | null;
+  /** Key of the file that it names as its parent; null when it names none, or none that is there. */
+  readonly parentKey: string | null;
+}
+
+/** Whether a file names an image as its parent. */
+export function isParent(child: Neighbour, { uuid, key }: Pick<Parenthood, 'uuid' | 'key'>): boolean {
+  return (
+    (child.parentUuid !== null && child.parentUuid === uuid) || (child.parentKey !== null && child.parentKey === key)
+  );
 }
 
 /** The files in the directory of an image, each looked at once, with the parent that it names. */
@@ -86,20 +94,30 @@ async function neighbourOf(
     try {
       key = (await storage.identity()).key;
       const { format, guessed } = probeFormat(await readProbeInput(storage, name), registryOf(options));
-      if (guessed || !format.capabilities.diff || !format.capabilities.read) return { name, key, parentUuid: null };
+      if (guessed || !format.capabilities.diff || !format.capabilities.read) return noParent(name, key);
       // The format gets the handle that the gate judged, not the name.
       const judged = handedOver({ provider: from.provider, name }, () => Promise.resolve(storage));
       const image = await format.open(judged, { mode: 'read', gate, infoOnly: true, signal: options.signal });
-      const { parentUuid } = image.info;
+      const { parentUuid, parentName } = image.info;
       await image.close();
-      return { name, key, parentUuid };
+      return { name, key, parentUuid, parentKey: await keyOfParent(from, name, parentName) };
     } finally {
       await storage.close();
     }
   } catch (error) {
-    if (isImageError(error) && error.kind !== 'aborted') return { name, key, parentUuid: null };
+    if (isImageError(error) && error.kind !== 'aborted') return noParent(name, key);
     throw error;
   }
+}
+
+function noParent(name: string, key: string): Neighbour {
+  return { name, key, parentUuid: null, parentKey: null };
+}
+
+/** Looked up, never opened. */
+async function keyOfParent({ provider }: Source, child: string, parentName: string | null): Promise<string | null> {
+  if (parentName === null || !isPlainName(parentName)) return null;
+  return (await provider.lookUp(provider.resolve(parentName, child)))?.key ?? null;
 }
 
 /** A sentence for each child that a change of its parent concerns. */

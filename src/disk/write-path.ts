@@ -187,16 +187,34 @@ export class WritePath {
       if (this.#rules.honourZeroes) return 'store';
       if (backdrop.level === null) return this.#rules.honourSame && !request.zero ? 'store' : 'done';
       const whole = this.#coversUnit(start, end);
-      if (whole && !backdrop.placed && this.#image.can.zeroMarker) return this.#markZero(start, end);
+      if (whole && !backdrop.placed && this.#image.can.zeroMarker) {
+        return this.#markZero(request, start, end, backdrop.level);
+      }
     }
     if (this.#rules.honourSame || backdrop.level === null) return 'store';
     return this.#readsSame(request, start, end, backdrop.level);
   }
 
-  async #markZero(start: number, end: number): Promise<'done'> {
+  /** A mark may cost a table, so there is none where the chain reads zero anyway. */
+  async #markZero(request: Request, start: number, end: number, level: number): Promise<'done'> {
     assert(this.#image.unmap !== undefined, 'zero markers come with unmap');
+    if (!this.#rules.honourSame) {
+      if (await this.#holdsNothing(start, end, level)) return 'done';
+      // Who only asks for zeroes does not want all of the parent to be read.
+      if (!request.zero && (await this.#readsSame(request, start, end, level)) === 'done') return 'done';
+    }
     await this.#image.unmap(start, end - start, 'zero');
     return 'done';
+  }
+
+  async #holdsNothing(start: number, end: number, level: number): Promise<boolean> {
+    for (let at = start; at < Math.min(end, this.#chain.size); ) {
+      const answer = this.#chain.locate(level, at, end - at);
+      const { mapping, image } = isPromise(answer) ? await answer : answer;
+      if (isStored(mapping) || (image === -1 && this.#chain.incomplete !== null)) return false;
+      at += mapping.length;
+    }
+    return true;
   }
 
   #coversUnit(start: number, end: number): boolean {

@@ -147,6 +147,15 @@ export interface ImageChanges {
   readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
 }
 
+/** A parent, as its children may name it. */
+export interface ParentLink {
+  /** As the provider of the child knows it. */
+  readonly name: string;
+  readonly format: string;
+  readonly uuid: string | null;
+  readonly modificationUuid: string | null;
+}
+
 /** How an image changes its size. */
 export interface ResizeOptions extends OperationOptions {
   /** What new units hold: `zero` hides what a longer parent has there. */
@@ -202,6 +211,11 @@ export interface Image {
    * modification UUID stay. Everything is flushed before, and nothing else may run meanwhile.
    */
   set?(changes: ImageChanges): Promise<void>;
+  /**
+   * Names another parent, or none, by what the format stores of it: durably and at once. Its content stays as it is.
+   * Everything is flushed before, and nothing else may run meanwhile. Absent where the format has no such place.
+   */
+  relink?(parent: ParentLink | null): Promise<void>;
   /**
    * Called once per writable session before the first change; what must be on the medium first is durable when it
    * resolves. Without `content` what is read will stay as it is, and so do the identities; it may be called with it later.
@@ -325,7 +339,7 @@ export interface FormatCreateOptions extends OperationOptions {
   readonly uuid?: string;
   readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
   /** Set: a differencing image over this parent. */
-  readonly parent?: ImageLinks & { readonly name: string; readonly format: string };
+  readonly parent?: ImageLinks & ParentLink;
   /** Values for the format's config keys. */
   readonly config?: Readonly<Record<string, string | number>>;
   readonly onProgress?: (progress: Progress) => void;

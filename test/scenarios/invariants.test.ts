@@ -20,6 +20,11 @@ function expectLinked(disk: Disk): void {
     // What stands on an image without identity cannot name it.
     if (parent?.uuid === null) return;
     expect(info.differencing, name).toBe(parent !== undefined);
+    // Formats without UUIDs name the file.
+    if (info.uuid === null) {
+      expect(info.parentName === null, name).toBe(!info.differencing);
+      return;
+    }
     expect(info.parentUuid, name).toBe(parent?.uuid ?? null);
     expect(info.parentModificationUuid, name).toBe(parent?.modificationUuid ?? null);
   });

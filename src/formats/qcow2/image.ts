@@ -15,6 +15,7 @@ import type {
   ImageInfo,
   Mapping,
   MetadataExtent,
+  ParentLink,
   SealedMetadata,
   SnapshotInfo,
   WriteSlot,
@@ -26,11 +27,21 @@ import { isPlainName } from '../../storage/gate.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { type Bitmap, bitmapsConsistent, isInUse, readBitmaps } from './bitmaps.ts';
 import { ClusterMap, KIND, l2Cache } from './cluster-map.ts';
+import { storedName } from './create.ts';
 import { EncodedReader } from './encoded.ts';
-import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header, variantWords } from './header.ts';
-import { AUTOCLEAR, BITMAP_FLAG, CRYPT, HEADER, INCOMPATIBLE, VERSION_3 } from './layout.ts';
+import { withExtension } from './extensions.ts';
+import {
+  HEADER_START,
+  headerClusterBytes,
+  parseHeader,
+  type Qcow2Header,
+  serializeHeader,
+  variantWords,
+} from './header.ts';
+import { AUTOCLEAR, BITMAP_FLAG, CRYPT, EXTENSION_TYPE, HEADER, INCOMPATIBLE, VERSION_3 } from './layout.ts';
 import { metadataOf } from './metadata.ts';
 import { openRefcounts, type RefcountStore } from './refcount-store.ts';
+import { replaceHeader } from './replace-header.ts';
 import { checkSnapshot, findSnapshot, readSnapshots, type Snapshot } from './snapshots.ts';
 import { ClusterWriter, isOwn } from './writer.ts';
 
@@ -50,7 +61,7 @@ export async function openQcow2(storage: Storage, source: Source, options: Forma
   );
   const bitmaps = await lenient(readBitmaps(storage, header), 'bitmaps', false, warnings);
   const snapshot = options.snapshot === undefined ? null : chooseSnapshot(storage, header, snapshots, options.snapshot);
-  const parts = { storage, header, snapshots, bitmaps, snapshot, warnings, writing: null, obstacle: null };
+  const parts = { source, storage, header, snapshots, bitmaps, snapshot, warnings, writing: null, obstacle: null };
   if (options.infoOnly === true) return new Qcow2Image({ ...parts, data: null });
   refuseEncrypted(header, storage.label);
   const writing = options.mode === 'write' ? await openForWriting(storage, header, snapshot) : null;
@@ -153,6 +164,7 @@ async function openData(
 }
 
 interface Qcow2Parts {
+  readonly source: Source;
   readonly storage: Storage;
   readonly header: Qcow2Header;
   readonly snapshots: readonly Snapshot[];
@@ -172,6 +184,7 @@ export class Qcow2Image implements Image {
   readonly can: ImageCapabilities;
   readonly #storage: Storage;
   readonly #data: Storage | null;
+  readonly #source: Source;
   readonly #l2: MetadataPages;
   readonly #writing: Writing | null;
   readonly #snapshot: Snapshot | null;
@@ -188,6 +201,7 @@ export class Qcow2Image implements Image {
   constructor(parts: Qcow2Parts) {
     const { storage, header, snapshot, data, writing } = parts;
     this.#header = header;
+    this.#source = parts.source;
     this.#snapshots = parts.snapshots;
     this.#bitmaps = parts.bitmaps;
     this.#snapshot = snapshot;
@@ -312,6 +326,22 @@ export class Qcow2Image implements Image {
     if (!ok) this.#failed = true;
   }
 
+  /** Stores the name and the format of the backing file. */
+  async relink(parent: ParentLink | null): Promise<void> {
+    this.#own();
+    // A parent that was not opened and has no name: the child keeps the link it has.
+    if (parent?.name === '') return;
+    const name = parent === null ? null : storedName(this.#source, parent.name);
+    const format = parent === null ? null : new TextEncoder().encode(parent.format);
+    const header: Qcow2Header = {
+      ...this.#header,
+      backingName: name,
+      backingFormat: parent?.format ?? null,
+      extensions: withExtension(this.#header.extensions, EXTENSION_TYPE.backingFormat, format),
+    };
+    await this.#replaceHeader(header);
+  }
+
   metadata(): AsyncIterable<MetadataExtent> {
     return metadataOf(this.#storage, this.#header, this.#snapshots);
   }
@@ -367,6 +397,21 @@ export class Qcow2Image implements Image {
       this.#failed = true;
       throw error;
     }
+  }
+
+  /** Another header with other extensions, durably. */
+  async #replaceHeader(header: Qcow2Header): Promise<void> {
+    const { sector } = this.#written();
+    // Refuses what does not fit before anything is written.
+    serializeHeader(header);
+    try {
+      await replaceHeader(this.#storage, header);
+      await readPadded(this.#storage, 0, sector);
+    } catch (error) {
+      this.#failed = true;
+      throw error;
+    }
+    this.#header = header;
   }
 
   #written(): Writing {

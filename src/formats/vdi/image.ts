@@ -16,6 +16,7 @@ import type {
   Mapping,
   MetadataExtent,
   MetaWrite,
+  ParentLink,
   ResizeOptions,
   SealedMetadata,
   WriteSlot,
@@ -299,6 +300,12 @@ export class VdiImage implements Image {
     });
     this.#sector.set(sector);
     this.#header = header;
+  }
+
+  /** A child of a parent without a UUID keeps the link it has: opened alone it must not pass for a base. */
+  async relink(parent: ParentLink | null): Promise<void> {
+    if (parent !== null && parent.uuid === null) return;
+    await this.set({ parentUuid: parent?.uuid ?? null, parentModificationUuid: parent?.modificationUuid ?? null });
   }
 
   async #guarded(work: () => Promise<void>): Promise<void> {
