@@ -1,7 +1,10 @@
 /** QCOW2: QEMU's disk image. */
 import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
+import { checkQcow2 } from './check.ts';
 import { openQcow2 } from './image.ts';
 import { HEADER, MAGIC } from './layout.ts';
+import { repairQcow2 } from './repair.ts';
 
 /** The QCOW2 format, versions 2 and 3, read with all that its files can hold but encryption. */
 export const qcow2: Format = {
@@ -20,8 +23,8 @@ export const qcow2: Format = {
     discard: false,
     resize: false,
     compact: false,
-    check: false,
-    repair: false,
+    check: true,
+    repair: true,
   },
   extensions: [
     { extension: 'qcow2', type: 'hdd' },
@@ -40,7 +43,22 @@ export const qcow2: Format = {
       throw error;
     }
   },
+  async check(source, options) {
+    return withStorage(source, 'read', (storage) => checkQcow2(storage, options));
+  },
+  async repair(source, options) {
+    return withStorage(source, 'write', (storage) => repairQcow2(storage, options));
+  },
 };
+
+async function withStorage<T>(source: Source, mode: OpenMode, run: (storage: Storage) => Promise<T>): Promise<T> {
+  const storage = await source.provider.open(source.name, mode);
+  try {
+    return await run(storage);
+  } finally {
+    await storage.close();
+  }
+}
 
 function probe({ head }: ProbeInput): ProbeAnswer {
   const end = HEADER.fields.version.offset + HEADER.fields.version.size;
