@@ -12,6 +12,7 @@ import {
   VERSION_2,
   ZERO_LOW,
 } from './layout.ts';
+import { PAGE_COUNTS } from './paged-counts.ts';
 import type { Recount, RecountParts } from './recount.ts';
 
 const HIGH = 2 ** 32;
@@ -19,6 +20,12 @@ const SECTOR = 512;
 /** Reserved bits of a plain entry, the zero flag not among them. */
 const L2_RESERVED_HIGH = 0x3f00_0000;
 const L2_RESERVED_LOW = 0x0000_01fe;
+
+/** Bits of an entry that is a cluster used once, as they are. */
+const USUAL_HIGH = (COPIED_HIGH | COMPRESSED_HIGH | L2_RESERVED_HIGH) >> 0;
+const USUAL_COPIED = COPIED_HIGH >> 0;
+const USUAL_LOW = L2_RESERVED_LOW | ZERO_LOW;
+const NO_PAGE = new Uint8Array(0);
 
 /** What a repair makes of an entry. */
 export const MEND = { none: 0, zero: 1, plain: 2 } as const;
@@ -62,6 +69,8 @@ export class L2Scanner {
   readonly #recount: Recount;
   readonly #parts: RecountParts;
   readonly #rules: EntryRules;
+  /** Clusters of the file that are wholly inside; 0 where an external file has the data. */
+  readonly #endCluster: number;
   readonly #clusterSize: number;
   readonly #hasDataFile: boolean;
   readonly #offsetBits: number;
@@ -76,23 +85,52 @@ export class L2Scanner {
     this.#rules = entryRules(parts.header);
     this.#clusterSize = parts.header.clusterSize;
     this.#hasDataFile = (parts.header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
+    this.#endCluster = this.#hasDataFile ? 0 : Math.floor(parts.storage.size / parts.header.clusterSize);
     this.#offsetBits = compressedOffsetBits(parts.header.clusterBits) - 32;
   }
 
   /** Counts a table `uses` times. `active`: the first entry of the active L1 that leads to it, plus one; else 0. */
   scan(view: DataView, cluster: number, uses: number, active: number): void {
     const { entryBytes, extended } = this.#rules;
+    const clusterSize = this.#clusterSize;
+    const endCluster = this.#endCluster;
+    const { counts } = this.#recount;
+    const stored = this.#parts.stored.counts;
     const first = (active - 1) * this.#parts.header.l2Entries;
     this.#uses = uses;
     this.#active = active;
-    for (let at = 0; at < view.byteLength; at += entryBytes) {
+    // Most entries are sound and have a neighbour in the file: their counts are in the same page as the last ones.
+    let key = -1;
+    let page: Uint8Array | Uint16Array | Uint32Array = NO_PAGE;
+    let storedPage: ArrayLike<number> = NO_PAGE;
+    const length = view.byteLength;
+    for (let at = 0; at < length; at += entryBytes) {
       const high = view.getUint32(at);
       const low = view.getUint32(at + 4);
       if (high === 0 && low === 0 && (!extended || view.getUint32(at + 12) === 0)) continue;
-      this.#place = cluster * this.#clusterSize + at;
+      if ((high & USUAL_HIGH) === USUAL_COPIED && (low & USUAL_LOW) === 0 && !extended) {
+        const host = ((high & OFFSET_HIGH) * HIGH + low) / clusterSize;
+        const hostKey = Math.floor(host / PAGE_COUNTS);
+        if (host < endCluster && host > 0 && host === Math.floor(host)) {
+          if (hostKey !== key) {
+            key = hostKey;
+            page = counts.pageToAdd(key);
+            storedPage = stored.page(key) ?? NO_PAGE;
+          }
+          const index = host - key * PAGE_COUNTS;
+          const sum = (page[index] ?? 0) + uses;
+          if (sum <= 0xff && (active === 0 || storedPage[index] === 1)) {
+            page[index] = sum;
+            continue;
+          }
+        }
+      }
+      this.#place = cluster * clusterSize + at;
       this.#guest = first + at / entryBytes;
       if ((high & COMPRESSED_HIGH) !== 0) this.#compressed(view, at, high, low);
       else this.#plain(view, at, high, low);
+      // Counting may have replaced the page by a wider one.
+      key = -1;
     }
   }
 

@@ -56,6 +56,11 @@ export class PagedCounts {
     return this.#page(key);
   }
 
+  /** A page to count in, for hot loops; made when there is none. A sum that does not fit it goes through `add`. */
+  pageToAdd(key: number): Uint8Array | Uint16Array | Uint32Array {
+    return this.#wideEnough(key, this.#page(key), 0);
+  }
+
   /** Indices whose count is not 0, ascending. */
   *indices(): Generator<number> {
     for (const key of this.pages()) {

@@ -272,7 +272,11 @@ export class Recount {
       list.add('corruption', 'refcount-table', say, { fileOffset: 48 });
     }
     for (let n = 0; fits && n < refcountTableClusters; n++) overlap(first + n, 'The refcount table');
-    for (const place of stored.blocks) if (place !== 0) overlap(place / clusterSize, 'A refcount block');
+    const { blocks } = stored;
+    for (let index = 0; index < blocks.length; index++) {
+      const place = blocks[index] ?? 0;
+      if (place !== 0) overlap(place / clusterSize, 'A refcount block');
+    }
   }
 
   /** Tables that overlap make work without an end. */

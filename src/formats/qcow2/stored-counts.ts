@@ -6,8 +6,8 @@ import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { visitClusters, visitTable } from './cluster-reader.ts';
 import type { FindingList } from './finding-list.ts';
 import type { Qcow2Header } from './header.ts';
-import { ENTRY_BYTES } from './layout.ts';
-import { COUNT_MAX, PagedCounts } from './paged-counts.ts';
+import { ENTRY_BYTES, REFCOUNT_ORDER_2 } from './layout.ts';
+import { COUNT_MAX, PAGE_COUNTS, PagedCounts } from './paged-counts.ts';
 import { getRefcount, refcountsPerBlock } from './refcounts.ts';
 
 const HIGH = 2 ** 32;
@@ -49,6 +49,12 @@ export async function readStoredCounts(
     signal: options.signal,
     visit: (view, cluster) => {
       const first = tableIndexOf.find(cluster) * perBlock;
+      if (header.refcountOrder === REFCOUNT_ORDER_2 && first < limit) {
+        const here = Math.min(perBlock, limit - first);
+        decodeUsual(view, counts, first, first + here);
+        if (!isZero(view, here * 2)) blocksBeyond.add(first / perBlock);
+        return false;
+      }
       const beyond = decodeBlock(view, header.refcountOrder, (index, count) => {
         if (first + index >= limit) return false;
         counts.set(first + index, count);
@@ -109,9 +115,9 @@ export function blocksInOrder(
   clusterSize: number,
   wanted: (index: number) => boolean,
 ): BlockOrder {
-  const indices = Uint32Array.from(blocks.keys())
-    .filter((index) => blocks[index] !== 0 && wanted(index))
-    .sort((one, other) => (blocks[one] ?? 0) - (blocks[other] ?? 0));
+  const chosen: number[] = [];
+  for (let index = 0; index < blocks.length; index++) if (blocks[index] !== 0 && wanted(index)) chosen.push(index);
+  const indices = Uint32Array.from(chosen.sort((one, other) => (blocks[one] ?? 0) - (blocks[other] ?? 0)));
   const clusters = Float64Array.from(indices, (index) => (blocks[index] ?? 0) / clusterSize);
   let last = 0;
   return {
@@ -121,6 +127,32 @@ export function blocksInOrder(
       return indices[last] ?? 0;
     },
   };
+}
+
+/** Whether nothing but zeroes follows. */
+function isZero(view: DataView, from: number): boolean {
+  for (let at = from; at < view.byteLength; at += 2) if (view.getUint16(at) !== 0) return false;
+  return true;
+}
+
+/** The usual width, for clusters that the file has: nearly all that there is to decode. */
+function decodeUsual(view: DataView, counts: PagedCounts, first: number, end: number): void {
+  for (let index = first; index < end; ) {
+    const key = Math.floor(index / PAGE_COUNTS);
+    const pageStart = key * PAGE_COUNTS;
+    const pageEnd = Math.min(pageStart + PAGE_COUNTS, end);
+    const page = counts.pageToAdd(key);
+    for (; index < pageEnd; index++) {
+      const count = view.getUint16((index - first) * 2);
+      if (count <= 0xff) page[index - pageStart] = count;
+      else break;
+    }
+    // A rare count that makes the page wider.
+    if (index < pageEnd) {
+      counts.set(index, view.getUint16((index - first) * 2));
+      index++;
+    }
+  }
 }
 
 /** Hands on every count that is not 0. True when the receiver did not want one. */
