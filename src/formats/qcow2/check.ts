@@ -41,7 +41,7 @@ export interface Survey {
 
 /** Finds what is wrong. Throws only when the header cannot be understood, or the image goes beyond a limit. */
 export async function checkQcow2(storage: Storage, options: OperationOptions = {}): Promise<readonly Finding[]> {
-  return (await survey(storage, { mending: false, options })).findings;
+  return (await survey(storage, options)).findings;
 }
 
 /** The header, also of an image that lost its refcount table, which a repair makes anew. */
@@ -56,17 +56,13 @@ export async function readHeaderToCheck(storage: Storage): Promise<Qcow2Header> 
   return { ...parseHeader(cluster, storage.size, storage.label), refcountTableClusters: 0 };
 }
 
-/** Reads all there is. `mending`: entries that a repair clears are counted as if they were cleared already. */
-export async function survey(
-  storage: Storage,
-  how: { readonly mending: boolean; readonly options: OperationOptions },
-): Promise<Survey> {
-  const { mending, options } = how;
+/** Reads all there is. */
+export async function survey(storage: Storage, options: OperationOptions): Promise<Survey> {
   const header = await readHeaderToCheck(storage);
   const list = new FindingList();
   const stored = await readStoredCounts(storage, header, list, options);
   const snapshots = await surveySnapshots(storage, header, list);
-  const recount = new Recount({ storage, header, stored, snapshots, list, mending, options });
+  const recount = new Recount({ storage, header, stored, snapshots, list, options });
   await recount.run();
   const comparison = compareCounts(storage, header, stored, recount, list);
   const rebuild = stored.broken || recount.structuresMixedUp || comparison.blockMissing || snapshots.rewritten !== null;
@@ -74,7 +70,7 @@ export async function survey(
   checkMarks(header, list);
   const l1Writable = isL1Writable(header, recount);
   const can = { counts: !rebuild || plan !== null, lower: !recount.incomplete, plan: plan !== null, l1Writable };
-  const findings = judge(list, header, can);
+  const findings = judge(list, header, recount, can);
   const { wrongBlocks } = comparison;
   return { header, findings, stored, recount, snapshots, wrongBlocks, rebuild, plan, l1Writable };
 }
@@ -169,12 +165,12 @@ function checkMarks(header: Qcow2Header, list: FindingList): void {
   }
 }
 
-/** The L1 table is not an L2 table as well: their flags would be two things at once. */
+/** The L1 table is nothing else as well: what a flag is there may be something else elsewhere. */
 function isL1Writable(header: Qcow2Header, recount: Recount): boolean {
   const { l1Offset, l1Entries, clusterSize } = header;
   const end = divCeil(l1Offset + l1Entries * ENTRY_BYTES, clusterSize);
   for (let cluster = l1Offset / clusterSize; cluster < end; cluster++) {
-    if (recount.l2Uses.get(cluster) !== 0) return false;
+    if (recount.counts.get(cluster) !== 1) return false;
   }
   return true;
 }
@@ -183,23 +179,29 @@ function isL1Writable(header: Qcow2Header, recount: Recount): boolean {
 function judge(
   list: FindingList,
   header: Qcow2Header,
+  recount: Recount,
   can: { readonly counts: boolean; readonly lower: boolean; readonly plan: boolean; readonly l1Writable: boolean },
 ): Finding[] {
-  const l1End = header.l1Offset + header.l1Entries * ENTRY_BYTES;
-  const inL1 = ({ fileOffset }: Finding): boolean =>
-    fileOffset !== null && fileOffset >= header.l1Offset && fileOffset < l1End;
+  const { l1Offset, clusterSize } = header;
+  const l1End = l1Offset + header.l1Entries * ENTRY_BYTES;
+  const canWriteTable = ({ fileOffset: at }: Finding): boolean => {
+    if (at === null) return true;
+    return at >= l1Offset && at < l1End ? can.l1Writable : recount.isOnlyL2(Math.floor(at / clusterSize));
+  };
   const findings = list.finish((finding) => {
     const { code } = finding;
     if (code.startsWith('snapshot-') || code.startsWith('refcount-')) return can.plan;
     if (code === 'count-too-high' || code === 'count-beyond-file') return can.counts && can.lower;
     if (code === 'count-too-low') return can.counts;
-    if (code.startsWith('copied-')) return can.counts && (can.l1Writable || !inL1(finding));
-    return true;
+    if (code.startsWith('copied-')) return can.counts && canWriteTable(finding);
+    return !MENDED.has(code) || canWriteTable(finding);
   });
   const lost = findings.some(({ severity, repairable }) => severity === 'corruption' && !repairable);
   if (!lost) return findings;
   return findings.map((one) => (MARKS.has(one.code) ? { ...one, repairable: false } : one));
 }
 
+/** Set right in L2 entries themselves. */
+export const MENDED: ReadonlySet<string> = new Set(['zero-unaligned', 'compressed-mark']);
 /** Cleared when nothing else is left. */
 const MARKS: ReadonlySet<string> = new Set(['dirty', 'marked-corrupt']);

@@ -81,7 +81,7 @@ export async function visitTable(
     const view = new DataView(new ArrayBuffer(bytes));
     await readPadded(storage, table.offset + start, new Uint8Array(view.buffer));
     if (!visit(view, start)) continue;
-    await storage.write(table.offset + start, new Uint8Array(view.buffer));
+    await writeBack(storage, table.offset + start, new Uint8Array(view.buffer));
     changed = true;
   }
   return changed;
@@ -93,9 +93,17 @@ async function visitGroup(storage: Storage, group: Group, clusterSize: number, v
     const at = index * clusterSize - group.start;
     if (!visit(new DataView(group.bytes.buffer, at, clusterSize), index)) continue;
     changed = true;
-    await storage.write(index * clusterSize, group.bytes.subarray(at, at + clusterSize));
+    await writeBack(storage, index * clusterSize, group.bytes.subarray(at, at + clusterSize));
   }
   return changed;
+}
+
+/** The file does not grow for zeroes: what lies behind its end may come inside by that. */
+async function writeBack(storage: Storage, offset: number, bytes: Uint8Array): Promise<void> {
+  let end = bytes.length;
+  const inside = Math.max(storage.size - offset, 0);
+  while (end > inside && bytes[end - 1] === 0) end--;
+  await storage.write(offset, bytes.subarray(0, end));
 }
 
 async function load(storage: Storage, batch: Promise<IteratorResult<Group[], void>>): Promise<Group[] | null> {

@@ -140,7 +140,7 @@ export class L2Scanner {
       return;
     }
     if (mendOf(view, at, this.#rules) !== MEND.none) {
-      this.#tell('compressed-mark', 'is compressed and has marks that only others may have', this.#writable);
+      this.#tell('compressed-mark', 'is compressed and has marks that only others may have');
     }
     const width = 2 ** this.#offsetBits;
     const offset = (high % width) * HIGH + low;
@@ -163,10 +163,11 @@ export class L2Scanner {
     if (extended) this.#subclusters(view.getUint32(at + 8), view.getUint32(at + 12), placed);
     if (!placed) return;
     if (offset % this.#clusterSize !== 0) {
-      const mendable = mendOf(view, at, this.#rules) === MEND.zero && this.#writable;
-      if (!mendable) this.#tell('data-unaligned', `leads to ${hex(offset)}, where no cluster begins`, false);
-      else this.#tell('zero-unaligned', `has room at ${hex(offset)}, where no cluster begins`, true);
-      if (mendable && this.#parts.mending) return;
+      if (mendOf(view, at, this.#rules) === MEND.zero) {
+        this.#tell('zero-unaligned', `has room at ${hex(offset)}, where no cluster begins`);
+      } else {
+        this.#tell('data-unaligned', `leads to ${hex(offset)}, where no cluster begins`, false);
+      }
     }
     this.#placed(offset, (high & COPIED_HIGH) !== 0);
   }
@@ -183,7 +184,7 @@ export class L2Scanner {
     if (this.#active === 0) return;
     const count = this.#hasDataFile ? 1 : stored.counts.get(Math.floor(offset / this.#clusterSize));
     if ((count === 1) === copied) return;
-    const where = { fileOffset: this.#place, guestOffset: this.#guestOffset, repairable: this.#writable };
+    const where = { fileOffset: this.#place, guestOffset: this.#guestOffset };
     this.#recount.checkCopied(count, copied, 'L2', where);
   }
 
@@ -196,14 +197,9 @@ export class L2Scanner {
     this.#tell('beyond-file', `leads to ${hex(offset)}, behind the end of the file`, false);
   }
 
-  #tell(code: string, what: string, repairable: boolean): void {
+  #tell(code: string, what: string, repairable = true): void {
     const where = { fileOffset: this.#place, guestOffset: this.#guestOffset, repairable };
     this.#parts.list.add('corruption', code, () => `An L2 entry ${what}.`, where);
-  }
-
-  /** The table is nothing but an L2 table, so a repair may write to it. */
-  get #writable(): boolean {
-    return !this.#recount.tables.has(Math.floor(this.#place / this.#clusterSize));
   }
 
   get #guestOffset(): number | null {

@@ -127,16 +127,17 @@ function withRange(blocks: readonly number[], first: number, last: number): numb
 function findRoom(parts: RebuildParts, count: number): number | null {
   const { storage, header, recount, stored } = parts;
   const fileClusters = divCeil(storage.size, header.clusterSize);
+  const most = Math.floor(recount.sizeLimit / header.clusterSize);
   const runs = freeRuns(recount, stored, count);
   let inside: number | null = null;
   let end = 0;
   for (const run of runs) {
     end = run.start;
-    if (inside === null && run.start + count <= Math.min(run.end, fileClusters)) inside = run.start;
+    if (inside === null && run.start + count <= Math.min(run.end, fileClusters, most)) inside = run.start;
   }
   let behind = Math.max(end, fileClusters);
   for (let at = behind; at < behind + count; at++) if (stored.namedClusters.has(at)) behind = at + 1;
-  return behind + count <= recount.nearestBeyond ? behind : inside;
+  return behind + count <= most ? behind : inside;
 }
 
 /** Unused runs of at least that many clusters; the last one has no end. */

@@ -6,8 +6,6 @@
  * An L2 table that many L1 entries lead to is read once, and what it refers to is counted that many times; the same for
  * an L1 table that many snapshots have. So time and memory follow the data in the file, whatever its tables claim.
  */
-import { SparseBitSet } from '../../binary/bits.ts';
-import { divCeil } from '../../binary/numbers.ts';
 import { describeError, hex, ImageError, isImageError } from '../../errors.ts';
 import { LIMITS } from '../../limits.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
@@ -35,8 +33,6 @@ export interface RecountParts {
   readonly stored: StoredCounts;
   readonly snapshots: SnapshotSurvey;
   readonly list: FindingList;
-  /** Entries that a repair makes plain zeroes refer to nothing any more. */
-  readonly mending: boolean;
   readonly options: OperationOptions;
 }
 
@@ -47,12 +43,10 @@ export class Recount {
   readonly l2Uses = new PagedCounts('L2 tables');
   /** For each L2 table of the disk as it is now the first L1 entry that leads to it, plus one. */
   readonly activeL2 = new PagedCounts('L2 tables');
-  /** Clusters of tables other than L2 tables: an L2 table among them is not written to. */
-  readonly tables = new SparseBitSet();
   /** Something could not be followed, so a cluster that seems unused may be used. */
   incomplete = false;
-  /** The lowest cluster behind the end of the file that something refers to. */
-  nearestBeyond = Number.POSITIVE_INFINITY;
+  /** Bytes that the file may grow to before something comes inside that lies behind its end now. */
+  sizeLimit = Number.POSITIVE_INFINITY;
   /** The refcount structures cannot stay where they are. */
   structuresMixedUp = false;
   /** What of `counts` is the refcount table and its blocks. */
@@ -88,7 +82,7 @@ export class Recount {
     const first = Math.floor(offset / clusterSize);
     // Writers may leave the last cluster of a file cut off.
     if (offset + length - size >= clusterSize) {
-      this.nearestBeyond = Math.min(this.nearestBeyond, Math.max(first, Math.floor(size / clusterSize)));
+      this.sizeLimit = Math.min(this.sizeLimit, offset + length - clusterSize);
       return false;
     }
     const last = Math.floor((offset + length - 1) / clusterSize);
@@ -96,17 +90,16 @@ export class Recount {
     return true;
   }
 
-  /** The same for a table, which must have its clusters for itself. A table behind the end is reported. */
+  /** The same for a table. One behind the end is reported. */
   referTable(offset: number, length: number, uses: number): boolean {
-    if (length === 0) return true;
-    const { clusterSize } = this.parts.header;
-    if (!this.refer(offset, length, uses)) {
-      this.#beyondEnd('A table', offset, null);
-      return false;
-    }
-    const end = divCeil(offset + length, clusterSize);
-    for (let cluster = Math.floor(offset / clusterSize); cluster < end; cluster++) this.tables.add(cluster);
-    return true;
+    if (length === 0 || this.refer(offset, length, uses)) return true;
+    this.#beyondEnd('A table', offset, null);
+    return false;
+  }
+
+  /** A cluster that is an L2 table and nothing else: what is set right there changes nothing elsewhere. */
+  isOnlyL2(cluster: number): boolean {
+    return this.counts.get(cluster) === this.l2Uses.get(cluster);
   }
 
   get #hasDataFile(): boolean {
@@ -187,7 +180,7 @@ export class Recount {
     count: number,
     copied: boolean,
     table: string,
-    where: { readonly fileOffset: number; readonly guestOffset?: number | null; readonly repairable?: boolean },
+    where: { readonly fileOffset: number; readonly guestOffset?: number | null },
   ): void {
     if ((count === 1) === copied) return;
     const [code, says] = copied ? ['copied-set', 'is marked as used once'] : ['copied-missing', 'lacks the mark of'];

@@ -14,9 +14,9 @@ import { ImageError } from '../../errors.ts';
 import { type Finding, summarize } from '../../image/findings.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
-import { type Survey, survey } from './check.ts';
+import { MENDED, readHeaderToCheck, type Survey, survey } from './check.ts';
 import { visitClusters, visitTable } from './cluster-reader.ts';
-import { parseHeader, type Qcow2Header } from './header.ts';
+import type { Qcow2Header } from './header.ts';
 import { type EntryRules, entryRules, hostOffset, MEND, mendOf } from './l2-scan.ts';
 import {
   AUTOCLEAR,
@@ -35,7 +35,7 @@ import { blocksInOrder } from './stored-counts.ts';
 
 /** Repairs what a check finds and can be repaired. Returns what was found; nothing is changed when it is all clean. */
 export async function repairQcow2(storage: Storage, options: OperationOptions = {}): Promise<readonly Finding[]> {
-  const found = await survey(storage, { mending: true, options });
+  const found = await survey(storage, options);
   if (found.findings.some(({ repairable }) => repairable)) await repair(storage, found);
   return found.findings;
 }
@@ -46,7 +46,7 @@ export async function repairQcow2(storage: Storage, options: OperationOptions = 
  */
 export async function recoverDirty(storage: Storage, header: Qcow2Header): Promise<Qcow2Header> {
   if ((header.incompatible & INCOMPATIBLE.dirty) === 0n) return header;
-  const found = await survey(storage, { mending: true, options: {} });
+  const found = await survey(storage, {});
   const lost = found.findings.find(({ severity, repairable }) => severity === 'corruption' && !repairable);
   if (lost !== undefined) {
     throw new ImageError('corrupt', 'The image was not closed cleanly, and cannot be repaired', {
@@ -58,17 +58,15 @@ export async function recoverDirty(storage: Storage, header: Qcow2Header): Promi
     });
   }
   await repair(storage, found);
-  const cluster = new Uint8Array(header.clusterSize);
-  await readPadded(storage, 0, cluster);
-  return parseHeader(cluster, storage.size, storage.label);
+  return readHeaderToCheck(storage);
 }
 
 /** Not to be interrupted by a signal: from the first write on it goes through. */
-async function repair(storage: Storage, found: Survey): Promise<void> {
-  await clearAutoclear(storage, found.header);
-  await mendTables(storage, found);
-  const repairsCounts = await repairCounts(storage, found);
-  if (repairsCounts) await repairCopied(storage, found);
+async function repair(storage: Storage, first: Survey): Promise<void> {
+  await clearAutoclear(storage, first.header);
+  // What entries refer to when they are set right is counted anew.
+  const found = (await mendTables(storage, first)) ? await survey(storage, {}) : first;
+  if (await repairCounts(storage, found)) await repairCopied(storage, found);
   const { corruptions } = summarize(found.findings.filter(({ repairable }) => !repairable));
   if (corruptions === 0) await clearMarks(storage, found.header);
 }
@@ -94,18 +92,17 @@ async function putInSector(storage: Storage, put: (sector: Uint8Array) => void):
   await storage.flush();
 }
 
-async function mendTables(storage: Storage, { header, recount, findings }: Survey): Promise<void> {
-  if (!findings.some(({ code, repairable }) => repairable && MENDED.has(code))) return;
+/** True when tables were changed. */
+async function mendTables(storage: Storage, { header, recount, findings }: Survey): Promise<boolean> {
+  if (!findings.some(({ code, repairable }) => repairable && MENDED.has(code))) return false;
   const rules = entryRules(header);
   const changed = await visitClusters(storage, recount.l2Uses.indices(), {
     clusterSize: header.clusterSize,
-    visit: (view, cluster) => !recount.tables.has(cluster) && mendTable(view, rules),
+    visit: (view, cluster) => recount.isOnlyL2(cluster) && mendTable(view, rules),
   });
   if (changed) await storage.flush();
+  return changed;
 }
-
-/** Findings that are set right in L2 entries. */
-const MENDED: ReadonlySet<string> = new Set(['zero-unaligned', 'compressed-mark']);
 
 function mendTable(view: DataView, rules: EntryRules): boolean {
   let changed = false;
@@ -185,7 +182,7 @@ async function repairCopied(storage: Storage, found: Survey): Promise<void> {
   const hasDataFile = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
   const changedL2 = await visitClusters(storage, recount.activeL2.indices(), {
     clusterSize,
-    visit: (view, cluster) => !recount.tables.has(cluster) && copyFlags(view, rules, hasDataFile, found),
+    visit: (view, cluster) => recount.isOnlyL2(cluster) && copyFlags(view, rules, hasDataFile, found),
   });
   if (changed || changedL2) await storage.flush();
 }
