@@ -1,10 +1,12 @@
 /** QCOW2: QEMU's disk image. */
 import type { ConfigKey, Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
-import type { Source } from '../../storage/contract.ts';
+import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
+import { checkQcow2 } from './check.ts';
 import { measureQcow2, planQcow2, storedName, writeNewQcow2 } from './create.ts';
 import { openQcow2 } from './image.ts';
 import { HEADER, MAGIC } from './layout.ts';
+import { repairQcow2 } from './repair.ts';
 
 /** The QCOW2 format, versions 2 and 3, read with all that its files can hold but encryption. */
 export const qcow2: Format = {
@@ -23,8 +25,8 @@ export const qcow2: Format = {
     discard: true,
     resize: false,
     compact: false,
-    check: false,
-    repair: false,
+    check: true,
+    repair: true,
   },
   extensions: [
     { extension: 'qcow2', type: 'hdd' },
@@ -66,6 +68,12 @@ export const qcow2: Format = {
       throw error;
     }
   },
+  async check(source, options) {
+    return withStorage(source, 'read', (storage) => checkQcow2(storage, options));
+  },
+  async repair(source, options) {
+    return withStorage(source, 'write', (storage) => repairQcow2(storage, options));
+  },
   plan(options) {
     const { virtualSize, preallocates } = planQcow2(options, options.parent?.name ?? null);
     return { virtualSize, preallocates };
@@ -91,6 +99,15 @@ function ownDataFile(source: Source): OpenGate {
     open: ({ name }, _from, mode) => source.provider.open(name, mode),
     candidates: () => (async function* () {})(),
   };
+}
+
+async function withStorage<T>(source: Source, mode: OpenMode, run: (storage: Storage) => Promise<T>): Promise<T> {
+  const storage = await source.provider.open(source.name, mode);
+  try {
+    return await run(storage);
+  } finally {
+    await storage.close();
+  }
 }
 
 function probe({ head }: ProbeInput): ProbeAnswer {
