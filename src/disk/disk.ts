@@ -7,7 +7,7 @@
 
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
-import type { ImageChanges, ImageInfo } from '../image/contract.ts';
+import type { ImageChanges, ImageInfo, SnapshotInfo } from '../image/contract.ts';
 import { clipLogical, clipPhysical, type Geometry, isSet } from '../image/geometry.ts';
 import { watched } from '../storage/all-done.ts';
 import {
@@ -30,6 +30,14 @@ import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource } fr
 import { type RangeLock, RangeLocks } from './range-locks.ts';
 import { dumpChain, hostSizes, type MetadataChunk, type MetadataOptions, metadataOf } from './report.ts';
 import { type DiskResizeOptions, resizeOf } from './resize.ts';
+import {
+  applySnapshotOf,
+  type CreateSnapshotOptions,
+  createSnapshotOf,
+  deleteSnapshotOf,
+  renameSnapshotOf,
+  snapshotsOf,
+} from './snapshots.ts';
 import {
   type CreateDiffOptions,
   imageNumber,
@@ -341,6 +349,45 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     await this.#structural(() => this.#exclusive(() => setOpenOptionsOf(this.#host, number, changes)));
   }
 
+  /** States of the disk that the last image keeps inside, oldest first. Throws `unsupported` where it cannot have any. */
+  get snapshots(): readonly SnapshotInfo[] {
+    return snapshotsOf(this.#host);
+  }
+
+  /**
+   * Keeps the disk as it is now, inside the last image, and all of it durably. Open the image with `snapshot` to read it.
+   * Throws `unsupported`, `exists`, `invalid-argument`, and `limit` when the image cannot count so many references.
+   */
+  async createSnapshot(name: string, options: CreateSnapshotOptions = {}): Promise<SnapshotInfo> {
+    this.#checkOpen();
+    this.#checkWritable();
+    return this.#structural(() => createSnapshotOf(this.#host, name, options));
+  }
+
+  /**
+   * The disk becomes what it was, its size too; the snapshot stays. What was written since is lost, and so is what other
+   * images made from this one. Requests that wait meanwhile find the disk as it is then.
+   */
+  async applySnapshot(idOrName: string): Promise<void> {
+    this.#checkOpen();
+    this.#checkWritable();
+    await this.#structural(() => applySnapshotOf(this.#host, idOrName));
+  }
+
+  /** Gives a snapshot up, and the room that only it needs. What is read stays the same. */
+  async deleteSnapshot(idOrName: string): Promise<void> {
+    this.#checkOpen();
+    this.#checkWritable();
+    await this.#structural(() => deleteSnapshotOf(this.#host, idOrName));
+  }
+
+  /** Gives a snapshot another name. */
+  async renameSnapshot(idOrName: string, name: string): Promise<void> {
+    this.#checkOpen();
+    this.#checkWritable();
+    await this.#structural(() => renameSnapshotOf(this.#host, idOrName, name));
+  }
+
   /** The run at `offset`, at most up to `end`. */
   extentAt(offset: number, end: number): MaybePromise<Extent> {
     this.#check(offset, end - offset);
@@ -522,24 +569,27 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /** Runs something while no request does. */
-  async #exclusive(run: () => Promise<void>): Promise<void> {
+  async #exclusive<T>(run: () => Promise<T>): Promise<T> {
     const lock = this.#locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
     const held = isPromise(lock) ? await lock : lock;
     try {
       this.#head.flusher.refuseAfterFailure(this.label);
-      await run();
+      return await run();
     } finally {
       held.release();
     }
   }
 
   /** Operations on the structure come one after another; a merge lets requests through, but none of these. */
-  #structural(run: () => Promise<void>): Promise<void> {
+  #structural<T>(run: () => Promise<T>): Promise<T> {
     const done = this.#structure.then(() => {
       this.#checkOpen();
       return run();
     });
-    this.#structure = done.catch(() => {});
+    this.#structure = done.then(
+      () => {},
+      () => {},
+    );
     return done;
   }
 

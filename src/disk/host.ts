@@ -13,7 +13,7 @@ export interface DiskHost {
   /** Waits for requests in the range and holds back new ones. */
   lock(start: number, end: number): MaybePromise<RangeLock>;
   /** Runs something while no request does. */
-  alone(run: () => Promise<void>): Promise<void>;
+  alone<T>(run: () => Promise<T>): Promise<T>;
   /** The same, for something that changes what the last image reads. */
   changing(run: () => Promise<void>): Promise<void>;
   /** The last image becomes as closing would leave it. Nothing else may run meanwhile. */
