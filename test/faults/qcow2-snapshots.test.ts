@@ -8,13 +8,15 @@ import { describe, expect, it } from 'vitest';
 import { createImage, Disk, inspect, isImageError } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
-import { crashStates, type OperationLog, Random, RecordingProvider } from '../../src/testing/index.ts';
+import { crashStates, FaultProvider, type OperationLog, Random, RecordingProvider } from '../../src/testing/index.ts';
+import { expectKind } from '../conformance/expect-kind.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
 import { buildQcow2, type Cluster, type Recipe } from '../hostile/qcow2-build.ts';
 import { recount } from './qcow2-recount.ts';
 
 const NAME = '/disk.qcow2';
 const SECTOR = 512;
+const SMALL = { cluster_size: 512 };
 
 /** What can be read: the disk, and each snapshot by its id. */
 type World = ReadonlyMap<string, string>;
@@ -102,6 +104,50 @@ describe('qcow2 snapshots without one of the flushes', () => {
   });
 });
 
+describe('qcow2 snapshots on a failing medium', () => {
+  it.each(OPERATIONS)('$name: fails, takes no more writes, and leaves one of the two states', async (operation) => {
+    const inner = new MemoryProvider();
+    const source = new MemoryProvider();
+    await createImage({ provider: source, name: NAME }, { size: 120 * SECTOR, format: 'qcow2', config: SMALL });
+    const random = new Random(4);
+    for (const name of ['first', 'second']) {
+      await fill(source, random);
+      await snapshot(source, name);
+    }
+    await fill(source, random);
+    const image = await bytesOf(source);
+    const before = await worldOf(source);
+    {
+      await using disk = await open(source);
+      await operation.run(disk);
+    }
+    const after = await worldOf(source);
+    for (const point of ['write', 'flush'] as const) {
+      for (let number = 0; ; number++) {
+        const place = await inner.create(NAME);
+        await place.write(0, image);
+        await place.close();
+        const failing = new FaultProvider(inner);
+        const disk = await open(failing);
+        failing.plan({ fail: { [point]: number }, half: number % 2 === 1, kind: number % 3 === 0 ? 'no-space' : 'io' });
+        const failed = await operation.run(disk).then(
+          () => false,
+          () => true,
+        );
+        expect(failed).toBe(failing.fired);
+        if (failed) await expectKind(() => disk.write(0, randomBytes(random, 3 * SECTOR)), 'io');
+        // It rejects where there was something to flush.
+        await disk.close().catch(() => {});
+        const found = await worldOf(inner);
+        expect([before, after].some((world) => sameWorld(world, found))).toBe(true);
+        expect(await rulesBroken(inner)).toEqual([]);
+        await inner.remove(NAME);
+        if (!failed) break;
+      }
+    }
+  });
+});
+
 /** One operation, written down on its way to the medium. */
 interface Run {
   readonly log: OperationLog;
@@ -160,12 +206,16 @@ async function problemsIn(provider: StorageProvider, allowed: readonly World[], 
   }
 }
 
-async function rulesBroken(provider: StorageProvider): Promise<string[]> {
+async function bytesOf(provider: StorageProvider): Promise<Uint8Array> {
   const storage = await provider.open(NAME, 'read');
   const bytes = new Uint8Array(storage.size);
   await storage.read(0, bytes);
   await storage.close();
-  const { low, unsafe } = recount(bytes);
+  return bytes;
+}
+
+async function rulesBroken(provider: StorageProvider): Promise<string[]> {
+  const { low, unsafe } = recount(await bytesOf(provider));
   return [...low, ...unsafe];
 }
 

@@ -176,6 +176,65 @@ describe('internal snapshots', () => {
     expect((await inspect(place)).virtualSize).toBe(changed);
   });
 
+  it('keep the state of a machine that QEMU saved with them', async () => {
+    const size = 64 * 1024;
+    const { provider, place } = await newImage({ cluster_size: 512 }, size);
+    const content = randomBytes(new Random(7), size);
+    {
+      await using disk = await Disk.open(place, write);
+      await disk.write(0, content);
+      await disk.createSnapshot('machine');
+    }
+    // Two L1 entries: the disk of that time is made half as long, so the second half is what QEMU takes for the state.
+    const table = Number(new DataView((await bytesOf(provider, place.name)).buffer).getBigUint64(64));
+    const storage = await provider.open(place.name, 'write');
+    const sizes = new DataView(new ArrayBuffer(16));
+    sizes.setBigUint64(0, 32_768n);
+    sizes.setBigUint64(8, 32_768n);
+    await storage.write(table + 40, new Uint8Array(sizes.buffer));
+    await storage.close();
+    {
+      await using disk = await Disk.open(place, write);
+      expect(disk.snapshots[0]).toMatchObject({ vmStateSize: 32_768, virtualSize: 32_768 });
+      await disk.applySnapshot('machine');
+      expect(disk.size).toBe(32_768);
+      await disk.write(0, new Uint8Array(32_768).fill(3));
+      await disk.createSnapshot('other');
+      await disk.write(0, new Uint8Array(32_768).fill(4));
+      await disk.deleteSnapshot('other');
+      expect(disk.snapshots[0]).toMatchObject({ vmStateSize: 32_768 });
+    }
+    await expectSound(provider);
+    const file = await bytesOf(provider, place.name);
+    const state = content.subarray(32_768, 33_280);
+    expect(Buffer.from(file).includes(Buffer.from(state))).toBe(true);
+    await using disk = await Disk.open(place, write);
+    await disk.deleteSnapshot('machine');
+    await disk.flush();
+    await expectSound(provider);
+  });
+
+  it('keep names that are no UTF-8', async () => {
+    const { provider, place } = await newImage();
+    {
+      await using disk = await Disk.open(place, write);
+      await disk.createSnapshot('abc');
+    }
+    const { buffer } = await bytesOf(provider, place.name);
+    const name = Number(new DataView(buffer).getBigUint64(64)) + 40 + 24 + 1;
+    const storage = await provider.open(place.name, 'write');
+    await storage.write(name, Uint8Array.of(0xff, 0xfe, 0x61));
+    await storage.close();
+    await using disk = await Disk.open(place, write);
+    await disk.createSnapshot('next');
+    const after = await bytesOf(provider, place.name);
+    const moved = Number(new DataView(after.buffer).getBigUint64(64)) + 40 + 24 + 1;
+    expect(after.subarray(moved, moved + 3)).toEqual(Uint8Array.of(0xff, 0xfe, 0x61));
+    await disk.renameSnapshot('1', 'abc');
+    expect(disk.snapshots[0]?.name).toBe('abc');
+    await expectSound(provider);
+  });
+
   it('are not for images with a data file, nor for formats without', async () => {
     const { place } = await newImage({ data_file: '/data.raw' });
     await using disk = await Disk.open(place, { ...write, allow: ['/'] });
