@@ -7,7 +7,7 @@
 
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
-import type { ImageChanges, ImageInfo, SnapshotInfo } from '../image/contract.ts';
+import type { ImageChanges, ImageInfo } from '../image/contract.ts';
 import { clipLogical, clipPhysical, type Geometry, isSet } from '../image/geometry.ts';
 import { watched } from '../storage/all-done.ts';
 import {
@@ -30,14 +30,7 @@ import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource } fr
 import { type RangeLock, RangeLocks } from './range-locks.ts';
 import { dumpChain, hostSizes, type MetadataChunk, type MetadataOptions, metadataOf } from './report.ts';
 import { type DiskResizeOptions, resizeOf } from './resize.ts';
-import {
-  applySnapshotOf,
-  type CreateSnapshotOptions,
-  createSnapshotOf,
-  deleteSnapshotOf,
-  renameSnapshotOf,
-  snapshotsOf,
-} from './snapshots.ts';
+import { DiskSnapshots } from './snapshots.ts';
 import {
   type CreateDiffOptions,
   imageNumber,
@@ -77,6 +70,8 @@ export interface DiskImage {
 export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** Things that a person should know about the images. */
   readonly warnings: readonly string[];
+  /** States of the disk that its last image keeps inside. */
+  readonly snapshots: DiskSnapshots;
   readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
   #head: Head;
@@ -93,6 +88,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#tools = parts.tools;
     this.#head = new Head(parts.chain, parts.options);
     this.#host = this.#asHost();
+    this.snapshots = new DiskSnapshots(this.#host);
   }
 
   /** The name of the last image. */
@@ -349,45 +345,6 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     await this.#structural(() => this.#exclusive(() => setOpenOptionsOf(this.#host, number, changes)));
   }
 
-  /** States of the disk that the last image keeps inside, oldest first. Throws `unsupported` where it cannot have any. */
-  get snapshots(): readonly SnapshotInfo[] {
-    return snapshotsOf(this.#host);
-  }
-
-  /**
-   * Keeps the disk as it is now, inside the last image, and all of it durably. Open the image with `snapshot` to read it.
-   * Throws `unsupported`, `exists`, `invalid-argument`, and `limit` when the image cannot count so many references.
-   */
-  async createSnapshot(name: string, options: CreateSnapshotOptions = {}): Promise<SnapshotInfo> {
-    this.#checkOpen();
-    this.#checkWritable();
-    return this.#structural(() => createSnapshotOf(this.#host, name, options));
-  }
-
-  /**
-   * The disk becomes what it was, its size too; the snapshot stays. What was written since is lost, and so is what other
-   * images made from this one. Requests that wait meanwhile find the disk as it is then.
-   */
-  async applySnapshot(idOrName: string): Promise<void> {
-    this.#checkOpen();
-    this.#checkWritable();
-    await this.#structural(() => applySnapshotOf(this.#host, idOrName));
-  }
-
-  /** Gives a snapshot up, and the room that only it needs. What is read stays the same. */
-  async deleteSnapshot(idOrName: string): Promise<void> {
-    this.#checkOpen();
-    this.#checkWritable();
-    await this.#structural(() => deleteSnapshotOf(this.#host, idOrName));
-  }
-
-  /** Gives a snapshot another name. */
-  async renameSnapshot(idOrName: string, name: string): Promise<void> {
-    this.#checkOpen();
-    this.#checkWritable();
-    await this.#structural(() => renameSnapshotOf(this.#host, idOrName, name));
-  }
-
   /** The run at `offset`, at most up to `end`. */
   extentAt(offset: number, end: number): MaybePromise<Extent> {
     this.#check(offset, end - offset);
@@ -610,6 +567,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       lock: (start, end) => this.#locks.acquire(start, end, true),
       alone: (run) => this.#exclusive(run),
       changing: (run) => this.#changing(run),
+      structural: async (run) => {
+        this.#checkOpen();
+        this.#checkWritable();
+        return this.#structural(run);
+      },
       settle: () => this.#settle(),
       become: (head) => this.#become(head),
     };

@@ -9,64 +9,81 @@ export interface CreateSnapshotOptions {
   readonly createdMs?: number;
 }
 
-/** The snapshots of the last image. Throws `unsupported` where its format has none. */
-export function snapshotsOf(host: DiskHost): readonly SnapshotInfo[] {
-  const { image } = host.head.last;
-  const { snapshots } = image.info;
-  if (snapshots === undefined) throw noneIn(host);
-  return snapshots;
-}
+/**
+ * States of the disk that its last image keeps inside: `disk.snapshots`. To read one, open the image with `snapshot`.
+ * Each change is durable when it resolves; a power cut leaves the state before it or the one after it. Throws
+ * `unsupported` where the format has none, `read-only`, `not-found`.
+ */
+export class DiskSnapshots {
+  readonly #host: DiskHost;
 
-/** Keeps the disk as it is. */
-export function createSnapshotOf(
-  host: DiskHost,
-  name: string,
-  { createdMs = Date.now() }: CreateSnapshotOptions,
-): Promise<SnapshotInfo> {
-  return change(host, (store) => store.create(name, { createdMs }));
-}
+  constructor(host: DiskHost) {
+    this.#host = host;
+  }
 
-/** The disk becomes what it was, its size too. */
-export async function applySnapshotOf(host: DiskHost, idOrName: string): Promise<void> {
-  storeOf(host);
-  await host.changing(async () => {
-    await host.settle();
-    await storeOf(host).apply(idOrName);
-    host.head.chain.resized();
-  });
-}
+  /** Oldest first. */
+  get list(): readonly SnapshotInfo[] {
+    const { image, name, format } = this.#host.head.last;
+    const { snapshots } = image.info;
+    if (snapshots !== undefined) return snapshots;
+    throw new ImageError('unsupported', `Images of format ${format} have no snapshots inside`, {
+      path: name,
+      hint: 'Make a differencing image over it (createDiff; on the command line: create --parent).',
+    });
+  }
 
-/** Gives a snapshot up. */
-export function deleteSnapshotOf(host: DiskHost, idOrName: string): Promise<void> {
-  return change(host, (store) => store.delete(idOrName));
-}
+  /**
+   * Keeps the disk as it is now. Throws `exists`, `invalid-argument`, and `limit` when the image cannot count so many
+   * references.
+   */
+  create(name: string, { createdMs = Date.now() }: CreateSnapshotOptions = {}): Promise<SnapshotInfo> {
+    return this.#change((store) => store.create(name, { createdMs }));
+  }
 
-/** Gives a snapshot another name. */
-export function renameSnapshotOf(host: DiskHost, idOrName: string, name: string): Promise<void> {
-  return change(host, (store) => store.rename(idOrName, name));
-}
+  /**
+   * The disk becomes what it was, its size too; the snapshot stays. What was written since is lost, and so is what other
+   * images made from this one. Requests that wait meanwhile find the disk as it is then.
+   */
+  apply(idOrName: string): Promise<void> {
+    const host = this.#host;
+    return host.structural(async () => {
+      this.#store();
+      await host.changing(async () => {
+        await host.settle();
+        await this.#store().apply(idOrName);
+        host.head.chain.resized();
+      });
+    });
+  }
 
-/** What is read stays as it is. */
-async function change<T>(host: DiskHost, run: (store: SnapshotStore) => Promise<T>): Promise<T> {
-  storeOf(host);
-  return host.alone(async () => {
-    await host.settle();
-    await host.head.beginMoving();
-    return run(storeOf(host));
-  });
-}
+  /** Gives a snapshot up, and the room that only it needs. What is read stays the same. */
+  delete(idOrName: string): Promise<void> {
+    return this.#change((store) => store.delete(idOrName));
+  }
 
-function storeOf(host: DiskHost): SnapshotStore {
-  snapshotsOf(host);
-  const { image, name } = host.head.last;
-  if (image.snapshots !== undefined) return image.snapshots;
-  throw new ImageError('read-only', 'The image is open for reading only', { path: name });
-}
+  /** Gives a snapshot another name. Throws `exists`, `invalid-argument`. */
+  rename(idOrName: string, name: string): Promise<void> {
+    return this.#change((store) => store.rename(idOrName, name));
+  }
 
-function noneIn(host: DiskHost): ImageError {
-  const { name, format } = host.head.last;
-  return new ImageError('unsupported', `Images of format ${format} have no snapshots inside`, {
-    path: name,
-    hint: 'Make a differencing image over it (createDiff; on the command line: create --parent).',
-  });
+  /** What is read stays as it is. */
+  #change<T>(run: (store: SnapshotStore) => Promise<T>): Promise<T> {
+    const host = this.#host;
+    return host.structural(async () => {
+      this.#store();
+      return host.alone(async () => {
+        await host.settle();
+        await host.head.beginMoving();
+        return run(this.#store());
+      });
+    });
+  }
+
+  #store(): SnapshotStore {
+    const { image, name } = this.#host.head.last;
+    if (image.snapshots !== undefined) return image.snapshots;
+    // Says so when the format has none at all.
+    const found = this.list.length;
+    throw new ImageError('read-only', 'The image is open for reading only', { path: name, found: `${found} snapshots` });
+  }
 }

@@ -27,12 +27,12 @@ interface Operation {
 }
 
 const OPERATIONS: readonly Operation[] = [
-  { name: 'create', run: (disk) => disk.createSnapshot('new', { createdMs: 5 }) },
-  { name: 'apply', run: (disk) => disk.applySnapshot('first') },
-  { name: 'apply the latest', run: (disk) => disk.applySnapshot('second') },
-  { name: 'delete', run: (disk) => disk.deleteSnapshot('second') },
-  { name: 'delete the first', run: (disk) => disk.deleteSnapshot('first') },
-  { name: 'rename', run: (disk) => disk.renameSnapshot('second', 'x'.repeat(200)) },
+  { name: 'create', run: (disk) => disk.snapshots.create('new', { createdMs: 5 }) },
+  { name: 'apply', run: (disk) => disk.snapshots.apply('first') },
+  { name: 'apply the latest', run: (disk) => disk.snapshots.apply('second') },
+  { name: 'delete', run: (disk) => disk.snapshots.delete('second') },
+  { name: 'delete the first', run: (disk) => disk.snapshots.delete('first') },
+  { name: 'rename', run: (disk) => disk.snapshots.rename('second', 'x'.repeat(200)) },
 ];
 
 interface Kind {
@@ -245,7 +245,7 @@ function open(provider: StorageProvider): Promise<Disk> {
 
 async function snapshot(provider: StorageProvider, name: string): Promise<void> {
   await using disk = await open(provider);
-  await disk.createSnapshot(name, { createdMs: 1 });
+  await disk.snapshots.create(name, { createdMs: 1 });
 }
 
 /** Some writes, durable. Every content is another one. */

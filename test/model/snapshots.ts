@@ -72,18 +72,18 @@ export class SnapshotModel {
     if (some === undefined || what > 3) {
       const name = `snap ${++this.#made}`;
       this.kept.set(name, this.active.slice());
-      await disk.createSnapshot(name, { createdMs: 1_700_000_000_000 + this.#made });
+      await disk.snapshots.create(name, { createdMs: 1_700_000_000_000 + this.#made });
     } else if (what === 0) {
-      await disk.applySnapshot(some);
+      await disk.snapshots.apply(some);
       this.active = this.kept.get(some)?.slice() ?? this.active;
     } else if (what === 1 || what === 2) {
-      await disk.deleteSnapshot(some);
+      await disk.snapshots.delete(some);
       this.kept.delete(some);
     } else {
       const name = `renamed ${++this.#made}`;
       this.kept.set(name, this.kept.get(some) ?? this.active);
       this.kept.delete(some);
-      await disk.renameSnapshot(some, name);
+      await disk.snapshots.rename(some, name);
     }
     await this.expectActive(disk);
   }
@@ -97,7 +97,7 @@ export class SnapshotModel {
     {
       await using disk = await this.open();
       await this.expectActive(disk);
-      const names = disk.snapshots.map(({ name }) => name);
+      const names = disk.snapshots.list.map(({ name }) => name);
       expect(new Set(names)).toEqual(new Set(this.kept.keys()));
     }
     for (const [name, bytes] of this.kept) {

@@ -69,7 +69,7 @@ describe('qcow2 snapshots', () => {
         await using disk = await Disk.open(image, { mode: 'write' });
         await disk.write(0, new Uint8Array(200_000).fill(number + 1));
         contents.push(new Uint8Array(200_000).fill(number + 1));
-        await disk.createSnapshot(name);
+        await disk.snapshots.create(name);
       }
       await expectClean(qemuImg, image);
       const listed = await qemuImg.run('snapshot', '-l', image);
@@ -83,13 +83,13 @@ describe('qcow2 snapshots', () => {
         const bytes = new Uint8Array(200_000);
         await disk.read(0, bytes);
         expect(Buffer.compare(bytes, contents[1] ?? bytes)).toBe(0);
-        expect(disk.snapshots.map(({ id, name }) => [id, name])).toEqual([
+        expect(disk.snapshots.list.map(({ id, name }) => [id, name])).toEqual([
           ['1', 'one'],
           ['2', 'two'],
         ]);
-        await disk.renameSnapshot('two', 'zwei');
-        await disk.applySnapshot('one');
-        await disk.deleteSnapshot('1');
+        await disk.snapshots.rename('two', 'zwei');
+        await disk.snapshots.apply('one');
+        await disk.snapshots.delete('1');
       }
       await expectClean(qemuImg, image);
       expect(await qemuImg.run('snapshot', '-l', image)).toMatch(/^2 +zwei /m);
@@ -105,7 +105,7 @@ describe('qcow2 snapshots', () => {
       const { snapshots } = await inspect(images[0]);
       {
         await using disk = await Disk.open(images[1], { mode: 'write' });
-        await disk.createSnapshot('first', { createdMs: snapshots?.[0]?.createdMs ?? 0 });
+        await disk.snapshots.create('first', { createdMs: snapshots?.[0]?.createdMs ?? 0 });
       }
       const [theirs, ours] = await Promise.all(images.map(entryOf));
       // Where the L1 table lies, and the fraction of a second, are not the same. The count of instructions is "none" here;
@@ -117,18 +117,18 @@ describe('qcow2 snapshots', () => {
     it('a snapshot of another size, there and back', async () => {
       const image = at('disk.qcow2');
       await qemuImg.run('create', '-q', '-f', 'qcow2', '-o', 'cluster_size=512', image, String(SIZE));
-      await session(image, (disk) => disk.createSnapshot('small'));
+      await session(image, (disk) => disk.snapshots.create('small'));
       await qemuImg.run('resize', '-q', image, String(SIZE * 3));
       await session(image, async (disk) => {
         await disk.write(SIZE * 3 - 1024, new Uint8Array(1024).fill(5));
-        await disk.createSnapshot('large');
-        await disk.applySnapshot('small');
+        await disk.snapshots.create('large');
+        await disk.snapshots.apply('small');
         expect(disk.size).toBe(SIZE);
         await disk.write(0, new Uint8Array(1024).fill(6));
       });
       await expectClean(qemuImg, image);
       await session(image, async (disk) => {
-        await disk.applySnapshot('large');
+        await disk.snapshots.apply('large');
         expect(disk.size).toBe(SIZE * 3);
         const bytes = new Uint8Array(1024);
         await disk.read(SIZE * 3 - 1024, bytes);

@@ -94,17 +94,17 @@ describe('internal snapshots', () => {
   it('are listed with what is known of them', async () => {
     const { place } = await newImage();
     await using disk = await Disk.open(place, write);
-    expect(disk.snapshots).toEqual([]);
-    const made = await disk.createSnapshot('first', { createdMs: 1_234_567_890_123 });
+    expect(disk.snapshots.list).toEqual([]);
+    const made = await disk.snapshots.create('first', { createdMs: 1_234_567_890_123 });
     expect(made).toEqual({
       ...{ id: '1', name: 'first', virtualSize: SIZE },
       ...{ vmStateSize: 0, createdMs: 1_234_567_890_123 },
     });
-    await disk.createSnapshot('second');
-    await disk.deleteSnapshot('1');
-    await disk.createSnapshot('third');
-    await disk.renameSnapshot('3', 'zweiter ä');
-    expect(disk.snapshots.map(({ id, name }) => [id, name])).toEqual([
+    await disk.snapshots.create('second');
+    await disk.snapshots.delete('1');
+    await disk.snapshots.create('third');
+    await disk.snapshots.rename('3', 'zweiter ä');
+    expect(disk.snapshots.list.map(({ id, name }) => [id, name])).toEqual([
       ['2', 'second'],
       ['3', 'zweiter ä'],
     ]);
@@ -114,18 +114,17 @@ describe('internal snapshots', () => {
   it('refuse names that are taken, or that nobody could type', async () => {
     const { place } = await newImage();
     await using disk = await Disk.open(place, write);
-    await disk.createSnapshot('first');
-    await expectKind(() => disk.createSnapshot('first'), 'exists');
-    await expectKind(() => disk.createSnapshot('1'), 'exists');
-    await disk.renameSnapshot('first', 'first');
+    await disk.snapshots.create('first');
+    await expectKind(() => disk.snapshots.create('first'), 'exists');
+    await expectKind(() => disk.snapshots.create('1'), 'exists');
+    await disk.snapshots.rename('first', 'first');
     for (const name of ['', 'a\nb', 'x'.repeat(256)]) {
-      await expectKind(() => disk.createSnapshot(name), 'invalid-argument');
+      await expectKind(() => disk.snapshots.create(name), 'invalid-argument');
     }
-    for (const run of [disk.applySnapshot, disk.deleteSnapshot]) {
-      await expectKind(() => run.call(disk, 'second'), 'not-found');
-    }
-    await expectKind(() => disk.renameSnapshot('second', 'x'), 'not-found');
-    expect(disk.snapshots).toHaveLength(1);
+    await expectKind(() => disk.snapshots.apply('second'), 'not-found');
+    await expectKind(() => disk.snapshots.delete('second'), 'not-found');
+    await expectKind(() => disk.snapshots.rename('second', 'x'), 'not-found');
+    expect(disk.snapshots.list).toHaveLength(1);
   });
 
   it('are refused cleanly where counts are too narrow for them', async () => {
@@ -134,10 +133,10 @@ describe('internal snapshots', () => {
       await using disk = await Disk.open(place, write);
       await disk.write(0, new Uint8Array(20_000).fill(7));
       await disk.flush();
-      if (refcount_bits === 2) for (const name of ['a', 'b']) await disk.createSnapshot(name);
+      if (refcount_bits === 2) for (const name of ['a', 'b']) await disk.snapshots.create(name);
       const before = await bytesOf(provider, '/disk.qcow2');
-      await expectKind(() => disk.createSnapshot('one more'), 'limit');
-      if (refcount_bits === 2) await expectKind(() => disk.applySnapshot('a'), 'limit');
+      await expectKind(() => disk.snapshots.create('one more'), 'limit');
+      if (refcount_bits === 2) await expectKind(() => disk.snapshots.apply('a'), 'limit');
       expect(Buffer.compare(await bytesOf(provider, '/disk.qcow2'), before)).toBe(0);
       await disk.write(0, new Uint8Array(20_000).fill(8));
       await disk.flush();
@@ -162,13 +161,13 @@ describe('internal snapshots', () => {
     const { changed, first } = await withSizes(provider);
     await using disk = await Disk.open(place, write);
     expect(disk.size).toBe(changed);
-    await disk.applySnapshot('first');
+    await disk.snapshots.apply('first');
     expect(disk.size).toBe(SIZE);
     const bytes = new Uint8Array(SIZE);
     await disk.read(0, bytes);
     expect(Buffer.compare(bytes, first)).toBe(0);
     await disk.write(SIZE - 512, new Uint8Array(512).fill(9));
-    await disk.applySnapshot('second');
+    await disk.snapshots.apply('second');
     expect(disk.size).toBe(changed);
     await disk.write(changed - 512, new Uint8Array(512).fill(9));
     await disk.close();
@@ -183,7 +182,7 @@ describe('internal snapshots', () => {
     {
       await using disk = await Disk.open(place, write);
       await disk.write(0, content);
-      await disk.createSnapshot('machine');
+      await disk.snapshots.create('machine');
     }
     // Two L1 entries: the disk of that time is made half as long, so the second half is what QEMU takes for the state.
     const table = Number(new DataView((await bytesOf(provider, place.name)).buffer).getBigUint64(64));
@@ -195,21 +194,21 @@ describe('internal snapshots', () => {
     await storage.close();
     {
       await using disk = await Disk.open(place, write);
-      expect(disk.snapshots[0]).toMatchObject({ vmStateSize: 32_768, virtualSize: 32_768 });
-      await disk.applySnapshot('machine');
+      expect(disk.snapshots.list[0]).toMatchObject({ vmStateSize: 32_768, virtualSize: 32_768 });
+      await disk.snapshots.apply('machine');
       expect(disk.size).toBe(32_768);
       await disk.write(0, new Uint8Array(32_768).fill(3));
-      await disk.createSnapshot('other');
+      await disk.snapshots.create('other');
       await disk.write(0, new Uint8Array(32_768).fill(4));
-      await disk.deleteSnapshot('other');
-      expect(disk.snapshots[0]).toMatchObject({ vmStateSize: 32_768 });
+      await disk.snapshots.delete('other');
+      expect(disk.snapshots.list[0]).toMatchObject({ vmStateSize: 32_768 });
     }
     await expectSound(provider);
     const file = await bytesOf(provider, place.name);
     const state = content.subarray(32_768, 33_280);
     expect(Buffer.from(file).includes(Buffer.from(state))).toBe(true);
     await using disk = await Disk.open(place, write);
-    await disk.deleteSnapshot('machine');
+    await disk.snapshots.delete('machine');
     await disk.flush();
     await expectSound(provider);
   });
@@ -218,7 +217,7 @@ describe('internal snapshots', () => {
     const { provider, place } = await newImage();
     {
       await using disk = await Disk.open(place, write);
-      await disk.createSnapshot('abc');
+      await disk.snapshots.create('abc');
     }
     const { buffer } = await bytesOf(provider, place.name);
     const name = Number(new DataView(buffer).getBigUint64(64)) + 40 + 24 + 1;
@@ -226,23 +225,23 @@ describe('internal snapshots', () => {
     await storage.write(name, Uint8Array.of(0xff, 0xfe, 0x61));
     await storage.close();
     await using disk = await Disk.open(place, write);
-    await disk.createSnapshot('next');
+    await disk.snapshots.create('next');
     const after = await bytesOf(provider, place.name);
     const moved = Number(new DataView(after.buffer).getBigUint64(64)) + 40 + 24 + 1;
     expect(after.subarray(moved, moved + 3)).toEqual(Uint8Array.of(0xff, 0xfe, 0x61));
-    await disk.renameSnapshot('1', 'abc');
-    expect(disk.snapshots[0]?.name).toBe('abc');
+    await disk.snapshots.rename('1', 'abc');
+    expect(disk.snapshots.list[0]?.name).toBe('abc');
     await expectSound(provider);
   });
 
   it('are not for images with a data file, nor for formats without', async () => {
     const { place } = await newImage({ data_file: '/data.raw' });
     await using disk = await Disk.open(place, { ...write, allow: ['/'] });
-    await expectKind(() => disk.createSnapshot('x'), 'unsupported');
+    await expectKind(() => disk.snapshots.create('x'), 'unsupported');
     const vdi = { provider: new MemoryProvider(), name: '/disk.vdi' };
     await using other = await Disk.create(vdi, { size: SIZE, format: 'vdi' });
-    await expectKind(() => other.createSnapshot('x'), 'unsupported');
-    await expectKind(() => other.snapshots, 'unsupported');
+    await expectKind(() => other.snapshots.create('x'), 'unsupported');
+    await expectKind(() => other.snapshots.list, 'unsupported');
   });
 
   it('are refused when the tree is damaged, before anything is changed', async () => {
@@ -259,7 +258,7 @@ describe('internal snapshots', () => {
     await storage.write(0, damaged);
     await storage.close();
     await using disk = await Disk.open({ provider, name: '/disk.qcow2' }, write);
-    await expectKind(() => disk.createSnapshot('x'), 'corrupt');
+    await expectKind(() => disk.snapshots.create('x'), 'corrupt');
     expect(Buffer.compare(await bytesOf(provider, '/disk.qcow2'), damaged)).toBe(0);
   });
 
@@ -267,13 +266,13 @@ describe('internal snapshots', () => {
     const { provider, place } = await newImage();
     await using disk = await Disk.open(place, write);
     await disk.write(0, randomBytes(new Random(2), 40_000));
-    await disk.createSnapshot('a');
-    await disk.deleteSnapshot('a');
+    await disk.snapshots.create('a');
+    await disk.snapshots.delete('a');
     const { length } = await bytesOf(provider, '/disk.qcow2');
     for (let round = 0; round < 20; round++) {
-      await disk.createSnapshot('a');
-      await disk.renameSnapshot('a', 'b');
-      await disk.deleteSnapshot('b');
+      await disk.snapshots.create('a');
+      await disk.snapshots.rename('a', 'b');
+      await disk.snapshots.delete('b');
     }
     expect((await bytesOf(provider, '/disk.qcow2')).length).toBeLessThanOrEqual(length + 2 * 4096);
   });
@@ -286,7 +285,7 @@ async function withSizes(provider: MemoryProvider): Promise<{ changed: number; f
   {
     await using disk = await Disk.open(place, write);
     await disk.write(0, first);
-    await disk.createSnapshot('first');
+    await disk.snapshots.create('first');
   }
   // The last L2 table answers for 32 KiB of clusters of 512 bytes, so there is room behind the end.
   const changed = SIZE + 4096;
@@ -297,6 +296,6 @@ async function withSizes(provider: MemoryProvider): Promise<{ changed: number; f
   await storage.close();
   await using disk = await Disk.open(place, write);
   await disk.write(SIZE, randomBytes(new Random(6), 4096));
-  await disk.createSnapshot('second');
+  await disk.snapshots.create('second');
   return { changed, first };
 }
