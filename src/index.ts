@@ -62,6 +62,7 @@ export type { MetadataChunk, MetadataOptions } from './disk/report.ts';
 export type { DiskResizeOptions } from './disk/resize.ts';
 export type { SetChanges, SetOptions } from './disk/set.ts';
 export type { Children, ChildrenOptions } from './disk/siblings.ts';
+export type { CreateSnapshotOptions, DiskSnapshots } from './disk/snapshots.ts';
 export type { CreateDiffOptions } from './disk/stack.ts';
 export type { ErrorContext, ErrorDetails, ErrorKind } from './errors.ts';
 export { describeError, ImageError, isImageError, printable } from './errors.ts';

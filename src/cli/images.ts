@@ -46,6 +46,8 @@ export interface ImageOptionNames {
   readonly format: string;
   readonly parent: string;
   readonly parentFormat?: string;
+  /** Default `snapshot`. */
+  readonly snapshot?: string;
 }
 
 /** What every opening takes, from the options of those names. */
@@ -70,7 +72,14 @@ export function openOptions(
         below === undefined ? (parent === undefined ? undefined : fileName(parent)) : below.split(',').map(fileName),
       parentFormat:
         names.parentFormat === undefined ? undefined : namedFormat(context, names.parentFormat, registry)?.name,
-      snapshot: context.options.text('snapshot'),
+      snapshot: context.options.text(names.snapshot ?? 'snapshot'),
     }),
   };
+}
+
+/** Refuses arguments that a command's action has no use for, and says which one is missing. */
+export function checkArguments(context: CommandContext, usage: string, count: number): void {
+  const missing = context.optionalArgument(count - 1) === undefined;
+  if (!missing && context.optionalArgument(count) === undefined) return;
+  throw new UsageError(missing ? 'An argument is missing' : 'There is an argument too many', `Usage: vdkit ${usage}`);
 }

@@ -17,6 +17,7 @@ export const LOADERS: Readonly<Record<CommandName, () => Promise<CommandModule>>
   set: () => import('./commands/set.ts'),
   rename: () => import('./commands/rename.ts'),
   delete: () => import('./commands/delete.ts'),
+  snapshot: () => import('./commands/snapshot.ts'),
   measure: () => import('./commands/measure.ts'),
   formats: () => import('./commands/formats.ts'),
   completion: () => import('./commands/completion.ts'),

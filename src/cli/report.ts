@@ -71,12 +71,14 @@ function listRows<T>(key: string, list: readonly T[] | undefined, textOf: (entry
   return (list ?? []).map((entry) => [key, textOf(entry)]);
 }
 
-function snapshotText({ id, name, virtualSize, vmStateSize, createdMs }: SnapshotInfo): string {
+/** One snapshot in a line. */
+export function snapshotText({ id, name, virtualSize, vmStateSize, createdMs }: SnapshotInfo): string {
   const state = vmStateSize === 0 ? '' : `, machine state of ${formatSize(vmStateSize)}`;
   return `${id} "${name}", ${formatSize(virtualSize)}, ${new Date(createdMs).toISOString()}${state}`;
 }
 
-function bitmapText({ name, granularity, enabled, inconsistent }: BitmapInfo): string {
+/** One bitmap in a line. */
+export function bitmapText({ name, granularity, enabled, inconsistent }: BitmapInfo): string {
   const state = inconsistent ? 'inconsistent' : enabled ? 'recording' : 'not recording';
   return `"${name}", a bit for ${formatSize(granularity)}, ${state}`;
 }

@@ -17,6 +17,7 @@ export type CommandName =
   | 'set'
   | 'rename'
   | 'delete'
+  | 'snapshot'
   | 'measure'
   | 'formats'
   | 'completion';
@@ -151,7 +152,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     description:
       'Prints format, sizes, identities, parent and geometry of an image, from its headers. Changes nothing.',
     arguments: [{ name: 'IMAGE', description: 'the image', completes: 'file' }],
-    options: [FORMAT, { flags: '--backing-chain', description: 'the parents too, base first' }, ...BELOW],
+    options: [
+      FORMAT,
+      { flags: '--backing-chain', description: 'the parents too, base first' },
+      ...BELOW,
+      { flags: '--snapshot <NAME>', description: 'an internal snapshot of the image, by id or name' },
+    ],
     examples: [
       { command: 'vdkit info disk.vdi', description: 'for people' },
       { command: 'vdkit info --json --backing-chain snapshot.vdi', description: 'for programs, with all parents' },
@@ -259,11 +265,17 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '-F, --format-b <F>', description: 'format of B; found out when left out', completes: 'format' },
       { flags: '--parent <P>', description: 'the parent of A, where it is not found by itself', completes: 'file' },
       { flags: '--parent-b <P>', description: 'the parent of B, where it is not found by itself', completes: 'file' },
+      { flags: '--snapshot <NAME>', description: 'an internal snapshot of A, by id or name' },
+      { flags: '--snapshot-b <NAME>', description: 'an internal snapshot of B, by id or name' },
       { flags: '-s, --strict', description: 'the sizes must be equal too' },
     ],
     examples: [
       { command: 'vdkit compare disk.vdi disk.raw', description: 'the same content?' },
       { command: 'vdkit compare --strict --json a.vdi b.vdi', description: 'for programs' },
+      {
+        command: 'vdkit compare disk.qcow2 disk.qcow2 --snapshot-b monday',
+        description: 'did it change since the snapshot?',
+      },
     ],
     trouble: 2,
   },
@@ -412,6 +424,32 @@ export const COMMANDS: readonly CommandSpec[] = [
     arguments: [IMAGE],
     options: [FORMAT, FORCE_PARENT],
     examples: [{ command: 'vdkit delete snapshot.vdi', description: 'its parent stays' }],
+  },
+  {
+    name: 'snapshot',
+    summary: 'snapshots inside an image',
+    description:
+      'ACTION is list, create, apply, delete or rename. create keeps the disk as it is now under NAME; apply makes it ' +
+      'again what it was, its size too, and what was written since is lost; rename takes the old name and the new one. ' +
+      'NAME is an id or a name. A power cut leaves the state before or the one after. convert, map, compare and info look into one ' +
+      'with --snapshot.',
+    arguments: [
+      {
+        name: 'ACTION',
+        description: 'list, create, apply, delete or rename',
+        values: ['list', 'create', 'apply', 'delete', 'rename'],
+      },
+      IMAGE,
+      { name: 'NAME...', description: 'the snapshot; for rename its new name, too', optional: true },
+    ],
+    options: [FORMAT, ...BELOW],
+    examples: [
+      { command: 'vdkit snapshot create disk.qcow2 monday', description: 'before you try something' },
+      { command: 'vdkit snapshot list disk.qcow2', description: 'which there are' },
+      { command: 'vdkit snapshot apply disk.qcow2 monday', description: 'the disk as it was on monday' },
+      { command: 'vdkit snapshot rename disk.qcow2 monday good', description: 'another name' },
+      { command: 'vdkit convert disk.qcow2 monday.raw --snapshot good', description: 'a copy of one' },
+    ],
   },
   {
     name: 'measure',

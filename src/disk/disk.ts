@@ -30,6 +30,7 @@ import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource } fr
 import { type RangeLock, RangeLocks } from './range-locks.ts';
 import { dumpChain, hostSizes, type MetadataChunk, type MetadataOptions, metadataOf } from './report.ts';
 import { type DiskResizeOptions, resizeOf } from './resize.ts';
+import { DiskSnapshots } from './snapshots.ts';
 import {
   type CreateDiffOptions,
   imageNumber,
@@ -69,6 +70,8 @@ export interface DiskImage {
 export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** Things that a person should know about the images. */
   readonly warnings: readonly string[];
+  /** States of the disk that its last image keeps inside. */
+  readonly snapshots: DiskSnapshots;
   readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
   #head: Head;
@@ -85,6 +88,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#tools = parts.tools;
     this.#head = new Head(parts.chain, parts.options);
     this.#host = this.#asHost();
+    this.snapshots = new DiskSnapshots(this.#host);
   }
 
   /** The name of the last image. */
@@ -522,24 +526,27 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /** Runs something while no request does. */
-  async #exclusive(run: () => Promise<void>): Promise<void> {
+  async #exclusive<T>(run: () => Promise<T>): Promise<T> {
     const lock = this.#locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
     const held = isPromise(lock) ? await lock : lock;
     try {
       this.#head.flusher.refuseAfterFailure(this.label);
-      await run();
+      return await run();
     } finally {
       held.release();
     }
   }
 
   /** Operations on the structure come one after another; a merge lets requests through, but none of these. */
-  #structural(run: () => Promise<void>): Promise<void> {
+  #structural<T>(run: () => Promise<T>): Promise<T> {
     const done = this.#structure.then(() => {
       this.#checkOpen();
       return run();
     });
-    this.#structure = done.catch(() => {});
+    this.#structure = done.then(
+      () => {},
+      () => {},
+    );
     return done;
   }
 
@@ -560,6 +567,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       lock: (start, end) => this.#locks.acquire(start, end, true),
       alone: (run) => this.#exclusive(run),
       changing: (run) => this.#changing(run),
+      structural: async (run) => {
+        this.#checkOpen();
+        this.#checkWritable();
+        return this.#structural(run);
+      },
       settle: () => this.#settle(),
       become: (head) => this.#become(head),
     };

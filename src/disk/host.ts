@@ -13,9 +13,11 @@ export interface DiskHost {
   /** Waits for requests in the range and holds back new ones. */
   lock(start: number, end: number): MaybePromise<RangeLock>;
   /** Runs something while no request does. */
-  alone(run: () => Promise<void>): Promise<void>;
+  alone<T>(run: () => Promise<T>): Promise<T>;
   /** The same, for something that changes what the last image reads. */
   changing(run: () => Promise<void>): Promise<void>;
+  /** Operations on the structure come one after another. Throws `read-only`. */
+  structural<T>(run: () => Promise<T>): Promise<T>;
   /** The last image becomes as closing would leave it. Nothing else may run meanwhile. */
   settle(): Promise<void>;
   /** The chain is another one from now on. Nothing else runs meanwhile. */

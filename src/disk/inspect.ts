@@ -23,7 +23,8 @@ export async function inspect(source: ImageSource, options: InspectOptions = {})
   const opened: OpenedImage[] = [];
   try {
     const gate = await gateOf(options.allow, resolved);
-    const last = await openImage(resolved, { ...options, mode: 'read', infoOnly: true, gate });
+    const settings = options.snapshot === undefined ? {} : { settings: { snapshot: options.snapshot } };
+    const last = await openImage(resolved, { ...options, ...settings, mode: 'read', infoOnly: true, gate });
     opened.push(last);
     if (options.chain !== true) return await report(last, options);
     await openParents(opened, [], { ...options, infoOnly: true });

@@ -218,6 +218,8 @@ export interface InspectOptions extends EnvironmentOptions {
   readonly chain?: boolean;
   readonly parent?: ImageInput | readonly ImageInput[];
   readonly parentFormat?: string;
+  /** Report on the disk as it was at this internal snapshot, by id or name. */
+  readonly snapshot?: string;
 }
 
 /** The report on an image, and on its parents when they were asked for. */

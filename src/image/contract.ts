@@ -86,6 +86,21 @@ export interface SnapshotInfo {
   readonly createdMs: number;
 }
 
+/**
+ * The states of the disk that an image keeps inside itself, as they are changed. Before each call everything is flushed
+ * and `beginChanges` has resolved, with `content` for `apply`; nothing else may run meanwhile. When one resolves, all of
+ * it is durable; a power cut leaves the state before it or the one after it. Throws `not-found`, `exists`, `unsupported`,
+ * and `limit` when counts or tables would overflow: nothing is changed then.
+ */
+export interface SnapshotStore {
+  /** Keeps the disk as it is now. `createdMs`: milliseconds since 1970. */
+  create(name: string, how: { readonly createdMs: number }): Promise<SnapshotInfo>;
+  /** The disk becomes what it was, its size too. The snapshot stays. */
+  apply(idOrName: string): Promise<void>;
+  delete(idOrName: string): Promise<void>;
+  rename(idOrName: string, name: string): Promise<void>;
+}
+
 /** A persistent dirty bitmap inside the image: which parts of the disk changed since it was started. */
 export interface BitmapInfo {
   readonly name: string;
@@ -211,6 +226,8 @@ export interface Image {
    * modification UUID stay. Everything is flushed before, and nothing else may run meanwhile.
    */
   set?(changes: ImageChanges): Promise<void>;
+  /** Of formats that keep states of the disk inside an image; while it is open for writing. */
+  readonly snapshots?: SnapshotStore;
   /**
    * Names another parent, or none, by what the format stores of it: durably and at once. Its content stays as it is.
    * Everything is flushed before, and nothing else may run meanwhile. Absent where the format has no such place.

@@ -13,7 +13,7 @@ const DIFFERENT = 1;
 export async function run(context: CommandContext): Promise<number> {
   const [nameA, nameB] = [imageName(context, 0), imageName(context, 1)];
   const optionsA = openOptions(context, { format: 'format', parent: 'parent' });
-  const optionsB = openOptions(context, { format: 'format-b', parent: 'parent-b' });
+  const optionsB = openOptions(context, { format: 'format-b', parent: 'parent-b', snapshot: 'snapshot-b' });
   await using a = await openDisk(nameA, optionsA);
   await using b = await openDisk(nameB, optionsB);
   for (const warning of [...a.warnings, ...b.warnings]) context.warn(warning);

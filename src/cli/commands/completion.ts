@@ -75,7 +75,7 @@ function bashScript(): string {
     ...options,
     '  esac',
     '  if [[ $current == -* ]]; then COMPREPLY=($(compgen -W "$options" -- "$current")); return; fi',
-    '  if [[ -n $words ]]; then COMPREPLY=($(compgen -W "$words" -- "$current")); return; fi',
+    '  if [[ -n $words && $previous == "$command" ]]; then COMPREPLY=($(compgen -W "$words" -- "$current")); return; fi',
     '  compopt -o filenames 2>/dev/null',
     '  COMPREPLY=($(compgen -f -- "$current"))',
     '}',
@@ -154,7 +154,9 @@ function fishScript(): string {
     const files = command.arguments.some(({ completes }) => completes === 'file');
     return [
       `complete -c vdkit -n '__fish_use_subcommand' -f -a ${command.name} -d '${fishText(command.summary)}'`,
-      ...(files ? [] : [`complete -c vdkit ${when} -f${words === undefined ? '' : ` -a '${words}'`}`]),
+      ...(files && words === undefined
+        ? []
+        : [`complete -c vdkit ${when}${files ? '' : ' -f'}${words === undefined ? '' : ` -a '${words}'`}`]),
       ...optionsOf(command).map((option) => `complete -c vdkit ${when} ${fishOption(option)}`),
     ];
   });

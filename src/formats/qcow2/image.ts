@@ -6,7 +6,8 @@
  * refcounts, the writer, and the first sector as it is on the medium: all that changes in a header is in it, so that it
  * changes at once.
  */
-import { assert, describeError, ImageError, isImageError, printable } from '../../errors.ts';
+import { alignDown } from '../../binary/numbers.ts';
+import { assert, describeError, ImageError, isImageError } from '../../errors.ts';
 import type {
   BitmapInfo,
   FormatOpenOptions,
@@ -17,9 +18,10 @@ import type {
   MetadataExtent,
   ParentLink,
   SealedMetadata,
-  SnapshotInfo,
+  SnapshotStore,
   WriteSlot,
 } from '../../image/contract.ts';
+import { flushImage } from '../../image/flush.ts';
 import type { MetadataPages } from '../../image/metadata-pages.ts';
 import { singleRegion } from '../../image/regions.ts';
 import type { MaybePromise, ReadTarget, Source, Storage } from '../../storage/contract.ts';
@@ -42,7 +44,8 @@ import { AUTOCLEAR, BITMAP_FLAG, CRYPT, EXTENSION_TYPE, HEADER, INCOMPATIBLE, VE
 import { metadataOf } from './metadata.ts';
 import { openRefcounts, type RefcountStore } from './refcount-store.ts';
 import { replaceHeader } from './replace-header.ts';
-import { checkSnapshot, findSnapshot, readSnapshots, type Snapshot } from './snapshots.ts';
+import { type HeaderChanges, Qcow2Snapshots } from './snapshot-store.ts';
+import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot, snapshotInfo } from './snapshots.ts';
 import { ClusterWriter, isOwn } from './writer.ts';
 
 /** Clusters that one run is gathered from at most: 1 GiB of 64 KiB clusters. */
@@ -122,14 +125,7 @@ function chooseSnapshot(
   wanted: string,
 ): Snapshot {
   const snapshot = findSnapshot(snapshots, wanted);
-  if (snapshot === null) {
-    const some = snapshots.slice(0, 10).map(({ id, name }) => `${printable(name)} (${printable(id)})`);
-    throw new ImageError('not-found', `The image has no snapshot "${printable(wanted)}"`, {
-      path: storage.label,
-      status: 'VERR_NOT_FOUND',
-      hint: some.length === 0 ? 'It has none at all.' : `It has: ${some.join(', ')}.`,
-    });
-  }
+  if (snapshot === null) throw noSnapshot(snapshots, wanted, storage.label);
   checkSnapshot(snapshot, header, storage);
   return snapshot;
 }
@@ -182,10 +178,11 @@ interface Qcow2Parts {
 /** See the head of this file. */
 export class Qcow2Image implements Image {
   readonly can: ImageCapabilities;
+  readonly snapshots?: SnapshotStore;
   readonly #storage: Storage;
   readonly #data: Storage | null;
   readonly #source: Source;
-  readonly #l2: MetadataPages;
+  #l2: MetadataPages;
   readonly #writing: Writing | null;
   readonly #snapshot: Snapshot | null;
   readonly #warnings: readonly string[];
@@ -194,7 +191,7 @@ export class Qcow2Image implements Image {
   #bitmaps: readonly Bitmap[];
   #map: ClusterMap;
   #writer: ClusterWriter | null;
-  readonly #encoded: EncodedReader;
+  #encoded: EncodedReader;
   #virtualSize: number;
   #failed = false;
 
@@ -226,6 +223,7 @@ export class Qcow2Image implements Image {
     this.#map = new ClusterMap({ header, storage, data: data ?? storage, l1Offset, l1Entries, l2: this.#l2 });
     this.#writer = this.#makeWriter();
     this.#encoded = new EncodedReader(storage, this.#map, header);
+    if (writing !== null) this.snapshots = this.#makeSnapshots(writing);
   }
 
   get info(): ImageInfo {
@@ -385,11 +383,47 @@ export class Qcow2Image implements Image {
     });
   }
 
+  #makeSnapshots({ counts }: Writing): SnapshotStore {
+    const image = this;
+    return new Qcow2Snapshots({
+      storage: this.#storage,
+      counts,
+      get header() {
+        return image.#header;
+      },
+      get snapshots() {
+        return image.#snapshots;
+      },
+      get hasBitmaps() {
+        return image.#header.bitmaps !== null;
+      },
+      flush: () => flushImage(this, { skipStorageFlush: false }),
+      changeHeader: (changes) => this.#changeHeader(changes),
+      reload: (snapshots) => this.#reload(snapshots),
+      fail: () => {
+        this.#failed = true;
+      },
+    });
+  }
+
+  /** The tables on the medium were changed past the caches. Everything is flushed, and nothing is in use. */
+  #reload(snapshots: readonly Snapshot[]): void {
+    const { l1Offset, l1Entries, clusterSize } = this.#header;
+    const [header, storage, data] = [this.#header, this.#storage, this.#data ?? this.#storage];
+    this.#snapshots = snapshots;
+    this.#l2 = l2Cache(storage, clusterSize);
+    this.#map = new ClusterMap({ header, storage, data, l1Offset, l1Entries, l2: this.#l2 });
+    this.#writer = this.#makeWriter();
+    this.#encoded = new EncodedReader(storage, this.#map, header);
+    this.#virtualSize = header.virtualSize;
+  }
+
   /** Changes fields of the first sector, durably and at once. */
-  async #changeHeader(changes: Partial<Pick<Qcow2Header, 'autoclear'>>): Promise<void> {
+  async #changeHeader(changes: HeaderChanges): Promise<void> {
     const { sector } = this.#written();
-    for (const [name, value] of Object.entries(changes)) HEADER.put(sector, name as 'autoclear', value);
-    this.#header = { ...this.#header, ...changes };
+    for (const [name, value] of Object.entries(changes)) HEADER.put(sector, name as 'autoclear', value as bigint);
+    const header = { ...this.#header, ...changes };
+    this.#header = { ...header, virtualSize: alignDown(header.size, SECTOR) };
     try {
       await this.#storage.write(0, sector.slice());
       await this.#storage.flush();
@@ -464,12 +498,6 @@ function infoOf({ header, snapshot, snapshots, bitmaps, warnings }: Described): 
     snapshots: snapshots.map(snapshotInfo),
     bitmaps: bitmaps.map((bitmap) => bitmapInfo(bitmap, bitmapsConsistent(header))),
   };
-}
-
-function snapshotInfo(snapshot: Snapshot): SnapshotInfo {
-  const { id, name, diskSize, vmStateSize, seconds, nanoseconds } = snapshot;
-  const createdMs = seconds * 1000 + Math.floor(nanoseconds / 1_000_000);
-  return { id, name, virtualSize: diskSize - (diskSize % 512), vmStateSize, createdMs };
 }
 
 function bitmapInfo(bitmap: Bitmap, consistent: boolean): BitmapInfo {

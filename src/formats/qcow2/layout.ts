@@ -156,6 +156,8 @@ export const REFCOUNT_ORDER_2 = 4;
 export const BACKING_NAME_MAX = 1023;
 export const BACKING_FORMAT_MAX = 15;
 export const SNAPSHOT_EXTRA_MAX = 1024;
+/** QEMU's programs keep names of 255 bytes. */
+export const SNAPSHOT_NAME_MAX = 255;
 export const BITMAP_NAME_MAX = 1023;
 export const GRANULARITY_BITS_MIN = 9;
 export const GRANULARITY_BITS_MAX = 31;

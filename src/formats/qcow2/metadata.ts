@@ -4,7 +4,7 @@ import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import type { Qcow2Header } from './header.ts';
 import { ENTRY_BYTES, OFFSET_HIGH, OFFSET_LOW } from './layout.ts';
-import { type Snapshot, serializeSnapshots } from './snapshots.ts';
+import { type Snapshot, snapshotTableBytes } from './snapshots.ts';
 
 /** Bytes of a table in memory at one time. */
 const WINDOW = 256 * 1024;
@@ -37,10 +37,6 @@ export async function* metadataOf(
     for await (const table of pointers(storage, l1Offset, length)) yield at(table, clusterSize, `L2 table${name}`);
   }
   if (snapshots.length > 0) yield at(header.snapshotsOffset, snapshotTableBytes(snapshots), 'snapshot table');
-}
-
-function snapshotTableBytes(snapshots: readonly Snapshot[]): number {
-  return serializeSnapshots(snapshots).length;
 }
 
 /** The places that a table of 64-bit entries points to. */

@@ -210,6 +210,15 @@ export class RefcountStore {
     this.#change(cluster, count + 1);
   }
 
+  /** One reference less to a cluster whose count is in memory. Nothing on the medium may be that reference any more. */
+  lower(cluster: number): void {
+    const count = this.peek(cluster);
+    assert(count !== undefined, 'a count is loaded before it is changed');
+    if (count === 0) return;
+    this.#change(cluster, count - 1);
+    if (count === 1) this.#cursor = Math.min(this.#cursor, cluster);
+  }
+
   /** Keeps the count of a cluster in memory until it is released or let go. False: `load` it first. */
   hold(cluster: number): boolean {
     const block = this.#table[Math.floor(cluster / this.#perBlock)] ?? 0;

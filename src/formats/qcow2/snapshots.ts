@@ -1,6 +1,8 @@
 /** The snapshot table (section "Snapshots"): entries of variable length, as objects and as bytes. */
-import { alignUp, divCeil } from '../../binary/numbers.ts';
-import { hex, ImageError, withContext } from '../../errors.ts';
+import { alignDown, alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { equalBytes } from '../../codec/bytes.ts';
+import { hex, ImageError, printable, withContext } from '../../errors.ts';
+import type { SnapshotInfo } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
@@ -23,6 +25,9 @@ export interface Snapshot {
   readonly guestNanoseconds: bigint;
   /** The extra data as it is stored: a rewrite keeps what is not known. */
   readonly extra: Uint8Array;
+  /** Only where they are no UTF-8, so that a rewrite keeps them as they are stored. */
+  readonly idBytes?: Uint8Array;
+  readonly nameBytes?: Uint8Array;
 }
 
 /** The longest entry that there may be. */
@@ -97,6 +102,28 @@ export function findSnapshot(snapshots: readonly Snapshot[], wanted: string): Sn
   return snapshots.find(({ id }) => id === wanted) ?? snapshots.find(({ name }) => name === wanted) ?? null;
 }
 
+/** The error for a snapshot that is not there. */
+export function noSnapshot(snapshots: readonly Snapshot[], wanted: string, path: string): ImageError {
+  const some = snapshots.slice(0, 10).map(({ id, name }) => `${printable(name)} (${printable(id)})`);
+  return new ImageError('not-found', `The image has no snapshot "${printable(wanted)}"`, {
+    path,
+    status: 'VERR_NOT_FOUND',
+    hint: some.length === 0 ? 'It has none at all.' : `It has: ${some.join(', ')}.`,
+  });
+}
+
+/** What people are told of one. */
+export function snapshotInfo(snapshot: Snapshot): SnapshotInfo {
+  const { id, name, diskSize, vmStateSize, seconds, nanoseconds } = snapshot;
+  const createdMs = seconds * 1000 + Math.floor(nanoseconds / 1_000_000);
+  return { id, name, virtualSize: alignDown(diskSize, SECTOR), vmStateSize, createdMs };
+}
+
+/** Bytes of the table. */
+export function snapshotTableBytes(snapshots: readonly Snapshot[]): number {
+  return serializeSnapshots(snapshots).length;
+}
+
 /** The table as bytes. */
 export function serializeSnapshots(snapshots: readonly Snapshot[]): Uint8Array {
   const entries = snapshots.map(encodeEntry);
@@ -143,10 +170,11 @@ export function decodeEntry(
   const end = nameStart + fixed.nameLength;
   const extra = bytes.slice(extraStart, idStart);
   const known = extraOf(extra);
-  const decoder = new TextDecoder();
+  const id = textOf(bytes.slice(idStart, nameStart));
+  const name = textOf(bytes.slice(nameStart, end));
   const snapshot: Snapshot = {
-    id: decoder.decode(bytes.subarray(idStart, nameStart)),
-    name: decoder.decode(bytes.subarray(nameStart, end)),
+    id: id.text,
+    name: name.text,
     l1Offset: fixed.l1Offset,
     l1Entries: fixed.l1Entries,
     diskSize: known.diskSize ?? header.size,
@@ -155,8 +183,16 @@ export function decodeEntry(
     nanoseconds: fixed.nanoseconds,
     guestNanoseconds: fixed.guestNanoseconds,
     extra,
+    ...(id.bytes === null ? {} : { idBytes: id.bytes }),
+    ...(name.bytes === null ? {} : { nameBytes: name.bytes }),
   };
   return { snapshot, length: alignUp(end - at, ENTRY_ALIGNMENT) };
+}
+
+/** The text, and its bytes where the text does not tell them. */
+function textOf(bytes: Uint8Array): { readonly text: string; readonly bytes: Uint8Array | null } {
+  const text = new TextDecoder().decode(bytes);
+  return { text, bytes: equalBytes(new TextEncoder().encode(text), bytes) ? null : bytes };
 }
 
 /** Fields that the extra data is long enough for. */
@@ -173,8 +209,8 @@ function extraOf(extra: Uint8Array): { readonly vmStateSize: number | null; read
 
 function encodeEntry(snapshot: Snapshot): Uint8Array {
   const encoder = new TextEncoder();
-  const id = encoder.encode(snapshot.id);
-  const name = encoder.encode(snapshot.name);
+  const id = snapshot.idBytes ?? encoder.encode(snapshot.id);
+  const name = snapshot.nameBytes ?? encoder.encode(snapshot.name);
   const extra = encodeExtra(snapshot);
   const end = SNAPSHOT.size + extra.length + id.length + name.length;
   const bytes = new Uint8Array(alignUp(end, ENTRY_ALIGNMENT));

@@ -1,0 +1,81 @@
+/** `vdkit snapshot`: the snapshots inside an image. */
+import type { ChainDisk } from '../../disk/disk.ts';
+import { inspect } from '../../disk/inspect.ts';
+import { openDisk } from '../../disk/open.ts';
+import { ImageError, printable } from '../../errors.ts';
+import type { SnapshotInfo } from '../../image/contract.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT } from '../failure.ts';
+import { checkArguments, imageName, openOptions } from '../images.ts';
+import { snapshotText } from '../report.ts';
+import { warnOfChildren } from '../siblings.ts';
+
+/** What each action does, and how it is called. */
+interface Action {
+  readonly usage: string;
+  readonly arguments: number;
+  /** For people, afterwards. */
+  readonly done: (name: string, next: string) => string;
+  readonly run: ((disk: ChainDisk, name: string, next: string) => Promise<unknown>) | null;
+}
+
+const ACTIONS: Readonly<Record<string, Action>> = {
+  list: { usage: 'snapshot list IMAGE', arguments: 2, done: () => '', run: null },
+  create: {
+    usage: 'snapshot create IMAGE NAME',
+    arguments: 3,
+    done: (name) => `snapshot "${name}" is made`,
+    run: (disk, name) => disk.snapshots.create(name),
+  },
+  apply: {
+    usage: 'snapshot apply IMAGE NAME',
+    arguments: 3,
+    done: (name) => `the disk is what it was at snapshot "${name}"`,
+    run: (disk, name) => disk.snapshots.apply(name),
+  },
+  delete: {
+    usage: 'snapshot delete IMAGE NAME',
+    arguments: 3,
+    done: (name) => `snapshot "${name}" is deleted`,
+    run: (disk, name) => disk.snapshots.delete(name),
+  },
+  rename: {
+    usage: 'snapshot rename IMAGE NAME NEW',
+    arguments: 4,
+    done: (name, next) => `snapshot "${name}" is called "${next}" now`,
+    run: (disk, name, next) => disk.snapshots.rename(name, next),
+  },
+};
+
+/** Runs `snapshot ACTION IMAGE [NAME [NEW]]`; the parser lets no other actions through. */
+export async function run(context: CommandContext): Promise<number> {
+  const word = context.argument(0);
+  const action = ACTIONS[word];
+  if (action === undefined) throw new Error(`internal: no action ${word}`);
+  checkArguments(context, action.usage, action.arguments);
+  const image = imageName(context, 1);
+  const options = openOptions(context);
+  if (action.run === null) {
+    const { snapshots, warnings, file, format } = await inspect(image, options);
+    for (const warning of warnings) context.warn(warning);
+    if (snapshots === undefined) {
+      throw new ImageError('unsupported', `Images of format ${format} have no snapshots inside`, { path: file });
+    }
+    await show(context, image, snapshots);
+    return EXIT.done;
+  }
+  const [name, next] = [context.argument(2), context.argument(3)];
+  if (word === 'apply') await warnOfChildren(context, image, options);
+  await using disk = await openDisk(image, { ...options, mode: 'write' });
+  for (const warning of disk.warnings) context.warn(warning);
+  await action.run(disk, name, next);
+  if (context.json) await show(context, image, disk.snapshots.list);
+  else context.note(printable(`${image}: ${action.done(name, next)}`));
+  return EXIT.done;
+}
+
+async function show(context: CommandContext, file: string, snapshots: readonly SnapshotInfo[]): Promise<void> {
+  if (context.json) await context.printJson({ schema: 'vdkit/snapshot/1', file, snapshots });
+  else if (snapshots.length > 0) await context.print(snapshots.map((one) => printable(snapshotText(one))).join('\n'));
+  else context.note(printable(`${file} has no snapshots`));
+}

@@ -1,0 +1,92 @@
+/** Internal snapshots of the last image of a chain: the disk is settled, the image does the work, alone. */
+import { ImageError } from '../errors.ts';
+import type { SnapshotInfo, SnapshotStore } from '../image/contract.ts';
+import type { DiskHost } from './host.ts';
+
+/** How a snapshot is made. */
+export interface CreateSnapshotOptions {
+  /** Its time, milliseconds since 1970. Default: now. */
+  readonly createdMs?: number;
+}
+
+/**
+ * States of the disk that its last image keeps inside: `disk.snapshots`. To read one, open the image with `snapshot`.
+ * Each change is durable when it resolves; a power cut leaves the state before it or the one after it. Throws
+ * `unsupported` where the format has none, `read-only`, `not-found`.
+ */
+export class DiskSnapshots {
+  readonly #host: DiskHost;
+
+  constructor(host: DiskHost) {
+    this.#host = host;
+  }
+
+  /** Oldest first. */
+  get list(): readonly SnapshotInfo[] {
+    const { image, name, format } = this.#host.head.last;
+    const { snapshots } = image.info;
+    if (snapshots !== undefined) return snapshots;
+    throw new ImageError('unsupported', `Images of format ${format} have no snapshots inside`, {
+      path: name,
+      hint: 'Make a differencing image over it (createDiff; on the command line: create --parent).',
+    });
+  }
+
+  /**
+   * Keeps the disk as it is now. Throws `exists`, `invalid-argument`, and `limit` when the image cannot count so many
+   * references.
+   */
+  create(name: string, { createdMs = Date.now() }: CreateSnapshotOptions = {}): Promise<SnapshotInfo> {
+    return this.#change((store) => store.create(name, { createdMs }));
+  }
+
+  /**
+   * The disk becomes what it was, its size too; the snapshot stays. What was written since is lost, and so is what other
+   * images made from this one. Requests that wait meanwhile find the disk as it is then.
+   */
+  apply(idOrName: string): Promise<void> {
+    const host = this.#host;
+    return host.structural(async () => {
+      this.#store();
+      await host.changing(async () => {
+        await host.settle();
+        await this.#store().apply(idOrName);
+        host.head.chain.resized();
+      });
+    });
+  }
+
+  /** Gives a snapshot up, and the room that only it needs. What is read stays the same. */
+  delete(idOrName: string): Promise<void> {
+    return this.#change((store) => store.delete(idOrName));
+  }
+
+  /** Gives a snapshot another name. Throws `exists`, `invalid-argument`. */
+  rename(idOrName: string, name: string): Promise<void> {
+    return this.#change((store) => store.rename(idOrName, name));
+  }
+
+  /** What is read stays as it is. */
+  #change<T>(run: (store: SnapshotStore) => Promise<T>): Promise<T> {
+    const host = this.#host;
+    return host.structural(async () => {
+      this.#store();
+      return host.alone(async () => {
+        await host.settle();
+        await host.head.beginMoving();
+        return run(this.#store());
+      });
+    });
+  }
+
+  #store(): SnapshotStore {
+    const { image, name } = this.#host.head.last;
+    if (image.snapshots !== undefined) return image.snapshots;
+    // Says so when the format has none at all.
+    const found = this.list.length;
+    throw new ImageError('read-only', 'The image is open for reading only', {
+      path: name,
+      found: `${found} snapshots`,
+    });
+  }
+}

@@ -1,0 +1,433 @@
+/**
+ * Making, applying, deleting and renaming internal snapshots. Nothing else runs meanwhile, and everything is flushed
+ * before, so the medium has all there is: the work is done on it, and the caches of the image are made anew afterwards.
+ *
+ * Orders of writes; each line is durable before the next:
+ *
+ * - create: COPIED cleared in the active tables; counts raised, copy of the L1 table and new snapshot table in new room;
+ *   the header names the new table; counts of the old table lowered.
+ * - apply: stale COPIED cleared in the tables of the snapshot; counts raised, new L1 table; the header names it, and the
+ *   size, in one sector; counts of the old tree lowered.
+ * - delete: table without the snapshot; the header names it; counts of its tree lowered; COPIED set in the active tables
+ *   where one reference is left.
+ *
+ * So a cut leaves the state before or after, never less counted than there is, and never a COPIED flag where something is
+ * shared: room can leak, and flags can be missing, which costs a copy.
+ */
+import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { ImageError, printable } from '../../errors.ts';
+import type { SnapshotInfo, SnapshotStore } from '../../image/contract.ts';
+import { LIMITS } from '../../limits.ts';
+import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
+import { offsetOf } from './cluster-map.ts';
+import type { Qcow2Header } from './header.ts';
+import {
+  COMPRESSED_HIGH,
+  COPIED_HIGH,
+  ENTRY_BYTES,
+  INCOMPATIBLE,
+  SNAPSHOT_EXTRA,
+  SNAPSHOT_EXTRA_3,
+  SNAPSHOT_NAME_MAX,
+} from './layout.ts';
+import type { ClusterRun, RefcountStore } from './refcount-store.ts';
+import {
+  checkSnapshot,
+  findSnapshot,
+  noSnapshot,
+  type Snapshot,
+  serializeSnapshots,
+  snapshotInfo,
+  snapshotTableBytes,
+} from './snapshots.ts';
+import { eachReference, l1EntriesFor, l2EntryBytes, l2Tables, readL1 } from './tree.ts';
+
+/** Fields of the first sector that change at once. */
+export type HeaderChanges = Partial<
+  Pick<Qcow2Header, 'autoclear' | 'snapshotCount' | 'snapshotsOffset' | 'l1Entries' | 'l1Offset' | 'size'>
+>;
+
+/** The image, as its snapshots see it. */
+export interface SnapshotHost {
+  readonly storage: Storage;
+  readonly counts: RefcountStore;
+  readonly header: Qcow2Header;
+  readonly snapshots: readonly Snapshot[];
+  /** Bitmaps belong to a disk of one size. */
+  readonly hasBitmaps: boolean;
+  /** Makes counts durable, and whatever was written. */
+  flush(): Promise<void>;
+  /** Changes the first sector, durably. */
+  changeHeader(changes: HeaderChanges): Promise<void>;
+  /** The tables on the medium are others now. */
+  reload(snapshots: readonly Snapshot[]): void;
+  /** Something ended halfway: what is in memory is not what is on the medium. */
+  fail(): void;
+}
+
+/** Room for a table. */
+interface Room {
+  readonly run: ClusterRun;
+  readonly offset: number;
+}
+
+/** See the head of this file. */
+export class Qcow2Snapshots implements SnapshotStore {
+  readonly #host: SnapshotHost;
+
+  constructor(host: SnapshotHost) {
+    this.#host = host;
+  }
+
+  async create(name: string, { createdMs }: { readonly createdMs: number }): Promise<SnapshotInfo> {
+    const { header } = this.#host;
+    const snapshots = this.#known();
+    this.#checkName(name, null);
+    if (snapshots.length >= LIMITS.qcow2Snapshots) throw this.#limit('The image has as many snapshots as it may');
+    const l1Entries = Math.min(l1EntriesFor(header.size, header), header.l1Entries);
+    const l1 = await readL1(this.#host, { ...header, l1Entries });
+    await this.#checkCounts(l1, true);
+    const made = { ...newSnapshot(snapshots, name, createdMs, header.size), l1Entries };
+    // Where it will lie does not change how long the table is.
+    const rooms = await this.#take([l1.byteLength, snapshotTableBytes([...snapshots, { ...made, l1Offset: 0 }])]);
+    const snapshot = { ...made, l1Offset: rooms[0]?.offset ?? 0 };
+    await this.#change(async () => {
+      await this.#writeFlags(header.l1Offset, l1, () => false);
+      await this.#raiseTree(l1);
+      await this.#writeTable(rooms[0], bytesOf(l1));
+      await this.#switchTable([...snapshots, snapshot], rooms[1]);
+    });
+    return snapshotInfo(snapshot);
+  }
+
+  async apply(idOrName: string): Promise<void> {
+    const { header } = this.#host;
+    const snapshots = this.#known();
+    const snapshot = this.#find(idOrName);
+    checkSnapshot(snapshot, header, this.#host.storage);
+    this.#checkResize(snapshot);
+    const needed = l1EntriesFor(snapshot.diskSize, header);
+    const kept = await readL1(this.#host, { ...snapshot, l1Entries: needed });
+    const old = await readL1(this.#host, header);
+    await this.#checkCounts(kept, true);
+    await this.#checkCounts(old, false);
+    const l1Entries = Math.max(header.l1Entries, needed);
+    const [room] = await this.#take([l1Entries * ENTRY_BYTES]);
+    await this.#change(async () => {
+      await this.#writeFlags(null, kept, () => false);
+      await this.#raiseTree(kept);
+      const bytes = new Uint8Array(l1Entries * ENTRY_BYTES);
+      bytes.set(bytesOf(withoutFlags(kept)));
+      await this.#writeTable(room, bytes);
+      await this.#host.flush();
+      const l1Offset = room?.offset ?? header.l1Offset;
+      await this.#host.changeHeader({ l1Entries, l1Offset, size: snapshot.diskSize });
+      await this.#lowerTree(old);
+      await this.#lowerTable(header.l1Offset, old.byteLength);
+      await this.#host.flush();
+      this.#host.reload(snapshots);
+    });
+  }
+
+  async delete(idOrName: string): Promise<void> {
+    const { header } = this.#host;
+    const snapshots = this.#known();
+    const snapshot = this.#find(idOrName);
+    checkSnapshot(snapshot, header, this.#host.storage);
+    const l1 = await readL1(this.#host, snapshot);
+    const active = await readL1(this.#host, header);
+    await this.#checkCounts(l1, false);
+    await this.#checkCounts(active, false);
+    const rest = snapshots.filter((one) => one !== snapshot);
+    const [room] = await this.#take(rest.length === 0 ? [] : [snapshotTableBytes(rest)]);
+    await this.#change(async () => {
+      await this.#switchTable(rest, room, async () => {
+        await this.#lowerTree(l1);
+        await this.#lowerTable(snapshot.l1Offset, l1.byteLength);
+      });
+      await this.#writeFlags(header.l1Offset, active, (cluster) => this.#isSingle(cluster));
+    });
+  }
+
+  async rename(idOrName: string, name: string): Promise<void> {
+    const snapshot = this.#find(idOrName);
+    this.#checkName(name, snapshot);
+    const { nameBytes: _old, ...rest } = snapshot;
+    const snapshots = this.#known().map((one) => (one === snapshot ? { ...rest, name } : one));
+    const [room] = await this.#take([snapshotTableBytes(snapshots)]);
+    await this.#change(() => this.#switchTable(snapshots, room));
+  }
+
+  /** The list, when it could be read and may be changed. */
+  #known(): readonly Snapshot[] {
+    const { header, snapshots, storage } = this.#host;
+    if ((header.incompatible & INCOMPATIBLE.dataFile) !== 0n) {
+      throw new ImageError('unsupported', 'An image with an external data file cannot have internal snapshots', {
+        path: storage.label,
+        hint: 'Make a differencing image over it instead.',
+      });
+    }
+    if (snapshots.length === header.snapshotCount) return snapshots;
+    throw new ImageError('corrupt', 'The list of snapshots cannot be read, so it cannot be changed', {
+      path: storage.label,
+      hint: 'Check and repair the image.',
+    });
+  }
+
+  #find(idOrName: string): Snapshot {
+    const snapshots = this.#known();
+    const found = findSnapshot(snapshots, idOrName);
+    if (found === null) throw noSnapshot(snapshots, idOrName, this.#host.storage.label);
+    return found;
+  }
+
+  /** A name that people can type, that QEMU shows whole, and that means one snapshot only. */
+  #checkName(name: string, own: Snapshot | null): void {
+    const details = { path: this.#host.storage.label, field: 'snapshot name', found: printable(name) };
+    const { length } = new TextEncoder().encode(name);
+    if (length === 0 || length > SNAPSHOT_NAME_MAX || /\p{Cc}/u.test(name)) {
+      const expected = `1 to ${SNAPSHOT_NAME_MAX} bytes without control characters`;
+      throw new ImageError('invalid-argument', 'The name of the snapshot is not usable', { ...details, expected });
+    }
+    if (!this.#known().some((one) => one !== own && (one.name === name || one.id === name))) return;
+    throw new ImageError('exists', 'There is a snapshot of that name, or with that id', {
+      ...details,
+      hint: 'Choose another name, or delete that snapshot first.',
+    });
+  }
+
+  /** Whether the disk may get the size that it had. */
+  #checkResize({ diskSize }: Snapshot): void {
+    const { header, snapshots, hasBitmaps, storage } = this.#host;
+    if (diskSize === header.size) return;
+    const details = { path: storage.label, found: `${diskSize} bytes`, expected: `${header.size} bytes` };
+    if (hasBitmaps) {
+      throw new ImageError('unsupported', 'The snapshot has another size than the bitmaps of the image', {
+        ...details,
+        hint: 'Remove the bitmaps first.',
+      });
+    }
+    // Without a size of its own a snapshot has that of the disk.
+    if (snapshots.every(({ extra }) => extra.length >= SNAPSHOT_EXTRA_3)) return;
+    throw new ImageError('unsupported', 'The snapshot has another size, and others do not say which one they have', {
+      ...details,
+      hint: 'Convert the image.',
+    });
+  }
+
+  /** Refuses a tree that the counts do not know, or (`raising`) that would have more references than they can say. */
+  async #checkCounts(l1: DataView, raising: boolean): Promise<void> {
+    const { counts, storage, header } = this.#host;
+    // Only clusters that might not have room for as many more as they have are worth remembering.
+    const more = new Map<number, number>();
+    await eachReference(this.#host, l1, (cluster) =>
+      this.#counted(cluster, (count) => {
+        if (count === 0) {
+          throw new ImageError('corrupt', 'A cluster is in use but not counted', {
+            path: storage.label,
+            offset: cluster * header.clusterSize,
+            hint: 'Check and repair the image.',
+          });
+        }
+        if (!raising || count <= counts.most / 2) return;
+        const added = (more.get(cluster) ?? 0) + 1;
+        more.set(cluster, added);
+        if (count + added <= counts.most) return;
+        throw this.#limit('A cluster would have more references than its count can say', {
+          offset: cluster * header.clusterSize,
+          expected: `at most ${counts.most}`,
+          hint: 'Delete snapshots, or convert the image to one with wider refcounts (refcount_bits).',
+        });
+      }),
+    );
+  }
+
+  #raiseTree(l1: DataView): Promise<void> {
+    return this.#countTree(l1, (cluster) => this.#host.counts.raise(cluster));
+  }
+
+  /** Nothing on the medium leads to the tree any more. */
+  #lowerTree(l1: DataView): Promise<void> {
+    return this.#countTree(l1, (cluster) => this.#host.counts.lower(cluster));
+  }
+
+  #countTree(l1: DataView, change: (cluster: number) => void): Promise<void> {
+    const { counts } = this.#host;
+    return eachReference(
+      this.#host,
+      l1,
+      (cluster) => this.#counted(cluster, () => change(cluster)),
+      () => (counts.dirtyBytes >= LIMITS.dirtyMetadataBytes ? this.#host.flush() : undefined),
+    );
+  }
+
+  async #lowerTable(offset: number, bytes: number): Promise<void> {
+    const { counts, header } = this.#host;
+    const first = offset / header.clusterSize;
+    for (let cluster = first; cluster < first + divCeil(bytes, header.clusterSize); cluster++) {
+      await this.#counted(cluster, () => counts.lower(cluster));
+    }
+  }
+
+  /** Calls back with the count in memory. */
+  #counted(cluster: number, use: (count: number) => void): MaybePromise<void> {
+    const { counts } = this.#host;
+    const count = counts.peek(cluster);
+    if (count === undefined) return counts.load(cluster).then(() => this.#counted(cluster, use));
+    use(count);
+    return undefined;
+  }
+
+  #isSingle(cluster: number): MaybePromise<boolean> {
+    const count = this.#host.counts.count(cluster);
+    return isPromise(count) ? count.then((found) => found === 1) : count === 1;
+  }
+
+  /** Room for tables of so many bytes; none of it is taken when there is not enough for all. */
+  async #take(sizes: readonly number[]): Promise<Room[]> {
+    const { counts, header } = this.#host;
+    const rooms: Room[] = [];
+    try {
+      for (const size of sizes) {
+        const count = Math.max(divCeil(size, header.clusterSize), 1);
+        const first = count === 1 ? await this.#takeOne() : await counts.takeTogether(count);
+        rooms.push({ run: { first, count }, offset: first * header.clusterSize });
+      }
+    } catch (error) {
+      for (const { run } of rooms) counts.giveBack(run);
+      throw error;
+    }
+    return rooms;
+  }
+
+  /** One cluster may be anywhere, so room that was given up is used again. */
+  async #takeOne(): Promise<number> {
+    const { counts } = this.#host;
+    let run = counts.take(1);
+    while (run === undefined) {
+      await counts.loadFree();
+      run = counts.take(1);
+    }
+    counts.keep(run);
+    return run.first;
+  }
+
+  /** Writes a table into new room, up to the end of a sector. */
+  async #writeTable(room: Room | undefined, bytes: Uint8Array): Promise<void> {
+    if (room === undefined) return;
+    const whole = new Uint8Array(alignUp(Math.max(bytes.length, 1), SECTOR));
+    whole.set(bytes);
+    await this.#host.storage.write(room.offset, whole);
+  }
+
+  /** Makes the image list these snapshots, all in one step, and gives up the old table and what goes with it. */
+  async #switchTable(
+    snapshots: readonly Snapshot[],
+    room: Room | undefined,
+    lower?: () => Promise<void>,
+  ): Promise<void> {
+    const { header, snapshots: before } = this.#host;
+    await this.#writeTable(room, serializeSnapshots(snapshots));
+    await this.#host.flush();
+    await this.#host.changeHeader({ snapshotCount: snapshots.length, snapshotsOffset: room?.offset ?? 0 });
+    await lower?.();
+    if (before.length > 0) await this.#lowerTable(header.snapshotsOffset, snapshotTableBytes(before));
+    await this.#host.flush();
+    this.#host.reload(snapshots);
+  }
+
+  /**
+   * Makes the COPIED flags on the medium say what `isCopied` says of the clusters, durably: those of the L2 tables, and
+   * those of the L1 table where it is named. Only sectors in which something changes are written.
+   */
+  async #writeFlags(
+    l1Offset: number | null,
+    l1: DataView,
+    isCopied: (cluster: number) => MaybePromise<boolean>,
+  ): Promise<void> {
+    const { storage, header } = this.#host;
+    let written = false;
+    const put = async (offset: number, view: DataView, changed: ReadonlySet<number>): Promise<void> => {
+      for (const sector of changed) {
+        const start = sector * SECTOR;
+        const length = Math.min(SECTOR, view.byteLength - start);
+        await storage.write(offset + start, new Uint8Array(view.buffer, start, length).slice());
+        written = true;
+      }
+    };
+    const inL1 = new Set<number>();
+    for await (const { index, offset, view } of l2Tables(this.#host, l1)) {
+      const answer = isCopied(offset / header.clusterSize);
+      const own = isPromise(answer) ? await answer : answer;
+      setFlag(l1, index * ENTRY_BYTES, own, inL1);
+      const inL2 = new Set<number>();
+      for (let at = 0; at < view.byteLength; at += l2EntryBytes(header)) {
+        const host = placeIn(view, at);
+        if (host === 0) continue;
+        const single = own && isCopied(host / header.clusterSize);
+        setFlag(view, at, isPromise(single) ? await single : single, inL2);
+      }
+      await put(offset, view, inL2);
+    }
+    if (l1Offset !== null) await put(l1Offset, l1, inL1);
+    if (written) await storage.flush();
+  }
+
+  /** A failure leaves the image for reading only. */
+  async #change(run: () => Promise<void>): Promise<void> {
+    try {
+      await run();
+    } catch (error) {
+      this.#host.fail();
+      throw error;
+    }
+  }
+
+  #limit(message: string, details: { offset?: number; expected?: string; hint?: string } = {}): ImageError {
+    return new ImageError('limit', message, { path: this.#host.storage.label, ...details });
+  }
+}
+
+/** The place of a cluster that is not compressed; 0: there is none. */
+function placeIn(view: DataView, at: number): number {
+  const high = view.getUint32(at);
+  return (high & COMPRESSED_HIGH) !== 0 ? 0 : offsetOf(high, view.getUint32(at + 4));
+}
+
+function setFlag(view: DataView, at: number, copied: boolean, changed: Set<number>): void {
+  const high = view.getUint32(at);
+  const wanted = (copied ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0;
+  if (wanted === high) return;
+  view.setUint32(at, wanted);
+  changed.add(Math.floor(at / SECTOR));
+}
+
+function withoutFlags(l1: DataView): DataView {
+  for (let at = 0; at < l1.byteLength; at += ENTRY_BYTES) setFlag(l1, at, false, new Set());
+  return l1;
+}
+
+function bytesOf(view: DataView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+/** As QEMU makes one: the id is one higher than the highest, and the count of instructions is not known. */
+function newSnapshot(
+  snapshots: readonly Snapshot[],
+  name: string,
+  createdMs: number,
+  diskSize: number,
+): Omit<Snapshot, 'l1Offset' | 'l1Entries'> {
+  const numbers = snapshots.map(({ id }) => (/^\d{1,15}$/.test(id) ? Number(id) : 0));
+  const extra = SNAPSHOT_EXTRA.encode({ vmStateSize: 0, diskSize, icount: 2n ** 64n - 1n });
+  return {
+    id: String(numbers.reduce((highest, number) => Math.max(highest, number), 0) + 1),
+    name,
+    diskSize,
+    vmStateSize: 0,
+    seconds: Math.floor(createdMs / 1000) % 2 ** 32,
+    nanoseconds: (createdMs % 1000) * 1_000_000,
+    guestNanoseconds: 0n,
+    extra,
+  };
+}
