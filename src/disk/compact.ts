@@ -6,6 +6,7 @@
  * before its entry changes, and room is cut off only when no entry on the medium refers to it. So it may be cut or
  * cancelled anywhere and run again. Nothing else may run meanwhile: the caller holds the whole disk.
  */
+import { alignDown, alignUp } from '../binary/numbers.ts';
 import { equalBytes, isZero } from '../codec/bytes.ts';
 import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { Image, Progress } from '../image/contract.ts';
@@ -212,11 +213,13 @@ async function sweep(job: CompactJob): Promise<void> {
       throwIfAborted(job.options.signal, 'Compacting');
       const answer = job.image.map(at, job.size - at);
       const mapping = isPromise(answer) ? await answer : answer;
-      const end = at + mapping.length;
-      if (!isStored(mapping)) at = end;
-      while (isStored(mapping) && at < end) {
+      // A unit may hold data in parts of it only; it is judged as a whole.
+      const end = isStored(mapping) ? alignUp(at + mapping.length, job.unit) : at + mapping.length;
+      if (isStored(mapping)) at = alignDown(at, job.unit);
+      else at = end;
+      while (at < Math.min(end, job.size)) {
         throwIfAborted(job.options.signal, 'Compacting');
-        const length = Math.min(job.unit, end - at);
+        const length = Math.min(job.unit, job.size - at);
         await window.add(judge(job, at, length, buffers));
         at += length;
         job.options.onProgress?.({ operation: 'compact', done: at, total: job.size });

@@ -6,7 +6,7 @@
  * Until then a discarded sector may read as before. It never shows the parent: only whole units are given up, and they
  * read zero then.
  */
-import { alignDown, SECTOR } from '../binary/numbers.ts';
+import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { isZero } from '../codec/bytes.ts';
 import { assert } from '../errors.ts';
 import type { Image } from '../image/contract.ts';
@@ -59,9 +59,16 @@ export class PendingDiscards {
     for (let at = start; at < end; ) {
       const answer = this.#image.map(at, end - at);
       const mapping = isPromise(answer) ? await answer : answer;
-      // What holds nothing keeps showing what it shows.
-      if (isStored(mapping)) await this.#giveUp(at, mapping.length);
-      at += mapping.length;
+      const next = at + mapping.length;
+      // What holds nothing keeps showing what it shows. A unit that holds data in parts of it only goes as a whole.
+      if (isStored(mapping)) {
+        const first = alignDown(at, this.#unit);
+        const stop = Math.min(alignUp(next, this.#unit), end);
+        await this.#giveUp(first, stop - first);
+        at = stop;
+      } else {
+        at = next;
+      }
     }
     for (let unit = start; unit < end; unit += this.#unit) this.#pending.delete(unit);
   }

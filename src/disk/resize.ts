@@ -133,12 +133,14 @@ export async function resizeLast(job: ResizeJob): Promise<void> {
   const { chain, image, size, options } = job;
   assert(image.resize !== undefined, 'an image that can be resized has resize');
   const old = image.info.virtualSize;
-  const longerParent = size > old && chain.hasParent(chain.top);
+  const hidden = hiddenUpTo(chain);
+  const longerParent = size > old && hidden > old;
   if (longerParent) await storeCutUnit(job, old);
   await job.flush();
   try {
     await image.resize(size, {
       fill: longerParent ? 'zero' : 'absent',
+      fillEnd: Math.min(hidden, size),
       shrink: options.shrink ?? false,
       signal: options.signal,
       onProgress: options.onProgress,
@@ -147,6 +149,12 @@ export async function resizeLast(job: ResizeJob): Promise<void> {
     // Done, or cancelled halfway: the next flush has something to make durable.
     job.noteChange();
   }
+}
+
+/** Where the images below end; nobody knows it of those that were not opened. */
+function hiddenUpTo(chain: Chain): number {
+  if (chain.incomplete !== null) return Number.MAX_SAFE_INTEGER;
+  return Math.max(0, ...chain.images.slice(0, -1).map(({ image }) => image.info.virtualSize));
 }
 
 /** The old end may lie inside a unit that the parent answers for: its rest would show what the parent has there. */

@@ -175,6 +175,8 @@ export interface ParentLink {
 export interface ResizeOptions extends OperationOptions {
   /** What new units hold: `zero` hides what a longer parent has there. */
   readonly fill: 'zero' | 'absent';
+  /** Up to this guest offset there is something that `zero` hides. */
+  readonly fillEnd: number;
   /** Give up units beyond the new end that hold data. Without it such an image is left alone. */
   readonly shrink: boolean;
   readonly onProgress?: ((progress: Progress) => void) | undefined;

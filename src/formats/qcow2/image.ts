@@ -17,6 +17,7 @@ import type {
   Mapping,
   MetadataExtent,
   ParentLink,
+  ResizeOptions,
   SealedMetadata,
   SnapshotStore,
   WriteSlot,
@@ -42,8 +43,11 @@ import {
 } from './header.ts';
 import { AUTOCLEAR, BITMAP_FLAG, CRYPT, EXTENSION_TYPE, HEADER, INCOMPATIBLE, VERSION_3 } from './layout.ts';
 import { metadataOf } from './metadata.ts';
+import { movableClusters, type PackHost, trimFile } from './pack.ts';
 import { openRefcounts, type RefcountStore } from './refcount-store.ts';
+import { recoverDirty } from './repair.ts';
 import { replaceHeader } from './replace-header.ts';
+import { checkQcow2Size, type ResizeHost, resizeQcow2 } from './resize.ts';
 import { type HeaderChanges, Qcow2Snapshots } from './snapshot-store.ts';
 import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot, snapshotInfo } from './snapshots.ts';
 import { ClusterWriter, isOwn } from './writer.ts';
@@ -54,7 +58,10 @@ const SECTOR = 512;
 
 /** Opens the image in a storage, which belongs to the image when this resolves. */
 export async function openQcow2(storage: Storage, source: Source, options: FormatOpenOptions): Promise<Qcow2Image> {
-  const header = await readHeader(storage);
+  const found = await readHeader(storage);
+  // Before anything is allocated by counts that may be old; the bit says so.
+  const recovers = options.mode === 'write' && options.infoOnly !== true && found.cryptMethod === CRYPT.none;
+  const header = recovers ? await recoverDirty(storage, found) : found;
   const warnings = [...header.warnings];
   const snapshots = await lenient(
     readSnapshots(storage, header),
@@ -215,8 +222,8 @@ export class Qcow2Image implements Image {
       allocate: write,
       zeroMarker: write && header.version === VERSION_3 && !raw,
       discard: write && !raw,
-      resize: false,
-      compact: false,
+      resize: write,
+      compact: write && data === storage,
     };
     const { l1Offset, l1Entries } = snapshot ?? header;
     this.#l2 = l2Cache(storage, header.clusterSize);
@@ -322,6 +329,64 @@ export class Qcow2Image implements Image {
     // Room that compressed clusters had may get other content now.
     this.#encoded.forget();
     if (!ok) this.#failed = true;
+  }
+
+  movable(): AsyncGenerator<number> {
+    return movableClusters(this.#packHost());
+  }
+
+  relocate(guestOffset: number): MaybePromise<WriteSlot | null> {
+    return this.#own().relocate(guestOffset);
+  }
+
+  async trim(): Promise<void> {
+    // Counts that were lowered by the flush before.
+    await flushImage(this, { skipStorageFlush: false });
+    await trimFile(this.#packHost());
+  }
+
+  #packHost(): PackHost {
+    return {
+      header: this.#header,
+      map: this.#map,
+      writer: this.#own(),
+      counts: this.#written().counts,
+      flush: () => flushImage(this, { skipStorageFlush: false }),
+      cutFile: async (bytes) => {
+        if (this.#storage.size > bytes) await this.#storage.resize(bytes);
+      },
+    };
+  }
+
+  async resize(size: number, how: ResizeOptions): Promise<void> {
+    this.#own();
+    const { counts } = this.#written();
+    const image = this;
+    const host: ResizeHost = {
+      get header() {
+        return image.#header;
+      },
+      storage: this.#storage,
+      dataFile: this.#data === this.#storage ? null : this.#data,
+      counts,
+      map: (offset, length) => this.map(offset, length),
+      readEncoded: (offset, target) => this.readEncoded(offset, target),
+      prepareWrite: (offset, length) => this.prepareWrite(offset, length),
+      unmap: (offset, length, to) => this.unmap(offset, length, to),
+      hideTail: (bytes) => this.#own().hideTail(bytes),
+      flush: () => flushImage(this, { skipStorageFlush: false }),
+      switchHeader: async (changes) => {
+        await this.#changeHeader(changes);
+        this.#reload(this.#snapshots);
+      },
+    };
+    checkQcow2Size(host, size);
+    try {
+      await resizeQcow2(host, size, how);
+    } catch (error) {
+      if (!isImageError(error) || error.kind !== 'aborted') this.#failed = true;
+      throw error;
+    }
   }
 
   /** Stores the name and the format of the backing file. */

@@ -399,11 +399,17 @@ describe('an image', () => {
     expect(opened.images[0]?.info).toMatchObject({ dirty: true, variant: ['dynamic', 'corrupt'] });
   });
 
-  it('is not written', async () => {
+  it('is written, and only read when its counts lack what is in use', async () => {
     const { bytes } = buildQcow2(plain);
-    await expectKind(() => disk(bytes, { mode: 'write' }), 'read-only');
-    await using opened = await disk(bytes, { mode: 'write', readOnlyFallback: true });
-    expect(opened.can.write).toBe(false);
+    await using opened = await disk(bytes, { mode: 'write' });
+    await opened.write(0, new Uint8Array(512).fill(7));
+    const table = HEADER.get(bytes, 'refcountTableOffset');
+    const damaged = bytes.slice();
+    damaged.fill(0, table, table + 8);
+    await expectKind(() => disk(damaged, { mode: 'write' }), 'read-only');
+    await using read = await disk(damaged, { mode: 'write', readOnlyFallback: true });
+    expect(read.can.write).toBe(false);
+    expectSameBytes(await readAll(read), contentOf(plain, null));
   });
 
   it('of 64 TiB costs memory by its use', async () => {

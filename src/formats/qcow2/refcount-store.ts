@@ -252,6 +252,42 @@ export class RefcountStore {
     this.#cursor = Math.min(this.#cursor, first);
   }
 
+  /** How many clusters are counted, and where the last of them ends. */
+  async survey(): Promise<{ readonly used: number; readonly end: number }> {
+    let [used, end] = [0, 0];
+    for (let index = 0; index < this.#table.length; index++) {
+      if (this.#table[index] === 0) continue;
+      for (let cluster = index * this.#perBlock; cluster < (index + 1) * this.#perBlock; cluster += this.#perPage) {
+        await this.load(cluster);
+        const page = this.#pageWith(cluster);
+        assert(page !== undefined, 'a page that was loaded is there');
+        for (let n = 0; n < this.#perPage; n++) {
+          if (getRefcount(page.view, n, this.#order) === 0) continue;
+          used++;
+          end = cluster + n + 1;
+        }
+      }
+    }
+    return { used, end };
+  }
+
+  /** Takes out of the table what blocks at its end count nothing but themselves. Everything is flushed before. */
+  async giveUpBlocks(): Promise<void> {
+    for (let index = this.#table.length - 1; index >= 0; index--) {
+      const block = this.#table[index] ?? 0;
+      if (block === 0) continue;
+      const own = block / this.#clusterSize;
+      if (Math.floor(own / this.#perBlock) !== index) return;
+      for (let cluster = index * this.#perBlock; cluster < (index + 1) * this.#perBlock; cluster++) {
+        const count = this.count(cluster);
+        if ((isPromise(count) ? await count : count) !== (cluster === own ? 1 : 0)) return;
+      }
+      this.#table[index] = 0;
+      this.#dirtySectors.add(Math.floor(index / ENTRIES_PER_SECTOR));
+      this.#cursor = Math.min(this.#cursor, index * this.#perBlock);
+    }
+  }
+
   /** What the next flush writes. */
   seal(): SealedCounts {
     this.#sealed.push(...this.#released);

@@ -166,6 +166,69 @@ export class ClusterWriter {
     return null;
   }
 
+  /**
+   * Room further down for a cluster of this image's own: see `Image.relocate`. Its old one is given up when the new one
+   * is committed.
+   */
+  relocate(guestOffset: number): MaybePromise<WriteSlot | null> {
+    const again = (): MaybePromise<WriteSlot | null> => this.relocate(guestOffset);
+    const page = this.#entryPage(guestOffset, again);
+    if (page instanceof Promise) return page;
+    const old = this.#entryIn(page, guestOffset);
+    const [host] = this.#hostClusters(old.high, old.low);
+    if (host === undefined || (old.high & COPIED_HIGH) === 0 || (old.high & COMPRESSED_HIGH) !== 0) return null;
+    if (!this.#counts.hold(host)) return this.#counts.load(host).then(again);
+    const run = this.#counts.take(1);
+    if (run === undefined || run.first >= host) {
+      this.#counts.letGo(host);
+      if (run === undefined) return this.#counts.loadFree().then(again);
+      this.#counts.giveBack(run);
+      return null;
+    }
+    return this.#newClusters(page, { guestOffset, run, held: [host] }, () => ({
+      ...old,
+      ...entryOf(run.first * this.#clusterSize),
+    }));
+  }
+
+  /** Moves an L2 table of this image's own further down, when there is room. Nothing else may run meanwhile. */
+  async moveTable(guestOffset: number, table: number): Promise<void> {
+    const old = table / this.#clusterSize;
+    const count = await this.#counts.count(old);
+    if (count !== 1) return;
+    while (!this.#counts.hold(old)) await this.#counts.load(old);
+    let run = this.#counts.take(1);
+    while (run === undefined) {
+      await this.#counts.loadFree();
+      run = this.#counts.take(1);
+    }
+    if (run.first >= old) {
+      this.#counts.letGo(old);
+      this.#counts.giveBack(run);
+      return;
+    }
+    const bytes = new Uint8Array(this.#clusterSize);
+    await readPadded(this.#storage, table, bytes);
+    this.#adopt(guestOffset, run, bytes);
+    this.#counts.release(old);
+  }
+
+  /** Marks subclusters of the last cluster that lie behind the end of the disk as zero. */
+  hideTail(size: number): MaybePromise<void> {
+    const inside = size % this.#clusterSize;
+    const start = size - inside;
+    if (!this.#header.extendedL2 || inside === 0 || this.#map.tableOf(start) === 0) return undefined;
+    const page = this.#entryPage(start, () => this.hideTail(size));
+    if (page instanceof Promise) return page;
+    const old = this.#entryIn(page, start);
+    const unit = this.#clusterSize / SUBCLUSTERS;
+    const mask = subclusterMask(divCeil(inside, unit) * unit, this.#clusterSize, unit);
+    if ((old.high & COMPRESSED_HIGH) !== 0 || (old.dataBits & mask) === 0) return undefined;
+    const dataBits = (old.dataBits & ~mask) >>> 0;
+    this.#map.setEntry(page, start, { ...old, dataBits, zeroBits: (old.zeroBits | mask) >>> 0 });
+    return undefined;
+  }
+
   /** What a flush writes of L2 tables: fresh ones, which nothing leads to, and others. */
   sealTables(): { readonly fresh: MetaWrite[]; readonly others: MetaWrite[] } {
     const writes = this.#l2.seal();
@@ -241,6 +304,12 @@ export class ClusterWriter {
       this.#counts.giveBack(run);
       return;
     }
+    this.#adopt(guestOffset, run, bytes);
+    this.#counts.release(old);
+  }
+
+  /** A new table with content that is there already. */
+  #adopt(guestOffset: number, run: ClusterRun, bytes: Uint8Array): void {
     const offset = run.first * this.#clusterSize;
     const { pageBytes } = this.#l2;
     for (let at = 0; at < this.#clusterSize; at += pageBytes) {
@@ -249,7 +318,6 @@ export class ClusterWriter {
     }
     this.#fresh.add(run.first);
     this.#counts.keep(run);
-    this.#counts.release(old);
     this.#map.setTable(guestOffset, offset);
   }
 

@@ -1,0 +1,63 @@
+/**
+ * Making the file short: data clusters are moved from its end into holes (the disk copies them), then L2 tables, then
+ * refcount blocks that count nothing any more are given up, and the free end is cut off.
+ *
+ * What others hold too stays where it is: clusters that a snapshot has, and compressed ones, whose neighbours share
+ * their room. So a file with those may keep holes.
+ */
+import type { ClusterMap } from './cluster-map.ts';
+import type { Qcow2Header } from './header.ts';
+import type { RefcountStore } from './refcount-store.ts';
+import { type ClusterWriter, isOwn } from './writer.ts';
+
+/** The image, as packing sees it. */
+export interface PackHost {
+  readonly header: Qcow2Header;
+  readonly map: ClusterMap;
+  readonly writer: ClusterWriter;
+  readonly counts: RefcountStore;
+  flush(): Promise<void>;
+  /** Cuts the file; not shorter than that. */
+  cutFile(bytes: number): Promise<void>;
+}
+
+/** Guest offsets of clusters that stand behind where a packed file ends, and may be moved. */
+export async function* movableClusters({ header, map, writer, counts }: PackHost): AsyncGenerator<number> {
+  const { clusterSize, virtualSize } = header;
+  const { used } = await counts.survey();
+  for (let at = 0; at < virtualSize; ) {
+    while (!map.look(at)) await map.load(at);
+    const { page, until } = map;
+    if (page === null) {
+      at = until;
+      continue;
+    }
+    if (!writer.isJudged(page)) {
+      await writer.judge(at);
+      continue;
+    }
+    if (isOwn(map) && Math.floor(map.position / clusterSize) >= used) yield at - (at % clusterSize);
+    at = (Math.floor(at / clusterSize) + 1) * clusterSize;
+  }
+}
+
+/** After data was moved and that is durable: moves tables, and cuts off what is free at the end. */
+export async function trimFile(host: PackHost): Promise<void> {
+  const { header, map, writer, counts } = host;
+  const { used } = await counts.survey();
+  for (let at = 0; at < header.virtualSize; at += map.tableBytes) {
+    let table = map.tableOf(at);
+    while (table === undefined) {
+      await map.load(at);
+      table = map.tableOf(at);
+    }
+    if (table / header.clusterSize >= used) await writer.moveTable(at, table);
+  }
+  await host.flush();
+  // Counts that this lowered, and then those of blocks that are given up.
+  await counts.giveUpBlocks();
+  await host.flush();
+  await host.flush();
+  const { end } = await counts.survey();
+  await host.cutFile(end * header.clusterSize);
+}

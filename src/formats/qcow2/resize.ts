@@ -1,0 +1,164 @@
+/**
+ * Changing the size of a disk.
+ *
+ * A longer L1 table is written into new clusters, durable, and the header switched to it, before anything else: the disk
+ * is as it was then. What new clusters must hide is marked in it, durable; the size in the header comes last. A disk that
+ * is cut gets its new size first, and then what lies beyond it is given up: a cut in between only leaks room.
+ */
+import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import type { Mapping, ResizeOptions, WriteSlot } from '../../image/contract.ts';
+import { LIMITS } from '../../limits.ts';
+import type { MaybePromise, ReadTarget, Storage } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import type { Qcow2Header } from './header.ts';
+import { ENTRY_BYTES, VERSION_2 } from './layout.ts';
+import type { RefcountStore } from './refcount-store.ts';
+
+/** Marked as zero between two flushes. */
+const STEP_CLUSTERS = 65_536;
+
+/** The image, as a resize sees it. */
+export interface ResizeHost {
+  readonly header: Qcow2Header;
+  readonly storage: Storage;
+  /** The external data file; null where data lies in the image. */
+  readonly dataFile: Storage | null;
+  readonly counts: RefcountStore;
+  map(offset: number, length: number): MaybePromise<Mapping>;
+  readEncoded(offset: number, target: ReadTarget): Promise<void>;
+  prepareWrite(offset: number, length: number): MaybePromise<WriteSlot>;
+  unmap(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
+  /** See `ClusterWriter.hideTail`. */
+  hideTail(size: number): MaybePromise<void>;
+  flush(): Promise<void>;
+  /** Changes the first sector, durably, and takes over what the medium says. */
+  switchHeader(changes: Partial<Pick<Qcow2Header, 'size' | 'l1Offset' | 'l1Entries'>>): Promise<void>;
+}
+
+/** Refuses a size that the image cannot have. Touches nothing. */
+export function checkQcow2Size({ header, storage }: Pick<ResizeHost, 'header' | 'storage'>, size: number): void {
+  const entries = divCeil(size, header.clusterSize * header.l2Entries);
+  if (entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
+    throw new ImageError('limit', 'A QCOW2 image with clusters of this size cannot become that large', {
+      path: storage.label,
+      found: `an L1 table of ${entries * ENTRY_BYTES} bytes`,
+      expected: `at most ${LIMITS.qcow2L1Bytes}`,
+      hint: 'Convert it to an image with larger clusters.',
+    });
+  }
+  if (header.version === VERSION_2 && header.snapshotCount > 0) {
+    throw new ImageError('unsupported', 'Snapshots of version 2 do not say how large their disk was', {
+      path: storage.label,
+      hint: 'Delete the snapshots, or convert the image to version 3.',
+    });
+  }
+}
+
+/** Resizes the disk. Everything is flushed before; what the medium says counts after a failure. */
+export async function resizeQcow2(host: ResizeHost, size: number, how: ResizeOptions): Promise<void> {
+  const old = host.header.virtualSize;
+  if (size > old) await grow(host, old, size, how);
+  else await cut(host, old, size, how);
+}
+
+async function grow(host: ResizeHost, old: number, size: number, how: ResizeOptions): Promise<void> {
+  const { clusterSize, l2Entries } = host.header;
+  const entries = divCeil(size, clusterSize * l2Entries);
+  if (entries > host.header.l1Entries) await lengthenL1(host, entries);
+  await clearTail(host, old);
+  const end = how.fill === 'zero' ? Math.min(how.fillEnd, size) : 0;
+  const step = STEP_CLUSTERS * clusterSize;
+  for (let at = alignUp(old, clusterSize); at < end; at += step) {
+    throwIfAborted(how.signal, 'The resize');
+    await host.unmap(at, Math.min(step, end - at), 'zero');
+    await host.flush();
+    how.onProgress?.({ operation: 'resize', done: Math.min(at + step, end) - old, total: size - old });
+  }
+  if (host.dataFile !== null && host.dataFile.size < size) {
+    await host.dataFile.resize(size);
+    await host.dataFile.flush();
+  }
+  await host.switchHeader({ size });
+  how.onProgress?.({ operation: 'resize', done: size - old, total: size - old });
+}
+
+async function cut(host: ResizeHost, old: number, size: number, how: ResizeOptions): Promise<void> {
+  const { clusterSize } = host.header;
+  await host.switchHeader({ size });
+  await clearTail(host, size);
+  const step = STEP_CLUSTERS * clusterSize;
+  const end = alignUp(old, clusterSize);
+  for (let at = alignUp(size, clusterSize); at < end; at += step) {
+    await host.unmap(at, Math.min(step, end - at), 'absent');
+    await host.flush();
+    how.onProgress?.({ operation: 'resize', done: Math.min(at + step, end) - size, total: end - size });
+  }
+  // The counts that this lowered.
+  await host.flush();
+  if (host.dataFile !== null) await host.dataFile.resize(size);
+}
+
+/** The same table with room for more entries. */
+async function lengthenL1(host: ResizeHost, entries: number): Promise<void> {
+  const { header, storage, counts } = host;
+  const { clusterSize, l1Entries, l1Offset } = header;
+  const clusters = divCeil(entries * ENTRY_BYTES, clusterSize);
+  const old = { first: l1Offset / clusterSize, count: divCeil(l1Entries * ENTRY_BYTES, clusterSize) };
+  for (let cluster = old.first; cluster < old.first + old.count; cluster++) {
+    while (!counts.hold(cluster)) await counts.load(cluster);
+  }
+  const bytes = new Uint8Array(clusters * clusterSize);
+  await readPadded(storage, l1Offset, bytes.subarray(0, l1Entries * ENTRY_BYTES));
+  const first = await counts.takeTogether(clusters);
+  await storage.write(first * clusterSize, bytes);
+  await host.flush();
+  await host.switchHeader({ l1Offset: first * clusterSize, l1Entries: entries });
+  for (let cluster = old.first; cluster < old.first + old.count; cluster++) counts.release(cluster);
+  await host.flush();
+}
+
+/** What stands in the last cluster behind the end of the disk must read zero when the disk is longer. */
+async function clearTail(host: ResizeHost, size: number): Promise<void> {
+  const { clusterSize } = host.header;
+  const inside = size % clusterSize;
+  if (inside === 0) return;
+  await host.hideTail(size);
+  const start = size - inside;
+  const last = size - SECTOR;
+  for (;;) {
+    const mapping = await host.map(last, 1);
+    if (mapping.kind !== 'data' && mapping.kind !== 'encoded') return;
+    if (mapping.kind === 'data' && mapping.writable) {
+      await mapping.storage.write(mapping.offset + SECTOR, new Uint8Array(clusterSize - inside));
+      await host.flush();
+      return;
+    }
+    await placeAnew(host, start, inside);
+  }
+}
+
+/** A cluster that must not be overwritten gets a place of its own. */
+async function placeAnew(host: ResizeHost, start: number, inside: number): Promise<void> {
+  const bytes = new Uint8Array(host.header.clusterSize);
+  await readGuest(host, start, bytes.subarray(0, inside));
+  const slot = await host.prepareWrite(start, inside);
+  try {
+    const from = slot.guestOffset - start;
+    await slot.storage.write(slot.offset, bytes.subarray(from, from + slot.length));
+  } catch (error) {
+    slot.abort();
+    throw error;
+  }
+  slot.commit();
+}
+
+async function readGuest(host: ResizeHost, offset: number, target: Uint8Array): Promise<void> {
+  for (let at = 0; at < target.length; ) {
+    const mapping = await host.map(offset + at, target.length - at);
+    const part = target.subarray(at, at + mapping.length);
+    if (mapping.kind === 'data') await readPadded(mapping.storage, mapping.offset, part);
+    else if (mapping.kind === 'encoded') await host.readEncoded(offset + at, part);
+    at += mapping.length;
+  }
+}
