@@ -84,6 +84,9 @@ export class DiskSnapshots {
     if (image.snapshots !== undefined) return image.snapshots;
     // Says so when the format has none at all.
     const found = this.list.length;
-    throw new ImageError('read-only', 'The image is open for reading only', { path: name, found: `${found} snapshots` });
+    throw new ImageError('read-only', 'The image is open for reading only', {
+      path: name,
+      found: `${found} snapshots`,
+    });
   }
 }

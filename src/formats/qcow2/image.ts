@@ -26,11 +26,14 @@ import { singleRegion } from '../../image/regions.ts';
 import type { MaybePromise, ReadTarget, Source, Storage } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import { type Directory, Qcow2Bitmaps } from './bitmap-store.ts';
 import { type Bitmap, bitmapsConsistent, isInUse, readBitmaps } from './bitmaps.ts';
 import { ClusterMap, KIND, l2Cache } from './cluster-map.ts';
 import { EncodedReader } from './encoded.ts';
+import { withExtension } from './extensions.ts';
 import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header, variantWords } from './header.ts';
-import { AUTOCLEAR, BITMAP_FLAG, CRYPT, HEADER, INCOMPATIBLE, VERSION_3 } from './layout.ts';
+import { headerSteps } from './header-switch.ts';
+import { AUTOCLEAR, BITMAP_FLAG, BITMAPS, CRYPT, EXTENSION_TYPE, HEADER, INCOMPATIBLE, VERSION_3 } from './layout.ts';
 import { metadataOf } from './metadata.ts';
 import { openRefcounts, type RefcountStore } from './refcount-store.ts';
 import { type HeaderChanges, Qcow2Snapshots } from './snapshot-store.ts';
@@ -167,6 +170,7 @@ interface Qcow2Parts {
 export class Qcow2Image implements Image {
   readonly can: ImageCapabilities;
   readonly snapshots?: SnapshotStore;
+  readonly bitmaps?: Qcow2Bitmaps;
   readonly #storage: Storage;
   readonly #data: Storage | null;
   #l2: MetadataPages;
@@ -209,7 +213,10 @@ export class Qcow2Image implements Image {
     this.#map = new ClusterMap({ header, storage, data: data ?? storage, l1Offset, l1Entries, l2: this.#l2 });
     this.#writer = this.#makeWriter();
     this.#encoded = new EncodedReader(storage, this.#map, header);
-    if (writing !== null) this.snapshots = this.#makeSnapshots(writing);
+    if (writing !== null) {
+      this.snapshots = this.#makeSnapshots(writing);
+      this.bitmaps = this.#makeBitmaps(writing);
+    }
   }
 
   get info(): ImageInfo {
@@ -262,10 +269,12 @@ export class Qcow2Image implements Image {
   /** Clears the feature bits that say something which will not be true any more. */
   async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
     this.#own();
-    const { autoclear } = this.#header;
-    const kept = autoclear & (AUTOCLEAR.dataFileRaw | (content ? 0n : AUTOCLEAR.bitmaps));
-    if (kept === autoclear) return;
-    await this.#changeHeader({ autoclear: kept });
+    const { autoclear, bitmaps } = this.#header;
+    // A list that could not be read cannot be looked after.
+    const known = (bitmaps?.count ?? 0) === this.#bitmaps.length;
+    const kept = autoclear & (AUTOCLEAR.dataFileRaw | (content && !known ? 0n : AUTOCLEAR.bitmaps));
+    if (kept !== autoclear) await this.#changeHeader({ autoclear: kept });
+    if (content) await this.bitmaps?.beginChanges();
   }
 
   noteChange(): void {
@@ -374,6 +383,53 @@ export class Qcow2Image implements Image {
         this.#failed = true;
       },
     });
+  }
+
+  #makeBitmaps({ counts }: Writing): Qcow2Bitmaps {
+    const image = this;
+    return new Qcow2Bitmaps({
+      storage: this.#storage,
+      counts,
+      get header() {
+        return image.#header;
+      },
+      get bitmaps() {
+        return image.#bitmaps;
+      },
+      flush: () => flushImage(this, { skipStorageFlush: false }),
+      changeDirectory: (directory) => this.#changeDirectory(directory),
+      changed: (bitmaps) => {
+        this.#bitmaps = bitmaps;
+      },
+      fail: () => {
+        this.#failed = true;
+      },
+    });
+  }
+
+  /** Names another directory of bitmaps, or none, in the header. */
+  async #changeDirectory(directory: Directory | null): Promise<void> {
+    const { clusterSize, extensions, autoclear } = this.#header;
+    const bitmaps = directory === null ? null : { ...directory, reserved: 0 };
+    const data = bitmaps === null ? null : BITMAPS.encode(bitmaps);
+    // Bitmaps that another program did not look after get no better by a change of the list.
+    const kept = this.#header.bitmaps === null ? AUTOCLEAR.bitmaps : autoclear & AUTOCLEAR.bitmaps;
+    const header: Qcow2Header = {
+      ...this.#header,
+      bitmaps,
+      autoclear: (autoclear & ~AUTOCLEAR.bitmaps) | (bitmaps === null ? 0n : kept),
+      extensions: withExtension(extensions, EXTENSION_TYPE.bitmaps, data),
+    };
+    const cluster = new Uint8Array(clusterSize);
+    await readPadded(this.#storage, 0, cluster);
+    for (const { rest, firstSector } of headerSteps(cluster, this.#header, header)) {
+      for (const { offset, bytes } of rest) await this.#storage.write(offset, bytes);
+      if (rest.length > 0) await this.#storage.flush();
+      this.#written().sector.set(firstSector);
+      await this.#storage.write(0, firstSector);
+      await this.#storage.flush();
+    }
+    this.#header = header;
   }
 
   /** The tables on the medium were changed past the caches. Everything is flushed, and nothing is in use. */
