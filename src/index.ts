@@ -45,6 +45,7 @@ export const Disk = {
   },
 };
 
+export type { AddBitmapOptions, DiskBitmaps } from './disk/bitmaps.ts';
 export type { CheckOptions, CheckReport } from './disk/check.ts';
 export type { CompactOptions } from './disk/compact.ts';
 export type { CopiedImage, CopyChainOptions, CopyImageOptions, MoveOptions } from './disk/copy.ts';

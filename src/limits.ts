@@ -29,6 +29,8 @@ export const LIMITS = {
   /** QCOW2: persistent bitmaps, and the directory that lists them. */
   qcow2Bitmaps: 65_535,
   qcow2BitmapDirectoryBytes: 64 * 1024 * 1024,
+  /** QCOW2: the bits of one bitmap. */
+  qcow2BitmapBytes: 512 * 1024 * 1024,
   /** Table pages kept in memory for one image. */
   tableCacheBytes: 32 * 1024 * 1024,
   /** Dirty metadata that makes a flush run early. */

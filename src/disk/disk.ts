@@ -18,6 +18,7 @@ import {
   type ReadTarget,
   type WriteSource,
 } from '../storage/contract.ts';
+import { DiskBitmaps } from './bitmaps.ts';
 import { bufferList, totalLength } from './buffers.ts';
 import { Chain, type ChainImage, closeImages } from './chain.ts';
 import { type CompactOptions, compactOf, tidy } from './compact.ts';
@@ -72,6 +73,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   readonly warnings: readonly string[];
   /** States of the disk that its last image keeps inside. */
   readonly snapshots: DiskSnapshots;
+  /** Bitmaps of changes that its last image keeps inside. */
+  readonly bitmaps: DiskBitmaps;
   readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
   #head: Head;
@@ -89,6 +92,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#head = new Head(parts.chain, parts.options);
     this.#host = this.#asHost();
     this.snapshots = new DiskSnapshots(this.#host);
+    this.bitmaps = new DiskBitmaps(this.#host);
   }
 
   /** The name of the last image. */

@@ -101,6 +101,24 @@ export interface SnapshotStore {
   rename(idOrName: string, name: string): Promise<void>;
 }
 
+/**
+ * The persistent bitmaps of an image, as they are changed. Before each call everything is flushed and `beginChanges` has
+ * resolved; nothing else may run meanwhile. When one resolves it is durable; a power cut leaves the state before it or
+ * the one after it. Throws `not-found`, `exists`, `unsupported`, `limit`, `invalid-argument`.
+ */
+export interface BitmapStore {
+  /** A new one with no bit set. `granularity`: bytes for a bit. */
+  add(name: string, how: { readonly granularity?: number; readonly enabled: boolean }): Promise<void>;
+  /** Also one that is inconsistent. */
+  remove(name: string): Promise<void>;
+  /** No bit of it is set any more. */
+  clear(name: string): Promise<void>;
+  /** Whether it records changes from now on. */
+  enable(name: string, enabled: boolean): Promise<void>;
+  /** Sets the bits that others have set, too. They stay. */
+  merge(name: string, sources: readonly string[]): Promise<void>;
+}
+
 /** A persistent dirty bitmap inside the image: which parts of the disk changed since it was started. */
 export interface BitmapInfo {
   readonly name: string;
@@ -230,6 +248,8 @@ export interface Image {
   set?(changes: ImageChanges): Promise<void>;
   /** Of formats that keep states of the disk inside an image; while it is open for writing. */
   readonly snapshots?: SnapshotStore;
+  /** Of formats that keep bitmaps of changes inside an image; while it is open for writing. */
+  readonly bitmaps?: BitmapStore;
   /**
    * Names another parent, or none, by what the format stores of it: durably and at once. Its content stays as it is.
    * Everything is flushed before, and nothing else may run meanwhile. Absent where the format has no such place.

@@ -34,6 +34,7 @@ const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
   qcow2SnapshotTableBytes: 'test',
   qcow2Bitmaps: 'test',
   qcow2BitmapDirectoryBytes: 'test',
+  qcow2BitmapBytes: 'of new ones, beside the format',
   tableCacheBytes: 'test',
   dirtyMetadataBytes: 'test',
   commentBytes: 'no format uses it yet',

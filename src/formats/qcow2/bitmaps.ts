@@ -17,6 +17,7 @@ import {
   GRANULARITY_BITS_MIN,
   VERSION_3,
 } from './layout.ts';
+import { textOf } from './snapshots.ts';
 
 /** One persistent bitmap, as its directory entry says. */
 export interface Bitmap {
@@ -27,6 +28,8 @@ export interface Bitmap {
   readonly tableEntries: number;
   /** Always empty in images that are known. */
   readonly extra: Uint8Array;
+  /** Only where it is no UTF-8, so that a rewrite keeps it as it is stored. */
+  readonly nameBytes?: Uint8Array;
 }
 
 /** Reads the directory. Throws `limit`, `corrupt` or `invalid-format`. Empty for images without bitmaps. */
@@ -84,8 +87,10 @@ export function parseBitmaps(
     const place = { ...details, ...(details.offset === undefined ? {} : { offset: details.offset + at }) };
     checkEntry(entry, place);
     checkTablePlace(entry.tableOffset, entry.tableEntries * ENTRY_BYTES, header.clusterSize, place);
+    const name = textOf(bytes.slice(nameStart, end));
     bitmaps.push({
-      name: new TextDecoder().decode(bytes.subarray(nameStart, end)),
+      name: name.text,
+      ...(name.bytes === null ? {} : { nameBytes: name.bytes }),
       granularityBits: entry.granularityBits,
       flags: entry.flags,
       tableOffset: entry.tableOffset,
@@ -100,7 +105,7 @@ export function parseBitmaps(
 /** The directory as bytes. */
 export function serializeBitmaps(bitmaps: readonly Bitmap[]): Uint8Array {
   const entries = bitmaps.map((bitmap) => {
-    const name = new TextEncoder().encode(bitmap.name);
+    const name = bitmap.nameBytes ?? new TextEncoder().encode(bitmap.name);
     const { length: extraLength } = bitmap.extra;
     const bytes = new Uint8Array(alignUp(BITMAP.size + extraLength + name.length, ENTRY_ALIGNMENT));
     bytes.set(BITMAP.encode({ ...bitmap, type: BITMAP_TYPE, nameLength: name.length, extraLength }));

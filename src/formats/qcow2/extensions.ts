@@ -30,13 +30,13 @@ export interface KnownExtensions {
   readonly encryption: StructValue<typeof ENCRYPTION> | null;
 }
 
-/** QEMU writes them in this order; unknown ones follow. */
+/** QEMU's order, but for bitmaps: they change most, which is safest in the first sector. Unknown ones follow. */
 const ORDER: readonly number[] = [
+  EXTENSION_TYPE.bitmaps,
   EXTENSION_TYPE.backingFormat,
   EXTENSION_TYPE.dataFile,
   EXTENSION_TYPE.encryption,
   EXTENSION_TYPE.featureNames,
-  EXTENSION_TYPE.bitmaps,
 ];
 
 /** Decodes the extensions in `area`, the header cluster up to the backing file name. Throws `invalid-format`, `limit`. */
@@ -71,7 +71,7 @@ export function decodeExtensions(
   return { known: knownOf(extensions, header.cryptMethod), extensions };
 }
 
-/** The extensions as bytes, end marker included, in the order that QEMU writes them. */
+/** The extensions as bytes, end marker included, in their order. */
 export function encodeExtensions(extensions: readonly Extension[]): Uint8Array {
   const rank = ({ type }: Extension): number => (ORDER.includes(type) ? ORDER.indexOf(type) : ORDER.length);
   const sorted = [...extensions].sort((a, b) => rank(a) - rank(b));

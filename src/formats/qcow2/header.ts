@@ -93,17 +93,13 @@ export function parseHeader(cluster: Uint8Array, fileSize: number, path: string)
   }
 }
 
-/**
- * A header as bytes of a whole cluster, the name of the backing file behind the extensions or where it shall be. Throws
- * `limit` when extensions and name do not fit.
- */
-export function serializeHeader(header: Qcow2Header, namePlace?: number): Uint8Array {
+/** A header as bytes of a whole cluster. Throws `limit` when extensions and backing name do not fit into it. */
+export function serializeHeader(header: Qcow2Header): Uint8Array {
   const cluster = new Uint8Array(header.clusterSize);
   const extensions = encodeExtensions(header.extensions);
   const name = new TextEncoder().encode(header.backingName ?? '');
-  const extensionsEnd = header.headerLength + extensions.length;
-  const backingOffset = namePlace ?? extensionsEnd;
-  if (backingOffset + name.length > cluster.length || extensionsEnd > cluster.length) {
+  const backingOffset = header.headerLength + extensions.length;
+  if (backingOffset + name.length > cluster.length) {
     throw new ImageError('limit', 'The header does not fit into its cluster', {
       field: 'header extensions and backing file name',
       found: `${backingOffset + name.length} bytes`,

@@ -7,10 +7,8 @@
  * changes at once.
  */
 import { alignDown } from '../../binary/numbers.ts';
-import { assert, describeError, ImageError, isImageError } from '../../errors.ts';
+import { assert, ImageError, isImageError } from '../../errors.ts';
 import type {
-  BitmapInfo,
-  FormatOpenOptions,
   Image,
   ImageCapabilities,
   ImageInfo,
@@ -24,149 +22,38 @@ import type {
 } from '../../image/contract.ts';
 import { flushImage } from '../../image/flush.ts';
 import type { MetadataPages } from '../../image/metadata-pages.ts';
-import { singleRegion } from '../../image/regions.ts';
 import type { MaybePromise, ReadTarget, Source, Storage } from '../../storage/contract.ts';
-import { isPlainName } from '../../storage/gate.ts';
 import { readPadded } from '../../storage/read-padded.ts';
-import { type Bitmap, bitmapsConsistent, isInUse, readBitmaps } from './bitmaps.ts';
+import { type Directory, Qcow2Bitmaps } from './bitmap-store.ts';
+import type { Bitmap } from './bitmaps.ts';
 import { ClusterMap, KIND, l2Cache } from './cluster-map.ts';
 import { storedName } from './create.ts';
+import { infoOf, isRawDataFile } from './describe.ts';
 import { EncodedReader } from './encoded.ts';
 import { withExtension } from './extensions.ts';
-import {
-  HEADER_START,
-  headerClusterBytes,
-  parseHeader,
-  type Qcow2Header,
-  serializeHeader,
-  variantWords,
-} from './header.ts';
-import { AUTOCLEAR, BITMAP_FLAG, CRYPT, EXTENSION_TYPE, HEADER, INCOMPATIBLE, VERSION_3 } from './layout.ts';
+import type { Qcow2Header } from './header.ts';
+import { headerSteps } from './header-switch.ts';
+import { AUTOCLEAR, BITMAPS, EXTENSION_TYPE, HEADER, VERSION_3 } from './layout.ts';
 import { metadataOf } from './metadata.ts';
 import { movableClusters, type PackHost, trimFile } from './pack.ts';
-import { openRefcounts, type RefcountStore } from './refcount-store.ts';
-import { recoverDirty } from './repair.ts';
-import { replaceHeader } from './replace-header.ts';
+import type { RefcountStore } from './refcount-store.ts';
 import { checkQcow2Size, type ResizeHost, resizeQcow2 } from './resize.ts';
 import { type HeaderChanges, Qcow2Snapshots } from './snapshot-store.ts';
-import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot, snapshotInfo } from './snapshots.ts';
+import type { Snapshot } from './snapshots.ts';
 import { ClusterWriter, isOwn } from './writer.ts';
 
 /** Clusters that one run is gathered from at most: 1 GiB of 64 KiB clusters. */
 const RUN_LOOKS = 16_384;
 const SECTOR = 512;
 
-/** Opens the image in a storage, which belongs to the image when this resolves. */
-export async function openQcow2(storage: Storage, source: Source, options: FormatOpenOptions): Promise<Qcow2Image> {
-  const found = await readHeader(storage);
-  // Before anything is allocated by counts that may be old; the bit says so.
-  const recovers = options.mode === 'write' && options.infoOnly !== true && found.cryptMethod === CRYPT.none;
-  const header = recovers ? await recoverDirty(storage, found) : found;
-  const warnings = [...header.warnings];
-  const snapshots = await lenient(
-    readSnapshots(storage, header),
-    'snapshots',
-    options.snapshot !== undefined,
-    warnings,
-  );
-  const bitmaps = await lenient(readBitmaps(storage, header), 'bitmaps', false, warnings);
-  const snapshot = options.snapshot === undefined ? null : chooseSnapshot(storage, header, snapshots, options.snapshot);
-  const parts = { source, storage, header, snapshots, bitmaps, snapshot, warnings, writing: null, obstacle: null };
-  if (options.infoOnly === true) return new Qcow2Image({ ...parts, data: null });
-  refuseEncrypted(header, storage.label);
-  const writing = options.mode === 'write' ? await openForWriting(storage, header, snapshot) : null;
-  const obstacle = typeof writing === 'string' ? writing : null;
-  const state = typeof writing === 'string' ? null : writing;
-  const data = await openData(storage, header, source, { gate: options.gate, mode: state === null ? 'read' : 'write' });
-  return new Qcow2Image({ ...parts, data, writing: state, obstacle });
-}
-
-/** What writing needs beside what reading does; or words why it may not be. */
-async function openForWriting(
-  storage: Storage,
-  header: Qcow2Header,
-  snapshot: Snapshot | null,
-): Promise<Writing | string> {
-  if (snapshot !== null) return 'a snapshot is only read';
-  if ((header.incompatible & INCOMPATIBLE.corrupt) !== 0n) return 'it is marked as corrupt';
-  if ((header.incompatible & INCOMPATIBLE.dirty) !== 0n)
-    return 'it was not closed cleanly, and its refcounts may be old';
-  const counts = await openRefcounts(storage, header);
-  if (typeof counts === 'string') return counts;
-  const sector = new Uint8Array(SECTOR);
-  await readPadded(storage, 0, sector);
-  return { counts, sector };
-}
-
 /** The state of an image that is written. */
-interface Writing {
+export interface Writing {
   readonly counts: RefcountStore;
   readonly sector: Uint8Array;
 }
 
-/** Reads and checks the header cluster. */
-export async function readHeader(storage: Storage): Promise<Qcow2Header> {
-  const start = new Uint8Array(HEADER_START);
-  await readPadded(storage, 0, start);
-  const cluster = new Uint8Array(headerClusterBytes(start, storage.label));
-  await readPadded(storage, 0, cluster);
-  return parseHeader(cluster, storage.size, storage.label);
-}
-
-/** A list that may be damaged without harm to the disk. */
-async function lenient<T>(reading: Promise<T[]>, what: string, needed: boolean, warnings: string[]): Promise<T[]> {
-  try {
-    return await reading;
-  } catch (error) {
-    const harmless = isImageError(error) && error.kind !== 'io' && error.kind !== 'aborted';
-    if (needed || !harmless) throw error;
-    warnings.push(`The list of ${what} cannot be read: ${describeError(error)}.`);
-    return [];
-  }
-}
-
-function chooseSnapshot(
-  storage: Storage,
-  header: Qcow2Header,
-  snapshots: readonly Snapshot[],
-  wanted: string,
-): Snapshot {
-  const snapshot = findSnapshot(snapshots, wanted);
-  if (snapshot === null) throw noSnapshot(snapshots, wanted, storage.label);
-  checkSnapshot(snapshot, header, storage);
-  return snapshot;
-}
-
-function refuseEncrypted(header: Qcow2Header, path: string): void {
-  if (header.cryptMethod === CRYPT.none) return;
-  const how = header.cryptMethod === CRYPT.luks ? 'with LUKS' : 'in the old way of QEMU (AES)';
-  throw new ImageError('unsupported', `The image is encrypted ${how}, which vdkit cannot read`, {
-    path,
-    hint: 'Decrypt it with qemu-img convert, or look at what it says of itself (info).',
-  });
-}
-
-/** Where guest data lies. A data file is opened through the gate, and only read as long as images are. */
-async function openData(
-  storage: Storage,
-  header: Qcow2Header,
-  source: Source,
-  { gate, mode }: Pick<FormatOpenOptions, 'gate' | 'mode'>,
-): Promise<Storage> {
-  if ((header.incompatible & INCOMPATIBLE.dataFile) === 0n) return storage;
-  const { dataFileName: name } = header;
-  if (name === null) {
-    throw new ImageError('not-found', 'The data is in another file, which the image does not name', {
-      path: storage.label,
-      field: 'external data file',
-    });
-  }
-  const { provider } = source;
-  const wanted = isPlainName(name) ? provider.resolve(name, source.name) : name;
-  return gate.open({ name: wanted, role: 'external data file' }, source, mode);
-}
-
-interface Qcow2Parts {
+/** What an image is made of; `openQcow2` puts it together. */
+export interface Qcow2Parts {
   readonly source: Source;
   readonly storage: Storage;
   readonly header: Qcow2Header;
@@ -186,6 +73,7 @@ interface Qcow2Parts {
 export class Qcow2Image implements Image {
   readonly can: ImageCapabilities;
   readonly snapshots?: SnapshotStore;
+  readonly bitmaps?: Qcow2Bitmaps;
   readonly #storage: Storage;
   readonly #data: Storage | null;
   readonly #source: Source;
@@ -230,7 +118,10 @@ export class Qcow2Image implements Image {
     this.#map = new ClusterMap({ header, storage, data: data ?? storage, l1Offset, l1Entries, l2: this.#l2 });
     this.#writer = this.#makeWriter();
     this.#encoded = new EncodedReader(storage, this.#map, header);
-    if (writing !== null) this.snapshots = this.#makeSnapshots(writing);
+    if (writing !== null) {
+      this.snapshots = this.#makeSnapshots(writing);
+      this.bitmaps = this.#makeBitmaps(writing);
+    }
   }
 
   get info(): ImageInfo {
@@ -283,10 +174,12 @@ export class Qcow2Image implements Image {
   /** Clears the feature bits that say something which will not be true any more. */
   async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
     this.#own();
-    const { autoclear } = this.#header;
-    const kept = autoclear & (AUTOCLEAR.dataFileRaw | (content ? 0n : AUTOCLEAR.bitmaps));
-    if (kept === autoclear) return;
-    await this.#changeHeader({ autoclear: kept });
+    const { autoclear, bitmaps } = this.#header;
+    // A list that could not be read cannot be looked after.
+    const known = (bitmaps?.count ?? 0) === this.#bitmaps.length;
+    const kept = autoclear & (AUTOCLEAR.dataFileRaw | (content && !known ? 0n : AUTOCLEAR.bitmaps));
+    if (kept !== autoclear) await this.#changeHeader({ autoclear: kept });
+    if (content) await this.bitmaps?.beginChanges();
   }
 
   noteChange(): void {
@@ -402,7 +295,7 @@ export class Qcow2Image implements Image {
       backingFormat: parent?.format ?? null,
       extensions: withExtension(this.#header.extensions, EXTENSION_TYPE.backingFormat, format),
     };
-    await this.#replaceHeader(header);
+    await this.#switchHeader(header);
   }
 
   metadata(): AsyncIterable<MetadataExtent> {
@@ -471,6 +364,44 @@ export class Qcow2Image implements Image {
     });
   }
 
+  #makeBitmaps({ counts }: Writing): Qcow2Bitmaps {
+    const image = this;
+    return new Qcow2Bitmaps({
+      storage: this.#storage,
+      counts,
+      get header() {
+        return image.#header;
+      },
+      get bitmaps() {
+        return image.#bitmaps;
+      },
+      flush: () => flushImage(this, { skipStorageFlush: false }),
+      changeDirectory: (directory) => this.#changeDirectory(directory),
+      changed: (bitmaps) => {
+        this.#bitmaps = bitmaps;
+      },
+      fail: () => {
+        this.#failed = true;
+      },
+    });
+  }
+
+  /** Names another directory of bitmaps, or none, in the header. */
+  async #changeDirectory(directory: Directory | null): Promise<void> {
+    const { extensions, autoclear } = this.#header;
+    const bitmaps = directory === null ? null : { ...directory, reserved: 0 };
+    const data = bitmaps === null ? null : BITMAPS.encode(bitmaps);
+    // Bitmaps that another program did not look after get no better by a change of the list.
+    const kept = this.#header.bitmaps === null ? AUTOCLEAR.bitmaps : autoclear & AUTOCLEAR.bitmaps;
+    const header: Qcow2Header = {
+      ...this.#header,
+      bitmaps,
+      autoclear: (autoclear & ~AUTOCLEAR.bitmaps) | (bitmaps === null ? 0n : kept),
+      extensions: withExtension(extensions, EXTENSION_TYPE.bitmaps, data),
+    };
+    await this.#switchHeader(header);
+  }
+
   /** The tables on the medium were changed past the caches. Everything is flushed, and nothing is in use. */
   #reload(snapshots: readonly Snapshot[]): void {
     const { l1Offset, l1Entries, clusterSize } = this.#header;
@@ -498,14 +429,20 @@ export class Qcow2Image implements Image {
     }
   }
 
-  /** Another header with other extensions, durably. */
-  async #replaceHeader(header: Qcow2Header): Promise<void> {
+  /** Another header with other extensions or another backing file, durably and so that a cut leaves one of the two. */
+  async #switchHeader(header: Qcow2Header): Promise<void> {
     const { sector } = this.#written();
-    // Refuses what does not fit before anything is written.
-    serializeHeader(header);
+    const cluster = new Uint8Array(header.clusterSize);
+    await readPadded(this.#storage, 0, cluster);
+    const steps = headerSteps(cluster, this.#header, header);
     try {
-      await replaceHeader(this.#storage, header);
-      await readPadded(this.#storage, 0, sector);
+      for (const { rest, firstSector } of steps) {
+        for (const { offset, bytes } of rest) await this.#storage.write(offset, bytes);
+        if (rest.length > 0) await this.#storage.flush();
+        sector.set(firstSector);
+        await this.#storage.write(0, firstSector);
+        await this.#storage.flush();
+      }
     } catch (error) {
       this.#failed = true;
       throw error;
@@ -528,48 +465,4 @@ export class Qcow2Image implements Image {
     }
     return this.#writer;
   }
-}
-
-function isRawDataFile({ incompatible, autoclear }: Qcow2Header): boolean {
-  return (incompatible & INCOMPATIBLE.dataFile) !== 0n && (autoclear & AUTOCLEAR.dataFileRaw) !== 0n;
-}
-
-type Described = Pick<Qcow2Parts, 'header' | 'snapshot' | 'snapshots' | 'bitmaps' | 'warnings'>;
-
-function infoOf({ header, snapshot, snapshots, bitmaps, warnings }: Described): ImageInfo {
-  const { clusterSize } = header;
-  const size = snapshot?.diskSize ?? header.size;
-  const virtualSize = size - (size % 512);
-  return {
-    format: 'qcow2',
-    variant: variantWords(header),
-    type: 'hdd',
-    virtualSize,
-    blockSize: clusterSize,
-    sectorSize: 512,
-    version: String(header.version),
-    comment: null,
-    geometry: { physical: null, logical: null },
-    regions: singleRegion(virtualSize, 512),
-    uuid: null,
-    modificationUuid: null,
-    parentUuid: null,
-    parentModificationUuid: null,
-    parentName: header.backingName,
-    parentFormat: header.backingFormat,
-    dirty: header.version === VERSION_3 ? (header.incompatible & INCOMPATIBLE.dirty) !== 0n : null,
-    differencing: header.backingName !== null,
-    warnings,
-    snapshots: snapshots.map(snapshotInfo),
-    bitmaps: bitmaps.map((bitmap) => bitmapInfo(bitmap, bitmapsConsistent(header))),
-  };
-}
-
-function bitmapInfo(bitmap: Bitmap, consistent: boolean): BitmapInfo {
-  return {
-    name: bitmap.name,
-    granularity: 2 ** bitmap.granularityBits,
-    enabled: (bitmap.flags & BITMAP_FLAG.auto) !== 0,
-    inconsistent: !consistent || isInUse(bitmap),
-  };
 }

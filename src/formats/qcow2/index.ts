@@ -4,8 +4,8 @@ import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
 import { checkQcow2 } from './check.ts';
 import { measureQcow2, planQcow2, storedName, writeNewQcow2 } from './create.ts';
-import { openQcow2 } from './image.ts';
 import { HEADER, MAGIC } from './layout.ts';
+import { openQcow2 } from './open.ts';
 import { repairQcow2 } from './repair.ts';
 
 /** The QCOW2 format, versions 2 and 3, read with all that its files can hold but encryption. */

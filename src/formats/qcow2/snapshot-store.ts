@@ -14,11 +14,11 @@
  * So a cut leaves the state before or after, never less counted than there is, and never a COPIED flag where something is
  * shared: room can leak, and flags can be missing, which costs a copy.
  */
-import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { SECTOR } from '../../binary/numbers.ts';
 import { ImageError, printable } from '../../errors.ts';
 import type { SnapshotInfo, SnapshotStore } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
-import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
+import { isPromise, type MaybePromise } from '../../storage/contract.ts';
 import { offsetOf } from './cluster-map.ts';
 import type { Qcow2Header } from './header.ts';
 import {
@@ -30,7 +30,6 @@ import {
   SNAPSHOT_EXTRA_3,
   SNAPSHOT_NAME_MAX,
 } from './layout.ts';
-import type { ClusterRun, RefcountStore } from './refcount-store.ts';
 import {
   checkSnapshot,
   findSnapshot,
@@ -40,6 +39,7 @@ import {
   snapshotInfo,
   snapshotTableBytes,
 } from './snapshots.ts';
+import { lowerTable, type Room, type TableHost, takeRooms, withCount, writeTable } from './table-room.ts';
 import { eachReference, l1EntriesFor, l2EntryBytes, l2Tables, readL1 } from './tree.ts';
 
 /** Fields of the first sector that change at once. */
@@ -48,10 +48,7 @@ export type HeaderChanges = Partial<
 >;
 
 /** The image, as its snapshots see it. */
-export interface SnapshotHost {
-  readonly storage: Storage;
-  readonly counts: RefcountStore;
-  readonly header: Qcow2Header;
+export interface SnapshotHost extends TableHost {
   readonly snapshots: readonly Snapshot[];
   /** Bitmaps belong to a disk of one size. */
   readonly hasBitmaps: boolean;
@@ -63,12 +60,6 @@ export interface SnapshotHost {
   reload(snapshots: readonly Snapshot[]): void;
   /** Something ended halfway: what is in memory is not what is on the medium. */
   fail(): void;
-}
-
-/** Room for a table. */
-interface Room {
-  readonly run: ClusterRun;
-  readonly offset: number;
 }
 
 /** See the head of this file. */
@@ -89,12 +80,15 @@ export class Qcow2Snapshots implements SnapshotStore {
     await this.#checkCounts(l1, true);
     const made = { ...newSnapshot(snapshots, name, createdMs, header.size), l1Entries };
     // Where it will lie does not change how long the table is.
-    const rooms = await this.#take([l1.byteLength, snapshotTableBytes([...snapshots, { ...made, l1Offset: 0 }])]);
+    const rooms = await takeRooms(this.#host, [
+      l1.byteLength,
+      snapshotTableBytes([...snapshots, { ...made, l1Offset: 0 }]),
+    ]);
     const snapshot = { ...made, l1Offset: rooms[0]?.offset ?? 0 };
     await this.#change(async () => {
       await this.#writeFlags(header.l1Offset, l1, () => false);
       await this.#raiseTree(l1);
-      await this.#writeTable(rooms[0], bytesOf(l1));
+      await writeTable(this.#host, rooms[0], bytesOf(l1));
       await this.#switchTable([...snapshots, snapshot], rooms[1]);
     });
     return snapshotInfo(snapshot);
@@ -112,18 +106,18 @@ export class Qcow2Snapshots implements SnapshotStore {
     await this.#checkCounts(kept, true);
     await this.#checkCounts(old, false);
     const l1Entries = Math.max(header.l1Entries, needed);
-    const [room] = await this.#take([l1Entries * ENTRY_BYTES]);
+    const [room] = await takeRooms(this.#host, [l1Entries * ENTRY_BYTES]);
     await this.#change(async () => {
       await this.#writeFlags(null, kept, () => false);
       await this.#raiseTree(kept);
       const bytes = new Uint8Array(l1Entries * ENTRY_BYTES);
       bytes.set(bytesOf(withoutFlags(kept)));
-      await this.#writeTable(room, bytes);
+      await writeTable(this.#host, room, bytes);
       await this.#host.flush();
       const l1Offset = room?.offset ?? header.l1Offset;
       await this.#host.changeHeader({ l1Entries, l1Offset, size: snapshot.diskSize });
       await this.#lowerTree(old);
-      await this.#lowerTable(header.l1Offset, old.byteLength);
+      await lowerTable(this.#host, header.l1Offset, old.byteLength);
       await this.#host.flush();
       this.#host.reload(snapshots);
     });
@@ -139,11 +133,11 @@ export class Qcow2Snapshots implements SnapshotStore {
     await this.#checkCounts(l1, false);
     await this.#checkCounts(active, false);
     const rest = snapshots.filter((one) => one !== snapshot);
-    const [room] = await this.#take(rest.length === 0 ? [] : [snapshotTableBytes(rest)]);
+    const [room] = await takeRooms(this.#host, rest.length === 0 ? [] : [snapshotTableBytes(rest)]);
     await this.#change(async () => {
       await this.#switchTable(rest, room, async () => {
         await this.#lowerTree(l1);
-        await this.#lowerTable(snapshot.l1Offset, l1.byteLength);
+        await lowerTable(this.#host, snapshot.l1Offset, l1.byteLength);
       });
       await this.#writeFlags(header.l1Offset, active, (cluster) => this.#isSingle(cluster));
     });
@@ -154,7 +148,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     this.#checkName(name, snapshot);
     const { nameBytes: _old, ...rest } = snapshot;
     const snapshots = this.#known().map((one) => (one === snapshot ? { ...rest, name } : one));
-    const [room] = await this.#take([snapshotTableBytes(snapshots)]);
+    const [room] = await takeRooms(this.#host, [snapshotTableBytes(snapshots)]);
     await this.#change(() => this.#switchTable(snapshots, room));
   }
 
@@ -221,7 +215,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     // Only clusters that might not have room for as many more as they have are worth remembering.
     const more = new Map<number, number>();
     await eachReference(this.#host, l1, (cluster) =>
-      this.#counted(cluster, (count) => {
+      withCount(this.#host.counts, cluster, (count) => {
         if (count === 0) {
           throw new ImageError('corrupt', 'A cluster is in use but not counted', {
             path: storage.label,
@@ -256,68 +250,14 @@ export class Qcow2Snapshots implements SnapshotStore {
     return eachReference(
       this.#host,
       l1,
-      (cluster) => this.#counted(cluster, () => change(cluster)),
+      (cluster) => withCount(this.#host.counts, cluster, () => change(cluster)),
       () => (counts.dirtyBytes >= LIMITS.dirtyMetadataBytes ? this.#host.flush() : undefined),
     );
-  }
-
-  async #lowerTable(offset: number, bytes: number): Promise<void> {
-    const { counts, header } = this.#host;
-    const first = offset / header.clusterSize;
-    for (let cluster = first; cluster < first + divCeil(bytes, header.clusterSize); cluster++) {
-      await this.#counted(cluster, () => counts.lower(cluster));
-    }
-  }
-
-  /** Calls back with the count in memory. */
-  #counted(cluster: number, use: (count: number) => void): MaybePromise<void> {
-    const { counts } = this.#host;
-    const count = counts.peek(cluster);
-    if (count === undefined) return counts.load(cluster).then(() => this.#counted(cluster, use));
-    use(count);
-    return undefined;
   }
 
   #isSingle(cluster: number): MaybePromise<boolean> {
     const count = this.#host.counts.count(cluster);
     return isPromise(count) ? count.then((found) => found === 1) : count === 1;
-  }
-
-  /** Room for tables of so many bytes; none of it is taken when there is not enough for all. */
-  async #take(sizes: readonly number[]): Promise<Room[]> {
-    const { counts, header } = this.#host;
-    const rooms: Room[] = [];
-    try {
-      for (const size of sizes) {
-        const count = Math.max(divCeil(size, header.clusterSize), 1);
-        const first = count === 1 ? await this.#takeOne() : await counts.takeTogether(count);
-        rooms.push({ run: { first, count }, offset: first * header.clusterSize });
-      }
-    } catch (error) {
-      for (const { run } of rooms) counts.giveBack(run);
-      throw error;
-    }
-    return rooms;
-  }
-
-  /** One cluster may be anywhere, so room that was given up is used again. */
-  async #takeOne(): Promise<number> {
-    const { counts } = this.#host;
-    let run = counts.take(1);
-    while (run === undefined) {
-      await counts.loadFree();
-      run = counts.take(1);
-    }
-    counts.keep(run);
-    return run.first;
-  }
-
-  /** Writes a table into new room, up to the end of a sector. */
-  async #writeTable(room: Room | undefined, bytes: Uint8Array): Promise<void> {
-    if (room === undefined) return;
-    const whole = new Uint8Array(alignUp(Math.max(bytes.length, 1), SECTOR));
-    whole.set(bytes);
-    await this.#host.storage.write(room.offset, whole);
   }
 
   /** Makes the image list these snapshots, all in one step, and gives up the old table and what goes with it. */
@@ -327,11 +267,11 @@ export class Qcow2Snapshots implements SnapshotStore {
     lower?: () => Promise<void>,
   ): Promise<void> {
     const { header, snapshots: before } = this.#host;
-    await this.#writeTable(room, serializeSnapshots(snapshots));
+    await writeTable(this.#host, room, serializeSnapshots(snapshots));
     await this.#host.flush();
     await this.#host.changeHeader({ snapshotCount: snapshots.length, snapshotsOffset: room?.offset ?? 0 });
     await lower?.();
-    if (before.length > 0) await this.#lowerTable(header.snapshotsOffset, snapshotTableBytes(before));
+    if (before.length > 0) await lowerTable(this.#host, header.snapshotsOffset, snapshotTableBytes(before));
     await this.#host.flush();
     this.#host.reload(snapshots);
   }

@@ -190,7 +190,7 @@ export function decodeEntry(
 }
 
 /** The text, and its bytes where the text does not tell them. */
-function textOf(bytes: Uint8Array): { readonly text: string; readonly bytes: Uint8Array | null } {
+export function textOf(bytes: Uint8Array): { readonly text: string; readonly bytes: Uint8Array | null } {
   const text = new TextDecoder().decode(bytes);
   return { text, bytes: equalBytes(new TextEncoder().encode(text), bytes) ? null : bytes };
 }

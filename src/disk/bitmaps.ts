@@ -1,0 +1,88 @@
+/** Persistent bitmaps of the last image of a chain: the disk is settled, the image does the work, alone. */
+import { ImageError } from '../errors.ts';
+import type { BitmapInfo, BitmapStore } from '../image/contract.ts';
+import { Head } from './head.ts';
+import type { DiskHost } from './host.ts';
+
+/** What a new bitmap is like. */
+export interface AddBitmapOptions {
+  /** Bytes of the disk for a bit, a power of two. Default: the allocation unit, at least 4 KiB. */
+  readonly granularity?: number;
+  /** Whether it records changes. Default true. */
+  readonly enabled?: boolean;
+}
+
+/**
+ * Bitmaps of what changed, which its last image keeps inside: `disk.bitmaps`. This program keeps and changes them but
+ * records nothing: when it changes the disk, bitmaps that record become inconsistent, and those that do not stay valid.
+ * Each change is durable when it resolves. Throws `unsupported` where the format has none, `read-only`, `not-found`.
+ */
+export class DiskBitmaps {
+  readonly #host: DiskHost;
+
+  constructor(host: DiskHost) {
+    this.#host = host;
+  }
+
+  get list(): readonly BitmapInfo[] {
+    const { image, name, format } = this.#host.head.last;
+    const { bitmaps } = image.info;
+    if (bitmaps !== undefined) return bitmaps;
+    throw new ImageError('unsupported', `Images of format ${format} have no bitmaps inside`, { path: name });
+  }
+
+  /** A new one with no bit set. Throws `exists`, `invalid-argument`, `limit`. */
+  add(name: string, { granularity, enabled = true }: AddBitmapOptions = {}): Promise<void> {
+    return this.#change((store) => store.add(name, { enabled, ...(granularity === undefined ? {} : { granularity }) }));
+  }
+
+  /** Also one that is inconsistent. */
+  remove(name: string): Promise<void> {
+    return this.#change((store) => store.remove(name));
+  }
+
+  /** No bit is set any more. */
+  clear(name: string): Promise<void> {
+    return this.#change((store) => store.clear(name));
+  }
+
+  /** It records changes from now on. */
+  enable(name: string): Promise<void> {
+    return this.#change((store) => store.enable(name, true));
+  }
+
+  /** It stays as it is. */
+  disable(name: string): Promise<void> {
+    return this.#change((store) => store.enable(name, false));
+  }
+
+  /** Sets the bits that other bitmaps have set, whatever their granularities. */
+  merge(name: string, sources: readonly string[]): Promise<void> {
+    return this.#change((store) => store.merge(name, sources));
+  }
+
+  #change(run: (store: BitmapStore) => Promise<void>): Promise<void> {
+    const host = this.#host;
+    return host.structural(async () => {
+      this.#store();
+      await host.alone(async () => {
+        await host.settle();
+        await host.head.beginMoving();
+        try {
+          await run(this.#store());
+        } finally {
+          // What must be durable before the next change is another thing now.
+          host.become(new Head(host.head.chain, host.options));
+        }
+      });
+    });
+  }
+
+  #store(): BitmapStore {
+    const { image, name } = this.#host.head.last;
+    if (image.bitmaps !== undefined) return image.bitmaps;
+    // Says so when the format has none at all.
+    const found = this.list.length;
+    throw new ImageError('read-only', 'The image is open for reading only', { path: name, found: `${found} bitmaps` });
+  }
+}

@@ -1,0 +1,200 @@
+/** Persistent bitmaps, made and changed by this program alone; QEMU looks at them in the peer tests. */
+import { describe, expect, it } from 'vitest';
+import { expectKind } from '../../../test/conformance/expect-kind.ts';
+import { recount } from '../../../test/faults/qcow2-recount.ts';
+import { createImage, Disk, inspect } from '../../index.ts';
+import { LIMITS } from '../../limits.ts';
+import { MemoryProvider } from '../../storage/memory.ts';
+import { readBitmaps } from './bitmaps.ts';
+import { readHeader } from './open.ts';
+
+const SIZE = 1024 * 1024;
+const NAME = '/disk.qcow2';
+const write = { mode: 'write', flushAfterMs: 0, format: 'qcow2', allow: ['/'] } as const;
+
+async function newImage(config: Record<string, string | number> = { cluster_size: 4096 }, size = SIZE) {
+  const provider = new MemoryProvider();
+  await createImage({ provider, name: NAME }, { size, format: 'qcow2', config });
+  return { provider, name: NAME };
+}
+
+async function expectSound({ provider }: { provider: MemoryProvider }): Promise<void> {
+  const storage = await provider.open(NAME, 'read');
+  const bytes = new Uint8Array(storage.size);
+  await storage.read(0, bytes);
+  await storage.close();
+  expect(recount(bytes)).toEqual({ low: [], unsafe: [], unflagged: [], leaks: 0 });
+}
+
+/** Sets bits in the file, where QEMU would have recorded. */
+async function setBits(provider: MemoryProvider, name: string, bits: readonly number[]): Promise<void> {
+  const storage = await provider.open(NAME, 'write');
+  const header = await readHeader(storage);
+  const bitmap = (await readBitmaps(storage, header)).find((one) => one.name === name);
+  const entry = new Uint8Array(8);
+  await storage.read(bitmap?.tableOffset ?? 0, entry);
+  const offset = Number(new DataView(entry.buffer).getBigUint64(0));
+  const bytes = new Uint8Array(header.clusterSize);
+  for (const bit of bits) bytes[Math.floor(bit / 8)] = (bytes[Math.floor(bit / 8)] ?? 0) | (1 << (bit % 8));
+  await storage.write(offset, bytes);
+  await storage.close();
+}
+
+describe('persistent bitmaps', () => {
+  it.each([{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 65_536 }, { data_file: '/data.raw' }])(
+    'are added, switched on and off, cleared and removed: %o',
+    async (config) => {
+      const place = await newImage(config);
+      await using disk = await Disk.open(place, write);
+      const { blockSize } = disk;
+      expect(disk.bitmaps.list).toEqual([]);
+      await disk.bitmaps.add('one');
+      await disk.bitmaps.add('zwei ä', { granularity: 512, enabled: false });
+      const one = { name: 'one', granularity: Math.max(blockSize, 4096), enabled: true, inconsistent: false };
+      expect(disk.bitmaps.list).toEqual([
+        one,
+        { name: 'zwei ä', granularity: 512, enabled: false, inconsistent: false },
+      ]);
+      await expectSound(place);
+      await disk.bitmaps.enable('zwei ä');
+      await disk.bitmaps.disable('one');
+      await disk.bitmaps.clear('one');
+      await disk.bitmaps.merge('one', ['zwei ä']);
+      expect((await inspect(place)).bitmaps?.map(({ enabled }) => enabled)).toEqual([false, true]);
+      await expectSound(place);
+      await disk.bitmaps.remove('one');
+      await disk.bitmaps.remove('zwei ä');
+      expect((await inspect(place)).bitmaps).toEqual([]);
+      await expectSound(place);
+    },
+  );
+
+  it('that record are inconsistent after a change, the others are not', async () => {
+    const place = await newImage();
+    {
+      await using disk = await Disk.open(place, write);
+      await disk.bitmaps.add('on');
+      await disk.bitmaps.add('off', { enabled: false });
+      await disk.write(0, new Uint8Array(512).fill(1));
+      // Added after the first change.
+      await disk.bitmaps.add('late');
+      await disk.write(512, new Uint8Array(512).fill(1));
+    }
+    const states = (await inspect(place)).bitmaps?.map(({ name, inconsistent }) => [name, inconsistent]);
+    expect(states).toEqual([
+      ['on', true],
+      ['off', false],
+      ['late', true],
+    ]);
+    await using disk = await Disk.open(place, write);
+    for (const run of ['clear', 'enable', 'disable'] as const) {
+      await expectKind(() => disk.bitmaps[run]('on'), 'unsupported');
+    }
+    await expectKind(() => disk.bitmaps.merge('off', ['on']), 'unsupported');
+    await disk.bitmaps.remove('on');
+    await disk.bitmaps.remove('late');
+    await expectSound(place);
+  });
+
+  it('that another program did not look after can only be removed', async () => {
+    const place = await newImage();
+    {
+      await using disk = await Disk.open(place, write);
+      await disk.bitmaps.add('one');
+      await disk.bitmaps.add('two');
+    }
+    const storage = await place.provider.open(NAME, 'write');
+    await storage.write(88, new Uint8Array(8));
+    await storage.close();
+    await using disk = await Disk.open(place, write);
+    expect(disk.bitmaps.list.every(({ inconsistent }) => inconsistent)).toBe(true);
+    await expectKind(() => disk.bitmaps.add('three'), 'unsupported');
+    await expectKind(() => disk.bitmaps.clear('one'), 'unsupported');
+    await disk.bitmaps.remove('one');
+    expect(disk.bitmaps.list).toMatchObject([{ name: 'two', inconsistent: true }]);
+    await disk.bitmaps.remove('two');
+    await disk.bitmaps.add('three');
+    expect(disk.bitmaps.list).toMatchObject([{ name: 'three', inconsistent: false }]);
+  });
+
+  it('are merged whatever their granularities', async () => {
+    const place = await newImage();
+    const { provider } = place;
+    {
+      await using disk = await Disk.open(place, write);
+      for (const [name, granularity] of [
+        ['coarse', 65_536],
+        ['fine', 512],
+        ['target', 4096],
+      ] as const) {
+        await disk.bitmaps.add(name, { granularity, enabled: false });
+        // Room for the bits: a merge gives it.
+      }
+    }
+    const storage = await provider.open(NAME, 'read');
+    const header = await readHeader(storage);
+    const bitmaps = await readBitmaps(storage, header);
+    await storage.close();
+    expect(bitmaps.map(({ tableEntries }) => tableEntries)).toEqual([1, 1, 1]);
+    for (const name of ['coarse', 'fine']) await fillEntry(provider, name);
+    await setBits(provider, 'coarse', [2]);
+    await setBits(provider, 'fine', [0, 9, 2047]);
+    await using disk = await Disk.open(place, write);
+    await disk.bitmaps.merge('target', ['coarse', 'fine']);
+    expect(await bitsSet(provider, 'target')).toEqual([0, 1, ...Array.from({ length: 16 }, (_, n) => 32 + n), 255]);
+    await disk.bitmaps.merge('coarse', ['target']);
+    expect(await bitsSet(provider, 'coarse')).toEqual([0, 2, 15]);
+  });
+
+  it('refuse what QEMU could not read', async () => {
+    const place = await newImage();
+    await using disk = await Disk.open(place, write);
+    await disk.bitmaps.add('one');
+    await expectKind(() => disk.bitmaps.add('one'), 'exists');
+    for (const name of ['', 'a\nb', 'x'.repeat(1024)])
+      await expectKind(() => disk.bitmaps.add(name), 'invalid-argument');
+    for (const granularity of [256, 1000, 2 ** 32]) {
+      await expectKind(() => disk.bitmaps.add('two', { granularity }), 'invalid-argument');
+    }
+    await expectKind(() => disk.bitmaps.remove('two'), 'not-found');
+    const old = await newImage({ compat: '0.10' });
+    await using second = await Disk.open(old, write);
+    await expectKind(() => second.bitmaps.add('one'), 'unsupported');
+    const large = await newImage({ cluster_size: 2 ** 21 }, (LIMITS.qcow2BitmapBytes + 4096) * 8 * 512);
+    await using third = await Disk.open(large, write);
+    await expectKind(() => third.bitmaps.add('one', { granularity: 512 }), 'limit');
+  });
+});
+
+/** Gives a bitmap without bits a cluster for them, at the end of the file. The counts do not matter here. */
+async function fillEntry(provider: MemoryProvider, name: string): Promise<void> {
+  const storage = await provider.open(NAME, 'write');
+  const header = await readHeader(storage);
+  const bitmap = (await readBitmaps(storage, header)).find((one) => one.name === name);
+  const offset = Math.ceil(storage.size / header.clusterSize) * header.clusterSize;
+  await storage.write(offset, new Uint8Array(header.clusterSize));
+  const entry = new Uint8Array(8);
+  new DataView(entry.buffer).setBigUint64(0, BigInt(offset));
+  await storage.write(bitmap?.tableOffset ?? 0, entry);
+  // One reference: 16 bits for each cluster.
+  const block = new Uint8Array(8);
+  await storage.read(header.refcountTableOffset, block);
+  const at = Number(new DataView(block.buffer).getBigUint64(0)) + (offset / header.clusterSize) * 2;
+  await storage.write(at, Uint8Array.of(0, 1));
+  await storage.close();
+}
+
+async function bitsSet(provider: MemoryProvider, name: string): Promise<number[]> {
+  const storage = await provider.open(NAME, 'read');
+  const header = await readHeader(storage);
+  const bitmap = (await readBitmaps(storage, header)).find((one) => one.name === name);
+  const entry = new Uint8Array(8);
+  await storage.read(bitmap?.tableOffset ?? 0, entry);
+  const offset = Number(new DataView(entry.buffer).getBigUint64(0));
+  const bytes = new Uint8Array(header.clusterSize);
+  await storage.read(offset, bytes);
+  await storage.close();
+  return Array.from({ length: bytes.length * 8 }, (_, bit) => bit).filter(
+    (bit) => ((bytes[Math.floor(bit / 8)] ?? 0) >> (bit % 8)) & 1,
+  );
+}

@@ -1,0 +1,334 @@
+/**
+ * Adding, removing and changing persistent bitmaps. Each change writes what is new into room of its own: the bits, the
+ * table that leads to them, the directory; then the header extension names the directory, in the first sector, and the
+ * counts of what was replaced are lowered. Nothing else runs meanwhile, and everything is flushed before.
+ *
+ * A session that changes the disk marks the bitmaps that record as in use, in the directory, before its first change.
+ * What it changes is not recorded, so they stay marked: of no use, but never wrong. Those that do not record stay valid.
+ */
+import { divCeil } from '../../binary/numbers.ts';
+import { isZero } from '../../codec/bytes.ts';
+import { ImageError, printable } from '../../errors.ts';
+import type { BitmapStore } from '../../image/contract.ts';
+import { LIMITS } from '../../limits.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import { type Bitmap, bitmapsConsistent, bitmapTableEntries, isInUse, serializeBitmaps } from './bitmaps.ts';
+import { offsetOf } from './cluster-map.ts';
+import {
+  BITMAP_FLAG,
+  BITMAP_NAME_MAX,
+  ENTRY_BYTES,
+  GRANULARITY_BITS_MAX,
+  GRANULARITY_BITS_MIN,
+  VERSION_3,
+} from './layout.ts';
+import { lowerTable, type Room, type TableHost, takeRooms, withCount, writeTable } from './table-room.ts';
+
+/** QEMU's smallest granularity unless it is told another. */
+const DEFAULT_GRANULARITY_MIN = 4096;
+const NO_EXTRA = new Uint8Array(0);
+
+/** Where the directory is. */
+export interface Directory {
+  readonly count: number;
+  readonly directoryBytes: number;
+  readonly directoryOffset: number;
+}
+
+/** The image, as its bitmaps see it. */
+export interface BitmapHost extends TableHost {
+  readonly bitmaps: readonly Bitmap[];
+  /** Makes counts durable, and whatever was written. */
+  flush(): Promise<void>;
+  /** Makes the header name another directory, durably; null: there are no bitmaps. */
+  changeDirectory(directory: Directory | null): Promise<void>;
+  /** These are the bitmaps from now on. */
+  changed(bitmaps: readonly Bitmap[]): void;
+  /** Something ended halfway: what is in memory is not what is on the medium. */
+  fail(): void;
+}
+
+/** See the head of this file. */
+export class Qcow2Bitmaps implements BitmapStore {
+  readonly #host: BitmapHost;
+
+  constructor(host: BitmapHost) {
+    this.#host = host;
+  }
+
+  async add(name: string, how: { readonly granularity?: number; readonly enabled: boolean }): Promise<void> {
+    const { header, bitmaps } = this.#host;
+    this.#checkWhole();
+    this.#checkName(name);
+    if (bitmaps.length >= LIMITS.qcow2Bitmaps) throw this.#error('limit', 'The image has as many bitmaps as it may');
+    const granularity = how.granularity ?? Math.max(header.clusterSize, DEFAULT_GRANULARITY_MIN);
+    const granularityBits = this.#granularityBits(granularity);
+    const tableEntries = bitmapTableEntries(header.size, granularityBits, header.clusterSize);
+    if (tableEntries * header.clusterSize > LIMITS.qcow2BitmapBytes) {
+      throw this.#error('limit', 'The bitmap would be larger than it may', {
+        found: `${tableEntries * header.clusterSize} bytes`,
+        expected: `at most ${LIMITS.qcow2BitmapBytes}`,
+        hint: 'Choose a coarser granularity.',
+      });
+    }
+    const flags = how.enabled ? BITMAP_FLAG.auto : 0;
+    const made = { name, granularityBits, flags, tableOffset: 0, tableEntries, extra: NO_EXTRA };
+    await this.#replace(null, made, new Uint8Array(0));
+  }
+
+  async remove(name: string): Promise<void> {
+    const { header, bitmaps } = this.#host;
+    const bitmap = this.#find(name);
+    const rest = bitmaps.filter((one) => one !== bitmap);
+    // Where another program wrote since, the room may be somebody else's: it leaks until the next check.
+    const lower = bitmapsConsistent(header) ? await this.#clustersOf(bitmap) : [];
+    await this.#switch(rest, [], lower);
+  }
+
+  async clear(name: string): Promise<void> {
+    const bitmap = this.#usable(name);
+    await this.#replace(bitmap, bitmap, new Uint8Array(0));
+  }
+
+  async enable(name: string, enabled: boolean): Promise<void> {
+    const { bitmaps } = this.#host;
+    const bitmap = this.#usable(name);
+    const flags = enabled ? bitmap.flags | BITMAP_FLAG.auto : bitmap.flags & ~BITMAP_FLAG.auto;
+    if (flags === bitmap.flags) return;
+    await this.#switch(
+      bitmaps.map((one) => (one === bitmap ? { ...bitmap, flags } : one)),
+      [],
+      [],
+    );
+  }
+
+  async merge(name: string, sources: readonly string[]): Promise<void> {
+    const bitmap = this.#usable(name);
+    const from = sources.map((source) => this.#usable(source));
+    const bits = await this.#bitsOf(bitmap);
+    for (const source of from) addBits(bits, bitmap, await this.#bitsOf(source), source);
+    this.#cutTail(bits, bitmap);
+    await this.#replace(bitmap, bitmap, bits);
+  }
+
+  /** Before the first change of the content: what records is marked, since the change is not recorded. Durable. */
+  async beginChanges(): Promise<void> {
+    const { header, bitmaps, storage } = this.#host;
+    if (header.bitmaps === null || !bitmapsConsistent(header)) return;
+    const next = bitmaps.map((bitmap) => {
+      const records = (bitmap.flags & BITMAP_FLAG.auto) !== 0;
+      return records ? { ...bitmap, flags: bitmap.flags | BITMAP_FLAG.inUse } : bitmap;
+    });
+    if (next.every(({ flags }, index) => flags === bitmaps[index]?.flags)) return;
+    // In place: only flags change, each of them inside a sector.
+    await writeTable(this.#host, { offset: header.bitmaps.directoryOffset }, serializeBitmaps(next));
+    await storage.flush();
+    this.#host.changed(next);
+  }
+
+  /** Gives a bitmap other bits, or makes it: what `bits` is too short for is zero. */
+  async #replace(old: Bitmap | null, bitmap: Bitmap, bits: Uint8Array): Promise<void> {
+    const { header, bitmaps } = this.#host;
+    const { clusterSize } = header;
+    const pieces: { index: number; bytes: Uint8Array }[] = [];
+    for (let index = 0; index * clusterSize < bits.length; index++) {
+      const bytes = bits.subarray(index * clusterSize, (index + 1) * clusterSize);
+      if (!isZero(bytes)) pieces.push({ index, bytes });
+    }
+    const lower = old === null ? [] : await this.#clustersOf(old);
+    const [tableRoom, ...rooms] = await takeRooms(this.#host, [
+      bitmap.tableEntries * ENTRY_BYTES,
+      ...pieces.map(() => clusterSize),
+    ]);
+    const table = new DataView(new ArrayBuffer(bitmap.tableEntries * ENTRY_BYTES));
+    const writes: [Room | undefined, Uint8Array][] = pieces.map(({ index, bytes }, number) => {
+      table.setBigUint64(index * ENTRY_BYTES, BigInt(rooms[number]?.offset ?? 0));
+      // All of the cluster counts.
+      const whole = new Uint8Array(clusterSize);
+      whole.set(bytes);
+      return [rooms[number], whole];
+    });
+    writes.push([tableRoom, new Uint8Array(table.buffer)]);
+    const made = { ...bitmap, tableOffset: tableRoom?.offset ?? 0 };
+    const next = old === null ? [...bitmaps, made] : bitmaps.map((one) => (one === old ? made : one));
+    await this.#switch(next, writes, lower);
+  }
+
+  /** Writes what is new, makes the image list these bitmaps, in one step, and gives up clusters of the old ones. */
+  async #switch(
+    next: readonly Bitmap[],
+    writes: readonly [Room | undefined, Uint8Array][],
+    lower: readonly number[],
+  ): Promise<void> {
+    const host = this.#host;
+    const { bitmaps: before } = host.header;
+    const counted = bitmapsConsistent(host.header);
+    const directory = serializeBitmaps(next);
+    if (directory.length > LIMITS.qcow2BitmapDirectoryBytes) {
+      throw this.#error('limit', 'The list of bitmaps would be longer than it may');
+    }
+    const [room] = await takeRooms(host, next.length === 0 ? [] : [directory.length]);
+    try {
+      for (const [place, bytes] of writes) await writeTable(host, place, bytes);
+      await writeTable(host, room, directory);
+      await host.flush();
+      const { length: count } = next;
+      await host.changeDirectory(
+        room === undefined ? null : { count, directoryBytes: directory.length, directoryOffset: room.offset },
+      );
+      if (before !== null && counted) await lowerTable(host, before.directoryOffset, before.directoryBytes);
+      for (const cluster of lower) await withCount(host.counts, cluster, () => host.counts.lower(cluster));
+      await host.flush();
+      host.changed(next);
+    } catch (error) {
+      host.fail();
+      throw error;
+    }
+  }
+
+  /** The entries of a bitmap's table. */
+  async #tableOf(bitmap: Bitmap): Promise<DataView> {
+    const { header, storage } = this.#host;
+    const wanted = bitmapTableEntries(header.size, bitmap.granularityBits, header.clusterSize);
+    if (bitmap.tableEntries !== wanted || wanted * header.clusterSize > LIMITS.qcow2BitmapBytes) {
+      throw this.#error('corrupt', 'The table of the bitmap has another length than the disk', {
+        found: `${bitmap.tableEntries} entries`,
+        expected: `${wanted}`,
+      });
+    }
+    const bytes = new Uint8Array(bitmap.tableEntries * ENTRY_BYTES);
+    await readPadded(storage, bitmap.tableOffset, bytes);
+    const table = new DataView(bytes.buffer);
+    for (let at = 0; at < bytes.length; at += ENTRY_BYTES) {
+      const offset = offsetOf(table.getUint32(at), table.getUint32(at + 4));
+      if (offset % header.clusterSize === 0 && offset < storage.size) continue;
+      throw this.#error('corrupt', 'A bitmap lies where no cluster can be', { offset: bitmap.tableOffset + at });
+    }
+    return table;
+  }
+
+  /** The clusters of the table and of the bits. */
+  async #clustersOf(bitmap: Bitmap): Promise<number[]> {
+    const { clusterSize } = this.#host.header;
+    const table = await this.#tableOf(bitmap);
+    const first = bitmap.tableOffset / clusterSize;
+    const clusters = Array.from({ length: divCeil(table.byteLength, clusterSize) }, (_, n) => first + n);
+    for (let at = 0; at < table.byteLength; at += ENTRY_BYTES) {
+      const offset = offsetOf(table.getUint32(at), table.getUint32(at + 4));
+      if (offset !== 0) clusters.push(offset / clusterSize);
+    }
+    return clusters;
+  }
+
+  async #bitsOf(bitmap: Bitmap): Promise<Uint8Array> {
+    const { header, storage } = this.#host;
+    const { clusterSize } = header;
+    const table = await this.#tableOf(bitmap);
+    const bits = new Uint8Array(bitmap.tableEntries * clusterSize);
+    for (let index = 0; index < bitmap.tableEntries; index++) {
+      const [high, low] = [table.getUint32(index * ENTRY_BYTES), table.getUint32(index * ENTRY_BYTES + 4)];
+      const offset = offsetOf(high, low);
+      const piece = bits.subarray(index * clusterSize, (index + 1) * clusterSize);
+      if (offset !== 0) await readPadded(storage, offset, piece);
+      else if (low % 2 === 1) piece.fill(0xff);
+    }
+    this.#cutTail(bits, bitmap);
+    return bits;
+  }
+
+  /** Bits behind the end of the disk are zero. */
+  #cutTail(bits: Uint8Array, { granularityBits }: Bitmap): void {
+    const count = divCeil(this.#host.header.size, 2 ** granularityBits);
+    const last = Math.floor(count / 8);
+    bits.fill(0, divCeil(count, 8));
+    if (count % 8 !== 0) bits[last] = (bits[last] ?? 0) & (2 ** (count % 8) - 1);
+  }
+
+  #find(name: string): Bitmap {
+    const { bitmaps, header } = this.#host;
+    if (header.bitmaps !== null && header.bitmaps.count !== bitmaps.length) {
+      throw this.#error('corrupt', 'The list of bitmaps cannot be read, so it cannot be changed');
+    }
+    const found = bitmaps.find((one) => one.name === name);
+    if (found !== undefined) return found;
+    const some = bitmaps.slice(0, 10).map((one) => printable(one.name));
+    throw this.#error('not-found', `The image has no bitmap "${printable(name)}"`, {
+      hint: some.length === 0 ? 'It has none at all.' : `It has: ${some.join(', ')}.`,
+    });
+  }
+
+  #usable(name: string): Bitmap {
+    const bitmap = this.#find(name);
+    if (bitmapsConsistent(this.#host.header) && !isInUse(bitmap)) return bitmap;
+    throw this.#error('unsupported', `The bitmap "${printable(name)}" is inconsistent: not all changes are in it`, {
+      hint: 'Remove it, and add a new one.',
+    });
+  }
+
+  /** Refuses to add to a list that another program did not look after. */
+  #checkWhole(): void {
+    const { header, bitmaps } = this.#host;
+    if (header.version !== VERSION_3) {
+      throw this.#error('unsupported', 'Images of version 2 cannot have bitmaps', {
+        hint: 'Convert it to version 3 (compat 1.1).',
+      });
+    }
+    if (header.bitmaps !== null && header.bitmaps.count !== bitmaps.length) {
+      throw this.#error('corrupt', 'The list of bitmaps cannot be read, so it cannot be changed');
+    }
+    if (bitmaps.length === 0 || bitmapsConsistent(header)) return;
+    throw this.#error('unsupported', 'The bitmaps of the image are inconsistent: another program wrote since', {
+      hint: 'Remove them first.',
+    });
+  }
+
+  #checkName(name: string): void {
+    const { length } = new TextEncoder().encode(name);
+    if (length === 0 || length > BITMAP_NAME_MAX || /\p{Cc}/u.test(name)) {
+      throw this.#error('invalid-argument', 'The name of the bitmap is not usable', {
+        found: printable(name),
+        expected: `1 to ${BITMAP_NAME_MAX} bytes without control characters`,
+      });
+    }
+    if (!this.#host.bitmaps.some((one) => one.name === name)) return;
+    throw this.#error('exists', `There is a bitmap "${printable(name)}"`, { hint: 'Choose another name.' });
+  }
+
+  #granularityBits(granularity: number): number {
+    const bits = Math.log2(granularity);
+    if (Number.isInteger(bits) && bits >= GRANULARITY_BITS_MIN && bits <= GRANULARITY_BITS_MAX) return bits;
+    throw this.#error('invalid-argument', 'The granularity of the bitmap is not usable', {
+      found: granularity,
+      expected: `a power of two from ${2 ** GRANULARITY_BITS_MIN} to ${2 ** GRANULARITY_BITS_MAX}`,
+    });
+  }
+
+  #error(
+    kind: ConstructorParameters<typeof ImageError>[0],
+    message: string,
+    details: { found?: string | number; expected?: string; hint?: string; offset?: number } = {},
+  ): ImageError {
+    return new ImageError(kind, message, { path: this.#host.storage.label, ...details });
+  }
+}
+
+/** Sets the bits of one bitmap that cover what the other has set, whatever their granularities. */
+function addBits(target: Uint8Array, { granularityBits }: Bitmap, bits: Uint8Array, source: Bitmap): void {
+  const shift = source.granularityBits - granularityBits;
+  if (shift === 0) {
+    for (let at = 0; at < bits.length; at++) target[at] = (target[at] ?? 0) | (bits[at] ?? 0);
+    return;
+  }
+  for (let at = 0; at < bits.length; at++) {
+    if (bits[at] === 0) continue;
+    for (let bit = 0; bit < 8; bit++) {
+      if ((((bits[at] ?? 0) >> bit) & 1) === 0) continue;
+      const number = at * 8 + bit;
+      const first = Math.floor(number * 2 ** shift);
+      const end = Math.max(Math.floor((number + 1) * 2 ** shift), first + 1);
+      for (let one = first; one < end && one < target.length * 8; one++) {
+        target[Math.floor(one / 8)] = (target[Math.floor(one / 8)] ?? 0) | (1 << (one % 8));
+      }
+    }
+  }
+}

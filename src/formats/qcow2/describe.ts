@@ -1,0 +1,60 @@
+/** What a QCOW2 image says of itself. */
+import type { BitmapInfo, ImageInfo } from '../../image/contract.ts';
+import { singleRegion } from '../../image/regions.ts';
+import { type Bitmap, bitmapsConsistent, isInUse } from './bitmaps.ts';
+import { type Qcow2Header, variantWords } from './header.ts';
+import { AUTOCLEAR, BITMAP_FLAG, INCOMPATIBLE, VERSION_3 } from './layout.ts';
+import { type Snapshot, snapshotInfo } from './snapshots.ts';
+
+/** The data file is a raw image by itself, so its bytes must always be true. */
+export function isRawDataFile({ incompatible, autoclear }: Qcow2Header): boolean {
+  return (incompatible & INCOMPATIBLE.dataFile) !== 0n && (autoclear & AUTOCLEAR.dataFileRaw) !== 0n;
+}
+
+/** What is reported. */
+export interface Described {
+  readonly header: Qcow2Header;
+  readonly snapshot: Snapshot | null;
+  readonly snapshots: readonly Snapshot[];
+  readonly bitmaps: readonly Bitmap[];
+  readonly warnings: readonly string[];
+}
+
+/** Everything that an image says of itself. */
+export function infoOf({ header, snapshot, snapshots, bitmaps, warnings }: Described): ImageInfo {
+  const { clusterSize } = header;
+  const size = snapshot?.diskSize ?? header.size;
+  const virtualSize = size - (size % 512);
+  return {
+    format: 'qcow2',
+    variant: variantWords(header),
+    type: 'hdd',
+    virtualSize,
+    blockSize: clusterSize,
+    sectorSize: 512,
+    version: String(header.version),
+    comment: null,
+    geometry: { physical: null, logical: null },
+    regions: singleRegion(virtualSize, 512),
+    uuid: null,
+    modificationUuid: null,
+    parentUuid: null,
+    parentModificationUuid: null,
+    parentName: header.backingName,
+    parentFormat: header.backingFormat,
+    dirty: header.version === VERSION_3 ? (header.incompatible & INCOMPATIBLE.dirty) !== 0n : null,
+    differencing: header.backingName !== null,
+    warnings,
+    snapshots: snapshots.map(snapshotInfo),
+    bitmaps: bitmaps.map((bitmap) => bitmapInfo(bitmap, bitmapsConsistent(header))),
+  };
+}
+
+function bitmapInfo(bitmap: Bitmap, consistent: boolean): BitmapInfo {
+  return {
+    name: bitmap.name,
+    granularity: 2 ** bitmap.granularityBits,
+    enabled: (bitmap.flags & BITMAP_FLAG.auto) !== 0,
+    inconsistent: !consistent || isInUse(bitmap),
+  };
+}
