@@ -5,16 +5,18 @@
  */
 import { alignDown } from '../binary/numbers.ts';
 import { dataRuns } from '../codec/bytes.ts';
-import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Progress } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise } from '../storage/contract.ts';
-import type { BlockDevice, Extent } from './device.ts';
+import type { BlockDevice, CompressedWrite, Extent } from './device.ts';
 
 /** Bytes of a run. Smaller ones spend their time on waking threads; larger ones only cost memory. */
 export const RUN_BYTES = 4 * 1024 * 1024;
 /** Runs in flight: one that is written, two that are read ahead. More readers take the processor from the writer. */
 export const PARALLEL_RUNS = 3;
+/** Of runs that are compressed: units of 2 MiB, the largest that a format has, come whole. */
+const COMPRESSED_RUN_BYTES = 2 * 1024 * 1024;
 /** Of a copy whose rate is limited. */
 const MIN_RUN_BYTES = 64 * 1024;
 /** Ranges being zeroed at one time. */
@@ -29,6 +31,8 @@ export interface CopyOptions {
   readonly targetIsZero: boolean;
   /** What the source holds nowhere is left to the target's parent. Otherwise it is zero like any other. */
   readonly skipAbsent?: boolean;
+  /** The target stores what it can compressed. */
+  readonly compress?: boolean;
   /** Smallest run of zeroes that is left out, bytes; 0: none is. */
   readonly sparseSize: number;
   readonly parallel: number;
@@ -59,7 +63,7 @@ interface Run {
 export async function copyContent(source: BlockDevice, target: BlockDevice, options: CopyOptions): Promise<CopyResult> {
   const job = new CopyJob(source, target, options);
   try {
-    const runBytes = runBytesFor(options.rateLimit);
+    const runBytes = runBytesFor(options);
     for await (const run of runsOf(source, options.length, runBytes)) await job.take(run);
   } finally {
     await job.settle();
@@ -68,9 +72,10 @@ export async function copyContent(source: BlockDevice, target: BlockDevice, opti
 }
 
 /** A slow copy goes in short steps: a quarter of a second each, so that its rate is one and it can be cancelled. */
-function runBytesFor(rateLimit: number): number {
-  if (rateLimit === 0) return RUN_BYTES;
-  return Math.min(Math.max(alignDown(rateLimit / 4, MIN_RUN_BYTES), MIN_RUN_BYTES), RUN_BYTES);
+function runBytesFor({ rateLimit, compress }: CopyOptions): number {
+  const usual = compress === true ? COMPRESSED_RUN_BYTES : RUN_BYTES;
+  if (rateLimit === 0) return usual;
+  return Math.min(Math.max(alignDown(rateLimit / 4, MIN_RUN_BYTES), MIN_RUN_BYTES), usual);
 }
 
 /**
@@ -146,7 +151,13 @@ class CopyJob {
     this.#check();
     const bytes = buffer.subarray(0, run.length);
     const reading = watched(this.#read(run, bytes));
-    this.#enqueue(reading, () => this.#write(run, bytes), run, buffer);
+    if (this.#options.compress !== true) {
+      this.#enqueue(reading, () => this.#write(run, bytes), run, buffer);
+      return;
+    }
+    // Compressed as soon as it is there, while others are written; stored in its turn.
+    const compressing = watched(reading.then(() => this.#compress(run, bytes)));
+    this.#enqueue(compressing, async () => (await compressing).store(), run, buffer);
   }
 
   /** Waits until nothing runs any more. */
@@ -165,7 +176,7 @@ class CopyJob {
     throwIfAborted(this.#options.signal, `The ${this.#options.operation}`);
   }
 
-  #enqueue(reading: Promise<void>, write: () => Promise<void>, run: Run, buffer?: Uint8Array): void {
+  #enqueue(reading: Promise<unknown>, write: () => Promise<void>, run: Run, buffer?: Uint8Array): void {
     const ended = Promise.all([reading, this.#order]).then(async () => {
       if (this.#failure === null) await write();
       this.#progress(run);
@@ -190,6 +201,13 @@ class CopyJob {
     this.#done += run.length;
     const { operation, length, onProgress } = this.#options;
     onProgress?.({ operation, done: this.#done, total: length });
+  }
+
+  #compress(run: Run, bytes: Uint8Array): Promise<CompressedWrite> {
+    const { compress } = this.#target;
+    assert(compress !== undefined, 'who compresses chose a target that does');
+    this.#written += bytes.length;
+    return compress.call(this.#target, run.offset, bytes);
   }
 
   async #write(run: Run, bytes: Uint8Array): Promise<void> {

@@ -27,6 +27,7 @@ import { readPadded } from '../../storage/read-padded.ts';
 import { type Bitmap, bitmapsConsistent, isInUse, readBitmaps } from './bitmaps.ts';
 import { ClusterMap, KIND, l2Cache } from './cluster-map.ts';
 import { EncodedReader } from './encoded.ts';
+import { ClusterEncoder } from './encoder.ts';
 import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header, variantWords } from './header.ts';
 import { AUTOCLEAR, BITMAP_FLAG, CRYPT, HEADER, INCOMPATIBLE, VERSION_3 } from './layout.ts';
 import { metadataOf } from './metadata.ts';
@@ -182,6 +183,7 @@ export class Qcow2Image implements Image {
   #map: ClusterMap;
   #writer: ClusterWriter | null;
   readonly #encoded: EncodedReader;
+  #encoder: ClusterEncoder | null = null;
   #virtualSize: number;
   #failed = false;
 
@@ -255,6 +257,19 @@ export class Qcow2Image implements Image {
 
   prepareWrite(offset: number, length: number): MaybePromise<WriteSlot> {
     return this.#own().prepare(offset, length);
+  }
+
+  get encoder(): ClusterEncoder | null {
+    // What lies in a file of its own has its place already.
+    if (this.#writing === null || this.#data !== this.#storage) return null;
+    this.#encoder ??= new ClusterEncoder({
+      header: this.#header,
+      storage: this.#storage,
+      counts: this.#writing.counts,
+      map: () => this.#map,
+      writer: () => this.#own(),
+    });
+    return this.#encoder;
   }
 
   unmap(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
