@@ -10,7 +10,7 @@
  * order get their room in guest order.
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
-import { equalBytes, isZero } from '../codec/bytes.ts';
+import { equalBytes, isZero, isZeroIn } from '../codec/bytes.ts';
 import { assert, ImageError } from '../errors.ts';
 import type { EncodedUnit, Image, Mapping, WriteSlot } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
@@ -250,6 +250,10 @@ export class WritePath {
   }
 
   #isZero(request: Request, start: number, end: number): boolean {
+    const [only] = request.buffers;
+    if (request.buffers.length === 1 && only !== undefined) {
+      return isZeroIn(only, start - request.offset, end - request.offset);
+    }
     return bufferList(dataOf(request, start, end)).every(isZero);
   }
 
@@ -289,9 +293,13 @@ export class WritePath {
   /** Writes a whole slot: the request's bytes, and around them what the chain reads there. */
   async #fill(slot: WriteSlot, request: Request, start: number, end: number, level: number | null): Promise<void> {
     const slotEnd = slot.guestOffset + slot.length;
+    // The usual case without promises of its own: nothing but the data has to be written.
+    if (start === slot.guestOffset && end === slotEnd && !request.zero) {
+      return slot.storage.write(slot.offset, dataOf(request, start, end));
+    }
     const work = [watched(this.#writeData(slot, request, start, end))];
-    work.push(watched(this.#pad(slot, slot.guestOffset, start, level)));
-    work.push(watched(this.#pad(slot, end, slotEnd, level)));
+    if (start > slot.guestOffset) work.push(watched(this.#pad(slot, slot.guestOffset, start, level)));
+    if (end < slotEnd) work.push(watched(this.#pad(slot, end, slotEnd, level)));
     await allDone(work);
     // What was left out reads zero, but only inside the file. Its size does not tell: it counts writes of others behind
     // this slot, which may fail, or be lost though this one is flushed. Data may end inside the last sector: it stays.

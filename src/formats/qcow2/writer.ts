@@ -313,26 +313,55 @@ export class ClusterWriter {
     const wanted = Math.min(divCeil(offset + length - first, size), rest);
     const reused = this.#preallocated(page, first);
     if (reused !== null) return this.#reuse(page, first, reused);
-    const olds: number[][] = [];
+    /** What the clusters have now, mostly nothing, and to which of them it belongs. */
+    const olds: number[] = [];
+    const owners: number[] = [];
+    const at = ((first / size) % this.#map.entriesPerPage) * ENTRY_BYTES;
     for (let n = 0; n < wanted; n++) {
-      const { high, low } = this.#entryIn(page, first + n * size);
+      const [high, low] = [page.view.getUint32(at + n * ENTRY_BYTES), page.view.getUint32(at + n * ENTRY_BYTES + 4)];
+      if (high === 0 && low === 0) continue;
       const clusters = this.#hostClusters(high, low);
       const missing = this.#holdAll(clusters);
       if (missing !== null) {
-        for (const cluster of olds.flat()) this.#counts.letGo(cluster);
+        for (const cluster of olds) this.#counts.letGo(cluster);
         return this.#counts.load(missing).then(again);
       }
-      olds.push(clusters);
+      for (const cluster of clusters) {
+        olds.push(cluster);
+        owners.push(n);
+      }
     }
     const run = this.#counts.take(wanted);
-    for (const cluster of olds.slice(run?.count ?? 0).flat()) this.#counts.letGo(cluster);
+    const taken = run?.count ?? 0;
+    const kept = owners.findIndex((owner) => owner >= taken);
+    for (const cluster of kept === -1 ? [] : olds.splice(kept)) this.#counts.letGo(cluster);
     if (run === undefined) return this.#counts.loadFree().then(again);
-    const held = olds.slice(0, run.count).flat();
-    return this.#newClusters(page, { guestOffset: first, run, held }, (n) => ({
-      ...entryOf((run.first + n) * size),
-      zeroBits: 0,
-      dataBits: 0,
-    }));
+    return this.#newRun(page, first, run, olds);
+  }
+
+  /** New clusters for neighbours without subclusters. */
+  #newRun(page: MetadataPage, guestOffset: number, run: ClusterRun, held: readonly number[]): WriteSlot {
+    const size = this.#clusterSize;
+    const offset = run.first * size;
+    page.pins++;
+    return {
+      storage: this.#storage,
+      offset,
+      length: run.count * size,
+      guestOffset,
+      readsZero: offset >= this.#storage.size && this.#storage.can.growsZeroed,
+      commit: () => {
+        this.#map.setRun(page, guestOffset, run.count, offset);
+        for (const cluster of held) this.#counts.release(cluster);
+        this.#counts.keep(run);
+        page.pins--;
+      },
+      abort: () => {
+        for (const cluster of held) this.#counts.letGo(cluster);
+        this.#counts.giveBack(run);
+        page.pins--;
+      },
+    };
   }
 
   #newClusters(
