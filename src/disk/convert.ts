@@ -201,7 +201,7 @@ function compressedConfig(target: ImageSource, options: ConvertOptions): Pick<Co
 /** Refuses an image that does not compress, or in another way than asked for. */
 function checkCompression({ compress = false }: ConvertOptions, disk: ChainDisk): void {
   if (compress === false) return;
-  const method = disk.compression;
+  const method = disk.compression?.method ?? null;
   if (method !== null && (compress === true || compress === method)) return;
   const what = method === null ? 'cannot store compressed data' : `compresses with ${method}, not with ${compress}`;
   throw new ImageError('unsupported', `The image ${what}`, { path: disk.label });
@@ -219,7 +219,7 @@ async function copyInto(
     length,
     targetIsZero,
     skipAbsent: options.skipAbsent ?? false,
-    compress: (options.compress ?? false) !== false,
+    compress: (options.compress ?? false) === false ? 0 : (disk.compression?.unit ?? 0),
     sparseSize: options.sparseSize ?? SPARSE_SIZE,
     parallel: options.parallel ?? PARALLEL_RUNS,
     rateLimit: options.rateLimit ?? 0,

@@ -114,9 +114,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     return this.#head.chain.size;
   }
 
-  /** How the last image compresses what it is told to; null: it cannot. */
-  get compression(): string | null {
-    return this.#head.last.image.encoder?.method ?? null;
+  /** How the last image compresses what it is told to, and in units of how many bytes; null: it cannot. */
+  get compression(): { readonly method: string; readonly unit: number } | null {
+    const { encoder } = this.#head.last.image;
+    return encoder === undefined || encoder === null ? null : { method: encoder.method, unit: encoder.unit };
   }
 
   /** The images, base first. */
