@@ -6,6 +6,7 @@ export default defineConfig({
   resolve: {
     alias: {
       '#local-storage': fileURLToPath(new URL('src/storage/local/index.ts', import.meta.url)),
+      '#compress': fileURLToPath(new URL('src/codec/compress.ts', import.meta.url)),
       '#decompress': fileURLToPath(new URL('src/codec/decompress.ts', import.meta.url)),
     },
   },

@@ -62,9 +62,10 @@ async function buildCommandLine() {
     legalComments: 'none',
     alias: {
       '#local-storage': join(ROOT, 'src/storage/local/index.ts'),
+      '#compress': join(ROOT, 'src/codec/compress.ts'),
       '#decompress': join(ROOT, 'src/codec/decompress.ts'),
     },
-    external: ['koffi'],
+    external: ['koffi', '@foxglove/wasm-zstd'],
     // Bundled CommonJS packages ask for Node's modules through `require`.
     banner: {
       js: "import{createRequire as __makeRequire}from'node:module';const require=__makeRequire(import.meta.url);",

@@ -23,9 +23,10 @@ await build({
   target: 'node20',
   alias: {
     '#local-storage': join(ROOT, 'src/storage/local.browser.ts'),
+    '#compress': join(ROOT, 'src/codec/compress.ts'),
     '#decompress': join(ROOT, 'src/codec/decompress.ts'),
   },
-  external: ['koffi', 'esbuild'],
+  external: ['koffi', '@foxglove/wasm-zstd', 'esbuild'],
   logLevel: 'warning',
 });
 const { main } = await import(pathToFileURL(bundle).href);

@@ -28,6 +28,11 @@ export function isZero(bytes: Uint8Array): boolean {
   return isZeroBetween(bytes, 0, bytes.length);
 }
 
+/** The same of bytes `[start, end)`, without a view of them. */
+export function isZeroIn(bytes: Uint8Array, start: number, end: number): boolean {
+  return isZeroBetween(bytes, start, end);
+}
+
 /** True when both hold the same bytes. */
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;

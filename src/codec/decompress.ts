@@ -1,6 +1,7 @@
 /** Decompression in Node: deflate and, where it has it, Zstandard run on its threads. The browser has its own version. */
 import * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
+import { systemZstd } from './system-zstd.ts';
 import { decodeFrames, type FrameDecoder, wasmDecoder } from './zstd.ts';
 
 /** Below this many bytes handing the work to a thread costs more than doing it. */
@@ -47,7 +48,7 @@ export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8
  * `corrupt` when a frame is broken, holds more than is left of `size`, or there are too few.
  */
 export async function zstdDecompress(input: Uint8Array, size: number): Promise<Uint8Array> {
-  return decodeFrames(input, size, nativeDecoder() ?? (await wasmDecoder()));
+  return decodeFrames(input, size, nativeDecoder() ?? systemDecoder() ?? (await wasmDecoder()));
 }
 
 function inflateOnThread(input: Uint8Array, options: zlib.ZlibOptions): Promise<Uint8Array> {
@@ -84,6 +85,15 @@ function nativeDecoder(): FrameDecoder | null {
       const options = { maxOutputLength: size, params: { [windowLogMax]: WINDOW_LOG_MAX } };
       decompress(frame, options, (error, result) => (error === null ? resolve(result) : reject(error)));
     });
+}
+
+function systemDecoder(): FrameDecoder | null {
+  const library = systemZstd();
+  if (library === null) return null;
+  return async (frame, size) => {
+    const bytes = new Uint8Array(size);
+    return bytes.subarray(0, await library.decompress(bytes, frame));
+  };
 }
 
 function broken(cause: unknown): ImageError {

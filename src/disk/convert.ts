@@ -3,7 +3,7 @@ import { ImageError, throwIfAborted } from '../errors.ts';
 import { Chain, closeImages } from './chain.ts';
 import { compare, differenceFromZero } from './compare.ts';
 import { type CopyResult, copyContent, PARALLEL_RUNS } from './copy-engine.ts';
-import { type StagedImage, stageImage } from './create.ts';
+import { type StagedImage, stageImage, targetFormat } from './create.ts';
 import type { BlockDevice } from './device.ts';
 import { ChainDisk } from './disk.ts';
 import { environmentOf, sourceOf } from './environment.ts';
@@ -64,7 +64,8 @@ async function convertDevice(
 async function convertNew(source: BlockDevice, target: ImageSource, options: ConvertOptions): Promise<ConvertResult> {
   const size = await targetSize(source, options);
   const own = source instanceof ChainDisk ? await source.identities() : new Set<string>();
-  const made = await stageImage(target, { ...options, size }, own);
+  const config = compressedConfig(target, options);
+  const made = await stageImage(target, { ...options, ...config, size }, own);
   try {
     const disk = await targetDisk(made, options);
     const copied = await copyAndClose(source, disk, options, options.parent === undefined);
@@ -167,6 +168,45 @@ async function copyAndClose(
   }
 }
 
+/** Config values of a new image that shall be compressed. Throws `unsupported`, `invalid-argument`. */
+function compressedConfig(target: ImageSource, options: ConvertOptions): Pick<ConvertOptions, 'config'> {
+  const { compress = false, config = {} } = options;
+  if (compress === false) return {};
+  const format = targetFormat(sourceOf(target, options), options);
+  const ways = Object.entries(format.compressions ?? {});
+  if (ways.length === 0) {
+    throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
+      hint: 'Leave the compression out (on the command line: --compress).',
+    });
+  }
+  if (compress === true) return {};
+  const [, values] = ways.find(([method]) => method === compress) ?? [];
+  if (values === undefined) {
+    throw new ImageError('unsupported', `The format ${format.name} does not compress with ${compress}`, {
+      hint: `It does with ${ways.map(([method]) => method).join(', ')}.`,
+    });
+  }
+  for (const [key, value] of Object.entries(values)) {
+    const given = config[key];
+    if (given === undefined || given === value) continue;
+    throw new ImageError('invalid-argument', `The value of ${key} contradicts the compression`, {
+      field: key,
+      found: given,
+      expected: value,
+    });
+  }
+  return { config: { ...config, ...values } };
+}
+
+/** Refuses an image that does not compress, or in another way than asked for. */
+function checkCompression({ compress = false }: ConvertOptions, disk: ChainDisk): void {
+  if (compress === false) return;
+  const method = disk.compression?.method ?? null;
+  if (method !== null && (compress === true || compress === method)) return;
+  const what = method === null ? 'cannot store compressed data' : `compresses with ${method}, not with ${compress}`;
+  throw new ImageError('unsupported', `The image ${what}`, { path: disk.label });
+}
+
 async function copyInto(
   source: BlockDevice,
   disk: ChainDisk,
@@ -174,10 +214,12 @@ async function copyInto(
   targetIsZero: boolean,
 ): Promise<CopyResult> {
   const length = Math.min(source.size, disk.size);
+  checkCompression(options, disk);
   const copied = await copyContent(source, disk, {
     length,
     targetIsZero,
     skipAbsent: options.skipAbsent ?? false,
+    compress: (options.compress ?? false) === false ? 0 : (disk.compression?.unit ?? 0),
     sparseSize: options.sparseSize ?? SPARSE_SIZE,
     parallel: options.parallel ?? PARALLEL_RUNS,
     rateLimit: options.rateLimit ?? 0,

@@ -3,18 +3,20 @@
  * several in flight. Reads run ahead, writes follow each other in guest order, so that a target that allocates stays in order.
  * Memory is bounded: one buffer for each run in flight, used again and again.
  */
-import { alignDown } from '../binary/numbers.ts';
+import { alignDown, alignUp } from '../binary/numbers.ts';
 import { dataRuns } from '../codec/bytes.ts';
-import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Progress } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise } from '../storage/contract.ts';
-import type { BlockDevice, Extent } from './device.ts';
+import type { BlockDevice, CompressedWrite, Extent } from './device.ts';
 
 /** Bytes of a run. Smaller ones spend their time on waking threads; larger ones only cost memory. */
 export const RUN_BYTES = 4 * 1024 * 1024;
 /** Runs in flight: one that is written, two that are read ahead. More readers take the processor from the writer. */
 export const PARALLEL_RUNS = 3;
+/** Of runs that are compressed: units of 2 MiB, the largest that a format has, come whole. */
+const COMPRESSED_RUN_BYTES = 2 * 1024 * 1024;
 /** Of a copy whose rate is limited. */
 const MIN_RUN_BYTES = 64 * 1024;
 /** Ranges being zeroed at one time. */
@@ -29,6 +31,8 @@ export interface CopyOptions {
   readonly targetIsZero: boolean;
   /** What the source holds nowhere is left to the target's parent. Otherwise it is zero like any other. */
   readonly skipAbsent?: boolean;
+  /** The target stores what it can compressed, in units of so many bytes; 0: it does not. */
+  readonly compress?: number;
   /** Smallest run of zeroes that is left out, bytes; 0: none is. */
   readonly sparseSize: number;
   readonly parallel: number;
@@ -59,8 +63,10 @@ interface Run {
 export async function copyContent(source: BlockDevice, target: BlockDevice, options: CopyOptions): Promise<CopyResult> {
   const job = new CopyJob(source, target, options);
   try {
-    const runBytes = runBytesFor(options.rateLimit);
-    for await (const run of runsOf(source, options.length, runBytes)) await job.take(run);
+    const runBytes = runBytesFor(options);
+    // A unit is compressed whole. But what the target's parent shall show is nothing of ours.
+    const unit = options.skipAbsent === true ? 1 : Math.max(options.compress ?? 0, 1);
+    for await (const run of runsOf(source, options.length, runBytes, unit)) await job.take(run);
   } finally {
     await job.settle();
   }
@@ -68,16 +74,17 @@ export async function copyContent(source: BlockDevice, target: BlockDevice, opti
 }
 
 /** A slow copy goes in short steps: a quarter of a second each, so that its rate is one and it can be cancelled. */
-function runBytesFor(rateLimit: number): number {
-  if (rateLimit === 0) return RUN_BYTES;
-  return Math.min(Math.max(alignDown(rateLimit / 4, MIN_RUN_BYTES), MIN_RUN_BYTES), RUN_BYTES);
+function runBytesFor({ rateLimit, compress = 0 }: CopyOptions): number {
+  const usual = compress > 0 ? COMPRESSED_RUN_BYTES : RUN_BYTES;
+  if (rateLimit === 0) return usual;
+  return Math.min(Math.max(alignDown(rateLimit / 4, MIN_RUN_BYTES), MIN_RUN_BYTES, compress), usual);
 }
 
 /**
  * Cuts the source's data at run borders, wherever its extents begin: what is stored in pieces is moved in large ones.
- * Stretches without data come whole.
+ * Stretches without data come whole, as far as they are whole units: what is left of them belongs to the data beside it.
  */
-async function* runsOf(source: BlockDevice, length: number, runBytes: number): AsyncGenerator<Run> {
+async function* runsOf(source: BlockDevice, length: number, runBytes: number, unit: number): AsyncGenerator<Run> {
   const data = (from: number, to: number): Run => ({ offset: from, length: to - from, data: true, absent: false });
   /** Where data begins that was not handed out yet; `at` when there is none. */
   let start = 0;
@@ -85,15 +92,16 @@ async function* runsOf(source: BlockDevice, length: number, runBytes: number): A
     const answer = source.extentAt(at, length);
     const extent: Extent = isPromise(answer) ? await answer : answer;
     const end = at + extent.length;
-    if (extent.state === 'data') {
+    const [holeStart, holeEnd] = [alignUp(at, unit), end === length ? end : alignDown(end, unit)];
+    if (extent.state === 'data' || holeStart >= holeEnd) {
       for (let stop = nextBorder(start, runBytes); stop <= end; stop = nextBorder(start, runBytes)) {
         yield data(start, stop);
         start = stop;
       }
     } else {
-      if (start < at) yield data(start, at);
-      yield { offset: at, length: extent.length, data: false, absent: extent.state === 'absent' };
-      start = end;
+      if (start < holeStart) yield data(start, holeStart);
+      yield { offset: holeStart, length: holeEnd - holeStart, data: false, absent: extent.state === 'absent' };
+      start = holeEnd;
     }
     at = end;
   }
@@ -146,7 +154,13 @@ class CopyJob {
     this.#check();
     const bytes = buffer.subarray(0, run.length);
     const reading = watched(this.#read(run, bytes));
-    this.#enqueue(reading, () => this.#write(run, bytes), run, buffer);
+    if ((this.#options.compress ?? 0) === 0) {
+      this.#enqueue(reading, () => this.#write(run, bytes), run, buffer);
+      return;
+    }
+    // Compressed as soon as it is there, while others are written; stored in its turn.
+    const compressing = watched(reading.then(() => this.#compress(run, bytes)));
+    this.#enqueue(compressing, async () => (await compressing).store(), run, buffer);
   }
 
   /** Waits until nothing runs any more. */
@@ -165,7 +179,7 @@ class CopyJob {
     throwIfAborted(this.#options.signal, `The ${this.#options.operation}`);
   }
 
-  #enqueue(reading: Promise<void>, write: () => Promise<void>, run: Run, buffer?: Uint8Array): void {
+  #enqueue(reading: Promise<unknown>, write: () => Promise<void>, run: Run, buffer?: Uint8Array): void {
     const ended = Promise.all([reading, this.#order]).then(async () => {
       if (this.#failure === null) await write();
       this.#progress(run);
@@ -190,6 +204,13 @@ class CopyJob {
     this.#done += run.length;
     const { operation, length, onProgress } = this.#options;
     onProgress?.({ operation, done: this.#done, total: length });
+  }
+
+  #compress(run: Run, bytes: Uint8Array): Promise<CompressedWrite> {
+    const { compress } = this.#target;
+    assert(compress !== undefined, 'who compresses chose a target that does');
+    this.#written += bytes.length;
+    return compress.call(this.#target, run.offset, bytes);
   }
 
   async #write(run: Run, bytes: Uint8Array): Promise<void> {

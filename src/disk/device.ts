@@ -42,6 +42,12 @@ export interface ReadResult {
   readonly unallocated: boolean;
 }
 
+/** Bytes that are compressed and not yet written. */
+export interface CompressedWrite {
+  /** Writes them. Durable after the next flush. */
+  store(): Promise<void>;
+}
+
 /** How a range is made to read zero. */
 export interface ZeroOptions extends OperationOptions {
   /** Give the room back where the storage can. Default true. */
@@ -60,6 +66,8 @@ export interface BlockDevice {
   readNow?(offset: number, target: Uint8Array): boolean;
   read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<ReadResult>;
   write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void>;
+  /** Compresses bytes for a write at `offset`, which `store` does. Absent where nothing is stored compressed. */
+  compress?(offset: number, bytes: Uint8Array, options?: OperationOptions): Promise<CompressedWrite>;
   zero(offset: number, length: number, options?: ZeroOptions): Promise<void>;
   /** Tells that nobody needs the ranges any more. Absent where the device has no such thing. */
   discard?(ranges: readonly Range[], options?: OperationOptions): Promise<void>;

@@ -22,7 +22,16 @@ import { DiskBitmaps } from './bitmaps.ts';
 import { bufferList, totalLength } from './buffers.ts';
 import { Chain, type ChainImage, closeImages } from './chain.ts';
 import { type CompactOptions, compactOf, tidy } from './compact.ts';
-import type { BlockDevice, DeviceCapabilities, Extent, Range, ReadResult, ZeroOptions } from './device.ts';
+import { compressUnits, encoderOf } from './compressed-writes.ts';
+import type {
+  BlockDevice,
+  CompressedWrite,
+  DeviceCapabilities,
+  Extent,
+  Range,
+  ReadResult,
+  ZeroOptions,
+} from './device.ts';
 import { extentOf, joined } from './extents.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
@@ -111,6 +120,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** Bytes of the disk. */
   get size(): number {
     return this.#head.chain.size;
+  }
+
+  /** How the last image compresses what it is told to, and in units of how many bytes; null: it cannot. */
+  get compression(): { readonly method: string; readonly unit: number } | null {
+    const { encoder } = this.#head.last.image;
+    return encoder === undefined || encoder === null ? null : { method: encoder.method, unit: encoder.unit };
   }
 
   /** The images, base first. */
@@ -222,6 +237,27 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       this.#head.discards.noteChange(offset, length);
       return this.#head.writes.write(offset, length, bufferList(source));
     });
+  }
+
+  /**
+   * Compresses bytes that shall be written at `offset`, as the format stores them; `store` writes them. So several can be
+   * compressed at a time and stored in order. The bytes must stay as they are until then. What does not get smaller, or
+   * is no whole unit of the format, is written as it is. Throws `unsupported` where the format stores nothing compressed.
+   */
+  async compress(offset: number, bytes: Uint8Array, options: OperationOptions = {}): Promise<CompressedWrite> {
+    this.#check(offset, bytes.length);
+    throwIfAborted(options.signal, 'The write');
+    this.#checkWritable();
+    const encoder = encoderOf(this.#head.last.image, this.label);
+    const pieces = await compressUnits(encoder, offset, bytes, this.size);
+    const { length } = bytes;
+    return {
+      store: () =>
+        this.#change(offset, length, () => {
+          this.#head.discards.noteChange(offset, length);
+          return this.#head.writes.writePieces(pieces);
+        }),
+    };
   }
 
   /** Makes a range read zero, giving its room back where that is possible. */

@@ -166,6 +166,8 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly parentChain?: readonly ImageSource[];
   /** With `parent`: what the source holds nowhere is left to that parent. Otherwise it becomes zero. */
   readonly skipAbsent?: boolean;
+  /** Store what can be compressed; by that method, or by the usual one of the format and its config. */
+  readonly compress?: boolean | 'zlib' | 'zstd';
   /** Read the target again and compare. */
   readonly verify?: boolean;
 }

@@ -10,13 +10,14 @@
  * order get their room in guest order.
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
-import { equalBytes, isZero } from '../codec/bytes.ts';
+import { equalBytes, isZero, isZeroIn } from '../codec/bytes.ts';
 import { assert, ImageError } from '../errors.ts';
-import type { Image, Mapping, WriteSlot } from '../image/contract.ts';
+import type { EncodedUnit, Image, Mapping, WriteSlot } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise, type Storage } from '../storage/contract.ts';
 import { bufferList, sliceBuffers, zeroSource } from './buffers.ts';
 import type { Chain } from './chain.ts';
+import { encoderOf, type WritePiece } from './compressed-writes.ts';
 import { RangeLocks } from './range-locks.ts';
 import { isStored } from './stored.ts';
 
@@ -69,6 +70,14 @@ export class WritePath {
     await this.#run({ offset, length, buffers, zero: false }, (mapping, position) =>
       mapping.storage.write(mapping.offset, sliceBuffers(buffers, position, position + mapping.length)),
     );
+  }
+
+  /** Stores what `compressUnits` made. */
+  async writePieces(pieces: readonly WritePiece[]): Promise<void> {
+    for (const { offset, bytes, units } of pieces) {
+      if (units === null) await this.write(offset, bytes.length, [bytes]);
+      else await this.#writeUnits({ offset, length: bytes.length, buffers: [bytes], zero: false }, units);
+    }
   }
 
   /** Makes the range read zero, storing as little as the format allows. */
@@ -125,6 +134,43 @@ export class WritePath {
       await Promise.allSettled(running);
     }
     await allDone(running);
+  }
+
+  /** Encoded units always go to new space, whatever was there. */
+  async #writeUnits(request: Request, units: readonly EncodedUnit[]): Promise<void> {
+    const encoder = encoderOf(this.#image, this.#chain.last.name);
+    const end = alignUp(request.offset + request.length, encoder.unit);
+    const claim = this.#claims.acquire(request.offset, end, true);
+    const held = isPromise(claim) ? await claim : claim;
+    try {
+      const wanted = this.#rules.honourSame ? units : await this.#differing(request, units, encoder.unit);
+      for (let done = 0; done < wanted.length; ) {
+        const slot = await encoder.prepare(wanted.slice(done));
+        try {
+          await slot.storage.write(slot.offset, slot.buffers);
+        } catch (error) {
+          slot.abort();
+          throw error;
+        }
+        slot.commit();
+        this.#image.noteChange();
+        done += slot.count;
+      }
+    } finally {
+      held.release();
+    }
+  }
+
+  /** Units that the chain does not read already. */
+  async #differing(request: Request, units: readonly EncodedUnit[], unit: number): Promise<readonly EncodedUnit[]> {
+    const wanted: EncodedUnit[] = [];
+    for (const one of units) {
+      const start = one.guestOffset;
+      const end = Math.min(start + unit, request.offset + request.length);
+      const { level } = this.#backdrop(await this.#image.map(start, end - start));
+      if (level === null || (await this.#readsSame(request, start, end, level)) === 'store') wanted.push(one);
+    }
+    return wanted;
   }
 
   /** Handles the unplaced run at `position`. Returns the bytes that are done; 0 when it was placed meanwhile. */
@@ -222,6 +268,10 @@ export class WritePath {
   }
 
   #isZero(request: Request, start: number, end: number): boolean {
+    const [only] = request.buffers;
+    if (request.buffers.length === 1 && only !== undefined) {
+      return isZeroIn(only, start - request.offset, end - request.offset);
+    }
     return bufferList(dataOf(request, start, end)).every(isZero);
   }
 
@@ -261,9 +311,13 @@ export class WritePath {
   /** Writes a whole slot: the request's bytes, and around them what the chain reads there. */
   async #fill(slot: WriteSlot, request: Request, start: number, end: number, level: number | null): Promise<void> {
     const slotEnd = slot.guestOffset + slot.length;
+    // The usual case without promises of its own: nothing but the data has to be written.
+    if (start === slot.guestOffset && end === slotEnd && !request.zero) {
+      return slot.storage.write(slot.offset, dataOf(request, start, end));
+    }
     const work = [watched(this.#writeData(slot, request, start, end))];
-    work.push(watched(this.#pad(slot, slot.guestOffset, start, level)));
-    work.push(watched(this.#pad(slot, end, slotEnd, level)));
+    if (start > slot.guestOffset) work.push(watched(this.#pad(slot, slot.guestOffset, start, level)));
+    if (end < slotEnd) work.push(watched(this.#pad(slot, end, slotEnd, level)));
     await allDone(work);
     // What was left out reads zero, but only inside the file. Its size does not tell: it counts writes of others behind
     // this slot, which may fail, or be lost though this one is flushed. Data may end inside the last sector: it stays.

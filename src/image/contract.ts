@@ -45,6 +45,41 @@ export interface WriteSlot {
   abort(): void;
 }
 
+/** A unit of guest data as it will be stored. */
+export interface EncodedUnit {
+  readonly guestOffset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Room for encoded units: one write of everything in `buffers`, then `commit` or `abort`. */
+export interface EncodedSlot {
+  readonly storage: Storage;
+  readonly offset: number;
+  /** The units, with what the format puts before and behind them. */
+  readonly buffers: readonly Uint8Array[];
+  /** How many of the units are in it, at least one: ask again for the rest. */
+  readonly count: number;
+  /** Makes the map point here. In memory, synchronous; only after everything is written. */
+  commit(): void;
+  /** Gives the room back. Whatever of it was written is harmless. */
+  abort(): void;
+}
+
+/** Storing units in a form of the format's own, compressed. */
+export interface Encoder {
+  /** Bytes of a unit; units begin at multiples of it. One that the disk's end cuts is filled up with zeroes. */
+  readonly unit: number;
+  /** How it is done, e.g. `zlib`. */
+  readonly method: string;
+  /** The stored form of one whole unit; null when it is not smaller, and is stored plain. Several at a time. */
+  encode(bytes: Uint8Array): MaybePromise<Uint8Array | null>;
+  /**
+   * Room for encoded units, in ascending order, for as many of them as fit together. What they held before is given up.
+   * Slots follow each other: waits until the one before has ended.
+   */
+  prepare(units: readonly EncodedUnit[]): Promise<EncodedSlot>;
+}
+
 /** One piece of metadata in a flush. The bytes are a copy: later changes do not reach it. */
 export interface MetaWrite {
   readonly storage: Storage;
@@ -229,6 +264,8 @@ export interface Image {
   readEncoded?(offset: number, target: ReadTarget): Promise<void>;
   /** Room for an unplaced range. Once its tables are loaded it does not wait, so calls in guest order give files in order. */
   prepareWrite?(offset: number, length: number): MaybePromise<WriteSlot>;
+  /** Only of images that can store units compressed. */
+  readonly encoder?: Encoder | null;
   /** Marks whole units as zero, or as absent. Room they give up is used again after the next flush. */
   unmap?(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
   /** Bytes of free room inside the file that `movable`, `relocate` and `trim` can give back. */
@@ -410,6 +447,8 @@ export interface Format {
   open(source: Source, options: FormatOpenOptions): Promise<Image>;
   /** Makes a new image and leaves it open for writing, durable but for its name. Removes its own files when it fails. */
   create?(source: Source, options: FormatCreateOptions): Promise<Image>;
+  /** Ways to compress what new images hold, the usual one first, and the config values that each asks for. */
+  readonly compressions?: Readonly<Record<string, Readonly<Record<string, string | number>>>>;
   /** Finds what is wrong with an image that nobody has open. Throws when it is no image of this format at all. */
   check?(source: Source, options: OperationOptions): Promise<readonly Finding[]>;
   /** Repairs what `check` finds and can be repaired; may be cut off and run again. Returns what was found. */

@@ -29,6 +29,7 @@ export function bundleCases(platform: 'browser' | 'node'): Promise<Bundle> {
     alias: {
       vitest: join(ROOT, 'test/browser/vitest-in-page.ts'),
       '#local-storage': join(ROOT, localStorage),
+      '#compress': join(ROOT, `src/codec/compress${inPage ? '.browser' : ''}.ts`),
       '#decompress': join(ROOT, `src/codec/decompress${inPage ? '.browser' : ''}.ts`),
     },
     define: inPage ? { 'process.env.VDKIT_LONG': JSON.stringify(process.env['VDKIT_LONG'] ?? '') } : {},

@@ -29,9 +29,10 @@ export async function buildProgram(): Promise<Program> {
     target: 'node20',
     alias: {
       '#local-storage': join(ROOT, 'src/storage/local/index.ts'),
+      '#compress': join(ROOT, 'src/codec/compress.ts'),
       '#decompress': join(ROOT, 'src/codec/decompress.ts'),
     },
-    external: ['koffi'],
+    external: ['koffi', '@foxglove/wasm-zstd'],
     banner: { js: "import{createRequire as __r}from'node:module';const require=__r(import.meta.url);" },
     outExtension: { '.js': '.mjs' },
     logLevel: 'warning',

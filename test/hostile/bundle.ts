@@ -21,9 +21,10 @@ export async function bundleChild(): Promise<string> {
     // A child has no files to read: what it tries comes by message.
     alias: {
       '#local-storage': `${ROOT}src/storage/local.browser.ts`,
+      '#compress': `${ROOT}src/codec/compress.ts`,
       '#decompress': `${ROOT}src/codec/decompress.ts`,
     },
-    external: ['koffi'],
+    external: ['koffi', '@foxglove/wasm-zstd'],
     logLevel: 'warning',
   });
   const bytes = outputFiles[0]?.contents ?? new Uint8Array(0);

@@ -65,6 +65,7 @@ function planTarget(context: CommandContext, name: string, registry: Registry): 
 
 function copyOptions(context: CommandContext): ConvertOptions {
   const { options } = context;
+  const compress = options.text('compress');
   return {
     salvage: options.flag('salvage'),
     ...present({
@@ -72,6 +73,7 @@ function copyOptions(context: CommandContext): ConvertOptions {
       parallel: options.count('threads', THREADS),
       rateLimit: options.size('rate-limit'),
       sparseSize: options.size('sparse-size'),
+      compress: compress === 'auto' ? true : (compress as 'zlib' | 'zstd' | undefined),
     }),
   };
 }
@@ -88,11 +90,10 @@ function refuseForInto(context: CommandContext): void {
   throw new UsageError(`--into keeps the image as it is, so --${first} has no meaning`, 'Leave one of them out.');
 }
 
-/** No format that can be written compresses yet. */
+/** With `--into` the image says by itself whether it compresses. */
 function refuseCompression(context: CommandContext, format: Format | null): void {
-  if (context.options.text('compress') === undefined) return;
-  const name = format === null ? 'of the target' : format.name;
-  throw new ImageError('unsupported', `The format ${name} cannot store compressed data`, {
+  if (context.options.text('compress') === undefined || format === null || format.compressions !== undefined) return;
+  throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
     hint: 'Leave --compress out.',
   });
 }

@@ -203,6 +203,17 @@ export class ClusterMap {
     this.#l2.touch(page, at, at + this.#entryBytes);
   }
 
+  /** The same of neighbours without subclusters, which lie behind each other in the file and are nobody else's. */
+  setRun(page: MetadataPage, guestOffset: number, count: number, offset: number): void {
+    const at = (Math.floor(guestOffset / this.#clusterSize) % this.entriesPerPage) * ENTRY_BYTES;
+    for (let n = 0; n < count; n++) {
+      const host = offset + n * this.#clusterSize;
+      page.view.setUint32(at + n * ENTRY_BYTES, (Math.floor(host / HIGH) | COPIED_HIGH) >>> 0);
+      page.view.setUint32(at + n * ENTRY_BYTES + 4, host % HIGH);
+    }
+    this.#l2.touch(page, at, at + count * ENTRY_BYTES);
+  }
+
   /** What L1 pages the next flush must write. */
   sealL1(): MetaWrite[] {
     return this.#l1.seal();

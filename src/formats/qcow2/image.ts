@@ -30,6 +30,7 @@ import { ClusterMap, KIND, l2Cache } from './cluster-map.ts';
 import { storedName } from './create.ts';
 import { infoOf, isRawDataFile } from './describe.ts';
 import { EncodedReader } from './encoded.ts';
+import { ClusterEncoder } from './encoder.ts';
 import { withExtension } from './extensions.ts';
 import type { Qcow2Header } from './header.ts';
 import { headerSteps } from './header-switch.ts';
@@ -87,6 +88,7 @@ export class Qcow2Image implements Image {
   #map: ClusterMap;
   #writer: ClusterWriter | null;
   #encoded: EncodedReader;
+  #encoder: ClusterEncoder | null = null;
   #virtualSize: number;
   #failed = false;
 
@@ -165,6 +167,19 @@ export class Qcow2Image implements Image {
 
   prepareWrite(offset: number, length: number): MaybePromise<WriteSlot> {
     return this.#own().prepare(offset, length);
+  }
+
+  get encoder(): ClusterEncoder | null {
+    // What lies in a file of its own has its place already.
+    if (this.#writing === null || this.#data !== this.#storage) return null;
+    this.#encoder ??= new ClusterEncoder({
+      header: this.#header,
+      storage: this.#storage,
+      counts: this.#writing.counts,
+      map: () => this.#map,
+      writer: () => this.#own(),
+    });
+    return this.#encoder;
   }
 
   unmap(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
@@ -411,6 +426,7 @@ export class Qcow2Image implements Image {
     this.#map = new ClusterMap({ header, storage, data, l1Offset, l1Entries, l2: this.#l2 });
     this.#writer = this.#makeWriter();
     this.#encoded = new EncodedReader(storage, this.#map, header);
+    this.#encoder = null;
     this.#virtualSize = header.virtualSize;
   }
 

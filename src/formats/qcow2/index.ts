@@ -79,6 +79,7 @@ export const qcow2: Format = {
     return { virtualSize, preallocates };
   },
   measure: measureQcow2,
+  compressions: { zlib: { compression_type: 'zlib' }, zstd: { compression_type: 'zstd' } },
 };
 
 function key(name: string, fallback: string | null, valueType: ConfigKey['valueType'], description: string): ConfigKey {

@@ -166,7 +166,9 @@ export class RefcountStore {
       while (end < this.#perPage && end - at < count && getRefcount(page.view, end, this.#order) === 0) end++;
       cluster += at - first;
       if (end > at) {
-        for (let n = at; n < end; n++) this.#set(page, n, 1);
+        for (let n = at; n < end; n++) setRefcount(page.view, n, this.#order, 1);
+        const bits = 2 ** this.#order;
+        this.#pages.touch(page, Math.floor((at * bits) / 8), Math.ceil((end * bits) / 8));
         page.pins++;
         this.#cursor = cluster + (end - at);
         return { first: cluster, count: end - at };

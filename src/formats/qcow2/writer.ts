@@ -9,7 +9,7 @@
  * stage of that flush, and the L1 entry that leads to it in the last.
  */
 import { divCeil } from '../../binary/numbers.ts';
-import { hex, ImageError } from '../../errors.ts';
+import { assert, hex, ImageError } from '../../errors.ts';
 import type { MetaWrite, WriteSlot } from '../../image/contract.ts';
 import type { MetadataPage, MetadataPages } from '../../image/metadata-pages.ts';
 import type { MaybePromise, Storage } from '../../storage/contract.ts';
@@ -43,6 +43,16 @@ export interface WriterParts {
   readonly map: ClusterMap;
   readonly l2: MetadataPages;
   readonly counts: RefcountStore;
+}
+
+/** L2 entries that will lead to compressed clusters. */
+export interface TakenEntries {
+  /** How many of those that were asked for, at least one. */
+  readonly count: number;
+  /** Stores the first ones, and gives up what they led to. The others stay. */
+  commit(entries: readonly { readonly high: number; readonly low: number }[]): void;
+  /** All of them stay. */
+  abort(): void;
 }
 
 /** Asks again when what was waited for is there. */
@@ -129,6 +139,48 @@ export class ClusterWriter {
     if (this.#hasDataFile) return this.#dataFileSlot(page, offset, length);
     if (this.#header.extendedL2) return this.#extendedSlot(page, offset, length, again);
     return this.#slot(page, offset, length, again);
+  }
+
+  /** The entries of some clusters in ascending order, as many as are in one piece of a table with the first of them. */
+  takeEntries(guestOffsets: readonly number[]): MaybePromise<TakenEntries> {
+    const [first] = guestOffsets;
+    assert(first !== undefined, 'somebody asks for something');
+    const again = (): MaybePromise<TakenEntries> => this.takeEntries(guestOffsets);
+    const page = this.#entryPage(first, again);
+    if (page instanceof Promise) return page;
+    const pageOf = (offset: number): number => Math.floor(offset / this.#clusterSize / this.#map.entriesPerPage);
+    const end = guestOffsets.findIndex((offset) => pageOf(offset) !== pageOf(first));
+    const offsets = end === -1 ? guestOffsets : guestOffsets.slice(0, end);
+    const olds: number[][] = [];
+    for (const offset of offsets) {
+      const { high, low } = this.#entryIn(page, offset);
+      const clusters = this.#hostClusters(high, low);
+      const missing = this.#holdAll(clusters);
+      if (missing !== null) {
+        for (const cluster of olds.flat()) this.#counts.letGo(cluster);
+        return this.#counts.load(missing).then(again);
+      }
+      olds.push(clusters);
+    }
+    page.pins++;
+    return {
+      count: offsets.length,
+      commit: (entries) => {
+        for (const [n, offset] of offsets.entries()) {
+          const entry = entries[n];
+          for (const cluster of olds[n] ?? []) {
+            if (entry === undefined) this.#counts.letGo(cluster);
+            else this.#counts.release(cluster);
+          }
+          if (entry !== undefined) this.#map.setEntry(page, offset, { ...entry, zeroBits: 0, dataBits: 0 });
+        }
+        page.pins--;
+      },
+      abort: () => {
+        for (const cluster of olds.flat()) this.#counts.letGo(cluster);
+        page.pins--;
+      },
+    };
   }
 
   /** Makes whole clusters read zero, or as the backing file. Stops where it must wait, and goes on by itself. */
@@ -329,26 +381,55 @@ export class ClusterWriter {
     const wanted = Math.min(divCeil(offset + length - first, size), rest);
     const reused = this.#preallocated(page, first);
     if (reused !== null) return this.#reuse(page, first, reused);
-    const olds: number[][] = [];
+    /** What the clusters have now, mostly nothing, and to which of them it belongs. */
+    const olds: number[] = [];
+    const owners: number[] = [];
+    const at = ((first / size) % this.#map.entriesPerPage) * ENTRY_BYTES;
     for (let n = 0; n < wanted; n++) {
-      const { high, low } = this.#entryIn(page, first + n * size);
+      const [high, low] = [page.view.getUint32(at + n * ENTRY_BYTES), page.view.getUint32(at + n * ENTRY_BYTES + 4)];
+      if (high === 0 && low === 0) continue;
       const clusters = this.#hostClusters(high, low);
       const missing = this.#holdAll(clusters);
       if (missing !== null) {
-        for (const cluster of olds.flat()) this.#counts.letGo(cluster);
+        for (const cluster of olds) this.#counts.letGo(cluster);
         return this.#counts.load(missing).then(again);
       }
-      olds.push(clusters);
+      for (const cluster of clusters) {
+        olds.push(cluster);
+        owners.push(n);
+      }
     }
     const run = this.#counts.take(wanted);
-    for (const cluster of olds.slice(run?.count ?? 0).flat()) this.#counts.letGo(cluster);
+    const taken = run?.count ?? 0;
+    const kept = owners.findIndex((owner) => owner >= taken);
+    for (const cluster of kept === -1 ? [] : olds.splice(kept)) this.#counts.letGo(cluster);
     if (run === undefined) return this.#counts.loadFree().then(again);
-    const held = olds.slice(0, run.count).flat();
-    return this.#newClusters(page, { guestOffset: first, run, held }, (n) => ({
-      ...entryOf((run.first + n) * size),
-      zeroBits: 0,
-      dataBits: 0,
-    }));
+    return this.#newRun(page, first, run, olds);
+  }
+
+  /** New clusters for neighbours without subclusters. */
+  #newRun(page: MetadataPage, guestOffset: number, run: ClusterRun, held: readonly number[]): WriteSlot {
+    const size = this.#clusterSize;
+    const offset = run.first * size;
+    page.pins++;
+    return {
+      storage: this.#storage,
+      offset,
+      length: run.count * size,
+      guestOffset,
+      readsZero: offset >= this.#storage.size && this.#storage.can.growsZeroed,
+      commit: () => {
+        this.#map.setRun(page, guestOffset, run.count, offset);
+        for (const cluster of held) this.#counts.release(cluster);
+        this.#counts.keep(run);
+        page.pins--;
+      },
+      abort: () => {
+        for (const cluster of held) this.#counts.letGo(cluster);
+        this.#counts.giveBack(run);
+        page.pins--;
+      },
+    };
   }
 
   #newClusters(

@@ -79,12 +79,16 @@ async function moveList(
   while (rest.length > 0) {
     const moved = await move(at, rest.slice(0, IOV_MAX));
     at += moved;
-    rest = afterBytes(rest, moved);
+    rest = listAfter(rest, moved);
   }
 }
 
-/** What is left of a list behind its first `count` bytes. */
-function afterBytes(list: readonly Uint8Array[], count: number): Uint8Array[] {
+/** What is left of a source behind its first `count` bytes. */
+export function afterBytes(source: Uint8Array | readonly Uint8Array[], count: number): Uint8Array | Uint8Array[] {
+  return source instanceof Uint8Array ? source.subarray(count) : listAfter(source, count);
+}
+
+function listAfter(list: readonly Uint8Array[], count: number): Uint8Array[] {
   let skip = count;
   let index = 0;
   for (let buffer = list[0]; buffer !== undefined && skip >= buffer.length; buffer = list[++index])

@@ -24,11 +24,12 @@ import type {
   StorageIdentity,
   WriteSource,
 } from '../contract.ts';
-import { EndOfFile, readFully, readListFully, writeFully, writeListFully } from './descriptor.ts';
+import { afterBytes, EndOfFile, readFully, readListFully, writeFully, writeListFully } from './descriptor.ts';
 import { systemError } from './errno.ts';
 import { fileKey } from './key.ts';
 import { FileLock } from './lock.ts';
 import { isMissingCall, type NativeCalls, nativeCalls } from './native.ts';
+import { QuickWrites } from './quick-writes.ts';
 
 /** What `FileStorage` is made from. The descriptor belongs to it from then on. */
 export interface OpenedFile {
@@ -65,6 +66,7 @@ export class FileStorage implements Storage {
   readonly #fd: number;
   readonly #kind: 'file' | 'device';
   readonly #lock: FileLock;
+  readonly #quick = new QuickWrites();
   #native: NativeCalls | null | undefined;
   #size: number;
   #running = 0;
@@ -114,8 +116,12 @@ export class FileStorage implements Storage {
       if (length === 0) return;
       this.#size = Math.max(this.#size, offset + length);
       this.#filled(offset, length);
-      if (source instanceof Uint8Array) await writeFully(this.#fd, offset, source);
-      else await writeListFully(this.#fd, offset, source);
+      // A device may wait for its medium even for little.
+      const done = this.#kind === 'file' ? this.#quick.write(this.#fd, offset, source, length) : 0;
+      if (done === length) return;
+      const rest = done === 0 ? source : afterBytes(source, done);
+      if (rest instanceof Uint8Array) await writeFully(this.#fd, offset + done, rest);
+      else await writeListFully(this.#fd, offset + done, rest);
     } catch (error) {
       throw this.#explain(error, offset);
     } finally {

@@ -1,0 +1,66 @@
+/** Compression in Node: on its threads, but for small pieces. The browser has its own version. */
+import * as zlib from 'node:zlib';
+import { systemZstd } from './system-zstd.ts';
+
+/** Below this many bytes handing the work to a thread costs more than doing it. */
+const AT_ONCE = 2 * 1024;
+/** The level that the library itself takes for usual. */
+const ZSTD_LEVEL = 3;
+/** More than any input can grow by. */
+const ZSTD_SLACK = 1024;
+
+/** What Node has from version 22.15 on. */
+interface NativeZstd {
+  zstdCompress?(
+    bytes: Uint8Array,
+    options: { readonly chunkSize: number },
+    done: (error: Error | null, result: Uint8Array) => void,
+  ): void;
+  zstdCompressSync?(bytes: Uint8Array, options: { readonly chunkSize: number }): Uint8Array;
+}
+
+/** A raw deflate stream with a window of 4 KiB, which is what readers of disk images must be able to decode. */
+export function deflateRaw(bytes: Uint8Array): Promise<Uint8Array> | Uint8Array {
+  const options: zlib.ZlibOptions = { windowBits: 12, memLevel: 9, chunkSize: Math.max(bytes.length, 64) };
+  if (bytes.length <= AT_ONCE) return zlib.deflateRawSync(bytes, options);
+  return new Promise((resolve, reject) => {
+    zlib.deflateRaw(bytes, options, (error, result) => (error === null ? resolve(result) : reject(error)));
+  });
+}
+
+/** One Zstandard frame. */
+export function zstdCompress(bytes: Uint8Array): Promise<Uint8Array> | Uint8Array {
+  const { zstdCompress: compress, zstdCompressSync: compressSync } = zlib as NativeZstd;
+  if (compress !== undefined && compressSync !== undefined) {
+    const options = { chunkSize: Math.max(bytes.length, 64) };
+    if (bytes.length <= AT_ONCE) return compressSync(bytes, options);
+    return new Promise((resolve, reject) => {
+      compress(bytes, options, (error, result) => (error === null ? resolve(result) : reject(error)));
+    });
+  }
+  return zstdElsewhere(bytes);
+}
+
+async function zstdElsewhere(bytes: Uint8Array): Promise<Uint8Array> {
+  const library = systemZstd();
+  if (library === null) return (await wasmEncoder())(bytes);
+  const target = new Uint8Array(bytes.length + Math.floor(bytes.length / 128) + ZSTD_SLACK);
+  const length = await library.compress(target, bytes, ZSTD_LEVEL);
+  // A copy, so that what is kept until it is written is no longer than it needs to be.
+  return target.slice(0, length);
+}
+
+type Encoder = (bytes: Uint8Array) => Uint8Array;
+let loading: Promise<Encoder> | null = null;
+
+/** The encoder that runs everywhere in Node, on the one thread. Loaded when it is first needed. */
+export function wasmEncoder(): Promise<Encoder> {
+  loading ??= loadWasm();
+  return loading;
+}
+
+async function loadWasm(): Promise<Encoder> {
+  const { default: library } = await import('@foxglove/wasm-zstd');
+  await library.isLoaded;
+  return (bytes) => library.compress(bytes, ZSTD_LEVEL);
+}

@@ -1,0 +1,56 @@
+/**
+ * Small writes without a thread. A few KiB go into the system's cache in microseconds; handing them to another thread and
+ * waiting for it to say so takes several times as long. So they are written at once, on three conditions: they are
+ * small, not many of them come in one turn of the event loop (others want their turn), and the last ones were fast. A
+ * medium that made one wait, because its cache is full or a page had to be read first, gets its next ones by thread.
+ */
+import * as fs from 'node:fs';
+
+/** Larger ones cost more to copy than to hand over. */
+const MAX_BYTES = 16 * 1024;
+/** Writes in one turn of the event loop: a fifth of a millisecond. */
+const TURN_WRITES = 64;
+/** A write that takes longer has waited for something. */
+const SLOW_MS = 1;
+/** Writes by thread after a slow one: few after a single one, more each time that the next try is slow again. */
+const PAUSE_FIRST = 8;
+const PAUSE_GROWTH = 4;
+const PAUSE_MOST = 4096;
+
+let left = TURN_WRITES;
+let waiting = false;
+
+function nextTurn(): void {
+  left = TURN_WRITES;
+  waiting = false;
+}
+
+/** The small writes of one file. */
+export class QuickWrites {
+  #pause = 0;
+  #nextPause = PAUSE_FIRST;
+
+  /** Writes at once where that is right, all of it or a part. Returns the bytes that it wrote; throws what the system does. */
+  write(fd: number, offset: number, source: Uint8Array | readonly Uint8Array[], length: number): number {
+    if (length > MAX_BYTES) return 0;
+    if (this.#pause > 0) {
+      this.#pause--;
+      return 0;
+    }
+    if (left === 0) return 0;
+    left--;
+    if (!waiting) {
+      waiting = true;
+      setImmediate(nextTurn);
+    }
+    const started = performance.now();
+    const count =
+      source instanceof Uint8Array ? fs.writeSync(fd, source, 0, length, offset) : fs.writevSync(fd, source, offset);
+    if (performance.now() - started <= SLOW_MS) this.#nextPause = PAUSE_FIRST;
+    else {
+      this.#pause = this.#nextPause;
+      this.#nextPause = Math.min(this.#nextPause * PAUSE_GROWTH, PAUSE_MOST);
+    }
+    return count;
+  }
+}
