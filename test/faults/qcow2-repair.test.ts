@@ -90,8 +90,8 @@ async function record([, damage, options]: Row) {
 }
 
 describe('a repair of qcow2 that is cut off', () => {
-  it.each(ROWS)('with %s', async (what, damage, options) => {
-    const { inner, log, before } = await record([what, damage, options ?? {}]);
+  it.each(ROWS.map((row) => ({ what: row[0], row })))('with $what', async ({ row }) => {
+    const { inner, log, before } = await record(row);
     expect((await check(inner)).map(({ code }) => code)).toEqual([]);
     expect(await contentOf(inner)).toBe(before.content);
     const states = crashStates(log, inner, { maxStates: STATES });

@@ -75,7 +75,7 @@ const DAMAGE: readonly Row[] = [
   ['data that is the refcount table', (i) => i.set(i.l2, COPIED | BigInt(i.refcountTable))],
   ['no block', (i) => i.set(i.refcountTable, 0n)],
   ['a block behind the end', (i) => i.set(i.refcountTable + 8, 0x100_0000n)],
-  ['a block twice', (i) => i.set(i.refcountTable + 8, BigInt(i.block))],
+  ['a block twice', (i) => i.set(i.refcountTable + 8 * 40, BigInt(i.block))],
   ['no refcount table', (i) => i.bytes.writeUInt32BE(0, 56)],
   ['a refcount table behind the end', (i) => i.set(48, 0x100_0000n)],
   ['data behind the end', (i) => i.set(i.l2, COPIED | 0x400_0000n)],
@@ -88,7 +88,7 @@ const DAMAGE: readonly Row[] = [
 const UNALIGNED: readonly Row[] = [
   ['data that begins nowhere', (i) => i.set(i.l2, i.get(i.l2) | 512n)],
   ['zeroes with room that begins nowhere', (i) => i.set(i.l2, i.get(i.l2) | 513n)],
-  ['a flag where it may not be', (i) => i.set(i.l2, i.get(i.l2 + 24 * 8) | COPIED)],
+  ['a flag where it may not be', (i) => i.set(i.l2, i.get(i.l2 + 144 * 8) | COPIED)],
 ];
 const SNAPSHOTS: readonly Row[] = [
   ['extra data that is short', (i) => i.bytes.writeUInt32BE(8, i.snapshots + 36)],
@@ -104,7 +104,7 @@ async function make(qemuImg: PeerProgram, qemuIo: PeerProgram, options: string, 
   await qemuImg.run('create', '-q', '-f', 'qcow2', '-o', options, image, '2M');
   const write = (...commands: string[]) => qemuIo.run('-f', 'qcow2', ...commands.flatMap((one) => ['-c', one]), image);
   await write('write -P 1 0 64k', 'write -P 2 128k 64k', 'write -z 128k 16k', 'write -z 1M 64k');
-  if (!options.includes('data_file') && !options.includes('2097152')) await write('write -c -P 5 96k 4k');
+  if (!options.includes('data_file') && !options.includes('2097152')) await write('write -c -P 5 576k 64k');
   for (let n = 0; n < snapshots; n++) {
     await qemuImg.run('snapshot', '-c', `s${n}`, image);
     await write(`write -P ${n + 7} ${n * 4}k 80k`);
@@ -129,12 +129,12 @@ async function verdictOf(qemuImg: PeerProgram, file: string): Promise<Verdict> {
 
 const isClean = ({ corruptions, leaks, done }: Verdict): boolean => done && !corruptions && !leaks;
 
-async function expectSameAsQemu(qemuImg: PeerProgram, file: string, strict: boolean): Promise<void> {
+async function expectSameAsQemu(qemuImg: PeerProgram, file: string): Promise<void> {
   const report = await checkImage(file, { format: 'qcow2' });
   const { corruptions, leaks } = summarize(report.findings);
   const theirs = await verdictOf(qemuImg, file);
   const context = JSON.stringify([report.findings.map(({ code }) => code), theirs]);
-  if (theirs.done && strict) {
+  if (theirs.done) {
     expect({ corruptions: corruptions > 0, leaks: leaks > 0, done: true }, context).toEqual(theirs);
   }
   const other = `${file}.theirs`;
@@ -153,7 +153,7 @@ describe('qcow2', () => {
         damage(copy);
         await writeFile(at('damaged.qcow2'), copy.bytes);
         try {
-          await expectSameAsQemu(qemuImg, at('damaged.qcow2'), true);
+          await expectSameAsQemu(qemuImg, at('damaged.qcow2'));
         } catch (error) {
           throw new Error(`${what}: ${error instanceof Error ? error.message : ''}`, { cause: error });
         }
@@ -161,7 +161,9 @@ describe('qcow2', () => {
     };
 
     it.each(SHAPES)('damage of all kinds, %s', async (options) => {
-      await expectAgreement(await make(qemuImg, qemuIo, options), DAMAGE);
+      // Files of large clusters take their time.
+      const rows = options.includes('2097152') ? DAMAGE.filter((_, index) => index % 4 === 0) : DAMAGE;
+      await expectAgreement(await make(qemuImg, qemuIo, options), rows);
     });
 
     it.each(['cluster_size=4096', 'extended_l2=on,cluster_size=16384'])('entries, %s', async (options) => {
@@ -175,7 +177,7 @@ describe('qcow2', () => {
     });
 
     it.each([1, 2, 4, 8, 32, 64])('counts of %i bits', async (bits) => {
-      const image = await make(qemuImg, qemuIo, `cluster_size=4096,refcount_bits=${bits}`, bits === 1 ? 0 : 1);
+      const image = await make(qemuImg, qemuIo, `cluster_size=4096,refcount_bits=${bits}`, bits < 8 ? 0 : 1);
       const flipped: Row = [
         'flipped counts',
         (i) => i.bytes.writeUInt8(i.bytes.readUInt8(i.block + 1) ^ 1, i.block + 1),
