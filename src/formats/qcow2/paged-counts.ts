@@ -14,13 +14,15 @@ type Page = Uint8Array | Uint16Array | Uint32Array;
 export class PagedCounts {
   readonly #pages = new Map<number, Page>();
   readonly #what: string;
+  readonly #memoryMax: number;
   #bytes = 0;
   #lastKey = -1;
   #last: Page | undefined;
 
   /** `what` is for the message when there are too many. */
-  constructor(what: string) {
+  constructor(what: string, memoryMax = MEMORY_MAX) {
     this.#what = what;
+    this.#memoryMax = memoryMax;
   }
 
   /** The count at an index. */
@@ -81,10 +83,10 @@ export class PagedCounts {
     const bytes = count <= 0xff ? 1 : count <= 0xffff ? 2 : 4;
     if (page !== undefined && page.BYTES_PER_ELEMENT >= bytes) return page;
     this.#bytes += PAGE_COUNTS * (bytes - (page?.BYTES_PER_ELEMENT ?? 0));
-    if (this.#bytes > MEMORY_MAX) {
+    if (this.#bytes > this.#memoryMax) {
       throw new ImageError('limit', `The ${this.#what} of the image take more memory than they may`, {
         found: `${this.#bytes} bytes`,
-        expected: `at most ${MEMORY_MAX}`,
+        expected: `at most ${this.#memoryMax}`,
       });
     }
     const wide = bytes === 1 ? new Uint8Array(PAGE_COUNTS) : new (bytes === 2 ? Uint16Array : Uint32Array)(PAGE_COUNTS);

@@ -98,7 +98,7 @@ export async function rebuild(parts: RebuildParts, plan: RebuildPlan): Promise<v
 export function usesWithout(parts: Omit<RebuildParts, 'storage'>, cluster: number, uses: number): number {
   const { header, recount, snapshots } = parts;
   const kept = uses - recount.structures.get(cluster);
-  if (snapshots.rewritten === null) return kept;
+  if (snapshots.rewritten === null || !recount.snapshotTableCounted) return kept;
   const first = header.snapshotsOffset / header.clusterSize;
   const end = divCeil(header.snapshotsOffset + snapshots.tableBytes, header.clusterSize);
   return cluster >= first && cluster < end ? kept - 1 : kept;

@@ -45,6 +45,8 @@ export class Recount {
   readonly activeL2 = new PagedCounts('L2 tables');
   /** Something could not be followed, so a cluster that seems unused may be used. */
   incomplete = false;
+  /** False: the snapshot table ends behind the file, and is not in `counts`. */
+  snapshotTableCounted = false;
   /** Bytes that the file may grow to before something comes inside that lies behind its end now. */
   sizeLimit = Number.POSITIVE_INFINITY;
   /** The refcount structures cannot stay where they are. */
@@ -67,7 +69,7 @@ export class Recount {
       list.add('corruption', 'data-file-snapshots', say, { repairable: false });
     }
     await this.#walkSnapshots();
-    this.referTable(header.snapshotsOffset, snapshots.tableBytes, 1);
+    this.snapshotTableCounted = this.referTable(header.snapshotsOffset, snapshots.tableBytes, 1);
     if (header.encryption !== null) this.referTable(header.encryption.offset, header.encryption.length, 1);
     await this.#walkBitmaps();
     await this.#walkL2s();

@@ -35,10 +35,18 @@ import { blocksInOrder } from './stored-counts.ts';
 
 /** Repairs what a check finds and can be repaired. Returns what was found; nothing is changed when it is all clean. */
 export async function repairQcow2(storage: Storage, options: OperationOptions = {}): Promise<readonly Finding[]> {
-  const found = await survey(storage, options);
-  if (found.findings.some(({ repairable }) => repairable)) await repair(storage, found);
-  return found.findings;
+  const first = await survey(storage, options);
+  let found = first;
+  // A table that was a refcount block as well can be set right when the structures are elsewhere.
+  for (let round = 0; round < ROUNDS && found.findings.some(({ repairable }) => repairable); round++) {
+    await repair(storage, found);
+    found = await survey(storage, {});
+  }
+  return first.findings;
 }
+
+/** One is enough for nearly all images. */
+const ROUNDS = 3;
 
 /**
  * Makes an image whose dirty bit is set fit to be written: counts are set right and the bit is cleared, durably. Throws
