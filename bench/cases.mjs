@@ -43,6 +43,59 @@ export function makeCases({ folder, program, sample, qemuImg }) {
       { name: `convert ${from} to ${to}: peak memory`, measures: 'memory', ours, aim: 150 * MIB, limit: 150 * MIB },
     ];
   };
+  const qcow2 = { plain: at('disk.qcow2'), zlib: at('zlib.qcow2'), zstd: at('zstd.qcow2') };
+  const fromQcow2 = (kind, aim, limit) => ({
+    name: `convert qcow2 to raw${kind === 'plain' ? '' : `, ${kind}`}`,
+    measures: 'pairs',
+    ours: vdkit('convert', qcow2[kind], target, '--format', 'qcow2', '--to', 'raw', '--quiet'),
+    theirs: qemu('convert', '-t', 'writeback', '-f', 'qcow2', '-O', 'raw', qcow2[kind], target),
+    aim,
+    limit,
+  });
+  const toQcow2 = (kind, aim, limit) => ({
+    name: `convert raw to qcow2${kind === 'plain' ? '' : `, ${kind}`}`,
+    measures: 'pairs',
+    ours: vdkit(
+      ...['convert', raw, target, '--format', 'raw', '--to', 'qcow2', '--quiet'],
+      ...(kind === 'plain' ? [] : [`--compress=${kind}`]),
+    ),
+    theirs: qemu(
+      ...['convert', '-t', 'writeback', '-f', 'raw', '-O', 'qcow2'],
+      ...(kind === 'plain' ? [] : ['-c', '-o', `compression_type=${kind}`]),
+      ...[raw, target],
+    ),
+    aim,
+    limit,
+  });
+  /** Pieces of 4 KiB all over an empty disk: the step is coprime to the disk, counted in such pieces. */
+  const writes = { disk: GIB, count: 100_000, bytes: 4096, step: 77_773 * 4096, depth: 64 };
+  const empty = () => {
+    fresh();
+    execFileSync(qemuImg, ['create', '-q', '-f', 'qcow2', target, String(writes.disk)]);
+  };
+  const scattered = {
+    name: 'qcow2: 100,000 scattered writes of 4 KiB',
+    measures: 'pairs',
+    ours: {
+      program: process.execPath,
+      args: [
+        join(import.meta.dirname, 'writes.mjs'),
+        ...[target, writes.count, writes.bytes, writes.step, writes.depth].map(String),
+      ],
+      before: empty,
+    },
+    theirs: {
+      program: qemuImg,
+      args: [
+        // Zeroes, which are its default, would be left out by one side.
+        ...['bench', '-w', '-q', '-f', 'qcow2', '-t', 'writeback', '--pattern=1', '-c', String(writes.count)],
+        ...['-s', String(writes.bytes), '-S', String(writes.step), '-d', String(writes.depth), target],
+      ],
+      before: empty,
+    },
+    aim: 0.9,
+    limit: 1.0,
+  };
   const map = vdkit('map', huge, '--json');
   const [half, changed] = [at('half.vdi'), at('changed.vdi')];
   /** These change the image in place, so each run gets a copy. */
@@ -66,6 +119,20 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     ...convert('raw', 'raw'),
     ...convert('raw', 'vdi'),
     ...convert('vdi', 'raw'),
+    toQcow2('plain', 0.9, 1.0),
+    fromQcow2('plain', 0.9, 1.0),
+    toQcow2('zlib', 0.36, 0.42),
+    {
+      name: 'convert raw to qcow2, zlib: peak memory',
+      measures: 'memory',
+      ours: toQcow2('zlib', 0, 0).ours,
+      aim: 150 * MIB,
+      limit: 150 * MIB,
+    },
+    fromQcow2('zlib', 0.9, 0.9),
+    toQcow2('zstd', 1.2, 1.2),
+    fromQcow2('zstd', 1.2, 1.2),
+    scattered,
     {
       name: 'compare raw and vdi',
       measures: 'pairs',
@@ -118,7 +185,12 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     starts: { ours: node, theirs: qemu('--version') },
     prepare(/** @type {readonly Case[]} */ chosen) {
       const needs = (file) => chosen.some(({ ours }) => ours.args.includes(file) || ours.from === file);
-      if (needs(raw) || needs(vdi)) makeRawDisk(raw, DISK);
+      const kinds = Object.entries(qcow2).filter(([, file]) => needs(file));
+      if (needs(raw) || needs(vdi) || kinds.length > 0) makeRawDisk(raw, DISK);
+      for (const [kind, file] of kinds) {
+        const how = kind === 'plain' ? [] : ['-c', '-o', `compression_type=${kind}`];
+        execFileSync(qemuImg, ['convert', ...how, '-f', 'raw', '-O', 'qcow2', raw, file]);
+      }
       if (needs(vdi)) execFileSync(qemuImg, ['convert', '-f', 'raw', '-O', 'vdi', raw, vdi]);
       if (needs(half)) makeHalfZeroVdi(half, DISK);
       if (needs(chain.at(-1))) makeChain(chain);

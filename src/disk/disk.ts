@@ -3,6 +3,8 @@
  *
  * Requests that overlap are kept apart by range locks, everything else runs together. Only the last image is written.
  * Metadata is written back by flushes: see flusher.ts and image/flush.ts.
+ *
+ * Long file: one method for each thing that can be done with a disk; what they do is in files of their own.
  */
 
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
