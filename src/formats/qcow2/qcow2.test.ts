@@ -399,8 +399,9 @@ describe('an image', () => {
     expect(opened.images[0]?.info).toMatchObject({ dirty: true, variant: ['dynamic', 'corrupt'] });
   });
 
-  it('is not written', async () => {
+  it('that was not closed cleanly is not written', async () => {
     const { bytes } = buildQcow2(plain);
+    HEADER.put(bytes, 'incompatible', 1n);
     await expectKind(() => disk(bytes, { mode: 'write' }), 'read-only');
     await using opened = await disk(bytes, { mode: 'write', readOnlyFallback: true });
     expect(opened.can.write).toBe(false);
