@@ -18,6 +18,7 @@ export const LOADERS: Readonly<Record<CommandName, () => Promise<CommandModule>>
   rename: () => import('./commands/rename.ts'),
   delete: () => import('./commands/delete.ts'),
   snapshot: () => import('./commands/snapshot.ts'),
+  bitmap: () => import('./commands/bitmap.ts'),
   measure: () => import('./commands/measure.ts'),
   formats: () => import('./commands/formats.ts'),
   completion: () => import('./commands/completion.ts'),

@@ -18,6 +18,7 @@ export type CommandName =
   | 'rename'
   | 'delete'
   | 'snapshot'
+  | 'bitmap'
   | 'measure'
   | 'formats'
   | 'completion';
@@ -449,6 +450,36 @@ export const COMMANDS: readonly CommandSpec[] = [
       { command: 'vdkit snapshot apply disk.qcow2 monday', description: 'the disk as it was on monday' },
       { command: 'vdkit snapshot rename disk.qcow2 monday good', description: 'another name' },
       { command: 'vdkit convert disk.qcow2 monday.raw --snapshot good', description: 'a copy of one' },
+    ],
+  },
+  {
+    name: 'bitmap',
+    summary: 'bitmaps of changes inside an image',
+    description:
+      'ACTION is list, add, clear, enable, disable, merge or remove. Programs that write an image can record in a bitmap ' +
+      'which parts they change, for backups of what changed since. merge takes the bitmap that changes and those whose ' +
+      'bits it gets. vdkit records nothing: when it changes the disk, bitmaps that are enabled become inconsistent, and ' +
+      'disabled ones stay valid.',
+    arguments: [
+      {
+        name: 'ACTION',
+        description: 'list, add, clear, enable, disable, merge or remove',
+        values: ['list', 'add', 'clear', 'enable', 'disable', 'merge', 'remove'],
+      },
+      IMAGE,
+      { name: 'NAME...', description: 'the bitmap; for merge those it is merged with, too', optional: true },
+    ],
+    options: [
+      FORMAT,
+      ...BELOW,
+      { flags: '--granularity <N>', description: 'add: bytes for a bit, a power of two from 512 to 2G' },
+      { flags: '--disabled', description: 'add: it does not record yet' },
+    ],
+    examples: [
+      { command: 'vdkit bitmap add disk.qcow2 since-monday', description: 'record from now on' },
+      { command: 'vdkit bitmap list disk.qcow2', description: 'which there are' },
+      { command: 'vdkit bitmap merge disk.qcow2 week monday tuesday', description: 'what changed on either day' },
+      { command: 'vdkit bitmap remove disk.qcow2 since-monday', description: 'one that nobody needs' },
     ],
   },
   {

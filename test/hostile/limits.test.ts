@@ -34,7 +34,7 @@ const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
   qcow2SnapshotTableBytes: 'test',
   qcow2Bitmaps: 'test',
   qcow2BitmapDirectoryBytes: 'test',
-  qcow2BitmapBytes: 'of new ones, beside the format',
+  qcow2BitmapBytes: 'test',
   tableCacheBytes: 'test',
   dirtyMetadataBytes: 'test',
   commentBytes: 'no format uses it yet',
@@ -110,6 +110,19 @@ describe('qcow2', () => {
     for (let index = 0; index <= most; index++) await storage.write(index * length, entry);
     expect(await readSnapshots(storage, parse({ snapshotCount: most }))).toHaveLength(most);
     await expectKind(() => readSnapshots(storage, parse({ snapshotCount: most + 1 })), 'limit');
+  });
+
+  it('qcow2BitmapBytes', async () => {
+    const add = async (size: number): Promise<void> => {
+      const place = { provider: new MemoryProvider(), name: '/disk.qcow2' };
+      const config = { cluster_size: 2 ** 21 };
+      await createImage(place, { size, format: 'qcow2', config });
+      await using disk = await openDisk(place, { mode: 'write', format: 'qcow2' });
+      await disk.bitmaps.add('one', { granularity: SECTOR });
+    };
+    const most = LIMITS.qcow2BitmapBytes * 8 * SECTOR;
+    await add(most);
+    await expectKind(() => add(most + SECTOR), 'limit');
   });
 
   it('qcow2Bitmaps and qcow2BitmapDirectoryBytes', async () => {

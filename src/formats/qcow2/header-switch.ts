@@ -1,7 +1,8 @@
 /**
  * Changing header extensions so that a power cut leaves the old header or the new one. Only the first sector changes at
  * once; what the new header has behind it must be there before, in bytes that the old one does not use. Where there are
- * none, the names of features, which are for messages only, are left out for a moment, and put back in a second step.
+ * none, the names of features, which are for messages only, are left out for a moment, and put back in a second step;
+ * or for good, where there is no room for that either.
  */
 import { alignUp, SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
@@ -28,9 +29,12 @@ export function headerSteps(cluster: Uint8Array, before: Qcow2Header, wanted: Qc
   const direct = step(now, wanted);
   if (direct !== null) return [direct.step];
   const extensions = wanted.extensions.filter(({ type }) => type !== EXTENSION_TYPE.featureNames);
-  const bare = step(now, { ...wanted, extensions });
+  // The backing file name keeps clear of what the second step needs.
+  const bare = step(now, { ...wanted, extensions }, extensionsEnd(wanted));
   const full = bare === null ? null : step(bare.next, wanted);
   if (bare !== null && full !== null) return [bare.step, full.step];
+  const least = bare ?? step(now, { ...wanted, extensions });
+  if (least !== null) return [least.step];
   throw new ImageError('unsupported', 'The header has no room in which it could be changed without risk', {
     hint: 'Convert the image.',
   });
@@ -52,12 +56,16 @@ function layoutOf(cluster: Uint8Array, { headerLength, extensions, backingName }
 }
 
 /** Null: what is used behind the first sector would have to change. */
-function step(now: Layout, wanted: Qcow2Header): { readonly step: HeaderStep; readonly next: Layout } | null {
+function step(
+  now: Layout,
+  wanted: Qcow2Header,
+  nameFrom = 0,
+): { readonly step: HeaderStep; readonly next: Layout } | null {
   const made = serializeHeader(wanted);
   const name = new TextEncoder().encode(wanted.backingName ?? '');
-  const end = wanted.headerLength + encodeExtensions(wanted.extensions).length;
+  const end = extensionsEnd(wanted);
   if (conflicts(now, made, SECTOR, end)) return null;
-  for (let offset = end; offset + name.length <= made.length; offset++) {
+  for (let offset = Math.max(end, nameFrom); offset + name.length <= made.length; offset++) {
     const cluster = made.slice().fill(0, end);
     cluster.set(name, offset);
     if (conflicts(now, cluster, Math.max(offset, SECTOR), offset + name.length)) continue;
@@ -66,6 +74,10 @@ function step(now: Layout, wanted: Qcow2Header): { readonly step: HeaderStep; re
     return { step: sectorsOf(now, next), next: { cluster: joined(now, next), used: next.used } };
   }
   return null;
+}
+
+function extensionsEnd({ headerLength, extensions }: Qcow2Header): number {
+  return headerLength + encodeExtensions(extensions).length;
 }
 
 /** Something that the old one uses between these bytes is something else in the new one. */
