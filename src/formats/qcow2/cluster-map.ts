@@ -190,6 +190,14 @@ export class ClusterMap {
     return this.#l2.peek(Math.floor(this.#entryAt(table, guestOffset) / this.#l2.pageBytes));
   }
 
+  /** The entry of a guest offset in the page that holds it. */
+  entryIn(page: MetadataPage, guestOffset: number): L2Entry {
+    const at = (Math.floor(guestOffset / this.#clusterSize) % this.entriesPerPage) * this.#entryBytes;
+    const [high, low] = [page.view.getUint32(at), page.view.getUint32(at + 4)];
+    if (!this.#header.extendedL2) return { high, low, zeroBits: 0, dataBits: 0 };
+    return { high, low, zeroBits: page.view.getUint32(at + 8), dataBits: page.view.getUint32(at + 12) };
+  }
+
   /** Stores an entry whose page is in memory; the bitmap words only where there are subclusters. */
   setEntry(page: MetadataPage, guestOffset: number, entry: L2Entry): void {
     const inPage = Math.floor(guestOffset / this.#clusterSize) % this.entriesPerPage;

@@ -31,6 +31,7 @@ import { storedName } from './create.ts';
 import { infoOf, isRawDataFile } from './describe.ts';
 import { EncodedReader } from './encoded.ts';
 import { ClusterEncoder } from './encoder.ts';
+import { isOwn } from './entries.ts';
 import { withExtension } from './extensions.ts';
 import type { Qcow2Header } from './header.ts';
 import { headerSteps } from './header-switch.ts';
@@ -41,7 +42,7 @@ import type { RefcountStore } from './refcount-store.ts';
 import { checkQcow2Size, type ResizeHost, resizeQcow2 } from './resize.ts';
 import { type HeaderChanges, Qcow2Snapshots } from './snapshot-store.ts';
 import type { Snapshot } from './snapshots.ts';
-import { ClusterWriter, isOwn } from './writer.ts';
+import { ClusterWriter } from './writer.ts';
 
 /** Clusters that one run is gathered from at most: 1 GiB of 64 KiB clusters. */
 const RUN_LOOKS = 16_384;

@@ -6,9 +6,10 @@
  * their room. So a file with those may keep holes.
  */
 import type { ClusterMap } from './cluster-map.ts';
+import { isOwn } from './entries.ts';
 import type { Qcow2Header } from './header.ts';
 import type { RefcountStore } from './refcount-store.ts';
-import { type ClusterWriter, isOwn } from './writer.ts';
+import type { ClusterWriter } from './writer.ts';
 
 /** The image, as packing sees it. */
 export interface PackHost {

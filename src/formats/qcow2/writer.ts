@@ -14,24 +14,21 @@ import type { MetaWrite, WriteSlot } from '../../image/contract.ts';
 import type { MetadataPage, MetadataPages } from '../../image/metadata-pages.ts';
 import type { MaybePromise, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
-import { type ClusterMap, KIND, offsetOf } from './cluster-map.ts';
+import { type ClusterMap, type L2Entry, offsetOf } from './cluster-map.ts';
+import { entryOf, hostClusters, subclusterMask, withData } from './entries.ts';
 import type { Qcow2Header } from './header.ts';
 import {
   COMPRESSED_HIGH,
   COPIED_HIGH,
-  compressedOffsetBits,
   ENTRY_BYTES,
   EXTENDED_ENTRY_BYTES,
   INCOMPATIBLE,
-  OFFSET_HIGH,
   SUBCLUSTERS,
   VERSION_3,
   ZERO_LOW,
 } from './layout.ts';
 import type { ClusterRun, RefcountStore } from './refcount-store.ts';
 
-const HIGH = 2 ** 32;
-const SECTOR = 512;
 const ALL = 0xffff_ffff;
 const NOTHING = { high: 0, low: 0, zeroBits: 0, dataBits: 0 } as const;
 
@@ -591,29 +588,12 @@ export class ClusterWriter {
     await this.#storage.write(to, bytes);
   }
 
-  #entryIn(page: MetadataPage, guestOffset: number): { high: number; low: number; zeroBits: number; dataBits: number } {
-    const at = (Math.floor(guestOffset / this.#clusterSize) % this.#map.entriesPerPage) * this.#entryBytes;
-    const [high, low] = [page.view.getUint32(at), page.view.getUint32(at + 4)];
-    if (!this.#header.extendedL2) return { high, low, zeroBits: 0, dataBits: 0 };
-    return { high, low, zeroBits: page.view.getUint32(at + 8), dataBits: page.view.getUint32(at + 12) };
+  #entryIn(page: MetadataPage, guestOffset: number): L2Entry {
+    return this.#map.entryIn(page, guestOffset);
   }
 
-  /** The clusters of the file that an entry refers to. */
   #hostClusters(high: number, low: number): number[] {
-    if (this.#hasDataFile) return [];
-    if ((high & COMPRESSED_HIGH) === 0) {
-      const host = offsetOf(high, low);
-      return host === 0 || host % this.#clusterSize !== 0 ? [] : [host / this.#clusterSize];
-    }
-    const offsetBits = compressedOffsetBits(this.#header.clusterBits) - 32;
-    const position = (high % 2 ** offsetBits) * HIGH + low;
-    const sectors = (high >>> offsetBits) & (2 ** (this.#header.clusterBits - 8) - 1);
-    const end = (Math.floor(position / SECTOR) + sectors + 1) * SECTOR;
-    const clusters: number[] = [];
-    for (let cluster = Math.floor(position / this.#clusterSize); cluster * this.#clusterSize < end; cluster++) {
-      clusters.push(cluster);
-    }
-    return clusters;
+    return this.#hasDataFile ? [] : hostClusters(this.#header, high, low);
   }
 
   /** Holds the counts of all of them; or of none, and returns the one that must be loaded first. */
@@ -633,27 +613,4 @@ export class ClusterWriter {
       hint: 'Check and repair it (checkImage; on the command line: check --repair).',
     });
   }
-}
-
-/** The halves of an entry that leads to a cluster of its own. */
-function entryOf(host: number): { high: number; low: number } {
-  return { high: ((Math.floor(host / HIGH) & OFFSET_HIGH) | COPIED_HIGH) >>> 0, low: host % HIGH };
-}
-
-/** Bits of the subclusters from byte `start` to byte `end` of a cluster, as far as they are inside. */
-function subclusterMask(start: number, end: number, unit: number): number {
-  let mask = 0;
-  for (let n = 0; n < SUBCLUSTERS; n++) {
-    if (n * unit >= start && n * unit < end) mask |= 1 << n;
-  }
-  return mask >>> 0;
-}
-
-function withData<T extends { readonly zeroBits: number; readonly dataBits: number }>(entry: T, mask: number): T {
-  return { ...entry, zeroBits: (entry.zeroBits & ~mask) >>> 0, dataBits: (entry.dataBits | mask) >>> 0 };
-}
-
-/** True when something was found by `look` that may be overwritten where it is. */
-export function isOwn(map: ClusterMap): boolean {
-  return map.kind === KIND.data && (map.high & COPIED_HIGH) !== 0;
 }
