@@ -452,12 +452,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       this.#head.flusher.refuseAfterFailure(this.label);
       if (!this.#head.ready) await this.#head.begin();
       if (this.#head.flusher.overdue) await this.#head.flusher.flush();
-      this.#head.noteChange();
+      this.#head.noteChange(offset, length);
       await run();
     } finally {
       // Also after a failure: some of it may have been done.
       await this.#merge?.relay(offset, length);
-      this.#head.noteChange();
+      this.#head.noteChange(offset, length);
       held.release();
     }
   }
@@ -558,6 +558,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   async #settle(): Promise<void> {
     await this.#head.settle();
     if (this.#head.ready) await tidy(this.#head);
+    await this.#head.end();
   }
 
   #asHost(): DiskHost {

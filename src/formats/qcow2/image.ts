@@ -226,6 +226,7 @@ export class Qcow2Image implements Image {
       snapshots: this.#snapshots,
       bitmaps: this.#bitmaps,
       warnings: this.#warnings,
+      isRecorded: (bitmap) => this.bitmaps?.isRecorded(bitmap) ?? false,
     });
   }
 
@@ -279,6 +280,14 @@ export class Qcow2Image implements Image {
 
   noteChange(): void {
     // There is no modification identity.
+  }
+
+  noteRange(offset: number, length: number): void {
+    this.bitmaps?.noteRange(offset, length);
+  }
+
+  async endChanges(): Promise<void> {
+    if (!this.#failed) await this.bitmaps?.endChanges();
   }
 
   get dirtyBytes(): number {
@@ -480,9 +489,12 @@ function isRawDataFile({ incompatible, autoclear }: Qcow2Header): boolean {
   return (incompatible & INCOMPATIBLE.dataFile) !== 0n && (autoclear & AUTOCLEAR.dataFileRaw) !== 0n;
 }
 
-type Described = Pick<Qcow2Parts, 'header' | 'snapshot' | 'snapshots' | 'bitmaps' | 'warnings'>;
+type Described = Pick<Qcow2Parts, 'header' | 'snapshot' | 'snapshots' | 'bitmaps' | 'warnings'> & {
+  /** This session records it, so that it is in use and all right. */
+  readonly isRecorded: (bitmap: Bitmap) => boolean;
+};
 
-function infoOf({ header, snapshot, snapshots, bitmaps, warnings }: Described): ImageInfo {
+function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecorded }: Described): ImageInfo {
   const { clusterSize } = header;
   const size = snapshot?.diskSize ?? header.size;
   const virtualSize = size - (size % 512);
@@ -507,7 +519,9 @@ function infoOf({ header, snapshot, snapshots, bitmaps, warnings }: Described): 
     differencing: header.backingName !== null,
     warnings,
     snapshots: snapshots.map(snapshotInfo),
-    bitmaps: bitmaps.map((bitmap) => bitmapInfo(bitmap, bitmapsConsistent(header))),
+    bitmaps: bitmaps.map((bitmap) =>
+      bitmapInfo(bitmap, bitmapsConsistent(header) && (!isInUse(bitmap) || isRecorded(bitmap))),
+    ),
   };
 }
 
@@ -516,6 +530,6 @@ function bitmapInfo(bitmap: Bitmap, consistent: boolean): BitmapInfo {
     name: bitmap.name,
     granularity: 2 ** bitmap.granularityBits,
     enabled: (bitmap.flags & BITMAP_FLAG.auto) !== 0,
-    inconsistent: !consistent || isInUse(bitmap),
+    inconsistent: !consistent,
   };
 }
