@@ -4,7 +4,6 @@
  * Requests that overlap are kept apart by range locks, everything else runs together. Only the last image is written.
  * Metadata is written back by flushes: see flusher.ts and image/flush.ts.
  */
-
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo } from '../image/contract.ts';
@@ -71,9 +70,8 @@ export interface DiskImage {
 export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** Things that a person should know about the images. */
   readonly warnings: readonly string[];
-  /** States of the disk that its last image keeps inside. */
+  /** What its last image keeps inside: states of the disk, and bitmaps of changes. */
   readonly snapshots: DiskSnapshots;
-  /** Bitmaps of changes that its last image keeps inside. */
   readonly bitmaps: DiskBitmaps;
   readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
