@@ -458,8 +458,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     description:
       'ACTION is list, add, clear, enable, disable, merge or remove. Programs that write an image can record in a bitmap ' +
       'which parts they change, for backups of what changed since. merge takes the bitmap that changes and those whose ' +
-      'bits it gets. vdkit records nothing: when it changes the disk, bitmaps that are enabled become inconsistent, and ' +
-      'disabled ones stay valid.',
+      'bits it gets. What is enabled records; a program that ends without closing the image leaves it inconsistent.',
     arguments: [
       {
         name: 'ACTION',

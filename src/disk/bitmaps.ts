@@ -1,7 +1,6 @@
 /** Persistent bitmaps of the last image of a chain: the disk is settled, the image does the work, alone. */
 import { ImageError } from '../errors.ts';
 import type { BitmapInfo, BitmapStore } from '../image/contract.ts';
-import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
 
 /** What a new bitmap is like. */
@@ -13,9 +12,9 @@ export interface AddBitmapOptions {
 }
 
 /**
- * Bitmaps of what changed, which its last image keeps inside: `disk.bitmaps`. This program keeps and changes them but
- * records nothing: when it changes the disk, bitmaps that record become inconsistent, and those that do not stay valid.
- * Each change is durable when it resolves. Throws `unsupported` where the format has none, `read-only`, `not-found`.
+ * Bitmaps of what changed, which its last image keeps inside: `disk.bitmaps`. Those that are enabled record what is
+ * written; what they recorded is stored when the disk is closed, and a power cut before that makes them inconsistent.
+ * Each change here is durable when it resolves. Throws `unsupported` where the format has none, `read-only`, `not-found`.
  */
 export class DiskBitmaps {
   readonly #host: DiskHost;
@@ -68,12 +67,7 @@ export class DiskBitmaps {
       await host.alone(async () => {
         await host.settle();
         await host.head.beginMoving();
-        try {
-          await run(this.#store());
-        } finally {
-          // What must be durable before the next change is another thing now.
-          host.become(new Head(host.head.chain, host.options));
-        }
+        await run(this.#store());
       });
     });
   }

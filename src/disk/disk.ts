@@ -6,7 +6,6 @@
  *
  * Long file: one method for each thing that can be done with a disk; what they do is in files of their own.
  */
-
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo } from '../image/contract.ts';
@@ -82,9 +81,8 @@ export interface DiskImage {
 export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** Things that a person should know about the images. */
   readonly warnings: readonly string[];
-  /** States of the disk that its last image keeps inside. */
+  /** What its last image keeps inside: states of the disk, and bitmaps of changes. */
   readonly snapshots: DiskSnapshots;
-  /** Bitmaps of changes that its last image keeps inside. */
   readonly bitmaps: DiskBitmaps;
   readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
@@ -490,12 +488,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       this.#head.flusher.refuseAfterFailure(this.label);
       if (!this.#head.ready) await this.#head.begin();
       if (this.#head.flusher.overdue) await this.#head.flusher.flush();
-      this.#head.noteChange();
+      this.#head.noteChange(offset, length);
       await run();
     } finally {
       // Also after a failure: some of it may have been done.
       await this.#merge?.relay(offset, length);
-      this.#head.noteChange();
+      this.#head.noteChange(offset, length);
       held.release();
     }
   }
@@ -596,6 +594,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   async #settle(): Promise<void> {
     await this.#head.settle();
     if (this.#head.ready) await tidy(this.#head);
+    await this.#head.end();
   }
 
   #asHost(): DiskHost {

@@ -82,10 +82,20 @@ export class Head {
     if (!this.#ready) await this.last.image.beginChanges({ content: false });
   }
 
-  /** Before a change and after it: a flush that began in between does not cover it. */
-  noteChange(): void {
+  /** Before a change and after it: a flush that began in between does not cover it. Left out: anything may change. */
+  noteChange(offset = 0, length = this.chain.size): void {
     this.last.image.noteChange();
+    this.last.image.noteRange?.(offset, length);
     this.flusher.noteChange();
+  }
+
+  /** What was recorded since `begin` is stored. Everything is flushed, and nothing else may run meanwhile. */
+  async end(): Promise<void> {
+    const { image } = this.last;
+    if (!this.#ready || image.endChanges === undefined) return;
+    this.#begun = null;
+    this.#ready = false;
+    await image.endChanges();
   }
 
   /** Zeroes what pending discards left. Nothing else may run meanwhile. */

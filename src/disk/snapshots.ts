@@ -48,10 +48,14 @@ export class DiskSnapshots {
     const host = this.#host;
     return host.structural(async () => {
       this.#store();
-      await host.changing(async () => {
+      await host.alone(async () => {
         await host.settle();
+        const { head } = host;
+        await head.begin();
+        // No flush is due: that would run beside what the image does.
+        head.last.image.noteRange?.(0, head.chain.size);
         await this.#store().apply(idOrName);
-        host.head.chain.resized();
+        head.chain.resized();
       });
     });
   }

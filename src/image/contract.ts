@@ -299,6 +299,13 @@ export interface Image {
   beginChanges(how: { readonly content: boolean }): Promise<void>;
   /** The content changed since the last flush: a new modification identity belongs to the next one. */
   noteChange(): void;
+  /** The guest is about to change a range: after `beginChanges`, before the change. Of images that record it. */
+  noteRange?(offset: number, length: number): void;
+  /**
+   * Ends what `beginChanges` began: what was recorded is stored, durably, and `beginChanges` comes again before the next
+   * change. Everything is flushed before, and nothing else may run meanwhile.
+   */
+  endChanges?(): Promise<void>;
   /** Metadata bytes waiting for a flush. The disk flushes early at a bound. */
   readonly dirtyBytes: number;
   /** Copies what the next flush must write. Synchronous: later commits belong to the flush after it. */

@@ -42,8 +42,7 @@ describe('vdkit bitmap', () => {
       await using disk = await Disk.open(image, { mode: 'write' });
       await disk.write(0, new Uint8Array(512).fill(1));
     }
-    expect(await list()).toMatchObject([{ inconsistent: false }, { inconsistent: true }]);
-    expect((await runCli(['bitmap', 'clear', image, 'two'])).status).toBe(1);
+    expect(await list()).toMatchObject([{ inconsistent: false }, { inconsistent: false }]);
     await ok('bitmap', 'remove', image, 'two');
     expect(await list()).toMatchObject([{ name: 'one' }]);
   });

@@ -66,10 +66,12 @@ describe('qcow2 bitmaps', () => {
       await expectClean(qemuImg, image);
       const after = await theirBitmaps(qemuImg, image);
       expect(after.map(({ name, flags }) => [name, flags])).toEqual([
-        ['one', ['in-use', 'auto']],
+        ['one', ['auto']],
         ['two', []],
         ['still', []],
       ]);
+      expect([...(await dirty(image, 'one'))].includes(0)).toBe(true);
+      expect((await dirty(image, 'two')).has(0)).toBe(false);
       await qemuImg.run('bitmap', '--remove', image, 'one');
       await session(image, async (disk) => {
         await disk.bitmaps.remove('two');

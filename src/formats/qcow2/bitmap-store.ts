@@ -3,12 +3,13 @@
  * table that leads to them, the directory; then the header extension names the directory, in the first sector, and the
  * counts of what was replaced are lowered. Nothing else runs meanwhile, and everything is flushed before.
  *
- * A session that changes the disk marks the bitmaps that record as in use, in the directory, before its first change.
- * What it changes is not recorded, so they stay marked: of no use, but never wrong. Those that do not record stay valid.
+ * A session that changes the disk marks the bitmaps that record as in use, in the directory, before its first change. It
+ * records in memory, and stores the bits when it ends well. What ends otherwise leaves them marked: of no use, but never
+ * wrong. Those that do not record stay valid.
  */
 import { divCeil } from '../../binary/numbers.ts';
 import { isZero } from '../../codec/bytes.ts';
-import { ImageError, printable } from '../../errors.ts';
+import { ImageError, isImageError, printable } from '../../errors.ts';
 import type { BitmapStore } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import { readPadded } from '../../storage/read-padded.ts';
@@ -26,6 +27,8 @@ import { lowerTable, type Room, type TableHost, takeRooms, withCount, writeTable
 
 /** QEMU's smallest granularity unless it is told another. */
 const DEFAULT_GRANULARITY_MIN = 4096;
+/** Bits that one session keeps in memory. */
+const RECORDED_BYTES = 64 * 1024 * 1024;
 const NO_EXTRA = new Uint8Array(0);
 
 /** Where the directory is. */
@@ -51,6 +54,9 @@ export interface BitmapHost extends TableHost {
 /** See the head of this file. */
 export class Qcow2Bitmaps implements BitmapStore {
   readonly #host: BitmapHost;
+  /** Bits of those that this session records, by name. */
+  readonly #recorded = new Map<string, { readonly granularity: number; readonly bits: Uint8Array }>();
+  #size = 0;
 
   constructor(host: BitmapHost) {
     this.#host = host;
@@ -111,10 +117,11 @@ export class Qcow2Bitmaps implements BitmapStore {
     await this.#replace(bitmap, bitmap, bits);
   }
 
-  /** Before the first change of the content: what records is marked, since the change is not recorded. Durable. */
+  /** Before the first change of the content: what records is loaded, and marked as in use. Durable. */
   async beginChanges(): Promise<void> {
     const { header, bitmaps, storage } = this.#host;
     if (header.bitmaps === null || !bitmapsConsistent(header)) return;
+    await this.#load();
     const next = bitmaps.map((bitmap) => {
       const records = (bitmap.flags & BITMAP_FLAG.auto) !== 0;
       return records ? { ...bitmap, flags: bitmap.flags | BITMAP_FLAG.inUse } : bitmap;
@@ -124,6 +131,50 @@ export class Qcow2Bitmaps implements BitmapStore {
     await writeTable(this.#host, { offset: header.bitmaps.directoryOffset }, serializeBitmaps(next));
     await storage.flush();
     this.#host.changed(next);
+  }
+
+  /** The guest changes a range. */
+  noteRange(offset: number, length: number): void {
+    const end = Math.min(offset + length, this.#size);
+    for (const { granularity, bits } of this.#recorded.values()) {
+      if (end > offset) setBits(bits, Math.floor(offset / granularity), divCeil(end, granularity));
+    }
+  }
+
+  /** Stores what was recorded, and takes the marks away. */
+  async endChanges(): Promise<void> {
+    const recorded = [...this.#recorded];
+    this.#recorded.clear();
+    // A disk of another size needs bitmaps of another length: they stay marked.
+    if (this.#size !== this.#host.header.size) return;
+    for (const [name, { bits }] of recorded) {
+      const bitmap = this.#host.bitmaps.find((one) => one.name === name);
+      const flags = (bitmap?.flags ?? 0) & ~BITMAP_FLAG.inUse;
+      if (bitmap !== undefined) await this.#replace(bitmap, { ...bitmap, flags }, bits);
+    }
+  }
+
+  /** Marked as in use by this session, which knows its bits. */
+  isRecorded({ name }: Bitmap): boolean {
+    return this.#recorded.has(name);
+  }
+
+  /** The bits of what records, as far as they fit into memory and can be read: what is left out stays marked. */
+  async #load(): Promise<void> {
+    const { header, bitmaps } = this.#host;
+    this.#size = header.size;
+    let bytes = 0;
+    for (const bitmap of bitmaps) {
+      bytes += bitmap.tableEntries * header.clusterSize;
+      if ((bitmap.flags & BITMAP_FLAG.auto) === 0 || isInUse(bitmap) || bytes > RECORDED_BYTES) continue;
+      try {
+        const bits = await this.#bitsOf(bitmap);
+        this.#recorded.set(bitmap.name, { granularity: 2 ** bitmap.granularityBits, bits });
+      } catch (error) {
+        // A damaged bitmap keeps nobody from writing the disk: it stays marked as of no use.
+        if (!isImageError(error) || error.kind !== 'corrupt') throw error;
+      }
+    }
   }
 
   /** Gives a bitmap other bits, or makes it: what `bits` is too short for is zero. */
@@ -189,12 +240,8 @@ export class Qcow2Bitmaps implements BitmapStore {
   /** The entries of a bitmap's table. */
   async #tableOf(bitmap: Bitmap): Promise<DataView> {
     const { header, storage } = this.#host;
-    const wanted = bitmapTableEntries(header.size, bitmap.granularityBits, header.clusterSize);
-    if (bitmap.tableEntries !== wanted || wanted * header.clusterSize > LIMITS.qcow2BitmapBytes) {
-      throw this.#error('corrupt', 'The table of the bitmap has another length than the disk', {
-        found: `${bitmap.tableEntries} entries`,
-        expected: `${wanted}`,
-      });
+    if (bitmap.tableEntries * header.clusterSize > LIMITS.qcow2BitmapBytes) {
+      throw this.#error('corrupt', 'The table of the bitmap is longer than it may be');
     }
     const bytes = new Uint8Array(bitmap.tableEntries * ENTRY_BYTES);
     await readPadded(storage, bitmap.tableOffset, bytes);
@@ -223,6 +270,13 @@ export class Qcow2Bitmaps implements BitmapStore {
   async #bitsOf(bitmap: Bitmap): Promise<Uint8Array> {
     const { header, storage } = this.#host;
     const { clusterSize } = header;
+    const wanted = bitmapTableEntries(header.size, bitmap.granularityBits, clusterSize);
+    if (bitmap.tableEntries !== wanted) {
+      throw this.#error('corrupt', 'The table of the bitmap has another length than the disk', {
+        found: `${bitmap.tableEntries} entries`,
+        expected: `${wanted}`,
+      });
+    }
     const table = await this.#tableOf(bitmap);
     const bits = new Uint8Array(bitmap.tableEntries * clusterSize);
     for (let index = 0; index < bitmap.tableEntries; index++) {
@@ -309,6 +363,16 @@ export class Qcow2Bitmaps implements BitmapStore {
     details: { found?: string | number; expected?: string; hint?: string; offset?: number } = {},
   ): ImageError {
     return new ImageError(kind, message, { path: this.#host.storage.label, ...details });
+  }
+}
+
+/** Sets the bits from `first` to `end`. */
+function setBits(bits: Uint8Array, first: number, end: number): void {
+  const [from, to] = [Math.ceil(first / 8), Math.floor(end / 8)];
+  if (from < to) bits.fill(0xff, from, to);
+  for (let bit = first; bit < Math.min(end, from * 8); bit++) bits[from - 1] = (bits[from - 1] ?? 0) | (1 << (bit % 8));
+  for (let bit = Math.max(first, to * 8); bit < end; bit++) {
+    bits[Math.floor(bit / 8)] = (bits[Math.floor(bit / 8)] ?? 0) | (1 << (bit % 8));
   }
 }
 

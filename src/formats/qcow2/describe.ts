@@ -18,10 +18,12 @@ export interface Described {
   readonly snapshots: readonly Snapshot[];
   readonly bitmaps: readonly Bitmap[];
   readonly warnings: readonly string[];
+  /** This session records it, so that it is in use and all right. */
+  readonly isRecorded: (bitmap: Bitmap) => boolean;
 }
 
 /** Everything that an image says of itself. */
-export function infoOf({ header, snapshot, snapshots, bitmaps, warnings }: Described): ImageInfo {
+export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecorded }: Described): ImageInfo {
   const { clusterSize } = header;
   const size = snapshot?.diskSize ?? header.size;
   const virtualSize = size - (size % 512);
@@ -46,7 +48,9 @@ export function infoOf({ header, snapshot, snapshots, bitmaps, warnings }: Descr
     differencing: header.backingName !== null,
     warnings,
     snapshots: snapshots.map(snapshotInfo),
-    bitmaps: bitmaps.map((bitmap) => bitmapInfo(bitmap, bitmapsConsistent(header))),
+    bitmaps: bitmaps.map((bitmap) =>
+      bitmapInfo(bitmap, bitmapsConsistent(header) && (!isInUse(bitmap) || isRecorded(bitmap))),
+    ),
   };
 }
 
@@ -55,6 +59,6 @@ function bitmapInfo(bitmap: Bitmap, consistent: boolean): BitmapInfo {
     name: bitmap.name,
     granularity: 2 ** bitmap.granularityBits,
     enabled: (bitmap.flags & BITMAP_FLAG.auto) !== 0,
-    inconsistent: !consistent || isInUse(bitmap),
+    inconsistent: !consistent,
   };
 }

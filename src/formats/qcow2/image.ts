@@ -6,7 +6,7 @@
  * refcounts, the writer, and the first sector as it is on the medium: all that changes in a header is in it, so that it
  * changes at once.
  */
-import { alignDown } from '../../binary/numbers.ts';
+import { alignDown, alignUp } from '../../binary/numbers.ts';
 import { assert, ImageError, isImageError } from '../../errors.ts';
 import type {
   Image,
@@ -134,6 +134,7 @@ export class Qcow2Image implements Image {
       snapshots: this.#snapshots,
       bitmaps: this.#bitmaps,
       warnings: this.#warnings,
+      isRecorded: (bitmap) => this.bitmaps?.isRecorded(bitmap) ?? false,
     });
   }
 
@@ -157,7 +158,7 @@ export class Qcow2Image implements Image {
       until = map.until;
     }
     const run = Math.min(until, end) - offset;
-    if (kind === KIND.data) return this.#dataRun(position, run, own && !this.#failed);
+    if (kind === KIND.data) return this.#dataRun(position, run, own && !this.#failed && writer?.isDamaged === false);
     if (kind === KIND.encoded) return { kind: 'encoded', length: run };
     return { kind: kind === KIND.zero ? 'zero' : 'absent', length: run };
   }
@@ -190,7 +191,10 @@ export class Qcow2Image implements Image {
   /** Clears the feature bits that say something which will not be true any more. */
   async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
     this.#own();
-    const { autoclear, bitmaps } = this.#header;
+    const { autoclear, bitmaps, clusterSize } = this.#header;
+    // Other programs leave a last cluster that is cut off: whoever writes into it must find all of it.
+    const end = alignUp(this.#storage.size, clusterSize);
+    if (this.#data === this.#storage && this.#storage.size < end) await this.#storage.resize(end);
     // A list that could not be read cannot be looked after.
     const known = (bitmaps?.count ?? 0) === this.#bitmaps.length;
     const kept = autoclear & (AUTOCLEAR.dataFileRaw | (content && !known ? 0n : AUTOCLEAR.bitmaps));
@@ -200,6 +204,14 @@ export class Qcow2Image implements Image {
 
   noteChange(): void {
     // There is no modification identity.
+  }
+
+  noteRange(offset: number, length: number): void {
+    this.bitmaps?.noteRange(offset, length);
+  }
+
+  async endChanges(): Promise<void> {
+    if (!this.#failed) await this.bitmaps?.endChanges();
   }
 
   get dirtyBytes(): number {
@@ -334,7 +346,6 @@ export class Qcow2Image implements Image {
   #dataRun(position: number, length: number, writable: boolean): Mapping {
     assert(this.#data !== null, 'an image that is read has its data');
     const available = Math.max(this.#data.size - position, 0);
-    if (writable) return { kind: 'data', storage: this.#data, offset: position, length, writable };
     if (available === 0) return { kind: 'zero', length };
     return {
       kind: 'data',

@@ -8,6 +8,7 @@ import { readBitmaps } from './bitmaps.ts';
 import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header } from './header.ts';
 import { Qcow2Image, type Writing } from './image.ts';
 import { CRYPT, INCOMPATIBLE } from './layout.ts';
+import { metadataOf } from './metadata.ts';
 import { openRefcounts } from './refcount-store.ts';
 import { recoverDirty } from './repair.ts';
 import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot } from './snapshots.ts';
@@ -32,7 +33,7 @@ export async function openQcow2(storage: Storage, source: Source, options: Forma
   const parts = { source, storage, header, snapshots, bitmaps, snapshot, warnings, writing: null, obstacle: null };
   if (options.infoOnly === true) return new Qcow2Image({ ...parts, data: null });
   refuseEncrypted(header, storage.label);
-  const writing = options.mode === 'write' ? await openForWriting(storage, header, snapshot) : null;
+  const writing = options.mode === 'write' ? await openForWriting(storage, header, snapshots, snapshot) : null;
   const obstacle = typeof writing === 'string' ? writing : null;
   const state = typeof writing === 'string' ? null : writing;
   const data = await openData(storage, header, source, { gate: options.gate, mode: state === null ? 'read' : 'write' });
@@ -43,6 +44,7 @@ export async function openQcow2(storage: Storage, source: Source, options: Forma
 async function openForWriting(
   storage: Storage,
   header: Qcow2Header,
+  snapshots: readonly Snapshot[],
   snapshot: Snapshot | null,
 ): Promise<Writing | string> {
   if (snapshot !== null) return 'a snapshot is only read';
@@ -51,6 +53,10 @@ async function openForWriting(
     return 'it was not closed cleanly, and its refcounts may be old';
   const counts = await openRefcounts(storage, header);
   if (typeof counts === 'string') return counts;
+  for await (const { offset, length } of metadataOf(storage, header, snapshots)) {
+    for (let at = offset; at < offset + length; at += header.clusterSize)
+      counts.tables.add(Math.floor(at / header.clusterSize));
+  }
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
   return { counts, sector };

@@ -8,6 +8,7 @@
  *
  * Blocks and the table grow by room behind everything that is counted: a new block may lie in the range that it counts.
  */
+import { SparseBitSet } from '../../binary/bits.ts';
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { assert, hex, ImageError } from '../../errors.ts';
 import type { MetaWrite } from '../../image/contract.ts';
@@ -94,6 +95,8 @@ export class RefcountStore {
   #wanted = 0;
   #released: number[] = [];
   #sealed: number[] = [];
+  /** Clusters that held tables when the image was opened, and still do: never guest data. */
+  readonly tables = new SparseBitSet();
 
   constructor(storage: Storage, header: Qcow2Header, table: Float64Array) {
     this.#storage = storage;
@@ -334,6 +337,7 @@ export class RefcountStore {
   #change(cluster: number, count: number): void {
     const page = this.#pageWith(cluster);
     assert(page !== undefined, 'a count is loaded before it is changed');
+    if (count === 0) this.tables.delete(cluster);
     this.#set(page, cluster % this.#perPage, count);
   }
 

@@ -7,6 +7,11 @@
  *
  * A new L2 table is *fresh* until a flush has taken it: nothing on the medium leads to it, so it is written in the first
  * stage of that flush, and the L1 entry that leads to it in the last.
+ *
+ * What a hostile table leads to is refused here, too: guest data must not be written over tables, nor where two entries
+ * lead that are counted as one.
+ *
+ * Long file: slots of all kinds share the entries, counts and tables that they are made from.
  */
 import { divCeil } from '../../binary/numbers.ts';
 import { assert, hex, ImageError } from '../../errors.ts';
@@ -84,6 +89,11 @@ export class ClusterWriter {
     this.#hasDataFile = (parts.header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
   }
 
+  /** Nothing may be overwritten in an image whose counts are not true. */
+  get isDamaged(): boolean {
+    return this.#damage !== null;
+  }
+
   /** True when the flags of a page say what the counts say. Otherwise `judge` it first. */
   isJudged(page: MetadataPage): boolean {
     return this.#hasDataFile || this.#judged.has(page);
@@ -108,15 +118,18 @@ export class ClusterWriter {
     if (own === undefined) return table / this.#clusterSize;
     if (own === 0) this.#damage ??= `the L2 table at ${hex(table)} is in use but not counted`;
     const flags: { at: number; copied: boolean }[] = [];
+    const references = new Map<number, number>();
     for (let at = 0; at < page.bytes.length; at += this.#entryBytes) {
       const high = page.view.getUint32(at);
-      if ((high & COMPRESSED_HIGH) !== 0) continue;
-      const host = offsetOf(high, page.view.getUint32(at + 4));
-      if (host === 0 || host % this.#clusterSize !== 0) continue;
-      const count = this.#counts.peek(host / this.#clusterSize);
-      if (count === undefined) return host / this.#clusterSize;
-      if (count === 0) this.#damage ??= `the cluster at ${hex(host)} is in use but not counted`;
-      const copied = own === 1 && count === 1;
+      const hosts = this.#hostClusters(high, page.view.getUint32(at + 4));
+      for (const cluster of hosts) {
+        const count = this.#counts.peek(cluster);
+        if (count === undefined) return cluster;
+        this.#refuseAlias(cluster, count, references);
+      }
+      const [cluster] = hosts;
+      if (cluster === undefined || (high & COMPRESSED_HIGH) !== 0) continue;
+      const copied = own === 1 && this.#counts.peek(cluster) === 1;
       if (((high & COPIED_HIGH) !== 0) !== copied) flags.push({ at, copied });
     }
     for (const { at, copied } of flags) {
@@ -126,6 +139,15 @@ export class ClusterWriter {
     }
     this.#judged.add(page);
     return null;
+  }
+
+  /** Notes what must not be: more entries than the count says, or entries that lead to tables. */
+  #refuseAlias(cluster: number, count: number, references: Map<number, number>): void {
+    const found = (references.get(cluster) ?? 0) + 1;
+    references.set(cluster, found);
+    const place = hex(cluster * this.#clusterSize);
+    if (found > count) this.#damage ??= `the cluster at ${place} is in use ${found} times and counted ${count} times`;
+    if (this.#counts.tables.has(cluster)) this.#damage ??= `guest data leads to the table at ${place}`;
   }
 
   /** Room for an unplaced range: see `Image.prepareWrite`. */
