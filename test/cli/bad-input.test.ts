@@ -86,7 +86,7 @@ const FAILURES: readonly (readonly [string, string, number, string])[] = [
   ['a bad number of threads', 'convert SAMPLE @out.raw --threads 0', 64, 'invalid-argument'],
   [
     'compression of another kind',
-    'convert SAMPLE @out.qcow2 --compress=zlib -o compression_type=zstd',
+    'convert SAMPLE @out.qcow2 --compress=zlib --option compression_type=zstd',
     1,
     'invalid-argument',
   ],
