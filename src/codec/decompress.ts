@@ -45,10 +45,11 @@ export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8
 
 /**
  * The first `size` bytes of Zstandard frames that follow each other. What follows in the input is not looked at. Throws
- * `corrupt` when a frame is broken, holds more than is left of `size`, or there are too few.
+ * `corrupt` when a frame is broken, holds more than is left of `size`, or there are too few. `room`: `size` bytes that the
+ * result may be put into, which saves memory and a copy; they hold anything after a failure.
  */
-export async function zstdDecompress(input: Uint8Array, size: number): Promise<Uint8Array> {
-  return decodeFrames(input, size, nativeDecoder() ?? systemDecoder() ?? (await wasmDecoder()));
+export async function zstdDecompress(input: Uint8Array, size: number, room?: Uint8Array): Promise<Uint8Array> {
+  return decodeFrames(input, size, nativeDecoder() ?? systemDecoder(room) ?? (await wasmDecoder()));
 }
 
 function inflateOnThread(input: Uint8Array, options: zlib.ZlibOptions): Promise<Uint8Array> {
@@ -87,11 +88,11 @@ function nativeDecoder(): FrameDecoder | null {
     });
 }
 
-function systemDecoder(): FrameDecoder | null {
+function systemDecoder(room: Uint8Array | undefined): FrameDecoder | null {
   const library = systemZstd();
   if (library === null) return null;
   return async (frame, size) => {
-    const bytes = new Uint8Array(size);
+    const bytes = room?.length === size ? room : new Uint8Array(size);
     return bytes.subarray(0, await library.decompress(bytes, frame));
   };
 }

@@ -193,6 +193,7 @@ function compressedConfig(target: ImageSource, options: ConvertOptions): Pick<Co
       field: key,
       found: given,
       expected: value,
+      hint: 'Leave one of the two out.',
     });
   }
   return { config: { ...config, ...values } };

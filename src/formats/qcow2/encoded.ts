@@ -40,7 +40,7 @@ export class EncodedReader {
   readonly #storage: Storage;
   readonly #map: ClusterMap;
   readonly #clusterSize: number;
-  readonly #decompress: (input: Uint8Array, size: number) => Promise<Uint8Array>;
+  readonly #decompress: (input: Uint8Array, size: number, room?: Uint8Array) => Promise<Uint8Array>;
   #kept: Kept | null = null;
 
   constructor(storage: Storage, map: ClusterMap, header: Pick<Qcow2Header, 'clusterSize' | 'compression'>) {
@@ -104,8 +104,9 @@ export class EncodedReader {
     const stored = new Uint8Array(end - start);
     await readPadded(this.#storage, start, stored);
     const decoding = group.map(async (piece) => {
-      const decoded = await this.#decode(piece, stored.subarray(piece.position - start));
-      piece.target.set(decoded.subarray(piece.skip, piece.skip + piece.target.length));
+      const decoded = await this.#decode(piece, stored.subarray(piece.position - start), piece.target);
+      const inPlace = decoded.buffer === piece.target.buffer && decoded.byteOffset === piece.target.byteOffset;
+      if (!inPlace) piece.target.set(decoded.subarray(piece.skip, piece.skip + piece.target.length));
     });
     await allDone(decoding);
   }
@@ -131,9 +132,10 @@ export class EncodedReader {
     return this.#decode(piece, stored);
   }
 
-  async #decode({ guestOffset, position, bytes }: Piece, stored: Uint8Array): Promise<Uint8Array> {
+  /** `room`: the result may be put there when it is a whole cluster. */
+  async #decode({ guestOffset, position, bytes }: Piece, stored: Uint8Array, room?: Uint8Array): Promise<Uint8Array> {
     try {
-      return await this.#decompress(stored.subarray(0, bytes), this.#clusterSize);
+      return await this.#decompress(stored.subarray(0, bytes), this.#clusterSize, room);
     } catch (error) {
       throw withContext(error, {
         path: this.#storage.label,
