@@ -91,6 +91,7 @@ export class Qcow2Image implements Image {
   #encoded: EncodedReader;
   #encoder: ClusterEncoder | null = null;
   #virtualSize: number;
+  #begun = false;
   #failed = false;
 
   constructor(parts: Qcow2Parts) {
@@ -194,7 +195,8 @@ export class Qcow2Image implements Image {
     const { autoclear, bitmaps, clusterSize } = this.#header;
     // Other programs leave a last cluster that is cut off: whoever writes into it must find all of it.
     const end = alignUp(this.#storage.size, clusterSize);
-    if (this.#data === this.#storage && this.#storage.size < end) await this.#storage.resize(end);
+    if (!this.#begun && this.#data === this.#storage && this.#storage.size < end) await this.#storage.resize(end);
+    this.#begun = true;
     // A list that could not be read cannot be looked after.
     const known = (bitmaps?.count ?? 0) === this.#bitmaps.length;
     const kept = autoclear & (AUTOCLEAR.dataFileRaw | (content && !known ? 0n : AUTOCLEAR.bitmaps));
