@@ -55,6 +55,8 @@ export interface ClusterMapParts {
   readonly l1Offset: number;
   readonly l1Entries: number;
   readonly l2: MetadataPages;
+  /** Where the file ended when it was opened. */
+  readonly fileEnd: number;
 }
 
 /** The cache of L2 tables of one image, addressed by offsets in the file. */
@@ -94,6 +96,7 @@ export class ClusterMap {
   /** Guest bytes of one L2 table. */
   readonly #tableBytes: number;
   readonly #offsetBits: number;
+  #fileEnd: number;
   #reason = '';
   #place = 0;
 
@@ -103,6 +106,7 @@ export class ClusterMap {
     this.#storage = storage;
     this.#data = parts.data;
     this.#hasDataFile = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
+    this.#fileEnd = parts.fileEnd;
     const length = Math.max(parts.l1Entries, 1) * ENTRY_BYTES;
     this.#l1 = new MetadataPages({ storage, offset: l1Offset, length, cacheBytes: L1_CACHE });
     this.#l1Offset = l1Offset;
@@ -131,12 +135,15 @@ export class ClusterMap {
     const cluster = Math.floor(guestOffset / this.#clusterSize);
     const entryAt = this.#entryAt(table, guestOffset);
     this.#place = entryAt;
+    // What was cut off stays lost, though the file may have grown since.
+    if (table < this.#fileEnd && entryAt + this.#entryBytes > this.#fileEnd) {
+      return this.#broken('The file ends inside an L2 table', (cluster + 1) * this.#clusterSize);
+    }
     const page = this.#l2.peek(Math.floor(entryAt / this.#l2.pageBytes));
     if (page === undefined) {
       // A new table is in memory before it is in the file.
       if (table >= this.#storage.size) return this.#noTable(table, l1Index);
-      if (entryAt + this.#entryBytes <= this.#storage.size) return false;
-      return this.#broken('The file ends inside an L2 table', (cluster + 1) * this.#clusterSize);
+      return false;
     }
     this.page = page;
     return this.#decode(page.view, entryAt % this.#l2.pageBytes, cluster, guestOffset);
@@ -173,6 +180,8 @@ export class ClusterMap {
     const page = this.#l1.peek(Math.floor(l1At / this.#l1.pageBytes));
     assert(page !== undefined, 'an L1 entry is loaded before it is changed');
     const at = l1At % this.#l1.pageBytes;
+    // A new table in a last cluster that was cut off is whole.
+    if (table < this.#fileEnd && table + this.#clusterSize > this.#fileEnd) this.#fileEnd = table;
     page.view.setUint32(at, (Math.floor(table / HIGH) | (table === 0 ? 0 : COPIED_HIGH)) >>> 0);
     page.view.setUint32(at + 4, table % HIGH);
     this.#l1.touch(page, at, at + ENTRY_BYTES);

@@ -91,6 +91,8 @@ export class Qcow2Image implements Image {
   #encoded: EncodedReader;
   #encoder: ClusterEncoder | null = null;
   #virtualSize: number;
+  /** Where the file ended when it was opened. */
+  readonly #fileEnd: number;
   #begun = false;
   #failed = false;
 
@@ -117,9 +119,9 @@ export class Qcow2Image implements Image {
       resize: write,
       compact: write && data === storage,
     };
-    const { l1Offset, l1Entries } = snapshot ?? header;
+    this.#fileEnd = storage.size;
     this.#l2 = l2Cache(storage, header.clusterSize);
-    this.#map = new ClusterMap({ header, storage, data: data ?? storage, l1Offset, l1Entries, l2: this.#l2 });
+    this.#map = this.#mapOf(snapshot ?? header);
     this.#writer = this.#makeWriter();
     this.#encoded = new EncodedReader(storage, this.#map, header);
     if (writing !== null) {
@@ -358,6 +360,11 @@ export class Qcow2Image implements Image {
     };
   }
 
+  #mapOf({ l1Offset, l1Entries }: Pick<Qcow2Header, 'l1Offset' | 'l1Entries'>): ClusterMap {
+    const [header, storage, l2, fileEnd] = [this.#header, this.#storage, this.#l2, this.#fileEnd];
+    return new ClusterMap({ header, storage, data: this.#data ?? storage, l1Offset, l1Entries, l2, fileEnd });
+  }
+
   #makeWriter(): ClusterWriter | null {
     if (this.#writing === null || this.#data === null) return null;
     return new ClusterWriter({
@@ -433,11 +440,10 @@ export class Qcow2Image implements Image {
 
   /** The tables on the medium were changed past the caches. Everything is flushed, and nothing is in use. */
   #reload(snapshots: readonly Snapshot[]): void {
-    const { l1Offset, l1Entries, clusterSize } = this.#header;
-    const [header, storage, data] = [this.#header, this.#storage, this.#data ?? this.#storage];
+    const [header, storage] = [this.#header, this.#storage];
     this.#snapshots = snapshots;
-    this.#l2 = l2Cache(storage, clusterSize);
-    this.#map = new ClusterMap({ header, storage, data, l1Offset, l1Entries, l2: this.#l2 });
+    this.#l2 = l2Cache(storage, header.clusterSize);
+    this.#map = this.#mapOf(header);
     this.#writer = this.#makeWriter();
     this.#encoded = new EncodedReader(storage, this.#map, header);
     this.#encoder = null;

@@ -1,10 +1,11 @@
 /** Opening a QCOW2 image: its header, its lists, its data file, and for writing what must be sound before. */
-import { describeError, ImageError, isImageError } from '../../errors.ts';
+import { describeError, hex, ImageError, isImageError } from '../../errors.ts';
 import type { FormatOpenOptions } from '../../image/contract.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { readBitmaps } from './bitmaps.ts';
+import { survey } from './check.ts';
 import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header } from './header.ts';
 import { Qcow2Image, type Writing } from './image.ts';
 import { CRYPT, INCOMPATIBLE } from './layout.ts';
@@ -14,6 +15,11 @@ import { recoverDirty } from './repair.ts';
 import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot } from './snapshots.ts';
 
 const SECTOR = 512;
+/**
+ * Images with so many bytes of tables or less, 64 GiB of data in clusters of 64 KiB, are checked before they are written.
+ * Those with more are looked at where they are written.
+ */
+const SURVEY_BYTES = 8 * 1024 * 1024;
 
 /** Opens the image in a storage, which belongs to the image when this resolves. */
 export async function openQcow2(storage: Storage, source: Source, options: FormatOpenOptions): Promise<Qcow2Image> {
@@ -53,13 +59,25 @@ async function openForWriting(
     return 'it was not closed cleanly, and its refcounts may be old';
   const counts = await openRefcounts(storage, header);
   if (typeof counts === 'string') return counts;
-  for await (const { offset, length } of metadataOf(storage, header, snapshots)) {
-    for (let at = offset; at < offset + length; at += header.clusterSize)
-      counts.tables.add(Math.floor(at / header.clusterSize));
+  let bytes = 0;
+  for await (const { offset, length, what } of metadataOf(storage, header, snapshots)) {
+    // What lies behind the end would come to life when the file grows.
+    if (offset % header.clusterSize !== 0 || offset >= storage.size) return `there can be no ${what} at ${hex(offset)}`;
+    bytes += length;
+    for (let at = offset; at < offset + length; at += header.clusterSize) counts.tables.add(at / header.clusterSize);
   }
+  const damage = bytes > SURVEY_BYTES ? null : await damageOf(storage);
+  if (damage !== null) return damage;
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
   return { counts, sector };
+}
+
+/** What is wrong with the tables, so that writing could destroy more; null: nothing. Flags and leaks do no harm. */
+async function damageOf(storage: Storage): Promise<string | null> {
+  const { findings } = await survey(storage, {});
+  const found = findings.find(({ severity, code }) => severity === 'corruption' && !code.startsWith('copied-'));
+  return found === undefined ? null : `a check finds it damaged: ${found.message}`;
 }
 
 /** Reads and checks the header cluster. */

@@ -69,6 +69,9 @@ async function grow(host: ResizeHost, old: number, size: number, how: ResizeOpti
   await clearTail(host, old);
   const end = how.fill === 'zero' ? Math.min(how.fillEnd, size) : 0;
   const step = STEP_CLUSTERS * clusterSize;
+  // Other programs may have left entries behind the end of the disk.
+  await host.unmap(alignUp(old, clusterSize), alignUp(size, clusterSize) - alignUp(old, clusterSize), 'absent');
+  await host.flush();
   for (let at = alignUp(old, clusterSize); at < end; at += step) {
     throwIfAborted(how.signal, 'The resize');
     await host.unmap(at, Math.min(step, end - at), 'zero');
