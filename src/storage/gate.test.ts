@@ -60,11 +60,18 @@ describe('denyAll', () => {
 describe('openGate', () => {
   const gateTo = (...roots: string[]): OpenGate => openGate({ roots, provider: localFiles() });
 
-  it('opens files in a root and below, to read and to write', async () => {
+  it('opens files in a root and below', async () => {
     expect(await opens(gateTo(place), 'base')).toBe('images/base');
-    expect(await opens(gateTo(place), 'below/base', 'write')).toBe('images/below/base');
+    expect(await opens(gateTo(place), 'below/base')).toBe('images/below/base');
     expect(await opens(gateTo(join(top, 'nothing'), place), 'below/../base')).toBe('images/base');
     expect(await opens(openGate({ roots: [place] }), 'base')).toBe('images/base');
+  });
+
+  it('lets only what is named itself be written', async () => {
+    const reason = { kind: 'denied', message: expect.stringContaining('its own name') };
+    await expect(opens(gateTo(place), 'below/base', 'write')).rejects.toMatchObject(reason);
+    await expect(opens(gateTo(place, join(place, 'below')), 'below/base', 'write')).rejects.toMatchObject(reason);
+    expect(await opens(gateTo(place, join(place, 'below/base')), 'below/base', 'write')).toBe('images/below/base');
   });
 
   it('opens a single file that is a root, and not its neighbours', async () => {

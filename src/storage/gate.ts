@@ -42,7 +42,10 @@ export function denyAll(): OpenGate {
 
 /** What a gate lets through. */
 export interface GateOptions {
-  /** Directories with everything below them, or single files. */
+  /**
+   * Directories with everything below them, for reading, or single files, which may be written too: an image could name
+   * any of its neighbours, to have guest data written over it.
+   */
   readonly roots: readonly string[];
   /** Resolves the roots. Default: the provider of the image that asks. */
   readonly provider?: StorageProvider;
@@ -60,6 +63,7 @@ export function isPlainName(name: string): boolean {
 
 const OUTSIDE = 'it lies outside of what was allowed';
 const NO_FILE = 'it is no regular file';
+const NOT_NAMED = 'to write to it, it must be allowed by its own name';
 
 /**
  * Lets regular files inside the roots through. A name that leads elsewhere is not even opened, since opening alone
@@ -68,11 +72,11 @@ const NO_FILE = 'it is no regular file';
 export function openGate(options: GateOptions): OpenGate {
   return {
     async open(wanted, from, mode) {
-      const early = await objectionToName(wanted, from, options);
+      const early = await objectionToName(wanted, from, mode, options);
       if (early !== null) throw denied(wanted, from, early);
       const storage = await openWanted(wanted, from, mode);
       try {
-        const late = await objectionToHandle(storage, wanted, from, options);
+        const late = await objectionToHandle(storage, wanted, from, mode, options);
         if (late !== null) throw denied(wanted, from, late);
         return storage;
       } catch (error) {
@@ -101,13 +105,19 @@ async function openWanted(wanted: Reference, from: ReferenceOrigin, mode: OpenMo
 }
 
 /** Why this name must not be opened, or null. A name outside is denied whether it exists or not: that is not told. */
-async function objectionToName(wanted: Reference, from: ReferenceOrigin, options: GateOptions): Promise<string | null> {
+async function objectionToName(
+  wanted: Reference,
+  from: ReferenceOrigin,
+  mode: OpenMode,
+  options: GateOptions,
+): Promise<string | null> {
   if (!isPlainName(wanted.name)) return 'it is no plain file name';
   const { provider } = from;
   const real = await realNameOrNull(provider, wanted.name);
   const place = real ?? (await realNameOrNull(provider, provider.directory(wanted.name)));
   if (place === null || !(await isAllowed(place, from, options))) return OUTSIDE;
   if (real === null) return null;
+  if (mode === 'write' && !(await isNamed(real, from, options))) return NOT_NAMED;
   const info = await provider.lookUp(real);
   return info === null || info.kind === 'file' ? null : NO_FILE;
 }
@@ -117,6 +127,7 @@ async function objectionToHandle(
   storage: Storage,
   wanted: Reference,
   from: ReferenceOrigin,
+  mode: OpenMode,
   options: GateOptions,
 ): Promise<string | null> {
   const { key, kind } = await storage.identity();
@@ -124,7 +135,15 @@ async function objectionToHandle(
   const real = await from.provider.realName(wanted.name);
   // The name may have been exchanged since it was opened: what the name is now must be what the handle is.
   if ((await from.provider.lookUp(real))?.key !== key) return 'it changed while it was opened';
+  if (mode === 'write' && !(await isNamed(real, from, options))) return NOT_NAMED;
   return (await isAllowed(real, from, options)) ? null : OUTSIDE;
+}
+
+/** One of the roots is this very file. */
+async function isNamed(real: string, from: ReferenceOrigin, options: GateOptions): Promise<boolean> {
+  const provider = options.provider ?? from.provider;
+  for (const root of options.roots) if ((await realNameOrNull(provider, root)) === real) return true;
+  return false;
 }
 
 async function isAllowed(real: string, from: ReferenceOrigin, options: GateOptions): Promise<boolean> {

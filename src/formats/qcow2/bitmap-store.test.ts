@@ -9,7 +9,7 @@ import { readHeader } from './open.ts';
 
 const SIZE = 1024 * 1024;
 const NAME = '/disk.qcow2';
-const write = { mode: 'write', flushAfterMs: 0, format: 'qcow2', allow: ['/'] } as const;
+const write = { mode: 'write', flushAfterMs: 0, format: 'qcow2', allow: ['/', '/data.raw'] } as const;
 
 async function newImage(config: Record<string, string | number> = { cluster_size: 4096 }, size = SIZE) {
   const provider = new MemoryProvider();

@@ -55,7 +55,7 @@ export interface ClusterMapParts {
   readonly l1Offset: number;
   readonly l1Entries: number;
   readonly l2: MetadataPages;
-  /** Where the file ended when it was opened. */
+  /** Where the file ends, when it may have been cut off; else 0. */
   readonly fileEnd: number;
 }
 
@@ -96,7 +96,7 @@ export class ClusterMap {
   /** Guest bytes of one L2 table. */
   readonly #tableBytes: number;
   readonly #offsetBits: number;
-  #fileEnd: number;
+  readonly #fileEnd: number;
   #reason = '';
   #place = 0;
 
@@ -135,7 +135,6 @@ export class ClusterMap {
     const cluster = Math.floor(guestOffset / this.#clusterSize);
     const entryAt = this.#entryAt(table, guestOffset);
     this.#place = entryAt;
-    // What was cut off stays lost, though the file may have grown since.
     if (table < this.#fileEnd && entryAt + this.#entryBytes > this.#fileEnd) {
       return this.#broken('The file ends inside an L2 table', (cluster + 1) * this.#clusterSize);
     }
@@ -180,8 +179,6 @@ export class ClusterMap {
     const page = this.#l1.peek(Math.floor(l1At / this.#l1.pageBytes));
     assert(page !== undefined, 'an L1 entry is loaded before it is changed');
     const at = l1At % this.#l1.pageBytes;
-    // A new table in a last cluster that was cut off is whole.
-    if (table < this.#fileEnd && table + this.#clusterSize > this.#fileEnd) this.#fileEnd = table;
     page.view.setUint32(at, (Math.floor(table / HIGH) | (table === 0 ? 0 : COPIED_HIGH)) >>> 0);
     page.view.setUint32(at + 4, table % HIGH);
     this.#l1.touch(page, at, at + ENTRY_BYTES);

@@ -91,7 +91,7 @@ export class Qcow2Image implements Image {
   #encoded: EncodedReader;
   #encoder: ClusterEncoder | null = null;
   #virtualSize: number;
-  /** Where the file ended when it was opened. */
+  /** Where the file ends, when it may have been cut off; else 0. */
   readonly #fileEnd: number;
   #begun = false;
   #failed = false;
@@ -119,7 +119,8 @@ export class Qcow2Image implements Image {
       resize: write,
       compact: write && data === storage,
     };
-    this.#fileEnd = storage.size;
+    // An image that is written was looked at, and its file grows.
+    this.#fileEnd = writing === null ? storage.size : 0;
     this.#l2 = l2Cache(storage, header.clusterSize);
     this.#map = this.#mapOf(snapshot ?? header);
     this.#writer = this.#makeWriter();

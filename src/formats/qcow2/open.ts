@@ -62,7 +62,8 @@ async function openForWriting(
   let bytes = 0;
   for await (const { offset, length, what } of metadataOf(storage, header, snapshots)) {
     // What lies behind the end would come to life when the file grows.
-    if (offset % header.clusterSize !== 0 || offset >= storage.size) return `there can be no ${what} at ${hex(offset)}`;
+    const end = what.startsWith('L2') ? offset + length : offset + 1;
+    if (offset % header.clusterSize !== 0 || end > storage.size) return `there can be no ${what} at ${hex(offset)}`;
     bytes += length;
     for (let at = offset; at < offset + length; at += header.clusterSize) counts.tables.add(at / header.clusterSize);
   }
