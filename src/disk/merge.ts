@@ -201,7 +201,6 @@ export class Merge {
       size: wanted,
       options: { signal: this.#options.signal },
     });
-    chain.resized();
   }
 
   async #moveAll(): Promise<void> {

@@ -116,7 +116,6 @@ async function resizeAlone(host: DiskHost, size: number, options: DiskResizeOpti
     size,
     options,
   });
-  chain.resized();
   // What was cut off left room at the end, which no hole tells of.
   if (shrunk) await packAfterCut(head, options.signal);
   else await tidy(head, options.signal);
@@ -146,7 +145,8 @@ export async function resizeLast(job: ResizeJob): Promise<void> {
       onProgress: options.onProgress,
     });
   } finally {
-    // Done, or cancelled halfway: the next flush has something to make durable.
+    // Done, or ended halfway, when the size may have changed all the same: the next flush has something to make durable.
+    chain.resized();
     job.noteChange();
   }
 }

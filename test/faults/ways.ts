@@ -13,7 +13,7 @@ import { initialBytes } from '../../src/testing/index.ts';
 
 export const SECTOR = 512;
 /** Config values that make units and tables small, for the formats that know them. */
-const SMALL = { AllocationBlockSize: 4096, DataAlignment: SECTOR };
+const SMALL = { AllocationBlockSize: 4096, DataAlignment: SECTOR, cluster_size: 4096 };
 /** More units than a sector of a map has entries; the last of them is not whole. */
 export const SECTORS = 203 * 8 + 3;
 

@@ -143,6 +143,7 @@ export class Qcow2Image implements Image {
   }
 
   map(offset: number, length: number): MaybePromise<Mapping> {
+    assert(offset >= 0 && offset < this.#virtualSize && length > 0, 'the mapped range lies inside the disk');
     const map = this.#map;
     if (!map.look(offset)) return map.load(offset).then(() => this.map(offset, length));
     const end = Math.min(offset + length, this.#virtualSize);
@@ -198,7 +199,9 @@ export class Qcow2Image implements Image {
     const { autoclear, bitmaps, clusterSize } = this.#header;
     // Other programs leave a last cluster that is cut off: whoever writes into it must find all of it.
     const end = alignUp(this.#storage.size, clusterSize);
-    if (!this.#begun && this.#data === this.#storage && this.#storage.size < end) await this.#storage.resize(end);
+    if (!this.#begun && this.#data === this.#storage && this.#storage.size < end) {
+      await this.#guarded(() => this.#storage.resize(end));
+    }
     this.#begun = true;
     // A list that could not be read cannot be looked after.
     const known = (bitmaps?.count ?? 0) === this.#bitmaps.length;
@@ -266,9 +269,11 @@ export class Qcow2Image implements Image {
   }
 
   async trim(): Promise<void> {
-    // Counts that were lowered by the flush before.
-    await flushImage(this, { skipStorageFlush: false });
-    await trimFile(this.#packHost());
+    await this.#guarded(async () => {
+      // Counts that were lowered by the flush before.
+      await flushImage(this, { skipStorageFlush: false });
+      await trimFile(this.#packHost());
+    });
   }
 
   #packHost(): PackHost {
@@ -307,12 +312,7 @@ export class Qcow2Image implements Image {
       },
     };
     checkQcow2Size(host, size);
-    try {
-      await resizeQcow2(host, size, how);
-    } catch (error) {
-      if (!isImageError(error) || error.kind !== 'aborted') this.#failed = true;
-      throw error;
-    }
+    await this.#guarded(() => resizeQcow2(host, size, how));
   }
 
   /** Stores the name and the format of the backing file. */
@@ -455,13 +455,20 @@ export class Qcow2Image implements Image {
   async #changeHeader(changes: HeaderChanges): Promise<void> {
     const { sector } = this.#written();
     for (const [name, value] of Object.entries(changes)) HEADER.put(sector, name as 'autoclear', value as bigint);
-    const header = { ...this.#header, ...changes };
-    this.#header = { ...header, virtualSize: alignDown(header.size, SECTOR) };
-    try {
+    await this.#guarded(async () => {
       await this.#storage.write(0, sector.slice());
       await this.#storage.flush();
+    });
+    const header = { ...this.#header, ...changes };
+    this.#header = { ...header, virtualSize: alignDown(header.size, SECTOR) };
+  }
+
+  /** After a failure nobody knows what the medium has: the image takes no more changes. */
+  async #guarded(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
     } catch (error) {
-      this.#failed = true;
+      if (!isImageError(error) || error.kind !== 'aborted') this.#failed = true;
       throw error;
     }
   }
@@ -472,7 +479,7 @@ export class Qcow2Image implements Image {
     const cluster = new Uint8Array(header.clusterSize);
     await readPadded(this.#storage, 0, cluster);
     const steps = headerSteps(cluster, this.#header, header);
-    try {
+    await this.#guarded(async () => {
       for (const { rest, firstSector } of steps) {
         for (const { offset, bytes } of rest) await this.#storage.write(offset, bytes);
         if (rest.length > 0) await this.#storage.flush();
@@ -480,10 +487,7 @@ export class Qcow2Image implements Image {
         await this.#storage.write(0, firstSector);
         await this.#storage.flush();
       }
-    } catch (error) {
-      this.#failed = true;
-      throw error;
-    }
+    });
     this.#header = header;
   }
 
