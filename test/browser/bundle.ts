@@ -25,7 +25,8 @@ export function bundleCases(platform: 'browser' | 'node'): Promise<Bundle> {
   return bundle({
     platform,
     entryPoints: [join(ROOT, 'test/browser/page.ts')],
-    external: inPage ? [] : ['koffi'],
+    // Loaded when they are needed, by the package itself.
+    external: inPage ? [] : ['koffi', '@foxglove/wasm-zstd'],
     alias: {
       vitest: join(ROOT, 'test/browser/vitest-in-page.ts'),
       '#local-storage': join(ROOT, localStorage),
