@@ -1,4 +1,5 @@
 /** L2 entries: what they refer to, and how they are made. */
+import { divCeil } from '../../binary/numbers.ts';
 import { type ClusterMap, KIND, offsetOf } from './cluster-map.ts';
 import type { Qcow2Header } from './header.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, compressedOffsetBits, OFFSET_HIGH, SUBCLUSTERS } from './layout.ts';
@@ -6,23 +7,29 @@ import { COMPRESSED_HIGH, COPIED_HIGH, compressedOffsetBits, OFFSET_HIGH, SUBCLU
 const HIGH = 2 ** 32;
 const SECTOR = 512;
 
-/** The clusters of the file that an entry refers to, in an image that holds its data itself. */
-export function hostClusters(
-  { clusterBits, clusterSize }: Pick<Qcow2Header, 'clusterBits' | 'clusterSize'>,
+type Sizes = Pick<Qcow2Header, 'clusterBits' | 'clusterSize'>;
+
+/** Where the stream of a compressed cluster begins, and the clusters of the file that it touches. */
+export function compressedClusters(
+  { clusterBits, clusterSize }: Sizes,
   high: number,
   low: number,
-): number[] {
-  if ((high & COMPRESSED_HIGH) === 0) {
-    const host = offsetOf(high, low);
-    return host === 0 || host % clusterSize !== 0 ? [] : [host / clusterSize];
-  }
+): { readonly position: number; readonly first: number; readonly end: number } {
   const offsetBits = compressedOffsetBits(clusterBits) - 32;
   const position = (high % 2 ** offsetBits) * HIGH + low;
   const sectors = (high >>> offsetBits) & (2 ** (clusterBits - 8) - 1);
   const end = (Math.floor(position / SECTOR) + sectors + 1) * SECTOR;
-  const clusters: number[] = [];
-  for (let cluster = Math.floor(position / clusterSize); cluster * clusterSize < end; cluster++) clusters.push(cluster);
-  return clusters;
+  return { position, first: Math.floor(position / clusterSize), end: divCeil(end, clusterSize) };
+}
+
+/** The clusters of the file that an entry refers to, in an image that holds its data itself. */
+export function hostClusters(sizes: Sizes, high: number, low: number): number[] {
+  if ((high & COMPRESSED_HIGH) === 0) {
+    const host = offsetOf(high, low);
+    return host === 0 || host % sizes.clusterSize !== 0 ? [] : [host / sizes.clusterSize];
+  }
+  const { first, end } = compressedClusters(sizes, high, low);
+  return Array.from({ length: end - first }, (_, n) => first + n);
 }
 
 /** The halves of an entry that leads to a cluster of its own. */

@@ -10,11 +10,9 @@ import { hex, ImageError } from '../../errors.ts';
 import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { offsetOf } from './cluster-map.ts';
+import { compressedClusters } from './entries.ts';
 import type { Qcow2Header } from './header.ts';
-import { COMPRESSED_HIGH, compressedOffsetBits, ENTRY_BYTES, EXTENDED_ENTRY_BYTES } from './layout.ts';
-
-const HIGH = 2 ** 32;
-const SECTOR = 512;
+import { COMPRESSED_HIGH, ENTRY_BYTES, EXTENDED_ENTRY_BYTES } from './layout.ts';
 
 /** Where an L1 table lies. */
 export interface L1Place {
@@ -78,7 +76,8 @@ export function clustersIn(file: TreeFile, view: DataView): number[] {
   for (let at = 0; at < view.byteLength; at += l2EntryBytes(header)) {
     const [high, low] = [view.getUint32(at), view.getUint32(at + 4)];
     if ((high & COMPRESSED_HIGH) !== 0) {
-      const { first, end } = compressedClusters(file, high, low);
+      const { position, first, end } = compressedClusters(file.header, high, low);
+      if (position >= storage.size) throw broken(file, 'A compressed cluster begins beyond the end', position);
       for (let cluster = first; cluster < end; cluster++) clusters.push(cluster);
       continue;
     }
@@ -90,21 +89,6 @@ export function clustersIn(file: TreeFile, view: DataView): number[] {
     clusters.push(host / clusterSize);
   }
   return clusters;
-}
-
-/** The clusters of the file that one compressed cluster touches. */
-function compressedClusters(
-  file: TreeFile,
-  high: number,
-  low: number,
-): { readonly first: number; readonly end: number } {
-  const { clusterBits, clusterSize } = file.header;
-  const offsetBits = compressedOffsetBits(clusterBits) - 32;
-  const position = (high % 2 ** offsetBits) * HIGH + low;
-  const sectors = (high >>> offsetBits) & (2 ** (clusterBits - 8) - 1);
-  if (position >= file.storage.size) throw broken(file, 'A compressed cluster begins beyond the end', position);
-  const end = (Math.floor(position / SECTOR) + sectors + 1) * SECTOR;
-  return { first: Math.floor(position / clusterSize), end: divCeil(end, clusterSize) };
 }
 
 /** Visits every reference of a tree: each L2 table, then what it refers to. `table`: after each of them. */

@@ -256,10 +256,9 @@ export class ClusterWriter {
       this.#counts.giveBack(run);
       return null;
     }
-    return this.#newClusters(page, { guestOffset, run, held: [host] }, () => ({
-      ...old,
-      ...entryOf(run.first * this.#clusterSize),
-    }));
+    return this.#newClusters(page, { guestOffset, run, held: [host] }, () =>
+      this.#map.setEntry(page, guestOffset, { ...old, ...entryOf(run.first * this.#clusterSize) }),
+    );
   }
 
   /** Moves an L2 table of this image's own further down, when there is room. Nothing else may run meanwhile. */
@@ -423,34 +422,12 @@ export class ClusterWriter {
     const kept = owners.findIndex((owner) => owner >= taken);
     for (const cluster of kept === -1 ? [] : olds.splice(kept)) this.#counts.letGo(cluster);
     if (run === undefined) return this.#counts.loadFree().then(again);
-    return this.#newRun(page, first, run, olds);
+    return this.#newClusters(page, { guestOffset: first, run, held: olds }, () =>
+      this.#map.setRun(page, first, run.count, run.first * size),
+    );
   }
 
-  /** New clusters for neighbours without subclusters. */
-  #newRun(page: MetadataPage, guestOffset: number, run: ClusterRun, held: readonly number[]): WriteSlot {
-    const size = this.#clusterSize;
-    const offset = run.first * size;
-    page.pins++;
-    return {
-      storage: this.#storage,
-      offset,
-      length: run.count * size,
-      guestOffset,
-      readsZero: offset >= this.#storage.size && this.#storage.can.growsZeroed,
-      commit: () => {
-        this.#map.setRun(page, guestOffset, run.count, offset);
-        for (const cluster of held) this.#counts.release(cluster);
-        this.#counts.keep(run);
-        page.pins--;
-      },
-      abort: () => {
-        for (const cluster of held) this.#counts.letGo(cluster);
-        this.#counts.giveBack(run);
-        page.pins--;
-      },
-    };
-  }
-
+  /** New clusters; `mark` makes the entries lead to them. */
   #newClusters(
     page: MetadataPage,
     {
@@ -458,7 +435,7 @@ export class ClusterWriter {
       run,
       held,
     }: { readonly guestOffset: number; readonly run: ClusterRun; readonly held: readonly number[] },
-    entry: (n: number) => { high: number; low: number; zeroBits: number; dataBits: number },
+    mark: () => void,
   ): WriteSlot {
     const size = this.#clusterSize;
     const offset = run.first * size;
@@ -470,7 +447,7 @@ export class ClusterWriter {
       guestOffset,
       readsZero: offset >= this.#storage.size && this.#storage.can.growsZeroed,
       commit: () => {
-        for (let n = 0; n < run.count; n++) this.#map.setEntry(page, guestOffset + n * size, entry(n));
+        mark();
         for (const cluster of held) this.#counts.release(cluster);
         this.#counts.keep(run);
         page.pins--;
@@ -586,13 +563,11 @@ export class ClusterWriter {
     const place = run.first * size;
     const held = { guestOffset: cluster, run, held: olds };
     // Compressed ones are decoded and stored whole.
-    if (compressed) return this.#newClusters(page, held, () => ({ ...entryOf(place), zeroBits: 0, dataBits: ALL }));
-    const bits = withData(old, mask);
-    const whole = this.#newClusters(page, held, () => ({
-      ...entryOf(place),
-      zeroBits: bits.zeroBits,
-      dataBits: bits.dataBits,
-    }));
+    const mark = (bits: { readonly zeroBits: number; readonly dataBits: number }) => (): void =>
+      this.#map.setEntry(page, cluster, { ...entryOf(place), ...bits });
+    if (compressed) return this.#newClusters(page, held, mark({ zeroBits: 0, dataBits: ALL }));
+    const { zeroBits, dataBits } = withData(old, mask);
+    const whole = this.#newClusters(page, held, mark({ zeroBits, dataBits }));
     if (host === 0) return part(place, whole.readsZero, whole.commit, whole.abort);
     // What a snapshot holds too is copied as it is, so that subclusters of all kinds stay what they are.
     return this.#copyCluster(host, place).then(

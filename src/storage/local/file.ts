@@ -40,6 +40,8 @@ export interface OpenedFile {
   readonly kind: 'file' | 'device';
   /** The name on the medium. Left out: nobody else knows it, so that it needs no lock file. */
   readonly name?: string;
+  /** Its medium is one of this machine: small writes need no thread. Default false. */
+  readonly atHand?: boolean;
 }
 
 const ftruncate = promisify(fs.ftruncate);
@@ -66,7 +68,7 @@ export class FileStorage implements Storage {
   readonly #fd: number;
   readonly #kind: 'file' | 'device';
   readonly #lock: FileLock;
-  readonly #quick = new QuickWrites();
+  readonly #quick: QuickWrites | null;
   #native: NativeCalls | null | undefined;
   #size: number;
   #running = 0;
@@ -84,6 +86,7 @@ export class FileStorage implements Storage {
     const write = file.mode === 'write';
     this.#fd = file.fd;
     this.#kind = file.kind;
+    this.#quick = file.kind === 'file' && file.atHand === true ? new QuickWrites() : null;
     this.#size = file.size;
     this.label = file.label;
     this.#lock = new FileLock(file);
@@ -117,7 +120,7 @@ export class FileStorage implements Storage {
       this.#size = Math.max(this.#size, offset + length);
       this.#filled(offset, length);
       // A device may wait for its medium even for little.
-      const done = this.#kind === 'file' ? this.#quick.write(this.#fd, offset, source, length) : 0;
+      const done = this.#quick?.write(this.#fd, offset, source, length) ?? 0;
       if (done === length) return;
       const rest = done === 0 ? source : afterBytes(source, done);
       if (rest instanceof Uint8Array) await writeFully(this.#fd, offset + done, rest);

@@ -6,6 +6,7 @@ import { basename, dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { stageTarget } from '../staging.ts';
 import { localFiles } from './provider.ts';
+import { isAtHand } from './quick-writes.ts';
 
 const files = localFiles();
 let directory: string;
@@ -239,3 +240,14 @@ describe.each(['', '1'])('block devices (VDKIT_NO_NATIVE=%s)', (off) => {
 function range(start: number, end: number): number[] {
   return Array.from({ length: end - start }, (_, index) => start + index);
 }
+
+describe('small writes at once', () => {
+  it('are for disks of this machine, never for what is not known to be one', async () => {
+    expect(await isAtHand('/proc')).toBe(false);
+    expect(await isAtHand('/nothing/there')).toBe(false);
+  });
+
+  it.runIf(process.platform === 'linux')('are for files in memory', async () => {
+    expect(await isAtHand('/dev/shm')).toBe(true);
+  });
+});

@@ -9,6 +9,7 @@ import { errorCode, explained, systemError } from './errno.ts';
 import { FileStorage } from './file.ts';
 import { fileKey } from './key.ts';
 import { isMissingCall, nativeCalls } from './native.ts';
+import { isAtHand } from './quick-writes.ts';
 
 const { O_RDWR, O_RDONLY, O_CREAT, O_EXCL } = fs.constants;
 /** Not everywhere: Windows has neither. A terminal must not become that of the process. */
@@ -73,7 +74,10 @@ async function openFile(name: string, mode: OpenMode): Promise<Storage> {
   const fd = await openCarefully(name, mode);
   try {
     const stat = await fstat(fd, { bigint: true });
-    if (stat.isFile()) return new FileStorage({ fd, label: name, name, mode, size: Number(stat.size), kind: 'file' });
+    if (stat.isFile()) {
+      const atHand = mode === 'write' && (await isAtHand(name));
+      return new FileStorage({ fd, label: name, name, mode, size: Number(stat.size), kind: 'file', atHand });
+    }
     if (!stat.isBlockDevice()) throw notAnImage(name, stat);
     return new FileStorage({ fd, label: name, mode, size: await deviceSize(fd, stat.rdev), kind: 'device' });
   } catch (error) {
@@ -151,7 +155,8 @@ async function createFile(name: string, how: CreateMode = {}): Promise<Storage> 
   try {
     const fd = await openDescriptor(name, O_RDWR | O_CREAT | O_EXCL, how.private === true ? 0o600 : 0o666);
     const known = how.private === true ? {} : { name };
-    return new FileStorage({ fd, label, mode: 'write', size: 0, kind: 'file', ...known });
+    const atHand = await isAtHand(name);
+    return new FileStorage({ fd, label, mode: 'write', size: 0, kind: 'file', atHand, ...known });
   } catch (error) {
     if (errorCode(error) !== 'ENOENT') throw systemError(error, { path: label });
     throw new ImageError('not-found', 'The directory of the new file does not exist', {

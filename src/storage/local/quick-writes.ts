@@ -6,6 +6,25 @@
  */
 import * as fs from 'node:fs';
 
+/**
+ * File systems on a disk of this machine, or in its memory (`linux/magic.h`): ext, xfs, btrfs, f2fs, tmpfs, overlay, zfs.
+ * On others a server may be gone, and a write by this thread would keep the program from anything, ending included.
+ */
+const AT_HAND: ReadonlySet<number> = new Set([
+  0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0x794c_7630, 0x2fc1_2fc1,
+]);
+
+/** Whether small writes to a file may be made at once. Anything that is not known counts as far away. */
+export async function isAtHand(name: string): Promise<boolean> {
+  if (process.platform !== 'linux') return false;
+  try {
+    return AT_HAND.has((await fs.promises.statfs(name)).type);
+  } catch {
+    // It was renamed or removed meanwhile: writing it goes by its handle.
+    return false;
+  }
+}
+
 /** Larger ones cost more to copy than to hand over. */
 const MAX_BYTES = 16 * 1024;
 /** Writes in one turn of the event loop: a fifth of a millisecond. */
