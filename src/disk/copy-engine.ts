@@ -15,6 +15,11 @@ import type { BlockDevice, CompressedWrite, Extent } from './device.ts';
 export const RUN_BYTES = 4 * 1024 * 1024;
 /** Runs in flight: one that is written, two that are read ahead. More readers take the processor from the writer. */
 export const PARALLEL_RUNS = 3;
+/**
+ * Reads that end sooner come from memory: then they go one by one, since a second one would only take the processor
+ * from the writer. A medium that takes longer gets as many as there are buffers.
+ */
+const QUICK_READ_MS = 5;
 /** Of runs that are compressed: units of 2 MiB, the largest that a format has, come whole. */
 const COMPRESSED_RUN_BYTES = 2 * 1024 * 1024;
 /** Of a copy whose rate is limited. */
@@ -122,6 +127,9 @@ class CopyJob {
   readonly #pace: Pace;
   #buffers = 0;
   #waiting: ((buffer: Uint8Array) => void) | null = null;
+  /** Ends when the last read that was started has; never fails. */
+  #lastRead: Promise<void> = Promise.resolve();
+  #quickReads = true;
   /** Ends when the last run that was taken is written. */
   #order: Promise<void> = Promise.resolve();
   readonly #running = new Set<Promise<void>>();
@@ -153,7 +161,10 @@ class CopyJob {
     const buffer = await this.#buffer();
     this.#check();
     const bytes = buffer.subarray(0, run.length);
-    const reading = watched(this.#read(run, bytes));
+    const reading = watched(
+      this.#quickReads ? this.#lastRead.then(() => this.#timedRead(run, bytes)) : this.#timedRead(run, bytes),
+    );
+    this.#lastRead = reading.catch(() => {});
     if ((this.#options.compress ?? 0) === 0) {
       this.#enqueue(reading, () => this.#write(run, bytes), run, buffer);
       return;
@@ -224,6 +235,12 @@ class CopyJob {
       work.push(watched(this.#target.write(run.offset + start, bytes.subarray(start, end))));
     }
     return allDone(work);
+  }
+
+  async #timedRead(run: Run, bytes: Uint8Array): Promise<void> {
+    const start = performance.now();
+    await this.#read(run, bytes);
+    this.#quickReads = performance.now() - start < QUICK_READ_MS;
   }
 
   async #read(run: Run, bytes: Uint8Array): Promise<void> {
