@@ -24,7 +24,8 @@ const MAY_IMPORT = {
   // A format or filter never imports another; their `index.ts` is the only list of them.
   format: IMAGE,
   filter: IMAGE,
-  formats: [...IMAGE, 'format'],
+  // The default registry has the filters, too.
+  formats: [...IMAGE, 'format', 'filters'],
   filters: [...IMAGE, 'filter'],
   disk: [...IMAGE, 'formats', 'filters'],
   io: DISK,

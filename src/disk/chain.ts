@@ -8,7 +8,9 @@ import { assert, ImageError } from '../errors.ts';
 import type { Image, Mapping } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise, type MaybePromise, type ReadTarget, type Source } from '../storage/contract.ts';
-import { fillZero, sliceBuffers } from './buffers.ts';
+import { bufferList, fillZero, sliceBuffers, totalLength } from './buffers.ts';
+import type { Range } from './device.ts';
+import { FilterStack } from './filter-stack.ts';
 import type { ImageSettings } from './options.ts';
 import { isStored, readEncoded } from './stored.ts';
 
@@ -40,16 +42,24 @@ export class Chain {
   readonly #images: ChainImage[];
   /** Name of the lowest image when its parents were left out: its absent ranges cannot be answered. */
   readonly incomplete: string | null;
+  /** Of the disk, whatever images it has: what stands in the images is in the form that these give it. */
+  readonly filters: FilterStack;
   #sizes: readonly number[];
 
-  constructor(images: readonly ChainImage[], incomplete: string | null) {
+  constructor(images: readonly ChainImage[], incomplete: string | null, filters = new FilterStack()) {
     this.#images = [...images];
     this.incomplete = incomplete;
+    this.filters = filters;
     this.#sizes = images.map((entry) => entry.image.info.virtualSize);
   }
 
   get images(): readonly ChainImage[] {
     return this.#images;
+  }
+
+  /** A chain of the same disk with other images. */
+  with(images: readonly ChainImage[]): Chain {
+    return new Chain(images, this.incomplete, this.filters);
   }
 
   /** The image that was opened. */
@@ -105,8 +115,18 @@ export class Chain {
     return { mapping: { kind: 'absent', length: clipped }, image: -1 };
   }
 
-  /** Fills the buffers from image `level` down. True when no image held any byte of it. */
-  async read(level: number, offset: number, buffers: readonly Uint8Array[], length: number): Promise<boolean> {
+  /**
+   * Fills the buffers from image `level` down, with bytes in the form in which they are stored. What no image stores
+   * becomes what would be stored for zeroes; with `gaps` it becomes zero, and is noted there. True when no image held any
+   * byte of it.
+   */
+  async read(
+    level: number,
+    offset: number,
+    buffers: readonly Uint8Array[],
+    length: number,
+    gaps?: Range[],
+  ): Promise<boolean> {
     let unallocated = true;
     let running: Promise<void>[] = [];
     try {
@@ -119,7 +139,11 @@ export class Chain {
           running.push(watched(this.#readRun(located, offset + position, part)));
         } else {
           this.checkComplete(located, offset + position);
-          fillZero(sliceBuffers(buffers, position, end));
+          const part = sliceBuffers(buffers, position, end);
+          if (gaps === undefined && this.filters.encodes)
+            running.push(watched(this.#fillStored(offset + position, part)));
+          else fillZero(part);
+          gaps?.push({ offset: offset + position, length: end - position });
         }
         unallocated &&= located.mapping.kind === 'absent';
         position = end;
@@ -139,6 +163,16 @@ export class Chain {
   #readRun({ mapping, image }: Located, offset: number, target: ReadTarget): Promise<void> {
     if (mapping.kind === 'data') return mapping.storage.read(mapping.offset, target);
     return readEncoded(this.at(image).image, offset, target);
+  }
+
+  /** Fills with what is stored for zeroes. */
+  async #fillStored(offset: number, target: Uint8Array | readonly Uint8Array[]): Promise<void> {
+    const stored = await this.filters.zeroes(offset, totalLength(target));
+    let at = 0;
+    for (const buffer of bufferList(target)) {
+      buffer.set(stored.subarray(at, at + buffer.length));
+      at += buffer.length;
+    }
   }
 
   async #follow(found: Mapping, number: number, offset: number, length: number): Promise<Located> {

@@ -7,13 +7,13 @@
  * cancelled anywhere and run again. Nothing else may run meanwhile: the caller holds the whole disk.
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
-import { equalBytes, isZero } from '../codec/bytes.ts';
+import { equalBytes } from '../codec/bytes.ts';
 import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { Image, Progress } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
-import { Chain } from './chain.ts';
+import type { Chain } from './chain.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
 import { type LockingOptions, requireSystemLocks } from './locking.ts';
@@ -79,6 +79,7 @@ export async function compactOf(host: DiskHost, options: CompactOptions): Promis
   const number = imageNumber(chain, options.image ?? 'last');
   const { image, name, format } = chain.at(number);
   if (number === chain.top && !image.can.compact) throw unsupported(name, format, image);
+  chain.filters.checkSymmetric(name, 'Compacting');
   await host.alone(async () => {
     if (number === chain.top) {
       await host.head.pushOut();
@@ -90,7 +91,7 @@ export async function compactOf(host: DiskHost, options: CompactOptions): Promis
       const own = chain.at(number);
       if (!own.image.can.compact) throw unsupported(name, format, own.image);
       const { ignoreFlush = false } = own.settings;
-      const lower = new Chain(chain.images.slice(0, number + 1), chain.incomplete);
+      const lower = chain.with(chain.images.slice(0, number + 1));
       const head = new Head(lower, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush } });
       try {
         await compactLast(head, host.options, options);
@@ -268,17 +269,25 @@ async function kindOf(
     const size = Math.min(at === 0 ? FIRST_PIECE : own.length, own.length, length - at);
     const piece = own.subarray(0, size);
     await chain.read(chain.top, offset + at, [piece], size);
-    zero &&= isZero(piece);
+    zero &&= await chain.filters.standForZeroes(offset + at, piece);
     if (same && below !== null) {
       const other = below.subarray(0, size);
-      if (job.options.parentState === undefined) await chain.read(chain.top - 1, offset + at, [other], size);
-      else await job.options.parentState(offset + at, other);
-      same = equalBytes(piece, other);
+      same = equalBytes(piece, await storedBelow(job, offset + at, other));
     }
     at += size;
   }
   if (same) return 'same';
   return zero ? 'zero' : 'data';
+}
+
+/** What stands below the image, in the form in which it is stored. */
+async function storedBelow({ chain, options }: CompactJob, offset: number, target: Uint8Array): Promise<Uint8Array> {
+  if (options.parentState !== undefined) {
+    await options.parentState(offset, target);
+    return chain.filters.encodes ? chain.filters.encode(offset, target) : target;
+  }
+  await chain.read(chain.top - 1, offset, [target], target.length);
+  return target;
 }
 
 /** A few pieces of work at a time; the first failure ends it. */

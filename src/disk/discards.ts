@@ -10,7 +10,8 @@ import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { isZero } from '../codec/bytes.ts';
 import { assert } from '../errors.ts';
 import type { Image } from '../image/contract.ts';
-import { isPromise } from '../storage/contract.ts';
+import { isPromise, type Storage } from '../storage/contract.ts';
+import type { FilterStack } from './filter-stack.ts';
 import { isStored, readStored } from './stored.ts';
 
 /** Pending units may add up to this many bytes. */
@@ -29,12 +30,14 @@ export class PendingDiscards {
   readonly #image: Image;
   readonly #unit: number;
   readonly #size: () => number;
+  readonly #filters: FilterStack;
   readonly #pending = new Map<number, PendingUnit>();
 
-  constructor(image: Image, unit: number, size: () => number) {
+  constructor(image: Image, unit: number, size: () => number, filters: FilterStack) {
     this.#image = image;
     this.#unit = unit;
     this.#size = size;
+    this.#filters = filters;
   }
 
   /** The unit to push out next: while too much is pending, or until nothing is. */
@@ -120,7 +123,8 @@ export class PendingDiscards {
       for (let sector = 0; sector < piece.length; sector += SECTOR) {
         const offset = first + at + sector;
         const inside = offset >= start && offset < end;
-        if (inside || isZero(piece.subarray(sector, sector + SECTOR))) continue;
+        // Through filters zeroes cannot be told: every sector counts.
+        if (inside || (!this.#filters.active && isZero(piece.subarray(sector, sector + SECTOR)))) continue;
         mark(unit, at + sector, at + sector + SECTOR, 1);
       }
     }
@@ -143,9 +147,17 @@ export class PendingDiscards {
       const answer = this.#image.map(at, end - at);
       const mapping = isPromise(answer) ? await answer : answer;
       if (mapping.kind === 'data' && mapping.writable) {
-        await mapping.storage.zero(mapping.offset, mapping.length, { punch: mapping.storage.can.punch });
+        await this.#zeroRun(mapping.storage, mapping.offset, at, mapping.length);
       }
       at += mapping.length;
+    }
+  }
+
+  /** Zeroes, or what is stored for them. */
+  async #zeroRun(storage: Storage, offset: number, guestOffset: number, length: number): Promise<void> {
+    if (!this.#filters.active) return storage.zero(offset, length, { punch: storage.can.punch });
+    for (let at = 0; at < length; at += PIECE) {
+      await storage.write(offset + at, await this.#filters.zeroes(guestOffset + at, Math.min(PIECE, length - at)));
     }
   }
 }

@@ -34,6 +34,8 @@ import type {
   ZeroOptions,
 } from './device.ts';
 import { extentOf, joined } from './extents.ts';
+import { readFiltered, widened, writeFiltered, zeroFiltered } from './filtered.ts';
+import { DiskFilters } from './filters.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
 import { type Merge, type MergeOptions, mergeOf } from './merge.ts';
@@ -84,6 +86,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** What its last image keeps inside: states of the disk, and bitmaps of changes. */
   readonly snapshots: DiskSnapshots;
   readonly bitmaps: DiskBitmaps;
+  /** What transforms the bytes between its user and its images. */
+  readonly filters: DiskFilters;
   readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
   #head: Head;
@@ -102,6 +106,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#host = this.#asHost();
     this.snapshots = new DiskSnapshots(this.#host);
     this.bitmaps = new DiskBitmaps(this.#host);
+    this.filters = new DiskFilters(this.#host);
   }
 
   /** The name of the last image. */
@@ -184,6 +189,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     const chain = new Chain(
       images.map((image) => ({ ...image, settings: { mode: 'read' } })),
       null,
+      this.#head.chain.filters,
     );
     return new ChainDisk({ chain, tools: this.#tools, options: {}, warnings: [] });
   }
@@ -192,6 +198,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   readNow(offset: number, target: Uint8Array): boolean {
     this.#check(offset, target.length);
     if (!this.#locks.isFree(offset, offset + target.length)) return false;
+    if (this.#head.chain.filters.decodes) return false;
     for (let at = 0; at < target.length; ) {
       const located = this.#head.chain.locate(this.#head.chain.top, offset + at, target.length - at);
       if (isPromise(located)) {
@@ -221,7 +228,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     } catch (error) {
       return Promise.reject(error);
     }
-    const lock = this.#locks.acquire(offset, offset + length, false);
+    const { start, end } = this.#range(offset, length);
+    const lock = this.#locks.acquire(start, end, false);
     return isPromise(lock)
       ? lock.then((held) => this.#read(held, offset, buffers, length))
       : this.#read(lock, offset, buffers, length);
@@ -235,7 +243,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     if (length === 0) return;
     await this.#change(offset, length, () => {
       this.#head.discards.noteChange(offset, length);
-      return this.#head.writes.write(offset, length, bufferList(source));
+      return this.#head.chain.filters.active
+        ? writeFiltered(this.#head, offset, bufferList(source), length)
+        : this.#head.writes.write(offset, length, bufferList(source));
     });
   }
 
@@ -248,6 +258,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.#check(offset, bytes.length);
     throwIfAborted(options.signal, 'The write');
     this.#checkWritable();
+    // What a filter made of the bytes hardly gets smaller.
+    if (this.#head.chain.filters.active) return { store: () => this.write(offset, bytes) };
     const encoder = encoderOf(this.#head.last.image, this.label);
     const pieces = await compressUnits(encoder, offset, bytes, this.size);
     const { length } = bytes;
@@ -267,7 +279,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     if (length === 0) return;
     await this.#change(offset, length, () => {
       this.#head.discards.noteChange(offset, length);
-      return this.#head.writes.zero(offset, length, options.punch ?? true);
+      const punch = options.punch ?? true;
+      return this.#head.chain.filters.active
+        ? zeroFiltered(this.#head, offset, length, punch)
+        : this.#head.writes.zero(offset, length, punch);
     });
   }
 
@@ -428,6 +443,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   #checkData(): void {
     this.#checkOpen();
+    this.#head.chain.filters.check(this.label);
     if (this.#options.infoOnly !== true) return;
     throw new ImageError('unsupported', 'The disk was opened for its headers only', {
       path: this.label,
@@ -461,6 +477,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** The common case without a loop: one run covers the request. */
   #readRun(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> | null {
     if (length === 0) return Promise.resolve(NOTHING);
+    if (this.#head.chain.filters.decodes) return null;
     try {
       const located = this.#head.chain.locate(this.#head.chain.top, offset, length);
       if (isPromise(located)) {
@@ -476,7 +493,16 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   async #readRuns(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> {
-    return (await this.#head.chain.read(this.#head.chain.top, offset, buffers, length)) ? NOTHING : DATA;
+    const { chain } = this.#head;
+    const unallocated = chain.filters.decodes
+      ? await readFiltered(chain, offset, buffers, length)
+      : await chain.read(chain.top, offset, buffers, length, []);
+    return unallocated ? NOTHING : DATA;
+  }
+
+  /** What a request covers, as far as others must keep away: filters work on whole sectors. */
+  #range(offset: number, length: number): { readonly start: number; readonly end: number } {
+    return this.#head.chain.filters.active ? widened(offset, length) : { start: offset, end: offset + length };
   }
 
   /** Runs one change under its lock, after what must be durable before the first. */
@@ -501,10 +527,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** A merge that begins while we wait may want a wider range. */
   async #lockForChange(offset: number, length: number): Promise<RangeLock> {
     for (;;) {
-      const [start, end] = this.#merge?.widen(offset, length) ?? [offset, offset + length];
+      const range = this.#range(offset, length);
+      const [start, end] = this.#merge?.widen(range.start, range.end - range.start) ?? [range.start, range.end];
       const lock = this.#locks.acquire(start, end, true);
       const held = isPromise(lock) ? await lock : lock;
-      const [first, last] = this.#merge?.widen(offset, length) ?? [offset, offset + length];
+      const now = this.#range(offset, length);
+      const [first, last] = this.#merge?.widen(now.start, now.end - now.start) ?? [now.start, now.end];
       if (first >= start && last <= end) return held;
       held.release();
     }
@@ -613,6 +641,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
         this.#checkWritable();
         return this.#structural(run);
       },
+      reordering: async (run) => {
+        this.#checkOpen();
+        return this.#structural(run);
+      },
       settle: () => this.#settle(),
       become: (head) => this.#become(head),
     };
@@ -631,7 +663,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       await this.#settle();
     } finally {
       this.#head.flusher.stop();
-      await closeImages(this.#head.chain.images);
+      try {
+        await this.#head.chain.filters.close();
+      } finally {
+        await closeImages(this.#head.chain.images);
+      }
     }
   }
 }

@@ -37,6 +37,10 @@ export async function* joined(
 function extent(chain: Chain, offset: number, { mapping, image }: Located): MaybePromise<Extent> {
   if (mapping.kind === 'encoded') return encodedRun(chain, offset, mapping.length, image);
   if (mapping.kind !== 'data') return run(chain, offset, mapping.length, mapping.kind, image, null, null);
+  // A hole is read through the filters like any other bytes.
+  if (chain.filters.active) {
+    return run(chain, offset, mapping.length, 'data', image, mapping.storage.label, mapping.offset);
+  }
   const answer = mapping.storage.extentAt(mapping.offset);
   return isPromise(answer)
     ? answer.then((found) => dataExtent(chain, offset, mapping, image, found))

@@ -53,7 +53,7 @@ export class Head {
       // Blocks of a fixed image are there already, so leaving data out would save nothing.
       honourSame: settings.honourSame ?? info.variant.includes('fixed'),
     });
-    this.discards = new PendingDiscards(last.image, info.blockSize ?? 0, () => chain.size);
+    this.discards = new PendingDiscards(last.image, info.blockSize ?? 0, () => chain.size, chain.filters);
     this.flusher = new Flusher(last.image, {
       ignoreFlush: settings.ignoreFlush ?? false,
       afterMs: options.flushAfterMs ?? FLUSH_AFTER_MS,

@@ -18,6 +18,8 @@ export interface DiskHost {
   changing(run: () => Promise<void>): Promise<void>;
   /** Operations on the structure come one after another. Throws `read-only`. */
   structural<T>(run: () => Promise<T>): Promise<T>;
+  /** The same for what may be done with a disk that is only read. */
+  reordering<T>(run: () => Promise<T>): Promise<T>;
   /** The last image becomes as closing would leave it. Nothing else may run meanwhile. */
   settle(): Promise<void>;
   /** The chain is another one from now on. Nothing else runs meanwhile. */

@@ -1,22 +1,7 @@
 /**
- * Interfaces of vd.h that programs will implement: keys for encryption filters, and sockets for images behind a
- * network. No format or filter uses them yet.
+ * Interfaces of vd.h that programs will implement: sockets for images behind a network. No format uses them yet.
  */
 import type { OperationOptions } from '../storage/contract.ts';
-
-/** Gives out keys and passwords: vd.h's CRYPTO. What is handed out must not be kept longer than it is needed. */
-export interface KeySupply {
-  /** The bytes of a key. They belong to the supply, and are only read until `releaseKey`. Throws `not-found`. */
-  key(id: string, options?: OperationOptions): Promise<Uint8Array>;
-  releaseKey(id: string): void;
-  /** The password of a key store. */
-  password(id: string, options?: OperationOptions): Promise<string>;
-  releasePassword(id: string): void;
-  /** The filter changed its key store, which shall be kept. */
-  saveKeyStore(bytes: Uint8Array): Promise<void>;
-  /** The cipher and the data encryption key of a key store that was opened, for whoever wants to see them. */
-  parameters?(cipher: string, key: Uint8Array): void;
-}
 
 /** Opens connections: vd.h's TCPNET. */
 export interface TcpConnector {

@@ -14,14 +14,14 @@
  * While the last image merges backward, what the guest writes behind the position is merged again at once.
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
-import { isZero } from '../codec/bytes.ts';
-import { assert, ImageError, throwIfAborted } from '../errors.ts';
+import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ParentLink, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
-import { Chain, type ChainImage } from './chain.ts';
+import type { Chain, ChainImage } from './chain.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
+import { linkTo, relink } from './links.ts';
 import { resizeLast } from './resize.ts';
 import { imageNumber, refuseParts, removeFile, reopen } from './stack.ts';
 import { WritePath } from './write-path.ts';
@@ -44,6 +44,7 @@ const UNIT = 64 * 1024;
 export function mergeOf(host: DiskHost, from: number | 'last', to: number | 'last', options: MergeOptions): Merge {
   const { chain } = host.head;
   const [first, second] = [imageNumber(chain, from), imageNumber(chain, to)];
+  chain.filters.checkSymmetric(chain.last.name, 'Merging');
   if (first === second) {
     throw new ImageError('invalid-argument', 'An image cannot be merged with itself', {
       path: chain.last.name,
@@ -152,11 +153,11 @@ export class Merge {
     const honourSame = this.#chain.incomplete !== null;
     const kept = this.#forward ? this.#chain.images.slice(0, this.#from) : this.#chain.images.slice(0, this.#to);
     if (this.#to === this.#chain.top) {
-      const future = new Chain([...kept, this.#chain.at(this.#to)], this.#chain.incomplete);
+      const future = this.#chain.with([...kept, this.#chain.at(this.#to)]);
       this.#writes = new WritePath(future, this.#chain.last.image, { honourSame, honourZeroes: false });
     } else {
       await reopen(tools, this.#chain, this.#to, 'write');
-      const future = new Chain([...kept, this.#chain.at(this.#to)], this.#chain.incomplete);
+      const future = this.#chain.with([...kept, this.#chain.at(this.#to)]);
       const { ignoreFlush = false } = future.last.settings;
       this.#target = new Head(future, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush, honourSame } });
       this.#writes = this.#target.writes;
@@ -274,9 +275,10 @@ export class Merge {
   }
 
   /** What a child hides with zeroes may be most of the disk; a fixed image keeps its room all the same. */
-  #store(at: number, bytes: Uint8Array): Promise<void> {
+  async #store(at: number, bytes: Uint8Array): Promise<void> {
     const punch = !this.#target.last.image.info.variant.includes('fixed');
-    return isZero(bytes) ? this.#writes.zero(at, bytes.length, punch) : this.#writes.write(at, bytes.length, [bytes]);
+    if (await this.#chain.filters.standForZeroes(at, bytes)) await this.#writes.zero(at, bytes.length, punch);
+    else await this.#writes.write(at, bytes.length, [bytes]);
   }
 
   /** Nothing else runs. Data is durable, then links, then the files go. */
@@ -288,10 +290,7 @@ export class Merge {
     await this.#link();
     const merged = this.#sources.map((number) => this.#chain.at(number));
     const gone = new Set(merged);
-    const rest = new Chain(
-      this.#chain.images.filter((image) => !gone.has(image)),
-      this.#chain.incomplete,
-    );
+    const rest = this.#chain.with(this.#chain.images.filter((image) => !gone.has(image)));
     const before = rest.last.image === this.#target.last.image ? this.#target : this.#host.head;
     this.#host.become(new Head(this.#writable(rest), this.#host.options, before));
     if (rest.last.key !== this.#target.last.key) await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
@@ -366,17 +365,4 @@ export class Merge {
     if (this.#target === this.#host.head || chain !== this.#chain) return;
     await reopen(this.#host.tools, chain, this.#to, 'read');
   }
-}
-
-/** An image, as its children name it. */
-function linkTo({ name, format, image }: ChainImage): ParentLink {
-  const { uuid, modificationUuid } = image.info;
-  return { name, format, uuid, modificationUuid };
-}
-
-/** Has the child name its parent, where its format has a place for that. */
-async function relink({ image }: ChainImage, parent: ParentLink | null): Promise<void> {
-  if (image.relink === undefined) return;
-  assert(image.can.write, 'a child that is linked anew is open for writing');
-  await image.relink(parent);
 }

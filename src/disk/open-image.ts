@@ -18,6 +18,7 @@ import type {
   ImageSettings,
   SharingOptions,
 } from './options.ts';
+import { refuseHalfConverted } from './prepare-record.ts';
 
 /** One image, opened, with what a report needs. */
 export interface OpenedImage extends ChainImage {
@@ -35,6 +36,8 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   /** Headers only, and without a lock: for reports. */
   readonly infoOnly?: boolean;
   readonly gate: OpenGate;
+  /** Also an image whose conversion by filters was interrupted. */
+  readonly resumeFilters?: boolean | undefined;
 }
 
 /** Opens one image: by the format that was named, else by the strongest probe. */
@@ -49,6 +52,7 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
       hint: 'Name its format: format "raw" (on the command line: --format raw).',
     });
   }
+  if (options.infoOnly !== true && options.resumeFilters !== true) await refuseHalfConverted(source);
   const locking = { ...options, shareable: settings.shareable ?? options.shareable ?? false };
   const image = await format.open(options.infoOnly === true ? source : lockedSource(source, locking), {
     mode: options.mode,

@@ -9,6 +9,7 @@ import { environmentOf, gateOf, settingsOf, sourceOf, warn } from './environment
 import { checkLocking, sharingWarnings } from './locking.ts';
 import { entryList, type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from './options.ts';
+import { isHalfConverted } from './prepare-record.ts';
 import { isParent, neighbours } from './siblings.ts';
 import { type ChildOf, requireWritable, type StackTools } from './stack.ts';
 import { NOT_WRITABLE } from './structure.ts';
@@ -39,6 +40,9 @@ export async function openDisk(
     if (options.infoOnly !== true) refuseBuried(opened);
     const incomplete = opened[0]?.image.info.differencing === true ? opened[0].name : null;
     const chain = new Chain(opened, alone || options.withoutParents === true ? incomplete : null);
+    if (options.resumeFilters === true) {
+      for (const { source: own } of opened) chain.filters.halfConverted ||= await isHalfConverted(own);
+    }
     const warnings = [
       ...found.warnings,
       ...opened.flatMap((entry) => entry.warnings),
@@ -156,7 +160,15 @@ export function stackTools(options: DiskOpenOptions): StackTools {
   };
   return {
     open: async ({ source, format, settings }, mode) =>
-      openImage(source, { ...environment, mode, format, settings, gate: await gateOf(allow, source) }),
+      openImage(source, {
+        ...environment,
+        mode,
+        format,
+        settings,
+        gate: await gateOf(allow, source),
+        // A conversion opens the images of its chain anew, one after another.
+        resumeFilters: true,
+      }),
     place: (target) => sourceOf(target, environment),
     async create(target, wanted) {
       // The parent is locked by the disk itself.

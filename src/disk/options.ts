@@ -114,6 +114,11 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, Ima
   readonly repair?: boolean;
   /** vd.h's INFO: headers only, without locks and without parents that are not named. Nothing can be read or written. */
   readonly infoOnly?: boolean;
+  /**
+   * Open images whose conversion by filters was interrupted (`filters.prepare`), to run it to its end. Until then nothing
+   * can be read or written.
+   */
+  readonly resumeFilters?: boolean;
   /** Open only the image itself, not its parents. Reading absent ranges then throws. */
   readonly withoutParents?: boolean;
   /** Milliseconds after the first unflushed change until a flush runs by itself. Default 5000; 0: never. */

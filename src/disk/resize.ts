@@ -1,6 +1,5 @@
 /** Changing the size of the last image of a chain, so that new space reads zero whatever lies below. */
 import { alignUp, SECTOR } from '../binary/numbers.ts';
-import { isZero } from '../codec/bytes.ts';
 import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { Image, ImageChanges, Progress } from '../image/contract.ts';
 import { checkGeometry } from '../image/geometry.ts';
@@ -45,7 +44,8 @@ const PIECE = 1024 * 1024;
  * Refuses a size that is none, and to cut data off unless told to. Comes before the first change: a refused resize must
  * not give the image a new modification identity.
  */
-export async function checkResize(image: Image, label: string, size: number, how: DiskResizeOptions): Promise<void> {
+export async function checkResize(chain: Chain, size: number, how: DiskResizeOptions): Promise<void> {
+  const { image, name: label } = chain.last;
   if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
     throw new ImageError('invalid-argument', 'The disk size is not usable', {
       status: 'VERR_VD_INVALID_SIZE',
@@ -66,7 +66,7 @@ export async function checkResize(image: Image, label: string, size: number, how
     if (isStored(mapping)) {
       const bytes = new Uint8Array(Math.min(mapping.length, PIECE));
       if (at < firstWhole) await readStored(image, mapping, at, bytes);
-      if (at >= firstWhole || !isZero(bytes)) throw wouldLose(label, at);
+      if (at >= firstWhole || !(await chain.filters.standForZeroes(at, bytes))) throw wouldLose(label, at);
     }
     at += mapping.length;
   }
@@ -93,8 +93,9 @@ export async function resizeOf(host: DiskHost, size: number, options: DiskResize
     });
   }
   checkGeometry(options.geometry ?? {});
+  host.head.chain.filters.checkSymmetric(name, 'Resizing');
   if (size !== host.head.chain.size) {
-    await checkResize(image, name, size, options);
+    await checkResize(host.head.chain, size, options);
     await host.changing(() => resizeAlone(host, size, options));
   }
   const { geometry } = options;
@@ -148,6 +149,18 @@ export async function resizeLast(job: ResizeJob): Promise<void> {
     // Done, or ended halfway, when the size may have changed all the same: the next flush has something to make durable.
     chain.resized();
     job.noteChange();
+  }
+  // Room that is there already, such as a fixed image's or the rest of a unit, holds zeroes that filters would not read so.
+  if (size > old && chain.filters.active) await zeroStored(job, old);
+}
+
+/** Stores what stands for zeroes from `start` on, wherever the image stores anything. */
+async function zeroStored({ image, size, writes }: ResizeJob, start: number): Promise<void> {
+  for (let at = start; at < size; ) {
+    const answer = image.map(at, size - at);
+    const mapping = isPromise(answer) ? await answer : answer;
+    if (isStored(mapping)) await writes.zero(at, mapping.length, false);
+    at += mapping.length;
   }
 }
 

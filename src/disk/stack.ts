@@ -5,7 +5,7 @@
 import { ImageError } from '../errors.ts';
 import type { ImageChanges } from '../image/contract.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
-import { Chain, type ChainImage } from './chain.ts';
+import type { Chain, ChainImage } from './chain.ts';
 import { settingsOf } from './environment.ts';
 import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from './options.ts';
 
@@ -123,7 +123,7 @@ export async function pushDiff(
   try {
     if (demotes) await reopen(tools, chain, chain.top, 'read');
     const child = await tools.open({ ...made, settings: settingsOf(defaults, own) }, mode);
-    return { chain: new Chain([...chain.images, child], chain.incomplete), warnings: made.warnings };
+    return { chain: chain.with([...chain.images, child]), warnings: made.warnings };
   } catch (error) {
     await removeFile(made.source);
     if (demotes && !chain.last.image.can.write) await reopen(tools, chain, chain.top, 'write');

@@ -1,7 +1,7 @@
 /** Operations of a disk that put images onto its chain, take them off, or change what they say of themselves. */
 import { type ErrorKind, ImageError, isImageError } from '../errors.ts';
 import type { ImageChanges } from '../image/contract.ts';
-import { Chain } from './chain.ts';
+import type { Chain } from './chain.ts';
 import { warn } from './environment.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
@@ -42,7 +42,7 @@ export async function closeLastOf(host: DiskHost, remove: boolean): Promise<void
     await refuseChildren(host.tools, chain.last);
   }
   await host.settle();
-  const shorter = new Chain(chain.images.slice(0, -1), chain.incomplete);
+  const shorter = chain.with(chain.images.slice(0, -1));
   await chain.last.image.close();
   // Read-only until it can be written: if it cannot, it can still be read.
   host.become(new Head(shorter, { ...host.options, settings: { ...shorter.last.settings, mode: 'read' } }));

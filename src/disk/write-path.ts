@@ -14,7 +14,7 @@ import { equalBytes, isZero, isZeroIn } from '../codec/bytes.ts';
 import { assert, ImageError } from '../errors.ts';
 import type { EncodedUnit, Image, Mapping, WriteSlot } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
-import { isPromise, type Storage } from '../storage/contract.ts';
+import { isPromise, type MaybePromise, type Storage } from '../storage/contract.ts';
 import { bufferList, sliceBuffers, zeroSource } from './buffers.ts';
 import type { Chain } from './chain.ts';
 import { encoderOf, type WritePiece } from './compressed-writes.ts';
@@ -34,11 +34,13 @@ const PARALLEL_RUNS = 64;
 /** A slot that is not written to its end makes the file long enough by this many zero bytes at the end. */
 const TAIL = 512;
 
-/** Data of one request: the bytes of `[offset, offset + length)`. */
+/** Data of one request: the bytes of `[offset, offset + length)`, in the form in which they are stored. */
 interface Request {
   readonly offset: number;
   readonly length: number;
   readonly buffers: readonly Uint8Array[];
+  /** The bytes as the guest means them, where that is another form. */
+  readonly plain?: readonly Uint8Array[] | undefined;
   /** All bytes are known to be zero. */
   readonly zero: boolean;
 }
@@ -65,9 +67,17 @@ export class WritePath {
     this.#blockSize = image.info.blockSize ?? 0;
   }
 
-  /** Stores the bytes. Resolves when the storage took them; durable after the next flush. */
-  async write(offset: number, length: number, buffers: readonly Uint8Array[]): Promise<void> {
-    await this.#run({ offset, length, buffers, zero: false }, (mapping, position) =>
+  /**
+   * Stores the bytes, which are in their stored form; `plain` as the guest means them, where that differs. Resolves when
+   * the storage took them; durable after the next flush.
+   */
+  async write(
+    offset: number,
+    length: number,
+    buffers: readonly Uint8Array[],
+    plain?: readonly Uint8Array[],
+  ): Promise<void> {
+    await this.#run({ offset, length, buffers, plain, zero: false }, (mapping, position) =>
       mapping.storage.write(mapping.offset, sliceBuffers(buffers, position, position + mapping.length)),
     );
   }
@@ -82,13 +92,17 @@ export class WritePath {
 
   /** Makes the range read zero, storing as little as the format allows. */
   async zero(offset: number, length: number, punch: boolean): Promise<void> {
-    const inPlace = (mapping: DataMapping): Promise<void> =>
-      zeroInPlace(mapping.storage, mapping.offset, mapping.length, punch && !this.#rules.honourZeroes);
+    const inPlace = (mapping: DataMapping, position: number): Promise<void> =>
+      this.#filtered
+        ? this.#writeZeroes(mapping.storage, mapping.offset, offset + position, mapping.length)
+        : zeroInPlace(mapping.storage, mapping.offset, mapping.length, punch && !this.#rules.honourZeroes);
     await this.#run({ offset, length, buffers: [], zero: true }, inPlace);
   }
 
   /** Gives the room of placed bytes back where the storage can; elsewhere nothing changes. */
   async punch(offset: number, length: number): Promise<void> {
+    // A hole would be read through the filters.
+    if (this.#filtered) return;
     for (let at = offset; at < offset + length; ) {
       const answer = this.#image.map(at, offset + length - at);
       const mapping = isPromise(answer) ? await answer : answer;
@@ -268,11 +282,12 @@ export class WritePath {
   }
 
   #isZero(request: Request, start: number, end: number): boolean {
-    const [only] = request.buffers;
-    if (request.buffers.length === 1 && only !== undefined) {
+    const buffers = request.plain ?? request.buffers;
+    const [only] = buffers;
+    if (buffers.length === 1 && only !== undefined) {
       return isZeroIn(only, start - request.offset, end - request.offset);
     }
-    return bufferList(dataOf(request, start, end)).every(isZero);
+    return bufferList(sliceBuffers(buffers, start - request.offset, end - request.offset)).every(isZero);
   }
 
   async #readsSame(request: Request, start: number, end: number, level: number): Promise<'store' | 'done'> {
@@ -281,7 +296,7 @@ export class WritePath {
       const piece = present.subarray(0, Math.min(present.length, end - at));
       await this.#chain.read(level, at, [piece], piece.length);
       let from = 0;
-      for (const part of bufferList(dataOf(request, at, at + piece.length))) {
+      for (const part of bufferList(await this.#dataOf(request, at, at + piece.length))) {
         if (!equalBytes(part, piece.subarray(from, from + part.length))) return 'store';
         from += part.length;
       }
@@ -331,8 +346,8 @@ export class WritePath {
   /** Returns where in the file it ended; 0 when nothing was written. */
   async #writeData(slot: WriteSlot, request: Request, start: number, end: number): Promise<number> {
     const at = slot.offset + (start - slot.guestOffset);
-    if (request.zero && slot.readsZero && !this.#rules.honourZeroes) return 0;
-    if (request.zero) await writeZeroes(slot.storage, at, end - start);
+    if (request.zero && slot.readsZero && !this.#rules.honourZeroes && !this.#filtered) return 0;
+    if (request.zero) await this.#writeZeroes(slot.storage, at, start, end - start);
     else await slot.storage.write(at, dataOf(request, start, end));
     return at + (end - start);
   }
@@ -343,8 +358,8 @@ export class WritePath {
     const diskEnd = Math.min(end, this.#chain.size);
     const reached = level !== null && start < diskEnd ? await this.#padFromChain(slot, start, diskEnd, level) : 0;
     const rest = level === null ? start : Math.max(start, diskEnd);
-    if (slot.readsZero || rest >= end) return reached;
-    await writeZeroes(slot.storage, slot.offset + (rest - slot.guestOffset), end - rest);
+    if ((slot.readsZero && !this.#filtered) || rest >= end) return reached;
+    await this.#writeZeroes(slot.storage, slot.offset + (rest - slot.guestOffset), rest, end - rest);
     return slot.offset + (end - slot.guestOffset);
   }
 
@@ -354,25 +369,44 @@ export class WritePath {
     for (let at = start; at < end; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, end - at));
       await this.#chain.read(level, at, [piece], piece.length);
-      if (slot.readsZero && isZero(piece)) continue;
+      if (slot.readsZero && !this.#filtered && isZero(piece)) continue;
       await slot.storage.write(slot.offset + (at - slot.guestOffset), piece);
       reached = slot.offset + (at - slot.guestOffset) + piece.length;
     }
     return reached;
   }
+
+  /** Bytes on the medium stand for others than themselves. */
+  get #filtered(): boolean {
+    return this.#chain.filters.active;
+  }
+
+  /** The stored form of a part of the request. */
+  #dataOf(request: Request, start: number, end: number): MaybePromise<Uint8Array | Uint8Array[]> {
+    return request.zero && this.#filtered
+      ? this.#chain.filters.zeroes(start, end - start)
+      : dataOf(request, start, end);
+  }
+
+  /** Writes what is stored for zeroes. */
+  async #writeZeroes(storage: Storage, offset: number, guestOffset: number, length: number): Promise<void> {
+    const { filters } = this.#chain;
+    for (let at = 0; at < length; at += PIECE) {
+      const size = Math.min(PIECE, length - at);
+      await storage.write(
+        offset + at,
+        filters.encodes ? await filters.zeroes(guestOffset + at, size) : zeroSource(size),
+      );
+    }
+  }
 }
 
 type DataMapping = Extract<Mapping, { kind: 'data' }>;
 
+/** Of a request that is not one for zeroes, or of a disk without filters. */
 function dataOf(request: Request, start: number, end: number): Uint8Array | Uint8Array[] {
   if (request.zero) return zeroSource(end - start);
   return sliceBuffers(request.buffers, start - request.offset, end - request.offset);
-}
-
-async function writeZeroes(storage: Storage, offset: number, length: number): Promise<void> {
-  for (let at = 0; at < length; at += PIECE) {
-    await storage.write(offset + at, zeroSource(Math.min(PIECE, length - at)));
-  }
 }
 
 async function zeroInPlace(storage: Storage, offset: number, length: number, punch: boolean): Promise<void> {

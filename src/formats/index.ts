@@ -1,4 +1,5 @@
 /** The built-in formats. Order is probing order among equals; raw is last, since it takes everything. */
+import { FILTERS } from '../filters/index.ts';
 import type { Format } from '../image/contract.ts';
 import { Registry } from '../image/registry.ts';
 import { qcow2 } from './qcow2/index.ts';
@@ -9,7 +10,7 @@ import { vdi } from './vdi/index.ts';
 /** All built-in formats, in probing order. */
 export const FORMATS: readonly Format[] = [vdi, ...RECOGNISED, qcow2, raw];
 
-/** A registry of the built-in formats, to which a program may add its own. */
+/** A registry of the built-in formats and filters, to which a program may add its own. */
 export function defaultRegistry(): Registry {
-  return new Registry(FORMATS);
+  return new Registry(FORMATS, FILTERS);
 }

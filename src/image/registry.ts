@@ -1,6 +1,7 @@
-/** The formats that are known to one program, in probing order. */
+/** The formats that are known to one program, in probing order, and the filters. */
 import { ImageError } from '../errors.ts';
 import type { ConfigKey, FileExtension, Format, FormatCapabilities, Variant } from './contract.ts';
+import type { Filter } from './filter.ts';
 
 /** What a listing of formats shows of one: everything but what works on files. */
 export interface FormatDescription {
@@ -18,16 +19,18 @@ export interface FormatDescription {
 /** Letters that may be wrong, missing or too many in a slip of the keyboard; in short names half as many. */
 const SLIP = 2;
 
-/** An ordered set of formats. Names and aliases are compared without regard to case. */
+/** An ordered set of formats, and one of filters. Names and aliases are compared without regard to case. */
 export class Registry {
   readonly #formats: Format[] = [];
+  readonly #filters: Filter[] = [];
 
   /** Takes the formats in probing order; the last one takes what nobody else wants. Throws `exists` on equal names. */
-  constructor(formats: readonly Format[]) {
+  constructor(formats: readonly Format[], filters: readonly Filter[] = []) {
     for (const format of formats) {
       this.#checkNames(format);
       this.#formats.push(format);
     }
+    for (const filter of filters) this.registerFilter(filter);
   }
 
   /** In probing order. */
@@ -44,16 +47,29 @@ export class Registry {
     this.#formats.splice(Math.max(this.#formats.length - 1, 0), 0, format);
   }
 
+  /** In the order in which they were registered. */
+  get filters(): readonly Filter[] {
+    return this.#filters;
+  }
+
+  /** Adds a filter. Throws `exists` when there is one of that name. */
+  registerFilter(filter: Filter): void {
+    const name = filter.name.toLowerCase();
+    if (this.#filters.some((one) => one.name.toLowerCase() === name)) {
+      throw new ImageError('exists', `A filter named ${filter.name} is registered already`);
+    }
+    this.#filters.push(filter);
+  }
+
+  /** The filter of that name. Throws `not-found`. */
+  findFilter(name: string): Filter {
+    const filter = this.#filters.find((one) => one.name.toLowerCase() === name.toLowerCase());
+    return filter ?? unknown('filter', name, this.#filters, (one) => [one.name]);
+  }
+
   /** The format of that name or alias. Throws `not-found`. */
   find(name: string): Format {
-    const format = this.#lookUp(name);
-    if (format !== undefined) return format;
-    const meant = this.#meant(name);
-    const all = `Formats: ${this.#formats.map((one) => one.name).join(', ')}.`;
-    throw new ImageError('not-found', `There is no format named "${name}"`, {
-      status: 'VERR_NOT_FOUND',
-      hint: meant === undefined ? all : `Did you mean ${meant}? ${all}`,
-    });
+    return this.#lookUp(name) ?? unknown('format', name, this.#formats, namesOf);
   }
 
   /** The format that claims the extension of a file name. One that can make images wins. */
@@ -74,18 +90,38 @@ export class Registry {
       throw new ImageError('exists', `A format named ${name} is registered already`);
     }
   }
+}
 
-  #meant(name: string): string | undefined {
-    const wanted = name.toLowerCase();
-    // What is longer than any name plus the slips cannot be near one, and would only cost time.
-    const near = this.#formats
-      .flatMap((format) => namesOf(format).map((known) => ({ name: format.name, known })))
-      .filter(({ known }) => Math.abs(known.length - wanted.length) <= SLIP)
-      .map(({ name, known }) => ({ name, known, slips: slipsBetween(wanted, known) }))
-      .filter(({ known, slips }) => slips <= Math.min(SLIP, Math.floor(known.length / 2)))
-      .sort((a, b) => a.slips - b.slips);
-    return near[0]?.name;
-  }
+/** Refuses a name that nothing has, with the one that was meant if there is one near. */
+function unknown<T extends { readonly name: string }>(
+  what: string,
+  name: string,
+  things: readonly T[],
+  names: (thing: T) => readonly string[],
+): never {
+  const meant = nearest(name, things, names);
+  const title = `${what.charAt(0).toUpperCase()}${what.slice(1)}s`;
+  const all = things.length === 0 ? 'There are none.' : `${title}: ${things.map((one) => one.name).join(', ')}.`;
+  throw new ImageError('not-found', `There is no ${what} named "${name}"`, {
+    status: 'VERR_NOT_FOUND',
+    hint: meant === undefined ? all : `Did you mean ${meant}? ${all}`,
+  });
+}
+
+function nearest<T extends { readonly name: string }>(
+  name: string,
+  things: readonly T[],
+  names: (thing: T) => readonly string[],
+): string | undefined {
+  const wanted = name.toLowerCase();
+  // What is longer than any name plus the slips cannot be near one, and would only cost time.
+  const near = things
+    .flatMap((thing) => names(thing).map((known) => ({ name: thing.name, known: known.toLowerCase() })))
+    .filter(({ known }) => Math.abs(known.length - wanted.length) <= SLIP)
+    .map(({ name: own, known }) => ({ name: own, known, slips: slipsBetween(wanted, known) }))
+    .filter(({ known, slips }) => slips <= Math.min(SLIP, Math.floor(known.length / 2)))
+    .sort((a, b) => a.slips - b.slips);
+  return near[0]?.name;
 }
 
 /** What `vdkit formats` lists: every format of a registry, in probing order. */

@@ -1,0 +1,62 @@
+/** A filter for tests: each byte is changed by a key, its offset and where in the word it stands. Counts what passes. */
+import type { Filter, FilterInstance } from '../image/filter.ts';
+
+/** One call of an instance. */
+export interface FilterCall {
+  readonly way: 'encode' | 'decode';
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** How the filter works. */
+export interface XorFilterOptions {
+  readonly name?: string;
+  readonly key?: number;
+  /** Answers later. */
+  readonly slow?: boolean;
+  /** Returns other bytes than it was given, which it fills with rubbish. */
+  readonly elsewhere?: boolean;
+}
+
+/** A filter that notes its calls, and how many of its instances are open. */
+export interface XorFilter extends Filter {
+  readonly calls: FilterCall[];
+  opened: number;
+  closed: number;
+}
+
+/** Makes one. What it makes of zeroes is nowhere zero. */
+export function xorFilter(options: XorFilterOptions = {}): XorFilter {
+  const { name = 'xor', key = 0x5a, slow = false, elsewhere = false } = options;
+  const calls: FilterCall[] = [];
+  const run = (way: FilterCall['way'], offset: number, bytes: Uint8Array): Uint8Array | Promise<Uint8Array> => {
+    calls.push({ way, offset, length: bytes.length });
+    const result = elsewhere ? bytes.slice() : bytes;
+    for (let at = 0; at < bytes.length; at++) {
+      // Never 0: what is stored for zeroes must not be zeroes.
+      const mask = ((key + Math.floor((offset + at) / 512) * 31 + at * 7) & 0xff) | 1;
+      result[at] = (bytes[at] ?? 0) ^ mask;
+    }
+    if (elsewhere) bytes.fill(0xee);
+    return slow ? Promise.resolve(result) : result;
+  };
+  const filter: XorFilter = {
+    name,
+    title: 'For tests',
+    configKeys: [],
+    calls,
+    opened: 0,
+    closed: 0,
+    open: (): FilterInstance => {
+      filter.opened++;
+      return {
+        encode: (offset, bytes) => run('encode', offset, bytes),
+        decode: (offset, bytes) => run('decode', offset, bytes),
+        close: () => {
+          filter.closed++;
+        },
+      };
+    },
+  };
+  return filter;
+}
