@@ -46,6 +46,8 @@ export const Disk = {
 };
 
 export type { AddBitmapOptions, DiskBitmaps } from './disk/bitmaps.ts';
+export type { CreateCacheOptions, DiskCache, InspectCacheOptions, OpenCacheOptions } from './disk/cache.ts';
+export { checkCache, createCache, dropCache, inspectCache } from './disk/cache.ts';
 export type { CheckOptions, CheckReport } from './disk/check.ts';
 export type { CompactOptions } from './disk/compact.ts';
 export type { CopiedImage, CopyChainOptions, CopyImageOptions, MoveOptions } from './disk/copy.ts';
@@ -69,7 +71,8 @@ export type { CreateDiffOptions } from './disk/stack.ts';
 export type { ErrorContext, ErrorDetails, ErrorKind } from './errors.ts';
 export { describeError, ImageError, isImageError, printable } from './errors.ts';
 export { FILTERS } from './filters/index.ts';
-export { defaultRegistry, FORMATS } from './formats/index.ts';
+export { CACHES, defaultRegistry, FORMATS } from './formats/index.ts';
+export type { CacheCreateOptions, CacheFormat, CacheIdentity, CacheImage, CacheInfo } from './image/cache.ts';
 export type * from './image/contract.ts';
 export type { Filter, FilterConfig, FilterInstance, FilterOpenOptions, KeySupply } from './image/filter.ts';
 export type { CheckSummary, Finding, Severity } from './image/findings.ts';

@@ -9,6 +9,7 @@ import type { Image, Mapping } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise, type MaybePromise, type ReadTarget, type Source } from '../storage/contract.ts';
 import { bufferList, fillZero, sliceBuffers, totalLength } from './buffers.ts';
+import type { CacheLayer } from './cache-layer.ts';
 import type { Range } from './device.ts';
 import { FilterStack } from './filter-stack.ts';
 import type { ImageSettings } from './options.ts';
@@ -34,6 +35,14 @@ export interface Located {
   readonly image: number;
 }
 
+/** How a range is read. */
+export interface ChainReadOptions {
+  /** What no image stores becomes zero, and is noted here. Left out: it becomes what would be stored for zeroes. */
+  readonly gaps?: Range[];
+  /** For a request of the disk, which holds the range: from the cache, and into it. */
+  readonly cached?: boolean;
+}
+
 /** Runs read at the same time for one request. */
 const PARALLEL_RUNS = 64;
 
@@ -44,6 +53,8 @@ export class Chain {
   readonly incomplete: string | null;
   /** Of the disk, whatever images it has: what stands in the images is in the form that these give it. */
   readonly filters: FilterStack;
+  /** What was read of this chain, as its last image shows it. */
+  cache: CacheLayer | null = null;
   #sizes: readonly number[];
 
   constructor(images: readonly ChainImage[], incomplete: string | null, filters = new FilterStack()) {
@@ -116,17 +127,17 @@ export class Chain {
   }
 
   /**
-   * Fills the buffers from image `level` down, with bytes in the form in which they are stored. What no image stores
-   * becomes what would be stored for zeroes; with `gaps` it becomes zero, and is noted there. True when no image held any
-   * byte of it.
+   * Fills the buffers from image `level` down, with bytes in the form in which they are stored. True when no image held
+   * any byte of it.
    */
   async read(
     level: number,
     offset: number,
     buffers: readonly Uint8Array[],
     length: number,
-    gaps?: Range[],
+    { gaps, cached = false }: ChainReadOptions = {},
   ): Promise<boolean> {
+    const cache = cached && level === this.top ? this.cache : null;
     let unallocated = true;
     let running: Promise<void>[] = [];
     try {
@@ -136,7 +147,7 @@ export class Chain {
         const end = position + located.mapping.length;
         if (isStored(located.mapping)) {
           const part = sliceBuffers(buffers, position, end);
-          running.push(watched(this.#readRun(located, offset + position, part)));
+          running.push(watched(this.#readRun(located, offset + position, part, cache)));
         } else {
           this.checkComplete(located, offset + position);
           const part = sliceBuffers(buffers, position, end);
@@ -160,8 +171,14 @@ export class Chain {
     return unallocated;
   }
 
-  #readRun({ mapping, image }: Located, offset: number, target: ReadTarget): Promise<void> {
-    if (mapping.kind === 'data') return mapping.storage.read(mapping.offset, target);
+  #readRun(located: Located, offset: number, target: ReadTarget, cache: CacheLayer | null): Promise<void> {
+    if (cache === null) return this.#readStored(located, offset, 0, target);
+    return cache.read(offset, target, (at, part) => this.#readStored(located, at, at - offset, part));
+  }
+
+  /** A part of a run, `skipped` bytes from its start. */
+  #readStored({ mapping, image }: Located, offset: number, skipped: number, target: ReadTarget): Promise<void> {
+    if (mapping.kind === 'data') return mapping.storage.read(mapping.offset + skipped, target);
     return readEncoded(this.at(image).image, offset, target);
   }
 

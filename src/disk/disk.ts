@@ -21,6 +21,7 @@ import {
 } from '../storage/contract.ts';
 import { DiskBitmaps } from './bitmaps.ts';
 import { bufferList, totalLength } from './buffers.ts';
+import { closeCacheOf, DiskCache } from './cache.ts';
 import { Chain, type ChainImage, closeImages } from './chain.ts';
 import { type CompactOptions, compactOf, tidy } from './compact.ts';
 import { compressUnits, encoderOf } from './compressed-writes.ts';
@@ -88,6 +89,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   readonly bitmaps: DiskBitmaps;
   /** What transforms the bytes between its user and its images. */
   readonly filters: DiskFilters;
+  /** A file on a quick medium for what is read of its images. */
+  readonly cache: DiskCache;
   readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
   #head: Head;
@@ -107,6 +110,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.snapshots = new DiskSnapshots(this.#host);
     this.bitmaps = new DiskBitmaps(this.#host);
     this.filters = new DiskFilters(this.#host);
+    this.cache = new DiskCache(this.#host);
   }
 
   /** The name of the last image. */
@@ -198,7 +202,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   readNow(offset: number, target: Uint8Array): boolean {
     this.#check(offset, target.length);
     if (!this.#locks.isFree(offset, offset + target.length)) return false;
-    if (this.#head.chain.filters.decodes) return false;
+    if (this.#head.chain.filters.decodes || this.#head.chain.cache !== null) return false;
     for (let at = 0; at < target.length; ) {
       const located = this.#head.chain.locate(this.#head.chain.top, offset + at, target.length - at);
       if (isPromise(located)) {
@@ -477,7 +481,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** The common case without a loop: one run covers the request. */
   #readRun(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> | null {
     if (length === 0) return Promise.resolve(NOTHING);
-    if (this.#head.chain.filters.decodes) return null;
+    if (this.#head.chain.filters.decodes || this.#head.chain.cache !== null) return null;
     try {
       const located = this.#head.chain.locate(this.#head.chain.top, offset, length);
       if (isPromise(located)) {
@@ -496,7 +500,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     const { chain } = this.#head;
     const unallocated = chain.filters.decodes
       ? await readFiltered(chain, offset, buffers, length)
-      : await chain.read(chain.top, offset, buffers, length, []);
+      : await chain.read(chain.top, offset, buffers, length, { gaps: [], cached: true });
     return unallocated ? NOTHING : DATA;
   }
 
@@ -515,13 +519,23 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       if (!this.#head.ready) await this.#head.begin();
       if (this.#head.flusher.overdue) await this.#head.flusher.flush();
       this.#head.noteChange(offset, length);
+      this.#forget(offset, length);
       await run();
     } finally {
       // Also after a failure: some of it may have been done.
       await this.#merge?.relay(offset, length);
       this.#head.noteChange(offset, length);
+      this.#forget(offset, length);
       held.release();
     }
+  }
+
+  /** The range is read anew from then on. Filters work on whole sectors. */
+  #forget(offset: number, length: number): void {
+    const { cache } = this.#head.chain;
+    if (cache === null) return;
+    const { start, end } = this.#range(offset, length);
+    cache.drop(start, end - start);
   }
 
   /** A merge that begins while we wait may want a wider range. */
@@ -605,6 +619,16 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     }
   }
 
+  /** Whatever was read before is read anew afterwards. */
+  async #afresh<T>(run: () => Promise<T>): Promise<T> {
+    const { cache } = this.#head.chain;
+    try {
+      return await run();
+    } finally {
+      cache?.clear();
+    }
+  }
+
   /** Operations on the structure come one after another; a merge lets requests through, but none of these. */
   #structural<T>(run: () => Promise<T>): Promise<T> {
     const done = this.#structure.then(() => {
@@ -634,8 +658,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       tools: this.#tools,
       options: this.#options,
       lock: (start, end) => this.#locks.acquire(start, end, true),
-      alone: (run) => this.#exclusive(run),
-      changing: (run) => this.#changing(run),
+      alone: (run) => this.#exclusive(() => this.#afresh(run)),
+      changing: (run) => this.#changing(() => this.#afresh(run)),
       structural: async (run) => {
         this.#checkOpen();
         this.#checkWritable();
@@ -652,6 +676,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   #become(head: Head): void {
     this.#head.flusher.stop();
+    head.chain.cache = this.#head.chain.cache;
     this.#head = head;
   }
 
@@ -663,10 +688,20 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       await this.#settle();
     } finally {
       this.#head.flusher.stop();
+      await this.#giveBack();
+    }
+  }
+
+  /** Everything that is open, also after a failure. */
+  async #giveBack(): Promise<void> {
+    const { chain } = this.#head;
+    try {
+      await closeCacheOf(chain);
+    } finally {
       try {
-        await this.#head.chain.filters.close();
+        await chain.filters.close();
       } finally {
-        await closeImages(this.#head.chain.images);
+        await closeImages(chain.images);
       }
     }
   }

@@ -74,7 +74,7 @@ export async function zeroFiltered(head: Head, offset: number, length: number, p
 /** Whole sectors as the guest reads them. True when no image held any byte of it. */
 async function readPlain(chain: Chain, offset: number, target: Uint8Array): Promise<boolean> {
   const gaps: Range[] = [];
-  const unallocated = await chain.read(chain.top, offset, [target], target.length, gaps);
+  const unallocated = await chain.read(chain.top, offset, [target], target.length, { gaps, cached: true });
   let at = offset;
   for (const gap of [...gaps, { offset: offset + target.length, length: 0 }]) {
     if (gap.offset > at) {

@@ -1,16 +1,21 @@
 /** The built-in formats. Order is probing order among equals; raw is last, since it takes everything. */
 import { FILTERS } from '../filters/index.ts';
+import type { CacheFormat } from '../image/cache.ts';
 import type { Format } from '../image/contract.ts';
 import { Registry } from '../image/registry.ts';
 import { qcow2 } from './qcow2/index.ts';
 import { raw } from './raw/index.ts';
 import { RECOGNISED } from './recognised/index.ts';
+import { vci } from './vci/index.ts';
 import { vdi } from './vdi/index.ts';
 
 /** All built-in formats, in probing order. */
 export const FORMATS: readonly Format[] = [vdi, ...RECOGNISED, qcow2, raw];
 
+/** All built-in formats of cache images. */
+export const CACHES: readonly CacheFormat[] = [vci];
+
 /** A registry of the built-in formats and filters, to which a program may add its own. */
 export function defaultRegistry(): Registry {
-  return new Registry(FORMATS, FILTERS);
+  return new Registry(FORMATS, FILTERS, CACHES);
 }

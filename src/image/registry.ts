@@ -1,5 +1,6 @@
-/** The formats that are known to one program, in probing order, and the filters. */
+/** The formats that are known to one program, in probing order, and its filters and formats of caches. */
 import { ImageError } from '../errors.ts';
+import type { CacheFormat } from './cache.ts';
 import type { ConfigKey, FileExtension, Format, FormatCapabilities, Variant } from './contract.ts';
 import type { Filter } from './filter.ts';
 
@@ -19,18 +20,20 @@ export interface FormatDescription {
 /** Letters that may be wrong, missing or too many in a slip of the keyboard; in short names half as many. */
 const SLIP = 2;
 
-/** An ordered set of formats, and one of filters. Names and aliases are compared without regard to case. */
+/** An ordered set of formats, one of filters and one of cache formats. Names and aliases are compared without regard to case. */
 export class Registry {
   readonly #formats: Format[] = [];
   readonly #filters: Filter[] = [];
+  readonly #caches: CacheFormat[] = [];
 
   /** Takes the formats in probing order; the last one takes what nobody else wants. Throws `exists` on equal names. */
-  constructor(formats: readonly Format[], filters: readonly Filter[] = []) {
+  constructor(formats: readonly Format[], filters: readonly Filter[] = [], caches: readonly CacheFormat[] = []) {
     for (const format of formats) {
       this.#checkNames(format);
       this.#formats.push(format);
     }
     for (const filter of filters) this.registerFilter(filter);
+    for (const cache of caches) this.registerCache(cache);
   }
 
   /** In probing order. */
@@ -65,6 +68,26 @@ export class Registry {
   findFilter(name: string): Filter {
     const filter = this.#filters.find((one) => one.name.toLowerCase() === name.toLowerCase());
     return filter ?? unknown('filter', name, this.#filters, (one) => [one.name]);
+  }
+
+  /** Formats of cache images, in the order in which they were registered. */
+  get caches(): readonly CacheFormat[] {
+    return this.#caches;
+  }
+
+  /** Adds a format of cache images. Throws `exists` when there is one of that name. */
+  registerCache(cache: CacheFormat): void {
+    const name = cache.name.toLowerCase();
+    if (this.#caches.some((one) => one.name.toLowerCase() === name)) {
+      throw new ImageError('exists', `A cache format named ${cache.name} is registered already`);
+    }
+    this.#caches.push(cache);
+  }
+
+  /** The cache format of that name, or the first. Throws `not-found`. */
+  findCache(name = this.#caches[0]?.name ?? ''): CacheFormat {
+    const cache = this.#caches.find((one) => one.name.toLowerCase() === name.toLowerCase());
+    return cache ?? unknown('cache format', name, this.#caches, (one) => [one.name]);
   }
 
   /** The format of that name or alias. Throws `not-found`. */

@@ -1,0 +1,257 @@
+/** The cache of a disk, as its user handles it: `disk.cache`. */
+import { digestGuid } from '../binary/digest.ts';
+import { isNullGuid, NULL_GUID, normalizeGuid } from '../binary/guid.ts';
+import { ImageError } from '../errors.ts';
+import type { CacheFormat, CacheIdentity, CacheInfo } from '../image/cache.ts';
+import type { Image, Progress } from '../image/contract.ts';
+import type { Finding } from '../image/findings.ts';
+import type { OperationOptions, Source } from '../storage/contract.ts';
+import { stageTarget } from '../storage/staging.ts';
+import { CacheLayer } from './cache-layer.ts';
+import type { Chain } from './chain.ts';
+import { environmentOf, registryOf, sourceOf } from './environment.ts';
+import type { DiskHost } from './host.ts';
+import { lockedSource } from './locking.ts';
+import type { EnvironmentOptions, ImageSource } from './options.ts';
+import { removeFile } from './stack.ts';
+
+/** How a cache file is opened. */
+export interface OpenCacheOptions {
+  /** Default: the registry's first, `vci`. */
+  readonly format?: string;
+  /**
+   * What becomes of a cache that belongs to another state of the images, or is not in order: `refuse` (default), or
+   * `discard`, which makes it an empty one.
+   */
+  readonly stale?: 'refuse' | 'discard';
+}
+
+/** How a cache file is made. */
+export interface CreateCacheOptions extends OperationOptions {
+  /** Bytes that the file may have at most: at least 2 MiB, rounded down to multiples of that. */
+  readonly size: number;
+  readonly format?: string;
+  /** Take all the room at once. Default false. */
+  readonly fixed?: boolean;
+  /** Replace an existing file. */
+  readonly force?: boolean;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** Files that changed less than this before are not told by their time: as fine as most file systems count it. */
+const FINE_MS = 50;
+/** The same where times have whole seconds only. */
+const COARSE_MS = 2500;
+
+/**
+ * A file on a quick medium for what is read of images on a slow one: `disk.cache`. What is written, zeroed or discarded
+ * is right at once; after a power cut it is empty. Closed with the disk, it serves the next one that opens the same
+ * images in the same state.
+ */
+export class DiskCache {
+  readonly #host: DiskHost;
+
+  constructor(host: DiskHost) {
+    this.#host = host;
+  }
+
+  /** What the cache says of itself; null: the disk has none. */
+  get info(): (CacheInfo & { readonly name: string }) | null {
+    const { cache } = this.#host.head.chain;
+    return cache === null ? null : { name: cache.source.name, ...cache.info };
+  }
+
+  /**
+   * Uses a cache file. Throws `exists` (VERR_VD_CACHE_ALREADY_EXISTS) when there is one, and unless it shall be discarded
+   * `invalid-argument` (VERR_VD_CACHE_NOT_UP_TO_DATE) when it belongs to another state of the images.
+   */
+  async open(cache: ImageSource, options: OpenCacheOptions = {}): Promise<void> {
+    const host = this.#host;
+    await host.reordering(() =>
+      host.alone(async () => {
+        const { chain } = host.head;
+        this.#refuseSecond();
+        const source = sourceOf(cache, host.options);
+        const format = registryOf(host.options).findCache(options.format);
+        const opened = await format.open(lockedSource(source, { ...host.options, mode: 'write' }), { mode: 'write' });
+        try {
+          // What was written meanwhile gave the images another identity.
+          const identity = await identityOf(chain);
+          const { identity: found } = opened.info;
+          if (found === null || identity === null || !sameIdentity(found, identity)) {
+            if (found !== null && options.stale !== 'discard') throw stale(source.name, found, identity);
+            opened.clear();
+          }
+        } catch (error) {
+          await opened.close(opened.info.identity).catch(() => {});
+          throw error;
+        }
+        chain.cache = new CacheLayer(source, opened, (error) => this.#failed(source, error));
+      }),
+    );
+  }
+
+  /** Makes a cache file and uses it. Throws as `open` does, and `invalid-argument` for a size that it cannot have. */
+  async create(cache: ImageSource, options: CreateCacheOptions): Promise<void> {
+    this.#refuseSecond();
+    await createCache(cache, { ...environmentOf(this.#host.options), ...options });
+    await this.open(cache, { ...(options.format === undefined ? {} : { format: options.format }), stale: 'discard' });
+  }
+
+  /** Goes on without the cache, and with `remove` deletes its file. Throws `not-found` (VERR_VD_CACHE_NOT_FOUND). */
+  async close(options: { readonly remove?: boolean } = {}): Promise<void> {
+    const host = this.#host;
+    await host.reordering(() =>
+      host.alone(async () => {
+        const { chain } = host.head;
+        const { cache } = chain;
+        if (cache === null) {
+          throw new ImageError('not-found', 'The disk has no cache', {
+            path: chain.last.name,
+            status: 'VERR_VD_CACHE_NOT_FOUND',
+          });
+        }
+        await host.head.settle();
+        await closeCacheOf(chain);
+        if (options.remove === true) await removeFile(cache.source);
+      }),
+    );
+  }
+
+  #failed({ name }: Source, error: unknown): void {
+    const text = `The cache ${name} failed and is not used any more.`;
+    this.#host.options.onMessage?.({ level: 'error', text, path: name, error });
+  }
+
+  #refuseSecond(): void {
+    const { chain } = this.#host.head;
+    if (chain.cache === null) return;
+    throw new ImageError('exists', 'The disk has a cache already', {
+      path: chain.last.name,
+      found: chain.cache.source.name,
+      status: 'VERR_VD_CACHE_ALREADY_EXISTS',
+      hint: 'Close that one first.',
+    });
+  }
+}
+
+/** Makes an empty cache file, durably. Throws `exists` unless `force`, and `invalid-argument` for a size that it cannot have. */
+export async function createCache(cache: ImageSource, options: CreateCacheOptions & EnvironmentOptions): Promise<void> {
+  const target = sourceOf(cache, options);
+  const { size, format, fixed = false, force = false, signal, onProgress, lock } = options;
+  const staged = await stageTarget(target, { force, ...(lock === undefined ? {} : { lock }) });
+  try {
+    await registryOf(options)
+      .findCache(format)
+      .create(staged.source, { size, fixed, signal, ...(onProgress === undefined ? {} : { onProgress }) });
+    await staged.publish();
+  } catch (error) {
+    await staged.discard();
+    throw error;
+  }
+}
+
+/** How a cache file is looked at. */
+export interface InspectCacheOptions extends EnvironmentOptions {
+  readonly format?: string;
+}
+
+/** What a cache file says of itself, without a disk. Throws `invalid-format`, `corrupt`. */
+export async function inspectCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<CacheInfo> {
+  const opened = await cacheFormatOf(options).open(sourceOf(cache, options), { mode: 'read' });
+  try {
+    return opened.info;
+  } finally {
+    await opened.close(null);
+  }
+}
+
+/** What is wrong with a cache file. Nothing of it is ever a loss: it counts as empty then. Throws `invalid-format`. */
+export async function checkCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<readonly Finding[]> {
+  return cacheFormatOf(options).check(sourceOf(cache, options), { signal: options.signal });
+}
+
+/** Empties a cache file, whatever is in it; `remove`: deletes it. Throws `invalid-format` for what is no cache, `locked`. */
+export async function dropCache(
+  cache: ImageSource,
+  options: InspectCacheOptions & { readonly remove?: boolean } = {},
+): Promise<void> {
+  const source = sourceOf(cache, options);
+  const opened = await cacheFormatOf(options).open(lockedSource(source, { ...options, mode: 'write' }), {
+    mode: 'write',
+  });
+  // Opened for writing and not closed in order it is empty.
+  await opened.close(null);
+  if (options.remove === true) await removeFile(source);
+}
+
+/** The cache of a chain is stored, for the state in which the images are now. Nothing else runs any more. */
+export async function closeCacheOf(chain: Chain): Promise<void> {
+  const { cache } = chain;
+  if (cache === null) return;
+  chain.cache = null;
+  let identity: CacheIdentity | null = null;
+  try {
+    identity = await identityOf(chain);
+  } finally {
+    await cache.close(identity);
+  }
+}
+
+function cacheFormatOf(options: InspectCacheOptions): CacheFormat {
+  return registryOf(options).findCache(options.format);
+}
+
+/**
+ * What the images are now, as a cache remembers it: their modification UUIDs; where one has none, which file it is and
+ * when it was changed. Null: that cannot be told, or not surely.
+ */
+async function identityOf({ images, last }: Chain): Promise<CacheIdentity | null> {
+  const facts: string[] = [];
+  for (const { image } of images) {
+    const { uuid, modificationUuid, virtualSize } = image.info;
+    const own = isKnown(modificationUuid) ? modificationUuid : await identityOfFiles(image);
+    if (own === null) return null;
+    facts.push(`${uuid} ${virtualSize} ${own}`);
+  }
+  const { uuid, modificationUuid } = last.image.info;
+  const alone = images.length === 1 && isKnown(modificationUuid);
+  return {
+    image: isKnown(uuid) ? uuid : null,
+    modification: alone ? modificationUuid : digestGuid(facts.join('\n')),
+  };
+}
+
+function isKnown(uuid: string | null): uuid is string {
+  return uuid !== null && !isNullGuid(uuid);
+}
+
+async function identityOfFiles(image: Image): Promise<string | null> {
+  const facts: string[] = [];
+  for (const storage of image.storages()) {
+    const { key, modifiedMs } = await storage.identity();
+    if (modifiedMs === null) return null;
+    // Who changes the file within the same tick of its clock would not be noticed.
+    const tick = modifiedMs % 1000 === 0 ? COARSE_MS : FINE_MS;
+    if (Date.now() - modifiedMs < tick) return null;
+    facts.push(`${key} ${storage.size} ${modifiedMs}`);
+  }
+  return facts.join(' ');
+}
+
+function sameIdentity(a: CacheIdentity, b: CacheIdentity): boolean {
+  const [image, other] = [a.image ?? NULL_GUID, b.image ?? NULL_GUID];
+  return (
+    normalizeGuid(a.modification) === normalizeGuid(b.modification) && normalizeGuid(image) === normalizeGuid(other)
+  );
+}
+
+function stale(path: string, found: CacheIdentity, identity: CacheIdentity | null): ImageError {
+  return new ImageError('invalid-argument', 'The cache belongs to other images, or to another state of these', {
+    path,
+    status: 'VERR_VD_CACHE_NOT_UP_TO_DATE',
+    found: found.modification,
+    expected: identity?.modification ?? 'nothing: the state of the images cannot be told',
+    hint: 'Open it with stale "discard" to begin with an empty one.',
+  });
+}
