@@ -1,11 +1,14 @@
 /** Naming images and formats on the command line; loaded only by commands that open images. */
-import type { DiskOpenOptions } from '../disk/options.ts';
+import type { CacheEntry, DiskOpenOptions } from '../disk/options.ts';
 import { defaultRegistry } from '../formats/index.ts';
 import type { Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
 import type { CommandContext } from './context.ts';
 import { UsageError } from './failure.ts';
 import { present } from './options.ts';
+
+/** What a cache file may have at most, if nobody says it. */
+export const DEFAULT_CACHE_BYTES = 1024 ** 3;
 
 /** Stands for standard input or output. */
 export const STANDARD_STREAM = '-';
@@ -73,8 +76,17 @@ export function openOptions(
       parentFormat:
         names.parentFormat === undefined ? undefined : namedFormat(context, names.parentFormat, registry)?.name,
       snapshot: context.options.text(names.snapshot ?? 'snapshot'),
+      cache: names.parent === 'parent' || names.parent === 'source-parent' ? cacheEntry(context) : undefined,
     }),
   };
+}
+
+function cacheEntry({ options }: CommandContext): CacheEntry | undefined {
+  const file = options.text('cache');
+  const size = options.size('cache-size');
+  if (file !== undefined) return { file: fileName(file), size: size ?? DEFAULT_CACHE_BYTES };
+  if (size === undefined) return undefined;
+  throw new UsageError('--cache-size is about the file that --cache names', 'Give both, or leave it out.');
 }
 
 /** Refuses arguments that a command's action has no use for, and says which one is missing. */

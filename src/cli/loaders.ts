@@ -21,5 +21,7 @@ export const LOADERS: Readonly<Record<CommandName, () => Promise<CommandModule>>
   bitmap: () => import('./commands/bitmap.ts'),
   measure: () => import('./commands/measure.ts'),
   formats: () => import('./commands/formats.ts'),
+  filters: () => import('./commands/filters.ts'),
+  cache: () => import('./commands/cache.ts'),
   completion: () => import('./commands/completion.ts'),
 };

@@ -21,6 +21,8 @@ export type CommandName =
   | 'bitmap'
   | 'measure'
   | 'formats'
+  | 'filters'
+  | 'cache'
   | 'completion';
 
 /** What a shell offers for a value. */
@@ -117,6 +119,15 @@ const CHAIN: OptionSpec = {
 };
 /** Options that say what stands below an image. */
 const BELOW: readonly OptionSpec[] = [PARENT, PARENT_FORMAT, CHAIN];
+/** Options of commands that read what is in images. */
+const CACHE: readonly OptionSpec[] = [
+  {
+    flags: '--cache <FILE>',
+    description: 'keep what is read in this file, on a quick medium, for this run and the next; made when missing',
+    completes: 'file',
+  },
+  { flags: '--cache-size <N>', description: 'bytes that a new cache file may have at most; 1G when left out' },
+];
 const VARIANT: OptionSpec = {
   flags: '--variant <V>',
   description: 'kind of image, such as fixed; "help" lists those of the format',
@@ -223,6 +234,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--salvage', description: 'go on after read errors; what cannot be read becomes zero' },
       { flags: '--sparse-size <N>', description: 'shortest run of zeroes that is left out (default 4K; 0: none)' },
       { flags: '--verify', description: 'read the result again and compare' },
+      ...CACHE,
     ],
     examples: [
       { command: 'vdkit convert disk.vdi disk.raw', description: 'the formats follow from content and name' },
@@ -269,6 +281,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--snapshot <NAME>', description: 'an internal snapshot of A, by id or name' },
       { flags: '--snapshot-b <NAME>', description: 'an internal snapshot of B, by id or name' },
       { flags: '-s, --strict', description: 'the sizes must be equal too' },
+      ...CACHE,
     ],
     examples: [
       { command: 'vdkit compare disk.vdi disk.raw', description: 'the same content?' },
@@ -511,6 +524,43 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: [
       { command: 'vdkit formats', description: 'a table' },
       { command: 'vdkit formats --json', description: 'everything, with the keys for --option' },
+    ],
+  },
+  {
+    name: 'filters',
+    summary: 'the filters and what they take',
+    description:
+      'Lists the filters that a program can put between a disk and its images, with their options. Filters are used ' +
+      'through the library.',
+    arguments: [],
+    options: [],
+    examples: [
+      { command: 'vdkit filters', description: 'a table' },
+      { command: 'vdkit filters --json', description: 'for programs' },
+    ],
+  },
+  {
+    name: 'cache',
+    summary: 'cache files for what is read of images',
+    description:
+      'ACTION is create, info or drop. A cache file on a quick medium keeps what is read of images on a slow one; ' +
+      'commands that read take it with --cache. info says what is in it and whether it is in order. drop empties it, ' +
+      'with --remove the file goes. It never holds anything that the images do not.',
+    arguments: [
+      { name: 'ACTION', description: 'create, info or drop', values: ['create', 'info', 'drop'] },
+      { name: 'FILE', description: 'the cache file', completes: 'file' },
+      { name: 'SIZE', description: 'create: bytes that it may have at most, from 2M to 64G', optional: true },
+    ],
+    options: [
+      { flags: '--fixed', description: 'create: take all the room now' },
+      { flags: '--force', description: 'create: replace the file when it exists' },
+      { flags: '--remove', description: 'drop: the file, too' },
+    ],
+    examples: [
+      { command: 'vdkit cache create /ssd/disk.vci 4G', description: 'an empty one' },
+      { command: 'vdkit compare /net/a.vdi b.vdi --cache /ssd/disk.vci', description: 'use it' },
+      { command: 'vdkit cache info /ssd/disk.vci', description: 'how full is it?' },
+      { command: 'vdkit cache drop /ssd/disk.vci --remove', description: 'be done with it' },
     ],
   },
   {

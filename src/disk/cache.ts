@@ -1,7 +1,7 @@
 /** The cache of a disk, as its user handles it: `disk.cache`. */
 import { digestGuid } from '../binary/digest.ts';
 import { isNullGuid, NULL_GUID, normalizeGuid } from '../binary/guid.ts';
-import { ImageError } from '../errors.ts';
+import { ImageError, isImageError } from '../errors.ts';
 import type { CacheFormat, CacheIdentity, CacheInfo } from '../image/cache.ts';
 import type { Image, Progress } from '../image/contract.ts';
 import type { Finding } from '../image/findings.ts';
@@ -12,7 +12,7 @@ import type { Chain } from './chain.ts';
 import { environmentOf, registryOf, sourceOf } from './environment.ts';
 import type { DiskHost } from './host.ts';
 import { lockedSource } from './locking.ts';
-import type { EnvironmentOptions, ImageSource } from './options.ts';
+import type { CacheEntry, EnvironmentOptions, ImageSource } from './options.ts';
 import { removeFile } from './stack.ts';
 
 /** How a cache file is opened. */
@@ -116,6 +116,24 @@ export class DiskCache {
         if (options.remove === true) await removeFile(cache.source);
       }),
     );
+  }
+
+  /** Opens the cache of a disk that is being opened. Returns what a person should know. */
+  async attach({ file, size }: CacheEntry): Promise<string[]> {
+    const source = sourceOf(file, this.#host.options);
+    if (size !== undefined && (await source.provider.lookUp(source.name)) === null) {
+      await this.create(file, { size });
+      return [];
+    }
+    try {
+      await this.open(file);
+      return [];
+    } catch (error) {
+      const old = isImageError(error) && error.status === 'VERR_VD_CACHE_NOT_UP_TO_DATE';
+      if (!old) throw error;
+      await this.open(file, { stale: 'discard' });
+      return [`The cache ${source.name} belonged to another state of the images and was emptied.`];
+    }
   }
 
   #failed({ name }: Source, error: unknown): void {

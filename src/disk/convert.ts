@@ -39,7 +39,7 @@ function isDevice(source: ImageSource | BlockDevice): source is BlockDevice {
 }
 
 function openSource(source: ImageSource, options: ConvertOptions): Promise<ChainDisk> {
-  const { sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, forceShare } = options;
+  const { sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, sourceCache, forceShare } = options;
   return openDisk(source, {
     ...environmentOf(options),
     ...(forceShare === undefined ? {} : { forceShare }),
@@ -47,6 +47,7 @@ function openSource(source: ImageSource, options: ConvertOptions): Promise<Chain
     ...(sourceParent === undefined ? {} : { parent: sourceParent }),
     ...(sourceParentFormat === undefined ? {} : { parentFormat: sourceParentFormat }),
     ...(sourceSnapshot === undefined ? {} : { snapshot: sourceSnapshot }),
+    ...(sourceCache === undefined ? {} : { cache: sourceCache }),
   });
 }
 

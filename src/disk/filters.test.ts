@@ -1,11 +1,12 @@
 /** Filters of a disk: what is stored, what is read, and what does not pass them. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { createImage, Disk } from '../index.ts';
+import { createImage, Disk, type Filter, type FilterOpenOptions, type KeySupply } from '../index.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { type XorFilter, xorFilter } from '../testing/xor-filter.ts';
 
 const MIB = 1024 ** 2;
 const OPEN = { mode: 'write', allow: ['same-directory'], flushAfterMs: 0 } as const;
+const KEY = { default: null, expert: false, createOnly: false, description: '' };
 const FORMAT_NAMES = ['raw', 'vdi', 'qcow2'] as const;
 
 let provider: MemoryProvider;
@@ -275,6 +276,34 @@ describe('filters', () => {
     await expect(disk.write(0, new Uint8Array(512))).rejects.toThrow(/xor was added for information only/);
     await disk.filters.removeAll();
     expect(await read(disk, 0, 512)).toEqual(new Uint8Array(512));
+  });
+
+  it('are handed what they are opened with', async () => {
+    await createImage(at('/a.vdi'), { size: MIB });
+    await using disk = await open('/a.vdi', 'vdi');
+    const keys: KeySupply = {
+      key: async (id) => new TextEncoder().encode(id),
+      releaseKey: () => {},
+      password: async () => '',
+      releasePassword: () => {},
+      saveKeyStore: async () => {},
+    };
+    let seen: FilterOpenOptions | null = null;
+    const configKeys = [{ ...KEY, name: 'store', valueType: 'bytes' as const, mandatory: true }];
+    const cipher: Filter = {
+      ...filter,
+      name: 'cipher',
+      configKeys,
+      open: (options) => {
+        seen = options;
+        return filter.open(options);
+      },
+    };
+    await expect(disk.filters.add(cipher)).rejects.toThrow(/needs option "store"/);
+    const store = Uint8Array.of(1, 2);
+    await disk.filters.add(cipher, { keys, config: { store } });
+    expect(seen).toEqual({ config: { store }, info: false, keys, diskSize: MIB });
+    expect(disk.filters.list).toEqual([{ name: 'cipher', read: true, write: true, info: false }]);
   });
 
   it('are looked up by name, and their config is checked', async () => {

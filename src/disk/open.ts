@@ -49,8 +49,11 @@ export async function openDisk(
       ...missing,
       ...opened.flatMap((entry) => sharingWarnings(entry.name, options)),
     ];
+    const disk = new ChainDisk({ chain, tools: stackTools(options), options, warnings });
+    // Closing the images, as below, closes all that the disk has until then.
+    if (options.cache !== undefined) warnings.push(...(await disk.cache.attach(options.cache)));
     for (const text of warnings) warn(options, text, opened.at(-1)?.name ?? null);
-    return new ChainDisk({ chain, tools: stackTools(options), options, warnings });
+    return disk;
   } catch (error) {
     // What went wrong first is what the caller must hear.
     await closeImages(opened).catch(() => {});

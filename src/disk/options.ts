@@ -92,6 +92,13 @@ export interface ImageEntry extends ImageSettings {
 /** An image as a list of images names it. */
 export type ImageInput = ImageSource | ImageEntry;
 
+/** A cache file of a disk. */
+export interface CacheEntry {
+  readonly file: ImageSource;
+  /** Bytes that it may have at most, where there is none yet: then it is made. Left out: it must be there. */
+  readonly size?: number;
+}
+
 /** How a disk is opened. What is said of images counts for all that do not say it themselves. */
 export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, ImageOpenOptions {
   /** Format of the last image. Default: probed; a probed raw image never opens for writing. */
@@ -114,6 +121,11 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, Ima
   readonly repair?: boolean;
   /** vd.h's INFO: headers only, without locks and without parents that are not named. Nothing can be read or written. */
   readonly infoOnly?: boolean;
+  /**
+   * A cache for what is read: see `disk.cache`. One that belongs to another state of the images, or is not in order, is
+   * emptied, and a warning says so.
+   */
+  readonly cache?: CacheEntry;
   /**
    * Open images whose conversion by filters was interrupted (`filters.prepare`), to run it to its end. Until then nothing
    * can be read or written.
@@ -155,6 +167,8 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly sourceParentFormat?: string;
   /** An internal snapshot of the source, by id or name. */
   readonly sourceSnapshot?: string;
+  /** A cache for what is read of the source; see {@link DiskOpenOptions.cache}. */
+  readonly sourceCache?: CacheEntry;
   /** With `into`: others may write the target too. */
   readonly shareable?: boolean;
   /** Write into an existing image or device instead of making a new one. */

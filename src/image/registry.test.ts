@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { MemoryStorage } from '../storage/memory.ts';
+import type { CacheFormat } from './cache.ts';
 import type { Format, Image, ProbeAnswer } from './contract.ts';
+import type { Filter } from './filter.ts';
 import { probeFormat, readProbeInput } from './probe.ts';
 import { describeFormats, extensionOf, Registry } from './registry.ts';
 
@@ -77,6 +79,27 @@ describe('Registry', () => {
     expect(() => mine.register(format('other', 'no', { aliases: ['Mine'] }))).toThrow(exists);
     expect(() => new Registry([raw, raw])).toThrow(exists);
     expect(registry.formats).toHaveLength(3);
+  });
+
+  it('has filters and cache formats of its own', () => {
+    const filter: Filter = {
+      name: 'Turn',
+      title: 'turns',
+      configKeys: [],
+      open: () => ({ encode: (_, bytes) => bytes, decode: (_, bytes) => bytes, close() {} }),
+    };
+    const cache = { name: 'keep', title: 'keeps', extensions: [] } as unknown as CacheFormat;
+    const registry = new Registry([format('a')], [filter]);
+    expect(registry.filters).toEqual([filter]);
+    expect(registry.findFilter('TURN')).toBe(filter);
+    expect(() => registry.findFilter('torn')).toThrow(/There is no filter named "torn"/);
+    expect(() => registry.registerFilter({ ...filter, name: 'turn' })).toThrow(/registered already/);
+    expect(() => registry.findCache()).toThrow(/There is no cache format/);
+    registry.registerCache(cache);
+    expect(registry.caches).toEqual([cache]);
+    expect(registry.findCache('Keep')).toBe(cache);
+    expect(registry.findCache()).toBe(cache);
+    expect(() => registry.registerCache(cache)).toThrow(/registered already/);
   });
 
   it('describes its formats', () => {

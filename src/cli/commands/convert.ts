@@ -166,7 +166,7 @@ function withOtherOption(error: ImageError, option: string, instead: string): Im
 }
 
 async function convertImage(context: CommandContext, from: ImageSource, plan: TargetPlan): Promise<ConvertResult> {
-  const { format, parent, parentFormat, snapshot } = sourceOptions(context);
+  const { format, parent, parentFormat, snapshot, cache } = sourceOptions(context);
   context.afterCancel =
     plan.options.into === true ? `${printable(plan.name)} may be partly overwritten` : 'no target was left behind';
   try {
@@ -177,6 +177,7 @@ async function convertImage(context: CommandContext, from: ImageSource, plan: Ta
         sourceParent: parent,
         sourceParentFormat: parentFormat,
         sourceSnapshot: snapshot,
+        sourceCache: cache,
       }),
     });
   } catch (error) {

@@ -170,7 +170,11 @@ export class VciCache implements CacheImage {
           const address = this.#placeOf(line) / BLOCK + block;
           const count = to - block;
           const before: CacheExtent | undefined = last;
-          if (before !== undefined && before.first + before.count === first && before.address + before.count === address) {
+          if (
+            before !== undefined &&
+            before.first + before.count === first &&
+            before.address + before.count === address
+          ) {
             last = { first: before.first, count: before.count + count, address: before.address };
           } else {
             if (before !== undefined) yield before;

@@ -31,7 +31,6 @@ export const vci: CacheFormat = {
     const blockCount = alignDown(size, GRANULARITY) / BLOCK;
     if (!Number.isSafeInteger(size) || blockCount === 0 || blockCount > MAX_BLOCKS) {
       throw new ImageError('invalid-argument', 'A cache cannot have this size', {
-        path: source.name,
         found: size,
         expected: `from ${GRANULARITY} to ${MAX_BLOCKS * BLOCK} bytes`,
       });

@@ -1,0 +1,26 @@
+/** `vdkit filters`: the filters and what they take. */
+import { printable } from '../../errors.ts';
+import { defaultRegistry } from '../../formats/index.ts';
+import type { ConfigKey } from '../../image/contract.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT } from '../failure.ts';
+
+/** Runs `filters`. */
+export async function run(context: CommandContext): Promise<number> {
+  const { filters } = defaultRegistry();
+  if (context.json) {
+    const list = filters.map(({ name, title, configKeys }) => ({ name, title, configKeys }));
+    await context.printJson({ schema: 'vdkit/filters/1', filters: list });
+  } else if (filters.length > 0) {
+    await context.print(filters.map(({ name, title, configKeys }) => text(name, title, configKeys)).join('\n'));
+  } else context.note('There are no filters');
+  return EXIT.done;
+}
+
+function text(name: string, title: string, keys: readonly ConfigKey[]): string {
+  const lines = keys.map((key) => {
+    const usual = key.mandatory ? 'mandatory' : `default ${key.default ?? 'none'}`;
+    return `  ${key.name} (${key.valueType}, ${usual}): ${key.description}`;
+  });
+  return [`${name}: ${title}`, ...lines].map(printable).join('\n');
+}

@@ -1,0 +1,69 @@
+/** `vdkit cache`, `--cache` and `vdkit filters`. */
+
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCli } from './run-cli.ts';
+
+let folder: string;
+const at = (name: string): string => join(folder, name);
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vdkit-cache-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('cache files on the command line', () => {
+  it('are made, used, shown, emptied and removed', async () => {
+    await runCli(['create', at('a.vdi'), '16M']);
+    const made = await runCli(['cache', 'create', at('a.vci'), '8M', '--json']);
+    expect(made.status).toBe(0);
+    expect(JSON.parse(made.stdout)).toMatchObject({ schema: 'vdkit/cache/1', capacity: 8 * 2 ** 20, identity: null });
+    const raw = await runCli(['convert', at('a.vdi'), at('b.raw'), '--cache', at('a.vci')]);
+    expect(raw.status).toBe(0);
+    const same = await runCli(['compare', at('a.vdi'), at('b.raw'), '--cache', at('a.vci')]);
+    expect(same.status).toBe(0);
+    const info = await runCli(['cache', 'info', at('a.vci')]);
+    expect(info.stdout).toMatch(/state: for image [0-9a-f-]{36}/);
+    const dropped = await runCli(['cache', 'drop', at('a.vci')]);
+    expect(dropped.stdout).toMatch(/state: empty/);
+    expect((await runCli(['cache', 'drop', at('a.vci'), '--remove'])).status).toBe(0);
+    expect((await runCli(['cache', 'info', at('a.vci')])).status).toBe(1);
+  });
+
+  it('are made where they are missing, and emptied with a warning where the image changed', async () => {
+    await runCli(['create', at('c.vdi'), '16M']);
+    const first = await runCli(['compare', at('c.vdi'), at('c.vdi'), '--cache', at('c.vci'), '--cache-size', '2M']);
+    expect(first.status).toBe(0);
+    expect(statSync(at('c.vci')).size).toBeLessThanOrEqual(2 * 2 ** 20);
+    await runCli(['create', at('c.vdi'), '16M', '--force']);
+    const second = await runCli(['compare', at('c.vdi'), at('c.vdi'), '--cache', at('c.vci')]);
+    expect(second.status).toBe(0);
+    expect(second.stderr).toMatch(/belonged to another state of the images and was emptied/);
+  });
+
+  it.each([
+    [['cache', 'create', 'x.vci'], /argument is missing/],
+    [['cache', 'create', 'x.vci', '1K'], /cannot have this size/],
+    [['cache', 'info', 'x.vci', '2M'], /argument too many/],
+    [['cache', 'info', 'a.vdi'], /no cache image/],
+    [['cache', 'info', 'a.vdi', '--fixed'], /--fixed is for "cache create"/],
+    [['compare', 'a.vdi', 'a.vdi', '--cache-size', '2M'], /--cache-size is about/],
+    [['compare', 'a.vdi', 'a.vdi', '--cache', 'a.vdi'], /no cache image|has this image open/],
+  ])('refuse %j', async (words, message) => {
+    await runCli(['create', at('a.vdi'), '16M', '--force']);
+    const { status, stderr } = await runCli(words.map((word) => (/\.\w+$/.test(word) ? at(word) : word)));
+    expect(status).not.toBe(0);
+    expect(stderr).toMatch(message);
+  });
+});
+
+describe('filters on the command line', () => {
+  it('are listed with what they take', async () => {
+    expect((await runCli(['filters'])).stdout).toMatch(/^byteswap: .*\n {2}width \(integer, default 2\)/);
+    expect(JSON.parse((await runCli(['filters', '--json'])).stdout)).toMatchObject({
+      filters: [{ name: 'byteswap', configKeys: [{ name: 'width' }] }],
+    });
+  });
+});
