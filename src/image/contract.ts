@@ -467,4 +467,8 @@ export interface Format {
     options: FormatCreateOptions,
     data: AsyncIterable<{ readonly offset: number; readonly length: number }>,
   ): Promise<Measure>;
+  /** Of formats whose images are no files: where the image is that a configuration means; null: it says too little. */
+  composeLocation?(config: Readonly<Record<string, string | number>>): string | null;
+  /** The same: how people call that image. */
+  composeName?(config: Readonly<Record<string, string | number>>): string | null;
 }

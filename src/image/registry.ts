@@ -64,6 +64,17 @@ export class Registry {
     this.#filters.push(filter);
   }
 
+  /** Takes something out again. What is open stays open. Throws `not-found` when it is not registered. */
+  unregister(thing: Format | Filter | CacheFormat): void {
+    for (const list of [this.#formats, this.#filters, this.#caches] as (typeof thing)[][]) {
+      const index = list.indexOf(thing);
+      if (index === -1) continue;
+      list.splice(index, 1);
+      return;
+    }
+    throw new ImageError('not-found', `${thing.name} is not registered`);
+  }
+
   /** The filter of that name. Throws `not-found`. */
   findFilter(name: string): Filter {
     const filter = this.#filters.find((one) => one.name.toLowerCase() === name.toLowerCase());

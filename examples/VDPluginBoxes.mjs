@@ -1,0 +1,208 @@
+/**
+ * An example of a plugin: a format, `boxes`, and a filter, `invert`.
+ *
+ * A file of boxes: one sector with the text "BOXES 1\n" and the bytes of the disk (64 bits), then a map with a 32-bit
+ * number for each 64 KiB of the disk: 0 for a box that was never filled, n for the n-th box behind the map. All numbers are
+ * little-endian.
+ */
+const SECTOR = 512;
+const BOX = 64 * 1024;
+const MAGIC = new TextEncoder().encode('BOXES 1\n');
+/** Entries of the map in one sector: the unit in which it is written. */
+const ENTRIES = SECTOR / 4;
+
+/** @param {import('vdkit').PluginRegister} register */
+export function VDPluginLoad({ ImageError, plainInfo, registerFormat, registerFilter }) {
+  const tools = { ImageError, plainInfo };
+  registerFormat({
+    name: 'boxes',
+    aliases: [],
+    title: 'Boxes of 64 KiB',
+    capabilities: {
+      ...{ uuid: false, createFixed: false, createDynamic: true, createSplit: false, diff: false, preferred: false },
+      ...{ read: true, write: true, discard: false, resize: false, compact: false, check: false, repair: false },
+    },
+    extensions: [{ extension: 'boxes', type: 'hdd' }],
+    configKeys: [],
+    variants: [],
+    probe: ({ head }) =>
+      MAGIC.every((byte, index) => head[index] === byte)
+        ? { match: 'yes', reason: 'it begins with "BOXES 1"', type: 'hdd' }
+        : { match: 'no', reason: 'it does not begin with "BOXES 1"' },
+    async open({ provider, name }, { mode }) {
+      const storage = await provider.open(name, mode);
+      try {
+        return await openBoxes(storage, mode, tools);
+      } catch (error) {
+        await storage.close();
+        throw error;
+      }
+    },
+    async create({ provider, name }, { size, variant, comment, uuid, parent }) {
+      if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0 || size > 2 ** 40) {
+        throw new ImageError('invalid-argument', 'The disk size is not usable', { found: size });
+      }
+      if (variant.length > 0 || comment !== undefined || uuid !== undefined || parent !== undefined) {
+        throw new ImageError('unsupported', 'Boxes hold the disk and nothing else');
+      }
+      const storage = await provider.create(name);
+      try {
+        const start = new Uint8Array(dataStart(size));
+        start.set(MAGIC);
+        new DataView(start.buffer).setBigUint64(8, BigInt(size), true);
+        await storage.write(0, start);
+        await storage.flush();
+        return await openBoxes(storage, 'write', tools);
+      } catch (error) {
+        await storage.close();
+        await provider.remove(name);
+        throw error;
+      }
+    },
+  });
+
+  const invert = (_offset, bytes) => bytes.map((byte) => byte ^ 0xff);
+  registerFilter({
+    name: 'invert',
+    title: 'Turns every bit over',
+    configKeys: [],
+    open: () => ({ encode: invert, decode: invert, close() {} }),
+  });
+}
+
+const dataStart = (size) => SECTOR + Math.ceil(Math.ceil(size / BOX) / ENTRIES) * SECTOR;
+
+/** Nothing in the file is trusted before it is checked. */
+async function openBoxes(storage, mode, { ImageError, plainInfo }) {
+  const refuse = (message, details) => new ImageError('invalid-format', message, { path: storage.label, ...details });
+  const header = new Uint8Array(SECTOR);
+  if (storage.size < SECTOR) throw refuse('The file is too short', { found: storage.size });
+  await storage.read(0, header);
+  if (!MAGIC.every((byte, index) => header[index] === byte)) throw refuse('These are no boxes', { field: 'magic' });
+  const size = Number(new DataView(header.buffer).getBigUint64(8, true));
+  if (size < SECTOR || size % SECTOR !== 0 || size > 2 ** 40) throw refuse('The size is not usable', { found: size });
+  const start = dataStart(size);
+  if (storage.size < start) throw refuse('The map is cut off', { field: 'map', found: storage.size, expected: start });
+  const map = new DataView(new ArrayBuffer(start - SECTOR));
+  await storage.read(SECTOR, new Uint8Array(map.buffer));
+  const boxes = Math.ceil(size / BOX);
+  const seen = new Set();
+  for (let box = 0; box < boxes; box++) {
+    const place = map.getUint32(box * 4, true);
+    if (place === 0) continue;
+    if (start + place * BOX > storage.size)
+      throw refuse('A box lies behind the end', { field: `map[${box}]`, found: place });
+    if (seen.has(place)) throw refuse('A box is used twice', { field: `map[${box}]`, found: place });
+    seen.add(place);
+  }
+  return new Boxes({ storage, mode, size, map, plainInfo });
+}
+
+class Boxes {
+  constructor({ storage, mode, size, map, plainInfo }) {
+    this.plainInfo = plainInfo;
+    this.storage = storage;
+    this.size = size;
+    this.entries = map;
+    this.start = dataStart(size);
+    // Boxes that a cut left behind the last one in use are used again, so they must be written whole: `readsZero` is false.
+    this.used = Array.from({ length: Math.ceil(size / BOX) }, (_, box) => this.place(box)).reduce(
+      (a, b) => Math.max(a, b),
+      0,
+    );
+    this.dirty = new Set();
+    this.failed = false;
+    const write = mode === 'write' && storage.can.write;
+    this.can = {
+      write,
+      readOnlyReason: null,
+      allocate: write,
+      zeroMarker: false,
+      discard: false,
+      resize: false,
+      compact: false,
+    };
+  }
+
+  get info() {
+    return this.plainInfo({ format: 'boxes', virtualSize: this.size, blockSize: BOX });
+  }
+
+  place(box) {
+    return this.entries.getUint32(box * 4, true);
+  }
+
+  /** Where a run lives. A map in memory needs no I/O. */
+  map(offset, length) {
+    const within = offset % BOX;
+    const place = this.place((offset - within) / BOX);
+    const inside = Math.min(length, BOX - within);
+    if (place === 0) return { kind: 'absent', length: inside };
+    const at = this.start + (place - 1) * BOX + within;
+    return {
+      kind: 'data',
+      storage: this.storage,
+      offset: at,
+      length: inside,
+      writable: this.can.write && !this.failed,
+    };
+  }
+
+  /** Room for a box. The disk fills it, with what the guest does not write too, and commits. */
+  prepareWrite(offset) {
+    if (this.failed) throw new Error('an earlier flush failed');
+    const box = Math.floor(offset / BOX);
+    const place = ++this.used;
+    return {
+      ...{
+        storage: this.storage,
+        offset: this.start + (place - 1) * BOX,
+        length: BOX,
+        guestOffset: box * BOX,
+        readsZero: false,
+      },
+      commit: () => {
+        this.entries.setUint32(box * 4, place, true);
+        this.dirty.add(Math.floor(box / ENTRIES));
+      },
+      abort: () => {
+        if (this.used === place) this.used--;
+      },
+    };
+  }
+
+  async beginChanges() {}
+
+  noteChange() {}
+
+  get dirtyBytes() {
+    return this.dirty.size * SECTOR;
+  }
+
+  /** Copies of the map's sectors that changed: written when the boxes that they point at are durable. */
+  seal() {
+    const writes = [...this.dirty].map((sector) => {
+      const bytes = new Uint8Array(this.entries.buffer, sector * SECTOR, SECTOR).slice();
+      return { storage: this.storage, offset: SECTOR * (1 + sector), bytes };
+    });
+    this.dirty.clear();
+    return { stage: [], root: [], publish: writes.length === 0 ? [] : [writes] };
+  }
+
+  settle(_sealed, ok) {
+    if (!ok) this.failed = true;
+  }
+
+  async *metadata() {
+    yield { storage: this.storage, offset: 0, length: SECTOR, what: 'header', guestOffset: null };
+    yield { storage: this.storage, offset: SECTOR, length: this.start - SECTOR, what: 'map', guestOffset: null };
+  }
+
+  storages() {
+    return [this.storage];
+  }
+
+  close() {
+    return this.storage.close();
+  }
+}

@@ -1,0 +1,30 @@
+/** What an image says of itself when its format stores nothing but a disk. */
+import type { ImageInfo } from './contract.ts';
+import { singleRegion } from './regions.ts';
+
+const SECTOR_SIZE = 512;
+
+/** The facts that every image has; `own` are those that the format knows more of. A hard disk with sectors of 512 bytes. */
+export function plainInfo(
+  own: Pick<ImageInfo, 'format' | 'virtualSize' | 'blockSize'> & Partial<ImageInfo>,
+): ImageInfo {
+  return {
+    variant: [],
+    type: 'hdd',
+    sectorSize: SECTOR_SIZE,
+    version: null,
+    comment: null,
+    geometry: { physical: null, logical: null },
+    regions: singleRegion(own.virtualSize, SECTOR_SIZE),
+    dirty: null,
+    differencing: false,
+    uuid: null,
+    modificationUuid: null,
+    parentUuid: null,
+    parentModificationUuid: null,
+    parentName: null,
+    parentFormat: null,
+    warnings: [],
+    ...own,
+  };
+}

@@ -1,0 +1,100 @@
+/** What a plugin registered, so that it is known how much of it is in use, and so that a mistake in it harms no other. */
+import { ImageError, isImageError } from '../errors.ts';
+import type { CacheFormat, CacheImage } from '../image/cache.ts';
+import type { Format, Image, ProbeAnswer, ProbeInput } from '../image/contract.ts';
+import type { Filter, FilterInstance } from '../image/filter.ts';
+
+/** How many images, caches and filters of one plugin are open. */
+export interface Uses {
+  count: number;
+}
+
+/** The format, whose open images count. */
+export function countedFormat(format: Format, uses: Uses, plugin: string): Format {
+  const { create } = format;
+  return replaced(format, {
+    probe: (input: ProbeInput) => answerOf(format, input),
+    open: async (source, options) => countedImage(await guarded(plugin, () => format.open(source, options)), uses),
+    ...(create === undefined
+      ? {}
+      : {
+          create: async (source, options) =>
+            countedImage(await guarded(plugin, () => create.call(format, source, options)), uses),
+        }),
+  });
+}
+
+/** The filter, whose instances count. */
+export function countedFilter(filter: Filter, uses: Uses, plugin: string): Filter {
+  return replaced(filter, {
+    open: async (options) => {
+      const instance = await guarded(plugin, async () => filter.open(options));
+      return counted<FilterInstance>(instance, uses, async () => instance.close());
+    },
+  });
+}
+
+/** The cache format, whose open caches count. */
+export function countedCache(cache: CacheFormat, uses: Uses, plugin: string): CacheFormat {
+  return replaced(cache, {
+    open: async (source, how) => {
+      const opened = await guarded(plugin, () => cache.open(source, how));
+      return counted<CacheImage>(opened, uses, (identity) => opened.close(identity));
+    },
+  });
+}
+
+function countedImage(image: Image, uses: Uses): Image {
+  return counted<Image>(image, uses, () => image.close());
+}
+
+/** Counts until it is closed, however often. */
+function counted<T extends { close: (...args: never[]) => unknown }>(
+  thing: T,
+  uses: Uses,
+  close: (...args: Parameters<T['close']>) => Promise<void>,
+): T {
+  uses.count++;
+  let open = true;
+  const own = {
+    close: async (...args: Parameters<T['close']>) => {
+      try {
+        await close(...args);
+      } finally {
+        if (open) uses.count--;
+        open = false;
+      }
+    },
+  };
+  return replaced(thing, own as unknown as Partial<T>);
+}
+
+/** A format that throws when it looks at a file of somebody else takes no part. */
+function answerOf(format: Format, input: ProbeInput): ProbeAnswer {
+  try {
+    return format.probe(input);
+  } catch {
+    return { match: 'no', reason: 'the format failed to look at it' };
+  }
+}
+
+/** Mistakes of a plugin are told as what they are. */
+async function guarded<T>(plugin: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (isImageError(error)) throw error;
+    throw new ImageError('unsupported', 'A plugin failed', { path: plugin, cause: error });
+  }
+}
+
+/** The thing with some members replaced; everything else is its own, getters and private fields included. */
+function replaced<T extends object>(thing: T, own: Partial<T>): T {
+  return new Proxy(thing, {
+    get(target, name) {
+      const from = name in own ? own : target;
+      const value: unknown = Reflect.get(from, name, from);
+      return typeof value === 'function' ? value.bind(from) : value;
+    },
+  });
+}

@@ -1,0 +1,287 @@
+/**
+ * Formats, caches and filters from modules: vd.h's plugins. A plugin is an ES module that exports `VDPluginLoad`, which
+ * is called with something to register with. Nothing is ever loaded that the caller did not name.
+ */
+import { defaultProvider } from '#local-storage';
+import { ImageError, isImageError } from '../errors.ts';
+import type { CacheFormat } from '../image/cache.ts';
+import type { Format } from '../image/contract.ts';
+import type { Filter } from '../image/filter.ts';
+import { plainInfo } from '../image/plain-info.ts';
+import type { Registry } from '../image/registry.ts';
+import type { StorageProvider } from '../storage/contract.ts';
+import { countedCache, countedFilter, countedFormat, type Uses } from './counted.ts';
+
+/** Grows when what a plugin may register changes so that old plugins do not fit any more. */
+export const PLUGIN_VERSION = 1;
+/** How a plugin's file begins, where a directory is looked through. */
+const PREFIX = 'VDPlugin';
+const EXTENSIONS: readonly string[] = ['.js', '.mjs'];
+
+/** What a plugin registers with, while `VDPluginLoad` runs. */
+export interface PluginRegister {
+  /** {@link PLUGIN_VERSION}. */
+  readonly version: number;
+  /** To throw: a plugin need not find vdkit's modules by itself. */
+  readonly ImageError: typeof ImageError;
+  /** An image's facts, for formats that know few. */
+  readonly plainInfo: typeof plainInfo;
+  registerFormat(format: Format): void;
+  registerCache(cache: CacheFormat): void;
+  registerFilter(filter: Filter): void;
+}
+
+/** What a plugin exports. */
+export interface PluginModule {
+  VDPluginLoad(register: PluginRegister): void | Promise<void>;
+}
+
+/** A plugin that is loaded. */
+export interface LoadedPlugin {
+  /** As it was named. */
+  readonly name: string;
+  readonly formats: readonly string[];
+  readonly caches: readonly string[];
+  readonly filters: readonly string[];
+  /** Images, caches and filters of it that are open now. */
+  readonly inUse: number;
+}
+
+/** What became of a directory. */
+export interface PluginDirectoryReport {
+  readonly loaded: readonly LoadedPlugin[];
+  /** Plugins that could not be loaded, and why. */
+  readonly failed: readonly { readonly name: string; readonly error: ImageError }[];
+}
+
+interface Entry {
+  readonly things: readonly (Format | CacheFormat | Filter)[];
+  readonly formats: readonly Format[];
+  readonly caches: readonly CacheFormat[];
+  readonly filters: readonly Filter[];
+  readonly uses: Uses;
+}
+
+/** The plugins of a registry. Their formats come behind the built-in ones, which win where both know a file or a name. */
+export class Plugins {
+  readonly #registry: Registry;
+  readonly #provider: StorageProvider;
+  readonly #entries = new Map<string, Entry>();
+  /** Counts loads: a module that was unloaded is read anew. */
+  #loads = 0;
+
+  /** `provider`: where names of files and directories are looked up. Default: local files. */
+  constructor(registry: Registry, provider: StorageProvider = defaultProvider()) {
+    this.#registry = registry;
+    this.#provider = provider;
+  }
+
+  /** What is loaded, in the order in which it was. */
+  get list(): readonly LoadedPlugin[] {
+    return [...this.#entries].map(([name, entry]) => describe(name, entry));
+  }
+
+  /**
+   * Loads a plugin from a file, or finds that it is loaded already. Throws `not-found`, `invalid-format` for a module
+   * that is no plugin or registers what is none, `exists` when it registers a name that is taken. Then nothing of it stays.
+   */
+  async load(file: string): Promise<LoadedPlugin> {
+    const name = this.#provider.resolve(file, '');
+    const known = this.#entries.get(name);
+    if (known !== undefined) return describe(name, known);
+    if ((await this.#provider.lookUp(name)) === null) {
+      throw new ImageError('not-found', 'There is no plugin of that name', { path: name });
+    }
+    this.#loads++;
+    const module = await importModule(`${fileUrl(name)}?load=${this.#loads}`, name);
+    return this.add(name, module);
+  }
+
+  /** The same for a module that is here already. */
+  async add(name: string, module: unknown): Promise<LoadedPlugin> {
+    if (this.#entries.has(name)) throw new ImageError('exists', 'This plugin is loaded already', { path: name });
+    const entry = await collect(name, module);
+    register(this.#registry, entry, name);
+    this.#entries.set(name, entry);
+    return describe(name, entry);
+  }
+
+  /**
+   * Loads every plugin of a directory: files whose names begin with "VDPlugin" and end with ".js" or ".mjs". One that
+   * fails is reported, and keeps no other away. Throws `not-found` when there is no such directory.
+   */
+  async loadAll(directory: string): Promise<PluginDirectoryReport> {
+    const loaded: LoadedPlugin[] = [];
+    const failed: { name: string; error: ImageError }[] = [];
+    for (const name of await this.#namesIn(directory)) {
+      try {
+        loaded.push(await this.load(name));
+      } catch (error) {
+        if (!isImageError(error)) throw error;
+        failed.push({ name, error });
+      }
+    }
+    return { loaded, failed };
+  }
+
+  /** Takes out what a plugin registered. Throws `not-found`, and `busy` while something of it is open. */
+  unload(file: string): void {
+    const name = this.#entries.has(file) ? file : this.#provider.resolve(file, '');
+    const entry = this.#entries.get(name);
+    if (entry === undefined) {
+      throw new ImageError('not-found', 'This plugin is not loaded', { path: name, hint: 'See the list of plugins.' });
+    }
+    if (entry.uses.count > 0) {
+      throw new ImageError('busy', 'The plugin is in use', {
+        path: name,
+        found: `${entry.uses.count} open images, caches or filters`,
+        status: 'VERR_RESOURCE_BUSY',
+        hint: 'Close them first.',
+      });
+    }
+    for (const thing of entry.things) this.#registry.unregister(thing);
+    this.#entries.delete(name);
+  }
+
+  /** Unloads every plugin of a directory that is loaded. Returns those that are in use and stay. */
+  async unloadAll(directory: string): Promise<readonly string[]> {
+    const busy: string[] = [];
+    for (const name of await this.#namesIn(directory)) {
+      if (!this.#entries.has(name)) continue;
+      try {
+        this.unload(name);
+      } catch (error) {
+        if (!isImageError(error) || error.kind !== 'busy') throw error;
+        busy.push(name);
+      }
+    }
+    return busy;
+  }
+
+  async #namesIn(directory: string): Promise<string[]> {
+    const place = this.#provider.resolve(directory, '');
+    if ((await this.#provider.lookUp(place))?.kind !== 'directory') {
+      throw new ImageError('not-found', 'There is no directory of that name', {
+        path: place,
+        status: 'VERR_PATH_NOT_FOUND',
+      });
+    }
+    const names: string[] = [];
+    for await (const name of this.#provider.list(place)) {
+      const own = name.slice(Math.max(name.lastIndexOf('/'), name.lastIndexOf('\\')) + 1);
+      if (own.startsWith(PREFIX) && EXTENSIONS.some((end) => own.endsWith(end))) names.push(name);
+    }
+    return names.sort();
+  }
+}
+
+/** Runs the plugin. What it registers counts only when all of it is in order. */
+async function collect(name: string, module: unknown): Promise<Entry> {
+  const load = (module as Partial<PluginModule> | null)?.VDPluginLoad;
+  if (typeof load !== 'function') {
+    throw new ImageError('invalid-format', 'The module is no plugin', {
+      path: name,
+      status: 'VERR_SYMBOL_NOT_FOUND',
+      expected: 'a function that is exported as VDPluginLoad',
+    });
+  }
+  const uses: Uses = { count: 0 };
+  const formats: Format[] = [];
+  const caches: CacheFormat[] = [];
+  const filters: Filter[] = [];
+  let open = true;
+  const take = <T extends object>(
+    list: T[],
+    what: string,
+    thing: T,
+    functions: readonly string[],
+    wrap: (thing: T) => T,
+  ) => {
+    if (!open) throw new ImageError('invalid-argument', 'VDPluginLoad has ended', { path: name });
+    checkShape(name, what, thing, functions);
+    list.push(wrap(thing));
+  };
+  const register: PluginRegister = {
+    version: PLUGIN_VERSION,
+    ImageError,
+    plainInfo,
+    registerFormat: (format) =>
+      take(formats, 'format', format, ['probe', 'open'], (one) => countedFormat(one, uses, name)),
+    registerCache: (cache) =>
+      take(caches, 'cache format', cache, ['create', 'open', 'check'], (one) => countedCache(one, uses, name)),
+    registerFilter: (filter) => take(filters, 'filter', filter, ['open'], (one) => countedFilter(one, uses, name)),
+  };
+  try {
+    await load.call(module, register);
+  } catch (error) {
+    if (isImageError(error)) throw error;
+    throw new ImageError('invalid-format', 'The plugin failed when it was loaded', { path: name, cause: error });
+  } finally {
+    open = false;
+  }
+  return { things: [...formats, ...caches, ...filters], formats, caches, filters, uses };
+}
+
+/** The members that a registry and its users look at without asking. */
+function checkShape(plugin: string, what: string, thing: unknown, functions: readonly string[]): void {
+  const given = (typeof thing === 'object' && thing !== null ? thing : {}) as Readonly<Record<string, unknown>>;
+  const lists = what === 'format' ? ['aliases', 'extensions', 'configKeys', 'variants'] : [];
+  const wrong =
+    (typeof given['name'] === 'string' && /^[\w.+-]+$/.test(given['name']) ? undefined : 'name') ??
+    (typeof given['title'] === 'string' ? undefined : 'title') ??
+    lists.find((member) => !Array.isArray(given[member])) ??
+    (what === 'format' && typeof given['capabilities'] !== 'object' ? 'capabilities' : undefined) ??
+    (what === 'filter' && !Array.isArray(given['configKeys']) ? 'configKeys' : undefined) ??
+    functions.find((member) => typeof given[member] !== 'function');
+  if (wrong === undefined) return;
+  throw new ImageError('invalid-format', `What the plugin registers is no ${what}`, {
+    path: plugin,
+    field: wrong,
+    found: typeof given[wrong],
+  });
+}
+
+/** All of it, or nothing. */
+function register(registry: Registry, { formats, caches, filters }: Entry, name: string): void {
+  const done: (Format | CacheFormat | Filter)[] = [];
+  const put = <T extends Format | CacheFormat | Filter>(things: readonly T[], add: (thing: T) => void): void => {
+    for (const thing of things) {
+      add(thing);
+      done.push(thing);
+    }
+  };
+  try {
+    put(formats, (format) => registry.register(format));
+    put(caches, (cache) => registry.registerCache(cache));
+    put(filters, (filter) => registry.registerFilter(filter));
+  } catch (error) {
+    for (const thing of done) registry.unregister(thing);
+    throw isImageError(error) ? new ImageError(error.kind, error.message, { path: name, status: error.status }) : error;
+  }
+}
+
+function describe(name: string, { formats, caches, filters, uses }: Entry): LoadedPlugin {
+  const names = (things: readonly { readonly name: string }[]): string[] => things.map((thing) => thing.name);
+  return { name, formats: names(formats), caches: names(caches), filters: names(filters), inUse: uses.count };
+}
+
+async function importModule(url: string, name: string): Promise<unknown> {
+  try {
+    // Bundlers must leave it alone: what is loaded is known only then.
+    return await import(/* @vite-ignore */ /* webpackIgnore: true */ url);
+  } catch (error) {
+    throw new ImageError('invalid-format', 'The plugin cannot be loaded as a module', {
+      path: name,
+      cause: error,
+      found: error instanceof Error ? error.message : String(error),
+    });
+  }
+}
+
+/** A name of the provider as a module's address. Names that have a scheme are addresses already. */
+function fileUrl(name: string): string {
+  if (/^[a-z][a-z+.-]+:\/\//i.test(name)) return name;
+  const path = name.replaceAll('\\', '/').split('/').map(encodeURIComponent).join('/');
+  // A Windows drive keeps its colon.
+  return `file://${path.startsWith('/') ? '' : '/'}${path.replace(/^\/?([A-Za-z])%3A/, '$1:')}`;
+}
