@@ -10,6 +10,7 @@
  * await disk.read(0, sector);
  * ```
  */
+import { amendImage } from './disk/amend.ts';
 import { checkImage } from './disk/check.ts';
 import { compare } from './disk/compare.ts';
 import { convert } from './disk/convert.ts';
@@ -45,6 +46,7 @@ export const Disk = {
   },
 };
 
+export type { AmendImageOptions } from './disk/amend.ts';
 export type { AddBitmapOptions, DiskBitmaps } from './disk/bitmaps.ts';
 export type { CheckOptions, CheckReport } from './disk/check.ts';
 export type { CompactOptions } from './disk/compact.ts';
@@ -77,6 +79,7 @@ export { convertRegions, floppyType } from './image/regions.ts';
 export { Registry } from './image/registry.ts';
 export { LIMITS } from './limits.ts';
 export {
+  amendImage,
   checkImage,
   childrenOf,
   compare,

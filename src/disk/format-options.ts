@@ -1,6 +1,6 @@
 /** Checks of what callers say in a format's own words: variants and config keys. */
 import { ImageError } from '../errors.ts';
-import type { Format } from '../image/contract.ts';
+import type { ConfigKey, Format } from '../image/contract.ts';
 import type { Config } from './options.ts';
 
 /** Refuses words that the format does not know. */
@@ -13,9 +13,15 @@ export function checkVariants(format: Format, words: readonly string[]): void {
   }
 }
 
-/** Refuses keys that the format does not know, and for opening those that only a new image can have. */
-export function checkConfig(format: Format, config: Config, wantedFor: 'create' | 'open'): void {
-  const known = format.configKeys.filter(({ createOnly }) => wantedFor === 'create' || !createOnly);
+/**
+ * Refuses keys that the format does not know, and for opening those that only a new image can have. Of an image that is
+ * amended they may be named: it knows its own value, and what to say.
+ */
+export function checkConfig(format: Format, config: Config, wantedFor: 'create' | 'open' | 'amend'): void {
+  const known =
+    wantedFor === 'amend'
+      ? amendOrConfigKeys(format)
+      : format.configKeys.filter(({ createOnly }) => wantedFor === 'create' || !createOnly);
   for (const key of Object.keys(config)) {
     if (known.some(({ name }) => name === key)) continue;
     const other = format.configKeys.some(({ name }) => name === key);
@@ -26,4 +32,9 @@ export function checkConfig(format: Format, config: Config, wantedFor: 'create' 
       { status: 'VERR_VD_UNKNOWN_CFG_VALUES', hint: names === '' ? 'It takes none.' : `Options: ${names}.` },
     );
   }
+}
+
+/** Keys that can be changed, and those for new images only. */
+export function amendOrConfigKeys({ amendKeys = [], configKeys }: Format): readonly ConfigKey[] {
+  return [...amendKeys, ...configKeys.filter(({ name }) => !amendKeys.some((key) => key.name === name))];
 }
