@@ -54,7 +54,6 @@ export async function changeWidth(host: WidthHost, order: number, how: AmendOpti
   await writeBlocks(host, order, layout, how);
   await writeTable(host, layout);
   await host.flush();
-  await host.storage.flush();
   const old = host.counts.ownClusters();
   const { clusterSize } = host.header;
   await host.switchRefcounts({

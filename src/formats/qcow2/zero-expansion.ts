@@ -146,7 +146,6 @@ async function publish(host: ExpansionHost, batch: Batch): Promise<boolean> {
   if (sectors.length === 0) return false;
   // What was zeroed in place is durable with the counts.
   await host.flush();
-  await storage.flush();
   for (const { offset, bytes } of sectors) await storage.write(offset, bytes);
   await storage.flush();
   for (const cluster of lower) {
