@@ -23,6 +23,7 @@ import { detectFormat, inspect } from './disk/inspect.ts';
 import { measure } from './disk/measure.ts';
 import { openDisk } from './disk/open.ts';
 import type { CreateImageOptions, DiskOpenOptions, ImageInput, ImageSource } from './disk/options.ts';
+import { rebaseImage } from './disk/rebase-image.ts';
 import { setImage } from './disk/set.ts';
 import { childrenOf } from './disk/siblings.ts';
 
@@ -58,9 +59,11 @@ export type { FileOptions, RemoveResult, RenameResult } from './disk/files.ts';
 export type { DetectedFormat } from './disk/inspect.ts';
 export type { KeySupply, TcpConnection, TcpConnector } from './disk/interfaces.ts';
 export type { MeasureOptions, MeasureResult } from './disk/measure.ts';
-export type { MergeOptions } from './disk/merge.ts';
+export type { CommitOptions, MergeOptions } from './disk/merge.ts';
 export { fileOpenFlags, OPEN_FLAGS, openOptionsOf } from './disk/open-flags.ts';
 export type * from './disk/options.ts';
+export type { RebaseOptions } from './disk/rebase.ts';
+export type { RebaseImageOptions } from './disk/rebase-image.ts';
 export type { MetadataChunk, MetadataOptions } from './disk/report.ts';
 export type { DiskResizeOptions } from './disk/resize.ts';
 export type { SetChanges, SetOptions } from './disk/set.ts';
@@ -92,6 +95,7 @@ export {
   inspect,
   measure,
   moveImage,
+  rebaseImage,
   removeImage,
   renameImage,
   setImage,

@@ -14,6 +14,9 @@ export type CommandName =
   | 'merge'
   | 'compact'
   | 'resize'
+  | 'rebase'
+  | 'commit'
+  | 'amend'
   | 'set'
   | 'rename'
   | 'delete'
@@ -375,6 +378,85 @@ export const COMMANDS: readonly CommandSpec[] = [
       { command: 'vdkit resize disk.vdi 20G', description: 'to a size' },
       { command: 'vdkit resize disk.vdi +1G', description: 'by a size' },
       { command: 'vdkit resize disk.vdi -512M --shrink', description: 'cut the end off, whatever it holds' },
+    ],
+  },
+  {
+    name: 'rebase',
+    summary: 'give a differencing image another parent',
+    description:
+      'Makes IMAGE a child of another parent, or of none with --to none. What a guest reads stays the same: what differs ' +
+      'between the old parent and the new one is stored in IMAGE first. With --unsafe only the link changes, and what is ' +
+      'read may change, too. After Ctrl-C the image has its old parent and reads as before.',
+    arguments: [IMAGE],
+    options: [
+      FORMAT,
+      { flags: '--to <P>', description: 'the new parent, or "none": the image becomes a base', completes: 'file' },
+      { flags: '--to-format <F>', description: 'format of the new parent', completes: 'format' },
+      {
+        flags: '--parent <P>',
+        description: 'the parent that the image has now, where it is not found by itself',
+        completes: 'file',
+      },
+      PARENT_FORMAT,
+      CHAIN,
+      { flags: '--unsafe', description: 'only change the link: the new parent holds the same already' },
+    ],
+    examples: [
+      { command: 'vdkit rebase snapshot.qcow2 --to other.qcow2', description: 'onto another image' },
+      { command: 'vdkit rebase snapshot.vdi --to none', description: 'an image that needs no parent any more' },
+      {
+        command: 'vdkit rebase snapshot.qcow2 --to moved/base.qcow2 --unsafe',
+        description: 'the parent was moved, and is the same',
+      },
+    ],
+  },
+  {
+    name: 'commit',
+    summary: 'put what an image holds into its parent',
+    description:
+      'Stores what differs in IMAGE in its parent, or with --base in an image further down, and empties IMAGE, which ' +
+      'stays a child of that one. A parent that is smaller grows first. What a guest reads of IMAGE stays the same. ' +
+      'After Ctrl-C all images read as before; run it again to go on.',
+    arguments: [IMAGE],
+    options: [
+      FORMAT,
+      ...BELOW,
+      { flags: '--base <P>', description: 'the image that it is stored in: its number, 0 = base, or its name' },
+      { flags: '-d, --keep', description: 'leave in IMAGE what it holds' },
+      {
+        flags: '--force',
+        description: 'also when other images depend on one that changes, or the parent has internal snapshots',
+      },
+    ],
+    examples: [
+      { command: 'vdkit commit snapshot.qcow2', description: 'into its parent' },
+      { command: 'vdkit commit last.qcow2 --base 0', description: 'through all images, into the lowest one' },
+      { command: 'vdkit commit snapshot.vdi --keep', description: 'for an image that is deleted next' },
+    ],
+  },
+  {
+    name: 'amend',
+    summary: 'change options that an image was made with',
+    description:
+      'Changes options of an image that exists, as "vdkit formats --json" lists them (amendKeys). What a guest reads ' +
+      'stays the same. What cannot be changed is refused before anything is. After Ctrl-C the image is whole; run it again ' +
+      'to go on. Elsewhere convert makes a new image with other options.',
+    arguments: [IMAGE],
+    options: [
+      FORMAT,
+      {
+        flags: '-o, --option <K=V>',
+        description: 'the option and its new value; several with commas between; two commas are one in a value',
+        repeat: true,
+      },
+    ],
+    examples: [
+      { command: 'vdkit amend disk.qcow2 -o compat=0.10', description: 'for a program that knows only version 2' },
+      { command: 'vdkit amend disk.qcow2 -o compat=1.1,refcount_bits=64', description: 'several at a time' },
+      {
+        command: 'vdkit amend snapshot.qcow2 -o backing_file=base.qcow2,backing_fmt=qcow2',
+        description: 'another name of the parent, which is not looked at',
+      },
     ],
   },
   {

@@ -10,7 +10,7 @@ import { checkLocking, sharingWarnings } from './locking.ts';
 import { entryList, type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from './options.ts';
 import { isParent, neighbours } from './siblings.ts';
-import { type ChildOf, requireWritable, type StackTools } from './stack.ts';
+import { type ChildOf, type OpenedChain, requireWritable, type StackTools } from './stack.ts';
 import { NOT_WRITABLE } from './structure.ts';
 
 /**
@@ -22,6 +22,17 @@ export async function openDisk(
   source: ImageInput | readonly ImageInput[],
   options: DiskOpenOptions = {},
 ): Promise<ChainDisk> {
+  const { chain, warnings } = await openChain(source, options);
+  for (const text of warnings) warn(options, text, chain.last.name);
+  return new ChainDisk({ chain, tools: stackTools(options), options, warnings });
+}
+
+/** `whole`: with the parents, also where only headers are wanted. */
+async function openChain(
+  source: ImageInput | readonly ImageInput[],
+  options: DiskOpenOptions,
+  whole = false,
+): Promise<OpenedChain> {
   const list = entryList(source);
   const last = list.at(-1);
   if (last === undefined) {
@@ -33,7 +44,7 @@ export async function openDisk(
     const found = await openLast(last, options);
     opened.push(found.image);
     const below = list.slice(0, -1);
-    const alone = options.infoOnly === true && below.length === 0 && options.parent === undefined;
+    const alone = !whole && options.infoOnly === true && below.length === 0 && options.parent === undefined;
     const missing = await openParents(opened, below, alone ? { ...options, withoutParents: true } : options);
     opened.reverse();
     if (options.infoOnly !== true) refuseBuried(opened);
@@ -45,8 +56,7 @@ export async function openDisk(
       ...missing,
       ...opened.flatMap((entry) => sharingWarnings(entry.name, options)),
     ];
-    for (const text of warnings) warn(options, text, opened.at(-1)?.name ?? null);
-    return new ChainDisk({ chain, tools: stackTools(options), options, warnings });
+    return { chain, warnings };
   } catch (error) {
     // What went wrong first is what the caller must hear.
     await closeImages(opened).catch(() => {});
@@ -157,6 +167,8 @@ export function stackTools(options: DiskOpenOptions): StackTools {
   return {
     open: async ({ source, format, settings }, mode) =>
       openImage(source, { ...environment, mode, format, settings, gate: await gateOf(allow, source) }),
+    openChain: (target, how) =>
+      openChain(target, { ...environment, ...(allow === undefined ? {} : { allow }), mode: 'read', ...how }, true),
     place: (target) => sourceOf(target, environment),
     async create(target, wanted) {
       // The parent is locked by the disk itself.
