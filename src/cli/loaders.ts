@@ -1,6 +1,6 @@
 /** Where the commands are: each is loaded only when it runs. */
 import type { CommandModule } from './context.ts';
-import type { CommandName } from './table.ts';
+import type { CommandName } from './spec.ts';
 
 /** Loads a command's implementation. */
 export const LOADERS: Readonly<Record<CommandName, () => Promise<CommandModule>>> = {
