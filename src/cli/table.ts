@@ -355,7 +355,11 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [
       FORMAT,
       ...BELOW,
-      { flags: '--base <P>', description: 'the image that it is stored in: its number, 0 = base, or its name' },
+      {
+        flags: '--base <P>',
+        description: 'the image that it is stored in: its number, 0 = base, or its name',
+        completes: 'file',
+      },
       { flags: '-d, --keep', description: 'leave in IMAGE what it holds' },
       {
         flags: '--force',
