@@ -363,7 +363,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '-d, --keep', description: 'leave in IMAGE what it holds' },
       {
         flags: '--force',
-        description: 'also when other images depend on one that changes, or the parent has internal snapshots',
+        description: 'also when other images, or internal snapshots, depend on one that changes',
       },
     ],
     examples: [

@@ -190,6 +190,9 @@ describe('committing', () => {
     await using disk = await place.open('/own');
     await expectKind(() => disk.commit({ base: 0 }), 'busy');
     await disk.commit({ base: 0, force: true });
+    await disk.snapshots.create('of this image');
+    await expectKind(() => disk.commit(), 'busy');
+    await disk.snapshots.delete('of this image');
     await disk.close();
     expect(before.equals(await place.content('/own'))).toBe(true);
     await using old = await Disk.open(place.at('/base'), { snapshot: 'one', format: 'qcow2' });

@@ -46,7 +46,7 @@ export interface CommitOptions extends OperationOptions {
   readonly base?: number;
   /** Leave in the last image what it holds. */
   readonly keep?: boolean;
-  /** Also when images that are not in the chain depend on one that changes, or it has internal snapshots. */
+  /** Also when images that are not in the chain depend on one that changes, or internal snapshots do. */
   readonly force?: boolean;
 }
 
@@ -201,16 +201,23 @@ export class Merge {
     );
   }
 
-  /** Who made a snapshot of a parent mostly wants back to it as it was, with what is made from it. */
+  /**
+   * Snapshots of the images above read the one that changes where they hold nothing. And who made one of that image mostly
+   * wants back to it as it was, with what is made from it.
+   */
   #refuseSnapshots(): void {
-    const { image, name } = this.#chain.at(this.#to);
-    const count = image.info.snapshots?.length ?? 0;
-    if (count === 0 || this.#options.force === true) return;
-    throw new ImageError('busy', 'The image that would be changed has internal snapshots', {
-      path: name,
-      found: `${count} snapshots`,
-      hint: 'They stay as they are; option force (on the command line: --force) goes on.',
-    });
+    if (this.#options.force === true) return;
+    for (const number of [this.#to, ...this.#sources]) {
+      const { image, name } = this.#chain.at(number);
+      const count = image.info.snapshots?.length ?? 0;
+      if (count === 0) continue;
+      const what = number === this.#to ? 'that would be changed' : 'has a parent that would be changed, and';
+      throw new ImageError('busy', `The image ${what} has internal snapshots`, {
+        path: name,
+        found: `${count} snapshots`,
+        hint: 'Delete them first; option force (on the command line: --force) goes on all the same.',
+      });
+    }
   }
 
   async #begin(): Promise<void> {

@@ -150,6 +150,14 @@ describe('rebasing', () => {
     await expectKind(() => disk.rebase(null), 'unsupported');
   });
 
+  it('is refused for an image with internal snapshots, which read the parent as well', async () => {
+    const { place } = await family(KINDS[0] as Kind);
+    await using disk = await place.open('/own');
+    await disk.snapshots.create('one');
+    await expectKind(() => disk.rebase(place.at('/new')), 'unsupported');
+    await expectKind(() => disk.rebase(null), 'unsupported');
+  });
+
   it('makes a child of a base, whose zeroes hide the parent', async () => {
     for (const { format, config, unit } of KINDS.slice(0, 2)) {
       const place = new Place(format, config);

@@ -71,6 +71,14 @@ function refuseKind(chain: Chain, parent: ImageSource | null): void {
       hint: 'Open it with its parents; or change the link alone (setImage; on the command line: --unsafe).',
     });
   }
+  const snapshots = image.info.snapshots?.length ?? 0;
+  if (snapshots > 0) {
+    throw new ImageError('unsupported', 'The internal snapshots of the image would read something else', {
+      path: name,
+      found: `${snapshots} snapshots`,
+      hint: 'Delete them first; or change the link alone (setImage; on the command line: --unsafe).',
+    });
+  }
   if (parent === null || !image.info.variant.includes('fixed')) return;
   throw new ImageError('unsupported', 'A fixed image cannot have a parent', {
     path: name,

@@ -40,7 +40,7 @@ const CASES: readonly Case[] = [
   [
     'another parent',
     {},
-    1,
+    0,
     (provider) => rebaseImage({ provider, name: '/own' }, { provider, name: '/other' }, { allow }),
   ],
   ['no parent', {}, 0, (provider) => rebaseImage({ provider, name: '/own' }, null, { allow })],
