@@ -389,9 +389,12 @@ export class Merge {
     const rest = new Chain([...images.slice(0, this.#to + 1), last], incomplete);
     const head = new Head(rest, this.#host.options, this.#host.head);
     this.#host.become(head);
-    if (this.#options.commit === 'empty') await emptyLast(head);
-    await reopen(this.#host.tools, rest, this.#to, 'read');
     for (const { image } of images.slice(this.#to + 1, -1)) await image.close();
+    try {
+      if (this.#options.commit === 'empty') await emptyLast(head);
+    } finally {
+      await reopen(this.#host.tools, rest, this.#to, 'read');
+    }
     const { size } = rest;
     this.#options.onProgress?.({ operation: 'commit', done: size, total: size });
   }

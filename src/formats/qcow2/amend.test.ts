@@ -265,4 +265,22 @@ describe('amending qcow2 images', () => {
     await amend(provider, { compat: '1.1' });
     expect((await headerOf(provider)).extensions).toHaveLength(1);
   });
+
+  it('refuses what the header has no room to become without risk', async () => {
+    const provider = await made({ compat: '0.10', cluster_size: 4096 });
+    const storage = await provider.open(NAME, 'write');
+    // An extension that nobody knows, from the first sector into the second: version 3 has it 40 bytes further on.
+    const extension = randomBytes(new Random(1), 8 + 800 + 8);
+    const view = new DataView(extension.buffer);
+    view.setUint32(0, 0x1234_5678);
+    view.setUint32(4, 800);
+    view.setBigUint64(808, 0n);
+    await storage.write(72, extension);
+    await storage.close();
+    await expectRefused(provider, { compat: '1.1' }, 'unsupported');
+    await amend(provider, { backing_file: 'base.raw', backing_fmt: 'raw' }).catch((error: unknown) => {
+      expect((error as ImageError).kind).toBe('unsupported');
+    });
+    expect((await headerOf(provider)).extensions.some(({ type }) => type === 0x1234_5678)).toBe(true);
+  });
 });

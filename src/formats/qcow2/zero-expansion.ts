@@ -64,7 +64,8 @@ export async function expandZeroes(host: ExpansionHost, shown: boolean, how: Ame
         lowered = (await publish(host, batch)) || lowered;
       }
       done++;
-      how.onProgress?.({ operation: 'amend', done, total: done + tables.size });
+      const { clusterSize } = header;
+      how.onProgress?.({ operation: 'amend', done: done * clusterSize, total: (done + tables.size) * clusterSize });
     }
   }
   lowered = (await publish(host, batch)) || lowered;
