@@ -237,4 +237,47 @@ describe('committing', () => {
     await storage.read(0, bytes);
     expect(before.equals(bytes)).toBe(true);
   });
+
+  it('is for images with data files and compressed clusters, too', async () => {
+    const size = 16 * 65_536;
+    const place = new Place('qcow2', {});
+    const allow = ['/', '/base.data', '/own.data'];
+    const open = (name: string) =>
+      Disk.open(place.at(name), { mode: 'write', flushAfterMs: 0, allow, format: 'qcow2' });
+    for (const [base, own] of [
+      [{ data_file: 'base.data' }, {}],
+      [{}, { data_file: 'own.data' }],
+      [{ data_file: 'base.data' }, { data_file: 'own.data' }],
+      [{}, {}],
+    ]) {
+      await createImage(place.at('/base'), { format: 'qcow2', size, config: base ?? {} });
+      const parent = { parent: place.at('/base'), parentFormat: 'qcow2', allow };
+      await createImage(place.at('/own'), { format: 'qcow2', ...parent, config: own ?? {} });
+      const expected = new Uint8Array(size);
+      {
+        await using disk = await open('/base');
+        await disk.write(0, expected.fill(1, 0, 200_000).subarray(0, 200_000));
+      }
+      {
+        await using disk = await open('/own');
+        await disk.write(65_536, expected.fill(2, 65_536, 2 * 65_536).subarray(65_536, 2 * 65_536));
+        await disk.zero(2 * 65_536, 65_536);
+        expected.fill(0, 2 * 65_536, 3 * 65_536);
+        if (disk.compression !== null) {
+          const bytes = expected.fill(3, 8 * 65_536, 9 * 65_536).subarray(8 * 65_536, 9 * 65_536);
+          await (await disk.compress(8 * 65_536, bytes)).store();
+        }
+        await disk.commit();
+      }
+      for (const name of ['/base', '/own']) {
+        await using disk = await open(name);
+        const bytes = new Uint8Array(size);
+        await disk.read(0, bytes);
+        expect(Buffer.from(expected).equals(bytes), name).toBe(true);
+      }
+      await expectSound(place, '/base', '/own');
+      for (const name of ['/base', '/own', '/base.data', '/own.data'])
+        await place.provider.remove(name).catch(() => {});
+    }
+  });
 });
