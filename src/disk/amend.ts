@@ -31,7 +31,8 @@ export async function amendImage(
   checkLocking({ ...options, mode: 'write' });
   const source = sourceOf(image, options);
   const gate = await gateOf(options.allow, source);
-  const opened = await openImage(source, { ...options, mode: 'write', gate });
+  // Its data file may have gone where the new name says.
+  const opened = await openImage(source, { ...options, mode: 'write', gate, withoutData: true });
   const { format } = opened;
   try {
     const amend = amendable(opened, registryOf(options).find(format), values);

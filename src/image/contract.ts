@@ -405,6 +405,8 @@ export interface FormatOpenOptions extends OperationOptions {
   readonly mode: OpenMode;
   /** Only headers are wanted: skip everything expensive. */
   readonly infoOnly?: boolean;
+  /** No guest data will be asked for: where it lies in a file of its own, that stays closed. */
+  readonly withoutData?: boolean;
   /** Kind of medium, where the format cannot tell by itself. */
   readonly type?: MediumType;
   /** Values for the format's config keys; none that is for new images only. */

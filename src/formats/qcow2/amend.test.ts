@@ -244,8 +244,15 @@ describe('amending qcow2 images', () => {
 
   it('names another data file and another backing file', async () => {
     const external = await made({ data_file: 'data.raw' });
-    await amend(external, { data_file: 'other.raw' });
+    // It was moved already, and is nobody's business here.
+    await external.rename('/data.raw', '/other.raw', { replace: false });
+    await amend(external, { data_file: 'other.raw' }, { allow: 'none' });
     expect((await headerOf(external)).dataFileName).toBe('other.raw');
+    await amend(external, { refcount_bits: 64, lazy_refcounts: 'on' }, { allow: 'none' });
+    await using disk = await Disk.open({ provider: external, name: NAME }, { mode: 'write', allow: ['/other.raw'] });
+    await disk.write(0, new Uint8Array(512).fill(1));
+    await disk.close();
+    expect(recount(await bytesOf(external))).toMatchObject({ low: [], unsafe: [] });
     const provider = await made({}, { parent: '/base.raw' });
     const report = await amend(provider, { backing_file: 'moved/base.raw', backing_fmt: 'raw' });
     expect(report).toMatchObject({ parentName: 'moved/base.raw', parentFormat: 'raw' });

@@ -70,7 +70,7 @@ export interface Qcow2Parts {
   readonly writing: Writing | null;
   /** Why not, when writing was asked for. */
   readonly obstacle: string | null;
-  /** Null: only what headers say is wanted. */
+  /** Null: no guest data is wanted. */
   readonly data: Storage | null;
 }
 
@@ -378,11 +378,12 @@ export class Qcow2Image implements Image {
   }
 
   #makeWriter(): ClusterWriter | null {
-    if (this.#writing === null || this.#data === null) return null;
+    if (this.#writing === null) return null;
     return new ClusterWriter({
       header: this.#header,
       storage: this.#storage,
-      data: this.#data,
+      // Who opened it without its data writes none.
+      data: this.#data ?? this.#storage,
       map: this.#map,
       l2: this.#l2,
       counts: this.#writing.counts,
