@@ -10,6 +10,7 @@
  * await disk.read(0, sector);
  * ```
  */
+import { amendImage } from './disk/amend.ts';
 import { checkImage } from './disk/check.ts';
 import { compare } from './disk/compare.ts';
 import { convert } from './disk/convert.ts';
@@ -22,6 +23,7 @@ import { detectFormat, inspect } from './disk/inspect.ts';
 import { measure } from './disk/measure.ts';
 import { openDisk } from './disk/open.ts';
 import type { CreateImageOptions, DiskOpenOptions, ImageInput, ImageSource } from './disk/options.ts';
+import { rebaseImage } from './disk/rebase-image.ts';
 import { setImage } from './disk/set.ts';
 import { childrenOf } from './disk/siblings.ts';
 
@@ -45,6 +47,7 @@ export const Disk = {
   },
 };
 
+export type { AmendImageOptions } from './disk/amend.ts';
 export type { AddBitmapOptions, DiskBitmaps } from './disk/bitmaps.ts';
 export type { CreateCacheOptions, DiskCache, InspectCacheOptions, OpenCacheOptions } from './disk/cache.ts';
 export { checkCache, createCache, dropCache, inspectCache } from './disk/cache.ts';
@@ -59,9 +62,11 @@ export type { AddFilterOptions, DiskFilter, DiskFilters, FilterDirections } from
 export type { DetectedFormat } from './disk/inspect.ts';
 export type { TcpConnection, TcpConnector } from './disk/interfaces.ts';
 export type { MeasureOptions, MeasureResult } from './disk/measure.ts';
-export type { MergeOptions } from './disk/merge.ts';
+export type { CommitOptions, MergeOptions } from './disk/merge.ts';
 export { fileOpenFlags, OPEN_FLAGS, openOptionsOf } from './disk/open-flags.ts';
 export type * from './disk/options.ts';
+export type { RebaseOptions } from './disk/rebase.ts';
+export type { RebaseImageOptions } from './disk/rebase-image.ts';
 export type { MetadataChunk, MetadataOptions } from './disk/report.ts';
 export type { DiskResizeOptions } from './disk/resize.ts';
 export type { SetChanges, SetOptions } from './disk/set.ts';
@@ -83,6 +88,7 @@ export { convertRegions, floppyType } from './image/regions.ts';
 export { Registry } from './image/registry.ts';
 export { LIMITS } from './limits.ts';
 export {
+  amendImage,
   checkImage,
   childrenOf,
   compare,
@@ -95,6 +101,7 @@ export {
   inspect,
   measure,
   moveImage,
+  rebaseImage,
   removeImage,
   renameImage,
   setImage,

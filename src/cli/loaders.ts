@@ -1,6 +1,6 @@
 /** Where the commands are: each is loaded only when it runs. */
 import type { CommandModule } from './context.ts';
-import type { CommandName } from './table.ts';
+import type { CommandName } from './spec.ts';
 
 /** Loads a command's implementation. */
 export const LOADERS: Readonly<Record<CommandName, () => Promise<CommandModule>>> = {
@@ -14,6 +14,9 @@ export const LOADERS: Readonly<Record<CommandName, () => Promise<CommandModule>>
   merge: () => import('./commands/merge.ts'),
   compact: () => import('./commands/compact.ts'),
   resize: () => import('./commands/resize.ts'),
+  rebase: () => import('./commands/rebase.ts'),
+  commit: () => import('./commands/commit.ts'),
+  amend: () => import('./commands/amend.ts'),
   set: () => import('./commands/set.ts'),
   rename: () => import('./commands/rename.ts'),
   delete: () => import('./commands/delete.ts'),

@@ -2,15 +2,8 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { UsageError } from './failure.ts';
 import { OptionValues } from './options.ts';
-import {
-  COMMANDS,
-  type CommandSpec,
-  GLOBAL_OPTIONS,
-  longName,
-  type OptionSpec,
-  shownArguments,
-  shownFlags,
-} from './table.ts';
+import { type CommandSpec, longName, type OptionSpec, shownArguments, shownFlags } from './spec.ts';
+import { COMMANDS, GLOBAL_OPTIONS } from './table.ts';
 
 /** What the words ask for: a command, or a text such as the help. */
 export type Parsed =

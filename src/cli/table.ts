@@ -2,72 +2,7 @@
  * All commands: the one place that help, completion and the documentation are made from. Holds words only; what a
  * command does is loaded when it runs, because loading less is what makes a start fast.
  */
-/** All commands there are. */
-export type CommandName =
-  | 'info'
-  | 'create'
-  | 'convert'
-  | 'map'
-  | 'compare'
-  | 'check'
-  | 'copy'
-  | 'merge'
-  | 'compact'
-  | 'resize'
-  | 'set'
-  | 'rename'
-  | 'delete'
-  | 'snapshot'
-  | 'bitmap'
-  | 'measure'
-  | 'formats'
-  | 'filters'
-  | 'cache'
-  | 'completion';
-
-/** What a shell offers for a value. */
-export type Completes = 'file' | 'format';
-
-export interface OptionSpec {
-  /** As people write it: `-q, --quiet`, `--size <N>`. */
-  readonly flags: string;
-  readonly description: string;
-  /** May be given several times. */
-  readonly repeat?: boolean;
-  /** The only values it takes. */
-  readonly values?: readonly string[];
-  readonly completes?: Completes;
-  /** The value stands behind `=` or is left out; then this is it. */
-  readonly bare?: string;
-}
-
-export interface ArgumentSpec {
-  readonly name: string;
-  readonly description: string;
-  readonly optional?: boolean;
-  readonly values?: readonly string[];
-  readonly completes?: Completes;
-}
-
-export interface ExampleSpec {
-  readonly command: string;
-  readonly description: string;
-}
-
-export interface CommandSpec {
-  readonly name: CommandName;
-  /** One line for lists. */
-  readonly summary: string;
-  /** More sentences for the command's own help. */
-  readonly description: string;
-  readonly arguments: readonly ArgumentSpec[];
-  readonly options: readonly OptionSpec[];
-  readonly examples: readonly ExampleSpec[];
-  /** Exit status of failures, where it is not 1. */
-  readonly trouble?: number;
-  /** Exit status when the image is of a kind that this cannot be done with, where that is told apart. */
-  readonly unsupported?: number;
-}
+import type { ArgumentSpec, CommandSpec, OptionSpec } from './spec.ts';
 
 /** Options of every command. */
 export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
@@ -391,6 +326,89 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
   },
   {
+    name: 'rebase',
+    summary: 'give a differencing image another parent',
+    description:
+      'Makes IMAGE a child of another parent, or of none with --to none. What a guest reads stays the same: what differs ' +
+      'between the old parent and the new one is stored in IMAGE first. With --unsafe only the link changes, and what is ' +
+      'read may change, too. After Ctrl-C the image has its old parent and reads as before.',
+    arguments: [IMAGE],
+    options: [
+      FORMAT,
+      { flags: '--to <P>', description: 'the new parent, or "none": the image becomes a base', completes: 'file' },
+      { flags: '--to-format <F>', description: 'format of the new parent', completes: 'format' },
+      {
+        flags: '--parent <P>',
+        description: 'the parent that the image has now, where it is not found by itself',
+        completes: 'file',
+      },
+      PARENT_FORMAT,
+      CHAIN,
+      { flags: '--unsafe', description: 'only change the link: the new parent holds the same already' },
+    ],
+    examples: [
+      { command: 'vdkit rebase snapshot.qcow2 --to other.qcow2', description: 'onto another image' },
+      { command: 'vdkit rebase snapshot.vdi --to none', description: 'an image that needs no parent any more' },
+      {
+        command: 'vdkit rebase snapshot.qcow2 --to moved/base.qcow2 --unsafe',
+        description: 'the parent was moved, and is the same',
+      },
+    ],
+  },
+  {
+    name: 'commit',
+    summary: 'put what an image holds into its parent',
+    description:
+      'Stores what differs in IMAGE in its parent, or with --base in an image further down, and empties IMAGE, which ' +
+      'stays a child of that one. A parent that is smaller grows first. What a guest reads of IMAGE stays the same. ' +
+      'After Ctrl-C all images read as before; run it again to go on.',
+    arguments: [IMAGE],
+    options: [
+      FORMAT,
+      ...BELOW,
+      {
+        flags: '--base <P>',
+        description: 'the image that it is stored in: its number, 0 = base, or its name',
+        completes: 'file',
+      },
+      { flags: '-d, --keep', description: 'leave in IMAGE what it holds' },
+      {
+        flags: '--force',
+        description: 'also when other images, or internal snapshots, depend on one that changes',
+      },
+    ],
+    examples: [
+      { command: 'vdkit commit snapshot.qcow2', description: 'into its parent' },
+      { command: 'vdkit commit last.qcow2 --base 0', description: 'through all images, into the lowest one' },
+      { command: 'vdkit commit snapshot.vdi --keep', description: 'for an image that is deleted next' },
+    ],
+  },
+  {
+    name: 'amend',
+    summary: 'change options that an image was made with',
+    description:
+      'Changes options of an image that exists, as "vdkit formats --json" lists them (amendKeys). What a guest reads ' +
+      'stays the same. What cannot be changed is refused before anything is. After Ctrl-C the image is whole; run it again ' +
+      'to go on. Elsewhere convert makes a new image with other options.',
+    arguments: [IMAGE],
+    options: [
+      FORMAT,
+      {
+        flags: '-o, --option <K=V>',
+        description: 'the option and its new value; several with commas between; two commas are one in a value',
+        repeat: true,
+      },
+    ],
+    examples: [
+      { command: 'vdkit amend disk.qcow2 -o compat=0.10', description: 'for a program that knows only version 2' },
+      { command: 'vdkit amend disk.qcow2 -o compat=1.1,refcount_bits=64', description: 'several at a time' },
+      {
+        command: 'vdkit amend snapshot.qcow2 -o backing_file=base.qcow2,backing_fmt=qcow2',
+        description: 'another name of the parent, which is not looked at',
+      },
+    ],
+  },
+  {
     name: 'set',
     summary: 'change what an image says of itself',
     description:
@@ -576,30 +594,3 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
   },
 ];
-
-/** `size` of `--size <N>`. */
-export function longName(option: OptionSpec): string {
-  return /--([a-z-]+)/.exec(option.flags)?.[1] ?? '';
-}
-
-/** `q` of `-q, --quiet`; undefined when there is none. */
-export function shortName(option: OptionSpec): string | undefined {
-  return /^-([A-Za-z])\b/.exec(option.flags)?.[1];
-}
-
-/** True when the next word is the option's value. */
-export function takesValue(option: OptionSpec): boolean {
-  return option.flags.includes('<');
-}
-
-/** The flags as the help shows them. */
-export function shownFlags(option: OptionSpec): string {
-  if (option.bare === undefined) return option.flags;
-  const values = (option.values ?? []).filter((value) => value !== option.bare);
-  return `--${longName(option)}[=${values.join('|')}]`;
-}
-
-/** `IMAGE [SIZE]`. */
-export function shownArguments(command: CommandSpec): string {
-  return command.arguments.map(({ name, optional }) => (optional === true ? `[${name}]` : name)).join(' ');
-}

@@ -39,9 +39,10 @@ import { readFiltered, widened, writeFiltered, zeroFiltered } from './filtered.t
 import { DiskFilters } from './filters.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
-import { type Merge, type MergeOptions, mergeOf } from './merge.ts';
+import { type CommitOptions, commitOf, type Merge, type MergeOptions, mergeOf } from './merge.ts';
 import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource } from './options.ts';
 import { type RangeLock, RangeLocks } from './range-locks.ts';
+import { type RebaseOptions, rebaseOf } from './rebase.ts';
 import { dumpChain, hostSizes, type MetadataChunk, type MetadataOptions, metadataOf } from './report.ts';
 import { type DiskResizeOptions, resizeOf } from './resize.ts';
 import { DiskSnapshots } from './snapshots.ts';
@@ -373,15 +374,31 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   async merge(from: number | 'last', to: number | 'last', options: MergeOptions = {}): Promise<void> {
     this.#checkOpen();
     this.#checkWritable();
-    await this.#structural(async () => {
-      const merge = mergeOf(this.#host, from, to, options);
-      this.#merge = merge;
-      try {
-        await merge.run();
-      } finally {
-        this.#merge = null;
-      }
-    });
+    await this.#structural(() => this.#runMerge(mergeOf(this.#host, from, to, options)));
+  }
+
+  /**
+   * Stores what the last image holds in its parent, or in an image further down, and empties it: it stays, as a child of
+   * that one, and reads the same; see merge.ts. Requests go on meanwhile. May be cut off or cancelled at any time and run
+   * again. Images between the two are no part of the chain any more, and read something else. Throws `invalid-argument`,
+   * `read-only`, `unsupported`, and `busy` when something else depends on what would change.
+   */
+  async commit(options: CommitOptions = {}): Promise<void> {
+    this.#checkOpen();
+    this.#checkWritable();
+    await this.#structural(() => this.#runMerge(commitOf(this.#host, options)));
+  }
+
+  /**
+   * Makes the last image a child of another parent, or of none, and goes on with that chain; see rebase.ts. What is read
+   * stays the same: where the new parent reads something else the image gets what it read. Holds back requests. May be
+   * cut off or cancelled at any time and run again: the old parent counts until the end. Returns what a person should
+   * know of the new parents. Throws `invalid-argument`, `unsupported`, and what opening the parents throws.
+   */
+  async rebase(parent: ImageSource | null, options: RebaseOptions = {}): Promise<readonly string[]> {
+    this.#checkData();
+    this.#checkWritable();
+    return this.#structural(() => rebaseOf(this.#host, parent, options));
   }
 
   /**
@@ -605,6 +622,15 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
         this.#head.noteChange();
       }
     });
+  }
+
+  async #runMerge(merge: Merge): Promise<void> {
+    this.#merge = merge;
+    try {
+      await merge.run();
+    } finally {
+      this.#merge = null;
+    }
   }
 
   /** Runs something while no request does. */

@@ -14,9 +14,15 @@ export function checkVariants(format: Format, words: readonly string[]): void {
   }
 }
 
-/** Refuses keys that the format does not know, and for opening those that only a new image can have. */
-export function checkConfig(format: Format, config: Config, wantedFor: 'create' | 'open'): void {
-  const known = format.configKeys.filter(({ createOnly }) => wantedFor === 'create' || !createOnly);
+/**
+ * Refuses keys that the format does not know, and for opening those that only a new image can have. Of an image that is
+ * amended they may be named: it knows its own value, and what to say.
+ */
+export function checkConfig(format: Format, config: Config, wantedFor: 'create' | 'open' | 'amend'): void {
+  const known =
+    wantedFor === 'amend'
+      ? amendOrConfigKeys(format)
+      : format.configKeys.filter(({ createOnly }) => wantedFor === 'create' || !createOnly);
   for (const key of Object.keys(config)) {
     if (known.some(({ name }) => name === key)) continue;
     const other = format.configKeys.some(({ name }) => name === key);
@@ -57,4 +63,9 @@ function typeOf(value: string | number | Uint8Array): ConfigKey['valueType'] | '
   if (typeof value === 'string') return 'string';
   if (typeof value !== 'number') return 'bytes';
   return Number.isSafeInteger(value) ? 'integer' : 'number';
+}
+
+/** Keys that can be changed, and those for new images only. */
+export function amendOrConfigKeys({ amendKeys = [], configKeys }: Format): readonly ConfigKey[] {
+  return [...amendKeys, ...configKeys.filter(({ name }) => !amendKeys.some((key) => key.name === name))];
 }

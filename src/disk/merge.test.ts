@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { fill, KINDS, Place } from '../../test/conformance/place.ts';
 import { isZero } from '../codec/bytes.ts';
 import { ImageError } from '../errors.ts';
 import { createImage, Disk, inspect } from '../index.ts';
@@ -386,4 +387,24 @@ describe('stacking images', () => {
     await chain.write();
     await chain.checkFiles();
   });
+});
+
+it('bitmaps of an image that takes content record it, and stay sound', async () => {
+  const [qcow2] = KINDS;
+  if (qcow2 === undefined) throw new Error('a kind is missing');
+  const place = new Place(qcow2.format, qcow2.config);
+  await place.make('/base', 64 * 1024, [fill(0, 4096, 1)]);
+  await place.make('/middle', 64 * 1024, [fill(4096, 4096, 2)], '/base');
+  await place.make('/upper', 64 * 1024, [fill(8192, 4096, 3)], '/middle');
+  await place.make('/last', 64 * 1024, [], '/upper');
+  {
+    await using disk = await place.open('/base');
+    await disk.bitmaps.add('one');
+  }
+  {
+    await using disk = await place.open('/last');
+    await disk.merge(1, 0);
+  }
+  const { bitmaps } = await inspect(place.at('/base'));
+  expect(bitmaps).toMatchObject([{ name: 'one', inconsistent: false }]);
 });

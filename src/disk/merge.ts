@@ -12,13 +12,17 @@
  * there will be, so that it leaves out what that chain reads anyway, and nothing else.
  *
  * While the last image merges backward, what the guest writes behind the position is merged again at once.
+ *
+ * A *commit* is the last image merged backward, but it stays: when the data is durable it is linked to where that went,
+ * and only then emptied, unit by unit, each of which reads the same with and without it.
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
-import { ImageError, throwIfAborted } from '../errors.ts';
+import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { ParentLink, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import type { Chain, ChainImage } from './chain.ts';
+import { packAfterCut } from './compact.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
 import { linkTo, relink } from './links.ts';
@@ -35,6 +39,19 @@ export interface MergeOptions extends OperationOptions {
   readonly force?: boolean;
 }
 
+/** How a commit runs. */
+export interface CommitOptions extends OperationOptions {
+  readonly onProgress?: (progress: Progress) => void;
+  /** Number of the image that takes what the last one holds, 0 = base. Default: its parent. */
+  readonly base?: number;
+  /** Leave in the last image what it holds. */
+  readonly keep?: boolean;
+  /** Also when images that are not in the chain depend on one that changes, or internal snapshots do. */
+  readonly force?: boolean;
+}
+
+/** Units that are given up between two flushes. */
+const EMPTIED_UNITS = 65_536;
 /** Bytes that a step holds, at least a unit of the target. */
 const STEP = 4 * 1024 * 1024;
 /** Unit of targets that have none. */
@@ -54,10 +71,35 @@ export function mergeOf(host: DiskHost, from: number | 'last', to: number | 'las
   return new Merge(host, first, second, options);
 }
 
+/** A commit of the last image. Throws `invalid-argument` when there is nothing below it. */
+export function commitOf(host: DiskHost, { base, keep = false, ...options }: CommitOptions): Merge {
+  const { chain } = host.head;
+  if (chain.top === 0) {
+    throw new ImageError('invalid-argument', 'The image has no parent that it could be committed to', {
+      path: chain.last.name,
+      hint: chain.incomplete === null ? 'Convert it instead.' : 'Open it with its parents.',
+    });
+  }
+  const to = imageNumber(chain, base ?? chain.top - 1);
+  if (to === chain.top) {
+    throw new ImageError('invalid-argument', 'An image cannot be committed to itself', {
+      path: chain.last.name,
+      found: to,
+      expected: `0 to ${chain.top - 1}`,
+    });
+  }
+  return new Merge(host, chain.top, to, { ...options, commit: keep ? 'keep' : 'empty' });
+}
+
+/** What becomes of the last image when it is committed. */
+interface InternalOptions extends MergeOptions {
+  readonly commit?: 'keep' | 'empty';
+}
+
 /** One merge, from its start to its end. */
 export class Merge {
   readonly #host: DiskHost;
-  readonly #options: MergeOptions;
+  readonly #options: InternalOptions;
   readonly #chain: Chain;
   readonly #from: number;
   readonly #to: number;
@@ -77,7 +119,7 @@ export class Merge {
   /** What went wrong when a request was merged again: the target lacks it, so the merge must not end well. */
   #behind: { readonly error: unknown } | null = null;
 
-  constructor(host: DiskHost, from: number, to: number, options: MergeOptions) {
+  constructor(host: DiskHost, from: number, to: number, options: InternalOptions) {
     this.#host = host;
     this.#options = options;
     this.#chain = host.head.chain;
@@ -95,9 +137,18 @@ export class Merge {
     return this.#from < this.#to;
   }
 
+  get #commits(): boolean {
+    return this.#options.commit !== undefined;
+  }
+
+  get #name(): 'merge' | 'commit' {
+    return this.#commits ? 'commit' : 'merge';
+  }
+
   /** Runs to the end, or leaves everything as it was. */
   async run(): Promise<void> {
-    for (const number of this.#sources) refuseParts(this.#chain.at(number));
+    if (this.#commits) this.#refuseSnapshots();
+    else for (const number of this.#sources) refuseParts(this.#chain.at(number));
     await this.#refuseOthers();
     await this.#host.alone(() => this.#begin());
     try {
@@ -129,21 +180,45 @@ export class Merge {
 
   #check(): void {
     if (this.#behind !== null) throw this.#behind.error;
-    throwIfAborted(this.#options.signal, 'The merge');
+    throwIfAborted(this.#options.signal, `The ${this.#name}`);
   }
 
   /** Images outside the chain would read something else, or nothing, from then on. */
   async #refuseOthers(): Promise<void> {
     if (this.#options.force === true) return;
     const own = new Set(this.#chain.images.map(({ key }) => key));
-    const changing = this.#forward ? this.#sources : [...this.#sources, this.#to];
+    const merged = this.#commits ? this.#sources.filter((number) => number !== this.#from) : this.#sources;
+    const changing = this.#forward ? merged : [...merged, this.#to];
     const children = await this.#host.tools.childrenOf(changing.map((number) => this.#chain.at(number)));
     const other = children.find(({ key }) => !own.has(key));
     if (other === undefined) return;
-    throw new ImageError('busy', `The image cannot be merged: ${other.child} beside it names it as parent`, {
-      path: other.image.name,
-      hint: 'Remove or merge that one first; option force (on the command line: --force) does it all the same.',
-    });
+    throw new ImageError(
+      'busy',
+      `The image cannot be ${this.#commits ? 'changed' : 'merged'}: ${other.child} beside it names it as parent`,
+      {
+        path: other.image.name,
+        hint: 'Remove or merge that one first; option force (on the command line: --force) does it all the same.',
+      },
+    );
+  }
+
+  /**
+   * Snapshots of the images above read the one that changes where they hold nothing. And who made one of that image mostly
+   * wants back to it as it was, with what is made from it.
+   */
+  #refuseSnapshots(): void {
+    if (this.#options.force === true) return;
+    for (const number of [this.#to, ...this.#sources]) {
+      const { image, name } = this.#chain.at(number);
+      const count = image.info.snapshots?.length ?? 0;
+      if (count === 0) continue;
+      const what = number === this.#to ? 'that would be changed' : 'has a parent that would be changed, and';
+      throw new ImageError('busy', `The image ${what} has internal snapshots`, {
+        path: name,
+        found: `${count} snapshots`,
+        hint: 'Delete them first; option force (on the command line: --force) goes on all the same.',
+      });
+    }
   }
 
   async #begin(): Promise<void> {
@@ -182,7 +257,7 @@ export class Merge {
     const wanted = this.#chain.at(this.#from).image.info.virtualSize;
     const { image, name } = this.#target.last;
     const { virtualSize } = image.info;
-    if (wanted === virtualSize) return;
+    if (wanted === virtualSize || (this.#commits && wanted < virtualSize)) return;
     if (wanted < virtualSize || !image.can.resize || image.resize === undefined) {
       throw new ImageError('unsupported', 'The two images have different sizes, and the parent cannot change its own', {
         path: name,
@@ -205,7 +280,9 @@ export class Merge {
   }
 
   async #moveAll(): Promise<void> {
-    const { size } = this.#target.chain;
+    // A parent may be longer than the image that is committed.
+    const own = this.#commits ? (this.#sizes[this.#from] ?? 0) : this.#target.chain.size;
+    const size = Math.min(this.#target.chain.size, own);
     const step = alignUp(STEP, this.#unit);
     while (this.#position < size) {
       this.#check();
@@ -219,7 +296,7 @@ export class Merge {
         held.release();
       }
       if (this.#target.last.image.dirtyBytes >= LIMITS.dirtyMetadataBytes) await this.#target.flusher.flush();
-      this.#options.onProgress?.({ operation: 'merge', done: Math.min(end, size - 1), total: size });
+      this.#options.onProgress?.({ operation: this.#name, done: Math.min(end, size - 1), total: size });
     }
   }
 
@@ -287,16 +364,38 @@ export class Merge {
     await this.#host.head.settle();
     await this.#target.flusher.flush();
     this.#relaying = false;
+    if (this.#commits) return this.#finishCommit();
     await this.#link();
     const merged = this.#sources.map((number) => this.#chain.at(number));
     const gone = new Set(merged);
     const rest = this.#chain.with(this.#chain.images.filter((image) => !gone.has(image)));
     const before = rest.last.image === this.#target.last.image ? this.#target : this.#host.head;
     this.#host.become(new Head(this.#writable(rest), this.#host.options, before));
-    if (rest.last.key !== this.#target.last.key) await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
+    if (rest.last.key !== this.#target.last.key) {
+      await this.#target.end();
+      await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
+    }
     await this.#remove(merged);
     const { size } = rest;
     this.#options.onProgress?.({ operation: 'merge', done: size, total: size });
+  }
+
+  /** The last image reads right without those between as soon as it is linked, and without what it holds. */
+  async #finishCommit(): Promise<void> {
+    const { last, images } = this.#chain;
+    await this.#target.end();
+    await relink(last, linkTo(this.#target.last));
+    const rest = this.#chain.with([...images.slice(0, this.#to + 1), last]);
+    const head = new Head(rest, this.#host.options, this.#host.head);
+    this.#host.become(head);
+    for (const { image } of images.slice(this.#to + 1, -1)) await image.close();
+    try {
+      if (this.#options.commit === 'empty') await emptyLast(head);
+    } finally {
+      await reopen(this.#host.tools, rest, this.#to, 'read');
+    }
+    const { size } = rest;
+    this.#options.onProgress?.({ operation: 'commit', done: size, total: size });
   }
 
   /** An image that becomes the last one is written from then on: the disk was. */
@@ -363,6 +462,22 @@ export class Merge {
   async #demote(): Promise<void> {
     const { chain } = this.#host.head;
     if (this.#target === this.#host.head || chain !== this.#chain) return;
+    await this.#target.end();
     await reopen(this.#host.tools, chain, this.#to, 'read');
   }
+}
+
+/** Gives up everything that the last image holds. What it reads is what its parent reads. */
+async function emptyLast(head: Head): Promise<void> {
+  const { image } = head.last;
+  const { blockSize, virtualSize } = image.info;
+  assert(image.unmap !== undefined, 'an image with a parent can show it');
+  await head.beginMoving();
+  const step = (blockSize ?? UNIT) * EMPTIED_UNITS;
+  for (let at = 0; at < virtualSize; at += step) {
+    await image.unmap(at, Math.min(step, virtualSize - at), 'absent');
+    head.flusher.noteChange();
+    await head.flusher.flush();
+  }
+  if (image.can.compact) await packAfterCut(head, undefined);
 }

@@ -35,6 +35,8 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly settings?: ImageSettings;
   /** Headers only, and without a lock: for reports. */
   readonly infoOnly?: boolean;
+  /** See {@link FormatOpenOptions.withoutData}. */
+  readonly withoutData?: boolean;
   readonly gate: OpenGate;
   /** Also an image whose conversion by filters was interrupted. */
   readonly resumeFilters?: boolean | undefined;
@@ -59,6 +61,7 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
     gate: options.gate,
     infoOnly: options.infoOnly ?? false,
     signal: options.signal,
+    ...(options.withoutData === undefined ? {} : { withoutData: options.withoutData }),
     ...(settings.type === undefined ? {} : { type: settings.type }),
     ...(settings.config === undefined ? {} : { config: settings.config }),
     ...(settings.snapshot === undefined ? {} : { snapshot: settings.snapshot }),

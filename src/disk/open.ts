@@ -11,7 +11,7 @@ import { entryList, type OpenedImage, openImage, openParents } from './open-imag
 import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from './options.ts';
 import { isHalfConverted } from './prepare-record.ts';
 import { isParent, neighbours } from './siblings.ts';
-import { type ChildOf, requireWritable, type StackTools } from './stack.ts';
+import { type ChildOf, type OpenedChain, requireWritable, type StackTools } from './stack.ts';
 import { NOT_WRITABLE } from './structure.ts';
 
 /**
@@ -23,6 +23,25 @@ export async function openDisk(
   source: ImageInput | readonly ImageInput[],
   options: DiskOpenOptions = {},
 ): Promise<ChainDisk> {
+  const { chain, warnings } = await openChain(source, options);
+  const all = [...warnings];
+  const disk = new ChainDisk({ chain, tools: stackTools(options), options, warnings: all });
+  try {
+    if (options.cache !== undefined) all.push(...(await disk.cache.attach(options.cache)));
+  } catch (error) {
+    await disk.close().catch(() => {});
+    throw error;
+  }
+  for (const text of all) warn(options, text, chain.last.name);
+  return disk;
+}
+
+/** `whole`: with the parents, also where only headers are wanted. */
+async function openChain(
+  source: ImageInput | readonly ImageInput[],
+  options: DiskOpenOptions,
+  whole = false,
+): Promise<OpenedChain> {
   const list = entryList(source);
   const last = list.at(-1);
   if (last === undefined) {
@@ -34,7 +53,7 @@ export async function openDisk(
     const found = await openLast(last, options);
     opened.push(found.image);
     const below = list.slice(0, -1);
-    const alone = options.infoOnly === true && below.length === 0 && options.parent === undefined;
+    const alone = !whole && options.infoOnly === true && below.length === 0 && options.parent === undefined;
     const missing = await openParents(opened, below, alone ? { ...options, withoutParents: true } : options);
     opened.reverse();
     if (options.infoOnly !== true) refuseBuried(opened);
@@ -49,11 +68,7 @@ export async function openDisk(
       ...missing,
       ...opened.flatMap((entry) => sharingWarnings(entry.name, options)),
     ];
-    const disk = new ChainDisk({ chain, tools: stackTools(options), options, warnings });
-    // Closing the images, as below, closes all that the disk has until then.
-    if (options.cache !== undefined) warnings.push(...(await disk.cache.attach(options.cache)));
-    for (const text of warnings) warn(options, text, opened.at(-1)?.name ?? null);
-    return disk;
+    return { chain, warnings };
   } catch (error) {
     // What went wrong first is what the caller must hear.
     await closeImages(opened).catch(() => {});
@@ -172,6 +187,8 @@ export function stackTools(options: DiskOpenOptions): StackTools {
         // A conversion opens the images of its chain anew, one after another.
         resumeFilters: true,
       }),
+    openChain: (target, how) =>
+      openChain(target, { ...environment, ...(allow === undefined ? {} : { allow }), mode: 'read', ...how }, true),
     place: (target) => sourceOf(target, environment),
     async create(target, wanted) {
       // The parent is locked by the disk itself.

@@ -13,6 +13,11 @@ import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource }
 export interface StackTools {
   /** Opens an image, and nothing of its chain, with the locks of the mode. */
   open(image: Pick<ChainImage, 'source' | 'format' | 'settings'>, mode: OpenMode): Promise<ChainImage>;
+  /** Opens an image and its parents for reading, through the gate. */
+  openChain(
+    target: ImageSource,
+    how: { readonly format?: string; readonly infoOnly?: boolean; readonly signal?: AbortSignal },
+  ): Promise<OpenedChain>;
   /** Where a name of the caller is. */
   place(target: ImageSource): Source;
   /** Makes a new image. Returns where it is, and what a person should know of it. */
@@ -22,6 +27,12 @@ export interface StackTools {
   ): Promise<{ source: Source; format: string; warnings: readonly string[] }>;
   /** The images that files beside them name as their parent, with those files. */
   childrenOf(images: readonly ChainImage[]): Promise<readonly ChildOf[]>;
+}
+
+/** Images that were opened, and what a person should know of them. */
+export interface OpenedChain {
+  readonly chain: Chain;
+  readonly warnings: readonly string[];
 }
 
 /** A file that names an image of the chain as its parent. */

@@ -235,6 +235,11 @@ export interface ResizeOptions extends OperationOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
+/** How options of an image are changed. */
+export interface AmendOptions extends OperationOptions {
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
 /** What one opened image can do, decided once at open. */
 export interface ImageCapabilities {
   readonly write: boolean;
@@ -292,6 +297,14 @@ export interface Image {
    * Everything is flushed before, and nothing else may run meanwhile. Absent where the format has no such place.
    */
   relink?(parent: ParentLink | null): Promise<void>;
+  /**
+   * Changes what the image was made with: values by the names of `Format.amendKeys`, or of config keys for new images,
+   * which are refused unless the image has that value. What is read stays as it is, but where another parent is named. A
+   * power cut or an abort leaves an image that reads the same and can be amended again. Everything is flushed before,
+   * nothing else may run meanwhile, and only `close` may follow. Throws `unsupported`, `invalid-argument`, `limit`: then
+   * nothing was changed.
+   */
+  amend?(values: Readonly<Record<string, string | number>>, how: AmendOptions): Promise<void>;
   /**
    * Called once per writable session before the first change; what must be on the medium first is durable when it
    * resolves. Without `content` what is read will stay as it is, and so do the identities; it may be called with it later.
@@ -392,6 +405,8 @@ export interface FormatOpenOptions extends OperationOptions {
   readonly mode: OpenMode;
   /** Only headers are wanted: skip everything expensive. */
   readonly infoOnly?: boolean;
+  /** No guest data will be asked for: where it lies in a file of its own, that stays closed. */
+  readonly withoutData?: boolean;
   /** Kind of medium, where the format cannot tell by itself. */
   readonly type?: MediumType;
   /** Values for the format's config keys; none that is for new images only. */
@@ -447,6 +462,8 @@ export interface Format {
   readonly capabilities: FormatCapabilities;
   readonly extensions: readonly FileExtension[];
   readonly configKeys: readonly ConfigKey[];
+  /** What can be changed of an image that exists; left out: nothing. */
+  readonly amendKeys?: readonly ConfigKey[];
   readonly variants: readonly Variant[];
   /** Pure and total: never throws, whatever the bytes. */
   probe(input: ProbeInput): ProbeAnswer;

@@ -15,6 +15,8 @@ export interface FormatDescription {
   readonly create: boolean;
   readonly variants: readonly Variant[];
   readonly configKeys: readonly ConfigKey[];
+  /** What can be changed of an image that exists. */
+  readonly amendKeys: readonly ConfigKey[];
 }
 
 /** Letters that may be wrong, missing or too many in a slip of the keyboard; in short names half as many. */
@@ -169,6 +171,7 @@ export function describeFormats(registry: Registry): FormatDescription[] {
     create: format.create !== undefined,
     variants: format.variants,
     configKeys: format.configKeys,
+    amendKeys: format.amendKeys ?? [],
   }));
 }
 

@@ -4,14 +4,8 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import {
-  COMMANDS,
-  type CommandSpec,
-  GLOBAL_OPTIONS,
-  type OptionSpec,
-  shownArguments,
-  shownFlags,
-} from '../../src/cli/table.ts';
+import { type CommandSpec, type OptionSpec, shownArguments, shownFlags } from '../../src/cli/spec.ts';
+import { COMMANDS, GLOBAL_OPTIONS } from '../../src/cli/table.ts';
 
 const PAGE = new URL('../../docs/cli.md', import.meta.url);
 const BLOCK = /(<!-- generated: (\S+) -->\n)[\s\S]*?(<!-- end -->)/g;

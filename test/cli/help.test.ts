@@ -2,7 +2,8 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { LOADERS } from '../../src/cli/loaders.ts';
-import { COMMANDS, GLOBAL_OPTIONS, longName } from '../../src/cli/table.ts';
+import { longName } from '../../src/cli/spec.ts';
+import { COMMANDS, GLOBAL_OPTIONS } from '../../src/cli/table.ts';
 import { runCli } from './run-cli.ts';
 
 const NAMES = COMMANDS.map(({ name }) => name);

@@ -1,6 +1,7 @@
 /** Changes of the whole image, on a copy: compacting, growing, discarding. What the guest has must stay. */
 import { SECTOR } from '../../src/binary/numbers.ts';
 import { isZero } from '../../src/codec/bytes.ts';
+import { amendImage } from '../../src/disk/amend.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
@@ -46,7 +47,31 @@ export async function changeAll({ notes, source, options, before }: ChangeAll): 
   await notes.step('discard', () => disk.discard([range]));
   await compare('discarding', [range.offset, Number.POSITIVE_INFINITY]);
   await notes.step('change close', () => disk.close());
+  if (disk.images.at(-1)?.format === 'qcow2') await amend({ notes, source, options });
   return true;
+}
+
+/** Wide refcounts, then a version with narrow ones. Refused or not, what is read stays. */
+async function amend({ notes, source, options }: Omit<ChangeAll, 'before'>): Promise<void> {
+  const read = async (what: string): Promise<Digests | undefined> => {
+    const disk = await notes.step(`${what} open`, () => openDisk(source, options));
+    if (disk === undefined) return undefined;
+    const digests = await readAgain(disk, notes, what);
+    await notes.step(`${what} close`, () => disk.close());
+    return digests;
+  };
+  // Only now is what was discarded in part gone.
+  const before = await read('before amending');
+  if (before === undefined) return;
+  const { format, allow } = options;
+  const how = { ...(format === undefined ? {} : { format }), ...(allow === undefined ? {} : { allow }) };
+  for (const values of [{ refcount_bits: 64 }, { compat: '0.10', refcount_bits: 16 }]) {
+    await notes.step('amend', () => amendImage(source, values, how));
+  }
+  const after = await read('amended');
+  if (after === undefined) return notes.finding('the image does not open any more after amending');
+  const changed = firstChange(before, after);
+  if (changed !== null) notes.finding(`amending changed what is read at ${changed}`);
 }
 
 function grownSize(disk: ChainDisk): number {

@@ -47,6 +47,7 @@ describe.each(DESCRIPTORS)('$format', ({ format, samples, hollow }) => {
       ? 'write:ok'
       : 'write open:read-only';
     expect([...seen]).toEqual(expect.arrayContaining(['named open:ok', written, 'named open:invalid-format']));
+    if (format === 'qcow2') expect([...seen]).toContain('amend:ok');
     expect(distinct.size).toBeGreaterThanOrEqual(1000);
   });
 

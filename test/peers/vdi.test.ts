@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { convert } from '../../src/disk/convert.ts';
+import { createImage } from '../../src/disk/create.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { openDisk } from '../../src/disk/open.ts';
+import { rebaseImage } from '../../src/disk/rebase-image.ts';
 import { rounds } from '../conformance/random.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 import { contentOf, type Fill, isEmptyThere, makeFills, writeRaw } from './sparse-content.ts';
@@ -51,6 +53,29 @@ describe('vdi', () => {
       await qemuImg.run('convert', '-f', 'raw', '-O', 'vdi', at('disk.raw'), at('disk.vdi'));
       await using disk = await openDisk(at('disk.vdi'));
       await expectContent(disk, size, fills);
+    });
+
+    it('is what its child becomes without it, or commits to', async () => {
+      const fills = makeFills(16 * MIB, SEED + 4, 8);
+      await qemuImg.run('create', '-q', '-f', 'vdi', at('disk.vdi'), String(16 * MIB));
+      await fillByQemu(qemuIo, at('disk.vdi'), fills);
+      await createImage(at('child.vdi'), { parent: at('disk.vdi'), allow: ['same-directory'] });
+      const open = () => openDisk(at('child.vdi'), { mode: 'write', allow: ['same-directory'] });
+      {
+        await using disk = await open();
+        await disk.write(5 * MIB + 512, new Uint8Array(MIB).fill(77));
+        await disk.zero(0, 3 * MIB);
+      }
+      await convert(at('child.vdi'), at('expected.raw'), { allow: ['same-directory'] });
+      {
+        await using disk = await open();
+        await disk.commit({ keep: true });
+      }
+      await rebaseImage(at('child.vdi'), null, { allow: ['same-directory'] });
+      for (const name of ['disk.vdi', 'child.vdi']) {
+        await qemuImg.run('check', '-q', '-f', 'vdi', at(name));
+        await qemuImg.run('compare', '-q', '-f', 'raw', '-F', 'vdi', at('expected.raw'), at(name));
+      }
     });
 
     it('is written on by vdkit, and read by qemu-img again', async () => {

@@ -2,16 +2,8 @@
 import { FORMATS } from '../../formats/index.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
-import {
-  COMMANDS,
-  type CommandSpec,
-  type Completes,
-  GLOBAL_OPTIONS,
-  longName,
-  type OptionSpec,
-  shortName,
-  takesValue,
-} from '../table.ts';
+import { type CommandSpec, type Completes, longName, type OptionSpec, shortName, takesValue } from '../spec.ts';
+import { COMMANDS, GLOBAL_OPTIONS } from '../table.ts';
 
 /** Runs `completion SHELL`; the parser lets no other shells through. */
 export async function run(context: CommandContext): Promise<number> {

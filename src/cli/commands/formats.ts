@@ -13,10 +13,10 @@ export async function run(context: CommandContext): Promise<number> {
 }
 
 function formatDocument(format: Format): Record<string, unknown> {
-  const { name, aliases, title, capabilities, extensions, variants, configKeys } = format;
+  const { name, aliases, title, capabilities, extensions, variants, configKeys, amendKeys = [] } = format;
   const recognisedOnly = !capabilities.read;
   const create = format.create !== undefined;
-  return { name, aliases, title, recognisedOnly, create, capabilities, extensions, variants, configKeys };
+  return { name, aliases, title, recognisedOnly, create, capabilities, extensions, variants, configKeys, amendKeys };
 }
 
 const HEADINGS = ['FORMAT', 'CAN', 'EXTENSIONS', 'VARIANTS', 'NAME'] as const;

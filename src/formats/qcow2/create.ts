@@ -226,19 +226,22 @@ function checkTogether(options: FormatCreateOptions, wishes: Wishes): void {
 
 type Config = NonNullable<FormatCreateOptions['config']>;
 
-function powerOfTwo(config: Config, key: string, fallback: number, min: number, max: number): number {
+/** The value of a key that must be a power of two. Throws `invalid-argument`. */
+export function powerOfTwo(config: Config, key: string, fallback: number, min: number, max: number): number {
   const value = Number(config[key] ?? fallback);
   if (isPowerOfTwo(value) && value >= min && value <= max) return value;
   throw badValue(config, key, `a power of two from ${min} to ${max}`);
 }
 
-function flag(config: Config, key: string): boolean {
+/** The value of a key that is on or off. Throws `invalid-argument`. */
+export function flag(config: Config, key: string): boolean {
   return (
     word(config, key, ['off', 'on', '0', '1', 'false', 'true', 'no', 'yes'], 'off').match(/^(on|1|true|yes)$/) !== null
   );
 }
 
-function word<T extends string>(config: Config, key: string, words: readonly T[], fallback: T): T {
+/** The value of a key that is one of some words. Throws `invalid-argument`. */
+export function word<T extends string>(config: Config, key: string, words: readonly T[], fallback: T): T {
   const found = String(config[key] ?? fallback);
   const known = words.find((one) => one === found);
   if (known !== undefined) return known;
@@ -302,7 +305,8 @@ function headerOf(options: FormatCreateOptions, wishes: Wishes, placed: Placed):
   return header;
 }
 
-function featureNames(): Extension {
+/** The header extension with the names of feature bits. */
+export function featureNames(): Extension {
   const data = new Uint8Array(FEATURES.length * FEATURE_NAME.size);
   for (const [index, [kind, bit, name]] of FEATURES.entries()) {
     data.set(FEATURE_NAME.encode({ kind: FEATURE_KIND[kind], bit, name }), index * FEATURE_NAME.size);

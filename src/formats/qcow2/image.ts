@@ -9,6 +9,7 @@
 import { alignDown, alignUp } from '../../binary/numbers.ts';
 import { assert, ImageError, isImageError } from '../../errors.ts';
 import type {
+  AmendOptions,
   Image,
   ImageCapabilities,
   ImageInfo,
@@ -24,6 +25,8 @@ import { flushImage } from '../../image/flush.ts';
 import type { MetadataPages } from '../../image/metadata-pages.ts';
 import type { MaybePromise, ReadTarget, Source, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import { type AmendHost, prepareAmend } from './amend.ts';
+import type { AmendValues } from './amend-plan.ts';
 import { type Directory, Qcow2Bitmaps } from './bitmap-store.ts';
 import type { Bitmap } from './bitmaps.ts';
 import { ClusterMap, KIND, l2Cache } from './cluster-map.ts';
@@ -34,11 +37,11 @@ import { ClusterEncoder } from './encoder.ts';
 import { isOwn } from './entries.ts';
 import { withExtension } from './extensions.ts';
 import type { Qcow2Header } from './header.ts';
-import { headerSteps } from './header-switch.ts';
+import { type HeaderStep, headerSteps } from './header-switch.ts';
 import { AUTOCLEAR, BITMAPS, EXTENSION_TYPE, HEADER, VERSION_3 } from './layout.ts';
 import { metadataOf } from './metadata.ts';
 import { movableClusters, type PackHost, trimFile } from './pack.ts';
-import type { RefcountStore } from './refcount-store.ts';
+import { openRefcounts, type RefcountStore } from './refcount-store.ts';
 import { checkQcow2Size, type ResizeHost, resizeQcow2 } from './resize.ts';
 import { type HeaderChanges, Qcow2Snapshots } from './snapshot-store.ts';
 import type { Snapshot } from './snapshots.ts';
@@ -67,7 +70,7 @@ export interface Qcow2Parts {
   readonly writing: Writing | null;
   /** Why not, when writing was asked for. */
   readonly obstacle: string | null;
-  /** Null: only what headers say is wanted. */
+  /** Null: no guest data is wanted. */
   readonly data: Storage | null;
 }
 
@@ -80,7 +83,7 @@ export class Qcow2Image implements Image {
   readonly #data: Storage | null;
   readonly #source: Source;
   #l2: MetadataPages;
-  readonly #writing: Writing | null;
+  #writing: Writing | null;
   readonly #snapshot: Snapshot | null;
   readonly #warnings: readonly string[];
   #header: Qcow2Header;
@@ -331,6 +334,14 @@ export class Qcow2Image implements Image {
     await this.#switchHeader(header);
   }
 
+  async amend(values: AmendValues, how: AmendOptions): Promise<void> {
+    this.#own();
+    const change = await prepareAmend(this.#amendHost(), values);
+    if (change === null) return;
+    await this.beginChanges({ content: false });
+    await this.#guarded(() => change(how));
+  }
+
   metadata(): AsyncIterable<MetadataExtent> {
     return metadataOf(this.#storage, this.#header, this.#snapshots);
   }
@@ -367,11 +378,12 @@ export class Qcow2Image implements Image {
   }
 
   #makeWriter(): ClusterWriter | null {
-    if (this.#writing === null || this.#data === null) return null;
+    if (this.#writing === null) return null;
     return new ClusterWriter({
       header: this.#header,
       storage: this.#storage,
-      data: this.#data,
+      // Who opened it without its data writes none.
+      data: this.#data ?? this.#storage,
       map: this.#map,
       l2: this.#l2,
       counts: this.#writing.counts,
@@ -421,6 +433,32 @@ export class Qcow2Image implements Image {
         this.#failed = true;
       },
     });
+  }
+
+  #amendHost(): AmendHost {
+    const image = this;
+    return {
+      storage: this.#storage,
+      get counts() {
+        return image.#written().counts;
+      },
+      get header() {
+        return image.#header;
+      },
+      get snapshots() {
+        return image.#snapshots;
+      },
+      flush: () => flushImage(this, { skipStorageFlush: false }),
+      checkHeader: async (header) => void (await this.#headerSteps(header)),
+      switchHeader: (header) => this.#switchHeader(header),
+      changeHeader: (changes) => this.#changeHeader(changes),
+      switchRefcounts: async (fields) => {
+        await this.#changeHeader(fields);
+        const counts = await openRefcounts(this.#storage, this.#header);
+        assert(typeof counts !== 'string', 'counts that were just written are sound');
+        this.#writing = { ...this.#written(), counts };
+      },
+    };
   }
 
   /** Names another directory of bitmaps, or none, in the header. */
@@ -476,9 +514,7 @@ export class Qcow2Image implements Image {
   /** Another header with other extensions or another backing file, durably and so that a cut leaves one of the two. */
   async #switchHeader(header: Qcow2Header): Promise<void> {
     const { sector } = this.#written();
-    const cluster = new Uint8Array(header.clusterSize);
-    await readPadded(this.#storage, 0, cluster);
-    const steps = headerSteps(cluster, this.#header, header);
+    const steps = await this.#headerSteps(header);
     await this.#guarded(async () => {
       for (const { rest, firstSector } of steps) {
         for (const { offset, bytes } of rest) await this.#storage.write(offset, bytes);
@@ -489,6 +525,12 @@ export class Qcow2Image implements Image {
       }
     });
     this.#header = header;
+  }
+
+  async #headerSteps(header: Qcow2Header): Promise<HeaderStep[]> {
+    const cluster = new Uint8Array(header.clusterSize);
+    await readPadded(this.#storage, 0, cluster);
+    return headerSteps(cluster, this.#header, header);
   }
 
   #written(): Writing {

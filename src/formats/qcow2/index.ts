@@ -2,6 +2,7 @@
 import type { ConfigKey, Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
 import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
+import { AMEND_KEYS } from './amend-plan.ts';
 import { checkQcow2 } from './check.ts';
 import { measureQcow2, planQcow2, storedName, writeNewQcow2 } from './create.ts';
 import { HEADER, MAGIC } from './layout.ts';
@@ -44,6 +45,7 @@ export const qcow2: Format = {
     key('data_file', null, 'string', 'Keep guest data in this file of its own.'),
     key('data_file_raw', 'off', 'string', 'on: the data file is a raw image by itself.'),
   ],
+  amendKeys: AMEND_KEYS,
   variants: [
     { word: 'dynamic', description: 'clusters get room when they are first written (default)' },
     { word: 'diff', description: 'stores what differs from a backing file' },

@@ -42,7 +42,12 @@ export async function openQcow2(storage: Storage, source: Source, options: Forma
   const writing = options.mode === 'write' ? await openForWriting(storage, header, snapshots, snapshot) : null;
   const obstacle = typeof writing === 'string' ? writing : null;
   const state = typeof writing === 'string' ? null : writing;
-  const data = await openData(storage, header, source, { gate: options.gate, mode: state === null ? 'read' : 'write' });
+  const external = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
+  const mode = state === null ? 'read' : 'write';
+  const data =
+    options.withoutData === true && external
+      ? null
+      : await openData(storage, header, source, { gate: options.gate, mode });
   return new Qcow2Image({ ...parts, data, writing: state, obstacle });
 }
 

@@ -1,6 +1,6 @@
 /**
- * Making the file short: data clusters are moved from its end into holes (the disk copies them), then L2 tables, then
- * refcount blocks that count nothing any more are given up, and the free end is cut off.
+ * Making the file short: data clusters are moved from its end into holes (the disk copies them), then L2 tables, those
+ * that lead nowhere are given up, then refcount blocks that count nothing any more are given up, and the free end is cut off.
  *
  * What others hold too stays where it is: clusters that a snapshot has, and compressed ones, whose neighbours share
  * their room. So a file with those may keep holes.
@@ -42,7 +42,7 @@ export async function* movableClusters({ header, map, writer, counts }: PackHost
   }
 }
 
-/** After data was moved and that is durable: moves tables, and cuts off what is free at the end. */
+/** After data was moved and that is durable: gives up empty tables, moves others, and cuts off what is free at the end. */
 export async function trimFile(host: PackHost): Promise<void> {
   const { header, map, writer, counts } = host;
   const { used } = await counts.survey();
@@ -52,6 +52,7 @@ export async function trimFile(host: PackHost): Promise<void> {
       await map.load(at);
       table = map.tableOf(at);
     }
+    if (table === 0 || (await writer.dropTable(at, table))) continue;
     if (table / header.clusterSize >= used) await writer.moveTable(at, table);
   }
   await host.flush();

@@ -36,6 +36,14 @@ export interface TablePlace {
   readonly clusters: number;
 }
 
+/** Counts of clusters that lie behind each other. */
+export interface CountPiece {
+  readonly first: number;
+  readonly length: number;
+  /** Of the cluster `first + n`. */
+  readonly count: (n: number) => number;
+}
+
 /** What a flush writes of the counts: see `SealedMetadata`. */
 export interface SealedCounts {
   readonly stage: readonly MetaWrite[];
@@ -260,20 +268,36 @@ export class RefcountStore {
   /** How many clusters are counted, and where the last of them ends. */
   async survey(): Promise<{ readonly used: number; readonly end: number }> {
     let [used, end] = [0, 0];
-    for (let index = 0; index < this.#table.length; index++) {
-      if (this.#table[index] === 0) continue;
-      for (let cluster = index * this.#perBlock; cluster < (index + 1) * this.#perBlock; cluster += this.#perPage) {
-        await this.load(cluster);
-        const page = this.#pageWith(cluster);
-        assert(page !== undefined, 'a page that was loaded is there');
-        for (let n = 0; n < this.#perPage; n++) {
-          if (getRefcount(page.view, n, this.#order) === 0) continue;
-          used++;
-          end = cluster + n + 1;
-        }
+    for await (const { first, length, count } of this.pieces()) {
+      for (let n = 0; n < length; n++) {
+        if (count(n) === 0) continue;
+        used++;
+        end = first + n + 1;
       }
     }
     return { used, end };
+  }
+
+  /** All counts that there are, in ascending order of the clusters, piece by piece. A piece is valid until the next one. */
+  async *pieces(): AsyncGenerator<CountPiece> {
+    for (let index = 0; index < this.#table.length; index++) {
+      if (this.#table[index] === 0) continue;
+      for (let first = index * this.#perBlock; first < (index + 1) * this.#perBlock; first += this.#perPage) {
+        await this.load(first);
+        const page = this.#pageWith(first);
+        assert(page !== undefined, 'a page that was loaded is there');
+        const { view } = page;
+        yield { first, length: this.#perPage, count: (n) => getRefcount(view, n, this.#order) };
+      }
+    }
+  }
+
+  /** The clusters of the table and of the blocks. */
+  ownClusters(): number[] {
+    const first = this.#place.offset / this.#clusterSize;
+    const table = Array.from({ length: this.#place.clusters }, (_, n) => first + n);
+    const blocks = [...this.#table].filter((block) => block !== 0).map((block) => block / this.#clusterSize);
+    return [...table, ...blocks];
   }
 
   /** Takes out of the table what blocks at its end count nothing but themselves. Everything is flushed before. */

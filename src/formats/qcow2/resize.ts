@@ -17,6 +17,8 @@ import type { RefcountStore } from './refcount-store.ts';
 
 /** Marked as zero between two flushes. */
 const STEP_CLUSTERS = 65_536;
+/** Bytes of zeroes that are written at once. */
+const ZEROES = 1024 * 1024;
 
 /** The image, as a resize sees it. */
 export interface ResizeHost {
@@ -74,7 +76,9 @@ async function grow(host: ResizeHost, old: number, size: number, how: ResizeOpti
   await host.flush();
   for (let at = alignUp(old, clusterSize); at < end; at += step) {
     throwIfAborted(how.signal, 'The resize');
-    await host.unmap(at, Math.min(step, end - at), 'zero');
+    // Version 2 has no mark for zero: what hides the backing file is stored.
+    if (host.header.version === VERSION_2) await storeZeroes(host, at, Math.min(at + step, end));
+    else await host.unmap(at, Math.min(step, end - at), 'zero');
     await host.flush();
     how.onProgress?.({ operation: 'resize', done: Math.min(at + step, end) - old, total: size - old });
   }
@@ -119,6 +123,26 @@ async function lengthenL1(host: ResizeHost, entries: number): Promise<void> {
   await host.switchHeader({ l1Offset: first * clusterSize, l1Entries: entries });
   for (let cluster = old.first; cluster < old.first + old.count; cluster++) counts.release(cluster);
   await host.flush();
+}
+
+/** Clusters of their own that read zero. */
+async function storeZeroes(host: ResizeHost, start: number, end: number): Promise<void> {
+  const zeroes = new Uint8Array(ZEROES);
+  for (let at = start; at < end; ) {
+    const slot = await host.prepareWrite(at, Math.min(end - at, ZEROES));
+    try {
+      // Room that reads zero by itself only needs a file that reaches so far.
+      const from = slot.readsZero ? slot.length - SECTOR : 0;
+      for (let done = from; done < slot.length; done += ZEROES) {
+        await slot.storage.write(slot.offset + done, zeroes.subarray(0, Math.min(ZEROES, slot.length - done)));
+      }
+    } catch (error) {
+      slot.abort();
+      throw error;
+    }
+    slot.commit();
+    at = slot.guestOffset + slot.length;
+  }
 }
 
 /** What stands in the last cluster behind the end of the disk must read zero when the disk is longer. */

@@ -14,22 +14,14 @@
  * So a cut leaves the state before or after, never less counted than there is, and never a COPIED flag where something is
  * shared: room can leak, and flags can be missing, which costs a copy.
  */
-import { SECTOR } from '../../binary/numbers.ts';
 import { ImageError, printable } from '../../errors.ts';
 import type { SnapshotInfo, SnapshotStore } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import { isPromise, type MaybePromise } from '../../storage/contract.ts';
-import { offsetOf } from './cluster-map.ts';
+import { setFlag, writeFlags } from './copied-flags.ts';
 import type { Qcow2Header } from './header.ts';
-import {
-  COMPRESSED_HIGH,
-  COPIED_HIGH,
-  ENTRY_BYTES,
-  INCOMPATIBLE,
-  SNAPSHOT_EXTRA,
-  SNAPSHOT_EXTRA_3,
-  SNAPSHOT_NAME_MAX,
-} from './layout.ts';
+import { ENTRY_BYTES, INCOMPATIBLE, SNAPSHOT_EXTRA, SNAPSHOT_EXTRA_3, SNAPSHOT_NAME_MAX } from './layout.ts';
+import type { RefcountFields } from './refcount-width.ts';
 import {
   checkSnapshot,
   findSnapshot,
@@ -40,11 +32,12 @@ import {
   snapshotTableBytes,
 } from './snapshots.ts';
 import { lowerTable, type Room, type TableHost, takeRooms, withCount, writeTable } from './table-room.ts';
-import { eachReference, l1EntriesFor, l2EntryBytes, l2Tables, readL1 } from './tree.ts';
+import { eachReference, l1EntriesFor, readL1 } from './tree.ts';
 
 /** Fields of the first sector that change at once. */
 export type HeaderChanges = Partial<
-  Pick<Qcow2Header, 'autoclear' | 'snapshotCount' | 'snapshotsOffset' | 'l1Entries' | 'l1Offset' | 'size'>
+  Pick<Qcow2Header, 'autoclear' | 'snapshotCount' | 'snapshotsOffset' | 'l1Entries' | 'l1Offset' | 'size'> &
+    RefcountFields
 >;
 
 /** The image, as its snapshots see it. */
@@ -86,7 +79,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     ]);
     const snapshot = { ...made, l1Offset: rooms[0]?.offset ?? 0 };
     await this.#change(async () => {
-      await this.#writeFlags(header.l1Offset, l1, () => false);
+      await writeFlags(this.#host, header.l1Offset, l1, () => false);
       await this.#raiseTree(l1);
       await writeTable(this.#host, rooms[0], bytesOf(l1));
       await this.#switchTable([...snapshots, snapshot], rooms[1]);
@@ -108,7 +101,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     const l1Entries = Math.max(header.l1Entries, needed);
     const [room] = await takeRooms(this.#host, [l1Entries * ENTRY_BYTES]);
     await this.#change(async () => {
-      await this.#writeFlags(null, kept, () => false);
+      await writeFlags(this.#host, null, kept, () => false);
       await this.#raiseTree(kept);
       const bytes = new Uint8Array(l1Entries * ENTRY_BYTES);
       bytes.set(bytesOf(withoutFlags(kept)));
@@ -139,7 +132,7 @@ export class Qcow2Snapshots implements SnapshotStore {
         await this.#lowerTree(l1);
         await lowerTable(this.#host, snapshot.l1Offset, l1.byteLength);
       });
-      await this.#writeFlags(header.l1Offset, active, (cluster) => this.#isSingle(cluster));
+      await writeFlags(this.#host, header.l1Offset, active, (cluster) => this.#isSingle(cluster));
     });
   }
 
@@ -276,43 +269,6 @@ export class Qcow2Snapshots implements SnapshotStore {
     this.#host.reload(snapshots);
   }
 
-  /**
-   * Makes the COPIED flags on the medium say what `isCopied` says of the clusters, durably: those of the L2 tables, and
-   * those of the L1 table where it is named. Only sectors in which something changes are written.
-   */
-  async #writeFlags(
-    l1Offset: number | null,
-    l1: DataView,
-    isCopied: (cluster: number) => MaybePromise<boolean>,
-  ): Promise<void> {
-    const { storage, header } = this.#host;
-    let written = false;
-    const put = async (offset: number, view: DataView, changed: ReadonlySet<number>): Promise<void> => {
-      for (const sector of changed) {
-        const start = sector * SECTOR;
-        const length = Math.min(SECTOR, view.byteLength - start);
-        await storage.write(offset + start, new Uint8Array(view.buffer, start, length).slice());
-        written = true;
-      }
-    };
-    const inL1 = new Set<number>();
-    for await (const { index, offset, view } of l2Tables(this.#host, l1)) {
-      const answer = isCopied(offset / header.clusterSize);
-      const own = isPromise(answer) ? await answer : answer;
-      setFlag(l1, index * ENTRY_BYTES, own, inL1);
-      const inL2 = new Set<number>();
-      for (let at = 0; at < view.byteLength; at += l2EntryBytes(header)) {
-        const host = placeIn(view, at);
-        if (host === 0) continue;
-        const single = own && isCopied(host / header.clusterSize);
-        setFlag(view, at, isPromise(single) ? await single : single, inL2);
-      }
-      await put(offset, view, inL2);
-    }
-    if (l1Offset !== null) await put(l1Offset, l1, inL1);
-    if (written) await storage.flush();
-  }
-
   /** A failure leaves the image for reading only. */
   async #change(run: () => Promise<void>): Promise<void> {
     try {
@@ -326,20 +282,6 @@ export class Qcow2Snapshots implements SnapshotStore {
   #limit(message: string, details: { offset?: number; expected?: string; hint?: string } = {}): ImageError {
     return new ImageError('limit', message, { path: this.#host.storage.label, ...details });
   }
-}
-
-/** The place of a cluster that is not compressed; 0: there is none. */
-function placeIn(view: DataView, at: number): number {
-  const high = view.getUint32(at);
-  return (high & COMPRESSED_HIGH) !== 0 ? 0 : offsetOf(high, view.getUint32(at + 4));
-}
-
-function setFlag(view: DataView, at: number, copied: boolean, changed: Set<number>): void {
-  const high = view.getUint32(at);
-  const wanted = (copied ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0;
-  if (wanted === high) return;
-  view.setUint32(at, wanted);
-  changed.add(Math.floor(at / SECTOR));
 }
 
 function withoutFlags(l1: DataView): DataView {

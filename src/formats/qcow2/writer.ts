@@ -14,6 +14,7 @@
  * Long file: slots of all kinds share the entries, counts and tables that they are made from.
  */
 import { divCeil } from '../../binary/numbers.ts';
+import { isZero } from '../../codec/bytes.ts';
 import { assert, hex, ImageError } from '../../errors.ts';
 import type { MetaWrite, WriteSlot } from '../../image/contract.ts';
 import type { MetadataPage, MetadataPages } from '../../image/metadata-pages.ts';
@@ -281,6 +282,19 @@ export class ClusterWriter {
     await readPadded(this.#storage, table, bytes);
     this.#adopt(guestOffset, run, bytes);
     this.#counts.release(old);
+  }
+
+  /** Gives up an L2 table of this image's own that leads nowhere, as the medium has it. Nothing else may run meanwhile. */
+  async dropTable(guestOffset: number, table: number): Promise<boolean> {
+    const old = table / this.#clusterSize;
+    if ((await this.#counts.count(old)) !== 1) return false;
+    const bytes = new Uint8Array(this.#clusterSize);
+    await readPadded(this.#storage, table, bytes);
+    if (!isZero(bytes)) return false;
+    while (!this.#counts.hold(old)) await this.#counts.load(old);
+    this.#map.setTable(guestOffset, 0);
+    this.#counts.release(old);
+    return true;
   }
 
   /** Marks subclusters of the last cluster that lie behind the end of the disk as zero. */

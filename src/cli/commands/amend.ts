@@ -1,0 +1,54 @@
+/** `vdkit amend`: changes options that an image was made with. */
+import { amendImage } from '../../disk/amend.ts';
+import { amendOrConfigKeys } from '../../disk/format-options.ts';
+import { detectFormat } from '../../disk/inspect.ts';
+import { printable } from '../../errors.ts';
+import { defaultRegistry } from '../../formats/index.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT, UsageError } from '../failure.ts';
+import { imageName, openOptions } from '../images.ts';
+import { reportDocument, reportText } from '../report.ts';
+import { parseSize } from '../size.ts';
+
+/** Runs `amend IMAGE`. */
+export async function run(context: CommandContext): Promise<number> {
+  const image = imageName(context, 0);
+  const pairs = context.options.list('option').flatMap(splitPairs);
+  if (pairs.length === 0) {
+    throw new UsageError('No option was named that shall change', 'Name some, such as -o lazy_refcounts=on.');
+  }
+  const { parent: _parent, ...options } = openOptions(context);
+  const { format } = options.format === undefined ? await detectFormat(image, options) : { format: options.format };
+  const values = valuesOf(format, pairs);
+  context.afterCancel = `${printable(image)} is whole and reads as before; run it again to go on`;
+  const onProgress = context.progress.report;
+  const report = await amendImage(image, values, { ...options, onProgress });
+  context.progress.finish(true);
+  for (const warning of report.warnings) context.warn(warning);
+  if (context.json) await context.printJson({ schema: 'vdkit/amend/1', ...reportDocument(report) });
+  else if (!context.quiet) await context.print(reportText(report));
+  return EXIT.done;
+}
+
+/** `a=b,c=d` as pairs; two commas are one that belongs to the value. */
+function splitPairs(text: string): string[] {
+  return text.split(/(?<!,),(?!,)/).map((pair) => pair.replaceAll(',,', ','));
+}
+
+/** The values as the keys of the format want them. A key that there is not is left to the library, which knows them all. */
+function valuesOf(format: string, pairs: readonly string[]): Record<string, string | number> {
+  const keys = amendOrConfigKeys(defaultRegistry().find(format));
+  const values: Record<string, string | number> = {};
+  for (const pair of pairs) {
+    const [, name, value] = /^([^=]+)=(.*)$/s.exec(pair) ?? [];
+    if (name === undefined || value === undefined) {
+      const names = keys.map((key) => key.name).join(', ');
+      throw new UsageError('--option takes KEY=VALUE', names === '' ? 'This format takes none.' : `Keys: ${names}.`, {
+        found: pair,
+      });
+    }
+    const key = keys.find((one) => one.name.toLowerCase() === name.toLowerCase());
+    values[key?.name ?? name] = key?.valueType === 'integer' ? parseSize(value, `--option ${key.name}`) : value;
+  }
+  return values;
+}

@@ -1,0 +1,66 @@
+/** `vdkit commit`: what an image holds goes into its parent. */
+import { realpath } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import type { ChainDisk } from '../../disk/disk.ts';
+import { openDisk } from '../../disk/open.ts';
+import { printable } from '../../errors.ts';
+import type { CommandContext } from '../context.ts';
+import { EXIT, UsageError } from '../failure.ts';
+import { imageName, openOptions } from '../images.ts';
+import { parseCount } from '../size.ts';
+
+/** Runs `commit IMAGE`. */
+export async function run(context: CommandContext): Promise<number> {
+  const image = imageName(context, 0);
+  const keep = context.options.flag('keep');
+  let target = '';
+  let left: readonly string[] = [];
+  {
+    await using disk = await openDisk(image, { ...openOptions(context), mode: 'write' });
+    for (const warning of disk.warnings) context.warn(warning);
+    const names = disk.images.map(({ name }) => name);
+    const base = await baseOf(context, disk, names);
+    target = names[base] ?? '';
+    left = names.slice(base + 1, -1);
+    context.afterCancel = 'all images read as before; run it again to go on';
+    await disk.commit({
+      base,
+      keep,
+      force: context.options.flag('force'),
+      signal: context.signal,
+      onProgress: context.progress.report,
+    });
+  }
+  context.progress.finish(true);
+  for (const name of left) {
+    context.warn(`${name} is no parent of ${image} any more, and reads something else since ${target} has changed.`);
+  }
+  if (context.json) {
+    await context.printJson({ schema: 'vdkit/commit/1', file: image, base: target, emptied: !keep, left });
+  } else {
+    context.note(printable(`${image} is stored in ${target}${keep ? '' : ', and empty now'}`));
+  }
+  return EXIT.done;
+}
+
+/** The number of the image that takes it. */
+async function baseOf(context: CommandContext, disk: ChainDisk, names: readonly string[]): Promise<number> {
+  const top = names.length - 1;
+  if (top === 0) {
+    throw new UsageError('The image has no parent that it could be committed to', 'Name the last image of a chain.');
+  }
+  const text = context.options.text('base');
+  if (text === undefined) return top - 1;
+  if (/^\d+$/.test(text)) return parseCount(text, '--base', { min: 0, max: top - 1 });
+  const wanted = await realName(text);
+  for (const [number, name] of names.slice(0, -1).entries()) if ((await realName(name)) === wanted) return number;
+  throw new UsageError(
+    `--base: "${text}" is no image below ${disk.label}`,
+    `There are: ${names.slice(0, -1).join(', ')}.`,
+  );
+}
+
+/** A name that is the same for all names of a file. */
+async function realName(name: string): Promise<string> {
+  return realpath(name).catch(() => resolve(name));
+}

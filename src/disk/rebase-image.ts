@@ -1,0 +1,54 @@
+/** Giving an image another parent, opened for that alone. */
+import type { Progress } from '../image/contract.ts';
+import { inspect } from './inspect.ts';
+import { openDisk } from './open.ts';
+import type { EnvironmentOptions, ImageInput, ImageReport, ImageSource, SharingOptions } from './options.ts';
+import { setImage } from './set.ts';
+
+/** How the images are named, and how it is done. */
+export interface RebaseImageOptions extends EnvironmentOptions, SharingOptions {
+  /** Format of the image. Default: probed. */
+  readonly format?: string;
+  /** Format of the new parent. Default: probed. */
+  readonly parentFormat?: string;
+  /** The parent that the image has now, where it is not found by itself; or all images below it, base first. */
+  readonly oldParent?: ImageInput | readonly ImageInput[];
+  readonly oldParentFormat?: string;
+  /** Only the link changes, and what is read wherever the new parent reads something else: see `setImage`. */
+  readonly unsafe?: boolean;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/**
+ * Makes an image a child of another parent; null: of none. What it reads stays the same: see `Disk.rebase`. Reports on
+ * the image as it is then. Throws as `Disk.open` and `Disk.rebase` do.
+ */
+export async function rebaseImage(
+  image: ImageSource,
+  parent: ImageSource | null,
+  options: RebaseImageOptions = {},
+): Promise<ImageReport> {
+  const { oldParent, oldParentFormat, unsafe, parentFormat, onProgress, ...rest } = options;
+  const format = parentFormat === undefined ? {} : { parentFormat };
+  if (unsafe === true) return setImage(image, { parent }, { ...rest, ...format });
+  const warnings: string[] = [];
+  {
+    await using disk = await openDisk(image, {
+      ...rest,
+      mode: 'write',
+      ...(oldParent === undefined ? {} : { parent: oldParent }),
+      ...(oldParentFormat === undefined ? {} : { parentFormat: oldParentFormat }),
+    });
+    const { signal } = rest;
+    warnings.push(
+      ...(await disk.rebase(parent, {
+        ...format,
+        ...(signal === undefined ? {} : { signal }),
+        ...(onProgress === undefined ? {} : { onProgress }),
+      })),
+    );
+  }
+  const { signal: _signal, ...environment } = rest;
+  const report = await inspect(image, environment);
+  return { ...report, warnings: [...report.warnings, ...warnings] };
+}

@@ -1,0 +1,174 @@
+/** `vdkit amend`, `vdkit rebase` and `vdkit commit`. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { compare, Disk } from '../../src/index.ts';
+import { type Outcome, runCli } from './run-cli.ts';
+
+let folder: string;
+const at = (name: string): string => join(folder, name);
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vdkit-restructure-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const ok = async (...words: string[]): Promise<Outcome> => {
+  const outcome = await runCli(words);
+  expect({ status: outcome.status, stderr: outcome.stderr }).toMatchObject({ status: 0 });
+  return outcome;
+};
+const fails = async (status: number, ...words: string[]): Promise<Outcome> => {
+  const outcome = await runCli(words);
+  expect({ status: outcome.status, stderr: outcome.stderr }).toMatchObject({ status });
+  return outcome;
+};
+const info = async (name: string) => JSON.parse((await ok('info', at(name), '--json')).stdout);
+
+const allow = ['same-directory'];
+async function write(name: string, offset: number, byte: number): Promise<void> {
+  await using disk = await Disk.open(at(name), { mode: 'write', allow });
+  await disk.write(offset, new Uint8Array(70_000).fill(byte));
+}
+async function expectSame(one: string, other: string): Promise<void> {
+  await using a = await Disk.open(at(one), { allow });
+  await using b = await Disk.open(at(other), { allow });
+  expect(await compare(a, b)).toMatchObject({ same: true });
+}
+
+describe('vdkit amend', () => {
+  it('changes options, several at a time', async () => {
+    await ok('create', at('disk.qcow2'), '1M');
+    await ok('amend', at('disk.qcow2'), '-o', 'compat=0.10');
+    expect(await info('disk.qcow2')).toMatchObject({ version: '2' });
+    const { stdout } = await ok(
+      'amend',
+      at('disk.qcow2'),
+      '--json',
+      '-o',
+      'compat=1.1,refcount_bits=64',
+      '-o',
+      'lazy_refcounts=on',
+    );
+    expect(JSON.parse(stdout)).toMatchObject({
+      schema: 'vdkit/amend/1',
+      version: '3',
+      variant: expect.arrayContaining(['lazy-refcounts']),
+    });
+    expect((await ok('amend', at('disk.qcow2'), '-o', 'lazy_refcounts=off')).stdout).toContain('qcow2 3');
+    expect((await ok('amend', at('disk.qcow2'), '-q', '-o', 'lazy_refcounts=on')).stdout).toBe('');
+  });
+
+  it('takes commas in names, doubled', async () => {
+    await ok('create', at('base.qcow2'), '1M');
+    await ok('create', at('disk.qcow2'), '--parent', at('base.qcow2'));
+    await ok('amend', at('disk.qcow2'), '-o', 'backing_file=a,,b.qcow2,backing_fmt=qcow2');
+    expect(await info('disk.qcow2')).toMatchObject({ parent: 'a,b.qcow2', parentFormat: 'qcow2' });
+  });
+
+  it('says what is wrong', async () => {
+    await ok('create', at('disk.qcow2'), '1M');
+    await ok('create', at('disk.vdi'), '1M');
+    await fails(64, 'amend', at('disk.qcow2'));
+    await fails(64, 'amend', at('disk.qcow2'), '-o', 'compat');
+    await fails(64, 'amend', at('disk.qcow2'), '-o', 'refcount_bits=few');
+    expect((await fails(1, 'amend', at('disk.qcow2'), '-o', 'colour=red')).stderr).toContain('no option "colour"');
+    const fixed = await fails(1, 'amend', at('disk.qcow2'), '-o', 'cluster_size=4K');
+    expect(fixed.stderr).toMatch(/cluster_size.*found 65536, expected 4096/);
+    expect((await fails(1, 'amend', at('disk.vdi'), '-o', 'x=1')).stderr).toContain('no options that could be changed');
+    const { stdout } = await fails(1, 'amend', at('disk.qcow2'), '--json', '-o', 'compat=0.10,refcount_bits=1');
+    expect(JSON.parse(stdout).error).toMatchObject({ kind: 'unsupported', context: { field: 'refcount_bits' } });
+  });
+
+  it('is listed with the formats', async () => {
+    const { formats } = JSON.parse((await ok('formats', '--json')).stdout);
+    const named = formats.map(({ name, amendKeys }: { name: string; amendKeys: unknown[] }) => [
+      name,
+      amendKeys.length,
+    ]);
+    expect(named).toContainEqual(['qcow2', 8]);
+    expect(named).toContainEqual(['vdi', 0]);
+  });
+});
+
+describe.each(['qcow2', 'vdi'])('vdkit rebase, %s', (extension) => {
+  const [base, other, child] = [`base.${extension}`, `other.${extension}`, `child.${extension}`];
+  beforeEach(async () => {
+    for (const [index, name] of [base, other].entries()) {
+      await ok('create', at(name), '4M');
+      await write(name, 1_000_000 * (index + 1), index + 1);
+    }
+    await ok('create', at(child), '--parent', at(base));
+    await write(child, 0, 7);
+    await ok('convert', at(child), at('before.raw'));
+  });
+
+  it('moves an image onto another parent, and makes a base of it', async () => {
+    expect((await ok('rebase', at(child), '--to', at(other))).stderr).toContain(`is a child of ${at(other)} now`);
+    rmSync(at(base));
+    await expectSame(child, 'before.raw');
+    const { stdout } = await ok('rebase', at(child), '--to', 'none', '--json');
+    expect(JSON.parse(stdout)).toMatchObject({ schema: 'vdkit/rebase/1', parent: null, parentUuid: null });
+    rmSync(at(other));
+    await expectSame(child, 'before.raw');
+    await ok('check', at(child));
+  });
+
+  it('only changes the link, unsafely', async () => {
+    await ok('rebase', at(child), '--to', at(other), '--unsafe');
+    await using disk = await Disk.open(at(child), { allow });
+    const bytes = new Uint8Array(1);
+    await disk.read(2_000_000, bytes);
+    expect(bytes[0]).toBe(2);
+  });
+
+  it('says what is wrong', async () => {
+    await fails(64, 'rebase', at(child));
+    await fails(64, 'rebase', at(child), '--to', at(other), '--to-format', 'wax');
+    expect((await fails(1, 'rebase', at(child), '--to', at(child))).stderr).toContain('its own parent');
+    await fails(1, 'rebase', at(child), '--to', at('missing'));
+    await fails(1, 'rebase', at(child), '--to', at(other), '--allow', 'none');
+    await expectSame(child, 'before.raw');
+  });
+});
+
+describe.each(['qcow2', 'vdi'])('vdkit commit, %s', (extension) => {
+  const [base, middle, last] = [`base.${extension}`, `middle.${extension}`, `last.${extension}`];
+  beforeEach(async () => {
+    await ok('create', at(base), '4M');
+    await ok('create', at(middle), '--parent', at(base));
+    await write(middle, 0, 1);
+    await ok('create', at(last), '--parent', at(middle));
+    await write(last, 2_000_000, 2);
+    await ok('convert', at(last), at('before.raw'));
+  });
+
+  it('puts an image into its parent', async () => {
+    expect((await ok('commit', at(last))).stderr).toContain(`is stored in ${at(middle)}, and empty now`);
+    await expectSame(middle, 'before.raw');
+    await expectSame(last, 'before.raw');
+    await ok('check', at(middle));
+    await ok('check', at(last));
+    const { stdout } = await ok('commit', at(last), '--json', '-d');
+    const document = { schema: 'vdkit/commit/1', file: at(last), base: at(middle), emptied: false, left: [] };
+    expect(JSON.parse(stdout)).toEqual(document);
+  });
+
+  it.each(['0', 'name'])('puts it further down, named by its %s', async (how) => {
+    const { stdout, stderr } = await ok('commit', at(last), '--json', '--base', how === 'name' ? at(base) : how);
+    expect(JSON.parse(stdout)).toMatchObject({ base: at(base), emptied: true, left: [at(middle)] });
+    expect(stderr).toContain('is no parent of');
+    rmSync(at(middle));
+    await expectSame(base, 'before.raw');
+    await expectSame(last, 'before.raw');
+  });
+
+  it('says what is wrong', async () => {
+    await fails(64, 'commit', at(base));
+    await fails(64, 'commit', at(last), '--base', '2');
+    await fails(64, 'commit', at(last), '--base', at('before.raw'));
+    await ok('create', at(`sibling.${extension}`), '--parent', at(middle));
+    expect((await fails(1, 'commit', at(last))).stderr).toContain('names it as parent');
+    await ok('commit', at(last), '--force');
+  });
+});
