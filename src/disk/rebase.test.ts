@@ -127,25 +127,22 @@ describe.each(KINDS)('rebasing, $name', (kind) => {
   });
 });
 
-describe.each(KINDS.filter(({ unit }) => unit >= 4096))(
-  'growing over a longer parent, $name',
-  ({ format, config, unit }) => {
-    it('shows zeroes in the new space', async () => {
-      const place = new Place(format, config);
-      await place.make('/parent', unit * 20, [fill(0, unit * 20, 5)]);
-      await place.make('/own', unit * 10, [fill(0, unit, 6)], '/parent');
-      const before = await place.content('/own');
-      {
-        await using disk = await place.open('/own');
-        await disk.resize(unit * 18);
-      }
-      const after = await place.content('/own');
-      expect(before.equals(after.subarray(0, before.length))).toBe(true);
-      expect(after.subarray(before.length).every((byte) => byte === 0)).toBe(true);
-      expect((await checkImage(place.at('/own'))).findings).toEqual([]);
-    });
-  },
-);
+describe.each(KINDS)('growing over a longer parent, $name', ({ format, config, unit }) => {
+  it('shows zeroes in the new space', async () => {
+    const place = new Place(format, config);
+    await place.make('/parent', unit * 20, [fill(0, unit * 20, 5)]);
+    await place.make('/own', unit * 10, [fill(0, unit, 6)], '/parent');
+    const before = await place.content('/own');
+    {
+      await using disk = await place.open('/own');
+      await disk.resize(unit * 18);
+    }
+    const after = await place.content('/own');
+    expect(before.equals(after.subarray(0, before.length))).toBe(true);
+    expect(after.subarray(before.length).every((byte) => byte === 0)).toBe(true);
+    expect((await checkImage(place.at('/own'))).findings).toEqual([]);
+  });
+});
 
 describe('rebasing', () => {
   it('opens nothing that an image names unless the gate lets it', async () => {

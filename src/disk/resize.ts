@@ -34,7 +34,10 @@ export interface ResizeJob {
   readonly options: DiskResizeOptions;
 }
 
-/** Bytes of a unit's beginning that are stored so that its hidden end belongs to this image. One sector is enough. */
+/**
+ * Bytes before the old end that are stored so that what lies behind it belongs to this image. One sector is enough; the
+ * last one, since a part of a unit may be placed by itself.
+ */
 const ANCHOR = 512;
 
 /** Bytes looked at in one piece. */
@@ -175,8 +178,8 @@ async function storeCutUnit(job: ResizeJob, old: number): Promise<void> {
   const unit = job.image.info.blockSize ?? 0;
   const inside = unit === 0 ? 0 : old % unit;
   if (inside === 0) return;
-  const start = old - inside;
+  const start = old - ANCHOR;
   const answer = job.image.map(start, 1);
   const mapping = isPromise(answer) ? await answer : answer;
-  if (mapping.kind === 'absent') await job.writes.materialize(start, Math.min(ANCHOR, inside));
+  if (mapping.kind === 'absent') await job.writes.materialize(start, ANCHOR);
 }

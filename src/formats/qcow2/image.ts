@@ -307,7 +307,7 @@ export class Qcow2Image implements Image {
       readEncoded: (offset, target) => this.readEncoded(offset, target),
       prepareWrite: (offset, length) => this.prepareWrite(offset, length),
       unmap: (offset, length, to) => this.unmap(offset, length, to),
-      hideTail: (bytes) => this.#own().hideTail(bytes),
+      hideTail: (bytes, all) => this.#own().hideTail(bytes, all),
       flush: () => flushImage(this, { skipStorageFlush: false }),
       switchHeader: async (changes) => {
         await this.#changeHeader(changes);

@@ -32,7 +32,7 @@ export interface ResizeHost {
   prepareWrite(offset: number, length: number): MaybePromise<WriteSlot>;
   unmap(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
   /** See `ClusterWriter.hideTail`. */
-  hideTail(size: number): MaybePromise<void>;
+  hideTail(size: number, all: boolean): MaybePromise<void>;
   flush(): Promise<void>;
   /** Changes the first sector, durably, and takes over what the medium says. */
   switchHeader(changes: Partial<Pick<Qcow2Header, 'size' | 'l1Offset' | 'l1Entries'>>): Promise<void>;
@@ -68,7 +68,7 @@ async function grow(host: ResizeHost, old: number, size: number, how: ResizeOpti
   const { clusterSize, l2Entries } = host.header;
   const entries = divCeil(size, clusterSize * l2Entries);
   if (entries > host.header.l1Entries) await lengthenL1(host, entries);
-  await clearTail(host, old);
+  await clearTail(host, old, how.fill === 'zero');
   const end = how.fill === 'zero' ? Math.min(how.fillEnd, size) : 0;
   const step = STEP_CLUSTERS * clusterSize;
   // Other programs may have left entries behind the end of the disk.
@@ -93,7 +93,7 @@ async function grow(host: ResizeHost, old: number, size: number, how: ResizeOpti
 async function cut(host: ResizeHost, old: number, size: number, how: ResizeOptions): Promise<void> {
   const { clusterSize } = host.header;
   await host.switchHeader({ size });
-  await clearTail(host, size);
+  await clearTail(host, size, false);
   const step = STEP_CLUSTERS * clusterSize;
   const end = alignUp(old, clusterSize);
   for (let at = alignUp(size, clusterSize); at < end; at += step) {
@@ -145,12 +145,15 @@ async function storeZeroes(host: ResizeHost, start: number, end: number): Promis
   }
 }
 
-/** What stands in the last cluster behind the end of the disk must read zero when the disk is longer. */
-async function clearTail(host: ResizeHost, size: number): Promise<void> {
+/**
+ * What stands in the last cluster behind the end of the disk must read zero when the disk is longer; `hides`: what a
+ * backing file has there, too.
+ */
+async function clearTail(host: ResizeHost, size: number, hides: boolean): Promise<void> {
   const { clusterSize } = host.header;
   const inside = size % clusterSize;
   if (inside === 0) return;
-  await host.hideTail(size);
+  await host.hideTail(size, hides);
   const start = size - inside;
   const last = size - SECTOR;
   for (;;) {

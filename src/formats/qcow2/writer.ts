@@ -297,17 +297,18 @@ export class ClusterWriter {
     return true;
   }
 
-  /** Marks subclusters of the last cluster that lie behind the end of the disk as zero. */
-  hideTail(size: number): MaybePromise<void> {
+  /** Marks subclusters of the last cluster that lie behind the end of the disk as zero: those that hold data, or `all`. */
+  hideTail(size: number, all: boolean): MaybePromise<void> {
     const inside = size % this.#clusterSize;
     const start = size - inside;
     if (!this.#header.extendedL2 || inside === 0 || this.#map.tableOf(start) === 0) return undefined;
-    const page = this.#entryPage(start, () => this.hideTail(size));
+    const page = this.#entryPage(start, () => this.hideTail(size, all));
     if (page instanceof Promise) return page;
     const old = this.#entryIn(page, start);
     const unit = this.#clusterSize / SUBCLUSTERS;
     const mask = subclusterMask(divCeil(inside, unit) * unit, this.#clusterSize, unit);
-    if ((old.high & COMPRESSED_HIGH) !== 0 || (old.dataBits & mask) === 0) return undefined;
+    const hidden = all ? (mask & ~old.zeroBits) >>> 0 : (old.dataBits & mask) >>> 0;
+    if ((old.high & COMPRESSED_HIGH) !== 0 || hidden === 0) return undefined;
     const dataBits = (old.dataBits & ~mask) >>> 0;
     this.#map.setEntry(page, start, { ...old, dataBits, zeroBits: (old.zeroBits | mask) >>> 0 });
     return undefined;
