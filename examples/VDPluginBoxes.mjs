@@ -12,16 +12,13 @@ const MAGIC = new TextEncoder().encode('BOXES 1\n');
 const ENTRIES = SECTOR / 4;
 
 /** @param {import('vdkit').PluginRegister} register */
-export function VDPluginLoad({ ImageError, plainInfo, registerFormat, registerFilter }) {
+export function VDPluginLoad({ ImageError, plainInfo, plainCapabilities, registerFormat, registerFilter }) {
   const tools = { ImageError, plainInfo };
   registerFormat({
     name: 'boxes',
     aliases: [],
     title: 'Boxes of 64 KiB',
-    capabilities: {
-      ...{ uuid: false, createFixed: false, createDynamic: true, createSplit: false, diff: false, preferred: false },
-      ...{ read: true, write: true, discard: false, resize: false, compact: false, check: false, repair: false },
-    },
+    capabilities: plainCapabilities({ read: true, write: true, createDynamic: true }),
     extensions: [{ extension: 'boxes', type: 'hdd' }],
     configKeys: [],
     variants: [],
@@ -87,29 +84,27 @@ async function openBoxes(storage, mode, { ImageError, plainInfo }) {
   await storage.read(SECTOR, new Uint8Array(map.buffer));
   const boxes = Math.ceil(size / BOX);
   const seen = new Set();
+  let used = 0;
   for (let box = 0; box < boxes; box++) {
     const place = map.getUint32(box * 4, true);
     if (place === 0) continue;
-    if (start + place * BOX > storage.size)
-      throw refuse('A box lies behind the end', { field: `map[${box}]`, found: place });
-    if (seen.has(place)) throw refuse('A box is used twice', { field: `map[${box}]`, found: place });
+    const field = `map[${box}]`;
+    if (start + place * BOX > storage.size) throw refuse('A box lies behind the end', { field, found: place });
+    if (seen.has(place)) throw refuse('A box is used twice', { field, found: place });
     seen.add(place);
+    used = Math.max(used, place);
   }
-  return new Boxes({ storage, mode, size, map, plainInfo });
+  return new Boxes({ storage, mode, size, map, used, plainInfo });
 }
 
 class Boxes {
-  constructor({ storage, mode, size, map, plainInfo }) {
+  constructor({ storage, mode, size, map, used, plainInfo }) {
     this.plainInfo = plainInfo;
     this.storage = storage;
     this.size = size;
     this.entries = map;
     this.start = dataStart(size);
-    // Boxes that a cut left behind the last one in use are used again, so they must be written whole: `readsZero` is false.
-    this.used = Array.from({ length: Math.ceil(size / BOX) }, (_, box) => this.place(box)).reduce(
-      (a, b) => Math.max(a, b),
-      0,
-    );
+    this.used = used;
     this.dirty = new Set();
     this.failed = false;
     const write = mode === 'write' && storage.can.write;
@@ -138,29 +133,23 @@ class Boxes {
     const place = this.place((offset - within) / BOX);
     const inside = Math.min(length, BOX - within);
     if (place === 0) return { kind: 'absent', length: inside };
-    const at = this.start + (place - 1) * BOX + within;
-    return {
-      kind: 'data',
-      storage: this.storage,
-      offset: at,
-      length: inside,
-      writable: this.can.write && !this.failed,
-    };
+    const [{ storage }, writable] = [this, this.can.write && !this.failed];
+    return { kind: 'data', storage, offset: this.start + (place - 1) * BOX + within, length: inside, writable };
   }
 
-  /** Room for a box. The disk fills it, with what the guest does not write too, and commits. */
+  /**
+   * Room for a box: behind the last one in use. What a cut left there may be anything, so that it does not read zero: the
+   * disk writes all of it, then commits.
+   */
   prepareWrite(offset) {
     if (this.failed) throw new Error('an earlier flush failed');
     const box = Math.floor(offset / BOX);
     const place = ++this.used;
+    const where = { storage: this.storage, offset: this.start + (place - 1) * BOX, length: BOX };
     return {
-      ...{
-        storage: this.storage,
-        offset: this.start + (place - 1) * BOX,
-        length: BOX,
-        guestOffset: box * BOX,
-        readsZero: false,
-      },
+      ...where,
+      guestOffset: box * BOX,
+      readsZero: false,
       commit: () => {
         this.entries.setUint32(box * 4, place, true);
         this.dirty.add(Math.floor(box / ENTRIES));

@@ -83,10 +83,13 @@ export type { Filter, FilterConfig, FilterInstance, FilterOpenOptions, KeySupply
 export type { CheckSummary, Finding, Severity } from './image/findings.ts';
 export { summarize } from './image/findings.ts';
 export type { Geometry } from './image/geometry.ts';
+export { plainCapabilities, plainInfo } from './image/plain-info.ts';
 export type { DataForm, MetadataForm, Region, RegionList } from './image/regions.ts';
 export { convertRegions, floppyType } from './image/regions.ts';
 export { Registry } from './image/registry.ts';
 export { LIMITS } from './limits.ts';
+export type { LoadedPlugin, PluginDirectoryReport, PluginModule, PluginRegister } from './plugin/plugins.ts';
+export { PLUGIN_VERSION, Plugins } from './plugin/plugins.ts';
 export {
   amendImage,
   checkImage,

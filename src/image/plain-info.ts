@@ -1,5 +1,5 @@
-/** What an image says of itself when its format stores nothing but a disk. */
-import type { ImageInfo } from './contract.ts';
+/** What formats that store nothing but a disk say of themselves and of their images. */
+import type { FormatCapabilities, ImageInfo } from './contract.ts';
 import { singleRegion } from './regions.ts';
 
 const SECTOR_SIZE = 512;
@@ -25,6 +25,26 @@ export function plainInfo(
     parentName: null,
     parentFormat: null,
     warnings: [],
+    ...own,
+  };
+}
+
+/** Capabilities of a format that can do what is named, and nothing else. */
+export function plainCapabilities(own: Partial<FormatCapabilities>): FormatCapabilities {
+  return {
+    uuid: false,
+    createFixed: false,
+    createDynamic: false,
+    createSplit: false,
+    diff: false,
+    preferred: false,
+    read: false,
+    write: false,
+    discard: false,
+    resize: false,
+    compact: false,
+    check: false,
+    repair: false,
     ...own,
   };
 }

@@ -7,7 +7,7 @@ import { ImageError, isImageError } from '../errors.ts';
 import type { CacheFormat } from '../image/cache.ts';
 import type { Format } from '../image/contract.ts';
 import type { Filter } from '../image/filter.ts';
-import { plainInfo } from '../image/plain-info.ts';
+import { plainCapabilities, plainInfo } from '../image/plain-info.ts';
 import type { Registry } from '../image/registry.ts';
 import type { StorageProvider } from '../storage/contract.ts';
 import { countedCache, countedFilter, countedFormat, type Uses } from './counted.ts';
@@ -26,6 +26,8 @@ export interface PluginRegister {
   readonly ImageError: typeof ImageError;
   /** An image's facts, for formats that know few. */
   readonly plainInfo: typeof plainInfo;
+  /** A format's capabilities: those that are given, and no other. */
+  readonly plainCapabilities: typeof plainCapabilities;
   registerFormat(format: Format): void;
   registerCache(cache: CacheFormat): void;
   registerFilter(filter: Filter): void;
@@ -205,6 +207,7 @@ async function collect(name: string, module: unknown): Promise<Entry> {
     version: PLUGIN_VERSION,
     ImageError,
     plainInfo,
+    plainCapabilities,
     registerFormat: (format) =>
       take(formats, 'format', format, ['probe', 'open'], (one) => countedFormat(one, uses, name)),
     registerCache: (cache) =>

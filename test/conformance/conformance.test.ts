@@ -8,13 +8,13 @@ import type { ChainDisk } from '../../src/disk/disk.ts';
 import { inspect } from '../../src/disk/inspect.ts';
 import { openDisk } from '../../src/disk/open.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
-import { defaultRegistry } from '../../src/formats/index.ts';
 import type { Format } from '../../src/image/contract.ts';
 import type { Source } from '../../src/storage/contract.ts';
 import { Random } from '../../src/testing/random.ts';
 import { expectSameBytes } from './expect-bytes.ts';
 import { expectKind } from './expect-kind.ts';
 import { randomBytes, rounds } from './random.ts';
+import { REGISTRY as registry } from './registry.ts';
 import { type Place, STORAGE_KINDS } from './storages.ts';
 
 const MIB = 1024 * 1024;
@@ -37,9 +37,7 @@ function waysToMake(format: Format): Way[] {
   return format.capabilities.diff ? [...ways, { title: 'diff', format, variant: [], diff: true }] : ways;
 }
 
-const writable = defaultRegistry().formats.filter(
-  ({ capabilities, create }) => capabilities.write && create !== undefined,
-);
+const writable = registry.formats.filter(({ capabilities, create }) => capabilities.write && create !== undefined);
 
 describe.each(writable)('$name', (format) => {
   describe.each(STORAGE_KINDS)('over $name', (kind) => {
@@ -64,14 +62,14 @@ describe.each(writable)('$name', (format) => {
       const base = (): Source => at('base.image');
       const open = async (source: Source, options: DiskOpenOptions = {}): Promise<ChainDisk> => {
         const parents = way.diff ? { allow: ['same-directory'] } : {};
-        const disk = await openDisk(source, { format: format.name, ...parents, ...options });
+        const disk = await openDisk(source, { registry, format: format.name, ...parents, ...options });
         disks.push(disk);
         return disk;
       };
       /** Makes the image; for a diff, a parent with content below it. */
       const create = async (): Promise<ChainDisk> => {
         if (way.diff) {
-          await createImage(base(), { format: format.name, size: SIZE });
+          await createImage(base(), { registry, format: format.name, size: SIZE });
           initial = patchwork();
           const parent = await open(base(), { mode: 'write' });
           await parent.write(0, initial);
@@ -81,6 +79,7 @@ describe.each(writable)('$name', (format) => {
         return open(image(), { mode: 'write' });
       };
       const makeOptions = () => ({
+        registry,
         format: format.name,
         variant: way.variant,
         ...(way.diff ? { parent: base(), parentFormat: format.name } : { size: SIZE }),
@@ -92,7 +91,7 @@ describe.each(writable)('$name', (format) => {
         expectSameBytes(await readAll(disk), initial);
         await checkExtents(disk);
         await disk.close();
-        const report = await inspect(image(), { allow: ['same-directory'], format: format.name });
+        const report = await inspect(image(), { registry, allow: ['same-directory'], format: format.name });
         expect(report).toMatchObject({
           format: format.name,
           virtualSize: SIZE,
@@ -103,14 +102,14 @@ describe.each(writable)('$name', (format) => {
         if (report.variant.length > 0) expect(report.variant).toEqual(expect.arrayContaining([...way.variant]));
         if (format.capabilities.uuid) expect(report.uuid).toMatch(/^[0-9a-f-]{36}$/);
         if (way.diff && format.capabilities.uuid) {
-          const parent = await inspect(base(), { format: format.name });
+          const parent = await inspect(base(), { registry, format: format.name });
           expect(report.parentUuid).toBe(parent.uuid);
         }
       });
 
       it('is recognised by its content', async () => {
         await (await create()).close();
-        const report = await inspect(image());
+        const report = await inspect(image(), { registry });
         expect(report.format).toBe(format.name);
         expect(report.recognisedBy).not.toBe('');
       });
@@ -230,8 +229,8 @@ describe.each(writable)('$name', (format) => {
         await expectKind(() => disk.zero(0, 512, options), 'aborted');
         await expectKind(() => disk.flush(options), 'aborted');
         await disk.close();
-        await expectKind(() => openDisk(image(), { format: format.name, ...options }), 'aborted');
-        await expectKind(() => inspect(image(), { format: format.name, ...options }), 'aborted');
+        await expectKind(() => openDisk(image(), { registry, format: format.name, ...options }), 'aborted');
+        await expectKind(() => inspect(image(), { registry, format: format.name, ...options }), 'aborted');
         const other = at(`other.${format.name}`);
         await expectKind(() => createImage(other, { ...makeOptions(), ...options }), 'aborted');
         expect(await place.provider.lookUp(other.name)).toBeNull();
@@ -278,7 +277,7 @@ describe.each(writable)('$name', (format) => {
 
       it.skipIf(way.diff)('refuses sizes that no disk has, and leaves nothing behind', async () => {
         for (const size of [-512, 511, 513, 1.5, Number.NaN, 2 ** 60]) {
-          const options = { format: format.name, variant: way.variant, size };
+          const options = { registry, format: format.name, variant: way.variant, size };
           await expectKind(() => createImage(image(), options), 'invalid-argument', 'limit', 'no-space', 'unsupported');
         }
         const left: string[] = [];

@@ -1,0 +1,3 @@
+import type { PluginModule } from 'vdkit';
+
+export const VDPluginLoad: PluginModule['VDPluginLoad'];
