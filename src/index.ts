@@ -75,6 +75,21 @@ export type { Geometry } from './image/geometry.ts';
 export type { DataForm, MetadataForm, Region, RegionList } from './image/regions.ts';
 export { convertRegions, floppyType } from './image/regions.ts';
 export { Registry } from './image/registry.ts';
+export type { IoBuffer, IoBufferCallbacks, IoBufferManagerOptions, IoBufferOptions } from './io/buffers.ts';
+export { IoBufferManager } from './io/buffers.ts';
+export type { IoIteratorOptions, IoSegment, IoSelection } from './io/iterator.ts';
+export { IoIterator } from './io/iterator.ts';
+export type { IoRequestState, IoRequestType } from './io/job.ts';
+export type {
+  AllocateOptions,
+  AttachOptions,
+  IoMemory,
+  IoQueueOptions,
+  IoRequest,
+  IoRequestId,
+  QueuedOptions,
+} from './io/queue.ts';
+export { IoQueue } from './io/queue.ts';
 export { LIMITS } from './limits.ts';
 export {
   checkImage,
