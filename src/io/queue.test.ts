@@ -477,6 +477,9 @@ describe('the life of a queue', () => {
     await queue.detach();
     queue.attach(two);
     expect(queue.device).toBe(two);
+    // And it works there.
+    two.atOnce = true;
+    await queue.read(0, sector());
   });
 
   it('detaches when what is active has ended, and takes nothing more meanwhile', async () => {

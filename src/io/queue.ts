@@ -424,7 +424,8 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
   }
 
   async #leave(scheduler: Scheduler): Promise<void> {
-    if (this.#lane.activeCount > 0) await new Promise<void>((resolve) => this.#lane.idle.push(resolve));
+    // Waits a turn in any case: who called has yet to note that the queue is leaving.
+    await (this.#lane.activeCount > 0 ? new Promise<void>((resolve) => this.#lane.idle.push(resolve)) : null);
     scheduler.detach(this.#lane);
     this.#scheduler = null;
     this.#leaving = null;
