@@ -44,7 +44,7 @@ export interface IoBufferManagerOptions<P = unknown> {
   readonly limit?: number;
   /**
    * The memory may hold secrets: it is overwritten with zeroes when it comes back, and kept out of the swap where the
-   * system can do that and lets us (`isLocked`). Default false.
+   * system can do that and lets us (`isLocked`), until `destroy`. Default false.
    */
   readonly notPageable?: boolean;
   readonly callbacks?: IoBufferCallbacks<P>;

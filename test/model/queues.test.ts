@@ -1,6 +1,8 @@
 /** Random requests through queues over every format that can be written, against a plain array: see queue-model.ts. */
 import { describe, expect, it } from 'vitest';
-import { defaultRegistry } from '../../src/index.ts';
+import { type BlockDevice, defaultRegistry } from '../../src/index.ts';
+import type { WriteSource } from '../../src/storage/contract.ts';
+import { overriding } from '../../src/testing/overriding.ts';
 import { rounds } from '../conformance/random.ts';
 import { type QueueTally, runQueueSeed } from './queue-model.ts';
 
@@ -12,6 +14,20 @@ const SEEDS =
 const FORMATS = defaultRegistry()
   .formats.filter(({ capabilities, create }) => capabilities.write && create !== undefined)
   .map(({ name }) => name);
+
+/** A source without its last sector. */
+function firstOf(source: WriteSource): Uint8Array {
+  const bytes = new Uint8Array(Buffer.concat(source instanceof Uint8Array ? [source] : source));
+  return bytes.subarray(0, bytes.length - 512);
+}
+
+/** Reads of the disk that begin some turns late. */
+function reading(disk: BlockDevice): BlockDevice['read'] {
+  return async (offset, target) => {
+    for (let turn = 0; turn < 20; turn++) await null;
+    return disk.read(offset, target);
+  };
+}
 
 describe('queues', () => {
   const tally: QueueTally = new Map();
@@ -33,5 +49,22 @@ describe('queues', () => {
     const ends = ['cancel by id', 'cancel waiting', 'cancel running', 'purge', 'detach', 'detach with a purge'];
     expect([...tally.keys()].sort()).toEqual([...kinds, ...ends].sort());
     for (const [what, times] of tally) expect(times, what).toBeGreaterThan(10);
+  });
+
+  it.each<[string, (disk: BlockDevice) => Partial<BlockDevice>, RegExp]>([
+    [
+      'loses what is written last',
+      (disk) => ({ write: (offset, source) => disk.write(offset, firstOf(source)) }),
+      /holds something else/,
+    ],
+    ['reads at once what is not there', () => ({ readNow: () => true }), /holds something else/],
+    ['lets writes overtake reads', (disk) => ({ readNow: () => false, read: reading(disk) }), /holds something else/],
+  ])('would show a disk that %s', async (_, broken, message) => {
+    const failures: string[] = [];
+    for (let seed = 1; seed <= 10; seed++) {
+      const wrap = (disk: BlockDevice): BlockDevice => overriding(disk, broken(disk));
+      await runQueueSeed(seed, 'raw', new Map(), wrap).catch((error) => failures.push(String(error)));
+    }
+    expect(failures.filter((text) => message.test(text)).length).toBeGreaterThan(0);
   });
 });
