@@ -87,6 +87,21 @@ export { plainCapabilities, plainInfo } from './image/plain-info.ts';
 export type { DataForm, MetadataForm, Region, RegionList } from './image/regions.ts';
 export { convertRegions, floppyType } from './image/regions.ts';
 export { Registry } from './image/registry.ts';
+export type { IoBuffer, IoBufferCallbacks, IoBufferManagerOptions, IoBufferOptions } from './io/buffers.ts';
+export { IoBufferManager } from './io/buffers.ts';
+export type { IoIteratorOptions, IoSegment, IoSelection } from './io/iterator.ts';
+export { IoIterator } from './io/iterator.ts';
+export type { IoRequestState, IoRequestType } from './io/job.ts';
+export type {
+  AllocateOptions,
+  AttachOptions,
+  IoMemory,
+  IoQueueOptions,
+  IoRequest,
+  IoRequestId,
+  QueuedOptions,
+} from './io/queue.ts';
+export { IoQueue } from './io/queue.ts';
 export { LIMITS } from './limits.ts';
 export type { LoadedPlugin, PluginDirectoryReport, PluginModule, PluginRegister } from './plugin/plugins.ts';
 export { PLUGIN_VERSION, Plugins } from './plugin/plugins.ts';

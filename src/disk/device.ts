@@ -1,4 +1,5 @@
 /** The surface that users, the copy engine, `compare` and servers work on. */
+import type { RegionList } from '../image/regions.ts';
 import type { MaybePromise, OperationOptions, ReadTarget, WriteSource } from '../storage/contract.ts';
 
 /** What a device can do; fixed while it is open. */
@@ -62,6 +63,8 @@ export interface BlockDevice {
   readonly can: DeviceCapabilities;
   /** Unit in which writing whole is cheap; 0 when there is none. */
   readonly blockSize: number;
+  /** How the medium is divided into sectors. Left out: one region of sectors of 512 bytes. */
+  readonly regions?: RegionList;
   /** Reads without waiting when everything is at hand. False: nothing was read. */
   readNow?(offset: number, target: Uint8Array): boolean;
   read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<ReadResult>;

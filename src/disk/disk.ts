@@ -10,6 +10,7 @@ import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo } from '../image/contract.ts';
 import { clipLogical, clipPhysical, type Geometry, isSet } from '../image/geometry.ts';
+import type { RegionList } from '../image/regions.ts';
 import { watched } from '../storage/all-done.ts';
 import {
   isPromise,
@@ -130,6 +131,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** Bytes of the disk. */
   get size(): number {
     return this.#head.chain.size;
+  }
+
+  /** How the medium is divided into sectors, as the last image says. */
+  get regions(): RegionList {
+    return this.#head.last.image.info.regions;
   }
 
   /** How the last image compresses what it is told to, and in units of how many bytes; null: it cannot. */

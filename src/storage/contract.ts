@@ -176,3 +176,12 @@ export interface Source {
   readonly provider: StorageProvider;
   readonly name: string;
 }
+
+/** Memory that the system should never write to a swap file. */
+export interface LockedMemory {
+  readonly bytes: Uint8Array;
+  /** False where the system cannot, or will not: then it is memory like any other. */
+  readonly locked: boolean;
+  /** Lets the system do as it likes. The bytes stay what they are: overwrite them before. */
+  unlock(): void;
+}

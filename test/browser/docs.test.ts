@@ -1,4 +1,4 @@
-/** The examples of docs/browser.md, on the built package, with the sample as the chosen file. */
+/** The built package in a page, with the sample as the chosen file: the examples of docs/browser.md, and queues. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -58,6 +58,33 @@ describeWithPeers(['chromium'], 'browser: a chosen file', () => {
     await chosen();
     expect(SAMPLE_SHA256).toBeDefined();
     expect(await callInPage(page, 'hash')).toBe(SAMPLE_SHA256);
+  });
+
+  it('reads the same through a queue, into buffers of a manager', async () => {
+    const { page, chosen } = await choose(`
+      import { Disk, IoBufferManager, IoIterator, IoQueue } from 'vdkit';
+      import { BlobProvider } from 'vdkit/storage';
+      export async function hash() {
+        const disk = await Disk.open(new BlobProvider().add(document.querySelector('#image').files[0]));
+        const bytes = new Uint8Array(disk.size);
+        const manager = new IoBufferManager({ limit: 64 * 1024, notPageable: true });
+        const queue = new IoQueue();
+        queue.attach(disk);
+        const read = async (start) => {
+          const iterator = new IoIterator(disk, [{ start, size: 4096 }]);
+          const buffer = await manager.allocate(4096);
+          await queue.run('read', iterator, buffer);
+          bytes.set(buffer.segments[0], start);
+          buffer.release();
+        };
+        await Promise.all(Array.from({ length: disk.size / 4096 }, (_, number) => read(number * 4096)));
+        await queue.detach();
+        await disk.close();
+        const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+        return [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('') + manager.isLocked;
+      }`);
+    await chosen();
+    expect(await callInPage(page, 'hash')).toBe(`${SAMPLE_SHA256}false`);
   });
 
   it('is looked into by the first example', async () => {

@@ -44,6 +44,14 @@ const STATUSES = `
   RAW_SIZE_MODULO_2048 RAW_SIZE_OPTICAL_TOO_SMALL RAW_SIZE_FLOPPY_TOO_BIG SHRINK_NOT_SUPPORTED`
   .trim()
   .split(/\s+/);
+/** Codes that the documentation of iterators, buffers and queues names. */
+const IO_STATUSES = `
+  VERR_PDM_MEDIAEX_IOREQ_CANCELED VERR_PDM_MEDIAEX_IOBUF_OVERFLOW VERR_PDM_MEDIAEX_IOBUF_UNDERRUN
+  VERR_PDM_MEDIAEX_IOREQID_CONFLICT VERR_PDM_MEDIAEX_IOREQID_NOT_FOUND VINF_PDM_MEDIAEX_IOREQ_IN_PROGRESS
+  VERR_PDM_MEDIAEX_IOREQ_INVALID_STATE VERR_INVALID_STATE VERR_INVALID_HANDLE VERR_NO_MEMORY VERR_OUT_OF_RANGE
+  VERR_INVALID_FLAGS VERR_NOT_SUPPORTED`
+  .trim()
+  .split(/\s+/);
 const SUCCESSES = new Set(['ASYNC_IO_FINISHED', 'NEW_ZEROED_BLOCK']);
 
 /** A row of the page that compares: a function, a flag, a callback, a structure. */
@@ -74,11 +82,10 @@ const numbered = rowsOf('Functions');
 const functions = numbered.map(([, ...cells]) => comparison(cells));
 const others = rowsOf('Flags, enums, callbacks and structures').map(comparison);
 const comparisons = [...functions, ...others];
-const statuses = rowsOf('Status codes').map(([status = '', kind = '', test = '']) => ({
-  status: unquoted(status),
-  kind,
-  test,
-}));
+const statusesIn = (heading: string) =>
+  rowsOf(heading).map(([status = '', kind = '', test = '']) => ({ status: unquoted(status), kind, test }));
+const statuses = statusesIn('Status codes');
+const ioStatuses = statusesIn('Status codes of iterators, buffers and queues');
 
 /** All exported types of the sources with their text, to find members in. */
 const types = new Map<string, string>();
@@ -105,7 +112,7 @@ function exists(word: string): boolean {
   if (owner === 'disk') return member in someDisk;
   if (owner === 'registry') return member in Registry.prototype;
   if (owner === 'Disk') return member in Disk;
-  return new RegExp(`^ +(?:readonly )?${member}\\??[:(]`, 'm').test(types.get(owner) ?? '');
+  return new RegExp(`^ +(?:(?:readonly|async|get) )*${member}\\??[:(]`, 'm').test(types.get(owner) ?? '');
 }
 
 describe('docs/vd-api.md', () => {
@@ -153,7 +160,7 @@ describe('docs/vd-api.md', () => {
   });
 
   it('names tests that are there', () => {
-    const cells = [...comparisons, ...statuses].map(({ test }) => test);
+    const cells = [...comparisons, ...statuses, ...ioStatuses].map(({ test }) => test);
     const named = cells.filter((test) => test !== NOT_BUILT && test !== '–' && !UNREACHABLE.test(test));
     expect(named.map(testProblem).filter((problem) => problem !== null)).toEqual([]);
   });
@@ -162,9 +169,10 @@ describe('docs/vd-api.md', () => {
     expect(statuses.map(({ status }) => status)).toEqual(
       STATUSES.map((status) => `${SUCCESSES.has(status) ? 'VINF' : 'VERR'}_VD_${status}`),
     );
+    expect(ioStatuses.map(({ status }) => status)).toEqual(IO_STATUSES);
     const union = /type ErrorKind =([^;]*);/.exec(readFileSync(join(ROOT, 'src/errors.ts'), 'utf8'))?.[1] ?? '';
     const kinds = [...union.matchAll(/'([\w-]+)'/g)].map(([, kind]) => `\`${kind}\``);
-    for (const { status, kind, test } of statuses) {
+    for (const { status, kind, test } of [...statuses, ...ioStatuses]) {
       const without = test === NOT_BUILT || UNREACHABLE.test(test);
       expect(without ? ['–'] : kinds, status).toContain(kind);
     }
@@ -180,6 +188,14 @@ describe('docs/vd-api.md', () => {
     }
     const thrown = statuses.filter(({ kind }) => kind !== '–').map(({ status }) => status);
     expect(thrown.sort()).toEqual([...used].sort());
+  });
+
+  it('knows every status that src/io gives itself', () => {
+    const files = readdirSync(join(ROOT, 'src/io')).filter((name) => !name.endsWith('.test.ts'));
+    const text = files.map((name) => readFileSync(join(ROOT, 'src/io', name), 'utf8')).join('\n');
+    const used = new Set([...text.matchAll(/(?<=')VERR_\w+(?=')/g)].map(([status]) => status));
+    const others = ['VERR_NOT_SUPPORTED', 'VINF_PDM_MEDIAEX_IOREQ_IN_PROGRESS'];
+    expect([...used].sort()).toEqual(IO_STATUSES.filter((status) => !others.includes(status)).sort());
   });
 });
 

@@ -1,5 +1,6 @@
 /**
- * System calls that Node does not offer: holes, punching, preallocating, locks, renaming without replacing. Through `koffi`,
+ * System calls that Node does not offer: holes, punching, preallocating, locks, renaming without replacing, memory that
+ * stays in memory. Through `koffi`,
  * an optional package; without it (or with VDKIT_NO_NATIVE=1, or off 64-bit Linux) everything works with the fallbacks
  * of the callers. Loaded on first need, because it costs a start-up eight milliseconds.
  */
@@ -28,6 +29,11 @@ export interface NativeCalls {
   setLock(fd: number, kind: 'read' | 'none', start: number, length: number): void;
   /** True when somebody else has a lock of any kind in the range. */
   isLocked(fd: number, start: number, length: number): boolean;
+  /** Bytes of a page of memory, and where bytes lie in one; null where the system does not tell. */
+  pageOf(bytes: Uint8Array): { readonly pageSize: number; readonly offset: number } | null;
+  /** Keeps the pages of the bytes out of the swap. */
+  lockMemory(bytes: Uint8Array): void;
+  unlockMemory(bytes: Uint8Array): void;
 }
 
 const SEEK_END = 2;
@@ -44,6 +50,7 @@ const F_OFD_SETLK = 37;
 const LOCK_TYPE = { read: 0, write: 1, none: 2 } as const;
 /** `struct flock` where `off_t` has 64 bits: type, whence, padding, start, length, process. */
 const FLOCK_BYTES = 32;
+const SC_PAGESIZE = 30;
 
 /** Where `off_t` has 64 bits in the calls that are bound here. */
 const ARCHITECTURES: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64', 'ppc64', 's390x'];
@@ -97,6 +104,11 @@ function bind(koffi: Koffi): NativeCalls {
   const renameat2 = optional(libc, 'int renameat2(int from, str a, int to, str b, unsigned int flags)');
   // Variadic: some machines pass the arguments of such functions in another way.
   const fcntl = libc.func('int fcntl(int fd, int command, ...)');
+  const sysconf = optional(libc, 'int64_t sysconf(int name)');
+  // Hands its first argument back: that is how an address becomes a number.
+  const memmove = optional(libc, 'uintptr_t memmove(void *to, void *from, size_t length)');
+  const mlock = optional(libc, 'int mlock(void *start, size_t length)');
+  const munlock = optional(libc, 'int munlock(void *start, size_t length)');
   const seek = (fd: number, offset: number, whence: number): number => {
     const position = Number(lseek(fd, offset, whence));
     if (position < 0) throw failure('lseek', koffi.errno());
@@ -136,6 +148,18 @@ function bind(koffi: Koffi): NativeCalls {
       const flock = new FileLockRecord(LOCK_TYPE.write, start, length);
       if (fcntl(fd, F_OFD_GETLK, 'void *', flock.bytes) !== 0) throw failure('fcntl', koffi.errno());
       return flock.type !== LOCK_TYPE.none;
+    },
+    pageOf(bytes) {
+      const pageSize = Number(sysconf?.(SC_PAGESIZE) ?? -1);
+      if (pageSize <= 0 || memmove === null) return null;
+      return { pageSize, offset: Number(BigInt(memmove(bytes, bytes, 0)) % BigInt(pageSize)) };
+    },
+    lockMemory(bytes) {
+      if (mlock === null) throw failure('mlock', constants.errno.ENOSYS);
+      if (mlock(bytes, bytes.length) !== 0) throw failure('mlock', koffi.errno());
+    },
+    unlockMemory(bytes) {
+      if (munlock?.(bytes, bytes.length) !== 0) throw failure('munlock', koffi.errno());
     },
   };
 }

@@ -1,0 +1,373 @@
+/**
+ * The buffer manager: memory for requests, with a bound, that is used again.
+ *
+ * A buffer is one of three kinds. *Pool*: its memory comes from the manager and counts against the limit. *Wrapped*:
+ * the memory is the caller's. *Copied*: the caller's memory cannot be touched directly, so the manager's callbacks carry
+ * the bytes between it and pool memory, unless they can lend the memory itself.
+ *
+ * A buffer has a count of references. Who makes it holds one, a request that uses it another one; with the last its
+ * memory goes back. Those who wait for room are served in the order in which they came, and nobody overtakes them.
+ */
+import { lockedMemory } from '#local-storage';
+import { bufferList, sliceBuffers, totalLength } from '../disk/buffers.ts';
+import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import type { LockedMemory } from '../storage/contract.ts';
+import { PIECE_MIN, type Piece, Pool } from './pool.ts';
+import { stateError } from './states.ts';
+
+/** How a manager reaches memory of the caller that it cannot touch itself. All run at once, without a promise. */
+export interface IoBufferCallbacks<P = unknown> {
+  /**
+   * After a read: takes the bytes of the disk, which belong at `offset` of the buffer, into the caller's memory. Returns
+   * how many had room; fewer than all of them fail the request with VERR_PDM_MEDIAEX_IOBUF_OVERFLOW.
+   */
+  copyFromBuffer(buffer: IoBuffer<P>, offset: number, source: readonly Uint8Array[]): number;
+  /**
+   * Before a write: fills the target with what the caller's memory has for `offset` of the buffer. Returns how many bytes
+   * there were; fewer than asked for fail the request with VERR_PDM_MEDIAEX_IOBUF_UNDERRUN.
+   */
+  copyToBuffer(buffer: IoBuffer<P>, offset: number, target: readonly Uint8Array[]): number;
+  /**
+   * Lends the caller's own memory for `length` bytes at `offset` of the buffer, or for the first of them: then nothing is
+   * copied. Null, an empty array, or an error of kind `unsupported`: the copying callbacks are used. Asked when the
+   * buffer is allocated.
+   */
+  queryBuffer?(buffer: IoBuffer<P>, offset: number, length: number): Uint8Array | null;
+}
+
+/** What a manager is made with. */
+export interface IoBufferManagerOptions<P = unknown> {
+  /**
+   * Bytes of all pool memory that is in use at a time; 0, the default, for no limit. A buffer takes its length, rounded
+   * up to 4 KiB. What is in use and what is kept for later never are more than this.
+   */
+  readonly limit?: number;
+  /**
+   * The memory may hold secrets: it is overwritten with zeroes when it comes back, and kept out of the swap where the
+   * system can do that and lets us (`isLocked`), until `destroy`. Default false.
+   */
+  readonly notPageable?: boolean;
+  readonly callbacks?: IoBufferCallbacks<P>;
+}
+
+/** What a buffer is allocated with. */
+export interface IoBufferOptions<P = unknown> {
+  /** Of the caller, for the caller: see `IoBuffer.userData`. */
+  readonly userData?: P;
+}
+
+/** What a buffer needs of its manager. */
+interface Home<P> {
+  readonly callbacks: IoBufferCallbacks<P> | null;
+  release(pieces: readonly Piece[]): void;
+}
+
+/** Bytes for requests. Made by an {@link IoBufferManager}; give it back with `release`, or bind it with `using`. */
+export class IoBuffer<P = unknown> implements Disposable {
+  /** Bytes. */
+  readonly length: number;
+  /** Whatever the caller wants to find again, in the callbacks for one. */
+  userData: P | undefined;
+  readonly #home: Home<P>;
+  #references = 1;
+  #pieces: readonly Piece[] = [];
+  #segments: readonly Uint8Array[] = [];
+  #copied = false;
+
+  /** Only for the manager. */
+  constructor(home: Home<P>, length: number, userData: P | undefined) {
+    this.#home = home;
+    this.length = length;
+    this.userData = userData;
+  }
+
+  /** The memory, in order; `length` bytes in all. Not to be used any more after the last `release`. */
+  get segments(): readonly Uint8Array[] {
+    this.#checkAlive();
+    return this.#segments;
+  }
+
+  /** How many hold it; 0: its memory is gone. */
+  get references(): number {
+    return this.#references;
+  }
+
+  /** One more holds it. Returns how many do. Throws `invalid-argument` when its memory is gone. */
+  retain(): number {
+    this.#checkAlive();
+    this.#references++;
+    return this.#references;
+  }
+
+  /** One less holds it; the last one gives its memory back. Returns how many still do. Throws `invalid-argument`. */
+  release(): number {
+    this.#checkAlive();
+    this.#references--;
+    if (this.#references > 0) return this.#references;
+    const pieces = this.#pieces;
+    this.#pieces = [];
+    this.#segments = [];
+    this.#home.release(pieces);
+    return 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+
+  /** Only for the manager: the memory that is behind it. */
+  provide(segments: readonly Uint8Array[], pieces: readonly Piece[]): void {
+    this.#pieces = pieces;
+    this.#segments = segments;
+    this.#copied = pieces.length > 0 && this.#home.callbacks !== null;
+  }
+
+  /** Only for queues, before a write: has the caller fill the first bytes. Throws `out-of-bounds`. */
+  fill(length: number): void {
+    if (!this.#copied) return;
+    const copied = this.#home.callbacks?.copyToBuffer(this, 0, bufferList(sliceBuffers(this.segments, 0, length))) ?? 0;
+    if (copied >= length) return;
+    throw stateError('underrun', 'out-of-bounds', 'The caller has less than the buffer was to be filled with', {
+      found: copied,
+      expected: length,
+    });
+  }
+
+  /** Only for queues, after a read: hands the first bytes to the caller. Throws `out-of-bounds`. */
+  drain(length: number): void {
+    if (!this.#copied) return;
+    const source = bufferList(sliceBuffers(this.segments, 0, length));
+    const copied = this.#home.callbacks?.copyFromBuffer(this, 0, source) ?? 0;
+    if (copied >= length) return;
+    throw stateError('overflow', 'out-of-bounds', 'The caller has less room than the buffer has bytes', {
+      found: copied,
+      expected: length,
+    });
+  }
+
+  #checkAlive(): void {
+    if (this.#references > 0) return;
+    throw stateError('handle', 'invalid-argument', 'The buffer was given back');
+  }
+}
+
+/** Somebody who waits for room. */
+interface Waiter<P> {
+  readonly buffer: IoBuffer<P>;
+  readonly grant: () => void;
+}
+
+/** Makes buffers and takes their memory back. */
+export class IoBufferManager<P = unknown> implements Disposable {
+  /** Bytes of pool memory at a time; 0: no limit. */
+  readonly limit: number;
+  readonly notPageable: boolean;
+  readonly #pool: Pool;
+  readonly #home: Home<P>;
+  /** A set keeps the order, and those that give up leave it cheaply. */
+  readonly #waiters = new Set<Waiter<P>>();
+  #buffers = 0;
+  #isDestroyed = false;
+
+  /** Throws `invalid-argument` for a limit that is neither 0 nor at least 4 KiB. */
+  constructor(options: IoBufferManagerOptions<P> = {}) {
+    const { limit = 0, notPageable = false, callbacks = null } = options;
+    if (!Number.isSafeInteger(limit) || limit < 0 || (limit > 0 && limit < PIECE_MIN)) {
+      throw new ImageError('invalid-argument', 'A buffer manager cannot have this limit', {
+        found: limit,
+        expected: `0, or at least ${PIECE_MIN}`,
+      });
+    }
+    this.limit = limit;
+    this.notPageable = notPageable;
+    const capacity = limit === 0 ? Number.POSITIVE_INFINITY : limit - (limit % PIECE_MIN);
+    this.#pool = new Pool(capacity, notPageable ? lockedMemory : plainMemory);
+    this.#home = { callbacks, release: (pieces) => this.#release(pieces) };
+  }
+
+  /** Bytes of pool memory that buffers have now. */
+  get usedBytes(): number {
+    return this.#pool.usedBytes;
+  }
+
+  /** Bytes of pool memory that buffers have, or that are kept for the next ones. */
+  get heldBytes(): number {
+    return this.#pool.heldBytes;
+  }
+
+  /** Buffers that have not been given back. */
+  get bufferCount(): number {
+    return this.#buffers;
+  }
+
+  /** Allocations that wait for room. */
+  get waitingCount(): number {
+    return this.#waiters.size;
+  }
+
+  /** All pool memory that there is now is kept out of the swap. */
+  get isLocked(): boolean {
+    return this.#pool.isLocked;
+  }
+
+  /**
+   * A buffer of so many bytes of pool memory, or of the caller's where the callbacks lend it, when there is room. The
+   * bytes hold anything. Rejects with `limit` (VERR_NO_MEMORY) when the limit is smaller, with `aborted`.
+   */
+  async allocate(
+    length: number,
+    options: IoBufferOptions<P> & { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<IoBuffer<P>> {
+    throwIfAborted(options.signal, 'The allocation');
+    const buffer = this.#make(length, options);
+    if (this.#borrow(buffer) || this.#take(buffer)) return buffer;
+    await this.#wait(buffer, options.signal);
+    return buffer;
+  }
+
+  /** As `allocate`, but throws `limit` (VERR_NO_MEMORY) where that would wait: also behind others that do. */
+  allocateNow(length: number, options: IoBufferOptions<P> = {}): IoBuffer<P> {
+    const buffer = this.#make(length, options);
+    if (this.#borrow(buffer) || this.#take(buffer)) return buffer;
+    throw this.#noMemory(length);
+  }
+
+  /**
+   * A buffer over memory of the caller, which must stay as long as the buffer does; it takes nothing from the limit.
+   * With `length` only the first bytes of it. Throws `invalid-argument` when there are fewer.
+   */
+  wrap(
+    memory: Uint8Array | readonly Uint8Array[],
+    options: IoBufferOptions<P> & { readonly length?: number } = {},
+  ): IoBuffer<P> {
+    const room = totalLength(memory);
+    const { length = room } = options;
+    this.#check(length);
+    if (length > room) {
+      throw new ImageError('invalid-argument', 'The memory is too small for the buffer', {
+        found: room,
+        expected: length,
+      });
+    }
+    const buffer = new IoBuffer(this.#home, length, options.userData);
+    return this.#provide(buffer, bufferList(sliceBuffers(bufferList(memory), 0, length)), []);
+  }
+
+  /** Gives all memory back. Throws `busy` (VERR_INVALID_STATE) while there are buffers. */
+  destroy(): void {
+    if (this.#buffers > 0) {
+      throw stateError('state', 'busy', 'The buffer manager has buffers that were not given back', {
+        found: this.#buffers,
+      });
+    }
+    this.#isDestroyed = true;
+    this.#pool.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.destroy();
+  }
+
+  #check(length: number): void {
+    if (this.#isDestroyed) throw stateError('handle', 'invalid-argument', 'The buffer manager was destroyed');
+    if (Number.isSafeInteger(length) && length > 0) return;
+    throw new ImageError('invalid-argument', 'A buffer has at least one byte', { found: length });
+  }
+
+  #make(length: number, { userData }: IoBufferOptions<P>): IoBuffer<P> {
+    this.#check(length);
+    return new IoBuffer(this.#home, length, userData);
+  }
+
+  /** Tries to do with the caller's memory. */
+  #borrow(buffer: IoBuffer<P>): boolean {
+    const { callbacks } = this.#home;
+    if (callbacks?.queryBuffer === undefined) return false;
+    const lent: Uint8Array[] = [];
+    for (let at = 0; at < buffer.length; ) {
+      const wanted = buffer.length - at;
+      const part = this.#query(callbacks, buffer, at, wanted);
+      if (part === null || part.length === 0) return false;
+      lent.push(part.length > wanted ? part.subarray(0, wanted) : part);
+      at += Math.min(part.length, wanted);
+    }
+    this.#provide(buffer, lent, []);
+    return true;
+  }
+
+  #query(callbacks: IoBufferCallbacks<P>, buffer: IoBuffer<P>, at: number, length: number): Uint8Array | null {
+    try {
+      return callbacks.queryBuffer?.(buffer, at, length) ?? null;
+    } catch (error) {
+      if (isImageError(error) && error.kind === 'unsupported') return null;
+      throw error;
+    }
+  }
+
+  /** Takes pool memory now. False: there is no room, or others wait for it. */
+  #take(buffer: IoBuffer<P>): boolean {
+    const { length } = buffer;
+    if (length > this.#pool.capacity) throw this.#noMemory(length);
+    if (this.#waiters.size > 0 || !this.#pool.fits(length)) return false;
+    this.#fill(buffer);
+    return true;
+  }
+
+  #fill(buffer: IoBuffer<P>): void {
+    const pieces = this.#pool.take(buffer.length);
+    const memory = pieces.map(({ bytes }) => bytes);
+    this.#provide(buffer, bufferList(sliceBuffers(memory, 0, buffer.length)), pieces);
+  }
+
+  #provide(buffer: IoBuffer<P>, segments: readonly Uint8Array[], pieces: readonly Piece[]): IoBuffer<P> {
+    buffer.provide(segments, pieces);
+    this.#buffers++;
+    return buffer;
+  }
+
+  #wait(buffer: IoBuffer<P>, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const giveUp = () => {
+        this.#waiters.delete(waiter);
+        // It may have been the one that the others waited for.
+        this.#serve();
+        reject(new ImageError('aborted', 'The allocation was cancelled', { cause: signal?.reason }));
+      };
+      const grant = () => {
+        signal?.removeEventListener('abort', giveUp);
+        resolve();
+      };
+      const waiter: Waiter<P> = { buffer, grant };
+      this.#waiters.add(waiter);
+      signal?.addEventListener('abort', giveUp, { once: true });
+    });
+  }
+
+  #release(pieces: readonly Piece[]): void {
+    if (this.notPageable) for (const { bytes } of pieces) bytes.fill(0);
+    this.#pool.give(pieces);
+    this.#buffers--;
+    this.#serve();
+  }
+
+  /** Hands room to those that wait, as long as the first of them fits. */
+  #serve(): void {
+    for (const waiter of this.#waiters) {
+      if (!this.#pool.fits(waiter.buffer.length)) return;
+      this.#waiters.delete(waiter);
+      this.#fill(waiter.buffer);
+      waiter.grant();
+    }
+  }
+
+  #noMemory(length: number): ImageError {
+    return stateError('noMemory', 'limit', 'There is no room for the buffer', {
+      found: length,
+      expected: `up to ${this.#pool.capacity - this.#pool.usedBytes}`,
+    });
+  }
+}
+
+function plainMemory(length: number): LockedMemory {
+  return { bytes: new Uint8Array(length), locked: false, unlock() {} };
+}
