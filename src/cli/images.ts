@@ -1,11 +1,11 @@
 /** Naming images and formats on the command line; loaded only by commands that open images. */
 import type { CacheEntry, DiskOpenOptions } from '../disk/options.ts';
-import { defaultRegistry } from '../formats/index.ts';
 import type { Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
 import type { CommandContext } from './context.ts';
 import { UsageError } from './failure.ts';
 import { present } from './options.ts';
+import { registryOf } from './registry.ts';
 
 /** What a cache file may have at most, if nobody says it. */
 export const DEFAULT_CACHE_BYTES = 1024 ** 3;
@@ -58,7 +58,7 @@ export function openOptions(
   context: CommandContext,
   names: ImageOptionNames = { format: 'format', parent: 'parent', parentFormat: 'parent-format' },
 ): DiskOpenOptions {
-  const registry = defaultRegistry();
+  const registry = registryOf(context);
   const parent = context.options.text(names.parent);
   const below = names.parent === 'parent' ? context.options.text('chain') : undefined;
   if (parent !== undefined && below !== undefined) {

@@ -48,6 +48,8 @@ async function runCommand(parsed: Parsed & { kind: 'command' }, io: CliIo): Prom
   const stopListening = io.onInterrupt(() => interrupt.abort());
   const context = new CommandContext(args, options, io, interrupt.signal);
   try {
+    const plugins = options.list('plugin');
+    if (plugins.length > 0) await (await import('./plugins.ts')).loadPlugins(context, plugins);
     const { run: runLoaded } = await LOADERS[command.name]();
     const status = await runLoaded(context);
     context.progress.finish(true);

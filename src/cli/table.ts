@@ -24,6 +24,12 @@ export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
     flags: '-U, --force-share',
     description: 'read images although another program may be writing them; what is read is then no snapshot',
   },
+  {
+    flags: '--plugin <FILE>',
+    description: 'a plugin with formats, caches or filters, or a directory of files "VDPlugin*"; runs its code',
+    repeat: true,
+    completes: 'file',
+  },
   { flags: '--no-lock', description: 'take no locks and heed none: only for images that surely nothing else has open' },
   { flags: '--debug', description: 'show where an error comes from' },
 ];
@@ -536,7 +542,9 @@ export const COMMANDS: readonly CommandSpec[] = [
   {
     name: 'formats',
     summary: 'the formats and what can be done with them',
-    description: 'Lists all formats with what vdkit can do, their extensions and their variants.',
+    description:
+      'Lists all formats with what vdkit can do, their extensions and their variants; with --json all that is known of ' +
+      'them, of cache formats and of filters.',
     arguments: [],
     options: [],
     examples: [

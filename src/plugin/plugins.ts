@@ -160,9 +160,14 @@ export class Plugins {
     return busy;
   }
 
+  /** Whether a name is that of a directory, for {@link loadAll}. */
+  async isDirectory(name: string): Promise<boolean> {
+    return (await this.#provider.lookUp(this.#provider.resolve(name, '')))?.kind === 'directory';
+  }
+
   async #namesIn(directory: string): Promise<string[]> {
     const place = this.#provider.resolve(directory, '');
-    if ((await this.#provider.lookUp(place))?.kind !== 'directory') {
+    if (!(await this.isDirectory(directory))) {
       throw new ImageError('not-found', 'There is no directory of that name', {
         path: place,
         status: 'VERR_PATH_NOT_FOUND',

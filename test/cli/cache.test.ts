@@ -67,3 +67,28 @@ describe('filters on the command line', () => {
     });
   });
 });
+
+describe('plugins on the command line', () => {
+  const plugin = new URL('../../examples/VDPluginBoxes.mjs', import.meta.url).pathname;
+
+  it('bring formats and filters for the call that names them', async () => {
+    const formats = await runCli(['formats', '--json', '--plugin', plugin]);
+    const listed = JSON.parse(formats.stdout);
+    expect(listed.formats.map(({ name }: { name: string }) => name)).toContain('boxes');
+    expect(listed.caches).toMatchObject([{ name: 'vci' }]);
+    expect(listed.filters.map(({ name }: { name: string }) => name)).toEqual(['byteswap', 'invert']);
+    expect((await runCli(['create', at('p.boxes'), '1M', '--plugin', plugin])).status).toBe(0);
+    expect((await runCli(['info', at('p.boxes'), '--plugin', plugin])).stdout).toMatch(/boxes/);
+    expect((await runCli(['convert', at('p.boxes'), at('p.vdi'), '--plugin', plugin])).status).toBe(0);
+    expect((await runCli(['info', at('p.boxes')])).stdout).toMatch(/raw/);
+  });
+
+  it('are loaded from a directory, and refused with the reason', async () => {
+    const folder = new URL('../../examples/', import.meta.url).pathname;
+    expect((await runCli(['filters', '--plugin', folder])).stdout).toMatch(/^invert: /m);
+    const missing = await runCli(['filters', '--plugin', at('missing.mjs')]);
+    expect([missing.status, missing.stderr]).toEqual([1, expect.stringMatching(/no plugin of that name/)]);
+    const none = await runCli(['filters', '--plugin', at('a.vdi')]);
+    expect([none.status, none.stderr]).toEqual([1, expect.stringMatching(/cannot be loaded as a module/)]);
+  });
+});

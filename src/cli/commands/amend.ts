@@ -3,10 +3,11 @@ import { amendImage } from '../../disk/amend.ts';
 import { amendOrConfigKeys } from '../../disk/format-options.ts';
 import { detectFormat } from '../../disk/inspect.ts';
 import { printable } from '../../errors.ts';
-import { defaultRegistry } from '../../formats/index.ts';
+import type { Format } from '../../image/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { imageName, openOptions } from '../images.ts';
+import { registryOf } from '../registry.ts';
 import { reportDocument, reportText } from '../report.ts';
 import { parseSize } from '../size.ts';
 
@@ -19,7 +20,7 @@ export async function run(context: CommandContext): Promise<number> {
   }
   const { parent: _parent, ...options } = openOptions(context);
   const { format } = options.format === undefined ? await detectFormat(image, options) : { format: options.format };
-  const values = valuesOf(format, pairs);
+  const values = valuesOf(registryOf(context).find(format), pairs);
   context.afterCancel = `${printable(image)} is whole and reads as before; run it again to go on`;
   const onProgress = context.progress.report;
   const report = await amendImage(image, values, { ...options, onProgress });
@@ -36,8 +37,8 @@ function splitPairs(text: string): string[] {
 }
 
 /** The values as the keys of the format want them. A key that there is not is left to the library, which knows them all. */
-function valuesOf(format: string, pairs: readonly string[]): Record<string, string | number> {
-  const keys = amendOrConfigKeys(defaultRegistry().find(format));
+function valuesOf(format: Format, pairs: readonly string[]): Record<string, string | number> {
+  const keys = amendOrConfigKeys(format);
   const values: Record<string, string | number> = {};
   for (const pair of pairs) {
     const [, name, value] = /^([^=]+)=(.*)$/s.exec(pair) ?? [];

@@ -1,10 +1,10 @@
 /** `vdkit cache`: cache files for what is read of images. */
 import { checkCache, createCache, dropCache, inspectCache } from '../../disk/cache.ts';
 import { printable } from '../../errors.ts';
-import { defaultRegistry } from '../../formats/index.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { checkArguments, imageName, lockOptions } from '../images.ts';
+import { registryOf } from '../registry.ts';
 import { formatSize, parseSize } from '../size.ts';
 
 /** Runs `cache ACTION FILE [SIZE]`; the parser lets no other actions through. */
@@ -14,7 +14,7 @@ export async function run(context: CommandContext): Promise<number> {
   checkOptions(context, action);
   const file = imageName(context, 1);
   const { signal, options } = context;
-  const environment = { registry: defaultRegistry(), signal, ...lockOptions(context) };
+  const environment = { registry: registryOf(context), signal, ...lockOptions(context) };
   if (action === 'create') {
     const size = parseSize(context.argument(2), 'SIZE');
     const onProgress = context.progress.report;

@@ -2,13 +2,13 @@
 import { convert } from '../../disk/convert.ts';
 import type { ConvertOptions, ConvertResult, ImageSource } from '../../disk/options.ts';
 import { ImageError, isImageError, printable } from '../../errors.ts';
-import { defaultRegistry } from '../../formats/index.ts';
 import type { Format } from '../../image/contract.ts';
 import type { Registry } from '../../image/registry.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { lockOptions, namedFormat, openOptions, STANDARD_STREAM } from '../images.ts';
 import { present } from '../options.ts';
+import { registryOf } from '../registry.ts';
 import { formatSize } from '../size.ts';
 import { printedVariants, targetFormat, targetOptions } from '../target.ts';
 
@@ -19,7 +19,7 @@ const THREADS = { min: 1, max: 64 };
 
 /** Runs `convert SRC DST`. */
 export async function run(context: CommandContext): Promise<number> {
-  const registry = defaultRegistry();
+  const registry = registryOf(context);
   if (await printedVariants(context, context.optionalArgument(1), registry)) return EXIT.done;
   const [source, target] = [context.argument(0), context.argument(1)];
   if (source === '' || target === '') throw new UsageError('The name of an image is empty', 'Name a file.');

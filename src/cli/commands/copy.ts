@@ -4,20 +4,20 @@ import { basename, extname, join } from 'node:path';
 import { type CopiedImage, copyChain, moveImage } from '../../disk/copy.ts';
 import { openDisk } from '../../disk/open.ts';
 import { printable } from '../../errors.ts';
-import { defaultRegistry } from '../../formats/index.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { imageName, namedFormat, openOptions } from '../images.ts';
 import { present } from '../options.ts';
+import { registryOf } from '../registry.ts';
 
 /** Runs `copy IMAGE TARGET`. */
 export async function run(context: CommandContext): Promise<number> {
   const image = imageName(context, 0);
   const target = imageName(context, 1);
-  const format = namedFormat(context, 'to', defaultRegistry())?.name;
+  const format = namedFormat(context, 'to', registryOf(context))?.name;
   const directory = (await isDirectory(target)) || /[/\\]$/.test(target);
   return context.options.flag('move')
-    ? move(context, image, directory ? join(target, renamed(image, format)) : target, format)
+    ? move(context, image, directory ? join(target, renamed(context, image, format)) : target, format)
     : copy(context, image, { target, directory, format });
 }
 
@@ -43,7 +43,7 @@ async function copies(context: CommandContext, image: string, wanted: Wanted): P
   }
   context.afterCancel = 'no copy was left behind';
   const nameOf = (name: string): string =>
-    wanted.directory ? join(wanted.target, renamed(name, wanted.format)) : wanted.target;
+    wanted.directory ? join(wanted.target, renamed(context, name, wanted.format)) : wanted.target;
   return await copyChain(disk, nameOf, {
     allow: context.allow,
     signal: context.signal,
@@ -73,10 +73,10 @@ async function move(context: CommandContext, image: string, target: string, to: 
 }
 
 /** The file's own name, with the extension of the new format. */
-function renamed(name: string, format: string | undefined): string {
+function renamed(context: CommandContext, name: string, format: string | undefined): string {
   const own = basename(name);
   if (format === undefined) return own;
-  const extension = defaultRegistry().find(format).extensions[0]?.extension;
+  const extension = registryOf(context).find(format).extensions[0]?.extension;
   return extension === undefined ? own : `${own.slice(0, own.length - extname(own).length)}.${extension}`;
 }
 

@@ -2,18 +2,18 @@
 import { createImage } from '../../disk/create.ts';
 import type { CreateImageOptions } from '../../disk/options.ts';
 import { ImageError, printable } from '../../errors.ts';
-import { defaultRegistry } from '../../formats/index.ts';
 import type { Format } from '../../image/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { imageName } from '../images.ts';
+import { registryOf } from '../registry.ts';
 import { reportDocument } from '../report.ts';
 import { formatSize, parseSize } from '../size.ts';
 import { printedVariants, targetFormat, targetOptions } from '../target.ts';
 
 /** Runs `create IMAGE [SIZE]`. */
 export async function run(context: CommandContext): Promise<number> {
-  const registry = defaultRegistry();
+  const registry = registryOf(context);
   if (await printedVariants(context, context.optionalArgument(0), registry)) return EXIT.done;
   const target = imageName(context, 0);
   const sizeText = context.optionalArgument(1);

@@ -1,13 +1,13 @@
 /** `vdkit filters`: the filters and what they take. */
 import { printable } from '../../errors.ts';
-import { defaultRegistry } from '../../formats/index.ts';
 import type { ConfigKey } from '../../image/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
+import { registryOf } from '../registry.ts';
 
 /** Runs `filters`. */
 export async function run(context: CommandContext): Promise<number> {
-  const { filters } = defaultRegistry();
+  const { filters } = registryOf(context);
   if (context.json) {
     const list = filters.map(({ name, title, configKeys }) => ({ name, title, configKeys }));
     await context.printJson({ schema: 'vdkit/filters/1', filters: list });

@@ -1,14 +1,20 @@
 /** `vdkit formats`: the formats and what can be done with them. */
-import { defaultRegistry } from '../../formats/index.ts';
 import type { Format } from '../../image/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
+import { registryOf } from '../registry.ts';
 
 /** Runs `formats`. */
 export async function run(context: CommandContext): Promise<number> {
-  const { formats } = defaultRegistry();
-  if (context.json) await context.printJson({ schema: 'vdkit/formats/1', formats: formats.map(formatDocument) });
-  else await context.print(table(formats.map(formatRow)));
+  const { formats, caches, filters } = registryOf(context);
+  if (context.json) {
+    await context.printJson({
+      schema: 'vdkit/formats/1',
+      formats: formats.map(formatDocument),
+      caches: caches.map(({ name, title, extensions }) => ({ name, title, extensions })),
+      filters: filters.map(({ name, title, configKeys }) => ({ name, title, configKeys })),
+    });
+  } else await context.print(table(formats.map(formatRow)));
   return EXIT.done;
 }
 

@@ -1,16 +1,16 @@
 /** `vdkit measure`: how many bytes a new image will take. */
 import { type MeasureResult, measure } from '../../disk/measure.ts';
-import { defaultRegistry } from '../../formats/index.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { formatsHint, imageName, namedFormat, openOptions } from '../images.ts';
 import { present } from '../options.ts';
+import { registryOf } from '../registry.ts';
 import { formatSize } from '../size.ts';
 import { describedTarget, printedVariants } from '../target.ts';
 
 /** Runs `measure [IMAGE]`. */
 export async function run(context: CommandContext): Promise<number> {
-  const registry = defaultRegistry();
+  const registry = registryOf(context);
   if (await printedVariants(context, undefined, registry)) return EXIT.done;
   const format = namedFormat(context, 'to', registry);
   if (format === undefined)

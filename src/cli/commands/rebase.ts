@@ -1,11 +1,11 @@
 /** `vdkit rebase`: another parent for a differencing image. */
 import { rebaseImage } from '../../disk/rebase-image.ts';
 import { printable } from '../../errors.ts';
-import { defaultRegistry } from '../../formats/index.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { imageName, namedFormat, openOptions } from '../images.ts';
 import { present } from '../options.ts';
+import { registryOf } from '../registry.ts';
 import { reportDocument } from '../report.ts';
 
 /** Stands for no parent at all; a file of that name is `./none`. */
@@ -31,7 +31,7 @@ export async function run(context: CommandContext): Promise<number> {
     ...present({
       oldParent,
       oldParentFormat,
-      parentFormat: namedFormat(context, 'to-format', defaultRegistry())?.name,
+      parentFormat: namedFormat(context, 'to-format', registryOf(context))?.name,
     }),
   });
   context.progress.finish(true);
