@@ -13,6 +13,8 @@ const STEPS = [
   ['layering', ['scripts/layering.mjs']],
   ['documentation', ['scripts/docs-check.mjs']],
   ['package', ['scripts/package-check.mjs']],
+  // Links between docstrings lead somewhere.
+  ['reference', [bin('typedoc', 'bin/typedoc'), '--emit', 'none']],
 ];
 
 const results = await Promise.all(STEPS.map(([name, args]) => runStep(name, args)));
