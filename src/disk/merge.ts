@@ -97,6 +97,7 @@ export class Merge {
   /** Runs to the end, or leaves everything as it was. */
   async run(): Promise<void> {
     for (const number of this.#sources) refuseParts(this.#chain.at(number));
+    this.#refuseSnapshots();
     await this.#refuseOthers();
     await this.#host.alone(() => this.#begin());
     try {
@@ -142,6 +143,21 @@ export class Merge {
     throw new ImageError('busy', `The image cannot be merged: ${other.child} beside it names it as parent`, {
       path: other.image.name,
       hint: 'Remove or merge that one first; option force (on the command line: --force) does it all the same.',
+    });
+  }
+
+  /** Snapshots inside an image go with its file, and read what stands below it. */
+  #refuseSnapshots(): void {
+    const going = this.#options.keep === true ? [] : this.#sources;
+    const number = [...(this.#forward ? [this.#to] : []), ...going].find((one) => {
+      return (this.#chain.at(one).image.info.snapshots ?? []).length > 0;
+    });
+    if (number === undefined) return;
+    const { name, image } = this.#chain.at(number);
+    throw new ImageError('unsupported', 'The image has snapshots inside, which a merge would take away or change', {
+      path: name,
+      found: `${image.info.snapshots?.length} snapshots`,
+      hint: 'Delete them first, or convert the disk and each snapshot into images of their own.',
     });
   }
 
@@ -197,7 +213,7 @@ export class Merge {
       image,
       writes,
       flush: () => flusher.flush(),
-      noteChange: () => this.#target.noteChange(),
+      noteChange: (offset, length) => this.#target.noteChange(offset, length),
       size: wanted,
       options: { signal: this.#options.signal },
     });
