@@ -79,8 +79,8 @@ export function makeOperations(random: Random, space: Space): Operation[] {
   const maker = new Maker(random, space);
   // Later the last unit has mostly been written, and hides what growing must do about it.
   const first = random.chance(0.15) ? [maker.resize()] : [];
-  // Those with more inside take longer each.
-  const count = space.inner === undefined ? 20 + random.below(40) : 14 + random.below(24);
+  // Where another program looks at each image, more runs are better than longer ones.
+  const count = space.most === undefined ? 20 + random.below(40) : 14 + random.below(24);
   const rest = Array.from({ length: count }, () => maker.next());
   return [...first, ...rest].flatMap((operation) => {
     // Flushes that run beside writes are where changes get lost, and the next write would hide it.
