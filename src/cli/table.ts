@@ -528,6 +528,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [
       FORMAT,
       ...BELOW,
+      { flags: '--snapshot <NAME>', description: 'an internal snapshot of the image, by id or name' },
       { flags: '-t, --to <F>', description: 'format of the new image', completes: 'format' },
       VARIANT,
       BLOCK_SIZE,

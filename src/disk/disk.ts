@@ -617,15 +617,18 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     }
   }
 
-  /** Runs something that changes the content while no request does, after what must be durable before the first change. */
+  /**
+   * Runs something that changes the content while no request does, after what must be durable before the first change.
+   * Which ranges it changes it notes itself.
+   */
   #changing(run: () => Promise<void>): Promise<void> {
     return this.#exclusive(async () => {
       if (!this.#head.ready) await this.#head.begin();
-      this.#head.noteChange();
+      this.#head.noteChange(0, 0);
       try {
         await run();
       } finally {
-        this.#head.noteChange();
+        this.#head.noteChange(0, 0);
       }
     });
   }

@@ -21,6 +21,8 @@ export interface MeasureOptions extends EnvironmentOptions, SharingOptions {
   readonly sourceFormat?: string;
   readonly sourceParent?: ImageInput | readonly ImageInput[];
   readonly sourceParentFormat?: string;
+  /** An internal snapshot of the source, by id or name, instead of the disk as it is now. */
+  readonly sourceSnapshot?: string;
 }
 
 /** What a new image would take. */
@@ -41,12 +43,13 @@ export async function measure(
 ): Promise<MeasureResult> {
   if (typeof source === 'number') return measureTarget(null, source, options);
   if (typeof source === 'object' && 'extentAt' in source) return measureTarget(source, source.size, options);
-  const { format: _format, sourceFormat, sourceParent, sourceParentFormat, ...rest } = options;
+  const { format: _format, sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, ...rest } = options;
   await using disk = await openDisk(source, {
     ...rest,
     ...(sourceFormat === undefined ? {} : { format: sourceFormat }),
     ...(sourceParent === undefined ? {} : { parent: sourceParent }),
     ...(sourceParentFormat === undefined ? {} : { parentFormat: sourceParentFormat }),
+    ...(sourceSnapshot === undefined ? {} : { snapshot: sourceSnapshot }),
   });
   return await measureTarget(disk, disk.size, options);
 }
@@ -59,7 +62,7 @@ async function measureTarget(
   const format = registryOf(options).find(options.format);
   if (format.measure === undefined) {
     throw new ImageError('unsupported', `Nothing is known of how large images of format ${format.name} become`, {
-      hint: 'Choose a format that can be made: raw or vdi.',
+      hint: 'Choose a format that can be made: raw, vdi or qcow2.',
     });
   }
   const { variant = [], config = {}, size: virtualSize = sourceSize, signal } = options;

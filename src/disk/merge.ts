@@ -147,8 +147,11 @@ export class Merge {
 
   /** Runs to the end, or leaves everything as it was. */
   async run(): Promise<void> {
-    if (this.#commits) this.#refuseSnapshots();
-    else for (const number of this.#sources) refuseParts(this.#chain.at(number));
+    if (this.#commits) this.#refuseSnapshotsBelow();
+    else {
+      for (const number of this.#sources) refuseParts(this.#chain.at(number));
+      this.#refuseSnapshots();
+    }
     await this.#refuseOthers();
     await this.#host.alone(() => this.#begin());
     try {
@@ -203,10 +206,10 @@ export class Merge {
   }
 
   /**
-   * Snapshots of the images above read the one that changes where they hold nothing. And who made one of that image mostly
+   * For a commit: snapshots of the images above read the one that changes where they hold nothing. And who made one of that image mostly
    * wants back to it as it was, with what is made from it.
    */
-  #refuseSnapshots(): void {
+  #refuseSnapshotsBelow(): void {
     if (this.#options.force === true) return;
     for (const number of [this.#to, ...this.#sources]) {
       const { image, name } = this.#chain.at(number);
@@ -219,6 +222,21 @@ export class Merge {
         hint: 'Delete them first; option force (on the command line: --force) goes on all the same.',
       });
     }
+  }
+
+  /** Snapshots inside an image go with its file, and read what stands below it. */
+  #refuseSnapshots(): void {
+    const going = this.#options.keep === true ? [] : this.#sources;
+    const number = [...(this.#forward ? [this.#to] : []), ...going].find((one) => {
+      return (this.#chain.at(one).image.info.snapshots ?? []).length > 0;
+    });
+    if (number === undefined) return;
+    const { name, image } = this.#chain.at(number);
+    throw new ImageError('unsupported', 'The image has snapshots inside, which a merge would take away or change', {
+      path: name,
+      found: `${image.info.snapshots?.length} snapshots`,
+      hint: 'Delete them first, or convert the disk and each snapshot into images of their own.',
+    });
   }
 
   async #begin(): Promise<void> {
@@ -273,7 +291,7 @@ export class Merge {
       image,
       writes,
       flush: () => flusher.flush(),
-      noteChange: () => this.#target.noteChange(),
+      noteChange: (offset, length) => this.#target.noteChange(offset, length),
       size: wanted,
       options: { signal: this.#options.signal },
     });

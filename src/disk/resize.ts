@@ -29,7 +29,8 @@ export interface ResizeJob {
   readonly image: Image;
   readonly writes: WritePath;
   readonly flush: () => Promise<void>;
-  readonly noteChange: () => void;
+  /** A range may read something else from now on; one of no bytes: only what the image says of itself changed. */
+  readonly noteChange: (offset: number, length: number) => void;
   readonly size: number;
   readonly options: DiskResizeOptions;
 }
@@ -116,7 +117,7 @@ async function resizeAlone(host: DiskHost, size: number, options: DiskResizeOpti
     image: last.image,
     writes,
     flush: () => flusher.flush(),
-    noteChange: () => head.noteChange(),
+    noteChange: (offset, length) => head.noteChange(offset, length),
     size,
     options,
   });
@@ -151,7 +152,8 @@ export async function resizeLast(job: ResizeJob): Promise<void> {
   } finally {
     // Done, or ended halfway, when the size may have changed all the same: the next flush has something to make durable.
     chain.resized();
-    job.noteChange();
+    // What is new may have been something else before the disk was cut there.
+    job.noteChange(old, Math.max(chain.size - old, 0));
   }
   // Room that is there already, such as a fixed image's or the rest of a unit, holds zeroes that filters would not read so.
   if (size > old && chain.filters.active) await zeroStored(job, old);

@@ -52,10 +52,10 @@ export class DiskSnapshots {
         await host.settle();
         const { head } = host;
         await head.begin();
-        // No flush is due: that would run beside what the image does.
-        head.last.image.noteRange?.(0, head.chain.size);
         await this.#store().apply(idOrName);
         head.chain.resized();
+        // Not before: what is refused changes nothing. No flush is due, since all of it is durable.
+        head.last.image.noteRange?.(0, head.chain.size);
       });
     });
   }

@@ -3,28 +3,29 @@
  * the image opens, the disk and each snapshot are as before or as after, all of it together, nothing is counted too low
  * and no flag allows to overwrite what is shared. After writing to what is left, every snapshot still reads the same.
  */
-import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { createImage, Disk, inspect, isImageError } from '../../src/index.ts';
-import type { StorageProvider } from '../../src/storage/contract.ts';
+import { createImage } from '../../src/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
-import { crashStates, FaultProvider, type OperationLog, Random, RecordingProvider } from '../../src/testing/index.ts';
+import { FaultProvider, Random } from '../../src/testing/index.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
 import { buildQcow2, type Cluster, type Recipe } from '../hostile/qcow2-build.ts';
-import { recount } from './qcow2-recount.ts';
+import {
+  bytesOf,
+  fill,
+  NAME,
+  type Operation,
+  open,
+  problemsOf,
+  record,
+  rulesBroken,
+  SECTOR,
+  sameWorld,
+  snapshot,
+  worldOf,
+} from './qcow2-snapshots-suite.ts';
 
-const NAME = '/disk.qcow2';
-const SECTOR = 512;
 const SMALL = { cluster_size: 512 };
-
-/** What can be read: the disk, and each snapshot by its id. */
-type World = ReadonlyMap<string, string>;
-
-interface Operation {
-  readonly name: string;
-  run(disk: Disk): Promise<unknown>;
-}
 
 const OPERATIONS: readonly Operation[] = [
   { name: 'create', run: (disk) => disk.snapshots.create('new', { createdMs: 5 }) },
@@ -147,113 +148,3 @@ describe('qcow2 snapshots on a failing medium', () => {
     }
   });
 });
-
-/** One operation, written down on its way to the medium. */
-interface Run {
-  readonly log: OperationLog;
-  /** Position at which it had ended. */
-  readonly doneAt: number;
-  readonly provider: StorageProvider;
-  readonly before: World;
-  readonly after: World;
-}
-
-async function record(provider: StorageProvider, operation: Operation, seed: number): Promise<Run> {
-  const before = await worldOf(provider);
-  const random = new Random(seed);
-  const recording = new RecordingProvider(provider, { turns: (kind) => random.below(kind === 'flush' ? 20 : 5) });
-  let doneAt = 0;
-  {
-    await using disk = await open(recording);
-    await operation.run(disk);
-    doneAt = recording.log.mark('done');
-  }
-  const after = await worldOf(provider);
-  expect(after).not.toEqual(before);
-  expect(await rulesBroken(provider)).toEqual([]);
-  return { log: recording.log, doneAt, provider, before, after };
-}
-
-/** What is wrong with what some cut leaves. */
-async function problemsOf({ log, doneAt, provider, before, after }: Run, dropFlush?: number): Promise<string[]> {
-  const options = { maxStates: rounds(200, 3000), ...(dropFlush === undefined ? {} : { dropFlush }) };
-  const problems: string[] = [];
-  let visited = 0;
-  for (const state of crashStates(log, provider, options)) {
-    const found = await problemsIn(
-      state.provider,
-      state.cutAt > doneAt ? [after] : [before, after],
-      visited++ % 4 === 0,
-    );
-    problems.push(...found.map((problem) => `${problem} (${state.describe()})`));
-    if (problems.length > 5) break;
-  }
-  return problems;
-}
-
-async function problemsIn(provider: StorageProvider, allowed: readonly World[], rewrite: boolean): Promise<string[]> {
-  try {
-    const found = await worldOf(provider);
-    if (!allowed.some((world) => sameWorld(world, found))) return [`reads ${JSON.stringify([...found])}`];
-    const broken = await rulesBroken(provider);
-    if (broken.length > 0 || !rewrite) return broken;
-    await fill(provider, new Random(99), 4);
-    const again = await worldOf(provider);
-    const changed = [...found].filter(([what, content]) => what !== ACTIVE && again.get(what) !== content);
-    return [...changed.map(([what]) => `writing changed ${what}`), ...(await rulesBroken(provider))];
-  } catch (error) {
-    return [String(isImageError(error) ? error.message : error)];
-  }
-}
-
-async function bytesOf(provider: StorageProvider): Promise<Uint8Array> {
-  const storage = await provider.open(NAME, 'read');
-  const bytes = new Uint8Array(storage.size);
-  await storage.read(0, bytes);
-  await storage.close();
-  return bytes;
-}
-
-async function rulesBroken(provider: StorageProvider): Promise<string[]> {
-  const { low, unsafe } = recount(await bytesOf(provider));
-  return [...low, ...unsafe];
-}
-
-const ACTIVE = 'the disk';
-
-async function worldOf(provider: StorageProvider): Promise<World> {
-  const world = new Map<string, string>();
-  const { snapshots = [] } = await inspect({ provider, name: NAME }, { format: 'qcow2' });
-  for (const snapshot of [null, ...(snapshots ?? [])]) {
-    const how = snapshot === null ? {} : { snapshot: snapshot.id };
-    await using disk = await Disk.open({ provider, name: NAME }, { format: 'qcow2', ...how });
-    const bytes = new Uint8Array(disk.size);
-    await disk.read(0, bytes);
-    const what = snapshot === null ? ACTIVE : `snapshot ${snapshot.id} ${snapshot.name}`;
-    world.set(what, createHash('sha1').update(bytes).digest('hex'));
-  }
-  return world;
-}
-
-function sameWorld(one: World, other: World): boolean {
-  return one.size === other.size && [...one].every(([what, content]) => other.get(what) === content);
-}
-
-function open(provider: StorageProvider): Promise<Disk> {
-  return Disk.open({ provider, name: NAME }, { mode: 'write', format: 'qcow2', flushAfterMs: 0 });
-}
-
-async function snapshot(provider: StorageProvider, name: string): Promise<void> {
-  await using disk = await open(provider);
-  await disk.snapshots.create(name, { createdMs: 1 });
-}
-
-/** Some writes, durable. Every content is another one. */
-async function fill(provider: StorageProvider, random: Random, writes = 12): Promise<void> {
-  await using disk = await open(provider);
-  for (let n = 0; n < writes; n++) {
-    const first = random.below(disk.size / SECTOR);
-    const length = Math.min(1 + random.below(6), disk.size / SECTOR - first) * SECTOR;
-    await disk.write(first * SECTOR, randomBytes(random, length));
-  }
-}

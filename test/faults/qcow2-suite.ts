@@ -3,6 +3,7 @@
  * bytes make tables of one sector, so that one flush publishes several of them, in any order and any part.
  */
 import { SECTOR } from '../../src/binary/numbers.ts';
+import type { Registry } from '../../src/image/registry.ts';
 import { createImage, Disk } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
@@ -19,8 +20,21 @@ export interface Qcow2Kind {
   readonly diff?: boolean;
 }
 
+/** What a test breaks on purpose. */
+export interface Mutation {
+  readonly registry?: Registry;
+  /** Put around the provider wherever the image is opened or made. */
+  readonly wrap?: (provider: StorageProvider) => StorageProvider;
+}
+
 /** An empty image, and whatever the sessions do with it. */
-export function qcow2Suite(kind: Qcow2Kind, seed: number, sessions: CrashSuite['sessions']): CrashSuite {
+export function qcow2Suite(
+  kind: Qcow2Kind,
+  seed: number,
+  sessions: CrashSuite['sessions'],
+  { registry, wrap = (provider) => provider }: Mutation = {},
+): CrashSuite {
+  const formats = registry === undefined ? {} : { registry };
   const size = kind.clusterSize * kind.clusters;
   const config = { cluster_size: kind.clusterSize, ...kind.config };
   const patch = 8 * (kind.clusterSize / SECTOR);
@@ -32,12 +46,15 @@ export function qcow2Suite(kind: Qcow2Kind, seed: number, sessions: CrashSuite['
     size,
     seed,
     ...(kind.diff === true ? { hasInitial, prepare: (provider) => makeParent(provider, size, patch) } : {}),
-    async build(provider) {
+    async build(bare) {
+      const provider = wrap(bare);
       const shape = kind.diff === true ? { parent: { provider, name: PARENT } } : { size };
-      await createImage({ provider, name: IMAGE }, { provider, format: 'qcow2', config, ...shape });
+      await createImage({ provider, name: IMAGE }, { provider, format: 'qcow2', config, ...shape, ...formats });
     },
-    open: (provider) =>
-      Disk.open({ provider, name: IMAGE }, { mode: 'write', flushAfterMs: 0, allow: ['/'], format: 'qcow2' }),
+    open: (bare) => {
+      const how = { mode: 'write', flushAfterMs: 0, allow: ['/'], format: 'qcow2' } as const;
+      return Disk.open({ provider: wrap(bare), name: IMAGE }, { ...how, ...formats });
+    },
     sessions,
     check: brokenRules,
   };

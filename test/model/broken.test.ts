@@ -1,12 +1,17 @@
 /** The suite can fail: disks that are broken on purpose are caught, and what is reported is short. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { ReadResult } from '../../src/disk/device.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
+import { Qcow2Bitmaps } from '../../src/formats/qcow2/bitmap-store.ts';
+import { RefcountStore } from '../../src/formats/qcow2/refcount-store.ts';
 import type { ReadTarget, WriteSource } from '../../src/storage/contract.ts';
-import { runOperations } from './model.ts';
+import { Random } from '../../src/testing/random.ts';
+import { Mismatch } from './mismatch.ts';
+import { type RunOptions, runOperations } from './model.ts';
 import { ModelDisk } from './model-disk.ts';
-import type { Operation } from './operations.ts';
-import { allShapes, makeScenario, type Shape } from './scenario.ts';
+import { makeOperations, type Operation } from './operations.ts';
+import { qcow2Shapes } from './qcow2-shapes.ts';
+import { allShapes, makeScenario, type Scenario, type Shape } from './scenario.ts';
 import { describeReport, type Report, runSeed } from './seeds.ts';
 import { explainDisorder } from './serial-order.ts';
 import { shrinkList } from './shrink.ts';
@@ -102,6 +107,45 @@ describe('a disk that is broken on purpose', () => {
     expect(text).toContain(`VDKIT_MODEL_SEED=${report.seed} npx vitest run test/model`);
     expect(text).toContain('await createImage(');
     expect(text).toContain('disk.');
+  });
+});
+
+describe('an image that is broken inside', () => {
+  const alone = qcow2Shapes().find(({ title }) => title === 'alone');
+  const space = { most: 2 ** 20, inner: () => ({}) };
+  const scenarioOf = (seed: number): Scenario => {
+    if (alone === undefined) throw new Error('internal: there are images without parents');
+    return { ...makeScenario(seed, alone), local: false };
+  };
+  /** The first failure of a few seeds. */
+  const failureWith = async (how: RunOptions): Promise<string> => {
+    for (let seed = 1; seed <= 30; seed++) {
+      const scenario = scenarioOf(seed);
+      const size = scenario.sizes.at(-1) ?? 0;
+      const operations = makeOperations(new Random(seed), { ...space, size, unit: scenario.unit });
+      const failure = await runOperations(scenario, operations, { ...how, hangMs: 60_000 });
+      if (failure !== null) return failure.message;
+    }
+    expect.fail('nothing was noticed');
+  };
+
+  it('a snapshot that does not count what it shares: is caught', async () => {
+    const raise = vi.spyOn(RefcountStore.prototype, 'raise').mockImplementation(() => {});
+    expect(await failureWith({})).toMatch(/state \d+ has|check found|is in use/);
+    raise.mockRestore();
+  });
+
+  it('a bitmap that does not record: is caught', async () => {
+    const note = vi.spyOn(Qcow2Bitmaps.prototype, 'noteRange').mockImplementation(() => {});
+    expect(await failureWith({})).toMatch(/lacks a change/);
+    note.mockRestore();
+  });
+
+  it('what another program finds in the end counts', async () => {
+    const inspect = async (): Promise<void> => {
+      throw new Mismatch('QEMU does not take the image');
+    };
+    expect(await failureWith({ inspect })).toBe('QEMU does not take the image');
   });
 });
 

@@ -2,9 +2,7 @@
 import type { Extent } from '../../src/disk/device.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
-
-/** What the disk does not do as it should. */
-export class Mismatch extends Error {}
+import { Mismatch } from './mismatch.ts';
 
 /** Compares bytes with what the disk must read at a guest offset; throws a {@link Mismatch} that begins with `what`. */
 export type CompareBytes = (guestOffset: number, bytes: Uint8Array, what: string) => void;
@@ -32,11 +30,11 @@ export async function checkExtents(
   await checkCover(disk);
   const contents = new Map<string, Uint8Array>();
   for await (const extent of disk.extents()) {
-    const { offset, length, state, file, fileOffset } = extent;
+    const { offset, length, state, compressed, file, fileOffset } = extent;
     const what = `the ${state} extent of ${length} bytes at ${offset}`;
     checkOwner(extent, disk.images.length, what);
     if (state === 'zero' || state === 'absent') compare(offset, new Uint8Array(length), what);
-    if (state !== 'data') continue;
+    if (state !== 'data' || compressed) continue;
     if (file === null || fileOffset === null) throw new Mismatch(`${what} is in no file`);
     if (files === null) continue;
     const bytes = contents.get(file) ?? (await fileBytes({ provider: files, name: file }));

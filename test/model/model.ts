@@ -7,22 +7,25 @@
  */
 import { alignDown, alignUp, SECTOR } from '../../src/binary/numbers.ts';
 import { isZero } from '../../src/codec/bytes.ts';
+import { convert } from '../../src/disk/convert.ts';
 import { copyChain } from '../../src/disk/copy.ts';
-import { createImage } from '../../src/disk/create.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { openDisk } from '../../src/disk/open.ts';
-import type { DiskOpenOptions } from '../../src/disk/options.ts';
+import type { Config, DiskOpenOptions } from '../../src/disk/options.ts';
 import { isImageError } from '../../src/errors.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
-import type { Source, StorageProvider } from '../../src/storage/contract.ts';
+import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
-import { Random } from '../../src/testing/random.ts';
+import { buildChain, type ChainPart } from './build.ts';
 import { FakeClock } from './clock.ts';
-import { mixedContent, splitBytes, writeContent } from './content.ts';
-import { type CompareBytes, checkCover, checkExtents, fileBytes, Mismatch } from './extents.ts';
+import { type DiskContent, describeByte, firstDifference, fits, splitBytes, writeContent } from './content.ts';
+import { type CompareBytes, checkCover, checkExtents, fileBytes } from './extents.ts';
+import { InnerModel, type KeptState } from './inner.ts';
+import type { CompressOperation, InnerOperation } from './inner-operations.ts';
+import { Mismatch } from './mismatch.ts';
 import { ModelDisk } from './model-disk.ts';
 import type { Operation, Range, ReadOperation, WriteOperation, ZeroOperation } from './operations.ts';
-import { imageName, makeOptions, makePlace, type Place, type Scenario } from './scenario.ts';
+import { DATA_FILE, makePlace, type Place, type Scenario, stackedConfig } from './scenario.ts';
 import { explainDisorder, type RanRead, type RanWrite } from './serial-order.ts';
 
 /** Puts something around the disk under test. */
@@ -55,6 +58,17 @@ export interface RunOptions {
   readonly tally?: Tally;
   /** Milliseconds after which a run counts as hung. */
   readonly hangMs?: number;
+  /** Looks at an image that was closed. Throws a {@link Mismatch}. */
+  readonly inspect?: (image: ClosedImage) => Promise<void>;
+}
+
+/** An image that nobody has open, and what is in it. */
+export interface ClosedImage {
+  /** With all files that belong to it, in the directory of the image. */
+  readonly provider: StorageProvider;
+  readonly name: string;
+  readonly content: DiskContent;
+  readonly states: readonly KeptState[];
 }
 
 /** Plays the list. Null when the disk did everything right. */
@@ -63,7 +77,7 @@ export async function runOperations(
   operations: readonly Operation[],
   how: RunOptions = {},
 ): Promise<Failure | null> {
-  const run = new ModelRun(scenario, how.wrap ?? ((disk) => new ModelDisk(disk)), how.tally ?? new Map());
+  const run = new ModelRun(scenario, how);
   let timer: ReturnType<typeof setTimeout> | undefined;
   const hung = new Promise<Failure>((resolve) => {
     timer = setTimeout(() => resolve({ step: run.step, message: HUNG }), how.hangMs ?? HANG_MS);
@@ -75,6 +89,8 @@ export async function runOperations(
 }
 
 type Later = Extract<Operation, { kind: 'discard' | 'resize' | 'compact' | 'stack' | 'merge' | 'copy' }>;
+const INNER: ReadonlySet<string> = new Set<InnerOperation['kind']>(['compress', 'snapshot', 'bitmap', 'convert']);
+const isInner = (operation: Operation): operation is InnerOperation => INNER.has(operation.kind);
 
 /** Images that a chain grows to. */
 const MAX_CHAIN = 6;
@@ -85,6 +101,7 @@ class ModelRun {
   readonly #scenario: Scenario;
   readonly #wrap: Wrap;
   readonly #tally: Tally;
+  readonly #inspect: NonNullable<RunOptions['inspect']>;
   readonly #clock = new FakeClock();
   #place: Place | null = null;
   #disk: ModelDisk | null = null;
@@ -95,13 +112,15 @@ class ModelRun {
   /** Files of the images below, which nothing may change but what changes the chain. */
   #frozen = new Map<string, Uint8Array>();
   /** The images now, base first. */
-  #chain: { readonly name: string; readonly format: string }[] = [];
+  #chain: readonly ChainPart[] = [];
   #stacked = 0;
+  #inner = new InnerModel();
 
-  constructor(scenario: Scenario, wrap: Wrap, tally: Tally) {
+  constructor(scenario: Scenario, { wrap, tally, inspect }: RunOptions) {
     this.#scenario = scenario;
-    this.#wrap = wrap;
-    this.#tally = tally;
+    this.#wrap = wrap ?? ((disk) => new ModelDisk(disk));
+    this.#tally = tally ?? new Map();
+    this.#inspect = inspect ?? (async () => {});
   }
 
   async play(operations: readonly Operation[]): Promise<Failure | null> {
@@ -128,23 +147,15 @@ class ModelRun {
   async #build(): Promise<void> {
     const place = await makePlace(this.#scenario);
     this.#place = place;
-    const { shape, sizes } = this.#scenario;
-    const top = shape.below.length;
-    for (let level = 0; level <= top; level++) {
-      const parent =
-        level > 0 ? { parent: place.source(this.#name(level - 1)), parentFormat: this.#formatOf(level - 1) } : {};
-      await createImage(place.source(this.#name(level)), { ...makeOptions(this.#scenario, level), ...parent });
-      if (level < top) await this.#fillBelow(level);
-    }
-    this.#chain = Array.from({ length: top + 1 }, (_, level) => ({
-      name: place.source(this.#name(level)).name,
-      format: this.#formatOf(level),
-    }));
+    const { chain, below, first, did } = await buildChain(this.#scenario, place);
+    this.#chain = chain;
+    this.#below = below;
+    if (did !== null) this.#count(did);
     await this.#freeze();
     await this.#open();
-    if (this.#device.size < (sizes[top] ?? 0)) throw new Mismatch(`the disk has ${this.#device.size} bytes`);
-    this.#model = new Uint8Array(this.#device.size);
-    this.#model.set(this.#below.subarray(0, this.#model.length));
+    const wanted = this.#scenario.sizes.at(-1) ?? 0;
+    if (this.#device.size < wanted) throw new Mismatch(`the disk has ${this.#device.size} bytes`);
+    this.#model = resized(first, this.#device.size);
     this.#loose = new Uint8Array(this.#model.length);
   }
 
@@ -160,41 +171,6 @@ class ModelRun {
     for (const { name } of this.#chain.slice(0, -1)) this.#frozen.set(name, await fileBytes({ provider, name }));
   }
 
-  /** Puts data and zeroes into an image below the one under test. */
-  async #fillBelow(level: number): Promise<void> {
-    const disk = await openDisk(this.#sources(this.#files, level), {
-      mode: 'write',
-      format: this.#formatOf(level),
-      flushAfterMs: 0,
-    });
-    const random = new Random(this.#scenario.seed + 10 + level);
-    const content = new Uint8Array(disk.size);
-    content.set(this.#below.subarray(0, disk.size));
-    for (let patch = 0; patch < 8; patch++) {
-      const offset = random.below(disk.size);
-      const length = Math.min(1 + random.below(patch < 2 ? disk.size : 40_000), disk.size - offset);
-      if (random.chance(0.25)) {
-        await disk.zero(offset, length);
-        content.fill(0, offset, offset + length);
-      } else {
-        const bytes = mixedContent(length, random.below(1_000_000));
-        await disk.write(offset, bytes);
-        content.set(bytes, offset);
-      }
-    }
-    await disk.close();
-    this.#below = content;
-  }
-
-  #name(level: number): string {
-    return imageName(this.#scenario, level);
-  }
-
-  #formatOf(level: number): string {
-    const { shape } = this.#scenario;
-    return (shape.below[level] ?? shape.format).name;
-  }
-
   get #files(): Place {
     if (this.#place === null) throw new Error('internal: the run has a place');
     return this.#place;
@@ -205,17 +181,15 @@ class ModelRun {
     return this.#disk;
   }
 
-  /** The images up to `level`, base first. */
-  #sources(place: Pick<Place, 'source'>, level: number): Source[] {
-    return Array.from({ length: level + 1 }, (_, number) => place.source(this.#name(number)));
-  }
-
   #openOn(provider: StorageProvider, options: DiskOpenOptions): Promise<ChainDisk> {
     const sources = this.#chain.map(({ name }) => ({ provider, name }));
     const own = sources.at(-1);
     const found = this.#scenario.parents === 'found' && own !== undefined;
-    const how: DiskOpenOptions = { format: this.#chain.at(-1)?.format ?? '', ...options };
-    return found ? openDisk(own, { ...how, allow: ['same-directory'] }) : openDisk(sources, how);
+    // A data file must be allowed by its own name.
+    const data = provider.resolve(DATA_FILE, own?.name ?? '');
+    const allow = found || this.#scenario.setUp !== null ? { allow: ['same-directory', data] } : {};
+    const how: DiskOpenOptions = { format: this.#chain.at(-1)?.format ?? '', ...allow, ...options };
+    return openDisk(found ? own : sources, how);
   }
 
   async #open(): Promise<void> {
@@ -242,15 +216,55 @@ class ModelRun {
       case 'reopen':
         await this.#device.close();
         await this.#open();
+        this.#inner.reopened();
         this.#compareSize();
         break;
       case 'advance':
         this.#clock.advance(operation.ms);
         break;
       default:
-        return this.#performLater(operation);
+        return isInner(operation) ? this.#performInner(operation) : this.#performLater(operation);
     }
     this.#count(operation.kind);
+  }
+
+  get #now(): DiskContent {
+    return { bytes: this.#model, loose: this.#loose };
+  }
+
+  /** With what the image keeps inside. */
+  async #performInner(operation: InnerOperation): Promise<void> {
+    if (operation.kind === 'compress') return this.#together([operation]);
+    const disk = this.#device.inner;
+    if (operation.kind === 'bitmap') {
+      if (await this.#inner.bitmap(operation, disk)) this.#count(`bitmap ${operation.act}`);
+    } else if (operation.kind === 'snapshot') {
+      const done = await this.#inner.snapshot(operation, disk, this.#now);
+      if (done === null) return;
+      this.#count(done.did);
+      if (done.content.bytes.length !== this.#model.length) this.#inner.resized(done.content.bytes.length);
+      [this.#model, this.#loose] = [done.content.bytes, done.content.loose];
+      this.#compareSize();
+    } else await this.#convert(operation.config, operation.compress);
+  }
+
+  /** Into a new image elsewhere. */
+  async #convert(config: Config, compress: boolean): Promise<void> {
+    const provider = new MemoryProvider();
+    const target = { provider, name: '/converted.qcow2' };
+    await convert(this.#device.inner, target, { format: this.#scenario.shape.format.name, config, compress });
+    const second = await openDisk(target, { allow: ['same-directory'] });
+    try {
+      this.#compareSize(second.size);
+      const found = new Uint8Array(second.size).fill(SPOILED);
+      await second.read(0, found);
+      this.#compare(0, found, 'a conversion');
+      await checkExtents(second, provider, this.#compare);
+    } finally {
+      await second.close();
+    }
+    await this.#inspect({ ...target, content: this.#now, states: [] });
+    this.#count(compress ? 'convert compressed' : 'convert');
   }
 
   /** What not every disk can do. */
@@ -267,6 +281,7 @@ class ModelRun {
       if (!(await this.#supports(this.#device.resize(operation.size, operation.shrink)))) return;
       this.#model = resized(this.#model, operation.size);
       this.#loose = resized(this.#loose, operation.size);
+      this.#inner.resized(operation.size);
     }
     this.#compareSize();
     this.#count(operation.kind);
@@ -277,11 +292,7 @@ class ModelRun {
     if (!format.capabilities.diff || this.#chain.length >= MAX_CHAIN) return;
     const name = this.#files.source(`stacked${this.#stacked++}.${format.extensions[0]?.extension ?? ''}`).name;
     const { provider } = this.#files;
-    const config = Object.fromEntries(
-      Object.entries({ AllocationBlockSize: unit, DataAlignment: SECTOR }).filter(([key]) =>
-        format.configKeys.some((known) => known.name === key),
-      ),
-    );
+    const config = stackedConfig(this.#scenario, unit);
     await this.#device.createDiff({ provider, name }, { format: format.name, config });
     await this.#chainChanged();
     this.#compareSize();
@@ -312,7 +323,8 @@ class ModelRun {
   async #merge(operation: { readonly from: number; readonly to: number }): Promise<void> {
     const top = this.#device.inner.images.length - 1;
     const [from, to] = [operation.from, operation.to].map((share) => Math.round(share * top)) as [number, number];
-    if (from === to) return;
+    // Where there are snapshots a merge must be refused. Otherwise it would take bitmaps away.
+    if (from === to || (this.#scenario.setUp?.inner === true && this.#inner.states.length === 0)) return;
     if (!(await this.#supports(this.#device.merge(from, to)))) return;
     this.#count(from < to ? 'merge forward' : 'merge backward');
   }
@@ -356,7 +368,7 @@ class ModelRun {
       await this.#device.read(offset, found);
       last.push({ offset, bytes: found, what: `a read after it, from ${offset},` });
     }
-    const before = (offset: number, bytes: Uint8Array): boolean => this.#firstDifference(offset, bytes) === -1;
+    const before = (offset: number, bytes: Uint8Array): boolean => firstDifference(bytes, this.#now, offset) === -1;
     const disorder = explainDisorder({ writes, reads, last, before, discarded });
     if (disorder !== null) throw new Mismatch(this.#explain(disorder, writes, [...reads, ...last]));
     this.#adopt(writes, last, discarded);
@@ -365,6 +377,10 @@ class ModelRun {
 
   /** What was found is what counts from here on; only discarded bytes may still become zero. */
   #adopt(writes: readonly RanWrite[], last: readonly RanRead[], discarded: readonly Range[]): void {
+    for (const { offset, bytes } of last) this.#inner.noteChange(offset, this.#now, bytes);
+    for (const { offset, bytes } of writes) this.#inner.noteRequest(offset, bytes.length);
+    const unit = this.#device.inner.blockSize ?? 1;
+    for (const { offset, length } of discarded) this.#inner.noteRequest(offset, length, unit);
     for (const { offset, bytes } of writes) this.#loose.fill(0, offset, offset + bytes.length);
     for (const { offset, bytes } of last) this.#model.set(bytes, offset);
     for (const { offset, length } of discarded) this.#loose.fill(1, offset, offset + length);
@@ -388,6 +404,8 @@ class ModelRun {
         return this.#issueWrite(operation, ran.writes);
       case 'zero':
         return this.#issueZero(operation, ran.writes);
+      case 'compress':
+        return this.#issueCompressed(operation, ran.writes);
       case 'discard':
         return this.#issueDiscard(operation.ranges, ran.discarded);
       case 'compact':
@@ -431,6 +449,17 @@ class ModelRun {
     bytes.fill(SPOILED);
   }
 
+  async #issueCompressed(operation: CompressOperation, writes: RanWrite[]): Promise<void> {
+    const { offset, length } = this.#cut(operation);
+    const disk = this.#device.inner;
+    if (length === 0 || disk.compression === null) return;
+    const bytes = writeContent({ ...operation, offset, length }, this.#model, this.#below);
+    writes.push({ offset, bytes: bytes.slice() });
+    const made = await disk.compress(offset, bytes);
+    await made.store();
+    bytes.fill(SPOILED);
+  }
+
   async #issueZero(operation: ZeroOperation, writes: RanWrite[]): Promise<void> {
     const { offset, length } = this.#cut(operation);
     if (length === 0) return;
@@ -450,20 +479,8 @@ class ModelRun {
     await this.#device.discard(cut);
   }
 
-  /** Index of the first byte that the disk must not read at `offset`; -1 when all are right. */
-  #firstDifference(offset: number, found: Uint8Array): number {
-    const wanted = this.#model.subarray(offset, offset + found.length);
-    if (Buffer.compare(found, wanted) === 0) return -1;
-    return found.findIndex((byte, index) => {
-      return byte !== wanted[index] && !(byte === 0 && this.#loose[offset + index] === 1);
-    });
-  }
-
   readonly #compare: CompareBytes = (offset, found, what) => {
-    const at = this.#firstDifference(offset, found);
-    if (at === -1) return;
-    const wanted = describeByte(this.#model[offset + at]);
-    throw new Mismatch(`${what} has ${describeByte(found[at])} at ${offset + at} instead of ${wanted}`);
+    fits(found, this.#now, offset, what);
   };
 
   #compareSize(size = this.#device.size): void {
@@ -496,7 +513,18 @@ class ModelRun {
       await second.close();
     }
     await this.#checkImage(copy, closed);
+    await this.#compareInner(copy, closed);
     this.#count('comparison');
+  }
+
+  async #compareInner(provider: StorageProvider, closed: boolean): Promise<void> {
+    const name = this.#chain.at(-1)?.name ?? '';
+    const { setUp } = this.#scenario;
+    if (setUp?.inner === true) {
+      await this.#inner.compareStates((snapshot) => this.#openOn(provider, { mode: 'read', snapshot }));
+      await this.#inner.compareBitmaps({ provider, name }, closed);
+    }
+    if (closed) await this.#inspect({ provider, name, content: this.#now, states: this.#inner.states });
   }
 
   /** Runs the format's own check, where it has one. Before the end of a session room may be lost, as after a power cut. */
@@ -518,10 +546,6 @@ function resized(bytes: Uint8Array, size: number): Uint8Array {
   const changed = new Uint8Array(size);
   changed.set(bytes.subarray(0, size));
   return changed;
-}
-
-function describeByte(byte: number | undefined): string {
-  return byte === undefined ? 'nothing' : `0x${byte.toString(16).padStart(2, '0')}`;
 }
 
 function messageOf(error: unknown): string {

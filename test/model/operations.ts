@@ -3,10 +3,12 @@
  * can be played again.
  */
 import { alignDown } from '../../src/binary/numbers.ts';
+import type { Config } from '../../src/disk/options.ts';
 import type { Random } from '../../src/testing/random.ts';
+import { describeInner, type InnerOperation, makeInner } from './inner-operations.ts';
 
 /** Where the bytes of a write come from: `same` is what the disk reads already, `below` what the images below read. */
-export type Content = 'random' | 'zeroes' | 'mixed' | 'same' | 'below';
+export type Content = 'random' | 'zeroes' | 'mixed' | 'text' | 'same' | 'below';
 
 /** Bytes of the disk. */
 export interface Range {
@@ -53,6 +55,7 @@ export type Operation =
   | { readonly kind: 'merge'; readonly from: number; readonly to: number }
   /** The chain is copied elsewhere and compared. */
   | { readonly kind: 'copy' }
+  | InnerOperation
   /** Issued one after another without waiting in between. */
   | { readonly kind: 'together'; readonly operations: readonly Operation[] };
 
@@ -61,10 +64,14 @@ export interface Space {
   readonly size: number;
   /** Bytes of an allocation unit. */
   readonly unit: number;
+  /** The disk does not grow beyond this. */
+  readonly most?: number;
+  /** The image keeps things inside; options of an image that the disk is converted into. */
+  readonly inner?: (random: Random) => Config;
 }
 
 const SECTOR = 512;
-/** A disk does not grow beyond this. */
+/** A disk does not grow beyond this where nothing else is said. */
 const MAX_SIZE = 1024 * 1024;
 
 /** The operations of one seed. */
@@ -72,7 +79,9 @@ export function makeOperations(random: Random, space: Space): Operation[] {
   const maker = new Maker(random, space);
   // Later the last unit has mostly been written, and hides what growing must do about it.
   const first = random.chance(0.15) ? [maker.resize()] : [];
-  const rest = Array.from({ length: 20 + random.below(40) }, () => maker.next());
+  // Where another program looks at each image, more runs are better than longer ones.
+  const count = space.most === undefined ? 20 + random.below(40) : 14 + random.below(24);
+  const rest = Array.from({ length: count }, () => maker.next());
   return [...first, ...rest].flatMap((operation) => {
     // Flushes that run beside writes are where changes get lost, and the next write would hide it.
     const follow = operation.kind === 'together' && random.chance(0.3);
@@ -83,6 +92,8 @@ export function makeOperations(random: Random, space: Space): Operation[] {
 class Maker {
   readonly #random: Random;
   readonly #unit: number;
+  readonly #most: number;
+  readonly #inner: Space['inner'];
   #size: number;
   /** Half of the requests go here, so that they meet. */
   readonly #hot: number;
@@ -92,12 +103,17 @@ class Maker {
   constructor(random: Random, space: Space) {
     this.#random = random;
     this.#unit = space.unit;
+    this.#most = space.most ?? MAX_SIZE;
+    this.#inner = space.inner;
     this.#size = space.size;
     this.#hot = random.below(space.size);
-    this.#restructures = random.chance(0.35);
+    this.#restructures = this.#inner === undefined && random.chance(0.35);
   }
 
   next(): Operation {
+    if (this.#inner !== undefined && this.#random.chance(0.35)) {
+      return makeInner(this.#random, this.#range(), this.#inner);
+    }
     if (this.#restructures && this.#random.chance(0.2)) return this.#structural();
     const roll = this.#random.below(100);
     if (roll < 38) return this.#write(this.#range());
@@ -150,7 +166,7 @@ class Maker {
     const sectors = Math.floor(this.#size / SECTOR);
     const grown = sectors + this.#random.below(this.#random.chance(0.5) ? 20 : 400);
     const wanted = this.#random.chance(0.2) ? sectors - this.#random.below(40) : grown;
-    const size = Math.min(wanted * SECTOR, MAX_SIZE);
+    const size = Math.min(wanted * SECTOR, this.#most);
     this.#size = size;
     return { kind: 'resize', size, shrink: this.#random.chance(0.7) };
   }
@@ -249,6 +265,11 @@ function describeCall(operation: Operation): string {
       return `disk.merge(share(${operation.from}), share(${operation.to}))`;
     case 'copy':
       return 'compareWithCopiedChain()';
+    case 'compress':
+    case 'snapshot':
+    case 'bitmap':
+    case 'convert':
+      return describeInner(operation);
     case 'together':
       return `Promise.all([${operation.operations.map(describeCall).join(', ')}])`;
     default:
@@ -268,6 +289,8 @@ export function simplerOperations(operation: Operation): Operation[][] {
       const isPlain = operation.content === 'random' && operation.buffers === 1;
       return simplerRanges(operation, isPlain ? [] : [plain, { ...operation, buffers: 1 }]);
     }
+    case 'compress':
+      return simplerRanges(operation, operation.content === 'text' ? [] : [{ ...operation, content: 'text' }]);
     case 'zero':
       return simplerRanges(operation, operation.punch ? [] : [{ ...operation, punch: true }]);
     case 'discard':

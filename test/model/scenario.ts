@@ -2,7 +2,7 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { CreateImageOptions, DiskOpenOptions } from '../../src/disk/options.ts';
+import type { Config, CreateImageOptions, DiskOpenOptions } from '../../src/disk/options.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
 import type { Format } from '../../src/image/contract.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
@@ -18,6 +18,30 @@ export interface Shape {
   readonly variant: readonly string[];
   /** Formats of the images below, base first. */
   readonly below: readonly Format[];
+  /** The test file that plays it, where it is not that of all formats. */
+  readonly suite?: string;
+  /** Beside what every scenario has. */
+  readonly setUp?: (random: Random) => SetUp;
+}
+
+/** Name of external data files, beside the image. */
+export const DATA_FILE = 'image.data';
+
+/** Options of one format that a seed decides. */
+export interface SetUp {
+  readonly unit: number;
+  /** Guest bytes of each image, base first. */
+  readonly sizes: readonly number[];
+  /** Of each image. */
+  readonly configs: readonly Config[];
+  /** Guest bytes that the disk does not grow beyond. */
+  readonly most: number;
+  /** What the image is when the run begins: empty, or a conversion of some content. */
+  readonly start: 'empty' | 'converted' | 'compressed';
+  /** The image keeps things inside: operations do something with them, and the chain stays. */
+  readonly inner: boolean;
+  /** Config of an image that the disk is converted into. */
+  readonly other: (random: Random) => Config;
 }
 
 /** Everything that a seed decides beside the operations. */
@@ -35,6 +59,7 @@ export interface Scenario {
   /** How the images below are named: all in a list, or found beside the image. */
   readonly parents: 'listed' | 'found';
   readonly options: Pick<DiskOpenOptions, 'honourZeroes' | 'honourSame' | 'ignoreFlush' | 'flushAfterMs'>;
+  readonly setUp: SetUp | null;
 }
 
 const SECTOR = 512;
@@ -63,6 +88,13 @@ function shapesOf(format: Format): Shape[] {
   ];
 }
 
+/** The seeds that somebody asks for, or the first ones. */
+export function seedsToRun(usual: number): number[] {
+  const wanted = process.env['VDKIT_MODEL_SEED'];
+  if (wanted !== undefined && wanted !== '') return wanted.split(',').map(Number);
+  return Array.from({ length: usual }, (_, index) => index + 1);
+}
+
 /** The scenario of a seed, on one shape. */
 export function makeScenario(seed: number, shape: Shape): Scenario {
   const random = new Random(seed);
@@ -70,12 +102,14 @@ export function makeScenario(seed: number, shape: Shape): Scenario {
   const top = randomSize(random);
   const sizes = shape.below.map(() => (random.chance(0.3) ? top : randomSize(random)));
   const local = random.chance(0.1);
+  const setUp = shape.setUp?.(new Random(seed + 0x5e7)) ?? null;
   const maybe = (): boolean | undefined => random.pick([undefined, true, false]);
   return {
     seed,
     shape,
-    sizes: [...sizes, top],
-    unit,
+    sizes: setUp?.sizes ?? [...sizes, top],
+    unit: setUp?.unit ?? unit,
+    setUp,
     local,
     restless: !local && random.chance(0.7),
     timing: seed + 1,
@@ -106,6 +140,16 @@ export function simplerScenarios(scenario: Scenario): Scenario[] {
   const simpler: Scenario[] = [];
   if (scenario.local) simpler.push({ ...scenario, local: false });
   if (scenario.restless) simpler.push({ ...scenario, restless: false });
+  const { setUp } = scenario;
+  if (setUp !== null && setUp.start !== 'empty') simpler.push({ ...scenario, setUp: { ...setUp, start: 'empty' } });
+  for (const key of Object.keys(setUp?.configs.at(-1) ?? {})) {
+    if (setUp === null || key === 'cluster_size') continue;
+    const configs = setUp.configs.map((config) =>
+      // What belongs to a data file goes with it.
+      Object.fromEntries(Object.entries(config).filter(([other]) => !other.startsWith(key))),
+    );
+    simpler.push({ ...scenario, setUp: { ...setUp, configs } });
+  }
   for (const key of Object.keys(options)) {
     const rest = Object.fromEntries(Object.entries(options).filter(([name]) => name !== key));
     simpler.push({ ...scenario, options: rest });
@@ -122,6 +166,10 @@ export function describeScenario(scenario: Scenario): string {
       ...(level > 0 ? { parent: imageName(scenario, level - 1) } : {}),
     };
     const isTop = level === shape.below.length;
+    if (isTop && scenario.setUp !== null && scenario.setUp.start !== 'empty') {
+      const how = { format: format.name, ...create, compress: scenario.setUp.start === 'compressed' };
+      return `await convert(someContent, '${imageName(scenario, level)}', ${JSON.stringify(how)});`;
+    }
     return `await createImage('${imageName(scenario, level)}', ${JSON.stringify({ format: format.name, ...create })});${isTop ? '' : ' // with content'}`;
   });
   const place = local ? 'local files' : restless ? 'memory that takes its time' : 'memory';
@@ -140,11 +188,7 @@ export function imageName({ shape }: Scenario, level: number): string {
 export function makeOptions(scenario: Scenario, level: number): CreateImageOptions {
   const { shape, sizes, unit } = scenario;
   const format = [...shape.below, shape.format][level] ?? shape.format;
-  // Small units make small images.
-  const small: Record<string, number> = { AllocationBlockSize: unit, DataAlignment: SECTOR };
-  const config = Object.fromEntries(
-    Object.entries(small).filter(([key]) => format.configKeys.some(({ name }) => name === key)),
-  );
+  const config = knownConfig(format, scenario.setUp?.configs[level] ?? smallConfig(unit));
   const size = sizes[level] ?? 0;
   const variant = level === shape.below.length ? shape.variant : [];
   return {
@@ -153,6 +197,23 @@ export function makeOptions(scenario: Scenario, level: number): CreateImageOptio
     ...(variant.length > 0 ? { variant } : {}),
     ...(Object.keys(config).length > 0 ? { config } : {}),
   };
+}
+
+/** Config of an image that is put on top. */
+export function stackedConfig({ shape, setUp }: Scenario, unit: number): Config {
+  const own = { ...(setUp?.configs.at(-1) ?? smallConfig(unit)) };
+  // Only one image can have the data file, and none with a parent its room at once.
+  const apart = new Set(['data_file', 'data_file_raw', 'preallocation']);
+  return knownConfig(shape.format, Object.fromEntries(Object.entries(own).filter(([key]) => !apart.has(key))));
+}
+
+/** Small units make small images. */
+function smallConfig(unit: number): Config {
+  return { AllocationBlockSize: unit, DataAlignment: SECTOR };
+}
+
+function knownConfig({ configKeys }: Format, config: Config): Config {
+  return Object.fromEntries(Object.entries(config).filter(([key]) => configKeys.some(({ name }) => name === key)));
 }
 
 /** Where the files of one run are. */

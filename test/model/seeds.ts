@@ -1,6 +1,6 @@
 /** One seed from end to end: make, run, and when it fails, shrink and report. */
 import { Random } from '../../src/testing/random.ts';
-import { type Failure, type RunOptions, runOperations, type Wrap } from './model.ts';
+import { type Failure, type RunOptions, runOperations } from './model.ts';
 import { describeOperation, makeOperations, type Operation, simplerOperations } from './operations.ts';
 import { describeScenario, makeScenario, type Scenario, type Shape, simplerScenarios } from './scenario.ts';
 import { shrinkList } from './shrink.ts';
@@ -29,16 +29,20 @@ export async function runSeed(seed: number, shape: Shape, how: RunOptions = {}):
   const operations = makeOperations(new Random(seed + 0x5eed), {
     size: scenario.sizes.at(-1) ?? 0,
     unit: scenario.unit,
+    ...(scenario.setUp === null ? {} : { most: scenario.setUp.most }),
+    ...(scenario.setUp?.inner === true ? { inner: scenario.setUp.other } : {}),
   });
   const failure = await runOperations(scenario, operations, how);
-  return failure === null
-    ? null
-    : shrinkFailure({ seed, scenario, operations, failure, made: operations.length }, how.wrap);
+  return failure === null ? null : shrinkFailure({ seed, scenario, operations, failure, made: operations.length }, how);
 }
 
-async function shrinkFailure(report: Report, wrap: Wrap | undefined): Promise<Report> {
+async function shrinkFailure(report: Report, { wrap, inspect }: RunOptions): Promise<Report> {
   let { scenario, failure } = report;
-  const how: RunOptions = { hangMs: HANG_MS, ...(wrap === undefined ? {} : { wrap }) };
+  const how: RunOptions = {
+    hangMs: HANG_MS,
+    ...(wrap === undefined ? {} : { wrap }),
+    ...(inspect === undefined ? {} : { inspect }),
+  };
   const deadline = Date.now() + SHRINK_MS;
   const fails = async (list: readonly Operation[]): Promise<boolean> => {
     if (Date.now() > deadline) return false;
@@ -78,7 +82,7 @@ export function describeReport(report: Report): string {
   const { format, title } = scenario.shape;
   return [
     `Seed ${seed} (${format.name}, ${title}) fails at ${at}: ${failure.message}`,
-    `Replay: VDKIT_MODEL_SEED=${seed} npx vitest run test/model`,
+    `Replay: VDKIT_MODEL_SEED=${seed} npx vitest run ${scenario.shape.suite ?? 'test/model'}`,
     `${made} operations, shrunk to ${operations.length}:`,
     '',
     ...`${describeScenario(scenario)}\n${operations.map((one) => describeOperation(one)).join('\n')}`

@@ -15,6 +15,7 @@ import { expectKind } from '../conformance/expect-kind.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
 import { qcow2 as hostile } from '../hostile/qcow2.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
+import { expectSameMap, type QemuRun } from './qemu-map.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -255,41 +256,4 @@ async function expectSmallReads(disk: ChainDisk, raw: string): Promise<void> {
     expect(Buffer.compare(a, b), `${length} bytes at ${offset}`).toBe(0);
   });
   await Promise.all(reads);
-}
-
-interface QemuRun {
-  readonly start: number;
-  readonly length: number;
-  readonly depth: number;
-  readonly present: boolean;
-  readonly zero: boolean;
-  readonly data: boolean;
-  readonly offset?: number;
-}
-
-/**
- * Run by run, wherever one of the two begins. QEMU does not look for holes inside placed clusters, vdkit does and calls
- * them zero: they are data for QEMU.
- */
-function expectSameMap(ours: readonly Extent[], theirs: readonly QemuRun[]): void {
-  let offset = 0;
-  for (let [a, b] = [0, 0]; a < ours.length || b < theirs.length; ) {
-    const [extent, run] = [ours[a], theirs[b]];
-    if (extent === undefined || run === undefined) expect.fail(`one of the maps ends at ${offset}`);
-    const what = `${JSON.stringify(extent)} and ${JSON.stringify(run)}`;
-    const [extentEnd, runEnd] = [extent.offset + extent.length, run.start + run.length];
-    if (!run.present) expect(extent.state, what).toBe('absent');
-    else expect(extent.depth, what).toBe(run.depth);
-    if (run.present && !run.data) expect(extent.state, what).toBe('zero');
-    if (run.data && !run.zero) expect(['data', 'zero'], what).toContain(extent.state);
-    if (extent.state === 'data') {
-      expect(run.data, what).toBe(true);
-      expect(extent.compressed, what).toBe(run.offset === undefined);
-      if (!extent.compressed)
-        expect((extent.fileOffset ?? 0) - extent.offset, what).toBe((run.offset ?? 0) - run.start);
-    }
-    offset = Math.min(extentEnd, runEnd);
-    if (extentEnd === offset) a++;
-    if (runEnd === offset) b++;
-  }
 }

@@ -20,12 +20,18 @@ export async function run(context: CommandContext): Promise<number> {
   if (!named && size === undefined) {
     throw new UsageError('There is nothing to measure', 'Name an image, or give a size with --size.');
   }
-  const { format: sourceFormat, parent, parentFormat, ...options } = openOptions(context);
+  const { format: sourceFormat, parent, parentFormat, snapshot, ...options } = openOptions(context);
   const result = await measure(named ? imageName(context, 0) : (size ?? 0), {
     ...options,
     ...describedTarget(context, format),
     format: format.name,
-    ...present({ size, sourceFormat, sourceParent: parent, sourceParentFormat: parentFormat }),
+    ...present({
+      size,
+      sourceFormat,
+      sourceParent: parent,
+      sourceParentFormat: parentFormat,
+      sourceSnapshot: snapshot,
+    }),
   });
   if (context.json) await context.printJson({ schema: 'vdkit/measure/1', ...document(result) });
   else await context.print(text(result));

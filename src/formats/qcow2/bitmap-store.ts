@@ -51,11 +51,19 @@ export interface BitmapHost extends TableHost {
   fail(): void;
 }
 
+/** The bits of a bitmap while the image on the medium calls it in use. */
+interface Recorded {
+  readonly granularityBits: number;
+  /** False: it stays as it is. */
+  readonly records: boolean;
+  bits: Uint8Array;
+}
+
 /** See the head of this file. */
 export class Qcow2Bitmaps implements BitmapStore {
   readonly #host: BitmapHost;
   /** Bits of those that this session records, by name. */
-  readonly #recorded = new Map<string, { readonly granularity: number; readonly bits: Uint8Array }>();
+  readonly #recorded = new Map<string, Recorded>();
   #size = 0;
 
   constructor(host: BitmapHost) {
@@ -119,13 +127,38 @@ export class Qcow2Bitmaps implements BitmapStore {
 
   /** Before the first change of the content: what records is loaded, and marked as in use. Durable. */
   async beginChanges(): Promise<void> {
+    await this.#use(isEnabled);
+  }
+
+  /**
+   * Before the disk gets another size. Bitmaps are as long as the disk: until all of them are stored anew they are marked,
+   * also those that do not record. Durable.
+   */
+  async beginResize(): Promise<void> {
+    await this.#use(() => true);
+  }
+
+  /** The disk has its new size, or still the old one. Of new space no bit is set. */
+  endResize(): void {
+    const { size } = this.#host.header;
+    this.#size = size;
+    for (const recorded of this.#recorded.values()) {
+      const entries = bitmapTableEntries(size, recorded.granularityBits, this.#host.header.clusterSize);
+      const bits = new Uint8Array(entries * this.#host.header.clusterSize);
+      bits.set(recorded.bits.subarray(0, bits.length));
+      this.#cutTail(bits, recorded);
+      recorded.bits = bits;
+    }
+  }
+
+  /** Loads bitmaps and marks them as in use. */
+  async #use(wanted: (bitmap: Bitmap) => boolean): Promise<void> {
     const { header, bitmaps, storage } = this.#host;
     if (header.bitmaps === null || !bitmapsConsistent(header)) return;
-    await this.#load();
-    const next = bitmaps.map((bitmap) => {
-      const records = (bitmap.flags & BITMAP_FLAG.auto) !== 0;
-      return records ? { ...bitmap, flags: bitmap.flags | BITMAP_FLAG.inUse } : bitmap;
-    });
+    await this.#load(wanted);
+    const next = bitmaps.map((bitmap) =>
+      wanted(bitmap) ? { ...bitmap, flags: bitmap.flags | BITMAP_FLAG.inUse } : bitmap,
+    );
     if (next.every(({ flags }, index) => flags === bitmaps[index]?.flags)) return;
     // In place: only flags change, each of them inside a sector.
     await writeTable(this.#host, { offset: header.bitmaps.directoryOffset }, serializeBitmaps(next));
@@ -136,8 +169,9 @@ export class Qcow2Bitmaps implements BitmapStore {
   /** The guest changes a range. */
   noteRange(offset: number, length: number): void {
     const end = Math.min(offset + length, this.#size);
-    for (const { granularity, bits } of this.#recorded.values()) {
-      if (end > offset) setBits(bits, Math.floor(offset / granularity), divCeil(end, granularity));
+    for (const { granularityBits, records, bits } of this.#recorded.values()) {
+      const granularity = 2 ** granularityBits;
+      if (records && end > offset) setBits(bits, Math.floor(offset / granularity), divCeil(end, granularity));
     }
   }
 
@@ -145,12 +179,12 @@ export class Qcow2Bitmaps implements BitmapStore {
   async endChanges(): Promise<void> {
     const recorded = [...this.#recorded];
     this.#recorded.clear();
-    // A disk of another size needs bitmaps of another length: they stay marked.
-    if (this.#size !== this.#host.header.size) return;
     for (const [name, { bits }] of recorded) {
       const bitmap = this.#host.bitmaps.find((one) => one.name === name);
-      const flags = (bitmap?.flags ?? 0) & ~BITMAP_FLAG.inUse;
-      if (bitmap !== undefined) await this.#replace(bitmap, { ...bitmap, flags }, bits);
+      if (bitmap === undefined) continue;
+      const flags = bitmap.flags & ~BITMAP_FLAG.inUse;
+      const tableEntries = bits.length / this.#host.header.clusterSize;
+      await this.#replace(bitmap, { ...bitmap, flags, tableEntries }, bits);
     }
   }
 
@@ -159,17 +193,18 @@ export class Qcow2Bitmaps implements BitmapStore {
     return this.#recorded.has(name);
   }
 
-  /** The bits of what records, as far as they fit into memory and can be read: what is left out stays marked. */
-  async #load(): Promise<void> {
+  /** The bits of what is wanted, as far as they fit into memory and can be read: what is left out stays marked. */
+  async #load(wanted: (bitmap: Bitmap) => boolean): Promise<void> {
     const { header, bitmaps } = this.#host;
     this.#size = header.size;
     let bytes = 0;
     for (const bitmap of bitmaps) {
       bytes += bitmap.tableEntries * header.clusterSize;
-      if ((bitmap.flags & BITMAP_FLAG.auto) === 0 || isInUse(bitmap) || bytes > RECORDED_BYTES) continue;
+      if (!wanted(bitmap) || isInUse(bitmap) || bytes > RECORDED_BYTES) continue;
       try {
         const bits = await this.#bitsOf(bitmap);
-        this.#recorded.set(bitmap.name, { granularity: 2 ** bitmap.granularityBits, bits });
+        const { granularityBits } = bitmap;
+        this.#recorded.set(bitmap.name, { granularityBits, records: isEnabled(bitmap), bits });
       } catch (error) {
         // A damaged bitmap keeps nobody from writing the disk: it stays marked as of no use.
         if (!isImageError(error) || error.kind !== 'corrupt') throw error;
@@ -291,7 +326,7 @@ export class Qcow2Bitmaps implements BitmapStore {
   }
 
   /** Bits behind the end of the disk are zero. */
-  #cutTail(bits: Uint8Array, { granularityBits }: Bitmap): void {
+  #cutTail(bits: Uint8Array, { granularityBits }: Pick<Bitmap, 'granularityBits'>): void {
     const count = divCeil(this.#host.header.size, 2 ** granularityBits);
     const last = Math.floor(count / 8);
     bits.fill(0, divCeil(count, 8));
@@ -364,6 +399,11 @@ export class Qcow2Bitmaps implements BitmapStore {
   ): ImageError {
     return new ImageError(kind, message, { path: this.#host.storage.label, ...details });
   }
+}
+
+/** It records what changes. */
+function isEnabled({ flags }: Bitmap): boolean {
+  return (flags & BITMAP_FLAG.auto) !== 0;
 }
 
 /** Sets the bits from `first` to `end`. */

@@ -88,7 +88,10 @@ function conflicts(now: Layout, cluster: Uint8Array, start: number, end: number)
 
 /** What the old one does not use is the new one's. */
 function joined(now: Layout, next: Layout): Uint8Array {
-  const cluster = now.cluster.map((byte, at) => (next.used[at] === 1 ? (next.cluster[at] ?? 0) : byte));
+  const cluster = now.cluster.slice();
+  for (let at = next.used.lastIndexOf(1); at >= 0; at--) {
+    if (next.used[at] === 1) cluster[at] = next.cluster[at] ?? 0;
+  }
   cluster.set(next.cluster.subarray(0, SECTOR));
   return cluster;
 }
@@ -96,7 +99,9 @@ function joined(now: Layout, next: Layout): Uint8Array {
 function sectorsOf(now: Layout, next: Layout): HeaderStep {
   const cluster = joined(now, next);
   const rest: { offset: number; bytes: Uint8Array }[] = [];
-  for (let offset = SECTOR; offset < cluster.length; offset += SECTOR) {
+  // Behind that nothing changes.
+  const end = next.used.lastIndexOf(1) + 1;
+  for (let offset = SECTOR; offset < end; offset += SECTOR) {
     const bytes = cluster.slice(offset, offset + SECTOR);
     if (bytes.some((byte, at) => byte !== now.cluster[offset + at])) rest.push({ offset, bytes });
   }

@@ -314,8 +314,15 @@ export class Qcow2Image implements Image {
         this.#reload(this.#snapshots);
       },
     };
-    checkQcow2Size(host, size);
-    await this.#guarded(() => resizeQcow2(host, size, how));
+    checkQcow2Size(host, size, how);
+    await this.#guarded(async () => {
+      await this.bitmaps?.beginResize();
+      try {
+        await resizeQcow2(host, size, how);
+      } finally {
+        this.bitmaps?.endResize();
+      }
+    });
   }
 
   /** Stores the name and the format of the backing file. */

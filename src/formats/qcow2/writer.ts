@@ -515,7 +515,8 @@ export class ClusterWriter {
     return {
       storage: this.#data,
       offset: start,
-      length: end - start,
+      // The file is as long as the disk: others may take it for a raw disk.
+      length: Math.min(end, Math.max(this.#header.virtualSize, offset + length)) - start,
       guestOffset: start,
       readsZero: start >= this.#data.size && this.#data.can.growsZeroed,
       commit: () => {

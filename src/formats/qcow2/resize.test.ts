@@ -1,0 +1,148 @@
+/** Changing the size of QCOW2 disks: what goes with them, what is hidden, and what is refused. */
+import { describe, expect, it } from 'vitest';
+import { expectKind } from '../../../test/conformance/expect-kind.ts';
+import { createImage, Disk } from '../../index.ts';
+import { MemoryProvider } from '../../storage/memory.ts';
+import { type Bitmap, readBitmaps } from './bitmaps.ts';
+import { readHeader } from './open.ts';
+
+const SIZE = 1024 * 1024;
+const NAME = '/disk.qcow2';
+const WRITE = { mode: 'write', flushAfterMs: 0, format: 'qcow2', allow: ['/', '/data.raw'] } as const;
+
+type Config = Record<string, string | number>;
+
+async function newDisk(provider: MemoryProvider, config: Config, parent?: string): Promise<Disk> {
+  const over = parent === undefined ? { size: SIZE } : { size: SIZE, parent: { provider, name: parent } };
+  await createImage({ provider, name: NAME }, { ...over, format: 'qcow2', config });
+  return Disk.open({ provider, name: NAME }, WRITE);
+}
+
+async function storedBits(provider: MemoryProvider): Promise<(Bitmap & { first: number | undefined })[]> {
+  const storage = await provider.open(NAME, 'read');
+  const file = new Uint8Array(storage.size);
+  await storage.read(0, file);
+  const bitmaps = await readBitmaps(storage, await readHeader(storage));
+  await storage.close();
+  const view = new DataView(file.buffer);
+  return bitmaps.map((bitmap) => {
+    const offset = Number(view.getBigUint64(bitmap.tableOffset));
+    return { ...bitmap, first: offset === 0 ? undefined : file[offset] };
+  });
+}
+
+describe('a disk with bitmaps that changes its size', () => {
+  it.each([SIZE * 9, SIZE / 2])('has bitmaps of that length, to %i bytes, and they stay valid', async (size) => {
+    const provider = new MemoryProvider();
+    {
+      await using disk = await newDisk(provider, { cluster_size: 512 });
+      await disk.bitmaps.add('records', { granularity: 512 });
+      await disk.write(512, new Uint8Array(512).fill(1));
+      await disk.bitmaps.add('stays', { granularity: 512, enabled: false });
+      await disk.bitmaps.merge('stays', ['records']);
+      await disk.resize(size, { shrink: true });
+      await disk.write(2 * 512, new Uint8Array(512).fill(1));
+    }
+    const bitmaps = await storedBits(provider);
+    const tableEntries = Math.ceil(size / 512 / 8 / 512);
+    expect(bitmaps).toMatchObject([
+      // Nothing of the old disk changed by that.
+      { name: 'records', flags: 2, tableEntries, first: 0b110 },
+      { name: 'stays', flags: 0, tableEntries, first: 0b010 },
+    ]);
+  });
+
+  it('records that what was cut off and grew again changed', async () => {
+    const provider = new MemoryProvider();
+    {
+      await using disk = await newDisk(provider, { cluster_size: 512 });
+      await disk.bitmaps.add('records', { granularity: 512 * 1024 });
+      await disk.resize(SIZE / 2, { shrink: true });
+      await disk.resize(SIZE);
+    }
+    expect(await storedBits(provider)).toMatchObject([{ flags: 2, first: 0b10 }]);
+  });
+
+  it('and a snapshot of another size that may not be applied: the bitmaps stay as they are', async () => {
+    const provider = new MemoryProvider();
+    {
+      await using disk = await newDisk(provider, {});
+      await disk.snapshots.create('small');
+      await disk.resize(2 * SIZE);
+      await disk.bitmaps.add('records', { granularity: 512 });
+      await expectKind(() => disk.snapshots.apply('small'), 'unsupported');
+    }
+    expect(await storedBits(provider)).toMatchObject([{ flags: 2, first: undefined }]);
+  });
+});
+
+describe('a disk with a data file', () => {
+  it.each(['off', 'on'])('has one that is as long as itself, raw: %s', async (raw) => {
+    const provider = new MemoryProvider();
+    const odd = SIZE + 3 * 512;
+    await using disk = await newDisk(provider, { data_file: 'data.raw', data_file_raw: raw });
+    const dataSize = async (): Promise<number> => (await provider.open('/data.raw', 'read')).size;
+    for (const size of [odd, odd + 512, odd - 1024, SIZE * 2]) {
+      await disk.resize(size, { shrink: true });
+      await disk.write(size - 512, new Uint8Array(512).fill(7));
+      await disk.flush();
+      expect(await dataSize()).toBe(size);
+    }
+  });
+});
+
+describe('version 2 over a longer backing file', () => {
+  it('does not grow where it cannot hide what stands there', async () => {
+    const provider = new MemoryProvider();
+    await createImage({ provider, name: '/base.raw' }, { size: 4 * SIZE, format: 'raw' });
+    {
+      await using base = await Disk.open({ provider, name: '/base.raw' }, { ...WRITE, format: 'raw' });
+      await base.write(0, new Uint8Array(4 * SIZE).fill(9));
+    }
+    await using disk = await newDisk(provider, { compat: '0.10' }, '/base.raw');
+    await expectKind(() => disk.resize(2 * SIZE), 'unsupported');
+    expect(disk.size).toBe(SIZE);
+    // It takes writes as before.
+    await disk.write(0, new Uint8Array(512).fill(1));
+    await disk.flush();
+  });
+});
+
+describe('images with snapshots inside', () => {
+  const chain = async (): Promise<{ provider: MemoryProvider; disk: Disk }> => {
+    const provider = new MemoryProvider();
+    const disk = await newDisk(provider, {});
+    await disk.write(0, new Uint8Array(512).fill(1));
+    await disk.createDiff({ provider, name: '/top.qcow2' });
+    return { provider, disk };
+  };
+
+  it.each([
+    ['forward', 0, 1],
+    ['backward', 1, 0],
+  ] as const)('are not merged %s, which would change or lose them', async (_, from, to) => {
+    const { provider, disk } = await chain();
+    await disk.snapshots.create('kept');
+    await expectKind(() => disk.merge(from, to), 'unsupported');
+    await disk.write(0, new Uint8Array(512).fill(2));
+    await disk.close();
+    await using kept = await Disk.open({ provider, name: '/top.qcow2' }, { snapshot: 'kept', allow: ['/'] });
+    const bytes = new Uint8Array(512);
+    await kept.read(0, bytes);
+    expect(bytes).toEqual(new Uint8Array(512).fill(1));
+  });
+
+  it('take what is merged into them from above', async () => {
+    const provider = new MemoryProvider();
+    const disk = await newDisk(provider, {});
+    await disk.snapshots.create('empty');
+    await disk.createDiff({ provider, name: '/top.qcow2' });
+    await disk.write(0, new Uint8Array(512).fill(1));
+    await disk.merge(1, 0);
+    await disk.close();
+    await using kept = await Disk.open({ provider, name: NAME }, { snapshot: 'empty' });
+    const bytes = new Uint8Array(512);
+    await kept.read(0, bytes);
+    expect(bytes).toEqual(new Uint8Array(512));
+  });
+});
