@@ -314,7 +314,7 @@ export class Qcow2Image implements Image {
         this.#reload(this.#snapshots);
       },
     };
-    checkQcow2Size(host, size, how);
+    checkQcow2Size(host, size);
     await this.#guarded(async () => {
       await this.bitmaps?.beginResize();
       try {

@@ -39,11 +39,7 @@ export interface ResizeHost {
 }
 
 /** Refuses a size that the image cannot have. Touches nothing. */
-export function checkQcow2Size(
-  { header, storage }: Pick<ResizeHost, 'header' | 'storage'>,
-  size: number,
-  { fill, fillEnd }: Pick<ResizeOptions, 'fill' | 'fillEnd'>,
-): void {
+export function checkQcow2Size({ header, storage }: Pick<ResizeHost, 'header' | 'storage'>, size: number): void {
   const entries = divCeil(size, header.clusterSize * header.l2Entries);
   if (entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
     throw new ImageError('limit', 'A QCOW2 image with clusters of this size cannot become that large', {
@@ -51,15 +47,6 @@ export function checkQcow2Size(
       found: `an L1 table of ${entries * ENTRY_BYTES} bytes`,
       expected: `at most ${LIMITS.qcow2L1Bytes}`,
       hint: 'Convert it to an image with larger clusters.',
-    });
-  }
-  const hidden = fill === 'zero' ? Math.min(fillEnd, size) : 0;
-  if (header.version === VERSION_2 && hidden > alignUp(header.virtualSize, header.clusterSize)) {
-    throw new ImageError('unsupported', 'Version 2 cannot hide what a longer backing file has behind the old end', {
-      path: storage.label,
-      found: `a backing file of ${fillEnd} bytes`,
-      expected: `at most ${header.virtualSize}`,
-      hint: 'Convert the image to version 3 (compat 1.1).',
     });
   }
   if (header.version === VERSION_2 && header.snapshotCount > 0) {
