@@ -1,6 +1,8 @@
 /**
  * All commands: the one place that help, completion and the documentation are made from. Holds words only; what a
  * command does is loaded when it runs, because loading less is what makes a start fast.
+ *
+ * Long file: a list, of which each command is one entry.
  */
 import type { ArgumentSpec, CommandSpec, OptionSpec } from './spec.ts';
 
