@@ -104,6 +104,7 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     aim,
     limit: 3.33,
   });
+  const tables = at('tables.qcow2');
   const map = vdkit('map', huge, '--json');
   const [half, changed] = [at('half.vdi'), at('changed.vdi')];
   /** These change the image in place, so each run gets a copy. */
@@ -141,6 +142,17 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     toQcow2('zstd', 1.2, 1.2),
     fromQcow2('zstd', 1.2, 1.2),
     scattered,
+    ...[
+      ['check qcow2', qcow2.plain],
+      ['check qcow2 of 256 GiB with all its tables', tables],
+    ].map(([name, file]) => ({
+      name,
+      measures: 'pairs',
+      ours: vdkit('check', file, '--quiet'),
+      theirs: qemu('check', '-q', '-f', 'qcow2', file),
+      aim: 2,
+      limit: 2,
+    })),
     queue('reads', 'a 4 KiB read', 0.5),
     queue('promised', 'a 4 KiB read, by promise', 1),
     queue('writes', 'a 4 KiB write', 1),
@@ -203,6 +215,9 @@ export function makeCases({ folder, program, sample, qemuImg }) {
         execFileSync(qemuImg, ['convert', ...how, '-f', 'raw', '-O', 'qcow2', raw, file]);
       }
       if (needs(vdi)) execFileSync(qemuImg, ['convert', '-f', 'raw', '-O', 'vdi', raw, vdi]);
+      if (needs(tables)) {
+        execFileSync(qemuImg, ['create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata', tables, '256G']);
+      }
       if (needs(half)) makeHalfZeroVdi(half, DISK);
       if (needs(chain.at(-1))) makeChain(chain);
       if (needs(huge)) makeScatteredVdi(huge, 2048 * GIB);
