@@ -46,8 +46,9 @@ describe('queues', () => {
 
   it.runIf(SEEDS.length > 100)('took part in everything that a queue can', () => {
     const kinds = ['read', 'write', 'zero', 'discard', 'flush', 'promised', 'failure', 'conflict', 'refused'];
+    const layers = ['filter', 'cache'];
     const ends = ['cancel by id', 'cancel waiting', 'cancel running', 'purge', 'detach', 'detach with a purge'];
-    expect([...tally.keys()].sort()).toEqual([...kinds, ...ends].sort());
+    expect([...tally.keys()].sort()).toEqual([...kinds, ...ends, ...layers].sort());
     for (const [what, times] of tally) expect(times, what).toBeGreaterThan(10);
   });
 
