@@ -1,6 +1,6 @@
 /** The cache of a disk: what is read of it, when it is right, and when it is not used. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { checkCache, createImage, Disk, dropCache, inspectCache, type Message } from '../index.ts';
+import { checkCache, checkImage, createImage, Disk, dropCache, inspectCache, type Message } from '../index.ts';
 import type { Storage, StorageProvider } from '../storage/contract.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { overriding } from '../testing/overriding.ts';
@@ -314,6 +314,17 @@ describe('a cache', () => {
     await expect(other.cache.open(at('/c.vci'))).rejects.toMatchObject({ status: 'VERR_VD_CACHE_NOT_UP_TO_DATE' });
     await other.close();
     await disk.close();
+  });
+
+  it('closed before its disk leaves that tidy all the same', async () => {
+    await createImage(at('/e.vdi'), { parent: at('/a.vdi'), config: { AllocationBlockSize: 4096 } });
+    const disk = await Disk.open(at('/e.vdi'), OPEN);
+    await disk.cache.create(at('/c.vci'), { size: CACHE_BYTES });
+    await disk.write(118_784, new Uint8Array(512).fill(1));
+    await disk.discard([{ offset: 118_784, length: 6144 }]);
+    await disk.cache.close();
+    await disk.close();
+    expect((await checkImage(at('/e.vdi'), {})).findings).toEqual([]);
   });
 
   it('is empty when the disk could not be flushed to its end', async () => {

@@ -115,7 +115,7 @@ export class DiskCache {
             status: 'VERR_VD_CACHE_NOT_FOUND',
           });
         }
-        await host.head.settle();
+        await host.settle();
         // What is written from now on is not in the cache, so it must not be found to fit.
         await host.head.renew();
         await closeCacheOf(chain);

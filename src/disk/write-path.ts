@@ -282,6 +282,8 @@ export class WritePath {
   }
 
   #isZero(request: Request, start: number, end: number): boolean {
+    // Zeroes in their stored form stand for something else.
+    if (request.plain === undefined && this.#filtered) return false;
     const buffers = request.plain ?? request.buffers;
     const [only] = buffers;
     if (buffers.length === 1 && only !== undefined) {

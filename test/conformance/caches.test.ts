@@ -24,8 +24,8 @@ const writable = defaultRegistry().formats.filter(
   ({ capabilities, create }) => capabilities.write && create !== undefined,
 );
 
-describe.each(STORAGE_KINDS)('caches over $name', (kind) => {
-  describe(`over ${kind.name}`, () => {
+describe('caches', () => {
+  describe.each(STORAGE_KINDS)('over $name', (kind) => {
     describe.each(defaultRegistry().caches)('$name', (format) => {
       let place: Place;
       const at = (name: string): Source => ({ provider: place.provider, name: place.path(name) });

@@ -78,8 +78,8 @@ function watched(filter: Filter): { readonly filter: Filter; readonly wrong: str
   return { filter: { ...filter, open }, wrong, closed: () => closed };
 }
 
-describe.each(STORAGE_KINDS)('filters over $name', (kind) => {
-  describe(`over ${kind.name}`, () => {
+describe('filters', () => {
+  describe.each(STORAGE_KINDS)('over $name', (kind) => {
     it('are tried with every option that they have', () => {
       expect(registered.map(({ name }) => name).sort()).toEqual(Object.keys(CONFIGS).sort());
       for (const { name, configKeys } of registered) {

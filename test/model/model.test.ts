@@ -7,17 +7,11 @@ import { describe, expect, it } from 'vitest';
 import { rounds } from '../conformance/random.ts';
 import type { Tally } from './model.ts';
 import { allShapes, type Shape } from './scenario.ts';
-import { describeReport, runSeed } from './seeds.ts';
+import { describeReport, runSeed, seedsToRun } from './seeds.ts';
 
 const SHAPES = allShapes();
-const SEEDS = seedsToRun();
+const SEEDS = seedsToRun(rounds(400, 4000));
 const FORMATS = [...new Set(SHAPES.map(({ format }) => format.name))];
-
-function seedsToRun(): number[] {
-  const wanted = process.env['VDKIT_MODEL_SEED'];
-  if (wanted !== undefined && wanted !== '') return wanted.split(',').map(Number);
-  return Array.from({ length: rounds(400, 4000) }, (_, index) => index + 1);
-}
 
 const seedsOf = (shape: Shape): number[] => SEEDS.filter((seed) => SHAPES[seed % SHAPES.length] === shape);
 

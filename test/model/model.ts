@@ -20,6 +20,7 @@ import { Random } from '../../src/testing/random.ts';
 import { FakeClock } from './clock.ts';
 import { mixedContent, splitBytes, writeContent } from './content.ts';
 import { type CompareBytes, checkCover, checkExtents, fileBytes, Mismatch } from './extents.ts';
+import { Layers } from './layers.ts';
 import { ModelDisk } from './model-disk.ts';
 import type { Operation, Range, ReadOperation, WriteOperation, ZeroOperation } from './operations.ts';
 import { imageName, makeOptions, makePlace, type Place, type Scenario } from './scenario.ts';
@@ -53,6 +54,8 @@ const SPOILED = 0xa5;
 export interface RunOptions {
   readonly wrap?: Wrap;
   readonly tally?: Tally;
+  /** With filters and a cache. */
+  readonly layers?: boolean;
   /** Milliseconds after which a run counts as hung. */
   readonly hangMs?: number;
 }
@@ -74,7 +77,8 @@ export async function runOperations(
   return failure;
 }
 
-type Later = Extract<Operation, { kind: 'discard' | 'resize' | 'compact' | 'stack' | 'merge' | 'copy' }>;
+type Layered = Extract<Operation, { kind: 'filter' | 'prepare' | 'cache' }>;
+type Later = Extract<Operation, { kind: 'discard' | 'resize' | 'compact' | 'stack' | 'merge' | 'copy' }> | Layered;
 
 /** Images that a chain grows to. */
 const MAX_CHAIN = 6;
@@ -97,6 +101,7 @@ class ModelRun {
   /** The images now, base first. */
   #chain: { readonly name: string; readonly format: string }[] = [];
   #stacked = 0;
+  readonly #layers = new Layers();
 
   constructor(scenario: Scenario, wrap: Wrap, tally: Tally) {
     this.#scenario = scenario;
@@ -210,17 +215,24 @@ class ModelRun {
     return Array.from({ length: level + 1 }, (_, number) => place.source(this.#name(number)));
   }
 
-  #openOn(provider: StorageProvider, options: DiskOpenOptions): Promise<ChainDisk> {
+  async #openOn(provider: StorageProvider, options: DiskOpenOptions): Promise<ChainDisk> {
     const sources = this.#chain.map(({ name }) => ({ provider, name }));
     const own = sources.at(-1);
     const found = this.#scenario.parents === 'found' && own !== undefined;
     const how: DiskOpenOptions = { format: this.#chain.at(-1)?.format ?? '', ...options };
-    return found ? openDisk(own, { ...how, allow: ['same-directory'] }) : openDisk(sources, how);
+    const disk = await (found ? openDisk(own, { ...how, allow: ['same-directory'] }) : openDisk(sources, how));
+    await this.#layers.attach(disk, provider === this.#files.provider ? this.#cache : null);
+    return disk;
   }
 
-  async #open(): Promise<void> {
+  get #cache(): Source {
+    return this.#files.source('cache.vci');
+  }
+
+  async #open(options: DiskOpenOptions = {}): Promise<void> {
     const { provider } = this.#files;
-    const disk = await this.#openOn(provider, { mode: 'write', timers: this.#clock, ...this.#scenario.options });
+    const how: DiskOpenOptions = { mode: 'write', timers: this.#clock, ...this.#scenario.options, ...options };
+    const disk = await this.#openOn(provider, how);
     this.#disk = this.#wrap(disk);
   }
 
@@ -259,6 +271,9 @@ class ModelRun {
     if (operation.kind === 'stack') return this.#stack(operation.unit);
     if (operation.kind === 'copy') return this.#copyChain();
     if (operation.kind === 'merge') return this.#together([operation]);
+    if (operation.kind === 'filter' || operation.kind === 'prepare' || operation.kind === 'cache') {
+      return this.#performLayered(operation);
+    }
     const { capabilities } = this.#scenario.shape.format;
     if (!capabilities[operation.kind]) return;
     if (operation.kind === 'compact') {
@@ -270,6 +285,45 @@ class ModelRun {
     }
     this.#compareSize();
     this.#count(operation.kind);
+  }
+
+  async #performLayered(operation: Layered): Promise<void> {
+    const { inner } = this.#device;
+    if (operation.kind === 'cache') {
+      await this.#layers.toggleCache(inner, this.#cache);
+    } else if (operation.kind === 'filter') {
+      const wanted = await this.#layers.change(inner, operation, await this.#readAll());
+      if (wanted === null) return;
+      this.#model = wanted;
+      // What waited to be discarded was, before the filter came.
+      const found = new Uint8Array(inner.size);
+      await this.#device.read(0, found);
+      for (const [at, loose] of this.#loose.entries()) if (loose === 1) wanted[at] = found[at] ?? 0;
+      this.#loose.fill(0);
+      this.#compare(0, found, 'the disk with other filters');
+    } else {
+      if (this.#layers.full) return;
+      await this.#readAll();
+      const { which, cancelAt } = operation;
+      if (!(await this.#layers.prepare(inner, which, cancelAt))) {
+        await this.#device.close();
+        await this.#open({ resumeFilters: true });
+        if (!(await this.#layers.prepare(this.#device.inner, which, null))) throw new Mismatch('it was not resumed');
+        this.#count('prepare resumed');
+      }
+      await this.#chainChanged();
+      await this.#readAll();
+    }
+    this.#count(operation.kind);
+  }
+
+  /** What the disk reads as a whole, compared; what may be zero by now is taken as it is. */
+  async #readAll(): Promise<Uint8Array> {
+    const found = new Uint8Array(this.#device.size).fill(SPOILED);
+    await this.#device.read(0, found);
+    this.#compare(0, found, 'the whole disk');
+    this.#model = found.slice();
+    return found;
   }
 
   async #stack(unit: number): Promise<void> {
@@ -297,6 +351,7 @@ class ModelRun {
     const sources = copied.map(({ to }) => ({ provider, name: to }));
     const last = this.#chain.at(-1)?.format ?? '';
     const second = await openDisk(sources, { format: last });
+    // A copy reads through the filters: it holds what the disk reads.
     try {
       this.#compareSize(second.size);
       const found = new Uint8Array(second.size).fill(SPOILED);
@@ -491,7 +546,8 @@ class ModelRun {
       const found = new Uint8Array(second.size).fill(SPOILED);
       await second.read(0, found);
       this.#compare(0, found, 'a second disk on the files');
-      await checkExtents(second, copy, this.#compare);
+      // Through filters nobody finds in a file what is read.
+      await checkExtents(second, this.#layers.active ? null : copy, this.#compare);
     } finally {
       await second.close();
     }

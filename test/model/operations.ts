@@ -53,6 +53,12 @@ export type Operation =
   | { readonly kind: 'merge'; readonly from: number; readonly to: number }
   /** The chain is copied elsewhere and compared. */
   | { readonly kind: 'copy' }
+  /** A filter more, or the last one less: what is stored is read otherwise from then on. */
+  | { readonly kind: 'filter'; readonly add: boolean; readonly which: number }
+  /** What is stored is converted for one filter more; `cancelAt`: cancelled at that share, then resumed. */
+  | { readonly kind: 'prepare'; readonly which: number; readonly cancelAt: number | null }
+  /** A small cache is opened, or closed. */
+  | { readonly kind: 'cache' }
   /** Issued one after another without waiting in between. */
   | { readonly kind: 'together'; readonly operations: readonly Operation[] };
 
@@ -61,6 +67,8 @@ export interface Space {
   readonly size: number;
   /** Bytes of an allocation unit. */
   readonly unit: number;
+  /** With filters and a cache. */
+  readonly layers?: boolean;
 }
 
 const SECTOR = 512;
@@ -88,6 +96,7 @@ class Maker {
   readonly #hot: number;
   /** The chain changes often. */
   readonly #restructures: boolean;
+  readonly #layers: boolean;
 
   constructor(random: Random, space: Space) {
     this.#random = random;
@@ -95,9 +104,11 @@ class Maker {
     this.#size = space.size;
     this.#hot = random.below(space.size);
     this.#restructures = random.chance(0.35);
+    this.#layers = space.layers === true;
   }
 
   next(): Operation {
+    if (this.#layers && this.#random.chance(0.18)) return this.#layer();
     if (this.#restructures && this.#random.chance(0.2)) return this.#structural();
     const roll = this.#random.below(100);
     if (roll < 38) return this.#write(this.#range());
@@ -117,6 +128,14 @@ class Maker {
     const roll = this.#random.below(100);
     if (roll < 45) return { kind: 'stack', unit: this.#random.pick([1024, 4096, 4096, 16_384]) };
     return roll < 90 ? this.#merge() : { kind: 'copy' };
+  }
+
+  #layer(): Operation {
+    const roll = this.#random.below(100);
+    const which = this.#random.below(1000);
+    if (roll < 45) return { kind: 'cache' };
+    if (roll < 85) return { kind: 'filter', add: this.#random.chance(0.55), which };
+    return { kind: 'prepare', which, cancelAt: this.#random.chance(0.5) ? this.#random.below(100) / 100 : null };
   }
 
   #merge(): Operation {
@@ -249,6 +268,12 @@ function describeCall(operation: Operation): string {
       return `disk.merge(share(${operation.from}), share(${operation.to}))`;
     case 'copy':
       return 'compareWithCopiedChain()';
+    case 'filter':
+      return operation.add ? `disk.filters.add(filter(${operation.which}))` : 'disk.filters.remove()';
+    case 'prepare':
+      return `prepareFor(filter(${operation.which})${operation.cancelAt === null ? '' : `, { cancelAt: ${operation.cancelAt} }`})`;
+    case 'cache':
+      return 'openOrCloseCache()';
     case 'together':
       return `Promise.all([${operation.operations.map(describeCall).join(', ')}])`;
     default:
@@ -275,6 +300,8 @@ export function simplerOperations(operation: Operation): Operation[][] {
         return operation.ranges.flatMap(simplerRange).map((range) => [{ ...operation, ranges: [range] }]);
       }
       return operation.ranges.map((range) => [{ ...operation, ranges: [range] }]);
+    case 'prepare':
+      return operation.cancelAt === null ? [] : [[{ ...operation, cancelAt: null }]];
     case 'flush':
       return operation.compare ? [[{ ...operation, compare: false }]] : [];
     default:

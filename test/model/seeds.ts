@@ -23,12 +23,20 @@ const TIMINGS = 4;
 /** While shrinking, runs that hang must not take all the time. */
 const HANG_MS = 2000;
 
+/** Those of VDKIT_MODEL_SEED, or so many. */
+export function seedsToRun(count: number): number[] {
+  const wanted = process.env['VDKIT_MODEL_SEED'];
+  if (wanted !== undefined && wanted !== '') return wanted.split(',').map(Number);
+  return Array.from({ length: count }, (_, index) => index + 1);
+}
+
 /** Runs one seed on a shape. Null when all went well. */
 export async function runSeed(seed: number, shape: Shape, how: RunOptions = {}): Promise<Report | null> {
   const scenario = makeScenario(seed, shape);
   const operations = makeOperations(new Random(seed + 0x5eed), {
     size: scenario.sizes.at(-1) ?? 0,
     unit: scenario.unit,
+    layers: how.layers ?? false,
   });
   const failure = await runOperations(scenario, operations, how);
   return failure === null
