@@ -236,12 +236,12 @@ describe('filters', () => {
     const base = await Disk.open(at('/base.vdi'), { ...OPEN, honourZeroes: true });
     await base.write(MIB, new Uint8Array(65536));
     await base.close();
-    await createImage(at('/child.vdi'), { parent: at('/base.vdi') });
+    await createImage(at('/child.vdi'), { parent: at('/base.vdi'), config: { AllocationBlockSize: 4096 } });
     const disk = await open('/child.vdi', 'vdi', filter);
     const before = await read(disk, MIB, 65536);
     expect(before).not.toEqual(new Uint8Array(65536));
     await disk.merge(0, 'last');
-    expect(await read(disk, MIB, 65536)).toEqual(before);
+    expect(Buffer.compare(await read(disk, MIB, 65536), before)).toBe(0);
     await disk.close();
   });
 
