@@ -121,6 +121,15 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     before: () => makeSnapshots(snapshots),
   };
 
+  const cached = [at('cached.vdi'), at('cached.vci')];
+  const cache = {
+    program: process.execPath,
+    args: [join(import.meta.dirname, 'cache.mjs'), ...cached],
+    before: () => {
+      for (const file of cached) rmSync(file, { force: true });
+    },
+  };
+
   const chain = Array.from({ length: 100 }, (_, number) => at(`chain${number}.vdi`));
 
   /** @type {Case[]} */
@@ -188,6 +197,7 @@ export function makeCases({ folder, program, sample, qemuImg }) {
       aim: 1000,
       limit: 1000,
     },
+    { name: 'read again through a cache, 5 ms medium', measures: 'factor', ours: cache, aim: 0.05, limit: 0.05 },
     { name: 'merge a 2 GiB chain: bytes moved', measures: 'factor', ours: merge, aim: 1.01, limit: 1.05 },
     { name: 'merge a 2 GiB chain', measures: 'time', ours: merge, aim: 2000, limit: 5000 },
     { name: 'map of a 2 TiB vdi', measures: 'time', ours: map, aim: 1000, limit: 1000 },

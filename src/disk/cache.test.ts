@@ -1,6 +1,6 @@
 /** The cache of a disk: what is read of it, when it is right, and when it is not used. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { checkCache, createImage, Disk, dropCache, inspectCache, type Message } from '../index.ts';
+import { checkCache, checkImage, createImage, Disk, dropCache, inspectCache, type Message } from '../index.ts';
 import type { Storage, StorageProvider } from '../storage/contract.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { overriding } from '../testing/overriding.ts';
@@ -272,5 +272,101 @@ describe('a cache', () => {
     expect(await inspectCache(at('/c.vci'))).toMatchObject({ variant: 'fixed', cached: 0 });
     await dropCache(at('/c.vci'), { remove: true });
     expect(await provider.lookUp('/c.vci')).toBe(null);
+  });
+
+  it('shows nothing of an image that was taken off', async () => {
+    const disk = await open();
+    await disk.createDiff(at('/d.vdi'));
+    await disk.cache.create(at('/c.vci'), { size: CACHE_BYTES });
+    const before = model.slice();
+    await put(disk, 4096, 70_000, 6);
+    await expectContent(disk);
+    await disk.closeLast({ remove: true });
+    model = before;
+    await expectContent(disk);
+    await disk.close();
+  });
+
+  it('closed and opened again shows what was written in between, flushed or not', async () => {
+    const disk = await open();
+    await put(disk, 0, 512, 3);
+    await disk.cache.create(at('/c.vci'), { size: CACHE_BYTES });
+    await expectContent(disk);
+    for (const flushes of [false, true]) {
+      await disk.cache.close();
+      await put(disk, 4096, 8192, flushes ? 4 : 5);
+      if (flushes) await disk.flush();
+      await disk.cache.open(at('/c.vci'), { stale: 'discard' });
+      await expectContent(disk);
+    }
+    await disk.close();
+  });
+
+  it('closed before its disk is of no use once something was written, though it never was flushed', async () => {
+    const disk = await open({ lock: false });
+    await put(disk, 0, 512, 3);
+    await disk.cache.create(at('/c.vci'), { size: CACHE_BYTES });
+    await expectContent(disk);
+    await disk.cache.close();
+    // In place: what a power cut would leave, without any flush.
+    await put(disk, 2 * MIB, 4096, 7);
+    const other = await open({ mode: 'read', lock: false });
+    await expect(other.cache.open(at('/c.vci'))).rejects.toMatchObject({ status: 'VERR_VD_CACHE_NOT_UP_TO_DATE' });
+    await other.close();
+    await disk.close();
+  });
+
+  it('closed before its disk leaves that tidy all the same', async () => {
+    await createImage(at('/e.vdi'), { parent: at('/a.vdi'), config: { AllocationBlockSize: 4096 } });
+    const disk = await Disk.open(at('/e.vdi'), OPEN);
+    await disk.cache.create(at('/c.vci'), { size: CACHE_BYTES });
+    await disk.write(118_784, new Uint8Array(512).fill(1));
+    await disk.discard([{ offset: 118_784, length: 6144 }]);
+    await disk.cache.close();
+    await disk.close();
+    expect((await checkImage(at('/e.vdi'), {})).findings).toEqual([]);
+  });
+
+  it('is empty when the disk could not be flushed to its end', async () => {
+    let broken = false;
+    const failing = withOpen(provider, async (name, mode) => {
+      const storage = await provider.open(name, mode);
+      if (name !== '/b.vdi') return storage;
+      const flush = () => (broken ? Promise.reject(new Error('the medium is gone')) : storage.flush());
+      return overriding(storage, { flush });
+    });
+    const disk = await Disk.open(at('/b.vdi', failing), { ...OPEN, provider: failing });
+    await disk.cache.create(at('/c.vci'), { size: CACHE_BYTES });
+    await put(disk, 0, 512, 3);
+    await disk.flush();
+    await expectContent(disk);
+    broken = true;
+    await put(disk, MIB, 512, 4);
+    await expect(disk.close()).rejects.toThrow('the medium is gone');
+    expect(await inspectCache(at('/c.vci'))).toMatchObject({ cached: 0, identity: null });
+  });
+
+  it('whose header is damaged is made anew where it is known how large', async () => {
+    const first = await open({ cache: { file: at('/c.vci'), size: CACHE_BYTES } });
+    await first.close();
+    const file = await provider.open('/c.vci', 'write');
+    await file.write(8, new Uint8Array(8).fill(0xff));
+    await file.close();
+    await expect(open({ cache: { file: at('/c.vci') } })).rejects.toMatchObject({ kind: 'limit' });
+    const again = await open({ cache: { file: at('/c.vci'), size: CACHE_BYTES } });
+    expect(again.warnings.join()).toContain('/c.vci was damaged');
+    await expectContent(again);
+    await again.close();
+    expect(await checkCache(at('/c.vci'))).toEqual([]);
+  });
+
+  it('is refused for images that others may be writing', async () => {
+    for (const shared of [{ forceShare: true, mode: 'read' }, { shareable: true }]) {
+      const disk = await open(shared);
+      const refused = { kind: 'unsupported' };
+      await expect(disk.cache.create(at('/c.vci'), { size: CACHE_BYTES })).rejects.toMatchObject(refused);
+      expect(await provider.lookUp('/c.vci')).toBe(null);
+      await disk.close();
+    }
   });
 });

@@ -63,7 +63,8 @@ export class DiskCache {
 
   /**
    * Uses a cache file. Throws `exists` (VERR_VD_CACHE_ALREADY_EXISTS) when there is one, and unless it shall be discarded
-   * `invalid-argument` (VERR_VD_CACHE_NOT_UP_TO_DATE) when it belongs to another state of the images.
+   * `invalid-argument` (VERR_VD_CACHE_NOT_UP_TO_DATE) when it belongs to another state of the images; `unsupported` for
+   * images that others may be writing; `corrupt` when its header does not say how large it may be.
    */
   async open(cache: ImageSource, options: OpenCacheOptions = {}): Promise<void> {
     const host = this.#host;
@@ -71,11 +72,13 @@ export class DiskCache {
       host.alone(async () => {
         const { chain } = host.head;
         this.#refuseSecond();
+        this.#refuseShared();
+        // What is not flushed has given the images no other identity yet.
+        await host.head.settle();
         const source = sourceOf(cache, host.options);
         const format = registryOf(host.options).findCache(options.format);
         const opened = await format.open(lockedSource(source, { ...host.options, mode: 'write' }), { mode: 'write' });
         try {
-          // What was written meanwhile gave the images another identity.
           const identity = await identityOf(chain);
           const { identity: found } = opened.info;
           if (found === null || identity === null || !sameIdentity(found, identity)) {
@@ -94,6 +97,7 @@ export class DiskCache {
   /** Makes a cache file and uses it. Throws as `open` does, and `invalid-argument` for a size that it cannot have. */
   async create(cache: ImageSource, options: CreateCacheOptions): Promise<void> {
     this.#refuseSecond();
+    this.#refuseShared();
     await createCache(cache, { ...environmentOf(this.#host.options), ...options });
     await this.open(cache, { ...(options.format === undefined ? {} : { format: options.format }), stale: 'discard' });
   }
@@ -111,7 +115,9 @@ export class DiskCache {
             status: 'VERR_VD_CACHE_NOT_FOUND',
           });
         }
-        await host.head.settle();
+        await host.settle();
+        // What is written from now on is not in the cache, so it must not be found to fit.
+        await host.head.renew();
         await closeCacheOf(chain);
         if (options.remove === true) await removeFile(cache.source);
       }),
@@ -129,16 +135,33 @@ export class DiskCache {
       await this.open(file);
       return [];
     } catch (error) {
-      const old = isImageError(error) && error.status === 'VERR_VD_CACHE_NOT_UP_TO_DATE';
-      if (!old) throw error;
-      await this.open(file, { stale: 'discard' });
-      return [`The cache ${source.name} belonged to another state of the images and was emptied.`];
+      if (!isImageError(error)) throw error;
+      if (error.status === 'VERR_VD_CACHE_NOT_UP_TO_DATE') {
+        await this.open(file, { stale: 'discard' });
+        return [`The cache ${source.name} belonged to another state of the images and was emptied.`];
+      }
+      // How large it may be is in the header: only the caller can tell now.
+      const damaged = error.kind === 'corrupt' || error.kind === 'limit';
+      if (!damaged || size === undefined) throw error;
+      await this.create(file, { size, force: true });
+      return [`The cache ${source.name} was damaged and was made anew.`];
     }
   }
 
   #failed({ name }: Source, error: unknown): void {
     const text = `The cache ${name} failed and is not used any more.`;
     this.#host.options.onMessage?.({ level: 'error', text, path: name, error });
+  }
+
+  /** What others write meanwhile would never be seen. */
+  #refuseShared(): void {
+    const { head, options } = this.#host;
+    const shared = head.chain.images.find(({ settings }) => settings.shareable === true);
+    if (shared === undefined && options.forceShare !== true) return;
+    throw new ImageError('unsupported', 'Images that others may be writing cannot have a cache', {
+      path: (shared ?? head.chain.last).name,
+      hint: 'Open the disk without a cache, or without sharing it.',
+    });
   }
 
   #refuseSecond(): void {
@@ -203,14 +226,17 @@ export async function dropCache(
   if (options.remove === true) await removeFile(source);
 }
 
-/** The cache of a chain is stored, for the state in which the images are now. Nothing else runs any more. */
-export async function closeCacheOf(chain: Chain): Promise<void> {
+/**
+ * The cache of a chain is stored, for the state in which the images are now. `durable`: all of that is on the medium;
+ * otherwise it will be empty. Nothing else runs any more.
+ */
+export async function closeCacheOf(chain: Chain, { durable = true } = {}): Promise<void> {
   const { cache } = chain;
   if (cache === null) return;
   chain.cache = null;
   let identity: CacheIdentity | null = null;
   try {
-    identity = await identityOf(chain);
+    if (durable) identity = await identityOf(chain);
   } finally {
     await cache.close(identity);
   }

@@ -359,7 +359,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     let only: ChainImage | null = null;
     await this.#structural(async () => {
       const { chain } = this.#head;
-      if (chain.top > 0) return this.#exclusive(() => closeLastOf(this.#host, remove));
+      if (chain.top > 0) return this.#host.alone(() => closeLastOf(this.#host, remove));
       if (remove) {
         refuseParts(chain.last);
         await refuseChildren(this.#tools, chain.last);
@@ -719,19 +719,21 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     await this.#structure;
     await this.#locks.whenIdle();
     this.#head.flusher.stop();
+    let durable = false;
     try {
       await this.#settle();
+      durable = true;
     } finally {
       this.#head.flusher.stop();
-      await this.#giveBack();
+      await this.#giveBack(durable);
     }
   }
 
   /** Everything that is open, also after a failure. */
-  async #giveBack(): Promise<void> {
+  async #giveBack(durable: boolean): Promise<void> {
     const { chain } = this.#head;
     try {
-      await closeCacheOf(chain);
+      await closeCacheOf(chain, { durable });
     } finally {
       try {
         await chain.filters.close();

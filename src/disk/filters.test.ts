@@ -231,6 +231,20 @@ describe('filters', () => {
     await again.close();
   });
 
+  it('are not fooled by zeroes that were stored before they came, when a merge moves those', async () => {
+    await createImage(at('/base.vdi'), { size: 4 * MIB, config: { AllocationBlockSize: 4096 } });
+    const base = await Disk.open(at('/base.vdi'), { ...OPEN, honourZeroes: true });
+    await base.write(MIB, new Uint8Array(65536));
+    await base.close();
+    await createImage(at('/child.vdi'), { parent: at('/base.vdi'), config: { AllocationBlockSize: 4096 } });
+    const disk = await open('/child.vdi', 'vdi', filter);
+    const before = await read(disk, MIB, 65536);
+    expect(before).not.toEqual(new Uint8Array(65536));
+    await disk.merge(0, 'last');
+    expect(Buffer.compare(await read(disk, MIB, 65536), before)).toBe(0);
+    await disk.close();
+  });
+
   it('stay in place while the chain changes: snapshots, compacting, resizing', async () => {
     await createImage(at('/a.vdi'), { size: 4 * MIB });
     const disk = await open('/a.vdi', 'vdi', filter);

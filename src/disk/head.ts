@@ -98,6 +98,13 @@ export class Head {
     await image.endChanges();
   }
 
+  /** The next change gives the image another identity, durably, before it: somebody took note of the one that it has now. */
+  async renew(): Promise<void> {
+    await this.end();
+    this.#begun = null;
+    this.#ready = false;
+  }
+
   /** Zeroes what pending discards left. Nothing else may run meanwhile. */
   async pushOut(): Promise<void> {
     for (let first = this.discards.next(true); first !== null; first = this.discards.next(true)) {

@@ -122,8 +122,8 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, Ima
   /** vd.h's INFO: headers only, without locks and without parents that are not named. Nothing can be read or written. */
   readonly infoOnly?: boolean;
   /**
-   * A cache for what is read: see `disk.cache`. One that belongs to another state of the images, or is not in order, is
-   * emptied, and a warning says so.
+   * A cache for what is read: see `disk.cache`. One that belongs to another state of the images is emptied, one whose
+   * header is damaged is made anew when `size` says how large, and a warning says so.
    */
   readonly cache?: CacheEntry;
   /**

@@ -157,4 +157,22 @@ describe('prepare', () => {
     await expect(reading.filters.prepare()).rejects.toMatchObject({ kind: 'read-only' });
     expect(await names()).toEqual(['/0', '/1', '/2']);
   });
+
+  it('reads nothing of images that are converted in part when their records cannot be read', async () => {
+    const chain = await makeChain();
+    const disk = await open(chain);
+    await disk.filters.add(filter, { read: false });
+    const stop = new AbortController();
+    const onProgress = ({ done }: { done: number }) => done > SIZE + MIB / 2 && stop.abort();
+    await expect(disk.filters.prepare({ signal: stop.signal, onProgress })).rejects.toMatchObject({ kind: 'aborted' });
+    await disk.close();
+    const record = await provider.open('/0.vdkit-filters', 'write');
+    await record.write(0, new Uint8Array(record.size));
+    await record.close();
+    const again = await open(chain, 'vdi', { resumeFilters: true });
+    await again.filters.add(filter, { read: false });
+    await expect(again.filters.prepare()).rejects.toMatchObject({ kind: 'corrupt' });
+    await expect(again.read(0, new Uint8Array(512))).rejects.toMatchObject({ kind: 'busy' });
+    await again.close();
+  });
 });

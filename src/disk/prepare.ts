@@ -9,6 +9,7 @@
  */
 import { crc32c } from '../binary/crc32c.ts';
 import { NULL_GUID, normalizeGuid, randomGuid } from '../binary/guid.ts';
+import { SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { Mapping, Progress } from '../image/contract.ts';
 import { isPromise, type OperationOptions, type Source } from '../storage/contract.ts';
@@ -79,8 +80,11 @@ class Preparation {
 
   async run(): Promise<void> {
     const { filters } = this.#chain;
+    // As long as the records were not read, nobody knows how far an earlier run came.
+    let known = false;
     try {
       const found = await this.#openRecords();
+      known = true;
       filters.halfConverted = true;
       if (found === 'none') await this.#plan();
       if (found !== 'ended') {
@@ -90,7 +94,7 @@ class Preparation {
       await this.#removeRecords();
       filters.halfConverted = false;
     } finally {
-      if (this.#records.length === 0) filters.halfConverted = false;
+      if (known && this.#records.length === 0) filters.halfConverted = false;
       for (const record of this.#records) await record.close();
     }
     this.#tell(this.#total);
@@ -98,14 +102,20 @@ class Preparation {
 
   /** What an earlier run left. `ended`: all images are converted, only records were still there. */
   async #openRecords(): Promise<'none' | 'running' | 'ended'> {
-    for (const { source } of this.#chain.images) {
+    const places: number[] = [];
+    for (const [number, { source }] of this.#chain.images.entries()) {
       const record = await PrepareRecord.open(source);
       if (record === 'unwritten') await removeRecord(source);
-      else if (record !== null) this.#records.push(record);
+      else if (record !== null) {
+        this.#records.push(record);
+        places.push(number);
+      }
     }
     const [first] = this.#records;
     if (first === undefined) return 'none';
-    for (const record of this.#records) this.#checkRecord(record, first.identity.conversion);
+    for (const [index, record] of this.#records.entries()) {
+      this.#checkRecord(record, places[index] ?? 0, first.identity.conversion);
+    }
     const all = (state: string): boolean => this.#records.every(({ current }) => current.state === state);
     if (all('done')) return 'ended';
     if (this.#records.length === this.#chain.images.length) return 'running';
@@ -113,30 +123,31 @@ class Preparation {
       await this.#removeRecords();
       return 'none';
     }
-    throw new ImageError('corrupt', 'The records of a conversion by filters do not fit together', {
-      path: this.#chain.last.name,
-      hint: 'Restore the images and the records beside them from a backup.',
-    });
+    throw doNotFit(this.#chain.last.name);
   }
 
-  #checkRecord({ identity }: PrepareRecord, conversion: string): void {
-    const entry = this.#chain.images[identity.image];
-    const wanted = entry === undefined ? null : this.#identityOf(entry, identity.image, conversion);
-    const facts = ['conversion', 'images', 'uuid', 'diskSize', 'filters'] as const;
-    const wrong = facts.find((fact) => wanted === null || wanted[fact] !== identity[fact]);
-    if (wrong === undefined) return;
-    const path = entry === undefined ? this.#chain.last.name : recordOf(entry.source).name;
-    throw new ImageError(
-      'invalid-argument',
-      'An interrupted conversion was begun with another chain or other filters',
-      {
-        path,
-        field: wrong,
-        found: String(identity[wrong]),
-        ...(wanted === null ? {} : { expected: String(wanted[wrong]) }),
-        hint: 'Open the same images, and add the same filters in the same order.',
-      },
-    );
+  #checkRecord({ identity, current }: PrepareRecord, number: number, conversion: string): void {
+    const entry = this.#chain.at(number);
+    const path = recordOf(entry.source).name;
+    const wanted = this.#identityOf(entry, number, conversion);
+    const facts = ['conversion', 'image', 'images', 'uuid', 'diskSize', 'filters'] as const;
+    const wrong = facts.find((fact) => wanted[fact] !== identity[fact]);
+    if (wrong !== undefined) {
+      throw new ImageError(
+        'invalid-argument',
+        'An interrupted conversion was begun with another chain or other filters',
+        {
+          path,
+          field: wrong,
+          found: String(identity[wrong]),
+          expected: String(wanted[wrong]),
+          hint: 'Open the same images, and add the same filters in the same order.',
+        },
+      );
+    }
+    const { position, original } = current;
+    const whole = position % SECTOR === 0 && original.length % SECTOR === 0;
+    if (!whole || position + original.length > entry.image.info.virtualSize) throw doNotFit(path);
   }
 
   #identityOf({ image }: ChainImage, number: number, conversion: string): PrepareIdentity {
@@ -272,6 +283,13 @@ class Preparation {
   #tell(done: number): void {
     this.#options.onProgress?.({ operation: 'prepare', done, total: this.#total });
   }
+}
+
+function doNotFit(path: string): ImageError {
+  return new ImageError('corrupt', 'The records of a conversion by filters do not fit together', {
+    path,
+    hint: 'Restore the images and the records beside them from a backup.',
+  });
 }
 
 /** Durably. */

@@ -282,6 +282,8 @@ export class WritePath {
   }
 
   #isZero(request: Request, start: number, end: number): boolean {
+    // Zeroes in their stored form stand for something else.
+    if (request.plain === undefined && this.#filtered) return false;
     const buffers = request.plain ?? request.buffers;
     const [only] = buffers;
     if (buffers.length === 1 && only !== undefined) {
@@ -388,15 +390,15 @@ export class WritePath {
       : dataOf(request, start, end);
   }
 
-  /** Writes what is stored for zeroes. */
+  /** Writes what is stored for zeroes; behind the end of the disk, where no filter has anything to say, just zeroes. */
   async #writeZeroes(storage: Storage, offset: number, guestOffset: number, length: number): Promise<void> {
-    const { filters } = this.#chain;
-    for (let at = 0; at < length; at += PIECE) {
-      const size = Math.min(PIECE, length - at);
-      await storage.write(
-        offset + at,
-        filters.encodes ? await filters.zeroes(guestOffset + at, size) : zeroSource(size),
-      );
+    const { filters, size } = this.#chain;
+    const inside = filters.encodes ? Math.min(Math.max(size - guestOffset, 0), length) : 0;
+    for (let at = 0; at < length; ) {
+      const encoded = at < inside;
+      const count = Math.min(PIECE, (encoded ? inside : length) - at);
+      await storage.write(offset + at, encoded ? await filters.zeroes(guestOffset + at, count) : zeroSource(count));
+      at += count;
     }
   }
 }

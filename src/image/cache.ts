@@ -26,7 +26,10 @@ export interface CacheInfo {
   readonly identity: CacheIdentity | null;
 }
 
-/** An open cache. Offsets are those of the disk; it keeps whole blocks of 512 bytes. */
+/**
+ * An open cache. Offsets are those of the disk; it keeps whole blocks of 512 bytes. Calls may overlap, also those for one
+ * range; only where something is dropped nothing else runs, and nowhere while all is cleared.
+ */
 export interface CacheImage {
   readonly info: CacheInfo;
   /** How much of the range, from its start on, is either in the cache or not. */

@@ -12,7 +12,9 @@ export interface CaseResult {
 
 /** The files that are the suite. A page has no file system, so the bundler has to see each. */
 const FILES: Record<string, () => Promise<unknown>> = {
+  'caches.test.ts': () => import('../conformance/caches.test.ts'),
   'conformance.test.ts': () => import('../conformance/conformance.test.ts'),
+  'filters.test.ts': () => import('../conformance/filters.test.ts'),
   'storage.test.ts': () => import('../conformance/storage.test.ts'),
 };
 

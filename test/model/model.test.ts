@@ -6,8 +6,8 @@
 import { describe, expect, it } from 'vitest';
 import { rounds } from '../conformance/random.ts';
 import type { Tally } from './model.ts';
-import { allShapes, type Shape, seedsToRun } from './scenario.ts';
-import { describeReport, runSeed } from './seeds.ts';
+import { allShapes, type Shape } from './scenario.ts';
+import { describeReport, runSeed, seedsToRun } from './seeds.ts';
 
 const SHAPES = allShapes();
 const SEEDS = seedsToRun(rounds(400, 4000));

@@ -14,7 +14,7 @@ import { openDisk } from '../../src/disk/open.ts';
 import type { Config, DiskOpenOptions } from '../../src/disk/options.ts';
 import { isImageError } from '../../src/errors.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
-import type { StorageProvider } from '../../src/storage/contract.ts';
+import type { Source, StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { buildChain, type ChainPart } from './build.ts';
 import { FakeClock } from './clock.ts';
@@ -22,6 +22,7 @@ import { type DiskContent, describeByte, firstDifference, fits, splitBytes, writ
 import { type CompareBytes, checkCover, checkExtents, fileBytes } from './extents.ts';
 import { InnerModel, type KeptState } from './inner.ts';
 import type { CompressOperation, InnerOperation } from './inner-operations.ts';
+import { Layers } from './layers.ts';
 import { Mismatch } from './mismatch.ts';
 import { ModelDisk } from './model-disk.ts';
 import type { Operation, Range, ReadOperation, WriteOperation, ZeroOperation } from './operations.ts';
@@ -56,6 +57,8 @@ const SPOILED = 0xa5;
 export interface RunOptions {
   readonly wrap?: Wrap;
   readonly tally?: Tally;
+  /** With filters and a cache. */
+  readonly layers?: boolean;
   /** Milliseconds after which a run counts as hung. */
   readonly hangMs?: number;
   /** Looks at an image that was closed. Throws a {@link Mismatch}. */
@@ -88,7 +91,8 @@ export async function runOperations(
   return failure;
 }
 
-type Later = Extract<Operation, { kind: 'discard' | 'resize' | 'compact' | 'stack' | 'merge' | 'copy' }>;
+type Layered = Extract<Operation, { kind: 'filter' | 'prepare' | 'cache' }>;
+type Later = Extract<Operation, { kind: 'discard' | 'resize' | 'compact' | 'stack' | 'merge' | 'copy' }> | Layered;
 const INNER: ReadonlySet<string> = new Set<InnerOperation['kind']>(['compress', 'snapshot', 'bitmap', 'convert']);
 const isInner = (operation: Operation): operation is InnerOperation => INNER.has(operation.kind);
 
@@ -115,6 +119,7 @@ class ModelRun {
   #chain: readonly ChainPart[] = [];
   #stacked = 0;
   #inner = new InnerModel();
+  readonly #layers = new Layers();
 
   constructor(scenario: Scenario, { wrap, tally, inspect }: RunOptions) {
     this.#scenario = scenario;
@@ -181,7 +186,7 @@ class ModelRun {
     return this.#disk;
   }
 
-  #openOn(provider: StorageProvider, options: DiskOpenOptions): Promise<ChainDisk> {
+  async #openOn(provider: StorageProvider, options: DiskOpenOptions): Promise<ChainDisk> {
     const sources = this.#chain.map(({ name }) => ({ provider, name }));
     const own = sources.at(-1);
     const found = this.#scenario.parents === 'found' && own !== undefined;
@@ -189,12 +194,19 @@ class ModelRun {
     const data = provider.resolve(DATA_FILE, own?.name ?? '');
     const allow = found || this.#scenario.setUp !== null ? { allow: ['same-directory', data] } : {};
     const how: DiskOpenOptions = { format: this.#chain.at(-1)?.format ?? '', ...allow, ...options };
-    return openDisk(found ? own : sources, how);
+    const disk = await openDisk(found ? own : sources, how);
+    await this.#layers.attach(disk, provider === this.#files.provider ? this.#cache : null);
+    return disk;
   }
 
-  async #open(): Promise<void> {
+  get #cache(): Source {
+    return this.#files.source('cache.vci');
+  }
+
+  async #open(options: DiskOpenOptions = {}): Promise<void> {
     const { provider } = this.#files;
-    const disk = await this.#openOn(provider, { mode: 'write', timers: this.#clock, ...this.#scenario.options });
+    const how: DiskOpenOptions = { mode: 'write', timers: this.#clock, ...this.#scenario.options, ...options };
+    const disk = await this.#openOn(provider, how);
     this.#disk = this.#wrap(disk);
   }
 
@@ -273,6 +285,9 @@ class ModelRun {
     if (operation.kind === 'stack') return this.#stack(operation.unit);
     if (operation.kind === 'copy') return this.#copyChain();
     if (operation.kind === 'merge') return this.#together([operation]);
+    if (operation.kind === 'filter' || operation.kind === 'prepare' || operation.kind === 'cache') {
+      return this.#performLayered(operation);
+    }
     const { capabilities } = this.#scenario.shape.format;
     if (!capabilities[operation.kind]) return;
     if (operation.kind === 'compact') {
@@ -285,6 +300,45 @@ class ModelRun {
     }
     this.#compareSize();
     this.#count(operation.kind);
+  }
+
+  async #performLayered(operation: Layered): Promise<void> {
+    const { inner } = this.#device;
+    if (operation.kind === 'cache') {
+      await this.#layers.toggleCache(inner, this.#cache);
+    } else if (operation.kind === 'filter') {
+      const wanted = await this.#layers.change(inner, operation, await this.#readAll());
+      if (wanted === null) return;
+      this.#model = wanted;
+      // What waited to be discarded was, before the filter came.
+      const found = new Uint8Array(inner.size);
+      await this.#device.read(0, found);
+      for (const [at, loose] of this.#loose.entries()) if (loose === 1) wanted[at] = found[at] ?? 0;
+      this.#loose.fill(0);
+      this.#compare(0, found, 'the disk with other filters');
+    } else {
+      if (this.#layers.full) return;
+      await this.#readAll();
+      const { which, cancelAt } = operation;
+      if (!(await this.#layers.prepare(inner, which, cancelAt))) {
+        await this.#device.close();
+        await this.#open({ resumeFilters: true });
+        if (!(await this.#layers.prepare(this.#device.inner, which, null))) throw new Mismatch('it was not resumed');
+        this.#count('prepare resumed');
+      }
+      await this.#chainChanged();
+      await this.#readAll();
+    }
+    this.#count(operation.kind);
+  }
+
+  /** What the disk reads as a whole, compared; what may be zero by now is taken as it is. */
+  async #readAll(): Promise<Uint8Array> {
+    const found = new Uint8Array(this.#device.size).fill(SPOILED);
+    await this.#device.read(0, found);
+    this.#compare(0, found, 'the whole disk');
+    this.#model = found.slice();
+    return found;
   }
 
   async #stack(unit: number): Promise<void> {
@@ -308,6 +362,7 @@ class ModelRun {
     const sources = copied.map(({ to }) => ({ provider, name: to }));
     const last = this.#chain.at(-1)?.format ?? '';
     const second = await openDisk(sources, { format: last });
+    // A copy reads through the filters: it holds what the disk reads.
     try {
       this.#compareSize(second.size);
       const found = new Uint8Array(second.size).fill(SPOILED);
@@ -508,7 +563,8 @@ class ModelRun {
       const found = new Uint8Array(second.size).fill(SPOILED);
       await second.read(0, found);
       this.#compare(0, found, 'a second disk on the files');
-      await checkExtents(second, copy, this.#compare);
+      // Through filters nobody finds in a file what is read.
+      await checkExtents(second, this.#layers.active ? null : copy, this.#compare);
     } finally {
       await second.close();
     }

@@ -56,6 +56,12 @@ export type Operation =
   /** The chain is copied elsewhere and compared. */
   | { readonly kind: 'copy' }
   | InnerOperation
+  /** A filter more, or the last one less: what is stored is read otherwise from then on. */
+  | { readonly kind: 'filter'; readonly add: boolean; readonly which: number }
+  /** What is stored is converted for one filter more; `cancelAt`: cancelled at that share, then resumed. */
+  | { readonly kind: 'prepare'; readonly which: number; readonly cancelAt: number | null }
+  /** A small cache is opened, or closed. */
+  | { readonly kind: 'cache' }
   /** Issued one after another without waiting in between. */
   | { readonly kind: 'together'; readonly operations: readonly Operation[] };
 
@@ -68,6 +74,8 @@ export interface Space {
   readonly most?: number;
   /** The image keeps things inside; options of an image that the disk is converted into. */
   readonly inner?: (random: Random) => Config;
+  /** With filters and a cache. */
+  readonly layers?: boolean;
 }
 
 const SECTOR = 512;
@@ -99,6 +107,7 @@ class Maker {
   readonly #hot: number;
   /** The chain changes often. */
   readonly #restructures: boolean;
+  readonly #layers: boolean;
 
   constructor(random: Random, space: Space) {
     this.#random = random;
@@ -108,12 +117,14 @@ class Maker {
     this.#size = space.size;
     this.#hot = random.below(space.size);
     this.#restructures = this.#inner === undefined && random.chance(0.35);
+    this.#layers = space.layers === true;
   }
 
   next(): Operation {
     if (this.#inner !== undefined && this.#random.chance(0.35)) {
       return makeInner(this.#random, this.#range(), this.#inner);
     }
+    if (this.#layers && this.#random.chance(0.18)) return this.#layer();
     if (this.#restructures && this.#random.chance(0.2)) return this.#structural();
     const roll = this.#random.below(100);
     if (roll < 38) return this.#write(this.#range());
@@ -133,6 +144,14 @@ class Maker {
     const roll = this.#random.below(100);
     if (roll < 45) return { kind: 'stack', unit: this.#random.pick([1024, 4096, 4096, 16_384]) };
     return roll < 90 ? this.#merge() : { kind: 'copy' };
+  }
+
+  #layer(): Operation {
+    const roll = this.#random.below(100);
+    const which = this.#random.below(1000);
+    if (roll < 45) return { kind: 'cache' };
+    if (roll < 85) return { kind: 'filter', add: this.#random.chance(0.55), which };
+    return { kind: 'prepare', which, cancelAt: this.#random.chance(0.5) ? this.#random.below(100) / 100 : null };
   }
 
   #merge(): Operation {
@@ -270,6 +289,12 @@ function describeCall(operation: Operation): string {
     case 'bitmap':
     case 'convert':
       return describeInner(operation);
+    case 'filter':
+      return operation.add ? `disk.filters.add(filter(${operation.which}))` : 'disk.filters.remove()';
+    case 'prepare':
+      return `prepareFor(filter(${operation.which})${operation.cancelAt === null ? '' : `, { cancelAt: ${operation.cancelAt} }`})`;
+    case 'cache':
+      return 'openOrCloseCache()';
     case 'together':
       return `Promise.all([${operation.operations.map(describeCall).join(', ')}])`;
     default:
@@ -298,6 +323,8 @@ export function simplerOperations(operation: Operation): Operation[][] {
         return operation.ranges.flatMap(simplerRange).map((range) => [{ ...operation, ranges: [range] }]);
       }
       return operation.ranges.map((range) => [{ ...operation, ranges: [range] }]);
+    case 'prepare':
+      return operation.cancelAt === null ? [] : [[{ ...operation, cancelAt: null }]];
     case 'flush':
       return operation.compare ? [[{ ...operation, compare: false }]] : [];
     default:

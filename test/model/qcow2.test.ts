@@ -8,8 +8,8 @@ import { describeWithPeers } from '../peers/peers.ts';
 import type { Tally } from './model.ts';
 import { CLUSTER_SIZES, PREALLOCATIONS, qcow2Shapes, REFCOUNT_BITS } from './qcow2-shapes.ts';
 import { inspectWithQemu } from './qemu.ts';
-import { makeScenario, type Shape, seedsToRun } from './scenario.ts';
-import { describeReport, runSeed } from './seeds.ts';
+import { makeScenario, type Shape } from './scenario.ts';
+import { describeReport, runSeed, seedsToRun } from './seeds.ts';
 
 const SHAPES = qcow2Shapes();
 const SEEDS = seedsToRun(rounds(300, 3000));

@@ -88,13 +88,6 @@ function shapesOf(format: Format): Shape[] {
   ];
 }
 
-/** The seeds that somebody asks for, or the first ones. */
-export function seedsToRun(usual: number): number[] {
-  const wanted = process.env['VDKIT_MODEL_SEED'];
-  if (wanted !== undefined && wanted !== '') return wanted.split(',').map(Number);
-  return Array.from({ length: usual }, (_, index) => index + 1);
-}
-
 /** The scenario of a seed, on one shape. */
 export function makeScenario(seed: number, shape: Shape): Scenario {
   const random = new Random(seed);

@@ -23,6 +23,13 @@ const TIMINGS = 4;
 /** While shrinking, runs that hang must not take all the time. */
 const HANG_MS = 2000;
 
+/** Those of VDKIT_MODEL_SEED, or so many. */
+export function seedsToRun(count: number): number[] {
+  const wanted = process.env['VDKIT_MODEL_SEED'];
+  if (wanted !== undefined && wanted !== '') return wanted.split(',').map(Number);
+  return Array.from({ length: count }, (_, index) => index + 1);
+}
+
 /** Runs one seed on a shape. Null when all went well. */
 export async function runSeed(seed: number, shape: Shape, how: RunOptions = {}): Promise<Report | null> {
   const scenario = makeScenario(seed, shape);
@@ -31,6 +38,7 @@ export async function runSeed(seed: number, shape: Shape, how: RunOptions = {}):
     unit: scenario.unit,
     ...(scenario.setUp === null ? {} : { most: scenario.setUp.most }),
     ...(scenario.setUp?.inner === true ? { inner: scenario.setUp.other } : {}),
+    layers: how.layers ?? false,
   });
   const failure = await runOperations(scenario, operations, how);
   return failure === null ? null : shrinkFailure({ seed, scenario, operations, failure, made: operations.length }, how);

@@ -98,26 +98,31 @@ export class VciCache implements CacheImage {
     if (!this.#writable) return;
     const [start, end] = [alignUp(offset, BLOCK), alignDown(offset + bytes.length, BLOCK)];
     let run: Run | null = null;
-    for (let at = start; at < end; ) {
-      const piece = Math.floor(at / LINE);
-      const stop = Math.min(end, (piece + 1) * LINE);
-      const line = this.#lines.take(piece);
-      if (line === null) {
+    try {
+      for (let at = start; at < end; ) {
+        const piece = Math.floor(at / LINE);
+        const stop = Math.min(end, (piece + 1) * LINE);
+        const line = this.#lines.take(piece);
+        if (line === null) {
+          at = stop;
+          continue;
+        }
+        this.#lines.pin(line);
+        const place = this.#placeOf(line) + (at - piece * LINE);
+        const part = { line, from: (at - piece * LINE) / BLOCK, to: (stop - piece * LINE) / BLOCK };
+        const before: Run | null = run;
+        if (before !== null && joins(before, { place, from: at - offset, to: stop - offset })) {
+          before.to = stop - offset;
+          before.parts.push(part);
+        } else {
+          run = { place, from: at - offset, to: stop - offset, parts: [part] };
+          if (before !== null) await this.#store(before, bytes);
+        }
         at = stop;
-        continue;
       }
-      this.#lines.pin(line);
-      const place = this.#placeOf(line) + (at - piece * LINE);
-      const part = { line, from: (at - piece * LINE) / BLOCK, to: (stop - piece * LINE) / BLOCK };
-      const size = stop - offset - (run?.from ?? 0);
-      if (run !== null && run.place + (run.to - run.from) === place && size <= RUN_BYTES) {
-        run.to = stop - offset;
-        run.parts.push(part);
-      } else {
-        if (run !== null) await this.#store(run, bytes);
-        run = { place, from: at - offset, to: stop - offset, parts: [part] };
-      }
-      at = stop;
+    } catch (error) {
+      for (const { line } of run?.parts ?? []) this.#lines.unpin(line);
+      throw error;
     }
     if (run !== null) await this.#store(run, bytes);
   }
@@ -220,6 +225,12 @@ interface Run {
   readonly from: number;
   to: number;
   readonly parts: { readonly line: number; readonly from: number; readonly to: number }[];
+}
+
+/** Whether bytes go on where the run ends, in the file and among the bytes: lines between may have been left out. */
+function joins(run: Run, next: { readonly place: number; readonly from: number; readonly to: number }): boolean {
+  const follows = run.to === next.from && run.place + (run.to - run.from) === next.place;
+  return follows && next.to - run.from <= RUN_BYTES;
 }
 
 /** Lines that have room beside a tree with an extent for each. */

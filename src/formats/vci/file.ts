@@ -56,7 +56,7 @@ export async function readHeader(storage: Storage): Promise<Header> {
 export async function readContent(storage: Storage, header: Header): Promise<Tree> {
   const { blockCount, rootAddress } = header;
   const start = dataStartOf(blockCount);
-  const end = Math.min(blockCount, Math.ceil(storage.size / BLOCK));
+  const end = Math.min(blockCount, Math.floor(storage.size / BLOCK));
   const tree = await readTree(storage, { root: rootAddress, start, end });
   const used = usedBlocks(storage, start, tree);
   const map = new Uint8Array((mapBlocksOf(blockCount) - 1) * BLOCK);
