@@ -29,7 +29,7 @@ const SLOT = struct('little', 512, {
   converted: u32(40), // CRC-32C of what the filters make of the bytes: tells whether others are at work
   image: u32(44),
   images: u32(48),
-  unused: u32(52),
+  fingerprint: u32(52), // CRC-32C of what the filters make of a sector that is always the same
   diskSize: size64(56),
   conversion: guid(64, 'mixed'), // the same beside all images of the chain
   uuid: guid(80, 'mixed'), // of the image; null: it has none
@@ -59,6 +59,8 @@ export interface PrepareIdentity {
   readonly diskSize: number;
   /** Names and directions of the filters. */
   readonly filters: string;
+  /** Tells the same filters with other options or keys apart. */
+  readonly fingerprint: number;
 }
 
 /** Where the record of an image is. */
@@ -145,7 +147,7 @@ export class PrepareRecord {
   /** Durable when it resolves. */
   async write(next: PrepareState): Promise<void> {
     const sequence = this.#sequence + 1;
-    const { conversion, image, images, uuid, diskSize, filters } = this.identity;
+    const { conversion, image, images, uuid, diskSize, filters, fingerprint } = this.identity;
     const slot = new Uint8Array(SLOT.size + next.original.length);
     slot.set(
       SLOT.encode({
@@ -159,7 +161,7 @@ export class PrepareRecord {
         converted: next.converted,
         image,
         images,
-        unused: 0,
+        fingerprint,
         diskSize,
         conversion,
         uuid,
@@ -209,10 +211,10 @@ async function readSlot(storage: Storage, number: number): Promise<Slot | null> 
   await storage.read(start + SLOT.size, original);
   SLOT.put(head, 'checksum', 0);
   if (crc32c(original, crc32c(head)) !== value.checksum) return null;
-  const { sequence, position, converted, image, images, uuid, diskSize, conversion, filters } = value;
+  const { sequence, position, converted, image, images, uuid, diskSize, conversion, filters, fingerprint } = value;
   return {
     sequence,
-    identity: { conversion, image, images, uuid, diskSize, filters },
+    identity: { conversion, image, images, uuid, diskSize, filters, fingerprint },
     current: { state, position, original, converted },
   };
 }

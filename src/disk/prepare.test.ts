@@ -140,6 +140,17 @@ describe('prepare', () => {
     expect(await names()).toEqual(chain);
   });
 
+  it('leaves nothing behind when it ends before the first change', async () => {
+    const chain = await makeChain();
+    const disk = await open(chain);
+    await disk.filters.add(filter, { read: false });
+    await expect(disk.filters.prepare({ signal: AbortSignal.abort() })).rejects.toMatchObject({ kind: 'aborted' });
+    expect(await names()).toEqual(chain);
+    await disk.filters.removeAll();
+    await expectContent(disk);
+    await disk.close();
+  });
+
   it('refuses what it could not convert as a whole', async () => {
     await makeChain('qcow2');
     const part = await Disk.open([at('/0'), at('/1')], OPEN);

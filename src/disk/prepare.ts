@@ -70,6 +70,7 @@ class Preparation {
   #records: PrepareRecord[] = [];
   readonly #total: number;
   #done = 0;
+  #fingerprint = 0;
 
   constructor(host: DiskHost, options: PrepareOptions) {
     this.#host = host;
@@ -80,6 +81,12 @@ class Preparation {
 
   async run(): Promise<void> {
     const { filters } = this.#chain;
+    this.#fingerprint = crc32c(
+      await this.#pass(
+        0,
+        Uint8Array.from({ length: SECTOR }, (_, index) => index & 0xff),
+      ),
+    );
     // As long as the records were not read, nobody knows how far an earlier run came.
     let known = false;
     try {
@@ -130,7 +137,7 @@ class Preparation {
     const entry = this.#chain.at(number);
     const path = recordOf(entry.source).name;
     const wanted = this.#identityOf(entry, number, conversion);
-    const facts = ['conversion', 'image', 'images', 'uuid', 'diskSize', 'filters'] as const;
+    const facts = ['conversion', 'image', 'images', 'uuid', 'diskSize', 'filters', 'fingerprint'] as const;
     const wrong = facts.find((fact) => wanted[fact] !== identity[fact]);
     if (wrong !== undefined) {
       throw new ImageError(
@@ -156,6 +163,7 @@ class Preparation {
     const names = `write: ${writing.map(({ name }) => name).join(' ')}, read: ${reading.map(({ name }) => name).join(' ')}`;
     return {
       conversion,
+      fingerprint: this.#fingerprint,
       image: number,
       images: this.#chain.images.length,
       uuid: uuid === null ? NULL_GUID : normalizeGuid(uuid),
@@ -169,12 +177,19 @@ class Preparation {
   /** Records beside all images come before the first change: half a chain must not open by itself. */
   async #plan(): Promise<void> {
     const conversion = randomGuid();
-    for (const [number, entry] of this.#chain.images.entries()) {
-      throwIfAborted(this.#options.signal, 'The conversion');
-      this.#records.push(await PrepareRecord.create(entry.source, this.#identityOf(entry, number, conversion)));
+    try {
+      for (const [number, entry] of this.#chain.images.entries()) {
+        throwIfAborted(this.#options.signal, 'The conversion');
+        this.#records.push(await PrepareRecord.create(entry.source, this.#identityOf(entry, number, conversion)));
+      }
+      for (const { source } of this.#chain.images) {
+        await source.provider.syncNames(source.provider.directory(source.name));
+      }
+    } catch (error) {
+      // Nothing was changed yet, and nothing must keep the images from being opened.
+      await this.#removeRecords();
+      throw error;
     }
-    for (const { source } of this.#chain.images)
-      await source.provider.syncNames(source.provider.directory(source.name));
   }
 
   async #convertImage(number: number): Promise<void> {

@@ -4,6 +4,8 @@
  * The array holds what the disk must read. A discarded byte may read as before or as zero until it is written again;
  * `#loose` marks such bytes. Buffers are spoiled around each request: read targets before it, write sources after it,
  * so that bytes which nobody filled, or which somebody kept, show up.
+ *
+ * Long file: one method for each operation.
  */
 import { alignDown, alignUp, SECTOR } from '../../src/binary/numbers.ts';
 import { isZero } from '../../src/codec/bytes.ts';
