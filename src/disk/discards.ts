@@ -137,7 +137,8 @@ export class PendingDiscards {
       const mapping = isPromise(answer) ? await answer : answer;
       const part = target.subarray(at, at + mapping.length);
       if (isStored(mapping)) await readStored(this.#image, mapping, offset + at, part);
-      else part.fill(0);
+      // What this image does not hold shows the parent, and counts.
+      else part.fill(mapping.kind === 'absent' ? 1 : 0);
       at += mapping.length;
     }
   }

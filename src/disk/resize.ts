@@ -139,7 +139,7 @@ export async function resizeLast(job: ResizeJob): Promise<void> {
   const old = image.info.virtualSize;
   const hidden = hiddenUpTo(chain);
   const longerParent = size > old && hidden > old;
-  if (longerParent) await storeCutUnit(job, old);
+  await storeCutUnit(job, Math.min(old, size), longerParent);
   await job.flush();
   try {
     await image.resize(size, {
@@ -175,13 +175,17 @@ function hiddenUpTo(chain: Chain): number {
   return Math.max(0, ...chain.images.slice(0, -1).map(({ image }) => image.info.virtualSize));
 }
 
-/** The old end may lie inside a unit that the parent answers for: its rest would show what the parent has there. */
-async function storeCutUnit(job: ResizeJob, old: number): Promise<void> {
+/**
+ * The end that stays may lie inside a unit whose rest must read zero. So that it can be written there, the unit gets a
+ * place of its own where it is compressed, or shared with something else; and where a longer parent answers for it
+ * (`hides`), since that would show what it has behind the end.
+ */
+async function storeCutUnit(job: ResizeJob, end: number, hides: boolean): Promise<void> {
   const unit = job.image.info.blockSize ?? 0;
-  const inside = unit === 0 ? 0 : old % unit;
-  if (inside === 0) return;
-  const start = old - ANCHOR;
+  if (unit === 0 || end % unit === 0) return;
+  const start = end - ANCHOR;
   const answer = job.image.map(start, 1);
   const mapping = isPromise(answer) ? await answer : answer;
-  if (mapping.kind === 'absent') await job.writes.materialize(start, ANCHOR);
+  const anew = isStored(mapping) ? mapping.kind === 'encoded' || !mapping.writable : mapping.kind === 'absent' && hides;
+  if (anew) await job.writes.materialize(start, ANCHOR);
 }

@@ -304,7 +304,6 @@ export class Qcow2Image implements Image {
       dataFile: this.#data === this.#storage ? null : this.#data,
       counts,
       map: (offset, length) => this.map(offset, length),
-      readEncoded: (offset, target) => this.readEncoded(offset, target),
       prepareWrite: (offset, length) => this.prepareWrite(offset, length),
       unmap: (offset, length, to) => this.unmap(offset, length, to),
       hideTail: (bytes, all) => this.#own().hideTail(bytes, all),

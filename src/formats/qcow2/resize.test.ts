@@ -108,6 +108,70 @@ describe('version 2 over a longer backing file', () => {
   });
 });
 
+describe('subclusters over a parent', () => {
+  const CLUSTER = 512 * 1024;
+
+  async function make(size: number): Promise<{ provider: MemoryProvider; disk: Disk; model: Uint8Array }> {
+    const provider = new MemoryProvider();
+    await createImage({ provider, name: '/base.raw' }, { size, format: 'raw' });
+    const model = Uint8Array.from({ length: size }, (_, index) => (index % 251) + 1);
+    {
+      await using base = await Disk.open({ provider, name: '/base.raw' }, { ...WRITE, format: 'raw' });
+      await base.write(0, model);
+    }
+    const parent = { provider, name: '/base.raw' };
+    const config = { cluster_size: CLUSTER, extended_l2: 'on' };
+    await createImage({ provider, name: NAME }, { parent, parentFormat: 'raw', format: 'qcow2', config });
+    return { provider, disk: await Disk.open({ provider, name: NAME }, WRITE), model };
+  }
+
+  async function expectContent(disk: Disk, model: Uint8Array): Promise<void> {
+    const bytes = new Uint8Array(model.length);
+    await disk.read(0, bytes);
+    expect(Buffer.compare(bytes, model)).toBe(0);
+  }
+
+  it('keep what a write stores around itself where something was discarded before', async () => {
+    const { provider, disk, model } = await make(2 * CLUSTER);
+    await disk.write(CLUSTER, new Uint8Array(512).fill(7));
+    model.fill(7, CLUSTER, CLUSTER + 512);
+    await disk.discard([{ offset: CLUSTER + CLUSTER / 2, length: 512 }]);
+    await disk.zero(CLUSTER + 132_096, 512);
+    model.fill(0, CLUSTER + 132_096, CLUSTER + 132_096 + 512);
+    await disk.close();
+    await expectContent(await Disk.open({ provider, name: NAME }, WRITE), model);
+  });
+
+  it('show the parent beside the only one that is stored, when that is discarded', async () => {
+    const { disk, model } = await make(2 * CLUSTER);
+    await disk.write(CLUSTER, new Uint8Array(16_384).fill(7));
+    await disk.discard([{ offset: CLUSTER, length: 16_384 }]);
+    const bytes = new Uint8Array(2 * CLUSTER);
+    await disk.read(0, bytes);
+    model.set(bytes.subarray(CLUSTER, CLUSTER + 16_384), CLUSTER);
+    expect(Buffer.compare(bytes, model)).toBe(0);
+    await disk.close();
+  });
+
+  it.each([CLUSTER * 3 - 512, CLUSTER * 2 - 512 * 9])(
+    'stay as they are below the end of a shared cluster, to %i bytes',
+    async (size) => {
+      const { provider, disk, model } = await make(2 * CLUSTER - 512 * 5);
+      await disk.zero(model.length - 20_000 + 32, 19_968);
+      model.fill(0, model.length - 20_000 + 32);
+      await disk.snapshots.create('kept');
+      await disk.resize(size, { shrink: true });
+      const wanted = new Uint8Array(size);
+      wanted.set(model.subarray(0, Math.min(size, model.length)));
+      await disk.close();
+      await using again = await Disk.open({ provider, name: NAME }, { ...WRITE, mode: 'read' });
+      await expectContent(again, wanted);
+      await using before = await Disk.open({ provider, name: NAME }, { ...WRITE, mode: 'read', snapshot: 'kept' });
+      await expectContent(before, model);
+    },
+  );
+});
+
 describe('images with snapshots inside', () => {
   const chain = async (): Promise<{ provider: MemoryProvider; disk: Disk }> => {
     const provider = new MemoryProvider();

@@ -9,7 +9,7 @@ import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { Mapping, ResizeOptions, WriteSlot } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
-import type { MaybePromise, ReadTarget, Storage } from '../../storage/contract.ts';
+import type { MaybePromise, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import type { Qcow2Header } from './header.ts';
 import { ENTRY_BYTES, VERSION_2 } from './layout.ts';
@@ -28,7 +28,6 @@ export interface ResizeHost {
   readonly dataFile: Storage | null;
   readonly counts: RefcountStore;
   map(offset: number, length: number): MaybePromise<Mapping>;
-  readEncoded(offset: number, target: ReadTarget): Promise<void>;
   prepareWrite(offset: number, length: number): MaybePromise<WriteSlot>;
   unmap(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
   /** See `ClusterWriter.hideTail`. */
@@ -154,45 +153,13 @@ async function clearTail(host: ResizeHost, size: number, hides: boolean): Promis
   const inside = size % clusterSize;
   if (inside === 0) return;
   await host.hideTail(size, hides);
-  const start = size - inside;
-  const last = size - SECTOR;
-  for (;;) {
-    const mapping = await host.map(last, 1);
-    if (mapping.kind !== 'data' && mapping.kind !== 'encoded') return;
-    if (mapping.kind === 'data' && mapping.writable) {
-      const offset = mapping.offset + SECTOR;
-      // An external data file ends where the disk does.
-      const length = Math.min(clusterSize - inside, mapping.storage.size - offset);
-      if (length <= 0) return;
-      await mapping.storage.write(offset, new Uint8Array(length));
-      await host.flush();
-      return;
-    }
-    await placeAnew(host, start, inside);
-  }
-}
-
-/** A cluster that must not be overwritten gets a place of its own. */
-async function placeAnew(host: ResizeHost, start: number, inside: number): Promise<void> {
-  const bytes = new Uint8Array(host.header.clusterSize);
-  await readGuest(host, start, bytes.subarray(0, inside));
-  const slot = await host.prepareWrite(start, inside);
-  try {
-    const from = slot.guestOffset - start;
-    await slot.storage.write(slot.offset, bytes.subarray(from, from + slot.length));
-  } catch (error) {
-    slot.abort();
-    throw error;
-  }
-  slot.commit();
-}
-
-async function readGuest(host: ResizeHost, offset: number, target: Uint8Array): Promise<void> {
-  for (let at = 0; at < target.length; ) {
-    const mapping = await host.map(offset + at, target.length - at);
-    const part = target.subarray(at, at + mapping.length);
-    if (mapping.kind === 'data') await readPadded(mapping.storage, mapping.offset, part);
-    else if (mapping.kind === 'encoded') await host.readEncoded(offset + at, part);
-    at += mapping.length;
-  }
+  const mapping = await host.map(size - SECTOR, 1);
+  // The disk has seen to it that what is stored there can be overwritten.
+  if (mapping.kind !== 'data' || !mapping.writable) return;
+  const offset = mapping.offset + SECTOR;
+  // An external data file ends where the disk does.
+  const length = Math.min(clusterSize - inside, mapping.storage.size - offset);
+  if (length <= 0) return;
+  await mapping.storage.write(offset, new Uint8Array(length));
+  await host.flush();
 }
