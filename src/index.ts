@@ -87,6 +87,7 @@ export type { DataForm, MetadataForm, Region, RegionList } from './image/regions
 export { convertRegions, floppyType } from './image/regions.ts';
 export { Registry } from './image/registry.ts';
 export { LIMITS } from './limits.ts';
+export * from './vfs/index.ts';
 export {
   amendImage,
   checkImage,
