@@ -4,6 +4,7 @@ import { localFiles } from './provider.ts';
 
 export { FileStorage } from './file.ts';
 export { type SpoolOptions, StreamStorage, stdinSpool } from './pipe.ts';
+export { tcpConnector } from './tcp.ts';
 export { localFiles };
 
 /** Where names are looked up when the caller gives no provider. */
