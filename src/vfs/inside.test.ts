@@ -169,6 +169,22 @@ describe('a range as a storage', () => {
     await two.lock('shared');
   });
 
+  it('keeps the lock that it had when it gets no stricter one', async () => {
+    const provider = new MemoryProvider();
+    await (await provider.create('/outer.raw')).resize(MIB);
+    const outer = await provider.open('/outer.raw', 'write');
+    const stranger = await provider.open('/outer.raw', 'read');
+    await stranger.lock('shared');
+    const [one, two] = [rangeStorage(outer, 0, 512), rangeStorage(outer, 0, 512)];
+    await one.lock('shared');
+    await expectKind(() => one.lock('exclusive'), 'locked');
+    await stranger.close();
+    await two.lock('shared');
+    await expectKind(() => two.lock('exclusive'), 'locked');
+    await one.close();
+    await two.lock('exclusive');
+  });
+
   it('is never written where the outer one, or the caller, says so', async () => {
     const { disk } = await outerDisk(MIB);
     const range = rangeStorage(disk, 0, 512, { mode: 'read' });

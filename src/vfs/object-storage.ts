@@ -113,7 +113,10 @@ export async function handleStorage(handle: HandleSource, options: ObjectStorage
   return new ObjectStorage(handle, port, size);
 }
 
-/** A file object as a storage, for writing where it can be written and `mode` is `write`. Its size stays as it is. */
+/**
+ * A file object as a storage, for writing where `mode` is `write`. Its size stays as it is. Using the storage moves the
+ * position of the file. Throws `denied` where the file is not written.
+ */
 export function fileObjectStorage(file: FileObject, options: ObjectStorageOptions = {}): Storage {
   const { label, size } = file;
   const write = options.mode === 'write';

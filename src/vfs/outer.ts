@@ -22,6 +22,7 @@ export class Outer {
   readonly #bytes: Bytes;
   readonly #ownKey = `device:${++serial}`;
   readonly #tables = new Map<string, LockTable>();
+  readonly #held = new WeakMap<object, { readonly mode: LockMode; readonly how: LockOptions | undefined }>();
   #mode: LockMode | null = null;
 
   constructor(bytes: Bytes) {
@@ -45,16 +46,24 @@ export class Outer {
     this.#tables.set(range, table);
     const conflict = table.take(owner, mode, how);
     if (conflict !== null) throw lockedHere(owner.label, conflict, mode);
-    // A disk was locked when it was opened.
-    if (!isStorage(this.#bytes)) return;
-    const strictest = this.#mode === 'exclusive' ? 'exclusive' : mode;
     try {
-      await this.#bytes.lock(strictest, how);
-      this.#mode = strictest;
+      await this.#lockOuter(mode, how);
     } catch (error) {
-      table.release(owner);
+      // It keeps what it had.
+      const before = this.#held.get(owner);
+      if (before === undefined) table.release(owner);
+      else table.take(owner, before.mode, before.how);
       throw error;
     }
+    this.#held.set(owner, { mode, how });
+  }
+
+  /** A disk was locked when it was opened; a storage is locked as the strictest needs it. */
+  async #lockOuter(mode: LockMode, how: LockOptions | undefined): Promise<void> {
+    if (!isStorage(this.#bytes)) return;
+    const strictest = this.#mode === 'exclusive' ? 'exclusive' : mode;
+    await this.#bytes.lock(strictest, how);
+    this.#mode = strictest;
   }
 
   /** The outer lock stays until the outer storage is closed: a lock cannot be given back otherwise. */

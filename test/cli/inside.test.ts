@@ -161,6 +161,8 @@ describe('what is refused', () => {
       [['info', disk, '--partition', '1'], 1, 'There is no partition 1'],
       [['info', disk, '--offset', '1T'], 1, 'behind the end'],
       [['copy', disk, at('x.vdi'), '--move', ...IN], 64, '--move'],
+      [['copy', disk, folder, ...IN], 64, 'no name of its own'],
+      [['formats', '--offset', '1'], 64, 'Unknown option'],
       [['convert', '-', at('x.vdi'), ...IN], 64, 'standard input'],
       [['info', at('inner.vdi'), '--partition', '1'], 1, 'no partition table'],
     ];

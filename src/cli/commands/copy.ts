@@ -16,7 +16,7 @@ export async function run(context: CommandContext): Promise<number> {
   const target = imageName(context, 1);
   const format = namedFormat(context, 'to', defaultRegistry())?.name;
   const directory = (await isDirectory(target)) || /[/\\]$/.test(target);
-  if (context.options.flag('move')) refuseInside(context);
+  refuseInside(context, directory);
   return context.options.flag('move')
     ? move(context, image, directory ? join(target, renamed(image, format)) : target, format)
     : copy(context, { target, directory, format });
@@ -56,10 +56,12 @@ async function copies(context: CommandContext, wanted: Wanted): Promise<CopiedIm
   });
 }
 
-/** What lies inside something cannot go. */
-function refuseInside({ options }: CommandContext): void {
+/** What lies inside something cannot go, and no file is named as it is. */
+function refuseInside({ options }: CommandContext, directory: boolean): void {
   const given = ['offset', 'partition'].find((name) => options.text(name) !== undefined);
   if (given === undefined) return;
+  if (directory) throw new UsageError(`What --${given} finds has no name of its own`, 'Name the file of the copy.');
+  if (!options.flag('move')) return;
   throw new UsageError(`--move moves whole files, so --${given} has no meaning`, 'Leave --move out to copy the image.');
 }
 
