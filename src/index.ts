@@ -10,6 +10,7 @@
  * await disk.read(0, sector);
  * ```
  */
+import { tcpConnector } from '#local-storage';
 import { amendImage } from './disk/amend.ts';
 import { checkImage } from './disk/check.ts';
 import { compare } from './disk/compare.ts';
@@ -60,7 +61,6 @@ export type { DiskImage } from './disk/disk.ts';
 export type { FileOptions, RemoveResult, RenameResult } from './disk/files.ts';
 export type { AddFilterOptions, DiskFilter, DiskFilters, FilterDirections } from './disk/filters.ts';
 export type { DetectedFormat } from './disk/inspect.ts';
-export type { TcpConnection, TcpConnector } from './disk/interfaces.ts';
 export type { MeasureOptions, MeasureResult } from './disk/measure.ts';
 export type { CommitOptions, MergeOptions } from './disk/merge.ts';
 export { fileOpenFlags, OPEN_FLAGS, openOptionsOf } from './disk/open-flags.ts';
@@ -105,6 +105,8 @@ export { IoQueue } from './io/queue.ts';
 export { LIMITS } from './limits.ts';
 export type { LoadedPlugin, PluginDirectoryReport, PluginModule, PluginRegister } from './plugin/plugins.ts';
 export { PLUGIN_VERSION, Plugins } from './plugin/plugins.ts';
+export type * from './storage/tcp.ts';
+export * from './vfs/index.ts';
 export {
   amendImage,
   checkImage,
@@ -123,4 +125,5 @@ export {
   removeImage,
   renameImage,
   setImage,
+  tcpConnector,
 };

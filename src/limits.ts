@@ -35,6 +35,10 @@ export const LIMITS = {
   tableCacheBytes: 32 * 1024 * 1024,
   /** Dirty metadata that makes a flush run early. */
   dirtyMetadataBytes: 16 * 1024 * 1024,
+  /** Tables in the chain of an extended partition; Linux follows 100. */
+  logicalPartitions: 256,
+  /** The entries of a GPT; the usual 128 take 16 KiB. */
+  gptEntryBytes: 1024 * 1024,
   /** Longest comment of any format. */
   commentBytes: 1024 * 1024,
 } as const;

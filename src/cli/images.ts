@@ -4,6 +4,7 @@ import type { Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
 import type { CommandContext } from './context.ts';
 import { UsageError } from './failure.ts';
+import type { OuterMode, PlacedImage } from './inside.ts';
 import { present } from './options.ts';
 import { registryOf } from './registry.ts';
 
@@ -22,6 +23,44 @@ function fileName(name: string): string {
   if (name === '') throw new UsageError('The name of an image is empty', 'Name a file.');
   if (name !== STANDARD_STREAM) return name;
   throw new UsageError('Only convert works with standard input and output', 'Name a file; a file called "-" is "./-".');
+}
+
+/** Names of the options that say where an image lies in what is named. */
+const INSIDE = { offset: 'offset', partition: 'partition' };
+/** Linux makes no more. */
+const PARTITIONS = { min: 1, max: 8192 };
+
+/**
+ * The image of an argument: the file itself, or what `--offset` or `--partition` say is inside of it. What is inside is
+ * opened for writing only where the command writes.
+ */
+export async function placedImage(
+  context: CommandContext,
+  index: number,
+  mode: OuterMode,
+  names: typeof INSIDE = INSIDE,
+): Promise<PlacedImage> {
+  return placed(context, imageName(context, index), mode, names);
+}
+
+/** The same for a name. */
+export async function placed(
+  context: CommandContext,
+  name: string,
+  mode: OuterMode,
+  names: typeof INSIDE = INSIDE,
+): Promise<PlacedImage> {
+  const offset = context.options.size(names.offset);
+  const partition = context.options.count(names.partition, PARTITIONS);
+  if (offset === undefined && partition === undefined) return { source: name, name, async [Symbol.asyncDispose]() {} };
+  if (offset !== undefined && partition !== undefined) {
+    throw new UsageError(`--${names.offset} and --${names.partition} say the same`, 'Give one of them.');
+  }
+  if (name === STANDARD_STREAM) {
+    throw new UsageError('What is inside standard input cannot be reached', 'Name a file.');
+  }
+  const { imageInside } = await import('./inside.ts');
+  return imageInside(context, name, present({ offset, partition }), { ...lockOptions(context), mode });
 }
 
 /** The format that an option names; undefined when it names none. Throws a usage error for an unknown one. */

@@ -161,11 +161,19 @@ function refuseMissing(spec: CommandSpec, args: readonly string[]): void {
   throw new UsageError(`The argument ${missing.name} is missing`, `Usage: ${usage}; see "vdkit ${spec.name} --help".`);
 }
 
+/** Commands that make, rename, remove or link files: they could take no image out of another. */
+const WHOLE_FILES: ReadonlySet<string> = new Set(['create', 'rename', 'delete', 'merge', 'rebase', 'commit']);
+
 /** Commander's `error: unknown command 'inof'\n(Did you mean info?)` as a message and a hint. */
 function usageError(error: CommanderError, words: readonly string[]): UsageError {
   const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n');
   const suggestion = /^\(Did you mean (.*)\?\)$/.exec(rest.join(' ').trim())?.[1];
   const command = COMMANDS.find(({ name }) => words.includes(name));
+  const inside = /^unknown option '(--offset|--partition)\b/.exec(first)?.[1];
+  if (inside !== undefined && command !== undefined && WHOLE_FILES.has(command.name)) {
+    const message = `"vdkit ${command.name}" works with whole files, so ${inside} has no meaning`;
+    return new UsageError(message, 'Take the image out with "vdkit convert" first, or leave the option out.');
+  }
   const help = command === undefined ? 'vdkit --help' : `vdkit ${command.name} --help`;
   const message = first.charAt(0).toUpperCase() + first.slice(1).replace(/\.$/, '');
   return new UsageError(message, suggestion === undefined ? `See "${help}".` : `Did you mean ${suggestion}?`);

@@ -4,6 +4,7 @@ import { printable } from '../errors.ts';
 import type { BitmapInfo, SnapshotInfo } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
 import type { LockState } from '../storage/contract.ts';
+import type { Partition, PartitionTable } from '../vfs/partitions/contract.ts';
 import { formatSize } from './size.ts';
 
 /** The keys that `info --json` prints for one image. Keys are only ever added; unknown is null. */
@@ -34,8 +35,21 @@ export function reportDocument(report: ImageReport): Record<string, unknown> {
   };
 }
 
+/** The further keys of `info --json`: what the disk is divided into. Null: it could not be read. */
+export function partitionsDocument(table: PartitionTable | null): Record<string, unknown> {
+  if (table === null) return { partitionTable: null, partitions: null };
+  const { kind, sectorSize, diskId, partitions } = table;
+  return { partitionTable: kind === 'none' ? null : { kind, sectorSize, diskId }, partitions };
+}
+
+/** One partition in a line. */
+function partitionText({ number, offset, length, type, typeName, name, flags }: Partition): string {
+  const words = [typeName ?? type, ...(name === null ? [] : [`"${name}"`]), ...flags];
+  return `${number}: ${formatSize(length)} at ${offset}, ${words.join(', ')}`;
+}
+
 /** Aligned `key: value` lines; what is not known is left out. */
-export function reportText(report: ImageReport): string {
+export function reportText(report: ImageReport, table: PartitionTable | null = null): string {
   const version = report.version === null ? '' : ` ${report.version}`;
   const rows: readonly (readonly [string, string | null])[] = [
     ['file', report.file],
@@ -60,6 +74,8 @@ export function reportText(report: ImageReport): string {
     ['lock', lockText(report.lock)],
     ...listRows('snapshot', report.snapshots, snapshotText),
     ...listRows('bitmap', report.bitmaps, bitmapText),
+    ['partition table', table === null || table.kind === 'none' ? null : table.kind.toUpperCase()],
+    ...listRows('partition', table?.partitions, partitionText),
   ];
   const known = rows.filter((row): row is readonly [string, string] => row[1] !== null);
   const width = Math.max(...known.map(([key]) => key.length)) + 2;

@@ -2,7 +2,7 @@
  * All commands: the one place that help, completion and the documentation are made from. Holds words only; what a
  * command does is loaded when it runs, because loading less is what makes a start fast.
  *
- * Long file: a list, of which each command is one entry.
+ * Long file: one entry for each command.
  */
 import type { ArgumentSpec, CommandSpec, OptionSpec } from './spec.ts';
 
@@ -62,6 +62,11 @@ const CHAIN: OptionSpec = {
 };
 /** Options that say what stands below an image. */
 const BELOW: readonly OptionSpec[] = [PARENT, PARENT_FORMAT, CHAIN];
+/** Options that say that an image lies inside of what is named. */
+const INSIDE: readonly OptionSpec[] = [
+  { flags: '--offset <N>', description: 'the image lies in the named file or disk, from this byte on' },
+  { flags: '--partition <N>', description: 'the image lies in this partition of the named disk, as Linux counts them' },
+];
 /** Options of commands that read what is in images. */
 const CACHE: readonly OptionSpec[] = [
   {
@@ -105,10 +110,12 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'info',
     summary: 'what an image says of itself',
     description:
-      'Prints format, sizes, identities, parent and geometry of an image, from its headers. Changes nothing.',
+      'Prints format, sizes, identities, parent and geometry of an image, from its headers, and the partitions of the ' +
+      'disk. Changes nothing.',
     arguments: [{ name: 'IMAGE', description: 'the image', completes: 'file' }],
     options: [
       FORMAT,
+      ...INSIDE,
       { flags: '--backing-chain', description: 'the parents too, base first' },
       ...BELOW,
       { flags: '--snapshot <NAME>', description: 'an internal snapshot of the image, by id or name' },
@@ -116,6 +123,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: [
       { command: 'vdkit info disk.vdi', description: 'for people' },
       { command: 'vdkit info --json --backing-chain snapshot.vdi', description: 'for programs, with all parents' },
+      { command: 'vdkit info disk.raw --partition 2', description: 'the image that lies in a partition' },
     ],
   },
   {
@@ -155,6 +163,8 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
     options: [
       { flags: '-f, --format <F>', description: 'format of SRC; found out when left out', completes: 'format' },
+      { flags: '--offset <N>', description: 'SRC lies in the named file or disk, from this byte on' },
+      { flags: '--partition <N>', description: 'SRC lies in this partition of the named disk, as Linux counts them' },
       {
         flags: '--source-parent <P>',
         description: 'the parent of SRC, where it is not found by itself',
@@ -185,6 +195,10 @@ export const COMMANDS: readonly CommandSpec[] = [
       { command: 'vdkit convert disk.vdi /dev/sdx --into --to raw', description: 'onto a device' },
       { command: 'xzcat disk.raw.xz | vdkit convert - disk.vdi --format raw', description: 'from standard input' },
       { command: 'vdkit convert disk.vdi - | sha256sum', description: 'to standard output' },
+      {
+        command: 'vdkit convert disk.qcow2 root.raw --partition 2 --format raw',
+        description: 'a partition of a disk, as a disk',
+      },
     ],
   },
   {
@@ -196,6 +210,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     arguments: [{ name: 'IMAGE', description: 'the image', completes: 'file' }],
     options: [
       FORMAT,
+      ...INSIDE,
       ...BELOW,
       { flags: '--snapshot <NAME>', description: 'an internal snapshot of the image, by id or name' },
       { flags: '--start <N>', description: 'first byte of the disk (default 0)' },
@@ -219,6 +234,10 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [
       { flags: '-f, --format <F>', description: 'format of A; found out when left out', completes: 'format' },
       { flags: '-F, --format-b <F>', description: 'format of B; found out when left out', completes: 'format' },
+      { flags: '--offset <N>', description: 'A lies in the named file or disk, from this byte on' },
+      { flags: '--offset-b <N>', description: 'the same of B' },
+      { flags: '--partition <N>', description: 'A lies in this partition of the named disk, as Linux counts them' },
+      { flags: '--partition-b <N>', description: 'the same of B' },
       { flags: '--parent <P>', description: 'the parent of A, where it is not found by itself', completes: 'file' },
       { flags: '--parent-b <P>', description: 'the parent of B, where it is not found by itself', completes: 'file' },
       { flags: '--snapshot <NAME>', description: 'an internal snapshot of A, by id or name' },
@@ -246,6 +265,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     arguments: [IMAGE],
     options: [
       FORMAT,
+      ...INSIDE,
       { flags: '--repair', description: 'repair what can be repaired' },
       { flags: '--dry-run', description: 'with --repair: change nothing, only say what would be repaired' },
     ],
@@ -269,6 +289,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
     options: [
       FORMAT,
+      ...INSIDE,
       ...BELOW,
       { flags: '-t, --to <F>', description: 'format of the copies; as it is when left out', completes: 'format' },
       { flags: '--move', description: 'one image: the original is gone afterwards' },
@@ -310,7 +331,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'Gives up blocks that hold only zeroes or what the parent holds anyway, and packs the rest. What a guest reads ' +
       'stays the same. After Ctrl-C the image is whole; run it again to go on.',
     arguments: [IMAGE],
-    options: [FORMAT, ...BELOW],
+    options: [FORMAT, ...INSIDE, ...BELOW],
     examples: [
       { command: 'vdkit compact disk.vdi', description: 'zero the free space inside the guest first' },
       {
@@ -326,7 +347,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'Makes the disk SIZE bytes large, or larger or smaller by +SIZE or -SIZE. New space reads zero. Getting smaller is ' +
       'refused where data would be lost, unless --shrink. Partitions and file systems inside stay as they are.',
     arguments: [IMAGE, { name: 'SIZE', description: 'bytes: 512, 64K, 10M, 1.5G, 2T; +1G, -1G: by so many' }],
-    options: [FORMAT, ...BELOW, { flags: '--shrink', description: 'give up the data behind the new end' }],
+    options: [FORMAT, ...INSIDE, ...BELOW, { flags: '--shrink', description: 'give up the data behind the new end' }],
     examples: [
       { command: 'vdkit resize disk.vdi 20G', description: 'to a size' },
       { command: 'vdkit resize disk.vdi +1G', description: 'by a size' },
@@ -401,6 +422,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     arguments: [IMAGE],
     options: [
       FORMAT,
+      ...INSIDE,
       {
         flags: '-o, --option <K=V>',
         description: 'the option and its new value; several with commas between; two commas are one in a value',
@@ -425,6 +447,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     arguments: [IMAGE],
     options: [
       FORMAT,
+      ...INSIDE,
       { flags: '--comment <T>', description: 'text that is stored in the image; empty: none' },
       { flags: '--uuid <U>', description: 'identity of the image, or random, or null' },
       { flags: '--modification-uuid <U>', description: 'identity of its content, or random, or null' },
@@ -482,7 +505,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       IMAGE,
       { name: 'NAME...', description: 'the snapshot; for rename its new name, too', optional: true },
     ],
-    options: [FORMAT, ...BELOW],
+    options: [FORMAT, ...INSIDE, ...BELOW],
     examples: [
       { command: 'vdkit snapshot create disk.qcow2 monday', description: 'before you try something' },
       { command: 'vdkit snapshot list disk.qcow2', description: 'which there are' },
@@ -509,6 +532,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
     options: [
       FORMAT,
+      ...INSIDE,
       ...BELOW,
       { flags: '--granularity <N>', description: 'add: bytes for a bit, a power of two from 512 to 2G' },
       { flags: '--disabled', description: 'add: it does not record yet' },
@@ -529,6 +553,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     arguments: [{ ...IMAGE, optional: true }],
     options: [
       FORMAT,
+      ...INSIDE,
       ...BELOW,
       { flags: '--snapshot <NAME>', description: 'an internal snapshot of the image, by id or name' },
       { flags: '-t, --to <F>', description: 'format of the new image', completes: 'format' },

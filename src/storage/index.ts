@@ -1,5 +1,5 @@
 /** Byte stores and the providers of names: everything here runs in Node and in browsers. */
-export { defaultProvider } from '#local-storage';
+export { defaultProvider, tcpConnector } from '#local-storage';
 export { BlobStorage } from './blob.ts';
 export { BlobProvider } from './blob-provider.ts';
 export type {
@@ -27,3 +27,11 @@ export { MemoryProvider, MemoryStorage } from './memory.ts';
 export { OverlayStorage } from './overlay.ts';
 export { readPadded } from './read-padded.ts';
 export { type Staged, type StageOptions, stageTarget } from './staging.ts';
+export type {
+  TcpConnection,
+  TcpConnectOptions,
+  TcpConnector,
+  TcpEvents,
+  TcpInterest,
+  TcpWaitOptions,
+} from './tcp.ts';

@@ -33,6 +33,8 @@ const INFO_KEYS = [
   'bitmaps',
   'lock',
 ];
+/** Of the disk, and so not of each image of a chain. */
+const PARTITION_KEYS = ['partitionTable', 'partitions'];
 
 let folder: string;
 const at = (name: string): string => join(folder, name);
@@ -59,7 +61,7 @@ function rawDisk(): Uint8Array {
 describe('info', () => {
   it('prints exactly the documented JSON keys', async () => {
     const report = JSON.parse(await ok('info', '--json', SAMPLE));
-    expect(Object.keys(report)).toEqual(['schema', ...INFO_KEYS]);
+    expect(Object.keys(report)).toEqual(['schema', ...INFO_KEYS, ...PARTITION_KEYS]);
     expect(report).toMatchObject({
       schema: 'vdkit/info/1',
       file: SAMPLE,
@@ -74,7 +76,7 @@ describe('info', () => {
     await ok('create', at('base.vdi'), '8M', '--comment', 'the base');
     await ok('create', at('diff.vdi'), '--parent', at('base.vdi'));
     const report = JSON.parse(await ok('info', '--json', '--backing-chain', at('diff.vdi')));
-    expect(Object.keys(report)).toEqual(['schema', ...INFO_KEYS, 'chain']);
+    expect(Object.keys(report)).toEqual(['schema', ...INFO_KEYS, ...PARTITION_KEYS, 'chain']);
     expect(report.chain.map(({ file }: { file: string }) => file)).toEqual([at('base.vdi'), at('diff.vdi')]);
     for (const one of report.chain) expect(Object.keys(one)).toEqual(INFO_KEYS);
     expect(report.parentUuid).toBe(report.chain[0].uuid);

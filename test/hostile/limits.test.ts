@@ -15,7 +15,9 @@ import { readProbeInput } from '../../src/image/probe.ts';
 import { LIMITS } from '../../src/limits.ts';
 import type { Source, Storage } from '../../src/storage/contract.ts';
 import { MemoryProvider, MemoryStorage } from '../../src/storage/memory.ts';
+import { listPartitions } from '../../src/vfs/partitions/index.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
+import { gptDisk, LINUX, putSlots, SOME_ID } from '../vfs/tables.ts';
 
 const SECTOR = 512;
 const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
@@ -37,6 +39,8 @@ const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
   qcow2BitmapBytes: 'test',
   tableCacheBytes: 'test',
   dirtyMetadataBytes: 'test',
+  logicalPartitions: 'test',
+  gptEntryBytes: 'test',
   commentBytes: 'no format uses it yet',
 };
 
@@ -54,6 +58,37 @@ it('knows every bound', () => {
   for (const [name, how] of Object.entries(TESTED)) {
     expect(text.includes(`LIMITS.${name}`), `LIMITS.${name} is used, and so it has a test`).toBe(how === 'test');
   }
+});
+
+describe('partition tables', () => {
+  const list = async (disk: Uint8Array) => {
+    const storage = new MemoryStorage();
+    await storage.write(0, disk);
+    return listPartitions(storage);
+  };
+
+  it('logicalPartitions', async () => {
+    for (const more of [0, 1]) {
+      const count = LIMITS.logicalPartitions + more;
+      const disk = new Uint8Array((count * 4 + 64) * SECTOR);
+      putSlots(disk, 0, [{ type: 5, start: 4, count: count * 4 }]);
+      for (let index = 0; index < count; index++) {
+        const next = index + 1 < count ? { type: 5, start: (index + 1) * 4, count: 4 } : null;
+        putSlots(disk, (4 + index * 4) * SECTOR, [{ type: 0x83, start: 1, count: 1 }, next]);
+      }
+      const { partitions, warnings } = await list(disk);
+      expect(partitions).toHaveLength(1 + LIMITS.logicalPartitions);
+      expect(warnings).toHaveLength(more);
+    }
+  });
+
+  it('gptEntryBytes', async () => {
+    const slots = [{ type: LINUX, id: SOME_ID, first: 9000, last: 9001 }];
+    const most = LIMITS.gptEntryBytes / 128;
+    const size = 8 * 2 ** 20;
+    expect(await list(gptDisk(size, slots, { entryCount: most }))).toMatchObject({ kind: 'gpt', warnings: [] });
+    expect(await list(gptDisk(size, slots, { entryCount: most + 1 }))).toMatchObject({ kind: 'none' });
+  });
 });
 
 describe('qcow2', () => {

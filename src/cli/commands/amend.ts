@@ -6,24 +6,25 @@ import { printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { imageName, openOptions } from '../images.ts';
+import { openOptions, placedImage } from '../images.ts';
 import { registryOf } from '../registry.ts';
 import { reportDocument, reportText } from '../report.ts';
 import { parseSize } from '../size.ts';
 
 /** Runs `amend IMAGE`. */
 export async function run(context: CommandContext): Promise<number> {
-  const image = imageName(context, 0);
   const pairs = context.options.list('option').flatMap(splitPairs);
   if (pairs.length === 0) {
     throw new UsageError('No option was named that shall change', 'Name some, such as -o lazy_refcounts=on.');
   }
   const { parent: _parent, ...options } = openOptions(context);
-  const { format } = options.format === undefined ? await detectFormat(image, options) : { format: options.format };
+  await using place = await placedImage(context, 0, 'write');
+  const { source, name: image } = place;
+  const { format } = options.format === undefined ? await detectFormat(source, options) : { format: options.format };
   const values = valuesOf(registryOf(context).find(format), pairs);
   context.afterCancel = `${printable(image)} is whole and reads as before; run it again to go on`;
   const onProgress = context.progress.report;
-  const report = await amendImage(image, values, { ...options, onProgress });
+  const report = await amendImage(source, values, { ...options, onProgress });
   context.progress.finish(true);
   for (const warning of report.warnings) context.warn(warning);
   if (context.json) await context.printJson({ schema: 'vdkit/amend/1', ...reportDocument(report) });

@@ -6,7 +6,7 @@ import { ImageError, printable } from '../../errors.ts';
 import type { BitmapInfo } from '../../image/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { checkArguments, imageName, openOptions } from '../images.ts';
+import { checkArguments, openOptions, placedImage } from '../images.ts';
 import { present } from '../options.ts';
 import { bitmapText } from '../report.ts';
 
@@ -36,10 +36,11 @@ export async function run(context: CommandContext): Promise<number> {
   const word = context.argument(0);
   const change = CHANGES[word];
   checkWords(context, word);
-  const image = imageName(context, 1);
   const options = openOptions(context);
+  await using place = await placedImage(context, 1, word === 'list' ? 'look' : 'write');
+  const { source, name: image } = place;
   if (change === undefined) {
-    const { bitmaps, warnings, file, format } = await inspect(image, options);
+    const { bitmaps, warnings, file, format } = await inspect(source, options);
     for (const warning of warnings) context.warn(warning);
     if (bitmaps === undefined) {
       throw new ImageError('unsupported', `Images of format ${format} have no bitmaps inside`, { path: file });
@@ -48,7 +49,7 @@ export async function run(context: CommandContext): Promise<number> {
     return EXIT.done;
   }
   const name = context.argument(2);
-  await using disk = await openDisk(image, { ...options, mode: 'write' });
+  await using disk = await openDisk(source, { ...options, mode: 'write' });
   for (const warning of disk.warnings) context.warn(warning);
   await change.run(disk, name, context);
   if (context.json) await show(context, image, disk.bitmaps.list);

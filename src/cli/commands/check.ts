@@ -4,7 +4,7 @@ import { hex, printable } from '../../errors.ts';
 import { type Finding, summarize } from '../../image/findings.ts';
 import type { CommandContext } from '../context.ts';
 import { UsageError } from '../failure.ts';
-import { imageName, openOptions } from '../images.ts';
+import { openOptions, placedImage } from '../images.ts';
 
 const CLEAN = 0;
 const CORRUPT = 2;
@@ -12,13 +12,14 @@ const LEAKS = 3;
 
 /** Runs `check IMAGE`. */
 export async function run(context: CommandContext): Promise<number> {
-  const image = imageName(context, 0);
   const [repair, dryRun] = [context.options.flag('repair'), context.options.flag('dry-run')];
   if (dryRun && !repair) {
     throw new UsageError('--dry-run is about --repair', 'Add --repair; a check alone never changes anything.');
   }
   const { parent: _parent, parentFormat: _parentFormat, ...options } = openOptions(context, NO_PARENT);
-  const report = await checkImage(image, {
+  await using place = await placedImage(context, 0, repair && !dryRun ? 'write' : 'read');
+  const image = place.name;
+  const report = await checkImage(place.source, {
     ...options,
     repair,
     dryRun,

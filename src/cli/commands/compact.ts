@@ -4,24 +4,25 @@ import { openDisk } from '../../disk/open.ts';
 import { printable } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
-import { imageName, openOptions } from '../images.ts';
+import { openOptions, placedImage } from '../images.ts';
 import { warnOfChildren } from '../siblings.ts';
 import { formatSize } from '../size.ts';
 
 /** Runs `compact IMAGE`. */
 export async function run(context: CommandContext): Promise<number> {
-  const image = imageName(context, 0);
   const options = openOptions(context);
-  const before = await inspect(image, options);
+  await using place = await placedImage(context, 0, 'write');
+  const { source, name: image } = place;
+  const before = await inspect(source, options);
   {
-    await using disk = await openDisk(image, { ...options, mode: 'write' });
+    await using disk = await openDisk(source, { ...options, mode: 'write' });
     for (const warning of disk.warnings) context.warn(warning);
-    await warnOfChildren(context, image, options);
+    await warnOfChildren(context, source, options);
     context.afterCancel = `${printable(image)} is whole and reads as before; run it again to go on`;
     await disk.compact({ signal: context.signal, onProgress: context.progress.report });
   }
   context.progress.finish(true);
-  const after = await inspect(image, { ...options, format: before.format });
+  const after = await inspect(source, { ...options, format: before.format });
   const sizes = { fileSizeBefore: before.fileSize, fileSize: after.fileSize };
   if (context.json) await context.printJson({ schema: 'vdkit/compact/1', file: after.file, ...sizes });
   else context.note(printable(`${image}: ${formatSize(before.fileSize)} before, ${formatSize(after.fileSize)} now`));

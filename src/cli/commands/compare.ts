@@ -4,18 +4,19 @@ import { openDisk } from '../../disk/open.ts';
 import type { CompareResult } from '../../disk/options.ts';
 import { hex } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
-import { imageName, openOptions } from '../images.ts';
+import { openOptions, placedImage } from '../images.ts';
 
 const SAME = 0;
 const DIFFERENT = 1;
 
 /** Runs `compare A B`. */
 export async function run(context: CommandContext): Promise<number> {
-  const [nameA, nameB] = [imageName(context, 0), imageName(context, 1)];
   const optionsA = openOptions(context, { format: 'format', parent: 'parent' });
   const optionsB = openOptions(context, { format: 'format-b', parent: 'parent-b', snapshot: 'snapshot-b' });
-  await using a = await openDisk(nameA, optionsA);
-  await using b = await openDisk(nameB, optionsB);
+  await using placeA = await placedImage(context, 0, 'read');
+  await using placeB = await placedImage(context, 1, 'read', { offset: 'offset-b', partition: 'partition-b' });
+  await using a = await openDisk(placeA.source, optionsA);
+  await using b = await openDisk(placeB.source, optionsB);
   for (const warning of [...a.warnings, ...b.warnings]) context.warn(warning);
   const result = await compare(a, b, {
     strict: context.options.flag('strict'),

@@ -6,7 +6,7 @@ import type { Format } from '../../image/contract.ts';
 import type { Registry } from '../../image/registry.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { lockOptions, namedFormat, openOptions, STANDARD_STREAM } from '../images.ts';
+import { lockOptions, namedFormat, openOptions, placed, STANDARD_STREAM } from '../images.ts';
 import { present } from '../options.ts';
 import { registryOf } from '../registry.ts';
 import { formatSize } from '../size.ts';
@@ -140,7 +140,8 @@ async function withSource<T>(
   // Checked here too: a wrong name should not cost a wait for all of standard input.
   const options = sourceOptions(context);
   try {
-    if (source !== STANDARD_STREAM) return await use(source);
+    await using place = await placed(context, source, 'read');
+    if (source !== STANDARD_STREAM) return await use(place.source);
     const { spooledInput } = await import('../stream-source.ts');
     const target = plan === null || plan.options.into === true ? null : plan;
     await using input = await spooledInput(context, target);

@@ -6,7 +6,7 @@ import { openDisk } from '../../disk/open.ts';
 import { printable } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { imageName, namedFormat, openOptions } from '../images.ts';
+import { imageName, namedFormat, openOptions, placedImage } from '../images.ts';
 import { present } from '../options.ts';
 import { registryOf } from '../registry.ts';
 
@@ -16,9 +16,10 @@ export async function run(context: CommandContext): Promise<number> {
   const target = imageName(context, 1);
   const format = namedFormat(context, 'to', registryOf(context))?.name;
   const directory = (await isDirectory(target)) || /[/\\]$/.test(target);
+  refuseInside(context, directory);
   return context.options.flag('move')
     ? move(context, image, directory ? join(target, renamed(context, image, format)) : target, format)
-    : copy(context, image, { target, directory, format });
+    : copy(context, { target, directory, format });
 }
 
 interface Wanted {
@@ -27,16 +28,17 @@ interface Wanted {
   readonly format: string | undefined;
 }
 
-async function copy(context: CommandContext, image: string, { target, directory, format }: Wanted): Promise<number> {
-  const copied = await copies(context, image, { target, directory, format });
+async function copy(context: CommandContext, { target, directory, format }: Wanted): Promise<number> {
+  const copied = await copies(context, { target, directory, format });
   context.progress.finish(true);
   if (context.json) await context.printJson({ schema: 'vdkit/copy/1', images: copied });
   else for (const { from, to } of copied) context.note(printable(`${from} copied to ${to}`));
   return EXIT.done;
 }
 
-async function copies(context: CommandContext, image: string, wanted: Wanted): Promise<CopiedImage[]> {
-  await using disk = await openDisk(image, openOptions(context));
+async function copies(context: CommandContext, wanted: Wanted): Promise<CopiedImage[]> {
+  await using place = await placedImage(context, 0, 'read');
+  await using disk = await openDisk(place.source, openOptions(context));
   for (const warning of disk.warnings) context.warn(warning);
   if (!wanted.directory && disk.images.length > 1) {
     throw new UsageError('A chain of several images needs a directory to be copied to', 'Name one that exists.');
@@ -52,6 +54,15 @@ async function copies(context: CommandContext, image: string, wanted: Wanted): P
     onProgress: context.progress.report,
     ...present({ format: wanted.format }),
   });
+}
+
+/** What lies inside something cannot go, and no file is named as it is. */
+function refuseInside({ options }: CommandContext, directory: boolean): void {
+  const given = ['offset', 'partition'].find((name) => options.text(name) !== undefined);
+  if (given === undefined) return;
+  if (directory) throw new UsageError(`What --${given} finds has no name of its own`, 'Name the file of the copy.');
+  if (!options.flag('move')) return;
+  throw new UsageError(`--move moves whole files, so --${given} has no meaning`, 'Leave --move out to copy the image.');
 }
 
 async function move(context: CommandContext, image: string, target: string, to: string | undefined): Promise<number> {

@@ -4,16 +4,17 @@ import { openDisk } from '../../disk/open.ts';
 import { ImageError, printable } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
-import { imageName, openOptions } from '../images.ts';
+import { openOptions, placedImage } from '../images.ts';
 import { parseSize } from '../size.ts';
 
 /** Runs `map IMAGE`. */
 export async function run(context: CommandContext): Promise<number> {
-  const name = imageName(context, 0);
   const start = context.options.size('start') ?? 0;
   const length = context.options.text('length');
   const wanted = length === undefined ? Number.POSITIVE_INFINITY : parseSize(length, '--length');
-  await using disk = await openDisk(name, openOptions(context));
+  const options = openOptions(context);
+  await using place = await placedImage(context, 0, 'read');
+  await using disk = await openDisk(place.source, options);
   for (const warning of disk.warnings) context.warn(warning);
   if (start > disk.size) {
     throw new ImageError('out-of-bounds', 'The map begins behind the end of the disk', {

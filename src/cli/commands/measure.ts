@@ -2,7 +2,7 @@
 import { type MeasureResult, measure } from '../../disk/measure.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { formatsHint, imageName, namedFormat, openOptions } from '../images.ts';
+import { formatsHint, namedFormat, openOptions, placedImage } from '../images.ts';
 import { present } from '../options.ts';
 import { registryOf } from '../registry.ts';
 import { formatSize } from '../size.ts';
@@ -21,7 +21,8 @@ export async function run(context: CommandContext): Promise<number> {
     throw new UsageError('There is nothing to measure', 'Name an image, or give a size with --size.');
   }
   const { format: sourceFormat, parent, parentFormat, snapshot, ...options } = openOptions(context);
-  const result = await measure(named ? imageName(context, 0) : (size ?? 0), {
+  await using place = named ? await placedImage(context, 0, 'read') : null;
+  const result = await measure(place?.source ?? size ?? 0, {
     ...options,
     ...describedTarget(context, format),
     format: format.name,

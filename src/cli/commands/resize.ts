@@ -4,22 +4,23 @@ import { openDisk } from '../../disk/open.ts';
 import { printable } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
-import { imageName, openOptions } from '../images.ts';
+import { openOptions, placedImage } from '../images.ts';
 import { warnOfChildren } from '../siblings.ts';
 import { formatSize, parseNewSize, parseSize } from '../size.ts';
 
 /** Runs `resize IMAGE SIZE`. */
 export async function run(context: CommandContext): Promise<number> {
-  const image = imageName(context, 0);
   const text = context.argument(1);
   // A size that is none should not cost opening the image.
   parseSize(text.replace(/^[+-]/, ''), 'SIZE');
   const options = openOptions(context);
+  await using place = await placedImage(context, 0, 'write');
+  const { source, name: image } = place;
   let sizes: { readonly before: number; readonly after: number };
   {
-    await using disk = await openDisk(image, { ...options, mode: 'write' });
+    await using disk = await openDisk(source, { ...options, mode: 'write' });
     for (const warning of disk.warnings) context.warn(warning);
-    await warnOfChildren(context, image, options);
+    await warnOfChildren(context, source, options);
     sizes = await resize(context, disk, parseNewSize(text, disk.size, 'SIZE'));
   }
   context.progress.finish(true);

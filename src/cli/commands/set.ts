@@ -5,13 +5,12 @@ import { printable } from '../../errors.ts';
 import type { Geometry } from '../../image/geometry.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { imageName, openOptions } from '../images.ts';
+import { openOptions, placedImage } from '../images.ts';
 import { present } from '../options.ts';
 import { reportDocument, reportText } from '../report.ts';
 
 /** Runs `set IMAGE`. */
 export async function run(context: CommandContext): Promise<number> {
-  const image = imageName(context, 0);
   const { parent: _parent, ...options } = openOptions(context);
   const parent = context.options.text('parent');
   const changes: SetChanges = { ...changesOf(context), ...present({ parent }) };
@@ -21,7 +20,8 @@ export async function run(context: CommandContext): Promise<number> {
   if (parent !== undefined && (changes.parentUuid !== undefined || changes.parentModificationUuid !== undefined)) {
     throw new UsageError('--parent sets the identities of the parent itself', 'Leave --parent-uuid and the like out.');
   }
-  const report = await setImage(image, changes, options);
+  await using place = await placedImage(context, 0, 'write');
+  const report = await setImage(place.source, changes, options);
   for (const warning of report.warnings) context.warn(warning);
   if (context.json) {
     const { warnings } = report;
@@ -29,7 +29,7 @@ export async function run(context: CommandContext): Promise<number> {
   } else if (!context.quiet) {
     await context.print(reportText(report));
   } else {
-    context.note(printable(image));
+    context.note(printable(place.name));
   }
   return EXIT.done;
 }

@@ -6,7 +6,7 @@ import { ImageError, printable } from '../../errors.ts';
 import type { SnapshotInfo } from '../../image/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
-import { checkArguments, imageName, openOptions } from '../images.ts';
+import { checkArguments, openOptions, placedImage } from '../images.ts';
 import { snapshotText } from '../report.ts';
 import { warnOfChildren } from '../siblings.ts';
 
@@ -53,10 +53,11 @@ export async function run(context: CommandContext): Promise<number> {
   const action = ACTIONS[word];
   if (action === undefined) throw new Error(`internal: no action ${word}`);
   checkArguments(context, action.usage, action.arguments);
-  const image = imageName(context, 1);
   const options = openOptions(context);
+  await using place = await placedImage(context, 1, word === 'list' ? 'look' : 'write');
+  const { source, name: image } = place;
   if (action.run === null) {
-    const { snapshots, warnings, file, format } = await inspect(image, options);
+    const { snapshots, warnings, file, format } = await inspect(source, options);
     for (const warning of warnings) context.warn(warning);
     if (snapshots === undefined) {
       throw new ImageError('unsupported', `Images of format ${format} have no snapshots inside`, { path: file });
@@ -65,8 +66,8 @@ export async function run(context: CommandContext): Promise<number> {
     return EXIT.done;
   }
   const [name, next] = [context.argument(2), context.argument(3)];
-  if (word === 'apply') await warnOfChildren(context, image, options);
-  await using disk = await openDisk(image, { ...options, mode: 'write' });
+  if (word === 'apply') await warnOfChildren(context, source, options);
+  await using disk = await openDisk(source, { ...options, mode: 'write' });
   for (const warning of disk.warnings) context.warn(warning);
   await action.run(disk, name, next);
   if (context.json) await show(context, image, disk.snapshots.list);

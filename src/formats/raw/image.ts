@@ -28,13 +28,18 @@ const NOTHING: SealedMetadata = { stage: [], root: [], publish: [] };
 export async function openRaw(source: Source, options: FormatOpenOptions): Promise<Image> {
   const storage = await source.provider.open(source.name, options.mode);
   try {
-    const type = options.type ?? mediumType(await readProbeInput(storage, source.name));
+    const type = options.type ?? (await typeOf(storage, source.name));
     checkSize(storage, type);
     return new RawImage(storage, type, options.mode);
   } catch (error) {
     await storage.close();
     throw error;
   }
+}
+
+/** A stream that was looked into could not be read from its beginning any more. */
+async function typeOf(storage: Storage, name: string): Promise<MediumType> {
+  return storage.can.random ? mediumType(await readProbeInput(storage, name)) : 'hdd';
 }
 
 function checkSize(storage: Storage, type: MediumType): void {

@@ -71,7 +71,10 @@ async function survey(storage: Storage, options: OperationOptions): Promise<Surv
   const fixed = header.type === IMAGE_TYPE.fixed;
   const neededSlots = Math.max(fixed ? header.blockCount : 0, scan.usedEnd);
   const minSize = neededSlots === 0 ? storage.size : header.dataOffset + neededSlots * slotBytes;
-  const maxSize = header.dataOffset + Math.max(header.blockCount, scan.usedEnd) * slotBytes;
+  const usable = header.dataOffset + Math.max(header.blockCount, scan.usedEnd) * slotBytes;
+  // On a device, or in a partition, the image does not decide how much room there is.
+  const placed = ['device', 'other'].includes((await storage.identity()).kind);
+  const maxSize = placed ? Math.max(usable, storage.size) : usable;
   checkLength(storage, header, minSize, maxSize, list);
   return { header, findings: findingsOf(list, header), bad: scan.bad, usedEnd: scan.usedEnd, minSize, maxSize };
 }

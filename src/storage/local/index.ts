@@ -5,6 +5,7 @@ import { localFiles } from './provider.ts';
 export { FileStorage } from './file.ts';
 export { lockedMemory } from './locked-memory.ts';
 export { type SpoolOptions, StreamStorage, stdinSpool } from './pipe.ts';
+export { tcpConnector } from './tcp.ts';
 export { localFiles };
 
 /** Where names are looked up when the caller gives no provider. */

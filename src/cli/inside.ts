@@ -1,0 +1,89 @@
+/** `--offset` and `--partition`: an image that lies inside another image or file. Loaded only when they are given. */
+import { sourceOf } from '../disk/environment.ts';
+import { detectFormat } from '../disk/inspect.ts';
+import { openDisk } from '../disk/open.ts';
+import type { DiskOpenOptions, ImageSource } from '../disk/options.ts';
+import { isImageError } from '../errors.ts';
+import { defaultRegistry } from '../formats/index.ts';
+import type { OpenMode } from '../storage/contract.ts';
+import type { Bytes } from '../vfs/bytes.ts';
+import { partitionOf } from '../vfs/partitions/index.ts';
+import { type InsidePlace, insideSource } from '../vfs/source.ts';
+import type { CommandContext } from './context.ts';
+
+/** Where the image lies, as the options say it. */
+export interface Inside {
+  readonly offset?: number;
+  readonly partition?: number;
+}
+
+/** An image that a command works on. Dispose of it when the image is closed. */
+export interface PlacedImage extends AsyncDisposable {
+  readonly source: ImageSource;
+  /** For messages. */
+  readonly name: string;
+}
+
+/** What the outer one is opened for. `look`: no locks are taken, since nothing but headers is wanted. */
+export type OuterMode = OpenMode | 'look';
+
+/** How the outer one is opened. */
+export interface OuterHow extends Pick<DiskOpenOptions, 'lock' | 'forceShare'> {
+  readonly mode: OuterMode;
+}
+
+/**
+ * The image inside of what `name` names. What holds it is probed; a raw disk, or a file that is no disk, may be written
+ * because the caller named the place. Nothing that the inner image names is followed.
+ */
+export async function imageInside(
+  context: CommandContext,
+  name: string,
+  inside: Inside,
+  how: OuterHow,
+): Promise<PlacedImage> {
+  const { mode } = how;
+  const outer = await openOuter(context, name, how);
+  try {
+    const [place, words] = await placeOf(outer, inside);
+    const label = `${name} (${words})`;
+    const access = mode === 'write' ? 'write' : 'read';
+    const source = insideSource(outer, place, { name: label, access, closeOuter: true });
+    return { source, name: label, [Symbol.asyncDispose]: () => source[Symbol.asyncDispose]() };
+  } catch (error) {
+    await outer.close();
+    throw error;
+  }
+}
+
+async function placeOf(outer: Bytes, { offset, partition }: Inside): Promise<[InsidePlace, string]> {
+  if (partition === undefined) return [{ offset: offset ?? 0 }, `at ${offset}`];
+  const found = await partitionOf(outer, partition);
+  return [{ offset: found.offset, length: found.length }, `partition ${partition}`];
+}
+
+async function openOuter(context: CommandContext, name: string, how: OuterHow): Promise<Bytes> {
+  const { mode, ...locking } = how;
+  const { signal, allow } = context;
+  const options: DiskOpenOptions = {
+    registry: defaultRegistry(),
+    signal,
+    allow,
+    ...(mode === 'look' ? { lock: false } : locking),
+  };
+  const openMode = mode === 'write' ? 'write' : 'read';
+  if (!(await isRaw(name, options))) return openDisk(name, { ...options, mode: openMode });
+  const { provider, name: own } = sourceOf(name, options);
+  // The image inside locks it as it needs.
+  return provider.open(own, openMode);
+}
+
+async function isRaw(name: string, options: DiskOpenOptions): Promise<boolean> {
+  try {
+    return (await detectFormat(name, options)).guessed;
+  } catch (error) {
+    // No whole number of sectors: no disk, but an image may lie in it all the same.
+    if (isImageError(error) && error.kind === 'invalid-format') return true;
+    throw error;
+  }
+}

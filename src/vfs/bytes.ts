@@ -1,0 +1,122 @@
+/** What stands behind a file object, a stream or a handle: bytes of a device or of a storage. */
+import type { BlockDevice } from '../disk/device.ts';
+import { ChainDisk } from '../disk/disk.ts';
+import { ImageError } from '../errors.ts';
+import { allOf, lengthOf } from '../storage/checks.ts';
+import type { OperationOptions, ReadTarget, Storage, WriteSource } from '../storage/contract.ts';
+
+/** A device or a storage, seen alike. */
+export interface ByteStore {
+  readonly label: string;
+  /** Bytes; asked each time, since both can change their size. */
+  readonly size: number;
+  readonly writable: boolean;
+  /** Writing behind the end makes it longer. */
+  readonly grows: boolean;
+  /** Unit in which writing whole is cheap, bytes. */
+  readonly blockSize: number;
+  read(offset: number, target: ReadTarget, options: OperationOptions): Promise<unknown>;
+  write(offset: number, source: WriteSource, options: OperationOptions): Promise<void>;
+  flush(options: OperationOptions): Promise<void>;
+  /** Bytes that the host keeps for it; null when unknown. */
+  allocatedSize(): Promise<number | null>;
+  close(): Promise<void>;
+}
+
+/** What can be seen as a file. */
+export type Bytes = BlockDevice | Storage;
+
+/** Tells the two apart: only a storage can be locked. */
+export function isStorage(bytes: Bytes): bytes is Storage {
+  return 'lockState' in bytes;
+}
+
+/** The common view of a device or a storage. */
+export function byteStoreOf(bytes: Bytes): ByteStore {
+  return isStorage(bytes) ? storageBytes(bytes) : deviceBytes(bytes);
+}
+
+function deviceBytes(device: BlockDevice): ByteStore {
+  return {
+    label: device.label,
+    get size() {
+      return device.size;
+    },
+    get writable() {
+      return device.can.write;
+    },
+    grows: false,
+    blockSize: device.blockSize || 512,
+    read: (offset, target, options) => device.read(offset, target, options),
+    write: (offset, source, options) => device.write(offset, source, options),
+    flush: (options) => device.flush(options),
+    allocatedSize: () => (device instanceof ChainDisk ? sumOfFiles(device) : Promise.resolve(null)),
+    close: () => device.close(),
+  };
+}
+
+function storageBytes(storage: Storage): ByteStore {
+  return {
+    label: storage.label,
+    get size() {
+      return storage.size;
+    },
+    writable: storage.can.write,
+    grows: storage.can.write && storage.can.resize,
+    blockSize: 512,
+    read: (offset, target) => storage.read(offset, target),
+    write: (offset, source) => storage.write(offset, source),
+    flush: () => storage.flush(),
+    allocatedSize: async () => (await storage.identity()).allocatedSize,
+    close: () => storage.close(),
+  };
+}
+
+/** All files of all images: what vd.h reports as the allocated size. */
+async function sumOfFiles(disk: ChainDisk): Promise<number> {
+  const sizes = await Promise.all(disk.images.map((_, number) => disk.fileSizes(number)));
+  return sizes.reduce((sum, { fileSize }) => sum + fileSize, 0);
+}
+
+/** Refuses what is no place in a file. */
+export function checkOffset(label: string, offset: number): void {
+  if (Number.isSafeInteger(offset) && offset >= 0) return;
+  throw new ImageError('invalid-argument', 'This is no place in a file', {
+    path: label,
+    found: offset,
+    expected: `0 to ${Number.MAX_SAFE_INTEGER}`,
+  });
+}
+
+/** What is thrown where bytes are wanted behind the end. */
+export function behindEnd(store: Pick<ByteStore, 'label' | 'size'>, offset: number, length: number): ImageError {
+  return new ImageError('out-of-bounds', 'The range reaches behind the end', {
+    status: 'VERR_EOF',
+    path: store.label,
+    found: `${length} bytes at ${offset}`,
+    expected: `up to ${store.size}`,
+  });
+}
+
+/** What every use of a closed file throws. */
+export function closedFile(label: string): ImageError {
+  return new ImageError('io', 'The file is closed', { path: label, status: 'VERR_INVALID_HANDLE' });
+}
+
+/** What a change of something that is only read throws. */
+export function notWritable(label: string): ImageError {
+  return new ImageError('read-only', 'The file is open for reading only', { path: label });
+}
+
+/** The first `length` bytes of one buffer or several. */
+export function firstBytes<T extends ReadTarget | WriteSource>(buffers: T, length: number): T | readonly Uint8Array[] {
+  if (lengthOf(buffers) === length) return buffers;
+  const first: Uint8Array[] = [];
+  let left = length;
+  for (const buffer of allOf(buffers)) {
+    if (left === 0) break;
+    first.push(buffer.subarray(0, left));
+    left -= Math.min(left, buffer.length);
+  }
+  return first;
+}

@@ -1,0 +1,92 @@
+/** The text that VirtualBox's file system chains name a disk by: `vd(base.vdi,diff.vdi,ro)`. */
+
+import { detectFormat } from '../disk/inspect.ts';
+import { openDisk } from '../disk/open.ts';
+import type { DiskOpenOptions } from '../disk/options.ts';
+import { ImageError } from '../errors.ts';
+import type { OpenMode } from '../storage/contract.ts';
+import { diskFile, type FileObject } from './file.ts';
+
+/** What a text says. */
+export interface ChainSpec {
+  /** Names of the images, base first. At least one. */
+  readonly images: readonly string[];
+  /** What the disk is opened for; null: the text does not say. */
+  readonly mode: OpenMode | null;
+}
+
+const MODES: Readonly<Record<string, OpenMode>> = { ro: 'read', r: 'read', rw: 'write' };
+/** A last argument that is this short and no mode is a mistake and no name. */
+const SHORT = 4;
+
+/**
+ * Understands `vd(path[,path…][,ro|rw])`: names of images, base first, and what for. `\` before a comma, a parenthesis
+ * or itself makes it part of a name. Where there are several arguments, an empty last one says nothing, and one of at
+ * most 4 characters must be `ro`, `r` or `rw`. Throws `invalid-argument`.
+ */
+export function parseChainSpec(text: string): ChainSpec {
+  const [, element, inner] = /^\s*([\w-]+)\s*\(([\s\S]*)\)\s*$/.exec(text) ?? [];
+  if (element === undefined || inner === undefined) throw wrong(text, 'This is no file system chain', 'vd(path)');
+  if (element !== 'vd') throw wrong(text, `There is no chain element "${element}"`, 'vd');
+  const args = argumentsOf(text, inner);
+  const last = args.at(-1) ?? '';
+  const said = args.length > 1 ? modeOf(text, last) : undefined;
+  const images = said === undefined ? args : args.slice(0, -1);
+  if (images.some((name) => name === '')) throw wrong(text, 'The name of an image is empty', 'vd(path)');
+  return { images, mode: said ?? null };
+}
+
+/** Null: nothing is said. Undefined: it is a name. */
+function modeOf(text: string, last: string): OpenMode | null | undefined {
+  if (last === '') return null;
+  if (Object.hasOwn(MODES, last)) return MODES[last];
+  if (last.length > SHORT) return undefined;
+  throw wrong(text, `"${last}" says nothing about how the disk is opened`, 'ro or rw, or a longer name');
+}
+
+function argumentsOf(text: string, inner: string): string[] {
+  const args = [''];
+  for (let at = 0; at < inner.length; at++) {
+    const char = inner[at] ?? '';
+    const next = inner[at + 1] ?? '';
+    if (char === '\\' && /[(),\\]/.test(next)) {
+      args.push((args.pop() ?? '') + next);
+      at++;
+    } else if (char === ',') {
+      args.push('');
+    } else if (char === '(' || char === ')') {
+      throw wrong(text, 'There is a parenthesis too many: a disk is the only element of its chain', 'vd(path)');
+    } else {
+      args.push((args.pop() ?? '') + char);
+    }
+  }
+  return args;
+}
+
+function wrong(found: string, message: string, expected: string): ImageError {
+  return new ImageError('invalid-argument', message, { status: 'VERR_VFS_CHAIN_INVALID_ARGUMENT', found, expected });
+}
+
+/** How the disk of a text is opened: `mode` counts where the text does not say one. */
+export type ChainSpecOptions = Omit<DiskOpenOptions, 'parent' | 'parentFormat'>;
+
+/**
+ * Opens the disk that a text names, as a file; closing it closes the disk. All images but the last are only read. Left
+ * out, the format of all is that of the first one. Throws what `parseChainSpec` and `Disk.open` throw.
+ */
+export async function openChainSpec(text: string, options: ChainSpecOptions = {}): Promise<FileObject> {
+  const { images, mode } = parseChainSpec(text);
+  const format = options.format ?? (await formatOf(images[0] ?? '', options));
+  const said = format === undefined ? {} : { format };
+  const disk = await openDisk(
+    images.map((image) => ({ image, ...said })),
+    { ...options, mode: mode ?? options.mode ?? 'read' },
+  );
+  return diskFile(disk, { closeDisk: true });
+}
+
+/** Raw is never good enough to be written when it is a guess, so a guess is not handed on. */
+async function formatOf(image: string, options: ChainSpecOptions): Promise<string | undefined> {
+  const { format, guessed } = await detectFormat(image, options);
+  return guessed ? undefined : format;
+}

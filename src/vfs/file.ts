@@ -1,0 +1,214 @@
+/**
+ * A disk, or an opened storage, as a file with a position: vd.h's VFS file.
+ *
+ * A disk never grows by it: a write that crosses the end is cut off there, and one that begins behind it throws. The
+ * position moves when a call is made and not when it ends, so calls that are not waited for follow each other. Where
+ * one of them fails and no other came after it, the position is again where it was.
+ */
+import type { BlockDevice } from '../disk/device.ts';
+import { ImageError } from '../errors.ts';
+import { lengthOf } from '../storage/checks.ts';
+import type { OperationOptions, ReadTarget, Storage, WriteSource } from '../storage/contract.ts';
+import { type ByteStore, behindEnd, byteStoreOf, checkOffset, closedFile, firstBytes, notWritable } from './bytes.ts';
+
+/** Where a transfer begins, and whether it may be shorter than asked for. */
+export interface TransferOptions extends OperationOptions {
+  /** Bytes from the start. Left out: the position. The position moves in either case. */
+  readonly at?: number;
+  /** True: everything or nothing; throws `out-of-bounds` (VERR_EOF) where the file ends before. */
+  readonly exact?: boolean;
+}
+
+/** From where `seek` counts. */
+export type SeekOrigin = 'begin' | 'current' | 'end';
+
+/** What a file says of itself. */
+export interface FileStatus {
+  /** Bytes. */
+  readonly size: number;
+  /** Bytes on the host, all images of the chain together; null when unknown. */
+  readonly allocatedSize: number | null;
+  readonly kind: 'file';
+  /** Permissions, as `0o644`. */
+  readonly mode: number;
+  readonly links: 1;
+  /** There is no owner. */
+  readonly owner: null;
+  readonly group: null;
+  /** Milliseconds since 1970; no disk knows better than now. */
+  readonly accessedMs: number;
+  readonly modifiedMs: number;
+  readonly changedMs: number;
+  readonly createdMs: number;
+}
+
+/** A file with a position. Buffers belong to the caller again when the promise settles. */
+export interface FileObject extends AsyncDisposable {
+  /** For messages. */
+  readonly label: string;
+  /** Bytes. Asked of the disk each time. */
+  readonly size: number;
+  readonly writable: boolean;
+  /** Reads up to the end; returns how many bytes. At the end and behind it: 0, and the position is the size. */
+  read(target: ReadTarget, options?: TransferOptions): Promise<number>;
+  /**
+   * Writes up to the end; returns how many bytes. At the end of a disk and behind it throws `out-of-bounds` (VERR_EOF),
+   * and the position is the size. Throws `read-only`. Durable after the next `flush`.
+   */
+  write(source: WriteSource, options?: TransferOptions): Promise<number>;
+  /** Moves the position and returns it. A disk lets it stand behind the end, a storage does not. */
+  seek(offset: number, from?: SeekOrigin): number;
+  tell(): number;
+  flush(options?: OperationOptions): Promise<void>;
+  stat(): Promise<FileStatus>;
+  /** May be called twice. Closes what is behind it only where that was asked for. */
+  close(): Promise<void>;
+}
+
+/** What a file over a disk takes. */
+export interface DiskFileOptions {
+  /** Closing the file closes the disk: VD_VFSFILE_DESTROY_ON_RELEASE. Default false. */
+  readonly closeDisk?: boolean;
+}
+
+/** What a file over a storage takes. */
+export interface StorageFileOptions {
+  /** Closing the file closes the storage. Default false. */
+  readonly closeStorage?: boolean;
+}
+
+/** A disk, or any other device, as a file. Any offset, any length; what is written goes to the disk at once. */
+export function diskFile(device: BlockDevice, options: DiskFileOptions = {}): FileObject {
+  return new PositionedFile(byteStoreOf(device), options.closeDisk ?? false, false);
+}
+
+/** An opened storage as a file. Writing behind its end makes it longer, where it can grow. */
+export function storageFile(storage: Storage, options: StorageFileOptions = {}): FileObject {
+  return new PositionedFile(byteStoreOf(storage), options.closeStorage ?? false, true);
+}
+
+class PositionedFile implements FileObject {
+  readonly #store: ByteStore;
+  readonly #closesStore: boolean;
+  /** The position never leaves the file. */
+  readonly #seeksInside: boolean;
+  #position = 0;
+  #closing: Promise<void> | null = null;
+
+  constructor(store: ByteStore, closesStore: boolean, seeksInside: boolean) {
+    this.#store = store;
+    this.#closesStore = closesStore;
+    this.#seeksInside = seeksInside;
+  }
+
+  get label(): string {
+    return this.#store.label;
+  }
+
+  get size(): number {
+    return this.#store.size;
+  }
+
+  get writable(): boolean {
+    return this.#store.writable;
+  }
+
+  async read(target: ReadTarget, options: TransferOptions = {}): Promise<number> {
+    const { at, length } = this.#begin(lengthOf(target), options, this.size);
+    return this.#transfer(at, length, () => this.#store.read(at, firstBytes(target, length), options));
+  }
+
+  async write(source: WriteSource, options: TransferOptions = {}): Promise<number> {
+    if (this.#closing === null && !this.writable) throw notWritable(this.label);
+    const wanted = lengthOf(source);
+    const end = this.#store.grows ? Number.MAX_SAFE_INTEGER : this.size;
+    const { at, length } = this.#begin(wanted, options, end);
+    if (length === 0 && wanted > 0) {
+      this.#position = this.size;
+      throw behindEnd(this.#store, options.at ?? at, wanted);
+    }
+    return this.#transfer(at, length, () => this.#store.write(at, firstBytes(source, length), options));
+  }
+
+  seek(offset: number, from: SeekOrigin = 'begin'): number {
+    this.#checkOpen();
+    const origin = { begin: 0, current: this.#position, end: this.size }[from];
+    if (origin === undefined || !Number.isSafeInteger(offset)) {
+      throw new ImageError('invalid-argument', 'This is no way to move the position', {
+        path: this.label,
+        found: `${offset} from ${String(from)}`,
+        expected: 'whole bytes from begin, current or end',
+      });
+    }
+    const last = this.#seeksInside ? this.size : Number.MAX_SAFE_INTEGER;
+    this.#position = Math.min(Math.max(origin + offset, 0), last);
+    return this.#position;
+  }
+
+  tell(): number {
+    this.#checkOpen();
+    return this.#position;
+  }
+
+  async flush(options: OperationOptions = {}): Promise<void> {
+    this.#checkOpen();
+    await this.#store.flush(options);
+  }
+
+  async stat(): Promise<FileStatus> {
+    this.#checkOpen();
+    const allocatedSize = await this.#store.allocatedSize();
+    const now = Date.now();
+    return {
+      size: this.size,
+      allocatedSize,
+      kind: 'file',
+      mode: 0o644,
+      links: 1,
+      owner: null,
+      group: null,
+      accessedMs: now,
+      modifiedMs: now,
+      changedMs: now,
+      createdMs: now,
+    };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#closesStore ? this.#store.close() : Promise.resolve();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== null) throw closedFile(this.label);
+  }
+
+  /** The part of a transfer that lies before `end`. */
+  #begin(wanted: number, options: TransferOptions, end: number): { readonly at: number; readonly length: number } {
+    this.#checkOpen();
+    const at = options.at ?? this.#position;
+    checkOffset(this.label, at);
+    const length = Math.min(wanted, Math.max(end - at, 0));
+    if (options.exact === true && length < wanted) throw behindEnd(this.#store, at, wanted);
+    // What begins behind the end ends there.
+    return { at: length === 0 ? Math.min(at, this.size) : at, length };
+  }
+
+  async #transfer(at: number, length: number, run: () => Promise<unknown>): Promise<number> {
+    const before = this.#position;
+    const after = at + length;
+    this.#position = after;
+    if (length === 0) return 0;
+    try {
+      await run();
+    } catch (error) {
+      if (this.#position === after) this.#position = before;
+      throw error;
+    }
+    return length;
+  }
+}

@@ -1,0 +1,282 @@
+/**
+ * The other way round: file objects and handles of others as storages, for `insideSource` and so for
+ * `Disk.open`. Only their shape counts, so a FileHandle of Node is one.
+ */
+import { ImageError } from '../errors.ts';
+import {
+  allOf,
+  checkRange,
+  checkSize,
+  checkWriteRange,
+  closedStorage,
+  lengthOf,
+  readOnlyStorage,
+} from '../storage/checks.ts';
+import type {
+  LockMode,
+  LockOptions,
+  LockState,
+  OpenMode,
+  ReadTarget,
+  Storage,
+  StorageCapabilities,
+  StorageExtent,
+  StorageIdentity,
+  WriteSource,
+} from '../storage/contract.ts';
+import { LockTable, lockedHere, stateOf } from '../storage/locks.ts';
+import type { FileObject } from './file.ts';
+
+/** What a handle needs to be read, and where there are the other methods, to be written. */
+export interface HandleSource {
+  read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
+  write?(
+    buffer: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+  ): Promise<{ readonly bytesWritten: number }>;
+  stat(): Promise<{ readonly size: number }>;
+  truncate?(length: number): Promise<void>;
+  datasync?(): Promise<void>;
+  sync?(): Promise<void>;
+  close?(): Promise<void>;
+}
+
+/** How an object becomes a storage. */
+export interface ObjectStorageOptions {
+  /** For messages. */
+  readonly label?: string;
+  /** What it is used for. Default `read`: a handle does not say what it was opened for. */
+  readonly mode?: OpenMode;
+  /** Closing the storage closes the object. Default false. */
+  readonly closeObject?: boolean;
+}
+
+/** What the storage asks of the object. */
+interface Port {
+  readonly label: string;
+  readonly write: boolean;
+  readonly resize: boolean;
+  /** Fills the buffer. */
+  readAt(offset: number, buffer: Uint8Array): Promise<void>;
+  writeAt(offset: number, buffer: Uint8Array): Promise<void>;
+  resizeTo(size: number): Promise<void>;
+  flush(): Promise<void>;
+  close(): Promise<void>;
+}
+
+let serial = 0;
+const keys = new WeakMap<object, string>();
+const tables = new WeakMap<object, LockTable>();
+
+/**
+ * A handle (Node's FileHandle, or what `fileHandle` makes) as a storage. Its size is asked once; whoever changes it
+ * otherwise must not. Locks are known in this process only. Throws `unsupported` where it cannot be written, `io`.
+ */
+export async function handleStorage(handle: HandleSource, options: ObjectStorageOptions = {}): Promise<Storage> {
+  const label = options.label ?? 'handle';
+  const write = options.mode === 'write';
+  if (write && handle.write === undefined) throw lacksWriting(label);
+  const { size } = await asIo(label, () => handle.stat());
+  checkSize(label, size);
+  const port: Port = {
+    label,
+    write,
+    resize: write && handle.truncate !== undefined,
+    readAt: (offset, buffer) =>
+      inPieces(
+        label,
+        offset,
+        buffer,
+        async (at, from, length) => (await handle.read(buffer, from, length, at)).bytesRead,
+      ),
+    writeAt: (offset, buffer) =>
+      inPieces(
+        label,
+        offset,
+        buffer,
+        async (at, from, length) => (await handle.write?.(buffer, from, length, at))?.bytesWritten ?? 0,
+      ),
+    async resizeTo(wanted) {
+      if (handle.truncate === undefined) throw fixedSize(label);
+      await handle.truncate(wanted);
+    },
+    flush: async () => {
+      if (handle.datasync !== undefined) await handle.datasync();
+      else await handle.sync?.();
+    },
+    close: async () => {
+      if (options.closeObject === true) await handle.close?.();
+    },
+  };
+  return new ObjectStorage(handle, port, size);
+}
+
+/**
+ * A file object as a storage, for writing where `mode` is `write`. Its size stays as it is. Using the storage moves the
+ * position of the file. Throws `denied` where the file is not written.
+ */
+export function fileObjectStorage(file: FileObject, options: ObjectStorageOptions = {}): Storage {
+  const { label, size } = file;
+  const write = options.mode === 'write';
+  if (write && !file.writable) throw lacksWriting(label);
+  const port: Port = {
+    label: options.label ?? label,
+    write,
+    resize: false,
+    readAt: async (at, buffer) => void (await file.read(buffer, { at, exact: true })),
+    writeAt: async (at, buffer) => void (await file.write(buffer, { at, exact: true })),
+    resizeTo: () => Promise.reject(fixedSize(label)),
+    flush: () => file.flush(),
+    close: async () => {
+      if (options.closeObject === true) await file.close();
+    },
+  };
+  return new ObjectStorage(file, port, size);
+}
+
+class ObjectStorage implements Storage {
+  readonly label: string;
+  readonly can: StorageCapabilities;
+  readonly #port: Port;
+  readonly #key: string;
+  readonly #locks: LockTable;
+  #size: number;
+  #closing: Promise<void> | null = null;
+
+  constructor(object: object, port: Port, size: number) {
+    this.label = port.label;
+    this.#port = port;
+    this.#size = size;
+    this.#key = keys.get(object) ?? `object:${++serial}`;
+    keys.set(object, this.#key);
+    this.#locks = tables.get(object) ?? new LockTable();
+    tables.set(object, this.#locks);
+    const { write, resize } = port;
+    this.can = { write, resize, random: true, punch: false, growsZeroed: false };
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  async read(offset: number, target: ReadTarget): Promise<void> {
+    this.#checkOpen();
+    checkRange(this, offset, lengthOf(target));
+    let at = offset;
+    for (const buffer of allOf(target)) {
+      await asIo(this.label, () => this.#port.readAt(at, buffer));
+      at += buffer.length;
+    }
+  }
+
+  async write(offset: number, source: WriteSource): Promise<void> {
+    this.#checkWritable();
+    const length = lengthOf(source);
+    checkWriteRange(this.label, offset, length);
+    if (!this.can.resize) checkRange(this, offset, length);
+    this.#size = Math.max(this.#size, offset + length);
+    let at = offset;
+    for (const buffer of allOf(source)) {
+      await asIo(this.label, () => this.#port.writeAt(at, buffer));
+      at += buffer.length;
+    }
+  }
+
+  extentAt(offset: number): StorageExtent {
+    this.#checkOpen();
+    checkRange(this, offset, 1);
+    return { start: 0, end: this.#size, data: true };
+  }
+
+  async zero(offset: number, length: number, _how: { readonly punch: boolean }): Promise<void> {
+    checkRange(this, offset, length);
+    const zeroes = new Uint8Array(Math.min(length, ZEROES));
+    for (let at = 0; at < length; at += zeroes.length) {
+      await this.write(offset + at, zeroes.subarray(0, Math.min(zeroes.length, length - at)));
+    }
+  }
+
+  async resize(size: number): Promise<void> {
+    this.#checkWritable();
+    checkSize(this.label, size);
+    if (size === this.#size) return;
+    await asIo(this.label, () => this.#port.resizeTo(size));
+    this.#size = size;
+  }
+
+  async flush(): Promise<void> {
+    this.#checkOpen();
+    await asIo(this.label, () => this.#port.flush());
+  }
+
+  async identity(): Promise<StorageIdentity> {
+    this.#checkOpen();
+    return { key: this.#key, kind: 'other', allocatedSize: null, modifiedMs: null };
+  }
+
+  async lock(mode: LockMode, how?: LockOptions): Promise<void> {
+    this.#checkOpen();
+    const conflict = this.#locks.take(this, mode, how);
+    if (conflict !== null) throw lockedHere(this.label, conflict, mode);
+  }
+
+  async lockState(): Promise<LockState> {
+    this.#checkOpen();
+    return stateOf(this.#locks.claim);
+  }
+
+  close(): Promise<void> {
+    this.#locks.release(this);
+    this.#closing ??= asIo(this.label, () => this.#port.close());
+    return this.#closing;
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== null) throw closedStorage(this.label);
+  }
+
+  #checkWritable(): void {
+    this.#checkOpen();
+    if (!this.can.write) throw readOnlyStorage(this.label);
+  }
+}
+
+/** Zeroes written at a time. */
+const ZEROES = 1024 * 1024;
+
+/** Handles may move less than they were asked to; none may end before the end that it told. */
+async function inPieces(
+  label: string,
+  offset: number,
+  buffer: Uint8Array,
+  move: (at: number, from: number, length: number) => Promise<number>,
+): Promise<void> {
+  for (let done = 0; done < buffer.length; ) {
+    const moved = await move(offset + done, done, buffer.length - done);
+    if (!(moved > 0 && moved <= buffer.length - done)) {
+      throw new ImageError('io', 'The handle ends before its end', { path: label, offset: offset + done });
+    }
+    done += moved;
+  }
+}
+
+/** Whatever an object of somebody else throws is a failure of input or output here. */
+export async function asIo<T>(label: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof ImageError) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    throw new ImageError('io', `The object behind the image failed: ${message}`, { path: label, cause: error });
+  }
+}
+
+function lacksWriting(path: string): ImageError {
+  return new ImageError('denied', 'It can be read only', { path });
+}
+
+function fixedSize(path: string): ImageError {
+  return new ImageError('unsupported', 'Its size is fixed', { path });
+}

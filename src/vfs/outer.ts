@@ -1,0 +1,81 @@
+/**
+ * What the storages inside one outer disk or storage share: who it is, and its locks. Handles of the same range lock
+ * each other out as handles of one file do; the outer storage is locked as the strictest of them needs it.
+ */
+import { ChainDisk } from '../disk/disk.ts';
+import type { LockMode, LockOptions, LockState, StorageIdentity } from '../storage/contract.ts';
+import { LockTable, lockedHere, stateOf } from '../storage/locks.ts';
+import { type Bytes, isStorage } from './bytes.ts';
+
+let serial = 0;
+const known = new WeakMap<Bytes, Outer>();
+
+/** The one record of an outer disk or storage. */
+export function outerOf(bytes: Bytes): Outer {
+  const found = known.get(bytes) ?? new Outer(bytes);
+  known.set(bytes, found);
+  return found;
+}
+
+/** See {@link outerOf}. */
+export class Outer {
+  readonly #bytes: Bytes;
+  readonly #ownKey = `device:${++serial}`;
+  readonly #tables = new Map<string, LockTable>();
+  readonly #held = new WeakMap<object, { readonly mode: LockMode; readonly how: LockOptions | undefined }>();
+  #mode: LockMode | null = null;
+
+  constructor(bytes: Bytes) {
+    this.#bytes = bytes;
+  }
+
+  /** A file system's times and sizes are those of the outer file, so they are left out. */
+  async identity(range: string): Promise<StorageIdentity> {
+    const bytes = this.#bytes;
+    if (isStorage(bytes)) {
+      const { key, modifiedMs } = await bytes.identity();
+      return { key: `${key}@${range}`, kind: 'other', allocatedSize: null, modifiedMs };
+    }
+    const keys = bytes instanceof ChainDisk ? [...(await bytes.identities())].sort() : [this.#ownKey];
+    return { key: `${keys.join(',')}@${range}`, kind: 'other', allocatedSize: null, modifiedMs: null };
+  }
+
+  /** Throws `locked` when another handle of the range, or of the outer storage, is in the way. */
+  async lock(owner: { readonly label: string }, range: string, mode: LockMode, how?: LockOptions): Promise<void> {
+    const table = this.#tables.get(range) ?? new LockTable();
+    this.#tables.set(range, table);
+    const conflict = table.take(owner, mode, how);
+    if (conflict !== null) throw lockedHere(owner.label, conflict, mode);
+    try {
+      await this.#lockOuter(mode, how);
+    } catch (error) {
+      // It keeps what it had.
+      const before = this.#held.get(owner);
+      if (before === undefined) table.release(owner);
+      else table.take(owner, before.mode, before.how);
+      throw error;
+    }
+    this.#held.set(owner, { mode, how });
+  }
+
+  /** A disk was locked when it was opened; a storage is locked as the strictest needs it. */
+  async #lockOuter(mode: LockMode, how: LockOptions | undefined): Promise<void> {
+    if (!isStorage(this.#bytes)) return;
+    const strictest = this.#mode === 'exclusive' ? 'exclusive' : mode;
+    await this.#bytes.lock(strictest, how);
+    this.#mode = strictest;
+  }
+
+  /** The outer lock stays until the outer storage is closed: a lock cannot be given back otherwise. */
+  release(owner: object, range: string): void {
+    const table = this.#tables.get(range);
+    table?.release(owner);
+    if (table?.isEmpty === true) this.#tables.delete(range);
+  }
+
+  async lockState(range: string): Promise<LockState> {
+    if (isStorage(this.#bytes)) return this.#bytes.lockState();
+    const table = this.#tables.get(range);
+    return table === undefined ? { held: 'none', holders: [] } : stateOf(table.claim);
+  }
+}

@@ -1,0 +1,79 @@
+/** The partitions of a disk: where each begins and ends, from an MBR or a GPT. */
+import { ImageError } from '../../errors.ts';
+import type { Bytes } from '../bytes.ts';
+import type { Partition, PartitionOptions, PartitionTable, TableReader } from './contract.ts';
+import { readGpt } from './gpt.ts';
+import { BOOT_SECTOR } from './layout.ts';
+import { parseMbr, readMbr } from './mbr.ts';
+
+/** Sectors that disks have. */
+const SECTOR_SIZES = [512, 4096];
+const EMPTY = { kind: 'none', sectorSize: 512, diskId: null, partitions: [], warnings: [] } as const;
+
+/**
+ * Reads the partition table of a disk, a device or a storage: a GPT where the MBR says that there is one, else the MBR.
+ * Whatever a table says, little is read and it is told in `warnings` what could not be believed. Throws `invalid-argument`
+ * for other sector sizes than 512 and 4096, and what reading the disk throws.
+ */
+export async function listPartitions(disk: Bytes, options: PartitionOptions = {}): Promise<PartitionTable> {
+  const { sectorSize } = options;
+  if (sectorSize !== undefined && !SECTOR_SIZES.includes(sectorSize)) {
+    throw new ImageError('invalid-argument', 'Disks have sectors of 512 or 4096 bytes', {
+      path: disk.label,
+      found: sectorSize,
+    });
+  }
+  const reader = readerOf(disk);
+  const sector = await reader.read(0, BOOT_SECTOR.size);
+  const mbr = sector === null ? null : parseMbr(sector);
+  if (mbr === null) return EMPTY;
+  if (!mbr.protective) return readMbr(reader, mbr, sectorSize ?? 512);
+  const gpt = await readGpt(reader, sectorSize === undefined ? SECTOR_SIZES : [sectorSize]);
+  if (gpt !== null) return gpt;
+  const table = await readMbr(reader, mbr, sectorSize ?? 512);
+  return { ...table, warnings: [...table.warnings, 'The MBR stands for a GPT that is not there.'] };
+}
+
+/**
+ * The place of a partition, for `insideSource`, `rangeStorage` and streams. Throws `not-found` where there is none of
+ * that number, `unsupported` for an extended one, `corrupt` for one that does not lie on the disk.
+ */
+export async function partitionOf(disk: Bytes, number: number, options: PartitionOptions = {}): Promise<Partition> {
+  const { partitions, warnings } = await listPartitions(disk, options);
+  const found = partitions.find((one) => one.number === number);
+  if (found === undefined) {
+    const numbers = partitions.map((one) => one.number).join(', ');
+    throw new ImageError('not-found', `There is no partition ${number}`, {
+      path: disk.label,
+      hint: warnings[0] ?? (numbers === '' ? 'The disk has no partition table.' : `There are: ${numbers}.`),
+    });
+  }
+  if (found.kind === 'extended') {
+    throw new ImageError('unsupported', `Partition ${number} only holds other partitions`, {
+      path: disk.label,
+      hint: 'Name a logical one: they have the numbers from 5 on.',
+    });
+  }
+  if (found.offset + found.length > disk.size) {
+    throw new ImageError('corrupt', `Partition ${number} reaches behind the end of the disk`, {
+      path: disk.label,
+      guestOffset: found.offset,
+      found: `${found.length} bytes`,
+      expected: `up to ${disk.size}`,
+    });
+  }
+  return found;
+}
+
+function readerOf(disk: Bytes): TableReader {
+  return {
+    label: disk.label,
+    size: disk.size,
+    async read(offset, length) {
+      if (!Number.isSafeInteger(offset + length) || offset + length > disk.size) return null;
+      const bytes = new Uint8Array(length);
+      if (length > 0) await disk.read(offset, bytes);
+      return bytes;
+    },
+  };
+}

@@ -1,0 +1,158 @@
+/**
+ * One storage as a source that images are opened from, without neighbours: an image inside an image, or behind a
+ * stream or a handle. What such an image names is not there, so parents have to be named.
+ */
+import { ImageError } from '../errors.ts';
+import type { NameInfo, OpenMode, Source, Storage, StorageProvider } from '../storage/contract.ts';
+import { type Bytes, checkOffset } from './bytes.ts';
+import { rangeStorage } from './range.ts';
+
+/** The place of an image in something else, bytes. Left out: from the start; up to the end, growing with it. */
+export interface InsidePlace {
+  readonly offset?: number;
+  readonly length?: number;
+}
+
+/** How the source behaves. */
+export interface InsideOptions {
+  /** What messages call the image. Default: the outer label, with the offset. */
+  readonly name?: string;
+  /** What it may be opened for at most. Default: what the outer one can. */
+  readonly access?: OpenMode;
+  /**
+   * It can be opened once, under any name; afterwards throws `not-found`. For programs that open storages themselves:
+   * opening a disk takes two, one to find out what it is. Default false.
+   */
+  readonly once?: boolean;
+  /** Disposing of the source, and with `once` closing what was opened, closes the outer one. Default false. */
+  readonly closeOuter?: boolean;
+}
+
+/** A source with one name in it. Dispose of it to close the outer one, where it may. */
+export interface InsideSource extends Source, AsyncDisposable {}
+
+/** Stands for the directory that the one name is in. */
+const NOWHERE = '(inside another image)';
+
+/**
+ * A range of a disk, a device or a storage as a source for `Disk.open`, `inspect`, `convert` and the like. Names that an
+ * image in it has stored lead nowhere: pass `parent`. Throws `out-of-bounds`, `invalid-argument`.
+ */
+export function insideSource(outer: Bytes, place: InsidePlace = {}, options: InsideOptions = {}): InsideSource {
+  const { offset = 0, length } = place;
+  checkOffset(outer.label, offset);
+  const name = options.name ?? (offset === 0 ? outer.label : `${outer.label} (at ${offset})`);
+  const { once = false, closeOuter = false } = options;
+  const access = options.access ?? (outer.can.write ? 'write' : 'read');
+  // A range that does not lie inside is refused now and not when somebody opens it.
+  const { size } = rangeStorage(outer, offset, length);
+  const openAs = async (mode: OpenMode, closing: boolean): Promise<Storage> => {
+    if (mode === 'write' && access !== 'write') throw notAllowed(name);
+    return rangeStorage(outer, offset, length, { label: name, mode, closeOuter: closing });
+  };
+  const provider = new OneName(name, size, (mode) => openAs(mode, false));
+  if (once) provider.open = onlyOnce((mode) => openAs(mode, closeOuter));
+  return {
+    name,
+    provider,
+    async [Symbol.asyncDispose]() {
+      if (closeOuter) await outer.close();
+    },
+  };
+}
+
+function notAllowed(path: string): ImageError {
+  return new ImageError('denied', 'It may be opened for reading only', { path });
+}
+
+/** Whatever name is asked for: it is the one that is there. */
+function onlyOnce(open: (mode: OpenMode) => Promise<Storage>): StorageProvider['open'] {
+  let used = false;
+  return async (name, mode) => {
+    if (used) throw notFound(name);
+    const storage = await open(mode);
+    used = true;
+    return storage;
+  };
+}
+
+function notFound(path: string): ImageError {
+  return new ImageError('not-found', 'There is nothing beside an image inside another', {
+    path,
+    hint: 'Name the parent (parent; on the command line: --parent).',
+  });
+}
+
+class OneName implements StorageProvider {
+  readonly openOwn: (mode: OpenMode) => Promise<Storage>;
+  readonly #name: string;
+  readonly #size: number;
+
+  constructor(name: string, size: number, open: (mode: OpenMode) => Promise<Storage>) {
+    this.#name = name;
+    this.#size = size;
+    this.openOwn = open;
+  }
+
+  open = async (name: string, mode: OpenMode): Promise<Storage> => {
+    if (name !== this.#name) throw notFound(name);
+    return this.openOwn(mode);
+  };
+
+  create(name: string): Promise<Storage> {
+    return this.#refuse(name);
+  }
+
+  rename(from: string): Promise<void> {
+    return this.#refuse(from);
+  }
+
+  remove(name: string): Promise<void> {
+    return this.#refuse(name);
+  }
+
+  async *list(): AsyncGenerator<string> {}
+
+  resolve(name: string): string {
+    return name;
+  }
+
+  directory(_name: string): string {
+    return NOWHERE;
+  }
+
+  async lookUp(name: string): Promise<NameInfo | null> {
+    if (name === NOWHERE) return { kind: 'directory', size: 0, key: NOWHERE };
+    if (name !== this.#name) return null;
+    const storage = await this.openOwn('read');
+    try {
+      const { key } = await storage.identity();
+      return { kind: 'other', size: this.#size, key };
+    } finally {
+      await storage.close();
+    }
+  }
+
+  async realName(name: string): Promise<string> {
+    if (name === NOWHERE || name === this.#name) return name;
+    throw notFound(name);
+  }
+
+  temporaryName(name: string): string {
+    return `${name}.vdkit-tmp`;
+  }
+
+  publishMode(name: string): Promise<void> {
+    return this.#refuse(name);
+  }
+
+  async syncNames(_directory: string): Promise<void> {}
+
+  async freeSpace(_directory: string): Promise<number | null> {
+    return null;
+  }
+
+  async #refuse(path: string): Promise<never> {
+    throw new ImageError('unsupported', 'Inside another image no files can be made, renamed or removed', { path });
+  }
+}

@@ -1,0 +1,273 @@
+/** Web streams as storages: read or written once, from front to back. */
+import { ImageError } from '../errors.ts';
+import {
+  allOf,
+  checkRange,
+  checkSize,
+  checkWriteRange,
+  closedStorage,
+  lengthOf,
+  readOnlyStorage,
+} from '../storage/checks.ts';
+import type {
+  LockMode,
+  LockState,
+  ReadTarget,
+  Storage,
+  StorageCapabilities,
+  StorageExtent,
+  StorageIdentity,
+  WriteSource,
+} from '../storage/contract.ts';
+import { asIo } from './object-storage.ts';
+
+/** Zeroes written at a time. */
+const ZEROES = 1024 * 1024;
+let serial = 0;
+
+/** How a stream becomes a storage. */
+export interface StreamStorageOptions {
+  /** Bytes that the stream will give: nothing can be opened without knowing its end. */
+  readonly size: number;
+  readonly label?: string;
+}
+
+/**
+ * A stream as a storage that is read from front to back: a read behind the last one skips what lies between, one before
+ * it throws `unsupported`. So it is good for raw disks, with their format named. Reads are served in the order of their
+ * calls. Closing it cancels the stream.
+ */
+export function readableStorage(stream: ReadableStream<Uint8Array>, options: StreamStorageOptions): Storage {
+  const { size, label = 'stream' } = options;
+  checkSize(label, size);
+  return new StreamReadStorage(stream.getReader(), size, label);
+}
+
+class StreamReadStorage implements Storage {
+  readonly label: string;
+  readonly size: number;
+  readonly can: StorageCapabilities = { write: false, resize: false, random: false, punch: false, growsZeroed: false };
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #key = `stream:${++serial}`;
+  #position = 0;
+  /** What the stream gave and nobody took yet. */
+  #rest: Uint8Array = new Uint8Array(0);
+  #queue: Promise<unknown> = Promise.resolve();
+  #closing: Promise<void> | null = null;
+
+  constructor(reader: ReadableStreamDefaultReader<Uint8Array>, size: number, label: string) {
+    this.#reader = reader;
+    this.size = size;
+    this.label = label;
+  }
+
+  async read(offset: number, target: ReadTarget): Promise<void> {
+    this.#checkOpen();
+    checkRange(this, offset, lengthOf(target));
+    const reading = this.#queue.then(() => this.#read(offset, allOf(target)));
+    this.#queue = reading.catch(() => {});
+    await reading;
+  }
+
+  async #read(offset: number, targets: readonly Uint8Array[]): Promise<void> {
+    if (offset < this.#position) {
+      throw new ImageError('unsupported', 'A stream cannot be read again', {
+        path: this.label,
+        offset,
+        expected: `${this.#position} or more`,
+        hint: 'Read it into a file or into memory first.',
+      });
+    }
+    while (this.#position < offset) this.#take((await this.#some()).length, offset - this.#position);
+    for (const target of targets) {
+      for (let done = 0; done < target.length; ) {
+        const piece = (await this.#some()).subarray(0, target.length - done);
+        target.set(piece, done);
+        this.#take(piece.length, piece.length);
+        done += piece.length;
+      }
+    }
+  }
+
+  #take(there: number, wanted: number): void {
+    const count = Math.min(there, wanted);
+    this.#rest = this.#rest.subarray(count);
+    this.#position += count;
+  }
+
+  async #some(): Promise<Uint8Array> {
+    while (this.#rest.length === 0) {
+      const { done, value } = await asIo(this.label, () => this.#reader.read());
+      if (done) {
+        throw new ImageError('io', 'The stream ended before its end', {
+          path: this.label,
+          status: 'VERR_EOF',
+          offset: this.#position,
+          expected: `${this.size} bytes`,
+        });
+      }
+      this.#rest = value;
+    }
+    return this.#rest;
+  }
+
+  write(_offset?: number, _source?: WriteSource): Promise<void> {
+    return Promise.reject(readOnlyStorage(this.label));
+  }
+
+  extentAt(offset: number): StorageExtent {
+    this.#checkOpen();
+    checkRange(this, offset, 1);
+    return { start: 0, end: this.size, data: true };
+  }
+
+  zero(): Promise<void> {
+    return this.write();
+  }
+
+  resize(): Promise<void> {
+    return this.write();
+  }
+
+  async flush(): Promise<void> {
+    this.#checkOpen();
+  }
+
+  async identity(): Promise<StorageIdentity> {
+    this.#checkOpen();
+    return { key: this.#key, kind: 'pipe', allocatedSize: null, modifiedMs: null };
+  }
+
+  /** Whoever has the stream has it alone. */
+  async lock(_mode: LockMode): Promise<void> {
+    this.#checkOpen();
+  }
+
+  async lockState(): Promise<LockState> {
+    this.#checkOpen();
+    return { held: 'none', holders: [] };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#reader.cancel().catch(() => {});
+    return this.#closing;
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== null) throw closedStorage(this.label);
+  }
+}
+
+/**
+ * A stream as a storage that is written from front to back, with zeroes between: for raw targets. Each write resolves
+ * when the stream has taken it. `flush` waits for all of them; closing ends the stream. It is not read.
+ */
+export function writableStorage(
+  stream: WritableStream<Uint8Array>,
+  options: { readonly label?: string } = {},
+): Storage {
+  return new StreamWriteStorage(stream.getWriter(), options.label ?? 'stream');
+}
+
+class StreamWriteStorage implements Storage {
+  readonly label: string;
+  readonly can: StorageCapabilities = { write: true, resize: true, random: false, punch: false, growsZeroed: true };
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #key = `stream:${++serial}`;
+  #position = 0;
+  #queue: Promise<unknown> = Promise.resolve();
+  #closing: Promise<void> | null = null;
+
+  constructor(writer: WritableStreamDefaultWriter<Uint8Array>, label: string) {
+    this.#writer = writer;
+    this.label = label;
+    // A failure is heard of by the write that meets it.
+    writer.closed.catch(() => {});
+  }
+
+  get size(): number {
+    return this.#position;
+  }
+
+  read(): Promise<void> {
+    return Promise.reject(
+      new ImageError('unsupported', 'A stream that is written cannot be read', { path: this.label }),
+    );
+  }
+
+  async write(offset: number, source: WriteSource): Promise<void> {
+    this.#checkOpen();
+    const length = lengthOf(source);
+    checkWriteRange(this.label, offset, length);
+    if (offset < this.#position) {
+      throw new ImageError('unsupported', 'A stream cannot be written again', {
+        path: this.label,
+        offset,
+        expected: `${this.#position} or more`,
+      });
+    }
+    const gap = offset - this.#position;
+    this.#position = offset + length;
+    await this.#append(gap, allOf(source));
+  }
+
+  extentAt(offset: number): StorageExtent {
+    checkRange(this, offset, 1);
+    return { start: 0, end: this.size, data: true };
+  }
+
+  /** Only behind what was written: that is the gap before the next write. */
+  async zero(offset: number, length: number): Promise<void> {
+    checkSize(this.label, offset + length);
+    if (length > 0) await this.resize(offset + length);
+  }
+
+  async resize(size: number): Promise<void> {
+    checkSize(this.label, size);
+    await this.write(size, []);
+  }
+
+  async flush(): Promise<void> {
+    this.#checkOpen();
+    await this.#queue;
+    await asIo(this.label, () => this.#writer.ready);
+  }
+
+  async identity(): Promise<StorageIdentity> {
+    this.#checkOpen();
+    return { key: this.#key, kind: 'pipe', allocatedSize: null, modifiedMs: null };
+  }
+
+  async lock(_mode: LockMode): Promise<void> {
+    this.#checkOpen();
+  }
+
+  async lockState(): Promise<LockState> {
+    this.#checkOpen();
+    return { held: 'none', holders: [] };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#queue.then(() => asIo(this.label, () => this.#writer.close()));
+    return this.#closing;
+  }
+
+  #append(gap: number, buffers: readonly Uint8Array[]): Promise<void> {
+    const writing = this.#queue.then(async () => {
+      for (const piece of zeroPieces(gap)) await asIo(this.label, () => this.#writer.write(piece));
+      // The stream keeps what it is given, and the buffers belong to the caller again.
+      for (const buffer of buffers) await asIo(this.label, () => this.#writer.write(buffer.slice()));
+    });
+    this.#queue = writing.catch(() => {});
+    return writing;
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== null) throw closedStorage(this.label);
+  }
+}
+
+/** Zeroes that are this long together. Each piece is new, since a stream may give its memory away. */
+function* zeroPieces(length: number): Generator<Uint8Array, void, void> {
+  for (let left = length; left > 0; left -= ZEROES) yield new Uint8Array(Math.min(left, ZEROES));
+}
