@@ -10,7 +10,6 @@
  * await disk.read(0, sector);
  * ```
  */
-import { tcpConnector } from '#local-storage';
 import { amendImage } from './disk/amend.ts';
 import { checkImage } from './disk/check.ts';
 import { compare } from './disk/compare.ts';
@@ -27,6 +26,7 @@ import type { CreateImageOptions, DiskOpenOptions, ImageInput, ImageSource } fro
 import { rebaseImage } from './disk/rebase-image.ts';
 import { setImage } from './disk/set.ts';
 import { childrenOf } from './disk/siblings.ts';
+import { tcpConnector } from './storage/platform.ts';
 
 /** An opened disk: one image or a chain of them. */
 export type Disk = ChainDisk;

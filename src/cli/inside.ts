@@ -4,12 +4,12 @@ import { detectFormat } from '../disk/inspect.ts';
 import { openDisk } from '../disk/open.ts';
 import type { DiskOpenOptions, ImageSource } from '../disk/options.ts';
 import { isImageError } from '../errors.ts';
-import { defaultRegistry } from '../formats/index.ts';
 import type { OpenMode } from '../storage/contract.ts';
 import type { Bytes } from '../vfs/bytes.ts';
 import { partitionOf } from '../vfs/partitions/index.ts';
 import { type InsidePlace, insideSource } from '../vfs/source.ts';
 import type { CommandContext } from './context.ts';
+import { registryOf } from './registry.ts';
 
 /** Where the image lies, as the options say it. */
 export interface Inside {
@@ -66,7 +66,7 @@ async function openOuter(context: CommandContext, name: string, how: OuterHow): 
   const { mode, ...locking } = how;
   const { signal, allow } = context;
   const options: DiskOpenOptions = {
-    registry: defaultRegistry(),
+    registry: registryOf(context),
     signal,
     allow,
     ...(mode === 'look' ? { lock: false } : locking),

@@ -1,5 +1,5 @@
 /** Byte stores and the providers of names: everything here runs in Node and in browsers. */
-export { defaultProvider, tcpConnector } from '#local-storage';
+
 export { BlobStorage } from './blob.ts';
 export { BlobProvider } from './blob-provider.ts';
 export type {
@@ -25,6 +25,7 @@ export { isPromise } from './contract.ts';
 export { denyAll, type GateOptions, type OpenGate, openGate, type Reference, type ReferenceOrigin } from './gate.ts';
 export { MemoryProvider, MemoryStorage } from './memory.ts';
 export { OverlayStorage } from './overlay.ts';
+export { defaultProvider, tcpConnector } from './platform.ts';
 export { readPadded } from './read-padded.ts';
 export { type Staged, type StageOptions, stageTarget } from './staging.ts';
 export type {

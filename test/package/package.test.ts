@@ -82,6 +82,10 @@ describe('the packed package', () => {
     put(
       'use.ts',
       `import { Disk, type DiskOpenOptions, type Filter, type PluginRegister, IoQueue } from 'vdkit';
+       import { MemoryProvider, type StorageProvider } from 'vdkit/storage';
+       import { recordCrashRun } from 'vdkit/testing';
+       export const provider: StorageProvider = new MemoryProvider();
+       export const record = recordCrashRun;
        const options: DiskOpenOptions = { mode: 'write', allow: ['same-directory'] };
        export async function first(name: string): Promise<number> {
          await using disk = await Disk.open(name, options);
