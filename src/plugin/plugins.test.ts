@@ -3,7 +3,17 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { CACHES, createImage, Disk, defaultRegistry, detectFormat, FILTERS, Plugins, type Registry } from '../index.ts';
+import {
+  CACHES,
+  createImage,
+  Disk,
+  defaultRegistry,
+  detectFormat,
+  FILTERS,
+  type PluginRegister,
+  Plugins,
+  type Registry,
+} from '../index.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 
 const EXAMPLE = new URL('../../examples/VDPluginBoxes.mjs', import.meta.url).pathname;
@@ -135,6 +145,25 @@ describe('a plugin', () => {
   it('that is not there is told of as such', async () => {
     await expect(plugins.load(at('missing.mjs'))).rejects.toMatchObject({ kind: 'not-found' });
     await expect(plugins.loadAll(at('missing'))).rejects.toMatchObject({ kind: 'not-found' });
+  });
+
+  it('may have a format whose images are no files: it composes where one is, and how people call it', async () => {
+    await plugins.add('remote', {
+      VDPluginLoad: ({ registerFormat, plainCapabilities }: PluginRegister) =>
+        registerFormat({
+          ...{ name: 'remote', title: 'far away', aliases: [], extensions: [], configKeys: [], variants: [] },
+          capabilities: plainCapabilities({ read: true }),
+          probe: () => ({ match: 'no', reason: 'it is no file' }),
+          open: () => Promise.reject(new Error('there is no network here')),
+          composeLocation: ({ host, disk }) => (host === undefined ? null : `remote://${host}/${disk}`),
+          composeName: ({ disk }) => (disk === undefined ? null : `disk ${disk}`),
+        }),
+    });
+    const format = registry.find('remote');
+    expect(format.composeLocation?.({ host: 'a', disk: 3 })).toBe('remote://a/3');
+    expect(format.composeLocation?.({})).toBeNull();
+    expect(format.composeName?.({ disk: 3 })).toBe('disk 3');
+    expect(registry.find('vdi').composeLocation).toBeUndefined();
   });
 
   it('with a format that fails to look at files does no harm to others', async () => {
