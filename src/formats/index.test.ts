@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { defaultRegistry, FORMATS } from './index.ts';
+import { CACHES, defaultRegistry, FORMATS } from './index.ts';
 import { RECOGNISED } from './recognised/index.ts';
 
 const FOLDER = fileURLToPath(new URL('.', import.meta.url));
@@ -12,7 +12,8 @@ describe('the list of formats', () => {
     const folders = entries.filter((entry) => entry.isDirectory() && entry.name !== 'recognised');
     const known = new Set(RECOGNISED.map((format) => format.name));
     const opened = FORMATS.map((format) => format.name).filter((name) => !known.has(name));
-    expect([...opened].sort()).toEqual(folders.map((entry) => entry.name).sort());
+    const all = [...opened, ...CACHES.map((format) => format.name)];
+    expect(all.sort()).toEqual(folders.map((entry) => entry.name).sort());
     expect(FORMATS.at(-1)?.name).toBe('raw');
   });
 
