@@ -48,6 +48,7 @@ const NEEDS: Readonly<Record<string, readonly string[]>> = {
   Maintaining: ['disk.vdi'],
   'Snapshots and chains': ['disk.vdi', 'base.raw', 'over.vdi'],
   'Filters and caches': ['disk.vdi'],
+  'Files and streams': ['disk.vdi'],
   'Plugging in': ['VDPluginBoxes.mjs'],
 };
 const used = new Set<string>();

@@ -8,10 +8,10 @@
  */
 import { ImageError } from '../../src/errors.ts';
 import { type BlockDevice, createImage, Disk, IoIterator, IoQueue, type IoRequest } from '../../src/index.ts';
-import type { OperationOptions, ReadTarget, StorageProvider, WriteSource } from '../../src/storage/contract.ts';
+import type { OperationOptions, ReadTarget, WriteSource } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/random.ts';
-import { xorFilter } from '../../src/testing/xor-filter.ts';
+import { queueLayers } from './queue-layers.ts';
 import { RestlessProvider } from './restless.ts';
 
 type Type = 'read' | 'write' | 'zero' | 'discard' | 'flush';
@@ -57,28 +57,6 @@ const PRIORITIES: readonly [number, ...number[]] = [0, 1, 1, 5, 4_294_967_295];
 /** How often what happened, over seeds: a suite that never does a thing proves nothing about it. */
 export type QueueTally = Map<string, number>;
 
-/** What stands between the queue and the images of some seeds. */
-interface Layers {
-  readonly names: readonly ('filter' | 'cache')[];
-  put(disk: Disk): Promise<void>;
-}
-
-function layersOf(random: Random, provider: StorageProvider): Layers {
-  const names = (['filter', 'cache'] as const).filter(() => random.chance(0.4));
-  const file = { provider, name: '/disk.vci' };
-  let made = false;
-  return {
-    names,
-    async put(disk) {
-      if (names.includes('filter')) await disk.filters.add(xorFilter({ slow: random.chance(0.5) }));
-      if (!names.includes('cache')) return;
-      if (made) await disk.cache.open(file, { stale: 'discard' });
-      else await disk.cache.create(file, { size: 2 ** 21 });
-      made = true;
-    },
-  };
-}
-
 /** Runs a seed; throws what is wrong. */
 export async function runQueueSeed(
   seed: number,
@@ -91,7 +69,7 @@ export async function runQueueSeed(
   const source = { provider, name: `/disk.${format}` };
   const size = SECTOR * (100 + random.below(200));
   await createImage(source, { format, size, ...(format === 'vdi' ? { config: { AllocationBlockSize: 4096 } } : {}) });
-  const layers = layersOf(random, provider);
+  const layers = queueLayers(random, provider);
   for (const layer of layers.names) tally.set(layer, (tally.get(layer) ?? 0) + 1);
   const open = async () => {
     const opened = await Disk.open(source, { mode: 'write', format, flushAfterMs: 0 });
