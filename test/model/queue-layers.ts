@@ -12,7 +12,7 @@ export interface QueueLayers {
 
 /** Chooses them. */
 export function queueLayers(random: Random, provider: StorageProvider): QueueLayers {
-  const names = (['filter', 'cache'] as const).filter(() => random.chance(0.4));
+  const names = (['filter', 'cache'] as const).filter(() => random.chance(0.75));
   const file = { provider, name: '/disk.vci' };
   let made = false;
   return {
