@@ -1,5 +1,5 @@
 /** Naming images and formats on the command line; loaded only by commands that open images. */
-import type { CacheEntry, DiskOpenOptions } from '../disk/options.ts';
+import type { CacheEntry, DiskOpenOptions, Message } from '../disk/options.ts';
 import type { Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
 import type { CommandContext } from './context.ts';
@@ -107,6 +107,7 @@ export function openOptions(
     registry,
     allow: context.allow,
     signal: context.signal,
+    onMessage: failures(context),
     ...lockOptions(context),
     ...present({
       format: namedFormat(context, names.format, registry)?.name,
@@ -117,6 +118,13 @@ export function openOptions(
       snapshot: context.options.text(names.snapshot ?? 'snapshot'),
       cache: names.parent === 'parent' || names.parent === 'source-parent' ? cacheEntry(context) : undefined,
     }),
+  };
+}
+
+/** What fails where no call waits for it, such as a cache on a full disk. Warnings come with the results. */
+export function failures(context: CommandContext): (message: Message) => void {
+  return ({ level, text, error }) => {
+    if (level === 'error') context.warn(error instanceof Error ? `${text} ${error.message}.` : text);
   };
 }
 

@@ -6,7 +6,7 @@ import type { ConfigKey, Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
 import type { CommandContext } from './context.ts';
 import { UsageError } from './failure.ts';
-import { formatsHint, lockOptions, namedFormat, STANDARD_STREAM } from './images.ts';
+import { failures, formatsHint, lockOptions, namedFormat, STANDARD_STREAM } from './images.ts';
 import { present } from './options.ts';
 import { parseSize } from './size.ts';
 
@@ -64,6 +64,7 @@ export function targetOptions(context: CommandContext, format: Format, registry:
     ...describedTarget(context, format),
     force: options.flag('force'),
     onProgress: context.progress.report,
+    onMessage: failures(context),
     ...present({
       comment: options.text('comment'),
       uuid: uuid === undefined ? undefined : checkedUuid(uuid),

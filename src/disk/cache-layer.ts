@@ -50,9 +50,13 @@ export class CacheLayer {
     if (!this.#failed) this.#cache.clear();
   }
 
-  /** Nothing else runs any more. `identity` as in {@link CacheImage.close}. */
+  /** Nothing else runs any more. `identity` as in {@link CacheImage.close}. What cannot be stored is empty the next time. */
   async close(identity: CacheIdentity | null): Promise<void> {
-    await this.#cache.close(this.#failed ? null : identity);
+    try {
+      await this.#cache.close(this.#failed ? null : identity);
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   async #readOne(

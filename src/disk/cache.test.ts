@@ -250,6 +250,28 @@ describe('a cache', () => {
     expect(await inspectCache(at('/c.vci'))).toMatchObject({ cached: 0 });
   });
 
+  it('that cannot be stored when the disk is closed is empty the next time, and told of', async () => {
+    let full = false;
+    const messages: Message[] = [];
+    const filling = withOpen(provider, async (name, mode) => {
+      const storage = await provider.open(name, mode);
+      if (!name.endsWith('.vci')) return storage;
+      return overriding(storage, {
+        write: async (offset, source) => {
+          if (full) throw new Error('there is no room left');
+          await storage.write(offset, source);
+        },
+      });
+    });
+    const disk = await open({ onMessage: (message: Message) => messages.push(message) });
+    await disk.cache.create(at('/c.vci', filling), { size: CACHE_BYTES });
+    await expectContent(disk, 0, MIB);
+    full = true;
+    await disk.close();
+    expect(messages).toMatchObject([{ level: 'error', path: '/c.vci' }]);
+    expect(await inspectCache(at('/c.vci'))).toMatchObject({ cached: 0, identity: null });
+  });
+
   it('is there once, and where it is wanted', async () => {
     const disk = await open();
     await expect(disk.cache.close()).rejects.toMatchObject({ status: 'VERR_VD_CACHE_NOT_FOUND' });

@@ -234,12 +234,9 @@ export async function closeCacheOf(chain: Chain, { durable = true } = {}): Promi
   const { cache } = chain;
   if (cache === null) return;
   chain.cache = null;
-  let identity: CacheIdentity | null = null;
-  try {
-    if (durable) identity = await identityOf(chain);
-  } finally {
-    await cache.close(identity);
-  }
+  // An image that does not even say what it is has no state that could be found again.
+  const identity = durable ? await identityOf(chain).catch(() => null) : null;
+  await cache.close(identity);
 }
 
 function cacheFormatOf(options: InspectCacheOptions): CacheFormat {

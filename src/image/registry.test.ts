@@ -3,31 +3,16 @@ import { MemoryStorage } from '../storage/memory.ts';
 import type { CacheFormat } from './cache.ts';
 import type { Format, Image, ProbeAnswer } from './contract.ts';
 import type { Filter } from './filter.ts';
+import { plainCapabilities } from './plain-info.ts';
 import { probeFormat, readProbeInput } from './probe.ts';
 import { describeFormats, extensionOf, Registry } from './registry.ts';
-
-const NONE = {
-  uuid: false,
-  createFixed: false,
-  createDynamic: false,
-  createSplit: false,
-  diff: false,
-  preferred: false,
-  read: false,
-  write: false,
-  discard: false,
-  resize: false,
-  compact: false,
-  check: false,
-  repair: false,
-};
 
 function format(name: string, match: ProbeAnswer['match'] = 'no', more: Partial<Format> = {}): Format {
   return {
     name,
     aliases: [],
     title: name,
-    capabilities: NONE,
+    capabilities: plainCapabilities({}),
     extensions: [{ extension: name, type: 'hdd' }],
     configKeys: [],
     variants: [],

@@ -6,7 +6,7 @@ import type { Format } from '../../image/contract.ts';
 import type { Registry } from '../../image/registry.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { lockOptions, namedFormat, openOptions, placed, STANDARD_STREAM } from '../images.ts';
+import { failures, lockOptions, namedFormat, openOptions, placed, STANDARD_STREAM } from '../images.ts';
 import { present } from '../options.ts';
 import { registryOf } from '../registry.ts';
 import { formatSize } from '../size.ts';
@@ -59,7 +59,15 @@ function planTarget(context: CommandContext, name: string, registry: Registry): 
     return { name, format, options: { ...targetOptions(context, format, registry), ...copy } };
   const { allow, signal, progress } = context;
   const shareable = options.flag('shareable');
-  const shared = { registry, allow, signal, onProgress: progress.report, shareable, ...lockOptions(context) };
+  const shared = {
+    registry,
+    allow,
+    signal,
+    onProgress: progress.report,
+    onMessage: failures(context),
+    shareable,
+    ...lockOptions(context),
+  };
   return { name, format, options: { ...shared, ...present({ format: format?.name }), ...copy } };
 }
 

@@ -6,12 +6,12 @@ import { ImageError, throwIfAborted } from '../../errors.ts';
 import type {
   FileExtension,
   Format,
-  FormatCapabilities,
   FormatOpenOptions,
   MediumType,
   ProbeAnswer,
   ProbeInput,
 } from '../../image/contract.ts';
+import { plainCapabilities } from '../../image/plain-info.ts';
 import { readProbeInput } from '../../image/probe.ts';
 import type { Source } from '../../storage/contract.ts';
 
@@ -38,22 +38,6 @@ export interface Recognised {
   readonly detail: string;
 }
 
-const NOTHING: FormatCapabilities = {
-  uuid: false,
-  createFixed: false,
-  createDynamic: false,
-  createSplit: false,
-  diff: false,
-  preferred: false,
-  read: false,
-  write: false,
-  discard: false,
-  resize: false,
-  compact: false,
-  check: false,
-  repair: false,
-};
-
 /** The format object of a recognition. */
 export function recognisedFormat(recognition: Recognition): Format {
   const type = recognition.type ?? 'hdd';
@@ -65,7 +49,7 @@ export function recognisedFormat(recognition: Recognition): Format {
     name: recognition.name,
     aliases: recognition.aliases ?? [],
     title: recognition.title,
-    capabilities: NOTHING,
+    capabilities: plainCapabilities({}),
     extensions: recognition.extensions.map((extension): FileExtension => ({ extension, type })),
     configKeys: [],
     variants: [],
