@@ -1,6 +1,6 @@
 /**
- * Makes `dist/`: the library file by file with its types (tsc), and the command line as one small bundle with a lazy
- * chunk for each heavy part (esbuild), because loading less code is what makes a start fast.
+ * Makes `dist/`: the library file by file with its types (tsc), and the command line as one file (esbuild) with
+ * the form that this Node makes of it, because not compiling is what makes a start fast.
  *
  * Everything is built in a folder of its own and takes the place of the old `dist/` at the end, so that a failed or
  * interrupted build leaves the old one as it was.
@@ -17,7 +17,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { build } from 'esbuild';
+import { bundleCommandLine, bundlePrecompiler } from './bundle.mjs';
 import { fingerprint, ROOT } from './prepare.mjs';
 
 const made = fingerprint();
@@ -35,46 +35,38 @@ try {
   rmSync(output, { recursive: true, force: true });
 }
 
-function buildLibrary() {
+async function buildLibrary() {
   const compiler = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
   const args = [compiler, '-p', join(ROOT, 'tsconfig.build.json'), '--outDir', output];
+  if ((await run(args)) !== 0) throw new Error('tsc found errors');
+}
+
+function run(args) {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, { cwd: ROOT, stdio: ['ignore', 2, 2] });
     child.on('error', reject);
-    child.on('exit', (status) => (status === 0 ? resolve() : reject(new Error('tsc found errors'))));
+    child.on('exit', resolve);
   });
 }
 
 async function buildCommandLine() {
-  const { warnings, metafile } = await build({
-    metafile: true,
-    absWorkingDir: ROOT,
-    entryPoints: { bin: 'src/cli/bin.ts' },
-    outdir: join(output, 'cli'),
-    chunkNames: 'chunks/[name]-[hash]',
-    bundle: true,
-    splitting: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    minifySyntax: true,
-    minifyWhitespace: true,
-    legalComments: 'none',
-    alias: {
-      '#local-storage': join(ROOT, 'src/storage/local/index.ts'),
-      '#compress': join(ROOT, 'src/codec/compress.ts'),
-      '#decompress': join(ROOT, 'src/codec/decompress.ts'),
-    },
-    external: ['koffi', '@foxglove/wasm-zstd'],
-    // Bundled CommonJS packages ask for Node's modules through `require`.
-    banner: {
-      js: "import{createRequire as __makeRequire}from'node:module';const require=__makeRequire(import.meta.url);",
-    },
-    logLevel: 'warning',
-  });
-  if (warnings.length > 0) throw new Error('esbuild printed warnings');
-  chmodSync(join(output, 'cli', 'bin.js'), 0o755);
-  writeFileSync(join(output, 'cli', 'LICENSES.txt'), licencesOf(Object.keys(metafile.inputs)));
+  const folder = join(output, 'cli');
+  const { inputs } = await bundleCommandLine(folder, { minifySyntax: true, minifyWhitespace: true });
+  // What the package says of its files, which are modules, is not true of these.
+  writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n');
+  writeFileSync(join(folder, 'LICENSES.txt'), licencesOf(inputs));
+  chmodSync(join(folder, 'bin.js'), 0o755);
+  await precompile(folder);
+}
+
+/** Makes the compiled form for the Node that runs this. It only saves time, so there is none where that fails. */
+async function precompile(folder) {
+  const tool = join(output, 'precompile.mjs');
+  await bundlePrecompiler(tool);
+  const done = await run([tool, join(folder, 'program.js'), join(folder, 'program.cache')]);
+  rmSync(tool);
+  if (done !== 0)
+    console.error('warning: the command line could not be compiled beforehand; it starts a little slower');
 }
 
 /** The licences of the packages that became part of the bundle: they must go where the code goes. */

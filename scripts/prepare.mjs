@@ -54,8 +54,16 @@ export function isBuilt() {
 
 /** Changes whenever a build would come out differently. */
 export function fingerprint() {
-  const hash = createHash('sha256');
-  const top = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', 'scripts/build.mjs'];
+  // The command line is compiled for the engine that builds it.
+  const hash = createHash('sha256').update(`${process.versions.v8} ${process.arch}\n`);
+  const top = [
+    'package.json',
+    'package-lock.json',
+    'tsconfig.json',
+    'tsconfig.build.json',
+    'scripts/build.mjs',
+    'scripts/bundle.mjs',
+  ];
   for (const name of [...top, ...sources('src')]) {
     const path = join(ROOT, name);
     if (!existsSync(path)) continue;

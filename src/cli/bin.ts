@@ -1,51 +1,33 @@
 #!/usr/bin/env node
-/** The executable: joins the command line to this process. */
+/**
+ * The executable: loads the program that lies beside it, in the form that the engine made of it when it was built, which
+ * saves a third of a start. An engine that is not the one of the build refuses that form and compiles as always; newer
+ * ones keep one by themselves.
+ */
 import { readFileSync } from 'node:fs';
-import { EXIT } from './failure.ts';
-import type { CliIo } from './io.ts';
-import { run } from './main.ts';
+import * as modules from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { load } from './load.ts';
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+type Program = typeof import('./program.ts');
 
-const io: CliIo = {
-  stdin: () => process.stdin,
-  stdout: process.stdout,
-  stderr: process.stderr,
-  environment: process.env,
-  version: readVersion,
-  onInterrupt(tell) {
-    const stop = (): void => {
-      // From now on a signal does what it does to any other program: it kills.
-      for (const signal of SIGNALS) process.off(signal, interrupted);
-    };
-    const interrupted = (): void => {
-      stop();
-      tell();
-    };
-    for (const signal of SIGNALS) process.on(signal, interrupted);
-    return stop;
-  },
-};
+const folder = dirname(fileURLToPath(import.meta.url));
+void start(join(folder, 'program.js'), join(folder, 'program.cache')).main();
 
-process.exitCode = await run(process.argv.slice(2), io);
-// What an interrupt left waiting, such as a pipe that nobody reads, must not keep the process.
-if (process.exitCode === EXIT.interrupted) process.exit();
-
-/** From the package's own manifest, wherever the bundle lies inside the package. */
-function readVersion(): string {
-  for (let folder = new URL('./', import.meta.url); ; folder = new URL('../', folder)) {
-    const version = versionIn(new URL('package.json', folder));
-    if (version !== null) return version;
-    if (folder.pathname === new URL('../', folder).pathname) return 'unknown';
-  }
+function start(file: string, cache: string): Program {
+  // From Node 22.8 on.
+  const { enableCompileCache } = modules as { enableCompileCache?: () => void };
+  if (enableCompileCache === undefined) return load<Program>(file, compiledForm(cache)).program;
+  enableCompileCache();
+  return modules.createRequire(file)(file) as Program;
 }
 
-function versionIn(manifest: URL): string | null {
+function compiledForm(cache: string): Uint8Array | undefined {
   try {
-    const { name, version }: { name?: unknown; version?: unknown } = JSON.parse(readFileSync(manifest, 'utf8'));
-    return name === 'vdkit' && typeof version === 'string' ? version : null;
+    return readFileSync(cache);
   } catch {
-    // No manifest here, or somebody else's: the next folder up may have it.
-    return null;
+    // Built without one.
+    return undefined;
   }
 }

@@ -14,6 +14,8 @@ export interface CliIo {
   readonly version: () => string;
   /** Calls back once when the user interrupts; the next interrupt kills. Returns how to stop listening. */
   readonly onInterrupt: (run: () => void) => () => void;
+  /** Told once when a command has begun to move a lot of data. */
+  readonly onLongWork?: () => void;
 }
 
 /** Colours only for a terminal whose user did not decline them. */

@@ -7,19 +7,24 @@ import { alignDown, alignUp } from '../binary/numbers.ts';
 import { dataRuns } from '../codec/bytes.ts';
 import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Progress } from '../image/contract.ts';
+import { afterEvents } from '../storage/after-events.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise } from '../storage/contract.ts';
 import type { BlockDevice, CompressedWrite, Extent } from './device.ts';
 
 /** Bytes of a run. Smaller ones spend their time on waking threads; larger ones only cost memory. */
 export const RUN_BYTES = 4 * 1024 * 1024;
-/** Runs in flight: one that is written, two that are read ahead. More readers take the processor from the writer. */
+/** Runs in flight: one that is written, one that waits for that, one that is read ahead. */
 export const PARALLEL_RUNS = 3;
+/** Runs whose writes have begun: the second one is placed, and ready, when the first one ends. */
+const WRITES_BEGUN = 2;
 /**
  * Reads that end sooner come from memory: then they go one by one, since a second one would only take the processor
  * from the writer. A medium that takes longer gets as many as there are buffers.
  */
 const QUICK_READ_MS = 5;
+/** Runs that are read by `read` because the ones before were not at hand. */
+const NOW_PAUSE_MOST = 64;
 /** Of runs that are compressed: units of 2 MiB, the largest that a format has, come whole. */
 const COMPRESSED_RUN_BYTES = 2 * 1024 * 1024;
 /** Of a copy whose rate is limited. */
@@ -130,8 +135,10 @@ class CopyJob {
   /** Ends when the last read that was started has; never fails. */
   #lastRead: Promise<void> = Promise.resolve();
   #quickReads = true;
-  /** Ends when the last run that was taken is written. */
-  #order: Promise<void> = Promise.resolve();
+  /** The writes that may still wait or run, the last one last. */
+  readonly #writes: QueuedWrite[] = [];
+  #nowPause = 0;
+  #nextNowPause = 1;
   readonly #running = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | null = null;
   #written = 0;
@@ -161,22 +168,18 @@ class CopyJob {
     const buffer = await this.#buffer();
     this.#check();
     const bytes = buffer.subarray(0, run.length);
-    const reading = watched(
-      this.#quickReads ? this.#lastRead.then(() => this.#timedRead(run, bytes)) : this.#timedRead(run, bytes),
-    );
-    this.#lastRead = reading.catch(() => {});
+    const reading = (await this.#readNow(run, bytes)) ? Promise.resolve() : this.#startRead(run, bytes);
     if ((this.#options.compress ?? 0) === 0) {
       this.#enqueue(reading, () => this.#write(run, bytes), run, buffer);
       return;
     }
     // Compressed as soon as it is there, while others are written; stored in its turn.
     const compressing = watched(reading.then(() => this.#compress(run, bytes)));
-    this.#enqueue(compressing, async () => (await compressing).store(), run, buffer);
+    this.#enqueue(compressing, (compressed) => compressed.store(), run, buffer);
   }
 
   /** Waits until nothing runs any more. */
   async settle(): Promise<void> {
-    await this.#order;
     await Promise.allSettled(this.#running);
   }
 
@@ -190,16 +193,22 @@ class CopyJob {
     throwIfAborted(this.#options.signal, `The ${this.#options.operation}`);
   }
 
-  #enqueue(reading: Promise<unknown>, write: () => Promise<void>, run: Run, buffer?: Uint8Array): void {
-    const ended = Promise.all([reading, this.#order]).then(async () => {
-      if (this.#failure === null) await write();
-      this.#progress(run);
-    });
-    // A file takes one write at a time anyway: two at once only spin on its lock, on the core that could read.
-    this.#order = ended.then(
-      () => {},
-      () => {},
-    );
+  /** Writes begin in guest order, so that a target that allocates stays in order; a few of them may overlap. */
+  #enqueue<T>(reading: Promise<T>, write: (read: T) => Promise<void>, run: Run, buffer?: Uint8Array): void {
+    const begun = this.#target.can.random ? WRITES_BEGUN : 1;
+    const last = this.#writes.at(-1);
+    const earlier = this.#writes.at(-begun);
+    if (this.#writes.length >= begun) this.#writes.shift();
+    const started = new Signal();
+    const ended = Promise.all([reading, last?.started, earlier?.ended])
+      .then(([read]) => {
+        const writing = this.#failure === null ? write(read) : undefined;
+        started.give();
+        return writing;
+      })
+      .then(() => this.#progress(run))
+      .finally(started.give);
+    this.#writes.push({ started: started.given, ended: ended.catch(() => {}) });
     const tracked = ended
       .catch((error: unknown) => {
         this.#failure ??= { error };
@@ -235,6 +244,32 @@ class CopyJob {
       work.push(watched(this.#target.write(run.offset + start, bytes.subarray(start, end))));
     }
     return allDone(work);
+  }
+
+  /** True when all of the run was at hand. First what has ended may start what follows it. */
+  async #readNow(run: Run, bytes: Uint8Array): Promise<boolean> {
+    const { readNow } = this.#source;
+    if (readNow === undefined) return false;
+    if (this.#nowPause > 0) {
+      this.#nowPause--;
+      return false;
+    }
+    await new Promise<void>(afterEvents);
+    this.#check();
+    if (readNow.call(this.#source, run.offset, bytes)) {
+      this.#nextNowPause = 1;
+      return true;
+    }
+    this.#nowPause = this.#nextNowPause;
+    this.#nextNowPause = Math.min(this.#nextNowPause * 2, NOW_PAUSE_MOST);
+    return false;
+  }
+
+  #startRead(run: Run, bytes: Uint8Array): Promise<void> {
+    const read = (): Promise<void> => this.#timedRead(run, bytes);
+    const reading = watched(this.#quickReads ? this.#lastRead.then(read) : read());
+    this.#lastRead = reading.catch(() => {});
+    return reading;
   }
 
   async #timedRead(run: Run, bytes: Uint8Array): Promise<void> {
@@ -295,6 +330,20 @@ class CopyJob {
     if (waiting === null) this.#free.push(buffer);
     else waiting(buffer);
   }
+}
+
+/** A write that waits for its turn, or runs. Neither promise fails. */
+interface QueuedWrite {
+  readonly started: Promise<void>;
+  readonly ended: Promise<void>;
+}
+
+/** Something that others wait for. */
+class Signal {
+  give!: () => void;
+  readonly given = new Promise<void>((resolve) => {
+    this.give = resolve;
+  });
 }
 
 function salvageable(error: unknown): boolean {

@@ -12,8 +12,10 @@
  * the device answers at once is done without a promise. After some requests or bytes the next turn waits for the event
  * loop, so that sockets and timers are served however fast new requests come.
  */
+
 import type { BlockDevice } from '../disk/device.ts';
 import { assert, ImageError, isImageError } from '../errors.ts';
+import { afterEvents } from '../storage/after-events.ts';
 import { isPromise } from '../storage/contract.ts';
 import { type Gathering, type Job, JobList, type Lane } from './job.ts';
 import { cancelledError } from './states.ts';
@@ -282,20 +284,4 @@ function surface(thrown: unknown): void {
 function asImageError(error: unknown, device: BlockDevice): ImageError {
   if (isImageError(error)) return error;
   return new ImageError('io', 'The device failed in a way of its own', { path: device.label, cause: error });
-}
-
-/** Runs something when the events that are there by now were handled. */
-const afterEvents: (run: () => void) => void =
-  typeof globalThis.setImmediate === 'function' ? (run) => void globalThis.setImmediate(run) : makeAfterEvents();
-
-/** Pages hold timers back by milliseconds; messages come at once. */
-function makeAfterEvents(): (run: () => void) => void {
-  return (run) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      run();
-    };
-    port2.postMessage(null);
-  };
 }

@@ -1,9 +1,9 @@
 /** The command line as a program of its own, for what only a process shows: signals, pipes, exit statuses. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { bundleCommandLine } from '../../scripts/bundle.mjs';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -18,26 +18,9 @@ export async function buildProgram(): Promise<Program> {
   const cache = join(ROOT, 'node_modules', '.cache');
   mkdirSync(cache, { recursive: true });
   const folder = mkdtempSync(join(cache, 'vdkit-cli-'));
-  await build({
-    absWorkingDir: ROOT,
-    entryPoints: { bin: 'src/cli/bin.ts' },
-    outdir: folder,
-    bundle: true,
-    splitting: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    alias: {
-      '#local-storage': join(ROOT, 'src/storage/local/index.ts'),
-      '#compress': join(ROOT, 'src/codec/compress.ts'),
-      '#decompress': join(ROOT, 'src/codec/decompress.ts'),
-    },
-    external: ['koffi', '@foxglove/wasm-zstd'],
-    banner: { js: "import{createRequire as __r}from'node:module';const require=__r(import.meta.url);" },
-    outExtension: { '.js': '.mjs' },
-    logLevel: 'warning',
-  });
-  return { path: join(folder, 'bin.mjs'), remove: () => rmSync(folder, { recursive: true, force: true }) };
+  await bundleCommandLine(folder);
+  writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }');
+  return { path: join(folder, 'bin.js'), remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
 /** How a child ended. */

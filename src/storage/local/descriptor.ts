@@ -1,5 +1,6 @@
 /** Moving whole buffers through file descriptors: what the system calls leave over is asked for again. */
 import * as fs from 'node:fs';
+import type { WriteTurns } from './write-turns.ts';
 
 /** Most buffers that one readv or writev takes. */
 const IOV_MAX = 1024;
@@ -34,18 +35,27 @@ export function readFully(fd: number, offset: number, target: Uint8Array): Promi
   });
 }
 
-/** Writes a whole buffer. */
-export function writeFully(fd: number, offset: number, source: Uint8Array): Promise<void> {
+/** Writes a whole buffer; with `turns` when no other write of them runs. */
+export function writeFully(
+  fd: number,
+  offset: number,
+  source: Uint8Array,
+  turns: WriteTurns | null = null,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     let done = 0;
     const next = (): void => fs.write(fd, source, done, Math.min(source.length - done, CALL_BYTES), offset + done, end);
     const end: Done = (error, count) => {
-      if (error !== null) return reject(error);
-      done += count;
-      if (done < source.length) next();
-      else resolve();
+      if (error === null) {
+        done += count;
+        if (done < source.length) return next();
+      }
+      turns?.leave();
+      if (error === null) resolve();
+      else reject(error);
     };
-    next();
+    if (turns === null) next();
+    else turns.enter(next);
   });
 }
 
@@ -58,9 +68,19 @@ export function readListFully(fd: number, offset: number, list: readonly Uint8Ar
   });
 }
 
-/** Writes buffers behind each other. */
-export function writeListFully(fd: number, offset: number, list: readonly Uint8Array[]): Promise<void> {
-  return moveList(offset, list, (at, group) => vectorCall((done) => fs.writev(fd, group, at, done)));
+/** Writes buffers behind each other; with `turns` when no other write of them runs. */
+export async function writeListFully(
+  fd: number,
+  offset: number,
+  list: readonly Uint8Array[],
+  turns: WriteTurns | null = null,
+): Promise<void> {
+  if (turns !== null) await new Promise<void>((resolve) => turns.enter(resolve));
+  try {
+    await moveList(offset, list, (at, group) => vectorCall((done) => fs.writev(fd, group, at, done)));
+  } finally {
+    turns?.leave();
+  }
 }
 
 function vectorCall(start: (done: Done) => void): Promise<number> {

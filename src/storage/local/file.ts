@@ -24,12 +24,14 @@ import type {
   StorageIdentity,
   WriteSource,
 } from '../contract.ts';
+import { CachedReads } from './cached-reads.ts';
 import { afterBytes, EndOfFile, readFully, readListFully, writeFully, writeListFully } from './descriptor.ts';
 import { systemError } from './errno.ts';
 import { fileKey } from './key.ts';
 import { FileLock } from './lock.ts';
 import { isMissingCall, type NativeCalls, nativeCalls } from './native.ts';
 import { QuickWrites } from './quick-writes.ts';
+import { TURN_BYTES, WriteTurns } from './write-turns.ts';
 
 /** What `FileStorage` is made from. The descriptor belongs to it from then on. */
 export interface OpenedFile {
@@ -40,7 +42,7 @@ export interface OpenedFile {
   readonly kind: 'file' | 'device';
   /** The name on the medium. Left out: nobody else knows it, so that it needs no lock file. */
   readonly name?: string;
-  /** Its medium is one of this machine: small writes need no thread. Default false. */
+  /** Its medium is one of this machine: small writes need no thread, and large ones take turns. Default false. */
   readonly atHand?: boolean;
 }
 
@@ -69,6 +71,8 @@ export class FileStorage implements Storage {
   readonly #kind: 'file' | 'device';
   readonly #lock: FileLock;
   readonly #quick: QuickWrites | null;
+  readonly #cached: CachedReads | null;
+  readonly #turns: WriteTurns | null;
   #native: NativeCalls | null | undefined;
   #size: number;
   #running = 0;
@@ -86,7 +90,11 @@ export class FileStorage implements Storage {
     const write = file.mode === 'write';
     this.#fd = file.fd;
     this.#kind = file.kind;
-    this.#quick = file.kind === 'file' && file.atHand === true ? new QuickWrites() : null;
+    const atHand = file.kind === 'file' && file.atHand === true;
+    this.#quick = atHand ? new QuickWrites() : null;
+    this.#turns = atHand ? new WriteTurns() : null;
+    // A device may wait for its medium whatever it is asked.
+    this.#cached = file.kind === 'file' ? new CachedReads(file.fd) : null;
     this.#size = file.size;
     this.label = file.label;
     this.#lock = new FileLock(file);
@@ -95,6 +103,12 @@ export class FileStorage implements Storage {
 
   get size(): number {
     return this.#size;
+  }
+
+  readNow(offset: number, target: Uint8Array): boolean {
+    if (this.#closing !== null) throw closedStorage(this.label);
+    checkRange(this, offset, target.length);
+    return this.#cached?.read(this.#calls(), offset, target) ?? false;
   }
 
   async read(offset: number, target: ReadTarget): Promise<void> {
@@ -123,8 +137,9 @@ export class FileStorage implements Storage {
       const done = this.#quick?.write(this.#fd, offset, source, length) ?? 0;
       if (done === length) return;
       const rest = done === 0 ? source : afterBytes(source, done);
-      if (rest instanceof Uint8Array) await writeFully(this.#fd, offset + done, rest);
-      else await writeListFully(this.#fd, offset + done, rest);
+      const turns = length - done >= TURN_BYTES ? this.#turns : null;
+      if (rest instanceof Uint8Array) await writeFully(this.#fd, offset + done, rest, turns);
+      else await writeListFully(this.#fd, offset + done, rest, turns);
     } catch (error) {
       throw this.#explain(error, offset);
     } finally {

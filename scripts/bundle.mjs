@@ -1,0 +1,62 @@
+/** How the command line becomes one file: for `dist/` and for the tests that run it as a program. */
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { ROOT } from './prepare.mjs';
+
+/**
+ * Bundles the command line into `folder`: `bin.js`, which starts it, and `program.js`, which is all the rest. CommonJS
+ * in one file each, because that loads faster than modules in many, and can be compiled beforehand.
+ * @param {string} folder
+ * @param {import('esbuild').BuildOptions} [more]
+ */
+export async function bundleCommandLine(folder, more = {}) {
+  const { warnings, metafile } = await build({
+    metafile: true,
+    absWorkingDir: ROOT,
+    entryPoints: { bin: 'src/cli/bin.ts', program: 'src/cli/program.ts' },
+    outdir: folder,
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node20',
+    legalComments: 'none',
+    alias: {
+      '#local-storage': join(ROOT, 'src/storage/local/index.ts'),
+      '#compress': join(ROOT, 'src/codec/compress.ts'),
+      '#decompress': join(ROOT, 'src/codec/decompress.ts'),
+    },
+    external: ['koffi', '@foxglove/wasm-zstd'],
+    define: { 'import.meta.url': '__moduleUrl' },
+    banner: { js: "const __moduleUrl=require('node:url').pathToFileURL(__filename).href;" },
+    plugins: [withoutChildProcesses],
+    logLevel: 'warning',
+    ...more,
+  });
+  if (warnings.length > 0) throw new Error('esbuild printed warnings');
+  return { inputs: Object.keys(metafile.inputs) };
+}
+
+/** What makes the compiled form. @param {string} file */
+export async function bundlePrecompiler(file) {
+  await build({
+    absWorkingDir: ROOT,
+    entryPoints: ['src/cli/precompile.ts'],
+    outfile: file,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    logLevel: 'warning',
+  });
+}
+
+/** commander loads what starts processes, and with it sockets, for subcommands that are programs. There are none. */
+const withoutChildProcesses = {
+  name: 'without-child-processes',
+  setup(/** @type {import('esbuild').PluginBuild} */ { onResolve, onLoad }) {
+    onResolve({ filter: /^(node:)?child_process$/ }, ({ importer }) =>
+      importer.includes(join('node_modules', 'commander')) ? { path: 'nothing', namespace: 'nothing' } : undefined,
+    );
+    onLoad({ filter: /.*/, namespace: 'nothing' }, () => ({ contents: '' }));
+  },
+};

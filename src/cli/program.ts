@@ -1,0 +1,67 @@
+/** Joins the command line to this process. */
+import { readFileSync } from 'node:fs';
+import { EXIT } from './failure.ts';
+import type { CliIo } from './io.ts';
+import { run } from './main.ts';
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+const io: CliIo = {
+  stdin: () => process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  environment: process.env,
+  version: readVersion,
+  onInterrupt(tell) {
+    const stop = (): void => {
+      // From now on a signal does what it does to any other program: it kills.
+      for (const signal of SIGNALS) process.off(signal, interrupted);
+    };
+    const interrupted = (): void => {
+      stop();
+      tell();
+    };
+    for (const signal of SIGNALS) process.on(signal, interrupted);
+    return stop;
+  },
+  onLongWork: spareTheProcessor,
+};
+
+/** Runs the words of this process and sets its exit status. */
+export async function main(): Promise<void> {
+  process.exitCode = await run(process.argv.slice(2), io);
+  // What an interrupt left waiting, such as a pipe that nobody reads, must not keep the process.
+  if (process.exitCode === EXIT.interrupted) process.exit();
+}
+
+/** For the build, which runs some commands before it compiles. */
+export { run } from './main.ts';
+
+/**
+ * The engine makes functions faster on threads of its own as soon as they are warm. While data is moved that takes a
+ * tenth of a second from a core that copies, for code that waits for the copying anyway: it may wait until they are hot.
+ * For engines where that was measured; the name of the setting is theirs.
+ */
+function spareTheProcessor(): void {
+  if (!process.versions.v8.startsWith('11.')) return;
+  process.getBuiltinModule('node:v8').setFlagsFromString('--interrupt-budget=1000000');
+}
+
+/** From the package's own manifest, wherever the bundle lies inside the package. */
+function readVersion(): string {
+  for (let folder = new URL('./', import.meta.url); ; folder = new URL('../', folder)) {
+    const version = versionIn(new URL('package.json', folder));
+    if (version !== null) return version;
+    if (folder.pathname === new URL('../', folder).pathname) return 'unknown';
+  }
+}
+
+function versionIn(manifest: URL): string | null {
+  try {
+    const { name, version }: { name?: unknown; version?: unknown } = JSON.parse(readFileSync(manifest, 'utf8'));
+    return name === 'vdkit' && typeof version === 'string' ? version : null;
+  } catch {
+    // No manifest here, or somebody else's: the next folder up may have it.
+    return null;
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * Reads without a thread, of what the system has in memory. Handing a read to a thread and hearing of its end wakes two
+ * of them, and where cores are few they take each other's place. `preadv2(RWF_NOWAIT)` never waits for the medium. A
+ * file system that is all in memory does not know that flag and does not need it.
+ */
+import * as fs from 'node:fs';
+import { isMissingCall, type NativeCalls } from './native.ts';
+
+/** tmpfs, ramfs (`linux/magic.h`). */
+const IN_MEMORY: ReadonlySet<number> = new Set([0x0102_1994, 0x8584_58f6]);
+
+type Way = 'ask' | 'memory' | 'none';
+
+/** The reads at once of one file. */
+export class CachedReads {
+  readonly #fd: number;
+  #way: Way = 'ask';
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** False when not all of it is in memory, or there is no way to tell. Never throws: whoever reads again hears why. */
+  read(native: NativeCalls | null, offset: number, target: Uint8Array): boolean {
+    if (native === null || this.#way === 'none') return false;
+    for (let done = 0; done < target.length; ) {
+      const count = this.#piece(native, offset + done, done === 0 ? target : target.subarray(done));
+      if (count === 0) return false;
+      done += count;
+    }
+    return true;
+  }
+
+  #piece(native: NativeCalls, offset: number, target: Uint8Array): number {
+    try {
+      if (this.#way === 'memory') return fs.readSync(this.#fd, target, 0, target.length, offset);
+      return native.readCached(this.#fd, offset, target);
+    } catch (error) {
+      if (this.#way === 'memory' || !isMissingCall(error)) return 0;
+      this.#way = isInMemory(this.#fd) ? 'memory' : 'none';
+      return this.#way === 'memory' ? this.#piece(native, offset, target) : 0;
+    }
+  }
+}
+
+/** By the descriptor: the name may be another file's by now. */
+function isInMemory(fd: number): boolean {
+  try {
+    return IN_MEMORY.has(fs.statfsSync(`/proc/self/fd/${fd}`).type);
+  } catch {
+    return false;
+  }
+}
