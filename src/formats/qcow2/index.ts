@@ -64,7 +64,7 @@ export const qcow2: Format = {
     const parent = options.parent === undefined ? null : storedName(source, options.parent.name);
     const storage = await writeNewQcow2(source, options, planQcow2(options, parent));
     try {
-      return await openQcow2(storage, source, { mode: 'write', gate: ownDataFile(source) });
+      return await openQcow2(storage, source, { mode: 'write', gate: ownDataFile(source), isNew: true });
     } catch (error) {
       await storage.close();
       throw error;

@@ -1,4 +1,6 @@
 /** The clusters of an image that hold no guest data, as the tables on the medium name them. */
+import { SECTOR } from '../../binary/numbers.ts';
+import { dataRuns } from '../../codec/bytes.ts';
 import type { MetadataExtent } from '../../image/contract.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
@@ -45,9 +47,12 @@ async function* pointers(storage: Storage, offset: number, length: number): Asyn
     const bytes = new Uint8Array(Math.min(WINDOW, length - start));
     await readPadded(storage, offset + start, bytes);
     const view = new DataView(bytes.buffer);
-    for (let at = 0; at < bytes.length; at += ENTRY_BYTES) {
-      const place = (view.getUint32(at) & OFFSET_HIGH) * HIGH + ((view.getUint32(at + 4) & OFFSET_LOW) >>> 0);
-      if (place !== 0) yield place;
+    // Most of a table is empty.
+    for (const run of dataRuns(bytes, SECTOR)) {
+      for (let at = run.start; at < run.end; at += ENTRY_BYTES) {
+        const place = (view.getUint32(at) & OFFSET_HIGH) * HIGH + ((view.getUint32(at + 4) & OFFSET_LOW) >>> 0);
+        if (place !== 0) yield place;
+      }
     }
   }
 }

@@ -21,8 +21,14 @@ const SECTOR = 512;
  */
 const SURVEY_BYTES = 8 * 1024 * 1024;
 
+/** How `openQcow2` opens. */
+export interface Qcow2OpenOptions extends FormatOpenOptions {
+  /** It was made here and now: what was just written needs no check. Default false. */
+  readonly isNew?: boolean;
+}
+
 /** Opens the image in a storage, which belongs to the image when this resolves. */
-export async function openQcow2(storage: Storage, source: Source, options: FormatOpenOptions): Promise<Qcow2Image> {
+export async function openQcow2(storage: Storage, source: Source, options: Qcow2OpenOptions): Promise<Qcow2Image> {
   const found = await readHeader(storage);
   // Before anything is allocated by counts that may be old; the bit says so.
   const recovers = options.mode === 'write' && options.infoOnly !== true && found.cryptMethod === CRYPT.none;
@@ -39,7 +45,9 @@ export async function openQcow2(storage: Storage, source: Source, options: Forma
   const parts = { source, storage, header, snapshots, bitmaps, snapshot, warnings, writing: null, obstacle: null };
   if (options.infoOnly === true) return new Qcow2Image({ ...parts, data: null });
   refuseEncrypted(header, storage.label);
-  const writing = options.mode === 'write' ? await openForWriting(storage, header, snapshots, snapshot) : null;
+  const checked = options.isNew !== true;
+  const writing =
+    options.mode === 'write' ? await openForWriting(storage, header, { snapshots, snapshot, checked }) : null;
   const obstacle = typeof writing === 'string' ? writing : null;
   const state = typeof writing === 'string' ? null : writing;
   const external = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
@@ -55,8 +63,11 @@ export async function openQcow2(storage: Storage, source: Source, options: Forma
 async function openForWriting(
   storage: Storage,
   header: Qcow2Header,
-  snapshots: readonly Snapshot[],
-  snapshot: Snapshot | null,
+  {
+    snapshots,
+    snapshot,
+    checked,
+  }: { readonly snapshots: readonly Snapshot[]; readonly snapshot: Snapshot | null; readonly checked: boolean },
 ): Promise<Writing | string> {
   if (snapshot !== null) return 'a snapshot is only read';
   if ((header.incompatible & INCOMPATIBLE.corrupt) !== 0n) return 'it is marked as corrupt';
@@ -72,7 +83,7 @@ async function openForWriting(
     bytes += length;
     for (let at = offset; at < offset + length; at += header.clusterSize) counts.tables.add(at / header.clusterSize);
   }
-  const damage = bytes > SURVEY_BYTES ? null : await damageOf(storage);
+  const damage = !checked || bytes > SURVEY_BYTES ? null : await damageOf(storage);
   if (damage !== null) return damage;
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);

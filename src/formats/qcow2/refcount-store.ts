@@ -10,6 +10,7 @@
  */
 import { SparseBitSet } from '../../binary/bits.ts';
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { dataRuns } from '../../codec/bytes.ts';
 import { assert, hex, ImageError } from '../../errors.ts';
 import type { MetaWrite } from '../../image/contract.ts';
 import { type MetadataPage, MetadataPages } from '../../image/metadata-pages.ts';
@@ -60,14 +61,16 @@ export async function openRefcounts(storage: Storage, header: Qcow2Header): Prom
   const view = new DataView(bytes.buffer);
   const table = new Float64Array(bytes.length / ENTRY_BYTES);
   const seen = new Set<number>();
-  for (let index = 0; index < table.length; index++) {
-    const block = Number(view.getBigUint64(index * ENTRY_BYTES) & REFCOUNT_OFFSET);
-    if (block === 0) continue;
-    if (block % clusterSize !== 0 || block >= storage.size || seen.has(block)) {
-      return `refcount table entry ${index} points to ${hex(block)}, where no block can be`;
+  for (const run of dataRuns(bytes, SECTOR)) {
+    for (let at = run.start; at < run.end; at += ENTRY_BYTES) {
+      const block = Number(view.getBigUint64(at) & REFCOUNT_OFFSET);
+      if (block === 0) continue;
+      if (block % clusterSize !== 0 || block >= storage.size || seen.has(block)) {
+        return `refcount table entry ${at / ENTRY_BYTES} points to ${hex(block)}, where no block can be`;
+      }
+      seen.add(block);
+      table[at / ENTRY_BYTES] = block;
     }
-    seen.add(block);
-    table[index] = block;
   }
   const store = new RefcountStore(storage, header, table);
   const tables = [

@@ -5,9 +5,13 @@
  */
 import * as fs from 'node:fs';
 import { isMissingCall, type NativeCalls } from './native.ts';
+import { takeFromTurn } from './turn-budget.ts';
 
 /** tmpfs, ramfs (`linux/magic.h`). */
 const IN_MEMORY: ReadonlySet<number> = new Set([0x0102_1994, 0x8584_58f6]);
+
+/** Larger ones are worth a thread: this one has other things to do. */
+const SMALL_BYTES = 64 * 1024;
 
 type Way = 'ask' | 'memory' | 'none';
 
@@ -18,6 +22,12 @@ export class CachedReads {
 
   constructor(fd: number) {
     this.#fd = fd;
+  }
+
+  /** The same for a read that may also go by thread: only small ones, and not too many of them in one turn. */
+  readSmall(native: NativeCalls | null, offset: number, target: Uint8Array): boolean {
+    if (native === null || this.#way === 'none' || target.length > SMALL_BYTES) return false;
+    return takeFromTurn() && this.read(native, offset, target);
   }
 
   /** False when not all of it is in memory, or there is no way to tell. Never throws: whoever reads again hears why. */

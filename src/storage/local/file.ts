@@ -29,7 +29,7 @@ import { afterBytes, EndOfFile, readFully, readListFully, writeFully, writeListF
 import { systemError } from './errno.ts';
 import { fileKey } from './key.ts';
 import { FileLock } from './lock.ts';
-import { isMissingCall, type NativeCalls, nativeCalls } from './native.ts';
+import { isMissingCall, loadedCalls, type NativeCalls, nativeCalls } from './native.ts';
 import { QuickWrites } from './quick-writes.ts';
 import { TURN_BYTES, WriteTurns } from './write-turns.ts';
 
@@ -115,6 +115,8 @@ export class FileStorage implements Storage {
     this.#start();
     try {
       checkRange(this, offset, lengthOf(target));
+      const only = target instanceof Uint8Array ? target : target.length === 1 ? target[0] : undefined;
+      if (only !== undefined && this.#cached?.readSmall(loadedCalls(), offset, only) === true) return;
       if (target instanceof Uint8Array) await readFully(this.#fd, offset, target);
       else await readListFully(this.#fd, offset, target);
     } catch (error) {

@@ -85,6 +85,11 @@ export function nativeCalls(): NativeCalls | null {
   return loaded;
 }
 
+/** The calls when they were loaded already, for what is not worth loading them. */
+export function loadedCalls(): NativeCalls | null {
+  return loaded === undefined ? null : nativeCalls();
+}
+
 /** True for codes that mean "this file system cannot do that": the fallback is used. */
 export function isMissingCall(error: unknown): boolean {
   const code = errorCode(error);

@@ -5,6 +5,7 @@
  * medium that made one wait, because its cache is full or a page had to be read first, gets its next ones by thread.
  */
 import * as fs from 'node:fs';
+import { takeFromTurn } from './turn-budget.ts';
 
 /**
  * File systems on a disk of this machine, or in its memory (`linux/magic.h`): ext, xfs, btrfs, f2fs, tmpfs, overlay, zfs.
@@ -27,22 +28,12 @@ export async function isAtHand(name: string): Promise<boolean> {
 
 /** Larger ones cost more to copy than to hand over. */
 const MAX_BYTES = 16 * 1024;
-/** Writes in one turn of the event loop: a fifth of a millisecond. */
-const TURN_WRITES = 64;
 /** A write that takes longer has waited for something. */
 const SLOW_MS = 1;
 /** Writes by thread after a slow one: few after a single one, more each time that the next try is slow again. */
 const PAUSE_FIRST = 8;
 const PAUSE_GROWTH = 4;
 const PAUSE_MOST = 4096;
-
-let left = TURN_WRITES;
-let waiting = false;
-
-function nextTurn(): void {
-  left = TURN_WRITES;
-  waiting = false;
-}
 
 /** The small writes of one file. */
 export class QuickWrites {
@@ -56,12 +47,7 @@ export class QuickWrites {
       this.#pause--;
       return 0;
     }
-    if (left === 0) return 0;
-    left--;
-    if (!waiting) {
-      waiting = true;
-      setImmediate(nextTurn);
-    }
+    if (!takeFromTurn()) return 0;
     const started = performance.now();
     const count =
       source instanceof Uint8Array ? fs.writeSync(fd, source, 0, length, offset) : fs.writevSync(fd, source, offset);
