@@ -36,7 +36,7 @@ export class CommandContext {
     this.signal = signal;
     this.json = options.flag('json');
     this.quiet = options.flag('quiet');
-    this.output = new TextOutput(io.stdout);
+    this.output = new TextOutput(() => io.stdout);
     this.progress = new ProgressReporter({
       style: this.#progressStyle(),
       write: (text) => void io.stderr.write(text),
@@ -90,7 +90,7 @@ export class CommandContext {
   #progressStyle(): ProgressStyle {
     const wanted = this.options.text('progress') ?? 'auto';
     if (wanted === 'bar' || wanted === 'json' || wanted === 'none') return wanted;
-    return this.io.stderr.isTTY === true && !this.quiet ? 'bar' : 'none';
+    return !this.quiet && this.io.stderr.isTTY === true ? 'bar' : 'none';
   }
 }
 

@@ -18,6 +18,51 @@ export interface CliIo {
   readonly onLongWork?: () => void;
 }
 
+/**
+ * The same, with streams that are opened when they are first used: that costs a start a few milliseconds. A reader that
+ * goes away does not end the program with a stack trace; the writes themselves report it. Until it is disposed of.
+ */
+export class QuietIo implements CliIo {
+  readonly stdin: CliIo['stdin'];
+  readonly environment: CliIo['environment'];
+  readonly version: CliIo['version'];
+  readonly onInterrupt: CliIo['onInterrupt'];
+  readonly onLongWork: () => void;
+  readonly #io: CliIo;
+  readonly #quiet = new Set<OutputStream>();
+
+  constructor(io: CliIo) {
+    this.#io = io;
+    this.stdin = io.stdin;
+    this.environment = io.environment;
+    this.version = io.version;
+    this.onInterrupt = io.onInterrupt;
+    this.onLongWork = () => io.onLongWork?.();
+  }
+
+  get stdout(): OutputStream {
+    return this.#quieten(this.#io.stdout);
+  }
+
+  get stderr(): OutputStream {
+    return this.#quieten(this.#io.stderr);
+  }
+
+  [Symbol.dispose](): void {
+    for (const stream of this.#quiet) stream.off('error', ignore);
+  }
+
+  #quieten(stream: OutputStream): OutputStream {
+    if (!this.#quiet.has(stream)) {
+      this.#quiet.add(stream);
+      stream.on('error', ignore);
+    }
+    return stream;
+  }
+}
+
+function ignore(): void {}
+
 /** Colours only for a terminal whose user did not decline them. */
 export function hasColours(stream: OutputStream, io: CliIo): boolean {
   const { NO_COLOR: declined, TERM: terminal } = io.environment;

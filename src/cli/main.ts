@@ -3,7 +3,7 @@ import { styleText } from 'node:util';
 import { isImageError } from '../errors.ts';
 import { CommandContext, label } from './context.ts';
 import { EXIT, type Failure, failureDocument, failureOf, OutputClosed, stackOf } from './failure.ts';
-import { type CliIo, hasColours } from './io.ts';
+import { type CliIo, hasColours, QuietIo } from './io.ts';
 import { LOADERS } from './loaders.ts';
 import { writeText } from './output.ts';
 import { type HelpStyle, type Parsed, parseWords } from './parser.ts';
@@ -13,18 +13,12 @@ const HELP_COLUMNS = 100;
 
 /** Runs the words behind the program's name and resolves to the exit status. Never rejects, never exits by itself. */
 export async function run(words: readonly string[], io: CliIo): Promise<number> {
-  // Without listeners a reader that goes away would end us with a stack trace; the writes themselves report it.
-  const ignore = (): void => {};
-  io.stdout.on('error', ignore);
-  io.stderr.on('error', ignore);
+  using quiet = new QuietIo(io);
   try {
-    return await parseAndRun(words, io);
+    return await parseAndRun(words, quiet);
   } catch (error) {
     // Where nothing can be printed any more, the status has to say it all.
     return error instanceof OutputClosed ? error.exitStatus : EXIT.failed;
-  } finally {
-    io.stdout.off('error', ignore);
-    io.stderr.off('error', ignore);
   }
 }
 
@@ -93,10 +87,9 @@ async function printFailure(failure: Failure, error: unknown, how: PrintHow): Pr
 }
 
 function helpStyle(io: CliIo): HelpStyle {
-  const colours = hasColours(io.stdout, io);
   return {
-    columns: Math.min(io.stdout.columns || HELP_COLUMNS, HELP_COLUMNS),
-    title: (text) => (colours ? styleText('bold', text, { validateStream: false }) : text),
+    columns: () => Math.min(io.stdout.columns || HELP_COLUMNS, HELP_COLUMNS),
+    title: (text) => (hasColours(io.stdout, io) ? styleText('bold', text, { validateStream: false }) : text),
     version: io.version,
   };
 }

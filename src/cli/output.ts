@@ -7,10 +7,10 @@ const PIECE = 64 * 1024;
 
 /** Collects text and writes it piece by piece. */
 export class TextOutput {
-  readonly #stream: Writable;
+  readonly #stream: () => Writable;
   #pending = '';
 
-  constructor(stream: Writable) {
+  constructor(stream: () => Writable) {
     this.#stream = stream;
   }
 
@@ -24,7 +24,7 @@ export class TextOutput {
   async flush(): Promise<void> {
     const text = this.#pending;
     this.#pending = '';
-    if (text !== '') await writeText(this.#stream, text);
+    if (text !== '') await writeText(this.#stream(), text);
   }
 }
 

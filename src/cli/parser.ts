@@ -19,7 +19,7 @@ export type Parsed =
 
 /** How texts are shown. */
 export interface HelpStyle {
-  readonly columns: number;
+  readonly columns: () => number;
   readonly title: (text: string) => string;
   readonly version: () => string;
 }
@@ -30,7 +30,7 @@ const GLOBAL_HEADING = 'Global options:';
 export function parseWords(words: readonly string[], style: HelpStyle): Parsed {
   const texts: string[] = [];
   let parsed: Parsed | null = null;
-  const program = buildProgram(style, texts, (found) => {
+  const program = buildProgram(commandsFor(words), { style, texts }, (found) => {
     parsed = found;
   });
   try {
@@ -70,7 +70,17 @@ function withShownDashes(args: readonly string[]): string[] {
   return args.map((arg) => (arg.startsWith(HIDDEN_DASH) ? arg.slice(1) : arg));
 }
 
-function buildProgram(style: HelpStyle, texts: string[], choose: (found: Parsed) => void): Command {
+/** What begins with a command needs no other one: making all of them takes a tenth of a start. */
+function commandsFor([first]: readonly string[]): readonly CommandSpec[] {
+  const named = COMMANDS.filter(({ name }) => name === first);
+  return named.length > 0 ? named : COMMANDS;
+}
+
+function buildProgram(
+  commands: readonly CommandSpec[],
+  { style, texts }: { readonly style: HelpStyle; readonly texts: string[] },
+  choose: (found: Parsed) => void,
+): Command {
   const program = new Command('vdkit')
     .usage('COMMAND [options]')
     .description('Virtual disk images: inspect, create, convert, compare, check and maintain them.')
@@ -81,36 +91,37 @@ function buildProgram(style: HelpStyle, texts: string[], choose: (found: Parsed)
       writeErr: (text) => texts.push(text),
       // The message comes with the exception.
       outputError: () => {},
-      getOutHelpWidth: () => style.columns,
-      getErrHelpWidth: () => style.columns,
+      getOutHelpWidth: style.columns,
+      getErrHelpWidth: style.columns,
       // Colours are decided by the caller, who knows the stream.
       getOutHasColors: () => true,
       getErrHasColors: () => true,
     })
     .configureHelp({
-      styleTitle: style.title,
+      styleTitle: (text) => style.title(text),
       subcommandTerm: (command) => [command.name(), command.usage()].join(' ').replace(/ *\[options\]/, ''),
       // The descriptions name the choices already.
       optionDescription: (option) => option.description,
       argumentDescription: (argument) => argument.description,
-      optionTerm: (option) => terms.get(option.flags) ?? option.flags,
+      optionTerm: (option) => termOf(option.flags),
     })
     .helpOption('-h, --help', 'show help')
     .helpCommand('help [COMMAND]', 'help for a command')
-    .addHelpText('after', programFooter(style));
+    .addHelpText('after', () => programFooter(style));
   const wanted = new Option('-V, --version', 'show the version');
   program.addOption(wanted).on('option:version', () => {
     texts.push(`${style.version()}\n`);
     throw new CommanderError(0, 'commander.version', '');
   });
   for (const option of GLOBAL_OPTIONS) program.addOption(makeOption(option).helpGroup(GLOBAL_HEADING));
-  for (const command of COMMANDS) addCommand(program, command, style, choose);
+  for (const command of commands) addCommand(program, command, style, choose);
   return program;
 }
 
-const terms: ReadonlyMap<string, string> = new Map(
-  COMMANDS.flatMap(({ options }) => options.map((option) => [option.flags, shownFlags(option)] as const)),
-);
+function termOf(flags: string): string {
+  const option = COMMANDS.flatMap(({ options }) => options).find((one) => one.flags === flags);
+  return option === undefined ? flags : shownFlags(option);
+}
 
 function addCommand(program: Command, spec: CommandSpec, style: HelpStyle, choose: (found: Parsed) => void): void {
   const command = program
@@ -119,7 +130,7 @@ function addCommand(program: Command, spec: CommandSpec, style: HelpStyle, choos
     .summary(spec.summary)
     .description(spec.description)
     .addHelpOption(new Option('-h, --help', 'show help').helpGroup(GLOBAL_HEADING))
-    .addHelpText('after', examplesText(spec, style));
+    .addHelpText('after', () => examplesText(spec, style));
   for (const { name, description, values } of spec.arguments) {
     // Optional here, so that `--variant help` works without them; what is missing is refused below.
     const argument = new Argument(`[${name}]`, description);

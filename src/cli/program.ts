@@ -8,8 +8,12 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 const io: CliIo = {
   stdin: () => process.stdin,
-  stdout: process.stdout,
-  stderr: process.stderr,
+  get stdout() {
+    return process.stdout;
+  },
+  get stderr() {
+    return process.stderr;
+  },
   environment: process.env,
   version: readVersion,
   onInterrupt(tell) {

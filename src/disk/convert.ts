@@ -2,7 +2,7 @@
 import { ImageError, throwIfAborted } from '../errors.ts';
 import { Chain, closeImages } from './chain.ts';
 import { compare, differenceFromZero } from './compare.ts';
-import { type CopyResult, copyContent, PARALLEL_RUNS } from './copy-engine.ts';
+import { type CopyOptions, type CopyResult, PARALLEL_RUNS, type StartedCopy, startCopy } from './copy-engine.ts';
 import { type StagedImage, stageImage, targetFormat } from './create.ts';
 import type { BlockDevice } from './device.ts';
 import { ChainDisk } from './disk.ts';
@@ -66,19 +66,26 @@ async function convertNew(source: BlockDevice, target: ImageSource, options: Con
   const size = await targetSize(source, options);
   const own = source instanceof ChainDisk ? await source.identities() : new Set<string>();
   const config = compressedConfig(target, options);
-  const made = await stageImage(target, { ...options, ...config, size }, own);
+  // What is compressed is cut into units that only the target knows. Anything else is read while the target is made.
+  const copy = compresses(options) ? null : startCopy(source, copyOptions(Math.min(source.size, size), options));
   try {
-    const disk = await targetDisk(made, options);
-    const copied = await copyAndClose(source, disk, options, options.parent === undefined);
-    await made.staged.publish();
-    return {
-      size,
-      written: copied.written,
-      unreadable: copied.unreadable,
-      warnings: [...made.warnings, ...disk.warnings],
-    };
+    const made = await stageImage(target, { ...options, ...config, size }, own);
+    try {
+      const disk = await targetDisk(made, options);
+      const copied = await copyAndClose(source, disk, options, copy);
+      await made.staged.publish();
+      return {
+        size,
+        written: copied.written,
+        unreadable: copied.unreadable,
+        warnings: [...made.warnings, ...disk.warnings],
+      };
+    } catch (error) {
+      await made.staged.discard();
+      throw error;
+    }
   } catch (error) {
-    await made.staged.discard();
+    await copy?.cancel();
     throw error;
   }
 }
@@ -134,7 +141,7 @@ async function convertInto(source: BlockDevice, target: ImageSource, options: Co
     await closeAfter(disk);
     throw error;
   }
-  const copied = await copyAndClose(source, disk, options, false);
+  const copied = await copyAndClose(source, disk, options, null);
   return { size: disk.size, written: copied.written, unreadable: copied.unreadable, warnings: disk.warnings };
 }
 
@@ -157,10 +164,10 @@ async function copyAndClose(
   source: BlockDevice,
   disk: ChainDisk,
   options: ConvertOptions,
-  targetIsZero: boolean,
+  started: StartedCopy | null,
 ): Promise<CopyResult> {
   try {
-    const copied = await copyInto(source, disk, options, targetIsZero);
+    const copied = await copyInto(source, disk, options, started);
     await disk.close();
     return copied;
   } catch (error) {
@@ -213,15 +220,25 @@ async function copyInto(
   source: BlockDevice,
   disk: ChainDisk,
   options: ConvertOptions,
-  targetIsZero: boolean,
+  started: StartedCopy | null,
 ): Promise<CopyResult> {
   const length = Math.min(source.size, disk.size);
   checkCompression(options, disk);
-  const copied = await copyContent(source, disk, {
+  const unit = compresses(options) ? disk.compression?.unit : undefined;
+  const copied = await (started ?? startCopy(source, copyOptions(length, options, unit))).into(disk);
+  if (!readsZeroAtFirst(options) && options.skipAbsent !== true && length < disk.size)
+    await disk.zero(length, disk.size - length);
+  await disk.flush();
+  if (options.verify === true && copied.unreadable.length === 0) await verify(source, disk, options);
+  return copied;
+}
+
+function copyOptions(length: number, options: ConvertOptions, compress = 0): CopyOptions {
+  return {
     length,
-    targetIsZero,
+    targetIsZero: readsZeroAtFirst(options),
     skipAbsent: options.skipAbsent ?? false,
-    compress: (options.compress ?? false) === false ? 0 : (disk.compression?.unit ?? 0),
+    compress,
     sparseSize: options.sparseSize ?? SPARSE_SIZE,
     parallel: options.parallel ?? PARALLEL_RUNS,
     rateLimit: options.rateLimit ?? 0,
@@ -229,11 +246,16 @@ async function copyInto(
     signal: options.signal,
     operation: 'convert',
     onProgress: options.onProgress,
-  });
-  if (!targetIsZero && options.skipAbsent !== true && length < disk.size) await disk.zero(length, disk.size - length);
-  await disk.flush();
-  if (options.verify === true && copied.unreadable.length === 0) await verify(source, disk, options);
-  return copied;
+  };
+}
+
+/** A new image without a parent holds nothing. */
+function readsZeroAtFirst({ into, parent }: ConvertOptions): boolean {
+  return into !== true && parent === undefined;
+}
+
+function compresses({ compress = false }: ConvertOptions): boolean {
+  return compress !== false;
 }
 
 async function verify(source: BlockDevice, disk: ChainDisk, options: ConvertOptions): Promise<void> {

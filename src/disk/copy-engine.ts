@@ -49,6 +49,8 @@ export interface CopyOptions {
   /** Bytes a second at most; 0: no limit. */
   readonly rateLimit: number;
   readonly salvage: boolean;
+  /** The target takes one write at a time, in ascending order. */
+  readonly inOrder?: boolean;
   readonly signal: AbortSignal | undefined;
   readonly operation: string;
   readonly onProgress: ((progress: Progress) => void) | undefined;
@@ -70,17 +72,47 @@ interface Run {
 }
 
 /** Copies `[0, length)`. Does not flush. Throws the first failure, with nothing still running. */
-export async function copyContent(source: BlockDevice, target: BlockDevice, options: CopyOptions): Promise<CopyResult> {
-  const job = new CopyJob(source, target, options);
-  try {
-    const runBytes = runBytesFor(options);
-    // A unit is compressed whole. But what the target's parent shall show is nothing of ours.
-    const unit = options.skipAbsent === true ? 1 : Math.max(options.compress ?? 0, 1);
-    for await (const run of runsOf(source, options.length, runBytes, unit)) await job.take(run);
-  } finally {
-    await job.settle();
-  }
-  return job.finish();
+export function copyContent(source: BlockDevice, target: BlockDevice, options: CopyOptions): Promise<CopyResult> {
+  return startCopy(source, { ...options, inOrder: !target.can.random }).into(target);
+}
+
+/** A copy whose target need not be there yet. */
+export interface StartedCopy {
+  /** Copies; called once. Throws the first failure, with nothing still running. */
+  into(target: BlockDevice): Promise<CopyResult>;
+  /** There will be no target: resolves when nothing is read any more. */
+  cancel(): Promise<void>;
+}
+
+/** Begins to read what `into` will write, as far as there are buffers. One of its two methods must be called. */
+export function startCopy(source: BlockDevice, options: CopyOptions): StartedCopy {
+  const job = new CopyJob(source, options);
+  const taken = watched(takeAll(job, source, options));
+  const end = async (): Promise<void> => {
+    try {
+      await taken;
+    } finally {
+      await job.settle();
+    }
+  };
+  return {
+    async into(target) {
+      job.begin(target);
+      await end();
+      return job.finish();
+    },
+    async cancel() {
+      job.cancel();
+      // What failed meanwhile is nobody's concern any more.
+      await end().catch(() => {});
+    },
+  };
+}
+
+async function takeAll(job: CopyJob, source: BlockDevice, options: CopyOptions): Promise<void> {
+  // A unit is compressed whole. But what the target's parent shall show is nothing of ours.
+  const unit = options.skipAbsent === true ? 1 : Math.max(options.compress ?? 0, 1);
+  for await (const run of runsOf(source, options.length, runBytesFor(options), unit)) await job.take(run);
 }
 
 /** A slow copy goes in short steps: a quarter of a second each, so that its rate is one and it can be cancelled. */
@@ -124,9 +156,8 @@ function nextBorder(offset: number, runBytes: number): number {
 
 class CopyJob {
   readonly #source: BlockDevice;
-  readonly #target: BlockDevice;
+  readonly #target: Promise<BlockDevice>;
   readonly #options: CopyOptions;
-  readonly #unit: number;
   readonly #free: Uint8Array[] = [];
   readonly #unreadable: { offset: number; length: number }[] = [];
   readonly #pace: Pace;
@@ -137,6 +168,8 @@ class CopyJob {
   #quickReads = true;
   /** The writes that may still wait or run, the last one last. */
   readonly #writes: QueuedWrite[] = [];
+  /** Until there is a target, reads leave this thread to whoever makes it. */
+  #begun = false;
   #nowPause = 0;
   #nextNowPause = 1;
   readonly #running = new Set<Promise<void>>();
@@ -144,13 +177,28 @@ class CopyJob {
   #written = 0;
   #done = 0;
 
-  constructor(source: BlockDevice, target: BlockDevice, options: CopyOptions) {
+  /** Hands the target over to those who wait for it. */
+  begin!: (target: BlockDevice) => void;
+  /** Lets those who wait for a target go. */
+  cancel!: () => void;
+
+  constructor(source: BlockDevice, options: CopyOptions) {
     this.#source = source;
-    this.#target = target;
     this.#options = options;
-    // A target that allocates leaves out its own zero units.
-    this.#unit = options.targetIsZero && target.blockSize === 0 ? options.sparseSize : 0;
     this.#pace = new Pace(options.rateLimit, options.signal);
+    this.#target = watched(
+      new Promise<BlockDevice>((resolve, reject) => {
+        this.begin = (target) => {
+          this.#begun = true;
+          resolve(target);
+        };
+        this.cancel = () => {
+          const error = new ImageError('aborted', 'The copy was given up before there was a target');
+          this.#failure ??= { error };
+          reject(error);
+        };
+      }),
+    );
   }
 
   /** Starts a run; waits while enough are in flight. */
@@ -159,7 +207,7 @@ class CopyJob {
     if (!run.data) {
       const leave = this.#options.targetIsZero || (run.absent && this.#options.skipAbsent === true);
       if (leave) return this.#progress(run);
-      this.#enqueue(Promise.resolve(), () => this.#target.zero(run.offset, run.length), run);
+      this.#enqueue(Promise.resolve(), (target) => target.zero(run.offset, run.length), run);
       // Many small holes must not pile up.
       if (this.#running.size > MAX_ZEROES) await this.settle();
       return;
@@ -170,12 +218,12 @@ class CopyJob {
     const bytes = buffer.subarray(0, run.length);
     const reading = (await this.#readNow(run, bytes)) ? Promise.resolve() : this.#startRead(run, bytes);
     if ((this.#options.compress ?? 0) === 0) {
-      this.#enqueue(reading, () => this.#write(run, bytes), run, buffer);
+      this.#enqueue(reading, (target) => this.#write(target, run, bytes), run, buffer);
       return;
     }
     // Compressed as soon as it is there, while others are written; stored in its turn.
     const compressing = watched(reading.then(() => this.#compress(run, bytes)));
-    this.#enqueue(compressing, (compressed) => compressed.store(), run, buffer);
+    this.#enqueue(compressing, (_, compressed) => compressed.store(), run, buffer);
   }
 
   /** Waits until nothing runs any more. */
@@ -194,15 +242,20 @@ class CopyJob {
   }
 
   /** Writes begin in guest order, so that a target that allocates stays in order; a few of them may overlap. */
-  #enqueue<T>(reading: Promise<T>, write: (read: T) => Promise<void>, run: Run, buffer?: Uint8Array): void {
-    const begun = this.#target.can.random ? WRITES_BEGUN : 1;
+  #enqueue<T>(
+    reading: Promise<T>,
+    write: (target: BlockDevice, read: T) => Promise<void>,
+    run: Run,
+    buffer?: Uint8Array,
+  ): void {
+    const begun = this.#options.inOrder === true ? 1 : WRITES_BEGUN;
     const last = this.#writes.at(-1);
     const earlier = this.#writes.at(-begun);
     if (this.#writes.length >= begun) this.#writes.shift();
     const started = new Signal();
-    const ended = Promise.all([reading, last?.started, earlier?.ended])
-      .then(([read]) => {
-        const writing = this.#failure === null ? write(read) : undefined;
+    const ended = Promise.all([this.#target, reading, last?.started, earlier?.ended])
+      .then(([target, read]) => {
+        const writing = this.#failure === null ? write(target, read) : undefined;
         started.give();
         return writing;
       })
@@ -226,22 +279,25 @@ class CopyJob {
     onProgress?.({ operation, done: this.#done, total: length });
   }
 
-  #compress(run: Run, bytes: Uint8Array): Promise<CompressedWrite> {
-    const { compress } = this.#target;
-    assert(compress !== undefined, 'who compresses chose a target that does');
+  async #compress(run: Run, bytes: Uint8Array): Promise<CompressedWrite> {
+    const target = await this.#target;
+    assert(target.compress !== undefined, 'who compresses chose a target that does');
     this.#written += bytes.length;
-    return compress.call(this.#target, run.offset, bytes);
+    return target.compress(run.offset, bytes);
   }
 
-  async #write(run: Run, bytes: Uint8Array): Promise<void> {
-    if (this.#unit === 0) {
+  async #write(target: BlockDevice, run: Run, bytes: Uint8Array): Promise<void> {
+    const { targetIsZero, sparseSize } = this.#options;
+    // A target that allocates leaves out its own zero units.
+    const unit = targetIsZero && target.blockSize === 0 ? sparseSize : 0;
+    if (unit === 0) {
       this.#written += bytes.length;
-      return this.#target.write(run.offset, bytes);
+      return target.write(run.offset, bytes);
     }
     const work: Promise<void>[] = [];
-    for (const { start, end } of dataRuns(bytes, this.#unit)) {
+    for (const { start, end } of dataRuns(bytes, unit)) {
       this.#written += end - start;
-      work.push(watched(this.#target.write(run.offset + start, bytes.subarray(start, end))));
+      work.push(watched(target.write(run.offset + start, bytes.subarray(start, end))));
     }
     return allDone(work);
   }
@@ -249,16 +305,20 @@ class CopyJob {
   /** True when all of the run was at hand. First what has ended may start what follows it. */
   async #readNow(run: Run, bytes: Uint8Array): Promise<boolean> {
     const { readNow } = this.#source;
-    if (readNow === undefined) return false;
+    if (readNow === undefined || !this.#begun) return false;
     if (this.#nowPause > 0) {
       this.#nowPause--;
       return false;
     }
     await new Promise<void>(afterEvents);
     this.#check();
-    if (readNow.call(this.#source, run.offset, bytes)) {
-      this.#nextNowPause = 1;
-      return true;
+    try {
+      if (readNow.call(this.#source, run.offset, bytes)) {
+        this.#nextNowPause = 1;
+        return true;
+      }
+    } catch {
+      // Reading it again says what is wrong, and saves what can be saved.
     }
     this.#nowPause = this.#nextNowPause;
     this.#nextNowPause = Math.min(this.#nextNowPause * 2, NOW_PAUSE_MOST);

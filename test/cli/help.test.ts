@@ -66,7 +66,7 @@ describe('the table', () => {
 
   it('has examples that parse', async () => {
     const { parseWords } = await import('../../src/cli/parser.ts');
-    const style = { columns: 80, title: (text: string) => text, version: () => '' };
+    const style = { columns: () => 80, title: (text: string) => text, version: () => '' };
     for (const { command } of COMMANDS.flatMap(({ examples }) => examples)) {
       const words = /vdkit ([^|>)]*)/.exec(command)?.[1]?.trim().split(' ') ?? [];
       expect(parseWords(words, style).kind, command).toBe('command');

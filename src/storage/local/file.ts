@@ -60,6 +60,10 @@ let zeroPiece: Uint8Array | null = null;
  * medium: ext, XFS, tmpfs. Network and FUSE file systems report 0 for files that are full.
  */
 const COUNTING_FILE_SYSTEMS: readonly number[] = [0xef53, 0x5846_5342, 0x0102_1994];
+/** Files in memory are looked through page by page for a hole: so many bytes take milliseconds. */
+const LONG_SEEK = 256 * 1024 * 1024;
+/** A long look that takes less time goes by a list, however long the file is. */
+const SLOW_SEEK_MS = 1;
 /** Smaller files may be kept inside their inode, without a block. */
 const MIN_COUNTED_SIZE = 64 * 1024;
 
@@ -83,6 +87,8 @@ export class FileStorage implements Storage {
   #changes = 0;
   /** The file system was asked and cannot: it is not asked again. */
   #cannotSeek = false;
+  /** Holes are looked for page by page. Known after the first long look, which is taken for one of that kind. */
+  #slowSeeks = true;
   #cannotPunch = false;
   #cannotZero = false;
 
@@ -158,6 +164,7 @@ export class FileStorage implements Storage {
     if (this.#cannotSeek || this.#kind === 'device') return this.#allData();
     const native = this.#calls();
     if (native === null) return this.#size < MIN_COUNTED_SIZE ? this.#allData() : this.#extentByBlocks();
+    if (this.#slowSeeks && this.#size - offset >= LONG_SEEK) return this.#seekLong(native, offset);
     return this.#keep(this.#seekExtent(native, offset));
   }
 
@@ -359,6 +366,26 @@ export class FileStorage implements Storage {
       // A file system that cannot tell. Everything is data: that is never wrong, only slower.
       this.#cannotSeek = true;
       return this.#allData();
+    }
+  }
+
+  /** The same with the long way on a thread. What changed meanwhile may make the answer wrong: then everything is data. */
+  async #seekLong(native: NativeCalls, offset: number): Promise<StorageExtent> {
+    this.#start();
+    try {
+      const before = this.#changes;
+      const data = native.seekData(this.#fd, offset) ?? this.#size;
+      if (data > offset) return this.#keep({ start: offset, end: Math.min(data, this.#size), data: false });
+      const started = performance.now();
+      const hole = await native.findHole(this.#fd, offset);
+      this.#slowSeeks = performance.now() - started >= SLOW_SEEK_MS;
+      if (this.#changes !== before || hole <= offset) return { start: offset, end: offset + 1, data: true };
+      return this.#keep({ start: offset, end: Math.min(hole, this.#size), data: true });
+    } catch {
+      this.#cannotSeek = true;
+      return this.#allData();
+    } finally {
+      this.#end();
     }
   }
 

@@ -8,7 +8,6 @@
  * this machine, among the processes that can be seen from here, and is gone. Of all others nobody can tell: their files
  * count as live, and people have to remove them.
  */
-import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -16,6 +15,7 @@ import { ImageError, isImageError, printable } from '../../errors.ts';
 import type { LockHolder, LockMode } from '../contract.ts';
 import { errorCode, systemError } from './errno.ts';
 import { isMissingCall } from './native.ts';
+import { randomHex } from './random.ts';
 
 const SUFFIX = '.vdkit-lock';
 const TAKEOVER_SUFFIX = '.takeover';
@@ -127,7 +127,7 @@ async function lockFileName(image: string): Promise<string> {
 
 /** Makes a file with all its content, unless there is one of that name: then false. */
 async function appear(file: string, text: string): Promise<boolean> {
-  const draft = path.join(path.dirname(file), `.vdkit-lock-${randomBytes(8).toString('hex')}`);
+  const draft = path.join(path.dirname(file), `.vdkit-lock-${randomHex(8)}`);
   await fs.promises.writeFile(draft, text, { flag: 'wx', mode: 0o644 });
   try {
     await fs.promises.link(draft, file);
@@ -230,7 +230,7 @@ function recordOf(file: string, content: Content | null): LockRecord {
 async function ownContent(): Promise<Omit<Content, 'mode' | 'shareable'>> {
   const [place, started] = await Promise.all([ownPlace(), processStart(process.pid)]);
   return {
-    token: randomBytes(12).toString('hex'),
+    token: randomHex(12),
     pid: process.pid,
     host: os.hostname(),
     ...place,

@@ -14,6 +14,8 @@ export interface NativeCalls {
   seekData(fd: number, offset: number): number | null;
   /** Start of the next hole at or after `offset`; the end of the file counts as one. */
   seekHole(fd: number, offset: number): number;
+  /** The same on a thread, for files in which the system has to look at every page. */
+  findHole(fd: number, offset: number): Promise<number>;
   /** Where the file or device ends. */
   seekEnd(fd: number): number;
   /** Gives the room of a range back: it reads zero. */
@@ -128,10 +130,9 @@ function bind(koffi: Koffi): NativeCalls {
     if (position < 0) throw failure('lseek', koffi.errno());
     return position;
   };
-  const allocate = (fd: number, mode: number, offset: number, length: number): Promise<void> =>
-    length > QUICK_BYTES
-      ? pooled(koffi, 'fallocate', fallocate, [fd, mode, offset, length])
-      : inPlace(koffi, 'fallocate', fallocate, [fd, mode, offset, length]);
+  const allocate = async (fd: number, mode: number, offset: number, length: number): Promise<void> => {
+    await (length > QUICK_BYTES ? pooled : inPlace)(koffi, 'fallocate', fallocate, [fd, mode, offset, length]);
+  };
   return {
     seekData(fd, offset) {
       try {
@@ -142,6 +143,7 @@ function bind(koffi: Koffi): NativeCalls {
       }
     },
     seekHole: (fd, offset) => seek(fd, offset, SEEK_HOLE),
+    findHole: (fd, offset) => pooled(koffi, 'lseek', lseek, [fd, offset, SEEK_HOLE]),
     seekEnd: (fd) => seek(fd, 0, SEEK_END),
     punchHole: (fd, offset, length) => allocate(fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, offset, length),
     zeroRange: (fd, offset, length) => allocate(fd, FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE, offset, length),
@@ -235,20 +237,21 @@ async function inPlace(koffi: Koffi, name: string, call: Call, values: readonly 
   throw failure(name, number);
 }
 
-async function pooled(koffi: Koffi, name: string, call: Call, values: readonly Argument[]): Promise<void> {
-  let number: number;
-  do {
-    number = await new Promise<number>((resolve, reject) => {
+/** Gives what the call does, which is not negative. */
+async function pooled(koffi: Koffi, name: string, call: Call, values: readonly Argument[]): Promise<number> {
+  for (;;) {
+    const { result, number } = await new Promise<{ result: number; number: number }>((resolve, reject) => {
       // The error number is that of this call as long as nothing else ran since: it is read first thing.
-      call.async(...values, (error, result) => {
-        const code = result === 0 ? 0 : koffi.errno();
-        if (error === null) resolve(code);
+      call.async(...values, (error, given) => {
+        const result = Number(given);
+        const number = result < 0 ? koffi.errno() : 0;
+        if (error === null) resolve({ result, number });
         else reject(error);
       });
     });
-    if (number === 0) return;
-  } while (number === constants.errno.EINTR);
-  throw failure(name, number);
+    if (result >= 0) return result;
+    if (number !== constants.errno.EINTR) throw failure(name, number);
+  }
 }
 
 const NAMES = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));

@@ -1,5 +1,4 @@
 /** Standard input and output, which can only be read or written from front to back. */
-import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -17,6 +16,7 @@ import type {
 import { writeFully } from './descriptor.ts';
 import { systemError } from './errno.ts';
 import { FileStorage } from './file.ts';
+import { randomHex } from './random.ts';
 
 /** Unit in which zeroes of standard input become holes. */
 const HOLE = 64 * 1024;
@@ -64,7 +64,7 @@ export async function stdinSpool(stream: Readable, options: SpoolOptions = {}): 
 }
 
 function openNameless(directory: string): number {
-  const name = path.join(directory, `.vdkit-${randomBytes(8).toString('hex')}.spool`);
+  const name = path.join(directory, `.vdkit-${randomHex(8)}.spool`);
   const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
   try {
     const fd = fs.openSync(name, O_RDWR | O_CREAT | O_EXCL, 0o600);

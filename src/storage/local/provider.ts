@@ -1,5 +1,4 @@
 /** Local files by name. */
-import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { promisify } from 'node:util';
@@ -10,6 +9,7 @@ import { FileStorage } from './file.ts';
 import { fileKey } from './key.ts';
 import { isMissingCall, nativeCalls } from './native.ts';
 import { isAtHand } from './quick-writes.ts';
+import { randomHex } from './random.ts';
 
 const { O_RDWR, O_RDONLY, O_CREAT, O_EXCL } = fs.constants;
 /** Not everywhere: Windows has neither. A terminal must not become that of the process. */
@@ -55,7 +55,7 @@ class LocalFiles implements StorageProvider {
   }
 
   publishMode(name: string): Promise<void> {
-    return explained(name, async () => fs.promises.chmod(name, 0o666 & ~(await currentUmask())));
+    return explained(name, async () => fs.promises.chmod(name, 0o666 & ~currentUmask()));
   }
 
   syncNames(directory: string): Promise<void> {
@@ -234,20 +234,28 @@ function kindOf(stat: fs.BigIntStats): NameInfo['kind'] {
 }
 
 function temporaryName(name: string): string {
-  const ending = `.${randomBytes(8).toString('hex')}${TEMPORARY_SUFFIX}`;
+  const ending = `.${randomHex(8)}${TEMPORARY_SUFFIX}`;
   const base = [...path.basename(name)];
   while (base.length > 0 && Buffer.byteLength(base.join('')) + ending.length + 1 > NAME_MAX) base.pop();
   return path.join(path.dirname(name), `.${base.join('')}${ending}`);
 }
 
 /** Without changing it: `process.umask()` sets it to zero for a moment, in which another thread may make a file. */
-async function currentUmask(): Promise<number> {
+function currentUmask(): number {
   if (process.platform === 'linux') {
-    const status = await fs.promises.readFile('/proc/self/status', 'latin1').catch(() => '');
-    const digits = /^Umask:\s*([0-7]+)$/m.exec(status)?.[1];
+    const digits = /^Umask:\s*([0-7]+)$/m.exec(readStatus())?.[1];
     if (digits !== undefined) return Number.parseInt(digits, 8);
   }
   return process.umask();
+}
+
+/** At once: nothing of it is on a medium. */
+function readStatus(): string {
+  try {
+    return fs.readFileSync('/proc/self/status', 'latin1');
+  } catch {
+    return '';
+  }
 }
 
 async function syncDirectory(directory: string): Promise<void> {
