@@ -265,6 +265,8 @@ class CopyJob {
     const tracked = ended
       .catch((error: unknown) => {
         this.#failure ??= { error };
+        // Without a target it ends before its reading does.
+        return reading.then(undefined, () => {});
       })
       .then(() => {
         this.#running.delete(tracked);

@@ -3,7 +3,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { buildProgram, type Program, runProgram } from './program.ts';
@@ -51,6 +51,19 @@ describe('the program', () => {
       run('convert', SAMPLE, '-', '--json'),
     ]);
     expect(outcomes.map(({ status }) => status)).toEqual([0, 1, 1, 2, 64, 64]);
+  });
+
+  it.each([
+    ['another engine', Buffer.alloc(4096, 7)],
+    ['nobody', Buffer.alloc(0)],
+  ])('does not mind a compiled form made by %s', async (_, form) => {
+    const file = join(dirname(program.path), 'program.cache');
+    writeFileSync(file, form);
+    try {
+      expect(await run('info', SAMPLE, '--json')).toMatchObject({ status: 0, stderr: '' });
+    } finally {
+      rmSync(file);
+    }
   });
 
   it('knows its version', async () => {

@@ -189,6 +189,27 @@ describe('FileStorage, native calls', () => {
     expect(await allocatedSize(storage)).toBeLessThanOrEqual(MIB + 64 * 1024);
   });
 
+  it('finds them in long files', async () => {
+    const storage = await create();
+    await storage.resize(1024 * MIB);
+    expect(await runsOf(storage)).toBe('h1024');
+    await storage.write(2 * MIB, new Uint8Array(MIB).fill(1));
+    await storage.write(600 * MIB, new Uint8Array(MIB).fill(1));
+    expect(await runsOf(storage)).toBe('h2 d1 h597 d1 h423');
+  });
+
+  it('takes everything for data where a long file changes while it is looked at', async () => {
+    const storage = await create();
+    await storage.resize(1024 * MIB);
+    await storage.write(0, new Uint8Array(MIB).fill(1));
+    const looking = storage.extentAt(0);
+    expect(looking).toBeInstanceOf(Promise);
+    const writing = storage.write(8 * MIB, new Uint8Array(MIB).fill(1));
+    expect(await looking).toEqual({ start: 0, end: 1, data: true });
+    await writing;
+    expect(await storage.extentAt(0)).toMatchObject({ end: MIB, data: true });
+  });
+
   it('does not ask the system again about a run it knows', async () => {
     const storage = await create();
     await storage.resize(8 * MIB);
