@@ -42,7 +42,6 @@ export class CommandContext {
       write: (text) => void io.stderr.write(text),
       // A terminal that does not know its width says 0.
       columns: () => io.stderr.columns || 80,
-      onLongWork: io.onLongWork,
     });
   }
 

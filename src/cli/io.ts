@@ -14,8 +14,6 @@ export interface CliIo {
   readonly version: () => string;
   /** Calls back once when the user interrupts; the next interrupt kills. Returns how to stop listening. */
   readonly onInterrupt: (run: () => void) => () => void;
-  /** Told once when a command has begun to move a lot of data. */
-  readonly onLongWork?: () => void;
 }
 
 /**
@@ -27,7 +25,6 @@ export class QuietIo implements CliIo {
   readonly environment: CliIo['environment'];
   readonly version: CliIo['version'];
   readonly onInterrupt: CliIo['onInterrupt'];
-  readonly onLongWork: () => void;
   readonly #io: CliIo;
   readonly #quiet = new Set<OutputStream>();
 
@@ -37,7 +34,6 @@ export class QuietIo implements CliIo {
     this.environment = io.environment;
     this.version = io.version;
     this.onInterrupt = io.onInterrupt;
-    this.onLongWork = () => io.onLongWork?.();
   }
 
   get stdout(): OutputStream {

@@ -28,11 +28,11 @@ const io: CliIo = {
     for (const signal of SIGNALS) process.on(signal, interrupted);
     return stop;
   },
-  onLongWork: spareTheProcessor,
 };
 
 /** Runs the words of this process and sets its exit status. */
 export async function main(): Promise<void> {
+  spareTheProcessor();
   process.exitCode = await run(process.argv.slice(2), io);
   // What an interrupt left waiting, such as a pipe that nobody reads, must not keep the process.
   if (process.exitCode === EXIT.interrupted) process.exit();
@@ -42,9 +42,9 @@ export async function main(): Promise<void> {
 export { run } from './main.ts';
 
 /**
- * The engine makes functions faster on threads of its own as soon as they are warm. While data is moved that takes a
- * tenth of a second from a core that copies, for code that waits for the copying anyway: it may wait until they are hot.
- * For engines where that was measured; the name of the setting is theirs.
+ * The engine makes functions faster on threads of its own as soon as they are warm. That takes a tenth of a second from a
+ * core that copies, for code that waits for the copying anyway, and a command that is done waits for it to end: it may
+ * wait until they are hot. For engines where that was measured; the name of the setting is theirs.
  */
 function spareTheProcessor(): void {
   if (!process.versions.v8.startsWith('11.')) return;

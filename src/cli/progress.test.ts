@@ -35,17 +35,6 @@ describe('RateMeter', () => {
 });
 
 describe('ProgressReporter', () => {
-  it.each([
-    ['long', 64 * MIB, 1],
-    ['of unknown length', null, 1],
-    ['short', 63 * MIB, 0],
-  ])('tells once of work that is %s, however it is shown', (_, total, expected) => {
-    let told = 0;
-    const reporter = new ProgressReporter({ style: 'none', write: () => {}, onLongWork: () => told++ });
-    for (const done of [0, 1, 2]) reporter.report({ operation: 'convert', done, total });
-    expect(told).toBe(expected);
-  });
-
   it('writes JSON lines that never fall and end at the total', () => {
     const { reporter, written, clock } = reporterOn('json');
     for (const done of [0, 10, 5, 40, 70]) {

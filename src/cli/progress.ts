@@ -14,8 +14,6 @@ export type ProgressStyle = 'bar' | 'json' | 'none';
 const INTERVAL = { bar: 100, json: 250, none: Number.POSITIVE_INFINITY } as const;
 /** After this time the older half of what the rate is made of counts half. */
 const HALF_LIFE_MS = 3000;
-/** Work on so many bytes, or on nobody knows how many, is long. */
-const LONG_BYTES = 64 * 1024 * 1024;
 /** Shorter than this nothing can be said about a rate. */
 const SHORTEST_MS = 50;
 
@@ -50,8 +48,6 @@ export interface ProgressOptions {
   readonly columns?: () => number;
   /** Milliseconds; from any start. */
   readonly now?: () => number;
-  /** Called once, when something is reported that is long. */
-  readonly onLongWork?: (() => void) | undefined;
 }
 
 /** Shows progress, not more often than people and programs can use it. */
@@ -62,7 +58,6 @@ export class ProgressReporter {
   #rate: number | null = null;
   #shownMs = Number.NEGATIVE_INFINITY;
   #barShown = false;
-  #isLong = false;
 
   constructor(options: ProgressOptions) {
     this.#options = options;
@@ -70,11 +65,7 @@ export class ProgressReporter {
 
   /** Hand this to what runs long. */
   readonly report = (event: ProgressEvent): void => {
-    const { style, onLongWork } = this.#options;
-    if (!this.#isLong && (event.total ?? LONG_BYTES) >= LONG_BYTES) {
-      this.#isLong = true;
-      onLongWork?.();
-    }
+    const { style } = this.#options;
     if (style === 'none') return;
     const now = this.#now();
     if (this.#event?.operation !== event.operation) this.#begin(event, now);

@@ -8,6 +8,8 @@ import { readPadded } from '../../storage/read-padded.ts';
 const PIECE = 1024 * 1024;
 /** Bytes between two clusters that are rather read than skipped. */
 const GAP = 4096;
+/** So much is read without a question: asking where a file in memory has its next hole may take longer. */
+const UNASKED = 1024 * 1024;
 /** Reads that run at a time, and bytes that they fill. */
 const READS = 32;
 const BATCH_BYTES = 4 * 1024 * 1024;
@@ -25,14 +27,19 @@ interface Group {
 class Holes {
   readonly #storage: Storage;
   #known: StorageExtent = { start: 0, end: 0, data: true };
+  #unasked = UNASKED;
 
   constructor(storage: Storage) {
     this.#storage = storage;
   }
 
-  /** True when all of it reads zero for sure. */
+  /** True when all of it reads zero for sure, and that is worth knowing. */
   async covers(offset: number, length: number): Promise<boolean> {
     if (offset >= this.#storage.size) return true;
+    if (length <= this.#unasked) {
+      this.#unasked -= length;
+      return false;
+    }
     if (offset < this.#known.start || offset >= this.#known.end) this.#known = await this.#storage.extentAt(offset);
     const { end, data } = this.#known;
     return !data && (end >= offset + length || end >= this.#storage.size);
