@@ -32,7 +32,8 @@ const io: CliIo = {
 
 /** Runs the words of this process and sets its exit status. */
 export async function main(): Promise<void> {
-  spareTheProcessor();
+  // Not before there is something to wait for.
+  setImmediate(spareTheProcessor);
   process.exitCode = await run(process.argv.slice(2), io);
   // What an interrupt left waiting, such as a pipe that nobody reads, must not keep the process.
   if (process.exitCode === EXIT.interrupted) process.exit();

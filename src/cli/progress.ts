@@ -1,5 +1,6 @@
 /** Progress on stderr: a bar for people, JSON lines for programs. */
 import type { Progress } from '../image/contract.ts';
+import { nowMs } from '../storage/clock.ts';
 import { formatSize } from './size.ts';
 
 /** `total` is null where the end cannot be known. */
@@ -113,7 +114,7 @@ export class ProgressReporter {
   }
 
   #now(): number {
-    return this.#options.now?.() ?? performance.now();
+    return this.#options.now?.() ?? nowMs();
   }
 }
 

@@ -1,5 +1,6 @@
 /** Compression in Node: on its threads, but for small pieces. The browser has its own version. */
-import * as zlib from 'node:zlib';
+import type * as zlib from 'node:zlib';
+import { nodeZlib } from './node-zlib.ts';
 import { systemZstd } from './system-zstd.ts';
 
 /** Below this many bytes handing the work to a thread costs more than doing it. */
@@ -22,15 +23,15 @@ interface NativeZstd {
 /** A raw deflate stream with a window of 4 KiB, which is what readers of disk images must be able to decode. */
 export function deflateRaw(bytes: Uint8Array): Promise<Uint8Array> | Uint8Array {
   const options: zlib.ZlibOptions = { windowBits: 12, memLevel: 9, chunkSize: Math.max(bytes.length, 64) };
-  if (bytes.length <= AT_ONCE) return zlib.deflateRawSync(bytes, options);
+  if (bytes.length <= AT_ONCE) return nodeZlib().deflateRawSync(bytes, options);
   return new Promise((resolve, reject) => {
-    zlib.deflateRaw(bytes, options, (error, result) => (error === null ? resolve(result) : reject(error)));
+    nodeZlib().deflateRaw(bytes, options, (error, result) => (error === null ? resolve(result) : reject(error)));
   });
 }
 
 /** One Zstandard frame. */
 export function zstdCompress(bytes: Uint8Array): Promise<Uint8Array> | Uint8Array {
-  const { zstdCompress: compress, zstdCompressSync: compressSync } = zlib as NativeZstd;
+  const { zstdCompress: compress, zstdCompressSync: compressSync } = nodeZlib() as NativeZstd;
   if (compress !== undefined && compressSync !== undefined) {
     const options = { chunkSize: Math.max(bytes.length, 64) };
     if (bytes.length <= AT_ONCE) return compressSync(bytes, options);

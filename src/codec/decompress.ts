@@ -1,6 +1,7 @@
 /** Decompression in Node: deflate and, where it has it, Zstandard run on its threads. The browser has its own version. */
-import * as zlib from 'node:zlib';
+import type * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
+import { nodeZlib } from './node-zlib.ts';
 import { systemZstd } from './system-zstd.ts';
 import { decodeFrames, type FrameDecoder, wasmDecoder } from './zstd.ts';
 
@@ -30,11 +31,11 @@ export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8
     chunkSize: size + SLACK,
     maxOutputLength: size + SLACK,
     // A stream that is cut off behind the last byte wanted is good enough: whether it ends early is seen below.
-    finishFlush: zlib.constants.Z_SYNC_FLUSH,
+    finishFlush: nodeZlib().constants.Z_SYNC_FLUSH,
   };
   let bytes: Uint8Array;
   try {
-    bytes = size <= AT_ONCE ? zlib.inflateRawSync(input, options) : await inflateOnThread(input, options);
+    bytes = size <= AT_ONCE ? nodeZlib().inflateRawSync(input, options) : await inflateOnThread(input, options);
   } catch (error) {
     if ((error as { code?: unknown }).code !== 'ERR_BUFFER_TOO_LARGE') throw broken(error);
     bytes = await inflateStart(input, size);
@@ -54,14 +55,14 @@ export async function zstdDecompress(input: Uint8Array, size: number, room?: Uin
 
 function inflateOnThread(input: Uint8Array, options: zlib.ZlibOptions): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    zlib.inflateRaw(input, options, (error, result) => (error === null ? resolve(result) : reject(error)));
+    nodeZlib().inflateRaw(input, options, (error, result) => (error === null ? resolve(result) : reject(error)));
   });
 }
 
 /** Of a stream that goes on for longer than anybody asked. */
 async function inflateStart(input: Uint8Array, size: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(size);
-  const stream = zlib.createInflateRaw({ chunkSize: Math.max(size, SLACK) });
+  const stream = nodeZlib().createInflateRaw({ chunkSize: Math.max(size, SLACK) });
   stream.end(input);
   let filled = 0;
   try {
@@ -78,7 +79,7 @@ async function inflateStart(input: Uint8Array, size: number): Promise<Uint8Array
 }
 
 function nativeDecoder(): FrameDecoder | null {
-  const { zstdDecompress: decompress, constants } = zlib as NativeZstd;
+  const { zstdDecompress: decompress, constants } = nodeZlib() as NativeZstd;
   const windowLogMax = constants.ZSTD_d_windowLogMax;
   if (decompress === undefined || windowLogMax === undefined) return null;
   return (frame, size) =>

@@ -9,6 +9,7 @@ import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Progress } from '../image/contract.ts';
 import { afterEvents } from '../storage/after-events.ts';
 import { allDone, watched } from '../storage/all-done.ts';
+import { nowMs } from '../storage/clock.ts';
 import { isPromise } from '../storage/contract.ts';
 import type { BlockDevice, CompressedWrite, Extent } from './device.ts';
 
@@ -335,9 +336,9 @@ class CopyJob {
   }
 
   async #timedRead(run: Run, bytes: Uint8Array): Promise<void> {
-    const start = performance.now();
+    const start = nowMs();
     await this.#read(run, bytes);
-    this.#quickReads = performance.now() - start < QUICK_READ_MS;
+    this.#quickReads = nowMs() - start < QUICK_READ_MS;
   }
 
   async #read(run: Run, bytes: Uint8Array): Promise<void> {
@@ -426,10 +427,10 @@ class Pace {
 
   async take(bytes: number): Promise<void> {
     if (this.#bytesPerSecond === 0) return;
-    this.#started ??= performance.now();
+    this.#started ??= nowMs();
     const due = this.#started + (this.#taken / this.#bytesPerSecond) * 1000;
     this.#taken += bytes;
-    const waitMs = due - performance.now();
+    const waitMs = due - nowMs();
     if (waitMs > 0) await this.#sleep(waitMs);
   }
 

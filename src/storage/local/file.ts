@@ -7,10 +7,9 @@
  * answer that was got in between may be of either state. Operations are counted: a descriptor's number is used again
  * as soon as it is closed, so `close` waits for what still runs on it.
  */
-import * as fs from 'node:fs';
-import { promisify } from 'node:util';
 import { ImageError } from '../../errors.ts';
 import { checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from '../checks.ts';
+import { nowMs } from '../clock.ts';
 import type {
   LockMode,
   LockOptions,
@@ -25,6 +24,7 @@ import type {
   WriteSource,
 } from '../contract.ts';
 import { CachedReads } from './cached-reads.ts';
+import { calls } from './calls.ts';
 import { afterBytes, EndOfFile, readFully, readListFully, writeFully, writeListFully } from './descriptor.ts';
 import { systemError } from './errno.ts';
 import { fileKey } from './key.ts';
@@ -45,11 +45,6 @@ export interface OpenedFile {
   /** Its medium is one of this machine: small writes need no thread, and large ones take turns. Default false. */
   readonly atHand?: boolean;
 }
-
-const ftruncate = promisify(fs.ftruncate);
-const fdatasync = promisify(fs.fdatasync);
-const fstat = promisify(fs.fstat);
-const closeDescriptor = promisify(fs.close);
 
 /** Zeroes are written in pieces of this size where the system has no call for it. */
 const ZERO_PIECE = 1024 * 1024;
@@ -218,7 +213,7 @@ export class FileStorage implements Storage {
       }
       this.#size = size;
       this.#forget();
-      await ftruncate(this.#fd, size);
+      await calls.ftruncate(this.#fd, size);
     } catch (error) {
       if (this.#size === size) this.#size = oldSize;
       throw this.#explain(error);
@@ -232,7 +227,7 @@ export class FileStorage implements Storage {
   async flush(): Promise<void> {
     this.#start();
     try {
-      await fdatasync(this.#fd);
+      await calls.fdatasync(this.#fd);
     } catch (error) {
       throw this.#explain(error);
     } finally {
@@ -243,7 +238,7 @@ export class FileStorage implements Storage {
   async identity(): Promise<StorageIdentity> {
     this.#start();
     try {
-      const stat = await fstat(this.#fd, { bigint: true });
+      const stat = await calls.fstat(this.#fd, { bigint: true });
       const allocatedSize = this.#kind === 'file' && process.platform !== 'win32' ? Number(stat.blocks) * 512 : null;
       return { key: fileKey(stat), kind: this.#kind, allocatedSize, modifiedMs: Number(stat.mtimeMs) };
     } catch (error) {
@@ -293,7 +288,7 @@ export class FileStorage implements Storage {
 
   async #closeDescriptor(): Promise<void> {
     try {
-      await closeDescriptor(this.#fd);
+      await calls.close(this.#fd);
     } catch (error) {
       throw this.#explain(error);
     }
@@ -376,9 +371,9 @@ export class FileStorage implements Storage {
       const before = this.#changes;
       const data = native.seekData(this.#fd, offset) ?? this.#size;
       if (data > offset) return this.#keep({ start: offset, end: Math.min(data, this.#size), data: false });
-      const started = performance.now();
+      const started = nowMs();
       const hole = await native.findHole(this.#fd, offset);
-      this.#slowSeeks = performance.now() - started >= SLOW_SEEK_MS;
+      this.#slowSeeks = nowMs() - started >= SLOW_SEEK_MS;
       if (this.#changes !== before || hole <= offset) return { start: offset, end: offset + 1, data: true };
       return this.#keep({ start: offset, end: Math.min(hole, this.#size), data: true });
     } catch {
@@ -398,7 +393,7 @@ export class FileStorage implements Storage {
         this.#cannotSeek = true;
         return this.#allData();
       }
-      const { blocks } = await fstat(this.#fd);
+      const { blocks } = await calls.fstat(this.#fd);
       if (blocks > 0 || this.#changes !== before) {
         this.#cannotSeek = blocks > 0;
         return this.#allData();
@@ -495,7 +490,7 @@ async function supported(call: Promise<void>): Promise<boolean> {
 
 async function isCountingFileSystem(fd: number): Promise<boolean> {
   if (process.platform !== 'linux') return false;
-  const { type } = await fs.promises.statfs(`/proc/self/fd/${fd}`);
+  const { type } = await calls.statfs(`/proc/self/fd/${fd}`);
   return COUNTING_FILE_SYSTEMS.includes(type);
 }
 

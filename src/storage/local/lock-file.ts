@@ -13,6 +13,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { ImageError, isImageError, printable } from '../../errors.ts';
 import type { LockHolder, LockMode } from '../contract.ts';
+import { calls } from './calls.ts';
 import { errorCode, systemError } from './errno.ts';
 import { isMissingCall } from './native.ts';
 import { randomHex } from './random.ts';
@@ -121,16 +122,16 @@ export class LockFile {
 
 /** All names of an image lead to one lock file. */
 async function lockFileName(image: string): Promise<string> {
-  const real = await fs.promises.realpath(image).catch(() => image);
+  const real = await calls.realpath(image).catch(() => image);
   return real + SUFFIX;
 }
 
 /** Makes a file with all its content, unless there is one of that name: then false. */
 async function appear(file: string, text: string): Promise<boolean> {
   const draft = path.join(path.dirname(file), `.vdkit-lock-${randomHex(8)}`);
-  await fs.promises.writeFile(draft, text, { flag: 'wx', mode: 0o644 });
+  await calls.writeFile(draft, text, { flag: 'wx', mode: 0o644 });
   try {
-    await fs.promises.link(draft, file);
+    await calls.link(draft, file);
     return true;
   } catch (error) {
     if (errorCode(error) === 'EEXIST') return false;
@@ -144,7 +145,7 @@ async function appear(file: string, text: string): Promise<boolean> {
 
 async function createWith(file: string, text: string): Promise<boolean> {
   try {
-    await fs.promises.writeFile(file, text, { flag: 'wx', mode: 0o644 });
+    await calls.writeFile(file, text, { flag: 'wx', mode: 0o644 });
     return true;
   } catch (error) {
     if (errorCode(error) === 'EEXIST') return false;
@@ -161,7 +162,7 @@ async function removeStale(file: string): Promise<void> {
 
 async function unlinkIfThere(file: string): Promise<void> {
   try {
-    await fs.promises.unlink(file);
+    await calls.unlink(file);
   } catch (error) {
     if (errorCode(error) !== 'ENOENT') throw error;
   }
@@ -169,9 +170,9 @@ async function unlinkIfThere(file: string): Promise<void> {
 
 /** What is in a file; empty for anything that is no lock file, null when there is nothing. */
 async function readText(file: string): Promise<string | null> {
-  let handle: fs.promises.FileHandle;
+  let handle: number;
   try {
-    handle = await fs.promises.open(file, fs.constants.O_RDONLY | CAREFUL);
+    handle = await calls.open(file, fs.constants.O_RDONLY | CAREFUL);
   } catch (error) {
     const code = errorCode(error);
     // Where no file can be, none is: the name is too long, or a part of it is no directory.
@@ -179,12 +180,12 @@ async function readText(file: string): Promise<string | null> {
   }
   try {
     const bytes = new Uint8Array(MAX_BYTES);
-    const { bytesRead } = await handle.read(bytes, 0, MAX_BYTES, 0);
+    const { bytesRead } = await calls.read(handle, bytes, 0, MAX_BYTES, 0);
     return new TextDecoder().decode(bytes.subarray(0, bytesRead));
   } catch {
     return '';
   } finally {
-    await handle.close();
+    await calls.close(handle);
   }
 }
 
@@ -241,14 +242,14 @@ async function ownContent(): Promise<Omit<Content, 'mode' | 'shareable'>> {
 
 async function ownPlace(): Promise<Pick<Content, 'machine' | 'boot' | 'namespace'>> {
   const read = (file: string): Promise<string | null> =>
-    fs.promises.readFile(file, 'latin1').then(
+    calls.readFile(file, 'latin1').then(
       (text) => text.trim() || null,
       () => null,
     );
   const [machine, boot, namespace] = await Promise.all([
     read('/etc/machine-id'),
     read('/proc/sys/kernel/random/boot_id'),
-    fs.promises.readlink('/proc/self/ns/pid').catch(() => null),
+    calls.readlink('/proc/self/ns/pid').catch(() => null),
   ]);
   return { machine, boot, namespace };
 }
@@ -277,7 +278,7 @@ function isAlive(pid: number): boolean {
 
 /** Clock ticks from the start of the system to that of the process. */
 async function processStart(pid: number): Promise<string | null> {
-  const text = await fs.promises.readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
+  const text = await calls.readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
   // The name before it may hold anything, but it ends at the last bracket.
   return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null;
 }

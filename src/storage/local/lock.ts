@@ -8,8 +8,6 @@
  * image, which only vdkit heeds; readers look for it. Both kinds look for the other: the table of locks in /proc can be
  * read without native code.
  */
-import * as fs from 'node:fs';
-import { promisify } from 'node:util';
 import { type ErrorDetails, ImageError } from '../../errors.ts';
 import type { LockHolder, LockMode, LockOptions, LockState } from '../contract.ts';
 import {
@@ -25,13 +23,12 @@ import {
   type Permission,
   stateOf,
 } from '../locks.ts';
+import { calls } from './calls.ts';
 import { errorCode } from './errno.ts';
 import { fileKey } from './key.ts';
 import { LockFile, type LockRecord, readLockFile } from './lock-file.ts';
 import { isMissingCall, type NativeCalls, nativeCalls } from './native.ts';
 import { type LockedRange, lockedRanges, lockHolders } from './proc.ts';
-
-const fstat = promisify(fs.fstat);
 
 const USED_BASE = 100;
 const REFUSED_BASE = 200;
@@ -223,7 +220,7 @@ export class FileLock {
   }
 
   async #key(): Promise<string> {
-    return fileKey(await fstat(this.#target.fd, { bigint: true }));
+    return fileKey(await calls.fstat(this.#target.fd, { bigint: true }));
   }
 
   #releaseTable(): void {

@@ -2,6 +2,7 @@
 import * as fs from 'node:fs';
 import { printable } from '../../errors.ts';
 import type { LockHolder } from '../contract.ts';
+import { calls } from './calls.ts';
 
 /** A locked range of a file. */
 export interface LockedRange {
@@ -21,7 +22,7 @@ export async function lockedRanges(fd: number): Promise<readonly LockedRange[] |
   if (process.platform !== 'linux') return null;
   const [file, locks] = await Promise.all([
     lockedFileName(fd),
-    fs.promises.readFile('/proc/locks', 'latin1').catch(() => null),
+    calls.readFile('/proc/locks', 'latin1').catch(() => null),
   ]);
   if (file === null || locks === null) return null;
   return locks.split('\n').flatMap((line) => parseLock(line, file) ?? []);
@@ -59,9 +60,9 @@ export function parseLock(line: string, file: string): LockedRange | null {
 async function lockedFileName(fd: number): Promise<string | null> {
   try {
     const [info, mounts, stat] = await Promise.all([
-      fs.promises.readFile(`/proc/self/fdinfo/${fd}`, 'latin1'),
-      fs.promises.readFile('/proc/self/mountinfo', 'latin1'),
-      fs.promises.stat(`/proc/self/fd/${fd}`, { bigint: true }),
+      calls.readFile(`/proc/self/fdinfo/${fd}`, 'latin1'),
+      calls.readFile('/proc/self/mountinfo', 'latin1'),
+      calls.stat(`/proc/self/fd/${fd}`, { bigint: true }),
     ]);
     const mount = /^mnt_id:\s*(\d+)$/m.exec(info)?.[1];
     const device = new RegExp(`^${mount} \\d+ (\\d+):(\\d+) `, 'm').exec(mounts);

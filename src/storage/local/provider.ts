@@ -1,9 +1,9 @@
 /** Local files by name. */
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { promisify } from 'node:util';
 import { ImageError, isImageError } from '../../errors.ts';
 import type { CreateMode, NameInfo, OpenMode, Storage, StorageProvider } from '../contract.ts';
+import { calls } from './calls.ts';
 import { errorCode, explained, systemError } from './errno.ts';
 import { FileStorage } from './file.ts';
 import { fileKey } from './key.ts';
@@ -20,11 +20,6 @@ const NAME_MAX = 255;
 /** Shows what a crash left behind, and whose it is. */
 const TEMPORARY_SUFFIX = '.vdkit-tmp';
 
-const openDescriptor = promisify(fs.open) as (name: string, flags: number, mode?: number) => Promise<number>;
-const fstat = promisify(fs.fstat);
-const closeDescriptor = promisify(fs.close);
-const read = promisify(fs.read);
-
 /** The files of this machine. Names are paths; relative ones count from the working directory. */
 export function localFiles(): StorageProvider {
   return LOCAL;
@@ -39,7 +34,7 @@ class LocalFiles implements StorageProvider {
   readonly temporaryName = temporaryName;
 
   remove(name: string): Promise<void> {
-    return explained(name, () => fs.promises.unlink(name));
+    return explained(name, () => calls.unlink(name));
   }
 
   resolve(name: string, relativeTo: string): string {
@@ -51,11 +46,11 @@ class LocalFiles implements StorageProvider {
   }
 
   realName(name: string): Promise<string> {
-    return explained(name, () => fs.promises.realpath(name));
+    return explained(name, () => calls.realpath(name));
   }
 
   publishMode(name: string): Promise<void> {
-    return explained(name, async () => fs.promises.chmod(name, 0o666 & ~currentUmask()));
+    return explained(name, async () => calls.chmod(name, 0o666 & ~currentUmask()));
   }
 
   syncNames(directory: string): Promise<void> {
@@ -73,7 +68,7 @@ const LOCAL = new LocalFiles();
 async function openFile(name: string, mode: OpenMode): Promise<Storage> {
   const fd = await openCarefully(name, mode);
   try {
-    const stat = await fstat(fd, { bigint: true });
+    const stat = await calls.fstat(fd, { bigint: true });
     if (stat.isFile()) {
       const atHand = mode === 'write' && (await isAtHand(name));
       return new FileStorage({ fd, label: name, name, mode, size: Number(stat.size), kind: 'file', atHand });
@@ -81,19 +76,19 @@ async function openFile(name: string, mode: OpenMode): Promise<Storage> {
     if (!stat.isBlockDevice()) throw notAnImage(name, stat);
     return new FileStorage({ fd, label: name, mode, size: await deviceSize(fd, stat.rdev), kind: 'device' });
   } catch (error) {
-    await closeDescriptor(fd);
+    await calls.close(fd);
     throw systemError(error, { path: name });
   }
 }
 
 async function openCarefully(name: string, mode: OpenMode): Promise<number> {
   try {
-    return await openDescriptor(name, (mode === 'write' ? O_RDWR : O_RDONLY) | O_CAREFUL);
+    return await calls.open(name, (mode === 'write' ? O_RDWR : O_RDONLY) | O_CAREFUL);
   } catch (error) {
     const code = errorCode(error);
     if (code === 'ENXIO' || code === 'EISDIR' || code === 'EOPNOTSUPP' || code === 'ENOTSUP') {
       // These have no handle to look at, so the message is made from the name. Nothing was opened.
-      const stat = await fs.promises.stat(name, { bigint: true }).catch(() => null);
+      const stat = await calls.stat(name, { bigint: true }).catch(() => null);
       if (stat !== null && !stat.isFile() && !stat.isBlockDevice()) throw notAnImage(name, stat);
     }
     throw systemError(error, { path: name });
@@ -121,7 +116,7 @@ async function deviceSize(fd: number, device: bigint): Promise<number> {
   const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn);
   const minor = (device & 0xffn) | ((device >> 12n) & 0xffff_ff00n);
   try {
-    const sectors = Number(await fs.promises.readFile(`/sys/dev/block/${major}:${minor}/size`, 'latin1'));
+    const sectors = Number(await calls.readFile(`/sys/dev/block/${major}:${minor}/size`, 'latin1'));
     if (Number.isSafeInteger(sectors * 512)) return sectors * 512;
   } catch {
     // Another system, or one without that table: the size is found by reading.
@@ -133,7 +128,7 @@ async function deviceSize(fd: number, device: bigint): Promise<number> {
 async function measuredSize(fd: number): Promise<number> {
   const sector = new Uint8Array(512);
   const exists = async (index: number): Promise<boolean> => {
-    const { bytesRead } = await read(fd, sector, 0, sector.length, index * sector.length);
+    const { bytesRead } = await calls.read(fd, sector, 0, sector.length, index * sector.length);
     return bytesRead === sector.length;
   };
   let low = 0;
@@ -153,7 +148,7 @@ async function measuredSize(fd: number): Promise<number> {
 async function createFile(name: string, how: CreateMode = {}): Promise<Storage> {
   const label = how.label ?? name;
   try {
-    const fd = await openDescriptor(name, O_RDWR | O_CREAT | O_EXCL, how.private === true ? 0o600 : 0o666);
+    const fd = await calls.open(name, O_RDWR | O_CREAT | O_EXCL, how.private === true ? 0o600 : 0o666);
     const known = how.private === true ? {} : { name };
     const atHand = await isAtHand(name);
     return new FileStorage({ fd, label, mode: 'write', size: 0, kind: 'file', atHand, ...known });
@@ -170,7 +165,7 @@ async function createFile(name: string, how: CreateMode = {}): Promise<Storage> 
 
 async function renameFile(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
   try {
-    if (how.replace) await fs.promises.rename(from, to);
+    if (how.replace) await calls.rename(from, to);
     else await renameWithoutReplacing(from, to);
   } catch (error) {
     if (isImageError(error)) throw error;
@@ -189,23 +184,23 @@ async function renameWithoutReplacing(from: string, to: string): Promise<void> {
   }
   try {
     // A hard link never replaces either. Between the two calls the file has both names, and is whole under both.
-    await fs.promises.link(from, to);
+    await calls.link(from, to);
   } catch (error) {
     if (isMissingCall(error) || errorCode(error) === 'EPERM') return renameOverPlaceholder(from, to);
     throw error;
   }
-  await fs.promises.unlink(from);
+  await calls.unlink(from);
 }
 
 /** For file systems without links: the name is taken by an empty file first, which only one program can make. */
 async function renameOverPlaceholder(from: string, to: string): Promise<void> {
-  await fs.promises.stat(from);
-  await closeDescriptor(await openDescriptor(to, O_RDWR | O_CREAT | O_EXCL, 0o600));
-  await fs.promises.rename(from, to);
+  await calls.stat(from);
+  await calls.close(await calls.open(to, O_RDWR | O_CREAT | O_EXCL, 0o600));
+  await calls.rename(from, to);
 }
 
 async function* listFiles(directory: string): AsyncGenerator<string> {
-  const entries = await explained(directory, () => fs.promises.opendir(directory));
+  const entries = await explained(directory, () => calls.opendir(directory));
   try {
     for await (const entry of entries) {
       if (entry.isFile() || entry.isSymbolicLink()) yield path.resolve(directory, entry.name);
@@ -217,7 +212,7 @@ async function* listFiles(directory: string): AsyncGenerator<string> {
 
 async function lookUp(name: string): Promise<NameInfo | null> {
   try {
-    const stat = await fs.promises.stat(name, { bigint: true });
+    const stat = await calls.stat(name, { bigint: true });
     return { kind: kindOf(stat), size: Number(stat.size), key: fileKey(stat) };
   } catch (error) {
     const code = errorCode(error);
@@ -261,18 +256,18 @@ function readStatus(): string {
 async function syncDirectory(directory: string): Promise<void> {
   // Windows has no handle on a directory that could be flushed; its file systems keep a journal of names.
   if (process.platform === 'win32') return;
-  const handle = await fs.promises.open(directory, 'r');
+  const handle = await calls.open(directory, 'r');
   try {
-    await handle.sync();
+    await calls.fsync(handle);
   } catch (error) {
     // Some network file systems cannot flush a directory; there a name is durable when the server answered.
     if (!isMissingCall(error)) throw error;
   } finally {
-    await handle.close();
+    await calls.close(handle);
   }
 }
 
 async function freeBytes(directory: string): Promise<number> {
-  const { bavail, bsize } = await fs.promises.statfs(directory, { bigint: true });
+  const { bavail, bsize } = await calls.statfs(directory, { bigint: true });
   return Number(bavail * bsize);
 }

@@ -3,6 +3,8 @@ import { QuickWrites } from './quick-writes.ts';
 
 const system = vi.hoisted(() => ({ calls: 0, takesMs: 0, most: Number.MAX_SAFE_INTEGER, now: 0 }));
 
+vi.mock('../clock.ts', () => ({ nowMs: () => system.now }));
+vi.mock('./calls.ts', () => ({ calls: {} }));
 vi.mock('node:fs', () => {
   const write = (length: number): number => {
     system.calls++;
@@ -21,7 +23,6 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 describe('small writes', () => {
   beforeEach(async () => {
     Object.assign(system, { calls: 0, takesMs: 0, most: Number.MAX_SAFE_INTEGER });
-    vi.spyOn(performance, 'now').mockImplementation(() => system.now);
     await turn();
     await turn();
   });

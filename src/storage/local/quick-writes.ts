@@ -5,6 +5,8 @@
  * medium that made one wait, because its cache is full or a page had to be read first, gets its next ones by thread.
  */
 import * as fs from 'node:fs';
+import { nowMs } from '../clock.ts';
+import { calls } from './calls.ts';
 import { takeFromTurn } from './turn-budget.ts';
 
 /**
@@ -19,7 +21,7 @@ const AT_HAND: ReadonlySet<number> = new Set([
 export async function isAtHand(name: string): Promise<boolean> {
   if (process.platform !== 'linux') return false;
   try {
-    return AT_HAND.has((await fs.promises.statfs(name)).type);
+    return AT_HAND.has((await calls.statfs(name)).type);
   } catch {
     // It was renamed or removed meanwhile: writing it goes by its handle.
     return false;
@@ -48,10 +50,10 @@ export class QuickWrites {
       return 0;
     }
     if (!takeFromTurn()) return 0;
-    const started = performance.now();
+    const started = nowMs();
     const count =
       source instanceof Uint8Array ? fs.writeSync(fd, source, 0, length, offset) : fs.writevSync(fd, source, offset);
-    if (performance.now() - started <= SLOW_MS) this.#nextPause = PAUSE_FIRST;
+    if (nowMs() - started <= SLOW_MS) this.#nextPause = PAUSE_FIRST;
     else {
       this.#pause = this.#nextPause;
       this.#nextPause = Math.min(this.#nextPause * PAUSE_GROWTH, PAUSE_MOST);
