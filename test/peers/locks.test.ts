@@ -1,6 +1,8 @@
 /** Locks against QEMU's, both ways: whoever has an image open for writing keeps the other out. */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync, statSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -260,12 +262,10 @@ describeWithPeers(['qemu-img', 'qemu-io', 'qemu-nbd'], 'locks', (qemuImg, qemuIo
       flush: source.flush.bind(source),
       close: source.close.bind(source),
       async extentAt(offset: number, end: number) {
-        const { readdir } = await import('node:fs/promises');
-        const temporary = (await readdir(folder)).find((name) => name.includes('new.vdi'));
-        expect(temporary).toBeDefined();
-        await expect(qemuIo.run('-f', 'raw', '-c', 'write 0 512', join(folder, `${temporary}`))).rejects.toThrow(
-          'lock',
-        );
+        // The source is looked at while the target is made; what is in it was written under its lock.
+        const temporary = (): string => readdirSync(folder).find((name) => name.includes('new.vdi')) ?? 'not there';
+        await expect.poll(() => statSync(join(folder, temporary())).size).toBeGreaterThan(0);
+        await expect(qemuIo.run('-f', 'raw', '-c', 'write 0 512', join(folder, temporary()))).rejects.toThrow('lock');
         tried++;
         return source.extentAt(offset, end);
       },
