@@ -10,11 +10,23 @@ import { ROOT } from './prepare.mjs';
  * @param {import('esbuild').BuildOptions} [more]
  */
 export async function bundleCommandLine(folder, more = {}) {
+  const inputs = [
+    await bundle('src/cli/bin.ts', { outdir: folder, ...more }),
+    // What is compiled beforehand has no `import()`: bin.js hands its own to whoever needs one.
+    await bundle('src/cli/program.ts', { outdir: folder, supported: { 'dynamic-import': false }, ...more }),
+  ];
+  return { inputs: inputs.flat() };
+}
+
+/**
+ * @param {string} entry
+ * @param {import('esbuild').BuildOptions} more
+ */
+async function bundle(entry, more) {
   const { warnings, metafile } = await build({
     metafile: true,
     absWorkingDir: ROOT,
-    entryPoints: { bin: 'src/cli/bin.ts', program: 'src/cli/program.ts' },
-    outdir: folder,
+    entryPoints: [entry],
     bundle: true,
     platform: 'node',
     format: 'cjs',
@@ -33,7 +45,7 @@ export async function bundleCommandLine(folder, more = {}) {
     ...more,
   });
   if (warnings.length > 0) throw new Error('esbuild printed warnings');
-  return { inputs: Object.keys(metafile.inputs) };
+  return Object.keys(metafile.inputs);
 }
 
 /** What makes the compiled form. @param {string} file */

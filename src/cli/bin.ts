@@ -13,7 +13,7 @@ import { load } from './load.ts';
 type Program = typeof import('./program.ts');
 
 const folder = dirname(fileURLToPath(import.meta.url));
-void start(join(folder, 'program.js'), join(folder, 'program.cache')).main();
+void start(join(folder, 'program.js'), join(folder, 'program.cache')).main((address) => import(address));
 
 function start(file: string, cache: string): Program {
   // From Node 22.8 on.

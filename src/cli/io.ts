@@ -1,5 +1,6 @@
 /** Where the command line reads and writes, so that tests can run it without a process of its own. */
 import type { Readable, Writable } from 'node:stream';
+import type { ImportModule } from '../plugin/plugins.ts';
 
 /** A stream that may be a terminal. */
 export type OutputStream = Writable & { readonly isTTY?: boolean; readonly columns?: number };
@@ -14,6 +15,8 @@ export interface CliIo {
   readonly version: () => string;
   /** Calls back once when the user interrupts; the next interrupt kills. Returns how to stop listening. */
   readonly onInterrupt: (run: () => void) => () => void;
+  /** How plugins are loaded. Left out: by `import()`. */
+  readonly importModule?: ImportModule | undefined;
 }
 
 /**
@@ -25,6 +28,7 @@ export class QuietIo implements CliIo {
   readonly environment: CliIo['environment'];
   readonly version: CliIo['version'];
   readonly onInterrupt: CliIo['onInterrupt'];
+  readonly importModule: CliIo['importModule'];
   readonly #io: CliIo;
   readonly #quiet = new Set<OutputStream>();
 
@@ -34,6 +38,7 @@ export class QuietIo implements CliIo {
     this.environment = io.environment;
     this.version = io.version;
     this.onInterrupt = io.onInterrupt;
+    this.importModule = io.importModule;
   }
 
   get stdout(): OutputStream {

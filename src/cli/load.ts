@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
-import { constants, Script } from 'node:vm';
+import { Script } from 'node:vm';
 
 type Wrapper = (exports: object, require: NodeJS.Require, module: object, file: string, folder: string) => void;
 
@@ -13,12 +13,11 @@ export interface Loaded<T> {
   readonly program: T;
 }
 
-/** Runs a CommonJS file of ASCII text as Node's own loader would. `compiled` is ignored when another engine made it. */
+/** Runs a CommonJS file of ASCII text as Node's own loader would, but for `import()`, which fails. `compiled` is ignored when another engine made it. */
 export function load<T extends object>(file: string, compiled: Uint8Array | undefined): Loaded<T> {
   const text = `(function(exports,require,module,__filename,__dirname){${readFileSync(file, 'latin1')}\n})`;
   const script = new Script(text, {
     filename: file,
-    importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
     ...(compiled === undefined ? {} : { cachedData: compiled }),
   });
   const module = { exports: {} as T };

@@ -5,7 +5,7 @@ import { registryOf } from './registry.ts';
 
 /** Loads the plugins that the call names, files or directories, before its command runs. */
 export async function loadPlugins(context: CommandContext, names: readonly string[]): Promise<void> {
-  const plugins = new Plugins(registryOf(context));
+  const plugins = new Plugins(registryOf(context), undefined, context.io.importModule);
   for (const name of names) {
     if (!(await plugins.isDirectory(name))) await plugins.load(name);
     else {

@@ -1,12 +1,13 @@
 /** Joins the command line to this process. */
 import { readFileSync } from 'node:fs';
+import type { ImportModule } from '../plugin/plugins.ts';
 import { EXIT } from './failure.ts';
 import type { CliIo } from './io.ts';
 import { run } from './main.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-const io: CliIo = {
+const makeIo = (importModule: ImportModule): CliIo => ({
   stdin: () => process.stdin,
   get stdout() {
     return process.stdout;
@@ -28,13 +29,17 @@ const io: CliIo = {
     for (const signal of SIGNALS) process.on(signal, interrupted);
     return stop;
   },
-};
+  importModule,
+});
 
-/** Runs the words of this process and sets its exit status. */
-export async function main(): Promise<void> {
+/**
+ * Runs the words of this process and sets its exit status. `importModule`: `import()` of a file that Node's own loader
+ * loaded. What is compiled beforehand has none.
+ */
+export async function main(importModule: ImportModule): Promise<void> {
   // Not before there is something to wait for.
   setImmediate(spareTheProcessor);
-  process.exitCode = await run(process.argv.slice(2), io);
+  process.exitCode = await run(process.argv.slice(2), makeIo(importModule));
   // What an interrupt left waiting, such as a pipe that nobody reads, must not keep the process.
   if (process.exitCode === EXIT.interrupted) process.exit();
 }

@@ -64,18 +64,33 @@ interface Entry {
   readonly uses: Uses;
 }
 
+/** Loads the module at an address and gives what it exports. */
+export type ImportModule = (address: string) => Promise<unknown>;
+
+// Bundlers must leave it alone: what is loaded is known only then.
+const importHere: ImportModule = (address) => import(/* @vite-ignore */ /* webpackIgnore: true */ address);
+
 /** The plugins of a registry. Their formats come behind the built-in ones, which win where both know a file or a name. */
 export class Plugins {
   readonly #registry: Registry;
   readonly #provider: StorageProvider;
+  readonly #import: ImportModule;
   readonly #entries = new Map<string, Entry>();
   /** Counts loads: a module that was unloaded is read anew. */
   #loads = 0;
 
-  /** `provider`: where names of files and directories are looked up. Default: local files. */
-  constructor(registry: Registry, provider: StorageProvider = defaultProvider()) {
+  /**
+   * `provider`: where names of files and directories are looked up. Default: local files. `importModule`: how modules are
+   * loaded. Default: `import()`.
+   */
+  constructor(
+    registry: Registry,
+    provider: StorageProvider = defaultProvider(),
+    importModule: ImportModule = importHere,
+  ) {
     this.#registry = registry;
     this.#provider = provider;
+    this.#import = importModule;
   }
 
   /** What is loaded, in the order in which it was. */
@@ -95,8 +110,7 @@ export class Plugins {
       throw new ImageError('not-found', 'There is no plugin of that name', { path: name });
     }
     this.#loads++;
-    const module = await importModule(`${fileUrl(name)}?load=${this.#loads}`, name);
-    return this.add(name, module);
+    return this.add(name, await this.#load(`${fileUrl(name)}?load=${this.#loads}`, name));
   }
 
   /** The same for a module that is here already. */
@@ -179,6 +193,18 @@ export class Plugins {
       if (own.startsWith(PREFIX) && EXTENSIONS.some((end) => own.endsWith(end))) names.push(name);
     }
     return names.sort();
+  }
+
+  async #load(address: string, name: string): Promise<unknown> {
+    try {
+      return await this.#import(address);
+    } catch (error) {
+      throw new ImageError('invalid-format', 'The plugin cannot be loaded as a module', {
+        path: name,
+        cause: error,
+        found: error instanceof Error ? error.message : String(error),
+      });
+    }
   }
 }
 
@@ -271,19 +297,6 @@ function register(registry: Registry, { formats, caches, filters }: Entry, name:
 function describe(name: string, { formats, caches, filters, uses }: Entry): LoadedPlugin {
   const names = (things: readonly { readonly name: string }[]): string[] => things.map((thing) => thing.name);
   return { name, formats: names(formats), caches: names(caches), filters: names(filters), inUse: uses.count };
-}
-
-async function importModule(url: string, name: string): Promise<unknown> {
-  try {
-    // Bundlers must leave it alone: what is loaded is known only then.
-    return await import(/* @vite-ignore */ /* webpackIgnore: true */ url);
-  } catch (error) {
-    throw new ImageError('invalid-format', 'The plugin cannot be loaded as a module', {
-      path: name,
-      cause: error,
-      found: error instanceof Error ? error.message : String(error),
-    });
-  }
 }
 
 /** A name of the provider as a module's address. Names that have a scheme are addresses already. */

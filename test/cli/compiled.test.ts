@@ -1,21 +1,45 @@
-/** The form of the program that the build makes: the engine that made it takes it. */
-import { readFileSync } from 'node:fs';
+/** The form of the program that the build makes: the engine that made it takes it, and everything works in it. */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { Script } from 'node:vm';
-import { beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ensureBuilt, ROOT } from '../../scripts/prepare.mjs';
 
-const folder = join(ROOT, 'dist', 'cli');
+const built = join(ROOT, 'dist', 'cli');
+const folder = mkdtempSync(join(tmpdir(), 'vdkit-compiled-'));
 
 beforeAll(() => ensureBuilt());
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function run(words: readonly string[], environment: Record<string, string> = {}) {
+  const options = { cwd: folder, env: { ...process.env, ...environment } };
+  return promisify(execFile)(process.execPath, [join(built, 'bin.js'), ...words], options);
+}
 
 it('is taken by the engine that made it, for the program beside it', () => {
-  const text = `(function(exports,require,module,__filename,__dirname){${readFileSync(join(folder, 'program.js'), 'latin1')}\n})`;
-  const cachedData = readFileSync(join(folder, 'program.cache'));
+  const program = readFileSync(join(built, 'program.js'), 'latin1');
+  const text = `(function(exports,require,module,__filename,__dirname){${program}\n})`;
+  const cachedData = readFileSync(join(built, 'program.cache'));
   expect(new Script(text, { cachedData }).cachedDataRejected).toBe(false);
   expect(new Script(`${text} `, { cachedData }).cachedDataRejected).toBe(true);
 });
 
 it('is text that any engine reads alike', () => {
-  expect(readFileSync(join(folder, 'program.js')).every((byte) => byte < 128)).toBe(true);
+  expect(readFileSync(join(built, 'program.js')).every((byte) => byte < 128)).toBe(true);
+});
+
+it('loads plugins, which are modules', async () => {
+  const { stdout, stderr } = await run(['--plugin', join(ROOT, 'examples', 'VDPluginBoxes.mjs'), 'formats']);
+  expect(stdout).toMatch(/^boxes /m);
+  expect(stderr).toBe('');
+});
+
+it('loads a library that lies beside it', async () => {
+  const sample = join(ROOT, 'samples', 'disk.vdi');
+  // Without the system's library, the one that is a module of its own.
+  await run(['convert', sample, 'zstd.qcow2', '--compress=zstd', '--quiet'], { VDKIT_NO_NATIVE: '1' });
+  expect((await run(['compare', sample, 'zstd.qcow2'])).stdout).toMatch(/identical/);
 });
