@@ -1,11 +1,10 @@
 #!/usr/bin/env node
 /**
  * The executable: loads the program that lies beside it, in the form that the engine made of it when it was built, which
- * saves a third of a start. An engine that is not the one of the build refuses that form and compiles as always; newer
- * ones keep one by themselves.
+ * saves a third of a start. An engine that is not the one of the build refuses that form and compiles as always. Nothing
+ * is kept elsewhere: newer ones would do so in a folder for temporary files, which others may have made before us.
  */
 import { readFileSync } from 'node:fs';
-import * as modules from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { load } from './load.ts';
@@ -13,15 +12,8 @@ import { load } from './load.ts';
 type Program = typeof import('./program.ts');
 
 const folder = dirname(fileURLToPath(import.meta.url));
-void start(join(folder, 'program.js'), join(folder, 'program.cache')).main((address) => import(address));
-
-function start(file: string, cache: string): Program {
-  // From Node 22.8 on.
-  const { enableCompileCache } = modules as { enableCompileCache?: () => void };
-  if (enableCompileCache === undefined) return load<Program>(file, compiledForm(cache)).program;
-  enableCompileCache();
-  return modules.createRequire(file)(file) as Program;
-}
+const { program } = load<Program>(join(folder, 'program.js'), compiledForm(join(folder, 'program.cache')));
+void program.main((address) => import(address));
 
 function compiledForm(cache: string): Uint8Array | undefined {
   try {
