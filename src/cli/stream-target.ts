@@ -1,7 +1,7 @@
 /** Standard output as a raw target: written from front to back, once. */
 import { StreamStorage } from '#local-storage';
-import { differenceFromZero } from '../disk/compare.ts';
 import { copyContent, PARALLEL_RUNS } from '../disk/copy-engine.ts';
+import { refuseCut } from '../disk/cut.ts';
 import type { BlockDevice, Extent } from '../disk/device.ts';
 import { openDisk } from '../disk/open.ts';
 import type { ConvertResult, DiskOpenOptions, ImageSource } from '../disk/options.ts';
@@ -23,7 +23,7 @@ export async function convertToStream(
   const wanted = options.size('size');
   await using disk = await openDisk(source, openOptions);
   const size = wanted ?? disk.size;
-  if (size < disk.size && (await differenceFromZero(disk, size, { signal })) !== null) throw cutOff(disk, size);
+  await refuseCut(disk, { size, path: disk.label, shrink: options.flag('shrink'), signal });
   const target = new StreamDevice(new StreamStorage(context.io.stdout), size, signal);
   try {
     const { written, unreadable } = await copyContent(disk, target, {
@@ -43,15 +43,6 @@ export async function convertToStream(
     // Quietly, but not as a success: the copy is incomplete.
     throw error instanceof Error && isClosedPipe(error.cause) ? new OutputClosed(EXIT.failed) : error;
   }
-}
-
-function cutOff(disk: BlockDevice, size: number): ImageError {
-  return new ImageError('invalid-argument', 'The target is smaller than the source, and data would be cut off', {
-    path: disk.label,
-    found: `${size} bytes`,
-    expected: `at least ${disk.size} bytes`,
-    hint: 'Choose a larger --size.',
-  });
 }
 
 /** A pipe as a device: requests must begin in guest order, and are written one after the other. */

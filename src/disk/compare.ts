@@ -22,20 +22,29 @@ interface Stretch {
  */
 export async function compare(a: BlockDevice, b: BlockDevice, options: CompareOptions = {}): Promise<CompareResult> {
   const sizes = [a.size, b.size] as const;
-  const common = Math.min(a.size, b.size);
   const total = Math.max(a.size, b.size);
-  let first: number | null = null;
   if (options.strict === true && a.size !== b.size) {
     // Content up to the shorter end still decides where the first difference is.
-    first = (await differenceIn(a, b, { start: 0, end: common, total, options })) ?? common;
+    const common = Math.min(a.size, b.size);
+    const first = (await differenceIn(a, b, { start: 0, end: common, total, options })) ?? common;
     return { same: false, firstDifference: first, sizes };
   }
-  first = await differenceIn(a, b, { start: 0, end: common, total, options });
-  if (first === null && a.size !== b.size) {
-    const longer = a.size > b.size ? a : b;
-    first = await differenceIn(longer, null, { start: common, end: total, total, options });
-  }
+  const first = await differenceWithin(a, b, total, options);
   return { same: first === null, firstDifference: first, sizes };
+}
+
+/** First difference of two devices before `end`, or null. Behind the end of one of them the other is compared with zeroes. */
+export async function differenceWithin(
+  a: BlockDevice,
+  b: BlockDevice,
+  end: number,
+  options: CompareOptions,
+): Promise<number | null> {
+  const [shorter, longer] = a.size < b.size ? [a, b] : [b, a];
+  const range = { total: Math.min(end, longer.size), options };
+  const common = Math.min(end, shorter.size);
+  const first = await differenceIn(a, b, { ...range, start: 0, end: common });
+  return first ?? (await differenceIn(longer, null, { ...range, start: common, end: range.total }));
 }
 
 /** Offset of the first byte from `start` on that is not zero, or null. */

@@ -1,9 +1,11 @@
 /** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
 import { ImageError, throwIfAborted } from '../errors.ts';
+import { isPromise } from '../storage/contract.ts';
 import { Chain, closeImages } from './chain.ts';
-import { compare, differenceFromZero } from './compare.ts';
+import { differenceWithin } from './compare.ts';
 import { type CopyOptions, type CopyResult, PARALLEL_RUNS, type StartedCopy, startCopy } from './copy-engine.ts';
 import { type StagedImage, stageImage, targetFormat } from './create.ts';
+import { refuseCut } from './cut.ts';
 import type { BlockDevice } from './device.ts';
 import { ChainDisk } from './disk.ts';
 import { environmentOf, sourceOf } from './environment.ts';
@@ -16,7 +18,8 @@ const SPARSE_SIZE = 4096;
 
 /**
  * Copies the content of `source` into `target`. A new target appears only when it is complete and durable; after a
- * failure or an abort nothing is left of it. With `into` an existing image is overwritten in place.
+ * failure or an abort nothing is left of it. With `into` an existing image is overwritten in place, and what it holds
+ * behind the end of the source stays. A target that is smaller than the source is refused, unless `shrink`.
  * Throws what opening, creating and I/O throw; never changes the source.
  */
 export async function convert(
@@ -63,7 +66,8 @@ async function convertDevice(
 }
 
 async function convertNew(source: BlockDevice, target: ImageSource, options: ConvertOptions): Promise<ConvertResult> {
-  const size = await targetSize(source, options);
+  const { size = source.size, shrink, signal } = options;
+  await refuseCut(source, { size, path: source.label, shrink, signal });
   const own = source instanceof ChainDisk ? await source.identities() : new Set<string>();
   const config = compressedConfig(target, options);
   // What is compressed is cut into units that only the target knows. Anything else is read while the target is made.
@@ -134,15 +138,28 @@ async function convertInto(source: BlockDevice, target: ImageSource, options: Co
   });
   try {
     await refuseSameFile(source, disk.label, await disk.identities());
-    if (disk.size < source.size && !(await readsZero(source, disk.size, options))) {
-      throw tooSmall(disk.label, source.size, disk.size);
-    }
+    await refuseCut(source, { size: disk.size, path: disk.label, shrink: options.shrink, signal: options.signal });
   } catch (error) {
     await closeAfter(disk);
     throw error;
   }
+  const rest = await restOf(disk, source.size);
   const copied = await copyAndClose(source, disk, options, null);
-  return { size: disk.size, written: copied.written, unreadable: copied.unreadable, warnings: disk.warnings };
+  const { written, unreadable } = copied;
+  return { size: disk.size, written, unreadable, warnings: [...disk.warnings, ...rest] };
+}
+
+/** A warning where a larger target holds something behind the end of the copy. Zeroes it may hold are not looked for. */
+async function restOf(disk: ChainDisk, end: number): Promise<string[]> {
+  for (let at = end; at < disk.size; ) {
+    const answer = disk.extentAt(at, disk.size);
+    const { state, length } = isPromise(answer) ? await answer : answer;
+    if (state === 'data') {
+      return [`${disk.label} is larger than the source: what it holds behind byte ${end} stays as it was.`];
+    }
+    at += length;
+  }
+  return [];
 }
 
 /** Writing over what is being read would destroy both. */
@@ -226,7 +243,8 @@ async function copyInto(
   checkCompression(options, disk);
   const unit = compresses(options) ? disk.compression?.unit : undefined;
   const copied = await (started ?? startCopy(source, copyOptions(length, options, unit))).into(disk);
-  if (!readsZeroAtFirst(options) && options.skipAbsent !== true && length < disk.size)
+  // Behind the end of the source a new image reads zero, not what its parent holds there.
+  if (options.into !== true && options.parent !== undefined && options.skipAbsent !== true && length < disk.size)
     await disk.zero(length, disk.size - length);
   await disk.flush();
   if (options.verify === true && copied.unreadable.length === 0) await verify(source, disk, options);
@@ -259,31 +277,13 @@ function compresses({ compress = false }: ConvertOptions): boolean {
 }
 
 async function verify(source: BlockDevice, disk: ChainDisk, options: ConvertOptions): Promise<void> {
-  const { same, firstDifference } = await compare(source, disk, { signal: options.signal });
-  if (same) return;
+  const { signal } = options;
+  // What an image that was there holds behind the end of the source is its own.
+  const difference = await differenceWithin(source, disk, options.into === true ? source.size : disk.size, { signal });
+  if (difference === null) return;
   throw new ImageError('io', 'What was written reads back differently', {
     path: disk.label,
-    guestOffset: firstDifference ?? 0,
+    guestOffset: difference,
     hint: 'The medium or the memory of this machine may be faulty.',
   });
-}
-
-/** The size of the new disk. Cutting is only allowed where nothing is lost. */
-async function targetSize(source: BlockDevice, options: ConvertOptions): Promise<number> {
-  const size = options.size ?? source.size;
-  if (size < source.size && !(await readsZero(source, size, options))) throw tooSmall(source.label, source.size, size);
-  return size;
-}
-
-function tooSmall(path: string, wanted: number, found: number): ImageError {
-  return new ImageError('invalid-argument', 'The target is smaller than the source, and data would be cut off', {
-    status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
-    path,
-    found: `${found} bytes`,
-    expected: `at least ${wanted} bytes`,
-  });
-}
-
-async function readsZero(source: BlockDevice, start: number, options: ConvertOptions): Promise<boolean> {
-  return (await differenceFromZero(source, start, { signal: options.signal })) === null;
 }

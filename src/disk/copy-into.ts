@@ -3,8 +3,8 @@ import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo, Progress } from '../image/contract.ts';
 import { logicalForSize, physicalForSize } from '../image/geometry.ts';
 import { isPromise, type MaybePromise, type OperationOptions } from '../storage/contract.ts';
-import { differenceFromZero } from './compare.ts';
 import { copyContent, PARALLEL_RUNS } from './copy-engine.ts';
+import { refuseCut } from './cut.ts';
 import type { BlockDevice, Extent } from './device.ts';
 import type { ChainDisk } from './disk.ts';
 
@@ -15,8 +15,10 @@ export interface CopyIntoOptions extends OperationOptions {
   readonly toSame?: number;
   /** Give the target the size of the source first. */
   readonly resize?: boolean;
-  /** Guest bytes that are copied. Default: all of the smaller disk. */
+  /** Guest bytes that are copied. Default: all of the source. */
   readonly length?: number;
+  /** The target may be smaller than the source, where only zeroes are left out at the end. */
+  readonly shrink?: boolean;
   readonly parallel?: number;
   /** Bytes a second at most. */
   readonly rateLimit?: number;
@@ -32,8 +34,8 @@ export interface CopyIntoResult {
 /**
  * Makes the target read what the source reads at one of its images (0 = base), and durable. What lies beyond the source
  * stays. The target takes over the modification UUID and, where it has room for it, the geometry. After a failure or an
- * abort the target has part of the copy. Throws `invalid-argument` for numbers that cannot be, and rather than cut data
- * off; `read-only`, `unsupported`, and what I/O throws. Never changes the source.
+ * abort the target has part of the copy. Throws `invalid-argument` for numbers that cannot be, and for a smaller target
+ * unless `shrink`; `read-only`, `unsupported`, and what I/O throws. Never changes the source.
  */
 export async function copyInto(
   source: ChainDisk,
@@ -156,7 +158,7 @@ async function refuseShared(source: ChainDisk, target: ChainDisk): Promise<void>
 }
 
 async function lengthOf(source: ChainDisk, target: ChainDisk, options: CopyIntoOptions): Promise<number> {
-  const { length, signal } = options;
+  const { length, shrink, signal } = options;
   const most = Math.min(source.size, target.size);
   if (length !== undefined) {
     if (Number.isSafeInteger(length) && length >= 0 && length <= most) return length;
@@ -166,15 +168,7 @@ async function lengthOf(source: ChainDisk, target: ChainDisk, options: CopyIntoO
       expected: `0 to ${most}`,
     });
   }
-  if (source.size > most && (await differenceFromZero(source, most, { signal })) !== null) {
-    throw new ImageError('invalid-argument', 'The target is smaller than the source, and data would be cut off', {
-      status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
-      path: target.label,
-      found: `${target.size} bytes`,
-      expected: `at least ${source.size} bytes`,
-      hint: 'Use option resize, or say how many bytes to copy.',
-    });
-  }
+  await refuseCut(source, { size: target.size, path: target.label, shrink, signal });
   return most;
 }
 

@@ -29,6 +29,8 @@ export interface CopyImageOptions extends Omit<CreateImageOptions, 'lock'> {
   readonly parallel?: number;
   readonly rateLimit?: number;
   readonly verify?: boolean;
+  /** As {@link ConvertOptions.shrink}. */
+  readonly shrink?: boolean;
 }
 
 /**

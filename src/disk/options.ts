@@ -171,8 +171,10 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly sourceCache?: CacheEntry;
   /** With `into`: others may write the target too. */
   readonly shareable?: boolean;
-  /** Write into an existing image or device instead of making a new one. */
+  /** Write into an existing image or device instead of making a new one. What it holds behind the source's end stays. */
   readonly into?: boolean;
+  /** The target may be smaller than the source, where only zeroes are left out at the end. */
+  readonly shrink?: boolean;
   /** Runs in flight. Default 4. */
   readonly parallel?: number;
   /** Bytes a second at most. */

@@ -168,6 +168,37 @@ describe('convert', () => {
     expect(JSON.parse(await ok('info', '--json', at('b.vdi'))).comment).toBe('stays');
   });
 
+  it('leaves what a larger target of --into holds behind the end of the source, and says so', async () => {
+    writeFileSync(at('a.raw'), new Uint8Array(MIB).fill(1));
+    writeFileSync(at('b.raw'), new Uint8Array(2 * MIB).fill(2));
+    const { status, stderr } = await runCli(['convert', at('a.raw'), at('b.raw'), '--into', '--to', 'raw', '--verify']);
+    expect(status).toBe(0);
+    expect(stderr).toContain(`behind byte ${MIB} stays as it was`);
+    const bytes = readFileSync(at('b.raw'));
+    expect([bytes.length, bytes[MIB - 1], bytes.subarray(MIB).every((byte) => byte === 2)]).toEqual([2 * MIB, 1, true]);
+  });
+
+  it.each([
+    ['a new image', ['OUT', '--size', '3M']],
+    ['an image that is there', ['THERE', '--into', '--to', 'raw']],
+    ['standard output', ['-', '--size', '3M']],
+  ])('cuts zeroes off the source only with --shrink: %s', async (_, words) => {
+    const names: Record<string, string> = { OUT: at('out.raw'), THERE: at('there.raw') };
+    writeFileSync(at('a.raw'), new Uint8Array(4 * MIB).fill(3, 0, 2 * MIB));
+    writeFileSync(at('there.raw'), new Uint8Array(3 * MIB).fill(9));
+    const command = ['convert', at('a.raw'), ...words.map((word) => names[word] ?? word)];
+    const refused = await runCli(command);
+    expect(refused.status).toBe(1);
+    expect(refused.bytes.length).toBe(0);
+    for (const text of [`${4 * MIB}`, `${3 * MIB}`, '--shrink']) expect(refused.stderr).toContain(text);
+    expect(readFileSync(at('there.raw')).every((byte) => byte === 9)).toBe(true);
+    expect(readdirSync(folder).sort()).toEqual(['a.raw', 'there.raw']);
+    const done = await runCli([...command, '--shrink']);
+    expect(done.status).toBe(0);
+    const made = words[0] === '-' ? done.bytes : readFileSync(names[words[0] ?? ''] ?? '');
+    expect(Buffer.from(made).equals(Buffer.alloc(3 * MIB, 3).fill(0, 2 * MIB))).toBe(true);
+  });
+
   it('makes a differencing image over --parent', async () => {
     await ok('convert', SAMPLE, at('base.vdi'));
     await ok('convert', SAMPLE, at('diff.vdi'), '--parent', at('base.vdi'));

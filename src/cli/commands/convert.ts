@@ -76,6 +76,7 @@ function copyOptions(context: CommandContext): ConvertOptions {
   const compress = options.text('compress');
   return {
     salvage: options.flag('salvage'),
+    shrink: options.flag('shrink'),
     ...present({
       size: options.size('size'),
       parallel: options.count('threads', THREADS),
