@@ -66,6 +66,9 @@ interface Range {
 /** First difference in a range; without `b`, first byte that is not zero. */
 async function differenceIn(a: BlockDevice, b: BlockDevice | null, range: Range): Promise<number | null> {
   const { options } = range;
+  // What goes forwards only is read piece by piece.
+  const inTurn = !a.can.random || b?.can.random === false;
+  const parallel = inTurn ? 1 : (options.parallel ?? PARALLEL_RUNS);
   const pool = new BufferPairs();
   const ahead: { run: Stretch; answer: Promise<number | null> }[] = [];
   const next = async (): Promise<number | null> => {
@@ -81,7 +84,7 @@ async function differenceIn(a: BlockDevice, b: BlockDevice | null, range: Range)
     for await (const run of stretches(a, b, range)) {
       throwIfAborted(options.signal, 'The comparison');
       ahead.push({ run, answer: watched(compareRun(a, b, run, pool)) });
-      if (ahead.length < (options.parallel ?? PARALLEL_RUNS)) continue;
+      if (ahead.length < parallel) continue;
       const found = await next();
       if (found !== null) return found;
     }

@@ -6,7 +6,7 @@ import { differenceWithin } from './compare.ts';
 import { type CopyOptions, type CopyResult, PARALLEL_RUNS, type StartedCopy, startCopy } from './copy-engine.ts';
 import { type StagedImage, stageImage, targetFormat } from './create.ts';
 import { refuseCut } from './cut.ts';
-import type { BlockDevice } from './device.ts';
+import { type BlockDevice, requireRandom } from './device.ts';
 import { ChainDisk } from './disk.ts';
 import { environmentOf, sourceOf } from './environment.ts';
 import { openDisk, stackTools } from './open.ts';
@@ -60,6 +60,7 @@ async function convertDevice(
   options: ConvertOptions,
   warnings: readonly string[],
 ): Promise<ConvertResult> {
+  if (options.verify === true) requireRandom(source, 'Verifying a copy');
   const result =
     options.into === true ? await convertInto(source, target, options) : await convertNew(source, target, options);
   return { ...result, warnings: [...warnings, ...result.warnings] };

@@ -1,6 +1,7 @@
 /**
  * Moving the content of one device to another: extents first, so that holes cost nothing; then large aligned runs,
  * several in flight. Reads run ahead, writes follow each other in guest order, so that a target that allocates stays in order.
+ * A source or a target that goes forwards only gets one request at a time, each behind the last.
  * Memory is bounded: one buffer for each run in flight, used again and again.
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
@@ -50,8 +51,6 @@ export interface CopyOptions {
   /** Bytes a second at most; 0: no limit. */
   readonly rateLimit: number;
   readonly salvage: boolean;
-  /** The target takes one write at a time, in ascending order. */
-  readonly inOrder?: boolean;
   readonly signal: AbortSignal | undefined;
   readonly operation: string;
   readonly onProgress: ((progress: Progress) => void) | undefined;
@@ -74,7 +73,7 @@ interface Run {
 
 /** Copies `[0, length)`. Does not flush. Throws the first failure, with nothing still running. */
 export function copyContent(source: BlockDevice, target: BlockDevice, options: CopyOptions): Promise<CopyResult> {
-  return startCopy(source, { ...options, inOrder: !target.can.random }).into(target);
+  return startCopy(source, options).into(target);
 }
 
 /** A copy whose target need not be there yet. */
@@ -249,12 +248,14 @@ class CopyJob {
     run: Run,
     buffer?: Uint8Array,
   ): void {
-    const begun = this.#options.inOrder === true ? 1 : WRITES_BEGUN;
     const last = this.#writes.at(-1);
-    const earlier = this.#writes.at(-begun);
-    if (this.#writes.length >= begun) this.#writes.shift();
+    const earlier = this.#writes.at(-WRITES_BEGUN);
+    if (this.#writes.length >= WRITES_BEGUN) this.#writes.shift();
     const started = new Signal();
-    const ended = Promise.all([this.#target, reading, last?.started, earlier?.ended])
+    const turn = this.#target.then(({ can }) =>
+      Promise.all(can.random ? [last?.started, earlier?.ended] : [last?.ended]),
+    );
+    const ended = Promise.all([this.#target, reading, turn])
       .then(([target, read]) => {
         const writing = this.#failure === null ? write(target, read) : undefined;
         started.give();
@@ -300,15 +301,18 @@ class CopyJob {
     const work: Promise<void>[] = [];
     for (const { start, end } of dataRuns(bytes, unit)) {
       this.#written += end - start;
-      work.push(watched(target.write(run.offset + start, bytes.subarray(start, end))));
+      const writing = target.write(run.offset + start, bytes.subarray(start, end));
+      if (target.can.random) work.push(watched(writing));
+      else await writing;
     }
     return allDone(work);
   }
 
   /** True when all of the run was at hand. First what has ended may start what follows it. */
   async #readNow(run: Run, bytes: Uint8Array): Promise<boolean> {
-    const { readNow } = this.#source;
-    if (readNow === undefined || !this.#begun) return false;
+    const { readNow, can } = this.#source;
+    // What comes at once would overtake the reads that wait for each other.
+    if (readNow === undefined || !this.#begun || !can.random) return false;
     if (this.#nowPause > 0) {
       this.#nowPause--;
       return false;
@@ -330,7 +334,8 @@ class CopyJob {
 
   #startRead(run: Run, bytes: Uint8Array): Promise<void> {
     const read = (): Promise<void> => this.#timedRead(run, bytes);
-    const reading = watched(this.#quickReads ? this.#lastRead.then(read) : read());
+    const inTurn = this.#quickReads || !this.#source.can.random;
+    const reading = watched(inTurn ? this.#lastRead.then(read) : read());
     this.#lastRead = reading.catch(() => {});
     return reading;
   }
@@ -345,7 +350,8 @@ class CopyJob {
     try {
       await this.#source.read(run.offset, bytes);
     } catch (error) {
-      if (!this.#options.salvage || !salvageable(error)) throw error;
+      // What goes forwards only cannot be asked again, nor for what follows.
+      if (!this.#options.salvage || !salvageable(error) || !this.#source.can.random) throw error;
       await this.#readPieces(run.offset, bytes);
     }
   }

@@ -7,6 +7,7 @@ import type { ImageInfo, Progress } from '../image/contract.ts';
 import { logicalForSize, physicalForSize } from '../image/geometry.ts';
 import { compare } from './compare.ts';
 import { convert } from './convert.ts';
+import { requireRandom } from './device.ts';
 import type { ChainDisk } from './disk.ts';
 import { environmentOf, registryOf, sourceOf } from './environment.ts';
 import { type FileOptions, type RenameResult, removeImage, renameImage } from './files.ts';
@@ -56,6 +57,7 @@ export async function copyImage(
       expected: options.parent === undefined ? 'a parent, too' : `0 to ${last - 1}`,
     });
   }
+  if (verify === true) requireRandom(source, 'Verifying a copy');
   await refuseSelf(source, target, options);
   const wanted: ConvertOptions = {
     ...rest,

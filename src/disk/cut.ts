@@ -1,7 +1,7 @@
 /** Targets that are smaller than their source: refused, unless that was asked for and only zeroes are left out. */
 import { ImageError } from '../errors.ts';
 import { differenceFromZero } from './compare.ts';
-import type { BlockDevice } from './device.ts';
+import { type BlockDevice, requireRandom } from './device.ts';
 
 /** What is made smaller, and on whose word. */
 export interface CutRequest {
@@ -32,6 +32,7 @@ export async function refuseCut(source: BlockDevice, { size, path, shrink, signa
       hint: 'Choose a larger one. Zeroes at the end are left out with option shrink (on the command line: --shrink).',
     });
   }
+  requireRandom(source, 'Making a disk smaller');
   const data = await differenceFromZero(source, size, { signal });
   if (data === null) return;
   throw new ImageError('invalid-argument', 'The target is smaller than the source, and data would be cut off', {

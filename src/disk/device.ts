@@ -1,4 +1,5 @@
 /** The surface that users, the copy engine, `compare` and servers work on. */
+import { ImageError } from '../errors.ts';
 import type { RegionList } from '../image/regions.ts';
 import type { MaybePromise, OperationOptions, ReadTarget, WriteSource } from '../storage/contract.ts';
 
@@ -7,8 +8,17 @@ export interface DeviceCapabilities {
   readonly write: boolean;
   readonly zero: boolean;
   readonly discard: boolean;
-  /** False for pipes: requests must follow each other. */
+  /** False for pipes and streams: each request must begin where the last one ended, or behind that. */
   readonly random: boolean;
+}
+
+/** Throws `unsupported` for a device that goes forwards only; `what` needs more: `Verifying a copy`. */
+export function requireRandom({ can, label }: BlockDevice, what: string): void {
+  if (can.random) return;
+  throw new ImageError('unsupported', `${what} needs a source that can be read again, not a stream`, {
+    path: label,
+    hint: 'Read it into a file or into memory first.',
+  });
 }
 
 /** `data` is stored, `zero` reads zero by decision or because of a hole, `absent` is nowhere in the chain and reads zero. */

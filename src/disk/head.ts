@@ -47,7 +47,7 @@ export class Head {
     // Without a mark for zero, what is given up would show the parent.
     const safe = zeroMarker || this.blockSize === 0 || !chain.hasParent(chain.top);
     const discard = write && gives && safe && settings.discard !== false;
-    this.can = { write, zero: write, discard, random: true };
+    this.can = { write, zero: write, discard, random: goesAnywhere(chain) };
     this.writes = new WritePath(chain, last.image, {
       honourZeroes: settings.honourZeroes ?? false,
       // Blocks of a fixed image are there already, so leaving data out would save nothing.
@@ -119,4 +119,9 @@ export class Head {
     // What only that flush made free.
     if (this.last.image.dirtyBytes > 0) await this.flusher.flush();
   }
+}
+
+/** False where one of the files is a stream. */
+function goesAnywhere(chain: Chain): boolean {
+  return chain.images.every(({ image }) => image.storages().every(({ can }) => can.random));
 }

@@ -42,6 +42,9 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly resumeFilters?: boolean | undefined;
 }
 
+/** The format whose bytes come in the order of the disk: a stream can be read as it comes. */
+const IN_ORDER = 'raw';
+
 /** Opens one image: by the format that was named, else by the strongest probe. */
 export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal, 'Opening');
@@ -97,6 +100,7 @@ async function chooseFormat(source: Source, options: OpenImageOptions): Promise<
   const storage = await source.provider.open(source.name, 'read');
   try {
     const { key } = await storage.identity();
+    if (named !== null && named.name !== IN_ORDER && !storage.can.random) throw notForStreams(named, source.name);
     if (named !== null)
       return { format: named, recognisedBy: 'the caller named it', key, warnings: [], guessed: false };
     const outcome = probeFormat(await readProbeInput(storage, source.name), registry);
@@ -110,6 +114,13 @@ async function chooseFormat(source: Source, options: OpenImageOptions): Promise<
   } finally {
     await storage.close();
   }
+}
+
+function notForStreams({ name }: Format, path: string): ImageError {
+  return new ImageError('unsupported', `A ${name} image cannot be read from a stream: its parts come in any order`, {
+    path,
+    hint: 'Read it into a file or into memory first.',
+  });
 }
 
 /** One image, or several. */

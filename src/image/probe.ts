@@ -31,9 +31,15 @@ export interface ProbeOutcome extends ProbeCandidate {
 const FALLBACK = 'raw';
 const STRENGTH = { yes: 0, maybe: 1, no: 2 } as const;
 
-/** Reads what probes may look at. */
+/** Reads what probes may look at. Throws `unsupported` for a stream, which could not be read from its beginning any more. */
 export async function readProbeInput(storage: Storage, name: string): Promise<ProbeInput> {
   const { size } = storage;
+  if (!storage.can.random) {
+    throw new ImageError('unsupported', 'A stream cannot be looked into before it is read', {
+      path: name,
+      hint: 'Name the format: format "raw"; or read it into a file or into memory first.',
+    });
+  }
   const head = new Uint8Array(Math.min(LIMITS.probeHead, size));
   const tail = new Uint8Array(Math.min(LIMITS.probeTail, size));
   if (head.length > 0) await storage.read(0, head);

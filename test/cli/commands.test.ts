@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Random } from '../../src/testing/random.ts';
 import { runCli } from './run-cli.ts';
 
 const SAMPLE = fileURLToPath(new URL('../../samples/disk.vdi', import.meta.url));
@@ -225,6 +226,33 @@ describe('convert', () => {
     expect(status).toBe(0);
     await ok('compare', SAMPLE, at('x.raw'));
     expect(readdirSync(folder)).toEqual(['x.raw']);
+  });
+
+  it.each([
+    ['raw', 'vdi'],
+    ['raw', 'qcow2', '--compress'],
+    ['qcow2', 'qcow2', '--compress=zstd'],
+    ['qcow2', 'raw'],
+  ])('reads a %s image from standard input in pieces of any length, into %s', async (from, to, ...words) => {
+    writeFileSync(at('a.raw'), rawDisk());
+    await ok('convert', at('a.raw'), at(`source.${from}`));
+    const bytes = readFileSync(at(`source.${from}`));
+    const random = new Random(9);
+    const pieces = async function* () {
+      for (let start = 0; start < bytes.length; ) {
+        const end = start + 1 + random.below(random.pick([600, MIB]));
+        yield bytes.subarray(start, end);
+        await new Promise(setImmediate);
+        start = end;
+      }
+    };
+    const target = at(`out.${to}`);
+    for (const threads of [1, 2, 8]) {
+      const options = ['--format', from, '--threads', `${threads}`, '--verify', '--force', ...words];
+      const { status } = await runCli(['convert', '-', target, ...options], { stdin: Readable.from(pieces()) });
+      expect(status).toBe(0);
+      await ok('compare', at('a.raw'), target);
+    }
   });
 
   it('writes raw bytes to standard output, in order', async () => {
