@@ -10,6 +10,7 @@ import { alignDown, alignUp } from '../binary/numbers.ts';
 import { equalBytes } from '../codec/bytes.ts';
 import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { Image, Progress } from '../image/contract.ts';
+import { LIMITS } from '../limits.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
@@ -170,6 +171,7 @@ async function pack(job: CompactJob, maxBytes: number): Promise<void> {
     for await (const guestOffset of image.movable()) {
       throwIfAborted(options.signal, 'Compacting');
       if (moved >= maxBytes) break;
+      await flushWhenDue(job);
       moved += job.unit;
       await window.add(buffers.lend((buffer) => move(job, guestOffset, buffer)));
       options.onProgress?.({ operation: 'move', done: Math.min(moved, total), total });
@@ -220,6 +222,7 @@ async function sweep(job: CompactJob): Promise<void> {
       else at = end;
       while (at < Math.min(end, job.size)) {
         throwIfAborted(job.options.signal, 'Compacting');
+        await flushWhenDue(job);
         const length = Math.min(job.unit, job.size - at);
         await window.add(judge(job, at, length, buffers));
         at += length;
@@ -231,6 +234,11 @@ async function sweep(job: CompactJob): Promise<void> {
     await window.settle();
   }
   window.check();
+}
+
+/** What is given up is remembered until a flush, so there is one now and then however large the image is. */
+async function flushWhenDue({ image, flush }: CompactJob): Promise<void> {
+  if (image.dirtyBytes >= LIMITS.dirtyMetadataBytes) await flush();
 }
 
 async function judge(job: CompactJob, offset: number, length: number, buffers: Buffers): Promise<void> {

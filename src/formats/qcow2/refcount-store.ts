@@ -10,6 +10,7 @@
  */
 import { SparseBitSet } from '../../binary/bits.ts';
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { RunList } from '../../binary/runs.ts';
 import { dataRuns } from '../../codec/bytes.ts';
 import { assert, hex, ImageError } from '../../errors.ts';
 import type { MetaWrite } from '../../image/contract.ts';
@@ -104,8 +105,8 @@ export class RefcountStore {
   #cursor = 0;
   /** The page that the last search for free clusters lacked. */
   #wanted = 0;
-  #released: number[] = [];
-  #sealed: number[] = [];
+  #released = new RunList();
+  #sealed = new RunList();
   /** Clusters that held tables when the image was opened, and still do: never guest data. */
   readonly tables = new SparseBitSet();
 
@@ -122,12 +123,7 @@ export class RefcountStore {
   }
 
   get dirtyBytes(): number {
-    return this.#pages.dirtyBytes + this.#dirtySectors.size * SECTOR;
-  }
-
-  /** Clusters wait for a flush after which they are free. */
-  get releasing(): number {
-    return this.#released.length;
+    return this.#pages.dirtyBytes + this.#dirtySectors.size * SECTOR + this.#released.memoryBytes;
   }
 
   /** How many references a cluster may have. */
@@ -322,8 +318,8 @@ export class RefcountStore {
 
   /** What the next flush writes. */
   seal(): SealedCounts {
-    this.#sealed.push(...this.#released);
-    this.#released = [];
+    this.#sealed = this.#released;
+    this.#released = new RunList();
     const stage = this.#pages.seal();
     if (!this.#moved) {
       const root = [...this.#dirtySectors].sort((a, b) => a - b).map((sector) => this.#tableSector(sector));
@@ -341,14 +337,13 @@ export class RefcountStore {
   settle(ok: boolean): void {
     this.#pages.settle();
     if (!ok) return;
-    for (const cluster of this.#sealed) {
-      this.letGo(cluster);
-      const count = this.peek(cluster) ?? 0;
-      if (count === 0) continue;
-      this.#change(cluster, count - 1);
-      if (count === 1) this.#cursor = Math.min(this.#cursor, cluster);
+    for (const { start, end } of this.#sealed) {
+      for (let cluster = start; cluster < end; cluster++) {
+        this.letGo(cluster);
+        if (this.peek(cluster) !== undefined) this.lower(cluster);
+      }
     }
-    this.#sealed = [];
+    this.#sealed = new RunList();
   }
 
   #pageOf(block: number, cluster: number): number {

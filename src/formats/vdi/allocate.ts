@@ -13,6 +13,7 @@
  * Holes at the end are cut off after the header's lowered count is durable.
  */
 import { SparseBitSet } from '../../binary/bits.ts';
+import { RunList } from '../../binary/runs.ts';
 import type { U32Table } from '../../image/u32-table.ts';
 import { ENTRY_ZERO } from './layout.ts';
 
@@ -40,8 +41,8 @@ export class SlotAllocator {
   /** Every slot below is in use. */
   #lowest = 0;
   #committedEnd: number;
-  #pinned: number[] = [];
-  #sealed: number[] = [];
+  #pinned = new RunList();
+  #sealed = new RunList();
 
   constructor(used: SparseBitSet, end: number) {
     this.#used = used;
@@ -91,13 +92,13 @@ export class SlotAllocator {
   /** The pins so far belong to the flush that begins now. */
   seal(): void {
     this.#sealed = this.#pinned;
-    this.#pinned = [];
+    this.#pinned = new RunList();
   }
 
   /** That flush ended: what it pinned is free. */
   settle(): void {
-    for (const slot of this.#sealed) this.#release(slot);
-    this.#sealed = [];
+    for (const { start, end } of this.#sealed) for (let slot = start; slot < end; slot++) this.#release(slot);
+    this.#sealed = new RunList();
   }
 
   /** Forgets holes at the end. Returns the number of slots that are left. */
