@@ -11,6 +11,7 @@ const STEPS = [
   ['types', [bin('typescript', 'bin/tsc'), '-p', 'tsconfig.check.json']],
   ['lint and format', [bin('@biomejs/biome', 'bin/biome'), 'ci', '--colors=off', '--error-on-warnings', '.']],
   ['layering', ['scripts/layering.mjs']],
+  ['spreads', ['scripts/spreads.mjs']],
   ['documentation', ['scripts/docs-check.mjs']],
   ['package', ['scripts/package-check.mjs']],
   // Links between docstrings lead somewhere.

@@ -36,6 +36,20 @@ export function divFloor(value: number, unit: number): number {
   return Math.floor(value / unit);
 }
 
+/** The largest of the values, at least `least`. For lists of any length: arguments of a call are limited. */
+export function largest(values: Iterable<number>, least: number): number {
+  let found = least;
+  for (const value of values) if (value > found) found = value;
+  return found;
+}
+
+/** The smallest of the values, at most `most`. */
+export function smallest(values: Iterable<number>, most: number): number {
+  let found = most;
+  for (const value of values) if (value < found) found = value;
+  return found;
+}
+
 /** True for 1, 2, 4, 8, … up to 2^52. */
 export function isPowerOfTwo(value: number): boolean {
   // Near 2^50 the logarithm of a neighbour rounds to a whole number too.

@@ -116,12 +116,12 @@ export class RangeSet {
     if (start === end) return;
     const first = this.#below(start);
     const last = this.#upTo(end);
-    const fresh: number[] = [];
-    const before = first % 2 === 1;
-    const after = last % 2 === 1;
-    if (before !== member) fresh.push(start);
-    if (after !== member) fresh.push(end);
-    this.#borders.splice(first, last - first, ...fresh);
+    const before = (first % 2 === 1) !== member;
+    const after = (last % 2 === 1) !== member;
+    const dropped = last - first;
+    if (before && after) this.#borders.splice(first, dropped, start, end);
+    else if (before || after) this.#borders.splice(first, dropped, before ? start : end);
+    else this.#borders.splice(first, dropped);
   }
 }
 

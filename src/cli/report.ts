@@ -1,4 +1,5 @@
 /** What an image says of itself, for people and for programs. */
+import { largest } from '../binary/numbers.ts';
 import type { ImageReport } from '../disk/options.ts';
 import { printable } from '../errors.ts';
 import type { BitmapInfo, SnapshotInfo } from '../image/contract.ts';
@@ -78,7 +79,11 @@ export function reportText(report: ImageReport, table: PartitionTable | null = n
     ...listRows('partition', table?.partitions, partitionText),
   ];
   const known = rows.filter((row): row is readonly [string, string] => row[1] !== null);
-  const width = Math.max(...known.map(([key]) => key.length)) + 2;
+  const width =
+    largest(
+      known.map(([key]) => key.length),
+      0,
+    ) + 2;
   return known.map(([key, value]) => `${`${key}:`.padEnd(width)}${printable(value)}`).join('\n');
 }
 

@@ -138,7 +138,7 @@ function inOrder(writing: readonly AttachedFilter[], reading: readonly AttachedF
   for (const filter of writing) {
     const shared = rest.indexOf(filter);
     if (shared !== -1) {
-      all.push(...rest.slice(0, shared));
+      for (const before of rest.slice(0, shared)) all.push(before);
       rest = rest.slice(shared + 1);
     }
     all.push(filter);

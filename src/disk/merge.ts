@@ -16,7 +16,7 @@
  * A *commit* is the last image merged backward, but it stays: when the data is durable it is linked to where that went,
  * and only then emptied, unit by unit, each of which reads the same with and without it.
  */
-import { alignDown, alignUp } from '../binary/numbers.ts';
+import { alignDown, alignUp, largest } from '../binary/numbers.ts';
 import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { ParentLink, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
@@ -128,7 +128,7 @@ export class Merge {
     const [low, high] = from < to ? [from, to - 1] : [to + 1, from];
     this.#sources = Array.from({ length: high - low + 1 }, (_, index) => high - index);
     this.#sizes = this.#chain.images.map(({ image }) => image.info.virtualSize);
-    this.#hidden = Math.max(0, ...this.#sizes.slice(0, from < to ? from : to + 1));
+    this.#hidden = largest(this.#sizes.slice(0, from < to ? from : to + 1), 0);
     this.#target = host.head;
     this.#writes = host.head.writes;
   }

@@ -157,8 +157,7 @@ async function openEach(
   { options, indexes }: Search,
 ): Promise<string[]> {
   const warnings: string[] = [];
-  const rest = [...named];
-  if (options.parent !== undefined && rest.length === 0) rest.push(...entryList(options.parent));
+  const rest = options.parent !== undefined && named.length === 0 ? [...entryList(options.parent)] : [...named];
   for (let child = opened.at(-1); child !== undefined; child = opened.at(-1)) {
     throwIfAborted(options.signal, 'Opening');
     const next = rest.pop();

@@ -27,7 +27,8 @@ export async function openDisk(
   const all = [...warnings];
   const disk = new ChainDisk({ chain, tools: stackTools(options), options, warnings: all });
   try {
-    if (options.cache !== undefined) all.push(...(await disk.cache.attach(options.cache)));
+    const more = options.cache === undefined ? [] : await disk.cache.attach(options.cache);
+    for (const text of more) all.push(text);
   } catch (error) {
     await disk.close().catch(() => {});
     throw error;

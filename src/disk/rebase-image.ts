@@ -31,7 +31,7 @@ export async function rebaseImage(
   const { oldParent, oldParentFormat, unsafe, parentFormat, onProgress, ...rest } = options;
   const format = parentFormat === undefined ? {} : { parentFormat };
   if (unsafe === true) return setImage(image, { parent }, { ...rest, ...format });
-  const warnings: string[] = [];
+  let warnings: readonly string[] = [];
   {
     await using disk = await openDisk(image, {
       ...rest,
@@ -40,13 +40,11 @@ export async function rebaseImage(
       ...(oldParentFormat === undefined ? {} : { parentFormat: oldParentFormat }),
     });
     const { signal } = rest;
-    warnings.push(
-      ...(await disk.rebase(parent, {
-        ...format,
-        ...(signal === undefined ? {} : { signal }),
-        ...(onProgress === undefined ? {} : { onProgress }),
-      })),
-    );
+    warnings = await disk.rebase(parent, {
+      ...format,
+      ...(signal === undefined ? {} : { signal }),
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
   }
   const { signal: _signal, ...environment } = rest;
   const report = await inspect(image, environment);

@@ -61,7 +61,8 @@ export async function hostSizes(image: Image): Promise<{ fileSize: number; alloc
 export async function dumpChain(images: readonly ChainImage[]): Promise<string> {
   const lines = [`${images.length} ${images.length === 1 ? 'image' : 'images'}, base first`];
   for (const [number, entry] of images.entries()) {
-    lines.push('', `image ${number}: ${printable(entry.name)} (${entry.format})`, ...(await factsOf(entry)));
+    lines.push('', `image ${number}: ${printable(entry.name)} (${entry.format})`);
+    for (const line of await factsOf(entry)) lines.push(line);
   }
   return `${lines.join('\n')}\n`;
 }

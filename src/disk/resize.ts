@@ -1,5 +1,5 @@
 /** Changing the size of the last image of a chain, so that new space reads zero whatever lies below. */
-import { alignUp, SECTOR } from '../binary/numbers.ts';
+import { alignUp, largest, SECTOR } from '../binary/numbers.ts';
 import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { Image, ImageChanges, Progress } from '../image/contract.ts';
 import { checkGeometry } from '../image/geometry.ts';
@@ -172,7 +172,10 @@ async function zeroStored({ image, size, writes }: ResizeJob, start: number): Pr
 /** Where the images below end; nobody knows it of those that were not opened. */
 function hiddenUpTo(chain: Chain): number {
   if (chain.incomplete !== null) return Number.MAX_SAFE_INTEGER;
-  return Math.max(0, ...chain.images.slice(0, -1).map(({ image }) => image.info.virtualSize));
+  return largest(
+    chain.images.slice(0, -1).map(({ image }) => image.info.virtualSize),
+    0,
+  );
 }
 
 /**

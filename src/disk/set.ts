@@ -47,7 +47,7 @@ export async function setImage(
   const source = sourceOf(image, options);
   const gate = await gateOf(options.allow, source);
   const opened = await openImage(source, { ...options, mode: 'write', gate });
-  const warnings: string[] = [];
+  let warnings: string[] = [];
   try {
     const { info } = opened.image;
     const { parent, ...facts } = changes;
@@ -56,10 +56,10 @@ export async function setImage(
     const some = Object.keys(wanted).length > 0;
     const set = some ? settable(opened) : null;
     const link = parent === undefined ? undefined : await linkFor(opened, parent, options);
-    warnings.push(...oddities(wanted));
+    warnings = oddities(wanted);
     if (link !== undefined || concernsChildren(wanted)) {
       const children = await findChildren({ source, uuid: info.uuid, key: opened.key }, options);
-      warnings.push(...childrenWarnings(source.name, children));
+      warnings = [...warnings, ...childrenWarnings(source.name, children)];
     }
     await set?.(wanted);
     if (link !== undefined) await linkable(opened)(link);

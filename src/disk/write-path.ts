@@ -9,7 +9,7 @@
  * Nothing here waits as long as tables are in memory, up to the moment when data moves. So writes that begin in guest
  * order get their room in guest order.
  */
-import { alignDown, alignUp } from '../binary/numbers.ts';
+import { alignDown, alignUp, largest } from '../binary/numbers.ts';
 import { equalBytes, isZero, isZeroIn } from '../codec/bytes.ts';
 import { assert, ImageError } from '../errors.ts';
 import type { EncodedUnit, Image, Mapping, WriteSlot } from '../image/contract.ts';
@@ -339,7 +339,7 @@ export class WritePath {
     // What was left out reads zero, but only inside the file. Its size does not tell: it counts writes of others behind
     // this slot, which may fail, or be lost though this one is flushed. Data may end inside the last sector: it stays.
     const fileEnd = slot.offset + slot.length;
-    const reached = Math.max(...(await Promise.all(work)));
+    const reached = largest(await Promise.all(work), 0);
     if (reached >= fileEnd) return;
     const tail = Math.max(fileEnd - TAIL, slot.offset, reached);
     await slot.storage.write(tail, new Uint8Array(fileEnd - tail));

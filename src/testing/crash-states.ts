@@ -8,6 +8,8 @@
  * The set of pending operations only grows between flushes, so the cuts that matter are those just before a flush ends
  * and those after a mark, where a promise becomes stronger. Others are sampled.
  */
+
+import { largest } from '../binary/numbers.ts';
 import type { StorageProvider } from '../storage/contract.ts';
 import { type Fate, MediumState, type MetadataClassifier, sectorSpan } from './medium-state.ts';
 import {
@@ -112,7 +114,8 @@ export function durablePositions(log: OperationLog, dropFlush?: number): Map<Med
   const positions = new Map<MediumOperation, number>();
   for (const operation of log.operations) {
     const needed = 'directories' in operation ? operation.directories : [operation.file];
-    positions.set(operation, Math.max(...needed.map((target) => firstCover(targets.get(target) ?? [], operation))));
+    const covers = needed.map((target) => firstCover(targets.get(target) ?? [], operation));
+    positions.set(operation, largest(covers, Number.NEGATIVE_INFINITY));
   }
   return positions;
 }

@@ -6,7 +6,7 @@
  * without help; and after a further write, flush and close it still reads right. Beside that a suite can name rules of
  * its own for what must hold in the files.
  */
-import { SECTOR } from '../binary/numbers.ts';
+import { SECTOR, smallest } from '../binary/numbers.ts';
 import { type ErrorKind, isImageError } from '../errors.ts';
 import type { StorageProvider } from '../storage/contract.ts';
 import {
@@ -194,7 +194,10 @@ async function isMissed(run: CrashRun, flush: FlushOperation, options: CrashChec
   const next = run.log.flushes.filter(
     (other) => other.startedAt > flush.startedAt && other.file === flush.file && other.directory === flush.directory,
   );
-  const last = Math.min(run.log.position, ...next.map((other) => other.endedAt));
+  const last = smallest(
+    next.map((other) => other.endedAt),
+    run.log.position,
+  );
   const report = await checkCrashRun(run, {
     maxStates: 300,
     ...options,
@@ -239,12 +242,12 @@ class StateChecker {
       for (const { sector, found, allowed } of this.#contents(state.cutAt).verify(bytes, 3)) {
         problems.push(`Sector ${sector} holds ${found}; allowed: ${allowed}`);
       }
-      problems.push(...(await this.#ownRules('found', state, bytes)));
+      for (const problem of await this.#ownRules('found', state, bytes)) problems.push(problem);
       if (!rewrite || problems.length > 0) return;
       await this.#rewrite(disk, bytes);
       closed = true;
       await disk.close();
-      problems.push(...(await this.#compareAgain(state, bytes)));
+      for (const problem of await this.#compareAgain(state, bytes)) problems.push(problem);
     } finally {
       if (!closed) await disk.close();
     }

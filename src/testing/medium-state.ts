@@ -125,7 +125,8 @@ export class MediumState {
       if (operation.kind === 'resize') {
         if (fate.size) add(Math.floor(operation.sizes[1] / SECTOR), content.storedEnd / SECTOR);
       } else if (fate.pieces !== 'none') {
-        add(...sectorSpan(operation));
+        const [first, end] = sectorSpan(operation);
+        add(first, end);
       }
     }
     return touched;

@@ -12,7 +12,7 @@
  * Every write stores content of its own: records of 16 bytes with the number of the write and of the sector. Bytes that
  * should not be there can so be named: which write they come from, and which sector they belong to.
  */
-import { SECTOR } from '../binary/numbers.ts';
+import { largest, SECTOR } from '../binary/numbers.ts';
 
 /** Marks content made here. */
 const TAG = 0x7664_6b21;
@@ -133,7 +133,7 @@ export class SectorModel {
     let covered = -1;
     for (const flush of this.#flushes) if (flush.endedAt < position) covered = Math.max(covered, flush.startedAt);
     const sizes = this.#sizes(position, covered);
-    const most = Math.max(...sizes);
+    const most = largest(sizes, 0);
     const lists: (GuestOperation[] | undefined)[] = new Array<undefined>(most);
     for (const operation of this.#operations) {
       if (operation.startedAt >= position) break;

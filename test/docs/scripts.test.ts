@@ -1,6 +1,7 @@
 /** The project's own checks notice what they are for. */
 import { describe, expect, it } from 'vitest';
 import { checkFile } from '../../scripts/layering.mjs';
+import { spreadsIn } from '../../scripts/spreads.mjs';
 import { readSuites, suiteOf } from '../../scripts/suites.mjs';
 
 describe('layering', () => {
@@ -39,6 +40,31 @@ describe('layering', () => {
     ]);
     expect(checkFile('src/disk/x.ts', "/* Buffer */ const a = 'Buffer'; type B = ArrayBuffer;")).toEqual([]);
     expect(checkFile('src/codec/x.ts', 'Buffer.alloc(1);')).toEqual([]);
+  });
+});
+
+describe('lists spread into arguments', () => {
+  it.each([
+    'list.push(...more);',
+    'const most = Math.max(0, ...sizes.map(({ length }) => length));',
+    'new Thing(...list);',
+    'list.push(...(await more()));',
+    'String.fromCharCode.apply(null, bytes);',
+    'Reflect.apply(call, undefined, list);',
+    // The parameter is a list of that name, and not what the function was called with.
+    'const f = (list: number[]) => Math.max(...list);',
+    'const f = (...list: number[]) => (list: number[]) => Math.max(...list);',
+  ])('are found: %s', (text) => {
+    expect(spreadsIn('src/x.ts', `\n${text}`)).toEqual([expect.stringContaining('src/x.ts:2')]);
+  });
+
+  it.each([
+    'const list = [...more, 1];',
+    'call({ ...options, more: [...list] });',
+    'const f = (...values: number[]) => call(1, ...values);',
+    'await disk.snapshots.apply(name);',
+  ])('are not: %s', (text) => {
+    expect(spreadsIn('src/x.ts', text)).toEqual([]);
   });
 });
 

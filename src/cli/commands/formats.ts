@@ -1,4 +1,5 @@
 /** `vdkit formats`: the formats and what can be done with them. */
+import { largest } from '../../binary/numbers.ts';
 import type { Format } from '../../image/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
@@ -45,7 +46,12 @@ function abilities({ capabilities, create }: Format): string {
 
 function table(rows: readonly (readonly string[])[]): string {
   const all = [HEADINGS, ...rows];
-  const widths = HEADINGS.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
+  const widths = HEADINGS.map((_, column) =>
+    largest(
+      all.map((row) => row[column]?.length ?? 0),
+      0,
+    ),
+  );
   return all
     .map((row) =>
       row

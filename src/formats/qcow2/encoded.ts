@@ -4,6 +4,7 @@
  * lie behind the end of the file.
  */
 import { inflateRaw, zstdDecompress } from '#decompress';
+import { largest, smallest } from '../../binary/numbers.ts';
 import { assert, withContext } from '../../errors.ts';
 import { allDone, watched } from '../../storage/all-done.ts';
 import type { ReadTarget, Storage } from '../../storage/contract.ts';
@@ -99,8 +100,14 @@ export class EncodedReader {
   async #readGroup(group: readonly Piece[]): Promise<void> {
     const [only] = group;
     if (group.length === 1 && only !== undefined && only.target.length < this.#clusterSize) return this.#readPart(only);
-    const start = Math.min(...group.map(({ position }) => position));
-    const end = Math.max(...group.map(({ position, bytes }) => position + bytes));
+    const start = smallest(
+      group.map(({ position }) => position),
+      Number.POSITIVE_INFINITY,
+    );
+    const end = largest(
+      group.map(({ position, bytes }) => position + bytes),
+      0,
+    );
     const stored = new Uint8Array(end - start);
     await readPadded(this.#storage, start, stored);
     const decoding = group.map(async (piece) => {

@@ -38,7 +38,7 @@ function hasOpticalDescriptors(input: ProbeInput): boolean {
   let udf = false;
   for (let at = 16 * OPTICAL_SECTOR; at + OPTICAL_SECTOR <= input.head.length; at += OPTICAL_SECTOR) {
     const type = input.head[at];
-    const name = String.fromCharCode(...input.head.subarray(at + 1, at + 6));
+    const name = new TextDecoder('latin1').decode(input.head.subarray(at + 1, at + 6));
     if (name === 'CD001') {
       if (type === 1) primary = true;
       if (type === 255 && primary) return true;
