@@ -5,11 +5,11 @@ import { ImageError, isImageError } from '../errors.ts';
 import type { CacheFormat, CacheIdentity, CacheInfo } from '../image/cache.ts';
 import type { Image, Progress } from '../image/contract.ts';
 import type { Finding } from '../image/findings.ts';
-import type { OperationOptions, Source } from '../storage/contract.ts';
+import type { FileAttributes, OperationOptions, Source } from '../storage/contract.ts';
 import { stageTarget } from '../storage/staging.ts';
 import { CacheLayer } from './cache-layer.ts';
-import type { Chain } from './chain.ts';
-import { environmentOf, registryOf, sourceOf } from './environment.ts';
+import { attributesOf, type Chain, identitiesOf } from './chain.ts';
+import { environmentOf, registryOf, sourceOf, warn } from './environment.ts';
 import type { DiskHost } from './host.ts';
 import { lockedSource } from './locking.ts';
 import type { CacheEntry, EnvironmentOptions, ImageSource } from './options.ts';
@@ -98,7 +98,9 @@ export class DiskCache {
   async create(cache: ImageSource, options: CreateCacheOptions): Promise<void> {
     this.#refuseSecond();
     this.#refuseShared();
-    await createCache(cache, { ...environmentOf(this.#host.options), ...options });
+    const { images } = this.#host.head.chain;
+    await this.#refuseImage(sourceOf(cache, this.#host.options));
+    await createCacheOf(cache, { ...environmentOf(this.#host.options), ...options }, await attributesOf(images));
     await this.open(cache, { ...(options.format === undefined ? {} : { format: options.format }), stale: 'discard' });
   }
 
@@ -148,6 +150,16 @@ export class DiskCache {
     }
   }
 
+  /** Whatever `force` says. */
+  async #refuseImage({ provider, name }: Source): Promise<void> {
+    const present = await provider.lookUp(name);
+    if (present === null || !(await identitiesOf(this.#host.head.chain.images)).has(present.key)) return;
+    throw new ImageError('invalid-argument', 'The cache would replace a file of the disk that it is for', {
+      path: name,
+      hint: 'Choose another name.',
+    });
+  }
+
   #failed({ name }: Source, error: unknown): void {
     const text = `The cache ${name} failed and is not used any more.`;
     this.#host.options.onMessage?.({ level: 'error', text, path: name, error });
@@ -178,14 +190,23 @@ export class DiskCache {
 
 /** Makes an empty cache file, durably. Throws `exists` unless `force`, and `invalid-argument` for a size that it cannot have. */
 export async function createCache(cache: ImageSource, options: CreateCacheOptions & EnvironmentOptions): Promise<void> {
+  return createCacheOf(cache, options, []);
+}
+
+/** `sources`: attributes of the files whose content it is going to hold. */
+async function createCacheOf(
+  cache: ImageSource,
+  options: CreateCacheOptions & EnvironmentOptions,
+  sources: readonly FileAttributes[],
+): Promise<void> {
   const target = sourceOf(cache, options);
   const { size, format, fixed = false, force = false, signal, onProgress, lock } = options;
-  const staged = await stageTarget(target, { force, ...(lock === undefined ? {} : { lock }) });
+  const staged = await stageTarget(target, { force, sources, ...(lock === undefined ? {} : { lock }) });
   try {
     await registryOf(options)
       .findCache(format)
       .create(staged.source, { size, fixed, signal, ...(onProgress === undefined ? {} : { onProgress }) });
-    await staged.publish();
+    for (const text of await staged.publish()) warn(options, text, target.name);
   } catch (error) {
     await staged.discard();
     throw error;

@@ -7,7 +7,13 @@
 import { assert, ImageError } from '../errors.ts';
 import type { Image, Mapping } from '../image/contract.ts';
 import { allDone, watched } from '../storage/all-done.ts';
-import { isPromise, type MaybePromise, type ReadTarget, type Source } from '../storage/contract.ts';
+import {
+  type FileAttributes,
+  isPromise,
+  type MaybePromise,
+  type ReadTarget,
+  type Source,
+} from '../storage/contract.ts';
 import { bufferList, fillZero, sliceBuffers, totalLength } from './buffers.ts';
 import type { CacheLayer } from './cache-layer.ts';
 import type { Range } from './device.ts';
@@ -211,6 +217,20 @@ export class Chain {
 
 function clip(mapping: Mapping, length: number): Mapping {
   return mapping.length <= length ? mapping : { ...mapping, length };
+}
+
+/** Keys of all files that the images are read from. */
+export async function identitiesOf(images: readonly ChainImage[]): Promise<ReadonlySet<string>> {
+  const storages = images.flatMap(({ image }) => image.storages());
+  const identities = await Promise.all(storages.map((storage) => storage.identity()));
+  return new Set(identities.map(({ key }) => key));
+}
+
+/** Attributes of those files, where files have some. */
+export async function attributesOf(images: readonly ChainImage[]): Promise<readonly FileAttributes[]> {
+  const storages = images.flatMap(({ image }) => image.storages());
+  const found = await Promise.all(storages.map(async (storage) => (await storage.attributes?.()) ?? null));
+  return found.filter((one) => one !== null);
 }
 
 /** Closes all images, last first, and then throws the first failure. */

@@ -70,20 +70,21 @@ async function convertNew(source: BlockDevice, target: ImageSource, options: Con
   const { size = source.size, shrink, signal } = options;
   await refuseCut(source, { size, path: source.label, shrink, signal });
   const own = source instanceof ChainDisk ? await source.identities() : new Set<string>();
+  const sources = source instanceof ChainDisk ? await source.attributes() : [];
   const config = compressedConfig(target, options);
   // What is compressed is cut into units that only the target knows. Anything else is read while the target is made.
   const copy = compresses(options) ? null : startCopy(source, copyOptions(Math.min(source.size, size), options));
   try {
-    const made = await stageImage(target, { ...options, ...config, size }, own);
+    const made = await stageImage(target, { ...options, ...config, size }, { own, sources });
     try {
       const disk = await targetDisk(made, options);
       const copied = await copyAndClose(source, disk, options, copy);
-      await made.staged.publish();
+      const lost = await made.staged.publish();
       return {
         size,
         written: copied.written,
         unreadable: copied.unreadable,
-        warnings: [...made.warnings, ...disk.warnings],
+        warnings: [...made.warnings, ...disk.warnings, ...lost],
       };
     } catch (error) {
       await made.staged.discard();

@@ -1,7 +1,7 @@
 /** Making new images: checked first, made under a temporary name, published when complete. */
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
-import type { Source, Storage } from '../storage/contract.ts';
+import type { FileAttributes, Source, Storage } from '../storage/contract.ts';
 import { type Staged, stageTarget } from '../storage/staging.ts';
 import { registryOf, sourceOf } from './environment.ts';
 import { checkConfig, checkVariants } from './format-options.ts';
@@ -24,9 +24,10 @@ export interface StagedImage {
  */
 export async function createImage(target: ImageSource, options: CreateImageOptions): Promise<InspectReport> {
   const made = await stageImage(target, options);
+  let lost: readonly string[] = [];
   try {
     await made.image.close();
-    await made.staged.publish();
+    lost = await made.staged.publish();
   } catch (error) {
     await made.staged.discard();
     throw error;
@@ -38,7 +39,7 @@ export async function createImage(target: ImageSource, options: CreateImageOptio
     ...(provider === undefined ? {} : { provider }),
     ...(registry === undefined ? {} : { registry }),
   });
-  return { ...report, lock: { held: 'none', holders: [] }, warnings: [...report.warnings, ...made.warnings] };
+  return { ...report, lock: { held: 'none', holders: [] }, warnings: [...report.warnings, ...made.warnings, ...lost] };
 }
 
 /** The format of a new image: named, or by the extension of its name. */
@@ -60,14 +61,19 @@ export function targetFormat(target: Source, options: CreateImageOptions): Forma
   return format;
 }
 
-/**
- * Makes the image and leaves it open under its temporary name. `own`: keys of files that the caller has open, and that
- * may be replaced all the same.
- */
+/** What a caller says of a new image that is more than a wish for it. */
+export interface StageHow {
+  /** Keys of files that the caller has open, and that may be replaced all the same. */
+  readonly own?: ReadonlySet<string>;
+  /** Attributes of the files whose content goes into it. */
+  readonly sources?: readonly FileAttributes[];
+}
+
+/** Makes the image and leaves it open under its temporary name. */
 export async function stageImage(
   target: ImageSource,
   options: CreateImageOptions,
-  own: ReadonlySet<string> = new Set(),
+  how: StageHow = {},
 ): Promise<StagedImage> {
   throwIfAborted(options.signal, 'Creating the image');
   const source = sourceOf(target, options);
@@ -76,7 +82,7 @@ export async function stageImage(
   checkConfig(format, options.config ?? {}, 'create');
   const parent = await lockedParent(options);
   try {
-    return await stageLocked(source, format, options, own);
+    return await stageLocked(source, format, options, how);
   } finally {
     await parent?.close();
   }
@@ -93,12 +99,12 @@ async function stageLocked(
   source: Source,
   format: Format,
   options: CreateImageOptions,
-  own: ReadonlySet<string>,
+  how: StageHow,
 ): Promise<StagedImage> {
   const warnings: string[] = [];
   const create = await createOptions(format, options, warnings);
   format.plan?.(create);
-  const staged = await stageTarget(source, { force: options.force ?? false, lock: options.lock ?? true, own });
+  const staged = await stageTarget(source, { force: options.force ?? false, lock: options.lock ?? true, ...how });
   try {
     if (format.create === undefined) throw new Error('internal: the format was checked');
     const image = await format.create(staged.source, create);

@@ -12,6 +12,7 @@ import type { ImageChanges, ImageInfo } from '../image/contract.ts';
 import { clipLogical, clipPhysical, type Geometry, isSet } from '../image/geometry.ts';
 import type { RegionList } from '../image/regions.ts';
 import { watched } from '../storage/all-done.ts';
+import type { FileAttributes } from '../storage/contract.ts';
 import {
   isPromise,
   type MaybePromise,
@@ -23,7 +24,7 @@ import {
 import { DiskBitmaps } from './bitmaps.ts';
 import { bufferList, totalLength } from './buffers.ts';
 import { closeCacheOf, DiskCache } from './cache.ts';
-import { Chain, type ChainImage, closeImages } from './chain.ts';
+import { attributesOf, Chain, type ChainImage, closeImages, identitiesOf } from './chain.ts';
 import { type CompactOptions, compactOf, tidy } from './compact.ts';
 import { compressUnits, encoderOf } from './compressed-writes.ts';
 import type {
@@ -186,9 +187,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   /** Keys of all files of the chain: two disks that share one are, in part, the same bytes. */
   async identities(): Promise<ReadonlySet<string>> {
-    const storages = this.#head.chain.images.flatMap(({ image }) => image.storages());
-    const identities = await Promise.all(storages.map((storage) => storage.identity()));
-    return new Set(identities.map(({ key }) => key));
+    return identitiesOf(this.#head.chain.images);
+  }
+
+  /** Attributes of all files of the images, where files have some. */
+  async attributes(): Promise<readonly FileAttributes[]> {
+    return attributesOf(this.#head.chain.images);
   }
 
   /**

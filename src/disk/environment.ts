@@ -106,6 +106,7 @@ export function withOpen(provider: StorageProvider, open: StorageProvider['open'
     realName: (name) => provider.realName(name),
     temporaryName: (name) => provider.temporaryName(name),
     publishMode: (name) => provider.publishMode(name),
+    publishLike: (name, how) => provider.publishLike(name, how),
     syncNames: (directory) => provider.syncNames(directory),
     freeSpace: (directory) => provider.freeSpace(directory),
   };

@@ -40,6 +40,32 @@ export interface StorageIdentity {
   readonly modifiedMs: number | null;
 }
 
+/** Who owns a file, who may do what with it, and what else the system keeps beside its bytes. */
+export interface FileAttributes {
+  /** Numbers of the user and of the group. */
+  readonly owner: number;
+  readonly group: number;
+  /** Permission bits, e.g. 0o640. */
+  readonly mode: number;
+  /** Names that the file has. */
+  readonly links: number;
+  /** Milliseconds since 1970. */
+  readonly accessedMs: number;
+  readonly modifiedMs: number;
+  /** Extended attributes by name, access lists among them; null where they cannot be read. */
+  readonly extended: ReadonlyMap<string, Uint8Array> | null;
+}
+
+/** Attributes that a file gets when it is published. */
+export interface PublishHow {
+  /** Those of the file that it replaces or continues; null: those of any new file. */
+  readonly like: FileAttributes | null;
+  /** The times of `like`, too. Default false. */
+  readonly times?: boolean;
+  /** Files that its content comes from: nobody may do with it what they could not do with each of these. */
+  readonly sources?: readonly FileAttributes[];
+}
+
 /** A run of one kind in a storage. `end` may lie beyond what was asked for, so that the answer can be kept. */
 export interface StorageExtent {
   readonly start: number;
@@ -112,6 +138,8 @@ export interface Storage {
   /** Everything written so far is durable when it resolves. Never repeated after a failure. */
   flush(): Promise<void>;
   identity(): Promise<StorageIdentity>;
+  /** Absent, or null, where a storage has no owner: memory, devices. */
+  attributes?(): Promise<FileAttributes | null>;
   /**
    * Takes an advisory lock on the whole storage, or changes the one that this handle has. Closing gives it back. Does
    * not wait: throws `locked` when another handle is in the way, in this process or another, and keeps what it had.
@@ -165,6 +193,11 @@ export interface StorageProvider {
   temporaryName(name: string): string;
   /** Makes a private storage as readable as a file made the usual way. */
   publishMode(name: string): Promise<void>;
+  /**
+   * Gives a private storage owner, permissions and extended attributes, as far as they may be given. Never makes it more
+   * readable than asked for. Returns what was lost, for people: `owner 1000`.
+   */
+  publishLike(name: string, how: PublishHow): Promise<readonly string[]>;
   /** Makes created, renamed and removed names of one directory durable. */
   syncNames(directory: string): Promise<void>;
   /** Bytes that can still be written into a directory; null when unknown. */

@@ -4,6 +4,7 @@ export { BlobStorage } from './blob.ts';
 export { BlobProvider } from './blob-provider.ts';
 export type {
   CreateMode,
+  FileAttributes,
   LockHolder,
   LockMode,
   LockOptions,
@@ -12,6 +13,7 @@ export type {
   NameInfo,
   OpenMode,
   OperationOptions,
+  PublishHow,
   ReadTarget,
   Source,
   Storage,

@@ -19,7 +19,7 @@ export function keptOpen(inner: Storage): KeptOpen {
   const checkOpen = (): void => {
     if (closed) throw closedStorage(inner.label);
   };
-  const { readNow, allocate } = inner;
+  const { readNow, allocate, attributes } = inner;
   const storage: Storage = {
     label: inner.label,
     get size() {
@@ -49,6 +49,7 @@ export function keptOpen(inner: Storage): KeptOpen {
     resize: (size) => whenOpen(() => inner.resize(size)),
     flush: () => whenOpen(() => inner.flush()),
     identity: () => whenOpen(() => inner.identity()),
+    ...(attributes === undefined ? {} : { attributes: () => whenOpen(() => attributes.call(inner)) }),
     lock: (mode, how) => whenOpen(() => inner.lock(mode, how)),
     lockState: () => whenOpen(() => inner.lockState()),
     async close() {

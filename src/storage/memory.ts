@@ -8,6 +8,7 @@ import type {
   LockState,
   NameInfo,
   OpenMode,
+  PublishHow,
   ReadTarget,
   Storage,
   StorageCapabilities,
@@ -204,6 +205,12 @@ export class MemoryProvider implements StorageProvider {
 
   async publishMode(name: string): Promise<void> {
     this.#find(name);
+  }
+
+  /** Nobody owns memory. */
+  async publishLike(name: string, _how: PublishHow): Promise<readonly string[]> {
+    this.#find(name);
+    return [];
   }
 
   async syncNames(_directory: string): Promise<void> {}

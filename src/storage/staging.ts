@@ -4,7 +4,7 @@
  */
 import { ImageError, isImageError } from '../errors.ts';
 import { allDone } from './all-done.ts';
-import type { CreateMode, NameInfo, Source, Storage, StorageProvider } from './contract.ts';
+import type { CreateMode, FileAttributes, NameInfo, PublishHow, Source, Storage, StorageProvider } from './contract.ts';
 import { type KeptOpen, keptOpen } from './kept-open.ts';
 
 /** How a target is made. */
@@ -15,15 +15,22 @@ export interface StageOptions {
   readonly lock?: boolean;
   /** Keys of files that the caller has open and locked already, and may replace all the same. */
   readonly own?: ReadonlySet<string>;
+  /** Files whose content goes into it: it becomes no more readable than they are. */
+  readonly sources?: readonly FileAttributes[];
+  /** A file that goes on in this one: it gets its attributes and times. Left out: those of what it replaces. */
+  readonly continues?: FileAttributes;
 }
 
 /** A target that is being made. */
 export interface Staged {
   /** Where it is made; formats create it there. */
   readonly source: Source;
-  /** Gives it its name, durably. Throws `exists` when somebody else took the name meanwhile. */
-  publish(): Promise<void>;
-  /** Removes what was made so far, if it was not published. */
+  /**
+   * Gives it its name, durably. Throws `exists` when somebody else took the name meanwhile. Returns what a person should
+   * know: attributes of the replaced file that it could not be given.
+   */
+  publish(): Promise<readonly string[]>;
+  /** Removes what was made so far, all files of it, if it was not published. */
   discard(): Promise<void>;
 }
 
@@ -37,25 +44,81 @@ export async function stageTarget(target: Source, how: StageOptions): Promise<St
   // A link stays a link: what it leads to is replaced.
   const final = old === null ? name : await provider.realName(name);
   const temporary = provider.temporaryName(final);
-  const known: Names = { temporary, name };
+  const known: Names = { temporary, name, parts: new Set() };
   const locks = new TargetLocks(how.lock ?? true);
   if (old !== null && how.own?.has(old.key) !== true) await locks.lockOld({ provider, name: final }, name);
+  const look = old === null ? NOTHING_REPLACED : await replacedLook({ provider, name: final });
   return {
     source: { provider: labelled(provider, known, locks), name: temporary },
     publish: () =>
       underFinalName(known, async () => {
+        const lost = await dress(provider, known, { ...how, ...look });
         await publish({ provider, name: final }, temporary, how.force);
+        known.parts.clear();
         await locks.release();
+        return lost;
       }),
     discard: () =>
       underFinalName(known, async () => {
         try {
-          await removeIfThere(provider, temporary);
+          for (const part of [temporary, ...known.parts]) await removeIfThere(provider, part);
         } finally {
           await locks.release();
         }
       }),
   };
+}
+
+/** What is known of the file that is replaced. */
+interface ReplacedLook {
+  readonly replaced: FileAttributes | null;
+  /** It could not be looked at, so nobody but its owner gets to see the new one. */
+  readonly unknown: boolean;
+}
+
+const NOTHING_REPLACED: ReplacedLook = { replaced: null, unknown: false };
+
+async function replacedLook({ provider, name }: Source): Promise<ReplacedLook> {
+  try {
+    const storage = await provider.open(name, 'read');
+    try {
+      return { replaced: (await storage.attributes?.()) ?? null, unknown: false };
+    } finally {
+      await storage.close();
+    }
+  } catch (error) {
+    if (!isImageError(error)) throw error;
+    return { replaced: null, unknown: true };
+  }
+}
+
+/** Gives all files of the target, still under names that nobody looks for, the attributes that they are to have. */
+async function dress(
+  provider: StorageProvider,
+  { temporary, name, parts }: Names,
+  { replaced, unknown, continues, sources = [] }: ReplacedLook & Pick<StageOptions, 'continues' | 'sources'>,
+): Promise<string[]> {
+  if (unknown) return [`Who may read the old ${name} could not be found out, so only its owner may read the new one.`];
+  const like = continues ?? replaced;
+  const usual = like === null && sources.length === 0;
+  const lost = new Set<string>();
+  for (const part of [...parts, temporary]) {
+    if (usual) await provider.publishMode(part);
+    else for (const one of await provider.publishLike(part, howFor(like, continues, sources))) lost.add(one);
+  }
+  return lost.size === 0 ? [] : [`${name} could not get all that ${whose(continues)} had: ${[...lost].join(', ')}.`];
+}
+
+function howFor(
+  like: FileAttributes | null,
+  continues: FileAttributes | undefined,
+  sources: readonly FileAttributes[],
+): PublishHow {
+  return { like, sources, times: continues !== undefined };
+}
+
+function whose(continues: FileAttributes | undefined): string {
+  return continues === undefined ? 'the file before it' : 'the original';
 }
 
 /** Keeps others away from the old target and the new one until the one has become the other. */
@@ -108,11 +171,12 @@ class TargetLocks {
 interface Names {
   readonly temporary: string;
   readonly name: string;
+  /** Other files of the target, made under their own names. */
+  readonly parts: Set<string>;
 }
 
 async function publish(target: Source, temporary: string, force: boolean): Promise<void> {
   const { provider, name } = target;
-  await provider.publishMode(temporary);
   // The old target may have become something else since it was looked at, and a device is not replaced.
   if (force) await checkTarget(target, force);
   try {
@@ -188,9 +252,16 @@ function labelled(provider: StorageProvider, names: Names, locks: TargetLocks): 
   return {
     open: (name, mode) => underFinalName(names, () => provider.open(name, mode)),
     create: (name, how) =>
-      underFinalName(names, async () => locks.lockNew(await provider.create(name, createMode(names, name, how)))),
+      underFinalName(names, async () => {
+        const storage = await provider.create(name, { ...how, ...createMode(names, name) });
+        if (name !== names.temporary) names.parts.add(name);
+        return locks.lockNew(storage);
+      }),
     rename: (from, to, how) => provider.rename(from, to, how),
-    remove: (name) => underFinalName(names, () => provider.remove(name)),
+    remove: async (name) => {
+      await underFinalName(names, () => provider.remove(name));
+      names.parts.delete(name);
+    },
     list: (directory) => provider.list(directory),
     resolve: (name, relativeTo) => provider.resolve(name, relativeTo),
     directory: (name) => provider.directory(name),
@@ -198,11 +269,13 @@ function labelled(provider: StorageProvider, names: Names, locks: TargetLocks): 
     realName: (name) => provider.realName(name),
     temporaryName: (name) => provider.temporaryName(name),
     publishMode: (name) => provider.publishMode(name),
+    publishLike: (name, how) => provider.publishLike(name, how),
     syncNames: (directory) => provider.syncNames(directory),
     freeSpace: (directory) => provider.freeSpace(directory),
   };
 }
 
-function createMode(names: Names, name: string, how: CreateMode | undefined): CreateMode {
-  return name === names.temporary ? { ...how, label: names.name, private: true } : { ...how };
+/** Nobody else reads any file of it before it is complete. */
+function createMode({ temporary, name }: Names, wanted: string): CreateMode {
+  return wanted === temporary ? { label: name, private: true } : { private: true };
 }

@@ -6,6 +6,7 @@ import { alignDown, SECTOR } from '../binary/numbers.ts';
 import { type ErrorKind, ImageError } from '../errors.ts';
 import type {
   CreateMode,
+  FileAttributes,
   LockMode,
   LockOptions,
   LockState,
@@ -204,6 +205,10 @@ class FaultStorage implements Storage {
 
   identity(): Promise<StorageIdentity> {
     return this.#inner.identity();
+  }
+
+  async attributes(): Promise<FileAttributes | null> {
+    return (await this.#inner.attributes?.()) ?? null;
   }
 
   lock(mode: LockMode, how?: LockOptions): Promise<void> {

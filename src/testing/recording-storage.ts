@@ -7,6 +7,7 @@
  */
 import type {
   CreateMode,
+  FileAttributes,
   LockMode,
   LockOptions,
   LockState,
@@ -233,6 +234,10 @@ class RecordingStorage implements Storage {
 
   identity(): Promise<StorageIdentity> {
     return this.#inner.identity();
+  }
+
+  async attributes(): Promise<FileAttributes | null> {
+    return (await this.#inner.attributes?.()) ?? null;
   }
 
   lock(mode: LockMode, how?: LockOptions): Promise<void> {

@@ -104,6 +104,10 @@ export class SnapshotProvider implements StorageProvider {
 
   async publishMode(): Promise<void> {}
 
+  async publishLike(): Promise<readonly string[]> {
+    return [];
+  }
+
   async syncNames(): Promise<void> {}
 
   async freeSpace(): Promise<number | null> {

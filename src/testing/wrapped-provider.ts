@@ -1,5 +1,5 @@
 /** A provider around another one that hands everything on. Subclasses say what they put around each storage. */
-import type { CreateMode, NameInfo, OpenMode, Storage, StorageProvider } from '../storage/contract.ts';
+import type { CreateMode, NameInfo, OpenMode, PublishHow, Storage, StorageProvider } from '../storage/contract.ts';
 
 /** Base of providers that watch or disturb another one. */
 export abstract class WrappedProvider implements StorageProvider {
@@ -41,6 +41,10 @@ export abstract class WrappedProvider implements StorageProvider {
 
   publishMode(name: string): Promise<void> {
     return this.inner.publishMode(name);
+  }
+
+  publishLike(name: string, how: PublishHow): Promise<readonly string[]> {
+    return this.inner.publishLike(name, how);
   }
 
   freeSpace(directory: string): Promise<number | null> {

@@ -3,7 +3,8 @@
  * each other out as handles of one file do; the outer storage is locked as the strictest of them needs it.
  */
 import { ChainDisk } from '../disk/disk.ts';
-import type { LockMode, LockOptions, LockState, StorageIdentity } from '../storage/contract.ts';
+import { mostPrivate } from '../storage/attributes.ts';
+import type { FileAttributes, LockMode, LockOptions, LockState, StorageIdentity } from '../storage/contract.ts';
 import { LockTable, lockedHere, stateOf } from '../storage/locks.ts';
 import { type Bytes, isStorage } from './bytes.ts';
 
@@ -38,6 +39,13 @@ export class Outer {
     }
     const keys = bytes instanceof ChainDisk ? [...(await bytes.identities())].sort() : [this.#ownKey];
     return { key: `${keys.join(',')}@${range}`, kind: 'other', allocatedSize: null, modifiedMs: null };
+  }
+
+  /** Of the file that holds it. Of a disk those of the most private of its files, so that a copy is no more readable. */
+  async attributes(): Promise<FileAttributes | null> {
+    const bytes = this.#bytes;
+    if (isStorage(bytes)) return (await bytes.attributes?.()) ?? null;
+    return bytes instanceof ChainDisk ? mostPrivate(await bytes.attributes()) : null;
   }
 
   /** Throws `locked` when another handle of the range, or of the outer storage, is in the way. */

@@ -10,6 +10,7 @@ import type { BlockDevice, Extent } from '../disk/device.ts';
 import { ImageError } from '../errors.ts';
 import { checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from '../storage/checks.ts';
 import {
+  type FileAttributes,
   isPromise,
   type LockMode,
   type LockOptions,
@@ -152,6 +153,11 @@ class RangeStorage implements Storage {
   async identity(): Promise<StorageIdentity> {
     this.#checkOpen();
     return outerOf(this.#outer).identity(this.#range);
+  }
+
+  async attributes(): Promise<FileAttributes | null> {
+    this.#checkOpen();
+    return outerOf(this.#outer).attributes();
   }
 
   async lock(mode: LockMode, how?: LockOptions): Promise<void> {

@@ -146,6 +146,10 @@ class OneName implements StorageProvider {
     return this.#refuse(name);
   }
 
+  publishLike(name: string): Promise<readonly string[]> {
+    return this.#refuse(name);
+  }
+
   async syncNames(_directory: string): Promise<void> {}
 
   async freeSpace(_directory: string): Promise<number | null> {

@@ -24,6 +24,7 @@ export async function run(context: CommandContext): Promise<number> {
       fixed: options.flag('fixed'),
       force: options.flag('force'),
       onProgress,
+      onMessage: ({ text }) => context.warn(text),
     });
     context.progress.finish(true);
   }

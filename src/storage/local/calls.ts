@@ -8,10 +8,13 @@ import { promisify } from 'node:util';
 export const calls = {
   chmod: promisify(fs.chmod),
   close: promisify(fs.close),
+  fchmod: promisify(fs.fchmod),
+  fchown: promisify(fs.fchown),
   fdatasync: promisify(fs.fdatasync),
   fstat: promisify(fs.fstat),
   fsync: promisify(fs.fsync),
   ftruncate: promisify(fs.ftruncate),
+  futimes: promisify(fs.futimes),
   link: promisify(fs.link),
   open: promisify(fs.open) as (name: string, flags: number | string, mode?: number) => Promise<number>,
   opendir: promisify(fs.opendir),

@@ -11,6 +11,7 @@ import { ImageError } from '../../errors.ts';
 import { checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from '../checks.ts';
 import { nowMs } from '../clock.ts';
 import type {
+  FileAttributes,
   LockMode,
   LockOptions,
   LockState,
@@ -23,6 +24,7 @@ import type {
   StorageIdentity,
   WriteSource,
 } from '../contract.ts';
+import { attributesOf } from './attributes.ts';
 import { CachedReads } from './cached-reads.ts';
 import { calls } from './calls.ts';
 import { afterBytes, EndOfFile, readFully, readListFully, writeFully, writeListFully } from './descriptor.ts';
@@ -241,6 +243,18 @@ export class FileStorage implements Storage {
       const stat = await calls.fstat(this.#fd, { bigint: true });
       const allocatedSize = this.#kind === 'file' && process.platform !== 'win32' ? Number(stat.blocks) * 512 : null;
       return { key: fileKey(stat), kind: this.#kind, allocatedSize, modifiedMs: Number(stat.mtimeMs) };
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      this.#end();
+    }
+  }
+
+  async attributes(): Promise<FileAttributes | null> {
+    if (this.#kind !== 'file') return null;
+    this.#start();
+    try {
+      return await attributesOf(this.#fd);
     } catch (error) {
       throw this.#explain(error);
     } finally {

@@ -38,6 +38,12 @@ export interface NativeCalls {
   isLocked(fd: number, start: number, length: number): boolean;
   /** Bytes of a page of memory, and where bytes lie in one; null where the system does not tell. */
   pageOf(bytes: Uint8Array): { readonly pageSize: number; readonly offset: number } | null;
+  /** Names of the extended attributes of a file. */
+  attributeNames(fd: number): readonly string[];
+  /** The value of an extended attribute; null when the file has none of that name. */
+  attribute(fd: number, name: string): Uint8Array | null;
+  setAttribute(fd: number, name: string, value: Uint8Array): void;
+  removeAttribute(fd: number, name: string): void;
   /** Keeps the pages of the bytes out of the swap. */
   lockMemory(bytes: Uint8Array): void;
   unlockMemory(bytes: Uint8Array): void;
@@ -59,6 +65,8 @@ const LOCK_TYPE = { read: 0, write: 1, none: 2 } as const;
 /** `struct flock` where `off_t` has 64 bits: type, whence, padding, start, length, process. */
 const FLOCK_BYTES = 32;
 const SC_PAGESIZE = 30;
+/** Linux has no longer lists of names, and no longer values. */
+const ATTRIBUTE_BYTES = 64 * 1024;
 
 /** Where `off_t` has 64 bits in the calls that are bound here. */
 const ARCHITECTURES: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64', 'ppc64', 's390x'];
@@ -123,6 +131,10 @@ function bind(koffi: Koffi): NativeCalls {
   const mlock = optional(libc, 'int mlock(void *start, size_t length)');
   const munlock = optional(libc, 'int munlock(void *start, size_t length)');
   const preadv2 = optional(libc, 'int64_t preadv2(int fd, void *list, int count, int64_t offset, int flags)');
+  const flistxattr = optional(libc, 'int64_t flistxattr(int fd, void *list, size_t size)');
+  const fgetxattr = optional(libc, 'int64_t fgetxattr(int fd, str name, void *value, size_t size)');
+  const fsetxattr = optional(libc, 'int fsetxattr(int fd, str name, void *value, size_t size, int flags)');
+  const fremovexattr = optional(libc, 'int fremovexattr(int fd, str name)');
   /** `struct iovec`: where, how many. */
   const piece = new BigUint64Array(2);
   const seek = (fd: number, offset: number, whence: number): number => {
@@ -181,6 +193,31 @@ function bind(koffi: Koffi): NativeCalls {
       const pageSize = Number(sysconf?.(SC_PAGESIZE) ?? -1);
       if (pageSize <= 0 || memmove === null) return null;
       return { pageSize, offset: Number(BigInt(memmove(bytes, bytes, 0)) % BigInt(pageSize)) };
+    },
+    attributeNames(fd) {
+      if (flistxattr === null) throw failure('flistxattr', constants.errno.ENOSYS);
+      const list = new Uint8Array(ATTRIBUTE_BYTES);
+      const length = Number(flistxattr(fd, list, list.length));
+      if (length < 0) throw failure('flistxattr', koffi.errno());
+      const names = new TextDecoder().decode(list.subarray(0, length));
+      return names.split('\0').filter((name) => name !== '');
+    },
+    attribute(fd, name) {
+      if (fgetxattr === null) throw failure('fgetxattr', constants.errno.ENOSYS);
+      const value = new Uint8Array(ATTRIBUTE_BYTES);
+      const length = Number(fgetxattr(fd, name, value, value.length));
+      if (length >= 0) return value.slice(0, length);
+      const number = koffi.errno();
+      if (number === constants.errno.ENODATA) return null;
+      throw failure('fgetxattr', number);
+    },
+    setAttribute(fd, name, value) {
+      if (fsetxattr === null) throw failure('fsetxattr', constants.errno.ENOSYS);
+      if (fsetxattr(fd, name, value, value.length, 0) !== 0) throw failure('fsetxattr', koffi.errno());
+    },
+    removeAttribute(fd, name) {
+      if (fremovexattr === null) throw failure('fremovexattr', constants.errno.ENOSYS);
+      if (fremovexattr(fd, name) !== 0) throw failure('fremovexattr', koffi.errno());
     },
     lockMemory(bytes) {
       if (mlock === null) throw failure('mlock', constants.errno.ENOSYS);

@@ -2,7 +2,8 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { ImageError, isImageError } from '../../errors.ts';
-import type { CreateMode, NameInfo, OpenMode, Storage, StorageProvider } from '../contract.ts';
+import type { CreateMode, NameInfo, OpenMode, PublishHow, Storage, StorageProvider } from '../contract.ts';
+import { applyAttributes, publishAsNew } from './attributes.ts';
 import { calls } from './calls.ts';
 import { errorCode, explained, systemError } from './errno.ts';
 import { FileStorage } from './file.ts';
@@ -50,7 +51,11 @@ class LocalFiles implements StorageProvider {
   }
 
   publishMode(name: string): Promise<void> {
-    return explained(name, async () => calls.chmod(name, 0o666 & ~currentUmask()));
+    return explained(name, () => publishAsNew(name));
+  }
+
+  publishLike(name: string, how: PublishHow): Promise<readonly string[]> {
+    return explained(name, () => applyAttributes(name, how));
   }
 
   syncNames(directory: string): Promise<void> {
@@ -233,24 +238,6 @@ function temporaryName(name: string): string {
   const base = [...path.basename(name)];
   while (base.length > 0 && Buffer.byteLength(base.join('')) + ending.length + 1 > NAME_MAX) base.pop();
   return path.join(path.dirname(name), `.${base.join('')}${ending}`);
-}
-
-/** Without changing it: `process.umask()` sets it to zero for a moment, in which another thread may make a file. */
-function currentUmask(): number {
-  if (process.platform === 'linux') {
-    const digits = /^Umask:\s*([0-7]+)$/m.exec(readStatus())?.[1];
-    if (digits !== undefined) return Number.parseInt(digits, 8);
-  }
-  return process.umask();
-}
-
-/** At once: nothing of it is on a medium. */
-function readStatus(): string {
-  try {
-    return fs.readFileSync('/proc/self/status', 'latin1');
-  } catch {
-    return '';
-  }
 }
 
 async function syncDirectory(directory: string): Promise<void> {
