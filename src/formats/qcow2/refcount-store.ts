@@ -9,7 +9,7 @@
  * Blocks and the table grow by room behind everything that is counted: a new block may lie in the range that it counts.
  */
 import { SparseBitSet } from '../../binary/bits.ts';
-import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { divCeil, SECTOR } from '../../binary/numbers.ts';
 import { RunList } from '../../binary/runs.ts';
 import { dataRuns } from '../../codec/bytes.ts';
 import { assert, hex, ImageError } from '../../errors.ts';
@@ -20,7 +20,7 @@ import { isPromise, type MaybePromise, type Storage } from '../../storage/contra
 import { readPadded } from '../../storage/read-padded.ts';
 import type { Qcow2Header } from './header.ts';
 import { ENTRY_BYTES, REFCOUNT_OFFSET } from './layout.ts';
-import { getRefcount, refcountMax, refcountsPerBlock, setRefcount } from './refcounts.ts';
+import { blocksFor, getRefcount, refcountMax, refcountsPerBlock, setRefcount } from './refcounts.ts';
 
 /** Bytes of a block that are loaded at once. */
 const PAGE = 16 * 1024;
@@ -85,6 +85,7 @@ export async function openRefcounts(storage: Storage, header: Qcow2Header): Prom
       if ((isPromise(count) ? await count : count) === 0) return `the cluster at ${hex(at)} is in use but not counted`;
     }
   }
+  await store.holdTable();
   return store;
 }
 
@@ -191,20 +192,69 @@ export class RefcountStore {
     await this.#pages.get(this.#wanted);
   }
 
-  /** Takes so many clusters behind each other, for a table that must lie in one piece. */
+  /**
+   * Takes clusters behind each other, for a table that must lie in one piece, and returns the first of them: the first
+   * free run that has room for them and for the blocks that they need. Nothing else may run meanwhile. Throws `limit` when
+   * the file cannot grow any further.
+   */
   async takeTogether(count: number): Promise<number> {
-    let first = divCeil(this.#storage.size, this.#clusterSize);
+    let first = await this.#findTogether(count);
+    if (first === null) {
+      // The longer table counts itself and a run of that length behind it, so the second search ends well.
+      this.#grow(this.#table.length * this.#perBlock, count);
+      first = await this.#findTogether(count);
+    }
+    assert(first !== null, 'a table that has grown for a run has room for it');
+    this.#cover(first, count);
     for (let cluster = first; cluster < first + count; cluster++) {
-      if ((this.#table[Math.floor(cluster / this.#perBlock)] ?? 0) === 0) this.#cover(cluster, 0);
       const found = this.count(cluster);
-      if ((isPromise(found) ? await found : found) !== 0) first = cluster + 1;
+      assert((isPromise(found) ? await found : found) === 0, 'nothing else takes clusters meanwhile');
+      this.#change(cluster, 1);
     }
-    // Nothing was awaited since the last look but loading, which changes no count; still, another may have come first.
-    for (let cluster = first; cluster < first + count; cluster++) {
-      if (this.peek(cluster) !== 0) return this.takeTogether(count);
-    }
-    for (let cluster = first; cluster < first + count; cluster++) this.#change(cluster, 1);
     return first;
+  }
+
+  /** The first free run of that length, and of what its missing blocks take behind it; null when the table ends before. */
+  async #findTogether(count: number): Promise<number | null> {
+    const end = this.#table.length * this.#perBlock;
+    let start = this.#cursor;
+    // Blocks that the run from `start` on still lacks lie behind it, and may need one more themselves.
+    let missing = 0;
+    for (let cluster = start; cluster < end; ) {
+      const block = this.#table[Math.floor(cluster / this.#perBlock)] ?? 0;
+      if (block === 0) {
+        missing++;
+        cluster = (Math.floor(cluster / this.#perBlock) + 1) * this.#perBlock;
+      } else {
+        const found = this.#pages.get(this.#pageOf(block, cluster));
+        const page = isPromise(found) ? await found : found;
+        const first = cluster % this.#perPage;
+        const used = this.#firstUsed(page, first, start + count + missing - cluster);
+        cluster += used - first;
+        if (used < this.#perPage && cluster < start + count + missing) {
+          cluster = this.#behindUsed(page, cluster);
+          [start, missing] = [cluster, 0];
+          continue;
+        }
+      }
+      if (cluster >= start + count + missing) return start;
+    }
+    return null;
+  }
+
+  /** The first place of a page from `at` on that is counted; `at + most`, or the page's end, when none is before. */
+  #firstUsed(page: MetadataPage, at: number, most: number): number {
+    const end = Math.min(this.#perPage, at + most);
+    while (at < end && getRefcount(page.view, at, this.#order) === 0) at++;
+    return at;
+  }
+
+  /** The first cluster behind some that are counted, as far as the page goes. */
+  #behindUsed(page: MetadataPage, cluster: number): number {
+    let at = cluster % this.#perPage;
+    const start = cluster - at;
+    while (at < this.#perPage && getRefcount(page.view, at, this.#order) !== 0) at++;
+    return start + at;
   }
 
   /** One more reference to a cluster whose count is in memory. Throws `limit` when its count cannot say so. */
@@ -291,6 +341,14 @@ export class RefcountStore {
     }
   }
 
+  /** Keeps the counts of the table's own clusters in memory: a table that grows gives them up, and cannot wait then. */
+  async holdTable(): Promise<void> {
+    const first = this.#place.offset / this.#clusterSize;
+    for (let cluster = first; cluster < first + this.#place.clusters; cluster++) {
+      while (!this.hold(cluster)) await this.load(cluster);
+    }
+  }
+
   /** The clusters of the table and of the blocks. */
   ownClusters(): number[] {
     const first = this.#place.offset / this.#clusterSize;
@@ -374,20 +432,16 @@ export class RefcountStore {
    * of these may be counted yet. When the table is too short for that it only makes the table longer.
    */
   #cover(start: number, count: number): void {
-    let blocks = 1;
     let missing: number[] = [];
-    for (;;) {
-      missing = [];
+    // Each round asks for more blocks than the one before, and one more counts far more than one.
+    for (let blocks = count === 0 ? 1 : 0; ; blocks = missing.length) {
       const last = Math.floor((start + count + blocks - 1) / this.#perBlock);
       if (last >= this.#table.length) {
-        this.#grow(last + 1, start);
+        this.#grow(start, count);
         return;
       }
-      for (let index = Math.floor(start / this.#perBlock); index <= last; index++) {
-        if (this.#table[index] === 0) missing.push(index);
-      }
+      missing = this.#missingBlocks(start, last);
       if (missing.length <= blocks) break;
-      blocks = missing.length;
     }
     for (const [number, index] of missing.entries()) {
       const offset = (start + count + number) * this.#clusterSize;
@@ -401,43 +455,52 @@ export class RefcountStore {
     for (let number = 0; number < missing.length; number++) this.#change(start + count + number, 1);
   }
 
-  /** A longer table, behind all that the old one can count. Its own clusters and their blocks are counted, too. */
-  #grow(entries: number, start: number): void {
+  /** Places in the table, up to `last`, that have no block and count clusters from `start` on. */
+  #missingBlocks(start: number, last: number): number[] {
+    const missing: number[] = [];
+    for (let index = Math.floor(start / this.#perBlock); index <= last; index++) {
+      if (this.#table[index] === 0) missing.push(index);
+    }
+    return missing;
+  }
+
+  /**
+   * A longer table, behind all that the old one can count. It counts its own clusters, `count` more behind them, and the
+   * blocks of all of these.
+   */
+  #grow(start: number, count: number): void {
     const perCluster = this.#clusterSize / ENTRY_BYTES;
     const first = Math.max(start, this.#table.length * this.#perBlock);
-    let wanted = alignUp(Math.max(entries + 1, Math.ceil(this.#table.length * 1.5)), perCluster);
-    // It must be able to count itself.
+    let clusters = divCeil(Math.ceil(this.#table.length * 1.5), perCluster);
+    // A cluster more of the table counts at least 4096 more clusters, so this ends after a round or two.
     for (;;) {
-      const clusters = wanted / perCluster;
-      const last = first + clusters + divCeil(clusters, this.#perBlock) + 1;
-      const needed = alignUp(Math.floor(last / this.#perBlock) + 1, perCluster);
-      if (needed <= wanted) break;
-      wanted = needed;
+      const behind = clusters + count + blocksFor(clusters, this.#perBlock) + blocksFor(count, this.#perBlock);
+      const needed = divCeil(divCeil(first + behind, this.#perBlock), perCluster);
+      if (needed <= clusters) break;
+      clusters = needed;
     }
-    if (wanted * ENTRY_BYTES > LIMITS.qcow2RefcountTableBytes) {
+    if (clusters * this.#clusterSize > LIMITS.qcow2RefcountTableBytes) {
       throw new ImageError('limit', 'The file cannot become longer: its refcount table has reached its limit', {
         path: this.#storage.label,
-        found: `${wanted * ENTRY_BYTES} bytes`,
+        found: `${clusters * this.#clusterSize} bytes`,
         expected: `at most ${LIMITS.qcow2RefcountTableBytes} bytes`,
         hint: 'Convert the image to one with larger clusters.',
       });
     }
     const old = this.#place;
-    const table = new Float64Array(wanted);
+    const table = new Float64Array(clusters * perCluster);
     table.set(this.#table);
     this.#table = table;
-    this.#place = { offset: first * this.#clusterSize, clusters: wanted / perCluster };
+    this.#place = { offset: first * this.#clusterSize, clusters };
     this.#moved = true;
-    this.#cover(first, this.#place.clusters);
-    for (let n = 0; n < this.#place.clusters; n++) this.#change(first + n, 1);
+    this.#cover(first, clusters);
+    for (let cluster = first; cluster < first + clusters; cluster++) {
+      this.#change(cluster, 1);
+      this.hold(cluster);
+    }
+    // They are held as long as the table lies there.
     const oldFirst = old.offset / this.#clusterSize;
-    for (let cluster = oldFirst; cluster < oldFirst + old.clusters; cluster++) this.#releaseLater(cluster);
-  }
-
-  /** Of the old table: its count may not be in memory. */
-  #releaseLater(cluster: number): void {
-    if (this.hold(cluster)) this.release(cluster);
-    // Otherwise the room leaks until the next check: rare, and harmless.
+    for (let cluster = oldFirst; cluster < oldFirst + old.clusters; cluster++) this.release(cluster);
   }
 
   #tableSector(sector: number): MetaWrite {

@@ -1,9 +1,16 @@
 /** Reference counts inside one refcount block (section "Host cluster management"), of any width from 1 to 64 bits. */
+import { divCeil } from '../../binary/numbers.ts';
 import { assert, ImageError } from '../../errors.ts';
 
 /** Counts in one block, which is one cluster. */
 export function refcountsPerBlock(clusterSize: number, order: number): number {
   return (clusterSize * 8) / 2 ** order;
+}
+
+/** Blocks that are enough for a run of clusters with the blocks behind it, wherever it begins. */
+export function blocksFor(clusters: number, perBlock: number): number {
+  // A run of n clusters touches n / perBlock + 2 blocks at most; those of the blocks themselves come on top.
+  return clusters === 0 ? 0 : divCeil(clusters, perBlock - 1) + 2;
 }
 
 /** The highest count of that width. 64-bit counts end at 2^53 - 1 here: nobody can have so many references. */
