@@ -132,6 +132,11 @@ export function printable(text: string): string {
   });
 }
 
+/** The same for text of several lines, which stay lines. */
+export function printableLines(text: string): string {
+  return text.split('\n').map(printable).join('\n');
+}
+
 /** The one-line form: `disk.vdi: The block map is cut off (offset 0x200, found 12, expected 64)`. */
 export function describeError(error: ImageError): string {
   const { path, offset, guestOffset, field, found, expected } = error.context;

@@ -1,11 +1,11 @@
 /** What a command works with: its arguments, where it prints, how it is interrupted. */
 import { styleText } from 'node:util';
 import type { Allow } from '../disk/options.ts';
-import { printable } from '../errors.ts';
+import { printable, printableLines } from '../errors.ts';
 import { UsageError } from './failure.ts';
 import { type CliIo, hasColours, type OutputStream } from './io.ts';
 import type { OptionValues } from './options.ts';
-import { TextOutput } from './output.ts';
+import { jsonText, TextOutput } from './output.ts';
 import { ProgressReporter, type ProgressStyle } from './progress.ts';
 
 /** A command's implementation; returns the exit status. */
@@ -65,25 +65,29 @@ export class CommandContext {
   /** Prints lines on standard output and waits for it. */
   async print(text: string): Promise<void> {
     this.progress.clear();
-    await this.output.add(`${text}\n`);
+    await this.output.add(`${printableLines(text)}\n`);
     await this.output.flush();
   }
 
   /** Prints the one document of `--json`. */
   async printJson(document: Record<string, unknown>): Promise<void> {
-    await this.print(JSON.stringify(document, null, 2));
+    await this.print(jsonText(document, 2));
   }
 
   /** For people, on stderr: what is odd. Text from images is made safe. */
   warn(text: string): void {
-    this.note(`${label('yellow', 'warning:', this.io.stderr, this.io)} ${printable(text)}`);
+    this.#tell(`${label('yellow', 'warning:', this.io.stderr, this.io)} ${printable(text)}`);
   }
 
   /** For people, on stderr; not with `--quiet`. */
   note(text: string): void {
+    this.#tell(printable(text));
+  }
+
+  #tell(line: string): void {
     if (this.quiet) return;
     this.progress.clear();
-    this.io.stderr.write(`${text}\n`);
+    this.io.stderr.write(`${line}\n`);
   }
 
   #progressStyle(): ProgressStyle {

@@ -96,7 +96,7 @@ export function failureDocument(failure: Failure): Record<string, unknown> {
   return { kind, status, message, context, hint };
 }
 
-/** The stack, with the causes behind it: only for `--debug`. */
+/** The stack, with the causes behind it, safe to print: only for `--debug`. */
 export function stackOf(error: unknown): string {
   const parts: string[] = [];
   for (
@@ -104,7 +104,20 @@ export function stackOf(error: unknown): string {
     next !== undefined && parts.length < 10;
     next = next instanceof Error ? next.cause : undefined
   ) {
-    parts.push(next instanceof Error ? (next.stack ?? next.message) : String(next));
+    parts.push(next instanceof Error ? oneStack(next) : printable(String(next)));
   }
   return parts.join('\ncaused by: ');
+}
+
+/** A message may hold lines that look like those of a stack. */
+function oneStack({ name, message, stack = '' }: Error): string {
+  const at = stack.indexOf(message);
+  const frames =
+    at === -1
+      ? []
+      : stack
+          .slice(at + message.length)
+          .split('\n')
+          .slice(1);
+  return [printable(`${name}: ${message}`), ...frames.map(printable)].join('\n');
 }

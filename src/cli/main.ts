@@ -1,11 +1,11 @@
 /** The command line: parses, runs one command, and turns whatever happens into output and an exit status. */
 import { styleText } from 'node:util';
-import { isImageError } from '../errors.ts';
+import { isImageError, printable } from '../errors.ts';
 import { CommandContext, label } from './context.ts';
 import { EXIT, type Failure, failureDocument, failureOf, OutputClosed, stackOf } from './failure.ts';
 import { type CliIo, hasColours, QuietIo } from './io.ts';
 import { LOADERS } from './loaders.ts';
-import { writeText } from './output.ts';
+import { jsonText, writeText } from './output.ts';
 import { type HelpStyle, type Parsed, parseWords } from './parser.ts';
 
 /** Widest help that is still easy to read. */
@@ -76,13 +76,13 @@ async function printFailure(failure: Failure, error: unknown, how: PrintHow): Pr
     const end = context?.endDocument ?? null;
     if (end !== null) await context?.output.add(end(document));
     await context?.output.flush();
-    if (end === null) await writeText(io.stdout, `${JSON.stringify({ error: document }, null, 2)}\n`);
+    if (end === null) await writeText(io.stdout, `${jsonText({ error: document }, 2)}\n`);
     return;
   }
   // What was found so far comes before what went wrong.
   await context?.output.flush();
   const line = failure.kind === 'aborted' ? failure.line : `${label('red', 'error:', io.stderr, io)} ${failure.line}`;
-  const hint = failure.hint === null ? '' : `${label('cyan', 'hint:', io.stderr, io)} ${failure.hint}\n`;
+  const hint = failure.hint === null ? '' : `${label('cyan', 'hint:', io.stderr, io)} ${printable(failure.hint)}\n`;
   await writeText(io.stderr, `${line}\n${hint}`);
 }
 

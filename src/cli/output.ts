@@ -28,6 +28,15 @@ export class TextOutput {
   }
 }
 
+/** Characters that JSON leaves as they are, though a terminal may obey them. */
+const UNSAFE = /[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+
+/** JSON that is safe on a terminal and reads as the same values. */
+export function jsonText(value: unknown, indent?: number): string {
+  const escaped = (char: string): string => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return JSON.stringify(value, null, indent).replace(UNSAFE, escaped);
+}
+
 /** Writes and waits until the stream took it. Throws {@link OutputClosed} when the reader went away. */
 export function writeText(stream: Writable, text: string): Promise<void> {
   return new Promise((resolve, reject) => {

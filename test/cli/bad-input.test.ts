@@ -1,6 +1,15 @@
 /** Whatever is wrong: one line and a hint, the right status, and nothing changed on the disk. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -236,6 +245,57 @@ describe('bad input', () => {
   it('escapes names that could drive a terminal', async () => {
     const { stderr } = await runCli(['info', place('@\u001b[2Jmissing')]);
     expect(stderr).toContain('\\x1b[2Jmissing');
+  });
+
+  // QCOW2 stores the name, in which it takes no characters below 0x20; VDI finds whatever has the UUID.
+  describe.each([
+    ['qcow2', 'evil\u009b31m\u202eerror: forged.raw'],
+    ['vdi', 'evil\u001b[2J\u009b31m\u202e\nerror: forged\n    at forged.vdi'],
+  ])('a hostile name of a parent: %s', (format, name) => {
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+    const unsafe = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
+    const commands = [
+      'info @evil',
+      'info @evil --backing-chain',
+      'map @evil',
+      'convert @evil @out.raw --force',
+      'convert @evil @out.raw --force --allow none',
+      'check @evil',
+      'compare @evil @disk.raw',
+      'measure @evil --to vdi',
+      'commit @evil --base nowhere',
+      'merge @evil --dry-run',
+      'rebase @evil --to @nowhere',
+      'amend @evil --option backing_fmt=nowhere',
+      'resize @evil +1M',
+      'copy @evil @copy',
+      'rename @evil @directory',
+    ];
+
+    beforeAll(async () => {
+      const parentFormat = format === 'vdi' ? 'vdi' : 'raw';
+      await runCli(['create', place(`@${name}`), '64K', '--to', parentFormat]);
+      const words = ['--parent', place(`@${name}`), '--parent-format', parentFormat];
+      const { status } = await runCli(['create', place('@evil'), '--to', format, '--force', ...words]);
+      expect(status).toBe(0);
+    });
+
+    const check = async (command: string): Promise<void> => {
+      for (const more of [[], ['--debug'], ['--json'], ['--json', '--debug']]) {
+        const { stdout, stderr } = await runCli([...command.split(' ').map(place), ...more]);
+        expect(stdout + stderr).not.toMatch(unsafe);
+        expect(stdout + stderr).not.toMatch(/^(error: forged| {4}at forged)/m);
+        if (more.includes('--json') && stdout !== '') JSON.parse(stdout);
+      }
+    };
+
+    it.each(commands)('is escaped by %s', check);
+
+    it.each(commands)('is escaped where its file is damaged or missing, by %s', async (command) => {
+      if (format === 'vdi') truncateSync(place(`@${name}`), 600);
+      else rmSync(place(`@${name}`), { force: true });
+      await check(command);
+    });
   });
 
   it('colours its labels on a terminal, unless NO_COLOR is set', async () => {

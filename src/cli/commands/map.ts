@@ -5,6 +5,7 @@ import { ImageError, printable } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
 import { openOptions, placedImage } from '../images.ts';
+import { jsonText } from '../output.ts';
 import { parseSize } from '../size.ts';
 
 /** Runs `map IMAGE`. */
@@ -45,10 +46,10 @@ async function printAll(
 }
 
 async function printDocument(context: CommandContext, extents: AsyncIterable<Extent>): Promise<void> {
-  const quoted = cached(JSON.stringify);
+  const quoted = cached(jsonText);
   let separator = '\n';
   await context.output.add('{\n  "schema": "vdkit/map/1",\n  "extents": [');
-  context.endDocument = (failure) => `\n  ],\n  "error": ${JSON.stringify(failure)}\n}\n`;
+  context.endDocument = (failure) => `\n  ],\n  "error": ${jsonText(failure)}\n}\n`;
   await printAll(context, extents, (extent) => {
     const { offset, length, state, image, depth, compressed, fileOffset } = extent;
     const file = extent.file === null ? null : quoted(extent.file);
