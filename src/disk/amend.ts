@@ -1,7 +1,7 @@
 /** Changing the options that an image was made with, where its format can. */
 import { ImageError } from '../errors.ts';
 import type { Format, Image, Progress } from '../image/contract.ts';
-import { gateOf, registryOf, sourceOf } from './environment.ts';
+import { registryOf, sourceOf } from './environment.ts';
 import { checkConfig } from './format-options.ts';
 import { inspect } from './inspect.ts';
 import { checkLocking, requireSystemLocks } from './locking.ts';
@@ -30,9 +30,8 @@ export async function amendImage(
 ): Promise<ImageReport> {
   checkLocking({ ...options, mode: 'write' });
   const source = sourceOf(image, options);
-  const gate = await gateOf(options.allow, source);
   // Its data file may have gone where the new name says.
-  const opened = await openImage(source, { ...options, mode: 'write', gate, withoutData: true });
+  const opened = await openImage(source, { ...options, mode: 'write', withoutData: true });
   const { format } = opened;
   try {
     const amend = amendable(opened, registryOf(options).find(format), values);

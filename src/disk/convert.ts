@@ -1,6 +1,7 @@
 /** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
 import { ImageError, throwIfAborted } from '../errors.ts';
 import { isPromise } from '../storage/contract.ts';
+import { denyAll } from '../storage/gate.ts';
 import { Chain, closeImages } from './chain.ts';
 import { differenceWithin } from './compare.ts';
 import { type CopyOptions, type CopyResult, PARALLEL_RUNS, type StartedCopy, startCopy } from './copy-engine.ts';
@@ -108,6 +109,7 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
     settings: { mode: 'write' },
     recognisedBy: 'it was just made',
     warnings: [],
+    gate: denyAll(),
   };
   const opened = [last];
   try {

@@ -2,7 +2,7 @@
 import { defaultProvider } from '#local-storage';
 import { defaultRegistry } from '../formats/index.ts';
 import type { Registry } from '../image/registry.ts';
-import type { Source, StorageProvider } from '../storage/contract.ts';
+import type { Source, Storage, StorageProvider } from '../storage/contract.ts';
 import { denyAll, type OpenGate, openGate } from '../storage/gate.ts';
 import type {
   Allow,
@@ -65,24 +65,26 @@ export function sourceOf(source: ImageSource, options: EnvironmentOptions): Sour
   return { provider, name: provider.resolve(source, '') };
 }
 
-/** The gate for images opened from `source`. Nothing is allowed unless the caller said so. */
-export async function gateOf(allow: Allow | undefined, source: Source): Promise<OpenGate> {
+/**
+ * The gate for what an image names. Nothing is allowed unless the caller said so. `storage`: the image's open file, whose
+ * own directory counts, whatever is put into the place of that directory meanwhile.
+ */
+export async function gateOf(allow: Allow | undefined, source: Source, storage?: Storage): Promise<OpenGate> {
   if (allow === undefined || allow === 'none') return denyAll();
   if (!isList(allow)) return allow;
-  const roots: string[] = [];
-  for (const entry of allow) {
-    roots.push(entry === SAME_DIRECTORY ? await ownDirectory(source) : source.provider.resolve(entry, ''));
-  }
-  return openGate({ roots, provider: source.provider });
+  const { provider } = source;
+  const roots = allow.filter((entry) => entry !== SAME_DIRECTORY).map((entry) => provider.resolve(entry, ''));
+  const realRoots = allow.includes(SAME_DIRECTORY) ? [await ownDirectory(source, storage)] : [];
+  return openGate({ roots, realRoots, provider });
 }
 
 function isList(allow: Allow): allow is readonly string[] {
   return Array.isArray(allow);
 }
 
-async function ownDirectory(source: Source): Promise<string> {
-  const { provider, name } = source;
-  return provider.directory(await provider.realName(name));
+async function ownDirectory({ provider, name }: Source, storage: Storage | undefined): Promise<string> {
+  const place = await storage?.place?.();
+  return provider.directory(place?.name ?? (await provider.realName(name)));
 }
 
 /** A provider that hands out one storage that is open already, and for everything else is the one behind it. */

@@ -1,7 +1,7 @@
 /** Renaming and removing images: names change, content never does. */
 import { ImageError } from '../errors.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
-import { gateOf, sourceOf } from './environment.ts';
+import { sourceOf } from './environment.ts';
 import { type OpenedImage, openImage } from './open-image.ts';
 import type { EnvironmentOptions, ImageSource } from './options.ts';
 import { type Children, findChildren, incompleteWarning } from './siblings.ts';
@@ -68,8 +68,7 @@ export async function removeImage(image: ImageSource, options: FileOptions = {})
 type Held = OpenedImage & AsyncDisposable;
 
 async function openAlone(source: Source, mode: OpenMode, options: FileOptions): Promise<Held> {
-  const gate = await gateOf(options.allow, source);
-  const opened = await openImage(source, { ...options, mode, gate });
+  const opened = await openImage(source, { ...options, mode });
   const held = { ...opened, [Symbol.asyncDispose]: () => opened.image.close() };
   if (opened.image.storages().length === 1) return held;
   await opened.image.close();

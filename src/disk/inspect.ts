@@ -5,7 +5,7 @@ import type { ImageInfo, MediumType } from '../image/contract.ts';
 import { probeFormat, readProbeInput } from '../image/probe.ts';
 import type { LockState, Source } from '../storage/contract.ts';
 import { closeImages } from './chain.ts';
-import { gateOf, registryOf, sourceOf } from './environment.ts';
+import { registryOf, sourceOf } from './environment.ts';
 import { type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { EnvironmentOptions, ImageReport, ImageSource, InspectOptions, InspectReport } from './options.ts';
 import { hostSizes } from './report.ts';
@@ -22,9 +22,8 @@ export async function inspect(source: ImageSource, options: InspectOptions = {})
   const early = options.lock === false ? Promise.resolve() : lookEarly(resolved);
   const opened: OpenedImage[] = [];
   try {
-    const gate = await gateOf(options.allow, resolved);
     const settings = options.snapshot === undefined ? {} : { settings: { snapshot: options.snapshot } };
-    const last = await openImage(resolved, { ...options, ...settings, mode: 'read', infoOnly: true, gate });
+    const last = await openImage(resolved, { ...options, ...settings, mode: 'read', infoOnly: true });
     opened.push(last);
     if (options.chain !== true) return await report(last, options);
     await openParents(opened, [], { ...options, infoOnly: true });

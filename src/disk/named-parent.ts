@@ -26,8 +26,7 @@ export interface StoredParent {
 export async function openStoredParent({ child, name, options, format }: StoredParent): Promise<OpenedImage> {
   const { provider } = child.source;
   const wanted = isPlainName(name) ? provider.resolve(name, child.name) : name;
-  const gate = await gateOf(options.allow, child.source);
-  const storage = await gate.open({ name: wanted, role: 'parent image' }, child.source, 'read');
+  const storage = await child.gate.open({ name: wanted, role: 'parent image' }, child.source, 'read');
   let opened = false;
   try {
     const infoOnly = options.infoOnly === true;
@@ -37,9 +36,10 @@ export async function openStoredParent({ child, name, options, format }: StoredP
     const source: Source = { provider, name: wanted };
     // The format gets the handle that the gate judged, not the name.
     const judged = handedOver(infoOnly ? source : lockedSource(source, options), () => Promise.resolve(storage));
+    const gate = await gateOf(options.allow, source, storage);
     const image = await chosen.format.open(judged, {
       mode: 'read',
-      gate: await gateOf(options.allow, source),
+      gate,
       infoOnly,
       signal: options.signal,
     });
@@ -54,6 +54,7 @@ export async function openStoredParent({ child, name, options, format }: StoredP
       settings: settingsOf(options),
       recognisedBy: chosen.recognisedBy,
       warnings,
+      gate,
     };
   } finally {
     if (!opened) await storage.close();

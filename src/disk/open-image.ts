@@ -25,6 +25,8 @@ export interface OpenedImage extends ChainImage {
   /** Why this format was chosen. */
   readonly recognisedBy: string;
   readonly warnings: readonly string[];
+  /** For what the image names. */
+  readonly gate: OpenGate;
 }
 
 /** How one image is opened. */
@@ -37,7 +39,6 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly infoOnly?: boolean;
   /** See {@link FormatOpenOptions.withoutData}. */
   readonly withoutData?: boolean;
-  readonly gate: OpenGate;
   /** Also an image whose conversion by filters was interrupted. */
   readonly resumeFilters?: boolean | undefined;
 }
@@ -49,7 +50,7 @@ const IN_ORDER = 'raw';
 export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal, 'Opening');
   const { settings = {} } = options;
-  const { format, recognisedBy, key, warnings, guessed } = await chooseFormat(source, options);
+  const { format, recognisedBy, key, warnings, guessed, gate, pinned } = await chooseFormat(source, options);
   if (settings.config !== undefined) checkConfig(format, settings.config, 'open');
   if (guessed && options.mode === 'write') {
     throw new ImageError('denied', 'Nothing identifies this file as an image, and raw is never guessed for writing', {
@@ -61,7 +62,7 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
   const locking = { ...options, shareable: settings.shareable ?? options.shareable ?? false };
   const image = await format.open(options.infoOnly === true ? source : lockedSource(source, locking), {
     mode: options.mode,
-    gate: options.gate,
+    gate,
     infoOnly: options.infoOnly ?? false,
     signal: options.signal,
     ...(options.withoutData === undefined ? {} : { withoutData: options.withoutData }),
@@ -69,10 +70,21 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
     ...(settings.config === undefined ? {} : { config: settings.config }),
     ...(settings.snapshot === undefined ? {} : { snapshot: settings.snapshot }),
   });
+  if (pinned) await refuseExchanged(image, key, source.name);
   if (settings.snapshot !== undefined && image.info.snapshots === undefined) await refuseSnapshot(image, source.name);
   applyHints(image, settings);
   const all = [...warnings, ...image.info.warnings];
-  return { image, name: source.name, format: format.name, key, source, settings, recognisedBy, warnings: all };
+  return { image, name: source.name, format: format.name, key, source, settings, recognisedBy, warnings: all, gate };
+}
+
+/** What the image may open was decided by the file that was looked at first. */
+async function refuseExchanged(image: Image, key: string, path: string): Promise<void> {
+  for (const storage of image.storages()) if ((await storage.identity()).key === key) return;
+  await image.close();
+  throw new ImageError('busy', 'Another file was put into the place of the image while it was opened', {
+    path,
+    hint: 'Try again when nothing changes the names any more.',
+  });
 }
 
 function applyHints(image: Image, { sequential }: ImageSettings): void {
@@ -92,6 +104,9 @@ interface Choice {
   readonly key: string;
   readonly warnings: readonly string[];
   readonly guessed: boolean;
+  readonly gate: OpenGate;
+  /** The gate is that of this very file. */
+  readonly pinned: boolean;
 }
 
 async function chooseFormat(source: Source, options: OpenImageOptions): Promise<Choice> {
@@ -101,16 +116,12 @@ async function chooseFormat(source: Source, options: OpenImageOptions): Promise<
   try {
     const { key } = await storage.identity();
     if (named !== null && named.name !== IN_ORDER && !storage.can.random) throw notForStreams(named, source.name);
+    const gate = await gateOf(options.allow, source, storage);
+    const common = { key, gate, pinned: storage.place !== undefined };
     if (named !== null)
-      return { format: named, recognisedBy: 'the caller named it', key, warnings: [], guessed: false };
-    const outcome = probeFormat(await readProbeInput(storage, source.name), registry);
-    return {
-      format: outcome.format,
-      recognisedBy: outcome.answer.reason,
-      key,
-      warnings: outcome.warnings,
-      guessed: outcome.guessed,
-    };
+      return { ...common, format: named, recognisedBy: 'the caller named it', warnings: [], guessed: false };
+    const { format, answer, warnings, guessed } = probeFormat(await readProbeInput(storage, source.name), registry);
+    return { ...common, format, recognisedBy: answer.reason, warnings, guessed };
   } finally {
     await storage.close();
   }
@@ -182,13 +193,11 @@ function tooDeep(child: OpenedImage): ImageError {
 
 async function openNamedParent(entry: ImageEntry, first: boolean, options: DiskOpenOptions): Promise<OpenedImage> {
   const source = sourceOf(entry.image, options);
-  const gate = await gateOf(options.allow, source);
   const { parentFormat, format: _format, ...rest } = options;
   const format = entry.format ?? (first ? parentFormat : undefined);
   return openImage(source, {
     ...rest,
     mode: 'read',
-    gate,
     settings: settingsOf(options, entry),
     ...(format === undefined ? {} : { format }),
   });
@@ -280,7 +289,7 @@ async function findParent(
       hint: 'Name the parent with --parent.',
     });
   }
-  const gate = await gateOf(options.allow, child.source);
+  const { gate } = child;
   const directory = child.source.provider.directory(child.name);
   const index = indexes.get(directory) ?? new CandidateIndex(gate.candidates(child.source));
   indexes.set(directory, index);
@@ -345,13 +354,14 @@ async function tryCandidate(candidate: Candidate, infoOnly: boolean): Promise<Op
     // The format gets the handle that the gate judged, not the name.
     const source: Source = { provider: child.source.provider, name };
     const judged = handedOver(infoOnly ? source : lockedSource(source, options), () => Promise.resolve(storage));
-    const image = await outcome.format.open(judged, { mode: 'read', gate, infoOnly, signal: options.signal });
+    const own = await gateOf(options.allow, source, storage);
+    const image = await outcome.format.open(judged, { mode: 'read', gate: own, infoOnly, signal: options.signal });
     if (uuid !== null && image.info.uuid !== uuid) return null;
     const settings = settingsOf(options);
     if (!infoOnly) applyHints(image, settings);
     const { warnings } = image.info;
     const recognisedBy = outcome.answer.reason;
-    found = { image, name, format: outcome.format.name, key, source, settings, recognisedBy, warnings };
+    found = { image, name, format: outcome.format.name, key, source, settings, recognisedBy, warnings, gate: own };
     return found;
   } finally {
     if (found === null) await storage.close();

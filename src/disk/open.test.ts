@@ -1,5 +1,12 @@
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { whileExchanged } from '../../test/conformance/exchanging.ts';
+import { rounds } from '../../test/conformance/random.ts';
+import { isImageError } from '../errors.ts';
 import { Disk } from '../index.ts';
+import { nativeCalls } from '../storage/local/native.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { setImage } from './set.ts';
 
@@ -69,5 +76,39 @@ describe('an image that may not be written', () => {
     expect(disk.can.write).toBe(false);
     await expect(disk.write(0, new Uint8Array(512))).rejects.toMatchObject({ kind: 'read-only' });
     await disk.close();
+  });
+});
+
+describe.runIf(nativeCalls() !== null)('an image in a directory that another process exchanges with a link', () => {
+  it('reads a parent from its own directory only', async () => {
+    const top = mkdtempSync(join(tmpdir(), 'vdkit-open-'));
+    try {
+      for (const [number, folder] of ['inside', 'outside'].entries()) {
+        mkdirSync(join(top, folder));
+        const base = await Disk.create(join(top, folder, 'base.qcow2'), { size: MIB });
+        await base.write(MIB - 512, new Uint8Array(512).fill(number + 1));
+        await base.createDiff(join(top, folder, 'child.qcow2'), { allow: OPEN.allow });
+        await base.write(0, new Uint8Array(512).fill(number + 1));
+        await base.close();
+      }
+      symlinkSync(join(top, 'outside'), join(top, 'link'));
+      const seen = new Set<string>();
+      await whileExchanged(join(top, 'inside'), join(top, 'link'), async () => {
+        for (let round = 0; round < rounds(300, 5000); round++) {
+          try {
+            await using disk = await Disk.open(join(top, 'inside', 'child.qcow2'), { ...OPEN, forceShare: true });
+            const [own, below] = [new Uint8Array(1), new Uint8Array(1)];
+            await disk.read(0, own);
+            await disk.read(MIB - 1, below);
+            seen.add(`${own[0]} over ${below[0]}`);
+          } catch (error) {
+            if (!isImageError(error) || !['denied', 'not-found', 'busy'].includes(error.kind)) throw error;
+          }
+        }
+      });
+      expect([...seen].sort()).toEqual(['1 over 1', '2 over 2']);
+    } finally {
+      rmSync(top, { recursive: true, force: true });
+    }
   });
 });

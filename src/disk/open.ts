@@ -5,7 +5,7 @@ import { Chain, closeImages } from './chain.ts';
 import { checkImage } from './check.ts';
 import { createImage } from './create.ts';
 import { ChainDisk } from './disk.ts';
-import { environmentOf, gateOf, settingsOf, sourceOf, warn } from './environment.ts';
+import { environmentOf, settingsOf, sourceOf, warn } from './environment.ts';
 import { checkLocking, sharingWarnings } from './locking.ts';
 import { entryList, type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from './options.ts';
@@ -141,12 +141,10 @@ function lastOf(entry: ImageEntry, { format, type, snapshot }: DiskOpenOptions):
 
 async function openLastAs(entry: ImageEntry, options: DiskOpenOptions, mode: OpenMode): Promise<OpenedImage> {
   const source = sourceOf(entry.image, options);
-  const gate = await gateOf(options.allow, source);
   const own = lastOf(entry, options);
   const last = await openImage(source, {
     ...options,
     mode,
-    gate,
     format: own.format,
     settings: settingsOf(options, own),
   });
@@ -184,7 +182,6 @@ export function stackTools(options: DiskOpenOptions): StackTools {
         mode,
         format,
         settings,
-        gate: await gateOf(allow, source),
         // A conversion opens the images of its chain anew, one after another.
         resumeFilters: true,
       }),

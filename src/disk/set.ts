@@ -3,7 +3,7 @@ import { normalizeGuid, randomGuid } from '../binary/guid.ts';
 import { ImageError } from '../errors.ts';
 import type { Image, ImageChanges, ImageInfo, ParentLink } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
-import { gateOf, sourceOf } from './environment.ts';
+import { sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
 import { checkLocking } from './locking.ts';
 import { type OpenedImage, openImage } from './open-image.ts';
@@ -45,8 +45,7 @@ export async function setImage(
 ): Promise<ImageReport> {
   checkLocking({ ...options, mode: 'write' });
   const source = sourceOf(image, options);
-  const gate = await gateOf(options.allow, source);
-  const opened = await openImage(source, { ...options, mode: 'write', gate });
+  const opened = await openImage(source, { ...options, mode: 'write' });
   let warnings: string[] = [];
   try {
     const { info } = opened.image;

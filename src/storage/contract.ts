@@ -66,6 +66,14 @@ export interface PublishHow {
   readonly sources?: readonly FileAttributes[];
 }
 
+/** Where an open storage lies, by its handle. */
+export interface StoragePlace {
+  /** Its name with all links resolved; null: it has none any more, or another one at every look. */
+  readonly name: string | null;
+  /** False for files that the system makes up, such as those of /proc and /sys. */
+  readonly ordinary: boolean;
+}
+
 /** A run of one kind in a storage. `end` may lie beyond what was asked for, so that the answer can be kept. */
 export interface StorageExtent {
   readonly start: number;
@@ -140,6 +148,8 @@ export interface Storage {
   identity(): Promise<StorageIdentity>;
   /** Absent, or null, where a storage has no owner: memory, devices. */
   attributes?(): Promise<FileAttributes | null>;
+  /** Names the open file by its handle, whatever is exchanged meanwhile. Null, or absent, where the system cannot tell. */
+  place?(): Promise<StoragePlace | null>;
   /**
    * Takes an advisory lock on the whole storage, or changes the one that this handle has. Closing gives it back. Does
    * not wait: throws `locked` when another handle is in the way, in this process or another, and keeps what it had.

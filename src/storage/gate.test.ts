@@ -1,11 +1,15 @@
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { whileExchanged } from '../../test/conformance/exchanging.ts';
+import { rounds } from '../../test/conformance/random.ts';
+import { isImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
 import type { NameInfo, OpenMode, Storage, StorageProvider } from './contract.ts';
 import { denyAll, type OpenGate, openGate } from './gate.ts';
 import { localFiles } from './local/index.ts';
+import { nativeCalls } from './local/native.ts';
 import { MemoryProvider } from './memory.ts';
 
 let top: string;
@@ -114,6 +118,36 @@ describe('openGate', () => {
     await expectDenied(gateTo('/', name), name, /outside|regular/);
   });
 
+  it.runIf(process.platform === 'linux')('judges a file by its file system, whatever name leads to it', async () => {
+    // A name that no rule forbids, as a mount elsewhere has it.
+    const provider = localFiles();
+    const elsewhere: StorageProvider = Object.assign(Object.create(provider), {
+      open: (_: string, mode: OpenMode) => provider.open('/proc/self/status', mode),
+    });
+    const wanted = openGate({ roots: ['/'] }).open(
+      { name: join(place, 'base'), role: 'parent image' },
+      { provider: elsewhere, name: origin.name },
+      'read',
+    );
+    await expect(wanted).rejects.toMatchObject({ kind: 'denied', message: expect.stringContaining('regular') });
+  });
+
+  it.runIf(existsSync('/dev/shm'))('opens files in memory, though their names begin with /dev', async () => {
+    const folder = mkdtempSync('/dev/shm/vdkit-gate-');
+    try {
+      writeFileSync(join(folder, 'base'), 'in memory');
+      const from = { provider: localFiles(), name: join(folder, 'diff') };
+      writeFileSync(from.name, '');
+      const gate = gateTo(folder);
+      expect(await candidatesOf(gate, from)).toEqual([join(folder, 'base'), from.name]);
+      expect(await opens(gate, join(folder, 'base'))).toBe('in memory');
+      symlinkSync('/dev/zero', join(folder, 'device'));
+      await expectDenied(gateTo('/'), join(folder, 'device'), /regular/);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
   it.each(['json:{"driver":"raw"}', 'nbd://host/export', 'http://host/a', 'file:///etc/passwd'])(
     'denies the name %s',
     async (name) => {
@@ -192,6 +226,29 @@ describe('openGate, with names exchanged between check and use', () => {
       'read',
     );
     await expect(wanted).rejects.toMatchObject({ kind: 'denied' });
+  });
+});
+
+describe.runIf(nativeCalls() !== null)('openGate, while another process exchanges a directory and a link', () => {
+  it.each(['dir/base', 'dir/below/base'])('reads nothing outside of what was allowed: %s', async (name) => {
+    for (const [folder, content] of [
+      [join(place, 'dir'), 'inside'],
+      [join(top, 'outside'), 'outside'],
+    ] as const) {
+      mkdirSync(join(folder, 'below'), { recursive: true });
+      for (const file of ['base', 'below/base']) writeFileSync(join(folder, file), content);
+    }
+    symlinkSync(join(top, 'outside'), join(place, 'link'));
+    const seen = new Map<string, number>();
+    await whileExchanged(join(place, 'dir'), join(place, 'link'), async () => {
+      const gate = openGate({ roots: [place], provider: localFiles() });
+      for (let round = 0; round < rounds(3000, 40_000); round++) {
+        const outcome = await opens(gate, name).catch((error: unknown) => (isImageError(error) ? error.kind : 'bug'));
+        seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
+      }
+    });
+    expect([...seen.keys()].filter((outcome) => !['inside', 'denied', 'not-found'].includes(outcome))).toEqual([]);
+    expect(seen.get('inside')).toBeGreaterThan(0);
   });
 });
 

@@ -1,6 +1,6 @@
 /**
  * The open gate: nothing that an image names is opened unless the gate says so. It opens first and judges the handle,
- * so that a name cannot be exchanged between the check and the use.
+ * by the name that the system has for the handle, so that a name cannot be exchanged between the check and the use.
  */
 import { ImageError, isImageError, withContext } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
@@ -47,12 +47,14 @@ export interface GateOptions {
    * any of its neighbours, to have guest data written over it.
    */
   readonly roots: readonly string[];
+  /** More of them, whose links were resolved already. */
+  readonly realRoots?: readonly string[];
   /** Resolves the roots. Default: the provider of the image that asks. */
   readonly provider?: StorageProvider;
 }
 
-/** Places that are never opened for an image, whatever the roots say. */
-const FORBIDDEN: readonly string[] = ['/proc', '/sys', '/dev'];
+/** Places of which nothing is even opened for an image, whatever the roots say. The handle is judged by its file system. */
+const FORBIDDEN: readonly string[] = ['/proc', '/sys'];
 /** `nbd://host`, `json:{…}`. One letter is a drive of Windows, not a scheme. */
 const SCHEME = /^[a-z][a-z0-9+.-]+:/i;
 
@@ -63,20 +65,23 @@ export function isPlainName(name: string): boolean {
 
 const OUTSIDE = 'it lies outside of what was allowed';
 const NO_FILE = 'it is no regular file';
+const CHANGED = 'it changed while it was opened';
 const NOT_NAMED = 'to write to it, it must be allowed by its own name';
 
 /**
  * Lets regular files inside the roots through. A name that leads elsewhere is not even opened, since opening alone
- * can do harm (a watchdog, a tape). That may be outrun by exchanging a link, so what counts is judged by the handle.
+ * can do harm (a watchdog, a tape). That may be outrun by exchanging a link, so what counts is where the handle lies.
+ * A storage that cannot tell (no Linux, no /proc) is judged by looking its name up again, which is a weaker proof.
  */
 export function openGate(options: GateOptions): OpenGate {
+  const roots = new Roots(options);
   return {
     async open(wanted, from, mode) {
-      const early = await objectionToName(wanted, from, mode, options);
+      const early = await objectionToName(wanted, from, mode, roots);
       if (early !== null) throw denied(wanted, from, early);
       const storage = await openWanted(wanted, from, mode);
       try {
-        const late = await objectionToHandle(storage, wanted, from, mode, options);
+        const late = await objectionToHandle(storage, wanted, from, mode, roots);
         if (late !== null) throw denied(wanted, from, late);
         return storage;
       } catch (error) {
@@ -86,7 +91,7 @@ export function openGate(options: GateOptions): OpenGate {
     },
     async *candidates(from) {
       const directory = from.provider.directory(await from.provider.realName(from.name));
-      if (!(await isAllowed(directory, from, options))) throw denied(directoryOf(directory), from, OUTSIDE);
+      if (!(await isAllowed(directory, from, roots))) throw denied(directoryOf(directory), from, OUTSIDE);
       let count = 0;
       for await (const name of from.provider.list(directory)) {
         if (++count > LIMITS.parentCandidates) return;
@@ -109,15 +114,15 @@ async function objectionToName(
   wanted: Reference,
   from: ReferenceOrigin,
   mode: OpenMode,
-  options: GateOptions,
+  roots: Roots,
 ): Promise<string | null> {
   if (!isPlainName(wanted.name)) return 'it is no plain file name';
   const { provider } = from;
   const real = await realNameOrNull(provider, wanted.name);
   const place = real ?? (await realNameOrNull(provider, provider.directory(wanted.name)));
-  if (place === null || !(await isAllowed(place, from, options))) return OUTSIDE;
+  if (place === null || !(await isAllowed(place, from, roots))) return OUTSIDE;
   if (real === null) return null;
-  if (mode === 'write' && !(await isNamed(real, from, options))) return NOT_NAMED;
+  if (mode === 'write' && !(await isNamed(real, from, roots))) return NOT_NAMED;
   const info = await provider.lookUp(real);
   return info === null || info.kind === 'file' ? null : NO_FILE;
 }
@@ -128,32 +133,53 @@ async function objectionToHandle(
   wanted: Reference,
   from: ReferenceOrigin,
   mode: OpenMode,
-  options: GateOptions,
+  roots: Roots,
 ): Promise<string | null> {
   const { key, kind } = await storage.identity();
   if (kind !== 'file' && kind !== 'memory' && kind !== 'blob') return NO_FILE;
-  const real = await from.provider.realName(wanted.name);
-  // The name may have been exchanged since it was opened: what the name is now must be what the handle is.
-  if ((await from.provider.lookUp(real))?.key !== key) return 'it changed while it was opened';
-  if (mode === 'write' && !(await isNamed(real, from, options))) return NOT_NAMED;
-  return (await isAllowed(real, from, options)) ? null : OUTSIDE;
+  const place = (await storage.place?.()) ?? null;
+  if (place?.ordinary === false) return NO_FILE;
+  const real = place === null ? await namedNow(wanted, from, key) : place.name;
+  if (real === null) return CHANGED;
+  if (mode === 'write' && !(await isNamed(real, from, roots))) return NOT_NAMED;
+  return (await isAllowed(real, from, roots)) ? null : OUTSIDE;
+}
+
+/** What the name leads to now, if that is what the handle is; else null: it was exchanged since it was opened. */
+async function namedNow(wanted: Reference, { provider }: ReferenceOrigin, key: string): Promise<string | null> {
+  const real = await provider.realName(wanted.name);
+  return (await provider.lookUp(real))?.key === key ? real : null;
 }
 
 /** One of the roots is this very file. */
-async function isNamed(real: string, from: ReferenceOrigin, options: GateOptions): Promise<boolean> {
-  const provider = options.provider ?? from.provider;
-  for (const root of options.roots) if ((await realNameOrNull(provider, root)) === real) return true;
-  return false;
+async function isNamed(real: string, from: ReferenceOrigin, roots: Roots): Promise<boolean> {
+  return (await roots.real(from)).includes(real);
 }
 
-async function isAllowed(real: string, from: ReferenceOrigin, options: GateOptions): Promise<boolean> {
+async function isAllowed(real: string, from: ReferenceOrigin, roots: Roots): Promise<boolean> {
   if (FORBIDDEN.some((place) => isBelow(real, place, from.provider))) return false;
-  const provider = options.provider ?? from.provider;
-  for (const root of options.roots) {
-    const place = await realNameOrNull(provider, root);
-    if (place !== null && isBelow(real, place, from.provider)) return true;
+  return (await roots.real(from)).some((place) => isBelow(real, place, from.provider));
+}
+
+/** What is allowed, each resolved once: a root that is exchanged later allows no more than before. */
+class Roots {
+  readonly #options: GateOptions;
+  readonly #found = new Map<string, string>();
+
+  constructor(options: GateOptions) {
+    this.#options = options;
+    for (const root of options.realRoots ?? []) this.#found.set(root, root);
   }
-  return false;
+
+  /** Names with all links resolved, of those that are there. */
+  async real(from: ReferenceOrigin): Promise<readonly string[]> {
+    const provider = this.#options.provider ?? from.provider;
+    for (const root of this.#options.roots) {
+      const real = this.#found.get(root) ?? (await realNameOrNull(provider, root));
+      if (real !== null) this.#found.set(root, real);
+    }
+    return [...this.#found.values()];
+  }
 }
 
 /** Null when nothing is there, or it cannot be reached: then nothing below it can be allowed either. */

@@ -22,6 +22,7 @@ import type {
   StorageCapabilities,
   StorageExtent,
   StorageIdentity,
+  StoragePlace,
   WriteSource,
 } from '../contract.ts';
 import { attributesOf } from './attributes.ts';
@@ -32,6 +33,7 @@ import { systemError } from './errno.ts';
 import { fileKey } from './key.ts';
 import { FileLock } from './lock.ts';
 import { isMissingCall, loadedCalls, type NativeCalls, nativeCalls } from './native.ts';
+import { placeOf } from './place.ts';
 import { QuickWrites } from './quick-writes.ts';
 import { TURN_BYTES, WriteTurns } from './write-turns.ts';
 
@@ -255,6 +257,17 @@ export class FileStorage implements Storage {
     this.#start();
     try {
       return await attributesOf(this.#fd);
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      this.#end();
+    }
+  }
+
+  async place(): Promise<StoragePlace | null> {
+    this.#start();
+    try {
+      return await placeOf(this.#fd);
     } catch (error) {
       throw this.#explain(error);
     } finally {
