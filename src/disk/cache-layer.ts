@@ -5,8 +5,18 @@
  * never a request.
  */
 import type { CacheIdentity, CacheImage, CacheInfo } from '../image/cache.ts';
-import type { Source } from '../storage/contract.ts';
+import type { Source, StorageRevision } from '../storage/contract.ts';
 import { bufferList } from './buffers.ts';
+
+/** What an image of a chain is, and in which state. */
+export interface ImageFacts {
+  /** The same as long as it reads the same; may be another although it does. */
+  readonly text: string;
+  /** False: a change would not show. */
+  readonly known: boolean;
+  /** Of those of its files whose changes a clock tells. */
+  readonly clocks: readonly StorageRevision[];
+}
 
 /** See the head of this file. */
 export class CacheLayer {
@@ -15,10 +25,13 @@ export class CacheLayer {
   readonly #cache: CacheImage;
   readonly #onFailure: (error: unknown) => void;
   #failed = false;
+  /** Of the images when the cache was opened; null for one that changed through this disk. */
+  readonly #facts: (string | null)[];
 
-  constructor(source: Source, cache: CacheImage, onFailure: (error: unknown) => void) {
+  constructor(source: Source, cache: CacheImage, facts: readonly ImageFacts[], onFailure: (error: unknown) => void) {
     this.source = source;
     this.#cache = cache;
+    this.#facts = facts.map(({ text }) => text);
     this.#onFailure = onFailure;
   }
 
@@ -40,14 +53,26 @@ export class CacheLayer {
     }
   }
 
-  /** The range is about to change, or has. */
+  /** The range is about to change, or has: in the last image. */
   drop(offset: number, length: number): void {
+    this.#facts[this.#facts.length - 1] = null;
     if (!this.#failed) this.#cache.drop(offset, length);
   }
 
   /** Anything may have changed. Nothing else runs meanwhile. */
   clear(): void {
+    this.noteStructure();
     if (!this.#failed) this.#cache.clear();
+  }
+
+  /** The images of the chain may be others from now on, or change, and what they hold stays the same. */
+  noteStructure(): void {
+    this.#facts.fill(null);
+  }
+
+  /** True when an image changed although nothing was done to it through this disk. */
+  changedByOthers(facts: readonly ImageFacts[]): boolean {
+    return this.#facts.some((before, number) => before !== null && before !== facts[number]?.text);
   }
 
   /** Nothing else runs any more. `identity` as in {@link CacheImage.close}. What cannot be stored is empty the next time. */

@@ -131,12 +131,15 @@ describe('a cache', () => {
     await fourth.close();
   });
 
-  it('of one image with a modification UUID has just that in its header', async () => {
+  it('has the UUID of the last image in its header, and a digest of all that tells the state', async () => {
     const disk = await Disk.open(at('/a.vdi'), { ...OPEN, mode: 'read' });
     await disk.cache.create(at('/c.vci'), { size: CACHE_BYTES });
     await disk.cache.close();
     const { uuid, modificationUuid } = disk.images[0]?.info ?? {};
-    expect((await inspectCache(at('/c.vci'))).identity).toEqual({ image: uuid, modification: modificationUuid });
+    const { identity } = await inspectCache(at('/c.vci'));
+    expect(identity?.image).toEqual(uuid);
+    // Alone it does not tell enough: QEMU writes an image and leaves it as it is.
+    expect(identity?.modification).not.toEqual(modificationUuid);
     await disk.close();
   });
 

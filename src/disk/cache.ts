@@ -3,12 +3,12 @@ import { digestGuid } from '../binary/digest.ts';
 import { isNullGuid, NULL_GUID, normalizeGuid } from '../binary/guid.ts';
 import { ImageError, isImageError } from '../errors.ts';
 import type { CacheFormat, CacheIdentity, CacheInfo } from '../image/cache.ts';
-import type { Image, Progress } from '../image/contract.ts';
+import type { Progress } from '../image/contract.ts';
 import type { Finding } from '../image/findings.ts';
-import type { FileAttributes, OperationOptions, Source } from '../storage/contract.ts';
+import type { FileAttributes, OperationOptions, Source, StorageRevision } from '../storage/contract.ts';
 import { stageTarget } from '../storage/staging.ts';
-import { CacheLayer } from './cache-layer.ts';
-import { attributesOf, type Chain, identitiesOf } from './chain.ts';
+import { CacheLayer, type ImageFacts } from './cache-layer.ts';
+import { attributesOf, type Chain, type ChainImage, identitiesOf } from './chain.ts';
 import { environmentOf, registryOf, sourceOf, warn } from './environment.ts';
 import type { DiskHost } from './host.ts';
 import { lockedSource } from './locking.ts';
@@ -38,10 +38,8 @@ export interface CreateCacheOptions extends OperationOptions {
   readonly onProgress?: (progress: Progress) => void;
 }
 
-/** Files that changed less than this before are not told by their time: as fine as most file systems count it. */
-const FINE_MS = 50;
-/** The same where times have whole seconds only. */
-const COARSE_MS = 2500;
+/** A clock that ticks more slowly is not waited for: what was changed so recently has no cache the next time. */
+const LONGEST_TICK_MS = 100;
 
 /**
  * A file on a quick medium for what is read of images on a slow one: `disk.cache`. What is written, zeroed or discarded
@@ -78,8 +76,10 @@ export class DiskCache {
         const source = sourceOf(cache, host.options);
         const format = registryOf(host.options).findCache(options.format);
         const opened = await format.open(lockedSource(source, { ...host.options, mode: 'write' }), { mode: 'write' });
+        let facts: readonly ImageFacts[] = [];
         try {
-          const identity = await identityOf(chain);
+          facts = await factsOf(chain);
+          const identity = identityOf(chain, facts);
           const { identity: found } = opened.info;
           if (found === null || identity === null || !sameIdentity(found, identity)) {
             if (found !== null && options.stale !== 'discard') throw stale(source.name, found, identity);
@@ -89,7 +89,7 @@ export class DiskCache {
           await opened.close(opened.info.identity).catch(() => {});
           throw error;
         }
-        chain.cache = new CacheLayer(source, opened, (error) => this.#failed(source, error));
+        chain.cache = new CacheLayer(source, opened, facts, (error) => this.#failed(source, error));
       }),
     );
   }
@@ -256,7 +256,7 @@ export async function closeCacheOf(chain: Chain, { durable = true } = {}): Promi
   if (cache === null) return;
   chain.cache = null;
   // An image that does not even say what it is has no state that could be found again.
-  const identity = durable ? await identityOf(chain).catch(() => null) : null;
+  const identity = durable ? await identityToKeep(chain, cache).catch(() => null) : null;
   await cache.close(identity);
 }
 
@@ -265,40 +265,62 @@ function cacheFormatOf(options: InspectCacheOptions): CacheFormat {
 }
 
 /**
- * What the images are now, as a cache remembers it: their modification UUIDs; where one has none, which file it is and
- * when it was changed. Null: that cannot be told, or not surely.
+ * What each image of the chain is now, and in which state: its own identities, which snapshot of it is read and how, and
+ * all of its files, with their size and the time of their last change.
  */
-async function identityOf({ images, last }: Chain): Promise<CacheIdentity | null> {
-  const facts: string[] = [];
-  for (const { image } of images) {
-    const { uuid, modificationUuid, virtualSize } = image.info;
-    const own = isKnown(modificationUuid) ? modificationUuid : await identityOfFiles(image);
-    if (own === null) return null;
-    facts.push(`${uuid} ${virtualSize} ${own}`);
+async function factsOf({ images }: Chain): Promise<ImageFacts[]> {
+  return Promise.all(images.map(factsOfImage));
+}
+
+async function factsOfImage({ image, format, settings }: ChainImage): Promise<ImageFacts> {
+  const { uuid, modificationUuid, virtualSize } = image.info;
+  const { snapshot = null, config = null } = settings;
+  const files: string[] = [];
+  let known = true;
+  const clocks: StorageRevision[] = [];
+  for (const storage of image.storages()) {
+    const { key, revision } = await storage.identity();
+    if (revision === undefined) known = false;
+    else if (revision.tickMs > 0) clocks.push(revision);
+    files.push(key, `${storage.size}`, revision?.text ?? '');
   }
-  const { uuid, modificationUuid } = last.image.info;
-  const alone = images.length === 1 && isKnown(modificationUuid);
   return {
-    image: isKnown(uuid) ? uuid : null,
-    modification: alone ? modificationUuid : digestGuid(facts.join('\n')),
+    text: JSON.stringify([format, uuid, modificationUuid, virtualSize, snapshot, config, files]),
+    known,
+    clocks,
   };
 }
 
-function isKnown(uuid: string | null): uuid is string {
-  return uuid !== null && !isNullGuid(uuid);
+/** What a cache remembers; null: the state of the images cannot be told. */
+function identityOf({ last }: Chain, facts: readonly ImageFacts[]): CacheIdentity | null {
+  if (!facts.every(({ known }) => known)) return null;
+  const { uuid } = last.image.info;
+  const image = uuid === null || isNullGuid(uuid) ? null : uuid;
+  return { image, modification: digestGuid(facts.map(({ text }) => text).join('\n')) };
 }
 
-async function identityOfFiles(image: Image): Promise<string | null> {
-  const facts: string[] = [];
-  for (const storage of image.storages()) {
-    const { key, modifiedMs } = await storage.identity();
-    if (modifiedMs === null) return null;
-    // Who changes the file within the same tick of its clock would not be noticed.
-    const tick = modifiedMs % 1000 === 0 ? COARSE_MS : FINE_MS;
-    if (Date.now() - modifiedMs < tick) return null;
-    facts.push(`${key} ${storage.size} ${modifiedMs}`);
+/**
+ * What the cache of a chain may be found by the next time. Null where something else changed an image meanwhile, since
+ * what was read before that may be in the cache; and where it cannot be told. A file that changed within the last tick
+ * of its clock could change again without a trace: then it must stay as it is for that long.
+ */
+async function identityToKeep(chain: Chain, cache: CacheLayer): Promise<CacheIdentity | null> {
+  const facts = await factsOf(chain);
+  if (cache.changedByOthers(facts)) return null;
+  const young = facts.flatMap(({ clocks }) => clocks).filter(isYoung);
+  const tickMs = Math.max(0, ...young.map((revision) => revision.tickMs));
+  if (tickMs > LONGEST_TICK_MS) return null;
+  if (tickMs > 0) {
+    await new Promise((resolve) => setTimeout(resolve, tickMs));
+    const later = await factsOf(chain);
+    if (later.some(({ text }, number) => text !== facts[number]?.text)) return null;
   }
-  return facts.join(' ');
+  return identityOf(chain, facts);
+}
+
+/** Also a time that is yet to come: the clock of another machine. */
+function isYoung({ atMs, tickMs }: StorageRevision): boolean {
+  return Date.now() - atMs < tickMs;
 }
 
 function sameIdentity(a: CacheIdentity, b: CacheIdentity): boolean {

@@ -670,6 +670,13 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   /** Operations on the structure come one after another; a merge lets requests through, but none of these. */
   #structural<T>(run: () => Promise<T>): Promise<T> {
+    return this.#inTurn(() => {
+      this.#head.chain.cache?.noteStructure();
+      return run();
+    });
+  }
+
+  #inTurn<T>(run: () => Promise<T>): Promise<T> {
     const done = this.#structure.then(() => {
       this.#checkOpen();
       return run();
@@ -706,7 +713,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       },
       reordering: async (run) => {
         this.#checkOpen();
-        return this.#structural(run);
+        return this.#inTurn(run);
       },
       settle: () => this.#settle(),
       become: (head) => this.#become(head),

@@ -11,6 +11,7 @@ import type {
   StorageExtent,
   StorageIdentity,
 } from './contract.ts';
+import { THIS_RUN } from './this-run.ts';
 
 const keys = new WeakMap<Blob, string>();
 let serial = 0;
@@ -66,12 +67,10 @@ export class BlobStorage implements Storage {
   async identity(): Promise<StorageIdentity> {
     this.#checkOpen();
     const modified = 'lastModified' in this.#blob ? this.#blob.lastModified : null;
-    return {
-      key: blobKey(this.#blob),
-      kind: 'blob',
-      allocatedSize: null,
-      modifiedMs: typeof modified === 'number' ? modified : null,
-    };
+    const modifiedMs = typeof modified === 'number' ? modified : null;
+    // What a Blob holds never changes, and its key is its own.
+    const revision = { text: THIS_RUN, atMs: modifiedMs ?? 0, tickMs: 0 };
+    return { key: blobKey(this.#blob), kind: 'blob', allocatedSize: null, modifiedMs, revision };
   }
 
   /** Nobody can change what a Blob holds, so there is nothing to keep anybody from. */

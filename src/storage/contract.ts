@@ -29,6 +29,16 @@ export interface StorageCapabilities {
   readonly growsZeroed: boolean;
 }
 
+/** One state of the bytes of a storage. */
+export interface StorageRevision {
+  /** Another text after every change, save one within the tick of the clock. */
+  readonly text: string;
+  /** When the last change came, milliseconds since 1970. */
+  readonly atMs: number;
+  /** Changes that follow each other within so many milliseconds may leave the text as it is. 0: every change counts. */
+  readonly tickMs: number;
+}
+
 /** Tells whether two storages are the same bytes, and whether they changed. */
 export interface StorageIdentity {
   /** Equal for two handles of one file, whatever names they were opened under. */
@@ -38,6 +48,8 @@ export interface StorageIdentity {
   readonly allocatedSize: number | null;
   /** Milliseconds since 1970; null when unknown. */
   readonly modifiedMs: number | null;
+  /** Left out: there is no telling one state of the bytes from another. */
+  readonly revision?: StorageRevision;
 }
 
 /** Who owns a file, who may do what with it, and what else the system keeps beside its bytes. */

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { MemoryProvider, MemoryStorage } from './memory.ts';
 
 const TIB = 2 ** 40;
@@ -41,6 +41,30 @@ describe('MemoryStorage', () => {
     await expect(storage.resize(size)).rejects.toMatchObject({ kind: 'out-of-bounds' });
     await expect(storage.write(size, Uint8Array.of(1))).rejects.toMatchObject({ kind: 'out-of-bounds' });
     await expect(storage.read(size, new Uint8Array(1))).rejects.toMatchObject({ kind: 'out-of-bounds' });
+  });
+});
+
+describe('a revision', () => {
+  it('is another one after every change, and never that of another run', async () => {
+    const storage = new MemoryStorage();
+    const revision = async () => (await storage.identity()).revision;
+    const seen = new Set([(await revision())?.text]);
+    await storage.write(0, Uint8Array.of(1, 2));
+    seen.add((await revision())?.text);
+    await storage.write(0, Uint8Array.of(1, 2));
+    seen.add((await revision())?.text);
+    await storage.zero(0, 1, { punch: true });
+    seen.add((await revision())?.text);
+    await storage.resize(1);
+    seen.add((await revision())?.text);
+    expect(seen.size).toBe(5);
+    await storage.read(0, new Uint8Array(1));
+    expect(await revision()).toMatchObject({ tickMs: 0, text: [...seen].at(-1) });
+    vi.resetModules();
+    const { MemoryStorage: Later } = await import('./memory.ts');
+    expect((await new Later().identity()).revision?.text).not.toBe(
+      (await new MemoryStorage().identity()).revision?.text,
+    );
   });
 });
 

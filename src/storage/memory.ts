@@ -19,6 +19,7 @@ import type {
 } from './contract.ts';
 import { LockTable, lockedHere, stateOf } from './locks.ts';
 import { SparseBytes } from './sparse-bytes.ts';
+import { THIS_RUN } from './this-run.ts';
 
 let serial = 0;
 
@@ -28,6 +29,13 @@ class MemoryFile {
   readonly bytes = new SparseBytes();
   readonly locks = new LockTable();
   modifiedMs = Date.now();
+  /** How often it was changed. */
+  changes = 0;
+
+  noteChange(): void {
+    this.modifiedMs = Date.now();
+    this.changes++;
+  }
 }
 
 /** A byte store in memory. Pages that were never written cost nothing. */
@@ -73,7 +81,7 @@ export class MemoryStorage implements Storage {
       this.#file.bytes.write(at, buffer);
       at += buffer.length;
     }
-    this.#file.modifiedMs = Date.now();
+    this.#file.noteChange();
   }
 
   extentAt(offset: number): StorageExtent {
@@ -86,14 +94,14 @@ export class MemoryStorage implements Storage {
     this.#checkWritable();
     checkRange(this, offset, length);
     this.#file.bytes.zero(offset, length);
-    this.#file.modifiedMs = Date.now();
+    this.#file.noteChange();
   }
 
   async resize(size: number): Promise<void> {
     this.#checkWritable();
     checkSize(this.label, size);
     this.#file.bytes.resize(size);
-    this.#file.modifiedMs = Date.now();
+    this.#file.noteChange();
   }
 
   async flush(): Promise<void> {
@@ -102,8 +110,9 @@ export class MemoryStorage implements Storage {
 
   async identity(): Promise<StorageIdentity> {
     this.#checkOpen();
-    const { key, bytes, modifiedMs } = this.#file;
-    return { key, kind: 'memory', allocatedSize: bytes.allocatedSize, modifiedMs };
+    const { key, bytes, modifiedMs, changes } = this.#file;
+    const revision = { text: `${THIS_RUN} ${changes}`, atMs: modifiedMs, tickMs: 0 };
+    return { key, kind: 'memory', allocatedSize: bytes.allocatedSize, modifiedMs, revision };
   }
 
   async lock(mode: LockMode, how?: LockOptions): Promise<void> {

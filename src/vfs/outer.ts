@@ -34,8 +34,9 @@ export class Outer {
   async identity(range: string): Promise<StorageIdentity> {
     const bytes = this.#bytes;
     if (isStorage(bytes)) {
-      const { key, modifiedMs } = await bytes.identity();
-      return { key: `${key}@${range}`, kind: 'other', allocatedSize: null, modifiedMs };
+      const { key, modifiedMs, revision } = await bytes.identity();
+      const own = { key: `${key}@${range}`, kind: 'other', allocatedSize: null, modifiedMs } as const;
+      return revision === undefined ? own : { ...own, revision };
     }
     const keys = bytes instanceof ChainDisk ? [...(await bytes.identities())].sort() : [this.#ownKey];
     return { key: `${keys.join(',')}@${range}`, kind: 'other', allocatedSize: null, modifiedMs: null };

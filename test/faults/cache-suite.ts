@@ -3,12 +3,14 @@
  * without it, and with it for a part of the time. What is compared after a cut is the chain with the cache and without.
  */
 import { SECTOR } from '../../src/binary/numbers.ts';
+import { withOpen } from '../../src/disk/environment.ts';
 import { HEADER } from '../../src/formats/vci/layout.ts';
 import { LINE } from '../../src/formats/vci/lines.ts';
 import { createImage, Disk, inspectCache } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { type CrashState, crashStates, type OperationLog, Random, RecordingProvider } from '../../src/testing/index.ts';
+import { overriding } from '../../src/testing/overriding.ts';
 
 const NAMES = ['/0.vdi', '/1.vdi'] as const;
 const CACHE = '/c.vci';
@@ -48,10 +50,26 @@ export interface CacheReport {
 /** Puts something around the provider that the sessions work on. */
 export type WrapProvider = (provider: StorageProvider) => StorageProvider;
 
-function open(provider: StorageProvider, mode: 'read' | 'write'): Promise<Disk> {
+function open(recorded: StorageProvider, mode: 'read' | 'write'): Promise<Disk> {
+  const provider = withoutTimes(recorded);
   return Disk.open(
     NAMES.map((name) => ({ provider, name })),
     { ...OPEN, provider, mode },
+  );
+}
+
+/** Files are told by their names and never by a time, so that the UUIDs alone tell one state from another. */
+function withoutTimes(provider: StorageProvider): StorageProvider {
+  return withOpen(provider, async (name, mode) =>
+    overriding(await provider.open(name, mode), {
+      identity: async () => ({
+        key: name,
+        kind: 'memory',
+        allocatedSize: null,
+        modifiedMs: null,
+        revision: { text: 'some', atMs: 0, tickMs: 0 },
+      }),
+    }),
   );
 }
 

@@ -7,6 +7,7 @@
  * answer that was got in between may be of either state. Operations are counted: a descriptor's number is used again
  * as soon as it is closed, so `close` waits for what still runs on it.
  */
+import type { BigIntStats } from 'node:fs';
 import { ImageError } from '../../errors.ts';
 import { checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from '../checks.ts';
 import { nowMs } from '../clock.ts';
@@ -23,6 +24,7 @@ import type {
   StorageExtent,
   StorageIdentity,
   StoragePlace,
+  StorageRevision,
   WriteSource,
 } from '../contract.ts';
 import { attributesOf } from './attributes.ts';
@@ -244,7 +246,10 @@ export class FileStorage implements Storage {
     try {
       const stat = await calls.fstat(this.#fd, { bigint: true });
       const allocatedSize = this.#kind === 'file' && process.platform !== 'win32' ? Number(stat.blocks) * 512 : null;
-      return { key: fileKey(stat), kind: this.#kind, allocatedSize, modifiedMs: Number(stat.mtimeMs) };
+      const { mtimeMs } = stat;
+      const own = { key: fileKey(stat), kind: this.#kind, allocatedSize, modifiedMs: Number(mtimeMs) };
+      // The time of a device's name says nothing of its bytes.
+      return this.#kind === 'file' ? { ...own, revision: revisionOf(stat) } : own;
     } catch (error) {
       throw this.#explain(error);
     } finally {
@@ -524,4 +529,20 @@ async function isCountingFileSystem(fd: number): Promise<boolean> {
 function zeroes(length: number): Uint8Array {
   zeroPiece ??= new Uint8Array(ZERO_PIECE);
   return length === ZERO_PIECE ? zeroPiece : zeroPiece.subarray(0, length);
+}
+
+/** Nanoseconds of a second. Where a time has none, the file system counts whole seconds, or two of them. */
+const SECOND_NS = 1_000_000_000n;
+const COARSE_MS = 2500;
+/** As fine as most systems count the times of files. */
+const FINE_MS = 50;
+
+/** Both times: what sets one of them back leaves its mark in the other. */
+function revisionOf({ mtimeNs, ctimeNs, size }: BigIntStats): StorageRevision {
+  const lastNs = mtimeNs > ctimeNs ? mtimeNs : ctimeNs;
+  return {
+    text: `${mtimeNs} ${ctimeNs} ${size}`,
+    atMs: Number(lastNs / 1_000_000n),
+    tickMs: ctimeNs % SECOND_NS === 0n ? COARSE_MS : FINE_MS,
+  };
 }
