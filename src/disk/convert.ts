@@ -1,6 +1,6 @@
 /** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
 import { ImageError, throwIfAborted } from '../errors.ts';
-import { isPromise } from '../storage/contract.ts';
+import { isPromise, type Source } from '../storage/contract.ts';
 import { denyAll } from '../storage/gate.ts';
 import { Chain, closeImages } from './chain.ts';
 import { differenceWithin } from './compare.ts';
@@ -68,15 +68,16 @@ async function convertDevice(
 }
 
 async function convertNew(source: BlockDevice, target: ImageSource, options: ConvertOptions): Promise<ConvertResult> {
-  const { size = source.size, shrink, signal } = options;
+  const { size = source.size, shrink, signal, parentChain } = options;
   await refuseCut(source, { size, path: source.label, shrink, signal });
-  const own = source instanceof ChainDisk ? await source.identities() : new Set<string>();
+  const place = sourceOf(target, options);
+  const own = source instanceof ChainDisk ? await replaceable(source, place) : new Set<string>();
   const sources = source instanceof ChainDisk ? await source.attributes() : [];
   const config = compressedConfig(target, options);
   // What is compressed is cut into units that only the target knows. Anything else is read while the target is made.
   const copy = compresses(options) ? null : startCopy(source, copyOptions(Math.min(source.size, size), options));
   try {
-    const made = await stageImage(target, { ...options, ...config, size }, { own, sources });
+    const made = await stageImage(target, { ...options, ...config, size }, { own, sources, parentChain });
     try {
       const disk = await targetDisk(made, options);
       const copied = await copyAndClose(source, disk, options, copy);
@@ -164,6 +165,20 @@ async function restOf(disk: ChainDisk, end: number): Promise<string[]> {
     at += length;
   }
   return [];
+}
+
+/**
+ * Keys of what may be replaced although it is read: the image itself, by what it reads. Throws when the target is
+ * another file of its chain.
+ */
+async function replaceable(source: ChainDisk, { provider, name }: Source): Promise<ReadonlySet<string>> {
+  const present = await provider.lookUp(name);
+  const own = new Set([source.lastKey]);
+  if (present === null || own.has(present.key) || !(await source.filesInUse()).has(present.key)) return own;
+  throw new ImageError('exists', 'The new image would replace a file that the source is read from', {
+    path: name,
+    hint: 'Choose another name.',
+  });
 }
 
 /** Writing over what is being read would destroy both. */

@@ -3,7 +3,8 @@ import { ImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
 import type { FileAttributes, Source, Storage } from '../storage/contract.ts';
 import { type Staged, stageTarget } from '../storage/staging.ts';
-import { registryOf, sourceOf } from './environment.ts';
+import { refuseChainTarget } from './chain-files.ts';
+import { environmentOf, registryOf, sourceOf } from './environment.ts';
 import { checkConfig, checkVariants } from './format-options.ts';
 import { inspect } from './inspect.ts';
 import { locked, takesLocks } from './locking.ts';
@@ -65,6 +66,8 @@ export function targetFormat(target: Source, options: CreateImageOptions): Forma
 export interface StageHow {
   /** Keys of files that the caller has open, and that may be replaced all the same. */
   readonly own?: ReadonlySet<string>;
+  /** All images below it, base first, where they are not found by themselves. */
+  readonly parentChain?: readonly ImageSource[] | undefined;
   /** Attributes of the files whose content goes into it. */
   readonly sources?: readonly FileAttributes[];
 }
@@ -80,6 +83,10 @@ export async function stageImage(
   const format = targetFormat(source, options);
   checkVariants(format, options.variant ?? []);
   checkConfig(format, options.config ?? {}, 'create');
+  if (options.force === true && options.parent !== undefined) {
+    const below = { format: options.parentFormat, chain: how.parentChain };
+    await refuseChainTarget(source, options.parent, { ...environmentOf(options), ...below });
+  }
   const parent = await lockedParent(options);
   try {
     return await stageLocked(source, format, options, how);

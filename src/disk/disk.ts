@@ -190,6 +190,20 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     return identitiesOf(this.#head.chain.images);
   }
 
+  /** The same, with the file of its cache. */
+  async filesInUse(): Promise<ReadonlySet<string>> {
+    const { cache } = this.#head.chain;
+    const keys = await this.identities();
+    if (cache === null) return keys;
+    const found = await cache.source.provider.lookUp(cache.source.name);
+    return found === null ? keys : new Set([...keys, found.key]);
+  }
+
+  /** Key of the file of the last image. */
+  get lastKey(): string {
+    return this.#head.chain.last.key;
+  }
+
   /** Attributes of all files of the images, where files have some. */
   async attributes(): Promise<readonly FileAttributes[]> {
     return attributesOf(this.#head.chain.images);

@@ -15,7 +15,7 @@ import type {
 } from './options.ts';
 
 /** Stands in an allow list for the directory of the image itself. */
-const SAME_DIRECTORY = 'same-directory';
+export const SAME_DIRECTORY = 'same-directory';
 
 /** The formats to use. */
 export function registryOf(options: EnvironmentOptions): Registry {

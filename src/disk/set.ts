@@ -3,7 +3,8 @@ import { normalizeGuid, randomGuid } from '../binary/guid.ts';
 import { ImageError } from '../errors.ts';
 import type { Image, ImageChanges, ImageInfo, ParentLink } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
-import { sourceOf } from './environment.ts';
+import { chainFilesOf } from './chain-files.ts';
+import { environmentOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
 import { checkLocking } from './locking.ts';
 import { type OpenedImage, openImage } from './open-image.ts';
@@ -108,7 +109,8 @@ async function linkFor(
   const source = sourceOf(parent, options);
   const report = await inspect(source, { ...rest, ...(parentFormat === undefined ? {} : { format: parentFormat }) });
   const found = await source.provider.lookUp(source.name);
-  refuseMisfit(child, report, found?.key === child.key);
+  const below = await chainFilesOf(parent, { ...environmentOf(options), format: parentFormat });
+  refuseMisfit(child, report, found?.key === child.key || below.keys.has(child.key));
   const { uuid, modificationUuid, format } = report;
   return { name: source.name, format, uuid, modificationUuid };
 }

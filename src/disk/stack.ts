@@ -5,7 +5,7 @@
 import { ImageError } from '../errors.ts';
 import type { ImageChanges } from '../image/contract.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
-import type { Chain, ChainImage } from './chain.ts';
+import { type Chain, type ChainImage, identitiesOf } from './chain.ts';
 import { settingsOf } from './environment.ts';
 import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from './options.ts';
 
@@ -145,7 +145,7 @@ export async function pushDiff(
 /** The new image must not take the place of one that it needs, whatever `force` says. */
 async function refuseMember(chain: Chain, { provider, name }: Source): Promise<void> {
   const present = await provider.lookUp(name);
-  if (present === null || !chain.images.some(({ key }) => key === present.key)) return;
+  if (present === null || !(await identitiesOf(chain.images)).has(present.key)) return;
   throw new ImageError('exists', 'The new image would replace an image of its own chain', {
     path: name,
     hint: 'Choose another name.',

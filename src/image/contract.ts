@@ -224,6 +224,14 @@ export interface ParentLink {
   readonly modificationUuid: string | null;
 }
 
+/** A file that an image names. */
+export interface FileReference {
+  /** `part`: it belongs to the image and holds some of it. */
+  readonly role: 'parent' | 'part';
+  /** The name as it is stored: it counts from the image's directory. */
+  readonly stored: string;
+}
+
 /** How an image changes its size. */
 export interface ResizeOptions extends OperationOptions {
   /** What new units hold: `zero` hides what a longer parent has there. */
@@ -297,6 +305,13 @@ export interface Image {
    * Everything is flushed before, and nothing else may run meanwhile. Absent where the format has no such place.
    */
   relink?(parent: ParentLink | null): Promise<void>;
+  /** Of formats that store names of other files: those that this image names. */
+  readonly references?: readonly FileReference[];
+  /**
+   * Stores other names for the same files, by the names that are stored now: durably and at once. Nothing else changes.
+   * Everything is flushed before, and nothing else may run meanwhile. Throws `limit`, `unsupported`: nothing was changed.
+   */
+  readdress?(names: ReadonlyMap<string, string>): Promise<void>;
   /**
    * Changes what the image was made with: values by the names of `Format.amendKeys`, or of config keys for new images,
    * which are refused unless the image has that value. What is read stays as it is, but where another parent is named. A

@@ -10,6 +10,7 @@ import { alignDown, alignUp } from '../../binary/numbers.ts';
 import { assert, ImageError, isImageError } from '../../errors.ts';
 import type {
   AmendOptions,
+  FileReference,
   Image,
   ImageCapabilities,
   ImageInfo,
@@ -38,7 +39,7 @@ import { isOwn } from './entries.ts';
 import { withExtension } from './extensions.ts';
 import type { Qcow2Header } from './header.ts';
 import { type HeaderStep, headerSteps } from './header-switch.ts';
-import { AUTOCLEAR, BITMAPS, EXTENSION_TYPE, HEADER, VERSION_3 } from './layout.ts';
+import { AUTOCLEAR, BACKING_NAME_MAX, BITMAPS, EXTENSION_TYPE, HEADER, VERSION_3 } from './layout.ts';
 import { metadataOf } from './metadata.ts';
 import { movableClusters, type PackHost, trimFile } from './pack.ts';
 import { openRefcounts, type RefcountStore } from './refcount-store.ts';
@@ -340,6 +341,29 @@ export class Qcow2Image implements Image {
     await this.#switchHeader(header);
   }
 
+  get references(): readonly FileReference[] {
+    const { backingName, dataFileName } = this.#header;
+    return [
+      ...(backingName === null ? [] : [{ role: 'parent', stored: backingName } as const]),
+      ...(dataFileName === null ? [] : [{ role: 'part', stored: dataFileName } as const]),
+    ];
+  }
+
+  async readdress(names: ReadonlyMap<string, string>): Promise<void> {
+    this.#own();
+    const { backingName, dataFileName, extensions } = this.#header;
+    const [backing, data] = [backingName, dataFileName].map((name) => names.get(name ?? '') ?? name);
+    const bytes = new TextEncoder().encode(data ?? '');
+    const header: Qcow2Header = {
+      ...this.#header,
+      backingName: backing ?? null,
+      dataFileName: data ?? null,
+      extensions: data === dataFileName ? extensions : withExtension(extensions, EXTENSION_TYPE.dataFile, bytes),
+    };
+    refuseLongName(backing ?? '', this.#storage.label);
+    await this.#switchHeader(header);
+  }
+
   async amend(values: AmendValues, how: AmendOptions): Promise<void> {
     this.#own();
     const change = await prepareAmend(this.#amendHost(), values);
@@ -554,4 +578,15 @@ export class Qcow2Image implements Image {
     }
     return this.#writer;
   }
+}
+
+function refuseLongName(name: string, path: string): void {
+  const { length } = new TextEncoder().encode(name);
+  if (length <= BACKING_NAME_MAX) return;
+  throw new ImageError('limit', 'The name of the backing file would be too long', {
+    path,
+    found: `${length} bytes`,
+    expected: `at most ${BACKING_NAME_MAX}`,
+    hint: 'Put the two files nearer to each other.',
+  });
 }
