@@ -29,7 +29,7 @@ export interface FlusherOptions {
 export class Flusher {
   readonly #image: Image;
   readonly #options: FlusherOptions;
-  #changed = false;
+  #changed: boolean;
   #running: Promise<void> | null = null;
   #next: Promise<void> | null = null;
   #timer: unknown = null;
@@ -39,6 +39,8 @@ export class Flusher {
   constructor(image: Image, options: FlusherOptions) {
     this.#image = image;
     this.#options = options;
+    // Whatever wrote to the image before may have left something for the next flush, such as counts to be lowered.
+    this.#changed = image.dirtyBytes > 0;
   }
 
   /** Something was changed that a flush must make durable. */

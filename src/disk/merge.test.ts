@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { fill, KINDS, Place } from '../../test/conformance/place.ts';
 import { isZero } from '../codec/bytes.ts';
 import { ImageError } from '../errors.ts';
-import { createImage, Disk, inspect } from '../index.ts';
+import { checkImage, createImage, Disk, inspect } from '../index.ts';
 import { lengthOf } from '../storage/checks.ts';
 import type { StorageProvider } from '../storage/contract.ts';
 import { MemoryProvider } from '../storage/memory.ts';
@@ -407,4 +407,71 @@ it('bitmaps of an image that takes content record it, and stay sound', async () 
   }
   const { bitmaps } = await inspect(place.at('/base'));
   expect(bitmaps).toMatchObject([{ name: 'one', inconsistent: false }]);
+});
+
+describe('an image that a merge changed', () => {
+  const QCOW2 = { format: 'qcow2', config: { cluster_size: 4096 } } as const;
+  const WHOLE = 256 * KIB;
+
+  /** Three images; whatever is written into one of the lower two gives up compressed clusters, or those of a snapshot. */
+  async function family(how: 'compressed' | 'snapshot'): Promise<Place> {
+    const place = new Place(QCOW2.format, QCOW2.config);
+    for (const [number, parent] of [undefined, '/0', '/1'].entries()) {
+      await place.make(`/${number}`, WHOLE, number === 2 ? [fill(0, WHOLE, 9)] : [], parent);
+      await using disk = await place.open(`/${number}`);
+      if (number === 2) break;
+      const bytes = new Uint8Array(WHOLE).fill(number + 1);
+      if (how === 'compressed') await (await disk.compress(0, bytes)).store();
+      else await disk.write(0, bytes);
+      if (how === 'snapshot' && number === 0) await disk.snapshots.create('before');
+    }
+    return place;
+  }
+
+  const WORK: Readonly<Record<string, (disk: Disk) => Promise<unknown>>> = {
+    'the last into its parent': (disk) => disk.merge('last', 1),
+    'the middle one into the base': (disk) => disk.merge(1, 0),
+    'both into the base': (disk) => disk.merge('last', 0),
+    'a commit': (disk) => disk.commit(),
+    'a commit to the base': (disk) => disk.commit({ base: 0, force: true }),
+  };
+
+  describe.each(['compressed', 'snapshot'] as const)('%s', (how) => {
+    it.each(Object.keys(WORK))('has no room lost: %s', async (what) => {
+      const place = await family(how);
+      {
+        await using disk = await place.open('/2');
+        await WORK[what]?.(disk);
+      }
+      await expectNoRoomLost(place);
+    });
+
+    it.each(Object.keys(WORK))('has no room lost when it is cancelled: %s', async (what) => {
+      const place = await family(how);
+      const before = await place.content('/2');
+      {
+        await using disk = await place.open('/2');
+        const work = WORK[what]?.(cancelling(disk));
+        await expect(work).rejects.toThrow(/cancelled/);
+      }
+      expect(before.equals(await place.content('/2'))).toBe(true);
+      await expectNoRoomLost(place);
+    });
+  });
+
+  /** Its merges and commits are cancelled when most is done. */
+  function cancelling(disk: Disk): Disk {
+    const stop = new AbortController();
+    const options = { signal: stop.signal, onProgress: () => stop.abort() };
+    return overriding(disk, {
+      merge: (from, to, more) => disk.merge(from, to, { ...more, ...options }),
+      commit: (more) => disk.commit({ ...more, ...options }),
+    });
+  }
+
+  async function expectNoRoomLost(place: Place): Promise<void> {
+    for await (const name of place.provider.list('/')) {
+      expect((await checkImage(place.at(name))).findings, name).toEqual([]);
+    }
+  }
 });

@@ -380,7 +380,7 @@ export class Merge {
   async #finish(): Promise<void> {
     this.#check();
     await this.#host.head.settle();
-    await this.#target.flusher.flush();
+    await this.#target.settle();
     this.#relaying = false;
     if (this.#commits) return this.#finishCommit();
     await this.#link();
@@ -469,7 +469,7 @@ export class Merge {
     this.#relaying = false;
     await this.#host
       .alone(async () => {
-        await this.#target.flusher.flush();
+        await this.#target.settle();
         await this.#demote();
       })
       .catch(() => {

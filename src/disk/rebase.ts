@@ -145,7 +145,7 @@ class Rebase {
       await this.#storeAll();
     } finally {
       this.#target.flusher.noteChange();
-      await this.#target.flusher.flush();
+      await this.#target.settle();
     }
     throwIfAborted(this.#options.signal, 'The rebase');
     // What is read is the same, so images made from this one need not wonder.
