@@ -129,6 +129,22 @@ describe('check', () => {
     await ok('check', image);
   });
 
+  it('says when a repair can do nothing, and changes nothing', async () => {
+    const image = at('disk.qcow2');
+    await ok('create', image, '8M', '--option', 'cluster_size=4096');
+    const bytes = readFileSync(image);
+    // The L1 table claims to be longer than the file: nothing may be taken for unused.
+    bytes.writeUInt32BE(0x3f_ffff, 36);
+    writeFileSync(image, bytes);
+    for (const _ of ['once', 'twice']) {
+      const { stdout } = await run(2, 'check', image, '--repair');
+      expect(stdout).toContain('1 corruption; none of it can be repaired, so nothing was changed.');
+      expect(readFileSync(image).equals(bytes)).toBe(true);
+    }
+    const report = JSON.parse((await run(2, 'check', image, '--repair', '--json')).stdout);
+    expect(report).toMatchObject({ repaired: false, repairs: [] });
+  });
+
   it('says in JSON what was repaired', async () => {
     const image = golden('vdi-damaged-range');
     const report = JSON.parse((await run(0, 'check', image, '--repair', '--json')).stdout);

@@ -63,6 +63,7 @@ export const qcow2: HostileDescriptor = {
         every: 5,
       },
       { ...dataFile(), every: 5 },
+      { ...sample('a long L1 table', long()), every: 4 },
     ];
   },
   hollow: () => [hollow('an L1 table of 32 MiB', {}), hollow('65,536 snapshots', { snapshotCount: 65_536 })],
@@ -113,6 +114,21 @@ function listed(): Recipe {
     ],
     bitmaps: ['one', 'two'],
     extensions: [{ type: 0x00c0_ffee, data: new Uint8Array(13).fill(7) }],
+  };
+}
+
+/** Fields of the header that are taken for entries of the L1 table lead to other tables. */
+function long(): Recipe {
+  const random = new Random(11);
+  const data = (number: number): [number, Cluster] => [number, { kind: 'data', bytes: randomBytes(random, 512) }];
+  const now = new Map<number, Cluster>([0, 1, 70, 1000, 2047].map(data));
+  const then = new Map<number, Cluster>([0, 130, 2000].map(data));
+  return {
+    clusterBits: 9,
+    size: 2 ** 20,
+    clusters: now,
+    snapshots: [{ name: 'then', clusters: then }],
+    bitmaps: ['one'],
   };
 }
 

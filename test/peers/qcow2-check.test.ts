@@ -142,6 +142,8 @@ async function expectSameAsQemu(qemuImg: PeerProgram, file: string): Promise<voi
   const repaired = await checkImage(file, { format: 'qcow2', repair: true });
   expect(repaired.findings.filter(({ repairable }) => repairable)).toEqual([]);
   await qemuImg.run('check', '-q', '-f', 'qcow2', '-r', 'all', other).catch(() => '');
+  // What cannot be followed is lost to QEMU, which gives up the clusters that only that led to; here they stay counted.
+  if (repaired.findings.some(({ code }) => code === 'snapshot-lost')) return;
   if (isClean(await verdictOf(qemuImg, other))) expect(await verdictOf(qemuImg, file), context).toSatisfy(isClean);
 }
 

@@ -28,7 +28,7 @@ export async function run(context: CommandContext): Promise<number> {
     },
   });
   if (context.json) await context.printJson({ schema: 'vdkit/check/1', ...document(report) });
-  else if (!context.quiet) await context.print(reportText(image, report, dryRun));
+  else if (!context.quiet) await context.print(reportText(image, report, { repair, dryRun }));
   const { corruptions, leaks } = summarize(report.findings);
   return corruptions > 0 ? CORRUPT : leaks > 0 ? LEAKS : CLEAN;
 }
@@ -58,12 +58,21 @@ function planText(image: string, findings: readonly Finding[]): string {
   return [...lines, printable(`${image}: ${counts(findings)}; repairing now.`)].join('\n');
 }
 
-function reportText(image: string, report: CheckReport, dryRun: boolean): string {
+function reportText(
+  image: string,
+  report: CheckReport,
+  { repair, dryRun }: { readonly repair: boolean; readonly dryRun: boolean },
+): string {
   const { findings, repaired, repairs } = report;
   const mark = (finding: Finding): string => (dryRun && finding.repairable ? '; would be repaired' : '');
   const lines = findings.map((finding) => `${line(finding)}${mark(finding)}`);
   const done = repaired ? 'repaired; what is left: ' : '';
-  const rest = dryRun ? `; a repair would set ${repairs.length} of ${findings.length} right` : '';
+  const nothing = repair && repairs.length === 0 && findings.length > 0;
+  const rest = nothing
+    ? '; none of it can be repaired, so nothing was changed'
+    : dryRun
+      ? `; a repair would set ${repairs.length} of ${findings.length} right`
+      : '';
   return [...lines, printable(`${image}: ${done}${counts(findings)}${rest}.`)].join('\n');
 }
 

@@ -3,7 +3,7 @@ import { alignUp, divCeil } from '../../binary/numbers.ts';
 import { type ErrorDetails, hex32, ImageError } from '../../errors.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Storage } from '../../storage/contract.ts';
-import { checkTablePlace, type Qcow2Header } from './header.ts';
+import { checkTablePlace, type Qcow2Header, refuseInHeader } from './header.ts';
 import {
   AUTOCLEAR,
   BITMAP,
@@ -87,6 +87,7 @@ export function parseBitmaps(
     const place = { ...details, ...(details.offset === undefined ? {} : { offset: details.offset + at }) };
     checkEntry(entry, place);
     checkTablePlace(entry.tableOffset, entry.tableEntries * ENTRY_BYTES, header.clusterSize, place);
+    refuseInHeader(entry.tableOffset, entry.tableEntries * ENTRY_BYTES, header.clusterSize, place);
     const name = textOf(bytes.slice(nameStart, end));
     bitmaps.push({
       name: name.text,

@@ -113,7 +113,7 @@ const KINDS: readonly [string, Damage, string[], string[], BuildOptions?][] = [
     'data behind the end',
     (i) => setEntry(i, at(i.l2, 0), 0, 0x100_0000),
     ['beyond-file', 'count-too-high'],
-    ['beyond-file'],
+    ['beyond-file', 'count-too-high'],
   ],
   [
     'an L2 table that begins nowhere',
@@ -121,6 +121,26 @@ const KINDS: readonly [string, Damage, string[], string[], BuildOptions?][] = [
     ['count-too-high', 'count-too-low', 'l2-unaligned'],
     ['count-too-high', 'l2-unaligned'],
     { clusterSize: 65_536 },
+  ],
+  ['an L1 table that goes on behind the end', (i) => i.view.setUint32(36, 0x3f_ffff), ['l1-length'], ['l1-length']],
+  [
+    'an L2 table behind the end',
+    (i) => setEntry(i, i.l1, 0, 0x100_0000),
+    ['beyond-file', 'count-too-high'],
+    ['beyond-file', 'count-too-high'],
+  ],
+  [
+    'a snapshot whose L1 table is where the header is',
+    (i) => i.view.setBigUint64(i.snapshotTable, 0n),
+    ['count-too-high', 'snapshot-l1'],
+    ['count-too-high', 'snapshot-l1'],
+    { snapshot: true },
+  ],
+  [
+    'a leak beside an extension that nobody knows',
+    (i) => [i.view.setUint32(112, 0x00c0_ffee), setCount(i, at(i.data, 3), 2)],
+    ['copied-set', 'count-too-high'],
+    ['count-too-high'],
   ],
   ['reserved bits in the L1', (i) => setEntry(i, i.l1, COPIED, at(i.l2, 0) + 1), ['l1-reserved'], ['l1-reserved']],
   [
@@ -139,8 +159,8 @@ const KINDS: readonly [string, Damage, string[], string[], BuildOptions?][] = [
   [
     'extra data beyond the end of the file',
     (i) => i.view.setUint32(i.snapshotTable + 36, 0x3_6000),
-    ['beyond-file', 'count-too-high', 'snapshot-extra'],
-    [],
+    ['count-too-high', 'snapshot-lost'],
+    ['count-too-high', 'snapshot-lost'],
     { snapshot: true },
   ],
   ['a snapshot more', (i) => i.view.setUint32(60, 3), ['snapshot-extra'], [], { snapshot: true }],
@@ -148,7 +168,7 @@ const KINDS: readonly [string, Damage, string[], string[], BuildOptions?][] = [
     'no snapshot table',
     (i) => i.view.setUint32(68, 0x10_0000),
     ['count-too-high', 'snapshot-lost'],
-    [],
+    ['count-too-high', 'snapshot-lost'],
     { snapshot: true },
   ],
   [
@@ -238,6 +258,30 @@ describe('a check', () => {
     await repairQcow2(storage);
     expect(codes(await checkQcow2(storage))).toContain('beyond-file');
     expect(storage.size).toBeLessThanOrEqual(image.bytes.length + 2 * image.clusterSize);
+  });
+
+  it('calls the rest of a long list repairable only where some of it is', () => {
+    const offsets = Array.from({ length: 3000 }, (_, index) => index * 512);
+    const restOf = (isRepairable: (offset: number) => boolean, from = offsets) => {
+      const list = new FindingList();
+      for (const fileOffset of from) list.add('corruption', 'x', () => 'x', { fileOffset });
+      return list.finish(({ fileOffset }) => fileOffset !== null && isRepairable(fileOffset)).at(-1);
+    };
+    expect(restOf(() => false)).toMatchObject({
+      repairable: false,
+      message: '2000 more of the kind x are not listed.',
+    });
+    expect(restOf((offset) => offset < 1000 * 512)).toMatchObject({ repairable: false, fileOffset: null });
+    expect(restOf((offset) => offset >= 2999 * 512)).toMatchObject({ repairable: true });
+  });
+
+  it('refuses an L1 table that begins where the header is, which would move with every repair', async () => {
+    const image = buildQcow2({ tables: 8 });
+    image.view.setBigUint64(40, 0n);
+    const { storage } = await stored(image);
+    await expectKind(() => checkQcow2(storage), 'invalid-format');
+    await expectKind(() => repairQcow2(storage), 'invalid-format');
+    expect(await readAt(storage, 0, storage.size)).toEqual(image.bytes);
   });
 
   it('lists neighbours as one finding, and ends a list that is too long', async () => {

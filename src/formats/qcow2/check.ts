@@ -5,7 +5,7 @@
  * A count that is too high is a leak: room is lost. One that is too low is a corruption: the cluster will be given away
  * while it is in use. So is a wrong COPIED flag, as qemu-img has it, though only a set one can do harm. What cannot be
  * followed (a table that begins at no cluster, a list that ends early) makes `incomplete`: then a cluster that seems
- * unused may be used, and no count is lowered.
+ * unused may be used. No count is lowered then, nor where an entry is damaged so that nobody can tell what it led to.
  */
 
 import { SparseBitSet } from '../../binary/bits.ts';
@@ -16,7 +16,7 @@ import { readPadded } from '../../storage/read-padded.ts';
 import { FindingList } from './finding-list.ts';
 import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header } from './header.ts';
 import { ENTRY_BYTES, HEADER, INCOMPATIBLE } from './layout.ts';
-import { PAGE_COUNTS } from './paged-counts.ts';
+import { PAGE_COUNTS, PagedCounts } from './paged-counts.ts';
 import { planRebuild, type RebuildPlan } from './rebuild.ts';
 import { Recount } from './recount.ts';
 import { refcountMax } from './refcounts.ts';
@@ -35,6 +35,8 @@ export interface Survey {
   /** The refcount structures must be built anew, and `plan` says where; null when it cannot be done. */
   readonly rebuild: boolean;
   readonly plan: RebuildPlan | null;
+  /** What each cluster is to be counted: as often as it is used, and never less where something could not be followed. */
+  readonly kept: PagedCounts;
   /** The flags of the active L1 table can be written. */
   readonly l1Writable: boolean;
 }
@@ -64,15 +66,20 @@ export async function survey(storage: Storage, options: OperationOptions): Promi
   const snapshots = await surveySnapshots(storage, header, list);
   const recount = new Recount({ storage, header, stored, snapshots, list, options });
   await recount.run();
+  const l1Writable = isL1Writable(header, recount);
+  const isWritable = (finding: Finding): boolean => canWriteTable(finding, { header, recount, l1Writable });
+  const lowers = !recount.incomplete && !list.some((finding) => leadsNowhere(finding, isWritable));
   const comparison = compareCounts(storage, header, stored, recount, list);
   const rebuild = stored.broken || recount.structuresMixedUp || comparison.blockMissing || snapshots.rewritten !== null;
-  const plan = rebuild && !recount.incomplete ? planRebuild({ storage, header, stored, recount, snapshots }) : null;
+  // Counts that cannot be read cannot be kept.
+  const builds = rebuild && !recount.incomplete && (lowers || !stored.broken);
+  const kept = lowers ? recount.counts : PagedCounts.highest('counts to keep', recount.counts, stored.counts);
+  const plan = builds ? planRebuild({ storage, header, stored, recount, snapshots, kept }) : null;
   checkMarks(header, list);
-  const l1Writable = isL1Writable(header, recount);
-  const can = { counts: !rebuild || plan !== null, lower: !recount.incomplete, plan: plan !== null, l1Writable };
-  const findings = judge(list, header, recount, can);
+  const can = { counts: !rebuild || plan !== null, lower: lowers, plan: plan !== null, isWritable };
+  const findings = judge(list, can);
   const { wrongBlocks } = comparison;
-  return { header, findings, stored, recount, snapshots, wrongBlocks, rebuild, plan, l1Writable };
+  return { header, findings, stored, recount, snapshots, wrongBlocks, rebuild, plan, kept, l1Writable };
 }
 
 /** Compares, and reports runs of clusters that differ alike. */
@@ -175,26 +182,40 @@ function isL1Writable(header: Qcow2Header, recount: Recount): boolean {
   return true;
 }
 
+/** The entry that a finding is about can be changed, and nothing else changes with it. */
+function canWriteTable(
+  { fileOffset: at }: Finding,
+  { header, recount, l1Writable }: Pick<Survey, 'header' | 'recount' | 'l1Writable'>,
+): boolean {
+  if (at === null) return true;
+  const { l1Offset, l1Entries, clusterSize } = header;
+  const inL1 = at >= l1Offset && at < l1Offset + l1Entries * ENTRY_BYTES;
+  return inL1 ? l1Writable : recount.isOnlyL2(Math.floor(at / clusterSize));
+}
+
+/** An entry or a table is damaged and stays so: nobody can tell what it led to. */
+function leadsNowhere(finding: Finding, isWritable: (finding: Finding) => boolean): boolean {
+  if (finding.severity !== 'corruption') return false;
+  return !finding.repairable || (MENDED.has(finding.code) && !isWritable(finding));
+}
+
 /** What each kind of finding takes to be repaired. */
 function judge(
   list: FindingList,
-  header: Qcow2Header,
-  recount: Recount,
-  can: { readonly counts: boolean; readonly lower: boolean; readonly plan: boolean; readonly l1Writable: boolean },
+  can: {
+    readonly counts: boolean;
+    readonly lower: boolean;
+    readonly plan: boolean;
+    readonly isWritable: (finding: Finding) => boolean;
+  },
 ): Finding[] {
-  const { l1Offset, clusterSize } = header;
-  const l1End = l1Offset + header.l1Entries * ENTRY_BYTES;
-  const canWriteTable = ({ fileOffset: at }: Finding): boolean => {
-    if (at === null) return true;
-    return at >= l1Offset && at < l1End ? can.l1Writable : recount.isOnlyL2(Math.floor(at / clusterSize));
-  };
   const findings = list.finish((finding) => {
     const { code } = finding;
     if (code.startsWith('snapshot-') || code.startsWith('refcount-')) return can.plan;
     if (code === 'count-too-high' || code === 'count-beyond-file') return can.counts && can.lower;
     if (code === 'count-too-low') return can.counts;
-    if (code.startsWith('copied-')) return can.counts && canWriteTable(finding);
-    return !MENDED.has(code) || canWriteTable(finding);
+    if (code.startsWith('copied-')) return can.counts && can.isWritable(finding);
+    return !MENDED.has(code) || can.isWritable(finding);
   });
   const lost = findings.some(({ severity, repairable }) => severity === 'corruption' && !repairable);
   if (!lost) return findings;

@@ -122,6 +122,12 @@ export function serializeHeader(header: Qcow2Header): Uint8Array {
   return cluster;
 }
 
+/** Refuses a table that leads to others and begins where the header is: those would move with what the header says. */
+export function refuseInHeader(offset: number, length: number, clusterSize: number, details: ErrorDetails): void {
+  if (length === 0 || offset >= clusterSize) return;
+  throw invalid('A table begins where the header is', { ...details, found: hex(offset) });
+}
+
 /** Refuses a table that is not aligned, or ends beyond what can be addressed. Its length is checked before. */
 export function checkTablePlace(offset: number, length: number, clusterSize: number, details: ErrorDetails): void {
   if (!isAligned(offset, clusterSize)) {
@@ -361,7 +367,9 @@ function checkTables(raw: RawHeader, clusterSize: number, l2Entries: number, fil
       expected: `at least ${needed}`,
     });
   }
-  checkTablePlace(raw.l1Offset, l1Bytes, clusterSize, { offset: fields.l1Offset.offset, field: 'l1Offset' });
+  const l1Field = { offset: fields.l1Offset.offset, field: 'l1Offset' };
+  checkTablePlace(raw.l1Offset, l1Bytes, clusterSize, l1Field);
+  refuseInHeader(raw.l1Offset, l1Bytes, clusterSize, l1Field);
   checkTablePlace(raw.refcountTableOffset, raw.refcountTableClusters * clusterSize, clusterSize, {
     offset: fields.refcountTableOffset.offset,
     field: 'refcountTableOffset',

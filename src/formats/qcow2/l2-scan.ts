@@ -60,6 +60,8 @@ export function mendOf(view: DataView, at: number, rules: EntryRules): Mend {
     return (high & COPIED_HIGH) !== 0 || marked ? MEND.plain : MEND.none;
   }
   if (hostOffset(high, low) % rules.clusterSize === 0) return MEND.none;
+  // Nothing in such an entry can be believed.
+  if ((high & L2_RESERVED_HIGH) !== 0 || (low & L2_RESERVED_LOW) !== 0) return MEND.none;
   const holdsData = rules.extended ? view.getUint32(at + 12) !== 0 : (low & ZERO_LOW) === 0;
   return holdsData ? MEND.none : MEND.zero;
 }

@@ -71,6 +71,14 @@ export class PagedCounts {
     }
   }
 
+  /** The higher one of both counts at every index. */
+  static highest(what: string, one: PagedCounts, other: PagedCounts): PagedCounts {
+    const made = new PagedCounts(what);
+    for (const index of one.indices()) made.set(index, one.get(index));
+    for (const index of other.indices()) if (other.get(index) > made.get(index)) made.set(index, other.get(index));
+    return made;
+  }
+
   #page(key: number): Page | undefined {
     if (key === this.#lastKey) return this.#last;
     const page = this.#pages.get(key);

@@ -14,7 +14,7 @@ import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import type { Qcow2Header } from './header.ts';
 import { ENTRY_BYTES, HEADER } from './layout.ts';
-import { PAGE_COUNTS } from './paged-counts.ts';
+import { PAGE_COUNTS, type PagedCounts } from './paged-counts.ts';
 import type { Recount } from './recount.ts';
 import { refcountMax, setRefcount } from './refcounts.ts';
 import type { SnapshotSurvey } from './snapshot-survey.ts';
@@ -31,6 +31,8 @@ export interface RebuildParts {
   readonly stored: StoredCounts;
   readonly recount: Recount;
   readonly snapshots: SnapshotSurvey;
+  /** The count that each cluster keeps. */
+  readonly kept: PagedCounts;
 }
 
 /** Where everything goes: blocks, table, snapshot table, one behind the other from cluster `start` on. */
@@ -94,23 +96,23 @@ export async function rebuild(parts: RebuildParts, plan: RebuildPlan): Promise<v
   await storage.flush();
 }
 
-/** How often a cluster is used when the old structures are given up; the new ones are not counted in. */
-export function usesWithout(parts: Omit<RebuildParts, 'storage'>, cluster: number, uses: number): number {
+/** The count of a cluster when the old structures are given up; the new ones are not counted in. */
+export function countWithout(parts: Omit<RebuildParts, 'storage'>, cluster: number, count: number): number {
   const { header, recount, snapshots } = parts;
-  const kept = uses - recount.structures.get(cluster);
-  if (snapshots.rewritten === null || !recount.snapshotTableCounted) return kept;
+  const rest = count - recount.structures.get(cluster);
+  if (snapshots.rewritten === null || !recount.snapshotTableCounted) return rest;
   const first = header.snapshotsOffset / header.clusterSize;
   const end = divCeil(header.snapshotsOffset + snapshots.tableBytes, header.clusterSize);
-  return cluster >= first && cluster < end ? kept - 1 : kept;
+  return cluster >= first && cluster < end ? rest - 1 : rest;
 }
 
 /** Blocks that counts need, ascending; null when they are more than there may be. */
 function usedBlocks(parts: RebuildParts, max: number): number[] | null {
-  const { recount, stored } = parts;
+  const { kept, stored } = parts;
   const blocks: number[] = [];
-  for (const cluster of recount.counts.indices()) {
+  for (const cluster of kept.indices()) {
     const block = Math.floor(cluster / stored.perBlock);
-    if (block === blocks.at(-1) || usesWithout(parts, cluster, recount.counts.get(cluster)) <= 0) continue;
+    if (block === blocks.at(-1) || countWithout(parts, cluster, kept.get(cluster)) <= 0) continue;
     if (block >= max) return null;
     blocks.push(block);
   }
@@ -125,10 +127,10 @@ function withRange(blocks: readonly number[], first: number, last: number): numb
 
 /** A run of clusters that nobody refers to, nor any bad entry of the old table. Null when there is none. */
 function findRoom(parts: RebuildParts, count: number): number | null {
-  const { storage, header, recount, stored } = parts;
+  const { storage, header, recount, stored, kept } = parts;
   const fileClusters = divCeil(storage.size, header.clusterSize);
   const most = Math.floor(recount.sizeLimit / header.clusterSize);
-  const runs = freeRuns(recount, stored, count);
+  const runs = freeRuns(kept, stored, count);
   let inside: number | null = null;
   let end = 0;
   for (const run of runs) {
@@ -141,10 +143,10 @@ function findRoom(parts: RebuildParts, count: number): number | null {
 }
 
 /** Unused runs of at least that many clusters; the last one has no end. */
-function* freeRuns(recount: Recount, stored: StoredCounts, count: number): Generator<{ start: number; end: number }> {
+function* freeRuns(kept: PagedCounts, stored: StoredCounts, count: number): Generator<{ start: number; end: number }> {
   let start = 0;
-  for (const key of recount.counts.pages()) {
-    const page = recount.counts.page(key);
+  for (const key of kept.pages()) {
+    const page = kept.page(key);
     for (let at = 0; page !== undefined && at < PAGE_COUNTS; at++) {
       const cluster = key * PAGE_COUNTS + at;
       if (page[at] === 0 && !stored.namedClusters.has(cluster)) continue;
@@ -170,18 +172,18 @@ async function writeBlocks(parts: RebuildParts, plan: RebuildPlan): Promise<void
 }
 
 function fillBlock(parts: RebuildParts, plan: RebuildPlan, block: number, view: DataView): void {
-  const { header, recount, stored } = parts;
+  const { header, kept, stored } = parts;
   const max = refcountMax(header.refcountOrder);
   const end = plan.start + plan.blocks.length + plan.tableClusters + plan.snapshotClusters;
   const first = block * stored.perBlock;
   for (let at = 0; at < stored.perBlock; ) {
     const cluster = first + at;
-    const page = recount.counts.page(Math.floor(cluster / PAGE_COUNTS));
+    const page = kept.page(Math.floor(cluster / PAGE_COUNTS));
     const pageEnd = Math.min(alignUp(cluster + 1, PAGE_COUNTS), first + stored.perBlock);
     for (let one = cluster; page !== undefined && one < pageEnd; one++) {
-      const uses = page[one % PAGE_COUNTS] ?? 0;
-      if (uses === 0) continue;
-      setRefcount(view, one - first, header.refcountOrder, Math.min(usesWithout(parts, one, uses), max));
+      const count = page[one % PAGE_COUNTS] ?? 0;
+      if (count === 0) continue;
+      setRefcount(view, one - first, header.refcountOrder, Math.min(countWithout(parts, one, count), max));
     }
     at = pageEnd - first;
   }

@@ -14,10 +14,11 @@ import { visitClusters, visitTable } from './cluster-reader.ts';
 import type { FindingList } from './finding-list.ts';
 import type { Qcow2Header } from './header.ts';
 import { L2Scanner } from './l2-scan.ts';
-import { COPIED_HIGH, ENTRY_BYTES, INCOMPATIBLE, OFFSET_HIGH, OFFSET_LOW } from './layout.ts';
+import { COPIED_HIGH, ENTRY_BYTES, EXTENSION_TYPE, HEADER, INCOMPATIBLE, OFFSET_HIGH, OFFSET_LOW } from './layout.ts';
 import { PagedCounts } from './paged-counts.ts';
 import type { SnapshotSurvey } from './snapshot-survey.ts';
 import type { StoredCounts } from './stored-counts.ts';
+import { l1EntriesFor } from './tree.ts';
 
 const HIGH = 2 ** 32;
 /** Reserved bits of an L1 entry. */
@@ -25,6 +26,7 @@ const L1_RESERVED_HIGH = 0x7f00_0000;
 const L1_RESERVED_LOW = 0x0000_01ff;
 /** Bytes of L1 and bitmap tables that overlap each other are read over and over: not more than this. */
 const TABLE_BYTES_MAX = 2 ** 30;
+const KNOWN_EXTENSIONS: ReadonlySet<number> = new Set(Object.values(EXTENSION_TYPE));
 
 /** What is counted, and how. */
 export interface RecountParts {
@@ -43,7 +45,7 @@ export class Recount {
   readonly l2Uses = new PagedCounts('L2 tables');
   /** For each L2 table of the disk as it is now the first L1 entry that leads to it, plus one. */
   readonly activeL2 = new PagedCounts('L2 tables');
-  /** Something could not be followed, so a cluster that seems unused may be used. */
+  /** Some table could not be followed, so a cluster that seems unused may be used. */
   incomplete = false;
   /** False: the snapshot table ends behind the file, and is not in `counts`. */
   snapshotTableCounted = false;
@@ -63,13 +65,15 @@ export class Recount {
   async run(): Promise<void> {
     const { header, snapshots, list } = this.parts;
     this.refer(0, header.clusterSize, 1);
-    await this.#walkL1({ offset: header.l1Offset, entries: header.l1Entries, uses: 1, active: true });
+    await this.#walkL1({ offset: header.l1Offset, entries: this.#activeEntries(), uses: 1, active: true });
     if (this.#hasDataFile && snapshots.snapshots.length > 0) {
       const say = (): string => 'An image with an external data file has snapshots, which belong to none of its data.';
       list.add('corruption', 'data-file-snapshots', say, { repairable: false });
     }
     await this.#walkSnapshots();
     this.snapshotTableCounted = this.referTable(header.snapshotsOffset, snapshots.tableBytes, 1);
+    // What nobody knows may have clusters of its own.
+    this.incomplete ||= header.extensions.some(({ type }) => !KNOWN_EXTENSIONS.has(type));
     if (header.encryption !== null) this.referTable(header.encryption.offset, header.encryption.length, 1);
     await this.#walkBitmaps();
     await this.#walkL2s();
@@ -96,12 +100,27 @@ export class Recount {
   referTable(offset: number, length: number, uses: number): boolean {
     if (length === 0 || this.refer(offset, length, uses)) return true;
     this.#beyondEnd('A table', offset, null);
+    this.incomplete = true;
     return false;
   }
 
   /** A cluster that is an L2 table and nothing else: what is set right there changes nothing elsewhere. */
   isOnlyL2(cluster: number): boolean {
     return this.counts.get(cluster) === this.l2Uses.get(cluster);
+  }
+
+  /**
+   * Entries of the active L1 table: those that the disk needs, which are there, when the file ends before all that the
+   * header claims.
+   */
+  #activeEntries(): number {
+    const { header, storage, list } = this.parts;
+    const { l1Offset, l1Entries, clusterSize } = header;
+    if (l1Offset + l1Entries * ENTRY_BYTES - storage.size < clusterSize) return l1Entries;
+    const say = (): string => `The L1 table has ${l1Entries} entries, but the file ends before the last of them.`;
+    list.add('corruption', 'l1-length', say, { fileOffset: HEADER.fields.l1Entries.offset, repairable: false });
+    this.incomplete = true;
+    return Math.min(l1EntriesFor(header.size, header), l1Entries);
   }
 
   get #hasDataFile(): boolean {
@@ -118,7 +137,8 @@ export class Recount {
     // Snapshots of one L1 table, by its place and length.
     const tables = new Map<string, { offset: number; entries: number; uses: number; active: boolean }>();
     for (const { l1Offset: offset, l1Entries: entries } of this.parts.snapshots.snapshots) {
-      if (offset % header.clusterSize !== 0 || entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
+      const begins = entries === 0 || offset >= header.clusterSize;
+      if (!begins || offset % header.clusterSize !== 0 || entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
         const say = (): string =>
           `A snapshot has an L1 table of ${entries} entries at ${hex(offset)}, which cannot be.`;
         list.add('corruption', 'snapshot-l1', say, { fileOffset: offset, repairable: false });
@@ -170,6 +190,7 @@ export class Recount {
     }
     if (!this.refer(offset, header.clusterSize, uses)) {
       this.#beyondEnd('An L2 table', offset, place);
+      this.incomplete = true;
       return;
     }
     this.l2Uses.add(cluster, uses);

@@ -29,7 +29,8 @@ import {
   VERSION_3,
   ZERO_LOW,
 } from './layout.ts';
-import { rebuild, usesWithout } from './rebuild.ts';
+import { COUNT_MAX } from './paged-counts.ts';
+import { countWithout, rebuild } from './rebuild.ts';
 import { getRefcount, refcountMax, setRefcount } from './refcounts.ts';
 import { blocksInOrder } from './stored-counts.ts';
 
@@ -131,9 +132,9 @@ function mendTable(view: DataView, rules: EntryRules): boolean {
 
 /** False: the counts are wrong and stay so. */
 async function repairCounts(storage: Storage, found: Survey): Promise<boolean> {
-  const { header, recount, stored, snapshots, plan } = found;
+  const { header, stored, plan } = found;
   if (plan !== null) {
-    await rebuild({ storage, header, recount, stored, snapshots }, plan);
+    await rebuild({ ...found, storage }, plan);
     return true;
   }
   if (found.rebuild) return false;
@@ -155,7 +156,8 @@ function correctBlock(view: DataView, first: number, found: Survey): boolean {
     const wanted = countAfter(first + index, found);
     // 64-bit counts may have any height.
     const count = order < REFCOUNT_ORDER_MAX ? getRefcount(view, index, order) : Number(view.getBigUint64(index * 8));
-    if (count === wanted || (count > wanted && found.recount.incomplete)) continue;
+    // Counts above all that could be are only known to be that high.
+    if (count === wanted || (count > wanted && wanted === COUNT_MAX)) continue;
     setRefcount(view, index, order, wanted);
     changed = true;
   }
@@ -164,10 +166,9 @@ function correctBlock(view: DataView, first: number, found: Survey): boolean {
 
 /** The count that a cluster has when the counts are repaired. */
 function countAfter(cluster: number, found: Survey): number {
-  const { header, recount, stored, plan } = found;
-  const uses = recount.counts.get(cluster);
-  const used = Math.min(plan === null ? uses : usesWithout(found, cluster, uses), refcountMax(header.refcountOrder));
-  return recount.incomplete ? Math.max(used, stored.counts.get(cluster)) : used;
+  const { header, kept, plan } = found;
+  const count = kept.get(cluster);
+  return Math.min(plan === null ? count : countWithout(found, cluster, count), refcountMax(header.refcountOrder));
 }
 
 async function repairCopied(storage: Storage, found: Survey): Promise<void> {

@@ -39,8 +39,9 @@ export interface SnapshotSurvey {
 }
 
 /**
- * Reads the table and reports what is wrong with it. Entries behind the end of the file are lost, and a repair drops
- * them; qemu-img makes empty snapshots without a name of them.
+ * Reads the table and reports what is wrong with it. Entries behind the end of the file are lost: the clusters of their
+ * snapshots stay counted, since a field of the header that was damaged is all that may be wrong. (qemu-img makes empty
+ * snapshots of them, and gives the clusters up.)
  */
 export async function surveySnapshots(
   storage: Storage,
@@ -50,7 +51,7 @@ export async function surveySnapshots(
   const { snapshotCount, snapshotsOffset: start, clusterSize } = header;
   const nothing = { snapshots: [], tableBytes: 0, incomplete: false, rewritten: null };
   if (snapshotCount === 0) return nothing;
-  if (start % clusterSize !== 0 || start + LIMITS.qcow2SnapshotTableBytes > Number.MAX_SAFE_INTEGER) {
+  if (start === 0 || start % clusterSize !== 0 || start + LIMITS.qcow2SnapshotTableBytes > Number.MAX_SAFE_INTEGER) {
     const say = (): string => `The snapshot table cannot be at ${hex(start)}.`;
     list.add('corruption', 'snapshot-table', say, { fileOffset: start, repairable: false });
     return { ...nothing, incomplete: true };
@@ -79,23 +80,20 @@ class TableReader {
     const { snapshotCount, snapshotsOffset: start } = this.#header;
     const count = Math.min(snapshotCount, LIMITS.qcow2Snapshots);
     if (count < snapshotCount) {
-      this.#mend('snapshot-count', start, () => `${snapshotCount - count} snapshots are more than there may be.`);
+      this.#lost('snapshot-count', start, `${snapshotCount - count} snapshots are more than there may be.`);
     }
     let at = start;
-    while (this.#snapshots.length < count && !this.#incomplete) {
+    while (this.#snapshots.length < count) {
       if (at >= this.#storage.size) {
-        this.#mend(
-          'snapshot-lost',
-          at,
-          () => `The file ends before ${count - this.#snapshots.length} of its snapshots.`,
-        );
+        const left = count - this.#snapshots.length;
+        this.#lost('snapshot-lost', at, `The file ends before ${left} of its snapshots.`);
         break;
       }
       const end = await this.#entry(at);
+      if (end === null) break;
       if (end - start > LIMITS.qcow2SnapshotTableBytes) {
         this.#snapshots.pop();
-        this.#entries.pop();
-        this.#mend('snapshot-count', at, () => 'The snapshot table is longer than it may be; its end has to go.');
+        this.#lost('snapshot-count', at, 'The snapshot table is longer than it may be.');
         break;
       }
       at = end;
@@ -109,19 +107,25 @@ class TableReader {
     };
   }
 
-  /** Reads one entry; answers where the next begins. */
-  async #entry(at: number): Promise<number> {
+  /** Reads one entry; answers where the next begins, or null when nobody can tell. */
+  async #entry(at: number): Promise<number | null> {
     const fixed = (await this.#bytes(at, SNAPSHOT.size)).slice();
     let entry: ReturnType<typeof SNAPSHOT.decode>;
     try {
       entry = SNAPSHOT.decode(fixed);
     } catch (error) {
       if (!isImageError(error)) throw error;
-      return this.#lost(at, 'The L1 table of a snapshot lies beyond what can be addressed.');
+      this.#lost('snapshot-table', at, 'The L1 table of a snapshot lies beyond what can be addressed.');
+      return null;
     }
     const { extraLength, idLength, nameLength, l1Offset, l1Entries, vmStateSize32 } = entry;
     const extra = (await this.#bytes(at + SNAPSHOT.size, Math.min(extraLength, SNAPSHOT_EXTRA_MAX))).slice();
     const namesAt = at + SNAPSHOT.size + extraLength;
+    if (namesAt + idLength + nameLength > this.#storage.size) {
+      this.#snapshots.push({ l1Offset, l1Entries });
+      this.#lost('snapshot-lost', at, 'The file ends inside the entry of a snapshot.');
+      return null;
+    }
     const names = (await this.#bytes(namesAt, idLength + nameLength)).slice();
     const wanted = this.#extraOf(extra, extraLength, vmStateSize32, at);
     SNAPSHOT.put(fixed, 'extraLength', wanted.length);
@@ -158,10 +162,9 @@ class TableReader {
     this.#list.add('corruption', code, say, { fileOffset });
   }
 
-  #lost(at: number, message: string): number {
+  #lost(code: string, fileOffset: number, message: string): void {
     this.#incomplete = true;
-    this.#list.add('corruption', 'snapshot-table', () => message, { fileOffset: at, repairable: false });
-    return at;
+    this.#list.add('corruption', code, () => message, { fileOffset, repairable: false });
   }
 
   async #bytes(at: number, length: number): Promise<Uint8Array> {

@@ -6,7 +6,7 @@ import type { SnapshotInfo } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
-import { checkTablePlace, type Qcow2Header } from './header.ts';
+import { checkTablePlace, type Qcow2Header, refuseInHeader } from './header.ts';
 import { ENTRY_ALIGNMENT, ENTRY_BYTES, SNAPSHOT, SNAPSHOT_EXTRA, SNAPSHOT_EXTRA_MAX } from './layout.ts';
 
 /** One internal snapshot. */
@@ -88,6 +88,7 @@ export function checkSnapshot(snapshot: Snapshot, header: Qcow2Header, storage: 
     });
   }
   checkTablePlace(snapshot.l1Offset, bytes, header.clusterSize, details);
+  refuseInHeader(snapshot.l1Offset, bytes, header.clusterSize, details);
   const needed = divCeil(snapshot.diskSize, header.clusterSize * header.l2Entries);
   if (snapshot.l1Entries >= needed && snapshot.l1Offset + needed * ENTRY_BYTES <= storage.size) return;
   throw new ImageError('corrupt', 'The L1 table of the snapshot is too short, or lies beyond the end of the file', {

@@ -1,0 +1,145 @@
+/**
+ * Repairs of files that are wrong on purpose: repairing twice is repairing once, a repair that can do nothing changes
+ * nothing, and no cluster is counted less often where something could not be followed.
+ */
+import { describe, expect, it } from 'vitest';
+import { equalBytes } from '../../src/codec/bytes.ts';
+import { ImageError } from '../../src/errors.ts';
+import { FORMATS } from '../../src/formats/index.ts';
+import { survey } from '../../src/formats/qcow2/check.ts';
+import type { Format } from '../../src/image/contract.ts';
+import type { Finding } from '../../src/image/findings.ts';
+import { MemoryProvider } from '../../src/storage/memory.ts';
+import { rounds } from '../conformance/random.ts';
+import type { Sample } from './descriptor.ts';
+import { mutationsOf } from './mutations.ts';
+import { applyEdits } from './pieces.ts';
+import { DESCRIPTORS } from './registry.ts';
+
+const AMOUNT = { entries: rounds(6, 32), flips: rounds(100, 3000), swaps: rounds(0, 1) === 1, seed: 2, every: 1 };
+/** Larger files show nothing that smaller ones do not; of what a repair makes longer only so much is looked at. */
+const LARGEST = 256 * 1024;
+/** In the usual run only each so-manieth file is tried. */
+const EVERY = rounds(3, 1);
+const NAME = '/image';
+
+/** A copy of a file in memory, with what lies beside it. */
+class Copy {
+  readonly format: Format;
+  readonly provider = new MemoryProvider();
+  readonly source = { provider: this.provider, name: NAME };
+
+  constructor(format: Format) {
+    this.format = format;
+  }
+
+  static async of(format: Format, sample: Sample, bytes: Uint8Array): Promise<Copy> {
+    const copy = new Copy(format);
+    for (const file of [{ name: NAME, bytes }, ...sample.beside]) {
+      const storage = await copy.provider.create(file.name.startsWith('/') ? file.name : `/${file.name}`);
+      await storage.write(0, file.bytes);
+      await storage.close();
+    }
+    return copy;
+  }
+
+  async state(): Promise<{ readonly size: number; readonly bytes: Uint8Array }> {
+    const storage = await this.provider.open(NAME, 'read');
+    const { size } = storage;
+    const bytes = new Uint8Array(Math.min(size, 2 * LARGEST));
+    await storage.read(0, bytes);
+    await storage.close();
+    return { size, bytes };
+  }
+
+  /** Null: it is too broken for that. */
+  async check(): Promise<readonly Finding[] | null> {
+    return orNull(async () => (await this.format.check?.(this.source, {})) ?? []);
+  }
+
+  async repair(): Promise<readonly Finding[] | null> {
+    return orNull(async () => (await this.format.repair?.(this.source, {})) ?? []);
+  }
+
+  /** Counts of clusters of the file that no refcount structure has, nor the table of the snapshots, which may move. */
+  async counts(): Promise<ReadonlyMap<number, number>> {
+    const storage = await this.provider.open(NAME, 'read');
+    try {
+      const { stored, recount, header, snapshots } = await survey(storage, {});
+      const first = header.snapshotsOffset / header.clusterSize;
+      const end = first + Math.ceil(snapshots.tableBytes / header.clusterSize);
+      const isPlain = (cluster: number): boolean =>
+        recount.structures.get(cluster) === 0 && (cluster < first || cluster >= end);
+      const plain = [...stored.counts.indices()].filter(isPlain);
+      return new Map(plain.map((cluster) => [cluster, stored.counts.get(cluster)]));
+    } finally {
+      await storage.close();
+    }
+  }
+}
+
+async function orNull<T>(work: () => Promise<T>): Promise<T | null> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof ImageError) return null;
+    throw error;
+  }
+}
+
+const repairable = (findings: readonly Finding[]): readonly Finding[] => findings.filter((one) => one.repairable);
+const codes = (findings: readonly Finding[]): string => [...new Set(findings.map(({ code }) => code))].join(', ');
+/** Something that an entry or a table led to cannot be found. Counts and flags say nothing of that. */
+const isLost = ({ severity, code, repairable: can }: Finding): boolean =>
+  severity === 'corruption' && !can && !/^(copied-|count-|too-many-uses)/.test(code);
+
+type State = Awaited<ReturnType<Copy['state']>>;
+const isSame = (one: State, other: State): boolean => one.size === other.size && equalBytes(one.bytes, other.bytes);
+
+/** What is wrong with a repair of the file; null: nothing. */
+async function judge(copy: Copy): Promise<string | null> {
+  const before = await copy.state();
+  const found = await copy.check();
+  const countsBefore = found !== null && copy.format.name === 'qcow2' ? await copy.counts() : null;
+  const told = await copy.repair();
+  const once = await copy.state();
+  const changed = !isSame(before, once);
+  if ((found === null) !== (told === null)) return 'one of check and repair does not take the file';
+  if (found === null) return changed ? 'a repair changed a file that it cannot read' : null;
+  const can = repairable(found);
+  if (changed !== can.length > 0) return `changed: ${changed}, and could be repaired: ${codes(can)}`;
+  const left = await copy.check();
+  if (left === null) return 'it cannot be checked after the repair';
+  if (repairable(left).length > 0) return `after a repair there is still ${codes(repairable(left))}`;
+  await copy.repair();
+  if (!isSame(once, await copy.state())) return 'a second repair changed something';
+  if (countsBefore === null || !found.some(isLost)) return null;
+  const countsAfter = await copy.counts();
+  for (const [cluster, count] of countsBefore) {
+    const now = countsAfter.get(cluster) ?? 0;
+    if (now < count)
+      return `cluster ${cluster} was counted ${count} times and is counted ${now} times (${codes(found)})`;
+  }
+  return null;
+}
+
+describe.each(DESCRIPTORS)('repairs of mutations: $format', ({ format: name, samples }) => {
+  it('are done at once, or leave the file as it is', { timeout: 3_600_000 }, async () => {
+    const format = FORMATS.find((one) => one.name === name);
+    if (format === undefined) throw new Error(`no format ${name}`);
+    const wrong: string[] = [];
+    let [number, repaired] = [0, 0];
+    for (const sample of await samples()) {
+      if (sample.bytes.length > LARGEST) continue;
+      for (const mutation of mutationsOf(sample, AMOUNT)) {
+        if (number++ % EVERY !== 0) continue;
+        const bytes = applyEdits(sample.bytes, mutation.edits, mutation.size);
+        const problem = await judge(await Copy.of(format, sample, bytes));
+        if (problem !== null) wrong.push(`${sample.name}: ${mutation.title}: ${problem}`);
+        repaired++;
+      }
+    }
+    expect(wrong.slice(0, 20).join('\n'), `${wrong.length} of ${repaired} files`).toBe('');
+    expect(repaired).toBeGreaterThan(500);
+  });
+});
