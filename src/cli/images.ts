@@ -11,6 +11,8 @@ import { registryOf } from './registry.ts';
 /** What a cache file may have at most, if nobody says it. */
 export const DEFAULT_CACHE_BYTES = 1024 ** 3;
 
+/** Stands for no parent at all; a file of that name is `./none`. */
+export const NONE = 'none';
 /** Stands for standard input or output. */
 export const STANDARD_STREAM = '-';
 
@@ -98,7 +100,8 @@ export function openOptions(
   names: ImageOptionNames = { format: 'format', parent: 'parent', parentFormat: 'parent-format' },
 ): DiskOpenOptions {
   const registry = registryOf(context);
-  const parent = context.options.text(names.parent);
+  const named = context.options.text(names.parent);
+  const parent = named === NONE ? [] : named === undefined ? undefined : fileName(named);
   const below = names.parent === 'parent' ? context.options.text('chain') : undefined;
   if (parent !== undefined && below !== undefined) {
     throw new UsageError('--parent and --chain say the same', 'Give one of them.');
@@ -111,8 +114,7 @@ export function openOptions(
     ...lockOptions(context),
     ...present({
       format: namedFormat(context, names.format, registry)?.name,
-      parent:
-        below === undefined ? (parent === undefined ? undefined : fileName(parent)) : below.split(',').map(fileName),
+      parent: below === undefined ? parent : below.split(',').map(fileName),
       parentFormat:
         names.parentFormat === undefined ? undefined : namedFormat(context, names.parentFormat, registry)?.name,
       snapshot: context.options.text(names.snapshot ?? 'snapshot'),

@@ -48,7 +48,7 @@ const FORCE_PARENT: OptionSpec = {
 };
 const PARENT: OptionSpec = {
   flags: '--parent <P>',
-  description: 'the parent of the image, where it is not found by itself',
+  description: 'the parent of the image, where it is not found by itself; "none": the image is complete',
   completes: 'file',
 };
 const PARENT_FORMAT: OptionSpec = {
@@ -167,7 +167,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--partition <N>', description: 'SRC lies in this partition of the named disk, as Linux counts them' },
       {
         flags: '--source-parent <P>',
-        description: 'the parent of SRC, where it is not found by itself',
+        description: 'the parent of SRC, where it is not found by itself; "none": SRC is complete',
         completes: 'file',
       },
       { flags: '--source-parent-format <F>', description: 'format of the parent of SRC', completes: 'format' },
@@ -457,7 +457,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--modification-uuid <U>', description: 'identity of its content, or random, or null' },
       {
         flags: '--parent <P>',
-        description: 'store the identities of this image as those of the parent',
+        description: 'store the identities of this image as those of the parent; "none": become a base',
         completes: 'file',
       },
       PARENT_FORMAT,

@@ -1,5 +1,5 @@
 /** Opening images: finding out what a file is, and its parents, through the gate. */
-import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Format, Image } from '../image/contract.ts';
 import { probeFormat, readProbeInput } from '../image/probe.ts';
 import { LIMITS } from '../limits.ts';
@@ -172,7 +172,9 @@ async function openEach(
   for (let child = opened.at(-1); child !== undefined; child = opened.at(-1)) {
     throwIfAborted(options.signal, 'Opening');
     const next = rest.pop();
-    if (next === undefined && (!child.image.info.differencing || options.withoutParents === true)) return warnings;
+    if (next === undefined && !child.image.info.differencing) return warnings;
+    if (next === undefined && isUnlinked(child)) return [...warnings, ...allowUnlinked(child, opened, options)];
+    if (next === undefined && options.withoutParents === true) return warnings;
     if (opened.length >= LIMITS.chainDepth) throw tooDeep(child);
     const parent = await (next === undefined
       ? findParent(child, opened, { options, indexes })
@@ -182,6 +184,37 @@ async function openEach(
     if (options.linkage !== 'off') checkLink(child, parent, options.linkage === 'strict' ? null : warnings);
   }
   return warnings;
+}
+
+/** The image has a parent and does not say which. */
+function isUnlinked({ image }: OpenedImage): boolean {
+  const { differencing, parentUuid, parentName } = image.info;
+  return differencing && parentUuid === null && parentName === null;
+}
+
+/**
+ * Nothing looks for a parent that no link leads to, and what is read without it may be wrong: the caller must say so.
+ * Written without it, units would hide what the parent holds beside the bytes that were written.
+ */
+function allowUnlinked(child: OpenedImage, opened: readonly OpenedImage[], options: DiskOpenOptions): string[] {
+  if (options.infoOnly === true) return [];
+  const writes = opened[0]?.image.can.write === true;
+  if (!writes && options.withoutParents === true) return [];
+  const none = options.parent !== undefined && entryList(options.parent).length === 0;
+  if (!writes && none && opened.length === 1) {
+    return [`${child.name} is read as if it had no parent: what it does not hold reads zero.`];
+  }
+  const name =
+    opened.length === 1
+      ? 'Name the parent (parent; on the command line: --parent)'
+      : 'Name all images below the last one, base first (parent; on the command line: --chain)';
+  const whole =
+    'if it is complete, make a base of it (setImage with parent null; on the command line: set --parent none)';
+  const read = 'or read it as it is (parent: []; on the command line: --parent none)';
+  throw new ImageError('not-found', 'This differencing image does not say what its parent is', {
+    path: child.name,
+    hint: `${name}; ${whole}${opened.length > 1 || writes ? '' : `, ${read}`}.`,
+  });
 }
 
 function tooDeep(child: OpenedImage): ImageError {
@@ -283,12 +316,7 @@ async function findParent(
     const format = opened.length === 1 ? options.parentFormat : undefined;
     return openStoredParent({ child, name: parentName, options, format });
   }
-  if (parentUuid === null) {
-    throw new ImageError('not-found', 'This differencing image does not say what its parent is', {
-      path: child.name,
-      hint: 'Name the parent with --parent.',
-    });
-  }
+  assert(parentUuid !== null, 'an image without any link to its parent was refused');
   const { gate } = child;
   const directory = child.source.provider.directory(child.name);
   const index = indexes.get(directory) ?? new CandidateIndex(gate.candidates(child.source));

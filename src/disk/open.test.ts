@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { whileExchanged } from '../../test/conformance/exchanging.ts';
 import { rounds } from '../../test/conformance/random.ts';
 import { isImageError } from '../errors.ts';
-import { Disk } from '../index.ts';
+import { convert, createImage, Disk } from '../index.ts';
 import { nativeCalls } from '../storage/local/native.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { setImage } from './set.ts';
@@ -43,6 +43,81 @@ describe('the link to a parent', () => {
     await expect(Disk.open(sources)).rejects.toMatchObject({ status: 'VERR_VD_UUID_MISMATCH' });
     await using off = await Disk.open(sources, { linkage: 'off' });
     expect(off.images).toHaveLength(2);
+  });
+});
+
+/** A parent in each of these formats has no UUID. */
+const NAMELESS = ['raw', 'qcow2'] as const;
+
+describe.each(NAMELESS)('an image that cannot say what its parent is: vdi over %s', (format) => {
+  const OVER = { name: '/over.vdi' };
+
+  async function overNameless(): Promise<MemoryProvider> {
+    const provider = new MemoryProvider();
+    const base = await Disk.create({ provider, name: '/base' }, { provider, format, size: 2 * MIB });
+    await base.write(0, new Uint8Array(2 * MIB).fill(5));
+    await base.createDiff({ provider, ...OVER }, { format: 'vdi' });
+    await base.write(MIB, new Uint8Array(MIB).fill(6));
+    await base.close();
+    return provider;
+  }
+
+  it('is opened over the parent that is named', async () => {
+    const provider = await overNameless();
+    const parent = { image: { provider, name: '/base' }, format };
+    await using disk = await Disk.open({ provider, ...OVER }, { ...OPEN, parent, mode: 'write' });
+    await disk.write(4096, new Uint8Array(4096).fill(7));
+    const bytes = new Uint8Array(2 * MIB);
+    await disk.read(0, bytes);
+    expect([bytes[0], bytes[4096], bytes[8192], bytes[MIB]]).toEqual([5, 7, 5, 6]);
+  });
+
+  it('is refused without one, for reading and for writing, and stays as it is', async () => {
+    const provider = await overNameless();
+    const refusal = { kind: 'not-found', hint: expect.stringMatching(/--parent/) };
+    const source = { provider, ...OVER };
+    await expect(Disk.open(source, OPEN)).rejects.toMatchObject(refusal);
+    for (const more of [{}, { withoutParents: true }, { parent: [] }]) {
+      await expect(Disk.open(source, { ...OPEN, mode: 'write', ...more })).rejects.toMatchObject(refusal);
+    }
+    await expect(convert(source, { provider, name: '/out.raw' }, { provider, format: 'raw' })).rejects.toMatchObject(
+      refusal,
+    );
+    expect(await provider.lookUp('/out.raw')).toBeNull();
+    // Nor is it a parent: what is above it would read zeroes as well.
+    const top = { provider, name: '/top.vdi' };
+    await createImage(top, { provider, format: 'vdi', parent: source });
+    await expect(Disk.open(top, OPEN)).rejects.toMatchObject({ ...refusal, context: { path: OVER.name } });
+  });
+
+  it('is read without one when the caller says so', async () => {
+    const provider = await overNameless();
+    const bytes = new Uint8Array(512);
+    await using alone = await Disk.open({ provider, ...OVER }, { ...OPEN, withoutParents: true });
+    await alone.read(MIB, bytes);
+    expect(bytes[0]).toBe(6);
+    await expect(alone.read(0, bytes)).rejects.toMatchObject({ kind: 'not-found' });
+    await using whole = await Disk.open({ provider, ...OVER }, { ...OPEN, parent: [] });
+    await whole.read(0, bytes);
+    expect(bytes[0]).toBe(0);
+    expect(whole.warnings.join()).toContain('as if it had no parent');
+  });
+
+  it('is refused as well when a merge left it so', async () => {
+    const provider = await overNameless();
+    const base = { image: { provider, name: '/base' }, format };
+    await createImage({ provider, name: '/top.vdi' }, { provider, format: 'vdi', parent: { provider, ...OVER } });
+    const chain = [base, { provider, ...OVER }, { provider, name: '/top.vdi' }];
+    {
+      await using disk = await Disk.open(chain, { ...OPEN, mode: 'write' });
+      await disk.merge(1, 2);
+    }
+    const top = { provider, name: '/top.vdi' };
+    await expect(Disk.open(top, OPEN)).rejects.toMatchObject({ kind: 'not-found' });
+    await using disk = await Disk.open([base, top], OPEN);
+    const bytes = new Uint8Array(2 * MIB);
+    await disk.read(0, bytes);
+    expect([bytes[0], bytes[MIB]]).toEqual([5, 6]);
   });
 });
 

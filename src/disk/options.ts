@@ -107,7 +107,10 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, Ima
   readonly type?: MediumType;
   /** Of the last image; see {@link ImageSettings.snapshot}. */
   readonly snapshot?: string;
-  /** Parent of the image (and its format), where the image does not say; or all images below it, base first. */
+  /**
+   * Parent of the image (and its format), where the image does not say; or all images below it, base first. An empty list
+   * reads an image that does not name its parent as if it were complete.
+   */
   readonly parent?: ImageInput | readonly ImageInput[];
   readonly parentFormat?: string;
   /**
@@ -131,7 +134,10 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, Ima
    * can be read or written.
    */
   readonly resumeFilters?: boolean;
-  /** Open only the image itself, not its parents. Reading absent ranges then throws. */
+  /**
+   * Open only the image itself, not its parents. Reading absent ranges then throws. An image that does not name its
+   * parent is opened so for reading only.
+   */
   readonly withoutParents?: boolean;
   /** Milliseconds after the first unflushed change until a flush runs by itself. Default 5000; 0: never. */
   readonly flushAfterMs?: number;

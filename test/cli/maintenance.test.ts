@@ -369,6 +369,22 @@ describe('set', () => {
     expect((await run(0, 'set', at('disk.vdi'), '--uuid', 'null')).stderr).toMatch(/^warning: Without a UUID/m);
   });
 
+  it('makes a base of an image that does not say what its parent is, and that nothing else opens unasked', async () => {
+    writeFileSync(at('base.raw'), new Uint8Array(MIB).fill(5));
+    await ok('create', at('over.vdi'), '--parent', at('base.raw'), '--parent-format', 'raw', '--quiet');
+    const refused = await runCli(['convert', at('over.vdi'), at('out.raw')]);
+    expect(refused.status).toBe(1);
+    expect(refused.stderr).toMatch(/does not say what its parent is\nhint: .*--source-parent\).*set --parent none/);
+    await ok('convert', at('over.vdi'), at('out.raw'), '--source-parent', at('base.raw'));
+    expect(readFileSync(at('out.raw'))[0]).toBe(5);
+    const { stderr } = await run(0, 'convert', at('over.vdi'), at('none.raw'), '--source-parent', 'none');
+    expect(stderr).toMatch(/^warning: .*as if it had no parent/m);
+    expect(readFileSync(at('none.raw'))[0]).toBe(0);
+    expect((await runCli(['resize', at('over.vdi'), '+1M', '--parent', 'none'])).status).toBe(1);
+    expect(await json('set', at('over.vdi'), '--parent', 'none')).toMatchObject({ variant: ['dynamic'] });
+    await ok('resize', at('over.vdi'), '+1M');
+  });
+
   it('links an image to a parent, and cuts the link', async () => {
     copyFileSync(SAMPLE, at('base.vdi'));
     await ok('set', at('base.vdi'), '--uuid', UUID);

@@ -165,11 +165,9 @@ function withSourceParentHint(error: unknown): unknown {
   return isImageError(error) ? withOtherOption(error, '--parent', '--source-parent') : error;
 }
 
+/** Options of other commands, as in "set --parent none", stay. */
 function withOtherOption(error: ImageError, option: string, instead: string): ImageError {
-  const hint = error.hint
-    ?.replaceAll(`${option} `, `${instead} `)
-    .replaceAll(`${option}.`, `${instead}.`)
-    .replaceAll(`${option}-format`, `${instead}-format`);
+  const hint = error.hint?.replace(new RegExp(`(?<!\\bset )${option}(?=-format\\b|[^\\w-])`, 'g'), instead);
   if (hint === undefined || hint === error.hint) return error;
   const { kind, message, status, cause, context } = error;
   return new ImageError(kind, message, { ...context, status, hint, cause });

@@ -3,13 +3,10 @@ import { rebaseImage } from '../../disk/rebase-image.ts';
 import { printable } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { imageName, namedFormat, openOptions } from '../images.ts';
+import { imageName, NONE, namedFormat, openOptions } from '../images.ts';
 import { present } from '../options.ts';
 import { registryOf } from '../registry.ts';
 import { reportDocument } from '../report.ts';
-
-/** Stands for no parent at all; a file of that name is `./none`. */
-const NONE = 'none';
 
 /** Runs `rebase IMAGE`. */
 export async function run(context: CommandContext): Promise<number> {

@@ -5,14 +5,15 @@ import { printable } from '../../errors.ts';
 import type { Geometry } from '../../image/geometry.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { openOptions, placedImage } from '../images.ts';
+import { NONE, openOptions, placedImage } from '../images.ts';
 import { present } from '../options.ts';
 import { reportDocument, reportText } from '../report.ts';
 
 /** Runs `set IMAGE`. */
 export async function run(context: CommandContext): Promise<number> {
   const { parent: _parent, ...options } = openOptions(context);
-  const parent = context.options.text('parent');
+  const named = context.options.text('parent');
+  const parent = named === NONE ? null : named;
   const changes: SetChanges = { ...changesOf(context), ...present({ parent }) };
   if (Object.keys(changes).length === 0) {
     throw new UsageError('Nothing was named that shall change', 'See "vdkit set --help" for what can.');

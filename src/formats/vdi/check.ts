@@ -250,7 +250,7 @@ async function clearEntries(storage: Storage, found: Survey): Promise<boolean> {
   if (found.bad.size === 0) return false;
   const { header } = found;
   const table = new U32Table({ storage, offset: header.mapOffset, count: header.blockCount, littleEndian: true });
-  const marker = header.parentUuid === null ? ENTRY_FREE : ENTRY_ZERO;
+  const marker = header.differencing ? ENTRY_ZERO : ENTRY_FREE;
   for (let index = 0; index < header.blockCount; index++) {
     if (!found.bad.has(index)) continue;
     if (table.get(index) === undefined) await table.load(index);

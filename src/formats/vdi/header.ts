@@ -38,6 +38,8 @@ export interface VdiHeader {
   readonly modificationUuid: string | null;
   readonly parentUuid: string | null;
   readonly parentModificationUuid: string | null;
+  /** What no block holds stands in a parent, also where the header does not say which one that is. */
+  readonly differencing: boolean;
   readonly physical: Geometry | null;
   readonly logical: Geometry | null;
   readonly warnings: readonly string[];
@@ -155,10 +157,11 @@ function checkHeader(raw: RawHeader, fileSize: number): VdiHeader {
   }
   if (isNullGuid(raw.modificationUuid)) warnings.push('The modification UUID is null; VirtualBox refuses such images.');
   if (isNullGuid(raw.uuid)) warnings.push('The image has no UUID, so no differencing image can name it.');
-  if (raw.type === IMAGE_TYPE.diff && isNullGuid(raw.parentUuid)) {
-    // VirtualBox leaves such images behind when it merges a base into its child; they are complete.
+  const kind = parentKind(raw);
+  if (kind === 'merged') {
     warnings.push('The image is of the differencing kind but names no parent; what it does not hold reads zero.');
   }
+  if (kind === 'unnamed') warnings.push('The image is of the differencing kind but does not say what its parent is.');
   if (raw.type === IMAGE_TYPE.undo) warnings.push('This is an undo image, an obsolete kind of differencing image.');
   return {
     version: raw.old ? '0.2' : `${raw.version >>> 16}.${raw.version & 0xffff}`,
@@ -177,10 +180,21 @@ function checkHeader(raw: RawHeader, fileSize: number): VdiHeader {
     modificationUuid: known(raw.modificationUuid),
     parentUuid: known(raw.parentUuid),
     parentModificationUuid: known(raw.parentModificationUuid),
+    differencing: kind === 'named' || kind === 'unnamed',
     physical: raw.physical.cylinders === 0 ? null : raw.physical,
     logical: raw.logical === null || raw.logical.cylinders === 0 ? null : geometryOf(raw.logical),
     warnings,
   };
+}
+
+/**
+ * What stands below an image. `unnamed`: a parent without a UUID has no place in the header. `merged`: VirtualBox put the
+ * base into the image, which is complete since then; it takes the UUID of the parent away and leaves that of its content.
+ */
+function parentKind(raw: RawHeader): 'none' | 'named' | 'unnamed' | 'merged' {
+  if (!isNullGuid(raw.parentUuid)) return 'named';
+  if (raw.type !== IMAGE_TYPE.diff && raw.type !== IMAGE_TYPE.undo) return 'none';
+  return known(raw.parentModificationUuid) === null ? 'unnamed' : 'merged';
 }
 
 function known(uuid: string | null): string | null {

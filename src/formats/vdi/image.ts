@@ -117,7 +117,7 @@ export class VdiImage implements Image {
       geometry: { physical: header.physical ?? derivePhysical(header.virtualSize), logical: header.logical },
       regions: singleRegion(header.virtualSize, SECTOR),
       dirty: null,
-      differencing: header.parentUuid !== null,
+      differencing: header.differencing,
       uuid: header.uuid,
       modificationUuid: header.old ? header.modificationUuid : modificationUuid(this.#sector),
       parentUuid: header.parentUuid,
