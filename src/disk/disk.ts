@@ -108,7 +108,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.warnings = parts.warnings;
     this.#options = parts.options;
     this.#tools = parts.tools;
-    this.#head = new Head(parts.chain, parts.options);
+    this.#head = this.#timed(new Head(parts.chain, parts.options));
     this.#host = this.#asHost();
     this.snapshots = new DiskSnapshots(this.#host);
     this.bitmaps = new DiskBitmaps(this.#host);
@@ -460,7 +460,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   async flush(options: OperationOptions = {}): Promise<void> {
     this.#checkOpen();
     throwIfAborted(options.signal, 'The flush');
-    await this.#head.flusher.flush();
+    await this.#beside(() => this.#head.flusher.flush());
     // Closing tidies up by itself, and nothing may begin once it has.
     const wanted = this.#closing === null && this.#head.ready && (this.#head.last.image.reclaimable ?? 0) > 0;
     if (wanted) await this.#exclusive(() => tidy(this.#head));
@@ -672,6 +672,28 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     }
   }
 
+  /** Runs something beside all requests, but not while anything has the disk to itself. */
+  async #beside(run: () => Promise<void>): Promise<void> {
+    // No request reaches so far.
+    const lock = this.#locks.acquire(Number.MAX_SAFE_INTEGER - 1, Number.MAX_SAFE_INTEGER, false);
+    const held = isPromise(lock) ? await lock : lock;
+    try {
+      await run();
+    } finally {
+      held.release();
+    }
+  }
+
+  /** A head whose timer flushes beside requests, as long as it is the disk's. Closing flushes by itself. */
+  #timed(head: Head): Head {
+    head.flusher.runAlarms((flush) =>
+      this.#beside(async () => {
+        if (head === this.#head && this.#closing === null) await flush();
+      }),
+    );
+    return head;
+  }
+
   /** Whatever was read before is read anew afterwards. */
   async #afresh<T>(run: () => Promise<T>): Promise<T> {
     const { cache } = this.#head.chain;
@@ -737,13 +759,14 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   #become(head: Head): void {
     this.#head.flusher.stop();
     head.chain.cache = this.#head.chain.cache;
-    this.#head = head;
+    this.#head = this.#timed(head);
   }
 
   async #close(): Promise<void> {
     await this.#structure;
-    await this.#locks.whenIdle();
-    this.#head.flusher.stop();
+    // After all requests, and the flushes beside them.
+    const lock = this.#locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
+    const held = isPromise(lock) ? await lock : lock;
     let durable = false;
     try {
       await this.#settle();
@@ -751,6 +774,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     } finally {
       this.#head.flusher.stop();
       await this.#giveBack(durable);
+      held.release();
     }
   }
 

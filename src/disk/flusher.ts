@@ -1,6 +1,10 @@
 /**
  * When a disk flushes: on request, when dirty metadata reaches its bound, and some seconds after the first unflushed
  * change. Flushes run one after another; callers that come while one runs share the next.
+ *
+ * Whoever flushes holds a lock of the disk: a range, all of it, or at least the place that `ChainDisk.flush` locks. So
+ * no flush runs inside of an operation that has the disk to itself, but those of that operation. The timer has no lock:
+ * what it does goes through `runAlarms`.
  */
 
 import { ImageError } from '../errors.ts';
@@ -35,12 +39,18 @@ export class Flusher {
   #timer: unknown = null;
   /** The flush that failed. What it should have made durable never will be, so no later one may resolve. */
   #failed: { readonly error: unknown } | null = null;
+  #alarm: (flush: () => Promise<void>) => Promise<void> = (flush) => flush();
 
   constructor(image: Image, options: FlusherOptions) {
     this.#image = image;
     this.#options = options;
     // Whatever wrote to the image before may have left something for the next flush, such as counts to be lowered.
     this.#changed = image.dirtyBytes > 0;
+  }
+
+  /** How the timer flushes: by the disk, which takes a lock for it. Default: at once. */
+  runAlarms(how: (flush: () => Promise<void>) => Promise<void>): void {
+    this.#alarm = how;
   }
 
   /** Something was changed that a flush must make durable. */
@@ -50,7 +60,7 @@ export class Flusher {
     this.#timer = this.#options.timers.set(this.#options.afterMs, () => {
       this.#timer = null;
       // A failure is remembered as well: the next write, flush or close reports it to a caller.
-      this.flush().catch((error: unknown) => this.#options.onFailure?.(error));
+      this.#alarm(() => this.flush()).catch((error: unknown) => this.#options.onFailure?.(error));
     });
   }
 

@@ -310,10 +310,10 @@ export class Merge {
       try {
         await this.#move(this.#position, end);
         this.#position = end;
+        if (this.#target.last.image.dirtyBytes >= LIMITS.dirtyMetadataBytes) await this.#target.flusher.flush();
       } finally {
         held.release();
       }
-      if (this.#target.last.image.dirtyBytes >= LIMITS.dirtyMetadataBytes) await this.#target.flusher.flush();
       this.#options.onProgress?.({ operation: this.#name, done: Math.min(end, size - 1), total: size });
     }
   }

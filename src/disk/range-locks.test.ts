@@ -45,18 +45,19 @@ describe('range locks', () => {
     expect(order).toEqual(['writer', 'late reader']);
   });
 
-  it('tells when nobody is left', async () => {
+  it('gives all of the disk when nobody who came before is left', async () => {
     const locks = new RangeLocks();
     const lock = held(locks.acquire(0, 10, true));
-    let idle = false;
-    const waiting = Promise.resolve(locks.whenIdle()).then(() => {
-      idle = true;
+    let alone = false;
+    const waiting = Promise.resolve(locks.acquire(0, Number.MAX_SAFE_INTEGER, true)).then((all) => {
+      alone = true;
+      return all;
     });
     await Promise.resolve();
-    expect(idle).toBe(false);
+    expect(alone).toBe(false);
     lock.release();
-    await waiting;
-    expect(locks.whenIdle()).toBeUndefined();
+    (await waiting).release();
+    expect(locks.isFree(0, Number.MAX_SAFE_INTEGER)).toBe(true);
   });
 
   it('refuses to give a lock back twice', () => {

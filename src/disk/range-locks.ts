@@ -30,7 +30,6 @@ export class RangeLocks {
   #first: Entry | null = null;
   #last: Entry | null = null;
   #exclusive = 0;
-  #idle: (() => void)[] = [];
 
   /** True when a shared lock on the range would be granted at once. */
   isFree(start: number, end: number): boolean {
@@ -66,14 +65,6 @@ export class RangeLocks {
     });
   }
 
-  /** Resolves when nothing is held and nobody waits. */
-  whenIdle(): MaybePromise<void> {
-    if (this.#first === null) return undefined;
-    return new Promise((resolve) => {
-      this.#idle.push(resolve);
-    });
-  }
-
   #block(entry: Entry): void {
     for (let earlier = this.#first; earlier !== null; earlier = earlier.next) {
       const overlap = earlier.start < entry.end && entry.start < earlier.end;
@@ -95,11 +86,6 @@ export class RangeLocks {
     for (const waiter of entry.waiters ?? []) {
       waiter.blockers--;
       if (waiter.blockers === 0) waiter.wake?.(waiter);
-    }
-    if (this.#first === null) {
-      const idle = this.#idle;
-      this.#idle = [];
-      for (const resolve of idle) resolve();
     }
   }
 }

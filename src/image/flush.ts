@@ -1,6 +1,6 @@
 /**
  * The one function that drives every format's flush, so that the order of writes that keeps an image whole through a
- * power cut is written once:
+ * power cut is written once. The flushes of an image run one after another, whoever asks for them:
  *
  * 0. seal: synchronous; later commits belong to the next flush.
  * 1. stage: guest data is out; what nothing on the medium points at yet is written; storage flush.
@@ -12,11 +12,30 @@ import { allDone } from '../storage/all-done.ts';
 import type { Storage } from '../storage/contract.ts';
 import type { Image, MetaWrite } from './contract.ts';
 
+/** The flush of an image that was asked for last. */
+const latest = new WeakMap<Image, Promise<void>>();
+
 /**
- * Flushes one image. Resolves when everything that ended before the call is durable.
- * After a failure the image refuses further writes and the flush must not be repeated.
+ * Flushes one image, after the flushes of it that were asked for before. Resolves when everything that ended before the
+ * call is durable. After a failure the image refuses further writes and the flush must not be repeated.
  */
-export async function flushImage(image: Image, how: { readonly skipStorageFlush: boolean }): Promise<void> {
+export function flushImage(image: Image, how: { readonly skipStorageFlush: boolean }): Promise<void> {
+  const before = latest.get(image);
+  const own = before === undefined ? flushNow(image, how) : settled(before).then(() => flushNow(image, how));
+  latest.set(image, own);
+  const forget = (): void => {
+    if (latest.get(image) === own) latest.delete(image);
+  };
+  own.then(forget, forget);
+  return own;
+}
+
+/** However it ended. */
+function settled(flush: Promise<void>): Promise<void> {
+  return flush.catch(() => {});
+}
+
+async function flushNow(image: Image, how: { readonly skipStorageFlush: boolean }): Promise<void> {
   const sealed = image.seal();
   const sync = how.skipStorageFlush ? async (): Promise<void> => {} : (): Promise<void> => flushAll(image.storages());
   try {
