@@ -10,7 +10,7 @@ export const LIMITS = {
   /** Bytes read from the start of a file to recognise its format. */
   probeHead: 64 * 1024,
   /** Bytes read from the end of a file to recognise its format. */
-  probeTail: 1024,
+  probeTail: 32 * 1024,
   /** Largest virtual disk: offsets must stay exact in a JavaScript number. */
   virtualSize: Number.MAX_SAFE_INTEGER,
   /** Smallest and largest allocation unit that an image may declare. */

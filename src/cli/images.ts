@@ -1,5 +1,6 @@
 /** Naming images and formats on the command line; loaded only by commands that open images. */
 import type { CacheEntry, DiskOpenOptions, Message } from '../disk/options.ts';
+import { ImageError } from '../errors.ts';
 import type { Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
 import type { CommandContext } from './context.ts';
@@ -143,4 +144,15 @@ export function checkArguments(context: CommandContext, usage: string, count: nu
   const missing = context.optionalArgument(count - 1) === undefined;
   if (!missing && context.optionalArgument(count) === undefined) return;
   throw new UsageError(missing ? 'An argument is missing' : 'There is an argument too many', `Usage: vdkit ${usage}`);
+}
+
+/**
+ * The same failure, whose hint names the option that this command has for it. Options of other commands, as in
+ * "set --parent none", stay.
+ */
+export function withOtherOption(error: ImageError, option: string, instead: string): ImageError {
+  const hint = error.hint?.replace(new RegExp(`(?<!\\bset )${option}(?=-format\\b|[^\\w-])`, 'g'), instead);
+  if (hint === undefined || hint === error.hint) return error;
+  const { kind, message, status, cause, context } = error;
+  return new ImageError(kind, message, { ...context, status, hint, cause });
 }

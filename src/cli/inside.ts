@@ -43,7 +43,7 @@ export async function imageInside(
   how: OuterHow,
 ): Promise<PlacedImage> {
   const { mode } = how;
-  const outer = await openOuter(context, name, how);
+  const outer = await openOuter(context, name, inside, how);
   try {
     const [place, words] = await placeOf(outer, inside);
     const label = `${name} (${words})`;
@@ -62,7 +62,7 @@ async function placeOf(outer: Bytes, { offset, partition }: Inside): Promise<[In
   return [{ offset: found.offset, length: found.length }, `partition ${partition}`];
 }
 
-async function openOuter(context: CommandContext, name: string, how: OuterHow): Promise<Bytes> {
+async function openOuter(context: CommandContext, name: string, inside: Inside, how: OuterHow): Promise<Bytes> {
   const { mode, ...locking } = how;
   const { signal, allow } = context;
   const options: DiskOpenOptions = {
@@ -72,15 +72,20 @@ async function openOuter(context: CommandContext, name: string, how: OuterHow): 
     ...(mode === 'look' ? { lock: false } : locking),
   };
   const openMode = mode === 'write' ? 'write' : 'read';
-  if (!(await isRaw(name, options))) return openDisk(name, { ...options, mode: openMode });
+  if (!(await isPlain(name, inside, options))) return openDisk(name, { ...options, mode: openMode });
   const { provider, name: own } = sourceOf(name, options);
   // The image inside locks it as it needs.
   return provider.open(own, openMode);
 }
 
-async function isRaw(name: string, options: DiskOpenOptions): Promise<boolean> {
+/** Archives that may hold an image as it is, without packing it: then `--offset` finds it. */
+const ARCHIVES = new Set(['tar', 'zip']);
+
+/** True when what is named is the bytes of its file, and no disk with a format. */
+async function isPlain(name: string, { partition }: Inside, options: DiskOpenOptions): Promise<boolean> {
   try {
-    return (await detectFormat(name, options)).guessed;
+    const { guessed, format } = await detectFormat(name, options);
+    return guessed || (partition === undefined && ARCHIVES.has(format));
   } catch (error) {
     // No whole number of sectors: no disk, but an image may lie in it all the same.
     if (isImageError(error) && error.kind === 'invalid-format') return true;

@@ -1,5 +1,6 @@
 /** What an image says of itself, for people and for programs. */
 import { largest } from '../binary/numbers.ts';
+import type { DetectedFormat } from '../disk/inspect.ts';
 import type { ImageReport } from '../disk/options.ts';
 import { printable } from '../errors.ts';
 import type { BitmapInfo, SnapshotInfo } from '../image/contract.ts';
@@ -8,31 +9,36 @@ import type { LockState } from '../storage/contract.ts';
 import type { Partition, PartitionTable } from '../vfs/partitions/contract.ts';
 import { formatSize } from './size.ts';
 
+/** What is known of an image, or of a file that is recognised and cannot be opened. */
+export type KnownFacts = { readonly [Key in keyof ImageReport]?: ImageReport[Key] | null };
+
 /** The keys that `info --json` prints for one image. Keys are only ever added; unknown is null. */
-export function reportDocument(report: ImageReport): Record<string, unknown> {
+export function reportDocument(report: KnownFacts): Record<string, unknown> {
   return {
-    file: report.file,
-    format: report.format,
-    type: report.type,
-    variant: report.variant,
-    virtualSize: report.virtualSize,
-    fileSize: report.fileSize,
-    allocatedSize: report.allocatedSize,
-    blockSize: report.blockSize,
-    sectorSize: report.sectorSize,
-    version: report.version,
-    uuid: report.uuid,
-    modificationUuid: report.modificationUuid,
-    parentUuid: report.parentUuid,
-    parentModificationUuid: report.parentModificationUuid,
-    parent: report.parentName,
-    parentFormat: report.parentFormat,
-    comment: report.comment,
-    geometry: { physical: report.geometry.physical, logical: report.geometry.logical },
-    dirty: report.dirty,
+    file: report.file ?? null,
+    format: report.format ?? null,
+    guessed: report.guessed ?? null,
+    reason: report.recognisedBy ?? null,
+    type: report.type ?? null,
+    variant: report.variant ?? [],
+    virtualSize: report.virtualSize ?? null,
+    fileSize: report.fileSize ?? null,
+    allocatedSize: report.allocatedSize ?? null,
+    blockSize: report.blockSize ?? null,
+    sectorSize: report.sectorSize ?? null,
+    version: report.version ?? null,
+    uuid: report.uuid ?? null,
+    modificationUuid: report.modificationUuid ?? null,
+    parentUuid: report.parentUuid ?? null,
+    parentModificationUuid: report.parentModificationUuid ?? null,
+    parent: report.parentName ?? null,
+    parentFormat: report.parentFormat ?? null,
+    comment: report.comment ?? null,
+    geometry: { physical: report.geometry?.physical ?? null, logical: report.geometry?.logical ?? null },
+    dirty: report.dirty ?? null,
     snapshots: report.snapshots ?? null,
     bitmaps: report.bitmaps ?? null,
-    lock: report.lock,
+    lock: report.lock ?? null,
   };
 }
 
@@ -54,7 +60,7 @@ export function reportText(report: ImageReport, table: PartitionTable | null = n
   const version = report.version === null ? '' : ` ${report.version}`;
   const rows: readonly (readonly [string, string | null])[] = [
     ['file', report.file],
-    ['format', `${report.format}${version} (${report.recognisedBy})`],
+    ['format', `${report.format}${version} (${report.guessed ? 'a guess: ' : ''}${report.recognisedBy})`],
     ['type', report.type],
     ['variant', report.variant.length === 0 ? null : report.variant.join(', ')],
     ['virtual size', bothSizes(report.virtualSize)],
@@ -78,6 +84,21 @@ export function reportText(report: ImageReport, table: PartitionTable | null = n
     ['partition table', table === null || table.kind === 'none' ? null : table.kind.toUpperCase()],
     ...listRows('partition', table?.partitions, partitionText),
   ];
+  return alignedText(rows);
+}
+
+/** The same of a file that is recognised and cannot be opened. */
+export function unopenedText({ file, fileSize }: KnownFacts, found: DetectedFormat): string {
+  return alignedText([
+    ['file', file ?? null],
+    ['format', `${found.format} (${found.recognisedBy})`],
+    ['content', `${found.detail}; it cannot be opened`],
+    ['type', found.type],
+    ['file size', fileSize === null || fileSize === undefined ? null : bothSizes(fileSize)],
+  ]);
+}
+
+function alignedText(rows: readonly (readonly [string, string | null])[]): string {
   const known = rows.filter((row): row is readonly [string, string] => row[1] !== null);
   const width =
     largest(

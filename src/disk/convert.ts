@@ -109,6 +109,7 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
     source: made.target,
     settings: { mode: 'write' },
     recognisedBy: 'it was just made',
+    guessed: false,
     warnings: [],
     gate: denyAll(),
   };

@@ -1,6 +1,7 @@
 /** Making new images: checked first, made under a temporary name, published when complete. */
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
+import { ofParent } from '../image/probe.ts';
 import type { FileAttributes, Source, Storage } from '../storage/contract.ts';
 import { type Staged, stageTarget } from '../storage/staging.ts';
 import { refuseChainTarget } from './chain-files.ts';
@@ -167,6 +168,8 @@ async function parentOf(format: Format, options: CreateImageOptions, warnings: s
     ...(parentFormat === undefined ? {} : { format: parentFormat }),
     ...(provider === undefined ? {} : { provider }),
     ...(registry === undefined ? {} : { registry }),
+  }).catch((error: unknown) => {
+    throw ofParent(error);
   });
   if (report.uuid === null) {
     warnings.push(`${report.file} has no UUID, so the link to it is not stored; name it with --parent when opening.`);

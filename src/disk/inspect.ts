@@ -54,6 +54,10 @@ export interface DetectedFormat {
   readonly recognisedBy: string;
   /** Nothing identifies the file, so it is taken for a raw disk. Never good enough for writing. */
   readonly guessed: boolean;
+  /** For people, what exactly it is: `a gzip-compressed file`. */
+  readonly detail: string;
+  /** False: it is recognised, and cannot be opened. */
+  readonly readable: boolean;
   readonly warnings: readonly string[];
 }
 
@@ -79,7 +83,9 @@ export async function detectFormat(source: ImageSource, options: EnvironmentOpti
       });
     }
     const type = answer.type ?? 'hdd';
-    return { format: format.name, type, recognisedBy: answer.reason, guessed, warnings };
+    const { read: readable } = format.capabilities;
+    const detail = answer.detail ?? format.title;
+    return { format: format.name, type, recognisedBy: answer.reason, guessed, detail, readable, warnings };
   } finally {
     await storage.close();
   }
@@ -93,6 +99,7 @@ async function report(entry: OpenedImage, options: InspectOptions): Promise<Imag
     ...(await hostSizes(entry.image)),
     lock: options.lock === false ? UNKNOWN : await lockOf(entry),
     recognisedBy: entry.recognisedBy,
+    guessed: entry.guessed,
     warnings: entry.warnings,
   };
 }

@@ -53,6 +53,7 @@ export async function openStoredParent({ child, name, options, format }: StoredP
       source,
       settings: settingsOf(options),
       recognisedBy: chosen.recognisedBy,
+      guessed: chosen.guessed,
       warnings,
       gate,
     };
@@ -66,13 +67,14 @@ async function chooseFormat(
   name: string,
   child: OpenedImage,
   { options, format }: Pick<StoredParent, 'options' | 'format'>,
-): Promise<{ readonly format: Format; readonly recognisedBy: string }> {
+): Promise<Pick<OpenedImage, 'recognisedBy' | 'guessed'> & { readonly format: Format }> {
   const registry = registryOf(options);
-  if (format !== undefined) return { format: registry.find(format), recognisedBy: 'the caller named it' };
+  const said = (found: Format, by: string) => ({ format: found, recognisedBy: by, guessed: false });
+  if (format !== undefined) return said(registry.find(format), 'the caller named it');
   const recorded = child.image.info.parentFormat;
   if (recorded !== null) {
     const known = registry.formats.find((one) => one.name === recorded || one.aliases.includes(recorded));
-    if (known !== undefined) return { format: known, recognisedBy: `${child.name} names it` };
+    if (known !== undefined) return said(known, `${child.name} names it`);
     throw new ImageError('unsupported', `The format of the parent, "${printable(recorded)}", is not known`, {
       path: child.name,
       field: 'parent format',
@@ -80,7 +82,7 @@ async function chooseFormat(
     });
   }
   const outcome = probeFormat(await readProbeInput(storage, name), registry);
-  if (outcome.guessed) return { format: outcome.format, recognisedBy: outcome.answer.reason };
+  if (outcome.guessed) return { ...said(outcome.format, outcome.answer.reason), guessed: true };
   throw new ImageError('denied', 'The image does not say what format its parent has, and it looks like more than raw', {
     path: child.name,
     field: 'parent format',

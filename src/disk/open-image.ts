@@ -1,7 +1,7 @@
 /** Opening images: finding out what a file is, and its parents, through the gate. */
 import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Format, Image } from '../image/contract.ts';
-import { probeFormat, readProbeInput } from '../image/probe.ts';
+import { ofParent, probeFormat, readProbeInput } from '../image/probe.ts';
 import { LIMITS } from '../limits.ts';
 import type { OpenMode, Source, Storage } from '../storage/contract.ts';
 import type { OpenGate } from '../storage/gate.ts';
@@ -24,6 +24,8 @@ import { refuseHalfConverted } from './prepare-record.ts';
 export interface OpenedImage extends ChainImage {
   /** Why this format was chosen. */
   readonly recognisedBy: string;
+  /** Nothing identifies the file, and nobody named its format: it is taken for a raw disk. */
+  readonly guessed: boolean;
   readonly warnings: readonly string[];
   /** For what the image names. */
   readonly gate: OpenGate;
@@ -74,7 +76,8 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
   if (settings.snapshot !== undefined && image.info.snapshots === undefined) await refuseSnapshot(image, source.name);
   applyHints(image, settings);
   const all = [...warnings, ...image.info.warnings];
-  return { image, name: source.name, format: format.name, key, source, settings, recognisedBy, warnings: all, gate };
+  const chosen = { format: format.name, recognisedBy, guessed };
+  return { ...chosen, image, name: source.name, key, source, settings, warnings: all, gate };
 }
 
 /** What the image may open was decided by the file that was looked at first. */
@@ -233,6 +236,8 @@ async function openNamedParent(entry: ImageEntry, first: boolean, options: DiskO
     mode: 'read',
     settings: settingsOf(options, entry),
     ...(format === undefined ? {} : { format }),
+  }).catch((error: unknown) => {
+    throw ofParent(error);
   });
 }
 
@@ -388,8 +393,8 @@ async function tryCandidate(candidate: Candidate, infoOnly: boolean): Promise<Op
     const settings = settingsOf(options);
     if (!infoOnly) applyHints(image, settings);
     const { warnings } = image.info;
-    const recognisedBy = outcome.answer.reason;
-    found = { image, name, format: outcome.format.name, key, source, settings, recognisedBy, warnings, gate: own };
+    const chosen = { format: outcome.format.name, recognisedBy: outcome.answer.reason, guessed: false };
+    found = { ...chosen, image, name, key, source, settings, warnings, gate: own };
     return found;
   } finally {
     if (found === null) await storage.close();

@@ -235,6 +235,8 @@ export interface ImageReport extends ImageInfo, ImageLinks {
   readonly allocatedSize: number | null;
   /** Why the format was chosen. */
   readonly recognisedBy: string;
+  /** Nothing identifies the file, and nobody named its format: it is taken for a raw disk. */
+  readonly guessed: boolean;
   /** Who works with the image now, as far as can be told. */
   readonly lock: LockState;
 }

@@ -5,7 +5,7 @@
  * an image whose last bytes are guest data. So raw is a guess, never good enough for writing, and a file that fits
  * several formats is reported as such.
  */
-import { assert, ImageError } from '../errors.ts';
+import { assert, ImageError, isImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
 import type { Storage } from '../storage/contract.ts';
 import type { Format, ProbeAnswer, ProbeInput } from './contract.ts';
@@ -30,6 +30,17 @@ export interface ProbeOutcome extends ProbeCandidate {
 /** Takes every file with bytes in it, so it comes after all others. */
 const FALLBACK = 'raw';
 const STRENGTH = { yes: 0, maybe: 1, no: 2 } as const;
+
+/** What can always be done with a file, for hints of formats that recognise it and cannot open it. */
+export const AS_RAW = 'use its own bytes as a disk with format "raw" (on the command line: --format raw)';
+const PARENT_AS_RAW = AS_RAW.replace('format "raw"', 'parentFormat "raw"').replace('--format', '--parent-format');
+
+/** The same failure where the file is a parent, whose format is named by another option. */
+export function ofParent(error: unknown): unknown {
+  if (!isImageError(error) || error.hint?.includes(AS_RAW) !== true) return error;
+  const { kind, message, context, status, cause } = error;
+  return new ImageError(kind, message, { ...context, status, cause, hint: error.hint.replace(AS_RAW, PARENT_AS_RAW) });
+}
 
 /** Reads what probes may look at. Throws `unsupported` for a stream, which could not be read from its beginning any more. */
 export async function readProbeInput(storage: Storage, name: string): Promise<ProbeInput> {

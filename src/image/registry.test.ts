@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { LIMITS } from '../limits.ts';
 import { MemoryStorage } from '../storage/memory.ts';
 import type { CacheFormat } from './cache.ts';
 import type { Format, Image, ProbeAnswer } from './contract.ts';
@@ -159,7 +160,7 @@ describe('readProbeInput', () => {
         name: 'disk',
         size,
         head: bytes.subarray(0, 65_536),
-        tail: bytes.subarray(Math.max(size - 1024, 0)),
+        tail: bytes.subarray(Math.max(size - LIMITS.probeTail, 0)),
       });
     }
   });

@@ -13,6 +13,8 @@ const MIB = 2 ** 20;
 const INFO_KEYS = [
   'file',
   'format',
+  'guessed',
+  'reason',
   'type',
   'variant',
   'virtualSize',

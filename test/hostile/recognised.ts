@@ -43,7 +43,89 @@ export function recognisedSamples(): RecognisedSample[] {
       format: 'bochs',
       bytes: binary('Bochs Virtual HD Image', 512, { 32: ascii('Redolog'), 48: ascii('Growing'), 66: [2] }),
     },
+    ...wrapperSamples(),
   ];
+}
+
+/** Files that hold a disk, or files, in another form. */
+function wrapperSamples(): RecognisedSample[] {
+  const signed: readonly (readonly [format: string, signature: string])[] = [
+    ['gzip', '\x1f\x8b\x08\x00'],
+    ['xz', '\xfd7zXZ\0\0\x04'],
+    ['bzip2', 'BZh9\x31\x41\x59\x26\x53\x59'],
+    ['bzip2', 'BZh1\x17\x72\x45\x38\x50\x90'],
+    ['zstd', '\x28\xb5\x2f\xfd\x04'],
+    ['zstd', '\x5d\x2a\x4d\x18\x04'],
+    ['lz4', '\x04\x22\x4d\x18\x64'],
+    ['lzip', 'LZIP\x01\x0c'],
+    ['7z', '7z\xbc\xaf\x27\x1c\0\x04'],
+    ['rar', 'Rar!\x1a\x07\x00'],
+    ['rar', 'Rar!\x1a\x07\x01\x00'],
+    ['wim', 'MSWIM\0\0\0'],
+    ['luks', 'LUKS\xba\xbe\0\x01'],
+    ['luks', 'LUKS\xba\xbe\0\x02'],
+    ['ewf', 'EVF\x09\r\n\xff\0'],
+    ['ewf', 'EVF2\r\n\x81\0'],
+    ['aff', 'AFF10\r\n\0'],
+    ['asif', 'shdw\0\0\0\x01\0\0\x02\0'],
+    ['simg', '\x3a\xff\x26\xed\x01\x00'],
+    ['chd', 'MComprHD'],
+    ['sparseimage', 'sprs\0\0\0\x03'],
+    ['zip', 'PK\x03\x04'],
+    ['zip', 'PK\x05\x06'],
+  ];
+  return [
+    ...signed.map(([format, signature]) => ({ format, bytes: binary(signature, 1024, {}) })),
+    { format: 'zip', bytes: zipBehindAnything() },
+    { format: 'tar', bytes: tarHeader('disk.ovf', 'ustar\x0000') },
+    { format: 'tar', bytes: tarHeader('disk.raw', 'ustar  \0') },
+    { format: 'tar', bytes: tarHeader('disk.raw', '') },
+    { format: 'dmg', bytes: dmgWithBytesBehind() },
+    {
+      format: 'vhd',
+      bytes: trailer(
+        '',
+        2048,
+        512,
+        Object.fromEntries([...footer(7, 0xffff).entries()].map(([at, byte]) => [at, [byte]])),
+      ),
+    },
+    { format: 'parallels', bytes: text('<?xml version=\'1.0\'?>\n<Parallels_disk_image Version="1.0">\n') },
+    { format: 'ovf', bytes: text('<?xml version="1.0"?>\n<!-- made by hand -->\n<ovf:Envelope xmlns:ovf="ovf">\n') },
+    {
+      format: 'sparseimage',
+      bytes: text('<?xml?><!DOCTYPE plist><plist><string>com.apple.diskimage.sparsebundle</string></plist>'),
+    },
+  ];
+}
+
+/** The end of an archive with one file, after some bytes that are none of it. */
+export function zipBehindAnything(): Uint8Array {
+  const end = binary('PK\x05\x06', 22, { 8: [1], 10: [1], 12: [50], 16: [100], 20: [3] });
+  return Uint8Array.from([...new Uint8Array(700).fill(0x90), ...end, ...ascii('end')]);
+}
+
+/** The first header of an archive. */
+export function tarHeader(name: string, magic: string): Uint8Array {
+  const numbers = { 100: ascii('0000644'), 108: ascii('0000000'), 116: ascii('0000000') };
+  const bytes = binary(name, 1024, {
+    ...numbers,
+    124: ascii('00000001000'),
+    136: ascii('00000000000'),
+    148: ascii('        '),
+    156: ascii('0'),
+    257: ascii(magic),
+  });
+  const sum = bytes.subarray(0, 512).reduce((total, byte) => total + byte, 0);
+  bytes.set(ascii(`${sum.toString(8).padStart(6, '0')}\0 `), 148);
+  return bytes;
+}
+
+/** 2,000 bytes of data, the trailer that says so, and 300 bytes that do not belong to it. */
+export function dmgWithBytesBehind(): Uint8Array {
+  const bytes = new Uint8Array(2000 + 512 + 300).fill(7);
+  bytes.set(binary('koly', 512, { 4: [0, 0, 0, 4], 8: [0, 0, 2, 0], 32: [0, 0, 0, 0, 0, 0, 7, 208] }), 2000);
+  return bytes;
 }
 
 /** Text that makes a careless pattern try for a long time. */
@@ -69,6 +151,13 @@ export function slowTexts(): Uint8Array[] {
     lines('', 'FILE \n'),
     lines('--iprt-iso-maker-file-marker=', ' '),
     lines('--iprt-iso-maker-file-marker ', '{'),
+    lines('', '<?x?>'),
+    lines('<!--', '-'),
+    lines('<!-- x -->', '<!-->'),
+    lines('<', 'a'),
+    lines('', '<!x>'),
+    lines('PK', 'PK\x05\x06'),
+    lines('', 'koly\0\0\0\x04\0\0\x02\0'),
   ].map(text);
 }
 

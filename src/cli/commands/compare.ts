@@ -2,9 +2,9 @@
 import { compare } from '../../disk/compare.ts';
 import { openDisk } from '../../disk/open.ts';
 import type { CompareResult } from '../../disk/options.ts';
-import { hex } from '../../errors.ts';
+import { hex, isImageError } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
-import { openOptions, placedImage } from '../images.ts';
+import { openOptions, placedImage, withOtherOption } from '../images.ts';
 
 const SAME = 0;
 const DIFFERENT = 1;
@@ -16,7 +16,9 @@ export async function run(context: CommandContext): Promise<number> {
   await using placeA = await placedImage(context, 0, 'read');
   await using placeB = await placedImage(context, 1, 'read', { offset: 'offset-b', partition: 'partition-b' });
   await using a = await openDisk(placeA.source, optionsA);
-  await using b = await openDisk(placeB.source, optionsB);
+  await using b = await openDisk(placeB.source, optionsB).catch((error: unknown) => {
+    throw isImageError(error) ? withOtherOption(error, '--format', '--format-b') : error;
+  });
   for (const warning of [...a.warnings, ...b.warnings]) context.warn(warning);
   const result = await compare(a, b, {
     strict: context.options.flag('strict'),

@@ -1,12 +1,21 @@
 /** `vdkit convert`: the content of one image in a new one. */
 import { convert } from '../../disk/convert.ts';
+import { sourceOf as placeOf } from '../../disk/environment.ts';
 import type { ConvertOptions, ConvertResult, ImageSource } from '../../disk/options.ts';
 import { ImageError, isImageError, printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
 import type { Registry } from '../../image/registry.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { failures, lockOptions, namedFormat, openOptions, placed, STANDARD_STREAM } from '../images.ts';
+import {
+  failures,
+  lockOptions,
+  namedFormat,
+  openOptions,
+  placed,
+  STANDARD_STREAM,
+  withOtherOption,
+} from '../images.ts';
 import { present } from '../options.ts';
 import { registryOf } from '../registry.ts';
 import { formatSize } from '../size.ts';
@@ -165,14 +174,6 @@ function withSourceParentHint(error: unknown): unknown {
   return isImageError(error) ? withOtherOption(error, '--parent', '--source-parent') : error;
 }
 
-/** Options of other commands, as in "set --parent none", stay. */
-function withOtherOption(error: ImageError, option: string, instead: string): ImageError {
-  const hint = error.hint?.replace(new RegExp(`(?<!\\bset )${option}(?=-format\\b|[^\\w-])`, 'g'), instead);
-  if (hint === undefined || hint === error.hint) return error;
-  const { kind, message, status, cause, context } = error;
-  return new ImageError(kind, message, { ...context, status, hint, cause });
-}
-
 async function convertImage(context: CommandContext, from: ImageSource, plan: TargetPlan): Promise<ConvertResult> {
   const { format, parent, parentFormat, snapshot, cache } = sourceOptions(context);
   context.afterCancel =
@@ -189,9 +190,15 @@ async function convertImage(context: CommandContext, from: ImageSource, plan: Ta
       }),
     });
   } catch (error) {
-    // Only a target is refused for being taken as raw, and its format has another name here.
-    throw isImageError(error) && error.kind === 'denied' ? withOtherOption(error, '--format', '--to') : error;
+    // The format of the target has another name here. Only a target is refused for being taken as raw.
+    const ofTarget = isImageError(error) && (error.kind === 'denied' || error.context.path === pathOf(plan.name));
+    throw ofTarget ? withOtherOption(error, '--format', '--to') : error;
   }
+}
+
+/** The target as messages name it. */
+function pathOf(name: string): string {
+  return placeOf(name, {}).name;
 }
 
 function unreadableText({ unreadable }: ConvertResult): string[] {

@@ -1,19 +1,23 @@
 /** `vdkit info`: what an image says of itself. */
-import { inspect } from '../../disk/inspect.ts';
-import type { ImageReport, ImageSource } from '../../disk/options.ts';
-import { isImageError } from '../../errors.ts';
+import { sourceOf } from '../../disk/environment.ts';
+import { type DetectedFormat, detectFormat, inspect } from '../../disk/inspect.ts';
+import type { DiskOpenOptions, ImageReport, ImageSource, InspectReport } from '../../disk/options.ts';
+import { type ImageError, isImageError } from '../../errors.ts';
 import type { PartitionTable } from '../../vfs/partitions/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
 import { openOptions, placedImage } from '../images.ts';
-import { partitionsDocument, reportDocument, reportText } from '../report.ts';
+import { partitionsDocument, reportDocument, reportText, unopenedText } from '../report.ts';
 
 /** Runs `info IMAGE`. */
 export async function run(context: CommandContext): Promise<number> {
   const wantsChain = context.options.flag('backing-chain');
   const options = openOptions(context);
   await using place = await placedImage(context, 0, 'look');
-  const report = await inspect(place.source, { ...options, chain: wantsChain });
+  const report = await inspectOr(place.source, { ...options, chain: wantsChain }, (found, error) =>
+    printUnopened(context, place.source, found, error),
+  );
+  if (report === null) return EXIT.done;
   const table = await partitionsOf(context, place.source, report);
   const chain = report.chain ?? [];
   if (context.json) {
@@ -28,6 +32,42 @@ export async function run(context: CommandContext): Promise<number> {
   const warnings = wantsChain ? chain.flatMap((one) => one.warnings) : report.warnings;
   for (const warning of [...warnings, ...(table?.warnings ?? [])]) context.warn(warning);
   return EXIT.done;
+}
+
+type Unopened = (found: DetectedFormat, error: ImageError) => Promise<void>;
+
+/** The report; null for a file that is recognised and cannot be opened, of which `unopened` says what it is. */
+async function inspectOr(
+  source: ImageSource,
+  options: DiskOpenOptions & { readonly chain: boolean },
+  unopened: Unopened,
+): Promise<InspectReport | null> {
+  try {
+    return await inspect(source, options);
+  } catch (error) {
+    if (!isImageError(error) || error.kind !== 'unsupported' || options.format !== undefined) throw error;
+    const found = await detectFormat(source, options);
+    if (found.readable) throw error;
+    await unopened(found, error);
+    return null;
+  }
+}
+
+async function printUnopened(
+  context: CommandContext,
+  source: ImageSource,
+  found: DetectedFormat,
+  error: ImageError,
+): Promise<void> {
+  const { provider, name: file } = sourceOf(source, {});
+  const facts = { ...found, file, fileSize: (await provider.lookUp(file))?.size ?? null };
+  if (context.json) {
+    await context.printJson({ schema: 'vdkit/info/1', ...reportDocument(facts), ...partitionsDocument(null) });
+  } else {
+    await context.print(unopenedText(facts, found));
+  }
+  for (const warning of found.warnings) context.warn(warning);
+  context.warn(`${error.message}.${error.hint === undefined ? '' : ` ${error.hint}`}`);
 }
 
 /**

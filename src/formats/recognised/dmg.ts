@@ -1,10 +1,12 @@
 /** DMG: Apple's UDIF, with its trailer at the end; and the containers that wrap it. */
 import type { ProbeInput } from '../../image/contract.ts';
-import { hasText, u32At } from './look.ts';
+import { hasText, u32At, u64At } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** UDIF resource file, as the hdiutil manual calls it: the "koly" block in the last 512 bytes. Apple publishes no layout. */
 const TRAILER = { size: 512, magic: 'koly', version: 4, headerSize: 8 } as const;
+/** Of the trailer: offset and length of data, resource fork, property list and signature, which all lie before it. */
+const PARTS = [0x18, 0x28, 0xd8, 0x128] as const;
 /** Encrypted images: version 2 begins with its header, version 1 ends with it. */
 const ENCRYPTED_START = 'encrcdsa';
 const ENCRYPTED_END = 'cdsaencr';
@@ -18,7 +20,7 @@ export const dmg = recognisedFormat({
   label: 'DMG',
   extensions: ['dmg'],
   type: 'optical',
-  recognise: (input) => trailer(input) ?? encrypted(input) ?? wrapped(input),
+  recognise: (input) => trailer(input) ?? encrypted(input) ?? wrapped(input) ?? buried(input),
 });
 
 function trailer({ tail }: ProbeInput): Recognised | null {
@@ -28,6 +30,35 @@ function trailer({ tail }: ProbeInput): Recognised | null {
   const whole = version === 4 && u32At(tail, start + TRAILER.headerSize, 'big') === TRAILER.size;
   // The last sector of a raw disk belongs to the guest: four letters alone are not enough to be sure.
   return { match: whole ? 'yes' : 'maybe', reason: 'a koly trailer at the end', detail: `DMG version ${version}` };
+}
+
+/**
+ * A trailer with something behind it, as some transfers leave it. Never sure: a file of a guest may end just there. What
+ * the trailer names must reach up to it, which is not so for one that lies somewhere in a larger disk.
+ */
+function buried({ size, tail }: ProbeInput): Recognised | null {
+  for (let at = tail.length - TRAILER.size - 1; at >= 0; at--) {
+    if (tail[at] !== 0x6b || !hasText(tail, at, TRAILER.magic)) continue;
+    if (u32At(tail, at + TRAILER.version, 'big') !== 4) continue;
+    if (u32At(tail, at + TRAILER.headerSize, 'big') !== TRAILER.size) continue;
+    const ends = PARTS.map((part) => endOf(tail, at + part));
+    const place = BigInt(size - tail.length + at);
+    const reaches = ends.some((end) => place - end <= BigInt(TRAILER.size));
+    if (!reaches || ends.some((end) => end > place)) continue;
+    const behind = tail.length - at - TRAILER.size;
+    return {
+      match: 'maybe',
+      reason: 'a koly trailer near the end',
+      detail: `DMG version 4 with ${behind} bytes behind its trailer`,
+    };
+  }
+  return null;
+}
+
+/** Where the part ends whose offset and length stand there. */
+function endOf(tail: Uint8Array, at: number): bigint {
+  const [offset, length] = [u64At(tail, at, 'big') ?? 0n, u64At(tail, at + 8, 'big') ?? 0n];
+  return length === 0n ? 0n : offset + length;
 }
 
 function encrypted({ head, tail }: ProbeInput): Recognised | null {

@@ -4,14 +4,23 @@ import { bochs } from './bochs.ts';
 import { cloop } from './cloop.ts';
 import { cue } from './cue.ts';
 import { dmg } from './dmg.ts';
+import { ovf } from './ovf.ts';
 import { parallels } from './parallels.ts';
 import { qcow } from './qcow.ts';
 import { qed } from './qed.ts';
+import { sparseimage } from './sparseimage.ts';
+import { tar } from './tar.ts';
 import { vci } from './vci.ts';
 import { vhd } from './vhd.ts';
 import { vhdx } from './vhdx.ts';
 import { viso } from './viso.ts';
 import { vmdk } from './vmdk.ts';
+import { SIGNED_WRAPPERS } from './wrappers.ts';
+import { zip } from './zip.ts';
 
 /** Each answers `open` with `unsupported` and the name of what the file is. */
-export const RECOGNISED: readonly Format[] = [vmdk, vhd, parallels, dmg, qed, qcow, vhdx, cue, viso, vci, cloop, bochs];
+export const RECOGNISED: readonly Format[] = [
+  ...[vmdk, vhd, parallels, dmg, qed, qcow, vhdx, cue, viso, vci, cloop, bochs],
+  ...[sparseimage, ovf, tar, zip],
+  ...SIGNED_WRAPPERS,
+];

@@ -7,6 +7,12 @@ export function hasText(bytes: Uint8Array, offset: number, text: string): boolea
   return true;
 }
 
+/** The 16-bit number at `offset`; null beyond the end. */
+export function u16At(bytes: Uint8Array, offset: number, order: 'little' | 'big'): number | null {
+  if (offset < 0 || offset + 2 > bytes.length) return null;
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint16(offset, order === 'little');
+}
+
 /** The 32-bit number at `offset`; null beyond the end. */
 export function u32At(bytes: Uint8Array, offset: number, order: 'little' | 'big'): number | null {
   if (offset < 0 || offset + 4 > bytes.length) return null;
@@ -28,4 +34,33 @@ export function textOf(bytes: Uint8Array): string {
 /** A field of NUL-padded text; null when it is longer than the bytes. */
 export function fieldAt(bytes: Uint8Array, offset: number, size: number): string | null {
   return offset + size > bytes.length ? null : textOf(bytes.subarray(offset, offset + size));
+}
+
+/** Descriptions are short; more is not looked at. */
+const XML_BYTES = 20 * 1024;
+/** What may stand before the first element, and how it ends. */
+const XML_PROLOGUE = [
+  ['<?', '?>'],
+  ['<!--', '-->'],
+  ['<!', '>'],
+] as const;
+const XML_ROOT = /^<([\w:.-]{1,64})[\s/>]/;
+
+/** The start of an XML file, with the name of its first element; null when it is something else. */
+export function xmlOf(head: Uint8Array): { readonly root: string; readonly text: string } | null {
+  if (!/^(\ufeff)?\s*</.test(textOf(head.subarray(0, 64)))) return null;
+  const text = textOf(head.subarray(0, XML_BYTES));
+  let rest = text.trimStart();
+  for (let part = prologueOf(rest); part !== undefined; part = prologueOf(rest)) {
+    const [start, end] = part;
+    const at = rest.indexOf(end, start.length);
+    if (at === -1) return null;
+    rest = rest.slice(at + end.length).trimStart();
+  }
+  const root = XML_ROOT.exec(rest)?.[1];
+  return root === undefined ? null : { root, text };
+}
+
+function prologueOf(text: string): (typeof XML_PROLOGUE)[number] | undefined {
+  return XML_PROLOGUE.find(([start]) => text.startsWith(start));
 }

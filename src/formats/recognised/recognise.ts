@@ -12,7 +12,7 @@ import type {
   ProbeInput,
 } from '../../image/contract.ts';
 import { plainCapabilities } from '../../image/plain-info.ts';
-import { readProbeInput } from '../../image/probe.ts';
+import { AS_RAW, readProbeInput } from '../../image/probe.ts';
 import type { Source } from '../../storage/contract.ts';
 
 /** What tells one format from others. */
@@ -26,6 +26,8 @@ export interface Recognition {
   readonly extensions: readonly string[];
   /** Default `hdd`. */
   readonly type?: MediumType;
+  /** What makes a disk of such a file: begins a sentence. */
+  readonly remedy?: string;
   /** Null when the file is something else. Never throws. */
   recognise(input: ProbeInput): Recognised | null;
 }
@@ -71,6 +73,6 @@ async function refuse(recognition: Recognition, source: Source, options: FormatO
   }
   throw new ImageError('unsupported', `This is recognised as ${found.detail}, which vdkit cannot open yet`, {
     path: source.name,
-    hint: 'Convert it to VDI or raw with the program that made it.',
+    hint: `${recognition.remedy ?? 'Convert it to VDI or raw with the program that made it'}; or ${AS_RAW}.`,
   });
 }

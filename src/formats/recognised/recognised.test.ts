@@ -1,8 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { randomBytes, rounds } from '../../../test/conformance/random.ts';
+import { dmgWithBytesBehind, tarHeader, zipBehindAnything } from '../../../test/hostile/recognised.ts';
 import type { ProbeInput } from '../../image/contract.ts';
 import { probeFormat, readProbeInput } from '../../image/probe.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
+import { Random } from '../../testing/random.ts';
 import { defaultRegistry } from '../index.ts';
 import { RECOGNISED } from './index.ts';
 
@@ -26,7 +29,7 @@ function file(size: number, ...pieces: Piece[]): Uint8Array {
 const textFile = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 function inputOf(bytes: Uint8Array, name = 'disk'): ProbeInput {
-  return { name, size: bytes.length, head: bytes.subarray(0, 65_536), tail: bytes.subarray(-1024) };
+  return { name, size: bytes.length, head: bytes.subarray(0, 65_536), tail: bytes.subarray(-32_768) };
 }
 
 /** `format: detail` of what a file is taken for, with a question mark when it is not sure. */
@@ -71,6 +74,10 @@ describe('what a file is recognised as', () => {
     ['vhd: differencing VHD', file(4608, [-512, footer(4)])],
     ['vhd: fixed VHD', file(4096 + 511, [-511, footer(2).slice(0, 511)])],
     ['vhd: fixed VHD', file(512, [0, footer(2)])],
+    ['vhd: VHD of unknown type 7', file(4608, [-512, footer(7)])],
+    ['vhd: VHD of unknown type 0', file(4608, [-512, footer(0)])],
+    ['vhd?: VHD of unknown type 7', file(4608, [-512, footer(7)], [-100, [1]])],
+    ['vhd: VHD of unknown type 9 without its footer', file(4096, [0, footer(9, at512)], [512, dynamicHeader])],
     ['vhd: dynamic VHD without its footer', file(4096, [0, footer(3, at512)], [512, dynamicHeader])],
     ['vhd: dynamic VHD', file(4608, [0, footer(3, at512)], [512, dynamicHeader], [-512, footer(3, at512)])],
     ['vhdx: VHDX', file(65_536, [0, 'vhdxfile'])],
@@ -103,13 +110,99 @@ describe('what a file is recognised as', () => {
   });
 });
 
+describe('files that hold a disk, or files, in another form', () => {
+  it.each<[string, Uint8Array, string?]>([
+    ['gzip: a gzip-compressed file', file(600, [0, [0x1f, 0x8b, 8, 8]])],
+    ['xz: an xz-compressed file', file(600, [0, [0xfd]], [1, '7zXZ\0'])],
+    ['bzip2: a bzip2-compressed file', file(600, [0, 'BZh91AY&SY'])],
+    ['zstd: a zstd-compressed file', file(600, [0, [0x28, 0xb5, 0x2f, 0xfd]])],
+    ['zstd: a zstd-compressed file', file(600, [0, [0x50, 0x2a, 0x4d, 0x18]])],
+    ['lz4: an lz4-compressed file', file(600, [0, [4, 0x22, 0x4d, 0x18, 0x64]])],
+    ['zip: a zip archive', file(600, [0, 'PK\u0003\u0004'])],
+    ['zip?: a zip archive behind something else', zipBehindAnything()],
+    ['7z: a 7-Zip archive', file(600, [0, '7z'], [2, [0xbc, 0xaf, 0x27, 0x1c]])],
+    ['rar: a RAR archive', file(600, [0, 'Rar!\u001a\u0007\0'])],
+    ['tar: a tar archive', tarHeader('disk.raw', 'ustar\x0000')],
+    ['tar: a tar archive', tarHeader('disk.raw', 'ustar  \0')],
+    ['tar?: a tar archive', tarHeader('disk.raw', '')],
+    ['tar: an appliance (OVA): an archive of disks and their description', tarHeader('vm.ovf', 'ustar\x0000')],
+    ['tar: an appliance (OVA): an archive of disks and their description', tarHeader('d', 'ustar\x0000'), 'vm.ova'],
+    ['luks: a disk that LUKS encrypts', file(4096, [0, 'LUKS'], [4, [0xba, 0xbe, 0, 2]])],
+    ['ewf: a forensic image (EWF)', file(600, [0, 'EVF'], [3, [9, 0x0d, 0x0a, 0xff, 0]])],
+    ['sparseimage: an Apple sparse image version 3', file(4096, [0, 'sprs'], [4, be32(3)])],
+    ['sparseimage?: an Apple sparse image version 9', file(4096, [0, 'sprs'], [4, be32(9)])],
+    ['asif: an Apple sparse image (ASIF)', file(4096, [0, 'shdw'], [4, be32(1)], [8, be32(512)])],
+    ['simg: an Android sparse image', file(4096, [0, [0x3a, 0xff, 0x26, 0xed, 1, 0]])],
+    ['dmg?: DMG version 4 with 300 bytes behind its trailer', dmgWithBytesBehind()],
+    [
+      'parallels: Parallels disk descriptor (DiskDescriptor.xml)',
+      textFile('\ufeff<?xml version="1.0"?>\r\n<!-- one -->\n<Parallels_disk_image Version="1.0">'),
+    ],
+    [
+      'ovf: the description of an appliance (OVF)',
+      textFile('<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1">'),
+    ],
+  ])('%s', (expected, bytes, name = 'disk') => {
+    expect(seen(bytes, name)).toBe(expected);
+  });
+
+  it('are behind an image that says what it is, whatever its guest wrote', () => {
+    // The end of the file is the guest's in many formats.
+    const bytes = file(1024, [0, 'QFI'], [3, [0xfb, 0, 0, 0, 3]]);
+    const end = zipBehindAnything();
+    const both = new Uint8Array(bytes.length + end.length);
+    both.set(bytes);
+    both.set(end, bytes.length);
+    expect(seen(both)).toBe('qcow2: QCOW2 version 3');
+  });
+});
+
+describe('raw disks', () => {
+  it.each<[string, Uint8Array]>([
+    ['an MBR', file(4096, [0, [0xeb, 0x63, 0x90]], [446, [0x80, 1, 1, 0, 0x83]], [510, [0x55, 0xaa]])],
+    ['a GPT', file(4096, [446, [0, 0, 2, 0, 0xee]], [510, [0x55, 0xaa]], [512, 'EFI PART'])],
+    ['NTFS', file(4096, [0, [0xeb, 0x52, 0x90]], [3, 'NTFS    '], [510, [0x55, 0xaa]])],
+    ['FAT', file(4096, [0, [0xeb, 0x3c, 0x90]], [3, 'mkfs.fat'], [510, [0x55, 0xaa]])],
+    ['exFAT', file(4096, [0, [0xeb, 0x76, 0x90]], [3, 'EXFAT   '], [510, [0x55, 0xaa]])],
+    ['BitLocker', file(4096, [0, [0xeb, 0x58, 0x90]], [3, '-FVE-FS-'], [510, [0x55, 0xaa]])],
+    ['ext4', file(4096, [1080, [0x53, 0xef]])],
+    ['XFS', file(4096, [0, 'XFSB'])],
+    ['APFS', file(4096, [32, 'NXSB'])],
+    ['HFS+', file(4096, [1024, 'H+'])],
+    ['LVM', file(4096, [512, 'LABELONE'], [536, 'LVM2 001'])],
+    ['swap', file(8192, [4086, 'SWAPSPACE2'])],
+    ['squashfs', file(4096, [0, 'hsqs'])],
+    ['a script', textFile('#!/bin/sh\ntar -xf disk.tar\n')],
+    ['a page of the web', textFile('<!DOCTYPE html><html><Envelope/></html>')],
+    ['a gzip signature with reserved flags', file(600, [0, [0x1f, 0x8b, 8, 0xe0]])],
+    ['BZh without a block', file(600, [0, 'BZh9'])],
+    ['the word ustar in its place', file(600, [257, 'ustar'])],
+    ['a header of tar with a wrong sum and no magic', tarHeader('disk.raw', '').fill(1, 300, 301)],
+    ['the end of a zip archive that does not end there', Uint8Array.from([...zipBehindAnything(), 0])],
+    ['a DMG in the middle of other files', Uint8Array.from([...new Uint8Array(5000), ...dmgWithBytesBehind()])],
+  ])('with %s in them are raw', (_name, bytes) => {
+    expect(seen(bytes)).toBe('raw?: raw hdd image');
+  });
+
+  it('with an ISO 9660 file system in them are raw', () => {
+    const disc = file(40_960, [32_769, 'CD001'], [32_768, [1]], [34_816, [255]], [34_817, 'CD001']);
+    expect(seen(disc)).toBe('raw?: raw optical image');
+  });
+
+  it('with anything at their start are raw', () => {
+    const random = new Random(19);
+    for (let round = 0; round < rounds(4000, 400_000); round++) {
+      expect(seen(randomBytes(random, 512))).toBe('raw?: raw hdd image');
+    }
+  });
+});
+
 describe('what is not taken for an image', () => {
   it.each<[string, Uint8Array]>([
     ['a VHD cookie in the first sector of a raw disk', file(4096, [0, footer(2)])],
     ['a dynamic footer copy without its header', file(4096, [0, footer(3, at512)])],
     ['a footer copy whose header lies beyond the head', file(4096, [0, footer(3)])],
     ['a footer copy with a damaged header', file(4096, [0, footer(3, at512)], [512, dynamicHeader], [1000, [1]])],
-    ['a VHD footer of no type', file(4608, [-512, footer(7)])],
     ['QCOW version 0', file(512, [0, 'QFI'], [3, [0xfb]])],
     ['a shell script', textFile('#!/bin/sh\n#V2.0 Format\necho hello\n')],
     ['a marker without a UUID', textFile('--iprt-iso-maker-file-marker=none')],

@@ -16,8 +16,9 @@ const FOOTER = {
 /** The same, "Dynamic Disk Header Format". */
 const DYNAMIC_HEADER = { size: 1024, cookie: 'cxsparse', checksum: 36 } as const;
 /** The same, "Disk Type". */
+const FIXED = 2;
 const TYPES: ReadonlyMap<number | null, string> = new Map([
-  [2, 'fixed'],
+  [FIXED, 'fixed'],
   [3, 'dynamic'],
   [4, 'differencing'],
 ]);
@@ -44,9 +45,7 @@ function atEnd(input: ProbeInput, size: number): Recognised | null {
   // The short form lacks the last byte, which is zero.
   const footer = new Uint8Array(FOOTER.size);
   footer.set(input.tail.subarray(start));
-  const type = TYPES.get(u32At(footer, FOOTER.diskType, 'big'));
-  if (type === undefined) return null;
-  const detail = `${type} VHD`;
+  const detail = nameOf(u32At(footer, FOOTER.diskType, 'big'));
   if (checksumFits(footer, FOOTER.checksum)) {
     return { match: 'yes', reason: `a VHD footer in the last ${size} bytes`, detail };
   }
@@ -59,14 +58,19 @@ function atEnd(input: ProbeInput, size: number): Recognised | null {
  */
 function atStart({ head }: ProbeInput): Recognised | null {
   const type = u32At(head, FOOTER.diskType, 'big');
-  if (!hasText(head, 0, FOOTER.cookie) || (type !== 3 && type !== 4)) return null;
+  if (!hasText(head, 0, FOOTER.cookie) || type === FIXED) return null;
   const dataOffset = u64At(head, FOOTER.dataOffset, 'big');
   if (dataOffset === null || dataOffset > BigInt(head.length - DYNAMIC_HEADER.size)) return null;
   const header = head.subarray(Number(dataOffset), Number(dataOffset) + DYNAMIC_HEADER.size);
   if (!hasText(header, 0, DYNAMIC_HEADER.cookie) || !checksumFits(header, DYNAMIC_HEADER.checksum)) return null;
   const fits = checksumFits(head.subarray(0, FOOTER.size), FOOTER.checksum);
-  const detail = `${TYPES.get(type)} VHD without its footer`;
+  const detail = `${nameOf(type)} without its footer`;
   return { match: fits ? 'yes' : 'maybe', reason: 'a VHD footer copy at the start and its cxsparse header', detail };
+}
+
+function nameOf(type: number | null): string {
+  const known = TYPES.get(type);
+  return known === undefined ? `VHD of unknown type ${type}` : `${known} VHD`;
 }
 
 /** Complement of the sum of all bytes, those of the checksum left out. */
