@@ -21,6 +21,8 @@ export const LIMITS = {
   /** QCOW2: an L1 table, and the refcount table. */
   qcow2L1Bytes: 32 * 1024 * 1024,
   qcow2RefcountTableBytes: 8 * 1024 * 1024,
+  /** QCOW2: L1 and bitmap tables of one image together. Tables that overlap each other are read over and over. */
+  qcow2TableBytes: 2 ** 30,
   /** QCOW2: header extensions; QEMU writes six at most. */
   qcow2Extensions: 256,
   /** QCOW2: snapshots, and the table that lists them. */

@@ -14,6 +14,7 @@ import { LIMITS } from '../limits.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
+import { Turns } from '../storage/turns.ts';
 import type { Chain } from './chain.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
@@ -168,7 +169,7 @@ async function pack(job: CompactJob, maxBytes: number): Promise<void> {
   const window = new Window();
   const buffers = new Buffers(job.unit);
   try {
-    for await (const guestOffset of image.movable()) {
+    for await (const guestOffset of image.movable({ signal: options.signal })) {
       throwIfAborted(options.signal, 'Compacting');
       if (moved >= maxBytes) break;
       await flushWhenDue(job);
@@ -181,7 +182,7 @@ async function pack(job: CompactJob, maxBytes: number): Promise<void> {
   }
   window.check();
   await job.flush();
-  await image.trim();
+  await image.trim({ signal: options.signal });
 }
 
 async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): Promise<void> {
@@ -211,9 +212,11 @@ async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): P
 async function sweep(job: CompactJob): Promise<void> {
   const window = new Window();
   const buffers = new Buffers(job.unit);
+  const turns = new Turns(job.options.signal, 'Compacting');
   try {
     for (let at = 0; at < job.size; ) {
-      throwIfAborted(job.options.signal, 'Compacting');
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
       const answer = job.image.map(at, job.size - at);
       const mapping = isPromise(answer) ? await answer : answer;
       // A unit may hold data in parts of it only; it is judged as a whole.
@@ -221,7 +224,8 @@ async function sweep(job: CompactJob): Promise<void> {
       if (isStored(mapping)) at = alignDown(at, job.unit);
       else at = end;
       while (at < Math.min(end, job.size)) {
-        throwIfAborted(job.options.signal, 'Compacting');
+        const next = turns.take();
+        if (next !== undefined) await next;
         await flushWhenDue(job);
         const length = Math.min(job.unit, job.size - at);
         await window.add(judge(job, at, length, buffers));

@@ -1,9 +1,9 @@
 /** Comparing what two devices hold: where neither has data nothing is read. */
 import { alignDown } from '../binary/numbers.ts';
 import { firstDifference, isZero } from '../codec/bytes.ts';
-import { throwIfAborted } from '../errors.ts';
 import { watched } from '../storage/all-done.ts';
 import { isPromise } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
 import { PARALLEL_RUNS, RUN_BYTES } from './copy-engine.ts';
 import type { BlockDevice, Extent } from './device.ts';
 import type { CompareOptions, CompareResult } from './options.ts';
@@ -82,7 +82,6 @@ async function differenceIn(a: BlockDevice, b: BlockDevice | null, range: Range)
   };
   try {
     for await (const run of stretches(a, b, range)) {
-      throwIfAborted(options.signal, 'The comparison');
       ahead.push({ run, answer: watched(compareRun(a, b, run, pool)) });
       if (ahead.length < parallel) continue;
       const found = await next();
@@ -99,7 +98,10 @@ async function differenceIn(a: BlockDevice, b: BlockDevice | null, range: Range)
 }
 
 async function* stretches(a: BlockDevice, b: BlockDevice | null, range: Range): AsyncGenerator<Stretch> {
+  const turns = new Turns(range.options.signal, 'The comparison');
   for (let at = range.start; at < range.end; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     const inA = await stretchAt(a, at, range.end);
     const inB = b === null ? { end: range.end, data: false } : await stretchAt(b, at, range.end);
     let end = Math.min(inA.end, inB.end);

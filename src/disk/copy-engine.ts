@@ -12,6 +12,7 @@ import { afterEvents } from '../storage/after-events.ts';
 import { allDone, watched } from '../storage/all-done.ts';
 import { nowMs } from '../storage/clock.ts';
 import { isPromise } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
 import type { BlockDevice, CompressedWrite, Extent } from './device.ts';
 
 /** Bytes of a run. Smaller ones spend their time on waking threads; larger ones only cost memory. */
@@ -112,7 +113,9 @@ export function startCopy(source: BlockDevice, options: CopyOptions): StartedCop
 async function takeAll(job: CopyJob, source: BlockDevice, options: CopyOptions): Promise<void> {
   // A unit is compressed whole. But what the target's parent shall show is nothing of ours.
   const unit = options.skipAbsent === true ? 1 : Math.max(options.compress ?? 0, 1);
-  for await (const run of runsOf(source, options.length, runBytesFor(options), unit)) await job.take(run);
+  const turns = new Turns(options.signal, `The ${options.operation}`);
+  const runs = runsOf(source, { length: options.length, runBytes: runBytesFor(options), unit, turns });
+  for await (const run of runs) await job.take(run);
 }
 
 /** A slow copy goes in short steps: a quarter of a second each, so that its rate is one and it can be cancelled. */
@@ -126,11 +129,17 @@ function runBytesFor({ rateLimit, compress = 0 }: CopyOptions): number {
  * Cuts the source's data at run borders, wherever its extents begin: what is stored in pieces is moved in large ones.
  * Stretches without data come whole, as far as they are whole units: what is left of them belongs to the data beside it.
  */
-async function* runsOf(source: BlockDevice, length: number, runBytes: number, unit: number): AsyncGenerator<Run> {
+async function* runsOf(
+  source: BlockDevice,
+  how: { readonly length: number; readonly runBytes: number; readonly unit: number; readonly turns: Turns },
+): AsyncGenerator<Run> {
+  const { length, runBytes, unit, turns } = how;
   const data = (from: number, to: number): Run => ({ offset: from, length: to - from, data: true, absent: false });
   /** Where data begins that was not handed out yet; `at` when there is none. */
   let start = 0;
   for (let at = 0; at < length; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     const answer = source.extentAt(at, length);
     const extent: Extent = isPromise(answer) ? await answer : answer;
     const end = at + extent.length;

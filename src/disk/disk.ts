@@ -452,8 +452,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /** All runs of `[start, end)`, neighbours of one kind joined. */
-  async *extents(start = 0, end = this.size): AsyncGenerator<Extent, void, void> {
-    yield* joined(start, end, (at) => this.extentAt(at, end));
+  async *extents(start = 0, end = this.size, options: OperationOptions = {}): AsyncGenerator<Extent, void, void> {
+    yield* joined(start, end, (at) => this.extentAt(at, end), options);
   }
 
   /** Resolves when everything that was written before this call is durable. */

@@ -1,6 +1,7 @@
 /** Where the bytes of a chain are, as it is reported: by image, file and position. */
 import type { Mapping } from '../image/contract.ts';
-import { isPromise, type MaybePromise, type StorageExtent } from '../storage/contract.ts';
+import { isPromise, type MaybePromise, type OperationOptions, type StorageExtent } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
 import type { Chain, Located } from './chain.ts';
 import type { Extent, ExtentState } from './device.ts';
 
@@ -17,9 +18,13 @@ export async function* joined(
   start: number,
   end: number,
   extentAt: (at: number) => MaybePromise<Extent>,
+  { signal }: OperationOptions = {},
 ): AsyncGenerator<Extent, void, void> {
   let last: Extent | undefined;
+  const turns = new Turns(signal, 'Mapping');
   for (let at = start; at < end; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     const answer = extentAt(at);
     const next: Extent = isPromise(answer) ? await answer : answer;
     at += next.length;

@@ -1,7 +1,8 @@
 /** How many bytes a new image will take, without making it. */
-import { ImageError, throwIfAborted } from '../errors.ts';
+import { ImageError } from '../errors.ts';
 import type { FormatCreateOptions, Measure } from '../image/contract.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
 import type { BlockDevice, Extent, Range } from './device.ts';
 import { registryOf } from './environment.ts';
 import { checkConfig, checkVariants } from './format-options.ts';
@@ -75,8 +76,10 @@ async function measureTarget(
 
 /** Where the source has data, in order. */
 async function* dataOf(source: BlockDevice | null, options: OperationOptions): AsyncGenerator<Range> {
+  const turns = new Turns(options.signal, 'Measuring');
   for (let at = 0; source !== null && at < source.size; ) {
-    throwIfAborted(options.signal, 'Measuring');
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     const answer = source.extentAt(at, source.size);
     const extent: Extent = isPromise(answer) ? await answer : answer;
     if (extent.state === 'data') yield { offset: at, length: extent.length };

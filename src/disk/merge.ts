@@ -21,6 +21,7 @@ import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { ParentLink, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
 import type { Chain, ChainImage } from './chain.ts';
 import { packAfterCut } from './compact.ts';
 import { Head } from './head.ts';
@@ -302,8 +303,13 @@ export class Merge {
     const own = this.#commits ? (this.#sizes[this.#from] ?? 0) : this.#target.chain.size;
     const size = Math.min(this.#target.chain.size, own);
     const step = alignUp(STEP, this.#unit);
+    const turns = new Turns(this.#options.signal, `The ${this.#name}`);
     while (this.#position < size) {
       this.#check();
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
+      await this.#skip(size);
+      if (this.#position >= size) break;
       const end = Math.min(this.#position + step, size);
       const lock = this.#host.lock(this.#position, end);
       const held = isPromise(lock) ? await lock : lock;
@@ -315,6 +321,20 @@ export class Merge {
         held.release();
       }
       this.#options.onProgress?.({ operation: this.#name, done: Math.min(end, size - 1), total: size });
+    }
+  }
+
+  /** Passes over whole units that hold nothing to move: most of a large disk. */
+  async #skip(size: number): Promise<void> {
+    const lock = this.#host.lock(this.#position, size);
+    const held = isPromise(lock) ? await lock : lock;
+    try {
+      const { held: moves, length } = await this.#look(this.#position, size);
+      if (moves) return;
+      const end = this.#position + length;
+      this.#position = end >= size ? size : Math.max(alignDown(end, this.#unit), this.#position);
+    } finally {
+      held.release();
     }
   }
 
@@ -408,7 +428,7 @@ export class Merge {
     this.#host.become(head);
     for (const { image } of images.slice(this.#to + 1, -1)) await image.close();
     try {
-      if (this.#options.commit === 'empty') await emptyLast(head);
+      if (this.#options.commit === 'empty') await emptyLast(head, this.#options.signal);
     } finally {
       await reopen(this.#host.tools, rest, this.#to, 'read');
     }
@@ -485,17 +505,18 @@ export class Merge {
   }
 }
 
-/** Gives up everything that the last image holds. What it reads is what its parent reads. */
-async function emptyLast(head: Head): Promise<void> {
+/** Gives up everything that the last image holds. What it reads is what its parent reads, however far this comes. */
+async function emptyLast(head: Head, signal: AbortSignal | undefined): Promise<void> {
   const { image } = head.last;
   const { blockSize, virtualSize } = image.info;
   assert(image.unmap !== undefined, 'an image with a parent can show it');
   await head.beginMoving();
   const step = (blockSize ?? UNIT) * EMPTIED_UNITS;
   for (let at = 0; at < virtualSize; at += step) {
+    throwIfAborted(signal, 'The commit');
     await image.unmap(at, Math.min(step, virtualSize - at), 'absent');
     head.flusher.noteChange();
     await head.flusher.flush();
   }
-  if (image.can.compact) await packAfterCut(head, undefined);
+  if (image.can.compact) await packAfterCut(head, signal);
 }

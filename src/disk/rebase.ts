@@ -12,6 +12,7 @@ import { alignDown } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ParentLink, Progress } from '../image/contract.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
 import { Chain, type ChainImage, closeImages, type Located } from './chain.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
@@ -122,10 +123,12 @@ class Rebase {
   readonly #shared: number;
   readonly #unit: number;
   readonly #buffer: Uint8Array;
+  readonly #turns: Turns;
 
   constructor(host: DiskHost, below: readonly ChainImage[], options: RebaseOptions) {
     this.#host = host;
     this.#options = options;
+    this.#turns = new Turns(options.signal, 'The rebase');
     this.#old = host.head.chain;
     this.#new = new Chain([...below, this.#old.last], null, this.#old.filters);
     const { ignoreFlush = false } = this.#old.last.settings;
@@ -160,6 +163,8 @@ class Rebase {
     const { image } = this.#old.last;
     const { size } = this.#old;
     for (let at = 0; at < size; ) {
+      const turn = this.#turns.take();
+      if (turn !== undefined) await turn;
       const answer = image.map(at, size - at);
       const mapping = isPromise(answer) ? await answer : answer;
       const end = at + mapping.length;
@@ -172,7 +177,6 @@ class Rebase {
   /** A run of which the image holds nothing. */
   async #storeRun(start: number, end: number): Promise<void> {
     for (let at = start; at < end; ) {
-      throwIfAborted(this.#options.signal, 'The rebase');
       const same = await this.#sameUpTo(at, end);
       // A unit that is the same in part only is stored as a whole.
       const skipped = same >= end ? end : alignDown(same, this.#unit);
@@ -190,6 +194,8 @@ class Rebase {
   /** Up to where both parents surely read the same from `at` on. */
   async #sameUpTo(start: number, end: number): Promise<number> {
     for (let at = start; at < end; ) {
+      const turn = this.#turns.take();
+      if (turn !== undefined) await turn;
       const before = await below(this.#old, at, end - at);
       const after = await below(this.#new, at, Math.min(end - at, before.mapping.length));
       if (!this.#isSame(before, after)) return at;

@@ -1,9 +1,10 @@
 /** Changing the size of the last image of a chain, so that new space reads zero whatever lies below. */
 import { alignUp, largest, SECTOR } from '../binary/numbers.ts';
-import { assert, ImageError, throwIfAborted } from '../errors.ts';
+import { assert, ImageError } from '../errors.ts';
 import type { Image, ImageChanges, Progress } from '../image/contract.ts';
 import { checkGeometry } from '../image/geometry.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
 import type { Chain } from './chain.ts';
 import { packAfterCut, tidy } from './compact.ts';
 import type { DiskHost } from './host.ts';
@@ -62,8 +63,10 @@ export async function checkResize(chain: Chain, size: number, how: DiskResizeOpt
   if (how.shrink === true || size >= virtualSize) return;
   // A unit that is cut stays; what counts is whether anything stands in its lost part.
   const firstWhole = Math.min(alignUp(size, blockSize ?? SECTOR), virtualSize);
+  const turns = new Turns(how.signal, 'The resize');
   for (let at = size; at < virtualSize; ) {
-    throwIfAborted(how.signal, 'The resize');
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     const end = at < firstWhole ? Math.min(at + PIECE, firstWhole) : virtualSize;
     const answer = image.map(at, end - at);
     const mapping = isPromise(answer) ? await answer : answer;

@@ -284,11 +284,11 @@ export interface Image {
   /** Bytes of free room inside the file that `movable`, `relocate` and `trim` can give back. */
   readonly reclaimable?: number;
   /** Guest offsets of units that stand where a packed file has none. Nothing else may run meanwhile. */
-  movable?(): AsyncIterable<number>;
+  movable?(how?: OperationOptions): AsyncIterable<number>;
   /** Room further down for one of those units; null when it needs none. The disk copies and commits. */
   relocate?(guestOffset: number): MaybePromise<WriteSlot | null>;
   /** Cuts free room off the end of the file, after a flush. Nothing else may run meanwhile. */
-  trim?(): Promise<void>;
+  trim?(how?: OperationOptions): Promise<void>;
   /** Changes the size of the disk. Everything is flushed before, and nothing else may run meanwhile. */
   resize?(size: number, how: ResizeOptions): Promise<void>;
   /**

@@ -1,6 +1,7 @@
 /** Every bound of `src/limits.ts` from both sides, reached by a file. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { checkImage } from '../../src/disk/check.ts';
 import { createImage } from '../../src/disk/create.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { inspect } from '../../src/disk/inspect.ts';
@@ -31,6 +32,7 @@ const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
   vdiBlocks: 'test',
   qcow2L1Bytes: 'test',
   qcow2RefcountTableBytes: 'test',
+  qcow2TableBytes: 'test',
   qcow2Extensions: 'test',
   qcow2Snapshots: 'test',
   qcow2SnapshotTableBytes: 'test',
@@ -115,6 +117,34 @@ describe('qcow2', () => {
     const most = LIMITS.qcow2RefcountTableBytes / 65_536;
     expect(parse({ refcountTableClusters: most }).refcountTableClusters).toBe(most);
     await expectKind(() => parse({ refcountTableClusters: most + 1 }), 'limit');
+  });
+
+  it('qcow2TableBytes', async () => {
+    const [cluster, l1Bytes] = [65_536, LIMITS.qcow2L1Bytes];
+    const snapshotsOffset = 2 * cluster + l1Bytes;
+    /** L1 tables that overlap, each a few bytes shorter than the one before. */
+    const check = async (tables: number): Promise<string[]> => {
+      const source = { provider: new MemoryProvider(), name: '/disk.qcow2' };
+      const storage = await source.provider.create(source.name);
+      const bytes = new Uint8Array(QCOW2_HEADER.size);
+      const base = { magic: MAGIC, version: 3, clusterBits: 16, size: SECTOR, l1Offset: 2 * cluster, l1Entries: 1 };
+      const places = { refcountTableOffset: cluster, refcountTableClusters: 1, refcountOrder: 4, headerLength: 112 };
+      const snapshots = { snapshotCount: tables, snapshotsOffset };
+      bytes.set(QCOW2_HEADER.encode({ ...QCOW2_HEADER.decode(bytes), ...base, ...places, ...snapshots }));
+      await storage.write(0, bytes);
+      for (let index = 0; index < tables; index++) {
+        const entry = new Uint8Array(SNAPSHOT.size + 16);
+        SNAPSHOT.put(entry, 'l1Offset', 2 * cluster);
+        SNAPSHOT.put(entry, 'l1Entries', l1Bytes / 8 - index);
+        SNAPSHOT.put(entry, 'extraLength', 16);
+        await storage.write(snapshotsOffset + index * entry.length, entry);
+      }
+      await storage.close();
+      return (await checkImage(source, { format: 'qcow2' })).findings.map(({ code }) => code);
+    };
+    const most = LIMITS.qcow2TableBytes / l1Bytes;
+    expect(await check(most)).not.toContain('header');
+    expect(await check(most + 1)).toContain('header');
   });
 
   it('qcow2Extensions', async () => {

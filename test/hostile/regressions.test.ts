@@ -1,7 +1,9 @@
 /** What the hostile suite and the fuzzer found, each as small as it gets. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { checkImage } from '../../src/disk/check.ts';
 import { createImage } from '../../src/disk/create.ts';
 import { openDisk } from '../../src/disk/open.ts';
+import { HEADER as QCOW2_HEADER, SNAPSHOT } from '../../src/formats/qcow2/layout.ts';
 import { vdi } from '../../src/formats/vdi/index.ts';
 import { HEADER } from '../../src/formats/vdi/layout.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
@@ -61,6 +63,32 @@ describe('vdi', () => {
     expect(added.every((byte) => byte === 0)).toBe(true);
     await grown.close();
     expect((await vdi.check?.(source, {}))?.filter(({ severity }) => severity === 'corruption')).toEqual([]);
+  });
+});
+
+describe('qcow2', () => {
+  it('opens an image whose snapshot claims an L1 table of 32 GiB for reading, and says why', async () => {
+    const source = { provider: new MemoryProvider(), name: '/image.qcow2' };
+    await createImage(source, { format: 'qcow2', size: 2 ** 20, config: { cluster_size: 512 } });
+    {
+      await using disk = await openDisk(source, { mode: 'write', format: 'qcow2', flushAfterMs: 0 });
+      await disk.write(0, new Uint8Array(512).fill(5));
+      await disk.snapshots.create('then');
+    }
+    const storage = await source.provider.open(source.name, 'write');
+    const place = new Uint8Array(8);
+    await storage.read(QCOW2_HEADER.fields.snapshotsOffset.offset, place);
+    const table = Number(new DataView(place.buffer).getBigUint64(0));
+    await storage.write(table + SNAPSHOT.fields.l1Entries.offset, new Uint8Array(4).fill(0xff));
+    await storage.close();
+    await expectKind(() => openDisk(source, { mode: 'write', format: 'qcow2' }), 'read-only');
+    await using disk = await openDisk(source);
+    const bytes = new Uint8Array(512);
+    await disk.read(0, bytes);
+    expect(bytes).toEqual(new Uint8Array(512).fill(5));
+    await expectKind(() => openDisk(source, { snapshot: 'then' }), 'limit');
+    const { findings } = await checkImage(source);
+    expect(findings.map(({ code, repairable }) => [code, repairable])).toContainEqual(['snapshot-l1', false]);
   });
 });
 

@@ -25,7 +25,7 @@ export async function run(context: CommandContext): Promise<number> {
       hint: 'Choose a smaller --start.',
     });
   }
-  const extents = disk.extents(start, Math.min(start + wanted, disk.size));
+  const extents = disk.extents(start, Math.min(start + wanted, disk.size), { signal: context.signal });
   if (context.json) await printDocument(context, extents);
   else await printTable(context, extents, disk.size);
   return EXIT.done;

@@ -13,10 +13,11 @@ import { divCeil } from '../../binary/numbers.ts';
 import type { Finding } from '../../image/findings.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import { Turns } from '../../storage/turns.ts';
 import { FindingList } from './finding-list.ts';
 import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header } from './header.ts';
 import { ENTRY_BYTES, HEADER, INCOMPATIBLE } from './layout.ts';
-import { PAGE_COUNTS, PagedCounts } from './paged-counts.ts';
+import { PAGE_COUNTS, PagedCounts, STEPS_PAGE } from './paged-counts.ts';
 import { planRebuild, type RebuildPlan } from './rebuild.ts';
 import { Recount } from './recount.ts';
 import { refcountMax } from './refcounts.ts';
@@ -69,12 +70,13 @@ export async function survey(storage: Storage, options: OperationOptions): Promi
   const l1Writable = isL1Writable(header, recount);
   const isWritable = (finding: Finding): boolean => canWriteTable(finding, { header, recount, l1Writable });
   const lowers = !recount.incomplete && !list.some((finding) => leadsNowhere(finding, isWritable));
-  const comparison = compareCounts(storage, header, stored, recount, list);
+  const turns = new Turns(options.signal, 'The check');
+  const comparison = await compareCounts(storage, header, { stored, recount, list, turns });
   const rebuild = stored.broken || recount.structuresMixedUp || comparison.blockMissing || snapshots.rewritten !== null;
   // Counts that cannot be read cannot be kept.
   const builds = rebuild && !recount.incomplete && (lowers || !stored.broken);
-  const kept = lowers ? recount.counts : PagedCounts.highest('counts to keep', recount.counts, stored.counts);
-  const plan = builds ? planRebuild({ storage, header, stored, recount, snapshots, kept }) : null;
+  const kept = lowers ? recount.counts : await PagedCounts.highest(recount.counts, stored.counts, turns);
+  const plan = builds ? await planRebuild({ storage, header, stored, recount, snapshots, kept }, turns) : null;
   checkMarks(header, list);
   const can = { counts: !rebuild || plan !== null, lower: lowers, plan: plan !== null, isWritable };
   const findings = judge(list, can);
@@ -83,19 +85,25 @@ export async function survey(storage: Storage, options: OperationOptions): Promi
 }
 
 /** Compares, and reports runs of clusters that differ alike. */
-function compareCounts(
+async function compareCounts(
   storage: Storage,
   header: Qcow2Header,
-  stored: StoredCounts,
-  recount: Recount,
-  list: FindingList,
-): { readonly wrongBlocks: SparseBitSet; readonly blockMissing: boolean } {
+  parts: {
+    readonly stored: StoredCounts;
+    readonly recount: Recount;
+    readonly list: FindingList;
+    readonly turns: Turns;
+  },
+): Promise<{ readonly wrongBlocks: SparseBitSet; readonly blockMissing: boolean }> {
+  const { stored, recount, list, turns } = parts;
   const max = refcountMax(header.refcountOrder);
   const end = divCeil(storage.size, header.clusterSize);
   const runs = new Runs(list, header.clusterSize);
   const wrongBlocks = new SparseBitSet();
   let blockMissing = false;
   for (const key of new Set([...recount.counts.pages(), ...stored.counts.pages()].sort((a, b) => a - b))) {
+    const turn = turns.take(STEPS_PAGE);
+    if (turn !== undefined) await turn;
     const [counted, have] = [recount.counts.page(key), stored.counts.page(key)];
     for (let at = 0; at < PAGE_COUNTS; at++) {
       const uses = counted?.[at] ?? 0;

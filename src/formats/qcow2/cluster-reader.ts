@@ -3,6 +3,7 @@ import { throwIfAborted } from '../../errors.ts';
 import { allDone, watched } from '../../storage/all-done.ts';
 import type { Storage, StorageExtent } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import { Turns } from '../../storage/turns.ts';
 
 /** Bytes of one read, where clusters are not larger. */
 const PIECE = 1024 * 1024;
@@ -56,7 +57,7 @@ export async function visitClusters(
   how: { readonly clusterSize: number; readonly visit: Visit; readonly signal?: AbortSignal | undefined },
 ): Promise<boolean> {
   const { clusterSize, visit, signal } = how;
-  const batches = batchesOf(storage, clusters, clusterSize);
+  const batches = batchesOf(storage, clusters, clusterSize, new Turns(signal, 'The check'));
   let changed = false;
   let next = watched(load(storage, batches.next()));
   for (;;) {
@@ -120,7 +121,12 @@ async function load(storage: Storage, batch: Promise<IteratorResult<Group[], voi
   return value;
 }
 
-async function* batchesOf(storage: Storage, clusters: Iterable<number>, clusterSize: number): AsyncGenerator<Group[]> {
+async function* batchesOf(
+  storage: Storage,
+  clusters: Iterable<number>,
+  clusterSize: number,
+  turns: Turns,
+): AsyncGenerator<Group[]> {
   const holes = new Holes(storage);
   let batch: Group[] = [];
   let bytes = 0;
@@ -132,6 +138,8 @@ async function* batchesOf(storage: Storage, clusters: Iterable<number>, clusterS
   };
   for (const index of clusters) {
     const start = index * clusterSize;
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     if (await holes.covers(start, clusterSize)) continue;
     const group = batch.at(-1);
     const end = ((group?.clusters.at(-1) ?? -1) + 1) * clusterSize;

@@ -1,9 +1,11 @@
 /** Opening a QCOW2 image: its header, its lists, its data file, and for writing what must be sound before. */
 import { describeError, hex, ImageError, isImageError } from '../../errors.ts';
 import type { FormatOpenOptions } from '../../image/contract.ts';
-import type { Source, Storage } from '../../storage/contract.ts';
+import { LIMITS } from '../../limits.ts';
+import type { OperationOptions, Source, Storage } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import { Turns } from '../../storage/turns.ts';
 import { readBitmaps } from './bitmaps.ts';
 import { survey } from './check.ts';
 import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header } from './header.ts';
@@ -32,7 +34,7 @@ export async function openQcow2(storage: Storage, source: Source, options: Qcow2
   const found = await readHeader(storage);
   // Before anything is allocated by counts that may be old; the bit says so.
   const recovers = options.mode === 'write' && options.infoOnly !== true && found.cryptMethod === CRYPT.none;
-  const header = recovers ? await recoverDirty(storage, found) : found;
+  const header = recovers ? await recoverDirty(storage, found, options) : found;
   const warnings = [...header.warnings];
   const snapshots = await lenient(
     readSnapshots(storage, header),
@@ -47,7 +49,7 @@ export async function openQcow2(storage: Storage, source: Source, options: Qcow2
   refuseEncrypted(header, storage.label);
   const checked = options.isNew !== true;
   const writing =
-    options.mode === 'write' ? await openForWriting(storage, header, { snapshots, snapshot, checked }) : null;
+    options.mode === 'write' ? await openForWriting(storage, header, { snapshots, snapshot, checked, options }) : null;
   const obstacle = typeof writing === 'string' ? writing : null;
   const state = typeof writing === 'string' ? null : writing;
   const external = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
@@ -67,7 +69,13 @@ async function openForWriting(
     snapshots,
     snapshot,
     checked,
-  }: { readonly snapshots: readonly Snapshot[]; readonly snapshot: Snapshot | null; readonly checked: boolean },
+    options,
+  }: {
+    readonly snapshots: readonly Snapshot[];
+    readonly snapshot: Snapshot | null;
+    readonly checked: boolean;
+    readonly options: OperationOptions;
+  },
 ): Promise<Writing | string> {
   if (snapshot !== null) return 'a snapshot is only read';
   if ((header.incompatible & INCOMPATIBLE.corrupt) !== 0n) return 'it is marked as corrupt';
@@ -75,15 +83,21 @@ async function openForWriting(
     return 'it was not closed cleanly, and its refcounts may be old';
   const counts = await openRefcounts(storage, header);
   if (typeof counts === 'string') return counts;
+  const { clusterSize } = header;
   let bytes = 0;
-  for await (const { offset, length, what } of metadataOf(storage, header, snapshots)) {
+  const turns = new Turns(options.signal, 'Opening');
+  for await (const { offset, length, what } of metadataOf(storage, header, snapshots, options)) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     // What lies behind the end would come to life when the file grows.
-    const end = what.startsWith('L2') ? offset + length : offset + 1;
-    if (offset % header.clusterSize !== 0 || end > storage.size) return `there can be no ${what} at ${hex(offset)}`;
+    const end = what.startsWith('L2') ? offset + length : offset + Math.max(length - clusterSize, 0) + 1;
+    if (offset % clusterSize !== 0 || end > storage.size) return `there can be no ${what} at ${hex(offset)}`;
     bytes += length;
-    for (let at = offset; at < offset + length; at += header.clusterSize) counts.tables.add(at / header.clusterSize);
+    if (what.startsWith('L1') && bytes > LIMITS.qcow2TableBytes)
+      return 'its tables are longer than they may be together';
+    for (let at = offset; at < offset + length; at += clusterSize) counts.tables.add(at / clusterSize);
   }
-  const damage = !checked || bytes > SURVEY_BYTES ? null : await damageOf(storage);
+  const damage = !checked || bytes > SURVEY_BYTES ? null : await damageOf(storage, options);
   if (damage !== null) return damage;
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
@@ -91,8 +105,8 @@ async function openForWriting(
 }
 
 /** What is wrong with the tables, so that writing could destroy more; null: nothing. Flags and leaks do no harm. */
-async function damageOf(storage: Storage): Promise<string | null> {
-  const { findings } = await survey(storage, {});
+async function damageOf(storage: Storage, { signal }: OperationOptions): Promise<string | null> {
+  const { findings } = await survey(storage, { signal });
   const found = findings.find(({ severity, code }) => severity === 'corruption' && !code.startsWith('copied-'));
   return found === undefined ? null : `a check finds it damaged: ${found.message}`;
 }

@@ -1,8 +1,11 @@
 /** A number for each cluster of a file that may be far larger than memory: pages where there is any, as narrow as their numbers. */
 import { ImageError } from '../../errors.ts';
+import type { Turns } from '../../storage/turns.ts';
 
 /** Clusters of one page. */
 export const PAGE_COUNTS = 4096;
+/** A page takes as long to go through as so many small steps. */
+export const STEPS_PAGE = 32;
 /** Numbers stay at this. */
 export const COUNT_MAX = 0xffff_ffff;
 /** Bytes of all pages: what 64 TiB of 64 KiB clusters need. */
@@ -65,17 +68,24 @@ export class PagedCounts {
 
   /** Indices whose count is not 0, ascending. */
   *indices(): Generator<number> {
-    for (const key of this.pages()) {
-      const page = this.#page(key);
-      for (let at = 0; page !== undefined && at < page.length; at++) if (page[at] !== 0) yield key * PAGE_COUNTS + at;
-    }
+    for (const key of this.pages()) yield* this.#indicesOf(key);
+  }
+
+  *#indicesOf(key: number): Generator<number> {
+    const page = this.#page(key);
+    for (let at = 0; page !== undefined && at < page.length; at++) if (page[at] !== 0) yield key * PAGE_COUNTS + at;
   }
 
   /** The higher one of both counts at every index. */
-  static highest(what: string, one: PagedCounts, other: PagedCounts): PagedCounts {
-    const made = new PagedCounts(what);
-    for (const index of one.indices()) made.set(index, one.get(index));
-    for (const index of other.indices()) if (other.get(index) > made.get(index)) made.set(index, other.get(index));
+  static async highest(one: PagedCounts, other: PagedCounts, turns: Turns): Promise<PagedCounts> {
+    const made = new PagedCounts(one.#what, one.#memoryMax);
+    for (const counts of [one, other]) {
+      for (const key of counts.pages()) {
+        const turn = turns.take(STEPS_PAGE);
+        if (turn !== undefined) await turn;
+        for (const index of counts.#indicesOf(key)) made.set(index, Math.max(counts.get(index), made.get(index)));
+      }
+    }
     return made;
   }
 

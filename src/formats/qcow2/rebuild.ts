@@ -12,9 +12,10 @@ import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import type { Turns } from '../../storage/turns.ts';
 import type { Qcow2Header } from './header.ts';
 import { ENTRY_BYTES, HEADER } from './layout.ts';
-import { PAGE_COUNTS, type PagedCounts } from './paged-counts.ts';
+import { PAGE_COUNTS, type PagedCounts, STEPS_PAGE } from './paged-counts.ts';
 import type { Recount } from './recount.ts';
 import { refcountMax, setRefcount } from './refcounts.ts';
 import type { SnapshotSurvey } from './snapshot-survey.ts';
@@ -45,16 +46,16 @@ export interface RebuildPlan {
 }
 
 /** Finds room. Null when the table would be longer than it may be, or there is no room. */
-export function planRebuild(parts: RebuildParts): RebuildPlan | null {
+export async function planRebuild(parts: RebuildParts, turns: Turns): Promise<RebuildPlan | null> {
   const { header, stored } = parts;
   const { clusterSize } = header;
   const entriesMax = LIMITS.qcow2RefcountTableBytes / ENTRY_BYTES;
-  const used = usedBlocks(parts, entriesMax);
+  const used = await usedBlocks(parts, entriesMax, turns);
   if (used === null) return null;
   const snapshotClusters = divCeil(parts.snapshots.rewritten?.bytes.length ?? 0, clusterSize);
   // Every round takes more room, and with more room there may be more blocks.
   for (let count = used.length + 1 + snapshotClusters; ; ) {
-    const start = findRoom(parts, count);
+    const start = await findRoom(parts, count, turns);
     if (start === null) return null;
     const blocks = withRange(
       used,
@@ -107,10 +108,12 @@ export function countWithout(parts: Omit<RebuildParts, 'storage'>, cluster: numb
 }
 
 /** Blocks that counts need, ascending; null when they are more than there may be. */
-function usedBlocks(parts: RebuildParts, max: number): number[] | null {
+async function usedBlocks(parts: RebuildParts, max: number, turns: Turns): Promise<number[] | null> {
   const { kept, stored } = parts;
   const blocks: number[] = [];
   for (const cluster of kept.indices()) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     const block = Math.floor(cluster / stored.perBlock);
     if (block === blocks.at(-1) || countWithout(parts, cluster, kept.get(cluster)) <= 0) continue;
     if (block >= max) return null;
@@ -126,14 +129,14 @@ function withRange(blocks: readonly number[], first: number, last: number): numb
 }
 
 /** A run of clusters that nobody refers to, nor any bad entry of the old table. Null when there is none. */
-function findRoom(parts: RebuildParts, count: number): number | null {
+async function findRoom(parts: RebuildParts, count: number, turns: Turns): Promise<number | null> {
   const { storage, header, recount, stored, kept } = parts;
   const fileClusters = divCeil(storage.size, header.clusterSize);
   const most = Math.floor(recount.sizeLimit / header.clusterSize);
-  const runs = freeRuns(kept, stored, count);
+  const runs = freeRuns(kept, stored, { count, turns });
   let inside: number | null = null;
   let end = 0;
-  for (const run of runs) {
+  for await (const run of runs) {
     end = run.start;
     if (inside === null && run.start + count <= Math.min(run.end, fileClusters, most)) inside = run.start;
   }
@@ -143,9 +146,15 @@ function findRoom(parts: RebuildParts, count: number): number | null {
 }
 
 /** Unused runs of at least that many clusters; the last one has no end. */
-function* freeRuns(kept: PagedCounts, stored: StoredCounts, count: number): Generator<{ start: number; end: number }> {
+async function* freeRuns(
+  kept: PagedCounts,
+  stored: StoredCounts,
+  { count, turns }: { readonly count: number; readonly turns: Turns },
+): AsyncGenerator<{ start: number; end: number }> {
   let start = 0;
   for (const key of kept.pages()) {
+    const turn = turns.take(STEPS_PAGE);
+    if (turn !== undefined) await turn;
     const page = kept.page(key);
     for (let at = 0; page !== undefined && at < PAGE_COUNTS; at++) {
       const cluster = key * PAGE_COUNTS + at;

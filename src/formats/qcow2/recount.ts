@@ -9,6 +9,7 @@
 import { describeError, hex, ImageError, isImageError } from '../../errors.ts';
 import { LIMITS } from '../../limits.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import { Turns } from '../../storage/turns.ts';
 import { bitmapsConsistent, readBitmaps } from './bitmaps.ts';
 import { visitClusters, visitTable } from './cluster-reader.ts';
 import type { FindingList } from './finding-list.ts';
@@ -24,8 +25,9 @@ const HIGH = 2 ** 32;
 /** Reserved bits of an L1 entry. */
 const L1_RESERVED_HIGH = 0x7f00_0000;
 const L1_RESERVED_LOW = 0x0000_01ff;
-/** Bytes of L1 and bitmap tables that overlap each other are read over and over: not more than this. */
-const TABLE_BYTES_MAX = 2 ** 30;
+/** Bytes of a table that are counted in one step; a multiple of every cluster size. */
+const REFERRED = 2 ** 21;
+const STEPS_REFERRED = 64;
 const KNOWN_EXTENSIONS: ReadonlySet<number> = new Set(Object.values(EXTENSION_TYPE));
 
 /** What is counted, and how. */
@@ -56,10 +58,12 @@ export class Recount {
   /** What of `counts` is the refcount table and its blocks. */
   readonly structures = new PagedCounts('refcount structures');
   readonly parts: RecountParts;
+  readonly #turns: Turns;
   #tableBytes = 0;
 
   constructor(parts: RecountParts) {
     this.parts = parts;
+    this.#turns = new Turns(parts.options.signal, 'The check');
   }
 
   async run(): Promise<void> {
@@ -71,10 +75,10 @@ export class Recount {
       list.add('corruption', 'data-file-snapshots', say, { repairable: false });
     }
     await this.#walkSnapshots();
-    this.snapshotTableCounted = this.referTable(header.snapshotsOffset, snapshots.tableBytes, 1);
+    this.snapshotTableCounted = await this.referTable(header.snapshotsOffset, snapshots.tableBytes, 1);
     // What nobody knows may have clusters of its own.
     this.incomplete ||= header.extensions.some(({ type }) => !KNOWN_EXTENSIONS.has(type));
-    if (header.encryption !== null) this.referTable(header.encryption.offset, header.encryption.length, 1);
+    if (header.encryption !== null) await this.referTable(header.encryption.offset, header.encryption.length, 1);
     await this.#walkBitmaps();
     await this.#walkL2s();
     this.#countStructures();
@@ -96,12 +100,21 @@ export class Recount {
     return true;
   }
 
-  /** The same for a table. One behind the end is reported. */
-  referTable(offset: number, length: number, uses: number): boolean {
-    if (length === 0 || this.refer(offset, length, uses)) return true;
-    this.#beyondEnd('A table', offset, null);
-    this.incomplete = true;
-    return false;
+  /** The same for a table, which may be long. One that ends behind the end of the file is reported. */
+  async referTable(offset: number, length: number, uses: number): Promise<boolean> {
+    const { storage, header } = this.parts;
+    if (length > 0 && offset + length - storage.size >= header.clusterSize) {
+      this.refer(offset, length, uses);
+      this.#beyondEnd('A table', offset, null);
+      this.incomplete = true;
+      return false;
+    }
+    for (let at = 0; at < length; at += REFERRED) {
+      const turn = this.#turns.take(STEPS_REFERRED);
+      if (turn !== undefined) await turn;
+      this.refer(offset + at, Math.min(REFERRED, length - at), uses);
+    }
+    return true;
   }
 
   /** A cluster that is an L2 table and nothing else: what is set right there changes nothing elsewhere. */
@@ -150,14 +163,18 @@ export class Recount {
       if (table === undefined) tables.set(key, { offset, entries, uses: 1, active: false });
       else table.uses++;
     }
-    for (const table of tables.values()) await this.#walkL1(table);
+    for (const table of tables.values()) {
+      const turn = this.#turns.take();
+      if (turn !== undefined) await turn;
+      await this.#walkL1(table);
+    }
   }
 
   async #walkL1(table: { offset: number; entries: number; uses: number; active: boolean }): Promise<void> {
     const { storage, options } = this.parts;
     const { offset, uses, active } = table;
     const length = table.entries * ENTRY_BYTES;
-    if (!this.referTable(offset, length, uses)) return;
+    if (!(await this.referTable(offset, length, uses))) return;
     this.#spend(length);
     await visitTable(storage, { offset, length, signal: options.signal }, (view, start) => {
       for (let at = 0; at < view.byteLength; at += ENTRY_BYTES) {
@@ -230,7 +247,7 @@ export class Recount {
     const { directoryOffset, directoryBytes } = header.bitmaps;
     try {
       const bitmaps = await readBitmaps(storage, header);
-      this.referTable(directoryOffset, directoryBytes, 1);
+      await this.referTable(directoryOffset, directoryBytes, 1);
       for (const bitmap of bitmaps) await this.#walkBitmap(bitmap.tableOffset, bitmap.tableEntries);
     } catch (error) {
       if (!isImageError(error) || (error.kind !== 'corrupt' && error.kind !== 'invalid-format')) throw error;
@@ -245,7 +262,7 @@ export class Recount {
   async #walkBitmap(offset: number, entries: number): Promise<void> {
     const { storage, header, list, options } = this.parts;
     const length = entries * ENTRY_BYTES;
-    if (!this.referTable(offset, length, 1)) return;
+    if (!(await this.referTable(offset, length, 1))) return;
     this.#spend(length);
     await visitTable(storage, { offset, length, signal: options.signal }, (view, start) => {
       for (let at = 0; at < view.byteLength; at += ENTRY_BYTES) {
@@ -298,10 +315,10 @@ export class Recount {
   /** Tables that overlap make work without an end. */
   #spend(bytes: number): void {
     this.#tableBytes += bytes;
-    if (this.#tableBytes <= TABLE_BYTES_MAX) return;
+    if (this.#tableBytes <= LIMITS.qcow2TableBytes) return;
     throw new ImageError('limit', 'The tables of the snapshots and bitmaps are longer than they may be together', {
       path: this.parts.storage.label,
-      expected: `at most ${TABLE_BYTES_MAX} bytes`,
+      expected: `at most ${LIMITS.qcow2TableBytes} bytes`,
     });
   }
 }

@@ -53,9 +53,13 @@ const ROUNDS = 3;
  * Makes an image whose dirty bit is set fit to be written: counts are set right and the bit is cleared, durably. Throws
  * `corrupt` when something is wrong that cannot be repaired. Returns the header as it is then.
  */
-export async function recoverDirty(storage: Storage, header: Qcow2Header): Promise<Qcow2Header> {
+export async function recoverDirty(
+  storage: Storage,
+  header: Qcow2Header,
+  { signal }: OperationOptions = {},
+): Promise<Qcow2Header> {
   if ((header.incompatible & INCOMPATIBLE.dirty) === 0n) return header;
-  const found = await survey(storage, {});
+  const found = await survey(storage, { signal });
   const lost = found.findings.find(({ severity, repairable }) => severity === 'corruption' && !repairable);
   if (lost !== undefined) {
     throw new ImageError('corrupt', 'The image was not closed cleanly, and cannot be repaired', {
