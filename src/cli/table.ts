@@ -285,8 +285,9 @@ export const COMMANDS: readonly CommandSpec[] = [
     summary: 'copy a chain image by image, or move an image',
     description:
       'Copies IMAGE and all its parents, each into an image of its own, so that the copy is a chain, too. TARGET is a ' +
-      'directory, or a file for an image without a parent. With --move the image is renamed, or copied, compared and ' +
-      'then removed where renaming is not enough.',
+      'directory, or a file for an image without a parent. With --move the image is renamed; where that is not enough ' +
+      'all its files are copied byte by byte, read back, and then removed. With --move and --to its content is copied ' +
+      'and compared, which is refused when the other format cannot keep snapshots or bitmaps that it has.',
     arguments: [
       { name: 'IMAGE', description: 'the last image of the chain', completes: 'file' },
       { name: 'TARGET', description: 'the directory or file of the copy', completes: 'file' },
@@ -476,8 +477,9 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'rename',
     summary: 'give an image another name',
     description:
-      'Gives IMAGE the name NEW, also in another directory of the same file system. Never replaces anything. Refuses ' +
-      'while an image beside it names it as its parent, unless --force.',
+      'Gives IMAGE the name NEW, also in another directory of the same file system. Never replaces anything. Names that ' +
+      'it stores of its parent and its data file, and names of it in images beside it, change with it. Refuses while an ' +
+      'image beside it has it as its parent by UUID, or cannot be given the new name, unless --force.',
     arguments: [IMAGE, { name: 'NEW', description: 'the new name', completes: 'file' }],
     options: [FORMAT, FORCE_PARENT],
     examples: [{ command: 'vdkit rename disk.vdi server.vdi', description: 'in the same directory' }],

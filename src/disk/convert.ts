@@ -1,6 +1,6 @@
 /** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
 import { ImageError, throwIfAborted } from '../errors.ts';
-import { isPromise, type Source } from '../storage/contract.ts';
+import { type FileAttributes, isPromise, type Source } from '../storage/contract.ts';
 import { denyAll } from '../storage/gate.ts';
 import { Chain, closeImages } from './chain.ts';
 import { differenceWithin } from './compare.ts';
@@ -67,7 +67,13 @@ async function convertDevice(
   return { ...result, warnings: [...warnings, ...result.warnings] };
 }
 
-async function convertNew(source: BlockDevice, target: ImageSource, options: ConvertOptions): Promise<ConvertResult> {
+/** The content of a device in a new image. `continues`: the file that goes on in it, whose attributes it gets. */
+export async function convertNew(
+  source: BlockDevice,
+  target: ImageSource,
+  options: ConvertOptions,
+  continues?: FileAttributes,
+): Promise<ConvertResult> {
   const { size = source.size, shrink, signal, parentChain } = options;
   await refuseCut(source, { size, path: source.label, shrink, signal });
   const place = sourceOf(target, options);
@@ -77,7 +83,16 @@ async function convertNew(source: BlockDevice, target: ImageSource, options: Con
   // What is compressed is cut into units that only the target knows. Anything else is read while the target is made.
   const copy = compresses(options) ? null : startCopy(source, copyOptions(Math.min(source.size, size), options));
   try {
-    const made = await stageImage(target, { ...options, ...config, size }, { own, sources, parentChain });
+    const made = await stageImage(
+      target,
+      { ...options, ...config, size },
+      {
+        own,
+        sources,
+        parentChain,
+        ...(continues === undefined ? {} : { continues }),
+      },
+    );
     try {
       const disk = await targetDisk(made, options);
       const copied = await copyAndClose(source, disk, options, copy);

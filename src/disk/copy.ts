@@ -6,12 +6,13 @@ import { ImageError, isImageError } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { logicalForSize, physicalForSize } from '../image/geometry.ts';
 import { compare } from './compare.ts';
-import { convert } from './convert.ts';
+import { convert, convertNew } from './convert.ts';
 import { requireRandom } from './device.ts';
 import type { ChainDisk } from './disk.ts';
 import { environmentOf, registryOf, sourceOf } from './environment.ts';
-import { type FileOptions, type RenameResult, removeImage, renameImage } from './files.ts';
+import { type FileOptions, type RenameResult, removeImage } from './files.ts';
 import { inspect } from './inspect.ts';
+import { relocate } from './move.ts';
 import { openDisk } from './open.ts';
 import type { ConvertOptions, ConvertResult, CreateImageOptions, EnvironmentOptions, ImageSource } from './options.ts';
 import { type SetChanges, type SetOptions, setImage } from './set.ts';
@@ -129,16 +130,19 @@ async function compareWhole(source: ChainDisk, target: ImageSource, options: Cop
   });
 }
 
-/** Stores what the image said of itself, fact by fact, as far as the format of the copy has room for it. */
-async function keepFacts(target: ImageSource, facts: SetChanges, options: SetOptions): Promise<void> {
+/** Stores what the image said of itself, as far as the format of the copy has room for it. Returns what it stored. */
+async function keepFacts(target: ImageSource, facts: SetChanges, options: SetOptions): Promise<string[]> {
+  const kept: string[] = [];
   for (const [name, value] of Object.entries(facts)) {
     if (value === null) continue;
     try {
       await setImage(target, { [name]: value }, options);
+      kept.push(name);
     } catch (error) {
       if (!isImageError(error) || (error.kind !== 'unsupported' && error.kind !== 'denied')) throw error;
     }
   }
+  return kept;
 }
 
 /** What a chain is copied to. */
@@ -216,8 +220,9 @@ export interface MoveOptions extends FileOptions {
 }
 
 /**
- * Moves an image: under another name where that is enough, else it is copied, with its identities, compared, and then
- * removed. So there is always one that is complete. Throws as `renameImage` does.
+ * Moves an image: under another name where that is enough, else all its files are copied as they are, read back, and only
+ * then removed. Into another format its content is copied, with its identities, and compared. So there is always one that
+ * is complete. Throws as `renameImage` does, and `unsupported` for what the other format could not keep.
  */
 export async function moveImage(
   image: ImageSource,
@@ -228,13 +233,7 @@ export async function moveImage(
   const to = sourceOf(target, options);
   const report = await inspect(from, options);
   const format = options.to ?? report.format;
-  if (format === report.format && from.provider === to.provider) {
-    try {
-      return await renameImage(from, to.name, { ...options, format });
-    } catch (error) {
-      if (!isImageError(error) || error.kind !== 'unsupported' || error.status !== 'VERR_NOT_SAME_DEVICE') throw error;
-    }
-  }
+  if (format === report.format) return relocate(from, to, { ...options, format }, true);
   await refuseParent(from, options);
   return copyAway(from, to, { ...options, to: format });
 }
@@ -252,6 +251,7 @@ async function refuseParent(from: Place, options: MoveOptions): Promise<void> {
   });
 }
 
+/** The content of an image in another format; the original goes when the copy has all of it. */
 async function copyAway(from: Place, to: Place, options: MoveOptions & { to: string }): Promise<RenameResult> {
   const { to: format, force: _force, onProgress, ...own } = options;
   const environment = environmentOf(options);
@@ -262,22 +262,64 @@ async function copyAway(from: Place, to: Place, options: MoveOptions & { to: str
     if (image === undefined) throw noImage(disk, 0);
     const { info } = image;
     if (info.differencing) {
-      throw new ImageError('unsupported', 'A differencing image can only be moved by renaming', {
+      throw new ImageError('unsupported', 'A differencing image can only be moved as it is', {
         path: from.name,
-        hint: 'Copy the chain instead (copyChain; on the command line: copy).',
+        hint: 'Leave the format out (on the command line: --to), or copy the chain (copyChain; copy).',
       });
     }
-    await convert(disk, to, {
-      ...environment,
-      format,
-      verify: true,
-      ...(onProgress === undefined ? {} : { onProgress }),
-    });
+    refuseLoss(info, from.name, format);
+    const warnings = (await isCopied(disk, to, options))
+      ? []
+      : await copyContent(disk, to, { ...environment, format, ...(onProgress === undefined ? {} : { onProgress }) });
     const { uuid, modificationUuid, comment } = info;
-    await keepFacts(to, { uuid, modificationUuid, comment }, { ...environment, format });
+    const kept = await keepFacts(to, { uuid, modificationUuid, comment }, { ...environment, format });
+    if (!kept.includes('comment') && comment !== null && comment !== '') {
+      warnings.push(`${to.name} has no place for the comment of ${from.name}: ${JSON.stringify(comment)}.`);
+    }
     await removeFile(from);
-    return { from: from.name, to: to.name, warnings: [] };
+    return { from: from.name, to: to.name, warnings };
   } finally {
     await disk.close();
   }
+}
+
+/** What would be gone with the original. */
+function refuseLoss({ snapshots = [], bitmaps = [] }: ImageInfo, path: string, format: string): void {
+  const found = [
+    ...(snapshots.length === 0 ? [] : [`${snapshots.length} internal snapshots`]),
+    ...(bitmaps.length === 0 ? [] : [`${bitmaps.length} bitmaps`]),
+  ];
+  if (found.length === 0) return;
+  throw new ImageError('unsupported', `A move to ${format} would lose what the image holds beside its disk`, {
+    path,
+    found: found.join(' and '),
+    hint: 'Copy it without moving it (convert), or delete those first (on the command line: snapshot, bitmap).',
+  });
+}
+
+/** A move that was cut before the original was removed; its copy is complete, but perhaps for what it says of itself. */
+async function isCopied(disk: ChainDisk, to: Place, options: MoveOptions & { to: string }): Promise<boolean> {
+  if ((await to.provider.lookUp(to.name)) === null) return false;
+  const existing = new ImageError('exists', 'There is something of that name already', {
+    path: to.name,
+    hint: 'Choose another name.',
+  });
+  try {
+    const copy = await openDisk(to, { ...environmentOf(options), format: options.to });
+    try {
+      const { same } = await compare(disk, copy, { strict: true, signal: options.signal });
+      if (same) return true;
+    } finally {
+      await copy.close();
+    }
+  } catch (error) {
+    if (!isImageError(error) || error.kind === 'aborted' || error.kind === 'io') throw error;
+  }
+  throw existing;
+}
+
+async function copyContent(disk: ChainDisk, to: Place, options: ConvertOptions): Promise<string[]> {
+  const [attributes] = await disk.attributes();
+  const { warnings } = await convertNew(disk, to, { ...options, verify: true }, attributes);
+  return [...warnings];
 }

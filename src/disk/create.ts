@@ -69,6 +69,8 @@ export interface StageHow {
   readonly own?: ReadonlySet<string>;
   /** All images below it, base first, where they are not found by themselves. */
   readonly parentChain?: readonly ImageSource[] | undefined;
+  /** A file that goes on in it: it gets its attributes and times. */
+  readonly continues?: FileAttributes;
   /** Attributes of the files whose content goes into it. */
   readonly sources?: readonly FileAttributes[];
 }

@@ -2,6 +2,7 @@
 import { ImageError } from '../errors.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
 import { sourceOf } from './environment.ts';
+import { relocate } from './move.ts';
 import { type OpenedImage, openImage } from './open-image.ts';
 import type { EnvironmentOptions, ImageSource } from './options.ts';
 import { type Children, findChildren, incompleteWarning } from './siblings.ts';
@@ -28,26 +29,18 @@ export interface RemoveResult {
 }
 
 /**
- * Gives an image another name, durably, also in another directory of the same file system. Throws `exists` rather than
- * replace anything, `busy` while an image beside it names it as its parent (unless `force`), and `locked`. A name that
- * is a link is renamed itself.
+ * Gives an image another name, durably, also in another directory of the same file system. Names that it stores of other
+ * files, and names of it in the images beside it, change with it. Throws `exists` rather than replace anything, `busy`
+ * while an image beside it needs it where it is (unless `force`), and `locked`. A name that is a link is renamed itself.
  */
 export async function renameImage(
   image: ImageSource,
   newName: string,
   options: FileOptions = {},
 ): Promise<RenameResult> {
-  const { provider, name: from } = sourceOf(image, options);
-  const to = provider.resolve(newName, '');
-  await using opened = await openAlone({ provider, name: from }, 'read', options);
-  const warnings = await refuseParent(opened, 'renamed', options);
-  await refuseExisting({ provider, name: to });
-  await provider.rename(from, to, { replace: false });
-  const [old, now] = [provider.directory(from), provider.directory(to)];
-  // The new name first: cut between the two, the image has both names, never none.
-  await provider.syncNames(now);
-  if (old !== now) await provider.syncNames(old);
-  return { from, to, warnings };
+  const from = sourceOf(image, options);
+  const { provider } = from;
+  return relocate(from, { provider, name: provider.resolve(newName, '') }, options, false);
 }
 
 /**
@@ -92,21 +85,4 @@ async function refuseParent(opened: OpenedImage, what: string, options: FileOpti
   }
   const warnings = children.names.map((child) => `${child} names ${name} as its parent.`);
   return children.complete ? warnings : [...warnings, incompleteWarning(name)];
-}
-
-/** Renaming never replaces; looking first makes a better message, also for a missing directory. */
-async function refuseExisting({ provider, name }: Source): Promise<void> {
-  if ((await provider.lookUp(name)) !== null) {
-    throw new ImageError('exists', 'There is something of that name already', {
-      path: name,
-      hint: 'Choose another name.',
-    });
-  }
-  const directory = provider.directory(name);
-  if ((await provider.lookUp(directory))?.kind === 'directory') return;
-  throw new ImageError('not-found', 'The directory of the new name does not exist', {
-    path: directory,
-    status: 'VERR_PATH_NOT_FOUND',
-    hint: 'Make it first.',
-  });
 }

@@ -6,7 +6,7 @@ import { isImageError, throwIfAborted } from '../errors.ts';
 import { probeFormat, readProbeInput } from '../image/probe.ts';
 import { LIMITS } from '../limits.ts';
 import type { Source } from '../storage/contract.ts';
-import { isPlainName, type OpenGate } from '../storage/gate.ts';
+import { isPlainName, type OpenGate, openGate } from '../storage/gate.ts';
 import { gateOf, handedOver, registryOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
 import type { EnvironmentOptions, ImageSource } from './options.ts';
@@ -65,6 +65,8 @@ export interface Neighbour {
   readonly parentUuid: string | null;
   /** Key of the file that it names as its parent; null when it names none, or none that is there. */
   readonly parentKey: string | null;
+  /** All names of other files that it stores. */
+  readonly named: readonly string[];
 }
 
 /** Whether a file names an image as its parent. */
@@ -80,6 +82,22 @@ export async function* neighbours(from: Source, options: EnvironmentOptions): As
   for await (const name of gate.candidates(from)) {
     throwIfAborted(options.signal, 'Looking for differencing images');
     yield await neighbourOf(name, { from, gate }, options);
+  }
+}
+
+/** The same of the files in any directory of a provider. */
+export async function* filesIn(
+  directory: string,
+  from: Source,
+  options: EnvironmentOptions,
+): AsyncGenerator<Neighbour> {
+  const { provider } = from;
+  const gate = openGate({ roots: [directory], provider });
+  let count = 0;
+  for await (const name of provider.list(directory)) {
+    throwIfAborted(options.signal, 'Looking for images that name it');
+    if (++count > LIMITS.parentCandidates) return;
+    yield await neighbourOf(name, { from: { provider, name }, gate }, options);
   }
 }
 
@@ -99,8 +117,9 @@ async function neighbourOf(
       const judged = handedOver({ provider: from.provider, name }, () => Promise.resolve(storage));
       const image = await format.open(judged, { mode: 'read', gate, infoOnly: true, signal: options.signal });
       const { parentUuid, parentName } = image.info;
+      const named = (image.references ?? []).map(({ stored }) => stored);
       await image.close();
-      return { name, key, parentUuid, parentKey: await keyOfParent(from, name, parentName) };
+      return { name, key, parentUuid, parentKey: await keyOfParent(from, name, parentName), named };
     } finally {
       await storage.close();
     }
@@ -111,7 +130,7 @@ async function neighbourOf(
 }
 
 function noParent(name: string, key: string): Neighbour {
-  return { name, key, parentUuid: null, parentKey: null };
+  return { name, key, parentUuid: null, parentKey: null, named: [] };
 }
 
 /** Looked up, never opened. */

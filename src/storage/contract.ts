@@ -59,8 +59,6 @@ export interface FileAttributes {
   readonly group: number;
   /** Permission bits, e.g. 0o640. */
   readonly mode: number;
-  /** Names that the file has. */
-  readonly links: number;
   /** Milliseconds since 1970. */
   readonly accessedMs: number;
   readonly modifiedMs: number;
@@ -190,6 +188,10 @@ export interface NameInfo {
   readonly size: number;
   /** As {@link StorageIdentity.key}. */
   readonly key: string;
+  /** How many names it has; left out: unknown. */
+  readonly links?: number;
+  /** Where it lies: between places of one volume files can be renamed. Left out: unknown. */
+  readonly volume?: string;
 }
 
 /** The files beside an image. Names are absolute once `resolve` made them so. */
@@ -200,6 +202,8 @@ export interface StorageProvider {
   create(name: string, how?: CreateMode): Promise<Storage>;
   /** Gives a storage another name. Without `replace` it throws `exists` rather than replace one. */
   rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void>;
+  /** Gives a storage a second name. Throws `exists`, or `unsupported` where it cannot have one. Absent: none can. */
+  link?(from: string, to: string): Promise<void>;
   remove(name: string): Promise<void>;
   /** Names in a directory, each ready for `open`. Order is not defined. */
   list(directory: string): AsyncIterable<string>;

@@ -171,6 +171,11 @@ export class MemoryProvider implements StorageProvider {
     this.#files.set(to, file);
   }
 
+  async link(from: string, to: string): Promise<void> {
+    this.#refuseExisting(to);
+    this.#files.set(to, this.#find(from));
+  }
+
   async remove(name: string): Promise<void> {
     this.#find(name);
     this.#files.delete(name);
@@ -197,7 +202,10 @@ export class MemoryProvider implements StorageProvider {
 
   async lookUp(name: string): Promise<NameInfo | null> {
     const file = this.#files.get(name);
-    if (file !== undefined) return { kind: 'file', size: file.bytes.size, key: file.key };
+    if (file !== undefined) {
+      const links = [...this.#files.values()].filter((one) => one === file).length;
+      return { kind: 'file', size: file.bytes.size, key: file.key, links };
+    }
     const prefix = name === '/' ? '/' : `${name}/`;
     const isDirectory = name === '/' || [...this.#files.keys()].some((one) => one.startsWith(prefix));
     return isDirectory ? { kind: 'directory', size: 0, key: `memory-directory:${name}` } : null;

@@ -49,6 +49,8 @@ const NONE: Readonly<Record<FaultPoint, number>> = { read: 0, write: 0, growth: 
 
 /** Fails as planned, and counts. The plan can be exchanged at any time; counting starts again then. */
 export class FaultProvider extends WrappedProvider {
+  /** As the inner one can. */
+  readonly link?: (from: string, to: string) => Promise<void>;
   #plan: FaultPlan;
   #counts: Record<FaultPoint, number> = { ...NONE };
   #failing = new Set<FaultPoint>();
@@ -58,6 +60,12 @@ export class FaultProvider extends WrappedProvider {
   constructor(inner: StorageProvider, plan: FaultPlan = {}) {
     super(inner);
     this.#plan = plan;
+    const link = inner.link?.bind(inner);
+    if (link === undefined) return;
+    this.link = async (from, to) => {
+      await this.check('names', from);
+      await link(from, to);
+    };
   }
 
   /** Operations so far, failed ones included. */

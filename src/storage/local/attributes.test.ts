@@ -225,7 +225,6 @@ describe('rights', () => {
     owner: 1,
     group: 2,
     mode: wanted,
-    links: 1,
     accessedMs: 0,
     modifiedMs: 0,
     extended: list === undefined ? new Map() : new Map([[ACCESS_LIST, list]]),

@@ -20,13 +20,12 @@ const READ_BY_OTHERS = 0o004;
 
 /** Everything that the system keeps of an open file beside its bytes. */
 export async function attributesOf(fd: number): Promise<FileAttributes> {
-  const { uid, gid, mode, nlink, atimeMs, mtimeMs } = await calls.fstat(fd);
+  const { uid, gid, mode, atimeMs, mtimeMs } = await calls.fstat(fd);
   const native = nativeCalls();
   return {
     owner: uid,
     group: gid,
     mode: mode & 0o7777,
-    links: nlink,
     accessedMs: atimeMs,
     modifiedMs: mtimeMs,
     extended: native === null ? null : extendedOf(native, fd),

@@ -34,6 +34,19 @@ class LocalFiles implements StorageProvider {
   readonly lookUp = lookUp;
   readonly temporaryName = temporaryName;
 
+  async link(from: string, to: string): Promise<void> {
+    try {
+      await calls.link(from, to);
+    } catch (error) {
+      const code = errorCode(error);
+      const message = 'Files cannot have two names here';
+      // Some file systems have no links, and some count them up to a limit.
+      if (isMissingCall(error) || code === 'EPERM' || code === 'EMLINK')
+        throw new ImageError('unsupported', message, { path: to });
+      throw systemError(error, { path: code === 'ENOENT' ? from : to });
+    }
+  }
+
   remove(name: string): Promise<void> {
     return explained(name, () => calls.unlink(name));
   }
@@ -218,7 +231,13 @@ async function* listFiles(directory: string): AsyncGenerator<string> {
 async function lookUp(name: string): Promise<NameInfo | null> {
   try {
     const stat = await calls.stat(name, { bigint: true });
-    return { kind: kindOf(stat), size: Number(stat.size), key: fileKey(stat) };
+    return {
+      kind: kindOf(stat),
+      size: Number(stat.size),
+      key: fileKey(stat),
+      links: Number(stat.nlink),
+      volume: `${stat.dev}`,
+    };
   } catch (error) {
     const code = errorCode(error);
     if (code === 'ENOENT' || code === 'ENOTDIR') return null;

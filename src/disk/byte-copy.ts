@@ -1,0 +1,95 @@
+/** Files as they are, byte by byte: holes stay holes, and what was written is read back. */
+import { equalBytes } from '../codec/bytes.ts';
+import { ImageError, throwIfAborted } from '../errors.ts';
+import { isPromise, type OperationOptions, type Source, type Storage } from '../storage/contract.ts';
+import { type Staged, type StageOptions, stageTarget } from '../storage/staging.ts';
+
+/** Bytes that are copied at once. */
+const PIECE = 4 * 1024 * 1024;
+
+/** How bytes are copied. */
+export interface ByteCopyOptions extends OperationOptions {
+  /** Hears of bytes that are done, those that are read back counted again. */
+  readonly onBytes?: ((count: number) => void) | undefined;
+}
+
+/**
+ * Copies a storage into a new file, durable but for its name, and compares. Nothing is left of it after a failure. Throws
+ * `exists`, `no-space`, `io`.
+ */
+export async function copyFile(
+  from: Storage,
+  to: Source,
+  stage: StageOptions,
+  options: ByteCopyOptions,
+): Promise<Staged> {
+  const staged = await stageTarget(to, stage);
+  try {
+    const { provider, name } = staged.source;
+    const made = await provider.create(name);
+    try {
+      await copyBytes(from, made, options);
+      await made.flush();
+    } finally {
+      await made.close();
+    }
+    const written = await provider.open(name, 'read');
+    try {
+      if (!(await sameBytes(from, written, options))) throw differs(to.name);
+    } finally {
+      await written.close();
+    }
+    return staged;
+  } catch (error) {
+    await staged.discard();
+    throw error;
+  }
+}
+
+async function copyBytes(from: Storage, to: Storage, options: ByteCopyOptions): Promise<void> {
+  await to.resize(from.size);
+  const buffer = new Uint8Array(Math.min(PIECE, from.size));
+  for (let at = 0; at < from.size; ) {
+    throwIfAborted(options.signal, 'The copy');
+    const answer = from.extentAt(at);
+    const extent = isPromise(answer) ? await answer : answer;
+    const end = Math.min(extent.end, from.size, extent.data ? at + PIECE : from.size);
+    if (extent.data) {
+      const part = buffer.subarray(0, end - at);
+      await from.read(at, part);
+      await to.write(at, part);
+    }
+    options.onBytes?.(end - at);
+    at = end;
+  }
+}
+
+/** Compares two storages, sizes too. Where both have holes nothing is read. */
+export async function sameBytes(one: Storage, other: Storage, options: ByteCopyOptions): Promise<boolean> {
+  if (one.size !== other.size) return false;
+  const [left, right] = [0, 1].map(() => new Uint8Array(Math.min(PIECE, one.size)));
+  if (left === undefined || right === undefined) return false;
+  for (let at = 0; at < one.size; ) {
+    throwIfAborted(options.signal, 'The comparison');
+    const answers = [one.extentAt(at), other.extentAt(at)];
+    const [a, b] = await Promise.all(answers);
+    if (a === undefined || b === undefined) return false;
+    let end = Math.min(a.end, b.end, one.size);
+    if (a.data || b.data) {
+      end = Math.min(end, at + PIECE);
+      const parts = [left.subarray(0, end - at), right.subarray(0, end - at)] as const;
+      await Promise.all([one.read(at, parts[0]), other.read(at, parts[1])]);
+      if (!equalBytes(parts[0], parts[1])) return false;
+    }
+    options.onBytes?.(end - at);
+    at = end;
+  }
+  return true;
+}
+
+function differs(path: string): ImageError {
+  return new ImageError('io', 'What was written reads back differently', {
+    path,
+    hint: 'The medium or the memory of this machine may be faulty.',
+  });
+}

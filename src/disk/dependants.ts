@@ -1,0 +1,140 @@
+/** The files beside an image that name it, opened so that they can be given another name of it. */
+import { describeError, isImageError } from '../errors.ts';
+import type { Image } from '../image/contract.ts';
+import { LIMITS } from '../limits.ts';
+import type { Source } from '../storage/contract.ts';
+import { isPlainName } from '../storage/gate.ts';
+import { environmentOf } from './environment.ts';
+import { openImage } from './open-image.ts';
+import type { EnvironmentOptions } from './options.ts';
+import { filesIn, type Neighbour, neighbours } from './siblings.ts';
+import { requireWritable } from './stack.ts';
+import { bestName, isLink, placeOf } from './stored-names.ts';
+
+/** An image that stores a name of the one that moves, open for writing, and what it is to store instead. */
+export interface Dependant {
+  readonly name: string;
+  readonly image: Image;
+  readonly names: ReadonlyMap<string, string>;
+}
+
+/** All that depend on an image. */
+export interface Dependants {
+  readonly open: readonly Dependant[];
+  /** Those that cannot be given another name, and why. */
+  readonly stuck: readonly { readonly name: string; readonly reason: string }[];
+  /** Those that have it as their parent by its UUID. */
+  readonly byUuid: readonly string[];
+  /** False: there were more neighbours than are looked at. */
+  readonly complete: boolean;
+}
+
+/** The image that moves. */
+export interface Moving {
+  readonly source: Source;
+  readonly key: string;
+  readonly uuid: string | null;
+}
+
+/** Finds and opens what names an image by the name that goes. Close them with `closeDependants`. */
+export async function openDependants(moving: Moving, to: Source, options: EnvironmentOptions): Promise<Dependants> {
+  const open: Dependant[] = [];
+  const stuck: { name: string; reason: string }[] = [];
+  const byUuid: string[] = [];
+  const seen = new Set<string>([moving.key]);
+  let count = 0;
+  try {
+    const affected = await affectedNames(moving.source);
+    for await (const neighbour of around(moving.source, to, options)) {
+      if (!neighbour.there) count++;
+      if (seen.has(neighbour.key)) continue;
+      const names = await affected(neighbour);
+      if (names.length === 0) {
+        if (neighbour.there || neighbour.parentUuid === null || neighbour.parentUuid !== moving.uuid) continue;
+        byUuid.push(neighbour.name);
+      } else {
+        const one = await openDependant(neighbour.name, names, to, options);
+        if ('reason' in one) stuck.push(one);
+        else open.push(one);
+      }
+      seen.add(neighbour.key);
+    }
+  } catch (error) {
+    await closeDependants({ open });
+    throw error;
+  }
+  return { open, stuck, byUuid: byUuid.sort(), complete: count < LIMITS.parentCandidates };
+}
+
+/** The files beside the image, and those beside the place where it goes: it may have come from there. */
+async function* around(
+  from: Source,
+  to: Source,
+  options: EnvironmentOptions,
+): AsyncGenerator<Neighbour & { readonly there: boolean }> {
+  for await (const one of neighbours(from, options)) yield { ...one, there: false };
+  if (from.provider !== to.provider) return;
+  const { provider } = to;
+  const [old, now] = [from, to].map(({ name }) => provider.realName(provider.directory(name)));
+  const directory = (await now) ?? '';
+  if ((await old) === directory) return;
+  for await (const one of filesIn(directory, to, options)) yield { ...one, there: true };
+}
+
+/** Closes them, whatever happens to one of them. */
+export async function closeDependants({ open }: Pick<Dependants, 'open'>): Promise<void> {
+  await Promise.allSettled(open.map(({ image }) => image.close()));
+}
+
+/**
+ * Tells which names that a neighbour stores lead to the image by the name that goes: another of its hard links stays
+ * what it is, and a link in its place goes without the file.
+ */
+async function affectedNames({ provider, name }: Source): Promise<(file: Neighbour) => Promise<string[]>> {
+  const link = await isLink(provider, name);
+  const wanted = await (link ? placeOf(provider, name) : provider.realName(name));
+  return async (file) => {
+    const found: string[] = [];
+    for (const stored of file.named) {
+      if (!isPlainName(stored)) continue;
+      const meant = provider.resolve(stored, file.name);
+      if ((await provider.lookUp(meant)) === null) continue;
+      if ((await (link ? placeOf(provider, meant) : provider.realName(meant))) === wanted) found.push(stored);
+    }
+    return found;
+  };
+}
+
+async function openDependant(
+  name: string,
+  stored: readonly string[],
+  to: Source,
+  options: EnvironmentOptions,
+): Promise<Dependant | { readonly name: string; readonly reason: string }> {
+  const source: Source = { provider: to.provider, name };
+  if (await isLink(source.provider, name)) return { name, reason: 'it is a link to a file elsewhere' };
+  try {
+    const opened = await openImage(source, {
+      ...environmentOf(options),
+      allow: 'none',
+      mode: 'write',
+      withoutData: true,
+    });
+    const { image } = opened;
+    try {
+      requireWritable(opened);
+      if (image.readdress !== undefined) {
+        const other = await bestName(source, to.name);
+        return { name, image, names: new Map(stored.map((one) => [one, other])) };
+      }
+      await image.close();
+      return { name, reason: `images of format ${opened.format} cannot be given another name` };
+    } catch (error) {
+      await image.close();
+      throw error;
+    }
+  } catch (error) {
+    if (!isImageError(error) || error.kind === 'aborted') throw error;
+    return { name, reason: describeError(error) };
+  }
+}

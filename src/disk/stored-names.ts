@@ -1,0 +1,99 @@
+/** Names that an image stores of other files, seen from where it is and from where it goes. Nothing is opened here. */
+import { ImageError, printable } from '../errors.ts';
+import type { FileReference } from '../image/contract.ts';
+import type { Source, StorageProvider } from '../storage/contract.ts';
+import { isPlainName } from '../storage/gate.ts';
+
+/** A file of the image that goes where the image goes. */
+export interface MovedPart {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** What a move makes of the names that are stored. */
+export interface NamePlan {
+  /** By the names as they are stored: what means the same file from both places. */
+  readonly both: ReadonlyMap<string, string>;
+  /** By those: what means the same file from the new place, and is shorter. */
+  readonly there: ReadonlyMap<string, string>;
+  readonly parts: readonly MovedPart[];
+  readonly warnings: readonly string[];
+}
+
+/** Names of an image that moves. Throws `unsupported`, `not-found` where a file of the image is missing. */
+export async function planNames(references: readonly FileReference[], from: Source, to: Source): Promise<NamePlan> {
+  const both = new Map<string, string>();
+  const there = new Map<string, string>();
+  const parts: MovedPart[] = [];
+  const warnings: string[] = [];
+  for (const { role, stored } of references) {
+    if (!isPlainName(stored)) {
+      warnings.push(`${to.name} names ${printable(stored)}, which is not the name of a file and stays as it is.`);
+      continue;
+    }
+    const here = from.provider.resolve(stored, from.name);
+    const meant = to.provider.resolve(stored, to.name);
+    if (from.provider === to.provider && (await isSame(from.provider, here, meant))) continue;
+    if (role === 'part' && isBelow(from.provider, here, from.provider.directory(from.name))) {
+      if ((await from.provider.lookUp(here)) === null) throw missing(from.name, here);
+      parts.push({ from: here, to: meant });
+      continue;
+    }
+    if (from.provider !== to.provider) throw notThere(from.name, here);
+    const short = await bestName(to, here);
+    both.set(stored, here);
+    if (short !== here) there.set(here, short);
+  }
+  return { both, there, parts, warnings };
+}
+
+async function isSame(provider: StorageProvider, one: string, other: string): Promise<boolean> {
+  if (one === other) return true;
+  const [first, second] = [await provider.lookUp(one), await provider.lookUp(other)];
+  return first !== null && first.key === second?.key;
+}
+
+/** The shortest name by which an image may store a file: relative where that lies in its directory or below. */
+export async function bestName({ provider, name }: Source, file: string): Promise<string> {
+  if ((await provider.lookUp(provider.directory(file))) === null) return file;
+  const [own, other] = [await placeOf(provider, name), await placeOf(provider, file)];
+  const directory = provider.directory(own);
+  if (!isBelow(provider, other, directory)) return file;
+  return other.slice(directory.length).replace(/^[/\\]+/, '');
+}
+
+function isBelow(provider: StorageProvider, name: string, directory: string): boolean {
+  for (let at = provider.directory(name); ; at = provider.directory(at)) {
+    if (at === directory) return true;
+    if (provider.directory(at).length >= at.length) return false;
+  }
+}
+
+/** The directory that a name lies in, links resolved, with the last part of the name: equal for what is one name. */
+export async function placeOf(provider: StorageProvider, name: string): Promise<string> {
+  const directory = provider.directory(name);
+  const real = await provider.realName(directory);
+  const own = name.slice(directory.length).replace(/^[/\\]+/, '');
+  return provider.resolve(own, `${real}/x`);
+}
+
+/** The name is a link to a file that has another. */
+export async function isLink(provider: StorageProvider, name: string): Promise<boolean> {
+  return (await provider.realName(name)) !== (await placeOf(provider, name));
+}
+
+function missing(path: string, part: string): ImageError {
+  return new ImageError('not-found', 'A file that holds data of the image is missing', {
+    path,
+    found: `nothing of the name ${printable(part)}`,
+    hint: 'Put it back, or name another (amend; on the command line: amend --option data_file=NAME).',
+  });
+}
+
+function notThere(path: string, file: string): ImageError {
+  return new ImageError('unsupported', 'The image needs a file that could not be reached from there', {
+    path,
+    found: printable(file),
+    hint: 'Copy the chain instead (copyChain; on the command line: copy).',
+  });
+}
