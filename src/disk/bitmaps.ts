@@ -1,6 +1,7 @@
 /** Persistent bitmaps of the last image of a chain: the disk is settled, the image does the work, alone. */
 import { ImageError } from '../errors.ts';
 import type { BitmapInfo, BitmapStore } from '../image/contract.ts';
+import type { OperationOptions } from '../storage/contract.ts';
 import type { DiskHost } from './host.ts';
 
 /** What a new bitmap is like. */
@@ -56,8 +57,8 @@ export class DiskBitmaps {
   }
 
   /** Sets the bits that other bitmaps have set, whatever their granularities. */
-  merge(name: string, sources: readonly string[]): Promise<void> {
-    return this.#change((store) => store.merge(name, sources));
+  merge(name: string, sources: readonly string[], options: OperationOptions = {}): Promise<void> {
+    return this.#change((store) => store.merge(name, sources, options));
   }
 
   #change(run: (store: BitmapStore) => Promise<void>): Promise<void> {

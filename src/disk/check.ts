@@ -70,8 +70,7 @@ async function checkAs(format: Format, source: Source, options: CheckOptions, wr
   await options.beforeRepair?.(findings);
   throwIfAborted(options.signal, 'The repair');
   await format.repair?.(source, { signal: options.signal });
-  // From here on the image is repaired; that must be said even when somebody loses patience.
-  const left = await runCheck(format, source, {});
+  const left = await runCheck(format, source, options);
   return { ...before, clean: isClean(left), findings: left, repaired: true, repairs };
 }
 

@@ -1,10 +1,11 @@
 /** Internal snapshots of the last image of a chain: the disk is settled, the image does the work, alone. */
-import { ImageError } from '../errors.ts';
+import { ImageError, isImageError } from '../errors.ts';
 import type { SnapshotInfo, SnapshotStore } from '../image/contract.ts';
+import type { OperationOptions } from '../storage/contract.ts';
 import type { DiskHost } from './host.ts';
 
 /** How a snapshot is made. */
-export interface CreateSnapshotOptions {
+export interface CreateSnapshotOptions extends OperationOptions {
   /** Its time, milliseconds since 1970. Default: now. */
   readonly createdMs?: number;
 }
@@ -36,15 +37,15 @@ export class DiskSnapshots {
    * Keeps the disk as it is now. Throws `exists`, `invalid-argument`, and `limit` when the image cannot count so many
    * references.
    */
-  create(name: string, { createdMs = Date.now() }: CreateSnapshotOptions = {}): Promise<SnapshotInfo> {
-    return this.#change((store) => store.create(name, { createdMs }));
+  create(name: string, { createdMs = Date.now(), signal }: CreateSnapshotOptions = {}): Promise<SnapshotInfo> {
+    return this.#change((store) => store.create(name, { createdMs, signal }));
   }
 
   /**
    * The disk becomes what it was, its size too; the snapshot stays. What was written since is lost, and so is what other
    * images made from this one. Requests that wait meanwhile find the disk as it is then.
    */
-  apply(idOrName: string): Promise<void> {
+  apply(idOrName: string, options: OperationOptions = {}): Promise<void> {
     const host = this.#host;
     return host.structural(async () => {
       this.#store();
@@ -52,7 +53,15 @@ export class DiskSnapshots {
         await host.settle();
         const { head } = host;
         await head.begin();
-        await this.#store().apply(idOrName);
+        try {
+          await this.#store().apply(idOrName, options);
+        } catch (error) {
+          if (!isImageError(error) || error.kind !== 'aborted') throw error;
+          // It may have been applied before it was cancelled.
+          head.chain.resized();
+          head.last.image.noteRange?.(0, head.chain.size);
+          throw error;
+        }
         head.chain.resized();
         // Not before: what is refused changes nothing. No flush is due, since all of it is durable.
         head.last.image.noteRange?.(0, head.chain.size);
@@ -61,8 +70,8 @@ export class DiskSnapshots {
   }
 
   /** Gives a snapshot up, and the room that only it needs. What is read stays the same. */
-  delete(idOrName: string): Promise<void> {
-    return this.#change((store) => store.delete(idOrName));
+  delete(idOrName: string, options: OperationOptions = {}): Promise<void> {
+    return this.#change((store) => store.delete(idOrName, options));
   }
 
   /** Gives a snapshot another name. Throws `exists`, `invalid-argument`. */

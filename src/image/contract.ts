@@ -124,15 +124,16 @@ export interface SnapshotInfo {
 /**
  * The states of the disk that an image keeps inside itself, as they are changed. Before each call everything is flushed
  * and `beginChanges` has resolved, with `content` for `apply`; nothing else may run meanwhile. When one resolves, all of
- * it is durable; a power cut leaves the state before it or the one after it. Throws `not-found`, `exists`, `unsupported`,
- * and `limit` when counts or tables would overflow: nothing is changed then.
+ * it is durable; a power cut leaves the state before it or the one after it, and so does a cancel, with room that a check
+ * gives back. Throws `not-found`, `exists`, `unsupported`, and `limit` when counts or tables would overflow: nothing is
+ * changed then.
  */
 export interface SnapshotStore {
   /** Keeps the disk as it is now. `createdMs`: milliseconds since 1970. */
-  create(name: string, how: { readonly createdMs: number }): Promise<SnapshotInfo>;
+  create(name: string, how: OperationOptions & { readonly createdMs: number }): Promise<SnapshotInfo>;
   /** The disk becomes what it was, its size too. The snapshot stays. */
-  apply(idOrName: string): Promise<void>;
-  delete(idOrName: string): Promise<void>;
+  apply(idOrName: string, how?: OperationOptions): Promise<void>;
+  delete(idOrName: string, how?: OperationOptions): Promise<void>;
   rename(idOrName: string, name: string): Promise<void>;
 }
 
@@ -151,7 +152,7 @@ export interface BitmapStore {
   /** Whether it records changes from now on. */
   enable(name: string, enabled: boolean): Promise<void>;
   /** Sets the bits that others have set, too. They stay. */
-  merge(name: string, sources: readonly string[]): Promise<void>;
+  merge(name: string, sources: readonly string[], how?: OperationOptions): Promise<void>;
 }
 
 /** A persistent dirty bitmap inside the image: which parts of the disk changed since it was started. */

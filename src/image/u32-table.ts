@@ -1,14 +1,17 @@
 /** A table of 32-bit entries over metadata pages: block maps, BATs, grain tables. */
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { assert } from '../errors.ts';
-import type { Storage } from '../storage/contract.ts';
+import type { OperationOptions, Storage } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
+import { Turns } from '../storage/turns.ts';
 import type { MetaWrite } from './contract.ts';
 import { METADATA_PAGE, MetadataPages } from './metadata-pages.ts';
 
 const ENTRY = 4;
 /** Bytes that a scan reads at once. */
 const SCAN_BYTES = 1024 * 1024;
+/** They take as long as so many small steps. */
+const SCAN_STEPS = 128;
 
 /** Where the table lies and how its entries are stored. */
 export interface U32TableLayout {
@@ -95,11 +98,14 @@ export class U32Table {
     this.#pages.settle();
   }
 
-  /** Calls `visit` for every entry on the medium, reading in large pieces and keeping none. */
-  async scan(visit: (value: number, index: number) => void): Promise<void> {
+  /** Calls `visit` for every entry on the medium, reading in large pieces and keeping none. May be cancelled. */
+  async scan(visit: (value: number, index: number) => void, { signal }: OperationOptions = {}): Promise<void> {
+    const turns = new Turns(signal, 'Reading the block map');
     const buffer = new Uint8Array(Math.min(SCAN_BYTES, this.count * ENTRY));
     const view = new DataView(buffer.buffer);
     for (let index = 0; index < this.count; ) {
+      const turn = turns.take(SCAN_STEPS);
+      if (turn !== undefined) await turn;
       const entries = Math.min(buffer.length / ENTRY, this.count - index);
       await readPadded(this.#layout.storage, this.#layout.offset + index * ENTRY, buffer.subarray(0, entries * ENTRY));
       for (let n = 0; n < entries; n++) visit(view.getUint32(n * ENTRY, this.#layout.littleEndian), index + n);

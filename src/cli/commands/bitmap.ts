@@ -26,7 +26,7 @@ const CHANGES: Readonly<Record<string, { readonly done: string; readonly run: Ch
   disable: { done: 'does not record any more', run: (disk, name) => disk.bitmaps.disable(name) },
   merge: {
     done: 'has the bits of the others, too',
-    run: (disk, name, context) => disk.bitmaps.merge(name, sources(context)),
+    run: (disk, name, context) => disk.bitmaps.merge(name, sources(context), { signal: context.signal }),
   },
   remove: { done: 'is removed', run: (disk, name) => disk.bitmaps.remove(name) },
 };

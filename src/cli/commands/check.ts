@@ -24,6 +24,7 @@ export async function run(context: CommandContext): Promise<number> {
     repair,
     dryRun,
     beforeRepair: async (findings) => {
+      context.afterCancel = `${printable(image)} is no worse than before; run it again to go on`;
       if (!context.json && !context.quiet) await context.print(planText(image, findings));
     },
   });

@@ -16,7 +16,9 @@ interface Action {
   readonly arguments: number;
   /** For people, afterwards. */
   readonly done: (name: string, next: string) => string;
-  readonly run: ((disk: ChainDisk, name: string, next: string) => Promise<unknown>) | null;
+  readonly run:
+    | ((disk: ChainDisk, name: string, how: { next: string; signal: AbortSignal }) => Promise<unknown>)
+    | null;
 }
 
 const ACTIONS: Readonly<Record<string, Action>> = {
@@ -25,25 +27,25 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     usage: 'snapshot create IMAGE NAME',
     arguments: 3,
     done: (name) => `snapshot "${name}" is made`,
-    run: (disk, name) => disk.snapshots.create(name),
+    run: (disk, name, { signal }) => disk.snapshots.create(name, { signal }),
   },
   apply: {
     usage: 'snapshot apply IMAGE NAME',
     arguments: 3,
     done: (name) => `the disk is what it was at snapshot "${name}"`,
-    run: (disk, name) => disk.snapshots.apply(name),
+    run: (disk, name, { signal }) => disk.snapshots.apply(name, { signal }),
   },
   delete: {
     usage: 'snapshot delete IMAGE NAME',
     arguments: 3,
     done: (name) => `snapshot "${name}" is deleted`,
-    run: (disk, name) => disk.snapshots.delete(name),
+    run: (disk, name, { signal }) => disk.snapshots.delete(name, { signal }),
   },
   rename: {
     usage: 'snapshot rename IMAGE NAME NEW',
     arguments: 4,
     done: (name, next) => `snapshot "${name}" is called "${next}" now`,
-    run: (disk, name, next) => disk.snapshots.rename(name, next),
+    run: (disk, name, { next }) => disk.snapshots.rename(name, next),
   },
 };
 
@@ -69,7 +71,8 @@ export async function run(context: CommandContext): Promise<number> {
   if (word === 'apply') await warnOfChildren(context, source, options);
   await using disk = await openDisk(source, { ...options, mode: 'write' });
   for (const warning of disk.warnings) context.warn(warning);
-  await action.run(disk, name, next);
+  context.afterCancel = `${printable(image)} is whole; see what it is with "snapshot list", and "check --repair" gives room back`;
+  await action.run(disk, name, { next, signal: context.signal });
   if (context.json) await show(context, image, disk.snapshots.list);
   else context.note(printable(`${image}: ${action.done(name, next)}`));
   return EXIT.done;

@@ -10,6 +10,8 @@
  */
 import { hex, ImageError } from '../../errors.ts';
 import type { AmendOptions } from '../../image/contract.ts';
+import type { OperationOptions } from '../../storage/contract.ts';
+import { Turns } from '../../storage/turns.ts';
 import { type AmendValues, planAmend } from './amend-plan.ts';
 import { CONFIG } from './create.ts';
 import type { Qcow2Header } from './header.ts';
@@ -35,6 +37,7 @@ export interface AmendHost extends WidthHost {
 export async function prepareAmend(
   host: AmendHost,
   values: AmendValues,
+  { signal }: OperationOptions,
 ): Promise<((how: AmendOptions) => Promise<void>) | null> {
   const { header, snapshots, storage } = host;
   const path = storage.label;
@@ -49,8 +52,11 @@ export async function prepareAmend(
     });
   }
   if (plan.changesHeader) await host.checkHeader(plan.header(header));
-  if (upgrades || plan.otherCompression) await checkEntries(host, { upgrades, compression: plan.otherCompression });
-  if (widens) await checkWidth(host, plan.refcountOrder);
+  const turns = new Turns(signal, 'The change');
+  if (upgrades || plan.otherCompression) {
+    await checkEntries(host, { upgrades, compression: plan.otherCompression }, turns);
+  }
+  if (widens) await checkWidth(host, plan.refcountOrder, turns);
   if (!plan.changesHeader && !widens) return null;
   return async (how) => {
     if (upgrades) await completeSnapshots(host);
@@ -67,11 +73,12 @@ export async function prepareAmend(
 async function checkEntries(
   host: AmendHost,
   refused: { readonly upgrades: boolean; readonly compression: boolean },
+  turns: Turns,
 ): Promise<void> {
   const { header, snapshots, storage } = host;
   if ((header.incompatible & INCOMPATIBLE.dataFile) !== 0n) return;
   for (const place of [header, ...snapshots]) {
-    for await (const { offset, view } of l2Tables(host, await readL1(host, place))) {
+    for await (const { offset, view } of l2Tables(host, await readL1(host, place), turns)) {
       for (let at = 0; at < view.byteLength; at += l2EntryBytes(header)) {
         const compressed = (view.getUint32(at) & COMPRESSED_HIGH) !== 0;
         if (compressed && refused.compression) throw hasCompressed(header, storage.label, offset + at);

@@ -1,6 +1,7 @@
 /** The COPIED flags on the medium, set by what the counts say. For operations that change the counts of whole trees. */
 import { SECTOR } from '../../binary/numbers.ts';
 import { isPromise, type MaybePromise } from '../../storage/contract.ts';
+import type { Turns } from '../../storage/turns.ts';
 import { offsetOf } from './cluster-map.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, ENTRY_BYTES } from './layout.ts';
 import { l2EntryBytes, l2Tables, type TreeFile } from './tree.ts';
@@ -13,7 +14,7 @@ export async function writeFlags(
   file: TreeFile,
   l1Offset: number | null,
   l1: DataView,
-  isCopied: (cluster: number) => MaybePromise<boolean>,
+  { isCopied, turns }: { readonly isCopied: (cluster: number) => MaybePromise<boolean>; readonly turns: Turns },
 ): Promise<void> {
   const { storage, header } = file;
   let written = false;
@@ -26,7 +27,7 @@ export async function writeFlags(
     }
   };
   const inL1 = new Set<number>();
-  for await (const { index, offset, view } of l2Tables(file, l1)) {
+  for await (const { index, offset, view } of l2Tables(file, l1, turns)) {
     const answer = isCopied(offset / header.clusterSize);
     const own = isPromise(answer) ? await answer : answer;
     setFlag(l1, index * ENTRY_BYTES, own, inL1);

@@ -24,7 +24,7 @@ import type {
 } from '../../image/contract.ts';
 import { flushImage } from '../../image/flush.ts';
 import type { MetadataPages } from '../../image/metadata-pages.ts';
-import type { MaybePromise, ReadTarget, Source, Storage } from '../../storage/contract.ts';
+import type { MaybePromise, OperationOptions, ReadTarget, Source, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { type AmendHost, prepareAmend } from './amend.ts';
 import type { AmendValues } from './amend-plan.ts';
@@ -264,19 +264,19 @@ export class Qcow2Image implements Image {
     if (!ok) this.#failed = true;
   }
 
-  movable(): AsyncGenerator<number> {
-    return movableClusters(this.#packHost());
+  movable(how: OperationOptions = {}): AsyncGenerator<number> {
+    return movableClusters(this.#packHost(), how);
   }
 
   relocate(guestOffset: number): MaybePromise<WriteSlot | null> {
     return this.#own().relocate(guestOffset);
   }
 
-  async trim(): Promise<void> {
+  async trim(how: OperationOptions = {}): Promise<void> {
     await this.#guarded(async () => {
       // Counts that were lowered by the flush before.
       await flushImage(this, { skipStorageFlush: false });
-      await trimFile(this.#packHost());
+      await trimFile(this.#packHost(), how);
     });
   }
 
@@ -309,6 +309,9 @@ export class Qcow2Image implements Image {
       unmap: (offset, length, to) => this.unmap(offset, length, to),
       hideTail: (bytes, all) => this.#own().hideTail(bytes, all),
       flush: () => flushImage(this, { skipStorageFlush: false }),
+      get dirtyBytes() {
+        return image.dirtyBytes;
+      },
       switchHeader: async (changes) => {
         await this.#changeHeader(changes);
         this.#reload(this.#snapshots);
@@ -366,7 +369,7 @@ export class Qcow2Image implements Image {
 
   async amend(values: AmendValues, how: AmendOptions): Promise<void> {
     this.#own();
-    const change = await prepareAmend(this.#amendHost(), values);
+    const change = await prepareAmend(this.#amendHost(), values, how);
     if (change === null) return;
     await this.beginChanges({ content: false });
     await this.#guarded(() => change(how));

@@ -5,6 +5,8 @@
  * What others hold too stays where it is: clusters that a snapshot has, and compressed ones, whose neighbours share
  * their room. So a file with those may keep holes.
  */
+import type { OperationOptions } from '../../storage/contract.ts';
+import { Turns } from '../../storage/turns.ts';
 import type { ClusterMap } from './cluster-map.ts';
 import { isOwn } from './entries.ts';
 import type { Qcow2Header } from './header.ts';
@@ -23,10 +25,16 @@ export interface PackHost {
 }
 
 /** Guest offsets of clusters that stand behind where a packed file ends, and may be moved. */
-export async function* movableClusters({ header, map, writer, counts }: PackHost): AsyncGenerator<number> {
+export async function* movableClusters(
+  { header, map, writer, counts }: PackHost,
+  { signal }: OperationOptions = {},
+): AsyncGenerator<number> {
   const { clusterSize, virtualSize } = header;
-  const { used } = await counts.survey();
+  const turns = new Turns(signal, 'Compacting');
+  const { used } = await counts.survey(turns);
   for (let at = 0; at < virtualSize; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     while (!map.look(at)) await map.load(at);
     const { page, until } = map;
     if (page === null) {
@@ -43,10 +51,13 @@ export async function* movableClusters({ header, map, writer, counts }: PackHost
 }
 
 /** After data was moved and that is durable: gives up empty tables, moves others, and cuts off what is free at the end. */
-export async function trimFile(host: PackHost): Promise<void> {
+export async function trimFile(host: PackHost, { signal }: OperationOptions = {}): Promise<void> {
   const { header, map, writer, counts } = host;
-  const { used } = await counts.survey();
+  const turns = new Turns(signal, 'Compacting');
+  const { used } = await counts.survey(turns);
   for (let at = 0; at < header.virtualSize; at += map.tableBytes) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     let table = map.tableOf(at);
     while (table === undefined) {
       await map.load(at);
@@ -60,6 +71,6 @@ export async function trimFile(host: PackHost): Promise<void> {
   await counts.giveUpBlocks();
   await host.flush();
   await host.flush();
-  const { end } = await counts.survey();
+  const { end } = await counts.survey(turns);
   await host.cutFile(end * header.clusterSize);
 }

@@ -9,6 +9,7 @@
  * lead to clusters behind the end, the file must not grow over them; then a free run inside of the file is taken.
  */
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { throwIfAborted } from '../../errors.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
@@ -72,10 +73,10 @@ export async function planRebuild(parts: RebuildParts, turns: Turns): Promise<Re
 }
 
 /** Writes what the plan says, and switches over. Durable when it resolves. */
-export async function rebuild(parts: RebuildParts, plan: RebuildPlan): Promise<void> {
+export async function rebuild(parts: RebuildParts, plan: RebuildPlan, signal?: AbortSignal): Promise<void> {
   const { storage, header, snapshots } = parts;
   const { clusterSize } = header;
-  await writeBlocks(parts, plan);
+  await writeBlocks(parts, plan, signal);
   const tableOffset = (plan.start + plan.blocks.length) * clusterSize;
   await storage.write(tableOffset, tableBytes(plan, clusterSize));
   const snapshotsOffset = tableOffset + plan.tableClusters * clusterSize;
@@ -166,11 +167,12 @@ async function* freeRuns(
   yield { start, end: Number.POSITIVE_INFINITY };
 }
 
-async function writeBlocks(parts: RebuildParts, plan: RebuildPlan): Promise<void> {
+async function writeBlocks(parts: RebuildParts, plan: RebuildPlan, signal: AbortSignal | undefined): Promise<void> {
   const { storage, header } = parts;
   const { clusterSize } = header;
   const perPiece = Math.max(Math.floor(PIECE / clusterSize), 1);
   for (let first = 0; first < plan.blocks.length; first += perPiece) {
+    throwIfAborted(signal, 'The repair');
     const blocks = plan.blocks.slice(first, first + perPiece);
     const bytes = new Uint8Array(blocks.length * clusterSize);
     blocks.forEach((block, index) => {

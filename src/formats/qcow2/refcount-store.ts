@@ -18,12 +18,15 @@ import { type MetadataPage, MetadataPages } from '../../image/metadata-pages.ts'
 import { LIMITS } from '../../limits.ts';
 import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import type { Turns } from '../../storage/turns.ts';
 import type { Qcow2Header } from './header.ts';
 import { ENTRY_BYTES, REFCOUNT_OFFSET } from './layout.ts';
 import { blocksFor, getRefcount, refcountMax, refcountsPerBlock, setRefcount } from './refcounts.ts';
 
 /** Bytes of a block that are loaded at once. */
 const PAGE = 16 * 1024;
+/** A page of counts takes as long as so many small steps. */
+const STEPS_PAGE = 64;
 const ENTRIES_PER_SECTOR = SECTOR / ENTRY_BYTES;
 
 /** A run of clusters of the file. */
@@ -315,9 +318,9 @@ export class RefcountStore {
   }
 
   /** How many clusters are counted, and where the last of them ends. */
-  async survey(): Promise<{ readonly used: number; readonly end: number }> {
+  async survey(turns: Turns): Promise<{ readonly used: number; readonly end: number }> {
     let [used, end] = [0, 0];
-    for await (const { first, length, count } of this.pieces()) {
+    for await (const { first, length, count } of this.pieces(turns)) {
       for (let n = 0; n < length; n++) {
         if (count(n) === 0) continue;
         used++;
@@ -328,10 +331,12 @@ export class RefcountStore {
   }
 
   /** All counts that there are, in ascending order of the clusters, piece by piece. A piece is valid until the next one. */
-  async *pieces(): AsyncGenerator<CountPiece> {
+  async *pieces(turns: Turns): AsyncGenerator<CountPiece> {
     for (let index = 0; index < this.#table.length; index++) {
       if (this.#table[index] === 0) continue;
       for (let first = index * this.#perBlock; first < (index + 1) * this.#perBlock; first += this.#perPage) {
+        const turn = turns.take(STEPS_PAGE);
+        if (turn !== undefined) await turn;
         await this.load(first);
         const page = this.#pageWith(first);
         assert(page !== undefined, 'a page that was loaded is there');

@@ -4,10 +4,12 @@
  * are given up, in the new counts. So a cut leaves the old structure, with some bytes behind it that nothing refers to,
  * or the new one, with the room of the old one leaked.
  */
+
 import { divCeil } from '../../binary/numbers.ts';
 import { assert, ImageError, throwIfAborted } from '../../errors.ts';
 import type { AmendOptions } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
+import { Turns } from '../../storage/turns.ts';
 import { ENTRY_BYTES } from './layout.ts';
 import type { RefcountStore } from './refcount-store.ts';
 import { refcountMax, refcountsPerBlock, setRefcount } from './refcounts.ts';
@@ -38,20 +40,21 @@ interface Layout {
 }
 
 /** Refuses a width that a stored count does not fit, or that needs a table which is too long. Touches nothing. */
-export async function checkWidth(host: TableHost, order: number): Promise<void> {
+export async function checkWidth(host: TableHost, order: number, turns: Turns): Promise<void> {
   const most = refcountMax(order);
   if (most < host.counts.most) {
-    for await (const { first, length, count } of host.counts.pieces()) {
+    for await (const { first, length, count } of host.counts.pieces(turns)) {
       for (let n = 0; n < length; n++) if (count(n) > most) throw tooNarrow(host, order, first + n, count(n));
     }
   }
-  await layOut(host, order);
+  await layOut(host, order, turns);
 }
 
 /** Changes the width to `2 ** order` bits. Everything is flushed before. */
 export async function changeWidth(host: WidthHost, order: number, how: AmendOptions): Promise<void> {
-  const layout = await layOut(host, order);
-  await writeBlocks(host, order, layout, how);
+  const turns = new Turns(how.signal, 'The change');
+  const layout = await layOut(host, order, turns);
+  await writeBlocks(host, order, { layout, how, turns });
   await writeTable(host, layout);
   await host.flush();
   const old = host.counts.ownClusters();
@@ -80,10 +83,10 @@ function tooNarrow({ storage, header }: TableHost, order: number, cluster: numbe
 }
 
 /** Blocks for all that is counted, and for themselves and their table. */
-async function layOut({ counts, header, storage }: TableHost, order: number): Promise<Layout> {
+async function layOut({ counts, header, storage }: TableHost, order: number, turns: Turns): Promise<Layout> {
   const { clusterSize } = header;
   const perBlock = refcountsPerBlock(clusterSize, order);
-  const { needed, end } = await neededBlocks(counts, perBlock);
+  const { needed, end } = await neededBlocks(counts, perBlock, turns);
   const first = Math.max(end, divCeil(storage.size, clusterSize));
   let [count, tableClusters] = [needed.size, 1];
   for (;;) {
@@ -114,10 +117,11 @@ function tableTooLong(path: string, clusters: number, { clusterSize }: TableHost
 async function neededBlocks(
   counts: RefcountStore,
   perBlock: number,
+  turns: Turns,
 ): Promise<{ readonly needed: ReadonlySet<number>; readonly end: number }> {
   const needed = new Set<number>();
   let end = 0;
-  for await (const { first, length, count } of counts.pieces()) {
+  for await (const { first, length, count } of counts.pieces(turns)) {
     for (let n = 0; n < length; n++) {
       if (count(n) === 0) continue;
       end = first + n + 1;
@@ -128,7 +132,11 @@ async function neededBlocks(
 }
 
 /** The same counts in the other width. What counts them has a reference now, too. */
-async function writeBlocks(host: TableHost, order: number, layout: Layout, how: AmendOptions): Promise<void> {
+async function writeBlocks(
+  host: TableHost,
+  order: number,
+  { layout, how, turns }: { readonly layout: Layout; readonly how: AmendOptions; readonly turns: Turns },
+): Promise<void> {
   const { counts, header, storage } = host;
   const { clusterSize } = header;
   const perBlock = refcountsPerBlock(clusterSize, order);
@@ -149,7 +157,7 @@ async function writeBlocks(host: TableHost, order: number, layout: Layout, how: 
     }
     setRefcount(view, cluster % perBlock, order, count);
   };
-  for await (const { first, length, count } of counts.pieces()) {
+  for await (const { first, length, count } of counts.pieces(turns)) {
     for (let n = 0; n < length; n++) {
       const found = count(n);
       if (found === 0) continue;

@@ -40,8 +40,8 @@ export async function repairQcow2(storage: Storage, options: OperationOptions = 
   let found = first;
   // A table that was a refcount block as well can be set right when the structures are elsewhere.
   for (let round = 0; round < ROUNDS && found.findings.some(({ repairable }) => repairable); round++) {
-    await repair(storage, found);
-    found = await survey(storage, {});
+    await repair(storage, found, options);
+    found = await survey(storage, options);
   }
   return first.findings;
 }
@@ -70,16 +70,16 @@ export async function recoverDirty(
       hint: 'Look at it with check; it can be read, and converted to a new image.',
     });
   }
-  await repair(storage, found);
+  await repair(storage, found, { signal });
   return readHeaderToCheck(storage);
 }
 
-/** Not to be interrupted by a signal: from the first write on it goes through. */
-async function repair(storage: Storage, first: Survey): Promise<void> {
+/** May be cancelled between any two writes, as it may be cut. */
+async function repair(storage: Storage, first: Survey, options: OperationOptions): Promise<void> {
   await clearAutoclear(storage, first.header);
   // What entries refer to when they are set right is counted anew.
-  const found = (await mendTables(storage, first)) ? await survey(storage, {}) : first;
-  if (await repairCounts(storage, found)) await repairCopied(storage, found);
+  const found = (await mendTables(storage, first, options)) ? await survey(storage, options) : first;
+  if (await repairCounts(storage, found, options)) await repairCopied(storage, found, options);
   const { corruptions } = summarize(found.findings.filter(({ repairable }) => !repairable));
   if (corruptions === 0) await clearMarks(storage, found.header);
 }
@@ -106,11 +106,16 @@ async function putInSector(storage: Storage, put: (sector: Uint8Array) => void):
 }
 
 /** True when tables were changed. */
-async function mendTables(storage: Storage, { header, recount, findings }: Survey): Promise<boolean> {
+async function mendTables(
+  storage: Storage,
+  { header, recount, findings }: Survey,
+  { signal }: OperationOptions,
+): Promise<boolean> {
   if (!findings.some(({ code, repairable }) => repairable && MENDED.has(code))) return false;
   const rules = entryRules(header);
   const changed = await visitClusters(storage, recount.l2Uses.indices(), {
     clusterSize: header.clusterSize,
+    signal,
     visit: (view, cluster) => recount.isOnlyL2(cluster) && mendTable(view, rules),
   });
   if (changed) await storage.flush();
@@ -135,10 +140,10 @@ function mendTable(view: DataView, rules: EntryRules): boolean {
 }
 
 /** False: the counts are wrong and stay so. */
-async function repairCounts(storage: Storage, found: Survey): Promise<boolean> {
+async function repairCounts(storage: Storage, found: Survey, { signal }: OperationOptions): Promise<boolean> {
   const { header, stored, plan } = found;
   if (plan !== null) {
-    await rebuild({ ...found, storage }, plan);
+    await rebuild({ ...found, storage }, plan, signal);
     return true;
   }
   if (found.rebuild) return false;
@@ -147,6 +152,7 @@ async function repairCounts(storage: Storage, found: Survey): Promise<boolean> {
   const order = blocksInOrder(stored.blocks, header.clusterSize, wrong);
   const changed = await visitClusters(storage, order.clusters, {
     clusterSize: header.clusterSize,
+    signal,
     visit: (view, cluster) => correctBlock(view, order.find(cluster) * stored.perBlock, found),
   });
   if (changed) await storage.flush();
@@ -175,12 +181,12 @@ function countAfter(cluster: number, found: Survey): number {
   return Math.min(plan === null ? count : countWithout(found, cluster, count), refcountMax(header.refcountOrder));
 }
 
-async function repairCopied(storage: Storage, found: Survey): Promise<void> {
+async function repairCopied(storage: Storage, found: Survey, { signal }: OperationOptions): Promise<void> {
   const { header, recount, l1Writable } = found;
   const { clusterSize } = header;
   let changed = false;
   if (l1Writable) {
-    const table = { offset: header.l1Offset, length: header.l1Entries * ENTRY_BYTES };
+    const table = { offset: header.l1Offset, length: header.l1Entries * ENTRY_BYTES, signal };
     changed = await visitTable(storage, table, (view) => {
       let here = false;
       for (let at = 0; at < view.byteLength; at += ENTRY_BYTES) {
@@ -195,6 +201,7 @@ async function repairCopied(storage: Storage, found: Survey): Promise<void> {
   const hasDataFile = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
   const changedL2 = await visitClusters(storage, recount.activeL2.indices(), {
     clusterSize,
+    signal,
     visit: (view, cluster) => recount.isOnlyL2(cluster) && copyFlags(view, rules, hasDataFile, found),
   });
   if (changed || changedL2) await storage.flush();

@@ -11,12 +11,15 @@ import type { Mapping, ResizeOptions, WriteSlot } from '../../image/contract.ts'
 import { LIMITS } from '../../limits.ts';
 import type { MaybePromise, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import { Turns } from '../../storage/turns.ts';
 import type { Qcow2Header } from './header.ts';
 import { ENTRY_BYTES, VERSION_2 } from './layout.ts';
 import type { RefcountStore } from './refcount-store.ts';
 
 /** Marked as zero between two flushes. */
 const STEP_CLUSTERS = 65_536;
+/** As many small steps as that may be. */
+const STEPS_GIVEN_UP = 256;
 /** Bytes of zeroes that are written at once. */
 const ZEROES = 1024 * 1024;
 
@@ -33,6 +36,8 @@ export interface ResizeHost {
   /** See `ClusterWriter.hideTail`. */
   hideTail(size: number, all: boolean): MaybePromise<void>;
   flush(): Promise<void>;
+  /** What waits for a flush. */
+  readonly dirtyBytes: number;
   /** Changes the first sector, durably, and takes over what the medium says. */
   switchHeader(changes: Partial<Pick<Qcow2Header, 'size' | 'l1Offset' | 'l1Entries'>>): Promise<void>;
 }
@@ -71,8 +76,7 @@ async function grow(host: ResizeHost, old: number, size: number, how: ResizeOpti
   const end = how.fill === 'zero' ? Math.min(how.fillEnd, size) : 0;
   const step = STEP_CLUSTERS * clusterSize;
   // Other programs may have left entries behind the end of the disk.
-  await host.unmap(alignUp(old, clusterSize), alignUp(size, clusterSize) - alignUp(old, clusterSize), 'absent');
-  await host.flush();
+  await giveUp(host, alignUp(old, clusterSize), alignUp(size, clusterSize), { signal: how.signal });
   for (let at = alignUp(old, clusterSize); at < end; at += step) {
     throwIfAborted(how.signal, 'The resize');
     // Version 2 has no mark for zero: what hides the backing file is stored.
@@ -93,16 +97,29 @@ async function cut(host: ResizeHost, old: number, size: number, how: ResizeOptio
   const { clusterSize } = host.header;
   await host.switchHeader({ size });
   await clearTail(host, size, false);
-  const step = STEP_CLUSTERS * clusterSize;
-  const end = alignUp(old, clusterSize);
-  for (let at = alignUp(size, clusterSize); at < end; at += step) {
-    await host.unmap(at, Math.min(step, end - at), 'absent');
-    await host.flush();
-    how.onProgress?.({ operation: 'resize', done: Math.min(at + step, end) - size, total: end - size });
-  }
+  await giveUp(host, alignUp(size, clusterSize), alignUp(old, clusterSize), how);
   // The counts that this lowered.
   await host.flush();
   if (host.dataFile !== null) await host.dataFile.resize(size);
+}
+
+/** Makes whole clusters absent, durably. Cancelled, those that are left are given up when the disk grows again. */
+async function giveUp(
+  host: ResizeHost,
+  start: number,
+  end: number,
+  { signal, onProgress }: Pick<ResizeOptions, 'signal' | 'onProgress'>,
+): Promise<void> {
+  const step = STEP_CLUSTERS * host.header.clusterSize;
+  const turns = new Turns(signal, 'The resize');
+  for (let at = start; at < end; at += step) {
+    const turn = turns.take(STEPS_GIVEN_UP);
+    if (turn !== undefined) await turn;
+    await host.unmap(at, Math.min(step, end - at), 'absent');
+    if (host.dirtyBytes >= LIMITS.dirtyMetadataBytes) await host.flush();
+    onProgress?.({ operation: 'resize', done: Math.min(at + step, end) - start, total: end - start });
+  }
+  await host.flush();
 }
 
 /** The same table with room for more entries. */

@@ -11,13 +11,14 @@
  * - delete: table without the snapshot; the header names it; counts of its tree lowered; COPIED set in the active tables
  *   where one reference is left.
  *
- * So a cut leaves the state before or after, never less counted than there is, and never a COPIED flag where something is
+ * So a cut, or a cancel, leaves the state before or after, never less counted than there is, and never a COPIED flag where something is
  * shared: room can leak, and flags can be missing, which costs a copy.
  */
-import { ImageError, printable } from '../../errors.ts';
+import { ImageError, isImageError, printable } from '../../errors.ts';
 import type { SnapshotInfo, SnapshotStore } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
-import { isPromise, type MaybePromise } from '../../storage/contract.ts';
+import { isPromise, type MaybePromise, type OperationOptions } from '../../storage/contract.ts';
+import { Turns } from '../../storage/turns.ts';
 import { setFlag, writeFlags } from './copied-flags.ts';
 import type { Qcow2Header } from './header.ts';
 import { ENTRY_BYTES, INCOMPATIBLE, SNAPSHOT_EXTRA, SNAPSHOT_EXTRA_3, SNAPSHOT_NAME_MAX } from './layout.ts';
@@ -58,19 +59,25 @@ export interface SnapshotHost extends TableHost {
 /** See the head of this file. */
 export class Qcow2Snapshots implements SnapshotStore {
   readonly #host: SnapshotHost;
+  /** What the medium lists while something changes. */
+  #listed: readonly Snapshot[] = [];
 
   constructor(host: SnapshotHost) {
     this.#host = host;
   }
 
-  async create(name: string, { createdMs }: { readonly createdMs: number }): Promise<SnapshotInfo> {
+  async create(
+    name: string,
+    { createdMs, signal }: OperationOptions & { readonly createdMs: number },
+  ): Promise<SnapshotInfo> {
     const { header } = this.#host;
+    const turns = new Turns(signal, 'Making the snapshot');
     const snapshots = this.#known();
     this.#checkName(name, null);
     if (snapshots.length >= LIMITS.qcow2Snapshots) throw this.#limit('The image has as many snapshots as it may');
     const l1Entries = Math.min(l1EntriesFor(header.size, header), header.l1Entries);
     const l1 = await readL1(this.#host, { ...header, l1Entries });
-    await this.#checkCounts(l1, true);
+    await this.#checkCounts(l1, { raising: true, turns });
     const made = { ...newSnapshot(snapshots, name, createdMs, header.size), l1Entries };
     // Where it will lie does not change how long the table is.
     const rooms = await takeRooms(this.#host, [
@@ -79,16 +86,17 @@ export class Qcow2Snapshots implements SnapshotStore {
     ]);
     const snapshot = { ...made, l1Offset: rooms[0]?.offset ?? 0 };
     await this.#change(async () => {
-      await writeFlags(this.#host, header.l1Offset, l1, () => false);
-      await this.#raiseTree(l1);
+      await writeFlags(this.#host, header.l1Offset, l1, { isCopied: () => false, turns });
+      await this.#raiseTree(l1, turns);
       await writeTable(this.#host, rooms[0], bytesOf(l1));
       await this.#switchTable([...snapshots, snapshot], rooms[1]);
     });
     return snapshotInfo(snapshot);
   }
 
-  async apply(idOrName: string): Promise<void> {
+  async apply(idOrName: string, { signal }: OperationOptions = {}): Promise<void> {
     const { header } = this.#host;
+    const turns = new Turns(signal, 'Applying the snapshot');
     const snapshots = this.#known();
     const snapshot = this.#find(idOrName);
     checkSnapshot(snapshot, header, this.#host.storage);
@@ -96,43 +104,45 @@ export class Qcow2Snapshots implements SnapshotStore {
     const needed = l1EntriesFor(snapshot.diskSize, header);
     const kept = await readL1(this.#host, { ...snapshot, l1Entries: needed });
     const old = await readL1(this.#host, header);
-    await this.#checkCounts(kept, true);
-    await this.#checkCounts(old, false);
+    await this.#checkCounts(kept, { raising: true, turns });
+    await this.#checkCounts(old, { raising: false, turns });
     const l1Entries = Math.max(header.l1Entries, needed);
     const [room] = await takeRooms(this.#host, [l1Entries * ENTRY_BYTES]);
     await this.#change(async () => {
-      await writeFlags(this.#host, null, kept, () => false);
-      await this.#raiseTree(kept);
+      await writeFlags(this.#host, null, kept, { isCopied: () => false, turns });
+      await this.#raiseTree(kept, turns);
       const bytes = new Uint8Array(l1Entries * ENTRY_BYTES);
       bytes.set(bytesOf(withoutFlags(kept)));
       await writeTable(this.#host, room, bytes);
       await this.#host.flush();
       const l1Offset = room?.offset ?? header.l1Offset;
       await this.#host.changeHeader({ l1Entries, l1Offset, size: snapshot.diskSize });
-      await this.#lowerTree(old);
+      await this.#lowerTree(old, turns);
       await lowerTable(this.#host, header.l1Offset, old.byteLength);
       await this.#host.flush();
       this.#host.reload(snapshots);
     });
   }
 
-  async delete(idOrName: string): Promise<void> {
+  async delete(idOrName: string, { signal }: OperationOptions = {}): Promise<void> {
     const { header } = this.#host;
+    const turns = new Turns(signal, 'Deleting the snapshot');
     const snapshots = this.#known();
     const snapshot = this.#find(idOrName);
     checkSnapshot(snapshot, header, this.#host.storage);
     const l1 = await readL1(this.#host, snapshot);
     const active = await readL1(this.#host, header);
-    await this.#checkCounts(l1, false);
-    await this.#checkCounts(active, false);
+    await this.#checkCounts(l1, { raising: false, turns });
+    await this.#checkCounts(active, { raising: false, turns });
     const rest = snapshots.filter((one) => one !== snapshot);
     const [room] = await takeRooms(this.#host, rest.length === 0 ? [] : [snapshotTableBytes(rest)]);
     await this.#change(async () => {
       await this.#switchTable(rest, room, async () => {
-        await this.#lowerTree(l1);
+        await this.#lowerTree(l1, turns);
         await lowerTable(this.#host, snapshot.l1Offset, l1.byteLength);
       });
-      await writeFlags(this.#host, header.l1Offset, active, (cluster) => this.#isSingle(cluster));
+      const isCopied = (cluster: number): MaybePromise<boolean> => this.#isSingle(cluster);
+      await writeFlags(this.#host, header.l1Offset, active, { isCopied, turns });
     });
   }
 
@@ -203,49 +213,52 @@ export class Qcow2Snapshots implements SnapshotStore {
   }
 
   /** Refuses a tree that the counts do not know, or (`raising`) that would have more references than they can say. */
-  async #checkCounts(l1: DataView, raising: boolean): Promise<void> {
+  async #checkCounts(
+    l1: DataView,
+    { raising, turns }: { readonly raising: boolean; readonly turns: Turns },
+  ): Promise<void> {
     const { counts, storage, header } = this.#host;
     // Only clusters that might not have room for as many more as they have are worth remembering.
     const more = new Map<number, number>();
-    await eachReference(this.#host, l1, (cluster) =>
-      withCount(this.#host.counts, cluster, (count) => {
-        if (count === 0) {
-          throw new ImageError('corrupt', 'A cluster is in use but not counted', {
-            path: storage.label,
-            offset: cluster * header.clusterSize,
-            hint: 'Check and repair the image.',
-          });
-        }
-        if (!raising || count <= counts.most / 2) return;
-        const added = (more.get(cluster) ?? 0) + 1;
-        more.set(cluster, added);
-        if (count + added <= counts.most) return;
-        throw this.#limit('A cluster would have more references than its count can say', {
+    const check = (cluster: number, count: number): void => {
+      if (count === 0) {
+        throw new ImageError('corrupt', 'A cluster is in use but not counted', {
+          path: storage.label,
           offset: cluster * header.clusterSize,
-          expected: `at most ${counts.most}`,
-          hint: 'Delete snapshots, or convert the image to one with wider refcounts (refcount_bits).',
+          hint: 'Check and repair the image.',
         });
-      }),
-    );
+      }
+      if (!raising || count <= counts.most / 2) return;
+      const added = (more.get(cluster) ?? 0) + 1;
+      more.set(cluster, added);
+      if (count + added <= counts.most) return;
+      throw this.#limit('A cluster would have more references than its count can say', {
+        offset: cluster * header.clusterSize,
+        expected: `at most ${counts.most}`,
+        hint: 'Delete snapshots, or convert the image to one with wider refcounts (refcount_bits).',
+      });
+    };
+    const visit = (cluster: number): MaybePromise<void> =>
+      withCount(this.#host.counts, cluster, (count) => check(cluster, count));
+    await eachReference(this.#host, l1, { visit, turns });
   }
 
-  #raiseTree(l1: DataView): Promise<void> {
-    return this.#countTree(l1, (cluster) => this.#host.counts.raise(cluster));
+  #raiseTree(l1: DataView, turns: Turns): Promise<void> {
+    return this.#countTree(l1, turns, (cluster) => this.#host.counts.raise(cluster));
   }
 
   /** Nothing on the medium leads to the tree any more. */
-  #lowerTree(l1: DataView): Promise<void> {
-    return this.#countTree(l1, (cluster) => this.#host.counts.lower(cluster));
+  #lowerTree(l1: DataView, turns: Turns): Promise<void> {
+    return this.#countTree(l1, turns, (cluster) => this.#host.counts.lower(cluster));
   }
 
-  #countTree(l1: DataView, change: (cluster: number) => void): Promise<void> {
+  #countTree(l1: DataView, turns: Turns, change: (cluster: number) => void): Promise<void> {
     const { counts } = this.#host;
-    return eachReference(
-      this.#host,
-      l1,
-      (cluster) => withCount(this.#host.counts, cluster, () => change(cluster)),
-      () => (counts.dirtyBytes >= LIMITS.dirtyMetadataBytes ? this.#host.flush() : undefined),
-    );
+    return eachReference(this.#host, l1, {
+      visit: (cluster) => withCount(this.#host.counts, cluster, () => change(cluster)),
+      table: () => (counts.dirtyBytes >= LIMITS.dirtyMetadataBytes ? this.#host.flush() : undefined),
+      turns,
+    });
   }
 
   #isSingle(cluster: number): MaybePromise<boolean> {
@@ -263,18 +276,28 @@ export class Qcow2Snapshots implements SnapshotStore {
     await writeTable(this.#host, room, serializeSnapshots(snapshots));
     await this.#host.flush();
     await this.#host.changeHeader({ snapshotCount: snapshots.length, snapshotsOffset: room?.offset ?? 0 });
+    this.#listed = snapshots;
     await lower?.();
     if (before.length > 0) await lowerTable(this.#host, header.snapshotsOffset, snapshotTableBytes(before));
     await this.#host.flush();
     this.#host.reload(snapshots);
   }
 
-  /** A failure leaves the image for reading only. */
+  /**
+   * A failure leaves the image for reading only. A cancel leaves it before or after the switch of the header, as a cut does:
+   * clusters that are counted too often are lost until a check.
+   */
   async #change(run: () => Promise<void>): Promise<void> {
+    this.#listed = this.#host.snapshots;
     try {
       await run();
     } catch (error) {
-      this.#host.fail();
+      if (!isImageError(error) || error.kind !== 'aborted') {
+        this.#host.fail();
+        throw error;
+      }
+      await this.#host.flush();
+      this.#host.reload(this.#listed);
       throw error;
     }
   }

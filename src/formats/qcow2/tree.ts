@@ -9,10 +9,14 @@ import { divCeil } from '../../binary/numbers.ts';
 import { hex, ImageError } from '../../errors.ts';
 import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import type { Turns } from '../../storage/turns.ts';
 import { offsetOf } from './cluster-map.ts';
 import { compressedClusters } from './entries.ts';
 import type { Qcow2Header } from './header.ts';
 import { COMPRESSED_HIGH, ENTRY_BYTES, EXTENDED_ENTRY_BYTES } from './layout.ts';
+
+/** An L2 table takes as long as so many small steps. */
+const STEPS_TABLE = 128;
 
 /** Where an L1 table lies. */
 export interface L1Place {
@@ -47,14 +51,16 @@ export async function readL1({ storage }: TreeFile, { l1Offset, l1Entries }: L1P
   return new DataView(bytes.buffer);
 }
 
-/** The L2 tables that the L1 table leads to, in their order. The buffer is used again for the next one. */
-export async function* l2Tables(file: TreeFile, l1: DataView): AsyncGenerator<L2Table> {
+/** The L2 tables that the L1 table leads to, in their order. The buffer is used again for the next one. Each is a turn. */
+export async function* l2Tables(file: TreeFile, l1: DataView, turns: Turns): AsyncGenerator<L2Table> {
   const { storage, header } = file;
   const bytes = new Uint8Array(header.clusterSize);
   const view = new DataView(bytes.buffer);
   for (let index = 0; index * ENTRY_BYTES < l1.byteLength; index++) {
     const offset = offsetOf(l1.getUint32(index * ENTRY_BYTES), l1.getUint32(index * ENTRY_BYTES + 4));
     if (offset === 0) continue;
+    const turn = turns.take(STEPS_TABLE);
+    if (turn !== undefined) await turn;
     if (offset % header.clusterSize !== 0 || offset >= storage.size) {
       throw broken(file, 'An L1 entry points where no L2 table can be', offset);
     }
@@ -95,10 +101,14 @@ export function clustersIn(file: TreeFile, view: DataView): number[] {
 export async function eachReference(
   file: TreeFile,
   l1: DataView,
-  visit: (cluster: number) => MaybePromise<void>,
-  table?: () => MaybePromise<void>,
+  how: {
+    readonly visit: (cluster: number) => MaybePromise<void>;
+    readonly table?: () => MaybePromise<void>;
+    readonly turns: Turns;
+  },
 ): Promise<void> {
-  for await (const { offset, view } of l2Tables(file, l1)) {
+  const { visit, table, turns } = how;
+  for await (const { offset, view } of l2Tables(file, l1, turns)) {
     for (const cluster of [offset / file.header.clusterSize, ...clustersIn(file, view)]) {
       const done = visit(cluster);
       if (isPromise(done)) await done;

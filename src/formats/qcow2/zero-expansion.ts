@@ -7,10 +7,11 @@
  * that several trees share is changed once, in place, and what it leads to counts once for each of them.
  */
 import { SECTOR } from '../../binary/numbers.ts';
-import { ImageError, throwIfAborted } from '../../errors.ts';
+import { ImageError } from '../../errors.ts';
 import type { AmendOptions } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import { isPromise, type MaybePromise } from '../../storage/contract.ts';
+import { Turns } from '../../storage/turns.ts';
 import { offsetOf } from './cluster-map.ts';
 import { writeFlags } from './copied-flags.ts';
 import { entryOf } from './entries.ts';
@@ -49,12 +50,12 @@ export async function expandZeroes(host: ExpansionHost, shown: boolean, how: Ame
   const places: readonly L1Place[] = [header, ...host.snapshots];
   const tables = await sharedTables(host, places);
   const batch: Batch = { sectors: [], lower: [], bytes: 0 };
+  const turns = new Turns(how.signal, 'The change');
   let lowered = false;
   let done = 0;
   for (const place of places) {
     const l1 = await readL1(host, place);
-    for await (const { offset, view } of l2Tables(host, l1)) {
-      throwIfAborted(how.signal, 'The change');
+    for await (const { offset, view } of l2Tables(host, l1, turns)) {
       const table = tables.get(offset);
       if (table === undefined) continue;
       // Those that lead to it as well find it done.
@@ -74,7 +75,7 @@ export async function expandZeroes(host: ExpansionHost, shown: boolean, how: Ame
     const count = host.counts.count(cluster);
     return isPromise(count) ? count.then((found) => found === 1) : count === 1;
   };
-  await writeFlags(host, header.l1Offset, await readL1(host, header), single);
+  await writeFlags(host, header.l1Offset, await readL1(host, header), { isCopied: single, turns });
 }
 
 async function sharedTables(host: ExpansionHost, places: readonly L1Place[]): Promise<Map<number, Shared>> {

@@ -15,6 +15,7 @@
 import { SparseBitSet } from '../../binary/bits.ts';
 import { RunList } from '../../binary/runs.ts';
 import type { U32Table } from '../../image/u32-table.ts';
+import type { OperationOptions } from '../../storage/contract.ts';
 import { ENTRY_ZERO } from './layout.ts';
 
 /** One or more slots that follow each other. */
@@ -121,7 +122,7 @@ export class SlotAllocator {
 }
 
 /** Reads the whole map once, in pieces, before the first write: what is in use, and whether writing is safe. */
-export async function scanMap(table: U32Table, slotsInFile: number): Promise<MapScan> {
+export async function scanMap(table: U32Table, slotsInFile: number, how: OperationOptions = {}): Promise<MapScan> {
   const used = new SparseBitSet();
   let end = 0;
   let obstacle: string | null = null;
@@ -133,6 +134,6 @@ export async function scanMap(table: U32Table, slotsInFile: number): Promise<Map
       obstacle = `entry ${index} of its block map points at a block that another entry uses too`;
     }
     end = Math.max(end, entry + 1);
-  });
+  }, how);
   return { allocator: new SlotAllocator(used, end), obstacle };
 }

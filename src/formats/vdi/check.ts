@@ -15,13 +15,13 @@
 import { SparseBitSet } from '../../binary/bits.ts';
 import { randomGuid } from '../../binary/guid.ts';
 import { SECTOR } from '../../binary/numbers.ts';
-import { throwIfAborted } from '../../errors.ts';
 import type { MetaWrite } from '../../image/contract.ts';
 import type { Finding } from '../../image/findings.ts';
 import { U32Table } from '../../image/u32-table.ts';
 import { allDone } from '../../storage/all-done.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import { Turns } from '../../storage/turns.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, HEADER, IMAGE_TYPE } from './layout.ts';
 
@@ -53,7 +53,7 @@ export async function repairVdi(storage: Storage, options: OperationOptions = {}
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
   await repairHeader(storage, sector, found);
-  const cleared = await clearEntries(storage, found);
+  const cleared = await clearEntries(storage, found, options);
   const lowered = await lowerCount(storage, sector, found);
   if (cleared || lowered) await storage.flush();
   return found.findings;
@@ -165,7 +165,6 @@ async function scanEntries(
   const bad = new SparseBitSet();
   let usedEnd = 0;
   await table.scan((entry, index) => {
-    if (index % 65_536 === 0) throwIfAborted(options.signal, 'The check');
     if (entry >= ENTRY_ZERO) return;
     const start = dataOffset + entry * slotBytes;
     const tell = (code: string, what: string, repairable = true): void => {
@@ -195,7 +194,7 @@ async function scanEntries(
     // A resize that was cut off leaves this; QEMU would hand the slot out again.
     const beyond = `stands in slot ${entry}, beyond what the header can count; compact moves it`;
     if (entry >= blockCount) tell('slot-beyond-count', beyond, false);
-  });
+  }, options);
   return { bad, usedEnd, used: owners.size };
 }
 
@@ -246,12 +245,15 @@ async function repairHeader(storage: Storage, sector: Uint8Array, found: Survey)
   await storage.flush();
 }
 
-async function clearEntries(storage: Storage, found: Survey): Promise<boolean> {
+async function clearEntries(storage: Storage, found: Survey, { signal }: OperationOptions): Promise<boolean> {
   if (found.bad.size === 0) return false;
   const { header } = found;
   const table = new U32Table({ storage, offset: header.mapOffset, count: header.blockCount, littleEndian: true });
   const marker = header.differencing ? ENTRY_ZERO : ENTRY_FREE;
+  const turns = new Turns(signal, 'The repair');
   for (let index = 0; index < header.blockCount; index++) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
     if (!found.bad.has(index)) continue;
     if (table.get(index) === undefined) await table.load(index);
     table.set(index, marker);

@@ -24,8 +24,9 @@ import type {
 import { derivePhysical } from '../../image/geometry.ts';
 import { singleRegion } from '../../image/regions.ts';
 import { U32Table } from '../../image/u32-table.ts';
-import type { MaybePromise, OpenMode, Storage } from '../../storage/contract.ts';
+import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import { Turns } from '../../storage/turns.ts';
 import { type SlotAllocator, type SlotRun, scanMap } from './allocate.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, FLAG_ZERO_EXPAND, FLAG_ZERO_EXPAND_CREATION, HEADER, IMAGE_TYPE } from './layout.ts';
@@ -33,7 +34,7 @@ import { planResize, runResize } from './resize.ts';
 import { changedSector } from './set.ts';
 
 /** How to open. */
-export interface VdiOpenMode {
+export interface VdiOpenMode extends OperationOptions {
   readonly mode: OpenMode;
   /** Leave out what only reading or writing data needs. */
   readonly infoOnly: boolean;
@@ -55,7 +56,7 @@ export async function openVdi(storage: Storage, how: VdiOpenMode): Promise<VdiIm
   const unaligned = layoutObstacle(header);
   if (unaligned !== null) return new VdiImage({ storage, sector, header, table, allocator: null, obstacle: unaligned });
   const slotBytes = header.blockSize + header.blockExtra;
-  const scan = await scanMap(table, divCeil(Math.max(storage.size - header.dataOffset, 0), slotBytes));
+  const scan = await scanMap(table, divCeil(Math.max(storage.size - header.dataOffset, 0), slotBytes), how);
   const allocator = scan.obstacle === null ? scan.allocator : null;
   return new VdiImage({ storage, sector, header, table, allocator, obstacle: scan.obstacle });
 }
@@ -217,11 +218,14 @@ export class VdiImage implements Image {
   }
 
   /** Blocks whose slots lie where a packed image has none. */
-  async *movable(): AsyncGenerator<number> {
+  async *movable({ signal }: OperationOptions = {}): AsyncGenerator<number> {
+    const turns = new Turns(signal, 'Compacting');
     const packed = this.#writableAllocator().used;
     const { blockSize, virtualSize } = this.#header;
     // Entries behind those of the disk keep their slots: what they hold cannot be reached.
     for (let index = 0; index * blockSize < virtualSize; index++) {
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
       let entry = this.#table.get(index);
       if (entry === undefined) {
         await this.#table.load(index);

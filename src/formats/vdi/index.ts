@@ -58,7 +58,8 @@ export const vdi: Format = {
   async open(source, options) {
     const storage = await source.provider.open(source.name, options.mode);
     try {
-      return await openVdi(storage, { mode: options.mode, infoOnly: options.infoOnly ?? false });
+      const { mode, infoOnly = false, signal } = options;
+      return await openVdi(storage, { mode, infoOnly, signal });
     } catch (error) {
       await storage.close();
       throw error;

@@ -19,7 +19,7 @@ import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { ResizeOptions } from '../../image/contract.ts';
 import type { U32Table } from '../../image/u32-table.ts';
 import { LIMITS } from '../../limits.ts';
-import type { Storage } from '../../storage/contract.ts';
+import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import type { VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, HEADER, HEADER_SIZE_1_1_PLUS } from './layout.ts';
@@ -109,7 +109,7 @@ async function lookAtMap(
     if (index > lastIndex) return;
     if (index >= blockCount) lost++;
     else if (entry < displaced) movers.push({ index, slot: entry });
-  });
+  }, options);
   if (lost > 0 && !options.shrink) {
     throw new ImageError('unsupported', 'Blocks beyond the new end of the disk hold data', {
       status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
@@ -179,7 +179,9 @@ async function extendMap(storage: Storage, plan: ResizePlan): Promise<void> {
   const { header, blockCount, mapOffset } = plan;
   const first = usedEntries(header);
   if (blockCount <= first) return;
-  await writeEntries(storage, mapOffset, first, blockCount, () => entryOf(plan));
+  await writeEntries(storage, mapOffset, { start: first, end: blockCount, signal: plan.options.signal }, () =>
+    entryOf(plan),
+  );
 }
 
 /** Entries that the disk uses. Whatever stands behind them must not become visible. */
@@ -200,7 +202,8 @@ async function moveMap(storage: Storage, sector: Uint8Array, plan: ResizePlan, r
   const moved = await moveBlocks(storage, sector, plan, room);
   const { header } = plan;
   const old = new OldEntries(storage, header);
-  await writeEntries(storage, plan.mapOffset, 0, plan.blockCount, async (index) => {
+  const all = { start: 0, end: plan.blockCount, signal: plan.options.signal };
+  await writeEntries(storage, plan.mapOffset, all, async (index) => {
     if (index >= usedEntries(header)) return entryOf(plan);
     const entry = moved.get(index) ?? (await old.at(index));
     return entry >= ENTRY_ZERO ? entry : entry - plan.displaced;
@@ -234,7 +237,9 @@ async function moveBlocks(
   room.end = Math.max(room.end, storage.size);
   await storage.write(0, sector);
   await storage.flush();
-  for (const [index, target] of moved) await writeEntries(storage, header.mapOffset, index, index + 1, () => target);
+  for (const [index, target] of moved) {
+    await writeEntries(storage, header.mapOffset, { start: index, end: index + 1 }, () => target);
+  }
   await storage.flush();
   return moved;
 }
@@ -275,12 +280,12 @@ class OldEntries {
 async function writeEntries(
   storage: Storage,
   mapOffset: number,
-  start: number,
-  end: number,
+  { start, end, signal }: OperationOptions & { readonly start: number; readonly end: number },
   value: (index: number) => number | Promise<number>,
 ): Promise<void> {
   const perPiece = COPY_BYTES / 4;
   for (let index = start; index < end; ) {
+    throwIfAborted(signal, 'The resize');
     const stop = Math.min(end, index - (index % perPiece) + perPiece);
     const from = mapOffset + index * 4;
     const first = from - (from % SECTOR);
