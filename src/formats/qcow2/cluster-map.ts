@@ -7,7 +7,11 @@
  * that maps of several snapshots may share the cache.
  *
  * What a table says is hostile: a wrong entry makes the kind `broken` for the clusters it answers for, and no others.
+ *
+ * The file may end inside its last cluster, or of an image with subclusters inside its last subcluster: what is missing
+ * of that one reads zero. Whatever begins at the end of the file or behind it was cut off.
  */
+import { divCeil } from '../../binary/numbers.ts';
 import { assert, hex, ImageError } from '../../errors.ts';
 import type { MetaWrite } from '../../image/contract.ts';
 import { type MetadataPage, MetadataPages } from '../../image/metadata-pages.ts';
@@ -98,6 +102,8 @@ export class ClusterMap {
   readonly #offsetBits: number;
   readonly #fileEnd: number;
   #reason = '';
+  /** Where something lies that the file does not have, when that is the reason. */
+  #missing: { readonly host: number; readonly fileSize: number } | null = null;
   #place = 0;
 
   constructor(parts: ClusterMapParts) {
@@ -249,19 +255,28 @@ export class ClusterMap {
 
   /** The error that belongs to the last answer, which was `broken`. */
   problem(guestOffset: number): ImageError {
+    const where = { path: this.#storage.label, offset: this.#place, guestOffset };
+    if (this.#missing === null) {
+      return new ImageError('corrupt', this.#reason, {
+        ...where,
+        status: 'VERR_VD_IMAGE_CORRUPTED',
+        hint: 'Everything that other entries answer for can still be read.',
+      });
+    }
+    const { host, fileSize } = this.#missing;
     return new ImageError('corrupt', this.#reason, {
-      path: this.#storage.label,
-      offset: this.#place,
-      guestOffset,
-      status: 'VERR_VD_IMAGE_CORRUPTED',
-      hint: 'Everything that other entries answer for can still be read.',
+      ...where,
+      status: 'VERR_VD_READ_OUT_OF_RANGE',
+      found: `guest bytes ${guestOffset} to ${this.until - 1} at ${hex(host)}`,
+      expected: `less than the size of the file, ${hex(fileSize)}`,
+      hint: 'Copy the image again from where it came from; everything before the end can still be read.',
     });
   }
 
   #noTable(table: number, l1Index: number): true {
     this.#place = this.#l1Offset + l1Index * ENTRY_BYTES;
-    this.#reason = `An L1 entry points to ${hex(table)}, where no L2 table can be`;
-    return this.#found(KIND.broken, (l1Index + 1) * this.#tableBytes);
+    const until = (l1Index + 1) * this.#tableBytes;
+    return this.#broken(`An L1 entry points to ${hex(table)}, where no L2 table can be`, until);
   }
 
   #found(kind: Kind, until: number): true {
@@ -287,7 +302,8 @@ export class ClusterMap {
       if (this.#header.version === VERSION_3) return this.#found(KIND.zero, until);
       return this.#broken('An L2 entry has the zero flag, which version 2 does not know', until);
     }
-    return placed ? this.#placed(host, cluster, guestOffset, until) : this.#found(KIND.absent, until);
+    if (!placed) return this.#found(KIND.absent, until);
+    return this.#placed(host, cluster * this.#clusterSize, guestOffset, until);
   }
 
   /** One subcluster and those behind it that are alike. */
@@ -304,20 +320,24 @@ export class ClusterMap {
     if (zero === 1) return this.#found(KIND.zero, until);
     if (data === 0) return this.#found(KIND.absent, until);
     if (!placed) return this.#broken('A subcluster is marked as data, but its cluster has no place', until);
-    return this.#placed(host, cluster, guestOffset, until);
+    if (host % this.#clusterSize !== 0 || (this.#hasDataFile && host !== start)) {
+      return this.#placed(host, start, guestOffset, until);
+    }
+    // Those that the file has, wholly or in part; the one asked for is judged by itself.
+    const inFile = Math.max(divCeil(this.#data.size - host, size), index + 1);
+    return this.#placed(host + index * size, start + index * size, guestOffset, Math.min(until, start + inFile * size));
   }
 
-  #placed(host: number, cluster: number, guestOffset: number, until: number): true {
-    const start = cluster * this.#clusterSize;
-    if (host % this.#clusterSize !== 0) {
+  /** Guest data from `start` on, in a cluster or subcluster of the file that begins at `host`. */
+  #placed(host: number, start: number, guestOffset: number, until: number): true {
+    const unit = this.#header.extendedL2 ? this.#clusterSize / SUBCLUSTERS : this.#clusterSize;
+    if (host % unit !== 0) {
       return this.#broken(`An L2 entry points to ${hex(host)}, where no cluster begins`, until);
     }
     if (this.#hasDataFile && host !== start) {
       return this.#broken(`An L2 entry points to ${hex(host)} in the data file, not to its own offset`, until);
     }
-    if (host >= this.#data.size + this.#clusterSize) {
-      return this.#broken(`An L2 entry points to ${hex(host)}, beyond the end of the file`, until);
-    }
+    if (host >= this.#data.size) return this.#cutOff('Guest data', host, this.#data.size, until);
     this.position = host + (guestOffset - start);
     return this.#found(KIND.data, until);
   }
@@ -329,7 +349,7 @@ export class ClusterMap {
     const position = (this.high % width) * HIGH + this.low;
     const sectors = (this.high >>> this.#offsetBits) & (2 ** (this.#header.clusterBits - 8) - 1);
     if (position >= this.#storage.size) {
-      return this.#broken(`A compressed cluster begins at ${hex(position)}, beyond the end of the file`, until);
+      return this.#cutOff('A compressed cluster', position, this.#storage.size, until);
     }
     this.position = position;
     this.encodedBytes = (sectors + 1) * SECTOR - (position % SECTOR);
@@ -338,7 +358,14 @@ export class ClusterMap {
 
   #broken(reason: string, until: number): true {
     this.#reason = reason;
+    this.#missing = null;
     return this.#found(KIND.broken, until);
+  }
+
+  #cutOff(what: string, host: number, fileSize: number, until: number): true {
+    this.#broken(`${what} lies beyond the end of the file: the image was cut off`, until);
+    this.#missing = { host, fileSize };
+    return true;
   }
 }
 

@@ -1,14 +1,14 @@
 /**
  * Reading compressed clusters. Streams lie packed in the file, so neighbours are fetched by one read and then decoded
  * in parallel. What a stream is said to take is rounded up to sectors: the bytes behind it are somebody else's, and may
- * lie behind the end of the file.
+ * lie behind the end of the file. A stream itself must be inside: nothing is made up for what the file does not have,
+ * since zeroes may decode into something.
  */
 import { inflateRaw, zstdDecompress } from '#decompress';
 import { largest, smallest } from '../../binary/numbers.ts';
-import { assert, withContext } from '../../errors.ts';
+import { assert, hex, withContext } from '../../errors.ts';
 import { allDone, watched } from '../../storage/all-done.ts';
 import type { ReadTarget, Storage } from '../../storage/contract.ts';
-import { readPadded } from '../../storage/read-padded.ts';
 import { type ClusterMap, KIND } from './cluster-map.ts';
 import type { Qcow2Header } from './header.ts';
 
@@ -36,19 +36,27 @@ interface Kept {
   readonly decoded: Promise<Uint8Array>;
 }
 
+/** Makes the first `size` bytes of a stream; `room`: they may be put there. Throws `corrupt`. */
+export type Decoder = (input: Uint8Array, size: number, room?: Uint8Array) => Promise<Uint8Array>;
+
+/** How the compressed clusters of an image are decoded. */
+export function decoderOf({ compression }: Pick<Qcow2Header, 'compression'>): Decoder {
+  return compression === 'zstd' ? zstdDecompress : inflateRaw;
+}
+
 /** Reads compressed clusters of one image. */
 export class EncodedReader {
   readonly #storage: Storage;
   readonly #map: ClusterMap;
   readonly #clusterSize: number;
-  readonly #decompress: (input: Uint8Array, size: number, room?: Uint8Array) => Promise<Uint8Array>;
+  readonly #decompress: Decoder;
   #kept: Kept | null = null;
 
   constructor(storage: Storage, map: ClusterMap, header: Pick<Qcow2Header, 'clusterSize' | 'compression'>) {
     this.#storage = storage;
     this.#map = map;
     this.#clusterSize = header.clusterSize;
-    this.#decompress = header.compression === 'zstd' ? zstdDecompress : inflateRaw;
+    this.#decompress = decoderOf(header);
   }
 
   /** Fills the target, all of which lies in compressed clusters. */
@@ -108,8 +116,7 @@ export class EncodedReader {
       group.map(({ position, bytes }) => position + bytes),
       0,
     );
-    const stored = new Uint8Array(end - start);
-    await readPadded(this.#storage, start, stored);
+    const stored = await readInside(this.#storage, start, end - start);
     const decoding = group.map(async (piece) => {
       const decoded = await this.#decode(piece, stored.subarray(piece.position - start), piece.target);
       const inPlace = decoded.buffer === piece.target.buffer && decoded.byteOffset === piece.target.byteOffset;
@@ -134,9 +141,7 @@ export class EncodedReader {
   }
 
   async #fetch(piece: Piece): Promise<Uint8Array> {
-    const stored = new Uint8Array(piece.bytes);
-    await readPadded(this.#storage, piece.position, stored);
-    return this.#decode(piece, stored);
+    return this.#decode(piece, await readInside(this.#storage, piece.position, piece.bytes));
   }
 
   /** `room`: the result may be put there when it is a whole cluster. */
@@ -144,14 +149,23 @@ export class EncodedReader {
     try {
       return await this.#decompress(stored.subarray(0, bytes), this.#clusterSize, room);
     } catch (error) {
+      const isWhole = stored.length >= bytes;
       throw withContext(error, {
         path: this.#storage.label,
         offset: position,
         guestOffset,
+        ...(isWhole ? {} : { expected: `${bytes} bytes before the end of the file, ${hex(this.#storage.size)}` }),
         hint: 'Other clusters can still be read.',
       });
     }
   }
+}
+
+/** The bytes of a range that the file has. */
+export async function readInside(storage: Storage, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(Math.max(Math.min(length, storage.size - offset), 0));
+  await storage.read(offset, bytes);
+  return bytes;
 }
 
 /** Neighbours in the file, which one read fetches. Those that lie elsewhere are read by themselves. */

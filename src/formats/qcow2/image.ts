@@ -391,7 +391,7 @@ export class Qcow2Image implements Image {
     }
   }
 
-  /** The last cluster of a file may be cut off, or not there at all: what is missing reads zero. */
+  /** The last cluster of a file may be cut off: what is missing of it reads zero. */
   #dataRun(position: number, length: number, writable: boolean): Mapping {
     assert(this.#data !== null, 'an image that is read has its data');
     const available = Math.max(this.#data.size - position, 0);

@@ -1,4 +1,5 @@
 /** One L2 table: what its entries refer to, and what is wrong with them. The hot loop of a check. */
+import { divCeil } from '../../binary/numbers.ts';
 import { hex } from '../../errors.ts';
 import {
   COMPRESSED_HIGH,
@@ -9,6 +10,7 @@ import {
   INCOMPATIBLE,
   OFFSET_HIGH,
   OFFSET_LOW,
+  SUBCLUSTERS,
   VERSION_2,
   ZERO_LOW,
 } from './layout.ts';
@@ -148,7 +150,9 @@ export class L2Scanner {
     const offset = (high % width) * HIGH + low;
     const sectors = (high >>> this.#offsetBits) & (this.#clusterSize / 256 - 1);
     const length = (sectors + 1) * SECTOR - (offset % SECTOR);
-    if (!this.#recount.refer(offset, length, this.#uses)) this.#beyond(offset);
+    const { size } = this.#parts.storage;
+    if (!this.#recount.refer(offset, length, this.#uses) || offset >= size) this.#beyond(offset);
+    else if (offset + length > size) this.#recount.cutStreams.add({ offset, length, ...this.#where });
   }
 
   #plain(view: DataView, at: number, high: number, low: number): void {
@@ -172,6 +176,31 @@ export class L2Scanner {
       }
     }
     this.#placed(offset, (high & COPIED_HIGH) !== 0);
+    const data = extended ? view.getUint32(at + 12) : zero ? 0 : 1;
+    if (data !== 0 && !this.#hasDataFile) this.#cutOff(offset, data);
+  }
+
+  /** The last cluster may end behind the file. What is missing of it reads zero, but no subcluster may be missing whole. */
+  #cutOff(offset: number, dataBits: number): void {
+    const inside = this.#parts.storage.size - offset;
+    if (inside <= 0 || inside >= this.#clusterSize) return;
+    const unit = this.#rules.extended ? this.#clusterSize / SUBCLUSTERS : this.#clusterSize;
+    const missing = divCeil(inside, unit);
+    if (missing < SUBCLUSTERS && this.#rules.extended && dataBits >>> missing !== 0) {
+      this.#tell(
+        'beyond-file',
+        `leads to subclusters behind the end of the file, at ${hex(offset + missing * unit)}`,
+        false,
+      );
+      return;
+    }
+    const guestOffset = this.#guestOffset;
+    const isData = !this.#rules.extended || ((dataBits >>> (missing - 1)) & 1) === 1;
+    if (guestOffset === null || !isData) return;
+    const lost = Math.min(missing * unit, this.#parts.header.virtualSize - guestOffset) - inside;
+    if (lost <= 0) return;
+    const say = (): string => `The file ends inside a cluster of the disk: its last ${lost} bytes read zero.`;
+    this.#parts.list.add('warning', 'cluster-cut-off', say, { fileOffset: offset, guestOffset, repairable: false });
   }
 
   #placed(offset: number, copied: boolean): void {
@@ -186,8 +215,7 @@ export class L2Scanner {
     if (this.#active === 0) return;
     const count = this.#hasDataFile ? 1 : stored.counts.get(Math.floor(offset / this.#clusterSize));
     if ((count === 1) === copied) return;
-    const where = { fileOffset: this.#place, guestOffset: this.#guestOffset };
-    this.#recount.checkCopied(count, copied, 'L2', where);
+    this.#recount.checkCopied(count, copied, 'L2', this.#where);
   }
 
   #subclusters(zeroBits: number, dataBits: number, placed: boolean): void {
@@ -199,8 +227,12 @@ export class L2Scanner {
     this.#tell('beyond-file', `leads to ${hex(offset)}, behind the end of the file`, false);
   }
 
+  get #where(): { readonly fileOffset: number; readonly guestOffset: number | null } {
+    return { fileOffset: this.#place, guestOffset: this.#guestOffset };
+  }
+
   #tell(code: string, what: string, repairable = true): void {
-    const where = { fileOffset: this.#place, guestOffset: this.#guestOffset, repairable };
+    const where = { ...this.#where, repairable };
     this.#parts.list.add('corruption', code, () => `An L2 entry ${what}.`, where);
   }
 

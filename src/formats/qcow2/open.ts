@@ -1,4 +1,5 @@
 /** Opening a QCOW2 image: its header, its lists, its data file, and for writing what must be sound before. */
+import { divCeil } from '../../binary/numbers.ts';
 import { describeError, hex, ImageError, isImageError } from '../../errors.ts';
 import type { FormatOpenOptions } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
@@ -19,7 +20,7 @@ import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot }
 const SECTOR = 512;
 /**
  * Images with so many bytes of tables or less, 64 GiB of data in clusters of 64 KiB, are checked before they are written.
- * Those with more are looked at where they are written.
+ * Those with more are looked at where they are written, unless something is counted behind the end of the file.
  */
 const SURVEY_BYTES = 8 * 1024 * 1024;
 
@@ -97,7 +98,10 @@ async function openForWriting(
       return 'its tables are longer than they may be together';
     for (let at = offset; at < offset + length; at += clusterSize) counts.tables.add(at / clusterSize);
   }
-  const damage = !checked || bytes > SURVEY_BYTES ? null : await damageOf(storage, options);
+  // What is counted behind the end may have been cut off, and would read zero when the file grows over it.
+  const end = divCeil(storage.size, header.clusterSize);
+  const looks = checked && (bytes <= SURVEY_BYTES || (await counts.countsFrom(end, turns)));
+  const damage = looks ? await damageOf(storage, options) : null;
   if (damage !== null) return damage;
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);

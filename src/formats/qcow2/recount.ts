@@ -12,6 +12,7 @@ import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
 import { bitmapsConsistent, readBitmaps } from './bitmaps.ts';
 import { visitClusters, visitTable } from './cluster-reader.ts';
+import { CutStreams } from './cut-streams.ts';
 import type { FindingList } from './finding-list.ts';
 import type { Qcow2Header } from './header.ts';
 import { L2Scanner } from './l2-scan.ts';
@@ -57,6 +58,8 @@ export class Recount {
   structuresMixedUp = false;
   /** What of `counts` is the refcount table and its blocks. */
   readonly structures = new PagedCounts('refcount structures');
+  /** Compressed clusters whose last sectors lie behind the end of the file. */
+  readonly cutStreams = new CutStreams();
   readonly parts: RecountParts;
   readonly #turns: Turns;
   #tableBytes = 0;
@@ -81,6 +84,7 @@ export class Recount {
     if (header.encryption !== null) await this.referTable(header.encryption.offset, header.encryption.length, 1);
     await this.#walkBitmaps();
     await this.#walkL2s();
+    await this.cutStreams.check(this.parts);
     this.#countStructures();
     this.incomplete ||= snapshots.incomplete;
   }

@@ -330,9 +330,20 @@ export class RefcountStore {
     return { used, end };
   }
 
-  /** All counts that there are, in ascending order of the clusters, piece by piece. A piece is valid until the next one. */
-  async *pieces(turns: Turns): AsyncGenerator<CountPiece> {
-    for (let index = 0; index < this.#table.length; index++) {
+  /** Whether any cluster from that one on is counted. */
+  async countsFrom(cluster: number, turns: Turns): Promise<boolean> {
+    for await (const { first, length, count } of this.pieces(turns, cluster)) {
+      for (let n = Math.max(cluster - first, 0); n < length; n++) if (count(n) !== 0) return true;
+    }
+    return false;
+  }
+
+  /**
+   * All counts that there are, in ascending order of the clusters, piece by piece, from the block on that counts a
+   * cluster. A piece is valid until the next one.
+   */
+  async *pieces(turns: Turns, from = 0): AsyncGenerator<CountPiece> {
+    for (let index = Math.floor(from / this.#perBlock); index < this.#table.length; index++) {
       if (this.#table[index] === 0) continue;
       for (let first = index * this.#perBlock; first < (index + 1) * this.#perBlock; first += this.#perPage) {
         const turn = turns.take(STEPS_PAGE);
