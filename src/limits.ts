@@ -5,8 +5,10 @@
 export const LIMITS = {
   /** Images in one chain. A longer chain is refused: it is a loop or an attack. */
   chainDepth: 256,
-  /** Files looked at when a parent is searched by UUID in one directory. */
+  /** Images looked at when a parent or children are searched in one directory. */
   parentCandidates: 1000,
+  /** Files of one directory that are looked at to find images among them. */
+  filesBeside: 10_000,
   /** Bytes read from the start of a file to recognise its format. */
   probeHead: 64 * 1024,
   /** Bytes read from the end of a file to recognise its format. */

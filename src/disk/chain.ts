@@ -32,6 +32,8 @@ export interface ChainImage {
   readonly key: string;
   /** What the caller wants of it, whenever it is opened anew. */
   readonly settings: ImageSettings;
+  /** Others may be the parent as well: it may be read, and nothing may be changed. */
+  readonly doubt?: ImageError;
 }
 
 /** What answers for a range: a mapping and the number of its image, or nobody. */

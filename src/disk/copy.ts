@@ -5,6 +5,7 @@
 import { ImageError, isImageError } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { logicalForSize, physicalForSize } from '../image/geometry.ts';
+import { refuseIncomplete } from './beside.ts';
 import { compare } from './compare.ts';
 import { convert, convertNew } from './convert.ts';
 import { requireRandom } from './device.ts';
@@ -243,8 +244,9 @@ type Place = ReturnType<typeof sourceOf>;
 /** Before anything is copied: the original could not be removed afterwards. */
 async function refuseParent(from: Place, options: MoveOptions): Promise<void> {
   if (options.force === true) return;
-  const [child] = (await childrenOf(from, options)).names;
-  if (child === undefined) return;
+  const { names, complete } = await childrenOf(from, options);
+  const [child] = names;
+  if (child === undefined) return refuseIncomplete(from.name, complete);
   throw new ImageError('busy', `The image cannot be moved: ${child} beside it names it as parent`, {
     path: from.name,
     hint: 'Copy the chain instead (copyChain; on the command line: copy), or use option force (--force).',

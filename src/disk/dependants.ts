@@ -1,13 +1,13 @@
 /** The files beside an image that name it, opened so that they can be given another name of it. */
 import { describeError, isImageError } from '../errors.ts';
 import type { Image } from '../image/contract.ts';
-import { LIMITS } from '../limits.ts';
 import type { Source } from '../storage/contract.ts';
 import { isPlainName } from '../storage/gate.ts';
+import type { ImageBeside } from './beside.ts';
 import { environmentOf } from './environment.ts';
 import { openImage } from './open-image.ts';
 import type { EnvironmentOptions } from './options.ts';
-import { filesIn, type Neighbour, neighbours } from './siblings.ts';
+import { lookAround, lookInto } from './siblings.ts';
 import { requireWritable } from './stack.ts';
 import { bestName, isLink, placeOf } from './stored-names.ts';
 
@@ -42,15 +42,15 @@ export async function openDependants(moving: Moving, to: Source, options: Enviro
   const stuck: { name: string; reason: string }[] = [];
   const byUuid: string[] = [];
   const seen = new Set<string>([moving.key]);
-  let count = 0;
+  const here = await lookAround(moving.source, options);
   try {
     const affected = await affectedNames(moving.source);
-    for await (const neighbour of around(moving.source, to, options)) {
-      if (!neighbour.there) count++;
+    for await (const neighbour of around(here, moving.source, to, options)) {
       if (seen.has(neighbour.key)) continue;
       const names = await affected(neighbour);
       if (names.length === 0) {
-        if (neighbour.there || neighbour.parentUuid === null || neighbour.parentUuid !== moving.uuid) continue;
+        const { parentUuid } = neighbour.info;
+        if (neighbour.there || parentUuid === null || parentUuid !== moving.uuid) continue;
         byUuid.push(neighbour.name);
       } else {
         const one = await openDependant(neighbour.name, names, to, options);
@@ -63,22 +63,23 @@ export async function openDependants(moving: Moving, to: Source, options: Enviro
     await closeDependants({ open });
     throw error;
   }
-  return { open, stuck, byUuid: byUuid.sort(), complete: count < LIMITS.parentCandidates };
+  return { open, stuck, byUuid: byUuid.sort(), complete: here.complete };
 }
 
 /** The files beside the image, and those beside the place where it goes: it may have come from there. */
 async function* around(
+  here: AsyncIterable<ImageBeside>,
   from: Source,
   to: Source,
   options: EnvironmentOptions,
-): AsyncGenerator<Neighbour & { readonly there: boolean }> {
-  for await (const one of neighbours(from, options)) yield { ...one, there: false };
+): AsyncGenerator<ImageBeside & { readonly there: boolean }> {
+  for await (const one of here) yield { ...one, there: false };
   if (from.provider !== to.provider) return;
   const { provider } = to;
   const [old, now] = [from, to].map(({ name }) => provider.realName(provider.directory(name)));
   const directory = (await now) ?? '';
   if ((await old) === directory) return;
-  for await (const one of filesIn(directory, to, options)) yield { ...one, there: true };
+  for await (const one of lookInto(directory, to, options)) yield { ...one, there: true };
 }
 
 /** Closes them, whatever happens to one of them. */
@@ -90,7 +91,7 @@ export async function closeDependants({ open }: Pick<Dependants, 'open'>): Promi
  * Tells which names that a neighbour stores lead to the image by the name that goes: another of its hard links stays
  * what it is, and a link in its place goes without the file.
  */
-async function affectedNames({ provider, name }: Source): Promise<(file: Neighbour) => Promise<string[]>> {
+async function affectedNames({ provider, name }: Source): Promise<(file: ImageBeside) => Promise<string[]>> {
   const link = await isLink(provider, name);
   const wanted = await (link ? placeOf(provider, name) : provider.realName(name));
   return async (file) => {

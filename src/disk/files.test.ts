@@ -55,13 +55,31 @@ describe('childrenOf', () => {
     expect((await childrenOf(at(provider, '/base.vdi'))).names).toContain('/a.vdi');
   });
 
-  it('says when there are too many neighbours to look at', async () => {
+  it('says when there are too many images beside it to look at, and refuses to take their parent away', async () => {
     const provider = new MemoryProvider();
     await make(provider, '/base.vdi');
-    for (let n = 2; n < LIMITS.parentCandidates; n++) await (await provider.create(`/${n}`)).close();
+    const image = `QFI\xfb\0\0\0\x03${'\0'.repeat(504)}`;
+    const write = async (name: string, text: string): Promise<void> => {
+      const storage = await provider.create(name);
+      await storage.write(
+        0,
+        Uint8Array.from(text, (char) => char.charCodeAt(0)),
+      );
+      await storage.close();
+    };
+    for (let n = 2; n <= LIMITS.parentCandidates; n++) {
+      await write(`/${n}`, image);
+      await write(`/${n}.txt`, 'a line of text');
+    }
     expect(await childrenOf(at(provider, '/base.vdi'))).toEqual({ names: [], complete: true });
-    await (await provider.create('/one-more')).close();
+    await write('/one-more', image);
     expect(await childrenOf(at(provider, '/base.vdi'))).toEqual({ names: [], complete: false });
+    await expect(removeImage(at(provider, '/base.vdi'))).rejects.toMatchObject({
+      kind: 'busy',
+      hint: expect.stringContaining('--force'),
+    });
+    const { warnings } = await removeImage(at(provider, '/base.vdi'), { force: true });
+    expect(warnings.join()).toContain('others may name it as their parent');
   });
 });
 

@@ -1,6 +1,7 @@
 /** Renaming and removing images: names change, content never does. */
 import { ImageError } from '../errors.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
+import { refuseIncomplete } from './beside.ts';
 import { sourceOf } from './environment.ts';
 import { relocate } from './move.ts';
 import { type OpenedImage, openImage } from './open-image.ts';
@@ -83,6 +84,7 @@ async function refuseParent(opened: OpenedImage, what: string, options: FileOpti
       hint: 'Remove or merge those first; option force (on the command line: --force) does it all the same.',
     });
   }
+  if (options.force !== true) refuseIncomplete(name, children.complete);
   const warnings = children.names.map((child) => `${child} names ${name} as its parent.`);
   return children.complete ? warnings : [...warnings, incompleteWarning(name)];
 }

@@ -22,6 +22,7 @@ import type { ParentLink, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
+import { refuseIncomplete } from './beside.ts';
 import type { Chain, ChainImage } from './chain.ts';
 import { packAfterCut } from './compact.ts';
 import { Head } from './head.ts';
@@ -193,9 +194,9 @@ export class Merge {
     const own = new Set(this.#chain.images.map(({ key }) => key));
     const merged = this.#commits ? this.#sources.filter((number) => number !== this.#from) : this.#sources;
     const changing = this.#forward ? merged : [...merged, this.#to];
-    const children = await this.#host.tools.childrenOf(changing.map((number) => this.#chain.at(number)));
-    const other = children.find(({ key }) => !own.has(key));
-    if (other === undefined) return;
+    const { found, complete } = await this.#host.tools.childrenOf(changing.map((number) => this.#chain.at(number)));
+    const other = found.find(({ key }) => !own.has(key));
+    if (other === undefined) return refuseIncomplete(this.#chain.last.name, complete);
     throw new ImageError(
       'busy',
       `The image cannot be ${this.#commits ? 'changed' : 'merged'}: ${other.child} beside it names it as parent`,

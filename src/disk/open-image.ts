@@ -1,14 +1,14 @@
 /** Opening images: finding out what a file is, and its parents, through the gate. */
-import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { Format, Image } from '../image/contract.ts';
 import { ofParent, probeFormat, readProbeInput } from '../image/probe.ts';
 import { LIMITS } from '../limits.ts';
-import type { OpenMode, Source, Storage } from '../storage/contract.ts';
+import type { OpenMode, Source } from '../storage/contract.ts';
 import type { OpenGate } from '../storage/gate.ts';
 import type { ChainImage } from './chain.ts';
-import { entryOf, gateOf, handedOver, registryOf, settingsOf, sourceOf } from './environment.ts';
+import { entryOf, gateOf, registryOf, settingsOf, sourceOf } from './environment.ts';
 import { checkConfig } from './format-options.ts';
-import { lockedSource, takesLocks } from './locking.ts';
+import { lockedSource } from './locking.ts';
 import { openStoredParent } from './named-parent.ts';
 import type {
   DiskOpenOptions,
@@ -18,6 +18,7 @@ import type {
   ImageSettings,
   SharingOptions,
 } from './options.ts';
+import { ParentSearch } from './parent-search.ts';
 import { refuseHalfConverted } from './prepare-record.ts';
 
 /** One image, opened, with what a report needs. */
@@ -146,30 +147,25 @@ function isList(source: ImageInput | readonly ImageInput[]): source is readonly 
   return Array.isArray(source);
 }
 
-/** Opens parents until a base is reached and appends them: last image first. Returns warnings. */
-export async function openParents(
-  opened: OpenedImage[],
-  named: readonly ImageEntry[],
-  options: DiskOpenOptions,
-): Promise<string[]> {
-  const indexes = new Map<string, CandidateIndex>();
-  try {
-    return await openEach(opened, named, { options, indexes });
-  } finally {
-    for (const index of indexes.values()) await index.close();
-  }
+/** How the parents of an image are opened. */
+export interface ParentOptions extends DiskOpenOptions {
+  /** What they read decides about what is stored in another image: no parent may be a guess. */
+  readonly changes?: boolean;
 }
 
 interface Search {
   readonly options: DiskOpenOptions;
-  readonly indexes: Map<string, CandidateIndex>;
+  readonly search: ParentSearch;
+  readonly changes: boolean;
 }
 
-async function openEach(
+/** Opens parents until a base is reached and appends them: last image first. Returns warnings. */
+export async function openParents(
   opened: OpenedImage[],
   named: readonly ImageEntry[],
-  { options, indexes }: Search,
+  options: ParentOptions,
 ): Promise<string[]> {
+  const found: Search = { options, search: new ParentSearch(options), changes: options.changes === true };
   const warnings: string[] = [];
   const rest = options.parent !== undefined && named.length === 0 ? [...entryList(options.parent)] : [...named];
   for (let child = opened.at(-1); child !== undefined; child = opened.at(-1)) {
@@ -179,10 +175,11 @@ async function openEach(
     if (next === undefined && isUnlinked(child)) return [...warnings, ...allowUnlinked(child, opened, options)];
     if (next === undefined && options.withoutParents === true) return warnings;
     if (opened.length >= LIMITS.chainDepth) throw tooDeep(child);
-    const parent = await (next === undefined
-      ? findParent(child, opened, { options, indexes })
+    const { parent, warnings: doubts } = await (next === undefined
+      ? findParent(child, opened, found)
       : openNamedParent(next, opened.length === 1, options));
     opened.push(parent);
+    warnings.push(...doubts);
     refuseLoop(opened);
     if (options.linkage !== 'off') checkLink(child, parent, options.linkage === 'strict' ? null : warnings);
   }
@@ -227,11 +224,15 @@ function tooDeep(child: OpenedImage): ImageError {
   });
 }
 
-async function openNamedParent(entry: ImageEntry, first: boolean, options: DiskOpenOptions): Promise<OpenedImage> {
+async function openNamedParent(
+  entry: ImageEntry,
+  first: boolean,
+  options: DiskOpenOptions,
+): Promise<{ readonly parent: OpenedImage; readonly warnings: readonly string[] }> {
   const source = sourceOf(entry.image, options);
   const { parentFormat, format: _format, ...rest } = options;
   const format = entry.format ?? (first ? parentFormat : undefined);
-  return openImage(source, {
+  const parent = await openImage(source, {
     ...rest,
     mode: 'read',
     settings: settingsOf(options, entry),
@@ -239,6 +240,7 @@ async function openNamedParent(entry: ImageEntry, first: boolean, options: DiskO
   }).catch((error: unknown) => {
     throw ofParent(error);
   });
+  return { parent, warnings: [] };
 }
 
 function refuseLoop(opened: readonly OpenedImage[]): void {
@@ -284,123 +286,26 @@ function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[] |
   warnings.push(`${parent.name} was written after ${child.name} was made from it; what is read may be a mixture.`);
 }
 
-/** The files of one directory by the UUIDs in their headers: looked at once, and no further than needed. */
-class CandidateIndex {
-  readonly #names: AsyncIterator<string>;
-  readonly #byUuid = new Map<string, string[]>();
-
-  constructor(names: AsyncIterable<string>) {
-    this.#names = names[Symbol.asyncIterator]();
-  }
-
-  /** Gives the handle of the directory back. */
-  async close(): Promise<void> {
-    await this.#names.return?.();
-  }
-
-  /** Names of the files with that UUID, in the order of the directory. */
-  async *named(uuid: string, uuidOf: (name: string) => Promise<string | null>): AsyncGenerator<string> {
-    yield* this.#byUuid.get(uuid) ?? [];
-    for (let next = await this.#names.next(); next.done !== true; next = await this.#names.next()) {
-      const found = await uuidOf(next.value);
-      if (found === null) continue;
-      this.#byUuid.set(found, [...(this.#byUuid.get(found) ?? []), next.value]);
-      if (found === uuid) yield next.value;
-    }
-  }
-}
-
-/** The parent that the child names, or has by UUID among the files beside it. */
+/** The parent that the child names, or the one with the identities that it remembers. */
 async function findParent(
   child: OpenedImage,
   opened: readonly OpenedImage[],
-  { options, indexes }: Search,
-): Promise<OpenedImage> {
+  { options, search, changes }: Search,
+): Promise<{ readonly parent: OpenedImage; readonly warnings: readonly string[] }> {
   const { parentUuid, parentName } = child.image.info;
   if (parentUuid === null && parentName !== null) {
     const format = opened.length === 1 ? options.parentFormat : undefined;
-    return openStoredParent({ child, name: parentName, options, format });
+    return { parent: await openStoredParent({ child, name: parentName, options, format }), warnings: [] };
   }
   assert(parentUuid !== null, 'an image without any link to its parent was refused');
-  const { gate } = child;
-  const directory = child.source.provider.directory(child.name);
-  const index = indexes.get(directory) ?? new CandidateIndex(gate.candidates(child.source));
-  indexes.set(directory, index);
-  let own = false;
-  const candidate = { child, uuid: parentUuid, gate, options };
-  const uuidOf = (name: string): Promise<string | null> => {
-    throwIfAborted(options.signal, 'Looking for the parent');
-    return headerUuid({ ...candidate, name });
+  const { parent, doubt } = await search.find({ child, uuid: parentUuid, opened });
+  if (doubt === null) return { parent, warnings: [] };
+  if (changes || opened[0]?.image.can.write === true || options.linkage === 'strict') {
+    await parent.image.close();
+    throw doubt;
+  }
+  return {
+    parent: { ...parent, doubt },
+    warnings: [`${child.name}: ${doubt.message}: ${doubt.context.found}. ${parent.name} is taken; name it to be sure.`],
   };
-  for await (const name of index.named(parentUuid, uuidOf)) {
-    const found = await openCandidate({ ...candidate, name });
-    if (found === null) continue;
-    if (!opened.some((entry) => entry.key === found.key)) return found;
-    own = true;
-    await found.image.close();
-  }
-  throw new ImageError(
-    own ? 'corrupt' : 'not-found',
-    own ? 'The image is its own parent' : 'The parent of this image was not found beside it',
-    {
-      path: child.name,
-      field: 'parent UUID',
-      expected: parentUuid,
-      hint: 'Name the parent with --parent.',
-    },
-  );
-}
-
-interface Candidate {
-  readonly name: string;
-  readonly child: OpenedImage;
-  /** Null: any. */
-  readonly uuid: string | null;
-  readonly gate: OpenGate;
-  readonly options: DiskOpenOptions;
-}
-
-/** The UUID in a file's header, read without a lock; null for anything that is no image, whatever is wrong with it. */
-async function headerUuid(candidate: Candidate): Promise<string | null> {
-  const header = await tryCandidate({ ...candidate, uuid: null }, true).catch((error: unknown) => {
-    if (isImageError(error) && error.kind !== 'aborted') return null;
-    throw error;
-  });
-  await header?.image.close();
-  return header?.image.info.uuid ?? null;
-}
-
-/** Opens a file that has the UUID; null when it has become another one meanwhile. What goes wrong now must be heard. */
-function openCandidate(candidate: Candidate): Promise<OpenedImage | null> {
-  return tryCandidate(candidate, candidate.options.infoOnly === true);
-}
-
-async function tryCandidate(candidate: Candidate, infoOnly: boolean): Promise<OpenedImage | null> {
-  const { name, child, uuid, gate, options } = candidate;
-  const storage = await gate.open({ name, role: 'parent image' }, child.source, 'read');
-  let found: OpenedImage | null = null;
-  try {
-    if (!infoOnly && takesLocks(options)) await lockForReading(storage, options);
-    const outcome = probeFormat(await readProbeInput(storage, name), registryOf(options));
-    const { key } = await storage.identity();
-    if (outcome.guessed || !outcome.format.capabilities.uuid || !outcome.format.capabilities.read) return null;
-    // The format gets the handle that the gate judged, not the name.
-    const source: Source = { provider: child.source.provider, name };
-    const judged = handedOver(infoOnly ? source : lockedSource(source, options), () => Promise.resolve(storage));
-    const own = await gateOf(options.allow, source, storage);
-    const image = await outcome.format.open(judged, { mode: 'read', gate: own, infoOnly, signal: options.signal });
-    if (uuid !== null && image.info.uuid !== uuid) return null;
-    const settings = settingsOf(options);
-    if (!infoOnly) applyHints(image, settings);
-    const { warnings } = image.info;
-    const chosen = { format: outcome.format.name, recognisedBy: outcome.answer.reason, guessed: false };
-    found = { ...chosen, image, name, key, source, settings, warnings, gate: own };
-    return found;
-  } finally {
-    if (found === null) await storage.close();
-  }
-}
-
-function lockForReading(storage: Storage, options: SharingOptions): Promise<void> {
-  return storage.lock('shared', { shareable: options.shareable ?? false });
 }

@@ -10,7 +10,7 @@ import { checkLocking, sharingWarnings } from './locking.ts';
 import { entryList, type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from './options.ts';
 import { isHalfConverted } from './prepare-record.ts';
-import { isParent, neighbours } from './siblings.ts';
+import { isParent, linkOf, lookAround } from './siblings.ts';
 import { type ChildOf, type OpenedChain, requireWritable, type StackTools } from './stack.ts';
 import { NOT_WRITABLE } from './structure.ts';
 
@@ -55,7 +55,11 @@ async function openChain(
     opened.push(found.image);
     const below = list.slice(0, -1);
     const alone = !whole && options.infoOnly === true && below.length === 0 && options.parent === undefined;
-    const missing = await openParents(opened, below, alone ? { ...options, withoutParents: true } : options);
+    const missing = await openParents(opened, below, {
+      ...options,
+      ...(alone ? { withoutParents: true } : {}),
+      changes: whole,
+    });
     opened.reverse();
     if (options.infoOnly !== true) refuseBuried(opened);
     const incomplete = opened[0]?.image.info.differencing === true ? opened[0].name : null;
@@ -195,14 +199,18 @@ export function stackTools(options: DiskOpenOptions): StackTools {
     },
     async childrenOf(images) {
       const found: ChildOf[] = [];
+      let complete = true;
       const directories = new Map(images.map((image) => [image.source.provider.directory(image.name), image.source]));
       for (const source of directories.values()) {
-        for await (const neighbour of neighbours(source, environment)) {
-          const image = images.find((one) => isParent(neighbour, { uuid: one.image.info.uuid, key: one.key }));
+        const around = await lookAround(source, environment);
+        for await (const neighbour of around) {
+          const link = await linkOf(neighbour, source);
+          const image = images.find((one) => isParent(link, { uuid: one.image.info.uuid, key: one.key }));
           if (image !== undefined) found.push({ image, child: neighbour.name, key: neighbour.key });
         }
+        complete &&= around.complete;
       }
-      return found;
+      return { found, complete };
     },
   };
 }

@@ -14,6 +14,7 @@ import { ImageError, throwIfAborted } from '../errors.ts';
 import type { Mapping, Progress } from '../image/contract.ts';
 import { isPromise, type OperationOptions, type Source } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
+import { refuseIncomplete } from './beside.ts';
 import type { Chain, ChainImage } from './chain.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
@@ -55,8 +56,9 @@ export async function prepareOf(host: DiskHost, options: PrepareOptions): Promis
 /** Images outside of the chain read what is converted through no filter. */
 async function refuseChildren({ head, tools }: DiskHost): Promise<void> {
   const own = new Set(head.chain.images.map(({ key }) => key));
-  const other = (await tools.childrenOf(head.chain.images)).find(({ key }) => !own.has(key));
-  if (other === undefined) return;
+  const { found, complete } = await tools.childrenOf(head.chain.images);
+  const other = found.find(({ key }) => !own.has(key));
+  if (other === undefined) return refuseIncomplete(head.last.name, complete);
   throw new ImageError('busy', `The image cannot be converted: ${other.child} beside it names it as parent`, {
     path: other.image.name,
     hint: 'Remove or merge that one first; option force does it all the same.',

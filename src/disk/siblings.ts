@@ -2,12 +2,10 @@
  * The images beside an image that were made from it. Links to a parent are stored in the child, so the only way to
  * know is to look at the neighbours: their headers, without a lock, and never more of them than a limit.
  */
-import { isImageError, throwIfAborted } from '../errors.ts';
-import { probeFormat, readProbeInput } from '../image/probe.ts';
-import { LIMITS } from '../limits.ts';
 import type { Source } from '../storage/contract.ts';
-import { isPlainName, type OpenGate, openGate } from '../storage/gate.ts';
-import { gateOf, handedOver, registryOf, sourceOf } from './environment.ts';
+import { isPlainName, openGate } from '../storage/gate.ts';
+import { boundsBeside, type ImageBeside, ImagesBeside } from './beside.ts';
+import { gateOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
 import type { EnvironmentOptions, ImageSource } from './options.ts';
 
@@ -49,88 +47,44 @@ export async function childrenOf(image: ImageSource, options: ChildrenOptions = 
 export async function findChildren(parent: Parenthood, options: EnvironmentOptions): Promise<Children> {
   const { source, key } = parent;
   const names: string[] = [];
-  let seen = 0;
-  for await (const neighbour of neighbours(source, options)) {
-    seen++;
-    if (neighbour.key !== key && isParent(neighbour, parent)) names.push(neighbour.name);
+  const images = await lookAround(source, options);
+  for await (const image of images) {
+    if (image.key !== key && isParent(await linkOf(image, source), parent)) names.push(image.name);
   }
-  return { names: names.sort(), complete: seen < LIMITS.parentCandidates };
+  return { names: names.sort(), complete: images.complete };
 }
 
-/** A file beside an image. */
-export interface Neighbour {
-  readonly name: string;
-  readonly key: string;
-  /** Its parent as it names it; null for everything that is no readable differencing image. */
+/** The parent of an image, as the image names it. */
+export interface LinkToParent {
   readonly parentUuid: string | null;
   /** Key of the file that it names as its parent; null when it names none, or none that is there. */
   readonly parentKey: string | null;
-  /** All names of other files that it stores. */
-  readonly named: readonly string[];
 }
 
 /** Whether a file names an image as its parent. */
-export function isParent(child: Neighbour, { uuid, key }: Pick<Parenthood, 'uuid' | 'key'>): boolean {
+export function isParent(child: LinkToParent, { uuid, key }: Pick<Parenthood, 'uuid' | 'key'>): boolean {
   return (
     (child.parentUuid !== null && child.parentUuid === uuid) || (child.parentKey !== null && child.parentKey === key)
   );
 }
 
-/** The files in the directory of an image, each looked at once, with the parent that it names. */
-export async function* neighbours(from: Source, options: EnvironmentOptions): AsyncGenerator<Neighbour> {
+/** The images in the directory of an image, whatever the caller's gate allows: they are looked at, and not read. */
+export async function lookAround(from: Source, options: EnvironmentOptions): Promise<ImagesBeside> {
   const gate = await gateOf(['same-directory'], from);
-  for await (const name of gate.candidates(from)) {
-    throwIfAborted(options.signal, 'Looking for differencing images');
-    yield await neighbourOf(name, { from, gate }, options);
-  }
+  return new ImagesBeside({ from, gate, role: 'neighbour', options });
 }
 
-/** The same of the files in any directory of a provider. */
-export async function* filesIn(
-  directory: string,
-  from: Source,
-  options: EnvironmentOptions,
-): AsyncGenerator<Neighbour> {
+/** The same of any directory of a provider. */
+export function lookInto(directory: string, from: Source, options: EnvironmentOptions): ImagesBeside {
   const { provider } = from;
   const gate = openGate({ roots: [directory], provider });
-  let count = 0;
-  for await (const name of provider.list(directory)) {
-    throwIfAborted(options.signal, 'Looking for images that name it');
-    if (++count > LIMITS.parentCandidates) return;
-    yield await neighbourOf(name, { from: { provider, name }, gate }, options);
-  }
+  const listing = { ...gate, candidates: () => provider.list(directory) };
+  return new ImagesBeside({ from, gate: listing, role: 'neighbour', options });
 }
 
-async function neighbourOf(
-  name: string,
-  { from, gate }: { readonly from: Source; readonly gate: OpenGate },
-  options: EnvironmentOptions,
-): Promise<Neighbour> {
-  let key = '';
-  try {
-    const storage = await gate.open({ name, role: 'neighbour' }, from, 'read');
-    try {
-      key = (await storage.identity()).key;
-      const { format, guessed } = probeFormat(await readProbeInput(storage, name), registryOf(options));
-      if (guessed || !format.capabilities.diff || !format.capabilities.read) return noParent(name, key);
-      // The format gets the handle that the gate judged, not the name.
-      const judged = handedOver({ provider: from.provider, name }, () => Promise.resolve(storage));
-      const image = await format.open(judged, { mode: 'read', gate, infoOnly: true, signal: options.signal });
-      const { parentUuid, parentName } = image.info;
-      const named = (image.references ?? []).map(({ stored }) => stored);
-      await image.close();
-      return { name, key, parentUuid, parentKey: await keyOfParent(from, name, parentName), named };
-    } finally {
-      await storage.close();
-    }
-  } catch (error) {
-    if (isImageError(error) && error.kind !== 'aborted') return noParent(name, key);
-    throw error;
-  }
-}
-
-function noParent(name: string, key: string): Neighbour {
-  return { name, key, parentUuid: null, parentKey: null, named: [] };
+/** What an image beside another one names as its parent. */
+export async function linkOf({ name, info }: ImageBeside, from: Source): Promise<LinkToParent> {
+  return { parentUuid: info.parentUuid, parentKey: await keyOfParent(from, name, info.parentName) };
 }
 
 /** Looked up, never opened. */
@@ -149,5 +103,5 @@ export function childrenWarnings(label: string, children: Children): string[] {
 
 /** What must be said when not all neighbours were looked at. */
 export function incompleteWarning(label: string): string {
-  return `Only ${LIMITS.parentCandidates} files beside ${label} were looked at; others may name it as their parent, too.`;
+  return `Only ${boundsBeside()} beside ${label} were looked at; others may name it as their parent, too.`;
 }

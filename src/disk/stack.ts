@@ -5,6 +5,7 @@
 import { ImageError } from '../errors.ts';
 import type { ImageChanges } from '../image/contract.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
+import { refuseIncomplete } from './beside.ts';
 import { type Chain, type ChainImage, identitiesOf } from './chain.ts';
 import { settingsOf } from './environment.ts';
 import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from './options.ts';
@@ -25,8 +26,10 @@ export interface StackTools {
     target: ImageSource,
     options: CreateImageOptions,
   ): Promise<{ source: Source; format: string; warnings: readonly string[] }>;
-  /** The images that files beside them name as their parent, with those files. */
-  childrenOf(images: readonly ChainImage[]): Promise<readonly ChildOf[]>;
+  /** The images that files beside them name as their parent, with those files; not `complete`: there may be more. */
+  childrenOf(
+    images: readonly ChainImage[],
+  ): Promise<{ readonly found: readonly ChildOf[]; readonly complete: boolean }>;
 }
 
 /** Images that were opened, and what a person should know of them. */
@@ -57,6 +60,7 @@ export async function reopen(
   mode: OpenMode,
   settings: ImageSettings = chain.at(number).settings,
 ): Promise<void> {
+  if (mode === 'write') requireCertain(chain);
   const old = chain.at(number);
   const before: OpenMode = old.image.can.write ? 'write' : 'read';
   const { uuid } = old.image.info;
@@ -74,11 +78,16 @@ export async function reopen(
       await opened.image.close();
       throw error;
     }
-    chain.replace(number, opened);
+    chain.replace(number, old.doubt === undefined ? opened : { ...opened, doubt: old.doubt });
   } catch (error) {
     chain.replace(number, await tools.open(old, before));
     throw error;
   }
+}
+
+/** Refuses to change anything where an image of the chain may be another one than was meant. */
+export function requireCertain(chain: Chain): void {
+  for (const { doubt } of chain.images) if (doubt !== undefined) throw doubt;
 }
 
 /** Refuses an image that was opened for writing and cannot be written. */
@@ -123,6 +132,7 @@ export async function pushDiff(
   const { mode = 'write', shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential, ...rest } = options;
   const own = { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential };
   const parent = chain.last;
+  requireCertain(chain);
   await refuseMember(chain, tools.place(target));
   const made = await tools.create(target, {
     ...rest,
@@ -154,8 +164,9 @@ async function refuseMember(chain: Chain, { provider, name }: Source): Promise<v
 
 /** Refuses to remove what another image beside it is made from. */
 export async function refuseChildren(tools: StackTools, image: ChainImage): Promise<void> {
-  const [other] = await tools.childrenOf([image]);
-  if (other === undefined) return;
+  const { found, complete } = await tools.childrenOf([image]);
+  const [other] = found;
+  if (other === undefined) return refuseIncomplete(image.name, complete);
   throw new ImageError('busy', `The image cannot be removed: ${other.child} beside it names it as parent`, {
     path: image.name,
     hint: 'Remove or merge that one first.',

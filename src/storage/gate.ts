@@ -3,7 +3,6 @@
  * by the name that the system has for the handle, so that a name cannot be exchanged between the check and the use.
  */
 import { ImageError, isImageError, withContext } from '../errors.ts';
-import { LIMITS } from '../limits.ts';
 import type { OpenMode, Storage, StorageProvider } from './contract.ts';
 
 /** What an image wants opened. */
@@ -24,7 +23,10 @@ export interface ReferenceOrigin {
 export interface OpenGate {
   /** Opens what an image names, or throws `denied`. The handle belongs to the caller. */
   open(wanted: Reference, from: ReferenceOrigin, mode: OpenMode): Promise<Storage>;
-  /** Names in the image's own directory that may be looked at when a parent is searched by UUID. Throws `denied` when none may. */
+  /**
+   * Names in the image's own directory that may be looked at when a parent is searched by UUID, read as they are asked
+   * for: who asks must stop somewhere. Throws `denied` when none may.
+   */
   candidates(from: ReferenceOrigin): AsyncIterable<string>;
 }
 
@@ -92,11 +94,7 @@ export function openGate(options: GateOptions): OpenGate {
     async *candidates(from) {
       const directory = from.provider.directory(await from.provider.realName(from.name));
       if (!(await isAllowed(directory, from, roots))) throw denied(directoryOf(directory), from, OUTSIDE);
-      let count = 0;
-      for await (const name of from.provider.list(directory)) {
-        if (++count > LIMITS.parentCandidates) return;
-        yield name;
-      }
+      yield* from.provider.list(directory);
     },
   };
 }

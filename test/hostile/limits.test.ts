@@ -24,6 +24,7 @@ const SECTOR = 512;
 const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
   chainDepth: 'test',
   parentCandidates: 'test',
+  filesBeside: 'test',
   probeHead: 'test',
   probeTail: 'test',
   virtualSize: 'test',
@@ -278,23 +279,44 @@ describe('vdi', () => {
     });
   });
 
-  describe('parentCandidates', () => {
-    it('finds a parent among so many files, and looks at no more', { timeout: 60_000 }, async () => {
+  describe('looking beside an image', () => {
+    /** A child whose parent is made last, so that the directory names it last, among others. */
+    async function lastOf(count: number, other: (provider: MemoryProvider, name: string) => Promise<unknown>) {
       const provider = new MemoryProvider();
       const child = { provider, name: '/box/child.vdi' };
-      const other = async (index: number): Promise<unknown> => provider.create(`/box/${index}`);
-      for (let index = 0; index < LIMITS.parentCandidates - 2; index++) await other(index);
+      await (await provider.create('/box/empty')).close();
+      for (let index = 0; index < count; index++) await other(provider, `/box/${index}`);
       await createImage({ provider, name: '/parent.vdi' }, { ...SMALL, size: SECTOR });
       await createImage(child, { ...SMALL, parent: { provider, name: '/parent.vdi' } });
-      // Names come in the order in which they were made: the parent is the last one.
       await provider.rename('/parent.vdi', '/box/parent.vdi', { replace: false });
-      await using disk = await openDisk(child, { allow: ['same-directory'] });
-      expect(disk.images.map(({ name }) => name)).toEqual(['/box/parent.vdi', '/box/child.vdi']);
+      return child;
+    }
+    const image = (provider: MemoryProvider, name: string) =>
+      createImage({ provider, name }, { ...SMALL, size: SECTOR });
+    const text = async (provider: MemoryProvider, name: string) => {
+      const storage = await provider.create(name);
+      await storage.write(0, new TextEncoder().encode('a line of text\n'));
+      await storage.close();
+    };
+    const open = (child: Awaited<ReturnType<typeof lastOf>>) => openDisk(child, { allow: ['same-directory'] });
 
-      await provider.rename('/box/parent.vdi', '/parent.vdi', { replace: false });
-      await other(-1);
-      await provider.rename('/parent.vdi', '/box/parent.vdi', { replace: false });
-      await expectKind(() => openDisk(child, { allow: ['same-directory'] }), 'not-found');
+    it('finds a parent among so many images, and looks at no more', { timeout: 60_000 }, async () => {
+      const found = await lastOf(LIMITS.parentCandidates - 2, image);
+      await using disk = await open(found);
+      expect(disk.images.map(({ name }) => name)).toEqual(['/box/parent.vdi', '/box/child.vdi']);
+      const lost = await lastOf(LIMITS.parentCandidates - 1, image);
+      await expectKind(() => open(lost), 'not-found');
+    });
+
+    it('finds a parent among so many other files, and looks at no more', { timeout: 60_000 }, async () => {
+      const found = await lastOf(LIMITS.filesBeside - 3, text);
+      await using disk = await open(found);
+      expect(disk.images.map(({ name }) => name)).toEqual(['/box/parent.vdi', '/box/child.vdi']);
+      const lost = await lastOf(LIMITS.filesBeside - 2, text);
+      await expect(open(lost)).rejects.toMatchObject({
+        kind: 'not-found',
+        hint: expect.stringContaining(`${LIMITS.filesBeside} files beside the image were looked at`),
+      });
     });
   });
 

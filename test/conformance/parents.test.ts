@@ -1,0 +1,204 @@
+/**
+ * Which file is the parent, for every pair of formats that know each other by UUID: backup copies and older states lie
+ * beside the right one, in every order that a directory may have.
+ */
+import { describe, expect, it } from 'vitest';
+import type { Format } from '../../src/image/contract.ts';
+import { Registry } from '../../src/image/registry.ts';
+import { createImage, Disk, FORMATS, inspect, isImageError, rebaseImage } from '../../src/index.ts';
+import { MemoryProvider } from '../../src/storage/memory.ts';
+import { LINKED, makeOptions, SMALL } from '../scenarios/formats.ts';
+
+const SIZE = 4 * SMALL;
+const OPEN = { allow: ['same-directory'], flushAfterMs: 0 } as const;
+
+/** Copies the bytes of a file, as people make backups. */
+async function backUp(provider: MemoryProvider, from: string, to: string, into = provider): Promise<void> {
+  const source = await provider.open(from, 'read');
+  const bytes = new Uint8Array(source.size);
+  await source.read(0, bytes);
+  const target = await into.create(to);
+  await target.write(0, bytes);
+}
+
+async function fillDisk(provider: MemoryProvider, name: string, byte: number): Promise<void> {
+  await using disk = await Disk.open({ provider, name }, { ...OPEN, mode: 'write' });
+  await disk.write(0, new Uint8Array(SIZE).fill(byte));
+}
+
+/** What a disk reads in its first sector. */
+async function firstByte(disk: Disk): Promise<number | undefined> {
+  const bytes = new Uint8Array(512);
+  await disk.read(0, bytes);
+  return bytes[0];
+}
+
+describe.each(LINKED)('parents: $title', ({ lower, upper }) => {
+  const at = (provider: MemoryProvider, name: string) => ({ provider, name });
+  const open = (provider: MemoryProvider, mode: 'read' | 'write' = 'read', more = {}) =>
+    Disk.open(at(provider, '/child'), { ...OPEN, mode, ...more });
+
+  /**
+   * A parent of twos, whose child remembers it so, beside older states of ones and newer ones of threes. The names are
+   * those of the directory, in its order.
+   */
+  async function family(order: readonly ('parent' | 'older' | 'newer' | 'child')[]): Promise<MemoryProvider> {
+    const made = new MemoryProvider();
+    await createImage(at(made, '/parent'), { ...makeOptions({ format: lower, block: SMALL }), size: SIZE });
+    await fillDisk(made, '/parent', 1);
+    await backUp(made, '/parent', '/older');
+    await fillDisk(made, '/parent', 2);
+    const parent = { parent: at(made, '/parent'), parentFormat: lower.name };
+    await createImage(at(made, '/child'), { ...makeOptions({ format: upper, block: SMALL }), ...parent });
+    await backUp(made, '/parent', '/newer');
+    await fillDisk(made, '/newer', 3);
+    const provider = new MemoryProvider();
+    for (const name of order) await backUp(made, `/${name}`, `/${name}`, provider);
+    return provider;
+  }
+
+  const ORDERS = [
+    ['older', 'newer', 'parent', 'child'],
+    ['child', 'newer', 'parent', 'older'],
+    ['parent', 'older', 'newer', 'child'],
+  ] as const;
+
+  it.each(ORDERS)('the one that the child remembers is taken: %s, %s, %s, %s', async (...order) => {
+    const provider = await family(order);
+    for (const linkage of ['warn', 'strict', 'off'] as const) {
+      await using disk = await open(provider, 'read', { linkage });
+      expect(disk.images.map(({ name }) => name)).toEqual(['/parent', '/child']);
+      expect(await firstByte(disk)).toBe(2);
+      expect(disk.warnings).toEqual([]);
+    }
+    const { chain } = await inspect(at(provider, '/child'), { ...OPEN, chain: true });
+    expect(chain?.map(({ file }) => file)).toEqual(['/parent', '/child']);
+  });
+
+  it.each([
+    ['merge', (disk: Disk) => disk.merge(1, 0)],
+    ['commit', (disk: Disk) => disk.commit()],
+    ['compact', (disk: Disk) => disk.compact()],
+    ['resize', (disk: Disk) => disk.resize(SIZE + SMALL)],
+  ] as const)('%s goes into the right one, and no other file changes', async (_name, change) => {
+    const provider = await family(['older', 'newer', 'parent', 'child']);
+    await fillChild(provider);
+    const before = await Promise.all(['/older', '/newer'].map((name) => bytesOf(provider, name)));
+    {
+      await using disk = await open(provider, 'write');
+      await change(disk);
+      expect(await firstByte(disk)).toBe(2);
+    }
+    const after = await Promise.all(['/older', '/newer'].map((name) => bytesOf(provider, name)));
+    expect(after.every((bytes, index) => bytes.equals(before[index] as Buffer))).toBe(true);
+    await using base = await Disk.open(at(provider, '/parent'), { ...OPEN, format: lower.name });
+    expect(await firstByte(base)).toBe(2);
+  });
+
+  const UNCERTAIN = [
+    ['equally good copies', ['parent', 'child'], '/parent'],
+    ['states that were all written since', ['older', 'newer', 'child'], '/newer'],
+  ] as const;
+
+  describe.each(UNCERTAIN)('where there are only %s', (_what, order, taken) => {
+    async function several(): Promise<{ provider: MemoryProvider; files: string[] }> {
+      const provider = await family(order);
+      if (order.includes('parent' as never)) await backUp(provider, '/parent', '/zz-copy');
+      const files = [...new Set([...order.map((name) => `/${name}`), '/zz-copy'])].filter((name) => name !== '/child');
+      const there = await Promise.all(files.map((name) => provider.lookUp(name)));
+      return { provider, files: files.filter((_, index) => there[index] !== null) };
+    }
+
+    it('reading takes one, says so and lists them', async () => {
+      const { provider, files } = await several();
+      await using disk = await open(provider);
+      expect(disk.images[0]?.name).toBe(taken);
+      for (const name of files) expect(disk.warnings.join('\n')).toContain(name);
+      expect(disk.warnings.join('\n')).toContain(`${taken} is taken`);
+      await expect(open(provider, 'read', { linkage: 'strict' })).rejects.toMatchObject({ kind: 'invalid-argument' });
+    });
+
+    it('changing anything is refused, with a list, until one is named', async () => {
+      const { provider, files } = await several();
+      const refused = await open(provider, 'write').catch((error: unknown) => error);
+      if (!isImageError(refused)) throw refused;
+      expect(refused).toMatchObject({ kind: 'invalid-argument', hint: expect.stringContaining('--parent') });
+      for (const name of files) expect(String(refused.context.found)).toContain(name);
+      await using disk = await open(provider, 'write', { parent: at(provider, files[1] as string) });
+      await disk.write(0, new Uint8Array(512).fill(9));
+      await disk.merge(1, 0);
+      expect(disk.images.map(({ name }) => name)).toEqual([files[1]]);
+    });
+
+    it('a disk that was opened for reading does not begin to write either', async () => {
+      const { provider } = await several();
+      await using disk = await open(provider);
+      const refusal = { kind: 'invalid-argument', hint: expect.stringContaining('--parent') };
+      await expect(disk.setOpenOptions('last', { mode: 'write' })).rejects.toMatchObject(refusal);
+      await expect(disk.createDiff(at(provider, '/grandchild'), { format: upper.name })).rejects.toMatchObject(refusal);
+      expect(await provider.lookUp('/grandchild')).toBeNull();
+    });
+
+    it('an image is not rebased onto what may be another disk', async () => {
+      const { provider } = await several();
+      await createImage(at(provider, '/other'), { ...makeOptions({ format: upper, block: SMALL }), size: SIZE });
+      await expect(rebaseImage(at(provider, '/other'), at(provider, '/child'), OPEN)).rejects.toMatchObject({
+        kind: 'invalid-argument',
+      });
+    });
+  });
+
+  async function fillChild(provider: MemoryProvider): Promise<void> {
+    await using disk = await open(provider, 'write');
+    await disk.write(SMALL, new Uint8Array(SMALL).fill(7));
+  }
+
+  async function bytesOf(provider: MemoryProvider, name: string): Promise<Buffer> {
+    const storage = await provider.open(name, 'read');
+    const bytes = Buffer.alloc(storage.size);
+    await storage.read(0, bytes);
+    return bytes;
+  }
+
+  describe('with a child that stores a name, too', () => {
+    /** The upper format, as one that keeps both: its children name a file, and remember its identities. */
+    const naming = (name: string): Registry => {
+      const format: Format = {
+        ...upper,
+        open: async (source, options) => {
+          const image = await upper.open(source, options);
+          return new Proxy(image, {
+            get(target, key) {
+              if (key === 'info' && source.name === '/child') return { ...target.info, parentName: name };
+              const value: unknown = Reflect.get(target, key, target);
+              return typeof value === 'function' ? value.bind(target) : value;
+            },
+          });
+        },
+      };
+      return new Registry(FORMATS.map((one) => (one === upper ? format : one)));
+    };
+    const parentOf = async (provider: MemoryProvider, name: string): Promise<string | undefined> => {
+      await using disk = await open(provider, 'write', { registry: naming(name), allow: ['/'] });
+      return disk.images[0]?.name;
+    };
+
+    it('the file of that name is taken among equally good ones', async () => {
+      const provider = await family(['parent', 'child']);
+      await backUp(provider, '/parent', '/a-copy');
+      await provider.rename('/parent', '/elsewhere/parent', { replace: false });
+      await backUp(provider, '/a-copy', '/b-copy');
+      expect(await parentOf(provider, 'b-copy')).toBe('/b-copy');
+      expect(await parentOf(provider, 'elsewhere/parent')).toBe('/elsewhere/parent');
+    });
+
+    it.each(['older', 'missing', 'text'])(
+      'one with the identities is taken where the name leads to: %s',
+      async (name) => {
+        const provider = await family(['older', 'parent', 'child']);
+        await (await provider.create('/text')).write(0, new TextEncoder().encode('a line'));
+        expect(await parentOf(provider, name)).toBe('/parent');
+      },
+    );
+  });
+});
