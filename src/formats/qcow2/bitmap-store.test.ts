@@ -1,9 +1,10 @@
 /** Persistent bitmaps, made and changed by this program alone; QEMU looks at them in the peer tests. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { expectKind } from '../../../test/conformance/expect-kind.ts';
 import { recount } from '../../../test/faults/qcow2-recount.ts';
 import { createImage, Disk, inspect } from '../../index.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
+import { Random } from '../../testing/random.ts';
 import { readBitmaps } from './bitmaps.ts';
 import { readHeader } from './open.ts';
 
@@ -179,6 +180,79 @@ describe('persistent bitmaps', () => {
     expect(await bitsSet(provider, 'coarse')).toEqual([0, 2, 15]);
   });
 
+  it('are merged a cluster at a time, whatever their granularities and kinds', async () => {
+    const provider = new MemoryProvider();
+    const random = new Random(5);
+    const config = { cluster_size: 512 };
+    // The last bits of all three are of clusters that the disk's end cuts.
+    const size = 3 * 512 * 8 * 512 + 5 * 512;
+    await createImage({ provider, name: NAME }, { size, format: 'qcow2', config });
+    const names = ['coarse', 'same', 'fine'] as const;
+    const granularities = { coarse: 4096, same: 1024, fine: 512, target: 1024 };
+    const changed = new Set<number>();
+    {
+      await using disk = await Disk.open({ provider, name: NAME }, write);
+      for (const name of names) {
+        await disk.bitmaps.add(name, { granularity: granularities[name] });
+        for (let round = 0; round < 30; round++) {
+          // Long runs, so that clusters of ones come up.
+          const offset = random.below(size / 512) * 512;
+          const length = Math.min(random.below(round < 3 ? size : 8192), size - offset);
+          await disk.zero(offset, length);
+          if (length > 0) mark(changed, offset, length, granularities[name]);
+        }
+        await disk.bitmaps.disable(name);
+      }
+      await disk.bitmaps.add('target', { granularity: granularities.target, enabled: false });
+      await disk.bitmaps.merge('target', names);
+    }
+    const target = await allBits(provider, 'target');
+    const wanted = Array.from({ length: Math.ceil(size / 1024) }, (_, bit) =>
+      [0, 1].some((n) => changed.has(bit * 2 + n)),
+    );
+    expect(target.slice(0, wanted.length)).toEqual(wanted);
+    expect(target.slice(wanted.length).some((bit) => bit)).toBe(false);
+    await expectSound({ provider });
+  });
+
+  it('take as much memory as the file has of their bits, not as their tables claim', async () => {
+    const provider = new MemoryProvider();
+    const place = { provider, name: NAME };
+    // Each has 512 MiB of bits, of which the file has none.
+    await createImage(place, { size: 2 ** 41, format: 'qcow2' });
+    await using disk = await Disk.open(place, write);
+    for (const name of ['one', 'two']) await disk.bitmaps.add(name, { granularity: 512, enabled: false });
+    let bytes = 0;
+    vi.stubGlobal(
+      'Uint8Array',
+      new Proxy(Uint8Array, {
+        construct(target, words, like) {
+          if (typeof words[0] === 'number') bytes += words[0];
+          return Reflect.construct(target, words, like);
+        },
+      }),
+    );
+    try {
+      await disk.bitmaps.merge('one', ['two']);
+    } finally {
+      vi.unstubAllGlobals();
+    }
+    expect(bytes).toBeLessThan(16 * 2 ** 20);
+  });
+
+  it('end a merge that is cancelled as they were', async () => {
+    const place = await newImage();
+    const controller = new AbortController();
+    await using disk = await Disk.open(place, write);
+    for (const name of ['one', 'two']) await disk.bitmaps.add(name);
+    controller.abort();
+    await expectKind(() => disk.bitmaps.merge('one', ['two'], { signal: controller.signal }), 'aborted');
+    await disk.bitmaps.merge('one', ['two']);
+    await disk.write(0, new Uint8Array(512).fill(1));
+    await disk.close();
+    await expectSound(place);
+  });
+
   it('refuse what QEMU could not read', async () => {
     const place = await newImage();
     await using disk = await Disk.open(place, write);
@@ -195,6 +269,29 @@ describe('persistent bitmaps', () => {
     await expectKind(() => second.bitmaps.add('one'), 'unsupported');
   });
 });
+
+/** Sectors that a bitmap calls changed. */
+function mark(changed: Set<number>, offset: number, length: number, granularity: number): void {
+  const end = Math.ceil((offset + length) / granularity) * granularity;
+  for (let at = Math.floor(offset / granularity) * granularity; at < end; at += 512) changed.add(at / 512);
+}
+
+async function allBits(provider: MemoryProvider, name: string): Promise<boolean[]> {
+  const storage = await provider.open(NAME, 'read');
+  const header = await readHeader(storage);
+  const bitmap = (await readBitmaps(storage, header)).find((one) => one.name === name);
+  const bits: boolean[] = [];
+  for (let index = 0; index < (bitmap?.tableEntries ?? 0); index++) {
+    const entry = new Uint8Array(8);
+    await storage.read((bitmap?.tableOffset ?? 0) + index * 8, entry);
+    const value = Number(new DataView(entry.buffer).getBigUint64(0));
+    const bytes = new Uint8Array(header.clusterSize).fill(value === 1 ? 0xff : 0);
+    if (value > 1) await storage.read(value, bytes);
+    for (let bit = 0; bit < bytes.length * 8; bit++) bits.push((((bytes[bit >> 3] ?? 0) >> (bit % 8)) & 1) === 1);
+  }
+  await storage.close();
+  return bits;
+}
 
 /** Gives a bitmap without bits a cluster for them, at the end of the file. The counts do not matter here. */
 async function fillEntry(provider: MemoryProvider, name: string): Promise<void> {

@@ -7,12 +7,16 @@
  * records in memory, and stores the bits when it ends well. What ends otherwise leaves them marked: of no use, but never
  * wrong. Those that do not record stay valid.
  */
+import { SparseBitSet } from '../../binary/bits.ts';
 import { divCeil } from '../../binary/numbers.ts';
 import { isZero } from '../../codec/bytes.ts';
-import { ImageError, isImageError, printable } from '../../errors.ts';
+import { type ErrorKind, ImageError, isImageError, printable } from '../../errors.ts';
 import type { BitmapStore } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
+import { isPromise, type MaybePromise, type OperationOptions } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import { Turns } from '../../storage/turns.ts';
+import { type Bits, cutBits, kindOf, mergedBits, StoredBits, setBits } from './bitmap-bits.ts';
 import { type Bitmap, bitmapsConsistent, bitmapTableEntries, isInUse, serializeBitmaps } from './bitmaps.ts';
 import { offsetOf } from './cluster-map.ts';
 import {
@@ -30,6 +34,8 @@ const DEFAULT_GRANULARITY_MIN = 4096;
 /** Bits that one session keeps in memory. */
 const RECORDED_BYTES = 64 * 1024 * 1024;
 const NO_EXTRA = new Uint8Array(0);
+/** Failures after which nothing leads to what was written. */
+const HARMLESS: ReadonlySet<ErrorKind> = new Set(['aborted', 'corrupt', 'limit']);
 
 /** Where the directory is. */
 export interface Directory {
@@ -116,13 +122,21 @@ export class Qcow2Bitmaps implements BitmapStore {
     );
   }
 
-  async merge(name: string, sources: readonly string[]): Promise<void> {
+  async merge(name: string, sources: readonly string[], { signal }: OperationOptions = {}): Promise<void> {
+    const turns = new Turns(signal, 'Merging the bitmaps');
     const bitmap = this.#usable(name);
     const from = sources.map((source) => this.#usable(source));
-    const bits = await this.#bitsOf(bitmap);
-    for (const source of from) addBits(bits, bitmap, await this.#bitsOf(source), source);
-    this.#cutTail(bits, bitmap);
-    await this.#replace(bitmap, bitmap, bits);
+    const target = await this.#stored(bitmap);
+    const others: StoredBits[] = [];
+    for (const source of from) others.push(await this.#stored(source));
+    await this.#store(bitmap, bitmap, async (index) => {
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
+      const { clusterSize, size } = this.#host.header;
+      let own = await target.at(index);
+      for (const source of others) own = await mergedBits(target, source, { index, own, clusterSize, size });
+      return own;
+    });
   }
 
   /** Before the first change of the content: what records is loaded, and marked as in use. Durable. */
@@ -214,30 +228,54 @@ export class Qcow2Bitmaps implements BitmapStore {
 
   /** Gives a bitmap other bits, or makes it: what `bits` is too short for is zero. */
   async #replace(old: Bitmap | null, bitmap: Bitmap, bits: Uint8Array): Promise<void> {
-    const { header, bitmaps } = this.#host;
-    const { clusterSize } = header;
-    const pieces: { index: number; bytes: Uint8Array }[] = [];
-    for (let index = 0; index * clusterSize < bits.length; index++) {
+    const { clusterSize } = this.#host.header;
+    await this.#store(old, bitmap, (index) => {
       const bytes = bits.subarray(index * clusterSize, (index + 1) * clusterSize);
-      if (!isZero(bytes)) pieces.push({ index, bytes });
-    }
-    const lower = old === null ? [] : await this.#clustersOf(old);
-    const [tableRoom, ...rooms] = await takeRooms(this.#host, [
-      bitmap.tableEntries * ENTRY_BYTES,
-      ...pieces.map(() => clusterSize),
-    ]);
-    const table = new DataView(new ArrayBuffer(bitmap.tableEntries * ENTRY_BYTES));
-    const writes: [Room | undefined, Uint8Array][] = pieces.map(({ index, bytes }, number) => {
-      table.setBigUint64(index * ENTRY_BYTES, BigInt(rooms[number]?.offset ?? 0));
-      // All of the cluster counts.
-      const whole = new Uint8Array(clusterSize);
-      whole.set(bytes);
-      return [rooms[number], whole];
+      return bytes.length === 0 ? 'zeroes' : kindOf(bytes);
     });
-    writes.push([tableRoom, new Uint8Array(table.buffer)]);
+  }
+
+  /**
+   * The same with bits that are asked for a cluster at a time, and written before the next ones are. Nothing leads to them
+   * before all are there, so a cancel, or a failure to read, gives the room back.
+   */
+  async #store(old: Bitmap | null, bitmap: Bitmap, bitsAt: (index: number) => MaybePromise<Bits>): Promise<void> {
+    const { bitmaps, header } = this.#host;
+    const lower = old === null ? [] : await this.#clustersOf(old);
+    const taken: Room[] = await takeRooms(this.#host, [bitmap.tableEntries * ENTRY_BYTES]);
+    const [tableRoom] = taken;
+    const table = new DataView(new ArrayBuffer(bitmap.tableEntries * ENTRY_BYTES));
+    try {
+      for (let index = 0; index < bitmap.tableEntries; index++) {
+        const answer = bitsAt(index);
+        const bits = this.#last(isPromise(answer) ? await answer : answer, index, bitmap);
+        if (bits === 'zeroes') continue;
+        table.setUint32(index * ENTRY_BYTES + 4, 1);
+        if (bits === 'ones') continue;
+        const [room] = await takeRooms(this.#host, [header.clusterSize]);
+        if (room === undefined) continue;
+        taken.push(room);
+        table.setBigUint64(index * ENTRY_BYTES, BigInt(room.offset));
+        await writeTable(this.#host, room, bits);
+      }
+    } catch (error) {
+      for (const { run } of taken) for (let n = 0; n < run.count; n++) await this.#lower(run.first + n);
+      if (!isImageError(error) || !HARMLESS.has(error.kind)) this.#host.fail();
+      throw error;
+    }
     const made = { ...bitmap, tableOffset: tableRoom?.offset ?? 0 };
     const next = old === null ? [...bitmaps, made] : bitmaps.map((one) => (one === old ? made : one));
-    await this.#switch(next, writes, lower);
+    await this.#switch(next, [[tableRoom, new Uint8Array(table.buffer)]], lower);
+  }
+
+  /** The last cluster has bits behind the end of the disk: those are zero, so it is never all ones. */
+  #last(bits: Bits, index: number, bitmap: Bitmap): Bits {
+    if (bits === 'zeroes' || index + 1 < bitmap.tableEntries) return bits;
+    const { clusterSize, size } = this.#host.header;
+    const bytes = bits === 'ones' ? new Uint8Array(clusterSize).fill(0xff) : bits.slice();
+    const count = divCeil(size, 2 ** bitmap.granularityBits) - index * clusterSize * 8;
+    cutBits(bytes, count);
+    return isZero(bytes) ? 'zeroes' : bytes;
   }
 
   /** Writes what is new, makes the image list these bitmaps, in one step, and gives up clusters of the old ones. */
@@ -281,10 +319,15 @@ export class Qcow2Bitmaps implements BitmapStore {
     const bytes = new Uint8Array(bitmap.tableEntries * ENTRY_BYTES);
     await readPadded(storage, bitmap.tableOffset, bytes);
     const table = new DataView(bytes.buffer);
+    const clusters = new SparseBitSet();
     for (let at = 0; at < bytes.length; at += ENTRY_BYTES) {
       const offset = offsetOf(table.getUint32(at), table.getUint32(at + 4));
-      if (offset % header.clusterSize === 0 && offset < storage.size) continue;
-      throw this.#error('corrupt', 'A bitmap lies where no cluster can be', { offset: bitmap.tableOffset + at });
+      const details = { offset: bitmap.tableOffset + at };
+      if (offset % header.clusterSize !== 0 || offset >= storage.size) {
+        throw this.#error('corrupt', 'A bitmap lies where no cluster can be', details);
+      }
+      if (offset === 0 || clusters.add(offset / header.clusterSize)) continue;
+      throw this.#error('corrupt', 'Two parts of a bitmap lie in one place', details);
     }
     return table;
   }
@@ -302,7 +345,8 @@ export class Qcow2Bitmaps implements BitmapStore {
     return clusters;
   }
 
-  async #bitsOf(bitmap: Bitmap): Promise<Uint8Array> {
+  /** Its bits, which are read when they are asked for. */
+  async #stored(bitmap: Bitmap): Promise<StoredBits> {
     const { header, storage } = this.#host;
     const { clusterSize } = header;
     const wanted = bitmapTableEntries(header.size, bitmap.granularityBits, clusterSize);
@@ -312,14 +356,18 @@ export class Qcow2Bitmaps implements BitmapStore {
         expected: `${wanted}`,
       });
     }
-    const table = await this.#tableOf(bitmap);
+    return new StoredBits(storage, bitmap, await this.#tableOf(bitmap), clusterSize);
+  }
+
+  /** All of its bits, of a bitmap that fits into memory. */
+  async #bitsOf(bitmap: Bitmap): Promise<Uint8Array> {
+    const { clusterSize } = this.#host.header;
+    const stored = await this.#stored(bitmap);
     const bits = new Uint8Array(bitmap.tableEntries * clusterSize);
     for (let index = 0; index < bitmap.tableEntries; index++) {
-      const [high, low] = [table.getUint32(index * ENTRY_BYTES), table.getUint32(index * ENTRY_BYTES + 4)];
-      const offset = offsetOf(high, low);
-      const piece = bits.subarray(index * clusterSize, (index + 1) * clusterSize);
-      if (offset !== 0) await readPadded(storage, offset, piece);
-      else if (low % 2 === 1) piece.fill(0xff);
+      const piece = await stored.at(index);
+      if (piece === 'ones') bits.fill(0xff, index * clusterSize, (index + 1) * clusterSize);
+      else if (piece !== 'zeroes') bits.set(piece, index * clusterSize);
     }
     this.#cutTail(bits, bitmap);
     return bits;
@@ -327,10 +375,11 @@ export class Qcow2Bitmaps implements BitmapStore {
 
   /** Bits behind the end of the disk are zero. */
   #cutTail(bits: Uint8Array, { granularityBits }: Pick<Bitmap, 'granularityBits'>): void {
-    const count = divCeil(this.#host.header.size, 2 ** granularityBits);
-    const last = Math.floor(count / 8);
-    bits.fill(0, divCeil(count, 8));
-    if (count % 8 !== 0) bits[last] = (bits[last] ?? 0) & (2 ** (count % 8) - 1);
+    cutBits(bits, divCeil(this.#host.header.size, 2 ** granularityBits));
+  }
+
+  async #lower(cluster: number): Promise<void> {
+    await withCount(this.#host.counts, cluster, () => this.#host.counts.lower(cluster));
   }
 
   #find(name: string): Bitmap {
@@ -404,35 +453,4 @@ export class Qcow2Bitmaps implements BitmapStore {
 /** It records what changes. */
 function isEnabled({ flags }: Bitmap): boolean {
   return (flags & BITMAP_FLAG.auto) !== 0;
-}
-
-/** Sets the bits from `first` to `end`. */
-function setBits(bits: Uint8Array, first: number, end: number): void {
-  const [from, to] = [Math.ceil(first / 8), Math.floor(end / 8)];
-  if (from < to) bits.fill(0xff, from, to);
-  for (let bit = first; bit < Math.min(end, from * 8); bit++) bits[from - 1] = (bits[from - 1] ?? 0) | (1 << (bit % 8));
-  for (let bit = Math.max(first, to * 8); bit < end; bit++) {
-    bits[Math.floor(bit / 8)] = (bits[Math.floor(bit / 8)] ?? 0) | (1 << (bit % 8));
-  }
-}
-
-/** Sets the bits of one bitmap that cover what the other has set, whatever their granularities. */
-function addBits(target: Uint8Array, { granularityBits }: Bitmap, bits: Uint8Array, source: Bitmap): void {
-  const shift = source.granularityBits - granularityBits;
-  if (shift === 0) {
-    for (let at = 0; at < bits.length; at++) target[at] = (target[at] ?? 0) | (bits[at] ?? 0);
-    return;
-  }
-  for (let at = 0; at < bits.length; at++) {
-    if (bits[at] === 0) continue;
-    for (let bit = 0; bit < 8; bit++) {
-      if ((((bits[at] ?? 0) >> bit) & 1) === 0) continue;
-      const number = at * 8 + bit;
-      const first = Math.floor(number * 2 ** shift);
-      const end = Math.max(Math.floor((number + 1) * 2 ** shift), first + 1);
-      for (let one = first; one < end && one < target.length * 8; one++) {
-        target[Math.floor(one / 8)] = (target[Math.floor(one / 8)] ?? 0) | (1 << (one % 8));
-      }
-    }
-  }
 }
