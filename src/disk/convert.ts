@@ -1,5 +1,6 @@
 /** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
 import { ImageError, throwIfAborted } from '../errors.ts';
+import type { ImageInfo } from '../image/contract.ts';
 import { type FileAttributes, isPromise, type Source } from '../storage/contract.ts';
 import { denyAll } from '../storage/gate.ts';
 import { Chain, closeImages } from './chain.ts';
@@ -10,6 +11,7 @@ import { refuseCut } from './cut.ts';
 import { type BlockDevice, requireRandom } from './device.ts';
 import { ChainDisk } from './disk.ts';
 import { environmentOf, sourceOf } from './environment.ts';
+import { lostOf } from './lost.ts';
 import { openDisk, stackTools } from './open.ts';
 import { entryList, type OpenedImage, openParents } from './open-image.ts';
 import type { ConvertOptions, ConvertResult, DiskOpenOptions, ImageSource } from './options.ts';
@@ -64,7 +66,19 @@ async function convertDevice(
   if (options.verify === true) requireRandom(source, 'Verifying a copy');
   const result =
     options.into === true ? await convertInto(source, target, options) : await convertNew(source, target, options);
-  return { ...result, warnings: [...warnings, ...result.warnings] };
+  return { ...result, warnings: [...warnings, ...lostIn(source, options), ...result.warnings] };
+}
+
+/** What the source has beside its disk. An image that exists already keeps its own comment and geometry. */
+function lostIn(source: BlockDevice, { into, comment, geometry, sourceSnapshot }: ConvertOptions): string[] {
+  const last = source instanceof ChainDisk ? source.images.at(-1) : undefined;
+  if (last === undefined) return [];
+  const own = into === true ? last.info : { comment: comment ?? null, geometry: geometryOf(geometry) };
+  return lostOf(last.info, last.name, { ...own, config: {}, oneState: sourceSnapshot !== undefined });
+}
+
+function geometryOf(geometry: ConvertOptions['geometry']): ImageInfo['geometry'] {
+  return { physical: geometry?.physical ?? null, logical: geometry?.logical ?? null };
 }
 
 /** The content of a device in a new image. `continues`: the file that goes on in it, whose attributes it gets. */

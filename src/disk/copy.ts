@@ -5,14 +5,17 @@
 import { ImageError, isImageError } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { logicalForSize, physicalForSize } from '../image/geometry.ts';
+import { isPromise } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
 import { refuseIncomplete } from './beside.ts';
 import { compare } from './compare.ts';
-import { convert, convertNew } from './convert.ts';
+import { convertNew } from './convert.ts';
 import { requireRandom } from './device.ts';
-import type { ChainDisk } from './disk.ts';
+import type { ChainDisk, DiskImage } from './disk.ts';
 import { environmentOf, registryOf, sourceOf } from './environment.ts';
 import { type FileOptions, type RenameResult, removeImage } from './files.ts';
 import { inspect } from './inspect.ts';
+import { lostOf } from './lost.ts';
 import { relocate } from './move.ts';
 import { openDisk } from './open.ts';
 import type { ConvertOptions, ConvertResult, CreateImageOptions, EnvironmentOptions, ImageSource } from './options.ts';
@@ -29,6 +32,8 @@ export interface CopyImageOptions extends Omit<CreateImageOptions, 'lock'> {
   readonly fromSame?: number;
   /** With `parent`: all images below the copy, base first, where they are not found by themselves. */
   readonly parentChain?: readonly ImageSource[];
+  /** See {@link ConvertOptions.compress}. */
+  readonly compress?: NonNullable<ConvertOptions['compress']>;
   readonly parallel?: number;
   readonly rateLimit?: number;
   readonly verify?: boolean;
@@ -66,12 +71,14 @@ export async function copyImage(
     geometry: rest.geometry ?? geometryFor(image.info, rest.size ?? image.info.virtualSize),
     ...(fromSame === undefined ? {} : { skipAbsent: true }),
   };
-  const result = await convert(source.layers(fromSame === undefined ? 0 : fromSame + 1, last), target, wanted);
+  const layers = source.layers(fromSame === undefined ? 0 : fromSame + 1, last);
+  const result = await convertNew(layers, target, wanted);
   try {
     if (verify === true) await compareWhole(source.layers(0, last), target, options);
     const { modificationUuid, comment } = image.info;
     await keepFacts(target, { modificationUuid, ...(rest.comment === undefined ? { comment } : {}) }, options);
-    return result;
+    const lost = await lostInCopy(image, target, options);
+    return { ...result, warnings: [...result.warnings, ...lost] };
   } catch (error) {
     const { format } = options;
     const environment = { ...environmentOf(options), signal: undefined };
@@ -82,6 +89,16 @@ export async function copyImage(
     );
     throw error;
   }
+}
+
+/** What the image has and its copy has not. */
+async function lostInCopy(image: DiskImage, target: ImageSource, options: CopyImageOptions): Promise<string[]> {
+  const { format, comment } = options;
+  const how = { ...environmentOf(options), lock: false, ...(format === undefined ? {} : { format }) };
+  const copy = await inspect(target, how);
+  const { geometry, format: made, config = {}, variant } = copy;
+  const own = { geometry, comment: comment === undefined ? copy.comment : image.info.comment };
+  return lostOf(image.info, image.name, made === image.format ? { ...own, config, variant } : own);
 }
 
 /** A guest finds the same drive, unless its size makes that impossible. */
@@ -162,6 +179,8 @@ export interface CopiedImage {
   readonly to: string;
   /** Bytes that were written, without holes and zeroes. */
   readonly written: number;
+  /** What a person should know: what of the image the copy has not. */
+  readonly warnings: readonly string[];
 }
 
 /**
@@ -183,8 +202,10 @@ export async function copyChain(
       const { variant } = image.info;
       const own = registryOf(options).find(format);
       const words = variant.filter((word) => own.variants.some((one) => one.word === word));
-      const { written } = await copyImage(source, number, target, {
+      const like = format === image.format ? await likenessOf(source, number, options.signal) : {};
+      const { written, warnings } = await copyImage(source, number, target, {
         ...options,
+        ...like,
         format,
         ...(parent === null
           ? { variant: words, size: image.info.virtualSize }
@@ -197,7 +218,7 @@ export async function copyChain(
             }),
       });
       made.push(target);
-      copied.push({ from: image.name, to: sourceOf(target, options).name, written });
+      copied.push({ from: image.name, to: sourceOf(target, options).name, written, warnings });
       parent = { image: target, format };
     }
     return copied;
@@ -211,6 +232,31 @@ export async function copyChain(
     }
     throw error;
   }
+}
+
+/** What makes a copy in the same format like the image: what that was made with, and whether it holds compressed data. */
+async function likenessOf(
+  source: ChainDisk,
+  number: number,
+  signal: AbortSignal | undefined,
+): Promise<Pick<CopyImageOptions, 'config' | 'compress'>> {
+  const config = source.images[number]?.info.config;
+  const compress = await holdsCompressed(source.layers(number, number), signal);
+  return { ...(config === undefined ? {} : { config }), ...(compress ? { compress } : {}) };
+}
+
+/** Looks through the tables of an image, up to the first unit that is compressed. */
+async function holdsCompressed(layer: ChainDisk, signal: AbortSignal | undefined): Promise<boolean> {
+  const turns = new Turns(signal, 'The copy');
+  for (let at = 0; at < layer.size; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
+    const answer = layer.extentAt(at, layer.size);
+    const extent = isPromise(answer) ? await answer : answer;
+    if (extent.compressed) return true;
+    at = extent.offset + extent.length;
+  }
+  return false;
 }
 
 /** How an image is moved. */

@@ -173,7 +173,8 @@ async function parentOf(format: Format, options: CreateImageOptions, warnings: s
   }).catch((error: unknown) => {
     throw ofParent(error);
   });
-  if (report.uuid === null) {
+  // Formats without UUIDs store the name of the parent instead.
+  if (report.uuid === null && format.capabilities.uuid) {
     warnings.push(`${report.file} has no UUID, so the link to it is not stored; name it with --parent when opening.`);
   }
   const { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat } = report;

@@ -21,6 +21,7 @@ import { denyAll } from '../storage/gate.ts';
 import { keptOpen } from '../storage/kept-open.ts';
 import { OverlayStorage } from '../storage/overlay.ts';
 import type { Staged } from '../storage/staging.ts';
+import { refuseIncomplete } from './beside.ts';
 import { copyFile, sameBytes } from './byte-copy.ts';
 import { closeDependants, type Dependants, openDependants } from './dependants.ts';
 import { environmentOf, handedOver, registryOf, SAME_DIRECTORY } from './environment.ts';
@@ -190,6 +191,7 @@ class Move {
         },
       );
     }
+    if (!force) refuseIncomplete(name, complete);
     for (const one of byUuid) this.#warnings.push(`${one} names ${name} as its parent, and finds it only beside it.`);
     for (const one of stuck) {
       this.#warnings.push(

@@ -188,6 +188,8 @@ export interface ImageInfo extends ImageLinks {
   readonly differencing: boolean;
   /** Odd but harmless things met while opening, for people to read. */
   readonly warnings: readonly string[];
+  /** Values of config keys with which an image like this one is made. Left out: the defaults. */
+  readonly config?: Readonly<Record<string, string | number>>;
   /** Only of formats that can have some: internal snapshots, oldest first. */
   readonly snapshots?: readonly SnapshotInfo[];
   /** Only of formats that can have some. */

@@ -31,6 +31,7 @@ interface Wanted {
 async function copy(context: CommandContext, { target, directory, format }: Wanted): Promise<number> {
   const copied = await copies(context, { target, directory, format });
   context.progress.finish(true);
+  for (const { warnings } of copied) for (const warning of warnings) context.warn(warning);
   if (context.json) await context.printJson({ schema: 'vdkit/copy/1', images: copied });
   else for (const { from, to } of copied) context.note(printable(`${from} copied to ${to}`));
   return EXIT.done;
@@ -76,7 +77,7 @@ async function move(context: CommandContext, image: string, target: string, to: 
   context.progress.finish(true);
   for (const warning of result.warnings) context.warn(warning);
   if (context.json) {
-    await context.printJson({ schema: 'vdkit/copy/1', images: [{ from: result.from, to: result.to, written: null }] });
+    await context.printJson({ schema: 'vdkit/copy/1', images: [{ ...result, written: null }] });
   } else {
     context.note(printable(`${image} is ${target} now`));
   }

@@ -2,8 +2,9 @@
 import type { BitmapInfo, ImageInfo } from '../../image/contract.ts';
 import { singleRegion } from '../../image/regions.ts';
 import { type Bitmap, bitmapsConsistent, isInUse } from './bitmaps.ts';
+import { CONFIG } from './create.ts';
 import { type Qcow2Header, variantWords } from './header.ts';
-import { AUTOCLEAR, BITMAP_FLAG, INCOMPATIBLE, VERSION_3 } from './layout.ts';
+import { AUTOCLEAR, BITMAP_FLAG, COMPATIBLE, INCOMPATIBLE, VERSION_3 } from './layout.ts';
 import { type Snapshot, snapshotInfo } from './snapshots.ts';
 
 /** The data file is a raw image by itself, so its bytes must always be true. */
@@ -47,12 +48,28 @@ export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecor
     dirty: header.version === VERSION_3 ? (header.incompatible & INCOMPATIBLE.dirty) !== 0n : null,
     differencing: header.backingName !== null,
     warnings,
+    config: configOf(header),
     snapshots: snapshots.map(snapshotInfo),
     bitmaps: bitmaps.map((bitmap) =>
       bitmapInfo(bitmap, bitmapsConsistent(header) && (!isInUse(bitmap) || isRecorded(bitmap))),
     ),
   };
 }
+
+/** What `create` is told to make a header like this one. Where data lies is the business of each image. */
+function configOf({ clusterSize, version, refcountOrder, compression, extendedL2, compatible }: Qcow2Header): Config {
+  const flag = (on: boolean): string => (on ? 'on' : 'off');
+  return {
+    [CONFIG.clusterSize]: clusterSize,
+    [CONFIG.compat]: version === VERSION_3 ? '1.1' : '0.10',
+    [CONFIG.refcountBits]: 2 ** refcountOrder,
+    [CONFIG.compressionType]: compression,
+    [CONFIG.extendedL2]: flag(extendedL2),
+    [CONFIG.lazyRefcounts]: flag((compatible & COMPATIBLE.lazyRefcounts) !== 0n),
+  };
+}
+
+type Config = NonNullable<ImageInfo['config']>;
 
 function bitmapInfo(bitmap: Bitmap, consistent: boolean): BitmapInfo {
   return {

@@ -29,7 +29,15 @@ import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
 import { type SlotAllocator, type SlotRun, scanMap } from './allocate.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
-import { ENTRY_FREE, ENTRY_ZERO, FLAG_ZERO_EXPAND, FLAG_ZERO_EXPAND_CREATION, HEADER, IMAGE_TYPE } from './layout.ts';
+import {
+  DEFAULT_ALIGNMENT,
+  ENTRY_FREE,
+  ENTRY_ZERO,
+  FLAG_ZERO_EXPAND,
+  FLAG_ZERO_EXPAND_CREATION,
+  HEADER,
+  IMAGE_TYPE,
+} from './layout.ts';
 import { planResize, runResize } from './resize.ts';
 import { changedSector } from './set.ts';
 
@@ -126,6 +134,7 @@ export class VdiImage implements Image {
       parentName: null,
       parentFormat: null,
       warnings: header.warnings,
+      config: { AllocationBlockSize: header.blockSize, DataAlignment: alignmentOf(header) },
     };
   }
 
@@ -447,4 +456,11 @@ function variantWords(type: number): string[] {
   if (type === IMAGE_TYPE.fixed) return ['fixed'];
   if (type === IMAGE_TYPE.diff) return ['diff'];
   return type === IMAGE_TYPE.undo ? ['undo'] : ['dynamic'];
+}
+
+/** What both the block map and the data are aligned to, at most the default. */
+function alignmentOf({ mapOffset, dataOffset }: Pick<VdiHeader, 'mapOffset' | 'dataOffset'>): number {
+  let alignment = DEFAULT_ALIGNMENT;
+  while (alignment > SECTOR && (mapOffset % alignment !== 0 || dataOffset % alignment !== 0)) alignment /= 2;
+  return alignment;
 }
