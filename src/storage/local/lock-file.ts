@@ -1,12 +1,15 @@
 /**
  * Lock files: how vdkit keeps out of its own way where the system has no locks. `<image>.vdkit-lock` says which process
- * writes the image. It appears complete, under its name at once, and only if there is none.
+ * writes the image. It appears complete and durable, under its name at once, and only if there is none.
  *
  * What a dead process left is stale and may be replaced, by one process only: while it does so it holds another lock
  * file, `<image>.vdkit-lock.takeover`, made the same way. Only its owner, or who holds that one, ever removes a lock
  * file; so what was found stale under it is still the same file when it is removed. A process is dead if it ran on
  * this machine, among the processes that can be seen from here, and is gone. Of all others nobody can tell: their files
  * count as live, and people have to remove them.
+ *
+ * A file in which nothing was ever written is what a power cut left of one: no live process has it so. Only where a file
+ * system has no links, a lock file is empty for the moment in which it is made; there it must be some seconds old.
  */
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -14,6 +17,7 @@ import * as path from 'node:path';
 import { ImageError, isImageError, printable } from '../../errors.ts';
 import type { LockHolder, LockMode } from '../contract.ts';
 import { calls } from './calls.ts';
+import { writeFully } from './descriptor.ts';
 import { errorCode, systemError } from './errno.ts';
 import { isMissingCall } from './native.ts';
 import { randomHex } from './random.ts';
@@ -26,6 +30,8 @@ const CAREFUL = (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOFOLLOW ?? 0);
 /** The lock file of a lock file of a lock file: each is there for microseconds only. */
 const MAX_DEPTH = 3;
 const MAX_ATTEMPTS = 5;
+/** An empty lock file that is older than a new one by so much is not being written, on a file system without links. */
+const ABANDONED_MS = 10_000;
 
 /** What a lock file says. */
 export interface LockRecord {
@@ -57,10 +63,8 @@ interface Content {
 /** The live lock file of an image; null when there is none, or a stale one. */
 export async function readLockFile(name: string): Promise<LockRecord | null> {
   const file = await lockFileName(name);
-  const text = await readText(file);
-  if (text === null) return null;
-  const content = parseContent(text);
-  return content !== null && (await isStale(content)) ? null : recordOf(file, content);
+  const found = await readFound(file);
+  return found === null || (await isLeft(found)) ? null : recordOf(file, found.content);
 }
 
 /** A lock file of this process. */
@@ -94,19 +98,21 @@ export class LockFile {
   ): Promise<LockFile | LockRecord> {
     const content: Content = { ...(await ownContent()), ...how };
     const text = `${JSON.stringify(content)}\n`;
-    let found: string | null = null;
+    let found: Found | null = null;
     for (let attempt = 0; found === null && attempt < MAX_ATTEMPTS; attempt++) {
-      if (await appear(file, text)) return new LockFile(file, content.token);
+      const outcome = await appear(file, text);
+      if (outcome === 'made') return new LockFile(file, content.token);
       // Null: it went away in between, so there may be room now.
-      found = await readText(file);
+      found = await readFound(file);
+      if (outcome === 'being made') return recordOf(file, found?.content ?? null);
     }
-    const theirs = found === null ? null : parseContent(found);
-    if (theirs === null || depth === MAX_DEPTH || !(await isStale(theirs))) return recordOf(file, theirs);
+    const theirs = found?.content ?? null;
+    if (found === null || depth === MAX_DEPTH || !(await isLeft(found))) return recordOf(file, theirs);
     const takeover = await LockFile.#make(file + TAKEOVER_SUFFIX, how, depth + 1);
     if (!(takeover instanceof LockFile)) return takeover;
     try {
       await removeStale(file);
-      return (await appear(file, text)) ? new LockFile(file, content.token) : recordOf(file, null);
+      return (await appear(file, text)) === 'made' ? new LockFile(file, content.token) : recordOf(file, null);
     } finally {
       await takeover.remove();
     }
@@ -114,8 +120,8 @@ export class LockFile {
 
   /** Removes it, unless people did and somebody else has made another one since. */
   async remove(): Promise<void> {
-    const text = await readText(this.name);
-    if (text === null || parseContent(text)?.token !== this.#token) return;
+    const found = await readFound(this.name);
+    if (found?.content?.token !== this.#token) return;
     await unlinkIfThere(this.name);
   }
 }
@@ -126,38 +132,66 @@ async function lockFileName(image: string): Promise<string> {
   return real + SUFFIX;
 }
 
-/** Makes a file with all its content, unless there is one of that name: then false. */
-async function appear(file: string, text: string): Promise<boolean> {
+/** `made`, or what is in the way: a file, or one that may be being written just now. */
+type Appearance = 'made' | 'taken' | 'being made';
+
+/** Makes a file with all its content, durably, unless there is one of that name. */
+async function appear(file: string, text: string): Promise<Appearance> {
   const draft = path.join(path.dirname(file), `.vdkit-lock-${randomHex(8)}`);
-  await calls.writeFile(draft, text, { flag: 'wx', mode: 0o644 });
   try {
+    await writeDurably(draft, text);
     await calls.link(draft, file);
-    return true;
+    return 'made';
   } catch (error) {
-    if (errorCode(error) === 'EEXIST') return false;
+    if (errorCode(error) === 'EEXIST') return 'taken';
     if (!isMissingCall(error) && errorCode(error) !== 'EPERM') throw error;
-    // A file system without links: for a moment the file is there without its content, and counts as live.
-    return await createWith(file, text);
+    return await createWith(file, text, draft);
   } finally {
     await unlinkIfThere(draft);
   }
 }
 
-async function createWith(file: string, text: string): Promise<boolean> {
+async function writeDurably(file: string, text: string): Promise<void> {
+  const handle = await calls.open(file, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o644);
   try {
-    await calls.writeFile(file, text, { flag: 'wx', mode: 0o644 });
-    return true;
-  } catch (error) {
-    if (errorCode(error) === 'EEXIST') return false;
-    throw error;
+    await writeFully(handle, 0, new TextEncoder().encode(text));
+    await calls.fsync(handle);
+  } finally {
+    await calls.close(handle);
   }
+}
+
+/** On a file system without links. `draft` was made just now, by the same clock. */
+async function createWith(file: string, text: string, draft: string): Promise<Appearance> {
+  try {
+    await writeDurably(file, text);
+  } catch (error) {
+    if (errorCode(error) !== 'EEXIST') throw error;
+    const [found, now, then] = await Promise.all([readFound(file), modifiedMs(draft), modifiedMs(file)]);
+    if (found?.empty !== true || now === null || then === null) return 'taken';
+    return now - then > ABANDONED_MS ? 'taken' : 'being made';
+  }
+  // While it was empty it may have been taken for abandoned and replaced.
+  const written = await readFound(file);
+  return written?.content !== null && written?.content.token === parseContent(text)?.token ? 'made' : 'being made';
+}
+
+async function modifiedMs(file: string): Promise<number | null> {
+  return calls.stat(file).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => null,
+  );
 }
 
 /** Only under the lock file for taking over. */
 async function removeStale(file: string): Promise<void> {
-  const text = await readText(file);
-  const content = text === null ? null : parseContent(text);
-  if (content !== null && (await isStale(content))) await unlinkIfThere(file);
+  const found = await readFound(file);
+  if (found !== null && (await isLeft(found))) await unlinkIfThere(file);
+}
+
+/** True for what nobody has any more. */
+async function isLeft({ empty, content }: Found): Promise<boolean> {
+  return empty || (content !== null && (await isStale(content)));
 }
 
 async function unlinkIfThere(file: string): Promise<void> {
@@ -168,22 +202,34 @@ async function unlinkIfThere(file: string): Promise<void> {
   }
 }
 
-/** What is in a file; empty for anything that is no lock file, null when there is nothing. */
-async function readText(file: string): Promise<string | null> {
+/** What stands in a lock file. */
+interface Found {
+  /** Null for anything that is not a lock file, or cannot be read. */
+  readonly content: Content | null;
+  /** Nothing was ever written into it: a file of no bytes, or of zeroes where a power cut took them. */
+  readonly empty: boolean;
+}
+
+/** Null when there is nothing. */
+async function readFound(file: string): Promise<Found | null> {
   let handle: number;
   try {
     handle = await calls.open(file, fs.constants.O_RDONLY | CAREFUL);
   } catch (error) {
     const code = errorCode(error);
     // Where no file can be, none is: the name is too long, or a part of it is no directory.
-    return code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG' ? null : '';
+    const missing = code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG';
+    return missing ? null : { content: null, empty: false };
   }
   try {
     const bytes = new Uint8Array(MAX_BYTES);
     const { bytesRead } = await calls.read(handle, bytes, 0, MAX_BYTES, 0);
-    return new TextDecoder().decode(bytes.subarray(0, bytesRead));
+    const read = bytes.subarray(0, bytesRead);
+    const { size } = await calls.fstat(handle);
+    const empty = size === bytesRead && read.every((byte) => byte === 0);
+    return { content: parseContent(new TextDecoder().decode(read)), empty };
   } catch {
-    return '';
+    return { content: null, empty: false };
   } finally {
     await calls.close(handle);
   }

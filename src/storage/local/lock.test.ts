@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Storage } from '../contract.ts';
+import { calls } from './calls.ts';
 import { localFiles } from './index.ts';
 import { LockFile } from './lock-file.ts';
 import { nativeCalls } from './native.ts';
@@ -180,7 +181,72 @@ describe('with lock files', () => {
     expect(JSON.parse(readFileSync(lockFile(), 'utf8')).token).toBe('left behind');
   });
 
-  it.each(['', 'no JSON', '{"pid":-1}', '[]', 'x'.repeat(100_000)])(
+  it.each([
+    ['empty', ''],
+    ['of zeroes', '\0'.repeat(300)],
+  ])('takes over a file that a power cut left %s', async (_, text) => {
+    writeFileSync(lockFile(), text);
+    const reader = await open('read');
+    await reader.lock('shared');
+    await reader.close();
+    const writer = await open();
+    expect((await writer.lockState()).held).not.toBe('exclusive');
+    await writer.lock('exclusive');
+    expect(JSON.parse(readFileSync(lockFile(), 'utf8')).pid).toBe(process.pid);
+    await writer.close();
+    expect(names()).toEqual(['disk.vdi']);
+  });
+
+  it('takes over one that a power cut left while it was being taken over', async () => {
+    writeFileSync(lockFile(), '');
+    writeFileSync(`${lockFile()}.takeover`, '');
+    await (await open()).lock('exclusive');
+    expect(names()).toEqual(['disk.vdi', 'disk.vdi.vdkit-lock']);
+  });
+
+  it('is durable before it has its name', async () => {
+    const order: string[] = [];
+    for (const name of ['fsync', 'link'] as const) {
+      const original = calls[name] as (...values: unknown[]) => Promise<unknown>;
+      vi.spyOn(calls, name).mockImplementation((...values: unknown[]) => {
+        order.push(name);
+        return original(...values) as Promise<never>;
+      });
+    }
+    await (await open()).lock('exclusive');
+    vi.restoreAllMocks();
+    expect(order).toEqual(['fsync', 'link']);
+  });
+
+  describe('where a file system has no links', () => {
+    beforeEach(() => {
+      const refusal = Object.assign(new Error('EPERM: link'), { code: 'EPERM' });
+      vi.spyOn(calls, 'link').mockRejectedValue(refusal);
+    });
+    afterEach(() => {
+      vi.restoreAllMocks();
+    });
+
+    it('is made all the same, once', async () => {
+      const writer = await open();
+      await writer.lock('exclusive');
+      expect(JSON.parse(readFileSync(lockFile(), 'utf8'))).toMatchObject({ pid: process.pid });
+      const how = { mode: 'exclusive', shareable: false } as const;
+      expect(await LockFile.take(image, how)).not.toBeInstanceOf(LockFile);
+      expect(names()).toEqual(['disk.vdi', 'disk.vdi.vdkit-lock']);
+    });
+
+    it('leaves alone an empty one that may be being written, and takes over an old one', async () => {
+      writeFileSync(lockFile(), '');
+      await expect((await open()).lock('exclusive')).rejects.toMatchObject({ kind: 'locked' });
+      const before = Date.now() / 1000 - 60;
+      await fs.utimes(lockFile(), before, before);
+      await (await open()).lock('exclusive');
+      expect(JSON.parse(readFileSync(lockFile(), 'utf8')).pid).toBe(process.pid);
+    });
+  });
+
+  it.each(['no JSON', '{"pid":-1}', '[]', 'x'.repeat(100_000)])(
     'heeds a file that it cannot read: %.10s',
     async (text) => {
       writeFileSync(lockFile(), text);
@@ -189,8 +255,9 @@ describe('with lock files', () => {
     },
   );
 
-  it('is given to one of many who take it over at a time', async () => {
-    await leaveStale();
+  it.each(['a dead process', 'a power cut'])('is given to one of many who take it over at a time: %s', async (who) => {
+    if (who === 'a dead process') await leaveStale();
+    else writeFileSync(lockFile(), '');
     const how = { mode: 'exclusive', shareable: false } as const;
     const outcomes = await Promise.all(Array.from({ length: 20 }, () => LockFile.take(image, how)));
     const taken = outcomes.filter((outcome) => outcome instanceof LockFile);
