@@ -63,7 +63,8 @@ export async function openDependants(moving: Moving, to: Source, options: Enviro
     await closeDependants({ open });
     throw error;
   }
-  return { open, stuck, byUuid: byUuid.sort(), complete: here.complete };
+  const byName = (one: { name: string }, other: { name: string }): number => (one.name < other.name ? -1 : 1);
+  return { open: open.sort(byName), stuck: stuck.sort(byName), byUuid: byUuid.sort(), complete: here.complete };
 }
 
 /** The files beside the image, and those beside the place where it goes: it may have come from there. */

@@ -207,6 +207,7 @@ class Move {
     const { parts, both } = this.#plan;
     const link = await isLink(provider, name);
     if (link && both.size + parts.length > 0) throw linkMoved(name, await provider.realName(name));
+    for (const part of parts) await (await this.#openPart(part.from)).close();
     if (both.size > 0) await this.#readdress(both);
     for (const part of parts) {
       if (await this.#linkPart(part.from, part.to)) continue;
@@ -222,6 +223,11 @@ class Move {
     for (const part of parts) await removeFile({ provider, name: part.from });
     await this.#shorten();
     return true;
+  }
+
+  /** An image may name any of its neighbours: what goes along must be allowed as if it were written. */
+  #openPart(name: string): Promise<Storage> {
+    return this.#opened.gate.open({ name, role: 'external data file' }, this.#from, 'write');
   }
 
   /** Also one that was given its name before a cut. False: it cannot have two. */
@@ -334,11 +340,11 @@ class Move {
 
   /** All files that go, the image last: what is to be written of each. */
   async #files(): Promise<MovedFile[]> {
-    const { gate, image } = this.#opened;
+    const { image } = this.#opened;
     const files: MovedFile[] = [];
     try {
       for (const part of this.#plan.parts) {
-        const storage = await gate.open({ name: part.from, role: 'file with data of the image' }, this.#from, 'write');
+        const storage = await this.#openPart(part.from);
         files.push({
           original: storage,
           storage,

@@ -5,8 +5,13 @@ import type { Format } from '../../src/image/contract.ts';
 import { createImage, Disk, type ImageSource, inspect } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 
-const MIB = 1024 ** 2;
-export const SIZE = 2 * MIB;
+export const SIZE = 1024 ** 2;
+/** Small units make small files. */
+const SMALL: Readonly<Record<string, number>> = {
+  AllocationBlockSize: 65_536,
+  DataAlignment: 4096,
+  cluster_size: 16_384,
+};
 
 /** A kind of image that is moved. */
 export interface Kind {
@@ -68,7 +73,9 @@ export async function makeFamily(
   const { name: format, extensions } = kind.format;
   for (let number = 0; number < images; number++) {
     const name = `${directory}/${number}.${extensions[0]?.extension ?? format}`;
-    const config = kind.data && number === moved ? { data_file: `data-${number}.bin` } : {};
+    const units = Object.entries(SMALL).filter(([key]) => kind.format.configKeys.some((one) => one.name === key));
+    const data = kind.data && number === moved ? { data_file: `data-${number}.bin` } : {};
+    const config = { ...Object.fromEntries(units), ...data };
     const parent = names.at(-1);
     await createImage(
       { provider, name },
@@ -101,7 +108,7 @@ async function decorate(disk: Disk, data: boolean): Promise<void> {
   // Snapshots need the data in the image itself.
   if (info?.snapshots !== undefined && !data) {
     await disk.snapshots.create('monday');
-    await disk.write(MIB, new Uint8Array(4096).fill(99));
+    await disk.write(SIZE / 2, new Uint8Array(4096).fill(99));
   }
   if (info?.bitmaps !== undefined) await disk.bitmaps.add('since');
 }

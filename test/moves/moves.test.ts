@@ -6,7 +6,17 @@ import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { amendImage, convert, Disk, inspect, moveImage, renameImage, setImage } from '../../src/index.ts';
+import {
+  amendImage,
+  convert,
+  copyChain,
+  createImage,
+  Disk,
+  inspect,
+  moveImage,
+  renameImage,
+  setImage,
+} from '../../src/index.ts';
 import { localFiles } from '../../src/storage/local/provider.ts';
 import { runCli } from '../cli/run-cli.ts';
 import { type Family, KINDS, type Kind, makeFamily, ROLES, type Role, SIZE, stateOf } from './kit.ts';
@@ -200,7 +210,6 @@ describe('what moves', () => {
     const [parent = ''] = made.names;
     fs.symlinkSync(parent, join(folder, 'a/link.qcow2'));
     const child = join(folder, 'a/c.qcow2');
-    const { createImage } = await import('../../src/index.ts');
     await createImage(child, { parent: join(folder, 'a/link.qcow2'), parentFormat: 'qcow2' });
     const before = await stateOf(made, child, [folder]);
     await renameImage(parent, join(folder, 'a/new.qcow2'));
@@ -273,5 +282,73 @@ describe('a move into another format', () => {
     await moveImage(from, to, { to: 'qcow2' });
     expect(fs.existsSync(from)).toBe(false);
     expect((await stateOf({ kind: qcow2 }, to, [])).hash).toBe(made.states[0]?.hash);
+  });
+});
+
+describe('what an image names', () => {
+  const withData = KINDS.find(({ data }) => data) as Kind;
+
+  it('goes along only where it is allowed by its own name: it may be any file beside the image', async () => {
+    const made = await makeFamily(provider, join(folder, 'a'), withData, ROLES[0]);
+    const [from = ''] = made.names;
+    const name = made.dataName ?? '';
+    const format = withData.format.name;
+    for (const to of [join(folder, 'b/x'), join(other, 'x')]) {
+      await expect(moveImage(from, to, { format, allow: [folder] })).rejects.toMatchObject({ kind: 'denied' });
+    }
+    expect(await stateOf(made, from, [folder])).toEqual(made.states[0]);
+    expect(fs.existsSync(name)).toBe(true);
+    await moveImage(from, join(folder, 'b/x'), { format, allow: [name] });
+    expect(fs.existsSync(name)).toBe(false);
+  });
+});
+
+describe.each(cases)('$title, $role: its names and its rights', ({ kind, ...role }: { kind: Kind } & Role) => {
+  const make = (): Promise<Family> => makeFamily(provider, join(folder, 'a'), kind, role);
+
+  it('are not taken by a new image, a conversion or a copy, whatever force says', async () => {
+    const family = await make();
+    const { format } = kind;
+    const last = family.names.at(-1) ?? '';
+    const below = [...family.names.slice(0, -1), ...(family.dataName === null ? [] : [family.dataName])];
+    fs.symlinkSync(join(folder, 'a'), join(folder, 'to-a'));
+    for (const name of below) {
+      const file = basename(name);
+      fs.linkSync(name, join(folder, 'b', file));
+      for (const target of [name, join(folder, 'b', file), join(folder, 'to-a', file)]) {
+        const options = { force: true, allow: [folder], format: format.name };
+        const source = { sourceFormat: format.name };
+        await expect(convert(last, target, { ...options, ...source }), target).rejects.toMatchObject({
+          kind: 'exists',
+        });
+        if (!format.capabilities.diff) continue;
+        const child = { ...options, parent: last, parentFormat: format.name };
+        await expect(createImage(target, child), target).rejects.toMatchObject({ kind: 'exists' });
+      }
+      fs.rmSync(join(folder, 'b', file));
+    }
+    for (const [number, name] of family.names.entries()) {
+      expect(await stateOf(family, name, [folder]), name).toEqual(family.states[number]);
+    }
+  });
+
+  it('are those of what is replaced, and a copy is as private as all that it comes from', async () => {
+    const family = await make();
+    const last = family.names.at(-1) ?? '';
+    const options = { force: true, allow: [folder], format: kind.format.name, sourceFormat: kind.format.name };
+    fs.writeFileSync(join(folder, 'b/old'), '');
+    fs.chmodSync(join(folder, 'b/old'), 0o640);
+    await convert(last, join(folder, 'b/old'), options);
+    expect(fs.statSync(join(folder, 'b/old')).mode & 0o777).toBe(0o640);
+    fs.chmodSync(family.names[role.moved] ?? '', 0o600);
+    await convert(last, join(folder, 'b/old'), options);
+    expect(fs.statSync(join(folder, 'b/old')).mode & 0o777).toBe(0o600);
+    await using disk = await Disk.open(last, { allow: [folder], format: kind.format.name });
+    await copyChain(disk, (name) => join(folder, 'b', basename(name)));
+    for (const [number, name] of family.names.entries()) {
+      const copy = join(folder, 'b', basename(name));
+      expect((await stateOf(family, copy, [folder])).hash, copy).toBe(family.states[number]?.hash);
+      if (number === role.moved) expect(fs.statSync(copy).mode & 0o777).toBe(0o600);
+    }
   });
 });
