@@ -35,6 +35,10 @@ export interface ChildOptions {
   readonly cwd: string;
   /** Written to standard input, which is then closed. Without it standard input is empty. */
   readonly input?: Uint8Array;
+  /** Default: that of this process. */
+  readonly environment?: NodeJS.ProcessEnv;
+  /** Standard output goes nowhere, as to a file: it may be endless. */
+  readonly discardStdout?: boolean;
   /** Gets the child as soon as it runs, and each piece of its stderr. */
   readonly onStart?: (child: ChildProcess) => void;
   readonly onStderr?: (text: string, child: ChildProcess) => void;
@@ -43,20 +47,22 @@ export interface ChildOptions {
 /** Runs a built program and waits for its end. */
 export function runProgram(program: Program, words: readonly string[], options: ChildOptions): Promise<ChildOutcome> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [program.path, ...words], { cwd: options.cwd, stdio: 'pipe' });
+    const { cwd, environment: env = process.env } = options;
+    const stdio = ['pipe', options.discardStdout === true ? 'ignore' : 'pipe', 'pipe'] as const;
+    const child = spawn(process.execPath, [program.path, ...words], { cwd, env, stdio: [...stdio] });
     const outputs = { stdout: '', stderr: '' };
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       outputs.stdout += text;
     });
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       outputs.stderr += text;
       options.onStderr?.(text, child);
     });
     child.on('error', reject);
     child.on('close', (status, signal) => resolve({ status, signal, ...outputs }));
     // A child that reads nothing may be gone already.
-    child.stdin.on('error', () => {});
-    child.stdin.end(options.input ?? new Uint8Array(0));
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(options.input ?? new Uint8Array(0));
     options.onStart?.(child);
   });
 }
