@@ -172,7 +172,7 @@ async function convertInto(source: BlockDevice, target: ImageSource, options: Co
     ...(format === undefined ? {} : { format }),
   });
   try {
-    await refuseSameFile(source, disk.label, await disk.identities());
+    await refuseSameFile(source, disk.label, await disk.identities('last'));
     await refuseCut(source, { size: disk.size, path: disk.label, shrink: options.shrink, signal: options.signal });
   } catch (error) {
     await closeAfter(disk);
@@ -211,13 +211,13 @@ async function replaceable(source: ChainDisk, { provider, name }: Source): Promi
   });
 }
 
-/** Writing over what is being read would destroy both. */
+/** Writing over what is being read would destroy both. A base that both have is only read. */
 async function refuseSameFile(source: BlockDevice, target: string, keys: Iterable<string>): Promise<void> {
   if (!(source instanceof ChainDisk)) return;
   const read = await source.identities();
   for (const key of keys) {
     if (!read.has(key)) continue;
-    throw new ImageError('invalid-argument', 'Source and target are the same file', { path: target });
+    throw new ImageError('invalid-argument', 'The target is a file that the source is read from', { path: target });
   }
 }
 

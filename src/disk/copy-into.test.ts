@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { compare, copyInto, createImage, Disk, inspect } from '../index.ts';
+import { compare, convert, copyInto, createImage, Disk, inspect } from '../index.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 
 const MIB = 1024 ** 2;
@@ -95,7 +95,36 @@ describe('copyInto', () => {
     expect(bytes[0]).toBe(5);
   });
 
-  it('refuses numbers that cannot be, and images that both have', async () => {
+  it.each(['copyInto', 'convert'])(
+    'goes between two images over the same base, but not into one that is read: %s',
+    async (how) => {
+      const provider = new MemoryProvider();
+      const at = (name: string) => ({ provider, name: `/${name}.vdi` });
+      const into = async (from: string, to: string): Promise<unknown> => {
+        if (how === 'convert') return convert(at(from), at(to), { into: true, allow: ['/'] });
+        await using source = await Disk.open(at(from), OPEN);
+        await using target = await Disk.open(at(to), { ...OPEN, mode: 'write' });
+        return copyInto(source, 'last', target);
+      };
+      await createImage(at('base'), { size: SIZE });
+      for (const [name, parent] of [
+        ['a', 'base'],
+        ['b', 'base'],
+        ['c', 'a'],
+      ] as const) {
+        await createImage(at(name), { parent: at(parent), allow: ['/'] });
+        await using disk = await Disk.open(at(name), { ...OPEN, mode: 'write' });
+        await disk.write(0, new TextEncoder().encode(name));
+      }
+      await expect(into('c', 'a')).rejects.toMatchObject({ kind: 'invalid-argument' });
+      await into('c', 'b');
+      await using source = await Disk.open(at('c'), OPEN);
+      await using target = await Disk.open(at('b'), OPEN);
+      await expectSame(source, target);
+    },
+  );
+
+  it('refuses numbers that cannot be, and images that are read', async () => {
     const provider = new MemoryProvider();
     await using source = await chain(provider, 's', 2);
     await using target = await chain(provider, 't', 1);
@@ -104,7 +133,7 @@ describe('copyInto', () => {
     await expect(copyInto(source, 1, target, { fromSame: 1, toSame: 0 })).rejects.toMatchObject(notFound);
     await expect(copyInto(source, 1, target, { fromSame: 0, toSame: 1 })).rejects.toMatchObject(notFound);
     await expect(copyInto(source, 1, target, { fromSame: 0 })).rejects.toMatchObject({ kind: 'invalid-argument' });
-    await expect(copyInto(source, 1, source)).rejects.toThrow('share an image');
+    await expect(copyInto(source, 1, source)).rejects.toThrow('the source is read from');
     await expect(copyInto(source, 1, target, { length: SIZE + 1 })).rejects.toMatchObject({ kind: 'invalid-argument' });
   });
 

@@ -148,12 +148,14 @@ function noSuch({ label }: ChainDisk, what: string, found: number, most: number)
   });
 }
 
-/** Writing over what is being read would destroy both. */
+/** Writing over what is being read would destroy both. A base that both have is only read. */
 async function refuseShared(source: ChainDisk, target: ChainDisk): Promise<void> {
   const own = await source.identities();
-  for (const key of await target.identities()) {
+  for (const key of await target.identities('last')) {
     if (!own.has(key)) continue;
-    throw new ImageError('invalid-argument', 'Source and target share an image', { path: target.label });
+    throw new ImageError('invalid-argument', 'The target is an image that the source is read from', {
+      path: target.label,
+    });
   }
 }
 

@@ -185,9 +185,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     return dumpChain(this.#head.chain.images);
   }
 
-  /** Keys of all files of the chain: two disks that share one are, in part, the same bytes. */
-  async identities(): Promise<ReadonlySet<string>> {
-    return identitiesOf(this.#head.chain.images);
+  /** Keys of all files of the chain, or of those that writes go to: two disks that share one are, in part, the same bytes. */
+  async identities(of: 'chain' | 'last' = 'chain'): Promise<ReadonlySet<string>> {
+    const { images, last } = this.#head.chain;
+    return identitiesOf(of === 'chain' ? images : [last]);
   }
 
   /** The same, with the file of its cache. */
