@@ -104,7 +104,7 @@ describe('copyInto', () => {
         if (how === 'convert') return convert(at(from), at(to), { into: true, allow: ['/'] });
         await using source = await Disk.open(at(from), OPEN);
         await using target = await Disk.open(at(to), { ...OPEN, mode: 'write' });
-        return copyInto(source, 'last', target);
+        return await copyInto(source, 'last', target);
       };
       await createImage(at('base'), { size: SIZE });
       for (const [name, parent] of [
