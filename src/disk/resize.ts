@@ -101,7 +101,7 @@ export async function resizeOf(host: DiskHost, size: number, options: DiskResize
   }
   checkGeometry(options.geometry ?? {});
   host.head.chain.filters.checkSymmetric(name, 'Resizing');
-  if (size !== host.head.chain.size) {
+  if (size !== host.head.chain.size || image.resizePending === true) {
     await checkResize(host.head.chain, size, options);
     await host.changing(() => resizeAlone(host, size, options));
   }
@@ -114,7 +114,7 @@ async function resizeAlone(host: DiskHost, size: number, options: DiskResizeOpti
   const { chain, last, writes, flusher } = head;
   await requireSystemLocks(last.image.storages(), host.options);
   await head.pushOut();
-  const shrunk = size < chain.size;
+  const cuts = size < chain.size || last.image.resizePending === true;
   await resizeLast({
     chain,
     image: last.image,
@@ -125,7 +125,7 @@ async function resizeAlone(host: DiskHost, size: number, options: DiskResizeOpti
     options,
   });
   // What was cut off left room at the end, which no hole tells of.
-  if (shrunk) await packAfterCut(head, options.signal);
+  if (cuts) await packAfterCut(head, options.signal);
   else await tidy(head, options.signal);
 }
 

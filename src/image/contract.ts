@@ -292,6 +292,8 @@ export interface Image {
   relocate?(guestOffset: number): MaybePromise<WriteSlot | null>;
   /** Cuts free room off the end of the file, after a flush. Nothing else may run meanwhile. */
   trim?(how?: OperationOptions): Promise<void>;
+  /** A resize was cut and left something to do: one to the size that the disk has does it. */
+  readonly resizePending?: boolean;
   /** Changes the size of the disk. Everything is flushed before, and nothing else may run meanwhile. */
   resize?(size: number, how: ResizeOptions): Promise<void>;
   /**

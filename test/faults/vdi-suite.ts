@@ -301,9 +301,50 @@ export const coveredCut: Workload = async (session) => {
   await session.flush();
   await session.resize(601 * UNIT - 1);
   await session.write(BEHIND + 1, 2);
+  await session.flush();
   await session.resize(BLOCKS * UNIT);
   await session.write(650 * UNIT, 20);
 };
+
+/**
+ * Cut to few blocks, which stand in the highest slots, since those that are lost were written first. Twice, and grown in
+ * between.
+ */
+export const cutOfHighSlots: Workload = async (session) => {
+  const fill = async (last: number, kept: number): Promise<void> => {
+    for (let block = last; block > last - 20; block--) await session.write(block * UNIT, UNIT);
+    for (let block = kept - 1; block >= 0; block--) await session.write(block * UNIT + (block % 2), 1);
+    await session.flush();
+  };
+  await fill(90, 7);
+  await session.resize(7 * UNIT - 1);
+  await session.write(2, 3);
+  await session.flush();
+  await session.resize(300 * UNIT);
+  await fill(200, 12);
+  await session.resize(9 * UNIT);
+  await session.write(5, 2);
+};
+
+/**
+ * The same; whatever a cut leaves, a further session ends it by a resize to the size that there is: the map is as long as
+ * the disk, and nothing stands in a slot that the header cannot count.
+ */
+export function highSlotsSuite(options: Omit<VdiSuiteOptions, 'sessions'>): CrashSuite {
+  const suite = vdiSuite('dynamic', { ...options, sessions: [cutOfHighSlots] });
+  return {
+    ...suite,
+    afterwards: (disk) => disk.resize?.(disk.size) ?? Promise.resolve(),
+    async check(context) {
+      const problems = (await suite.check?.(context)) ?? [];
+      if (context.stage === 'found') return problems;
+      const { header } = await metadataOf(context.provider, context.image);
+      const blocks = Math.ceil(Number(header.getBigUint64(0x170, true)) / BLOCK);
+      const found = header.getUint32(0x180, true);
+      return found === blocks ? problems : [...problems, `The map has ${found} entries for ${blocks} blocks`];
+    },
+  };
+}
 
 /** Holes are made and filled. Ends with writes that only the closing makes durable. */
 export const compacted: Workload = async (session) => {

@@ -16,6 +16,7 @@ import {
   coveredGrowth,
   damagedSuite,
   filledSuite,
+  highSlotsSuite,
   isMetadata,
   isMovedMetadata,
   maintenance,
@@ -43,6 +44,7 @@ const ROWS: readonly Row[] = [
   ['differencing: all of the map', (seed) => vdiSuite('diff', { seed, sessions: wide }), usual],
   ['dynamic: compact and resize', (seed) => filledSuite('dynamic', { seed, sessions: maintenance }), moved],
   ['differencing: compact and resize', (seed) => filledSuite('diff', { seed, sessions: maintenance }), moved],
+  ['dynamic: cut to blocks in high slots', (seed) => highSlotsSuite({ seed }), usual],
   ['repair', (seed) => damagedSuite('both', { seed, sessions: [traffic(8), compacted] }), usual],
 ];
 
@@ -82,7 +84,10 @@ const NEEDED: readonly Needed[] = [
   // Every format may count on a resize finding all that came before durable. In a VDI image these flushes are
   // followed by others, before anything depends on what they cover.
   ['growing', filledSuite('dynamic', { seed: 14, sessions: [coveredGrowth] }), [2], moved],
-  ['cutting', filledSuite('dynamic', { seed: 14, sessions: [coveredCut] }), [3, 7], moved],
+  ['cutting', filledSuite('dynamic', { seed: 14, sessions: [coveredCut] }), [3, 8], moved],
+  // And before the end of the file is cut off nothing refers to it any more, nor does growing find anything behind the
+  // end: the entries were given up when the disk was cut.
+  ['cutting to blocks in high slots', highSlotsSuite({ seed: 14 }), [2, 5, 9, 11, 12, 15, 19], usual],
   ['repairing a map', damagedSuite('entries', { seed: 14, sessions: [async () => {}] }), [], moved],
   ['repairing a count', damagedSuite('count', { seed: 14, sessions: [async () => {}] }), [], moved],
 ];

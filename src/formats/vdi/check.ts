@@ -5,8 +5,9 @@
  * what the check found out, in an order in which every step leaves a better image than before:
  *   1. the file is made long enough, and the header gets its identities, its size and a count that covers every entry
  *      that stays; durable;
- *   2. map entries that cannot be kept are cleared, the count is lowered to what the map uses, and what no entry can
- *      refer to is cut off, in any order; durable.
+ *   2. map entries that cannot be kept are cleared; durable;
+ *   3. blocks in slots beyond what the header can count move into free ones below (move-down.ts);
+ *   4. the count is lowered to what the map uses, and what no entry can refer to is cut off, in any order; durable.
  * So a repair that is cut off can be run again.
  *
  * An entry that cannot be kept becomes *free* in a base, as VirtualBox does it, and *zero* in a differencing image:
@@ -24,6 +25,7 @@ import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, HEADER, IMAGE_TYPE } from './layout.ts';
+import { moveDown } from './move-down.ts';
 
 /** Findings of one kind are listed one by one up to this many, then counted. */
 const LISTED = 1000;
@@ -36,6 +38,8 @@ interface Survey {
   readonly bad: SparseBitSet;
   /** One more than the highest slot that stays in use. */
   readonly usedEnd: number;
+  /** Some blocks stand in slots beyond what the header can count. */
+  readonly high: boolean;
   /** Bytes the file must have at least, and may have at most. */
   readonly minSize: number;
   readonly maxSize: number;
@@ -54,8 +58,11 @@ export async function repairVdi(storage: Storage, options: OperationOptions = {}
   await readPadded(storage, 0, sector);
   await repairHeader(storage, sector, found);
   const cleared = await clearEntries(storage, found, options);
-  const lowered = await lowerCount(storage, sector, found);
-  if (cleared || lowered) await storage.flush();
+  if (cleared) await storage.flush();
+  const { header } = found;
+  const moved = found.high && (await moveDown({ storage, ...header }, header.blockCount, options));
+  const lowered = await lowerCount(storage, sector, moved ? await survey(storage, {}) : found);
+  if (lowered) await storage.flush();
   return found.findings;
 }
 
@@ -76,7 +83,9 @@ async function survey(storage: Storage, options: OperationOptions): Promise<Surv
   const placed = ['device', 'other'].includes((await storage.identity()).kind);
   const maxSize = placed ? Math.max(usable, storage.size) : usable;
   checkLength(storage, header, minSize, maxSize, list);
-  return { header, findings: findingsOf(list, header), bad: scan.bad, usedEnd: scan.usedEnd, minSize, maxSize };
+  const { bad, usedEnd } = scan;
+  const high = usedEnd > header.blockCount;
+  return { header, findings: findingsOf(list, header), bad, usedEnd, high, minSize, maxSize };
 }
 
 /** Nothing is repaired in an image that can only be read. */
@@ -192,8 +201,7 @@ async function scanEntries(
     }
     usedEnd = Math.max(usedEnd, entry + 1);
     // A resize that was cut off leaves this; QEMU would hand the slot out again.
-    const beyond = `stands in slot ${entry}, beyond what the header can count; compact moves it`;
-    if (entry >= blockCount) tell('slot-beyond-count', beyond, false);
+    if (entry >= blockCount) tell('slot-beyond-count', `stands in slot ${entry}, beyond what the header can count`);
   }, options);
   return { bad, usedEnd, used: owners.size };
 }

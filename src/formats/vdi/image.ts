@@ -40,6 +40,7 @@ import {
 } from './layout.ts';
 import { planResize, runResize } from './resize.ts';
 import { changedSector } from './set.ts';
+import { blocksOf } from './shrink.ts';
 
 /** How to open. */
 export interface VdiOpenMode extends OperationOptions {
@@ -276,9 +277,23 @@ export class VdiImage implements Image {
     if (this.#storage.size > end) await this.#guarded(() => this.#storage.resize(end));
   }
 
+  /** The map is longer than the disk, or blocks stand where the header cannot count them. */
+  get resizePending(): boolean {
+    const { virtualSize, blockCount } = this.#header;
+    if (this.#allocator === null || !this.can.resize) return false;
+    return blockCount > blocksOf(virtualSize, this.#header) || this.#allocator.committedEnd > blockCount;
+  }
+
   /** Changes the size of the disk; see resize.ts. Nothing else may run meanwhile, and everything is flushed. */
   async resize(size: number, how: ResizeOptions): Promise<void> {
     this.#writableAllocator();
+    const { virtualSize } = this.#header;
+    // What a cut left of the resize before.
+    if (size > virtualSize && this.resizePending) await this.#resize(virtualSize, how);
+    await this.#resize(size, how);
+  }
+
+  async #resize(size: number, how: ResizeOptions): Promise<void> {
     const plan = await planResize({ storage: this.#storage, header: this.#header, table: this.#table }, size, how);
     try {
       await this.#guarded(() => runResize(this.#storage, this.#sector, plan));

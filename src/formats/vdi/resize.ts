@@ -1,5 +1,5 @@
 /**
- * Changing the size of a disk.
+ * Changing the size of a disk. How it is cut is described in shrink.ts; here it grows.
  *
  * A map that still fits before the data is made longer in place: new entries durable, then the header that counts them.
  * A map that does not fit cannot be renumbered in place, since header and map would have to change at once. So:
@@ -7,8 +7,7 @@
  *      durable;
  *   2. the complete new map, numbered for data that begins k slots later, is written into the room of those k slots,
  *      durable;
- *   3. the header switches map, data, count and size in its one sector; durable with the next flush, and at once where
- *      blocks were cut off.
+ *   3. the header switches map, data, count and size in its one sector; durable with the next flush.
  * Until step 3 the old map is what counts, after it the new one, so a cut at any step leaves an image with the content
  * it had, and the resize can be run again.
  */
@@ -19,12 +18,13 @@ import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { ResizeOptions } from '../../image/contract.ts';
 import type { U32Table } from '../../image/u32-table.ts';
 import { LIMITS } from '../../limits.ts';
-import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import type { VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, HEADER, HEADER_SIZE_1_1_PLUS } from './layout.ts';
+import { COPY_BYTES, copyBytes, writeEntries } from './map-entries.ts';
+import { blocksOf, shrinkVdi } from './shrink.ts';
 
-const COPY_BYTES = 1024 * 1024;
 /** What ATA can address. */
 const MOST_PHYSICAL_CYLINDERS = 16_383;
 
@@ -64,7 +64,7 @@ export async function planResize(state: VdiState, size: number, options: ResizeO
       expected: 'a multiple of 512, at least 512',
     });
   }
-  const blockCount = divCeil(size, header.blockSize);
+  const blockCount = blocksOf(size, header);
   const place = placeMap(state, blockCount);
   const seen = await lookAtMap(state, blockCount, place.displaced, options);
   return { header, options, virtualSize: size, blockCount, ...place, ...seen };
@@ -128,14 +128,21 @@ function hiddenTail(header: VdiHeader, slot: number | null): ResizePlan['hiddenT
   return { offset: start + inside, length: header.blockSize - inside };
 }
 
-/** Carries the plan out and leaves the new header in `sector`. Cut or cancelled anywhere, the old image is still there. */
+/**
+ * Carries the plan out and leaves the new header in `sector`. Cut or cancelled anywhere while it grows, the old image is
+ * still there.
+ */
 export async function runResize(storage: Storage, sector: Uint8Array, plan: ResizePlan): Promise<void> {
-  const grows = plan.virtualSize > plan.header.virtualSize;
+  const { header, virtualSize, options } = plan;
+  if (virtualSize <= header.virtualSize) {
+    const { signal } = options;
+    return shrinkVdi(storage, sector, { header, size: virtualSize, signal, putSize: (to) => putSize(to, virtualSize) });
+  }
   const room = { end: storage.size };
   try {
     // What becomes visible is durable before the header that shows it.
-    if (grows) await prepareGrowth(storage, sector, plan, room);
-    throwIfAborted(plan.options.signal, 'The resize');
+    await prepareGrowth(storage, sector, plan, room);
+    throwIfAborted(options.signal, 'The resize');
   } catch (error) {
     await giveBack(storage, room.end, error);
     throw error;
@@ -143,8 +150,6 @@ export async function runResize(storage: Storage, sector: Uint8Array, plan: Resi
   const switched = sector.slice();
   putHeader(switched, plan);
   await storage.write(0, switched);
-  // Blocks that were cut off are handed out again: nobody may find the old size then.
-  if (!grows) await storage.flush();
   sector.set(switched);
 }
 
@@ -186,7 +191,7 @@ async function extendMap(storage: Storage, plan: ResizePlan): Promise<void> {
 
 /** Entries that the disk uses. Whatever stands behind them must not become visible. */
 function usedEntries(header: VdiHeader): number {
-  return divCeil(header.virtualSize, header.blockSize);
+  return blocksOf(header.virtualSize, header);
 }
 
 function entryOf(plan: ResizePlan): number {
@@ -244,15 +249,6 @@ async function moveBlocks(
   return moved;
 }
 
-async function copyBytes(storage: Storage, from: number, to: number, length: number): Promise<void> {
-  const buffer = new Uint8Array(Math.min(COPY_BYTES, length));
-  for (let at = 0; at < length; at += buffer.length) {
-    const piece = buffer.subarray(0, Math.min(buffer.length, length - at));
-    await readPadded(storage, from + at, piece);
-    await storage.write(to + at, piece);
-  }
-}
-
 /** Reads entries of the old map in pieces. */
 class OldEntries {
   readonly #storage: Storage;
@@ -276,46 +272,22 @@ class OldEntries {
   }
 }
 
-/** Writes entries `[start, end)` of the map at `mapOffset`, in whole sectors that keep what stands beside them. */
-async function writeEntries(
-  storage: Storage,
-  mapOffset: number,
-  { start, end, signal }: OperationOptions & { readonly start: number; readonly end: number },
-  value: (index: number) => number | Promise<number>,
-): Promise<void> {
-  const perPiece = COPY_BYTES / 4;
-  for (let index = start; index < end; ) {
-    throwIfAborted(signal, 'The resize');
-    const stop = Math.min(end, index - (index % perPiece) + perPiece);
-    const from = mapOffset + index * 4;
-    const first = from - (from % SECTOR);
-    const bytes = new Uint8Array(alignUp(mapOffset + stop * 4, SECTOR) - first);
-    await readPadded(storage, first, bytes);
-    const view = new DataView(bytes.buffer);
-    for (let n = index; n < stop; n++) {
-      const entry = value(n);
-      view.setUint32(mapOffset + n * 4 - first, typeof entry === 'number' ? entry : await entry, true);
-    }
-    await storage.write(first, bytes);
-    index = stop;
-  }
-}
-
 function putHeader(sector: Uint8Array, plan: ResizePlan): void {
   const slots = Math.max(plan.slotsEnd, plan.displaced) + plan.movers.length - plan.displaced;
-  HEADER.put(sector, 'diskSize', plan.virtualSize);
   HEADER.put(sector, 'blockCount', plan.blockCount);
   HEADER.put(sector, 'mapOffset', plan.mapOffset);
   HEADER.put(sector, 'dataOffset', plan.dataOffset);
   HEADER.put(sector, 'blocksAllocated', Math.min(slots, plan.blockCount));
+  putSize(sector, plan.virtualSize);
+}
+
+/** The size of the disk, with the geometry that goes with it, and the sign that its content is another one. */
+function putSize(sector: Uint8Array, size: number): void {
+  HEADER.put(sector, 'diskSize', size);
   HEADER.put(sector, 'modificationUuid', randomGuid());
-  putCylinders(
-    sector,
-    'physical',
-    Math.min(plan.virtualSize, MOST_PHYSICAL_CYLINDERS * cylinderBytes(sector, 'physical')),
-  );
+  putCylinders(sector, 'physical', Math.min(size, MOST_PHYSICAL_CYLINDERS * cylinderBytes(sector, 'physical')));
   // Older headers have no place for it: data may stand there.
-  if (HEADER.get(sector, 'headerSize') >= HEADER_SIZE_1_1_PLUS) putCylinders(sector, 'logical', plan.virtualSize);
+  if (HEADER.get(sector, 'headerSize') >= HEADER_SIZE_1_1_PLUS) putCylinders(sector, 'logical', size);
 }
 
 /** vd.h's VDResize: heads and sectors stay, and a geometry that is not set stays so. */

@@ -1,0 +1,80 @@
+/**
+ * Blocks that stand in slots beyond what the header can count, moved into free slots below: the header counts no more
+ * slots than the disk has blocks, and other programs hand out the slot behind that count next. Works on the medium, past
+ * all caches; everything is flushed, and nothing else runs.
+ *
+ * Some blocks at a time: copied, durable; then their map entries, durable. A cut leaves each block in one of its places.
+ */
+import { SparseBitSet } from '../../binary/bits.ts';
+import { U32Table } from '../../image/u32-table.ts';
+import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import { Turns } from '../../storage/turns.ts';
+import { ENTRY_ZERO } from './layout.ts';
+import { copyBytes, writeEntries } from './map-entries.ts';
+
+/** Bytes that are copied before their entries change. */
+const BATCH_BYTES = 64 * 1024 * 1024;
+const BATCH_BLOCKS = 1024;
+
+/** An image on the medium. */
+export interface MovePlace {
+  readonly storage: Storage;
+  readonly mapOffset: number;
+  readonly dataOffset: number;
+  readonly blockCount: number;
+  readonly blockSize: number;
+  readonly blockExtra: number;
+}
+
+interface Mover {
+  readonly index: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Leaves no block in a slot from `limit` on. There must be room: no more blocks than `limit`. True: some were moved. */
+export async function moveDown(place: MovePlace, limit: number, options: OperationOptions): Promise<boolean> {
+  const { storage, mapOffset, blockCount, blockSize, blockExtra } = place;
+  const map = (): U32Table => new U32Table({ storage, offset: mapOffset, count: blockCount, littleEndian: true });
+  const used = new SparseBitSet();
+  let high = 0;
+  await map().scan((entry) => {
+    if (entry >= ENTRY_ZERO) return;
+    if (entry < limit) used.add(entry);
+    else high++;
+  }, options);
+  if (high === 0) return false;
+  const most = Math.max(1, Math.min(BATCH_BLOCKS, Math.floor(BATCH_BYTES / (blockSize + blockExtra))));
+  const turns = new Turns(options.signal, 'Moving blocks');
+  const table = map();
+  let free = 0;
+  let batch: Mover[] = [];
+  for (let index = 0; index < blockCount; index++) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
+    if (table.get(index) === undefined) await table.load(index);
+    const from = table.get(index) ?? ENTRY_ZERO;
+    if (from < limit || from >= ENTRY_ZERO) continue;
+    while (used.has(free)) free++;
+    batch.push({ index, from, to: free++ });
+    if (batch.length < most) continue;
+    await move(place, batch, options);
+    batch = [];
+  }
+  if (batch.length > 0) await move(place, batch, options);
+  return true;
+}
+
+async function move(place: MovePlace, batch: readonly Mover[], { signal }: OperationOptions): Promise<void> {
+  const { storage, mapOffset, dataOffset, blockSize, blockExtra } = place;
+  const slotBytes = blockSize + blockExtra;
+  const turns = new Turns(signal, 'Moving blocks');
+  for (const { from, to } of batch) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
+    await copyBytes(storage, dataOffset + from * slotBytes, dataOffset + to * slotBytes, slotBytes);
+  }
+  await storage.flush();
+  for (const { index, to } of batch) await writeEntries(storage, mapOffset, { start: index, end: index + 1 }, () => to);
+  await storage.flush();
+}

@@ -1,0 +1,86 @@
+/**
+ * Cutting a disk. The header counts slots, and never more than there are blocks, so it cannot get fewer blocks while any
+ * stands in a high slot. In this order:
+ *   1. the header gets the size, durable: slots of lost blocks get other content now. The map is longer than the disk from
+ *      then on, which is allowed;
+ *   2. entries behind the new end are given up; durable before the next entry changes;
+ *   3. blocks in slots beyond the new number of blocks move into those that this set free, durable (move-down.ts);
+ *   4. the header gets the number of blocks, and how many slots are in use; durable with the next flush.
+ * A cut before the first step leaves the disk as it was, and after it the smaller one, whose resize is *pending*: one to
+ * the size that it has goes on. The header counts every slot in use at every moment.
+ */
+import { divCeil } from '../../binary/numbers.ts';
+import { throwIfAborted } from '../../errors.ts';
+import { U32Table } from '../../image/u32-table.ts';
+import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import type { VdiHeader } from './header.ts';
+import { ENTRY_FREE, ENTRY_ZERO, HEADER } from './layout.ts';
+import { writeEntries } from './map-entries.ts';
+import { moveDown } from './move-down.ts';
+
+/** Entries that a disk of that size needs. */
+export function blocksOf(size: number, { blockSize }: Pick<VdiHeader, 'blockSize'>): number {
+  return divCeil(size, blockSize);
+}
+
+/**
+ * Gives the disk the size that `putSize` writes into a sector, which is not larger than the one it has, and leaves the
+ * header in `sector`. What was given up was looked at before.
+ */
+export async function shrinkVdi(
+  storage: Storage,
+  sector: Uint8Array,
+  {
+    header,
+    size,
+    putSize,
+    ...options
+  }: OperationOptions & {
+    readonly header: VdiHeader;
+    readonly size: number;
+    putSize(sector: Uint8Array): void;
+  },
+): Promise<void> {
+  throwIfAborted(options.signal, 'The resize');
+  if (size !== header.virtualSize) {
+    await putHeader(storage, sector, putSize);
+    await storage.flush();
+  }
+  const blockCount = blocksOf(size, header);
+  const { mapOffset } = header;
+  const before = await usedSlots(storage, header, blockCount, options);
+  if (before.behind) {
+    await writeEntries(storage, mapOffset, { start: blockCount, end: header.blockCount, ...options }, () => ENTRY_FREE);
+  }
+  await moveDown({ storage, ...header }, blockCount, options);
+  const { end } = await usedSlots(storage, header, blockCount, options);
+  await putHeader(storage, sector, (switched) => {
+    HEADER.put(switched, 'blockCount', blockCount);
+    HEADER.put(switched, 'blocksAllocated', end);
+  });
+}
+
+async function putHeader(storage: Storage, sector: Uint8Array, put: (sector: Uint8Array) => void): Promise<void> {
+  const switched = sector.slice();
+  put(switched);
+  await storage.write(0, switched);
+  sector.set(switched);
+}
+
+/** Where the slots that the map uses end, and whether entries behind those of the disk use any. */
+async function usedSlots(
+  storage: Storage,
+  header: VdiHeader,
+  blockCount: number,
+  options: OperationOptions,
+): Promise<{ readonly end: number; readonly behind: boolean }> {
+  const table = new U32Table({ storage, offset: header.mapOffset, count: header.blockCount, littleEndian: true });
+  let end = 0;
+  let behind = false;
+  await table.scan((entry, index) => {
+    if (entry >= ENTRY_ZERO) return;
+    end = Math.max(end, entry + 1);
+    if (index >= blockCount) behind = true;
+  }, options);
+  return { end, behind };
+}
