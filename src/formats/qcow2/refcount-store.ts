@@ -11,7 +11,7 @@
 import { SparseBitSet } from '../../binary/bits.ts';
 import { divCeil, SECTOR } from '../../binary/numbers.ts';
 import { RunList } from '../../binary/runs.ts';
-import { dataRuns } from '../../codec/bytes.ts';
+import { dataRuns, isZero } from '../../codec/bytes.ts';
 import { assert, hex, ImageError } from '../../errors.ts';
 import type { MetaWrite } from '../../image/contract.ts';
 import { type MetadataPage, MetadataPages } from '../../image/metadata-pages.ts';
@@ -340,7 +340,7 @@ export class RefcountStore {
 
   /**
    * All counts that there are, in ascending order of the clusters, piece by piece, from the block on that counts a
-   * cluster. A piece is valid until the next one.
+   * cluster. Pieces in which nothing is counted are left out. A piece is valid until the next one.
    */
   async *pieces(turns: Turns, from = 0): AsyncGenerator<CountPiece> {
     for (let index = Math.floor(from / this.#perBlock); index < this.#table.length; index++) {
@@ -351,6 +351,7 @@ export class RefcountStore {
         await this.load(first);
         const page = this.#pageWith(first);
         assert(page !== undefined, 'a page that was loaded is there');
+        if (isZero(page.bytes)) continue;
         const { view } = page;
         yield { first, length: this.#perPage, count: (n) => getRefcount(view, n, this.#order) };
       }
