@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { expect } from 'vitest';
 import type { Registry } from '../../src/image/registry.ts';
-import { Disk, inspect, isImageError } from '../../src/index.ts';
+import { checkImage, Disk, inspect, isImageError } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { crashStates, type OperationLog, Random, RecordingProvider } from '../../src/testing/index.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
@@ -75,7 +75,19 @@ async function problemsIn(provider: StorageProvider, allowed: readonly World[], 
     const found = await worldOf(provider);
     if (!allowed.some((world) => sameWorld(world, found))) return [`reads ${JSON.stringify([...found])}`];
     const broken = await rulesBroken(provider);
-    if (broken.length > 0 || !rewrite) return broken;
+    if (broken.length > 0) return broken;
+    const { findings } = await checkImage({ provider, name: NAME }, { format: 'qcow2' });
+    const worse = findings.filter(({ severity }) => severity === 'corruption');
+    if (worse.length > 0) return worse.map(({ message }) => `a check finds: ${message}`);
+    if (findings.some(({ code }) => code === 'copied-missing')) {
+      // Nothing is written, and yet the flags are there afterwards.
+      await (await open(provider)).close();
+      const after = await checkImage({ provider, name: NAME }, { format: 'qcow2' });
+      const flags = after.findings.filter(({ severity }) => severity !== 'leak');
+      if (flags.length > 0) return flags.map(({ message }) => `opening for writing leaves: ${message}`);
+      if (!sameWorld(await worldOf(provider), found)) return ['opening for writing changes what is read'];
+    }
+    if (!rewrite) return [];
     await fill(provider, new Random(99), 4);
     const again = await worldOf(provider);
     const changed = [...found].filter(([what, content]) => what !== ACTIVE && again.get(what) !== content);

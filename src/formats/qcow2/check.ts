@@ -3,7 +3,8 @@
  * stored. Nothing is changed.
  *
  * A count that is too high is a leak: room is lost. One that is too low is a corruption: the cluster will be given away
- * while it is in use. So is a wrong COPIED flag, as qemu-img has it, though only a set one can do harm. What cannot be
+ * while it is in use. So is a COPIED flag on what is shared, which would be overwritten; one that is missing is a warning,
+ * since a cut while a snapshot is made or deleted leaves that: opening the image for writing sets it. What cannot be
  * followed (a table that begins at no cluster, a list that ends early) makes `incomplete`: then a cluster that seems
  * unused may be used. No count is lowered then, nor where an entry is damaged so that nobody can tell what it led to.
  */

@@ -14,7 +14,7 @@ import { Qcow2Image, type Writing } from './image.ts';
 import { CRYPT, INCOMPATIBLE } from './layout.ts';
 import { metadataOf } from './metadata.ts';
 import { openRefcounts } from './refcount-store.ts';
-import { recoverDirty } from './repair.ts';
+import { mendCopied, recoverDirty } from './repair.ts';
 import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot } from './snapshots.ts';
 
 const SECTOR = 512;
@@ -108,11 +108,17 @@ async function openForWriting(
   return { counts, sector };
 }
 
-/** What is wrong with the tables, so that writing could destroy more; null: nothing. Flags and leaks do no harm. */
+/**
+ * What is wrong with the tables, so that writing could destroy more; null: nothing. Leaks do no harm, and flags that a cut
+ * left behind are set right at once.
+ */
 async function damageOf(storage: Storage, { signal }: OperationOptions): Promise<string | null> {
-  const { findings } = await survey(storage, { signal });
-  const found = findings.find(({ severity, code }) => severity === 'corruption' && !code.startsWith('copied-'));
-  return found === undefined ? null : `a check finds it damaged: ${found.message}`;
+  const found = await survey(storage, { signal });
+  const { findings } = found;
+  const damage = findings.find(({ severity, code }) => severity === 'corruption' && !code.startsWith('copied-'));
+  if (damage !== undefined) return `a check finds it damaged: ${damage.message}`;
+  if (findings.some(({ code }) => code.startsWith('copied-'))) await mendCopied(storage, found, { signal });
+  return null;
 }
 
 /** Reads and checks the header cluster. */

@@ -229,7 +229,9 @@ export class Recount {
     if ((count === 1) === copied) return;
     const [code, says] = copied ? ['copied-set', 'is marked as used once'] : ['copied-missing', 'lacks the mark of'];
     const rest = copied ? `but is counted ${count} times` : 'a cluster that is used once';
-    this.parts.list.add('corruption', code ?? '', () => `What an ${table} entry leads to ${says} ${rest}.`, where);
+    // Without a flag that could be set a write costs a copy; one that is set too often lets it overwrite what is shared.
+    const severity = copied ? 'corruption' : 'warning';
+    this.parts.list.add(severity, code ?? '', () => `What an ${table} entry leads to ${says} ${rest}.`, where);
   }
 
   async #walkL2s(): Promise<void> {

@@ -181,8 +181,29 @@ function countAfter(cluster: number, found: Survey): number {
   return Math.min(plan === null ? count : countWithout(found, cluster, count), refcountMax(header.refcountOrder));
 }
 
-async function repairCopied(storage: Storage, found: Survey, { signal }: OperationOptions): Promise<void> {
-  const { header, recount, l1Writable } = found;
+function repairCopied(storage: Storage, found: Survey, options: OperationOptions): Promise<void> {
+  return writeCopied(storage, found, (cluster) => countAfter(cluster, found), options);
+}
+
+/**
+ * Makes the COPIED flags of the active tables say what the stored counts say, durably. For an image that is sound but for
+ * them: a cut while a snapshot was made, applied or deleted leaves that.
+ */
+export async function mendCopied(storage: Storage, found: Survey, options: OperationOptions): Promise<void> {
+  const { header, stored } = found;
+  // Somebody else's features may know of every byte of a table; who writes clears them first.
+  if ((header.autoclear & ~(AUTOCLEAR.bitmaps | AUTOCLEAR.dataFileRaw)) !== 0n) return;
+  await writeCopied(storage, found, (cluster) => stored.counts.get(cluster), options);
+}
+
+type CountOf = (cluster: number) => number;
+
+async function writeCopied(
+  storage: Storage,
+  { header, recount, l1Writable }: Survey,
+  countOf: CountOf,
+  { signal }: OperationOptions,
+): Promise<void> {
   const { clusterSize } = header;
   let changed = false;
   if (l1Writable) {
@@ -192,7 +213,7 @@ async function repairCopied(storage: Storage, found: Survey, { signal }: Operati
       for (let at = 0; at < view.byteLength; at += ENTRY_BYTES) {
         const offset = hostOffset(view.getUint32(at), view.getUint32(at + 4));
         if (offset === 0 || offset % clusterSize !== 0) continue;
-        if (setCopied(view, at, countAfter(offset / clusterSize, found) === 1)) here = true;
+        if (setCopied(view, at, countOf(offset / clusterSize) === 1)) here = true;
       }
       return here;
     });
@@ -202,19 +223,19 @@ async function repairCopied(storage: Storage, found: Survey, { signal }: Operati
   const changedL2 = await visitClusters(storage, recount.activeL2.indices(), {
     clusterSize,
     signal,
-    visit: (view, cluster) => recount.isOnlyL2(cluster) && copyFlags(view, rules, hasDataFile, found),
+    visit: (view, cluster) => recount.isOnlyL2(cluster) && copyFlags(view, rules, hasDataFile ? () => 1 : countOf),
   });
   if (changed || changedL2) await storage.flush();
 }
 
-function copyFlags(view: DataView, rules: EntryRules, hasDataFile: boolean, found: Survey): boolean {
+function copyFlags(view: DataView, rules: EntryRules, countOf: CountOf): boolean {
   let changed = false;
   for (let at = 0; at < view.byteLength; at += rules.entryBytes) {
     const high = view.getUint32(at);
     if ((high & COMPRESSED_HIGH) !== 0) continue;
     const offset = hostOffset(high, view.getUint32(at + 4));
     if (offset === 0) continue;
-    const once = hasDataFile || countAfter(Math.floor(offset / rules.clusterSize), found) === 1;
+    const once = countOf(Math.floor(offset / rules.clusterSize)) === 1;
     if (setCopied(view, at, once)) changed = true;
   }
   return changed;
