@@ -75,6 +75,12 @@ const source = (provider: StorageProvider) => ({ provider, name: NAME });
 const check = async (provider: StorageProvider) => (await qcow2.check?.(source(provider), {})) ?? [];
 const repair = async (provider: StorageProvider) => qcow2.repair?.(source(provider), {});
 
+/** What is repaired can be written, in place and anew. */
+async function write(provider: StorageProvider): Promise<void> {
+  await using disk = await openDisk({ provider, name: NAME }, { mode: 'write', format: 'qcow2', flushAfterMs: 0 });
+  for (const offset of [0, disk.size - 512]) await disk.write(offset, new Uint8Array(512).fill(7));
+}
+
 async function record([, damage, options]: Row) {
   const image = buildQcow2(options);
   damage(image);
@@ -106,6 +112,9 @@ describe('a repair of qcow2 that is cut off', () => {
         state.describe(),
       ).toEqual([]);
       expect(await contentOf(state.provider), state.describe()).toBe(before.content);
+      await write(state.provider);
+      const corrupt = (await check(state.provider)).filter(({ severity }) => severity === 'corruption');
+      expect(corrupt, state.describe()).toEqual([]);
     }
     expect(states.coverage.states).toBeGreaterThan(4);
   });
