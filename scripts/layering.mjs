@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
 import { ROOT } from './prepare.mjs';
 
-const BASE = ['errors', 'limits'];
+const BASE = ['errors', 'limits', 'arguments'];
 const LOW = [...BASE, 'binary'];
 const IMAGE = [...LOW, 'codec', 'storage', 'image'];
 const DISK = [...IMAGE, 'formats', 'filters', 'disk'];
@@ -17,6 +17,7 @@ const DISK = [...IMAGE, 'formats', 'filters', 'disk'];
 const MAY_IMPORT = {
   errors: [],
   limits: [],
+  arguments: ['errors'],
   binary: BASE,
   codec: LOW,
   storage: LOW,

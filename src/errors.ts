@@ -88,6 +88,11 @@ export function isImageError(error: unknown): error is ImageError {
   return error instanceof Error && error.name === 'ImageError' && 'kind' in error;
 }
 
+/** As `arguments.ts` says it, which is built on this file. */
+function notThat(what: string, field: string, expected: string): ImageError {
+  return new ImageError('invalid-argument', `An argument of ${what} is of the wrong kind`, { field, expected });
+}
+
 /** Throws an `internal:` error when one of our own promises is broken. Never used on file content, arguments or I/O. */
 export function assert(condition: boolean, what: string): asserts condition {
   if (!condition) throw new Error(`internal: ${what}`);
@@ -125,6 +130,7 @@ export function hex32(value: number): string {
 
 /** Makes text from an image safe to print: control characters become escapes. */
 export function printable(text: string): string {
+  if (typeof text !== 'string') throw notThat('printable', 'text', 'text');
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, (char) => {
     const code = char.codePointAt(0) ?? 0;
@@ -139,6 +145,7 @@ export function printableLines(text: string): string {
 
 /** The one-line form: `disk.vdi: The block map is cut off (offset 0x200, found 12, expected 64)`. */
 export function describeError(error: ImageError): string {
+  if (!isImageError(error)) throw notThat('describeError', 'error', 'an ImageError');
   const { path, offset, guestOffset, field, found, expected } = error.context;
   const facts: string[] = [];
   if (offset !== undefined) facts.push(`offset ${hex(offset)}`);

@@ -12,7 +12,7 @@
  */
 import { amendImage } from './disk/amend.ts';
 import { checkImage } from './disk/check.ts';
-import { compare } from './disk/compare.ts';
+import { compare } from './disk/compare-images.ts';
 import { convert } from './disk/convert.ts';
 import { copyChain, copyImage, moveImage } from './disk/copy.ts';
 import { copyInto } from './disk/copy-into.ts';

@@ -1,9 +1,11 @@
 /** Changing the options that an image was made with, where its format can. */
+import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { Format, Image, Progress } from '../image/contract.ts';
 import { registryOf, sourceOf } from './environment.ts';
 import { checkConfig } from './format-options.ts';
 import { inspect } from './inspect.ts';
+import { CONFIG, OPTIONS, SOURCE } from './kinds.ts';
 import { checkLocking, requireSystemLocks } from './locking.ts';
 import { type OpenedImage, openImage } from './open-image.ts';
 import type { Config, EnvironmentOptions, ImageReport, ImageSource, SharingOptions } from './options.ts';
@@ -28,6 +30,7 @@ export async function amendImage(
   values: Config,
   options: AmendImageOptions = {},
 ): Promise<ImageReport> {
+  checkArguments('amendImage', { image: [image, SOURCE], values: [values, CONFIG], options: [options, OPTIONS] });
   checkLocking({ ...options, mode: 'write' });
   const source = sourceOf(image, options);
   // Its data file may have gone where the new name says.

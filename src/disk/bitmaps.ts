@@ -1,8 +1,10 @@
 /** Persistent bitmaps of the last image of a chain: the disk is settled, the image does the work, alone. */
+import { checkArguments, listOf, TEXT } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { BitmapInfo, BitmapStore } from '../image/contract.ts';
 import type { OperationOptions } from '../storage/contract.ts';
 import type { DiskHost } from './host.ts';
+import { OPTIONS } from './kinds.ts';
 
 /** What a new bitmap is like. */
 export interface AddBitmapOptions {
@@ -32,32 +34,43 @@ export class DiskBitmaps {
   }
 
   /** A new one with no bit set. Throws `exists`, `invalid-argument`, `limit`. */
-  add(name: string, { granularity, enabled = true }: AddBitmapOptions = {}): Promise<void> {
+  async add(name: string, options: AddBitmapOptions = {}): Promise<void> {
+    checkArguments('bitmaps.add', { name: [name, TEXT], options: [options, OPTIONS] });
+    const { granularity, enabled = true } = options;
     return this.#change((store) => store.add(name, { enabled, ...(granularity === undefined ? {} : { granularity }) }));
   }
 
   /** Also one that is inconsistent. */
-  remove(name: string): Promise<void> {
+  async remove(name: string): Promise<void> {
+    checkArguments('bitmaps.remove', { name: [name, TEXT] });
     return this.#change((store) => store.remove(name));
   }
 
   /** No bit is set any more. */
-  clear(name: string): Promise<void> {
+  async clear(name: string): Promise<void> {
+    checkArguments('bitmaps.clear', { name: [name, TEXT] });
     return this.#change((store) => store.clear(name));
   }
 
   /** It records changes from now on. */
-  enable(name: string): Promise<void> {
+  async enable(name: string): Promise<void> {
+    checkArguments('bitmaps.enable', { name: [name, TEXT] });
     return this.#change((store) => store.enable(name, true));
   }
 
   /** It stays as it is. */
-  disable(name: string): Promise<void> {
+  async disable(name: string): Promise<void> {
+    checkArguments('bitmaps.disable', { name: [name, TEXT] });
     return this.#change((store) => store.enable(name, false));
   }
 
   /** Sets the bits that other bitmaps have set, whatever their granularities. */
-  merge(name: string, sources: readonly string[], options: OperationOptions = {}): Promise<void> {
+  async merge(name: string, sources: readonly string[], options: OperationOptions = {}): Promise<void> {
+    checkArguments('bitmaps.merge', {
+      name: [name, TEXT],
+      sources: [sources, listOf(TEXT)],
+      options: [options, OPTIONS],
+    });
     return this.#change((store) => store.merge(name, sources, options));
   }
 

@@ -6,13 +6,7 @@ export function bufferList(buffers: ReadTarget | WriteSource): readonly Uint8Arr
   return buffers instanceof Uint8Array ? [buffers] : buffers;
 }
 
-/** Bytes in a source or target. */
-export function totalLength(buffers: ReadTarget | WriteSource): number {
-  if (buffers instanceof Uint8Array) return buffers.length;
-  let sum = 0;
-  for (const buffer of buffers) sum += buffer.length;
-  return sum;
-}
+export { lengthOf as totalLength } from '../storage/checks.ts';
 
 /** Bytes `[start, end)` of the list, sharing memory. One buffer comes back as itself, so that the common case stays plain. */
 export function sliceBuffers(list: readonly Uint8Array[], start: number, end: number): Uint8Array | Uint8Array[] {

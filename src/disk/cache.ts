@@ -1,4 +1,5 @@
 /** The cache of a disk, as its user handles it: `disk.cache`. */
+import { checkArguments, NUMBER } from '../arguments.ts';
 import { digestGuid } from '../binary/digest.ts';
 import { isNullGuid, NULL_GUID, normalizeGuid } from '../binary/guid.ts';
 import { ImageError, isImageError } from '../errors.ts';
@@ -11,6 +12,7 @@ import { CacheLayer, type ImageFacts } from './cache-layer.ts';
 import { attributesOf, type Chain, type ChainImage, identitiesOf } from './chain.ts';
 import { environmentOf, registryOf, sourceOf, warn } from './environment.ts';
 import type { DiskHost } from './host.ts';
+import { OPTIONS, optionsWith, REMOVING, SOURCE } from './kinds.ts';
 import { lockedSource } from './locking.ts';
 import type { CacheEntry, EnvironmentOptions, ImageSource } from './options.ts';
 import { removeFile } from './stack.ts';
@@ -37,6 +39,8 @@ export interface CreateCacheOptions extends OperationOptions {
   readonly force?: boolean;
   readonly onProgress?: (progress: Progress) => void;
 }
+
+const SIZED = optionsWith({ size: NUMBER });
 
 /** A clock that ticks more slowly is not waited for: what was changed so recently has no cache the next time. */
 const LONGEST_TICK_MS = 100;
@@ -65,6 +69,7 @@ export class DiskCache {
    * images that others may be writing; `corrupt` when its header does not say how large it may be.
    */
   async open(cache: ImageSource, options: OpenCacheOptions = {}): Promise<void> {
+    checkArguments('cache.open', { cache: [cache, SOURCE], options: [options, OPTIONS] });
     const host = this.#host;
     await host.reordering(() =>
       host.alone(async () => {
@@ -96,6 +101,7 @@ export class DiskCache {
 
   /** Makes a cache file and uses it. Throws as `open` does, and `invalid-argument` for a size that it cannot have. */
   async create(cache: ImageSource, options: CreateCacheOptions): Promise<void> {
+    checkArguments('cache.create', { cache: [cache, SOURCE], options: [options, SIZED] });
     this.#refuseSecond();
     this.#refuseShared();
     const { images } = this.#host.head.chain;
@@ -106,6 +112,7 @@ export class DiskCache {
 
   /** Goes on without the cache, and with `remove` deletes its file. Throws `not-found` (VERR_VD_CACHE_NOT_FOUND). */
   async close(options: { readonly remove?: boolean } = {}): Promise<void> {
+    checkArguments('cache.close', { options: [options, REMOVING] });
     const host = this.#host;
     await host.reordering(() =>
       host.alone(async () => {
@@ -190,6 +197,7 @@ export class DiskCache {
 
 /** Makes an empty cache file, durably. Throws `exists` unless `force`, and `invalid-argument` for a size that it cannot have. */
 export async function createCache(cache: ImageSource, options: CreateCacheOptions & EnvironmentOptions): Promise<void> {
+  checkArguments('createCache', { cache: [cache, SOURCE], options: [options, SIZED] });
   return createCacheOf(cache, options, []);
 }
 
@@ -220,6 +228,7 @@ export interface InspectCacheOptions extends EnvironmentOptions {
 
 /** What a cache file says of itself, without a disk. Throws `invalid-format`, `corrupt`. */
 export async function inspectCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<CacheInfo> {
+  checkArguments('inspectCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
   const opened = await cacheFormatOf(options).open(sourceOf(cache, options), { mode: 'read' });
   try {
     return opened.info;
@@ -230,6 +239,7 @@ export async function inspectCache(cache: ImageSource, options: InspectCacheOpti
 
 /** What is wrong with a cache file. Nothing of it is ever a loss: it counts as empty then. Throws `invalid-format`. */
 export async function checkCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<readonly Finding[]> {
+  checkArguments('checkCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
   return cacheFormatOf(options).check(sourceOf(cache, options), { signal: options.signal });
 }
 
@@ -238,6 +248,7 @@ export async function dropCache(
   cache: ImageSource,
   options: InspectCacheOptions & { readonly remove?: boolean } = {},
 ): Promise<void> {
+  checkArguments('dropCache', { cache: [cache, SOURCE], options: [options, REMOVING] });
   const source = sourceOf(cache, options);
   const opened = await cacheFormatOf(options).open(lockedSource(source, { ...options, mode: 'write' }), {
     mode: 'write',

@@ -1,10 +1,12 @@
 /** Checking whether an image is consistent, and repairing it: the same for all formats that can. */
+import { checkArguments } from '../arguments.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Format } from '../image/contract.ts';
 import { type Finding, summarize } from '../image/findings.ts';
 import { probeFormat, readProbeInput } from '../image/probe.ts';
 import type { Source, Storage } from '../storage/contract.ts';
 import { registryOf, sourceOf } from './environment.ts';
+import { OPTIONS, SOURCE } from './kinds.ts';
 import { checkLocking, locked, requireSystemLocks, takesLocks } from './locking.ts';
 import type { EnvironmentOptions, ImageSource, SharingOptions } from './options.ts';
 
@@ -39,6 +41,7 @@ export interface CheckReport {
  * understood is a finding, too. Throws `unsupported` when the format has no check, and `locked`, `not-found`, `io`.
  */
 export async function checkImage(image: ImageSource, options: CheckOptions = {}): Promise<CheckReport> {
+  checkArguments('checkImage', { image: [image, SOURCE], options: [options, OPTIONS] });
   throwIfAborted(options.signal, 'The check');
   const source = sourceOf(image, options);
   const writes = options.repair === true && options.dryRun !== true;

@@ -16,11 +16,12 @@ interface Stretch {
   readonly inB: boolean;
 }
 
-/**
- * Compares the guest content of two devices. Unless `strict`, a longer one whose tail reads zero is the same.
- * Reads ahead, answers in order: the first difference is the lowest one.
- */
-export async function compare(a: BlockDevice, b: BlockDevice, options: CompareOptions = {}): Promise<CompareResult> {
+/** As `compare`, for two devices. */
+export async function compareDevices(
+  a: BlockDevice,
+  b: BlockDevice,
+  options: CompareOptions = {},
+): Promise<CompareResult> {
   const sizes = [a.size, b.size] as const;
   const total = Math.max(a.size, b.size);
   if (options.strict === true && a.size !== b.size) {

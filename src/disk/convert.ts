@@ -1,4 +1,5 @@
 /** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
+import { checkArguments } from '../arguments.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo } from '../image/contract.ts';
 import { type FileAttributes, isPromise, type Source } from '../storage/contract.ts';
@@ -11,6 +12,7 @@ import { refuseCut } from './cut.ts';
 import { type BlockDevice, requireRandom } from './device.ts';
 import { ChainDisk } from './disk.ts';
 import { environmentOf, sourceOf } from './environment.ts';
+import { isDevice, OPTIONS, SOURCE, SOURCE_OR_DEVICE } from './kinds.ts';
 import { lostOf } from './lost.ts';
 import { openDisk, stackTools } from './open.ts';
 import { entryList, type OpenedImage, openParents } from './open-image.ts';
@@ -30,6 +32,11 @@ export async function convert(
   target: ImageSource,
   options: ConvertOptions = {},
 ): Promise<ConvertResult> {
+  checkArguments('convert', {
+    source: [source, SOURCE_OR_DEVICE],
+    target: [target, SOURCE],
+    options: [options, OPTIONS],
+  });
   throwIfAborted(options.signal, 'The conversion');
   if (isDevice(source)) return convertDevice(source, target, options, []);
   const disk = await openSource(source, options);
@@ -38,10 +45,6 @@ export async function convert(
   } finally {
     await disk.close();
   }
-}
-
-function isDevice(source: ImageSource | BlockDevice): source is BlockDevice {
-  return typeof source === 'object' && 'extentAt' in source;
 }
 
 function openSource(source: ImageSource, options: ConvertOptions): Promise<ChainDisk> {

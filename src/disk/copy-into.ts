@@ -1,4 +1,5 @@
 /** Copying what a chain reads into a disk that is there already, only where the two may differ. */
+import { checkArguments } from '../arguments.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo, Progress } from '../image/contract.ts';
 import { logicalForSize, physicalForSize } from '../image/geometry.ts';
@@ -7,6 +8,7 @@ import { copyContent, PARALLEL_RUNS } from './copy-engine.ts';
 import { refuseCut } from './cut.ts';
 import type { BlockDevice, Extent } from './device.ts';
 import type { ChainDisk } from './disk.ts';
+import { DISK, NUMBER_OF_IMAGE, OPTIONS } from './kinds.ts';
 
 /** What is known of the two disks, and what shall become of the target. */
 export interface CopyIntoOptions extends OperationOptions {
@@ -43,6 +45,12 @@ export async function copyInto(
   target: ChainDisk,
   options: CopyIntoOptions = {},
 ): Promise<CopyIntoResult> {
+  checkArguments('copyInto', {
+    source: [source, DISK],
+    number: [number, NUMBER_OF_IMAGE],
+    target: [target, DISK],
+    options: [options, OPTIONS],
+  });
   throwIfAborted(options.signal, 'The copy');
   const last = number === 'last' ? source.images.length - 1 : number;
   const info = source.images[last]?.info;

@@ -2,19 +2,21 @@
  * Copying images of a chain one by one, so that the copy is a chain, too; and moving an image, also to another format
  * or file system. What is new appears only when it is complete and durable.
  */
+import { CALLBACK, checkArguments } from '../arguments.ts';
 import { ImageError, isImageError } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { logicalForSize, physicalForSize } from '../image/geometry.ts';
 import { isPromise } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
 import { refuseIncomplete } from './beside.ts';
-import { compare } from './compare.ts';
+import { compare } from './compare-images.ts';
 import { convertNew } from './convert.ts';
 import { requireRandom } from './device.ts';
 import type { ChainDisk, DiskImage } from './disk.ts';
 import { environmentOf, registryOf, sourceOf } from './environment.ts';
 import { type FileOptions, type RenameResult, removeImage } from './files.ts';
 import { inspect } from './inspect.ts';
+import { DISK, NUMBER_OF_IMAGE, OPTIONS, SOURCE } from './kinds.ts';
 import { lostOf } from './lost.ts';
 import { relocate } from './move.ts';
 import { openDisk } from './open.ts';
@@ -52,6 +54,12 @@ export async function copyImage(
   target: ImageSource,
   options: CopyImageOptions = {},
 ): Promise<ConvertResult> {
+  checkArguments('copyImage', {
+    source: [source, DISK],
+    number: [number, NUMBER_OF_IMAGE],
+    target: [target, SOURCE],
+    options: [options, OPTIONS],
+  });
   const { images } = source;
   const last = number === 'last' ? images.length - 1 : number;
   const image = images[last];
@@ -192,6 +200,7 @@ export async function copyChain(
   nameOf: (image: string, number: number, format: string) => ImageSource,
   options: CopyChainOptions = {},
 ): Promise<CopiedImage[]> {
+  checkArguments('copyChain', { source: [source, DISK], nameOf: [nameOf, CALLBACK], options: [options, OPTIONS] });
   const copied: CopiedImage[] = [];
   const made: ImageSource[] = [];
   let parent: { readonly image: ImageSource; readonly format: string } | null = null;
@@ -276,6 +285,7 @@ export async function moveImage(
   target: ImageSource,
   options: MoveOptions = {},
 ): Promise<RenameResult> {
+  checkArguments('moveImage', { image: [image, SOURCE], target: [target, SOURCE], options: [options, OPTIONS] });
   const from = sourceOf(image, options);
   const to = sourceOf(target, options);
   const report = await inspect(from, options);

@@ -1,4 +1,5 @@
 /** Making new images: checked first, made under a temporary name, published when complete. */
+import { checkArguments } from '../arguments.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
 import { ofParent } from '../image/probe.ts';
@@ -8,6 +9,7 @@ import { refuseChainTarget } from './chain-files.ts';
 import { environmentOf, registryOf, sourceOf } from './environment.ts';
 import { checkConfig, checkVariants } from './format-options.ts';
 import { inspect } from './inspect.ts';
+import { OPTIONS, SOURCE } from './kinds.ts';
 import { locked, takesLocks } from './locking.ts';
 import type { CreateImageOptions, ImageSource, InspectReport } from './options.ts';
 
@@ -25,6 +27,7 @@ export interface StagedImage {
  * only when it is complete and durable; after a failure nothing is left. Throws `exists` rather than replace a file.
  */
 export async function createImage(target: ImageSource, options: CreateImageOptions): Promise<InspectReport> {
+  checkArguments('createImage', { target: [target, SOURCE], options: [options, OPTIONS] });
   const made = await stageImage(target, options);
   let lost: readonly string[] = [];
   try {

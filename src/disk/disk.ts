@@ -6,6 +6,7 @@
  *
  * Long file: one method for each thing that can be done with a disk; what they do is in files of their own.
  */
+import { BYTES, checkArguments, isObject, NUMBER, nullable, oneOf, WHOLE } from '../arguments.ts';
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo } from '../image/contract.ts';
@@ -41,6 +42,7 @@ import { readFiltered, widened, writeFiltered, zeroFiltered } from './filtered.t
 import { DiskFilters } from './filters.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
+import { NUMBER_OF_IMAGE, OPTIONS, RANGES, REMOVING, SOURCE } from './kinds.ts';
 import { type CommitOptions, commitOf, type Merge, type MergeOptions, mergeOf } from './merge.ts';
 import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource } from './options.ts';
 import { type RangeLock, RangeLocks } from './range-locks.ts';
@@ -164,6 +166,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   /** Bytes on the host of all files of an image (0 = base), and what the host really keeps; null when unknown. */
   fileSizes(number: number | 'last'): Promise<{ readonly fileSize: number; readonly allocatedSize: number | null }> {
+    checkArguments('disk.fileSizes', { number: [number, NUMBER_OF_IMAGE] });
     this.#checkOpen();
     const { chain } = this.#head;
     return hostSizes(chain.at(imageNumber(chain, number)).image);
@@ -174,6 +177,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * chain must stay as it is meanwhile. Throws `invalid-argument`, `io`.
    */
   metadata(number: number | 'last', options: MetadataOptions = {}): AsyncGenerator<MetadataChunk> {
+    checkArguments('disk.metadata', { number: [number, NUMBER_OF_IMAGE], options: [options, OPTIONS] });
     this.#checkData();
     const { chain } = this.#head;
     return metadataOf(chain.at(imageNumber(chain, number)).image, options);
@@ -187,6 +191,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   /** Keys of all files of the chain, or of those that writes go to: two disks that share one are, in part, the same bytes. */
   async identities(of: 'chain' | 'last' = 'chain'): Promise<ReadonlySet<string>> {
+    this.#checkOpen();
+    checkArguments('disk.identities', { of: [of, oneOf('chain', 'last')] });
     const { images, last } = this.#head.chain;
     return identitiesOf(of === 'chain' ? images : [last]);
   }
@@ -207,6 +213,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   /** Attributes of all files of the images, where files have some. */
   async attributes(): Promise<readonly FileAttributes[]> {
+    this.#checkOpen();
     return attributesOf(this.#head.chain.images);
   }
 
@@ -215,6 +222,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * absent. For reading, as long as this disk is open, its chain stays as it is and nobody writes to those images.
    */
   layers(first: number, last: number): ChainDisk {
+    this.#checkOpen();
+    checkArguments('disk.layers', { first: [first, WHOLE], last: [last, WHOLE] });
     const images = this.#head.chain.images.slice(first, last + 1);
     const chain = new Chain(
       images.map((image) => ({ ...image, settings: { mode: 'read' } })),
@@ -226,6 +235,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   /** Reads when everything is in memory. False: nothing was read, use `read`. */
   readNow(offset: number, target: Uint8Array): boolean {
+    if (!(target instanceof Uint8Array)) checkArguments('disk.readNow', { target: [target, BYTES] });
     this.#check(offset, target.length);
     if (!this.#locks.isFree(offset, offset + target.length)) return false;
     if (this.#head.chain.filters.decodes || this.#head.chain.cache !== null) return false;
@@ -250,14 +260,15 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   /** Fills the target from `offset` on. The whole range must lie inside the disk. */
   read(offset: number, target: ReadTarget, options: OperationOptions = {}): Promise<ReadResult> {
-    const buffers = bufferList(target);
-    const length = totalLength(target);
+    let length: number;
     try {
+      length = totalLength(target);
       this.#check(offset, length);
-      throwIfAborted(options.signal, 'The read');
+      throwIfAborted(signalOf(options), 'The read');
     } catch (error) {
       return Promise.reject(error);
     }
+    const buffers = bufferList(target);
     const { start, end } = this.#range(offset, length);
     const lock = this.#locks.acquire(start, end, false);
     return isPromise(lock)
@@ -269,7 +280,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   async write(offset: number, source: WriteSource, options: OperationOptions = {}): Promise<void> {
     const length = totalLength(source);
     this.#check(offset, length);
-    throwIfAborted(options.signal, 'The write');
+    throwIfAborted(signalOf(options), 'The write');
     if (length === 0) return;
     await this.#change(offset, length, () => {
       this.#head.discards.noteChange(offset, length);
@@ -285,6 +296,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * is no whole unit of the format, is written as it is. Throws `unsupported` where the format stores nothing compressed.
    */
   async compress(offset: number, bytes: Uint8Array, options: OperationOptions = {}): Promise<CompressedWrite> {
+    checkArguments('disk.compress', { bytes: [bytes, BYTES], options: [options, OPTIONS] });
     this.#check(offset, bytes.length);
     throwIfAborted(options.signal, 'The write');
     this.#checkWritable();
@@ -305,7 +317,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** Makes a range read zero, giving its room back where that is possible. */
   async zero(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
     this.#check(offset, length);
-    throwIfAborted(options.signal, 'The write');
+    throwIfAborted(signalOf(options), 'The write');
     if (length === 0) return;
     await this.#change(offset, length, () => {
       this.#head.discards.noteChange(offset, length);
@@ -321,6 +333,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * they hid it. Whole sectors only: what covers a sector in part is left alone.
    */
   async discard(ranges: readonly Range[], options: OperationOptions = {}): Promise<void> {
+    checkArguments('disk.discard', { ranges: [ranges, RANGES], options: [options, OPTIONS] });
     if (!this.can.discard) this.#checkWritable();
     for (const { offset, length } of ranges) this.#check(offset, length);
     if (!this.can.discard) return;
@@ -337,6 +350,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * when the format cannot.
    */
   async compact(options: CompactOptions = {}): Promise<void> {
+    checkArguments('disk.compact', { options: [options, OPTIONS] });
     this.#checkOpen();
     this.#checkWritable();
     await this.#structural(() => compactOf(this.#host, options));
@@ -347,6 +361,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * Getting smaller is refused where data would be lost, unless `shrink`.
    */
   async resize(size: number, options: DiskResizeOptions = {}): Promise<void> {
+    checkArguments('disk.resize', { size: [size, NUMBER], options: [options, OPTIONS] });
     this.#checkOpen();
     this.#checkWritable();
     await this.#structural(() => resizeOf(this.#host, size, options));
@@ -358,6 +373,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * should know, such as that the new image has no place for the link to its parent.
    */
   async createDiff(target: ImageSource, options: CreateDiffOptions = {}): Promise<readonly string[]> {
+    checkArguments('disk.createDiff', { target: [target, SOURCE], options: [options, OPTIONS] });
     this.#checkData();
     let warnings: readonly string[] = [];
     await this.#structural(() =>
@@ -373,6 +389,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * wanted of it. With the only image the disk is closed.
    */
   async closeLast(options: { readonly remove?: boolean } = {}): Promise<void> {
+    checkArguments('disk.closeLast', { options: [options, REMOVING] });
     const { remove = false } = options;
     this.#checkOpen();
     let only: ChainImage | null = null;
@@ -397,6 +414,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * lose what it is made from.
    */
   async merge(from: number | 'last', to: number | 'last', options: MergeOptions = {}): Promise<void> {
+    checkArguments('disk.merge', {
+      from: [from, NUMBER_OF_IMAGE],
+      to: [to, NUMBER_OF_IMAGE],
+      options: [options, OPTIONS],
+    });
     this.#checkOpen();
     this.#checkWritable();
     await this.#structural(() => this.#runMerge(mergeOf(this.#host, from, to, options)));
@@ -409,6 +431,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * `read-only`, `unsupported`, and `busy` when something else depends on what would change.
    */
   async commit(options: CommitOptions = {}): Promise<void> {
+    checkArguments('disk.commit', { options: [options, OPTIONS] });
     this.#checkOpen();
     this.#checkWritable();
     await this.#structural(() => this.#runMerge(commitOf(this.#host, options)));
@@ -421,6 +444,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * know of the new parents. Throws `invalid-argument`, `unsupported`, and what opening the parents throws.
    */
   async rebase(parent: ImageSource | null, options: RebaseOptions = {}): Promise<readonly string[]> {
+    checkArguments('disk.rebase', { parent: [parent, nullable(SOURCE)], options: [options, OPTIONS] });
     this.#checkData();
     this.#checkWritable();
     return this.#structural(() => rebaseOf(this.#host, parent, options));
@@ -431,6 +455,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * is read stays the same. Throws `unsupported` where the format has no place for it, `read-only`, `invalid-argument`.
    */
   async set(number: number | 'last', changes: ImageChanges): Promise<void> {
+    checkArguments('disk.set', { number: [number, NUMBER_OF_IMAGE], changes: [changes, OPTIONS] });
     this.#checkOpen();
     this.#checkWritable();
     await this.#structural(() => this.#exclusive(() => setImageOf(this.#host, number, changes)));
@@ -442,25 +467,27 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * cannot be opened so, all stays as it was. Throws `denied`, `locked`, `read-only`, `invalid-argument`.
    */
   async setOpenOptions(number: number | 'last', changes: ImageOpenOptions): Promise<void> {
+    checkArguments('disk.setOpenOptions', { number: [number, NUMBER_OF_IMAGE], changes: [changes, OPTIONS] });
     this.#checkData();
     await this.#structural(() => this.#exclusive(() => setOpenOptionsOf(this.#host, number, changes)));
   }
 
   /** The run at `offset`, at most up to `end`. */
   extentAt(offset: number, end: number): MaybePromise<Extent> {
-    this.#check(offset, end - offset);
+    this.#check(offset, typeof end === 'number' && typeof offset === 'number' ? end - offset : end);
     return extentOf(this.#head.chain, offset, end - offset);
   }
 
   /** All runs of `[start, end)`, neighbours of one kind joined. */
   async *extents(start = 0, end = this.size, options: OperationOptions = {}): AsyncGenerator<Extent, void, void> {
+    checkArguments('disk.extents', { start: [start, NUMBER], end: [end, NUMBER], options: [options, OPTIONS] });
     yield* joined(start, end, (at) => this.extentAt(at, end), options);
   }
 
   /** Resolves when everything that was written before this call is durable. */
   async flush(options: OperationOptions = {}): Promise<void> {
     this.#checkOpen();
-    throwIfAborted(options.signal, 'The flush');
+    throwIfAborted(signalOf(options), 'The flush');
     await this.#beside(() => this.#head.flusher.flush());
     // Closing tidies up by itself, and nothing may begin once it has.
     const wanted = this.#closing === null && this.#head.ready && (this.#head.last.image.reclaimable ?? 0) > 0;
@@ -479,7 +506,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   #check(offset: number, length: number): void {
     this.#checkData();
-    if (offset >= 0 && length >= 0 && offset + length <= this.size && Number.isSafeInteger(offset)) return;
+    if (Number.isSafeInteger(offset) && Number.isSafeInteger(length)) {
+      if (offset >= 0 && length >= 0 && offset + length <= this.size) return;
+    } else {
+      checkArguments('a request', { offset: [offset, NUMBER], length: [length, NUMBER] });
+    }
     throw new ImageError('out-of-bounds', 'The request does not lie inside the disk', {
       path: this.label,
       found: `${length} bytes at ${offset}`,
@@ -792,4 +823,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       }
     }
   }
+}
+
+/** What a request is called with each time: looked at without a kind, since it comes so often. */
+function signalOf(options: OperationOptions): AbortSignal | undefined {
+  if (!isObject(options)) checkArguments('a request', { options: [options, OPTIONS] });
+  return options.signal;
 }

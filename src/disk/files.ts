@@ -1,8 +1,10 @@
 /** Renaming and removing images: names change, content never does. */
+import { checkArguments, NAME } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { OpenMode, Source } from '../storage/contract.ts';
 import { refuseIncomplete } from './beside.ts';
 import { sourceOf } from './environment.ts';
+import { OPTIONS, SOURCE } from './kinds.ts';
 import { relocate } from './move.ts';
 import { type OpenedImage, openImage } from './open-image.ts';
 import type { EnvironmentOptions, ImageSource } from './options.ts';
@@ -39,6 +41,7 @@ export async function renameImage(
   newName: string,
   options: FileOptions = {},
 ): Promise<RenameResult> {
+  checkArguments('renameImage', { image: [image, SOURCE], newName: [newName, NAME], options: [options, OPTIONS] });
   const from = sourceOf(image, options);
   const { provider } = from;
   return relocate(from, { provider, name: provider.resolve(newName, '') }, options, false);
@@ -49,6 +52,7 @@ export async function renameImage(
  * `force`), `denied` for a file that nothing identifies as an image, and `locked`.
  */
 export async function removeImage(image: ImageSource, options: FileOptions = {}): Promise<RemoveResult> {
+  checkArguments('removeImage', { image: [image, SOURCE], options: [options, OPTIONS] });
   const source = sourceOf(image, options);
   const { provider, name } = source;
   await using opened = await openAlone(source, 'write', options);

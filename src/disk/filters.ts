@@ -1,10 +1,12 @@
 /** The filters of a disk, as its user handles them: `disk.filters`. */
+import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { Filter, FilterConfig, KeySupply } from '../image/filter.ts';
 import { registryOf } from './environment.ts';
 import type { AttachedFilter } from './filter-stack.ts';
 import { checkFilterConfig } from './format-options.ts';
 import type { DiskHost } from './host.ts';
+import { FILTER, OPTIONS } from './kinds.ts';
 import { type PrepareOptions, prepareOf } from './prepare.ts';
 
 /** How a filter is added. */
@@ -61,6 +63,7 @@ export class DiskFilters {
    * `invalid-argument` for config values that it cannot take or when it is for no direction.
    */
   async add(filter: string | Filter, options: AddFilterOptions = {}): Promise<void> {
+    checkArguments('filters.add', { filter: [filter, FILTER], options: [options, OPTIONS] });
     const { write = true, read = true, info = false, config = {}, keys = null } = options;
     if (!write && !read) {
       throw new ImageError('invalid-argument', 'A filter is for reading, for writing or for both', {
@@ -85,7 +88,9 @@ export class DiskFilters {
    * Takes off the filter that was added last, of each direction that is named; it ends when it is in neither any more.
    * Throws `not-found` when there is none in one of them: then nothing is removed.
    */
-  async remove({ write = true, read = true }: FilterDirections = {}): Promise<void> {
+  async remove(directions: FilterDirections = {}): Promise<void> {
+    checkArguments('filters.remove', { directions: [directions, OPTIONS] });
+    const { write = true, read = true } = directions;
     await this.#change(async () => {
       const { filters, last } = this.#host.head.chain;
       const missing = (write && filters.writing.length === 0) || (read && filters.reading.length === 0);
@@ -116,6 +121,7 @@ export class DiskFilters {
    * `read-only`, `unsupported` with internal snapshots, and `busy` when images outside the chain are made from these.
    */
   async prepare(options: PrepareOptions = {}): Promise<void> {
+    checkArguments('filters.prepare', { options: [options, OPTIONS] });
     await this.#host.structural(() => prepareOf(this.#host, options));
   }
 

@@ -1,4 +1,5 @@
 /** What an image says of itself, without reading its data. */
+import { checkArguments } from '../arguments.ts';
 import { SECTOR } from '../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, MediumType } from '../image/contract.ts';
@@ -6,6 +7,7 @@ import { probeFormat, readProbeInput } from '../image/probe.ts';
 import type { LockState, Source } from '../storage/contract.ts';
 import { closeImages } from './chain.ts';
 import { registryOf, sourceOf } from './environment.ts';
+import { OPTIONS, SOURCE } from './kinds.ts';
 import { type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { EnvironmentOptions, ImageReport, ImageSource, InspectOptions, InspectReport } from './options.ts';
 import { hostSizes } from './report.ts';
@@ -18,6 +20,7 @@ const ORDER: readonly LockState['held'][] = ['exclusive', 'shared', null, 'none'
  * which the gate must allow. Changes nothing, takes no lock and says which there are. Throws as `openDisk` does.
  */
 export async function inspect(source: ImageSource, options: InspectOptions = {}): Promise<InspectReport> {
+  checkArguments('inspect', { source: [source, SOURCE], options: [options, OPTIONS] });
   const resolved = sourceOf(source, options);
   const early = options.lock === false ? Promise.resolve() : lookEarly(resolved);
   const opened: OpenedImage[] = [];
@@ -67,6 +70,7 @@ export interface DetectedFormat {
  * raw disk fits.
  */
 export async function detectFormat(source: ImageSource, options: EnvironmentOptions = {}): Promise<DetectedFormat> {
+  checkArguments('detectFormat', { source: [source, SOURCE], options: [options, OPTIONS] });
   throwIfAborted(options.signal, 'Looking at the file');
   const { provider, name } = sourceOf(source, options);
   const storage = await provider.open(name, 'read');

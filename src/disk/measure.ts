@@ -1,4 +1,5 @@
 /** How many bytes a new image will take, without making it. */
+import { checkArguments, either, NAME, NUMBER } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { FormatCreateOptions, Measure } from '../image/contract.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
@@ -6,8 +7,12 @@ import { Turns } from '../storage/turns.ts';
 import type { BlockDevice, Extent, Range } from './device.ts';
 import { registryOf } from './environment.ts';
 import { checkConfig, checkVariants } from './format-options.ts';
+import { optionsWith, SOURCE_OR_DEVICE } from './kinds.ts';
 import { openDisk } from './open.ts';
 import type { EnvironmentOptions, ImageInput, ImageSource, SharingOptions } from './options.ts';
+
+const MEASURED = either(SOURCE_OR_DEVICE, NUMBER);
+const MEASURE = optionsWith({ format: NAME });
 
 /** The target as `createImage` and `convert` would make it, and how the source is opened. */
 export interface MeasureOptions extends EnvironmentOptions, SharingOptions {
@@ -42,6 +47,7 @@ export async function measure(
   source: ImageSource | BlockDevice | number,
   options: MeasureOptions,
 ): Promise<MeasureResult> {
+  checkArguments('measure', { source: [source, MEASURED], options: [options, MEASURE] });
   if (typeof source === 'number') return measureTarget(null, source, options);
   if (typeof source === 'object' && 'extentAt' in source) return measureTarget(source, source.size, options);
   const { format: _format, sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, ...rest } = options;

@@ -2,6 +2,7 @@
  * The open flags of vd.h as the numbers that C programs keep: what they mean as options of a disk, and as the flags
  * that VirtualBox opens a file with. The library itself has no use for them.
  */
+import { checkArguments, FLAG, WHOLE } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { DiskOpenOptions } from './options.ts';
 
@@ -54,6 +55,7 @@ function checkFlags(flags: number): void {
  * `invalid-argument` for bits that vd.h does not have.
  */
 export function openOptionsOf(flags: number): DiskOpenOptions {
+  checkArguments('openOptionsOf', { flags: [flags, WHOLE] });
   checkFlags(flags);
   const has = (bit: number): boolean => (flags & bit) !== 0;
   const reads = has(OPEN_FLAGS.readOnly);
@@ -75,6 +77,7 @@ export function openOptionsOf(flags: number): DiskOpenOptions {
  * Throws `invalid-argument` for bits that vd.h does not have, and for creating something that is only read.
  */
 export function fileOpenFlags(flags: number, create: boolean): number {
+  checkArguments('fileOpenFlags', { flags: [flags, WHOLE], create: [create, FLAG] });
   checkFlags(flags);
   const reads = (flags & OPEN_FLAGS.readOnly) !== 0;
   if (reads && create) {

@@ -1,4 +1,5 @@
 /** Opening disks: an image with its parents, or a chain that was named. */
+import { checkArguments } from '../arguments.ts';
 import { ImageError, isImageError } from '../errors.ts';
 import type { OpenMode } from '../storage/contract.ts';
 import { Chain, closeImages } from './chain.ts';
@@ -6,6 +7,7 @@ import { checkImage } from './check.ts';
 import { createImage } from './create.ts';
 import { ChainDisk } from './disk.ts';
 import { environmentOf, settingsOf, sourceOf, warn } from './environment.ts';
+import { INPUTS, OPTIONS } from './kinds.ts';
 import { checkLocking, sharingWarnings } from './locking.ts';
 import { entryList, type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from './options.ts';
@@ -23,6 +25,7 @@ export async function openDisk(
   source: ImageInput | readonly ImageInput[],
   options: DiskOpenOptions = {},
 ): Promise<ChainDisk> {
+  checkArguments('Disk.open', { source: [source, INPUTS], options: [options, OPTIONS] });
   const { chain, warnings } = await openChain(source, options);
   const all = [...warnings];
   const disk = new ChainDisk({ chain, tools: stackTools(options), options, warnings: all });

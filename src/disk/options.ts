@@ -210,8 +210,8 @@ export interface ConvertResult {
   readonly warnings: readonly string[];
 }
 
-/** What counts as a difference. */
-export interface CompareOptions extends OperationOptions {
+/** What counts as a difference; and how disks that are given by name are opened. */
+export interface CompareOptions extends EnvironmentOptions {
   /** Sizes must be equal too. */
   readonly strict?: boolean;
   readonly parallel?: number;

@@ -1,6 +1,8 @@
 /** Giving an image another parent, opened for that alone. */
+import { checkArguments, nullable } from '../arguments.ts';
 import type { Progress } from '../image/contract.ts';
 import { inspect } from './inspect.ts';
+import { OPTIONS, SOURCE } from './kinds.ts';
 import { openDisk } from './open.ts';
 import type { EnvironmentOptions, ImageInput, ImageReport, ImageSource, SharingOptions } from './options.ts';
 import { setImage } from './set.ts';
@@ -28,6 +30,11 @@ export async function rebaseImage(
   parent: ImageSource | null,
   options: RebaseImageOptions = {},
 ): Promise<ImageReport> {
+  checkArguments('rebaseImage', {
+    image: [image, SOURCE],
+    parent: [parent, nullable(SOURCE)],
+    options: [options, OPTIONS],
+  });
   const { oldParent, oldParentFormat, unsafe, parentFormat, onProgress, ...rest } = options;
   const format = parentFormat === undefined ? {} : { parentFormat };
   if (unsafe === true) return setImage(image, { parent }, { ...rest, ...format });

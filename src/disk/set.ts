@@ -1,4 +1,5 @@
 /** Changing what an image says of itself: comment, identities, geometry, parent. Its content stays. */
+import { checkArguments } from '../arguments.ts';
 import { normalizeGuid, randomGuid } from '../binary/guid.ts';
 import { ImageError } from '../errors.ts';
 import type { Image, ImageChanges, ImageInfo, ParentLink } from '../image/contract.ts';
@@ -6,6 +7,7 @@ import type { Geometry } from '../image/geometry.ts';
 import { chainFilesOf } from './chain-files.ts';
 import { environmentOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
+import { OPTIONS, SOURCE } from './kinds.ts';
 import { checkLocking } from './locking.ts';
 import { type OpenedImage, openImage } from './open-image.ts';
 import type { EnvironmentOptions, ImageReport, ImageSource, SharingOptions } from './options.ts';
@@ -44,6 +46,7 @@ export async function setImage(
   changes: SetChanges,
   options: SetOptions = {},
 ): Promise<ImageReport> {
+  checkArguments('setImage', { image: [image, SOURCE], changes: [changes, OPTIONS], options: [options, OPTIONS] });
   checkLocking({ ...options, mode: 'write' });
   const source = sourceOf(image, options);
   const opened = await openImage(source, { ...options, mode: 'write' });

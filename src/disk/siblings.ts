@@ -2,11 +2,13 @@
  * The images beside an image that were made from it. Links to a parent are stored in the child, so the only way to
  * know is to look at the neighbours: their headers, without a lock, and never more of them than a limit.
  */
+import { checkArguments } from '../arguments.ts';
 import type { Source } from '../storage/contract.ts';
 import { isPlainName, openGate } from '../storage/gate.ts';
 import { boundsBeside, type ImageBeside, ImagesBeside } from './beside.ts';
 import { gateOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
+import { OPTIONS, SOURCE } from './kinds.ts';
 import type { EnvironmentOptions, ImageSource } from './options.ts';
 
 /** The images in one directory that name an image as their parent. */
@@ -37,6 +39,7 @@ export interface Parenthood {
  * with it, and only as long as it stays as it is. Reads headers only, of regular files, whatever `allow` says.
  */
 export async function childrenOf(image: ImageSource, options: ChildrenOptions = {}): Promise<Children> {
+  checkArguments('childrenOf', { image: [image, SOURCE], options: [options, OPTIONS] });
   const source = sourceOf(image, options);
   const { uuid } = await inspect(source, options);
   const info = await source.provider.lookUp(source.name);

@@ -1,8 +1,10 @@
 /** Internal snapshots of the last image of a chain: the disk is settled, the image does the work, alone. */
+import { checkArguments, TEXT } from '../arguments.ts';
 import { ImageError, isImageError } from '../errors.ts';
 import type { SnapshotInfo, SnapshotStore } from '../image/contract.ts';
 import type { OperationOptions } from '../storage/contract.ts';
 import type { DiskHost } from './host.ts';
+import { OPTIONS } from './kinds.ts';
 
 /** How a snapshot is made. */
 export interface CreateSnapshotOptions extends OperationOptions {
@@ -37,7 +39,9 @@ export class DiskSnapshots {
    * Keeps the disk as it is now. Throws `exists`, `invalid-argument`, and `limit` when the image cannot count so many
    * references.
    */
-  create(name: string, { createdMs = Date.now(), signal }: CreateSnapshotOptions = {}): Promise<SnapshotInfo> {
+  async create(name: string, options: CreateSnapshotOptions = {}): Promise<SnapshotInfo> {
+    checkArguments('snapshots.create', { name: [name, TEXT], options: [options, OPTIONS] });
+    const { createdMs = Date.now(), signal } = options;
     return this.#change((store) => store.create(name, { createdMs, signal }));
   }
 
@@ -45,7 +49,8 @@ export class DiskSnapshots {
    * The disk becomes what it was, its size too; the snapshot stays. What was written since is lost, and so is what other
    * images made from this one. Requests that wait meanwhile find the disk as it is then.
    */
-  apply(idOrName: string, options: OperationOptions = {}): Promise<void> {
+  async apply(idOrName: string, options: OperationOptions = {}): Promise<void> {
+    checkArguments('snapshots.apply', { idOrName: [idOrName, TEXT], options: [options, OPTIONS] });
     const host = this.#host;
     return host.structural(async () => {
       this.#store();
@@ -70,12 +75,14 @@ export class DiskSnapshots {
   }
 
   /** Gives a snapshot up, and the room that only it needs. What is read stays the same. */
-  delete(idOrName: string, options: OperationOptions = {}): Promise<void> {
+  async delete(idOrName: string, options: OperationOptions = {}): Promise<void> {
+    checkArguments('snapshots.delete', { idOrName: [idOrName, TEXT], options: [options, OPTIONS] });
     return this.#change((store) => store.delete(idOrName, options));
   }
 
   /** Gives a snapshot another name. Throws `exists`, `invalid-argument`. */
-  rename(idOrName: string, name: string): Promise<void> {
+  async rename(idOrName: string, name: string): Promise<void> {
+    checkArguments('snapshots.rename', { idOrName: [idOrName, TEXT], name: [name, TEXT] });
     return this.#change((store) => store.rename(idOrName, name));
   }
 

@@ -1,4 +1,5 @@
 /** What a consistency check reports. */
+import { checkArguments, listOf, OBJECT } from '../arguments.ts';
 
 /** `corruption`: content is lost or wrong, or will be after the next write. `leak`: only room is lost. */
 export type Severity = 'corruption' | 'leak' | 'warning';
@@ -27,6 +28,7 @@ export interface CheckSummary {
 
 /** Counts findings by severity. */
 export function summarize(findings: readonly Finding[]): CheckSummary {
+  checkArguments('summarize', { findings: [findings, listOf(OBJECT)] });
   const count = (severity: Severity): number => findings.filter((finding) => finding.severity === severity).length;
   return { corruptions: count('corruption'), leaks: count('leak'), warnings: count('warning') };
 }

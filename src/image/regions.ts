@@ -2,6 +2,7 @@
  * Region lists: how a medium is divided into stretches of one sector form (vd.h's VDREGIONLIST, vdmedia.h). A hard
  * disk has one region of raw 512-byte sectors; only discs with several tracks have more.
  */
+import { checkArguments, listOf, NUMBER, OBJECT, oneOf, withFields } from '../arguments.ts';
 import { isAligned } from '../binary/numbers.ts';
 import { ImageError } from '../errors.ts';
 
@@ -43,6 +44,9 @@ export interface RegionList {
   readonly regions: readonly Region[];
 }
 
+const UNIT = oneOf('bytes', 'blocks');
+const LIST = withFields('a list of regions', { unit: UNIT, regions: listOf(OBJECT) });
+
 /** The list of a medium that is all alike. */
 export function singleRegion(size: number, sectorSize: number): RegionList {
   const form = { dataForm: 'raw', metadataForm: 'none', dataBytes: sectorSize, metadataBytes: 0 } as const;
@@ -51,6 +55,7 @@ export function singleRegion(size: number, sectorSize: number): RegionList {
 
 /** The same list in the other unit. Order is kept, gaps are not: each region begins where the one before ends. */
 export function convertRegions(list: RegionList, unit: RegionList['unit']): RegionList {
+  checkArguments('convertRegions', { list: [list, LIST], unit: [unit, UNIT] });
   if (list.unit === unit) return list;
   let offset = 0;
   const regions = list.regions.map((region) => {
@@ -96,6 +101,7 @@ export function checkRegions(list: RegionList): void {
 
 /** vd.h's VDMEDIUMTYPE for floppies, by size in bytes; null for any other size. */
 export function floppyType(size: number): string | null {
+  checkArguments('floppyType', { size: [size, NUMBER] });
   return FLOPPIES.get(size) ?? null;
 }
 

@@ -1,4 +1,5 @@
 /** The formats that are known to one program, in probing order, and its filters and formats of caches. */
+import { checkArguments, listOf, NAME, OBJECT, TEXT, withFields } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheFormat } from './cache.ts';
 import type { ConfigKey, FileExtension, Format, FormatCapabilities, Variant } from './contract.ts';
@@ -19,6 +20,10 @@ export interface FormatDescription {
   readonly amendKeys: readonly ConfigKey[];
 }
 
+const FORMAT = withFields('a format', { name: NAME });
+const FILTER = withFields('a filter', { name: NAME });
+const CACHE = withFields('a format of caches', { name: NAME });
+
 /** Letters that may be wrong, missing or too many in a slip of the keyboard; in short names half as many. */
 const SLIP = 2;
 
@@ -30,6 +35,11 @@ export class Registry {
 
   /** Takes the formats in probing order; the last one takes what nobody else wants. Throws `exists` on equal names. */
   constructor(formats: readonly Format[], filters: readonly Filter[] = [], caches: readonly CacheFormat[] = []) {
+    checkArguments('Registry', {
+      formats: [formats, listOf(FORMAT)],
+      filters: [filters, listOf(FILTER)],
+      caches: [caches, listOf(CACHE)],
+    });
     for (const format of formats) {
       this.#checkNames(format);
       this.#formats.push(format);
@@ -48,6 +58,7 @@ export class Registry {
    * one of its names is taken: a format that is there already is never replaced.
    */
   register(format: Format): void {
+    checkArguments('registry.register', { format: [format, FORMAT] });
     this.#checkNames(format);
     this.#formats.splice(Math.max(this.#formats.length - 1, 0), 0, format);
   }
@@ -59,6 +70,7 @@ export class Registry {
 
   /** Adds a filter. Throws `exists` when there is one of that name. */
   registerFilter(filter: Filter): void {
+    checkArguments('registry.registerFilter', { filter: [filter, FILTER] });
     const name = filter.name.toLowerCase();
     if (this.#filters.some((one) => one.name.toLowerCase() === name)) {
       throw new ImageError('exists', `A filter named ${filter.name} is registered already`);
@@ -68,6 +80,7 @@ export class Registry {
 
   /** Takes something out again. What is open stays open. Throws `not-found` when it is not registered. */
   unregister(thing: Format | Filter | CacheFormat): void {
+    checkArguments('registry.unregister', { thing: [thing, OBJECT] });
     for (const list of [this.#formats, this.#filters, this.#caches] as (typeof thing)[][]) {
       const index = list.indexOf(thing);
       if (index === -1) continue;
@@ -79,6 +92,7 @@ export class Registry {
 
   /** The filter of that name. Throws `not-found`. */
   findFilter(name: string): Filter {
+    checkArguments('registry.findFilter', { name: [name, TEXT] });
     const filter = this.#filters.find((one) => one.name.toLowerCase() === name.toLowerCase());
     return filter ?? unknown('filter', name, this.#filters, (one) => [one.name]);
   }
@@ -90,6 +104,7 @@ export class Registry {
 
   /** Adds a format of cache images. Throws `exists` when there is one of that name. */
   registerCache(cache: CacheFormat): void {
+    checkArguments('registry.registerCache', { cache: [cache, CACHE] });
     const name = cache.name.toLowerCase();
     if (this.#caches.some((one) => one.name.toLowerCase() === name)) {
       throw new ImageError('exists', `A cache format named ${cache.name} is registered already`);
@@ -99,17 +114,20 @@ export class Registry {
 
   /** The cache format of that name, or the first. Throws `not-found`. */
   findCache(name = this.#caches[0]?.name ?? ''): CacheFormat {
+    checkArguments('registry.findCache', { name: [name, TEXT] });
     const cache = this.#caches.find((one) => one.name.toLowerCase() === name.toLowerCase());
     return cache ?? unknown('cache format', name, this.#caches, (one) => [one.name]);
   }
 
   /** The format of that name or alias. Throws `not-found`. */
   find(name: string): Format {
+    checkArguments('registry.find', { name: [name, TEXT] });
     return this.#lookUp(name) ?? unknown('format', name, this.#formats, namesOf);
   }
 
   /** The format that claims the extension of a file name. One that can make images wins. */
   byExtension(fileName: string): Format | undefined {
+    checkArguments('registry.byExtension', { fileName: [fileName, TEXT] });
     const extension = extensionOf(fileName);
     const claims = this.#formats.filter((format) => format.extensions.some((one) => one.extension === extension));
     return claims.find((format) => format.create !== undefined) ?? claims[0];

@@ -9,6 +9,7 @@
  * memory goes back. Those who wait for room are served in the order in which they came, and nobody overtakes them.
  */
 import { lockedMemory } from '#local-storage';
+import { checkArguments, OBJECT } from '../arguments.ts';
 import { bufferList, sliceBuffers, totalLength } from '../disk/buffers.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { LockedMemory } from '../storage/contract.ts';
@@ -171,6 +172,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
 
   /** Throws `invalid-argument` for a limit that is neither 0 nor at least 4 KiB. */
   constructor(options: IoBufferManagerOptions<P> = {}) {
+    checkArguments('IoBufferManager', { options: [options, OBJECT] });
     const { limit = 0, notPageable = false, callbacks = null } = options;
     if (!Number.isSafeInteger(limit) || limit < 0 || (limit > 0 && limit < PIECE_MIN)) {
       throw new ImageError('invalid-argument', 'A buffer manager cannot have this limit', {

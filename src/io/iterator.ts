@@ -4,8 +4,10 @@
  * An iterator is a value: it never changes, keeps no position, and may serve any number of requests at a time. Where
  * the sectors of a region have metadata, it follows the data of each sector, as subchannels do in the images of discs.
  */
+import { checkArguments, listOf, OBJECT } from '../arguments.ts';
 import { isAligned, SECTOR } from '../binary/numbers.ts';
 import type { BlockDevice, Range } from '../disk/device.ts';
+import { DEVICE } from '../disk/kinds.ts';
 import { ImageError } from '../errors.ts';
 import { convertRegions, type Region, singleRegion } from '../image/regions.ts';
 
@@ -57,6 +59,11 @@ export class IoIterator implements Iterable<Range> {
    * the end of the medium, `unsupported` for parts that its sectors do not have.
    */
   constructor(device: BlockDevice, segments: readonly IoSegment[], options: IoIteratorOptions = {}) {
+    checkArguments('IoIterator', {
+      device: [device, DEVICE],
+      segments: [segments, listOf(OBJECT)],
+      options: [options, OBJECT],
+    });
     const { unit = 'bytes' } = options;
     if (unit !== 'bytes' && unit !== 'blocks') refuse('This is no unit', unit, 'bytes or blocks', 'VERR_INVALID_FLAGS');
     if (segments.length === 0) refuse('An iterator has at least one segment', 0, 'at least 1');

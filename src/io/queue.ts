@@ -8,8 +8,10 @@
  * What goes wrong before a request is accepted is thrown by the call that submits it; everything after that is told when
  * it completes.
  */
+import { checkArguments, OBJECT } from '../arguments.ts';
 import { bufferList, sliceBuffers, totalLength } from '../disk/buffers.ts';
 import type { BlockDevice, Range } from '../disk/device.ts';
+import { DEVICE } from '../disk/kinds.ts';
 import { ImageError } from '../errors.ts';
 import type { OperationOptions, ReadTarget, WriteSource } from '../storage/contract.ts';
 import { IoBuffer } from './buffers.ts';
@@ -197,6 +199,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
 
   /** Throws `invalid-argument` for a priority that does not fit in 32 bits. */
   constructor(options: IoQueueOptions<P> = {}) {
+    checkArguments('IoQueue', { options: [options, OBJECT] });
     const { priority = 0, onComplete = null, onTurnEnd = null } = options;
     if (!Number.isInteger(priority) || priority < 0 || priority >= 2 ** 32) {
       throw new ImageError('invalid-argument', 'A queue cannot have this priority', {
@@ -239,6 +242,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
 
   /** Has its requests served by a device. Throws `busy` (VERR_INVALID_STATE) while it is attached. */
   attach(device: BlockDevice, options: AttachOptions = {}): void {
+    checkArguments('queue.attach', { device: [device, DEVICE], options: [options, OBJECT] });
     this.#checkAlive();
     if (this.#scheduler !== null) throw stateError('state', 'busy', 'The queue is attached already');
     const { atOnce } = options;
@@ -255,6 +259,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
    * nothing more can be submitted. Rejects with `invalid-argument` (VERR_INVALID_STATE) when it is attached to nothing.
    */
   async detach(options: { readonly purge?: boolean } = {}): Promise<void> {
+    checkArguments('queue.detach', { options: [options, OBJECT] });
     const scheduler = this.#attached();
     this.#leaving ??= this.#leave(scheduler);
     if (options.purge === true) await scheduler.purge(this.#lane);
@@ -290,6 +295,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
    * active request has the id, `invalid-argument` when the queue has no callback.
    */
   allocate(options: AllocateOptions<P> = {}): IoRequest<P> {
+    checkArguments('queue.allocate', { options: [options, OBJECT] });
     this.#checkAlive();
     if (this.#onComplete === null) {
       throw new ImageError('invalid-argument', 'The queue has nobody to tell of completions', {

@@ -3,6 +3,8 @@
  * is called with something to register with. Nothing is ever loaded that the caller did not name.
  */
 import { defaultProvider } from '#local-storage';
+import { CALLBACK, checkArguments, NAME } from '../arguments.ts';
+import { PROVIDER, REGISTRY } from '../disk/kinds.ts';
 import { ImageError, isImageError } from '../errors.ts';
 import type { CacheFormat } from '../image/cache.ts';
 import type { Format } from '../image/contract.ts';
@@ -88,6 +90,11 @@ export class Plugins {
     provider: StorageProvider = defaultProvider(),
     importModule: ImportModule = importHere,
   ) {
+    checkArguments('Plugins', {
+      registry: [registry, REGISTRY],
+      provider: [provider, PROVIDER],
+      importModule: [importModule, CALLBACK],
+    });
     this.#registry = registry;
     this.#provider = provider;
     this.#import = importModule;
@@ -103,6 +110,7 @@ export class Plugins {
    * that is no plugin or registers what is none, `exists` when it registers a name that is taken. Then nothing of it stays.
    */
   async load(file: string): Promise<LoadedPlugin> {
+    checkArguments('plugins.load', { file: [file, NAME] });
     const name = this.#provider.resolve(file, '');
     const known = this.#entries.get(name);
     if (known !== undefined) return describe(name, known);
@@ -115,6 +123,7 @@ export class Plugins {
 
   /** The same for a module that is here already. */
   async add(name: string, module: unknown): Promise<LoadedPlugin> {
+    checkArguments('plugins.add', { name: [name, NAME] });
     if (this.#entries.has(name)) throw new ImageError('exists', 'This plugin is loaded already', { path: name });
     const entry = await collect(name, module);
     register(this.#registry, entry, name);
@@ -127,6 +136,7 @@ export class Plugins {
    * fails is reported, and keeps no other away. Throws `not-found` when there is no such directory.
    */
   async loadAll(directory: string): Promise<PluginDirectoryReport> {
+    checkArguments('plugins.loadAll', { directory: [directory, NAME] });
     const loaded: LoadedPlugin[] = [];
     const failed: { name: string; error: ImageError }[] = [];
     for (const name of await this.#namesIn(directory)) {
@@ -142,6 +152,7 @@ export class Plugins {
 
   /** Takes out what a plugin registered. Throws `not-found`, and `busy` while something of it is open. */
   unload(file: string): void {
+    checkArguments('plugins.unload', { file: [file, NAME] });
     const name = this.#entries.has(file) ? file : this.#provider.resolve(file, '');
     const entry = this.#entries.get(name);
     if (entry === undefined) {
@@ -161,6 +172,7 @@ export class Plugins {
 
   /** Unloads every plugin of a directory that is loaded. Returns those that are in use and stay. */
   async unloadAll(directory: string): Promise<readonly string[]> {
+    checkArguments('plugins.unloadAll', { directory: [directory, NAME] });
     const busy: string[] = [];
     for (const name of await this.#namesIn(directory)) {
       if (!this.#entries.has(name)) continue;
@@ -176,6 +188,7 @@ export class Plugins {
 
   /** Whether a name is that of a directory, for {@link loadAll}. */
   async isDirectory(name: string): Promise<boolean> {
+    checkArguments('plugins.isDirectory', { name: [name, NAME] });
     return (await this.#provider.lookUp(this.#provider.resolve(name, '')))?.kind === 'directory';
   }
 

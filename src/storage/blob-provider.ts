@@ -1,6 +1,7 @@
 /** Blobs and chosen files under names, so that images can be opened from them. */
+import { checkArguments, NAME, optional } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
-import { BlobStorage, blobKey } from './blob.ts';
+import { BLOB, BlobStorage, blobKey } from './blob.ts';
 import { readOnlyStorage } from './checks.ts';
 import type { CreateMode, NameInfo, OpenMode, Source, Storage } from './contract.ts';
 import { MemoryProvider } from './memory.ts';
@@ -13,8 +14,9 @@ export class BlobProvider extends MemoryProvider {
   readonly #blobs = new Map<string, Blob>();
 
   /** Puts a Blob or File beside the others and gives its source. The name is the file's own unless another is given. */
-  add(blob: Blob, name: string = nameOf(blob)): Source {
-    const full = this.resolve(name, '');
+  add(blob: Blob, name?: string): Source {
+    checkArguments('provider.add', { blob: [blob, BLOB], name: [name, optional(NAME)] });
+    const full = this.resolve(name ?? nameOf(blob), '');
     this.#blobs.set(full, blob);
     return { provider: this, name: full };
   }

@@ -1,4 +1,5 @@
 /** Blobs and files that a person chose in a browser, as storages. */
+import { checkArguments, optional, TEXT, withMethods } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import { allOf, checkRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
 import type {
@@ -16,6 +17,9 @@ import { THIS_RUN } from './this-run.ts';
 const keys = new WeakMap<Blob, string>();
 let serial = 0;
 
+/** What holds bytes in a browser. */
+export const BLOB = withMethods('a Blob', 'slice');
+
 /** A read-only byte store over a Blob or File. Nothing is read before it is asked for. */
 export class BlobStorage implements Storage {
   readonly label: string;
@@ -25,6 +29,7 @@ export class BlobStorage implements Storage {
   #closed = false;
 
   constructor(blob: Blob, label?: string) {
+    checkArguments('BlobStorage', { blob: [blob, BLOB], label: [label, optional(TEXT)] });
     this.#blob = blob;
     this.size = blob.size;
     this.label = label ?? ('name' in blob && typeof blob.name === 'string' ? blob.name : 'blob');

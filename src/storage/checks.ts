@@ -1,15 +1,23 @@
 /** Checks that every storage makes. */
+import { BUFFERS, withMethods, wrongArgument } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { ReadTarget, Storage, WriteSource } from './contract.ts';
+
+/** A storage. */
+export const STORAGE = withMethods('a storage', 'read', 'write', 'identity', 'close');
+/** A provider of storages. */
+export const PROVIDER = withMethods('a provider of storages', 'open', 'resolve', 'lookUp');
 
 /** The list form of a source or target. */
 export function allOf(buffers: ReadTarget | WriteSource): readonly Uint8Array[] {
   return buffers instanceof Uint8Array ? [buffers] : buffers;
 }
 
-/** Bytes in a source or target. */
+/** Bytes in a source or target. Throws `invalid-argument` for anything else, which costs one buffer nothing. */
 export function lengthOf(buffers: ReadTarget | WriteSource): number {
   if (buffers instanceof Uint8Array) return buffers.length;
+  const misfit = BUFFERS.misfit(buffers);
+  if (misfit !== null) throw wrongArgument('a request', { ...misfit, path: `buffers${misfit.path}` });
   let length = 0;
   for (const buffer of buffers) length += buffer.length;
   return length;

@@ -2,7 +2,9 @@
  * The open gate: nothing that an image names is opened unless the gate says so. It opens first and judges the handle,
  * by the name that the system has for the handle, so that a name cannot be exchanged between the check and the use.
  */
+import { checkArguments, listOf, optional, TEXT, withFields } from '../arguments.ts';
 import { ImageError, isImageError, withContext } from '../errors.ts';
+import { PROVIDER } from './checks.ts';
 import type { OpenMode, Storage, StorageProvider } from './contract.ts';
 
 /** What an image wants opened. */
@@ -65,6 +67,11 @@ export function isPlainName(name: string): boolean {
   return !SCHEME.test(name);
 }
 
+const GATE = withFields('an object with roots', {
+  roots: listOf(TEXT),
+  provider: optional(PROVIDER),
+});
+
 const OUTSIDE = 'it lies outside of what was allowed';
 const NO_FILE = 'it is no regular file';
 const CHANGED = 'it changed while it was opened';
@@ -76,6 +83,7 @@ const NOT_NAMED = 'to write to it, it must be allowed by its own name';
  * A storage that cannot tell (no Linux, no /proc) is judged by looking its name up again, which is a weaker proof.
  */
 export function openGate(options: GateOptions): OpenGate {
+  checkArguments('openGate', { options: [options, GATE] });
   const roots = new Roots(options);
   return {
     async open(wanted, from, mode) {

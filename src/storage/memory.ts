@@ -1,4 +1,5 @@
 /** Storages in memory, sparse, for tests, browsers and small images. */
+import { checkArguments, oneOf, TEXT } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import { allOf, checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
 import type {
@@ -46,6 +47,7 @@ export class MemoryStorage implements Storage {
   #closed = false;
 
   constructor(label = 'memory', file = new MemoryFile(), mode: OpenMode = 'write') {
+    checkArguments('MemoryStorage', { label: [label, TEXT], mode: [mode, oneOf('read', 'write')] });
     const write = mode === 'write';
     this.label = label;
     this.#file = file;

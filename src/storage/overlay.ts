@@ -1,5 +1,6 @@
 /** Changes in memory over a storage that is not touched: for trying something out. */
-import { allOf, checkRange, checkSize, checkWriteRange, closedStorage, lengthOf } from './checks.ts';
+import { checkArguments } from '../arguments.ts';
+import { allOf, checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, STORAGE } from './checks.ts';
 import {
   isPromise,
   type LockMode,
@@ -36,6 +37,7 @@ export class OverlayStorage implements Storage {
   #closed = false;
 
   constructor(base: Storage) {
+    checkArguments('OverlayStorage', { base: [base, STORAGE] });
     this.#base = base;
     this.#baseEnd = base.size;
     this.#changes.resize(base.size);

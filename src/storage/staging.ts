@@ -2,8 +2,10 @@
  * New files appear only when they are complete: made under a temporary name in the same directory, readable by their
  * owner only, and given their own name, without replacing anything, when they are durable.
  */
+import { checkArguments, FLAG, NAME, withFields } from '../arguments.ts';
 import { ImageError, isImageError } from '../errors.ts';
 import { allDone } from './all-done.ts';
+import { PROVIDER } from './checks.ts';
 import type { CreateMode, FileAttributes, NameInfo, PublishHow, Source, Storage, StorageProvider } from './contract.ts';
 import { type KeptOpen, keptOpen } from './kept-open.ts';
 
@@ -34,11 +36,15 @@ export interface Staged {
   discard(): Promise<void>;
 }
 
+const TARGET = withFields('an object with provider and name', { provider: PROVIDER, name: NAME });
+const HOW = withFields('an object with force', { force: FLAG });
+
 /**
  * Prepares a target. Refuses at once what could not be published: an existing file (unless `force`), a directory, a
  * device, a missing directory. Nothing is made yet: the format does that, under the temporary name.
  */
 export async function stageTarget(target: Source, how: StageOptions): Promise<Staged> {
+  checkArguments('stageTarget', { target: [target, TARGET], how: [how, HOW] });
   const { provider, name } = target;
   const old = await checkTarget(target, how.force);
   // A link stays a link: what it leads to is replaced.

@@ -9,8 +9,10 @@
  * and those after a mark, where a promise becomes stronger. Others are sampled.
  */
 
+import { checkArguments, NUMBER, OBJECT, optional } from '../arguments.ts';
 import { largest } from '../binary/numbers.ts';
 import type { StorageProvider } from '../storage/contract.ts';
+import { LOG, RULES } from './kinds.ts';
 import { type Fate, MediumState, type MetadataClassifier, sectorSpan } from './medium-state.ts';
 import {
   describeFlush,
@@ -88,11 +90,13 @@ export interface CrashStates extends Iterable<CrashState> {
 
 /** Enumerates what a power cut can leave. `rules` is the provider that was recorded. */
 export function crashStates(log: OperationLog, rules: NameRules, options: CrashStateOptions = {}): CrashStates {
+  checkArguments('crashStates', { log: [log, LOG], rules: [rules, RULES], options: [options, OBJECT] });
   return new Enumeration(log, rules, options);
 }
 
 /** The medium at a cut at which nothing was lost. */
 export function completeState(log: OperationLog, rules: NameRules, cutAt: number): StorageProvider {
+  checkArguments('completeState', { log: [log, LOG], rules: [rules, RULES], cutAt: [cutAt, NUMBER] });
   const state = MediumState.initial(log, () => false);
   state.apply(
     log.operations.filter((operation) => operation.startedAt < cutAt),
@@ -103,6 +107,7 @@ export function completeState(log: OperationLog, rules: NameRules, cutAt: number
 
 /** Position at which each operation became durable; `Infinity` when it never did. */
 export function durablePositions(log: OperationLog, dropFlush?: number): Map<MediumOperation, number> {
+  checkArguments('durablePositions', { log: [log, LOG], dropFlush: [dropFlush, optional(NUMBER)] });
   const targets = new Map<LoggedFile | string, FlushOperation[]>();
   for (const flush of log.flushes) {
     const target = flush.file ?? flush.directory;

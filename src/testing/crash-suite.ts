@@ -6,6 +6,7 @@
  * without help; and after a further write, flush and close it still reads right. Beside that a suite can name rules of
  * its own for what must hold in the files.
  */
+import { checkArguments, OBJECT } from '../arguments.ts';
 import { SECTOR, smallest } from '../binary/numbers.ts';
 import { type ErrorKind, isImageError } from '../errors.ts';
 import type { StorageProvider } from '../storage/contract.ts';
@@ -17,6 +18,7 @@ import {
   crashStates,
   durablePositions,
 } from './crash-states.ts';
+import { RUN, SUITE } from './kinds.ts';
 import { describeFlush, type FlushOperation, type OperationLog } from './operation-log.ts';
 import { type AllowedContents, describeSector, SectorModel as Model, type SectorModel, writeBytes } from './oracle.ts';
 import { Random } from './random.ts';
@@ -115,11 +117,13 @@ export interface UnmissedFlush {
 
 /** Records a suite, cuts it, and reports what broke. */
 export async function runCrashSuite(suite: CrashSuite, options: CrashCheckOptions = {}): Promise<CrashReport> {
+  checkArguments('runCrashSuite', { suite: [suite, SUITE], options: [options, OBJECT] });
   return checkCrashRun(await recordCrashRun(suite), options);
 }
 
 /** Builds the image and runs the sessions, writing down everything. */
 export async function recordCrashRun(suite: CrashSuite): Promise<CrashRun> {
+  checkArguments('recordCrashRun', { suite: [suite, SUITE] });
   await suite.prepare?.(suite.provider);
   const random = new Random(suite.seed ?? 1);
   const turns = { read: 3, write: 12, flush: 40, names: 3 } as const;
@@ -154,6 +158,7 @@ async function expectingFailure(suite: CrashSuite, run: () => Promise<void>): Pr
 
 /** Visits the states of a run and compares each with the promise. */
 export async function checkCrashRun(run: CrashRun, options: CrashCheckOptions = {}): Promise<CrashReport> {
+  checkArguments('checkCrashRun', { run: [run, RUN], options: [options, OBJECT] });
   const states = crashStates(run.log, run.suite.provider, {
     isMilestone: (mark) => MILESTONES.has(mark.label),
     ...options,
@@ -178,6 +183,7 @@ export async function checkCrashRun(run: CrashRun, options: CrashCheckOptions = 
  * does not see why it does.
  */
 export async function unmissedFlushes(run: CrashRun, options: CrashCheckOptions = {}): Promise<UnmissedFlush[]> {
+  checkArguments('unmissedFlushes', { run: [run, RUN], options: [options, OBJECT] });
   const unmissed: UnmissedFlush[] = [];
   const usual = durablePositions(run.log);
   for (const flush of run.log.flushes) {

@@ -2,8 +2,10 @@
  * A provider whose storages fail on demand: the n-th read, write, growth, flush or change of names, once or for good,
  * before anything is done or half way, with the error that a broken, full or write-protected medium gives.
  */
+import { checkArguments, OBJECT } from '../arguments.ts';
 import { alignDown, SECTOR } from '../binary/numbers.ts';
 import { type ErrorKind, ImageError } from '../errors.ts';
+import { PROVIDER } from '../storage/checks.ts';
 import type {
   CreateMode,
   FileAttributes,
@@ -59,6 +61,7 @@ export class FaultProvider extends WrappedProvider {
 
   constructor(inner: StorageProvider, plan: FaultPlan = {}) {
     super(inner);
+    checkArguments('FaultProvider', { inner: [inner, PROVIDER], plan: [plan, OBJECT] });
     this.#plan = plan;
     const link = inner.link?.bind(inner);
     if (link === undefined) return;

@@ -5,7 +5,9 @@
  *
  * Files are known by what they are, not by their names: a rename does not make a new one.
  */
+import { checkArguments } from '../arguments.ts';
 import { assert } from '../errors.ts';
+import { FLUSH, LOG, OPERATION } from './kinds.ts';
 import { PagedBytes } from './paged-bytes.ts';
 
 /** One file that was seen, under all of its names. */
@@ -212,11 +214,13 @@ export class OperationLog {
 
 /** Number of flushes in a log, those of directories included. */
 export function flushCount(log: OperationLog): number {
+  checkArguments('flushCount', { log: [log, LOG] });
   return log.flushes.length;
 }
 
 /** For people: `flush 7 of disk.vdi`. */
 export function describeFlush(flush: FlushOperation): string {
+  checkArguments('describeFlush', { flush: [flush, FLUSH] });
   return flush.file === null
     ? `flush ${flush.number}, names in ${flush.directory}`
     : `flush ${flush.number} of ${flush.file.name}`;
@@ -224,6 +228,7 @@ export function describeFlush(flush: FlushOperation): string {
 
 /** For people: `write 31 of disk.vdi [0x200, 0x400)`. */
 export function describeOperation(operation: MediumOperation): string {
+  checkArguments('describeOperation', { operation: [operation, OPERATION] });
   switch (operation.kind) {
     case 'write':
     case 'zero': {

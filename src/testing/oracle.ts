@@ -12,7 +12,9 @@
  * Every write stores content of its own: records of 16 bytes with the number of the write and of the sector. Bytes that
  * should not be there can so be named: which write they come from, and which sector they belong to.
  */
+import { BYTES, CALLBACK, checkArguments, LIST, NUMBER, optional, WHOLE } from '../arguments.ts';
 import { largest, SECTOR } from '../binary/numbers.ts';
+import { WRITE } from './kinds.ts';
 
 /** Marks content made here. */
 const TAG = 0x7664_6b21;
@@ -74,6 +76,7 @@ export class SectorModel {
 
   /** `hasInitial` tells which sectors hold {@link initialBytes} before the first write; the others hold zeroes. */
   constructor(sectors: number, hasInitial: (sector: number) => boolean = () => false) {
+    checkArguments('SectorModel', { sectors: [sectors, WHOLE], hasInitial: [hasInitial, CALLBACK] });
     this.#firstSectors = sectors;
     this.#sectors = sectors;
     this.#hasInitial = hasInitial;
@@ -189,9 +192,10 @@ export class AllowedContents {
   /** Sizes that the disk may have, in sectors. */
   readonly sizes: readonly number[];
 
-  constructor(contents: readonly (readonly number[])[], sizes: readonly number[] = [contents.length]) {
+  constructor(contents: readonly (readonly number[])[], sizes?: readonly number[]) {
+    checkArguments('AllowedContents', { contents: [contents, LIST], sizes: [sizes, optional(LIST)] });
     this.#contents = contents;
-    this.sizes = sizes;
+    this.sizes = sizes ?? [contents.length];
   }
 
   /** What one sector may hold. */
@@ -227,6 +231,7 @@ export class AllowedContents {
 
 /** The bytes of a write: all its sectors. */
 export function writeBytes(operation: Pick<GuestOperation, 'number' | 'sector' | 'count'>): Uint8Array {
+  checkArguments('writeBytes', { operation: [operation, WRITE] });
   const words = new Uint32Array(operation.count * WORDS);
   for (let n = 0; n < operation.count; n++) fillSector(words, n, operation.number, operation.sector + n);
   return new Uint8Array(words.buffer);
@@ -234,11 +239,13 @@ export function writeBytes(operation: Pick<GuestOperation, 'number' | 'sector' |
 
 /** What sectors hold before the first write, e.g. in the parent of a differencing image. */
 export function initialBytes(sector: number, count: number): Uint8Array {
+  checkArguments('initialBytes', { sector: [sector, NUMBER], count: [count, WHOLE] });
   return writeBytes({ number: INITIAL, sector, count });
 }
 
 /** Says what 512 bytes are: `zeroes`, `write 12, sector 7`, `initial content of sector 3`, or what they are mixed from. */
 export function describeSector(bytes: Uint8Array): string {
+  checkArguments('describeSector', { bytes: [bytes, BYTES] });
   const words = wordsOf(bytes);
   const parts: string[] = [];
   for (let word = 0; word < words.length; word += 4) {

@@ -1,8 +1,12 @@
+/** Chance that can be played again. */
+import { checkArguments, NUMBER } from '../arguments.ts';
+
 /** Pseudo-random numbers that a seed repeats: xorshift32. Fast enough to decide about single sectors. */
 export class Random {
   #state: number;
 
   constructor(seed: number) {
+    checkArguments('Random', { seed: [seed, NUMBER] });
     // Neighbouring seeds must not give neighbouring sequences, and zero would stay zero.
     this.#state = Math.imul((seed >>> 0) ^ 0x9e37_79b9, 0x85eb_ca6b) >>> 0 || 0x1f12_3bb5;
     for (let round = 0; round < 4; round++) this.next();

@@ -5,6 +5,8 @@
  * later. That is what makes two writers, or a writer and a flush, overlap as they do on a real disk, without a clock
  * and the same way every time.
  */
+import { checkArguments, OBJECT } from '../arguments.ts';
+import { PROVIDER } from '../storage/checks.ts';
 import type {
   CreateMode,
   FileAttributes,
@@ -48,6 +50,7 @@ export class RecordingProvider extends WrappedProvider {
 
   constructor(inner: StorageProvider, options: RecordingOptions = {}) {
     super(inner);
+    checkArguments('RecordingProvider', { inner: [inner, PROVIDER], options: [options, OBJECT] });
     this.#turns = options.turns ?? ((): number => 0);
   }
 

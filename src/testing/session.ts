@@ -2,9 +2,11 @@
  * What a workload of a crash suite works with: a disk whose requests are written down in the log and in the model, and
  * traffic made by chance.
  */
+import { checkArguments, POSITIVE, withFields } from '../arguments.ts';
 import { SECTOR } from '../binary/numbers.ts';
 import type { BlockDevice } from '../disk/device.ts';
 import { ImageError } from '../errors.ts';
+import { PARTS, SESSION } from './kinds.ts';
 import type { OperationLog } from './operation-log.ts';
 import { type GuestOperationKind, type SectorModel, writeBytes } from './oracle.ts';
 import { Random } from './random.ts';
@@ -38,6 +40,7 @@ export class CrashSession {
   readonly #log: OperationLog;
 
   constructor(parts: SessionParts) {
+    checkArguments('CrashSession', { parts: [parts, PARTS] });
     this.disk = parts.disk;
     this.random = new Random(parts.seed);
     this.#model = parts.model;
@@ -151,8 +154,11 @@ export interface TrafficOptions {
   readonly flushes?: number;
 }
 
+const TRAFFIC = withFields('an object with operations', { operations: POSITIVE });
+
 /** Writers and flushes that overlap: what a guest does on a busy day. Ends with a flush. */
 export async function randomTraffic(session: CrashSession, options: TrafficOptions): Promise<void> {
+  checkArguments('randomTraffic', { session: [session, SESSION], options: [options, TRAFFIC] });
   const { random } = session;
   const flushes: Promise<void>[] = [];
   let left = options.operations;

@@ -2,6 +2,7 @@
  * A medium as a provider that can be read and written: what a program finds after the power came back. Files are
  * forks of shared pages, so that making one costs next to nothing.
  */
+import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type {
   CreateMode,
@@ -19,6 +20,7 @@ import type {
   WriteSource,
 } from '../storage/contract.ts';
 import { LockTable, lockedHere, stateOf } from '../storage/locks.ts';
+import { RULES } from './kinds.ts';
 import { PagedBytes } from './paged-bytes.ts';
 
 /** How names are put together; any provider will do. */
@@ -37,6 +39,7 @@ export class SnapshotProvider implements StorageProvider {
   #made = 0;
 
   constructor(rules: NameRules) {
+    checkArguments('SnapshotProvider', { rules: [rules, RULES] });
     this.#rules = rules;
   }
 

@@ -1,6 +1,8 @@
 /** The text that VirtualBox's file system chains name a disk by: `vd(base.vdi,diff.vdi,ro)`. */
 
+import { checkArguments, TEXT } from '../arguments.ts';
 import { detectFormat } from '../disk/inspect.ts';
+import { OPTIONS } from '../disk/kinds.ts';
 import { openDisk } from '../disk/open.ts';
 import type { DiskOpenOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
@@ -25,6 +27,7 @@ const SHORT = 4;
  * most 4 characters must be `ro`, `r` or `rw`. Throws `invalid-argument`.
  */
 export function parseChainSpec(text: string): ChainSpec {
+  checkArguments('parseChainSpec', { text: [text, TEXT] });
   const [, element, inner] = /^\s*([\w-]+)\s*\(([\s\S]*)\)\s*$/.exec(text) ?? [];
   if (element === undefined || inner === undefined) throw wrong(text, 'This is no file system chain', 'vd(path)');
   if (element !== 'vd') throw wrong(text, `There is no chain element "${element}"`, 'vd');
@@ -75,6 +78,7 @@ export type ChainSpecOptions = Omit<DiskOpenOptions, 'parent' | 'parentFormat'>;
  * out, the format of all is that of the first one. Throws what `parseChainSpec` and `Disk.open` throw.
  */
 export async function openChainSpec(text: string, options: ChainSpecOptions = {}): Promise<FileObject> {
+  checkArguments('openChainSpec', { text: [text, TEXT], options: [options, OPTIONS] });
   const { images, mode } = parseChainSpec(text);
   const format = options.format ?? (await formatOf(images[0] ?? '', options));
   const said = format === undefined ? {} : { format };

@@ -5,11 +5,14 @@
  * position moves when a call is made and not when it ends, so calls that are not waited for follow each other. Where
  * one of them fails and no other came after it, the position is again where it was.
  */
+import { checkArguments } from '../arguments.ts';
 import type { BlockDevice } from '../disk/device.ts';
+import { DEVICE, STORAGE } from '../disk/kinds.ts';
 import { ImageError } from '../errors.ts';
 import { lengthOf } from '../storage/checks.ts';
 import type { OperationOptions, ReadTarget, Storage, WriteSource } from '../storage/contract.ts';
 import { type ByteStore, behindEnd, byteStoreOf, checkOffset, closedFile, firstBytes, notWritable } from './bytes.ts';
+import { OPTIONS } from './kinds.ts';
 
 /** Where a transfer begins, and whether it may be shorter than asked for. */
 export interface TransferOptions extends OperationOptions {
@@ -79,11 +82,13 @@ export interface StorageFileOptions {
 
 /** A disk, or any other device, as a file. Any offset, any length; what is written goes to the disk at once. */
 export function diskFile(device: BlockDevice, options: DiskFileOptions = {}): FileObject {
+  checkArguments('diskFile', { device: [device, DEVICE], options: [options, OPTIONS] });
   return new PositionedFile(byteStoreOf(device), options.closeDisk ?? false, false);
 }
 
 /** An opened storage as a file. Writing behind its end makes it longer, where it can grow. */
 export function storageFile(storage: Storage, options: StorageFileOptions = {}): FileObject {
+  checkArguments('storageFile', { storage: [storage, STORAGE], options: [options, OPTIONS] });
   return new PositionedFile(byteStoreOf(storage), options.closeStorage ?? false, true);
 }
 

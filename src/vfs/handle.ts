@@ -2,9 +2,11 @@
  * A disk or a storage with the methods of a FileHandle of Node, for programs that were written for one. Needs no Node:
  * only the shape is the same. Its own position is used where none is given, and given ones do not move it.
  */
+import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import { lengthOf } from '../storage/checks.ts';
 import { type ByteStore, type Bytes, behindEnd, byteStoreOf, closedFile, firstBytes, notWritable } from './bytes.ts';
+import { OPTIONS, STORE } from './kinds.ts';
 
 /** What `stat` of a handle reports: the members of Node's `Stats` that mean something here. */
 export interface HandleStats {
@@ -64,6 +66,7 @@ export interface HandleOptions {
 
 /** A handle over a disk, another device, or an opened storage. */
 export function fileHandle(bytes: Bytes, options: HandleOptions = {}): HandleLike {
+  checkArguments('fileHandle', { bytes: [bytes, STORE], options: [options, OPTIONS] });
   return new DiskHandle(byteStoreOf(bytes), options.closeDisk ?? false);
 }
 

@@ -6,6 +6,7 @@
  * of the range: so `#size` is what the image sees, `#limit` where the range ends. What is cut off is zeroed, with its
  * room given back. A range without a length reaches to the end of a storage and grows with it.
  */
+import { checkArguments, NUMBER, optional } from '../arguments.ts';
 import type { BlockDevice, Extent } from '../disk/device.ts';
 import { ImageError } from '../errors.ts';
 import { checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from '../storage/checks.ts';
@@ -25,6 +26,7 @@ import {
   type WriteSource,
 } from '../storage/contract.ts';
 import { type Bytes, behindEnd, checkOffset, isStorage } from './bytes.ts';
+import { OPTIONS, STORE } from './kinds.ts';
 import { outerOf } from './outer.ts';
 
 /** How a range is seen. */
@@ -42,6 +44,12 @@ export interface RangeOptions {
  * can grow, growing with it. Throws `out-of-bounds` where the range does not lie inside, `invalid-argument`.
  */
 export function rangeStorage(outer: Bytes, offset: number, length?: number, options: RangeOptions = {}): Storage {
+  checkArguments('rangeStorage', {
+    outer: [outer, STORE],
+    offset: [offset, NUMBER],
+    length: [length, optional(NUMBER)],
+    options: [options, OPTIONS],
+  });
   checkOffset(outer.label, offset);
   if (length !== undefined) checkOffset(outer.label, length);
   if (offset + (length ?? 0) > outer.size) throw behindEnd(outer, offset, length ?? 0);

@@ -1,4 +1,5 @@
 /** Web streams as storages: read or written once, from front to back. */
+import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import {
   allOf,
@@ -19,6 +20,7 @@ import type {
   StorageIdentity,
   WriteSource,
 } from '../storage/contract.ts';
+import { OPTIONS, READABLE, SIZED, WRITABLE } from './kinds.ts';
 import { asIo } from './object-storage.ts';
 
 /** Zeroes written at a time. */
@@ -38,6 +40,7 @@ export interface StreamStorageOptions {
  * calls. Closing it cancels the stream.
  */
 export function readableStorage(stream: ReadableStream<Uint8Array>, options: StreamStorageOptions): Storage {
+  checkArguments('readableStorage', { stream: [stream, READABLE], options: [options, SIZED] });
   const { size, label = 'stream' } = options;
   checkSize(label, size);
   return new StreamReadStorage(stream.getReader(), size, label);
@@ -166,6 +169,7 @@ export function writableStorage(
   stream: WritableStream<Uint8Array>,
   options: { readonly label?: string } = {},
 ): Storage {
+  checkArguments('writableStorage', { stream: [stream, WRITABLE], options: [options, OPTIONS] });
   return new StreamWriteStorage(stream.getWriter(), options.label ?? 'stream');
 }
 

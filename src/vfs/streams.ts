@@ -2,9 +2,11 @@
  * Disks and storages as web streams. A reading stream has one piece ready and makes the next when that is taken, a
  * writing one writes one piece after another: so memory is bounded by two pieces, whatever the size of the disk.
  */
+import { checkArguments } from '../arguments.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { OperationOptions } from '../storage/contract.ts';
 import { type ByteStore, type Bytes, behindEnd, byteStoreOf, checkOffset, notWritable } from './bytes.ts';
+import { OPTIONS, STORE } from './kinds.ts';
 
 /** Bytes that are read at a time where the reader brings no buffer of its own. */
 const CHUNK = 256 * 1024;
@@ -38,6 +40,7 @@ export interface WritableOptions extends StreamOptions {
  * Cancelling it, or the signal, ends it at the next piece. Throws `out-of-bounds`, `invalid-argument`.
  */
 export function readableStream(bytes: Bytes, options: ReadableOptions = {}): ReadableStream<Uint8Array> {
+  checkArguments('readableStream', { bytes: [bytes, STORE], options: [options, OPTIONS] });
   const store = byteStoreOf(bytes);
   const { at: from, end } = rangeOf(store, options);
   const chunkSize = options.chunkSize ?? CHUNK;
@@ -93,6 +96,7 @@ export function writableStream(
   bytes: Bytes,
   options: WritableOptions = {},
 ): WritableStream<ArrayBufferView | ArrayBuffer> {
+  checkArguments('writableStream', { bytes: [bytes, STORE], options: [options, OPTIONS] });
   const store = byteStoreOf(bytes);
   if (!store.writable) throw notWritable(store.label);
   const range = rangeOf(store, options);

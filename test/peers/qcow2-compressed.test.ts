@@ -3,7 +3,7 @@ import { mkdtemp, open, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { compare } from '../../src/disk/compare.ts';
+import { compare } from '../../src/disk/compare-images.ts';
 import { convert } from '../../src/disk/convert.ts';
 import { measure } from '../../src/disk/measure.ts';
 import { openDisk } from '../../src/disk/open.ts';

@@ -3,7 +3,7 @@ import { mkdtemp, open, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { compare } from '../../src/disk/compare.ts';
+import { compare } from '../../src/disk/compare-images.ts';
 import { convert } from '../../src/disk/convert.ts';
 import type { Extent } from '../../src/disk/device.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';

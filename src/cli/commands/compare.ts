@@ -1,5 +1,5 @@
 /** `vdkit compare`: whether two images hold the same disk. */
-import { compare } from '../../disk/compare.ts';
+import { compare } from '../../disk/compare-images.ts';
 import { openDisk } from '../../disk/open.ts';
 import type { CompareResult } from '../../disk/options.ts';
 import { hex, isImageError } from '../../errors.ts';

@@ -6,7 +6,7 @@ import { expectKind } from '../../../test/conformance/expect-kind.ts';
 import { randomBytes } from '../../../test/conformance/random.ts';
 import { contentOf } from '../../../test/hostile/qcow2.ts';
 import { type Built, buildQcow2, type Cluster, type Recipe } from '../../../test/hostile/qcow2-build.ts';
-import { compare } from '../../disk/compare.ts';
+import { compare } from '../../disk/compare-images.ts';
 import { convert } from '../../disk/convert.ts';
 import type { Extent } from '../../disk/device.ts';
 import type { ChainDisk } from '../../disk/disk.ts';

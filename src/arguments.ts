@@ -1,0 +1,150 @@
+/**
+ * Looking at the arguments of public functions, once, at the border: programs without types, or with wrong ones, are told
+ * what is wrong, instead of hearing of a property of undefined or getting an answer about nothing.
+ */
+import { ImageError } from './errors.ts';
+
+/** A value that is not of the kind that was wanted. */
+export interface Misfit {
+  /** Which part of the value: `.parallel`, `[3].offset`; empty for all of it. */
+  readonly path: string;
+  readonly found: unknown;
+  readonly expected: string;
+}
+
+/** What an argument may be. */
+export interface Kind {
+  /** For people: `a name`. */
+  readonly expected: string;
+  /** What does not fit; null: all does. */
+  misfit(value: unknown): Misfit | null;
+}
+
+/** A kind that a test of the value alone decides. */
+export function kindOf(expected: string, fits: (value: unknown) => boolean): Kind {
+  return { expected, misfit: (found) => (fits(found) ? null : { path: '', found, expected }) };
+}
+
+export const TEXT = kindOf('text', (value) => typeof value === 'string');
+export const NAME = kindOf('a name', (value) => typeof value === 'string' && value !== '');
+export const FLAG = kindOf('true or false', (value) => typeof value === 'boolean');
+/** Its range is checked where it is used. */
+export const NUMBER = kindOf('a number', (value) => typeof value === 'number' && !Number.isNaN(value));
+export const WHOLE = kindOf('a whole number, 0 or more', (value) => Number.isSafeInteger(value) && Number(value) >= 0);
+export const POSITIVE = kindOf(
+  'a whole number, 1 or more',
+  (value) => Number.isSafeInteger(value) && Number(value) > 0,
+);
+export const CALLBACK = kindOf('a function', (value) => typeof value === 'function');
+export const OBJECT = kindOf('an object', isObject);
+export const BYTES = kindOf('a Uint8Array', (value) => value instanceof Uint8Array);
+/** Of `readv` and `writev`. */
+export const BUFFERS = kindOf('a Uint8Array, or a list of them', isBufferList);
+/** Of anything: for lists that are too long to be looked through. */
+export const LIST = kindOf('a list', Array.isArray);
+
+/** True for objects that are no lists. */
+export function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** An object that has these methods, whatever made it. */
+export function withMethods(expected: string, ...methods: readonly string[]): Kind {
+  return kindOf(expected, (value) => {
+    if (!isObject(value) && typeof value !== 'function') return false;
+    const has = value as Readonly<Record<string, unknown>>;
+    return methods.every((method) => typeof has[method] === 'function');
+  });
+}
+
+/** One of the words. */
+export function oneOf(...words: readonly string[]): Kind {
+  return kindOf(words.join(' or '), (value) => typeof value === 'string' && words.includes(value));
+}
+
+/** What may be left out. */
+export function optional(kind: Kind): Kind {
+  return { expected: kind.expected, misfit: (value) => (value === undefined ? null : kind.misfit(value)) };
+}
+
+/** What may be null. */
+export function nullable(kind: Kind): Kind {
+  const expected = `${kind.expected}, or null`;
+  return { expected, misfit: (value) => (value === null ? null : kind.misfit(value)) };
+}
+
+/** A list of any length. */
+export function listOf(kind: Kind): Kind {
+  const expected = `a list: ${kind.expected}`;
+  return {
+    expected,
+    misfit(value) {
+      if (!Array.isArray(value)) return { path: '', found: value, expected };
+      for (const [at, one] of value.entries()) {
+        const misfit = kind.misfit(one);
+        if (misfit !== null) return { ...misfit, path: `[${at}]${misfit.path}` };
+      }
+      return null;
+    },
+  };
+}
+
+/** What one of the kinds takes. */
+export function either(...kinds: readonly Kind[]): Kind {
+  const expected = kinds.map((kind) => kind.expected).join(', or ');
+  return kindOf(expected, (value) => kinds.some((kind) => kind.misfit(value) === null));
+}
+
+/** An object whose properties of these names are of these kinds. Others are left alone. */
+export function withFields(expected: string, fields: Readonly<Record<string, Kind>>): Kind {
+  const kinds = Object.entries(fields);
+  return {
+    expected,
+    misfit(value) {
+      if (!isObject(value)) return { path: '', found: value, expected };
+      const has = value as Readonly<Record<string, unknown>>;
+      for (const [name, kind] of kinds) {
+        const misfit = kind.misfit(has[name]);
+        if (misfit !== null) return { ...misfit, path: `.${name}${misfit.path}` };
+      }
+      return null;
+    },
+  };
+}
+
+/** Throws `invalid-argument` for the first argument that is not of its kind; `what` is the function that was called. */
+export function checkArguments(
+  what: string,
+  args: Readonly<Record<string, readonly [value: unknown, kind: Kind]>>,
+): void {
+  for (const [name, [value, kind]] of Object.entries(args)) {
+    const misfit = kind.misfit(value);
+    if (misfit !== null) throw wrongArgument(what, { ...misfit, path: `${name}${misfit.path}` });
+  }
+}
+
+/** For checks that have no time for kinds. */
+export function wrongArgument(what: string, { path, found, expected }: Misfit): ImageError {
+  return new ImageError('invalid-argument', `An argument of ${what} is of the wrong kind`, {
+    field: path,
+    found: described(found),
+    expected,
+  });
+}
+
+const LONGEST = 60;
+
+function described(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (value === null) return 'null';
+  if (typeof value === 'string') return value.length > LONGEST ? `"${value.slice(0, LONGEST)}…"` : `"${value}"`;
+  if (typeof value === 'function') return 'a function';
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === 'object') return 'an object of another kind';
+  return String(value);
+}
+
+function isBufferList(value: unknown): boolean {
+  if (value instanceof Uint8Array) return true;
+  return Array.isArray(value) && value.every((one) => one instanceof Uint8Array);
+}
