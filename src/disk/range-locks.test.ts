@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { isPromise } from '../storage/contract.ts';
+import { Random } from '../testing/random.ts';
 import { type RangeLock, RangeLocks } from './range-locks.ts';
 
 function held(lock: RangeLock | Promise<RangeLock>): RangeLock {
@@ -58,6 +59,42 @@ describe('range locks', () => {
     lock.release();
     (await waiting).release();
     expect(locks.isFree(0, Number.MAX_SAFE_INTEGER)).toBe(true);
+  });
+
+  it('keeps conflicting requests apart and in their order, wherever they lie', async () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const random = new Random(seed);
+      const locks = new RangeLocks();
+      const holding = new Set<{ start: number; end: number; exclusive: boolean; number: number }>();
+      const waiting: { start: number; end: number; exclusive: boolean; number: number }[] = [];
+      const conflict = (a: { start: number; end: number; exclusive: boolean }, b: typeof a): boolean =>
+        (a.exclusive || b.exclusive) && a.start < b.end && b.start < a.end;
+      const running: Promise<void>[] = [];
+      for (let number = 0; number < 300; number++) {
+        const start = random.below(20) * 40_000;
+        const length = random.chance(0.1) ? 8 * 1024 * 1024 : 1 + random.below(200_000);
+        const own = { start, end: start + length, exclusive: random.chance(0.5), number };
+        waiting.push(own);
+        const lock = locks.acquire(own.start, own.end, own.exclusive);
+        running.push(
+          (async () => {
+            const got = await lock;
+            waiting.splice(waiting.indexOf(own), 1);
+            for (const other of [...holding, ...waiting]) {
+              if (conflict(own, other)) expect(other.number).toBeGreaterThan(own.number);
+            }
+            expect([...holding].some((other) => conflict(own, other))).toBe(false);
+            holding.add(own);
+            for (let turn = random.below(6); turn > 0; turn--) await null;
+            holding.delete(own);
+            got.release();
+          })(),
+        );
+        if (random.chance(0.3)) await null;
+      }
+      await Promise.all(running);
+      expect(locks.isFree(0, Number.MAX_SAFE_INTEGER)).toBe(true);
+    }
   });
 
   it('refuses to give a lock back twice', () => {

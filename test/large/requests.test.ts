@@ -1,0 +1,52 @@
+/** A hundred thousand requests at once, each with a promise of its own, and through a queue: all end, and all is there. */
+import { describe, expect, it } from 'vitest';
+import { checkImage, createImage, Disk } from '../../src/index.ts';
+import { MemoryProvider } from '../../src/storage/memory.ts';
+
+const NAME = '/disk';
+const SECTOR = 512;
+const REQUESTS = 100_000;
+
+const KINDS = [
+  { format: 'qcow2', config: {} },
+  { format: 'vdi', config: {} },
+];
+
+async function made(format: string, config: Record<string, number>): Promise<{ provider: MemoryProvider; disk: Disk }> {
+  const provider = new MemoryProvider();
+  await createImage({ provider, name: NAME }, { size: REQUESTS * SECTOR, format, config });
+  const disk = await Disk.open({ provider, name: NAME }, { format, mode: 'write', flushAfterMs: 0 });
+  return { provider, disk };
+}
+
+/** Sector `n` holds this. */
+const byteOf = (sector: number): number => 1 + (sector % 251);
+
+describe.each(KINDS)('$format: 100,000 requests at once', ({ format, config }) => {
+  it('beside each other: writes, then reads', async () => {
+    const { provider, disk } = await made(format, config);
+    const order = Array.from({ length: REQUESTS }, (_, n) => (n * 7919) % REQUESTS);
+    await Promise.all(order.map((sector) => disk.write(sector * SECTOR, new Uint8Array(SECTOR).fill(byteOf(sector)))));
+    await disk.flush();
+    let wrong = 0;
+    const read = async (sector: number): Promise<void> => {
+      const bytes = new Uint8Array(SECTOR);
+      await disk.read(sector * SECTOR, bytes);
+      if (bytes.some((byte) => byte !== byteOf(sector))) wrong++;
+    };
+    await Promise.all(order.map(read));
+    expect(wrong).toBe(0);
+    await disk.close();
+    expect((await checkImage({ provider, name: NAME }, { format })).findings).toEqual([]);
+  });
+
+  it('for one place: they come in their order', async () => {
+    const { disk } = await made(format, config);
+    const numbers = Array.from({ length: REQUESTS }, (_, n) => n);
+    await Promise.all(numbers.map((n) => disk.write(SECTOR, new Uint8Array(SECTOR).fill(n % 256))));
+    const bytes = new Uint8Array(SECTOR);
+    await disk.read(SECTOR, bytes);
+    expect(new Set(bytes)).toEqual(new Set([(REQUESTS - 1) % 256]));
+    await disk.close();
+  });
+});
