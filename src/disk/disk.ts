@@ -49,6 +49,7 @@ import { type RangeLock, RangeLocks } from './range-locks.ts';
 import { type RebaseOptions, rebaseOf } from './rebase.ts';
 import { dumpChain, hostSizes, type MetadataChunk, type MetadataOptions, metadataOf } from './report.ts';
 import { type DiskResizeOptions, resizeOf } from './resize.ts';
+import { RunningRequests } from './running-requests.ts';
 import { DiskSnapshots } from './snapshots.ts';
 import {
   type CreateDiffOptions,
@@ -98,6 +99,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   readonly cache: DiskCache;
   readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
+  readonly #requests = new RunningRequests();
   #head: Head;
   #closing: Promise<void> | null = null;
   readonly #tools: StackTools;
@@ -337,11 +339,16 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     if (!this.can.discard) this.#checkWritable();
     for (const { offset, length } of ranges) this.#check(offset, length);
     if (!this.can.discard) return;
-    for (const { offset, length } of ranges) {
-      const end = offset + length === this.size ? this.size : alignDown(offset + length, SECTOR);
-      await this.#discardRange(alignUp(offset, SECTOR), end, options);
+    this.#requests.begin();
+    try {
+      for (const { offset, length } of ranges) {
+        const end = offset + length === this.size ? this.size : alignDown(offset + length, SECTOR);
+        await this.#discardRange(alignUp(offset, SECTOR), end, options);
+      }
+      await this.#pushOut(false);
+    } finally {
+      this.#requests.end();
     }
-    await this.#pushOut(false);
   }
 
   /**
@@ -488,10 +495,15 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   async flush(options: OperationOptions = {}): Promise<void> {
     this.#checkOpen();
     throwIfAborted(signalOf(options), 'The flush');
-    await this.#beside(() => this.#head.flusher.flush());
-    // Closing tidies up by itself, and nothing may begin once it has.
-    const wanted = this.#closing === null && this.#head.ready && (this.#head.last.image.reclaimable ?? 0) > 0;
-    if (wanted) await this.#exclusive(() => tidy(this.#head));
+    this.#requests.begin();
+    try {
+      await this.#beside(() => this.#head.flusher.flush());
+      // Closing tidies up by itself, and nothing may begin once it has.
+      const wanted = this.#closing === null && this.#head.ready && (this.#head.last.image.reclaimable ?? 0) > 0;
+      if (wanted) await this.#exclusive(() => tidy(this.#head));
+    } finally {
+      this.#requests.end();
+    }
   }
 
   /** Waits for running requests, flushes and gives all files back. Rejects when the flush fails; the files are closed all the same. */
@@ -585,7 +597,15 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** Runs one change under its lock, after what must be durable before the first. */
   async #change(offset: number, length: number, run: () => Promise<void>): Promise<void> {
     this.#checkWritable();
-    // The lock comes first, so that a waiting close sees the request.
+    this.#requests.begin();
+    try {
+      await this.#changeLocked(offset, length, run);
+    } finally {
+      this.#requests.end();
+    }
+  }
+
+  async #changeLocked(offset: number, length: number, run: () => Promise<void>): Promise<void> {
     const held = await this.#lockForChange(offset, length);
     try {
       this.#head.flusher.refuseAfterFailure(this.label);
@@ -796,7 +816,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   async #close(): Promise<void> {
     await this.#structure;
-    // After all requests, and the flushes beside them.
+    // Requests that take one lock after another would go on in files that are closed.
+    await this.#requests.whenIdle();
+    // After all reads, and the flushes beside them.
     const lock = this.#locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
     const held = isPromise(lock) ? await lock : lock;
     let durable = false;
