@@ -38,12 +38,15 @@ export interface EntryRules {
   readonly clusterSize: number;
   readonly extended: boolean;
   readonly entryBytes: number;
+  /** From here on no cluster of the file can begin. */
+  readonly fileEnd: number;
 }
 
 /** The rules of an image. */
-export function entryRules(header: RecountParts['header']): EntryRules {
-  const extended = header.extendedL2;
-  return { clusterSize: header.clusterSize, extended, entryBytes: extended ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES };
+export function entryRules({ storage, header }: Pick<RecountParts, 'storage' | 'header'>): EntryRules {
+  const { extendedL2: extended, clusterSize } = header;
+  const entryBytes = extended ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
+  return { clusterSize, extended, entryBytes, fileEnd: storage.size };
 }
 
 /** Of bits 9 to 55. */
@@ -61,9 +64,10 @@ export function mendOf(view: DataView, at: number, rules: EntryRules): Mend {
     const marked = rules.extended && (view.getUint32(at + 8) !== 0 || view.getUint32(at + 12) !== 0);
     return (high & COPIED_HIGH) !== 0 || marked ? MEND.plain : MEND.none;
   }
-  if (hostOffset(high, low) % rules.clusterSize === 0) return MEND.none;
+  const place = hostOffset(high, low);
+  if (place % rules.clusterSize === 0) return MEND.none;
   // Nothing in such an entry can be believed.
-  if ((high & L2_RESERVED_HIGH) !== 0 || (low & L2_RESERVED_LOW) !== 0) return MEND.none;
+  if (place >= rules.fileEnd || (high & L2_RESERVED_HIGH) !== 0 || (low & L2_RESERVED_LOW) !== 0) return MEND.none;
   const holdsData = rules.extended ? view.getUint32(at + 12) !== 0 : (low & ZERO_LOW) === 0;
   return holdsData ? MEND.none : MEND.zero;
 }
@@ -86,7 +90,7 @@ export class L2Scanner {
   constructor(recount: Recount, parts: RecountParts) {
     this.#recount = recount;
     this.#parts = parts;
-    this.#rules = entryRules(parts.header);
+    this.#rules = entryRules(parts);
     this.#clusterSize = parts.header.clusterSize;
     this.#hasDataFile = (parts.header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
     this.#endCluster = this.#hasDataFile ? 0 : Math.floor(parts.storage.size / parts.header.clusterSize);

@@ -112,7 +112,7 @@ async function mendTables(
   { signal }: OperationOptions,
 ): Promise<boolean> {
   if (!findings.some(({ code, repairable }) => repairable && MENDED.has(code))) return false;
-  const rules = entryRules(header);
+  const rules = entryRules({ storage, header });
   const changed = await visitClusters(storage, recount.l2Uses.indices(), {
     clusterSize: header.clusterSize,
     signal,
@@ -218,7 +218,7 @@ async function writeCopied(
       return here;
     });
   }
-  const rules = entryRules(header);
+  const rules = entryRules({ storage, header });
   const hasDataFile = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
   const changedL2 = await visitClusters(storage, recount.activeL2.indices(), {
     clusterSize,
