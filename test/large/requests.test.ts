@@ -1,6 +1,7 @@
 /** A hundred thousand requests at once, each with a promise of its own, and through a queue: all end, and all is there. */
 import { describe, expect, it } from 'vitest';
 import { checkImage, createImage, Disk } from '../../src/index.ts';
+import { IoQueue, type IoRequest } from '../../src/io/queue.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 
 const NAME = '/disk';
@@ -38,6 +39,35 @@ describe.each(KINDS)('$format: 100,000 requests at once', ({ format, config }) =
     expect(wrong).toBe(0);
     await disk.close();
     expect((await checkImage({ provider, name: NAME }, { format })).findings).toEqual([]);
+  });
+
+  it('through a queue: writes, then reads', async () => {
+    const { disk } = await made(format, config);
+    let [ended, failed] = [0, 0];
+    let finish = (): void => {};
+    const onComplete = (request: IoRequest<number>, error: Error | null): void => {
+      if (error !== null) failed++;
+      request.free();
+      if (++ended === REQUESTS) finish();
+    };
+    const queue = new IoQueue<number>({ onComplete });
+    queue.attach(disk);
+    const all = async (start: (request: IoRequest<number>, sector: number) => void): Promise<void> => {
+      await new Promise<void>((resolve) => {
+        finish = resolve;
+        ended = 0;
+        for (let n = 0; n < REQUESTS; n++) start(queue.allocate({ id: n }), (n * 7919) % REQUESTS);
+      });
+    };
+    await all((request, sector) => request.write(sector * SECTOR, new Uint8Array(SECTOR).fill(byteOf(sector))));
+    const target = new Uint8Array(REQUESTS * SECTOR);
+    const part = (sector: number): Uint8Array => target.subarray(sector * SECTOR, (sector + 1) * SECTOR);
+    await all((request, sector) => request.read(sector * SECTOR, part(sector)));
+    let wrong = 0;
+    for (let n = 0; n < REQUESTS; n++) if (part(n).some((byte) => byte !== byteOf(n))) wrong++;
+    expect({ failed, wrong }).toEqual({ failed: 0, wrong: 0 });
+    await queue.detach();
+    await disk.close();
   });
 
   it('for one place: they come in their order', async () => {
