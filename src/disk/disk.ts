@@ -428,7 +428,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     });
     this.#checkOpen();
     this.#checkWritable();
-    await this.#structural(() => this.#runMerge(mergeOf(this.#host, from, to, options)));
+    await this.#structural(async () => this.#runMerge(await mergeOf(this.#host, from, to, options)));
   }
 
   /**

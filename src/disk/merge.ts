@@ -15,8 +15,14 @@
  *
  * A *commit* is the last image merged backward, but it stays: when the data is durable it is linked to where that went,
  * and only then emptied, unit by unit, each of which reads the same with and without it.
+ *
+ * A commit that was cut behind the link finds images beside it that are made from the target, those that stood between.
+ * It needs nothing of the target any more: what would leave the target as it is harms no image that is made from it.
+ *
+ * Long file: merges and commits share one state from the first check to the last removed file.
  */
 import { alignDown, alignUp, largest } from '../binary/numbers.ts';
+import { equalBytes } from '../codec/bytes.ts';
 import { assert, ImageError, throwIfAborted } from '../errors.ts';
 import type { ParentLink, Progress } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
@@ -25,9 +31,22 @@ import { Turns } from '../storage/turns.ts';
 import { refuseIncomplete } from './beside.ts';
 import type { Chain, ChainImage } from './chain.ts';
 import { packAfterCut } from './compact.ts';
+import { warn } from './environment.ts';
 import { Head } from './head.ts';
 import type { DiskHost } from './host.ts';
 import { linkTo, relink } from './links.ts';
+import {
+  type MergeRecord,
+  type RecordedImage,
+  type RestOfMerge,
+  readMergeRecord,
+  recordFor,
+  removeLeftovers,
+  removeMergeRecord,
+  restOf,
+  sourcesOf,
+  writeMergeRecord,
+} from './merge-record.ts';
 import { resizeLast } from './resize.ts';
 import { imageNumber, refuseParts, removeFile, reopen } from './stack.ts';
 import { WritePath } from './write-path.ts';
@@ -59,9 +78,20 @@ const STEP = 4 * 1024 * 1024;
 /** Unit of targets that have none. */
 const UNIT = 64 * 1024;
 
-/** A merge of two images by their numbers. Throws `invalid-argument`. */
-export function mergeOf(host: DiskHost, from: number | 'last', to: number | 'last', options: MergeOptions): Merge {
+/**
+ * Merges two images by their numbers. One that was cut and is called again goes on with what is left of it. Throws
+ * `invalid-argument`.
+ */
+export async function mergeOf(
+  host: DiskHost,
+  from: number | 'last',
+  to: number | 'last',
+  options: MergeOptions,
+): Promise<Merge> {
   const { chain } = host.head;
+  const record = await readMergeRecord(chain.last.source);
+  const rest = record === null ? null : restOf(chain, record, from, to);
+  if (record !== null && rest !== null) return new Merge(host, record.from, record.to, { ...options, rest, record });
   const [first, second] = [imageNumber(chain, from), imageNumber(chain, to)];
   chain.filters.checkSymmetric(chain.last.name, 'Merging');
   if (first === second) {
@@ -96,6 +126,9 @@ export function commitOf(host: DiskHost, { base, keep = false, ...options }: Com
 /** What becomes of the last image when it is committed. */
 interface InternalOptions extends MergeOptions {
   readonly commit?: 'keep' | 'empty';
+  /** The merge was cut: what is left of it, and what it was. */
+  readonly rest?: RestOfMerge;
+  readonly record?: MergeRecord;
 }
 
 /** One merge, from its start to its end. */
@@ -103,6 +136,7 @@ export class Merge {
   readonly #host: DiskHost;
   readonly #options: InternalOptions;
   readonly #chain: Chain;
+  readonly #record: MergeRecord;
   readonly #from: number;
   readonly #to: number;
   /** Levels whose content moves, highest first. */
@@ -125,12 +159,13 @@ export class Merge {
     this.#host = host;
     this.#options = options;
     this.#chain = host.head.chain;
-    this.#from = from;
-    this.#to = to;
-    const [low, high] = from < to ? [from, to - 1] : [to + 1, from];
-    this.#sources = Array.from({ length: high - low + 1 }, (_, index) => high - index);
+    this.#record = options.record ?? recordFor(this.#chain, from, to);
+    const { numbers } = options.rest ?? {};
+    this.#from = numbers?.from ?? from;
+    this.#to = numbers?.to ?? to;
+    this.#sources = sourcesOf(this.#from, this.#to);
     this.#sizes = this.#chain.images.map(({ image }) => image.info.virtualSize);
-    this.#hidden = largest(this.#sizes.slice(0, from < to ? from : to + 1), 0);
+    this.#hidden = largest(this.#sizes.slice(0, this.#forward ? this.#from : this.#to + 1), 0);
     this.#target = host.head;
     this.#writes = host.head.writes;
   }
@@ -149,12 +184,21 @@ export class Merge {
 
   /** Runs to the end, or leaves everything as it was. */
   async run(): Promise<void> {
+    if (this.#options.rest !== undefined) {
+      const text = 'This merge had been cut before: what was left of it is done now, and nothing else.';
+      warn(this.#host.options, text, this.#chain.last.name);
+    }
+    if (this.#options.rest?.numbers === null) {
+      await this.#removeLeftovers();
+      return removeMergeRecord(this.#chain.last.source);
+    }
     if (this.#commits) this.#refuseSnapshotsBelow();
     else {
       for (const number of this.#sources) refuseParts(this.#chain.at(number));
       this.#refuseSnapshots();
     }
-    await this.#refuseOthers();
+    const objection = await this.#objection();
+    if (objection !== null) return this.#runWithoutTarget(objection);
     await this.#host.alone(() => this.#begin());
     try {
       await this.#moveAll();
@@ -188,23 +232,60 @@ export class Merge {
     throwIfAborted(this.#options.signal, `The ${this.#name}`);
   }
 
-  /** Images outside the chain would read something else, or nothing, from then on. */
-  async #refuseOthers(): Promise<void> {
-    if (this.#options.force === true) return;
-    const own = new Set(this.#chain.images.map(({ key }) => key));
+  /** Images outside the chain would read something else, or nothing, from then on; null: none would. */
+  async #objection(): Promise<ImageError | null> {
+    if (this.#options.force === true) return null;
+    const own = new Set([...this.#chain.images, ...this.#leftovers].map(({ key }) => key));
     const merged = this.#commits ? this.#sources.filter((number) => number !== this.#from) : this.#sources;
     const changing = this.#forward ? merged : [...merged, this.#to];
     const { found, complete } = await this.#host.tools.childrenOf(changing.map((number) => this.#chain.at(number)));
     const other = found.find(({ key }) => !own.has(key));
-    if (other === undefined) return refuseIncomplete(this.#chain.last.name, complete);
-    throw new ImageError(
+    if (other === undefined) {
+      refuseIncomplete(this.#chain.last.name, complete);
+      return null;
+    }
+    return new ImageError(
       'busy',
       `The image cannot be ${this.#commits ? 'changed' : 'merged'}: ${other.child} beside it names it as parent`,
       {
         path: other.image.name,
-        hint: 'Remove or merge that one first; option force (on the command line: --force) does it all the same.',
+        hint: `Remove ${other.child} if nothing needs it; option force (on the command line: --force) goes on all the same.`,
       },
     );
+  }
+
+  /** A commit whose target has all of it already, as after a cut. */
+  async #runWithoutTarget(objection: ImageError): Promise<void> {
+    if (!this.#commits) throw objection;
+    await this.#host.alone(async () => {
+      await this.#host.head.settle();
+      if (!(await this.#targetHasAll())) throw objection;
+      await this.#putOver(this.#chain.at(this.#to));
+      await this.#endCommit();
+    });
+  }
+
+  /** Whether the target reads what the last image holds, and would not change. */
+  async #targetHasAll(): Promise<boolean> {
+    const size = this.#sizes[this.#from] ?? 0;
+    if (size > (this.#sizes[this.#to] ?? 0)) return false;
+    const turns = new Turns(this.#options.signal, `The ${this.#name}`);
+    const [above, below] = [new Uint8Array(STEP), new Uint8Array(STEP)];
+    for (let at = 0; at < size; ) {
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
+      const { held, length } = await this.#look(at, size);
+      const end = held ? at + Math.min(length, STEP) : at + length;
+      if (held) {
+        const [read, kept] = [above.subarray(0, end - at), below.subarray(0, end - at)];
+        await this.#chain.read(this.#from, at, [read], read.length);
+        await this.#chain.read(this.#to, at, [kept], kept.length);
+        if (!equalBytes(read, kept)) return false;
+      }
+      at = end;
+      this.#options.onProgress?.({ operation: 'commit', done: Math.min(at, size - 1), total: size });
+    }
+    return true;
   }
 
   /**
@@ -404,6 +485,7 @@ export class Merge {
     await this.#target.settle();
     this.#relaying = false;
     if (this.#commits) return this.#finishCommit();
+    await writeMergeRecord(this.#chain.last.source, this.#record);
     await this.#link();
     const merged = this.#sources.map((number) => this.#chain.at(number));
     const gone = new Set(merged);
@@ -414,26 +496,50 @@ export class Merge {
       await this.#target.end();
       await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
     }
+    await this.#removeLeftovers();
     await this.#remove(merged);
+    await removeMergeRecord(this.#chain.last.source);
     const { size } = rest;
     this.#options.onProgress?.({ operation: 'merge', done: size, total: size });
   }
 
+  get #leftovers(): readonly RecordedImage[] {
+    return this.#options.rest?.leftovers ?? [];
+  }
+
+  /** Files that a merge that was cut left behind. */
+  async #removeLeftovers(): Promise<void> {
+    if (this.#options.keep === true || this.#leftovers.length === 0) return;
+    const { source, name } = this.#chain.last;
+    const stays = await removeLeftovers(this.#host.tools, this.#chain, source.provider, this.#leftovers);
+    for (const text of stays) warn(this.#host.options, text, name);
+  }
+
   /** The last image reads right without those between as soon as it is linked, and without what it holds. */
   async #finishCommit(): Promise<void> {
-    const { last, images } = this.#chain;
     await this.#target.end();
-    await relink(last, linkTo(this.#target.last));
-    const rest = this.#chain.with([...images.slice(0, this.#to + 1), last]);
-    const head = new Head(rest, this.#host.options, this.#host.head);
-    this.#host.become(head);
-    for (const { image } of images.slice(this.#to + 1, -1)) await image.close();
+    const rest = await this.#putOver(this.#target.last);
     try {
-      if (this.#options.commit === 'empty') await emptyLast(head, this.#options.signal);
+      await this.#endCommit();
     } finally {
       await reopen(this.#host.tools, rest, this.#to, 'read');
     }
-    const { size } = rest;
+  }
+
+  /** The last image becomes a child of the target. */
+  async #putOver(target: ChainImage): Promise<Chain> {
+    const { last, images } = this.#chain;
+    await relink(last, linkTo(target));
+    const rest = this.#chain.with([...images.slice(0, this.#to + 1), last]);
+    this.#host.become(new Head(rest, this.#host.options, this.#host.head));
+    for (const { image } of images.slice(this.#to + 1, -1)) await image.close();
+    return rest;
+  }
+
+  async #endCommit(): Promise<void> {
+    const { head } = this.#host;
+    if (this.#options.commit === 'empty') await emptyLast(head, this.#options.signal);
+    const { size } = head.chain;
     this.#options.onProgress?.({ operation: 'commit', done: size, total: size });
   }
 

@@ -1,11 +1,13 @@
 /** Giving an image another parent, opened for that alone. */
 import { checkArguments, nullable } from '../arguments.ts';
 import type { Progress } from '../image/contract.ts';
+import { sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
 import { OPTIONS, SOURCE } from './kinds.ts';
 import { openDisk } from './open.ts';
 import type { EnvironmentOptions, ImageInput, ImageReport, ImageSource, SharingOptions } from './options.ts';
 import { setImage } from './set.ts';
+import { isParent, linkOf } from './siblings.ts';
 
 /** How the images are named, and how it is done. */
 export interface RebaseImageOptions extends EnvironmentOptions, SharingOptions {
@@ -35,9 +37,12 @@ export async function rebaseImage(
     parent: [parent, nullable(SOURCE)],
     options: [options, OPTIONS],
   });
-  const { oldParent, oldParentFormat, unsafe, parentFormat, onProgress, ...rest } = options;
+  const { oldParentFormat, unsafe, parentFormat, onProgress, oldParent: named, ...rest } = options;
   const format = parentFormat === undefined ? {} : { parentFormat };
   if (unsafe === true) return setImage(image, { parent }, { ...rest, ...format });
+  // Cut behind the change of the link and called again: the parent that was named is not the parent any more.
+  const done = named !== undefined && parent !== null && (await isOver(image, parent, { ...rest, ...format }));
+  const oldParent = done ? undefined : named;
   let warnings: readonly string[] = [];
   {
     await using disk = await openDisk(image, {
@@ -56,4 +61,15 @@ export async function rebaseImage(
   const { signal: _signal, ...environment } = rest;
   const report = await inspect(image, environment);
   return { ...report, warnings: [...report.warnings, ...warnings] };
+}
+
+/** Whether the image names that one as its parent. */
+async function isOver(image: ImageSource, parent: ImageSource, options: RebaseImageOptions): Promise<boolean> {
+  const [child, above] = [sourceOf(image, options), sourceOf(parent, options)];
+  const { format, parentFormat, ...environment } = options;
+  const named = (name: string | undefined): { format?: string } => (name === undefined ? {} : { format: name });
+  const info = await inspect(child, { ...environment, ...named(format), lock: false });
+  const { uuid } = await inspect(above, { ...environment, ...named(parentFormat), lock: false });
+  const key = (await above.provider.lookUp(above.name))?.key ?? '';
+  return isParent(await linkOf({ name: child.name, info }, child), { uuid, key });
 }

@@ -3,9 +3,10 @@
  * know is to look at the neighbours: their headers, without a lock, and never more of them than a limit.
  */
 import { checkArguments } from '../arguments.ts';
+import type { ImageInfo } from '../image/contract.ts';
 import type { Source } from '../storage/contract.ts';
 import { isPlainName, openGate } from '../storage/gate.ts';
-import { boundsBeside, type ImageBeside, ImagesBeside } from './beside.ts';
+import { boundsBeside, ImagesBeside } from './beside.ts';
 import { gateOf, sourceOf } from './environment.ts';
 import { inspect } from './inspect.ts';
 import { OPTIONS, SOURCE } from './kinds.ts';
@@ -85,8 +86,14 @@ export function lookInto(directory: string, from: Source, options: EnvironmentOp
   return new ImagesBeside({ from, gate: listing, role: 'neighbour', options });
 }
 
-/** What an image beside another one names as its parent. */
-export async function linkOf({ name, info }: ImageBeside, from: Source): Promise<LinkToParent> {
+/** An image, and how it names its parent. */
+interface NamedLinks {
+  readonly name: string;
+  readonly info: Pick<ImageInfo, 'parentUuid' | 'parentName'>;
+}
+
+/** What an image names as its parent. */
+export async function linkOf({ name, info }: NamedLinks, from: Source): Promise<LinkToParent> {
   return { parentUuid: info.parentUuid, parentKey: await keyOfParent(from, name, info.parentName) };
 }
 

@@ -1,9 +1,13 @@
 /** `vdkit merge`: fewer images that read the same. */
+import { sourceOf } from '../../disk/environment.ts';
+import { type MergeRecord, readMergeRecord, removeMergeRecord } from '../../disk/merge-record.ts';
 import { openDisk } from '../../disk/open.ts';
-import { printable } from '../../errors.ts';
+import type { Message } from '../../disk/options.ts';
+import { ImageError, printable } from '../../errors.ts';
+import type { Source } from '../../storage/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { imageName, openOptions } from '../images.ts';
+import { failures, imageName, openOptions } from '../images.ts';
 import { parseCount } from '../size.ts';
 
 /** Runs `merge IMAGE`. */
@@ -23,10 +27,55 @@ export async function run(context: CommandContext): Promise<number> {
   return EXIT.done;
 }
 
-async function merge(context: CommandContext, image: string, how: { dryRun: boolean; keep: boolean }) {
-  await using disk = await openDisk(image, { ...openOptions(context), mode: how.dryRun ? 'read' : 'write' });
+interface Merged {
+  readonly from: number;
+  readonly to: number;
+  readonly removed: readonly string[];
+  readonly kept: string;
+}
+
+async function merge(context: CommandContext, image: string, how: { dryRun: boolean; keep: boolean }): Promise<Merged> {
+  const options = openOptions(context);
+  const source = sourceOf(image, options);
+  const record = await readMergeRecord(source);
+  // Numbers as they were typed before the merge was cut.
+  const cut = record === null ? null : recordedFacts(context, record);
+  if (cut !== null && !how.dryRun && (await hasEnded(source, cut))) {
+    await removeMergeRecord(source);
+    return cut;
+  }
+  if ((await source.provider.lookUp(source.name)) === null) {
+    throw new ImageError('not-found', 'There is no such file or directory', {
+      path: source.name,
+      hint: 'Check the name; a merge that has ended has removed what it merged, the image itself among it.',
+    });
+  }
+  let told = false;
+  const onMessage = (message: Message): void => {
+    if (told || message.level === 'error') failures(context)({ ...message, level: 'error' });
+  };
+  await using disk = await openDisk(image, { ...options, onMessage, mode: how.dryRun ? 'read' : 'write' });
+  told = true;
   for (const warning of disk.warnings) context.warn(warning);
-  const names = disk.images.map(({ name }) => name);
+  const facts =
+    cut ??
+    factsOf(
+      context,
+      disk.images.map(({ name }) => name),
+    );
+  if (how.dryRun) return facts;
+  context.afterCancel = 'all images are whole and read as before; run it again to go on';
+  await disk.merge(facts.from, facts.to, {
+    keep: how.keep,
+    force: context.options.flag('force'),
+    signal: context.signal,
+    onProgress: context.progress.report,
+  });
+  context.progress.finish(true);
+  return facts;
+}
+
+function factsOf(context: CommandContext, names: readonly string[]): Merged {
   const top = names.length - 1;
   if (top === 0) {
     throw new UsageError('The image has no parent, so there is nothing to merge', 'Name the last image of a chain.');
@@ -35,17 +84,29 @@ async function merge(context: CommandContext, image: string, how: { dryRun: bool
   const to = imageNumber(context, 'to-image', top) ?? (from === 0 ? 1 : from - 1);
   if (from === to) throw new UsageError('An image cannot be merged with itself', 'Give two different numbers.');
   const removed = from < to ? names.slice(from, to) : names.slice(to + 1, from + 1).reverse();
-  const facts = { from, to, removed, kept: names[to] ?? '' };
-  if (how.dryRun) return facts;
-  context.afterCancel = 'all images are whole and read as before; run it again to go on';
-  await disk.merge(from, to, {
-    keep: how.keep,
-    force: context.options.flag('force'),
-    signal: context.signal,
-    onProgress: context.progress.report,
-  });
-  context.progress.finish(true);
-  return facts;
+  return { from, to, removed, kept: names[to] ?? '' };
+}
+
+/** The merge that the record is about, if the command names the same one; else null. */
+function recordedFacts(context: CommandContext, { from, to, images }: MergeRecord): Merged | null {
+  try {
+    const facts = factsOf(
+      context,
+      images.map(({ name }) => name),
+    );
+    return facts.from === from && facts.to === to ? facts : null;
+  } catch (error) {
+    // Numbers that the chain of the record does not have.
+    if (error instanceof UsageError) return null;
+    throw error;
+  }
+}
+
+/** The image was merged itself, and all that was left to remove is the record. */
+async function hasEnded({ provider, name }: Source, { removed }: Merged): Promise<boolean> {
+  if (!removed.includes(name)) return false;
+  for (const file of removed) if ((await provider.lookUp(file)) !== null) return false;
+  return true;
 }
 
 function imageNumber(context: CommandContext, option: string, top: number): number | undefined {
