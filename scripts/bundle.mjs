@@ -19,10 +19,11 @@ export async function bundleCommandLine(folder, more = {}) {
 }
 
 /**
+ * Bundles one program of this package; returns the files that went into it.
  * @param {string} entry
  * @param {import('esbuild').BuildOptions} more
  */
-async function bundle(entry, more) {
+export async function bundle(entry, more) {
   const { warnings, metafile } = await build({
     metafile: true,
     absWorkingDir: ROOT,

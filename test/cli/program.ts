@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { bundleCommandLine } from '../../scripts/bundle.mjs';
+import { bundle, bundleCommandLine } from '../../scripts/bundle.mjs';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -13,12 +13,16 @@ export interface Program {
   remove(): void;
 }
 
-/** Builds the program as it stands in the sources, inside the package, so that optional packages are found. */
-export async function buildProgram(): Promise<Program> {
+/**
+ * Builds the program as it stands in the sources, inside the package, so that optional packages are found; and beside it
+ * another program of the tests.
+ */
+export async function buildProgram(beside?: string): Promise<Program> {
   const cache = join(ROOT, 'node_modules', '.cache');
   mkdirSync(cache, { recursive: true });
   const folder = mkdtempSync(join(cache, 'vdkit-cli-'));
   await bundleCommandLine(folder);
+  if (beside !== undefined) await bundle(beside, { outdir: folder });
   writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }');
   return { path: join(folder, 'bin.js'), remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
