@@ -12,11 +12,11 @@ export interface Misfit {
   readonly expected: string;
 }
 
-/** What an argument may be. */
+/** A kind of argument. */
 export interface Kind {
   /** For people: `a name`. */
   readonly expected: string;
-  /** What does not fit; null: all does. */
+  /** The part that does not fit; null: all does. */
   misfit(value: unknown): Misfit | null;
 }
 
@@ -62,12 +62,12 @@ export function oneOf(...words: readonly string[]): Kind {
   return kindOf(words.join(' or '), (value) => typeof value === 'string' && words.includes(value));
 }
 
-/** What may be left out. */
+/** A kind whose value may be left out. */
 export function optional(kind: Kind): Kind {
   return { expected: kind.expected, misfit: (value) => (value === undefined ? null : kind.misfit(value)) };
 }
 
-/** What may be null. */
+/** A kind whose value may be null. */
 export function nullable(kind: Kind): Kind {
   const expected = `${kind.expected}, or null`;
   return { expected, misfit: (value) => (value === null ? null : kind.misfit(value)) };
@@ -89,7 +89,7 @@ export function listOf(kind: Kind): Kind {
   };
 }
 
-/** What one of the kinds takes. */
+/** A kind that takes whatever one of these takes. */
 export function either(...kinds: readonly Kind[]): Kind {
   const expected = kinds.map((kind) => kind.expected).join(', or ');
   return kindOf(expected, (value) => kinds.some((kind) => kind.misfit(value) === null));

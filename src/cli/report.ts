@@ -9,7 +9,7 @@ import type { LockState } from '../storage/contract.ts';
 import type { Partition, PartitionTable } from '../vfs/partitions/contract.ts';
 import { formatSize } from './size.ts';
 
-/** What is known of an image, or of a file that is recognised and cannot be opened. */
+/** Facts about an image, or about a file that is recognised and cannot be opened. */
 export type KnownFacts = { readonly [Key in keyof ImageReport]?: ImageReport[Key] | null };
 
 /** The keys that `info --json` prints for one image. Keys are only ever added; unknown is null. */

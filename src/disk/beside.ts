@@ -20,7 +20,7 @@ export interface ImageBeside {
   readonly named: readonly string[];
 }
 
-/** Where to look, and what for. */
+/** The place to look in, and the object of the search. */
 export interface LookBeside {
   readonly from: Source;
   readonly gate: OpenGate;
@@ -87,7 +87,7 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
   }
 }
 
-/** How far a look went that saw not all. */
+/** The extent of a search that was cut short. */
 export function boundsBeside(): string {
   return `${LIMITS.parentCandidates} images among ${LIMITS.filesBeside} files`;
 }

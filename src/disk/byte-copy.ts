@@ -7,7 +7,7 @@ import { type Staged, type StageOptions, stageTarget } from '../storage/staging.
 /** Bytes that are copied at once. */
 const PIECE = 4 * 1024 * 1024;
 
-/** How bytes are copied. */
+/** Options for copying bytes. */
 export interface ByteCopyOptions extends OperationOptions {
   /** Hears of bytes that are done, those that are read back counted again. */
   readonly onBytes?: ((count: number) => void) | undefined;

@@ -8,7 +8,7 @@ import type { CacheIdentity, CacheImage, CacheInfo } from '../image/cache.ts';
 import type { Source, StorageRevision } from '../storage/contract.ts';
 import { bufferList } from './buffers.ts';
 
-/** What an image of a chain is, and in which state. */
+/** Identity and state of an image of a chain. */
 export interface ImageFacts {
   /** The same as long as it reads the same; may be another although it does. */
   readonly text: string;

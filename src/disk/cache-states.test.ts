@@ -38,7 +38,7 @@ async function fill(disk: Disk, value: number): Promise<void> {
   await disk.write(64 * KIB, new Uint8Array(128 * KIB).fill(value));
 }
 
-/** What one way to open the images shows. */
+/** Outcome of one way to open the images. */
 interface State {
   readonly title: string;
   readonly open: (cache?: DiskOpenOptions['cache']) => Promise<Disk>;

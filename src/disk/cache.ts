@@ -302,7 +302,7 @@ async function factsOfImage({ image, format, settings }: ChainImage): Promise<Im
   };
 }
 
-/** What a cache remembers; null: the state of the images cannot be told. */
+/** Identity that a cache stores; null: the state of the images cannot be told. */
 function identityOf({ last }: Chain, facts: readonly ImageFacts[]): CacheIdentity | null {
   if (!facts.every(({ known }) => known)) return null;
   const { uuid } = last.image.info;

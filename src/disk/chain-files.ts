@@ -10,7 +10,7 @@ import { SAME_DIRECTORY, sourceOf } from './environment.ts';
 import { entryList, type OpenedImage, openImage, openParents } from './open-image.ts';
 import type { EnvironmentOptions, ImageInput, ImageSource } from './options.ts';
 
-/** How the chain of an image is found. */
+/** Options for finding the chain of an image. */
 export interface ChainFilesOptions extends EnvironmentOptions {
   /** Format of the image. Default: probed. */
   readonly format?: string | undefined;
@@ -22,7 +22,7 @@ export interface ChainFilesOptions extends EnvironmentOptions {
 export interface ChainFiles {
   /** Keys of all that were found, also of those that are only named. */
   readonly keys: ReadonlySet<string>;
-  /** What kept from finding the rest; null: these are all. */
+  /** The obstacle to finding the rest; null: these are all. */
   readonly obstacle: ImageError | null;
   /** The parent that was looked for in vain. */
   readonly missingUuid: string | null;
@@ -70,7 +70,7 @@ async function namedKeys(opened: readonly OpenedImage[]): Promise<string[]> {
   return keys;
 }
 
-/** What an image means by a stored name; null when there is nothing, or it is no name of a file. */
+/** Resolves a stored name; null when there is nothing, or it is not the name of a file. */
 export async function lookUpNamed({ provider, name }: Source, stored: string): Promise<NameInfo | null> {
   return isPlainName(stored) ? provider.lookUp(provider.resolve(stored, name)) : null;
 }

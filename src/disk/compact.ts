@@ -240,7 +240,7 @@ async function sweep(job: CompactJob): Promise<void> {
   window.check();
 }
 
-/** What is given up is remembered until a flush, so there is one now and then however large the image is. */
+/** Flushes now and then, since freed units are remembered until a flush, however large the image is. */
 async function flushWhenDue({ image, flush }: CompactJob): Promise<void> {
   if (image.dirtyBytes >= LIMITS.dirtyMetadataBytes) await flush();
 }

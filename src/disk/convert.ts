@@ -72,7 +72,7 @@ async function convertDevice(
   return { ...result, warnings: [...warnings, ...lostIn(source, options), ...result.warnings] };
 }
 
-/** What the source has beside its disk. An image that exists already keeps its own comment and geometry. */
+/** Facts that the source has beside its disk. An image that exists already keeps its own comment and geometry. */
 function lostIn(source: BlockDevice, { into, comment, geometry, sourceSnapshot }: ConvertOptions): string[] {
   const last = source instanceof ChainDisk ? source.images.at(-1) : undefined;
   if (last === undefined) return [];

@@ -99,7 +99,7 @@ export async function copyImage(
   }
 }
 
-/** What the image has and its copy has not. */
+/** Facts of the image that its copy lacks. */
 async function lostInCopy(image: DiskImage, target: ImageSource, options: CopyImageOptions): Promise<string[]> {
   const { format, comment } = options;
   const how = { ...environmentOf(options), lock: false, ...(format === undefined ? {} : { format }) };
@@ -187,7 +187,7 @@ export interface CopiedImage {
   readonly to: string;
   /** Bytes that were written, without holes and zeroes. */
   readonly written: number;
-  /** What a person should know: what of the image the copy has not. */
+  /** Warnings for people: facts of the image that the copy lacks. */
   readonly warnings: readonly string[];
 }
 
@@ -243,7 +243,7 @@ export async function copyChain(
   }
 }
 
-/** What makes a copy in the same format like the image: what that was made with, and whether it holds compressed data. */
+/** Options that make a copy in the same format like the image: its config, and compression if it holds compressed data. */
 async function likenessOf(
   source: ChainDisk,
   number: number,
@@ -341,7 +341,7 @@ async function copyAway(from: Place, to: Place, options: MoveOptions & { to: str
   }
 }
 
-/** What would be gone with the original. */
+/** Content that would be gone with the original. */
 function refuseLoss({ snapshots = [], bitmaps = [] }: ImageInfo, path: string, format: string): void {
   const found = [
     ...(snapshots.length === 0 ? [] : [`${snapshots.length} internal snapshots`]),

@@ -66,7 +66,7 @@ export function targetFormat(target: Source, options: CreateImageOptions): Forma
   return format;
 }
 
-/** What a caller says of a new image that is more than a wish for it. */
+/** Facts about a new image that its options do not hold. */
 export interface StageHow {
   /** Keys of files that the caller has open, and that may be replaced all the same. */
   readonly own?: ReadonlySet<string>;

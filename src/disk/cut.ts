@@ -3,7 +3,7 @@ import { ImageError } from '../errors.ts';
 import { differenceFromZero } from './compare.ts';
 import { type BlockDevice, requireRandom } from './device.ts';
 
-/** What is made smaller, and on whose word. */
+/** The disk that is made smaller, and the permission for it. */
 export interface CutRequest {
   /** Bytes of the target. */
   readonly size: number;

@@ -847,7 +847,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 }
 
-/** What a request is called with each time: looked at without a kind, since it comes so often. */
+/** Options of a single request: checked without a kind, since they come so often. */
 function signalOf(options: OperationOptions): AbortSignal | undefined {
   if (!isObject(options)) checkArguments('a request', { options: [options, OPTIONS] });
   return options.signal;

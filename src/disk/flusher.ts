@@ -48,7 +48,7 @@ export class Flusher {
     this.#changed = image.dirtyBytes > 0;
   }
 
-  /** How the timer flushes: by the disk, which takes a lock for it. Default: at once. */
+  /** Sets the way the timer flushes: by the disk, which takes a lock for it. Default: at once. */
   runAlarms(how: (flush: () => Promise<void>) => Promise<void>): void {
     this.#alarm = how;
   }

@@ -1,4 +1,4 @@
-/** What the arguments of the library's entry points may be: see `arguments.ts`. */
+/** Kinds of the arguments of the library's entry points: see `arguments.ts`. */
 import {
   CALLBACK,
   either,
@@ -53,10 +53,10 @@ export function isDevice(source: unknown): source is BlockDevice {
 
 /** A disk that was opened: it has images. */
 export const DISK = withMethods('a disk', 'read', 'write', 'extentAt', 'layers', 'identities');
-/** Where an image is. */
+/** The place of an image. */
 export const SOURCE = either(NAME, withFields('an object with provider and name', { provider: PROVIDER, name: NAME }));
 const ENTRY_FIELDS = withFields('an object with an image', { image: SOURCE });
-/** Where an image is, or a disk that is open. */
+/** The place of an image, or a disk that is open. */
 export const SOURCE_OR_DEVICE = either(SOURCE, DEVICE);
 /** An image of a list. */
 export const INPUT = either(SOURCE, ENTRY_FIELDS);
@@ -75,7 +75,7 @@ export const CONFIG = kindOf(
   (value) => isObject(value) && Object.values(value).every((one) => typeof one === 'string' || typeof one === 'number'),
 );
 
-/** What ends an operation. */
+/** The signal that ends an operation. */
 export const SIGNAL = kindOf(
   'an AbortSignal',
   (value) => isObject(value) && 'aborted' in value && 'addEventListener' in value,

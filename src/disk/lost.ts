@@ -1,9 +1,9 @@
-/** What a copy of the content of an image does not have of it, in words for people. Nothing is read here. */
+/** Facts of an image that a copy of its content lacks, in words for people. Nothing is read here. */
 import { printable } from '../errors.ts';
 import type { ImageInfo } from '../image/contract.ts';
 import { derivePhysical, type Geometry, isSet } from '../image/geometry.ts';
 
-/** What is known of a copy. */
+/** Facts about a copy. */
 export interface CopyFacts extends Partial<Pick<ImageInfo, 'comment' | 'config' | 'geometry' | 'variant'>> {
   /** Only one state of the disk was wanted, so that others are not missed. */
   readonly oneState?: boolean;

@@ -1,4 +1,4 @@
-/** What a record beside an image may make a merge do. */
+/** Limits of what a record beside an image may make a merge do. */
 import { describe, expect, it } from 'vitest';
 import { fill, KINDS, Place } from '../../test/conformance/place.ts';
 import { Disk, type Message } from '../index.ts';

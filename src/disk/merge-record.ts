@@ -25,7 +25,7 @@ export interface RecordedImage {
   readonly format: string;
 }
 
-/** What a record says. */
+/** Content of a record. */
 export interface MergeRecord {
   readonly from: number;
   readonly to: number;
@@ -33,7 +33,7 @@ export interface MergeRecord {
   readonly images: readonly RecordedImage[];
 }
 
-/** What is left to do of a merge that was cut. */
+/** The rest of a merge that was cut. */
 export interface RestOfMerge {
   /** Numbers of what still stands in the chain; null: all of it moved. */
   readonly numbers: { readonly from: number; readonly to: number } | null;
@@ -129,7 +129,7 @@ export function sourcesOf(from: number, to: number): readonly number[] {
   return Array.from({ length: high - low + 1 }, (_, index) => high - index);
 }
 
-/** What is left to do when a merge is called as it was before it was cut; null: it is another one, or nothing was cut. */
+/** Returns the rest of a merge that is called as before it was cut; null: it is another one, or nothing was cut. */
 export function restOf(
   chain: Chain,
   record: MergeRecord,
@@ -172,7 +172,7 @@ export async function removeLeftovers(
   return stays;
 }
 
-/** Why it stays; null: it is gone. */
+/** Removes one file. Returns the reason why it stays; null: it is gone. */
 async function removeLeftover(
   tools: StackTools,
   source: Source,

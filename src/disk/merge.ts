@@ -265,7 +265,7 @@ export class Merge {
     });
   }
 
-  /** Whether the target reads what the last image holds, and would not change. */
+  /** True when the target reads what the last image holds, and would not change. */
   async #targetHasAll(): Promise<boolean> {
     const size = this.#sizes[this.#from] ?? 0;
     if (size > (this.#sizes[this.#to] ?? 0)) return false;

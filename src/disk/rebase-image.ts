@@ -63,7 +63,7 @@ export async function rebaseImage(
   return { ...report, warnings: [...report.warnings, ...warnings] };
 }
 
-/** Whether the image names that one as its parent. */
+/** True when the image names that one as its parent. */
 async function isOver(image: ImageSource, parent: ImageSource, options: RebaseImageOptions): Promise<boolean> {
   const [child, above] = [sourceOf(image, options), sourceOf(parent, options)];
   const { format, parentFormat, ...environment } = options;
