@@ -17,9 +17,13 @@ import type {
 /** Stands in an allow list for the directory of the image itself. */
 export const SAME_DIRECTORY = 'same-directory';
 
-/** The formats to use. */
+let builtIn: Registry | null = null;
+
+/** The formats to use: for looking things up only, since one registry serves all who bring none. */
 export function registryOf(options: EnvironmentOptions): Registry {
-  return options.registry ?? defaultRegistry();
+  if (options.registry !== undefined) return options.registry;
+  builtIn ??= defaultRegistry();
+  return builtIn;
 }
 
 /** Of a caller's options those that every entry point takes, to hand them on. */

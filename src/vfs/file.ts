@@ -12,7 +12,7 @@ import { ImageError } from '../errors.ts';
 import { lengthOf } from '../storage/checks.ts';
 import type { OperationOptions, ReadTarget, Storage, WriteSource } from '../storage/contract.ts';
 import { type ByteStore, behindEnd, byteStoreOf, checkOffset, closedFile, firstBytes, notWritable } from './bytes.ts';
-import { OPTIONS } from './kinds.ts';
+import { FILE_OPTIONS } from './kinds.ts';
 
 /** Where a transfer begins, and whether it may be shorter than asked for. */
 export interface TransferOptions extends OperationOptions {
@@ -82,13 +82,13 @@ export interface StorageFileOptions {
 
 /** A disk, or any other device, as a file. Any offset, any length; what is written goes to the disk at once. */
 export function diskFile(device: BlockDevice, options: DiskFileOptions = {}): FileObject {
-  checkArguments('diskFile', { device: [device, DEVICE], options: [options, OPTIONS] });
+  checkArguments('diskFile', { device: [device, DEVICE], options: [options, FILE_OPTIONS] });
   return new PositionedFile(byteStoreOf(device), options.closeDisk ?? false, false);
 }
 
 /** An opened storage as a file. Writing behind its end makes it longer, where it can grow. */
 export function storageFile(storage: Storage, options: StorageFileOptions = {}): FileObject {
-  checkArguments('storageFile', { storage: [storage, STORAGE], options: [options, OPTIONS] });
+  checkArguments('storageFile', { storage: [storage, STORAGE], options: [options, FILE_OPTIONS] });
   return new PositionedFile(byteStoreOf(storage), options.closeStorage ?? false, true);
 }
 

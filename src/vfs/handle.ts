@@ -6,7 +6,7 @@ import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import { lengthOf } from '../storage/checks.ts';
 import { type ByteStore, type Bytes, behindEnd, byteStoreOf, closedFile, firstBytes, notWritable } from './bytes.ts';
-import { OPTIONS, STORE } from './kinds.ts';
+import { HANDLE_OPTIONS, STORE } from './kinds.ts';
 
 /** What `stat` of a handle reports: the members of Node's `Stats` that mean something here. */
 export interface HandleStats {
@@ -66,7 +66,7 @@ export interface HandleOptions {
 
 /** A handle over a disk, another device, or an opened storage. */
 export function fileHandle(bytes: Bytes, options: HandleOptions = {}): HandleLike {
-  checkArguments('fileHandle', { bytes: [bytes, STORE], options: [options, OPTIONS] });
+  checkArguments('fileHandle', { bytes: [bytes, STORE], options: [options, HANDLE_OPTIONS] });
   return new DiskHandle(byteStoreOf(bytes), options.closeDisk ?? false);
 }
 

@@ -56,10 +56,32 @@ const KINDS: Readonly<Record<keyof Named, Kind>> = {
   size: NUMBER,
 };
 
-/** The options of any of them: a name means the same wherever it is used. */
-export const OPTIONS: Kind = withFields(
-  'an object with options',
-  Object.fromEntries(Object.entries(KINDS).map(([name, kind]) => [name, optional(kind)])),
+/** Options of these names. Anything else that the object has is passed over: a partition with its name is a place, too. */
+function optionsOf<T extends keyof Named>(...names: readonly T[]): Kind {
+  return withFields('an object with options', Object.fromEntries(names.map((name) => [name, optional(KINDS[name])])));
+}
+
+/** Of a file over a disk, a storage or a handle. */
+export const FILE_OPTIONS = optionsOf<keyof (DiskFileOptions & StorageFileOptions)>('closeDisk', 'closeStorage');
+export const HANDLE_OPTIONS = optionsOf<keyof HandleOptions>('closeDisk');
+export const OBJECT_OPTIONS = optionsOf<keyof ObjectStorageOptions>('closeObject', 'label', 'mode');
+export const PARTITION_OPTIONS = optionsOf<keyof PartitionOptions>('sectorSize');
+export const RANGE_OPTIONS = optionsOf<keyof RangeOptions>('closeOuter', 'label', 'mode');
+export const INSIDE_OPTIONS = optionsOf<keyof InsideOptions>('access', 'closeOuter', 'name', 'once');
+export const STREAM_STORAGE_OPTIONS = optionsOf<keyof StreamStorageOptions>('label');
+export const READABLE_OPTIONS = optionsOf<keyof ReadableOptions>(
+  'chunkSize',
+  'closeDisk',
+  'length',
+  'offset',
+  'signal',
+);
+export const WRITABLE_OPTIONS = optionsOf<keyof WritableOptions>(
+  'closeDisk',
+  'highWaterMark',
+  'length',
+  'offset',
+  'signal',
 );
 /** Of streams, which do not say how long they are. */
 export const SIZED = withFields('an object with size', { size: NUMBER, label: optional(TEXT) });

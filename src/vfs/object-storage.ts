@@ -27,7 +27,7 @@ import type {
 } from '../storage/contract.ts';
 import { LockTable, lockedHere, stateOf } from '../storage/locks.ts';
 import type { FileObject } from './file.ts';
-import { FILE_OBJECT, HANDLE, OPTIONS } from './kinds.ts';
+import { FILE_OBJECT, HANDLE, OBJECT_OPTIONS } from './kinds.ts';
 
 /** What a handle needs to be read, and where there are the other methods, to be written. */
 export interface HandleSource {
@@ -77,7 +77,7 @@ const tables = new WeakMap<object, LockTable>();
  * otherwise must not. Locks are known in this process only. Throws `unsupported` where it cannot be written, `io`.
  */
 export async function handleStorage(handle: HandleSource, options: ObjectStorageOptions = {}): Promise<Storage> {
-  checkArguments('handleStorage', { handle: [handle, HANDLE], options: [options, OPTIONS] });
+  checkArguments('handleStorage', { handle: [handle, HANDLE], options: [options, OBJECT_OPTIONS] });
   const label = options.label ?? 'handle';
   const write = options.mode === 'write';
   if (write && handle.write === undefined) throw lacksWriting(label);
@@ -121,7 +121,7 @@ export async function handleStorage(handle: HandleSource, options: ObjectStorage
  * position of the file. Throws `denied` where the file is not written.
  */
 export function fileObjectStorage(file: FileObject, options: ObjectStorageOptions = {}): Storage {
-  checkArguments('fileObjectStorage', { file: [file, FILE_OBJECT], options: [options, OPTIONS] });
+  checkArguments('fileObjectStorage', { file: [file, FILE_OBJECT], options: [options, OBJECT_OPTIONS] });
   const { label, size } = file;
   const write = options.mode === 'write';
   if (write && !file.writable) throw lacksWriting(label);

@@ -26,7 +26,7 @@ import {
   type WriteSource,
 } from '../storage/contract.ts';
 import { type Bytes, behindEnd, checkOffset, isStorage } from './bytes.ts';
-import { OPTIONS, STORE } from './kinds.ts';
+import { RANGE_OPTIONS, STORE } from './kinds.ts';
 import { outerOf } from './outer.ts';
 
 /** How a range is seen. */
@@ -48,7 +48,7 @@ export function rangeStorage(outer: Bytes, offset: number, length?: number, opti
     outer: [outer, STORE],
     offset: [offset, NUMBER],
     length: [length, optional(NUMBER)],
-    options: [options, OPTIONS],
+    options: [options, RANGE_OPTIONS],
   });
   checkOffset(outer.label, offset);
   if (length !== undefined) checkOffset(outer.label, length);

@@ -6,7 +6,7 @@ import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { NameInfo, OpenMode, Source, Storage, StorageProvider } from '../storage/contract.ts';
 import { type Bytes, checkOffset } from './bytes.ts';
-import { OPTIONS, PLACE, STORE } from './kinds.ts';
+import { INSIDE_OPTIONS, PLACE, STORE } from './kinds.ts';
 import { rangeStorage } from './range.ts';
 
 /** The place of an image in something else, bytes. Left out: from the start; up to the end, growing with it. */
@@ -41,7 +41,7 @@ const NOWHERE = '(inside another image)';
  * image in it has stored lead nowhere: pass `parent`. Throws `out-of-bounds`, `invalid-argument`.
  */
 export function insideSource(outer: Bytes, place: InsidePlace = {}, options: InsideOptions = {}): InsideSource {
-  checkArguments('insideSource', { outer: [outer, STORE], place: [place, PLACE], options: [options, OPTIONS] });
+  checkArguments('insideSource', { outer: [outer, STORE], place: [place, PLACE], options: [options, INSIDE_OPTIONS] });
   const { offset = 0, length } = place;
   checkOffset(outer.label, offset);
   const name = options.name ?? (offset === 0 ? outer.label : `${outer.label} (at ${offset})`);

@@ -20,7 +20,7 @@ import type {
   StorageIdentity,
   WriteSource,
 } from '../storage/contract.ts';
-import { OPTIONS, READABLE, SIZED, WRITABLE } from './kinds.ts';
+import { READABLE, SIZED, STREAM_STORAGE_OPTIONS, WRITABLE } from './kinds.ts';
 import { asIo } from './object-storage.ts';
 
 /** Zeroes written at a time. */
@@ -169,7 +169,7 @@ export function writableStorage(
   stream: WritableStream<Uint8Array>,
   options: { readonly label?: string } = {},
 ): Storage {
-  checkArguments('writableStorage', { stream: [stream, WRITABLE], options: [options, OPTIONS] });
+  checkArguments('writableStorage', { stream: [stream, WRITABLE], options: [options, STREAM_STORAGE_OPTIONS] });
   return new StreamWriteStorage(stream.getWriter(), options.label ?? 'stream');
 }
 

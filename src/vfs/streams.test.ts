@@ -221,3 +221,11 @@ describe('a disk as a stream that is written', () => {
     expectSameBytes(await gather(readableStream(storage)), noise(8, 5000));
   });
 });
+
+it('a partition is a place for streams, whatever else it has', async () => {
+  await using disk = await newDisk(noise(3));
+  const partition = { offset: 4096, length: 8192, number: 1, name: null, label: null, mode: 7, guid: null };
+  expectSameBytes(await gather(readableStream(disk, partition)), noise(3).subarray(4096, 12_288));
+  await new Blob(['hello']).stream().pipeTo(writableStream(disk, partition));
+  expectSameBytes(await gather(readableStream(disk, { ...partition, length: 5 })), new TextEncoder().encode('hello'));
+});

@@ -6,7 +6,7 @@ import { checkArguments } from '../arguments.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { OperationOptions } from '../storage/contract.ts';
 import { type ByteStore, type Bytes, behindEnd, byteStoreOf, checkOffset, notWritable } from './bytes.ts';
-import { OPTIONS, STORE } from './kinds.ts';
+import { READABLE_OPTIONS, STORE, WRITABLE_OPTIONS } from './kinds.ts';
 
 /** Bytes that are read at a time where the reader brings no buffer of its own. */
 const CHUNK = 256 * 1024;
@@ -40,7 +40,7 @@ export interface WritableOptions extends StreamOptions {
  * Cancelling it, or the signal, ends it at the next piece. Throws `out-of-bounds`, `invalid-argument`.
  */
 export function readableStream(bytes: Bytes, options: ReadableOptions = {}): ReadableStream<Uint8Array> {
-  checkArguments('readableStream', { bytes: [bytes, STORE], options: [options, OPTIONS] });
+  checkArguments('readableStream', { bytes: [bytes, STORE], options: [options, READABLE_OPTIONS] });
   const store = byteStoreOf(bytes);
   const { at: from, end } = rangeOf(store, options);
   const chunkSize = options.chunkSize ?? CHUNK;
@@ -96,7 +96,7 @@ export function writableStream(
   bytes: Bytes,
   options: WritableOptions = {},
 ): WritableStream<ArrayBufferView | ArrayBuffer> {
-  checkArguments('writableStream', { bytes: [bytes, STORE], options: [options, OPTIONS] });
+  checkArguments('writableStream', { bytes: [bytes, STORE], options: [options, WRITABLE_OPTIONS] });
   const store = byteStoreOf(bytes);
   if (!store.writable) throw notWritable(store.label);
   const range = rangeOf(store, options);

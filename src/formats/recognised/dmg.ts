@@ -1,6 +1,6 @@
 /** DMG: Apple's UDIF, with its trailer at the end; and the containers that wrap it. */
 import type { ProbeInput } from '../../image/contract.ts';
-import { hasText, u32At, u64At } from './look.ts';
+import { hasText, lastPlacesOf, u32At, u64At } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** UDIF resource file, as the hdiutil manual calls it: the "koly" block in the last 512 bytes. Apple publishes no layout. */
@@ -37,8 +37,7 @@ function trailer({ tail }: ProbeInput): Recognised | null {
  * the trailer names must reach up to it, which is not so for one that lies somewhere in a larger disk.
  */
 function buried({ size, tail }: ProbeInput): Recognised | null {
-  for (let at = tail.length - TRAILER.size - 1; at >= 0; at--) {
-    if (tail[at] !== 0x6b || !hasText(tail, at, TRAILER.magic)) continue;
+  for (const at of lastPlacesOf(tail.subarray(0, Math.max(0, tail.length - TRAILER.size)), TRAILER.magic)) {
     if (u32At(tail, at + TRAILER.version, 'big') !== 4) continue;
     if (u32At(tail, at + TRAILER.headerSize, 'big') !== TRAILER.size) continue;
     const ends = PARTS.map((part) => endOf(tail, at + part));

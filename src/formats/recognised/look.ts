@@ -7,6 +7,15 @@ export function hasText(bytes: Uint8Array, offset: number, text: string): boolea
   return true;
 }
 
+/** The offsets at which `text` stands, the last one first. One byte a letter. */
+export function* lastPlacesOf(bytes: Uint8Array, text: string): Generator<number> {
+  const first = text.charCodeAt(0);
+  // A search of the engine's: tails are looked through for every file beside an image.
+  for (let at = bytes.lastIndexOf(first); at >= 0; at = at === 0 ? -1 : bytes.lastIndexOf(first, at - 1)) {
+    if (hasText(bytes, at, text)) yield at;
+  }
+}
+
 /** The 16-bit number at `offset`; null beyond the end. */
 export function u16At(bytes: Uint8Array, offset: number, order: 'little' | 'big'): number | null {
   if (offset < 0 || offset + 2 > bytes.length) return null;

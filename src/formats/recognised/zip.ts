@@ -1,6 +1,6 @@
 /** Zip: archives, and what begins with something else and ends as one. */
 import type { ProbeInput } from '../../image/contract.ts';
-import { hasText, u16At, u32At } from './look.ts';
+import { hasText, lastPlacesOf, u16At, u32At } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** PKWARE's APPNOTE 6.3, 4.3: a file, an empty archive, a part of one in several volumes. */
@@ -34,8 +34,7 @@ function atStart({ head }: ProbeInput): Recognised | null {
 
 /** Behind anything: programs that unpack themselves. The record, with its comment, ends where the file ends. */
 function atEnd({ size, tail }: ProbeInput): Recognised | null {
-  for (let at = tail.length - END.size; at >= 0; at--) {
-    if (tail[at] !== 0x50 || !hasText(tail, at, END.signature)) continue;
+  for (const at of lastPlacesOf(tail, END.signature)) {
     const comment = u16At(tail, at + END.comment, 'little');
     if (comment === null || at + END.size + comment !== tail.length) continue;
     const place = size - tail.length + at;

@@ -2,7 +2,7 @@
 import { checkArguments, NUMBER } from '../../arguments.ts';
 import { ImageError } from '../../errors.ts';
 import type { Bytes } from '../bytes.ts';
-import { OPTIONS, STORE } from '../kinds.ts';
+import { PARTITION_OPTIONS, STORE } from '../kinds.ts';
 import type { Partition, PartitionOptions, PartitionTable, TableReader } from './contract.ts';
 import { readGpt } from './gpt.ts';
 import { BOOT_SECTOR } from './layout.ts';
@@ -18,7 +18,7 @@ const EMPTY = { kind: 'none', sectorSize: 512, diskId: null, partitions: [], war
  * for other sector sizes than 512 and 4096, and what reading the disk throws.
  */
 export async function listPartitions(disk: Bytes, options: PartitionOptions = {}): Promise<PartitionTable> {
-  checkArguments('listPartitions', { disk: [disk, STORE], options: [options, OPTIONS] });
+  checkArguments('listPartitions', { disk: [disk, STORE], options: [options, PARTITION_OPTIONS] });
   const { sectorSize } = options;
   if (sectorSize !== undefined && !SECTOR_SIZES.includes(sectorSize)) {
     throw new ImageError('invalid-argument', 'Disks have sectors of 512 or 4096 bytes', {
@@ -42,7 +42,11 @@ export async function listPartitions(disk: Bytes, options: PartitionOptions = {}
  * that number, `unsupported` for an extended one, `corrupt` for one that does not lie on the disk.
  */
 export async function partitionOf(disk: Bytes, number: number, options: PartitionOptions = {}): Promise<Partition> {
-  checkArguments('partitionOf', { disk: [disk, STORE], number: [number, NUMBER], options: [options, OPTIONS] });
+  checkArguments('partitionOf', {
+    disk: [disk, STORE],
+    number: [number, NUMBER],
+    options: [options, PARTITION_OPTIONS],
+  });
   const { partitions, warnings } = await listPartitions(disk, options);
   const found = partitions.find((one) => one.number === number);
   if (found === undefined) {
