@@ -12,6 +12,7 @@ const BASE = ['errors', 'limits', 'arguments'];
 const LOW = [...BASE, 'binary'];
 const IMAGE = [...LOW, 'codec', 'storage', 'image'];
 const DISK = [...IMAGE, 'formats', 'filters', 'disk'];
+const OPERATIONS = [...DISK, 'operations'];
 
 /** Layer: what it may import beside itself. A layer that is not here may import nothing. */
 const MAY_IMPORT = {
@@ -29,14 +30,20 @@ const MAY_IMPORT = {
   formats: [...IMAGE, 'format', 'filters'],
   filters: [...IMAGE, 'filter'],
   disk: [...IMAGE, 'formats', 'filters'],
+  // Whole images: a disk is one of their means.
+  operations: DISK,
   io: DISK,
-  vfs: [...DISK, 'io'],
+  vfs: [...OPERATIONS, 'io'],
   plugin: DISK,
   nbd: [...DISK, 'io'],
-  testing: DISK,
-  index: [...DISK, 'format', 'filter', 'io', 'vfs', 'plugin', 'nbd'],
-  cli: [...DISK, 'index', 'io', 'vfs', 'plugin', 'nbd'],
+  testing: OPERATIONS,
+  index: [...OPERATIONS, 'format', 'filter', 'io', 'vfs', 'plugin', 'nbd'],
+  cli: [...OPERATIONS, 'index', 'io', 'vfs', 'plugin', 'nbd'],
 };
+/** Rooms of `src/disk/`, the lowest first: each may import those before it. `disk.ts`, the disk itself, lies above all. */
+const DISK_ROOMS = ['path', 'open', 'change'];
+/** Files beside the rooms that all of them may import. */
+const DISK_COMMON = ['device', 'kinds', 'options'];
 const NODE_MODULES = ['src/storage/local', 'src/codec/', 'src/nbd/', 'src/plugin/', 'src/cli/'];
 const BUFFER = ['src/storage/', 'src/codec/'];
 
@@ -74,10 +81,23 @@ function checkRelative(file, wanted) {
   const target = relative(ROOT, join(ROOT, dirname(file), wanted)).replaceAll('\\', '/');
   if (!target.startsWith('src/')) return `${wanted} lies outside of src/`;
   const [from, to] = [placeOf(file), placeOf(target)];
+  if (from.layer === 'disk' && to.layer === 'disk') return checkRooms(file, target);
   if (from.unit === to.unit) return null;
   const layerAllowed = (MAY_IMPORT[from.layer] ?? []).includes(to.layer);
   if (layerAllowed) return null;
   return `${from.unit} must not import ${to.unit} (${target})`;
+}
+
+function checkRooms(file, target) {
+  const [from, to] = [floorOf(file), floorOf(target)];
+  if (to <= from) return null;
+  return `${file.slice(0, file.lastIndexOf('/'))} must not import ${target}, which lies above it`;
+}
+
+function floorOf(file) {
+  const [, , room = '', inRoom] = file.split('/');
+  if (inRoom !== undefined) return 1 + DISK_ROOMS.indexOf(room);
+  return DISK_COMMON.includes(room.replace(/\.ts$/, '')) ? 0 : 1 + DISK_ROOMS.length;
 }
 
 /** The layer decides what is allowed; inside one unit everything is. */

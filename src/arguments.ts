@@ -112,6 +112,18 @@ export function withFields(expected: string, fields: Readonly<Record<string, Kin
   };
 }
 
+/** An object of options, none of which has to be there. */
+export function optionsOf(kinds: Readonly<Record<string, Kind>>): Kind {
+  const entries = Object.entries(kinds).map(([name, kind]) => [name, optional(kind)]);
+  return withFields('an object with options', Object.fromEntries(entries));
+}
+
+/** Options with a name or two that must be there. */
+export function optionsWith(required: Readonly<Record<string, Kind>>, options: Kind): Kind {
+  const own = withFields('an object with options', required);
+  return { expected: own.expected, misfit: (value) => own.misfit(value) ?? options.misfit(value) };
+}
+
 /** Throws `invalid-argument` for the first argument that is not of its kind; `what` is the function that was called. */
 export function checkArguments(
   what: string,

@@ -10,22 +10,23 @@
  * await disk.read(0, sector);
  * ```
  */
-import { amendImage } from './disk/amend.ts';
-import { checkImage } from './disk/check.ts';
-import { compare } from './disk/compare-images.ts';
-import { convert } from './disk/convert.ts';
-import { copyChain, copyImage, moveImage } from './disk/copy.ts';
-import { copyInto } from './disk/copy-into.ts';
-import { createImage } from './disk/create.ts';
+
 import type { ChainDisk } from './disk/disk.ts';
-import { removeImage, renameImage } from './disk/files.ts';
-import { detectFormat, inspect } from './disk/inspect.ts';
-import { measure } from './disk/measure.ts';
-import { openDisk } from './disk/open.ts';
 import type { CreateImageOptions, DiskOpenOptions, ImageInput, ImageSource } from './disk/options.ts';
-import { rebaseImage } from './disk/rebase-image.ts';
-import { setImage } from './disk/set.ts';
-import { childrenOf } from './disk/siblings.ts';
+import { amendImage } from './operations/amend.ts';
+import { checkImage } from './operations/check.ts';
+import { compare } from './operations/compare-images.ts';
+import { convert } from './operations/convert.ts';
+import { copyChain, copyImage, moveImage } from './operations/copy.ts';
+import { copyInto } from './operations/copy-into.ts';
+import { createImage } from './operations/create.ts';
+import { removeImage, renameImage } from './operations/files.ts';
+import { detectFormat, inspect } from './operations/inspect.ts';
+import { measure } from './operations/measure.ts';
+import { openDisk } from './operations/open.ts';
+import { rebaseImage } from './operations/rebase-image.ts';
+import { setImage } from './operations/set.ts';
+import { childrenOf } from './operations/siblings.ts';
 import { tcpConnector } from './storage/platform.ts';
 
 /** An opened disk: one image or a chain of them. */
@@ -48,31 +49,21 @@ export const Disk = {
   },
 };
 
-export type { AmendImageOptions } from './disk/amend.ts';
-export type { AddBitmapOptions, DiskBitmaps } from './disk/bitmaps.ts';
-export type { CreateCacheOptions, DiskCache, InspectCacheOptions, OpenCacheOptions } from './disk/cache.ts';
-export { checkCache, createCache, dropCache, inspectCache } from './disk/cache.ts';
-export type { CheckOptions, CheckReport } from './disk/check.ts';
-export type { CompactOptions } from './disk/compact.ts';
-export type { CopiedImage, CopyChainOptions, CopyImageOptions, MoveOptions } from './disk/copy.ts';
-export type { CopyIntoOptions, CopyIntoResult } from './disk/copy-into.ts';
+export type { AddBitmapOptions, DiskBitmaps } from './disk/change/bitmaps.ts';
+export type { CreateCacheOptions, DiskCache, InspectCacheOptions, OpenCacheOptions } from './disk/change/cache.ts';
+export { checkCache, createCache, dropCache, inspectCache } from './disk/change/cache.ts';
+export type { CompactOptions } from './disk/change/compact.ts';
+export type { AddFilterOptions, DiskFilter, DiskFilters, FilterDirections } from './disk/change/filters.ts';
+export type { CommitOptions, MergeOptions } from './disk/change/merge.ts';
+export type { RebaseOptions } from './disk/change/rebase.ts';
+export type { DiskResizeOptions } from './disk/change/resize.ts';
+export type { CreateSnapshotOptions, DiskSnapshots } from './disk/change/snapshots.ts';
+export type { CreateDiffOptions } from './disk/change/stack.ts';
 export type { BlockDevice, DeviceCapabilities, Extent, ExtentState, ReadResult, ZeroOptions } from './disk/device.ts';
 export type { DiskImage } from './disk/disk.ts';
-export type { FileOptions, RemoveResult, RenameResult } from './disk/files.ts';
-export type { AddFilterOptions, DiskFilter, DiskFilters, FilterDirections } from './disk/filters.ts';
-export type { DetectedFormat } from './disk/inspect.ts';
-export type { MeasureOptions, MeasureResult } from './disk/measure.ts';
-export type { CommitOptions, MergeOptions } from './disk/merge.ts';
-export { fileOpenFlags, OPEN_FLAGS, openOptionsOf } from './disk/open-flags.ts';
+export { fileOpenFlags, OPEN_FLAGS, openOptionsOf } from './disk/open/open-flags.ts';
 export type * from './disk/options.ts';
-export type { RebaseOptions } from './disk/rebase.ts';
-export type { RebaseImageOptions } from './disk/rebase-image.ts';
-export type { MetadataChunk, MetadataOptions } from './disk/report.ts';
-export type { DiskResizeOptions } from './disk/resize.ts';
-export type { SetChanges, SetOptions } from './disk/set.ts';
-export type { Children, ChildrenOptions } from './disk/siblings.ts';
-export type { CreateSnapshotOptions, DiskSnapshots } from './disk/snapshots.ts';
-export type { CreateDiffOptions } from './disk/stack.ts';
+export type { MetadataChunk } from './disk/report.ts';
 export type { ErrorContext, ErrorDetails, ErrorKind } from './errors.ts';
 export { describeError, ImageError, isImageError, printable } from './errors.ts';
 export { FILTERS } from './filters/index.ts';
@@ -103,6 +94,16 @@ export type {
 } from './io/queue.ts';
 export { IoQueue } from './io/queue.ts';
 export { LIMITS } from './limits.ts';
+export type { AmendImageOptions } from './operations/amend.ts';
+export type { CheckOptions, CheckReport } from './operations/check.ts';
+export type { CopiedImage, CopyChainOptions, CopyImageOptions, MoveOptions } from './operations/copy.ts';
+export type { CopyIntoOptions, CopyIntoResult } from './operations/copy-into.ts';
+export type { FileOptions, RemoveResult, RenameResult } from './operations/files.ts';
+export type { DetectedFormat } from './operations/inspect.ts';
+export type { MeasureOptions, MeasureResult } from './operations/measure.ts';
+export type { RebaseImageOptions } from './operations/rebase-image.ts';
+export type { SetChanges, SetOptions } from './operations/set.ts';
+export type { Children, ChildrenOptions } from './operations/siblings.ts';
 export type { LoadedPlugin, PluginDirectoryReport, PluginModule, PluginRegister } from './plugin/plugins.ts';
 export { PLUGIN_VERSION, Plugins } from './plugin/plugins.ts';
 export type * from './storage/tcp.ts';

@@ -1,9 +1,9 @@
 /** `--offset` and `--partition`: an image that lies inside another image or file. Loaded only when they are given. */
-import { sourceOf } from '../disk/environment.ts';
-import { detectFormat } from '../disk/inspect.ts';
-import { openDisk } from '../disk/open.ts';
+import { sourceOf } from '../disk/open/environment.ts';
 import type { DiskOpenOptions, ImageSource } from '../disk/options.ts';
 import { isImageError } from '../errors.ts';
+import { detectFormat } from '../operations/inspect.ts';
+import { openDisk } from '../operations/open.ts';
 import type { OpenMode } from '../storage/contract.ts';
 import type { Bytes } from '../vfs/bytes.ts';
 import { partitionOf } from '../vfs/partitions/index.ts';

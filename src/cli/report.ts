@@ -1,10 +1,10 @@
 /** What an image says of itself, for people and for programs. */
 import { largest } from '../binary/numbers.ts';
-import type { DetectedFormat } from '../disk/inspect.ts';
 import type { ImageReport } from '../disk/options.ts';
 import { printable } from '../errors.ts';
 import type { BitmapInfo, SnapshotInfo } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
+import type { DetectedFormat } from '../operations/inspect.ts';
 import type { LockState } from '../storage/contract.ts';
 import type { Partition, PartitionTable } from '../vfs/partitions/contract.ts';
 import { formatSize } from './size.ts';

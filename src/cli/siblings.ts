@@ -1,7 +1,7 @@
 /** Telling people whom a change concerns beside the image itself. */
 
 import type { ImageSource } from '../disk/options.ts';
-import { type ChildrenOptions, childrenOf, childrenWarnings } from '../disk/siblings.ts';
+import { type ChildrenOptions, childrenOf, childrenWarnings } from '../operations/siblings.ts';
 import type { CommandContext } from './context.ts';
 
 /** Warns of images beside this one that name it as their parent. */

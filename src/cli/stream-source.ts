@@ -1,6 +1,6 @@
 /** Standard input as an image: formats need random access, so it is read into a nameless temporary file first. */
 import { stdinSpool } from '#local-storage';
-import { handedOver, sourceOf } from '../disk/environment.ts';
+import { handedOver, sourceOf } from '../disk/open/environment.ts';
 import type { ConvertOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Source, Storage } from '../storage/contract.ts';

@@ -1,11 +1,11 @@
 /** Standard output as a raw target: written from front to back, once. */
 import { StreamStorage } from '#local-storage';
-import { copyContent, PARALLEL_RUNS } from '../disk/copy-engine.ts';
-import { refuseCut } from '../disk/cut.ts';
 import type { BlockDevice, Extent } from '../disk/device.ts';
-import { openDisk } from '../disk/open.ts';
 import type { ConvertResult, DiskOpenOptions, ImageSource } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
+import { copyContent, PARALLEL_RUNS } from '../operations/copy-engine.ts';
+import { refuseCut } from '../operations/cut.ts';
+import { openDisk } from '../operations/open.ts';
 import type { Storage } from '../storage/contract.ts';
 import type { CommandContext } from './context.ts';
 import { EXIT, OutputClosed } from './failure.ts';

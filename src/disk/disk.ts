@@ -22,12 +22,25 @@ import {
   type ReadTarget,
   type WriteSource,
 } from '../storage/contract.ts';
-import { DiskBitmaps } from './bitmaps.ts';
-import { bufferList, totalLength } from './buffers.ts';
-import { closeCacheOf, DiskCache } from './cache.ts';
-import { attributesOf, Chain, type ChainImage, closeImages, identitiesOf } from './chain.ts';
-import { type CompactOptions, compactOf, tidy } from './compact.ts';
-import { compressUnits, encoderOf } from './compressed-writes.ts';
+import { DiskBitmaps } from './change/bitmaps.ts';
+import { closeCacheOf, DiskCache } from './change/cache.ts';
+import { type CompactOptions, compactOf, tidy } from './change/compact.ts';
+import { DiskFilters } from './change/filters.ts';
+import type { DiskHost } from './change/host.ts';
+import { type CommitOptions, commitOf, type Merge, type MergeOptions, mergeOf } from './change/merge.ts';
+import { OPTIONS, REMOVING } from './change/option-kinds.ts';
+import { type RebaseOptions, rebaseOf } from './change/rebase.ts';
+import { type DiskResizeOptions, resizeOf } from './change/resize.ts';
+import { DiskSnapshots } from './change/snapshots.ts';
+import {
+  type CreateDiffOptions,
+  imageNumber,
+  refuseChildren,
+  refuseParts,
+  removeFile,
+  type StackTools,
+} from './change/stack.ts';
+import { closeLastOf, createDiffOf, setImageOf, setOpenOptionsOf } from './change/structure.ts';
 import type {
   BlockDevice,
   CompressedWrite,
@@ -37,29 +50,17 @@ import type {
   ReadResult,
   ZeroOptions,
 } from './device.ts';
-import { extentOf, joined } from './extents.ts';
-import { readFiltered, widened, writeFiltered, zeroFiltered } from './filtered.ts';
-import { DiskFilters } from './filters.ts';
-import { Head } from './head.ts';
-import type { DiskHost } from './host.ts';
-import { NUMBER_OF_IMAGE, OPTIONS, RANGES, REMOVING, SOURCE } from './kinds.ts';
-import { type CommitOptions, commitOf, type Merge, type MergeOptions, mergeOf } from './merge.ts';
-import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource } from './options.ts';
-import { type RangeLock, RangeLocks } from './range-locks.ts';
-import { type RebaseOptions, rebaseOf } from './rebase.ts';
-import { dumpChain, hostSizes, type MetadataChunk, type MetadataOptions, metadataOf } from './report.ts';
-import { type DiskResizeOptions, resizeOf } from './resize.ts';
-import { RunningRequests } from './running-requests.ts';
-import { DiskSnapshots } from './snapshots.ts';
-import {
-  type CreateDiffOptions,
-  imageNumber,
-  refuseChildren,
-  refuseParts,
-  removeFile,
-  type StackTools,
-} from './stack.ts';
-import { closeLastOf, createDiffOf, setImageOf, setOpenOptionsOf } from './structure.ts';
+import { NUMBER_OF_IMAGE, RANGES, SOURCE } from './kinds.ts';
+import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource, MetadataOptions } from './options.ts';
+import { Head } from './path/active-image.ts';
+import { bufferList, totalLength } from './path/buffers.ts';
+import { attributesOf, Chain, type ChainImage, closeImages, identitiesOf } from './path/chain.ts';
+import { compressUnits, encoderOf } from './path/compressed-writes.ts';
+import { extentOf, joined } from './path/extents.ts';
+import { readFiltered, widened, writeFiltered, zeroFiltered } from './path/filtered.ts';
+import { type RangeLock, RangeLocks } from './path/range-locks.ts';
+import { RunningRequests } from './path/running-requests.ts';
+import { dumpChain, hostSizes, type MetadataChunk, metadataOf } from './report.ts';
 
 const DATA: ReadResult = { unallocated: false };
 const NOTHING: ReadResult = { unallocated: true };

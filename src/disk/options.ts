@@ -258,3 +258,9 @@ export interface InspectReport extends ImageReport {
   /** Base first, the image itself last; only with `chain`. */
   readonly chain?: readonly ImageReport[];
 }
+
+/** Options of a walk over metadata. */
+export interface MetadataOptions {
+  /** Also the metadata of each unit of guest data. Default false. */
+  readonly perUnit?: boolean;
+}

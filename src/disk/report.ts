@@ -2,7 +2,8 @@
 import { isImageError, printable } from '../errors.ts';
 import type { Image, MetadataExtent } from '../image/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
-import type { ChainImage } from './chain.ts';
+import type { MetadataOptions } from './options.ts';
+import type { ChainImage } from './path/chain.ts';
 
 /** Bytes of metadata handed over at once. */
 const CHUNK = 1024 * 1024;
@@ -17,12 +18,6 @@ export interface MetadataChunk {
   readonly what: string;
   /** The unit that it belongs to; null for what belongs to the whole image. */
   readonly guestOffset: number | null;
-}
-
-/** Which metadata is wanted. */
-export interface MetadataOptions {
-  /** Also what each unit of guest data has of its own. Default false. */
-  readonly perUnit?: boolean;
 }
 
 /** The metadata of an image with its bytes, in pieces of at most 1 MiB. What lies beyond the end of the file is left out. */

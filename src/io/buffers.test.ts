@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it, vi } from 'vitest';
 import { expectKind } from '../../test/conformance/expect-kind.ts';
-import { totalLength } from '../disk/buffers.ts';
+import { totalLength } from '../disk/path/buffers.ts';
 import { ImageError } from '../errors.ts';
 import { lockedMemory } from '../storage/local/locked-memory.ts';
 import { Random } from '../testing/random.ts';

@@ -10,7 +10,7 @@
  */
 import { lockedMemory } from '#local-storage';
 import { checkArguments, OBJECT } from '../arguments.ts';
-import { bufferList, sliceBuffers, totalLength } from '../disk/buffers.ts';
+import { bufferList, sliceBuffers, totalLength } from '../disk/path/buffers.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { LockedMemory } from '../storage/contract.ts';
 import { PIECE_MIN, type Piece, Pool } from './pool.ts';

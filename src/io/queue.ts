@@ -9,9 +9,9 @@
  * it completes.
  */
 import { checkArguments, OBJECT } from '../arguments.ts';
-import { bufferList, sliceBuffers, totalLength } from '../disk/buffers.ts';
 import type { BlockDevice, Range } from '../disk/device.ts';
 import { DEVICE } from '../disk/kinds.ts';
+import { bufferList, sliceBuffers, totalLength } from '../disk/path/buffers.ts';
 import { ImageError } from '../errors.ts';
 import type { OperationOptions, ReadTarget, WriteSource } from '../storage/contract.ts';
 import { IoBuffer } from './buffers.ts';

@@ -1,6 +1,7 @@
 /** Does what a request asks for, on a device. */
-import { sliceBuffers } from '../disk/buffers.ts';
+
 import type { BlockDevice, Range } from '../disk/device.ts';
+import { sliceBuffers } from '../disk/path/buffers.ts';
 import { assert, ImageError } from '../errors.ts';
 import { allDone } from '../storage/all-done.ts';
 import type { MaybePromise } from '../storage/contract.ts';

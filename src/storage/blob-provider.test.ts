@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { createImage } from '../disk/create.ts';
-import { openDisk } from '../disk/open.ts';
+import { createImage } from '../operations/create.ts';
+import { openDisk } from '../operations/open.ts';
 import { BlobProvider } from './blob-provider.ts';
 import type { StorageProvider } from './contract.ts';
 import { MemoryProvider } from './memory.ts';

@@ -1,6 +1,7 @@
 /** A device in memory that does things when it is told to: for tests of what happens before, meanwhile and after. */
-import { bufferList, totalLength } from '../disk/buffers.ts';
+
 import type { BlockDevice, DeviceCapabilities, Extent, Range, ReadResult } from '../disk/device.ts';
+import { bufferList, totalLength } from '../disk/path/buffers.ts';
 import type { OperationOptions, ReadTarget, WriteSource } from '../storage/contract.ts';
 
 /** Something that the device was asked for and has not done. */

@@ -1,7 +1,7 @@
 /** The text `vd(…)`: what it says, and the disk that it names. */
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../test/conformance/expect-kind.ts';
-import { createImage } from '../disk/create.ts';
+import { createImage } from '../operations/create.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { openChainSpec, parseChainSpec } from './chain-spec.ts';
 

@@ -1,11 +1,11 @@
 /** The text that VirtualBox's file system chains name a disk by: `vd(base.vdi,diff.vdi,ro)`. */
 
 import { checkArguments, TEXT } from '../arguments.ts';
-import { detectFormat } from '../disk/inspect.ts';
-import { OPTIONS } from '../disk/kinds.ts';
-import { openDisk } from '../disk/open.ts';
 import type { DiskOpenOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
+import { detectFormat } from '../operations/inspect.ts';
+import { openDisk } from '../operations/open.ts';
+import { OPTIONS } from '../operations/option-kinds.ts';
 import type { OpenMode } from '../storage/contract.ts';
 import { diskFile, type FileObject } from './file.ts';
 

@@ -19,11 +19,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { COMMANDS } from '../../src/cli/table.ts';
-import { amendImage } from '../../src/disk/amend.ts';
-import { createImage } from '../../src/disk/create.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import { MAGIC, HEADER as QCOW2, SNAPSHOT } from '../../src/formats/qcow2/layout.ts';
 import { SIGNATURE, HEADER as VDI, VERSION_1_1 } from '../../src/formats/vdi/layout.ts';
+import { amendImage } from '../../src/operations/amend.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { buildProgram, type Program, runProgram } from './program.ts';
 
 const MIB = 2 ** 20;

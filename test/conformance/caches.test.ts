@@ -1,9 +1,9 @@
 /** What every format of cache images promises, by itself and below a disk of every format, over every storage. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createImage } from '../../src/disk/create.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
 import type { CacheImage } from '../../src/image/cache.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import type { Source } from '../../src/storage/contract.ts';
 import { Random } from '../../src/testing/random.ts';
 import { expectSameBytes } from './expect-bytes.ts';

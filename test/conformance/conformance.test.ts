@@ -3,12 +3,12 @@
  * the registry's: a new one takes part by being registered.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createImage } from '../../src/disk/create.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { inspect } from '../../src/disk/inspect.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
 import type { Format } from '../../src/image/contract.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { inspect } from '../../src/operations/inspect.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import type { Source } from '../../src/storage/contract.ts';
 import { Random } from '../../src/testing/random.ts';
 import { expectSameBytes } from './expect-bytes.ts';

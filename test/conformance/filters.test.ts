@@ -3,11 +3,11 @@
  * tests, with every value of their options, over every format that can be written and every storage.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createImage } from '../../src/disk/create.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
 import type { Filter, FilterConfig, FilterInstance } from '../../src/image/filter.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import type { Source } from '../../src/storage/contract.ts';
 import { Random } from '../../src/testing/random.ts';
 import { xorFilter } from '../../src/testing/xor-filter.ts';

@@ -3,7 +3,7 @@
  * without it, and with it for a part of the time. What is compared after a cut is the chain with the cache and without.
  */
 import { SECTOR } from '../../src/binary/numbers.ts';
-import { withOpen } from '../../src/disk/environment.ts';
+import { withOpen } from '../../src/disk/open/environment.ts';
 import { HEADER } from '../../src/formats/vci/layout.ts';
 import { LINE } from '../../src/formats/vci/lines.ts';
 import { createImage, Disk, inspectCache } from '../../src/index.ts';

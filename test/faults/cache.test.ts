@@ -3,7 +3,7 @@
  * the images hold. Also: the suite sees what is wrong.
  */
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
-import { Head } from '../../src/disk/head.ts';
+import { Head } from '../../src/disk/path/active-image.ts';
 import { VciCache } from '../../src/formats/vci/cache.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { overriding } from '../../src/testing/overriding.ts';

@@ -1,8 +1,8 @@
 /** Chains through power cuts: merging both ways while a guest writes, stacking an image and taking one off. */
 import { afterAll, describe, expect, it } from 'vitest';
 import { SECTOR } from '../../src/binary/numbers.ts';
-import { checkImage } from '../../src/disk/check.ts';
 import { copyChain, createImage, Disk, moveImage } from '../../src/index.ts';
+import { checkImage } from '../../src/operations/check.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import {

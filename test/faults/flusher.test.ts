@@ -1,6 +1,6 @@
 /** Flushes of one disk never overlap, at whatever moment they are asked for. */
 import { expect, it } from 'vitest';
-import { Flusher, type FlusherOptions } from '../../src/disk/flusher.ts';
+import { Flusher, type FlusherOptions } from '../../src/disk/path/flusher.ts';
 import type { Image, SealedMetadata } from '../../src/image/contract.ts';
 import { MemoryStorage } from '../../src/storage/index.ts';
 

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import type { Qcow2Header } from '../../src/formats/qcow2/header.ts';
+import type { Qcow2Header } from '../../src/formats/qcow2/header/header.ts';
 import { readHeader } from '../../src/formats/qcow2/open.ts';
 import { amendImage, createImage, Disk, inspect, isImageError } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';

@@ -4,7 +4,7 @@
  * marked before any change can be there.
  */
 import { describe, expect, it } from 'vitest';
-import { readBitmaps } from '../../src/formats/qcow2/bitmaps.ts';
+import { readBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
 import { readHeader } from '../../src/formats/qcow2/open.ts';
 import { createImage, Disk, inspect, isImageError } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';

@@ -1,6 +1,7 @@
 /** Small QCOW2 images made byte by byte, so that tests know where everything is, and ways to damage them. */
+
+import { refcountsPerBlock, setRefcount } from '../../src/formats/qcow2/clusters/refcounts.ts';
 import { HEADER, SNAPSHOT, SNAPSHOT_EXTRA } from '../../src/formats/qcow2/layout.ts';
-import { refcountsPerBlock, setRefcount } from '../../src/formats/qcow2/refcounts.ts';
 
 export interface BuildOptions {
   readonly clusterSize?: number;

@@ -4,7 +4,7 @@
  */
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { FORMATS } from '../../src/formats/index.ts';
-import { RefcountStore } from '../../src/formats/qcow2/refcount-store.ts';
+import { RefcountStore } from '../../src/formats/qcow2/clusters/refcount-store.ts';
 import type { Encoder, Image, MetaWrite, SnapshotStore } from '../../src/image/contract.ts';
 import { MetadataPages } from '../../src/image/metadata-pages.ts';
 import { createImage, type Disk } from '../../src/index.ts';
@@ -19,8 +19,8 @@ import { scattered, traffic } from './vdi-suite.ts';
 
 /** Where snapshots get room for their tables, and what they give up, under "apply in place". */
 const places = vi.hoisted(() => ({ inPlace: false }));
-vi.mock('../../src/formats/qcow2/table-room.ts', async (importOriginal) => {
-  const real = await importOriginal<typeof import('../../src/formats/qcow2/table-room.ts')>();
+vi.mock('../../src/formats/qcow2/clusters/table-room.ts', async (importOriginal) => {
+  const real = await importOriginal<typeof import('../../src/formats/qcow2/clusters/table-room.ts')>();
   return {
     ...real,
     takeRooms: async (...[host, sizes]: Parameters<typeof real.takeRooms>) => {

@@ -1,7 +1,7 @@
 /** Repairs of QCOW2 that are cut off: the disk reads as before, nothing got worse, and a second repair ends it. */
 import { describe, expect, it } from 'vitest';
-import { openDisk } from '../../src/disk/open.ts';
 import { qcow2 } from '../../src/formats/qcow2/index.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { crashStates, RecordingProvider } from '../../src/testing/index.ts';

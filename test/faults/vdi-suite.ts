@@ -3,9 +3,9 @@
  * them. Small blocks and a map of several sectors make one flush publish several sectors, in any order and any part.
  */
 import { SECTOR } from '../../src/binary/numbers.ts';
-import { checkImage } from '../../src/disk/check.ts';
 import type { Registry } from '../../src/image/registry.ts';
 import { createImage, Disk } from '../../src/index.ts';
+import { checkImage } from '../../src/operations/check.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import {

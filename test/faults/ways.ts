@@ -2,12 +2,13 @@
  * Every way to make an image of every format that can be made and written, small enough to be made thousands of times.
  * The list of formats is the registry's: a new one takes part by being registered.
  */
-import { createImage } from '../../src/disk/create.ts';
+
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
 import type { Format } from '../../src/image/contract.ts';
 import type { Registry } from '../../src/image/registry.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { initialBytes } from '../../src/testing/index.ts';
 

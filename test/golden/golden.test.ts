@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { inspect } from '../../src/disk/inspect.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import { isImageError } from '../../src/errors.ts';
+import { inspect } from '../../src/operations/inspect.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { expectedContent, fillPattern } from './content.ts';
 import { type GoldenImage, GoldenSet, goldenFolders, type Run } from './manifest.ts';
 

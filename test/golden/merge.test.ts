@@ -4,9 +4,9 @@ import { copyFileSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { checkImage } from '../../src/disk/check.ts';
-import { inspect } from '../../src/disk/inspect.ts';
-import { openDisk } from '../../src/disk/open.ts';
+import { checkImage } from '../../src/operations/check.ts';
+import { inspect } from '../../src/operations/inspect.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { type GoldenImage, GoldenSet } from './manifest.ts';
 
 const set = new GoldenSet('vdi');

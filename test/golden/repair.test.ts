@@ -4,10 +4,10 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } 
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { checkImage } from '../../src/disk/check.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import { summarize } from '../../src/image/findings.ts';
+import { checkImage } from '../../src/operations/check.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { expectedContent } from './content.ts';
 import { type GoldenImage, GoldenSet } from './manifest.ts';
 

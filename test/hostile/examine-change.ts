@@ -1,10 +1,10 @@
 /** Changes of the whole image, on a copy: compacting, growing, discarding. What the guest has must stay. */
 import { SECTOR } from '../../src/binary/numbers.ts';
 import { isZero } from '../../src/codec/bytes.ts';
-import { amendImage } from '../../src/disk/amend.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
+import { amendImage } from '../../src/operations/amend.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { type Digests, firstChange, readAgain } from './examine-read.ts';
 import type { Notes } from './notes.ts';
 import type { WatchedProvider } from './watched-provider.ts';

@@ -1,8 +1,8 @@
 /** Opens a copy for writing, writes once, and looks whether it reads back and everything else is as it was. */
 
 import { equalBytes } from '../../src/codec/bytes.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { type Digests, firstChange, readAgain } from './examine-read.ts';
 import type { Notes } from './notes.ts';
 import type { WatchedProvider } from './watched-provider.ts';

@@ -2,11 +2,12 @@
  * Does everything with one file that a stranger's file may meet: looks at it, reads it, writes to it, checks it. Whatever
  * is thrown must be an `ImageError`, whatever is read must be right, and nothing else may be opened.
  */
-import { inspect } from '../../src/disk/inspect.ts';
-import { openDisk } from '../../src/disk/open.ts';
+
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
 import { FORMATS } from '../../src/formats/index.ts';
 import type { Finding } from '../../src/image/findings.ts';
+import { inspect } from '../../src/operations/inspect.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { changeAll } from './examine-change.ts';
 import { checkImage, newCorruptions, repairImage } from './examine-check.ts';
 import { type Digests, readThrough } from './examine-read.ts';

@@ -1,19 +1,19 @@
 /** Every bound of `src/limits.ts` from both sides, reached by a file. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { checkImage } from '../../src/disk/check.ts';
-import { createImage } from '../../src/disk/create.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { inspect } from '../../src/disk/inspect.ts';
-import { openDisk } from '../../src/disk/open.ts';
-import { readBitmaps, serializeBitmaps } from '../../src/formats/qcow2/bitmaps.ts';
-import { decodeExtensions, encodeExtensions } from '../../src/formats/qcow2/extensions.ts';
-import { parseHeader, type Qcow2Header } from '../../src/formats/qcow2/header.ts';
+import { readBitmaps, serializeBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
+import { decodeExtensions, encodeExtensions } from '../../src/formats/qcow2/header/extensions.ts';
+import { parseHeader, type Qcow2Header } from '../../src/formats/qcow2/header/header.ts';
 import { MAGIC, HEADER as QCOW2_HEADER, type RawHeader, SNAPSHOT } from '../../src/formats/qcow2/layout.ts';
-import { readSnapshots } from '../../src/formats/qcow2/snapshots.ts';
+import { readSnapshots } from '../../src/formats/qcow2/snapshots/snapshots.ts';
 import { ENTRY_FREE, HEADER, OLD_HEADER, SIGNATURE, VERSION_0_2 } from '../../src/formats/vdi/layout.ts';
 import { readProbeInput } from '../../src/image/probe.ts';
 import { LIMITS } from '../../src/limits.ts';
+import { checkImage } from '../../src/operations/check.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { inspect } from '../../src/operations/inspect.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import type { Source, Storage } from '../../src/storage/contract.ts';
 import { MemoryProvider, MemoryStorage } from '../../src/storage/memory.ts';
 import { listPartitions } from '../../src/vfs/partitions/index.ts';

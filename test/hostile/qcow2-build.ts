@@ -4,8 +4,9 @@
  */
 import { deflateRawSync } from 'node:zlib';
 import { alignUp, divCeil } from '../../src/binary/numbers.ts';
-import { serializeBitmaps } from '../../src/formats/qcow2/bitmaps.ts';
-import { type Extension, encodeExtensions } from '../../src/formats/qcow2/extensions.ts';
+import { serializeBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
+import { refcountsPerBlock, setRefcount } from '../../src/formats/qcow2/clusters/refcounts.ts';
+import { type Extension, encodeExtensions } from '../../src/formats/qcow2/header/extensions.ts';
 import {
   BITMAPS,
   COMPRESSION,
@@ -15,8 +16,7 @@ import {
   INCOMPATIBLE,
   MAGIC,
 } from '../../src/formats/qcow2/layout.ts';
-import { refcountsPerBlock, setRefcount } from '../../src/formats/qcow2/refcounts.ts';
-import { serializeSnapshots } from '../../src/formats/qcow2/snapshots.ts';
+import { serializeSnapshots } from '../../src/formats/qcow2/snapshots/snapshots.ts';
 
 /** What one guest cluster is. Bytes are a whole cluster. */
 export type Cluster =

@@ -1,11 +1,11 @@
 /** What the hostile suite and the fuzzer found, each as small as it gets. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { checkImage } from '../../src/disk/check.ts';
-import { createImage } from '../../src/disk/create.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import { HEADER as QCOW2_HEADER, SNAPSHOT } from '../../src/formats/qcow2/layout.ts';
 import { vdi } from '../../src/formats/vdi/index.ts';
 import { HEADER } from '../../src/formats/vdi/layout.ts';
+import { checkImage } from '../../src/operations/check.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 

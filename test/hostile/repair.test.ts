@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { equalBytes } from '../../src/codec/bytes.ts';
 import { ImageError } from '../../src/errors.ts';
 import { FORMATS } from '../../src/formats/index.ts';
-import { survey } from '../../src/formats/qcow2/check.ts';
+import { survey } from '../../src/formats/qcow2/check/check.ts';
 import type { Format } from '../../src/image/contract.ts';
 import type { Finding } from '../../src/image/findings.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';

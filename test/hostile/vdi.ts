@@ -1,7 +1,5 @@
 /** VDI for the hostile suite: its header, its block map, and sound images in every layout that is read. */
 import { SECTOR } from '../../src/binary/numbers.ts';
-import { createImage } from '../../src/disk/create.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import {
   ENTRY_FREE,
   ENTRY_ZERO,
@@ -10,6 +8,8 @@ import {
   OLD_HEADER,
   VERSION_0_2,
 } from '../../src/formats/vdi/layout.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/random.ts';
 import { randomBytes } from '../conformance/random.ts';

@@ -3,11 +3,11 @@
  * with one of them takes work that follows the length of the list, and the file does not grow with every change.
  */
 import { describe, expect, it } from 'vitest';
-import { type Bitmap, readBitmaps, serializeBitmaps } from '../../src/formats/qcow2/bitmaps.ts';
+import { type Bitmap, readBitmaps, serializeBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
+import { getRefcount, setRefcount } from '../../src/formats/qcow2/clusters/refcounts.ts';
 import { BITMAPS, EXTENSION, EXTENSION_TYPE, HEADER } from '../../src/formats/qcow2/layout.ts';
 import { readHeader } from '../../src/formats/qcow2/open.ts';
-import { getRefcount, setRefcount } from '../../src/formats/qcow2/refcounts.ts';
-import { readSnapshots, type Snapshot, serializeSnapshots } from '../../src/formats/qcow2/snapshots.ts';
+import { readSnapshots, type Snapshot, serializeSnapshots } from '../../src/formats/qcow2/snapshots/snapshots.ts';
 import { checkImage, createImage, Disk } from '../../src/index.ts';
 import { LIMITS } from '../../src/limits.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';

@@ -2,8 +2,8 @@
 import { describe, expect, it, vi } from 'vitest';
 import type { ReadResult } from '../../src/disk/device.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { Qcow2Bitmaps } from '../../src/formats/qcow2/bitmap-store.ts';
-import { RefcountStore } from '../../src/formats/qcow2/refcount-store.ts';
+import { Qcow2Bitmaps } from '../../src/formats/qcow2/bitmaps/bitmap-store.ts';
+import { RefcountStore } from '../../src/formats/qcow2/clusters/refcount-store.ts';
 import type { ReadTarget, WriteSource } from '../../src/storage/contract.ts';
 import { Random } from '../../src/testing/random.ts';
 import { Mismatch } from './mismatch.ts';

@@ -1,8 +1,9 @@
 /** Makes the images that a run begins with. */
-import { convert } from '../../src/disk/convert.ts';
-import { createImage } from '../../src/disk/create.ts';
-import { openDisk } from '../../src/disk/open.ts';
+
 import type { CreateImageOptions } from '../../src/disk/options.ts';
+import { convert } from '../../src/operations/convert.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import type { Source } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/random.ts';

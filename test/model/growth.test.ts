@@ -1,7 +1,7 @@
 /** A block that was written and flushed is readable, whatever becomes of a neighbour that was written at the same time. */
 import { it } from 'vitest';
-import { createImage } from '../../src/disk/create.ts';
-import { openDisk } from '../../src/disk/open.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import type { OpenMode, Storage, WriteSource } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { expectSameBytes } from '../conformance/expect-bytes.ts';

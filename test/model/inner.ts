@@ -6,8 +6,8 @@
  */
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { isImageError } from '../../src/errors.ts';
-import { readBitmaps } from '../../src/formats/qcow2/bitmaps.ts';
-import { offsetOf } from '../../src/formats/qcow2/cluster-map.ts';
+import { readBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
+import { offsetOf } from '../../src/formats/qcow2/clusters/cluster-map.ts';
 import { readHeader } from '../../src/formats/qcow2/open.ts';
 import type { Source } from '../../src/storage/contract.ts';
 import { copyOf, type DiskContent, fits } from './content.ts';

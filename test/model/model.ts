@@ -9,13 +9,13 @@
  */
 import { alignDown, alignUp, SECTOR } from '../../src/binary/numbers.ts';
 import { isZero } from '../../src/codec/bytes.ts';
-import { convert } from '../../src/disk/convert.ts';
-import { copyChain } from '../../src/disk/copy.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import type { Config, DiskOpenOptions } from '../../src/disk/options.ts';
 import { isImageError } from '../../src/errors.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
+import { convert } from '../../src/operations/convert.ts';
+import { copyChain } from '../../src/operations/copy.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { buildChain, type ChainPart } from './build.ts';

@@ -6,11 +6,11 @@ import { mkdtemp, open, rename, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { checkImage } from '../../src/disk/check.ts';
-import { createImage } from '../../src/disk/create.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { openDisk } from '../../src/disk/open.ts';
 import { HEADER } from '../../src/formats/vdi/layout.ts';
+import { checkImage } from '../../src/operations/check.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 import { type Fill, makeFills, writeRaw } from './sparse-content.ts';
 

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { findPeer, PEERS } from '../../scripts/peers.mjs';
-import { openDisk } from '../../src/disk/open.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { listPartitions } from '../../src/vfs/partitions/index.ts';
 import { describeWithPeers } from './peers.ts';
 

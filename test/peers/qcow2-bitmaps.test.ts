@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { readBitmaps } from '../../src/formats/qcow2/bitmaps.ts';
+import { readBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
 import { readHeader } from '../../src/formats/qcow2/open.ts';
 import { Disk, inspect } from '../../src/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';

@@ -3,8 +3,8 @@
  * Content and order follow from a seed, which stands in every failure.
  */
 import { expect } from 'vitest';
+import type { CreateDiffOptions } from '../../src/disk/change/stack.ts';
 import type { Range } from '../../src/disk/device.ts';
-import type { CreateDiffOptions } from '../../src/disk/stack.ts';
 import { Disk, type DiskOpenOptions } from '../../src/index.ts';
 import { isPromise, type Source, type StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';

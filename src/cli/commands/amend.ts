@@ -1,9 +1,10 @@
 /** `vdkit amend`: changes options that an image was made with. */
-import { amendImage } from '../../disk/amend.ts';
-import { amendOrConfigKeys } from '../../disk/format-options.ts';
-import { detectFormat } from '../../disk/inspect.ts';
+
+import { amendOrConfigKeys } from '../../disk/open/format-options.ts';
 import { printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
+import { amendImage } from '../../operations/amend.ts';
+import { detectFormat } from '../../operations/inspect.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { openOptions, placedImage } from '../images.ts';

@@ -1,9 +1,9 @@
 /** `vdkit bitmap`: the bitmaps of changes inside an image. */
 import type { ChainDisk } from '../../disk/disk.ts';
-import { inspect } from '../../disk/inspect.ts';
-import { openDisk } from '../../disk/open.ts';
 import { ImageError, printable } from '../../errors.ts';
 import type { BitmapInfo } from '../../image/contract.ts';
+import { inspect } from '../../operations/inspect.ts';
+import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { checkArguments, openOptions, placedImage } from '../images.ts';

@@ -1,5 +1,5 @@
 /** `vdkit cache`: cache files for what is read of images. */
-import { checkCache, createCache, dropCache, inspectCache } from '../../disk/cache.ts';
+import { checkCache, createCache, dropCache, inspectCache } from '../../disk/change/cache.ts';
 import { printable } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';

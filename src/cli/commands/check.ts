@@ -1,7 +1,8 @@
 /** `vdkit check`: whether an image is consistent, and repairing it. */
-import { type CheckReport, checkImage } from '../../disk/check.ts';
+
 import { hex, printable } from '../../errors.ts';
 import { type Finding, summarize } from '../../image/findings.ts';
+import { type CheckReport, checkImage } from '../../operations/check.ts';
 import type { CommandContext } from '../context.ts';
 import { UsageError } from '../failure.ts';
 import { openOptions, placedImage } from '../images.ts';

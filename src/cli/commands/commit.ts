@@ -2,8 +2,8 @@
 import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { ChainDisk } from '../../disk/disk.ts';
-import { openDisk } from '../../disk/open.ts';
 import { printable } from '../../errors.ts';
+import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { imageName, openOptions } from '../images.ts';

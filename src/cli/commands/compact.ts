@@ -1,7 +1,8 @@
 /** `vdkit compact`: makes the file of an image smaller. */
-import { inspect } from '../../disk/inspect.ts';
-import { openDisk } from '../../disk/open.ts';
+
 import { printable } from '../../errors.ts';
+import { inspect } from '../../operations/inspect.ts';
+import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
 import { openOptions, placedImage } from '../images.ts';

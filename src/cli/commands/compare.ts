@@ -1,8 +1,9 @@
 /** `vdkit compare`: whether two images hold the same disk. */
-import { compare } from '../../disk/compare-images.ts';
-import { openDisk } from '../../disk/open.ts';
+
 import type { CompareResult } from '../../disk/options.ts';
 import { hex, isImageError } from '../../errors.ts';
+import { compare } from '../../operations/compare-images.ts';
+import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { openOptions, placedImage, withOtherOption } from '../images.ts';
 

@@ -1,10 +1,11 @@
 /** `vdkit convert`: the content of one image in a new one. */
-import { convert } from '../../disk/convert.ts';
-import { sourceOf as placeOf } from '../../disk/environment.ts';
+
+import { sourceOf as placeOf } from '../../disk/open/environment.ts';
 import type { ConvertOptions, ConvertResult, ImageSource } from '../../disk/options.ts';
 import { ImageError, isImageError, printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
 import type { Registry } from '../../image/registry.ts';
+import { convert } from '../../operations/convert.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import {

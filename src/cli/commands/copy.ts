@@ -1,9 +1,9 @@
 /** `vdkit copy`: a chain again, somewhere else; or an image that moves. */
 import { stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
-import { type CopiedImage, copyChain, moveImage } from '../../disk/copy.ts';
-import { openDisk } from '../../disk/open.ts';
 import { printable } from '../../errors.ts';
+import { type CopiedImage, copyChain, moveImage } from '../../operations/copy.ts';
+import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { imageName, namedFormat, openOptions, placedImage } from '../images.ts';

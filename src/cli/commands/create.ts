@@ -1,8 +1,9 @@
 /** `vdkit create`: a new, empty image. */
-import { createImage } from '../../disk/create.ts';
+
 import type { CreateImageOptions } from '../../disk/options.ts';
 import { ImageError, printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
+import { createImage } from '../../operations/create.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { imageName } from '../images.ts';

@@ -1,6 +1,7 @@
 /** `vdkit delete`: removes an image. */
-import { removeImage } from '../../disk/files.ts';
+
 import { printable } from '../../errors.ts';
+import { removeImage } from '../../operations/files.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
 import { imageName, openOptions } from '../images.ts';

@@ -1,8 +1,8 @@
 /** `vdkit info`: what an image says of itself. */
-import { sourceOf } from '../../disk/environment.ts';
-import { type DetectedFormat, detectFormat, inspect } from '../../disk/inspect.ts';
+import { sourceOf } from '../../disk/open/environment.ts';
 import type { DiskOpenOptions, ImageReport, ImageSource, InspectReport } from '../../disk/options.ts';
 import { type ImageError, isImageError } from '../../errors.ts';
+import { type DetectedFormat, detectFormat, inspect } from '../../operations/inspect.ts';
 import type { PartitionTable } from '../../vfs/partitions/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
@@ -79,7 +79,7 @@ async function partitionsOf(
   source: ImageSource,
   { format }: ImageReport,
 ): Promise<PartitionTable | null> {
-  const { openDisk } = await import('../../disk/open.ts');
+  const { openDisk } = await import('../../operations/open.ts');
   const { listPartitions } = await import('../../vfs/partitions/index.ts');
   try {
     const { cache: _cache, ...options } = openOptions(context);

@@ -1,7 +1,7 @@
 /** `vdkit map`: where the data of a disk lies. Printed as it is found, so that a disk of any size takes little memory. */
 import type { Extent } from '../../disk/device.ts';
-import { openDisk } from '../../disk/open.ts';
 import { ImageError, printable } from '../../errors.ts';
+import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
 import { openOptions, placedImage } from '../images.ts';

@@ -1,5 +1,5 @@
 /** `vdkit measure`: how many bytes a new image will take. */
-import { type MeasureResult, measure } from '../../disk/measure.ts';
+import { type MeasureResult, measure } from '../../operations/measure.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { formatsHint, namedFormat, openOptions, placedImage } from '../images.ts';

@@ -1,9 +1,10 @@
 /** `vdkit merge`: fewer images that read the same. */
-import { sourceOf } from '../../disk/environment.ts';
-import { type MergeRecord, readMergeRecord, removeMergeRecord } from '../../disk/merge-record.ts';
-import { openDisk } from '../../disk/open.ts';
+
+import { type MergeRecord, readMergeRecord, removeMergeRecord } from '../../disk/change/merge-record.ts';
+import { sourceOf } from '../../disk/open/environment.ts';
 import type { Message } from '../../disk/options.ts';
 import { ImageError, printable } from '../../errors.ts';
+import { openDisk } from '../../operations/open.ts';
 import type { Source } from '../../storage/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';

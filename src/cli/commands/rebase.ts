@@ -1,6 +1,7 @@
 /** `vdkit rebase`: another parent for a differencing image. */
-import { rebaseImage } from '../../disk/rebase-image.ts';
+
 import { printable } from '../../errors.ts';
+import { rebaseImage } from '../../operations/rebase-image.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { imageName, NONE, namedFormat, openOptions } from '../images.ts';

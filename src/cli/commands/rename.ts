@@ -1,6 +1,7 @@
 /** `vdkit rename`: gives an image another name. */
-import { renameImage } from '../../disk/files.ts';
+
 import { printable } from '../../errors.ts';
+import { renameImage } from '../../operations/files.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { imageName, openOptions } from '../images.ts';

@@ -1,7 +1,7 @@
 /** `vdkit resize`: changes the size of a disk. */
 import type { ChainDisk } from '../../disk/disk.ts';
-import { openDisk } from '../../disk/open.ts';
 import { printable } from '../../errors.ts';
+import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
 import { openOptions, placedImage } from '../images.ts';

@@ -1,8 +1,8 @@
 /** `vdkit set`: changes what an image says of itself. */
 import { normalizeGuid } from '../../binary/guid.ts';
-import { type SetChanges, setImage } from '../../disk/set.ts';
 import { printable } from '../../errors.ts';
 import type { Geometry } from '../../image/geometry.ts';
+import { type SetChanges, setImage } from '../../operations/set.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { NONE, openOptions, placedImage } from '../images.ts';

@@ -1,9 +1,9 @@
 /** `vdkit snapshot`: the snapshots inside an image. */
 import type { ChainDisk } from '../../disk/disk.ts';
-import { inspect } from '../../disk/inspect.ts';
-import { openDisk } from '../../disk/open.ts';
 import { ImageError, printable } from '../../errors.ts';
 import type { SnapshotInfo } from '../../image/contract.ts';
+import { inspect } from '../../operations/inspect.ts';
+import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
 import { checkArguments, openOptions, placedImage } from '../images.ts';

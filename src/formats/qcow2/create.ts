@@ -10,8 +10,9 @@ import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
-import type { Extension } from './extensions.ts';
-import { type Qcow2Header, serializeHeader } from './header.ts';
+import { refcountsPerBlock, setRefcount } from './clusters/refcounts.ts';
+import type { Extension } from './header/extensions.ts';
+import { type Qcow2Header, serializeHeader } from './header/header.ts';
 import {
   AUTOCLEAR,
   BACKING_NAME_MAX,
@@ -33,7 +34,6 @@ import {
   VERSION_2,
   VERSION_3,
 } from './layout.ts';
-import { refcountsPerBlock, setRefcount } from './refcounts.ts';
 
 const HIGH = 2 ** 32;
 const WRITE_BYTES = 1024 * 1024;

@@ -2,12 +2,12 @@
 import type { ConfigKey, Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
 import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
-import { AMEND_KEYS } from './amend-plan.ts';
-import { checkQcow2 } from './check.ts';
+import { AMEND_KEYS } from './amend/amend-plan.ts';
+import { checkQcow2 } from './check/check.ts';
+import { repairQcow2 } from './check/repair.ts';
 import { measureQcow2, planQcow2, storedName, writeNewQcow2 } from './create.ts';
 import { HEADER, MAGIC } from './layout.ts';
 import { openQcow2 } from './open.ts';
-import { repairQcow2 } from './repair.ts';
 
 /** The QCOW2 format, versions 2 and 3, read with all that its files can hold but encryption. */
 export const qcow2: Format = {

@@ -7,15 +7,15 @@ import type { OperationOptions, Source, Storage } from '../../storage/contract.t
 import { isPlainName } from '../../storage/gate.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
-import { readBitmaps } from './bitmaps.ts';
-import { survey } from './check.ts';
-import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header } from './header.ts';
+import { readBitmaps } from './bitmaps/bitmaps.ts';
+import { survey } from './check/check.ts';
+import { mendCopied, recoverDirty } from './check/repair.ts';
+import { metadataOf } from './clusters/metadata.ts';
+import { openRefcounts } from './clusters/refcount-store.ts';
+import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header } from './header/header.ts';
 import { Qcow2Image, type Writing } from './image.ts';
 import { CRYPT, INCOMPATIBLE } from './layout.ts';
-import { metadataOf } from './metadata.ts';
-import { openRefcounts } from './refcount-store.ts';
-import { mendCopied, recoverDirty } from './repair.ts';
-import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot } from './snapshots.ts';
+import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot } from './snapshots/snapshots.ts';
 
 const SECTOR = 512;
 /**

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { openDisk } from '../../disk/open.ts';
 import type { FormatCreateOptions, Image, Mapping, MediumType, ProbeInput, Progress } from '../../image/contract.ts';
 import { flushImage } from '../../image/flush.ts';
+import { openDisk } from '../../operations/open.ts';
 import { isPromise, type OpenMode, type Storage, type StorageProvider } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { raw } from './index.ts';

@@ -1,6 +1,6 @@
 /** An open VCI cache, where several use it at a time and room is short. */
 import { beforeEach, expect, it } from 'vitest';
-import { withOpen } from '../../disk/environment.ts';
+import { withOpen } from '../../disk/open/environment.ts';
 import type { CacheImage } from '../../image/cache.ts';
 import type { Source } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { createImage } from '../../disk/create.ts';
 import type { ChainDisk } from '../../disk/disk.ts';
-import { inspect } from '../../disk/inspect.ts';
-import { openDisk } from '../../disk/open.ts';
 import type { CreateImageOptions } from '../../disk/options.ts';
 import { ImageError } from '../../errors.ts';
+import { createImage } from '../../operations/create.ts';
+import { inspect } from '../../operations/inspect.ts';
+import { openDisk } from '../../operations/open.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { HEADER, OLD_HEADER, SIGNATURE } from './layout.ts';
 

@@ -1,0 +1,353 @@
+/** The cache of a disk, as its user handles it: `disk.cache`. */
+import { checkArguments, NUMBER, optionsWith } from '../../arguments.ts';
+import { digestGuid } from '../../binary/digest.ts';
+import { isNullGuid, NULL_GUID, normalizeGuid } from '../../binary/guid.ts';
+import { ImageError, isImageError } from '../../errors.ts';
+import type { CacheFormat, CacheIdentity, CacheInfo } from '../../image/cache.ts';
+import type { Progress } from '../../image/contract.ts';
+import type { Finding } from '../../image/findings.ts';
+import type { FileAttributes, OperationOptions, Source, StorageRevision } from '../../storage/contract.ts';
+import { stageTarget } from '../../storage/staging.ts';
+import { SOURCE } from '../kinds.ts';
+import { environmentOf, registryOf, sourceOf, warn } from '../open/environment.ts';
+import { lockedSource } from '../open/locking.ts';
+import type { CacheEntry, EnvironmentOptions, ImageSource } from '../options.ts';
+import { CacheLayer, type ImageFacts } from '../path/cache-layer.ts';
+import { attributesOf, type Chain, type ChainImage, identitiesOf } from '../path/chain.ts';
+import type { DiskHost } from './host.ts';
+import { OPTIONS, REMOVING } from './option-kinds.ts';
+import { removeFile } from './stack.ts';
+
+/** How a cache file is opened. */
+export interface OpenCacheOptions {
+  /** Default: the registry's first, `vci`. */
+  readonly format?: string;
+  /**
+   * What becomes of a cache that belongs to another state of the images, or is not in order: `refuse` (default), or
+   * `discard`, which makes it an empty one.
+   */
+  readonly stale?: 'refuse' | 'discard';
+}
+
+/** How a cache file is made. */
+export interface CreateCacheOptions extends OperationOptions {
+  /** Bytes that the file may have at most: at least 2 MiB, rounded down to multiples of that. */
+  readonly size: number;
+  readonly format?: string;
+  /** Take all the room at once. Default false. */
+  readonly fixed?: boolean;
+  /** Replace an existing file. */
+  readonly force?: boolean;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+const SIZED = optionsWith({ size: NUMBER }, OPTIONS);
+
+/** A clock that ticks more slowly is not waited for: what was changed so recently has no cache the next time. */
+const LONGEST_TICK_MS = 100;
+
+/**
+ * A file on a quick medium for what is read of images on a slow one: `disk.cache`. What is written, zeroed or discarded
+ * is right at once; after a power cut it is empty. Closed with the disk, it serves the next one that opens the same
+ * images in the same state.
+ */
+export class DiskCache {
+  readonly #host: DiskHost;
+
+  constructor(host: DiskHost) {
+    this.#host = host;
+  }
+
+  /** What the cache says of itself; null: the disk has none. */
+  get info(): (CacheInfo & { readonly name: string }) | null {
+    const { cache } = this.#host.head.chain;
+    return cache === null ? null : { name: cache.source.name, ...cache.info };
+  }
+
+  /**
+   * Uses a cache file. Throws `exists` (VERR_VD_CACHE_ALREADY_EXISTS) when there is one, and unless it shall be discarded
+   * `invalid-argument` (VERR_VD_CACHE_NOT_UP_TO_DATE) when it belongs to another state of the images; `unsupported` for
+   * images that others may be writing; `corrupt` when its header does not say how large it may be.
+   */
+  async open(cache: ImageSource, options: OpenCacheOptions = {}): Promise<void> {
+    checkArguments('cache.open', { cache: [cache, SOURCE], options: [options, OPTIONS] });
+    const host = this.#host;
+    await host.reordering(() =>
+      host.alone(async () => {
+        const { chain } = host.head;
+        this.#refuseSecond();
+        this.#refuseShared();
+        // What is not flushed has given the images no other identity yet.
+        await host.head.settle();
+        const source = sourceOf(cache, host.options);
+        const format = registryOf(host.options).findCache(options.format);
+        const opened = await format.open(lockedSource(source, { ...host.options, mode: 'write' }), { mode: 'write' });
+        let facts: readonly ImageFacts[] = [];
+        try {
+          facts = await factsOf(chain);
+          const identity = identityOf(chain, facts);
+          const { identity: found } = opened.info;
+          if (found === null || identity === null || !sameIdentity(found, identity)) {
+            if (found !== null && options.stale !== 'discard') throw stale(source.name, found, identity);
+            opened.clear();
+          }
+        } catch (error) {
+          await opened.close(opened.info.identity).catch(() => {});
+          throw error;
+        }
+        chain.cache = new CacheLayer(source, opened, facts, (error) => this.#failed(source, error));
+      }),
+    );
+  }
+
+  /** Makes a cache file and uses it. Throws as `open` does, and `invalid-argument` for a size that it cannot have. */
+  async create(cache: ImageSource, options: CreateCacheOptions): Promise<void> {
+    checkArguments('cache.create', { cache: [cache, SOURCE], options: [options, SIZED] });
+    this.#refuseSecond();
+    this.#refuseShared();
+    const { images } = this.#host.head.chain;
+    await this.#refuseImage(sourceOf(cache, this.#host.options));
+    await createCacheOf(cache, { ...environmentOf(this.#host.options), ...options }, await attributesOf(images));
+    await this.open(cache, { ...(options.format === undefined ? {} : { format: options.format }), stale: 'discard' });
+  }
+
+  /** Goes on without the cache, and with `remove` deletes its file. Throws `not-found` (VERR_VD_CACHE_NOT_FOUND). */
+  async close(options: { readonly remove?: boolean } = {}): Promise<void> {
+    checkArguments('cache.close', { options: [options, REMOVING] });
+    const host = this.#host;
+    await host.reordering(() =>
+      host.alone(async () => {
+        const { chain } = host.head;
+        const { cache } = chain;
+        if (cache === null) {
+          throw new ImageError('not-found', 'The disk has no cache', {
+            path: chain.last.name,
+            status: 'VERR_VD_CACHE_NOT_FOUND',
+          });
+        }
+        await host.settle();
+        // What is written from now on is not in the cache, so it must not be found to fit.
+        await host.head.renew();
+        await closeCacheOf(chain);
+        if (options.remove === true) await removeFile(cache.source);
+      }),
+    );
+  }
+
+  /** Opens the cache of a disk that is being opened. Returns what a person should know. */
+  async attach({ file, size }: CacheEntry): Promise<string[]> {
+    const source = sourceOf(file, this.#host.options);
+    if (size !== undefined && (await source.provider.lookUp(source.name)) === null) {
+      await this.create(file, { size });
+      return [];
+    }
+    try {
+      await this.open(file);
+      return [];
+    } catch (error) {
+      if (!isImageError(error)) throw error;
+      if (error.status === 'VERR_VD_CACHE_NOT_UP_TO_DATE') {
+        await this.open(file, { stale: 'discard' });
+        return [`The cache ${source.name} belonged to another state of the images and was emptied.`];
+      }
+      // How large it may be is in the header: only the caller can tell now.
+      const damaged = error.kind === 'corrupt' || error.kind === 'limit';
+      if (!damaged || size === undefined) throw error;
+      await this.create(file, { size, force: true });
+      return [`The cache ${source.name} was damaged and was made anew.`];
+    }
+  }
+
+  /** Whatever `force` says. */
+  async #refuseImage({ provider, name }: Source): Promise<void> {
+    const present = await provider.lookUp(name);
+    if (present === null || !(await identitiesOf(this.#host.head.chain.images)).has(present.key)) return;
+    throw new ImageError('invalid-argument', 'The cache would replace a file of the disk that it is for', {
+      path: name,
+      hint: 'Choose another name.',
+    });
+  }
+
+  #failed({ name }: Source, error: unknown): void {
+    const text = `The cache ${name} failed and is not used any more.`;
+    this.#host.options.onMessage?.({ level: 'error', text, path: name, error });
+  }
+
+  /** What others write meanwhile would never be seen. */
+  #refuseShared(): void {
+    const { head, options } = this.#host;
+    const shared = head.chain.images.find(({ settings }) => settings.shareable === true);
+    if (shared === undefined && options.forceShare !== true) return;
+    throw new ImageError('unsupported', 'Images that others may be writing cannot have a cache', {
+      path: (shared ?? head.chain.last).name,
+      hint: 'Open the disk without a cache, or without sharing it.',
+    });
+  }
+
+  #refuseSecond(): void {
+    const { chain } = this.#host.head;
+    if (chain.cache === null) return;
+    throw new ImageError('exists', 'The disk has a cache already', {
+      path: chain.last.name,
+      found: chain.cache.source.name,
+      status: 'VERR_VD_CACHE_ALREADY_EXISTS',
+      hint: 'Close that one first.',
+    });
+  }
+}
+
+/** Makes an empty cache file, durably. Throws `exists` unless `force`, and `invalid-argument` for a size that it cannot have. */
+export async function createCache(cache: ImageSource, options: CreateCacheOptions & EnvironmentOptions): Promise<void> {
+  checkArguments('createCache', { cache: [cache, SOURCE], options: [options, SIZED] });
+  return createCacheOf(cache, options, []);
+}
+
+/** `sources`: attributes of the files whose content it is going to hold. */
+async function createCacheOf(
+  cache: ImageSource,
+  options: CreateCacheOptions & EnvironmentOptions,
+  sources: readonly FileAttributes[],
+): Promise<void> {
+  const target = sourceOf(cache, options);
+  const { size, format, fixed = false, force = false, signal, onProgress, lock } = options;
+  const staged = await stageTarget(target, { force, sources, ...(lock === undefined ? {} : { lock }) });
+  try {
+    await registryOf(options)
+      .findCache(format)
+      .create(staged.source, { size, fixed, signal, ...(onProgress === undefined ? {} : { onProgress }) });
+    for (const text of await staged.publish()) warn(options, text, target.name);
+  } catch (error) {
+    await staged.discard();
+    throw error;
+  }
+}
+
+/** How a cache file is looked at. */
+export interface InspectCacheOptions extends EnvironmentOptions {
+  readonly format?: string;
+}
+
+/** What a cache file says of itself, without a disk. Throws `invalid-format`, `corrupt`. */
+export async function inspectCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<CacheInfo> {
+  checkArguments('inspectCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
+  const opened = await cacheFormatOf(options).open(sourceOf(cache, options), { mode: 'read' });
+  try {
+    return opened.info;
+  } finally {
+    await opened.close(null);
+  }
+}
+
+/** What is wrong with a cache file. Nothing of it is ever a loss: it counts as empty then. Throws `invalid-format`. */
+export async function checkCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<readonly Finding[]> {
+  checkArguments('checkCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
+  return cacheFormatOf(options).check(sourceOf(cache, options), { signal: options.signal });
+}
+
+/** Empties a cache file, whatever is in it; `remove`: deletes it. Throws `invalid-format` for what is no cache, `locked`. */
+export async function dropCache(
+  cache: ImageSource,
+  options: InspectCacheOptions & { readonly remove?: boolean } = {},
+): Promise<void> {
+  checkArguments('dropCache', { cache: [cache, SOURCE], options: [options, REMOVING] });
+  const source = sourceOf(cache, options);
+  const opened = await cacheFormatOf(options).open(lockedSource(source, { ...options, mode: 'write' }), {
+    mode: 'write',
+  });
+  // Opened for writing and not closed in order it is empty.
+  await opened.close(null);
+  if (options.remove === true) await removeFile(source);
+}
+
+/**
+ * The cache of a chain is stored, for the state in which the images are now. `durable`: all of that is on the medium;
+ * otherwise it will be empty. Nothing else runs any more.
+ */
+export async function closeCacheOf(chain: Chain, { durable = true } = {}): Promise<void> {
+  const { cache } = chain;
+  if (cache === null) return;
+  chain.cache = null;
+  // An image that does not even say what it is has no state that could be found again.
+  const identity = durable ? await identityToKeep(chain, cache).catch(() => null) : null;
+  await cache.close(identity);
+}
+
+function cacheFormatOf(options: InspectCacheOptions): CacheFormat {
+  return registryOf(options).findCache(options.format);
+}
+
+/**
+ * What each image of the chain is now, and in which state: its own identities, which snapshot of it is read and how, and
+ * all of its files, with their size and the time of their last change.
+ */
+async function factsOf({ images }: Chain): Promise<ImageFacts[]> {
+  return Promise.all(images.map(factsOfImage));
+}
+
+async function factsOfImage({ image, format, settings }: ChainImage): Promise<ImageFacts> {
+  const { uuid, modificationUuid, virtualSize } = image.info;
+  const { snapshot = null, config = null } = settings;
+  const files: string[] = [];
+  let known = true;
+  const clocks: StorageRevision[] = [];
+  for (const storage of image.storages()) {
+    const { key, revision } = await storage.identity();
+    if (revision === undefined) known = false;
+    else if (revision.tickMs > 0) clocks.push(revision);
+    files.push(key, `${storage.size}`, revision?.text ?? '');
+  }
+  return {
+    text: JSON.stringify([format, uuid, modificationUuid, virtualSize, snapshot, config, files]),
+    known,
+    clocks,
+  };
+}
+
+/** Identity that a cache stores; null: the state of the images cannot be told. */
+function identityOf({ last }: Chain, facts: readonly ImageFacts[]): CacheIdentity | null {
+  if (!facts.every(({ known }) => known)) return null;
+  const { uuid } = last.image.info;
+  const image = uuid === null || isNullGuid(uuid) ? null : uuid;
+  return { image, modification: digestGuid(facts.map(({ text }) => text).join('\n')) };
+}
+
+/**
+ * What the cache of a chain may be found by the next time. Null where something else changed an image meanwhile, since
+ * what was read before that may be in the cache; and where it cannot be told. A file that changed within the last tick
+ * of its clock could change again without a trace: then it must stay as it is for that long.
+ */
+async function identityToKeep(chain: Chain, cache: CacheLayer): Promise<CacheIdentity | null> {
+  const facts = await factsOf(chain);
+  if (cache.changedByOthers(facts)) return null;
+  const young = facts.flatMap(({ clocks }) => clocks).filter(isYoung);
+  const tickMs = Math.max(0, ...young.map((revision) => revision.tickMs));
+  if (tickMs > LONGEST_TICK_MS) return null;
+  if (tickMs > 0) {
+    await new Promise((resolve) => setTimeout(resolve, tickMs));
+    const later = await factsOf(chain);
+    if (later.some(({ text }, number) => text !== facts[number]?.text)) return null;
+  }
+  return identityOf(chain, facts);
+}
+
+/** Also a time that is yet to come: the clock of another machine. */
+function isYoung({ atMs, tickMs }: StorageRevision): boolean {
+  return Date.now() - atMs < tickMs;
+}
+
+function sameIdentity(a: CacheIdentity, b: CacheIdentity): boolean {
+  const [image, other] = [a.image ?? NULL_GUID, b.image ?? NULL_GUID];
+  return (
+    normalizeGuid(a.modification) === normalizeGuid(b.modification) && normalizeGuid(image) === normalizeGuid(other)
+  );
+}
+
+function stale(path: string, found: CacheIdentity, identity: CacheIdentity | null): ImageError {
+  return new ImageError('invalid-argument', 'The cache belongs to other images, or to another state of these', {
+    path,
+    status: 'VERR_VD_CACHE_NOT_UP_TO_DATE',
+    found: found.modification,
+    expected: identity?.modification ?? 'nothing: the state of the images cannot be told',
+    hint: 'Open it with stale "discard" to begin with an empty one.',
+  });
+}

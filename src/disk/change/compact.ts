@@ -1,0 +1,330 @@
+/**
+ * Making an image smaller without changing what it reads: units that are zero, that the parent reads the same, or that
+ * a file system does not use are given up; what is left is moved into the holes, from the end; the end is cut off.
+ *
+ * Every step leaves the content as it was: a unit is given up by its map entry alone, a moved unit is copied, durable,
+ * before its entry changes, and room is cut off only when no entry on the medium refers to it. So it may be cut or
+ * cancelled anywhere and run again. Nothing else may run meanwhile: the caller holds the whole disk.
+ */
+import { alignDown, alignUp } from '../../binary/numbers.ts';
+import { equalBytes } from '../../codec/bytes.ts';
+import { assert, ImageError, throwIfAborted } from '../../errors.ts';
+import type { Image, Progress } from '../../image/contract.ts';
+import { LIMITS } from '../../limits.ts';
+import { allDone, watched } from '../../storage/all-done.ts';
+import { isPromise, type OperationOptions } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import { Turns } from '../../storage/turns.ts';
+import { type LockingOptions, requireSystemLocks } from '../open/locking.ts';
+import { Head } from '../path/active-image.ts';
+import type { Chain } from '../path/chain.ts';
+import { isStored } from '../path/stored.ts';
+import type { DiskHost } from './host.ts';
+import { imageNumber, reopen } from './stack.ts';
+
+/** Bytes that a flush moves to fill holes; the rest waits for the next one. */
+const TIDY_BYTES = 64 * 1024 * 1024;
+const PIECE = 1024 * 1024;
+/** A unit of data mostly shows that it is none of zeroes by its first bytes; the rest is then not read. */
+const FIRST_PIECE = 64 * 1024;
+/** Units looked at or moved at one time. */
+const PARALLEL = 4;
+
+/** How an image is compacted. */
+export interface CompactOptions extends OperationOptions {
+  /** Number of the image, 0 = base. Default `last`. */
+  readonly image?: number | 'last';
+  /** Says whether a file system inside uses any byte of a guest range; unused units read zero afterwards. */
+  readonly inUse?: (offset: number, length: number) => boolean | Promise<boolean>;
+  /**
+   * Reads what stands below the image: vd.h's PARENTSTATE. For an image that was opened without its parents; otherwise
+   * the chain itself is asked.
+   */
+  readonly parentState?: (offset: number, target: Uint8Array) => Promise<unknown>;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** What a compaction works on. */
+export interface CompactJob {
+  readonly chain: Chain;
+  readonly image: Image;
+  readonly size: number;
+  readonly unit: number;
+  /** What is read changes, too. */
+  readonly changesContent: boolean;
+  readonly flush: () => Promise<void>;
+  readonly options: CompactOptions;
+}
+
+/** What a compaction of the last image of a chain works on. */
+function compactJob(head: Head, options: CompactOptions): CompactJob {
+  const { chain, last, flusher } = head;
+  const changesContent = options.inUse !== undefined;
+  return {
+    chain,
+    image: last.image,
+    size: chain.size,
+    unit: last.image.info.blockSize ?? 0,
+    changesContent,
+    flush: async () => {
+      if (changesContent) head.noteChange();
+      else flusher.noteChange();
+      await flusher.flush();
+    },
+    options,
+  };
+}
+
+/** Compacts an image of the disk, for `disk.compact`. */
+export async function compactOf(host: DiskHost, options: CompactOptions): Promise<void> {
+  const { chain } = host.head;
+  const number = imageNumber(chain, options.image ?? 'last');
+  const { image, name, format } = chain.at(number);
+  if (number === chain.top && !image.can.compact) throw unsupported(name, format, image);
+  chain.filters.checkSymmetric(name, 'Compacting');
+  await host.alone(async () => {
+    if (number === chain.top) {
+      await host.head.pushOut();
+      return compactLast(host.head, host.options, options);
+    }
+    await host.settle();
+    await reopen(host.tools, chain, number, 'write');
+    try {
+      const own = chain.at(number);
+      if (!own.image.can.compact) throw unsupported(name, format, own.image);
+      const { ignoreFlush = false } = own.settings;
+      const lower = chain.with(chain.images.slice(0, number + 1));
+      const head = new Head(lower, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush } });
+      try {
+        await compactLast(head, host.options, options);
+      } finally {
+        await head.settle();
+      }
+    } finally {
+      await reopen(host.tools, chain, number, 'read');
+    }
+  });
+}
+
+async function compactLast(head: Head, locking: LockingOptions, options: CompactOptions): Promise<void> {
+  await requireSystemLocks(head.last.image.storages(), locking);
+  if (options.inUse === undefined) await head.beginMoving();
+  else await head.begin();
+  await compactImage(compactJob(head, options));
+}
+
+function unsupported(path: string, format: string, image: Image): ImageError {
+  const fixed = image.info.variant.includes('fixed');
+  return new ImageError('unsupported', `This ${format} image cannot be compacted`, {
+    path,
+    ...(fixed ? { hint: 'Convert it to a dynamic image.' } : {}),
+  });
+}
+
+/** Buffers of one compaction, used again and again: fresh memory costs more than what is read into it. */
+class Buffers {
+  readonly #size: number;
+  readonly #free: Uint8Array[] = [];
+
+  constructor(unit: number) {
+    this.#size = Math.min(PIECE, unit);
+  }
+
+  /** Lends a buffer to some work. */
+  async lend<T>(work: (buffer: Uint8Array) => Promise<T>): Promise<T> {
+    const buffer = this.#free.pop() ?? new Uint8Array(this.#size);
+    try {
+      return await work(buffer);
+    } finally {
+      this.#free.push(buffer);
+    }
+  }
+}
+
+/** Gives up what need not be stored and packs the rest. */
+async function compactImage(job: CompactJob): Promise<void> {
+  await sweep(job);
+  await job.flush();
+  await pack(job, Number.POSITIVE_INFINITY);
+}
+
+/** Fills holes that discards left, so that other programs find the file as they expect it. */
+export async function tidy(head: Head, signal?: AbortSignal): Promise<void> {
+  if ((head.last.image.reclaimable ?? 0) === 0) return;
+  await pack(compactJob(head, { signal }), TIDY_BYTES);
+  head.flusher.noteChange();
+}
+
+/** Cuts off what is free at the end, moving some of what stands behind holes. */
+export async function packAfterCut(head: Head, signal: AbortSignal | undefined): Promise<void> {
+  await pack(compactJob(head, { signal }), TIDY_BYTES);
+}
+
+/** Moves units from the end into holes, about `maxBytes` of them, and cuts the end off. */
+async function pack(job: CompactJob, maxBytes: number): Promise<void> {
+  const { image, options } = job;
+  assert(image.movable !== undefined && image.trim !== undefined, 'an image that compacts can move and trim');
+  let moved = 0;
+  const total = image.reclaimable ?? 0;
+  const window = new Window();
+  const buffers = new Buffers(job.unit);
+  try {
+    for await (const guestOffset of image.movable({ signal: options.signal })) {
+      throwIfAborted(options.signal, 'Compacting');
+      if (moved >= maxBytes) break;
+      await flushWhenDue(job);
+      moved += job.unit;
+      await window.add(buffers.lend((buffer) => move(job, guestOffset, buffer)));
+      options.onProgress?.({ operation: 'move', done: Math.min(moved, total), total });
+    }
+  } finally {
+    await window.settle();
+  }
+  window.check();
+  await job.flush();
+  await image.trim({ signal: options.signal });
+}
+
+async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): Promise<void> {
+  const { image } = job;
+  assert(image.relocate !== undefined, 'an image that compacts can move');
+  const answer = image.relocate(guestOffset);
+  const slot = isPromise(answer) ? await answer : answer;
+  if (slot === null) return;
+  try {
+    const found = image.map(guestOffset, 1);
+    const mapping = isPromise(found) ? await found : found;
+    assert(mapping.kind === 'data', 'a moved unit holds data');
+    for (let at = 0; at < slot.length; at += buffer.length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, slot.length - at));
+      await readPadded(mapping.storage, mapping.offset + at, piece);
+      await slot.storage.write(slot.offset + at, piece);
+    }
+  } catch (error) {
+    slot.abort();
+    throw error;
+  }
+  slot.commit();
+  if (job.changesContent) image.noteChange();
+}
+
+/** Looks at every unit that holds data, reading it once. */
+async function sweep(job: CompactJob): Promise<void> {
+  const window = new Window();
+  const buffers = new Buffers(job.unit);
+  const turns = new Turns(job.options.signal, 'Compacting');
+  try {
+    for (let at = 0; at < job.size; ) {
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
+      const answer = job.image.map(at, job.size - at);
+      const mapping = isPromise(answer) ? await answer : answer;
+      // A unit may hold data in parts of it only; it is judged as a whole.
+      const end = isStored(mapping) ? alignUp(at + mapping.length, job.unit) : at + mapping.length;
+      if (isStored(mapping)) at = alignDown(at, job.unit);
+      else at = end;
+      while (at < Math.min(end, job.size)) {
+        const next = turns.take();
+        if (next !== undefined) await next;
+        await flushWhenDue(job);
+        const length = Math.min(job.unit, job.size - at);
+        await window.add(judge(job, at, length, buffers));
+        at += length;
+        job.options.onProgress?.({ operation: 'compact', done: at, total: job.size });
+      }
+      job.options.onProgress?.({ operation: 'compact', done: at, total: job.size });
+    }
+  } finally {
+    await window.settle();
+  }
+  window.check();
+}
+
+/** Flushes now and then, since freed units are remembered until a flush, however large the image is. */
+async function flushWhenDue({ image, flush }: CompactJob): Promise<void> {
+  if (image.dirtyBytes >= LIMITS.dirtyMetadataBytes) await flush();
+}
+
+async function judge(job: CompactJob, offset: number, length: number, buffers: Buffers): Promise<void> {
+  const { image, options } = job;
+  assert(image.unmap !== undefined, 'an image that compacts has unmap');
+  if (options.inUse !== undefined && !(await options.inUse(offset, length))) {
+    return void (await image.unmap(offset, length, 'zero'));
+  }
+  const kind = await buffers.lend((own) =>
+    job.chain.top > 0 || options.parentState !== undefined
+      ? buffers.lend((below) => kindOf(job, offset, length, { own, below }))
+      : kindOf(job, offset, length, { own, below: null }),
+  );
+  // Zero is never made absent in a differencing image: the parent may hold something else there.
+  const hides = image.can.zeroMarker || !job.chain.hasParent(job.chain.top);
+  if (kind === 'zero' && hides) await image.unmap(offset, length, 'zero');
+  if (kind === 'same') await image.unmap(offset, length, 'absent');
+}
+
+/** Room for a piece of the unit, and for what lies below it when there is a parent. */
+interface Compared {
+  readonly own: Uint8Array;
+  readonly below: Uint8Array | null;
+}
+
+async function kindOf(
+  job: CompactJob,
+  offset: number,
+  length: number,
+  { own, below }: Compared,
+): Promise<'zero' | 'same' | 'data'> {
+  const { chain } = job;
+  let zero = true;
+  let same = below !== null;
+  for (let at = 0; at < length && (zero || same); ) {
+    const size = Math.min(at === 0 ? FIRST_PIECE : own.length, own.length, length - at);
+    const piece = own.subarray(0, size);
+    await chain.read(chain.top, offset + at, [piece], size);
+    zero &&= await chain.filters.standForZeroes(offset + at, piece);
+    if (same && below !== null) {
+      const other = below.subarray(0, size);
+      same = equalBytes(piece, await storedBelow(job, offset + at, other));
+    }
+    at += size;
+  }
+  if (same) return 'same';
+  return zero ? 'zero' : 'data';
+}
+
+/** What stands below the image, in the form in which it is stored. */
+async function storedBelow({ chain, options }: CompactJob, offset: number, target: Uint8Array): Promise<Uint8Array> {
+  if (options.parentState !== undefined) {
+    await options.parentState(offset, target);
+    return chain.filters.encodes ? chain.filters.encode(offset, target) : target;
+  }
+  await chain.read(chain.top - 1, offset, [target], target.length);
+  return target;
+}
+
+/** A few pieces of work at a time; the first failure ends it. */
+class Window {
+  #running: Promise<void>[] = [];
+  #failure: { readonly error: unknown } | null = null;
+
+  async add(work: Promise<void>): Promise<void> {
+    const tracked: Promise<void> = watched(work)
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .then(() => {
+        this.#running = this.#running.filter((one) => one !== tracked);
+      });
+    this.#running.push(tracked);
+    if (this.#running.length >= PARALLEL) await Promise.race(this.#running);
+    this.check();
+  }
+
+  async settle(): Promise<void> {
+    await allDone(this.#running);
+  }
+
+  check(): void {
+    if (this.#failure !== null) throw this.#failure.error;
+  }
+}

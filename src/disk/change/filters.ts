@@ -1,0 +1,154 @@
+/** The filters of a disk, as its user handles them: `disk.filters`. */
+import { checkArguments } from '../../arguments.ts';
+import { ImageError } from '../../errors.ts';
+import type { Filter, FilterConfig, KeySupply } from '../../image/filter.ts';
+import { FILTER } from '../kinds.ts';
+import { registryOf } from '../open/environment.ts';
+import { checkFilterConfig } from '../open/format-options.ts';
+import type { AttachedFilter } from '../path/filter-stack.ts';
+import type { DiskHost } from './host.ts';
+import { OPTIONS } from './option-kinds.ts';
+import { type PrepareOptions, prepareOf } from './prepare.ts';
+
+/** How a filter is added. */
+export interface AddFilterOptions {
+  /** What is written passes it. Default true. */
+  readonly write?: boolean;
+  /** What is read passes it. Default true. */
+  readonly read?: boolean;
+  /** Only to see whether it can be made: nothing can be read or written as long as it is there. Default false. */
+  readonly info?: boolean;
+  readonly config?: FilterConfig;
+  readonly keys?: KeySupply;
+}
+
+/** Which of a disk's filters are meant. Default: those of both directions. */
+export interface FilterDirections {
+  readonly write?: boolean;
+  readonly read?: boolean;
+}
+
+/** A filter of a disk, as it is listed. */
+export interface DiskFilter {
+  readonly name: string;
+  readonly write: boolean;
+  readonly read: boolean;
+  readonly info: boolean;
+}
+
+/**
+ * What transforms the bytes between the guest and the images: `disk.filters`. Adding and removing waits for running
+ * requests and changes nothing on the medium: what is there already is read through the filters from then on. To convert
+ * it, see `prepare`.
+ */
+export class DiskFilters {
+  readonly #host: DiskHost;
+
+  constructor(host: DiskHost) {
+    this.#host = host;
+  }
+
+  /** In the order in which they were added; what is written passes them in this order, what is read the other way round. */
+  get list(): readonly DiskFilter[] {
+    const { writing, reading } = this.#host.head.chain.filters;
+    return inOrder(writing, reading).map((filter) => ({
+      name: filter.name,
+      write: writing.includes(filter),
+      read: reading.includes(filter),
+      info: filter.info,
+    }));
+  }
+
+  /**
+   * Adds a filter of the registry by its name (whatever its case), or one of your own. Throws `not-found`,
+   * `invalid-argument` for config values that it cannot take or when it is for no direction.
+   */
+  async add(filter: string | Filter, options: AddFilterOptions = {}): Promise<void> {
+    checkArguments('filters.add', { filter: [filter, FILTER], options: [options, OPTIONS] });
+    const { write = true, read = true, info = false, config = {}, keys = null } = options;
+    if (!write && !read) {
+      throw new ImageError('invalid-argument', 'A filter is for reading, for writing or for both', {
+        status: 'VERR_INVALID_PARAMETER',
+      });
+    }
+    const host = this.#host;
+    const kind = typeof filter === 'string' ? registryOf(host.options).findFilter(filter) : filter;
+    checkFilterConfig(kind, config);
+    await this.#change(async () => {
+      const { filters, size } = host.head.chain;
+      const instance = await kind.open({ config, info, keys, diskSize: size });
+      const added: AttachedFilter = { name: kind.name, info, instance };
+      filters.set({
+        writing: write ? [...filters.writing, added] : filters.writing,
+        reading: read ? [...filters.reading, added] : filters.reading,
+      });
+    });
+  }
+
+  /**
+   * Takes off the filter that was added last, of each direction that is named; it ends when it is in neither any more.
+   * Throws `not-found` when there is none in one of them: then nothing is removed.
+   */
+  async remove(directions: FilterDirections = {}): Promise<void> {
+    checkArguments('filters.remove', { directions: [directions, OPTIONS] });
+    const { write = true, read = true } = directions;
+    await this.#change(async () => {
+      const { filters, last } = this.#host.head.chain;
+      const missing = (write && filters.writing.length === 0) || (read && filters.reading.length === 0);
+      if (missing) {
+        throw new ImageError('not-found', 'The disk has no such filter', {
+          path: last.name,
+          status: 'VERR_VD_NOT_OPENED',
+        });
+      }
+      const gone = filters.set({
+        writing: write ? filters.writing.slice(0, -1) : filters.writing,
+        reading: read ? filters.reading.slice(0, -1) : filters.reading,
+      });
+      for (const { instance } of gone) await instance.close();
+    });
+  }
+
+  /** Takes all filters off. */
+  async removeAll(): Promise<void> {
+    await this.#change(() => this.#host.head.chain.filters.close());
+  }
+
+  /**
+   * Converts in place what the images of the chain store: it is read through the filters for reading and written through
+   * those for writing, so that one for writing only encrypts what is there and one for reading only decrypts it. What no
+   * image stores, and what is zero by decision, stays as it is. Ends durably; the filters stay as they are. Cancelled or
+   * cut off, the images do not open any more, except with `resumeFilters`: the next call then goes on. Throws
+   * `read-only`, `unsupported` with internal snapshots, and `busy` when images outside the chain are made from these.
+   */
+  async prepare(options: PrepareOptions = {}): Promise<void> {
+    checkArguments('filters.prepare', { options: [options, OPTIONS] });
+    await this.#host.structural(() => prepareOf(this.#host, options));
+  }
+
+  /** What waits to be written is stored as it was meant; then nothing runs. */
+  #change(run: () => Promise<void>): Promise<void> {
+    const host = this.#host;
+    return host.reordering(() =>
+      host.alone(async () => {
+        await host.head.settle();
+        await run();
+      }),
+    );
+  }
+}
+
+/** Both lists as one, each filter once, in an order that fits both. */
+function inOrder(writing: readonly AttachedFilter[], reading: readonly AttachedFilter[]): AttachedFilter[] {
+  const all: AttachedFilter[] = [];
+  let rest = [...reading];
+  for (const filter of writing) {
+    const shared = rest.indexOf(filter);
+    if (shared !== -1) {
+      for (const before of rest.slice(0, shared)) all.push(before);
+      rest = rest.slice(shared + 1);
+    }
+    all.push(filter);
+  }
+  return [...all, ...rest];
+}

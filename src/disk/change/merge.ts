@@ -1,0 +1,629 @@
+/**
+ * Merging neighbours of a chain: the content of the images between two numbers moves into one of the two, and the
+ * others are removed. *Forward* into the child, *backward* into the parent.
+ *
+ * What moves is redundant until the very end: a child shows the same with and without it, a parent is hidden by its
+ * child. So requests of the guest go on between steps, and a merge that is cut or cancelled anywhere leaves every image
+ * of the chain readable as before, and can be run again. Then, while nothing else runs: the data is durable, the links
+ * of the images that stay are durable, and only then files are removed.
+ *
+ * Steps are whole units of the target, assembled from the whole chain: what a unit reads after it was placed must be
+ * what it read before, whatever the sizes of the units below. The target writes as the last image of the chain that
+ * there will be, so that it leaves out what that chain reads anyway, and nothing else.
+ *
+ * While the last image merges backward, what the guest writes behind the position is merged again at once.
+ *
+ * A *commit* is the last image merged backward, but it stays: when the data is durable it is linked to where that went,
+ * and only then emptied, unit by unit, each of which reads the same with and without it.
+ *
+ * A commit that was cut behind the link finds images beside it that are made from the target, those that stood between.
+ * It needs nothing of the target any more: what would leave the target as it is harms no image that is made from it.
+ *
+ * Long file: merges and commits share one state from the first check to the last removed file.
+ */
+import { alignDown, alignUp, largest } from '../../binary/numbers.ts';
+import { equalBytes } from '../../codec/bytes.ts';
+import { assert, ImageError, throwIfAborted } from '../../errors.ts';
+import type { ParentLink, Progress } from '../../image/contract.ts';
+import { LIMITS } from '../../limits.ts';
+import { isPromise, type OperationOptions } from '../../storage/contract.ts';
+import { Turns } from '../../storage/turns.ts';
+import { refuseIncomplete } from '../open/beside.ts';
+import { warn } from '../open/environment.ts';
+import { Head } from '../path/active-image.ts';
+import type { Chain, ChainImage } from '../path/chain.ts';
+import { WritePath } from '../path/write-path.ts';
+import { packAfterCut } from './compact.ts';
+import type { DiskHost } from './host.ts';
+import { linkTo, relink } from './links.ts';
+import {
+  type MergeRecord,
+  type RecordedImage,
+  type RestOfMerge,
+  readMergeRecord,
+  recordFor,
+  removeLeftovers,
+  removeMergeRecord,
+  restOf,
+  sourcesOf,
+  writeMergeRecord,
+} from './merge-record.ts';
+import { resizeLast } from './resize.ts';
+import { imageNumber, refuseParts, removeFile, reopen } from './stack.ts';
+
+/** How a merge runs. */
+export interface MergeOptions extends OperationOptions {
+  readonly onProgress?: (progress: Progress) => void;
+  /** Leave the files of merged images where they are. Nothing refers to them any more. */
+  readonly keep?: boolean;
+  /** Merge although an image that is not in the chain names one that changes or goes as its parent. */
+  readonly force?: boolean;
+}
+
+/** How a commit runs. */
+export interface CommitOptions extends OperationOptions {
+  readonly onProgress?: (progress: Progress) => void;
+  /** Number of the image that takes what the last one holds, 0 = base. Default: its parent. */
+  readonly base?: number;
+  /** Leave in the last image what it holds. */
+  readonly keep?: boolean;
+  /** Also when images that are not in the chain depend on one that changes, or internal snapshots do. */
+  readonly force?: boolean;
+}
+
+/** Units that are given up between two flushes. */
+const EMPTIED_UNITS = 65_536;
+/** Bytes that a step holds, at least a unit of the target. */
+const STEP = 4 * 1024 * 1024;
+/** Unit of targets that have none. */
+const UNIT = 64 * 1024;
+
+/**
+ * Merges two images by their numbers. One that was cut and is called again goes on with what is left of it. Throws
+ * `invalid-argument`.
+ */
+export async function mergeOf(
+  host: DiskHost,
+  from: number | 'last',
+  to: number | 'last',
+  options: MergeOptions,
+): Promise<Merge> {
+  const { chain } = host.head;
+  const record = await readMergeRecord(chain.last.source);
+  const rest = record === null ? null : restOf(chain, record, from, to);
+  if (record !== null && rest !== null) return new Merge(host, record.from, record.to, { ...options, rest, record });
+  const [first, second] = [imageNumber(chain, from), imageNumber(chain, to)];
+  chain.filters.checkSymmetric(chain.last.name, 'Merging');
+  if (first === second) {
+    throw new ImageError('invalid-argument', 'An image cannot be merged with itself', {
+      path: chain.last.name,
+      hint: 'Name two images of the chain.',
+    });
+  }
+  return new Merge(host, first, second, options);
+}
+
+/** A commit of the last image. Throws `invalid-argument` when there is nothing below it. */
+export function commitOf(host: DiskHost, { base, keep = false, ...options }: CommitOptions): Merge {
+  const { chain } = host.head;
+  if (chain.top === 0) {
+    throw new ImageError('invalid-argument', 'The image has no parent that it could be committed to', {
+      path: chain.last.name,
+      hint: chain.incomplete === null ? 'Convert it instead.' : 'Open it with its parents.',
+    });
+  }
+  const to = imageNumber(chain, base ?? chain.top - 1);
+  if (to === chain.top) {
+    throw new ImageError('invalid-argument', 'An image cannot be committed to itself', {
+      path: chain.last.name,
+      found: to,
+      expected: `0 to ${chain.top - 1}`,
+    });
+  }
+  return new Merge(host, chain.top, to, { ...options, commit: keep ? 'keep' : 'empty' });
+}
+
+/** What becomes of the last image when it is committed. */
+interface InternalOptions extends MergeOptions {
+  readonly commit?: 'keep' | 'empty';
+  /** The merge was cut: what is left of it, and what it was. */
+  readonly rest?: RestOfMerge;
+  readonly record?: MergeRecord;
+}
+
+/** One merge, from its start to its end. */
+export class Merge {
+  readonly #host: DiskHost;
+  readonly #options: InternalOptions;
+  readonly #chain: Chain;
+  readonly #record: MergeRecord;
+  readonly #from: number;
+  readonly #to: number;
+  /** Levels whose content moves, highest first. */
+  readonly #sources: readonly number[];
+  /** From here on nothing stands below what moves. */
+  readonly #hidden: number;
+  /** Guest bytes of each image when the merge began. */
+  readonly #sizes: readonly number[];
+  #target: Head;
+  #writes: WritePath;
+  #unit = UNIT;
+  /** Used again and again: fresh memory costs more than what is read into it. */
+  readonly #buffers: Uint8Array[] = [];
+  #position = 0;
+  #relaying = false;
+  /** What went wrong when a request was merged again: the target lacks it, so the merge must not end well. */
+  #behind: { readonly error: unknown } | null = null;
+
+  constructor(host: DiskHost, from: number, to: number, options: InternalOptions) {
+    this.#host = host;
+    this.#options = options;
+    this.#chain = host.head.chain;
+    this.#record = options.record ?? recordFor(this.#chain, from, to);
+    const { numbers } = options.rest ?? {};
+    this.#from = numbers?.from ?? from;
+    this.#to = numbers?.to ?? to;
+    this.#sources = sourcesOf(this.#from, this.#to);
+    this.#sizes = this.#chain.images.map(({ image }) => image.info.virtualSize);
+    this.#hidden = largest(this.#sizes.slice(0, this.#forward ? this.#from : this.#to + 1), 0);
+    this.#target = host.head;
+    this.#writes = host.head.writes;
+  }
+
+  get #forward(): boolean {
+    return this.#from < this.#to;
+  }
+
+  get #commits(): boolean {
+    return this.#options.commit !== undefined;
+  }
+
+  get #name(): 'merge' | 'commit' {
+    return this.#commits ? 'commit' : 'merge';
+  }
+
+  /** Runs to the end, or leaves everything as it was. */
+  async run(): Promise<void> {
+    if (this.#options.rest !== undefined) {
+      const text = 'This merge had been cut before: what was left of it is done now, and nothing else.';
+      warn(this.#host.options, text, this.#chain.last.name);
+    }
+    if (this.#options.rest?.numbers === null) {
+      await this.#removeLeftovers();
+      return removeMergeRecord(this.#chain.last.source);
+    }
+    if (this.#commits) this.#refuseSnapshotsBelow();
+    else {
+      for (const number of this.#sources) refuseParts(this.#chain.at(number));
+      this.#refuseSnapshots();
+    }
+    const objection = await this.#objection();
+    if (objection !== null) return this.#runWithoutTarget(objection);
+    await this.#host.alone(() => this.#begin());
+    try {
+      await this.#moveAll();
+      await this.#host.alone(() => this.#finish());
+    } catch (error) {
+      await this.#giveUp();
+      throw error;
+    }
+  }
+
+  /** The range that a request must hold, so that it can be merged again as a whole. */
+  widen(offset: number, length: number): readonly [number, number] {
+    if (!this.#relaying) return [offset, offset + length];
+    return [alignDown(offset, this.#unit), Math.min(alignUp(offset + length, this.#unit), this.#chain.size)];
+  }
+
+  /** A request changed this range of the last image and still holds it, widened. Fails the merge, never the request. */
+  async relay(offset: number, length: number): Promise<void> {
+    if (!this.#relaying || this.#behind !== null) return;
+    const [start, end] = this.widen(offset, length);
+    if (start >= this.#position) return;
+    try {
+      await this.#move(start, Math.min(end, this.#position));
+    } catch (error) {
+      this.#behind = { error };
+    }
+  }
+
+  #check(): void {
+    if (this.#behind !== null) throw this.#behind.error;
+    throwIfAborted(this.#options.signal, `The ${this.#name}`);
+  }
+
+  /** Images outside the chain would read something else, or nothing, from then on; null: none would. */
+  async #objection(): Promise<ImageError | null> {
+    if (this.#options.force === true) return null;
+    const own = new Set([...this.#chain.images, ...this.#leftovers].map(({ key }) => key));
+    const merged = this.#commits ? this.#sources.filter((number) => number !== this.#from) : this.#sources;
+    const changing = this.#forward ? merged : [...merged, this.#to];
+    const { found, complete } = await this.#host.tools.childrenOf(changing.map((number) => this.#chain.at(number)));
+    const other = found.find(({ key }) => !own.has(key));
+    if (other === undefined) {
+      refuseIncomplete(this.#chain.last.name, complete);
+      return null;
+    }
+    return new ImageError(
+      'busy',
+      `The image cannot be ${this.#commits ? 'changed' : 'merged'}: ${other.child} beside it names it as parent`,
+      {
+        path: other.image.name,
+        hint: `Remove ${other.child} if nothing needs it; option force (on the command line: --force) goes on all the same.`,
+      },
+    );
+  }
+
+  /** A commit whose target has all of it already, as after a cut. */
+  async #runWithoutTarget(objection: ImageError): Promise<void> {
+    if (!this.#commits) throw objection;
+    await this.#host.alone(async () => {
+      await this.#host.head.settle();
+      if (!(await this.#targetHasAll())) throw objection;
+      await this.#putOver(this.#chain.at(this.#to));
+      await this.#endCommit();
+    });
+  }
+
+  /** True when the target reads what the last image holds, and would not change. */
+  async #targetHasAll(): Promise<boolean> {
+    const size = this.#sizes[this.#from] ?? 0;
+    if (size > (this.#sizes[this.#to] ?? 0)) return false;
+    const turns = new Turns(this.#options.signal, `The ${this.#name}`);
+    const [above, below] = [new Uint8Array(STEP), new Uint8Array(STEP)];
+    for (let at = 0; at < size; ) {
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
+      const { held, length } = await this.#look(at, size);
+      const end = held ? at + Math.min(length, STEP) : at + length;
+      if (held) {
+        const [read, kept] = [above.subarray(0, end - at), below.subarray(0, end - at)];
+        await this.#chain.read(this.#from, at, [read], read.length);
+        await this.#chain.read(this.#to, at, [kept], kept.length);
+        if (!equalBytes(read, kept)) return false;
+      }
+      at = end;
+      this.#options.onProgress?.({ operation: 'commit', done: Math.min(at, size - 1), total: size });
+    }
+    return true;
+  }
+
+  /**
+   * For a commit: snapshots of the images above read the one that changes where they hold nothing. And who made one of that image mostly
+   * wants back to it as it was, with what is made from it.
+   */
+  #refuseSnapshotsBelow(): void {
+    if (this.#options.force === true) return;
+    for (const number of [this.#to, ...this.#sources]) {
+      const { image, name } = this.#chain.at(number);
+      const count = image.info.snapshots?.length ?? 0;
+      if (count === 0) continue;
+      const what = number === this.#to ? 'that would be changed' : 'has a parent that would be changed, and';
+      throw new ImageError('busy', `The image ${what} has internal snapshots`, {
+        path: name,
+        found: `${count} snapshots`,
+        hint: 'Delete them first; option force (on the command line: --force) goes on all the same.',
+      });
+    }
+  }
+
+  /** Snapshots inside an image go with its file, and read what stands below it. */
+  #refuseSnapshots(): void {
+    const going = this.#options.keep === true ? [] : this.#sources;
+    const number = [...(this.#forward ? [this.#to] : []), ...going].find((one) => {
+      return (this.#chain.at(one).image.info.snapshots ?? []).length > 0;
+    });
+    if (number === undefined) return;
+    const { name, image } = this.#chain.at(number);
+    throw new ImageError('unsupported', 'The image has snapshots inside, which a merge would take away or change', {
+      path: name,
+      found: `${image.info.snapshots?.length} snapshots`,
+      hint: 'Delete them first, or convert the disk and each snapshot into images of their own.',
+    });
+  }
+
+  async #begin(): Promise<void> {
+    const { head, tools } = this.#host;
+    await head.settle();
+    // Parents that were not opened cannot be compared with.
+    const honourSame = this.#chain.incomplete !== null;
+    const kept = this.#forward ? this.#chain.images.slice(0, this.#from) : this.#chain.images.slice(0, this.#to);
+    if (this.#to === this.#chain.top) {
+      const future = this.#chain.with([...kept, this.#chain.at(this.#to)]);
+      this.#writes = new WritePath(future, this.#chain.last.image, { honourSame, honourZeroes: false });
+    } else {
+      await reopen(tools, this.#chain, this.#to, 'write');
+      const future = this.#chain.with([...kept, this.#chain.at(this.#to)]);
+      const { ignoreFlush = false } = future.last.settings;
+      this.#target = new Head(future, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush, honourSame } });
+      this.#writes = this.#target.writes;
+    }
+    try {
+      await this.#prepare();
+    } catch (error) {
+      await this.#demote();
+      throw error;
+    }
+  }
+
+  async #prepare(): Promise<void> {
+    this.#unit = this.#target.last.image.info.blockSize ?? UNIT;
+    await this.#target.begin();
+    if (!this.#forward) await this.#grow();
+    this.#relaying = !this.#forward && this.#from === this.#chain.top;
+  }
+
+  /** A parent takes over the size of what it is merged with. */
+  async #grow(): Promise<void> {
+    const wanted = this.#chain.at(this.#from).image.info.virtualSize;
+    const { image, name } = this.#target.last;
+    const { virtualSize } = image.info;
+    if (wanted === virtualSize || (this.#commits && wanted < virtualSize)) return;
+    if (wanted < virtualSize || !image.can.resize || image.resize === undefined) {
+      throw new ImageError('unsupported', 'The two images have different sizes, and the parent cannot change its own', {
+        path: name,
+        found: `${virtualSize} bytes`,
+        expected: `${wanted} bytes`,
+        hint: 'Merge forward, or resize first.',
+      });
+    }
+    const { chain, writes, flusher } = this.#target;
+    // What it shows beyond its old end stays zero, whatever its own parent has there.
+    await resizeLast({
+      chain,
+      image,
+      writes,
+      flush: () => flusher.flush(),
+      noteChange: (offset, length) => this.#target.noteChange(offset, length),
+      size: wanted,
+      options: { signal: this.#options.signal },
+    });
+  }
+
+  async #moveAll(): Promise<void> {
+    // A parent may be longer than the image that is committed.
+    const own = this.#commits ? (this.#sizes[this.#from] ?? 0) : this.#target.chain.size;
+    const size = Math.min(this.#target.chain.size, own);
+    const step = alignUp(STEP, this.#unit);
+    const turns = new Turns(this.#options.signal, `The ${this.#name}`);
+    while (this.#position < size) {
+      this.#check();
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
+      await this.#skip(size);
+      if (this.#position >= size) break;
+      const end = Math.min(this.#position + step, size);
+      const lock = this.#host.lock(this.#position, end);
+      const held = isPromise(lock) ? await lock : lock;
+      try {
+        await this.#move(this.#position, end);
+        this.#position = end;
+        if (this.#target.last.image.dirtyBytes >= LIMITS.dirtyMetadataBytes) await this.#target.flusher.flush();
+      } finally {
+        held.release();
+      }
+      this.#options.onProgress?.({ operation: this.#name, done: Math.min(end, size - 1), total: size });
+    }
+  }
+
+  /** Passes over whole units that hold nothing to move: most of a large disk. */
+  async #skip(size: number): Promise<void> {
+    const lock = this.#host.lock(this.#position, size);
+    const held = isPromise(lock) ? await lock : lock;
+    try {
+      const { held: moves, length } = await this.#look(this.#position, size);
+      if (moves) return;
+      const end = this.#position + length;
+      this.#position = end >= size ? size : Math.max(alignDown(end, this.#unit), this.#position);
+    } finally {
+      held.release();
+    }
+  }
+
+  /** Moves what stands in `[start, end)`, which begins at a unit. Whoever calls it holds the range. */
+  async #move(start: number, end: number): Promise<void> {
+    for (let at = start; at < end; ) {
+      const { held, length } = await this.#look(at, end);
+      if (!held) {
+        at += length;
+        continue;
+      }
+      const first = alignDown(at, this.#unit);
+      const last = Math.min(alignUp(at + length, this.#unit), end);
+      await this.#copy(first, last);
+      at = last;
+    }
+  }
+
+  /** Whether something moves from `offset` on, and up to where that is so. */
+  async #look(offset: number, end: number): Promise<{ held: boolean; length: number }> {
+    let length = end - offset;
+    const levels = this.#forward ? [this.#to, ...this.#sources] : this.#sources;
+    for (const level of levels) {
+      const { image } = this.#chain.at(level);
+      const rest = (this.#sizes[level] ?? 0) - offset;
+      // Beyond the end of a shorter image reads zero, which hides what stands below.
+      if (rest <= 0) return { held: offset < this.#hidden, length };
+      const answer = image.map(offset, Math.min(length, rest));
+      const mapping = isPromise(answer) ? await answer : answer;
+      length = Math.min(length, mapping.length);
+      if (mapping.kind !== 'absent') return { held: level !== this.#to, length };
+    }
+    return { held: false, length };
+  }
+
+  /** Stores what the chain reads in whole units. */
+  async #copy(start: number, end: number): Promise<void> {
+    const level = this.#forward ? this.#to : this.#from;
+    const size = this.#unit >= STEP ? this.#unit : alignDown(STEP, this.#unit);
+    // A request may be merged again while a step runs, so there can be two at work.
+    const whole = this.#buffers.pop() ?? new Uint8Array(size);
+    try {
+      for (let at = start; at < end; at += size) {
+        const bytes = whole.subarray(0, Math.min(size, end - at));
+        await this.#chain.read(level, at, [bytes], bytes.length);
+        this.#target.noteChange();
+        await this.#store(at, bytes);
+        this.#target.noteChange();
+      }
+    } finally {
+      this.#buffers.push(whole);
+    }
+  }
+
+  /** What a child hides with zeroes may be most of the disk; a fixed image keeps its room all the same. */
+  async #store(at: number, bytes: Uint8Array): Promise<void> {
+    const punch = !this.#target.last.image.info.variant.includes('fixed');
+    if (await this.#chain.filters.standForZeroes(at, bytes)) await this.#writes.zero(at, bytes.length, punch);
+    else await this.#writes.write(at, bytes.length, [bytes]);
+  }
+
+  /** Nothing else runs. Data is durable, then links, then the files go. */
+  async #finish(): Promise<void> {
+    this.#check();
+    await this.#host.head.settle();
+    await this.#target.settle();
+    this.#relaying = false;
+    if (this.#commits) return this.#finishCommit();
+    await writeMergeRecord(this.#chain.last.source, this.#record);
+    await this.#link();
+    const merged = this.#sources.map((number) => this.#chain.at(number));
+    const gone = new Set(merged);
+    const rest = this.#chain.with(this.#chain.images.filter((image) => !gone.has(image)));
+    const before = rest.last.image === this.#target.last.image ? this.#target : this.#host.head;
+    this.#host.become(new Head(this.#writable(rest), this.#host.options, before));
+    if (rest.last.key !== this.#target.last.key) {
+      await this.#target.end();
+      await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
+    }
+    await this.#removeLeftovers();
+    await this.#remove(merged);
+    await removeMergeRecord(this.#chain.last.source);
+    const { size } = rest;
+    this.#options.onProgress?.({ operation: 'merge', done: size, total: size });
+  }
+
+  get #leftovers(): readonly RecordedImage[] {
+    return this.#options.rest?.leftovers ?? [];
+  }
+
+  /** Files that a merge that was cut left behind. */
+  async #removeLeftovers(): Promise<void> {
+    if (this.#options.keep === true || this.#leftovers.length === 0) return;
+    const { source, name } = this.#chain.last;
+    const stays = await removeLeftovers(this.#host.tools, this.#chain, source.provider, this.#leftovers);
+    for (const text of stays) warn(this.#host.options, text, name);
+  }
+
+  /** The last image reads right without those between as soon as it is linked, and without what it holds. */
+  async #finishCommit(): Promise<void> {
+    await this.#target.end();
+    const rest = await this.#putOver(this.#target.last);
+    try {
+      await this.#endCommit();
+    } finally {
+      await reopen(this.#host.tools, rest, this.#to, 'read');
+    }
+  }
+
+  /** The last image becomes a child of the target. */
+  async #putOver(target: ChainImage): Promise<Chain> {
+    const { last, images } = this.#chain;
+    await relink(last, linkTo(target));
+    const rest = this.#chain.with([...images.slice(0, this.#to + 1), last]);
+    this.#host.become(new Head(rest, this.#host.options, this.#host.head));
+    for (const { image } of images.slice(this.#to + 1, -1)) await image.close();
+    return rest;
+  }
+
+  async #endCommit(): Promise<void> {
+    const { head } = this.#host;
+    if (this.#options.commit === 'empty') await emptyLast(head, this.#options.signal);
+    const { size } = head.chain;
+    this.#options.onProgress?.({ operation: 'commit', done: size, total: size });
+  }
+
+  /** An image that becomes the last one is written from then on: the disk was. */
+  #writable(chain: Chain): Chain {
+    const { last, top } = chain;
+    if (last.settings.mode !== 'write') chain.replace(top, { ...last, settings: { ...last.settings, mode: 'write' } });
+    return chain;
+  }
+
+  /** The target gets the parent that the merged images had, and the child that stays gets the target. */
+  async #link(): Promise<void> {
+    if (this.#forward) {
+      await relink(this.#target.last, this.#parentLink());
+    }
+    // Until its file goes last of all, the last image must read right without those between.
+    if (!this.#forward && this.#from === this.#chain.top) await relink(this.#chain.last, linkTo(this.#target.last));
+    const childNumber = Math.max(this.#from, this.#to) + 1;
+    if (childNumber > this.#chain.top) return;
+    const isLast = childNumber === this.#chain.top;
+    if (!isLast) await reopen(this.#host.tools, this.#chain, childNumber, 'write');
+    await relink(this.#chain.at(childNumber), linkTo(this.#target.last));
+    if (!isLast) await reopen(this.#host.tools, this.#chain, childNumber, 'read');
+  }
+
+  /** The parent of the lowest image that moves; null: it has none. One that was not opened is known by its links. */
+  #parentLink(): ParentLink | null {
+    if (this.#from > 0) return linkTo(this.#chain.at(this.#from - 1));
+    if (this.#chain.incomplete === null) return null;
+    const { image, source } = this.#chain.at(0);
+    const { parentUuid, parentModificationUuid, parentName, parentFormat } = image.info;
+    return {
+      name: parentName === null ? '' : source.provider.resolve(parentName, source.name),
+      format: parentFormat ?? '',
+      uuid: parentUuid,
+      modificationUuid: parentModificationUuid,
+    };
+  }
+
+  async #remove(merged: readonly ChainImage[]): Promise<void> {
+    for (const { image } of merged) await image.close();
+    if (this.#options.keep === true) return;
+    // A file that is still there after a cut has its parents, or what it needs of them.
+    const order = this.#forward ? merged : [...merged].reverse();
+    for (const { source } of order) await removeFile(source);
+  }
+
+  #numberIn(chain: Chain): number {
+    return chain.images.findIndex(({ key }) => key === this.#target.last.key);
+  }
+
+  /** Whatever was moved stays where it is: it reads as before. */
+  async #giveUp(): Promise<void> {
+    this.#relaying = false;
+    await this.#host
+      .alone(async () => {
+        await this.#target.settle();
+        await this.#demote();
+      })
+      .catch(() => {
+        // Why the merge ended matters more.
+      });
+  }
+
+  async #demote(): Promise<void> {
+    const { chain } = this.#host.head;
+    if (this.#target === this.#host.head || chain !== this.#chain) return;
+    await this.#target.end();
+    await reopen(this.#host.tools, chain, this.#to, 'read');
+  }
+}
+
+/** Gives up everything that the last image holds. What it reads is what its parent reads, however far this comes. */
+async function emptyLast(head: Head, signal: AbortSignal | undefined): Promise<void> {
+  const { image } = head.last;
+  const { blockSize, virtualSize } = image.info;
+  assert(image.unmap !== undefined, 'an image with a parent can show it');
+  await head.beginMoving();
+  const step = (blockSize ?? UNIT) * EMPTIED_UNITS;
+  for (let at = 0; at < virtualSize; at += step) {
+    throwIfAborted(signal, 'The commit');
+    await image.unmap(at, Math.min(step, virtualSize - at), 'absent');
+    head.flusher.noteChange();
+    await head.flusher.flush();
+  }
+  if (image.can.compact) await packAfterCut(head, signal);
+}

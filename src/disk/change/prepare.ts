@@ -1,0 +1,351 @@
+/**
+ * prepareWithFilters: what stands in the images of a chain is converted in place, for the filters that the disk has now:
+ * it is read through the read filters and written through the write filters. So a filter for writing only encrypts what
+ * is there, one for reading only decrypts it.
+ *
+ * A conversion in place cannot be undone by a table entry, so there is a record beside each image: the bytes of a window
+ * are durable there before the window is overwritten. Cut anywhere, the next run restores the window and goes on; until
+ * it has ended, the images do not open otherwise. Nothing else may run meanwhile.
+ */
+import { crc32c } from '../../binary/crc32c.ts';
+import { NULL_GUID, normalizeGuid, randomGuid } from '../../binary/guid.ts';
+import { SECTOR } from '../../binary/numbers.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import type { Mapping, Progress } from '../../image/contract.ts';
+import { isPromise, type OperationOptions, type Source } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import { refuseIncomplete } from '../open/beside.ts';
+import { requireSystemLocks } from '../open/locking.ts';
+import { FILTERS_MAX, type PrepareIdentity, PrepareRecord, recordOf, WINDOW } from '../open/prepare-record.ts';
+import { Head } from '../path/active-image.ts';
+import type { Chain, ChainImage } from '../path/chain.ts';
+import type { DiskHost } from './host.ts';
+import { linkTo, relink } from './links.ts';
+import { reopen } from './stack.ts';
+
+/** How a conversion runs. */
+export interface PrepareOptions extends OperationOptions {
+  readonly onProgress?: (progress: Progress) => void;
+  /** Convert images that others, outside the chain, are made from. Those cannot be read rightly afterwards. */
+  readonly force?: boolean;
+}
+
+/** Converts all images of the disk, for `disk.filters.prepare`. */
+export async function prepareOf(host: DiskHost, options: PrepareOptions): Promise<void> {
+  const { chain } = host.head;
+  if (!chain.filters.active) {
+    throw new ImageError('invalid-argument', 'The disk has no filters to convert its content with', {
+      path: chain.last.name,
+      hint: 'Add them first.',
+    });
+  }
+  for (const { image, name } of chain.images) {
+    if ((image.info.snapshots ?? []).length === 0) continue;
+    throw new ImageError('unsupported', 'The image has internal snapshots, which cannot be converted', {
+      path: name,
+      hint: 'Delete them, or convert the image into one without.',
+    });
+  }
+  if (options.force !== true) await refuseChildren(host);
+  await host.alone(async () => {
+    await host.settle();
+    await new Preparation(host, options).run();
+  });
+}
+
+/** Images outside of the chain read what is converted through no filter. */
+async function refuseChildren({ head, tools }: DiskHost): Promise<void> {
+  const own = new Set(head.chain.images.map(({ key }) => key));
+  const { found, complete } = await tools.childrenOf(head.chain.images);
+  const other = found.find(({ key }) => !own.has(key));
+  if (other === undefined) return refuseIncomplete(head.last.name, complete);
+  throw new ImageError('busy', `The image cannot be converted: ${other.child} beside it names it as parent`, {
+    path: other.image.name,
+    hint: 'Remove or merge that one first; option force does it all the same.',
+  });
+}
+
+class Preparation {
+  readonly #host: DiskHost;
+  readonly #options: PrepareOptions;
+  readonly #chain: Chain;
+  #records: PrepareRecord[] = [];
+  readonly #total: number;
+  #done = 0;
+  #fingerprint = 0;
+
+  constructor(host: DiskHost, options: PrepareOptions) {
+    this.#host = host;
+    this.#options = options;
+    this.#chain = host.head.chain;
+    this.#total = this.#chain.images.reduce((sum, { image }) => sum + image.info.virtualSize, 0);
+  }
+
+  async run(): Promise<void> {
+    const { filters } = this.#chain;
+    this.#fingerprint = crc32c(
+      await this.#pass(
+        0,
+        Uint8Array.from({ length: SECTOR }, (_, index) => index & 0xff),
+      ),
+    );
+    // As long as the records were not read, nobody knows how far an earlier run came.
+    let known = false;
+    try {
+      const found = await this.#openRecords();
+      known = true;
+      filters.halfConverted = true;
+      if (found === 'none') await this.#plan();
+      if (found !== 'ended') {
+        for (const number of this.#chain.images.keys()) await this.#convertImage(number);
+      }
+      await this.#link();
+      await this.#removeRecords();
+      filters.halfConverted = false;
+    } finally {
+      if (known && this.#records.length === 0) filters.halfConverted = false;
+      for (const record of this.#records) await record.close();
+    }
+    this.#tell(this.#total);
+  }
+
+  /** What an earlier run left. `ended`: all images are converted, only records were still there. */
+  async #openRecords(): Promise<'none' | 'running' | 'ended'> {
+    const places: number[] = [];
+    for (const [number, { source }] of this.#chain.images.entries()) {
+      const record = await PrepareRecord.open(source);
+      if (record === 'unwritten') await removeRecord(source);
+      else if (record !== null) {
+        this.#records.push(record);
+        places.push(number);
+      }
+    }
+    const [first] = this.#records;
+    if (first === undefined) return 'none';
+    for (const [index, record] of this.#records.entries()) {
+      this.#checkRecord(record, places[index] ?? 0, first.identity.conversion);
+    }
+    const all = (state: string): boolean => this.#records.every(({ current }) => current.state === state);
+    if (all('done')) return 'ended';
+    if (this.#records.length === this.#chain.images.length) return 'running';
+    if (all('planned')) {
+      await this.#removeRecords();
+      return 'none';
+    }
+    throw doNotFit(this.#chain.last.name);
+  }
+
+  #checkRecord({ identity, current }: PrepareRecord, number: number, conversion: string): void {
+    const entry = this.#chain.at(number);
+    const path = recordOf(entry.source).name;
+    const wanted = this.#identityOf(entry, number, conversion);
+    const facts = ['conversion', 'image', 'images', 'uuid', 'diskSize', 'filters', 'fingerprint'] as const;
+    const wrong = facts.find((fact) => wanted[fact] !== identity[fact]);
+    if (wrong !== undefined) {
+      throw new ImageError(
+        'invalid-argument',
+        'An interrupted conversion was begun with another chain or other filters',
+        {
+          path,
+          field: wrong,
+          found: String(identity[wrong]),
+          expected: String(wanted[wrong]),
+          hint: 'Open the same images, and add the same filters in the same order.',
+        },
+      );
+    }
+    const { position, original } = current;
+    const whole = position % SECTOR === 0 && original.length % SECTOR === 0;
+    if (!whole || position + original.length > entry.image.info.virtualSize) throw doNotFit(path);
+  }
+
+  #identityOf({ image }: ChainImage, number: number, conversion: string): PrepareIdentity {
+    const { uuid, virtualSize } = image.info;
+    const { writing, reading } = this.#chain.filters;
+    const names = `write: ${writing.map(({ name }) => name).join(' ')}, read: ${reading.map(({ name }) => name).join(' ')}`;
+    return {
+      conversion,
+      fingerprint: this.#fingerprint,
+      image: number,
+      images: this.#chain.images.length,
+      uuid: uuid === null ? NULL_GUID : normalizeGuid(uuid),
+      diskSize: virtualSize,
+      filters: new TextDecoder()
+        .decode(new TextEncoder().encode(names).subarray(0, FILTERS_MAX))
+        .replace(/\uFFFD+$/, ''),
+    };
+  }
+
+  /** Records beside all images come before the first change: half a chain must not open by itself. */
+  async #plan(): Promise<void> {
+    const conversion = randomGuid();
+    try {
+      for (const [number, entry] of this.#chain.images.entries()) {
+        throwIfAborted(this.#options.signal, 'The conversion');
+        this.#records.push(await PrepareRecord.create(entry.source, this.#identityOf(entry, number, conversion)));
+      }
+      for (const { source } of this.#chain.images) {
+        await source.provider.syncNames(source.provider.directory(source.name));
+      }
+    } catch (error) {
+      // Nothing was changed yet, and nothing must keep the images from being opened.
+      await this.#removeRecords();
+      throw error;
+    }
+  }
+
+  async #convertImage(number: number): Promise<void> {
+    const record = this.#records[number];
+    const before = this.#chain.at(number);
+    if (record === undefined || record.current.state === 'done') {
+      this.#report(before.image.info.virtualSize);
+      return;
+    }
+    const last = number === this.#chain.top;
+    if (!last) await reopen(this.#host.tools, this.#chain, number, 'write');
+    try {
+      const head = last ? this.#host.head : this.#headOf(number);
+      await requireSystemLocks(head.last.image.storages(), this.#host.options);
+      await head.begin();
+      try {
+        await this.#convert(head, record);
+      } finally {
+        await head.settle();
+      }
+      await record.write({ state: 'done', position: head.chain.size, original: new Uint8Array(0), converted: 0 });
+    } finally {
+      if (!last) await reopen(this.#host.tools, this.#chain, number, 'read');
+    }
+  }
+
+  #headOf(number: number): Head {
+    const chain = this.#chain.with(this.#chain.images.slice(0, number + 1));
+    const { ignoreFlush = false } = chain.last.settings;
+    return new Head(chain, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush } });
+  }
+
+  async #convert(head: Head, record: PrepareRecord): Promise<void> {
+    const { image } = head.last;
+    const { virtualSize } = image.info;
+    const start = await this.#restore(head, record);
+    this.#done += start;
+    for (let at = start; at < virtualSize; ) {
+      throwIfAborted(this.#options.signal, 'The conversion');
+      const mapping = await placed(head, at, virtualSize - at);
+      if (mapping.kind === 'data') {
+        const original = new Uint8Array(mapping.length);
+        await readPadded(mapping.storage, mapping.offset, original);
+        const converted = await this.#pass(at, original);
+        await record.write({ state: 'running', position: at, original, converted: crc32c(converted) });
+        await overwrite(head, mapping, at, converted);
+      }
+      at += mapping.length;
+      this.#report(mapping.length);
+    }
+  }
+
+  /** Undoes what an interrupted run did to its last window. Returns where to go on. */
+  async #restore(head: Head, record: PrepareRecord): Promise<number> {
+    const { state, position, original, converted } = record.current;
+    if (state !== 'running') return 0;
+    if (crc32c(await this.#pass(position, original)) !== converted) {
+      throw new ImageError('invalid-argument', 'An interrupted conversion was begun with other filters', {
+        path: head.last.name,
+        hint: 'Add the same filters, with the same options and keys.',
+      });
+    }
+    for (let done = 0; done < original.length; ) {
+      const mapping = await placed(head, position + done, original.length - done);
+      if (mapping.kind !== 'data') {
+        throw new ImageError('corrupt', 'The image changed since its conversion was interrupted', {
+          path: head.last.name,
+          guestOffset: position + done,
+        });
+      }
+      await overwrite(head, mapping, position + done, original.subarray(done, done + mapping.length));
+      done += mapping.length;
+    }
+    return position;
+  }
+
+  async #pass(offset: number, original: Uint8Array): Promise<Uint8Array> {
+    const { filters } = this.#chain;
+    const plain = filters.decodes ? await filters.decode(offset, original.slice()) : original.slice();
+    return filters.encodes ? filters.encode(offset, plain) : plain;
+  }
+
+  /** Their content changed, so children get to know their parents anew. */
+  async #link(): Promise<void> {
+    for (let number = 1; number <= this.#chain.top; number++) {
+      const last = number === this.#chain.top;
+      if (this.#chain.at(number).image.relink === undefined && last) continue;
+      if (!last) await reopen(this.#host.tools, this.#chain, number, 'write');
+      await relink(this.#chain.at(number), linkTo(this.#chain.at(number - 1)));
+      if (!last) await reopen(this.#host.tools, this.#chain, number, 'read');
+    }
+  }
+
+  async #removeRecords(): Promise<void> {
+    for (const record of this.#records.splice(0)) {
+      await record.close();
+      await removeRecord(this.#chain.at(record.identity.image).source);
+    }
+  }
+
+  #report(bytes: number): void {
+    this.#done += bytes;
+    this.#tell(Math.min(this.#done, this.#total - 1));
+  }
+
+  #tell(done: number): void {
+    this.#options.onProgress?.({ operation: 'prepare', done, total: this.#total });
+  }
+}
+
+function doNotFit(path: string): ImageError {
+  return new ImageError('corrupt', 'The records of a conversion by filters do not fit together', {
+    path,
+    hint: 'Restore the images and the records beside them from a backup.',
+  });
+}
+
+/** Durably. */
+async function removeRecord(source: Source): Promise<void> {
+  const { provider, name } = source;
+  await provider.remove(recordOf(source).name);
+  await provider.syncNames(provider.directory(name));
+}
+
+/**
+ * What stands at an offset, in a place that can be overwritten, at most a window of it. What is compressed, or shared
+ * with something else, is stored anew first; what is read stays the same by that.
+ */
+async function placed(head: Head, offset: number, length: number): Promise<Mapping> {
+  const { image, name } = head.last;
+  const look = async (): Promise<Mapping> => {
+    const answer = image.map(offset, Math.min(length, WINDOW));
+    const found = isPromise(answer) ? await answer : answer;
+    return { ...found, length: Math.min(found.length, length, WINDOW) };
+  };
+  const first = await look();
+  if (first.kind === 'zero' || first.kind === 'absent' || (first.kind === 'data' && first.writable)) return first;
+  head.noteChange(offset, first.length);
+  await head.writes.materialize(offset, first.length);
+  await head.flusher.flush();
+  const now = await look();
+  if (now.kind === 'data' && now.writable) return now;
+  throw new ImageError('read-only', 'This part of the image cannot be written', { path: name, guestOffset: offset });
+}
+
+/** Durable when it resolves. */
+async function overwrite(
+  head: Head,
+  { storage, offset }: Extract<Mapping, { kind: 'data' }>,
+  guestOffset: number,
+  bytes: Uint8Array,
+): Promise<void> {
+  head.noteChange(guestOffset, bytes.length);
+  await storage.write(offset, bytes);
+  head.noteChange(guestOffset, bytes.length);
+  await head.flusher.flush();
+}

@@ -1,0 +1,242 @@
+/**
+ * Giving the last image of a chain another parent, or none, while it goes on reading the same: wherever it holds nothing
+ * and the old parent and the new one read differently, it gets what the old one reads. Only then, and when that is
+ * durable, the link changes.
+ *
+ * So a rebase that is cut or cancelled leaves an image with its old parent, that holds some of it as well, and can be run
+ * again. Ranges that both parents have from the same image of the same file, or that both hold nothing for, are skipped
+ * without reading. Whole units are stored, since a unit of which a part is stored shows nothing of its parent any more;
+ * the image is written as the last one of the chain that there will be, which leaves out what that chain reads anyway.
+ */
+import { alignDown } from '../../binary/numbers.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import type { ParentLink, Progress } from '../../image/contract.ts';
+import { isPromise, type OperationOptions } from '../../storage/contract.ts';
+import { Turns } from '../../storage/turns.ts';
+import type { ImageSource } from '../options.ts';
+import { Head } from '../path/active-image.ts';
+import { Chain, type ChainImage, closeImages, type Located } from '../path/chain.ts';
+import { isStored } from '../path/stored.ts';
+import type { DiskHost } from './host.ts';
+import type { OpenedChain } from './stack.ts';
+
+/** How a rebase runs. */
+export interface RebaseOptions extends OperationOptions {
+  /** Format of the new parent. Default: probed. */
+  readonly parentFormat?: string;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** Bytes that are stored in one go, at least a unit. */
+const PIECE = 1024 * 1024;
+/** Unit of images that have none. */
+const UNIT = 64 * 1024;
+
+/** Rebases the last image of the disk. Returns what a person should know of the new parents. */
+export async function rebaseOf(
+  host: DiskHost,
+  parent: ImageSource | null,
+  options: RebaseOptions,
+): Promise<readonly string[]> {
+  const { chain } = host.head;
+  refuseKind(chain, parent);
+  const found = parent === null ? null : await openParent(host, parent, options);
+  const below = found?.chain.images ?? [];
+  let done = false;
+  try {
+    if (found !== null) refuseParent(chain.last, found.chain.last);
+    await host.alone(async () => {
+      await host.settle();
+      await new Rebase(host, below, options).run();
+      done = true;
+      await closeImages(chain.images.slice(0, -1));
+    });
+  } finally {
+    if (!done) await closeImages(below).catch(() => {});
+  }
+  return found?.warnings ?? [];
+}
+
+/** Refuses images that cannot get another parent, before anything is changed. */
+function refuseKind(chain: Chain, parent: ImageSource | null): void {
+  const { image, name, format } = chain.last;
+  chain.filters.checkSymmetric(name, 'A rebase');
+  if (image.relink === undefined) {
+    throw new ImageError('unsupported', `Images of format ${format} have no parents`, {
+      path: name,
+      hint: 'Convert it to a format that has, such as qcow2.',
+    });
+  }
+  if (chain.incomplete !== null) {
+    throw new ImageError('unsupported', 'The parents of the image were not opened, so what it reads is not known', {
+      path: name,
+      hint: 'Open it with its parents; or change the link alone (setImage; on the command line: --unsafe).',
+    });
+  }
+  const snapshots = image.info.snapshots?.length ?? 0;
+  if (snapshots > 0) {
+    throw new ImageError('unsupported', 'The internal snapshots of the image would read something else', {
+      path: name,
+      found: `${snapshots} snapshots`,
+      hint: 'Delete them first; or change the link alone (setImage; on the command line: --unsafe).',
+    });
+  }
+  if (parent === null || !image.info.variant.includes('fixed')) return;
+  throw new ImageError('unsupported', 'A fixed image cannot have a parent', {
+    path: name,
+    hint: 'Convert it to a dynamic image first.',
+  });
+}
+
+/** The new parent with its own parents; first without locks, since the image itself among them is locked already. */
+async function openParent(host: DiskHost, parent: ImageSource, options: RebaseOptions): Promise<OpenedChain> {
+  const { last } = host.head.chain;
+  const { parentFormat: format, signal } = options;
+  const how = { ...(format === undefined ? {} : { format }), ...(signal === undefined ? {} : { signal }) };
+  const looked = await host.tools.openChain(parent, { ...how, infoOnly: true });
+  const own = looked.chain.images.find(({ key }) => key === last.key);
+  await closeImages(looked.chain.images);
+  if (own === undefined) return host.tools.openChain(parent, how);
+  throw new ImageError('invalid-argument', 'The image would be its own parent', {
+    path: last.name,
+    found: looked.chain.last.name,
+    hint: 'Name an image that is not made from it.',
+  });
+}
+
+function refuseParent(child: ChainImage, parent: ChainImage): void {
+  if (child.image.info.uuid === null || parent.image.info.uuid !== null) return;
+  throw new ImageError('invalid-argument', 'The parent has no UUID that could be stored', {
+    path: parent.name,
+    hint: 'Give it one first, or convert it to a format that has UUIDs.',
+  });
+}
+
+/** One rebase. Nothing else runs, and everything was flushed. */
+class Rebase {
+  readonly #host: DiskHost;
+  readonly #options: RebaseOptions;
+  readonly #old: Chain;
+  readonly #new: Chain;
+  readonly #target: Head;
+  /** So many images, counted from the base, are the same files in both chains. */
+  readonly #shared: number;
+  readonly #unit: number;
+  readonly #buffer: Uint8Array;
+  readonly #turns: Turns;
+
+  constructor(host: DiskHost, below: readonly ChainImage[], options: RebaseOptions) {
+    this.#host = host;
+    this.#options = options;
+    this.#turns = new Turns(options.signal, 'The rebase');
+    this.#old = host.head.chain;
+    this.#new = new Chain([...below, this.#old.last], null, this.#old.filters);
+    const { ignoreFlush = false } = this.#old.last.settings;
+    const settings = { mode: 'write', ignoreFlush, honourSame: false, honourZeroes: false } as const;
+    this.#target = new Head(this.#new, { flushAfterMs: 0, settings });
+    this.#shared = sharedImages(this.#old.images.slice(0, -1), below);
+    this.#unit = this.#old.last.image.info.blockSize ?? UNIT;
+    this.#buffer = new Uint8Array(Math.max(this.#unit, alignDown(PIECE, this.#unit)));
+  }
+
+  /** Runs to the end, or leaves the image with its old parent. */
+  async run(): Promise<void> {
+    const { image } = this.#old.last;
+    const { modificationUuid } = image.info;
+    await this.#target.beginMoving();
+    try {
+      await this.#storeAll();
+    } finally {
+      this.#target.flusher.noteChange();
+      await this.#target.settle();
+    }
+    throwIfAborted(this.#options.signal, 'The rebase');
+    // What is read is the same, so images made from this one need not wonder.
+    if (image.set !== undefined && image.info.modificationUuid !== modificationUuid) {
+      await image.set({ modificationUuid });
+    }
+    await image.relink?.(linkTo(this.#new));
+    this.#host.become(new Head(this.#new, this.#host.options));
+  }
+
+  async #storeAll(): Promise<void> {
+    const { image } = this.#old.last;
+    const { size } = this.#old;
+    for (let at = 0; at < size; ) {
+      const turn = this.#turns.take();
+      if (turn !== undefined) await turn;
+      const answer = image.map(at, size - at);
+      const mapping = isPromise(answer) ? await answer : answer;
+      const end = at + mapping.length;
+      if (mapping.kind === 'absent') await this.#storeRun(at, end);
+      this.#options.onProgress?.({ operation: 'rebase', done: end, total: size });
+      at = end;
+    }
+  }
+
+  /** A run of which the image holds nothing. */
+  async #storeRun(start: number, end: number): Promise<void> {
+    for (let at = start; at < end; ) {
+      const same = await this.#sameUpTo(at, end);
+      // A unit that is the same in part only is stored as a whole.
+      const skipped = same >= end ? end : alignDown(same, this.#unit);
+      if (skipped > at) {
+        at = skipped;
+        continue;
+      }
+      const stop = Math.min(alignDown(at, this.#unit) + this.#buffer.length, end);
+      await this.#store(at, stop);
+      at = stop;
+      this.#options.onProgress?.({ operation: 'rebase', done: at, total: this.#old.size });
+    }
+  }
+
+  /** Up to where both parents surely read the same from `at` on. */
+  async #sameUpTo(start: number, end: number): Promise<number> {
+    for (let at = start; at < end; ) {
+      const turn = this.#turns.take();
+      if (turn !== undefined) await turn;
+      const before = await below(this.#old, at, end - at);
+      const after = await below(this.#new, at, Math.min(end - at, before.mapping.length));
+      if (!this.#isSame(before, after)) return at;
+      at += Math.min(before.mapping.length, after.mapping.length);
+    }
+    return end;
+  }
+
+  #isSame(before: Located, after: Located): boolean {
+    if (!isStored(before.mapping) && !isStored(after.mapping)) return true;
+    return before.image === after.image && before.image < this.#shared;
+  }
+
+  /** The write path looks what the new parents read, and stores what is different. */
+  async #store(start: number, end: number): Promise<void> {
+    const bytes = this.#buffer.subarray(0, end - start);
+    await this.#old.read(this.#old.top, start, [bytes], bytes.length);
+    await this.#target.writes.write(start, bytes.length, [bytes]);
+    this.#target.flusher.noteChange();
+    if (this.#target.flusher.overdue) await this.#target.flusher.flush();
+  }
+}
+
+/** Who answers below the last image of a chain. */
+async function below(chain: Chain, offset: number, length: number): Promise<Located> {
+  const answer = chain.locate(chain.top - 1, offset, length);
+  return isPromise(answer) ? await answer : answer;
+}
+
+/** How many images from the base on are the same files, taken for the same formats. */
+function sharedImages(one: readonly ChainImage[], other: readonly ChainImage[]): number {
+  const different = one.findIndex(({ key, format }, number) => {
+    const image = other[number];
+    return image === undefined || image.key !== key || image.format !== format;
+  });
+  return different === -1 ? one.length : different;
+}
+
+function linkTo(chain: Chain): ParentLink | null {
+  if (chain.top === 0) return null;
+  const { name, format, image } = chain.at(chain.top - 1);
+  const { uuid, modificationUuid } = image.info;
+  return { name, format, uuid, modificationUuid };
+}

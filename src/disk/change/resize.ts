@@ -1,0 +1,197 @@
+/** Changing the size of the last image of a chain, so that new space reads zero whatever lies below. */
+import { alignUp, largest, SECTOR } from '../../binary/numbers.ts';
+import { assert, ImageError } from '../../errors.ts';
+import type { Image, ImageChanges, Progress } from '../../image/contract.ts';
+import { checkGeometry } from '../../image/geometry.ts';
+import { isPromise, type OperationOptions } from '../../storage/contract.ts';
+import { Turns } from '../../storage/turns.ts';
+import { requireSystemLocks } from '../open/locking.ts';
+import type { Chain } from '../path/chain.ts';
+import { isStored, readStored } from '../path/stored.ts';
+import type { WritePath } from '../path/write-path.ts';
+import { packAfterCut, tidy } from './compact.ts';
+import type { DiskHost } from './host.ts';
+
+/** How a disk changes its size. */
+export interface DiskResizeOptions extends OperationOptions {
+  /** Give up data beyond the new end. */
+  readonly shrink?: boolean;
+  /**
+   * What the image says of its geometry afterwards. Left out: heads and sectors stay, and cylinders follow the size where
+   * they were set; null: none.
+   */
+  readonly geometry?: ImageChanges['geometry'];
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** What a resize works on. The caller holds the whole disk. */
+export interface ResizeJob {
+  readonly chain: Chain;
+  readonly image: Image;
+  readonly writes: WritePath;
+  readonly flush: () => Promise<void>;
+  /** A range may read something else from now on; one of no bytes: only what the image says of itself changed. */
+  readonly noteChange: (offset: number, length: number) => void;
+  readonly size: number;
+  readonly options: DiskResizeOptions;
+}
+
+/**
+ * Bytes before the old end that are stored so that what lies behind it belongs to this image. One sector is enough; the
+ * last one, since a part of a unit may be placed by itself.
+ */
+const ANCHOR = 512;
+
+/** Bytes looked at in one piece. */
+const PIECE = 1024 * 1024;
+
+/**
+ * Refuses a size that is none, and to cut data off unless told to. Comes before the first change: a refused resize must
+ * not give the image a new modification identity.
+ */
+export async function checkResize(chain: Chain, size: number, how: DiskResizeOptions): Promise<void> {
+  const { image, name: label } = chain.last;
+  if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
+    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+      status: 'VERR_VD_INVALID_SIZE',
+      path: label,
+      found: size,
+      expected: 'a multiple of 512, at least 512',
+    });
+  }
+  const { virtualSize, blockSize } = image.info;
+  if (how.shrink === true || size >= virtualSize) return;
+  // A unit that is cut stays; what counts is whether anything stands in its lost part.
+  const firstWhole = Math.min(alignUp(size, blockSize ?? SECTOR), virtualSize);
+  const turns = new Turns(how.signal, 'The resize');
+  for (let at = size; at < virtualSize; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
+    const end = at < firstWhole ? Math.min(at + PIECE, firstWhole) : virtualSize;
+    const answer = image.map(at, end - at);
+    const mapping = isPromise(answer) ? await answer : answer;
+    if (isStored(mapping)) {
+      const bytes = new Uint8Array(Math.min(mapping.length, PIECE));
+      if (at < firstWhole) await readStored(image, mapping, at, bytes);
+      if (at >= firstWhole || !(await chain.filters.standForZeroes(at, bytes))) throw wouldLose(label, at);
+    }
+    at += mapping.length;
+  }
+}
+
+function wouldLose(label: string, guestOffset: number): ImageError {
+  return new ImageError('unsupported', 'The image holds data beyond the new end of the disk', {
+    status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
+    path: label,
+    guestOffset,
+    hint: 'To give this data up, shrink explicitly (on the command line: --shrink).',
+  });
+}
+
+/** Resizes the last image of the disk, for `disk.resize`. */
+export async function resizeOf(host: DiskHost, size: number, options: DiskResizeOptions): Promise<void> {
+  const { last } = host.head;
+  const { image, name, format } = last;
+  if (!image.can.resize) {
+    const fixed = image.info.variant.includes('fixed');
+    throw new ImageError('unsupported', `This ${format} image cannot be resized`, {
+      path: name,
+      ...(fixed ? { hint: 'Convert it to a dynamic image.' } : {}),
+    });
+  }
+  checkGeometry(options.geometry ?? {});
+  host.head.chain.filters.checkSymmetric(name, 'Resizing');
+  if (size !== host.head.chain.size || image.resizePending === true) {
+    await checkResize(host.head.chain, size, options);
+    await host.changing(() => resizeAlone(host, size, options));
+  }
+  const { geometry } = options;
+  if (geometry !== undefined) await host.alone(() => setGeometry(host, geometry));
+}
+
+async function resizeAlone(host: DiskHost, size: number, options: DiskResizeOptions): Promise<void> {
+  const { head } = host;
+  const { chain, last, writes, flusher } = head;
+  await requireSystemLocks(last.image.storages(), host.options);
+  await head.pushOut();
+  const cuts = size < chain.size || last.image.resizePending === true;
+  await resizeLast({
+    chain,
+    image: last.image,
+    writes,
+    flush: () => flusher.flush(),
+    noteChange: (offset, length) => head.noteChange(offset, length),
+    size,
+    options,
+  });
+  // What was cut off left room at the end, which no hole tells of.
+  if (cuts) await packAfterCut(head, options.signal);
+  else await tidy(head, options.signal);
+}
+
+async function setGeometry(host: DiskHost, geometry: NonNullable<ImageChanges['geometry']>): Promise<void> {
+  const { image } = host.head.last;
+  await host.settle();
+  await image.set?.({ geometry });
+}
+
+/** Resizes the last image. A longer parent stays hidden: new units are marked zero, a unit that was cut is stored. */
+export async function resizeLast(job: ResizeJob): Promise<void> {
+  const { chain, image, size, options } = job;
+  assert(image.resize !== undefined, 'an image that can be resized has resize');
+  const old = image.info.virtualSize;
+  const hidden = hiddenUpTo(chain);
+  const longerParent = size > old && hidden > old;
+  await storeCutUnit(job, Math.min(old, size), longerParent);
+  await job.flush();
+  try {
+    await image.resize(size, {
+      fill: longerParent ? 'zero' : 'absent',
+      fillEnd: Math.min(hidden, size),
+      shrink: options.shrink ?? false,
+      signal: options.signal,
+      onProgress: options.onProgress,
+    });
+  } finally {
+    // Done, or ended halfway, when the size may have changed all the same: the next flush has something to make durable.
+    chain.resized();
+    // What is new may have been something else before the disk was cut there.
+    job.noteChange(old, Math.max(chain.size - old, 0));
+  }
+  // Room that is there already, such as a fixed image's or the rest of a unit, holds zeroes that filters would not read so.
+  if (size > old && chain.filters.active) await zeroStored(job, old);
+}
+
+/** Stores what stands for zeroes from `start` on, wherever the image stores anything. */
+async function zeroStored({ image, size, writes }: ResizeJob, start: number): Promise<void> {
+  for (let at = start; at < size; ) {
+    const answer = image.map(at, size - at);
+    const mapping = isPromise(answer) ? await answer : answer;
+    if (isStored(mapping)) await writes.zero(at, mapping.length, false);
+    at += mapping.length;
+  }
+}
+
+/** Where the images below end; nobody knows it of those that were not opened. */
+function hiddenUpTo(chain: Chain): number {
+  if (chain.incomplete !== null) return Number.MAX_SAFE_INTEGER;
+  return largest(
+    chain.images.slice(0, -1).map(({ image }) => image.info.virtualSize),
+    0,
+  );
+}
+
+/**
+ * The end that stays may lie inside a unit whose rest must read zero. So that it can be written there, the unit gets a
+ * place of its own where it is compressed, or shared with something else; and where a longer parent answers for it
+ * (`hides`), since that would show what it has behind the end.
+ */
+async function storeCutUnit(job: ResizeJob, end: number, hides: boolean): Promise<void> {
+  const unit = job.image.info.blockSize ?? 0;
+  if (unit === 0 || end % unit === 0) return;
+  const start = end - ANCHOR;
+  const answer = job.image.map(start, 1);
+  const mapping = isPromise(answer) ? await answer : answer;
+  const anew = isStored(mapping) ? mapping.kind === 'encoded' || !mapping.writable : mapping.kind === 'absent' && hides;
+  if (anew) await job.writes.materialize(start, ANCHOR);
+}

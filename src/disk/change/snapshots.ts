@@ -1,0 +1,112 @@
+/** Internal snapshots of the last image of a chain: the disk is settled, the image does the work, alone. */
+import { checkArguments, TEXT } from '../../arguments.ts';
+import { ImageError, isImageError } from '../../errors.ts';
+import type { SnapshotInfo, SnapshotStore } from '../../image/contract.ts';
+import type { OperationOptions } from '../../storage/contract.ts';
+import type { DiskHost } from './host.ts';
+import { OPTIONS } from './option-kinds.ts';
+
+/** How a snapshot is made. */
+export interface CreateSnapshotOptions extends OperationOptions {
+  /** Its time, milliseconds since 1970. Default: now. */
+  readonly createdMs?: number;
+}
+
+/**
+ * States of the disk that its last image keeps inside: `disk.snapshots`. To read one, open the image with `snapshot`.
+ * Each change is durable when it resolves; a power cut leaves the state before it or the one after it. Throws
+ * `unsupported` where the format has none, `read-only`, `not-found`.
+ */
+export class DiskSnapshots {
+  readonly #host: DiskHost;
+
+  constructor(host: DiskHost) {
+    this.#host = host;
+  }
+
+  /** Oldest first. */
+  get list(): readonly SnapshotInfo[] {
+    const { image, name, format } = this.#host.head.last;
+    const { snapshots } = image.info;
+    if (snapshots !== undefined) return snapshots;
+    throw new ImageError('unsupported', `Images of format ${format} have no snapshots inside`, {
+      path: name,
+      hint: 'Make a differencing image over it (createDiff; on the command line: create --parent).',
+    });
+  }
+
+  /**
+   * Keeps the disk as it is now. Throws `exists`, `invalid-argument`, and `limit` when the image cannot count so many
+   * references.
+   */
+  async create(name: string, options: CreateSnapshotOptions = {}): Promise<SnapshotInfo> {
+    checkArguments('snapshots.create', { name: [name, TEXT], options: [options, OPTIONS] });
+    const { createdMs = Date.now(), signal } = options;
+    return this.#change((store) => store.create(name, { createdMs, signal }));
+  }
+
+  /**
+   * The disk becomes what it was, its size too; the snapshot stays. What was written since is lost, and so is what other
+   * images made from this one. Requests that wait meanwhile find the disk as it is then.
+   */
+  async apply(idOrName: string, options: OperationOptions = {}): Promise<void> {
+    checkArguments('snapshots.apply', { idOrName: [idOrName, TEXT], options: [options, OPTIONS] });
+    const host = this.#host;
+    return host.structural(async () => {
+      this.#store();
+      await host.alone(async () => {
+        await host.settle();
+        const { head } = host;
+        await head.begin();
+        try {
+          await this.#store().apply(idOrName, options);
+        } catch (error) {
+          if (!isImageError(error) || error.kind !== 'aborted') throw error;
+          // It may have been applied before it was cancelled.
+          head.chain.resized();
+          head.last.image.noteRange?.(0, head.chain.size);
+          throw error;
+        }
+        head.chain.resized();
+        // Not before: what is refused changes nothing. No flush is due, since all of it is durable.
+        head.last.image.noteRange?.(0, head.chain.size);
+      });
+    });
+  }
+
+  /** Gives a snapshot up, and the room that only it needs. What is read stays the same. */
+  async delete(idOrName: string, options: OperationOptions = {}): Promise<void> {
+    checkArguments('snapshots.delete', { idOrName: [idOrName, TEXT], options: [options, OPTIONS] });
+    return this.#change((store) => store.delete(idOrName, options));
+  }
+
+  /** Gives a snapshot another name. Throws `exists`, `invalid-argument`. */
+  async rename(idOrName: string, name: string): Promise<void> {
+    checkArguments('snapshots.rename', { idOrName: [idOrName, TEXT], name: [name, TEXT] });
+    return this.#change((store) => store.rename(idOrName, name));
+  }
+
+  /** What is read stays as it is. */
+  #change<T>(run: (store: SnapshotStore) => Promise<T>): Promise<T> {
+    const host = this.#host;
+    return host.structural(async () => {
+      this.#store();
+      return host.alone(async () => {
+        await host.settle();
+        await host.head.beginMoving();
+        return run(this.#store());
+      });
+    });
+  }
+
+  #store(): SnapshotStore {
+    const { image, name } = this.#host.head.last;
+    if (image.snapshots !== undefined) return image.snapshots;
+    // Says so when the format has none at all.
+    const found = this.list.length;
+    throw new ImageError('read-only', 'The image is open for reading only', {
+      path: name,
+      found: `${found} snapshots`,
+    });
+  }
+}

@@ -1,0 +1,218 @@
+/**
+ * Putting images onto an open chain and taking them off. Only the last image is open for writing: one that gets a
+ * child is *demoted* (opened anew for reading), one that loses it is *promoted*.
+ */
+import { ImageError } from '../../errors.ts';
+import type { ImageChanges } from '../../image/contract.ts';
+import type { OpenMode, Source } from '../../storage/contract.ts';
+import { refuseIncomplete } from '../open/beside.ts';
+import { settingsOf } from '../open/environment.ts';
+import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from '../options.ts';
+import { type Chain, type ChainImage, identitiesOf } from '../path/chain.ts';
+
+/** What a disk needs of the world to change its chain; `openDisk` hands it in. */
+export interface StackTools {
+  /** Opens an image, and nothing of its chain, with the locks of the mode. */
+  open(image: Pick<ChainImage, 'source' | 'format' | 'settings'>, mode: OpenMode): Promise<ChainImage>;
+  /** Opens an image and its parents for reading, through the gate. */
+  openChain(
+    target: ImageSource,
+    how: { readonly format?: string; readonly infoOnly?: boolean; readonly signal?: AbortSignal },
+  ): Promise<OpenedChain>;
+  /** Where a name of the caller is. */
+  place(target: ImageSource): Source;
+  /** Makes a new image. Returns where it is, and what a person should know of it. */
+  create(
+    target: ImageSource,
+    options: CreateImageOptions,
+  ): Promise<{ source: Source; format: string; warnings: readonly string[] }>;
+  /** The images that files beside them name as their parent, with those files; not `complete`: there may be more. */
+  childrenOf(
+    images: readonly ChainImage[],
+  ): Promise<{ readonly found: readonly ChildOf[]; readonly complete: boolean }>;
+}
+
+/** Images that were opened, and what a person should know of them. */
+export interface OpenedChain {
+  readonly chain: Chain;
+  readonly warnings: readonly string[];
+}
+
+/** A file that names an image of the chain as its parent. */
+export interface ChildOf {
+  readonly image: ChainImage;
+  readonly child: string;
+  readonly key: string;
+}
+
+/** What the new image over a chain is; its size is that of the disk. */
+export type CreateDiffOptions = Omit<CreateImageOptions, 'parent' | 'parentFormat' | 'size' | 'lock' | 'type'> &
+  ImageOpenOptions;
+
+/**
+ * Opens an image of the chain in another mode, or with other settings. Its handle is closed first, since the two locks
+ * would be in each other's way. When that fails the image is opened as it was, and the failure is thrown.
+ */
+export async function reopen(
+  tools: StackTools,
+  chain: Chain,
+  number: number,
+  mode: OpenMode,
+  settings: ImageSettings = chain.at(number).settings,
+): Promise<void> {
+  if (mode === 'write') requireCertain(chain);
+  const old = chain.at(number);
+  const before: OpenMode = old.image.can.write ? 'write' : 'read';
+  const { uuid } = old.image.info;
+  await old.image.close();
+  try {
+    const opened = await tools.open({ ...old, settings }, mode);
+    try {
+      if (opened.key !== old.key || opened.image.info.uuid !== uuid) {
+        throw new ImageError('busy', 'Another program put another image into the place of this one', {
+          path: old.name,
+        });
+      }
+      if (mode === 'write') requireWritable(opened);
+    } catch (error) {
+      await opened.image.close();
+      throw error;
+    }
+    chain.replace(number, old.doubt === undefined ? opened : { ...opened, doubt: old.doubt });
+  } catch (error) {
+    chain.replace(number, await tools.open(old, before));
+    throw error;
+  }
+}
+
+/** Refuses to change anything where an image of the chain may be another one than was meant. */
+export function requireCertain(chain: Chain): void {
+  for (const { doubt } of chain.images) if (doubt !== undefined) throw doubt;
+}
+
+/** Refuses an image that was opened for writing and cannot be written. */
+export function requireWritable({ image, name }: ChainImage): void {
+  if (image.can.write) return;
+  const reason = image.can.readOnlyReason;
+  throw new ImageError('read-only', `The image cannot be written${reason === null ? '' : `: ${reason}`}`, {
+    path: name,
+    hint: 'Open it for reading, check it (checkImage; on the command line: check), or convert it.',
+  });
+}
+
+/** Changes how an image was asked to be opened, opening it anew where that makes a difference now. Returns whether. */
+export async function changeSettings(
+  tools: StackTools,
+  chain: Chain,
+  number: number,
+  changes: ImageOpenOptions,
+): Promise<void> {
+  const entry = chain.at(number);
+  const settings = { ...entry.settings, ...changes };
+  const mode = number === chain.top ? (settings.mode ?? 'read') : 'read';
+  const same =
+    (mode === 'write') === entry.image.can.write &&
+    settings.shareable === entry.settings.shareable &&
+    settings.sequential === entry.settings.sequential;
+  if (same) chain.replace(number, { ...entry, settings });
+  else await reopen(tools, chain, number, mode, settings);
+}
+
+/**
+ * Makes a differencing image over the last one, which must be flushed, and returns the longer chain, with what a person
+ * should know of it. After a failure the new image is gone and the chain is as it was.
+ */
+export async function pushDiff(
+  tools: StackTools,
+  chain: Chain,
+  target: ImageSource,
+  options: CreateDiffOptions,
+  defaults: ImageOpenOptions,
+): Promise<{ readonly chain: Chain; readonly warnings: readonly string[] }> {
+  const { mode = 'write', shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential, ...rest } = options;
+  const own = { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential };
+  const parent = chain.last;
+  requireCertain(chain);
+  await refuseMember(chain, tools.place(target));
+  const made = await tools.create(target, {
+    ...rest,
+    size: chain.size,
+    parent: parent.source,
+    parentFormat: parent.format,
+  });
+  const demotes = parent.image.can.write;
+  try {
+    if (demotes) await reopen(tools, chain, chain.top, 'read');
+    const child = await tools.open({ ...made, settings: settingsOf(defaults, own) }, mode);
+    return { chain: chain.with([...chain.images, child]), warnings: made.warnings };
+  } catch (error) {
+    await removeFile(made.source);
+    if (demotes && !chain.last.image.can.write) await reopen(tools, chain, chain.top, 'write');
+    throw error;
+  }
+}
+
+/** The new image must not take the place of one that it needs, whatever `force` says. */
+async function refuseMember(chain: Chain, { provider, name }: Source): Promise<void> {
+  const present = await provider.lookUp(name);
+  if (present === null || !(await identitiesOf(chain.images)).has(present.key)) return;
+  throw new ImageError('exists', 'The new image would replace an image of its own chain', {
+    path: name,
+    hint: 'Choose another name.',
+  });
+}
+
+/** Refuses to remove what another image beside it is made from. */
+export async function refuseChildren(tools: StackTools, image: ChainImage): Promise<void> {
+  const { found, complete } = await tools.childrenOf([image]);
+  const [other] = found;
+  if (other === undefined) return refuseIncomplete(image.name, complete);
+  throw new ImageError('busy', `The image cannot be removed: ${other.child} beside it names it as parent`, {
+    path: image.name,
+    hint: 'Remove or merge that one first.',
+  });
+}
+
+/** The number of an image as a caller names it. Throws `invalid-argument`. */
+export function imageNumber(chain: Chain, number: number | 'last'): number {
+  const wanted = number === 'last' ? chain.top : number;
+  if (Number.isInteger(wanted) && wanted >= 0 && wanted <= chain.top) return wanted;
+  throw new ImageError('invalid-argument', 'The chain has no image of that number', {
+    status: 'VERR_VD_IMAGE_NOT_FOUND',
+    path: chain.last.name,
+    found: wanted,
+    expected: `0 to ${chain.top}`,
+  });
+}
+
+/** Changes what an image says of itself. Everything must be flushed; one below the last is opened for it. */
+export async function setOf(tools: StackTools, chain: Chain, number: number, changes: ImageChanges): Promise<void> {
+  const { image, name, format } = chain.at(number);
+  if (image.set === undefined) {
+    throw new ImageError('unsupported', `Images of format ${format} say nothing of themselves that could be changed`, {
+      path: name,
+    });
+  }
+  const opens = !image.can.write;
+  if (opens) await reopen(tools, chain, number, 'write');
+  try {
+    await chain.at(number).image.set?.(changes);
+  } finally {
+    if (opens) await reopen(tools, chain, number, 'read');
+  }
+}
+
+/** Durably. */
+export async function removeFile({ provider, name }: Source): Promise<void> {
+  await provider.remove(name);
+  await provider.syncNames(provider.directory(name));
+}
+
+/** Images of several files cannot be removed yet. */
+export function refuseParts({ image, name }: ChainImage): void {
+  if (image.storages().length === 1) return;
+  throw new ImageError('unsupported', 'Images of several files cannot be removed yet', {
+    path: name,
+    hint: 'Its parts name each other; convert it instead.',
+  });
+}

@@ -1,0 +1,96 @@
+/** Operations of a disk that put images onto its chain, take them off, or change what they say of themselves. */
+import { type ErrorKind, ImageError, isImageError } from '../../errors.ts';
+import type { ImageChanges } from '../../image/contract.ts';
+import { warn } from '../open/environment.ts';
+import type { ImageOpenOptions, ImageSource } from '../options.ts';
+import { Head } from '../path/active-image.ts';
+import type { Chain } from '../path/chain.ts';
+import type { DiskHost } from './host.ts';
+import {
+  type CreateDiffOptions,
+  changeSettings,
+  imageNumber,
+  pushDiff,
+  refuseChildren,
+  refuseParts,
+  removeFile,
+  reopen,
+  setOf,
+} from './stack.ts';
+
+/** Where the medium or somebody else forbids writing; reading may do. */
+export const NOT_WRITABLE: ReadonlySet<ErrorKind> = new Set(['denied', 'locked', 'read-only']);
+
+/** A new image over the last one. Returns what a person should know of it. */
+export async function createDiffOf(
+  host: DiskHost,
+  target: ImageSource,
+  options: CreateDiffOptions,
+): Promise<readonly string[]> {
+  await host.settle();
+  const { chain, warnings } = await pushDiff(host.tools, host.head.chain, target, options, host.options);
+  host.become(new Head(chain, host.options));
+  for (const text of warnings) warn(host.options, text, chain.last.name);
+  return warnings;
+}
+
+/** The last image of several goes; the one below is written if that was wanted of it. */
+export async function closeLastOf(host: DiskHost, remove: boolean): Promise<void> {
+  const { chain } = host.head;
+  if (remove) {
+    refuseParts(chain.last);
+    await refuseChildren(host.tools, chain.last);
+  }
+  await host.settle();
+  const shorter = chain.with(chain.images.slice(0, -1));
+  await chain.last.image.close();
+  // Read-only until it can be written: if it cannot, it can still be read.
+  host.become(new Head(shorter, { ...host.options, settings: { ...shorter.last.settings, mode: 'read' } }));
+  if (remove) await removeFile(chain.last.source);
+  await promote(host, shorter);
+}
+
+async function promote(host: DiskHost, chain: Chain): Promise<void> {
+  const { settings, image } = chain.last;
+  if (settings.mode === 'write' && !image.can.write) {
+    try {
+      await reopen(host.tools, chain, chain.top, 'write');
+    } catch (error) {
+      const mayRead = host.options.readOnlyFallback === true;
+      if (!mayRead || !isImageError(error) || !NOT_WRITABLE.has(error.kind)) throw error;
+    }
+  }
+  host.become(new Head(chain, host.options));
+}
+
+/** Facts of one image. */
+export async function setImageOf(host: DiskHost, number: number | 'last', changes: ImageChanges): Promise<void> {
+  const { chain } = host.head;
+  const wanted = imageNumber(chain, number);
+  await host.head.settle();
+  await setOf(host.tools, chain, wanted, changes);
+}
+
+/** How one image is opened. */
+export async function setOpenOptionsOf(
+  host: DiskHost,
+  number: number | 'last',
+  changes: ImageOpenOptions,
+): Promise<void> {
+  const { chain } = host.head;
+  const wanted = imageNumber(chain, number);
+  if (host.options.forceShare === true && changes.mode === 'write') {
+    throw new ImageError('invalid-argument', 'An image that others may be writing can only be read', {
+      path: chain.at(wanted).name,
+      hint: 'Open the disk without forceShare.',
+    });
+  }
+  await host.settle();
+  const before = host.head;
+  try {
+    await changeSettings(host.tools, chain, wanted, changes);
+  } finally {
+    // Also after a failure: the image may have been opened anew as it was.
+    host.become(new Head(chain, host.options, before));
+  }
+}

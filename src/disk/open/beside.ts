@@ -1,0 +1,103 @@
+/**
+ * The images beside an image, by their headers: opened through the gate, without a lock. Files that no signature shows to
+ * be an image are passed over; the number of both is bounded, since anybody may fill a directory.
+ */
+import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
+import type { ImageInfo } from '../../image/contract.ts';
+import { probeFormat, readProbeInput } from '../../image/probe.ts';
+import { LIMITS } from '../../limits.ts';
+import type { Source } from '../../storage/contract.ts';
+import type { OpenGate } from '../../storage/gate.ts';
+import type { EnvironmentOptions } from '../options.ts';
+import { handedOver, registryOf } from './environment.ts';
+
+/** An image beside another one. */
+export interface ImageBeside {
+  readonly name: string;
+  readonly key: string;
+  readonly info: ImageInfo;
+  /** All names of other files that it stores. */
+  readonly named: readonly string[];
+}
+
+/** The place to look in, and the object of the search. */
+export interface LookBeside {
+  readonly from: Source;
+  readonly gate: OpenGate;
+  /** For messages of the gate: `parent image`. */
+  readonly role: string;
+  readonly options: EnvironmentOptions;
+}
+
+/** A look into the directory of an image. */
+export class ImagesBeside implements AsyncIterable<ImageBeside> {
+  readonly #look: LookBeside;
+  #files = 0;
+  #images = 0;
+  #complete = true;
+
+  constructor(look: LookBeside) {
+    this.#look = look;
+  }
+
+  /** False: there was more than is looked at. */
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<ImageBeside> {
+    const { gate, from, options, role } = this.#look;
+    for await (const name of gate.candidates(from)) {
+      throwIfAborted(options.signal, `Looking for the ${role}`);
+      this.#files++;
+      if (this.#files > LIMITS.filesBeside) this.#complete = false;
+      const found = this.#complete ? await this.lookAt(name) : null;
+      if (this.#images > LIMITS.parentCandidates) this.#complete = false;
+      if (!this.#complete) return;
+      if (found !== null) yield found;
+    }
+  }
+
+  /** One file, wherever it lies. Null for anything that is not a readable image, whatever is wrong with it. */
+  async lookAt(name: string): Promise<ImageBeside | null> {
+    const { gate, from, role } = this.#look;
+    try {
+      const storage = await gate.open({ name, role }, from, 'read');
+      try {
+        const { format, guessed } = probeFormat(await readProbeInput(storage, name), registryOf(this.#look.options));
+        if (guessed) return null;
+        this.#images++;
+        if (!format.capabilities.read) return null;
+        const { key } = await storage.identity();
+        // The format gets the handle that the gate judged, not the name.
+        const judged = handedOver({ provider: from.provider, name }, () => Promise.resolve(storage));
+        const { signal } = this.#look.options;
+        const image = await format.open(judged, { mode: 'read', gate, infoOnly: true, signal });
+        const { info } = image;
+        const named = (image.references ?? []).map(({ stored }) => stored);
+        await image.close();
+        return { name, key, info, named };
+      } finally {
+        await storage.close();
+      }
+    } catch (error) {
+      if (isImageError(error) && error.kind !== 'aborted') return null;
+      throw error;
+    }
+  }
+}
+
+/** The extent of a search that was cut short. */
+export function boundsBeside(): string {
+  return `${LIMITS.parentCandidates} images among ${LIMITS.filesBeside} files`;
+}
+
+/** Refuses what would take a parent from images that were not looked at. */
+export function refuseIncomplete(path: string, complete: boolean): void {
+  if (complete) return;
+  throw new ImageError('busy', 'Too many files lie beside the image to find all that name it as parent', {
+    path,
+    expected: `at most ${boundsBeside()}`,
+    hint: 'Move it with its children elsewhere; option force (on the command line: --force) does it all the same.',
+  });
+}

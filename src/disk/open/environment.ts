@@ -1,0 +1,119 @@
+/** Turns what callers leave out into defaults: provider, registry, gate. */
+import { defaultProvider } from '#local-storage';
+import { defaultRegistry } from '../../formats/index.ts';
+import type { Registry } from '../../image/registry.ts';
+import type { Source, Storage, StorageProvider } from '../../storage/contract.ts';
+import { denyAll, type OpenGate, openGate } from '../../storage/gate.ts';
+import type {
+  Allow,
+  EnvironmentOptions,
+  ImageEntry,
+  ImageInput,
+  ImageOpenOptions,
+  ImageSettings,
+  ImageSource,
+} from '../options.ts';
+
+/** Stands in an allow list for the directory of the image itself. */
+export const SAME_DIRECTORY = 'same-directory';
+
+let builtIn: Registry | null = null;
+
+/** The formats to use: for looking things up only, since one registry serves all who bring none. */
+export function registryOf(options: EnvironmentOptions): Registry {
+  if (options.registry !== undefined) return options.registry;
+  builtIn ??= defaultRegistry();
+  return builtIn;
+}
+
+/** Of a caller's options those that every entry point takes, to hand them on. */
+export function environmentOf(options: EnvironmentOptions): EnvironmentOptions {
+  const { provider, registry, allow, lock, signal, onMessage } = options;
+  return {
+    signal,
+    ...(provider === undefined ? {} : { provider }),
+    ...(registry === undefined ? {} : { registry }),
+    ...(allow === undefined ? {} : { allow }),
+    ...(lock === undefined ? {} : { lock }),
+    ...(onMessage === undefined ? {} : { onMessage }),
+  };
+}
+
+/** Tells the caller something. Whatever they do with it, the work goes on. */
+export function warn({ onMessage }: EnvironmentOptions, text: string, path: string | null): void {
+  onMessage?.({ level: 'warning', text, path });
+}
+
+/** What was said of one image alone. */
+type Said = { readonly [Key in keyof ImageEntry]?: ImageEntry[Key] | undefined };
+
+/** Of a disk's options those that stay with an image, and what was said of the image alone. */
+export function settingsOf(options: ImageOpenOptions, entry: Said = {}): ImageSettings {
+  const { image: _image, format: _format, ...own } = entry;
+  const { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential } = options;
+  const common = { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential };
+  const said = [common, own].flatMap((some) => Object.entries(some).filter(([, value]) => value !== undefined));
+  // Later ones win.
+  return Object.fromEntries(said) as ImageSettings;
+}
+
+/** The image, with what was said of it alone. */
+export function entryOf(input: ImageInput): ImageEntry {
+  return typeof input === 'object' && 'image' in input ? input : { image: input };
+}
+
+/** The provider and name behind what a caller wrote. */
+export function sourceOf(source: ImageSource, options: EnvironmentOptions): Source {
+  if (typeof source !== 'string') return source;
+  const provider = options.provider ?? defaultProvider();
+  return { provider, name: provider.resolve(source, '') };
+}
+
+/**
+ * The gate for what an image names. Nothing is allowed unless the caller said so. `storage`: the image's open file, whose
+ * own directory counts, whatever is put into the place of that directory meanwhile.
+ */
+export async function gateOf(allow: Allow | undefined, source: Source, storage?: Storage): Promise<OpenGate> {
+  if (allow === undefined || allow === 'none') return denyAll();
+  if (!isList(allow)) return allow;
+  const { provider } = source;
+  const roots = allow.filter((entry) => entry !== SAME_DIRECTORY).map((entry) => provider.resolve(entry, ''));
+  const realRoots = allow.includes(SAME_DIRECTORY) ? [await ownDirectory(source, storage)] : [];
+  return openGate({ roots, realRoots, provider });
+}
+
+function isList(allow: Allow): allow is readonly string[] {
+  return Array.isArray(allow);
+}
+
+async function ownDirectory({ provider, name }: Source, storage: Storage | undefined): Promise<string> {
+  const place = await storage?.place?.();
+  return provider.directory(place?.name ?? (await provider.realName(name)));
+}
+
+/** A provider that hands out one storage that is open already, and for everything else is the one behind it. */
+export function handedOver(source: Source, open: StorageProvider['open']): Source {
+  const { provider, name: own } = source;
+  const opening = withOpen(provider, (name, mode) => (name === own ? open(name, mode) : provider.open(name, mode)));
+  return { name: own, provider: opening };
+}
+
+/** The same provider, with another way to open what is there. */
+export function withOpen(provider: StorageProvider, open: StorageProvider['open']): StorageProvider {
+  return {
+    open,
+    create: (name, how) => provider.create(name, how),
+    rename: (from, to, how) => provider.rename(from, to, how),
+    remove: (name) => provider.remove(name),
+    list: (directory) => provider.list(directory),
+    resolve: (name, relativeTo) => provider.resolve(name, relativeTo),
+    directory: (name) => provider.directory(name),
+    lookUp: (name) => provider.lookUp(name),
+    realName: (name) => provider.realName(name),
+    temporaryName: (name) => provider.temporaryName(name),
+    publishMode: (name) => provider.publishMode(name),
+    publishLike: (name, how) => provider.publishLike(name, how),
+    syncNames: (directory) => provider.syncNames(directory),
+    freeSpace: (directory) => provider.freeSpace(directory),
+  };
+}

@@ -1,0 +1,63 @@
+/**
+ * Locks of whole images, the same for all formats: every storage is locked by the provider that opens it for the
+ * format, so before anything of its tables is read.
+ */
+import { ImageError } from '../../errors.ts';
+import type { LockOptions, Source, Storage } from '../../storage/contract.ts';
+import type { DiskOpenOptions } from '../options.ts';
+import { withOpen } from './environment.ts';
+
+/** What decides about locks when images are opened. */
+export type LockingOptions = Pick<DiskOpenOptions, 'lock' | 'shareable' | 'forceShare' | 'mode'>;
+
+/** The same source; whatever is opened through it is locked: exclusively for writing, shared for reading. */
+export function lockedSource(source: Source, options: LockingOptions): Source {
+  if (!takesLocks(options)) return source;
+  const how: LockOptions = { shareable: options.shareable ?? false };
+  const { provider, name: own } = source;
+  const locking = withOpen(provider, async (name, mode) =>
+    locked(await provider.open(name, mode), mode === 'write' ? 'exclusive' : 'shared', how),
+  );
+  return { provider: locking, name: own };
+}
+
+/** Locks an opened storage; closes it when that fails. */
+export async function locked(storage: Storage, ...how: Parameters<Storage['lock']>): Promise<Storage> {
+  try {
+    await storage.lock(...how);
+    return storage;
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+}
+
+/** True unless the caller declined. */
+export function takesLocks(options: LockingOptions): boolean {
+  return options.lock !== false && options.forceShare !== true;
+}
+
+/**
+ * Refuses to go on where only vdkit knows of the locks of these storages. Called by operations that move content
+ * around, which would ruin the disk of a program that has it open.
+ */
+export async function requireSystemLocks(storages: readonly Storage[], options: LockingOptions): Promise<void> {
+  if (!takesLocks(options)) return;
+  for (const storage of storages) {
+    await storage.lock('exclusive', { shareable: options.shareable ?? false, structure: true });
+  }
+}
+
+/** Refuses options that contradict each other. */
+export function checkLocking(options: LockingOptions): void {
+  if (options.forceShare !== true || options.mode !== 'write') return;
+  throw new ImageError('invalid-argument', 'An image that others may be writing can only be read', {
+    hint: 'Leave forceShare (--force-share) out to write.',
+  });
+}
+
+/** What must be said of a disk that was opened without regard to others. */
+export function sharingWarnings(label: string, options: LockingOptions): string[] {
+  if (options.forceShare !== true) return [];
+  return [`${label} is read without a lock: if another program writes it, what is read is not a snapshot.`];
+}

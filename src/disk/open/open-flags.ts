@@ -1,0 +1,92 @@
+/**
+ * The open flags of vd.h as the numbers that C programs keep: what they mean as options of a disk, and as the flags
+ * that VirtualBox opens a file with. The library itself has no use for them.
+ */
+import { checkArguments, FLAG, WHOLE } from '../../arguments.ts';
+import { ImageError } from '../../errors.ts';
+import type { DiskOpenOptions } from '../options.ts';
+
+/** `VD_OPEN_FLAGS_*` of vd.h. */
+export const OPEN_FLAGS = {
+  readOnly: 0x001,
+  honourZeroes: 0x002,
+  honourSame: 0x004,
+  info: 0x008,
+  asyncIo: 0x010,
+  shareable: 0x020,
+  sequential: 0x040,
+  discard: 0x080,
+  ignoreFlush: 0x100,
+  informAboutZeroBlocks: 0x200,
+  skipConsistencyChecks: 0x400,
+} as const;
+
+const MASK = 0x7ff;
+
+/** `RTFILE_O_*` of VirtualBox's runtime, as far as images are opened with them. */
+const FILE = {
+  read: 0x1,
+  readWrite: 0x3,
+  denyWrite: 0x20,
+  denyNone: 0x80,
+  create: 0x200,
+  open: 0x700,
+  notContentIndexed: 0x800,
+} as const;
+
+function checkFlags(flags: number): void {
+  if (!Number.isInteger(flags) || (flags & ~MASK) !== 0) {
+    throw new ImageError('invalid-argument', 'These are no open flags of vd.h', {
+      found: `0x${flags.toString(16)}`,
+      expected: `bits of 0x${MASK.toString(16)}`,
+    });
+  }
+  if ((flags & OPEN_FLAGS.skipConsistencyChecks) !== 0 && (flags & OPEN_FLAGS.readOnly) === 0) {
+    throw new ImageError('invalid-argument', 'Consistency checks can be skipped for reading only', {
+      found: `0x${flags.toString(16)}`,
+      hint: 'Add the flag for read-only.',
+    });
+  }
+}
+
+/**
+ * The options that a word of `VD_OPEN_FLAGS_*` stands for: writing falls back to reading, as it does there. What every
+ * disk does anyway (asynchronous requests, telling of unallocated ranges, reading what is damaged) has no option. Throws
+ * `invalid-argument` for bits that vd.h does not have.
+ */
+export function openOptionsOf(flags: number): DiskOpenOptions {
+  checkArguments('openOptionsOf', { flags: [flags, WHOLE] });
+  checkFlags(flags);
+  const has = (bit: number): boolean => (flags & bit) !== 0;
+  const reads = has(OPEN_FLAGS.readOnly);
+  return {
+    mode: reads ? 'read' : 'write',
+    ...(reads ? {} : { readOnlyFallback: true }),
+    ...(has(OPEN_FLAGS.honourZeroes) ? { honourZeroes: true } : {}),
+    ...(has(OPEN_FLAGS.honourSame) ? { honourSame: true } : {}),
+    ...(has(OPEN_FLAGS.info) ? { infoOnly: true } : {}),
+    ...(has(OPEN_FLAGS.shareable) ? { shareable: true } : {}),
+    ...(has(OPEN_FLAGS.sequential) ? { sequential: true } : {}),
+    ...(has(OPEN_FLAGS.ignoreFlush) ? { ignoreFlush: true } : {}),
+    discard: has(OPEN_FLAGS.discard),
+  };
+}
+
+/**
+ * vd.h's `VDOpenFlagsToFileOpenFlags`: the `RTFILE_O_*` word that an image with these flags is opened or created with.
+ * Throws `invalid-argument` for bits that vd.h does not have, and for creating something that is only read.
+ */
+export function fileOpenFlags(flags: number, create: boolean): number {
+  checkArguments('fileOpenFlags', { flags: [flags, WHOLE], create: [create, FLAG] });
+  checkFlags(flags);
+  const reads = (flags & OPEN_FLAGS.readOnly) !== 0;
+  if (reads && create) {
+    throw new ImageError('invalid-argument', 'A file that is only read cannot be created', {
+      found: `0x${flags.toString(16)}`,
+      hint: 'Leave the flag for read-only out.',
+    });
+  }
+  const shared = reads || (flags & OPEN_FLAGS.shareable) !== 0;
+  const access = (reads ? FILE.read : FILE.readWrite) | (shared ? FILE.denyNone : FILE.denyWrite);
+  return access | (create ? FILE.create | FILE.notContentIndexed : FILE.open);
+}

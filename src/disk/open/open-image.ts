@@ -1,0 +1,311 @@
+/** Opening images: finding out what a file is, and its parents, through the gate. */
+import { assert, ImageError, throwIfAborted } from '../../errors.ts';
+import type { Format, Image } from '../../image/contract.ts';
+import { ofParent, probeFormat, readProbeInput } from '../../image/probe.ts';
+import { LIMITS } from '../../limits.ts';
+import type { OpenMode, Source } from '../../storage/contract.ts';
+import type { OpenGate } from '../../storage/gate.ts';
+import type {
+  DiskOpenOptions,
+  EnvironmentOptions,
+  ImageEntry,
+  ImageInput,
+  ImageSettings,
+  SharingOptions,
+} from '../options.ts';
+import type { ChainImage } from '../path/chain.ts';
+import { entryOf, gateOf, registryOf, settingsOf, sourceOf } from './environment.ts';
+import { checkConfig } from './format-options.ts';
+import { lockedSource } from './locking.ts';
+import { openStoredParent } from './named-parent.ts';
+import { ParentSearch } from './parent-search.ts';
+import { refuseHalfConverted } from './prepare-record.ts';
+
+/** One image, opened, with what a report needs. */
+export interface OpenedImage extends ChainImage {
+  /** Why this format was chosen. */
+  readonly recognisedBy: string;
+  /** Nothing identifies the file, and nobody named its format: it is taken for a raw disk. */
+  readonly guessed: boolean;
+  readonly warnings: readonly string[];
+  /** For what the image names. */
+  readonly gate: OpenGate;
+}
+
+/** How one image is opened. */
+export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
+  readonly mode: OpenMode;
+  readonly format?: string | undefined;
+  /** Stay with the image. Their `mode` is what it shall be opened for as the last image, `mode` what it is now. */
+  readonly settings?: ImageSettings;
+  /** Headers only, and without a lock: for reports. */
+  readonly infoOnly?: boolean;
+  /** See {@link FormatOpenOptions.withoutData}. */
+  readonly withoutData?: boolean;
+  /** Also an image whose conversion by filters was interrupted. */
+  readonly resumeFilters?: boolean | undefined;
+}
+
+/** The format whose bytes come in the order of the disk: a stream can be read as it comes. */
+const IN_ORDER = 'raw';
+
+/** Opens one image: by the format that was named, else by the strongest probe. */
+export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
+  throwIfAborted(options.signal, 'Opening');
+  const { settings = {} } = options;
+  const { format, recognisedBy, key, warnings, guessed, gate, pinned } = await chooseFormat(source, options);
+  if (settings.config !== undefined) checkConfig(format, settings.config, 'open');
+  if (guessed && options.mode === 'write') {
+    throw new ImageError('denied', 'Nothing identifies this file as an image, and raw is never guessed for writing', {
+      path: source.name,
+      hint: 'Name its format: format "raw" (on the command line: --format raw).',
+    });
+  }
+  if (options.infoOnly !== true && options.resumeFilters !== true) await refuseHalfConverted(source);
+  const locking = { ...options, shareable: settings.shareable ?? options.shareable ?? false };
+  const image = await format.open(options.infoOnly === true ? source : lockedSource(source, locking), {
+    mode: options.mode,
+    gate,
+    infoOnly: options.infoOnly ?? false,
+    signal: options.signal,
+    ...(options.withoutData === undefined ? {} : { withoutData: options.withoutData }),
+    ...(settings.type === undefined ? {} : { type: settings.type }),
+    ...(settings.config === undefined ? {} : { config: settings.config }),
+    ...(settings.snapshot === undefined ? {} : { snapshot: settings.snapshot }),
+  });
+  if (pinned) await refuseExchanged(image, key, source.name);
+  if (settings.snapshot !== undefined && image.info.snapshots === undefined) await refuseSnapshot(image, source.name);
+  applyHints(image, settings);
+  const all = [...warnings, ...image.info.warnings];
+  const chosen = { format: format.name, recognisedBy, guessed };
+  return { ...chosen, image, name: source.name, key, source, settings, warnings: all, gate };
+}
+
+/** What the image may open was decided by the file that was looked at first. */
+async function refuseExchanged(image: Image, key: string, path: string): Promise<void> {
+  for (const storage of image.storages()) if ((await storage.identity()).key === key) return;
+  await image.close();
+  throw new ImageError('busy', 'Another file was put into the place of the image while it was opened', {
+    path,
+    hint: 'Try again when nothing changes the names any more.',
+  });
+}
+
+function applyHints(image: Image, { sequential }: ImageSettings): void {
+  if (sequential !== true) return;
+  for (const storage of image.storages()) storage.adviseSequential?.();
+}
+
+/** Reading the disk as it is now would be worse than reading nothing. */
+async function refuseSnapshot(image: Image, path: string): Promise<never> {
+  await image.close();
+  throw new ImageError('unsupported', `Images of the format ${image.info.format} have no snapshots inside`, { path });
+}
+
+interface Choice {
+  readonly format: Format;
+  readonly recognisedBy: string;
+  readonly key: string;
+  readonly warnings: readonly string[];
+  readonly guessed: boolean;
+  readonly gate: OpenGate;
+  /** The gate is that of this very file. */
+  readonly pinned: boolean;
+}
+
+async function chooseFormat(source: Source, options: OpenImageOptions): Promise<Choice> {
+  const registry = registryOf(options);
+  const named = options.format === undefined ? null : registry.find(options.format);
+  const storage = await source.provider.open(source.name, 'read');
+  try {
+    const { key } = await storage.identity();
+    if (named !== null && named.name !== IN_ORDER && !storage.can.random) throw notForStreams(named, source.name);
+    const gate = await gateOf(options.allow, source, storage);
+    const common = { key, gate, pinned: storage.place !== undefined };
+    if (named !== null)
+      return { ...common, format: named, recognisedBy: 'the caller named it', warnings: [], guessed: false };
+    const { format, answer, warnings, guessed } = probeFormat(await readProbeInput(storage, source.name), registry);
+    return { ...common, format, recognisedBy: answer.reason, warnings, guessed };
+  } finally {
+    await storage.close();
+  }
+}
+
+function notForStreams({ name }: Format, path: string): ImageError {
+  return new ImageError('unsupported', `A ${name} image cannot be read from a stream: its parts come in any order`, {
+    path,
+    hint: 'Read it into a file or into memory first.',
+  });
+}
+
+/** One image, or several. */
+export function entryList(source: ImageInput | readonly ImageInput[]): readonly ImageEntry[] {
+  return isList(source) ? source.map(entryOf) : [entryOf(source)];
+}
+
+function isList(source: ImageInput | readonly ImageInput[]): source is readonly ImageInput[] {
+  return Array.isArray(source);
+}
+
+/** How the parents of an image are opened. */
+export interface ParentOptions extends DiskOpenOptions {
+  /** What they read decides about what is stored in another image: no parent may be a guess. */
+  readonly changes?: boolean;
+}
+
+interface Search {
+  readonly options: DiskOpenOptions;
+  readonly search: ParentSearch;
+  readonly changes: boolean;
+}
+
+/** Opens parents until a base is reached and appends them: last image first. Returns warnings. */
+export async function openParents(
+  opened: OpenedImage[],
+  named: readonly ImageEntry[],
+  options: ParentOptions,
+): Promise<string[]> {
+  const found: Search = { options, search: new ParentSearch(options), changes: options.changes === true };
+  const warnings: string[] = [];
+  const rest = options.parent !== undefined && named.length === 0 ? [...entryList(options.parent)] : [...named];
+  for (let child = opened.at(-1); child !== undefined; child = opened.at(-1)) {
+    throwIfAborted(options.signal, 'Opening');
+    const next = rest.pop();
+    if (next === undefined && !child.image.info.differencing) return warnings;
+    if (next === undefined && isUnlinked(child)) return [...warnings, ...allowUnlinked(child, opened, options)];
+    if (next === undefined && options.withoutParents === true) return warnings;
+    if (opened.length >= LIMITS.chainDepth) throw tooDeep(child);
+    const { parent, warnings: doubts } = await (next === undefined
+      ? findParent(child, opened, found)
+      : openNamedParent(next, opened.length === 1, options));
+    opened.push(parent);
+    warnings.push(...doubts);
+    refuseLoop(opened);
+    if (options.linkage !== 'off') checkLink(child, parent, options.linkage === 'strict' ? null : warnings);
+  }
+  return warnings;
+}
+
+/** The image has a parent and does not say which. */
+function isUnlinked({ image }: OpenedImage): boolean {
+  const { differencing, parentUuid, parentName } = image.info;
+  return differencing && parentUuid === null && parentName === null;
+}
+
+/**
+ * Nothing looks for a parent that no link leads to, and what is read without it may be wrong: the caller must say so.
+ * Written without it, units would hide what the parent holds beside the bytes that were written.
+ */
+function allowUnlinked(child: OpenedImage, opened: readonly OpenedImage[], options: DiskOpenOptions): string[] {
+  if (options.infoOnly === true) return [];
+  const writes = opened[0]?.image.can.write === true;
+  if (!writes && options.withoutParents === true) return [];
+  const none = options.parent !== undefined && entryList(options.parent).length === 0;
+  if (!writes && none && opened.length === 1) {
+    return [`${child.name} is read as if it had no parent: what it does not hold reads zero.`];
+  }
+  const name =
+    opened.length === 1
+      ? 'Name the parent (parent; on the command line: --parent)'
+      : 'Name all images below the last one, base first (parent; on the command line: --chain)';
+  const whole =
+    'if it is complete, make a base of it (setImage with parent null; on the command line: set --parent none)';
+  const read = 'or read it as it is (parent: []; on the command line: --parent none)';
+  throw new ImageError('not-found', 'This differencing image does not say what its parent is', {
+    path: child.name,
+    hint: `${name}; ${whole}${opened.length > 1 || writes ? '' : `, ${read}`}.`,
+  });
+}
+
+function tooDeep(child: OpenedImage): ImageError {
+  return new ImageError('limit', 'The chain of images is too long', {
+    path: child.name,
+    expected: `at most ${LIMITS.chainDepth} images`,
+  });
+}
+
+async function openNamedParent(
+  entry: ImageEntry,
+  first: boolean,
+  options: DiskOpenOptions,
+): Promise<{ readonly parent: OpenedImage; readonly warnings: readonly string[] }> {
+  const source = sourceOf(entry.image, options);
+  const { parentFormat, format: _format, ...rest } = options;
+  const format = entry.format ?? (first ? parentFormat : undefined);
+  const parent = await openImage(source, {
+    ...rest,
+    mode: 'read',
+    settings: settingsOf(options, entry),
+    ...(format === undefined ? {} : { format }),
+  }).catch((error: unknown) => {
+    throw ofParent(error);
+  });
+  return { parent, warnings: [] };
+}
+
+function refuseLoop(opened: readonly OpenedImage[]): void {
+  const parent = opened.at(-1);
+  const seen = opened.findIndex((entry) => entry.key === parent?.key);
+  if (parent === undefined || seen === opened.length - 1) return;
+  throw new ImageError('corrupt', 'The image is its own parent', {
+    path: parent.name,
+    hint: 'Name the right parent with --parent.',
+  });
+}
+
+/**
+ * UUIDs tell a wrong parent from the right one; the modification UUID tells that it was written since, which is refused
+ * where there are no warnings.
+ */
+function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[] | null): void {
+  const wanted = child.image.info.parentUuid;
+  const { uuid, modificationUuid } = parent.image.info;
+  if (wanted === null || uuid === null) return;
+  if (wanted !== uuid) {
+    throw new ImageError('corrupt', 'The parent is not the one that this image was made from', {
+      status: 'VERR_VD_UUID_MISMATCH',
+      path: child.name,
+      field: 'parent UUID',
+      found: `${uuid} (${parent.name})`,
+      expected: wanted,
+      hint: 'Name the right parent with --parent.',
+    });
+  }
+  const known = child.image.info.parentModificationUuid;
+  if (known === null || modificationUuid === null || known === modificationUuid) return;
+  if (warnings === null) {
+    throw new ImageError('corrupt', 'The parent was written after the image was made from it', {
+      status: 'VERR_VD_UUID_MISMATCH',
+      path: child.name,
+      field: 'parent modification UUID',
+      found: `${modificationUuid} (${parent.name})`,
+      expected: known,
+      hint: 'What is read may be a mixture: restore the parent, or accept it (setImage; on the command line: set --parent).',
+    });
+  }
+  warnings.push(`${parent.name} was written after ${child.name} was made from it; what is read may be a mixture.`);
+}
+
+/** The parent that the child names, or the one with the identities that it remembers. */
+async function findParent(
+  child: OpenedImage,
+  opened: readonly OpenedImage[],
+  { options, search, changes }: Search,
+): Promise<{ readonly parent: OpenedImage; readonly warnings: readonly string[] }> {
+  const { parentUuid, parentName } = child.image.info;
+  if (parentUuid === null && parentName !== null) {
+    const format = opened.length === 1 ? options.parentFormat : undefined;
+    return { parent: await openStoredParent({ child, name: parentName, options, format }), warnings: [] };
+  }
+  assert(parentUuid !== null, 'an image without any link to its parent was refused');
+  const { parent, doubt } = await search.find({ child, uuid: parentUuid, opened });
+  if (doubt === null) return { parent, warnings: [] };
+  if (changes || opened[0]?.image.can.write === true || options.linkage === 'strict') {
+    await parent.image.close();
+    throw doubt;
+  }
+  return {
+    parent: { ...parent, doubt },
+    warnings: [`${child.name}: ${doubt.message}: ${doubt.context.found}. ${parent.name} is taken; name it to be sure.`],
+  };
+}

@@ -1,0 +1,193 @@
+/**
+ * The parent of an image by its identities. Every image that can be meant is a candidate: what the child names, and the
+ * images beside it. A candidate is the *same* when all identities that the child remembers match, *changed* when the
+ * parent was written since, else another image. One that is the same is the parent, whatever else lies there: a backup
+ * copy, an older state. Where several files are equally good, reading takes one and says so; changing anything on top of
+ * it, or in it, would be a guess, and is refused.
+ */
+import { ImageError, printable } from '../../errors.ts';
+import type { ImageInfo } from '../../image/contract.ts';
+import { probeFormat, readProbeInput } from '../../image/probe.ts';
+import type { Source } from '../../storage/contract.ts';
+import { isPlainName } from '../../storage/gate.ts';
+import type { DiskOpenOptions } from '../options.ts';
+import { boundsBeside, ImagesBeside } from './beside.ts';
+import { gateOf, handedOver, registryOf, settingsOf } from './environment.ts';
+import { lockedSource, takesLocks } from './locking.ts';
+import type { OpenedImage } from './open-image.ts';
+
+/** What a candidate is to the child. */
+export type Verdict = 'same' | 'changed' | 'other';
+
+/** A file that may be the parent. */
+interface Candidate {
+  readonly name: string;
+  readonly key: string;
+  readonly info: Pick<ImageInfo, 'uuid' | 'modificationUuid'>;
+}
+
+/** The images of one directory, looked at once for all images of a chain that lie there. */
+interface Directory {
+  readonly candidates: readonly Candidate[];
+  /** False: it holds more than is looked at. */
+  readonly complete: boolean;
+}
+
+/** A child that remembers the UUID of its parent, and the images above it. */
+export interface Orphan {
+  readonly child: OpenedImage;
+  readonly uuid: string;
+  /** The child, and all images above it: none of them can be the parent. */
+  readonly opened: readonly OpenedImage[];
+}
+
+/** A parent, and why it may be another one than the child was made from. */
+export interface FoundParent {
+  readonly parent: OpenedImage;
+  readonly doubt: ImageError | null;
+}
+
+/** Names that a message lists. */
+const LISTED = 10;
+
+/** Finds the parents of the images of one chain. */
+export class ParentSearch {
+  readonly #options: DiskOpenOptions;
+  readonly #directories = new Map<string, Directory>();
+
+  constructor(options: DiskOpenOptions) {
+    this.#options = options;
+  }
+
+  /** Opens the parent. Throws `not-found`, `denied`, `corrupt` when it is an image above. */
+  async find(orphan: Orphan): Promise<FoundParent> {
+    const { child, opened } = orphan;
+    const own = new Set(opened.map(({ key }) => key));
+    const named = await this.#named(child);
+    if (named !== null && judge(child.image.info, named.info) === 'same' && !own.has(named.key)) {
+      return { parent: await this.#open(named, orphan), doubt: null };
+    }
+    const { candidates, complete } = await this.#around(child);
+    const all = named === null || candidates.some(({ key }) => key === named.key) ? candidates : [named, ...candidates];
+    const fitting = all.filter(({ info }) => judge(child.image.info, info) !== 'other');
+    const possible = fitting.filter(({ key }) => !own.has(key));
+    const same = possible.filter(({ info }) => judge(child.image.info, info) === 'same');
+    const best = distinct(same.length > 0 ? same : possible);
+    const [taken] = best;
+    if (taken === undefined) throw notFound(orphan, fitting.length > 0, complete);
+    const certain = best.length === 1 && (same.length > 0 || complete);
+    return { parent: await this.#open(taken, orphan), doubt: certain ? null : doubtOf(orphan, best, complete) };
+  }
+
+  /** What the child names as its parent, if that is an image and may be looked at. */
+  async #named(child: OpenedImage): Promise<Candidate | null> {
+    const { parentName } = child.image.info;
+    if (parentName === null || !isPlainName(parentName)) return null;
+    return this.#look(child).lookAt(child.source.provider.resolve(parentName, child.name));
+  }
+
+  async #around(child: OpenedImage): Promise<Directory> {
+    const directory = child.source.provider.directory(child.name);
+    const known = this.#directories.get(directory);
+    if (known !== undefined) return known;
+    const images = this.#look(child);
+    const candidates: Candidate[] = [];
+    for await (const { name, key, info } of images) {
+      const { uuid, modificationUuid } = info;
+      candidates.push({ name, key, info: { uuid, modificationUuid } });
+    }
+    // The order of a directory is an accident; what is taken must not be one.
+    candidates.sort((a, b) => (a.name < b.name ? -1 : 1));
+    const found = { candidates, complete: images.complete };
+    this.#directories.set(directory, found);
+    return found;
+  }
+
+  #look({ source, gate }: OpenedImage): ImagesBeside {
+    return new ImagesBeside({ from: source, gate, role: 'parent image', options: this.#options });
+  }
+
+  async #open({ name }: Candidate, orphan: Orphan): Promise<OpenedImage> {
+    const found = await openCandidate(name, orphan, this.#options);
+    // Another program put something else into its place since it was looked at.
+    if (found === null) throw notFound(orphan, false, true);
+    return found;
+  }
+}
+
+/** What a candidate is to a child that remembers these identities. */
+export function judge(
+  { parentUuid, parentModificationUuid }: Pick<ImageInfo, 'parentUuid' | 'parentModificationUuid'>,
+  { uuid, modificationUuid }: Pick<ImageInfo, 'uuid' | 'modificationUuid'>,
+): Verdict {
+  if (uuid === null || uuid !== parentUuid) return 'other';
+  return parentModificationUuid === null || parentModificationUuid === modificationUuid ? 'same' : 'changed';
+}
+
+/** Names of one file are one candidate. */
+function distinct(candidates: readonly Candidate[]): Candidate[] {
+  return candidates.filter(({ key }, at) => candidates.findIndex((other) => other.key === key) === at);
+}
+
+function notFound({ child, uuid }: Orphan, own: boolean, complete: boolean): ImageError {
+  const message = own ? 'The image is its own parent' : 'The parent of this image was not found beside it';
+  const { parentName } = child.image.info;
+  return new ImageError(own ? 'corrupt' : 'not-found', message, {
+    path: child.name,
+    field: 'parent UUID',
+    expected: uuid,
+    ...(parentName === null ? {} : { found: `the name ${printable(parentName)}` }),
+    hint: complete
+      ? 'Name the parent with --parent.'
+      : `Name the parent with --parent: only ${boundsBeside()} beside the image were looked at.`,
+  });
+}
+
+function doubtOf({ child, uuid, opened }: Orphan, best: readonly Candidate[], complete: boolean): ImageError {
+  const names = best.slice(0, LISTED).map(({ name }) => printable(name));
+  const more = best.length > LISTED ? ` and ${best.length - LISTED} more` : '';
+  const { parentModificationUuid } = child.image.info;
+  const several = best.length > 1;
+  const option = opened.length === 1 ? 'parent; on the command line: --parent' : 'the list of images; --chain';
+  const message = several
+    ? 'Several files can be the parent of this image'
+    : 'Too many files lie beside this image to tell which one is its parent';
+  return new ImageError('invalid-argument', message, {
+    path: child.name,
+    field: 'parent UUID',
+    found: `${names.join(', ')}${more}${complete ? '' : `, and not all files were looked at (${boundsBeside()})`}`,
+    expected: `one file with ${uuid}${parentModificationUuid === null ? '' : ` and content ${parentModificationUuid}`}`,
+    hint: `Name the right one (${option}), or move the others elsewhere.`,
+  });
+}
+
+/** Opens a file that has the UUID; null when it has become another one meanwhile. What goes wrong now must be heard. */
+async function openCandidate(
+  name: string,
+  { child, uuid }: Orphan,
+  options: DiskOpenOptions,
+): Promise<OpenedImage | null> {
+  const infoOnly = options.infoOnly === true;
+  const storage = await child.gate.open({ name, role: 'parent image' }, child.source, 'read');
+  let found: OpenedImage | null = null;
+  try {
+    if (!infoOnly && takesLocks(options)) await storage.lock('shared', { shareable: options.shareable ?? false });
+    const { guessed, format, answer } = probeFormat(await readProbeInput(storage, name), registryOf(options));
+    const { key } = await storage.identity();
+    if (guessed || !format.capabilities.read) return null;
+    // The format gets the handle that the gate judged, not the name.
+    const source: Source = { provider: child.source.provider, name };
+    const judged = handedOver(infoOnly ? source : lockedSource(source, options), () => Promise.resolve(storage));
+    const gate = await gateOf(options.allow, source, storage);
+    const image = await format.open(judged, { mode: 'read', gate, infoOnly, signal: options.signal });
+    if (image.info.uuid !== uuid) return null;
+    const settings = settingsOf(options);
+    if (!infoOnly && settings.sequential === true) for (const part of image.storages()) part.adviseSequential?.();
+    const { warnings } = image.info;
+    const chosen = { format: format.name, recognisedBy: answer.reason, guessed: false };
+    found = { ...chosen, image, name, key, source, settings, warnings, gate };
+    return found;
+  } finally {
+    if (found === null) await storage.close();
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * The image of a chain that is written, with all that writing to it needs: the write path, the flushes, the discards
+ * that wait. A disk has one for its last image; a merge has one for its target.
+ */
+
+import type { DeviceCapabilities } from '../device.ts';
+import type { DiskOpenOptions, ImageOpenOptions } from '../options.ts';
+import type { Chain, ChainImage } from './chain.ts';
+import { PendingDiscards } from './discards.ts';
+import { Flusher, systemTimers } from './flusher.ts';
+import { WritePath } from './write-path.ts';
+
+/** Changes wait this long for a flush of their own, so that a forgotten close loses little. */
+const FLUSH_AFTER_MS = 5000;
+
+/** What decides how the last image is written, beside its own settings. */
+export type HeadOptions = Pick<DiskOpenOptions, 'flushAfterMs' | 'timers' | 'onMessage'> & {
+  /** Instead of its own settings. */
+  readonly settings?: ImageOpenOptions;
+};
+
+/** Writing to the last image of a chain. */
+export class Head {
+  readonly chain: Chain;
+  readonly last: ChainImage;
+  readonly writes: WritePath;
+  readonly flusher: Flusher;
+  readonly discards: PendingDiscards;
+  /** Unit of allocation in bytes; 0 where everything has its place already. */
+  readonly blockSize: number;
+  readonly can: DeviceCapabilities;
+  #begun: Promise<void> | null;
+  #ready: boolean;
+
+  /** `before`: what wrote to the same image when the chain was another one. */
+  constructor(chain: Chain, options: HeadOptions, before?: Head) {
+    const last = chain.last;
+    const settings = options.settings ?? last.settings;
+    const info = last.image.info;
+    this.chain = chain;
+    this.last = last;
+    this.#ready = before?.last.image === last.image && before.ready;
+    this.#begun = this.#ready ? Promise.resolve() : null;
+    this.blockSize = info.variant.includes('fixed') ? 0 : (info.blockSize ?? 0);
+    // The caller wants to write, and the image lets them.
+    const write = last.image.can.write && settings.mode === 'write';
+    const { zeroMarker, discard: gives } = last.image.can;
+    // Without a mark for zero, what is given up would show the parent.
+    const safe = zeroMarker || this.blockSize === 0 || !chain.hasParent(chain.top);
+    const discard = write && gives && safe && settings.discard !== false;
+    this.can = { write, zero: write, discard, random: goesAnywhere(chain) };
+    this.writes = new WritePath(chain, last.image, {
+      honourZeroes: settings.honourZeroes ?? false,
+      // Blocks of a fixed image are there already, so leaving data out would save nothing.
+      honourSame: settings.honourSame ?? info.variant.includes('fixed'),
+    });
+    this.discards = new PendingDiscards(last.image, info.blockSize ?? 0, () => chain.size, chain.filters);
+    this.flusher = new Flusher(last.image, {
+      ignoreFlush: settings.ignoreFlush ?? false,
+      afterMs: options.flushAfterMs ?? FLUSH_AFTER_MS,
+      timers: options.timers ?? systemTimers,
+      onFailure: (error) => {
+        const text = `${last.name} could not be flushed: what was written since the last flush may be lost.`;
+        options.onMessage?.({ level: 'error', text, path: last.name, error });
+      },
+    });
+  }
+
+  /** What must be durable before the first change is. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  /** Makes that durable. Once is enough. */
+  async begin(): Promise<void> {
+    this.#begun ??= this.last.image.beginChanges({ content: true });
+    await this.#begun;
+    this.#ready = true;
+  }
+
+  /** The same for work that leaves what is read as it is. */
+  async beginMoving(): Promise<void> {
+    if (!this.#ready) await this.last.image.beginChanges({ content: false });
+  }
+
+  /** Before a change and after it: a flush that began in between does not cover it. Left out: anything may change. */
+  noteChange(offset = 0, length = this.chain.size): void {
+    this.last.image.noteChange();
+    this.last.image.noteRange?.(offset, length);
+    this.flusher.noteChange();
+  }
+
+  /** What was recorded since `begin` is stored. Everything is flushed, and nothing else may run meanwhile. */
+  async end(): Promise<void> {
+    const { image } = this.last;
+    if (!this.#ready || image.endChanges === undefined) return;
+    this.#begun = null;
+    this.#ready = false;
+    await image.endChanges();
+  }
+
+  /** The next change gives the image another identity, durably, before it: somebody took note of the one that it has now. */
+  async renew(): Promise<void> {
+    await this.end();
+    this.#begun = null;
+    this.#ready = false;
+  }
+
+  /** Zeroes what pending discards left. Nothing else may run meanwhile. */
+  async pushOut(): Promise<void> {
+    for (let first = this.discards.next(true); first !== null; first = this.discards.next(true)) {
+      await this.discards.pushOut(first);
+    }
+  }
+
+  /** Everything that was changed is durable. Nothing else may run meanwhile. */
+  async settle(): Promise<void> {
+    if (this.#ready) await this.pushOut();
+    await this.flusher.flush();
+    // What only that flush made free.
+    if (this.last.image.dirtyBytes > 0) await this.flusher.flush();
+  }
+}
+
+/** False where one of the files is a stream. */
+function goesAnywhere(chain: Chain): boolean {
+  return chain.images.every(({ image }) => image.storages().every(({ can }) => can.random));
+}

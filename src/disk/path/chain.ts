@@ -1,0 +1,249 @@
+/**
+ * The read side of a chain of images: which image answers for a range, and reading it. Used by reads, by padding and
+ * comparing in the write path, and by the allocation map.
+ *
+ * Clipping: a lower image is never asked for more than every higher image has declared absent.
+ */
+import { assert, ImageError } from '../../errors.ts';
+import type { Image, Mapping } from '../../image/contract.ts';
+import { allDone, watched } from '../../storage/all-done.ts';
+import {
+  type FileAttributes,
+  isPromise,
+  type MaybePromise,
+  type ReadTarget,
+  type Source,
+} from '../../storage/contract.ts';
+import type { Range } from '../device.ts';
+import type { ImageSettings } from '../options.ts';
+import { bufferList, fillZero, sliceBuffers, totalLength } from './buffers.ts';
+import type { CacheLayer } from './cache-layer.ts';
+import { FilterStack } from './filter-stack.ts';
+import { isStored, readEncoded } from './stored.ts';
+
+/** One image of a chain and where it came from. */
+export interface ChainImage {
+  readonly image: Image;
+  /** As the provider knows it. */
+  readonly name: string;
+  readonly format: string;
+  readonly source: Source;
+  /** Tells that two names are one file. */
+  readonly key: string;
+  /** What the caller wants of it, whenever it is opened anew. */
+  readonly settings: ImageSettings;
+  /** Others may be the parent as well: it may be read, and nothing may be changed. */
+  readonly doubt?: ImageError;
+}
+
+/** What answers for a range: a mapping and the number of its image, or nobody. */
+export interface Located {
+  readonly mapping: Mapping;
+  /** 0 = base; -1 when no image holds the range. */
+  readonly image: number;
+}
+
+/** How a range is read. */
+export interface ChainReadOptions {
+  /** What no image stores becomes zero, and is noted here. Left out: it becomes what would be stored for zeroes. */
+  readonly gaps?: Range[];
+  /** For a request of the disk, which holds the range: from the cache, and into it. */
+  readonly cached?: boolean;
+}
+
+/** Runs read at the same time for one request. */
+const PARALLEL_RUNS = 64;
+
+/** The images of a disk, base first. */
+export class Chain {
+  readonly #images: ChainImage[];
+  /** Name of the lowest image when its parents were left out: its absent ranges cannot be answered. */
+  readonly incomplete: string | null;
+  /** Of the disk, whatever images it has: what stands in the images is in the form that these give it. */
+  readonly filters: FilterStack;
+  /** What was read of this chain, as its last image shows it. */
+  cache: CacheLayer | null = null;
+  #sizes: readonly number[];
+
+  constructor(images: readonly ChainImage[], incomplete: string | null, filters = new FilterStack()) {
+    this.#images = [...images];
+    this.incomplete = incomplete;
+    this.filters = filters;
+    this.#sizes = images.map((entry) => entry.image.info.virtualSize);
+  }
+
+  get images(): readonly ChainImage[] {
+    return this.#images;
+  }
+
+  /** A chain of the same disk with other images. */
+  with(images: readonly ChainImage[]): Chain {
+    return new Chain(images, this.incomplete, this.filters);
+  }
+
+  /** The image that was opened. */
+  get last(): ChainImage {
+    return this.at(this.top);
+  }
+
+  /** The image of that number, 0 = base. */
+  at(number: number): ChainImage {
+    const entry = this.#images[number];
+    assert(entry !== undefined, 'the chain has an image of that number');
+    return entry;
+  }
+
+  /** The same image was opened anew. Nothing else may run meanwhile. */
+  replace(number: number, entry: ChainImage): void {
+    this.#images[number] = entry;
+  }
+
+  /** Guest bytes of the image that was opened. */
+  get size(): number {
+    return this.#sizes[this.top] ?? 0;
+  }
+
+  /** The last image changed its size. */
+  resized(): void {
+    this.#sizes = this.#images.map((entry) => entry.image.info.virtualSize);
+  }
+
+  /** Number of the image that was opened. */
+  get top(): number {
+    return this.#images.length - 1;
+  }
+
+  /** True when ranges that image `level` lacks may hold data further down. */
+  hasParent(level: number): boolean {
+    return level > 0 || this.incomplete !== null;
+  }
+
+  /** Finds who answers at `offset`, from image `level` down. The answer covers at most `length`. */
+  locate(level: number, offset: number, length: number): MaybePromise<Located> {
+    let clipped = length;
+    for (let number = level; number >= 0; number--) {
+      const entry = this.#images[number];
+      const rest = (this.#sizes[number] ?? 0) - offset;
+      // Beyond the end of a shorter parent there is nothing, whatever its own parents hold.
+      if (entry === undefined || rest <= 0) break;
+      const mapping = entry.image.map(offset, Math.min(clipped, rest));
+      if (isPromise(mapping)) return mapping.then((found) => this.#follow(found, number, offset, clipped));
+      if (mapping.kind !== 'absent') return { mapping: clip(mapping, clipped), image: number };
+      clipped = Math.min(clipped, mapping.length);
+    }
+    return { mapping: { kind: 'absent', length: clipped }, image: -1 };
+  }
+
+  /**
+   * Fills the buffers from image `level` down, with bytes in the form in which they are stored. True when no image held
+   * any byte of it.
+   */
+  async read(
+    level: number,
+    offset: number,
+    buffers: readonly Uint8Array[],
+    length: number,
+    { gaps, cached = false }: ChainReadOptions = {},
+  ): Promise<boolean> {
+    const cache = cached && level === this.top ? this.cache : null;
+    let unallocated = true;
+    let running: Promise<void>[] = [];
+    try {
+      for (let position = 0; position < length; ) {
+        const answer = this.locate(level, offset + position, length - position);
+        const located = isPromise(answer) ? await answer : answer;
+        const end = position + located.mapping.length;
+        if (isStored(located.mapping)) {
+          const part = sliceBuffers(buffers, position, end);
+          running.push(watched(this.#readRun(located, offset + position, part, cache)));
+        } else {
+          this.checkComplete(located, offset + position);
+          const part = sliceBuffers(buffers, position, end);
+          if (gaps === undefined && this.filters.encodes)
+            running.push(watched(this.#fillStored(offset + position, part)));
+          else fillZero(part);
+          gaps?.push({ offset: offset + position, length: end - position });
+        }
+        unallocated &&= located.mapping.kind === 'absent';
+        position = end;
+        if (running.length >= PARALLEL_RUNS) {
+          await allDone(running);
+          running = [];
+        }
+      }
+    } finally {
+      // Nothing may still fill the caller's buffers when the promise settles, not even after a failure.
+      await Promise.allSettled(running);
+    }
+    await allDone(running);
+    return unallocated;
+  }
+
+  #readRun(located: Located, offset: number, target: ReadTarget, cache: CacheLayer | null): Promise<void> {
+    if (cache === null) return this.#readStored(located, offset, 0, target);
+    return cache.read(offset, target, (at, part) => this.#readStored(located, at, at - offset, part));
+  }
+
+  /** A part of a run, `skipped` bytes from its start. */
+  #readStored({ mapping, image }: Located, offset: number, skipped: number, target: ReadTarget): Promise<void> {
+    if (mapping.kind === 'data') return mapping.storage.read(mapping.offset + skipped, target);
+    return readEncoded(this.at(image).image, offset, target);
+  }
+
+  /** Fills with what is stored for zeroes. */
+  async #fillStored(offset: number, target: Uint8Array | readonly Uint8Array[]): Promise<void> {
+    const stored = await this.filters.zeroes(offset, totalLength(target));
+    let at = 0;
+    for (const buffer of bufferList(target)) {
+      buffer.set(stored.subarray(at, at + buffer.length));
+      at += buffer.length;
+    }
+  }
+
+  async #follow(found: Mapping, number: number, offset: number, length: number): Promise<Located> {
+    if (found.kind !== 'absent') return { mapping: clip(found, length), image: number };
+    // The table is in memory now, so asking from the same image again does not wait.
+    return this.locate(number, offset, Math.min(length, Math.max(found.length, 1)));
+  }
+
+  /** What nobody holds reads zero, unless parents were left out that may hold it. */
+  checkComplete(located: Located, offset: number): void {
+    if (located.image !== -1 || this.incomplete === null) return;
+    throw new ImageError('not-found', 'This range is stored in a parent that was not opened', {
+      path: this.incomplete,
+      guestOffset: offset,
+      hint: 'Open the image with its parents.',
+    });
+  }
+}
+
+function clip(mapping: Mapping, length: number): Mapping {
+  return mapping.length <= length ? mapping : { ...mapping, length };
+}
+
+/** Keys of all files that the images are read from. */
+export async function identitiesOf(images: readonly ChainImage[]): Promise<ReadonlySet<string>> {
+  const storages = images.flatMap(({ image }) => image.storages());
+  const identities = await Promise.all(storages.map((storage) => storage.identity()));
+  return new Set(identities.map(({ key }) => key));
+}
+
+/** Attributes of those files, where files have some. */
+export async function attributesOf(images: readonly ChainImage[]): Promise<readonly FileAttributes[]> {
+  const storages = images.flatMap(({ image }) => image.storages());
+  const found = await Promise.all(storages.map(async (storage) => (await storage.attributes?.()) ?? null));
+  return found.filter((one) => one !== null);
+}
+
+/** Closes all images, last first, and then throws the first failure. */
+export async function closeImages(images: readonly ChainImage[]): Promise<void> {
+  let failure: unknown;
+  for (const { image } of [...images].reverse()) {
+    try {
+      await image.close();
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  if (failure !== undefined) throw failure;
+}

@@ -1,0 +1,103 @@
+/**
+ * Writing in the form that a format stores compressed. Two steps, so that many writers may compress at the same time
+ * and still store in order: `compressUnits` makes the streams, on other threads, and touches no image; the disk stores
+ * them later. What is zero, covers a unit in part, or does not get smaller is written like anything else.
+ */
+import { alignDown, alignUp } from '../../binary/numbers.ts';
+import { isZero } from '../../codec/bytes.ts';
+import { ImageError } from '../../errors.ts';
+import type { EncodedUnit, Encoder, Image } from '../../image/contract.ts';
+import { allDone, watched } from '../../storage/all-done.ts';
+import { isPromise } from '../../storage/contract.ts';
+
+/** A stretch of a write: units in their stored form, or plain bytes. */
+export interface WritePiece {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  /** Null: written like anything else. */
+  readonly units: readonly EncodedUnit[] | null;
+}
+
+/** The encoder of an image. Throws `unsupported` where it has none. */
+export function encoderOf(image: Image, path: string): Encoder {
+  const { encoder } = image;
+  if (encoder !== undefined && encoder !== null) return encoder;
+  throw new ImageError('unsupported', 'This image cannot store compressed data', {
+    path,
+    hint: 'Write without compression.',
+  });
+}
+
+/** Compresses the whole units of a write. The bytes must stay as they are until they are stored. */
+export async function compressUnits(
+  encoder: Encoder,
+  offset: number,
+  bytes: Uint8Array,
+  diskSize: number,
+): Promise<WritePiece[]> {
+  const { unit } = encoder;
+  const end = offset + bytes.length;
+  const first = Math.min(alignUp(offset, unit), end);
+  const last = end === diskSize ? end : Math.max(alignDown(end, unit), first);
+  const streams: (Uint8Array | null)[] = [];
+  const work: Promise<void>[] = [];
+  for (let at = first; at < last; at += unit) {
+    const index = streams.push(null) - 1;
+    const part = bytes.subarray(at - offset, Math.min(at + unit, end) - offset);
+    if (isZero(part)) continue;
+    const stream = encoder.encode(part.length === unit ? part : filledUp(part, unit));
+    if (!isPromise(stream)) streams[index] = stream;
+    else {
+      const done = stream.then((made) => {
+        streams[index] = made;
+      });
+      work.push(watched(done));
+    }
+  }
+  await allDone(work);
+  return piecesOf({ offset, bytes, first, last, unit }, streams);
+}
+
+/** The last unit of a disk is stored whole. */
+function filledUp(part: Uint8Array, unit: number): Uint8Array {
+  const whole = new Uint8Array(unit);
+  whole.set(part);
+  return whole;
+}
+
+interface Stretch {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  readonly first: number;
+  readonly last: number;
+  readonly unit: number;
+}
+
+/** Neighbours that are stored in the same way become one piece. */
+function piecesOf(
+  { offset, bytes, first, last, unit }: Stretch,
+  streams: readonly (Uint8Array | null)[],
+): WritePiece[] {
+  const pieces: WritePiece[] = [];
+  const add = (start: number, stop: number, units: readonly EncodedUnit[] | null): void => {
+    if (start < stop) pieces.push({ offset: start, bytes: bytes.subarray(start - offset, stop - offset), units });
+  };
+  /** Where the plain bytes begin that no piece has yet. */
+  let plain = offset;
+  for (let index = 0; index < streams.length; ) {
+    const start = first + index * unit;
+    const units: EncodedUnit[] = [];
+    for (let stream = streams[index]; stream !== null && stream !== undefined; stream = streams[++index]) {
+      units.push({ guestOffset: first + index * unit, bytes: stream });
+    }
+    if (units.length === 0) {
+      index++;
+      continue;
+    }
+    add(plain, start, null);
+    plain = Math.min(first + index * unit, last);
+    add(start, plain, units);
+  }
+  add(plain, offset + bytes.length, null);
+  return pieces;
+}

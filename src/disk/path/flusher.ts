@@ -1,0 +1,121 @@
+/**
+ * When a disk flushes: on request, when dirty metadata reaches its bound, and some seconds after the first unflushed
+ * change. Flushes run one after another; callers that come while one runs share the next.
+ *
+ * Whoever flushes holds a lock of the disk: a range, all of it, or at least the place that `ChainDisk.flush` locks. So
+ * no flush runs inside of an operation that has the disk to itself, but those of that operation. The timer has no lock:
+ * what it does goes through `runAlarms`.
+ */
+
+import { ImageError } from '../../errors.ts';
+import type { Image } from '../../image/contract.ts';
+import { flushImage } from '../../image/flush.ts';
+import { LIMITS } from '../../limits.ts';
+import type { Timers } from '../options.ts';
+
+/** A clock made of the platform's timers. */
+export const systemTimers: Timers = {
+  set: (milliseconds, run) => setTimeout(run, milliseconds),
+  clear: (handle) => clearTimeout(handle as ReturnType<typeof setTimeout>),
+};
+
+/** When flushes run, and what they do. */
+export interface FlusherOptions {
+  readonly ignoreFlush: boolean;
+  /** 0: no flush runs by itself. */
+  readonly afterMs: number;
+  readonly timers: Timers;
+  /** A flush that nobody asked for failed. */
+  readonly onFailure?: (error: unknown) => void;
+}
+
+/** The flushes of one image. */
+export class Flusher {
+  readonly #image: Image;
+  readonly #options: FlusherOptions;
+  #changed: boolean;
+  #running: Promise<void> | null = null;
+  #next: Promise<void> | null = null;
+  #timer: unknown = null;
+  /** The flush that failed. What it should have made durable never will be, so no later one may resolve. */
+  #failed: { readonly error: unknown } | null = null;
+  #alarm: (flush: () => Promise<void>) => Promise<void> = (flush) => flush();
+
+  constructor(image: Image, options: FlusherOptions) {
+    this.#image = image;
+    this.#options = options;
+    // Whatever wrote to the image before may have left something for the next flush, such as counts to be lowered.
+    this.#changed = image.dirtyBytes > 0;
+  }
+
+  /** Sets the way the timer flushes: by the disk, which takes a lock for it. Default: at once. */
+  runAlarms(how: (flush: () => Promise<void>) => Promise<void>): void {
+    this.#alarm = how;
+  }
+
+  /** Something was changed that a flush must make durable. */
+  noteChange(): void {
+    this.#changed = true;
+    if (this.#timer !== null || this.#options.afterMs === 0) return;
+    this.#timer = this.#options.timers.set(this.#options.afterMs, () => {
+      this.#timer = null;
+      // A failure is remembered as well: the next write, flush or close reports it to a caller.
+      this.#alarm(() => this.flush()).catch((error: unknown) => this.#options.onFailure?.(error));
+    });
+  }
+
+  /** Throws when a flush failed before: what it should have made durable never will be, so nothing may be added. */
+  refuseAfterFailure(label: string): void {
+    if (this.#failed === null) return;
+    throw new ImageError('io', 'An earlier flush of this disk failed, so it takes no more changes', {
+      path: label,
+      hint: 'Close it and open it again: what was flushed before is safe.',
+      cause: this.#failed.error,
+    });
+  }
+
+  /** True when so much metadata is dirty that writers should wait for a flush. */
+  get overdue(): boolean {
+    return this.#image.dirtyBytes >= LIMITS.dirtyMetadataBytes;
+  }
+
+  /** Resolves when every change that ended before this call is durable. */
+  flush(): Promise<void> {
+    if (this.#failed !== null) return Promise.reject(this.#failed.error);
+    // It starts some turns after the running one ended; starting another in between would make two run at once.
+    if (this.#next !== null) return this.#next;
+    if (this.#running === null) return this.#changed ? this.#start() : Promise.resolve();
+    if (!this.#changed) return this.#running;
+    this.#next = this.#running.then(
+      () => this.#start(),
+      () => this.#start(),
+    );
+    return this.#next;
+  }
+
+  /** Ends the timer. */
+  stop(): void {
+    if (this.#timer !== null) this.#options.timers.clear(this.#timer);
+    this.#timer = null;
+  }
+
+  #start(): Promise<void> {
+    this.#next = null;
+    this.stop();
+    this.#changed = false;
+    const running = flushImage(this.#image, { skipStorageFlush: this.#options.ignoreFlush })
+      .then(() => {
+        // What could only change after this flush, such as counts of what it gave up, is for the next one.
+        if (this.#image.dirtyBytes > 0) this.noteChange();
+      })
+      .catch((error: unknown) => {
+        this.#failed = { error };
+        throw error;
+      })
+      .finally(() => {
+        if (this.#running === running) this.#running = null;
+      });
+    this.#running = running;
+    return running;
+  }
+}

@@ -1,0 +1,26 @@
+/** Runs of one image that hold bytes, whatever form they have in the file. */
+import { assert } from '../../errors.ts';
+import type { Image, Mapping } from '../../image/contract.ts';
+import type { ReadTarget } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+
+/** A run whose bytes the image holds itself. */
+export type StoredMapping = Extract<Mapping, { readonly kind: 'data' | 'encoded' }>;
+
+/** True when the image holds bytes of its own there. */
+export function isStored(mapping: Mapping): mapping is StoredMapping {
+  return mapping.kind === 'data' || mapping.kind === 'encoded';
+}
+
+/** Fills the target from a run of the image, or from a part of it that begins there. */
+export function readStored(image: Image, mapping: StoredMapping, offset: number, target: Uint8Array): Promise<void> {
+  return mapping.kind === 'data'
+    ? readPadded(mapping.storage, mapping.offset, target)
+    : readEncoded(image, offset, target);
+}
+
+/** Has the image decode what it stores in a form of its own. */
+export function readEncoded(image: Image, offset: number, target: ReadTarget): Promise<void> {
+  assert(image.readEncoded !== undefined, 'an image with encoded runs reads them');
+  return image.readEncoded(offset, target);
+}

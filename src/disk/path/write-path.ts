@@ -1,0 +1,416 @@
+/**
+ * The write side of the last image of a chain: overwriting in place, giving room to what has none, padding from the
+ * chain, and leaving out zeroes and data that the chain already reads.
+ *
+ * A range that is placed and writable is overwritten. Everything else is done unit by unit (block, cluster, grain)
+ * under a *claim*: one writer at a time places a unit, a second one waits, maps again and mostly finds it placed. The slot's
+ * bytes are complete before `commit` makes the map point at them.
+ *
+ * Nothing here waits as long as tables are in memory, up to the moment when data moves. So writes that begin in guest
+ * order get their room in guest order.
+ */
+import { alignDown, alignUp, largest } from '../../binary/numbers.ts';
+import { equalBytes, isZero, isZeroIn } from '../../codec/bytes.ts';
+import { assert, ImageError } from '../../errors.ts';
+import type { EncodedUnit, Image, Mapping, WriteSlot } from '../../image/contract.ts';
+import { allDone, watched } from '../../storage/all-done.ts';
+import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
+import { bufferList, sliceBuffers, zeroSource } from './buffers.ts';
+import type { Chain } from './chain.ts';
+import { encoderOf, type WritePiece } from './compressed-writes.ts';
+import { RangeLocks } from './range-locks.ts';
+import { isStored } from './stored.ts';
+
+/** What is stored even though the chain reads the same without it. */
+export interface WriteRules {
+  readonly honourZeroes: boolean;
+  readonly honourSame: boolean;
+}
+
+/** Bytes compared or padded at once. */
+const PIECE = 1024 * 1024;
+/** In-place writes of one request that run together. */
+const PARALLEL_RUNS = 64;
+/** A slot that is not written to its end makes the file long enough by this many zero bytes at the end. */
+const TAIL = 512;
+
+/** Data of one request: the bytes of `[offset, offset + length)`, in the form in which they are stored. */
+interface Request {
+  readonly offset: number;
+  readonly length: number;
+  readonly buffers: readonly Uint8Array[];
+  /** The bytes as the guest means them, where that is another form. */
+  readonly plain?: readonly Uint8Array[] | undefined;
+  /** All bytes are known to be zero. */
+  readonly zero: boolean;
+}
+
+/** What a unit reads before the write: the chain from `level` down, or zeroes. */
+interface Backdrop {
+  readonly level: number | null;
+  /** The image itself holds the unit, but it must not be overwritten. */
+  readonly placed: boolean;
+}
+
+/** Writes to the last image of one chain. The caller holds the range lock of the request. */
+export class WritePath {
+  readonly #chain: Chain;
+  readonly #image: Image;
+  #rules: WriteRules;
+  readonly #blockSize: number;
+  readonly #claims = new RangeLocks();
+
+  constructor(chain: Chain, image: Image, rules: WriteRules) {
+    this.#chain = chain;
+    this.#image = image;
+    this.#rules = rules;
+    this.#blockSize = image.info.blockSize ?? 0;
+  }
+
+  /**
+   * Stores the bytes, which are in their stored form; `plain` as the guest means them, where that differs. Resolves when
+   * the storage took them; durable after the next flush.
+   */
+  async write(
+    offset: number,
+    length: number,
+    buffers: readonly Uint8Array[],
+    plain?: readonly Uint8Array[],
+  ): Promise<void> {
+    await this.#run({ offset, length, buffers, plain, zero: false }, (mapping, position) =>
+      mapping.storage.write(mapping.offset, sliceBuffers(buffers, position, position + mapping.length)),
+    );
+  }
+
+  /** Stores what `compressUnits` made. */
+  async writePieces(pieces: readonly WritePiece[]): Promise<void> {
+    for (const { offset, bytes, units } of pieces) {
+      if (units === null) await this.write(offset, bytes.length, [bytes]);
+      else await this.#writeUnits({ offset, length: bytes.length, buffers: [bytes], zero: false }, units);
+    }
+  }
+
+  /** Makes the range read zero, storing as little as the format allows. */
+  async zero(offset: number, length: number, punch: boolean): Promise<void> {
+    const inPlace = (mapping: DataMapping, position: number): Promise<void> =>
+      this.#filtered
+        ? this.#writeZeroes(mapping.storage, mapping.offset, offset + position, mapping.length)
+        : zeroInPlace(mapping.storage, mapping.offset, mapping.length, punch && !this.#rules.honourZeroes);
+    await this.#run({ offset, length, buffers: [], zero: true }, inPlace);
+  }
+
+  /** Gives the room of placed bytes back where the storage can; elsewhere nothing changes. */
+  async punch(offset: number, length: number): Promise<void> {
+    // A hole would be read through the filters.
+    if (this.#filtered) return;
+    for (let at = offset; at < offset + length; ) {
+      const answer = this.#image.map(at, offset + length - at);
+      const mapping = isPromise(answer) ? await answer : answer;
+      const { can } = mapping.kind === 'data' ? mapping.storage : { can: null };
+      if (mapping.kind === 'data' && mapping.writable && can?.punch === true) {
+        await mapping.storage.zero(mapping.offset, mapping.length, { punch: true });
+      }
+      at += mapping.length;
+    }
+  }
+
+  /** Stores what a range reads in the last image itself, though the chain reads the same. */
+  async materialize(offset: number, length: number): Promise<void> {
+    const bytes = new Uint8Array(length);
+    await this.#chain.read(this.#chain.top, offset, [bytes], length);
+    const kept = this.#rules;
+    this.#rules = { honourSame: true, honourZeroes: true };
+    try {
+      await this.write(offset, length, [bytes]);
+    } finally {
+      this.#rules = kept;
+    }
+  }
+
+  async #run(request: Request, inPlace: (mapping: DataMapping, position: number) => Promise<void>): Promise<void> {
+    let running: Promise<void>[] = [];
+    try {
+      for (let position = 0; position < request.length; ) {
+        const answer = this.#image.map(request.offset + position, request.length - position);
+        const mapping = isPromise(answer) ? await answer : answer;
+        if (mapping.kind === 'data' && mapping.writable) {
+          running.push(watched(inPlace(mapping, position)));
+          position += mapping.length;
+        } else {
+          position += await this.#place(request, position, mapping);
+        }
+        if (running.length >= PARALLEL_RUNS) {
+          await allDone(running);
+          running = [];
+        }
+      }
+    } finally {
+      await Promise.allSettled(running);
+    }
+    await allDone(running);
+  }
+
+  /** Encoded units always go to new space, whatever was there. */
+  async #writeUnits(request: Request, units: readonly EncodedUnit[]): Promise<void> {
+    const encoder = encoderOf(this.#image, this.#chain.last.name);
+    const end = alignUp(request.offset + request.length, encoder.unit);
+    const claim = this.#claims.acquire(request.offset, end, true);
+    const held = isPromise(claim) ? await claim : claim;
+    try {
+      const wanted = this.#rules.honourSame ? units : await this.#differing(request, units, encoder.unit);
+      for (let done = 0; done < wanted.length; ) {
+        const slot = await encoder.prepare(wanted.slice(done));
+        try {
+          await slot.storage.write(slot.offset, slot.buffers);
+        } catch (error) {
+          slot.abort();
+          throw error;
+        }
+        slot.commit();
+        this.#image.noteChange();
+        done += slot.count;
+      }
+    } finally {
+      held.release();
+    }
+  }
+
+  /** Units that the chain does not read already. */
+  async #differing(request: Request, units: readonly EncodedUnit[], unit: number): Promise<readonly EncodedUnit[]> {
+    const wanted: EncodedUnit[] = [];
+    for (const one of units) {
+      const start = one.guestOffset;
+      const end = Math.min(start + unit, request.offset + request.length);
+      const { level } = this.#backdrop(await this.#image.map(start, end - start));
+      if (level === null || (await this.#readsSame(request, start, end, level)) === 'store') wanted.push(one);
+    }
+    return wanted;
+  }
+
+  /** Handles the unplaced run at `position`. Returns the bytes that are done; 0 when it was placed meanwhile. */
+  async #place(request: Request, position: number, mapping: Mapping): Promise<number> {
+    if (!this.#image.can.allocate || this.#image.prepareWrite === undefined) {
+      throw new ImageError('read-only', 'This part of the image cannot be written', {
+        path: this.#chain.images[this.#chain.top]?.name ?? '',
+        guestOffset: request.offset + position,
+      });
+    }
+    const start = request.offset + position;
+    const end = start + mapping.length;
+    const unit = this.#blockSize;
+    const claim = this.#claims.acquire(alignDown(start, unit), alignUp(end, unit), true);
+    const held = isPromise(claim) ? await claim : claim;
+    try {
+      // Who waited looks again, and keeps the claim meanwhile: two that gave it back to look would wait for each other
+      // for ever where whoever was first had nothing to store.
+      const now = isPromise(claim) ? await this.#image.map(start, mapping.length) : mapping;
+      if (now.kind === 'data' && now.writable) return 0;
+      return await this.#placeUnits(request, start, start + now.length, this.#backdrop(now));
+    } finally {
+      held.release();
+    }
+  }
+
+  /** Absent ranges show the parent, zero ranges nothing; encoded data, and what must not be overwritten, show themselves. */
+  #backdrop(mapping: Mapping): Backdrop {
+    const { top } = this.#chain;
+    if (isStored(mapping)) return { level: top, placed: true };
+    const level = mapping.kind === 'absent' && this.#chain.hasParent(top) ? top - 1 : null;
+    return { level, placed: false };
+  }
+
+  /** Walks the units of `[start, end)`: leaves out, marks, or gathers neighbours and stores them in one slot. */
+  async #placeUnits(request: Request, start: number, end: number, backdrop: Backdrop): Promise<number> {
+    let gathered = start;
+    for (let at = start; at < end; ) {
+      const unitEnd = Math.min(alignDown(at, this.#blockSize) + this.#blockSize, end);
+      const decision = this.#decide(request, at, unitEnd, backdrop);
+      if ((isPromise(decision) ? await decision : decision) !== 'store') {
+        if (gathered < at) await this.#store(request, gathered, at, backdrop.level);
+        gathered = unitEnd;
+      }
+      at = unitEnd;
+    }
+    if (gathered < end) await this.#store(request, gathered, end, backdrop.level);
+    return end - start;
+  }
+
+  /** Says what happens to one unit's part of the request; marks zero units on the way. */
+  #decide(
+    request: Request,
+    start: number,
+    end: number,
+    backdrop: Backdrop,
+  ): 'store' | 'done' | Promise<'store' | 'done'> {
+    const zero = request.zero || this.#isZero(request, start, end);
+    if (zero) {
+      if (this.#rules.honourZeroes) return 'store';
+      if (backdrop.level === null) return this.#rules.honourSame && !request.zero ? 'store' : 'done';
+      const whole = this.#coversUnit(start, end);
+      if (whole && !backdrop.placed && this.#image.can.zeroMarker) {
+        return this.#markZero(request, start, end, backdrop.level);
+      }
+    }
+    if (this.#rules.honourSame || backdrop.level === null) return 'store';
+    return this.#readsSame(request, start, end, backdrop.level);
+  }
+
+  /** A mark may cost a table, so there is none where the chain reads zero anyway. */
+  async #markZero(request: Request, start: number, end: number, level: number): Promise<'done'> {
+    assert(this.#image.unmap !== undefined, 'zero markers come with unmap');
+    if (!this.#rules.honourSame) {
+      if (await this.#holdsNothing(start, end, level)) return 'done';
+      // Who only asks for zeroes does not want all of the parent to be read.
+      if (!request.zero && (await this.#readsSame(request, start, end, level)) === 'done') return 'done';
+    }
+    await this.#image.unmap(start, end - start, 'zero');
+    return 'done';
+  }
+
+  async #holdsNothing(start: number, end: number, level: number): Promise<boolean> {
+    for (let at = start; at < Math.min(end, this.#chain.size); ) {
+      const answer = this.#chain.locate(level, at, end - at);
+      const { mapping, image } = isPromise(answer) ? await answer : answer;
+      if (isStored(mapping) || (image === -1 && this.#chain.incomplete !== null)) return false;
+      at += mapping.length;
+    }
+    return true;
+  }
+
+  #coversUnit(start: number, end: number): boolean {
+    return start % this.#blockSize === 0 && (end % this.#blockSize === 0 || end === this.#chain.size);
+  }
+
+  #isZero(request: Request, start: number, end: number): boolean {
+    // Zeroes in their stored form stand for something else.
+    if (request.plain === undefined && this.#filtered) return false;
+    const buffers = request.plain ?? request.buffers;
+    const [only] = buffers;
+    if (buffers.length === 1 && only !== undefined) {
+      return isZeroIn(only, start - request.offset, end - request.offset);
+    }
+    return bufferList(sliceBuffers(buffers, start - request.offset, end - request.offset)).every(isZero);
+  }
+
+  async #readsSame(request: Request, start: number, end: number, level: number): Promise<'store' | 'done'> {
+    const present = new Uint8Array(Math.min(PIECE, end - start));
+    for (let at = start; at < end; at += present.length) {
+      const piece = present.subarray(0, Math.min(present.length, end - at));
+      await this.#chain.read(level, at, [piece], piece.length);
+      let from = 0;
+      for (const part of bufferList(await this.#dataOf(request, at, at + piece.length))) {
+        if (!equalBytes(part, piece.subarray(from, from + part.length))) return 'store';
+        from += part.length;
+      }
+    }
+    return 'done';
+  }
+
+  /** Stores `[start, end)`, whose units are unplaced and claimed, in one or more slots. */
+  async #store(request: Request, start: number, end: number, level: number | null): Promise<void> {
+    assert(this.#image.prepareWrite !== undefined, 'an image that allocates prepares writes');
+    for (let at = start; at < end; ) {
+      const answer = this.#image.prepareWrite(at, end - at);
+      const slot = isPromise(answer) ? await answer : answer;
+      const dataEnd = Math.min(end, slot.guestOffset + slot.length);
+      try {
+        await this.#fill(slot, request, at, dataEnd, level);
+      } catch (error) {
+        slot.abort();
+        throw error;
+      }
+      slot.commit();
+      this.#image.noteChange();
+      at = dataEnd;
+    }
+  }
+
+  /** Writes a whole slot: the request's bytes, and around them what the chain reads there. */
+  async #fill(slot: WriteSlot, request: Request, start: number, end: number, level: number | null): Promise<void> {
+    const slotEnd = slot.guestOffset + slot.length;
+    // The usual case without promises of its own: nothing but the data has to be written.
+    if (start === slot.guestOffset && end === slotEnd && !request.zero) {
+      return slot.storage.write(slot.offset, dataOf(request, start, end));
+    }
+    const work = [watched(this.#writeData(slot, request, start, end))];
+    if (start > slot.guestOffset) work.push(watched(this.#pad(slot, slot.guestOffset, start, level)));
+    if (end < slotEnd) work.push(watched(this.#pad(slot, end, slotEnd, level)));
+    await allDone(work);
+    // What was left out reads zero, but only inside the file. Its size does not tell: it counts writes of others behind
+    // this slot, which may fail, or be lost though this one is flushed. Data may end inside the last sector: it stays.
+    const fileEnd = slot.offset + slot.length;
+    const reached = largest(await Promise.all(work), 0);
+    if (reached >= fileEnd) return;
+    const tail = Math.max(fileEnd - TAIL, slot.offset, reached);
+    await slot.storage.write(tail, new Uint8Array(fileEnd - tail));
+  }
+
+  /** Returns where in the file it ended; 0 when nothing was written. */
+  async #writeData(slot: WriteSlot, request: Request, start: number, end: number): Promise<number> {
+    const at = slot.offset + (start - slot.guestOffset);
+    if (request.zero && slot.readsZero && !this.#rules.honourZeroes && !this.#filtered) return 0;
+    if (request.zero) await this.#writeZeroes(slot.storage, at, start, end - start);
+    else await slot.storage.write(at, dataOf(request, start, end));
+    return at + (end - start);
+  }
+
+  /** Returns where in the file it ended; 0 when nothing was written. */
+  async #pad(slot: WriteSlot, start: number, end: number, level: number | null): Promise<number> {
+    if (start >= end) return 0;
+    const diskEnd = Math.min(end, this.#chain.size);
+    const reached = level !== null && start < diskEnd ? await this.#padFromChain(slot, start, diskEnd, level) : 0;
+    const rest = level === null ? start : Math.max(start, diskEnd);
+    if ((slot.readsZero && !this.#filtered) || rest >= end) return reached;
+    await this.#writeZeroes(slot.storage, slot.offset + (rest - slot.guestOffset), rest, end - rest);
+    return slot.offset + (end - slot.guestOffset);
+  }
+
+  async #padFromChain(slot: WriteSlot, start: number, end: number, level: number): Promise<number> {
+    let reached = 0;
+    const buffer = new Uint8Array(Math.min(PIECE, end - start));
+    for (let at = start; at < end; at += buffer.length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, end - at));
+      await this.#chain.read(level, at, [piece], piece.length);
+      if (slot.readsZero && !this.#filtered && isZero(piece)) continue;
+      await slot.storage.write(slot.offset + (at - slot.guestOffset), piece);
+      reached = slot.offset + (at - slot.guestOffset) + piece.length;
+    }
+    return reached;
+  }
+
+  /** Bytes on the medium stand for others than themselves. */
+  get #filtered(): boolean {
+    return this.#chain.filters.active;
+  }
+
+  /** The stored form of a part of the request. */
+  #dataOf(request: Request, start: number, end: number): MaybePromise<Uint8Array | Uint8Array[]> {
+    return request.zero && this.#filtered
+      ? this.#chain.filters.zeroes(start, end - start)
+      : dataOf(request, start, end);
+  }
+
+  /** Writes what is stored for zeroes; behind the end of the disk, where no filter has anything to say, just zeroes. */
+  async #writeZeroes(storage: Storage, offset: number, guestOffset: number, length: number): Promise<void> {
+    const { filters, size } = this.#chain;
+    const inside = filters.encodes ? Math.min(Math.max(size - guestOffset, 0), length) : 0;
+    for (let at = 0; at < length; ) {
+      const encoded = at < inside;
+      const count = Math.min(PIECE, (encoded ? inside : length) - at);
+      await storage.write(offset + at, encoded ? await filters.zeroes(guestOffset + at, count) : zeroSource(count));
+      at += count;
+    }
+  }
+}
+
+type DataMapping = Extract<Mapping, { kind: 'data' }>;
+
+/** Of a request that is not one for zeroes, or of a disk without filters. */
+function dataOf(request: Request, start: number, end: number): Uint8Array | Uint8Array[] {
+  if (request.zero) return zeroSource(end - start);
+  return sliceBuffers(request.buffers, start - request.offset, end - request.offset);
+}
+
+async function zeroInPlace(storage: Storage, offset: number, length: number, punch: boolean): Promise<void> {
+  await storage.zero(offset, length, { punch: punch && storage.can.punch });
+}

@@ -1,0 +1,456 @@
+/**
+ * Adding, removing and changing persistent bitmaps. Each change writes what is new into room of its own: the bits, the
+ * table that leads to them, the directory; then the header extension names the directory, in the first sector, and the
+ * counts of what was replaced are lowered. Nothing else runs meanwhile, and everything is flushed before.
+ *
+ * A session that changes the disk marks the bitmaps that record as in use, in the directory, before its first change. It
+ * records in memory, and stores the bits when it ends well. What ends otherwise leaves them marked: of no use, but never
+ * wrong. Those that do not record stay valid.
+ */
+import { SparseBitSet } from '../../../binary/bits.ts';
+import { divCeil } from '../../../binary/numbers.ts';
+import { isZero } from '../../../codec/bytes.ts';
+import { type ErrorKind, ImageError, isImageError, printable } from '../../../errors.ts';
+import type { BitmapStore } from '../../../image/contract.ts';
+import { LIMITS } from '../../../limits.ts';
+import { isPromise, type MaybePromise, type OperationOptions } from '../../../storage/contract.ts';
+import { readPadded } from '../../../storage/read-padded.ts';
+import { Turns } from '../../../storage/turns.ts';
+import { offsetOf } from '../clusters/cluster-map.ts';
+import { lowerTable, type Room, type TableHost, takeRooms, withCount, writeTable } from '../clusters/table-room.ts';
+import {
+  BITMAP_FLAG,
+  BITMAP_NAME_MAX,
+  ENTRY_BYTES,
+  GRANULARITY_BITS_MAX,
+  GRANULARITY_BITS_MIN,
+  VERSION_3,
+} from '../layout.ts';
+import { type Bits, cutBits, kindOf, mergedBits, StoredBits, setBits } from './bitmap-bits.ts';
+import { type Bitmap, bitmapsConsistent, bitmapTableEntries, isInUse, serializeBitmaps } from './bitmaps.ts';
+
+/** QEMU's smallest granularity unless it is told another. */
+const DEFAULT_GRANULARITY_MIN = 4096;
+/** Bits that one session keeps in memory. */
+const RECORDED_BYTES = 64 * 1024 * 1024;
+const NO_EXTRA = new Uint8Array(0);
+/** Failures after which nothing leads to what was written. */
+const HARMLESS: ReadonlySet<ErrorKind> = new Set(['aborted', 'corrupt', 'limit']);
+
+/** Where the directory is. */
+export interface Directory {
+  readonly count: number;
+  readonly directoryBytes: number;
+  readonly directoryOffset: number;
+}
+
+/** The image, as its bitmaps see it. */
+export interface BitmapHost extends TableHost {
+  readonly bitmaps: readonly Bitmap[];
+  /** Makes counts durable, and whatever was written. */
+  flush(): Promise<void>;
+  /** Makes the header name another directory, durably; null: there are no bitmaps. */
+  changeDirectory(directory: Directory | null): Promise<void>;
+  /** These are the bitmaps from now on. */
+  changed(bitmaps: readonly Bitmap[]): void;
+  /** Something ended halfway: what is in memory is not what is on the medium. */
+  fail(): void;
+}
+
+/** The bits of a bitmap while the image on the medium calls it in use. */
+interface Recorded {
+  readonly granularityBits: number;
+  /** False: it stays as it is. */
+  readonly records: boolean;
+  bits: Uint8Array;
+}
+
+/** See the head of this file. */
+export class Qcow2Bitmaps implements BitmapStore {
+  readonly #host: BitmapHost;
+  /** Bits of those that this session records, by name. */
+  readonly #recorded = new Map<string, Recorded>();
+  #size = 0;
+
+  constructor(host: BitmapHost) {
+    this.#host = host;
+  }
+
+  async add(name: string, how: { readonly granularity?: number; readonly enabled: boolean }): Promise<void> {
+    const { header, bitmaps } = this.#host;
+    this.#checkWhole();
+    this.#checkName(name);
+    if (bitmaps.length >= LIMITS.qcow2Bitmaps) throw this.#error('limit', 'The image has as many bitmaps as it may');
+    const granularity = how.granularity ?? Math.max(header.clusterSize, DEFAULT_GRANULARITY_MIN);
+    const granularityBits = this.#granularityBits(granularity);
+    const tableEntries = bitmapTableEntries(header.size, granularityBits, header.clusterSize);
+    if (tableEntries * header.clusterSize > LIMITS.qcow2BitmapBytes) {
+      throw this.#error('limit', 'The bitmap would be larger than it may', {
+        found: `${tableEntries * header.clusterSize} bytes`,
+        expected: `at most ${LIMITS.qcow2BitmapBytes}`,
+        hint: 'Choose a coarser granularity.',
+      });
+    }
+    const flags = how.enabled ? BITMAP_FLAG.auto : 0;
+    const made = { name, granularityBits, flags, tableOffset: 0, tableEntries, extra: NO_EXTRA };
+    await this.#replace(null, made, new Uint8Array(0));
+  }
+
+  async remove(name: string): Promise<void> {
+    const { header, bitmaps } = this.#host;
+    const bitmap = this.#find(name);
+    const rest = bitmaps.filter((one) => one !== bitmap);
+    // Where another program wrote since, the room may be somebody else's: it leaks until the next check.
+    const lower = bitmapsConsistent(header) ? await this.#clustersOf(bitmap) : [];
+    await this.#switch(rest, [], lower);
+  }
+
+  async clear(name: string): Promise<void> {
+    const bitmap = this.#usable(name);
+    await this.#replace(bitmap, bitmap, new Uint8Array(0));
+  }
+
+  async enable(name: string, enabled: boolean): Promise<void> {
+    const { bitmaps } = this.#host;
+    const bitmap = this.#usable(name);
+    const flags = enabled ? bitmap.flags | BITMAP_FLAG.auto : bitmap.flags & ~BITMAP_FLAG.auto;
+    if (flags === bitmap.flags) return;
+    await this.#switch(
+      bitmaps.map((one) => (one === bitmap ? { ...bitmap, flags } : one)),
+      [],
+      [],
+    );
+  }
+
+  async merge(name: string, sources: readonly string[], { signal }: OperationOptions = {}): Promise<void> {
+    const turns = new Turns(signal, 'Merging the bitmaps');
+    const bitmap = this.#usable(name);
+    const from = sources.map((source) => this.#usable(source));
+    const target = await this.#stored(bitmap);
+    const others: StoredBits[] = [];
+    for (const source of from) others.push(await this.#stored(source));
+    await this.#store(bitmap, bitmap, async (index) => {
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
+      const { clusterSize, size } = this.#host.header;
+      let own = await target.at(index);
+      for (const source of others) own = await mergedBits(target, source, { index, own, clusterSize, size });
+      return own;
+    });
+  }
+
+  /** Before the first change of the content: what records is loaded, and marked as in use. Durable. */
+  async beginChanges(): Promise<void> {
+    await this.#use(isEnabled);
+  }
+
+  /**
+   * Before the disk gets another size. Bitmaps are as long as the disk: until all of them are stored anew they are marked,
+   * also those that do not record. Durable.
+   */
+  async beginResize(): Promise<void> {
+    await this.#use(() => true);
+  }
+
+  /** The disk has its new size, or still the old one. Of new space no bit is set. */
+  endResize(): void {
+    const { size } = this.#host.header;
+    this.#size = size;
+    for (const recorded of this.#recorded.values()) {
+      const entries = bitmapTableEntries(size, recorded.granularityBits, this.#host.header.clusterSize);
+      const bits = new Uint8Array(entries * this.#host.header.clusterSize);
+      bits.set(recorded.bits.subarray(0, bits.length));
+      this.#cutTail(bits, recorded);
+      recorded.bits = bits;
+    }
+  }
+
+  /** Loads bitmaps and marks them as in use. */
+  async #use(wanted: (bitmap: Bitmap) => boolean): Promise<void> {
+    const { header, bitmaps, storage } = this.#host;
+    if (header.bitmaps === null || !bitmapsConsistent(header)) return;
+    await this.#load(wanted);
+    const next = bitmaps.map((bitmap) =>
+      wanted(bitmap) ? { ...bitmap, flags: bitmap.flags | BITMAP_FLAG.inUse } : bitmap,
+    );
+    if (next.every(({ flags }, index) => flags === bitmaps[index]?.flags)) return;
+    // In place: only flags change, each of them inside a sector.
+    await writeTable(this.#host, { offset: header.bitmaps.directoryOffset }, serializeBitmaps(next));
+    await storage.flush();
+    this.#host.changed(next);
+  }
+
+  /** The guest changes a range. */
+  noteRange(offset: number, length: number): void {
+    const end = Math.min(offset + length, this.#size);
+    for (const { granularityBits, records, bits } of this.#recorded.values()) {
+      const granularity = 2 ** granularityBits;
+      if (records && end > offset) setBits(bits, Math.floor(offset / granularity), divCeil(end, granularity));
+    }
+  }
+
+  /** Stores what was recorded, and takes the marks away. */
+  async endChanges(): Promise<void> {
+    const recorded = [...this.#recorded];
+    this.#recorded.clear();
+    for (const [name, { bits }] of recorded) {
+      const bitmap = this.#host.bitmaps.find((one) => one.name === name);
+      if (bitmap === undefined) continue;
+      const flags = bitmap.flags & ~BITMAP_FLAG.inUse;
+      const tableEntries = bits.length / this.#host.header.clusterSize;
+      await this.#replace(bitmap, { ...bitmap, flags, tableEntries }, bits);
+    }
+  }
+
+  /** Marked as in use by this session, which knows its bits. */
+  isRecorded({ name }: Bitmap): boolean {
+    return this.#recorded.has(name);
+  }
+
+  /** The bits of what is wanted, as far as they fit into memory and can be read: what is left out stays marked. */
+  async #load(wanted: (bitmap: Bitmap) => boolean): Promise<void> {
+    const { header, bitmaps } = this.#host;
+    this.#size = header.size;
+    let bytes = 0;
+    for (const bitmap of bitmaps) {
+      bytes += bitmap.tableEntries * header.clusterSize;
+      if (!wanted(bitmap) || isInUse(bitmap) || bytes > RECORDED_BYTES) continue;
+      try {
+        const bits = await this.#bitsOf(bitmap);
+        const { granularityBits } = bitmap;
+        this.#recorded.set(bitmap.name, { granularityBits, records: isEnabled(bitmap), bits });
+      } catch (error) {
+        // A damaged bitmap keeps nobody from writing the disk: it stays marked as of no use.
+        if (!isImageError(error) || error.kind !== 'corrupt') throw error;
+      }
+    }
+  }
+
+  /** Gives a bitmap other bits, or makes it: what `bits` is too short for is zero. */
+  async #replace(old: Bitmap | null, bitmap: Bitmap, bits: Uint8Array): Promise<void> {
+    const { clusterSize } = this.#host.header;
+    await this.#store(old, bitmap, (index) => {
+      const bytes = bits.subarray(index * clusterSize, (index + 1) * clusterSize);
+      return bytes.length === 0 ? 'zeroes' : kindOf(bytes);
+    });
+  }
+
+  /**
+   * The same with bits that are asked for a cluster at a time, and written before the next ones are. Nothing leads to them
+   * before all are there, so a cancel, or a failure to read, gives the room back.
+   */
+  async #store(old: Bitmap | null, bitmap: Bitmap, bitsAt: (index: number) => MaybePromise<Bits>): Promise<void> {
+    const { bitmaps, header } = this.#host;
+    const lower = old === null ? [] : await this.#clustersOf(old);
+    const taken: Room[] = await takeRooms(this.#host, [bitmap.tableEntries * ENTRY_BYTES]);
+    const [tableRoom] = taken;
+    const table = new DataView(new ArrayBuffer(bitmap.tableEntries * ENTRY_BYTES));
+    try {
+      for (let index = 0; index < bitmap.tableEntries; index++) {
+        const answer = bitsAt(index);
+        const bits = this.#last(isPromise(answer) ? await answer : answer, index, bitmap);
+        if (bits === 'zeroes') continue;
+        table.setUint32(index * ENTRY_BYTES + 4, 1);
+        if (bits === 'ones') continue;
+        const [room] = await takeRooms(this.#host, [header.clusterSize]);
+        if (room === undefined) continue;
+        taken.push(room);
+        table.setBigUint64(index * ENTRY_BYTES, BigInt(room.offset));
+        await writeTable(this.#host, room, bits);
+      }
+    } catch (error) {
+      for (const { run } of taken) for (let n = 0; n < run.count; n++) await this.#lower(run.first + n);
+      if (!isImageError(error) || !HARMLESS.has(error.kind)) this.#host.fail();
+      throw error;
+    }
+    const made = { ...bitmap, tableOffset: tableRoom?.offset ?? 0 };
+    const next = old === null ? [...bitmaps, made] : bitmaps.map((one) => (one === old ? made : one));
+    await this.#switch(next, [[tableRoom, new Uint8Array(table.buffer)]], lower);
+  }
+
+  /** The last cluster has bits behind the end of the disk: those are zero, so it is never all ones. */
+  #last(bits: Bits, index: number, bitmap: Bitmap): Bits {
+    if (bits === 'zeroes' || index + 1 < bitmap.tableEntries) return bits;
+    const { clusterSize, size } = this.#host.header;
+    const bytes = bits === 'ones' ? new Uint8Array(clusterSize).fill(0xff) : bits.slice();
+    const count = divCeil(size, 2 ** bitmap.granularityBits) - index * clusterSize * 8;
+    cutBits(bytes, count);
+    return isZero(bytes) ? 'zeroes' : bytes;
+  }
+
+  /** Writes what is new, makes the image list these bitmaps, in one step, and gives up clusters of the old ones. */
+  async #switch(
+    next: readonly Bitmap[],
+    writes: readonly [Room | undefined, Uint8Array][],
+    lower: readonly number[],
+  ): Promise<void> {
+    const host = this.#host;
+    const { bitmaps: before } = host.header;
+    const counted = bitmapsConsistent(host.header);
+    const directory = serializeBitmaps(next);
+    if (directory.length > LIMITS.qcow2BitmapDirectoryBytes) {
+      throw this.#error('limit', 'The list of bitmaps would be longer than it may');
+    }
+    const [room] = await takeRooms(host, next.length === 0 ? [] : [directory.length]);
+    try {
+      for (const [place, bytes] of writes) await writeTable(host, place, bytes);
+      await writeTable(host, room, directory);
+      await host.flush();
+      const { length: count } = next;
+      await host.changeDirectory(
+        room === undefined ? null : { count, directoryBytes: directory.length, directoryOffset: room.offset },
+      );
+      if (before !== null && counted) await lowerTable(host, before.directoryOffset, before.directoryBytes);
+      for (const cluster of lower) await withCount(host.counts, cluster, () => host.counts.lower(cluster));
+      await host.flush();
+      host.changed(next);
+    } catch (error) {
+      host.fail();
+      throw error;
+    }
+  }
+
+  /** The entries of a bitmap's table. */
+  async #tableOf(bitmap: Bitmap): Promise<DataView> {
+    const { header, storage } = this.#host;
+    if (bitmap.tableEntries * header.clusterSize > LIMITS.qcow2BitmapBytes) {
+      throw this.#error('corrupt', 'The table of the bitmap is longer than it may be');
+    }
+    const bytes = new Uint8Array(bitmap.tableEntries * ENTRY_BYTES);
+    await readPadded(storage, bitmap.tableOffset, bytes);
+    const table = new DataView(bytes.buffer);
+    const clusters = new SparseBitSet();
+    for (let at = 0; at < bytes.length; at += ENTRY_BYTES) {
+      const offset = offsetOf(table.getUint32(at), table.getUint32(at + 4));
+      const details = { offset: bitmap.tableOffset + at };
+      if (offset % header.clusterSize !== 0 || offset >= storage.size) {
+        throw this.#error('corrupt', 'A bitmap lies where no cluster can be', details);
+      }
+      if (offset === 0 || clusters.add(offset / header.clusterSize)) continue;
+      throw this.#error('corrupt', 'Two parts of a bitmap lie in one place', details);
+    }
+    return table;
+  }
+
+  /** The clusters of the table and of the bits. */
+  async #clustersOf(bitmap: Bitmap): Promise<number[]> {
+    const { clusterSize } = this.#host.header;
+    const table = await this.#tableOf(bitmap);
+    const first = bitmap.tableOffset / clusterSize;
+    const clusters = Array.from({ length: divCeil(table.byteLength, clusterSize) }, (_, n) => first + n);
+    for (let at = 0; at < table.byteLength; at += ENTRY_BYTES) {
+      const offset = offsetOf(table.getUint32(at), table.getUint32(at + 4));
+      if (offset !== 0) clusters.push(offset / clusterSize);
+    }
+    return clusters;
+  }
+
+  /** Its bits, which are read when they are asked for. */
+  async #stored(bitmap: Bitmap): Promise<StoredBits> {
+    const { header, storage } = this.#host;
+    const { clusterSize } = header;
+    const wanted = bitmapTableEntries(header.size, bitmap.granularityBits, clusterSize);
+    if (bitmap.tableEntries !== wanted) {
+      throw this.#error('corrupt', 'The table of the bitmap has another length than the disk', {
+        found: `${bitmap.tableEntries} entries`,
+        expected: `${wanted}`,
+      });
+    }
+    return new StoredBits(storage, bitmap, await this.#tableOf(bitmap), clusterSize);
+  }
+
+  /** All of its bits, of a bitmap that fits into memory. */
+  async #bitsOf(bitmap: Bitmap): Promise<Uint8Array> {
+    const { clusterSize } = this.#host.header;
+    const stored = await this.#stored(bitmap);
+    const bits = new Uint8Array(bitmap.tableEntries * clusterSize);
+    for (let index = 0; index < bitmap.tableEntries; index++) {
+      const piece = await stored.at(index);
+      if (piece === 'ones') bits.fill(0xff, index * clusterSize, (index + 1) * clusterSize);
+      else if (piece !== 'zeroes') bits.set(piece, index * clusterSize);
+    }
+    this.#cutTail(bits, bitmap);
+    return bits;
+  }
+
+  /** Bits behind the end of the disk are zero. */
+  #cutTail(bits: Uint8Array, { granularityBits }: Pick<Bitmap, 'granularityBits'>): void {
+    cutBits(bits, divCeil(this.#host.header.size, 2 ** granularityBits));
+  }
+
+  async #lower(cluster: number): Promise<void> {
+    await withCount(this.#host.counts, cluster, () => this.#host.counts.lower(cluster));
+  }
+
+  #find(name: string): Bitmap {
+    const { bitmaps, header } = this.#host;
+    if (header.bitmaps !== null && header.bitmaps.count !== bitmaps.length) {
+      throw this.#error('corrupt', 'The list of bitmaps cannot be read, so it cannot be changed');
+    }
+    const found = bitmaps.find((one) => one.name === name);
+    if (found !== undefined) return found;
+    const some = bitmaps.slice(0, 10).map((one) => printable(one.name));
+    throw this.#error('not-found', `The image has no bitmap "${printable(name)}"`, {
+      hint: some.length === 0 ? 'It has none at all.' : `It has: ${some.join(', ')}.`,
+    });
+  }
+
+  #usable(name: string): Bitmap {
+    const bitmap = this.#find(name);
+    if (bitmapsConsistent(this.#host.header) && !isInUse(bitmap)) return bitmap;
+    throw this.#error('unsupported', `The bitmap "${printable(name)}" is inconsistent: not all changes are in it`, {
+      hint: 'Remove it, and add a new one.',
+    });
+  }
+
+  /** Refuses to add to a list that another program did not look after. */
+  #checkWhole(): void {
+    const { header, bitmaps } = this.#host;
+    if (header.version !== VERSION_3) {
+      throw this.#error('unsupported', 'Images of version 2 cannot have bitmaps', {
+        hint: 'Convert it to version 3 (compat 1.1).',
+      });
+    }
+    if (header.bitmaps !== null && header.bitmaps.count !== bitmaps.length) {
+      throw this.#error('corrupt', 'The list of bitmaps cannot be read, so it cannot be changed');
+    }
+    if (bitmaps.length === 0 || bitmapsConsistent(header)) return;
+    throw this.#error('unsupported', 'The bitmaps of the image are inconsistent: another program wrote since', {
+      hint: 'Remove them first.',
+    });
+  }
+
+  #checkName(name: string): void {
+    const { length } = new TextEncoder().encode(name);
+    if (length === 0 || length > BITMAP_NAME_MAX || /\p{Cc}/u.test(name)) {
+      throw this.#error('invalid-argument', 'The name of the bitmap is not usable', {
+        found: printable(name),
+        expected: `1 to ${BITMAP_NAME_MAX} bytes without control characters`,
+      });
+    }
+    if (!this.#host.bitmaps.some((one) => one.name === name)) return;
+    throw this.#error('exists', `There is a bitmap "${printable(name)}"`, { hint: 'Choose another name.' });
+  }
+
+  #granularityBits(granularity: number): number {
+    const bits = Math.log2(granularity);
+    if (Number.isInteger(bits) && bits >= GRANULARITY_BITS_MIN && bits <= GRANULARITY_BITS_MAX) return bits;
+    throw this.#error('invalid-argument', 'The granularity of the bitmap is not usable', {
+      found: granularity,
+      expected: `a power of two from ${2 ** GRANULARITY_BITS_MIN} to ${2 ** GRANULARITY_BITS_MAX}`,
+    });
+  }
+
+  #error(
+    kind: ConstructorParameters<typeof ImageError>[0],
+    message: string,
+    details: { found?: string | number; expected?: string; hint?: string; offset?: number } = {},
+  ): ImageError {
+    return new ImageError(kind, message, { path: this.#host.storage.label, ...details });
+  }
+}
+
+/** It records what changes. */
+function isEnabled({ flags }: Bitmap): boolean {
+  return (flags & BITMAP_FLAG.auto) !== 0;
+}

@@ -1,0 +1,60 @@
+/** L2 entries: what they refer to, and how they are made. */
+import { divCeil } from '../../../binary/numbers.ts';
+import type { Qcow2Header } from '../header/header.ts';
+import { COMPRESSED_HIGH, COPIED_HIGH, compressedOffsetBits, OFFSET_HIGH, SUBCLUSTERS } from '../layout.ts';
+import { type ClusterMap, KIND, offsetOf } from './cluster-map.ts';
+
+const HIGH = 2 ** 32;
+const SECTOR = 512;
+
+type Sizes = Pick<Qcow2Header, 'clusterBits' | 'clusterSize'>;
+
+/** Where the stream of a compressed cluster begins, and the clusters of the file that it touches. */
+export function compressedClusters(
+  { clusterBits, clusterSize }: Sizes,
+  high: number,
+  low: number,
+): { readonly position: number; readonly first: number; readonly end: number } {
+  const offsetBits = compressedOffsetBits(clusterBits) - 32;
+  const position = (high % 2 ** offsetBits) * HIGH + low;
+  const sectors = (high >>> offsetBits) & (2 ** (clusterBits - 8) - 1);
+  const end = (Math.floor(position / SECTOR) + sectors + 1) * SECTOR;
+  return { position, first: Math.floor(position / clusterSize), end: divCeil(end, clusterSize) };
+}
+
+/** The clusters of the file that an entry refers to, in an image that holds its data itself. */
+export function hostClusters(sizes: Sizes, high: number, low: number): number[] {
+  if ((high & COMPRESSED_HIGH) === 0) {
+    const host = offsetOf(high, low);
+    return host === 0 || host % sizes.clusterSize !== 0 ? [] : [host / sizes.clusterSize];
+  }
+  const { first, end } = compressedClusters(sizes, high, low);
+  return Array.from({ length: end - first }, (_, n) => first + n);
+}
+
+/** The halves of an entry that leads to a cluster of its own. */
+export function entryOf(host: number): { high: number; low: number } {
+  return { high: ((Math.floor(host / HIGH) & OFFSET_HIGH) | COPIED_HIGH) >>> 0, low: host % HIGH };
+}
+
+/** Bits of the subclusters from byte `start` to byte `end` of a cluster, as far as they are inside. */
+export function subclusterMask(start: number, end: number, unit: number): number {
+  let mask = 0;
+  for (let n = 0; n < SUBCLUSTERS; n++) {
+    if (n * unit >= start && n * unit < end) mask |= 1 << n;
+  }
+  return mask >>> 0;
+}
+
+/** The entry with those subclusters as data. */
+export function withData<T extends { readonly zeroBits: number; readonly dataBits: number }>(
+  entry: T,
+  mask: number,
+): T {
+  return { ...entry, zeroBits: (entry.zeroBits & ~mask) >>> 0, dataBits: (entry.dataBits | mask) >>> 0 };
+}
+
+/** True when something was found by `look` that may be overwritten where it is. */
+export function isOwn(map: ClusterMap): boolean {
+  return map.kind === KIND.data && (map.high & COPIED_HIGH) !== 0;
+}

@@ -1,0 +1,76 @@
+/**
+ * Room for tables that are replaced as a whole: taken, written, and given up when the header names another one. Nothing
+ * else runs meanwhile.
+ */
+import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
+import type { MaybePromise, Storage } from '../../../storage/contract.ts';
+import type { Qcow2Header } from '../header/header.ts';
+import type { ClusterRun, RefcountStore } from './refcount-store.ts';
+
+/** The image, as whoever replaces tables sees it. */
+export interface TableHost {
+  readonly storage: Storage;
+  readonly counts: RefcountStore;
+  readonly header: Qcow2Header;
+}
+
+/** Room for a table. */
+export interface Room {
+  readonly run: ClusterRun;
+  readonly offset: number;
+}
+
+/** Room for tables of so many bytes; none of it is taken when there is not enough for all. */
+export async function takeRooms({ counts, header }: TableHost, sizes: readonly number[]): Promise<Room[]> {
+  const rooms: Room[] = [];
+  try {
+    for (const size of sizes) {
+      const count = Math.max(divCeil(size, header.clusterSize), 1);
+      const first = count === 1 ? await takeOne(counts) : await counts.takeTogether(count);
+      rooms.push({ run: { first, count }, offset: first * header.clusterSize });
+    }
+  } catch (error) {
+    for (const { run } of rooms) counts.giveBack(run);
+    throw error;
+  }
+  return rooms;
+}
+
+/** One cluster may be anywhere, so room that was given up is used again. */
+async function takeOne(counts: RefcountStore): Promise<number> {
+  let run = counts.take(1);
+  while (run === undefined) {
+    await counts.loadFree();
+    run = counts.take(1);
+  }
+  counts.keep(run);
+  return run.first;
+}
+
+/** Writes a table into new room, up to the end of a sector. */
+export async function writeTable(
+  { storage }: Pick<TableHost, 'storage'>,
+  room: Pick<Room, 'offset'> | undefined,
+  bytes: Uint8Array,
+): Promise<void> {
+  if (room === undefined) return;
+  const whole = new Uint8Array(alignUp(Math.max(bytes.length, 1), SECTOR));
+  whole.set(bytes);
+  await storage.write(room.offset, whole);
+}
+
+/** Nothing on the medium leads to these bytes of the file any more. */
+export async function lowerTable({ counts, header }: TableHost, offset: number, bytes: number): Promise<void> {
+  const first = offset / header.clusterSize;
+  for (let cluster = first; cluster < first + divCeil(bytes, header.clusterSize); cluster++) {
+    await withCount(counts, cluster, () => counts.lower(cluster));
+  }
+}
+
+/** Calls back with the count of a cluster in memory. */
+export function withCount(counts: RefcountStore, cluster: number, use: (count: number) => void): MaybePromise<void> {
+  const count = counts.peek(cluster);
+  if (count === undefined) return counts.load(cluster).then(() => withCount(counts, cluster, use));
+  use(count);
+  return undefined;
+}

@@ -1,0 +1,81 @@
+/** What a QCOW2 image says of itself. */
+import type { BitmapInfo, ImageInfo } from '../../../image/contract.ts';
+import { singleRegion } from '../../../image/regions.ts';
+import { type Bitmap, bitmapsConsistent, isInUse } from '../bitmaps/bitmaps.ts';
+import { CONFIG } from '../create.ts';
+import { AUTOCLEAR, BITMAP_FLAG, COMPATIBLE, INCOMPATIBLE, VERSION_3 } from '../layout.ts';
+import { type Snapshot, snapshotInfo } from '../snapshots/snapshots.ts';
+import { type Qcow2Header, variantWords } from './header.ts';
+
+/** The data file is a raw image by itself, so its bytes must always be true. */
+export function isRawDataFile({ incompatible, autoclear }: Qcow2Header): boolean {
+  return (incompatible & INCOMPATIBLE.dataFile) !== 0n && (autoclear & AUTOCLEAR.dataFileRaw) !== 0n;
+}
+
+/** What is reported. */
+export interface Described {
+  readonly header: Qcow2Header;
+  readonly snapshot: Snapshot | null;
+  readonly snapshots: readonly Snapshot[];
+  readonly bitmaps: readonly Bitmap[];
+  readonly warnings: readonly string[];
+  /** This session records it, so that it is in use and all right. */
+  readonly isRecorded: (bitmap: Bitmap) => boolean;
+}
+
+/** Everything that an image says of itself. */
+export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecorded }: Described): ImageInfo {
+  const { clusterSize } = header;
+  const size = snapshot?.diskSize ?? header.size;
+  const virtualSize = size - (size % 512);
+  return {
+    format: 'qcow2',
+    variant: variantWords(header),
+    type: 'hdd',
+    virtualSize,
+    blockSize: clusterSize,
+    sectorSize: 512,
+    version: String(header.version),
+    comment: null,
+    geometry: { physical: null, logical: null },
+    regions: singleRegion(virtualSize, 512),
+    uuid: null,
+    modificationUuid: null,
+    parentUuid: null,
+    parentModificationUuid: null,
+    parentName: header.backingName,
+    parentFormat: header.backingFormat,
+    dirty: header.version === VERSION_3 ? (header.incompatible & INCOMPATIBLE.dirty) !== 0n : null,
+    differencing: header.backingName !== null,
+    warnings,
+    config: configOf(header),
+    snapshots: snapshots.map(snapshotInfo),
+    bitmaps: bitmaps.map((bitmap) =>
+      bitmapInfo(bitmap, bitmapsConsistent(header) && (!isInUse(bitmap) || isRecorded(bitmap))),
+    ),
+  };
+}
+
+/** What `create` is told to make a header like this one. Where data lies is the business of each image. */
+function configOf({ clusterSize, version, refcountOrder, compression, extendedL2, compatible }: Qcow2Header): Config {
+  const flag = (on: boolean): string => (on ? 'on' : 'off');
+  return {
+    [CONFIG.clusterSize]: clusterSize,
+    [CONFIG.compat]: version === VERSION_3 ? '1.1' : '0.10',
+    [CONFIG.refcountBits]: 2 ** refcountOrder,
+    [CONFIG.compressionType]: compression,
+    [CONFIG.extendedL2]: flag(extendedL2),
+    [CONFIG.lazyRefcounts]: flag((compatible & COMPATIBLE.lazyRefcounts) !== 0n),
+  };
+}
+
+type Config = NonNullable<ImageInfo['config']>;
+
+function bitmapInfo(bitmap: Bitmap, consistent: boolean): BitmapInfo {
+  return {
+    name: bitmap.name,
+    granularity: 2 ** bitmap.granularityBits,
+    enabled: (bitmap.flags & BITMAP_FLAG.auto) !== 0,
+    inconsistent: !consistent,
+  };
+}

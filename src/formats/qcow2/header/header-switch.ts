@@ -1,0 +1,109 @@
+/**
+ * Changing header extensions so that a power cut leaves the old header or the new one. Only the first sector changes at
+ * once; what the new header has behind it must be there before, in bytes that the old one does not use. Where there are
+ * none, the names of features, which are for messages only, are left out for a moment, and put back in a second step;
+ * or for good, where there is no room for that either.
+ */
+import { alignUp, SECTOR } from '../../../binary/numbers.ts';
+import { ImageError } from '../../../errors.ts';
+import { EXTENSION, EXTENSION_ALIGNMENT, EXTENSION_TYPE, HEADER } from '../layout.ts';
+import { encodeExtensions } from './extensions.ts';
+import { type Qcow2Header, serializeHeader } from './header.ts';
+
+/** Whole sectors, which are durable before the next step. */
+export interface HeaderStep {
+  /** Written first, and durable before the first sector. */
+  readonly rest: readonly { readonly offset: number; readonly bytes: Uint8Array }[];
+  readonly firstSector: Uint8Array;
+}
+
+/** A header cluster, and which bytes of it mean something. */
+interface Layout {
+  readonly cluster: Uint8Array;
+  readonly used: Uint8Array;
+}
+
+/** From the cluster as it is on the medium to another header. Throws `unsupported` when there is no safe way. */
+export function headerSteps(cluster: Uint8Array, before: Qcow2Header, wanted: Qcow2Header): HeaderStep[] {
+  const now = layoutOf(cluster, before);
+  const direct = step(now, wanted);
+  if (direct !== null) return [direct.step];
+  const extensions = wanted.extensions.filter(({ type }) => type !== EXTENSION_TYPE.featureNames);
+  // The backing file name keeps clear of what the second step needs.
+  const bare = step(now, { ...wanted, extensions }, extensionsEnd(wanted));
+  const full = bare === null ? null : step(bare.next, wanted);
+  if (bare !== null && full !== null) return [bare.step, full.step];
+  const least = bare ?? step(now, { ...wanted, extensions });
+  if (least !== null) return [least.step];
+  throw new ImageError('unsupported', 'The header has no room in which it could be changed without risk', {
+    hint: 'Convert the image.',
+  });
+}
+
+function layoutOf(cluster: Uint8Array, { headerLength, extensions, backingName }: Qcow2Header): Layout {
+  const used = new Uint8Array(cluster.length);
+  const lengths = extensions.map(({ data }) => EXTENSION.size + alignUp(data.length, EXTENSION_ALIGNMENT));
+  used.fill(
+    1,
+    0,
+    lengths.reduce((sum, length) => sum + length, headerLength + EXTENSION.size),
+  );
+  if (backingName !== null) {
+    const offset = HEADER.get(cluster, 'backingOffset');
+    used.fill(1, offset, offset + HEADER.get(cluster, 'backingLength'));
+  }
+  return { cluster, used };
+}
+
+/** Null: what is used behind the first sector would have to change. */
+function step(
+  now: Layout,
+  wanted: Qcow2Header,
+  nameFrom = 0,
+): { readonly step: HeaderStep; readonly next: Layout } | null {
+  const made = serializeHeader(wanted);
+  const name = new TextEncoder().encode(wanted.backingName ?? '');
+  const end = extensionsEnd(wanted);
+  if (conflicts(now, made, SECTOR, end)) return null;
+  for (let offset = Math.max(end, nameFrom); offset + name.length <= made.length; offset++) {
+    const cluster = made.slice().fill(0, end);
+    cluster.set(name, offset);
+    if (conflicts(now, cluster, Math.max(offset, SECTOR), offset + name.length)) continue;
+    if (name.length > 0) HEADER.put(cluster, 'backingOffset', offset);
+    const next = layoutOf(cluster, wanted);
+    return { step: sectorsOf(now, next), next: { cluster: joined(now, next), used: next.used } };
+  }
+  return null;
+}
+
+function extensionsEnd({ headerLength, extensions }: Qcow2Header): number {
+  return headerLength + encodeExtensions(extensions).length;
+}
+
+/** Something that the old one uses between these bytes is something else in the new one. */
+function conflicts(now: Layout, cluster: Uint8Array, start: number, end: number): boolean {
+  for (let at = start; at < end; at++) if (now.used[at] === 1 && now.cluster[at] !== cluster[at]) return true;
+  return false;
+}
+
+/** What the old one does not use is the new one's. */
+function joined(now: Layout, next: Layout): Uint8Array {
+  const cluster = now.cluster.slice();
+  for (let at = next.used.lastIndexOf(1); at >= 0; at--) {
+    if (next.used[at] === 1) cluster[at] = next.cluster[at] ?? 0;
+  }
+  cluster.set(next.cluster.subarray(0, SECTOR));
+  return cluster;
+}
+
+function sectorsOf(now: Layout, next: Layout): HeaderStep {
+  const cluster = joined(now, next);
+  const rest: { offset: number; bytes: Uint8Array }[] = [];
+  // Behind that nothing changes.
+  const end = next.used.lastIndexOf(1) + 1;
+  for (let offset = SECTOR; offset < end; offset += SECTOR) {
+    const bytes = cluster.slice(offset, offset + SECTOR);
+    if (bytes.some((byte, at) => byte !== now.cluster[offset + at])) rest.push({ offset, bytes });
+  }
+  return { rest, firstSector: cluster.slice(0, SECTOR) };
+}

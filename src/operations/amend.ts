@@ -1,0 +1,65 @@
+/** Changing the options that an image was made with, where its format can. */
+import { checkArguments } from '../arguments.ts';
+import { requireWritable } from '../disk/change/stack.ts';
+import { CONFIG, SOURCE } from '../disk/kinds.ts';
+import { registryOf, sourceOf } from '../disk/open/environment.ts';
+import { checkConfig } from '../disk/open/format-options.ts';
+import { checkLocking, requireSystemLocks } from '../disk/open/locking.ts';
+import { type OpenedImage, openImage } from '../disk/open/open-image.ts';
+import type { Config, EnvironmentOptions, ImageReport, ImageSource, SharingOptions } from '../disk/options.ts';
+import { ImageError } from '../errors.ts';
+import type { Format, Image, Progress } from '../image/contract.ts';
+import { inspect } from './inspect.ts';
+import { OPTIONS } from './option-kinds.ts';
+
+/** How the image is named. */
+export interface AmendImageOptions extends EnvironmentOptions, SharingOptions {
+  /** Default: probed. */
+  readonly format?: string;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/**
+ * Changes options of an image that exists, by the names that its format has for them (`amendKeys`), and reports on it as
+ * it is then. What is read stays the same, unless another parent is named: nothing looks whether that one fits, which
+ * `rebaseImage` does. May be cut off or cancelled at any time and run again. Throws `unsupported` where the format or
+ * the image cannot be changed so, `invalid-argument` for names and values that there are not, `limit`, `read-only`,
+ * `locked`; when it was refused nothing has changed.
+ */
+export async function amendImage(
+  image: ImageSource,
+  values: Config,
+  options: AmendImageOptions = {},
+): Promise<ImageReport> {
+  checkArguments('amendImage', { image: [image, SOURCE], values: [values, CONFIG], options: [options, OPTIONS] });
+  checkLocking({ ...options, mode: 'write' });
+  const source = sourceOf(image, options);
+  // Its data file may have gone where the new name says.
+  const opened = await openImage(source, { ...options, mode: 'write', withoutData: true });
+  const { format } = opened;
+  try {
+    const amend = amendable(opened, registryOf(options).find(format), values);
+    requireWritable(opened);
+    await requireSystemLocks(opened.image.storages(), options);
+    await amend(values, { signal: options.signal, onProgress: options.onProgress });
+  } finally {
+    await opened.image.close();
+  }
+  const { signal: _signal, ...rest } = options;
+  return inspect(source, { ...rest, format });
+}
+
+function amendable({ image, name }: OpenedImage, format: Format, values: Config): NonNullable<Image['amend']> {
+  if (image.amend === undefined || format.amendKeys === undefined) {
+    throw new ImageError('unsupported', `Images of format ${format.name} have no options that could be changed`, {
+      path: name,
+      hint: 'What an image says of itself is changed by setImage (on the command line: set); else convert it.',
+    });
+  }
+  checkConfig(format, values, 'amend');
+  if (Object.keys(values).length > 0) return image.amend.bind(image);
+  throw new ImageError('invalid-argument', 'No option was named that shall change', {
+    path: name,
+    hint: `Options: ${format.amendKeys.map((key) => key.name).join(', ')}.`,
+  });
+}

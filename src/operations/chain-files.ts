@@ -1,0 +1,119 @@
+/**
+ * The files that an image is read from, found by headers alone, so that none of them is replaced under another name: a
+ * link, a hard link, another spelling.
+ */
+
+import { SAME_DIRECTORY, sourceOf } from '../disk/open/environment.ts';
+import { entryList, type OpenedImage, openImage, openParents } from '../disk/open/open-image.ts';
+import type { EnvironmentOptions, ImageInput, ImageSource } from '../disk/options.ts';
+import { closeImages } from '../disk/path/chain.ts';
+import { ImageError, isImageError } from '../errors.ts';
+import type { NameInfo, Source } from '../storage/contract.ts';
+import { isPlainName } from '../storage/gate.ts';
+
+/** Options for finding the chain of an image. */
+export interface ChainFilesOptions extends EnvironmentOptions {
+  /** Format of the image. Default: probed. */
+  readonly format?: string | undefined;
+  /** All images of the chain, base first, the image itself last, where they are not found by themselves. */
+  readonly chain?: ImageInput | readonly ImageInput[] | undefined;
+}
+
+/** The files of a chain. */
+export interface ChainFiles {
+  /** Keys of all that were found, also of those that are only named. */
+  readonly keys: ReadonlySet<string>;
+  /** The obstacle to finding the rest; null: these are all. */
+  readonly obstacle: ImageError | null;
+  /** The parent that was looked for in vain. */
+  readonly missingUuid: string | null;
+}
+
+/**
+ * Finds the files of an image and its parents. Headers beside the images are read whatever `allow` says: nothing of them
+ * is handed out.
+ */
+export async function chainFilesOf(image: ImageSource, options: ChainFilesOptions): Promise<ChainFiles> {
+  const { format, chain, ...environment } = options;
+  const source = sourceOf(image, options);
+  const allow = widened(options);
+  const opened: OpenedImage[] = [];
+  let obstacle: ImageError | null = null;
+  try {
+    opened.push(await openImage(source, { ...environment, allow, format, mode: 'read', infoOnly: true }));
+    const named = chain === undefined ? [] : entryList(chain).slice(0, -1);
+    await openParents(opened, named, { ...environment, allow, infoOnly: true, linkage: 'off' });
+  } catch (error) {
+    if (!isImageError(error) || error.kind === 'aborted') throw error;
+    obstacle = error;
+  } finally {
+    await closeImages(opened);
+  }
+  const keys = new Set([...opened.map(({ key }) => key), ...(await namedKeys(opened))]);
+  const last = opened.at(-1)?.image.info;
+  return { keys, obstacle, missingUuid: obstacle === null ? null : (last?.parentUuid ?? null) };
+}
+
+function widened({ allow }: EnvironmentOptions): NonNullable<EnvironmentOptions['allow']> {
+  if (allow === undefined || allow === 'none') return [SAME_DIRECTORY];
+  return Array.isArray(allow) ? [...allow, SAME_DIRECTORY] : allow;
+}
+
+/** Files that are named, whether or not they were opened. */
+async function namedKeys(opened: readonly OpenedImage[]): Promise<string[]> {
+  const keys: string[] = [];
+  for (const { image, source } of opened) {
+    for (const { stored } of image.references ?? []) {
+      const found = await lookUpNamed(source, stored);
+      if (found !== null) keys.push(found.key);
+    }
+  }
+  return keys;
+}
+
+/** Resolves a stored name; null when there is nothing, or it is not the name of a file. */
+export async function lookUpNamed({ provider, name }: Source, stored: string): Promise<NameInfo | null> {
+  return isPlainName(stored) ? provider.lookUp(provider.resolve(stored, name)) : null;
+}
+
+/**
+ * Refuses a target that is a file of the chain of `parent`, or may be one: `force` replaces what nobody needs. Nothing is
+ * looked at when there is nothing to replace.
+ */
+export async function refuseChainTarget(
+  target: Source,
+  parent: ImageSource,
+  options: ChainFilesOptions,
+): Promise<void> {
+  const { provider, name } = target;
+  const present = await provider.lookUp(name);
+  if (present?.kind !== 'file') return;
+  const { keys, obstacle, missingUuid } = await chainFilesOf(parent, options);
+  if (keys.has(present.key) || (missingUuid !== null && (await uuidOf(target, options)) === missingUuid)) {
+    throw new ImageError('exists', 'The new image would replace an image of its own chain', {
+      path: name,
+      hint: 'Choose another name.',
+    });
+  }
+  if (obstacle?.kind !== 'denied') return;
+  throw new ImageError('denied', 'Whether the file to be replaced belongs to the chain cannot be told', {
+    path: name,
+    found: obstacle.message,
+    hint: 'Pass allow (on the command line: --allow DIRECTORY) for all of the chain, or choose another name.',
+    cause: obstacle,
+  });
+}
+
+/** The UUID that a file has as an image; null when it is none. */
+async function uuidOf(source: Source, options: EnvironmentOptions): Promise<string | null> {
+  try {
+    const { registry, signal } = options;
+    const how = { signal, ...(registry === undefined ? {} : { registry }) };
+    const { image } = await openImage(source, { ...how, mode: 'read', infoOnly: true });
+    await image.close();
+    return image.info.uuid;
+  } catch (error) {
+    if (!isImageError(error) || error.kind === 'aborted') throw error;
+    return null;
+  }
+}

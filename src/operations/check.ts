@@ -1,0 +1,140 @@
+/** Checking whether an image is consistent, and repairing it: the same for all formats that can. */
+import { checkArguments } from '../arguments.ts';
+import { SOURCE } from '../disk/kinds.ts';
+import { registryOf, sourceOf } from '../disk/open/environment.ts';
+import { checkLocking, locked, requireSystemLocks, takesLocks } from '../disk/open/locking.ts';
+import type { EnvironmentOptions, ImageSource, SharingOptions } from '../disk/options.ts';
+import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import type { Format } from '../image/contract.ts';
+import { type Finding, summarize } from '../image/findings.ts';
+import { probeFormat, readProbeInput } from '../image/probe.ts';
+import type { Source, Storage } from '../storage/contract.ts';
+import { OPTIONS } from './option-kinds.ts';
+
+/** What is checked, and what happens then. */
+export interface CheckOptions extends EnvironmentOptions, SharingOptions {
+  /** Default: probed, and for a file that nothing identifies by the extension of its name. */
+  readonly format?: string;
+  /** Repair what can be repaired. */
+  readonly repair?: boolean;
+  /** With `repair`: change nothing, only say what would be repaired. */
+  readonly dryRun?: boolean;
+  /** Called before the first byte is changed, with all that was found. Throwing leaves the image as it is. */
+  readonly beforeRepair?: (findings: readonly Finding[]) => void | Promise<void>;
+}
+
+/** What a check found, and what a repair did about it. */
+export interface CheckReport {
+  readonly file: string;
+  readonly format: string;
+  /** No corruption and no leak. There may be warnings. */
+  readonly clean: boolean;
+  /** All that is wrong; after a repair, all that is left. */
+  readonly findings: readonly Finding[];
+  /** The image was changed. */
+  readonly repaired: boolean;
+  /** What was repaired, or with `dryRun` what would be. Empty without `repair`. */
+  readonly repairs: readonly Finding[];
+}
+
+/**
+ * Checks an image that nobody has open for writing, and with `repair` sets right what can be. A header that cannot be
+ * understood is a finding, too. Throws `unsupported` when the format has no check, and `locked`, `not-found`, `io`.
+ */
+export async function checkImage(image: ImageSource, options: CheckOptions = {}): Promise<CheckReport> {
+  checkArguments('checkImage', { image: [image, SOURCE], options: [options, OPTIONS] });
+  throwIfAborted(options.signal, 'The check');
+  const source = sourceOf(image, options);
+  const writes = options.repair === true && options.dryRun !== true;
+  checkLocking({ ...options, mode: writes ? 'write' : 'read' });
+  const guard = await source.provider.open(source.name, 'read');
+  try {
+    if (takesLocks(options)) await lockGuard(guard, writes, options);
+    const format = await formatOf(guard, source, options);
+    return await checkAs(format, source, options, writes);
+  } finally {
+    await guard.close();
+  }
+}
+
+/** One lock for all of it: between the check and the repair nobody else may come in. */
+async function lockGuard(guard: Storage, writes: boolean, options: CheckOptions): Promise<void> {
+  await locked(guard, writes ? 'exclusive' : 'shared', { shareable: options.shareable ?? false });
+  if (writes) await requireSystemLocks([guard], options);
+}
+
+async function checkAs(format: Format, source: Source, options: CheckOptions, writes: boolean): Promise<CheckReport> {
+  const findings = await runCheck(format, source, options);
+  const repairs = options.repair === true ? findings.filter(({ repairable }) => repairable) : [];
+  const before = { file: source.name, format: format.name };
+  if (options.repair === true && format.repair === undefined) throw unsupported(format, source, 'repaired');
+  if (!writes || repairs.length === 0) {
+    return { ...before, clean: isClean(findings), findings, repaired: false, repairs };
+  }
+  await options.beforeRepair?.(findings);
+  throwIfAborted(options.signal, 'The repair');
+  await format.repair?.(source, { signal: options.signal });
+  const left = await runCheck(format, source, options);
+  return { ...before, clean: isClean(left), findings: left, repaired: true, repairs };
+}
+
+function isClean(findings: readonly Finding[]): boolean {
+  const { corruptions, leaks } = summarize(findings);
+  return corruptions === 0 && leaks === 0;
+}
+
+async function runCheck(format: Format, source: Source, options: CheckOptions): Promise<readonly Finding[]> {
+  if (format.check === undefined) throw unsupported(format, source, 'checked');
+  try {
+    return await format.check(source, { signal: options.signal });
+  } catch (error) {
+    if (!isImageError(error) || !HOPELESS.has(error.kind)) throw error;
+    return [headerFinding(error)];
+  }
+}
+
+/** What a format throws when it cannot make sense of the file at all. */
+const HOPELESS: ReadonlySet<ImageError['kind']> = new Set(['invalid-format', 'corrupt', 'limit']);
+
+function headerFinding({ message, context }: ImageError): Finding {
+  const { offset, found, expected } = context;
+  const facts = [
+    ...(found === undefined ? [] : [`found ${found}`]),
+    ...(expected === undefined ? [] : [`expected ${expected}`]),
+  ];
+  return {
+    severity: 'corruption',
+    code: 'header',
+    message: facts.length === 0 ? `${message}.` : `${message} (${facts.join(', ')}).`,
+    fileOffset: offset ?? null,
+    guestOffset: null,
+    repairable: false,
+  };
+}
+
+/** A damaged signature hides what the file is from every probe: then its name is believed. */
+async function formatOf(storage: Storage, source: Source, options: CheckOptions): Promise<Format> {
+  const registry = registryOf(options);
+  if (options.format !== undefined) return registry.find(options.format);
+  const named = registry.byExtension(source.name);
+  const byName = named?.check === undefined ? null : named;
+  try {
+    const { format, guessed } = probeFormat(await readProbeInput(storage, source.name), registry);
+    return guessed && byName !== null ? byName : format;
+  } catch (error) {
+    // An empty file.
+    if (byName === null || !isImageError(error) || error.kind !== 'invalid-format') throw error;
+    return byName;
+  }
+}
+
+function unsupported(format: Format, source: Source, what: string): ImageError {
+  return new ImageError('unsupported', `Images of format ${format.name} cannot be ${what}`, {
+    path: source.name,
+    ...(what === 'repaired' ? { status: 'VERR_VD_IMAGE_REPAIR_NOT_SUPPORTED' } : {}),
+    hint:
+      format.name === 'raw'
+        ? 'A raw disk has no structure of its own; if this is something else, name its format (--format).'
+        : 'Use a program that knows this format.',
+  });
+}

@@ -1,0 +1,160 @@
+/** Comparing what two devices hold: where neither has data nothing is read. */
+import { alignDown } from '../binary/numbers.ts';
+import { firstDifference, isZero } from '../codec/bytes.ts';
+import type { BlockDevice, Extent } from '../disk/device.ts';
+import type { CompareOptions, CompareResult } from '../disk/options.ts';
+import { watched } from '../storage/all-done.ts';
+import { isPromise } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
+import { PARALLEL_RUNS, RUN_BYTES } from './copy-engine.ts';
+
+/** A stretch in which both devices are of one kind each. */
+interface Stretch {
+  readonly offset: number;
+  readonly length: number;
+  readonly inA: boolean;
+  readonly inB: boolean;
+}
+
+/** As `compare`, for two devices. */
+export async function compareDevices(
+  a: BlockDevice,
+  b: BlockDevice,
+  options: CompareOptions = {},
+): Promise<CompareResult> {
+  const sizes = [a.size, b.size] as const;
+  const total = Math.max(a.size, b.size);
+  if (options.strict === true && a.size !== b.size) {
+    // Content up to the shorter end still decides where the first difference is.
+    const common = Math.min(a.size, b.size);
+    const first = (await differenceIn(a, b, { start: 0, end: common, total, options })) ?? common;
+    return { same: false, firstDifference: first, sizes };
+  }
+  const first = await differenceWithin(a, b, total, options);
+  return { same: first === null, firstDifference: first, sizes };
+}
+
+/** First difference of two devices before `end`, or null. Behind the end of one of them the other is compared with zeroes. */
+export async function differenceWithin(
+  a: BlockDevice,
+  b: BlockDevice,
+  end: number,
+  options: CompareOptions,
+): Promise<number | null> {
+  const [shorter, longer] = a.size < b.size ? [a, b] : [b, a];
+  const range = { total: Math.min(end, longer.size), options };
+  const common = Math.min(end, shorter.size);
+  const first = await differenceIn(a, b, { ...range, start: 0, end: common });
+  return first ?? (await differenceIn(longer, null, { ...range, start: common, end: range.total }));
+}
+
+/** Offset of the first byte from `start` on that is not zero, or null. */
+export function differenceFromZero(
+  device: BlockDevice,
+  start: number,
+  options: CompareOptions,
+): Promise<number | null> {
+  return differenceIn(device, null, { start, end: device.size, total: device.size, options });
+}
+
+interface Range {
+  readonly start: number;
+  readonly end: number;
+  readonly total: number;
+  readonly options: CompareOptions;
+}
+
+/** First difference in a range; without `b`, first byte that is not zero. */
+async function differenceIn(a: BlockDevice, b: BlockDevice | null, range: Range): Promise<number | null> {
+  const { options } = range;
+  // What goes forwards only is read piece by piece.
+  const inTurn = !a.can.random || b?.can.random === false;
+  const parallel = inTurn ? 1 : (options.parallel ?? PARALLEL_RUNS);
+  const pool = new BufferPairs();
+  const ahead: { run: Stretch; answer: Promise<number | null> }[] = [];
+  const next = async (): Promise<number | null> => {
+    const entry = ahead.shift();
+    const found = entry === undefined ? null : await entry.answer;
+    if (entry !== undefined) {
+      const done = entry.run.offset + entry.run.length;
+      options.onProgress?.({ operation: 'compare', done, total: range.total });
+    }
+    return found;
+  };
+  try {
+    for await (const run of stretches(a, b, range)) {
+      ahead.push({ run, answer: watched(compareRun(a, b, run, pool)) });
+      if (ahead.length < parallel) continue;
+      const found = await next();
+      if (found !== null) return found;
+    }
+    while (ahead.length > 0) {
+      const found = await next();
+      if (found !== null) return found;
+    }
+    return null;
+  } finally {
+    await Promise.allSettled(ahead.map((entry) => entry.answer));
+  }
+}
+
+async function* stretches(a: BlockDevice, b: BlockDevice | null, range: Range): AsyncGenerator<Stretch> {
+  const turns = new Turns(range.options.signal, 'The comparison');
+  for (let at = range.start; at < range.end; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
+    const inA = await stretchAt(a, at, range.end);
+    const inB = b === null ? { end: range.end, data: false } : await stretchAt(b, at, range.end);
+    let end = Math.min(inA.end, inB.end);
+    if (inA.data || inB.data) end = Math.min(end, alignDown(at, RUN_BYTES) + RUN_BYTES);
+    yield { offset: at, length: end - at, inA: inA.data, inB: inB.data };
+    at = end;
+  }
+}
+
+async function stretchAt(device: BlockDevice, at: number, end: number): Promise<{ end: number; data: boolean }> {
+  const answer = device.extentAt(at, end);
+  const extent: Extent = isPromise(answer) ? await answer : answer;
+  return { end: at + extent.length, data: extent.state === 'data' };
+}
+
+async function compareRun(
+  a: BlockDevice,
+  b: BlockDevice | null,
+  run: Stretch,
+  pool: BufferPairs,
+): Promise<number | null> {
+  if (!run.inA && !run.inB) return null;
+  const pair = pool.take();
+  const first = pair[0].subarray(0, run.length);
+  const second = pair[1].subarray(0, run.length);
+  try {
+    const reads = await Promise.allSettled([
+      run.inA ? a.read(run.offset, first) : null,
+      run.inB && b !== null ? b.read(run.offset, second) : null,
+    ]);
+    for (const read of reads) if (read.status === 'rejected') throw read.reason;
+    if (run.inA && run.inB) {
+      const at = firstDifference(first, second);
+      return at === -1 ? null : run.offset + at;
+    }
+    const data = run.inA ? first : second;
+    return isZero(data) ? null : run.offset + data.findIndex((byte) => byte !== 0);
+  } finally {
+    pool.giveBack(pair);
+  }
+}
+
+type Pair = readonly [Uint8Array, Uint8Array];
+
+class BufferPairs {
+  readonly #free: Pair[] = [];
+
+  take(): Pair {
+    return this.#free.pop() ?? [new Uint8Array(RUN_BYTES), new Uint8Array(RUN_BYTES)];
+  }
+
+  giveBack(pair: Pair): void {
+    this.#free.push(pair);
+  }
+}

@@ -1,0 +1,342 @@
+/** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
+import { checkArguments } from '../arguments.ts';
+import { type BlockDevice, requireRandom } from '../disk/device.ts';
+import { ChainDisk } from '../disk/disk.ts';
+import { isDevice, SOURCE, SOURCE_OR_DEVICE } from '../disk/kinds.ts';
+import { environmentOf, sourceOf } from '../disk/open/environment.ts';
+import { entryList, type OpenedImage, openParents } from '../disk/open/open-image.ts';
+import type { ConvertOptions, ConvertResult, DiskOpenOptions, ImageSource } from '../disk/options.ts';
+import { Chain, closeImages } from '../disk/path/chain.ts';
+import { ImageError, throwIfAborted } from '../errors.ts';
+import type { ImageInfo } from '../image/contract.ts';
+import { type FileAttributes, isPromise, type Source } from '../storage/contract.ts';
+import { denyAll } from '../storage/gate.ts';
+import { differenceWithin } from './compare.ts';
+import { type CopyOptions, type CopyResult, PARALLEL_RUNS, type StartedCopy, startCopy } from './copy-engine.ts';
+import { type StagedImage, stageImage, targetFormat } from './create.ts';
+import { refuseCut } from './cut.ts';
+import { lostOf } from './lost.ts';
+import { openDisk, stackTools } from './open.ts';
+import { OPTIONS } from './option-kinds.ts';
+
+/** qemu-img's default too: shorter runs of zeroes are not worth a seek. */
+const SPARSE_SIZE = 4096;
+
+/**
+ * Copies the content of `source` into `target`. A new target appears only when it is complete and durable; after a
+ * failure or an abort nothing is left of it. With `into` an existing image is overwritten in place, and what it holds
+ * behind the end of the source stays. A target that is smaller than the source is refused, unless `shrink`.
+ * Throws what opening, creating and I/O throw; never changes the source.
+ */
+export async function convert(
+  source: ImageSource | BlockDevice,
+  target: ImageSource,
+  options: ConvertOptions = {},
+): Promise<ConvertResult> {
+  checkArguments('convert', {
+    source: [source, SOURCE_OR_DEVICE],
+    target: [target, SOURCE],
+    options: [options, OPTIONS],
+  });
+  throwIfAborted(options.signal, 'The conversion');
+  if (isDevice(source)) return convertDevice(source, target, options, []);
+  const disk = await openSource(source, options);
+  try {
+    return await convertDevice(disk, target, options, disk.warnings);
+  } finally {
+    await disk.close();
+  }
+}
+
+function openSource(source: ImageSource, options: ConvertOptions): Promise<ChainDisk> {
+  const { sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, sourceCache, forceShare } = options;
+  return openDisk(source, {
+    ...environmentOf(options),
+    ...(forceShare === undefined ? {} : { forceShare }),
+    ...(sourceFormat === undefined ? {} : { format: sourceFormat }),
+    ...(sourceParent === undefined ? {} : { parent: sourceParent }),
+    ...(sourceParentFormat === undefined ? {} : { parentFormat: sourceParentFormat }),
+    ...(sourceSnapshot === undefined ? {} : { snapshot: sourceSnapshot }),
+    ...(sourceCache === undefined ? {} : { cache: sourceCache }),
+  });
+}
+
+async function convertDevice(
+  source: BlockDevice,
+  target: ImageSource,
+  options: ConvertOptions,
+  warnings: readonly string[],
+): Promise<ConvertResult> {
+  if (options.verify === true) requireRandom(source, 'Verifying a copy');
+  const result =
+    options.into === true ? await convertInto(source, target, options) : await convertNew(source, target, options);
+  return { ...result, warnings: [...warnings, ...lostIn(source, options), ...result.warnings] };
+}
+
+/** Facts that the source has beside its disk. An image that exists already keeps its own comment and geometry. */
+function lostIn(source: BlockDevice, { into, comment, geometry, sourceSnapshot }: ConvertOptions): string[] {
+  const last = source instanceof ChainDisk ? source.images.at(-1) : undefined;
+  if (last === undefined) return [];
+  const own = into === true ? last.info : { comment: comment ?? null, geometry: geometryOf(geometry) };
+  return lostOf(last.info, last.name, { ...own, config: {}, oneState: sourceSnapshot !== undefined });
+}
+
+function geometryOf(geometry: ConvertOptions['geometry']): ImageInfo['geometry'] {
+  return { physical: geometry?.physical ?? null, logical: geometry?.logical ?? null };
+}
+
+/** The content of a device in a new image. `continues`: the file that goes on in it, whose attributes it gets. */
+export async function convertNew(
+  source: BlockDevice,
+  target: ImageSource,
+  options: ConvertOptions,
+  continues?: FileAttributes,
+): Promise<ConvertResult> {
+  const { size = source.size, shrink, signal, parentChain } = options;
+  await refuseCut(source, { size, path: source.label, shrink, signal });
+  const place = sourceOf(target, options);
+  const own = source instanceof ChainDisk ? await replaceable(source, place) : new Set<string>();
+  const sources = source instanceof ChainDisk ? await source.attributes() : [];
+  const config = compressedConfig(target, options);
+  // What is compressed is cut into units that only the target knows. Anything else is read while the target is made.
+  const copy = compresses(options) ? null : startCopy(source, copyOptions(Math.min(source.size, size), options));
+  try {
+    const made = await stageImage(
+      target,
+      { ...options, ...config, size },
+      {
+        own,
+        sources,
+        parentChain,
+        ...(continues === undefined ? {} : { continues }),
+      },
+    );
+    try {
+      const disk = await targetDisk(made, options);
+      const copied = await copyAndClose(source, disk, options, copy);
+      const lost = await made.staged.publish();
+      return {
+        size,
+        written: copied.written,
+        unreadable: copied.unreadable,
+        warnings: [...made.warnings, ...disk.warnings, ...lost],
+      };
+    } catch (error) {
+      await made.staged.discard();
+      throw error;
+    }
+  } catch (error) {
+    await copy?.cancel();
+    throw error;
+  }
+}
+
+/** The new image as a disk, over its parents when it has some. Takes the image over. */
+async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<ChainDisk> {
+  const name = made.target.name;
+  const last: OpenedImage = {
+    image: made.image,
+    name,
+    format: made.format.name,
+    key: `new:${made.staged.source.name}`,
+    source: made.target,
+    settings: { mode: 'write' },
+    recognisedBy: 'it was just made',
+    guessed: false,
+    warnings: [],
+    gate: denyAll(),
+  };
+  const opened = [last];
+  try {
+    const { parent, parentChain, parentFormat, forceShare } = options;
+    const below = parent === undefined ? [] : entryList(parentChain ?? parent);
+    const warnings = await openParents(opened, below, {
+      ...environmentOf(options),
+      ...(forceShare === undefined ? {} : { forceShare }),
+      ...(parentFormat === undefined ? {} : { parentFormat }),
+    });
+    const disk: DiskOpenOptions = { mode: 'write', flushAfterMs: 0 };
+    const chain = new Chain([...opened].reverse(), null);
+    return new ChainDisk({ chain, tools: stackTools(disk), warnings, options: disk });
+  } catch (error) {
+    await closeImages(opened);
+    throw error;
+  }
+}
+
+async function convertInto(source: BlockDevice, target: ImageSource, options: ConvertOptions): Promise<ConvertResult> {
+  const { format, shareable } = options;
+  const place = sourceOf(target, options);
+  const present = await place.provider.lookUp(place.name);
+  if (present !== null) await refuseSameFile(source, place.name, [present.key]);
+  const disk = await openDisk(target, {
+    ...environmentOf(options),
+    mode: 'write',
+    ...(shareable === undefined ? {} : { shareable }),
+    ...(format === undefined ? {} : { format }),
+  });
+  try {
+    await refuseSameFile(source, disk.label, await disk.identities('last'));
+    await refuseCut(source, { size: disk.size, path: disk.label, shrink: options.shrink, signal: options.signal });
+  } catch (error) {
+    await closeAfter(disk);
+    throw error;
+  }
+  const rest = await restOf(disk, source.size);
+  const copied = await copyAndClose(source, disk, options, null);
+  const { written, unreadable } = copied;
+  return { size: disk.size, written, unreadable, warnings: [...disk.warnings, ...rest] };
+}
+
+/** A warning where a larger target holds something behind the end of the copy. Zeroes it may hold are not looked for. */
+async function restOf(disk: ChainDisk, end: number): Promise<string[]> {
+  for (let at = end; at < disk.size; ) {
+    const answer = disk.extentAt(at, disk.size);
+    const { state, length } = isPromise(answer) ? await answer : answer;
+    if (state === 'data') {
+      return [`${disk.label} is larger than the source: what it holds behind byte ${end} stays as it was.`];
+    }
+    at += length;
+  }
+  return [];
+}
+
+/**
+ * Keys of what may be replaced although it is read: the image itself, by what it reads. Throws when the target is
+ * another file of its chain.
+ */
+async function replaceable(source: ChainDisk, { provider, name }: Source): Promise<ReadonlySet<string>> {
+  const present = await provider.lookUp(name);
+  const own = new Set([source.lastKey]);
+  if (present === null || own.has(present.key) || !(await source.filesInUse()).has(present.key)) return own;
+  throw new ImageError('exists', 'The new image would replace a file that the source is read from', {
+    path: name,
+    hint: 'Choose another name.',
+  });
+}
+
+/** Writing over what is being read would destroy both. A base that both have is only read. */
+async function refuseSameFile(source: BlockDevice, target: string, keys: Iterable<string>): Promise<void> {
+  if (!(source instanceof ChainDisk)) return;
+  const read = await source.identities();
+  for (const key of keys) {
+    if (!read.has(key)) continue;
+    throw new ImageError('invalid-argument', 'The target is a file that the source is read from', { path: target });
+  }
+}
+
+/** Closes after a failure: the failure that is already on its way matters more. */
+async function closeAfter(disk: ChainDisk): Promise<void> {
+  await disk.close().catch(() => {});
+}
+
+async function copyAndClose(
+  source: BlockDevice,
+  disk: ChainDisk,
+  options: ConvertOptions,
+  started: StartedCopy | null,
+): Promise<CopyResult> {
+  try {
+    const copied = await copyInto(source, disk, options, started);
+    await disk.close();
+    return copied;
+  } catch (error) {
+    await closeAfter(disk);
+    throw error;
+  }
+}
+
+/** Config values of a new image that shall be compressed. Throws `unsupported`, `invalid-argument`. */
+function compressedConfig(target: ImageSource, options: ConvertOptions): Pick<ConvertOptions, 'config'> {
+  const { compress = false, config = {} } = options;
+  if (compress === false) return {};
+  const format = targetFormat(sourceOf(target, options), options);
+  const ways = Object.entries(format.compressions ?? {});
+  if (ways.length === 0) {
+    throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
+      hint: 'Leave the compression out (on the command line: --compress).',
+    });
+  }
+  if (compress === true) return {};
+  const [, values] = ways.find(([method]) => method === compress) ?? [];
+  if (values === undefined) {
+    throw new ImageError('unsupported', `The format ${format.name} does not compress with ${compress}`, {
+      hint: `It does with ${ways.map(([method]) => method).join(', ')}.`,
+    });
+  }
+  for (const [key, value] of Object.entries(values)) {
+    const given = config[key];
+    if (given === undefined || given === value) continue;
+    throw new ImageError('invalid-argument', `The value of ${key} contradicts the compression`, {
+      field: key,
+      found: given,
+      expected: value,
+      hint: 'Leave one of the two out.',
+    });
+  }
+  return { config: { ...config, ...values } };
+}
+
+/** Refuses an image that does not compress, or in another way than asked for. */
+function checkCompression({ compress = false }: ConvertOptions, disk: ChainDisk): void {
+  if (compress === false) return;
+  const method = disk.compression?.method ?? null;
+  if (method !== null && (compress === true || compress === method)) return;
+  const what = method === null ? 'cannot store compressed data' : `compresses with ${method}, not with ${compress}`;
+  throw new ImageError('unsupported', `The image ${what}`, { path: disk.label });
+}
+
+async function copyInto(
+  source: BlockDevice,
+  disk: ChainDisk,
+  options: ConvertOptions,
+  started: StartedCopy | null,
+): Promise<CopyResult> {
+  const length = Math.min(source.size, disk.size);
+  checkCompression(options, disk);
+  const unit = compresses(options) ? disk.compression?.unit : undefined;
+  const copied = await (started ?? startCopy(source, copyOptions(length, options, unit))).into(disk);
+  // Behind the end of the source a new image reads zero, not what its parent holds there.
+  if (options.into !== true && options.parent !== undefined && options.skipAbsent !== true && length < disk.size)
+    await disk.zero(length, disk.size - length);
+  await disk.flush();
+  if (options.verify === true && copied.unreadable.length === 0) await verify(source, disk, options);
+  return copied;
+}
+
+function copyOptions(length: number, options: ConvertOptions, compress = 0): CopyOptions {
+  return {
+    length,
+    targetIsZero: readsZeroAtFirst(options),
+    skipAbsent: options.skipAbsent ?? false,
+    compress,
+    sparseSize: options.sparseSize ?? SPARSE_SIZE,
+    parallel: options.parallel ?? PARALLEL_RUNS,
+    rateLimit: options.rateLimit ?? 0,
+    salvage: options.salvage ?? false,
+    signal: options.signal,
+    operation: 'convert',
+    onProgress: options.onProgress,
+  };
+}
+
+/** A new image without a parent holds nothing. */
+function readsZeroAtFirst({ into, parent }: ConvertOptions): boolean {
+  return into !== true && parent === undefined;
+}
+
+function compresses({ compress = false }: ConvertOptions): boolean {
+  return compress !== false;
+}
+
+async function verify(source: BlockDevice, disk: ChainDisk, options: ConvertOptions): Promise<void> {
+  const { signal } = options;
+  // What an image that was there holds behind the end of the source is its own.
+  const difference = await differenceWithin(source, disk, options.into === true ? source.size : disk.size, { signal });
+  if (difference === null) return;
+  throw new ImageError('io', 'What was written reads back differently', {
+    path: disk.label,
+    guestOffset: difference,
+    hint: 'The medium or the memory of this machine may be faulty.',
+  });
+}

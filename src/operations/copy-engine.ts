@@ -1,0 +1,466 @@
+/**
+ * Moving the content of one device to another: extents first, so that holes cost nothing; then large aligned runs,
+ * several in flight. Reads run ahead, writes follow each other in guest order, so that a target that allocates stays in order.
+ * A source or a target that goes forwards only gets one request at a time, each behind the last.
+ * Memory is bounded: one buffer for each run in flight, used again and again.
+ */
+import { alignDown, alignUp } from '../binary/numbers.ts';
+import { dataRuns } from '../codec/bytes.ts';
+import type { BlockDevice, CompressedWrite, Extent } from '../disk/device.ts';
+import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import type { Progress } from '../image/contract.ts';
+import { afterEvents } from '../storage/after-events.ts';
+import { allDone, watched } from '../storage/all-done.ts';
+import { nowMs } from '../storage/clock.ts';
+import { isPromise } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
+
+/** Bytes of a run. Smaller ones spend their time on waking threads; larger ones only cost memory. */
+export const RUN_BYTES = 4 * 1024 * 1024;
+/** Runs in flight: one that is written, one that waits for that, one that is read ahead. */
+export const PARALLEL_RUNS = 3;
+/** Runs whose writes have begun: the second one is placed, and ready, when the first one ends. */
+const WRITES_BEGUN = 2;
+/**
+ * Reads that end sooner come from memory: then they go one by one, since a second one would only take the processor
+ * from the writer. A medium that takes longer gets as many as there are buffers.
+ */
+const QUICK_READ_MS = 5;
+/** Runs that are read by `read` because the ones before were not at hand. */
+const NOW_PAUSE_MOST = 64;
+/** Of runs that are compressed: units of 2 MiB, the largest that a format has, come whole. */
+const COMPRESSED_RUN_BYTES = 2 * 1024 * 1024;
+/** Of a copy whose rate is limited. */
+const MIN_RUN_BYTES = 64 * 1024;
+/** Ranges being zeroed at one time. */
+const MAX_ZEROES = 64;
+const SECTOR = 512;
+
+/** What is copied, and how. */
+export interface CopyOptions {
+  /** Bytes of the source that are copied. */
+  readonly length: number;
+  /** The target reads zero wherever nothing is written. */
+  readonly targetIsZero: boolean;
+  /** What the source holds nowhere is left to the target's parent. Otherwise it is zero like any other. */
+  readonly skipAbsent?: boolean;
+  /** The target stores what it can compressed, in units of so many bytes; 0: it does not. */
+  readonly compress?: number;
+  /** Smallest run of zeroes that is left out, bytes; 0: none is. */
+  readonly sparseSize: number;
+  readonly parallel: number;
+  /** Bytes a second at most; 0: no limit. */
+  readonly rateLimit: number;
+  readonly salvage: boolean;
+  readonly signal: AbortSignal | undefined;
+  readonly operation: string;
+  readonly onProgress: ((progress: Progress) => void) | undefined;
+}
+
+/** What a copy did. */
+export interface CopyResult {
+  readonly written: number;
+  readonly unreadable: { offset: number; length: number }[];
+}
+
+/** A stretch of the source that is handled at once. */
+interface Run {
+  readonly offset: number;
+  readonly length: number;
+  readonly data: boolean;
+  /** The source holds nothing here, not even zeroes. */
+  readonly absent: boolean;
+}
+
+/** Copies `[0, length)`. Does not flush. Throws the first failure, with nothing still running. */
+export function copyContent(source: BlockDevice, target: BlockDevice, options: CopyOptions): Promise<CopyResult> {
+  return startCopy(source, options).into(target);
+}
+
+/** A copy whose target need not be there yet. */
+export interface StartedCopy {
+  /** Copies; called once. Throws the first failure, with nothing still running. */
+  into(target: BlockDevice): Promise<CopyResult>;
+  /** There will be no target: resolves when nothing is read any more. */
+  cancel(): Promise<void>;
+}
+
+/** Begins to read what `into` will write, as far as there are buffers. One of its two methods must be called. */
+export function startCopy(source: BlockDevice, options: CopyOptions): StartedCopy {
+  const job = new CopyJob(source, options);
+  const taken = watched(takeAll(job, source, options));
+  const end = async (): Promise<void> => {
+    try {
+      await taken;
+    } finally {
+      await job.settle();
+    }
+  };
+  return {
+    async into(target) {
+      job.begin(target);
+      await end();
+      return job.finish();
+    },
+    async cancel() {
+      job.cancel();
+      // What failed meanwhile is nobody's concern any more.
+      await end().catch(() => {});
+    },
+  };
+}
+
+async function takeAll(job: CopyJob, source: BlockDevice, options: CopyOptions): Promise<void> {
+  // A unit is compressed whole. But what the target's parent shall show is nothing of ours.
+  const unit = options.skipAbsent === true ? 1 : Math.max(options.compress ?? 0, 1);
+  const turns = new Turns(options.signal, `The ${options.operation}`);
+  const runs = runsOf(source, { length: options.length, runBytes: runBytesFor(options), unit, turns });
+  for await (const run of runs) await job.take(run);
+}
+
+/** A slow copy goes in short steps: a quarter of a second each, so that its rate is one and it can be cancelled. */
+function runBytesFor({ rateLimit, compress = 0 }: CopyOptions): number {
+  const usual = compress > 0 ? COMPRESSED_RUN_BYTES : RUN_BYTES;
+  if (rateLimit === 0) return usual;
+  return Math.min(Math.max(alignDown(rateLimit / 4, MIN_RUN_BYTES), MIN_RUN_BYTES, compress), usual);
+}
+
+/**
+ * Cuts the source's data at run borders, wherever its extents begin: what is stored in pieces is moved in large ones.
+ * Stretches without data come whole, as far as they are whole units: what is left of them belongs to the data beside it.
+ */
+async function* runsOf(
+  source: BlockDevice,
+  how: { readonly length: number; readonly runBytes: number; readonly unit: number; readonly turns: Turns },
+): AsyncGenerator<Run> {
+  const { length, runBytes, unit, turns } = how;
+  const data = (from: number, to: number): Run => ({ offset: from, length: to - from, data: true, absent: false });
+  /** Where data begins that was not handed out yet; `at` when there is none. */
+  let start = 0;
+  for (let at = 0; at < length; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
+    const answer = source.extentAt(at, length);
+    const extent: Extent = isPromise(answer) ? await answer : answer;
+    const end = at + extent.length;
+    const [holeStart, holeEnd] = [alignUp(at, unit), end === length ? end : alignDown(end, unit)];
+    if (extent.state === 'data' || holeStart >= holeEnd) {
+      for (let stop = nextBorder(start, runBytes); stop <= end; stop = nextBorder(start, runBytes)) {
+        yield data(start, stop);
+        start = stop;
+      }
+    } else {
+      if (start < holeStart) yield data(start, holeStart);
+      yield { offset: holeStart, length: holeEnd - holeStart, data: false, absent: extent.state === 'absent' };
+      start = holeEnd;
+    }
+    at = end;
+  }
+  if (start < length) yield data(start, length);
+}
+
+function nextBorder(offset: number, runBytes: number): number {
+  return alignDown(offset, runBytes) + runBytes;
+}
+
+class CopyJob {
+  readonly #source: BlockDevice;
+  readonly #target: Promise<BlockDevice>;
+  readonly #options: CopyOptions;
+  readonly #free: Uint8Array[] = [];
+  readonly #unreadable: { offset: number; length: number }[] = [];
+  readonly #pace: Pace;
+  #buffers = 0;
+  #waiting: ((buffer: Uint8Array) => void) | null = null;
+  /** Ends when the last read that was started has; never fails. */
+  #lastRead: Promise<void> = Promise.resolve();
+  #quickReads = true;
+  /** The writes that may still wait or run, the last one last. */
+  readonly #writes: QueuedWrite[] = [];
+  /** Until there is a target, reads leave this thread to whoever makes it. */
+  #begun = false;
+  #nowPause = 0;
+  #nextNowPause = 1;
+  readonly #running = new Set<Promise<void>>();
+  #failure: { readonly error: unknown } | null = null;
+  #written = 0;
+  #done = 0;
+
+  /** Hands the target over to those who wait for it. */
+  begin!: (target: BlockDevice) => void;
+  /** Lets those who wait for a target go. */
+  cancel!: () => void;
+
+  constructor(source: BlockDevice, options: CopyOptions) {
+    this.#source = source;
+    this.#options = options;
+    this.#pace = new Pace(options.rateLimit, options.signal);
+    this.#target = watched(
+      new Promise<BlockDevice>((resolve, reject) => {
+        this.begin = (target) => {
+          this.#begun = true;
+          resolve(target);
+        };
+        this.cancel = () => {
+          const error = new ImageError('aborted', 'The copy was given up before there was a target');
+          this.#failure ??= { error };
+          reject(error);
+        };
+      }),
+    );
+  }
+
+  /** Starts a run; waits while enough are in flight. */
+  async take(run: Run): Promise<void> {
+    this.#check();
+    if (!run.data) {
+      const leave = this.#options.targetIsZero || (run.absent && this.#options.skipAbsent === true);
+      if (leave) return this.#progress(run);
+      this.#enqueue(Promise.resolve(), (target) => target.zero(run.offset, run.length), run);
+      // Many small holes must not pile up.
+      if (this.#running.size > MAX_ZEROES) await this.settle();
+      return;
+    }
+    await this.#pace.take(run.length);
+    const buffer = await this.#buffer();
+    this.#check();
+    const bytes = buffer.subarray(0, run.length);
+    const reading = (await this.#readNow(run, bytes)) ? Promise.resolve() : this.#startRead(run, bytes);
+    if ((this.#options.compress ?? 0) === 0) {
+      this.#enqueue(reading, (target) => this.#write(target, run, bytes), run, buffer);
+      return;
+    }
+    // Compressed as soon as it is there, while others are written; stored in its turn.
+    const compressing = watched(reading.then(() => this.#compress(run, bytes)));
+    this.#enqueue(compressing, (_, compressed) => compressed.store(), run, buffer);
+  }
+
+  /** Waits until nothing runs any more. */
+  async settle(): Promise<void> {
+    await Promise.allSettled(this.#running);
+  }
+
+  finish(): CopyResult {
+    this.#check();
+    return { written: this.#written, unreadable: this.#unreadable };
+  }
+
+  #check(): void {
+    if (this.#failure !== null) throw this.#failure.error;
+    throwIfAborted(this.#options.signal, `The ${this.#options.operation}`);
+  }
+
+  /** Writes begin in guest order, so that a target that allocates stays in order; a few of them may overlap. */
+  #enqueue<T>(
+    reading: Promise<T>,
+    write: (target: BlockDevice, read: T) => Promise<void>,
+    run: Run,
+    buffer?: Uint8Array,
+  ): void {
+    const last = this.#writes.at(-1);
+    const earlier = this.#writes.at(-WRITES_BEGUN);
+    if (this.#writes.length >= WRITES_BEGUN) this.#writes.shift();
+    const started = new Signal();
+    const turn = this.#target.then(({ can }) =>
+      Promise.all(can.random ? [last?.started, earlier?.ended] : [last?.ended]),
+    );
+    const ended = Promise.all([this.#target, reading, turn])
+      .then(([target, read]) => {
+        const writing = this.#failure === null ? write(target, read) : undefined;
+        started.give();
+        return writing;
+      })
+      .then(() => this.#progress(run))
+      .finally(started.give);
+    this.#writes.push({ started: started.given, ended: ended.catch(() => {}) });
+    const tracked = ended
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+        // Without a target it ends before its reading does.
+        return reading.then(undefined, () => {});
+      })
+      .then(() => {
+        this.#running.delete(tracked);
+        if (buffer !== undefined) this.#giveBack(buffer);
+      });
+    this.#running.add(tracked);
+  }
+
+  #progress(run: Run): void {
+    this.#done += run.length;
+    const { operation, length, onProgress } = this.#options;
+    onProgress?.({ operation, done: this.#done, total: length });
+  }
+
+  async #compress(run: Run, bytes: Uint8Array): Promise<CompressedWrite> {
+    const target = await this.#target;
+    assert(target.compress !== undefined, 'who compresses chose a target that does');
+    this.#written += bytes.length;
+    return target.compress(run.offset, bytes);
+  }
+
+  async #write(target: BlockDevice, run: Run, bytes: Uint8Array): Promise<void> {
+    const { targetIsZero, sparseSize } = this.#options;
+    // A target that allocates leaves out its own zero units.
+    const unit = targetIsZero && target.blockSize === 0 ? sparseSize : 0;
+    if (unit === 0) {
+      this.#written += bytes.length;
+      return target.write(run.offset, bytes);
+    }
+    const work: Promise<void>[] = [];
+    for (const { start, end } of dataRuns(bytes, unit)) {
+      this.#written += end - start;
+      const writing = target.write(run.offset + start, bytes.subarray(start, end));
+      if (target.can.random) work.push(watched(writing));
+      else await writing;
+    }
+    return allDone(work);
+  }
+
+  /** True when all of the run was at hand. First what has ended may start what follows it. */
+  async #readNow(run: Run, bytes: Uint8Array): Promise<boolean> {
+    const { readNow, can } = this.#source;
+    // What comes at once would overtake the reads that wait for each other.
+    if (readNow === undefined || !this.#begun || !can.random) return false;
+    if (this.#nowPause > 0) {
+      this.#nowPause--;
+      return false;
+    }
+    await new Promise<void>(afterEvents);
+    this.#check();
+    try {
+      if (readNow.call(this.#source, run.offset, bytes)) {
+        this.#nextNowPause = 1;
+        return true;
+      }
+    } catch {
+      // Reading it again says what is wrong, and saves what can be saved.
+    }
+    this.#nowPause = this.#nextNowPause;
+    this.#nextNowPause = Math.min(this.#nextNowPause * 2, NOW_PAUSE_MOST);
+    return false;
+  }
+
+  #startRead(run: Run, bytes: Uint8Array): Promise<void> {
+    const read = (): Promise<void> => this.#timedRead(run, bytes);
+    const inTurn = this.#quickReads || !this.#source.can.random;
+    const reading = watched(inTurn ? this.#lastRead.then(read) : read());
+    this.#lastRead = reading.catch(() => {});
+    return reading;
+  }
+
+  async #timedRead(run: Run, bytes: Uint8Array): Promise<void> {
+    const start = nowMs();
+    await this.#read(run, bytes);
+    this.#quickReads = nowMs() - start < QUICK_READ_MS;
+  }
+
+  async #read(run: Run, bytes: Uint8Array): Promise<void> {
+    try {
+      await this.#source.read(run.offset, bytes);
+    } catch (error) {
+      // What goes forwards only cannot be asked again, nor for what follows.
+      if (!this.#options.salvage || !salvageable(error) || !this.#source.can.random) throw error;
+      await this.#readPieces(run.offset, bytes);
+    }
+  }
+
+  /** Saves what can be read around a bad place: halves until single sectors are left. */
+  async #readPieces(offset: number, bytes: Uint8Array): Promise<void> {
+    throwIfAborted(this.#options.signal, `The ${this.#options.operation}`);
+    try {
+      await this.#source.read(offset, bytes);
+      return;
+    } catch (error) {
+      if (!salvageable(error)) throw error;
+    }
+    if (bytes.length <= SECTOR) {
+      bytes.fill(0);
+      this.#noteUnreadable(offset, bytes.length);
+      return;
+    }
+    const middle = Math.max(alignDown(bytes.length / 2, SECTOR), SECTOR);
+    await this.#readPieces(offset, bytes.subarray(0, middle));
+    await this.#readPieces(offset + middle, bytes.subarray(middle));
+  }
+
+  #noteUnreadable(offset: number, length: number): void {
+    const last = this.#unreadable.at(-1);
+    if (last !== undefined && last.offset + last.length === offset) last.length += length;
+    else this.#unreadable.push({ offset, length });
+  }
+
+  #buffer(): Promise<Uint8Array> | Uint8Array {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    if (this.#buffers < this.#options.parallel) {
+      this.#buffers++;
+      return new Uint8Array(RUN_BYTES);
+    }
+    return new Promise((resolve) => {
+      this.#waiting = resolve;
+    });
+  }
+
+  #giveBack(buffer: Uint8Array): void {
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    if (waiting === null) this.#free.push(buffer);
+    else waiting(buffer);
+  }
+}
+
+/** A write that waits for its turn, or runs. Neither promise fails. */
+interface QueuedWrite {
+  readonly started: Promise<void>;
+  readonly ended: Promise<void>;
+}
+
+/** Something that others wait for. */
+class Signal {
+  give!: () => void;
+  readonly given = new Promise<void>((resolve) => {
+    this.give = resolve;
+  });
+}
+
+function salvageable(error: unknown): boolean {
+  return isImageError(error) && (error.kind === 'io' || error.kind === 'corrupt');
+}
+
+/** Keeps a long copy from taking all of a disk's bandwidth. */
+class Pace {
+  readonly #bytesPerSecond: number;
+  readonly #signal: AbortSignal | undefined;
+  #started: number | null = null;
+  #taken = 0;
+
+  constructor(bytesPerSecond: number, signal: AbortSignal | undefined) {
+    this.#bytesPerSecond = bytesPerSecond;
+    this.#signal = signal;
+  }
+
+  async take(bytes: number): Promise<void> {
+    if (this.#bytesPerSecond === 0) return;
+    this.#started ??= nowMs();
+    const due = this.#started + (this.#taken / this.#bytesPerSecond) * 1000;
+    this.#taken += bytes;
+    const waitMs = due - nowMs();
+    if (waitMs > 0) await this.#sleep(waitMs);
+  }
+
+  #sleep(milliseconds: number): Promise<void> {
+    const signal = this.#signal;
+    return new Promise((resolve, reject) => {
+      const stop = (): void => {
+        clearTimeout(timer);
+        reject(new ImageError('aborted', 'The copy was cancelled', { cause: signal?.reason }));
+      };
+      const timer = setTimeout(() => {
+        signal?.removeEventListener('abort', stop);
+        resolve();
+      }, milliseconds);
+      signal?.addEventListener('abort', stop, { once: true });
+    });
+  }
+}

@@ -1,0 +1,390 @@
+/**
+ * Copying images of a chain one by one, so that the copy is a chain, too; and moving an image, also to another format
+ * or file system. What is new appears only when it is complete and durable.
+ */
+import { CALLBACK, checkArguments } from '../arguments.ts';
+import { removeFile } from '../disk/change/stack.ts';
+import { requireRandom } from '../disk/device.ts';
+import type { ChainDisk, DiskImage } from '../disk/disk.ts';
+import { DISK, NUMBER_OF_IMAGE, SOURCE } from '../disk/kinds.ts';
+import { refuseIncomplete } from '../disk/open/beside.ts';
+import { environmentOf, registryOf, sourceOf } from '../disk/open/environment.ts';
+import type {
+  ConvertOptions,
+  ConvertResult,
+  CreateImageOptions,
+  EnvironmentOptions,
+  ImageSource,
+} from '../disk/options.ts';
+import { ImageError, isImageError } from '../errors.ts';
+import type { ImageInfo, Progress } from '../image/contract.ts';
+import { logicalForSize, physicalForSize } from '../image/geometry.ts';
+import { isPromise } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
+import { compare } from './compare-images.ts';
+import { convertNew } from './convert.ts';
+import { type FileOptions, type RenameResult, removeImage } from './files.ts';
+import { inspect } from './inspect.ts';
+import { lostOf } from './lost.ts';
+import { relocate } from './move.ts';
+import { openDisk } from './open.ts';
+import { OPTIONS } from './option-kinds.ts';
+import { type SetChanges, type SetOptions, setImage } from './set.ts';
+import { childrenOf } from './siblings.ts';
+
+/** What the copy becomes. With `parent` it is a differencing image over the last image of another chain. */
+export interface CopyImageOptions extends Omit<CreateImageOptions, 'lock'> {
+  /**
+   * With `parent`: images 0 to this number of the source chain read the same as all of the target's chain, so that only
+   * what stands above them is copied. A wrong number makes a wrong copy. Left out: everything is.
+   */
+  readonly fromSame?: number;
+  /** With `parent`: all images below the copy, base first, where they are not found by themselves. */
+  readonly parentChain?: readonly ImageSource[];
+  /** See {@link ConvertOptions.compress}. */
+  readonly compress?: NonNullable<ConvertOptions['compress']>;
+  readonly parallel?: number;
+  readonly rateLimit?: number;
+  readonly verify?: boolean;
+  /** As {@link ConvertOptions.shrink}. */
+  readonly shrink?: boolean;
+}
+
+/**
+ * Copies what a chain reads at one of its images (0 = base), or only what stands above `fromSame`, into a new image of
+ * any format. The copy gets an identity of its own and keeps the comment and the modification UUID. Throws what
+ * opening, creating and I/O throw; nothing is left of the copy then.
+ */
+export async function copyImage(
+  source: ChainDisk,
+  number: number | 'last',
+  target: ImageSource,
+  options: CopyImageOptions = {},
+): Promise<ConvertResult> {
+  checkArguments('copyImage', {
+    source: [source, DISK],
+    number: [number, NUMBER_OF_IMAGE],
+    target: [target, SOURCE],
+    options: [options, OPTIONS],
+  });
+  const { images } = source;
+  const last = number === 'last' ? images.length - 1 : number;
+  const image = images[last];
+  const { fromSame, verify, ...rest } = options;
+  if (image === undefined) throw noImage(source, last);
+  if (fromSame !== undefined && !(fromSame >= 0 && fromSame < last && options.parent !== undefined)) {
+    throw new ImageError('invalid-argument', 'What is the same must lie below the image, and in a parent of the copy', {
+      path: source.label,
+      found: fromSame,
+      expected: options.parent === undefined ? 'a parent, too' : `0 to ${last - 1}`,
+    });
+  }
+  if (verify === true) requireRandom(source, 'Verifying a copy');
+  await refuseSelf(source, target, options);
+  const wanted: ConvertOptions = {
+    ...rest,
+    geometry: rest.geometry ?? geometryFor(image.info, rest.size ?? image.info.virtualSize),
+    ...(fromSame === undefined ? {} : { skipAbsent: true }),
+  };
+  const layers = source.layers(fromSame === undefined ? 0 : fromSame + 1, last);
+  const result = await convertNew(layers, target, wanted);
+  try {
+    if (verify === true) await compareWhole(source.layers(0, last), target, options);
+    const { modificationUuid, comment } = image.info;
+    await keepFacts(target, { modificationUuid, ...(rest.comment === undefined ? { comment } : {}) }, options);
+    const lost = await lostInCopy(image, target, options);
+    return { ...result, warnings: [...result.warnings, ...lost] };
+  } catch (error) {
+    const { format } = options;
+    const environment = { ...environmentOf(options), signal: undefined };
+    await removeImage(target, { ...environment, ...(format === undefined ? {} : { format }), force: true }).catch(
+      () => {
+        // Why there is no copy matters more.
+      },
+    );
+    throw error;
+  }
+}
+
+/** Facts of the image that its copy lacks. */
+async function lostInCopy(image: DiskImage, target: ImageSource, options: CopyImageOptions): Promise<string[]> {
+  const { format, comment } = options;
+  const how = { ...environmentOf(options), lock: false, ...(format === undefined ? {} : { format }) };
+  const copy = await inspect(target, how);
+  const { geometry, format: made, config = {}, variant } = copy;
+  const own = { geometry, comment: comment === undefined ? copy.comment : image.info.comment };
+  return lostOf(image.info, image.name, made === image.format ? { ...own, config, variant } : own);
+}
+
+/** A guest finds the same drive, unless its size makes that impossible. */
+function geometryFor({ geometry }: ImageInfo, size: number): NonNullable<CreateImageOptions['geometry']> {
+  const { physical, logical } = geometry;
+  return {
+    ...(physical === null ? {} : { physical: physicalForSize(physical, size) }),
+    ...(logical === null ? {} : { logical: logicalForSize(logical, size) }),
+  };
+}
+
+/** A copy that took the place of an image of the chain would cut the chain. */
+async function refuseSelf(source: ChainDisk, target: ImageSource, options: EnvironmentOptions): Promise<void> {
+  const { provider, name } = sourceOf(target, options);
+  const present = await provider.lookUp(name);
+  if (present === null || !(await source.identities()).has(present.key)) return;
+  throw new ImageError('invalid-argument', 'The copy would replace an image of the chain that is copied', {
+    path: name,
+    hint: 'Choose another name or directory.',
+  });
+}
+
+function noImage(source: ChainDisk, number: number): ImageError {
+  return new ImageError('invalid-argument', 'The chain has no image of that number', {
+    status: 'VERR_VD_IMAGE_NOT_FOUND',
+    path: source.label,
+    found: number,
+    expected: `0 to ${source.images.length - 1}`,
+  });
+}
+
+/** Throws unless the copy with its parents reads as the chain does. */
+async function compareWhole(source: ChainDisk, target: ImageSource, options: CopyImageOptions): Promise<void> {
+  const { format, parent, parentChain, parentFormat, signal } = options;
+  const environment = { ...environmentOf(options), ...(format === undefined ? {} : { format }) };
+  const disk = await openDisk(target, {
+    ...environment,
+    ...(parent === undefined ? {} : { parent: parentChain ?? parent }),
+    ...(parentFormat === undefined ? {} : { parentFormat }),
+  });
+  const outcome = await compare(source, disk, { signal }).finally(() => disk.close());
+  if (outcome.same) return;
+  throw new ImageError('io', 'What was written reads back differently', {
+    path: sourceOf(target, options).name,
+    guestOffset: outcome.firstDifference ?? 0,
+    hint: 'The medium may be faulty; or the images that were said to be the same are not.',
+  });
+}
+
+/** Stores what the image said of itself, as far as the format of the copy has room for it. Returns what it stored. */
+async function keepFacts(target: ImageSource, facts: SetChanges, options: SetOptions): Promise<string[]> {
+  const kept: string[] = [];
+  for (const [name, value] of Object.entries(facts)) {
+    if (value === null) continue;
+    try {
+      await setImage(target, { [name]: value }, options);
+      kept.push(name);
+    } catch (error) {
+      if (!isImageError(error) || (error.kind !== 'unsupported' && error.kind !== 'denied')) throw error;
+    }
+  }
+  return kept;
+}
+
+/** What a chain is copied to. */
+export interface CopyChainOptions extends EnvironmentOptions {
+  /** Format of the copies. Default: that of each image. */
+  readonly format?: string;
+  /** Replace files that are there. */
+  readonly force?: boolean;
+  readonly verify?: boolean;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** One image that was copied. */
+export interface CopiedImage {
+  readonly from: string;
+  readonly to: string;
+  /** Bytes that were written, without holes and zeroes. */
+  readonly written: number;
+  /** Warnings for people: facts of the image that the copy lacks. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Copies all images of a chain, each to the name that `nameOf` gives it, base first, so that the copies are a chain
+ * that reads the same at every image. After a failure the copies that were begun are gone.
+ */
+export async function copyChain(
+  source: ChainDisk,
+  nameOf: (image: string, number: number, format: string) => ImageSource,
+  options: CopyChainOptions = {},
+): Promise<CopiedImage[]> {
+  checkArguments('copyChain', { source: [source, DISK], nameOf: [nameOf, CALLBACK], options: [options, OPTIONS] });
+  const copied: CopiedImage[] = [];
+  const made: ImageSource[] = [];
+  let parent: { readonly image: ImageSource; readonly format: string } | null = null;
+  try {
+    for (const [number, image] of source.images.entries()) {
+      const format = options.format ?? image.format;
+      const target = nameOf(image.name, number, format);
+      const { variant } = image.info;
+      const own = registryOf(options).find(format);
+      const words = variant.filter((word) => own.variants.some((one) => one.word === word));
+      const like = format === image.format ? await likenessOf(source, number, options.signal) : {};
+      const { written, warnings } = await copyImage(source, number, target, {
+        ...options,
+        ...like,
+        format,
+        ...(parent === null
+          ? { variant: words, size: image.info.virtualSize }
+          : {
+              parent: parent.image,
+              parentFormat: parent.format,
+              parentChain: [...made],
+              fromSame: number - 1,
+              size: image.info.virtualSize,
+            }),
+      });
+      made.push(target);
+      copied.push({ from: image.name, to: sourceOf(target, options).name, written, warnings });
+      parent = { image: target, format };
+    }
+    return copied;
+  } catch (error) {
+    // Also when it was cancelled.
+    const { format: _format, signal: _signal, ...environment } = options;
+    for (const target of made.reverse()) {
+      await removeImage(target, { ...environment, force: true }).catch(() => {
+        // What went wrong first matters more.
+      });
+    }
+    throw error;
+  }
+}
+
+/** Options that make a copy in the same format like the image: its config, and compression if it holds compressed data. */
+async function likenessOf(
+  source: ChainDisk,
+  number: number,
+  signal: AbortSignal | undefined,
+): Promise<Pick<CopyImageOptions, 'config' | 'compress'>> {
+  const config = source.images[number]?.info.config;
+  const compress = await holdsCompressed(source.layers(number, number), signal);
+  return { ...(config === undefined ? {} : { config }), ...(compress ? { compress } : {}) };
+}
+
+/** Looks through the tables of an image, up to the first unit that is compressed. */
+async function holdsCompressed(layer: ChainDisk, signal: AbortSignal | undefined): Promise<boolean> {
+  const turns = new Turns(signal, 'The copy');
+  for (let at = 0; at < layer.size; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
+    const answer = layer.extentAt(at, layer.size);
+    const extent = isPromise(answer) ? await answer : answer;
+    if (extent.compressed) return true;
+    at = extent.offset + extent.length;
+  }
+  return false;
+}
+
+/** How an image is moved. */
+export interface MoveOptions extends FileOptions {
+  /** Format of the image afterwards. Default: as it is. */
+  readonly to?: string;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/**
+ * Moves an image: under another name where that is enough, else all its files are copied as they are, read back, and only
+ * then removed. Into another format its content is copied, with its identities, and compared. So there is always one that
+ * is complete. Throws as `renameImage` does, and `unsupported` for what the other format could not keep.
+ */
+export async function moveImage(
+  image: ImageSource,
+  target: ImageSource,
+  options: MoveOptions = {},
+): Promise<RenameResult> {
+  checkArguments('moveImage', { image: [image, SOURCE], target: [target, SOURCE], options: [options, OPTIONS] });
+  const from = sourceOf(image, options);
+  const to = sourceOf(target, options);
+  const report = await inspect(from, options);
+  const format = options.to ?? report.format;
+  if (format === report.format) return relocate(from, to, { ...options, format }, true);
+  await refuseParent(from, options);
+  return copyAway(from, to, { ...options, to: format });
+}
+
+type Place = ReturnType<typeof sourceOf>;
+
+/** Before anything is copied: the original could not be removed afterwards. */
+async function refuseParent(from: Place, options: MoveOptions): Promise<void> {
+  if (options.force === true) return;
+  const { names, complete } = await childrenOf(from, options);
+  const [child] = names;
+  if (child === undefined) return refuseIncomplete(from.name, complete);
+  throw new ImageError('busy', `The image cannot be moved: ${child} beside it names it as parent`, {
+    path: from.name,
+    hint: 'Copy the chain instead (copyChain; on the command line: copy), or use option force (--force).',
+  });
+}
+
+/** The content of an image in another format; the original goes when the copy has all of it. */
+async function copyAway(from: Place, to: Place, options: MoveOptions & { to: string }): Promise<RenameResult> {
+  const { to: format, force: _force, onProgress, ...own } = options;
+  const environment = environmentOf(options);
+  // For writing, so that nobody writes to the original between its copy and its end.
+  const disk = await openDisk(from, { ...own, mode: 'write', flushAfterMs: 0, withoutParents: true });
+  try {
+    const [image] = disk.images;
+    if (image === undefined) throw noImage(disk, 0);
+    const { info } = image;
+    if (info.differencing) {
+      throw new ImageError('unsupported', 'A differencing image can only be moved as it is', {
+        path: from.name,
+        hint: 'Leave the format out (on the command line: --to), or copy the chain (copyChain; copy).',
+      });
+    }
+    refuseLoss(info, from.name, format);
+    const warnings = (await isCopied(disk, to, options))
+      ? []
+      : await copyContent(disk, to, { ...environment, format, ...(onProgress === undefined ? {} : { onProgress }) });
+    const { uuid, modificationUuid, comment } = info;
+    const kept = await keepFacts(to, { uuid, modificationUuid, comment }, { ...environment, format });
+    if (!kept.includes('comment') && comment !== null && comment !== '') {
+      warnings.push(`${to.name} has no place for the comment of ${from.name}: ${JSON.stringify(comment)}.`);
+    }
+    await removeFile(from);
+    return { from: from.name, to: to.name, warnings };
+  } finally {
+    await disk.close();
+  }
+}
+
+/** Content that would be gone with the original. */
+function refuseLoss({ snapshots = [], bitmaps = [] }: ImageInfo, path: string, format: string): void {
+  const found = [
+    ...(snapshots.length === 0 ? [] : [`${snapshots.length} internal snapshots`]),
+    ...(bitmaps.length === 0 ? [] : [`${bitmaps.length} bitmaps`]),
+  ];
+  if (found.length === 0) return;
+  throw new ImageError('unsupported', `A move to ${format} would lose what the image holds beside its disk`, {
+    path,
+    found: found.join(' and '),
+    hint: 'Copy it without moving it (convert), or delete those first (on the command line: snapshot, bitmap).',
+  });
+}
+
+/** A move that was cut before the original was removed; its copy is complete, but perhaps for what it says of itself. */
+async function isCopied(disk: ChainDisk, to: Place, options: MoveOptions & { to: string }): Promise<boolean> {
+  if ((await to.provider.lookUp(to.name)) === null) return false;
+  const existing = new ImageError('exists', 'There is something of that name already', {
+    path: to.name,
+    hint: 'Choose another name.',
+  });
+  try {
+    const copy = await openDisk(to, { ...environmentOf(options), format: options.to });
+    try {
+      const { same } = await compare(disk, copy, { strict: true, signal: options.signal });
+      if (same) return true;
+    } finally {
+      await copy.close();
+    }
+  } catch (error) {
+    if (!isImageError(error) || error.kind === 'aborted' || error.kind === 'io') throw error;
+  }
+  throw existing;
+}
+
+async function copyContent(disk: ChainDisk, to: Place, options: ConvertOptions): Promise<string[]> {
+  const [attributes] = await disk.attributes();
+  const { warnings } = await convertNew(disk, to, { ...options, verify: true }, attributes);
+  return [...warnings];
+}

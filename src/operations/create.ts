@@ -1,0 +1,187 @@
+/** Making new images: checked first, made under a temporary name, published when complete. */
+import { checkArguments } from '../arguments.ts';
+import { SOURCE } from '../disk/kinds.ts';
+import { environmentOf, registryOf, sourceOf } from '../disk/open/environment.ts';
+import { checkConfig, checkVariants } from '../disk/open/format-options.ts';
+import { locked, takesLocks } from '../disk/open/locking.ts';
+import type { CreateImageOptions, ImageSource, InspectReport } from '../disk/options.ts';
+import { ImageError, throwIfAborted } from '../errors.ts';
+import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
+import { ofParent } from '../image/probe.ts';
+import type { FileAttributes, Source, Storage } from '../storage/contract.ts';
+import { type Staged, stageTarget } from '../storage/staging.ts';
+import { refuseChainTarget } from './chain-files.ts';
+import { inspect } from './inspect.ts';
+import { OPTIONS } from './option-kinds.ts';
+
+/** A new image under its temporary name, open for writing. */
+export interface StagedImage {
+  readonly image: Image;
+  readonly format: Format;
+  readonly staged: Staged;
+  readonly target: Source;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Makes a new, empty image: a base of `size` bytes, or a differencing image over `parent`. It appears under its name
+ * only when it is complete and durable; after a failure nothing is left. Throws `exists` rather than replace a file.
+ */
+export async function createImage(target: ImageSource, options: CreateImageOptions): Promise<InspectReport> {
+  checkArguments('createImage', { target: [target, SOURCE], options: [options, OPTIONS] });
+  const made = await stageImage(target, options);
+  let lost: readonly string[] = [];
+  try {
+    await made.image.close();
+    lost = await made.staged.publish();
+  } catch (error) {
+    await made.staged.discard();
+    throw error;
+  }
+  const { provider, registry } = options;
+  const report = await inspect(made.target, {
+    format: made.format.name,
+    lock: false,
+    ...(provider === undefined ? {} : { provider }),
+    ...(registry === undefined ? {} : { registry }),
+  });
+  return { ...report, lock: { held: 'none', holders: [] }, warnings: [...report.warnings, ...made.warnings, ...lost] };
+}
+
+/** The format of a new image: named, or by the extension of its name. */
+export function targetFormat(target: Source, options: CreateImageOptions): Format {
+  const registry = registryOf(options);
+  const format = options.format === undefined ? registry.byExtension(target.name) : registry.find(options.format);
+  if (format === undefined) {
+    throw new ImageError('invalid-argument', 'The extension of this name says nothing about a format', {
+      path: target.name,
+      hint: 'Name the format (on the command line: --to FORMAT).',
+    });
+  }
+  if (format.create === undefined) {
+    throw new ImageError('unsupported', `Images of format ${format.name} cannot be made`, {
+      path: target.name,
+      hint: `Formats that can: ${registry.formats.flatMap((one) => (one.create === undefined ? [] : [one.name])).join(', ')}.`,
+    });
+  }
+  return format;
+}
+
+/** Facts about a new image that its options do not hold. */
+export interface StageHow {
+  /** Keys of files that the caller has open, and that may be replaced all the same. */
+  readonly own?: ReadonlySet<string>;
+  /** All images below it, base first, where they are not found by themselves. */
+  readonly parentChain?: readonly ImageSource[] | undefined;
+  /** A file that goes on in it: it gets its attributes and times. */
+  readonly continues?: FileAttributes;
+  /** Attributes of the files whose content goes into it. */
+  readonly sources?: readonly FileAttributes[];
+}
+
+/** Makes the image and leaves it open under its temporary name. */
+export async function stageImage(
+  target: ImageSource,
+  options: CreateImageOptions,
+  how: StageHow = {},
+): Promise<StagedImage> {
+  throwIfAborted(options.signal, 'Creating the image');
+  const source = sourceOf(target, options);
+  const format = targetFormat(source, options);
+  checkVariants(format, options.variant ?? []);
+  checkConfig(format, options.config ?? {}, 'create');
+  if (options.force === true && options.parent !== undefined) {
+    const below = { format: options.parentFormat, chain: how.parentChain };
+    await refuseChainTarget(source, options.parent, { ...environmentOf(options), ...below });
+  }
+  const parent = await lockedParent(options);
+  try {
+    return await stageLocked(source, format, options, how);
+  } finally {
+    await parent?.close();
+  }
+}
+
+/** Keeps the parent as it is while the image is made that refers to it; null when there is nothing to lock. */
+async function lockedParent(options: CreateImageOptions): Promise<Storage | null> {
+  if (options.parent === undefined || !takesLocks(options)) return null;
+  const { provider, name } = sourceOf(options.parent, options);
+  return locked(await provider.open(name, 'read'), 'shared');
+}
+
+async function stageLocked(
+  source: Source,
+  format: Format,
+  options: CreateImageOptions,
+  how: StageHow,
+): Promise<StagedImage> {
+  const warnings: string[] = [];
+  const create = await createOptions(format, options, warnings);
+  format.plan?.(create);
+  const staged = await stageTarget(source, { force: options.force ?? false, lock: options.lock ?? true, ...how });
+  try {
+    if (format.create === undefined) throw new Error('internal: the format was checked');
+    const image = await format.create(staged.source, create);
+    return { image, format, staged, target: source, warnings };
+  } catch (error) {
+    await staged.discard();
+    throw error;
+  }
+}
+
+async function createOptions(
+  format: Format,
+  options: CreateImageOptions,
+  warnings: string[],
+): Promise<FormatCreateOptions> {
+  const parent = await parentOf(format, options, warnings);
+  const size = options.size ?? parent?.size;
+  if (size === undefined) {
+    throw new ImageError('invalid-argument', 'The size of the new disk is missing', {
+      hint: 'Give a size, or a parent.',
+    });
+  }
+  const { type, comment, uuid, geometry, config, onProgress, signal } = options;
+  return {
+    size,
+    variant: options.variant ?? [],
+    signal,
+    ...(type === undefined ? {} : { type }),
+    ...(comment === undefined ? {} : { comment }),
+    ...(uuid === undefined ? {} : { uuid }),
+    ...(geometry === undefined ? {} : { geometry }),
+    ...(config === undefined ? {} : { config }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+    ...(parent === null ? {} : { parent: parent.links }),
+  };
+}
+
+interface ParentFacts {
+  readonly size: number;
+  readonly links: NonNullable<FormatCreateOptions['parent']>;
+}
+
+async function parentOf(format: Format, options: CreateImageOptions, warnings: string[]): Promise<ParentFacts | null> {
+  if (options.parent === undefined) return null;
+  if (!format.capabilities.diff) {
+    throw new ImageError('unsupported', `Format ${format.name} has no differencing images`);
+  }
+  const source = sourceOf(options.parent, options);
+  const { parentFormat, provider, registry, signal } = options;
+  const report = await inspect(source, {
+    signal,
+    lock: false,
+    ...(parentFormat === undefined ? {} : { format: parentFormat }),
+    ...(provider === undefined ? {} : { provider }),
+    ...(registry === undefined ? {} : { registry }),
+  }).catch((error: unknown) => {
+    throw ofParent(error);
+  });
+  // Formats without UUIDs store the name of the parent instead.
+  if (report.uuid === null && format.capabilities.uuid) {
+    warnings.push(`${report.file} has no UUID, so the link to it is not stored; name it with --parent when opening.`);
+  }
+  const { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat } = report;
+  const links = { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat };
+  return { size: report.virtualSize, links: { ...links, name: source.name, format: report.format } };
+}

@@ -1,0 +1,143 @@
+/** The files beside an image that name it, opened so that they can be given another name of it. */
+
+import { requireWritable } from '../disk/change/stack.ts';
+import type { ImageBeside } from '../disk/open/beside.ts';
+import { environmentOf } from '../disk/open/environment.ts';
+import { openImage } from '../disk/open/open-image.ts';
+import type { EnvironmentOptions } from '../disk/options.ts';
+import { describeError, isImageError } from '../errors.ts';
+import type { Image } from '../image/contract.ts';
+import type { Source } from '../storage/contract.ts';
+import { isPlainName } from '../storage/gate.ts';
+import { lookAround, lookInto } from './siblings.ts';
+import { bestName, isLink, placeOf } from './stored-names.ts';
+
+/** An image that stores a name of the one that moves, open for writing, and what it is to store instead. */
+export interface Dependant {
+  readonly name: string;
+  readonly image: Image;
+  readonly names: ReadonlyMap<string, string>;
+}
+
+/** All that depend on an image. */
+export interface Dependants {
+  readonly open: readonly Dependant[];
+  /** Those that cannot be given another name, and why. */
+  readonly stuck: readonly { readonly name: string; readonly reason: string }[];
+  /** Those that have it as their parent by its UUID. */
+  readonly byUuid: readonly string[];
+  /** False: there were more neighbours than are looked at. */
+  readonly complete: boolean;
+}
+
+/** The image that moves. */
+export interface Moving {
+  readonly source: Source;
+  readonly key: string;
+  readonly uuid: string | null;
+}
+
+/** Finds and opens what names an image by the name that goes. Close them with `closeDependants`. */
+export async function openDependants(moving: Moving, to: Source, options: EnvironmentOptions): Promise<Dependants> {
+  const open: Dependant[] = [];
+  const stuck: { name: string; reason: string }[] = [];
+  const byUuid: string[] = [];
+  const seen = new Set<string>([moving.key]);
+  const here = await lookAround(moving.source, options);
+  try {
+    const affected = await affectedNames(moving.source);
+    for await (const neighbour of around(here, moving.source, to, options)) {
+      if (seen.has(neighbour.key)) continue;
+      const names = await affected(neighbour);
+      if (names.length === 0) {
+        const { parentUuid } = neighbour.info;
+        if (neighbour.there || parentUuid === null || parentUuid !== moving.uuid) continue;
+        byUuid.push(neighbour.name);
+      } else {
+        const one = await openDependant(neighbour.name, names, to, options);
+        if ('reason' in one) stuck.push(one);
+        else open.push(one);
+      }
+      seen.add(neighbour.key);
+    }
+  } catch (error) {
+    await closeDependants({ open });
+    throw error;
+  }
+  const byName = (one: { name: string }, other: { name: string }): number => (one.name < other.name ? -1 : 1);
+  return { open: open.sort(byName), stuck: stuck.sort(byName), byUuid: byUuid.sort(), complete: here.complete };
+}
+
+/** The files beside the image, and those beside the place where it goes: it may have come from there. */
+async function* around(
+  here: AsyncIterable<ImageBeside>,
+  from: Source,
+  to: Source,
+  options: EnvironmentOptions,
+): AsyncGenerator<ImageBeside & { readonly there: boolean }> {
+  for await (const one of here) yield { ...one, there: false };
+  if (from.provider !== to.provider) return;
+  const { provider } = to;
+  const [old, now] = [from, to].map(({ name }) => provider.realName(provider.directory(name)));
+  const directory = (await now) ?? '';
+  if ((await old) === directory) return;
+  for await (const one of lookInto(directory, to, options)) yield { ...one, there: true };
+}
+
+/** Closes them, whatever happens to one of them. */
+export async function closeDependants({ open }: Pick<Dependants, 'open'>): Promise<void> {
+  await Promise.allSettled(open.map(({ image }) => image.close()));
+}
+
+/**
+ * Tells which names that a neighbour stores lead to the image by the name that goes: another of its hard links stays
+ * what it is, and a link in its place goes without the file.
+ */
+async function affectedNames({ provider, name }: Source): Promise<(file: ImageBeside) => Promise<string[]>> {
+  const link = await isLink(provider, name);
+  const wanted = await (link ? placeOf(provider, name) : provider.realName(name));
+  return async (file) => {
+    const found: string[] = [];
+    for (const stored of file.named) {
+      if (!isPlainName(stored)) continue;
+      const meant = provider.resolve(stored, file.name);
+      if ((await provider.lookUp(meant)) === null) continue;
+      if ((await (link ? placeOf(provider, meant) : provider.realName(meant))) === wanted) found.push(stored);
+    }
+    return found;
+  };
+}
+
+async function openDependant(
+  name: string,
+  stored: readonly string[],
+  to: Source,
+  options: EnvironmentOptions,
+): Promise<Dependant | { readonly name: string; readonly reason: string }> {
+  const source: Source = { provider: to.provider, name };
+  if (await isLink(source.provider, name)) return { name, reason: 'it is a link to a file elsewhere' };
+  try {
+    const opened = await openImage(source, {
+      ...environmentOf(options),
+      allow: 'none',
+      mode: 'write',
+      withoutData: true,
+    });
+    const { image } = opened;
+    try {
+      requireWritable(opened);
+      if (image.readdress !== undefined) {
+        const other = await bestName(source, to.name);
+        return { name, image, names: new Map(stored.map((one) => [one, other])) };
+      }
+      await image.close();
+      return { name, reason: `images of format ${opened.format} cannot be given another name` };
+    } catch (error) {
+      await image.close();
+      throw error;
+    }
+  } catch (error) {
+    if (!isImageError(error) || error.kind === 'aborted') throw error;
+    return { name, reason: describeError(error) };
+  }
+}

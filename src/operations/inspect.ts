@@ -1,0 +1,119 @@
+/** What an image says of itself, without reading its data. */
+import { checkArguments } from '../arguments.ts';
+import { SECTOR } from '../binary/numbers.ts';
+import { SOURCE } from '../disk/kinds.ts';
+import { registryOf, sourceOf } from '../disk/open/environment.ts';
+import { type OpenedImage, openImage, openParents } from '../disk/open/open-image.ts';
+import type { EnvironmentOptions, ImageReport, ImageSource, InspectOptions, InspectReport } from '../disk/options.ts';
+import { closeImages } from '../disk/path/chain.ts';
+import { hostSizes } from '../disk/report.ts';
+import { ImageError, throwIfAborted } from '../errors.ts';
+import type { ImageInfo, MediumType } from '../image/contract.ts';
+import { probeFormat, readProbeInput } from '../image/probe.ts';
+import type { LockState, Source } from '../storage/contract.ts';
+import { OPTIONS } from './option-kinds.ts';
+
+const UNKNOWN: LockState = { held: null, holders: [] };
+const ORDER: readonly LockState['held'][] = ['exclusive', 'shared', null, 'none'];
+
+/**
+ * Reports on an image from its headers: format, sizes, identities, parent, geometry. With `chain`, on its parents too,
+ * which the gate must allow. Changes nothing, takes no lock and says which there are. Throws as `openDisk` does.
+ */
+export async function inspect(source: ImageSource, options: InspectOptions = {}): Promise<InspectReport> {
+  checkArguments('inspect', { source: [source, SOURCE], options: [options, OPTIONS] });
+  const resolved = sourceOf(source, options);
+  const early = options.lock === false ? Promise.resolve() : lookEarly(resolved);
+  const opened: OpenedImage[] = [];
+  try {
+    const settings = options.snapshot === undefined ? {} : { settings: { snapshot: options.snapshot } };
+    const last = await openImage(resolved, { ...options, ...settings, mode: 'read', infoOnly: true });
+    opened.push(last);
+    if (options.chain !== true) return await report(last, options);
+    await openParents(opened, [], { ...options, infoOnly: true });
+    const chain: ImageReport[] = [];
+    for (const entry of [...opened].reverse()) chain.push(await report(entry, options));
+    return { ...(await report(last, options)), chain };
+  } finally {
+    await early;
+    await closeImages(opened);
+  }
+}
+
+/** The first look at the system's locks takes milliseconds of waiting, in which the image can be opened. */
+async function lookEarly({ provider, name }: Source): Promise<void> {
+  try {
+    const storage = await provider.open(name, 'read');
+    await storage.lockState().finally(() => storage.close());
+  } catch {
+    // Whoever opens the image hears of it.
+  }
+}
+
+/** What a file is. */
+export interface DetectedFormat {
+  readonly format: string;
+  readonly type: MediumType;
+  /** For people: `VDI signature at 0x40`. */
+  readonly recognisedBy: string;
+  /** Nothing identifies the file, so it is taken for a raw disk. Never good enough for writing. */
+  readonly guessed: boolean;
+  /** For people, what exactly it is: `a gzip-compressed file`. */
+  readonly detail: string;
+  /** False: it is recognised, and cannot be opened. */
+  readonly readable: boolean;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Says what format a file has without opening it as one: also of images that are damaged, of another version, or of a
+ * format that cannot be read. Takes no lock. Throws `not-found`, `denied`, `io`, and `invalid-format` where not even a
+ * raw disk fits.
+ */
+export async function detectFormat(source: ImageSource, options: EnvironmentOptions = {}): Promise<DetectedFormat> {
+  checkArguments('detectFormat', { source: [source, SOURCE], options: [options, OPTIONS] });
+  throwIfAborted(options.signal, 'Looking at the file');
+  const { provider, name } = sourceOf(source, options);
+  const storage = await provider.open(name, 'read');
+  try {
+    const outcome = probeFormat(await readProbeInput(storage, name), registryOf(options));
+    const { format, answer, guessed, warnings } = outcome;
+    const unnamed = guessed && storage.size % SECTOR !== 0;
+    if (unnamed) {
+      throw new ImageError('invalid-format', 'Nothing identifies this file as an image', {
+        status: 'VERR_NOT_SUPPORTED',
+        path: name,
+        found: `${storage.size} bytes`,
+        expected: 'a signature, or a multiple of 512 bytes for a raw disk',
+      });
+    }
+    const type = answer.type ?? 'hdd';
+    const { read: readable } = format.capabilities;
+    const detail = answer.detail ?? format.title;
+    return { format: format.name, type, recognisedBy: answer.reason, guessed, detail, readable, warnings };
+  } finally {
+    await storage.close();
+  }
+}
+
+async function report(entry: OpenedImage, options: InspectOptions): Promise<ImageReport> {
+  const info: ImageInfo = entry.image.info;
+  return {
+    ...info,
+    file: entry.name,
+    ...(await hostSizes(entry.image)),
+    lock: options.lock === false ? UNKNOWN : await lockOf(entry),
+    recognisedBy: entry.recognisedBy,
+    guessed: entry.guessed,
+    warnings: entry.warnings,
+  };
+}
+
+/** The strictest lock on any file of the image. */
+async function lockOf({ image }: OpenedImage): Promise<LockState> {
+  const states = await Promise.all(image.storages().map((storage) => storage.lockState()));
+  const strictest = ORDER.map((held) => states.find((state) => state.held === held)).find(
+    (state) => state !== undefined,
+  );
+  return strictest ?? UNKNOWN;
+}

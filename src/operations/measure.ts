@@ -1,0 +1,95 @@
+/** How many bytes a new image will take, without making it. */
+import { checkArguments, either, NAME, NUMBER, optionsWith } from '../arguments.ts';
+import type { BlockDevice, Extent, Range } from '../disk/device.ts';
+import { SOURCE_OR_DEVICE } from '../disk/kinds.ts';
+import { registryOf } from '../disk/open/environment.ts';
+import { checkConfig, checkVariants } from '../disk/open/format-options.ts';
+import type { EnvironmentOptions, ImageInput, ImageSource, SharingOptions } from '../disk/options.ts';
+import { ImageError } from '../errors.ts';
+import type { FormatCreateOptions, Measure } from '../image/contract.ts';
+import { isPromise, type OperationOptions } from '../storage/contract.ts';
+import { Turns } from '../storage/turns.ts';
+import { openDisk } from './open.ts';
+import { OPTIONS } from './option-kinds.ts';
+
+const MEASURED = either(SOURCE_OR_DEVICE, NUMBER);
+const MEASURE = optionsWith({ format: NAME }, OPTIONS);
+
+/** The target as `createImage` and `convert` would make it, and how the source is opened. */
+export interface MeasureOptions extends EnvironmentOptions, SharingOptions {
+  /** Format of the target. */
+  readonly format: string;
+  readonly variant?: readonly string[];
+  /** Values for the format's config keys. */
+  readonly config?: Readonly<Record<string, string | number>>;
+  /** Bytes of the new disk, where it becomes longer than the source. */
+  readonly size?: number;
+  /** Default: probed. */
+  readonly sourceFormat?: string;
+  readonly sourceParent?: ImageInput | readonly ImageInput[];
+  readonly sourceParentFormat?: string;
+  /** An internal snapshot of the source, by id or name, instead of the disk as it is now. */
+  readonly sourceSnapshot?: string;
+}
+
+/** What a new image would take. */
+export interface MeasureResult extends Measure {
+  readonly format: string;
+  /** Guest bytes of the new disk. */
+  readonly virtualSize: number;
+}
+
+/**
+ * Says how many bytes a new image takes: `required` with the data of the source (nothing, for a size alone),
+ * `fullyAllocated` when the whole disk is written. Goes by where the source has data and reads none of it, so zeroes
+ * that it stores are counted although `convert` leaves them out: `required` is never too small.
+ */
+export async function measure(
+  source: ImageSource | BlockDevice | number,
+  options: MeasureOptions,
+): Promise<MeasureResult> {
+  checkArguments('measure', { source: [source, MEASURED], options: [options, MEASURE] });
+  if (typeof source === 'number') return measureTarget(null, source, options);
+  if (typeof source === 'object' && 'extentAt' in source) return measureTarget(source, source.size, options);
+  const { format: _format, sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, ...rest } = options;
+  await using disk = await openDisk(source, {
+    ...rest,
+    ...(sourceFormat === undefined ? {} : { format: sourceFormat }),
+    ...(sourceParent === undefined ? {} : { parent: sourceParent }),
+    ...(sourceParentFormat === undefined ? {} : { parentFormat: sourceParentFormat }),
+    ...(sourceSnapshot === undefined ? {} : { snapshot: sourceSnapshot }),
+  });
+  return await measureTarget(disk, disk.size, options);
+}
+
+async function measureTarget(
+  source: BlockDevice | null,
+  sourceSize: number,
+  options: MeasureOptions,
+): Promise<MeasureResult> {
+  const format = registryOf(options).find(options.format);
+  if (format.measure === undefined) {
+    throw new ImageError('unsupported', `Nothing is known of how large images of format ${format.name} become`, {
+      hint: 'Choose a format that can be made: raw, vdi or qcow2.',
+    });
+  }
+  const { variant = [], config = {}, size: virtualSize = sourceSize, signal } = options;
+  checkVariants(format, variant);
+  checkConfig(format, config, 'create');
+  const create: FormatCreateOptions = { size: virtualSize, variant, config, signal };
+  const { required, fullyAllocated } = await format.measure(create, dataOf(source, options));
+  return { format: format.name, virtualSize, required, fullyAllocated };
+}
+
+/** Where the source has data, in order. */
+async function* dataOf(source: BlockDevice | null, options: OperationOptions): AsyncGenerator<Range> {
+  const turns = new Turns(options.signal, 'Measuring');
+  for (let at = 0; source !== null && at < source.size; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
+    const answer = source.extentAt(at, source.size);
+    const extent: Extent = isPromise(answer) ? await answer : answer;
+    if (extent.state === 'data') yield { offset: at, length: extent.length };
+    at += extent.length;
+  }
+}

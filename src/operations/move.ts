@@ -1,0 +1,529 @@
+/**
+ * Giving an image another place: another name, another directory, another file system. Its bytes stay what they are, but
+ * for names of other files that would mean something else from there.
+ *
+ * Under another name on the same file system, in this order, each step durable before the next:
+ * 1. names in the image become names that mean the same files from both places,
+ * 2. the image gets its new name. Where children name it, it keeps the old one, too (or, where a file cannot have two
+ *    names, this comes after 3),
+ * 3. children that name it get the new name,
+ * 4. the old name goes, with those of parts that went along,
+ * 5. names in the image get as short as they can be.
+ *
+ * On another file system all files of the image are copied, with such names in them as are right there, read back,
+ * published, and only then, after the children, removed. So after a cut there is always a name under which the image and
+ * every child of it open rightly, and the move can be run again as it was asked for.
+ */
+
+import { removeFile, requireWritable } from '../disk/change/stack.ts';
+import { refuseIncomplete } from '../disk/open/beside.ts';
+import { environmentOf, handedOver, registryOf, SAME_DIRECTORY } from '../disk/open/environment.ts';
+import { takesLocks } from '../disk/open/locking.ts';
+import { type OpenedImage, openImage } from '../disk/open/open-image.ts';
+import type { EnvironmentOptions } from '../disk/options.ts';
+import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import type { ImageInfo, Progress } from '../image/contract.ts';
+import type { Source, Storage } from '../storage/contract.ts';
+import { denyAll } from '../storage/gate.ts';
+import { keptOpen } from '../storage/kept-open.ts';
+import { OverlayStorage } from '../storage/overlay.ts';
+import type { Staged } from '../storage/staging.ts';
+import { copyFile, sameBytes } from './byte-copy.ts';
+import { closeDependants, type Dependants, openDependants } from './dependants.ts';
+import { inspect } from './inspect.ts';
+import { incompleteWarning } from './siblings.ts';
+import { isLink, type NamePlan, placeOf, planNames } from './stored-names.ts';
+
+/** How an image gets another place. */
+export interface RelocateOptions extends EnvironmentOptions {
+  /** Default: probed. */
+  readonly format?: string;
+  /** Also when images that have it as their parent will not find it there. */
+  readonly force?: boolean;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** What was done. */
+export interface Relocated {
+  readonly from: string;
+  readonly to: string;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Gives an image another place; with `mayCopy` also on another file system. Throws `exists` rather than replace anything,
+ * `busy` while images need it where it is, `locked`, `unsupported` (VERR_NOT_SAME_DEVICE).
+ */
+export async function relocate(
+  from: Source,
+  to: Source,
+  options: RelocateOptions,
+  mayCopy: boolean,
+): Promise<Relocated> {
+  const opened = await openAlone(from, 'read', options);
+  const move = new Move({ from, to, options, mayCopy, opened });
+  try {
+    return await move.run();
+  } finally {
+    await move.close();
+  }
+}
+
+/** Opens the image for its names alone: where its data lies in a file of its own, that stays closed. */
+async function openAlone(source: Source, mode: 'read' | 'write', options: RelocateOptions): Promise<OpenedImage> {
+  const opened = await openImage(source, { ...options, mode, withoutData: true });
+  try {
+    if (mode === 'write') requireWritable(opened);
+    if (opened.image.storages().length === 1) return opened;
+    throw new ImageError('unsupported', 'Images of several files cannot be renamed or removed yet', {
+      path: source.name,
+      hint: 'Its parts name each other; convert it instead.',
+    });
+  } catch (error) {
+    await opened.image.close();
+    throw error;
+  }
+}
+
+/** What stands at the new name: nothing; the image itself, since a move was cut; or a file that may be a copy of it. */
+type Taken = 'free' | 'linked' | 'file';
+
+interface MoveParts {
+  readonly from: Source;
+  readonly to: Source;
+  readonly options: RelocateOptions;
+  readonly mayCopy: boolean;
+  readonly opened: OpenedImage;
+}
+
+/** One move. */
+class Move {
+  readonly #from: Source;
+  readonly #to: Source;
+  readonly #options: RelocateOptions;
+  readonly #mayCopy: boolean;
+  readonly #warnings: string[] = [];
+  #opened: OpenedImage;
+  #plan: NamePlan = { both: new Map(), there: new Map(), parts: [], warnings: [] };
+  #dependants: Dependants = { open: [], stuck: [], byUuid: [], complete: true };
+
+  constructor({ from, to, options, mayCopy, opened }: MoveParts) {
+    this.#from = from;
+    this.#to = to;
+    this.#options = options;
+    this.#mayCopy = mayCopy;
+    this.#opened = opened;
+  }
+
+  async close(): Promise<void> {
+    await closeDependants(this.#dependants);
+    await this.#opened.image.close();
+  }
+
+  async run(): Promise<Relocated> {
+    const [from, to] = [this.#from, this.#to];
+    const { key, image } = this.#opened;
+    const { info } = image;
+    const elsewhere = await this.#isElsewhere();
+    if (elsewhere && !this.#mayCopy) throw otherDevice(to.name);
+    const taken = await this.#lookAtTarget(elsewhere);
+    this.#dependants = await openDependants({ source: from, key, uuid: info.uuid }, to, this.#options);
+    this.#refuseDependants();
+    this.#plan = await planNames(image.references ?? [], from, to);
+    for (const text of this.#plan.warnings) this.#warnings.push(text);
+    const distant = !(await this.#isSameDirectory());
+    if (elsewhere || !(await this.#byName(taken))) await this.#byBytes();
+    if (distant) await this.#lookForParent(info);
+    return { from: from.name, to: to.name, warnings: this.#warnings };
+  }
+
+  /** Surely on another file system; one that cannot tell shows when the name is changed. */
+  async #isElsewhere(): Promise<boolean> {
+    const [from, to] = [this.#from, this.#to];
+    if (from.provider !== to.provider) return true;
+    const directory = await to.provider.lookUp(to.provider.directory(to.name));
+    const volume = (await from.provider.lookUp(from.name))?.volume;
+    return volume !== undefined && directory?.volume !== undefined && volume !== directory.volume;
+  }
+
+  async #isSameDirectory(): Promise<boolean> {
+    const [from, to] = [this.#from, this.#to];
+    if (from.provider !== to.provider) return false;
+    const [old, now] = [from, to].map(({ provider, name }) => provider.realName(provider.directory(name)));
+    return (await old) === (await now);
+  }
+
+  /** Nothing is ever replaced; looking first makes a better message, also for a missing directory. */
+  async #lookAtTarget(elsewhere: boolean): Promise<Taken> {
+    const { provider, name } = this.#to;
+    const present = await provider.lookUp(name);
+    if (present === null) {
+      await requireDirectory(this.#to);
+      return 'free';
+    }
+    const same = present.key === this.#opened.key && (present.links ?? 0) > 1;
+    if (same && (await placeOf(provider, name)) !== (await placeOf(provider, this.#from.name))) return 'linked';
+    if (elsewhere && present.kind === 'file') return 'file';
+    throw takenBy(name);
+  }
+
+  /** Those that would not find the image any more, or could not be told where it is. */
+  #refuseDependants(): void {
+    const { byUuid, stuck, complete } = this.#dependants;
+    const { name } = this.#from;
+    const force = this.#options.force === true;
+    const [first] = byUuid;
+    if (first !== undefined && !force) {
+      const others = byUuid.length > 1 ? ` and ${byUuid.length - 1} more` : '';
+      throw new ImageError('busy', `The image cannot be moved: ${first}${others} beside it name it as parent`, {
+        path: name,
+        hint: 'Remove or merge those first; option force (on the command line: --force) does it all the same.',
+      });
+    }
+    const [held] = stuck;
+    if (held !== undefined && !force) {
+      throw new ImageError(
+        'busy',
+        `The image cannot be moved: ${listOf(stuck)} beside it cannot be given its new name`,
+        {
+          path: name,
+          found: held.reason,
+          hint: 'Put that right first; option force (on the command line: --force) leaves them without this image.',
+        },
+      );
+    }
+    if (!force) refuseIncomplete(name, complete);
+    for (const one of byUuid) this.#warnings.push(`${one} names ${name} as its parent, and finds it only beside it.`);
+    for (const one of stuck) {
+      this.#warnings.push(
+        `${one.name} still names ${name}, and cannot be read until it names ${this.#to.name} (rebase --unsafe).`,
+      );
+    }
+    if (!complete) this.#warnings.push(incompleteWarning(name));
+  }
+
+  /** False: the file system has no way, so it has to be copied. Nothing of the order may change: see the head. */
+  async #byName(taken: Taken): Promise<boolean> {
+    const { provider, name } = this.#from;
+    const { parts, both } = this.#plan;
+    const link = await isLink(provider, name);
+    if (link && both.size + parts.length > 0) throw linkMoved(name, await provider.realName(name));
+    for (const part of parts) await (await this.#openPart(part.from)).close();
+    if (both.size > 0) await this.#readdress(both);
+    for (const part of parts) {
+      if (await this.#linkPart(part.from, part.to)) continue;
+      if (this.#mayCopy) return false;
+      throw partsStay(name, part.from);
+    }
+    try {
+      await this.#takeName(taken, link);
+    } catch (error) {
+      if (this.#mayCopy && !link && isOtherDevice(error)) return false;
+      throw error;
+    }
+    for (const part of parts) await removeFile({ provider, name: part.from });
+    await this.#shorten();
+    return true;
+  }
+
+  /** An image may name any of its neighbours: what goes along must be allowed as if it were written. */
+  #openPart(name: string): Promise<Storage> {
+    return this.#opened.gate.open({ name, role: 'external data file' }, this.#from, 'write');
+  }
+
+  /** Also one that was given its name before a cut. False: it cannot have two. */
+  async #linkPart(from: string, to: string): Promise<boolean> {
+    const { provider } = this.#from;
+    const [old, now] = [await provider.lookUp(from), await provider.lookUp(to)];
+    if (now !== null && now.key !== old?.key) throw takenBy(to);
+    if (now === null && !(await this.#link(from, to))) return false;
+    await provider.syncNames(provider.directory(to));
+    return true;
+  }
+
+  async #link(from: string, to: string): Promise<boolean> {
+    const { provider } = this.#from;
+    if (provider.link === undefined) return false;
+    try {
+      await provider.link(from, to);
+      return true;
+    } catch (error) {
+      if (isImageError(error) && error.kind === 'unsupported') return false;
+      throw error;
+    }
+  }
+
+  /** The new name comes, children get it, the old one goes. */
+  async #takeName(taken: Taken, link: boolean): Promise<void> {
+    const [{ provider, name }, to] = [this.#from, this.#to];
+    const [old, now] = [provider.directory(name), provider.directory(to.name)];
+    const two = taken === 'linked' || (this.#dependants.open.length > 0 && !link && (await this.#link(name, to.name)));
+    if (two) {
+      await provider.syncNames(now);
+      await this.#tellDependants();
+      return removeFile(this.#from);
+    }
+    await this.#tellDependants();
+    try {
+      await provider.rename(name, to.name, { replace: false });
+    } catch (error) {
+      await this.#tellDependantsBack();
+      throw error;
+    }
+    if (link && (await provider.lookUp(to.name))?.key !== this.#opened.key) {
+      await provider.rename(to.name, name, { replace: false });
+      throw linkMoved(name, await provider.realName(name));
+    }
+    // The new name first: cut between the two, the image has both names, never none.
+    await provider.syncNames(now);
+    if (old !== now) await provider.syncNames(old);
+  }
+
+  async #tellDependants(): Promise<void> {
+    for (const { image, name, names } of this.#dependants.open) {
+      await image.readdress?.(names);
+      this.#warnings.push(`${name} named ${this.#from.name} and names ${this.#to.name} now.`);
+    }
+  }
+
+  /** The image stays where it is. */
+  async #tellDependantsBack(): Promise<void> {
+    const count = this.#dependants.open.length;
+    for (const { image, names } of this.#dependants.open) {
+      await image.readdress?.(new Map([...names].map(([old, now]) => [now, old])));
+    }
+    this.#warnings.splice(this.#warnings.length - count, count);
+  }
+
+  /** Only shorter: what is stored is right without. */
+  async #shorten(): Promise<void> {
+    const { there } = this.#plan;
+    if (there.size === 0) return;
+    // Under other names of the file a short name would mean something else.
+    if (((await this.#to.provider.lookUp(this.#to.name))?.links ?? 1) > 1) return;
+    await this.#opened.image.readdress?.(there);
+  }
+
+  async #readdress(names: ReadonlyMap<string, string>): Promise<void> {
+    const { key, image } = this.#opened;
+    await image.close();
+    this.#opened = await openAlone(this.#from, 'write', this.#options);
+    if (this.#opened.key !== key) throw exchanged(this.#from.name);
+    if (this.#opened.image.readdress === undefined) throw cannotReaddress(this.#opened);
+    await this.#opened.image.readdress(names);
+  }
+
+  /** To another file system: see the head. */
+  async #byBytes(): Promise<void> {
+    const { signal } = this.#options;
+    const { name, provider } = this.#from;
+    if (await isLink(provider, name)) throw linkMoved(name, await provider.realName(name));
+    const files = await this.#files();
+    const made: Made[] = [];
+    try {
+      const progress = progressOf(files, this.#options);
+      for (const file of files) {
+        throwIfAborted(signal, 'The move');
+        made.push(await this.#copy(file, progress));
+      }
+      throwIfAborted(signal, 'The move');
+      await publishAll(made, (lost) => this.#warnings.push(lost));
+      await this.#tellDependants();
+      // The image first: what is left of its parts after a cut is in the way of nobody.
+      for (const file of [...files].reverse()) await removeFile({ provider, name: file.from });
+    } catch (error) {
+      for (const { staged } of made) await staged?.discard();
+      throw error;
+    } finally {
+      for (const file of files) await file.close();
+    }
+  }
+
+  /** All files that go, the image last: what is to be written of each. */
+  async #files(): Promise<MovedFile[]> {
+    const { image } = this.#opened;
+    const files: MovedFile[] = [];
+    try {
+      for (const part of this.#plan.parts) {
+        const storage = await this.#openPart(part.from);
+        files.push({
+          original: storage,
+          storage,
+          from: part.from,
+          to: { ...this.#to, name: part.to },
+          close: () => storage.close(),
+        });
+        if (takesLocks(this.#options)) await storage.lock('exclusive');
+      }
+      const [main] = image.storages();
+      if (main === undefined) throw new Error('internal: an image has a storage');
+      // Nobody else may write to the original between its copy and its end.
+      if (takesLocks(this.#options)) await main.lock('exclusive');
+      const seen = await this.#seenFromThere(main);
+      files.push({ original: main, storage: seen, from: this.#from.name, to: this.#to, close: async () => {} });
+      return files;
+    } catch (error) {
+      for (const file of files) await file.close();
+      throw error;
+    }
+  }
+
+  /** The file of the image with such names in it as are right at the new place. */
+  async #seenFromThere(main: Storage): Promise<Storage> {
+    const { both, there } = this.#plan;
+    if (both.size === 0) return main;
+    const names = new Map([...there, ...[...both].map(([old, here]) => [old, there.get(here) ?? here] as const)]);
+    const changed = new OverlayStorage(keptOpen(main).storage);
+    const source = handedOver(this.#from, () => Promise.resolve(keptOpen(changed).storage));
+    const format = registryOf(this.#options).find(this.#opened.format);
+    const image = await format.open(source, { mode: 'write', gate: denyAll(), withoutData: true });
+    try {
+      requireWritable({ ...this.#opened, image });
+      if (image.readdress === undefined) throw cannotReaddress(this.#opened);
+      await image.readdress(names);
+    } finally {
+      await image.close();
+    }
+    return changed;
+  }
+
+  /** A copy that waits to be published; or one that was published before a cut. */
+  async #copy({ original, storage, to }: MovedFile, onBytes: (count: number) => void): Promise<Made> {
+    const { lock, signal } = this.#options;
+    const how = { signal, onBytes };
+    if ((await to.provider.lookUp(to.name)) !== null) {
+      const present = await to.provider.open(to.name, 'read');
+      try {
+        if (!(await sameBytes(storage, present, how))) throw takenBy(to.name);
+      } finally {
+        await present.close();
+      }
+      return { to, staged: null };
+    }
+    const continues = await original.attributes?.();
+    const stage = {
+      force: false,
+      ...(lock === undefined ? {} : { lock }),
+      ...(continues === undefined || continues === null ? {} : { continues }),
+    };
+    return { to, staged: await copyFile(storage, to, stage, how) };
+  }
+
+  /** What is found by its UUID is found beside it only. */
+  async #lookForParent({ differencing, parentUuid }: ImageInfo): Promise<void> {
+    if (!differencing || parentUuid === null) return;
+    const { name } = this.#to;
+    try {
+      const how = { ...environmentOf(this.#options), allow: [SAME_DIRECTORY], lock: false, chain: true };
+      await inspect(this.#to, { ...how, format: this.#opened.format });
+    } catch (error) {
+      if (!isImageError(error) || error.kind === 'aborted') throw error;
+      this.#warnings.push(
+        `${name} finds its parent beside it only, and it is not there: move it, too, or name it with --parent.`,
+      );
+    }
+  }
+}
+
+interface MovedFile {
+  /** The file as it is, and as it is to be written. */
+  readonly original: Storage;
+  readonly storage: Storage;
+  readonly from: string;
+  readonly to: Source;
+  close(): Promise<void>;
+}
+
+interface Made {
+  readonly to: Source;
+  /** Null: it is there already. */
+  readonly staged: Staged | null;
+}
+
+/** All or none. */
+async function publishAll(made: readonly Made[], tell: (text: string) => void): Promise<void> {
+  const done: Source[] = [];
+  try {
+    for (const { staged, to } of made) {
+      for (const text of (await staged?.publish()) ?? []) tell(text);
+      if (staged !== null) done.push(to);
+    }
+  } catch (error) {
+    for (const one of done) {
+      await removeFile(one).catch(() => {
+        // What went wrong first matters more.
+      });
+    }
+    throw error;
+  }
+}
+
+/** Every byte is copied and read back. */
+function progressOf(files: readonly MovedFile[], { onProgress }: RelocateOptions): (count: number) => void {
+  const total = 2 * files.reduce((sum, { storage }) => sum + storage.size, 0);
+  let done = 0;
+  return (count) => {
+    done += count;
+    onProgress?.({ operation: 'move', done, total });
+  };
+}
+
+async function requireDirectory({ provider, name }: Source): Promise<void> {
+  const directory = provider.directory(name);
+  if ((await provider.lookUp(directory))?.kind === 'directory') return;
+  throw new ImageError('not-found', 'The directory of the new name does not exist', {
+    path: directory,
+    status: 'VERR_PATH_NOT_FOUND',
+    hint: 'Make it first.',
+  });
+}
+
+/** A few of them by name. */
+function listOf(files: readonly { readonly name: string }[]): string {
+  const [first, second, ...more] = files.map(({ name }) => name);
+  if (second === undefined) return first ?? '';
+  return more.length === 0 ? `${first} and ${second}` : `${first}, ${second} and ${more.length} more`;
+}
+
+function isOtherDevice(error: unknown): boolean {
+  return isImageError(error) && error.kind === 'unsupported' && error.status === 'VERR_NOT_SAME_DEVICE';
+}
+
+function otherDevice(path: string): ImageError {
+  return new ImageError('unsupported', 'The two names lie on different file systems', {
+    path,
+    status: 'VERR_NOT_SAME_DEVICE',
+    hint: 'Move the image instead (moveImage; on the command line: copy --move).',
+  });
+}
+
+function takenBy(path: string): ImageError {
+  return new ImageError('exists', 'There is something of that name already', { path, hint: 'Choose another name.' });
+}
+
+function linkMoved(path: string, real: string): ImageError {
+  return new ImageError('unsupported', 'This name is a link, which would mean something else from there', {
+    path,
+    found: `a link to ${real}`,
+    hint: 'Name the file itself.',
+  });
+}
+
+function partsStay(path: string, part: string): ImageError {
+  return new ImageError('unsupported', 'A file that holds data of the image cannot go along by name alone here', {
+    path,
+    found: part,
+    hint: 'Move the image instead (moveImage; on the command line: copy --move).',
+  });
+}
+
+function cannotReaddress({ name, format }: OpenedImage): ImageError {
+  return new ImageError('unsupported', `Images of format ${format} cannot be given other names of their files`, {
+    path: name,
+    hint: 'Convert the image.',
+  });
+}
+
+function exchanged(path: string): ImageError {
+  return new ImageError('busy', 'Another program put another image into the place of this one', { path });
+}

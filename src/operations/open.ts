@@ -1,0 +1,220 @@
+/** Opening disks: an image with its parents, or a chain that was named. */
+import { checkArguments } from '../arguments.ts';
+import { type ChildOf, type OpenedChain, requireWritable, type StackTools } from '../disk/change/stack.ts';
+import { NOT_WRITABLE } from '../disk/change/structure.ts';
+import { ChainDisk } from '../disk/disk.ts';
+import { INPUTS } from '../disk/kinds.ts';
+import { environmentOf, settingsOf, sourceOf, warn } from '../disk/open/environment.ts';
+import { checkLocking, sharingWarnings } from '../disk/open/locking.ts';
+import { entryList, type OpenedImage, openImage, openParents } from '../disk/open/open-image.ts';
+import { isHalfConverted } from '../disk/open/prepare-record.ts';
+import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from '../disk/options.ts';
+import { Chain, closeImages } from '../disk/path/chain.ts';
+import { ImageError, isImageError } from '../errors.ts';
+import type { OpenMode } from '../storage/contract.ts';
+import { checkImage } from './check.ts';
+import { createImage } from './create.ts';
+import { OPTIONS } from './option-kinds.ts';
+import { isParent, linkOf, lookAround } from './siblings.ts';
+
+/**
+ * Opens an image or a chain as one disk. A single image brings its parents along (through the gate); a list names
+ * all images, base first. The last image is locked as the mode needs it, parents are locked for reading. Throws
+ * `not-found`, `invalid-format`, `invalid-argument`, `unsupported`, `corrupt`, `denied`, `read-only`, `locked`, `io`.
+ */
+export async function openDisk(
+  source: ImageInput | readonly ImageInput[],
+  options: DiskOpenOptions = {},
+): Promise<ChainDisk> {
+  checkArguments('Disk.open', { source: [source, INPUTS], options: [options, OPTIONS] });
+  const { chain, warnings } = await openChain(source, options);
+  const all = [...warnings];
+  const disk = new ChainDisk({ chain, tools: stackTools(options), options, warnings: all });
+  try {
+    const more = options.cache === undefined ? [] : await disk.cache.attach(options.cache);
+    for (const text of more) all.push(text);
+  } catch (error) {
+    await disk.close().catch(() => {});
+    throw error;
+  }
+  for (const text of all) warn(options, text, chain.last.name);
+  return disk;
+}
+
+/** `whole`: with the parents, also where only headers are wanted. */
+async function openChain(
+  source: ImageInput | readonly ImageInput[],
+  options: DiskOpenOptions,
+  whole = false,
+): Promise<OpenedChain> {
+  const list = entryList(source);
+  const last = list.at(-1);
+  if (last === undefined) {
+    throw new ImageError('invalid-argument', 'No image was named', { status: 'VERR_INVALID_PARAMETER' });
+  }
+  checkLocking({ ...options, mode: last.mode ?? options.mode ?? 'read' });
+  const opened: OpenedImage[] = [];
+  try {
+    const found = await openLast(last, options);
+    opened.push(found.image);
+    const below = list.slice(0, -1);
+    const alone = !whole && options.infoOnly === true && below.length === 0 && options.parent === undefined;
+    const missing = await openParents(opened, below, {
+      ...options,
+      ...(alone ? { withoutParents: true } : {}),
+      changes: whole,
+    });
+    opened.reverse();
+    if (options.infoOnly !== true) refuseBuried(opened);
+    const incomplete = opened[0]?.image.info.differencing === true ? opened[0].name : null;
+    const chain = new Chain(opened, alone || options.withoutParents === true ? incomplete : null);
+    if (options.resumeFilters === true) {
+      for (const { source: own } of opened) chain.filters.halfConverted ||= await isHalfConverted(own);
+    }
+    const warnings = [
+      ...found.warnings,
+      ...opened.flatMap((entry) => entry.warnings),
+      ...missing,
+      ...opened.flatMap((entry) => sharingWarnings(entry.name, options)),
+    ];
+    return { chain, warnings };
+  } catch (error) {
+    // What went wrong first is what the caller must hear.
+    await closeImages(opened).catch(() => {});
+    throw error;
+  }
+}
+
+/** A fixed image holds every byte of its disk, so nothing below it could ever be seen. */
+function refuseBuried(images: readonly OpenedImage[]): void {
+  const fixed = images.find(({ image }, number) => number > 0 && image.info.variant.includes('fixed'));
+  if (fixed === undefined) return;
+  throw new ImageError('invalid-argument', 'A fixed image stands over others, which it would hide', {
+    status: 'VERR_VD_INVALID_TYPE',
+    path: fixed.name,
+    hint: 'Open it alone, or name the images base first.',
+  });
+}
+
+interface OpenedLast {
+  readonly image: OpenedImage;
+  readonly warnings: readonly string[];
+}
+
+async function openLast(entry: ImageEntry, options: DiskOpenOptions): Promise<OpenedLast> {
+  const mode = options.infoOnly === true ? 'read' : (entry.mode ?? options.mode ?? 'read');
+  try {
+    return await openSound(entry, options, mode);
+  } catch (error) {
+    const mayRead = mode === 'write' && options.readOnlyFallback === true;
+    if (!mayRead || !isImageError(error) || !NOT_WRITABLE.has(error.kind)) throw error;
+    const image = await openLastAs(entry, options, 'read');
+    return { image, warnings: [`${image.name} is open for reading only: ${error.message}.`] };
+  }
+}
+
+/** Repairs the image first where that was asked for and is needed. */
+async function openSound(entry: ImageEntry, options: DiskOpenOptions, mode: OpenMode): Promise<OpenedLast> {
+  try {
+    return { image: await openLastAs(entry, options, mode), warnings: [] };
+  } catch (error) {
+    const damaged = isImageError(error) && (error.kind === 'read-only' || error.kind === 'corrupt');
+    if (mode !== 'write' || options.repair !== true || !damaged) throw error;
+    const { format } = lastOf(entry, options);
+    const { repairs } = await checkImage(entry.image, {
+      ...environmentOf(options),
+      repair: true,
+      ...(format === undefined ? {} : { format }),
+    });
+    if (repairs.length === 0) throw error;
+    const image = await openLastAs(entry, options, mode);
+    return {
+      image,
+      warnings: [
+        `${image.name} was damaged and has been repaired: ${repairs.map(({ message }) => message).join('; ')}.`,
+      ],
+    };
+  }
+}
+
+/** What is said of the last image in the options of the disk, and by itself. */
+function lastOf(entry: ImageEntry, { format, type, snapshot }: DiskOpenOptions): Omit<ImageEntry, 'image'> {
+  return {
+    ...(format === undefined ? {} : { format }),
+    ...(type === undefined ? {} : { type }),
+    ...(snapshot === undefined ? {} : { snapshot }),
+    ...entry,
+  };
+}
+
+async function openLastAs(entry: ImageEntry, options: DiskOpenOptions, mode: OpenMode): Promise<OpenedImage> {
+  const source = sourceOf(entry.image, options);
+  const own = lastOf(entry, options);
+  const last = await openImage(source, {
+    ...options,
+    mode,
+    format: own.format,
+    settings: settingsOf(options, own),
+  });
+  try {
+    if (mode === 'write') requireWritable(last);
+    requireDiscard(last);
+    return last;
+  } catch (error) {
+    await last.image.close();
+    throw error;
+  }
+}
+
+function requireDiscard({ image, name, format, settings }: OpenedImage): void {
+  if (settings.discard !== true || image.can.discard || !image.can.write) return;
+  throw new ImageError('unsupported', `This ${format} image cannot give room back`, {
+    status: 'VERR_VD_DISCARD_NOT_SUPPORTED',
+    path: name,
+    hint: 'Leave the option out, or convert the image to a format that can.',
+  });
+}
+
+/** What a disk that was opened so needs to change its chain. */
+export function stackTools(options: DiskOpenOptions): StackTools {
+  const { allow, shareable, forceShare } = options;
+  const environment: EnvironmentOptions & SharingOptions = {
+    ...environmentOf({ ...options, signal: undefined }),
+    ...(shareable === undefined ? {} : { shareable }),
+    ...(forceShare === undefined ? {} : { forceShare }),
+  };
+  return {
+    open: async ({ source, format, settings }, mode) =>
+      openImage(source, {
+        ...environment,
+        mode,
+        format,
+        settings,
+        // A conversion opens the images of its chain anew, one after another.
+        resumeFilters: true,
+      }),
+    openChain: (target, how) =>
+      openChain(target, { ...environment, ...(allow === undefined ? {} : { allow }), mode: 'read', ...how }, true),
+    place: (target) => sourceOf(target, environment),
+    async create(target, wanted) {
+      // The parent is locked by the disk itself.
+      const { format, warnings } = await createImage(target, { ...environment, ...wanted, lock: false });
+      return { source: sourceOf(target, environment), format, warnings };
+    },
+    async childrenOf(images) {
+      const found: ChildOf[] = [];
+      let complete = true;
+      const directories = new Map(images.map((image) => [image.source.provider.directory(image.name), image.source]));
+      for (const source of directories.values()) {
+        const around = await lookAround(source, environment);
+        for await (const neighbour of around) {
+          const link = await linkOf(neighbour, source);
+          const image = images.find((one) => isParent(link, { uuid: one.image.info.uuid, key: one.key }));
+          if (image !== undefined) found.push({ image, child: neighbour.name, key: neighbour.key });
+        }
+        complete &&= around.complete;
+      }
+      return { found, complete };
+    },
+  };
+}

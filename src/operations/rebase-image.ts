@@ -1,0 +1,76 @@
+/** Giving an image another parent, opened for that alone. */
+import { checkArguments, nullable } from '../arguments.ts';
+import { SOURCE } from '../disk/kinds.ts';
+import { sourceOf } from '../disk/open/environment.ts';
+import type { EnvironmentOptions, ImageInput, ImageReport, ImageSource, SharingOptions } from '../disk/options.ts';
+import type { Progress } from '../image/contract.ts';
+import { inspect } from './inspect.ts';
+import { openDisk } from './open.ts';
+import { OPTIONS } from './option-kinds.ts';
+import { setImage } from './set.ts';
+import { isParent, linkOf } from './siblings.ts';
+
+/** How the images are named, and how it is done. */
+export interface RebaseImageOptions extends EnvironmentOptions, SharingOptions {
+  /** Format of the image. Default: probed. */
+  readonly format?: string;
+  /** Format of the new parent. Default: probed. */
+  readonly parentFormat?: string;
+  /** The parent that the image has now, where it is not found by itself; or all images below it, base first. */
+  readonly oldParent?: ImageInput | readonly ImageInput[];
+  readonly oldParentFormat?: string;
+  /** Only the link changes, and what is read wherever the new parent reads something else: see `setImage`. */
+  readonly unsafe?: boolean;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/**
+ * Makes an image a child of another parent; null: of none. What it reads stays the same: see `Disk.rebase`. Reports on
+ * the image as it is then. Throws as `Disk.open` and `Disk.rebase` do.
+ */
+export async function rebaseImage(
+  image: ImageSource,
+  parent: ImageSource | null,
+  options: RebaseImageOptions = {},
+): Promise<ImageReport> {
+  checkArguments('rebaseImage', {
+    image: [image, SOURCE],
+    parent: [parent, nullable(SOURCE)],
+    options: [options, OPTIONS],
+  });
+  const { oldParentFormat, unsafe, parentFormat, onProgress, oldParent: named, ...rest } = options;
+  const format = parentFormat === undefined ? {} : { parentFormat };
+  if (unsafe === true) return setImage(image, { parent }, { ...rest, ...format });
+  // Cut behind the change of the link and called again: the parent that was named is not the parent any more.
+  const done = named !== undefined && parent !== null && (await isOver(image, parent, { ...rest, ...format }));
+  const oldParent = done ? undefined : named;
+  let warnings: readonly string[] = [];
+  {
+    await using disk = await openDisk(image, {
+      ...rest,
+      mode: 'write',
+      ...(oldParent === undefined ? {} : { parent: oldParent }),
+      ...(oldParentFormat === undefined ? {} : { parentFormat: oldParentFormat }),
+    });
+    const { signal } = rest;
+    warnings = await disk.rebase(parent, {
+      ...format,
+      ...(signal === undefined ? {} : { signal }),
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
+  }
+  const { signal: _signal, ...environment } = rest;
+  const report = await inspect(image, environment);
+  return { ...report, warnings: [...report.warnings, ...warnings] };
+}
+
+/** True when the image names that one as its parent. */
+async function isOver(image: ImageSource, parent: ImageSource, options: RebaseImageOptions): Promise<boolean> {
+  const [child, above] = [sourceOf(image, options), sourceOf(parent, options)];
+  const { format, parentFormat, ...environment } = options;
+  const named = (name: string | undefined): { format?: string } => (name === undefined ? {} : { format: name });
+  const info = await inspect(child, { ...environment, ...named(format), lock: false });
+  const { uuid } = await inspect(above, { ...environment, ...named(parentFormat), lock: false });
+  const key = (await above.provider.lookUp(above.name))?.key ?? '';
+  return isParent(await linkOf({ name: child.name, info }, child), { uuid, key });
+}

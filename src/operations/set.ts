@@ -1,0 +1,158 @@
+/** Changing what an image says of itself: comment, identities, geometry, parent. Its content stays. */
+import { checkArguments } from '../arguments.ts';
+import { normalizeGuid, randomGuid } from '../binary/guid.ts';
+import { requireWritable } from '../disk/change/stack.ts';
+import { SOURCE } from '../disk/kinds.ts';
+import { environmentOf, sourceOf } from '../disk/open/environment.ts';
+import { checkLocking } from '../disk/open/locking.ts';
+import { type OpenedImage, openImage } from '../disk/open/open-image.ts';
+import type { EnvironmentOptions, ImageReport, ImageSource, SharingOptions } from '../disk/options.ts';
+import { ImageError } from '../errors.ts';
+import type { Image, ImageChanges, ImageInfo, ParentLink } from '../image/contract.ts';
+import type { Geometry } from '../image/geometry.ts';
+import { chainFilesOf } from './chain-files.ts';
+import { inspect } from './inspect.ts';
+import { OPTIONS } from './option-kinds.ts';
+import { childrenWarnings, findChildren } from './siblings.ts';
+
+/** What shall change. Left out: stays; null: none. UUIDs may be the word `random`. */
+export interface SetChanges {
+  readonly comment?: string | null;
+  readonly uuid?: string | null;
+  readonly modificationUuid?: string | null;
+  readonly parentUuid?: string | null;
+  readonly parentModificationUuid?: string | null;
+  readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
+  /**
+   * Makes the image a child of this one, named as its format names parents, after looking whether the two fit; null: a
+   * base. What is read of it changes where the new parent reads something else: see `rebaseImage`.
+   */
+  readonly parent?: ImageSource | null;
+}
+
+/** How the images are named. */
+export interface SetOptions extends EnvironmentOptions, SharingOptions {
+  /** Default: probed. */
+  readonly format?: string;
+  readonly parentFormat?: string;
+}
+
+/**
+ * Changes what an image says of itself, all of it at once and durably, and reports on it as it is then. Content stays,
+ * and the modification UUID with it, unless that is changed. The report warns of images that name this one as their
+ * parent. Throws `unsupported` where the format has no place for a value, `invalid-argument`, `read-only`, `locked`.
+ */
+export async function setImage(
+  image: ImageSource,
+  changes: SetChanges,
+  options: SetOptions = {},
+): Promise<ImageReport> {
+  checkArguments('setImage', { image: [image, SOURCE], changes: [changes, OPTIONS], options: [options, OPTIONS] });
+  checkLocking({ ...options, mode: 'write' });
+  const source = sourceOf(image, options);
+  const opened = await openImage(source, { ...options, mode: 'write' });
+  let warnings: string[] = [];
+  try {
+    const { info } = opened.image;
+    const { parent, ...facts } = changes;
+    requireWritable(opened);
+    const wanted = resolved(facts);
+    const some = Object.keys(wanted).length > 0;
+    const set = some ? settable(opened) : null;
+    const link = parent === undefined ? undefined : await linkFor(opened, parent, options);
+    warnings = oddities(wanted);
+    if (link !== undefined || concernsChildren(wanted)) {
+      const children = await findChildren({ source, uuid: info.uuid, key: opened.key }, options);
+      warnings = [...warnings, ...childrenWarnings(source.name, children)];
+    }
+    await set?.(wanted);
+    if (link !== undefined) await linkable(opened)(link);
+  } finally {
+    await opened.image.close();
+  }
+  const { format } = opened;
+  const report = await inspect(source, { ...options, format });
+  return { ...report, warnings: [...report.warnings, ...warnings] };
+}
+
+function settable({ image, name, format }: OpenedImage): NonNullable<Image['set']> {
+  if (image.set !== undefined) return image.set.bind(image);
+  throw new ImageError('unsupported', `Images of format ${format} say nothing of themselves that could be changed`, {
+    path: name,
+    hint: 'Convert it to a format that can, such as vdi.',
+  });
+}
+
+function linkable({ image, name, format }: OpenedImage): NonNullable<Image['relink']> {
+  if (image.relink !== undefined) return image.relink.bind(image);
+  throw new ImageError('unsupported', `Images of format ${format} have no parents`, { path: name });
+}
+
+function resolved({ comment, geometry, ...uuids }: Omit<SetChanges, 'parent'>): ImageChanges {
+  const links: Record<string, string | null> = {};
+  for (const [name, value] of Object.entries(uuids)) {
+    if (value !== undefined)
+      links[name] = value === null ? null : value === 'random' ? randomGuid() : normalizeGuid(value);
+  }
+  return {
+    ...links,
+    ...(comment === undefined ? {} : { comment }),
+    ...(geometry === undefined ? {} : { geometry }),
+  };
+}
+
+/** The parent as it is stored, after looking whether it can be one. */
+async function linkFor(
+  child: OpenedImage,
+  parent: ImageSource | null,
+  options: SetOptions,
+): Promise<ParentLink | null> {
+  linkable(child);
+  if (parent === null) return null;
+  const { parentFormat, format: _format, ...rest } = options;
+  const source = sourceOf(parent, options);
+  const report = await inspect(source, { ...rest, ...(parentFormat === undefined ? {} : { format: parentFormat }) });
+  const found = await source.provider.lookUp(source.name);
+  const below = await chainFilesOf(parent, { ...environmentOf(options), format: parentFormat });
+  refuseMisfit(child, report, found?.key === child.key || below.keys.has(child.key));
+  const { uuid, modificationUuid, format } = report;
+  return { name: source.name, format, uuid, modificationUuid };
+}
+
+function refuseMisfit(child: OpenedImage, parent: ImageReport, isSame: boolean): void {
+  const { info } = child.image;
+  if (isSame || (info.uuid !== null && (parent.uuid === info.uuid || parent.parentUuid === info.uuid))) {
+    throw new ImageError('invalid-argument', 'The image would be its own parent', {
+      path: parent.file,
+      hint: 'Name the image that it was made from.',
+    });
+  }
+  if (info.uuid !== null && parent.uuid === null) {
+    throw new ImageError('invalid-argument', 'The parent has no UUID that could be stored', {
+      path: parent.file,
+      hint: 'Give it one first, or name it whenever the image is opened (on the command line: --parent).',
+    });
+  }
+  // Either of the two may have been resized since; but a link to another image needs a better reason.
+  const known = parent.uuid !== null && parent.uuid === info.parentUuid;
+  if (parent.virtualSize === info.virtualSize || known || info.uuid === null) return;
+  throw new ImageError('invalid-argument', 'The parent has another size than the image', {
+    path: parent.file,
+    found: `${parent.virtualSize} bytes`,
+    expected: `${info.virtualSize} bytes`,
+    hint: 'If it is the right one all the same, set its UUID instead (on the command line: --parent-uuid).',
+  });
+}
+
+function oddities(changes: ImageChanges): string[] {
+  const warnings: string[] = [];
+  if (changes.uuid === null) warnings.push('Without a UUID no differencing image can name this one as its parent.');
+  if (changes.modificationUuid === null) warnings.push('VirtualBox refuses images without a modification UUID.');
+  return warnings;
+}
+
+/** A comment or a geometry means nothing to a child. */
+function concernsChildren(changes: ImageChanges): boolean {
+  const links: readonly (keyof ImageInfo & keyof ImageChanges)[] = ['uuid', 'modificationUuid', 'parentUuid'];
+  return links.some((name) => changes[name] !== undefined);
+}
