@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 /**
- * The executable: loads the program that lies beside it, in the form that the engine made of it when it was built, which
- * saves a third of a start. An engine that is not the one of the build refuses that form and compiles as always. Nothing
- * is kept elsewhere: newer ones would do so in a folder for temporary files, which others may have made before us.
+ * The executable: loads the program next to it, in the form that the engine compiled at build time, which saves a third
+ * of a start. Another engine version refuses that form and compiles the source as usual. Nothing is cached elsewhere:
+ * the engine's own cache lies in a folder for temporary files, which another user may have created.
  */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

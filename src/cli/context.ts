@@ -1,4 +1,4 @@
-/** What a command works with: its arguments, where it prints, how it is interrupted. */
+/** Context of a command: arguments, options, output, interruption. */
 import { styleText } from 'node:util';
 import type { Allow } from '../disk/options.ts';
 import { printable, printableLines } from '../errors.ts';
@@ -13,7 +13,7 @@ export interface CommandModule {
   run(context: CommandContext): Promise<number>;
 }
 
-/** One call of a command. */
+/** One invocation of a command. */
 export class CommandContext {
   readonly options: OptionValues;
   readonly io: CliIo;
@@ -23,9 +23,9 @@ export class CommandContext {
   readonly quiet: boolean;
   readonly progress: ProgressReporter;
   readonly output: TextOutput;
-  /** What is true after an interrupt; a command that changes something says more. */
+  /** The state of the image after an interrupt, for the message; commands that change something replace it. */
   afterCancel = 'nothing was changed';
-  /** Set by a command that has begun a JSON document: ends it with the failure in it. */
+  /** Set by a command that has begun a JSON document: ends it with the failure inside. */
   endDocument: ((failure: Record<string, unknown>) => string) | null = null;
   readonly #args: readonly string[];
 
@@ -45,7 +45,7 @@ export class CommandContext {
     });
   }
 
-  /** The argument at that place, which the parser made sure of. */
+  /** The argument at that position; the parser has checked that it is there. */
   argument(index: number): string {
     return this.#args[index] ?? '';
   }
@@ -54,7 +54,7 @@ export class CommandContext {
     return this.#args[index];
   }
 
-  /** What images may have opened: their own directory and what `--allow` adds. */
+  /** Open gate for names stored in images: the image's own directory plus `--allow`. */
   get allow(): Allow {
     const paths = this.options.list('allow');
     if (!paths.includes('none')) return ['same-directory', ...paths];
@@ -74,12 +74,12 @@ export class CommandContext {
     await this.print(jsonText(document, 2));
   }
 
-  /** For people, on stderr: what is odd. Text from images is made safe. */
+  /** Prints a warning to stderr. Text from images is escaped. */
   warn(text: string): void {
     this.#tell(`${label('yellow', 'warning:', this.io.stderr, this.io)} ${printable(text)}`);
   }
 
-  /** For people, on stderr; not with `--quiet`. */
+  /** Prints a note to stderr; not with `--quiet`. */
   note(text: string): void {
     this.#tell(printable(text));
   }
@@ -97,7 +97,7 @@ export class CommandContext {
   }
 }
 
-/** A coloured word at the start of a line, where colours are welcome. */
+/** A coloured word at the start of a line, if colours are welcome. */
 export function label(colour: 'red' | 'yellow' | 'cyan', word: string, stream: OutputStream, io: CliIo): string {
   return hasColours(stream, io) ? styleText(['bold', colour], word, { validateStream: false }) : word;
 }

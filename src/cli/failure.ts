@@ -1,4 +1,4 @@
-/** What goes wrong, for people and for programs, and the exit status it ends with. */
+/** Failures, printed for people and for programs, and their exit statuses. */
 import { describeError, type ErrorContext, ImageError, isImageError, printable } from '../errors.ts';
 
 /** Exit statuses that all commands share. */
@@ -11,11 +11,13 @@ export class UsageError extends ImageError {
   }
 }
 
-/** Whoever read our output went away: end without a word. */
+/** The reader of our output has gone away: end silently. */
 export class OutputClosed extends Error {
   readonly exitStatus: number;
 
-  /** Done by default: a reader that has seen enough, such as `head`, is no failure. */
+  /**
+   * `exitStatus` is 0 by default: a reader that has seen enough, such as `head`, is not a failure.
+   */
   constructor(exitStatus: number = EXIT.done) {
     super('The reader of the output went away');
     this.exitStatus = exitStatus;
@@ -34,7 +36,9 @@ export interface Failure {
   readonly line: string;
 }
 
-/** Sorts an error. `trouble` is the status of the command's failures, `cancelled` what to say when it was interrupted. */
+/**
+ * Classifies an error. `trouble` is the exit status for the command's failures, `cancelled` the text for an interrupt.
+ */
 export function failureOf(
   thrown: unknown,
   how: { readonly trouble: number; readonly cancelled: string | null },
@@ -58,14 +62,14 @@ export function failureOf(
   };
 }
 
-/** Leaving an `await using` block while a failure is on its way may fail once more: what counts is the first one. */
+/** Leaving an `await using` block while an error propagates may throw again: the first error counts. */
 function firstFailure(thrown: unknown): unknown {
   let error = thrown;
   while (error instanceof Error && error.name === 'SuppressedError' && 'suppressed' in error) error = error.suppressed;
   return error;
 }
 
-/** For errors that leave the layers below without a hint of their own. */
+/** Hints for errors that leave the lower layers without one. */
 const DEFAULT_HINTS: Readonly<Partial<Record<ImageError['kind'], string>>> = {
   corrupt: 'The file is damaged or incomplete: compare it with its origin, or get it again.',
   'invalid-format': 'Check the file, or name its format with --format.',
@@ -76,7 +80,7 @@ const DEFAULT_HINTS: Readonly<Partial<Record<ImageError['kind'], string>>> = {
   io: 'Check the medium and try again.',
 };
 
-/** Anything but an ImageError is a bug of ours. */
+/** Anything but an ImageError is a bug in vdkit. */
 function internalFailure(error: unknown, exitStatus: number): Failure {
   const message = error instanceof Error ? error.message : String(error);
   return {
@@ -96,7 +100,7 @@ export function failureDocument(failure: Failure): Record<string, unknown> {
   return { kind, status, message, context, hint };
 }
 
-/** The stack, with the causes behind it, safe to print: only for `--debug`. */
+/** The stack with its causes, safe to print: only for `--debug`. */
 export function stackOf(error: unknown): string {
   const parts: string[] = [];
   for (
@@ -109,7 +113,7 @@ export function stackOf(error: unknown): string {
   return parts.join('\ncaused by: ');
 }
 
-/** A message may hold lines that look like those of a stack. */
+/** A message may contain lines that look like stack frames. */
 function oneStack({ name, message, stack = '' }: Error): string {
   const at = stack.indexOf(message);
   const frames =

@@ -1,4 +1,4 @@
-/** Naming images and formats on the command line; loaded only by commands that open images. */
+/** Images and formats named on the command line; loaded only by commands that open images. */
 import type { CacheEntry, DiskOpenOptions, Message } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Format } from '../image/contract.ts';
@@ -9,12 +9,12 @@ import type { OuterMode, PlacedImage } from './inside.ts';
 import { present } from './options.ts';
 import { registryOf } from './registry.ts';
 
-/** What a cache file may have at most, if nobody says it. */
+/** Default limit of a new cache file. */
 export const DEFAULT_CACHE_BYTES = 1024 ** 3;
 
-/** Stands for no parent at all; a file of that name is `./none`. */
+/** The word for no parent; a file of that name is written `./none`. */
 export const NONE = 'none';
-/** Stands for standard input or output. */
+/** The word for standard input or output. */
 export const STANDARD_STREAM = '-';
 
 /** The name of an image that must be a file. */
@@ -28,14 +28,14 @@ function fileName(name: string): string {
   throw new UsageError('Only convert works with standard input and output', 'Name a file; a file called "-" is "./-".');
 }
 
-/** Names of the options that say where an image lies in what is named. */
+/** Options that place an image inside the named file. */
 const INSIDE = { offset: 'offset', partition: 'partition' };
-/** Linux makes no more. */
+/** Upper limit in Linux. */
 const PARTITIONS = { min: 1, max: 8192 };
 
 /**
- * The image of an argument: the file itself, or what `--offset` or `--partition` say is inside of it. What is inside is
- * opened for writing only where the command writes.
+ * Source for an argument: the file itself, or the part selected by `--offset` or `--partition`. The outer file is
+ * opened for writing only if the command writes.
  */
 export async function placedImage(
   context: CommandContext,
@@ -46,7 +46,7 @@ export async function placedImage(
   return placed(context, imageName(context, index), mode, names);
 }
 
-/** The same for a name. */
+/** Source for a name; see {@link placedImage}. */
 export async function placed(
   context: CommandContext,
   name: string,
@@ -81,12 +81,12 @@ export function formatsHint(registry: Registry): string {
   return `Formats: ${registry.formats.map((format) => format.name).join(', ')}.`;
 }
 
-/** What `--force-share` and `--no-lock` say. */
+/** Lock options from `--force-share` and `--no-lock`. */
 export function lockOptions(context: CommandContext): Pick<DiskOpenOptions, 'lock' | 'forceShare'> {
   return { lock: !context.options.declined('lock'), forceShare: context.options.flag('force-share') };
 }
 
-/** Which options say what about one image. */
+/** Names of the options that describe one image. */
 export interface ImageOptionNames {
   readonly format: string;
   readonly parent: string;
@@ -95,7 +95,7 @@ export interface ImageOptionNames {
   readonly snapshot?: string;
 }
 
-/** What every opening takes, from the options of those names. */
+/** Open options read from the options of those names. */
 export function openOptions(
   context: CommandContext,
   names: ImageOptionNames = { format: 'format', parent: 'parent', parentFormat: 'parent-format' },
@@ -124,7 +124,7 @@ export function openOptions(
   };
 }
 
-/** What fails where no call waits for it, such as a cache on a full disk. Warnings come with the results. */
+/** Collects failures that no call waits for, such as a cache on a full disk. Warnings come with the results. */
 export function failures(context: CommandContext): (message: Message) => void {
   return ({ level, text, error }) => {
     if (level === 'error') context.warn(error instanceof Error ? `${text} ${error.message}.` : text);
@@ -139,7 +139,7 @@ function cacheEntry({ options }: CommandContext): CacheEntry | undefined {
   throw new UsageError('--cache-size is about the file that --cache names', 'Give both, or leave it out.');
 }
 
-/** Refuses arguments that a command's action has no use for, and says which one is missing. */
+/** Rejects surplus arguments of an action and names a missing one. */
 export function checkArguments(context: CommandContext, usage: string, count: number): void {
   const missing = context.optionalArgument(count - 1) === undefined;
   if (!missing && context.optionalArgument(count) === undefined) return;
@@ -147,8 +147,8 @@ export function checkArguments(context: CommandContext, usage: string, count: nu
 }
 
 /**
- * The same failure, whose hint names the option that this command has for it. Options of other commands, as in
- * "set --parent none", stay.
+ * The same failure with a hint that names this command's own option. Options of other commands, as in "set --parent
+ * none", stay.
  */
 export function withOtherOption(error: ImageError, option: string, instead: string): ImageError {
   const hint = error.hint?.replace(new RegExp(`(?<!\\bset )${option}(?=-format\\b|[^\\w-])`, 'g'), instead);

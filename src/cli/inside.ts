@@ -11,30 +11,30 @@ import { type InsidePlace, insideSource } from '../vfs/source.ts';
 import type { CommandContext } from './context.ts';
 import { registryOf } from './registry.ts';
 
-/** Where the image lies, as the options say it. */
+/** Place of the image inside the outer file. */
 export interface Inside {
   readonly offset?: number;
   readonly partition?: number;
 }
 
-/** An image that a command works on. Dispose of it when the image is closed. */
+/** An image that a command works on. Dispose of it after closing the image. */
 export interface PlacedImage extends AsyncDisposable {
   readonly source: ImageSource;
   /** For messages. */
   readonly name: string;
 }
 
-/** What the outer one is opened for. `look`: no locks are taken, since nothing but headers is wanted. */
+/** Access to the outer file. `look`: without locks, since only headers are read. */
 export type OuterMode = OpenMode | 'look';
 
-/** How the outer one is opened. */
+/** Options for opening the outer file. */
 export interface OuterHow extends Pick<DiskOpenOptions, 'lock' | 'forceShare'> {
   readonly mode: OuterMode;
 }
 
 /**
- * The image inside of what `name` names. What holds it is probed; a raw disk, or a file that is no disk, may be written
- * because the caller named the place. Nothing that the inner image names is followed.
+ * The image inside the file that `name` names. The outer format is probed; a raw disk, or a file that is not a disk,
+ * may be written because the caller named the place. References in the inner image are not followed.
  */
 export async function imageInside(
   context: CommandContext,
@@ -78,10 +78,10 @@ async function openOuter(context: CommandContext, name: string, inside: Inside, 
   return provider.open(own, openMode);
 }
 
-/** Archives that may hold an image as it is, without packing it: then `--offset` finds it. */
+/** Archives that can contain an image unpacked: `--offset` reaches it. */
 const ARCHIVES = new Set(['tar', 'zip']);
 
-/** True when what is named is the bytes of its file, and no disk with a format. */
+/** True when the named file is plain bytes without an image format. */
 async function isPlain(name: string, { partition }: Inside, options: DiskOpenOptions): Promise<boolean> {
   try {
     const { guessed, format } = await detectFormat(name, options);

@@ -1,27 +1,29 @@
-/** Where the command line reads and writes, so that tests can run it without a process of its own. */
+/** Streams of the command line, so that tests can run it inside their own process. */
 import type { Readable, Writable } from 'node:stream';
 import type { ImportModule } from '../plugin/plugins.ts';
 
 /** A stream that may be a terminal. */
 export type OutputStream = Writable & { readonly isTTY?: boolean; readonly columns?: number };
 
-/** The world as the command line sees it. */
+/** Environment of the command line. */
 export interface CliIo {
-  /** Asked for only when a command reads it: opening standard input costs time. */
+  /** Called only by commands that read standard input: opening it costs time. */
   readonly stdin: () => Readable;
   readonly stdout: OutputStream;
   readonly stderr: OutputStream;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: () => string;
-  /** Calls back once when the user interrupts; the next interrupt kills. Returns how to stop listening. */
+  /**
+   * Calls back once on the first interrupt; the next one kills the process. Returns a function that stops listening.
+   */
   readonly onInterrupt: (run: () => void) => () => void;
-  /** How plugins are loaded. Left out: by `import()`. */
+  /** Loader for plugins. Default: `import()`. */
   readonly importModule?: ImportModule | undefined;
 }
 
 /**
- * The same, with streams that are opened when they are first used: that costs a start a few milliseconds. A reader that
- * goes away does not end the program with a stack trace; the writes themselves report it. Until it is disposed of.
+ * Standard streams, opened on first use: opening them costs a few milliseconds of every start. A reader that goes away
+ * does not end the program with a stack trace; the writes themselves report it. Holds until disposed of.
  */
 export class QuietIo implements CliIo {
   readonly stdin: CliIo['stdin'];
@@ -64,7 +66,7 @@ export class QuietIo implements CliIo {
 
 function ignore(): void {}
 
-/** Colours only for a terminal whose user did not decline them. */
+/** Colours only on a terminal whose user did not decline them. */
 export function hasColours(stream: OutputStream, io: CliIo): boolean {
   const { NO_COLOR: declined, TERM: terminal } = io.environment;
   return stream.isTTY === true && (declined === undefined || declined === '') && terminal !== 'dumb';

@@ -1,4 +1,4 @@
-/** Where the commands are: each is loaded only when it runs. */
+/** Loaders of the commands: a command is loaded only when it runs. */
 import type { CommandModule } from './context.ts';
 import type { CommandName } from './spec.ts';
 

@@ -11,7 +11,9 @@ import { type HelpStyle, type Parsed, parseWords } from './parser.ts';
 /** Widest help that is still easy to read. */
 const HELP_COLUMNS = 100;
 
-/** Runs the words behind the program's name and resolves to the exit status. Never rejects, never exits by itself. */
+/**
+ * Runs the words behind the program's name and resolves to the exit status. Never rejects and never exits the process.
+ */
 export async function run(words: readonly string[], io: CliIo): Promise<number> {
   using quiet = new QuietIo(io);
   try {

@@ -30,7 +30,7 @@ export class OptionValues {
     return Array.isArray(value) ? value.map(String) : [];
   }
 
-  /** Bytes; a usage error when it is no size. */
+  /** Bytes; a usage error if the text is not a size. */
   size(name: string): number | undefined {
     const text = this.text(name);
     return text === undefined ? undefined : parseSize(text, `--${name}`);

@@ -1,8 +1,8 @@
-/** Text on a stream: in large pieces, waiting while the reader is slow, and quiet when it went away. */
+/** Text output in large pieces; waits for slow readers and stops silently when the reader goes away. */
 import type { Writable } from 'node:stream';
 import { OutputClosed } from './failure.ts';
 
-/** Bytes, about, that are collected before they are written. */
+/** Bytes (roughly) collected before they are written. */
 const PIECE = 64 * 1024;
 
 /** Collects text and writes it piece by piece. */
@@ -14,7 +14,7 @@ export class TextOutput {
     this.#stream = stream;
   }
 
-  /** Adds text. A promise: wait for it, a piece is being written. */
+  /** Adds text. If it returns a promise, a piece is being written: wait for it. */
   add(text: string): Promise<void> | undefined {
     this.#pending += text;
     return this.#pending.length < PIECE ? undefined : this.flush();
@@ -28,7 +28,7 @@ export class TextOutput {
   }
 }
 
-/** Characters that JSON leaves as they are, though a terminal may obey them. */
+/** Characters that JSON leaves unescaped but a terminal may obey. */
 const UNSAFE = /[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
 
 /** JSON that is safe on a terminal and reads as the same values. */
@@ -37,7 +37,7 @@ export function jsonText(value: unknown, indent?: number): string {
   return JSON.stringify(value, null, indent).replace(UNSAFE, escaped);
 }
 
-/** Writes and waits until the stream took it. Throws {@link OutputClosed} when the reader went away. */
+/** Writes and waits until the stream has accepted it. Throws {@link OutputClosed} if the reader has gone away. */
 export function writeText(stream: Writable, text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.write(text, (error) => {
@@ -47,7 +47,7 @@ export function writeText(stream: Writable, text: string): Promise<void> {
   });
 }
 
-/** True for the errors of a pipe that nobody reads any more. */
+/** True for the errors of a pipe without a reader. */
 export function isClosedPipe(error: unknown): boolean {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   return code === 'EPIPE' || code === 'ERR_STREAM_DESTROYED' || code === 'ECONNRESET';

@@ -1,11 +1,11 @@
-/** From words to a command and its options: commander, fed from the command table. */
+/** Command-line parser: commander, fed from the command table. */
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { UsageError } from './failure.ts';
 import { OptionValues } from './options.ts';
 import { type CommandSpec, longName, type OptionSpec, shownArguments, shownFlags } from './spec.ts';
 import { COMMANDS, GLOBAL_OPTIONS } from './table.ts';
 
-/** What the words ask for: a command, or a text such as the help. */
+/** Result of parsing: a command to run, or a text such as the help. */
 export type Parsed =
   | {
       readonly kind: 'command';
@@ -17,7 +17,7 @@ export type Parsed =
   /** Nothing was asked for: the help, as an answer to a mistake. */
   | { readonly kind: 'nothing'; readonly text: string };
 
-/** How texts are shown. */
+/** Width and colours of texts. */
 export interface HelpStyle {
   readonly columns: () => number;
   readonly title: (text: string) => string;
@@ -46,7 +46,9 @@ export function parseWords(words: readonly string[], style: HelpStyle): Parsed {
   return parsed;
 }
 
-/** `--compress` alone takes no word behind it: it gets its value here. */
+/**
+ * `--compress` alone takes no following word: it gets its default value here.
+ */
 function withBareValues(words: readonly string[]): string[] {
   const options = COMMANDS.flatMap((command) => command.options).filter(({ bare }) => bare !== undefined);
   const end = words.indexOf('--');
@@ -57,7 +59,7 @@ function withBareValues(words: readonly string[]): string[] {
   });
 }
 
-/** Stands for the dash of `-1G`, which is a size and no option. No argument contains it otherwise. */
+/** Stands for the dash of `-1G`, which is a size, not an option. No argument contains it otherwise. */
 const HIDDEN_DASH = '\u0000-';
 const LESS = /^-\d[\d.]*[KMGTP]?(iB)?$/i;
 
@@ -70,7 +72,7 @@ function withShownDashes(args: readonly string[]): string[] {
   return args.map((arg) => (arg.startsWith(HIDDEN_DASH) ? arg.slice(1) : arg));
 }
 
-/** What begins with a command needs no other one: making all of them takes a tenth of a start. */
+/** Only the command named first is built: building all of them takes a tenth of a start. */
 function commandsFor([first]: readonly string[]): readonly CommandSpec[] {
   const named = COMMANDS.filter(({ name }) => name === first);
   return named.length > 0 ? named : COMMANDS;
@@ -172,7 +174,7 @@ function refuseMissing(spec: CommandSpec, args: readonly string[]): void {
   throw new UsageError(`The argument ${missing.name} is missing`, `Usage: ${usage}; see "vdkit ${spec.name} --help".`);
 }
 
-/** Commands that make, rename, remove or link files: they could take no image out of another. */
+/** Commands that create, rename, remove or link whole files: they cannot work on an image inside another one. */
 const WHOLE_FILES: ReadonlySet<string> = new Set(['create', 'rename', 'delete', 'merge', 'rebase', 'commit']);
 
 /** Commander's `error: unknown command 'inof'\n(Did you mean info?)` as a message and a hint. */

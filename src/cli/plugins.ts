@@ -1,9 +1,11 @@
-/** `--plugin`: loaded only by calls that name one. */
+/**
+ * `--plugin`: loaded only if a plugin is named.
+ */
 import { Plugins } from '../plugin/plugins.ts';
 import type { CommandContext } from './context.ts';
 import { registryOf } from './registry.ts';
 
-/** Loads the plugins that the call names, files or directories, before its command runs. */
+/** Loads the named plugins, files or directories, before the command runs. */
 export async function loadPlugins(context: CommandContext, names: readonly string[]): Promise<void> {
   const plugins = new Plugins(registryOf(context), undefined, context.io.importModule);
   for (const name of names) {

@@ -1,6 +1,6 @@
 /**
- * Run by the build: `node precompile.js PROGRAM CACHE`. Runs the commands whose start counts, so that what they use is
- * compiled, and stores the form that the engine made of it.
+ * Run by the build: `node precompile.js PROGRAM CACHE`. Runs the commands whose start time matters, so that the code
+ * they use is compiled, and stores the engine's compiled form.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** Joins the command line to this process. */
+/** Connects the command line to this process. */
 import { readFileSync } from 'node:fs';
 import type { ImportModule } from '../plugin/plugins.ts';
 import { EXIT } from './failure.ts';
@@ -33,8 +33,8 @@ const makeIo = (importModule: ImportModule): CliIo => ({
 });
 
 /**
- * Runs the words of this process and sets its exit status. `importModule`: `import()` of a file that Node's own loader
- * loaded. What is compiled beforehand has none.
+ * Runs the words of this process and sets its exit status. `importModule`: `import()` from a file that Node's own
+ * loader loaded; precompiled code has none.
  */
 export async function main(importModule: ImportModule): Promise<void> {
   // Not before there is something to wait for.
@@ -48,16 +48,16 @@ export async function main(importModule: ImportModule): Promise<void> {
 export { run } from './main.ts';
 
 /**
- * The engine makes functions faster on threads of its own as soon as they are warm. That takes a tenth of a second from a
- * core that copies, for code that waits for the copying anyway, and a command that is done waits for it to end: it may
- * wait until they are hot. For engines where that was measured; the name of the setting is theirs.
+ * The engine's background threads optimise functions as soon as they are warm. That takes a tenth of a second from a
+ * core that is busy copying, for code that waits for the copy anyway, and a finished command waits for it to end; here
+ * they wait until functions are hot. Only for engine versions where this was measured: the setting is theirs.
  */
 function spareTheProcessor(): void {
   if (!process.versions.v8.startsWith('11.')) return;
   process.getBuiltinModule('node:v8').setFlagsFromString('--interrupt-budget=1000000');
 }
 
-/** From the package's own manifest, wherever the bundle lies inside the package. */
+/** Read from the package's own manifest, wherever the bundle lies inside the package. */
 function readVersion(): string {
   for (let folder = new URL('./', import.meta.url); ; folder = new URL('../', folder)) {
     const version = versionIn(new URL('package.json', folder));

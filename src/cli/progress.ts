@@ -3,22 +3,24 @@ import type { Progress } from '../image/contract.ts';
 import { nowMs } from '../storage/clock.ts';
 import { formatSize } from './size.ts';
 
-/** `total` is null where the end cannot be known. */
+/**
+ * `total` is null if the end cannot be foreseen.
+ */
 export interface ProgressEvent extends Omit<Progress, 'total'> {
   readonly total: number | null;
 }
 
-/** How progress is shown. */
+/** Style of progress output. */
 export type ProgressStyle = 'bar' | 'json' | 'none';
 
 /** Milliseconds between two outputs. */
 const INTERVAL = { bar: 100, json: 250, none: Number.POSITIVE_INFINITY } as const;
-/** After this time the older half of what the rate is made of counts half. */
+/** After this time the older half of the measurements counts half. */
 const HALF_LIFE_MS = 3000;
-/** Shorter than this nothing can be said about a rate. */
+/** Below this a rate is meaningless. */
 const SHORTEST_MS = 50;
 
-/** The speed of something, smoothed: each stretch of time counts half as much every three seconds. */
+/** Smoothed speed: every three seconds the weight of older measurements halves. */
 export class RateMeter {
   #lastMs: number;
   #lastDone: number;
@@ -42,7 +44,7 @@ export class RateMeter {
   }
 }
 
-/** What one reporter needs of the world. */
+/** Environment of a reporter. */
 export interface ProgressOptions {
   readonly style: ProgressStyle;
   readonly write: (text: string) => void;
@@ -51,7 +53,7 @@ export interface ProgressOptions {
   readonly now?: () => number;
 }
 
-/** Shows progress, not more often than people and programs can use it. */
+/** Shows progress at a rate that suits people and programs. */
 export class ProgressReporter {
   readonly #options: ProgressOptions;
   #meter: RateMeter | null = null;
@@ -64,7 +66,7 @@ export class ProgressReporter {
     this.#options = options;
   }
 
-  /** Hand this to what runs long. */
+  /** Pass this to long operations. */
   readonly report = (event: ProgressEvent): void => {
     const { style } = this.#options;
     if (style === 'none') return;
@@ -76,7 +78,7 @@ export class ProgressReporter {
     this.#show(now);
   };
 
-  /** It is over. `complete`: everything was done, which programs are told. The bar goes away. */
+  /** Ends the report and removes the bar. `complete`: everything was done; programs are told so. */
   finish(complete: boolean): void {
     const last = this.#event;
     if (complete && last !== null && this.#options.style === 'json') {
@@ -87,7 +89,7 @@ export class ProgressReporter {
     this.#event = null;
   }
 
-  /** Takes the bar away, so that something else can be printed. */
+  /** Removes the bar so that something else can be printed. */
   clear(): void {
     if (this.#barShown) this.#options.write('\r\u001b[K');
     this.#barShown = false;
@@ -118,7 +120,7 @@ export class ProgressReporter {
   }
 }
 
-/** Seconds until the end; null when nobody can know. */
+/** Seconds until the end; null when it cannot be estimated. */
 export function etaSeconds(event: ProgressEvent, rate: number | null): number | null {
   if (event.total === null || rate === null || rate <= 0) return null;
   return Math.max(event.total - event.done, 0) / rate;

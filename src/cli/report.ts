@@ -1,4 +1,4 @@
-/** What an image says of itself, for people and for programs. */
+/** Image metadata, printed for people and for programs. */
 import { largest } from '../binary/numbers.ts';
 import type { ImageReport } from '../disk/options.ts';
 import { printable } from '../errors.ts';
@@ -42,7 +42,7 @@ export function reportDocument(report: KnownFacts): Record<string, unknown> {
   };
 }
 
-/** The further keys of `info --json`: what the disk is divided into. Null: it could not be read. */
+/** The further keys of `info --json`: the partition table. Null: it could not be read. */
 export function partitionsDocument(table: PartitionTable | null): Record<string, unknown> {
   if (table === null) return { partitionTable: null, partitions: null };
   const { kind, sectorSize, diskId, partitions } = table;
@@ -55,7 +55,7 @@ function partitionText({ number, offset, length, type, typeName, name, flags }: 
   return `${number}: ${formatSize(length)} at ${offset}, ${words.join(', ')}`;
 }
 
-/** Aligned `key: value` lines; what is not known is left out. */
+/** Aligned `key: value` lines; unknown facts are left out. */
 export function reportText(report: ImageReport, table: PartitionTable | null = null): string {
   const version = report.version === null ? '' : ` ${report.version}`;
   const rows: readonly (readonly [string, string | null])[] = [
@@ -87,7 +87,7 @@ export function reportText(report: ImageReport, table: PartitionTable | null = n
   return alignedText(rows);
 }
 
-/** The same of a file that is recognised and cannot be opened. */
+/** Lines for a recognised file that cannot be opened. */
 export function unopenedText({ file, fileSize }: KnownFacts, found: DetectedFormat): string {
   return alignedText([
     ['file', file ?? null],
@@ -108,7 +108,7 @@ function alignedText(rows: readonly (readonly [string, string | null])[]): strin
   return known.map(([key, value]) => `${`${key}:`.padEnd(width)}${printable(value)}`).join('\n');
 }
 
-/** A row for each. */
+/** One row for each entry. */
 function listRows<T>(key: string, list: readonly T[] | undefined, textOf: (entry: T) => string): [string, string][] {
   return (list ?? []).map((entry) => [key, textOf(entry)]);
 }

@@ -1,4 +1,4 @@
-/** Telling people whom a change concerns beside the image itself. */
+/** Warnings about other images that a change affects. */
 
 import type { ImageSource } from '../disk/options.ts';
 import { type ChildrenOptions, childrenOf, childrenWarnings } from '../operations/siblings.ts';

@@ -6,8 +6,8 @@ const UNITS = ['K', 'M', 'G', 'T', 'P'] as const;
 const FORM = /^(\d{1,20})(?:\.(\d{1,20}))?([KMGTP])?(?:iB)?$/i;
 
 /**
- * Bytes of `512`, `64K`, `10M`, `1.5G` or `2T`. `what` names the option or argument for the message.
- * Throws a usage error for anything that is no whole number of bytes.
+ * Bytes of `512`, `64K`, `10M`, `1.5G` or `2T`. `what` names the option or argument in messages. Throws a usage error
+ * for anything but a whole number of bytes.
  */
 export function parseSize(text: string, what: string): number {
   const match = FORM.exec(text);
@@ -23,7 +23,7 @@ export function parseSize(text: string, what: string): number {
   return Number(bytes);
 }
 
-/** A size as `parseSize` takes it, or `+1G` and `-1G`: so many more or less than `old`. Throws a usage error. */
+/** A size as `parseSize` takes it, or relative to `old`: `+1G`, `-1G`. Throws a usage error. */
 export function parseNewSize(text: string, old: number, what: string): number {
   const [, sign = '', amount = ''] = /^([+-]?)(.*)$/s.exec(text) ?? [];
   const bytes = parseSize(amount, what);

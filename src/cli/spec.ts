@@ -1,6 +1,6 @@
-/** What a command is called and takes, in words: the shape of the command table, and how its parts are shown. */
+/** Shape of the command table, and how its parts are shown. */
 
-/** All commands there are. */
+/** All commands. */
 export type CommandName =
   | 'info'
   | 'create'
@@ -26,19 +26,19 @@ export type CommandName =
   | 'cache'
   | 'completion';
 
-/** What a shell offers for a value. */
+/** Completion that a shell offers for a value. */
 export type Completes = 'file' | 'format';
 
 export interface OptionSpec {
-  /** As people write it: `-q, --quiet`, `--size <N>`. */
+  /** Spelled as in the help: `-q, --quiet`, `--size <N>`. */
   readonly flags: string;
   readonly description: string;
-  /** May be given several times. */
+  /** May be repeated. */
   readonly repeat?: boolean;
-  /** The only values it takes. */
+  /** The permitted values; any other is a usage error. */
   readonly values?: readonly string[];
   readonly completes?: Completes;
-  /** The value stands behind `=` or is left out; then this is it. */
+  /** Value when the option is given without `=VALUE`. */
   readonly bare?: string;
 }
 
@@ -59,14 +59,14 @@ export interface CommandSpec {
   readonly name: CommandName;
   /** One line for lists. */
   readonly summary: string;
-  /** More sentences for the command's own help. */
+  /** Further sentences for the command's own help. */
   readonly description: string;
   readonly arguments: readonly ArgumentSpec[];
   readonly options: readonly OptionSpec[];
   readonly examples: readonly ExampleSpec[];
-  /** Exit status of failures, where it is not 1. */
+  /** Exit status of failures; default 1. */
   readonly trouble?: number;
-  /** Exit status when the image is of a kind that this cannot be done with, where that is told apart. */
+  /** Exit status for an image of an unsupported kind, if the command distinguishes it. */
   readonly unsupported?: number;
 }
 

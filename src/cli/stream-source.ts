@@ -1,4 +1,4 @@
-/** Standard input as an image: formats need random access, so it is read into a nameless temporary file first. */
+/** Standard input as a source: formats need random access, so it is spooled to an unnamed temporary file first. */
 import { stdinSpool } from '#local-storage';
 import { handedOver, sourceOf } from '../disk/open/environment.ts';
 import type { ConvertOptions } from '../disk/options.ts';
@@ -9,12 +9,12 @@ import type { CommandContext } from './context.ts';
 
 const NAME = 'standard input';
 
-/** An image that was read from standard input; dispose of it to free its room. */
+/** Spooled standard input; dispose of it to free the space. */
 export interface SpooledInput extends AsyncDisposable {
   readonly source: Source;
 }
 
-/** Reads standard input to its end. A target that could not be made is refused before that. */
+/** Reads standard input to its end. A target that could not be created is rejected first. */
 export async function spooledInput(
   context: CommandContext,
   target: { readonly name: string; readonly options: ConvertOptions } | null,
@@ -47,7 +47,7 @@ export async function spooledInput(
   }
 }
 
-/** A source without neighbours: what it names is only found where `--allow` says. */
+/** A source without a directory: files it names are found only through `--allow`. */
 function spooledSource(storage: Storage): Source {
   const outer: Source = sourceOf(NAME, {});
   const { provider } = handedOver(outer, async () => sharedHandle(storage));
@@ -70,7 +70,7 @@ function spooledSource(storage: Storage): Source {
 
 const NOWHERE = '(standard input)';
 
-/** Opening comes in several steps that close their handle; the one temporary file must outlive them. */
+/** Opening takes several steps that each close their handle; the one temporary file must outlive them. */
 function sharedHandle(storage: Storage): Storage {
   return {
     label: storage.label,

@@ -45,7 +45,7 @@ export async function convertToStream(
   }
 }
 
-/** A pipe as a device: requests must begin in guest order, and are written one after the other. */
+/** A pipe as a device: requests must arrive in guest order and are written one after another. */
 class StreamDevice implements BlockDevice {
   readonly label: string;
   readonly size: number;

@@ -1,6 +1,6 @@
 /**
- * All commands: the one place that help, completion and the documentation are made from. Holds words only; what a
- * command does is loaded when it runs, because loading less is what makes a start fast.
+ * All commands: the single source of help, completion and documentation. Contains words only; implementations are
+ * loaded when they run, which keeps the start fast.
  *
  * Long file: one entry for each command.
  */
@@ -60,14 +60,14 @@ const CHAIN: OptionSpec = {
   flags: '--chain <P,…>',
   description: 'all images below the image, base first, where they are not found by themselves',
 };
-/** Options that say what stands below an image. */
+/** Options for the images below an image. */
 const BELOW: readonly OptionSpec[] = [PARENT, PARENT_FORMAT, CHAIN];
-/** Options that say that an image lies inside of what is named. */
+/** Options for an image inside the named file. */
 const INSIDE: readonly OptionSpec[] = [
   { flags: '--offset <N>', description: 'the image lies in the named file or disk, from this byte on' },
   { flags: '--partition <N>', description: 'the image lies in this partition of the named disk, as Linux counts them' },
 ];
-/** Options of commands that read what is in images. */
+/** Options of commands that read guest data. */
 const CACHE: readonly OptionSpec[] = [
   {
     flags: '--cache <FILE>',
@@ -87,7 +87,7 @@ const KEY_VALUE: OptionSpec = {
   description: 'a value for a key of the format ("vdkit formats --json" lists them)',
   repeat: true,
 };
-/** Options that say what a new image becomes. */
+/** Options for a new image. */
 const TARGET: readonly OptionSpec[] = [
   {
     flags: '-t, --to <F>',

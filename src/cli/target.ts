@@ -1,4 +1,4 @@
-/** What `create` and `convert` make: the options that describe a new image, checked before anything is touched. */
+/** Targets of `create` and `convert`: the options that describe a new image, checked before anything is touched. */
 import { normalizeGuid } from '../binary/guid.ts';
 import type { CreateImageOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
@@ -10,10 +10,10 @@ import { failures, formatsHint, lockOptions, namedFormat, STANDARD_STREAM } from
 import { present } from './options.ts';
 import { parseSize } from './size.ts';
 
-/** Config keys that stand for `--block-size`, whatever a format calls it. */
+/** Config keys behind `--block-size`, whatever the format calls them. */
 const BLOCK_SIZE_KEYS = ['AllocationBlockSize', 'BlockSize'];
 
-/** Prints the variants when `--variant help` asks for them. True: that was all. */
+/** Prints the variants for `--variant help`. Returns true if it did: there is nothing more to do. */
 export async function printedVariants(
   context: CommandContext,
   target: string | undefined,
@@ -36,7 +36,7 @@ export async function printedVariants(
   return true;
 }
 
-/** The format of a new image: `--to`, else the extension. */
+/** Format of a new image: from `--to`, else from the extension. */
 export function targetFormat(context: CommandContext, target: string, registry: Registry): Format {
   const named = namedFormat(context, 'to', registry);
   if (named !== undefined) return named;
@@ -99,7 +99,7 @@ function checkedUuid(text: string): string {
   }
 }
 
-/** The values of `--option K=V` and `--block-size`, as the format's keys want them. */
+/** Values of `--option K=V` and `--block-size`, converted for the format's keys. */
 function configValues(context: CommandContext, format: Format): Record<string, string | number> {
   const config: Record<string, string | number> = {};
   for (const pair of context.options.list('option')) {

@@ -33,12 +33,15 @@ export async function run(context: CommandContext): Promise<number> {
   return EXIT.done;
 }
 
-/** `a=b,c=d` as pairs; two commas are one that belongs to the value. */
+/** Splits `a=b,c=d` into pairs; a doubled comma is a comma inside a value. */
 function splitPairs(text: string): string[] {
   return text.split(/(?<!,),(?!,)/).map((pair) => pair.replaceAll(',,', ','));
 }
 
-/** The values as the keys of the format want them. A key that there is not is left to the library, which knows them all. */
+/**
+ * Converts values to the types of the format's keys. Unknown keys are passed on: the library reports them with the list
+ * of valid ones.
+ */
 function valuesOf(format: Format, pairs: readonly string[]): Record<string, string | number> {
   const keys = amendOrConfigKeys(format);
   const values: Record<string, string | number> = {};

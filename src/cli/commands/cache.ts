@@ -1,4 +1,6 @@
-/** `vdkit cache`: cache files for what is read of images. */
+/**
+ * `vdkit cache`: cache files for data read from images.
+ */
 import { checkCache, createCache, dropCache, inspectCache } from '../../disk/change/cache.ts';
 import { printable } from '../../errors.ts';
 import type { CommandContext } from '../context.ts';

@@ -1,4 +1,6 @@
-/** `vdkit check`: whether an image is consistent, and repairing it. */
+/**
+ * `vdkit check`: consistency check and repair.
+ */
 
 import { hex, printable } from '../../errors.ts';
 import { type Finding, summarize } from '../../image/findings.ts';
@@ -54,7 +56,7 @@ function findingDocument(finding: Finding): Record<string, unknown> {
   return { severity, code, message, fileOffset, guestOffset, repairable };
 }
 
-/** What a repair is about to do, while it is not done yet. */
+/** Text for `--repair --dry-run`: the repairs that a real run would make. */
 function planText(image: string, findings: readonly Finding[]): string {
   const lines = findings.map((finding) => `${line(finding)}${finding.repairable ? '; will be repaired' : ''}`);
   return [...lines, printable(`${image}: ${counts(findings)}; repairing now.`)].join('\n');

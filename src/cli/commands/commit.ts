@@ -1,4 +1,6 @@
-/** `vdkit commit`: what an image holds goes into its parent. */
+/**
+ * `vdkit commit`: writes an image's data into its parent.
+ */
 import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { ChainDisk } from '../../disk/disk.ts';
@@ -43,7 +45,7 @@ export async function run(context: CommandContext): Promise<number> {
   return EXIT.done;
 }
 
-/** The number of the image that takes it. */
+/** Number of the image that receives the data. */
 async function baseOf(context: CommandContext, disk: ChainDisk, names: readonly string[]): Promise<number> {
   const top = names.length - 1;
   if (top === 0) {
@@ -60,7 +62,7 @@ async function baseOf(context: CommandContext, disk: ChainDisk, names: readonly 
   );
 }
 
-/** A name that is the same for all names of a file. */
+/** Canonical name: the same for every name of a file. */
 async function realName(name: string): Promise<string> {
   return realpath(name).catch(() => resolve(name));
 }

@@ -1,4 +1,6 @@
-/** `vdkit compare`: whether two images hold the same disk. */
+/**
+ * `vdkit compare`: compares the disks in two images.
+ */
 
 import type { CompareResult } from '../../disk/options.ts';
 import { hex, isImageError } from '../../errors.ts';

@@ -24,7 +24,7 @@ function formatNames(): string {
   return FORMATS.flatMap(({ name, aliases }) => [name, ...aliases]).join(' ');
 }
 
-/** Words a shell may offer, or null for file names. */
+/** Words a shell may offer; null: file names. */
 function wordsFor(spec: { readonly values?: readonly string[]; readonly completes?: Completes }): string | null {
   if (spec.values !== undefined) return spec.values.join(' ');
   if (spec.completes === 'file') return null;

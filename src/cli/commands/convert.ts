@@ -1,4 +1,6 @@
-/** `vdkit convert`: the content of one image in a new one. */
+/**
+ * `vdkit convert`: writes the content of an image to a new one.
+ */
 
 import { sourceOf as placeOf } from '../../disk/open/environment.ts';
 import type { ConvertOptions, ConvertResult, ImageSource } from '../../disk/options.ts';
@@ -49,10 +51,10 @@ export async function run(context: CommandContext): Promise<number> {
   return EXIT.done;
 }
 
-/** What is to be made. */
+/** Everything decided about the target before the source is opened. */
 interface TargetPlan {
   readonly name: string;
-  /** Null with `--into`, when the target itself has to say. */
+  /** Null with `--into`: the existing target decides. */
   readonly format: Format | null;
   readonly options: ConvertOptions;
 }
@@ -97,7 +99,7 @@ function copyOptions(context: CommandContext): ConvertOptions {
   };
 }
 
-/** An image that exists keeps what it is. */
+/** With `--into` the target keeps its format, variant and metadata. */
 function refuseForInto(context: CommandContext): void {
   const { options } = context;
   const described = ['parent', 'block-size', 'comment', 'uuid', 'size'].filter(
@@ -109,7 +111,7 @@ function refuseForInto(context: CommandContext): void {
   throw new UsageError(`--into keeps the image as it is, so --${first} has no meaning`, 'Leave one of them out.');
 }
 
-/** With `--into` the image says by itself whether it compresses. */
+/** With `--into` the existing image decides about compression. */
 function refuseCompression(context: CommandContext, format: Format | null): void {
   if (context.options.text('compress') === undefined || format === null || format.compressions !== undefined) return;
   throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
@@ -149,7 +151,7 @@ function sourceOptions(context: CommandContext): ReturnType<typeof openOptions> 
   });
 }
 
-/** Hands the source to `use`; standard input is read to its end first. */
+/** Calls `use` with the source; standard input is spooled to its end first. */
 async function withSource<T>(
   context: CommandContext,
   source: string,
@@ -170,7 +172,7 @@ async function withSource<T>(
   }
 }
 
-/** In this command `--parent` is the target's; the source's has a longer name. */
+/** In this command `--parent` belongs to the target; the option for the source has a longer name. */
 function withSourceParentHint(error: unknown): unknown {
   return isImageError(error) ? withOtherOption(error, '--parent', '--source-parent') : error;
 }

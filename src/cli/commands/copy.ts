@@ -1,4 +1,6 @@
-/** `vdkit copy`: a chain again, somewhere else; or an image that moves. */
+/**
+ * `vdkit copy`: copies a chain image by image, or moves an image.
+ */
 import { stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { printable } from '../../errors.ts';
@@ -57,7 +59,7 @@ async function copies(context: CommandContext, wanted: Wanted): Promise<CopiedIm
   });
 }
 
-/** What lies inside something cannot go, and no file is named as it is. */
+/** An image inside another file cannot be moved, and a copy in a directory has no file name to take over. */
 function refuseInside({ options }: CommandContext, directory: boolean): void {
   const given = ['offset', 'partition'].find((name) => options.text(name) !== undefined);
   if (given === undefined) return;

@@ -1,4 +1,6 @@
-/** `vdkit create`: a new, empty image. */
+/**
+ * `vdkit create`: creates an empty image.
+ */
 
 import type { CreateImageOptions } from '../../disk/options.ts';
 import { ImageError, printable } from '../../errors.ts';
@@ -32,7 +34,7 @@ export async function run(context: CommandContext): Promise<number> {
   return EXIT.done;
 }
 
-/** qemu-img's words for the variants that take all room at once. */
+/** Maps qemu-img's `preallocation` to the variants that allocate all space at once. */
 function withPreallocation(context: CommandContext, format: Format, options: CreateImageOptions): readonly string[] {
   const variant = options.variant ?? [];
   const mode = context.options.text('preallocation') ?? 'off';

@@ -1,4 +1,6 @@
-/** `vdkit filters`: the filters and what they take. */
+/**
+ * `vdkit filters`: lists filters and their config keys.
+ */
 import { printable } from '../../errors.ts';
 import type { ConfigKey } from '../../image/contract.ts';
 import type { CommandContext } from '../context.ts';

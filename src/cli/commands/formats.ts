@@ -1,4 +1,6 @@
-/** `vdkit formats`: the formats and what can be done with them. */
+/**
+ * `vdkit formats`: lists formats and their capabilities.
+ */
 import { largest } from '../../binary/numbers.ts';
 import type { Format } from '../../image/contract.ts';
 import type { CommandContext } from '../context.ts';

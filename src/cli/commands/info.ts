@@ -1,4 +1,6 @@
-/** `vdkit info`: what an image says of itself. */
+/**
+ * `vdkit info`: image metadata.
+ */
 import { sourceOf } from '../../disk/open/environment.ts';
 import type { DiskOpenOptions, ImageReport, ImageSource, InspectReport } from '../../disk/options.ts';
 import { type ImageError, isImageError } from '../../errors.ts';
@@ -36,7 +38,7 @@ export async function run(context: CommandContext): Promise<number> {
 
 type Unopened = (found: DetectedFormat, error: ImageError) => Promise<void>;
 
-/** The report; null for a file that is recognised and cannot be opened, of which `unopened` says what it is. */
+/** The report; null for a recognised file that cannot be opened, which `unopened` describes. */
 async function inspectOr(
   source: ImageSource,
   options: DiskOpenOptions & { readonly chain: boolean },
@@ -71,8 +73,8 @@ async function printUnopened(
 }
 
 /**
- * Reads some sectors of the disk, without a lock. Null where they cannot be read, for want of the parents for one: what
- * the headers say is still worth printing.
+ * Reads the partition table without a lock. Null if it cannot be read, for example for want of parents: the metadata is
+ * still worth printing.
  */
 async function partitionsOf(
   context: CommandContext,

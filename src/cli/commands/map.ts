@@ -1,4 +1,6 @@
-/** `vdkit map`: where the data of a disk lies. Printed as it is found, so that a disk of any size takes little memory. */
+/**
+ * `vdkit map`: allocation map of a disk. Printed as it is found, so memory stays small for disks of any size.
+ */
 import type { Extent } from '../../disk/device.ts';
 import { ImageError, printable } from '../../errors.ts';
 import { openDisk } from '../../operations/open.ts';
@@ -31,7 +33,7 @@ export async function run(context: CommandContext): Promise<number> {
   return EXIT.done;
 }
 
-/** Hands each extent's text to the output, waiting only when a piece is being written. */
+/** Passes each extent's text to the output; waits only while a piece is being written. */
 async function printAll(
   context: CommandContext,
   extents: AsyncIterable<Extent>,
@@ -78,7 +80,7 @@ async function printTable(context: CommandContext, extents: AsyncIterable<Extent
   await context.output.flush();
 }
 
-/** Neighbours mostly lie in one file, so the last answer is kept. */
+/** Neighbouring extents mostly share a file, so the last conversion is kept. */
 function cached(convert: (text: string) => string): (text: string) => string {
   let last: { readonly from: string; readonly to: string } | null = null;
   return (text) => {

@@ -1,4 +1,6 @@
-/** `vdkit measure`: how many bytes a new image will take. */
+/**
+ * `vdkit measure`: file size of an image before it is created.
+ */
 import { type MeasureResult, measure } from '../../operations/measure.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';

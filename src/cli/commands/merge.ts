@@ -1,4 +1,6 @@
-/** `vdkit merge`: fewer images that read the same. */
+/**
+ * `vdkit merge`: merges images of a chain; the disk reads the same.
+ */
 
 import { type MergeRecord, readMergeRecord, removeMergeRecord } from '../../disk/change/merge-record.ts';
 import { sourceOf } from '../../disk/open/environment.ts';
@@ -103,7 +105,7 @@ function recordedFacts(context: CommandContext, { from, to, images }: MergeRecor
   }
 }
 
-/** The image was merged itself, and all that was left to remove is the record. */
+/** True when the image itself is already merged and only the record is left to remove. */
 async function hasEnded({ provider, name }: Source, { removed }: Merged): Promise<boolean> {
   if (!removed.includes(name)) return false;
   for (const file of removed) if ((await provider.lookUp(file)) !== null) return false;

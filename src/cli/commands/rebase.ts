@@ -1,4 +1,6 @@
-/** `vdkit rebase`: another parent for a differencing image. */
+/**
+ * `vdkit rebase`: changes the parent of a differencing image.
+ */
 
 import { printable } from '../../errors.ts';
 import { rebaseImage } from '../../operations/rebase-image.ts';

@@ -1,4 +1,6 @@
-/** `vdkit rename`: gives an image another name. */
+/**
+ * `vdkit rename`: renames an image.
+ */
 
 import { printable } from '../../errors.ts';
 import { renameImage } from '../../operations/files.ts';

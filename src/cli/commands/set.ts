@@ -1,4 +1,6 @@
-/** `vdkit set`: changes what an image says of itself. */
+/**
+ * `vdkit set`: changes image metadata.
+ */
 import { normalizeGuid } from '../../binary/guid.ts';
 import { printable } from '../../errors.ts';
 import type { Geometry } from '../../image/geometry.ts';
@@ -52,7 +54,7 @@ function changesOf(context: CommandContext): SetChanges {
   });
 }
 
-/** The parents of other images have UUIDs already: a random one would name none. */
+/** A parent has its UUID already, so `random` makes no sense for `--parent-uuid`. */
 function uuidOption(context: CommandContext, name: string): string | null | undefined {
   const text = context.options.text(name);
   if (text === undefined) return undefined;

@@ -10,11 +10,11 @@ import { checkArguments, openOptions, placedImage } from '../images.ts';
 import { snapshotText } from '../report.ts';
 import { warnOfChildren } from '../siblings.ts';
 
-/** What each action does, and how it is called. */
+/** An action: its usage, its effect and its report. */
 interface Action {
   readonly usage: string;
   readonly arguments: number;
-  /** For people, afterwards. */
+  /** Report for people, printed afterwards. */
   readonly done: (name: string, next: string) => string;
   readonly run:
     | ((disk: ChainDisk, name: string, how: { next: string; signal: AbortSignal }) => Promise<unknown>)
