@@ -128,24 +128,24 @@ class Boxes {
   }
 
   /** Where a run lives. A map in memory needs no I/O. */
-  map(offset, length) {
-    const within = offset % BOX;
-    const place = this.place((offset - within) / BOX);
+  map(guestOffset, length) {
+    const within = guestOffset % BOX;
+    const place = this.place((guestOffset - within) / BOX);
     const inside = Math.min(length, BOX - within);
     if (place === 0) return { kind: 'absent', length: inside };
     const [{ storage }, writable] = [this, this.can.write && !this.failed];
-    return { kind: 'data', storage, offset: this.start + (place - 1) * BOX + within, length: inside, writable };
+    return { kind: 'data', storage, fileOffset: this.start + (place - 1) * BOX + within, length: inside, writable };
   }
 
   /**
    * Room for a box: behind the last one in use. What a cut left there may be anything, so that it does not read zero: the
    * disk writes all of it, then commits.
    */
-  prepareWrite(offset) {
+  prepareWrite(guestOffset) {
     if (this.failed) throw new Error('an earlier flush failed');
-    const box = Math.floor(offset / BOX);
+    const box = Math.floor(guestOffset / BOX);
     const place = ++this.used;
-    const where = { storage: this.storage, offset: this.start + (place - 1) * BOX, length: BOX };
+    const where = { storage: this.storage, fileOffset: this.start + (place - 1) * BOX, length: BOX };
     return {
       ...where,
       guestOffset: box * BOX,
@@ -172,7 +172,7 @@ class Boxes {
   seal() {
     const writes = [...this.dirty].map((sector) => {
       const bytes = new Uint8Array(this.entries.buffer, sector * SECTOR, SECTOR).slice();
-      return { storage: this.storage, offset: SECTOR * (1 + sector), bytes };
+      return { storage: this.storage, fileOffset: SECTOR * (1 + sector), bytes };
     });
     this.dirty.clear();
     return { stage: [], root: [], publish: writes.length === 0 ? [] : [writes] };
@@ -183,8 +183,8 @@ class Boxes {
   }
 
   async *metadata() {
-    yield { storage: this.storage, offset: 0, length: SECTOR, what: 'header', guestOffset: null };
-    yield { storage: this.storage, offset: SECTOR, length: this.start - SECTOR, what: 'map', guestOffset: null };
+    yield { storage: this.storage, fileOffset: 0, length: SECTOR, what: 'header', guestOffset: null };
+    yield { storage: this.storage, fileOffset: SECTOR, length: this.start - SECTOR, what: 'map', guestOffset: null };
   }
 
   storages() {

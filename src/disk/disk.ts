@@ -12,7 +12,7 @@ import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo } from '../image/contract.ts';
 import { clipLogical, clipPhysical, type Geometry, isSet } from '../image/geometry.ts';
 import type { RegionList } from '../image/regions.ts';
-import { watched } from '../storage/all-done.ts';
+import { markHandled } from '../storage/all-done.ts';
 import type { FileAttributes } from '../storage/contract.ts';
 import {
   isPromise,
@@ -24,21 +24,21 @@ import {
 } from '../storage/contract.ts';
 import { DiskBitmaps } from './change/bitmaps.ts';
 import { closeCacheOf, DiskCache } from './change/cache.ts';
-import { type CompactOptions, compactOf, tidy } from './change/compact.ts';
+import { type CompactOptions, compactDisk, tidy } from './change/compact.ts';
 import { DiskFilters } from './change/filters.ts';
 import type { DiskHost } from './change/host.ts';
-import { type CommitOptions, commitOf, type Merge, type MergeOptions, mergeOf } from './change/merge.ts';
+import { type CommitOptions, commitOf, type Merge, type MergeOptions, planMerge } from './change/merge.ts';
 import { OPTIONS, REMOVING } from './change/option-kinds.ts';
 import { type RebaseOptions, rebaseOf } from './change/rebase.ts';
 import { type DiskResizeOptions, resizeOf } from './change/resize.ts';
 import { DiskSnapshots } from './change/snapshots.ts';
 import {
+  type ChainServices,
   type CreateDiffOptions,
   imageNumber,
   refuseChildren,
   refuseParts,
   removeFile,
-  type StackTools,
 } from './change/stack.ts';
 import { closeLastOf, createDiffOf, setImageOf, setOpenOptionsOf } from './change/structure.ts';
 import type {
@@ -52,7 +52,7 @@ import type {
 } from './device.ts';
 import { NUMBER_OF_IMAGE, RANGES, SOURCE } from './kinds.ts';
 import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource, MetadataOptions } from './options.ts';
-import { Head } from './path/active-image.ts';
+import { ActiveImage } from './path/active-image.ts';
 import { bufferList, totalLength } from './path/buffers.ts';
 import { attributesOf, Chain, type ChainImage, closeImages, identitiesOf } from './path/chain.ts';
 import { compressUnits, encoderOf } from './path/compressed-writes.ts';
@@ -72,7 +72,7 @@ const RAW_DISCARD_BYTES = 1024 * 1024;
 /** What a disk is built from; `openDisk` makes one. */
 export interface DiskParts {
   readonly chain: Chain;
-  readonly tools: StackTools;
+  readonly tools: ChainServices;
   readonly warnings: readonly string[];
   readonly options: DiskOpenOptions;
 }
@@ -101,9 +101,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   readonly #options: DiskOpenOptions;
   readonly #locks = new RangeLocks();
   readonly #requests = new RunningRequests();
-  #head: Head;
+  #head: ActiveImage;
   #closing: Promise<void> | null = null;
-  readonly #tools: StackTools;
+  readonly #tools: ChainServices;
   #merge: Merge | null = null;
   /** Ends when the operation on the structure that runs last has ended. */
   #structure: Promise<void> = Promise.resolve();
@@ -113,7 +113,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     this.warnings = parts.warnings;
     this.#options = parts.options;
     this.#tools = parts.tools;
-    this.#head = this.#timed(new Head(parts.chain, parts.options));
+    this.#head = this.#timed(new ActiveImage(parts.chain, parts.options));
     this.#host = this.#asHost();
     this.snapshots = new DiskSnapshots(this.#host);
     this.bitmaps = new DiskBitmaps(this.#host);
@@ -246,7 +246,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       const located = this.#head.chain.locate(this.#head.chain.top, offset + at, target.length - at);
       if (isPromise(located)) {
         // The caller reads again and hears of a failure then.
-        void watched(located);
+        void markHandled(located);
         return false;
       }
       this.#head.chain.checkComplete(located, offset + at);
@@ -255,7 +255,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       // Decoding takes its time, on another thread.
       if (mapping.kind === 'encoded') return false;
       if (mapping.kind !== 'data') part.fill(0);
-      else if (mapping.storage.readNow?.(mapping.offset, part) !== true) return false;
+      else if (mapping.storage.readNow?.(mapping.fileOffset, part) !== true) return false;
       at += mapping.length;
     }
     return true;
@@ -361,7 +361,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     checkArguments('disk.compact', { options: [options, OPTIONS] });
     this.#checkOpen();
     this.#checkWritable();
-    await this.#structural(() => compactOf(this.#host, options));
+    await this.#structural(() => compactDisk(this.#host, options));
   }
 
   /**
@@ -403,7 +403,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     let only: ChainImage | null = null;
     await this.#structural(async () => {
       const { chain } = this.#head;
-      if (chain.top > 0) return this.#host.alone(() => closeLastOf(this.#host, remove));
+      if (chain.top > 0) return this.#host.exclusive(() => closeLastOf(this.#host, remove));
       if (remove) {
         refuseParts(chain.last);
         await refuseChildren(this.#tools, chain.last);
@@ -429,7 +429,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     });
     this.#checkOpen();
     this.#checkWritable();
-    await this.#structural(async () => this.#runMerge(await mergeOf(this.#host, from, to, options)));
+    await this.#structural(async () => this.#runMerge(await planMerge(this.#host, from, to, options)));
   }
 
   /**
@@ -572,11 +572,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       const located = this.#head.chain.locate(this.#head.chain.top, offset, length);
       if (isPromise(located)) {
         // The loop asks again and reports a failure.
-        void watched(located);
+        void markHandled(located);
         return null;
       }
       if (located.mapping.length < length || located.mapping.kind !== 'data') return null;
-      return located.mapping.storage.read(located.mapping.offset, buffers).then(() => DATA);
+      return located.mapping.storage.read(located.mapping.fileOffset, buffers).then(() => DATA);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -738,7 +738,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /** A head whose timer flushes beside requests, as long as it is the disk's. Closing flushes by itself. */
-  #timed(head: Head): Head {
+  #timed(head: ActiveImage): ActiveImage {
     head.flusher.runAlarms((flush) =>
       this.#beside(async () => {
         if (head === this.#head && this.#closing === null) await flush();
@@ -778,8 +778,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /** The last image is as closing would leave it. */
-  async #settle(): Promise<void> {
-    await this.#head.settle();
+  async #quiesce(): Promise<void> {
+    await this.#head.quiesce();
     if (this.#head.ready) await tidy(this.#head);
     await this.#head.end();
   }
@@ -793,7 +793,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       tools: this.#tools,
       options: this.#options,
       lock: (start, end) => this.#locks.acquire(start, end, true),
-      alone: (run) => this.#exclusive(() => this.#afresh(run)),
+      exclusive: (run) => this.#exclusive(() => this.#afresh(run)),
       changing: (run) => this.#changing(() => this.#afresh(run)),
       structural: async (run) => {
         this.#checkOpen();
@@ -804,12 +804,12 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
         this.#checkOpen();
         return this.#inTurn(run);
       },
-      settle: () => this.#settle(),
-      become: (head) => this.#become(head),
+      quiesce: () => this.#quiesce(),
+      replaceHead: (head) => this.#replaceHead(head),
     };
   }
 
-  #become(head: Head): void {
+  #replaceHead(head: ActiveImage): void {
     this.#head.flusher.stop();
     head.chain.cache = this.#head.chain.cache;
     this.#head = this.#timed(head);
@@ -824,7 +824,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     const held = isPromise(lock) ? await lock : lock;
     let durable = false;
     try {
-      await this.#settle();
+      await this.#quiesce();
       durable = true;
     } finally {
       this.#head.flusher.stop();

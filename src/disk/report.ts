@@ -27,7 +27,7 @@ export async function* metadataOf(image: Image, { perUnit = false }: MetadataOpt
 
 async function* chunksOf({
   storage,
-  offset,
+  fileOffset: offset,
   length,
   what,
   guestOffset,
@@ -88,7 +88,7 @@ async function factsOf({ image, settings }: ChainImage): Promise<string[]> {
 async function metadataText(image: Image): Promise<string> {
   const found: string[] = [];
   try {
-    for await (const { what, offset, length } of image.metadata({ perUnit: false })) {
+    for await (const { what, fileOffset: offset, length } of image.metadata({ perUnit: false })) {
       found.push(`${what} ${length} bytes at ${offset}`);
     }
   } catch (error) {

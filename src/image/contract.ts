@@ -18,7 +18,7 @@ export type Mapping =
       readonly kind: 'data';
       readonly storage: Storage;
       /** Byte offset in that storage. */
-      readonly offset: number;
+      readonly fileOffset: number;
       readonly length: number;
       /** May be overwritten in place. */
       readonly writable: boolean;
@@ -33,7 +33,7 @@ export type Mapping =
 /** Room for whole allocation units: one file range. May be shorter than asked for; ask again for the rest. */
 export interface WriteSlot {
   readonly storage: Storage;
-  readonly offset: number;
+  readonly fileOffset: number;
   readonly length: number;
   /** Guest offset of the slot's first byte; may lie before the request. */
   readonly guestOffset: number;
@@ -54,7 +54,7 @@ export interface EncodedUnit {
 /** Room for encoded units: one write of everything in `buffers`, then `commit` or `abort`. */
 export interface EncodedSlot {
   readonly storage: Storage;
-  readonly offset: number;
+  readonly fileOffset: number;
   /** The units, with what the format puts before and behind them. */
   readonly buffers: readonly Uint8Array[];
   /** How many of the units are in it, at least one: ask again for the rest. */
@@ -83,7 +83,7 @@ export interface Encoder {
 /** One piece of metadata in a flush. The bytes are a copy: later changes do not reach it. */
 export interface MetaWrite {
   readonly storage: Storage;
-  readonly offset: number;
+  readonly fileOffset: number;
   readonly bytes: Uint8Array;
 }
 
@@ -200,7 +200,7 @@ export interface ImageInfo extends ImageLinks {
 export interface MetadataExtent {
   readonly storage: Storage;
   /** Bytes in that storage. */
-  readonly offset: number;
+  readonly fileOffset: number;
   readonly length: number;
   /** For people: `header`, `block map`. */
   readonly what: string;
@@ -272,18 +272,18 @@ export interface Image {
   readonly info: ImageInfo;
   readonly can: ImageCapabilities;
   /** Where the run at `offset` lives. No I/O and next to no allocation when the table is in memory. */
-  map(offset: number, length: number): MaybePromise<Mapping>;
+  map(guestOffset: number, length: number): MaybePromise<Mapping>;
   /**
    * Fills the target from an `encoded` run, or from any part of one. Reads the file in large pieces and decodes in
    * parallel. Throws `corrupt` when the stored bytes do not decode.
    */
-  readEncoded?(offset: number, target: ReadTarget): Promise<void>;
+  readEncoded?(guestOffset: number, target: ReadTarget): Promise<void>;
   /** Room for an unplaced range. Once its tables are loaded it does not wait, so calls in guest order give files in order. */
-  prepareWrite?(offset: number, length: number): MaybePromise<WriteSlot>;
+  prepareWrite?(guestOffset: number, length: number): MaybePromise<WriteSlot>;
   /** Only of images that can store units compressed. */
   readonly encoder?: Encoder | null;
   /** Marks whole units as zero, or as absent. Room they give up is used again after the next flush. */
-  unmap?(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
+  unmap?(guestOffset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
   /** Bytes of free room inside the file that `movable`, `relocate` and `trim` can give back. */
   readonly reclaimable?: number;
   /** Guest offsets of units that stand where a packed file has none. Nothing else may run meanwhile. */
@@ -333,7 +333,7 @@ export interface Image {
   /** The content changed since the last flush: a new modification identity belongs to the next one. */
   noteChange(): void;
   /** The guest is about to change a range: after `beginChanges`, before the change. Of images that record it. */
-  noteRange?(offset: number, length: number): void;
+  noteRange?(guestOffset: number, length: number): void;
   /**
    * Ends what `beginChanges` began: what was recorded is stored, durably, and `beginChanges` comes again before the next
    * change. Everything is flushed before, and nothing else may run meanwhile.

@@ -54,7 +54,7 @@ async function flushNow(image: Image, how: { readonly skipStorageFlush: boolean 
 
 /** Writes one step: any order and any tear inside it is safe, so the writes run together. */
 async function writeAll(writes: readonly MetaWrite[]): Promise<void> {
-  await allDone(writes.map((write) => write.storage.write(write.offset, write.bytes)));
+  await allDone(writes.map((write) => write.storage.write(write.fileOffset, write.bytes)));
 }
 
 async function flushAll(storages: readonly Storage[]): Promise<void> {

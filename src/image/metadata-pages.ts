@@ -128,7 +128,7 @@ export class MetadataPages {
         const end = Math.min(last * SECTOR, this.#region.length - page.index * this.pageBytes);
         writes.push({
           storage: this.#region.storage,
-          offset: this.#region.offset + page.index * this.pageBytes + start,
+          fileOffset: this.#region.offset + page.index * this.pageBytes + start,
           bytes: page.bytes.slice(start, end),
         });
       }

@@ -3,7 +3,7 @@ import { alignDown } from '../binary/numbers.ts';
 import { firstDifference, isZero } from '../codec/bytes.ts';
 import type { BlockDevice, Extent } from '../disk/device.ts';
 import type { CompareOptions, CompareResult } from '../disk/options.ts';
-import { watched } from '../storage/all-done.ts';
+import { markHandled } from '../storage/all-done.ts';
 import { isPromise } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
 import { PARALLEL_RUNS, RUN_BYTES } from './copy-engine.ts';
@@ -83,7 +83,7 @@ async function differenceIn(a: BlockDevice, b: BlockDevice | null, range: Range)
   };
   try {
     for await (const run of stretches(a, b, range)) {
-      ahead.push({ run, answer: watched(compareRun(a, b, run, pool)) });
+      ahead.push({ run, answer: markHandled(compareRun(a, b, run, pool)) });
       if (ahead.length < parallel) continue;
       const found = await next();
       if (found !== null) return found;

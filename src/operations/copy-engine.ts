@@ -10,7 +10,7 @@ import type { BlockDevice, CompressedWrite, Extent } from '../disk/device.ts';
 import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Progress } from '../image/contract.ts';
 import { afterEvents } from '../storage/after-events.ts';
-import { allDone, watched } from '../storage/all-done.ts';
+import { allDone, markHandled } from '../storage/all-done.ts';
 import { nowMs } from '../storage/clock.ts';
 import { isPromise } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
@@ -88,7 +88,7 @@ export interface StartedCopy {
 /** Begins to read what `into` will write, as far as there are buffers. One of its two methods must be called. */
 export function startCopy(source: BlockDevice, options: CopyOptions): StartedCopy {
   const job = new CopyJob(source, options);
-  const taken = watched(takeAll(job, source, options));
+  const taken = markHandled(takeAll(job, source, options));
   const end = async (): Promise<void> => {
     try {
       await taken;
@@ -195,7 +195,7 @@ class CopyJob {
     this.#source = source;
     this.#options = options;
     this.#pace = new Pace(options.rateLimit, options.signal);
-    this.#target = watched(
+    this.#target = markHandled(
       new Promise<BlockDevice>((resolve, reject) => {
         this.begin = (target) => {
           this.#begun = true;
@@ -231,7 +231,7 @@ class CopyJob {
       return;
     }
     // Compressed as soon as it is there, while others are written; stored in its turn.
-    const compressing = watched(reading.then(() => this.#compress(run, bytes)));
+    const compressing = markHandled(reading.then(() => this.#compress(run, bytes)));
     this.#enqueue(compressing, (_, compressed) => compressed.store(), run, buffer);
   }
 
@@ -311,7 +311,7 @@ class CopyJob {
     for (const { start, end } of dataRuns(bytes, unit)) {
       this.#written += end - start;
       const writing = target.write(run.offset + start, bytes.subarray(start, end));
-      if (target.can.random) work.push(watched(writing));
+      if (target.can.random) work.push(markHandled(writing));
       else await writing;
     }
     return allDone(work);
@@ -344,7 +344,7 @@ class CopyJob {
   #startRead(run: Run, bytes: Uint8Array): Promise<void> {
     const read = (): Promise<void> => this.#timedRead(run, bytes);
     const inTurn = this.#quickReads || !this.#source.can.random;
-    const reading = watched(inTurn ? this.#lastRead.then(read) : read());
+    const reading = markHandled(inTurn ? this.#lastRead.then(read) : read());
     this.#lastRead = reading.catch(() => {});
     return reading;
   }

@@ -1,6 +1,6 @@
 /** Opening disks: an image with its parents, or a chain that was named. */
 import { checkArguments } from '../arguments.ts';
-import { type ChildOf, type OpenedChain, requireWritable, type StackTools } from '../disk/change/stack.ts';
+import { type ChainServices, type ChildOf, type OpenedChain, requireWritable } from '../disk/change/stack.ts';
 import { NOT_WRITABLE } from '../disk/change/structure.ts';
 import { ChainDisk } from '../disk/disk.ts';
 import { INPUTS } from '../disk/kinds.ts';
@@ -176,7 +176,7 @@ function requireDiscard({ image, name, format, settings }: OpenedImage): void {
 }
 
 /** What a disk that was opened so needs to change its chain. */
-export function stackTools(options: DiskOpenOptions): StackTools {
+export function stackTools(options: DiskOpenOptions): ChainServices {
   const { allow, shareable, forceShare } = options;
   const environment: EnvironmentOptions & SharingOptions = {
     ...environmentOf({ ...options, signal: undefined }),

@@ -8,7 +8,7 @@ export async function allDone(work: readonly Promise<unknown>[]): Promise<void> 
 }
 
 /** The same promise, marked as looked after: a failure that is collected later must not count as unhandled until then. */
-export function watched<T>(work: Promise<T>): Promise<T> {
+export function markHandled<T>(work: Promise<T>): Promise<T> {
   work.catch(() => {});
   return work;
 }

@@ -3,7 +3,7 @@
  * the images hold. Also: the suite sees what is wrong.
  */
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
-import { Head } from '../../src/disk/path/active-image.ts';
+import { ActiveImage } from '../../src/disk/path/active-image.ts';
 import { VciCache } from '../../src/formats/vci/cache.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { overriding } from '../../src/testing/overriding.ts';
@@ -93,7 +93,7 @@ describe('the suite sees a cache', () => {
       'closed in the middle of a session that goes on under the same identity',
       IN_THE_MIDDLE,
       () => {
-        vi.spyOn(Head.prototype, 'renew').mockResolvedValue();
+        vi.spyOn(ActiveImage.prototype, 'renew').mockResolvedValue();
         return undefined;
       },
     ],

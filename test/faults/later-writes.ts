@@ -61,7 +61,9 @@ class LogReader {
   }
 
   #seal({ stage, root, publish }: SealedMetadata): void {
-    this.#sealed = new Set([stage, ...root, ...publish].flat().map(({ offset, bytes }) => `${offset}+${bytes.length}`));
+    this.#sealed = new Set(
+      [stage, ...root, ...publish].flat().map(({ fileOffset: offset, bytes }) => `${offset}+${bytes.length}`),
+    );
   }
 
   #learn({ ok }: Ended): void {

@@ -318,18 +318,18 @@ function tearing(encoder: Encoder | null): Encoder | null {
     async prepare(units) {
       const slot = await encoder.prepare(units);
       const hasHead = slot.buffers[0] !== units[0]?.bytes;
-      if (hasHead) await slot.storage.write(slot.offset, new Uint8Array(SECTOR));
+      if (hasHead) await slot.storage.write(slot.fileOffset, new Uint8Array(SECTOR));
       return slot;
     },
   });
 }
 
 /** The same sectors, with what the page holds when they are written. */
-function liveWrite(pages: MetadataPages, { storage, offset, bytes }: MetaWrite): MetaWrite {
+function liveWrite(pages: MetadataPages, { storage, fileOffset: offset, bytes }: MetaWrite): MetaWrite {
   const start = offset % pages.pageBytes;
   return {
     storage,
-    offset,
+    fileOffset: offset,
     get bytes() {
       return pages.peek(Math.floor(offset / pages.pageBytes))?.bytes.slice(start, start + bytes.length) ?? bytes;
     },

@@ -192,18 +192,18 @@ async function endOfData(image: Image): Promise<number> {
   for (let at = 0; at < image.info.virtualSize; ) {
     const answer = image.map(at, image.info.virtualSize - at);
     const mapping = isPromise(answer) ? await answer : answer;
-    if (mapping.kind === 'data') end = Math.max(end, mapping.offset + mapping.length);
+    if (mapping.kind === 'data') end = Math.max(end, mapping.fileOffset + mapping.length);
     at += mapping.length;
   }
   return end;
 }
 
 /** The same sectors, with what the page holds when they are written. The map is a single page here. */
-function liveWrite(pages: MetadataPages, { storage, offset, bytes }: MetaWrite): MetaWrite {
+function liveWrite(pages: MetadataPages, { storage, fileOffset: offset, bytes }: MetaWrite): MetaWrite {
   const start = offset - MAP_OFFSET;
   return {
     storage,
-    offset,
+    fileOffset: offset,
     get bytes() {
       return pages.peek(0)?.bytes.slice(start, start + bytes.length) ?? bytes;
     },

@@ -78,8 +78,8 @@ export class DiskBitmaps {
     const host = this.#host;
     return host.structural(async () => {
       this.#store();
-      await host.alone(async () => {
-        await host.settle();
+      await host.exclusive(async () => {
+        await host.quiesce();
         await host.head.beginMoving();
         await run(this.#store());
       });

@@ -73,12 +73,12 @@ export class DiskCache {
     checkArguments('cache.open', { cache: [cache, SOURCE], options: [options, OPTIONS] });
     const host = this.#host;
     await host.reordering(() =>
-      host.alone(async () => {
+      host.exclusive(async () => {
         const { chain } = host.head;
         this.#refuseSecond();
         this.#refuseShared();
         // What is not flushed has given the images no other identity yet.
-        await host.head.settle();
+        await host.head.quiesce();
         const source = sourceOf(cache, host.options);
         const format = registryOf(host.options).findCache(options.format);
         const opened = await format.open(lockedSource(source, { ...host.options, mode: 'write' }), { mode: 'write' });
@@ -116,7 +116,7 @@ export class DiskCache {
     checkArguments('cache.close', { options: [options, REMOVING] });
     const host = this.#host;
     await host.reordering(() =>
-      host.alone(async () => {
+      host.exclusive(async () => {
         const { chain } = host.head;
         const { cache } = chain;
         if (cache === null) {
@@ -125,7 +125,7 @@ export class DiskCache {
             status: 'VERR_VD_CACHE_NOT_FOUND',
           });
         }
-        await host.settle();
+        await host.quiesce();
         // What is written from now on is not in the cache, so it must not be found to fit.
         await host.head.renew();
         await closeCacheOf(chain);

@@ -11,12 +11,12 @@ import { equalBytes } from '../../codec/bytes.ts';
 import { assert, ImageError, throwIfAborted } from '../../errors.ts';
 import type { Image, Progress } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
-import { allDone, watched } from '../../storage/all-done.ts';
+import { allDone, markHandled } from '../../storage/all-done.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
 import { type LockingOptions, requireSystemLocks } from '../open/locking.ts';
-import { Head } from '../path/active-image.ts';
+import { ActiveImage } from '../path/active-image.ts';
 import type { Chain } from '../path/chain.ts';
 import { isStored } from '../path/stored.ts';
 import type { DiskHost } from './host.ts';
@@ -57,7 +57,7 @@ export interface CompactJob {
 }
 
 /** What a compaction of the last image of a chain works on. */
-function compactJob(head: Head, options: CompactOptions): CompactJob {
+function compactJob(head: ActiveImage, options: CompactOptions): CompactJob {
   const { chain, last, flusher } = head;
   const changesContent = options.inUse !== undefined;
   return {
@@ -76,29 +76,29 @@ function compactJob(head: Head, options: CompactOptions): CompactJob {
 }
 
 /** Compacts an image of the disk, for `disk.compact`. */
-export async function compactOf(host: DiskHost, options: CompactOptions): Promise<void> {
+export async function compactDisk(host: DiskHost, options: CompactOptions): Promise<void> {
   const { chain } = host.head;
   const number = imageNumber(chain, options.image ?? 'last');
   const { image, name, format } = chain.at(number);
   if (number === chain.top && !image.can.compact) throw unsupported(name, format, image);
   chain.filters.checkSymmetric(name, 'Compacting');
-  await host.alone(async () => {
+  await host.exclusive(async () => {
     if (number === chain.top) {
       await host.head.pushOut();
       return compactLast(host.head, host.options, options);
     }
-    await host.settle();
+    await host.quiesce();
     await reopen(host.tools, chain, number, 'write');
     try {
       const own = chain.at(number);
       if (!own.image.can.compact) throw unsupported(name, format, own.image);
       const { ignoreFlush = false } = own.settings;
       const lower = chain.with(chain.images.slice(0, number + 1));
-      const head = new Head(lower, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush } });
+      const head = new ActiveImage(lower, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush } });
       try {
         await compactLast(head, host.options, options);
       } finally {
-        await head.settle();
+        await head.quiesce();
       }
     } finally {
       await reopen(host.tools, chain, number, 'read');
@@ -106,7 +106,7 @@ export async function compactOf(host: DiskHost, options: CompactOptions): Promis
   });
 }
 
-async function compactLast(head: Head, locking: LockingOptions, options: CompactOptions): Promise<void> {
+async function compactLast(head: ActiveImage, locking: LockingOptions, options: CompactOptions): Promise<void> {
   await requireSystemLocks(head.last.image.storages(), locking);
   if (options.inUse === undefined) await head.beginMoving();
   else await head.begin();
@@ -149,14 +149,14 @@ async function compactImage(job: CompactJob): Promise<void> {
 }
 
 /** Fills holes that discards left, so that other programs find the file as they expect it. */
-export async function tidy(head: Head, signal?: AbortSignal): Promise<void> {
+export async function tidy(head: ActiveImage, signal?: AbortSignal): Promise<void> {
   if ((head.last.image.reclaimable ?? 0) === 0) return;
   await pack(compactJob(head, { signal }), TIDY_BYTES);
   head.flusher.noteChange();
 }
 
 /** Cuts off what is free at the end, moving some of what stands behind holes. */
-export async function packAfterCut(head: Head, signal: AbortSignal | undefined): Promise<void> {
+export async function packAfterCut(head: ActiveImage, signal: AbortSignal | undefined): Promise<void> {
   await pack(compactJob(head, { signal }), TIDY_BYTES);
 }
 
@@ -197,8 +197,8 @@ async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): P
     assert(mapping.kind === 'data', 'a moved unit holds data');
     for (let at = 0; at < slot.length; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, slot.length - at));
-      await readPadded(mapping.storage, mapping.offset + at, piece);
-      await slot.storage.write(slot.offset + at, piece);
+      await readPadded(mapping.storage, mapping.fileOffset + at, piece);
+      await slot.storage.write(slot.fileOffset + at, piece);
     }
   } catch (error) {
     slot.abort();
@@ -308,7 +308,7 @@ class Window {
   #failure: { readonly error: unknown } | null = null;
 
   async add(work: Promise<void>): Promise<void> {
-    const tracked: Promise<void> = watched(work)
+    const tracked: Promise<void> = markHandled(work)
       .catch((error: unknown) => {
         this.#failure ??= { error };
       })

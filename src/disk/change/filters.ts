@@ -130,8 +130,8 @@ export class DiskFilters {
   #change(run: () => Promise<void>): Promise<void> {
     const host = this.#host;
     return host.reordering(() =>
-      host.alone(async () => {
-        await host.head.settle();
+      host.exclusive(async () => {
+        await host.head.quiesce();
         await run();
       }),
     );

@@ -12,7 +12,7 @@ import { LIMITS } from '../../limits.ts';
 import type { Source, StorageProvider } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { Chain } from '../path/chain.ts';
-import { refuseParts, removeFile, type StackTools } from './stack.ts';
+import { type ChainServices, refuseParts, removeFile } from './stack.ts';
 
 const VERSION = 1;
 /** Room for the longest chain with names of the longest kind. */
@@ -154,7 +154,7 @@ export function restOf(
 
 /** Removes files of merged images. Returns a sentence for each that stays. */
 export async function removeLeftovers(
-  tools: StackTools,
+  tools: ChainServices,
   { images }: Chain,
   provider: StorageProvider,
   leftovers: readonly RecordedImage[],
@@ -174,7 +174,7 @@ export async function removeLeftovers(
 
 /** Removes one file. Returns the reason why it stays; null: it is gone. */
 async function removeLeftover(
-  tools: StackTools,
+  tools: ChainServices,
   source: Source,
   { key, format }: RecordedImage,
   keys: ReadonlySet<string>,

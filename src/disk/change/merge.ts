@@ -30,7 +30,7 @@ import { isPromise, type OperationOptions } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
 import { refuseIncomplete } from '../open/beside.ts';
 import { warn } from '../open/environment.ts';
-import { Head } from '../path/active-image.ts';
+import { ActiveImage } from '../path/active-image.ts';
 import type { Chain, ChainImage } from '../path/chain.ts';
 import { WritePath } from '../path/write-path.ts';
 import { packAfterCut } from './compact.ts';
@@ -82,7 +82,7 @@ const UNIT = 64 * 1024;
  * Merges two images by their numbers. One that was cut and is called again goes on with what is left of it. Throws
  * `invalid-argument`.
  */
-export async function mergeOf(
+export async function planMerge(
   host: DiskHost,
   from: number | 'last',
   to: number | 'last',
@@ -145,7 +145,7 @@ export class Merge {
   readonly #hidden: number;
   /** Guest bytes of each image when the merge began. */
   readonly #sizes: readonly number[];
-  #target: Head;
+  #target: ActiveImage;
   #writes: WritePath;
   #unit = UNIT;
   /** Used again and again: fresh memory costs more than what is read into it. */
@@ -199,10 +199,10 @@ export class Merge {
     }
     const objection = await this.#objection();
     if (objection !== null) return this.#runWithoutTarget(objection);
-    await this.#host.alone(() => this.#begin());
+    await this.#host.exclusive(() => this.#begin());
     try {
       await this.#moveAll();
-      await this.#host.alone(() => this.#finish());
+      await this.#host.exclusive(() => this.#finish());
     } catch (error) {
       await this.#giveUp();
       throw error;
@@ -257,8 +257,8 @@ export class Merge {
   /** A commit whose target has all of it already, as after a cut. */
   async #runWithoutTarget(objection: ImageError): Promise<void> {
     if (!this.#commits) throw objection;
-    await this.#host.alone(async () => {
-      await this.#host.head.settle();
+    await this.#host.exclusive(async () => {
+      await this.#host.head.quiesce();
       if (!(await this.#targetHasAll())) throw objection;
       await this.#putOver(this.#chain.at(this.#to));
       await this.#endCommit();
@@ -324,7 +324,7 @@ export class Merge {
 
   async #begin(): Promise<void> {
     const { head, tools } = this.#host;
-    await head.settle();
+    await head.quiesce();
     // Parents that were not opened cannot be compared with.
     const honourSame = this.#chain.incomplete !== null;
     const kept = this.#forward ? this.#chain.images.slice(0, this.#from) : this.#chain.images.slice(0, this.#to);
@@ -335,7 +335,7 @@ export class Merge {
       await reopen(tools, this.#chain, this.#to, 'write');
       const future = this.#chain.with([...kept, this.#chain.at(this.#to)]);
       const { ignoreFlush = false } = future.last.settings;
-      this.#target = new Head(future, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush, honourSame } });
+      this.#target = new ActiveImage(future, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush, honourSame } });
       this.#writes = this.#target.writes;
     }
     try {
@@ -481,8 +481,8 @@ export class Merge {
   /** Nothing else runs. Data is durable, then links, then the files go. */
   async #finish(): Promise<void> {
     this.#check();
-    await this.#host.head.settle();
-    await this.#target.settle();
+    await this.#host.head.quiesce();
+    await this.#target.quiesce();
     this.#relaying = false;
     if (this.#commits) return this.#finishCommit();
     await writeMergeRecord(this.#chain.last.source, this.#record);
@@ -491,7 +491,7 @@ export class Merge {
     const gone = new Set(merged);
     const rest = this.#chain.with(this.#chain.images.filter((image) => !gone.has(image)));
     const before = rest.last.image === this.#target.last.image ? this.#target : this.#host.head;
-    this.#host.become(new Head(this.#writable(rest), this.#host.options, before));
+    this.#host.replaceHead(new ActiveImage(this.#writable(rest), this.#host.options, before));
     if (rest.last.key !== this.#target.last.key) {
       await this.#target.end();
       await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
@@ -531,7 +531,7 @@ export class Merge {
     const { last, images } = this.#chain;
     await relink(last, linkTo(target));
     const rest = this.#chain.with([...images.slice(0, this.#to + 1), last]);
-    this.#host.become(new Head(rest, this.#host.options, this.#host.head));
+    this.#host.replaceHead(new ActiveImage(rest, this.#host.options, this.#host.head));
     for (const { image } of images.slice(this.#to + 1, -1)) await image.close();
     return rest;
   }
@@ -595,8 +595,8 @@ export class Merge {
   async #giveUp(): Promise<void> {
     this.#relaying = false;
     await this.#host
-      .alone(async () => {
-        await this.#target.settle();
+      .exclusive(async () => {
+        await this.#target.quiesce();
         await this.#demote();
       })
       .catch(() => {
@@ -613,7 +613,7 @@ export class Merge {
 }
 
 /** Gives up everything that the last image holds. What it reads is what its parent reads, however far this comes. */
-async function emptyLast(head: Head, signal: AbortSignal | undefined): Promise<void> {
+async function emptyLast(head: ActiveImage, signal: AbortSignal | undefined): Promise<void> {
   const { image } = head.last;
   const { blockSize, virtualSize } = image.info;
   assert(image.unmap !== undefined, 'an image with a parent can show it');

@@ -17,7 +17,7 @@ import { readPadded } from '../../storage/read-padded.ts';
 import { refuseIncomplete } from '../open/beside.ts';
 import { requireSystemLocks } from '../open/locking.ts';
 import { FILTERS_MAX, type PrepareIdentity, PrepareRecord, recordOf, WINDOW } from '../open/prepare-record.ts';
-import { Head } from '../path/active-image.ts';
+import { ActiveImage } from '../path/active-image.ts';
 import type { Chain, ChainImage } from '../path/chain.ts';
 import type { DiskHost } from './host.ts';
 import { linkTo, relink } from './links.ts';
@@ -47,8 +47,8 @@ export async function prepareOf(host: DiskHost, options: PrepareOptions): Promis
     });
   }
   if (options.force !== true) await refuseChildren(host);
-  await host.alone(async () => {
-    await host.settle();
+  await host.exclusive(async () => {
+    await host.quiesce();
     await new Preparation(host, options).run();
   });
 }
@@ -210,7 +210,7 @@ class Preparation {
       try {
         await this.#convert(head, record);
       } finally {
-        await head.settle();
+        await head.quiesce();
       }
       await record.write({ state: 'done', position: head.chain.size, original: new Uint8Array(0), converted: 0 });
     } finally {
@@ -218,13 +218,13 @@ class Preparation {
     }
   }
 
-  #headOf(number: number): Head {
+  #headOf(number: number): ActiveImage {
     const chain = this.#chain.with(this.#chain.images.slice(0, number + 1));
     const { ignoreFlush = false } = chain.last.settings;
-    return new Head(chain, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush } });
+    return new ActiveImage(chain, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush } });
   }
 
-  async #convert(head: Head, record: PrepareRecord): Promise<void> {
+  async #convert(head: ActiveImage, record: PrepareRecord): Promise<void> {
     const { image } = head.last;
     const { virtualSize } = image.info;
     const start = await this.#restore(head, record);
@@ -234,7 +234,7 @@ class Preparation {
       const mapping = await placed(head, at, virtualSize - at);
       if (mapping.kind === 'data') {
         const original = new Uint8Array(mapping.length);
-        await readPadded(mapping.storage, mapping.offset, original);
+        await readPadded(mapping.storage, mapping.fileOffset, original);
         const converted = await this.#pass(at, original);
         await record.write({ state: 'running', position: at, original, converted: crc32c(converted) });
         await overwrite(head, mapping, at, converted);
@@ -245,7 +245,7 @@ class Preparation {
   }
 
   /** Undoes what an interrupted run did to its last window. Returns where to go on. */
-  async #restore(head: Head, record: PrepareRecord): Promise<number> {
+  async #restore(head: ActiveImage, record: PrepareRecord): Promise<number> {
     const { state, position, original, converted } = record.current;
     if (state !== 'running') return 0;
     if (crc32c(await this.#pass(position, original)) !== converted) {
@@ -320,7 +320,7 @@ async function removeRecord(source: Source): Promise<void> {
  * What stands at an offset, in a place that can be overwritten, at most a window of it. What is compressed, or shared
  * with something else, is stored anew first; what is read stays the same by that.
  */
-async function placed(head: Head, offset: number, length: number): Promise<Mapping> {
+async function placed(head: ActiveImage, offset: number, length: number): Promise<Mapping> {
   const { image, name } = head.last;
   const look = async (): Promise<Mapping> => {
     const answer = image.map(offset, Math.min(length, WINDOW));
@@ -339,8 +339,8 @@ async function placed(head: Head, offset: number, length: number): Promise<Mappi
 
 /** Durable when it resolves. */
 async function overwrite(
-  head: Head,
-  { storage, offset }: Extract<Mapping, { kind: 'data' }>,
+  head: ActiveImage,
+  { storage, fileOffset: offset }: Extract<Mapping, { kind: 'data' }>,
   guestOffset: number,
   bytes: Uint8Array,
 ): Promise<void> {

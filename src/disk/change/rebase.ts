@@ -14,7 +14,7 @@ import type { ParentLink, Progress } from '../../image/contract.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
 import type { ImageSource } from '../options.ts';
-import { Head } from '../path/active-image.ts';
+import { ActiveImage } from '../path/active-image.ts';
 import { Chain, type ChainImage, closeImages, type Located } from '../path/chain.ts';
 import { isStored } from '../path/stored.ts';
 import type { DiskHost } from './host.ts';
@@ -45,8 +45,8 @@ export async function rebaseOf(
   let done = false;
   try {
     if (found !== null) refuseParent(chain.last, found.chain.last);
-    await host.alone(async () => {
-      await host.settle();
+    await host.exclusive(async () => {
+      await host.quiesce();
       await new Rebase(host, below, options).run();
       done = true;
       await closeImages(chain.images.slice(0, -1));
@@ -118,7 +118,7 @@ class Rebase {
   readonly #options: RebaseOptions;
   readonly #old: Chain;
   readonly #new: Chain;
-  readonly #target: Head;
+  readonly #target: ActiveImage;
   /** So many images, counted from the base, are the same files in both chains. */
   readonly #shared: number;
   readonly #unit: number;
@@ -133,7 +133,7 @@ class Rebase {
     this.#new = new Chain([...below, this.#old.last], null, this.#old.filters);
     const { ignoreFlush = false } = this.#old.last.settings;
     const settings = { mode: 'write', ignoreFlush, honourSame: false, honourZeroes: false } as const;
-    this.#target = new Head(this.#new, { flushAfterMs: 0, settings });
+    this.#target = new ActiveImage(this.#new, { flushAfterMs: 0, settings });
     this.#shared = sharedImages(this.#old.images.slice(0, -1), below);
     this.#unit = this.#old.last.image.info.blockSize ?? UNIT;
     this.#buffer = new Uint8Array(Math.max(this.#unit, alignDown(PIECE, this.#unit)));
@@ -148,7 +148,7 @@ class Rebase {
       await this.#storeAll();
     } finally {
       this.#target.flusher.noteChange();
-      await this.#target.settle();
+      await this.#target.quiesce();
     }
     throwIfAborted(this.#options.signal, 'The rebase');
     // What is read is the same, so images made from this one need not wonder.
@@ -156,7 +156,7 @@ class Rebase {
       await image.set({ modificationUuid });
     }
     await image.relink?.(linkTo(this.#new));
-    this.#host.become(new Head(this.#new, this.#host.options));
+    this.#host.replaceHead(new ActiveImage(this.#new, this.#host.options));
   }
 
   async #storeAll(): Promise<void> {

@@ -106,7 +106,7 @@ export async function resizeOf(host: DiskHost, size: number, options: DiskResize
     await host.changing(() => resizeAlone(host, size, options));
   }
   const { geometry } = options;
-  if (geometry !== undefined) await host.alone(() => setGeometry(host, geometry));
+  if (geometry !== undefined) await host.exclusive(() => setGeometry(host, geometry));
 }
 
 async function resizeAlone(host: DiskHost, size: number, options: DiskResizeOptions): Promise<void> {
@@ -131,7 +131,7 @@ async function resizeAlone(host: DiskHost, size: number, options: DiskResizeOpti
 
 async function setGeometry(host: DiskHost, geometry: NonNullable<ImageChanges['geometry']>): Promise<void> {
   const { image } = host.head.last;
-  await host.settle();
+  await host.quiesce();
   await image.set?.({ geometry });
 }
 

@@ -54,8 +54,8 @@ export class DiskSnapshots {
     const host = this.#host;
     return host.structural(async () => {
       this.#store();
-      await host.alone(async () => {
-        await host.settle();
+      await host.exclusive(async () => {
+        await host.quiesce();
         const { head } = host;
         await head.begin();
         try {
@@ -91,8 +91,8 @@ export class DiskSnapshots {
     const host = this.#host;
     return host.structural(async () => {
       this.#store();
-      return host.alone(async () => {
-        await host.settle();
+      return host.exclusive(async () => {
+        await host.quiesce();
         await host.head.beginMoving();
         return run(this.#store());
       });

@@ -11,7 +11,7 @@ import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource }
 import { type Chain, type ChainImage, identitiesOf } from '../path/chain.ts';
 
 /** What a disk needs of the world to change its chain; `openDisk` hands it in. */
-export interface StackTools {
+export interface ChainServices {
   /** Opens an image, and nothing of its chain, with the locks of the mode. */
   open(image: Pick<ChainImage, 'source' | 'format' | 'settings'>, mode: OpenMode): Promise<ChainImage>;
   /** Opens an image and its parents for reading, through the gate. */
@@ -54,7 +54,7 @@ export type CreateDiffOptions = Omit<CreateImageOptions, 'parent' | 'parentForma
  * would be in each other's way. When that fails the image is opened as it was, and the failure is thrown.
  */
 export async function reopen(
-  tools: StackTools,
+  tools: ChainServices,
   chain: Chain,
   number: number,
   mode: OpenMode,
@@ -102,7 +102,7 @@ export function requireWritable({ image, name }: ChainImage): void {
 
 /** Changes how an image was asked to be opened, opening it anew where that makes a difference now. Returns whether. */
 export async function changeSettings(
-  tools: StackTools,
+  tools: ChainServices,
   chain: Chain,
   number: number,
   changes: ImageOpenOptions,
@@ -123,7 +123,7 @@ export async function changeSettings(
  * should know of it. After a failure the new image is gone and the chain is as it was.
  */
 export async function pushDiff(
-  tools: StackTools,
+  tools: ChainServices,
   chain: Chain,
   target: ImageSource,
   options: CreateDiffOptions,
@@ -163,7 +163,7 @@ async function refuseMember(chain: Chain, { provider, name }: Source): Promise<v
 }
 
 /** Refuses to remove what another image beside it is made from. */
-export async function refuseChildren(tools: StackTools, image: ChainImage): Promise<void> {
+export async function refuseChildren(tools: ChainServices, image: ChainImage): Promise<void> {
   const { found, complete } = await tools.childrenOf([image]);
   const [other] = found;
   if (other === undefined) return refuseIncomplete(image.name, complete);
@@ -186,7 +186,7 @@ export function imageNumber(chain: Chain, number: number | 'last'): number {
 }
 
 /** Changes what an image says of itself. Everything must be flushed; one below the last is opened for it. */
-export async function setOf(tools: StackTools, chain: Chain, number: number, changes: ImageChanges): Promise<void> {
+export async function setOf(tools: ChainServices, chain: Chain, number: number, changes: ImageChanges): Promise<void> {
   const { image, name, format } = chain.at(number);
   if (image.set === undefined) {
     throw new ImageError('unsupported', `Images of format ${format} say nothing of themselves that could be changed`, {

@@ -3,7 +3,7 @@ import { type ErrorKind, ImageError, isImageError } from '../../errors.ts';
 import type { ImageChanges } from '../../image/contract.ts';
 import { warn } from '../open/environment.ts';
 import type { ImageOpenOptions, ImageSource } from '../options.ts';
-import { Head } from '../path/active-image.ts';
+import { ActiveImage } from '../path/active-image.ts';
 import type { Chain } from '../path/chain.ts';
 import type { DiskHost } from './host.ts';
 import {
@@ -27,9 +27,9 @@ export async function createDiffOf(
   target: ImageSource,
   options: CreateDiffOptions,
 ): Promise<readonly string[]> {
-  await host.settle();
+  await host.quiesce();
   const { chain, warnings } = await pushDiff(host.tools, host.head.chain, target, options, host.options);
-  host.become(new Head(chain, host.options));
+  host.replaceHead(new ActiveImage(chain, host.options));
   for (const text of warnings) warn(host.options, text, chain.last.name);
   return warnings;
 }
@@ -41,11 +41,11 @@ export async function closeLastOf(host: DiskHost, remove: boolean): Promise<void
     refuseParts(chain.last);
     await refuseChildren(host.tools, chain.last);
   }
-  await host.settle();
+  await host.quiesce();
   const shorter = chain.with(chain.images.slice(0, -1));
   await chain.last.image.close();
   // Read-only until it can be written: if it cannot, it can still be read.
-  host.become(new Head(shorter, { ...host.options, settings: { ...shorter.last.settings, mode: 'read' } }));
+  host.replaceHead(new ActiveImage(shorter, { ...host.options, settings: { ...shorter.last.settings, mode: 'read' } }));
   if (remove) await removeFile(chain.last.source);
   await promote(host, shorter);
 }
@@ -60,14 +60,14 @@ async function promote(host: DiskHost, chain: Chain): Promise<void> {
       if (!mayRead || !isImageError(error) || !NOT_WRITABLE.has(error.kind)) throw error;
     }
   }
-  host.become(new Head(chain, host.options));
+  host.replaceHead(new ActiveImage(chain, host.options));
 }
 
 /** Facts of one image. */
 export async function setImageOf(host: DiskHost, number: number | 'last', changes: ImageChanges): Promise<void> {
   const { chain } = host.head;
   const wanted = imageNumber(chain, number);
-  await host.head.settle();
+  await host.head.quiesce();
   await setOf(host.tools, chain, wanted, changes);
 }
 
@@ -85,12 +85,12 @@ export async function setOpenOptionsOf(
       hint: 'Open the disk without forceShare.',
     });
   }
-  await host.settle();
+  await host.quiesce();
   const before = host.head;
   try {
     await changeSettings(host.tools, chain, wanted, changes);
   } finally {
     // Also after a failure: the image may have been opened anew as it was.
-    host.become(new Head(chain, host.options, before));
+    host.replaceHead(new ActiveImage(chain, host.options, before));
   }
 }

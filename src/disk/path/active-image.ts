@@ -20,7 +20,7 @@ export type HeadOptions = Pick<DiskOpenOptions, 'flushAfterMs' | 'timers' | 'onM
 };
 
 /** Writing to the last image of a chain. */
-export class Head {
+export class ActiveImage {
   readonly chain: Chain;
   readonly last: ChainImage;
   readonly writes: WritePath;
@@ -33,7 +33,7 @@ export class Head {
   #ready: boolean;
 
   /** `before`: what wrote to the same image when the chain was another one. */
-  constructor(chain: Chain, options: HeadOptions, before?: Head) {
+  constructor(chain: Chain, options: HeadOptions, before?: ActiveImage) {
     const last = chain.last;
     const settings = options.settings ?? last.settings;
     const info = last.image.info;
@@ -114,7 +114,7 @@ export class Head {
   }
 
   /** Everything that was changed is durable. Nothing else may run meanwhile. */
-  async settle(): Promise<void> {
+  async quiesce(): Promise<void> {
     if (this.#ready) await this.pushOut();
     await this.flusher.flush();
     // What only that flush made free.

@@ -6,7 +6,7 @@
  */
 import { assert, ImageError } from '../../errors.ts';
 import type { Image, Mapping } from '../../image/contract.ts';
-import { allDone, watched } from '../../storage/all-done.ts';
+import { allDone, markHandled } from '../../storage/all-done.ts';
 import {
   type FileAttributes,
   isPromise,
@@ -155,12 +155,12 @@ export class Chain {
         const end = position + located.mapping.length;
         if (isStored(located.mapping)) {
           const part = sliceBuffers(buffers, position, end);
-          running.push(watched(this.#readRun(located, offset + position, part, cache)));
+          running.push(markHandled(this.#readRun(located, offset + position, part, cache)));
         } else {
           this.checkComplete(located, offset + position);
           const part = sliceBuffers(buffers, position, end);
           if (gaps === undefined && this.filters.encodes)
-            running.push(watched(this.#fillStored(offset + position, part)));
+            running.push(markHandled(this.#fillStored(offset + position, part)));
           else fillZero(part);
           gaps?.push({ offset: offset + position, length: end - position });
         }
@@ -186,7 +186,7 @@ export class Chain {
 
   /** A part of a run, `skipped` bytes from its start. */
   #readStored({ mapping, image }: Located, offset: number, skipped: number, target: ReadTarget): Promise<void> {
-    if (mapping.kind === 'data') return mapping.storage.read(mapping.offset + skipped, target);
+    if (mapping.kind === 'data') return mapping.storage.read(mapping.fileOffset + skipped, target);
     return readEncoded(this.at(image).image, offset, target);
   }
 

@@ -7,7 +7,7 @@ import { alignDown, alignUp } from '../../binary/numbers.ts';
 import { isZero } from '../../codec/bytes.ts';
 import { ImageError } from '../../errors.ts';
 import type { EncodedUnit, Encoder, Image } from '../../image/contract.ts';
-import { allDone, watched } from '../../storage/all-done.ts';
+import { allDone, markHandled } from '../../storage/all-done.ts';
 import { isPromise } from '../../storage/contract.ts';
 
 /** A stretch of a write: units in their stored form, or plain bytes. */
@@ -51,7 +51,7 @@ export async function compressUnits(
       const done = stream.then((made) => {
         streams[index] = made;
       });
-      work.push(watched(done));
+      work.push(markHandled(done));
     }
   }
   await allDone(work);

@@ -148,7 +148,7 @@ export class PendingDiscards {
       const answer = this.#image.map(at, end - at);
       const mapping = isPromise(answer) ? await answer : answer;
       if (mapping.kind === 'data' && mapping.writable) {
-        await this.#zeroRun(mapping.storage, mapping.offset, at, mapping.length);
+        await this.#zeroRun(mapping.storage, mapping.fileOffset, at, mapping.length);
       }
       at += mapping.length;
     }

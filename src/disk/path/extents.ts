@@ -44,9 +44,9 @@ function extent(chain: Chain, offset: number, { mapping, image }: Located): Mayb
   if (mapping.kind !== 'data') return run(chain, offset, mapping.length, mapping.kind, image, null, null);
   // A hole is read through the filters like any other bytes.
   if (chain.filters.active) {
-    return run(chain, offset, mapping.length, 'data', image, mapping.storage.label, mapping.offset);
+    return run(chain, offset, mapping.length, 'data', image, mapping.storage.label, mapping.fileOffset);
   }
-  const answer = mapping.storage.extentAt(mapping.offset);
+  const answer = mapping.storage.extentAt(mapping.fileOffset);
   return isPromise(answer)
     ? answer.then((found) => dataExtent(chain, offset, mapping, image, found))
     : dataExtent(chain, offset, mapping, image, answer);
@@ -54,9 +54,9 @@ function extent(chain: Chain, offset: number, { mapping, image }: Located): Mayb
 
 /** Placed bytes, as far as they are data in the file or a hole. */
 function dataExtent(chain: Chain, offset: number, mapping: DataMapping, image: number, found: StorageExtent): Extent {
-  const length = Math.min(mapping.length, found.end - mapping.offset);
+  const length = Math.min(mapping.length, found.end - mapping.fileOffset);
   return found.data
-    ? run(chain, offset, length, 'data', image, mapping.storage.label, mapping.offset)
+    ? run(chain, offset, length, 'data', image, mapping.storage.label, mapping.fileOffset)
     : run(chain, offset, length, 'zero', image, null, null);
 }
 

@@ -5,7 +5,7 @@
 import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
 import type { Range } from '../device.ts';
-import type { Head } from './active-image.ts';
+import type { ActiveImage } from './active-image.ts';
 import { sliceBuffers } from './buffers.ts';
 import type { Chain } from './chain.ts';
 
@@ -38,7 +38,7 @@ export async function readFiltered(
 
 /** Writes the bytes in their stored form. The caller holds the widened range. */
 export async function writeFiltered(
-  head: Head,
+  head: ActiveImage,
   offset: number,
   buffers: readonly Uint8Array[],
   length: number,
@@ -61,7 +61,7 @@ export async function writeFiltered(
 }
 
 /** Makes the range read zero. The caller holds the widened range. */
-export async function zeroFiltered(head: Head, offset: number, length: number, punch: boolean): Promise<void> {
+export async function zeroFiltered(head: ActiveImage, offset: number, length: number, punch: boolean): Promise<void> {
   checkWhole(head.chain, offset, length);
   const end = offset + length;
   const [start, stop] = [Math.min(alignUp(offset, SECTOR), end), Math.max(alignDown(end, SECTOR), offset)];

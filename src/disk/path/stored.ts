@@ -15,7 +15,7 @@ export function isStored(mapping: Mapping): mapping is StoredMapping {
 /** Fills the target from a run of the image, or from a part of it that begins there. */
 export function readStored(image: Image, mapping: StoredMapping, offset: number, target: Uint8Array): Promise<void> {
   return mapping.kind === 'data'
-    ? readPadded(mapping.storage, mapping.offset, target)
+    ? readPadded(mapping.storage, mapping.fileOffset, target)
     : readEncoded(image, offset, target);
 }
 

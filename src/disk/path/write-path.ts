@@ -13,7 +13,7 @@ import { alignDown, alignUp, largest } from '../../binary/numbers.ts';
 import { equalBytes, isZero, isZeroIn } from '../../codec/bytes.ts';
 import { assert, ImageError } from '../../errors.ts';
 import type { EncodedUnit, Image, Mapping, WriteSlot } from '../../image/contract.ts';
-import { allDone, watched } from '../../storage/all-done.ts';
+import { allDone, markHandled } from '../../storage/all-done.ts';
 import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
 import { bufferList, sliceBuffers, zeroSource } from './buffers.ts';
 import type { Chain } from './chain.ts';
@@ -78,7 +78,7 @@ export class WritePath {
     plain?: readonly Uint8Array[],
   ): Promise<void> {
     await this.#run({ offset, length, buffers, plain, zero: false }, (mapping, position) =>
-      mapping.storage.write(mapping.offset, sliceBuffers(buffers, position, position + mapping.length)),
+      mapping.storage.write(mapping.fileOffset, sliceBuffers(buffers, position, position + mapping.length)),
     );
   }
 
@@ -94,8 +94,8 @@ export class WritePath {
   async zero(offset: number, length: number, punch: boolean): Promise<void> {
     const inPlace = (mapping: DataMapping, position: number): Promise<void> =>
       this.#filtered
-        ? this.#writeZeroes(mapping.storage, mapping.offset, offset + position, mapping.length)
-        : zeroInPlace(mapping.storage, mapping.offset, mapping.length, punch && !this.#rules.honourZeroes);
+        ? this.#writeZeroes(mapping.storage, mapping.fileOffset, offset + position, mapping.length)
+        : zeroInPlace(mapping.storage, mapping.fileOffset, mapping.length, punch && !this.#rules.honourZeroes);
     await this.#run({ offset, length, buffers: [], zero: true }, inPlace);
   }
 
@@ -108,7 +108,7 @@ export class WritePath {
       const mapping = isPromise(answer) ? await answer : answer;
       const { can } = mapping.kind === 'data' ? mapping.storage : { can: null };
       if (mapping.kind === 'data' && mapping.writable && can?.punch === true) {
-        await mapping.storage.zero(mapping.offset, mapping.length, { punch: true });
+        await mapping.storage.zero(mapping.fileOffset, mapping.length, { punch: true });
       }
       at += mapping.length;
     }
@@ -134,7 +134,7 @@ export class WritePath {
         const answer = this.#image.map(request.offset + position, request.length - position);
         const mapping = isPromise(answer) ? await answer : answer;
         if (mapping.kind === 'data' && mapping.writable) {
-          running.push(watched(inPlace(mapping, position)));
+          running.push(markHandled(inPlace(mapping, position)));
           position += mapping.length;
         } else {
           position += await this.#place(request, position, mapping);
@@ -161,7 +161,7 @@ export class WritePath {
       for (let done = 0; done < wanted.length; ) {
         const slot = await encoder.prepare(wanted.slice(done));
         try {
-          await slot.storage.write(slot.offset, slot.buffers);
+          await slot.storage.write(slot.fileOffset, slot.buffers);
         } catch (error) {
           slot.abort();
           throw error;
@@ -330,24 +330,24 @@ export class WritePath {
     const slotEnd = slot.guestOffset + slot.length;
     // The usual case without promises of its own: nothing but the data has to be written.
     if (start === slot.guestOffset && end === slotEnd && !request.zero) {
-      return slot.storage.write(slot.offset, dataOf(request, start, end));
+      return slot.storage.write(slot.fileOffset, dataOf(request, start, end));
     }
-    const work = [watched(this.#writeData(slot, request, start, end))];
-    if (start > slot.guestOffset) work.push(watched(this.#pad(slot, slot.guestOffset, start, level)));
-    if (end < slotEnd) work.push(watched(this.#pad(slot, end, slotEnd, level)));
+    const work = [markHandled(this.#writeData(slot, request, start, end))];
+    if (start > slot.guestOffset) work.push(markHandled(this.#pad(slot, slot.guestOffset, start, level)));
+    if (end < slotEnd) work.push(markHandled(this.#pad(slot, end, slotEnd, level)));
     await allDone(work);
     // What was left out reads zero, but only inside the file. Its size does not tell: it counts writes of others behind
     // this slot, which may fail, or be lost though this one is flushed. Data may end inside the last sector: it stays.
-    const fileEnd = slot.offset + slot.length;
+    const fileEnd = slot.fileOffset + slot.length;
     const reached = largest(await Promise.all(work), 0);
     if (reached >= fileEnd) return;
-    const tail = Math.max(fileEnd - TAIL, slot.offset, reached);
+    const tail = Math.max(fileEnd - TAIL, slot.fileOffset, reached);
     await slot.storage.write(tail, new Uint8Array(fileEnd - tail));
   }
 
   /** Returns where in the file it ended; 0 when nothing was written. */
   async #writeData(slot: WriteSlot, request: Request, start: number, end: number): Promise<number> {
-    const at = slot.offset + (start - slot.guestOffset);
+    const at = slot.fileOffset + (start - slot.guestOffset);
     if (request.zero && slot.readsZero && !this.#rules.honourZeroes && !this.#filtered) return 0;
     if (request.zero) await this.#writeZeroes(slot.storage, at, start, end - start);
     else await slot.storage.write(at, dataOf(request, start, end));
@@ -361,8 +361,8 @@ export class WritePath {
     const reached = level !== null && start < diskEnd ? await this.#padFromChain(slot, start, diskEnd, level) : 0;
     const rest = level === null ? start : Math.max(start, diskEnd);
     if ((slot.readsZero && !this.#filtered) || rest >= end) return reached;
-    await this.#writeZeroes(slot.storage, slot.offset + (rest - slot.guestOffset), rest, end - rest);
-    return slot.offset + (end - slot.guestOffset);
+    await this.#writeZeroes(slot.storage, slot.fileOffset + (rest - slot.guestOffset), rest, end - rest);
+    return slot.fileOffset + (end - slot.guestOffset);
   }
 
   async #padFromChain(slot: WriteSlot, start: number, end: number, level: number): Promise<number> {
@@ -372,8 +372,8 @@ export class WritePath {
       const piece = buffer.subarray(0, Math.min(buffer.length, end - at));
       await this.#chain.read(level, at, [piece], piece.length);
       if (slot.readsZero && !this.#filtered && isZero(piece)) continue;
-      await slot.storage.write(slot.offset + (at - slot.guestOffset), piece);
-      reached = slot.offset + (at - slot.guestOffset) + piece.length;
+      await slot.storage.write(slot.fileOffset + (at - slot.guestOffset), piece);
+      reached = slot.fileOffset + (at - slot.guestOffset) + piece.length;
     }
     return reached;
   }

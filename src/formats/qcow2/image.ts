@@ -246,7 +246,7 @@ export class Qcow2Image implements Image {
         refcountTableOffset: sealed.moved.offset,
         refcountTableClusters: sealed.moved.clusters,
       };
-      root.push({ storage: this.#storage, offset: 0, bytes: sector.slice() });
+      root.push({ storage: this.#storage, fileOffset: 0, bytes: sector.slice() });
     }
     return {
       stage: [...sealed.stage, ...tables.fresh],
@@ -399,7 +399,7 @@ export class Qcow2Image implements Image {
     return {
       kind: 'data',
       storage: this.#data,
-      offset: position,
+      fileOffset: position,
       length: Math.min(length, available),
       writable,
     };

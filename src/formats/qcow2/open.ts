@@ -87,7 +87,7 @@ async function openForWriting(
   const { clusterSize } = header;
   let bytes = 0;
   const turns = new Turns(options.signal, 'Opening');
-  for await (const { offset, length, what } of metadataOf(storage, header, snapshots, options)) {
+  for await (const { fileOffset: offset, length, what } of metadataOf(storage, header, snapshots, options)) {
     const turn = turns.take();
     if (turn !== undefined) await turn;
     // What lies behind the end would come to life when the file grows.

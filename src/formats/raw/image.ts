@@ -124,7 +124,7 @@ export class RawImage implements Image {
     if (offset >= this.#stored) return { kind: 'zero', length };
     const inside = Math.min(length, this.#stored - offset);
     const writable = this.#writable && !this.#failed;
-    return { kind: 'data', storage: this.#storage, offset, length: inside, writable };
+    return { kind: 'data', storage: this.#storage, fileOffset: offset, length: inside, writable };
   }
 
   async beginChanges(): Promise<void> {}

@@ -63,7 +63,12 @@ describe('a raw image', () => {
       differencing: false,
       uuid: null,
     });
-    expect(mapped(image, 512, 4096 - 512)).toMatchObject({ kind: 'data', offset: 512, length: 3584, writable: false });
+    expect(mapped(image, 512, 4096 - 512)).toMatchObject({
+      kind: 'data',
+      fileOffset: 512,
+      length: 3584,
+      writable: false,
+    });
     await image.close();
   });
 

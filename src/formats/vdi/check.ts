@@ -273,7 +273,7 @@ async function clearEntries(storage: Storage, found: Survey, { signal }: Operati
 
 async function writeTable(table: U32Table): Promise<void> {
   const writes: MetaWrite[] = table.seal();
-  await allDone(writes.map((write) => write.storage.write(write.offset, write.bytes)));
+  await allDone(writes.map((write) => write.storage.write(write.fileOffset, write.bytes)));
   table.settle();
 }
 

@@ -213,7 +213,7 @@ export class VdiImage implements Image {
     if (this.#contentChanged || count !== HEADER.get(this.#sector, 'blocksAllocated')) {
       if (this.#contentChanged) HEADER.put(this.#sector, 'modificationUuid', randomGuid());
       HEADER.put(this.#sector, 'blocksAllocated', count);
-      stage.push({ storage: this.#storage, offset: 0, bytes: this.#sector.slice() });
+      stage.push({ storage: this.#storage, fileOffset: 0, bytes: this.#sector.slice() });
       this.#contentChanged = false;
     }
     allocator.seal();
@@ -350,8 +350,8 @@ export class VdiImage implements Image {
     const storage = this.#storage;
     const { mapOffset, blockCount, blockSize, blockExtra, dataOffset } = this.#header;
     const headerEnd = Math.min(SECTOR, mapOffset);
-    yield { storage, offset: 0, length: headerEnd, what: 'header', guestOffset: null };
-    yield { storage, offset: mapOffset, length: blockCount * 4, what: 'block map', guestOffset: null };
+    yield { storage, fileOffset: 0, length: headerEnd, what: 'header', guestOffset: null };
+    yield { storage, fileOffset: mapOffset, length: blockCount * 4, what: 'block map', guestOffset: null };
     if (!perUnit || blockExtra === 0) return;
     const owners: { slot: number; index: number }[] = [];
     await this.#table.scan((entry, index) => {
@@ -360,7 +360,7 @@ export class VdiImage implements Image {
     owners.sort((a, b) => a.slot - b.slot);
     for (const { slot, index } of owners) {
       const offset = dataOffset + slot * this.#slotBytes;
-      yield { storage, offset, length: blockExtra, what: 'block', guestOffset: index * blockSize };
+      yield { storage, fileOffset: offset, length: blockExtra, what: 'block', guestOffset: index * blockSize };
     }
   }
 
@@ -413,7 +413,7 @@ export class VdiImage implements Image {
     return {
       kind: 'data',
       storage: this.#storage,
-      offset: position,
+      fileOffset: position,
       length: Math.min(length, available),
       writable: this.#allocator !== null && !this.#failed,
     };
@@ -445,7 +445,7 @@ export class VdiImage implements Image {
     };
     return {
       storage: this.#storage,
-      offset: start + blockExtra,
+      fileOffset: start + blockExtra,
       length: run.count * blockSize,
       guestOffset: first * blockSize,
       readsZero: !run.recycled && start >= this.#storage.size && this.#storage.can.growsZeroed && !this.#zeroExpand,

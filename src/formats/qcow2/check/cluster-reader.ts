@@ -1,6 +1,6 @@
 /** Reading many tables of one cluster each, or one long table: in large pieces, several at a time, holes left out. */
 import { throwIfAborted } from '../../../errors.ts';
-import { allDone, watched } from '../../../storage/all-done.ts';
+import { allDone, markHandled } from '../../../storage/all-done.ts';
 import type { Storage, StorageExtent } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import { Turns } from '../../../storage/turns.ts';
@@ -59,12 +59,12 @@ export async function visitClusters(
   const { clusterSize, visit, signal } = how;
   const batches = batchesOf(storage, clusters, clusterSize, new Turns(signal, 'The check'));
   let changed = false;
-  let next = watched(load(storage, batches.next()));
+  let next = markHandled(load(storage, batches.next()));
   for (;;) {
     const batch = await next;
     if (batch === null) return changed;
     throwIfAborted(signal, 'The check');
-    next = watched(load(storage, batches.next()));
+    next = markHandled(load(storage, batches.next()));
     try {
       for (const group of batch) if (await visitGroup(storage, group, clusterSize, visit)) changed = true;
     } catch (error) {

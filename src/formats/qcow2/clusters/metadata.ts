@@ -34,7 +34,7 @@ export async function* metadataOf(
   const turns = new Turns(signal, 'Looking at the tables');
   const at = (offset: number, length: number, what: string): MetadataExtent => ({
     storage,
-    offset,
+    fileOffset: offset,
     length,
     what,
     guestOffset: null,

@@ -404,7 +404,7 @@ export class RefcountStore {
     this.#moved = false;
     this.#dirtySectors.clear();
     const { offset } = this.#place;
-    stage.push({ storage: this.#storage, offset, bytes: this.#encode(0, this.#table.length) });
+    stage.push({ storage: this.#storage, fileOffset: offset, bytes: this.#encode(0, this.#table.length) });
     return { stage, root: [], moved: this.#place };
   }
 
@@ -523,7 +523,7 @@ export class RefcountStore {
   #tableSector(sector: number): MetaWrite {
     const from = sector * ENTRIES_PER_SECTOR;
     const bytes = this.#encode(from, Math.min(from + ENTRIES_PER_SECTOR, this.#table.length));
-    return { storage: this.#storage, offset: this.#place.offset + from * ENTRY_BYTES, bytes };
+    return { storage: this.#storage, fileOffset: this.#place.offset + from * ENTRY_BYTES, bytes };
   }
 
   #encode(from: number, to: number): Uint8Array {

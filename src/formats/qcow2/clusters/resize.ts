@@ -150,7 +150,7 @@ async function storeZeroes(host: ResizeHost, start: number, end: number): Promis
       // Room that reads zero by itself only needs a file that reaches so far.
       const from = slot.readsZero ? slot.length - SECTOR : 0;
       for (let done = from; done < slot.length; done += ZEROES) {
-        await slot.storage.write(slot.offset + done, zeroes.subarray(0, Math.min(ZEROES, slot.length - done)));
+        await slot.storage.write(slot.fileOffset + done, zeroes.subarray(0, Math.min(ZEROES, slot.length - done)));
       }
     } catch (error) {
       slot.abort();
@@ -173,7 +173,7 @@ async function clearTail(host: ResizeHost, size: number, hides: boolean): Promis
   const mapping = await host.map(size - SECTOR, 1);
   // The disk has seen to it that what is stored there can be overwritten.
   if (mapping.kind !== 'data' || !mapping.writable) return;
-  const offset = mapping.offset + SECTOR;
+  const offset = mapping.fileOffset + SECTOR;
   // An external data file ends where the disk does.
   const length = Math.min(clusterSize - inside, mapping.storage.size - offset);
   if (length <= 0) return;

@@ -317,7 +317,8 @@ export class ClusterWriter {
   /** What a flush writes of L2 tables: fresh ones, which nothing leads to, and others. */
   sealTables(): { readonly fresh: MetaWrite[]; readonly others: MetaWrite[] } {
     const writes = this.#l2.seal();
-    const isFresh = ({ offset }: MetaWrite): boolean => this.#fresh.has(Math.floor(offset / this.#clusterSize));
+    const isFresh = ({ fileOffset: offset }: MetaWrite): boolean =>
+      this.#fresh.has(Math.floor(offset / this.#clusterSize));
     const fresh = writes.filter(isFresh);
     const others = writes.filter((write) => !isFresh(write));
     this.#fresh.clear();
@@ -457,7 +458,7 @@ export class ClusterWriter {
     page.pins++;
     return {
       storage: this.#storage,
-      offset,
+      fileOffset: offset,
       length: run.count * size,
       guestOffset,
       readsZero: offset >= this.#storage.size && this.#storage.can.growsZeroed,
@@ -487,7 +488,7 @@ export class ClusterWriter {
     page.pins++;
     return {
       storage: this.#storage,
-      offset: host,
+      fileOffset: host,
       length: this.#clusterSize,
       guestOffset,
       readsZero: false,
@@ -514,7 +515,7 @@ export class ClusterWriter {
     page.pins++;
     return {
       storage: this.#data,
-      offset: start,
+      fileOffset: start,
       // The file is as long as the disk: others may take it for a raw disk.
       length: Math.min(end, Math.max(this.#header.virtualSize, offset + length)) - start,
       guestOffset: start,
@@ -546,7 +547,7 @@ export class ClusterWriter {
     const compressed = (old.high & COMPRESSED_HIGH) !== 0;
     const part = (place: number, readsZero: boolean, commit: () => void, abort: () => void): WriteSlot => ({
       storage: this.#storage,
-      offset: place + start,
+      fileOffset: place + start,
       length: end - start,
       guestOffset: cluster + start,
       readsZero,

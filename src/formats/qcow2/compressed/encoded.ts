@@ -7,7 +7,7 @@
 import { inflateRaw, zstdDecompress } from '#decompress';
 import { largest, smallest } from '../../../binary/numbers.ts';
 import { assert, hex, withContext } from '../../../errors.ts';
-import { allDone, watched } from '../../../storage/all-done.ts';
+import { allDone, markHandled } from '../../../storage/all-done.ts';
 import type { ReadTarget, Storage } from '../../../storage/contract.ts';
 import { type ClusterMap, KIND } from '../clusters/cluster-map.ts';
 import type { Qcow2Header } from '../header/header.ts';
@@ -81,7 +81,7 @@ export class EncodedReader {
 
   async #readWindow(offset: number, target: Uint8Array): Promise<void> {
     const groups = grouped(await this.#pieces(offset, target));
-    await allDone(groups.map((group) => watched(this.#readGroup(group))));
+    await allDone(groups.map((group) => markHandled(this.#readGroup(group))));
   }
 
   async #pieces(offset: number, target: Uint8Array): Promise<Piece[]> {

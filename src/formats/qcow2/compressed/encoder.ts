@@ -202,7 +202,7 @@ export class ClusterEncoder implements Encoder {
     this.#tail = null;
     return {
       storage,
-      offset: position - (head?.bytes.length ?? 0),
+      fileOffset: position - (head?.bytes.length ?? 0),
       buffers: fill === 0 ? streams : [...streams, new Uint8Array(fill)],
       count: units.length,
       commit: () => {
