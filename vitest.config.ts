@@ -11,6 +11,9 @@ export default defineConfig({
     },
   },
   test: {
+    setupFiles: [fileURLToPath(new URL('scripts/test-worker.mjs', import.meta.url))],
+    // A line a file, not one a slow test.
+    slowTestThreshold: Number.POSITIVE_INFINITY,
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     // Long runs (npm run test:long) take bigger numbers.
     testTimeout: process.env['VDKIT_LONG'] ? 1_200_000 : 180_000,

@@ -1,14 +1,47 @@
 /**
- * A vitest reporter that compares each suite with its time budget (`docs/testing.md`) and writes the counts for the last
- * line of `npm test`. A suite over its budget, and a test that belongs to no suite, count as failures.
+ * A vitest reporter that compares each suite with its time budget (`docs/testing.md`) and reports every step to the
+ * process that watches the run (`supervise.mjs`). A suite over its budget, and a test that belongs to no suite, count as
+ * failures.
  */
-import { writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { ROOT } from './prepare.mjs';
 import { readSuites, suiteOf } from './suites.mjs';
 
+/** Added to the longest limit of a file's tests before its worker counts as stuck: a test that times out ends first. */
+const GRACE_MS = Number(process.env.VDKIT_TEST_GRACE_MS ?? 60_000);
+
 // biome-ignore lint/style/noDefaultExport: vitest loads a reporter by its default export
 export default class SuiteReporter {
+  #hookMs = 0;
+  #testMs = 0;
+
+  onInit({ config }) {
+    this.#hookMs = config.hookTimeout;
+    this.#testMs = config.testTimeout;
+  }
+
+  onTestModuleQueued({ moduleId }) {
+    send({ type: 'file', file: moduleId, limitMs: this.#testMs + GRACE_MS });
+  }
+
+  onTestModuleCollected(module) {
+    let limitMs = Math.max(this.#testMs, this.#hookMs);
+    for (const { options } of module.children.allTests()) limitMs = Math.max(limitMs, options.timeout ?? 0);
+    send({ type: 'file', file: module.moduleId, limitMs: limitMs + GRACE_MS });
+  }
+
+  onTestCaseReady({ module, fullName }) {
+    send({ type: 'test', file: module.moduleId, name: fullName });
+  }
+
+  onTestCaseResult(test) {
+    send({ type: 'result', file: test.module.moduleId, state: test.result().state });
+  }
+
+  onTestModuleEnd({ moduleId }) {
+    send({ type: 'file end', file: moduleId });
+  }
+
   onTestRunEnd(modules, unhandledErrors) {
     const suites = readSuites();
     const seconds = new Map(suites.map((suite) => [suite, 0]));
@@ -26,9 +59,13 @@ export default class SuiteReporter {
     const counts = countTests(modules);
     const failed = counts.failed + unhandledErrors.length + problems.length;
     if (failed > 0) process.exitCode = 1;
-    const file = process.env.VDKIT_TEST_SUMMARY;
-    if (file !== undefined) writeFileSync(file, JSON.stringify({ ...counts, failed }));
+    send({ type: 'end', counts: { passed: counts.passed, failed } });
   }
+}
+
+/** Without a watching process (`npx vitest run`) there is nothing to send to. */
+function send(event) {
+  if (process.connected) process.send?.(event);
 }
 
 /** Bigger numbers take longer by design, so a long run only prints its times. */
