@@ -26,15 +26,7 @@ export function VDPluginLoad({ ImageError, plainInfo, plainCapabilities, registe
       MAGIC.every((byte, index) => head[index] === byte)
         ? { match: 'yes', reason: 'it begins with "BOXES 1"', type: 'hdd' }
         : { match: 'no', reason: 'it does not begin with "BOXES 1"' },
-    async open({ provider, name }, { mode }) {
-      const storage = await provider.open(name, mode);
-      try {
-        return await openBoxes(storage, mode, tools);
-      } catch (error) {
-        await storage.close();
-        throw error;
-      }
-    },
+    open: ({ main }, { mode }) => openBoxes(main, mode, tools),
     async create({ provider, name }, { size, variant, comment, uuid, parent }) {
       if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0 || size > 2 ** 40) {
         throw new ImageError('invalid-argument', 'The disk size is not usable', { found: size });

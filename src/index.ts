@@ -70,6 +70,7 @@ export { FILTERS } from './filters/index.ts';
 export { CACHES, defaultRegistry, FORMATS } from './formats/index.ts';
 export type { CacheCreateOptions, CacheFormat, CacheIdentity, CacheImage, CacheInfo } from './image/cache.ts';
 export type * from './image/contract.ts';
+export type { ImageFiles } from './image/files.ts';
 export type { Filter, FilterConfig, FilterInstance, FilterOpenOptions, KeySupply } from './image/filter.ts';
 export type { CheckSummary, Finding, Severity } from './image/findings.ts';
 export { summarize } from './image/findings.ts';

@@ -4,7 +4,7 @@
  * detection and the order of flushes are written once, above.
  */
 import type { MaybePromise, OpenMode, OperationOptions, ReadTarget, Source, Storage } from '../storage/contract.ts';
-import type { OpenGate } from '../storage/gate.ts';
+import type { ImageFiles } from './files.ts';
 import type { Finding } from './findings.ts';
 import type { Geometry } from './geometry.ts';
 import type { RegionList } from './regions.ts';
@@ -431,8 +431,6 @@ export interface FormatOpenOptions extends OperationOptions {
   readonly type?: MediumType;
   /** Values for the format's config keys; none that is for new images only. */
   readonly config?: Readonly<Record<string, string | number>>;
-  /** Decides about every file that the image names. */
-  readonly gate: OpenGate;
   /** Open this internal snapshot, by id or name, instead of the disk as it is now. Only for reading. */
   readonly snapshot?: string;
 }
@@ -487,16 +485,22 @@ export interface Format {
   readonly variants: readonly Variant[];
   /** Pure and total: never throws, whatever the bytes. */
   probe(input: ProbeInput): ProbeAnswer;
-  /** Throws `invalid-format`, `corrupt`, `unsupported`, `limit`. */
-  open(source: Source, options: FormatOpenOptions): Promise<Image>;
+  /**
+   * Opens the image that lies in these files; they belong to it when this resolves, and are closed by the caller when it
+   * rejects. Throws `invalid-format`, `corrupt`, `unsupported`, `limit`.
+   */
+  open(files: ImageFiles, options: FormatOpenOptions): Promise<Image>;
   /** Makes a new image and leaves it open for writing, durable but for its name. Removes its own files when it fails. */
   create?(source: Source, options: FormatCreateOptions): Promise<Image>;
   /** Ways to compress what new images hold, the usual one first, and the config values that each asks for. */
   readonly compressions?: Readonly<Record<string, Readonly<Record<string, string | number>>>>;
-  /** Finds what is wrong with an image that nobody has open. Throws when it is no image of this format at all. */
-  check?(source: Source, options: OperationOptions): Promise<readonly Finding[]>;
-  /** Repairs what `check` finds and can be repaired; may be cut off and run again. Returns what was found. */
-  repair?(source: Source, options: OperationOptions): Promise<readonly Finding[]>;
+  /**
+   * Finds what is wrong with an image that nobody has open. The files stay open. Throws when it is no image of this format
+   * at all.
+   */
+  check?(files: ImageFiles, options: OperationOptions): Promise<readonly Finding[]>;
+  /** Repairs what `check` finds and can be repaired; may be cut off and run again. Returns what was found. The files stay open. */
+  repair?(files: ImageFiles, options: OperationOptions): Promise<readonly Finding[]>;
   /** Checks what `create` would refuse, and says how many bytes a fixed one takes, without touching anything. */
   plan?(options: FormatCreateOptions): { readonly virtualSize: number; readonly preallocates: number };
   /** Bytes that `create` and writing these ranges take; they are in order and do not overlap. Touches nothing. */

@@ -4,7 +4,8 @@
  */
 
 import { SAME_DIRECTORY, sourceOf } from '../disk/open/environment.ts';
-import { entryList, type OpenedImage, openImage, openParents } from '../disk/open/open-image.ts';
+import type { OpenedImage } from '../disk/open/image-file.ts';
+import { entryList, openImage, openParents } from '../disk/open/open-image.ts';
 import type { EnvironmentOptions, ImageInput, ImageSource } from '../disk/options.ts';
 import { closeImages } from '../disk/path/chain.ts';
 import { ImageError, isImageError } from '../errors.ts';

@@ -2,13 +2,13 @@
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { registryOf, sourceOf } from '../disk/open/environment.ts';
-import { checkLocking, locked, requireSystemLocks, takesLocks } from '../disk/open/locking.ts';
+import { type ImageFile, type ImageFileOptions, withImageFile } from '../disk/open/image-file.ts';
+import { checkLocking, requireSystemLocks } from '../disk/open/locking.ts';
 import type { EnvironmentOptions, ImageSource, SharingOptions } from '../disk/options.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Format } from '../image/contract.ts';
+import { type ImageFiles, OpenedFiles } from '../image/files.ts';
 import { type Finding, summarize } from '../image/findings.ts';
-import { probeFormat, readProbeInput } from '../image/probe.ts';
-import type { Source, Storage } from '../storage/contract.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /** What is checked, and what happens then. */
@@ -47,35 +47,48 @@ export async function checkImage(image: ImageSource, options: CheckOptions = {})
   const source = sourceOf(image, options);
   const writes = options.repair === true && options.dryRun !== true;
   checkLocking({ ...options, mode: writes ? 'write' : 'read' });
-  const guard = await source.provider.open(source.name, 'read');
-  try {
-    if (takesLocks(options)) await lockGuard(guard, writes, options);
-    const format = await formatOf(guard, source, options);
-    return await checkAs(format, source, options, writes);
-  } finally {
-    await guard.close();
-  }
+  // One lock for all of it: between the check and the repair nobody else may come in.
+  const how: ImageFileOptions = { ...options, mode: 'read', lockMode: writes ? 'exclusive' : 'shared' };
+  return withImageFile(source, how, async (file) => {
+    if (writes) await requireSystemLocks([file.storage], options);
+    return checkAs(await formatOf(file, options), file, options, writes);
+  });
 }
 
-/** One lock for all of it: between the check and the repair nobody else may come in. */
-async function lockGuard(guard: Storage, writes: boolean, options: CheckOptions): Promise<void> {
-  await locked(guard, writes ? 'exclusive' : 'shared', { shareable: options.shareable ?? false });
-  if (writes) await requireSystemLocks([guard], options);
-}
-
-async function checkAs(format: Format, source: Source, options: CheckOptions, writes: boolean): Promise<CheckReport> {
-  const findings = await runCheck(format, source, options);
+async function checkAs(format: Format, file: ImageFile, options: CheckOptions, writes: boolean): Promise<CheckReport> {
+  const { source, files } = file;
+  const findings = await runCheck(format, files, options);
   const repairs = options.repair === true ? findings.filter(({ repairable }) => repairable) : [];
   const before = { file: source.name, format: format.name };
-  if (options.repair === true && format.repair === undefined) throw unsupported(format, source, 'repaired');
+  if (options.repair === true && format.repair === undefined) throw unsupported(format, source.name, 'repaired');
   if (!writes || repairs.length === 0) {
     return { ...before, clean: isClean(findings), findings, repaired: false, repairs };
   }
   await options.beforeRepair?.(findings);
   throwIfAborted(options.signal, 'The repair');
-  await format.repair?.(source, { signal: options.signal });
-  const left = await runCheck(format, source, options);
+  const left = await repairAndCheck(format, file, options);
   return { ...before, clean: isClean(left), findings: left, repaired: true, repairs };
+}
+
+/** Opened for writing only now: an image that needs no repair may be one that nobody may write. The lock is held already. */
+async function repairAndCheck(format: Format, file: ImageFile, options: CheckOptions): Promise<readonly Finding[]> {
+  const { source, gate, key } = file;
+  const main = await source.provider.open(source.name, 'write');
+  const files = new OpenedFiles({ source, main, gate });
+  try {
+    if ((await main.identity()).key !== key) throw exchanged(source.name);
+    await format.repair?.(files, { signal: options.signal });
+    return await runCheck(format, files, options);
+  } finally {
+    await files.close();
+  }
+}
+
+function exchanged(path: string): ImageError {
+  return new ImageError('busy', 'Another file was put into the place of the image while it was checked', {
+    path,
+    hint: 'Try again when nothing changes the names any more.',
+  });
 }
 
 function isClean(findings: readonly Finding[]): boolean {
@@ -83,10 +96,10 @@ function isClean(findings: readonly Finding[]): boolean {
   return corruptions === 0 && leaks === 0;
 }
 
-async function runCheck(format: Format, source: Source, options: CheckOptions): Promise<readonly Finding[]> {
-  if (format.check === undefined) throw unsupported(format, source, 'checked');
+async function runCheck(format: Format, files: ImageFiles, options: CheckOptions): Promise<readonly Finding[]> {
+  if (format.check === undefined) throw unsupported(format, files.name, 'checked');
   try {
-    return await format.check(source, { signal: options.signal });
+    return await format.check(files, { signal: options.signal });
   } catch (error) {
     if (!isImageError(error) || !HOPELESS.has(error.kind)) throw error;
     return [headerFinding(error)];
@@ -113,13 +126,13 @@ function headerFinding({ message, context }: ImageError): Finding {
 }
 
 /** A damaged signature hides what the file is from every probe: then its name is believed. */
-async function formatOf(storage: Storage, source: Source, options: CheckOptions): Promise<Format> {
+async function formatOf(file: ImageFile, options: CheckOptions): Promise<Format> {
   const registry = registryOf(options);
   if (options.format !== undefined) return registry.find(options.format);
-  const named = registry.byExtension(source.name);
+  const named = registry.byExtension(file.source.name);
   const byName = named?.check === undefined ? null : named;
   try {
-    const { format, guessed } = probeFormat(await readProbeInput(storage, source.name), registry);
+    const { format, guessed } = await file.probe();
     return guessed && byName !== null ? byName : format;
   } catch (error) {
     // An empty file.
@@ -128,9 +141,9 @@ async function formatOf(storage: Storage, source: Source, options: CheckOptions)
   }
 }
 
-function unsupported(format: Format, source: Source, what: string): ImageError {
+function unsupported(format: Format, path: string, what: string): ImageError {
   return new ImageError('unsupported', `Images of format ${format.name} cannot be ${what}`, {
-    path: source.name,
+    path,
     ...(what === 'repaired' ? { status: 'VERR_VD_IMAGE_REPAIR_NOT_SUPPORTED' } : {}),
     hint:
       format.name === 'raw'

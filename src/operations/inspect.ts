@@ -2,15 +2,15 @@
 import { checkArguments } from '../arguments.ts';
 import { SECTOR } from '../binary/numbers.ts';
 import { SOURCE } from '../disk/kinds.ts';
-import { registryOf, sourceOf } from '../disk/open/environment.ts';
-import { type OpenedImage, openImage, openParents } from '../disk/open/open-image.ts';
+import { sourceOf } from '../disk/open/environment.ts';
+import { type ImageFileOptions, type OpenedImage, withImageFile } from '../disk/open/image-file.ts';
+import { openImage, openParents } from '../disk/open/open-image.ts';
 import type { EnvironmentOptions, ImageReport, ImageSource, InspectOptions, InspectReport } from '../disk/options.ts';
 import { closeImages } from '../disk/path/chain.ts';
 import { hostSizes } from '../disk/report.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, MediumType } from '../image/contract.ts';
-import { probeFormat, readProbeInput } from '../image/probe.ts';
-import type { LockState, Source } from '../storage/contract.ts';
+import type { LockState, Storage } from '../storage/contract.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 const UNKNOWN: LockState = { held: null, holders: [] };
@@ -23,11 +23,11 @@ const ORDER: readonly LockState['held'][] = ['exclusive', 'shared', null, 'none'
 export async function inspect(source: ImageSource, options: InspectOptions = {}): Promise<InspectReport> {
   checkArguments('inspect', { source: [source, SOURCE], options: [options, OPTIONS] });
   const resolved = sourceOf(source, options);
-  const early = options.lock === false ? Promise.resolve() : lookEarly(resolved);
+  const onOpen = options.lock === false ? undefined : lookEarly;
   const opened: OpenedImage[] = [];
   try {
     const settings = options.snapshot === undefined ? {} : { settings: { snapshot: options.snapshot } };
-    const last = await openImage(resolved, { ...options, ...settings, mode: 'read', infoOnly: true });
+    const last = await openImage(resolved, { ...options, ...settings, mode: 'read', infoOnly: true, onOpen });
     opened.push(last);
     if (options.chain !== true) return await report(last, options);
     await openParents(opened, [], { ...options, infoOnly: true });
@@ -35,18 +35,16 @@ export async function inspect(source: ImageSource, options: InspectOptions = {})
     for (const entry of [...opened].reverse()) chain.push(await report(entry, options));
     return { ...(await report(last, options)), chain };
   } finally {
-    await early;
     await closeImages(opened);
   }
 }
 
 /** The first look at the system's locks takes milliseconds of waiting, in which the image can be opened. */
-async function lookEarly({ provider, name }: Source): Promise<void> {
+async function lookEarly(storage: Storage): Promise<void> {
   try {
-    const storage = await provider.open(name, 'read');
-    await storage.lockState().finally(() => storage.close());
+    await storage.lockState();
   } catch {
-    // Whoever opens the image hears of it.
+    // The second look meets the same obstacle, where it can be reported.
   }
 }
 
@@ -73,11 +71,13 @@ export interface DetectedFormat {
 export async function detectFormat(source: ImageSource, options: EnvironmentOptions = {}): Promise<DetectedFormat> {
   checkArguments('detectFormat', { source: [source, SOURCE], options: [options, OPTIONS] });
   throwIfAborted(options.signal, 'Looking at the file');
-  const { provider, name } = sourceOf(source, options);
-  const storage = await provider.open(name, 'read');
-  try {
-    const outcome = probeFormat(await readProbeInput(storage, name), registryOf(options));
-    const { format, answer, guessed, warnings } = outcome;
+  const how: ImageFileOptions = { ...options, mode: 'read', infoOnly: true };
+  return withImageFile(sourceOf(source, options), how, async (file) => {
+    const { format, answer, guessed, warnings } = await file.probe();
+    const {
+      storage,
+      source: { name },
+    } = file;
     const unnamed = guessed && storage.size % SECTOR !== 0;
     if (unnamed) {
       throw new ImageError('invalid-format', 'Nothing identifies this file as an image', {
@@ -91,9 +91,7 @@ export async function detectFormat(source: ImageSource, options: EnvironmentOpti
     const { read: readable } = format.capabilities;
     const detail = answer.detail ?? format.title;
     return { format: format.name, type, recognisedBy: answer.reason, guessed, detail, readable, warnings };
-  } finally {
-    await storage.close();
-  }
+  });
 }
 
 async function report(entry: OpenedImage, options: InspectOptions): Promise<ImageReport> {

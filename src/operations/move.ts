@@ -17,14 +17,15 @@
 
 import { removeFile, requireWritable } from '../disk/change/stack.ts';
 import { refuseIncomplete } from '../disk/open/beside.ts';
-import { environmentOf, handedOver, registryOf, SAME_DIRECTORY } from '../disk/open/environment.ts';
+import { environmentOf, registryOf, SAME_DIRECTORY } from '../disk/open/environment.ts';
+import type { OpenedImage } from '../disk/open/image-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
-import { type OpenedImage, openImage } from '../disk/open/open-image.ts';
+import { openImage } from '../disk/open/open-image.ts';
 import type { EnvironmentOptions } from '../disk/options.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
+import { OpenedFiles } from '../image/files.ts';
 import type { Source, Storage } from '../storage/contract.ts';
-import { denyAll } from '../storage/gate.ts';
 import { keptOpen } from '../storage/kept-open.ts';
 import { OverlayStorage } from '../storage/overlay.ts';
 import type { Staged } from '../storage/staging.ts';
@@ -374,9 +375,9 @@ class Move {
     if (both.size === 0) return main;
     const names = new Map([...there, ...[...both].map(([old, here]) => [old, there.get(here) ?? here] as const)]);
     const changed = new OverlayStorage(keptOpen(main).storage);
-    const source = handedOver(this.#from, () => Promise.resolve(keptOpen(changed).storage));
+    const files = new OpenedFiles({ source: this.#from, main: keptOpen(changed).storage });
     const format = registryOf(this.#options).find(this.#opened.format);
-    const image = await format.open(source, { mode: 'write', gate: denyAll(), withoutData: true });
+    const image = await format.open(files, { mode: 'write', withoutData: true });
     try {
       requireWritable({ ...this.#opened, image });
       if (image.readdress === undefined) throw cannotReaddress(this.#opened);

@@ -3,6 +3,7 @@ import type { ChainDisk } from '../disk/disk.ts';
 import { vdi } from '../formats/vdi/index.ts';
 import { HEADER } from '../formats/vdi/layout.ts';
 import { MemoryProvider } from '../storage/memory.ts';
+import { checkWith } from '../testing/format-files.ts';
 import { createImage } from './create.ts';
 import { inspect } from './inspect.ts';
 import { openDisk } from './open.ts';
@@ -45,7 +46,7 @@ async function using(source: At, run: (disk: ChainDisk) => Promise<void>): Promi
   } finally {
     await disk.close();
   }
-  expect(await vdi.check?.(source, {}), 'a clean check').toEqual([]);
+  expect(await checkWith(vdi, source), 'a clean check').toEqual([]);
 }
 
 async function fileSize(source: At): Promise<number> {
@@ -181,7 +182,7 @@ describe('compact', () => {
     await expect(disk.compact({ image: 3 })).rejects.toMatchObject({ status: 'VERR_VD_IMAGE_NOT_FOUND' });
     await disk.write(BLOCK, filled(BLOCK, 8));
     await disk.close();
-    expect(await vdi.check?.(base, {})).toEqual([]);
+    expect(await checkWith(vdi, base)).toEqual([]);
   });
 
   it('keeps the modification UUID when nobody reads anything else afterwards', async () => {

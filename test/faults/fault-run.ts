@@ -4,6 +4,7 @@ import { summarize } from '../../src/image/findings.ts';
 import type { Registry } from '../../src/image/registry.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
+import { checkWith } from '../../src/testing/format-files.ts';
 import {
   CrashSession,
   describeSector,
@@ -176,7 +177,7 @@ async function found(provider: StorageProvider, way: Way, run: Run): Promise<str
   if ((await provider.lookUp(imageOf(way))) === null) return run.created ? ['The image is gone'] : [];
   const problems: string[] = [];
   try {
-    const findings = (await way.format.check?.({ provider, name: imageOf(way) }, {})) ?? [];
+    const findings = (await checkWith(way.format, { provider, name: imageOf(way) })) ?? [];
     if (summarize(findings).corruptions > 0) problems.push(`The check finds ${JSON.stringify(findings)}`);
     const disk = await openWay(provider, way);
     const bytes = new Uint8Array(disk.size);

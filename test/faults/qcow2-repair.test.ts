@@ -4,6 +4,7 @@ import { qcow2 } from '../../src/formats/qcow2/index.ts';
 import { openDisk } from '../../src/operations/open.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
+import { checkWith, repairWith } from '../../src/testing/format-files.ts';
 import { crashStates, RecordingProvider } from '../../src/testing/index.ts';
 import { rounds } from '../conformance/random.ts';
 import { at, type BuildOptions, type BuiltImage, buildQcow2, setCount, setEntry } from './qcow2-bytes.ts';
@@ -72,8 +73,8 @@ async function contentOf(provider: StorageProvider): Promise<string> {
 }
 
 const source = (provider: StorageProvider) => ({ provider, name: NAME });
-const check = async (provider: StorageProvider) => (await qcow2.check?.(source(provider), {})) ?? [];
-const repair = async (provider: StorageProvider) => qcow2.repair?.(source(provider), {});
+const check = async (provider: StorageProvider) => (await checkWith(qcow2, source(provider))) ?? [];
+const repair = async (provider: StorageProvider) => repairWith(qcow2, source(provider));
 
 /** What is repaired can be written, in place and anew. */
 async function write(provider: StorageProvider): Promise<void> {

@@ -8,6 +8,7 @@ import { FORMATS } from '../../src/formats/index.ts';
 import type { Finding } from '../../src/image/findings.ts';
 import { inspect } from '../../src/operations/inspect.ts';
 import { openDisk } from '../../src/operations/open.ts';
+import { checkWith } from '../../src/testing/format-files.ts';
 import { changeAll } from './examine-change.ts';
 import { checkImage, newCorruptions, repairImage } from './examine-check.ts';
 import { type Digests, readThrough } from './examine-read.ts';
@@ -49,7 +50,7 @@ export async function examine(work: HostileCase, base: BaseImage): Promise<Notes
     const source = { provider, name };
     const written = await writeOnce({ notes, source, options: named, before });
     if (!written || checked === undefined || format.check === undefined) return;
-    const worse = newCorruptions(checked, await format.check(source, {}));
+    const worse = newCorruptions(checked, await checkWith(format, source));
     if (worse.length > 0) notes.finding(`after a write a check finds ${worse.join(', ')}`);
   });
   await inBox(work, base, notes, [name, `+${name}`, BELOW], async (provider) => {
@@ -57,7 +58,7 @@ export async function examine(work: HostileCase, base: BaseImage): Promise<Notes
     if (before === undefined || notes.steps.includes('write open:read-only')) return;
     const changed = await changeAll({ notes, source, options: named, before });
     if (!changed || checked === undefined || format.check === undefined) return;
-    const worse = newCorruptions(checked, await format.check(source, {}));
+    const worse = newCorruptions(checked, await checkWith(format, source));
     if (worse.length > 0) notes.finding(`after changes of the whole a check finds ${worse.join(', ')}`);
   });
   await inBox(work, base, notes, [name, `+${name}`, BELOW], async (provider) => {

@@ -7,6 +7,7 @@ import { checkImage } from '../../src/operations/check.ts';
 import { createImage } from '../../src/operations/create.ts';
 import { openDisk } from '../../src/operations/open.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
+import { checkWith } from '../../src/testing/format-files.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 
 const BLOCK = 4096;
@@ -62,7 +63,7 @@ describe('vdi', () => {
     await grown.read(3 * BLOCK, added);
     expect(added.every((byte) => byte === 0)).toBe(true);
     await grown.close();
-    expect((await vdi.check?.(source, {}))?.filter(({ severity }) => severity === 'corruption')).toEqual([]);
+    expect((await checkWith(vdi, source))?.filter(({ severity }) => severity === 'corruption')).toEqual([]);
   });
 });
 

@@ -10,6 +10,7 @@ import { survey } from '../../src/formats/qcow2/check/check.ts';
 import type { Format } from '../../src/image/contract.ts';
 import type { Finding } from '../../src/image/findings.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
+import { checkWith, repairWith } from '../../src/testing/format-files.ts';
 import { rounds } from '../conformance/random.ts';
 import type { Sample } from './descriptor.ts';
 import { mutationsOf } from './mutations.ts';
@@ -54,11 +55,11 @@ class Copy {
 
   /** Null: it is too broken for that. */
   async check(): Promise<readonly Finding[] | null> {
-    return orNull(async () => (await this.format.check?.(this.source, {})) ?? []);
+    return orNull(async () => (await checkWith(this.format, this.source)) ?? []);
   }
 
   async repair(): Promise<readonly Finding[] | null> {
-    return orNull(async () => (await this.format.repair?.(this.source, {})) ?? []);
+    return orNull(async () => (await repairWith(this.format, this.source)) ?? []);
   }
 
   /** Counts of clusters of the file that no refcount structure has, nor the table of the snapshots, which may move. */

@@ -18,6 +18,7 @@ import { copyChain } from '../../src/operations/copy.ts';
 import { openDisk } from '../../src/operations/open.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
+import { checkWith } from '../../src/testing/format-files.ts';
 import { buildChain, type ChainPart } from './build.ts';
 import { FakeClock } from './clock.ts';
 import { type DiskContent, describeByte, firstDifference, fits, splitBytes, writeContent } from './content.ts';
@@ -590,7 +591,7 @@ class ModelRun {
     for (const { name, format: own } of this.#chain) {
       const format = defaultRegistry().find(own);
       if (!format.capabilities.check || format.check === undefined) continue;
-      const findings = await format.check({ provider, name }, {});
+      const findings = await checkWith(format, { provider, name });
       const isLast = name === this.#chain.at(-1)?.name;
       const bad = findings.filter(({ severity }) => (closed && isLast) || severity !== 'leak');
       if (bad.length > 0) throw new Mismatch(`check found ${JSON.stringify(bad)} in ${name}`);

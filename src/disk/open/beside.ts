@@ -4,12 +4,11 @@
  */
 import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { ImageInfo } from '../../image/contract.ts';
-import { probeFormat, readProbeInput } from '../../image/probe.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Source } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
 import type { EnvironmentOptions } from '../options.ts';
-import { handedOver, registryOf } from './environment.ts';
+import { type ImageFile, type ImageFileOptions, withImageFile } from './image-file.ts';
 
 /** An image beside another one. */
 export interface ImageBeside {
@@ -60,30 +59,28 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
 
   /** One file, wherever it lies. Null for anything that is not a readable image, whatever is wrong with it. */
   async lookAt(name: string): Promise<ImageBeside | null> {
-    const { gate, from, role } = this.#look;
+    const { gate, from, role, options } = this.#look;
+    const namedBy = { gate, from, role };
+    const how: ImageFileOptions = { ...options, gate, mode: 'read', infoOnly: true, namedBy };
     try {
-      const storage = await gate.open({ name, role }, from, 'read');
-      try {
-        const { format, guessed } = probeFormat(await readProbeInput(storage, name), registryOf(this.#look.options));
-        if (guessed) return null;
-        this.#images++;
-        if (!format.capabilities.read) return null;
-        const { key } = await storage.identity();
-        // The format gets the handle that the gate judged, not the name.
-        const judged = handedOver({ provider: from.provider, name }, () => Promise.resolve(storage));
-        const { signal } = this.#look.options;
-        const image = await format.open(judged, { mode: 'read', gate, infoOnly: true, signal });
-        const { info } = image;
-        const named = (image.references ?? []).map(({ stored }) => stored);
-        await image.close();
-        return { name, key, info, named };
-      } finally {
-        await storage.close();
-      }
+      return await withImageFile({ provider: from.provider, name }, how, (file) => this.#read(file));
     } catch (error) {
       if (isImageError(error) && error.kind !== 'aborted') return null;
       throw error;
     }
+  }
+
+  async #read(file: ImageFile): Promise<ImageBeside | null> {
+    const { format, answer, guessed } = await file.probe();
+    if (guessed) return null;
+    this.#images++;
+    if (!format.capabilities.read) return null;
+    const chosen = { format, recognisedBy: answer.reason, guessed, warnings: [] };
+    const { image, name, key } = await file.open(chosen, {});
+    const { info } = image;
+    const named = (image.references ?? []).map(({ stored }) => stored);
+    await image.close();
+    return { name, key, info, named };
   }
 }
 

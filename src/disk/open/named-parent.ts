@@ -1,13 +1,10 @@
 /** The parent that an image names itself: resolved beside it, opened through the gate, in the format that is recorded. */
 import { ImageError, printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
-import { probeFormat, readProbeInput } from '../../image/probe.ts';
-import type { Source, Storage } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { DiskOpenOptions } from '../options.ts';
-import { gateOf, handedOver, registryOf, settingsOf } from './environment.ts';
-import { lockedSource, takesLocks } from './locking.ts';
-import type { OpenedImage } from './open-image.ts';
+import { registryOf, settingsOf } from './environment.ts';
+import { type ChosenFormat, type ImageFile, type OpenedImage, withImageFile } from './image-file.ts';
 
 /** Which parent of whom. */
 export interface StoredParent {
@@ -26,50 +23,20 @@ export interface StoredParent {
 export async function openStoredParent({ child, name, options, format }: StoredParent): Promise<OpenedImage> {
   const { provider } = child.source;
   const wanted = isPlainName(name) ? provider.resolve(name, child.name) : name;
-  const storage = await child.gate.open({ name: wanted, role: 'parent image' }, child.source, 'read');
-  let opened = false;
-  try {
-    const infoOnly = options.infoOnly === true;
-    if (!infoOnly && takesLocks(options)) await storage.lock('shared', { shareable: options.shareable ?? false });
-    const chosen = await chooseFormat(storage, wanted, child, { options, format });
-    const { key } = await storage.identity();
-    const source: Source = { provider, name: wanted };
-    // The format gets the handle that the gate judged, not the name.
-    const judged = handedOver(infoOnly ? source : lockedSource(source, options), () => Promise.resolve(storage));
-    const gate = await gateOf(options.allow, source, storage);
-    const image = await chosen.format.open(judged, {
-      mode: 'read',
-      gate,
-      infoOnly,
-      signal: options.signal,
-    });
-    opened = true;
-    const { warnings } = image.info;
-    return {
-      image,
-      name: wanted,
-      format: chosen.format.name,
-      key,
-      source,
-      settings: settingsOf(options),
-      recognisedBy: chosen.recognisedBy,
-      guessed: chosen.guessed,
-      warnings,
-      gate,
-    };
-  } finally {
-    if (!opened) await storage.close();
-  }
+  const namedBy = { gate: child.gate, from: child.source, role: 'parent image' };
+  return withImageFile({ provider, name: wanted }, { ...options, mode: 'read', namedBy }, async (file) => {
+    const chosen = await chooseFormat(file, child, { options, format });
+    return file.open(chosen, { settings: settingsOf(options) });
+  });
 }
 
 async function chooseFormat(
-  storage: Storage,
-  name: string,
+  file: ImageFile,
   child: OpenedImage,
   { options, format }: Pick<StoredParent, 'options' | 'format'>,
-): Promise<Pick<OpenedImage, 'recognisedBy' | 'guessed'> & { readonly format: Format }> {
+): Promise<ChosenFormat> {
   const registry = registryOf(options);
-  const said = (found: Format, by: string) => ({ format: found, recognisedBy: by, guessed: false });
+  const said = (found: Format, by: string) => ({ format: found, recognisedBy: by, guessed: false, warnings: [] });
   if (format !== undefined) return said(registry.find(format), 'the caller named it');
   const recorded = child.image.info.parentFormat;
   if (recorded !== null) {
@@ -81,7 +48,7 @@ async function chooseFormat(
       hint: 'Name it with parentFormat (on the command line: --parent-format).',
     });
   }
-  const outcome = probeFormat(await readProbeInput(storage, name), registry);
+  const outcome = await file.probe();
   if (outcome.guessed) return { ...said(outcome.format, outcome.answer.reason), guessed: true };
   throw new ImageError('denied', 'The image does not say what format its parent has, and it looks like more than raw', {
     path: child.name,

@@ -1,10 +1,9 @@
 /** Opening images: finding out what a file is, and its parents, through the gate. */
 import { assert, ImageError, throwIfAborted } from '../../errors.ts';
 import type { Format, Image } from '../../image/contract.ts';
-import { ofParent, probeFormat, readProbeInput } from '../../image/probe.ts';
+import { ofParent } from '../../image/probe.ts';
 import { LIMITS } from '../../limits.ts';
 import type { OpenMode, Source } from '../../storage/contract.ts';
-import type { OpenGate } from '../../storage/gate.ts';
 import type {
   DiskOpenOptions,
   EnvironmentOptions,
@@ -13,24 +12,18 @@ import type {
   ImageSettings,
   SharingOptions,
 } from '../options.ts';
-import type { ChainImage } from '../path/chain.ts';
-import { entryOf, gateOf, registryOf, settingsOf, sourceOf } from './environment.ts';
+import { entryOf, registryOf, settingsOf, sourceOf } from './environment.ts';
 import { checkConfig } from './format-options.ts';
-import { lockedSource } from './locking.ts';
+import {
+  type ChosenFormat,
+  type ImageFile,
+  type ImageFileOptions,
+  type OpenedImage,
+  withImageFile,
+} from './image-file.ts';
 import { openStoredParent } from './named-parent.ts';
 import { ParentSearch } from './parent-search.ts';
 import { refuseHalfConverted } from './prepare-record.ts';
-
-/** One image, opened, with what a report needs. */
-export interface OpenedImage extends ChainImage {
-  /** Why this format was chosen. */
-  readonly recognisedBy: string;
-  /** Nothing identifies the file, and nobody named its format: it is taken for a raw disk. */
-  readonly guessed: boolean;
-  readonly warnings: readonly string[];
-  /** For what the image names. */
-  readonly gate: OpenGate;
-}
 
 /** How one image is opened. */
 export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
@@ -44,6 +37,8 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly withoutData?: boolean;
   /** Also an image whose conversion by filters was interrupted. */
   readonly resumeFilters?: boolean | undefined;
+  /** See {@link ImageFileOptions.onOpen}. */
+  readonly onOpen?: ImageFileOptions['onOpen'];
 }
 
 /** The format whose bytes come in the order of the disk: a stream can be read as it comes. */
@@ -52,48 +47,24 @@ const IN_ORDER = 'raw';
 /** Opens one image: by the format that was named, else by the strongest probe. */
 export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal, 'Opening');
-  const { settings = {} } = options;
-  const { format, recognisedBy, key, warnings, guessed, gate, pinned } = await chooseFormat(source, options);
-  if (settings.config !== undefined) checkConfig(format, settings.config, 'open');
-  if (guessed && options.mode === 'write') {
-    throw new ImageError('denied', 'Nothing identifies this file as an image, and raw is never guessed for writing', {
-      path: source.name,
-      hint: 'Name its format: format "raw" (on the command line: --format raw).',
-    });
-  }
-  if (options.infoOnly !== true && options.resumeFilters !== true) await refuseHalfConverted(source);
-  const locking = { ...options, shareable: settings.shareable ?? options.shareable ?? false };
-  const image = await format.open(options.infoOnly === true ? source : lockedSource(source, locking), {
-    mode: options.mode,
-    gate,
-    infoOnly: options.infoOnly ?? false,
-    signal: options.signal,
-    ...(options.withoutData === undefined ? {} : { withoutData: options.withoutData }),
-    ...(settings.type === undefined ? {} : { type: settings.type }),
-    ...(settings.config === undefined ? {} : { config: settings.config }),
-    ...(settings.snapshot === undefined ? {} : { snapshot: settings.snapshot }),
+  const { settings = {}, withoutData, format } = options;
+  const named = format === undefined ? null : registryOf(options).find(format);
+  const shareable = settings.shareable ?? options.shareable ?? false;
+  return withImageFile(source, { ...options, shareable }, async (file) => {
+    const chosen = await chooseFormat(file, named);
+    if (settings.config !== undefined) checkConfig(chosen.format, settings.config, 'open');
+    if (chosen.guessed && options.mode === 'write') {
+      throw new ImageError('denied', 'Nothing identifies this file as an image, and raw is never guessed for writing', {
+        path: source.name,
+        hint: 'Name its format: format "raw" (on the command line: --format raw).',
+      });
+    }
+    if (options.infoOnly !== true && options.resumeFilters !== true) await refuseHalfConverted(source);
+    const opened = await file.open(chosen, { settings, withoutData });
+    const { snapshots } = opened.image.info;
+    if (settings.snapshot !== undefined && snapshots === undefined) await refuseSnapshot(opened.image, source.name);
+    return opened;
   });
-  if (pinned) await refuseExchanged(image, key, source.name);
-  if (settings.snapshot !== undefined && image.info.snapshots === undefined) await refuseSnapshot(image, source.name);
-  applyHints(image, settings);
-  const all = [...warnings, ...image.info.warnings];
-  const chosen = { format: format.name, recognisedBy, guessed };
-  return { ...chosen, image, name: source.name, key, source, settings, warnings: all, gate };
-}
-
-/** What the image may open was decided by the file that was looked at first. */
-async function refuseExchanged(image: Image, key: string, path: string): Promise<void> {
-  for (const storage of image.storages()) if ((await storage.identity()).key === key) return;
-  await image.close();
-  throw new ImageError('busy', 'Another file was put into the place of the image while it was opened', {
-    path,
-    hint: 'Try again when nothing changes the names any more.',
-  });
-}
-
-function applyHints(image: Image, { sequential }: ImageSettings): void {
-  if (sequential !== true) return;
-  for (const storage of image.storages()) storage.adviseSequential?.();
 }
 
 /** Reading the disk as it is now would be worse than reading nothing. */
@@ -102,33 +73,14 @@ async function refuseSnapshot(image: Image, path: string): Promise<never> {
   throw new ImageError('unsupported', `Images of the format ${image.info.format} have no snapshots inside`, { path });
 }
 
-interface Choice {
-  readonly format: Format;
-  readonly recognisedBy: string;
-  readonly key: string;
-  readonly warnings: readonly string[];
-  readonly guessed: boolean;
-  readonly gate: OpenGate;
-  /** The gate is that of this very file. */
-  readonly pinned: boolean;
-}
-
-async function chooseFormat(source: Source, options: OpenImageOptions): Promise<Choice> {
-  const registry = registryOf(options);
-  const named = options.format === undefined ? null : registry.find(options.format);
-  const storage = await source.provider.open(source.name, 'read');
-  try {
-    const { key } = await storage.identity();
-    if (named !== null && named.name !== IN_ORDER && !storage.can.random) throw notForStreams(named, source.name);
-    const gate = await gateOf(options.allow, source, storage);
-    const common = { key, gate, pinned: storage.place !== undefined };
-    if (named !== null)
-      return { ...common, format: named, recognisedBy: 'the caller named it', warnings: [], guessed: false };
-    const { format, answer, warnings, guessed } = probeFormat(await readProbeInput(storage, source.name), registry);
-    return { ...common, format, recognisedBy: answer.reason, warnings, guessed };
-  } finally {
-    await storage.close();
+async function chooseFormat(file: ImageFile, named: Format | null): Promise<ChosenFormat> {
+  const { name } = file.source;
+  if (named === null) {
+    const { format, answer, warnings, guessed } = await file.probe();
+    return { format, recognisedBy: answer.reason, warnings, guessed };
   }
+  if (named.name !== IN_ORDER && !file.storage.can.random) throw notForStreams(named, name);
+  return { format: named, recognisedBy: 'the caller named it', warnings: [], guessed: false };
 }
 
 function notForStreams({ name }: Format, path: string): ImageError {

@@ -7,14 +7,12 @@
  */
 import { ImageError, printable } from '../../errors.ts';
 import type { ImageInfo } from '../../image/contract.ts';
-import { probeFormat, readProbeInput } from '../../image/probe.ts';
 import type { Source } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { DiskOpenOptions } from '../options.ts';
 import { boundsBeside, ImagesBeside } from './beside.ts';
-import { gateOf, handedOver, registryOf, settingsOf } from './environment.ts';
-import { lockedSource, takesLocks } from './locking.ts';
-import type { OpenedImage } from './open-image.ts';
+import { settingsOf } from './environment.ts';
+import { type OpenedImage, withImageFile } from './image-file.ts';
 
 /** What a candidate is to the child. */
 export type Verdict = 'same' | 'changed' | 'other';
@@ -167,27 +165,15 @@ async function openCandidate(
   { child, uuid }: Orphan,
   options: DiskOpenOptions,
 ): Promise<OpenedImage | null> {
-  const infoOnly = options.infoOnly === true;
-  const storage = await child.gate.open({ name, role: 'parent image' }, child.source, 'read');
-  let found: OpenedImage | null = null;
-  try {
-    if (!infoOnly && takesLocks(options)) await storage.lock('shared', { shareable: options.shareable ?? false });
-    const { guessed, format, answer } = probeFormat(await readProbeInput(storage, name), registryOf(options));
-    const { key } = await storage.identity();
+  const namedBy = { gate: child.gate, from: child.source, role: 'parent image' };
+  const source: Source = { provider: child.source.provider, name };
+  return withImageFile(source, { ...options, mode: 'read', namedBy }, async (file) => {
+    const { guessed, format, answer } = await file.probe();
     if (guessed || !format.capabilities.read) return null;
-    // The format gets the handle that the gate judged, not the name.
-    const source: Source = { provider: child.source.provider, name };
-    const judged = handedOver(infoOnly ? source : lockedSource(source, options), () => Promise.resolve(storage));
-    const gate = await gateOf(options.allow, source, storage);
-    const image = await format.open(judged, { mode: 'read', gate, infoOnly, signal: options.signal });
-    if (image.info.uuid !== uuid) return null;
-    const settings = settingsOf(options);
-    if (!infoOnly && settings.sequential === true) for (const part of image.storages()) part.adviseSequential?.();
-    const { warnings } = image.info;
-    const chosen = { format: format.name, recognisedBy: answer.reason, guessed: false };
-    found = { ...chosen, image, name, key, source, settings, warnings, gate };
-    return found;
-  } finally {
-    if (found === null) await storage.close();
-  }
+    const chosen = { format, recognisedBy: answer.reason, guessed, warnings: [] };
+    const found = await file.open(chosen, { settings: settingsOf(options) });
+    if (found.image.info.uuid === uuid) return found;
+    await found.image.close();
+    return null;
+  });
 }

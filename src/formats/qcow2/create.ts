@@ -473,9 +473,8 @@ export async function measureQcow2(
   return { required: bytesFor(clusters, tables), fullyAllocated };
 }
 
-/** The name of a backing file as an image stores it: relative where it lies in the image's directory or below. */
-export function storedName(source: Source, parent: string): string {
-  const directory = source.provider.directory(source.name);
+/** The name of a backing file as an image in `directory` stores it: relative where it lies there or below. */
+export function storedName(directory: string, parent: string): string {
   const prefix = directory.endsWith('/') ? directory : `${directory}/`;
   return parent.startsWith(prefix) ? parent.slice(prefix.length) : parent;
 }

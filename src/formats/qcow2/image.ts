@@ -22,9 +22,10 @@ import type {
   SnapshotStore,
   WriteSlot,
 } from '../../image/contract.ts';
+import type { ImageFiles } from '../../image/files.ts';
 import { flushImage } from '../../image/flush.ts';
 import type { MetadataPages } from '../../image/metadata-pages.ts';
-import type { MaybePromise, OperationOptions, ReadTarget, Source, Storage } from '../../storage/contract.ts';
+import type { MaybePromise, OperationOptions, ReadTarget, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { type AmendHost, prepareAmend } from './amend/amend.ts';
 import type { AmendValues } from './amend/amend-plan.ts';
@@ -60,7 +61,7 @@ export interface Writing {
 
 /** What an image is made of; `openQcow2` puts it together. */
 export interface Qcow2Parts {
-  readonly source: Source;
+  readonly files: Pick<ImageFiles, 'directory'>;
   readonly storage: Storage;
   readonly header: Qcow2Header;
   readonly snapshots: readonly Snapshot[];
@@ -82,7 +83,7 @@ export class Qcow2Image implements Image {
   readonly bitmaps?: Qcow2Bitmaps;
   readonly #storage: Storage;
   readonly #data: Storage | null;
-  readonly #source: Source;
+  readonly #directory: string;
   #l2: MetadataPages;
   #writing: Writing | null;
   readonly #snapshot: Snapshot | null;
@@ -103,7 +104,7 @@ export class Qcow2Image implements Image {
   constructor(parts: Qcow2Parts) {
     const { storage, header, snapshot, data, writing } = parts;
     this.#header = header;
-    this.#source = parts.source;
+    this.#directory = parts.files.directory;
     this.#snapshots = parts.snapshots;
     this.#bitmaps = parts.bitmaps;
     this.#snapshot = snapshot;
@@ -333,7 +334,7 @@ export class Qcow2Image implements Image {
     this.#own();
     // A parent that was not opened and has no name: the child keeps the link it has.
     if (parent?.name === '') return;
-    const name = parent === null ? null : storedName(this.#source, parent.name);
+    const name = parent === null ? null : storedName(this.#directory, parent.name);
     const format = parent === null ? null : new TextEncoder().encode(parent.format);
     const header: Qcow2Header = {
       ...this.#header,

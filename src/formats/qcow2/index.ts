@@ -1,6 +1,7 @@
 /** QCOW2: QEMU's disk image. */
 import type { ConfigKey, Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
-import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
+import { mainFile, OpenedFiles } from '../../image/files.ts';
+import type { Source } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
 import { AMEND_KEYS } from './amend/amend-plan.ts';
 import { checkQcow2 } from './check/check.ts';
@@ -51,30 +52,24 @@ export const qcow2: Format = {
     { word: 'diff', description: 'stores what differs from a backing file' },
   ],
   probe,
-  async open(source, options) {
-    const storage = await source.provider.open(source.name, options.mode);
-    try {
-      return await openQcow2(storage, source, options);
-    } catch (error) {
-      await storage.close();
-      throw error;
-    }
-  },
+  open: openQcow2,
   async create(source, options) {
-    const parent = options.parent === undefined ? null : storedName(source, options.parent.name);
-    const storage = await writeNewQcow2(source, options, planQcow2(options, parent));
+    const parent =
+      options.parent === undefined ? null : storedName(source.provider.directory(source.name), options.parent.name);
+    const main = await writeNewQcow2(source, options, planQcow2(options, parent));
+    const files = new OpenedFiles({ source, main, gate: ownDataFile(source) });
     try {
-      return await openQcow2(storage, source, { mode: 'write', gate: ownDataFile(source), isNew: true });
+      return await openQcow2(files, { mode: 'write', isNew: true });
     } catch (error) {
-      await storage.close();
+      await files.close();
       throw error;
     }
   },
-  async check(source, options) {
-    return withStorage(source, 'read', (storage) => checkQcow2(storage, options));
+  async check(files, options) {
+    return checkQcow2(mainFile(files), options);
   },
-  async repair(source, options) {
-    return withStorage(source, 'write', (storage) => repairQcow2(storage, options));
+  async repair(files, options) {
+    return repairQcow2(mainFile(files), options);
   },
   plan(options) {
     const { virtualSize, preallocates } = planQcow2(options, options.parent?.name ?? null);
@@ -102,15 +97,6 @@ function ownDataFile(source: Source): OpenGate {
     open: ({ name }, _from, mode) => source.provider.open(name, mode),
     candidates: () => (async function* () {})(),
   };
-}
-
-async function withStorage<T>(source: Source, mode: OpenMode, run: (storage: Storage) => Promise<T>): Promise<T> {
-  const storage = await source.provider.open(source.name, mode);
-  try {
-    return await run(storage);
-  } finally {
-    await storage.close();
-  }
 }
 
 function probe({ head }: ProbeInput): ProbeAnswer {

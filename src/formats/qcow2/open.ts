@@ -2,9 +2,9 @@
 import { divCeil } from '../../binary/numbers.ts';
 import { describeError, hex, ImageError, isImageError } from '../../errors.ts';
 import type { FormatOpenOptions } from '../../image/contract.ts';
+import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { LIMITS } from '../../limits.ts';
-import type { OperationOptions, Source, Storage } from '../../storage/contract.ts';
-import { isPlainName } from '../../storage/gate.ts';
+import type { OpenMode, OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
 import { readBitmaps } from './bitmaps/bitmaps.ts';
@@ -30,8 +30,9 @@ export interface Qcow2OpenOptions extends FormatOpenOptions {
   readonly isNew?: boolean;
 }
 
-/** Opens the image in a storage, which belongs to the image when this resolves. */
-export async function openQcow2(storage: Storage, source: Source, options: Qcow2OpenOptions): Promise<Qcow2Image> {
+/** Opens the image in these files, which belong to it when this resolves. */
+export async function openQcow2(files: ImageFiles, options: Qcow2OpenOptions): Promise<Qcow2Image> {
+  const storage = mainFile(files);
   const found = await readHeader(storage);
   // Before anything is allocated by counts that may be old; the bit says so.
   const recovers = options.mode === 'write' && options.infoOnly !== true && found.cryptMethod === CRYPT.none;
@@ -45,7 +46,7 @@ export async function openQcow2(storage: Storage, source: Source, options: Qcow2
   );
   const bitmaps = await lenient(readBitmaps(storage, header), 'bitmaps', false, warnings);
   const snapshot = options.snapshot === undefined ? null : chooseSnapshot(storage, header, snapshots, options.snapshot);
-  const parts = { source, storage, header, snapshots, bitmaps, snapshot, warnings, writing: null, obstacle: null };
+  const parts = { files, storage, header, snapshots, bitmaps, snapshot, warnings, writing: null, obstacle: null };
   if (options.infoOnly === true) return new Qcow2Image({ ...parts, data: null });
   refuseEncrypted(header, storage.label);
   const checked = options.isNew !== true;
@@ -55,10 +56,7 @@ export async function openQcow2(storage: Storage, source: Source, options: Qcow2
   const state = typeof writing === 'string' ? null : writing;
   const external = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
   const mode = state === null ? 'read' : 'write';
-  const data =
-    options.withoutData === true && external
-      ? null
-      : await openData(storage, header, source, { gate: options.gate, mode });
+  const data = options.withoutData === true && external ? null : await openData(files, storage, header, mode);
   return new Qcow2Image({ ...parts, data, writing: state, obstacle });
 }
 
@@ -164,12 +162,7 @@ function refuseEncrypted(header: Qcow2Header, path: string): void {
 }
 
 /** Where guest data lies. A data file is opened through the gate, and only read as long as images are. */
-async function openData(
-  storage: Storage,
-  header: Qcow2Header,
-  source: Source,
-  { gate, mode }: Pick<FormatOpenOptions, 'gate' | 'mode'>,
-): Promise<Storage> {
+async function openData(files: ImageFiles, storage: Storage, header: Qcow2Header, mode: OpenMode): Promise<Storage> {
   if ((header.incompatible & INCOMPATIBLE.dataFile) === 0n) return storage;
   const { dataFileName: name } = header;
   if (name === null) {
@@ -178,7 +171,5 @@ async function openData(
       field: 'external data file',
     });
   }
-  const { provider } = source;
-  const wanted = isPlainName(name) ? provider.resolve(name, source.name) : name;
-  return gate.open({ name: wanted, role: 'external data file' }, source, mode);
+  return files.open({ name, role: 'external data file' }, mode);
 }

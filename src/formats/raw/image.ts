@@ -15,26 +15,22 @@ import type {
   MediumType,
   SealedMetadata,
 } from '../../image/contract.ts';
+import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { derivePhysical } from '../../image/geometry.ts';
 import { readProbeInput } from '../../image/probe.ts';
 import { singleRegion } from '../../image/regions.ts';
-import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
+import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
 import { mediumType } from './probe.ts';
 
 const NOTHING: SealedMetadata = { stage: [], root: [], publish: [] };
 
 /** Opens a raw image. The kind of medium is the caller's, else content and name decide. */
-export async function openRaw(source: Source, options: FormatOpenOptions): Promise<Image> {
-  const storage = await source.provider.open(source.name, options.mode);
-  try {
-    const type = options.type ?? (await typeOf(storage, source.name));
-    checkSize(storage, type);
-    return new RawImage(storage, type, options.mode);
-  } catch (error) {
-    await storage.close();
-    throw error;
-  }
+export async function openRaw(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
+  const storage = mainFile(files);
+  const type = options.type ?? (await typeOf(storage, files.name));
+  checkSize(storage, type);
+  return new RawImage(storage, type, options.mode);
 }
 
 /** A stream that was looked into could not be read from its beginning any more. */

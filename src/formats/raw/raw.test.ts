@@ -4,13 +4,10 @@ import { flushImage } from '../../image/flush.ts';
 import { openDisk } from '../../operations/open.ts';
 import { isPromise, type OpenMode, type Storage, type StorageProvider } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
+import { openWith } from '../../testing/format-files.ts';
 import { raw } from './index.ts';
 import { FLOPPY_MAX } from './layout.ts';
 
-const GATE = {
-  open: () => Promise.reject(new Error('a raw image names nothing')),
-  candidates: async function* () {},
-};
 const MIB = 2 ** 20;
 const NAME = '/disk.img';
 
@@ -24,7 +21,7 @@ async function providerWith(bytes: Uint8Array, name = NAME): Promise<MemoryProvi
 
 async function opened(size: number, mode: OpenMode = 'read', type: MediumType = 'hdd'): Promise<Image> {
   const provider = await providerWith(new Uint8Array(size).fill(7));
-  return raw.open({ provider, name: NAME }, { mode, gate: GATE, type });
+  return openWith(raw, { provider, name: NAME }, { mode, type });
 }
 
 function mapped(image: Image, offset: number, length: number): Mapping {
@@ -100,7 +97,7 @@ describe('a raw image', () => {
 
   it('keeps its size when the file grows', async () => {
     const provider = await providerWith(new Uint8Array(1024));
-    const image = await raw.open({ provider, name: NAME }, { mode: 'read', gate: GATE });
+    const image = await openWith(raw, { provider, name: NAME }, { mode: 'read' });
     const file = await provider.open(NAME, 'write');
     await file.resize(4096);
     expect(image.info.virtualSize).toBe(1024);
@@ -153,7 +150,7 @@ describe('a raw image', () => {
       };
       return storage;
     };
-    await expect(raw.open({ provider, name: NAME }, { mode: 'read', gate: GATE })).rejects.toThrow('empty');
+    await expect(openWith(raw, { provider, name: NAME }, { mode: 'read' })).rejects.toThrow('empty');
     expect(closed).toBe(1);
   });
 });

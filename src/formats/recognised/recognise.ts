@@ -11,9 +11,9 @@ import type {
   ProbeAnswer,
   ProbeInput,
 } from '../../image/contract.ts';
+import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { plainCapabilities } from '../../image/plain-info.ts';
 import { AS_RAW, readProbeInput } from '../../image/probe.ts';
-import type { Source } from '../../storage/contract.ts';
 
 /** What tells one format from others. */
 export interface Recognition {
@@ -56,23 +56,22 @@ export function recognisedFormat(recognition: Recognition): Format {
     configKeys: [],
     variants: [],
     probe,
-    open: async (source, options) => refuse(recognition, source, options),
+    open: async (files, options) => refuse(recognition, files, options),
   };
 }
 
-async function refuse(recognition: Recognition, source: Source, options: FormatOpenOptions): Promise<never> {
+async function refuse(recognition: Recognition, files: ImageFiles, options: FormatOpenOptions): Promise<never> {
   throwIfAborted(options.signal, 'Opening');
-  const storage = await source.provider.open(source.name, 'read');
-  const input = await readProbeInput(storage, source.name).finally(() => storage.close());
-  const found = recognition.recognise(input);
+  const { name } = files;
+  const found = recognition.recognise(await readProbeInput(mainFile(files), name));
   if (found === null) {
     throw new ImageError('invalid-format', `This is no ${recognition.label} image: its signature is missing`, {
-      path: source.name,
+      path: name,
       hint: 'Leave the format out to have it recognised.',
     });
   }
   throw new ImageError('unsupported', `This is recognised as ${found.detail}, which vdkit cannot open yet`, {
-    path: source.name,
+    path: name,
     hint: `${recognition.remedy ?? 'Convert it to VDI or raw with the program that made it'}; or ${AS_RAW}.`,
   });
 }

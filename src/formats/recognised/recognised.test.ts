@@ -5,14 +5,10 @@ import { dmgWithBytesBehind, tarHeader, zipBehindAnything } from '../../../test/
 import type { ProbeInput } from '../../image/contract.ts';
 import { probeFormat, readProbeInput } from '../../image/probe.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
+import { openWith } from '../../testing/format-files.ts';
 import { Random } from '../../testing/random.ts';
 import { defaultRegistry } from '../index.ts';
 import { RECOGNISED } from './index.ts';
-
-const NO_GATE = {
-  open: () => Promise.reject(new Error('nothing is opened by name')),
-  candidates: async function* () {},
-};
 
 type Piece = readonly [offset: number, content: string | readonly number[]];
 
@@ -257,7 +253,7 @@ describe('opening', () => {
 
   it('says what the file is', async () => {
     const format = defaultRegistry().find('qcow');
-    const opening = format.open({ provider: await provider(), name: '/disk' }, { mode: 'read', gate: NO_GATE });
+    const opening = openWith(format, { provider: await provider(), name: '/disk' }, { mode: 'read' });
     await expect(opening).rejects.toMatchObject({
       name: 'ImageError',
       kind: 'unsupported',
@@ -267,14 +263,14 @@ describe('opening', () => {
 
   it('refuses a file that is something else', async () => {
     const format = defaultRegistry().find('vpc');
-    const opening = format.open({ provider: await provider(), name: '/disk' }, { mode: 'read', gate: NO_GATE });
+    const opening = openWith(format, { provider: await provider(), name: '/disk' }, { mode: 'read' });
     await expect(opening).rejects.toMatchObject({ kind: 'invalid-format', context: { path: '/disk' } });
   });
 
   it('can be cancelled', async () => {
     const signal = AbortSignal.abort();
     const source = { provider: await provider(), name: '/disk' };
-    const opening = defaultRegistry().find('qcow').open(source, { mode: 'read', gate: NO_GATE, signal });
+    const opening = openWith(defaultRegistry().find('qcow'), source, { mode: 'read', signal });
     await expect(opening).rejects.toMatchObject({ kind: 'aborted' });
   });
 });

@@ -1,7 +1,7 @@
 /** VDI: VirtualBox's own disk image. */
 import { hex32 } from '../../errors.ts';
 import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
-import type { OpenMode, Source, Storage } from '../../storage/contract.ts';
+import { mainFile } from '../../image/files.ts';
 import { checkVdi, repairVdi } from './check.ts';
 import { measureVdi, planVdi, writeNewVdi } from './create.ts';
 import { openVdi } from './image.ts';
@@ -55,25 +55,18 @@ export const vdi: Format = {
     { word: 'zero-expand', description: 'new blocks are filled with zeroes on the medium' },
   ],
   probe,
-  async open(source, options) {
-    const storage = await source.provider.open(source.name, options.mode);
-    try {
-      const { mode, infoOnly = false, signal } = options;
-      return await openVdi(storage, { mode, infoOnly, signal });
-    } catch (error) {
-      await storage.close();
-      throw error;
-    }
+  async open(files, { mode, infoOnly = false, signal }) {
+    return openVdi(mainFile(files), { mode, infoOnly, signal });
   },
   async create(source, options) {
     const storage = await writeNewVdi(source, options);
     return openVdi(storage, { mode: 'write', infoOnly: false });
   },
-  async check(source, options) {
-    return withStorage(source, 'read', (storage) => checkVdi(storage, options));
+  async check(files, options) {
+    return checkVdi(mainFile(files), options);
   },
-  async repair(source, options) {
-    return withStorage(source, 'write', (storage) => repairVdi(storage, options));
+  async repair(files, options) {
+    return repairVdi(mainFile(files), options);
   },
   plan(options) {
     const { virtualSize, preallocates } = planVdi(options);
@@ -81,15 +74,6 @@ export const vdi: Format = {
   },
   measure: measureVdi,
 };
-
-async function withStorage<T>(source: Source, mode: OpenMode, run: (storage: Storage) => Promise<T>): Promise<T> {
-  const storage = await source.provider.open(source.name, mode);
-  try {
-    return await run(storage);
-  } finally {
-    await storage.close();
-  }
-}
 
 function probe(input: ProbeInput): ProbeAnswer {
   const end = HEADER.fields.version.offset + HEADER.fields.version.size;

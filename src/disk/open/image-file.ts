@@ -1,0 +1,157 @@
+/**
+ * The one way to the file of an image: it is opened (through the gate where an image names it), locked, and only then
+ * looked at. What was looked at is what the format gets: the handle, not the name, so nothing can be exchanged between.
+ */
+import type { Format, Image } from '../../image/contract.ts';
+import { OpenedFiles } from '../../image/files.ts';
+import { type ProbeOutcome, probeFormat, readProbeInput } from '../../image/probe.ts';
+import type { LockMode, LockOptions, OpenMode, Source, Storage } from '../../storage/contract.ts';
+import type { OpenGate } from '../../storage/gate.ts';
+import type { EnvironmentOptions, ImageSettings, SharingOptions } from '../options.ts';
+import type { ChainImage } from '../path/chain.ts';
+import { gateOf, registryOf } from './environment.ts';
+import { takesLocks } from './locking.ts';
+
+/** One image, opened, with what a report needs. */
+export interface OpenedImage extends ChainImage {
+  /** Why this format was chosen. */
+  readonly recognisedBy: string;
+  /** Nothing identifies the file, and nobody named its format: it is taken for a raw disk. */
+  readonly guessed: boolean;
+  readonly warnings: readonly string[];
+  /** For what the image names. */
+  readonly gate: OpenGate;
+}
+
+/** The image that names a file, and the gate that decides whether the file is opened for it. */
+export interface NamedBy {
+  readonly gate: OpenGate;
+  readonly from: Source;
+  /** For messages of the gate: `parent image`. */
+  readonly role: string;
+}
+
+/** Options for opening the file of an image. */
+export interface ImageFileOptions extends EnvironmentOptions, SharingOptions {
+  readonly mode: OpenMode;
+  /** Headers only, and without a lock: for reports. */
+  readonly infoOnly?: boolean | undefined;
+  /** Default: `exclusive` for writing, `shared` for reading. */
+  readonly lockMode?: LockMode | undefined;
+  /** Left out: a person named the file. */
+  readonly namedBy?: NamedBy | undefined;
+  /** Stands for the gate of the image itself. Default: the one that `allow` describes. */
+  readonly gate?: OpenGate | undefined;
+  /** Called with the open file, before anything else. Must not reject. The file stays open until it resolves. */
+  readonly onOpen?: ((storage: Storage) => Promise<void>) | undefined;
+}
+
+/** The format of a file, and the reason for it. */
+export interface ChosenFormat {
+  readonly format: Format;
+  readonly recognisedBy: string;
+  readonly guessed: boolean;
+  readonly warnings: readonly string[];
+}
+
+/** How the format opens the image. */
+export interface AsImage {
+  /** Stay with the image. */
+  readonly settings?: ImageSettings | undefined;
+  /** See {@link FormatOpenOptions.withoutData}. */
+  readonly withoutData?: boolean | undefined;
+}
+
+/** The file of an image: open, judged and locked. */
+export class ImageFile {
+  readonly source: Source;
+  readonly storage: Storage;
+  /** As {@link StorageIdentity.key}. */
+  readonly key: string;
+  /** For what the image names. */
+  readonly gate: OpenGate;
+  readonly files: OpenedFiles;
+  readonly #options: ImageFileOptions;
+  #owned = true;
+
+  constructor(source: Source, storage: Storage, found: { key: string; gate: OpenGate }, options: ImageFileOptions) {
+    this.source = source;
+    this.storage = storage;
+    this.key = found.key;
+    this.gate = found.gate;
+    this.files = new OpenedFiles({ source, main: storage, gate: found.gate, lock: lockOf(options) });
+    this.#options = options;
+  }
+
+  /** Looks at the content. */
+  async probe(): Promise<ProbeOutcome> {
+    return probeFormat(await readProbeInput(this.storage, this.source.name), registryOf(this.#options));
+  }
+
+  /** Opens the image, to which the file belongs from then on. */
+  async open({ format, ...chosen }: ChosenFormat, { settings = {}, withoutData }: AsImage): Promise<OpenedImage> {
+    const { mode, infoOnly = false, signal } = this.#options;
+    const { type, config, snapshot } = settings;
+    const image = await format.open(this.files, {
+      mode,
+      infoOnly,
+      signal,
+      ...(withoutData === undefined ? {} : { withoutData }),
+      ...(type === undefined ? {} : { type }),
+      ...(config === undefined ? {} : { config }),
+      ...(snapshot === undefined ? {} : { snapshot }),
+    });
+    this.#owned = false;
+    if (!infoOnly) adviseSequential(image, settings);
+    const { source, key, gate } = this;
+    const warnings = [...chosen.warnings, ...image.info.warnings];
+    return { ...chosen, warnings, format: format.name, image, name: source.name, key, source, settings, gate };
+  }
+
+  /** Closes what no image has taken over. */
+  async close(): Promise<void> {
+    if (this.#owned) await this.files.close();
+  }
+}
+
+/**
+ * Opens and locks the file of an image. It is closed when `use` ends, unless it was opened as an image. Throws `denied`
+ * when the gate does not let it through, `locked`.
+ */
+export async function withImageFile<T>(
+  source: Source,
+  options: ImageFileOptions,
+  use: (file: ImageFile) => Promise<T>,
+): Promise<T> {
+  const storage = await openMain(source, options);
+  const early = options.onOpen?.(storage);
+  let file: ImageFile | null = null;
+  try {
+    const lock = lockOf(options);
+    const { mode, lockMode = mode === 'write' ? 'exclusive' : 'shared' } = options;
+    if (lock !== null) await storage.lock(lockMode, lock);
+    const { key } = await storage.identity();
+    const gate = options.gate ?? (await gateOf(options.allow, source, storage));
+    file = new ImageFile(source, storage, { key, gate }, options);
+    return await use(file);
+  } finally {
+    await early;
+    await (file ?? storage).close();
+  }
+}
+
+function openMain({ provider, name }: Source, { mode, namedBy }: ImageFileOptions): Promise<Storage> {
+  if (namedBy === undefined) return provider.open(name, mode);
+  const { gate, from, role } = namedBy;
+  return gate.open({ name, role }, from, mode);
+}
+
+function lockOf(options: ImageFileOptions): LockOptions | null {
+  if (options.infoOnly === true || !takesLocks(options)) return null;
+  return { shareable: options.shareable ?? false };
+}
+
+function adviseSequential(image: Image, { sequential }: ImageSettings): void {
+  if (sequential !== true) return;
+  for (const storage of image.storages()) storage.adviseSequential?.();
+}

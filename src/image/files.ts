@@ -1,0 +1,100 @@
+/**
+ * The files of one image, as its format receives them: open, judged by the gate, and locked. A format never opens a file
+ * by a name of its own, so these three steps are taken in one place, in one order.
+ */
+import { ImageError } from '../errors.ts';
+import { LIMITS } from '../limits.ts';
+import type { LockOptions, OpenMode, Source, Storage } from '../storage/contract.ts';
+import { denyAll, isPlainName, type OpenGate, type Reference } from '../storage/gate.ts';
+
+/** Files of an image that exists. */
+export interface ImageFiles {
+  /** The name that the image is known by, never a temporary one. */
+  readonly name: string;
+  /** The place that relative names count from: the directory of the image's file, or the directory that is the image. */
+  readonly directory: string;
+  /**
+   * The file that was named, open in the mode that was asked for. Null: the image is a directory or a configuration.
+   * It belongs to the image that `open` returns; otherwise the caller closes it.
+   */
+  readonly main: Storage | null;
+  /**
+   * Opens another file by the name that the image stores. Throws `denied` unless the gate lets it through. What was
+   * opened before `open` of the format fails is closed by the caller.
+   */
+  open(reference: Reference, mode: OpenMode): Promise<Storage>;
+  /** Names of what lies in `directory`, each ready for `open`. Throws `limit` when there are too many. */
+  list(): AsyncIterable<string>;
+}
+
+/** Where the files of an image come from, and what is applied to each. */
+export interface FilesFrom {
+  readonly source: Source;
+  readonly main: Storage | null;
+  /** The image is the directory of this name. */
+  readonly isDirectory?: boolean;
+  /** Default: nothing that the image names is opened. */
+  readonly gate?: OpenGate;
+  /** How each file is locked; null: not at all. `main` is locked already. */
+  readonly lock?: LockOptions | null;
+}
+
+/** Files of an image behind one provider. */
+export class OpenedFiles implements ImageFiles {
+  readonly name: string;
+  readonly directory: string;
+  readonly main: Storage | null;
+  readonly #source: Source;
+  /** Any name in `directory`. */
+  readonly #beside: string;
+  readonly #gate: OpenGate;
+  readonly #lock: LockOptions | null;
+  readonly #opened: Storage[] = [];
+
+  constructor({ source, main, isDirectory = false, gate = denyAll(), lock = null }: FilesFrom) {
+    const { provider, name } = source;
+    this.name = name;
+    this.directory = isDirectory ? name : provider.directory(name);
+    this.main = main;
+    this.#source = source;
+    this.#beside = isDirectory ? `${name}/x` : name;
+    this.#gate = gate;
+    this.#lock = lock;
+  }
+
+  async open({ name, role }: Reference, mode: OpenMode): Promise<Storage> {
+    const { provider } = this.#source;
+    const wanted = isPlainName(name) ? provider.resolve(name, this.#beside) : name;
+    const storage = await this.#gate.open({ name: wanted, role }, this.#source, mode);
+    this.#opened.push(storage);
+    if (this.#lock !== null) await storage.lock(mode === 'write' ? 'exclusive' : 'shared', this.#lock);
+    return storage;
+  }
+
+  async *list(): AsyncGenerator<string> {
+    let count = 0;
+    for await (const name of this.#source.provider.list(this.directory)) {
+      if (++count > LIMITS.filesBeside) throw tooMany(this.directory);
+      yield name;
+    }
+  }
+
+  /** Closes every file: of an image that could not be opened, or that is not kept open. */
+  async close(): Promise<void> {
+    for (const storage of [...this.#opened, ...(this.main === null ? [] : [this.main])]) await storage.close();
+  }
+}
+
+function tooMany(path: string): ImageError {
+  return new ImageError('limit', 'There are too many files in the directory of the image', {
+    path,
+    expected: `at most ${LIMITS.filesBeside}`,
+    hint: 'Move the image with its files to a directory of its own.',
+  });
+}
+
+/** The file of an image whose format keeps it in one. */
+export function mainFile({ main, name }: Pick<ImageFiles, 'main' | 'name'>): Storage {
+  if (main !== null) return main;
+  throw new ImageError('unsupported', 'An image of this format is a file', { path: name, found: 'no file' });
+}
