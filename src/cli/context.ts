@@ -59,7 +59,7 @@ export class CommandContext {
     const paths = this.options.list('allow');
     if (!paths.includes('none')) return ['same-directory', ...paths];
     if (paths.length === 1) return 'none';
-    throw new UsageError('--allow none cannot be combined with another --allow', 'Leave one of them out.');
+    throw new UsageError('--allow none cannot be combined with another --allow', 'Remove one of them.');
   }
 
   /** Prints lines on standard output and waits for it. */

@@ -19,7 +19,7 @@ export class OutputClosed extends Error {
    * `exitStatus` is 0 by default: a reader that has seen enough, such as `head`, is not a failure.
    */
   constructor(exitStatus: number = EXIT.done) {
-    super('The reader of the output went away');
+    super('The reader of the output has gone away');
     this.exitStatus = exitStatus;
   }
 }
@@ -71,12 +71,12 @@ function firstFailure(thrown: unknown): unknown {
 
 /** Hints for errors that leave the lower layers without one. */
 const DEFAULT_HINTS: Readonly<Partial<Record<ImageError['kind'], string>>> = {
-  corrupt: 'The file is damaged or incomplete: compare it with its origin, or get it again.',
+  corrupt: 'The file is damaged or incomplete: compare it with the original, or copy it again.',
   'invalid-format': 'Check the file, or name its format with --format.',
   'invalid-argument': 'Check the values on the command line.',
-  unsupported: '"vdkit formats" lists what can be done with which format.',
-  denied: 'Check who may use this file.',
-  limit: 'No sound image needs this much: check the file.',
+  unsupported: '"vdkit formats" lists the capabilities of each format.',
+  denied: 'Check the permissions of this file.',
+  limit: 'No intact image needs this much: check the file.',
   io: 'Check the medium and try again.',
 };
 

@@ -25,7 +25,10 @@ export function imageName(context: CommandContext, index: number): string {
 function fileName(name: string): string {
   if (name === '') throw new UsageError('The name of an image is empty', 'Name a file.');
   if (name !== STANDARD_STREAM) return name;
-  throw new UsageError('Only convert works with standard input and output', 'Name a file; a file called "-" is "./-".');
+  throw new UsageError(
+    'Only convert reads standard input and writes standard output',
+    'Name a file; a file called "-" is "./-".',
+  );
 }
 
 /** Options that place an image inside the named file. */
@@ -57,10 +60,10 @@ export async function placed(
   const partition = context.options.count(names.partition, PARTITIONS);
   if (offset === undefined && partition === undefined) return { source: name, name, async [Symbol.asyncDispose]() {} };
   if (offset !== undefined && partition !== undefined) {
-    throw new UsageError(`--${names.offset} and --${names.partition} say the same`, 'Give one of them.');
+    throw new UsageError(`--${names.offset} and --${names.partition} exclude each other`, 'Give one of them.');
   }
   if (name === STANDARD_STREAM) {
-    throw new UsageError('What is inside standard input cannot be reached', 'Name a file.');
+    throw new UsageError('Standard input cannot be searched for an inner image', 'Name a file.');
   }
   const { imageInside } = await import('./inside.ts');
   return imageInside(context, name, present({ offset, partition }), { ...lockOptions(context), mode });
@@ -73,7 +76,7 @@ export function namedFormat(context: CommandContext, option: string, registry: R
   const wanted = name.toLowerCase();
   const format = registry.formats.find((one) => one.name === wanted || one.aliases.includes(wanted));
   if (format !== undefined) return format;
-  throw new UsageError(`--${option}: there is no format named "${name}"`, formatsHint(registry));
+  throw new UsageError(`--${option}: unknown format "${name}"`, formatsHint(registry));
 }
 
 /** `Formats: vdi, raw.` */
@@ -105,7 +108,7 @@ export function openOptions(
   const parent = named === NONE ? [] : named === undefined ? undefined : fileName(named);
   const below = names.parent === 'parent' ? context.options.text('chain') : undefined;
   if (parent !== undefined && below !== undefined) {
-    throw new UsageError('--parent and --chain say the same', 'Give one of them.');
+    throw new UsageError('--parent and --chain exclude each other', 'Give one of them.');
   }
   return {
     registry,
@@ -136,14 +139,14 @@ function cacheEntry({ options }: CommandContext): CacheEntry | undefined {
   const size = options.size('cache-size');
   if (file !== undefined) return { file: fileName(file), size: size ?? DEFAULT_CACHE_BYTES };
   if (size === undefined) return undefined;
-  throw new UsageError('--cache-size is about the file that --cache names', 'Give both, or leave it out.');
+  throw new UsageError('--cache-size requires --cache', 'Name the cache file with --cache.');
 }
 
 /** Rejects surplus arguments of an action and names a missing one. */
 export function checkArguments(context: CommandContext, usage: string, count: number): void {
   const missing = context.optionalArgument(count - 1) === undefined;
   if (!missing && context.optionalArgument(count) === undefined) return;
-  throw new UsageError(missing ? 'An argument is missing' : 'There is an argument too many', `Usage: vdkit ${usage}`);
+  throw new UsageError(missing ? 'Missing argument' : 'Too many arguments', `Usage: vdkit ${usage}`);
 }
 
 /**

@@ -171,7 +171,7 @@ function refuseMissing(spec: CommandSpec, args: readonly string[]): void {
   const missing = spec.arguments.find(({ optional }, index) => optional !== true && args[index] === undefined);
   if (missing === undefined) return;
   const usage = `vdkit ${spec.name} ${shownArguments(spec)}`;
-  throw new UsageError(`The argument ${missing.name} is missing`, `Usage: ${usage}; see "vdkit ${spec.name} --help".`);
+  throw new UsageError(`Missing argument ${missing.name}`, `Usage: ${usage}; see "vdkit ${spec.name} --help".`);
 }
 
 /** Commands that create, rename, remove or link whole files: they cannot work on an image inside another one. */
@@ -184,8 +184,8 @@ function usageError(error: CommanderError, words: readonly string[]): UsageError
   const command = COMMANDS.find(({ name }) => words.includes(name));
   const inside = /^unknown option '(--offset|--partition)\b/.exec(first)?.[1];
   if (inside !== undefined && command !== undefined && WHOLE_FILES.has(command.name)) {
-    const message = `"vdkit ${command.name}" works with whole files, so ${inside} has no meaning`;
-    return new UsageError(message, 'Take the image out with "vdkit convert" first, or leave the option out.');
+    const message = `"vdkit ${command.name}" works on whole files, so ${inside} cannot be used`;
+    return new UsageError(message, 'Extract the image with "vdkit convert" first, or remove the option.');
   }
   const help = command === undefined ? 'vdkit --help' : `vdkit ${command.name} --help`;
   const message = first.charAt(0).toUpperCase() + first.slice(1).replace(/\.$/, '');
@@ -204,7 +204,7 @@ function programFooter(style: HelpStyle): string {
     '  vdkit convert disk.vdi disk.raw',
     '  vdkit help convert',
     `\n${style.title('Exit status:')}`,
-    '  0 done; 1 failed; 64 wrong usage; 130 interrupted.  compare: 0 same, 1 different, 2 trouble.',
-    '  check: 0 clean, 2 corruption, 3 leaked space only, 63 cannot be checked.',
+    '  0 done; 1 failed; 64 usage error; 130 interrupted.  compare: 0 same, 1 different, 2 trouble.',
+    '  check: 0 clean, 2 corruption, 3 leaked space only, 63 check not supported.',
   ].join('\n');
 }

@@ -92,7 +92,7 @@ export function unopenedText({ file, fileSize }: KnownFacts, found: DetectedForm
   return alignedText([
     ['file', file ?? null],
     ['format', `${found.format} (${found.recognisedBy})`],
-    ['content', `${found.detail}; it cannot be opened`],
+    ['content', `${found.detail}; cannot be opened`],
     ['type', found.type],
     ['file size', fileSize === null || fileSize === undefined ? null : bothSizes(fileSize)],
   ]);
@@ -122,7 +122,7 @@ export function snapshotText({ id, name, virtualSize, vmStateSize, createdMs }: 
 /** One bitmap in a line. */
 export function bitmapText({ name, granularity, enabled, inconsistent }: BitmapInfo): string {
   const state = inconsistent ? 'inconsistent' : enabled ? 'recording' : 'not recording';
-  return `"${name}", a bit for ${formatSize(granularity)}, ${state}`;
+  return `"${name}", one bit per ${formatSize(granularity)}, ${state}`;
 }
 
 function bothSizes(bytes: number): string {

@@ -17,7 +17,7 @@ export function parseSize(text: string, what: string): number {
   // Exact arithmetic: a double would round 1.0000000000000000001G to a whole number.
   const scaled = BigInt(whole + fraction) * 1024n ** BigInt(exponent);
   const divisor = 10n ** BigInt(fraction.length);
-  if (scaled % divisor !== 0n) throw badSize(`${what} is no whole number of bytes`, text);
+  if (scaled % divisor !== 0n) throw badSize(`${what} is not a whole number of bytes`, text);
   const bytes = scaled / divisor;
   if (bytes > BigInt(LIMITS.virtualSize)) throw badSize(`${what} is too large`, text);
   return Number(bytes);
@@ -31,7 +31,7 @@ export function parseNewSize(text: string, old: number, what: string): number {
   const size = sign === '+' ? old + bytes : old - bytes;
   if (size > 0 && size <= LIMITS.virtualSize) return size;
   const hint = `The disk has ${old} bytes.`;
-  throw new UsageError(sign === '+' ? `${what} is too large` : `${what} leaves nothing of the disk`, hint, {
+  throw new UsageError(sign === '+' ? `${what} is too large` : `${what} would leave an empty disk`, hint, {
     found: text,
   });
 }

@@ -59,7 +59,7 @@ function spooledSource(storage: Storage): Source {
       realName: async (name) => {
         if (name === outer.name) return name;
         if (name !== NOWHERE) return provider.realName(name);
-        throw new ImageError('denied', 'An image from standard input has no directory to look for its parent in', {
+        throw new ImageError('denied', 'An image from standard input has no directory to search for its parent', {
           path: NAME,
           hint: 'Name the parent with --parent.',
         });

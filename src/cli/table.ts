@@ -9,46 +9,46 @@ import type { ArgumentSpec, CommandSpec, OptionSpec } from './spec.ts';
 /** Options of every command. */
 export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
   { flags: '--json', description: 'print one JSON document' },
-  { flags: '-q, --quiet', description: 'no warnings, notes and progress' },
+  { flags: '-q, --quiet', description: 'suppress warnings, notes and progress' },
   {
     flags: '--progress <MODE>',
-    description: 'progress on stderr: auto (a bar on a terminal), bar, json (one object a line), none',
+    description: 'progress on stderr: auto (a bar on a terminal), bar, json (one object per line), none',
     values: ['auto', 'bar', 'json', 'none'],
   },
   {
     flags: '--allow <PATH>',
     description:
-      'a file or directory that images may refer to, beside their own directory; "none": they may refer to nothing',
+      'file or directory that images may refer to, in addition to their own directory; "none": no files at all',
     repeat: true,
     completes: 'file',
   },
   {
     flags: '-U, --force-share',
-    description: 'read images although another program may be writing them; what is read is then no snapshot',
+    description: 'read images that another program may be writing; the data read may be inconsistent',
   },
   {
     flags: '--plugin <FILE>',
-    description: 'a plugin with formats, caches or filters, or a directory of files "VDPlugin*"; runs its code',
+    description: 'plugin with formats, caches or filters, or a directory of "VDPlugin*" files; runs its code',
     repeat: true,
     completes: 'file',
   },
-  { flags: '--no-lock', description: 'take no locks and heed none: only for images that surely nothing else has open' },
-  { flags: '--debug', description: 'show where an error comes from' },
+  { flags: '--no-lock', description: 'do not lock; use only if no other program has the image open' },
+  { flags: '--debug', description: 'show the stack of an error' },
 ];
 
 const FORMAT: OptionSpec = {
   flags: '-f, --format <F>',
-  description: 'format of the image; found out when left out',
+  description: 'format of the image (default: detected)',
   completes: 'format',
 };
-const IMAGE: ArgumentSpec = { name: 'IMAGE', description: 'the image', completes: 'file' };
+const IMAGE: ArgumentSpec = { name: 'IMAGE', description: 'image file', completes: 'file' };
 const FORCE_PARENT: OptionSpec = {
   flags: '--force',
-  description: 'also when an image beside it names it as its parent',
+  description: 'proceed even if an image in the same directory names it as its parent',
 };
 const PARENT: OptionSpec = {
   flags: '--parent <P>',
-  description: 'the parent of the image, where it is not found by itself; "none": the image is complete',
+  description: 'parent of the image (default: found by name or UUID); "none": read the image alone',
   completes: 'file',
 };
 const PARENT_FORMAT: OptionSpec = {
@@ -58,225 +58,225 @@ const PARENT_FORMAT: OptionSpec = {
 };
 const CHAIN: OptionSpec = {
   flags: '--chain <P,…>',
-  description: 'all images below the image, base first, where they are not found by themselves',
+  description: 'all images below the image, base first (default: found by name or UUID)',
 };
 /** Options for the images below an image. */
 const BELOW: readonly OptionSpec[] = [PARENT, PARENT_FORMAT, CHAIN];
 /** Options for an image inside the named file. */
 const INSIDE: readonly OptionSpec[] = [
-  { flags: '--offset <N>', description: 'the image lies in the named file or disk, from this byte on' },
-  { flags: '--partition <N>', description: 'the image lies in this partition of the named disk, as Linux counts them' },
+  { flags: '--offset <N>', description: 'the image starts at this byte of the named file or disk' },
+  { flags: '--partition <N>', description: 'the image is in this partition of the named disk (Linux numbering)' },
 ];
 /** Options of commands that read guest data. */
 const CACHE: readonly OptionSpec[] = [
   {
     flags: '--cache <FILE>',
-    description: 'keep what is read in this file, on a quick medium, for this run and the next; made when missing',
+    description: 'cache data read from the image in this file on a fast medium; created if missing',
     completes: 'file',
   },
-  { flags: '--cache-size <N>', description: 'bytes that a new cache file may have at most; 1G when left out' },
+  { flags: '--cache-size <N>', description: 'maximum size of a new cache file (default: 1G)' },
 ];
 const VARIANT: OptionSpec = {
   flags: '--variant <V>',
-  description: 'kind of image, such as fixed; "help" lists those of the format',
+  description: 'variant of the format, such as fixed; "help" lists them',
   repeat: true,
 };
-const BLOCK_SIZE: OptionSpec = { flags: '--block-size <N>', description: 'bytes of an allocation unit' };
+const BLOCK_SIZE: OptionSpec = { flags: '--block-size <N>', description: 'allocation unit in bytes' };
 const KEY_VALUE: OptionSpec = {
   flags: '--option <K=V>',
-  description: 'a value for a key of the format ("vdkit formats --json" lists them)',
+  description: 'format option ("vdkit formats --json" lists them)',
   repeat: true,
 };
 /** Options for a new image. */
 const TARGET: readonly OptionSpec[] = [
   {
     flags: '-t, --to <F>',
-    description: 'format of the new image; by its extension when left out',
+    description: 'format of the new image (default: from its extension)',
     completes: 'format',
   },
   VARIANT,
-  { flags: '--parent <P>', description: 'make a differencing image over this parent', completes: 'file' },
+  { flags: '--parent <P>', description: 'create a differencing image over this parent', completes: 'file' },
   PARENT_FORMAT,
   BLOCK_SIZE,
-  { flags: '--comment <T>', description: 'text that is stored in the image' },
-  { flags: '--uuid <U>', description: 'identity of the image; random when left out' },
+  { flags: '--comment <T>', description: 'comment stored in the image' },
+  { flags: '--uuid <U>', description: 'UUID of the image (default: random)' },
   KEY_VALUE,
-  { flags: '--force', description: 'replace the target when it exists' },
+  { flags: '--force', description: 'replace an existing target' },
 ];
 
 /** In the order of the help. */
 export const COMMANDS: readonly CommandSpec[] = [
   {
     name: 'info',
-    summary: 'what an image says of itself',
+    summary: 'show image metadata',
     description:
-      'Prints format, sizes, identities, parent and geometry of an image, from its headers, and the partitions of the ' +
-      'disk. Changes nothing.',
-    arguments: [{ name: 'IMAGE', description: 'the image', completes: 'file' }],
+      'Prints format, sizes, identities, parent and geometry from the headers of an image, and the partition table ' +
+      'of the disk. Changes nothing.',
+    arguments: [{ name: 'IMAGE', description: 'image file', completes: 'file' }],
     options: [
       FORMAT,
       ...INSIDE,
-      { flags: '--backing-chain', description: 'the parents too, base first' },
+      { flags: '--backing-chain', description: 'show the parents too, base first' },
       ...BELOW,
-      { flags: '--snapshot <NAME>', description: 'an internal snapshot of the image, by id or name' },
+      { flags: '--snapshot <NAME>', description: 'internal snapshot to read, by id or name' },
     ],
     examples: [
-      { command: 'vdkit info disk.vdi', description: 'for people' },
-      { command: 'vdkit info --json --backing-chain snapshot.vdi', description: 'for programs, with all parents' },
-      { command: 'vdkit info disk.raw --partition 2', description: 'the image that lies in a partition' },
+      { command: 'vdkit info disk.vdi', description: 'a report for people' },
+      { command: 'vdkit info --json --backing-chain snapshot.vdi', description: 'JSON, with all parents' },
+      { command: 'vdkit info disk.raw --partition 2', description: 'an image inside a partition' },
     ],
   },
   {
     name: 'create',
-    summary: 'a new, empty image',
+    summary: 'create an empty image',
     description:
-      'Makes a base image of SIZE bytes, or with --parent a differencing image, whose size is that of the parent when SIZE is ' +
-      'left out. The image appears only when it is complete.',
+      'Creates a base image of SIZE bytes, or with --parent a differencing image. SIZE defaults to the size of the ' +
+      'parent. The image appears only when it is complete.',
     arguments: [
-      { name: 'IMAGE', description: 'the new image', completes: 'file' },
-      { name: 'SIZE', description: 'bytes of the disk: 512, 64K, 10M, 1.5G, 2T', optional: true },
+      { name: 'IMAGE', description: 'new image file', completes: 'file' },
+      { name: 'SIZE', description: 'size of the disk in bytes: 512, 64K, 10M, 1.5G, 2T', optional: true },
     ],
     options: [
       ...TARGET,
       {
         flags: '--preallocation <MODE>',
-        description: 'off; falloc or full: take all room now',
+        description: 'space allocated at creation: off; falloc or full: all of it',
         values: ['off', 'metadata', 'falloc', 'full'],
       },
     ],
     examples: [
       { command: 'vdkit create disk.vdi 20G', description: 'a dynamic image' },
-      { command: 'vdkit create disk.vdi 1G --variant fixed', description: 'all room taken at once' },
+      { command: 'vdkit create disk.vdi 1G --variant fixed', description: 'all space allocated at once' },
       { command: 'vdkit create snapshot.vdi --parent disk.vdi', description: 'a differencing image' },
     ],
   },
   {
     name: 'convert',
-    summary: 'copy the content into a new image',
+    summary: 'copy a disk into a new image',
     description:
-      'Copies what a guest sees in SRC, its parents included, into a new image DST. DST appears only when it is complete; ' +
-      'after a failure or Ctrl-C nothing is left of it. "-" as SRC reads standard input, "-" as DST writes raw bytes to ' +
-      'standard output.',
+      'Copies the disk that a guest sees in SRC, parents included, into a new image DST. DST appears only when it ' +
+      'is complete; a failure or Ctrl-C leaves nothing behind. "-" as SRC reads standard input, "-" as DST writes ' +
+      'raw bytes to standard output.',
     arguments: [
-      { name: 'SRC', description: 'the image to read, or -', completes: 'file' },
-      { name: 'DST', description: 'the image to make, or -', completes: 'file' },
+      { name: 'SRC', description: 'image to read, or -', completes: 'file' },
+      { name: 'DST', description: 'image to create, or -', completes: 'file' },
     ],
     options: [
-      { flags: '-f, --format <F>', description: 'format of SRC; found out when left out', completes: 'format' },
-      { flags: '--offset <N>', description: 'SRC lies in the named file or disk, from this byte on' },
-      { flags: '--partition <N>', description: 'SRC lies in this partition of the named disk, as Linux counts them' },
+      { flags: '-f, --format <F>', description: 'format of SRC (default: detected)', completes: 'format' },
+      { flags: '--offset <N>', description: 'SRC starts at this byte of the named file or disk' },
+      { flags: '--partition <N>', description: 'SRC is in this partition of the named disk (Linux numbering)' },
       {
         flags: '--source-parent <P>',
-        description: 'the parent of SRC, where it is not found by itself; "none": SRC is complete',
+        description: 'parent of SRC (default: found by name or UUID); "none": read SRC alone',
         completes: 'file',
       },
       { flags: '--source-parent-format <F>', description: 'format of the parent of SRC', completes: 'format' },
-      { flags: '--snapshot <NAME>', description: 'an internal snapshot of SRC, by id or name' },
+      { flags: '--snapshot <NAME>', description: 'internal snapshot of SRC to read, by id or name' },
       ...TARGET,
       {
         flags: '--compress [METHOD]',
-        description: 'compress the content: --compress, --compress=zlib or --compress=zstd',
+        description: 'compress the data: --compress, --compress=zlib or --compress=zstd',
         values: ['auto', 'zlib', 'zstd'],
         bare: 'auto',
       },
       { flags: '--size <N>', description: 'size of the new disk; smaller than SRC only with --shrink' },
       {
         flags: '--into',
-        description: 'overwrite an existing image or device; what it holds behind the end of SRC stays as it is',
+        description: 'overwrite an existing image or device; data past the end of SRC is kept',
       },
-      { flags: '--shrink', description: 'DST may be smaller than SRC, where SRC ends in zeroes; never cuts data off' },
-      { flags: '--shareable', description: 'with --into: other programs may have the target open for writing, too' },
-      { flags: '--threads <N>', description: 'pieces in flight at a time (default 3)' },
-      { flags: '--rate-limit <N>', description: 'bytes a second at most' },
-      { flags: '--salvage', description: 'go on after read errors; what cannot be read becomes zero' },
-      { flags: '--sparse-size <N>', description: 'shortest run of zeroes that is left out (default 4K; 0: none)' },
-      { flags: '--verify', description: 'read the result again and compare' },
+      { flags: '--shrink', description: 'allow DST to be smaller if SRC ends in zeroes; never discards data' },
+      { flags: '--shareable', description: 'with --into: allow other programs to have the target open for writing' },
+      { flags: '--threads <N>', description: 'number of concurrent requests (default: 3)' },
+      { flags: '--rate-limit <N>', description: 'maximum bytes per second (default: unlimited)' },
+      { flags: '--salvage', description: 'continue after read errors; unreadable ranges become zero' },
+      { flags: '--sparse-size <N>', description: 'shortest run of zeroes to skip (default: 4K; 0: write zeroes)' },
+      { flags: '--verify', description: 'read the target back and compare' },
       ...CACHE,
     ],
     examples: [
-      { command: 'vdkit convert disk.vdi disk.raw', description: 'the formats follow from content and name' },
-      { command: 'vdkit convert disk.raw disk.vdi --format raw --variant fixed', description: 'say what is what' },
+      { command: 'vdkit convert disk.vdi disk.raw', description: 'formats from content and file name' },
+      { command: 'vdkit convert disk.raw disk.vdi --format raw --variant fixed', description: 'everything explicit' },
       { command: 'vdkit convert disk.vdi /dev/sdx --into --to raw', description: 'onto a device' },
       { command: 'xzcat disk.raw.xz | vdkit convert - disk.vdi --format raw', description: 'from standard input' },
       { command: 'vdkit convert disk.vdi - | sha256sum', description: 'to standard output' },
       {
         command: 'vdkit convert disk.qcow2 root.raw --partition 2 --format raw',
-        description: 'a partition of a disk, as a disk',
+        description: 'one partition as a disk image',
       },
     ],
   },
   {
     name: 'map',
-    summary: 'where the data of a disk lies',
+    summary: 'show the allocation map of a disk',
     description:
-      'Prints which ranges of the disk hold data, read as zero or are absent, and which image and file they come from. ' +
-      'IMAGE counts from 0 = base, DEPTH from 0 = the image itself.',
-    arguments: [{ name: 'IMAGE', description: 'the image', completes: 'file' }],
+      'Prints the ranges of the disk that hold data, read as zero or are absent, with the image and file that each ' +
+      'comes from. IMAGE counts from 0 = base, DEPTH from 0 = the image itself.',
+    arguments: [{ name: 'IMAGE', description: 'image file', completes: 'file' }],
     options: [
       FORMAT,
       ...INSIDE,
       ...BELOW,
-      { flags: '--snapshot <NAME>', description: 'an internal snapshot of the image, by id or name' },
-      { flags: '--start <N>', description: 'first byte of the disk (default 0)' },
-      { flags: '--length <N>', description: 'bytes (default: up to the end)' },
+      { flags: '--snapshot <NAME>', description: 'internal snapshot to read, by id or name' },
+      { flags: '--start <N>', description: 'first byte of the disk (default: 0)' },
+      { flags: '--length <N>', description: 'length in bytes (default: up to the end)' },
     ],
     examples: [
       { command: 'vdkit map disk.vdi', description: 'a table' },
-      { command: 'vdkit map --json --start 1M --length 64K disk.vdi', description: 'for programs, one part' },
+      { command: 'vdkit map --json --start 1M --length 64K disk.vdi', description: 'one range as JSON' },
     ],
   },
   {
     name: 'compare',
-    summary: 'whether two images hold the same disk',
+    summary: 'compare the disks in two images',
     description:
-      'Compares what a guest would read, whatever the formats. A longer image whose tail is zero is the same, unless ' +
-      '--strict. Exit status: 0 same, 1 different, 2 trouble.',
+      'Compares the data that a guest would read, in any formats. A longer image whose tail is zero counts as the ' +
+      'same, unless --strict. Exit status: 0 same, 1 different, 2 trouble.',
     arguments: [
-      { name: 'A', description: 'one image', completes: 'file' },
-      { name: 'B', description: 'the other image', completes: 'file' },
+      { name: 'A', description: 'first image', completes: 'file' },
+      { name: 'B', description: 'second image', completes: 'file' },
     ],
     options: [
-      { flags: '-f, --format <F>', description: 'format of A; found out when left out', completes: 'format' },
-      { flags: '-F, --format-b <F>', description: 'format of B; found out when left out', completes: 'format' },
-      { flags: '--offset <N>', description: 'A lies in the named file or disk, from this byte on' },
-      { flags: '--offset-b <N>', description: 'the same of B' },
-      { flags: '--partition <N>', description: 'A lies in this partition of the named disk, as Linux counts them' },
-      { flags: '--partition-b <N>', description: 'the same of B' },
-      { flags: '--parent <P>', description: 'the parent of A, where it is not found by itself', completes: 'file' },
-      { flags: '--parent-b <P>', description: 'the parent of B, where it is not found by itself', completes: 'file' },
-      { flags: '--snapshot <NAME>', description: 'an internal snapshot of A, by id or name' },
-      { flags: '--snapshot-b <NAME>', description: 'an internal snapshot of B, by id or name' },
-      { flags: '-s, --strict', description: 'the sizes must be equal too' },
+      { flags: '-f, --format <F>', description: 'format of A (default: detected)', completes: 'format' },
+      { flags: '-F, --format-b <F>', description: 'format of B (default: detected)', completes: 'format' },
+      { flags: '--offset <N>', description: 'A starts at this byte of the named file or disk' },
+      { flags: '--offset-b <N>', description: 'B starts at this byte of the named file or disk' },
+      { flags: '--partition <N>', description: 'A is in this partition of the named disk (Linux numbering)' },
+      { flags: '--partition-b <N>', description: 'B is in this partition of the named disk (Linux numbering)' },
+      { flags: '--parent <P>', description: 'parent of A (default: found by name or UUID)', completes: 'file' },
+      { flags: '--parent-b <P>', description: 'parent of B (default: found by name or UUID)', completes: 'file' },
+      { flags: '--snapshot <NAME>', description: 'internal snapshot of A to read, by id or name' },
+      { flags: '--snapshot-b <NAME>', description: 'internal snapshot of B to read, by id or name' },
+      { flags: '-s, --strict', description: 'require equal sizes' },
       ...CACHE,
     ],
     examples: [
-      { command: 'vdkit compare disk.vdi disk.raw', description: 'the same content?' },
-      { command: 'vdkit compare --strict --json a.vdi b.vdi', description: 'for programs' },
+      { command: 'vdkit compare disk.vdi disk.raw', description: 'the same disk?' },
+      { command: 'vdkit compare --strict --json a.vdi b.vdi', description: 'a result for scripts' },
       {
         command: 'vdkit compare disk.qcow2 disk.qcow2 --snapshot-b monday',
-        description: 'did it change since the snapshot?',
+        description: 'changes since a snapshot?',
       },
     ],
     trouble: 2,
   },
   {
     name: 'check',
-    summary: 'whether an image is consistent',
+    summary: 'check the consistency of an image',
     description:
-      'Looks for what is wrong with the structure of an image; --repair sets right what can be, after saying what. Exit ' +
-      'status: 0 clean, 2 corruption, 3 leaked space only, 63 cannot be checked, 1 failed; after --repair it tells what ' +
-      'is left.',
+      'Checks the metadata of an image; --repair prints a plan, then fixes the errors that can be fixed. Exit ' +
+      'status: 0 clean, 2 corruption, 3 leaked space only, 63 check not supported, 1 failed; after --repair it ' +
+      'reflects the errors that are left.',
     arguments: [IMAGE],
     options: [
       FORMAT,
       ...INSIDE,
-      { flags: '--repair', description: 'repair what can be repaired' },
-      { flags: '--dry-run', description: 'with --repair: change nothing, only say what would be repaired' },
+      { flags: '--repair', description: 'fix all errors that can be fixed' },
+      { flags: '--dry-run', description: 'with --repair: change nothing, print the plan' },
     ],
     examples: [
-      { command: 'vdkit check disk.vdi', description: 'changes nothing' },
-      { command: 'vdkit check disk.vdi --repair --dry-run', description: 'what would a repair do?' },
-      { command: 'vdkit check disk.vdi --repair', description: 'do it' },
+      { command: 'vdkit check disk.vdi', description: 'read-only check' },
+      { command: 'vdkit check disk.vdi --repair --dry-run', description: 'show the repair plan' },
+      { command: 'vdkit check disk.vdi --repair', description: 'repair' },
     ],
     unsupported: 63,
   },
@@ -284,25 +284,28 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'copy',
     summary: 'copy a chain image by image, or move an image',
     description:
-      'Copies IMAGE and all its parents, each into an image of its own, so that the copy is a chain, too. TARGET is a ' +
-      'directory, or a file for an image without a parent. With --move the image is renamed; where that is not enough ' +
-      'all its files are copied byte by byte, read back, and then removed. With --move and --to its content is copied ' +
-      'and compared, which is refused when the other format cannot keep snapshots or bitmaps that it has.',
+      'Copies IMAGE and all its parents, each into a separate image, so that the copy is a chain as well. TARGET is a ' +
+      'directory, or a file for an image without a parent. With --move the image is renamed; across file systems all ' +
+      'its files are copied byte by byte, verified, and then deleted. With --move and --to its data is converted and ' +
+      'compared; refused if the other format cannot store its snapshots or bitmaps.',
     arguments: [
-      { name: 'IMAGE', description: 'the last image of the chain', completes: 'file' },
-      { name: 'TARGET', description: 'the directory or file of the copy', completes: 'file' },
+      { name: 'IMAGE', description: 'last image of the chain', completes: 'file' },
+      { name: 'TARGET', description: 'directory or file of the copy', completes: 'file' },
     ],
     options: [
       FORMAT,
       ...INSIDE,
       ...BELOW,
-      { flags: '-t, --to <F>', description: 'format of the copies; as it is when left out', completes: 'format' },
-      { flags: '--move', description: 'one image: the original is gone afterwards' },
-      { flags: '--verify', description: 'read each copy again and compare' },
-      { flags: '--force', description: 'replace files that exist; with --move, also when other images depend on it' },
+      { flags: '-t, --to <F>', description: 'format of the copies (default: unchanged)', completes: 'format' },
+      { flags: '--move', description: 'move a single image: the original is deleted' },
+      { flags: '--verify', description: 'read each copy back and compare' },
+      {
+        flags: '--force',
+        description: 'replace existing files; with --move, proceed even if other images depend on it',
+      },
     ],
     examples: [
-      { command: 'vdkit copy snapshot.vdi /backup/', description: 'a chain, with its snapshots' },
+      { command: 'vdkit copy snapshot.vdi /backup/', description: 'a chain with all its images' },
       { command: 'vdkit copy disk.vdi /other/disk/server.vdi --move', description: 'to another file system' },
     ],
   },
@@ -310,38 +313,50 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'merge',
     summary: 'merge images of a chain',
     description:
-      'Moves the content of images into their child or their parent and deletes their files. Left out, --from is the ' +
-      'image and --to-image its parent. With --from below --to-image content moves into the child, else into the ' +
-      'parent. What a guest reads stays the same. After Ctrl-C the chain is whole; run it again to go on.',
-    arguments: [{ name: 'IMAGE', description: 'the last image of the chain', completes: 'file' }],
+      'Moves the data of images into their child or their parent and deletes their files. By default the image is ' +
+      'merged into its parent. With --from below --to-image data moves into the child, otherwise into the parent. ' +
+      'The disk reads the same afterwards. After Ctrl-C the chain is intact; run the command again to continue.',
+    arguments: [{ name: 'IMAGE', description: 'last image of the chain', completes: 'file' }],
     options: [
       FORMAT,
       ...BELOW,
-      { flags: '--from <N>', description: 'number of the image that is merged away, 0 = base, or "last"' },
-      { flags: '--to-image <N>', description: 'number of the image that stays' },
-      { flags: '--keep', description: 'leave the files of merged images where they are' },
-      { flags: '--dry-run', description: 'only say what would be merged' },
-      { flags: '--force', description: 'also when an image outside the chain depends on one that changes or goes' },
+      {
+        flags: '--from <N>',
+        description: 'image to merge and delete: its number, 0 = base, or "last" (default: IMAGE)',
+      },
+      {
+        flags: '--to-image <N>',
+        description: 'image that receives the data: its number or "last" (default: the parent of IMAGE)',
+      },
+      { flags: '--keep', description: 'keep the files of merged images' },
+      { flags: '--dry-run', description: 'print the plan and change nothing' },
+      {
+        flags: '--force',
+        description: 'proceed even if an image outside the chain depends on a changed or deleted one',
+      },
     ],
     examples: [
-      { command: 'vdkit merge snapshot.vdi', description: 'put what changed since the snapshot into its parent' },
-      { command: 'vdkit merge last.vdi --from 1 --to-image 3', description: 'images 1 and 2 go into image 3' },
-      { command: 'vdkit merge last.vdi --from 0 --to-image last --dry-run', description: 'which files would go?' },
+      { command: 'vdkit merge snapshot.vdi', description: 'merge all changes since the snapshot into the parent' },
+      { command: 'vdkit merge last.vdi --from 1 --to-image 3', description: 'merge images 1 and 2 into image 3' },
+      {
+        command: 'vdkit merge last.vdi --from 0 --to-image last --dry-run',
+        description: 'show the files that would be deleted',
+      },
     ],
   },
   {
     name: 'compact',
-    summary: 'make the file of an image smaller',
+    summary: 'shrink the file of an image',
     description:
-      'Gives up blocks that hold only zeroes or what the parent holds anyway, and packs the rest. What a guest reads ' +
-      'stays the same. After Ctrl-C the image is whole; run it again to go on.',
+      'Frees blocks that contain only zeroes or the same data as the parent, and packs the rest. The disk reads the ' +
+      'same afterwards. After Ctrl-C the image is intact; run the command again to continue.',
     arguments: [IMAGE],
     options: [FORMAT, ...INSIDE, ...BELOW],
     examples: [
-      { command: 'vdkit compact disk.vdi', description: 'zero the free space inside the guest first' },
+      { command: 'vdkit compact disk.vdi', description: 'after zeroing free space inside the guest' },
       {
         command: 'vdkit compact snapshot.vdi --json',
-        description: 'a differencing image, with the sizes for programs',
+        description: 'a differencing image; sizes as JSON',
       },
     ],
   },
@@ -349,159 +364,166 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'resize',
     summary: 'change the size of a disk',
     description:
-      'Makes the disk SIZE bytes large, or larger or smaller by +SIZE or -SIZE. New space reads zero. Getting smaller is ' +
-      'refused where data would be lost, unless --shrink. Partitions and file systems inside stay as they are.',
-    arguments: [IMAGE, { name: 'SIZE', description: 'bytes: 512, 64K, 10M, 1.5G, 2T; +1G, -1G: by so many' }],
-    options: [FORMAT, ...INSIDE, ...BELOW, { flags: '--shrink', description: 'give up the data behind the new end' }],
+      'Sets the size of the disk to SIZE bytes, or changes it by +SIZE or -SIZE. New space reads as zero. Shrinking ' +
+      'is refused if data would be lost, unless --shrink. Partitions and file systems inside are not changed.',
+    arguments: [
+      IMAGE,
+      { name: 'SIZE', description: 'new size in bytes: 512, 64K, 10M, 1.5G, 2T; or a change: +1G, -1G' },
+    ],
+    options: [FORMAT, ...INSIDE, ...BELOW, { flags: '--shrink', description: 'discard data past the new end' }],
     examples: [
-      { command: 'vdkit resize disk.vdi 20G', description: 'to a size' },
-      { command: 'vdkit resize disk.vdi +1G', description: 'by a size' },
-      { command: 'vdkit resize disk.vdi -512M --shrink', description: 'cut the end off, whatever it holds' },
+      { command: 'vdkit resize disk.vdi 20G', description: 'set the size' },
+      { command: 'vdkit resize disk.vdi +1G', description: 'grow by 1 GiB' },
+      { command: 'vdkit resize disk.vdi -512M --shrink', description: 'shrink and discard the end' },
     ],
   },
   {
     name: 'rebase',
-    summary: 'give a differencing image another parent',
+    summary: 'change the parent of a differencing image',
     description:
-      'Makes IMAGE a child of another parent, or of none with --to none. What a guest reads stays the same: what differs ' +
-      'between the old parent and the new one is stored in IMAGE first. With --unsafe only the link changes, and what is ' +
-      'read may change, too. After Ctrl-C the image has its old parent and reads as before.',
+      'Makes IMAGE a child of another parent, or a base image with --to none. The disk reads the same afterwards: ' +
+      'data that differs between the old parent and the new one is first stored in IMAGE. With --unsafe only the ' +
+      'link changes, and the disk may read differently. After Ctrl-C the image has its old parent and reads as ' +
+      'before.',
     arguments: [IMAGE],
     options: [
       FORMAT,
-      { flags: '--to <P>', description: 'the new parent, or "none": the image becomes a base', completes: 'file' },
+      { flags: '--to <P>', description: 'new parent; "none": make the image a base', completes: 'file' },
       { flags: '--to-format <F>', description: 'format of the new parent', completes: 'format' },
       {
         flags: '--parent <P>',
-        description: 'the parent that the image has now, where it is not found by itself',
+        description: 'current parent of the image (default: found by name or UUID)',
         completes: 'file',
       },
       PARENT_FORMAT,
       CHAIN,
-      { flags: '--unsafe', description: 'only change the link: the new parent holds the same already' },
+      { flags: '--unsafe', description: 'change only the link; the new parent must have the same content' },
     ],
     examples: [
-      { command: 'vdkit rebase snapshot.qcow2 --to other.qcow2', description: 'onto another image' },
-      { command: 'vdkit rebase snapshot.vdi --to none', description: 'an image that needs no parent any more' },
+      { command: 'vdkit rebase snapshot.qcow2 --to other.qcow2', description: 'move to another parent' },
+      { command: 'vdkit rebase snapshot.vdi --to none', description: 'make it independent of its parent' },
       {
         command: 'vdkit rebase snapshot.qcow2 --to moved/base.qcow2 --unsafe',
-        description: 'the parent was moved, and is the same',
+        description: 'the parent has only moved',
       },
     ],
   },
   {
     name: 'commit',
-    summary: 'put what an image holds into its parent',
+    summary: "write an image's data into its parent",
     description:
-      'Stores what differs in IMAGE in its parent, or with --base in an image further down, and empties IMAGE, which ' +
-      'stays a child of that one. A parent that is smaller grows first. What a guest reads of IMAGE stays the same. ' +
-      'After Ctrl-C all images read as before; run it again to go on.',
+      'Writes the data of IMAGE into its parent, or with --base into an image further down, and empties IMAGE, ' +
+      'which becomes a child of that image. A smaller parent is grown first. IMAGE reads the same afterwards. After ' +
+      'Ctrl-C all images read as before; run the command again to continue.',
     arguments: [IMAGE],
     options: [
       FORMAT,
       ...BELOW,
       {
         flags: '--base <P>',
-        description: 'the image that it is stored in: its number, 0 = base, or its name',
+        description: 'image that receives the data: its number, 0 = base, or its name (default: the parent)',
         completes: 'file',
       },
-      { flags: '-d, --keep', description: 'leave in IMAGE what it holds' },
+      { flags: '-d, --keep', description: 'keep the data in IMAGE' },
       {
         flags: '--force',
-        description: 'also when other images, or internal snapshots, depend on one that changes',
+        description: 'proceed even if other images or internal snapshots depend on a changed image',
       },
     ],
     examples: [
       { command: 'vdkit commit snapshot.qcow2', description: 'into its parent' },
-      { command: 'vdkit commit last.qcow2 --base 0', description: 'through all images, into the lowest one' },
-      { command: 'vdkit commit snapshot.vdi --keep', description: 'for an image that is deleted next' },
+      { command: 'vdkit commit last.qcow2 --base 0', description: 'into the base of the chain' },
+      { command: 'vdkit commit snapshot.vdi --keep', description: 'before deleting the image' },
     ],
   },
   {
     name: 'amend',
-    summary: 'change options that an image was made with',
+    summary: 'change format options of an image',
     description:
-      'Changes options of an image that exists, as "vdkit formats --json" lists them (amendKeys). What a guest reads ' +
-      'stays the same. What cannot be changed is refused before anything is. After Ctrl-C the image is whole; run it again ' +
-      'to go on. Elsewhere convert makes a new image with other options.',
+      'Changes options of an existing image; "vdkit formats --json" lists them (amendKeys). The disk reads the same ' +
+      'afterwards. An option that cannot be changed is refused before anything is written. After Ctrl-C the image ' +
+      'is intact; run the command again to continue. For other options, convert to a new image.',
     arguments: [IMAGE],
     options: [
       FORMAT,
       ...INSIDE,
       {
         flags: '-o, --option <K=V>',
-        description: 'the option and its new value; several with commas between; two commas are one in a value',
+        description: 'option and new value; separate several with commas, double a comma inside a value',
         repeat: true,
       },
     ],
     examples: [
-      { command: 'vdkit amend disk.qcow2 -o compat=0.10', description: 'for a program that knows only version 2' },
-      { command: 'vdkit amend disk.qcow2 -o compat=1.1,refcount_bits=64', description: 'several at a time' },
+      { command: 'vdkit amend disk.qcow2 -o compat=0.10', description: 'for software limited to version 2' },
+      { command: 'vdkit amend disk.qcow2 -o compat=1.1,refcount_bits=64', description: 'several at once' },
       {
         command: 'vdkit amend snapshot.qcow2 -o backing_file=base.qcow2,backing_fmt=qcow2',
-        description: 'another name of the parent, which is not looked at',
+        description: 'change the stored parent name without opening the parent',
       },
     ],
   },
   {
     name: 'set',
-    summary: 'change what an image says of itself',
+    summary: 'change image metadata',
     description:
-      'Changes comment, identities, geometry or parent of an image, all at once. Its content stays as it is. Warns of ' +
-      'images beside it that name it as their parent.',
+      'Changes comment, identities, geometry or parent of an image in one step. The data is not touched. Warns of ' +
+      'images in the same directory that name this one as their parent.',
     arguments: [IMAGE],
     options: [
       FORMAT,
       ...INSIDE,
-      { flags: '--comment <T>', description: 'text that is stored in the image; empty: none' },
-      { flags: '--uuid <U>', description: 'identity of the image, or random, or null' },
-      { flags: '--modification-uuid <U>', description: 'identity of its content, or random, or null' },
+      { flags: '--comment <T>', description: 'comment stored in the image; empty: remove it' },
+      { flags: '--uuid <U>', description: 'UUID of the image, or random, or null' },
+      {
+        flags: '--modification-uuid <U>',
+        description: 'modification UUID, which changes with the content, or random, or null',
+      },
       {
         flags: '--parent <P>',
-        description: 'store the identities of this image as those of the parent; "none": become a base',
+        description: 'parent whose UUIDs to store; "none": make the image a base',
         completes: 'file',
       },
       PARENT_FORMAT,
-      { flags: '--parent-uuid <U>', description: 'identity of the parent, or null: without parent' },
-      { flags: '--parent-modification-uuid <U>', description: "identity of the parent's content, or null" },
-      { flags: '--geometry <G>', description: 'cylinders/heads/sectors of the drive, or none' },
-      { flags: '--logical-geometry <G>', description: 'cylinders/heads/sectors that a BIOS shows, or none' },
+      { flags: '--parent-uuid <U>', description: 'UUID of the parent, or null: no parent' },
+      { flags: '--parent-modification-uuid <U>', description: 'modification UUID of the parent, or null' },
+      { flags: '--geometry <G>', description: 'physical geometry as cylinders/heads/sectors, or none' },
+      { flags: '--logical-geometry <G>', description: 'BIOS geometry as cylinders/heads/sectors, or none' },
     ],
     examples: [
-      { command: 'vdkit set copy.vdi --uuid random', description: 'a copy that is a disk of its own' },
+      { command: 'vdkit set copy.vdi --uuid random', description: 'a copy with a new identity' },
       { command: 'vdkit set disk.vdi --geometry 1024/16/63', description: 'cylinders, heads, sectors' },
-      { command: 'vdkit set snapshot.vdi --parent disk.vdi', description: 'link it to its parent again' },
+      { command: 'vdkit set snapshot.vdi --parent disk.vdi', description: 'link to the parent again' },
     ],
   },
   {
     name: 'rename',
-    summary: 'give an image another name',
+    summary: 'rename an image',
     description:
-      'Gives IMAGE the name NEW, also in another directory of the same file system. Never replaces anything. Names that ' +
-      'it stores of its parent and its data file, and names of it in images beside it, change with it. Refuses while an ' +
-      'image beside it has it as its parent by UUID, or cannot be given the new name, unless --force.',
-    arguments: [IMAGE, { name: 'NEW', description: 'the new name', completes: 'file' }],
+      'Renames IMAGE to NEW, within the same file system. Never replaces a file. The names of parent and data file ' +
+      'stored in IMAGE, and the name of IMAGE stored in images of the same directory, are updated. Refused if an ' +
+      'image in the same directory refers to IMAGE as its parent by UUID, or cannot be updated, unless --force.',
+    arguments: [IMAGE, { name: 'NEW', description: 'new name', completes: 'file' }],
     options: [FORMAT, FORCE_PARENT],
     examples: [{ command: 'vdkit rename disk.vdi server.vdi', description: 'in the same directory' }],
   },
   {
     name: 'delete',
-    summary: 'remove an image',
+    summary: 'delete an image',
     description:
-      'Removes all files of an image. Refuses while an image beside it names it as its parent, unless --force, and ' +
-      'what is no image.',
+      'Deletes all files of an image. Refused if an image in the same directory names it as its parent, unless ' +
+      '--force, and for files that are not images.',
     arguments: [IMAGE],
     options: [FORMAT, FORCE_PARENT],
-    examples: [{ command: 'vdkit delete snapshot.vdi', description: 'its parent stays' }],
+    examples: [{ command: 'vdkit delete snapshot.vdi', description: 'keeps its parent' }],
   },
   {
     name: 'snapshot',
-    summary: 'snapshots inside an image',
+    summary: 'manage snapshots inside an image',
     description:
-      'ACTION is list, create, apply, delete or rename. create keeps the disk as it is now under NAME; apply makes it ' +
-      'again what it was, its size too, and what was written since is lost; rename takes the old name and the new one. ' +
-      'NAME is an id or a name. A power cut leaves the state before or the one after. convert, map, compare and info look into one ' +
-      'with --snapshot.',
+      'ACTION is list, create, apply, delete or rename. create saves the current state of the disk as NAME; apply ' +
+      'restores that state, including its size, and discards all later writes; rename takes the old name and the ' +
+      'new one. NAME is an id or a name. A power cut leaves either the old state or the new one. convert, map, ' +
+      'compare and info read a snapshot with --snapshot.',
     arguments: [
       {
         name: 'ACTION',
@@ -509,24 +531,24 @@ export const COMMANDS: readonly CommandSpec[] = [
         values: ['list', 'create', 'apply', 'delete', 'rename'],
       },
       IMAGE,
-      { name: 'NAME...', description: 'the snapshot; for rename its new name, too', optional: true },
+      { name: 'NAME...', description: 'snapshot; for rename also its new name', optional: true },
     ],
     options: [FORMAT, ...INSIDE, ...BELOW],
     examples: [
-      { command: 'vdkit snapshot create disk.qcow2 monday', description: 'before you try something' },
-      { command: 'vdkit snapshot list disk.qcow2', description: 'which there are' },
-      { command: 'vdkit snapshot apply disk.qcow2 monday', description: 'the disk as it was on monday' },
-      { command: 'vdkit snapshot rename disk.qcow2 monday good', description: 'another name' },
-      { command: 'vdkit convert disk.qcow2 monday.raw --snapshot good', description: 'a copy of one' },
+      { command: 'vdkit snapshot create disk.qcow2 monday', description: 'before an experiment' },
+      { command: 'vdkit snapshot list disk.qcow2', description: 'all snapshots' },
+      { command: 'vdkit snapshot apply disk.qcow2 monday', description: 'go back to monday' },
+      { command: 'vdkit snapshot rename disk.qcow2 monday good', description: 'rename' },
+      { command: 'vdkit convert disk.qcow2 monday.raw --snapshot good', description: 'extract one' },
     ],
   },
   {
     name: 'bitmap',
-    summary: 'bitmaps of changes inside an image',
+    summary: 'manage dirty bitmaps inside an image',
     description:
-      'ACTION is list, add, clear, enable, disable, merge or remove. Programs that write an image can record in a bitmap ' +
-      'which parts they change, for backups of what changed since. merge takes the bitmap that changes and those whose ' +
-      'bits it gets. What is enabled records; a program that ends without closing the image leaves it inconsistent.',
+      'ACTION is list, add, clear, enable, disable, merge or remove. A bitmap records the parts of the disk that ' +
+      'are written, for incremental backups. merge takes the target bitmap, then the bitmaps to merge into it. ' +
+      'Enabled bitmaps record; a program that ends without closing the image leaves them inconsistent.',
     arguments: [
       {
         name: 'ACTION',
@@ -534,34 +556,34 @@ export const COMMANDS: readonly CommandSpec[] = [
         values: ['list', 'add', 'clear', 'enable', 'disable', 'merge', 'remove'],
       },
       IMAGE,
-      { name: 'NAME...', description: 'the bitmap; for merge those it is merged with, too', optional: true },
+      { name: 'NAME...', description: 'bitmap; for merge also the bitmaps to merge into it', optional: true },
     ],
     options: [
       FORMAT,
       ...INSIDE,
       ...BELOW,
-      { flags: '--granularity <N>', description: 'add: bytes for a bit, a power of two from 512 to 2G' },
-      { flags: '--disabled', description: 'add: it does not record yet' },
+      { flags: '--granularity <N>', description: 'add: bytes per bit, a power of two from 512 to 2G' },
+      { flags: '--disabled', description: 'add: start disabled' },
     ],
     examples: [
-      { command: 'vdkit bitmap add disk.qcow2 since-monday', description: 'record from now on' },
-      { command: 'vdkit bitmap list disk.qcow2', description: 'which there are' },
-      { command: 'vdkit bitmap merge disk.qcow2 week monday tuesday', description: 'what changed on either day' },
-      { command: 'vdkit bitmap remove disk.qcow2 since-monday', description: 'one that nobody needs' },
+      { command: 'vdkit bitmap add disk.qcow2 since-monday', description: 'start recording' },
+      { command: 'vdkit bitmap list disk.qcow2', description: 'all bitmaps' },
+      { command: 'vdkit bitmap merge disk.qcow2 week monday tuesday', description: 'combine two days' },
+      { command: 'vdkit bitmap remove disk.qcow2 since-monday', description: 'delete it' },
     ],
   },
   {
     name: 'measure',
-    summary: 'how many bytes a new image will take',
+    summary: 'calculate the file size of a new image',
     description:
-      'Says how large a new image becomes with the content of IMAGE, or without content for --size, and how large it can ' +
-      'become. Zeroes that IMAGE stores are counted, since nothing is read.',
+      'Calculates the file size of a new image with the data of IMAGE, or of an empty one with --size, and its ' +
+      'maximum size. Zeroes stored in IMAGE are counted, since no data is read.',
     arguments: [{ ...IMAGE, optional: true }],
     options: [
       FORMAT,
       ...INSIDE,
       ...BELOW,
-      { flags: '--snapshot <NAME>', description: 'an internal snapshot of the image, by id or name' },
+      { flags: '--snapshot <NAME>', description: 'internal snapshot to read, by id or name' },
       { flags: '-t, --to <F>', description: 'format of the new image', completes: 'format' },
       VARIANT,
       BLOCK_SIZE,
@@ -569,26 +591,26 @@ export const COMMANDS: readonly CommandSpec[] = [
       { flags: '--size <N>', description: 'size of the new disk' },
     ],
     examples: [
-      { command: 'vdkit measure disk.raw --to vdi', description: 'what converting it will take' },
+      { command: 'vdkit measure disk.raw --to vdi', description: 'size of the converted image' },
       { command: 'vdkit measure --size 20G --to vdi --variant fixed', description: 'an empty image' },
     ],
   },
   {
     name: 'formats',
-    summary: 'the formats and what can be done with them',
+    summary: 'list formats and their capabilities',
     description:
-      'Lists all formats with what vdkit can do, their extensions and their variants; with --json all that is known of ' +
-      'them, of cache formats and of filters.',
+      'Lists all formats with their capabilities, extensions and variants; --json prints every detail, and cache ' +
+      'formats and filters too.',
     arguments: [],
     options: [],
     examples: [
       { command: 'vdkit formats', description: 'a table' },
-      { command: 'vdkit formats --json', description: 'everything, with the keys for --option' },
+      { command: 'vdkit formats --json', description: 'all details, with the keys for --option' },
     ],
   },
   {
     name: 'filters',
-    summary: 'the filters and what they take',
+    summary: 'list filters and their options',
     description:
       'Lists the filters that a program can put between a disk and its images, with their options. Filters are used ' +
       'through the library.',
@@ -596,37 +618,37 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [],
     examples: [
       { command: 'vdkit filters', description: 'a table' },
-      { command: 'vdkit filters --json', description: 'for programs' },
+      { command: 'vdkit filters --json', description: 'as JSON' },
     ],
   },
   {
     name: 'cache',
-    summary: 'cache files for what is read of images',
+    summary: 'manage cache files',
     description:
-      'ACTION is create, info or drop. A cache file on a quick medium keeps what is read of images on a slow one; ' +
-      'commands that read take it with --cache. info says what is in it and whether it is in order. drop empties it, ' +
-      'with --remove the file goes. It never holds anything that the images do not.',
+      'ACTION is create, info or drop. A cache file on a fast medium keeps data read from images on a slow one; ' +
+      'commands that read data use it with --cache. info shows its content and checks it. drop empties it, or ' +
+      'deletes the file with --remove. A cache file never contains anything that the images do not.',
     arguments: [
       { name: 'ACTION', description: 'create, info or drop', values: ['create', 'info', 'drop'] },
-      { name: 'FILE', description: 'the cache file', completes: 'file' },
-      { name: 'SIZE', description: 'create: bytes that it may have at most, from 2M to 64G', optional: true },
+      { name: 'FILE', description: 'cache file', completes: 'file' },
+      { name: 'SIZE', description: 'create: maximum size in bytes, from 2M to 64G', optional: true },
     ],
     options: [
-      { flags: '--fixed', description: 'create: take all the room now' },
-      { flags: '--force', description: 'create: replace the file when it exists' },
-      { flags: '--remove', description: 'drop: the file, too' },
+      { flags: '--fixed', description: 'create: allocate all space at once' },
+      { flags: '--force', description: 'create: replace an existing file' },
+      { flags: '--remove', description: 'drop: delete the file' },
     ],
     examples: [
-      { command: 'vdkit cache create /ssd/disk.vci 4G', description: 'an empty one' },
-      { command: 'vdkit compare /net/a.vdi b.vdi --cache /ssd/disk.vci', description: 'use it' },
-      { command: 'vdkit cache info /ssd/disk.vci', description: 'how full is it?' },
-      { command: 'vdkit cache drop /ssd/disk.vci --remove', description: 'be done with it' },
+      { command: 'vdkit cache create /ssd/disk.vci 4G', description: 'a new cache file' },
+      { command: 'vdkit compare /net/a.vdi b.vdi --cache /ssd/disk.vci', description: 'read through it' },
+      { command: 'vdkit cache info /ssd/disk.vci', description: 'usage and consistency' },
+      { command: 'vdkit cache drop /ssd/disk.vci --remove', description: 'delete it' },
     ],
   },
   {
     name: 'completion',
-    summary: 'completion for a shell',
-    description: 'Prints a script that teaches your shell the commands and options of vdkit.',
+    summary: 'print a completion script for a shell',
+    description: 'Prints a script that completes vdkit commands and options in your shell.',
     arguments: [{ name: 'SHELL', description: 'bash, zsh or fish', values: ['bash', 'zsh', 'fish'] }],
     options: [],
     examples: [

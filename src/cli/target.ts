@@ -43,7 +43,7 @@ export function targetFormat(context: CommandContext, target: string, registry: 
   const format = registry.byExtension(target);
   if (format !== undefined) return format;
   throw new UsageError(
-    `The extension of this name says nothing about a format`,
+    `Cannot tell the format from the file name`,
     `Name the format with --to. ${formatsHint(registry)}`,
     { path: target },
   );
@@ -115,8 +115,8 @@ function configValues(context: CommandContext, format: Format): Record<string, s
   if (blockSize === undefined) return config;
   const key = format.configKeys.find(({ name }) => BLOCK_SIZE_KEYS.includes(name));
   if (key === undefined) {
-    throw new ImageError('unsupported', `Images of format ${format.name} have no block size that could be chosen`, {
-      hint: 'Leave --block-size out.',
+    throw new ImageError('unsupported', `Format ${format.name} has no selectable block size`, {
+      hint: 'Remove --block-size.',
     });
   }
   return { ...config, [key.name]: blockSize };
@@ -128,5 +128,5 @@ function configValue(key: ConfigKey, value: string): string | number {
 
 function keysHint(format: Format): string {
   const keys = format.configKeys.map(({ name }) => name);
-  return keys.length === 0 ? `Format ${format.name} takes none.` : `Keys of format ${format.name}: ${keys.join(', ')}.`;
+  return keys.length === 0 ? `Format ${format.name} has none.` : `Keys of format ${format.name}: ${keys.join(', ')}.`;
 }

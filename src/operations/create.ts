@@ -53,7 +53,7 @@ export function targetFormat(target: Source, options: CreateImageOptions): Forma
   const registry = registryOf(options);
   const format = options.format === undefined ? registry.byExtension(target.name) : registry.find(options.format);
   if (format === undefined) {
-    throw new ImageError('invalid-argument', 'The extension of this name says nothing about a format', {
+    throw new ImageError('invalid-argument', 'Cannot tell the format from the file name', {
       path: target.name,
       hint: 'Name the format (on the command line: --to FORMAT).',
     });

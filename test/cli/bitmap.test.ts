@@ -36,7 +36,7 @@ describe('vdkit bitmap', () => {
       { name: 'one', granularity: 65_536, enabled: false, inconsistent: false },
       { name: 'two', granularity: 4096, enabled: true, inconsistent: false },
     ]);
-    const text = '"one", a bit for 64 KiB, not recording\n"two", a bit for 4 KiB, recording\n';
+    const text = '"one", one bit per 64 KiB, not recording\n"two", one bit per 4 KiB, recording\n';
     expect((await ok('bitmap', 'list', image)).stdout).toBe(text);
     {
       await using disk = await Disk.open(image, { mode: 'write' });
@@ -68,7 +68,7 @@ describe('vdkit bitmap', () => {
       ['add', at('disk.vdi'), 'x'],
     ]) {
       const outcome = await runCli(['bitmap', ...words]);
-      expect([outcome.status, outcome.stderr]).toEqual([1, expect.stringContaining('have no bitmaps inside')]);
+      expect([outcome.status, outcome.stderr]).toEqual([1, expect.stringContaining('has no bitmaps')]);
     }
   });
 });

@@ -44,12 +44,12 @@ describe('cache files on the command line', () => {
   });
 
   it.each([
-    [['cache', 'create', 'x.vci'], /argument is missing/],
+    [['cache', 'create', 'x.vci'], /Missing argument/],
     [['cache', 'create', 'x.vci', '1K'], /cannot have this size/],
-    [['cache', 'info', 'x.vci', '2M'], /argument too many/],
+    [['cache', 'info', 'x.vci', '2M'], /Too many arguments/],
     [['cache', 'info', 'a.vdi'], /no cache image/],
-    [['cache', 'info', 'a.vdi', '--fixed'], /--fixed is for "cache create"/],
-    [['compare', 'a.vdi', 'a.vdi', '--cache-size', '2M'], /--cache-size is about/],
+    [['cache', 'info', 'a.vdi', '--fixed'], /--fixed applies only to "cache create"/],
+    [['compare', 'a.vdi', 'a.vdi', '--cache-size', '2M'], /--cache-size requires/],
     [['compare', 'a.vdi', 'a.vdi', '--cache', 'a.vdi'], /no cache image|has this image open/],
   ])('refuse %j', async (words, message) => {
     await runCli(['create', at('a.vdi'), '16M', '--force']);

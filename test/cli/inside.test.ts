@@ -145,23 +145,23 @@ describe('what is refused', () => {
     ['merge', ['disk.raw']],
     ['rebase', ['disk.raw', '--to', 'none']],
     ['commit', ['disk.raw']],
-  ])('is %s, which works with whole files', async (command, words) => {
+  ])('is %s, which works on whole files', async (command, words) => {
     for (const option of ['--offset', '--partition']) {
       const { status, stderr } = await runCli([command, ...words, option, '2']);
-      expect([status, stderr]).toEqual([64, expect.stringContaining(`"vdkit ${command}" works with whole files`)]);
+      expect([status, stderr]).toEqual([64, expect.stringContaining(`"vdkit ${command}" works on whole files`)]);
     }
   });
 
   it('is what says nothing, or too much', async () => {
     const disk = await partitioned();
     const cases: [string[], number, string][] = [
-      [['info', disk, '--partition', '2', '--offset', '1M'], 64, 'say the same'],
+      [['info', disk, '--partition', '2', '--offset', '1M'], 64, 'exclude each other'],
       [['info', disk, '--partition', '0'], 64, '--partition'],
       [['info', disk, '--offset', 'far'], 64, '--offset'],
       [['info', disk, '--partition', '1'], 1, 'There is no partition 1'],
-      [['info', disk, '--offset', '1T'], 1, 'behind the end'],
+      [['info', disk, '--offset', '1T'], 1, 'past the end'],
       [['copy', disk, at('x.vdi'), '--move', ...IN], 64, '--move'],
-      [['copy', disk, folder, ...IN], 64, 'no name of its own'],
+      [['copy', disk, folder, ...IN], 64, 'no file name to keep'],
       [['formats', '--offset', '1'], 64, 'Unknown option'],
       [['convert', '-', at('x.vdi'), ...IN], 64, 'standard input'],
       [['info', at('inner.vdi'), '--partition', '1'], 1, 'no partition table'],

@@ -74,7 +74,7 @@ function interrupting(): RunOptions {
 
 describe('check', () => {
   it('ends with 0 for a sound image and prints the documented keys', async () => {
-    expect(await ok('check', SAMPLE)).toBe(`${SAMPLE}: nothing is wrong.\n`);
+    expect(await ok('check', SAMPLE)).toBe(`${SAMPLE}: no errors found.\n`);
     const report = await json('check', SAMPLE);
     expect(Object.keys(report)).toEqual(['schema', 'clean', 'findings', 'repaired', 'file', 'format', 'repairs']);
     expect(report).toMatchObject({ schema: 'vdkit/check/1', clean: true, findings: [], repaired: false, repairs: [] });
@@ -121,7 +121,7 @@ describe('check', () => {
     const [plan = '', done = ''] = stdout.split('repairing now.\n');
     expect(plan.match(/; will be repaired$/gm)).toHaveLength(3);
     expect(done).toMatch(/^leak: unused-slots: /);
-    expect(done).toContain('repaired; what is left: 1 leak.');
+    expect(done).toContain('repaired; remaining: 1 leak.');
     await run(3, 'check', image);
     await ok('compare', image, golden('vdi-repaired-multi'));
     // Compacting gives the leaked space back.
@@ -138,7 +138,7 @@ describe('check', () => {
     writeFileSync(image, bytes);
     for (const _ of ['once', 'twice']) {
       const { stdout } = await run(2, 'check', image, '--repair');
-      expect(stdout).toContain('1 corruption; none of it can be repaired, so nothing was changed.');
+      expect(stdout).toContain('1 corruption; none can be repaired, so nothing was changed.');
       expect(readFileSync(image).equals(bytes)).toBe(true);
     }
     const report = JSON.parse((await run(2, 'check', image, '--repair', '--json')).stdout);
@@ -179,7 +179,7 @@ describe('merge', () => {
   it('puts the last image into its parent when nothing else is said', async () => {
     await makeChain();
     const { stderr } = await run(0, 'merge', at('2.vdi'));
-    expect(stderr).toBe(`${at('2.vdi')} merged into ${at('1.vdi')}; their files are gone\n`);
+    expect(stderr).toBe(`${at('2.vdi')} merged into ${at('1.vdi')}; their files were deleted\n`);
     expect(names()).toEqual(['0.vdi', '1.vdi']);
     await run(0, 'compare', at('1.vdi'), at('flat.raw'));
     await run(0, 'check', at('1.vdi'));
@@ -275,7 +275,9 @@ describe('compact', () => {
     await makeHalfZero('disk.vdi', 16);
     const outcome = await runCli(['compact', at('disk.vdi'), '--progress', 'json'], interrupting());
     expect(outcome.status).toBe(130);
-    expect(outcome.stderr).toMatch(/^cancelled; .*disk\.vdi is whole and reads as before; run it again to go on$/m);
+    expect(outcome.stderr).toMatch(
+      /^cancelled; .*disk\.vdi is intact and reads as before; run the command again to continue$/m,
+    );
     await ok('compare', at('half.raw'), at('disk.vdi'));
     await ok('check', at('disk.vdi'));
     const { fileSize } = await json('compact', at('disk.vdi'));

@@ -144,7 +144,7 @@ describe.each(['qcow2', 'vdi'])('vdkit commit, %s', (extension) => {
   });
 
   it('puts an image into its parent', async () => {
-    expect((await ok('commit', at(last))).stderr).toContain(`is stored in ${at(middle)}, and empty now`);
+    expect((await ok('commit', at(last))).stderr).toContain(`was committed to ${at(middle)} and emptied`);
     await expectSame(middle, 'before.raw');
     await expectSame(last, 'before.raw');
     await ok('check', at(middle));
@@ -157,7 +157,7 @@ describe.each(['qcow2', 'vdi'])('vdkit commit, %s', (extension) => {
   it.each(['0', 'name'])('puts it further down, named by its %s', async (how) => {
     const { stdout, stderr } = await ok('commit', at(last), '--json', '--base', how === 'name' ? at(base) : how);
     expect(JSON.parse(stdout)).toMatchObject({ base: at(base), emptied: true, left: [at(middle)] });
-    expect(stderr).toContain('is no parent of');
+    expect(stderr).toContain('is no longer a parent of');
     rmSync(at(middle));
     await expectSame(base, 'before.raw');
     await expectSame(last, 'before.raw');

@@ -32,7 +32,7 @@ describe('vdkit snapshot', () => {
     const image = at('disk.qcow2');
     expect((await ok('snapshot', 'list', image)).stderr).toContain('has no snapshots');
     await write(1);
-    expect((await ok('snapshot', 'create', image, 'monday')).stderr).toContain('snapshot "monday" is made');
+    expect((await ok('snapshot', 'create', image, 'monday')).stderr).toContain('snapshot "monday" created');
     await write(2);
     expect(await json('snapshot', 'create', image, 'tuesday')).toMatchObject({
       schema: 'vdkit/snapshot/1',
@@ -82,7 +82,7 @@ describe('vdkit snapshot', () => {
     for (const action of ['list', 'create']) {
       const words = ['snapshot', action, at('disk.vdi'), ...(action === 'create' ? ['x'] : [])];
       const outcome = await runCli(words);
-      expect([outcome.status, outcome.stderr]).toEqual([1, expect.stringContaining('have no snapshots inside')]);
+      expect([outcome.status, outcome.stderr]).toEqual([1, expect.stringContaining('has no internal snapshots')]);
     }
   });
 });

@@ -88,7 +88,7 @@ describe('README', () => {
 
   it('example "maintain"', async () => {
     const [, check] = await runLines(blockAfter('**Maintain.**', 'sh'));
-    expect(check).toContain('nothing is wrong');
+    expect(check).toContain('no errors found');
     const { virtualSize } = JSON.parse(await vdkit(['info', 'server.vdi', '--json']));
     expect(virtualSize).toBe(8388608 + 2 ** 30);
     expect(await vdkit(['compare', 'samples/disk.vdi', 'server.vdi'])).toContain('identical');

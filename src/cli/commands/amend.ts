@@ -16,14 +16,14 @@ import { parseSize } from '../size.ts';
 export async function run(context: CommandContext): Promise<number> {
   const pairs = context.options.list('option').flatMap(splitPairs);
   if (pairs.length === 0) {
-    throw new UsageError('No option was named that shall change', 'Name some, such as -o lazy_refcounts=on.');
+    throw new UsageError('No option to change was given', 'Give one, such as -o lazy_refcounts=on.');
   }
   const { parent: _parent, ...options } = openOptions(context);
   await using place = await placedImage(context, 0, 'write');
   const { source, name: image } = place;
   const { format } = options.format === undefined ? await detectFormat(source, options) : { format: options.format };
   const values = valuesOf(registryOf(context).find(format), pairs);
-  context.afterCancel = `${printable(image)} is whole and reads as before; run it again to go on`;
+  context.afterCancel = `${printable(image)} is intact and reads as before; run the command again to continue`;
   const onProgress = context.progress.report;
   const report = await amendImage(source, values, { ...options, onProgress });
   context.progress.finish(true);
@@ -49,7 +49,7 @@ function valuesOf(format: Format, pairs: readonly string[]): Record<string, stri
     const [, name, value] = /^([^=]+)=(.*)$/s.exec(pair) ?? [];
     if (name === undefined || value === undefined) {
       const names = keys.map((key) => key.name).join(', ');
-      throw new UsageError('--option takes KEY=VALUE', names === '' ? 'This format takes none.' : `Keys: ${names}.`, {
+      throw new UsageError('--option takes KEY=VALUE', names === '' ? 'This format has none.' : `Keys: ${names}.`, {
         found: pair,
       });
     }

@@ -22,10 +22,10 @@ const CHANGES: Readonly<Record<string, { readonly done: string; readonly run: Ch
       }),
   },
   clear: { done: 'is cleared', run: (disk, name) => disk.bitmaps.clear(name) },
-  enable: { done: 'records from now on', run: (disk, name) => disk.bitmaps.enable(name) },
-  disable: { done: 'does not record any more', run: (disk, name) => disk.bitmaps.disable(name) },
+  enable: { done: 'records now', run: (disk, name) => disk.bitmaps.enable(name) },
+  disable: { done: 'no longer records', run: (disk, name) => disk.bitmaps.disable(name) },
   merge: {
-    done: 'has the bits of the others, too',
+    done: 'now includes the other bitmaps',
     run: (disk, name, context) => disk.bitmaps.merge(name, sources(context), { signal: context.signal }),
   },
   remove: { done: 'is removed', run: (disk, name) => disk.bitmaps.remove(name) },
@@ -43,7 +43,7 @@ export async function run(context: CommandContext): Promise<number> {
     const { bitmaps, warnings, file, format } = await inspect(source, options);
     for (const warning of warnings) context.warn(warning);
     if (bitmaps === undefined) {
-      throw new ImageError('unsupported', `Images of format ${format} have no bitmaps inside`, { path: file });
+      throw new ImageError('unsupported', `Format ${format} has no bitmaps`, { path: file });
     }
     await show(context, image, bitmaps);
     return EXIT.done;
@@ -61,11 +61,11 @@ function checkWords(context: CommandContext, word: string): void {
   if (word !== 'merge') {
     checkArguments(context, `bitmap ${word} IMAGE${word === 'list' ? '' : ' NAME'}`, word === 'list' ? 2 : 3);
   } else if (context.optionalArgument(3) === undefined) {
-    throw new UsageError('An argument is missing', 'Usage: vdkit bitmap merge IMAGE NAME SOURCE...');
+    throw new UsageError('Missing argument', 'Usage: vdkit bitmap merge IMAGE NAME SOURCE...');
   }
   const { options } = context;
   if (word !== 'add' && (options.flag('disabled') || options.text('granularity') !== undefined)) {
-    throw new UsageError('--granularity and --disabled are for new bitmaps', 'Leave them out.');
+    throw new UsageError('--granularity and --disabled apply only to "bitmap add"', 'Leave them out.');
   }
 }
 

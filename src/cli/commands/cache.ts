@@ -35,7 +35,7 @@ export async function run(context: CommandContext): Promise<number> {
     await dropCache(file, { ...environment, remove });
     if (remove) {
       if (context.json) await context.printJson({ schema: 'vdkit/cache/1', file, removed: true });
-      else context.note(printable(`${file} is removed`));
+      else context.note(printable(`${file}: deleted`));
       return EXIT.done;
     }
   }
@@ -47,7 +47,7 @@ function checkOptions({ options }: CommandContext, action: string): void {
   const allowed: Readonly<Record<string, string>> = { fixed: 'create', force: 'create', remove: 'drop' };
   for (const [name, own] of Object.entries(allowed)) {
     if (options.flag(name) && action !== own) {
-      throw new UsageError(`--${name} is for "cache ${own}"`, 'Leave it out.');
+      throw new UsageError(`--${name} applies only to "cache ${own}"`, 'Remove it.');
     }
   }
 }

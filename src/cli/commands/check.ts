@@ -17,7 +17,7 @@ const LEAKS = 3;
 export async function run(context: CommandContext): Promise<number> {
   const [repair, dryRun] = [context.options.flag('repair'), context.options.flag('dry-run')];
   if (dryRun && !repair) {
-    throw new UsageError('--dry-run is about --repair', 'Add --repair; a check alone never changes anything.');
+    throw new UsageError('--dry-run requires --repair', 'Add --repair; a check without it never changes anything.');
   }
   const { parent: _parent, parentFormat: _parentFormat, ...options } = openOptions(context, NO_PARENT);
   await using place = await placedImage(context, 0, repair && !dryRun ? 'write' : 'read');
@@ -27,7 +27,7 @@ export async function run(context: CommandContext): Promise<number> {
     repair,
     dryRun,
     beforeRepair: async (findings) => {
-      context.afterCancel = `${printable(image)} is no worse than before; run it again to go on`;
+      context.afterCancel = `${printable(image)} is no worse than before; run the command again to continue`;
       if (!context.json && !context.quiet) await context.print(planText(image, findings));
     },
   });
@@ -56,7 +56,7 @@ function findingDocument(finding: Finding): Record<string, unknown> {
   return { severity, code, message, fileOffset, guestOffset, repairable };
 }
 
-/** Text for `--repair --dry-run`: the repairs that a real run would make. */
+/** The plan, printed before a repair begins. */
 function planText(image: string, findings: readonly Finding[]): string {
   const lines = findings.map((finding) => `${line(finding)}${finding.repairable ? '; will be repaired' : ''}`);
   return [...lines, printable(`${image}: ${counts(findings)}; repairing now.`)].join('\n');
@@ -70,12 +70,12 @@ function reportText(
   const { findings, repaired, repairs } = report;
   const mark = (finding: Finding): string => (dryRun && finding.repairable ? '; would be repaired' : '');
   const lines = findings.map((finding) => `${line(finding)}${mark(finding)}`);
-  const done = repaired ? 'repaired; what is left: ' : '';
+  const done = repaired ? 'repaired; remaining: ' : '';
   const nothing = repair && repairs.length === 0 && findings.length > 0;
   const rest = nothing
-    ? '; none of it can be repaired, so nothing was changed'
+    ? '; none can be repaired, so nothing was changed'
     : dryRun
-      ? `; a repair would set ${repairs.length} of ${findings.length} right`
+      ? `; a repair would fix ${repairs.length} of ${findings.length}`
       : '';
   return [...lines, printable(`${image}: ${done}${counts(findings)}${rest}.`)].join('\n');
 }
@@ -97,5 +97,5 @@ function counts(findings: readonly Finding[]): string {
     [warnings, 'warning'],
   ] as const;
   const words = parts.flatMap(([count, word]) => (count === 0 ? [] : [`${count} ${word}${count === 1 ? '' : 's'}`]));
-  return words.length === 0 ? 'nothing is wrong' : words.join(', ');
+  return words.length === 0 ? 'no errors found' : words.join(', ');
 }

@@ -24,7 +24,7 @@ export async function run(context: CommandContext): Promise<number> {
     const base = await baseOf(context, disk, names);
     target = names[base] ?? '';
     left = names.slice(base + 1, -1);
-    context.afterCancel = 'all images read as before; run it again to go on';
+    context.afterCancel = 'all images read as before; run the command again to continue';
     await disk.commit({
       base,
       keep,
@@ -35,12 +35,12 @@ export async function run(context: CommandContext): Promise<number> {
   }
   context.progress.finish(true);
   for (const name of left) {
-    context.warn(`${name} is no parent of ${image} any more, and reads something else since ${target} has changed.`);
+    context.warn(`${name} is no longer a parent of ${image}, and its content has changed with ${target}.`);
   }
   if (context.json) {
     await context.printJson({ schema: 'vdkit/commit/1', file: image, base: target, emptied: !keep, left });
   } else {
-    context.note(printable(`${image} is stored in ${target}${keep ? '' : ', and empty now'}`));
+    context.note(printable(`${image} was committed to ${target}${keep ? '' : ' and emptied'}`));
   }
   return EXIT.done;
 }
@@ -49,7 +49,7 @@ export async function run(context: CommandContext): Promise<number> {
 async function baseOf(context: CommandContext, disk: ChainDisk, names: readonly string[]): Promise<number> {
   const top = names.length - 1;
   if (top === 0) {
-    throw new UsageError('The image has no parent that it could be committed to', 'Name the last image of a chain.');
+    throw new UsageError('The image has no parent to commit to', 'Name the last image of a chain.');
   }
   const text = context.options.text('base');
   if (text === undefined) return top - 1;
@@ -57,8 +57,8 @@ async function baseOf(context: CommandContext, disk: ChainDisk, names: readonly 
   const wanted = await realName(text);
   for (const [number, name] of names.slice(0, -1).entries()) if ((await realName(name)) === wanted) return number;
   throw new UsageError(
-    `--base: "${text}" is no image below ${disk.label}`,
-    `There are: ${names.slice(0, -1).join(', ')}.`,
+    `--base: "${text}" is not an image below ${disk.label}`,
+    `Images below it: ${names.slice(0, -1).join(', ')}.`,
   );
 }
 

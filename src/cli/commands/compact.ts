@@ -19,7 +19,7 @@ export async function run(context: CommandContext): Promise<number> {
     await using disk = await openDisk(source, { ...options, mode: 'write' });
     for (const warning of disk.warnings) context.warn(warning);
     await warnOfChildren(context, source, options);
-    context.afterCancel = `${printable(image)} is whole and reads as before; run it again to go on`;
+    context.afterCancel = `${printable(image)} is intact and reads as before; run the command again to continue`;
     await disk.compact({ signal: context.signal, onProgress: context.progress.report });
   }
   context.progress.finish(true);

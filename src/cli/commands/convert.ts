@@ -108,14 +108,17 @@ function refuseForInto(context: CommandContext): void {
   for (const name of ['variant', 'option']) if (options.list(name).length > 0) described.push(name);
   const [first] = described;
   if (first === undefined) return;
-  throw new UsageError(`--into keeps the image as it is, so --${first} has no meaning`, 'Leave one of them out.');
+  throw new UsageError(
+    `--into keeps the format and metadata of the target, so --${first} cannot be used`,
+    'Remove one of them.',
+  );
 }
 
 /** With `--into` the existing image decides about compression. */
 function refuseCompression(context: CommandContext, format: Format | null): void {
   if (context.options.text('compress') === undefined || format === null || format.compressions !== undefined) return;
   throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
-    hint: 'Leave --compress out.',
+    hint: 'Remove --compress.',
   });
 }
 
@@ -123,7 +126,10 @@ function refuseCompression(context: CommandContext, format: Format | null): void
 function refuseForStream(context: CommandContext, registry: Registry): void {
   const { options, io } = context;
   if (context.json) {
-    throw new UsageError('--json needs standard output for itself', 'Name a file as DST, or leave --json out.');
+    throw new UsageError(
+      '--json and the image cannot both go to standard output',
+      'Name a file as DST, or remove --json.',
+    );
   }
   const format = namedFormat(context, 'to', registry);
   if (format !== undefined && format.name !== 'raw') {
@@ -136,7 +142,7 @@ function refuseForStream(context: CommandContext, registry: Registry): void {
   for (const name of ['variant', 'option']) if (options.list(name).length > 0) impossible.push(name);
   const [first] = impossible;
   if (first !== undefined) {
-    throw new UsageError(`--${first} has no meaning for standard output`, 'Leave it out, or name a file as DST.');
+    throw new UsageError(`--${first} cannot be used with standard output`, 'Remove it, or name a file as DST.');
   }
   if (io.stdout.isTTY === true) {
     throw new UsageError('Standard output is a terminal', 'Name a file as DST, or pipe the output into a program.');

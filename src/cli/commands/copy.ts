@@ -44,7 +44,7 @@ async function copies(context: CommandContext, wanted: Wanted): Promise<CopiedIm
   await using disk = await openDisk(place.source, openOptions(context));
   for (const warning of disk.warnings) context.warn(warning);
   if (!wanted.directory && disk.images.length > 1) {
-    throw new UsageError('A chain of several images needs a directory to be copied to', 'Name one that exists.');
+    throw new UsageError('A chain of several images can only be copied to a directory', 'Name an existing directory.');
   }
   context.afterCancel = 'no copy was left behind';
   const nameOf = (name: string): string =>
@@ -63,13 +63,14 @@ async function copies(context: CommandContext, wanted: Wanted): Promise<CopiedIm
 function refuseInside({ options }: CommandContext, directory: boolean): void {
   const given = ['offset', 'partition'].find((name) => options.text(name) !== undefined);
   if (given === undefined) return;
-  if (directory) throw new UsageError(`What --${given} finds has no name of its own`, 'Name the file of the copy.');
+  if (directory)
+    throw new UsageError(`An image selected by --${given} has no file name to keep`, 'Name a file as TARGET.');
   if (!options.flag('move')) return;
-  throw new UsageError(`--move moves whole files, so --${given} has no meaning`, 'Leave --move out to copy the image.');
+  throw new UsageError(`--move moves whole files, so --${given} cannot be used`, 'Remove --move to copy the image.');
 }
 
 async function move(context: CommandContext, image: string, target: string, to: string | undefined): Promise<number> {
-  context.afterCancel = `${printable(image)} is where it was`;
+  context.afterCancel = `${printable(image)} was not moved`;
   const result = await moveImage(image, target, {
     ...openOptions(context),
     force: context.options.flag('force'),
@@ -81,7 +82,7 @@ async function move(context: CommandContext, image: string, target: string, to: 
   if (context.json) {
     await context.printJson({ schema: 'vdkit/copy/1', images: [{ ...result, written: null }] });
   } else {
-    context.note(printable(`${image} is ${target} now`));
+    context.note(printable(`${image} moved to ${target}`));
   }
   return EXIT.done;
 }

@@ -15,6 +15,6 @@ export async function run(context: CommandContext): Promise<number> {
   });
   for (const warning of warnings) context.warn(warning);
   if (context.json) await context.printJson({ schema: 'vdkit/delete/1', removed, warnings });
-  else context.note(printable(`${image} is removed`));
+  else context.note(printable(`${image}: deleted`));
   return EXIT.done;
 }

@@ -20,7 +20,7 @@ export async function run(context: CommandContext): Promise<number> {
   await using disk = await openDisk(place.source, options);
   for (const warning of disk.warnings) context.warn(warning);
   if (start > disk.size) {
-    throw new ImageError('out-of-bounds', 'The map begins behind the end of the disk', {
+    throw new ImageError('out-of-bounds', '--start is past the end of the disk', {
       path: disk.label,
       found: start,
       expected: `at most ${disk.size}`,

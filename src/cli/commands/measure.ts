@@ -20,7 +20,7 @@ export async function run(context: CommandContext): Promise<number> {
   const size = context.options.size('size');
   const named = context.optionalArgument(0) !== undefined;
   if (!named && size === undefined) {
-    throw new UsageError('There is nothing to measure', 'Name an image, or give a size with --size.');
+    throw new UsageError('Nothing to measure', 'Name an image, or give a size with --size.');
   }
   const { format: sourceFormat, parent, parentFormat, snapshot, ...options } = openOptions(context);
   await using place = named ? await placedImage(context, 0, 'read') : null;

@@ -24,7 +24,7 @@ export async function run(context: CommandContext): Promise<number> {
     await context.printJson(document);
   } else {
     const verb = dryRun ? 'would be merged' : 'merged';
-    const gone = keep ? 'their files stay' : dryRun ? 'their files would go' : 'their files are gone';
+    const gone = keep ? 'their files were kept' : dryRun ? 'their files would be deleted' : 'their files were deleted';
     context.note(printable(`${removed.join(', ')} ${verb} into ${kept}; ${gone}`));
   }
   return EXIT.done;
@@ -48,9 +48,9 @@ async function merge(context: CommandContext, image: string, how: { dryRun: bool
     return cut;
   }
   if ((await source.provider.lookUp(source.name)) === null) {
-    throw new ImageError('not-found', 'There is no such file or directory', {
+    throw new ImageError('not-found', 'No such file or directory', {
       path: source.name,
-      hint: 'Check the name; a merge that has ended has removed what it merged, the image itself among it.',
+      hint: 'Check the name; an earlier merge may have completed and deleted the merged images, this one included.',
     });
   }
   let told = false;
@@ -67,7 +67,7 @@ async function merge(context: CommandContext, image: string, how: { dryRun: bool
       disk.images.map(({ name }) => name),
     );
   if (how.dryRun) return facts;
-  context.afterCancel = 'all images are whole and read as before; run it again to go on';
+  context.afterCancel = 'all images are intact and read as before; run the command again to continue';
   await disk.merge(facts.from, facts.to, {
     keep: how.keep,
     force: context.options.flag('force'),

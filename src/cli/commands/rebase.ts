@@ -16,13 +16,13 @@ export async function run(context: CommandContext): Promise<number> {
   const image = imageName(context, 0);
   const to = context.options.text('to');
   if (to === undefined) {
-    throw new UsageError('The new parent is missing', 'Name it with --to; "--to none" makes a base of the image.');
+    throw new UsageError('The new parent is missing', 'Name it with --to; "--to none" makes the image a base.');
   }
   const parent = to === NONE || to === '' ? null : to;
   const { parent: oldParent, parentFormat: oldParentFormat, ...options } = openOptions(context);
   const unsafe = context.options.flag('unsafe');
   if (!unsafe) {
-    context.afterCancel = `${printable(image)} has its old parent and reads as before; run it again to go on`;
+    context.afterCancel = `${printable(image)} has its old parent and reads as before; run the command again to continue`;
   }
   const report = await rebaseImage(image, parent, {
     ...options,

@@ -48,7 +48,7 @@ async function resize(
     });
   } finally {
     const state = disk.size === before ? 'has its old size' : 'has its new size';
-    context.afterCancel = `${printable(disk.label)} is whole and ${state}`;
+    context.afterCancel = `${printable(disk.label)} is intact and ${state}`;
   }
   return { before, after: disk.size };
 }

@@ -18,10 +18,13 @@ export async function run(context: CommandContext): Promise<number> {
   const parent = named === NONE ? null : named;
   const changes: SetChanges = { ...changesOf(context), ...present({ parent }) };
   if (Object.keys(changes).length === 0) {
-    throw new UsageError('Nothing was named that shall change', 'See "vdkit set --help" for what can.');
+    throw new UsageError('Nothing to change was given', 'See "vdkit set --help" for the options.');
   }
   if (parent !== undefined && (changes.parentUuid !== undefined || changes.parentModificationUuid !== undefined)) {
-    throw new UsageError('--parent sets the identities of the parent itself', 'Leave --parent-uuid and the like out.');
+    throw new UsageError(
+      '--parent already sets the UUIDs of the parent',
+      'Remove --parent-uuid and --parent-modification-uuid.',
+    );
   }
   await using place = await placedImage(context, 0, 'write');
   const report = await setImage(place.source, changes, options);

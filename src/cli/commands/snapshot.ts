@@ -26,25 +26,25 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   create: {
     usage: 'snapshot create IMAGE NAME',
     arguments: 3,
-    done: (name) => `snapshot "${name}" is made`,
+    done: (name) => `snapshot "${name}" created`,
     run: (disk, name, { signal }) => disk.snapshots.create(name, { signal }),
   },
   apply: {
     usage: 'snapshot apply IMAGE NAME',
     arguments: 3,
-    done: (name) => `the disk is what it was at snapshot "${name}"`,
+    done: (name) => `the disk is back at snapshot "${name}"`,
     run: (disk, name, { signal }) => disk.snapshots.apply(name, { signal }),
   },
   delete: {
     usage: 'snapshot delete IMAGE NAME',
     arguments: 3,
-    done: (name) => `snapshot "${name}" is deleted`,
+    done: (name) => `snapshot "${name}" deleted`,
     run: (disk, name, { signal }) => disk.snapshots.delete(name, { signal }),
   },
   rename: {
     usage: 'snapshot rename IMAGE NAME NEW',
     arguments: 4,
-    done: (name, next) => `snapshot "${name}" is called "${next}" now`,
+    done: (name, next) => `snapshot "${name}" renamed to "${next}"`,
     run: (disk, name, { next }) => disk.snapshots.rename(name, next),
   },
 };
@@ -62,7 +62,7 @@ export async function run(context: CommandContext): Promise<number> {
     const { snapshots, warnings, file, format } = await inspect(source, options);
     for (const warning of warnings) context.warn(warning);
     if (snapshots === undefined) {
-      throw new ImageError('unsupported', `Images of format ${format} have no snapshots inside`, { path: file });
+      throw new ImageError('unsupported', `Format ${format} has no internal snapshots`, { path: file });
     }
     await show(context, image, snapshots);
     return EXIT.done;
@@ -71,7 +71,7 @@ export async function run(context: CommandContext): Promise<number> {
   if (word === 'apply') await warnOfChildren(context, source, options);
   await using disk = await openDisk(source, { ...options, mode: 'write' });
   for (const warning of disk.warnings) context.warn(warning);
-  context.afterCancel = `${printable(image)} is whole; see what it is with "snapshot list", and "check --repair" gives room back`;
+  context.afterCancel = `${printable(image)} is intact; "snapshot list" shows its state, and "check --repair" frees unused space`;
   await action.run(disk, name, { next, signal: context.signal });
   if (context.json) await show(context, image, disk.snapshots.list);
   else context.note(printable(`${image}: ${action.done(name, next)}`));

@@ -30,7 +30,7 @@ export class DiskBitmaps {
     const { image, name, format } = this.#host.head.last;
     const { bitmaps } = image.info;
     if (bitmaps !== undefined) return bitmaps;
-    throw new ImageError('unsupported', `Images of format ${format} have no bitmaps inside`, { path: name });
+    throw new ImageError('unsupported', `Format ${format} has no bitmaps`, { path: name });
   }
 
   /** A new one with no bit set. Throws `exists`, `invalid-argument`, `limit`. */

@@ -29,7 +29,7 @@ export class DiskSnapshots {
     const { image, name, format } = this.#host.head.last;
     const { snapshots } = image.info;
     if (snapshots !== undefined) return snapshots;
-    throw new ImageError('unsupported', `Images of format ${format} have no snapshots inside`, {
+    throw new ImageError('unsupported', `Format ${format} has no internal snapshots`, {
       path: name,
       hint: 'Make a differencing image over it (createDiff; on the command line: create --parent).',
     });

@@ -70,7 +70,7 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
 /** Reading the disk as it is now would be worse than reading nothing. */
 async function refuseSnapshot(image: Image, path: string): Promise<never> {
   await image.close();
-  throw new ImageError('unsupported', `Images of the format ${image.info.format} have no snapshots inside`, { path });
+  throw new ImageError('unsupported', `Format ${image.info.format} has no internal snapshots`, { path });
 }
 
 async function chooseFormat(file: ImageFile, named: Format | null): Promise<ChosenFormat> {
