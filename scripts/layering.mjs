@@ -11,6 +11,8 @@ import { ROOT } from './prepare.mjs';
 const BASE = ['errors', 'limits', 'arguments'];
 const LOW = [...BASE, 'binary'];
 const IMAGE = [...LOW, 'codec', 'storage', 'image'];
+/** Formats take what they share from the shelf. */
+const SHELF = [...IMAGE, 'blocks'];
 const DISK = [...IMAGE, 'formats', 'filters', 'disk'];
 const OPERATIONS = [...DISK, 'operations'];
 
@@ -23,8 +25,10 @@ const MAY_IMPORT = {
   codec: LOW,
   storage: LOW,
   image: [...LOW, 'codec', 'storage'],
+  // The shelf for format authors.
+  blocks: IMAGE,
   // A format or filter never imports another; their `index.ts` is the only list of them.
-  format: IMAGE,
+  format: SHELF,
   filter: IMAGE,
   // The default registry has the filters, too.
   formats: [...IMAGE, 'format', 'filters'],

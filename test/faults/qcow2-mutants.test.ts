@@ -3,10 +3,10 @@
  * each is caught under a workload that the code as it is survives.
  */
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { MetadataPages } from '../../src/blocks/metadata-pages.ts';
 import { FORMATS } from '../../src/formats/index.ts';
 import { RefcountStore } from '../../src/formats/qcow2/clusters/refcount-store.ts';
 import type { Encoder, Image, MetaWrite, SnapshotStore } from '../../src/image/contract.ts';
-import { MetadataPages } from '../../src/image/metadata-pages.ts';
 import { createImage, type Disk } from '../../src/index.ts';
 import type { Storage, StorageProvider, WriteSource } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';

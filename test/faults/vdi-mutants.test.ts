@@ -3,10 +3,10 @@
  * writes, and each is caught under a workload that the code as it is survives.
  */
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { MetadataPages } from '../../src/blocks/metadata-pages.ts';
 import { FORMATS } from '../../src/formats/index.ts';
 import { SlotAllocator } from '../../src/formats/vdi/allocate.ts';
 import type { Image, MetaWrite } from '../../src/image/contract.ts';
-import { MetadataPages } from '../../src/image/metadata-pages.ts';
 import type { Storage, StorageProvider } from '../../src/storage/contract.ts';
 import { isPromise } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';

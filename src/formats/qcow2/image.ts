@@ -7,6 +7,7 @@
  * changes at once.
  */
 import { alignDown, alignUp } from '../../binary/numbers.ts';
+import { type MetadataPages, PageCache } from '../../blocks/metadata-pages.ts';
 import { assert, ImageError, isImageError } from '../../errors.ts';
 import type {
   AmendOptions,
@@ -24,7 +25,6 @@ import type {
 } from '../../image/contract.ts';
 import type { ImageFiles } from '../../image/files.ts';
 import { flushImage } from '../../image/flush.ts';
-import type { MetadataPages } from '../../image/metadata-pages.ts';
 import type { MaybePromise, OperationOptions, ReadTarget, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { type AmendHost, prepareAmend } from './amend/amend.ts';
@@ -84,6 +84,7 @@ export class Qcow2Image implements Image {
   readonly #storage: Storage;
   readonly #data: Storage | null;
   readonly #directory: string;
+  readonly #cache: PageCache;
   #l2: MetadataPages;
   #writing: Writing | null;
   readonly #snapshot: Snapshot | null;
@@ -126,7 +127,8 @@ export class Qcow2Image implements Image {
     };
     // An image that is written was looked at, and its file grows.
     this.#fileEnd = writing === null ? storage.size : 0;
-    this.#l2 = l2Cache(storage, header.clusterSize);
+    this.#cache = writing?.counts.cache ?? new PageCache();
+    this.#l2 = l2Cache(storage, header.clusterSize, this.#cache);
     this.#map = this.#mapOf(snapshot ?? header);
     this.#writer = this.#makeWriter();
     this.#encoded = new EncodedReader(storage, this.#map, header);
@@ -407,8 +409,16 @@ export class Qcow2Image implements Image {
   }
 
   #mapOf({ l1Offset, l1Entries }: Pick<Qcow2Header, 'l1Offset' | 'l1Entries'>): ClusterMap {
-    const [header, storage, l2, fileEnd] = [this.#header, this.#storage, this.#l2, this.#fileEnd];
-    return new ClusterMap({ header, storage, data: this.#data ?? storage, l1Offset, l1Entries, l2, fileEnd });
+    return new ClusterMap({
+      header: this.#header,
+      storage: this.#storage,
+      data: this.#data ?? this.#storage,
+      l1Offset,
+      l1Entries,
+      l2: this.#l2,
+      cache: this.#cache,
+      fileEnd: this.#fileEnd,
+    });
   }
 
   #makeWriter(): ClusterWriter | null {
@@ -515,7 +525,9 @@ export class Qcow2Image implements Image {
   #reload(snapshots: readonly Snapshot[]): void {
     const [header, storage] = [this.#header, this.#storage];
     this.#snapshots = snapshots;
-    this.#l2 = l2Cache(storage, header.clusterSize);
+    this.#l2.discard();
+    this.#map.discard();
+    this.#l2 = l2Cache(storage, header.clusterSize, this.#cache);
     this.#map = this.#mapOf(header);
     this.#writer = this.#makeWriter();
     this.#encoded = new EncodedReader(storage, this.#map, header);

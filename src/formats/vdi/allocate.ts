@@ -14,7 +14,7 @@
  */
 import { SparseBitSet } from '../../binary/bits.ts';
 import { RunList } from '../../binary/runs.ts';
-import type { U32Table } from '../../image/u32-table.ts';
+import type { EntryTable } from '../../blocks/table.ts';
 import type { OperationOptions } from '../../storage/contract.ts';
 import { ENTRY_ZERO } from './layout.ts';
 
@@ -122,7 +122,7 @@ export class SlotAllocator {
 }
 
 /** Reads the whole map once, in pieces, before the first write: what is in use, and whether writing is safe. */
-export async function scanMap(table: U32Table, slotsInFile: number, how: OperationOptions = {}): Promise<MapScan> {
+export async function scanMap(table: EntryTable, slotsInFile: number, how: OperationOptions = {}): Promise<MapScan> {
   const used = new SparseBitSet();
   let end = 0;
   let obstacle: string | null = null;

@@ -16,15 +16,16 @@
 import { SparseBitSet } from '../../binary/bits.ts';
 import { randomGuid } from '../../binary/guid.ts';
 import { SECTOR } from '../../binary/numbers.ts';
+import { EntryTable, scanEntries } from '../../blocks/table.ts';
 import type { MetaWrite } from '../../image/contract.ts';
 import type { Finding } from '../../image/findings.ts';
-import { U32Table } from '../../image/u32-table.ts';
 import { allDone } from '../../storage/all-done.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, HEADER, IMAGE_TYPE } from './layout.ts';
+import { mapPlace } from './map-entries.ts';
 import { moveDown } from './move-down.ts';
 
 /** Findings of one kind are listed one by one up to this many, then counted. */
@@ -72,7 +73,7 @@ async function survey(storage: Storage, options: OperationOptions): Promise<Surv
   const header = parseHeader(sector, storage.size, storage.label);
   const list = new FindingList();
   checkHeaderFields(header, HEADER.get(sector, 'diskSize'), list);
-  const scan = await scanEntries(storage, header, list, options);
+  const scan = await surveyMap(storage, header, list, options);
   checkCount(header, scan.usedEnd, scan.used, list);
   const slotBytes = header.blockSize + header.blockExtra;
   const fixed = header.type === IMAGE_TYPE.fixed;
@@ -161,48 +162,51 @@ interface EntryScan {
   readonly used: number;
 }
 
-async function scanEntries(
+async function surveyMap(
   storage: Storage,
   header: VdiHeader,
   list: FindingList,
   options: OperationOptions,
 ): Promise<EntryScan> {
   const { mapOffset, dataOffset, blockSize, blockExtra, blockCount, virtualSize } = header;
-  const table = new U32Table({ storage, offset: mapOffset, count: blockCount, littleEndian: true });
   const slotBytes = blockSize + blockExtra;
   const owners = new SparseBitSet();
   const bad = new SparseBitSet();
   let usedEnd = 0;
-  await table.scan((entry, index) => {
-    if (entry >= ENTRY_ZERO) return;
-    const start = dataOffset + entry * slotBytes;
-    const tell = (code: string, what: string, repairable = true): void => {
-      list.addLazily('corruption', code, () => {
-        const guestOffset = index * blockSize;
-        const where = {
-          fileOffset: mapOffset + index * 4,
-          guestOffset: guestOffset < virtualSize ? guestOffset : null,
-        };
-        return [`Block ${index} ${what}.`, { ...where, repairable }];
-      });
-    };
-    if (start >= storage.size) {
-      bad.add(index);
-      tell('block-beyond-file', `points at slot ${entry}, which does not exist`);
-      return;
-    }
-    if (!owners.add(entry)) {
-      bad.add(index);
-      tell('shared-block', `points at slot ${entry}, which a block before it uses`);
-      return;
-    }
-    if (start + slotBytes > storage.size && start + blockExtra + visible(header, index) > storage.size) {
-      tell('block-cut-off', 'is cut off by the end of the file; its rest reads zero');
-    }
-    usedEnd = Math.max(usedEnd, entry + 1);
-    // A resize that was cut off leaves this; QEMU would hand the slot out again.
-    if (entry >= blockCount) tell('slot-beyond-count', `stands in slot ${entry}, beyond what the header can count`);
-  }, options);
+  await scanEntries(
+    mapPlace(storage, header),
+    (entry, index) => {
+      if (entry >= ENTRY_ZERO) return;
+      const start = dataOffset + entry * slotBytes;
+      const tell = (code: string, what: string, repairable = true): void => {
+        list.addLazily('corruption', code, () => {
+          const guestOffset = index * blockSize;
+          const where = {
+            fileOffset: mapOffset + index * 4,
+            guestOffset: guestOffset < virtualSize ? guestOffset : null,
+          };
+          return [`Block ${index} ${what}.`, { ...where, repairable }];
+        });
+      };
+      if (start >= storage.size) {
+        bad.add(index);
+        tell('block-beyond-file', `points at slot ${entry}, which does not exist`);
+        return;
+      }
+      if (!owners.add(entry)) {
+        bad.add(index);
+        tell('shared-block', `points at slot ${entry}, which a block before it uses`);
+        return;
+      }
+      if (start + slotBytes > storage.size && start + blockExtra + visible(header, index) > storage.size) {
+        tell('block-cut-off', 'is cut off by the end of the file; its rest reads zero');
+      }
+      usedEnd = Math.max(usedEnd, entry + 1);
+      // A resize that was cut off leaves this; QEMU would hand the slot out again.
+      if (entry >= blockCount) tell('slot-beyond-count', `stands in slot ${entry}, beyond what the header can count`);
+    },
+    options,
+  );
   return { bad, usedEnd, used: owners.size };
 }
 
@@ -256,7 +260,7 @@ async function repairHeader(storage: Storage, sector: Uint8Array, found: Survey)
 async function clearEntries(storage: Storage, found: Survey, { signal }: OperationOptions): Promise<boolean> {
   if (found.bad.size === 0) return false;
   const { header } = found;
-  const table = new U32Table({ storage, offset: header.mapOffset, count: header.blockCount, littleEndian: true });
+  const table = new EntryTable(mapPlace(storage, header));
   const marker = header.differencing ? ENTRY_ZERO : ENTRY_FREE;
   const turns = new Turns(signal, 'The repair');
   for (let index = 0; index < header.blockCount; index++) {
@@ -271,7 +275,7 @@ async function clearEntries(storage: Storage, found: Survey, { signal }: Operati
   return true;
 }
 
-async function writeTable(table: U32Table): Promise<void> {
+async function writeTable(table: EntryTable): Promise<void> {
   const writes: MetaWrite[] = table.seal();
   await allDone(writes.map((write) => write.storage.write(write.fileOffset, write.bytes)));
   table.settle();

@@ -7,6 +7,7 @@
  */
 import { isNullGuid, randomGuid } from '../../binary/guid.ts';
 import { divCeil, SECTOR } from '../../binary/numbers.ts';
+import { EntryTable } from '../../blocks/table.ts';
 import { assert, ImageError, isImageError } from '../../errors.ts';
 import type {
   Image,
@@ -23,7 +24,6 @@ import type {
 } from '../../image/contract.ts';
 import { derivePhysical } from '../../image/geometry.ts';
 import { singleRegion } from '../../image/regions.ts';
-import { U32Table } from '../../image/u32-table.ts';
 import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
@@ -38,6 +38,7 @@ import {
   HEADER,
   IMAGE_TYPE,
 } from './layout.ts';
+import { mapPlace } from './map-entries.ts';
 import { planResize, runResize } from './resize.ts';
 import { changedSector } from './set.ts';
 import { blocksOf } from './shrink.ts';
@@ -54,12 +55,7 @@ export async function openVdi(storage: Storage, how: VdiOpenMode): Promise<VdiIm
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
   const header = parseHeader(sector, storage.size, storage.label);
-  const table = new U32Table({
-    storage,
-    offset: header.mapOffset,
-    count: header.blockCount,
-    littleEndian: true,
-  });
+  const table = new EntryTable(mapPlace(storage, header));
   if (how.mode === 'read' || how.infoOnly)
     return new VdiImage({ storage, sector, header, table, allocator: null, obstacle: null });
   const unaligned = layoutObstacle(header);
@@ -74,7 +70,7 @@ interface VdiParts {
   readonly storage: Storage;
   readonly sector: Uint8Array;
   readonly header: VdiHeader;
-  readonly table: U32Table;
+  readonly table: EntryTable;
   readonly allocator: SlotAllocator | null;
   readonly obstacle: string | null;
 }
@@ -85,7 +81,7 @@ export class VdiImage implements Image {
   readonly #storage: Storage;
   readonly #sector: Uint8Array;
   #header: VdiHeader;
-  #table: U32Table;
+  #table: EntryTable;
   #allocator: SlotAllocator | null;
   readonly #slotBytes: number;
   readonly #zeroExpand: boolean;
@@ -308,7 +304,7 @@ export class VdiImage implements Image {
     const storage = this.#storage;
     await readPadded(storage, 0, this.#sector);
     const header = parseHeader(this.#sector, storage.size, storage.label);
-    const table = new U32Table({ storage, offset: header.mapOffset, count: header.blockCount, littleEndian: true });
+    const table = new EntryTable(mapPlace(storage, header));
     const scan = await scanMap(table, divCeil(Math.max(storage.size - header.dataOffset, 0), this.#slotBytes));
     assert(scan.obstacle === null, `a resized image is sound: ${scan.obstacle ?? ''}`);
     this.#header = header;

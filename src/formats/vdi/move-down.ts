@@ -6,11 +6,11 @@
  * Some blocks at a time: copied, durable; then their map entries, durable. A cut leaves each block in one of its places.
  */
 import { SparseBitSet } from '../../binary/bits.ts';
-import { U32Table } from '../../image/u32-table.ts';
+import { EntryTable, scanEntries, writeEntries } from '../../blocks/table.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
 import { ENTRY_ZERO } from './layout.ts';
-import { copyBytes, writeEntries } from './map-entries.ts';
+import { copyBytes, mapPlace } from './map-entries.ts';
 
 /** Bytes that are copied before their entries change. */
 const BATCH_BYTES = 64 * 1024 * 1024;
@@ -34,19 +34,23 @@ interface Mover {
 
 /** Leaves no block in a slot from `limit` on. There must be room: no more blocks than `limit`. True: some were moved. */
 export async function moveDown(place: MovePlace, limit: number, options: OperationOptions): Promise<boolean> {
-  const { storage, mapOffset, blockCount, blockSize, blockExtra } = place;
-  const map = (): U32Table => new U32Table({ storage, offset: mapOffset, count: blockCount, littleEndian: true });
+  const { storage, blockCount, blockSize, blockExtra } = place;
+  const map = mapPlace(storage, place);
   const used = new SparseBitSet();
   let high = 0;
-  await map().scan((entry) => {
-    if (entry >= ENTRY_ZERO) return;
-    if (entry < limit) used.add(entry);
-    else high++;
-  }, options);
+  await scanEntries(
+    map,
+    (entry) => {
+      if (entry >= ENTRY_ZERO) return;
+      if (entry < limit) used.add(entry);
+      else high++;
+    },
+    options,
+  );
   if (high === 0) return false;
   const most = Math.max(1, Math.min(BATCH_BLOCKS, Math.floor(BATCH_BYTES / (blockSize + blockExtra))));
   const turns = new Turns(options.signal, 'Moving blocks');
-  const table = map();
+  const table = new EntryTable(map);
   let free = 0;
   let batch: Mover[] = [];
   for (let index = 0; index < blockCount; index++) {
@@ -66,7 +70,7 @@ export async function moveDown(place: MovePlace, limit: number, options: Operati
 }
 
 async function move(place: MovePlace, batch: readonly Mover[], { signal }: OperationOptions): Promise<void> {
-  const { storage, mapOffset, dataOffset, blockSize, blockExtra } = place;
+  const { storage, dataOffset, blockSize, blockExtra } = place;
   const slotBytes = blockSize + blockExtra;
   const turns = new Turns(signal, 'Moving blocks');
   for (const { from, to } of batch) {
@@ -75,6 +79,7 @@ async function move(place: MovePlace, batch: readonly Mover[], { signal }: Opera
     await copyBytes(storage, dataOffset + from * slotBytes, dataOffset + to * slotBytes, slotBytes);
   }
   await storage.flush();
-  for (const { index, to } of batch) await writeEntries(storage, mapOffset, { start: index, end: index + 1 }, () => to);
+  for (const { index, to } of batch)
+    await writeEntries(mapPlace(storage, place), { start: index, end: index + 1 }, () => to);
   await storage.flush();
 }

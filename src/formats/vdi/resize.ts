@@ -14,15 +14,15 @@
 
 import { randomGuid } from '../../binary/guid.ts';
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { type EntryTable, writeEntries } from '../../blocks/table.ts';
 import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { ResizeOptions } from '../../image/contract.ts';
-import type { U32Table } from '../../image/u32-table.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import type { VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, HEADER, HEADER_SIZE_1_1_PLUS } from './layout.ts';
-import { COPY_BYTES, copyBytes, writeEntries } from './map-entries.ts';
+import { COPY_BYTES, copyBytes, mapPlace } from './map-entries.ts';
 import { blocksOf, shrinkVdi } from './shrink.ts';
 
 /** What ATA can address. */
@@ -32,7 +32,7 @@ const MOST_PHYSICAL_CYLINDERS = 16_383;
 export interface VdiState {
   readonly storage: Storage;
   readonly header: VdiHeader;
-  readonly table: U32Table;
+  readonly table: EntryTable;
 }
 
 /** Everything that was decided before the first byte is written. */
@@ -184,8 +184,10 @@ async function extendMap(storage: Storage, plan: ResizePlan): Promise<void> {
   const { header, blockCount, mapOffset } = plan;
   const first = usedEntries(header);
   if (blockCount <= first) return;
-  await writeEntries(storage, mapOffset, { start: first, end: blockCount, signal: plan.options.signal }, () =>
-    entryOf(plan),
+  await writeEntries(
+    mapPlace(storage, { mapOffset, blockCount }),
+    { start: first, end: blockCount, signal: plan.options.signal },
+    () => entryOf(plan),
   );
 }
 
@@ -208,7 +210,7 @@ async function moveMap(storage: Storage, sector: Uint8Array, plan: ResizePlan, r
   const { header } = plan;
   const old = new OldEntries(storage, header);
   const all = { start: 0, end: plan.blockCount, signal: plan.options.signal };
-  await writeEntries(storage, plan.mapOffset, all, async (index) => {
+  await writeEntries(mapPlace(storage, plan), all, async (index) => {
     if (index >= usedEntries(header)) return entryOf(plan);
     const entry = moved.get(index) ?? (await old.at(index));
     return entry >= ENTRY_ZERO ? entry : entry - plan.displaced;
@@ -243,7 +245,7 @@ async function moveBlocks(
   await storage.write(0, sector);
   await storage.flush();
   for (const [index, target] of moved) {
-    await writeEntries(storage, header.mapOffset, { start: index, end: index + 1 }, () => target);
+    await writeEntries(mapPlace(storage, header), { start: index, end: index + 1 }, () => target);
   }
   await storage.flush();
   return moved;

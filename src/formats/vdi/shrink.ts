@@ -10,12 +10,12 @@
  * the size that it has goes on. The header counts every slot in use at every moment.
  */
 import { divCeil } from '../../binary/numbers.ts';
+import { scanEntries, writeEntries } from '../../blocks/table.ts';
 import { throwIfAborted } from '../../errors.ts';
-import { U32Table } from '../../image/u32-table.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import type { VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, HEADER } from './layout.ts';
-import { writeEntries } from './map-entries.ts';
+import { mapPlace } from './map-entries.ts';
 import { moveDown } from './move-down.ts';
 
 /** Entries that a disk of that size needs. */
@@ -47,10 +47,10 @@ export async function shrinkVdi(
     await storage.flush();
   }
   const blockCount = blocksOf(size, header);
-  const { mapOffset } = header;
+  const map = mapPlace(storage, header);
   const before = await usedSlots(storage, header, blockCount, options);
   if (before.behind) {
-    await writeEntries(storage, mapOffset, { start: blockCount, end: header.blockCount, ...options }, () => ENTRY_FREE);
+    await writeEntries(map, { start: blockCount, end: header.blockCount, ...options }, () => ENTRY_FREE);
   }
   await moveDown({ storage, ...header }, blockCount, options);
   const { end } = await usedSlots(storage, header, blockCount, options);
@@ -74,13 +74,16 @@ async function usedSlots(
   blockCount: number,
   options: OperationOptions,
 ): Promise<{ readonly end: number; readonly behind: boolean }> {
-  const table = new U32Table({ storage, offset: header.mapOffset, count: header.blockCount, littleEndian: true });
   let end = 0;
   let behind = false;
-  await table.scan((entry, index) => {
-    if (entry >= ENTRY_ZERO) return;
-    end = Math.max(end, entry + 1);
-    if (index >= blockCount) behind = true;
-  }, options);
+  await scanEntries(
+    mapPlace(storage, header),
+    (entry, index) => {
+      if (entry >= ENTRY_ZERO) return;
+      end = Math.max(end, entry + 1);
+      if (index >= blockCount) behind = true;
+    },
+    options,
+  );
   return { end, behind };
 }

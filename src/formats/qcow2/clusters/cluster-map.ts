@@ -12,9 +12,10 @@
  * of that one reads zero. Whatever begins at the end of the file or behind it was cut off.
  */
 import { divCeil } from '../../../binary/numbers.ts';
-import { assert, hex, ImageError } from '../../../errors.ts';
+import { type MetadataPage, MetadataPages, type PageCache } from '../../../blocks/metadata-pages.ts';
+import { type EntryForm, EntryTable } from '../../../blocks/table.ts';
+import { hex, ImageError } from '../../../errors.ts';
 import type { MetaWrite } from '../../../image/contract.ts';
-import { type MetadataPage, MetadataPages } from '../../../image/metadata-pages.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import {
@@ -39,8 +40,16 @@ const HIGH = 2 ** 32;
 const SECTOR = 512;
 /** Bytes of a table that are loaded at once: 16 KiB of an L2 table answer for 128 MiB of 64 KiB clusters. */
 const L2_PAGE = 16 * 1024;
-/** An L1 table is read in pieces, too. */
-const L1_CACHE = 4 * 1024 * 1024;
+
+/** Entries of an L1 table: where the L2 table lies, 0 = there is none. One that is put is nobody else's. */
+const L1_ENTRY: EntryForm = {
+  bytes: ENTRY_BYTES,
+  get: (view, at) => offsetOf(view.getUint32(at), view.getUint32(at + 4)),
+  put: (view, at, table) => {
+    view.setUint32(at, (Math.floor(table / HIGH) | (table === 0 ? 0 : COPIED_HIGH)) >>> 0);
+    view.setUint32(at + 4, table % HIGH);
+  },
+};
 
 /** An L2 entry: its two halves, and the two words of its bitmap where there are subclusters. */
 export interface L2Entry {
@@ -59,14 +68,16 @@ export interface ClusterMapParts {
   readonly l1Offset: number;
   readonly l1Entries: number;
   readonly l2: MetadataPages;
+  /** Shared by all tables of the image. */
+  readonly cache: PageCache;
   /** Where the file ends, when it may have been cut off; else 0. */
   readonly fileEnd: number;
 }
 
 /** The cache of L2 tables of one image, addressed by offsets in the file. */
-export function l2Cache(storage: Storage, clusterSize: number): MetadataPages {
+export function l2Cache(storage: Storage, clusterSize: number, cache: PageCache): MetadataPages {
   const pageBytes = Math.min(clusterSize, L2_PAGE);
-  return new MetadataPages({ storage, offset: 0, length: Number.MAX_SAFE_INTEGER, pageBytes });
+  return new MetadataPages({ storage, fileOffset: 0, length: Number.MAX_SAFE_INTEGER, pageBytes, cache });
 }
 
 /** See the head of this file. */
@@ -91,7 +102,7 @@ export class ClusterMap {
   readonly #storage: Storage;
   readonly #data: Storage;
   readonly #hasDataFile: boolean;
-  readonly #l1: MetadataPages;
+  readonly #l1: EntryTable;
   readonly #l1Offset: number;
   readonly #l1Entries: number;
   readonly #l2: MetadataPages;
@@ -113,8 +124,14 @@ export class ClusterMap {
     this.#data = parts.data;
     this.#hasDataFile = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
     this.#fileEnd = parts.fileEnd;
-    const length = Math.max(parts.l1Entries, 1) * ENTRY_BYTES;
-    this.#l1 = new MetadataPages({ storage, offset: l1Offset, length, cacheBytes: L1_CACHE });
+    const { l1Entries, cache } = parts;
+    this.#l1 = new EntryTable({
+      storage,
+      fileOffset: l1Offset,
+      count: Math.max(l1Entries, 1),
+      form: L1_ENTRY,
+      cache,
+    });
     this.#l1Offset = l1Offset;
     this.#l1Entries = parts.l1Entries;
     this.#l2 = parts.l2;
@@ -131,11 +148,8 @@ export class ClusterMap {
     this.high = 0;
     this.low = 0;
     if (l1Index >= this.#l1Entries) return this.#found(KIND.absent, Number.MAX_SAFE_INTEGER);
-    const l1At = l1Index * ENTRY_BYTES;
-    const l1Page = this.#l1.peek(Math.floor(l1At / this.#l1.pageBytes));
-    if (l1Page === undefined) return false;
-    const at = l1At % this.#l1.pageBytes;
-    const table = offsetOf(l1Page.view.getUint32(at), l1Page.view.getUint32(at + 4));
+    const table = this.#l1.get(l1Index);
+    if (table === undefined) return false;
     if (table === 0) return this.#found(KIND.absent, (l1Index + 1) * this.#tableBytes);
     if (table % this.#clusterSize !== 0) return this.#noTable(table, l1Index);
     const cluster = Math.floor(guestOffset / this.#clusterSize);
@@ -156,10 +170,12 @@ export class ClusterMap {
 
   /** Brings the tables that answer for the guest offset into memory. */
   async load(guestOffset: number): Promise<void> {
-    const l1At = Math.floor(guestOffset / this.#tableBytes) * ENTRY_BYTES;
-    const l1Page = await this.#l1.get(Math.floor(l1At / this.#l1.pageBytes));
-    const at = l1At % this.#l1.pageBytes;
-    const table = offsetOf(l1Page.view.getUint32(at), l1Page.view.getUint32(at + 4));
+    const l1Index = Math.floor(guestOffset / this.#tableBytes);
+    let table = this.#l1.get(l1Index);
+    while (table === undefined) {
+      await this.#l1.load(l1Index);
+      table = this.#l1.get(l1Index);
+    }
     if (table === 0 || table >= this.#storage.size) return;
     const entryAt = this.#entryAt(table, guestOffset);
     await this.#l2.get(Math.floor(entryAt / this.#l2.pageBytes));
@@ -172,22 +188,12 @@ export class ClusterMap {
 
   /** Where the L2 table of a guest offset lies, 0 = there is none; undefined: `load` first. Not checked. */
   tableOf(guestOffset: number): number | undefined {
-    const l1At = Math.floor(guestOffset / this.#tableBytes) * ENTRY_BYTES;
-    const page = this.#l1.peek(Math.floor(l1At / this.#l1.pageBytes));
-    if (page === undefined) return undefined;
-    const at = l1At % this.#l1.pageBytes;
-    return offsetOf(page.view.getUint32(at), page.view.getUint32(at + 4));
+    return this.#l1.get(Math.floor(guestOffset / this.#tableBytes));
   }
 
   /** Makes the L1 table lead to an L2 table that nothing else leads to. The L1 entry is in memory. */
   setTable(guestOffset: number, table: number): void {
-    const l1At = Math.floor(guestOffset / this.#tableBytes) * ENTRY_BYTES;
-    const page = this.#l1.peek(Math.floor(l1At / this.#l1.pageBytes));
-    assert(page !== undefined, 'an L1 entry is loaded before it is changed');
-    const at = l1At % this.#l1.pageBytes;
-    page.view.setUint32(at, (Math.floor(table / HIGH) | (table === 0 ? 0 : COPIED_HIGH)) >>> 0);
-    page.view.setUint32(at + 4, table % HIGH);
-    this.#l1.touch(page, at, at + ENTRY_BYTES);
+    this.#l1.set(Math.floor(guestOffset / this.#tableBytes), table);
   }
 
   /** Entries of an L2 table that are in one page. */
@@ -246,6 +252,11 @@ export class ClusterMap {
 
   get dirtyBytes(): number {
     return this.#l1.dirtyBytes;
+  }
+
+  /** Gives the memory of the L1 table back. The map is not used any more. */
+  discard(): void {
+    this.#l1.discard();
   }
 
   #entryAt(table: number, guestOffset: number): number {

@@ -11,10 +11,10 @@
 import { SparseBitSet } from '../../../binary/bits.ts';
 import { divCeil, SECTOR } from '../../../binary/numbers.ts';
 import { RunList } from '../../../binary/runs.ts';
+import { type MetadataPage, MetadataPages, PageCache } from '../../../blocks/metadata-pages.ts';
 import { dataRuns, isZero } from '../../../codec/bytes.ts';
 import { assert, hex, ImageError } from '../../../errors.ts';
 import type { MetaWrite } from '../../../image/contract.ts';
-import { type MetadataPage, MetadataPages } from '../../../image/metadata-pages.ts';
 import { LIMITS } from '../../../limits.ts';
 import { isPromise, type MaybePromise, type Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
@@ -99,6 +99,8 @@ export class RefcountStore {
   readonly #order: number;
   readonly #perBlock: number;
   readonly #perPage: number;
+  /** Shared with the other tables of the image. */
+  readonly cache = new PageCache();
   readonly #pages: MetadataPages;
   /** Offsets of the blocks; 0 where there is none, and nothing in its range is counted. */
   #table: Float64Array;
@@ -121,7 +123,13 @@ export class RefcountStore {
     this.#perBlock = refcountsPerBlock(header.clusterSize, header.refcountOrder);
     const pageBytes = Math.min(header.clusterSize, PAGE);
     this.#perPage = refcountsPerBlock(pageBytes, header.refcountOrder);
-    this.#pages = new MetadataPages({ storage, offset: 0, length: Number.MAX_SAFE_INTEGER, pageBytes });
+    this.#pages = new MetadataPages({
+      storage,
+      fileOffset: 0,
+      length: Number.MAX_SAFE_INTEGER,
+      pageBytes,
+      cache: this.cache,
+    });
     this.#table = table;
     this.#place = { offset: header.refcountTableOffset, clusters: header.refcountTableClusters };
   }

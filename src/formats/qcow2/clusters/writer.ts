@@ -14,10 +14,10 @@
  * Long file: slots of all kinds share the entries, counts and tables that they are made from.
  */
 import { divCeil } from '../../../binary/numbers.ts';
+import type { MetadataPage, MetadataPages } from '../../../blocks/metadata-pages.ts';
 import { isZero } from '../../../codec/bytes.ts';
 import { assert, hex, ImageError } from '../../../errors.ts';
 import type { MetaWrite, WriteSlot } from '../../../image/contract.ts';
-import type { MetadataPage, MetadataPages } from '../../../image/metadata-pages.ts';
 import type { MaybePromise, Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import type { Qcow2Header } from '../header/header.ts';

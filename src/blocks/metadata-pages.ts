@@ -1,33 +1,38 @@
 /**
  * Metadata of an image in memory, by pages: loaded when needed, changed in memory, written back by the flush.
  *
- * A page holds the *live* bytes. `seal` copies the sectors that changed since the last seal (the *frozen* bytes that a
+ * A page holds the *live* bytes. `seal` copies the units that changed since the last seal (the *frozen* bytes that a
  * flush writes), so commits that come during a flush never reach the medium before their turn. Pages that are dirty,
  * pinned or part of a running flush stay; others are dropped, oldest first, when the cache is over its bound. So
  * memory follows use, not the size of the image.
  *
- * Dirty state is kept per 512-byte sector of the *file*, which is what a medium writes whole.
+ * Dirty state is kept per unit of the *file*: 512-byte sectors, which a medium writes whole, or the larger unit that the
+ * format prescribes for its metadata (4096 in VHDX). Several regions of one image may share one `PageCache`, so that the
+ * bound holds for all of them together.
  */
 import { SECTOR } from '../binary/numbers.ts';
 import { assert } from '../errors.ts';
+import type { MetaWrite } from '../image/contract.ts';
 import { LIMITS } from '../limits.ts';
 import type { MaybePromise, Storage } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
-import type { MetaWrite } from './contract.ts';
 
 /** Bytes of a page: large enough to load a table in few reads, small enough to drop. */
 export const METADATA_PAGE = 64 * 1024;
 /** What a page in memory takes beside its bytes. */
 const PAGE_OVERHEAD = 512;
+/** Pages that stay, whatever the bound. */
+const MIN_PAGES = 2;
 
 /** One resident page. */
 export interface MetadataPage {
+  readonly owner: MetadataPages;
   readonly index: number;
   readonly bytes: Uint8Array;
   readonly view: DataView;
-  /** One byte a sector: 1 = changed since the last seal. */
+  /** One byte a unit: 1 = changed since the last seal. */
   readonly dirty: Uint8Array;
-  dirtySectors: number;
+  dirtyUnits: number;
   /** Users that need the page to stay: slots not yet committed. */
   pins: number;
   /** Flushes that still write a copy of it. */
@@ -38,45 +43,91 @@ export interface MetadataPage {
 /** Where the pages lie. */
 export interface MetadataRegion {
   readonly storage: Storage;
-  /** First byte, a multiple of 512. */
-  readonly offset: number;
+  /** First byte, a multiple of the unit. */
+  readonly fileOffset: number;
   readonly length: number;
-  /** Bytes of a page, a multiple of 512. Default {@link METADATA_PAGE}. Small where tables lie scattered. */
-  readonly pageBytes?: number;
-  /** Bound for clean pages. */
-  readonly cacheBytes?: number;
+  /** Bytes that are written as a whole: 512 (the default) or 4096. */
+  readonly unit?: number | undefined;
+  /** Bytes of a page, a multiple of the unit. Default {@link METADATA_PAGE}. Small where tables lie scattered. */
+  readonly pageBytes?: number | undefined;
+  /** Cache that the pages share with other regions of the image. Default: one for this region alone. */
+  readonly cache?: PageCache | undefined;
+}
+
+/** Bound for the clean pages of an image, over all of its regions. */
+export class PageCache {
+  readonly #bytes: number;
+  readonly #pages = new Set<MetadataPage>();
+  #cost = 0;
+  #clock = 0;
+
+  constructor(bytes: number = LIMITS.tableCacheBytes) {
+    this.#bytes = bytes;
+  }
+
+  /** Marks a page as the one that was used last. */
+  use(page: MetadataPage): void {
+    page.lastUse = ++this.#clock;
+  }
+
+  /** Counts a page that came into memory. */
+  add(page: MetadataPage): void {
+    this.#pages.add(page);
+    this.#cost += costOf(page);
+    this.use(page);
+  }
+
+  /** Counts a page no more. */
+  delete(page: MetadataPage): void {
+    if (this.#pages.delete(page)) this.#cost -= costOf(page);
+  }
+
+  /** Drops the oldest pages that nobody needs. A quarter at a time, so that the search is paid rarely. */
+  trim(keep?: MetadataPage): void {
+    if (this.#cost <= this.#bytes || this.#pages.size <= MIN_PAGES) return;
+    const idle = [...this.#pages].filter(
+      (page) => page !== keep && page.dirtyUnits === 0 && page.pins === 0 && page.flushing === 0,
+    );
+    idle.sort((a, b) => a.lastUse - b.lastUse);
+    const goal = this.#bytes * 0.75;
+    for (const page of idle) {
+      if (this.#cost <= goal) break;
+      this.delete(page);
+      page.owner.drop(page);
+    }
+  }
 }
 
 /** The pages of one region of one storage. */
 export class MetadataPages {
   readonly pageBytes: number;
   readonly #region: MetadataRegion;
-  readonly #maxPages: number;
+  readonly #unit: number;
+  readonly #cache: PageCache;
   readonly #pages = new Map<number, MetadataPage>();
   readonly #loading = new Map<number, Promise<MetadataPage>>();
   readonly #dirtyPages = new Set<MetadataPage>();
   #flushing: MetadataPage[] = [];
-  #dirtySectors = 0;
-  #clock = 0;
+  #dirtyUnits = 0;
 
   constructor(region: MetadataRegion) {
-    assert(region.offset % SECTOR === 0, 'metadata begins at a sector');
     this.#region = region;
+    this.#unit = region.unit ?? SECTOR;
     this.pageBytes = region.pageBytes ?? METADATA_PAGE;
-    assert(this.pageBytes % SECTOR === 0, 'pages are whole sectors');
-    const cost = this.pageBytes === METADATA_PAGE ? METADATA_PAGE : this.pageBytes + PAGE_OVERHEAD;
-    this.#maxPages = Math.max(Math.floor((region.cacheBytes ?? LIMITS.tableCacheBytes) / cost), 2);
+    this.#cache = region.cache ?? new PageCache();
+    assert(region.fileOffset % this.#unit === 0, 'metadata begins at a unit');
+    assert(this.pageBytes % this.#unit === 0, 'pages are whole units');
   }
 
   /** Bytes that the next flush must write. */
   get dirtyBytes(): number {
-    return this.#dirtySectors * SECTOR;
+    return this.#dirtyUnits * this.#unit;
   }
 
   /** The page, when it is in memory. */
   peek(index: number): MetadataPage | undefined {
     const page = this.#pages.get(index);
-    if (page !== undefined) page.lastUse = ++this.#clock;
+    if (page !== undefined) this.#cache.use(page);
     return page;
   }
 
@@ -94,26 +145,27 @@ export class MetadataPages {
     const old = this.#pages.get(index);
     if (old !== undefined) {
       assert(old.pins === 0 && old.flushing === 0, 'room that is used anew has no user left');
-      this.#dirtySectors -= old.dirtySectors;
+      this.#dirtyUnits -= old.dirtyUnits;
       this.#dirtyPages.delete(old);
+      this.#cache.delete(old);
     }
     const page = this.#keep(
       index,
       new Uint8Array(Math.min(this.pageBytes, this.#region.length - index * this.pageBytes)),
     );
     const { length } = page.bytes;
-    this.touch(page, written ? 0 : length - SECTOR, length);
-    this.#trim(page);
+    this.touch(page, written ? 0 : length - this.#unit, length);
+    this.#cache.trim(page);
     return page;
   }
 
   /** Notes that bytes `[start, end)` of a page changed. */
   touch(page: MetadataPage, start: number, end: number): void {
-    for (let sector = Math.floor(start / SECTOR); sector * SECTOR < end; sector++) {
-      if (page.dirty[sector] === 1) continue;
-      page.dirty[sector] = 1;
-      page.dirtySectors++;
-      this.#dirtySectors++;
+    for (let unit = Math.floor(start / this.#unit); unit * this.#unit < end; unit++) {
+      if (page.dirty[unit] === 1) continue;
+      page.dirty[unit] = 1;
+      page.dirtyUnits++;
+      this.#dirtyUnits++;
     }
     this.#dirtyPages.add(page);
   }
@@ -124,17 +176,17 @@ export class MetadataPages {
     const writes: MetaWrite[] = [];
     for (const page of [...this.#dirtyPages].sort((a, b) => a.index - b.index)) {
       for (const [first, last] of dirtyRuns(page.dirty)) {
-        const start = first * SECTOR;
-        const end = Math.min(last * SECTOR, this.#region.length - page.index * this.pageBytes);
+        const start = first * this.#unit;
+        const end = Math.min(last * this.#unit, this.#region.length - page.index * this.pageBytes);
         writes.push({
           storage: this.#region.storage,
-          fileOffset: this.#region.offset + page.index * this.pageBytes + start,
+          fileOffset: this.#region.fileOffset + page.index * this.pageBytes + start,
           bytes: page.bytes.slice(start, end),
         });
       }
       page.dirty.fill(0);
-      this.#dirtySectors -= page.dirtySectors;
-      page.dirtySectors = 0;
+      this.#dirtyUnits -= page.dirtyUnits;
+      page.dirtyUnits = 0;
       page.flushing++;
       this.#flushing.push(page);
     }
@@ -146,7 +198,18 @@ export class MetadataPages {
   settle(): void {
     for (const page of this.#flushing) page.flushing--;
     this.#flushing = [];
-    this.#trim();
+    this.#cache.trim();
+  }
+
+  /** Gives the memory of all pages back. They are not used any more. */
+  discard(): void {
+    for (const page of this.#pages.values()) this.#cache.delete(page);
+    this.#pages.clear();
+  }
+
+  /** Forgets a page that the cache counts no more. */
+  drop(page: MetadataPage): void {
+    this.#pages.delete(page.index);
   }
 
   #load(index: number): Promise<MetadataPage> {
@@ -159,43 +222,39 @@ export class MetadataPages {
     const start = index * this.pageBytes;
     assert(start < this.#region.length, 'page inside the region');
     const bytes = new Uint8Array(Math.min(this.pageBytes, this.#region.length - start));
-    await readPadded(this.#region.storage, this.#region.offset + start, bytes);
+    await readPadded(this.#region.storage, this.#region.fileOffset + start, bytes);
     // Made anew while it was read: what the medium has is old.
     const made = this.#pages.get(index);
     if (made !== undefined) return made;
     const page = this.#keep(index, bytes);
-    this.#trim(page);
+    this.#cache.trim(page);
     return page;
   }
 
   #keep(index: number, bytes: Uint8Array): MetadataPage {
     const page: MetadataPage = {
+      owner: this,
       index,
       bytes,
       view: new DataView(bytes.buffer),
-      dirty: new Uint8Array(this.pageBytes / SECTOR),
-      dirtySectors: 0,
+      dirty: new Uint8Array(this.pageBytes / this.#unit),
+      dirtyUnits: 0,
       pins: 0,
       flushing: 0,
-      lastUse: ++this.#clock,
+      lastUse: 0,
     };
     this.#pages.set(index, page);
+    this.#cache.add(page);
     return page;
-  }
-
-  /** Drops the oldest pages that nobody needs. A quarter at a time, so that the search is paid rarely. */
-  #trim(keep?: MetadataPage): void {
-    if (this.#pages.size <= this.#maxPages) return;
-    const idle = [...this.#pages.values()].filter(
-      (page) => page !== keep && page.dirtySectors === 0 && page.pins === 0 && page.flushing === 0,
-    );
-    idle.sort((a, b) => a.lastUse - b.lastUse);
-    const goal = Math.floor(this.#maxPages * 0.75);
-    for (const page of idle.slice(0, this.#pages.size - goal)) this.#pages.delete(page.index);
   }
 }
 
-/** Maximal runs `[first, last)` of dirty sectors. */
+/** What a page takes in memory. */
+function costOf({ bytes }: MetadataPage): number {
+  return bytes.length === METADATA_PAGE ? METADATA_PAGE : bytes.length + PAGE_OVERHEAD;
+}
+
+/** Maximal runs `[first, last)` of dirty units. */
 function* dirtyRuns(dirty: Uint8Array): Generator<[number, number]> {
   let first = dirty.indexOf(1);
   while (first !== -1) {

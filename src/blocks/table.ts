@@ -1,0 +1,214 @@
+/**
+ * A table of 32-bit or 64-bit entries over metadata pages: block maps, BATs, grain directories, L1 tables. One
+ * implementation for all widths: an `EntryForm` says how an entry is stored. Also the entries as the medium has them, past
+ * all caches: `scanEntries` and `writeEntries`.
+ */
+import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
+import { assert, throwIfAborted } from '../errors.ts';
+import type { MetaWrite } from '../image/contract.ts';
+import type { OperationOptions, Storage } from '../storage/contract.ts';
+import { readPadded } from '../storage/read-padded.ts';
+import { Turns } from '../storage/turns.ts';
+import { MetadataPages, type PageCache } from './metadata-pages.ts';
+
+/** Bytes that are read or written at once. */
+const PIECE_BYTES = 1024 * 1024;
+/** They take as long as so many small steps. */
+const PIECE_STEPS = 128;
+const HIGH = 2 ** 32;
+
+/** The stored form of an entry. */
+export interface EntryForm {
+  readonly bytes: 4 | 8;
+  get(view: DataView, at: number): number;
+  put(view: DataView, at: number, value: number): void;
+}
+
+export const U32_LITTLE: EntryForm = {
+  bytes: 4,
+  get: (view, at) => view.getUint32(at, true),
+  put: (view, at, value) => view.setUint32(at, value, true),
+};
+
+export const U32_BIG: EntryForm = {
+  bytes: 4,
+  get: (view, at) => view.getUint32(at),
+  put: (view, at, value) => view.setUint32(at, value),
+};
+
+/** Values above 2^53 are rounded: no file is as long, so the caller refuses them anyway. */
+export const U64_LITTLE: EntryForm = {
+  bytes: 8,
+  get: (view, at) => view.getUint32(at + 4, true) * HIGH + view.getUint32(at, true),
+  put: (view, at, value) => {
+    view.setUint32(at + 4, Math.floor(value / HIGH), true);
+    view.setUint32(at, value % HIGH, true);
+  },
+};
+
+/** Like {@link U64_LITTLE}. */
+export const U64_BIG: EntryForm = {
+  bytes: 8,
+  get: (view, at) => view.getUint32(at) * HIGH + view.getUint32(at + 4),
+  put: (view, at, value) => {
+    view.setUint32(at, Math.floor(value / HIGH));
+    view.setUint32(at + 4, value % HIGH);
+  },
+};
+
+/** Place of a table in a file. */
+export interface TablePlace {
+  readonly storage: Storage;
+  /** First byte of entry 0, a multiple of the width. */
+  readonly fileOffset: number;
+  /** Number of entries. */
+  readonly count: number;
+  readonly form: EntryForm;
+}
+
+/** Place and pages of a table. */
+export interface TableLayout extends TablePlace {
+  /** Bytes that are written as a whole: see `MetadataRegion`. */
+  readonly unit?: number | undefined;
+  readonly pageBytes?: number | undefined;
+  readonly cache?: PageCache | undefined;
+}
+
+/** Entries that are in memory are read and written without waiting. */
+export class EntryTable {
+  readonly count: number;
+  readonly #place: TablePlace;
+  readonly #form: EntryForm;
+  readonly #pages: MetadataPages;
+  readonly #pageBytes: number;
+  /** Bytes between the first unit of the region and entry 0. */
+  readonly #lead: number;
+
+  constructor(layout: TableLayout) {
+    const { storage, fileOffset, count, form, unit = SECTOR } = layout;
+    assert(fileOffset % form.bytes === 0, 'no entry of a table lies in two pages');
+    const start = alignDown(fileOffset, unit);
+    this.count = count;
+    this.#place = layout;
+    this.#form = form;
+    this.#lead = fileOffset - start;
+    this.#pages = new MetadataPages({
+      storage,
+      fileOffset: start,
+      length: alignUp(this.#lead + count * form.bytes, unit),
+      unit,
+      pageBytes: layout.pageBytes,
+      cache: layout.cache,
+    });
+    this.#pageBytes = this.#pages.pageBytes;
+  }
+
+  get dirtyBytes(): number {
+    return this.#pages.dirtyBytes;
+  }
+
+  /** The entry, or undefined when its page must be loaded first. */
+  get(index: number): number | undefined {
+    const at = this.#lead + index * this.#form.bytes;
+    const page = this.#pages.peek(Math.floor(at / this.#pageBytes));
+    return page === undefined ? undefined : this.#form.get(page.view, at % this.#pageBytes);
+  }
+
+  /** Brings the entry's page into memory. */
+  async load(index: number): Promise<void> {
+    await this.#pages.get(this.#pageOf(index));
+  }
+
+  /** Number of entries from `index` on that share its page. */
+  pageRest(index: number): number {
+    const at = this.#lead + index * this.#form.bytes;
+    return Math.min((this.#pageBytes - (at % this.#pageBytes)) / this.#form.bytes, this.count - index);
+  }
+
+  /** Keeps the entry's page, which is in memory, until `unpin`. */
+  pin(index: number): void {
+    const page = this.#pages.peek(this.#pageOf(index));
+    assert(page !== undefined, 'a pinned page is in memory');
+    page.pins++;
+  }
+
+  unpin(index: number): void {
+    const page = this.#pages.peek(this.#pageOf(index));
+    assert(page !== undefined && page.pins > 0, 'the page is pinned');
+    page.pins--;
+  }
+
+  /** Changes an entry whose page is in memory. */
+  set(index: number, value: number): void {
+    const at = this.#lead + index * this.#form.bytes;
+    const page = this.#pages.peek(Math.floor(at / this.#pageBytes));
+    assert(page !== undefined, 'a changed page is in memory');
+    const inPage = at % this.#pageBytes;
+    this.#form.put(page.view, inPage, value);
+    this.#pages.touch(page, inPage, inPage + this.#form.bytes);
+  }
+
+  seal(): MetaWrite[] {
+    return this.#pages.seal();
+  }
+
+  settle(): void {
+    this.#pages.settle();
+  }
+
+  /** Gives the memory of the table back. It is not used any more. */
+  discard(): void {
+    this.#pages.discard();
+  }
+
+  /** Visits every entry on the medium: see {@link scanEntries}. */
+  scan(visit: (value: number, index: number) => void, options: OperationOptions = {}): Promise<void> {
+    return scanEntries(this.#place, visit, options);
+  }
+
+  #pageOf(index: number): number {
+    return Math.floor((this.#lead + index * this.#form.bytes) / this.#pageBytes);
+  }
+}
+
+/** Calls `visit` for every entry on the medium, reading in large pieces and keeping none. May be cancelled. */
+export async function scanEntries(
+  { storage, fileOffset, count, form }: TablePlace,
+  visit: (value: number, index: number) => void,
+  { signal }: OperationOptions = {},
+): Promise<void> {
+  const turns = new Turns(signal, 'Reading the block map');
+  const buffer = new Uint8Array(Math.min(PIECE_BYTES, count * form.bytes));
+  const view = new DataView(buffer.buffer);
+  for (let index = 0; index < count; ) {
+    const turn = turns.take(PIECE_STEPS);
+    if (turn !== undefined) await turn;
+    const entries = Math.min(buffer.length / form.bytes, count - index);
+    await readPadded(storage, fileOffset + index * form.bytes, buffer.subarray(0, entries * form.bytes));
+    for (let n = 0; n < entries; n++) visit(form.get(view, n * form.bytes), index + n);
+    index += entries;
+  }
+}
+
+/** Writes entries `[start, end)` to the medium, in whole sectors that keep what stands beside them. */
+export async function writeEntries(
+  { storage, fileOffset, form }: Pick<TablePlace, 'storage' | 'fileOffset' | 'form'>,
+  { start, end, signal }: OperationOptions & { readonly start: number; readonly end: number },
+  value: (index: number) => number | Promise<number>,
+): Promise<void> {
+  const perPiece = PIECE_BYTES / form.bytes;
+  for (let index = start; index < end; ) {
+    throwIfAborted(signal, 'The resize');
+    const stop = Math.min(end, alignDown(index, perPiece) + perPiece);
+    const first = alignDown(fileOffset + index * form.bytes, SECTOR);
+    const bytes = new Uint8Array(alignUp(fileOffset + stop * form.bytes, SECTOR) - first);
+    await readPadded(storage, first, bytes);
+    const view = new DataView(bytes.buffer);
+    for (let n = index; n < stop; n++) {
+      const entry = value(n);
+      form.put(view, fileOffset + n * form.bytes - first, typeof entry === 'number' ? entry : await entry);
+    }
+    await storage.write(first, bytes);
+    index = stop;
+  }
+}
