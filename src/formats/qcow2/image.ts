@@ -7,8 +7,9 @@
  * changes at once.
  */
 import { alignDown, alignUp } from '../../binary/numbers.ts';
+import { ChangeGuard, imageReadOnly } from '../../blocks/guarded.ts';
 import { type MetadataPages, PageCache } from '../../blocks/metadata-pages.ts';
-import { assert, ImageError, isImageError } from '../../errors.ts';
+import { assert, ImageError } from '../../errors.ts';
 import type {
   AmendOptions,
   FileReference,
@@ -82,6 +83,7 @@ export class Qcow2Image implements Image {
   readonly snapshots?: SnapshotStore;
   readonly bitmaps?: Qcow2Bitmaps;
   readonly #storage: Storage;
+  readonly #guard: ChangeGuard;
   readonly #data: Storage | null;
   readonly #directory: string;
   readonly #cache: PageCache;
@@ -100,7 +102,6 @@ export class Qcow2Image implements Image {
   /** Where the file ends, when it may have been cut off; else 0. */
   readonly #fileEnd: number;
   #begun = false;
-  #failed = false;
 
   constructor(parts: Qcow2Parts) {
     const { storage, header, snapshot, data, writing } = parts;
@@ -111,6 +112,7 @@ export class Qcow2Image implements Image {
     this.#snapshot = snapshot;
     this.#warnings = parts.warnings;
     this.#storage = storage;
+    this.#guard = new ChangeGuard(storage.label);
     this.#data = data;
     this.#writing = writing;
     this.#virtualSize = this.info.virtualSize;
@@ -170,7 +172,8 @@ export class Qcow2Image implements Image {
       until = map.until;
     }
     const run = Math.min(until, end) - offset;
-    if (kind === KIND.data) return this.#dataRun(position, run, own && !this.#failed && writer?.isDamaged === false);
+    if (kind === KIND.data)
+      return this.#dataRun(position, run, own && !this.#guard.failed && writer?.isDamaged === false);
     if (kind === KIND.encoded) return { kind: 'encoded', length: run };
     return { kind: kind === KIND.zero ? 'zero' : 'absent', length: run };
   }
@@ -207,7 +210,7 @@ export class Qcow2Image implements Image {
     // Other programs leave a last cluster that is cut off: whoever writes into it must find all of it.
     const end = alignUp(this.#storage.size, clusterSize);
     if (!this.#begun && this.#data === this.#storage && this.#storage.size < end) {
-      await this.#guarded(() => this.#storage.resize(end));
+      await this.#guard.run(() => this.#storage.resize(end));
     }
     this.#begun = true;
     // A list that could not be read cannot be looked after.
@@ -226,7 +229,7 @@ export class Qcow2Image implements Image {
   }
 
   async endChanges(): Promise<void> {
-    if (!this.#failed) await this.bitmaps?.endChanges();
+    if (!this.#guard.failed) await this.bitmaps?.endChanges();
   }
 
   get dirtyBytes(): number {
@@ -264,7 +267,7 @@ export class Qcow2Image implements Image {
     this.#writing?.counts.settle(ok);
     // Room that compressed clusters had may get other content now.
     this.#encoded.forget();
-    if (!ok) this.#failed = true;
+    this.#guard.settle(ok);
   }
 
   movable(how: OperationOptions = {}): AsyncGenerator<number> {
@@ -276,7 +279,7 @@ export class Qcow2Image implements Image {
   }
 
   async trim(how: OperationOptions = {}): Promise<void> {
-    await this.#guarded(async () => {
+    await this.#guard.run(async () => {
       // Counts that were lowered by the flush before.
       await flushImage(this, { skipStorageFlush: false });
       await trimFile(this.#packHost(), how);
@@ -321,7 +324,7 @@ export class Qcow2Image implements Image {
       },
     };
     checkQcow2Size(host, size);
-    await this.#guarded(async () => {
+    await this.#guard.run(async () => {
       await this.bitmaps?.beginResize();
       try {
         await resizeQcow2(host, size, how);
@@ -375,7 +378,7 @@ export class Qcow2Image implements Image {
     const change = await prepareAmend(this.#amendHost(), values, how);
     if (change === null) return;
     await this.beginChanges({ content: false });
-    await this.#guarded(() => change(how));
+    await this.#guard.run(() => change(how));
   }
 
   metadata(): AsyncIterable<MetadataExtent> {
@@ -451,9 +454,7 @@ export class Qcow2Image implements Image {
       flush: () => flushImage(this, { skipStorageFlush: false }),
       changeHeader: (changes) => this.#changeHeader(changes),
       reload: (snapshots) => this.#reload(snapshots),
-      fail: () => {
-        this.#failed = true;
-      },
+      fail: () => this.#guard.fail(),
     });
   }
 
@@ -473,9 +474,7 @@ export class Qcow2Image implements Image {
       changed: (bitmaps) => {
         this.#bitmaps = bitmaps;
       },
-      fail: () => {
-        this.#failed = true;
-      },
+      fail: () => this.#guard.fail(),
     });
   }
 
@@ -539,7 +538,7 @@ export class Qcow2Image implements Image {
   async #changeHeader(changes: HeaderChanges): Promise<void> {
     const { sector } = this.#written();
     for (const [name, value] of Object.entries(changes)) HEADER.put(sector, name as 'autoclear', value as bigint);
-    await this.#guarded(async () => {
+    await this.#guard.run(async () => {
       await this.#storage.write(0, sector.slice());
       await this.#storage.flush();
     });
@@ -547,21 +546,11 @@ export class Qcow2Image implements Image {
     this.#header = { ...header, virtualSize: alignDown(header.size, SECTOR) };
   }
 
-  /** After a failure nobody knows what the medium has: the image takes no more changes. */
-  async #guarded(work: () => Promise<void>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      if (!isImageError(error) || error.kind !== 'aborted') this.#failed = true;
-      throw error;
-    }
-  }
-
   /** Another header with other extensions or another backing file, durably and so that a cut leaves one of the two. */
   async #switchHeader(header: Qcow2Header): Promise<void> {
     const { sector } = this.#written();
     const steps = await this.#headerSteps(header);
-    await this.#guarded(async () => {
+    await this.#guard.run(async () => {
       for (const { rest, firstSector } of steps) {
         for (const { offset, bytes } of rest) await this.#storage.write(offset, bytes);
         if (rest.length > 0) await this.#storage.flush();
@@ -580,18 +569,14 @@ export class Qcow2Image implements Image {
   }
 
   #written(): Writing {
-    if (this.#writing !== null) return this.#writing;
-    throw new ImageError('read-only', 'The image is open for reading only', { path: this.#storage.label });
+    if (this.#writing === null) throw imageReadOnly(this.#storage.label);
+    return this.#writing;
   }
 
   #own(): ClusterWriter {
     this.#written();
-    if (this.#failed || this.#writer === null) {
-      throw new ImageError('io', 'An earlier write to this image failed, so it takes no more', {
-        path: this.#storage.label,
-        hint: 'Close it and open it again: what was flushed is safe.',
-      });
-    }
+    this.#guard.check();
+    assert(this.#writer !== null, 'an image that is written has a writer');
     return this.#writer;
   }
 }

@@ -5,6 +5,7 @@
  * lost. Such an image opens for reading only, since a write into the padding would change the size of the disk.
  */
 import { alignUp, SECTOR } from '../../binary/numbers.ts';
+import { ChangeGuard } from '../../blocks/guarded.ts';
 import { ImageError } from '../../errors.ts';
 import type {
   FormatOpenOptions,
@@ -69,10 +70,11 @@ export class RawImage implements Image {
   readonly #stored: number;
   readonly #virtualSize: number;
   readonly #writable: boolean;
-  #failed = false;
+  readonly #guard: ChangeGuard;
 
   constructor(storage: Storage, type: MediumType, mode: OpenMode) {
     this.#storage = storage;
+    this.#guard = new ChangeGuard(storage.label);
     this.#type = type;
     this.#stored = storage.size;
     this.#virtualSize = alignUp(storage.size, SECTOR);
@@ -119,7 +121,7 @@ export class RawImage implements Image {
   map(offset: number, length: number): Mapping {
     if (offset >= this.#stored) return { kind: 'zero', length };
     const inside = Math.min(length, this.#stored - offset);
-    const writable = this.#writable && !this.#failed;
+    const writable = this.#writable && !this.#guard.failed;
     return { kind: 'data', storage: this.#storage, fileOffset: offset, length: inside, writable };
   }
 
@@ -128,14 +130,12 @@ export class RawImage implements Image {
   noteChange(): void {}
 
   seal(): SealedMetadata {
-    if (!this.#failed) return NOTHING;
-    throw new ImageError('io', 'An earlier flush of this image failed, so it takes no more writes', {
-      path: this.#storage.label,
-    });
+    this.#guard.check();
+    return NOTHING;
   }
 
   settle(_sealed: SealedMetadata, ok: boolean): void {
-    if (!ok) this.#failed = true;
+    this.#guard.settle(ok);
   }
 
   /** None: every byte belongs to the guest. */

@@ -7,8 +7,9 @@
  */
 import { isNullGuid, randomGuid } from '../../binary/guid.ts';
 import { divCeil, SECTOR } from '../../binary/numbers.ts';
+import { ChangeGuard, imageReadOnly } from '../../blocks/guarded.ts';
 import { EntryTable } from '../../blocks/table.ts';
-import { assert, ImageError, isImageError } from '../../errors.ts';
+import { assert, ImageError } from '../../errors.ts';
 import type {
   Image,
   ImageCapabilities,
@@ -79,6 +80,7 @@ interface VdiParts {
 export class VdiImage implements Image {
   readonly can: ImageCapabilities;
   readonly #storage: Storage;
+  readonly #guard: ChangeGuard;
   readonly #sector: Uint8Array;
   #header: VdiHeader;
   #table: EntryTable;
@@ -86,10 +88,10 @@ export class VdiImage implements Image {
   readonly #slotBytes: number;
   readonly #zeroExpand: boolean;
   #contentChanged = false;
-  #failed = false;
 
   constructor(parts: VdiParts) {
     this.#storage = parts.storage;
+    this.#guard = new ChangeGuard(parts.storage.label);
     this.#sector = parts.sector;
     this.#header = parts.header;
     this.#table = parts.table;
@@ -192,7 +194,7 @@ export class VdiImage implements Image {
     this.#writableAllocator();
     if (!content) return;
     HEADER.put(this.#sector, 'modificationUuid', randomGuid());
-    await this.#guarded(async () => {
+    await this.#guard.run(async () => {
       await this.#storage.write(0, this.#sector);
       await this.#storage.flush();
     });
@@ -220,7 +222,7 @@ export class VdiImage implements Image {
   settle(_sealed: SealedMetadata, ok: boolean): void {
     this.#table.settle();
     if (ok) this.#allocator?.settle();
-    else this.#failed = true;
+    this.#guard.settle(ok);
   }
 
   /** Blocks whose slots lie where a packed image has none. */
@@ -268,9 +270,9 @@ export class VdiImage implements Image {
     const end = this.#header.dataOffset + slots * this.#slotBytes;
     if (HEADER.get(this.#sector, 'blocksAllocated') > slots) {
       HEADER.put(this.#sector, 'blocksAllocated', slots);
-      await this.#guarded(() => this.#storage.write(0, this.#sector.slice()));
+      await this.#guard.run(() => this.#storage.write(0, this.#sector.slice()));
     }
-    if (this.#storage.size > end) await this.#guarded(() => this.#storage.resize(end));
+    if (this.#storage.size > end) await this.#guard.run(() => this.#storage.resize(end));
   }
 
   /** The map is longer than the disk, or blocks stand where the header cannot count them. */
@@ -292,10 +294,10 @@ export class VdiImage implements Image {
   async #resize(size: number, how: ResizeOptions): Promise<void> {
     const plan = await planResize({ storage: this.#storage, header: this.#header, table: this.#table }, size, how);
     try {
-      await this.#guarded(() => runResize(this.#storage, this.#sector, plan));
+      await this.#guard.run(() => runResize(this.#storage, this.#sector, plan));
     } finally {
       // Cancelled or done: entries may have changed on the medium, so memory must not go on with what it knew.
-      if (!this.#failed) await this.#guarded(() => this.#reload());
+      if (!this.#guard.failed) await this.#guard.run(() => this.#reload());
     }
   }
 
@@ -318,7 +320,7 @@ export class VdiImage implements Image {
     const sector = changedSector(this.#sector, this.#header, changes, label);
     // Before it is written: no change may leave an image that cannot be opened.
     const header = parseHeader(sector, size, label);
-    await this.#guarded(async () => {
+    await this.#guard.run(async () => {
       await this.#storage.write(0, sector);
       await this.#storage.flush();
     });
@@ -330,15 +332,6 @@ export class VdiImage implements Image {
   async relink(parent: ParentLink | null): Promise<void> {
     if (parent !== null && parent.uuid === null) return;
     await this.set({ parentUuid: parent?.uuid ?? null, parentModificationUuid: parent?.modificationUuid ?? null });
-  }
-
-  async #guarded(work: () => Promise<void>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      if (!isImageError(error) || error.kind !== 'aborted') this.#failed = true;
-      throw error;
-    }
   }
 
   /** Header and block map; per block the private bytes before its payload. */
@@ -369,15 +362,8 @@ export class VdiImage implements Image {
   }
 
   #writableAllocator(): SlotAllocator {
-    if (this.#failed) {
-      throw new ImageError('io', 'An earlier write to this image failed, so it takes no more', {
-        path: this.#storage.label,
-        hint: 'Close it and open it again: what was flushed is safe.',
-      });
-    }
-    if (this.#allocator === null) {
-      throw new ImageError('read-only', 'The image is open for reading only', { path: this.#storage.label });
-    }
+    this.#guard.check();
+    if (this.#allocator === null) throw imageReadOnly(this.#storage.label);
     return this.#allocator;
   }
 
@@ -411,7 +397,7 @@ export class VdiImage implements Image {
       storage: this.#storage,
       fileOffset: position,
       length: Math.min(length, available),
-      writable: this.#allocator !== null && !this.#failed,
+      writable: this.#allocator !== null && !this.#guard.failed,
     };
   }
 
