@@ -1,12 +1,12 @@
 /**
- * Looking at the arguments of public functions, once, at the border: programs without types, or with wrong ones, are told
- * what is wrong, instead of hearing of a property of undefined or getting an answer about nothing.
+ * Checks of the arguments of public functions, made once, on entry: a program with wrong types, or without types, gets
+ * an error that names the argument instead of a property of undefined or a meaningless answer.
  */
 import { ImageError } from './errors.ts';
 
-/** A value that is not of the kind that was wanted. */
+/** A value of the wrong kind. */
 export interface Misfit {
-  /** Which part of the value: `.parallel`, `[3].offset`; empty for all of it. */
+  /** Path to the wrong part: `.parallel`, `[3].offset`; empty for the whole value. */
   readonly path: string;
   readonly found: unknown;
   readonly expected: string;
@@ -14,9 +14,9 @@ export interface Misfit {
 
 /** A kind of argument. */
 export interface Kind {
-  /** For people: `a name`. */
+  /** Description for messages: `a name`. */
   readonly expected: string;
-  /** The part that does not fit; null: all does. */
+  /** The part of the value that is wrong; null: none. */
   misfit(value: unknown): Misfit | null;
 }
 
@@ -28,7 +28,7 @@ export function kindOf(expected: string, fits: (value: unknown) => boolean): Kin
 export const TEXT = kindOf('text', (value) => typeof value === 'string');
 export const NAME = kindOf('a name', (value) => typeof value === 'string' && value !== '');
 export const FLAG = kindOf('true or false', (value) => typeof value === 'boolean');
-/** Its range is checked where it is used. */
+/** Any number; its range is checked where it is used. */
 export const NUMBER = kindOf('a number', (value) => typeof value === 'number' && !Number.isNaN(value));
 export const WHOLE = kindOf('a whole number, 0 or more', (value) => Number.isSafeInteger(value) && Number(value) >= 0);
 export const POSITIVE = kindOf(
@@ -38,17 +38,17 @@ export const POSITIVE = kindOf(
 export const CALLBACK = kindOf('a function', (value) => typeof value === 'function');
 export const OBJECT = kindOf('an object', isObject);
 export const BYTES = kindOf('a Uint8Array', (value) => value instanceof Uint8Array);
-/** Of `readv` and `writev`. */
+/** Buffers of `readv` and `writev`. */
 export const BUFFERS = kindOf('a Uint8Array, or a list of them', isBufferList);
-/** Of anything: for lists that are too long to be looked through. */
+/** A list of anything: for lists too long to check entry by entry. */
 export const LIST = kindOf('a list', Array.isArray);
 
-/** True for objects that are no lists. */
+/** True for objects except arrays. */
 export function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** An object that has these methods, whatever made it. */
+/** An object with these methods, of any class. */
 export function withMethods(expected: string, ...methods: readonly string[]): Kind {
   return kindOf(expected, (value) => {
     if (!isObject(value) && typeof value !== 'function') return false;
@@ -57,7 +57,7 @@ export function withMethods(expected: string, ...methods: readonly string[]): Ki
   });
 }
 
-/** One of the words. */
+/** One of these words. */
 export function oneOf(...words: readonly string[]): Kind {
   return kindOf(words.join(' or '), (value) => typeof value === 'string' && words.includes(value));
 }
@@ -89,13 +89,13 @@ export function listOf(kind: Kind): Kind {
   };
 }
 
-/** A kind that takes whatever one of these takes. */
+/** A value of any of these kinds. */
 export function either(...kinds: readonly Kind[]): Kind {
   const expected = kinds.map((kind) => kind.expected).join(', or ');
   return kindOf(expected, (value) => kinds.some((kind) => kind.misfit(value) === null));
 }
 
-/** An object whose properties of these names are of these kinds. Others are left alone. */
+/** An object whose properties of these names are of these kinds; other properties are ignored. */
 export function withFields(expected: string, fields: Readonly<Record<string, Kind>>): Kind {
   const kinds = Object.entries(fields);
   return {
@@ -112,19 +112,19 @@ export function withFields(expected: string, fields: Readonly<Record<string, Kin
   };
 }
 
-/** An object of options, none of which has to be there. */
+/** An object of optional properties. */
 export function optionsOf(kinds: Readonly<Record<string, Kind>>): Kind {
   const entries = Object.entries(kinds).map(([name, kind]) => [name, optional(kind)]);
   return withFields('an object with options', Object.fromEntries(entries));
 }
 
-/** Options with a name or two that must be there. */
+/** An options object with one or two required properties. */
 export function optionsWith(required: Readonly<Record<string, Kind>>, options: Kind): Kind {
   const own = withFields('an object with options', required);
   return { expected: own.expected, misfit: (value) => own.misfit(value) ?? options.misfit(value) };
 }
 
-/** Throws `invalid-argument` for the first argument that is not of its kind; `what` is the function that was called. */
+/** Throws `invalid-argument` for the first argument of the wrong kind; `what` is the name of the called function. */
 export function checkArguments(
   what: string,
   args: Readonly<Record<string, readonly [value: unknown, kind: Kind]>>,
@@ -135,7 +135,7 @@ export function checkArguments(
   }
 }
 
-/** For checks that have no time for kinds. */
+/** The error of {@link checkArguments}, for hot paths that check by hand. */
 export function wrongArgument(what: string, { path, found, expected }: Misfit): ImageError {
   return new ImageError('invalid-argument', `An argument of ${what} is of the wrong kind`, {
     field: path,

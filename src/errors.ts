@@ -1,11 +1,11 @@
 /**
  * The one error class of vdkit. Callers branch on `kind`; people read `message`, `context` and `hint`.
  *
- * A message is a sentence that says what is wrong; numbers go into the context and are printed once, by
+ * A message is a sentence that states the problem; numbers go into the context and are printed once, by
  * `describeError`. The status is the name that VirtualBox's vd.h uses for the same failure.
  */
 
-/** What a caller can do about a failure, in the fewest words that still tell cases apart. */
+/** Category of a failure: as few as callers need in order to react differently. */
 export type ErrorKind =
   | 'io'
   | 'not-found'
@@ -23,7 +23,7 @@ export type ErrorKind =
   | 'busy'
   | 'aborted';
 
-/** Where and what: everything is optional, everything that is there gets printed. */
+/** Place and facts of a failure. All optional; those that are set are printed. */
 export interface ErrorContext {
   /** The file or other storage that the message is about. */
   readonly path?: string;
@@ -39,9 +39,9 @@ export interface ErrorContext {
 
 /** Options of an {@link ImageError} beside kind and message. */
 export interface ErrorDetails extends ErrorContext {
-  /** What the reader can do now. One sentence. */
+  /** Advice to the reader: one sentence with the command or option to use. */
   readonly hint?: string;
-  /** The VERR_ name, where the default of the kind is not precise enough. */
+  /** The VERR_ name, if the default for the kind is not precise enough. */
   readonly status?: string;
   readonly cause?: unknown;
 }
@@ -83,22 +83,24 @@ export class ImageError extends Error {
   }
 }
 
-/** True for errors that vdkit made, whatever copy of the package made them. */
+/** True for errors of vdkit, from any copy of the package. */
 export function isImageError(error: unknown): error is ImageError {
   return error instanceof Error && error.name === 'ImageError' && 'kind' in error;
 }
 
-/** As `arguments.ts` says it, which is built on this file. */
+/**
+ * `invalid-argument` with the same wording as the argument checks, which are built on this module.
+ */
 function notThat(what: string, field: string, expected: string): ImageError {
   return new ImageError('invalid-argument', `An argument of ${what} is of the wrong kind`, { field, expected });
 }
 
-/** Throws an `internal:` error when one of our own promises is broken. Never used on file content, arguments or I/O. */
+/** Throws an `internal:` error when an invariant of vdkit is broken. Never used for file content, arguments or I/O. */
 export function assert(condition: boolean, what: string): asserts condition {
   if (!condition) throw new Error(`internal: ${what}`);
 }
 
-/** The same failure with more context: fields that are already there win. */
+/** The same failure with more context; fields that are already set are kept. */
 export function withContext(error: unknown, details: ErrorDetails): unknown {
   if (!isImageError(error)) return error;
   const hint = error.hint ?? details.hint;
@@ -111,7 +113,7 @@ export function withContext(error: unknown, details: ErrorDetails): unknown {
   });
 }
 
-/** Throws `aborted` when the signal has fired. Called between the steps of everything that takes long. */
+/** Throws `aborted` when the signal has fired. Called between the steps of long operations. */
 export function throwIfAborted(signal: AbortSignal | undefined, what = 'The operation'): void {
   if (signal?.aborted === true) {
     throw new ImageError('aborted', `${what} was cancelled`, { cause: signal.reason });
@@ -138,7 +140,7 @@ export function printable(text: string): string {
   });
 }
 
-/** The same for text of several lines, which stay lines. */
+/** Makes text of several lines safe to print: control characters become escapes, line breaks stay. */
 export function printableLines(text: string): string {
   return text.split('\n').map(printable).join('\n');
 }

@@ -35,14 +35,14 @@ export type Disk = ChainDisk;
 /** Opens and creates disks. */
 export const Disk = {
   /**
-   * Opens an image, or a chain given base first. Read-only unless `mode: 'write'`. Parents are found through the gate:
-   * pass `allow: ['same-directory']`. Close the disk, or bind it with `await using`.
+   * Opens an image, or a chain given base first. Read-only unless `mode: 'write'`. Parents named by images are opened
+   * only with `allow: ['same-directory']` or a wider setting. Close the disk, or bind it with `await using`.
    */
   open(source: ImageInput | readonly ImageInput[], options: DiskOpenOptions = {}): Promise<ChainDisk> {
     return openDisk(source, options);
   },
 
-  /** Makes a new image and opens it for writing. */
+  /** Creates an image and opens it for writing. */
   async create(target: ImageSource, options: CreateImageOptions & DiskOpenOptions): Promise<ChainDisk> {
     const { format } = await createImage(target, options);
     return openDisk(target, { ...options, format, mode: 'write' });

@@ -1,13 +1,13 @@
 /**
- * Every bound that protects vdkit from what a file claims. One place, each tested from both sides.
- * Sizes are bytes unless the name says otherwise.
+ * Every bound that protects vdkit from hostile files, in one place, each tested from both sides. Sizes are bytes unless
+ * the name says otherwise.
  */
 export const LIMITS = {
   /** Images in one chain. A longer chain is refused: it is a loop or an attack. */
   chainDepth: 256,
-  /** Images looked at when a parent or children are searched in one directory. */
+  /** Images opened in one directory in a search for parents or children. */
   parentCandidates: 1000,
-  /** Files of one directory that are looked at to find images among them. */
+  /** Files of one directory probed in a search for images. */
   filesBeside: 10_000,
   /** Bytes read from the start of a file to recognise its format. */
   probeHead: 64 * 1024,
@@ -23,7 +23,7 @@ export const LIMITS = {
   /** QCOW2: an L1 table, and the refcount table. */
   qcow2L1Bytes: 32 * 1024 * 1024,
   qcow2RefcountTableBytes: 8 * 1024 * 1024,
-  /** QCOW2: L1 and bitmap tables of one image together. Tables that overlap each other are read over and over. */
+  /** QCOW2: L1 and bitmap tables of one image together. Overlapping tables would be read over and over. */
   qcow2TableBytes: 2 ** 30,
   /** QCOW2: header extensions; QEMU writes six at most. */
   qcow2Extensions: 256,
@@ -37,7 +37,7 @@ export const LIMITS = {
   qcow2BitmapBytes: 512 * 1024 * 1024,
   /** Table pages kept in memory for one image. */
   tableCacheBytes: 32 * 1024 * 1024,
-  /** Dirty metadata that makes a flush run early. */
+  /** Dirty metadata that triggers an early flush. */
   dirtyMetadataBytes: 16 * 1024 * 1024,
   /** Tables in the chain of an extended partition; Linux follows 100. */
   logicalPartitions: 256,

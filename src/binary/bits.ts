@@ -3,7 +3,7 @@ import { assert } from '../errors.ts';
 
 const CHUNK_BITS = 65_536;
 
-/** A set of the numbers below a fixed length: one bit each, all taken at once. */
+/** A set of the numbers below a fixed length: one bit each, allocated at once. */
 export class BitSet {
   readonly length: number;
   readonly #words: Uint32Array;
@@ -44,14 +44,14 @@ export class BitSet {
     return found < this.length ? found : -1;
   }
 
-  /** The first number from `from` on that is no member; -1 when all are. */
+  /** The first number from `from` on that is not a member; -1 when all are. */
   nextFree(from: number): number {
     const found = nextBit(this.#words, from, true);
     return found < this.length ? found : -1;
   }
 }
 
-/** A set of numbers up to 2^53 whose memory follows its members: chunks of 8 KiB where there are any. */
+/** A set of numbers up to 2^53 whose memory grows with its members: chunks of 8 KiB, allocated where needed. */
 export class SparseBitSet {
   readonly #chunks = new Map<number, Chunk>();
   #size = 0;
@@ -81,7 +81,7 @@ export class SparseBitSet {
     return true;
   }
 
-  /** True when it was a member. An empty chunk gives its memory back. */
+  /** True when it was a member. An empty chunk frees its memory. */
   delete(value: number): boolean {
     const index = Math.floor(value / CHUNK_BITS);
     const chunk = this.#chunks.get(index);
@@ -92,7 +92,7 @@ export class SparseBitSet {
     return true;
   }
 
-  /** Bytes that the members take. */
+  /** Bytes allocated. */
   get memoryBytes(): number {
     return this.#chunks.size * (CHUNK_BITS / 8);
   }

@@ -2,7 +2,7 @@
 
 const SLICES = 8;
 
-/** Computes a checksum, or carries one on: pass what came out for the bytes before. */
+/** Computes a checksum, or continues one: pass the result for the preceding bytes. */
 export type Crc = (bytes: Uint8Array, previous?: number) => number;
 
 /** A reflected 32-bit CRC that begins with all ones and is inverted at the end. Its tables are built at first use. */
@@ -14,7 +14,7 @@ export function makeCrc(polynomial: number): Crc {
   };
 }
 
-/** Table `n` of 256 entries says what a byte does `n` bytes before the end of a step. */
+/** Table `n` of 256 entries gives the effect of a byte `n` bytes before the end of a step. */
 function buildTables(polynomial: number): Uint32Array {
   const tables = new Uint32Array(SLICES * 256);
   for (let byte = 0; byte < 256; byte++) {

@@ -1,4 +1,4 @@
-/** A digest of text, to tell one state of things from another. Not against people who choose the text. */
+/** A digest of text that tells states apart. Not collision-resistant against an attacker who chooses the text. */
 
 const SEEDS = [0x9e37_79b9, 0x85eb_ca6b, 0xc2b2_ae35, 0x27d4_eb2f] as const;
 const PRIMES = [0x0100_0193, 0x0132_2d15, 0x5bd1_e995, 0x2127_599b] as const;

@@ -36,7 +36,7 @@ export function parseGuid(text: string, order: GuidOrder): Uint8Array {
   return bytes;
 }
 
-/** The canonical text of a GUID that a person typed. Throws `invalid-argument` when it is none. */
+/** The canonical text of a GUID that a person typed. Throws `invalid-argument` for anything else. */
 export function normalizeGuid(text: string): string {
   const plain = text
     .trim()

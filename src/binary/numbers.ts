@@ -1,7 +1,7 @@
 /** Arithmetic on byte counts. All exact up to 2^53 - 1; bit operators stop at 2^31 and are not used on offsets. */
 import { assert } from '../errors.ts';
 
-/** Bytes in the smallest unit a disk is addressed by. */
+/** Bytes in the smallest addressable unit of a disk. */
 export const SECTOR = 512;
 
 /** Largest multiple of `unit` that is not above `value`. */
@@ -20,7 +20,7 @@ export function isAligned(value: number, unit: number): boolean {
   return value % unit === 0;
 }
 
-/** Quotient of a division that must have no rest. */
+/** Quotient of a division that must have no remainder. */
 export function divExact(value: number, unit: number): number {
   assert(value % unit === 0, 'division without rest');
   return value / unit;
@@ -36,7 +36,10 @@ export function divFloor(value: number, unit: number): number {
   return Math.floor(value / unit);
 }
 
-/** The largest of the values, at least `least`. For lists of any length: arguments of a call are limited. */
+/**
+ * The largest of the values, at least `least`. Works for lists of any length, where spreading into `Math.max` would
+ * overflow the stack.
+ */
 export function largest(values: Iterable<number>, least: number): number {
   let found = least;
   for (const value of values) if (value > found) found = value;

@@ -1,4 +1,4 @@
-/** Sets of half-open ranges of whole numbers up to 2^53: what was read, what is free, what is dirty. */
+/** Sets of half-open ranges of whole numbers up to 2^53: ranges read, free or dirty. */
 import { assert } from '../errors.ts';
 
 /** From `start` up to, not including, `end`. */
@@ -31,7 +31,7 @@ export class RangeSet {
     return total;
   }
 
-  /** The maximal ranges in ascending order. The set must not change meanwhile. */
+  /** The maximal ranges in ascending order. The set must not change during the iteration. */
   *[Symbol.iterator](): Generator<NumberRange> {
     for (let at = 0; at < this.#borders.length; at += 2) yield this.#range(at);
   }
@@ -54,21 +54,21 @@ export class RangeSet {
     return this.#upTo(value) % 2 === 1;
   }
 
-  /** Every number of the range is in the set. */
+  /** True when every number of the range is in the set. */
   covers(start: number, end: number): boolean {
     if (start >= end) return true;
     const at = this.#upTo(start);
     return at % 2 === 1 && end <= this.#border(at);
   }
 
-  /** Some number of the range is in the set. */
+  /** True when some number of the range is in the set. */
   intersects(start: number, end: number): boolean {
     if (start >= end) return false;
     const at = this.#upTo(start);
     return at % 2 === 1 || (at < this.#borders.length && this.#border(at) < end);
   }
 
-  /** The first maximal range that holds a number from `from` on: it may begin earlier. Null when there is none. */
+  /** The first maximal range with a number from `from` on: it may begin earlier. Null when there is none. */
   nextRange(from: number): NumberRange | null {
     const at = this.#upTo(from);
     const first = at % 2 === 1 ? at - 1 : at;
@@ -111,7 +111,7 @@ export class RangeSet {
     return { start: this.#border(at), end: this.#border(at + 1) };
   }
 
-  /** Drops the borders inside, and puts new ones where the set changes now. */
+  /** Drops the borders inside the range and adds those where membership changes. */
   #replace(start: number, end: number, member: boolean): void {
     if (start === end) return;
     const first = this.#below(start);

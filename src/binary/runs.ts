@@ -1,18 +1,18 @@
-/** Lists of whole numbers that mostly follow each other: clusters and slots that are given up. */
+/** Lists of mostly consecutive whole numbers, such as freed clusters and slots. */
 import type { NumberRange } from './ranges.ts';
 
-/** Bytes that one run takes in memory. */
+/** Bytes of memory for one run. */
 const RUN_BYTES = 16;
 
 /**
- * Numbers in the order in which they came, each as often as it came. Those that follow each other are kept as one run,
- * so that a disk that is given up as a whole takes as little memory as a cluster.
+ * Numbers in order of insertion, with repetitions. Consecutive numbers are stored as one run, so that freeing a whole
+ * disk takes no more memory than freeing a cluster.
  */
 export class RunList {
   /** Start, end, start, end, … */
   readonly #borders: number[] = [];
 
-  /** Bytes that they take in memory. */
+  /** Bytes of memory in use. */
   get memoryBytes(): number {
     return (this.#borders.length / 2) * RUN_BYTES;
   }
@@ -23,7 +23,7 @@ export class RunList {
     else this.#borders.push(value, value + 1);
   }
 
-  /** The runs in the order in which they began. */
+  /** The runs in order of insertion. */
   *[Symbol.iterator](): Generator<NumberRange> {
     for (let at = 0; at + 1 < this.#borders.length; at += 2) {
       yield { start: this.#borders[at] ?? 0, end: this.#borders[at + 1] ?? 0 };

@@ -8,7 +8,7 @@ import { formatGuid, type GuidOrder, parseGuid } from './guid.ts';
 
 export type Endian = 'little' | 'big';
 
-/** One field: where it lies, how its bytes become a value and back. */
+/** One field: its offset, and the conversion between bytes and value. */
 export interface Field<T> {
   readonly offset: number;
   readonly size: number;
@@ -147,7 +147,7 @@ export function u32(offset: number): Field<number> {
   };
 }
 
-/** Unsigned 64-bit integer as a bigint: flags, and numbers whose extremes mean something. */
+/** Unsigned 64-bit integer as a bigint: flags, and numbers whose extreme values have meanings. */
 export function u64(offset: number): Field<bigint> {
   return {
     offset,
@@ -182,7 +182,7 @@ export function size64(offset: number): Field<number> {
   };
 }
 
-/** Bytes as they are: reserved areas, checksummed blobs. Reading copies. */
+/** Raw bytes: reserved areas, checksummed blobs. Reading copies. */
 export function bytes(offset: number, size: number): Field<Uint8Array> {
   return {
     offset,

@@ -4,7 +4,7 @@ import * as nativeForm from './bytes.ts';
 
 type Bytes = typeof nativeForm;
 
-/** The module as a browser loads it: there is no Buffer. */
+/** The module as a browser loads it, without Buffer. */
 async function withoutBuffer(): Promise<Bytes> {
   vi.resetModules();
   vi.stubGlobal('Buffer', undefined);

@@ -1,39 +1,39 @@
-/** Comparing bytes as fast as the platform can: natively in Node, by machine words elsewhere. */
+/** Byte comparison as fast as the platform allows: native in Node, by machine words elsewhere. */
 import { alignDown } from '../binary/numbers.ts';
 import { assert } from '../errors.ts';
 
 interface NativeBuffer {
   compare(a: Uint8Array, b: Uint8Array): number;
   readonly prototype: {
-    /** Works on any Uint8Array, and spares making views of its parts. */
+    /** Works on any Uint8Array and avoids views of its parts. */
     compare(b: Uint8Array, bStart: number, bEnd: number, start: number, end: number): number;
   };
 }
 const native = (globalThis as { Buffer?: NativeBuffer }).Buffer;
 
-/** Compared at once: it and its partner stay in the processor's cache. */
+/** Bytes compared at once: both buffers stay in the processor's cache. */
 const PAGE = 64 * 1024;
 const ZEROES = new Uint8Array(PAGE);
-/** Bytes looked at one by one before a native call, which costs more than looking at them. */
+/** Bytes checked one by one before a native call, which costs more than checking them. */
 const FIRST = 16;
 
-/** A stretch of bytes, `end` not included. */
+/** A stretch of bytes; `end` is exclusive. */
 export interface ByteRun {
   readonly start: number;
   readonly end: number;
 }
 
-/** True when every byte is zero. Data that begins with something else costs nanoseconds. */
+/** True when every byte is zero. Data that begins with a non-zero byte costs nanoseconds. */
 export function isZero(bytes: Uint8Array): boolean {
   return isZeroBetween(bytes, 0, bytes.length);
 }
 
-/** The same of bytes `[start, end)`, without a view of them. */
+/** True when bytes `[start, end)` are zero; makes no view of them. */
 export function isZeroIn(bytes: Uint8Array, start: number, end: number): boolean {
   return isZeroBetween(bytes, start, end);
 }
 
-/** True when both hold the same bytes. */
+/** True when both have the same bytes. */
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
   if (native !== undefined) return native.compare(a, b) === 0;
@@ -65,7 +65,7 @@ export function dataRuns(bytes: Uint8Array, unit: number): ByteRun[] {
   return runs;
 }
 
-/** The first unit from `from` on that is not all zero: by pages as long as they are zero, then one by one. */
+/** The first unit from `from` on that is not all zero: page by page through zeroes, then unit by unit. */
 function skipZeroes(bytes: Uint8Array, from: number, unit: number): number {
   const { length } = bytes;
   const stride = Math.max(alignDown(PAGE, unit), unit);
@@ -75,7 +75,7 @@ function skipZeroes(bytes: Uint8Array, from: number, unit: number): number {
   return Math.min(at, length);
 }
 
-/** No view is made for data that shows itself in its first bytes: views cost more than the bytes. */
+/** Makes no view if one of the first bytes is non-zero: views cost more than the bytes. */
 function isZeroBetween(bytes: Uint8Array, start: number, end: number): boolean {
   const few = Math.min(start + FIRST, end);
   for (let at = start; at < few; at++) if (bytes[at] !== 0) return false;
@@ -109,7 +109,7 @@ function samePages(a: Uint8Array, b: Uint8Array, length: number, by: NativeBuffe
   return length;
 }
 
-/** Bytes at the start that are equal, eight at a time where both lie alike in memory; at most seven too few. */
+/** Equal bytes at the start, compared eight at a time where both are aligned alike; at most seven too few. */
 function sameWords(a: Uint8Array, b: Uint8Array, length: number): number {
   if (a.byteOffset % 8 !== b.byteOffset % 8) return 0;
   const lead = Math.min(leadOf(a), length);
@@ -121,12 +121,12 @@ function sameWords(a: Uint8Array, b: Uint8Array, length: number): number {
   return lead + word * 8;
 }
 
-/** Bytes before the first whole word in memory. */
+/** Bytes before the first aligned word in memory. */
 function leadOf(bytes: Uint8Array): number {
   return Math.min((8 - (bytes.byteOffset % 8)) % 8, bytes.length);
 }
 
-/** The whole words from `lead`, which is where one begins, up to `length`. */
+/** The whole words from the word boundary at `lead` up to `length`. */
 function wordsOf(bytes: Uint8Array, lead: number, length: number): BigUint64Array {
   const count = Math.floor((length - lead) / 8);
   return count === 0 ? new BigUint64Array(0) : new BigUint64Array(bytes.buffer, bytes.byteOffset + lead, count);

@@ -1,12 +1,12 @@
-/** Compression where there is no Node: nothing that is small enough keeps to the window that disk images ask for. */
+/** Compression in browsers: unsupported, since no small library keeps to the window size that disk images need. */
 import { ImageError } from '../errors.ts';
 
-/** See compress.ts. */
+/** Always rejects: unsupported in a browser. */
 export function deflateRaw(_bytes: Uint8Array): Promise<Uint8Array> {
   return refuse();
 }
 
-/** See compress.ts. */
+/** Always rejects: unsupported in a browser. */
 export function zstdCompress(_bytes: Uint8Array): Promise<Uint8Array> {
   return refuse();
 }

@@ -1,16 +1,16 @@
-/** Compression in Node: on its threads, but for small pieces. The browser has its own version. */
+/** Compression in Node: on its thread pool, except for small pieces. Browsers have a separate version. */
 import type * as zlib from 'node:zlib';
 import { nodeZlib } from './node-zlib.ts';
 import { systemZstd } from './system-zstd.ts';
 
 /** Below this many bytes handing the work to a thread costs more than doing it. */
 const AT_ONCE = 2 * 1024;
-/** The level that the library itself takes for usual. */
+/** The library's own default level. */
 const ZSTD_LEVEL = 3;
-/** More than any input can grow by. */
+/** More than any incompressible input can grow by. */
 const ZSTD_SLACK = 1024;
 
-/** What Node has from version 22.15 on. */
+/** Members of `node:zlib` from Node 22.15 on. */
 interface NativeZstd {
   zstdCompress?(
     bytes: Uint8Array,
@@ -20,7 +20,7 @@ interface NativeZstd {
   zstdCompressSync?(bytes: Uint8Array, options: { readonly chunkSize: number }): Uint8Array;
 }
 
-/** A raw deflate stream with a window of 4 KiB, which is what readers of disk images must be able to decode. */
+/** Compresses into a raw deflate stream with a window of 4 KiB, as readers of disk images require. */
 export function deflateRaw(bytes: Uint8Array): Promise<Uint8Array> | Uint8Array {
   const options: zlib.ZlibOptions = { windowBits: 12, memLevel: 9, chunkSize: Math.max(bytes.length, 64) };
   if (bytes.length <= AT_ONCE) return nodeZlib().deflateRawSync(bytes, options);
@@ -29,7 +29,7 @@ export function deflateRaw(bytes: Uint8Array): Promise<Uint8Array> | Uint8Array 
   });
 }
 
-/** One Zstandard frame. */
+/** Compresses into one Zstandard frame. */
 export function zstdCompress(bytes: Uint8Array): Promise<Uint8Array> | Uint8Array {
   const { zstdCompress: compress, zstdCompressSync: compressSync } = nodeZlib() as NativeZstd;
   if (compress !== undefined && compressSync !== undefined) {
@@ -54,7 +54,7 @@ async function zstdElsewhere(bytes: Uint8Array): Promise<Uint8Array> {
 type Encoder = (bytes: Uint8Array) => Uint8Array;
 let loading: Promise<Encoder> | null = null;
 
-/** The encoder that runs everywhere in Node, on the one thread. Loaded when it is first needed. */
+/** The WebAssembly encoder, which runs everywhere in Node but on the main thread. Loaded on first use. */
 export function wasmEncoder(): Promise<Encoder> {
   loading ??= loadWasm();
   return loading;

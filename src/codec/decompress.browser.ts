@@ -1,11 +1,13 @@
-/** Decompression where there is no Node: the same functions as in decompress.ts. */
+/** Decompression in browsers: the same functions as in Node. */
 import { ImageError } from '../errors.ts';
 import { decodeFrames, wasmDecoder } from './zstd.ts';
 
-/** Input handed over at once: it decodes to at most a thousand times as much, which bounds time and memory. */
+/** Bytes of input per step: a step decodes to at most a thousand times as much, which bounds time and memory. */
 const PIECE = 4 * 1024;
 
-/** See decompress.ts. */
+/**
+ * Decodes the first `size` bytes of a raw deflate stream. Throws `corrupt` when the stream is broken or ends early.
+ */
 export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8Array> {
   const { Inflate } = await import('fflate');
   const bytes = new Uint8Array(size);
@@ -27,7 +29,7 @@ export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8
   return bytes;
 }
 
-/** See decompress.ts. */
+/** Decodes the first `size` bytes of consecutive Zstandard frames. Throws `corrupt`. */
 export async function zstdDecompress(input: Uint8Array, size: number): Promise<Uint8Array> {
   return decodeFrames(input, size, await wasmDecoder());
 }

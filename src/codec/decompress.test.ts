@@ -1,4 +1,4 @@
-/** Both versions of decompression: what a stream decodes to, what follows it, and what is wrong with it. */
+/** Both versions of decompression: results, trailing bytes, and damaged streams. */
 import { deflateRawSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../test/conformance/expect-kind.ts';

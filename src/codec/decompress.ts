@@ -1,4 +1,6 @@
-/** Decompression in Node: deflate and, where it has it, Zstandard run on its threads. The browser has its own version. */
+/**
+ * Decompression in Node: deflate and, if available, Zstandard run on its thread pool. Browsers have a separate version.
+ */
 import type * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
 import { nodeZlib } from './node-zlib.ts';
@@ -7,12 +9,12 @@ import { decodeFrames, type FrameDecoder, wasmDecoder } from './zstd.ts';
 
 /** Below this many bytes handing the work to a thread costs more than doing it. */
 const AT_ONCE = 8 * 1024;
-/** Room behind the output, so that one call sees both its last byte and that there is no more. */
+/** Extra output space, so that one call sees both the last byte and the end. */
 const SLACK = 64;
-/** Frames that ask for more memory than 8 MiB are refused, as RFC 8878 recommends. */
+/** Frames that need more than 8 MiB of memory are refused, as RFC 8878 recommends. */
 const WINDOW_LOG_MAX = 23;
 
-/** What Node has from version 22.15 on. */
+/** Members of `node:zlib` from Node 22.15 on. */
 interface NativeZstd {
   zstdDecompress?(
     bytes: Uint8Array,
@@ -23,8 +25,8 @@ interface NativeZstd {
 }
 
 /**
- * The first `size` bytes of a raw deflate stream, with a window of up to 32 KiB. What follows in the input is not looked
- * at. Memory is bounded by `size`. Throws `corrupt` when the stream is broken or ends early.
+ * Decodes the first `size` bytes of a raw deflate stream, with a window of up to 32 KiB. Further input is ignored.
+ * Memory is bounded by `size`. Throws `corrupt` when the stream is broken or ends early.
  */
 export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8Array> {
   const options: zlib.ZlibOptions = {
@@ -45,9 +47,9 @@ export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8
 }
 
 /**
- * The first `size` bytes of Zstandard frames that follow each other. What follows in the input is not looked at. Throws
- * `corrupt` when a frame is broken, holds more than is left of `size`, or there are too few. `room`: `size` bytes that the
- * result may be put into, which saves memory and a copy; they hold anything after a failure.
+ * Decodes the first `size` bytes of consecutive Zstandard frames. Further input is ignored. Throws `corrupt` when a
+ * frame is broken or exceeds the remaining `size`, or when the frames end early. `room`: a buffer of `size` bytes for
+ * the result, which saves memory and a copy; its content is undefined after a failure.
  */
 export async function zstdDecompress(input: Uint8Array, size: number, room?: Uint8Array): Promise<Uint8Array> {
   return decodeFrames(input, size, nativeDecoder() ?? systemDecoder(room) ?? (await wasmDecoder()));
@@ -59,7 +61,7 @@ function inflateOnThread(input: Uint8Array, options: zlib.ZlibOptions): Promise<
   });
 }
 
-/** Of a stream that goes on for longer than anybody asked. */
+/** The beginning of a stream that is longer than `size`. */
 async function inflateStart(input: Uint8Array, size: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(size);
   const stream = nodeZlib().createInflateRaw({ chunkSize: Math.max(size, SLACK) });

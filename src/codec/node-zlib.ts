@@ -1,4 +1,4 @@
-/** Node's module for compression, loaded on first need: it takes a start three milliseconds. */
+/** Node's compression module, loaded on first use: loading takes three milliseconds of a start. */
 export function nodeZlib(): typeof import('node:zlib') {
   return process.getBuiltinModule('node:zlib');
 }

@@ -1,24 +1,24 @@
 /**
- * Telling noise from data, before time is spent on compressing it: encrypted or compressed content does not get smaller.
+ * Detection of noise before time is spent on compressing it: encrypted or compressed data does not get smaller.
  *
- * The frequencies of byte values are compared with those of noise (Pearson's chi-squared, 255 degrees of freedom: 255 on
- * average, above 300 in one of forty cases). Text, code and numbers are thousands away; in 64 KiB of noise a KiB of
- * them shows, and so does a fifth of the content that comes twice. What is taken for noise could not get smaller by
- * more than that; what is not costs no more than a try.
+ * The frequencies of byte values are compared with those of noise (Pearson's chi-squared, 255 degrees of freedom: 255
+ * on average, above 300 in one of forty cases). Text, code and numbers score thousands higher; one KiB of them in 64
+ * KiB of noise is detected, and so is a fifth of the data repeated. A block classified as noise by mistake could shrink
+ * by no more than that; one classified as data by mistake costs one compression attempt.
  */
 
-/** The least that says something. */
+/** Smallest sample with any significance. */
 const FIRST = 4096;
-/** Of a first look, which most data does not pass. */
+/** Limit for a first sample, which most data exceeds. */
 const FIRST_LIMIT = 400;
 const LIMIT = 300;
-/** Whatever is more even than noise is made by a rule: one of a thousand noises is. */
+/** Data more even than noise follows a rule: noise is that even once in a thousand samples. */
 const EVEN = 190;
 const VALUES = 256;
 
 const counts = new Uint32Array(VALUES);
 
-/** True when compressing would, in all likelihood, not make the bytes smaller. Never true for short ones. */
+/** True when compression would, in all likelihood, not shrink the bytes. Always false for short ones. */
 export function looksLikeNoise(bytes: Uint8Array): boolean {
   const { length } = bytes;
   if (length < FIRST) return false;

@@ -1,15 +1,14 @@
 /**
- * The Zstandard library of the system, through `koffi` (optional): where Node has none of its own (before 22.15), it is
- * three times as fast as WebAssembly, and works on Node's threads. Without koffi, or the library, the callers have
- * another way. Loaded on first need.
+ * The system's Zstandard library, through `koffi` (optional): where Node has none (before 22.15), it is three times as
+ * fast as WebAssembly and runs on Node's threads. Without koffi or the library, callers fall back. Loaded on first use.
  */
 import { createRequire } from 'node:module';
 
-/** The two calls. Both refuse what does not fit into the target by throwing. */
+/** The two calls. Both throw if the result does not fit into the target. */
 export interface SystemZstd {
-  /** Compresses into the target and returns how many bytes it took. */
+  /** Compresses into the target and returns the number of bytes written. */
   compress(target: Uint8Array, source: Uint8Array, level: number): Promise<number>;
-  /** Decodes one whole frame into the target and returns how many bytes it has. */
+  /** Decodes one whole frame into the target and returns the number of bytes written. */
   decompress(target: Uint8Array, frame: Uint8Array): Promise<number>;
 }
 
@@ -26,7 +25,7 @@ interface Koffi {
   load(library: string): Library;
 }
 
-/** Where `size_t` has 64 bits, and the call's convention is the plain one. */
+/** Library names on platforms with a 64-bit `size_t` and the plain calling convention. */
 const NAMES: Readonly<Partial<Record<NodeJS.Platform, string>>> = {
   linux: 'libzstd.so.1',
   darwin: 'libzstd.1.dylib',
@@ -34,12 +33,12 @@ const NAMES: Readonly<Partial<Record<NodeJS.Platform, string>>> = {
 const ARCHITECTURES: readonly string[] = ['x64', 'arm64'];
 /** Below this many bytes handing the work to a thread costs more than doing it. */
 const AT_ONCE = 8 * 1024;
-/** koffi takes at most 256 calls at a time; more wait here. */
+/** koffi runs at most 256 calls at a time; further calls wait here. */
 const CALLS = 128;
 
 let loaded: SystemZstd | null | undefined;
 
-/** The library, or null where it is not to be had. */
+/** The library; null where it is not available. */
 export function systemZstd(): SystemZstd | null {
   if (process.env['VDKIT_NO_NATIVE'] === '1') return null;
   if (loaded === undefined) loaded = load();

@@ -1,28 +1,28 @@
 /**
- * Zstandard frames (RFC 8878): where one ends, and decoding them. What follows a frame in a disk image is not another
- * frame but somebody else's bytes, so the end is found here and a decoder never sees more.
+ * Zstandard frames (RFC 8878): finding their end, and decoding. In a disk image a frame may be followed by unrelated
+ * bytes, so the end is found here and a decoder never sees more.
  */
 import { ImageError } from '../errors.ts';
 
 const MAGIC = 0xfd2f_b528;
-/** The last four bits are free. */
+/** Magic number of skippable frames; the last four bits are free. */
 const SKIPPABLE = 0x184d_2a50;
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
 const BLOCK = { raw: 0, repeated: 1, compressed: 2 } as const;
 
-/** Decodes one whole frame into at most `size` bytes. Throws anything when it does not decode. */
+/** Decodes one whole frame into at most `size` bytes. Throws any error if the frame does not decode. */
 export type FrameDecoder = (frame: Uint8Array, size: number) => Uint8Array | Promise<Uint8Array>;
 
 /** One frame of a stream. */
 export interface ZstdFrame {
   /** Bytes in the stream. */
   readonly length: number;
-  /** Holds no content. */
+  /** True for a frame without content. */
   readonly skippable: boolean;
 }
 
-/** The frame that begins at `at`. Throws `corrupt` when there is none, or not all of it. */
+/** The frame at offset `at`. Throws `corrupt` when there is none or it is cut off. */
 export function frameAt(stream: Uint8Array, at: number): ZstdFrame {
   const view = new DataView(stream.buffer, stream.byteOffset, stream.length);
   const need = (bytes: number): void => {
@@ -50,7 +50,7 @@ export function frameAt(stream: Uint8Array, at: number): ZstdFrame {
   return { length, skippable: false };
 }
 
-/** Decodes frame after frame until there are `size` bytes. What follows is not looked at. Throws `corrupt`. */
+/** Decodes frame after frame until there are `size` bytes. Further bytes are ignored. Throws `corrupt`. */
 export async function decodeFrames(stream: Uint8Array, size: number, decode: FrameDecoder): Promise<Uint8Array> {
   let whole: Uint8Array | null = null;
   let filled = 0;
@@ -80,7 +80,7 @@ async function decodeOne(frame: Uint8Array, size: number, decode: FrameDecoder):
   return bytes;
 }
 
-/** The bytes of a frame's header behind its magic. */
+/** Length of a frame header after the magic number. */
 function headerBytes(descriptor: number): number {
   const single = (descriptor & 0x20) !== 0;
   const sizeFlag = descriptor >>> 6;
@@ -90,7 +90,7 @@ function headerBytes(descriptor: number): number {
 
 let loading: Promise<FrameDecoder> | null = null;
 
-/** The decoder that runs everywhere. Loaded when it is first needed. */
+/** The WebAssembly decoder, which runs everywhere. Loaded on first use. */
 export function wasmDecoder(): Promise<FrameDecoder> {
   loading ??= loadWasm();
   return loading;

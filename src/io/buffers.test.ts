@@ -10,15 +10,15 @@ import { type IoBuffer, type IoBufferCallbacks, IoBufferManager } from './buffer
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const sizes = (buffer: IoBuffer) => buffer.segments.map(({ length }) => length);
-/** Whether the system lets us lock as much as a slab has. */
+/** True when the system permits locking a whole slab in memory. */
 function canLock(): boolean {
   const memory = lockedMemory(MIB);
   memory.unlock();
   return memory.locked;
 }
-/** What this process has locked, as Linux says. */
+/** Memory locked by this process, as reported by Linux. */
 const lockedKib = () => Number(/VmLck:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
-/** Lets everything go on that can. */
+/** Lets all pending promises run. */
 const settle = async () => {
   for (let turn = 0; turn < 10; turn++) await null;
 };

@@ -1,9 +1,9 @@
 /**
- * The buffer manager: memory for requests, with a bound, that is used again.
+ * The buffer manager: bounded, reusable memory for requests.
  *
  * A buffer is one of three kinds. *Pool*: its memory comes from the manager and counts against the limit. *Wrapped*:
- * the memory is the caller's. *Copied*: the caller's memory cannot be touched directly, so the manager's callbacks carry
- * the bytes between it and pool memory, unless they can lend the memory itself.
+ * the memory is the caller's. *Copied*: the caller's memory cannot be touched directly, so the manager's callbacks
+ * carry the bytes between it and pool memory, unless they can lend the memory itself.
  *
  * A buffer has a count of references. Who makes it holds one, a request that uses it another one; with the last its
  * memory goes back. Those who wait for room are served in the order in which they came, and nobody overtakes them.
@@ -16,48 +16,48 @@ import type { LockedMemory } from '../storage/contract.ts';
 import { PIECE_MIN, type Piece, Pool } from './pool.ts';
 import { stateError } from './states.ts';
 
-/** How a manager reaches memory of the caller that it cannot touch itself. All run at once, without a promise. */
+/** Access to memory of the caller that the manager cannot touch itself. All callbacks are synchronous. */
 export interface IoBufferCallbacks<P = unknown> {
   /**
-   * After a read: takes the bytes of the disk, which belong at `offset` of the buffer, into the caller's memory. Returns
-   * how many had room; fewer than all of them fail the request with VERR_PDM_MEDIAEX_IOBUF_OVERFLOW.
+   * After a read: copies bytes from the disk, which belong at `offset` of the buffer, to the caller's memory. Returns
+   * the number of bytes copied; fewer than all fail the request with VERR_PDM_MEDIAEX_IOBUF_OVERFLOW.
    */
   copyFromBuffer(buffer: IoBuffer<P>, offset: number, source: readonly Uint8Array[]): number;
   /**
-   * Before a write: fills the target with what the caller's memory has for `offset` of the buffer. Returns how many bytes
-   * there were; fewer than asked for fail the request with VERR_PDM_MEDIAEX_IOBUF_UNDERRUN.
+   * Before a write: fills the target from the caller's memory at `offset` of the buffer. Returns the number of bytes
+   * copied; fewer than requested fail the request with VERR_PDM_MEDIAEX_IOBUF_UNDERRUN.
    */
   copyToBuffer(buffer: IoBuffer<P>, offset: number, target: readonly Uint8Array[]): number;
   /**
-   * Lends the caller's own memory for `length` bytes at `offset` of the buffer, or for the first of them: then nothing is
-   * copied. Null, an empty array, or an error of kind `unsupported`: the copying callbacks are used. Asked when the
+   * Lends the caller's own memory for `length` bytes at `offset` of the buffer, or for the first of them, which avoids
+   * copying. Null, an empty array, or an error of kind `unsupported`: the copying callbacks are used. Called when the
    * buffer is allocated.
    */
   queryBuffer?(buffer: IoBuffer<P>, offset: number, length: number): Uint8Array | null;
 }
 
-/** What a manager is made with. */
+/** Options for a buffer manager. */
 export interface IoBufferManagerOptions<P = unknown> {
   /**
-   * Bytes of all pool memory that is in use at a time; 0, the default, for no limit. A buffer takes its length, rounded
-   * up to 4 KiB. What is in use and what is kept for later never are more than this.
+   * Maximum bytes of pool memory; 0, the default, for no limit. A buffer takes its length, rounded up to 4 KiB. Memory
+   * in use and memory kept for reuse together never exceed the limit.
    */
   readonly limit?: number;
   /**
-   * The memory may hold secrets: it is overwritten with zeroes when it comes back, and kept out of the swap where the
-   * system can do that and lets us (`isLocked`), until `destroy`. Default false.
+   * The memory may hold secrets: it is overwritten with zeroes when released, and kept out of swap where the system
+   * permits it (`isLocked`), until `destroy`. Default false.
    */
   readonly notPageable?: boolean;
   readonly callbacks?: IoBufferCallbacks<P>;
 }
 
-/** What a buffer is allocated with. */
+/** Options for a buffer. */
 export interface IoBufferOptions<P = unknown> {
-  /** Of the caller, for the caller: see `IoBuffer.userData`. */
+  /** Arbitrary data of the caller: see `IoBuffer.userData`. */
   readonly userData?: P;
 }
 
-/** What a buffer needs of its manager. */
+/** The manager, as its buffers see it. */
 interface Home<P> {
   readonly callbacks: IoBufferCallbacks<P> | null;
   release(pieces: readonly Piece[]): void;
@@ -67,7 +67,7 @@ interface Home<P> {
 export class IoBuffer<P = unknown> implements Disposable {
   /** Bytes. */
   readonly length: number;
-  /** Whatever the caller wants to find again, in the callbacks for one. */
+  /** Arbitrary data of the caller, for use in the callbacks. */
   userData: P | undefined;
   readonly #home: Home<P>;
   #references = 1;
@@ -75,32 +75,32 @@ export class IoBuffer<P = unknown> implements Disposable {
   #segments: readonly Uint8Array[] = [];
   #copied = false;
 
-  /** Only for the manager. */
+  /** Called by the manager only. */
   constructor(home: Home<P>, length: number, userData: P | undefined) {
     this.#home = home;
     this.length = length;
     this.userData = userData;
   }
 
-  /** The memory, in order; `length` bytes in all. Not to be used any more after the last `release`. */
+  /** The memory, in order; `length` bytes in all. Must not be used after the last `release`. */
   get segments(): readonly Uint8Array[] {
     this.#checkAlive();
     return this.#segments;
   }
 
-  /** How many hold it; 0: its memory is gone. */
+  /** Number of references; 0: the memory is released. */
   get references(): number {
     return this.#references;
   }
 
-  /** One more holds it. Returns how many do. Throws `invalid-argument` when its memory is gone. */
+  /** Adds a reference. Returns the new count. Throws `invalid-argument` when the memory is already released. */
   retain(): number {
     this.#checkAlive();
     this.#references++;
     return this.#references;
   }
 
-  /** One less holds it; the last one gives its memory back. Returns how many still do. Throws `invalid-argument`. */
+  /** Drops a reference; the last one releases the memory. Returns the new count. Throws `invalid-argument`. */
   release(): number {
     this.#checkAlive();
     this.#references--;
@@ -116,14 +116,14 @@ export class IoBuffer<P = unknown> implements Disposable {
     this.release();
   }
 
-  /** Only for the manager: the memory that is behind it. */
+  /** For the manager only: sets the underlying memory. */
   provide(segments: readonly Uint8Array[], pieces: readonly Piece[]): void {
     this.#pieces = pieces;
     this.#segments = segments;
     this.#copied = pieces.length > 0 && this.#home.callbacks !== null;
   }
 
-  /** Only for queues, before a write: has the caller fill the first bytes. Throws `out-of-bounds`. */
+  /** For queues only, before a write: copies the first bytes from the caller. Throws `out-of-bounds`. */
   fill(length: number): void {
     if (!this.#copied) return;
     const copied = this.#home.callbacks?.copyToBuffer(this, 0, bufferList(sliceBuffers(this.segments, 0, length))) ?? 0;
@@ -134,7 +134,7 @@ export class IoBuffer<P = unknown> implements Disposable {
     });
   }
 
-  /** Only for queues, after a read: hands the first bytes to the caller. Throws `out-of-bounds`. */
+  /** For queues only, after a read: copies the first bytes to the caller. Throws `out-of-bounds`. */
   drain(length: number): void {
     if (!this.#copied) return;
     const source = bufferList(sliceBuffers(this.segments, 0, length));
@@ -152,20 +152,20 @@ export class IoBuffer<P = unknown> implements Disposable {
   }
 }
 
-/** Somebody who waits for room. */
+/** An allocation that waits for memory. */
 interface Waiter<P> {
   readonly buffer: IoBuffer<P>;
   readonly grant: () => void;
 }
 
-/** Makes buffers and takes their memory back. */
+/** Allocates buffers and reuses their memory. */
 export class IoBufferManager<P = unknown> implements Disposable {
   /** Bytes of pool memory at a time; 0: no limit. */
   readonly limit: number;
   readonly notPageable: boolean;
   readonly #pool: Pool;
   readonly #home: Home<P>;
-  /** A set keeps the order, and those that give up leave it cheaply. */
+  /** A set keeps the order, and removing an entry is cheap. */
   readonly #waiters = new Set<Waiter<P>>();
   #buffers = 0;
   #isDestroyed = false;
@@ -187,34 +187,35 @@ export class IoBufferManager<P = unknown> implements Disposable {
     this.#home = { callbacks, release: (pieces) => this.#release(pieces) };
   }
 
-  /** Bytes of pool memory that buffers have now. */
+  /** Bytes of pool memory in use. */
   get usedBytes(): number {
     return this.#pool.usedBytes;
   }
 
-  /** Bytes of pool memory that buffers have, or that are kept for the next ones. */
+  /** Bytes of pool memory in use or kept for reuse. */
   get heldBytes(): number {
     return this.#pool.heldBytes;
   }
 
-  /** Buffers that have not been given back. */
+  /** Buffers that have not been released. */
   get bufferCount(): number {
     return this.#buffers;
   }
 
-  /** Allocations that wait for room. */
+  /** Allocations that wait for memory. */
   get waitingCount(): number {
     return this.#waiters.size;
   }
 
-  /** All pool memory that there is now is kept out of the swap. */
+  /** True when all current pool memory is kept out of swap. */
   get isLocked(): boolean {
     return this.#pool.isLocked;
   }
 
   /**
-   * A buffer of so many bytes of pool memory, or of the caller's where the callbacks lend it, when there is room. The
-   * bytes hold anything. Rejects with `limit` (VERR_NO_MEMORY) when the limit is smaller, with `aborted`.
+   * Allocates a buffer of `length` bytes of pool memory, or of the caller's memory if the callbacks lend it; waits
+   * until there is room. The content is undefined. Rejects with `limit` (VERR_NO_MEMORY) when the limit is smaller,
+   * with `aborted`.
    */
   async allocate(
     length: number,
@@ -227,7 +228,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
     return buffer;
   }
 
-  /** As `allocate`, but throws `limit` (VERR_NO_MEMORY) where that would wait: also behind others that do. */
+  /** Like `allocate`, but throws `limit` (VERR_NO_MEMORY) instead of waiting, also if others are waiting. */
   allocateNow(length: number, options: IoBufferOptions<P> = {}): IoBuffer<P> {
     const buffer = this.#make(length, options);
     if (this.#borrow(buffer) || this.#take(buffer)) return buffer;
@@ -235,8 +236,8 @@ export class IoBufferManager<P = unknown> implements Disposable {
   }
 
   /**
-   * A buffer over memory of the caller, which must stay as long as the buffer does; it takes nothing from the limit.
-   * With `length` only the first bytes of it. Throws `invalid-argument` when there are fewer.
+   * Makes a buffer over memory of the caller, which must outlive the buffer; it does not count against the limit. With
+   * `length` only its first bytes. Throws `invalid-argument` when there are fewer.
    */
   wrap(
     memory: Uint8Array | readonly Uint8Array[],
@@ -255,7 +256,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
     return this.#provide(buffer, bufferList(sliceBuffers(bufferList(memory), 0, length)), []);
   }
 
-  /** Gives all memory back. Throws `busy` (VERR_INVALID_STATE) while there are buffers. */
+  /** Frees all memory. Throws `busy` (VERR_INVALID_STATE) while there are buffers. */
   destroy(): void {
     if (this.#buffers > 0) {
       throw stateError('state', 'busy', 'The buffer manager has buffers that were not given back', {
@@ -281,7 +282,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
     return new IoBuffer(this.#home, length, userData);
   }
 
-  /** Tries to do with the caller's memory. */
+  /** Tries to use the caller's memory. */
   #borrow(buffer: IoBuffer<P>): boolean {
     const { callbacks } = this.#home;
     if (callbacks?.queryBuffer === undefined) return false;
@@ -306,7 +307,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
     }
   }
 
-  /** Takes pool memory now. False: there is no room, or others wait for it. */
+  /** Takes pool memory now. False if there is no room or others are waiting. */
   #take(buffer: IoBuffer<P>): boolean {
     const { length } = buffer;
     if (length > this.#pool.capacity) throw this.#noMemory(length);
@@ -352,7 +353,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
     this.#serve();
   }
 
-  /** Hands room to those that wait, as long as the first of them fits. */
+  /** Gives room to waiting allocations, in order, while the first of them fits. */
   #serve(): void {
     for (const waiter of this.#waiters) {
       if (!this.#pool.fits(waiter.buffer.length)) return;

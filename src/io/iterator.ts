@@ -1,8 +1,8 @@
 /**
- * I/O iterators: which stretches of a medium a request covers, in which order, and which parts of their sectors.
+ * I/O iterators: the stretches of a medium that a request covers, their order, and the parts of their sectors.
  *
- * An iterator is a value: it never changes, keeps no position, and may serve any number of requests at a time. Where
- * the sectors of a region have metadata, it follows the data of each sector, as subchannels do in the images of discs.
+ * An iterator is an immutable value without a position, and may serve any number of requests at a time. If the sectors
+ * of a region have metadata, it follows the data of each sector, as subchannels do in disc images.
  */
 import { checkArguments, listOf, OBJECT } from '../arguments.ts';
 import { isAligned, SECTOR } from '../binary/numbers.ts';
@@ -11,7 +11,7 @@ import { DEVICE } from '../disk/kinds.ts';
 import { ImageError } from '../errors.ts';
 import { convertRegions, type Region, singleRegion } from '../image/regions.ts';
 
-/** A part of each sector; `available` is all of it, whatever that is. */
+/** A part of each sector; `available` selects all parts. */
 export type IoSelection = 'pre-metadata' | 'main-data' | 'post-metadata' | 'checksum' | 'available';
 
 /** One stretch of the medium, in the unit of its iterator. */
@@ -24,9 +24,9 @@ export interface IoSegment {
   readonly select?: readonly IoSelection[];
 }
 
-/** How the segments of an iterator are meant. */
+/** Options for an iterator. */
 export interface IoIteratorOptions {
-  /** What `start` and `size` count. Default `bytes`. */
+  /** Unit of `start` and `size`. Default `bytes`. */
   readonly unit?: 'bytes' | 'blocks';
 }
 
@@ -49,7 +49,7 @@ export class IoIterator implements Iterable<Range> {
   readonly unit: 'bytes' | 'blocks';
   /** Bytes that a buffer for it must hold: the selected parts of all segments. */
   readonly totalBytes: number;
-  /** The one range of the device that it covers; null where there are several. */
+  /** The single range of the device that it covers; null if there are several. */
   readonly contiguous: Range | null;
   readonly #segments: readonly Required<IoSegment>[];
   readonly #stretches: readonly Stretch[];
@@ -101,7 +101,7 @@ export class IoIterator implements Iterable<Range> {
   }
 }
 
-/** What a segment covers, region by region. */
+/** Ranges covered by a segment, region by region. */
 function stretchesOf(device: BlockDevice, segment: Required<IoSegment>, unit: 'bytes' | 'blocks'): Stretch[] {
   const { start, size, select } = segment;
   if (!Number.isSafeInteger(start) || start < 0) refuse('A segment begins inside the medium', start, 'at least 0');
@@ -112,7 +112,7 @@ function stretchesOf(device: BlockDevice, segment: Required<IoSegment>, unit: 'b
   }
   const stretches: Stretch[] = [];
   let left = size;
-  /** Where the region begins, in the unit. */
+  /** Start of the region, in the unit of the iterator. */
   let first = 0;
   for (const region of regionsOf(device)) {
     const inside = Math.max(start - first, 0);
@@ -137,7 +137,7 @@ function regionsOf(device: BlockDevice): readonly Region[] {
   return convertRegions(list, 'bytes').regions;
 }
 
-/** The selected parts of a range of a region, which is counted in bytes from its start. */
+/** The selected parts of a range of a region; the range is in bytes from the start of the region. */
 function stretchIn(region: Region, inside: number, length: number, select: readonly IoSelection[]): Stretch {
   const [from, to] = partOf(region, select);
   const { blockSize } = region;
@@ -148,7 +148,7 @@ function stretchIn(region: Region, inside: number, length: number, select: reado
   return { offset: region.offset + inside + from, length: to - from, step: blockSize, count: length / blockSize };
 }
 
-/** The selected bytes of a sector, which always follow each other. */
+/** The selected bytes of a sector, which are always contiguous. */
 function partOf(region: Region, select: readonly IoSelection[]): readonly [from: number, to: number] {
   const { blockSize, dataBytes, metadataBytes } = region;
   if (select.includes('available')) return [0, blockSize];
@@ -162,7 +162,7 @@ function partOf(region: Region, select: readonly IoSelection[]): readonly [from:
   return [select.includes('main-data') ? 0 : dataBytes, select.includes('post-metadata') ? blockSize : dataBytes];
 }
 
-/** The same list with neighbours as one. */
+/** The same list with adjacent stretches joined. */
 function joined(stretches: readonly Stretch[]): readonly Stretch[] {
   const list: Stretch[] = [];
   for (const stretch of stretches) {

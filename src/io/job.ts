@@ -1,45 +1,45 @@
-/** What a scheduler keeps of a request, and of a queue. Plain fields: this is the hot path. */
+/** State of requests and queues in a scheduler. Plain fields: this is the hot path. */
 import type { Range } from '../disk/device.ts';
 import type { ImageError } from '../errors.ts';
 import type { IoBuffer } from './buffers.ts';
 
-/** What a request does. `zero` makes a range read zero; vd.h has no such request. */
+/** Type of a request. `zero` makes a range read as zero; vd.h has no such request. */
 export type IoRequestType = 'read' | 'write' | 'flush' | 'discard' | 'zero';
 
-/** Where a request is: `waiting` and `running` together are what vd.h calls active. */
+/** State of a request: `waiting` and `running` together are "active" in vd.h. */
 export type IoRequestState = 'idle' | 'waiting' | 'running' | 'freed';
 
-/** Somebody who waits until some jobs have ended. */
+/** A caller that waits until some jobs have ended. */
 export interface Gathering {
   left: number;
   done: () => void;
 }
 
-/** A request, as a scheduler sees it: what to do, and where it stands. */
+/** A request as the scheduler sees it. */
 export class Job {
   readonly lane: Lane;
   /** Called once for each submission. The job may be submitted again from inside it. */
   readonly ended: (error: ImageError | null) => void;
   state: IoRequestState = 'idle';
   type: IoRequestType = 'read';
-  /** One range, or several; of a flush, none. */
+  /** One range or several; unused for a flush. */
   offset = 0;
   length = 0;
   pieces: Iterable<Range> | null = null;
-  /** Exactly as many bytes as the ranges have; null for what moves none. */
+  /** Exactly as many bytes as the ranges have; null for requests without data. */
   memory: Uint8Array | readonly Uint8Array[] | null = null;
-  /** Where the memory is from, held until the job ends. */
+  /** Buffer that the memory belongs to, referenced until the job ends. */
   buffer: IoBuffer | null = null;
   punch = true;
   isCancelled = false;
-  /** For what may take long and looks at it. */
+  /** Passed to long operations. */
   abort: AbortController | null = null;
   /** Place in the order of submission, over all queues of a disk. */
   sequence = 0;
   previous: Job | null = null;
   next: Job | null = null;
   gatherings: Gathering[] | null = null;
-  /** How the device tells of the end, made once. */
+  /** Completion callback for the device, made once. */
   readonly succeeded: () => void;
   readonly failed: (error: unknown) => void;
 
@@ -74,10 +74,10 @@ export class JobList {
   }
 }
 
-/** A queue, as a scheduler sees it. */
+/** A queue as the scheduler sees it. */
 export class Lane {
   readonly priority: number;
-  /** Told when the requests that could end at once have ended. */
+  /** Called when all requests that can end at once have ended. */
   readonly turnEnded: (() => void) | null;
   readonly waiting = new JobList();
   readonly running = new JobList();
@@ -85,9 +85,9 @@ export class Lane {
   activeCount = 0;
   /** Something has ended since `turnEnded` was called last. */
   hasNews = false;
-  /** Those who wait until nothing is active. */
+  /** Callers that wait until nothing is active. */
   idle: (() => void)[] = [];
-  /** The scheduler's, while it is attached. */
+  /** Set by the scheduler while the lane is attached. */
   finished: (job: Job, error: unknown) => void = () => {};
 
   constructor(priority: number, turnEnded: (() => void) | null) {

@@ -1,22 +1,22 @@
 /**
- * Memory for buffers: slabs of up to 1 MiB, cut into pieces that are powers of two from 4 KiB on. Pieces that were given
- * back join their neighbours again and are handed out anew.
+ * Memory for buffers: slabs of up to 1 MiB, cut into pieces that are powers of two from 4 KiB on (a buddy allocator).
+ * Freed pieces join their neighbours and are reused.
  *
- * A buffer may consist of several pieces, so room that is free is never too scattered to be used: what is asked for
- * succeeds whenever that many pages are free.
+ * A buffer may consist of several pieces, so fragmentation never makes an allocation fail: it succeeds whenever enough
+ * pages are free.
  */
 import { alignUp, divCeil } from '../binary/numbers.ts';
 import { assert } from '../errors.ts';
 import type { LockedMemory } from '../storage/contract.ts';
 
-/** Bytes of the smallest piece: what is taken is a multiple of it. */
+/** Smallest piece in bytes: allocations are rounded up to it. */
 export const PIECE_MIN = 4096;
 /** A slab of order n has 2^n of the smallest pieces. */
 const ORDER_MAX = 8;
-/** Memory that is kept while nobody uses it. */
+/** Unused memory that is kept for reuse. */
 const IDLE_BYTES = 16 * 1024 * 1024;
 
-/** A piece of a slab. The object stays the same when the piece is handed out again. */
+/** A piece of a slab. The object is reused with the piece. */
 export interface Piece {
   readonly slab: Slab;
   readonly node: number;
@@ -47,7 +47,7 @@ class Slab {
     return this.largest === this.order;
   }
 
-  /** A piece of this order, which must not be larger than `largest`. */
+  /** Takes a piece of this order, which must not exceed `largest`. */
   take(order: number): Piece {
     assert(order <= this.largest, 'the slab has such a piece');
     let node = 1;
@@ -72,7 +72,7 @@ class Slab {
     return this.order - (31 - Math.clz32(node));
   }
 
-  /** Carries a change up to the root. */
+  /** Updates the nodes up to the root. */
   #update(node: number): void {
     for (let parent = node >> 1; parent > 0; parent >>= 1) {
       const [left = 0, right = 0] = [this.#free[2 * parent], this.#free[2 * parent + 1]];
@@ -94,11 +94,11 @@ class Slab {
 
 /** All slabs of one manager. */
 export class Pool {
-  /** Bytes that may be handed out at a time, a multiple of the smallest piece. */
+  /** Bytes that may be in use at a time, a multiple of the smallest piece. */
   readonly capacity: number;
   readonly #make: (length: number) => LockedMemory;
   #slabs: Slab[] = [];
-  /** Bytes of all slabs, of those that nothing is taken from, and of what is handed out. */
+  /** Bytes of all slabs, of unused slabs, and in use. */
   #held = 0;
   #idle = 0;
   #used = 0;
@@ -121,12 +121,12 @@ export class Pool {
     return this.#slabs.length > 0 && this.#slabs.every(({ memory }) => memory.locked);
   }
 
-  /** Whether so many bytes could be had now. */
+  /** True when `length` bytes can be allocated now. */
   fits(length: number): boolean {
     return this.#used + alignUp(length, PIECE_MIN) <= this.capacity;
   }
 
-  /** Pieces of so many bytes in all, rounded up to the smallest piece. Must fit. */
+  /** Takes pieces of `length` bytes in all, rounded up to the smallest piece. Must fit. */
   take(length: number): Piece[] {
     assert(this.fits(length), 'the pool has room');
     const pieces: Piece[] = [];
@@ -153,7 +153,7 @@ export class Pool {
     }
   }
 
-  /** Gives all memory back; nothing may be in use. */
+  /** Frees all memory; nothing may be in use. */
   clear(): void {
     for (const slab of [...this.#slabs]) this.#drop(slab);
   }

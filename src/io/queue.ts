@@ -1,12 +1,11 @@
 /**
- * I/O queues: requests with priorities that can be cancelled. What runs when is decided in scheduler.ts.
+ * I/O queues: requests with priorities that can be cancelled. The scheduler decides their order.
  *
- * A request is an object that is used again and again: allocated, submitted, completed, submitted again, freed. For
- * programs there is a callback for each completion, called exactly once for each submission and never inside it; for
- * people every kind of request is also a method of the queue that returns a promise.
+ * A request is a reusable object: allocated, submitted, completed, submitted again, freed. Completions arrive through a
+ * callback, called exactly once for each submission and never inside it; for simple use every kind of request is also a
+ * method of the queue that returns a promise.
  *
- * What goes wrong before a request is accepted is thrown by the call that submits it; everything after that is told when
- * it completes.
+ * Errors found before a request is accepted are thrown by the submitting call; later errors are reported on completion.
  */
 import { checkArguments, OBJECT } from '../arguments.ts';
 import type { BlockDevice, Range } from '../disk/device.ts';
@@ -20,55 +19,55 @@ import { type IoRequestState, type IoRequestType, Job, Lane } from './job.ts';
 import { type Scheduler, schedulerOf } from './scheduler.ts';
 import { stateError } from './states.ts';
 
-/** Names a request so that it can be cancelled: 0 to 2^64 - 1. Of no meaning otherwise. */
+/** Identifies a request so that it can be cancelled: 0 to 2^64 - 1. */
 export type IoRequestId = number | bigint;
 
-/** Memory of a request: of a buffer manager, or any. */
+/** Memory of a request: from a buffer manager, or any bytes. */
 export type IoMemory = IoBuffer | Uint8Array | readonly Uint8Array[];
 
-/** What a queue is made with. */
+/** Options for a queue. */
 export interface IoQueueOptions<P = unknown> {
   /** 0 to 2^32 - 1; the smaller number goes first. Default 0. */
   readonly priority?: number;
   /**
-   * Called exactly once for each submission of a request of `allocate`, with null or what went wrong. The request may be
-   * submitted again or freed from inside it. `error.kind` is `aborted` (VERR_PDM_MEDIAEX_IOREQ_CANCELED) when it was
-   * cancelled. What it throws surfaces as an uncaught error.
+   * Called exactly once for each submission of a request of `allocate`, with null or the error. The request may be
+   * submitted again or freed from inside the call. `error.kind` is `aborted` (VERR_PDM_MEDIAEX_IOREQ_CANCELED) for a
+   * cancelled request. An exception from the callback surfaces as an uncaught error.
    */
   readonly onComplete?: (request: IoRequest<P>, error: ImageError | null) => void;
   /**
-   * Called when all requests that could complete together have: whoever gathers answers sends them now. Comes after
-   * `onComplete` of at least one request, or after a promise was settled.
+   * Called after all requests that could complete together have completed: the place to send collected answers. Comes
+   * after `onComplete` of at least one request, or after a promise was settled.
    */
   readonly onTurnEnd?: () => void;
 }
 
-/** How a queue joins a device. */
+/** Options for attaching a queue to a device. */
 export interface AttachOptions {
   /**
-   * Requests of all queues of the device that run at once, at least 1; default 64. Counts for the device, from the last
-   * attachment that says so until its last queue has gone.
+   * Maximum number of running requests for all queues of the device, at least 1; default 64. Applies to the device,
+   * from the last attachment that sets it until its last queue is detached.
    */
   readonly atOnce?: number;
 }
 
-/** What a request is allocated with. */
+/** Options for a request. */
 export interface AllocateOptions<P = unknown> {
-  /** No two active requests of a queue have the same. */
+  /** Unique among the active requests of a queue. */
   readonly id?: IoRequestId;
-  /** Of the caller, for the caller: see `IoRequest.userData`. */
+  /** Arbitrary data of the caller: see `IoRequest.userData`. */
   readonly userData?: P;
 }
 
-/** What the methods with promises take. */
+/** Options for the methods with promises. */
 export interface QueuedOptions extends OperationOptions {
   readonly id?: IoRequestId;
 }
 
-/** What a request needs of its queue. */
+/** The queue, as its requests see it. */
 interface Port<P> {
   readonly lane: Lane;
-  /** Throws when the request cannot be submitted now. */
+  /** Throws when the request cannot be submitted in its current state. */
   check(job: Job, id: IoRequestId | null): BlockDevice;
   submit(job: Job, id: IoRequestId | null): void;
   cancel(job: Job): void;
@@ -77,22 +76,22 @@ interface Port<P> {
 }
 
 /**
- * A request that is used again and again. Made by `IoQueue.allocate`. Memory that it is submitted with must stay as it is
- * until it completes; it holds an `IoBuffer` itself until then.
+ * A reusable request, made by `IoQueue.allocate`. Its memory must not change until it completes; an `IoBuffer` is
+ * referenced until then.
  *
  * Submitting throws `busy` (VERR_PDM_MEDIAEX_IOREQ_INVALID_STATE) while it is active, `exists`
- * (VERR_PDM_MEDIAEX_IOREQID_CONFLICT) while another request with its id is, and `invalid-argument` when it was freed, when
- * the queue is attached to nothing, or for arguments that do not fit together.
+ * (VERR_PDM_MEDIAEX_IOREQID_CONFLICT) while another request with its id is, and `invalid-argument` when it was freed,
+ * when the queue is not attached, or for arguments that do not fit together.
  */
 export class IoRequest<P = unknown> {
   readonly queue: IoQueue<P>;
   readonly id: IoRequestId | null;
-  /** Whatever the caller wants to find again when it completes. */
+  /** Arbitrary data of the caller, for use on completion. */
   userData: P | undefined;
   readonly #port: Port<P>;
   readonly #job: Job;
 
-  /** Only for the queue. */
+  /** Called by the queue only. */
   constructor(queue: IoQueue<P>, port: Port<P>, options: AllocateOptions<P>) {
     this.queue = queue;
     this.#port = port;
@@ -101,14 +100,14 @@ export class IoRequest<P = unknown> {
     this.#job = new Job(port.lane, (error) => port.ended(this, error));
   }
 
-  /** Completed is `idle` again. */
+  /** State; a completed request is `idle` again. */
   get state(): IoRequestState {
     return this.#job.state;
   }
 
   /**
-   * Submits it: reads and writes need an iterator and memory, `discard` and `zero` an iterator, a flush neither. Memory
-   * may be larger than the iterator; the rest of it is left alone. Throws `out-of-bounds` where it is smaller.
+   * Submits the request: reads and writes need an iterator and memory, `discard` and `zero` an iterator, a flush
+   * neither. Memory may be larger than the iterator; the rest is not touched. Throws `out-of-bounds` if it is smaller.
    */
   submit(type: IoRequestType, iterator: IoIterator | null = null, memory: IoMemory | null = null): void {
     const job = this.#job;
@@ -116,7 +115,7 @@ export class IoRequest<P = unknown> {
     this.#port.submit(job, this.id);
   }
 
-  /** Reads so many bytes as the target has from `offset` on. */
+  /** Fills the target from `offset` on. */
   read(offset: number, target: ReadTarget): void {
     this.#port.check(this.#job, this.id);
     aim(this.#job, 'read', offset, totalLength(target), target);
@@ -130,7 +129,7 @@ export class IoRequest<P = unknown> {
     this.#port.submit(this.#job, this.id);
   }
 
-  /** Makes a range read zero; unless `punch` is false, its room is given back where the device can. */
+  /** Makes a range read as zero; unless `punch` is false, its space is freed if the device can. */
   zero(offset: number, length: number, options: { readonly punch?: boolean } = {}): void {
     this.#port.check(this.#job, this.id);
     aim(this.#job, 'zero', offset, length, null);
@@ -138,14 +137,14 @@ export class IoRequest<P = unknown> {
     this.#port.submit(this.#job, this.id);
   }
 
-  /** Tells that nobody needs the range any more. */
+  /** Marks the range as no longer needed. */
   discard(offset: number, length: number): void {
     this.#port.check(this.#job, this.id);
     aim(this.#job, 'discard', offset, length, null);
     this.#port.submit(this.#job, this.id);
   }
 
-  /** Makes durable whatever completed before, in any queue, and whatever was submitted to this queue before. */
+  /** Makes durable all requests completed earlier, in any queue, and all requests submitted earlier to this queue. */
   flush(): void {
     this.#port.check(this.#job, this.id);
     aim(this.#job, 'flush', 0, 0, null);
@@ -153,9 +152,9 @@ export class IoRequest<P = unknown> {
   }
 
   /**
-   * Cancels it. When it waits it completes soon, without having done anything; when it runs it completes when the device
-   * is through with it, and may have done some of it. Either way it completes as cancelled. Throws `invalid-argument`
-   * (VERR_PDM_MEDIAEX_IOREQ_INVALID_STATE) when it is not active.
+   * Cancels the request. A waiting request completes soon, without any effect; a running one completes when the device
+   * has finished with it, and may have taken effect in part. Either way it completes as cancelled. Throws
+   * `invalid-argument` (VERR_PDM_MEDIAEX_IOREQ_INVALID_STATE) when it is not active.
    */
   cancel(): void {
     const { state } = this.#job;
@@ -165,7 +164,7 @@ export class IoRequest<P = unknown> {
     this.#port.cancel(this.#job);
   }
 
-  /** Ends its life. Throws `busy` (VERR_PDM_MEDIAEX_IOREQ_INVALID_STATE) while it is active. */
+  /** Frees the request. Throws `busy` (VERR_PDM_MEDIAEX_IOREQ_INVALID_STATE) while it is active. */
   free(): void {
     refuseActive(this.#job);
     this.#job.state = 'freed';
@@ -180,16 +179,16 @@ interface Promised {
   reject: (error: unknown) => void;
 }
 
-/** Promised requests that are kept for the next ones. */
+/** Promised requests kept for reuse. */
 const SPARE = 64;
 
-/** Requests in order, for one device at a time. */
+/** A queue of requests, attached to one device at a time. */
 export class IoQueue<P = unknown> implements AsyncDisposable {
   readonly priority: number;
   readonly #onComplete: ((request: IoRequest<P>, error: ImageError | null) => void) | null;
   readonly #lane: Lane;
   readonly #port: Port<P>;
-  /** Active requests that have an id. */
+  /** Active requests with an id. */
   readonly #byId = new Map<IoRequestId, Job>();
   readonly #spare: Promised[] = [];
   #scheduler: Scheduler | null = null;
@@ -225,22 +224,22 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
     };
   }
 
-  /** What it is attached to. */
+  /** The device that it is attached to; null: none. */
   get device(): BlockDevice | null {
     return this.#scheduler?.device ?? null;
   }
 
-  /** Requests that were allocated and not freed. */
+  /** Requests allocated and not freed. */
   get requestCount(): number {
     return this.#requests;
   }
 
-  /** Requests that were submitted and have not completed. */
+  /** Requests submitted and not completed. */
   get activeCount(): number {
     return this.#lane.activeCount;
   }
 
-  /** Has its requests served by a device. Throws `busy` (VERR_INVALID_STATE) while it is attached. */
+  /** Attaches the queue to a device. Throws `busy` (VERR_INVALID_STATE) while it is attached. */
   attach(device: BlockDevice, options: AttachOptions = {}): void {
     checkArguments('queue.attach', { device: [device, DEVICE], options: [options, OBJECT] });
     this.#checkAlive();
@@ -255,8 +254,8 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
   }
 
   /**
-   * Leaves the device when all active requests have completed; with `purge` they are cancelled first. From the call on
-   * nothing more can be submitted. Rejects with `invalid-argument` (VERR_INVALID_STATE) when it is attached to nothing.
+   * Detaches the queue when all active requests have completed; with `purge` they are cancelled first. No request can
+   * be submitted from the call on. Rejects with `invalid-argument` (VERR_INVALID_STATE) when the queue is not attached.
    */
   async detach(options: { readonly purge?: boolean } = {}): Promise<void> {
     checkArguments('queue.detach', { options: [options, OBJECT] });
@@ -267,14 +266,16 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
   }
 
   /**
-   * Cancels all requests that are active now. Resolves when they have completed. Rejects with `invalid-argument` when
-   * it is attached to nothing.
+   * Cancels all active requests. Resolves when they have completed. Rejects with `invalid-argument` when the queue is
+   * not attached.
    */
   async purge(): Promise<void> {
     await this.#attached().purge(this.#lane);
   }
 
-  /** Ends its life. Throws `busy` (VERR_INVALID_STATE) while it is attached, or has requests that were not freed. */
+  /**
+   * Destroys the queue. Throws `busy` (VERR_INVALID_STATE) while it is attached or has requests that were not freed.
+   */
   destroy(): void {
     if (this.#scheduler !== null)
       throw stateError('state', 'busy', 'The queue is attached', { hint: 'Detach it first.' });
@@ -284,15 +285,15 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
     this.#isDestroyed = true;
   }
 
-  /** Cancels what is active and detaches; what is left of its requests can no longer be submitted. */
+  /** Cancels active requests and detaches; its remaining requests can no longer be submitted. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#scheduler !== null) await this.detach({ purge: true });
     this.#isDestroyed = true;
   }
 
   /**
-   * A request to submit, whose completion `onComplete` is told. Throws `exists` (VERR_PDM_MEDIAEX_IOREQID_CONFLICT) when an
-   * active request has the id, `invalid-argument` when the queue has no callback.
+   * Allocates a request whose completion goes to `onComplete`. Throws `exists` (VERR_PDM_MEDIAEX_IOREQID_CONFLICT) when
+   * an active request has the id, `invalid-argument` when the queue has no callback.
    */
   allocate(options: AllocateOptions<P> = {}): IoRequest<P> {
     checkArguments('queue.allocate', { options: [options, OBJECT] });
@@ -309,8 +310,8 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
   }
 
   /**
-   * Cancels the active request of this id; see `IoRequest.cancel`. Throws `not-found` (VERR_PDM_MEDIAEX_IOREQID_NOT_FOUND)
-   * when there is none.
+   * Cancels the active request with this id; see `IoRequest.cancel`. Throws `not-found`
+   * (VERR_PDM_MEDIAEX_IOREQID_NOT_FOUND) when there is none.
    */
   cancel(id: IoRequestId): void {
     const job = this.#byId.get(normalId(id));
@@ -320,7 +321,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
     this.#scheduler?.cancel(job);
   }
 
-  /** As `IoRequest.submit`, with a promise. It rejects with what goes wrong, `aborted` when it was cancelled. */
+  /** Like `IoRequest.submit`, with a promise. Rejects with the error, `aborted` when cancelled. */
   run(
     type: IoRequestType,
     iterator: IoIterator | null = null,
@@ -340,7 +341,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
     return this.#promise(options, (job) => aim(job, 'write', offset, totalLength(source), source));
   }
 
-  /** Makes a range read zero; unless `punch` is false, its room is given back where the device can. */
+  /** Makes a range read as zero; unless `punch` is false, its space is freed if the device can. */
   zero(offset: number, length: number, options: QueuedOptions & { readonly punch?: boolean } = {}): Promise<void> {
     return this.#promise(options, (job) => {
       aim(job, 'zero', offset, length, null);
@@ -348,7 +349,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
     });
   }
 
-  /** Tells that nobody needs the ranges any more. */
+  /** Marks the ranges as no longer needed. */
   discard(ranges: readonly Range[], options: QueuedOptions = {}): Promise<void> {
     return this.#promise(options, (job) => {
       aim(job, 'discard', 0, 0, null);
@@ -356,7 +357,9 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
     });
   }
 
-  /** Durable when it resolves: whatever completed before, in any queue, and what was submitted to this one before. */
+  /**
+   * Resolves when all requests completed earlier, in any queue, and all submitted earlier to this queue are durable.
+   */
   flush(options: QueuedOptions = {}): Promise<void> {
     return this.#promise(options, (job) => aim(job, 'flush', 0, 0, null));
   }
@@ -448,7 +451,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
   }
 }
 
-/** Sets what a request does; the buffer that its memory is from is set apart. */
+/** Sets the operation and memory of a request; `buffer` is the owner of the memory. */
 function aim(
   job: Job,
   type: IoRequestType,
@@ -462,7 +465,7 @@ function aim(
   job.memory = memory;
 }
 
-/** The same for an iterator, with all that has to fit together. */
+/** Sets the operation of a request from an iterator, with all checks. */
 function aimAt(
   job: Job,
   device: BlockDevice,
@@ -498,7 +501,7 @@ function aimAt(
   job.buffer = memory instanceof IoBuffer ? memory : null;
 }
 
-/** The first bytes of the memory, as many as the request moves. */
+/** The first bytes of the memory, as many as the request transfers. */
 function memoryOf(type: IoRequestType, memory: IoMemory, length: number): Uint8Array | readonly Uint8Array[] {
   const list = memory instanceof IoBuffer ? memory.segments : bufferList(memory);
   const room = totalLength(list);
@@ -520,7 +523,7 @@ function refuseActive({ state }: Job): void {
   throw stateError('requestState', kind, state === 'freed' ? 'The request was freed' : 'The request is active');
 }
 
-/** One form for each id, whether it was written as a number or as a bigint. */
+/** One form for each id, given as a number or a bigint. */
 function normalId(id: IoRequestId): IoRequestId {
   const isValid = typeof id === 'bigint' ? id >= 0n && id < 2n ** 64n : Number.isSafeInteger(id) && id >= 0;
   if (!isValid) {

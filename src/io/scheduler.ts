@@ -1,16 +1,16 @@
 /**
- * Decides which request of a disk runs next: one scheduler for each disk, for all queues that are attached to it.
+ * The request scheduler: one for each disk, serving all queues attached to it.
  *
  * - The queue with the smallest priority number goes first; among equals, and inside a queue, what was submitted first.
- * - So that nobody waits for ever, every 64th start while something older waits goes to the oldest request of all.
- * - A flush starts when everything that was submitted to its queue before has ended; what was submitted after it starts
+ * - To prevent starvation, every 64th start goes to the oldest request of all queues.
+ * - A flush starts when everything submitted to its queue before it has ended; later requests start
  *   after it has started, and does not wait for its end.
  * - A bounded number of requests runs at a time. The others cost what their objects cost.
  *
  * Work is done in turns. A submission only asks for a turn, which comes when the caller's code has run to its end: so
- * requests that are submitted together compete by priority, and no callback runs inside a submission. In a turn whatever
- * the device answers at once is done without a promise. After some requests or bytes the next turn waits for the event
- * loop, so that sockets and timers are served however fast new requests come.
+ * requests that are submitted together compete by priority, and no callback runs inside a submission. In a turn
+ * whatever the device answers at once is done without a promise. After some requests or bytes the next turn waits for
+ * the event loop, so that sockets and timers are served however fast new requests come.
  */
 
 import type { BlockDevice } from '../disk/device.ts';
@@ -21,11 +21,11 @@ import { type Gathering, type Job, JobList, type Lane } from './job.ts';
 import { cancelledError } from './states.ts';
 import { transfer } from './transfer.ts';
 
-/** Requests of all queues of a disk that run at once, unless an attachment says otherwise. */
+/** Default limit of running requests for all queues of a disk. */
 export const REQUESTS_AT_ONCE = 64;
-/** Starts in the order of priorities after which the oldest request has its turn. */
+/** Starts by priority after which the oldest request has its turn. */
 const STARTS_BEFORE_OLDEST = 64;
-/** What is done before the event loop has its turn, in requests; a request counts as one more for each 32 KiB. */
+/** Work per turn of the event loop, in requests; each 32 KiB of a request counts as one more. */
 const TURN_COST = 256;
 const COST_BYTES = 32 * 1024;
 
@@ -43,19 +43,19 @@ export function schedulerOf(device: BlockDevice): Scheduler {
 /** All queues of one device. */
 export class Scheduler {
   readonly device: BlockDevice;
-  /** Requests that run at once. */
+  /** Maximum number of running requests. */
   depth = REQUESTS_AT_ONCE;
-  /** In the order of their priorities. */
+  /** In order of priority. */
   #lanes: Lane[] = [];
-  /** Cancelled before they began, and not yet told. */
+  /** Cancelled before they started; completion not yet reported. */
   readonly #cancelled = new JobList();
   #running = 0;
   #sequence = 0;
-  /** Starts since an older request than the chosen one had its turn. */
+  /** Starts since the oldest waiting request had its turn. */
   #passedOver = 0;
   #cost = 0;
   #turn: 'none' | 'asked' | 'running' | 'later' = 'none';
-  /** Lanes with something to tell at the end of the turn. */
+  /** Lanes with completions to report at the end of the turn. */
   #news: Lane[] = [];
   readonly #runTurn = () => this.#takeTurn();
 
@@ -71,7 +71,7 @@ export class Scheduler {
     this.#lanes = [...this.#lanes, lane].sort((a, b) => a.priority - b.priority);
   }
 
-  /** Nothing of the lane may be active. */
+  /** The lane must have no active requests. */
   detach(lane: Lane): void {
     assert(lane.activeCount === 0, 'a queue is idle when it leaves');
     this.#lanes = this.#lanes.filter((other) => other !== lane);
@@ -88,7 +88,7 @@ export class Scheduler {
     this.#askForTurn();
   }
 
-  /** Takes a waiting job out, marks a running one. Does nothing to one that was cancelled already. */
+  /** Removes a waiting job, or marks a running one. No effect on a cancelled job. */
   cancel(job: Job): void {
     if (job.isCancelled) return;
     job.isCancelled = true;
@@ -100,7 +100,7 @@ export class Scheduler {
     job.abort?.abort();
   }
 
-  /** Cancels all of a lane. Resolves when all that were active have ended. */
+  /** Cancels all jobs of a lane. Resolves when all active ones have ended. */
   purge(lane: Lane): Promise<void> {
     return new Promise((resolve) => {
       const gathering: Gathering = { left: 0, done: resolve };
@@ -164,7 +164,7 @@ export class Scheduler {
     return this.#running < this.depth && this.#lanes.some((lane) => readyJob(lane) !== null);
   }
 
-  /** The job to start now; null when none may. */
+  /** The job to start now; null if none may start. */
   #choose(): Job | null {
     let urgent: Job | null = null;
     let oldest: Job | null = null;
@@ -274,7 +274,7 @@ function gather(job: Job, gathering: Gathering): void {
   job.gatherings.push(gathering);
 }
 
-/** What the caller's functions throw is theirs, and must not stop the queues: it surfaces as an uncaught error. */
+/** Exceptions of the caller's functions must not stop the queues: they surface as uncaught errors. */
 function surface(thrown: unknown): void {
   queueMicrotask(() => {
     throw thrown;

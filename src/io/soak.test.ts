@@ -1,4 +1,4 @@
-/** A million requests through queues, and the memory is what it was. */
+/** A million requests through queues leave memory use unchanged. */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, it } from 'vitest';
@@ -14,7 +14,7 @@ const MIB = 2 ** 20;
 setFlagsFromString('--expose-gc');
 const gc = runInNewContext('gc') as () => void;
 
-/** Bytes in use when everything that can go is gone. */
+/** Bytes in use after garbage collection. */
 async function memoryInUse(): Promise<number> {
   for (let time = 0; time < 3; time++) {
     gc();

@@ -1,4 +1,4 @@
-/** The failures of iterators, buffers and queues that have a status of their own in vd.h. */
+/** Failures of iterators, buffers and queues that have dedicated status codes in vd.h. */
 import { type ErrorDetails, type ErrorKind, ImageError } from '../errors.ts';
 
 const STATUS = {
@@ -23,7 +23,7 @@ export function stateError(
   return new ImageError(kind, message, { ...details, status: STATUS[state] });
 }
 
-/** How a request ends that somebody cancelled. */
+/** The error of a cancelled request. */
 export function cancelledError(cause: unknown = undefined): ImageError {
   return stateError('canceled', 'aborted', 'The request was cancelled', cause === undefined ? {} : { cause });
 }

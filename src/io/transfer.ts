@@ -1,4 +1,4 @@
-/** Does what a request asks for, on a device. */
+/** Executes requests on a device. */
 
 import type { BlockDevice, Range } from '../disk/device.ts';
 import { sliceBuffers } from '../disk/path/buffers.ts';
@@ -7,10 +7,10 @@ import { allDone } from '../storage/all-done.ts';
 import type { MaybePromise } from '../storage/contract.ts';
 import type { Job } from './job.ts';
 
-/** Pieces of one request that are on their way at a time. */
+/** Concurrent pieces of one request. */
 const PIECES_AT_ONCE = 16;
 
-/** Starts a request. Undefined: it is done already. Throws and rejects with what the device does. */
+/** Starts a request. Undefined: it has completed. Throws or rejects with the device's error. */
 export function transfer(device: BlockDevice, job: Job): MaybePromise<unknown> {
   const { type, offset, length, memory } = job;
   if (type === 'flush') return device.flush();
@@ -37,7 +37,7 @@ function discard(device: BlockDevice, job: Job): Promise<void> {
   return device.discard(ranges, { signal: job.abort.signal });
 }
 
-/** Several ranges, started in their order. Nothing is still running when it settles. */
+/** Runs several ranges, started in order. Nothing is still running when it settles. */
 async function transferPieces(device: BlockDevice, job: Job): Promise<void> {
   const { memory } = job;
   const cursor = memory === null ? null : new BufferCursor(memory instanceof Uint8Array ? [memory] : memory);
@@ -64,11 +64,11 @@ async function transferPiece(
   await device.read(offset, memory);
 }
 
-/** Cuts a list of buffers into pieces, from the front to the end. */
+/** Cuts a list of buffers into pieces, from front to back. */
 class BufferCursor {
   readonly #list: readonly Uint8Array[];
   #index = 0;
-  /** Bytes of the buffer at the index that were taken. */
+  /** Bytes already taken from the current buffer. */
   #taken = 0;
 
   constructor(list: readonly Uint8Array[]) {

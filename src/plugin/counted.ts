@@ -1,15 +1,15 @@
-/** What a plugin registered, so that it is known how much of it is in use, and so that a mistake in it harms no other. */
+/** Wrappers around everything a plugin registers: they count open uses and contain its errors. */
 import { ImageError, isImageError } from '../errors.ts';
 import type { CacheFormat, CacheImage } from '../image/cache.ts';
 import type { Format, Image, ProbeAnswer, ProbeInput } from '../image/contract.ts';
 import type { Filter, FilterInstance } from '../image/filter.ts';
 
-/** How many images, caches and filters of one plugin are open. */
+/** Number of open images, caches and filters of one plugin. */
 export interface Uses {
   count: number;
 }
 
-/** The format, whose open images count. */
+/** The format, with its open images counted. */
 export function countedFormat(format: Format, uses: Uses, plugin: string): Format {
   const { create } = format;
   return replaced(format, {
@@ -24,7 +24,7 @@ export function countedFormat(format: Format, uses: Uses, plugin: string): Forma
   });
 }
 
-/** The filter, whose instances count. */
+/** The filter, with its instances counted. */
 export function countedFilter(filter: Filter, uses: Uses, plugin: string): Filter {
   return replaced(filter, {
     open: async (options) => {
@@ -34,7 +34,7 @@ export function countedFilter(filter: Filter, uses: Uses, plugin: string): Filte
   });
 }
 
-/** The cache format, whose open caches count. */
+/** The cache format, with its open caches counted. */
 export function countedCache(cache: CacheFormat, uses: Uses, plugin: string): CacheFormat {
   return replaced(cache, {
     open: async (source, how) => {
@@ -48,7 +48,7 @@ function countedImage(image: Image, uses: Uses): Image {
   return counted<Image>(image, uses, () => image.close());
 }
 
-/** Counts until it is closed, however often. */
+/** Counted until closed; closing again has no effect. */
 function counted<T extends { close: (...args: never[]) => unknown }>(
   thing: T,
   uses: Uses,
@@ -69,7 +69,7 @@ function counted<T extends { close: (...args: never[]) => unknown }>(
   return replaced(thing, own as unknown as Partial<T>);
 }
 
-/** A format that throws when it looks at a file of somebody else takes no part. */
+/** A plugin's format that throws while probing is skipped. */
 function answerOf(format: Format, input: ProbeInput): ProbeAnswer {
   try {
     return format.probe(input);
@@ -78,7 +78,7 @@ function answerOf(format: Format, input: ProbeInput): ProbeAnswer {
   }
 }
 
-/** Mistakes of a plugin are told as what they are. */
+/** Errors of a plugin are reported as errors of that plugin. */
 async function guarded<T>(plugin: string, run: () => Promise<T>): Promise<T> {
   try {
     return await run();
@@ -88,7 +88,7 @@ async function guarded<T>(plugin: string, run: () => Promise<T>): Promise<T> {
   }
 }
 
-/** The thing with some members replaced; everything else is its own, getters and private fields included. */
+/** The object with some members replaced; everything else is inherited, getters and private fields included. */
 function replaced<T extends object>(thing: T, own: Partial<T>): T {
   return new Proxy(thing, {
     get(target, name) {

@@ -1,6 +1,6 @@
 /**
  * Formats, caches and filters from modules: vd.h's plugins. A plugin is an ES module that exports `VDPluginLoad`, which
- * is called with something to register with. Nothing is ever loaded that the caller did not name.
+ * is called with an object to register with. Only modules named by the caller are loaded.
  */
 import { defaultProvider } from '#local-storage';
 import { CALLBACK, checkArguments, NAME } from '../arguments.ts';
@@ -14,47 +14,47 @@ import type { Registry } from '../image/registry.ts';
 import type { StorageProvider } from '../storage/contract.ts';
 import { countedCache, countedFilter, countedFormat, type Uses } from './counted.ts';
 
-/** Grows when what a plugin may register changes so that old plugins do not fit any more. */
+/** Version of the plugin interface; raised by incompatible changes. */
 export const PLUGIN_VERSION = 1;
-/** How a plugin's file begins, where a directory is looked through. */
+/** Prefix of plugin files in a directory. */
 const PREFIX = 'VDPlugin';
 const EXTENSIONS: readonly string[] = ['.js', '.mjs'];
 
-/** What a plugin registers with, while `VDPluginLoad` runs. */
+/** Registration interface, passed to `VDPluginLoad`. */
 export interface PluginRegister {
   /** {@link PLUGIN_VERSION}. */
   readonly version: number;
-  /** To throw: a plugin need not find vdkit's modules by itself. */
+  /** The error class to throw: a plugin need not import vdkit. */
   readonly ImageError: typeof ImageError;
-  /** An image's facts, for formats that know few. */
+  /** Completes the facts about an image with default values. */
   readonly plainInfo: typeof plainInfo;
-  /** A format's capabilities: those that are given, and no other. */
+  /** Capabilities with only the given ones set. */
   readonly plainCapabilities: typeof plainCapabilities;
   registerFormat(format: Format): void;
   registerCache(cache: CacheFormat): void;
   registerFilter(filter: Filter): void;
 }
 
-/** What a plugin exports. */
+/** Exports of a plugin module. */
 export interface PluginModule {
   VDPluginLoad(register: PluginRegister): void | Promise<void>;
 }
 
-/** A plugin that is loaded. */
+/** A loaded plugin. */
 export interface LoadedPlugin {
-  /** As it was named. */
+  /** The name that it was loaded by. */
   readonly name: string;
   readonly formats: readonly string[];
   readonly caches: readonly string[];
   readonly filters: readonly string[];
-  /** Images, caches and filters of it that are open now. */
+  /** Number of its open images, caches and filters. */
   readonly inUse: number;
 }
 
-/** What became of a directory. */
+/** Result of loading a directory. */
 export interface PluginDirectoryReport {
   readonly loaded: readonly LoadedPlugin[];
-  /** Plugins that could not be loaded, and why. */
+  /** Plugins that could not be loaded, with the errors. */
   readonly failed: readonly { readonly name: string; readonly error: ImageError }[];
 }
 
@@ -66,24 +66,26 @@ interface Entry {
   readonly uses: Uses;
 }
 
-/** Loads the module at an address and gives what it exports. */
+/** Loads the module at an address and returns its exports. */
 export type ImportModule = (address: string) => Promise<unknown>;
 
 // Bundlers must leave it alone: what is loaded is known only then.
 const importHere: ImportModule = (address) => import(/* @vite-ignore */ /* webpackIgnore: true */ address);
 
-/** The plugins of a registry. Their formats come behind the built-in ones, which win where both know a file or a name. */
+/**
+ * The plugins of a registry. Built-in formats precede plugin formats, and win where both recognise a file or a name.
+ */
 export class Plugins {
   readonly #registry: Registry;
   readonly #provider: StorageProvider;
   readonly #import: ImportModule;
   readonly #entries = new Map<string, Entry>();
-  /** Counts loads: a module that was unloaded is read anew. */
+  /** Number of loads: an unloaded module is read again. */
   #loads = 0;
 
   /**
-   * `provider`: where names of files and directories are looked up. Default: local files. `importModule`: how modules are
-   * loaded. Default: `import()`.
+   * `provider`: resolves names of files and directories. Default: local files. `importModule`: loads modules. Default:
+   * `import()`.
    */
   constructor(
     registry: Registry,
@@ -100,14 +102,15 @@ export class Plugins {
     this.#import = importModule;
   }
 
-  /** What is loaded, in the order in which it was. */
+  /** Loaded plugins, in order of loading. */
   get list(): readonly LoadedPlugin[] {
     return [...this.#entries].map(([name, entry]) => describe(name, entry));
   }
 
   /**
-   * Loads a plugin from a file, or finds that it is loaded already. Throws `not-found`, `invalid-format` for a module
-   * that is no plugin or registers what is none, `exists` when it registers a name that is taken. Then nothing of it stays.
+   * Loads a plugin from a file, unless it is loaded already. Throws `not-found`, `invalid-format` for a module that is
+   * not a plugin or registers invalid objects, `exists` for a name that is taken. After an error nothing of it stays
+   * registered.
    */
   async load(file: string): Promise<LoadedPlugin> {
     checkArguments('plugins.load', { file: [file, NAME] });
@@ -121,7 +124,7 @@ export class Plugins {
     return this.add(name, await this.#load(`${fileUrl(name)}?load=${this.#loads}`, name));
   }
 
-  /** The same for a module that is here already. */
+  /** Adds a module that is already loaded; see {@link Plugins.load}. */
   async add(name: string, module: unknown): Promise<LoadedPlugin> {
     checkArguments('plugins.add', { name: [name, NAME] });
     if (this.#entries.has(name)) throw new ImageError('exists', 'This plugin is loaded already', { path: name });
@@ -132,8 +135,8 @@ export class Plugins {
   }
 
   /**
-   * Loads every plugin of a directory: files whose names begin with "VDPlugin" and end with ".js" or ".mjs". One that
-   * fails is reported, and keeps no other away. Throws `not-found` when there is no such directory.
+   * Loads every plugin of a directory: files whose names begin with "VDPlugin" and end with ".js" or ".mjs". A failure
+   * is reported and does not stop the others. Throws `not-found` when the directory does not exist.
    */
   async loadAll(directory: string): Promise<PluginDirectoryReport> {
     checkArguments('plugins.loadAll', { directory: [directory, NAME] });
@@ -150,7 +153,7 @@ export class Plugins {
     return { loaded, failed };
   }
 
-  /** Takes out what a plugin registered. Throws `not-found`, and `busy` while something of it is open. */
+  /** Unregisters a plugin. Throws `not-found`, and `busy` while its images, caches or filters are open. */
   unload(file: string): void {
     checkArguments('plugins.unload', { file: [file, NAME] });
     const name = this.#entries.has(file) ? file : this.#provider.resolve(file, '');
@@ -170,7 +173,7 @@ export class Plugins {
     this.#entries.delete(name);
   }
 
-  /** Unloads every plugin of a directory that is loaded. Returns those that are in use and stay. */
+  /** Unloads every loaded plugin of a directory. Returns those that are in use and stay. */
   async unloadAll(directory: string): Promise<readonly string[]> {
     checkArguments('plugins.unloadAll', { directory: [directory, NAME] });
     const busy: string[] = [];
@@ -186,7 +189,7 @@ export class Plugins {
     return busy;
   }
 
-  /** Whether a name is that of a directory, for {@link loadAll}. */
+  /** True for the name of a directory, for {@link loadAll}. */
   async isDirectory(name: string): Promise<boolean> {
     checkArguments('plugins.isDirectory', { name: [name, NAME] });
     return (await this.#provider.lookUp(this.#provider.resolve(name, '')))?.kind === 'directory';
@@ -221,7 +224,7 @@ export class Plugins {
   }
 }
 
-/** Runs the plugin. What it registers counts only when all of it is in order. */
+/** Runs the plugin. Its registrations take effect only if all are valid. */
 async function collect(name: string, module: unknown): Promise<Entry> {
   const load = (module as Partial<PluginModule> | null)?.VDPluginLoad;
   if (typeof load !== 'function') {
@@ -269,7 +272,7 @@ async function collect(name: string, module: unknown): Promise<Entry> {
   return { things: [...formats, ...caches, ...filters], formats, caches, filters, uses };
 }
 
-/** The members that a registry and its users look at without asking. */
+/** The members that a registry and its users access without checking. */
 function checkShape(plugin: string, what: string, thing: unknown, functions: readonly string[]): void {
   const given = (typeof thing === 'object' && thing !== null ? thing : {}) as Readonly<Record<string, unknown>>;
   const lists = what === 'format' ? ['aliases', 'extensions', 'configKeys', 'variants'] : [];
@@ -288,7 +291,7 @@ function checkShape(plugin: string, what: string, thing: unknown, functions: rea
   });
 }
 
-/** All of it, or nothing. */
+/** Registers everything or nothing. */
 function register(registry: Registry, { formats, caches, filters }: Entry, name: string): void {
   const done: (Format | CacheFormat | Filter)[] = [];
   const put = <T extends Format | CacheFormat | Filter>(things: readonly T[], add: (thing: T) => void): void => {
@@ -312,7 +315,7 @@ function describe(name: string, { formats, caches, filters, uses }: Entry): Load
   return { name, formats: names(formats), caches: names(caches), filters: names(filters), inUse: uses.count };
 }
 
-/** A name of the provider as a module's address. Names that have a scheme are addresses already. */
+/** The module address of a name of the provider. Names with a scheme are addresses already. */
 function fileUrl(name: string): string {
   if (/^[a-z][a-z+.-]+:\/\//i.test(name)) return name;
   const path = name.replaceAll('\\', '/').split('/').map(encodeURIComponent).join('/');

@@ -1,32 +1,32 @@
-/** What stands behind a file object, a stream or a handle: bytes of a device or of a storage. */
+/** The bytes behind a file object, a stream or a handle: a device or a storage. */
 import type { BlockDevice } from '../disk/device.ts';
 import { ChainDisk } from '../disk/disk.ts';
 import { ImageError } from '../errors.ts';
 import { allOf, lengthOf } from '../storage/checks.ts';
 import type { OperationOptions, ReadTarget, Storage, WriteSource } from '../storage/contract.ts';
 
-/** A device or a storage, seen alike. */
+/** Common interface of devices and storages. */
 export interface ByteStore {
   readonly label: string;
-  /** Bytes; asked each time, since both can change their size. */
+  /** Bytes; read each time, since both can change size. */
   readonly size: number;
   readonly writable: boolean;
-  /** Writing behind the end makes it longer. */
+  /** True when writing past the end extends it. */
   readonly grows: boolean;
-  /** Unit in which writing whole is cheap, bytes. */
+  /** Preferred unit of writing in bytes. */
   readonly blockSize: number;
   read(offset: number, target: ReadTarget, options: OperationOptions): Promise<unknown>;
   write(offset: number, source: WriteSource, options: OperationOptions): Promise<void>;
   flush(options: OperationOptions): Promise<void>;
-  /** Bytes that the host keeps for it; null when unknown. */
+  /** Bytes allocated on the host; null when unknown. */
   allocatedSize(): Promise<number | null>;
   close(): Promise<void>;
 }
 
-/** What can be seen as a file. */
+/** Anything that can be seen as a file. */
 export type Bytes = BlockDevice | Storage;
 
-/** Tells the two apart: only a storage can be locked. */
+/** True for a storage, which unlike a device can be locked. */
 export function isStorage(bytes: Bytes): bytes is Storage {
   return 'lockState' in bytes;
 }
@@ -72,13 +72,13 @@ function storageBytes(storage: Storage): ByteStore {
   };
 }
 
-/** All files of all images: what vd.h reports as the allocated size. */
+/** Sum over all files of all images: the allocated size that vd.h reports. */
 async function sumOfFiles(disk: ChainDisk): Promise<number> {
   const sizes = await Promise.all(disk.images.map((_, number) => disk.fileSizes(number)));
   return sizes.reduce((sum, { fileSize }) => sum + fileSize, 0);
 }
 
-/** Refuses what is no place in a file. */
+/** Throws for an impossible file offset. */
 export function checkOffset(label: string, offset: number): void {
   if (Number.isSafeInteger(offset) && offset >= 0) return;
   throw new ImageError('invalid-argument', 'This is no place in a file', {
@@ -88,7 +88,7 @@ export function checkOffset(label: string, offset: number): void {
   });
 }
 
-/** What is thrown where bytes are wanted behind the end. */
+/** Error for bytes requested past the end. */
 export function behindEnd(store: Pick<ByteStore, 'label' | 'size'>, offset: number, length: number): ImageError {
   return new ImageError('out-of-bounds', 'The range reaches behind the end', {
     status: 'VERR_EOF',
@@ -98,12 +98,12 @@ export function behindEnd(store: Pick<ByteStore, 'label' | 'size'>, offset: numb
   });
 }
 
-/** What every use of a closed file throws. */
+/** Error for any use of a closed file. */
 export function closedFile(label: string): ImageError {
   return new ImageError('io', 'The file is closed', { path: label, status: 'VERR_INVALID_HANDLE' });
 }
 
-/** What a change of something that is only read throws. */
+/** Error for a change to a read-only file. */
 export function notWritable(label: string): ImageError {
   return new ImageError('read-only', 'The file is open for reading only', { path: label });
 }

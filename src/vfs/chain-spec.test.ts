@@ -1,4 +1,4 @@
-/** The text `vd(…)`: what it says, and the disk that it names. */
+/** The text `vd(…)`: parsing, and the disk that it names. */
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../test/conformance/expect-kind.ts';
 import { createImage } from '../operations/create.ts';

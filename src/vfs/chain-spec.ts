@@ -1,4 +1,4 @@
-/** The text that VirtualBox's file system chains name a disk by: `vd(base.vdi,diff.vdi,ro)`. */
+/** Text form of a disk in VirtualBox's file system chains: `vd(base.vdi,diff.vdi,ro)`. */
 
 import { checkArguments, TEXT } from '../arguments.ts';
 import type { DiskOpenOptions } from '../disk/options.ts';
@@ -9,22 +9,22 @@ import { OPTIONS } from '../operations/option-kinds.ts';
 import type { OpenMode } from '../storage/contract.ts';
 import { diskFile, type FileObject } from './file.ts';
 
-/** What a text says. */
+/** Parsed form of the text. */
 export interface ChainSpec {
   /** Names of the images, base first. At least one. */
   readonly images: readonly string[];
-  /** What the disk is opened for; null: the text does not say. */
+  /** Access mode; null if the text does not give one. */
   readonly mode: OpenMode | null;
 }
 
 const MODES: Readonly<Record<string, OpenMode>> = { ro: 'read', r: 'read', rw: 'write' };
-/** A last argument that is this short and no mode is a mistake and no name. */
+/** A last argument of at most this length that is not a mode is an error, not a name. */
 const SHORT = 4;
 
 /**
- * Understands `vd(path[,path…][,ro|rw])`: names of images, base first, and what for. `\` before a comma, a parenthesis
- * or itself makes it part of a name. Where there are several arguments, an empty last one says nothing, and one of at
- * most 4 characters must be `ro`, `r` or `rw`. Throws `invalid-argument`.
+ * Parses `vd(path[,path…][,ro|rw])`: names of images, base first, and the access mode. `\` before a comma, a
+ * parenthesis or itself makes it part of a name. An empty last argument is ignored if there are several, and a last
+ * argument of at most 4 characters must be `ro`, `r` or `rw`. Throws `invalid-argument`.
  */
 export function parseChainSpec(text: string): ChainSpec {
   checkArguments('parseChainSpec', { text: [text, TEXT] });
@@ -39,7 +39,7 @@ export function parseChainSpec(text: string): ChainSpec {
   return { images, mode: said ?? null };
 }
 
-/** Null: nothing is said. Undefined: it is a name. */
+/** Null: no mode given. Undefined: a name. */
 function modeOf(text: string, last: string): OpenMode | null | undefined {
   if (last === '') return null;
   if (Object.hasOwn(MODES, last)) return MODES[last];
@@ -70,12 +70,12 @@ function wrong(found: string, message: string, expected: string): ImageError {
   return new ImageError('invalid-argument', message, { status: 'VERR_VFS_CHAIN_INVALID_ARGUMENT', found, expected });
 }
 
-/** How the disk of a text is opened: `mode` counts where the text does not say one. */
+/** Options for opening the disk; `mode` is used if the text does not give one. */
 export type ChainSpecOptions = Omit<DiskOpenOptions, 'parent' | 'parentFormat'>;
 
 /**
- * Opens the disk that a text names, as a file; closing it closes the disk. All images but the last are only read. Left
- * out, the format of all is that of the first one. Throws what `parseChainSpec` and `Disk.open` throw.
+ * Opens the disk that a text names, as a file; closing the file closes the disk. All images but the last are opened for
+ * reading. The format defaults to that of the first image. Throws the errors of `parseChainSpec` and `Disk.open`.
  */
 export async function openChainSpec(text: string, options: ChainSpecOptions = {}): Promise<FileObject> {
   checkArguments('openChainSpec', { text: [text, TEXT], options: [options, OPTIONS] });
@@ -89,7 +89,7 @@ export async function openChainSpec(text: string, options: ChainSpecOptions = {}
   return diskFile(disk, { closeDisk: true });
 }
 
-/** Raw is never good enough to be written when it is a guess, so a guess is not handed on. */
+/** A guessed raw format must never be written, so a guess is not passed on. */
 async function formatOf(image: string, options: ChainSpecOptions): Promise<string | undefined> {
   const { format, guessed } = await detectFormat(image, options);
   return guessed ? undefined : format;

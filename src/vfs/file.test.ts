@@ -1,4 +1,4 @@
-/** A disk as a file: the position, the ends, and a model of it. */
+/** A disk as a file: position and ends, compared with a model. */
 import { describe, expect, it } from 'vitest';
 import { expectSameBytes } from '../../test/conformance/expect-bytes.ts';
 import { expectKind } from '../../test/conformance/expect-kind.ts';

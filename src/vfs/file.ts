@@ -1,9 +1,9 @@
 /**
- * A disk, or an opened storage, as a file with a position: vd.h's VFS file.
+ * A disk or an open storage as a file with a position: vd.h's VFS file.
  *
- * A disk never grows by it: a write that crosses the end is cut off there, and one that begins behind it throws. The
- * position moves when a call is made and not when it ends, so calls that are not waited for follow each other. Where
- * one of them fails and no other came after it, the position is again where it was.
+ * A write never extends a disk: it is cut off at the end, and throws if it begins past the end. The position moves when
+ * a call is made, not when it ends, so overlapping calls are sequential. If a call fails and no other followed, the
+ * position is restored.
  */
 import { checkArguments } from '../arguments.ts';
 import type { BlockDevice } from '../disk/device.ts';
@@ -14,31 +14,31 @@ import type { OperationOptions, ReadTarget, Storage, WriteSource } from '../stor
 import { type ByteStore, behindEnd, byteStoreOf, checkOffset, closedFile, firstBytes, notWritable } from './bytes.ts';
 import { FILE_OPTIONS } from './kinds.ts';
 
-/** Where a transfer begins, and whether it may be shorter than asked for. */
+/** Options for a transfer. */
 export interface TransferOptions extends OperationOptions {
-  /** Bytes from the start. Left out: the position. The position moves in either case. */
+  /** Offset in bytes. Default: the position. Either way the position moves. */
   readonly at?: number;
-  /** True: everything or nothing; throws `out-of-bounds` (VERR_EOF) where the file ends before. */
+  /** True: all or nothing; throws `out-of-bounds` (VERR_EOF) if the file ends earlier. */
   readonly exact?: boolean;
 }
 
-/** From where `seek` counts. */
+/** Origin that `seek` counts from. */
 export type SeekOrigin = 'begin' | 'current' | 'end';
 
-/** What a file says of itself. */
+/** File status. */
 export interface FileStatus {
   /** Bytes. */
   readonly size: number;
-  /** Bytes on the host, all images of the chain together; null when unknown. */
+  /** Bytes allocated on the host for all images of the chain; null when unknown. */
   readonly allocatedSize: number | null;
   readonly kind: 'file';
-  /** Permissions, as `0o644`. */
+  /** Permissions, such as `0o644`. */
   readonly mode: number;
   readonly links: 1;
-  /** There is no owner. */
+  /** Always null: disks have no owner. */
   readonly owner: null;
   readonly group: null;
-  /** Milliseconds since 1970; no disk knows better than now. */
+  /** Milliseconds since 1970: always the current time, since disks record none. */
   readonly accessedMs: number;
   readonly modifiedMs: number;
   readonly changedMs: number;
@@ -47,46 +47,48 @@ export interface FileStatus {
 
 /** A file with a position. Buffers belong to the caller again when the promise settles. */
 export interface FileObject extends AsyncDisposable {
-  /** For messages. */
+  /** Name for messages. */
   readonly label: string;
-  /** Bytes. Asked of the disk each time. */
+  /** Current size in bytes. */
   readonly size: number;
   readonly writable: boolean;
-  /** Reads up to the end; returns how many bytes. At the end and behind it: 0, and the position is the size. */
+  /** Reads up to the end; returns the number of bytes. At or past the end: 0, and the position becomes the size. */
   read(target: ReadTarget, options?: TransferOptions): Promise<number>;
   /**
-   * Writes up to the end; returns how many bytes. At the end of a disk and behind it throws `out-of-bounds` (VERR_EOF),
-   * and the position is the size. Throws `read-only`. Durable after the next `flush`.
+   * Writes up to the end; returns the number of bytes. At or past the end of a disk throws `out-of-bounds` (VERR_EOF),
+   * and the position becomes the size. Throws `read-only`. Durable after the next `flush`.
    */
   write(source: WriteSource, options?: TransferOptions): Promise<number>;
-  /** Moves the position and returns it. A disk lets it stand behind the end, a storage does not. */
+  /** Moves the position and returns it. Over a disk it may lie past the end, over a storage not. */
   seek(offset: number, from?: SeekOrigin): number;
   tell(): number;
   flush(options?: OperationOptions): Promise<void>;
   stat(): Promise<FileStatus>;
-  /** May be called twice. Closes what is behind it only where that was asked for. */
+  /**
+   * Closes the file; may be called again. The underlying disk or storage is closed only if requested in the options.
+   */
   close(): Promise<void>;
 }
 
-/** What a file over a disk takes. */
+/** Options for a file over a disk. */
 export interface DiskFileOptions {
   /** Closing the file closes the disk: VD_VFSFILE_DESTROY_ON_RELEASE. Default false. */
   readonly closeDisk?: boolean;
 }
 
-/** What a file over a storage takes. */
+/** Options for a file over a storage. */
 export interface StorageFileOptions {
   /** Closing the file closes the storage. Default false. */
   readonly closeStorage?: boolean;
 }
 
-/** A disk, or any other device, as a file. Any offset, any length; what is written goes to the disk at once. */
+/** A disk, or any other device, as a file. Any offset, any length; writes go to the disk immediately. */
 export function diskFile(device: BlockDevice, options: DiskFileOptions = {}): FileObject {
   checkArguments('diskFile', { device: [device, DEVICE], options: [options, FILE_OPTIONS] });
   return new PositionedFile(byteStoreOf(device), options.closeDisk ?? false, false);
 }
 
-/** An opened storage as a file. Writing behind its end makes it longer, where it can grow. */
+/** An open storage as a file. Writing past the end extends it if it can grow. */
 export function storageFile(storage: Storage, options: StorageFileOptions = {}): FileObject {
   checkArguments('storageFile', { storage: [storage, STORAGE], options: [options, FILE_OPTIONS] });
   return new PositionedFile(byteStoreOf(storage), options.closeStorage ?? false, true);
@@ -95,7 +97,7 @@ export function storageFile(storage: Storage, options: StorageFileOptions = {}):
 class PositionedFile implements FileObject {
   readonly #store: ByteStore;
   readonly #closesStore: boolean;
-  /** The position never leaves the file. */
+  /** True when the position cannot leave the file. */
   readonly #seeksInside: boolean;
   #position = 0;
   #closing: Promise<void> | null = null;

@@ -1,4 +1,4 @@
-/** Disks as handles, against a FileHandle of Node over a file of the same content. */
+/** Disks as handles, compared with a FileHandle of Node over a file of the same content. */
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
  * A disk or a storage with the methods of a FileHandle of Node, for programs that were written for one. Needs no Node:
- * only the shape is the same. Its own position is used where none is given, and given ones do not move it.
+ * only the shape is the same. Its position is used for calls without one, and not moved by calls with one.
  */
 import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
@@ -8,13 +8,13 @@ import { lengthOf } from '../storage/checks.ts';
 import { type ByteStore, type Bytes, behindEnd, byteStoreOf, closedFile, firstBytes, notWritable } from './bytes.ts';
 import { HANDLE_OPTIONS, STORE } from './kinds.ts';
 
-/** What `stat` of a handle reports: the members of Node's `Stats` that mean something here. */
+/** Result of `stat` for a handle: the members of Node's `Stats` that are meaningful here. */
 export interface HandleStats {
   /** Bytes. */
   readonly size: number;
-  /** Bytes that are good to read and write at a time. */
+  /** Preferred transfer size in bytes. */
   readonly blksize: number;
-  /** Units of 512 bytes that the host keeps for it. */
+  /** Units of 512 bytes allocated on the host. */
   readonly blocks: number;
   readonly mode: number;
   readonly nlink: number;
@@ -24,9 +24,9 @@ export interface HandleStats {
   isBlockDevice(): boolean;
 }
 
-/** The methods of Node's FileHandle that have a meaning for a disk. Null as a position: the handle's own one. */
+/** The methods of Node's FileHandle that are meaningful for a disk. Position null: the handle's own. */
 export interface HandleLike extends AsyncDisposable {
-  /** Reads up to the end; `bytesRead` is 0 there. Offset and length are about the buffer, bytes. */
+  /** Reads up to the end; `bytesRead` is 0 there. Offset and length refer to the buffer, in bytes. */
   read<T extends ArrayBufferView>(
     buffer: T,
     offset?: number | null,
@@ -37,7 +37,7 @@ export interface HandleLike extends AsyncDisposable {
     buffers: T,
     position?: number | null,
   ): Promise<{ bytesRead: number; buffers: T }>;
-  /** Writes up to the end of a disk; throws `out-of-bounds` (VERR_EOF) at it and behind it, `read-only`. */
+  /** Writes up to the end of a disk; throws `out-of-bounds` (VERR_EOF) at or past it, `read-only`. */
   write<T extends ArrayBufferView>(
     buffer: T,
     offset?: number | null,
@@ -49,22 +49,22 @@ export interface HandleLike extends AsyncDisposable {
     position?: number | null,
   ): Promise<{ bytesWritten: number; buffers: T }>;
   stat(): Promise<HandleStats>;
-  /** Everything that was written is durable when it resolves; so with `datasync`. */
+  /** Resolves when all earlier writes are durable; so does `datasync`. */
   sync(): Promise<void>;
   datasync(): Promise<void>;
-  /** A disk has its size: throws `unsupported`, unless the size is the one that it has. */
+  /** Throws `unsupported` unless the length is the current size: disks have a fixed size. */
   truncate(length?: number): Promise<void>;
-  /** May be called twice. */
+  /** Closes the handle; may be called again. */
   close(): Promise<void>;
 }
 
-/** What a handle takes. */
+/** Options for a handle. */
 export interface HandleOptions {
-  /** Closing the handle closes what is behind it. Default false. */
+  /** Closing the handle closes the disk or storage. Default false. */
   readonly closeDisk?: boolean;
 }
 
-/** A handle over a disk, another device, or an opened storage. */
+/** A handle over a disk, another device, or an open storage. */
 export function fileHandle(bytes: Bytes, options: HandleOptions = {}): HandleLike {
   checkArguments('fileHandle', { bytes: [bytes, STORE], options: [options, HANDLE_OPTIONS] });
   return new DiskHandle(byteStoreOf(bytes), options.closeDisk ?? false);
@@ -178,7 +178,7 @@ class DiskHandle implements HandleLike {
     });
   }
 
-  /** Node takes null, and anything below 0, for the handle's own position. */
+  /** Like Node, null and negative numbers select the handle's own position. */
   #place(position: number | null | undefined): { readonly at: number; readonly own: boolean } {
     this.#checkOpen();
     if (position === null || position === undefined || position === -1) return { at: this.#position, own: true };
@@ -210,7 +210,7 @@ class DiskHandle implements HandleLike {
     return length;
   }
 
-  /** A failure leaves the position where it was, unless somebody moved it since. */
+  /** A failure restores the position, unless another call has moved it since. */
   async #moving(own: boolean, at: number, length: number, run: () => Promise<unknown>): Promise<void> {
     try {
       await run();

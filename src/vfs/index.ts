@@ -1,4 +1,6 @@
-/** Disks as files, streams and storages, and what is inside of them: partitions, images. Runs in Node and in browsers. */
+/**
+ * Disks as files, streams and storages, and their content: partitions and inner images. Runs in Node and in browsers.
+ */
 export type { Bytes } from './bytes.ts';
 export { type ChainSpec, type ChainSpecOptions, openChainSpec, parseChainSpec } from './chain-spec.ts';
 export {

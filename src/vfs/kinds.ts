@@ -1,4 +1,4 @@
-/** What the arguments of the functions of this folder may be: see `arguments.ts`. */
+/** Kinds of the arguments of this folder's functions. */
 import { either, FLAG, type Kind, NUMBER, oneOf, optional, TEXT, withFields, withMethods } from '../arguments.ts';
 import { DEVICE, SIGNAL, STORAGE } from '../disk/kinds.ts';
 import type { DiskFileOptions, StorageFileOptions, TransferOptions } from './file.ts';
@@ -10,12 +10,12 @@ import type { InsideOptions, InsidePlace } from './source.ts';
 import type { StreamStorageOptions } from './stream-storage.ts';
 import type { ReadableOptions, WritableOptions } from './streams.ts';
 
-/** What can be seen as a file. */
+/** A disk, device or storage. */
 export const STORE = either(DEVICE, STORAGE);
-/** A stream of the web. */
+/** A web stream. */
 export const READABLE = withMethods('a ReadableStream', 'getReader');
 export const WRITABLE = withMethods('a WritableStream', 'getWriter');
-/** A file as an object, and a handle of one. */
+/** A file object, and a file handle. */
 export const FILE_OBJECT = withMethods('a file object', 'read', 'write', 'seek', 'close');
 export const HANDLE = withMethods('a handle of a file', 'stat', 'read');
 
@@ -56,12 +56,12 @@ const KINDS: Readonly<Record<keyof Named, Kind>> = {
   size: NUMBER,
 };
 
-/** Options of these names. Anything else that the object has is passed over: a partition with its name is a place, too. */
+/** Options of these names. Other properties are ignored: a partition with its name is a valid place. */
 function optionsOf<T extends keyof Named>(...names: readonly T[]): Kind {
   return withFields('an object with options', Object.fromEntries(names.map((name) => [name, optional(KINDS[name])])));
 }
 
-/** Of a file over a disk, a storage or a handle. */
+/** Options for a file over a disk, a storage or a handle. */
 export const FILE_OPTIONS = optionsOf<keyof (DiskFileOptions & StorageFileOptions)>('closeDisk', 'closeStorage');
 export const HANDLE_OPTIONS = optionsOf<keyof HandleOptions>('closeDisk');
 export const OBJECT_OPTIONS = optionsOf<keyof ObjectStorageOptions>('closeObject', 'label', 'mode');
@@ -83,9 +83,9 @@ export const WRITABLE_OPTIONS = optionsOf<keyof WritableOptions>(
   'offset',
   'signal',
 );
-/** Of streams, which do not say how long they are. */
+/** Options for streams, which do not tell their length. */
 export const SIZED = withFields('an object with size', { size: NUMBER, label: optional(TEXT) });
-/** Where something lies: a partition is one, too. */
+/** A place in a file; a partition is one. */
 export const PLACE = withFields('an object with offset and length', {
   offset: optional(NUMBER),
   length: optional(NUMBER),

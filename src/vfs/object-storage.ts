@@ -1,6 +1,6 @@
 /**
- * The other way round: file objects and handles of others as storages, for `insideSource` and so for
- * `Disk.open`. Only their shape counts, so a FileHandle of Node is one.
+ * The reverse direction: file objects and handles as storages, for `insideSource` and `Disk.open`. Only their shape
+ * matters, so a FileHandle of Node will do.
  */
 import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
@@ -29,7 +29,7 @@ import { LockTable, lockedHere, stateOf } from '../storage/locks.ts';
 import type { FileObject } from './file.ts';
 import { FILE_OBJECT, HANDLE, OBJECT_OPTIONS } from './kinds.ts';
 
-/** What a handle needs to be read, and where there are the other methods, to be written. */
+/** Methods a handle needs for reading, and the optional ones for writing. */
 export interface HandleSource {
   read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
   write?(
@@ -45,17 +45,17 @@ export interface HandleSource {
   close?(): Promise<void>;
 }
 
-/** How an object becomes a storage. */
+/** Options for a storage over an object. */
 export interface ObjectStorageOptions {
-  /** For messages. */
+  /** Name for messages. */
   readonly label?: string;
-  /** What it is used for. Default `read`: a handle does not say what it was opened for. */
+  /** Access mode. Default `read`: a handle does not tell its own. */
   readonly mode?: OpenMode;
   /** Closing the storage closes the object. Default false. */
   readonly closeObject?: boolean;
 }
 
-/** What the storage asks of the object. */
+/** The object as the storage sees it. */
 interface Port {
   readonly label: string;
   readonly write: boolean;
@@ -73,8 +73,8 @@ const keys = new WeakMap<object, string>();
 const tables = new WeakMap<object, LockTable>();
 
 /**
- * A handle (Node's FileHandle, or what `fileHandle` makes) as a storage. Its size is asked once; whoever changes it
- * otherwise must not. Locks are known in this process only. Throws `unsupported` where it cannot be written, `io`.
+ * A handle (Node's FileHandle, or one from `fileHandle`) as a storage. Its size is read once and must not be changed by
+ * others. Locks hold within this process only. Throws `unsupported` for writing through a read-only handle, `io`.
  */
 export async function handleStorage(handle: HandleSource, options: ObjectStorageOptions = {}): Promise<Storage> {
   checkArguments('handleStorage', { handle: [handle, HANDLE], options: [options, OBJECT_OPTIONS] });
@@ -117,8 +117,8 @@ export async function handleStorage(handle: HandleSource, options: ObjectStorage
 }
 
 /**
- * A file object as a storage, for writing where `mode` is `write`. Its size stays as it is. Using the storage moves the
- * position of the file. Throws `denied` where the file is not written.
+ * A file object as a storage, for writing if `mode` is `write`. Its size is fixed. Using the storage moves the position
+ * of the file. Throws `denied` if the file is not writable.
  */
 export function fileObjectStorage(file: FileObject, options: ObjectStorageOptions = {}): Storage {
   checkArguments('fileObjectStorage', { file: [file, FILE_OBJECT], options: [options, OBJECT_OPTIONS] });
@@ -250,7 +250,7 @@ class ObjectStorage implements Storage {
 /** Zeroes written at a time. */
 const ZEROES = 1024 * 1024;
 
-/** Handles may move less than they were asked to; none may end before the end that it told. */
+/** Handles may transfer less than requested; none may end before the size it reported. */
 async function inPieces(
   label: string,
   offset: number,
@@ -266,7 +266,7 @@ async function inPieces(
   }
 }
 
-/** Whatever an object of somebody else throws is a failure of input or output here. */
+/** An exception of a foreign object is an I/O error here. */
 export async function asIo<T>(label: string, run: () => Promise<T>): Promise<T> {
   try {
     return await run();

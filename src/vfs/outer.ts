@@ -1,6 +1,6 @@
 /**
- * What the storages inside one outer disk or storage share: who it is, and its locks. Handles of the same range lock
- * each other out as handles of one file do; the outer storage is locked as the strictest of them needs it.
+ * State shared by the storages inside one outer disk or storage: its identity and its locks. Handles of the same range
+ * lock each other out as handles of one file do; the outer storage is locked as strictly as any of them needs.
  */
 import { ChainDisk } from '../disk/disk.ts';
 import { mostPrivate } from '../storage/attributes.ts';
@@ -11,14 +11,14 @@ import { type Bytes, isStorage } from './bytes.ts';
 let serial = 0;
 const known = new WeakMap<Bytes, Outer>();
 
-/** The one record of an outer disk or storage. */
+/** The shared record of an outer disk or storage. */
 export function outerOf(bytes: Bytes): Outer {
   const found = known.get(bytes) ?? new Outer(bytes);
   known.set(bytes, found);
   return found;
 }
 
-/** See {@link outerOf}. */
+/** State shared by all storages inside one outer disk or storage. */
 export class Outer {
   readonly #bytes: Bytes;
   readonly #ownKey = `device:${++serial}`;
@@ -30,7 +30,7 @@ export class Outer {
     this.#bytes = bytes;
   }
 
-  /** A file system's times and sizes are those of the outer file, so they are left out. */
+  /** Without the times and size of the outer file, which change with every write. */
   async identity(range: string): Promise<StorageIdentity> {
     const bytes = this.#bytes;
     if (isStorage(bytes)) {
@@ -42,14 +42,14 @@ export class Outer {
     return { key: `${keys.join(',')}@${range}`, kind: 'other', allocatedSize: null, modifiedMs: null };
   }
 
-  /** Of the file that holds it. Of a disk those of the most private of its files, so that a copy is no more readable. */
+  /** Attributes of the outer file; for a disk those of its most private file, so that a copy is no more readable. */
   async attributes(): Promise<FileAttributes | null> {
     const bytes = this.#bytes;
     if (isStorage(bytes)) return (await bytes.attributes?.()) ?? null;
     return bytes instanceof ChainDisk ? mostPrivate(await bytes.attributes()) : null;
   }
 
-  /** Throws `locked` when another handle of the range, or of the outer storage, is in the way. */
+  /** Throws `locked` when another handle of the range or of the outer storage conflicts. */
   async lock(owner: { readonly label: string }, range: string, mode: LockMode, how?: LockOptions): Promise<void> {
     const table = this.#tables.get(range) ?? new LockTable();
     this.#tables.set(range, table);
@@ -67,7 +67,7 @@ export class Outer {
     this.#held.set(owner, { mode, how });
   }
 
-  /** A disk was locked when it was opened; a storage is locked as the strictest needs it. */
+  /** A disk was locked when it was opened; a storage is locked as strictly as needed. */
   async #lockOuter(mode: LockMode, how: LockOptions | undefined): Promise<void> {
     if (!isStorage(this.#bytes)) return;
     const strictest = this.#mode === 'exclusive' ? 'exclusive' : mode;
@@ -75,7 +75,7 @@ export class Outer {
     this.#mode = strictest;
   }
 
-  /** The outer lock stays until the outer storage is closed: a lock cannot be given back otherwise. */
+  /** The outer lock stays until the outer storage is closed: it cannot be released separately. */
   release(owner: object, range: string): void {
     const table = this.#tables.get(range);
     table?.release(owner);

@@ -1,10 +1,10 @@
 /**
- * A range of a disk, a device or a storage as a storage of its own: what makes an image inside an image open. Reads,
- * writes and flushes go to the outer one; holes and locks are the outer one's.
+ * A range of a disk, a device or a storage as a storage: the basis of images inside images. Reads, writes and flushes
+ * go to the outer one; holes and locks come from it.
  *
- * The range of a partition does not get longer. An image in it may still get shorter, and longer again up to the end
- * of the range: so `#size` is what the image sees, `#limit` where the range ends. What is cut off is zeroed, with its
- * room given back. A range without a length reaches to the end of a storage and grows with it.
+ * The range of a partition cannot grow. An image in it may shrink, and grow again up to the end of the range: `#size`
+ * is the size that the image sees, `#limit` the end of the range. The part that is cut off is zeroed and its space
+ * freed. A range without a length reaches to the end of a storage and grows with it.
  */
 import { checkArguments, NUMBER, optional } from '../arguments.ts';
 import type { BlockDevice, Extent } from '../disk/device.ts';
@@ -29,19 +29,21 @@ import { type Bytes, behindEnd, checkOffset, isStorage } from './bytes.ts';
 import { RANGE_OPTIONS, STORE } from './kinds.ts';
 import { outerOf } from './outer.ts';
 
-/** How a range is seen. */
+/** Options for a range. */
 export interface RangeOptions {
-  /** For messages. Default: the outer label and the offset. */
+  /** Name for messages. Default: the outer label and the offset. */
   readonly label?: string;
-  /** `read`: nothing can be changed through it. Default: as the outer one. */
+  /**
+   * `read`: the range is read-only. Default: as the outer one.
+   */
   readonly mode?: OpenMode;
   /** Closing it closes the outer one. Default false. */
   readonly closeOuter?: boolean;
 }
 
 /**
- * The bytes from `offset` on as a storage. Without a length: up to the end, and where the outer one is a storage that
- * can grow, growing with it. Throws `out-of-bounds` where the range does not lie inside, `invalid-argument`.
+ * The bytes from `offset` on as a storage. Without a length: up to the end, growing with an outer storage that can
+ * grow. Throws `out-of-bounds` if the range does not lie inside, `invalid-argument`.
  */
 export function rangeStorage(outer: Bytes, offset: number, length?: number, options: RangeOptions = {}): Storage {
   checkArguments('rangeStorage', {
@@ -61,7 +63,7 @@ class RangeStorage implements Storage {
   readonly can: StorageCapabilities;
   readonly #outer: Bytes;
   readonly #offset: number;
-  /** Null: it grows with the outer storage, whose size it has. */
+  /** Null: grows with the outer storage, whose size it has. */
   readonly #limit: number | null;
   readonly #range: string;
   readonly #closesOuter: boolean;

@@ -1,6 +1,6 @@
 /**
- * One storage as a source that images are opened from, without neighbours: an image inside an image, or behind a
- * stream or a handle. What such an image names is not there, so parents have to be named.
+ * One storage as a source to open images from, without a directory: an image inside an image, behind a stream or a
+ * handle. Files that such an image names do not exist there, so parents must be named.
  */
 import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
@@ -9,36 +9,36 @@ import { type Bytes, checkOffset } from './bytes.ts';
 import { INSIDE_OPTIONS, PLACE, STORE } from './kinds.ts';
 import { rangeStorage } from './range.ts';
 
-/** The place of an image in something else, bytes. Left out: from the start; up to the end, growing with it. */
+/** Place of the inner image in bytes. Default: from the start; up to the end, growing with it. */
 export interface InsidePlace {
   readonly offset?: number;
   readonly length?: number;
 }
 
-/** How the source behaves. */
+/** Options for the source. */
 export interface InsideOptions {
-  /** What messages call the image. Default: the outer label, with the offset. */
+  /** Name of the image in messages. Default: the outer label, with the offset. */
   readonly name?: string;
-  /** What it may be opened for at most. Default: what the outer one can. */
+  /** Strictest access mode permitted. Default: as the outer one. */
   readonly access?: OpenMode;
   /**
-   * It can be opened once, under any name; afterwards throws `not-found`. For programs that open storages themselves:
-   * opening a disk takes two, one to find out what it is. Default false.
+   * Permits a single opening, under any name; later ones throw `not-found`. For programs that open storages themselves:
+   * opening a disk takes two, one of them for probing. Default false.
    */
   readonly once?: boolean;
-  /** Disposing of the source, and with `once` closing what was opened, closes the outer one. Default false. */
+  /** Disposing of the source, and with `once` closing the opened storage, closes the outer one. Default false. */
   readonly closeOuter?: boolean;
 }
 
-/** A source with one name in it. Dispose of it to close the outer one, where it may. */
+/** A source with one name. Dispose of it to close the outer storage, if permitted. */
 export interface InsideSource extends Source, AsyncDisposable {}
 
-/** Stands for the directory that the one name is in. */
+/** Name of the imaginary directory. */
 const NOWHERE = '(inside another image)';
 
 /**
- * A range of a disk, a device or a storage as a source for `Disk.open`, `inspect`, `convert` and the like. Names that an
- * image in it has stored lead nowhere: pass `parent`. Throws `out-of-bounds`, `invalid-argument`.
+ * A range of a disk, a device or a storage as a source for `Disk.open`, `inspect`, `convert` and the like. Names stored
+ * in the image cannot be resolved: pass `parent`. Throws `out-of-bounds`, `invalid-argument`.
  */
 export function insideSource(outer: Bytes, place: InsidePlace = {}, options: InsideOptions = {}): InsideSource {
   checkArguments('insideSource', { outer: [outer, STORE], place: [place, PLACE], options: [options, INSIDE_OPTIONS] });
@@ -68,7 +68,7 @@ function notAllowed(path: string): ImageError {
   return new ImageError('denied', 'It may be opened for reading only', { path });
 }
 
-/** Whatever name is asked for: it is the one that is there. */
+/** Any name opens the one storage, once. */
 function onlyOnce(open: (mode: OpenMode) => Promise<Storage>): StorageProvider['open'] {
   let used = false;
   return async (name, mode) => {

@@ -1,4 +1,4 @@
-/** Disks over storages that go forwards only: what is read comes in order, whoever reads, and what cannot is refused. */
+/** Disks over forward-only storages: reads arrive in order, and impossible ones are refused. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { expectSameBytes } from '../../test/conformance/expect-bytes.ts';
 import { expectKind } from '../../test/conformance/expect-kind.ts';
@@ -25,7 +25,7 @@ beforeEach(() => {
   clock.step = () => 0;
 });
 
-/** Each sector differs from all others, so that none can stand in another's place; some are zero. */
+/** Each sector is unique, so that none can be mistaken for another; some are zero. */
 function content(): Uint8Array {
   const bytes = new Uint8Array(SIZE);
   const words = new Uint32Array(bytes.buffer);

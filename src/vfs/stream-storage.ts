@@ -23,21 +23,21 @@ import type {
 import { READABLE, SIZED, STREAM_STORAGE_OPTIONS, WRITABLE } from './kinds.ts';
 import { asIo } from './object-storage.ts';
 
-/** Zeroes written at a time. */
+/** Bytes of zeroes written at a time. */
 const ZEROES = 1024 * 1024;
 let serial = 0;
 
-/** How a stream becomes a storage. */
+/** Options for a storage over a stream. */
 export interface StreamStorageOptions {
-  /** Bytes that the stream will give: nothing can be opened without knowing its end. */
+  /** Length of the stream in bytes: required, since opening an image needs its end. */
   readonly size: number;
   readonly label?: string;
 }
 
 /**
- * A stream as a storage that is read from front to back: a read behind the last one skips what lies between, one before
- * it throws `unsupported`. So it is good for raw disks, with their format named. Reads are served in the order of their
- * calls. Closing it cancels the stream.
+ * A stream as a storage that is read from front to back: a read past the last one skips the bytes between, an earlier
+ * one throws `unsupported`. Suits raw disks with an explicit format. Reads are served in the order of their calls.
+ * Closing it cancels the stream.
  */
 export function readableStorage(stream: ReadableStream<Uint8Array>, options: StreamStorageOptions): Storage {
   checkArguments('readableStorage', { stream: [stream, READABLE], options: [options, SIZED] });
@@ -53,7 +53,7 @@ class StreamReadStorage implements Storage {
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
   readonly #key = `stream:${++serial}`;
   #position = 0;
-  /** What the stream gave and nobody took yet. */
+  /** Bytes received and not yet consumed. */
   #rest: Uint8Array = new Uint8Array(0);
   #queue: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | null = null;
@@ -141,7 +141,7 @@ class StreamReadStorage implements Storage {
     return { key: this.#key, kind: 'pipe', allocatedSize: null, modifiedMs: null };
   }
 
-  /** Whoever has the stream has it alone. */
+  /** A stream has a single owner, so a lock always succeeds. */
   async lock(_mode: LockMode): Promise<void> {
     this.#checkOpen();
   }
@@ -162,8 +162,8 @@ class StreamReadStorage implements Storage {
 }
 
 /**
- * A stream as a storage that is written from front to back, with zeroes between: for raw targets. Each write resolves
- * when the stream has taken it. `flush` waits for all of them; closing ends the stream. It is not read.
+ * A stream as a storage that is written from front to back, with zeroes in the gaps: for raw targets. Each write
+ * resolves when the stream has accepted it. `flush` waits for all of them; closing ends the stream. It cannot be read.
  */
 export function writableStorage(
   stream: WritableStream<Uint8Array>,
@@ -220,7 +220,7 @@ class StreamWriteStorage implements Storage {
     return { start: 0, end: this.size, data: true };
   }
 
-  /** Only behind what was written: that is the gap before the next write. */
+  /** Only past the last write: the gap before the next one. */
   async zero(offset: number, length: number): Promise<void> {
     checkSize(this.label, offset + length);
     if (length > 0) await this.resize(offset + length);
@@ -271,7 +271,7 @@ class StreamWriteStorage implements Storage {
   }
 }
 
-/** Zeroes that are this long together. Each piece is new, since a stream may give its memory away. */
+/** Zeroes of this total length. Each piece is new, since a stream may transfer its memory. */
 function* zeroPieces(length: number): Generator<Uint8Array, void, void> {
   for (let left = length; left > 0; left -= ZEROES) yield new Uint8Array(Math.min(left, ZEROES));
 }

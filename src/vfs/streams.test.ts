@@ -25,7 +25,7 @@ const noise = (seed: number, length = SIZE): Uint8Array => randomBytes(new Rando
 const gather = async (stream: ReadableStream<Uint8Array>): Promise<Uint8Array> =>
   new Uint8Array(await new Response(stream as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer());
 
-/** A device that notes what is read and written, and takes its time. */
+/** A device that records reads and writes, with delays. */
 function watched(disk: BlockDevice): {
   device: BlockDevice;
   reads: [number, number][];

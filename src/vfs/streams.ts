@@ -1,6 +1,6 @@
 /**
- * Disks and storages as web streams. A reading stream has one piece ready and makes the next when that is taken, a
- * writing one writes one piece after another: so memory is bounded by two pieces, whatever the size of the disk.
+ * Disks and storages as web streams. A reading stream keeps one piece ready and makes the next when it is taken, a
+ * writing one writes one piece after another: memory is bounded by two pieces, whatever the size of the disk.
  */
 import { checkArguments } from '../arguments.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
@@ -8,30 +8,30 @@ import type { OperationOptions } from '../storage/contract.ts';
 import { type ByteStore, type Bytes, behindEnd, byteStoreOf, checkOffset, notWritable } from './bytes.ts';
 import { READABLE_OPTIONS, STORE, WRITABLE_OPTIONS } from './kinds.ts';
 
-/** Bytes that are read at a time where the reader brings no buffer of its own. */
+/** Bytes per read if the reader brings no buffer. */
 const CHUNK = 256 * 1024;
-/** Bytes that may wait for being written before the writer is told to wait. */
+/** Bytes that may be pending before the writer has to wait. */
 const WAITING = 1024 * 1024;
 
-/** What both kinds of stream take. */
+/** Options of both kinds of stream. */
 export interface StreamOptions extends OperationOptions {
   /** First byte. Default 0. */
   readonly offset?: number;
-  /** Bytes. Default: up to the end. Throws `out-of-bounds` where the range does not lie inside. */
+  /** Bytes. Default: up to the end. Throws `out-of-bounds` if the range does not lie inside. */
   readonly length?: number;
-  /** When the stream ends, however, what is behind it is closed. Default false. */
+  /** Close the disk or storage when the stream ends, for any reason. Default false. */
   readonly closeDisk?: boolean;
 }
 
-/** What a reading stream takes. */
+/** Options for a reading stream. */
 export interface ReadableOptions extends StreamOptions {
-  /** Bytes in a piece at most. Default 256 KiB. */
+  /** Maximum bytes per piece. Default 256 KiB. */
   readonly chunkSize?: number;
 }
 
-/** What a writing stream takes. */
+/** Options for a writing stream. */
 export interface WritableOptions extends StreamOptions {
-  /** Bytes that may wait before the writer has to. Default 1 MiB. */
+  /** Pending bytes before the writer has to wait. Default 1 MiB. */
   readonly highWaterMark?: number;
 }
 
@@ -88,9 +88,9 @@ export function readableStream(bytes: Bytes, options: ReadableOptions = {}): Rea
 }
 
 /**
- * A range of a disk, a device or a storage that a stream is written to, from its first byte on. Closing it flushes:
- * what was written is durable when `close` resolves. Aborting it leaves what was written so far. A piece that reaches
- * behind the end fails with `out-of-bounds` (VERR_EOF) and nothing of it is written. Throws `read-only` at once.
+ * A range of a disk, a device or a storage as the target of a stream, from its first byte on. Closing it flushes: all
+ * data is durable when `close` resolves. Aborting it keeps the data written so far. A piece that crosses the end fails
+ * with `out-of-bounds` (VERR_EOF) and is not written at all. Throws `read-only` immediately.
  */
 export function writableStream(
   bytes: Bytes,
@@ -138,7 +138,7 @@ export function writableStream(
   );
 }
 
-/** Closing happens once, whichever end comes first. */
+/** Closes once, whichever end comes first. */
 function closerOf(store: ByteStore, { closeDisk }: StreamOptions): () => Promise<void> {
   let closing: Promise<void> | null = null;
   return () => {

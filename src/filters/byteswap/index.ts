@@ -1,13 +1,13 @@
 /**
- * byteswap: reverses the bytes of each word. Disks of machines whose controller is wired the other way round (Amiga,
- * Atari, TiVo and other appliances) read right through it; with `dd` the same is `conv=swab`.
+ * The byteswap filter: reverses the bytes of each word, for disks of machines with byte-swapped controllers (Amiga,
+ * Atari, TiVo and other appliances). The equivalent of `conv=swab` in `dd`.
  */
 import { ImageError } from '../../errors.ts';
 import type { Filter, FilterInstance } from '../../image/filter.ts';
 
 const WIDTHS: readonly number[] = [2, 4, 8];
 
-/** See the head of this file. */
+/** Filter that reverses the bytes of each word, for disks of machines with byte-swapped controllers. */
 export const byteswap: Filter = {
   name: 'byteswap',
   title: 'Reverses the bytes of each word',
@@ -52,7 +52,7 @@ class Byteswap implements FilterInstance {
     return bytes;
   }
 
-  /** Swapping twice is nothing. */
+  /** Swapping is its own inverse. */
   decode(offset: number, bytes: Uint8Array): Uint8Array {
     return this.encode(offset, bytes);
   }

@@ -1,50 +1,58 @@
-/** What a partition table says. */
+/** Partition tables. */
 
 /** One partition. */
 export interface Partition {
-  /** As Linux numbers them: primary ones and extended ones 1 to 4, logical ones from 5 on; in a GPT by their entry. */
+  /** Linux numbering: primary and extended partitions 1 to 4, logical ones from 5 on; in a GPT by entry. */
   readonly number: number;
   /** Bytes from the start of the disk. */
   readonly offset: number;
   readonly length: number;
-  /** `extended` only holds the logical ones, and is no place for an image. */
+  /**
+   * `extended` only contains logical partitions and cannot contain an image.
+   */
   readonly kind: 'primary' | 'extended' | 'logical' | 'gpt';
   /** `0x83`, or a GUID. */
   readonly type: string;
-  /** Null when it is not known. */
+  /** Name of the type; null when unknown. */
   readonly typeName: string | null;
-  /** Only in a GPT; null when it is empty. */
+  /** GPT only; null when empty. */
   readonly name: string | null;
-  /** Identity of the partition: only in a GPT. */
+  /** Identity of the partition: GPT only. */
   readonly guid: string | null;
-  /** `active`; `required`, `no-block-io`, `legacy-boot`; `attribute-60` and the like for those that depend on the type. */
+  /**
+   * `active`; `required`, `no-block-io`, `legacy-boot`; `attribute-60` and so on for type-specific bits.
+   */
   readonly flags: readonly string[];
 }
 
 /** A whole partition table. */
 export interface PartitionTable {
-  /** `none`: there is no table, or none that could be read; `warnings` tell. */
+  /**
+   * `none`: no table, or an unreadable one; see `warnings`.
+   */
   readonly kind: 'none' | 'mbr' | 'gpt';
-  /** Unit that the table counts in, bytes. */
+  /** Sector size that the table uses, in bytes. */
   readonly sectorSize: number;
-  /** `0x1234abcd`, or a GUID; null where there is no table. */
+  /**
+   * `0x1234abcd`, or a GUID; null without a table.
+   */
   readonly diskId: string | null;
-  /** In the order of their numbers. */
+  /** In order of number. */
   readonly partitions: readonly Partition[];
-  /** What is wrong with the table. */
+  /** Problems in the table, one sentence each. */
   readonly warnings: readonly string[];
 }
 
-/** How a table is read. */
+/** Options for reading a table. */
 export interface PartitionOptions {
   /**
-   * Bytes of a sector: 512 or 4096. Default: a GPT says it itself by where it stands; for an MBR it is 512, as in
-   * images of all disks but few.
+   * Sector size in bytes: 512 or 4096. Default: detected from the position of a GPT; 512 for an MBR, as on nearly all
+   * disks.
    */
   readonly sectorSize?: number;
 }
 
-/** Reads whole ranges inside the disk; false when they do not lie inside. */
+/** Reads a whole range; false when it does not lie inside the disk. */
 export interface TableReader {
   readonly label: string;
   readonly size: number;

@@ -1,6 +1,6 @@
 /**
- * The GUID partition table: a header and its entries at the start of the disk, and both again at the end. Each has a
- * checksum; what has a wrong one is not believed, and then the other copy counts.
+ * The GUID partition table: a header and entries at the start of the disk, and a copy of both at the end. Each has a
+ * checksum; if one copy is damaged, the other is used.
  */
 import { crc32 } from '../../binary/crc32.ts';
 import { isNullGuid } from '../../binary/guid.ts';
@@ -10,21 +10,21 @@ import type { Partition, PartitionTable, TableReader } from './contract.ts';
 import { GPT_ENTRY, GPT_HEADER, GPT_SIGNATURE, type GptHeader } from './layout.ts';
 import { gptTypeName } from './types.ts';
 
-/** Bits of the attributes that have one meaning for all types. */
+/** Attribute bits with the same meaning for all types. */
 const ATTRIBUTES: readonly string[] = ['required', 'no-block-io', 'legacy-boot'];
 
-/** One copy of the table that is whole. */
+/** One intact copy of the table. */
 interface Copy {
   readonly header: GptHeader;
   readonly entries: Uint8Array;
 }
 
-/** A copy, or why it is not believed; null: nothing there looks like one. */
+/** A copy, or the reason for rejecting it; null: nothing there looks like one. */
 type Answer = Copy | string | null;
 
 /**
- * The GPT of a disk, in sectors of one of those sizes; null when there is none. A damaged one is `none`, with what is
- * wrong.
+ * The GPT of a disk, tried with each of the sector sizes; null when there is none. A damaged one is `none` with
+ * warnings.
  */
 export async function readGpt(reader: TableReader, sectorSizes: readonly number[]): Promise<PartitionTable | null> {
   let damaged: { readonly sectorSize: number; readonly reason: string } | null = null;

@@ -1,4 +1,4 @@
-/** The partitions of a disk: where each begins and ends, from an MBR or a GPT. */
+/** Partitions of a disk, read from an MBR or a GPT. */
 import { checkArguments, NUMBER } from '../../arguments.ts';
 import { ImageError } from '../../errors.ts';
 import type { Bytes } from '../bytes.ts';
@@ -8,14 +8,14 @@ import { readGpt } from './gpt.ts';
 import { BOOT_SECTOR } from './layout.ts';
 import { parseMbr, readMbr } from './mbr.ts';
 
-/** Sectors that disks have. */
+/** Supported sector sizes. */
 const SECTOR_SIZES = [512, 4096];
 const EMPTY = { kind: 'none', sectorSize: 512, diskId: null, partitions: [], warnings: [] } as const;
 
 /**
- * Reads the partition table of a disk, a device or a storage: a GPT where the MBR says that there is one, else the MBR.
- * Whatever a table says, little is read and it is told in `warnings` what could not be believed. Throws `invalid-argument`
- * for other sector sizes than 512 and 4096, and what reading the disk throws.
+ * Reads the partition table of a disk, a device or a storage: a GPT if the MBR announces one, otherwise the MBR. Reads
+ * little, whatever the table contains; `warnings` lists the parts that were ignored. Throws `invalid-argument` for
+ * sector sizes other than 512 and 4096, and the errors of reading the disk.
  */
 export async function listPartitions(disk: Bytes, options: PartitionOptions = {}): Promise<PartitionTable> {
   checkArguments('listPartitions', { disk: [disk, STORE], options: [options, PARTITION_OPTIONS] });
@@ -38,8 +38,8 @@ export async function listPartitions(disk: Bytes, options: PartitionOptions = {}
 }
 
 /**
- * The place of a partition, for `insideSource`, `rangeStorage` and streams. Throws `not-found` where there is none of
- * that number, `unsupported` for an extended one, `corrupt` for one that does not lie on the disk.
+ * The place of a partition, for `insideSource`, `rangeStorage` and streams. Throws `not-found` for an unknown number,
+ * `unsupported` for an extended partition, `corrupt` for one outside the disk.
  */
 export async function partitionOf(disk: Bytes, number: number, options: PartitionOptions = {}): Promise<Partition> {
   checkArguments('partitionOf', {

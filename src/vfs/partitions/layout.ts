@@ -1,7 +1,7 @@
-/** Layouts of partition tables: the MBR as PCs have it, and UEFI 2.10, chapter 5, "GUID Partition Table". */
+/** Layouts of partition tables: the PC's MBR, and UEFI 2.10, chapter 5, "GUID Partition Table". */
 import { bytes, guid, type StructValue, struct, text, u8, u16, u32, u64 } from '../../binary/struct.ts';
 
-/** Where the four entries of an MBR begin, and how many there are. */
+/** Offset and number of the entries in an MBR. */
 export const MBR_ENTRIES = 446;
 export const MBR_ENTRY_COUNT = 4;
 
@@ -15,7 +15,7 @@ export const BOOT_SECTOR = struct('little', 512, {
 });
 export const BOOT_SIGNATURE = 0xaa55;
 
-/** One entry. The addresses as cylinder, head and sector are those of disks of long ago. */
+/** One entry. Cylinder, head and sector addresses are obsolete. */
 export const MBR_ENTRY = struct('little', 16, {
   status: u8(0),
   firstAddress: bytes(1, 3),
@@ -26,9 +26,9 @@ export const MBR_ENTRY = struct('little', 16, {
 });
 export type MbrEntry = StructValue<typeof MBR_ENTRY>;
 
-/** Types that hold a chain of further tables. */
+/** Types that contain a chain of further tables. */
 export const EXTENDED_TYPES: ReadonlySet<number> = new Set([0x05, 0x0f, 0x85]);
-/** Stands in the MBR for a GPT. */
+/** Type of the MBR entry that protects a GPT. */
 export const PROTECTIVE_TYPE = 0xee;
 
 /** `EFI PART`. */
@@ -51,7 +51,7 @@ export const GPT_HEADER = struct('little', 92, {
 });
 export type GptHeader = StructValue<typeof GPT_HEADER>;
 
-/** An entry, without what may follow in larger ones. The name is UTF-16. */
+/** An entry, without the extra bytes of larger ones. The name is UTF-16. */
 export const GPT_ENTRY = struct('little', 128, {
   type: guid(0, 'mixed'),
   id: guid(16, 'mixed'),
@@ -61,7 +61,7 @@ export const GPT_ENTRY = struct('little', 128, {
   name: bytes(56, 72),
 });
 
-/** The name of the file system or its like in a boot sector that is no partition table: FAT and NTFS. */
+/** Name of the file system in a boot sector without a partition table: FAT and NTFS. */
 export const VOLUME_SECTOR = struct('little', 90, {
   before: bytes(0, 3),
   system: text(3, 8),

@@ -1,7 +1,7 @@
 /**
- * The partition table of the PC. An extended partition holds a chain of tables, each with logical partitions (counted
- * from that table) and a link (counted from the extended partition). Chains are hostile until they end: each table is
- * read once, inside its extended partition, and there is a limit.
+ * The PC's partition table. An extended partition contains a chain of tables, each with logical partitions (relative to
+ * that table) and a link (relative to the extended partition). Chains are hostile: each table is read once, inside its
+ * extended partition, and their number is limited.
  */
 import { hex32 } from '../../errors.ts';
 import { LIMITS } from '../../limits.ts';
@@ -19,19 +19,19 @@ import {
 } from './layout.ts';
 import { mbrTypeName } from './types.ts';
 
-/** The first logical partition of a disk, as Linux counts. */
+/** Number of the first logical partition in Linux. */
 const FIRST_LOGICAL = 5;
 const ACTIVE = 0x80;
 
-/** A boot sector that holds a partition table. */
+/** A boot sector with a partition table. */
 export interface Mbr {
   readonly diskId: string;
   readonly entries: readonly MbrEntry[];
-  /** It stands for a GPT. */
+  /** True when it protects a GPT. */
   readonly protective: boolean;
 }
 
-/** The table in the first sector; null when there is none: also in the first sector of a FAT or NTFS volume. */
+/** The table in the first sector; null when there is none, as in the first sector of a FAT or NTFS volume. */
 export function parseMbr(sector: Uint8Array): Mbr | null {
   if (BOOT_SECTOR.get(sector, 'signature') !== BOOT_SIGNATURE) return null;
   const entries = entriesOf(sector);
@@ -61,7 +61,7 @@ function isUsed({ type, sectorCount }: MbrEntry): boolean {
   return type !== 0 && sectorCount !== 0;
 }
 
-/** The partitions of an MBR, logical ones too. */
+/** The partitions of an MBR, logical ones included. */
 export async function readMbr(reader: TableReader, mbr: Mbr, sectorSize: number): Promise<PartitionTable> {
   const warnings: string[] = [];
   const partitions: Partition[] = [];
@@ -143,7 +143,7 @@ async function readChain(reader: TableReader, extended: Extended, found: Found):
 interface Place {
   readonly number: number;
   readonly kind: Partition['kind'];
-  /** Sector that the entry counts from. */
+  /** Sector that the entry is relative to. */
   readonly base: number;
   readonly sectorSize: number;
 }

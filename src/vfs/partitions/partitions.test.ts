@@ -1,4 +1,4 @@
-/** Partition tables, written by hand: what they say, and what is made of those that lie. */
+/** Partition tables written by hand: correct ones and hostile ones. */
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../../test/conformance/expect-kind.ts';
 import { rounds } from '../../../test/conformance/random.ts';
@@ -265,7 +265,7 @@ describe('the place of a partition', () => {
 });
 
 describe('hostile tables', () => {
-  /** Places where tables are; a byte there, or all bytes of a field, become something else. */
+  /** Offsets of tables; a byte there, or a whole field, is replaced. */
   const cases = (random: Random): Uint8Array => {
     const gpt = random.below(2) === 0;
     const disk = gpt

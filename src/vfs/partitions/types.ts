@@ -1,4 +1,4 @@
-/** What the types of partitions are called: the ones that are met, not all that were ever given out. */
+/** Names of common partition types. */
 
 const MBR_TYPES: Readonly<Record<number, string>> = {
   1: 'FAT12',
@@ -65,12 +65,12 @@ const GPT_TYPES: Readonly<Record<string, string>> = {
   'aa31e02a-400f-11db-9590-000c2911d1b8': 'VMware VMFS',
 };
 
-/** The name of a type of an MBR; null when it is not known. */
+/** Name of an MBR type; null when unknown. */
 export function mbrTypeName(type: number): string | null {
   return MBR_TYPES[type] ?? null;
 }
 
-/** The name of a type of a GPT, by its GUID; null when it is not known. */
+/** Name of a GPT type, by GUID; null when unknown. */
 export function gptTypeName(type: string): string | null {
   return GPT_TYPES[type] ?? null;
 }
