@@ -27,26 +27,19 @@ export function VDPluginLoad({ ImageError, plainInfo, plainCapabilities, registe
         ? { match: 'yes', reason: 'it begins with "BOXES 1"', type: 'hdd' }
         : { match: 'no', reason: 'it does not begin with "BOXES 1"' },
     open: ({ main }, { mode }) => openBoxes(main, mode, tools),
-    async create({ provider, name }, { size, variant, comment, uuid, parent }) {
+    async create({ main }, { size, variant, comment, uuid, parent }) {
       if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0 || size > 2 ** 40) {
         throw new ImageError('invalid-argument', 'The disk size is not usable', { found: size });
       }
       if (variant.length > 0 || comment !== undefined || uuid !== undefined || parent !== undefined) {
         throw new ImageError('unsupported', 'Boxes hold the disk and nothing else');
       }
-      const storage = await provider.create(name);
-      try {
-        const start = new Uint8Array(dataStart(size));
-        start.set(MAGIC);
-        new DataView(start.buffer).setBigUint64(8, BigInt(size), true);
-        await storage.write(0, start);
-        await storage.flush();
-        return await openBoxes(storage, 'write', tools);
-      } catch (error) {
-        await storage.close();
-        await provider.remove(name);
-        throw error;
-      }
+      const start = new Uint8Array(dataStart(size));
+      start.set(MAGIC);
+      new DataView(start.buffer).setBigUint64(8, BigInt(size), true);
+      await main.write(0, start);
+      await main.flush();
+      return openBoxes(main, 'write', tools);
     },
   });
 

@@ -2,7 +2,7 @@
  * Cache images: a file on a quick medium that keeps what was read of a slow one. A cache holds bytes in the form in which
  * the images store them, and nothing that cannot be read there again: whenever anything about it is in doubt, it is empty.
  */
-import type { OpenMode, OperationOptions, Source, Storage } from '../storage/contract.ts';
+import type { NewFiles, OpenMode, OperationOptions, Source, Storage } from '../storage/contract.ts';
 import type { FileExtension, Progress } from './contract.ts';
 import type { Finding } from './findings.ts';
 
@@ -61,8 +61,8 @@ export interface CacheFormat {
   readonly name: string;
   readonly title: string;
   readonly extensions: readonly FileExtension[];
-  /** Makes an empty one. Throws `exists`, `invalid-argument`. */
-  create(source: Source, options: CacheCreateOptions): Promise<void>;
+  /** Writes an empty one into an empty file, durably. Throws `invalid-argument`. */
+  create(files: NewFiles, options: CacheCreateOptions): Promise<void>;
   /** Opens one; what is not in order makes it an empty one. Throws `invalid-format` when it is something else. */
   open(source: Source, how: { readonly mode: OpenMode }): Promise<CacheImage>;
   /** What is wrong with one. Throws `invalid-format`. */

@@ -3,7 +3,7 @@
  * room for new data (`prepareWrite`), and lists the metadata that a flush must write (`seal`). Chains, padding, zero
  * detection and the order of flushes are written once, above.
  */
-import type { MaybePromise, OpenMode, OperationOptions, ReadTarget, Source, Storage } from '../storage/contract.ts';
+import type { MaybePromise, NewFiles, OpenMode, OperationOptions, ReadTarget, Storage } from '../storage/contract.ts';
 import type { ImageFiles } from './files.ts';
 import type { Finding } from './findings.ts';
 import type { Geometry } from './geometry.ts';
@@ -490,8 +490,11 @@ export interface Format {
    * rejects. Throws `invalid-format`, `corrupt`, `unsupported`, `limit`.
    */
   open(files: ImageFiles, options: FormatOpenOptions): Promise<Image>;
-  /** Makes a new image and leaves it open for writing, durable but for its name. Removes its own files when it fails. */
-  create?(source: Source, options: FormatCreateOptions): Promise<Image>;
+  /**
+   * Writes a new image into empty files and leaves it open for writing, durable but for its names. The files belong to the
+   * image then; when it fails, to the caller, who closes and removes them.
+   */
+  create?(files: NewFiles, options: FormatCreateOptions): Promise<Image>;
   /** Ways to compress what new images hold, the usual one first, and the config values that each asks for. */
   readonly compressions?: Readonly<Record<string, Readonly<Record<string, string | number>>>>;
   /**

@@ -4,7 +4,7 @@
  */
 import { ImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
-import type { LockOptions, OpenMode, Source, Storage } from '../storage/contract.ts';
+import type { LockOptions, NewFiles, OpenMode, Source, Storage } from '../storage/contract.ts';
 import { denyAll, isPlainName, type OpenGate, type Reference } from '../storage/gate.ts';
 
 /** Files of an image that exists. */
@@ -91,6 +91,22 @@ function tooMany(path: string): ImageError {
     expected: `at most ${LIMITS.filesBeside}`,
     hint: 'Move the image with its files to a directory of its own.',
   });
+}
+
+/** The files of an image that has just been made, for opening it: parts by the names that it stores. */
+export function filesOfNew(files: NewFiles, parts: ReadonlyMap<string, Storage> = new Map()): ImageFiles {
+  const { name, directory, main } = files;
+  return {
+    name,
+    directory,
+    main,
+    async open(wanted) {
+      const part = parts.get(wanted.name);
+      if (part === undefined) throw new Error(`internal: the new image has no part ${wanted.name}`);
+      return part;
+    },
+    async *list() {},
+  };
 }
 
 /** The file of an image whose format keeps it in one. */

@@ -25,20 +25,11 @@ export async function copyFile(
 ): Promise<Staged> {
   const staged = await stageTarget(to, stage);
   try {
-    const { provider, name } = staged.source;
-    const made = await provider.create(name);
-    try {
-      await copyBytes(from, made, options);
-      await made.flush();
-    } finally {
-      await made.close();
-    }
-    const written = await provider.open(name, 'read');
-    try {
-      if (!(await sameBytes(from, written, options))) throw differs(to.name);
-    } finally {
-      await written.close();
-    }
+    const { main } = await staged.create();
+    await copyBytes(from, main, options);
+    await main.flush();
+    if (!(await sameBytes(from, main, options))) throw differs(to.name);
+    await main.close();
     return staged;
   } catch (error) {
     await staged.discard();

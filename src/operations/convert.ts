@@ -139,7 +139,7 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
     image: made.image,
     name,
     format: made.format.name,
-    key: `new:${made.staged.source.name}`,
+    key: `new:${name}`,
     source: made.target,
     settings: { mode: 'write' },
     recognisedBy: 'it was just made',

@@ -121,7 +121,7 @@ async function stageLocked(
   const staged = await stageTarget(source, { force: options.force ?? false, lock: options.lock ?? true, ...how });
   try {
     if (format.create === undefined) throw new Error('internal: the format was checked');
-    const image = await format.create(staged.source, create);
+    const image = await format.create(await staged.create(), create);
     return { image, format, staged, target: source, warnings };
   } catch (error) {
     await staged.discard();

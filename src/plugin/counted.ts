@@ -18,8 +18,8 @@ export function countedFormat(format: Format, uses: Uses, plugin: string): Forma
     ...(create === undefined
       ? {}
       : {
-          create: async (source, options) =>
-            countedImage(await guarded(plugin, () => create.call(format, source, options)), uses),
+          create: async (files, options) =>
+            countedImage(await guarded(plugin, () => create.call(format, files, options)), uses),
         }),
   });
 }

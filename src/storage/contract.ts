@@ -236,6 +236,26 @@ export interface Source {
   readonly name: string;
 }
 
+/**
+ * Files of something new: all of them get their names together when it is complete, the main one last, or all are removed.
+ * Who hands them out closes them, too, when making it fails.
+ */
+export interface NewFiles {
+  /** The name of the main file, never a temporary one. */
+  readonly name: string;
+  /** The place that relative names count from. */
+  readonly directory: string;
+  /** Empty, and open for writing. */
+  readonly main: Storage;
+  /**
+   * Makes another file of it, empty and open for writing, by the name that the image stores. Throws `exists` for a file
+   * that is there, unless it belongs to an image that is replaced.
+   */
+  part(name: string): Promise<Storage>;
+  /** Bytes that can still be written into the directory; null when unknown. */
+  freeSpace(): Promise<number | null>;
+}
+
 /** Memory that the system should never write to a swap file. */
 export interface LockedMemory {
   readonly bytes: Uint8Array;

@@ -11,6 +11,7 @@ export type {
   LockState,
   MaybePromise,
   NameInfo,
+  NewFiles,
   OpenMode,
   OperationOptions,
   PublishHow,

@@ -1,15 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import type { Storage } from './contract.ts';
+import { crashStates, FaultProvider, RecordingProvider } from '../testing/index.ts';
+import type { Storage, StorageProvider } from './contract.ts';
 import { MemoryProvider } from './memory.ts';
-import { stageTarget } from './staging.ts';
+import { type StageOptions, stageTarget } from './staging.ts';
 
-async function put(provider: MemoryProvider, name: string, byte: number): Promise<void> {
+async function put(provider: StorageProvider, name: string, byte: number): Promise<void> {
   const storage = await provider.create(name);
   await storage.write(0, Uint8Array.of(byte));
   await storage.close();
 }
 
-async function firstByte(provider: MemoryProvider, name: string): Promise<number | undefined> {
+async function firstByte(provider: StorageProvider, name: string): Promise<number | undefined> {
   const storage = await provider.open(name, 'read');
   const target = new Uint8Array(1);
   await storage.read(0, target);
@@ -18,15 +19,30 @@ async function firstByte(provider: MemoryProvider, name: string): Promise<number
 
 async function staged(provider: MemoryProvider, name: string, force = false) {
   const target = await stageTarget({ provider, name }, { force });
-  const storage: Storage = await target.source.provider.create(target.source.name);
+  const files = await target.create();
+  const storage: Storage = files.main;
   await storage.write(0, Uint8Array.of(7));
-  return { target, storage };
+  return { target, storage, files };
 }
 
-async function namesIn(provider: MemoryProvider, directory: string): Promise<string[]> {
+async function namesIn(provider: StorageProvider, directory: string): Promise<string[]> {
   const names: string[] = [];
   for await (const name of provider.list(directory)) names.push(name);
   return names.sort();
+}
+
+/** Notes new names and when they are durable. */
+class Watched extends MemoryProvider {
+  readonly calls: string[] = [];
+
+  override async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
+    this.calls.push(to);
+    await super.rename(from, to, how);
+  }
+
+  override async syncNames(): Promise<void> {
+    this.calls.push('sync');
+  }
 }
 
 describe('stageTarget', () => {
@@ -34,11 +50,150 @@ describe('stageTarget', () => {
     const provider = new MemoryProvider();
     const { target, storage } = await staged(provider, '/new.vdi');
     expect(storage.label).toBe('/new.vdi');
-    expect(target.source.name).not.toBe('/new.vdi');
+    expect(await namesIn(provider, '/')).toEqual([expect.stringMatching(/^\/\.new\.vdi\./)]);
     expect(await provider.lookUp('/new.vdi')).toBeNull();
     await target.publish();
     expect(await namesIn(provider, '/')).toEqual(['/new.vdi']);
     expect(await firstByte(provider, '/new.vdi')).toBe(7);
+  });
+
+  describe('of several files', () => {
+    async function twoFiles(provider: StorageProvider, how: Partial<StageOptions> = {}) {
+      const target = await stageTarget({ provider, name: '/new.qcow2' }, { force: false, ...how });
+      const { main, part } = await target.create();
+      const data = await part('new.data');
+      await data.write(0, Uint8Array.of(8));
+      await main.write(0, Uint8Array.of(7));
+      for (const storage of [data, main]) await storage.flush();
+      return { target, data };
+    }
+
+    /** An image of two files, and what says that the second one belongs to it. */
+    async function oldImage(provider: StorageProvider) {
+      await put(provider, '/new.qcow2', 1);
+      await put(provider, '/new.data', 2);
+      const { key } = (await provider.lookUp('/new.data')) ?? { key: '' };
+      return { force: true, replaces: () => Promise.resolve(new Set([key])) };
+    }
+
+    const content = async (provider: StorageProvider): Promise<string> => {
+      const bytes: string[] = [];
+      for (const name of ['/new.qcow2', '/new.data']) {
+        bytes.push((await provider.lookUp(name)) === null ? '-' : String(await firstByte(provider, name)));
+      }
+      return bytes.join(' ');
+    };
+
+    it('shows none of them until all are complete, and the one that names the others last', async () => {
+      const provider = new Watched();
+      const { target, data } = await twoFiles(provider);
+      expect(data.label).toBe('/new.data');
+      expect(await content(provider)).toBe('- -');
+      await target.publish();
+      expect(provider.calls).toEqual(['/new.data', 'sync', '/new.qcow2', 'sync']);
+      expect(await namesIn(provider, '/')).toEqual(['/new.data', '/new.qcow2']);
+      expect(await content(provider)).toBe('7 8');
+    });
+
+    it.each([false, true])('never replaces a foreign part, and says so before (force %s)', async (force) => {
+      const provider = new MemoryProvider();
+      await put(provider, '/new.data', 5);
+      for (const name of ['new.data', '/new.data', '/x/../new.data']) {
+        const target = await stageTarget({ provider, name: '/new.qcow2' }, { force });
+        const { part } = await target.create();
+        await expect(part(name)).rejects.toMatchObject({ kind: 'exists', context: { path: '/new.data' } });
+        await target.discard();
+      }
+      expect(await namesIn(provider, '/')).toEqual(['/new.data']);
+      expect(await content(provider)).toBe('- 5');
+    });
+
+    it('has one name for each of them', async () => {
+      const target = await stageTarget({ provider: new MemoryProvider(), name: '/new.qcow2' }, { force: false });
+      const { part } = await target.create();
+      await part('new.data');
+      for (const name of ['new.qcow2', '/new.data']) {
+        await expect(part(name)).rejects.toMatchObject({ kind: 'invalid-argument' });
+      }
+      await target.discard();
+    });
+
+    it.each(['/new.data', '/new.qcow2'])('leaves nothing when somebody else takes the name %s', async (taken) => {
+      const provider = new MemoryProvider();
+      const { target } = await twoFiles(provider);
+      await put(provider, taken, 5);
+      await expect(target.publish()).rejects.toMatchObject({ kind: 'exists', context: { path: taken } });
+      await target.discard();
+      expect(await namesIn(provider, '/')).toEqual([taken]);
+      expect(await firstByte(provider, taken)).toBe(5);
+    });
+
+    it('replaces the files of an old image, and no other', async () => {
+      const provider = new Watched();
+      const { target } = await twoFiles(provider, await oldImage(provider));
+      expect(await content(provider)).toBe('1 2');
+      const other = await provider.open('/new.data', 'read');
+      await expect(other.lock('shared')).rejects.toMatchObject({ kind: 'locked' });
+      await target.publish();
+      await other.lock('shared');
+      expect(await namesIn(provider, '/')).toEqual(['/new.data', '/new.qcow2']);
+      expect(await content(provider)).toBe('7 8');
+      const hidden = (name: string) => expect.stringMatching(new RegExp(`^/\\.new\\.${name}\\.`));
+      const old = [hidden('qcow2'), 'sync', hidden('data'), 'sync'];
+      expect(provider.calls).toEqual([...old, '/new.data', 'sync', '/new.qcow2', 'sync']);
+    });
+
+    it('is locked, every file of it, until it has its names', async () => {
+      const provider = new MemoryProvider();
+      const { target } = await twoFiles(provider);
+      const temporary = await namesIn(provider, '/');
+      expect(temporary).toHaveLength(2);
+      const others = await Promise.all(temporary.map((name) => provider.open(name, 'read')));
+      for (const other of others) await expect(other.lock('shared')).rejects.toMatchObject({ kind: 'locked' });
+      await target.publish();
+      for (const other of others) await other.lock('shared');
+    });
+
+    it.each([
+      ['new', '- -'],
+      ['old', '1 2'],
+    ])('is what it was after a failure at any name (%s)', async (old, before) => {
+      for (let at = 0, failed = true; failed; at++) {
+        const inner = new MemoryProvider();
+        const how = old === 'old' ? await oldImage(inner) : {};
+        const provider = new FaultProvider(inner);
+        const { target } = await twoFiles(provider, how);
+        provider.plan({ fail: { names: at } });
+        const ended = await target.publish().then(
+          () => true,
+          () => false,
+        );
+        failed = provider.fired;
+        await target.discard();
+        const whole = await content(inner);
+        expect(ended ? ['7 8'] : [before, '7 8'], `at ${at}`).toContain(whole);
+        const names = whole === '- -' ? [] : ['/new.data', '/new.qcow2'];
+        expect((await namesIn(inner, '/')).filter((name) => !ended || !name.startsWith('/.'))).toEqual(names);
+      }
+    });
+
+    it.each([
+      ['new', ['- -', '- 8', '7 8']],
+      ['old', ['1 2', '- 2', '- -', '- 8', '7 8']],
+    ])('is whole, or not there, when the power goes (%s)', async (old, allowed) => {
+      const inner = new MemoryProvider();
+      const how = old === 'old' ? await oldImage(inner) : {};
+      const recorder = new RecordingProvider(inner);
+      const { target } = await twoFiles(recorder, how);
+      await target.publish();
+      const seen = new Set<string>();
+      for (const state of crashStates(recorder.log, inner, { maxStates: 500 })) {
+        const found = await content(state.provider);
+        expect(allowed, state.describe()).toContain(found);
+        seen.add(found);
+      }
+      expect(seen).toEqual(new Set(allowed));
+    });
   });
 
   it('makes names durable after the file got its own', async () => {
@@ -123,10 +278,8 @@ describe('stageTarget', () => {
   it('never speaks of the temporary name', async () => {
     const provider = new MemoryProvider();
     const { target } = await staged(provider, '/new.vdi');
-    const { provider: inner, name } = target.source;
-    await expect(inner.create(name)).rejects.toMatchObject({ kind: 'exists', context: { path: '/new.vdi' } });
-    await inner.remove(name);
-    await expect(inner.open(name, 'read')).rejects.toMatchObject({ kind: 'not-found', context: { path: '/new.vdi' } });
+    await expect(target.create()).rejects.toMatchObject({ kind: 'exists', context: { path: '/new.vdi' } });
+    for (const name of await namesIn(provider, '/')) await provider.remove(name);
     await expect(target.publish()).rejects.toMatchObject({ kind: 'not-found', context: { path: '/new.vdi' } });
   });
 
@@ -135,7 +288,8 @@ describe('stageTarget', () => {
     const { target, storage } = await staged(provider, '/new.vdi');
     await storage.close();
     await expect(storage.read(0, new Uint8Array(1))).rejects.toMatchObject({ kind: 'io' });
-    const other = await provider.open(target.source.name, 'read');
+    const [temporary = ''] = await namesIn(provider, '/');
+    const other = await provider.open(temporary, 'read');
     await expect(other.lock('shared')).rejects.toMatchObject({ kind: 'locked' });
     await target.publish();
     await other.lock('exclusive');

@@ -1,12 +1,17 @@
 /**
- * New files appear only when they are complete: made under a temporary name in the same directory, readable by their
- * owner only, and given their own name, without replacing anything, when they are durable.
+ * New files appear only when they are complete: made under temporary names in the same directory, readable by their
+ * owner only, and given their own names, without replacing anything, when they are durable. Of an image of several files
+ * the one that names the others comes last.
+ *
+ * A new part may take the place of a part of the very image that is replaced. Two files cannot be exchanged at once, so
+ * the old image goes first: its files get temporary names, the one that names the others before them, and come back when
+ * the new image fails. After a power cut there is the old image, the new one, or none of that name, and never a mixture.
  */
 import { checkArguments, FLAG, NAME, withFields } from '../arguments.ts';
-import { ImageError, isImageError } from '../errors.ts';
+import { describeError, ImageError, isImageError } from '../errors.ts';
 import { allDone } from './all-done.ts';
 import { PROVIDER } from './checks.ts';
-import type { CreateMode, FileAttributes, NameInfo, PublishHow, Source, Storage, StorageProvider } from './contract.ts';
+import type { FileAttributes, NameInfo, NewFiles, Source, Storage, StorageProvider } from './contract.ts';
 import { type KeptOpen, keptOpen } from './kept-open.ts';
 
 /** How a target is made. */
@@ -21,18 +26,23 @@ export interface StageOptions {
   readonly sources?: readonly FileAttributes[];
   /** A file that goes on in this one: it gets its attributes and times. Left out: those of what it replaces. */
   readonly continues?: FileAttributes;
+  /**
+   * Keys of the parts of the image that is replaced: with `force` new parts may replace them, and nothing else. Asked for
+   * when a part meets a file of its name. Left out: none.
+   */
+  readonly replaces?: () => Promise<ReadonlySet<string>>;
 }
 
 /** A target that is being made. */
 export interface Staged {
-  /** Where it is made; formats create it there. */
-  readonly source: Source;
+  /** Makes its main file, under a temporary name. Called once. */
+  create(): Promise<NewFiles>;
   /**
-   * Gives it its name, durably. Throws `exists` when somebody else took the name meanwhile. Returns what a person should
-   * know: attributes of the replaced file that it could not be given.
+   * Gives all files their names, durably. Throws `exists` when somebody else took one meanwhile: then `discard` comes next.
+   * Returns what a person should know: attributes of replaced files that the new ones could not be given.
    */
   publish(): Promise<readonly string[]>;
-  /** Removes what was made so far, all files of it, if it was not published. */
+  /** Removes what was made so far, all files of it, if it was not published. Closes what is open of it. */
   discard(): Promise<void>;
 }
 
@@ -41,7 +51,7 @@ const HOW = withFields('an object with force', { force: FLAG });
 
 /**
  * Prepares a target. Refuses at once what could not be published: an existing file (unless `force`), a directory, a
- * device, a missing directory. Nothing is made yet: the format does that, under the temporary name.
+ * device, a missing directory. Nothing is made before `create`.
  */
 export async function stageTarget(target: Source, how: StageOptions): Promise<Staged> {
   checkArguments('stageTarget', { target: [target, TARGET], how: [how, HOW] });
@@ -49,40 +59,241 @@ export async function stageTarget(target: Source, how: StageOptions): Promise<St
   const old = await checkTarget(target, how.force);
   // A link stays a link: what it leads to is replaced.
   const final = old === null ? name : await provider.realName(name);
-  const temporary = provider.temporaryName(final);
-  const known: Names = { temporary, name, parts: new Set() };
-  const locks = new TargetLocks(how.lock ?? true);
-  if (old !== null && how.own?.has(old.key) !== true) await locks.lockOld({ provider, name: final }, name);
-  const look = old === null ? NOTHING_REPLACED : await replacedLook({ provider, name: final });
-  return {
-    source: { provider: labelled(provider, known, locks), name: temporary },
-    publish: () =>
-      underFinalName(known, async () => {
-        const lost = await dress(provider, known, { ...how, ...look });
-        await publish({ provider, name: final }, temporary, how.force);
-        known.parts.clear();
-        await locks.release();
-        return lost;
-      }),
-    discard: () =>
-      underFinalName(known, async () => {
-        try {
-          for (const part of [temporary, ...known.parts]) await removeIfThere(provider, part);
-        } finally {
-          await locks.release();
-        }
-      }),
-  };
+  const staging = new Staging(provider, how);
+  await staging.begin({ final, label: name, temporary: provider.temporaryName(final) }, old);
+  return staging;
 }
 
-/** What is known of the file that is replaced. */
+/** Names of one file of a target. */
+interface FileNames {
+  /** The one that it gets, with links resolved. */
+  readonly final: string;
+  /** The one that a person knows. */
+  readonly label: string;
+  /** The one until it is published. */
+  readonly temporary: string;
+}
+
+/** One file of a target. */
+interface NewFile extends FileNames {
+  /** The file that it replaces, and its key; null: none. */
+  readonly old: (ReplacedLook & { readonly key: string }) | null;
+}
+
+/** A file of the old image that made room, and where it is until the new one is complete. */
+interface Withdrawn {
+  readonly final: string;
+  readonly backup: string;
+}
+
+/** The files of one target. */
+class Staging implements Staged {
+  readonly #provider: StorageProvider;
+  readonly #how: StageOptions;
+  readonly #locks: TargetLocks;
+  /** All files, the main one first. */
+  #files: NewFile[] = [];
+  /** Files that have their names already, while the main one has not. */
+  #published: string[] = [];
+  #withdrawn: Withdrawn[] = [];
+  /** Temporary names that are in use. */
+  readonly #made = new Set<string>();
+  /** The main file has its name. */
+  #complete = false;
+
+  constructor(provider: StorageProvider, how: StageOptions) {
+    this.#provider = provider;
+    this.#how = how;
+    this.#locks = new TargetLocks(how.lock ?? true);
+  }
+
+  /** The main file, and the one that it replaces. */
+  async begin(names: FileNames, old: NameInfo | null): Promise<void> {
+    this.#files.push({ ...names, old: await this.#lookAtOld(names, old) });
+  }
+
+  create(): Promise<NewFiles> {
+    return this.#underFinalNames(async () => {
+      const { final, label } = this.#mainFile;
+      const directory = this.#provider.directory(final);
+      return {
+        name: label,
+        directory,
+        main: await this.#make(this.#mainFile),
+        part: (name) => this.#underFinalNames(() => this.#part(name)),
+        freeSpace: () => this.#provider.freeSpace(directory),
+      };
+    });
+  }
+
+  publish(): Promise<readonly string[]> {
+    return this.#underFinalNames(async () => {
+      const lost = await this.#dress();
+      await this.#withdraw();
+      await this.#publishParts();
+      await this.#publishMain();
+      lost.push(...(await this.#forgetOld()));
+      await this.#locks.release();
+      return lost;
+    });
+  }
+
+  discard(): Promise<void> {
+    return this.#underFinalNames(async () => {
+      try {
+        await this.#locks.closeNew();
+        if (this.#complete) await this.#forgetOld();
+        else await this.#undo();
+      } finally {
+        await this.#locks.release();
+      }
+    });
+  }
+
+  get #mainFile(): NewFile {
+    const [main] = this.#files;
+    if (main === undefined) throw new Error('internal: a target has a main file');
+    return main;
+  }
+
+  /** Keeps others away from a file that is going to be replaced, and notes what it looks like. */
+  async #lookAtOld({ final, label }: FileNames, old: NameInfo | null): Promise<NewFile['old']> {
+    if (old === null) return null;
+    const source = { provider: this.#provider, name: final };
+    if (this.#how.own?.has(old.key) !== true) await this.#locks.lockOld(source, label);
+    return { ...(await replacedLook(source)), key: old.key };
+  }
+
+  /** Others see nothing of it before it is complete. */
+  async #make({ temporary, label }: FileNames): Promise<Storage> {
+    const storage = await this.#provider.create(temporary, { label, private: true });
+    this.#made.add(temporary);
+    return this.#locks.lockNew(storage);
+  }
+
+  async #part(name: string): Promise<Storage> {
+    const provider = this.#provider;
+    const label = provider.resolve(name, this.#mainFile.final);
+    const present = await provider.lookUp(label);
+    const final = present === null ? label : await provider.realName(label);
+    if (this.#files.some((file) => file.final === final)) throw takenTwice(label);
+    if (present !== null && !(await this.#mayReplace(present))) throw partExists(label, this.#how.force);
+    const names = { final, label, temporary: provider.temporaryName(final) };
+    const file = { ...names, old: await this.#lookAtOld(names, present) };
+    this.#files.push(file);
+    return this.#make(file);
+  }
+
+  /** The name of a part is one that an image stores, and may be that of any file. */
+  async #mayReplace({ kind, key }: NameInfo): Promise<boolean> {
+    const { force, replaces } = this.#how;
+    return force && kind === 'file' && replaces !== undefined && (await replaces()).has(key);
+  }
+
+  /** Gives all files, still under names that nobody looks for, the attributes that they are to have. */
+  async #dress(): Promise<string[]> {
+    const { continues, sources = [] } = this.#how;
+    const { label, old } = this.#mainFile;
+    if (old?.unknown === true) return [unknownReaders(label)];
+    const lost = new Set<string>();
+    for (const file of [...this.#files].reverse()) {
+      const like = continues ?? (file.old ?? old)?.replaced ?? null;
+      if (like === null && sources.length === 0) await this.#provider.publishMode(file.temporary);
+      else {
+        const how = { like, sources, times: continues !== undefined };
+        for (const one of await this.#provider.publishLike(file.temporary, how)) lost.add(one);
+      }
+    }
+    return lost.size === 0 ? [] : [`${label} could not get all that ${whose(continues)} had: ${[...lost].join(', ')}.`];
+  }
+
+  /** Where a part takes the place of an old one, the old image goes first, and its main file before its parts. */
+  async #withdraw(): Promise<void> {
+    const replacing = this.#files.filter(({ old }) => old !== null);
+    if (replacing.every((file) => file === this.#mainFile)) return;
+    for (const { final, label, old } of replacing) {
+      if ((await this.#provider.lookUp(final))?.key !== old?.key) throw appeared(label);
+      const backup = this.#provider.temporaryName(final);
+      await this.#provider.rename(final, backup, { replace: false });
+      this.#withdrawn.push({ final, backup });
+      await this.#provider.syncNames(this.#provider.directory(final));
+    }
+  }
+
+  /** Parts first: what names them must find them. */
+  async #publishParts(): Promise<void> {
+    const directories = new Set<string>();
+    for (const file of this.#files) {
+      if (file === this.#mainFile) continue;
+      await this.#publishAs(file, false);
+      this.#published.push(file.final);
+      directories.add(this.#provider.directory(file.final));
+    }
+    for (const directory of directories) await this.#provider.syncNames(directory);
+  }
+
+  async #publishMain(): Promise<void> {
+    const main = this.#mainFile;
+    const replace = this.#how.force && this.#withdrawn.length === 0;
+    // The old target may have become something else since it was looked at, and a device is not replaced.
+    if (replace) await checkTarget({ provider: this.#provider, name: main.final }, true);
+    await this.#publishAs(main, replace);
+    this.#complete = true;
+    await this.#provider.syncNames(this.#provider.directory(main.final));
+  }
+
+  async #publishAs({ temporary, final, label }: FileNames, replace: boolean): Promise<void> {
+    try {
+      await this.#provider.rename(temporary, final, { replace });
+    } catch (error) {
+      if (!isImageError(error) || error.kind !== 'exists') throw error;
+      throw appeared(label);
+    }
+  }
+
+  /** Nothing of the new target stays, and the old one is what it was. */
+  async #undo(): Promise<void> {
+    const made = [...this.#made, ...this.#published.splice(0)];
+    this.#made.clear();
+    await allDone(made.map((name) => removeIfThere(this.#provider, name)));
+    // Its main file last, as it went first.
+    for (const { final, backup } of this.#withdrawn.splice(0).reverse()) {
+      await this.#provider.rename(backup, final, { replace: false });
+      await this.#provider.syncNames(this.#provider.directory(final));
+    }
+  }
+
+  /** The old files are not needed any more. Returns a sentence for each that stays. */
+  async #forgetOld(): Promise<string[]> {
+    const stay: string[] = [];
+    for (const { final, backup } of this.#withdrawn.splice(0)) {
+      try {
+        await removeIfThere(this.#provider, backup);
+      } catch (error) {
+        if (!isImageError(error)) throw error;
+        stay.push(`The old ${final} could not be removed and is called ${backup} now: ${describeError(error)}.`);
+      }
+    }
+    return stay;
+  }
+
+  /** Temporary names mean nothing to a person. */
+  async #underFinalNames<T>(run: () => Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      if (!isImageError(error)) throw error;
+      throw this.#files.reduce((told, { temporary, label }) => underName(told, temporary, label), error);
+    }
+  }
+}
+
+/** What is known of a file that is replaced. */
 interface ReplacedLook {
   readonly replaced: FileAttributes | null;
   /** It could not be looked at, so nobody but its owner gets to see the new one. */
   readonly unknown: boolean;
 }
-
-const NOTHING_REPLACED: ReplacedLook = { replaced: null, unknown: false };
 
 async function replacedLook({ provider, name }: Source): Promise<ReplacedLook> {
   try {
@@ -98,40 +309,20 @@ async function replacedLook({ provider, name }: Source): Promise<ReplacedLook> {
   }
 }
 
-/** Gives all files of the target, still under names that nobody looks for, the attributes that they are to have. */
-async function dress(
-  provider: StorageProvider,
-  { temporary, name, parts }: Names,
-  { replaced, unknown, continues, sources = [] }: ReplacedLook & Pick<StageOptions, 'continues' | 'sources'>,
-): Promise<string[]> {
-  if (unknown) return [`Who may read the old ${name} could not be found out, so only its owner may read the new one.`];
-  const like = continues ?? replaced;
-  const usual = like === null && sources.length === 0;
-  const lost = new Set<string>();
-  for (const part of [...parts, temporary]) {
-    if (usual) await provider.publishMode(part);
-    else for (const one of await provider.publishLike(part, howFor(like, continues, sources))) lost.add(one);
-  }
-  return lost.size === 0 ? [] : [`${name} could not get all that ${whose(continues)} had: ${[...lost].join(', ')}.`];
-}
-
-function howFor(
-  like: FileAttributes | null,
-  continues: FileAttributes | undefined,
-  sources: readonly FileAttributes[],
-): PublishHow {
-  return { like, sources, times: continues !== undefined };
+function unknownReaders(name: string): string {
+  return `Who may read the old ${name} could not be found out, so only its owner may read the new one.`;
 }
 
 function whose(continues: FileAttributes | undefined): string {
   return continues === undefined ? 'the file before it' : 'the original';
 }
 
-/** Keeps others away from the old target and the new one until the one has become the other. */
+/** Keeps others away from the old files and the new ones until the ones have become the others. */
 class TargetLocks {
   readonly #wanted: boolean;
-  readonly #made: KeptOpen[] = [];
-  #old: Storage | null = null;
+  readonly #made: Storage[] = [];
+  readonly #kept: KeptOpen[] = [];
+  readonly #old: Storage[] = [];
 
   constructor(wanted: boolean) {
     this.#wanted = wanted;
@@ -147,51 +338,28 @@ class TargetLocks {
       await storage.close();
       throw isImageError(error) ? underName(error, target.name, label) : error;
     }
-    this.#old = storage;
+    this.#old.push(storage);
   }
 
   /** The lock outlives the handle that the format closes. */
   async lockNew(storage: Storage): Promise<Storage> {
+    this.#made.push(storage);
     if (!this.#wanted) return storage;
-    try {
-      await storage.lock('exclusive');
-    } catch (error) {
-      await storage.close();
-      throw error;
-    }
+    await storage.lock('exclusive');
     const kept = keptOpen(storage);
-    this.#made.push(kept);
+    this.#kept.push(kept);
     return kept.storage;
   }
 
+  /** Closes all that was made, also what a format left open. */
+  closeNew(): Promise<void> {
+    return allDone(this.#made.splice(0).map((storage) => storage.close()));
+  }
+
   async release(): Promise<void> {
-    const old = this.#old;
-    this.#old = null;
-    const closing = this.#made.splice(0).map((kept) => kept.release());
-    if (old !== null) closing.push(old.close());
-    await allDone(closing);
+    const kept = this.#kept.splice(0).map((one) => one.release());
+    await allDone([...kept, ...this.#old.splice(0).map((storage) => storage.close())]);
   }
-}
-
-/** The name on the medium, and the one that the person knows. */
-interface Names {
-  readonly temporary: string;
-  readonly name: string;
-  /** Other files of the target, made under their own names. */
-  readonly parts: Set<string>;
-}
-
-async function publish(target: Source, temporary: string, force: boolean): Promise<void> {
-  const { provider, name } = target;
-  // The old target may have become something else since it was looked at, and a device is not replaced.
-  if (force) await checkTarget(target, force);
-  try {
-    await provider.rename(temporary, name, { replace: force });
-  } catch (error) {
-    if (!isImageError(error) || error.kind !== 'exists') throw error;
-    throw existing(name, 'A file of that name appeared while this one was made');
-  }
-  await provider.syncNames(provider.directory(name));
 }
 
 async function removeIfThere(provider: StorageProvider, name: string): Promise<void> {
@@ -199,15 +367,6 @@ async function removeIfThere(provider: StorageProvider, name: string): Promise<v
     await provider.remove(name);
   } catch (error) {
     if (!isImageError(error) || error.kind !== 'not-found') throw error;
-  }
-}
-
-/** Nobody knows the temporary name: failures speak of the final one. */
-async function underFinalName<T>(names: Names, run: () => Promise<T>): Promise<T> {
-  try {
-    return await run();
-  } catch (error) {
-    throw isImageError(error) ? underName(error, names.temporary, names.name) : error;
   }
 }
 
@@ -253,35 +412,22 @@ function existing(name: string, message: string): ImageError {
   });
 }
 
-/** The same provider; what is done under the temporary name is reported under the final one. */
-function labelled(provider: StorageProvider, names: Names, locks: TargetLocks): StorageProvider {
-  return {
-    open: (name, mode) => underFinalName(names, () => provider.open(name, mode)),
-    create: (name, how) =>
-      underFinalName(names, async () => {
-        const storage = await provider.create(name, { ...how, ...createMode(names, name) });
-        if (name !== names.temporary) names.parts.add(name);
-        return locks.lockNew(storage);
-      }),
-    rename: (from, to, how) => provider.rename(from, to, how),
-    remove: async (name) => {
-      await underFinalName(names, () => provider.remove(name));
-      names.parts.delete(name);
-    },
-    list: (directory) => provider.list(directory),
-    resolve: (name, relativeTo) => provider.resolve(name, relativeTo),
-    directory: (name) => provider.directory(name),
-    lookUp: (name) => provider.lookUp(name),
-    realName: (name) => provider.realName(name),
-    temporaryName: (name) => provider.temporaryName(name),
-    publishMode: (name) => provider.publishMode(name),
-    publishLike: (name, how) => provider.publishLike(name, how),
-    syncNames: (directory) => provider.syncNames(directory),
-    freeSpace: (directory) => provider.freeSpace(directory),
-  };
+function appeared(name: string): ImageError {
+  return existing(name, 'A file of that name appeared while this one was made');
 }
 
-/** Nobody else reads any file of it before it is complete. */
-function createMode({ temporary, name }: Names, wanted: string): CreateMode {
-  return wanted === temporary ? { label: name, private: true } : { private: true };
+function partExists(path: string, force: boolean): ImageError {
+  return new ImageError('exists', 'A file of the new image has the name of a file that exists', {
+    path,
+    hint: force
+      ? 'Choose another name: option force (--force) replaces files of the old image only, and this is not one of them.'
+      : 'Choose another name.',
+  });
+}
+
+function takenTwice(path: string): ImageError {
+  return new ImageError('invalid-argument', 'Two files of the new image cannot have one name', {
+    path,
+    hint: 'Choose another name for one of them.',
+  });
 }

@@ -22,7 +22,7 @@ export function registryWith(formats: readonly Format[], wrap: (image: Image) =>
         open: async (source, options) => wrap(await format.open(source, options)),
         ...(create === undefined
           ? {}
-          : { create: async (source, options) => wrap(await create.call(format, source, options)) }),
+          : { create: async (files, options) => wrap(await create.call(format, files, options)) }),
       });
     }),
   );

@@ -1,5 +1,6 @@
 /** What every format of cache images promises, by itself and below a disk of every format, over every storage. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createCache } from '../../src/disk/change/cache.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
 import type { CacheImage } from '../../src/image/cache.ts';
 import { createImage } from '../../src/operations/create.ts';
@@ -30,8 +31,10 @@ describe('caches', () => {
       let place: Place;
       const at = (name: string): Source => ({ provider: place.provider, name: place.path(name) });
       const open = (mode: 'read' | 'write' = 'write'): Promise<CacheImage> => format.open(at('c.cache'), { mode });
+      const create = (name: string, size: number, fixed: boolean): Promise<void> =>
+        createCache(at(name), { format: format.name, size, fixed });
       const make = async (fixed = false): Promise<CacheImage> => {
-        await format.create(at('c.cache'), { size: 2 * MIB, fixed });
+        await create('c.cache', 2 * MIB, fixed);
         return open();
       };
 
@@ -48,9 +51,9 @@ describe('caches', () => {
         expect(cache.look(0, 5000)).toEqual({ cached: false, length: 5000 });
         await cache.close(IDENTITY);
         expect(await format.check(at('c.cache'), {})).toEqual([]);
-        await expectKind(() => format.create(at('c.cache'), { size: 2 * MIB, fixed }), 'exists');
+        await expectKind(() => create('c.cache', 2 * MIB, fixed), 'exists');
         for (const size of [0, 1000, -1, Number.NaN, 2 ** 60]) {
-          await expectKind(() => format.create(at('other'), { size, fixed }), 'invalid-argument');
+          await expectKind(() => create('other', size, fixed), 'invalid-argument');
         }
         expect(await place.provider.lookUp(place.path('other'))).toBe(null);
       });

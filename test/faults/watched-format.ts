@@ -15,7 +15,7 @@ export function watchedRegistry(formats: readonly Format[], log: OperationLog): 
   const watched = formats.map((format) => {
     const { create } = format;
     if (create === undefined) return format;
-    return overriding(format, { create: (source, options) => noted(log, () => create.call(format, source, options)) });
+    return overriding(format, { create: (files, options) => noted(log, () => create.call(format, files, options)) });
   });
   return registryWith(watched, (image) => watchedImage(image, log));
 }

@@ -214,7 +214,7 @@ async function createCacheOf(
   try {
     await registryOf(options)
       .findCache(format)
-      .create(staged.source, { size, fixed, signal, ...(onProgress === undefined ? {} : { onProgress }) });
+      .create(await staged.create(), { size, fixed, signal, ...(onProgress === undefined ? {} : { onProgress }) });
     for (const text of await staged.publish()) warn(options, text, target.name);
   } catch (error) {
     await staged.discard();

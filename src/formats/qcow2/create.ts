@@ -9,7 +9,7 @@ import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import { LIMITS } from '../../limits.ts';
-import type { Source, Storage } from '../../storage/contract.ts';
+import type { NewFiles, Storage } from '../../storage/contract.ts';
 import { refcountsPerBlock, setRefcount } from './clusters/refcounts.ts';
 import type { Extension } from './header/extensions.ts';
 import { type Qcow2Header, serializeHeader } from './header/header.ts';
@@ -314,52 +314,33 @@ export function featureNames(): Extension {
   return { type: EXTENSION_TYPE.featureNames, data };
 }
 
-/** Writes a new image and flushes it. Its files are removed again when anything fails. */
-export async function writeNewQcow2(source: Source, options: FormatCreateOptions, plan: Qcow2Plan): Promise<Storage> {
-  const storage = await source.provider.create(source.name);
-  const dataName = plan.dataFile === null ? null : source.provider.resolve(plan.dataFile, source.name);
-  let made = false;
-  try {
-    if (dataName !== null) {
-      await makeDataFile(source, dataName, plan, options);
-      made = true;
-    }
-    await writeTables(storage, plan, options);
-    const { clusterSize } = plan.header;
-    const dataStart = (plan.totalClusters - plan.dataClusters) * clusterSize;
-    const end = plan.totalClusters * clusterSize;
-    if (plan.dataClusters > 0 && plan.preallocates > 0) await preallocate(storage, dataStart, end, options);
-    if (storage.size < end) await storage.resize(end);
-    // Last: a file without its header is no image, so a cut leaves nothing that looks like one.
-    await storage.write(0, serializeHeader(plan.header));
-    await storage.flush();
-    return storage;
-  } catch (error) {
-    await storage.close();
-    await source.provider.remove(source.name);
-    if (made && dataName !== null) await source.provider.remove(dataName);
-    throw error;
-  }
+/** Writes a new image and flushes it. Returns its parts by their names: a data file, or none. */
+export async function writeNewQcow2(
+  files: NewFiles,
+  options: FormatCreateOptions,
+  plan: Qcow2Plan,
+): Promise<ReadonlyMap<string, Storage>> {
+  const { main } = files;
+  const parts = new Map<string, Storage>();
+  // A name that is taken is refused before anything is written.
+  if (plan.dataFile !== null) parts.set(plan.dataFile, await files.part(plan.dataFile));
+  for (const data of parts.values()) await fillDataFile(data, plan, options);
+  await writeTables(main, plan, options);
+  const { clusterSize } = plan.header;
+  const dataStart = (plan.totalClusters - plan.dataClusters) * clusterSize;
+  const end = plan.totalClusters * clusterSize;
+  if (plan.dataClusters > 0 && plan.preallocates > 0) await preallocate(main, dataStart, end, options);
+  if (main.size < end) await main.resize(end);
+  // Last: a file without its header is no image, so a cut leaves nothing that looks like one.
+  await main.write(0, serializeHeader(plan.header));
+  await main.flush();
+  return parts;
 }
 
-async function makeDataFile(
-  source: Source,
-  name: string,
-  plan: Qcow2Plan,
-  options: FormatCreateOptions,
-): Promise<void> {
-  const data = await source.provider.create(name);
-  try {
-    await data.resize(plan.virtualSize);
-    if (plan.preallocates > 0) await preallocate(data, 0, plan.virtualSize, options);
-    await data.flush();
-    await data.close();
-    await source.provider.syncNames(source.provider.directory(name));
-  } catch (error) {
-    await data.close();
-    await source.provider.remove(name);
-    throw error;
-  }
+async function fillDataFile(data: Storage, plan: Qcow2Plan, options: FormatCreateOptions): Promise<void> {
+  await data.resize(plan.virtualSize);
+  if (plan.preallocates > 0) await preallocate(data, 0, plan.virtualSize, options);
+  await data.flush();
 }
 
 /** All tables, in pieces: with preallocation they may be long. */

@@ -1,8 +1,6 @@
 /** QCOW2: QEMU's disk image. */
 import type { ConfigKey, Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
-import { mainFile, OpenedFiles } from '../../image/files.ts';
-import type { Source } from '../../storage/contract.ts';
-import type { OpenGate } from '../../storage/gate.ts';
+import { filesOfNew, mainFile } from '../../image/files.ts';
 import { AMEND_KEYS } from './amend/amend-plan.ts';
 import { checkQcow2 } from './check/check.ts';
 import { repairQcow2 } from './check/repair.ts';
@@ -53,17 +51,11 @@ export const qcow2: Format = {
   ],
   probe,
   open: openQcow2,
-  async create(source, options) {
-    const parent =
-      options.parent === undefined ? null : storedName(source.provider.directory(source.name), options.parent.name);
-    const main = await writeNewQcow2(source, options, planQcow2(options, parent));
-    const files = new OpenedFiles({ source, main, gate: ownDataFile(source) });
-    try {
-      return await openQcow2(files, { mode: 'write', isNew: true });
-    } catch (error) {
-      await files.close();
-      throw error;
-    }
+  async create(files, options) {
+    const parent = options.parent === undefined ? null : storedName(files.directory, options.parent.name);
+    const plan = planQcow2(options, parent);
+    const data = await writeNewQcow2(files, options, plan);
+    return openQcow2(filesOfNew(files, data), { mode: 'write', isNew: true });
   },
   async check(files, options) {
     return checkQcow2(mainFile(files), options);
@@ -88,14 +80,6 @@ function key(name: string, fallback: string | null, valueType: ConfigKey['valueT
     expert: !['cluster_size', 'compat', 'compression_type', 'preallocation'].includes(name),
     createOnly: true,
     description,
-  };
-}
-
-/** The data file was named by the caller and has just been made. */
-function ownDataFile(source: Source): OpenGate {
-  return {
-    open: ({ name }, _from, mode) => source.provider.open(name, mode),
-    candidates: () => (async function* () {})(),
   };
 }
 

@@ -25,7 +25,7 @@ const SECTOR = 512;
 const SURVEY_BYTES = 8 * 1024 * 1024;
 
 /** How `openQcow2` opens. */
-export interface Qcow2OpenOptions extends FormatOpenOptions {
+export interface Qcow2OpenOptions extends Omit<FormatOpenOptions, 'gate'> {
   /** It was made here and now: what was just written needs no check. Default false. */
   readonly isNew?: boolean;
 }

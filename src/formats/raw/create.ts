@@ -3,7 +3,7 @@ import { SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
 import type { FormatCreateOptions, Image, Measure } from '../../image/contract.ts';
 import { preallocate } from '../../image/preallocate.ts';
-import type { Source } from '../../storage/contract.ts';
+import type { NewFiles } from '../../storage/contract.ts';
 import { RawImage } from './image.ts';
 import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
 
@@ -64,29 +64,23 @@ export async function measureRaw(
   return { required, fullyAllocated: virtualSize };
 }
 
-/** Makes a raw image, sparse unless `fixed`. It is removed again when anything fails. */
-export async function writeNewRaw(source: Source, options: FormatCreateOptions): Promise<Image> {
+/** Makes a raw image, sparse unless `fixed`. */
+export async function writeNewRaw(files: NewFiles, options: FormatCreateOptions): Promise<Image> {
+  const { main } = files;
   const { virtualSize, preallocates } = planRaw(options);
-  if (preallocates > 0) await checkSpace(source, preallocates);
-  const storage = await source.provider.create(source.name);
-  try {
-    if (preallocates > 0) await preallocate(storage, 0, preallocates, options);
-    else await storage.resize(virtualSize);
-    await storage.flush();
-    return new RawImage(storage, options.type ?? 'hdd', 'write');
-  } catch (error) {
-    await storage.close();
-    await source.provider.remove(source.name);
-    throw error;
-  }
+  if (preallocates > 0) await checkSpace(files, preallocates);
+  if (preallocates > 0) await preallocate(main, 0, preallocates, options);
+  else await main.resize(virtualSize);
+  await main.flush();
+  return new RawImage(main, options.type ?? 'hdd', 'write');
 }
 
 /** What cannot fit is refused before the first byte is written. */
-async function checkSpace(source: Source, wanted: number): Promise<void> {
-  const free = await source.provider.freeSpace(source.provider.directory(source.name));
+async function checkSpace(files: NewFiles, wanted: number): Promise<void> {
+  const free = await files.freeSpace();
   if (free === null || free >= wanted) return;
   throw new ImageError('no-space', 'There is not enough room for a fixed image', {
-    path: source.name,
+    path: files.name,
     found: `${free} bytes free`,
     expected: `${wanted} bytes`,
     hint: 'Make room, or create a sparse image.',

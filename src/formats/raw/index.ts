@@ -41,9 +41,7 @@ export const raw: Format = {
   ],
   probe: probeRaw,
   open: openRaw,
-  async create(source, options) {
-    return writeNewRaw(source, options);
-  },
+  create: writeNewRaw,
   plan(options) {
     return planRaw(options);
   },

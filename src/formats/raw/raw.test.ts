@@ -4,6 +4,7 @@ import { flushImage } from '../../image/flush.ts';
 import { openDisk } from '../../operations/open.ts';
 import { isPromise, type OpenMode, type Storage, type StorageProvider } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
+import { stageTarget } from '../../storage/staging.ts';
 import { openWith } from '../../testing/format-files.ts';
 import { raw } from './index.ts';
 import { FLOPPY_MAX } from './layout.ts';
@@ -30,9 +31,17 @@ function mapped(image: Image, offset: number, length: number): Mapping {
   return answer;
 }
 
-function create(provider: StorageProvider, options: Partial<FormatCreateOptions> = {}): Promise<Image> {
+async function create(provider: StorageProvider, options: Partial<FormatCreateOptions> = {}): Promise<Image> {
   if (raw.create === undefined) throw new Error('raw images can be made');
-  return raw.create({ provider, name: NAME }, { size: MIB, variant: [], ...options });
+  const staged = await stageTarget({ provider, name: NAME }, { force: false, lock: false });
+  try {
+    const image = await raw.create(await staged.create(), { size: MIB, variant: [], ...options });
+    await staged.publish();
+    return image;
+  } catch (error) {
+    await staged.discard();
+    throw error;
+  }
 }
 
 /** A provider that tells `free` as its free space, and whose storages cannot reserve room. */

@@ -1,5 +1,6 @@
 /** An open VCI cache, where several use it at a time and room is short. */
 import { beforeEach, expect, it } from 'vitest';
+import { createCache } from '../../disk/change/cache.ts';
 import { withOpen } from '../../disk/open/environment.ts';
 import type { CacheImage } from '../../image/cache.ts';
 import type { Source } from '../../storage/contract.ts';
@@ -40,7 +41,7 @@ function source(): Source {
 }
 
 async function make(): Promise<CacheImage> {
-  await vci.create({ provider: memory, name: '/c.vci' }, { size: SIZE, fixed: false });
+  await createCache({ provider: memory, name: '/c.vci' }, { size: SIZE });
   return vci.open(source(), { mode: 'write' });
 }
 

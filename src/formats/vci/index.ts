@@ -27,7 +27,7 @@ export const vci: CacheFormat = {
   title: 'VirtualBox cache image',
   extensions: [{ extension: 'vci', type: 'hdd' }],
 
-  async create(source, { size, fixed, ...options }) {
+  async create({ main }, { size, fixed, ...options }) {
     const blockCount = alignDown(size, GRANULARITY) / BLOCK;
     if (!Number.isSafeInteger(size) || blockCount === 0 || blockCount > MAX_BLOCKS) {
       throw new ImageError('invalid-argument', 'A cache cannot have this size', {
@@ -36,19 +36,11 @@ export const vci: CacheFormat = {
       });
     }
     throwIfAborted(options.signal, 'Creating the cache');
-    const storage = await source.provider.create(source.name);
-    try {
-      const header = freshHeader(blockCount, fixed);
-      if (fixed) await preallocate(storage, 0, blockCount * BLOCK, options);
-      const identity = { image: null, modification: NULL_GUID };
-      await writeContent(storage, header, { extents: [], identity, treeAt: dataStartOf(blockCount) });
-      await storage.close();
-    } catch (error) {
-      await storage.close().catch(() => {});
-      await source.provider.remove(source.name);
-      throw error;
-    }
-    await source.provider.syncNames(source.provider.directory(source.name));
+    const header = freshHeader(blockCount, fixed);
+    if (fixed) await preallocate(main, 0, blockCount * BLOCK, options);
+    const identity = { image: null, modification: NULL_GUID };
+    await writeContent(main, header, { extents: [], identity, treeAt: dataStartOf(blockCount) });
+    await main.close();
   },
 
   async open(source, { mode }) {

@@ -6,7 +6,7 @@ import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import { LIMITS } from '../../limits.ts';
-import type { Source, Storage } from '../../storage/contract.ts';
+import type { NewFiles, Storage } from '../../storage/contract.ts';
 import {
   COMMENT_MAX,
   DEFAULT_ALIGNMENT,
@@ -132,32 +132,25 @@ export async function measureVdi(
   return { required: dataOffset + blocks * blockSize, fullyAllocated };
 }
 
-/** Writes a new image and flushes it. The storage is removed again when anything fails. */
-export async function writeNewVdi(source: Source, options: FormatCreateOptions): Promise<Storage> {
+/** Writes a new image and flushes it. */
+export async function writeNewVdi(files: NewFiles, options: FormatCreateOptions): Promise<void> {
+  const { main } = files;
   const plan = planVdi(options);
-  await checkSpace(source, plan);
-  const storage = await source.provider.create(source.name);
-  try {
-    await writeMap(storage, plan, options);
-    if (plan.type === IMAGE_TYPE.fixed) await preallocate(storage, plan.dataOffset, plan.preallocates, options);
-    // Last: a file without its header is no image, so a cut leaves nothing that looks like one.
-    await storage.write(0, encodeHeader(plan, options));
-    await storage.flush();
-    return storage;
-  } catch (error) {
-    await storage.close();
-    await source.provider.remove(source.name);
-    throw error;
-  }
+  await checkSpace(files, plan);
+  await writeMap(main, plan, options);
+  if (plan.type === IMAGE_TYPE.fixed) await preallocate(main, plan.dataOffset, plan.preallocates, options);
+  // Last: a file without its header is no image, so a cut leaves nothing that looks like one.
+  await main.write(0, encodeHeader(plan, options));
+  await main.flush();
 }
 
 /** A fixed image that cannot fit is refused before the first byte is written. */
-async function checkSpace(source: Source, plan: VdiPlan): Promise<void> {
+async function checkSpace(files: NewFiles, plan: VdiPlan): Promise<void> {
   if (plan.preallocates === 0) return;
-  const free = await source.provider.freeSpace(source.provider.directory(source.name));
+  const free = await files.freeSpace();
   if (free === null || free >= plan.preallocates) return;
   throw new ImageError('no-space', 'There is not enough room for a fixed image', {
-    path: source.name,
+    path: files.name,
     found: `${free} bytes free`,
     expected: `${plan.preallocates} bytes`,
     hint: 'Make room, or create a dynamic image.',

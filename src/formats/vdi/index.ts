@@ -58,9 +58,9 @@ export const vdi: Format = {
   async open(files, { mode, infoOnly = false, signal }) {
     return openVdi(mainFile(files), { mode, infoOnly, signal });
   },
-  async create(source, options) {
-    const storage = await writeNewVdi(source, options);
-    return openVdi(storage, { mode: 'write', infoOnly: false });
+  async create(files, options) {
+    await writeNewVdi(files, options);
+    return openVdi(files.main, { mode: 'write', infoOnly: false });
   },
   async check(files, options) {
     return checkVdi(mainFile(files), options);

@@ -137,9 +137,10 @@ describe.each(['', '1'])('rename (VDKIT_NO_NATIVE=%s)', (off) => {
 
   it('publishes a staged file without replacing one that appeared', async () => {
     const target = await stageTarget({ provider: files, name: path('new') }, { force: false });
-    const storage = await target.source.provider.create(target.source.name);
-    expect(permissions(target.source.name)).toBe(0o600);
-    await storage.close();
+    const { main } = await target.create();
+    const [temporary = ''] = fs.readdirSync(directory).filter((name) => name.startsWith('.new.'));
+    expect(permissions(path(temporary))).toBe(0o600);
+    await main.close();
     fs.writeFileSync(path('new'), 'other');
     await expect(target.publish()).rejects.toMatchObject({ kind: 'exists', context: { path: path('new') } });
     await target.discard();
@@ -153,7 +154,7 @@ it('replaces what a link leads to, not the link', async () => {
   fs.writeFileSync(path('data/old'), 'old');
   fs.symlinkSync('data/old', path('link'));
   const target = await stageTarget({ provider: files, name: path('link') }, { force: true });
-  await (await target.source.provider.create(target.source.name)).close();
+  await (await target.create()).main.close();
   await target.publish();
   expect(fs.readlinkSync(path('link'))).toBe('data/old');
   expect(fs.readFileSync(path('data/old'), 'utf8')).toBe('');
