@@ -4,6 +4,7 @@ import { handedOver, sourceOf } from '../disk/open/environment.ts';
 import type { ConvertOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Source, Storage } from '../storage/contract.ts';
+import { forwardedProvider, forwardedStorage } from '../storage/forwarding.ts';
 import { stageTarget } from '../storage/staging.ts';
 import type { CommandContext } from './context.ts';
 
@@ -53,8 +54,7 @@ function spooledSource(storage: Storage): Source {
   const { provider } = handedOver(outer, async () => sharedHandle(storage));
   return {
     name: outer.name,
-    provider: {
-      ...provider,
+    provider: forwardedProvider(provider, {
       directory: (name) => (name === outer.name ? NOWHERE : provider.directory(name)),
       realName: async (name) => {
         if (name === outer.name) return name;
@@ -64,7 +64,7 @@ function spooledSource(storage: Storage): Source {
           hint: 'Name the parent with --parent.',
         });
       },
-    },
+    }),
   };
 }
 
@@ -72,25 +72,19 @@ const NOWHERE = '(standard input)';
 
 /** Opening takes several steps that each close their handle; the one temporary file must outlive them. */
 function sharedHandle(storage: Storage): Storage {
-  return {
-    label: storage.label,
-    get size() {
-      return storage.size;
-    },
+  return forwardedStorage(storage, {
     can: { ...storage.can, write: false, resize: false },
-    readNow: (offset, target) => storage.readNow?.(offset, target) ?? false,
-    read: (offset, target) => storage.read(offset, target),
     write: () => Promise.reject(readOnly()),
-    extentAt: (offset) => storage.extentAt(offset),
     zero: () => Promise.reject(readOnly()),
     resize: () => Promise.reject(readOnly()),
+    allocate: () => Promise.reject(readOnly()),
     flush: async () => {},
-    identity: () => storage.identity(),
-    // Nobody else knows the temporary file.
+    // Only this process has the temporary file; its owner and its place mean nothing.
+    attributes: async () => null,
+    place: async () => null,
     lock: async () => {},
-    lockState: () => storage.lockState(),
     close: async () => {},
-  };
+  });
 }
 
 function readOnly(): ImageError {

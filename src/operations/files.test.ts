@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { CreateImageOptions } from '../disk/options.ts';
 import { LIMITS } from '../limits.ts';
+import { ForwardingProvider } from '../storage/forwarding.ts';
 import { MemoryProvider } from '../storage/memory.ts';
-import { WrappedProvider } from '../testing/wrapped-provider.ts';
 import { createImage } from './create.ts';
 import { removeImage, renameImage } from './files.ts';
 import { inspect } from './inspect.ts';
@@ -84,30 +84,22 @@ describe('childrenOf', () => {
 });
 
 /** Notes what happens to names, in order. */
-class NotingProvider extends WrappedProvider {
+class NotingProvider extends ForwardingProvider {
   readonly notes: string[] = [];
 
-  open(name: string, mode: 'read' | 'write') {
-    return this.inner.open(name, mode);
-  }
-
-  create(name: string) {
-    return this.inner.create(name);
-  }
-
-  rename(from: string, to: string, how: { readonly replace: boolean }) {
+  override rename(from: string, to: string, how: { readonly replace: boolean }) {
     this.notes.push(`rename ${from} ${to}${how.replace ? ', replacing' : ''}`);
-    return this.inner.rename(from, to, how);
+    return super.rename(from, to, how);
   }
 
-  remove(name: string) {
+  override remove(name: string) {
     this.notes.push(`remove ${name}`);
-    return this.inner.remove(name);
+    return super.remove(name);
   }
 
-  syncNames(directory: string) {
+  override syncNames(directory: string) {
     this.notes.push(`sync ${directory}`);
-    return this.inner.syncNames(directory);
+    return super.syncNames(directory);
   }
 }
 

@@ -131,6 +131,10 @@ export type WriteSource = Uint8Array | readonly Uint8Array[];
  *
  * Buffers belong to the caller again when the promise settles. Calls may overlap; overlapping writes to one range
  * have no defined winner. After a failed `flush` nothing is known about what reached the medium.
+ *
+ * Every call that can wait takes a signal last. Storages at hand look at it before they start, slow ones while they wait
+ * too; a call that is ended rejects with `aborted`, and its buffers belong to the caller again. Pass the options that
+ * you got: making an object for each request would be felt.
  */
 export interface Storage {
   /** For messages: the name that the person knows. */
@@ -141,32 +145,32 @@ export interface Storage {
   /** Reads without waiting, when the bytes are at hand. False: nothing was read, ask `read`. Never blocks. */
   readNow?(offset: number, target: Uint8Array): boolean;
   /** Fills the target. A read past the end throws `out-of-bounds`. */
-  read(offset: number, target: ReadTarget): Promise<void>;
+  read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void>;
   /** Writes the source; a write past the end makes the storage grow, with zeroes between. */
-  write(offset: number, source: WriteSource): Promise<void>;
+  write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void>;
   /** The widest run known around `offset`; a storage that cannot tell answers data up to its end. */
-  extentAt(offset: number): MaybePromise<StorageExtent>;
+  extentAt(offset: number, options?: OperationOptions): MaybePromise<StorageExtent>;
   /** Makes a range inside the storage read zero. `punch` asks for the room back; without it the range stays allocated. */
-  zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void>;
+  zero(offset: number, length: number, how: { readonly punch: boolean }, options?: OperationOptions): Promise<void>;
   /** Reserves room so that later writes cannot run out of it. Absent where the platform has no such call. */
-  allocate?(offset: number, length: number): Promise<void>;
+  allocate?(offset: number, length: number, options?: OperationOptions): Promise<void>;
   /** Tells the system that reads will come in ascending order. Absent where it cannot be told. */
   adviseSequential?(): void;
-  resize(size: number): Promise<void>;
+  resize(size: number, options?: OperationOptions): Promise<void>;
   /** Everything written so far is durable when it resolves. Never repeated after a failure. */
-  flush(): Promise<void>;
-  identity(): Promise<StorageIdentity>;
+  flush(options?: OperationOptions): Promise<void>;
+  identity(options?: OperationOptions): Promise<StorageIdentity>;
   /** Absent, or null, where a storage has no owner: memory, devices. */
-  attributes?(): Promise<FileAttributes | null>;
+  attributes?(options?: OperationOptions): Promise<FileAttributes | null>;
   /** Names the open file by its handle, whatever is exchanged meanwhile. Null, or absent, where the system cannot tell. */
-  place?(): Promise<StoragePlace | null>;
+  place?(options?: OperationOptions): Promise<StoragePlace | null>;
   /**
    * Takes an advisory lock on the whole storage, or changes the one that this handle has. Closing gives it back. Does
    * not wait: throws `locked` when another handle is in the way, in this process or another, and keeps what it had.
    */
-  lock(mode: LockMode, how?: LockOptions): Promise<void>;
+  lock(mode: LockMode, how?: LockOptions, options?: OperationOptions): Promise<void>;
   /** Which locks are held now, this handle's own included. Never throws for want of a way to tell. */
-  lockState(): Promise<LockState>;
+  lockState(options?: OperationOptions): Promise<LockState>;
   /** Gives the handle back, and its lock. Does not flush. May be called twice. */
   close(): Promise<void>;
 }

@@ -25,6 +25,7 @@ export type {
   WriteSource,
 } from './contract.ts';
 export { isPromise } from './contract.ts';
+export { ForwardingProvider, ForwardingStorage, forwardedProvider, forwardedStorage } from './forwarding.ts';
 export { denyAll, type GateOptions, type OpenGate, openGate, type Reference, type ReferenceOrigin } from './gate.ts';
 export { MemoryProvider, MemoryStorage } from './memory.ts';
 export { OverlayStorage } from './overlay.ts';
@@ -39,3 +40,4 @@ export type {
   TcpInterest,
   TcpWaitOptions,
 } from './tcp.ts';
+export { StorageView, type ViewCodec, type ViewOptions } from './view.ts';

@@ -8,21 +8,14 @@ import { type ErrorKind, ImageError } from '../errors.ts';
 import { PROVIDER } from '../storage/checks.ts';
 import type {
   CreateMode,
-  FileAttributes,
-  LockMode,
-  LockOptions,
-  LockState,
-  MaybePromise,
   OpenMode,
+  OperationOptions,
   ReadTarget,
   Storage,
-  StorageCapabilities,
-  StorageExtent,
-  StorageIdentity,
   StorageProvider,
   WriteSource,
 } from '../storage/contract.ts';
-import { WrappedProvider } from './wrapped-provider.ts';
+import { ForwardingProvider, ForwardingStorage } from '../storage/forwarding.ts';
 
 /**
  * What can fail. `write` stands for everything that changes content or size, `growth` for those of them that make a
@@ -50,9 +43,7 @@ export interface FaultPlan {
 const NONE: Readonly<Record<FaultPoint, number>> = { read: 0, write: 0, growth: 0, flush: 0, names: 0 };
 
 /** Fails as planned, and counts. The plan can be exchanged at any time; counting starts again then. */
-export class FaultProvider extends WrappedProvider {
-  /** As the inner one can. */
-  readonly link?: (from: string, to: string) => Promise<void>;
+export class FaultProvider extends ForwardingProvider {
   #plan: FaultPlan;
   #counts: Record<FaultPoint, number> = { ...NONE };
   #failing = new Set<FaultPoint>();
@@ -63,12 +54,6 @@ export class FaultProvider extends WrappedProvider {
     super(inner);
     checkArguments('FaultProvider', { inner: [inner, PROVIDER], plan: [plan, OBJECT] });
     this.#plan = plan;
-    const link = inner.link?.bind(inner);
-    if (link === undefined) return;
-    this.link = async (from, to) => {
-      await this.check('names', from);
-      await link(from, to);
-    };
   }
 
   /** Operations so far, failed ones included. */
@@ -89,26 +74,31 @@ export class FaultProvider extends WrappedProvider {
     this.#fired = false;
   }
 
-  async open(name: string, mode: OpenMode): Promise<Storage> {
+  override async open(name: string, mode: OpenMode): Promise<Storage> {
     return this.#wrap(await this.inner.open(name, mode));
   }
 
-  async create(name: string, how?: CreateMode): Promise<Storage> {
+  override async create(name: string, how?: CreateMode): Promise<Storage> {
     await this.check('names', name);
     return this.#wrap(await this.inner.create(name, how));
   }
 
-  async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
+  override async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
     await this.check('names', from);
     return this.inner.rename(from, to, how);
   }
 
-  async remove(name: string): Promise<void> {
+  override async link(from: string, to: string): Promise<void> {
+    await this.check('names', from);
+    await super.link?.(from, to);
+  }
+
+  override async remove(name: string): Promise<void> {
     await this.check('names', name);
     return this.inner.remove(name);
   }
 
-  async syncNames(directory: string): Promise<void> {
+  override async syncNames(directory: string): Promise<void> {
     await this.check('names', directory);
     return this.inner.syncNames(directory);
   }
@@ -151,87 +141,53 @@ export class FaultProvider extends WrappedProvider {
   }
 }
 
-class FaultStorage implements Storage {
-  readonly allocate?: (offset: number, length: number) => Promise<void>;
-  readonly #inner: Storage;
+class FaultStorage extends ForwardingStorage {
   readonly #faults: FaultProvider;
   readonly #key: string;
 
   constructor(inner: Storage, faults: FaultProvider, key: string) {
-    this.#inner = inner;
+    // All reads are counted.
+    super(inner, ['readNow']);
     this.#faults = faults;
     this.#key = key;
-    const allocate = inner.allocate?.bind(inner);
-    if (allocate !== undefined) {
-      this.allocate = async (offset, length) => {
-        await this.#change(offset + length);
-        await allocate(offset, length);
-      };
-    }
   }
 
-  get label(): string {
-    return this.#inner.label;
+  override async read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
+    await this.#faults.check('read', this.label, () => this.inner.read(offset, firstHalf(target, 1)));
+    return this.inner.read(offset, target, options);
   }
 
-  get size(): number {
-    return this.#inner.size;
-  }
-
-  get can(): StorageCapabilities {
-    return this.#inner.can;
-  }
-
-  async read(offset: number, target: ReadTarget): Promise<void> {
-    await this.#faults.check('read', this.label, () => this.#inner.read(offset, firstHalf(target, 1)));
-    return this.#inner.read(offset, target);
-  }
-
-  async write(offset: number, source: WriteSource): Promise<void> {
+  override async write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void> {
     const parts = listed(source);
     const end = offset + parts.reduce((sum, part) => sum + part.length, 0);
-    await this.#change(end, () => this.#inner.write(offset, firstHalf(source, SECTOR)));
-    return this.#inner.write(offset, source);
+    await this.#change(end, () => this.inner.write(offset, firstHalf(source, SECTOR)));
+    return this.inner.write(offset, source, options);
   }
 
-  extentAt(offset: number): MaybePromise<StorageExtent> {
-    return this.#inner.extentAt(offset);
+  override async zero(
+    offset: number,
+    length: number,
+    how: { readonly punch: boolean },
+    options?: OperationOptions,
+  ): Promise<void> {
+    await this.#change(0, () => this.inner.zero(offset, half(length, SECTOR), how));
+    return this.inner.zero(offset, length, how, options);
   }
 
-  async zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void> {
-    await this.#change(0, () => this.#inner.zero(offset, half(length, SECTOR), how));
-    return this.#inner.zero(offset, length, how);
+  override async allocate(offset: number, length: number, options?: OperationOptions): Promise<void> {
+    await this.#change(offset + length);
+    await super.allocate?.(offset, length, options);
   }
 
-  async resize(size: number): Promise<void> {
+  override async resize(size: number, options?: OperationOptions): Promise<void> {
     await this.#change(size);
     this.#faults.claim(this.#key, size, this.label);
-    return this.#inner.resize(size);
+    return this.inner.resize(size, options);
   }
 
-  async flush(): Promise<void> {
+  override async flush(options?: OperationOptions): Promise<void> {
     await this.#faults.check('flush', this.label);
-    return this.#inner.flush();
-  }
-
-  identity(): Promise<StorageIdentity> {
-    return this.#inner.identity();
-  }
-
-  async attributes(): Promise<FileAttributes | null> {
-    return (await this.#inner.attributes?.()) ?? null;
-  }
-
-  lock(mode: LockMode, how?: LockOptions): Promise<void> {
-    return this.#inner.lock(mode, how);
-  }
-
-  lockState(): Promise<LockState> {
-    return this.#inner.lockState();
-  }
-
-  close(): Promise<void> {
-    return this.#inner.close();
+    return this.inner.flush(options);
   }
 
   /** Something is stored up to `end`. */

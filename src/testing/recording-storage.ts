@@ -9,21 +9,15 @@ import { checkArguments, OBJECT } from '../arguments.ts';
 import { PROVIDER } from '../storage/checks.ts';
 import type {
   CreateMode,
-  FileAttributes,
-  LockMode,
-  LockOptions,
-  LockState,
-  MaybePromise,
   NameInfo,
   OpenMode,
+  OperationOptions,
   ReadTarget,
   Storage,
-  StorageCapabilities,
-  StorageExtent,
-  StorageIdentity,
   StorageProvider,
   WriteSource,
 } from '../storage/contract.ts';
+import { ForwardingProvider, ForwardingStorage } from '../storage/forwarding.ts';
 import {
   type FlushOperation,
   type LoggedFile,
@@ -32,7 +26,6 @@ import {
   OperationLog,
 } from './operation-log.ts';
 import { PagedBytes } from './paged-bytes.ts';
-import { WrappedProvider } from './wrapped-provider.ts';
 
 /** Bytes read at once when a file is first seen. */
 const CAPTURE_BYTES = 1024 * 1024;
@@ -44,23 +37,24 @@ export interface RecordingOptions {
 }
 
 /** Records into `log` what happens through it. */
-export class RecordingProvider extends WrappedProvider {
+export class RecordingProvider extends ForwardingProvider {
   readonly log = new OperationLog();
   readonly #turns: NonNullable<RecordingOptions['turns']>;
 
   constructor(inner: StorageProvider, options: RecordingOptions = {}) {
-    super(inner);
+    // The log has one name for a file.
+    super(inner, ['link']);
     checkArguments('RecordingProvider', { inner: [inner, PROVIDER], options: [options, OBJECT] });
     this.#turns = options.turns ?? ((): number => 0);
   }
 
-  async open(name: string, mode: OpenMode): Promise<Storage> {
+  override async open(name: string, mode: OpenMode): Promise<Storage> {
     const file = await this.#see(name);
     const storage = await this.inner.open(name, mode);
     return new RecordingStorage(storage, file ?? this.log.addExisting(name, await capture(storage)), this);
   }
 
-  async create(name: string, how?: CreateMode): Promise<Storage> {
+  override async create(name: string, how?: CreateMode): Promise<Storage> {
     const file = this.log.addFile(name);
     const directories = [this.directory(name)];
     const storage = await this.#change({ kind: 'create', file, to: name, directories }, () =>
@@ -69,7 +63,7 @@ export class RecordingProvider extends WrappedProvider {
     return new RecordingStorage(storage, file, this);
   }
 
-  async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
+  override async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
     await this.#see(to);
     const file = await this.#see(from);
     // The inner provider knows best how to complain about a name that is not there.
@@ -80,7 +74,7 @@ export class RecordingProvider extends WrappedProvider {
     );
   }
 
-  async remove(name: string): Promise<void> {
+  override async remove(name: string): Promise<void> {
     const file = await this.#see(name);
     if (file === null) return this.inner.remove(name);
     await this.#change({ kind: 'remove', file, from: name, directories: [this.directory(name)] }, () =>
@@ -100,7 +94,7 @@ export class RecordingProvider extends WrappedProvider {
     }
   }
 
-  async syncNames(directory: string): Promise<void> {
+  override async syncNames(directory: string): Promise<void> {
     await this.timed(this.log.startFlush(directory), 'names', () => this.inner.syncNames(directory));
   }
 
@@ -167,40 +161,22 @@ async function capture(storage: Storage): Promise<PagedBytes> {
 }
 
 /** One handle; all handles of a file write into the same part of the log. */
-class RecordingStorage implements Storage {
-  readonly readNow?: (offset: number, target: Uint8Array) => boolean;
-  readonly allocate?: (offset: number, length: number) => Promise<void>;
-  readonly #inner: Storage;
+class RecordingStorage extends ForwardingStorage {
   readonly #file: LoggedFile;
   readonly #provider: RecordingProvider;
 
   constructor(inner: Storage, file: LoggedFile, provider: RecordingProvider) {
-    this.#inner = inner;
+    super(inner);
     this.#file = file;
     this.#provider = provider;
-    if (inner.readNow !== undefined) this.readNow = inner.readNow.bind(inner);
-    const allocate = inner.allocate?.bind(inner);
-    if (allocate !== undefined) this.allocate = (offset, length) => this.#allocate(() => allocate(offset, length));
   }
 
-  get label(): string {
-    return this.#inner.label;
-  }
-
-  get size(): number {
-    return this.#inner.size;
-  }
-
-  get can(): StorageCapabilities {
-    return this.#inner.can;
-  }
-
-  async read(offset: number, target: ReadTarget): Promise<void> {
-    await this.#inner.read(offset, target);
+  override async read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
+    await this.inner.read(offset, target, options);
     await this.#provider.pause('read');
   }
 
-  async write(offset: number, source: WriteSource): Promise<void> {
+  override async write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void> {
     const bytes = joined(source);
     const before = this.size;
     const operation = this.#log.start({
@@ -211,59 +187,40 @@ class RecordingStorage implements Storage {
       bytes,
       sizes: [before, Math.max(before, offset + bytes.length)],
     });
-    await this.#provider.timed(operation, 'write', () => this.#inner.write(offset, bytes));
+    await this.#provider.timed(operation, 'write', () => this.inner.write(offset, bytes, options));
     if (!sameBytes(joined(source), bytes)) {
       this.#log.hazards.push(`The buffer of write ${operation.id} changed while the write was running`);
     }
   }
 
-  extentAt(offset: number): MaybePromise<StorageExtent> {
-    return this.#inner.extentAt(offset);
-  }
-
-  async zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void> {
+  override async zero(
+    offset: number,
+    length: number,
+    how: { readonly punch: boolean },
+    options?: OperationOptions,
+  ): Promise<void> {
     const operation = this.#log.start({ kind: 'zero', file: this.#file, offset, length });
-    await this.#provider.timed(operation, 'write', () => this.#inner.zero(offset, length, how));
+    await this.#provider.timed(operation, 'write', () => this.inner.zero(offset, length, how, options));
   }
 
-  async resize(size: number): Promise<void> {
+  override async allocate(offset: number, length: number, options?: OperationOptions): Promise<void> {
+    const before = this.size;
+    await super.allocate?.(offset, length, options);
+    if (this.size === before) return;
+    this.#log.end(this.#log.start({ kind: 'resize', file: this.#file, sizes: [before, this.size] }));
+  }
+
+  override async resize(size: number, options?: OperationOptions): Promise<void> {
     const operation = this.#log.start({ kind: 'resize', file: this.#file, sizes: [this.size, size] });
-    await this.#provider.timed(operation, 'write', () => this.#inner.resize(size));
+    await this.#provider.timed(operation, 'write', () => this.inner.resize(size, options));
   }
 
-  async flush(): Promise<void> {
-    await this.#provider.timed(this.#log.startFlush(this.#file), 'flush', () => this.#inner.flush());
-  }
-
-  identity(): Promise<StorageIdentity> {
-    return this.#inner.identity();
-  }
-
-  async attributes(): Promise<FileAttributes | null> {
-    return (await this.#inner.attributes?.()) ?? null;
-  }
-
-  lock(mode: LockMode, how?: LockOptions): Promise<void> {
-    return this.#inner.lock(mode, how);
-  }
-
-  lockState(): Promise<LockState> {
-    return this.#inner.lockState();
-  }
-
-  close(): Promise<void> {
-    return this.#inner.close();
+  override async flush(options?: OperationOptions): Promise<void> {
+    await this.#provider.timed(this.#log.startFlush(this.#file), 'flush', () => this.inner.flush(options));
   }
 
   get #log(): OperationLog {
     return this.#provider.log;
-  }
-
-  async #allocate(run: () => Promise<void>): Promise<void> {
-    const before = this.size;
-    await run();
-    if (this.size === before) return;
-    this.#log.end(this.#log.start({ kind: 'resize', file: this.#file, sizes: [before, this.size] }));
   }
 }
 

@@ -4,7 +4,14 @@
  */
 import { ChainDisk } from '../disk/disk.ts';
 import { mostPrivate } from '../storage/attributes.ts';
-import type { FileAttributes, LockMode, LockOptions, LockState, StorageIdentity } from '../storage/contract.ts';
+import type {
+  FileAttributes,
+  LockMode,
+  LockOptions,
+  LockState,
+  OperationOptions,
+  StorageIdentity,
+} from '../storage/contract.ts';
 import { LockTable, lockedHere, stateOf } from '../storage/locks.ts';
 import { type Bytes, isStorage } from './bytes.ts';
 
@@ -31,10 +38,10 @@ export class Outer {
   }
 
   /** Without the times and size of the outer file, which change with every write. */
-  async identity(range: string): Promise<StorageIdentity> {
+  async identity(range: string, options?: OperationOptions): Promise<StorageIdentity> {
     const bytes = this.#bytes;
     if (isStorage(bytes)) {
-      const { key, modifiedMs, revision } = await bytes.identity();
+      const { key, modifiedMs, revision } = await bytes.identity(options);
       const own = { key: `${key}@${range}`, kind: 'other', allocatedSize: null, modifiedMs } as const;
       return revision === undefined ? own : { ...own, revision };
     }
@@ -43,20 +50,26 @@ export class Outer {
   }
 
   /** Attributes of the outer file; for a disk those of its most private file, so that a copy is no more readable. */
-  async attributes(): Promise<FileAttributes | null> {
+  async attributes(options?: OperationOptions): Promise<FileAttributes | null> {
     const bytes = this.#bytes;
-    if (isStorage(bytes)) return (await bytes.attributes?.()) ?? null;
+    if (isStorage(bytes)) return (await bytes.attributes?.(options)) ?? null;
     return bytes instanceof ChainDisk ? mostPrivate(await bytes.attributes()) : null;
   }
 
   /** Throws `locked` when another handle of the range or of the outer storage conflicts. */
-  async lock(owner: { readonly label: string }, range: string, mode: LockMode, how?: LockOptions): Promise<void> {
+  async lock(
+    owner: { readonly label: string },
+    range: string,
+    mode: LockMode,
+    how?: LockOptions,
+    options?: OperationOptions,
+  ): Promise<void> {
     const table = this.#tables.get(range) ?? new LockTable();
     this.#tables.set(range, table);
     const conflict = table.take(owner, mode, how);
     if (conflict !== null) throw lockedHere(owner.label, conflict, mode);
     try {
-      await this.#lockOuter(mode, how);
+      await this.#lockOuter(mode, how, options);
     } catch (error) {
       // It keeps what it had.
       const before = this.#held.get(owner);
@@ -68,10 +81,10 @@ export class Outer {
   }
 
   /** A disk was locked when it was opened; a storage is locked as strictly as needed. */
-  async #lockOuter(mode: LockMode, how: LockOptions | undefined): Promise<void> {
+  async #lockOuter(mode: LockMode, how: LockOptions | undefined, options: OperationOptions | undefined): Promise<void> {
     if (!isStorage(this.#bytes)) return;
     const strictest = this.#mode === 'exclusive' ? 'exclusive' : mode;
-    await this.#bytes.lock(strictest, how);
+    await this.#bytes.lock(strictest, how, options);
     this.#mode = strictest;
   }
 
@@ -82,8 +95,8 @@ export class Outer {
     if (table?.isEmpty === true) this.#tables.delete(range);
   }
 
-  async lockState(range: string): Promise<LockState> {
-    if (isStorage(this.#bytes)) return this.#bytes.lockState();
+  async lockState(range: string, options?: OperationOptions): Promise<LockState> {
+    if (isStorage(this.#bytes)) return this.#bytes.lockState(options);
     const table = this.#tables.get(range);
     return table === undefined ? { held: 'none', holders: [] } : stateOf(table.claim);
   }

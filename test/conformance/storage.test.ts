@@ -6,8 +6,9 @@ import { expectSameBytes } from './expect-bytes.ts';
 import { expectKind } from './expect-kind.ts';
 import { randomBytes, rounds } from './random.ts';
 import { type Place, STORAGE_KINDS } from './storages.ts';
+import { VIEW_KINDS } from './views.ts';
 
-describe.each(STORAGE_KINDS)('storage: $name', (kind) => {
+describe.each([...STORAGE_KINDS, ...VIEW_KINDS])('storage: $name', (kind) => {
   let place: Place;
   let provider: StorageProvider;
   let opened: Storage[];

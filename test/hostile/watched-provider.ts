@@ -1,25 +1,12 @@
 /** A provider that tells which files were opened, and which were not closed again. */
 import { isZero } from '../../src/codec/bytes.ts';
-import type {
-  CreateMode,
-  LockMode,
-  LockOptions,
-  LockState,
-  MaybePromise,
-  OpenMode,
-  ReadTarget,
-  Storage,
-  StorageCapabilities,
-  StorageExtent,
-  StorageIdentity,
-  WriteSource,
-} from '../../src/storage/contract.ts';
+import type { CreateMode, OpenMode, OperationOptions, Storage, WriteSource } from '../../src/storage/contract.ts';
+import { ForwardingProvider, ForwardingStorage } from '../../src/storage/forwarding.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
-import { WrappedProvider } from '../../src/testing/wrapped-provider.ts';
 import type { BaseFile, Piece } from './protocol.ts';
 
 /** Files in memory, watched. */
-export class WatchedProvider extends WrappedProvider {
+export class WatchedProvider extends ForwardingProvider {
   /** Names that were opened, as often as they were, with `+` before those opened for writing. */
   readonly opened: string[] = [];
   /** Names that were made, renamed or removed. */
@@ -27,7 +14,7 @@ export class WatchedProvider extends WrappedProvider {
   #open = 0;
 
   constructor() {
-    super(new MemoryProvider());
+    super(new MemoryProvider(), ['link']);
   }
 
   /** Handles that were not given back. */
@@ -44,28 +31,24 @@ export class WatchedProvider extends WrappedProvider {
     await storage.close();
   }
 
-  async open(name: string, mode: OpenMode): Promise<Storage> {
+  override async open(name: string, mode: OpenMode): Promise<Storage> {
     this.opened.push(mode === 'write' ? `+${name}` : name);
     return this.#watch(await this.inner.open(name, mode));
   }
 
-  async create(name: string, how?: CreateMode): Promise<Storage> {
+  override async create(name: string, how?: CreateMode): Promise<Storage> {
     this.changedNames.push(name);
     return this.#watch(await this.inner.create(name, how));
   }
 
-  async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
+  override async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
     this.changedNames.push(from, to);
     await this.inner.rename(from, to, how);
   }
 
-  async remove(name: string): Promise<void> {
+  override async remove(name: string): Promise<void> {
     this.changedNames.push(name);
     await this.inner.remove(name);
-  }
-
-  async syncNames(directory: string): Promise<void> {
-    await this.inner.syncNames(directory);
   }
 
   #watch(storage: Storage): Storage {
@@ -79,71 +62,26 @@ export class WatchedProvider extends WrappedProvider {
 /** From this length on, zeroes are made holes: a real file system would not keep a gigabyte of them in memory either. */
 const LONG = 64 * 1024;
 
-class WatchedStorage implements Storage {
-  readonly label: string;
-  readonly can: StorageCapabilities;
-  readonly #inner: Storage;
+class WatchedStorage extends ForwardingStorage {
   readonly #onClose: () => void;
   #closed = false;
 
   constructor(inner: Storage, onClose: () => void) {
-    this.label = inner.label;
-    this.can = inner.can;
-    this.#inner = inner;
+    super(inner);
     this.#onClose = onClose;
   }
 
-  get size(): number {
-    return this.#inner.size;
-  }
-
-  readNow(offset: number, target: Uint8Array): boolean {
-    return this.#inner.readNow?.(offset, target) ?? false;
-  }
-
-  read(offset: number, target: ReadTarget): Promise<void> {
-    return this.#inner.read(offset, target);
-  }
-
-  async write(offset: number, source: WriteSource): Promise<void> {
+  override async write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void> {
     const list = source instanceof Uint8Array ? [source] : source;
     const length = list.reduce((sum, part) => sum + part.length, 0);
-    if (length < LONG || !list.every(isZero)) return this.#inner.write(offset, source);
-    if (offset + length > this.#inner.size) await this.#inner.resize(offset + length);
-    return this.#inner.zero(offset, length, { punch: true });
+    if (length < LONG || !list.every(isZero)) return this.inner.write(offset, source, options);
+    if (offset + length > this.inner.size) await this.inner.resize(offset + length, options);
+    return this.inner.zero(offset, length, { punch: true }, options);
   }
 
-  extentAt(offset: number): MaybePromise<StorageExtent> {
-    return this.#inner.extentAt(offset);
-  }
-
-  zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void> {
-    return this.#inner.zero(offset, length, how);
-  }
-
-  resize(size: number): Promise<void> {
-    return this.#inner.resize(size);
-  }
-
-  flush(): Promise<void> {
-    return this.#inner.flush();
-  }
-
-  identity(): Promise<StorageIdentity> {
-    return this.#inner.identity();
-  }
-
-  lock(mode: LockMode, how?: LockOptions): Promise<void> {
-    return this.#inner.lock(mode, how);
-  }
-
-  lockState(): Promise<LockState> {
-    return this.#inner.lockState();
-  }
-
-  close(): Promise<void> {
+  override close(): Promise<void> {
     if (!this.#closed) this.#onClose();
     this.#closed = true;
-    return this.#inner.close();
+    return this.inner.close();
   }
 }
