@@ -77,6 +77,8 @@ export interface TableLayout extends TablePlace {
 /** Entries that are in memory are read and written without waiting. */
 export class EntryTable {
   readonly count: number;
+  /** Bytes of an entry. */
+  readonly entryBytes: number;
   readonly #place: TablePlace;
   readonly #form: EntryForm;
   readonly #pages: MetadataPages;
@@ -89,6 +91,7 @@ export class EntryTable {
     assert(fileOffset % form.bytes === 0, 'no entry of a table lies in two pages');
     const start = alignDown(fileOffset, unit);
     this.count = count;
+    this.entryBytes = form.bytes;
     this.#place = layout;
     this.#form = form;
     this.#lead = fileOffset - start;

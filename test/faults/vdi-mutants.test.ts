@@ -4,8 +4,8 @@
  */
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { MetadataPages } from '../../src/blocks/metadata-pages.ts';
+import { SlotAllocator } from '../../src/blocks/slot-allocator.ts';
 import { FORMATS } from '../../src/formats/index.ts';
-import { SlotAllocator } from '../../src/formats/vdi/allocate.ts';
 import type { Image, MetaWrite } from '../../src/image/contract.ts';
 import type { Storage, StorageProvider } from '../../src/storage/contract.ts';
 import { isPromise } from '../../src/storage/contract.ts';

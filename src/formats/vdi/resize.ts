@@ -14,7 +14,7 @@
 
 import { randomGuid } from '../../binary/guid.ts';
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
-import { type EntryTable, writeEntries } from '../../blocks/table.ts';
+import { scanEntries, writeEntries } from '../../blocks/table.ts';
 import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { ResizeOptions } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
@@ -32,7 +32,6 @@ const MOST_PHYSICAL_CYLINDERS = 16_383;
 export interface VdiState {
   readonly storage: Storage;
   readonly header: VdiHeader;
-  readonly table: EntryTable;
 }
 
 /** Everything that was decided before the first byte is written. */
@@ -101,15 +100,19 @@ async function lookAtMap(
   let lost = 0;
   let lastSlot: number | null = null;
   const lastIndex = divCeil(header.virtualSize, header.blockSize) - 1;
-  await state.table.scan((entry, index) => {
-    if (entry >= ENTRY_ZERO) return;
-    if (index === lastIndex) lastSlot = entry;
-    slotsEnd = Math.max(slotsEnd, entry + 1);
-    // The map may be longer than the disk: nobody sees what stands there.
-    if (index > lastIndex) return;
-    if (index >= blockCount) lost++;
-    else if (entry < displaced) movers.push({ index, slot: entry });
-  }, options);
+  await scanEntries(
+    mapPlace(storage, header),
+    (entry, index) => {
+      if (entry >= ENTRY_ZERO) return;
+      if (index === lastIndex) lastSlot = entry;
+      slotsEnd = Math.max(slotsEnd, entry + 1);
+      // The map may be longer than the disk: nobody sees what stands there.
+      if (index > lastIndex) return;
+      if (index >= blockCount) lost++;
+      else if (entry < displaced) movers.push({ index, slot: entry });
+    },
+    options,
+  );
   if (lost > 0 && !options.shrink) {
     throw new ImageError('unsupported', 'Blocks beyond the new end of the disk hold data', {
       status: 'VERR_VD_SHRINK_NOT_SUPPORTED',

@@ -1,22 +1,12 @@
 /**
- * Which slots of the file hold blocks.
- *
- * Order of writes when a block gets a place (each step durable before the next):
- *   1. the payload in its slot, and the header with the raised count (stage);
- *   2. the map entry (publish).
- * The count comes before the map: QEMU hands out slot `count` next, so a map ahead of the count would make it
- * overwrite a block. A cut between the steps leaves slots that nobody refers to; they are found again when the image
- * is opened and handed out first.
+ * The slots of a file: stretches of one length, behind each other, that hold one block each.
  *
  * When a block gives up its slot, the slot stays in use (*pinned*) until the map without it is durable (settle): until
- * then a cut may bring the old entry back. Then it is a hole, filled by the next block that needs room or by compacting.
- * Holes at the end are cut off after the header's lowered count is durable.
+ * then a cut may bring the old entry back. Then it is a hole, filled by the next block that needs room or by compacting,
+ * but where a format only appends. Holes at the end can be cut off.
  */
-import { SparseBitSet } from '../../binary/bits.ts';
-import { RunList } from '../../binary/runs.ts';
-import type { EntryTable } from '../../blocks/table.ts';
-import type { OperationOptions } from '../../storage/contract.ts';
-import { ENTRY_ZERO } from './layout.ts';
+import type { SparseBitSet } from '../binary/bits.ts';
+import { RunList } from '../binary/runs.ts';
 
 /** One or more slots that follow each other. */
 export interface SlotRun {
@@ -26,15 +16,15 @@ export interface SlotRun {
   readonly recycled: boolean;
 }
 
-/** What a scan of the whole map found. */
-export interface MapScan {
-  readonly allocator: SlotAllocator;
-  /** Why the image must not be written, or null. */
-  readonly obstacle: string | null;
+/** Policy of an allocator. */
+export interface SlotPolicy {
+  /** Room is taken at the end only: holes stay until they are cut off. Default false. */
+  readonly appendOnly?: boolean | undefined;
 }
 
 /** Hands out slots: holes first, lowest first, then the end. */
 export class SlotAllocator {
+  readonly #appendOnly: boolean;
   /** Referred to by the map, handed out, or pinned. */
   readonly #used: SparseBitSet;
   /** No slot from here on was ever handed out, or all were cut off. */
@@ -45,13 +35,15 @@ export class SlotAllocator {
   #pinned = new RunList();
   #sealed = new RunList();
 
-  constructor(used: SparseBitSet, end: number) {
+  /** `used`: slots that hold blocks, all of them below `end`. */
+  constructor(used: SparseBitSet, end: number, { appendOnly = false }: SlotPolicy = {}) {
+    this.#appendOnly = appendOnly;
     this.#used = used;
     this.#end = end;
     this.#committedEnd = end;
   }
 
-  /** What the header's count must cover: one more than the highest slot that any map on the medium may refer to. */
+  /** One more than the highest slot that any map on the medium may refer to. Headers that count slots must cover it. */
   get committedEnd(): number {
     return this.#committedEnd;
   }
@@ -66,9 +58,14 @@ export class SlotAllocator {
     return this.#end - this.#used.size;
   }
 
+  /** Holes that `take` fills. */
+  get fillable(): number {
+    return this.#appendOnly ? 0 : this.holes;
+  }
+
   /** Takes up to `wanted` slots that follow each other. */
   take(wanted: number): SlotRun {
-    if (this.holes > 0) return { first: this.#takeHole(), count: 1, recycled: true };
+    if (this.fillable > 0) return { first: this.#takeHole(), count: 1, recycled: true };
     const first = this.#end;
     this.#end += wanted;
     for (let slot = first; slot < this.#end; slot++) this.#used.add(slot);
@@ -119,21 +116,4 @@ export class SlotAllocator {
     this.#used.add(this.#lowest);
     return this.#lowest++;
   }
-}
-
-/** Reads the whole map once, in pieces, before the first write: what is in use, and whether writing is safe. */
-export async function scanMap(table: EntryTable, slotsInFile: number, how: OperationOptions = {}): Promise<MapScan> {
-  const used = new SparseBitSet();
-  let end = 0;
-  let obstacle: string | null = null;
-  await table.scan((entry, index) => {
-    if (entry >= ENTRY_ZERO || obstacle !== null) return;
-    if (entry >= slotsInFile) {
-      obstacle = `entry ${index} of its block map points beyond the end of the file`;
-    } else if (!used.add(entry)) {
-      obstacle = `entry ${index} of its block map points at a block that another entry uses too`;
-    }
-    end = Math.max(end, entry + 1);
-  }, how);
-  return { allocator: new SlotAllocator(used, end), obstacle };
 }
