@@ -1,10 +1,10 @@
-/** Giving the event loop its turn, in Node and in browsers. */
+/** Yielding to the event loop, in Node and in browsers. */
 
-/** Runs something when the events that are there by now were handled. */
+/** Runs a function after all events that are pending now. */
 export const afterEvents: (run: () => void) => void =
   typeof globalThis.setImmediate === 'function' ? (run) => void globalThis.setImmediate(run) : makeAfterEvents();
 
-/** Pages hold timers back by milliseconds; messages come at once. */
+/** Pages throttle timers to milliseconds; messages arrive at once. */
 function makeAfterEvents(): (run: () => void) => void {
   return (run) => {
     const { port1, port2 } = new MessageChannel();

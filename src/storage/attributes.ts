@@ -1,8 +1,8 @@
-/** Permissions of files and their access lists: which rights one leaves of another. Pure functions. */
+/** File permissions and access lists: the rights left when they are combined. Pure functions. */
 import { struct, u16, u32 } from '../binary/struct.ts';
 import type { FileAttributes } from './contract.ts';
 
-/** Name of the extended attribute that holds a POSIX access list, and of the one that new files of a directory get. */
+/** Names of the extended attributes for a POSIX access list and a directory's default one. */
 export const ACCESS_LIST = 'system.posix_acl_access';
 export const DEFAULT_ACCESS_LIST = 'system.posix_acl_default';
 
@@ -12,14 +12,14 @@ const ACL_ENTRY = struct('little', 8, { tag: u16(0), rights: u16(2), id: u32(4) 
 const TAG = { owner: 0x01, user: 0x02, ownGroup: 0x04, group: 0x08, mask: 0x10, other: 0x20 } as const;
 const ALL = 0o7;
 
-/** What an access list grants to everybody it does not name. */
+/** Rights granted by an access list. */
 export interface AccessList {
   readonly owner: number;
   readonly group: number;
-  /** Null: the list names nobody, so it has none. */
+  /** Null: the list has no named entries, hence no mask. */
   readonly mask: number | null;
   readonly other: number;
-  /** What each user and group that it names may do, the mask applied. */
+  /** Rights of each named user and group, with the mask applied. */
   readonly named: readonly number[];
 }
 
@@ -39,15 +39,15 @@ export function parseAccessList(bytes: Uint8Array): AccessList | null {
   return { owner, group, mask, other, named };
 }
 
-/** What surely everybody of a class may do with a file: rights of 0 to 7. */
+/** Rights that every member of a class has for a file, 0 to 7. */
 export interface ClassRights {
   readonly group: number;
   readonly other: number;
 }
 
 /**
- * What the members of a group, and everybody else, surely may do with a file. Whoever its access list names may do less
- * than the others of their class, so the least counts.
+ * Rights that all members of the group, and all others, have for a file. Named entries of the access list may have
+ * fewer rights than the rest of their class, so the minimum counts.
  */
 export function surelyAllowed({ mode, group, extended }: FileAttributes, members: number): ClassRights {
   const list = extended?.get(ACCESS_LIST);
@@ -59,7 +59,7 @@ export function surelyAllowed({ mode, group, extended }: FileAttributes, members
   return { group: members === group ? own & named & ALL : other, other };
 }
 
-/** A mode without the rights that not all of the sources grant; its owner keeps theirs. */
+/** A mode reduced to the rights that all sources grant; the owner keeps all. */
 export function limitedMode(mode: number, members: number, sources: readonly FileAttributes[]): number {
   return sources.reduce((left, source) => {
     const { group, other } = surelyAllowed(source, members);
@@ -67,7 +67,7 @@ export function limitedMode(mode: number, members: number, sources: readonly Fil
   }, mode);
 }
 
-/** Of several files the rights that all of them grant, as one that may stand for them; null where there are none. */
+/** Attributes that grant only the rights granted by all of the files; null for no files. */
 export function mostPrivate(files: readonly FileAttributes[]): FileAttributes | null {
   const [first, ...others] = files;
   if (first === undefined) return null;

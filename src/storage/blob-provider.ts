@@ -1,4 +1,4 @@
-/** Blobs and chosen files under names, so that images can be opened from them. */
+/** Blobs and chosen files under names, as sources of images. */
 import { checkArguments, NAME, optional } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import { BLOB, BlobStorage, blobKey } from './blob.ts';
@@ -7,13 +7,13 @@ import type { CreateMode, NameInfo, OpenMode, Source, Storage } from './contract
 import { MemoryProvider } from './memory.ts';
 
 /**
- * A {@link MemoryProvider} that has Blobs in it too: files from an `<input>`, from a drop, from `fetch`. They are read
- * where they are and never changed; what is made beside them is in memory.
+ * A {@link MemoryProvider} that can also contain Blobs: files from an `<input>`, a drop or `fetch`. They are read in
+ * place and never changed; new files are in memory.
  */
 export class BlobProvider extends MemoryProvider {
   readonly #blobs = new Map<string, Blob>();
 
-  /** Puts a Blob or File beside the others and gives its source. The name is the file's own unless another is given. */
+  /** Adds a Blob or File and returns its source. The name defaults to the file's own. */
   add(blob: Blob, name?: string): Source {
     checkArguments('provider.add', { blob: [blob, BLOB], name: [name, optional(NAME)] });
     const full = this.resolve(name ?? nameOf(blob), '');
@@ -33,7 +33,7 @@ export class BlobProvider extends MemoryProvider {
     return super.create(name, how);
   }
 
-  /** Replacing a Blob takes its name, and leaves the file itself alone. */
+  /** Replacing a Blob takes over its name and leaves the file itself alone. */
   override async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
     if (this.#blobs.has(from)) throw readOnlyStorage(from);
     if (!how.replace) this.#refuseBlob(to);
@@ -41,7 +41,7 @@ export class BlobProvider extends MemoryProvider {
     this.#blobs.delete(to);
   }
 
-  /** Forgets a Blob; removes what is in memory. */
+  /** Drops a Blob; deletes a file in memory. */
   override async remove(name: string): Promise<void> {
     if (!this.#blobs.delete(name)) await super.remove(name);
   }

@@ -1,4 +1,4 @@
-/** Blobs and files that a person chose in a browser, as storages. */
+/** Blobs and files chosen in a browser, as storages. */
 import { checkArguments, optional, TEXT, withMethods } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import { allOf, checkRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
@@ -17,10 +17,10 @@ import { THIS_RUN } from './this-run.ts';
 const keys = new WeakMap<Blob, string>();
 let serial = 0;
 
-/** What holds bytes in a browser. */
+/** A Blob. */
 export const BLOB = withMethods('a Blob', 'slice');
 
-/** A read-only byte store over a Blob or File. Nothing is read before it is asked for. */
+/** A read-only byte store over a Blob or File. Nothing is read in advance. */
 export class BlobStorage implements Storage {
   readonly label: string;
   readonly size: number;
@@ -78,7 +78,7 @@ export class BlobStorage implements Storage {
     return { key: blobKey(this.#blob), kind: 'blob', allocatedSize: null, modifiedMs, revision };
   }
 
-  /** Nobody can change what a Blob holds, so there is nothing to keep anybody from. */
+  /** Blobs are immutable, so there is nothing to lock. */
   async lock(_mode: LockMode, _how?: LockOptions): Promise<void> {
     this.#checkOpen();
   }

@@ -1,4 +1,4 @@
-/** Checks that every storage makes. */
+/** Checks shared by all storages. */
 import { BUFFERS, withMethods, wrongArgument } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { ReadTarget, Storage, WriteSource } from './contract.ts';
@@ -13,7 +13,7 @@ export function allOf(buffers: ReadTarget | WriteSource): readonly Uint8Array[] 
   return buffers instanceof Uint8Array ? [buffers] : buffers;
 }
 
-/** Bytes in a source or target. Throws `invalid-argument` for anything else, which costs one buffer nothing. */
+/** Bytes in a source or target. Throws `invalid-argument` for other values; free of cost for a single buffer. */
 export function lengthOf(buffers: ReadTarget | WriteSource): number {
   if (buffers instanceof Uint8Array) return buffers.length;
   const misfit = BUFFERS.misfit(buffers);
@@ -23,7 +23,7 @@ export function lengthOf(buffers: ReadTarget | WriteSource): number {
   return length;
 }
 
-/** Refuses a range that does not lie inside the storage. */
+/** Throws for a range outside the storage. */
 export function checkRange(storage: Pick<Storage, 'label' | 'size'>, offset: number, length: number): void {
   if (Number.isSafeInteger(offset) && offset >= 0 && length >= 0 && offset + length <= storage.size) return;
   throw new ImageError('out-of-bounds', 'The range does not lie inside the file', {
@@ -34,7 +34,7 @@ export function checkRange(storage: Pick<Storage, 'label' | 'size'>, offset: num
   });
 }
 
-/** Refuses an end of a write, or a new size, that is no exact count of bytes. */
+/** Throws for an end of a write, or a new size, that is not an exact byte count. */
 export function checkSize(label: string, size: number): void {
   if (Number.isSafeInteger(size) && size >= 0) return;
   throw new ImageError('out-of-bounds', 'This is no possible size of a file', {
@@ -44,18 +44,18 @@ export function checkSize(label: string, size: number): void {
   });
 }
 
-/** Refuses a write that begins nowhere or ends beyond what a number can hold exactly. */
+/** Throws for a write with an impossible offset or an end beyond 2^53 - 1. */
 export function checkWriteRange(label: string, offset: number, length: number): void {
   if (!Number.isSafeInteger(offset) || offset < 0) checkSize(label, offset);
   checkSize(label, offset + length);
 }
 
-/** What an operation on a closed storage throws. */
+/** Error for an operation on a closed storage. */
 export function closedStorage(label: string): ImageError {
   return new ImageError('io', 'The file is closed', { path: label });
 }
 
-/** What a change of a storage that was opened for reading throws. */
+/** Error for a change to a storage opened for reading. */
 export function readOnlyStorage(label: string): ImageError {
   return new ImageError('read-only', 'The file is open for reading only', { path: label });
 }

@@ -1,9 +1,9 @@
-/** Measuring how long something takes. */
+/** Time measurement. */
 
-/** What Node has besides `performance`, which it loads on first use: that takes a start two milliseconds. */
+/** Node's clock without `performance`, which is loaded on first use and costs two milliseconds of a start. */
 const { process: node } = globalThis as { process?: { hrtime?: { bigint(): bigint } } };
 
-/** Milliseconds from any start. */
+/** Milliseconds since an arbitrary start. */
 export function nowMs(): number {
   return node?.hrtime === undefined ? performance.now() : Number(node.hrtime.bigint()) / 1e6;
 }

@@ -161,7 +161,7 @@ describe('openGate', () => {
 });
 
 describe('openGate, with names exchanged between check and use', () => {
-  /** The name leads to one file when it is opened, and to another one when it is looked at. */
+  /** A name that leads to one file when opened and to another when checked. */
   class Exchanging extends MemoryProvider {
     readonly opened: Storage[] = [];
 

@@ -1,38 +1,38 @@
 /**
- * The open gate: nothing that an image names is opened unless the gate says so. It opens first and judges the handle,
- * by the name that the system has for the handle, so that a name cannot be exchanged between the check and the use.
+ * The open gate: a file named by an image is opened only if the gate permits it. The gate opens first and judges the
+ * handle, by the system's own name for it, so that a name cannot be swapped between check and use.
  */
 import { checkArguments, listOf, optional, TEXT, withFields } from '../arguments.ts';
 import { ImageError, isImageError, withContext } from '../errors.ts';
 import { PROVIDER } from './checks.ts';
 import type { OpenMode, Storage, StorageProvider } from './contract.ts';
 
-/** What an image wants opened. */
+/** A file that an image refers to. */
 export interface Reference {
-  /** The name, resolved by the provider against the image that holds it. */
+  /** The name, resolved by the provider relative to the image. */
   readonly name: string;
-  /** What it is for, for messages: `parent image`, `extent`. */
+  /** Role for messages: `parent image`, `extent`. */
   readonly role: string;
 }
 
-/** Who asks. */
+/** The image that contains the reference. */
 export interface ReferenceOrigin {
   readonly provider: StorageProvider;
   readonly name: string;
 }
 
-/** Decides what an image may make vdkit open. */
+/** Policy for the files that images may refer to. */
 export interface OpenGate {
-  /** Opens what an image names, or throws `denied`. The handle belongs to the caller. */
+  /** Opens a referenced file, or throws `denied`. The handle belongs to the caller. */
   open(wanted: Reference, from: ReferenceOrigin, mode: OpenMode): Promise<Storage>;
   /**
-   * Names in the image's own directory that may be looked at when a parent is searched by UUID, read as they are asked
-   * for: who asks must stop somewhere. Throws `denied` when none may.
+   * Names in the image's own directory that may be probed in a search for a parent by UUID, listed lazily: the caller
+   * sets a limit. Throws `denied` when none may be probed.
    */
   candidates(from: ReferenceOrigin): AsyncIterable<string>;
 }
 
-/** Lets nothing through. */
+/** A gate that permits nothing. */
 export function denyAll(): OpenGate {
   const reason = 'nothing was allowed';
   return {
@@ -44,25 +44,30 @@ export function denyAll(): OpenGate {
   };
 }
 
-/** What a gate lets through. */
+/** Options for a gate. */
 export interface GateOptions {
   /**
-   * Directories with everything below them, for reading, or single files, which may be written too: an image could name
-   * any of its neighbours, to have guest data written over it.
+   * Directories, with everything below them, for reading; or single files, for writing too: otherwise an image could
+   * name any neighbour as a target for guest data.
    */
   readonly roots: readonly string[];
-  /** More of them, whose links were resolved already. */
+  /** Further roots, with links already resolved. */
   readonly realRoots?: readonly string[];
-  /** Resolves the roots. Default: the provider of the image that asks. */
+  /** Provider that resolves the roots. Default: the provider of the image. */
   readonly provider?: StorageProvider;
 }
 
-/** Places of which nothing is even opened for an image, whatever the roots say. The handle is judged by its file system. */
+/** Locations closed to images whatever the roots are. The handle is judged by its file system. */
 const FORBIDDEN: readonly string[] = ['/proc', '/sys'];
-/** `nbd://host`, `json:{…}`. One letter is a drive of Windows, not a scheme. */
+/**
+ * `nbd://host`, `json:{…}`. A single letter is a Windows drive, not a scheme.
+ */
 const SCHEME = /^[a-z][a-z0-9+.-]+:/i;
 
-/** False for names that ask for something else than a file, as `nbd://host` and `json:{…}` do: they are never opened. */
+/**
+ * False for names that refer to something other than a file, such as `nbd://host` and `json:{…}`: they are never
+ * opened.
+ */
 export function isPlainName(name: string): boolean {
   return !SCHEME.test(name);
 }
@@ -78,9 +83,10 @@ const CHANGED = 'it changed while it was opened';
 const NOT_NAMED = 'to write to it, it must be allowed by its own name';
 
 /**
- * Lets regular files inside the roots through. A name that leads elsewhere is not even opened, since opening alone
- * can do harm (a watchdog, a tape). That may be outrun by exchanging a link, so what counts is where the handle lies.
- * A storage that cannot tell (no Linux, no /proc) is judged by looking its name up again, which is a weaker proof.
+ * A gate that permits regular files inside the roots. Other names are not even opened, since opening alone can do harm
+ * (a watchdog, a tape). A swapped link can defeat that check, so the location of the handle decides. A storage that
+ * cannot tell its location (other systems than Linux, no /proc) is judged by a second look-up of its name, which is a
+ * weaker proof.
  */
 export function openGate(options: GateOptions): OpenGate {
   checkArguments('openGate', { options: [options, GATE] });
@@ -115,7 +121,10 @@ async function openWanted(wanted: Reference, from: ReferenceOrigin, mode: OpenMo
   }
 }
 
-/** Why this name must not be opened, or null. A name outside is denied whether it exists or not: that is not told. */
+/**
+ * The reason not to open this name, or null. A name outside is denied whether it exists or not: its existence is not
+ * disclosed.
+ */
 async function objectionToName(
   wanted: Reference,
   from: ReferenceOrigin,
@@ -133,7 +142,7 @@ async function objectionToName(
   return info === null || info.kind === 'file' ? null : NO_FILE;
 }
 
-/** Why the opened handle must not be used, or null. */
+/** The reason not to use the opened handle, or null. */
 async function objectionToHandle(
   storage: Storage,
   wanted: Reference,
@@ -151,13 +160,13 @@ async function objectionToHandle(
   return (await isAllowed(real, from, roots)) ? null : OUTSIDE;
 }
 
-/** What the name leads to now, if that is what the handle is; else null: it was exchanged since it was opened. */
+/** The current target of the name if it is the opened handle; null if it was swapped since. */
 async function namedNow(wanted: Reference, { provider }: ReferenceOrigin, key: string): Promise<string | null> {
   const real = await provider.realName(wanted.name);
   return (await provider.lookUp(real))?.key === key ? real : null;
 }
 
-/** One of the roots is this very file. */
+/** True when one of the roots is exactly this file. */
 async function isNamed(real: string, from: ReferenceOrigin, roots: Roots): Promise<boolean> {
   return (await roots.real(from)).includes(real);
 }
@@ -167,7 +176,7 @@ async function isAllowed(real: string, from: ReferenceOrigin, roots: Roots): Pro
   return (await roots.real(from)).some((place) => isBelow(real, place, from.provider));
 }
 
-/** What is allowed, each resolved once: a root that is exchanged later allows no more than before. */
+/** Permitted locations, each resolved once: swapping a root later permits no more than before. */
 class Roots {
   readonly #options: GateOptions;
   readonly #found = new Map<string, string>();
@@ -177,7 +186,7 @@ class Roots {
     for (const root of options.realRoots ?? []) this.#found.set(root, root);
   }
 
-  /** Names with all links resolved, of those that are there. */
+  /** Existing roots with all links resolved. */
   async real(from: ReferenceOrigin): Promise<readonly string[]> {
     const provider = this.#options.provider ?? from.provider;
     for (const root of this.#options.roots) {
@@ -188,7 +197,7 @@ class Roots {
   }
 }
 
-/** Null when nothing is there, or it cannot be reached: then nothing below it can be allowed either. */
+/** Null when the name does not exist or cannot be reached: nothing below it can be permitted either. */
 async function realNameOrNull(provider: StorageProvider, name: string): Promise<string | null> {
   try {
     return await provider.realName(name);
@@ -198,7 +207,7 @@ async function realNameOrNull(provider: StorageProvider, name: string): Promise<
   }
 }
 
-/** True for the place itself and everything in it. The provider knows how names are built, so it does the climbing. */
+/** True for the place itself and everything below it. The provider climbs, since it understands its names. */
 function isBelow(name: string, place: string, provider: StorageProvider): boolean {
   for (let at = name; ; ) {
     if (at === place) return true;

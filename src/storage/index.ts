@@ -1,4 +1,4 @@
-/** Byte stores and the providers of names: everything here runs in Node and in browsers. */
+/** Byte stores and providers of names; everything here runs in Node and in browsers. */
 
 export { BlobStorage } from './blob.ts';
 export { BlobProvider } from './blob-provider.ts';

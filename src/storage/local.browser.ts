@@ -1,21 +1,21 @@
-/** Stands for local files where there are none. */
+/** Replacement for local files in browsers. */
 import { ImageError } from '../errors.ts';
 import type { LockedMemory, StorageProvider } from './contract.ts';
 import type { TcpConnector } from './tcp.ts';
 
-/** There is no default place for names in a browser: throws `unsupported`. */
+/** Throws `unsupported`: browsers have no default place for names. */
 export function defaultProvider(): StorageProvider {
   throw new ImageError('unsupported', 'A name alone says nothing here: there are no local files', {
     hint: 'Pass a source with its provider, for example of a MemoryProvider or a BlobProvider.',
   });
 }
 
-/** A page has no say in what the system swaps out: plain memory. */
+/** Plain memory: a page cannot keep memory out of swap. */
 export function lockedMemory(length: number): LockedMemory {
   return { bytes: new Uint8Array(length), locked: false, unlock() {} };
 }
 
-/** A page has no connections of that kind: connecting throws `unsupported`. */
+/** Connecting throws `unsupported`: pages have no TCP connections. */
 export function tcpConnector(): TcpConnector {
   return {
     connect: async (address, port) => {

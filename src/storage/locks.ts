@@ -1,16 +1,16 @@
 /**
- * Which locks exclude each other: the scheme of QEMU, in which a handle says what it does with a file and what it does
- * not want others to do. Each side looks at both lists of the other. Storages keep the lists where others can see
- * them: in memory, or as locks on single bytes of the file (see local/lock.ts).
+ * Compatibility of locks: QEMU's scheme, in which a handle declares the permissions that it uses and those that it
+ * denies to others. Each side checks both lists of the other. Storages publish the lists: in memory, or as locks on
+ * single bytes of the file.
  */
 import { type ErrorDetails, ImageError } from '../errors.ts';
 import type { LockHolder, LockMode, LockOptions, LockState } from './contract.ts';
 
-/** What can be done with a file. The number of a permission is QEMU's bit for it. */
+/** Permissions; the number is QEMU's bit. */
 export const PERMISSION = { read: 0, write: 1, rewriteSame: 2, resize: 3 } as const;
 export type Permission = (typeof PERMISSION)[keyof typeof PERMISSION];
 
-/** What a handle does, and what it keeps others from doing. */
+/** Permissions that a handle uses, and those that it denies to others. */
 export interface LockClaim {
   readonly uses: readonly Permission[];
   readonly refuses: readonly Permission[];
@@ -19,7 +19,7 @@ export interface LockClaim {
 const CHANGES: readonly Permission[] = [PERMISSION.write, PERMISSION.resize];
 const NOTHING: LockClaim = { uses: [], refuses: [] };
 
-/** What a lock claims. */
+/** Claims made by a lock. */
 export function claimOf(mode: LockMode, how: LockOptions = {}): LockClaim {
   return {
     uses: mode === 'exclusive' ? [PERMISSION.read, ...CHANGES] : [PERMISSION.read],
@@ -27,9 +27,11 @@ export function claimOf(mode: LockMode, how: LockOptions = {}): LockClaim {
   };
 }
 
-/** Why two claims exclude each other, seen from one of them. */
+/** Conflict between two claims, seen from one of them. */
 export interface LockConflict {
-  /** `used`: the other does what I refuse. `refused`: the other refuses what I do. */
+  /**
+   * `used`: the other uses a permission that I deny. `refused`: the other denies one that I use.
+   */
   readonly kind: 'used' | 'refused';
   readonly permission: Permission;
 }
@@ -42,23 +44,23 @@ export function findConflict(mine: LockClaim, others: LockClaim): LockConflict |
   return refused === undefined ? null : { kind: 'refused', permission: refused };
 }
 
-/** All claims as one. */
+/** The union of claims. */
 export function joinClaims(claims: Iterable<LockClaim>): LockClaim {
   const all = [...claims];
   return { uses: all.flatMap(({ uses }) => uses), refuses: all.flatMap(({ refuses }) => refuses) };
 }
 
-/** What claims say about who is at work; they are not nothing as soon as anybody reads. */
+/** The lock state described by claims; any reader makes it different from none. */
 export function stateOf(claim: LockClaim, holders: readonly LockHolder[] = []): LockState {
   if (CHANGES.some((permission) => claim.uses.includes(permission))) return { held: 'exclusive', holders };
   return { held: claim.uses.length + claim.refuses.length > 0 ? 'shared' : 'none', holders };
 }
 
-/** Locks of storages that only this process can reach: one table for all handles of the same bytes. */
+/** Locks of storages private to this process: one table for all handles of the same bytes. */
 export class LockTable {
   readonly #claims = new Map<object, LockClaim>();
 
-  /** Takes or changes the lock of one handle. The conflict, when there is one; then nothing changed. */
+  /** Takes or changes the lock of one handle. Returns the conflict, if any; then nothing has changed. */
   take(owner: object, mode: LockMode, how?: LockOptions): LockConflict | null {
     const claim = claimOf(mode, how);
     const others = [...this.#claims].flatMap(([other, taken]) => (other === owner ? [] : [taken]));
@@ -80,19 +82,19 @@ export class LockTable {
   }
 }
 
-/** What is said when a lock is in the way. */
+/** Description of a conflicting lock. */
 export interface Obstacle {
   readonly path: string;
   readonly conflict: LockConflict;
   readonly mode: LockMode;
-  /** What the other is, at the beginning of a sentence. */
+  /** The other program, as the beginning of a sentence. */
   readonly who: string;
-  /** Which lock it is, for people who look for it. */
+  /** The lock, for people who look for it. */
   readonly lock?: string;
   readonly hint: string;
 }
 
-/** The failure of `lock`. */
+/** The error of `lock`. */
 export function lockedError(obstacle: Obstacle): ImageError {
   const { path, conflict, mode, who, lock, hint } = obstacle;
   const details: ErrorDetails = lock === undefined ? {} : { field: 'lock', found: lock };
@@ -101,7 +103,7 @@ export function lockedError(obstacle: Obstacle): ImageError {
   return new ImageError('locked', `${who} ${reasonOf(conflict)}`, { path, ...details, hint: `${hint}${instead}` });
 }
 
-/** The same for locks of this process's memory. */
+/** The error of `lock` for storages in this process's memory. */
 export function lockedHere(path: string, conflict: LockConflict, mode: LockMode): ImageError {
   const hint = 'Close the other disk first.';
   return lockedError({ path, conflict, mode, who: 'This process', hint });

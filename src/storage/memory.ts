@@ -24,13 +24,13 @@ import { THIS_RUN } from './this-run.ts';
 
 let serial = 0;
 
-/** The bytes behind a name: several handles may share them. */
+/** Bytes behind a name, shared by several handles. */
 class MemoryFile {
   readonly key = `memory:${++serial}`;
   readonly bytes = new SparseBytes();
   readonly locks = new LockTable();
   modifiedMs = Date.now();
-  /** How often it was changed. */
+  /** Number of changes. */
   changes = 0;
 
   noteChange(): void {
@@ -39,7 +39,7 @@ class MemoryFile {
   }
 }
 
-/** A byte store in memory. Pages that were never written cost nothing. */
+/** A byte store in memory. Pages never written take no space. */
 export class MemoryStorage implements Storage {
   readonly label: string;
   readonly can: StorageCapabilities;
@@ -143,7 +143,7 @@ export class MemoryStorage implements Storage {
   }
 }
 
-/** Names in memory. Paths use `/`; directories exist by being named. */
+/** Files in memory. Paths use `/`; directories exist implicitly. */
 export class MemoryProvider implements StorageProvider {
   readonly #files = new Map<string, MemoryFile>();
 
@@ -226,7 +226,7 @@ export class MemoryProvider implements StorageProvider {
     this.#find(name);
   }
 
-  /** Nobody owns memory. */
+  /** Memory has no owner. */
   async publishLike(name: string, _how: PublishHow): Promise<readonly string[]> {
     this.#find(name);
     return [];

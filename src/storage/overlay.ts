@@ -1,4 +1,4 @@
-/** Changes in memory over a storage that is not touched: for trying something out. */
+/** Changes in memory over an untouched storage: for experiments. */
 import { checkArguments } from '../arguments.ts';
 import { allOf, checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, STORAGE } from './checks.ts';
 import {
@@ -17,13 +17,13 @@ import {
 import { RangeSet } from './range-set.ts';
 import { SparseBytes } from './sparse-bytes.ts';
 
-/** Small pages: what gets changed is metadata, a sector here and there. */
+/** Small pages: changes are mostly metadata, a sector here and there. */
 const PAGE = 4096;
 let serial = 0;
 
 /**
- * Copy-on-write over a base. What was written, zeroed or grown is kept in memory and lost at the end. Closing it
- * closes the base. `#own` says which ranges hide the base; the bytes of those are in `#changes`.
+ * Copy-on-write over a base. Changes are kept in memory and lost at the end. Closing it closes the base. `#own` holds
+ * the ranges that hide the base, `#changes` their bytes.
  */
 export class OverlayStorage implements Storage {
   readonly label: string;
@@ -32,7 +32,7 @@ export class OverlayStorage implements Storage {
   readonly #own = new RangeSet();
   readonly #changes = new SparseBytes(PAGE);
   readonly #key = `overlay:${++serial}`;
-  /** End of what can still be seen of the base: a cut hides the rest for good. */
+  /** End of the visible part of the base: a truncation hides the rest for good. */
   #baseEnd: number;
   #closed = false;
 
@@ -118,7 +118,7 @@ export class OverlayStorage implements Storage {
     return { key: this.#key, kind: 'memory', allocatedSize: this.#changes.allocatedSize, modifiedMs: null };
   }
 
-  /** The base is only read, whatever happens to the overlay, which nobody else can reach. */
+  /** The base is only read, and the overlay cannot be reached from elsewhere. */
   async lock(_mode: LockMode, how?: LockOptions): Promise<void> {
     this.#checkOpen();
     await this.#base.lock('shared', how);
@@ -150,7 +150,7 @@ export class OverlayStorage implements Storage {
     }
   }
 
-  /** Whose bytes are at `offset`, and up to where. */
+  /** Origin of the bytes at `offset`, and the end of that run. */
   #runAt(offset: number): OverlayRun {
     const { start, end, inside } = this.#own.runAt(offset);
     if (inside) return { start, end, own: true };

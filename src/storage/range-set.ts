@@ -1,12 +1,12 @@
 /** Sets of byte ranges. */
 
-/** A stretch of bytes, `end` not included. */
+/** A stretch of bytes; `end` is exclusive. */
 export interface ByteRange {
   readonly start: number;
   readonly end: number;
 }
 
-/** Ranges in ascending order that neither overlap nor touch. */
+/** Disjoint ranges in ascending order, never adjacent. */
 export class RangeSet {
   readonly #starts: number[] = [];
   readonly #ends: number[] = [];
@@ -15,7 +15,7 @@ export class RangeSet {
     return this.#starts.length;
   }
 
-  /** Adds a range; what it overlaps or touches becomes one with it. */
+  /** Adds a range, joined with the ranges that it overlaps or touches. */
   add(start: number, end: number): void {
     if (end <= start) return;
     const first = firstAtLeast(this.#ends, start);
@@ -32,7 +32,7 @@ export class RangeSet {
     this.#ends.splice(first, last - first, to);
   }
 
-  /** Forgets everything from `start` on. */
+  /** Removes everything from `start` on. */
   cutFrom(start: number): void {
     const keep = firstAtLeast(this.#starts, start);
     this.#starts.length = keep;

@@ -1,9 +1,9 @@
-/** Reading near the end of a storage. */
+/** Reads near the end of a storage. */
 import { BYTES, checkArguments, WHOLE } from '../arguments.ts';
 import { STORAGE } from './checks.ts';
 import type { Storage } from './contract.ts';
 
-/** Fills the target; what lies beyond the end of the storage reads zero. */
+/** Fills the target; bytes past the end of the storage read as zero. */
 export async function readPadded(storage: Storage, offset: number, target: Uint8Array): Promise<void> {
   checkArguments('readPadded', { storage: [storage, STORAGE], offset: [offset, WHOLE], target: [target, BYTES] });
   const inside = Math.min(Math.max(storage.size - offset, 0), target.length);

@@ -1,12 +1,12 @@
-/** Bytes in memory, in pages: what was never written reads zero and costs nothing. Callers check ranges. */
+/** Bytes in memory, in pages: unwritten pages read as zero and take no space. Callers check ranges. */
 import type { StorageExtent } from './contract.ts';
 
-/** Pages that one answer about a run looks at, at most: a caller asks again. */
+/** Maximum number of pages examined for one run: callers ask again. */
 const LOOK_AHEAD = 65_536;
-/** Up to so many pages a gap is measured by looking at all of them. */
+/** Up to this many pages, a gap is measured by checking all of them. */
 const FEW_PAGES = 1024;
 
-/** Growable bytes without holes in the semantics, but with holes in the memory. */
+/** Growable bytes; untouched pages take no memory. */
 export class SparseBytes {
   readonly pageSize: number;
   readonly #pages = new Map<number, Uint8Array>();
@@ -32,7 +32,7 @@ export class SparseBytes {
     });
   }
 
-  /** Writes; grows to the end of what was written. */
+  /** Writes, extending the end if necessary. */
   write(offset: number, source: Uint8Array): void {
     this.#eachPage(offset, source.length, (index, start, count, at) => {
       let page = this.#pages.get(index);
@@ -45,7 +45,7 @@ export class SparseBytes {
     if (source.length > 0) this.#size = Math.max(this.#size, offset + source.length);
   }
 
-  /** Makes a range read zero. Whole pages go away. */
+  /** Makes a range read as zero. Whole pages are freed. */
   zero(offset: number, length: number): void {
     const end = offset + length;
     const first = Math.floor(offset / this.pageSize);
@@ -67,7 +67,7 @@ export class SparseBytes {
     this.#size = size;
   }
 
-  /** The run around an offset that lies inside. Its end may be short of the next change on very large stores. */
+  /** The run around an offset inside. On very large stores it may end before the next change. */
   extentAt(offset: number): StorageExtent {
     const index = Math.floor(offset / this.pageSize);
     const data = this.#pages.has(index);
@@ -75,7 +75,7 @@ export class SparseBytes {
     return { start: first * this.pageSize, end: Math.min(last * this.pageSize, this.#size), data };
   }
 
-  /** Neighbours of the same kind, page by page. */
+  /** Extends a run page by page while the kind stays the same. */
   #walk(index: number, data: boolean): [number, number] {
     let first = index;
     let last = index + 1;
@@ -85,7 +85,7 @@ export class SparseBytes {
     return [first, last];
   }
 
-  /** The gap between the pages that are there, where there are few. */
+  /** The gap between existing pages, if there are few. */
   #gap(index: number): [number, number] {
     let first = 0;
     let last = Number.POSITIVE_INFINITY;

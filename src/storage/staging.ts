@@ -14,17 +14,17 @@ import { PROVIDER } from './checks.ts';
 import type { FileAttributes, NameInfo, NewFiles, Source, Storage, StorageProvider } from './contract.ts';
 import { type KeptOpen, keptOpen } from './kept-open.ts';
 
-/** How a target is made. */
+/** Options for a target. */
 export interface StageOptions {
-  /** Replace a file that is there. */
+  /** Replace an existing file. */
   readonly force: boolean;
-  /** Lock what is made until it is published, and with `force` what it replaces. Default true. */
+  /** Lock the new file until it is published, and with `force` the old one. Default true. */
   readonly lock?: boolean;
-  /** Keys of files that the caller has open and locked already, and may replace all the same. */
+  /** Keys of files that the caller has open and locked and may replace regardless. */
   readonly own?: ReadonlySet<string>;
-  /** Files whose content goes into it: it becomes no more readable than they are. */
+  /** Files whose content goes into the target: it becomes no more readable than they are. */
   readonly sources?: readonly FileAttributes[];
-  /** A file that goes on in this one: it gets its attributes and times. Left out: those of what it replaces. */
+  /** File that the target continues: it gets its attributes and times. Default: those of the replaced file. */
   readonly continues?: FileAttributes;
   /**
    * Keys of the parts of the image that is replaced: with `force` new parts may replace them, and nothing else. Asked for
@@ -33,7 +33,7 @@ export interface StageOptions {
   readonly replaces?: () => Promise<ReadonlySet<string>>;
 }
 
-/** A target that is being made. */
+/** A target under construction. */
 export interface Staged {
   /** Makes its main file, under a temporary name. Called once. */
   create(): Promise<NewFiles>;
@@ -291,7 +291,7 @@ class Staging implements Staged {
 /** What is known of a file that is replaced. */
 interface ReplacedLook {
   readonly replaced: FileAttributes | null;
-  /** It could not be looked at, so nobody but its owner gets to see the new one. */
+  /** It could not be examined, so only the owner may read the new file. */
   readonly unknown: boolean;
 }
 
@@ -328,7 +328,7 @@ class TargetLocks {
     this.#wanted = wanted;
   }
 
-  /** Whoever works with a file that is replaced would go on in one that has no name any more. */
+  /** A program using the replaced file would continue in a file without a name. */
   async lockOld(target: Source, label: string): Promise<void> {
     if (!this.#wanted) return;
     const storage = await target.provider.open(target.name, 'read');
@@ -382,7 +382,7 @@ function underName(error: ImageError, from: string, to: string): ImageError {
   });
 }
 
-/** What the new file will replace; null when there is nothing yet. */
+/** The file that the new one will replace; null for none. */
 async function checkTarget(target: Source, force: boolean): Promise<NameInfo | null> {
   const { provider, name } = target;
   const present = await provider.lookUp(name);

@@ -1,4 +1,4 @@
-/** A text that no other run of the program has: what memory holds is gone with the run, and numbers begin again. */
+/** A text unique to this run of the program: state in memory ends with the run, and counters restart. */
 import { randomGuid } from '../binary/guid.ts';
 
 export const THIS_RUN = randomGuid();

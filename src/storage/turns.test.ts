@@ -1,4 +1,4 @@
-/** Work that takes long lets others have their turn, and ends when it was cancelled. */
+/** Long work yields to the event loop, and ends when cancelled. */
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../test/conformance/expect-kind.ts';
 import { Turns } from './turns.ts';

@@ -1,7 +1,6 @@
 /**
- * Loops that may take long, in turns: a loop over tables that are in memory never waits, so neither timers nor signals
- * would be heard until it ends. One helper for all of them: it gives the event loop its turn every few milliseconds, and
- * ends the work when it was cancelled.
+ * Turns for long loops: a loop over tables in memory never waits, so timers and signals would starve until it ends. One
+ * helper yields to the event loop every few milliseconds, and ends cancelled work.
  */
 import { throwIfAborted } from '../errors.ts';
 import { afterEvents } from './after-events.ts';
@@ -9,10 +8,10 @@ import { nowMs } from './clock.ts';
 
 /** Small steps between two looks at the clock. */
 const STEPS = 256;
-/** How long a turn lasts: a cancel is heard well before anybody notices the wait. */
+/** Length of a turn: short enough that a cancel is noticed before the user is. */
 const TURN_MS = 20;
 
-/** The turns of one piece of work: `const turn = turns.take(); if (turn !== undefined) await turn;` in its loop. */
+/** The turns of one task: `const turn = turns.take(); if (turn !== undefined) await turn;` in its loop. */
 export class Turns {
   readonly #signal: AbortSignal | undefined;
   readonly #what: string;
@@ -20,7 +19,9 @@ export class Turns {
   #left = STEPS;
   #began: number;
 
-  /** `what`: for the error when it was cancelled, `The check`. */
+  /**
+   * `what`: the task, for the error when cancelled, such as `The check`.
+   */
   constructor(signal: AbortSignal | undefined, what: string, now: () => number = nowMs) {
     this.#signal = signal;
     this.#what = what;
@@ -29,8 +30,8 @@ export class Turns {
   }
 
   /**
-   * Notes that some steps are due; one that takes long counts as many. Undefined: go on. Otherwise wait for it: others have
-   * their turn. Throws `aborted`.
+   * Counts steps; a long one counts as many. Undefined: go on. Otherwise wait for the promise: it yields to the event
+   * loop. Throws `aborted`.
    */
   take(steps = 1): Promise<void> | undefined {
     throwIfAborted(this.#signal, this.#what);

@@ -16,7 +16,7 @@ async function recorder(content?: Uint8Array): Promise<{ provider: RecordingProv
   return { provider, storage: await provider.open(FILE, 'write') };
 }
 
-/** First byte of each sector, `-` for a file that has no such name. */
+/** First byte of each sector; `-` for a missing file. */
 async function contentOf(provider: StorageProvider, name = FILE, between = ''): Promise<string> {
   if ((await provider.lookUp(name)) === null) return '-';
   const storage = await provider.open(name, 'read');
@@ -25,7 +25,7 @@ async function contentOf(provider: StorageProvider, name = FILE, between = ''): 
   return Array.from({ length: Math.ceil(bytes.length / 512) }, (_, index) => bytes[index * 512]).join(between);
 }
 
-/** Everything that may be left of the file after a cut at the end of the log. */
+/** All possible contents of the file after a cut at the end of the log. */
 async function finalContents(provider: RecordingProvider, options: CrashStateOptions = {}): Promise<Set<string>> {
   const end = provider.log.position;
   const found = new Set<string>();

@@ -1,9 +1,9 @@
 /**
- * The states in which a power cut can leave a medium, enumerated from a log of what was done to it.
+ * The states in which a power cut can leave a medium, enumerated from a log of the operations on it.
  *
- * A cut falls between two entries of the log. What a completed flush covers is there; everything else that was started
- * may be there or not, each sector by itself. Where few pieces are pending every combination is visited, else a fixed
- * list of revealing ones (see selections.ts) and a seeded sample of the rest.
+ * A cut falls between two entries of the log. Everything that a completed flush covers is present; every other started
+ * operation may be present or not, each sector independently. With few pending pieces every combination is visited,
+ * otherwise a fixed list of revealing ones and a seeded sample of the rest.
  *
  * The set of pending operations only grows between flushes, so the cuts that matter are those just before a flush ends
  * and those after a mark, where a promise becomes stronger. Others are sampled.
@@ -37,33 +37,33 @@ import {
 } from './selections.ts';
 import { type NameRules, SnapshotProvider } from './snapshot-provider.ts';
 
-/** Combinations of metadata sectors that a telling cut is worth, whatever the budget. */
+/** Combinations of metadata sectors visited at a significant cut, whatever the budget. */
 const METADATA_STATES = 64;
 
-/** What to enumerate, and how much of it. */
+/** Options for the enumeration. */
 export interface CrashStateOptions {
   /** Default 1. */
   readonly seed?: number;
-  /** States to aim for. The required ones of each cut are visited even if they are more. Default 2000. */
+  /** Target number of states. The required ones of each cut are visited even if they are more. Default 2000. */
   readonly maxStates?: number;
   /** Default: everything is metadata. */
   readonly isMetadata?: MetadataClassifier;
-  /** Visit every combination where at most this many pieces are pending. Default 10. */
+  /** Visit every combination if at most this many pieces are pending. Default 10. */
   readonly exhaustiveUnits?: number;
-  /** Treat the flush with this number as if it had not happened. */
+  /** Ignore the flush with this number. */
   readonly dropFlush?: number;
-  /** Only cuts in this range of positions, both ends included. */
+  /** Cut only in this range of positions, both ends included. */
   readonly cuts?: readonly [first: number, last: number];
-  /** Marks after which a cut is worth the full list. Default: all. */
+  /** Marks after which a cut gets the full list. Default: all. */
   readonly isMilestone?: (mark: Mark) => boolean;
 }
 
-/** What the visited states covered. */
+/** Coverage of the visited states. */
 export interface CrashCoverage {
-  /** Cuts that were visited. */
+  /** Visited cuts. */
   readonly cuts: number;
   readonly states: number;
-  /** States that differ in their metadata bytes. */
+  /** States with different metadata bytes. */
   readonly distinct: number;
   /** Ordered pairs (a, b) of metadata sectors, as written, for which a state with a and without b was visited. */
   readonly pairsSplit: number;
@@ -77,24 +77,24 @@ export interface CrashState {
   readonly cutAt: number;
   /** Equal for states with equal metadata bytes. */
   readonly key: string;
-  /** The files, to read and to write. Belongs to the caller. */
+  /** The files, readable and writable. Belongs to the caller. */
   readonly provider: StorageProvider;
-  /** What was kept, lost and torn. */
+  /** The operations kept, lost and torn. */
   describe(): string;
 }
 
-/** The states of a log. Can be walked once; ask for the coverage afterwards. */
+/** The states of a log. Can be iterated once; read the coverage afterwards. */
 export interface CrashStates extends Iterable<CrashState> {
   readonly coverage: CrashCoverage;
 }
 
-/** Enumerates what a power cut can leave. `rules` is the provider that was recorded. */
+/** Enumerates the states that a power cut can leave. `rules` is the recorded provider. */
 export function crashStates(log: OperationLog, rules: NameRules, options: CrashStateOptions = {}): CrashStates {
   checkArguments('crashStates', { log: [log, LOG], rules: [rules, RULES], options: [options, OBJECT] });
   return new Enumeration(log, rules, options);
 }
 
-/** The medium at a cut at which nothing was lost. */
+/** The medium after a cut at which nothing was lost. */
 export function completeState(log: OperationLog, rules: NameRules, cutAt: number): StorageProvider {
   checkArguments('completeState', { log: [log, LOG], rules: [rules, RULES], cutAt: [cutAt, NUMBER] });
   const state = MediumState.initial(log, () => false);
@@ -125,7 +125,7 @@ export function durablePositions(log: OperationLog, dropFlush?: number): Map<Med
   return positions;
 }
 
-/** End of the first flush to end among those that started after the operation ended. They are in order of their starts. */
+/** End of the earliest-ending flush among those started after the operation ended. Sorted by start. */
 function firstCover(flushes: readonly FlushOperation[], operation: MediumOperation): number {
   let earliest = Number.POSITIVE_INFINITY;
   let failed = Number.POSITIVE_INFINITY;
@@ -139,7 +139,7 @@ function firstCover(flushes: readonly FlushOperation[], operation: MediumOperati
   return earliest < failed ? earliest : Number.POSITIVE_INFINITY;
 }
 
-/** What is pending at a cut, and what becomes of it. */
+/** The pending operations at a cut, and their fates. */
 interface Chosen {
   readonly operations: readonly MediumOperation[];
   readonly pending: readonly Pending[];
@@ -192,7 +192,7 @@ class Enumeration implements CrashStates {
     }
   }
 
-  /** Positions to cut at, ascending; the telling ones with most of the budget. */
+  /** Positions to cut at, ascending; significant ones get most of the budget. */
   #chooseCuts(random: Random): { at: number; weight: number }[] {
     const [first, last] = this.#options.cuts ?? [0, this.#log.position];
     const telling = new Set<number>([last]);
@@ -279,7 +279,7 @@ class Enumeration implements CrashStates {
   }
 }
 
-/** What is durable, moved forward from cut to cut. */
+/** The durable state, moved forward from cut to cut. */
 class DurableBase {
   readonly state: MediumState;
   readonly #queue: readonly { readonly operation: MediumOperation; readonly at: number }[];

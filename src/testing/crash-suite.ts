@@ -1,10 +1,10 @@
 /**
- * The driver that puts the parts together: records what a format does to its storages under a workload, cuts the power
- * at every telling moment, opens what is left, and compares it with the promise.
+ * The driver: records the operations of a format on its storages under a workload, cuts the power at every significant
+ * moment, opens the remains, and compares them with the promise.
  *
- * The promise: after `build` the image is there; every sector reads as the model allows; the image opens for writing
- * without help; and after a further write, flush and close it still reads right. Beside that a suite can name rules of
- * its own for what must hold in the files.
+ * The promise: after `build` the image exists; every sector reads as the model allows; the image opens for writing
+ * without help; and after another write, flush and close it still reads correctly. A suite can add rules about the
+ * content of the files.
  */
 import { checkArguments, OBJECT } from '../arguments.ts';
 import { SECTOR, smallest } from '../binary/numbers.ts';
@@ -25,54 +25,58 @@ import { Random } from './random.ts';
 import { RecordingProvider } from './recording-storage.ts';
 import { type CrashDevice, CrashSession } from './session.ts';
 
-/** Marks after which the promise is stronger than before. */
+/** Marks that strengthen the promise. */
 const MILESTONES = new Set(['built', 'flushed', 'resized', 'compacted', 'changed', 'closed']);
-/** Numbers of writes that are made after the cut begin here. */
+/** First number of the writes made after the cut. */
 const AFTERWARDS = 0x4000_0000;
 
-/** How a format is put to the test. */
+/** A crash test of a format. */
 export interface CrashSuite {
-  /** An empty provider; everything is recorded on its way there. */
+  /** An empty provider; everything done through it is recorded. */
   readonly provider: StorageProvider;
   /** Name of the image. */
   readonly image: string;
   /** Guest bytes, a multiple of 512. */
   readonly size: number;
-  /** Makes what was there before: durable, and never cut. Parents, for example. */
+  /** Creates existing files: durable, and never cut. Parents, for example. */
   prepare?(provider: StorageProvider): Promise<void>;
-  /** Sectors that hold `initialBytes` when the image is new, e.g. by its parent. Default: none, all are zero. */
+  /** Sectors with `initialBytes` in a new image, e.g. from its parent. Default: none, all are zero. */
   hasInitial?(sector: number): boolean;
-  /** Makes the image. A cut before it ends may leave none, but never half of one. */
+  /** Creates the image. A cut before it ends may leave none, but never a partial one. */
   build(provider: StorageProvider): Promise<void>;
   /** Each is run between an `open` and a `close`. */
   readonly sessions: readonly ((session: CrashSession) => Promise<void>)[];
   /** Opens for writing. */
   open(provider: StorageProvider): Promise<CrashDevice>;
-  /** What a further session does after the cut, beside writing. Must not change what can be read: compacting, for one. */
+  /**
+   * Additional work of the session after the cut, beside writing. Must not change the disk: compaction, for example.
+   */
   afterwards?(disk: CrashDevice): Promise<void>;
-  /** The medium fails on purpose: a session may end with an error of this kind, and what it promised before holds. */
+  /** The medium fails on purpose: a session may end with an error of this kind, and its earlier promises hold. */
   readonly expectedFailure?: ErrorKind;
-  /** Further rules about what is in the files: one sentence for each that is broken. */
+  /** Additional rules about the content of the files: one sentence for each violation. */
   check?(context: CrashCheck): Promise<readonly string[]>;
-  /** Number for everything that is left to chance. Default 1. */
+  /** Seed of all random choices. Default 1. */
   readonly seed?: number;
 }
 
-/** What a suite's own rules look at. */
+/** Context of a suite's own rules. */
 export interface CrashCheck {
-  /** `found`: as the cut left it. `rewritten`: after a further session that was closed well. */
+  /**
+   * `found`: as the cut left it. `rewritten`: after another session that was closed properly.
+   */
   readonly stage: 'found' | 'rewritten';
   readonly provider: StorageProvider;
   readonly image: string;
-  /** Number of the session that was cut; null when none had begun. */
+  /** Number of the session that was cut; null before the first. */
   readonly session: number | null;
-  /** The guest reads something else than when that session began. */
+  /** The disk reads differently than at the start of that session. */
   readonly contentChanged: boolean;
   /** The files as they were when that session began. */
   atOpen(): StorageProvider;
 }
 
-/** A recorded run; check it as often as you like. */
+/** A recorded run; it can be checked any number of times. */
 export interface CrashRun {
   readonly suite: CrashSuite;
   readonly log: OperationLog;
@@ -83,45 +87,45 @@ export interface CrashRun {
   readonly openedAt: readonly number[];
 }
 
-/** How a recorded run is checked. */
+/** Options for checking a run. */
 export interface CrashCheckOptions extends CrashStateOptions {
-  /** Every how many states the image is written to afterwards. Default 4. */
+  /** Every n-th state is written to afterwards. Default 4. */
   readonly rewriteEvery?: number;
-  /** End after so many violations: a broken format breaks in thousands of states. Default 50. */
+  /** Stop after this number of violations: a broken format fails in thousands of states. Default 50. */
   readonly stopAfter?: number;
 }
 
-/** One way in which one state breaks the promise. */
+/** A violation of the promise in one state. */
 export interface CrashViolation {
   readonly cutAt: number;
-  /** What is wrong. */
+  /** The violated rule. */
   readonly problem: string;
-  /** What was kept, lost and torn. */
+  /** The operations kept, lost and torn. */
   readonly state: string;
 }
 
-/** What was tried, and what broke. */
+/** Result of a crash test. */
 export interface CrashReport extends CrashCoverage {
   /** States that were written to afterwards. */
   readonly rewritten: number;
   readonly violations: readonly CrashViolation[];
 }
 
-/** A flush that no violation would miss. */
+/** A flush that could be left out without any violation. */
 export interface UnmissedFlush {
   readonly flush: FlushOperation;
   readonly description: string;
-  /** Nothing was waiting for it, so leaving it out changes nothing. */
+  /** True when nothing was waiting for it, so that leaving it out changes nothing. */
   readonly idle: boolean;
 }
 
-/** Records a suite, cuts it, and reports what broke. */
+/** Records a suite, cuts it, and reports the violations. */
 export async function runCrashSuite(suite: CrashSuite, options: CrashCheckOptions = {}): Promise<CrashReport> {
   checkArguments('runCrashSuite', { suite: [suite, SUITE], options: [options, OBJECT] });
   return checkCrashRun(await recordCrashRun(suite), options);
 }
 
-/** Builds the image and runs the sessions, writing down everything. */
+/** Builds the image and runs the sessions, recording everything. */
 export async function recordCrashRun(suite: CrashSuite): Promise<CrashRun> {
   checkArguments('recordCrashRun', { suite: [suite, SUITE] });
   await suite.prepare?.(suite.provider);
@@ -179,8 +183,8 @@ export async function checkCrashRun(run: CrashRun, options: CrashCheckOptions = 
 }
 
 /**
- * Leaves out each flush in turn and lists those that nothing missed: either the code does not need them, or the suite
- * does not see why it does.
+ * Leaves out each flush in turn and lists those without consequences: either the code does not need them, or the suite
+ * does not detect why it does.
  */
 export async function unmissedFlushes(run: CrashRun, options: CrashCheckOptions = {}): Promise<UnmissedFlush[]> {
   checkArguments('unmissedFlushes', { run: [run, RUN], options: [options, OBJECT] });
@@ -195,7 +199,7 @@ export async function unmissedFlushes(run: CrashRun, options: CrashCheckOptions 
   return unmissed;
 }
 
-/** Only between its end and that of the next flush of the same target can a flush be missed. */
+/** A flush can be missed only between its end and that of the next flush of the same target. */
 async function isMissed(run: CrashRun, flush: FlushOperation, options: CrashCheckOptions): Promise<boolean> {
   const next = run.log.flushes.filter(
     (other) => other.startedAt > flush.startedAt && other.file === flush.file && other.directory === flush.directory,
@@ -214,7 +218,7 @@ async function isMissed(run: CrashRun, flush: FlushOperation, options: CrashChec
   return report.violations.length > 0;
 }
 
-/** Compares single states with the promise; keeps what belongs to a cut while its states go by. */
+/** Compares single states with the promise; caches data that belongs to a cut. */
 class StateChecker {
   readonly #run: CrashRun;
   readonly #random = new Random(7);
@@ -259,7 +263,7 @@ class StateChecker {
     }
   }
 
-  /** Writes a little, some of it where nothing was before, and notes it in `bytes`. */
+  /** Writes a little, some of it into unused space, and records it in `bytes`. */
   async #rewrite(disk: CrashDevice, bytes: Uint8Array): Promise<void> {
     const sectors = bytes.length / SECTOR;
     for (let n = 0; n < 4; n++) {

@@ -1,32 +1,32 @@
-/** A device in memory that does things when it is told to: for tests of what happens before, meanwhile and after. */
+/** A device in memory that completes operations on command: for tests of what happens before, during and after. */
 
 import type { BlockDevice, DeviceCapabilities, Extent, Range, ReadResult } from '../disk/device.ts';
 import { bufferList, totalLength } from '../disk/path/buffers.ts';
 import type { OperationOptions, ReadTarget, WriteSource } from '../storage/contract.ts';
 
-/** Something that the device was asked for and has not done. */
+/** A pending operation of the device. */
 export interface HeldOperation {
   readonly what: 'read' | 'write' | 'zero' | 'discard' | 'flush';
   readonly offset: number;
   readonly length: number;
   readonly signal: AbortSignal | undefined;
-  /** Does it. */
+  /** Completes it. */
   finish(): void;
   /** Fails it. */
   fail(error: unknown): void;
 }
 
-/** Holds everything back until a test finishes it. */
+/** Holds every operation until a test completes it. */
 export class HeldDevice implements BlockDevice {
   readonly label = 'held';
   readonly blockSize = 0;
   readonly can: DeviceCapabilities = { write: true, zero: true, discard: true, random: true };
   readonly bytes: Uint8Array;
-  /** What was asked for, in order: `read 0 512`. */
+  /** Requested operations, in order: `read 0 512`. */
   readonly log: string[] = [];
-  /** What has not been done, in order. */
+  /** Pending operations, in order. */
   readonly held: HeldOperation[] = [];
-  /** Reads are answered at once. */
+  /** Reads complete at once. */
   atOnce = false;
 
   constructor(size: number) {
@@ -37,7 +37,7 @@ export class HeldDevice implements BlockDevice {
     return this.bytes.length;
   }
 
-  /** Does the first of what is held, or all of it. */
+  /** Completes the first pending operations, or all of them. */
   finish(count = this.held.length): void {
     for (const operation of this.held.splice(0, count)) operation.finish();
   }

@@ -1,4 +1,4 @@
-/** Crash and fault testing for image formats: record, cut, compare. See docs/crash-testing.md. */
+/** Crash and fault tests for image formats: record, cut, compare. */
 export {
   type CrashCoverage,
   type CrashState,

@@ -1,12 +1,12 @@
-/** What the arguments of the functions of this folder may be: see `arguments.ts`. */
+/** Kinds of the arguments of this folder's functions. */
 import { CALLBACK, LIST, listOf, NAME, NUMBER, OBJECT, POSITIVE, TEXT, withFields, withMethods } from '../arguments.ts';
 import { PROVIDER } from '../storage/checks.ts';
 
 /** A log of operations. */
 export const LOG = withFields('an OperationLog', { operations: LIST, flushes: LIST });
-/** What a provider says of names. */
+/** Naming rules of a provider. */
 export const RULES = withMethods('a provider that names are looked up with', 'resolve', 'directory');
-/** A suite, and what it recorded. */
+/** A suite, and its recorded run. */
 export const SUITE = withFields('a suite', {
   provider: PROVIDER,
   image: NAME,

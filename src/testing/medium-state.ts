@@ -1,5 +1,5 @@
 /**
- * What a medium holds: files, names, and a running hash of the metadata sectors, so that two states can be told apart
+ * State of a medium: files, names, and a running hash of the metadata sectors, so that two states can be told apart
  * without comparing them. Applying operations follows the model of the medium:
  *
  * - a sector piece of a write is there in full or not at all, independent of every other piece;
@@ -14,20 +14,20 @@ import { PagedBytes } from './paged-bytes.ts';
 /** True when a range of a file holds metadata. */
 export type MetadataClassifier = (fileName: string, offset: number, length: number) => boolean;
 
-/** What became of one operation. */
+/** Fate of one operation at a cut. */
 export interface Fate {
-  /** All pieces, none, or one flag a sector piece. Of a rename: whether the old name is gone. */
+  /** All pieces, none, or one flag per sector piece. For a rename: whether the old name is gone. */
   readonly pieces: 'all' | 'none' | Uint8Array;
-  /** The change of size is there. Of an operation on names: the new name is there, or the removed one is gone. */
+  /** The change of size is present. For an operation on names: the new name exists, or the removed one is gone. */
   readonly size: boolean;
 }
 
-/** The operation reached the medium. */
+/** The operation reached the medium completely. */
 export const KEPT: Fate = { pieces: 'all', size: true };
-/** Nothing of it did. */
+/** The operation did not reach the medium. */
 export const LOST: Fate = { pieces: 'none', size: false };
 
-/** First sector that an operation touches, and the one behind its last. */
+/** First sector that an operation touches, and the one after its last. */
 export function sectorSpan(operation: MediumOperation): readonly [number, number] {
   if (operation.kind !== 'write' && operation.kind !== 'zero') return [0, 0];
   const { offset, length } = operation;

@@ -1,25 +1,25 @@
 /**
- * What happened on a medium, in order: the start and the end of every operation are entries of their own, so that a
- * cut can fall between any two of them. A write counts as possibly on the medium from its start; it is durable once a
- * flush that started after its end has ended itself.
+ * Operations on a medium, in order: the start and the end of each are separate entries, so that a cut can fall between
+ * any two of them. A write counts as possibly on the medium from its start; it is durable once a flush that started
+ * after its end has ended itself.
  *
- * Files are known by what they are, not by their names: a rename does not make a new one.
+ * Files are identified by content, not by name: a rename does not make a new one.
  */
 import { checkArguments } from '../arguments.ts';
 import { assert } from '../errors.ts';
 import { FLUSH, LOG, OPERATION } from './kinds.ts';
 import { PagedBytes } from './paged-bytes.ts';
 
-/** One file that was seen, under all of its names. */
+/** A file, under all of its names. */
 export interface LoggedFile {
   readonly id: number;
-  /** The name it had last. */
+  /** Its latest name. */
   name: string;
-  /** What it held when it was first seen; counts as durable. */
+  /** Content when first seen; counts as durable. */
   readonly initial: PagedBytes;
 }
 
-/** When an operation ran. `Infinity`: it had not ended, or it failed. */
+/** Time span of an operation. `Infinity`: it had not ended, or it failed. */
 interface Timed {
   /** Number of the operation, in order of their starts. */
   readonly id: number;
@@ -96,7 +96,7 @@ export interface FlushOperation extends Timed {
   readonly directory: string | null;
 }
 
-/** Something that the workload wrote down. */
+/** A mark left by the workload. */
 export interface Mark {
   readonly kind: 'mark';
   readonly label: string;
@@ -113,17 +113,17 @@ export type LogEntry =
 
 type Draft<T> = T extends Timed ? Omit<T, 'id' | 'startedAt' | 'endedAt' | 'failedAt' | 'number'> : never;
 
-/** Everything that was done to the storages of one provider. */
+/** All operations on the storages of one provider. */
 export class OperationLog {
   readonly entries: LogEntry[] = [];
   readonly operations: MediumOperation[] = [];
   readonly flushes: FlushOperation[] = [];
   readonly files: LoggedFile[] = [];
-  /** Names that were there when they were first seen; count as durable. */
+  /** Names when first seen; count as durable. */
   readonly initialNames = new Map<string, LoggedFile>();
   /** Names as they are now. */
   readonly names = new Map<string, LoggedFile>();
-  /** Misuse of a storage that the recorder noticed, e.g. a buffer that changed while it was being written. */
+  /** Misuse of a storage noticed by the recorder, e.g. a buffer changed while being written. */
   readonly hazards: string[] = [];
   #started = 0;
 
@@ -132,14 +132,14 @@ export class OperationLog {
     return this.entries.length;
   }
 
-  /** Writes down where a workload is. Returns the position of the mark. */
+  /** Records the progress of a workload. Returns the position of the mark. */
   mark(label: string, payload?: unknown): number {
     const position = this.position;
     this.entries.push({ kind: 'mark', label, payload, position });
     return position;
   }
 
-  /** A file that was there before anything was recorded. */
+  /** A file from before the recording. */
   addExisting(name: string, content: PagedBytes): LoggedFile {
     const file = this.addFile(name, content);
     this.initialNames.set(name, file);
@@ -183,8 +183,9 @@ export class OperationLog {
   }
 
   /**
-   * Records a failure. The operation never ends: it may be on the medium, in part, or not. A flush that failed also
-   * takes what was waiting for it: systems forget that it must still be written, so no later flush makes it durable.
+   * Records a failure. The operation never ends: it may be on the medium, in part, or not. A failed flush also loses
+   * the writes that waited for it: systems forget that they must still be written, so no later flush makes them
+   * durable.
    */
   fail(operation: MediumOperation | FlushOperation): void {
     assert(operation.endedAt === Number.POSITIVE_INFINITY, 'an operation that ended cannot fail');
@@ -192,7 +193,7 @@ export class OperationLog {
     this.entries.push({ kind: 'fail', operation });
   }
 
-  /** Records what an operation on names did. Comes before its end: others see it at once. */
+  /** Records the effect of an operation on names. Comes before its end: others see it at once. */
   applyNames(operation: NameOperation): void {
     if (operation.kind !== 'create') this.names.delete(operation.from);
     if (operation.kind !== 'remove') {
@@ -201,7 +202,7 @@ export class OperationLog {
     }
   }
 
-  /** Takes back an operation on names that failed: it changed nothing. */
+  /** Withdraws a failed operation on names: it changed nothing. */
   withdraw(operation: NameOperation): void {
     this.operations.splice(this.operations.indexOf(operation), 1);
   }
@@ -212,7 +213,7 @@ export class OperationLog {
   }
 }
 
-/** Number of flushes in a log, those of directories included. */
+/** Number of flushes in a log, including those of directories. */
 export function flushCount(log: OperationLog): number {
   checkArguments('flushCount', { log: [log, LOG] });
   return log.flushes.length;

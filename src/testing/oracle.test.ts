@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { describeSector, initialBytes, SectorModel, writeBytes } from './oracle.ts';
 
-/** What sector 0 may hold at a position, as one word each. */
+/** Possible contents of sector 0 at a position, one word each. */
 function allowed(model: SectorModel, position: number): string[] {
   return model
     .at(position)

@@ -1,16 +1,16 @@
 /**
- * The promise about guest data, as a model to compare with. After a cut a sector holds what it held at the last
- * completed flush, or what any write, zero or discard issued since left there, in full: 512 bytes of one of them.
+ * The promise about guest data, as a model to compare with. After a cut a sector has its content at the last completed
+ * flush, or that of any write, zero or discard issued since: 512 bytes of exactly one of them.
  *
- * A discard may leave what was there or zeroes: never what that content had replaced, in this image or in a parent. A
- * disk may have any size that it was given since the last flush; sectors that a smaller size cut off are gone, and
- * sectors that a larger one adds read zero, whatever a longer parent holds there.
+ * A discard may leave the content or zeroes: never older content, of this image or of a parent. A disk may have any
+ * size that it was given since the last flush; sectors that a smaller size cut off are gone, and sectors that a larger
+ * one adds read zero, whatever a longer parent holds there.
  *
  * A flush covers the operations that had ended when it started. Operations that ran at the same time have no order, so
  * either may have won; one that ended before another started is replaced by it.
  *
- * Every write stores content of its own: records of 16 bytes with the number of the write and of the sector. Bytes that
- * should not be there can so be named: which write they come from, and which sector they belong to.
+ * Every write stores unique content: records of 16 bytes with the number of the write and of the sector, so that
+ * misplaced bytes can be traced to their write and sector.
  */
 import { BYTES, CALLBACK, checkArguments, LIST, NUMBER, optional, WHOLE } from '../arguments.ts';
 import { largest, SECTOR } from '../binary/numbers.ts';
@@ -18,11 +18,11 @@ import { WRITE } from './kinds.ts';
 
 /** Marks content made here. */
 const TAG = 0x7664_6b21;
-/** Number of the content that was there before the first write. */
+/** Number of the content before the first write. */
 const INITIAL = 0xffff_ffff;
 const WORDS = SECTOR / 4;
 
-/** What a guest operation leaves behind. */
+/** Type of a guest operation. */
 export type GuestOperationKind = 'write' | 'zero' | 'discard';
 
 /** One operation of the guest on whole sectors. */
@@ -39,12 +39,12 @@ export interface GuestOperation {
 
 /** A change of the size of the disk. */
 export interface GuestResize {
-  /** Sectors from then on. */
+  /** New size in sectors. */
   readonly sectors: number;
   readonly startedAt: number;
   /** `Infinity` while it runs, and when it failed. */
   endedAt: number;
-  /** What it does to the sectors that it adds or cuts off; null when there are none. */
+  /** Effect on the sectors added or cut off; null for none. */
   readonly cleared: GuestOperation | null;
 }
 
@@ -54,10 +54,10 @@ export interface GuestFlush {
   endedAt: number;
 }
 
-/** What a sector may hold: zeroes, what was there first, or the content of a write. */
+/** Possible content of a sector: zeroes, the initial content, or that of a write. */
 export type SectorContent = { readonly kind: 'zero' | 'initial' } | { readonly kind: 'write'; readonly number: number };
 
-/** A sector that holds something else. */
+/** A sector with other content than permitted. */
 export interface SectorViolation {
   readonly sector: number;
   /** For people: `write 12, sector 7`. */
@@ -65,7 +65,9 @@ export interface SectorViolation {
   readonly allowed: string;
 }
 
-/** Records what the guest did and tells what a cut may leave of it. Positions are those of an operation log. */
+/**
+ * Records the guest's operations and derives the states that a cut may leave. Positions are those of an operation log.
+ */
 export class SectorModel {
   readonly #firstSectors: number;
   readonly #hasInitial: (sector: number) => boolean;
@@ -74,7 +76,9 @@ export class SectorModel {
   readonly #flushes: GuestFlush[] = [];
   #sectors: number;
 
-  /** `hasInitial` tells which sectors hold {@link initialBytes} before the first write; the others hold zeroes. */
+  /**
+   * `hasInitial` is true for sectors with {@link initialBytes} before the first write; the others are zero.
+   */
   constructor(sectors: number, hasInitial: (sector: number) => boolean = () => false) {
     checkArguments('SectorModel', { sectors: [sectors, WHOLE], hasInitial: [hasInitial, CALLBACK] });
     this.#firstSectors = sectors;
@@ -82,7 +86,7 @@ export class SectorModel {
     this.#hasInitial = hasInitial;
   }
 
-  /** Size of the disk now. */
+  /** Current size of the disk. */
   get sectors(): number {
     return this.#sectors;
   }
@@ -104,7 +108,7 @@ export class SectorModel {
     operation.endedAt = position;
   }
 
-  /** The disk is about to get another size. Nothing else runs meanwhile. */
+  /** The disk is about to be resized. Nothing else may run at the same time. */
   beginResize(sectors: number, position: number): GuestResize {
     const [first, end] = [Math.min(sectors, this.#sectors), Math.max(sectors, this.#sectors)];
     const cleared = first === end ? null : this.begin({ kind: 'zero', sector: first, count: end - first }, position);
@@ -113,7 +117,7 @@ export class SectorModel {
     return resize;
   }
 
-  /** The disk has that size now. */
+  /** The resize is complete. */
   endResize(resize: GuestResize, position: number): void {
     resize.endedAt = position;
     if (resize.cleared !== null) this.end(resize.cleared, position);
@@ -126,12 +130,12 @@ export class SectorModel {
     return flush;
   }
 
-  /** The flush resolved: what it covers must survive. */
+  /** The flush resolved: everything it covers must survive. */
   endFlush(flush: GuestFlush, position: number): void {
     flush.endedAt = position;
   }
 
-  /** What the promise allows after a cut at this position. */
+  /** The contents that the promise permits after a cut at this position. */
   at(position: number): AllowedContents {
     let covered = -1;
     for (const flush of this.#flushes) if (flush.endedAt < position) covered = Math.max(covered, flush.startedAt);
@@ -152,7 +156,7 @@ export class SectorModel {
     return new AllowedContents(contents, sizes);
   }
 
-  /** The size that a flush made final, and every one since. */
+  /** The size made final by a flush, and every later one. */
   #sizes(position: number, covered: number): number[] {
     let sizes = [this.#firstSectors];
     for (const resize of this.#resizes) {
@@ -185,11 +189,11 @@ export class SectorModel {
   }
 }
 
-/** What each sector may hold after one cut. */
+/** Permitted contents of each sector after one cut. */
 export class AllowedContents {
-  /** Numbers of writes; 0 stands for zeroes, {@link INITIAL} for the first content. */
+  /** Numbers of writes; 0 means zeroes, {@link INITIAL} the initial content. */
   readonly #contents: readonly (readonly number[])[];
-  /** Sizes that the disk may have, in sectors. */
+  /** Permitted disk sizes in sectors. */
   readonly sizes: readonly number[];
 
   constructor(contents: readonly (readonly number[])[], sizes?: readonly number[]) {
@@ -198,7 +202,7 @@ export class AllowedContents {
     this.sizes = sizes ?? [contents.length];
   }
 
-  /** What one sector may hold. */
+  /** Permitted contents of one sector. */
   allowed(sector: number): SectorContent[] {
     return (this.#contents[sector] ?? []).map((number) => {
       if (number === 0) return { kind: 'zero' };
@@ -229,7 +233,7 @@ export class AllowedContents {
   }
 }
 
-/** The bytes of a write: all its sectors. */
+/** The bytes of a write, all sectors. */
 export function writeBytes(operation: Pick<GuestOperation, 'number' | 'sector' | 'count'>): Uint8Array {
   checkArguments('writeBytes', { operation: [operation, WRITE] });
   const words = new Uint32Array(operation.count * WORDS);
@@ -237,13 +241,13 @@ export function writeBytes(operation: Pick<GuestOperation, 'number' | 'sector' |
   return new Uint8Array(words.buffer);
 }
 
-/** What sectors hold before the first write, e.g. in the parent of a differencing image. */
+/** Content of sectors before the first write, e.g. in the parent of a differencing image. */
 export function initialBytes(sector: number, count: number): Uint8Array {
   checkArguments('initialBytes', { sector: [sector, NUMBER], count: [count, WHOLE] });
   return writeBytes({ number: INITIAL, sector, count });
 }
 
-/** Says what 512 bytes are: `zeroes`, `write 12, sector 7`, `initial content of sector 3`, or what they are mixed from. */
+/** Describes 512 bytes: `zeroes`, `write 12, sector 7`, `initial content of sector 3`, or their mixture. */
 export function describeSector(bytes: Uint8Array): string {
   checkArguments('describeSector', { bytes: [bytes, BYTES] });
   const words = wordsOf(bytes);
@@ -282,7 +286,10 @@ function checkWord(number: number, sector: number): number {
   return Math.imul(number ^ 0x5bd1_e995, sector + 0x1b87_3593) >>> 0;
 }
 
-/** The number of the content of sector `sector`, when all of it is that content and belongs there; null otherwise. */
+/**
+ * The number of the content of sector `sector`, if the whole sector has that content and it belongs there; null
+ * otherwise.
+ */
 function numberAt(words: Uint32Array, sector: number): number | null {
   const start = sector * WORDS;
   const tag = words[start];

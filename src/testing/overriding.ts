@@ -1,8 +1,8 @@
-/** Objects with some members replaced, so that a test can change one thing of a real one. */
+/** Objects with some members replaced, so that a test can change one aspect of a real one. */
 import type { Format, Image } from '../image/contract.ts';
 import { Registry } from '../image/registry.ts';
 
-/** The target with some members replaced. Everything else is the target's own, private fields included. */
+/** The target with some members replaced. Everything else is inherited, private fields included. */
 export function overriding<T extends object>(target: T, own: Partial<T>): T {
   return new Proxy(target, {
     get(_, name) {
@@ -13,7 +13,7 @@ export function overriding<T extends object>(target: T, own: Partial<T>): T {
   });
 }
 
-/** A registry of the same formats, with something put around every image that they open or make. */
+/** A registry of the same formats that wraps every image opened or created. */
 export function registryWith(formats: readonly Format[], wrap: (image: Image) => Image): Registry {
   return new Registry(
     formats.map((format) => {

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { PagedBytes } from './paged-bytes.ts';
 import { Random } from './random.ts';
 
-/** A copy and what it must hold. */
+/** A copy and its expected content. */
 interface Pair {
   readonly paged: PagedBytes;
   plain: Uint8Array;

@@ -1,6 +1,6 @@
 /**
  * The content of a file in pages that copies share. `fork` costs one array of pointers; a page is copied when one of
- * its owners first writes to it. Ten thousand cut states of one image live beside each other this way.
+ * its owners first writes to it. Ten thousand cut states of one image fit in memory this way.
  */
 import { SECTOR } from '../binary/numbers.ts';
 
@@ -8,12 +8,12 @@ import { SECTOR } from '../binary/numbers.ts';
 const PAGE = 4096;
 
 interface Page {
-  /** Who may write to it without copying. */
+  /** The owner that may write without copying. */
   owner: object;
   readonly bytes: Uint8Array;
 }
 
-/** A growable byte array that is cheap to copy. Pages that were never written read zero and take no room. */
+/** A growable byte array that is cheap to copy. Pages never written read as zero and take no space. */
 export class PagedBytes {
   #size = 0;
   #pages: (Page | undefined)[] = [];
@@ -33,7 +33,7 @@ export class PagedBytes {
     return copy;
   }
 
-  /** Fills the target; what lies beyond the end reads zero. */
+  /** Fills the target; bytes past the end read as zero. */
   read(offset: number, target: Uint8Array): void {
     for (let done = 0; done < target.length; ) {
       const within = (offset + done) % PAGE;
@@ -51,7 +51,7 @@ export class PagedBytes {
     this.#size = Math.max(this.#size, offset + source.length);
   }
 
-  /** Stores the bytes without changing the size: what lies beyond the end shows up when the size follows. */
+  /** Stores the bytes without changing the size: bytes past the end appear when the size follows. */
   put(offset: number, source: Uint8Array): void {
     for (let done = 0; done < source.length; ) {
       const within = (offset + done) % PAGE;
@@ -74,25 +74,25 @@ export class PagedBytes {
     }
   }
 
-  /** Cuts or grows; new room reads zero. */
+  /** Truncates or extends; new bytes read as zero. */
   resize(size: number): void {
     this.dropFrom(size);
     this.#size = size;
   }
 
-  /** Sets the size and keeps what `put` stored up to it. */
+  /** Sets the size and keeps the bytes stored by `put` up to it. */
   reveal(size: number): void {
     this.#size = size;
   }
 
-  /** Forgets everything from `offset` on, also beyond the end. Does not change the size. */
+  /** Drops everything from `offset` on, also past the end. Does not change the size. */
   dropFrom(offset: number): void {
     const whole = Math.ceil(offset / PAGE);
     if (offset % PAGE !== 0) this.zero(offset, whole * PAGE - offset);
     if (this.#pages.length > whole) this.#pages.length = whole;
   }
 
-  /** First byte that may be stored beyond `offset`, as an upper bound: nothing is stored from here on. */
+  /** Upper bound of the stored bytes. */
   get storedEnd(): number {
     return this.#pages.length * PAGE;
   }

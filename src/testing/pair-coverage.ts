@@ -6,12 +6,12 @@ import type { Fate } from './medium-state.ts';
 import type { MediumOperation } from './operation-log.ts';
 import { type Pending, piecesOf } from './selections.ts';
 
-/** More pieces than any operation has. */
+/** Larger than the piece count of any operation. */
 const PIECES = 128;
-/** Numbers of pieces stay far below this. */
+/** Piece numbers stay far below this. */
 const STRIDE = 2 ** 26;
 
-/** See the head of this file. */
+/** Counter of ordered pairs of metadata pieces that were pending together, and of those seen split. */
 export class PairCoverage {
   readonly #split = new Set<number>();
   readonly #total = new Set<number>();
@@ -26,7 +26,7 @@ export class PairCoverage {
     return this.#split.size;
   }
 
-  /** From now on states belong to a cut at which these operations are pending. */
+  /** Starts a cut at which these operations are pending. */
   enter(operations: readonly MediumOperation[], pending: readonly Pending[]): void {
     this.#open = new Set();
     const pieces: number[] = [];
@@ -76,7 +76,7 @@ function forMetadata(
   });
 }
 
-/** Null when it is neither fully there nor fully lost. */
+/** Null when it is partially present. */
 function isThere(fate: Fate, piece: number): boolean | null {
   if (fate.pieces === 'none') return fate.size ? null : false;
   if (!fate.size) return null;

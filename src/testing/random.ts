@@ -1,7 +1,7 @@
-/** Chance that can be played again. */
+/** Reproducible random numbers. */
 import { checkArguments, NUMBER } from '../arguments.ts';
 
-/** Pseudo-random numbers that a seed repeats: xorshift32. Fast enough to decide about single sectors. */
+/** Pseudo-random numbers from a seed: xorshift32. Fast enough to decide about single sectors. */
 export class Random {
   #state: number;
 
@@ -37,7 +37,7 @@ export class Random {
     return values[this.below(values.length)] ?? values[0];
   }
 
-  /** Puts the values into another order, in place. */
+  /** Shuffles the values in place. */
   shuffle<T>(values: T[]): T[] {
     for (let last = values.length - 1; last > 0; last--) {
       const other = this.below(last + 1);

@@ -1,9 +1,9 @@
 /**
- * Which of the pending operations reached the medium: the choices that one cut offers, in the order in which they are
- * worth looking at. Operations are split into pieces of one sector, and their change of size is a piece of its own.
+ * Selections of the pending operations that reached the medium: the choices at one cut, the most revealing first.
+ * Operations are split into pieces of one sector, and their change of size is a piece of its own.
  *
- * Splitting every ordered pair does not take a state per pair: metadata pieces get numbers, and for every bit of the number
- * one state keeps those with the bit set and one keeps the others. Any two numbers differ in some bit.
+ * Splitting every ordered pair does not need a state per pair: metadata pieces get numbers, and for every bit of the
+ * number one state keeps those with the bit set and one keeps the others. Any two numbers differ in some bit.
  */
 import { type Fate, KEPT, LOST } from './medium-state.ts';
 import type { Random } from './random.ts';
@@ -12,7 +12,7 @@ import type { Random } from './random.ts';
 export interface Pending {
   /** Sector pieces. */
   readonly sectors: number;
-  /** Has a change of size, or a link beside an unlink, that can happen without the rest. */
+  /** Has a change of size, or a link beside an unlink, that can happen separately. */
   readonly splitsSize: boolean;
   /** Touches metadata. */
   readonly metadata: boolean;
@@ -23,12 +23,12 @@ export type Selection = readonly Fate[];
 
 /** Metadata writes longer than this count as one piece when pairs are split. */
 const PAIRED_SECTORS = 64;
-/** Data did not arrive, but the file is as long as if it had. */
+/** The data is lost, but the file has its new length. */
 const SIZE_ONLY: Fate = { pieces: 'none', size: true };
-/** Data arrived, but not the size of the file. */
+/** The data arrived, but not the size of the file. */
 const NO_SIZE: Fate = { pieces: 'all', size: false };
 
-/** The states that are always looked at: nothing, everything, every pair split, every operation alone and missing. */
+/** States that are always visited: nothing, everything, every pair split, every operation alone and missing. */
 export function* requiredSelections(pending: readonly Pending[], random: Random): Generator<Selection> {
   yield pending.map(() => LOST);
   yield pending.map(() => KEPT);
@@ -65,7 +65,7 @@ function* splitPairs(pending: readonly Pending[], random: Random): Generator<Sel
   }
 }
 
-/** Every combination of metadata pieces, with everything else left to chance. Nothing when there are too many. */
+/** Every combination of metadata pieces, with random fates for the rest. Nothing when there are too many. */
 export function* metadataCombinations(
   pending: readonly Pending[],
   limit: number,
@@ -84,7 +84,7 @@ export function* metadataCombinations(
   }
 }
 
-/** Metadata pieces are numbered through all operations; the others get a fate of their own. */
+/** Metadata pieces are numbered through all operations; the others get separate fates. */
 function withMetadata(pending: readonly Pending[], isKept: (piece: number) => boolean, others: () => Fate): Selection {
   let next = 0;
   return pending.map((item) => {
@@ -103,7 +103,7 @@ function metadataPieces(pending: readonly Pending[]): number {
   return pending.reduce((sum, item) => sum + (item.metadata ? piecesOf(item) : 0), 0);
 }
 
-/** Pieces of an operation that are told apart in pairs: its sectors, unless it is so long that it counts as one. */
+/** Pieces of an operation distinguished in pairs: its sectors, unless it is so long that it counts as one. */
 export function piecesOf(item: Pick<Pending, 'sectors'>): number {
   return item.sectors > PAIRED_SECTORS ? 1 : Math.max(item.sectors, 1);
 }
@@ -134,7 +134,7 @@ function* tornAtSectors(pending: readonly Pending[], random: Random): Generator<
   }
 }
 
-/** Number of things that can be there or not; every combination of them is a state. */
+/** Number of pieces that can be present or not; every combination of them is a state. */
 export function unitCount(pending: readonly Pending[]): number {
   return pending.reduce((sum, item) => sum + unitsOf(item), 0);
 }
@@ -165,7 +165,7 @@ export function selectionOf(pending: readonly Pending[], code: number): Selectio
   });
 }
 
-/** Any state: first a share for all operations, then each piece by itself. */
+/** A random state: first a share for all operations, then each piece independently. */
 export function randomSelection(pending: readonly Pending[], random: Random): Selection {
   const share = random.pick([0.1, 0.3, 0.5, 0.7, 0.9]);
   const torn = random.chance(0.3);
@@ -192,7 +192,7 @@ function cutAt(sectors: number, border: number, head: boolean): Fate {
   return { pieces, size: true };
 }
 
-/** One form for each fate, so that equal ones are found to be equal. */
+/** Canonical form of a fate, so that equal ones compare equal. */
 function canonical(pieces: Uint8Array, size: boolean): Fate {
   const none = !pieces.includes(1);
   const all = !pieces.includes(0);

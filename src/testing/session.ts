@@ -1,6 +1,6 @@
 /**
- * What a workload of a crash suite works with: a disk whose requests are written down in the log and in the model, and
- * traffic made by chance.
+ * The workload's side of a crash test: a disk whose requests are recorded in the log and in the model, and random
+ * traffic.
  */
 import { checkArguments, POSITIVE, withFields } from '../arguments.ts';
 import { SECTOR } from '../binary/numbers.ts';
@@ -11,19 +11,19 @@ import type { OperationLog } from './operation-log.ts';
 import { type GuestOperationKind, type SectorModel, writeBytes } from './oracle.ts';
 import { Random } from './random.ts';
 
-/** A disk that may also give room back, change its size and move its blocks together. */
+/** A disk that can also free space, be resized, compacted and merged. */
 export interface CrashDevice extends BlockDevice {
-  /** The content of the ranges is not needed any more. Never shows what it had replaced. */
+  /** Marks the ranges as unneeded. Never exposes the content that they had replaced. */
   discard?(ranges: readonly { readonly offset: number; readonly length: number }[]): Promise<void>;
-  /** Bytes. `shrink`: what lies beyond the new end may be lost. New sectors read zero. */
+  /** Size in bytes. `shrink`: data past the new end may be lost. New sectors read as zero. */
   resize?(size: number, how?: { readonly shrink?: boolean }): Promise<void>;
-  /** Makes the files as short as they can be. Changes nothing that can be read. */
+  /** Shortens the files as far as possible. The disk reads the same. */
   compact?(): Promise<unknown>;
-  /** Merges two images of a chain, 0 = base, while requests go on. Changes nothing that can be read. */
+  /** Merges two images of a chain, 0 = base, while requests go on. The disk reads the same. */
   merge?(from: number, to: number): Promise<unknown>;
 }
 
-/** What a session is made of. */
+/** Parts of a session. */
 export interface SessionParts {
   readonly disk: CrashDevice;
   readonly model: SectorModel;
@@ -31,10 +31,10 @@ export interface SessionParts {
   readonly seed: number;
 }
 
-/** One writable session with a disk. Do everything through it: what goes past it is a violation later. */
+/** A writable session with a disk. All changes must go through it: others count as violations. */
 export class CrashSession {
   readonly disk: CrashDevice;
-  /** For workloads that want chance: the same numbers every time. */
+  /** Random numbers for workloads: the same every time. */
   readonly random: Random;
   readonly #model: SectorModel;
   readonly #log: OperationLog;
@@ -52,7 +52,7 @@ export class CrashSession {
     return this.#model.sectors;
   }
 
-  /** Writes content that nothing else wrote. */
+  /** Writes unique content. */
   write(sector: number, count: number): Promise<void> {
     return this.#issue('write', sector, count, (bytes) => this.disk.write(sector * SECTOR, bytes));
   }
@@ -61,13 +61,13 @@ export class CrashSession {
     return this.#issue('zero', sector, count, () => this.disk.zero(sector * SECTOR, count * SECTOR));
   }
 
-  /** From now on the sectors may read as they do, or zero. */
+  /** The sectors may keep their content or become zero. */
   discard(sector: number, count: number): Promise<void> {
     const range = { offset: sector * SECTOR, length: count * SECTOR };
     return this.#issue('discard', sector, count, () => wanted(this.disk, 'discard').call(this.disk, [range]));
   }
 
-  /** Gives the disk another size. Nothing else may run meanwhile. Durable after the next flush. */
+  /** Resizes the disk. Nothing else may run at the same time. Durable after the next flush. */
   async resize(sectors: number): Promise<void> {
     const run = wanted(this.disk, 'resize');
     const resize = this.#model.beginResize(sectors, this.#log.mark('resize begins'));
@@ -76,26 +76,26 @@ export class CrashSession {
     this.#model.endResize(resize, this.#log.mark('resized'));
   }
 
-  /** Compacts the image. Nothing else may run meanwhile. */
+  /** Compacts the image. Nothing else may run at the same time. */
   async compact(): Promise<void> {
     this.#log.mark('compact begins');
     await this.#noted('compact', () => wanted(this.disk, 'compact').call(this.disk));
     this.#log.mark('compacted');
   }
 
-  /** Merges images of the chain; requests may run meanwhile. */
+  /** Merges images of the chain; requests may run at the same time. */
   merge(from: number, to: number): Promise<void> {
     return this.structural('merge', () => wanted(this.disk, 'merge').call(this.disk, from, to));
   }
 
-  /** Runs something of the workload's own that changes files, but nothing that can be read, between two marks. */
+  /** Runs an operation of the workload that changes files but not the disk, between two marks. */
   async structural(what: string, run: () => Promise<unknown>): Promise<void> {
     this.#log.mark(`${what} begins`);
     await this.#noted(what, run);
     this.#log.mark('changed');
   }
 
-  /** Waits for everything that was issued before, as far as it has ended. */
+  /** Flushes everything issued before, as far as it has ended. */
   async flush(): Promise<void> {
     const flush = this.#model.beginFlush(this.#log.mark('flush begins'));
     await this.#noted('flush', () => this.disk.flush());
@@ -114,7 +114,7 @@ export class CrashSession {
     this.#model.end(operation, this.#log.mark(`${kind} ended`, what));
   }
 
-  /** A request that fails is written down too; it may have done all, some or nothing. */
+  /** Failed requests are recorded too; they may have had full, partial or no effect. */
   async #noted(what: string, run: () => Promise<unknown>, payload?: unknown): Promise<void> {
     try {
       await run();
@@ -134,15 +134,15 @@ function wanted<K extends 'discard' | 'resize' | 'compact' | 'merge'>(
   throw new ImageError('unsupported', `This disk has no ${what}`, { path: disk.label });
 }
 
-/** How busy the traffic is. */
+/** Intensity of the traffic. */
 export interface TrafficOptions {
-  /** Writes, zeroes and discards in all. */
+  /** Total number of writes, zeroes and discards. */
   readonly operations: number;
-  /** Writers at the same time. Default 3. */
+  /** Number of concurrent writers. Default 3. */
   readonly writers?: number;
-  /** Sectors of an allocation unit: requests cover whole units now and then. Default 8. */
+  /** Sectors of an allocation unit: some requests cover whole units. Default 8. */
   readonly unit?: number;
-  /** First sector that is touched. Default 0. */
+  /** First sector to touch. Default 0. */
   readonly from?: number;
   /** Longest request in units. Default 3. */
   readonly maxUnits?: number;
@@ -150,13 +150,13 @@ export interface TrafficOptions {
   readonly zeroes?: number;
   /** Share of requests that discard. Default 0. */
   readonly discards?: number;
-  /** Share of requests after which a flush is started, beside the writers. Default 0.2. */
+  /** Share of requests after which a concurrent flush starts. Default 0.2. */
   readonly flushes?: number;
 }
 
 const TRAFFIC = withFields('an object with operations', { operations: POSITIVE });
 
-/** Writers and flushes that overlap: what a guest does on a busy day. Ends with a flush. */
+/** Overlapping writers and flushes, like a busy guest. Ends with a flush. */
 export async function randomTraffic(session: CrashSession, options: TrafficOptions): Promise<void> {
   checkArguments('randomTraffic', { session: [session, SESSION], options: [options, TRAFFIC] });
   const { random } = session;
@@ -179,7 +179,7 @@ export async function randomTraffic(session: CrashSession, options: TrafficOptio
   await session.flush();
 }
 
-/** Whole units half of the time, else anything; a tenth of the disk gets half of the requests. */
+/** Whole units half of the time, otherwise any range; a tenth of the disk gets half of the requests. */
 function randomRange(session: CrashSession, options: TrafficOptions): { sector: number; count: number } {
   const { random, sectors } = session;
   const from = options.from ?? 0;

@@ -1,6 +1,6 @@
 /**
- * A medium as a provider that can be read and written: what a program finds after the power came back. Files are
- * forks of shared pages, so that making one costs next to nothing.
+ * A medium as a provider that can be read and written: the files that a program finds after power returns. Files are
+ * forks of shared pages, so that creating one is nearly free.
  */
 import { checkArguments } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
@@ -23,7 +23,7 @@ import { LockTable, lockedHere, stateOf } from '../storage/locks.ts';
 import { RULES } from './kinds.ts';
 import { PagedBytes } from './paged-bytes.ts';
 
-/** How names are put together; any provider will do. */
+/** Naming rules; any provider will do. */
 export type NameRules = Pick<StorageProvider, 'resolve' | 'directory' | 'temporaryName'>;
 
 interface SnapshotFile {
@@ -43,7 +43,7 @@ export class SnapshotProvider implements StorageProvider {
     this.#rules = rules;
   }
 
-  /** Puts a file there. The content belongs to the provider. Files that share a content are one file. */
+  /** Adds a file. The content belongs to the provider. Files that share a content are one file. */
   add(name: string, content: PagedBytes): void {
     for (const file of this.#files.values()) {
       if (file.content === content) {

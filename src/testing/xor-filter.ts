@@ -1,4 +1,4 @@
-/** A filter for tests: each byte is changed by a key, its offset and where in the word it stands. Counts what passes. */
+/** A filter for tests: each byte is changed by a key, its offset and its position in the word. Counts its calls. */
 import type { Filter, FilterInstance } from '../image/filter.ts';
 
 /** One call of an instance. */
@@ -8,24 +8,24 @@ export interface FilterCall {
   readonly length: number;
 }
 
-/** How the filter works. */
+/** Options for the filter. */
 export interface XorFilterOptions {
   readonly name?: string;
   readonly key?: number;
-  /** Answers later. */
+  /** Completes asynchronously. */
   readonly slow?: boolean;
-  /** Returns other bytes than it was given, which it fills with rubbish. */
+  /** Returns a new buffer and fills the given one with rubbish. */
   readonly elsewhere?: boolean;
 }
 
-/** A filter that notes its calls, and how many of its instances are open. */
+/** A filter that records its calls and the number of open instances. */
 export interface XorFilter extends Filter {
   readonly calls: FilterCall[];
   opened: number;
   closed: number;
 }
 
-/** Makes one. What it makes of zeroes is nowhere zero. */
+/** Creates the filter. Its transformation of zeroes is nowhere zero. */
 export function xorFilter(options: XorFilterOptions = {}): XorFilter {
   const { name = 'xor', key = 0x5a, slow = false, elsewhere = false } = options;
   const calls: FilterCall[] = [];

@@ -66,7 +66,7 @@ async function attributesOf(name: string): Promise<FileAttributes> {
 
 const mode = (name: string): number => fs.statSync(name).mode & 0o777;
 
-/** False: this file system, or this machine, has none of them. */
+/** False if this file system or machine has no extended attributes. */
 function hasExtended(): boolean {
   fs.writeFileSync(path('try'), '');
   try {

@@ -1,6 +1,6 @@
 /**
- * Owner, permissions, access lists and other extended attributes of local files. All of it through an open handle: a name
- * may be exchanged for a link to a file of somebody else meanwhile, which must not get another owner.
+ * Owner, permissions, access lists and other extended attributes of local files. All through an open handle: a name may
+ * be swapped for a link to a file of another user, which must not change owner.
  *
  * Without native calls there are no extended attributes, and access lists cannot be seen.
  */
@@ -14,11 +14,11 @@ import { errorCode } from './errno.ts';
 import { isMissingCall, type NativeCalls, nativeCalls } from './native.ts';
 
 const O_EXACT = fs.constants.O_RDONLY | (fs.constants.O_NOFOLLOW ?? 0) | (fs.constants.O_NONBLOCK ?? 0);
-/** Measured of the content, or sealed by the system with the inode: never those of another file. */
+/** Attributes derived from the content or bound to the inode by the system: never copied to another file. */
 const OF_THE_FILE_ALONE: readonly string[] = ['security.ima', 'security.evm'];
 const READ_BY_OTHERS = 0o004;
 
-/** Everything that the system keeps of an open file beside its bytes. */
+/** All metadata that the system stores for an open file. */
 export async function attributesOf(fd: number): Promise<FileAttributes> {
   const { uid, gid, mode, atimeMs, mtimeMs } = await calls.fstat(fd);
   const native = nativeCalls();
@@ -46,7 +46,7 @@ function extendedOf(native: NativeCalls, fd: number): ReadonlyMap<string, Uint8A
   return found;
 }
 
-/** Gives a private file the permissions of one that is made the usual way. */
+/** Gives a private file the permissions of an ordinary new file. */
 export async function publishAsNew(name: string): Promise<void> {
   if (process.platform === 'win32') return calls.chmod(name, usualMode(name));
   await withFile(name, async (fd) => calls.fchmod(fd, usualMode(name)));
@@ -66,7 +66,7 @@ export async function applyAttributes(name: string, how: PublishHow): Promise<re
   });
 }
 
-/** Opens a file that was just made, and nothing that took its name. */
+/** Opens a file that was just created; never follows a replacement. */
 async function withFile<T>(name: string, use: (fd: number) => Promise<T>): Promise<T> {
   const fd = await calls.open(name, O_EXACT);
   try {
@@ -93,7 +93,7 @@ function dropAccessList(fd: number, made: FileAttributes): void {
   if (made.extended?.has(ACCESS_LIST) === true) nativeCalls()?.removeAttribute(fd, ACCESS_LIST);
 }
 
-/** One file that gets the attributes of another, from private on: at no time is it more readable than in the end. */
+/** Transfer of attributes to a private file: at no time is it more readable than at the end. */
 class Likeness {
   readonly #fd: number;
   readonly #made: FileAttributes;
@@ -126,7 +126,7 @@ class Likeness {
     return this.#lost;
   }
 
-  /** Returns the group that it has then. */
+  /** Returns the resulting group. */
   async #setOwner(): Promise<number> {
     const { owner, group } = this.#like;
     const made = this.#made;
@@ -148,7 +148,7 @@ class Likeness {
     }
   }
 
-  /** Everything but the access list: that decides who may read. */
+  /** All attributes but the access list, which controls reading. */
   #setExtended(): void {
     for (const [name, value] of this.#like.extended ?? []) {
       if (name === ACCESS_LIST || isSame(this.#made.extended?.get(name), value)) continue;
@@ -156,7 +156,7 @@ class Likeness {
     }
   }
 
-  /** True: it has the list that the other has, or none as that one. */
+  /** True when it has the same list as the other file, or neither has one. */
   #setAccessList(): boolean {
     const list = this.#like.extended?.get(ACCESS_LIST);
     if (list !== undefined) return this.#set(ACCESS_LIST, list);
@@ -177,7 +177,7 @@ class Likeness {
   }
 }
 
-/** Nobody can be named in a list who could not read it anyway. */
+/** True when everybody may read the file, so that a lost list denies no one access. */
 function isOpenToAll(file: FileAttributes): boolean {
   return (limitedMode(file.mode, file.group, [file]) & READ_BY_OTHERS) !== 0;
 }
@@ -191,7 +191,7 @@ function isSame(one: Uint8Array | undefined, other: Uint8Array): boolean {
   return one !== undefined && one.length === other.length && one.every((byte, at) => byte === other[at]);
 }
 
-/** As the directory's access list says for new files; without one, as the umask does. */
+/** Permissions from the directory's default access list; without one, from the umask. */
 function usualMode(name: string): number {
   const list = defaultListOf(path.dirname(name));
   if (list === null) return 0o666 & ~currentUmask();
@@ -216,7 +216,9 @@ function defaultListOf(directory: string): ReturnType<typeof parseAccessList> {
   }
 }
 
-/** Without changing it: `process.umask()` sets it to zero for a moment, in which another thread may make a file. */
+/**
+ * Read without changing it: `process.umask()` sets it to zero for a moment, in which another thread may create a file.
+ */
 function currentUmask(): number {
   if (process.platform === 'linux') {
     const digits = /^Umask:\s*([0-7]+)$/m.exec(readStatus())?.[1];
@@ -225,7 +227,7 @@ function currentUmask(): number {
   return process.umask();
 }
 
-/** At once: nothing of it is on a medium. */
+/** Synchronous: it is not on a medium. */
 function readStatus(): string {
   try {
     return fs.readFileSync('/proc/self/status', 'latin1');

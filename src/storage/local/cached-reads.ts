@@ -1,7 +1,7 @@
 /**
- * Reads without a thread, of what the system has in memory. Handing a read to a thread and hearing of its end wakes two
- * of them, and where cores are few they take each other's place. `preadv2(RWF_NOWAIT)` never waits for the medium. A
- * file system that is all in memory does not know that flag and does not need it.
+ * Reads of cached data without a thread. Passing a read to a thread and back wakes two threads, which compete where
+ * cores are few. `preadv2(RWF_NOWAIT)` never waits for the medium. File systems in memory do not support that flag and
+ * do not need it.
  */
 import * as fs from 'node:fs';
 import { isMissingCall, type NativeCalls } from './native.ts';
@@ -10,12 +10,12 @@ import { takeFromTurn } from './turn-budget.ts';
 /** tmpfs, ramfs (`linux/magic.h`). */
 const IN_MEMORY: ReadonlySet<number> = new Set([0x0102_1994, 0x8584_58f6]);
 
-/** Larger ones are worth a thread: this one has other things to do. */
+/** Larger reads are worth a thread: this one has other work. */
 const SMALL_BYTES = 64 * 1024;
 
 type Way = 'ask' | 'memory' | 'none';
 
-/** The reads at once of one file. */
+/** Synchronous reads of one file. */
 export class CachedReads {
   readonly #fd: number;
   #way: Way = 'ask';
@@ -24,13 +24,16 @@ export class CachedReads {
     this.#fd = fd;
   }
 
-  /** The same for a read that may also go by thread: only small ones, and not too many of them in one turn. */
+  /** Like `read`, for reads that may also go through a thread: only small ones, and a limited number per turn. */
   readSmall(native: NativeCalls | null, offset: number, target: Uint8Array): boolean {
     if (native === null || this.#way === 'none' || target.length > SMALL_BYTES) return false;
     return takeFromTurn() && this.read(native, offset, target);
   }
 
-  /** False when not all of it is in memory, or there is no way to tell. Never throws: whoever reads again hears why. */
+  /**
+   * False when not all of it is cached, or the system cannot tell. Never throws: the caller reads again and gets the
+   * error.
+   */
   read(native: NativeCalls | null, offset: number, target: Uint8Array): boolean {
     if (native === null || this.#way === 'none') return false;
     for (let done = 0; done < target.length; ) {
@@ -53,7 +56,7 @@ export class CachedReads {
   }
 }
 
-/** By the descriptor: the name may be another file's by now. */
+/** By descriptor: the name may belong to another file by now. */
 function isInMemory(fd: number): boolean {
   try {
     return IN_MEMORY.has(fs.statfsSync(`/proc/self/fd/${fd}`).type);

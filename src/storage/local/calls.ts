@@ -1,6 +1,6 @@
 /**
- * The calls of `node:fs` that give promises, made from those with callbacks. `fs.promises` has the same, but is a module of
- * its own that takes a start two milliseconds.
+ * Promise versions of `node:fs` calls, made from the callback versions. `fs.promises` is a separate module that costs
+ * two milliseconds of a start.
  */
 import * as fs from 'node:fs';
 import { promisify } from 'node:util';

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { EndOfFile, readFully, readListFully, writeFully, writeListFully } from './descriptor.ts';
 
-/** A medium of which every call moves at most `step` bytes: as real ones do when signals or quotas come in between. */
+/** A medium whose calls move at most `step` bytes, as real ones do when signals or quotas interfere. */
 const medium = vi.hoisted(() => ({ bytes: new Uint8Array(64), end: 64, step: 3 }));
 
 vi.mock('node:fs', () => {

@@ -1,10 +1,10 @@
-/** Moving whole buffers through file descriptors: what the system calls leave over is asked for again. */
+/** Transfers of whole buffers through file descriptors: partial transfers are continued. */
 import * as fs from 'node:fs';
 import type { WriteTurns } from './write-turns.ts';
 
-/** Most buffers that one readv or writev takes. */
+/** Maximum number of buffers in one readv or writev. */
 const IOV_MAX = 1024;
-/** Most bytes of one read or write; the systems stop at 2 GiB. */
+/** Maximum bytes of one read or write; systems stop at 2 GiB. */
 const CALL_BYTES = 2 ** 30;
 
 /** Thrown when a file ends before the buffer is full. */
@@ -35,7 +35,7 @@ export function readFully(fd: number, offset: number, target: Uint8Array): Promi
   });
 }
 
-/** Writes a whole buffer; with `turns` when no other write of them runs. */
+/** Writes a whole buffer; with `turns` while no other write of them runs. */
 export function writeFully(
   fd: number,
   offset: number,
@@ -68,7 +68,7 @@ export function readListFully(fd: number, offset: number, list: readonly Uint8Ar
   });
 }
 
-/** Writes buffers behind each other; with `turns` when no other write of them runs. */
+/** Writes buffers consecutively; with `turns` while no other write of them runs. */
 export async function writeListFully(
   fd: number,
   offset: number,
@@ -103,7 +103,7 @@ async function moveList(
   }
 }
 
-/** What is left of a source behind its first `count` bytes. */
+/** The rest of a source after its first `count` bytes. */
 export function afterBytes(source: Uint8Array | readonly Uint8Array[], count: number): Uint8Array | Uint8Array[] {
   return source instanceof Uint8Array ? source.subarray(count) : listAfter(source, count);
 }

@@ -1,4 +1,4 @@
-/** What the operating system's error codes mean to a caller: one table. */
+/** Meaning of the operating system's error codes: one table. */
 import { type ErrorDetails, type ErrorKind, ImageError } from '../../errors.ts';
 
 interface Meaning {
@@ -69,7 +69,7 @@ export function errorCode(error: unknown): string | null {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : null;
 }
 
-/** A system error as an ImageError; anything else as it is. */
+/** A system error as an ImageError; other errors unchanged. */
 export function systemError(error: unknown, details: ErrorDetails): unknown {
   const code = errorCode(error);
   if (code === null || error instanceof ImageError) return error;
@@ -78,7 +78,7 @@ export function systemError(error: unknown, details: ErrorDetails): unknown {
   return new ImageError(kind, message, { ...rest, ...details, cause: error });
 }
 
-/** Runs something that calls the system; its failures speak of `path`. */
+/** Runs a function that calls the system; its errors name `path`. */
 export async function explained<T>(path: string, run: () => Promise<T>): Promise<T> {
   try {
     return await run();

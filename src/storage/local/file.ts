@@ -1,11 +1,11 @@
 /**
- * A local file or block device as a storage. On plain descriptors with the callback functions of `node:fs`, which are
+ * A local file or block device as a storage. Uses plain descriptors with the callback functions of `node:fs`, which are
  * faster than file handles.
  *
  * The size is tracked: it is raised when a write starts. The last answer about holes is kept, since asking the system
- * for every run costs more than moving the data; a change ends it when it starts and again when it ends, because an
- * answer that was got in between may be of either state. Operations are counted: a descriptor's number is used again
- * as soon as it is closed, so `close` waits for what still runs on it.
+ * for every run costs more than moving the data; a change invalidates it both when it starts and when it ends, because
+ * an answer obtained in between may describe either state. Operations are counted: the number of a closed descriptor is
+ * reused at once, so `close` waits for running operations.
  */
 import type { BigIntStats } from 'node:fs';
 import { ImageError } from '../../errors.ts';
@@ -39,36 +39,36 @@ import { placeOf } from './place.ts';
 import { QuickWrites } from './quick-writes.ts';
 import { TURN_BYTES, WriteTurns } from './write-turns.ts';
 
-/** What `FileStorage` is made from. The descriptor belongs to it from then on. */
+/** Parts of a `FileStorage`, which takes over the descriptor. */
 export interface OpenedFile {
   readonly fd: number;
   readonly label: string;
   readonly mode: OpenMode;
   readonly size: number;
   readonly kind: 'file' | 'device';
-  /** The name on the medium. Left out: nobody else knows it, so that it needs no lock file. */
+  /** Name on the medium. Absent: the file is unnamed, so it needs no lock file. */
   readonly name?: string;
-  /** Its medium is one of this machine: small writes need no thread, and large ones take turns. Default false. */
+  /** The medium is local: small writes need no thread, and large ones take turns. Default false. */
   readonly atHand?: boolean;
 }
 
-/** Zeroes are written in pieces of this size where the system has no call for it. */
+/** Piece size for writing zeroes where the system has no call for it. */
 const ZERO_PIECE = 1024 * 1024;
 let zeroPiece: Uint8Array | null = null;
 
 /**
- * File systems whose count of blocks can be trusted to be 0 only for a file without data, also before it reached the
- * medium: ext, XFS, tmpfs. Network and FUSE file systems report 0 for files that are full.
+ * File systems whose block count is 0 only for files without data, even before they reach the medium: ext, XFS, tmpfs.
+ * Network and FUSE file systems report 0 for full files.
  */
 const COUNTING_FILE_SYSTEMS: readonly number[] = [0xef53, 0x5846_5342, 0x0102_1994];
-/** Files in memory are looked through page by page for a hole: so many bytes take milliseconds. */
+/** Files in memory are searched for holes page by page: this many bytes take milliseconds. */
 const LONG_SEEK = 256 * 1024 * 1024;
-/** A long look that takes less time goes by a list, however long the file is. */
+/** A faster search means that the file system has a list of extents, whatever the length of the file. */
 const SLOW_SEEK_MS = 1;
-/** Smaller files may be kept inside their inode, without a block. */
+/** Smaller files may be stored in their inode, without a block. */
 const MIN_COUNTED_SIZE = 64 * 1024;
 
-/** A local file, or a block device, with tracked size and remembered holes. */
+/** A local file or block device, with tracked size and cached holes. */
 export class FileStorage implements Storage {
   readonly label: string;
   readonly can: StorageCapabilities;
@@ -84,11 +84,11 @@ export class FileStorage implements Storage {
   #idle: (() => void) | null = null;
   #closing: Promise<void> | null = null;
   #extent: StorageExtent | null = null;
-  /** Counts changes, so that an answer that took time is not kept when the file changed meanwhile. */
+  /** Counts changes, so that a slow answer is not cached if the file changed in the meantime. */
   #changes = 0;
-  /** The file system was asked and cannot: it is not asked again. */
+  /** The file system cannot seek holes: it is not asked again. */
   #cannotSeek = false;
-  /** Holes are looked for page by page. Known after the first long look, which is taken for one of that kind. */
+  /** The file system searches page by page. Assumed until the first long search. */
   #slowSeeks = true;
   #cannotPunch = false;
   #cannotZero = false;
@@ -185,8 +185,8 @@ export class FileStorage implements Storage {
   }
 
   /**
-   * Reserves room. Where the system or the file system has no call for it, room is taken by writing: zeroes behind the
-   * end, and before it what is there already. So nobody may write into the range meanwhile.
+   * Allocates space. Without a system call it writes: zeroes past the end, and the existing bytes before it. There must
+   * be no other writes to the range at the same time.
    */
   adviseSequential(): void {
     this.#calls()?.adviseSequential(this.#fd);
@@ -229,7 +229,9 @@ export class FileStorage implements Storage {
     }
   }
 
-  /** `fdatasync`: a size that grew is part of the data, and times are not worth a second write. */
+  /**
+   * `fdatasync`: a larger size counts as data, and times are not worth a second write.
+   */
   async flush(): Promise<void> {
     this.#start();
     try {
@@ -358,7 +360,7 @@ export class FileStorage implements Storage {
     return systemError(error, { path: this.label, ...(offset === undefined ? {} : { offset }) });
   }
 
-  /** A hole is none any more where something was written; data stays data. */
+  /** A write turns a hole into data; data stays data. */
   #filled(offset: number, length: number): void {
     this.#changes++;
     const known = this.#extent;
@@ -374,7 +376,7 @@ export class FileStorage implements Storage {
     return { start: 0, end: this.#size, data: true };
   }
 
-  /** Remembers an answer; one that continues the last is put together with it. */
+  /** Caches an answer; one that continues the last is joined with it. */
   #keep(answer: StorageExtent): StorageExtent {
     const last = this.#extent;
     const continues = last !== null && last.data === answer.data && last.end === answer.start;
@@ -396,7 +398,10 @@ export class FileStorage implements Storage {
     }
   }
 
-  /** The same with the long way on a thread. What changed meanwhile may make the answer wrong: then everything is data. */
+  /**
+   * Like `seek`, with long searches on a thread. A change in the meantime may invalidate the answer: then everything
+   * counts as data.
+   */
   async #seekLong(native: NativeCalls, offset: number): Promise<StorageExtent> {
     this.#start();
     try {
@@ -416,7 +421,7 @@ export class FileStorage implements Storage {
     }
   }
 
-  /** Without the system call: a file that takes no block at all is one hole, where the count can be trusted. */
+  /** Without the system call: a file without blocks is one hole, where the count is reliable. */
   async #extentByBlocks(): Promise<StorageExtent> {
     this.#start();
     try {
@@ -438,7 +443,7 @@ export class FileStorage implements Storage {
     }
   }
 
-  /** False: there is no such call here. */
+  /** False: the call is not available. */
   async #zeroNatively(offset: number, length: number, punch: boolean): Promise<boolean> {
     const native = this.#calls();
     if (native === null) return false;
@@ -467,7 +472,7 @@ export class FileStorage implements Storage {
     }
   }
 
-  /** As `extentAt`, also while the storage closes and waits for the operation that asks. */
+  /** Like `extentAt`, also while the storage is closing and waits for the calling operation. */
   async #extentNow(offset: number): Promise<StorageExtent> {
     return this.#closing === null ? this.extentAt(offset) : this.#allData();
   }
@@ -491,7 +496,9 @@ export class FileStorage implements Storage {
   }
 }
 
-/** `punch` is found out when it is asked for: finding out loads native code. */
+/**
+ * `punch` is detected on first access: detection loads native code.
+ */
 class FileCapabilities implements StorageCapabilities {
   readonly write: boolean;
   readonly resize: boolean;
@@ -531,13 +538,13 @@ function zeroes(length: number): Uint8Array {
   return length === ZERO_PIECE ? zeroPiece : zeroPiece.subarray(0, length);
 }
 
-/** Nanoseconds of a second. Where a time has none, the file system counts whole seconds, or two of them. */
+/** Nanoseconds per second. Times without a fraction come from file systems that count in whole or double seconds. */
 const SECOND_NS = 1_000_000_000n;
 const COARSE_MS = 2500;
-/** As fine as most systems count the times of files. */
+/** Resolution of file times on most systems. */
 const FINE_MS = 50;
 
-/** Both times: what sets one of them back leaves its mark in the other. */
+/** Both times: setting one back leaves a mark in the other. */
 function revisionOf({ mtimeNs, ctimeNs, size }: BigIntStats): StorageRevision {
   const lastNs = mtimeNs > ctimeNs ? mtimeNs : ctimeNs;
   return {

@@ -1,4 +1,4 @@
-/** Local files and pipes: the default place for names in Node. And memory that the system keeps in memory. */
+/** Local files and pipes, the default place for names in Node, and memory kept out of swap. */
 import type { StorageProvider } from '../contract.ts';
 import { localFiles } from './provider.ts';
 
@@ -8,7 +8,7 @@ export { type SpoolOptions, StreamStorage, stdinSpool } from './pipe.ts';
 export { tcpConnector } from './tcp.ts';
 export { localFiles };
 
-/** Where names are looked up when the caller gives no provider. */
+/** Provider used when the caller gives none. */
 export function defaultProvider(): StorageProvider {
   return localFiles();
 }

@@ -1,4 +1,4 @@
-/** What makes two handles the same file. */
+/** Criterion for two handles being the same file. */
 import type { BigIntStats } from 'node:fs';
 
 /** The identity of a file: equal for all its names and handles. */

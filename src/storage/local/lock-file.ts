@@ -1,15 +1,15 @@
 /**
- * Lock files: how vdkit keeps out of its own way where the system has no locks. `<image>.vdkit-lock` says which process
- * writes the image. It appears complete and durable, under its name at once, and only if there is none.
+ * Lock files: mutual exclusion between vdkit processes where the system has no locks. `<image>.vdkit-lock` names the
+ * process that writes the image. It appears complete, durable and atomically, and only if there is none.
  *
- * What a dead process left is stale and may be replaced, by one process only: while it does so it holds another lock
- * file, `<image>.vdkit-lock.takeover`, made the same way. Only its owner, or who holds that one, ever removes a lock
- * file; so what was found stale under it is still the same file when it is removed. A process is dead if it ran on
- * this machine, among the processes that can be seen from here, and is gone. Of all others nobody can tell: their files
- * count as live, and people have to remove them.
+ * The lock file of a dead process is stale and may be replaced, by one process only: while it does so it holds another
+ * lock file, `<image>.vdkit-lock.takeover`, made the same way. Only its owner, or the holder of the takeover lock, ever
+ * removes a lock file; so a file found stale under that lock is still the same file when it is removed. A process is
+ * dead if it ran on this machine, among the processes that can be seen from here, and is gone. Of all others nobody can
+ * tell: their files count as live, and people have to remove them.
  *
- * A file in which nothing was ever written is what a power cut left of one: no live process has it so. Only where a file
- * system has no links, a lock file is empty for the moment in which it is made; there it must be some seconds old.
+ * A file in which nothing was ever written is what a power cut left of one: no live process has it so. Only where a
+ * file system has no links, a lock file is empty for the moment in which it is made; there it must be some seconds old.
  */
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -24,43 +24,43 @@ import { randomHex } from './random.ts';
 
 const SUFFIX = '.vdkit-lock';
 const TAKEOVER_SUFFIX = '.takeover';
-/** A lock file is a few hundred bytes; more is something else. */
+/** A lock file is a few hundred bytes; anything larger is something else. */
 const MAX_BYTES = 4096;
 const CAREFUL = (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOFOLLOW ?? 0);
-/** The lock file of a lock file of a lock file: each is there for microseconds only. */
+/** Lock files of lock files of lock files: each exists for microseconds only. */
 const MAX_DEPTH = 3;
 const MAX_ATTEMPTS = 5;
-/** An empty lock file that is older than a new one by so much is not being written, on a file system without links. */
+/** On a file system without links: an empty lock file older than this is not being written. */
 const ABANDONED_MS = 10_000;
 
-/** What a lock file says. */
+/** Content of a lock file. */
 export interface LockRecord {
   readonly file: string;
   readonly mode: LockMode;
   readonly shareable: boolean;
-  /** Empty when it cannot be read. */
+  /** Empty when unreadable. */
   readonly holders: readonly LockHolder[];
   readonly host: string | null;
   readonly isOwn: boolean;
 }
 
-/** What is written into one. Null: not to be had on this system. */
+/** Content of a new lock file. Null: not available on this system. */
 interface Content {
   readonly token: string;
   readonly pid: number;
   readonly host: string;
-  /** The machine, its start, and the processes that see each other: where `pid` has a meaning. */
+  /** The machine, its boot, and the PID namespace: the scope of `pid`. */
   readonly machine: string | null;
   readonly boot: string | null;
   readonly namespace: string | null;
-  /** Tells a process from a later one with the same number. */
+  /** Distinguishes a process from a later one with the same number. */
   readonly started: string | null;
   readonly mode: LockMode;
   readonly shareable: boolean;
   readonly since: string;
 }
 
-/** The live lock file of an image; null when there is none, or a stale one. */
+/** The live lock file of an image; null when there is none, or only a stale one. */
 export async function readLockFile(name: string): Promise<LockRecord | null> {
   const file = await lockFileName(name);
   const found = await readFound(file);
@@ -77,7 +77,7 @@ export class LockFile {
     this.#token = token;
   }
 
-  /** Makes the lock file of an image, or gives what is in the way. */
+  /** Creates the lock file of an image, or returns the conflicting one. */
   static async take(
     image: string,
     how: { readonly mode: LockMode; readonly shareable: boolean },
@@ -118,7 +118,7 @@ export class LockFile {
     }
   }
 
-  /** Removes it, unless people did and somebody else has made another one since. */
+  /** Removes it, unless people did and another process has created a new one since. */
   async remove(): Promise<void> {
     const found = await readFound(this.name);
     if (found?.content?.token !== this.#token) return;
@@ -132,10 +132,12 @@ async function lockFileName(image: string): Promise<string> {
   return real + SUFFIX;
 }
 
-/** `made`, or what is in the way: a file, or one that may be being written just now. */
+/**
+ * `made`, or the obstacle: an existing file, or one that may be in the middle of being written.
+ */
 type Appearance = 'made' | 'taken' | 'being made';
 
-/** Makes a file with all its content, durably, unless there is one of that name. */
+/** Creates a file with all its content, durably, unless the name is taken. */
 async function appear(file: string, text: string): Promise<Appearance> {
   const draft = path.join(path.dirname(file), `.vdkit-lock-${randomHex(8)}`);
   try {
@@ -161,7 +163,7 @@ async function writeDurably(file: string, text: string): Promise<void> {
   }
 }
 
-/** On a file system without links. `draft` was made just now, by the same clock. */
+/** For file systems without links. `draft` was created just now, by the same clock. */
 async function createWith(file: string, text: string, draft: string): Promise<Appearance> {
   try {
     await writeDurably(file, text);
@@ -183,13 +185,13 @@ async function modifiedMs(file: string): Promise<number | null> {
   );
 }
 
-/** Only under the lock file for taking over. */
+/** Called only under the takeover lock. */
 async function removeStale(file: string): Promise<void> {
   const found = await readFound(file);
   if (found !== null && (await isLeft(found))) await unlinkIfThere(file);
 }
 
-/** True for what nobody has any more. */
+/** True for a lock file without a living owner. */
 async function isLeft({ empty, content }: Found): Promise<boolean> {
   return empty || (content !== null && (await isStale(content)));
 }
@@ -204,9 +206,9 @@ async function unlinkIfThere(file: string): Promise<void> {
 
 /** What stands in a lock file. */
 interface Found {
-  /** Null for anything that is not a lock file, or cannot be read. */
+  /** Null for anything but a readable lock file. */
   readonly content: Content | null;
-  /** Nothing was ever written into it: a file of no bytes, or of zeroes where a power cut took them. */
+  /** Never written: a file of no bytes, or of zeroes after a power cut. */
   readonly empty: boolean;
 }
 
@@ -264,7 +266,7 @@ function textOrNull(value: unknown): string | null {
   return typeof value === 'string' ? value : null;
 }
 
-/** A file that cannot be read keeps everybody out, as the strictest lock would. */
+/** An unreadable lock file excludes everyone, as the strictest lock would. */
 function recordOf(file: string, content: Content | null): LockRecord {
   if (content === null) {
     return { file, mode: 'exclusive', shareable: false, holders: [], host: null, isOwn: false };

@@ -1,4 +1,4 @@
-/** Locks of local files: with the system's calls, and with lock files where there are none. */
+/** Locks of local files: with system calls, and with lock files where there are none. */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
@@ -37,7 +37,7 @@ const names = (): string[] => readdirSync(folder).sort();
 const lockFile = (): string => `${image}.vdkit-lock`;
 const withoutNative = (): void => void vi.stubEnv('VDKIT_NO_NATIVE', '1');
 
-/** The lock file of a process that has ended, as it left it. */
+/** The lock file of a process that has ended. */
 async function leaveStale(changes: Record<string, unknown> = {}): Promise<void> {
   const storage = await open();
   await storage.lock('exclusive');

@@ -1,12 +1,12 @@
 /**
- * Locks of local files. On Linux they are QEMU's: a read lock on byte 100 + p says "I use permission p", one on byte
- * 200 + p says "nobody else may". They are locks of the open file (OFD locks), which other handles of this process see
- * too. Everybody first puts their own and then looks for those of others, so that of two who come at a time at most
- * one goes on.
+ * Locks of local files. On Linux they are QEMU's: a read lock on byte 100 + p means "I use permission p", one on byte
+ * 200 + p "no one else may". They are locks of the open file (OFD locks), which other handles of this process see too.
+ * Each side first sets its own and then checks those of others, so that at most one of two simultaneous openers
+ * succeeds.
  *
  * Without the system call (no koffi, another system, a file system that cannot) a writer makes a lock file beside the
- * image, which only vdkit heeds; readers look for it. Both kinds look for the other: the table of locks in /proc can be
- * read without native code.
+ * image, which only vdkit respects; readers check for it. Both kinds look for the other: the table of locks in /proc
+ * can be read without native code.
  */
 import { type ErrorDetails, ImageError } from '../../errors.ts';
 import type { LockHolder, LockMode, LockOptions, LockState } from '../contract.ts';
@@ -32,15 +32,15 @@ import { type LockedRange, lockedRanges, lockHolders } from './proc.ts';
 
 const USED_BASE = 100;
 const REFUSED_BASE = 200;
-/** From the first byte that may be locked up to the last. */
+/** All bytes used for locks. */
 const ALL_BYTES = { start: USED_BASE, length: REFUSED_BASE + 64 - USED_BASE };
 const PERMISSIONS: readonly Permission[] = Object.values(PERMISSION);
 const FREE: LockClaim = { uses: [], refuses: [] };
 
-/** Locks that this process took without the system's help, so that its own handles see each other at least. */
+/** Locks that this process holds without the system's help, so that at least its own handles see each other. */
 const ownTables = new Map<string, LockTable>();
 
-/** What is locked: an open file. */
+/** The open file to lock. */
 export interface LockTarget {
   readonly fd: number;
   readonly label: string;
@@ -48,7 +48,7 @@ export interface LockTarget {
   readonly name?: string;
 }
 
-/** The lock of one handle. */
+/** Lock of one handle. */
 export class FileLock {
   readonly #target: LockTarget;
   #held: LockClaim = FREE;
@@ -92,13 +92,13 @@ export class FileLock {
     return { held, holders: held === 'none' ? [] : await lockHolders(fd) };
   }
 
-  /** What handles of this process claim without the system's help; null when nothing. */
+  /** Claims of this process's handles without the system's help; null for none. */
   async #ownClaim(): Promise<LockClaim | null> {
     if (ownTables.size === 0) return null;
     return ownTables.get(await this.#key())?.claim ?? null;
   }
 
-  /** False: the system or the file system has no such locks. */
+  /** False: the system or file system has no such locks. */
   async #takeNatively(native: NativeCalls, mode: LockMode, how: LockOptions): Promise<boolean> {
     const claim = claimOf(mode, how);
     const before = this.#held;
@@ -128,7 +128,7 @@ export class FileLock {
     for (const byte of bytesOf(claim)) native.setLock(this.#target.fd, kind, byte, 1);
   }
 
-  /** Gives back all but what `claim` has. */
+  /** Releases all locks not in `claim`. */
   #restore(native: NativeCalls, claim: LockClaim): void {
     const kept = bytesOf(claim);
     const all = bytesOf({ uses: PERMISSIONS, refuses: PERMISSIONS });
@@ -136,7 +136,7 @@ export class FileLock {
     this.#held = claim;
   }
 
-  /** What other open files claim; this one's own locks do not count. */
+  /** Claims of other open files; this one's own locks do not count. */
   #claimOfOthers(native: NativeCalls): LockClaim {
     const { fd } = this.#target;
     return {
@@ -163,7 +163,7 @@ export class FileLock {
     if (mode === 'shared') await this.#removeFile();
   }
 
-  /** To the lock that the handle had before. */
+  /** Restores the previous lock of the handle. */
   async #backToOwn(table: LockTable, file: LockFile | null): Promise<void> {
     if (file === null) await this.#removeFile();
     if (this.#own === null) table.release(this);
@@ -186,7 +186,7 @@ export class FileLock {
     else this.#refuseRecord(found, mode, how);
   }
 
-  /** A writer without the system's locks shows only in its lock file. */
+  /** A writer without system locks is visible only by its lock file. */
   async #refuseLockFile(mode: LockMode, how: LockOptions): Promise<void> {
     const { name, kind } = this.#target;
     if (name === undefined || kind === 'device') return;
@@ -275,7 +275,7 @@ function bytesOf({ uses, refuses }: LockClaim): readonly number[] {
   ];
 }
 
-/** What the locks on the bytes of a file say. */
+/** The claims expressed by locks on the bytes of a file. */
 function claimIn(ranges: readonly LockedRange[]): LockClaim {
   const isLocked = (byte: number): boolean => ranges.some(({ start, last }) => byte >= start && byte <= last);
   return {

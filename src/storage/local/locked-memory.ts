@@ -1,9 +1,9 @@
-/** Memory that stays in memory (`mlock`), where the system lets us. */
+/** Memory locked with `mlock`, where the system permits it. */
 import { alignUp } from '../../binary/numbers.ts';
 import type { LockedMemory } from '../contract.ts';
 import { nativeCalls } from './native.ts';
 
-/** So many zero bytes on pages of their own, since unlocking a page unlocks it for everything on it. */
+/** Allocates `length` zero bytes on separate pages, since unlocking a page affects everything on it. */
 export function lockedMemory(length: number): LockedMemory {
   const native = nativeCalls();
   const pageSize = native?.pageOf(new Uint8Array(1024))?.pageSize;

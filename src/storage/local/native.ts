@@ -1,8 +1,7 @@
 /**
- * System calls that Node does not offer: holes, punching, preallocating, locks, renaming without replacing, memory that
- * stays in memory. Through `koffi`,
- * an optional package; without it (or with VDKIT_NO_NATIVE=1, or off 64-bit Linux) everything works with the fallbacks
- * of the callers. Loaded on first need, because it costs a start-up eight milliseconds.
+ * System calls that Node does not offer: holes, punching, preallocating, locks, renaming without replacing, locked
+ * memory. Through `koffi`, an optional package; without it (or with VDKIT_NO_NATIVE=1, or off 64-bit Linux) everything
+ * works with the fallbacks of the callers. Loaded on first use, since it costs eight milliseconds of a start.
  */
 import { createRequire } from 'node:module';
 import { constants } from 'node:os';
@@ -14,37 +13,37 @@ export interface NativeCalls {
   seekData(fd: number, offset: number): number | null;
   /** Start of the next hole at or after `offset`; the end of the file counts as one. */
   seekHole(fd: number, offset: number): number;
-  /** The same on a thread, for files in which the system has to look at every page. */
+  /** Like `seekHole`, on a thread, for files in which the system has to check every page. */
   findHole(fd: number, offset: number): Promise<number>;
-  /** Where the file or device ends. */
+  /** End of the file or device. */
   seekEnd(fd: number): number;
-  /** Gives the room of a range back: it reads zero. */
+  /** Frees the space of a range, which then reads as zero. */
   punchHole(fd: number, offset: number, length: number): Promise<void>;
-  /** Makes a range read zero and keeps its room. */
+  /** Makes a range read as zero and keeps its space. */
   zeroRange(fd: number, offset: number, length: number): Promise<void>;
-  /** Reserves room; grows the file where it ends earlier. */
+  /** Allocates space; extends the file if it ends earlier. */
   allocate(fd: number, offset: number, length: number): Promise<void>;
-  /** Reads will come in ascending order. A hint: never fails. */
+  /** Announces reads in ascending order. A hint: never fails. */
   adviseSequential(fd: number): void;
   /**
-   * Reads what the system has in memory, without waiting for the medium: bytes read, 0 when the first ones are not
-   * there. Fails with `EOPNOTSUPP` where the file system or the C library cannot tell.
+   * Reads cached data without waiting for the medium: bytes read, 0 when the first ones are not cached. Fails with
+   * `EOPNOTSUPP` where the file system or the C library cannot tell.
    */
   readCached(fd: number, offset: number, target: Uint8Array): number;
   renameNoReplace(from: string, to: string): void;
-  /** Puts a read lock on a range of bytes, or takes it away. It belongs to the open file and ends with it. */
+  /** Sets or removes a read lock on a range of bytes. It belongs to the open file and ends with it. */
   setLock(fd: number, kind: 'read' | 'none', start: number, length: number): void;
-  /** True when somebody else has a lock of any kind in the range. */
+  /** True when another open file has a lock of any kind in the range. */
   isLocked(fd: number, start: number, length: number): boolean;
-  /** Bytes of a page of memory, and where bytes lie in one; null where the system does not tell. */
+  /** Size of a memory page, and the position of the bytes in one; null where the system does not tell. */
   pageOf(bytes: Uint8Array): { readonly pageSize: number; readonly offset: number } | null;
   /** Names of the extended attributes of a file. */
   attributeNames(fd: number): readonly string[];
-  /** The value of an extended attribute; null when the file has none of that name. */
+  /** The value of an extended attribute; null when absent. */
   attribute(fd: number, name: string): Uint8Array | null;
   setAttribute(fd: number, name: string, value: Uint8Array): void;
   removeAttribute(fd: number, name: string): void;
-  /** Keeps the pages of the bytes out of the swap. */
+  /** Keeps the pages of the bytes out of swap. */
   lockMemory(bytes: Uint8Array): void;
   unlockMemory(bytes: Uint8Array): void;
 }
@@ -62,13 +61,15 @@ const RENAME_NOREPLACE = 1;
 const F_OFD_GETLK = 36;
 const F_OFD_SETLK = 37;
 const LOCK_TYPE = { read: 0, write: 1, none: 2 } as const;
-/** `struct flock` where `off_t` has 64 bits: type, whence, padding, start, length, process. */
+/**
+ * `struct flock` with a 64-bit `off_t`: type, whence, padding, start, length, process.
+ */
 const FLOCK_BYTES = 32;
 const SC_PAGESIZE = 30;
-/** Linux has no longer lists of names, and no longer values. */
+/** Linux limits name lists and values to this. */
 const ATTRIBUTE_BYTES = 64 * 1024;
 
-/** Where `off_t` has 64 bits in the calls that are bound here. */
+/** Architectures with a 64-bit `off_t` in the calls bound here. */
 const ARCHITECTURES: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64', 'ppc64', 's390x'];
 /** Longer ranges take milliseconds on some file systems: they run on the thread pool. */
 const QUICK_BYTES = 1024 * 1024;
@@ -88,19 +89,19 @@ interface Koffi {
 
 let loaded: NativeCalls | null | undefined;
 
-/** The calls, or null where they are not to be had. */
+/** The calls, or null where they are not available. */
 export function nativeCalls(): NativeCalls | null {
   if (process.env['VDKIT_NO_NATIVE'] === '1') return null;
   if (loaded === undefined) loaded = load();
   return loaded;
 }
 
-/** The calls when they were loaded already, for what is not worth loading them. */
+/** The calls if they are already loaded, for uses that are not worth loading them. */
 export function loadedCalls(): NativeCalls | null {
   return loaded === undefined ? null : nativeCalls();
 }
 
-/** True for codes that mean "this file system cannot do that": the fallback is used. */
+/** True for codes that mean "not supported by this file system": the fallback is used. */
 export function isMissingCall(error: unknown): boolean {
   const code = errorCode(error);
   return code === 'EOPNOTSUPP' || code === 'ENOTSUP' || code === 'ENOSYS' || code === 'EINVAL' || code === 'ENODEV';
@@ -135,7 +136,9 @@ function bind(koffi: Koffi): NativeCalls {
   const fgetxattr = optional(libc, 'int64_t fgetxattr(int fd, str name, void *value, size_t size)');
   const fsetxattr = optional(libc, 'int fsetxattr(int fd, str name, void *value, size_t size, int flags)');
   const fremovexattr = optional(libc, 'int fremovexattr(int fd, str name)');
-  /** `struct iovec`: where, how many. */
+  /**
+   * `struct iovec`: address, length.
+   */
   const piece = new BigUint64Array(2);
   const seek = (fd: number, offset: number, whence: number): number => {
     const position = Number(lseek(fd, offset, whence));
@@ -274,7 +277,7 @@ async function inPlace(koffi: Koffi, name: string, call: Call, values: readonly 
   throw failure(name, number);
 }
 
-/** Gives what the call does, which is not negative. */
+/** Resolves to the result of the call, which is never negative. */
 async function pooled(koffi: Koffi, name: string, call: Call, values: readonly Argument[]): Promise<number> {
   for (;;) {
     const { result, number } = await new Promise<{ result: number; number: number }>((resolve, reject) => {

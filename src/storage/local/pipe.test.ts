@@ -86,7 +86,7 @@ describe('stdinSpool', () => {
   });
 });
 
-/** A stream that takes a chunk only when it is told to. */
+/** A stream that accepts a chunk only when told to. */
 class SlowStream extends Writable {
   readonly taken: Buffer[] = [];
   readonly #waiting: (() => void)[] = [];

@@ -20,14 +20,14 @@ import { randomHex } from './random.ts';
 
 /** Unit in which zeroes of standard input become holes. */
 const HOLE = 64 * 1024;
-/** Bytes gathered before they are written. */
+/** Bytes collected before they are written. */
 const GATHER = 1024 * 1024;
 const ZEROES = Buffer.alloc(HOLE);
 let serial = 0;
 
-/** What `stdinSpool` takes beside the stream. */
+/** Options of `stdinSpool`. */
 export interface SpoolOptions {
-  /** Where the temporary file goes. Default: the system's place for them. */
+  /** Directory of the temporary file. Default: the system's. */
   readonly directory?: string;
   readonly label?: string;
   readonly signal?: AbortSignal | undefined;
@@ -36,8 +36,8 @@ export interface SpoolOptions {
 }
 
 /**
- * Reads a stream to its end into a temporary file that has no name any more, and gives it as a read-only storage.
- * Zeroes become holes. The file goes away when the storage is closed, or the process ends in whatever way.
+ * Reads a stream to its end into an unnamed temporary file, and returns it as a read-only storage. Zeroes become holes.
+ * The file disappears when the storage is closed or the process ends.
  */
 export async function stdinSpool(stream: Readable, options: SpoolOptions = {}): Promise<Storage> {
   const { signal } = options;
@@ -75,7 +75,7 @@ function openNameless(directory: string): number {
   }
 }
 
-/** Gathers chunks of any size, so that holes are found at whole units. Gives the bytes in all. */
+/** Collects chunks of any size, so that holes are found at whole units. Returns the total bytes. */
 async function fill(fd: number, stream: Readable, onBytes: (bytes: number) => void): Promise<number> {
   const gathered = Buffer.allocUnsafe(GATHER);
   let start = 0;
@@ -99,7 +99,7 @@ async function fill(fd: number, stream: Readable, onBytes: (bytes: number) => vo
   return start + filled;
 }
 
-/** Writes what is not zero, runs of units together. */
+/** Writes the non-zero units, consecutive ones together. */
 async function writeData(fd: number, offset: number, bytes: Buffer): Promise<void> {
   let from = -1;
   for (let at = 0; at < bytes.length; at += HOLE) {
@@ -114,16 +114,16 @@ async function writeData(fd: number, offset: number, bytes: Buffer): Promise<voi
 }
 
 /**
- * A stream as a storage that is only written, from front to back. Gaps are filled with zeroes. Writes go out in the
- * order of their calls; each resolves when the stream has taken its bytes, so the number in flight bounds the memory.
- * Closing it leaves the stream open: it belongs to the caller.
+ * A stream as a write-only storage, filled from front to back with zeroes in the gaps. Writes go out in the order of
+ * their calls; each resolves when the stream has accepted its bytes, so the number in flight bounds memory. Closing it
+ * leaves the stream open: it belongs to the caller.
  */
 export class StreamStorage implements Storage {
   readonly label: string;
   readonly can: StorageCapabilities = { write: true, resize: true, random: false, punch: false, growsZeroed: true };
   readonly #stream: Writable;
   readonly #key = `pipe:${++serial}`;
-  /** Everything that was started; rejects for good after the first failure, since what follows would be misplaced. */
+  /** All writes started; rejects for good after the first failure, since later bytes would be misplaced. */
   #tail: Promise<void> = Promise.resolve();
   #size = 0;
   #failure: unknown = null;
@@ -166,14 +166,14 @@ export class StreamStorage implements Storage {
     await this.#enqueue(() => this.#pushZeroes(gap + length));
   }
 
-  /** Grows with zeroes; what was written cannot be taken back. */
+  /** Grows with zeroes; written bytes cannot be taken back. */
   async resize(size: number): Promise<void> {
     checkSize(this.label, size);
     const gap = this.#advance(size, 0);
     await this.#enqueue(() => this.#pushZeroes(gap));
   }
 
-  /** Resolves when the stream has taken everything. Whether the reader keeps it nobody can tell. */
+  /** Resolves when the stream has accepted everything. Whether the reader stores it is unknowable. */
   async flush(): Promise<void> {
     await this.#enqueue(() => Promise.resolve());
   }
@@ -182,7 +182,7 @@ export class StreamStorage implements Storage {
     return { key: this.#key, kind: 'pipe', allocatedSize: null, modifiedMs: null };
   }
 
-  /** A pipe has no second writer that could be kept away. */
+  /** A pipe has no other writer to exclude. */
   async lock(): Promise<void> {
     if (this.#closed) throw closedStorage(this.label);
   }
@@ -198,7 +198,7 @@ export class StreamStorage implements Storage {
     await this.#tail.catch(() => {});
   }
 
-  /** Moves the end, at once and not when the bytes go out. Gives the zeroes that fill the gap. */
+  /** Moves the end immediately, before the bytes go out. Returns the zeroes that fill the gap. */
   #advance(offset: number, length: number): number {
     if (this.#closed) throw closedStorage(this.label);
     if (offset < this.#size) {

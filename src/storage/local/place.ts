@@ -1,11 +1,11 @@
-/** Where an open file lies: asked by its descriptor, so that a name that is exchanged meanwhile cannot deceive. */
+/** Location of an open file, asked by descriptor, so that a swapped name cannot deceive. */
 import type { StoragePlace } from '../contract.ts';
 import { calls } from './calls.ts';
 import { errorCode } from './errno.ts';
 import { fileKey } from './key.ts';
 
 /**
- * File systems whose files the system makes up (`linux/magic.h`): proc, sysfs, debugfs, tracefs, securityfs, selinuxfs,
+ * File systems whose files the kernel makes up (`linux/magic.h`): proc, sysfs, debugfs, tracefs, securityfs, selinuxfs,
  * smackfs, apparmorfs, cgroup, cgroup2, configfs, efivarfs, pstore, bpf, devpts, binfmt_misc, nsfs, fusectl, resctrl,
  * usbfs, openpromfs, xenfs, mqueue. Reading one can tell secrets of the system, or change its state.
  */
@@ -14,10 +14,10 @@ const MADE_UP: ReadonlySet<number> = new Set([
   0x6367_7270, 0x6265_6570, 0xde5e_81e4, 0x6165_676c, 0xcafe_4a11, 0x1cd1, 0x4249_4e4d, 0x6e73_6673, 0x6573_5543,
   0x0765_5821, 0x9fa2, 0x9fa1, 0xabba_1974, 0x1980_0202,
 ]);
-/** A directory above it may be renamed between two looks. */
+/** A parent directory may be renamed between two looks. */
 const ATTEMPTS = 10;
 
-/** The place of an open file; null where the system does not tell: another one than Linux, or one without /proc. */
+/** The location of an open file; null where the system does not tell: not Linux, or no /proc. */
 export async function placeOf(fd: number): Promise<StoragePlace | null> {
   if (process.platform !== 'linux') return null;
   const link = `/proc/self/fd/${fd}`;

@@ -1,4 +1,4 @@
-/** What Linux tells about the locks of all processes in /proc: which there are, and who may have them. */
+/** Locks of all processes as listed in /proc, and their possible holders. */
 import * as fs from 'node:fs';
 import { printable } from '../../errors.ts';
 import type { LockHolder } from '../contract.ts';
@@ -7,16 +7,16 @@ import { calls } from './calls.ts';
 /** A locked range of a file. */
 export interface LockedRange {
   readonly start: number;
-  /** Last byte; infinite when it reaches to the end of the file. */
+  /** Last byte; infinite for a lock up to the end of the file. */
   readonly last: number;
 }
 
-/** Descriptors that are looked at before the search for a process is given up. */
+/** Maximum number of descriptors examined in the search for a process. */
 const MAX_DESCRIPTORS = 20_000;
 
 /**
- * The locks on an open file, whoever has them; null where that cannot be told. Needs no native code. The first look of
- * a process takes some milliseconds, in which the system waits and the process need not.
+ * All locks on an open file; null where that cannot be told. Needs no native code. The first look of a process takes
+ * some milliseconds, during which other work goes on.
  */
 export async function lockedRanges(fd: number): Promise<readonly LockedRange[] | null> {
   if (process.platform !== 'linux') return null;
@@ -28,7 +28,7 @@ export async function lockedRanges(fd: number): Promise<readonly LockedRange[] |
   return locks.split('\n').flatMap((line) => parseLock(line, file) ?? []);
 }
 
-/** Processes that have any lock on the file. This process is among them when it has one. */
+/** Processes that hold any lock on the file, this one included. */
 export async function lockHolders(fd: number): Promise<readonly LockHolder[]> {
   const file = process.platform === 'linux' ? await lockedFileName(fd) : null;
   if (file === null) return [];
@@ -44,7 +44,7 @@ export async function lockHolders(fd: number): Promise<readonly LockHolder[]> {
   return holders;
 }
 
-/** `1: OFDLCK ADVISORY  READ -1 fe:00:2155165 100 101`; a line with `->` only waits for one. */
+/** Parses `1: OFDLCK ADVISORY READ -1 fe:00:2155165 100 101`; a line with `->` only waits for a lock. */
 export function parseLock(line: string, file: string): LockedRange | null {
   const [, type, , , , where, start, last] = line.trim().split(/\s+/);
   // A lock of flock() is another kind: the two do not see each other.
@@ -54,8 +54,8 @@ export function parseLock(line: string, file: string): LockedRange | null {
 }
 
 /**
- * The file as the table of locks names it: the device of its file system and its number there. Some file systems tell
- * `stat` another device, so it comes from the mount.
+ * The file's name in the table of locks: the device of its file system and its inode. Some file systems report another
+ * device to `stat`, so it comes from the mount.
  */
 async function lockedFileName(fd: number): Promise<string | null> {
   try {
@@ -79,7 +79,7 @@ function byteHex(decimal: string | undefined): string {
   return Number(decimal).toString(16).padStart(2, '0');
 }
 
-/** This process first: that it is in its own way is the most useful answer. */
+/** This process first: a conflict with itself is the most useful answer. */
 function processIds(): readonly number[] {
   const others = namesIn('/proc').filter((name) => /^\d+$/.test(name) && name !== String(process.pid));
   return [process.pid, ...others.map(Number)];

@@ -13,15 +13,15 @@ import { isAtHand } from './quick-writes.ts';
 import { randomHex } from './random.ts';
 
 const { O_RDWR, O_RDONLY, O_CREAT, O_EXCL } = fs.constants;
-/** Not everywhere: Windows has neither. A terminal must not become that of the process. */
+/** Flags that Windows lacks. A terminal must not become the controlling one. */
 const O_CAREFUL = (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOCTTY ?? 0);
 
-/** Longest name of a file on the usual file systems, bytes. */
+/** Maximum length of a file name on common file systems, in bytes. */
 const NAME_MAX = 255;
-/** Shows what a crash left behind, and whose it is. */
+/** Marks leftovers of a crash as vdkit's. */
 const TEMPORARY_SUFFIX = '.vdkit-tmp';
 
-/** The files of this machine. Names are paths; relative ones count from the working directory. */
+/** The files of this machine. Names are paths, relative to the working directory. */
 export function localFiles(): StorageProvider {
   return LOCAL;
 }
@@ -82,7 +82,7 @@ class LocalFiles implements StorageProvider {
 
 const LOCAL = new LocalFiles();
 
-/** Without blocking: a FIFO would hang until somebody opens its other end. What it is shows in the handle. */
+/** Non-blocking: a FIFO would hang until its other end is opened. The handle shows the type of the file. */
 async function openFile(name: string, mode: OpenMode): Promise<Storage> {
   const fd = await openCarefully(name, mode);
   try {
@@ -127,7 +127,9 @@ function describeKind(stat: fs.BigIntStats): string {
   return stat.isCharacterDevice() ? 'a character device' : 'no regular file';
 }
 
-/** `stat` reports no size for devices: ask the driver, the system's table of devices, or at last the medium itself. */
+/**
+ * `stat` reports no size for devices: ask the driver, then the system's table of devices, then the medium itself.
+ */
 async function deviceSize(fd: number, device: bigint): Promise<number> {
   const native = nativeCalls();
   if (native !== null) return native.seekEnd(fd);
@@ -142,7 +144,7 @@ async function deviceSize(fd: number, device: bigint): Promise<number> {
   return measuredSize(fd);
 }
 
-/** The first sector that cannot be read ends the device. Halving finds it in about fifty reads. */
+/** The first unreadable sector ends the device. A binary search finds it in about fifty reads. */
 async function measuredSize(fd: number): Promise<number> {
   const sector = new Uint8Array(512);
   const exists = async (index: number): Promise<boolean> => {
@@ -210,7 +212,7 @@ async function renameWithoutReplacing(from: string, to: string): Promise<void> {
   await calls.unlink(from);
 }
 
-/** For file systems without links: the name is taken by an empty file first, which only one program can make. */
+/** For file systems without links: an exclusively created empty file reserves the name first. */
 async function renameOverPlaceholder(from: string, to: string): Promise<void> {
   await calls.stat(from);
   await calls.close(await calls.open(to, O_RDWR | O_CREAT | O_EXCL, 0o600));

@@ -1,6 +1,6 @@
-/** Names that nobody can foresee. The module behind them is loaded on first need: it takes a start two milliseconds. */
+/** Unpredictable names. The module behind them is loaded on first use: it costs two milliseconds of a start. */
 
-/** So many random bytes in hexadecimal digits. */
+/** Random bytes as hexadecimal digits. */
 export function randomHex(bytes: number): string {
   return process.getBuiltinModule('node:crypto').randomBytes(bytes).toString('hex');
 }

@@ -1,4 +1,4 @@
-/** Connections over loopback, with a small server that does what each test needs. */
+/** Connections over loopback, to a small server that does as each test needs. */
 import { once } from 'node:events';
 import * as net from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -21,7 +21,7 @@ afterEach(() => {
   for (const one of opened.splice(0)) one.close();
 });
 
-/** A connection to a server that gets the other end of it. */
+/** A connection, with the server's end of it. */
 async function pair(): Promise<{ near: TcpConnection; far: net.Socket; port: number }> {
   const server = net.createServer({ allowHalfOpen: true });
   server.listen(0, '127.0.0.1');
@@ -238,7 +238,7 @@ describe('connecting', () => {
   });
 });
 
-/** A storage on another machine: asks for `offset, length` (f64, u32), and gets the bytes, or sends them. */
+/** A remote storage: sends `offset, length` (f64, u32) and receives or sends the bytes. */
 class RemoteStorage implements Storage {
   readonly label = 'remote';
   readonly can = { write: true, resize: false, random: true, punch: false, growsZeroed: false };

@@ -1,6 +1,6 @@
 /**
- * Connections on the sockets of Node. A socket is never in flowing mode: it keeps a bounded number of bytes until they
- * are taken, so a reader that waits makes the other side wait.
+ * Connections over Node's sockets. A socket is never in flowing mode: it keeps a bounded number of bytes until they are
+ * taken, so a slow reader makes the other side wait.
  */
 import * as net from 'node:net';
 import { ImageError, throwIfAborted } from '../../errors.ts';
@@ -9,7 +9,7 @@ import type { TcpConnection, TcpConnectOptions, TcpConnector, TcpEvents, TcpInte
 import { errorCode, systemError } from './errno.ts';
 
 const LAST_PORT = 65_535;
-/** What the codes of sockets are called in vd.h. */
+/** Socket error codes and their names in vd.h. */
 const STATUSES: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'VERR_NET_CONNECTION_REFUSED',
   ECONNRESET: 'VERR_NET_CONNECTION_RESET_BY_PEER',
@@ -22,7 +22,7 @@ const STATUSES: Readonly<Record<string, string>> = {
   EPIPE: 'VERR_BROKEN_PIPE',
 };
 
-/** The connections of this system. */
+/** TCP connections of this system. */
 export function tcpConnector(): TcpConnector {
   return { connect };
 }
@@ -73,12 +73,12 @@ class SocketConnection implements TcpConnection {
   /** Reads come one after another. */
   #reading: Promise<unknown> = Promise.resolve();
   #writing: Promise<unknown> = Promise.resolve();
-  /** What a read took that did not come to its end. */
+  /** Bytes taken by a read that did not complete. */
   #rest: Uint8Array = new Uint8Array(0);
   #failure: unknown = null;
   #ended = false;
   #poked = false;
-  /** Called at everything that may end waiting. */
+  /** Called on every event that may end waiting. */
   readonly #waiting = new Set<() => void>();
 
   constructor(socket: net.Socket, peer: string) {
@@ -190,12 +190,12 @@ class SocketConnection implements TcpConnection {
     });
   }
 
-  /** Bytes that can be had without waiting. */
+  /** Bytes available without waiting. */
   get #there(): number {
     return this.#rest.length + this.#socket.readableLength;
   }
 
-  /** Copies what is there, as far as it fits. */
+  /** Copies the available bytes, as far as they fit. */
   #take(target: Uint8Array, from: number): number {
     const first = this.#rest.subarray(0, target.length - from);
     target.set(first, from);
@@ -309,7 +309,7 @@ function timedOut(path: string, milliseconds: number): ImageError {
   });
 }
 
-/** Several addresses of one name fail together; the first failure speaks for all. */
+/** Several addresses of one name fail together; the first failure is reported. */
 function failure(error: unknown, path: string): unknown {
   const first = error instanceof AggregateError ? (error.errors[0] ?? error) : error;
   const status = STATUSES[errorCode(first) ?? ''];

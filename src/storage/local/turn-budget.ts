@@ -1,6 +1,6 @@
 /**
- * What this thread may do itself in one turn of the event loop, before others have theirs: a chain of promises whose
- * steps never wait would keep timers, sockets and signals from being heard.
+ * Synchronous work of this thread per turn of the event loop: promises that never wait would starve timers, sockets and
+ * signals.
  */
 
 /** Small reads and writes in one turn: a fifth of a millisecond. */
@@ -14,7 +14,7 @@ function nextTurn(): void {
   waiting = false;
 }
 
-/** True when one more call may be made at once. */
+/** True when another synchronous call may be made. */
 export function takeFromTurn(): boolean {
   if (left === 0) return false;
   left--;

@@ -1,10 +1,10 @@
 /**
- * Large writes to one file take turns. The system lets one at a time into a file, and who waits for it does so spinning,
- * on a processor that others need. So they wait here. The next one is started by the end of the last, before anybody
- * hears of that, so that the file never rests.
+ * Large writes to one file take turns. The system admits one at a time into a file and lets the others spin on a
+ * processor that is needed elsewhere, so they wait here instead. The end of one starts the next before its caller is
+ * notified, so that the file never idles.
  */
 
-/** Smaller ones cost less than waking a thread for each: they may as well wait on threads. */
+/** Smaller writes cost less than waking a thread for each: they may wait in threads. */
 export const TURN_BYTES = 1024 * 1024;
 
 /** The turns of one file. */
@@ -12,7 +12,7 @@ export class WriteTurns {
   #busy = false;
   readonly #waiting: (() => void)[] = [];
 
-  /** Calls `begin` when nobody else writes. Whoever began says `leave` once. */
+  /** Calls `begin` when no other write runs. Each start must be followed by one `leave`. */
   enter(begin: () => void): void {
     if (this.#busy) {
       this.#waiting.push(begin);
