@@ -1,60 +1,66 @@
 /**
- * Byte stores, and the files beside an image. Everything above this folder moves bytes through `Storage` and reaches
- * other files through `StorageProvider`; together they are what vd.h calls the I/O interface.
+ * Byte stores, and the files beside an image. All code above this layer moves bytes through `Storage` and reaches other
+ * files through `StorageProvider`; together they correspond to vd.h's I/O interface.
  */
 
-/** A value now, or a promise of one. Test with {@link isPromise}: awaiting blindly costs more than the work itself. */
+/**
+ * A value now, or a promise of one. Test with {@link isPromise}: awaiting blindly may cost more than the work itself.
+ */
 export type MaybePromise<T> = T | Promise<T>;
 
-/** Tells the two halves of a {@link MaybePromise} apart. */
+/** True for the promise half of a {@link MaybePromise}. */
 export function isPromise<T>(value: MaybePromise<T>): value is Promise<T> {
   return value instanceof Promise;
 }
 
-/** Every operation takes these as its last argument. */
+/** Options that every operation takes as its last argument. */
 export interface OperationOptions {
   /** Ends the operation at its next step; it rejects with kind `aborted`. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What a storage can do; fixed while it is open. */
+/** Capabilities of a storage; constant while it is open. */
 export interface StorageCapabilities {
   readonly write: boolean;
   readonly resize: boolean;
   /** False for pipes: every read or write must begin where the last one ended. */
   readonly random: boolean;
-  /** `zero` with `punch` gives room back to the file system. */
+  /**
+   * `zero` with `punch` returns space to the file system.
+   */
   readonly punch: boolean;
-  /** A file that grows reads zero in the new part, also after a power cut. */
+  /** New parts of a growing file read as zero, even after a power cut. */
   readonly growsZeroed: boolean;
 }
 
 /** One state of the bytes of a storage. */
 export interface StorageRevision {
-  /** Another text after every change, save one within the tick of the clock. */
+  /** Differs after every change, except for changes within one clock tick. */
   readonly text: string;
-  /** When the last change came, milliseconds since 1970. */
+  /** Time of the last change, milliseconds since 1970. */
   readonly atMs: number;
-  /** Changes that follow each other within so many milliseconds may leave the text as it is. 0: every change counts. */
+  /**
+   * Length of a tick in milliseconds: changes within one tick may leave the text unchanged. 0: every change is visible.
+   */
   readonly tickMs: number;
 }
 
-/** Tells whether two storages are the same bytes, and whether they changed. */
+/** Identity of the bytes of a storage: tells whether two storages are the same, and whether one has changed. */
 export interface StorageIdentity {
-  /** Equal for two handles of one file, whatever names they were opened under. */
+  /** Equal for two handles of one file, whatever names they were opened by. */
   readonly key: string;
   readonly kind: 'file' | 'device' | 'pipe' | 'memory' | 'blob' | 'other';
-  /** Bytes the host really keeps for it; null when unknown. */
+  /** Bytes allocated on the host; null when unknown. */
   readonly allocatedSize: number | null;
   /** Milliseconds since 1970; null when unknown. */
   readonly modifiedMs: number | null;
-  /** Left out: there is no telling one state of the bytes from another. */
+  /** Absent: the platform cannot tell states of the bytes apart. */
   readonly revision?: StorageRevision;
 }
 
-/** Who owns a file, who may do what with it, and what else the system keeps beside its bytes. */
+/** Owner, permissions and other metadata of a file. */
 export interface FileAttributes {
-  /** Numbers of the user and of the group. */
+  /** Numeric user and group. */
   readonly owner: number;
   readonly group: number;
   /** Permission bits, e.g. 0o640. */
@@ -62,68 +68,72 @@ export interface FileAttributes {
   /** Milliseconds since 1970. */
   readonly accessedMs: number;
   readonly modifiedMs: number;
-  /** Extended attributes by name, access lists among them; null where they cannot be read. */
+  /** Extended attributes by name, including access lists; null where they cannot be read. */
   readonly extended: ReadonlyMap<string, Uint8Array> | null;
 }
 
-/** Attributes that a file gets when it is published. */
+/** Attributes of a file when it is published. */
 export interface PublishHow {
-  /** Those of the file that it replaces or continues; null: those of any new file. */
+  /** Attributes of the file that it replaces or continues; null: those of any new file. */
   readonly like: FileAttributes | null;
-  /** The times of `like`, too. Default false. */
+  /** Copy the times of `like` too. Default false. */
   readonly times?: boolean;
-  /** Files that its content comes from: nobody may do with it what they could not do with each of these. */
+  /** Files that its content comes from: it never grants rights that one of them denies. */
   readonly sources?: readonly FileAttributes[];
 }
 
-/** Where an open storage lies, by its handle. */
+/** Location of an open storage, asked through its handle. */
 export interface StoragePlace {
-  /** Its name with all links resolved; null: it has none any more, or another one at every look. */
+  /** Name with all links resolved; null: deleted, or changing with every look. */
   readonly name: string | null;
-  /** False for files that the system makes up, such as those of /proc and /sys. */
+  /** False for files that the kernel makes up, such as those of /proc and /sys. */
   readonly ordinary: boolean;
 }
 
-/** A run of one kind in a storage. `end` may lie beyond what was asked for, so that the answer can be kept. */
+/** A run of one kind in a storage. `end` may lie past the requested range, so that the answer can be cached. */
 export interface StorageExtent {
   readonly start: number;
   readonly end: number;
-  /** False: a hole. It reads zero and costs nothing. */
+  /** False: a hole, which reads as zero and takes no space. */
   readonly data: boolean;
 }
 
-/** `shared`: I read and nobody else may write. `exclusive`: I write and nobody else may read or write. */
+/**
+ * `shared`: for reading, others must not write. `exclusive`: for writing, others must neither read nor write.
+ */
 export type LockMode = 'shared' | 'exclusive';
 
-/** How a lock is taken. */
+/** Options for a lock. */
 export interface LockOptions {
-  /** Others may write meanwhile, if they let me. Default false. */
+  /** Permit other writers, if they permit this one. Default false. */
   readonly shareable?: boolean;
   /**
-   * What the file holds will be rearranged: a lock that only vdkit knows of is not enough. Throws `unsupported` where
-   * there is no other. Default false.
+   * The structure of the file will change, so a lock that only vdkit respects is not enough. Throws `unsupported` if
+   * there is no other kind. Default false.
    */
   readonly structure?: boolean;
 }
 
-/** A program that has a file locked. */
+/** A program that holds a lock on a file. */
 export interface LockHolder {
   readonly pid: number;
-  /** Null when the system does not tell. */
+  /** Null if the system does not tell. */
   readonly name: string | null;
 }
 
-/** What is locked in a storage, by whatever handle. */
+/** Locks held on a storage, by any handle. */
 export interface LockState {
-  /** `shared`: somebody reads; `exclusive`: somebody writes; null: there is no way to tell. */
+  /**
+   * `shared`: open for reading; `exclusive`: open for writing; null: unknown.
+   */
   readonly held: 'none' | LockMode | null;
-  /** Those that were found. Programs of other users often are not. */
+  /** Holders found. Programs of other users often cannot be seen. */
   readonly holders: readonly LockHolder[];
 }
 
 /** One buffer, or several that follow each other in the store. */
 export type ReadTarget = Uint8Array | readonly Uint8Array[];
-/** One buffer, or several that are written behind each other in one call. */
+/** One buffer, or several that are written consecutively in one call. */
 export type WriteSource = Uint8Array | readonly Uint8Array[];
 
 /**
@@ -137,104 +147,106 @@ export type WriteSource = Uint8Array | readonly Uint8Array[];
  * you got: making an object for each request would be felt.
  */
 export interface Storage {
-  /** For messages: the name that the person knows. */
+  /** Name for messages, as the user knows it. */
   readonly label: string;
-  /** Bytes. Tracked: covers every write that was started. */
+  /** Size in bytes, covering every write that was started. */
   readonly size: number;
   readonly can: StorageCapabilities;
-  /** Reads without waiting, when the bytes are at hand. False: nothing was read, ask `read`. Never blocks. */
+  /** Reads without waiting if the bytes are available. False: nothing was read, call `read`. Never blocks. */
   readNow?(offset: number, target: Uint8Array): boolean;
   /** Fills the target. A read past the end throws `out-of-bounds`. */
   read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void>;
-  /** Writes the source; a write past the end makes the storage grow, with zeroes between. */
+  /** Writes the source; a write past the end extends the storage, with zeroes in the gap. */
   write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void>;
-  /** The widest run known around `offset`; a storage that cannot tell answers data up to its end. */
+  /** The largest known run around `offset`; a storage that cannot tell reports data up to its end. */
   extentAt(offset: number, options?: OperationOptions): MaybePromise<StorageExtent>;
-  /** Makes a range inside the storage read zero. `punch` asks for the room back; without it the range stays allocated. */
+  /** Makes a range inside the storage read as zero. `punch` frees its space; otherwise the range stays allocated. */
   zero(offset: number, length: number, how: { readonly punch: boolean }, options?: OperationOptions): Promise<void>;
-  /** Reserves room so that later writes cannot run out of it. Absent where the platform has no such call. */
+  /** Allocates space so that later writes cannot run out of it. Absent where the platform has no such call. */
   allocate?(offset: number, length: number, options?: OperationOptions): Promise<void>;
-  /** Tells the system that reads will come in ascending order. Absent where it cannot be told. */
+  /** Announces reads in ascending order. Absent where the platform has no such call. */
   adviseSequential?(): void;
   resize(size: number, options?: OperationOptions): Promise<void>;
-  /** Everything written so far is durable when it resolves. Never repeated after a failure. */
+  /** Resolves when all earlier writes are durable. Never retried after a failure. */
   flush(options?: OperationOptions): Promise<void>;
   identity(options?: OperationOptions): Promise<StorageIdentity>;
-  /** Absent, or null, where a storage has no owner: memory, devices. */
+  /** Absent, or null, for storages without an owner: memory, devices. */
   attributes?(options?: OperationOptions): Promise<FileAttributes | null>;
-  /** Names the open file by its handle, whatever is exchanged meanwhile. Null, or absent, where the system cannot tell. */
+  /** Location of the open file by its handle, unaffected by renames. Null, or absent, where the system cannot tell. */
   place?(options?: OperationOptions): Promise<StoragePlace | null>;
   /**
-   * Takes an advisory lock on the whole storage, or changes the one that this handle has. Closing gives it back. Does
-   * not wait: throws `locked` when another handle is in the way, in this process or another, and keeps what it had.
+   * Takes an advisory lock on the whole storage, or changes the one this handle holds. Closing releases it. Never
+   * waits: throws `locked` when another handle, in any process, conflicts, and keeps the old lock.
    */
   lock(mode: LockMode, how?: LockOptions, options?: OperationOptions): Promise<void>;
-  /** Which locks are held now, this handle's own included. Never throws for want of a way to tell. */
+  /** Locks currently held, this handle's own included. Unknown is an answer, not an error. */
   lockState(options?: OperationOptions): Promise<LockState>;
-  /** Gives the handle back, and its lock. Does not flush. May be called twice. */
+  /** Closes the handle and releases its lock. Does not flush. May be called again. */
   close(): Promise<void>;
 }
 
-/** What a storage is opened for; writing includes reading. */
+/** Access mode; writing includes reading. */
 export type OpenMode = 'read' | 'write';
 
-/** How a new storage is made. */
+/** Options for a new storage. */
 export interface CreateMode {
-  /** Name used in messages, where the name on the medium is a temporary one. */
+  /** Name for messages, if the name on the medium is a temporary one. */
   readonly label?: string;
-  /** Only its owner may read it until it is published. */
+  /** Readable by its owner only until published. */
   readonly private?: boolean;
 }
 
-/** What `lookUp` says of a name, without opening it. */
+/** Facts about a name, found without opening it. */
 export interface NameInfo {
   readonly kind: 'file' | 'directory' | 'device' | 'pipe' | 'other';
   readonly size: number;
   /** As {@link StorageIdentity.key}. */
   readonly key: string;
-  /** How many names it has; left out: unknown. */
+  /** Number of names (hard links); absent: unknown. */
   readonly links?: number;
-  /** Where it lies: between places of one volume files can be renamed. Left out: unknown. */
+  /** Volume: files can be renamed within one. Absent: unknown. */
   readonly volume?: string;
 }
 
-/** The files beside an image. Names are absolute once `resolve` made them so. */
+/** The files in the directories of images. Names returned by `resolve` are absolute. */
 export interface StorageProvider {
   /** Opens an existing storage. Throws `not-found`, `denied`, `unsupported` (a directory, a FIFO) or `io`. */
   open(name: string, mode: OpenMode): Promise<Storage>;
-  /** Makes a new, empty, writable storage. Throws `exists` rather than touch one that is there. */
+  /** Creates an empty, writable storage. Throws `exists` if the name is taken. */
   create(name: string, how?: CreateMode): Promise<Storage>;
-  /** Gives a storage another name. Without `replace` it throws `exists` rather than replace one. */
+  /** Renames a storage. Without `replace` throws `exists` if the name is taken. */
   rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void>;
-  /** Gives a storage a second name. Throws `exists`, or `unsupported` where it cannot have one. Absent: none can. */
+  /**
+   * Gives a storage a second name. Throws `exists`, or `unsupported` if this one cannot have two. Absent: none can.
+   */
   link?(from: string, to: string): Promise<void>;
   remove(name: string): Promise<void>;
-  /** Names in a directory, each ready for `open`. Order is not defined. */
+  /** Names in a directory, each ready for `open`, in no defined order. */
   list(directory: string): AsyncIterable<string>;
-  /** The name that `name` means when it stands in `relativeTo`'s directory. */
+  /** Resolves `name` relative to the directory of `relativeTo`. */
   resolve(name: string, relativeTo: string): string;
-  /** The directory a name lies in. */
+  /** The directory of a name. */
   directory(name: string): string;
-  /** What a name stands for, links followed; null when there is nothing. */
+  /** Looks a name up, following links; null when there is nothing. */
   lookUp(name: string): Promise<NameInfo | null>;
   /** The name with all links resolved. */
   realName(name: string): Promise<string>;
-  /** A fresh name in the same directory, for a file that is not ready to be seen. */
+  /** An unused name in the same directory, for a file under construction. */
   temporaryName(name: string): string;
-  /** Makes a private storage as readable as a file made the usual way. */
+  /** Gives a private storage the permissions of an ordinary new file. */
   publishMode(name: string): Promise<void>;
   /**
-   * Gives a private storage owner, permissions and extended attributes, as far as they may be given. Never makes it more
-   * readable than asked for. Returns what was lost, for people: `owner 1000`.
+   * Gives a private storage owner, permissions and extended attributes, as far as permitted. Never makes it more
+   * readable than requested. Returns the attributes that were lost, for people: `owner 1000`.
    */
   publishLike(name: string, how: PublishHow): Promise<readonly string[]>;
   /** Makes created, renamed and removed names of one directory durable. */
   syncNames(directory: string): Promise<void>;
-  /** Bytes that can still be written into a directory; null when unknown. */
+  /** Free space for a directory in bytes; null when unknown. */
   freeSpace(directory: string): Promise<number | null>;
 }
 
-/** A name and where it is to be looked up. */
+/** A name and the provider to resolve it. */
 export interface Source {
   readonly provider: StorageProvider;
   readonly name: string;
@@ -260,11 +272,11 @@ export interface NewFiles {
   freeSpace(): Promise<number | null>;
 }
 
-/** Memory that the system should never write to a swap file. */
+/** Memory that the system keeps out of swap. */
 export interface LockedMemory {
   readonly bytes: Uint8Array;
-  /** False where the system cannot, or will not: then it is memory like any other. */
+  /** False if the system cannot or may not lock it: then it is ordinary memory. */
   readonly locked: boolean;
-  /** Lets the system do as it likes. The bytes stay what they are: overwrite them before. */
+  /** Releases the lock. The bytes stay as they are: overwrite them first. */
   unlock(): void;
 }

@@ -1,17 +1,17 @@
-/** A storage whose lock must outlive the handle that somebody else closes. */
+/** A storage whose lock outlives its handle. */
 import { closedStorage } from './checks.ts';
 import type { Storage } from './contract.ts';
 import { ForwardingStorage } from './forwarding.ts';
 
-/** What `keptOpen` makes. */
+/** Result of `keptOpen`. */
 export interface KeptOpen {
-  /** Closing it keeps the storage behind it, and its lock. */
+  /** Closing it leaves the inner storage open and locked. */
   readonly storage: Storage;
-  /** Closes the storage behind it. */
+  /** Closes the inner storage. */
   release(): Promise<void>;
 }
 
-/** Hands a storage on in a form that can be closed without giving its lock back. */
+/** Wraps a storage so that it can be closed without releasing its lock. */
 export function keptOpen(inner: Storage): KeptOpen {
   return { storage: new KeptStorage(inner), release: () => inner.close() };
 }

@@ -1,6 +1,6 @@
 /**
  * A provider whose storages fail on demand: the n-th read, write, growth, flush or change of names, once or for good,
- * before anything is done or half way, with the error that a broken, full or write-protected medium gives.
+ * before anything is done or half way, with the error of a broken, full or write-protected medium.
  */
 import { checkArguments, OBJECT } from '../arguments.ts';
 import { alignDown, SECTOR } from '../binary/numbers.ts';
@@ -18,31 +18,31 @@ import type {
 import { ForwardingProvider, ForwardingStorage } from '../storage/forwarding.ts';
 
 /**
- * What can fail. `write` stands for everything that changes content or size, `growth` for those of them that make a
- * file longer, `names` for create, rename, remove and sync.
+ * Operations that can fail. `write` covers all changes of content or size, `growth` those that extend a file, `names`
+ * create, rename, remove and sync.
  */
 export type FaultPoint = 'read' | 'write' | 'growth' | 'flush' | 'names';
 
-/** What fails, when, and how. */
+/** Plan of failures: which, when and how. */
 export interface FaultPlan {
-  /** Number, from 0, of the operation of each kind that fails. */
+  /** Index, from 0, of the failing operation of each kind. */
   readonly fail?: Partial<Record<FaultPoint, number>>;
   /**
-   * What fails ever after, as on a medium that is gone: everything of the kind that failed, or of the kinds listed
-   * here. Default: nothing.
+   * Operations that keep failing, as on a medium that is gone: all of the kind that failed, or the kinds listed here.
+   * Default: none.
    */
   readonly forGood?: boolean | readonly FaultPoint[];
   /** Kind of the errors, e.g. `no-space` or `read-only`. Default `io`. */
   readonly kind?: ErrorKind;
-  /** A read fills half of its buffer and a write stores half of its sectors before it fails. Default: nothing is done. */
+  /** A read fills half of its buffer and a write stores half of its sectors before it fails. Default: no effect. */
   readonly half?: boolean;
-  /** Bytes that all files together may hold; more throws `no-space`. */
+  /** Bytes that all files together may hold; exceeding it throws `no-space`. */
   readonly capacity?: number;
 }
 
 const NONE: Readonly<Record<FaultPoint, number>> = { read: 0, write: 0, growth: 0, flush: 0, names: 0 };
 
-/** Fails as planned, and counts. The plan can be exchanged at any time; counting starts again then. */
+/** Fails as planned, and counts operations. The plan can be replaced at any time, which restarts the counts. */
 export class FaultProvider extends ForwardingProvider {
   #plan: FaultPlan;
   #counts: Record<FaultPoint, number> = { ...NONE };
@@ -56,12 +56,12 @@ export class FaultProvider extends ForwardingProvider {
     this.#plan = plan;
   }
 
-  /** Operations so far, failed ones included. */
+  /** Operations so far, including failed ones. */
   get counts(): Readonly<Record<FaultPoint, number>> {
     return this.#counts;
   }
 
-  /** A planned failure happened. False: the number in the plan was not reached. */
+  /** True when a planned failure has happened. False: the planned number was not reached. */
   get fired(): boolean {
     return this.#fired;
   }
@@ -103,7 +103,7 @@ export class FaultProvider extends ForwardingProvider {
     return this.inner.syncNames(directory);
   }
 
-  /** Counts one operation and throws when it is its turn, after `half` of it was done where the plan says so. */
+  /** Counts one operation and throws when it is due, after half of it was done if planned. */
   async check(point: FaultPoint, path: string, half?: () => Promise<void>): Promise<void> {
     const error = this.#failure(point, path);
     if (error === null) return;
@@ -123,7 +123,7 @@ export class FaultProvider extends ForwardingProvider {
     return new ImageError(kind, `This ${point} was made to fail`, { path, found: count });
   }
 
-  /** Throws when a file of this size does not fit beside the others. */
+  /** Throws when a file of this size exceeds the capacity. */
   claim(key: string, size: number, path: string): void {
     const others = [...this.#sizes].reduce((sum, [other, bytes]) => sum + (other === key ? 0 : bytes), 0);
     const capacity = this.#plan.capacity ?? Number.POSITIVE_INFINITY;
@@ -190,7 +190,7 @@ class FaultStorage extends ForwardingStorage {
     return this.inner.flush(options);
   }
 
-  /** Something is stored up to `end`. */
+  /** Stores bytes up to `end`. */
   async #change(end: number, half?: () => Promise<void>): Promise<void> {
     await this.#faults.check('write', this.label, half);
     if (end > this.size) await this.#faults.check('growth', this.label, half);
@@ -198,7 +198,7 @@ class FaultStorage extends ForwardingStorage {
   }
 }
 
-/** What is done of a torn operation: sectors are never torn themselves. */
+/** The completed part of a torn operation: single sectors are never torn. */
 function half(length: number, unit: number): number {
   return alignDown(Math.floor(length / 2), unit);
 }

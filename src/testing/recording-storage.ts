@@ -1,9 +1,8 @@
 /**
- * A provider that writes down everything that is done to the storages it opens, for the enumerator of cut states.
+ * A provider that records all operations on its storages, for the enumeration of cut states.
  *
- * Operations reach the inner storage when they start and are reported as done some turns of the microtask queue
- * later. That is what makes two writers, or a writer and a flush, overlap as they do on a real disk, without a clock
- * and the same way every time.
+ * Operations reach the inner storage when they start and are reported as complete some turns of the microtask queue
+ * later. That makes two writers, or a writer and a flush, overlap as on a real disk, without a clock and reproducibly.
  */
 import { checkArguments, OBJECT } from '../arguments.ts';
 import { PROVIDER } from '../storage/checks.ts';
@@ -30,13 +29,13 @@ import { PagedBytes } from './paged-bytes.ts';
 /** Bytes read at once when a file is first seen. */
 const CAPTURE_BYTES = 1024 * 1024;
 
-/** How the recorded storages behave. */
+/** Behaviour of the recorded storages. */
 export interface RecordingOptions {
-  /** Turns of the microtask queue until the next operation is reported as done. Default: none. */
+  /** Turns of the microtask queue until the next operation is reported as complete. Default: none. */
   readonly turns?: (operation: 'read' | 'write' | 'flush' | 'names') => number;
 }
 
-/** Records into `log` what happens through it. */
+/** Records all operations into `log`. */
 export class RecordingProvider extends ForwardingProvider {
   readonly log = new OperationLog();
   readonly #turns: NonNullable<RecordingOptions['turns']>;
@@ -98,7 +97,7 @@ export class RecordingProvider extends ForwardingProvider {
     await this.timed(this.log.startFlush(directory), 'names', () => this.inner.syncNames(directory));
   }
 
-  /** Runs an operation that was started in the log, and writes down how it went. */
+  /** Runs an operation started in the log, and records its outcome. */
   async timed(
     operation: MediumOperation | FlushOperation,
     turns: 'write' | 'flush' | 'names',
@@ -134,7 +133,7 @@ export class RecordingProvider extends ForwardingProvider {
     return result;
   }
 
-  /** The file behind a name; its content is captured when it was there before the recording. */
+  /** The file behind a name; its content is captured if it existed before the recording. */
   async #see(name: string): Promise<LoggedFile | null> {
     const known = this.log.names.get(name);
     if (known !== undefined) return known;
@@ -160,7 +159,7 @@ async function capture(storage: Storage): Promise<PagedBytes> {
   return content;
 }
 
-/** One handle; all handles of a file write into the same part of the log. */
+/** One handle; all handles of a file share its log. */
 class RecordingStorage extends ForwardingStorage {
   readonly #file: LoggedFile;
   readonly #provider: RecordingProvider;
