@@ -26,23 +26,23 @@ export type ErrorKind =
 /** Place and facts of a failure. All optional; those that are set are printed. */
 export interface ErrorContext {
   /** The file or other storage that the message is about. */
-  readonly path?: string;
+  readonly path?: string | undefined;
   /** Byte offset in that file. */
-  readonly offset?: number;
+  readonly offset?: number | undefined;
   /** Byte offset in the virtual disk. */
-  readonly guestOffset?: number;
+  readonly guestOffset?: number | undefined;
   /** Name of the header field or table entry. */
-  readonly field?: string;
-  readonly found?: string | number;
-  readonly expected?: string | number;
+  readonly field?: string | undefined;
+  readonly found?: string | number | undefined;
+  readonly expected?: string | number | undefined;
 }
 
 /** Options of an {@link ImageError} beside kind and message. */
 export interface ErrorDetails extends ErrorContext {
   /** Advice to the reader: one sentence with the command or option to use. */
-  readonly hint?: string;
+  readonly hint?: string | undefined;
   /** The VERR_ name, if the default for the kind is not precise enough. */
-  readonly status?: string;
+  readonly status?: string | undefined;
   readonly cause?: unknown;
 }
 

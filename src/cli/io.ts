@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { ImportModule } from '../plugin/plugins.ts';
 
 /** A stream that may be a terminal. */
-export type OutputStream = Writable & { readonly isTTY?: boolean; readonly columns?: number };
+export type OutputStream = Writable & { readonly isTTY?: boolean | undefined; readonly columns?: number | undefined };
 
 /** Environment of the command line. */
 export interface CliIo {

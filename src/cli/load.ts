@@ -21,7 +21,7 @@ export function load<T extends object>(file: string, compiled: Uint8Array | unde
   const text = `(function(exports,require,module,__filename,__dirname){${readFileSync(file, 'latin1')}\n})`;
   const script = new Script(text, {
     filename: file,
-    ...(compiled === undefined ? {} : { cachedData: compiled }),
+    cachedData: compiled,
   });
   const module = { exports: {} as T };
   const wrapper: Wrapper = script.runInThisContext();

@@ -67,7 +67,7 @@ interface PrintHow {
   readonly io: CliIo;
   readonly json: boolean;
   readonly debug: boolean;
-  readonly context?: CommandContext;
+  readonly context?: CommandContext | undefined;
 }
 
 async function printFailure(failure: Failure, error: unknown, how: PrintHow): Promise<void> {

@@ -68,7 +68,9 @@ function readVersion(): string {
 
 function versionIn(manifest: URL): string | null {
   try {
-    const { name, version }: { name?: unknown; version?: unknown } = JSON.parse(readFileSync(manifest, 'utf8'));
+    const { name, version }: { name?: unknown | undefined; version?: unknown | undefined } = JSON.parse(
+      readFileSync(manifest, 'utf8'),
+    );
     return name === 'vdkit' && typeof version === 'string' ? version : null;
   } catch {
     // No manifest here, or somebody else's: the next folder up may have it.

@@ -48,9 +48,9 @@ export class RateMeter {
 export interface ProgressOptions {
   readonly style: ProgressStyle;
   readonly write: (text: string) => void;
-  readonly columns?: () => number;
+  readonly columns?: (() => number) | undefined;
   /** Milliseconds; from any start. */
-  readonly now?: () => number;
+  readonly now?: (() => number) | undefined;
 }
 
 /** Shows progress at a rate that suits people and programs. */

@@ -9,7 +9,7 @@ interface NativeBuffer {
     compare(b: Uint8Array, bStart: number, bEnd: number, start: number, end: number): number;
   };
 }
-const native = (globalThis as { Buffer?: NativeBuffer }).Buffer;
+const native = (globalThis as { Buffer?: NativeBuffer | undefined }).Buffer;
 
 /** Bytes compared at once: both buffers stay in the processor's cache. */
 const PAGE = 64 * 1024;

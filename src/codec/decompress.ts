@@ -21,7 +21,7 @@ interface NativeZstd {
     options: { readonly maxOutputLength: number; readonly params: Readonly<Record<number, number>> },
     done: (error: Error | null, result: Uint8Array) => void,
   ): void;
-  readonly constants: { readonly ZSTD_d_windowLogMax?: number };
+  readonly constants: { readonly ZSTD_d_windowLogMax?: number | undefined };
 }
 
 /**
@@ -39,7 +39,7 @@ export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8
   try {
     bytes = size <= AT_ONCE ? nodeZlib().inflateRawSync(input, options) : await inflateOnThread(input, options);
   } catch (error) {
-    if ((error as { code?: unknown }).code !== 'ERR_BUFFER_TOO_LARGE') throw broken(error);
+    if ((error as { code?: unknown | undefined }).code !== 'ERR_BUFFER_TOO_LARGE') throw broken(error);
     bytes = await inflateStart(input, size);
   }
   if (bytes.length < size) throw new ImageError('corrupt', 'The compressed data ends early');

@@ -62,7 +62,7 @@ export interface CompressedWrite {
 /** How a range is made to read zero. */
 export interface ZeroOptions extends OperationOptions {
   /** Give the room back where the storage can. Default true. */
-  readonly punch?: boolean;
+  readonly punch?: boolean | undefined;
 }
 
 /** Random access to a disk of fixed size. Requests need no alignment. */

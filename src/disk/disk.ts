@@ -396,7 +396,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * Closes the last image, and with `remove` deletes its files; the one below is the last then, and written if that was
    * wanted of it. With the only image the disk is closed.
    */
-  async closeLast(options: { readonly remove?: boolean } = {}): Promise<void> {
+  async closeLast(options: { readonly remove?: boolean | undefined } = {}): Promise<void> {
     checkArguments('disk.closeLast', { options: [options, REMOVING] });
     const { remove = false } = options;
     this.#checkOpen();

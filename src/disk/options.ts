@@ -31,15 +31,15 @@ export interface Message {
 /** What every entry point takes. */
 export interface EnvironmentOptions extends OperationOptions {
   /** For names without one of their own. Default: local files. */
-  readonly provider?: StorageProvider;
+  readonly provider?: StorageProvider | undefined;
   /** Formats to use. Default: the built-in ones. */
-  readonly registry?: Registry;
+  readonly registry?: Registry | undefined;
   /** Default `none`. The word `same-directory` in the list stands for the directory of the image itself. */
-  readonly allow?: Allow;
+  readonly allow?: Allow | undefined;
   /** False: take no locks and look for none. Only for files that surely nobody else has open. Default true. */
-  readonly lock?: boolean;
+  readonly lock?: boolean | undefined;
   /** Hears of warnings as they come up, and of what fails in the background. Must not throw. */
-  readonly onMessage?: (message: Message) => void;
+  readonly onMessage?: ((message: Message) => void) | undefined;
 }
 
 /** Values for a format's config keys (`formats` lists them). */
@@ -48,9 +48,9 @@ export type Config = Readonly<Record<string, string | number>>;
 /** How others may use the images meanwhile. */
 export interface SharingOptions {
   /** vd.h's SHAREABLE: others may write the image too, if they let us. Both sides must know what they do. */
-  readonly shareable?: boolean;
+  readonly shareable?: boolean | undefined;
   /** Read although somebody may be writing: no locks are taken. What is read is not one consistent state. */
-  readonly forceShare?: boolean;
+  readonly forceShare?: boolean | undefined;
 }
 
 /**
@@ -59,34 +59,34 @@ export interface SharingOptions {
  */
 export interface ImageOpenOptions {
   /** Default `read`. An image with a child is only read, and written again when it loses the child. */
-  readonly mode?: OpenMode;
+  readonly mode?: OpenMode | undefined;
   /** As {@link SharingOptions.shareable}. */
-  readonly shareable?: boolean;
+  readonly shareable?: boolean | undefined;
   /** Store zeroes physically instead of leaving them out. */
-  readonly honourZeroes?: boolean;
+  readonly honourZeroes?: boolean | undefined;
   /** Store data even where the chain already reads the same. Default: only in fixed images. */
-  readonly honourSame?: boolean;
+  readonly honourSame?: boolean | undefined;
   /** Skip storage flushes. For data that can be made again. */
-  readonly ignoreFlush?: boolean;
+  readonly ignoreFlush?: boolean | undefined;
   /** False: discards change nothing. True: refuse an image that cannot give room back. Default: as far as it can. */
-  readonly discard?: boolean;
+  readonly discard?: boolean | undefined;
   /** Requests will mostly come in ascending order: the system reads further ahead, where it can be told to. */
-  readonly sequential?: boolean;
+  readonly sequential?: boolean | undefined;
 }
 
 /** What a caller decides for one image. Left out: as for the whole disk. */
 export interface ImageSettings extends ImageOpenOptions {
-  readonly type?: MediumType;
+  readonly type?: MediumType | undefined;
   /** Read this internal snapshot, by id or name, instead of the disk as it is now. With mode `read` only. */
-  readonly snapshot?: string;
-  readonly config?: Config;
+  readonly snapshot?: string | undefined;
+  readonly config?: Config | undefined;
 }
 
 /** An image of a chain that needs more than a name. */
 export interface ImageEntry extends ImageSettings {
   readonly image: ImageSource;
   /** Default: probed. */
-  readonly format?: string;
+  readonly format?: string | undefined;
 }
 
 /** An image as a list of images names it. */
@@ -96,107 +96,109 @@ export type ImageInput = ImageSource | ImageEntry;
 export interface CacheEntry {
   readonly file: ImageSource;
   /** Bytes that it may have at most, where there is none yet: then it is made. Left out: it must be there. */
-  readonly size?: number;
+  readonly size?: number | undefined;
 }
 
 /** How a disk is opened. What is said of images counts for all that do not say it themselves. */
 export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, ImageOpenOptions {
   /** Format of the last image. Default: probed; a probed raw image never opens for writing. */
-  readonly format?: string;
+  readonly format?: string | undefined;
   /** Kind of medium of the last image, where the format cannot tell. */
-  readonly type?: MediumType;
+  readonly type?: MediumType | undefined;
   /** Of the last image; see {@link ImageSettings.snapshot}. */
-  readonly snapshot?: string;
+  readonly snapshot?: string | undefined;
   /**
    * Parent of the image (and its format), where the image does not say; or all images below it, base first. An empty list
    * reads an image that does not name its parent as if it were complete.
    */
-  readonly parent?: ImageInput | readonly ImageInput[];
-  readonly parentFormat?: string;
+  readonly parent?: ImageInput | readonly ImageInput[] | undefined;
+  readonly parentFormat?: string | undefined;
   /**
    * What is made of a parent that is not as the child remembers it: `off`: nothing; `warn` (default): another image is
    * refused, one that was written since is warned of; `strict`: both are refused.
    */
-  readonly linkage?: 'off' | 'warn' | 'strict';
+  readonly linkage?: 'off' | 'warn' | 'strict' | undefined;
   /** With mode `write`: where the last image may not be written, it is opened for reading. See `disk.can.write`. */
-  readonly readOnlyFallback?: boolean;
+  readonly readOnlyFallback?: boolean | undefined;
   /** With mode `write`: an image that is too damaged to be written is repaired first, and a warning says so. */
-  readonly repair?: boolean;
+  readonly repair?: boolean | undefined;
   /** vd.h's INFO: headers only, without locks and without parents that are not named. Nothing can be read or written. */
-  readonly infoOnly?: boolean;
+  readonly infoOnly?: boolean | undefined;
   /**
    * A cache for what is read: see `disk.cache`. One that belongs to another state of the images is emptied, one whose
    * header is damaged is made anew when `size` says how large, and a warning says so.
    */
-  readonly cache?: CacheEntry;
+  readonly cache?: CacheEntry | undefined;
   /**
    * Open images whose conversion by filters was interrupted (`filters.prepare`), to run it to its end. Until then nothing
    * can be read or written.
    */
-  readonly resumeFilters?: boolean;
+  readonly resumeFilters?: boolean | undefined;
   /**
    * Open only the image itself, not its parents. Reading absent ranges then throws. An image that does not name its
    * parent is opened so for reading only.
    */
-  readonly withoutParents?: boolean;
+  readonly withoutParents?: boolean | undefined;
   /** Milliseconds after the first unflushed change until a flush runs by itself. Default 5000; 0: never. */
-  readonly flushAfterMs?: number;
-  readonly timers?: Timers;
+  readonly flushAfterMs?: number | undefined;
+  readonly timers?: Timers | undefined;
 }
 
 /** What a new image shall be. */
 export interface CreateImageOptions extends EnvironmentOptions {
   /** Default: by the name's extension. */
-  readonly format?: string;
+  readonly format?: string | undefined;
   /** Guest bytes; may be left out with `parent`. */
-  readonly size?: number;
-  readonly type?: MediumType;
-  readonly variant?: readonly string[];
-  readonly comment?: string;
-  readonly uuid?: string;
-  readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
-  readonly parent?: ImageSource;
-  readonly parentFormat?: string;
-  readonly config?: Config;
+  readonly size?: number | undefined;
+  readonly type?: MediumType | undefined;
+  readonly variant?: readonly string[] | undefined;
+  readonly comment?: string | undefined;
+  readonly uuid?: string | undefined;
+  readonly geometry?:
+    | { readonly physical?: Geometry | null | undefined; readonly logical?: Geometry | null | undefined }
+    | undefined;
+  readonly parent?: ImageSource | undefined;
+  readonly parentFormat?: string | undefined;
+  readonly config?: Config | undefined;
   /** Replace an existing file. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
   /** Read parents and the source although somebody may be writing them: see {@link SharingOptions}. */
-  readonly forceShare?: boolean;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly forceShare?: boolean | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** What a conversion makes, from what, and how fast. */
 export interface ConvertOptions extends CreateImageOptions {
   /** Format of the source. Default: probed. `format` is that of the target. */
-  readonly sourceFormat?: string;
-  readonly sourceParent?: ImageInput | readonly ImageInput[];
-  readonly sourceParentFormat?: string;
+  readonly sourceFormat?: string | undefined;
+  readonly sourceParent?: ImageInput | readonly ImageInput[] | undefined;
+  readonly sourceParentFormat?: string | undefined;
   /** An internal snapshot of the source, by id or name. */
-  readonly sourceSnapshot?: string;
+  readonly sourceSnapshot?: string | undefined;
   /** A cache for what is read of the source; see {@link DiskOpenOptions.cache}. */
-  readonly sourceCache?: CacheEntry;
+  readonly sourceCache?: CacheEntry | undefined;
   /** With `into`: others may write the target too. */
-  readonly shareable?: boolean;
+  readonly shareable?: boolean | undefined;
   /** Write into an existing image or device instead of making a new one. What it holds behind the source's end stays. */
-  readonly into?: boolean;
+  readonly into?: boolean | undefined;
   /** The target may be smaller than the source, where only zeroes are left out at the end. */
-  readonly shrink?: boolean;
+  readonly shrink?: boolean | undefined;
   /** Runs in flight. Default 4. */
-  readonly parallel?: number;
+  readonly parallel?: number | undefined;
   /** Bytes a second at most. */
-  readonly rateLimit?: number;
+  readonly rateLimit?: number | undefined;
   /** Go on after read errors: the bytes become zero and are reported. */
-  readonly salvage?: boolean;
+  readonly salvage?: boolean | undefined;
   /** Smallest run of zeroes that is left out of the target, bytes. Default 4096; 0: none is. */
-  readonly sparseSize?: number;
+  readonly sparseSize?: number | undefined;
   /** With `parent`: all images below the target, base first, where they are not found by themselves. */
-  readonly parentChain?: readonly ImageSource[];
+  readonly parentChain?: readonly ImageSource[] | undefined;
   /** With `parent`: what the source holds nowhere is left to that parent. Otherwise it becomes zero. */
-  readonly skipAbsent?: boolean;
+  readonly skipAbsent?: boolean | undefined;
   /** Store what can be compressed; by that method, or by the usual one of the format and its config. */
-  readonly compress?: boolean | 'zlib' | 'zstd';
+  readonly compress?: boolean | 'zlib' | 'zstd' | undefined;
   /** Read the target again and compare. */
-  readonly verify?: boolean;
+  readonly verify?: boolean | undefined;
 }
 
 /** What a conversion did. */
@@ -213,9 +215,9 @@ export interface ConvertResult {
 /** What counts as a difference; and how disks that are given by name are opened. */
 export interface CompareOptions extends EnvironmentOptions {
   /** Sizes must be equal too. */
-  readonly strict?: boolean;
-  readonly parallel?: number;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly strict?: boolean | undefined;
+  readonly parallel?: number | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** What a comparison found. */
@@ -243,14 +245,14 @@ export interface ImageReport extends ImageInfo, ImageLinks {
 
 /** What to report on. */
 export interface InspectOptions extends EnvironmentOptions {
-  readonly format?: string;
-  readonly type?: MediumType;
+  readonly format?: string | undefined;
+  readonly type?: MediumType | undefined;
   /** Report the parents too. */
-  readonly chain?: boolean;
-  readonly parent?: ImageInput | readonly ImageInput[];
-  readonly parentFormat?: string;
+  readonly chain?: boolean | undefined;
+  readonly parent?: ImageInput | readonly ImageInput[] | undefined;
+  readonly parentFormat?: string | undefined;
   /** Report on the disk as it was at this internal snapshot, by id or name. */
-  readonly snapshot?: string;
+  readonly snapshot?: string | undefined;
 }
 
 /** The report on an image, and on its parents when they were asked for. */
@@ -262,5 +264,5 @@ export interface InspectReport extends ImageReport {
 /** Options of a walk over metadata. */
 export interface MetadataOptions {
   /** Also the metadata of each unit of guest data. Default false. */
-  readonly perUnit?: boolean;
+  readonly perUnit?: boolean | undefined;
 }

@@ -53,7 +53,7 @@ export interface CacheCreateOptions extends OperationOptions {
   readonly size: number;
   /** Take all the room at once. */
   readonly fixed: boolean;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** A format of cache images. */

@@ -144,7 +144,7 @@ export interface SnapshotStore {
  */
 export interface BitmapStore {
   /** A new one with no bit set. `granularity`: bytes for a bit. */
-  add(name: string, how: { readonly granularity?: number; readonly enabled: boolean }): Promise<void>;
+  add(name: string, how: { readonly granularity?: number | undefined; readonly enabled: boolean }): Promise<void>;
   /** Also one that is inconsistent. */
   remove(name: string): Promise<void>;
   /** No bit of it is set any more. */
@@ -210,12 +210,14 @@ export interface MetadataExtent {
 
 /** What an image says of itself and can be told to say instead. Left out: stays; null: none. */
 export interface ImageChanges {
-  readonly comment?: string | null;
-  readonly uuid?: string | null;
-  readonly modificationUuid?: string | null;
-  readonly parentUuid?: string | null;
-  readonly parentModificationUuid?: string | null;
-  readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
+  readonly comment?: string | null | undefined;
+  readonly uuid?: string | null | undefined;
+  readonly modificationUuid?: string | null | undefined;
+  readonly parentUuid?: string | null | undefined;
+  readonly parentModificationUuid?: string | null | undefined;
+  readonly geometry?:
+    | { readonly physical?: Geometry | null | undefined; readonly logical?: Geometry | null | undefined }
+    | undefined;
 }
 
 /** A parent, as its children may name it. */
@@ -424,15 +426,15 @@ export interface ProbeAnswer {
 export interface FormatOpenOptions extends OperationOptions {
   readonly mode: OpenMode;
   /** Only headers are wanted: skip everything expensive. */
-  readonly infoOnly?: boolean;
+  readonly infoOnly?: boolean | undefined;
   /** No guest data will be asked for: where it lies in a file of its own, that stays closed. */
-  readonly withoutData?: boolean;
+  readonly withoutData?: boolean | undefined;
   /** Kind of medium, where the format cannot tell by itself. */
-  readonly type?: MediumType;
+  readonly type?: MediumType | undefined;
   /** Values for the format's config keys; none that is for new images only. */
-  readonly config?: Readonly<Record<string, string | number>>;
+  readonly config?: Readonly<Record<string, string | number>> | undefined;
   /** Open this internal snapshot, by id or name, instead of the disk as it is now. Only for reading. */
-  readonly snapshot?: string;
+  readonly snapshot?: string | undefined;
 }
 
 /** Progress of something long. */
@@ -449,16 +451,18 @@ export interface FormatCreateOptions extends OperationOptions {
   /** Guest bytes. */
   readonly size: number;
   readonly variant: readonly string[];
-  readonly type?: MediumType;
-  readonly comment?: string;
+  readonly type?: MediumType | undefined;
+  readonly comment?: string | undefined;
   /** Random when left out. */
-  readonly uuid?: string;
-  readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
+  readonly uuid?: string | undefined;
+  readonly geometry?:
+    | { readonly physical?: Geometry | null | undefined; readonly logical?: Geometry | null | undefined }
+    | undefined;
   /** Set: a differencing image over this parent. */
-  readonly parent?: ImageLinks & ParentLink;
+  readonly parent?: (ImageLinks & ParentLink) | undefined;
   /** Values for the format's config keys. */
-  readonly config?: Readonly<Record<string, string | number>>;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly config?: Readonly<Record<string, string | number>> | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** Bytes that a new image takes. */

@@ -32,11 +32,11 @@ export interface FilesFrom {
   readonly source: Source;
   readonly main: Storage | null;
   /** The image is the directory of this name. */
-  readonly isDirectory?: boolean;
+  readonly isDirectory?: boolean | undefined;
   /** Default: nothing that the image names is opened. */
-  readonly gate?: OpenGate;
+  readonly gate?: OpenGate | undefined;
   /** How each file is locked; null: not at all. `main` is locked already. */
-  readonly lock?: LockOptions | null;
+  readonly lock?: LockOptions | null | undefined;
 }
 
 /** Files of an image behind one provider. */

@@ -20,8 +20,8 @@ export function isSet(geometry: Geometry | null | undefined): geometry is Geomet
 
 /** Refuses heads and sectors that no drive and no BIOS has. Cylinders are not checked; zeroes are allowed. */
 export function checkGeometry(wanted: {
-  readonly physical?: Geometry | null;
-  readonly logical?: Geometry | null;
+  readonly physical?: Geometry | null | undefined;
+  readonly logical?: Geometry | null | undefined;
 }): void {
   checkOne('physical', wanted.physical, PHYSICAL_MAX);
   checkOne('logical', wanted.logical, LOGICAL_MAX);

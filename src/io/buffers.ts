@@ -42,19 +42,19 @@ export interface IoBufferManagerOptions<P = unknown> {
    * Maximum bytes of pool memory; 0, the default, for no limit. A buffer takes its length, rounded up to 4 KiB. Memory
    * in use and memory kept for reuse together never exceed the limit.
    */
-  readonly limit?: number;
+  readonly limit?: number | undefined;
   /**
    * The memory may hold secrets: it is overwritten with zeroes when released, and kept out of swap where the system
    * permits it (`isLocked`), until `destroy`. Default false.
    */
-  readonly notPageable?: boolean;
-  readonly callbacks?: IoBufferCallbacks<P>;
+  readonly notPageable?: boolean | undefined;
+  readonly callbacks?: IoBufferCallbacks<P> | undefined;
 }
 
 /** Options for a buffer. */
 export interface IoBufferOptions<P = unknown> {
   /** Arbitrary data of the caller: see `IoBuffer.userData`. */
-  readonly userData?: P;
+  readonly userData?: P | undefined;
 }
 
 /** The manager, as its buffers see it. */
@@ -241,7 +241,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
    */
   wrap(
     memory: Uint8Array | readonly Uint8Array[],
-    options: IoBufferOptions<P> & { readonly length?: number } = {},
+    options: IoBufferOptions<P> & { readonly length?: number | undefined } = {},
   ): IoBuffer<P> {
     const room = totalLength(memory);
     const { length = room } = options;

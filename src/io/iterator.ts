@@ -27,7 +27,7 @@ export interface IoSegment {
 /** Options for an iterator. */
 export interface IoIteratorOptions {
   /** Unit of `start` and `size`. Default `bytes`. */
-  readonly unit?: 'bytes' | 'blocks';
+  readonly unit?: 'bytes' | 'blocks' | undefined;
 }
 
 /** `count` pieces of `length` bytes, each `step` behind the last. */
@@ -175,5 +175,5 @@ function joined(stretches: readonly Stretch[]): readonly Stretch[] {
 }
 
 function refuse(message: string, found: string | number, expected: string, status?: string): never {
-  throw new ImageError('invalid-argument', message, { found, expected, ...(status === undefined ? {} : { status }) });
+  throw new ImageError('invalid-argument', message, { found, expected, status });
 }

@@ -28,18 +28,18 @@ export type IoMemory = IoBuffer | Uint8Array | readonly Uint8Array[];
 /** Options for a queue. */
 export interface IoQueueOptions<P = unknown> {
   /** 0 to 2^32 - 1; the smaller number goes first. Default 0. */
-  readonly priority?: number;
+  readonly priority?: number | undefined;
   /**
    * Called exactly once for each submission of a request of `allocate`, with null or the error. The request may be
    * submitted again or freed from inside the call. `error.kind` is `aborted` (VERR_PDM_MEDIAEX_IOREQ_CANCELED) for a
    * cancelled request. An exception from the callback surfaces as an uncaught error.
    */
-  readonly onComplete?: (request: IoRequest<P>, error: ImageError | null) => void;
+  readonly onComplete?: ((request: IoRequest<P>, error: ImageError | null) => void) | undefined;
   /**
    * Called after all requests that could complete together have completed: the place to send collected answers. Comes
    * after `onComplete` of at least one request, or after a promise was settled.
    */
-  readonly onTurnEnd?: () => void;
+  readonly onTurnEnd?: (() => void) | undefined;
 }
 
 /** Options for attaching a queue to a device. */
@@ -48,20 +48,20 @@ export interface AttachOptions {
    * Maximum number of running requests for all queues of the device, at least 1; default 64. Applies to the device,
    * from the last attachment that sets it until its last queue is detached.
    */
-  readonly atOnce?: number;
+  readonly atOnce?: number | undefined;
 }
 
 /** Options for a request. */
 export interface AllocateOptions<P = unknown> {
   /** Unique among the active requests of a queue. */
-  readonly id?: IoRequestId;
+  readonly id?: IoRequestId | undefined;
   /** Arbitrary data of the caller: see `IoRequest.userData`. */
-  readonly userData?: P;
+  readonly userData?: P | undefined;
 }
 
 /** Options for the methods with promises. */
 export interface QueuedOptions extends OperationOptions {
-  readonly id?: IoRequestId;
+  readonly id?: IoRequestId | undefined;
 }
 
 /** The queue, as its requests see it. */
@@ -130,7 +130,7 @@ export class IoRequest<P = unknown> {
   }
 
   /** Makes a range read as zero; unless `punch` is false, its space is freed if the device can. */
-  zero(offset: number, length: number, options: { readonly punch?: boolean } = {}): void {
+  zero(offset: number, length: number, options: { readonly punch?: boolean | undefined } = {}): void {
     this.#port.check(this.#job, this.id);
     aim(this.#job, 'zero', offset, length, null);
     this.#job.punch = options.punch ?? true;
@@ -257,7 +257,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
    * Detaches the queue when all active requests have completed; with `purge` they are cancelled first. No request can
    * be submitted from the call on. Rejects with `invalid-argument` (VERR_INVALID_STATE) when the queue is not attached.
    */
-  async detach(options: { readonly purge?: boolean } = {}): Promise<void> {
+  async detach(options: { readonly purge?: boolean | undefined } = {}): Promise<void> {
     checkArguments('queue.detach', { options: [options, OBJECT] });
     const scheduler = this.#attached();
     this.#leaving ??= this.#leave(scheduler);
@@ -342,7 +342,11 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
   }
 
   /** Makes a range read as zero; unless `punch` is false, its space is freed if the device can. */
-  zero(offset: number, length: number, options: QueuedOptions & { readonly punch?: boolean } = {}): Promise<void> {
+  zero(
+    offset: number,
+    length: number,
+    options: QueuedOptions & { readonly punch?: boolean | undefined } = {},
+  ): Promise<void> {
     return this.#promise(options, (job) => {
       aim(job, 'zero', offset, length, null);
       job.punch = options.punch ?? true;

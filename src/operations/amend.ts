@@ -16,8 +16,8 @@ import { OPTIONS } from './option-kinds.ts';
 /** How the image is named. */
 export interface AmendImageOptions extends EnvironmentOptions, SharingOptions {
   /** Default: probed. */
-  readonly format?: string;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly format?: string | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /**

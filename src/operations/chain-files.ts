@@ -109,7 +109,7 @@ export async function refuseChainTarget(
 async function uuidOf(source: Source, options: EnvironmentOptions): Promise<string | null> {
   try {
     const { registry, signal } = options;
-    const how = { signal, ...(registry === undefined ? {} : { registry }) };
+    const how = { signal, registry };
     const { image } = await openImage(source, { ...how, mode: 'read', infoOnly: true });
     await image.close();
     return image.info.uuid;

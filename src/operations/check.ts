@@ -14,13 +14,13 @@ import { OPTIONS } from './option-kinds.ts';
 /** What is checked, and what happens then. */
 export interface CheckOptions extends EnvironmentOptions, SharingOptions {
   /** Default: probed, and for a file that nothing identifies by the extension of its name. */
-  readonly format?: string;
+  readonly format?: string | undefined;
   /** Repair what can be repaired. */
-  readonly repair?: boolean;
+  readonly repair?: boolean | undefined;
   /** With `repair`: change nothing, only say what would be repaired. */
-  readonly dryRun?: boolean;
+  readonly dryRun?: boolean | undefined;
   /** Called before the first byte is changed, with all that was found. Throwing leaves the image as it is. */
-  readonly beforeRepair?: (findings: readonly Finding[]) => void | Promise<void>;
+  readonly beforeRepair?: ((findings: readonly Finding[]) => void | Promise<void>) | undefined;
 }
 
 /** What a check found, and what a repair did about it. */

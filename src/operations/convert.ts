@@ -53,12 +53,12 @@ function openSource(source: ImageSource, options: ConvertOptions): Promise<Chain
   const { sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, sourceCache, forceShare } = options;
   return openDisk(source, {
     ...environmentOf(options),
-    ...(forceShare === undefined ? {} : { forceShare }),
-    ...(sourceFormat === undefined ? {} : { format: sourceFormat }),
-    ...(sourceParent === undefined ? {} : { parent: sourceParent }),
-    ...(sourceParentFormat === undefined ? {} : { parentFormat: sourceParentFormat }),
-    ...(sourceSnapshot === undefined ? {} : { snapshot: sourceSnapshot }),
-    ...(sourceCache === undefined ? {} : { cache: sourceCache }),
+    forceShare,
+    format: sourceFormat,
+    parent: sourceParent,
+    parentFormat: sourceParentFormat,
+    snapshot: sourceSnapshot,
+    cache: sourceCache,
   });
 }
 
@@ -109,7 +109,7 @@ export async function convertNew(
         own,
         sources,
         parentChain,
-        ...(continues === undefined ? {} : { continues }),
+        continues,
       },
     );
     try {
@@ -153,8 +153,8 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
     const below = parent === undefined ? [] : entryList(parentChain ?? parent);
     const warnings = await openParents(opened, below, {
       ...environmentOf(options),
-      ...(forceShare === undefined ? {} : { forceShare }),
-      ...(parentFormat === undefined ? {} : { parentFormat }),
+      forceShare,
+      parentFormat,
     });
     const disk: DiskOpenOptions = { mode: 'write', flushAfterMs: 0 };
     const chain = new Chain([...opened].reverse(), null);
@@ -173,8 +173,8 @@ async function convertInto(source: BlockDevice, target: ImageSource, options: Co
   const disk = await openDisk(target, {
     ...environmentOf(options),
     mode: 'write',
-    ...(shareable === undefined ? {} : { shareable }),
-    ...(format === undefined ? {} : { format }),
+    shareable,
+    format,
   });
   try {
     await refuseSameFile(source, disk.label, await disk.identities('last'));

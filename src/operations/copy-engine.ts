@@ -43,9 +43,9 @@ export interface CopyOptions {
   /** The target reads zero wherever nothing is written. */
   readonly targetIsZero: boolean;
   /** What the source holds nowhere is left to the target's parent. Otherwise it is zero like any other. */
-  readonly skipAbsent?: boolean;
+  readonly skipAbsent?: boolean | undefined;
   /** The target stores what it can compressed, in units of so many bytes; 0: it does not. */
-  readonly compress?: number;
+  readonly compress?: number | undefined;
   /** Smallest run of zeroes that is left out, bytes; 0: none is. */
   readonly sparseSize: number;
   readonly parallel: number;

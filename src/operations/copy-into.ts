@@ -14,18 +14,18 @@ import { OPTIONS } from './option-kinds.ts';
 /** What is known of the two disks, and what shall become of the target. */
 export interface CopyIntoOptions extends OperationOptions {
   /** Images 0 to this number of the source read the same as images 0 to `toSame` of the target. Wrong numbers make a wrong copy. */
-  readonly fromSame?: number;
-  readonly toSame?: number;
+  readonly fromSame?: number | undefined;
+  readonly toSame?: number | undefined;
   /** Give the target the size of the source first. */
-  readonly resize?: boolean;
+  readonly resize?: boolean | undefined;
   /** Guest bytes that are copied. Default: all of the source. */
-  readonly length?: number;
+  readonly length?: number | undefined;
   /** The target may be smaller than the source, where only zeroes are left out at the end. */
-  readonly shrink?: boolean;
-  readonly parallel?: number;
+  readonly shrink?: boolean | undefined;
+  readonly parallel?: number | undefined;
   /** Bytes a second at most. */
-  readonly rateLimit?: number;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly rateLimit?: number | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** What was copied. */

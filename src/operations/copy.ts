@@ -38,16 +38,16 @@ export interface CopyImageOptions extends Omit<CreateImageOptions, 'lock'> {
    * With `parent`: images 0 to this number of the source chain read the same as all of the target's chain, so that only
    * what stands above them is copied. A wrong number makes a wrong copy. Left out: everything is.
    */
-  readonly fromSame?: number;
+  readonly fromSame?: number | undefined;
   /** With `parent`: all images below the copy, base first, where they are not found by themselves. */
-  readonly parentChain?: readonly ImageSource[];
+  readonly parentChain?: readonly ImageSource[] | undefined;
   /** See {@link ConvertOptions.compress}. */
-  readonly compress?: NonNullable<ConvertOptions['compress']>;
-  readonly parallel?: number;
-  readonly rateLimit?: number;
-  readonly verify?: boolean;
+  readonly compress?: NonNullable<ConvertOptions['compress']> | undefined;
+  readonly parallel?: number | undefined;
+  readonly rateLimit?: number | undefined;
+  readonly verify?: boolean | undefined;
   /** As {@link ConvertOptions.shrink}. */
-  readonly shrink?: boolean;
+  readonly shrink?: boolean | undefined;
 }
 
 /**
@@ -97,11 +97,9 @@ export async function copyImage(
   } catch (error) {
     const { format } = options;
     const environment = { ...environmentOf(options), signal: undefined };
-    await removeImage(target, { ...environment, ...(format === undefined ? {} : { format }), force: true }).catch(
-      () => {
-        // Why there is no copy matters more.
-      },
-    );
+    await removeImage(target, { ...environment, format, force: true }).catch(() => {
+      // Why there is no copy matters more.
+    });
     throw error;
   }
 }
@@ -109,7 +107,7 @@ export async function copyImage(
 /** Facts of the image that its copy lacks. */
 async function lostInCopy(image: DiskImage, target: ImageSource, options: CopyImageOptions): Promise<string[]> {
   const { format, comment } = options;
-  const how = { ...environmentOf(options), lock: false, ...(format === undefined ? {} : { format }) };
+  const how = { ...environmentOf(options), lock: false, format };
   const copy = await inspect(target, how);
   const { geometry, format: made, config = {}, variant } = copy;
   const own = { geometry, comment: comment === undefined ? copy.comment : image.info.comment };
@@ -148,11 +146,11 @@ function noImage(source: ChainDisk, number: number): ImageError {
 /** Throws unless the copy with its parents reads as the chain does. */
 async function compareWhole(source: ChainDisk, target: ImageSource, options: CopyImageOptions): Promise<void> {
   const { format, parent, parentChain, parentFormat, signal } = options;
-  const environment = { ...environmentOf(options), ...(format === undefined ? {} : { format }) };
+  const environment = { ...environmentOf(options), format };
   const disk = await openDisk(target, {
     ...environment,
     ...(parent === undefined ? {} : { parent: parentChain ?? parent }),
-    ...(parentFormat === undefined ? {} : { parentFormat }),
+    parentFormat,
   });
   const outcome = await compare(source, disk, { signal }).finally(() => disk.close());
   if (outcome.same) return;
@@ -181,11 +179,11 @@ async function keepFacts(target: ImageSource, facts: SetChanges, options: SetOpt
 /** What a chain is copied to. */
 export interface CopyChainOptions extends EnvironmentOptions {
   /** Format of the copies. Default: that of each image. */
-  readonly format?: string;
+  readonly format?: string | undefined;
   /** Replace files that are there. */
-  readonly force?: boolean;
-  readonly verify?: boolean;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly force?: boolean | undefined;
+  readonly verify?: boolean | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** One image that was copied. */
@@ -258,7 +256,7 @@ async function likenessOf(
 ): Promise<Pick<CopyImageOptions, 'config' | 'compress'>> {
   const config = source.images[number]?.info.config;
   const compress = await holdsCompressed(source.layers(number, number), signal);
-  return { ...(config === undefined ? {} : { config }), ...(compress ? { compress } : {}) };
+  return { config, ...(compress ? { compress } : {}) };
 }
 
 /** Looks through the tables of an image, up to the first unit that is compressed. */
@@ -278,8 +276,8 @@ async function holdsCompressed(layer: ChainDisk, signal: AbortSignal | undefined
 /** How an image is moved. */
 export interface MoveOptions extends FileOptions {
   /** Format of the image afterwards. Default: as it is. */
-  readonly to?: string;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly to?: string | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /**
@@ -335,7 +333,7 @@ async function copyAway(from: Place, to: Place, options: MoveOptions & { to: str
     refuseLoss(info, from.name, format);
     const warnings = (await isCopied(disk, to, options))
       ? []
-      : await copyContent(disk, to, { ...environment, format, ...(onProgress === undefined ? {} : { onProgress }) });
+      : await copyContent(disk, to, { ...environment, format, onProgress });
     const { uuid, modificationUuid, comment } = info;
     const kept = await keepFacts(to, { uuid, modificationUuid, comment }, { ...environment, format });
     if (!kept.includes('comment') && comment !== null && comment !== '') {

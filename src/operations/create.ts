@@ -42,8 +42,8 @@ export async function createImage(target: ImageSource, options: CreateImageOptio
   const report = await inspect(made.target, {
     format: made.format.name,
     lock: false,
-    ...(provider === undefined ? {} : { provider }),
-    ...(registry === undefined ? {} : { registry }),
+    provider,
+    registry,
   });
   return { ...report, lock: { held: 'none', holders: [] }, warnings: [...report.warnings, ...made.warnings, ...lost] };
 }
@@ -70,13 +70,13 @@ export function targetFormat(target: Source, options: CreateImageOptions): Forma
 /** Facts about a new image that its options do not hold. */
 export interface StageHow {
   /** Keys of files that the caller has open, and that may be replaced all the same. */
-  readonly own?: ReadonlySet<string>;
+  readonly own?: ReadonlySet<string> | undefined;
   /** All images below it, base first, where they are not found by themselves. */
   readonly parentChain?: readonly ImageSource[] | undefined;
   /** A file that goes on in it: it gets its attributes and times. */
-  readonly continues?: FileAttributes;
+  readonly continues?: FileAttributes | undefined;
   /** Attributes of the files whose content goes into it. */
-  readonly sources?: readonly FileAttributes[];
+  readonly sources?: readonly FileAttributes[] | undefined;
 }
 
 /** Makes the image and leaves it open under its temporary name. */
@@ -146,12 +146,12 @@ async function createOptions(
     size,
     variant: options.variant ?? [],
     signal,
-    ...(type === undefined ? {} : { type }),
-    ...(comment === undefined ? {} : { comment }),
-    ...(uuid === undefined ? {} : { uuid }),
-    ...(geometry === undefined ? {} : { geometry }),
-    ...(config === undefined ? {} : { config }),
-    ...(onProgress === undefined ? {} : { onProgress }),
+    type,
+    comment,
+    uuid,
+    geometry,
+    config,
+    onProgress,
     ...(parent === null ? {} : { parent: parent.links }),
   };
 }
@@ -171,9 +171,9 @@ async function parentOf(format: Format, options: CreateImageOptions, warnings: s
   const report = await inspect(source, {
     signal,
     lock: false,
-    ...(parentFormat === undefined ? {} : { format: parentFormat }),
-    ...(provider === undefined ? {} : { provider }),
-    ...(registry === undefined ? {} : { registry }),
+    format: parentFormat,
+    provider,
+    registry,
   }).catch((error: unknown) => {
     throw ofParent(error);
   });

@@ -15,9 +15,9 @@ import { type Children, findChildren, incompleteWarning } from './siblings.ts';
 /** How an image is renamed or removed. */
 export interface FileOptions extends EnvironmentOptions {
   /** Default: probed. A file that nothing identifies is never removed as raw unless this says so. */
-  readonly format?: string;
+  readonly format?: string | undefined;
   /** Do it although an image beside it names this one as its parent. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
 }
 
 /** What was renamed. */

@@ -6,7 +6,7 @@ import { derivePhysical, type Geometry, isSet } from '../image/geometry.ts';
 /** Facts about a copy. */
 export interface CopyFacts extends Partial<Pick<ImageInfo, 'comment' | 'config' | 'geometry' | 'variant'>> {
   /** Only one state of the disk was wanted, so that others are not missed. */
-  readonly oneState?: boolean;
+  readonly oneState?: boolean | undefined;
 }
 
 /** A sentence for each thing that the original has and the copy has not. */

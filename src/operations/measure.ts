@@ -19,17 +19,17 @@ const MEASURE = optionsWith({ format: NAME }, OPTIONS);
 export interface MeasureOptions extends EnvironmentOptions, SharingOptions {
   /** Format of the target. */
   readonly format: string;
-  readonly variant?: readonly string[];
+  readonly variant?: readonly string[] | undefined;
   /** Values for the format's config keys. */
-  readonly config?: Readonly<Record<string, string | number>>;
+  readonly config?: Readonly<Record<string, string | number>> | undefined;
   /** Bytes of the new disk, where it becomes longer than the source. */
-  readonly size?: number;
+  readonly size?: number | undefined;
   /** Default: probed. */
-  readonly sourceFormat?: string;
-  readonly sourceParent?: ImageInput | readonly ImageInput[];
-  readonly sourceParentFormat?: string;
+  readonly sourceFormat?: string | undefined;
+  readonly sourceParent?: ImageInput | readonly ImageInput[] | undefined;
+  readonly sourceParentFormat?: string | undefined;
   /** An internal snapshot of the source, by id or name, instead of the disk as it is now. */
-  readonly sourceSnapshot?: string;
+  readonly sourceSnapshot?: string | undefined;
 }
 
 /** What a new image would take. */
@@ -54,10 +54,10 @@ export async function measure(
   const { format: _format, sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, ...rest } = options;
   await using disk = await openDisk(source, {
     ...rest,
-    ...(sourceFormat === undefined ? {} : { format: sourceFormat }),
-    ...(sourceParent === undefined ? {} : { parent: sourceParent }),
-    ...(sourceParentFormat === undefined ? {} : { parentFormat: sourceParentFormat }),
-    ...(sourceSnapshot === undefined ? {} : { snapshot: sourceSnapshot }),
+    format: sourceFormat,
+    parent: sourceParent,
+    parentFormat: sourceParentFormat,
+    snapshot: sourceSnapshot,
   });
   return await measureTarget(disk, disk.size, options);
 }

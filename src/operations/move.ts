@@ -38,10 +38,10 @@ import { isLink, type NamePlan, placeOf, planNames } from './stored-names.ts';
 /** How an image gets another place. */
 export interface RelocateOptions extends EnvironmentOptions {
   /** Default: probed. */
-  readonly format?: string;
+  readonly format?: string | undefined;
   /** Also when images that have it as their parent will not find it there. */
-  readonly force?: boolean;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly force?: boolean | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** What was done. */
@@ -404,7 +404,7 @@ class Move {
     const continues = await original.attributes?.();
     const stage = {
       force: false,
-      ...(lock === undefined ? {} : { lock }),
+      lock,
       ...(continues === undefined || continues === null ? {} : { continues }),
     };
     return { to, staged: await copyFile(storage, to, stage, how) };

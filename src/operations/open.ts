@@ -125,7 +125,7 @@ async function openSound(entry: ImageEntry, options: DiskOpenOptions, mode: Open
     const { repairs } = await checkImage(entry.image, {
       ...environmentOf(options),
       repair: true,
-      ...(format === undefined ? {} : { format }),
+      format,
     });
     if (repairs.length === 0) throw error;
     const image = await openLastAs(entry, options, mode);
@@ -141,9 +141,9 @@ async function openSound(entry: ImageEntry, options: DiskOpenOptions, mode: Open
 /** What is said of the last image in the options of the disk, and by itself. */
 function lastOf(entry: ImageEntry, { format, type, snapshot }: DiskOpenOptions): Omit<ImageEntry, 'image'> {
   return {
-    ...(format === undefined ? {} : { format }),
-    ...(type === undefined ? {} : { type }),
-    ...(snapshot === undefined ? {} : { snapshot }),
+    format,
+    type,
+    snapshot,
     ...entry,
   };
 }
@@ -181,8 +181,8 @@ export function stackTools(options: DiskOpenOptions): ChainServices {
   const { allow, shareable, forceShare } = options;
   const environment: EnvironmentOptions & SharingOptions = {
     ...environmentOf({ ...options, signal: undefined }),
-    ...(shareable === undefined ? {} : { shareable }),
-    ...(forceShare === undefined ? {} : { forceShare }),
+    shareable,
+    forceShare,
   };
   return {
     open: async ({ source, format, settings }, mode) =>

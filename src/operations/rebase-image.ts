@@ -13,15 +13,15 @@ import { isParent, linkOf } from './siblings.ts';
 /** How the images are named, and how it is done. */
 export interface RebaseImageOptions extends EnvironmentOptions, SharingOptions {
   /** Format of the image. Default: probed. */
-  readonly format?: string;
+  readonly format?: string | undefined;
   /** Format of the new parent. Default: probed. */
-  readonly parentFormat?: string;
+  readonly parentFormat?: string | undefined;
   /** The parent that the image has now, where it is not found by itself; or all images below it, base first. */
-  readonly oldParent?: ImageInput | readonly ImageInput[];
-  readonly oldParentFormat?: string;
+  readonly oldParent?: ImageInput | readonly ImageInput[] | undefined;
+  readonly oldParentFormat?: string | undefined;
   /** Only the link changes, and what is read wherever the new parent reads something else: see `setImage`. */
-  readonly unsafe?: boolean;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly unsafe?: boolean | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /**
@@ -49,14 +49,14 @@ export async function rebaseImage(
     await using disk = await openDisk(image, {
       ...rest,
       mode: 'write',
-      ...(oldParent === undefined ? {} : { parent: oldParent }),
-      ...(oldParentFormat === undefined ? {} : { parentFormat: oldParentFormat }),
+      parent: oldParent,
+      parentFormat: oldParentFormat,
     });
     const { signal } = rest;
     warnings = await disk.rebase(parent, {
       ...format,
-      ...(signal === undefined ? {} : { signal }),
-      ...(onProgress === undefined ? {} : { onProgress }),
+      signal,
+      onProgress,
     });
   }
   const { signal: _signal, ...environment } = rest;
@@ -68,7 +68,8 @@ export async function rebaseImage(
 async function isOver(image: ImageSource, parent: ImageSource, options: RebaseImageOptions): Promise<boolean> {
   const [child, above] = [sourceOf(image, options), sourceOf(parent, options)];
   const { format, parentFormat, ...environment } = options;
-  const named = (name: string | undefined): { format?: string } => (name === undefined ? {} : { format: name });
+  const named = (name: string | undefined): { format?: string | undefined } =>
+    name === undefined ? {} : { format: name };
   const info = await inspect(child, { ...environment, ...named(format), lock: false });
   const { uuid } = await inspect(above, { ...environment, ...named(parentFormat), lock: false });
   const key = (await above.provider.lookUp(above.name))?.key ?? '';

@@ -18,24 +18,26 @@ import { childrenWarnings, findChildren } from './siblings.ts';
 
 /** What shall change. Left out: stays; null: none. UUIDs may be the word `random`. */
 export interface SetChanges {
-  readonly comment?: string | null;
-  readonly uuid?: string | null;
-  readonly modificationUuid?: string | null;
-  readonly parentUuid?: string | null;
-  readonly parentModificationUuid?: string | null;
-  readonly geometry?: { readonly physical?: Geometry | null; readonly logical?: Geometry | null };
+  readonly comment?: string | null | undefined;
+  readonly uuid?: string | null | undefined;
+  readonly modificationUuid?: string | null | undefined;
+  readonly parentUuid?: string | null | undefined;
+  readonly parentModificationUuid?: string | null | undefined;
+  readonly geometry?:
+    | { readonly physical?: Geometry | null | undefined; readonly logical?: Geometry | null | undefined }
+    | undefined;
   /**
    * Makes the image a child of this one, named as its format names parents, after looking whether the two fit; null: a
    * base. What is read of it changes where the new parent reads something else: see `rebaseImage`.
    */
-  readonly parent?: ImageSource | null;
+  readonly parent?: ImageSource | null | undefined;
 }
 
 /** How the images are named. */
 export interface SetOptions extends EnvironmentOptions, SharingOptions {
   /** Default: probed. */
-  readonly format?: string;
-  readonly parentFormat?: string;
+  readonly format?: string | undefined;
+  readonly parentFormat?: string | undefined;
 }
 
 /**
@@ -58,7 +60,7 @@ export async function setImage(
     const { parent, ...facts } = changes;
     requireWritable(opened);
     const wanted = resolved(facts);
-    const some = Object.keys(wanted).length > 0;
+    const some = Object.values(wanted).some((value) => value !== undefined);
     const set = some ? settable(opened) : null;
     const link = parent === undefined ? undefined : await linkFor(opened, parent, options);
     warnings = oddities(wanted);
@@ -97,8 +99,8 @@ function resolved({ comment, geometry, ...uuids }: Omit<SetChanges, 'parent'>): 
   }
   return {
     ...links,
-    ...(comment === undefined ? {} : { comment }),
-    ...(geometry === undefined ? {} : { geometry }),
+    comment,
+    geometry,
   };
 }
 
@@ -112,7 +114,7 @@ async function linkFor(
   if (parent === null) return null;
   const { parentFormat, format: _format, ...rest } = options;
   const source = sourceOf(parent, options);
-  const report = await inspect(source, { ...rest, ...(parentFormat === undefined ? {} : { format: parentFormat }) });
+  const report = await inspect(source, { ...rest, format: parentFormat });
   const found = await source.provider.lookUp(source.name);
   const below = await chainFilesOf(parent, { ...environmentOf(options), format: parentFormat });
   refuseMisfit(child, report, found?.key === child.key || below.keys.has(child.key));

@@ -24,7 +24,7 @@ export interface Children {
 /** How the image is named that children are looked for. */
 export interface ChildrenOptions extends EnvironmentOptions {
   /** Format of the image. Default: probed. */
-  readonly format?: string;
+  readonly format?: string | undefined;
 }
 
 /** What is looked for. */

@@ -77,9 +77,9 @@ export interface PublishHow {
   /** Attributes of the file that it replaces or continues; null: those of any new file. */
   readonly like: FileAttributes | null;
   /** Copy the times of `like` too. Default false. */
-  readonly times?: boolean;
+  readonly times?: boolean | undefined;
   /** Files that its content comes from: it never grants rights that one of them denies. */
-  readonly sources?: readonly FileAttributes[];
+  readonly sources?: readonly FileAttributes[] | undefined;
 }
 
 /** Location of an open storage, asked through its handle. */
@@ -106,12 +106,12 @@ export type LockMode = 'shared' | 'exclusive';
 /** Options for a lock. */
 export interface LockOptions {
   /** Permit other writers, if they permit this one. Default false. */
-  readonly shareable?: boolean;
+  readonly shareable?: boolean | undefined;
   /**
    * The structure of the file will change, so a lock that only vdkit respects is not enough. Throws `unsupported` if
    * there is no other kind. Default false.
    */
-  readonly structure?: boolean;
+  readonly structure?: boolean | undefined;
 }
 
 /** A program that holds a lock on a file. */
@@ -191,9 +191,9 @@ export type OpenMode = 'read' | 'write';
 /** Options for a new storage. */
 export interface CreateMode {
   /** Name for messages, if the name on the medium is a temporary one. */
-  readonly label?: string;
+  readonly label?: string | undefined;
   /** Readable by its owner only until published. */
-  readonly private?: boolean;
+  readonly private?: boolean | undefined;
 }
 
 /** Facts about a name, found without opening it. */

@@ -52,9 +52,9 @@ export interface GateOptions {
    */
   readonly roots: readonly string[];
   /** Further roots, with links already resolved. */
-  readonly realRoots?: readonly string[];
+  readonly realRoots?: readonly string[] | undefined;
   /** Provider that resolves the roots. Default: the provider of the image. */
-  readonly provider?: StorageProvider;
+  readonly provider?: StorageProvider | undefined;
 }
 
 /** Locations closed to images whatever the roots are. The handle is judged by its file system. */

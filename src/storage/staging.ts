@@ -19,18 +19,18 @@ export interface StageOptions {
   /** Replace an existing file. */
   readonly force: boolean;
   /** Lock the new file until it is published, and with `force` the old one. Default true. */
-  readonly lock?: boolean;
+  readonly lock?: boolean | undefined;
   /** Keys of files that the caller has open and locked and may replace regardless. */
-  readonly own?: ReadonlySet<string>;
+  readonly own?: ReadonlySet<string> | undefined;
   /** Files whose content goes into the target: it becomes no more readable than they are. */
-  readonly sources?: readonly FileAttributes[];
+  readonly sources?: readonly FileAttributes[] | undefined;
   /** File that the target continues: it gets its attributes and times. Default: those of the replaced file. */
-  readonly continues?: FileAttributes;
+  readonly continues?: FileAttributes | undefined;
   /**
    * Keys of the parts of the image that is replaced: with `force` new parts may replace them, and nothing else. Asked for
    * when a part meets a file of its name. Left out: none.
    */
-  readonly replaces?: () => Promise<ReadonlySet<string>>;
+  readonly replaces?: () => Promise<ReadonlySet<string>> | undefined;
 }
 
 /** A target under construction. */
@@ -187,7 +187,8 @@ class Staging implements Staged {
   /** The name of a part is one that an image stores, and may be that of any file. */
   async #mayReplace({ kind, key }: NameInfo): Promise<boolean> {
     const { force, replaces } = this.#how;
-    return force && kind === 'file' && replaces !== undefined && (await replaces()).has(key);
+    if (!force || kind !== 'file') return false;
+    return (await replaces?.())?.has(key) ?? false;
   }
 
   /** Gives all files, still under names that nobody looks for, the attributes that they are to have. */

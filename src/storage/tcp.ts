@@ -4,7 +4,7 @@ import type { OperationOptions } from './contract.ts';
 /** Options for a connection. */
 export interface TcpConnectOptions extends OperationOptions {
   /** Milliseconds. Default: the system's own limit. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
 }
 
 /** Opens connections: vd.h's TCPNET. */
@@ -35,7 +35,7 @@ export interface TcpEvents {
 /** Options for waiting. */
 export interface TcpWaitOptions extends OperationOptions {
   /** Milliseconds; 0: poll. Default: without limit. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
 }
 
 /** A connection. Bytes are sent, and reads served, in the order of the calls. Unusable after a failure. */
@@ -50,7 +50,7 @@ export interface TcpConnection extends AsyncDisposable {
    * stream. Throws `io`: VERR_EOF when the stream ends before the target is full, VERR_NET_CONNECTION_RESET_BY_PEER and
    * the like; `aborted`: bytes received so far belong to the next read.
    */
-  read(target: Uint8Array, options?: OperationOptions & { readonly partial?: boolean }): Promise<number>;
+  read(target: Uint8Array, options?: OperationOptions & { readonly partial?: boolean | undefined }): Promise<number>;
   /**
    * Takes the available bytes without waiting, while no `read` is pending; returns their number, null at the end of the
    * stream.

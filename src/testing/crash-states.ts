@@ -43,19 +43,19 @@ const METADATA_STATES = 64;
 /** Options for the enumeration. */
 export interface CrashStateOptions {
   /** Default 1. */
-  readonly seed?: number;
+  readonly seed?: number | undefined;
   /** Target number of states. The required ones of each cut are visited even if they are more. Default 2000. */
-  readonly maxStates?: number;
+  readonly maxStates?: number | undefined;
   /** Default: everything is metadata. */
-  readonly isMetadata?: MetadataClassifier;
+  readonly isMetadata?: MetadataClassifier | undefined;
   /** Visit every combination if at most this many pieces are pending. Default 10. */
-  readonly exhaustiveUnits?: number;
+  readonly exhaustiveUnits?: number | undefined;
   /** Ignore the flush with this number. */
-  readonly dropFlush?: number;
+  readonly dropFlush?: number | undefined;
   /** Cut only in this range of positions, both ends included. */
-  readonly cuts?: readonly [first: number, last: number];
+  readonly cuts?: readonly [first: number, last: number] | undefined;
   /** Marks after which a cut gets the full list. Default: all. */
-  readonly isMilestone?: (mark: Mark) => boolean;
+  readonly isMilestone?: ((mark: Mark) => boolean) | undefined;
 }
 
 /** Coverage of the visited states. */

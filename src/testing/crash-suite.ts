@@ -90,9 +90,9 @@ export interface CrashRun {
 /** Options for checking a run. */
 export interface CrashCheckOptions extends CrashStateOptions {
   /** Every n-th state is written to afterwards. Default 4. */
-  readonly rewriteEvery?: number;
+  readonly rewriteEvery?: number | undefined;
   /** Stop after this number of violations: a broken format fails in thousands of states. Default 50. */
-  readonly stopAfter?: number;
+  readonly stopAfter?: number | undefined;
 }
 
 /** A violation of the promise in one state. */

@@ -8,7 +8,7 @@ import type { OpenGate } from '../storage/gate.ts';
 /** The files of an image. Default gate: nothing that it names is opened. */
 export async function filesOf(source: Source, mode: OpenMode, gate?: OpenGate): Promise<OpenedFiles> {
   const main = await source.provider.open(source.name, mode);
-  return new OpenedFiles({ source, main, ...(gate === undefined ? {} : { gate }) });
+  return new OpenedFiles({ source, main, gate });
 }
 
 /** Opens an image; its file is closed when that fails. */

@@ -32,7 +32,7 @@ const CAPTURE_BYTES = 1024 * 1024;
 /** Behaviour of the recorded storages. */
 export interface RecordingOptions {
   /** Turns of the microtask queue until the next operation is reported as complete. Default: none. */
-  readonly turns?: (operation: 'read' | 'write' | 'flush' | 'names') => number;
+  readonly turns?: ((operation: 'read' | 'write' | 'flush' | 'names') => number) | undefined;
 }
 
 /** Records all operations into `log`. */

@@ -16,7 +16,7 @@ export interface CrashDevice extends BlockDevice {
   /** Marks the ranges as unneeded. Never exposes the content that they had replaced. */
   discard?(ranges: readonly { readonly offset: number; readonly length: number }[]): Promise<void>;
   /** Size in bytes. `shrink`: data past the new end may be lost. New sectors read as zero. */
-  resize?(size: number, how?: { readonly shrink?: boolean }): Promise<void>;
+  resize?(size: number, how?: { readonly shrink?: boolean | undefined }): Promise<void>;
   /** Shortens the files as far as possible. The disk reads the same. */
   compact?(): Promise<unknown>;
   /** Merges two images of a chain, 0 = base, while requests go on. The disk reads the same. */
@@ -139,19 +139,19 @@ export interface TrafficOptions {
   /** Total number of writes, zeroes and discards. */
   readonly operations: number;
   /** Number of concurrent writers. Default 3. */
-  readonly writers?: number;
+  readonly writers?: number | undefined;
   /** Sectors of an allocation unit: some requests cover whole units. Default 8. */
-  readonly unit?: number;
+  readonly unit?: number | undefined;
   /** First sector to touch. Default 0. */
-  readonly from?: number;
+  readonly from?: number | undefined;
   /** Longest request in units. Default 3. */
-  readonly maxUnits?: number;
+  readonly maxUnits?: number | undefined;
   /** Share of requests that zero. Default 0.2. */
-  readonly zeroes?: number;
+  readonly zeroes?: number | undefined;
   /** Share of requests that discard. Default 0. */
-  readonly discards?: number;
+  readonly discards?: number | undefined;
   /** Share of requests after which a concurrent flush starts. Default 0.2. */
-  readonly flushes?: number;
+  readonly flushes?: number | undefined;
 }
 
 const TRAFFIC = withFields('an object with operations', { operations: POSITIVE });

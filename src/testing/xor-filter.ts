@@ -10,12 +10,12 @@ export interface FilterCall {
 
 /** Options for the filter. */
 export interface XorFilterOptions {
-  readonly name?: string;
-  readonly key?: number;
+  readonly name?: string | undefined;
+  readonly key?: number | undefined;
   /** Completes asynchronously. */
-  readonly slow?: boolean;
+  readonly slow?: boolean | undefined;
   /** Returns a new buffer and fills the given one with rubbish. */
-  readonly elsewhere?: boolean;
+  readonly elsewhere?: boolean | undefined;
 }
 
 /** A filter that records its calls and the number of open instances. */

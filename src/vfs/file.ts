@@ -17,9 +17,9 @@ import { FILE_OPTIONS } from './kinds.ts';
 /** Options for a transfer. */
 export interface TransferOptions extends OperationOptions {
   /** Offset in bytes. Default: the position. Either way the position moves. */
-  readonly at?: number;
+  readonly at?: number | undefined;
   /** True: all or nothing; throws `out-of-bounds` (VERR_EOF) if the file ends earlier. */
-  readonly exact?: boolean;
+  readonly exact?: boolean | undefined;
 }
 
 /** Origin that `seek` counts from. */
@@ -73,13 +73,13 @@ export interface FileObject extends AsyncDisposable {
 /** Options for a file over a disk. */
 export interface DiskFileOptions {
   /** Closing the file closes the disk: VD_VFSFILE_DESTROY_ON_RELEASE. Default false. */
-  readonly closeDisk?: boolean;
+  readonly closeDisk?: boolean | undefined;
 }
 
 /** Options for a file over a storage. */
 export interface StorageFileOptions {
   /** Closing the file closes the storage. Default false. */
-  readonly closeStorage?: boolean;
+  readonly closeStorage?: boolean | undefined;
 }
 
 /** A disk, or any other device, as a file. Any offset, any length; writes go to the disk immediately. */

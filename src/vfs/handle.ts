@@ -61,7 +61,7 @@ export interface HandleLike extends AsyncDisposable {
 /** Options for a handle. */
 export interface HandleOptions {
   /** Closing the handle closes the disk or storage. Default false. */
-  readonly closeDisk?: boolean;
+  readonly closeDisk?: boolean | undefined;
 }
 
 /** A handle over a disk, another device, or an open storage. */

@@ -48,11 +48,11 @@ export interface HandleSource {
 /** Options for a storage over an object. */
 export interface ObjectStorageOptions {
   /** Name for messages. */
-  readonly label?: string;
+  readonly label?: string | undefined;
   /** Access mode. Default `read`: a handle does not tell its own. */
-  readonly mode?: OpenMode;
+  readonly mode?: OpenMode | undefined;
   /** Closing the storage closes the object. Default false. */
-  readonly closeObject?: boolean;
+  readonly closeObject?: boolean | undefined;
 }
 
 /** The object as the storage sees it. */

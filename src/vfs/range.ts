@@ -23,13 +23,13 @@ import { outerOf } from './outer.ts';
 /** Options for a range. */
 export interface RangeOptions {
   /** Name for messages. Default: the outer label and the offset. */
-  readonly label?: string;
+  readonly label?: string | undefined;
   /**
    * `read`: the range is read-only. Default: as the outer one.
    */
-  readonly mode?: OpenMode;
+  readonly mode?: OpenMode | undefined;
   /** Closing it closes the outer one. Default false. */
-  readonly closeOuter?: boolean;
+  readonly closeOuter?: boolean | undefined;
 }
 
 /**

@@ -18,16 +18,16 @@ export interface InsidePlace {
 /** Options for the source. */
 export interface InsideOptions {
   /** Name of the image in messages. Default: the outer label, with the offset. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** Strictest access mode permitted. Default: as the outer one. */
-  readonly access?: OpenMode;
+  readonly access?: OpenMode | undefined;
   /**
    * Permits a single opening, under any name; later ones throw `not-found`. For programs that open storages themselves:
    * opening a disk takes two, one of them for probing. Default false.
    */
-  readonly once?: boolean;
+  readonly once?: boolean | undefined;
   /** Disposing of the source, and with `once` closing the opened storage, closes the outer one. Default false. */
-  readonly closeOuter?: boolean;
+  readonly closeOuter?: boolean | undefined;
 }
 
 /** A source with one name. Dispose of it to close the outer storage, if permitted. */

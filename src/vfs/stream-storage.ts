@@ -31,7 +31,7 @@ let serial = 0;
 export interface StreamStorageOptions {
   /** Length of the stream in bytes: required, since opening an image needs its end. */
   readonly size: number;
-  readonly label?: string;
+  readonly label?: string | undefined;
 }
 
 /**
@@ -167,7 +167,7 @@ class StreamReadStorage implements Storage {
  */
 export function writableStorage(
   stream: WritableStream<Uint8Array>,
-  options: { readonly label?: string } = {},
+  options: { readonly label?: string | undefined } = {},
 ): Storage {
   checkArguments('writableStorage', { stream: [stream, WRITABLE], options: [options, STREAM_STORAGE_OPTIONS] });
   return new StreamWriteStorage(stream.getWriter(), options.label ?? 'stream');

@@ -16,23 +16,23 @@ const WAITING = 1024 * 1024;
 /** Options of both kinds of stream. */
 export interface StreamOptions extends OperationOptions {
   /** First byte. Default 0. */
-  readonly offset?: number;
+  readonly offset?: number | undefined;
   /** Bytes. Default: up to the end. Throws `out-of-bounds` if the range does not lie inside. */
-  readonly length?: number;
+  readonly length?: number | undefined;
   /** Close the disk or storage when the stream ends, for any reason. Default false. */
-  readonly closeDisk?: boolean;
+  readonly closeDisk?: boolean | undefined;
 }
 
 /** Options for a reading stream. */
 export interface ReadableOptions extends StreamOptions {
   /** Maximum bytes per piece. Default 256 KiB. */
-  readonly chunkSize?: number;
+  readonly chunkSize?: number | undefined;
 }
 
 /** Options for a writing stream. */
 export interface WritableOptions extends StreamOptions {
   /** Pending bytes before the writer has to wait. Default 1 MiB. */
-  readonly highWaterMark?: number;
+  readonly highWaterMark?: number | undefined;
 }
 
 /**

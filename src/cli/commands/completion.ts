@@ -25,7 +25,10 @@ function formatNames(): string {
 }
 
 /** Words a shell may offer; null: file names. */
-function wordsFor(spec: { readonly values?: readonly string[]; readonly completes?: Completes }): string | null {
+function wordsFor(spec: {
+  readonly values?: readonly string[] | undefined;
+  readonly completes?: Completes | undefined;
+}): string | null {
   if (spec.values !== undefined) return spec.values.join(' ');
   if (spec.completes === 'file') return null;
   return spec.completes === 'format' ? formatNames() : '';
@@ -127,7 +130,10 @@ function zshOption(option: OptionSpec): string[] {
   return namesOf(option).map((name) => `        '${repeat}${name}[${zshText(option.description)}]${value}' \\`);
 }
 
-function zshAction(spec: { readonly values?: readonly string[]; readonly completes?: Completes }): string {
+function zshAction(spec: {
+  readonly values?: readonly string[] | undefined;
+  readonly completes?: Completes | undefined;
+}): string {
   const words = wordsFor(spec);
   if (words === null) return '_files';
   return words === '' ? ' ' : `(${words})`;

@@ -9,9 +9,9 @@ import { OPTIONS } from './option-kinds.ts';
 /** What a new bitmap is like. */
 export interface AddBitmapOptions {
   /** Bytes of the disk for a bit, a power of two. Default: the allocation unit, at least 4 KiB. */
-  readonly granularity?: number;
+  readonly granularity?: number | undefined;
   /** Whether it records changes. Default true. */
-  readonly enabled?: boolean;
+  readonly enabled?: boolean | undefined;
 }
 
 /**
@@ -37,7 +37,7 @@ export class DiskBitmaps {
   async add(name: string, options: AddBitmapOptions = {}): Promise<void> {
     checkArguments('bitmaps.add', { name: [name, TEXT], options: [options, OPTIONS] });
     const { granularity, enabled = true } = options;
-    return this.#change((store) => store.add(name, { enabled, ...(granularity === undefined ? {} : { granularity }) }));
+    return this.#change((store) => store.add(name, { enabled, granularity }));
   }
 
   /** Also one that is inconsistent. */

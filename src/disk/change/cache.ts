@@ -21,24 +21,24 @@ import { removeFile } from './stack.ts';
 /** How a cache file is opened. */
 export interface OpenCacheOptions {
   /** Default: the registry's first, `vci`. */
-  readonly format?: string;
+  readonly format?: string | undefined;
   /**
    * What becomes of a cache that belongs to another state of the images, or is not in order: `refuse` (default), or
    * `discard`, which makes it an empty one.
    */
-  readonly stale?: 'refuse' | 'discard';
+  readonly stale?: 'refuse' | 'discard' | undefined;
 }
 
 /** How a cache file is made. */
 export interface CreateCacheOptions extends OperationOptions {
   /** Bytes that the file may have at most: at least 2 MiB, rounded down to multiples of that. */
   readonly size: number;
-  readonly format?: string;
+  readonly format?: string | undefined;
   /** Take all the room at once. Default false. */
-  readonly fixed?: boolean;
+  readonly fixed?: boolean | undefined;
   /** Replace an existing file. */
-  readonly force?: boolean;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly force?: boolean | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 const SIZED = optionsWith({ size: NUMBER }, OPTIONS);
@@ -108,11 +108,11 @@ export class DiskCache {
     const { images } = this.#host.head.chain;
     await this.#refuseImage(sourceOf(cache, this.#host.options));
     await createCacheOf(cache, { ...environmentOf(this.#host.options), ...options }, await attributesOf(images));
-    await this.open(cache, { ...(options.format === undefined ? {} : { format: options.format }), stale: 'discard' });
+    await this.open(cache, { format: options.format, stale: 'discard' });
   }
 
   /** Goes on without the cache, and with `remove` deletes its file. Throws `not-found` (VERR_VD_CACHE_NOT_FOUND). */
-  async close(options: { readonly remove?: boolean } = {}): Promise<void> {
+  async close(options: { readonly remove?: boolean | undefined } = {}): Promise<void> {
     checkArguments('cache.close', { options: [options, REMOVING] });
     const host = this.#host;
     await host.reordering(() =>
@@ -210,11 +210,11 @@ async function createCacheOf(
 ): Promise<void> {
   const target = sourceOf(cache, options);
   const { size, format, fixed = false, force = false, signal, onProgress, lock } = options;
-  const staged = await stageTarget(target, { force, sources, ...(lock === undefined ? {} : { lock }) });
+  const staged = await stageTarget(target, { force, sources, lock });
   try {
     await registryOf(options)
       .findCache(format)
-      .create(await staged.create(), { size, fixed, signal, ...(onProgress === undefined ? {} : { onProgress }) });
+      .create(await staged.create(), { size, fixed, signal, onProgress });
     for (const text of await staged.publish()) warn(options, text, target.name);
   } catch (error) {
     await staged.discard();
@@ -224,7 +224,7 @@ async function createCacheOf(
 
 /** How a cache file is looked at. */
 export interface InspectCacheOptions extends EnvironmentOptions {
-  readonly format?: string;
+  readonly format?: string | undefined;
 }
 
 /** What a cache file says of itself, without a disk. Throws `invalid-format`, `corrupt`. */
@@ -247,7 +247,7 @@ export async function checkCache(cache: ImageSource, options: InspectCacheOption
 /** Empties a cache file, whatever is in it; `remove`: deletes it. Throws `invalid-format` for what is no cache, `locked`. */
 export async function dropCache(
   cache: ImageSource,
-  options: InspectCacheOptions & { readonly remove?: boolean } = {},
+  options: InspectCacheOptions & { readonly remove?: boolean | undefined } = {},
 ): Promise<void> {
   checkArguments('dropCache', { cache: [cache, SOURCE], options: [options, REMOVING] });
   const source = sourceOf(cache, options);

@@ -33,15 +33,15 @@ const PARALLEL = 4;
 /** How an image is compacted. */
 export interface CompactOptions extends OperationOptions {
   /** Number of the image, 0 = base. Default `last`. */
-  readonly image?: number | 'last';
+  readonly image?: number | 'last' | undefined;
   /** Says whether a file system inside uses any byte of a guest range; unused units read zero afterwards. */
-  readonly inUse?: (offset: number, length: number) => boolean | Promise<boolean>;
+  readonly inUse?: ((offset: number, length: number) => boolean | Promise<boolean>) | undefined;
   /**
    * Reads what stands below the image: vd.h's PARENTSTATE. For an image that was opened without its parents; otherwise
    * the chain itself is asked.
    */
-  readonly parentState?: (offset: number, target: Uint8Array) => Promise<unknown>;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly parentState?: ((offset: number, target: Uint8Array) => Promise<unknown>) | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** What a compaction works on. */

@@ -13,13 +13,13 @@ import { type PrepareOptions, prepareOf } from './prepare.ts';
 /** How a filter is added. */
 export interface AddFilterOptions {
   /** What is written passes it. Default true. */
-  readonly write?: boolean;
+  readonly write?: boolean | undefined;
   /** What is read passes it. Default true. */
-  readonly read?: boolean;
+  readonly read?: boolean | undefined;
   /** Only to see whether it can be made: nothing can be read or written as long as it is there. Default false. */
-  readonly info?: boolean;
-  readonly config?: FilterConfig;
-  readonly keys?: KeySupply;
+  readonly info?: boolean | undefined;
+  readonly config?: FilterConfig | undefined;
+  readonly keys?: KeySupply | undefined;
 }
 
 /** Which of a disk's filters are meant. Default: those of both directions. */

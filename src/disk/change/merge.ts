@@ -53,22 +53,22 @@ import { imageNumber, refuseParts, removeFile, reopen } from './stack.ts';
 
 /** How a merge runs. */
 export interface MergeOptions extends OperationOptions {
-  readonly onProgress?: (progress: Progress) => void;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** Leave the files of merged images where they are. Nothing refers to them any more. */
-  readonly keep?: boolean;
+  readonly keep?: boolean | undefined;
   /** Merge although an image that is not in the chain names one that changes or goes as its parent. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
 }
 
 /** How a commit runs. */
 export interface CommitOptions extends OperationOptions {
-  readonly onProgress?: (progress: Progress) => void;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** Number of the image that takes what the last one holds, 0 = base. Default: its parent. */
-  readonly base?: number;
+  readonly base?: number | undefined;
   /** Leave in the last image what it holds. */
-  readonly keep?: boolean;
+  readonly keep?: boolean | undefined;
   /** Also when images that are not in the chain depend on one that changes, or internal snapshots do. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
 }
 
 /** Units that are given up between two flushes. */
@@ -125,10 +125,10 @@ export function commitOf(host: DiskHost, { base, keep = false, ...options }: Com
 
 /** What becomes of the last image when it is committed. */
 interface InternalOptions extends MergeOptions {
-  readonly commit?: 'keep' | 'empty';
+  readonly commit?: 'keep' | 'empty' | undefined;
   /** The merge was cut: what is left of it, and what it was. */
-  readonly rest?: RestOfMerge;
-  readonly record?: MergeRecord;
+  readonly rest?: RestOfMerge | undefined;
+  readonly record?: MergeRecord | undefined;
 }
 
 /** One merge, from its start to its end. */

@@ -25,9 +25,9 @@ import { reopen } from './stack.ts';
 
 /** How a conversion runs. */
 export interface PrepareOptions extends OperationOptions {
-  readonly onProgress?: (progress: Progress) => void;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** Convert images that others, outside the chain, are made from. Those cannot be read rightly afterwards. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
 }
 
 /** Converts all images of the disk, for `disk.filters.prepare`. */

@@ -23,8 +23,8 @@ import type { OpenedChain } from './stack.ts';
 /** How a rebase runs. */
 export interface RebaseOptions extends OperationOptions {
   /** Format of the new parent. Default: probed. */
-  readonly parentFormat?: string;
-  readonly onProgress?: (progress: Progress) => void;
+  readonly parentFormat?: string | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** Bytes that are stored in one go, at least a unit. */
@@ -92,7 +92,7 @@ function refuseKind(chain: Chain, parent: ImageSource | null): void {
 async function openParent(host: DiskHost, parent: ImageSource, options: RebaseOptions): Promise<OpenedChain> {
   const { last } = host.head.chain;
   const { parentFormat: format, signal } = options;
-  const how = { ...(format === undefined ? {} : { format }), ...(signal === undefined ? {} : { signal }) };
+  const how = { format, signal };
   const looked = await host.tools.openChain(parent, { ...how, infoOnly: true });
   const own = looked.chain.images.find(({ key }) => key === last.key);
   await closeImages(looked.chain.images);

@@ -15,13 +15,13 @@ import type { DiskHost } from './host.ts';
 /** How a disk changes its size. */
 export interface DiskResizeOptions extends OperationOptions {
   /** Give up data beyond the new end. */
-  readonly shrink?: boolean;
+  readonly shrink?: boolean | undefined;
   /**
    * What the image says of its geometry afterwards. Left out: heads and sectors stay, and cylinders follow the size where
    * they were set; null: none.
    */
-  readonly geometry?: ImageChanges['geometry'];
-  readonly onProgress?: (progress: Progress) => void;
+  readonly geometry?: ImageChanges['geometry'] | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** What a resize works on. The caller holds the whole disk. */

@@ -9,7 +9,7 @@ import { OPTIONS } from './option-kinds.ts';
 /** How a snapshot is made. */
 export interface CreateSnapshotOptions extends OperationOptions {
   /** Its time, milliseconds since 1970. Default: now. */
-  readonly createdMs?: number;
+  readonly createdMs?: number | undefined;
 }
 
 /**

@@ -17,7 +17,11 @@ export interface ChainServices {
   /** Opens an image and its parents for reading, through the gate. */
   openChain(
     target: ImageSource,
-    how: { readonly format?: string; readonly infoOnly?: boolean; readonly signal?: AbortSignal },
+    how: {
+      readonly format?: string | undefined;
+      readonly infoOnly?: boolean | undefined;
+      readonly signal?: AbortSignal | undefined;
+    },
   ): Promise<OpenedChain>;
   /** Where a name of the caller is. */
   place(target: ImageSource): Source;

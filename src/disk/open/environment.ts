@@ -31,11 +31,11 @@ export function environmentOf(options: EnvironmentOptions): EnvironmentOptions {
   const { provider, registry, allow, lock, signal, onMessage } = options;
   return {
     signal,
-    ...(provider === undefined ? {} : { provider }),
-    ...(registry === undefined ? {} : { registry }),
-    ...(allow === undefined ? {} : { allow }),
-    ...(lock === undefined ? {} : { lock }),
-    ...(onMessage === undefined ? {} : { onMessage }),
+    provider,
+    registry,
+    allow,
+    lock,
+    onMessage,
   };
 }
 

@@ -96,10 +96,10 @@ export class ImageFile {
       mode,
       infoOnly,
       signal,
-      ...(withoutData === undefined ? {} : { withoutData }),
-      ...(type === undefined ? {} : { type }),
-      ...(config === undefined ? {} : { config }),
-      ...(snapshot === undefined ? {} : { snapshot }),
+      withoutData,
+      type,
+      config,
+      snapshot,
     });
     this.#owned = false;
     if (!infoOnly) adviseSequential(image, settings);

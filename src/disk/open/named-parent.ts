@@ -11,7 +11,7 @@ export interface StoredParent {
   readonly child: OpenedImage;
   /** As the child stores it. */
   readonly name: string;
-  readonly options: DiskOpenOptions & { readonly infoOnly?: boolean };
+  readonly options: DiskOpenOptions & { readonly infoOnly?: boolean | undefined };
   /** The caller's word about the format, where it is about this parent. */
   readonly format: string | undefined;
 }

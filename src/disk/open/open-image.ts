@@ -30,15 +30,15 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly mode: OpenMode;
   readonly format?: string | undefined;
   /** Stay with the image. Their `mode` is what it shall be opened for as the last image, `mode` what it is now. */
-  readonly settings?: ImageSettings;
+  readonly settings?: ImageSettings | undefined;
   /** Headers only, and without a lock: for reports. */
-  readonly infoOnly?: boolean;
+  readonly infoOnly?: boolean | undefined;
   /** See {@link FormatOpenOptions.withoutData}. */
-  readonly withoutData?: boolean;
+  readonly withoutData?: boolean | undefined;
   /** Also an image whose conversion by filters was interrupted. */
   readonly resumeFilters?: boolean | undefined;
   /** See {@link ImageFileOptions.onOpen}. */
-  readonly onOpen?: ImageFileOptions['onOpen'];
+  readonly onOpen?: ImageFileOptions['onOpen'] | undefined;
 }
 
 /** The format whose bytes come in the order of the disk: a stream can be read as it comes. */
@@ -102,7 +102,7 @@ function isList(source: ImageInput | readonly ImageInput[]): source is readonly 
 /** How the parents of an image are opened. */
 export interface ParentOptions extends DiskOpenOptions {
   /** What they read decides about what is stored in another image: no parent may be a guess. */
-  readonly changes?: boolean;
+  readonly changes?: boolean | undefined;
 }
 
 interface Search {
@@ -188,7 +188,7 @@ async function openNamedParent(
     ...rest,
     mode: 'read',
     settings: settingsOf(options, entry),
-    ...(format === undefined ? {} : { format }),
+    format,
   }).catch((error: unknown) => {
     throw ofParent(error);
   });

@@ -16,7 +16,7 @@ const FLUSH_AFTER_MS = 5000;
 /** What decides how the last image is written, beside its own settings. */
 export type HeadOptions = Pick<DiskOpenOptions, 'flushAfterMs' | 'timers' | 'onMessage'> & {
   /** Instead of its own settings. */
-  readonly settings?: ImageOpenOptions;
+  readonly settings?: ImageOpenOptions | undefined;
 };
 
 /** Writing to the last image of a chain. */

@@ -46,9 +46,9 @@ export interface Located {
 /** How a range is read. */
 export interface ChainReadOptions {
   /** What no image stores becomes zero, and is noted here. Left out: it becomes what would be stored for zeroes. */
-  readonly gaps?: Range[];
+  readonly gaps?: Range[] | undefined;
   /** For a request of the disk, which holds the range: from the cache, and into it. */
-  readonly cached?: boolean;
+  readonly cached?: boolean | undefined;
 }
 
 /** Runs read at the same time for one request. */

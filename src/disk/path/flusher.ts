@@ -26,7 +26,7 @@ export interface FlusherOptions {
   readonly afterMs: number;
   readonly timers: Timers;
   /** A flush that nobody asked for failed. */
-  readonly onFailure?: (error: unknown) => void;
+  readonly onFailure?: ((error: unknown) => void) | undefined;
 }
 
 /** The flushes of one image. */

@@ -27,7 +27,7 @@ const SURVEY_BYTES = 8 * 1024 * 1024;
 /** How `openQcow2` opens. */
 export interface Qcow2OpenOptions extends Omit<FormatOpenOptions, 'gate'> {
   /** It was made here and now: what was just written needs no check. Default false. */
-  readonly isNew?: boolean;
+  readonly isNew?: boolean | undefined;
 }
 
 /** Opens the image in these files, which belong to it when this resolves. */

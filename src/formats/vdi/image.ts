@@ -72,7 +72,7 @@ function openMap(
   storage: Storage,
   header: VdiHeader,
   guard: ChangeGuard,
-  how: { readonly table?: EntryTable; readonly allocator?: SlotAllocator | null } = {},
+  how: { readonly table?: EntryTable | undefined; readonly allocator?: SlotAllocator | null | undefined } = {},
 ): BlockMap {
   return new BlockMap({
     storage,

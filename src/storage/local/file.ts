@@ -357,7 +357,7 @@ export class FileStorage implements Storage {
         status: 'VERR_EOF',
       });
     }
-    return systemError(error, { path: this.label, ...(offset === undefined ? {} : { offset }) });
+    return systemError(error, { path: this.label, offset });
   }
 
   /** A write turns a hole into data; data stays data. */

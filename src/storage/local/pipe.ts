@@ -28,11 +28,11 @@ let serial = 0;
 /** Options of `stdinSpool`. */
 export interface SpoolOptions {
   /** Directory of the temporary file. Default: the system's. */
-  readonly directory?: string;
-  readonly label?: string;
+  readonly directory?: string | undefined;
+  readonly label?: string | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Called with the bytes read so far. */
-  readonly onBytes?: (bytes: number) => void;
+  readonly onBytes?: ((bytes: number) => void) | undefined;
 }
 
 /**

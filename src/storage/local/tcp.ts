@@ -103,7 +103,10 @@ class SocketConnection implements TcpConnection {
     return !this.#socket.destroyed;
   }
 
-  read(target: Uint8Array, options: OperationOptions & { readonly partial?: boolean } = {}): Promise<number> {
+  read(
+    target: Uint8Array,
+    options: OperationOptions & { readonly partial?: boolean | undefined } = {},
+  ): Promise<number> {
     const reading = this.#reading.then(() => this.#read(target, options));
     this.#reading = reading.catch(() => {});
     return reading;
@@ -159,7 +162,10 @@ class SocketConnection implements TcpConnection {
     await this.close();
   }
 
-  async #read(target: Uint8Array, options: OperationOptions & { readonly partial?: boolean }): Promise<number> {
+  async #read(
+    target: Uint8Array,
+    options: OperationOptions & { readonly partial?: boolean | undefined },
+  ): Promise<number> {
     const { signal, partial = false } = options;
     throwIfAborted(signal, 'Reading');
     let done = 0;

@@ -49,7 +49,7 @@ export interface PartitionOptions {
    * Sector size in bytes: 512 or 4096. Default: detected from the position of a GPT; 512 for an MBR, as on nearly all
    * disks.
    */
-  readonly sectorSize?: number;
+  readonly sectorSize?: number | undefined;
 }
 
 /** Reads a whole range; false when it does not lie inside the disk. */

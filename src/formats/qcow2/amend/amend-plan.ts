@@ -208,17 +208,17 @@ function refuseDowngrade({ header, snapshots, path }: AmendFacts): void {
 }
 
 interface Names {
-  readonly dataFileName?: string;
-  readonly dataFileRaw?: boolean;
-  readonly backingName?: string | null;
-  readonly backingFormat?: string | null;
+  readonly dataFileName?: string | undefined;
+  readonly dataFileRaw?: boolean | undefined;
+  readonly backingName?: string | null | undefined;
+  readonly backingFormat?: string | null | undefined;
 }
 
 /** As QEMU allows it: another name, and a raw one that need not be raw any more. */
 function wantedDataFile(facts: AmendFacts, values: AmendValues): Names {
   const { header, path } = facts;
   const external = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
-  const names: { dataFileName?: string; dataFileRaw?: boolean } = {};
+  const names: { dataFileName?: string | undefined; dataFileRaw?: boolean | undefined } = {};
   const refuse = (key: string, message: string, found: string, hint: string): ImageError =>
     new ImageError('unsupported', message, { path, field: key, found, expected: String(values[key]), hint });
   if (has(values, CONFIG.dataFileRaw)) {

@@ -76,7 +76,10 @@ export class Qcow2Bitmaps implements BitmapStore {
     this.#host = host;
   }
 
-  async add(name: string, how: { readonly granularity?: number; readonly enabled: boolean }): Promise<void> {
+  async add(
+    name: string,
+    how: { readonly granularity?: number | undefined; readonly enabled: boolean },
+  ): Promise<void> {
     const { header, bitmaps } = this.#host;
     this.#checkWhole();
     this.#checkName(name);
@@ -444,7 +447,12 @@ export class Qcow2Bitmaps implements BitmapStore {
   #error(
     kind: ConstructorParameters<typeof ImageError>[0],
     message: string,
-    details: { found?: string | number; expected?: string; hint?: string; offset?: number } = {},
+    details: {
+      found?: string | number | undefined;
+      expected?: string | undefined;
+      hint?: string | undefined;
+      offset?: number | undefined;
+    } = {},
   ): ImageError {
     return new ImageError(kind, message, { path: this.#host.storage.label, ...details });
   }

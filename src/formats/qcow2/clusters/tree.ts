@@ -103,7 +103,7 @@ export async function eachReference(
   l1: DataView,
   how: {
     readonly visit: (cluster: number) => MaybePromise<void>;
-    readonly table?: () => MaybePromise<void>;
+    readonly table?: (() => MaybePromise<void>) | undefined;
     readonly turns: Turns;
   },
 ): Promise<void> {

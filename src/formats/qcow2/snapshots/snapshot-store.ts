@@ -302,7 +302,10 @@ export class Qcow2Snapshots implements SnapshotStore {
     }
   }
 
-  #limit(message: string, details: { offset?: number; expected?: string; hint?: string } = {}): ImageError {
+  #limit(
+    message: string,
+    details: { offset?: number | undefined; expected?: string | undefined; hint?: string | undefined } = {},
+  ): ImageError {
     return new ImageError('limit', message, { path: this.#host.storage.label, ...details });
   }
 }
