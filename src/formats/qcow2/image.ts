@@ -9,6 +9,7 @@
 import { alignDown, alignUp } from '../../binary/numbers.ts';
 import { ChangeGuard, imageReadOnly } from '../../blocks/guarded.ts';
 import { type MetadataPages, PageCache } from '../../blocks/metadata-pages.ts';
+import { KIND } from '../../blocks/two-level-map.ts';
 import { assert, ImageError } from '../../errors.ts';
 import type {
   AmendOptions,
@@ -32,7 +33,7 @@ import { type AmendHost, prepareAmend } from './amend/amend.ts';
 import type { AmendValues } from './amend/amend-plan.ts';
 import { type Directory, Qcow2Bitmaps } from './bitmaps/bitmap-store.ts';
 import type { Bitmap } from './bitmaps/bitmaps.ts';
-import { ClusterMap, KIND, l2Cache } from './clusters/cluster-map.ts';
+import { ClusterMap, l2Cache } from './clusters/cluster-map.ts';
 import { isOwn } from './clusters/entries.ts';
 import { metadataOf } from './clusters/metadata.ts';
 import { movableClusters, type PackHost, trimFile } from './clusters/pack.ts';
@@ -50,8 +51,6 @@ import { AUTOCLEAR, BACKING_NAME_MAX, BITMAPS, EXTENSION_TYPE, HEADER, VERSION_3
 import { type HeaderChanges, Qcow2Snapshots } from './snapshots/snapshot-store.ts';
 import type { Snapshot } from './snapshots/snapshots.ts';
 
-/** Clusters that one run is gathered from at most: 1 GiB of 64 KiB clusters. */
-const RUN_LOOKS = 16_384;
 const SECTOR = 512;
 
 /** The state of an image that is written. */
@@ -163,15 +162,8 @@ export class Qcow2Image implements Image {
       return writer.judge(offset).then(() => this.map(offset, length));
     }
     const own = writer !== null && isOwn(map);
-    let { until } = map;
-    // Neighbours of one kind come as one run; data only where they are neighbours in the file, too. Bounded, since a
-    // table that all L1 entries lead to may answer for petabytes.
-    for (let looks = 1; looks < RUN_LOOKS && until < end && map.look(until) && map.kind === kind; looks++) {
-      if (kind === KIND.data && map.position !== position + (until - offset)) break;
-      if (writer !== null && (map.page === null || !writer.isJudged(map.page) || isOwn(map) !== own)) break;
-      until = map.until;
-    }
-    const run = Math.min(until, end) - offset;
+    const joins = (): boolean => map.page !== null && writer?.isJudged(map.page) === true && isOwn(map) === own;
+    const run = map.runEnd(offset, end, writer === null ? undefined : joins) - offset;
     if (kind === KIND.data)
       return this.#dataRun(position, run, own && !this.#guard.failed && writer?.isDamaged === false);
     if (kind === KIND.encoded) return { kind: 'encoded', length: run };
@@ -242,7 +234,7 @@ export class Qcow2Image implements Image {
     const { counts, sector } = this.#written();
     const sealed = counts.seal();
     const tables = writer.sealTables();
-    const links = [...tables.others, ...this.#map.sealL1()];
+    const links = [...tables.others, ...this.#map.sealDirectory()];
     const root = [...sealed.root];
     if (sealed.moved !== null) {
       HEADER.put(sector, 'refcountTableOffset', sealed.moved.offset);
@@ -263,7 +255,7 @@ export class Qcow2Image implements Image {
 
   settle(_sealed: SealedMetadata, ok: boolean): void {
     this.#l2.settle();
-    this.#map.settleL1();
+    this.#map.settleDirectory();
     this.#writing?.counts.settle(ok);
     // Room that compressed clusters had may get other content now.
     this.#encoded.forget();

@@ -1,8 +1,9 @@
 /** L2 entries: what they refer to, and how they are made. */
 import { divCeil } from '../../../binary/numbers.ts';
+import { KIND } from '../../../blocks/two-level-map.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, compressedOffsetBits, OFFSET_HIGH, SUBCLUSTERS } from '../layout.ts';
-import { type ClusterMap, KIND, offsetOf } from './cluster-map.ts';
+import { type ClusterMap, offsetOf } from './cluster-map.ts';
 
 const HIGH = 2 ** 32;
 const SECTOR = 512;

@@ -6,10 +6,11 @@
  */
 import { inflateRaw, zstdDecompress } from '#decompress';
 import { largest, smallest } from '../../../binary/numbers.ts';
+import { KIND } from '../../../blocks/two-level-map.ts';
 import { assert, hex, withContext } from '../../../errors.ts';
 import { allDone, markHandled } from '../../../storage/all-done.ts';
 import type { ReadTarget, Storage } from '../../../storage/contract.ts';
-import { type ClusterMap, KIND } from '../clusters/cluster-map.ts';
+import type { ClusterMap } from '../clusters/cluster-map.ts';
 import type { Qcow2Header } from '../header/header.ts';
 
 /** Guest bytes that are decoded at one time, at least a cluster. */

@@ -12,11 +12,12 @@
  */
 import { deflateRaw, zstdCompress } from '#compress';
 import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
+import { KIND } from '../../../blocks/two-level-map.ts';
 import { looksLikeNoise } from '../../../codec/noise.ts';
 import { assert, ImageError } from '../../../errors.ts';
 import type { EncodedSlot, EncodedUnit, Encoder } from '../../../image/contract.ts';
 import { isPromise, type MaybePromise, type Storage } from '../../../storage/contract.ts';
-import { type ClusterMap, KIND } from '../clusters/cluster-map.ts';
+import type { ClusterMap } from '../clusters/cluster-map.ts';
 import type { ClusterRun, RefcountStore } from '../clusters/refcount-store.ts';
 import type { ClusterWriter, TakenEntries } from '../clusters/writer.ts';
 import type { Qcow2Header } from '../header/header.ts';
