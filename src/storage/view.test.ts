@@ -56,7 +56,7 @@ describe('a view with a codec', () => {
   it.each([xorCodec(512), SECTOR_CODEC])('loses nothing of writes into one unit at once', async (codec) => {
     const random = new Random(2);
     const view = new StorageView(slowly(new MemoryStorage(), random), { codec });
-    const model = new Uint8Array(20_000);
+    const model = new Uint8Array(20_480);
     await view.write(0, model);
     for (let round = 0; round < rounds(30, 500); round++) {
       const writes: Promise<void>[] = [];

@@ -66,8 +66,11 @@ export class StorageView extends ForwardingStorage {
   readonly #limit: number | null;
   readonly #codec: ViewCodec | null;
   readonly #turns = new UnitTurns();
-  /** Null: asked of the storage. */
+  /** Null: as much as the storage holds, which others may change, and what running writes add. */
   #size: number | null;
+  /** End of the writes that run. */
+  #started = 0;
+  #running = 0;
   #closing: Promise<void> | null = null;
 
   constructor(inner: Storage, options: ViewOptions = {}, absent: readonly OptionalKeys<Storage>[] = []) {
@@ -79,7 +82,7 @@ export class StorageView extends ForwardingStorage {
     this.#codec = codec;
     const there = storedToView(codec, Math.max(inner.size - offset, 0));
     this.#limit = limit ?? (inner.can.resize ? null : there);
-    this.#size = size ?? (this.#limit === null && codec === null ? null : (limit ?? there));
+    this.#size = size ?? (this.#limit === null ? null : (limit ?? there));
     this.#can = capabilities(inner, mode, this.#limit !== null, codec !== null);
   }
 
@@ -92,7 +95,7 @@ export class StorageView extends ForwardingStorage {
   }
 
   override get size(): number {
-    return this.#size ?? Math.max(this.inner.size - this.#offset, 0);
+    return this.#size ?? Math.max(this.#stored, this.#started);
   }
 
   override readNow(offset: number, target: Uint8Array): boolean {
@@ -121,10 +124,17 @@ export class StorageView extends ForwardingStorage {
     checkWriteRange(this.label, offset, length);
     this.#checkLimit(offset + length);
     if (length === 0) return;
-    const before = this.size;
-    this.#grow(offset + length);
+    const start = Math.min(this.size, offset);
+    const end = offset + length;
+    if (this.#size !== null) this.#size = Math.max(this.#size, end);
     if (this.#codec === null) return this.inner.write(this.#offset + offset, source, options);
-    await this.#writeEncoded(this.#codec, Math.min(before, offset), offset, allOf(source), options);
+    this.#started = Math.max(this.#started, end);
+    this.#running++;
+    try {
+      await this.#writeEncoded(this.#codec, start, offset, allOf(source), options);
+    } finally {
+      if (--this.#running === 0) this.#started = 0;
+    }
   }
 
   override extentAt(offset: number, options?: OperationOptions): MaybePromise<StorageExtent> {
@@ -157,7 +167,7 @@ export class StorageView extends ForwardingStorage {
     this.checkWritable();
     checkWriteRange(this.label, offset, length);
     this.#checkLimit(offset + length);
-    if (length > 0) this.#grow(offset + length);
+    if (this.#size !== null && length > 0) this.#size = Math.max(this.#size, offset + length);
     await super.allocate?.(this.#offset + offset, length, options);
   }
 
@@ -166,10 +176,10 @@ export class StorageView extends ForwardingStorage {
     checkSize(this.label, size);
     this.#checkLimit(size);
     const before = this.size;
-    if (this.#size === null) return this.inner.resize(this.#offset + size, options);
     if (size < before) return this.#shrink(size, before, options);
-    this.#size = size;
+    if (this.#size !== null) this.#size = size;
     if (this.#codec !== null) await this.#zero(before, size - before, { punch: false }, options);
+    else if (this.#limit === null) await this.inner.resize(this.#offset + size, options);
   }
 
   override async flush(options?: OperationOptions): Promise<void> {
@@ -206,13 +216,15 @@ export class StorageView extends ForwardingStorage {
     });
   }
 
-  #grow(end: number): void {
-    if (this.#size !== null) this.#size = Math.max(this.#size, end);
+  /** Bytes of the view that the storage holds. */
+  get #stored(): number {
+    return storedToView(this.#codec, Math.max(this.inner.size - this.#offset, 0));
   }
 
   /** In a room that stays, what is cut off is zeroed, so that a later growth reads zero. */
   async #shrink(size: number, before: number, options?: OperationOptions): Promise<void> {
-    this.#size = size;
+    if (this.#size !== null) this.#size = size;
+    this.#started = 0;
     const codec = this.#codec;
     if (this.#limit !== null) return this.#zero(size, before - size, { punch: true }, options);
     const end = alignUp(size, codec?.unit ?? 1);
@@ -285,7 +297,7 @@ export class StorageView extends ForwardingStorage {
     options?: OperationOptions,
   ): Promise<Uint8Array> {
     const plain = new Uint8Array(to - from);
-    const stored = storedToView(codec, Math.max(this.inner.size - this.#offset, 0));
+    const stored = this.#stored;
     for (const unit of new Set([start > from ? from : to, end < to ? to - codec.unit : to])) {
       if (unit >= Math.min(to, stored)) continue;
       plain.set(await this.#units(codec, unit, unit + codec.unit, options), unit - from);

@@ -61,7 +61,7 @@ class ViewProvider extends ForwardingProvider {
     const { key } = await storage.identity();
     const latest = this.#latest.get(key);
     const codec = this.#codec;
-    const size = codec === undefined ? undefined : (latest?.size ?? 0);
+    const size = codec === undefined || codec.unit === 1 ? undefined : (latest?.size ?? 0);
     const view = new StorageView(storage, { offset: OFFSET, codec, size });
     if (storage.can.write) this.#latest.set(key, view);
     return view;

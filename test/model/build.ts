@@ -8,7 +8,7 @@ import type { Source } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/random.ts';
 import { mixedContent, textContent } from './content.ts';
-import { imageName, makeOptions, type Place, type Scenario } from './scenario.ts';
+import { imageName, makeOptions, type Place, registryOf, type Scenario } from './scenario.ts';
 
 /** One image of a chain. */
 export interface ChainPart {
@@ -41,7 +41,12 @@ export async function buildChain(scenario: Scenario, place: Place): Promise<Buil
     const under = chain[level - 1];
     const parent =
       under === undefined ? {} : { parent: { provider: place.provider, name: under.name }, parentFormat: under.format };
-    const options = { ...makeOptions(scenario, level), ...parent, allow: ['same-directory'] };
+    const options = {
+      ...makeOptions(scenario, level),
+      ...registryOf(scenario.shape),
+      ...parent,
+      allow: ['same-directory'],
+    };
     const start = scenario.setUp?.start ?? 'empty';
     if (level === top && start !== 'empty') return { chain, below, ...(await convertStart(scenario, target, options)) };
     await createImage(target, options);
@@ -59,7 +64,8 @@ async function fillBelow(
   format: string,
   below: Uint8Array,
 ): Promise<Uint8Array> {
-  const disk = await openDisk(sources, { mode: 'write', format, flushAfterMs: 0 });
+  const how = { mode: 'write', format, flushAfterMs: 0, ...registryOf(scenario.shape) } as const;
+  const disk = await openDisk(sources, how);
   const random = new Random(scenario.seed + 9 + sources.length);
   const content = new Uint8Array(disk.size);
   content.set(below.subarray(0, disk.size));

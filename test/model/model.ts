@@ -29,7 +29,7 @@ import { Layers } from './layers.ts';
 import { Mismatch } from './mismatch.ts';
 import { ModelDisk } from './model-disk.ts';
 import type { Operation, Range, ReadOperation, WriteOperation, ZeroOperation } from './operations.ts';
-import { DATA_FILE, makePlace, type Place, type Scenario, stackedConfig } from './scenario.ts';
+import { DATA_FILE, makePlace, type Place, registryOf, type Scenario, stackedConfig } from './scenario.ts';
 import { explainDisorder, type RanRead, type RanWrite } from './serial-order.ts';
 
 /** Puts something around the disk under test. */
@@ -196,7 +196,8 @@ class ModelRun {
     // A data file must be allowed by its own name.
     const data = provider.resolve(DATA_FILE, own?.name ?? '');
     const allow = found || this.#scenario.setUp !== null ? { allow: ['same-directory', data] } : {};
-    const how: DiskOpenOptions = { format: this.#chain.at(-1)?.format ?? '', ...allow, ...options };
+    const format = this.#chain.at(-1)?.format ?? '';
+    const how: DiskOpenOptions = { format, ...registryOf(this.#scenario.shape), ...allow, ...options };
     const disk = await openDisk(found ? own : sources, how);
     await this.#layers.attach(disk, provider === this.#files.provider ? this.#cache : null);
     return disk;
@@ -361,10 +362,11 @@ class ModelRun {
     if (this.#chain.some(({ format }) => format === 'raw') && this.#chain.length > 1) return;
     const provider = new MemoryProvider();
     await this.#device.flush();
-    const copied = await copyChain(this.#device.inner, (_, number) => ({ provider, name: `/${number}` }));
+    const formats = registryOf(this.#scenario.shape);
+    const copied = await copyChain(this.#device.inner, (_, number) => ({ provider, name: `/${number}` }), formats);
     const sources = copied.map(({ to }) => ({ provider, name: to }));
     const last = this.#chain.at(-1)?.format ?? '';
-    const second = await openDisk(sources, { format: last });
+    const second = await openDisk(sources, { format: last, ...formats });
     // A copy reads through the filters: it holds what the disk reads.
     try {
       this.#compareSize(second.size);
@@ -566,8 +568,9 @@ class ModelRun {
       const found = new Uint8Array(second.size).fill(SPOILED);
       await second.read(0, found);
       this.#compare(0, found, 'a second disk on the files');
-      // Through filters nobody finds in a file what is read.
-      await checkExtents(second, this.#layers.active ? null : copy, this.#compare);
+      // Through filters, or a view of the format, nobody finds in a file what is read.
+      const encoded = this.#layers.active || this.#scenario.shape.encoded === true;
+      await checkExtents(second, encoded ? null : copy, this.#compare);
     } finally {
       await second.close();
     }
@@ -589,7 +592,7 @@ class ModelRun {
   /** Runs the format's own check, where it has one. Before the end of a session room may be lost, as after a power cut. */
   async #checkImage(provider: StorageProvider, closed: boolean): Promise<void> {
     for (const { name, format: own } of this.#chain) {
-      const format = defaultRegistry().find(own);
+      const format = (this.#scenario.shape.registry ?? defaultRegistry()).find(own);
       if (!format.capabilities.check || format.check === undefined) continue;
       const findings = await checkWith(format, { provider, name });
       const isLast = name === this.#chain.at(-1)?.name;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { Config, CreateImageOptions, DiskOpenOptions } from '../../src/disk/options.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
 import type { Format } from '../../src/image/contract.ts';
+import type { Registry } from '../../src/image/registry.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
 import { localFiles } from '../../src/storage/local/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
@@ -22,6 +23,10 @@ export interface Shape {
   readonly suite?: string;
   /** Beside what every scenario has. */
   readonly setUp?: (random: Random) => SetUp;
+  /** Formats of a trial. Left out: those that vdkit has. */
+  readonly registry?: Registry;
+  /** Bytes have another form in the files than on the disk. */
+  readonly encoded?: boolean;
 }
 
 /** Name of external data files, beside the image. */
@@ -42,6 +47,11 @@ export interface SetUp {
   readonly inner: boolean;
   /** Config of an image that the disk is converted into. */
   readonly other: (random: Random) => Config;
+}
+
+/** The formats of a shape, as an option. */
+export function registryOf({ registry }: Shape): { readonly registry?: Registry } {
+  return registry === undefined ? {} : { registry };
 }
 
 /** Everything that a seed decides beside the operations. */
