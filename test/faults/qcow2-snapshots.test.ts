@@ -9,7 +9,7 @@ import { MemoryProvider } from '../../src/storage/memory.ts';
 import { FaultProvider, Random } from '../../src/testing/index.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
-import { buildQcow2, type Cluster, type Recipe } from '../hostile/qcow2-build.ts';
+import { buildQcow2, type Cluster, type Recipe } from '../formats/qcow2/build.ts';
 import {
   bytesOf,
   fill,

@@ -1,7 +1,8 @@
 /**
- * What a format tells the hostile suite: where its structures and tables lie, and what each field means for the content.
+ * The hostile part of a format's kit: where its structures and tables lie, and what each field means for the content.
  * Everything else (which values to try, what must hold) is the same for all formats.
  */
+import type { Storage } from '../../src/storage/contract.ts';
 import type { ContentOp } from '../golden/content.ts';
 import type { BaseImage, Range } from './protocol.ts';
 
@@ -79,10 +80,13 @@ export interface Sample {
   readonly differencing: boolean;
 }
 
-/** What one format supplies. */
-export interface HostileDescriptor {
-  readonly format: string;
+/** The hostile part of a format's kit. */
+export interface HostileKit {
   samples(): Promise<readonly Sample[]>;
   /** Images whose tables are as long as they get in a file that is nearly all hole: cheap to send, costly to believe. */
   hollow(): readonly BaseImage[];
+  /** Steps of `examine.ts` that some file must reach, beside those of all formats. */
+  readonly reaches?: readonly string[];
+  /** How often each unit of a file is counted, by number: a repair must not lower what it cannot follow. */
+  counts?(storage: Storage): Promise<ReadonlyMap<number, number>>;
 }

@@ -9,11 +9,10 @@ import { parseArgs } from 'node:util';
 import { Random } from '../../src/testing/random.ts';
 import { bundleChild } from './bundle.ts';
 import { Corpus, mutated, nameOf } from './corpus.ts';
-import type { HostileDescriptor, Sample } from './descriptor.ts';
+import type { Sample } from './descriptor.ts';
 import { type CaseResult, Pool } from './pool.ts';
 import type { BaseImage, HostileCase } from './protocol.ts';
-import { DESCRIPTORS } from './registry.ts';
-import { baseOf } from './suite.ts';
+import { baseOf, type HostileFormat, hostileKits } from './suite.ts';
 
 const USAGE = 'usage: npm run fuzz -- --format NAME [--seconds N] [--seed S] | --format NAME --replay FILE';
 const EXPECT = { opens: false, unchanged: [], sameSize: false } as const;
@@ -25,7 +24,7 @@ const SAY_EVERY_MS = 5000;
 
 /** What the command line asks for. */
 interface Wishes {
-  readonly descriptor: HostileDescriptor;
+  readonly descriptor: HostileFormat;
   readonly seconds: number;
   readonly seed: number;
   readonly replay: string | undefined;
@@ -63,8 +62,9 @@ function wishesOf(args: readonly string[]): Wishes | string {
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
-  const known = DESCRIPTORS.map(({ format }) => format).join(', ');
-  const descriptor = DESCRIPTORS.find(({ format }) => format === values.format);
+  const kits = hostileKits();
+  const known = kits.map(({ format }) => format).join(', ');
+  const descriptor = kits.find(({ format }) => format === values.format);
   if (descriptor === undefined) return `name a format with --format: ${known}`;
   const seconds = Number(values.seconds ?? 60);
   if (!(seconds > 0)) return '--seconds takes a number above 0';

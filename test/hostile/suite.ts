@@ -1,8 +1,20 @@
 /** The parts of the suite that tests and the fuzzer share. */
+
+import { KITS } from '../conformance/kits.ts';
 import { expectedContent } from '../golden/content.ts';
-import type { Sample } from './descriptor.ts';
+import type { HostileKit, Sample } from './descriptor.ts';
 import { PAGE, piecesOf } from './pieces.ts';
 import type { BaseFile, BaseImage, Piece } from './protocol.ts';
+
+/** The hostile part of a kit, and its format. */
+export interface HostileFormat extends HostileKit {
+  readonly format: string;
+}
+
+/** All formats whose files can be wrong. */
+export function hostileKits(): HostileFormat[] {
+  return KITS.flatMap(({ format, hostile }) => ('without' in hostile ? [] : [{ format, ...hostile }]));
+}
 
 /** A sample as children get it. */
 export function baseOf(sample: Sample): BaseImage {

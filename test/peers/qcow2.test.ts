@@ -13,7 +13,7 @@ import { openDisk } from '../../src/operations/open.ts';
 import { Random } from '../../src/testing/random.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
-import { qcow2 as hostile } from '../hostile/qcow2.ts';
+import { hostile } from '../formats/qcow2/hostile.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 import { expectSameMap, type QemuRun } from './qemu-map.ts';
 

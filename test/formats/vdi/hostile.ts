@@ -1,5 +1,5 @@
 /** VDI for the hostile suite: its header, its block map, and sound images in every layout that is read. */
-import { SECTOR } from '../../src/binary/numbers.ts';
+import { SECTOR } from '../../../src/binary/numbers.ts';
 import {
   ENTRY_FREE,
   ENTRY_ZERO,
@@ -7,15 +7,15 @@ import {
   HEADER_SIZE_1_1,
   OLD_HEADER,
   VERSION_0_2,
-} from '../../src/formats/vdi/layout.ts';
-import { createImage } from '../../src/operations/create.ts';
-import { openDisk } from '../../src/operations/open.ts';
-import { MemoryProvider } from '../../src/storage/memory.ts';
-import { Random } from '../../src/testing/random.ts';
-import { randomBytes } from '../conformance/random.ts';
-import type { Anatomy, Effect, HostileDescriptor, Sample, SampleFile, StructPlace } from './descriptor.ts';
-import { readGolden } from './golden-bytes.ts';
-import type { BaseImage } from './protocol.ts';
+} from '../../../src/formats/vdi/layout.ts';
+import { createImage } from '../../../src/operations/create.ts';
+import { openDisk } from '../../../src/operations/open.ts';
+import { MemoryProvider } from '../../../src/storage/memory.ts';
+import { Random } from '../../../src/testing/random.ts';
+import { randomBytes } from '../../conformance/random.ts';
+import type { Anatomy, Effect, HostileKit, Sample, SampleFile, StructPlace } from '../../hostile/descriptor.ts';
+import { readGolden } from '../../hostile/golden-bytes.ts';
+import type { BaseImage } from '../../hostile/protocol.ts';
 
 const BLOCK = 4096;
 const BLOCKS = 12;
@@ -56,8 +56,7 @@ const EFFECTS: Readonly<Record<string, Effect>> = {
 };
 
 /** VDI's part of the hostile suite. */
-export const vdi: HostileDescriptor = {
-  format: 'vdi',
+export const hostile: HostileKit = {
   async samples() {
     const dynamic = await made('dynamic', []);
     const withoutLogical = edited('header of 384 bytes', dynamic, (bytes) =>

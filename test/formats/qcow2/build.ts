@@ -3,10 +3,10 @@
  * need images without QEMU being there; a peer test has QEMU check them.
  */
 import { deflateRawSync } from 'node:zlib';
-import { alignUp, divCeil } from '../../src/binary/numbers.ts';
-import { serializeBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
-import { refcountsPerBlock, setRefcount } from '../../src/formats/qcow2/clusters/refcounts.ts';
-import { type Extension, encodeExtensions } from '../../src/formats/qcow2/header/extensions.ts';
+import { alignUp, divCeil } from '../../../src/binary/numbers.ts';
+import { serializeBitmaps } from '../../../src/formats/qcow2/bitmaps/bitmaps.ts';
+import { refcountsPerBlock, setRefcount } from '../../../src/formats/qcow2/clusters/refcounts.ts';
+import { type Extension, encodeExtensions } from '../../../src/formats/qcow2/header/extensions.ts';
 import {
   BITMAPS,
   COMPRESSION,
@@ -15,8 +15,8 @@ import {
   HEADER,
   INCOMPATIBLE,
   MAGIC,
-} from '../../src/formats/qcow2/layout.ts';
-import { serializeSnapshots } from '../../src/formats/qcow2/snapshots/snapshots.ts';
+} from '../../../src/formats/qcow2/layout.ts';
+import { serializeSnapshots } from '../../../src/formats/qcow2/snapshots/snapshots.ts';
 
 /** What one guest cluster is. Bytes are a whole cluster. */
 export type Cluster =

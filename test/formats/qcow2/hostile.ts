@@ -1,10 +1,19 @@
 /** QCOW2 for the hostile suite: header, extensions, L1 and L2 tables, snapshots and bitmaps, in sound images. */
-import { BITMAP, EXTENSION, HEADER, HEADER_LENGTH_2, SNAPSHOT } from '../../src/formats/qcow2/layout.ts';
-import { Random } from '../../src/testing/random.ts';
-import { randomBytes } from '../conformance/random.ts';
-import type { Anatomy, Effect, HostileDescriptor, Sample, SampleFile, StructPlace, TablePlace } from './descriptor.ts';
-import type { BaseImage } from './protocol.ts';
-import { type Built, buildQcow2, type Cluster, type Recipe } from './qcow2-build.ts';
+import { survey } from '../../../src/formats/qcow2/check/check.ts';
+import { BITMAP, EXTENSION, HEADER, HEADER_LENGTH_2, SNAPSHOT } from '../../../src/formats/qcow2/layout.ts';
+import { Random } from '../../../src/testing/random.ts';
+import { randomBytes } from '../../conformance/random.ts';
+import type {
+  Anatomy,
+  Effect,
+  HostileKit,
+  Sample,
+  SampleFile,
+  StructPlace,
+  TablePlace,
+} from '../../hostile/descriptor.ts';
+import type { BaseImage } from '../../hostile/protocol.ts';
+import { type Built, buildQcow2, type Cluster, type Recipe } from './build.ts';
 
 const SECTOR = 512;
 
@@ -41,8 +50,7 @@ const EFFECTS_LIST: Readonly<Record<string, Effect>> = Object.fromEntries(
 );
 
 /** QCOW2's part of the hostile suite. */
-export const qcow2: HostileDescriptor = {
-  format: 'qcow2',
+export const hostile: HostileKit = {
   async samples() {
     return [
       sample('all kinds of clusters', { clusterBits: 12, size: 11 * 4096 + 3 * SECTOR, clusters: clusters(4096, 1) }),
@@ -65,6 +73,17 @@ export const qcow2: HostileDescriptor = {
       { ...dataFile(), every: 5 },
       { ...sample('a long L1 table', long()), every: 4 },
     ];
+  },
+  reaches: ['amend:ok'],
+  /** Of clusters that no refcount structure has, nor the table of the snapshots, which may move. */
+  async counts(storage) {
+    const { stored, recount, header, snapshots } = await survey(storage, {});
+    const first = header.snapshotsOffset / header.clusterSize;
+    const end = first + Math.ceil(snapshots.tableBytes / header.clusterSize);
+    const isPlain = (cluster: number): boolean =>
+      recount.structures.get(cluster) === 0 && (cluster < first || cluster >= end);
+    const plain = [...stored.counts.indices()].filter(isPlain);
+    return new Map(plain.map((cluster) => [cluster, stored.counts.get(cluster)]));
   },
   hollow: () => [hollow('an L1 table of 32 MiB', {}), hollow('65,536 snapshots', { snapshotCount: 65_536 })],
 };

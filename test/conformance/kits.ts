@@ -1,0 +1,22 @@
+/** The kits of all formats that can be read, found by name: adding one takes no entry in a list. */
+import { FORMATS } from '../../src/formats/index.ts';
+import { RECOGNISED } from '../../src/formats/recognised/index.ts';
+import type { FormatKit } from '../formats/kit.ts';
+
+const readable = FORMATS.filter((format) => format.capabilities.read && !RECOGNISED.includes(format));
+
+/** In the order of the registry. A format without a kit fails every suite. */
+export const KITS: readonly FormatKit[] = await Promise.all(readable.map(({ name }) => loadKit(name)));
+
+/** The kit of one format. */
+export function kitOf(name: string): FormatKit {
+  const kit = KITS.find(({ format }) => format === name);
+  if (kit === undefined) throw new Error(`test/formats/${name}.ts is missing`);
+  return kit;
+}
+
+async function loadKit(name: string): Promise<FormatKit> {
+  const { kit }: { readonly kit: FormatKit } = await import(`../formats/${name}.ts`);
+  if (kit.format !== name) throw new Error(`test/formats/${name}.ts is the kit of ${kit.format}`);
+  return kit;
+}

@@ -1,0 +1,6 @@
+/** VDI for the test suites. */
+
+import type { FormatKit } from './kit.ts';
+import { hostile } from './vdi/hostile.ts';
+
+export const kit: FormatKit = { format: 'vdi', hostile };
