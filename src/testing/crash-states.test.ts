@@ -34,6 +34,27 @@ async function finalContents(provider: RecordingProvider, options: CrashStateOpt
   return found;
 }
 
+describe('cuts', () => {
+  it('are all visited, or one in so many of those that matter and the last', async () => {
+    const { provider, storage } = await recorder(new Uint8Array(512));
+    for (let value = 1; value <= 12; value++) {
+      await storage.write(0, sector(value));
+      await storage.flush();
+    }
+    const cutsOf = (options: CrashStateOptions): number[] => {
+      const states = crashStates(provider.log, provider, { maxStates: 0, ...options });
+      return [...new Set([...states].map(({ cutAt }) => cutAt))];
+    };
+    const all = cutsOf({});
+    expect(all).toHaveLength(13);
+    const seeds = Array.from({ length: 20 }, (_, seed) => seed);
+    const parts = seeds.map((seed) => cutsOf({ everyCut: 3, seed }));
+    for (const part of parts) expect(part.length).toBeLessThan(all.length);
+    expect([...new Set(parts.flat())].sort((one, other) => one - other)).toEqual(all);
+    expect(parts.every((part) => part.at(-1) === all.at(-1))).toBe(true);
+  });
+});
+
 describe('what a cut leaves of a file', () => {
   it('is any subset of the sectors of pending writes', async () => {
     const { provider, storage } = await recorder(new Uint8Array(1536));

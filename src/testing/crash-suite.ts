@@ -29,6 +29,8 @@ import { type CrashDevice, CrashSession } from './session.ts';
 const MILESTONES = new Set(['built', 'flushed', 'resized', 'compacted', 'changed', 'closed']);
 /** First number of the writes made after the cut. */
 const AFTERWARDS = 0x4000_0000;
+/** What no sector holds, in bytes that are about to be read. */
+const UNREAD = 0xa5;
 
 /** A crash test of a format. */
 export interface CrashSuite {
@@ -222,6 +224,8 @@ async function isMissed(run: CrashRun, flush: FlushOperation, options: CrashChec
 class StateChecker {
   readonly #run: CrashRun;
   readonly #random = new Random(7);
+  /** Room for the disk as it was found, and as it is after a further session: thousands of states take turns in it. */
+  readonly #rooms: [Uint8Array, Uint8Array] = [new Uint8Array(0), new Uint8Array(0)];
   #allowed: { readonly cutAt: number; readonly contents: AllowedContents } | null = null;
   #session: { readonly openedAt: number; readonly contents: AllowedContents; files: StorageProvider | null } | null =
     null;
@@ -248,7 +252,7 @@ class StateChecker {
     const disk = await this.#run.suite.open(state.provider);
     let closed = false;
     try {
-      const bytes = await readAll(disk);
+      const bytes = await this.#readAll(disk, 0);
       for (const { sector, found, allowed } of this.#contents(state.cutAt).verify(bytes, 3)) {
         problems.push(`Sector ${sector} holds ${found}; allowed: ${allowed}`);
       }
@@ -261,6 +265,14 @@ class StateChecker {
     } finally {
       if (!closed) await disk.close();
     }
+  }
+
+  async #readAll(disk: CrashDevice, room: 0 | 1): Promise<Uint8Array> {
+    if (this.#rooms[room].length < disk.size) this.#rooms[room] = new Uint8Array(disk.size);
+    // Neither zeroes nor what the last state held: a read has to fill all of it.
+    const bytes = this.#rooms[room].subarray(0, disk.size).fill(UNREAD);
+    await disk.read(0, bytes);
+    return bytes;
   }
 
   /** Writes a little, some of it into unused space, and records it in `bytes`. */
@@ -280,7 +292,7 @@ class StateChecker {
   async #compareAgain(state: CrashState, expected: Uint8Array): Promise<string[]> {
     const disk = await this.#run.suite.open(state.provider);
     try {
-      const bytes = await readAll(disk);
+      const bytes = await this.#readAll(disk, 1);
       const differs = firstDifference(bytes, expected);
       const problems = await this.#ownRules('rewritten', state, bytes);
       if (differs === null) return [...problems];
@@ -327,15 +339,10 @@ class StateChecker {
   }
 }
 
-async function readAll(disk: CrashDevice): Promise<Uint8Array> {
-  const bytes = new Uint8Array(disk.size);
-  await disk.read(0, bytes);
-  return bytes;
-}
-
 function firstDifference(one: Uint8Array, other: Uint8Array): number | null {
-  const [a, b] = [one, other].map((bytes) => new Uint32Array(bytes.buffer, 0, bytes.length / 4));
-  if (a === undefined || b === undefined || a.length !== b.length) return 0;
+  if (one.length !== other.length) return 0;
+  const a = new Uint32Array(one.buffer, one.byteOffset, one.length / 4);
+  const b = new Uint32Array(other.buffer, other.byteOffset, other.length / 4);
   for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return index * 4;
   return null;
 }

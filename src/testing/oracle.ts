@@ -295,8 +295,9 @@ function numberAt(words: Uint32Array, sector: number): number | null {
   const tag = words[start];
   const number = words[start + 1] ?? 0;
   if (tag === 0) {
-    for (let at = start; at < start + WORDS; at++) if (words[at] !== 0) return null;
-    return 0;
+    let any = 0;
+    for (let at = start; at < start + WORDS; at++) any |= words[at] ?? 1;
+    return any === 0 ? 0 : null;
   }
   const check = checkWord(number, sector);
   for (let at = start; at < start + WORDS; at += 4) {

@@ -68,7 +68,7 @@ export class PagedBytes {
       const number = Math.floor(at / PAGE);
       const within = at % PAGE;
       const count = Math.min(PAGE - within, end - at);
-      if (count === PAGE) delete this.#pages[number];
+      if (count === PAGE) this.#pages[number] = undefined;
       else if (this.#pages[number] !== undefined) this.#own(number).fill(0, within, within + count);
       at += count;
     }

@@ -6,7 +6,7 @@ import { type Qcow2Kind, qcow2Suite } from './qcow2-suite.ts';
 import { scattered, traffic } from './vdi-suite.ts';
 
 /** States to aim for in each row. */
-const STATES = 1000;
+const STATES = rounds(500, 1000);
 /** Seeds of each row. */
 const SEEDS = rounds(1, 13);
 
@@ -34,7 +34,7 @@ describe('a power cut', () => {
       'leaves what the promise says (seed %i)',
       async (seed) => {
         const run = await recordCrashRun(qcow2Suite(kind, seed, sessions));
-        const report = await checkCrashRun(run, { maxStates: STATES, seed });
+        const report = await checkCrashRun(run, { maxStates: STATES, everyCut: rounds(3, 1), seed });
         expect(report.violations.slice(0, 5)).toEqual([]);
         distinct += report.distinct;
       },
@@ -42,6 +42,6 @@ describe('a power cut', () => {
   });
 
   it('was tried in thousands of states', () => {
-    expect(distinct).toBeGreaterThanOrEqual(rounds(8000, 100_000));
+    expect(distinct).toBeGreaterThanOrEqual(rounds(2500, 100_000));
   });
 });

@@ -22,7 +22,7 @@ const HALF = SIZE / 2;
 const BASE = '/base';
 const DISK = '/disk';
 /** Another moment in each. */
-const TURNS = Array.from({ length: rounds(10, 300) }, (_, turns) => turns);
+const TURNS = Array.from({ length: rounds(6, 300) }, (_, turns) => turns);
 
 /** Goes off some turns after it was set. */
 function hastyTimers(turns: number): NonNullable<DiskOpenOptions['timers']> {

@@ -26,7 +26,7 @@ import {
 } from './vdi-suite.ts';
 
 /** States to aim for in each row. */
-const STATES = 1000;
+const STATES = rounds(500, 1000);
 /** Seeds of each row. */
 const SEEDS = rounds(1, 11);
 
@@ -57,7 +57,7 @@ describe('a power cut', () => {
       'leaves what the promise says (seed %i)',
       async (seed) => {
         const run = await recordCrashRun(suite(seed));
-        const report = await checkCrashRun(run, { maxStates: STATES, seed, ...options });
+        const report = await checkCrashRun(run, { maxStates: STATES, everyCut: rounds(3, 1), seed, ...options });
         expect(report.violations.slice(0, 5)).toEqual([]);
         expect(report.pairsSplit).toBe(report.pairsTotal);
         distinct += report.distinct;
@@ -66,7 +66,7 @@ describe('a power cut', () => {
   });
 
   it('was tried in thousands of states that differ in their metadata', () => {
-    expect(distinct).toBeGreaterThanOrEqual(rounds(10_000, 100_000));
+    expect(distinct).toBeGreaterThanOrEqual(rounds(2500, 100_000));
   });
 });
 
