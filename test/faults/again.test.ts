@@ -169,7 +169,7 @@ describe.each(FORMATS)('run again as it was typed: %s', (format, config) => {
       let cuts = 0;
       for (const point of CHANGES) {
         // A rebase writes little: every write of it counts.
-        const step = point === 'names' || operation.words[0] === 'rebase' ? 1 : rounds(8, 1);
+        const step = point === 'names' || operation.words[0] === 'rebase' ? 1 : rounds(4, 1);
         for (let number = 0; await cutAndAgain(operation, point, number, wanted); number += step) cuts++;
       }
       expect(cuts).toBeGreaterThan(1);
