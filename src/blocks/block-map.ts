@@ -226,7 +226,7 @@ export class BlockMap {
     }
   }
 
-  /** The lowest hole, for a block that `movable` named. Its old slot is pinned when the new one is committed. */
+  /** The lowest hole, for a block listed by `movable`. Its old slot is pinned when the new one is committed. */
   relocate(guestOffset: number): MaybePromise<WriteSlot | null> {
     const index = Math.floor(guestOffset / this.#layout.blockSize);
     const entry = this.#table.get(index);

@@ -1,6 +1,6 @@
 /**
- * The state that every writable image needs after a failure: a write or flush that failed leaves the medium in an unknown
- * state, so the image takes no more changes and publishes nothing. It can still be read.
+ * State of a writable image after a failure: a failed write or flush leaves the medium in an unknown state, so the
+ * image refuses further changes and publishes nothing. It can still be read.
  */
 import { ImageError, isImageError } from '../errors.ts';
 
@@ -9,7 +9,9 @@ export class ChangeGuard {
   readonly #label: string;
   #failed = false;
 
-  /** `label`: names the image in errors. */
+  /**
+   * `label`: name of the image in errors.
+   */
   constructor(label: string) {
     this.#label = label;
   }
@@ -19,17 +21,17 @@ export class ChangeGuard {
     return this.#failed;
   }
 
-  /** Notes a failure. */
+  /** Records a failure. */
   fail(): void {
     this.#failed = true;
   }
 
-  /** Notes how a flush ended, for `Image.settle`. */
+  /** Records the outcome of a flush, for `Image.settle`. */
   settle(ok: boolean): void {
     if (!ok) this.#failed = true;
   }
 
-  /** Throws `io` when a change failed before. */
+  /** Throws `io` after a failed change. */
   check(): void {
     if (!this.#failed) return;
     throw new ImageError('io', 'An earlier write to this image failed, so it takes no more', {
@@ -38,7 +40,7 @@ export class ChangeGuard {
     });
   }
 
-  /** Carries out a change that notes its own failure. A change that was cancelled did not fail. */
+  /** Runs a change and records its failure. A cancelled change is not a failure. */
   async run<T>(change: () => Promise<T>): Promise<T> {
     try {
       return await change();
@@ -49,7 +51,7 @@ export class ChangeGuard {
   }
 }
 
-/** The error for a change of an image that is open for reading only. */
+/** Error for a change to an image opened for reading. */
 export function imageReadOnly(path: string): ImageError {
   return new ImageError('read-only', 'The image is open for reading only', { path });
 }

@@ -3,7 +3,7 @@ import { MemoryStorage } from '../storage/memory.ts';
 import { type MetadataPage, MetadataPages, PageCache } from './metadata-pages.ts';
 
 const PAGE = 4096;
-/** A page and what it takes beside its bytes. */
+/** Memory cost of a page, overhead included. */
 const COST = PAGE + 512;
 
 async function filled(pages: number): Promise<MemoryStorage> {

@@ -2,13 +2,13 @@
  * Metadata of an image in memory, by pages: loaded when needed, changed in memory, written back by the flush.
  *
  * A page holds the *live* bytes. `seal` copies the units that changed since the last seal (the *frozen* bytes that a
- * flush writes), so commits that come during a flush never reach the medium before their turn. Pages that are dirty,
- * pinned or part of a running flush stay; others are dropped, oldest first, when the cache is over its bound. So
- * memory follows use, not the size of the image.
+ * flush writes), so commits made during a flush never reach the medium early. Pages that are dirty, pinned or part of a
+ * running flush stay; others are dropped, oldest first, when the cache is over its bound. So memory follows use, not
+ * the size of the image.
  *
- * Dirty state is kept per unit of the *file*: 512-byte sectors, which a medium writes whole, or the larger unit that the
- * format prescribes for its metadata (4096 in VHDX). Several regions of one image may share one `PageCache`, so that the
- * bound holds for all of them together.
+ * Dirty state is kept per unit of the *file*: 512-byte sectors, which a medium writes whole, or the larger unit that
+ * the format prescribes for its metadata (4096 in VHDX). Several regions of one image may share one `PageCache`, so
+ * that the bound holds for all of them together.
  */
 import { SECTOR } from '../binary/numbers.ts';
 import { assert } from '../errors.ts';
@@ -19,9 +19,9 @@ import { readPadded } from '../storage/read-padded.ts';
 
 /** Bytes of a page: large enough to load a table in few reads, small enough to drop. */
 export const METADATA_PAGE = 64 * 1024;
-/** What a page in memory takes beside its bytes. */
+/** Memory overhead of a page. */
 const PAGE_OVERHEAD = 512;
-/** Pages that stay, whatever the bound. */
+/** Pages kept regardless of the bound. */
 const MIN_PAGES = 2;
 
 /** One resident page. */
@@ -33,14 +33,14 @@ export interface MetadataPage {
   /** One byte a unit: 1 = changed since the last seal. */
   readonly dirty: Uint8Array;
   dirtyUnits: number;
-  /** Users that need the page to stay: slots not yet committed. */
+  /** Number of users that need the page in memory: slots not yet committed. */
   pins: number;
-  /** Flushes that still write a copy of it. */
+  /** Number of running flushes that write a copy of it. */
   flushing: number;
   lastUse: number;
 }
 
-/** Where the pages lie. */
+/** Position and form of the pages of a region. */
 export interface MetadataRegion {
   readonly storage: Storage;
   /** First byte, a multiple of the unit. */
@@ -54,7 +54,7 @@ export interface MetadataRegion {
   readonly cache?: PageCache | undefined;
 }
 
-/** Bound for the clean pages of an image, over all of its regions. */
+/** Bound on the clean pages of an image, across all of its regions. */
 export class PageCache {
   readonly #bytes: number;
   readonly #pages = new Set<MetadataPage>();
@@ -65,24 +65,24 @@ export class PageCache {
     this.#bytes = bytes;
   }
 
-  /** Marks a page as the one that was used last. */
+  /** Marks a page as the most recently used. */
   use(page: MetadataPage): void {
     page.lastUse = ++this.#clock;
   }
 
-  /** Counts a page that came into memory. */
+  /** Counts a page loaded into memory. */
   add(page: MetadataPage): void {
     this.#pages.add(page);
     this.#cost += costOf(page);
     this.use(page);
   }
 
-  /** Counts a page no more. */
+  /** Stops counting a page. */
   delete(page: MetadataPage): void {
     if (this.#pages.delete(page)) this.#cost -= costOf(page);
   }
 
-  /** Drops the oldest pages that nobody needs. A quarter at a time, so that the search is paid rarely. */
+  /** Drops the oldest unused pages, a quarter at a time, so that the search is rare. */
   trim(keep?: MetadataPage): void {
     if (this.#cost <= this.#bytes || this.#pages.size <= MIN_PAGES) return;
     const idle = [...this.#pages].filter(
@@ -131,15 +131,15 @@ export class MetadataPages {
     return page;
   }
 
-  /** The page, loaded when it must be. Callers of one page share one read. */
+  /** The page, loaded if necessary. Concurrent callers share one read. */
   get(index: number): MaybePromise<MetadataPage> {
     return this.peek(index) ?? this.#loading.get(index) ?? this.#load(index);
   }
 
   /**
-   * A page of zeroes for room that is used anew, whatever was known of it. `written`: it must reach the medium as it is;
-   * otherwise the medium reads zero there already, and only its end is written, so that the file has it. It stays until
-   * the flush after it.
+   * A page of zeroes for reused space, whatever its old content. `written`: it must be written in full; otherwise the
+   * medium already reads as zero there, and only its end is written to extend the file. It stays in memory until the
+   * following flush.
    */
   blank(index: number, written: boolean): MetadataPage {
     const old = this.#pages.get(index);
@@ -159,7 +159,7 @@ export class MetadataPages {
     return page;
   }
 
-  /** Notes that bytes `[start, end)` of a page changed. */
+  /** Marks bytes `[start, end)` of a page as changed. */
   touch(page: MetadataPage, start: number, end: number): void {
     for (let unit = Math.floor(start / this.#unit); unit * this.#unit < end; unit++) {
       if (page.dirty[unit] === 1) continue;
@@ -170,7 +170,7 @@ export class MetadataPages {
     this.#dirtyPages.add(page);
   }
 
-  /** Copies everything that changed since the last seal and counts it as clean. One flush at a time. */
+  /** Copies everything changed since the last seal and marks it clean. One flush at a time. */
   seal(): MetaWrite[] {
     assert(this.#flushing.length === 0, 'one flush at a time');
     const writes: MetaWrite[] = [];
@@ -194,20 +194,20 @@ export class MetadataPages {
     return writes;
   }
 
-  /** The flush that took the last seal ended. */
+  /** Ends the flush of the last seal. */
   settle(): void {
     for (const page of this.#flushing) page.flushing--;
     this.#flushing = [];
     this.#cache.trim();
   }
 
-  /** Gives the memory of all pages back. They are not used any more. */
+  /** Frees the memory of all pages, which must no longer be used. */
   discard(): void {
     for (const page of this.#pages.values()) this.#cache.delete(page);
     this.#pages.clear();
   }
 
-  /** Forgets a page that the cache counts no more. */
+  /** Drops a page that the cache has stopped counting. */
   drop(page: MetadataPage): void {
     this.#pages.delete(page.index);
   }
@@ -249,7 +249,7 @@ export class MetadataPages {
   }
 }
 
-/** What a page takes in memory. */
+/** Memory cost of a page. */
 function costOf({ bytes }: MetadataPage): number {
   return bytes.length === METADATA_PAGE ? METADATA_PAGE : bytes.length + PAGE_OVERHEAD;
 }

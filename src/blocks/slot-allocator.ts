@@ -8,11 +8,11 @@
 import type { SparseBitSet } from '../binary/bits.ts';
 import { RunList } from '../binary/runs.ts';
 
-/** One or more slots that follow each other. */
+/** One or more consecutive slots. */
 export interface SlotRun {
   readonly first: number;
   readonly count: number;
-  /** Was in use before: what is not written there is stale. */
+  /** True for slots in use before, whose old content is stale. */
   readonly recycled: boolean;
 }
 
@@ -22,12 +22,12 @@ export interface SlotPolicy {
   readonly appendOnly?: boolean | undefined;
 }
 
-/** Hands out slots: holes first, lowest first, then the end. */
+/** Allocator of slots: holes first, lowest first, then the end of the file. */
 export class SlotAllocator {
   readonly #appendOnly: boolean;
-  /** Referred to by the map, handed out, or pinned. */
+  /** Referenced by the map, allocated, or pinned. */
   readonly #used: SparseBitSet;
-  /** No slot from here on was ever handed out, or all were cut off. */
+  /** End of the slots ever allocated and not cut off. */
   #end: number;
   /** Every slot below is in use. */
   #lowest = 0;
@@ -48,12 +48,12 @@ export class SlotAllocator {
     return this.#committedEnd;
   }
 
-  /** Slots in use. Packed, the image needs no more than this many. */
+  /** Number of slots in use: the minimum for a packed image. */
   get used(): number {
     return this.#used.size;
   }
 
-  /** Slots below the end that nothing uses. */
+  /** Unused slots before the end. */
   get holes(): number {
     return this.#end - this.#used.size;
   }
@@ -63,7 +63,7 @@ export class SlotAllocator {
     return this.#appendOnly ? 0 : this.holes;
   }
 
-  /** Takes up to `wanted` slots that follow each other. */
+  /** Takes up to `wanted` consecutive slots. */
   take(wanted: number): SlotRun {
     if (this.fillable > 0) return { first: this.#takeHole(), count: 1, recycled: true };
     const first = this.#end;
@@ -72,34 +72,34 @@ export class SlotAllocator {
     return { first, count: wanted, recycled: false };
   }
 
-  /** Gives back what was taken and not committed. It may have been written to. */
+  /** Frees slots that were taken and not committed. They may have been written. */
   giveBack(run: SlotRun): void {
     for (let slot = run.first; slot < run.first + run.count; slot++) this.#release(slot);
   }
 
-  /** The map points at these slots now. */
+  /** Called when the map refers to these slots. */
   committed(run: SlotRun): void {
     this.#committedEnd = Math.max(this.#committedEnd, run.first + run.count);
   }
 
-  /** The map in memory points at the slot no more; the one on the medium still may. */
+  /** Called when the map in memory no longer refers to the slot, while the medium may. */
   pin(slot: number): void {
     this.#pinned.push(slot);
   }
 
-  /** The pins so far belong to the flush that begins now. */
+  /** Assigns all pins so far to the flush that begins now. */
   seal(): void {
     this.#sealed = this.#pinned;
     this.#pinned = new RunList();
   }
 
-  /** That flush ended: what it pinned is free. */
+  /** Ends that flush: its pinned slots are free. */
   settle(): void {
     for (const { start, end } of this.#sealed) for (let slot = start; slot < end; slot++) this.#release(slot);
     this.#sealed = new RunList();
   }
 
-  /** Forgets holes at the end. Returns the number of slots that are left. */
+  /** Drops holes at the end. Returns the number of remaining slots. */
   trim(): number {
     while (this.#end > 0 && !this.#used.has(this.#end - 1)) this.#end--;
     this.#committedEnd = this.#end;

@@ -11,9 +11,9 @@ import { readPadded } from '../storage/read-padded.ts';
 import { Turns } from '../storage/turns.ts';
 import { MetadataPages, type PageCache } from './metadata-pages.ts';
 
-/** Bytes that are read or written at once. */
+/** Bytes read or written at once. */
 const PIECE_BYTES = 1024 * 1024;
-/** They take as long as so many small steps. */
+/** Small steps that such a piece counts as. */
 const PIECE_STEPS = 128;
 const HIGH = 2 ** 32;
 
@@ -36,7 +36,7 @@ export const U32_BIG: EntryForm = {
   put: (view, at, value) => view.setUint32(at, value),
 };
 
-/** Values above 2^53 are rounded: no file is as long, so the caller refuses them anyway. */
+/** Values above 2^53 are rounded: no file is that long, so callers reject them anyway. */
 export const U64_LITTLE: EntryForm = {
   bytes: 8,
   get: (view, at) => view.getUint32(at + 4, true) * HIGH + view.getUint32(at, true),
@@ -110,14 +110,14 @@ export class EntryTable {
     return this.#pages.dirtyBytes;
   }
 
-  /** The entry, or undefined when its page must be loaded first. */
+  /** The entry; undefined if its page must be loaded first. */
   get(index: number): number | undefined {
     const at = this.#lead + index * this.#form.bytes;
     const page = this.#pages.peek(Math.floor(at / this.#pageBytes));
     return page === undefined ? undefined : this.#form.get(page.view, at % this.#pageBytes);
   }
 
-  /** Brings the entry's page into memory. */
+  /** Loads the page of an entry. */
   async load(index: number): Promise<void> {
     await this.#pages.get(this.#pageOf(index));
   }
@@ -128,7 +128,7 @@ export class EntryTable {
     return Math.min((this.#pageBytes - (at % this.#pageBytes)) / this.#form.bytes, this.count - index);
   }
 
-  /** Keeps the entry's page, which is in memory, until `unpin`. */
+  /** Keeps a loaded page in memory until `unpin`. */
   pin(index: number): void {
     const page = this.#pages.peek(this.#pageOf(index));
     assert(page !== undefined, 'a pinned page is in memory');
@@ -141,7 +141,7 @@ export class EntryTable {
     page.pins--;
   }
 
-  /** Changes an entry whose page is in memory. */
+  /** Changes an entry whose page is loaded. */
   set(index: number, value: number): void {
     const at = this.#lead + index * this.#form.bytes;
     const page = this.#pages.peek(Math.floor(at / this.#pageBytes));
@@ -159,7 +159,7 @@ export class EntryTable {
     this.#pages.settle();
   }
 
-  /** Gives the memory of the table back. It is not used any more. */
+  /** Frees the memory of the table, which must no longer be used. */
   discard(): void {
     this.#pages.discard();
   }
@@ -174,7 +174,7 @@ export class EntryTable {
   }
 }
 
-/** Calls `visit` for every entry on the medium, reading in large pieces and keeping none. May be cancelled. */
+/** Calls `visit` for every entry on the medium, reading in large pieces without caching. Can be cancelled. */
 export async function scanEntries(
   { storage, fileOffset, count, form }: TablePlace,
   visit: (value: number, index: number) => void,
@@ -193,7 +193,7 @@ export async function scanEntries(
   }
 }
 
-/** Writes entries `[start, end)` to the medium, in whole sectors that keep what stands beside them. */
+/** Writes entries `[start, end)` to the medium, in whole sectors that preserve neighbouring bytes. */
 export async function writeEntries(
   { storage, fileOffset, form }: Pick<TablePlace, 'storage' | 'fileOffset' | 'form'>,
   { start, end, signal }: OperationOptions & { readonly start: number; readonly end: number },

@@ -1,4 +1,6 @@
-/** The built-in formats. Order is probing order among equals; raw is last, since it takes everything. */
+/**
+ * The built-in formats. The order is the probing order among equal answers; raw is last, since it accepts everything.
+ */
 import { FILTERS } from '../filters/index.ts';
 import type { CacheFormat } from '../image/cache.ts';
 import type { Format } from '../image/contract.ts';
@@ -15,7 +17,7 @@ export const FORMATS: readonly Format[] = [vdi, ...RECOGNISED, qcow2, raw];
 /** All built-in formats of cache images. */
 export const CACHES: readonly CacheFormat[] = [vci];
 
-/** A registry of the built-in formats and filters, to which a program may add its own. */
+/** A registry of the built-in formats and filters; programs may add their own. */
 export function defaultRegistry(): Registry {
   return new Registry(FORMATS, FILTERS, CACHES);
 }

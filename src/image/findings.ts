@@ -1,25 +1,27 @@
-/** What a consistency check reports. */
+/** Results of a consistency check. */
 import { checkArguments, listOf, OBJECT } from '../arguments.ts';
 
-/** `corruption`: content is lost or wrong, or will be after the next write. `leak`: only room is lost. */
+/**
+ * `corruption`: data is lost or wrong, or will be after the next write. `leak`: only space is lost.
+ */
 export type Severity = 'corruption' | 'leak' | 'warning';
 
-/** One thing that is wrong with an image. */
+/** One error found in an image. */
 export interface Finding {
   readonly severity: Severity;
   /** Stable, for programs: `shared-block`. */
   readonly code: string;
-  /** A sentence for people. After a repair it says what was done. */
+  /** A sentence for people. After a repair it states the repair made. */
   readonly message: string;
-  /** Where in the file; null when it is no single place. */
+  /** Position in the file; null if there is no single one. */
   readonly fileOffset: number | null;
-  /** Where in the virtual disk; null when it is no single place. */
+  /** Position in the virtual disk; null if there is no single one. */
   readonly guestOffset: number | null;
-  /** A repair can set it right. */
+  /** True when a repair can fix it. */
   readonly repairable: boolean;
 }
 
-/** What a check came to: vd.h and qemu-img tell these apart by their exit status too. */
+/** Summary of a check: vd.h and qemu-img use such counts for the exit status. */
 export interface CheckSummary {
   readonly corruptions: number;
   readonly leaks: number;

@@ -1,23 +1,23 @@
 /**
- * The one function that drives every format's flush, so that the order of writes that keeps an image whole through a
- * power cut is written once. The flushes of an image run one after another, whoever asks for them:
+ * The function that drives every format's flush, so that the write order that keeps an image intact through a power cut
+ * exists once. Flushes of an image run one after another:
  *
  * 0. seal: synchronous; later commits belong to the next flush.
- * 1. stage: guest data is out; what nothing on the medium points at yet is written; storage flush.
+ * 1. stage: guest data has been written; metadata that nothing on the medium refers to yet is written; storage flush.
  * 2. root: pointers that others need durable first; storage flush after each list.
- * 3. publish: entries that make new room visible, in numbered steps; storage flush after each.
- * 4. settle: only now may freed room be used again.
+ * 3. publish: entries that make new space visible, in numbered steps; storage flush after each.
+ * 4. settle: only now may freed space be reused.
  */
 import { allDone } from '../storage/all-done.ts';
 import type { Storage } from '../storage/contract.ts';
 import type { Image, MetaWrite } from './contract.ts';
 
-/** The flush of an image that was asked for last. */
+/** The latest flush of each image. */
 const latest = new WeakMap<Image, Promise<void>>();
 
 /**
- * Flushes one image, after the flushes of it that were asked for before. Resolves when everything that ended before the
- * call is durable. After a failure the image refuses further writes and the flush must not be repeated.
+ * Flushes one image, after all earlier flushes of it. Resolves when every request that ended before the call is
+ * durable. After a failure the image refuses further writes and the flush must not be repeated.
  */
 export function flushImage(image: Image, how: { readonly skipStorageFlush: boolean }): Promise<void> {
   const before = latest.get(image);
@@ -30,7 +30,7 @@ export function flushImage(image: Image, how: { readonly skipStorageFlush: boole
   return own;
 }
 
-/** However it ended. */
+/** Resolves however it ended. */
 function settled(flush: Promise<void>): Promise<void> {
   return flush.catch(() => {});
 }
@@ -52,7 +52,7 @@ async function flushNow(image: Image, how: { readonly skipStorageFlush: boolean 
   image.settle(sealed, true);
 }
 
-/** Writes one step: any order and any tear inside it is safe, so the writes run together. */
+/** Writes one step: any order and any tear inside it is safe, so the writes run concurrently. */
 async function writeAll(writes: readonly MetaWrite[]): Promise<void> {
   await allDone(writes.map((write) => write.storage.write(write.fileOffset, write.bytes)));
 }

@@ -9,16 +9,16 @@ export interface Geometry {
   readonly sectors: number;
 }
 
-/** What a drive can have at most (ATA), and what BIOS calls can address. */
+/** Maximum of a drive (ATA), and of BIOS calls. */
 const PHYSICAL_MAX = { cylinders: 16_383, heads: 16, sectors: 63 } as const;
 const LOGICAL_MAX = { cylinders: 1024, heads: 255, sectors: 63 } as const;
 
-/** True when the geometry says something. */
+/** True when a geometry is given and set. */
 export function isSet(geometry: Geometry | null | undefined): geometry is Geometry {
   return geometry !== null && geometry !== undefined && geometry.cylinders !== 0;
 }
 
-/** Refuses heads and sectors that no drive and no BIOS has. Cylinders are not checked; zeroes are allowed. */
+/** Rejects heads and sectors impossible for any drive or BIOS. Cylinders are not checked; zeroes are allowed. */
 export function checkGeometry(wanted: {
   readonly physical?: Geometry | null | undefined;
   readonly logical?: Geometry | null | undefined;
@@ -38,7 +38,7 @@ function checkOne(name: string, geometry: Geometry | null | undefined, max: Geom
   });
 }
 
-/** The physical geometry as a disk reports it: no part above what a drive can have. */
+/** The physical geometry as reported by a disk, clipped to the maximum of a drive. */
 export function clipPhysical(geometry: Geometry): Geometry {
   return {
     cylinders: Math.min(geometry.cylinders, PHYSICAL_MAX.cylinders),
@@ -47,7 +47,7 @@ export function clipPhysical(geometry: Geometry): Geometry {
   };
 }
 
-/** The logical geometry as a disk reports it. Cylinders are left as they are. */
+/** The logical geometry as reported by a disk. Cylinders are not clipped. */
 export function clipLogical(geometry: Geometry): Geometry {
   return {
     cylinders: geometry.cylinders,
@@ -63,7 +63,7 @@ export function derivePhysical(size: number): Geometry {
   return { cylinders, heads, sectors };
 }
 
-/** The physical geometry of a copy of `size` bytes: kept when it fits, else the usual one. */
+/** The physical geometry for a copy of `size` bytes: kept if it fits, otherwise the usual one. */
 export function physicalForSize(geometry: Geometry | null, size: number): Geometry {
   if (!isSet(geometry)) return derivePhysical(size);
   const { cylinders, heads, sectors } = geometry;

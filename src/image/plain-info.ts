@@ -1,4 +1,4 @@
-/** What formats that store nothing but a disk say of themselves and of their images. */
+/** Metadata and capabilities of formats that store nothing but a disk. */
 import { checkArguments, NUMBER, OBJECT, TEXT, withFields } from '../arguments.ts';
 import type { FormatCapabilities, ImageInfo } from './contract.ts';
 import { singleRegion } from './regions.ts';
@@ -6,7 +6,7 @@ import { singleRegion } from './regions.ts';
 const SECTOR_SIZE = 512;
 const FACTS = withFields('an object with format and virtualSize', { format: TEXT, virtualSize: NUMBER });
 
-/** The facts that every image has; `own` are those that the format knows more of. A hard disk with sectors of 512 bytes. */
+/** Complete metadata from the known facts `own`, with defaults for a hard disk with sectors of 512 bytes. */
 export function plainInfo(
   own: Pick<ImageInfo, 'format' | 'virtualSize' | 'blockSize'> & Partial<ImageInfo>,
 ): ImageInfo {
@@ -32,7 +32,7 @@ export function plainInfo(
   };
 }
 
-/** Capabilities of a format that can do what is named, and nothing else. */
+/** Capabilities with only the named ones set. */
 export function plainCapabilities(own: Partial<FormatCapabilities>): FormatCapabilities {
   checkArguments('plainCapabilities', { own: [own, OBJECT] });
   return {

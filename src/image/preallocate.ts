@@ -1,13 +1,13 @@
-/** Taking all room of a fixed image when it is made. */
+/** Allocation of all space of a fixed image at creation. */
 import { throwIfAborted } from '../errors.ts';
 import type { Storage } from '../storage/contract.ts';
 import type { FormatCreateOptions } from './contract.ts';
 
 const WRITE_BYTES = 1024 * 1024;
-/** Reserved at once: between two pieces the caller hears of the progress and may cancel. */
+/** Bytes allocated at once: between two pieces progress is reported and the operation can be cancelled. */
 const ALLOCATE_BYTES = 256 * 1024 * 1024;
 
-/** Takes the room of `[start, end)` now, up to the end of the file: reserved where the platform can, else written. */
+/** Allocates `[start, end)`, up to the end of the file: reserved where the platform can, otherwise written. */
 export async function preallocate(
   storage: Storage,
   start: number,

@@ -1,8 +1,8 @@
 /**
- * Finding out what a file is, from its first and last bytes and its name.
+ * Detection of a file's format from its first and last bytes and its name.
  *
  * A guest owns the content of its disk and can write any signature into it: at the start of a raw disk, at the end of
- * an image whose last bytes are guest data. So raw is a guess, never good enough for writing, and a file that fits
+ * an image whose last bytes are guest data. So raw is a guess, never acceptable for writing, and a file that fits
  * several formats is reported as such.
  */
 import { assert, ImageError, isImageError } from '../errors.ts';
@@ -11,38 +11,38 @@ import type { Storage } from '../storage/contract.ts';
 import type { Format, ProbeAnswer, ProbeInput } from './contract.ts';
 import type { Registry } from './registry.ts';
 
-/** A format and what it says of a file. */
+/** A format and its answer for a file. */
 export interface ProbeCandidate {
   readonly format: Format;
   readonly answer: ProbeAnswer;
 }
 
-/** What a probe came to. */
+/** Result of probing. */
 export interface ProbeOutcome extends ProbeCandidate {
-  /** Nothing identifies the file: raw by default. Never good enough for writing. */
+  /** True when nothing identifies the file: raw by default. Not acceptable for writing. */
   readonly guessed: boolean;
-  /** Everybody who said yes or maybe, strongest first, raw last. */
+  /** All formats that answered yes or maybe, strongest first, raw last. */
   readonly candidates: readonly ProbeCandidate[];
-  /** For people: a name that says something else than the content, content that fits several formats. */
+  /** Warnings: a name that contradicts the content, content that fits several formats. */
   readonly warnings: readonly string[];
 }
 
-/** Takes every file with bytes in it, so it comes after all others. */
+/** Accepts every non-empty file, so it comes after all others. */
 const FALLBACK = 'raw';
 const STRENGTH = { yes: 0, maybe: 1, no: 2 } as const;
 
-/** What can always be done with a file, for hints of formats that recognise it and cannot open it. */
+/** Hint for formats that are recognised and cannot be opened: any file can be read as raw. */
 export const AS_RAW = 'use its own bytes as a disk with format "raw" (on the command line: --format raw)';
 const PARENT_AS_RAW = AS_RAW.replace('format "raw"', 'parentFormat "raw"').replace('--format', '--parent-format');
 
-/** The same failure where the file is a parent, whose format is named by another option. */
+/** The same failure for a parent, whose format is named by another option. */
 export function ofParent(error: unknown): unknown {
   if (!isImageError(error) || error.hint?.includes(AS_RAW) !== true) return error;
   const { kind, message, context, status, cause } = error;
   return new ImageError(kind, message, { ...context, status, cause, hint: error.hint.replace(AS_RAW, PARENT_AS_RAW) });
 }
 
-/** Reads what probes may look at. Throws `unsupported` for a stream, which could not be read from its beginning any more. */
+/** Reads the input of probes. Throws `unsupported` for a stream, which could not be read from the beginning again. */
 export async function readProbeInput(storage: Storage, name: string): Promise<ProbeInput> {
   const { size } = storage;
   if (!storage.can.random) {
@@ -59,8 +59,8 @@ export async function readProbeInput(storage: Storage, name: string): Promise<Pr
 }
 
 /**
- * Asks every format. `yes` beats `maybe`, earlier beats later, raw is what is left. Throws `invalid-format` when not
- * even raw fits, which is so for an empty file.
+ * Asks every format. `yes` beats `maybe`, earlier beats later, raw is the fallback. Throws `invalid-format` if not even
+ * raw fits: an empty file.
  */
 export function probeFormat(input: ProbeInput, registry: Registry): ProbeOutcome {
   const candidates = registry.formats

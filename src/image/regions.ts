@@ -1,12 +1,12 @@
 /**
- * Region lists: how a medium is divided into stretches of one sector form (vd.h's VDREGIONLIST, vdmedia.h). A hard
- * disk has one region of raw 512-byte sectors; only discs with several tracks have more.
+ * Region lists: division of a medium into stretches of one sector form (vd.h's VDREGIONLIST, vdmedia.h). A hard disk
+ * has one region of raw 512-byte sectors; only discs with several tracks have more.
  */
 import { checkArguments, listOf, NUMBER, OBJECT, oneOf, withFields } from '../arguments.ts';
 import { isAligned } from '../binary/numbers.ts';
 import { ImageError } from '../errors.ts';
 
-/** What a sector holds, with the bytes it takes on the medium. */
+/** Form of a sector's data, with its size on the medium. */
 export type DataForm =
   | 'raw'
   | 'cdda'
@@ -21,12 +21,12 @@ export type DataForm =
   | 'mode2-2352'
   | 'mode2-0';
 
-/** What stands in a sector beside user data. */
+/** Form of a sector's metadata. */
 export type MetadataForm = 'none' | 'raw';
 
 /** One stretch of sectors of one form. */
 export interface Region {
-  /** In the list's unit. */
+  /** In the unit of the list. */
   readonly offset: number;
   readonly length: number;
   /** Bytes of a sector: user data and metadata. */
@@ -39,7 +39,7 @@ export interface Region {
 
 /** All regions of a medium, in order. */
 export interface RegionList {
-  /** What offsets and lengths count. */
+  /** Unit of offsets and lengths. */
   readonly unit: 'bytes' | 'blocks';
   readonly regions: readonly Region[];
 }
@@ -47,13 +47,15 @@ export interface RegionList {
 const UNIT = oneOf('bytes', 'blocks');
 const LIST = withFields('a list of regions', { unit: UNIT, regions: listOf(OBJECT) });
 
-/** The list of a medium that is all alike. */
+/** The list of a uniform medium. */
 export function singleRegion(size: number, sectorSize: number): RegionList {
   const form = { dataForm: 'raw', metadataForm: 'none', dataBytes: sectorSize, metadataBytes: 0 } as const;
   return { unit: 'bytes', regions: [{ offset: 0, length: size, blockSize: sectorSize, ...form }] };
 }
 
-/** The same list in the other unit. Order is kept, gaps are not: each region begins where the one before ends. */
+/**
+ * The same list in the other unit. The order is kept, gaps are not: each region begins at the end of the one before.
+ */
 export function convertRegions(list: RegionList, unit: RegionList['unit']): RegionList {
   checkArguments('convertRegions', { list: [list, LIST], unit: [unit, UNIT] });
   if (list.unit === unit) return list;
@@ -73,13 +75,13 @@ export function convertRegions(list: RegionList, unit: RegionList['unit']): Regi
   return { unit, regions };
 }
 
-/** Bytes of the whole medium. */
+/** Size of the whole medium in bytes. */
 export function regionListSize(list: RegionList): number {
   const { regions } = convertRegions(list, 'bytes');
   return regions.reduce((sum, region) => sum + region.length, 0);
 }
 
-/** Refuses an empty list, gaps, overlaps, and sectors whose parts do not add up. */
+/** Rejects an empty list, gaps, overlaps, and sectors whose parts do not add up. */
 export function checkRegions(list: RegionList): void {
   let next = 0;
   for (const region of list.regions) {

@@ -1,22 +1,22 @@
-/** The formats that are known to one program, in probing order, and its filters and formats of caches. */
+/** The formats available to a program, in probing order, with its filters and cache formats. */
 import { checkArguments, listOf, NAME, OBJECT, TEXT, withFields } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import type { CacheFormat } from './cache.ts';
 import type { ConfigKey, FileExtension, Format, FormatCapabilities, Variant } from './contract.ts';
 import type { Filter } from './filter.ts';
 
-/** What a listing of formats shows of one: everything but what works on files. */
+/** Description of a format for listings: everything except the functions. */
 export interface FormatDescription {
   readonly name: string;
   readonly aliases: readonly string[];
   readonly title: string;
   readonly extensions: readonly FileExtension[];
   readonly capabilities: FormatCapabilities;
-  /** Images of this format can be made. */
+  /** True when images of this format can be created. */
   readonly create: boolean;
   readonly variants: readonly Variant[];
   readonly configKeys: readonly ConfigKey[];
-  /** What can be changed of an image that exists. */
+  /** Options that can be changed in an existing image. */
   readonly amendKeys: readonly ConfigKey[];
 }
 
@@ -24,16 +24,16 @@ const FORMAT = withFields('a format', { name: NAME });
 const FILTER = withFields('a filter', { name: NAME });
 const CACHE = withFields('a format of caches', { name: NAME });
 
-/** Letters that may be wrong, missing or too many in a slip of the keyboard; in short names half as many. */
+/** Letters that may be wrong, missing or added in a typing error; half as many in short names. */
 const SLIP = 2;
 
-/** An ordered set of formats, one of filters and one of cache formats. Names and aliases are compared without regard to case. */
+/** Ordered sets of formats, filters and cache formats. Names and aliases are case-insensitive. */
 export class Registry {
   readonly #formats: Format[] = [];
   readonly #filters: Filter[] = [];
   readonly #caches: CacheFormat[] = [];
 
-  /** Takes the formats in probing order; the last one takes what nobody else wants. Throws `exists` on equal names. */
+  /** Takes the formats in probing order; the last one is the fallback. Throws `exists` on equal names. */
   constructor(formats: readonly Format[], filters: readonly Filter[] = [], caches: readonly CacheFormat[] = []) {
     checkArguments('Registry', {
       formats: [formats, listOf(FORMAT)],
@@ -54,8 +54,8 @@ export class Registry {
   }
 
   /**
-   * Adds a format behind the others but before the last one, which takes what nobody else wants. Throws `exists` when
-   * one of its names is taken: a format that is there already is never replaced.
+   * Adds a format after the others but before the fallback. Throws `exists` when one of its names is taken: an existing
+   * format is never replaced.
    */
   register(format: Format): void {
     checkArguments('registry.register', { format: [format, FORMAT] });
@@ -63,12 +63,12 @@ export class Registry {
     this.#formats.splice(Math.max(this.#formats.length - 1, 0), 0, format);
   }
 
-  /** In the order in which they were registered. */
+  /** In order of registration. */
   get filters(): readonly Filter[] {
     return this.#filters;
   }
 
-  /** Adds a filter. Throws `exists` when there is one of that name. */
+  /** Adds a filter. Throws `exists` when the name is taken. */
   registerFilter(filter: Filter): void {
     checkArguments('registry.registerFilter', { filter: [filter, FILTER] });
     const name = filter.name.toLowerCase();
@@ -78,7 +78,7 @@ export class Registry {
     this.#filters.push(filter);
   }
 
-  /** Takes something out again. What is open stays open. Throws `not-found` when it is not registered. */
+  /** Removes a format or filter. Open images stay open. Throws `not-found` when it is not registered. */
   unregister(thing: Format | Filter | CacheFormat): void {
     checkArguments('registry.unregister', { thing: [thing, OBJECT] });
     for (const list of [this.#formats, this.#filters, this.#caches] as (typeof thing)[][]) {
@@ -97,12 +97,12 @@ export class Registry {
     return filter ?? unknown('filter', name, this.#filters, (one) => [one.name]);
   }
 
-  /** Formats of cache images, in the order in which they were registered. */
+  /** Cache formats, in order of registration. */
   get caches(): readonly CacheFormat[] {
     return this.#caches;
   }
 
-  /** Adds a format of cache images. Throws `exists` when there is one of that name. */
+  /** Adds a cache format. Throws `exists` when the name is taken. */
   registerCache(cache: CacheFormat): void {
     checkArguments('registry.registerCache', { cache: [cache, CACHE] });
     const name = cache.name.toLowerCase();
@@ -125,7 +125,7 @@ export class Registry {
     return this.#lookUp(name) ?? unknown('format', name, this.#formats, namesOf);
   }
 
-  /** The format that claims the extension of a file name. One that can make images wins. */
+  /** The format that claims the extension of a file name. Formats that can create images take precedence. */
   byExtension(fileName: string): Format | undefined {
     checkArguments('registry.byExtension', { fileName: [fileName, TEXT] });
     const extension = extensionOf(fileName);
@@ -146,7 +146,7 @@ export class Registry {
   }
 }
 
-/** Refuses a name that nothing has, with the one that was meant if there is one near. */
+/** Error for an unknown name, with a suggestion if a similar one exists. */
 function unknown<T extends { readonly name: string }>(
   what: string,
   name: string,
@@ -178,7 +178,7 @@ function nearest<T extends { readonly name: string }>(
   return near[0]?.name;
 }
 
-/** What `vdkit formats` lists: every format of a registry, in probing order. */
+/** Descriptions of every format of a registry, in probing order. */
 export function describeFormats(registry: Registry): FormatDescription[] {
   return registry.formats.map((format) => ({
     name: format.name,
@@ -193,7 +193,7 @@ export function describeFormats(registry: Registry): FormatDescription[] {
   }));
 }
 
-/** The extension of a file name, without the dot, in lower case; empty when there is none. */
+/** The extension of a file name, without the dot, in lower case; empty for none. */
 export function extensionOf(fileName: string): string {
   return /\.([^./\\]+)$/.exec(fileName)?.[1]?.toLowerCase() ?? '';
 }
@@ -202,7 +202,7 @@ function namesOf(format: Format): string[] {
   return [format.name, ...format.aliases].map((name) => name.toLowerCase());
 }
 
-/** Letters to change, add or drop to make one word of the other (Levenshtein's distance). */
+/** Letters to change, add or drop between two words (Levenshtein's distance). */
 function slipsBetween(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 0; i < a.length; i++) {

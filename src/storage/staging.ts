@@ -1,11 +1,11 @@
 /**
- * New files appear only when they are complete: made under temporary names in the same directory, readable by their
- * owner only, and given their own names, without replacing anything, when they are durable. Of an image of several files
- * the one that names the others comes last.
+ * Staging of new files, which appear only when complete: created under temporary names in the same directory, readable
+ * by their owner only, and renamed when durable, without replacing anything. In an image of several files the one that
+ * names the others comes last.
  *
- * A new part may take the place of a part of the very image that is replaced. Two files cannot be exchanged at once, so
- * the old image goes first: its files get temporary names, the one that names the others before them, and come back when
- * the new image fails. After a power cut there is the old image, the new one, or none of that name, and never a mixture.
+ * A new part may replace a part of the replaced image. Two files cannot be exchanged atomically, so the old image goes
+ * first: its files get temporary names, the main file before its parts, and are restored when the new image fails.
+ * After a power cut there is the old image, the new one, or none of that name, and never a mixture.
  */
 import { checkArguments, FLAG, NAME, withFields } from '../arguments.ts';
 import { describeError, ImageError, isImageError } from '../errors.ts';
@@ -27,22 +27,22 @@ export interface StageOptions {
   /** File that the target continues: it gets its attributes and times. Default: those of the replaced file. */
   readonly continues?: FileAttributes | undefined;
   /**
-   * Keys of the parts of the image that is replaced: with `force` new parts may replace them, and nothing else. Asked for
-   * when a part meets a file of its name. Left out: none.
+   * Keys of the parts of the replaced image: with `force` new parts may replace them, and nothing else. Called when the
+   * name of a part is taken. Default: none.
    */
   readonly replaces?: () => Promise<ReadonlySet<string>> | undefined;
 }
 
 /** A target under construction. */
 export interface Staged {
-  /** Makes its main file, under a temporary name. Called once. */
+  /** Creates the main file under a temporary name. Called once. */
   create(): Promise<NewFiles>;
   /**
-   * Gives all files their names, durably. Throws `exists` when somebody else took one meanwhile: then `discard` comes next.
-   * Returns what a person should know: attributes of replaced files that the new ones could not be given.
+   * Renames all files to their final names, durably. Throws `exists` when one was taken in the meantime: then call
+   * `discard`. Returns warnings: attributes of replaced files that could not be kept.
    */
   publish(): Promise<readonly string[]>;
-  /** Removes what was made so far, all files of it, if it was not published. Closes what is open of it. */
+  /** Removes all files made so far, unless published. Closes any that are open. */
   discard(): Promise<void>;
 }
 
@@ -50,8 +50,8 @@ const TARGET = withFields('an object with provider and name', { provider: PROVID
 const HOW = withFields('an object with force', { force: FLAG });
 
 /**
- * Prepares a target. Refuses at once what could not be published: an existing file (unless `force`), a directory, a
- * device, a missing directory. Nothing is made before `create`.
+ * Prepares a target. Throws at once if it could not be published: an existing file (unless `force`), a directory, a
+ * device, a missing directory. Nothing is created before `create`.
  */
 export async function stageTarget(target: Source, how: StageOptions): Promise<Staged> {
   checkArguments('stageTarget', { target: [target, TARGET], how: [how, HOW] });
@@ -66,21 +66,21 @@ export async function stageTarget(target: Source, how: StageOptions): Promise<St
 
 /** Names of one file of a target. */
 interface FileNames {
-  /** The one that it gets, with links resolved. */
+  /** Final name, with links resolved. */
   readonly final: string;
-  /** The one that a person knows. */
+  /** Name for messages. */
   readonly label: string;
-  /** The one until it is published. */
+  /** Name until it is published. */
   readonly temporary: string;
 }
 
 /** One file of a target. */
 interface NewFile extends FileNames {
-  /** The file that it replaces, and its key; null: none. */
+  /** The file that it replaces, and its key; null for none. */
   readonly old: (ReplacedLook & { readonly key: string }) | null;
 }
 
-/** A file of the old image that made room, and where it is until the new one is complete. */
+/** A file of the old image that was moved aside, and its temporary name. */
 interface Withdrawn {
   readonly final: string;
   readonly backup: string;
@@ -93,12 +93,12 @@ class Staging implements Staged {
   readonly #locks: TargetLocks;
   /** All files, the main one first. */
   #files: NewFile[] = [];
-  /** Files that have their names already, while the main one has not. */
+  /** Files already renamed while the main one is not. */
   #published: string[] = [];
   #withdrawn: Withdrawn[] = [];
-  /** Temporary names that are in use. */
+  /** Temporary names in use. */
   readonly #made = new Set<string>();
-  /** The main file has its name. */
+  /** True when the main file has its final name. */
   #complete = false;
 
   constructor(provider: StorageProvider, how: StageOptions) {
@@ -156,7 +156,7 @@ class Staging implements Staged {
     return main;
   }
 
-  /** Keeps others away from a file that is going to be replaced, and notes what it looks like. */
+  /** Locks a file that will be replaced, and records its attributes. */
   async #lookAtOld({ final, label }: FileNames, old: NameInfo | null): Promise<NewFile['old']> {
     if (old === null) return null;
     const source = { provider: this.#provider, name: final };
@@ -164,7 +164,7 @@ class Staging implements Staged {
     return { ...(await replacedLook(source)), key: old.key };
   }
 
-  /** Others see nothing of it before it is complete. */
+  /** The file stays private until complete. */
   async #make({ temporary, label }: FileNames): Promise<Storage> {
     const storage = await this.#provider.create(temporary, { label, private: true });
     this.#made.add(temporary);
@@ -184,14 +184,14 @@ class Staging implements Staged {
     return this.#make(file);
   }
 
-  /** The name of a part is one that an image stores, and may be that of any file. */
+  /** The name of a part comes from an image, and may be that of any file. */
   async #mayReplace({ kind, key }: NameInfo): Promise<boolean> {
     const { force, replaces } = this.#how;
     if (!force || kind !== 'file') return false;
     return (await replaces?.())?.has(key) ?? false;
   }
 
-  /** Gives all files, still under names that nobody looks for, the attributes that they are to have. */
+  /** Gives all files, still under temporary names, their final attributes. */
   async #dress(): Promise<string[]> {
     const { continues, sources = [] } = this.#how;
     const { label, old } = this.#mainFile;
@@ -208,7 +208,7 @@ class Staging implements Staged {
     return lost.size === 0 ? [] : [`${label} could not get all that ${whose(continues)} had: ${[...lost].join(', ')}.`];
   }
 
-  /** Where a part takes the place of an old one, the old image goes first, and its main file before its parts. */
+  /** Moves the old image aside if a new part replaces an old one; its main file before its parts. */
   async #withdraw(): Promise<void> {
     const replacing = this.#files.filter(({ old }) => old !== null);
     if (replacing.every((file) => file === this.#mainFile)) return;
@@ -221,7 +221,7 @@ class Staging implements Staged {
     }
   }
 
-  /** Parts first: what names them must find them. */
+  /** Parts first: the file that names them must find them. */
   async #publishParts(): Promise<void> {
     const directories = new Set<string>();
     for (const file of this.#files) {
@@ -252,7 +252,7 @@ class Staging implements Staged {
     }
   }
 
-  /** Nothing of the new target stays, and the old one is what it was. */
+  /** Removes the new target completely and restores the old one. */
   async #undo(): Promise<void> {
     const made = [...this.#made, ...this.#published.splice(0)];
     this.#made.clear();
@@ -264,7 +264,7 @@ class Staging implements Staged {
     }
   }
 
-  /** The old files are not needed any more. Returns a sentence for each that stays. */
+  /** Deletes the old files. Returns a sentence for each that stays. */
   async #forgetOld(): Promise<string[]> {
     const stay: string[] = [];
     for (const { final, backup } of this.#withdrawn.splice(0)) {
@@ -278,7 +278,7 @@ class Staging implements Staged {
     return stay;
   }
 
-  /** Temporary names mean nothing to a person. */
+  /** Temporary names are meaningless to users: errors name the final ones. */
   async #underFinalNames<T>(run: () => Promise<T>): Promise<T> {
     try {
       return await run();
@@ -289,7 +289,7 @@ class Staging implements Staged {
   }
 }
 
-/** What is known of a file that is replaced. */
+/** Facts about a replaced file. */
 interface ReplacedLook {
   readonly replaced: FileAttributes | null;
   /** It could not be examined, so only the owner may read the new file. */
@@ -318,7 +318,7 @@ function whose(continues: FileAttributes | undefined): string {
   return continues === undefined ? 'the file before it' : 'the original';
 }
 
-/** Keeps others away from the old files and the new ones until the ones have become the others. */
+/** Locks the old files and the new ones until the replacement is done. */
 class TargetLocks {
   readonly #wanted: boolean;
   readonly #made: Storage[] = [];
@@ -352,7 +352,7 @@ class TargetLocks {
     return kept.storage;
   }
 
-  /** Closes all that was made, also what a format left open. */
+  /** Closes all new files, including those that a format left open. */
   closeNew(): Promise<void> {
     return allDone(this.#made.splice(0).map((storage) => storage.close()));
   }

@@ -1,5 +1,5 @@
 /**
- * Making an empty QCOW2 image.
+ * Creation of an empty QCOW2 image.
  *
  * Everything is laid out before the first byte is written: header, refcount table, refcount blocks, L1 table, and with
  * preallocation the L2 tables and the data behind them.
@@ -39,10 +39,10 @@ const HIGH = 2 ** 32;
 const WRITE_BYTES = 1024 * 1024;
 const DEFAULT_CLUSTER = 65_536;
 
-/** How much room a new image takes at once. */
+/** Space allocated at creation. */
 type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
 
-/** Where everything of a new image will lie; clusters unless it says bytes. */
+/** Layout of a new image; in clusters unless stated in bytes. */
 export interface Qcow2Plan {
   readonly header: Qcow2Header;
   readonly virtualSize: number;
@@ -52,9 +52,9 @@ export interface Qcow2Plan {
   readonly tables: number;
   readonly dataClusters: number;
   readonly totalClusters: number;
-  /** Name of the new data file; null: data lies in the image. */
+  /** Name of the new data file; null: data is in the image. */
   readonly dataFile: string | null;
-  /** Bytes that are taken at once; 0 where room is taken when it is needed. */
+  /** Bytes allocated at creation; 0 for none. */
   readonly preallocates: number;
 }
 
@@ -71,7 +71,7 @@ export const CONFIG = {
   dataFileRaw: 'data_file_raw',
 } as const;
 
-/** QEMU's table of the names of feature bits. */
+/** QEMU's feature name table. */
 const FEATURES: readonly (readonly [kind: keyof typeof FEATURE_KIND, bit: number, name: string])[] = [
   ['incompatible', 0, 'dirty bit'],
   ['incompatible', 1, 'corrupt bit'],
@@ -83,7 +83,7 @@ const FEATURES: readonly (readonly [kind: keyof typeof FEATURE_KIND, bit: number
   ['autoclear', 1, 'raw external data'],
 ];
 
-/** Checks the wishes and lays the image out. Throws `invalid-argument` or `limit`; touches nothing. */
+/** Checks the options and lays out the image. Throws `invalid-argument` or `limit`; touches nothing. */
 export function planQcow2(options: FormatCreateOptions, parentName: string | null): Qcow2Plan {
   const { size } = options;
   if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
@@ -137,7 +137,7 @@ export function planQcow2(options: FormatCreateOptions, parentName: string | nul
   };
 }
 
-/** Refcount blocks and table clusters for so many other clusters and themselves. */
+/** Refcount blocks and table clusters for `others` other clusters and themselves. */
 function countSelf(others: number, clusterSize: number, order: number): { blocks: number; tableClusters: number } {
   const perBlock = refcountsPerBlock(clusterSize, order);
   let [blocks, tableClusters] = [1, 1];
@@ -196,7 +196,7 @@ function wishesOf(options: FormatCreateOptions, backingName: string | null): Wis
   return wishes;
 }
 
-/** What cannot be had together. */
+/** Rejects impossible combinations. */
 function checkTogether(options: FormatCreateOptions, wishes: Wishes): void {
   const { version, extendedL2, clusterBits, dataFile, dataFileRaw, backingName, preallocation } = wishes;
   const refused: readonly (readonly [boolean, string])[] = [
@@ -226,21 +226,21 @@ function checkTogether(options: FormatCreateOptions, wishes: Wishes): void {
 
 type Config = NonNullable<FormatCreateOptions['config']>;
 
-/** The value of a key that must be a power of two. Throws `invalid-argument`. */
+/** Value of a key that must be a power of two. Throws `invalid-argument`. */
 export function powerOfTwo(config: Config, key: string, fallback: number, min: number, max: number): number {
   const value = Number(config[key] ?? fallback);
   if (isPowerOfTwo(value) && value >= min && value <= max) return value;
   throw badValue(config, key, `a power of two from ${min} to ${max}`);
 }
 
-/** The value of a key that is on or off. Throws `invalid-argument`. */
+/** Value of an on/off key. Throws `invalid-argument`. */
 export function flag(config: Config, key: string): boolean {
   return (
     word(config, key, ['off', 'on', '0', '1', 'false', 'true', 'no', 'yes'], 'off').match(/^(on|1|true|yes)$/) !== null
   );
 }
 
-/** The value of a key that is one of some words. Throws `invalid-argument`. */
+/** Value of a key with a fixed set of words. Throws `invalid-argument`. */
 export function word<T extends string>(config: Config, key: string, words: readonly T[], fallback: T): T {
   const found = String(config[key] ?? fallback);
   const known = words.find((one) => one === found);
@@ -314,7 +314,7 @@ export function featureNames(): Extension {
   return { type: EXTENSION_TYPE.featureNames, data };
 }
 
-/** Writes a new image and flushes it. Returns its parts by their names: a data file, or none. */
+/** Writes a new image and flushes it. Returns its parts by name: a data file, or none. */
 export async function writeNewQcow2(
   files: NewFiles,
   options: FormatCreateOptions,
@@ -421,7 +421,7 @@ async function writeEntries(
   }
 }
 
-/** What a new image takes: clusters as soon as a byte of them is data, and the tables that they need. */
+/** Size of a new image: every cluster with at least one byte of data, and the tables for them. */
 export async function measureQcow2(
   options: FormatCreateOptions,
   data: AsyncIterable<{ readonly offset: number; readonly length: number }>,
@@ -454,7 +454,7 @@ export async function measureQcow2(
   return { required: bytesFor(clusters, tables), fullyAllocated };
 }
 
-/** The name of a backing file as an image in `directory` stores it: relative where it lies there or below. */
+/** Stored form of the backing file name of an image in `directory`: relative for files there or below. */
 export function storedName(directory: string, parent: string): string {
   const prefix = directory.endsWith('/') ? directory : `${directory}/`;
   return parent.startsWith(prefix) ? parent.slice(prefix.length) : parent;

@@ -8,7 +8,7 @@ import { measureQcow2, planQcow2, storedName, writeNewQcow2 } from './create.ts'
 import { HEADER, MAGIC } from './layout.ts';
 import { openQcow2 } from './open.ts';
 
-/** The QCOW2 format, versions 2 and 3, read with all that its files can hold but encryption. */
+/** The QCOW2 format, versions 2 and 3, with all features except encryption. */
 export const qcow2: Format = {
   name: 'qcow2',
   aliases: [],

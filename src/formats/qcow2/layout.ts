@@ -4,7 +4,9 @@
  */
 import { bytes, type StructValue, size64, struct, text, u8, u16, u32, u64 } from '../../binary/struct.ts';
 
-/** `QFI\xfb`, shared with version 1, which is another format. */
+/**
+ * `QFI\xfb`, shared with version 1, which is a different format.
+ */
 export const MAGIC = 0x5146_49fb;
 export const VERSION_2 = 2;
 export const VERSION_3 = 3;
@@ -44,7 +46,7 @@ export const CRYPT = { none: 0, aes: 1, luks: 2 } as const;
 /** Values of the compression type. */
 export const COMPRESSION = { zlib: 0, zstd: 1 } as const;
 
-/** Section "Header", incompatible features: who does not know one must not open the image. */
+/** Section "Header", incompatible features: an image with unknown ones must not be opened. */
 export const INCOMPATIBLE = {
   dirty: 1n << 0n,
   corrupt: 1n << 1n,
@@ -53,9 +55,9 @@ export const INCOMPATIBLE = {
   extendedL2: 1n << 4n,
 } as const;
 export const INCOMPATIBLE_KNOWN = 0x1fn;
-/** Compatible features: may be ignored, must be kept. */
+/** Compatible features: may be ignored, must be preserved. */
 export const COMPATIBLE = { lazyRefcounts: 1n << 0n } as const;
-/** Autoclear features: a writer that does not know one clears it before its first write. */
+/** Autoclear features: a writer clears unknown ones before its first write. */
 export const AUTOCLEAR = { bitmaps: 1n << 0n, dataFileRaw: 1n << 1n } as const;
 
 /** Section "Header extensions": type and length of one; its data is padded to a multiple of 8. */
@@ -97,9 +99,9 @@ export const SNAPSHOT = struct('big', 40, {
   vmStateSize32: u32(32), // superseded by the one in the extra data
   extraLength: u32(36),
 });
-/** The extra data as far as it is known; each field exists only as far as the extra data reaches. */
+/** The known extra data; each field exists only as far as the extra data reaches. */
 export const SNAPSHOT_EXTRA = struct('big', 24, { vmStateSize: size64(0), diskSize: size64(8), icount: u64(16) });
-/** Version 3 must have the first two. */
+/** The first two fields are mandatory in version 3. */
 export const SNAPSHOT_EXTRA_3 = 16;
 
 /** Section "Bitmap directory": the fixed part of one entry; extra data and name follow, padded to a multiple of 8. */
@@ -114,7 +116,7 @@ export const BITMAP = struct('big', 24, {
 });
 export const BITMAP_FLAG = { inUse: 1, auto: 2, extraCompatible: 4 } as const;
 export const BITMAP_FLAGS_KNOWN = 7;
-/** Dirty tracking: the only type there is. */
+/** Dirty tracking, the only type. */
 export const BITMAP_TYPE = 1;
 
 /** Entries of variable length begin at multiples of this. */
@@ -125,15 +127,15 @@ export const ENTRY_ALIGNMENT = 8;
  * would cost more than all else. The offset is bits 9 to 55.
  */
 export const ENTRY_BYTES = 8;
-/** Of an L2 entry with subclusters: the bitmap follows. */
+/** Size of an L2 entry with subclusters: the bitmap follows. */
 export const EXTENDED_ENTRY_BYTES = 16;
 export const OFFSET_HIGH = 0x00ff_ffff;
 export const OFFSET_LOW = 0xffff_fe00;
-/** Bit 63: the refcount is exactly 1. Means something in the active tables only, and is never trusted for writing. */
+/** Bit 63: the refcount is exactly 1. Meaningful in active tables only, and never trusted for writing. */
 export const COPIED_HIGH = 0x8000_0000;
-/** Bit 62: a compressed cluster, with an entry of its own form. */
+/** Bit 62: a compressed cluster, with a different entry form. */
 export const COMPRESSED_HIGH = 0x4000_0000;
-/** Bit 0, version 3 without subclusters: reads zero, whatever the offset. */
+/** Bit 0, version 3 without subclusters: reads as zero, whatever the offset. */
 export const ZERO_LOW = 1;
 /** Section "Extended L2 entries". */
 export const SUBCLUSTERS = 32;

@@ -1,4 +1,4 @@
-/** Making an empty raw image. */
+/** Creation of an empty raw image. */
 import { SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
 import type { FormatCreateOptions, Image, Measure } from '../../image/contract.ts';
@@ -7,7 +7,7 @@ import type { NewFiles } from '../../storage/contract.ts';
 import { RawImage } from './image.ts';
 import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
 
-/** Checks the wishes without touching anything. Throws `invalid-argument`, `unsupported`. */
+/** Checks the options without touching anything. Throws `invalid-argument`, `unsupported`. */
 export function planRaw(options: FormatCreateOptions): { virtualSize: number; preallocates: number } {
   checkSize(options);
   checkWishes(options);
@@ -52,7 +52,10 @@ function checkWishes(options: FormatCreateOptions): void {
   }
 }
 
-/** What a new image takes: the data that there is, unless all room is taken at once. Holes make its size, not its room. */
+/**
+ * Size of a new image: the data, unless all space is allocated at creation. Holes count for the length, not for the
+ * space.
+ */
 export async function measureRaw(
   options: FormatCreateOptions,
   data: AsyncIterable<{ readonly offset: number; readonly length: number }>,
@@ -64,7 +67,7 @@ export async function measureRaw(
   return { required, fullyAllocated: virtualSize };
 }
 
-/** Makes a raw image, sparse unless `fixed`. */
+/** Writes a raw image, sparse unless `fixed`. */
 export async function writeNewRaw(files: NewFiles, options: FormatCreateOptions): Promise<Image> {
   const { main } = files;
   const { virtualSize, preallocates } = planRaw(options);
@@ -75,7 +78,7 @@ export async function writeNewRaw(files: NewFiles, options: FormatCreateOptions)
   return new RawImage(main, options.type ?? 'hdd', 'write');
 }
 
-/** What cannot fit is refused before the first byte is written. */
+/** Throws before the first byte is written if the image cannot fit. */
 async function checkSpace(files: NewFiles, wanted: number): Promise<void> {
   const free = await files.freeSpace();
   if (free === null || free >= wanted) return;

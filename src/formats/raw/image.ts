@@ -1,8 +1,8 @@
 /**
- * One opened raw image: byte n of the disk is byte n of the file.
+ * An open raw image: byte n of the disk is byte n of the file.
  *
- * A file that is no multiple of 512 is padded: its last sector reads zeroes behind the end of the file, so no byte is
- * lost. Such an image opens for reading only, since a write into the padding would change the size of the disk.
+ * A file whose length is not a multiple of 512 is padded: its last sector reads as zero past the end of the file, so no
+ * byte is lost. Such an image opens for reading only, since a write into the padding would change the size of the disk.
  */
 import { alignUp, SECTOR } from '../../binary/numbers.ts';
 import { ChangeGuard } from '../../blocks/guarded.ts';
@@ -26,7 +26,7 @@ import { mediumType } from './probe.ts';
 
 const NOTHING: SealedMetadata = { stage: [], root: [], publish: [] };
 
-/** Opens a raw image. The kind of medium is the caller's, else content and name decide. */
+/** Opens a raw image. The medium type is the caller's, otherwise detected from content and name. */
 export async function openRaw(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
   const storage = mainFile(files);
   const type = options.type ?? (await typeOf(storage, files.name));
@@ -34,7 +34,7 @@ export async function openRaw(files: ImageFiles, options: FormatOpenOptions): Pr
   return new RawImage(storage, type, options.mode);
 }
 
-/** A stream that was looked into could not be read from its beginning any more. */
+/** A stream must not be probed: it could not be read from the beginning again. */
 async function typeOf(storage: Storage, name: string): Promise<MediumType> {
   return storage.can.random ? mediumType(await readProbeInput(storage, name)) : 'hdd';
 }
@@ -60,13 +60,13 @@ function checkSize(storage: Storage, type: MediumType): void {
   });
 }
 
-/** See the head of this file. */
+/** An open raw image. */
 export class RawImage implements Image {
   readonly can: ImageCapabilities;
   readonly dirtyBytes = 0;
   readonly #storage: Storage;
   readonly #type: MediumType;
-  /** Bytes of the file when it was opened: the disk's size does not follow the file. */
+  /** Length of the file when opened: the disk's size does not follow the file. */
   readonly #stored: number;
   readonly #virtualSize: number;
   readonly #writable: boolean;

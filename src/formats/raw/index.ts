@@ -1,10 +1,10 @@
-/** Raw: the bytes of a disk as they are; hard disks, floppies and optical discs. */
+/** The raw format: plain disk contents, for hard disks, floppies and optical discs. */
 import type { Format } from '../../image/contract.ts';
 import { measureRaw, planRaw, writeNewRaw } from './create.ts';
 import { openRaw } from './image.ts';
 import { probeRaw } from './probe.ts';
 
-/** The raw format. Takes every file that nobody else knows, but never for writing unless it is named. */
+/** The raw format. Accepts every unidentified file, but for writing only if named explicitly. */
 export const raw: Format = {
   name: 'raw',
   aliases: [],

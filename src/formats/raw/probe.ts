@@ -1,4 +1,4 @@
-/** What kind of medium a raw file is: by the descriptors of an optical disc, else by extension and size. */
+/** Medium type of a raw file: from the descriptors of an optical disc, otherwise from extension and size. */
 import type { MediumType, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
 import { extensionOf } from '../../image/registry.ts';
 import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
@@ -6,14 +6,14 @@ import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
 const OPTICAL = new Set(['iso', 'cdr']);
 const FLOPPY = new Set(['img', 'ima', 'dsk', 'flp', 'vfd']);
 
-/** Always `maybe` for a file with bytes in it: nothing in raw content proves that it is raw. Never throws. */
+/** Always `maybe` for a non-empty file: no content proves that it is raw. Never throws. */
 export function probeRaw(input: ProbeInput): ProbeAnswer {
   if (input.size === 0) return { match: 'no', reason: 'the file is empty' };
   const { type, reason } = medium(input);
   return { match: 'maybe', reason, detail: `raw ${type} image`, type };
 }
 
-/** The kind of medium. Content wins over the name. */
+/** The medium type. Content takes precedence over the name. */
 export function mediumType(input: ProbeInput): MediumType {
   return medium(input).type;
 }

@@ -44,7 +44,7 @@ async function create(provider: StorageProvider, options: Partial<FormatCreateOp
   }
 }
 
-/** A provider that tells `free` as its free space, and whose storages cannot reserve room. */
+/** A provider that reports `free` as its free space, and whose storages cannot allocate. */
 function limited(free: number | null, failAt = Number.POSITIVE_INFINITY): MemoryProvider {
   const provider = new MemoryProvider();
   provider.freeSpace = () => Promise.resolve(free);

@@ -3,13 +3,13 @@ import type { ProbeInput } from '../../image/contract.ts';
 import { textOf } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
-/** CDRWIN User's Guide, appendix "Cuesheet commands". Keywords in any case, as they are met in the wild. */
+/** CDRWIN User's Guide, appendix "Cuesheet commands". Keywords in any case, as found in real files. */
 const REMARK = /^REM\b/i;
 const BEFORE_FILE = /^(CATALOG|CDTEXTFILE|TITLE|PERFORMER|SONGWRITER)\b/i;
 const FILE = /^FILE[ \t].*[ \t](BINARY|MOTOROLA|WAVE|AIFF|MP3)$/i;
 const TRACK =
   /^TRACK[ \t]+\d{1,2}[ \t]+(AUDIO|CDG|MODE1\/2048|MODE1\/2352|MODE2\/2048|MODE2\/2336|MODE2\/2352|CDI\/2336|CDI\/2352)$/i;
-/** No line of a sheet is longer; the rest of what looks like one is not worth the search. */
+/** Maximum line length of a cue sheet; longer ones are not searched. */
 const LONGEST_LINE = 1024;
 
 /** Cue sheets, recognised only. */
@@ -22,7 +22,7 @@ export const cue = recognisedFormat({
   recognise,
 });
 
-/** A FILE line comes first, but for lines about the whole disc; a TRACK line follows it. */
+/** A FILE line comes first, except for lines about the whole disc; a TRACK line follows it. */
 function recognise({ head }: ProbeInput): Recognised | null {
   let file = false;
   for (const line of linesOf(head)) {

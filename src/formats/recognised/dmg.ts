@@ -33,8 +33,8 @@ function trailer({ tail }: ProbeInput): Recognised | null {
 }
 
 /**
- * A trailer with something behind it, as some transfers leave it. Never sure: a file of a guest may end just there. What
- * the trailer names must reach up to it, which is not so for one that lies somewhere in a larger disk.
+ * A trailer followed by other bytes, as some transfers leave it. Never certain: a guest file may end there. The parts
+ * named by the trailer must reach up to it, which is not so for one inside a larger disk.
  */
 function buried({ size, tail }: ProbeInput): Recognised | null {
   for (const at of lastPlacesOf(tail.subarray(0, Math.max(0, tail.length - TRAILER.size)), TRAILER.magic)) {
@@ -54,7 +54,7 @@ function buried({ size, tail }: ProbeInput): Recognised | null {
   return null;
 }
 
-/** Where the part ends whose offset and length stand there. */
+/** End of the part whose offset and length are stored there. */
 function endOf(tail: Uint8Array, at: number): bigint {
   const [offset, length] = [u64At(tail, at, 'big') ?? 0n, u64At(tail, at + 8, 'big') ?? 0n];
   return length === 0n ? 0n : offset + length;

@@ -18,7 +18,7 @@ import { vmdk } from './vmdk.ts';
 import { SIGNED_WRAPPERS } from './wrappers.ts';
 import { zip } from './zip.ts';
 
-/** Each answers `open` with `unsupported` and the name of what the file is. */
+/** Formats whose `open` throws `unsupported` with the name of the format. */
 export const RECOGNISED: readonly Format[] = [
   ...[vmdk, vhd, parallels, dmg, qed, qcow, vhdx, cue, viso, vci, cloop, bochs],
   ...[sparseimage, ovf, tar, zip],

@@ -1,13 +1,13 @@
-/** Looking at bytes that may be too few: nothing here throws. */
+/** Reads from bytes that may be too short: nothing here throws. */
 
-/** True when `text`, one byte a letter, stands at `offset`. */
+/** True when `text`, one byte per letter, is at `offset`. */
 export function hasText(bytes: Uint8Array, offset: number, text: string): boolean {
   if (offset < 0 || offset + text.length > bytes.length) return false;
   for (let at = 0; at < text.length; at++) if (bytes[offset + at] !== text.charCodeAt(at)) return false;
   return true;
 }
 
-/** The offsets at which `text` stands, the last one first. One byte a letter. */
+/** Offsets of `text`, the last one first. One byte per letter. */
 export function* lastPlacesOf(bytes: Uint8Array, text: string): Generator<number> {
   const first = text.charCodeAt(0);
   // A search of the engine's: tails are looked through for every file beside an image.
@@ -16,19 +16,19 @@ export function* lastPlacesOf(bytes: Uint8Array, text: string): Generator<number
   }
 }
 
-/** The 16-bit number at `offset`; null beyond the end. */
+/** The 16-bit number at `offset`; null past the end. */
 export function u16At(bytes: Uint8Array, offset: number, order: 'little' | 'big'): number | null {
   if (offset < 0 || offset + 2 > bytes.length) return null;
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint16(offset, order === 'little');
 }
 
-/** The 32-bit number at `offset`; null beyond the end. */
+/** The 32-bit number at `offset`; null past the end. */
 export function u32At(bytes: Uint8Array, offset: number, order: 'little' | 'big'): number | null {
   if (offset < 0 || offset + 4 > bytes.length) return null;
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(offset, order === 'little');
 }
 
-/** The 64-bit number at `offset`; null beyond the end. */
+/** The 64-bit number at `offset`; null past the end. */
 export function u64At(bytes: Uint8Array, offset: number, order: 'little' | 'big'): bigint | null {
   if (offset < 0 || offset + 8 > bytes.length) return null;
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getBigUint64(offset, order === 'little');
@@ -45,9 +45,9 @@ export function fieldAt(bytes: Uint8Array, offset: number, size: number): string
   return offset + size > bytes.length ? null : textOf(bytes.subarray(offset, offset + size));
 }
 
-/** Descriptions are short; more is not looked at. */
+/** Bytes of an XML file that are examined. */
 const XML_BYTES = 20 * 1024;
-/** What may stand before the first element, and how it ends. */
+/** Parts permitted before the first element, and their ends. */
 const XML_PROLOGUE = [
   ['<?', '?>'],
   ['<!--', '-->'],

@@ -1,6 +1,6 @@
 /**
- * Formats that vdkit knows by sight but cannot open yet: a probe, and an `open` that says what the file is. Without
- * them such a file would be read as a raw disk. A format that learns to open moves to a folder of its own.
+ * Formats that vdkit recognises but cannot open: a probe, and an `open` whose error names the format. Without them such
+ * a file would be read as a raw disk. A format with a driver moves to a separate folder.
  */
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type {
@@ -15,28 +15,28 @@ import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { plainCapabilities } from '../../image/plain-info.ts';
 import { AS_RAW, readProbeInput } from '../../image/probe.ts';
 
-/** What tells one format from others. */
+/** Criteria for one format. */
 export interface Recognition {
   readonly name: string;
   readonly aliases?: readonly string[];
   readonly title: string;
-  /** Name in messages, where there is nothing more precise: `VHDX`. */
+  /** Name in messages, if nothing more precise is known: `VHDX`. */
   readonly label: string;
   /** Without dots. */
   readonly extensions: readonly string[];
   /** Default `hdd`. */
   readonly type?: MediumType;
-  /** What makes a disk of such a file: begins a sentence. */
+  /** Way to get a disk from such a file: the beginning of a sentence. */
   readonly remedy?: string;
   /** Null when the file is something else. Never throws. */
   recognise(input: ProbeInput): Recognised | null;
 }
 
-/** A file that was recognised. */
+/** A recognised file. */
 export interface Recognised {
   readonly match: 'yes' | 'maybe';
   readonly reason: string;
-  /** What exactly it is: `QCOW2 version 3`. */
+  /** Precise description: `QCOW2 version 3`. */
   readonly detail: string;
 }
 

@@ -28,7 +28,9 @@ function inputOf(bytes: Uint8Array, name = 'disk'): ProbeInput {
   return { name, size: bytes.length, head: bytes.subarray(0, 65_536), tail: bytes.subarray(-32_768) };
 }
 
-/** `format: detail` of what a file is taken for, with a question mark when it is not sure. */
+/**
+ * `format: detail` of the probe's result, with a question mark if uncertain.
+ */
 function seen(bytes: Uint8Array, name = 'disk'): string {
   const { format, answer } = probeFormat(inputOf(bytes, name), defaultRegistry());
   return `${format.name}${answer.match === 'yes' ? '' : '?'}: ${answer.detail}`;

@@ -41,7 +41,7 @@ function recognise({ name, head }: ProbeInput): Recognised | null {
   return { match: magic && sums ? 'yes' : 'maybe', reason, detail };
 }
 
-/** The sum of all bytes, those of the checksum taken as blanks. */
+/** True when the checksum fits: the sum of all bytes, with blanks in its own place. */
 function checksumFits(head: Uint8Array): boolean {
   const text = fieldAt(head, HEADER.checksum, HEADER.checksumSize) ?? '';
   if (!OCTAL.test(text)) return false;

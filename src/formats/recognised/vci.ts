@@ -1,4 +1,4 @@
-/** VCI: VirtualBox's cache images. They hold no disk of their own. */
+/** VCI: VirtualBox's cache images, which contain no disk. */
 import type { ProbeInput } from '../../image/contract.ts';
 import { hasText, u32At } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';

@@ -33,7 +33,7 @@ export const vhd = recognisedFormat({
   recognise,
 });
 
-/** The first that is sure; else the first that is not. */
+/** The first certain match; otherwise the first uncertain one. */
 function recognise(input: ProbeInput): Recognised | null {
   const found = [atEnd(input, FOOTER.size), atStart(input), atEnd(input, FOOTER.oldSize)];
   return found.find((one) => one?.match === 'yes') ?? found.find((one) => one !== null) ?? null;
@@ -53,8 +53,8 @@ function atEnd(input: ProbeInput, size: number): Recognised | null {
 }
 
 /**
- * The copy alone counts only for images that have one, and with the header that follows it: the first sector of a raw
- * disk or of a fixed VHD belongs to the guest.
+ * The copy counts only for images that have one, and with the header that follows it: the first sector of a raw disk or
+ * of a fixed VHD belongs to the guest.
  */
 function atStart({ head }: ProbeInput): Recognised | null {
   const type = u32At(head, FOOTER.diskType, 'big');
@@ -73,7 +73,7 @@ function nameOf(type: number | null): string {
   return known === undefined ? `VHD of unknown type ${type}` : `${known} VHD`;
 }
 
-/** Complement of the sum of all bytes, those of the checksum left out. */
+/** True when the checksum fits: the complement of the sum of all other bytes. */
 function checksumFits(bytes: Uint8Array, field: number): boolean {
   let sum = 0;
   for (let at = 0; at < bytes.length; at++) if (at < field || at >= field + 4) sum += bytes[at] ?? 0;

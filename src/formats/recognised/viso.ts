@@ -6,7 +6,7 @@ import { type Recognised, recognisedFormat } from './recognise.ts';
 /** VirtualBox User Manual, "Creating ISO images on the fly": the first option of the file, with the image's UUID. */
 const MARKER =
   /^\s*--iprt-iso-maker-file-marker(-bourne|-bourne-sh|-ms|-ms-crt)?[=:\s]\s*[{"']?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/i;
-/** VirtualBox looks no further. */
+/** Bytes that VirtualBox examines. */
 const LOOKED_AT = 1024;
 
 /** VirtualBox's ISO images made on the fly, recognised only. */

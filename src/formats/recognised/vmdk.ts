@@ -9,12 +9,12 @@ const HOSTED = { magic: 'KDMV', version: 4, flags: 8, flagCompressed: 0x0001_000
 const ESX = { magic: 'COWD', version: 4 } as const;
 /** Space-efficient sparse extents. VMware publishes no layout; these bytes are in every file. */
 const SE_SPARSE_MAGIC = 0xcafe_babe;
-/** VMware Virtual Disk Format 5.0, the disk descriptor file: its first line, with the blanks met in the wild. */
+/** VMware Virtual Disk Format 5.0, the disk descriptor file: its first line, with blanks as found in real files. */
 const FIRST_LINE = /^\s*#[ \t]*disk[ \t]*descriptor[ \t]*file[ \t]*(\r?\n|$)/i;
 /** QEMU takes this as the first line that is neither blank nor a comment. */
 const VERSION_LINE = /^version[ \t]*=[ \t]*[123][ \t]*\r?$/i;
 const CREATE_TYPE = /^[ \t]*createType[ \t]*=[ \t]*"?(\w{1,40})"?[ \t]*\r?$/im;
-/** Descriptors are short; more is not looked at. */
+/** Bytes of a descriptor that are examined. */
 const DESCRIPTOR_BYTES = 20 * 1024;
 
 /** VMware's disk format, recognised only. */

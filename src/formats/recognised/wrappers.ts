@@ -1,6 +1,6 @@
 /**
- * Files that hold something else: compressed, packed or encrypted. Taken for raw disks they would be read as they are,
- * and nobody would be told. One row each; those that take more than a signature are in files of their own.
+ * Compressed, packed or encrypted files. As raw disks they would be misread silently. One row each; formats that need
+ * more than a signature have separate files.
  */
 import type { Format, ProbeInput } from '../../image/contract.ts';
 import { hasText } from './look.ts';
@@ -12,11 +12,11 @@ interface Wrapper {
   /** Without dots. */
   readonly extensions: readonly string[];
   readonly detail: string;
-  /** What makes a disk of it: begins a sentence. */
+  /** Way to get a disk from it: the beginning of a sentence. */
   readonly remedy: string;
-  /** One byte a letter, from the start of the file. */
+  /** One byte per letter, from the start of the file. */
   readonly signatures: readonly string[];
-  /** What else must be true of the first bytes. */
+  /** Additional condition on the first bytes. */
   readonly fits?: (head: Uint8Array) => boolean;
 }
 
@@ -147,7 +147,7 @@ const WRAPPERS: readonly Wrapper[] = [
   },
 ];
 
-/** Files that hold a disk, or files, in another form; recognised only. */
+/** Files with a packed or encrypted disk, or packed files; recognised only. */
 export const SIGNED_WRAPPERS: readonly Format[] = WRAPPERS.map((wrapper) =>
   recognisedFormat({
     name: wrapper.name,

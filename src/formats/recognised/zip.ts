@@ -32,7 +32,10 @@ function atStart({ head }: ProbeInput): Recognised | null {
   return found ? { match: 'yes', reason: 'the signature PK', detail: 'a zip archive' } : null;
 }
 
-/** Behind anything: programs that unpack themselves. The record, with its comment, ends where the file ends. */
+/**
+ * Zip archives after other content, such as self-extracting programs. The end record, with its comment, ends with the
+ * file.
+ */
 function atEnd({ size, tail }: ProbeInput): Recognised | null {
   for (const at of lastPlacesOf(tail, END.signature)) {
     const comment = u16At(tail, at + END.comment, 'little');

@@ -1,4 +1,4 @@
-/** An open VCI cache, where several use it at a time and room is short. */
+/** An open VCI cache, with concurrent users and little space. */
 import { beforeEach, expect, it } from 'vitest';
 import { createCache } from '../../disk/change/cache.ts';
 import { withOpen } from '../../disk/open/environment.ts';
@@ -12,11 +12,11 @@ import { LINE } from './lines.ts';
 
 const SIZE = 2 * 1024 ** 2;
 const IDENTITY = { image: null, modification: '0f0e0d0c-0b0a-0908-0706-050403020100' };
-/** Lines that a cache of this size has. */
+/** Number of lines in a cache of this size. */
 const LINES = 63;
 
 let memory: MemoryProvider;
-/** Writes that wait; null: they do not. */
+/** Pending writes; null: writes complete at once. */
 let held: (() => void)[] | null;
 let failing: boolean;
 

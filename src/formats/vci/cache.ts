@@ -1,6 +1,6 @@
 /**
- * An open cache. While it is open for writing its header says that it is not in order, and what is in it is known in
- * memory only; closing writes all of that. So a cut leaves an empty cache, and nothing on the way has to be ordered.
+ * An open cache. While it is open for writing its header marks it as invalid, and its index exists in memory only;
+ * closing writes the index. So a cut leaves an empty cache, and no write order is needed.
  */
 import { isNullGuid } from '../../binary/guid.ts';
 import { alignDown, alignUp } from '../../binary/numbers.ts';
@@ -11,10 +11,10 @@ import { BLOCK, EXTENTS, HEADER, NODE_BLOCKS, TYPE } from './layout.ts';
 import { LINE, LINE_BLOCKS, Lines } from './lines.ts';
 import { type CacheExtent, nodesFor, type Tree } from './tree.ts';
 
-/** A run of lines that follow each other in the file is written at once, up to this many bytes. */
+/** Consecutive lines are written at once, up to this many bytes. */
 const RUN_BYTES = 1024 * 1024;
 
-/** See the head of this file. */
+/** An open VCI cache. */
 export class VciCache implements CacheImage {
   readonly storage: Storage;
   readonly #header: Header;
@@ -23,7 +23,9 @@ export class VciCache implements CacheImage {
   readonly #writable: boolean;
   #identity: CacheIdentity | null;
 
-  /** `tree`: what the file holds; null: nothing. */
+  /**
+   * `tree`: content of the file; null: empty.
+   */
   constructor(storage: Storage, header: Header, tree: Tree | null, writable: boolean) {
     this.storage = storage;
     this.#header = header;
@@ -44,7 +46,7 @@ export class VciCache implements CacheImage {
     };
   }
 
-  /** Says that the file is not in order any more. Durable when it resolves. */
+  /** Marks the file as invalid. Durable when it resolves. */
   async begin(): Promise<void> {
     await this.storage.write(0, HEADER.encode({ ...this.#header, unclean: 1 }));
     await this.storage.flush();
@@ -164,7 +166,7 @@ export class VciCache implements CacheImage {
     await writeContent(this.storage, this.#header, { extents, identity, treeAt });
   }
 
-  /** What is cached, in the order of the disk, neighbours joined. */
+  /** Cached extents in disk order, neighbours joined. */
   *#extents(): Generator<CacheExtent> {
     let last: CacheExtent | undefined;
     for (const { piece, line } of this.#lines.inOrder()) {
@@ -192,7 +194,7 @@ export class VciCache implements CacheImage {
     if (last !== undefined) yield last;
   }
 
-  /** Takes over what fits our lines; anything else is as good as not there. */
+  /** Takes over extents that fit the lines; others are dropped. */
   #restore({ first, count, address }: CacheExtent): void {
     for (let done = 0; done < count; ) {
       const [block, place] = [first + done, address + done - this.#start];
@@ -219,7 +221,7 @@ export class VciCache implements CacheImage {
   }
 }
 
-/** Lines that follow each other in the file, with the bytes `[from, to)` for them. */
+/** Consecutive lines in the file, with bytes `[from, to)` for them. */
 interface Run {
   readonly place: number;
   readonly from: number;
@@ -227,13 +229,13 @@ interface Run {
   readonly parts: { readonly line: number; readonly from: number; readonly to: number }[];
 }
 
-/** Whether bytes go on where the run ends, in the file and among the bytes: lines between may have been left out. */
+/** True when the bytes continue the run, both in the file and in memory: lines in between may have been skipped. */
 function joins(run: Run, next: { readonly place: number; readonly from: number; readonly to: number }): boolean {
   const follows = run.to === next.from && run.place + (run.to - run.from) === next.place;
   return follows && next.to - run.from <= RUN_BYTES;
 }
 
-/** Lines that have room beside a tree with an extent for each. */
+/** Number of lines that fit beside a tree with an extent for each. */
 function lineCountOf(blockCount: number): number {
   const room = blockCount - dataStartOf(blockCount);
   let lines = Math.floor(room / (LINE_BLOCKS + NODE_BLOCKS / EXTENTS));

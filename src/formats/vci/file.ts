@@ -1,4 +1,4 @@
-/** The parts of a cache file around its data: header, block map and tree, as they are read and written. */
+/** Parts of a cache file other than data: header, block map and tree. */
 import { NULL_GUID, normalizeGuid } from '../../binary/guid.ts';
 import type { StructValue } from '../../binary/struct.ts';
 import { ImageError } from '../../errors.ts';
@@ -22,12 +22,12 @@ import { type CacheExtent, nodesFor, readTree, type Tree, writeTree } from './tr
 /** The header, checked. */
 export type Header = StructValue<typeof HEADER>;
 
-/** First block behind header and map. */
+/** First block after header and map. */
 export function dataStartOf(blockCount: number): number {
   return HEADER_BLOCKS + mapBlocksOf(blockCount);
 }
 
-/** Reads the header. Throws `invalid-format` for what is no cache, `corrupt` for what is none in order. */
+/** Reads the header. Throws `invalid-format` for other files, `corrupt` for an invalid cache. */
 export async function readHeader(storage: Storage): Promise<Header> {
   const head = new Uint8Array(HEADER.size);
   if (storage.size < HEADER.size) throw notOurs(storage);
@@ -77,15 +77,15 @@ export async function readContent(storage: Storage, header: Header): Promise<Tre
   return tree;
 }
 
-/** What a cache is closed with. */
+/** Content of a closed cache. */
 export interface Content {
   readonly extents: readonly CacheExtent[];
   readonly identity: CacheIdentity;
-  /** Block from which on the tree may be written. */
+  /** First block available for the tree. */
   readonly treeAt: number;
 }
 
-/** Writes tree and map, and then, when those are durable, the header that says that they are right. */
+/** Writes tree and map, and when those are durable the header that validates them. */
 export async function writeContent(storage: Storage, header: Header, content: Content): Promise<void> {
   const { extents, identity, treeAt } = content;
   const { blockCount } = header;
@@ -119,7 +119,7 @@ export async function writeContent(storage: Storage, header: Header, content: Co
   await storage.flush();
 }
 
-/** The blocks in use, as ranges in no order, and how many of them there are. Throws `corrupt` when some are used twice. */
+/** The blocks in use, as unordered ranges, and their number. Throws `corrupt` when some are used twice. */
 function usedBlocks(
   storage: Storage,
   dataStart: number,

@@ -1,4 +1,4 @@
-/** VCI: cache images. */
+/** The VCI format: cache images. */
 import { NULL_GUID } from '../../binary/guid.ts';
 import { alignDown } from '../../binary/numbers.ts';
 import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
@@ -21,7 +21,7 @@ import {
 } from './layout.ts';
 import type { Tree } from './tree.ts';
 
-/** See the head of layout.ts. */
+/** VirtualBox's cache format. */
 export const vci: CacheFormat = {
   name: 'vci',
   title: 'VirtualBox cache image',
@@ -75,7 +75,7 @@ function freshHeader(blockCount: number, fixed: boolean): Header {
   };
 }
 
-/** Whatever is not in order makes it empty, as long as it is known how large it may be. */
+/** An invalid cache becomes an empty one, as long as its maximum size is known. */
 async function readAll(storage: Storage): Promise<{ header: Header; tree: Tree | null }> {
   const header = await readHeader(storage);
   if (header.unclean !== 0) return { header, tree: null };

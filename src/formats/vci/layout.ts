@@ -1,7 +1,7 @@
 /**
- * VCI: VirtualBox's format of cache images, as its sources mean it. Its own writer leaves files that nobody can read, so
- * there are none of others in the world; this follows the intended layout, with the counts of the block map in the order
- * of their names and in their full width. Little-endian. A block has 512 bytes; addresses count blocks of the file.
+ * VCI: VirtualBox's format of cache images, as its sources intend it. VirtualBox's own writer produces unreadable
+ * files, so no others exist; this follows the intended layout, with the counts of the block map in the order of their
+ * names and in full width. Little-endian. A block has 512 bytes; addresses count blocks of the file.
  */
 import { bytes, guid, size64, struct, u8, u32 } from '../../binary/struct.ts';
 
@@ -10,9 +10,9 @@ export const BLOCK = 512;
 /** "VCI\0". */
 export const SIGNATURE = 0x0049_4356;
 export const VERSION = 1;
-/** Caches are made in multiples of what one block of the bitmap covers. */
+/** Caches are sized in multiples of the range covered by one block of the bitmap. */
 export const GRANULARITY = BLOCK * 8 * BLOCK;
-/** 64 GiB. What is known of a larger one in memory would be too much. */
+/** 64 GiB. A larger cache would need too much memory for its index. */
 export const MAX_BLOCKS = 2 ** 27;
 
 /** Values of the type field. */
@@ -37,7 +37,7 @@ export const HEADER_BLOCKS = HEADER.size / BLOCK;
 /** "VBLK". */
 export const MAP_SIGNATURE = 0x4b4c_4256;
 
-/** Head of the block map; behind it a bit for each block, 1 = in use. */
+/** Head of the block map, followed by a bit for each block, 1 = in use. */
 export const MAP_HEAD = struct('little', BLOCK, {
   signature: u32(0x00),
   version: u32(0x04),
@@ -48,16 +48,16 @@ export const MAP_HEAD = struct('little', BLOCK, {
   reserved: bytes(0x28, 472),
 });
 
-/** Blocks of the map of so many blocks, its head included. */
+/** Blocks of a map for `blockCount` blocks, its head included. */
 export function mapBlocksOf(blockCount: number): number {
   return 1 + Math.ceil(Math.ceil(blockCount / 8) / BLOCK);
 }
 
-/** A node of the tree: one byte that tells its kind, then slots. Slots in use come first, in ascending order. */
+/** A node of the tree: one byte for its kind, then slots. Slots in use come first, in ascending order. */
 export const NODE = 4096;
 export const NODE_BLOCKS = NODE / BLOCK;
 export const NODE_TYPE = { internal: 1, leaf: 2 } as const;
-/** No tree of a file that can be addressed is deeper. */
+/** Maximum depth of a tree for an addressable file. */
 export const MAX_DEPTH = 8;
 
 /** A slot of an internal node. */
@@ -68,7 +68,7 @@ export const CHILD = struct('little', 20, {
 });
 export const CHILDREN = Math.floor((NODE - 1) / CHILD.size);
 
-/** A slot of a leaf: blocks of the disk that follow each other, on the disk and in the file. */
+/** A slot of a leaf: blocks of the disk, consecutive on the disk and in the file. */
 export const EXTENT = struct('little', 38, {
   older: size64(0x00), // never read
   newer: size64(0x08),

@@ -1,24 +1,24 @@
 /**
- * Which blocks of the disk are in the cache, in memory: the room for data is cut into lines of 64 blocks, each for an
- * aligned piece of the disk, with a bit for each block. When no line is free the one goes that was used longest ago.
+ * Index of cached blocks, in memory: the data area is divided into lines of 64 blocks, each for an aligned piece of the
+ * disk, with a bit for each block. When no line is free, the least recently used one is replaced.
  */
 import { assert } from '../../errors.ts';
 import { BLOCK } from './layout.ts';
 
-/** Blocks of a line; its bits are kept in two words. */
+/** Blocks per line; the bits of a line are kept in two words. */
 export const LINE_BLOCKS = 64;
 export const LINE = LINE_BLOCKS * BLOCK;
 const NONE = -1;
 
 /** Blocks `[from, to)` of one line. */
 export interface LinePart {
-  /** Number of the line's piece of the disk. */
+  /** Index of the line's piece of the disk. */
   readonly piece: number;
   readonly from: number;
   readonly to: number;
 }
 
-/** Lines by the piece of the disk that they hold. All of it synchronous. */
+/** Lines by piece of the disk. All synchronous. */
 export class Lines {
   readonly count: number;
   readonly #byPiece = new Map<number, number>();
@@ -26,14 +26,14 @@ export class Lines {
   /** Two words for each line: bits of its first 32 blocks, and of the others. */
   readonly #bits: Uint32Array;
   readonly #pins: Uint16Array;
-  /** Neighbours in the order of use; the ends of the list are kept beside. */
+  /** Neighbours in order of use; the ends of the list are stored separately. */
   readonly #older: Int32Array;
   readonly #newer: Int32Array;
   #oldest = NONE;
   #newest = NONE;
-  /** Lines that were never used begin here. */
+  /** First line never used. */
   #fresh = 0;
-  /** Lines that were given back. */
+  /** Freed lines. */
   #free: number[] = [];
   #blocks = 0;
 
@@ -46,17 +46,17 @@ export class Lines {
     this.#newer = new Int32Array(count);
   }
 
-  /** Blocks that are in the cache. */
+  /** Number of cached blocks. */
   get blocks(): number {
     return this.#blocks;
   }
 
-  /** The line of a piece of the disk; null: there is none. */
+  /** The line of a piece of the disk; null for none. */
   find(piece: number): number | null {
     return this.#byPiece.get(piece) ?? null;
   }
 
-  /** Whether a block is there, and up to which block, at most `to`, it is the same. */
+  /** State of a block, and the end of the run with that state, at most `to`. */
   run(line: number, from: number, to: number): { readonly held: boolean; readonly to: number } {
     const held = this.#has(line, from);
     let end = from + 1;
@@ -64,7 +64,7 @@ export class Lines {
     return { held, to: end };
   }
 
-  /** A line for the piece, its own or another one; null: all are in use at this moment. */
+  /** A line for the piece, its own or another one; null: all are pinned. */
   take(piece: number): number | null {
     const known = this.#byPiece.get(piece);
     if (known !== undefined) {
@@ -79,14 +79,14 @@ export class Lines {
     return line;
   }
 
-  /** It was used just now. */
+  /** Marks a line as most recently used. */
   touch(line: number): void {
     if (line === this.#newest) return;
     this.#unlink(line);
     this.#append(line);
   }
 
-  /** As long as it is pinned a line is not given to another piece. */
+  /** Pins a line: it is not given to another piece. */
   pin(line: number): void {
     this.#pins[line] = (this.#pins[line] ?? 0) + 1;
   }
@@ -98,7 +98,7 @@ export class Lines {
     if (pins === 0 && this.#isEmpty(line)) this.#release(line);
   }
 
-  /** The blocks are there from now on. */
+  /** Marks blocks as cached. */
   add(line: number, from: number, to: number): void {
     for (let block = from; block < to; block++) {
       if (this.#has(line, block)) continue;
@@ -107,7 +107,7 @@ export class Lines {
     }
   }
 
-  /** The blocks are there no more. */
+  /** Removes blocks. */
   drop({ piece, from, to }: LinePart): void {
     const line = this.#byPiece.get(piece);
     if (line === undefined) return;
@@ -119,7 +119,7 @@ export class Lines {
     if (this.#isEmpty(line) && this.#pins[line] === 0) this.#release(line);
   }
 
-  /** Nothing is there any more. No line is pinned. */
+  /** Removes everything. No line may be pinned. */
   clear(): void {
     this.#byPiece.clear();
     this.#bits.fill(0);
@@ -131,7 +131,7 @@ export class Lines {
     this.#blocks = 0;
   }
 
-  /** Gives a line that the file has already to its piece, in the order of the file; false: it is taken. */
+  /** Assigns a line of the file to its piece, in file order; false: it is taken. */
   restore(line: number, piece: number): boolean {
     const known = this.#byPiece.get(piece);
     if (known !== undefined) return known === line;
@@ -144,7 +144,7 @@ export class Lines {
     return true;
   }
 
-  /** All lines, in the order of the disk. */
+  /** All lines in disk order. */
   *inOrder(): Generator<{ readonly piece: number; readonly line: number }> {
     for (const piece of [...this.#byPiece.keys()].sort((a, b) => a - b)) {
       const line = this.#byPiece.get(piece);
@@ -152,7 +152,7 @@ export class Lines {
     }
   }
 
-  /** Lines that were never used begin here. */
+  /** Number of lines ever used. */
   get used(): number {
     return this.#fresh;
   }

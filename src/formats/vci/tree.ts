@@ -1,4 +1,4 @@
-/** The tree of a cache: which blocks of the disk stand where in the file. Written whole, and read whole, once. */
+/** The tree of a cache, which maps blocks of the disk to blocks of the file. Written and read as a whole. */
 import type { StructValue } from '../../binary/struct.ts';
 import { ImageError } from '../../errors.ts';
 import type { Storage } from '../../storage/contract.ts';
@@ -11,7 +11,7 @@ export interface CacheExtent {
   readonly address: number;
 }
 
-/** Nodes that so many extents take, the root included. */
+/** Nodes needed for this many extents, the root included. */
 export function nodesFor(extents: number): number {
   let nodes = Math.max(Math.ceil(extents / EXTENTS), 1);
   for (let level = nodes; level > 1; ) {
@@ -21,7 +21,7 @@ export function nodesFor(extents: number): number {
   return nodes;
 }
 
-/** Writes the tree of the extents, which are in the order of the disk, from a block of the file on. Returns where its root is. */
+/** Writes the tree of extents in disk order, from a block of the file on. Returns the address of its root. */
 export async function writeTree(storage: Storage, extents: readonly CacheExtent[], at: number): Promise<number> {
   let next = at;
   const put = async (node: Uint8Array): Promise<number> => {
@@ -68,17 +68,17 @@ function internal(part: readonly CacheExtent[]): Uint8Array {
   return node;
 }
 
-/** What bounds a tree. */
+/** Bounds of a tree. */
 export interface TreeBounds {
-  /** The root. */
+  /** Address of the root. */
   readonly root: number;
-  /** Blocks before it are no nodes and no data. */
+  /** First block that may contain nodes or data. */
   readonly start: number;
-  /** Blocks of the file. */
+  /** End of the file in blocks. */
   readonly end: number;
 }
 
-/** What a tree holds. */
+/** Content of a tree. */
 export interface Tree {
   readonly extents: readonly CacheExtent[];
   /** Addresses of its nodes. */
@@ -86,8 +86,8 @@ export interface Tree {
 }
 
 /**
- * Reads a tree. Throws `corrupt` for whatever cannot be right: a node twice, ranges that overlap, that are not in
- * order, that leave the file or their parent's range.
+ * Reads a tree. Throws `corrupt` for repeated nodes, ranges that overlap or are out of order, and ranges outside the
+ * file or their parent's range.
  */
 export async function readTree(storage: Storage, bounds: TreeBounds): Promise<Tree> {
   const extents: CacheExtent[] = [];

@@ -1,17 +1,17 @@
 /**
- * Checking and repairing a VDI image that nobody has open.
+ * Check and repair of a VDI image that is not open elsewhere.
  *
- * A check reads header and map once and compares them with each other and with the size of the file. A repair does
- * what the check found out, in an order in which every step leaves a better image than before:
- *   1. the file is made long enough, and the header gets its identities, its size and a count that covers every entry
- *      that stays; durable;
+ * A check reads header and map once and compares them with each other and with the size of the file. A repair proceeds
+ * in an order in which every step improves the image:
+ * 1. the file is extended if too short, and the header gets its UUIDs, size and a count that covers every remaining
+ * entry; durable;
  *   2. map entries that cannot be kept are cleared; durable;
- *   3. blocks in slots beyond what the header can count move into free ones below (move-down.ts);
- *   4. the count is lowered to what the map uses, and what no entry can refer to is cut off, in any order; durable.
- * So a repair that is cut off can be run again.
+ *   3. blocks in slots beyond what the header can count move into free ones below;
+ *   4. the count is lowered to the slots in use, and the unreachable end of the file is cut off, in any order; durable.
+ * So an interrupted repair can be repeated.
  *
  * An entry that cannot be kept becomes *free* in a base, as VirtualBox does it, and *zero* in a differencing image:
- * *free* would show what the parent held before the block was written.
+ * *free* would expose the parent's data.
  */
 import { SparseBitSet } from '../../binary/bits.ts';
 import { randomGuid } from '../../binary/guid.ts';
@@ -28,30 +28,30 @@ import { ENTRY_FREE, ENTRY_ZERO, HEADER, IMAGE_TYPE } from './layout.ts';
 import { mapPlace } from './map-entries.ts';
 import { moveDown } from './move-down.ts';
 
-/** Findings of one kind are listed one by one up to this many, then counted. */
+/** Findings of one kind listed individually; further ones are counted. */
 const LISTED = 1000;
 
-/** What a check learns, and what a repair must change. */
+/** Results of a check, and the changes needed for a repair. */
 interface Survey {
   readonly header: VdiHeader;
   readonly findings: Finding[];
-  /** Entries to clear. As bits, since a map that is a hole has millions of them. */
+  /** Entries to clear. Bits, since a map in a hole has millions of them. */
   readonly bad: SparseBitSet;
-  /** One more than the highest slot that stays in use. */
+  /** One more than the highest remaining slot in use. */
   readonly usedEnd: number;
-  /** Some blocks stand in slots beyond what the header can count. */
+  /** True when blocks are in slots past the range that the header can count. */
   readonly high: boolean;
-  /** Bytes the file must have at least, and may have at most. */
+  /** Minimum and maximum length of the file in bytes. */
   readonly minSize: number;
   readonly maxSize: number;
 }
 
-/** Finds every inconsistency that this format can have. Throws only when the file is no readable VDI image. */
+/** Finds every possible inconsistency of the format. Throws only if the file is not a readable VDI image. */
 export async function checkVdi(storage: Storage, options: OperationOptions = {}): Promise<readonly Finding[]> {
   return (await survey(storage, options)).findings;
 }
 
-/** Repairs what `checkVdi` finds and can be repaired. Returns what was found; nothing is changed when it is all clean. */
+/** Repairs the findings of `checkVdi` that can be repaired. Returns the findings; a clean image is not changed. */
 export async function repairVdi(storage: Storage, options: OperationOptions = {}): Promise<readonly Finding[]> {
   const found = await survey(storage, options);
   if (!found.findings.some((finding) => finding.repairable)) return found.findings;
@@ -89,14 +89,14 @@ async function survey(storage: Storage, options: OperationOptions): Promise<Surv
   return { header, findings: findingsOf(list, header), bad, usedEnd, high, minSize, maxSize };
 }
 
-/** Nothing is repaired in an image that can only be read. */
+/** An image that can only be read cannot be repaired. */
 function findingsOf(list: FindingList, header: VdiHeader): Finding[] {
   const findings = list.finish();
   if (layoutObstacle(header) === null) return findings;
   return findings.map((finding) => ({ ...finding, repairable: false }));
 }
 
-/** What to say of an entry; made only when it is listed. */
+/** Message about an entry; made only if it is listed. */
 type Say = () => readonly [message: string, where: Partial<Finding>];
 
 class FindingList {
@@ -107,7 +107,7 @@ class FindingList {
     this.addLazily(severity, code, () => [message, where]);
   }
 
-  /** For findings of which one file may have millions. */
+  /** For findings that one file may have by the million. */
   addLazily(severity: Finding['severity'], code: string, say: Say): void {
     const count = (this.#counts.get(code) ?? 0) + 1;
     this.#counts.set(code, count);
@@ -210,7 +210,7 @@ async function surveyMap(
   return { bad, usedEnd, used: owners.size };
 }
 
-/** Bytes of a block that the guest can see. */
+/** Bytes of a block visible to the guest. */
 function visible(header: VdiHeader, index: number): number {
   return Math.min(header.blockSize, Math.max(header.virtualSize - index * header.blockSize, 0));
 }

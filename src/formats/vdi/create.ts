@@ -1,4 +1,4 @@
-/** Making an empty VDI image. */
+/** Creation of an empty VDI image. */
 import { NULL_GUID, normalizeGuid, randomGuid } from '../../binary/guid.ts';
 import { alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
@@ -21,7 +21,7 @@ import {
   VERSION_1_1,
 } from './layout.ts';
 
-/** Where everything of a new image will lie. */
+/** Layout of a new image. */
 export interface VdiPlan {
   readonly virtualSize: number;
   readonly type: number;
@@ -29,13 +29,13 @@ export interface VdiPlan {
   readonly blockCount: number;
   readonly mapOffset: number;
   readonly dataOffset: number;
-  /** Bytes that a fixed image takes at once; 0 for others. */
+  /** Bytes that a fixed image allocates at creation; 0 for others. */
   readonly preallocates: number;
 }
 
 const WRITE_BYTES = 1024 * 1024;
 
-/** Checks the wishes and lays the image out. Throws `invalid-argument` or `limit`; touches nothing. */
+/** Checks the options and lays out the image. Throws `invalid-argument` or `limit`; touches nothing. */
 export function planVdi(options: FormatCreateOptions): VdiPlan {
   const { size } = options;
   if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
@@ -70,7 +70,7 @@ function checkText(options: FormatCreateOptions): void {
   checkGeometry(options.geometry ?? {});
 }
 
-/** Refuses a comment that the header has no room for. */
+/** Rejects a comment too long for the header. */
 export function checkComment(comment: string): void {
   const length = new TextEncoder().encode(comment).length;
   if (length <= COMMENT_MAX && !comment.includes('\0')) return;
@@ -112,7 +112,7 @@ function typeOf(options: FormatCreateOptions): number {
   return fixed ? IMAGE_TYPE.fixed : IMAGE_TYPE.dynamic;
 }
 
-/** What a new image takes: whole blocks, as soon as a byte of them is data. */
+/** Size of a new image: every block with at least one byte of data. */
 export async function measureVdi(
   options: FormatCreateOptions,
   data: AsyncIterable<{ readonly offset: number; readonly length: number }>,
@@ -144,7 +144,7 @@ export async function writeNewVdi(files: NewFiles, options: FormatCreateOptions)
   await main.flush();
 }
 
-/** A fixed image that cannot fit is refused before the first byte is written. */
+/** Throws before the first byte is written if a fixed image cannot fit. */
 async function checkSpace(files: NewFiles, plan: VdiPlan): Promise<void> {
   if (plan.preallocates === 0) return;
   const free = await files.freeSpace();

@@ -1,4 +1,6 @@
-/** Reading and checking a VDI header: after `parseHeader` returns, the rest of this folder may trust every number. */
+/**
+ * Decoding and checking of VDI headers: after `parseHeader` returns, the rest of this format may trust every number.
+ */
 
 import { isNullGuid } from '../../binary/guid.ts';
 import { alignDown, alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../binary/numbers.ts';
@@ -17,10 +19,10 @@ import {
   VERSION_0_2,
 } from './layout.ts';
 
-/** What a header says, checked. */
+/** Checked content of a header. */
 export interface VdiHeader {
   readonly version: string;
-  /** The layout before 1.0, which is only read. */
+  /** The layout before 1.0, which is read-only. */
   readonly old: boolean;
   readonly type: number;
   readonly flags: number;
@@ -38,7 +40,7 @@ export interface VdiHeader {
   readonly modificationUuid: string | null;
   readonly parentUuid: string | null;
   readonly parentModificationUuid: string | null;
-  /** What no block holds stands in a parent, also where the header does not say which one that is. */
+  /** True when unallocated blocks come from a parent, even if the header does not identify it. */
   readonly differencing: boolean;
   readonly physical: Geometry | null;
   readonly logical: Geometry | null;
@@ -128,7 +130,7 @@ function decodeHeader(sector: Uint8Array, fileSize: number): RawHeader {
   };
 }
 
-/** The header before 1.0: the map follows at 420, the data behind the map. */
+/** The header before 1.0: the map follows at 420, the data after the map. */
 function decodeOld(sector: Uint8Array, fileSize: number): RawHeader {
   if (fileSize < OLD_HEADER.size) {
     throw invalid('The VDI header is cut off', { found: `${fileSize} bytes`, expected: `${OLD_HEADER.size} bytes` });
@@ -188,8 +190,8 @@ function checkHeader(raw: RawHeader, fileSize: number): VdiHeader {
 }
 
 /**
- * What stands below an image. `unnamed`: a parent without a UUID has no place in the header. `merged`: VirtualBox put the
- * base into the image, which is complete since then; it takes the UUID of the parent away and leaves that of its content.
+ * Kind of parent. `unnamed`: a parent without a UUID cannot be stored in the header. `merged`: VirtualBox merged the
+ * base into the image, which is complete since; it clears the UUID of the parent but leaves its modification UUID.
  */
 function parentKind(raw: RawHeader): 'none' | 'named' | 'unnamed' | 'merged' {
   if (!isNullGuid(raw.parentUuid)) return 'named';
@@ -315,7 +317,7 @@ function checkPlaces(raw: RawHeader, fileSize: number): void {
   }
 }
 
-/** Why a sound image can only be read, or null: entries and header must be writable sector by sector. */
+/** Reason why a sound image is read-only, or null: entries and header must be writable sector by sector. */
 export function layoutObstacle(header: VdiHeader): string | null {
   const mapEnd = header.mapOffset + 4 * header.blockCount;
   if (header.old) return 'images of version 0.2 are only read; convert it to write';

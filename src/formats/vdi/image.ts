@@ -43,14 +43,14 @@ import { planResize, runResize } from './resize.ts';
 import { changedSector } from './set.ts';
 import { blocksOf } from './shrink.ts';
 
-/** How to open. */
+/** Options for opening. */
 export interface VdiOpenMode extends OperationOptions {
   readonly mode: OpenMode;
-  /** Leave out what only reading or writing data needs. */
+  /** Skip everything needed only for guest data. */
   readonly infoOnly: boolean;
 }
 
-/** Opens the image in a storage. The storage belongs to the image when this resolves. */
+/** Opens the image in a storage, which belongs to the image when this resolves. */
 export async function openVdi(storage: Storage, how: VdiOpenMode): Promise<VdiImage> {
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
@@ -110,7 +110,7 @@ interface VdiParts {
   readonly obstacle: string | null;
 }
 
-/** See the head of this file. */
+/** An open VDI image. */
 export class VdiImage implements Image {
   readonly can: ImageCapabilities;
   readonly #storage: Storage;
@@ -186,7 +186,7 @@ export class VdiImage implements Image {
     return this.#map.unmap(guestOffset, length, to);
   }
 
-  /** The new modification UUID is on the medium before any data: a child can tell that its parent changed. */
+  /** The new modification UUID is durable before any data: children can tell that their parent changed. */
   async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
     this.#map.checkWritable();
     if (!content) return;
@@ -229,8 +229,8 @@ export class VdiImage implements Image {
   }
 
   /**
-   * Lowers the header's count and cuts free slots off the end. Nothing else may run meanwhile. Not flushed: a cut leaves
-   * a count or a file that is larger than needed, as both were before.
+   * Lowers the header's count and cuts free slots off the end. Nothing else may run at the same time. Not flushed: a
+   * cut leaves a count or a file larger than needed, as before.
    */
   async trim(): Promise<void> {
     const { slots, fileEnd } = this.#map.trim();
@@ -241,14 +241,14 @@ export class VdiImage implements Image {
     if (this.#storage.size > fileEnd) await this.#guard.run(() => this.#storage.resize(fileEnd));
   }
 
-  /** The map is longer than the disk, or blocks stand where the header cannot count them. */
+  /** True when the map is longer than the disk, or blocks are in slots past the header's range. */
   get resizePending(): boolean {
     const { virtualSize, blockCount } = this.#header;
     if (!this.can.resize) return false;
     return blockCount > blocksOf(virtualSize, this.#header) || this.#map.committedEnd > blockCount;
   }
 
-  /** Changes the size of the disk; see resize.ts. Nothing else may run meanwhile, and everything is flushed. */
+  /** Resizes the disk. Nothing else may run at the same time, and everything must be flushed. */
   async resize(size: number, how: ResizeOptions): Promise<void> {
     this.#map.checkWritable();
     const { virtualSize } = this.#header;
@@ -267,7 +267,7 @@ export class VdiImage implements Image {
     }
   }
 
-  /** Takes over what the medium says. Everything must be flushed. */
+  /** Reloads everything from the medium. Everything must be flushed. */
   async #reload(): Promise<void> {
     const storage = this.#storage;
     await readPadded(storage, 0, this.#sector);
@@ -292,13 +292,13 @@ export class VdiImage implements Image {
     this.#header = header;
   }
 
-  /** A child of a parent without a UUID keeps the link it has: opened alone it must not pass for a base. */
+  /** A child of a parent without a UUID keeps its old link: opened alone it must not look like a base. */
   async relink(parent: ParentLink | null): Promise<void> {
     if (parent !== null && parent.uuid === null) return;
     await this.set({ parentUuid: parent?.uuid ?? null, parentModificationUuid: parent?.modificationUuid ?? null });
   }
 
-  /** Header and block map; per block the private bytes before its payload. */
+  /** Header and block map; per block the private bytes before its data. */
   async *metadata({ perUnit }: { readonly perUnit: boolean }): AsyncGenerator<MetadataExtent> {
     const storage = this.#storage;
     const { mapOffset, blockCount, blockExtra } = this.#header;
@@ -336,7 +336,7 @@ function variantWords(type: number): string[] {
   return type === IMAGE_TYPE.undo ? ['undo'] : ['dynamic'];
 }
 
-/** What both the block map and the data are aligned to, at most the default. */
+/** Common alignment of block map and data, at most the default. */
 function alignmentOf({ mapOffset, dataOffset }: Pick<VdiHeader, 'mapOffset' | 'dataOffset'>): number {
   let alignment = DEFAULT_ALIGNMENT;
   while (alignment > SECTOR && (mapOffset % alignment !== 0 || dataOffset % alignment !== 0)) alignment /= 2;

@@ -4,40 +4,40 @@
  */
 import { bytes, guid, type StructValue, size64, struct, text, u32 } from '../../binary/struct.ts';
 
-/** Bytes 7F 10 DA BE at 0x40: the only magic. The text before it is never validated. */
+/** Bytes 7F 10 DA BE at 0x40: the only magic number. The text before it is never checked. */
 export const SIGNATURE = 0xbeda_107f;
 /** Version words: major in the high half. */
 export const VERSION_1_1 = 0x0001_0001;
 export const VERSION_0_2 = 0x0000_0002;
 
-/** Sizes of the 1.1 header as its own size field counts them (from 0x48). The second adds the logical geometry. */
+/** Sizes of the 1.1 header as stored in its size field (counted from 0x48). The second adds the logical geometry. */
 export const HEADER_SIZE_1_1 = 384;
 export const HEADER_SIZE_1_1_PLUS = 400;
-/** Where the header's own size begins to count. */
+/** Start of the range counted by the header's size field. */
 export const PREHEADER = 0x48;
 
 /** Values of the type field. */
 export const IMAGE_TYPE = { dynamic: 1, fixed: 2, undo: 3, diff: 4 } as const;
 
-/** New blocks are filled with zeroes on the medium before they are used. */
+/** New blocks are filled with zeroes on the medium before use. */
 export const FLAG_ZERO_EXPAND = 0x0000_0001;
-/** The same as vd.h's creation flag; some writers store the flag word as it is. */
+/** The same flag in vd.h's creation flags; some writers store that word unchanged. */
 export const FLAG_ZERO_EXPAND_CREATION = 0x0000_0100;
 /** VirtualBox rejects any other bit. */
 export const FLAGS_KNOWN = 0x0000_0301;
 
-/** Map entries that are no slot: never allocated (ask the parent), and zero (the parent is not consulted). */
+/** Map entries that are not slots: unallocated (read the parent), and zero (hides the parent). */
 export const ENTRY_FREE = 0xffff_ffff;
 export const ENTRY_ZERO = 0xffff_fffe;
 
-/** What VirtualBox uses when nobody asks for something else. */
+/** VirtualBox's default. */
 export const DEFAULT_BLOCK_SIZE = 1024 * 1024;
 export const DEFAULT_ALIGNMENT = 1024 * 1024;
 
-/** Payload of the comment field, without the NUL. */
+/** Maximum length of the comment, without the NUL. */
 export const COMMENT_MAX = 255;
 
-/** Pre-header and 1.1 / 1.1+ header: the whole first sector, so that a rewrite keeps what it does not know. */
+/** Pre-header and 1.1 / 1.1+ header: the whole first sector, so that a rewrite preserves unknown bytes. */
 export const HEADER = struct('little', 512, {
   text: text(0x000, 64),
   signature: u32(0x040),
@@ -70,7 +70,7 @@ export const HEADER = struct('little', 512, {
 });
 export type Header = StructValue<typeof HEADER>;
 
-/** Header of the versions before 1.0. The map follows it at once, the data follows the map, nothing is aligned. */
+/** Header of versions before 1.0. The map follows immediately, the data follows the map, unaligned. */
 export const OLD_HEADER = struct('little', 420, {
   text: text(0x000, 64),
   signature: u32(0x040),

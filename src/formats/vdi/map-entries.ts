@@ -9,7 +9,7 @@ import { ENTRY_FREE, ENTRY_ZERO } from './layout.ts';
 /** Bytes of one piece. */
 export const COPY_BYTES = 1024 * 1024;
 
-/** The block map that a header names. */
+/** The block map named by a header. */
 export function mapPlace(
   storage: Storage,
   { mapOffset, blockCount }: Pick<VdiHeader, 'mapOffset' | 'blockCount'>,
@@ -32,7 +32,7 @@ export function mapEntries({ dataOffset, ...header }: VdiHeader): BlockEntries {
   };
 }
 
-/** Copies bytes inside a file, zeroes for what lies behind its end. */
+/** Copies bytes inside a file; bytes past its end are zero. */
 export async function copyBytes(storage: Storage, from: number, to: number, length: number): Promise<void> {
   const buffer = new Uint8Array(Math.min(COPY_BYTES, length));
   for (let at = 0; at < length; at += buffer.length) {

@@ -1,9 +1,10 @@
 /**
- * Blocks that stand in slots beyond what the header can count, moved into free slots below: the header counts no more
- * slots than the disk has blocks, and other programs hand out the slot behind that count next. Works on the medium, past
- * all caches; everything is flushed, and nothing else runs.
+ * Moves blocks from slots past the header's range into free slots below: the header counts no more slots than the disk
+ * has blocks, and other programs allocate the slot after that count next. Works on the medium, behind all caches;
+ * everything must be flushed, and nothing else may run.
  *
- * Some blocks at a time: copied, durable; then their map entries, durable. A cut leaves each block in one of its places.
+ * Some blocks at a time: copied, durable; then their map entries, durable. A cut leaves each block in one of its
+ * places.
  */
 import { SparseBitSet } from '../../binary/bits.ts';
 import { EntryTable, scanEntries, writeEntries } from '../../blocks/table.ts';
@@ -12,7 +13,7 @@ import { Turns } from '../../storage/turns.ts';
 import { ENTRY_ZERO } from './layout.ts';
 import { copyBytes, mapPlace } from './map-entries.ts';
 
-/** Bytes that are copied before their entries change. */
+/** Bytes copied before their entries change. */
 const BATCH_BYTES = 64 * 1024 * 1024;
 const BATCH_BLOCKS = 1024;
 
@@ -32,7 +33,7 @@ interface Mover {
   readonly to: number;
 }
 
-/** Leaves no block in a slot from `limit` on. There must be room: no more blocks than `limit`. True: some were moved. */
+/** Clears all slots from `limit` on. There must be space: no more blocks than `limit`. True: some were moved. */
 export async function moveDown(place: MovePlace, limit: number, options: OperationOptions): Promise<boolean> {
   const { storage, blockCount, blockSize, blockExtra } = place;
   const map = mapPlace(storage, place);

@@ -1,15 +1,14 @@
 /**
- * Changing the size of a disk. How it is cut is described in shrink.ts; here it grows.
+ * Growing a disk.
  *
- * A map that still fits before the data is made longer in place: new entries durable, then the header that counts them.
- * A map that does not fit cannot be renumbered in place, since header and map would have to change at once. So:
+ * A map that still fits before the data is extended in place: new entries durable, then the header that counts them. A
+ * map that does not fit cannot be renumbered in place, since header and map would have to change at once. So:
  *   1. the blocks in the first k slots are copied behind the others, durable, and the old map is pointed at the copies,
  *      durable;
  *   2. the complete new map, numbered for data that begins k slots later, is written into the room of those k slots,
  *      durable;
  *   3. the header switches map, data, count and size in its one sector; durable with the next flush.
- * Until step 3 the old map is what counts, after it the new one, so a cut at any step leaves an image with the content
- * it had, and the resize can be run again.
+ * Until step 3 the old map counts, after it the new one, so a cut at any step leaves the content unchanged, and the resize can be repeated.
  */
 
 import { randomGuid } from '../../binary/guid.ts';
@@ -25,16 +24,16 @@ import { ENTRY_FREE, ENTRY_ZERO, HEADER, HEADER_SIZE_1_1_PLUS } from './layout.t
 import { COPY_BYTES, copyBytes, mapPlace } from './map-entries.ts';
 import { blocksOf, shrinkVdi } from './shrink.ts';
 
-/** What ATA can address. */
+/** Limit of ATA. */
 const MOST_PHYSICAL_CYLINDERS = 16_383;
 
-/** The image as it is. */
+/** Current state of the image. */
 export interface VdiState {
   readonly storage: Storage;
   readonly header: VdiHeader;
 }
 
-/** Everything that was decided before the first byte is written. */
+/** Everything decided before the first byte is written. */
 export interface ResizePlan {
   readonly header: VdiHeader;
   readonly options: ResizeOptions;
@@ -42,17 +41,17 @@ export interface ResizePlan {
   readonly blockCount: number;
   readonly mapOffset: number;
   readonly dataOffset: number;
-  /** Slots that the new map takes the room of. */
+  /** Number of slots displaced by the new map. */
   readonly displaced: number;
   /** Blocks in those slots: block and slot. */
   readonly movers: readonly { readonly index: number; readonly slot: number }[];
   /** One more than the highest slot in use. */
   readonly slotsEnd: number;
-  /** The last block of the old disk, when it is not whole and holds data: its hidden end must read zero. */
+  /** The last block of the old disk, if partial and allocated: its hidden end must read as zero. */
   readonly hiddenTail: { readonly offset: number; readonly length: number } | null;
 }
 
-/** Checks the wish and looks at the map. Throws `invalid-argument`, `limit` or `unsupported`; touches nothing. */
+/** Checks the size and examines the map. Throws `invalid-argument`, `limit` or `unsupported`; touches nothing. */
 export async function planResize(state: VdiState, size: number, options: ResizeOptions): Promise<ResizePlan> {
   const { header } = state;
   if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
@@ -132,8 +131,8 @@ function hiddenTail(header: VdiHeader, slot: number | null): ResizePlan['hiddenT
 }
 
 /**
- * Carries the plan out and leaves the new header in `sector`. Cut or cancelled anywhere while it grows, the old image is
- * still there.
+ * Executes the plan and leaves the new header in `sector`. Cut or cancelled at any point of growing, the old image is
+ * intact.
  */
 export async function runResize(storage: Storage, sector: Uint8Array, plan: ResizePlan): Promise<void> {
   const { header, virtualSize, options } = plan;
@@ -163,7 +162,7 @@ async function prepareGrowth(storage: Storage, sector: Uint8Array, plan: ResizeP
   await storage.flush();
 }
 
-/** A medium that ran full must not stay so. After any other failure the storage is left alone. */
+/** Truncates a file that filled the medium. After any other failure the storage is left alone. */
 async function giveBack(storage: Storage, end: number, error: unknown): Promise<void> {
   if (!isImageError(error) || (error.kind !== 'no-space' && error.kind !== 'aborted')) return;
   if (storage.size <= end) return;
@@ -182,7 +181,7 @@ async function clearTail(storage: Storage, tail: { offset: number; length: numbe
   if (storage.size < end) await storage.resize(end);
 }
 
-/** New entries behind the old ones. Nobody counts them yet. */
+/** Writes new entries after the old ones; not counted yet. */
 async function extendMap(storage: Storage, plan: ResizePlan): Promise<void> {
   const { header, blockCount, mapOffset } = plan;
   const first = usedEntries(header);
@@ -194,7 +193,7 @@ async function extendMap(storage: Storage, plan: ResizePlan): Promise<void> {
   );
 }
 
-/** Entries that the disk uses. Whatever stands behind them must not become visible. */
+/** Entries in use by the disk. Later ones must not become visible. */
 function usedEntries(header: VdiHeader): number {
   return blocksOf(header.virtualSize, header);
 }
@@ -203,7 +202,7 @@ function entryOf(plan: ResizePlan): number {
   return plan.options.fill === 'zero' ? ENTRY_ZERO : ENTRY_FREE;
 }
 
-/** Where the file may be cut off again: raised when the old map is about to name something behind it. */
+/** Length that the file may be truncated to after a failure: raised before the old map refers to anything past it. */
 interface Room {
   end: number;
 }
@@ -220,7 +219,7 @@ async function moveMap(storage: Storage, sector: Uint8Array, plan: ResizePlan, r
   });
 }
 
-/** Copies the blocks whose room is needed behind all others and points the old map at the copies. */
+/** Copies the displaced blocks to the end and points the old map at the copies. */
 async function moveBlocks(
   storage: Storage,
   sector: Uint8Array,
@@ -286,7 +285,7 @@ function putHeader(sector: Uint8Array, plan: ResizePlan): void {
   putSize(sector, plan.virtualSize);
 }
 
-/** The size of the disk, with the geometry that goes with it, and the sign that its content is another one. */
+/** Stores the size of the disk and the geometry derived from it, with a new modification UUID. */
 function putSize(sector: Uint8Array, size: number): void {
   HEADER.put(sector, 'diskSize', size);
   HEADER.put(sector, 'modificationUuid', randomGuid());
@@ -295,7 +294,7 @@ function putSize(sector: Uint8Array, size: number): void {
   if (HEADER.get(sector, 'headerSize') >= HEADER_SIZE_1_1_PLUS) putCylinders(sector, 'logical', size);
 }
 
-/** vd.h's VDResize: heads and sectors stay, and a geometry that is not set stays so. */
+/** As vd.h's VDResize: heads and sectors stay, and an unset geometry stays unset. */
 function putCylinders(sector: Uint8Array, kind: 'physical' | 'logical', size: number): void {
   const bytes = cylinderBytes(sector, kind);
   if (bytes === 0 || HEADER.get(sector, `${kind}Cylinders`) === 0) return;

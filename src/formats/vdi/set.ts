@@ -1,7 +1,4 @@
-/**
- * Changing what a VDI image says of itself: fields of the header, all in its one sector, so a cut leaves the old header
- * or the new one.
- */
+/** Changes of VDI metadata: header fields, all in one sector, so a cut leaves the old header or the new one. */
 import { NULL_GUID, normalizeGuid } from '../../binary/guid.ts';
 import { SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
@@ -30,7 +27,9 @@ export function changedSector(sector: Uint8Array, header: VdiHeader, changes: Im
   return changed;
 }
 
-/** An image with a parent is of the differencing kind, one without is a base: QEMU and VirtualBox go by different fields. */
+/**
+ * An image with a parent is a differencing image, one without a base: QEMU and VirtualBox rely on different fields.
+ */
 function putKind(sector: Uint8Array, header: VdiHeader, changes: ImageChanges, label: string): void {
   if (changes.parentUuid === undefined) return;
   const wanted = HEADER.get(sector, 'parentUuid') === NULL_GUID ? IMAGE_TYPE.dynamic : IMAGE_TYPE.diff;

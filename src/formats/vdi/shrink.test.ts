@@ -1,4 +1,4 @@
-/** Blocks in slots that the header cannot count: how they come about, and that everything mends them. */
+/** Blocks in slots that the header cannot count: their origin, and their repair by every operation. */
 import { describe, expect, it } from 'vitest';
 import { checkImage, createImage, Disk } from '../../index.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
@@ -10,7 +10,7 @@ const ORDER = [15, 14, 13, 12, 11, 10, 9, 8, 0, 1];
 const open = (provider: MemoryProvider, mode: 'read' | 'write' = 'write'): Promise<Disk> =>
   Disk.open({ provider, name: NAME }, { mode, format: 'vdi', flushAfterMs: 0 });
 
-/** Blocks 0 and 1 stand in the last slots. */
+/** Blocks 0 and 1 are in the last slots. */
 async function made(): Promise<MemoryProvider> {
   const provider = new MemoryProvider();
   const config = { AllocationBlockSize: BLOCK, DataAlignment: 512 };
@@ -20,7 +20,7 @@ async function made(): Promise<MemoryProvider> {
   return provider;
 }
 
-/** What a resize to two blocks left that switched the header before it moved anything. */
+/** State left by a resize to two blocks that was cut after the header switch. */
 async function cutHalfway(): Promise<MemoryProvider> {
   const provider = await made();
   await patch(provider, 0x170, 2 * BLOCK);

@@ -1,13 +1,13 @@
 /**
- * Cutting a disk. The header counts slots, and never more than there are blocks, so it cannot get fewer blocks while any
- * stands in a high slot. In this order:
- *   1. the header gets the size, durable: slots of lost blocks get other content now. The map is longer than the disk from
+ * Shrinking a disk. The header counts slots, and never more than there are blocks, so it cannot get fewer blocks while
+ * any stands in a high slot. In this order:
+ * 1. the header gets the size, durable: slots of lost blocks get other content now. The map is longer than the disk
+ * from
  *      then on, which is allowed;
- *   2. entries behind the new end are given up; durable before the next entry changes;
- *   3. blocks in slots beyond the new number of blocks move into those that this set free, durable (move-down.ts);
- *   4. the header gets the number of blocks, and how many slots are in use; durable with the next flush.
- * A cut before the first step leaves the disk as it was, and after it the smaller one, whose resize is *pending*: one to
- * the size that it has goes on. The header counts every slot in use at every moment.
+ *   2. entries past the new end are freed; durable before the next entry changes;
+ *   3. blocks in slots beyond the new number of blocks move into those just freed, durable;
+ *   4. the header gets the number of blocks and of slots in use; durable with the next flush.
+ * A cut before the first step leaves the disk as it was, and after it the smaller one, whose resize is *pending*: a resize to its current size continues it. The header counts every slot in use at every moment.
  */
 import { divCeil } from '../../binary/numbers.ts';
 import { scanEntries, writeEntries } from '../../blocks/table.ts';
@@ -18,14 +18,14 @@ import { ENTRY_FREE, ENTRY_ZERO, HEADER } from './layout.ts';
 import { mapPlace } from './map-entries.ts';
 import { moveDown } from './move-down.ts';
 
-/** Entries that a disk of that size needs. */
+/** Entries needed for a disk of that size. */
 export function blocksOf(size: number, { blockSize }: Pick<VdiHeader, 'blockSize'>): number {
   return divCeil(size, blockSize);
 }
 
 /**
- * Gives the disk the size that `putSize` writes into a sector, which is not larger than the one it has, and leaves the
- * header in `sector`. What was given up was looked at before.
+ * Shrinks the disk to the size that `putSize` writes into a sector, and leaves the header in `sector`. Lost data was
+ * checked before.
  */
 export async function shrinkVdi(
   storage: Storage,
@@ -67,7 +67,7 @@ async function putHeader(storage: Storage, sector: Uint8Array, put: (sector: Uin
   sector.set(switched);
 }
 
-/** Where the slots that the map uses end, and whether entries behind those of the disk use any. */
+/** End of the slots in use, and whether entries past the disk's use any. */
 async function usedSlots(
   storage: Storage,
   header: VdiHeader,

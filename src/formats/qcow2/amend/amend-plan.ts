@@ -1,4 +1,4 @@
-/** What an amended image shall be: the words of the caller, checked against the image. Nothing is read or written here. */
+/** Plan of an amendment: the caller's options, checked against the image. No I/O here. */
 import { type ErrorKind, ImageError, printable } from '../../../errors.ts';
 import type { ConfigKey } from '../../../image/contract.ts';
 import { CONFIG, featureNames, flag, powerOfTwo, word } from '../create.ts';
@@ -23,35 +23,35 @@ import type { Snapshot } from '../snapshots/snapshots.ts';
 /** Values by the names of options. */
 export type AmendValues = Readonly<Record<string, string | number>>;
 
-/** What shall become of an image. */
+/** Result of checking the options. */
 export interface AmendPlan {
   readonly version: 2 | 3;
   readonly refcountOrder: number;
-  /** The header as it shall be, but for the width of the refcounts. */
+  /** The new header, except for the width of refcounts. */
   readonly header: (now: Qcow2Header) => Qcow2Header;
   readonly changesHeader: boolean;
-  /** Only an image without compressed clusters may become that. */
+  /** Permitted only for an image without compressed clusters. */
   readonly otherCompression: boolean;
 }
 
-/** The image, as far as it decides what it may become. */
+/** Facts about the image that limit the possible changes. */
 export interface AmendFacts {
   readonly header: Qcow2Header;
   readonly snapshots: readonly Snapshot[];
   readonly path: string;
 }
 
-/** Options that only an existing image has, or that are about its parent. */
+/** Options that exist only for existing images, or concern the parent. */
 export const BACKING_FILE = 'backing_file';
 export const BACKING_FORMAT = 'backing_fmt';
 
-/** QEMU's feature names take room that small header clusters do not have. */
+/** QEMU's feature names need more space than small header clusters have. */
 const NAMES_FROM_CLUSTER = 4096;
 const VM_STATE_2 = 2 ** 32;
-/** Names that must end somewhere sensible. */
+/** Characters not permitted in names. */
 const CONTROL = /\p{Cc}/u;
 
-/** What can be changed afterwards. */
+/** Options that can be changed. */
 export const AMEND_KEYS: readonly ConfigKey[] = [
   amendKey(CONFIG.compat, 'string', '1.1 for version 3, 0.10 for version 2.'),
   amendKey(CONFIG.lazyRefcounts, 'string', 'on: other programs may put off writing refcounts.'),
@@ -67,7 +67,7 @@ function amendKey(name: string, valueType: ConfigKey['valueType'], description: 
   return { name, valueType, default: null, mandatory: false, expert: false, createOnly: false, description };
 }
 
-/** Checks the wishes. Throws `invalid-argument` for words that mean nothing, `unsupported` for what cannot be. */
+/** Checks the options. Throws `invalid-argument` for meaningless values, `unsupported` for impossible changes. */
 export function planAmend(facts: AmendFacts, values: AmendValues): AmendPlan {
   const { header } = facts;
   refuseFixed(facts, values);
@@ -104,7 +104,7 @@ function has(values: AmendValues, key: string): boolean {
   return values[key] !== undefined;
 }
 
-/** Options of new images: the value that the image has is no change. */
+/** Options of new images: the current value counts as no change. */
 function refuseFixed({ header, path }: AmendFacts, values: AmendValues): void {
   const size = powerOfTwo(values, CONFIG.clusterSize, header.clusterSize, 1, 2 ** 53);
   const extended = has(values, CONFIG.extendedL2) ? flag(values, CONFIG.extendedL2) : header.extendedL2;
@@ -130,7 +130,7 @@ function wantedVersion(header: Qcow2Header, values: AmendValues): 2 | 3 {
   return compat === '0.10' || compat === 'v2' ? VERSION_2 : VERSION_3;
 }
 
-/** What there is in version 3 only. */
+/** Features that exist only in version 3. */
 function refuseInVersion2(
   { header, path }: AmendFacts,
   wanted: { readonly bits: number; readonly lazy: boolean; readonly compression: 'zlib' | 'zstd' },
@@ -167,7 +167,7 @@ function refuseInVersion2(
   throw new ImageError('unsupported', message, { path, field: key, found: value, hint: advice });
 }
 
-/** What an image of version 3 has that version 2 has no place for. Zero clusters are dealt with. */
+/** Features of a version 3 image that version 2 cannot store. Zero clusters are handled separately. */
 function refuseDowngrade({ header, snapshots, path }: AmendFacts): void {
   const bit = (one: bigint): boolean => (header.incompatible & one) !== 0n;
   const odd = snapshots.find(({ diskSize, vmStateSize }) => diskSize !== header.size || vmStateSize >= VM_STATE_2);
@@ -214,7 +214,7 @@ interface Names {
   readonly backingFormat?: string | null | undefined;
 }
 
-/** As QEMU allows it: another name, and a raw one that need not be raw any more. */
+/** Permits what QEMU permits: another name, and a raw file that no longer needs to be raw. */
 function wantedDataFile(facts: AmendFacts, values: AmendValues): Names {
   const { header, path } = facts;
   const external = (header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
@@ -308,7 +308,7 @@ function withFeatures(
   return { ...longHeader(header), compatible, incompatible, compression };
 }
 
-/** Older headers end before the compression type. */
+/** Old headers end before the compression type. */
 function longHeader(header: Qcow2Header): Qcow2Header {
   if (header.headerLength >= HEADER.size) return header;
   return { ...header, headerLength: HEADER.size, unknownFields: new Uint8Array(HEADER.fields.padding.size) };

@@ -1,12 +1,12 @@
 /**
- * Changing options of an image that exists. Everything that could refuse is asked before the first write.
+ * Amending an existing image. Everything that could fail is checked before the first write.
  *
- * - To version 3: entries of snapshots get the extra data that it wants, in a new table; then the header.
- * - The width of refcounts: see refcount-width.ts.
- * - To version 2: zero marks are taken out of all tables, see zero-expansion.ts; then the header.
+ * - To version 3: snapshot entries get the extra data that version 3 requires, in a new table; then the header.
+ * - The width of refcounts: new blocks and table, switched in the header.
+ * - To version 2: zero flags are removed from all tables; then the header.
  *
- * The header changes in its first sector, see header-switch.ts. A cut leaves the image before or after each of these; what
- * is read is the same all the time, but for a backing file that was exchanged. Nothing else may run meanwhile.
+ * The header changes in its first sector. A cut leaves the image before or after each of these steps, and it reads the
+ * same throughout, except when the backing file was changed. Nothing else may run at the same time.
  */
 import { hex, ImageError } from '../../../errors.ts';
 import type { AmendOptions } from '../../../image/contract.ts';
@@ -22,18 +22,21 @@ import { type AmendValues, planAmend } from './amend-plan.ts';
 import { changeWidth, checkWidth, type WidthHost } from './refcount-width.ts';
 import { expandZeroes } from './zero-expansion.ts';
 
-/** The image, as this sees it. */
+/** The image, as the amendment sees it. */
 export interface AmendHost extends WidthHost {
   readonly snapshots: readonly Snapshot[];
-  /** Throws when there is no safe way to that header. */
+  /** Throws if the header cannot be switched safely. */
   checkHeader(header: Qcow2Header): Promise<void>;
-  /** Another header with other extensions or names, durably. */
+  /** Switches to a header with other extensions or names, durably. */
   switchHeader(header: Qcow2Header): Promise<void>;
-  /** Fields of the first sector, durably. */
+  /** Changes fields of the first sector, durably. */
   changeHeader(changes: Pick<Qcow2Header, 'snapshotCount' | 'snapshotsOffset'>): Promise<void>;
 }
 
-/** Refuses what cannot be, touching nothing, and returns what makes the changes; null: all is as it shall be. */
+/**
+ * Rejects impossible changes without touching anything, and returns a function that makes the changes; null: nothing to
+ * change.
+ */
 export async function prepareAmend(
   host: AmendHost,
   values: AmendValues,
@@ -69,7 +72,7 @@ export async function prepareAmend(
   };
 }
 
-/** Compressed clusters say nothing of how they were compressed; and what version 2 ignores may mean something in 3. */
+/** Compressed clusters do not record their method; and bits ignored by version 2 may have a meaning in version 3. */
 async function checkEntries(
   host: AmendHost,
   refused: { readonly upgrades: boolean; readonly compression: boolean },
@@ -105,7 +108,7 @@ function hasCompressed(header: Qcow2Header, path: string, offset: number): Image
   });
 }
 
-/** Version 3 wants every snapshot to say how large its disk was. */
+/** Version 3 requires the disk size in every snapshot. */
 async function completeSnapshots(host: AmendHost): Promise<void> {
   const { header, snapshots } = host;
   if (header.version !== VERSION_2 || snapshots.every(({ extra }) => extra.length >= SNAPSHOT_EXTRA_3)) return;

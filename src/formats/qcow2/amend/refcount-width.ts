@@ -1,8 +1,8 @@
 /**
- * Refcounts of another width. All blocks and a table that leads to them are written behind everything that is counted,
- * durable; then table, length and width change in the header, in its first sector; then the old blocks and the old table
- * are given up, in the new counts. So a cut leaves the old structure, with some bytes behind it that nothing refers to,
- * or the new one, with the room of the old one leaked.
+ * Refcounts of another width. All blocks and a table for them are written past everything counted, durable; then table,
+ * length and width change in the header, in its first sector; then the old blocks and the old table are freed in the
+ * new counts. A cut leaves either the old structure with some unreferenced bytes after it, or the new one with the old
+ * one leaked.
  */
 
 import { divCeil } from '../../../binary/numbers.ts';
@@ -24,22 +24,22 @@ export interface RefcountFields {
 
 /** The image, as its counts see it. */
 export interface WidthHost extends TableHost {
-  /** Makes counts durable, and whatever was written. */
+  /** Makes counts and all earlier writes durable. */
   flush(): Promise<void>;
-  /** Changes the first sector, durably, and reads the counts anew. */
+  /** Changes the first sector, durably, and reloads the counts. */
   switchRefcounts(fields: RefcountFields): Promise<void>;
 }
 
-/** Where the new structure lies, in clusters. */
+/** Position of the new structure, in clusters. */
 interface Layout {
-  /** Numbers of the blocks that there are, ascending; they lie behind each other from `first` on. */
+  /** Numbers of the blocks needed, ascending; they are stored consecutively from `first` on. */
   readonly blocks: readonly number[];
   readonly first: number;
   readonly tableFirst: number;
   readonly tableClusters: number;
 }
 
-/** Refuses a width that a stored count does not fit, or that needs a table which is too long. Touches nothing. */
+/** Rejects a width too small for a stored count, or with too long a table. Touches nothing. */
 export async function checkWidth(host: TableHost, order: number, turns: Turns): Promise<void> {
   const most = refcountMax(order);
   if (most < host.counts.most) {
@@ -50,7 +50,7 @@ export async function checkWidth(host: TableHost, order: number, turns: Turns): 
   await layOut(host, order, turns);
 }
 
-/** Changes the width to `2 ** order` bits. Everything is flushed before. */
+/** Changes the width to `2 ** order` bits. Everything must be flushed. */
 export async function changeWidth(host: WidthHost, order: number, how: AmendOptions): Promise<void> {
   const turns = new Turns(how.signal, 'The change');
   const layout = await layOut(host, order, turns);
@@ -82,7 +82,7 @@ function tooNarrow({ storage, header }: TableHost, order: number, cluster: numbe
   });
 }
 
-/** Blocks for all that is counted, and for themselves and their table. */
+/** Blocks for everything counted, and for themselves and their table. */
 async function layOut({ counts, header, storage }: TableHost, order: number, turns: Turns): Promise<Layout> {
   const { clusterSize } = header;
   const perBlock = refcountsPerBlock(clusterSize, order);
@@ -131,7 +131,7 @@ async function neededBlocks(
   return { needed, end };
 }
 
-/** The same counts in the other width. What counts them has a reference now, too. */
+/** The same counts in the other width. The new structure now counts as referenced, too. */
 async function writeBlocks(
   host: TableHost,
   order: number,

@@ -1,10 +1,10 @@
 /**
- * Taking zero marks out of the L2 tables, since version 2 has none: what shows no backing file becomes absent, everything
- * else gets clusters that hold zeroes. What is read stays the same at every step, of the disk and of its snapshots.
+ * Removal of zero flags from L2 tables, since version 2 has none: without a backing file the entries become absent,
+ * otherwise they get clusters of zeroes. The disk and its snapshots read the same at every step.
  *
- * For some tables at a time, each line durable before the next: counts of the new clusters, which read zero; the entries;
- * then the counts of what the entries led to are lowered. At the end COPIED is set where one reference is left. A table
- * that several trees share is changed once, in place, and what it leads to counts once for each of them.
+ * For some tables at a time, each line durable before the next: counts of the new clusters, which read zero; the
+ * entries; then the counts of the old clusters are lowered. At the end COPIED is set where one reference is left. A
+ * table shared by several trees is changed once, in place, and its clusters count once for each of them.
  */
 import { SECTOR } from '../../../binary/numbers.ts';
 import { ImageError } from '../../../errors.ts';
@@ -20,31 +20,31 @@ import { type TableHost, withCount } from '../clusters/table-room.ts';
 import { type L1Place, l2Tables, readL1 } from '../clusters/tree.ts';
 import { COMPRESSED_HIGH, COPIED_HIGH, ENTRY_BYTES, OFFSET_HIGH, ZERO_LOW } from '../layout.ts';
 
-/** Bytes of changed sectors, and clusters to be given up, that wait for a flush. */
+/** Limit of changed bytes and freed clusters that wait for a flush. */
 const BATCH_BYTES = 1024 * 1024;
 const BATCH_CLUSTERS = 65_536;
 
-/** The image, as this sees it. */
+/** The image, as the expansion sees it. */
 export interface ExpansionHost extends TableHost {
   readonly snapshots: readonly L1Place[];
-  /** Makes counts durable, and whatever was written. */
+  /** Makes counts and all earlier writes durable. */
   flush(): Promise<void>;
 }
 
-/** A table, and who leads to it. */
+/** A table and its references. */
 interface Shared {
   paths: number;
   active: boolean;
 }
 
-/** What waits for a flush. */
+/** Changes waiting for a flush. */
 interface Batch {
   readonly sectors: { readonly offset: number; readonly bytes: Uint8Array }[];
   readonly lower: number[];
   bytes: number;
 }
 
-/** Expands all of them, in the tables of snapshots, too. `shown`: a backing file may be seen where nothing stands. */
+/** Expands all zero flags, in snapshots too. `shown`: absent clusters show a backing file. */
 export async function expandZeroes(host: ExpansionHost, shown: boolean, how: AmendOptions): Promise<void> {
   const { header } = host;
   const places: readonly L1Place[] = [header, ...host.snapshots];
@@ -99,7 +99,7 @@ interface TableJob {
   readonly shown: boolean;
 }
 
-/** Changes the entries in memory; clusters that hold zeroes are made for those that need one. */
+/** Changes the entries in memory, allocating clusters of zeroes where needed. */
 async function expandTable(host: ExpansionHost, { offset, view, table, shown }: TableJob, batch: Batch): Promise<void> {
   const { header, counts } = host;
   const alone = table.paths === 1 && table.active;
@@ -141,7 +141,7 @@ async function expandTable(host: ExpansionHost, { offset, view, table, shown }: 
   }
 }
 
-/** Writes what a batch has changed. Returns whether something was given up. */
+/** Writes the changes of a batch. Returns true if clusters were freed. */
 async function publish(host: ExpansionHost, batch: Batch): Promise<boolean> {
   const { counts, storage } = host;
   const { sectors, lower } = batch;
@@ -174,7 +174,7 @@ async function countOf({ counts, header, storage }: ExpansionHost, place: number
   });
 }
 
-/** Makes clusters of the file read zero, also those behind its end, which it then reaches. */
+/** Makes clusters read as zero, extending the file if they lie past its end. */
 async function zeroRun({ storage, header }: ExpansionHost, { first, count }: ClusterRun): Promise<void> {
   const [start, end] = [first * header.clusterSize, (first + count) * header.clusterSize];
   const inside = storage.can.growsZeroed ? Math.min(end, storage.size) : end;

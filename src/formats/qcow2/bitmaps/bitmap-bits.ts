@@ -1,6 +1,6 @@
 /**
- * The bits of a bitmap, a cluster of the file at a time: what is zero, or all ones, is never in memory, so a bitmap takes
- * as much of it as the file has of its bits, whatever its table claims.
+ * Bits of a bitmap, one cluster of the file at a time: clusters of all zeroes or ones are never in memory, so memory
+ * follows the stored bits, whatever the table claims.
  */
 import { divCeil } from '../../../binary/numbers.ts';
 import { isZero } from '../../../codec/bytes.ts';

@@ -1,4 +1,4 @@
-/** Persistent bitmaps, made and changed by this program alone; QEMU looks at them in the peer tests. */
+/** Persistent bitmaps, created and changed by vdkit alone; the peer tests compare them with QEMU. */
 import { describe, expect, it, vi } from 'vitest';
 import { expectKind } from '../../../../test/conformance/expect-kind.ts';
 import { recount } from '../../../../test/faults/qcow2-recount.ts';
@@ -26,7 +26,7 @@ async function expectSound({ provider }: { provider: MemoryProvider }): Promise<
   expect(recount(bytes)).toEqual({ low: [], unsafe: [], unflagged: [], leaks: 0 });
 }
 
-/** Sets bits in the file, where QEMU would have recorded. */
+/** Sets bits in the file, as QEMU would have recorded them. */
 async function setBits(provider: MemoryProvider, name: string, bits: readonly number[]): Promise<void> {
   const storage = await provider.open(NAME, 'write');
   const header = await readHeader(storage);
@@ -270,7 +270,7 @@ describe('persistent bitmaps', () => {
   });
 });
 
-/** Sectors that a bitmap calls changed. */
+/** Sectors marked as changed by a bitmap. */
 function mark(changed: Set<number>, offset: number, length: number, granularity: number): void {
   const end = Math.ceil((offset + length) / granularity) * granularity;
   for (let at = Math.floor(offset / granularity) * granularity; at < end; at += 512) changed.add(at / 512);
@@ -293,7 +293,7 @@ async function allBits(provider: MemoryProvider, name: string): Promise<boolean[
   return bits;
 }
 
-/** Gives a bitmap without bits a cluster for them, at the end of the file. The counts do not matter here. */
+/** Gives a bitmap without bits a cluster for them, at the end of the file. Counts are ignored here. */
 async function fillEntry(provider: MemoryProvider, name: string): Promise<void> {
   const storage = await provider.open(NAME, 'write');
   const header = await readHeader(storage);

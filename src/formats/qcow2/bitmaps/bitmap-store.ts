@@ -1,11 +1,11 @@
 /**
- * Adding, removing and changing persistent bitmaps. Each change writes what is new into room of its own: the bits, the
- * table that leads to them, the directory; then the header extension names the directory, in the first sector, and the
- * counts of what was replaced are lowered. Nothing else runs meanwhile, and everything is flushed before.
+ * Adding, removing and changing persistent bitmaps. Each change writes the new bits, table and directory into newly
+ * allocated clusters; then the header extension in the first sector names the new directory, and the counts of the old
+ * clusters are lowered. Nothing else may run at the same time, and everything is flushed before.
  *
- * A session that changes the disk marks the bitmaps that record as in use, in the directory, before its first change. It
- * records in memory, and stores the bits when it ends well. What ends otherwise leaves them marked: of no use, but never
- * wrong. Those that do not record stay valid.
+ * A session that changes the disk marks the bitmaps that record as in use, in the directory, before its first change.
+ * It records in memory, and stores the bits when it ends well. A session that ends otherwise leaves them marked:
+ * useless, but never wrong. Those that do not record stay valid.
  */
 import { SparseBitSet } from '../../../binary/bits.ts';
 import { divCeil } from '../../../binary/numbers.ts';
@@ -29,15 +29,15 @@ import {
 import { type Bits, cutBits, kindOf, mergedBits, StoredBits, setBits } from './bitmap-bits.ts';
 import { type Bitmap, bitmapsConsistent, bitmapTableEntries, isInUse, serializeBitmaps } from './bitmaps.ts';
 
-/** QEMU's smallest granularity unless it is told another. */
+/** QEMU's default minimum granularity. */
 const DEFAULT_GRANULARITY_MIN = 4096;
-/** Bits that one session keeps in memory. */
+/** Limit of the recorded bits in memory for one session. */
 const RECORDED_BYTES = 64 * 1024 * 1024;
 const NO_EXTRA = new Uint8Array(0);
-/** Failures after which nothing leads to what was written. */
+/** Failures after which the new data is unreferenced. */
 const HARMLESS: ReadonlySet<ErrorKind> = new Set(['aborted', 'corrupt', 'limit']);
 
-/** Where the directory is. */
+/** Position of the directory. */
 export interface Directory {
   readonly count: number;
   readonly directoryBytes: number;
@@ -47,28 +47,28 @@ export interface Directory {
 /** The image, as its bitmaps see it. */
 export interface BitmapHost extends TableHost {
   readonly bitmaps: readonly Bitmap[];
-  /** Makes counts durable, and whatever was written. */
+  /** Makes counts and all earlier writes durable. */
   flush(): Promise<void>;
-  /** Makes the header name another directory, durably; null: there are no bitmaps. */
+  /** Switches the header to another directory, durably; null: no bitmaps. */
   changeDirectory(directory: Directory | null): Promise<void>;
-  /** These are the bitmaps from now on. */
+  /** Replaces the list of bitmaps. */
   changed(bitmaps: readonly Bitmap[]): void;
-  /** Something ended halfway: what is in memory is not what is on the medium. */
+  /** Called after a partial failure: memory and medium may differ. */
   fail(): void;
 }
 
-/** The bits of a bitmap while the image on the medium calls it in use. */
+/** Bits of a bitmap while the image on the medium marks it as in use. */
 interface Recorded {
   readonly granularityBits: number;
-  /** False: it stays as it is. */
+  /** False: it does not record and stays unchanged. */
   readonly records: boolean;
   bits: Uint8Array;
 }
 
-/** See the head of this file. */
+/** The persistent bitmaps of an image open for writing. */
 export class Qcow2Bitmaps implements BitmapStore {
   readonly #host: BitmapHost;
-  /** Bits of those that this session records, by name. */
+  /** Bits of the bitmaps recorded by this session, by name. */
   readonly #recorded = new Map<string, Recorded>();
   #size = 0;
 
@@ -142,20 +142,20 @@ export class Qcow2Bitmaps implements BitmapStore {
     });
   }
 
-  /** Before the first change of the content: what records is loaded, and marked as in use. Durable. */
+  /** Called before the first change of content: enabled bitmaps are loaded and marked as in use. Durable. */
   async beginChanges(): Promise<void> {
     await this.#use(isEnabled);
   }
 
   /**
-   * Before the disk gets another size. Bitmaps are as long as the disk: until all of them are stored anew they are marked,
-   * also those that do not record. Durable.
+   * Called before a resize. Bitmaps are as long as the disk: until all of them are stored again they are marked,
+   * including disabled ones. Durable.
    */
   async beginResize(): Promise<void> {
     await this.#use(() => true);
   }
 
-  /** The disk has its new size, or still the old one. Of new space no bit is set. */
+  /** Called after a resize, successful or not. New space starts with clear bits. */
   endResize(): void {
     const { size } = this.#host.header;
     this.#size = size;
@@ -183,7 +183,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     this.#host.changed(next);
   }
 
-  /** The guest changes a range. */
+  /** Records a change of a range. */
   noteRange(offset: number, length: number): void {
     const end = Math.min(offset + length, this.#size);
     for (const { granularityBits, records, bits } of this.#recorded.values()) {
@@ -192,7 +192,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     }
   }
 
-  /** Stores what was recorded, and takes the marks away. */
+  /** Stores the recorded bits and removes the marks. */
   async endChanges(): Promise<void> {
     const recorded = [...this.#recorded];
     this.#recorded.clear();
@@ -205,12 +205,12 @@ export class Qcow2Bitmaps implements BitmapStore {
     }
   }
 
-  /** Marked as in use by this session, which knows its bits. */
+  /** True for a bitmap marked as in use by this session, which has its bits. */
   isRecorded({ name }: Bitmap): boolean {
     return this.#recorded.has(name);
   }
 
-  /** The bits of what is wanted, as far as they fit into memory and can be read: what is left out stays marked. */
+  /** Loads bits as far as they fit into memory and can be read; bitmaps left out stay marked. */
   async #load(wanted: (bitmap: Bitmap) => boolean): Promise<void> {
     const { header, bitmaps } = this.#host;
     this.#size = header.size;
@@ -229,7 +229,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     }
   }
 
-  /** Gives a bitmap other bits, or makes it: what `bits` is too short for is zero. */
+  /** Replaces or creates a bitmap; missing bits are zero. */
   async #replace(old: Bitmap | null, bitmap: Bitmap, bits: Uint8Array): Promise<void> {
     const { clusterSize } = this.#host.header;
     await this.#store(old, bitmap, (index) => {
@@ -239,8 +239,8 @@ export class Qcow2Bitmaps implements BitmapStore {
   }
 
   /**
-   * The same with bits that are asked for a cluster at a time, and written before the next ones are. Nothing leads to them
-   * before all are there, so a cancel, or a failure to read, gives the room back.
+   * Replaces a bitmap with bits produced and written a cluster at a time. Nothing refers to them before all are
+   * written, so after a cancel or a read error the space is freed.
    */
   async #store(old: Bitmap | null, bitmap: Bitmap, bitsAt: (index: number) => MaybePromise<Bits>): Promise<void> {
     const { bitmaps, header } = this.#host;
@@ -271,7 +271,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     await this.#switch(next, [[tableRoom, new Uint8Array(table.buffer)]], lower);
   }
 
-  /** The last cluster has bits behind the end of the disk: those are zero, so it is never all ones. */
+  /** Bits of the last cluster past the end of the disk are zero, so it is never all ones. */
   #last(bits: Bits, index: number, bitmap: Bitmap): Bits {
     if (bits === 'zeroes' || index + 1 < bitmap.tableEntries) return bits;
     const { clusterSize, size } = this.#host.header;
@@ -281,7 +281,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     return isZero(bytes) ? 'zeroes' : bytes;
   }
 
-  /** Writes what is new, makes the image list these bitmaps, in one step, and gives up clusters of the old ones. */
+  /** Writes the new data, switches the list of bitmaps in one step, and frees the clusters of the old ones. */
   async #switch(
     next: readonly Bitmap[],
     writes: readonly [Room | undefined, Uint8Array][],
@@ -335,7 +335,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     return table;
   }
 
-  /** The clusters of the table and of the bits. */
+  /** Clusters of the table and of the bits. */
   async #clustersOf(bitmap: Bitmap): Promise<number[]> {
     const { clusterSize } = this.#host.header;
     const table = await this.#tableOf(bitmap);
@@ -348,7 +348,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     return clusters;
   }
 
-  /** Its bits, which are read when they are asked for. */
+  /** Bits read on demand. */
   async #stored(bitmap: Bitmap): Promise<StoredBits> {
     const { header, storage } = this.#host;
     const { clusterSize } = header;
@@ -362,7 +362,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     return new StoredBits(storage, bitmap, await this.#tableOf(bitmap), clusterSize);
   }
 
-  /** All of its bits, of a bitmap that fits into memory. */
+  /** All bits of a bitmap that fits into memory. */
   async #bitsOf(bitmap: Bitmap): Promise<Uint8Array> {
     const { clusterSize } = this.#host.header;
     const stored = await this.#stored(bitmap);
@@ -376,7 +376,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     return bits;
   }
 
-  /** Bits behind the end of the disk are zero. */
+  /** Clears bits past the end of the disk. */
   #cutTail(bits: Uint8Array, { granularityBits }: Pick<Bitmap, 'granularityBits'>): void {
     cutBits(bits, divCeil(this.#host.header.size, 2 ** granularityBits));
   }
@@ -406,7 +406,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     });
   }
 
-  /** Refuses to add to a list that another program did not look after. */
+  /** Rejects changes to a list that another program has ignored. */
   #checkWhole(): void {
     const { header, bitmaps } = this.#host;
     if (header.version !== VERSION_3) {
@@ -458,7 +458,7 @@ export class Qcow2Bitmaps implements BitmapStore {
   }
 }
 
-/** It records what changes. */
+/** True for a bitmap that records changes. */
 function isEnabled({ flags }: Bitmap): boolean {
   return (flags & BITMAP_FLAG.auto) !== 0;
 }

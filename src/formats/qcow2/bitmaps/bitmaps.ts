@@ -19,16 +19,16 @@ import {
 } from '../layout.ts';
 import { textOf } from '../snapshots/snapshots.ts';
 
-/** One persistent bitmap, as its directory entry says. */
+/** One persistent bitmap, from its directory entry. */
 export interface Bitmap {
   readonly name: string;
   readonly granularityBits: number;
   readonly flags: number;
   readonly tableOffset: number;
   readonly tableEntries: number;
-  /** Always empty in images that are known. */
+  /** Extra data: empty in all known images. */
   readonly extra: Uint8Array;
-  /** Only where it is no UTF-8, so that a rewrite keeps it as it is stored. */
+  /** The stored name, only if it is not valid UTF-8, so that a rewrite preserves it. */
   readonly nameBytes?: Uint8Array;
 }
 
@@ -54,17 +54,17 @@ export async function readBitmaps(storage: Storage, header: Qcow2Header): Promis
   return parseBitmaps(bytes, count, { ...details, header });
 }
 
-/** Whether the list can be relied on: a writer that knows no bitmaps clears the bit. */
+/** True if the list is reliable: a writer without bitmap support clears this bit. */
 export function bitmapsConsistent(header: Qcow2Header): boolean {
   return (header.autoclear & AUTOCLEAR.bitmaps) !== 0n;
 }
 
-/** A bitmap that was not stored when the program that used it ended: it may only be removed. */
+/** A bitmap not stored when the program using it ended: it can only be removed. */
 export function isInUse(bitmap: Bitmap): boolean {
   return (bitmap.flags & BITMAP_FLAG.inUse) !== 0;
 }
 
-/** Entries that a bitmap's table must have for a disk of that size. */
+/** Table entries needed for a bitmap of a disk of that size. */
 export function bitmapTableEntries(size: number, granularityBits: number, clusterSize: number): number {
   return divCeil(divCeil(divCeil(size, 2 ** granularityBits), 8), clusterSize);
 }

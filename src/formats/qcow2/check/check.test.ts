@@ -1,4 +1,4 @@
-/** Checking and repairing images that were made byte by byte. What QEMU says of the same damage is in test/peers. */
+/** Checks and repairs of images made byte by byte. The peer tests compare the same damage with QEMU. */
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../../../test/conformance/expect-kind.ts';
 import {
@@ -36,7 +36,7 @@ async function stored(image: BuiltImage, bytes = image.bytes): Promise<Stored> {
   return { provider, storage, image };
 }
 
-/** What the disk shows: a piece of each cluster that may hold data, or that it cannot be read. */
+/** Visible content: a piece of each cluster that may hold data, or the error of reading it. */
 async function contentOf({ provider, image }: Stored, snapshot?: string): Promise<string[]> {
   await using disk = await openDisk({ provider, name: NAME }, snapshot === undefined ? {} : { snapshot });
   const pieces: string[] = [];
@@ -54,7 +54,7 @@ const codes = (findings: readonly Finding[]): string[] => [...new Set(findings.m
 
 type Damage = (image: BuiltImage) => void;
 
-/** What is done, what is found, what a repair leaves. The disk reads the same before and after. */
+/** The damage, the findings, and the findings left by a repair. The disk reads the same before and after. */
 const KINDS: readonly [string, Damage, string[], string[], BuildOptions?][] = [
   ['nothing', () => {}, [], []],
   ['a leak', (i) => setCount(i, at(i.data, 3), 2), ['copied-set', 'count-too-high'], []],

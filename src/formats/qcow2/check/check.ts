@@ -1,12 +1,12 @@
 /**
- * Checking a QCOW2 image that nobody has open: all references are counted again and compared with the counts that are
- * stored. Nothing is changed.
+ * Check of a QCOW2 image that is not open elsewhere: all references are counted and compared with the stored counts.
+ * Nothing is changed.
  *
- * A count that is too high is a leak: room is lost. One that is too low is a corruption: the cluster will be given away
- * while it is in use. So is a COPIED flag on what is shared, which would be overwritten; one that is missing is a warning,
- * since a cut while a snapshot is made or deleted leaves that: opening the image for writing sets it. What cannot be
- * followed (a table that begins at no cluster, a list that ends early) makes `incomplete`: then a cluster that seems
- * unused may be used. No count is lowered then, nor where an entry is damaged so that nobody can tell what it led to.
+ * A count that is too high is a leak: space is lost. One that is too low is a corruption: the cluster will be
+ * reallocated while in use. So is a COPIED flag on a shared cluster, which would be overwritten; a missing flag is a
+ * warning, since a cut during the creation or deletion of a snapshot leaves that state: opening the image for writing
+ * sets the flag. References that cannot be followed (a misaligned table, a truncated list) set `incomplete`: a
+ * seemingly unused cluster may be in use. Then no count is lowered, nor where a damaged entry hides its target.
  */
 
 import { SparseBitSet } from '../../../binary/bits.ts';
@@ -25,30 +25,33 @@ import { Recount } from './recount.ts';
 import { type SnapshotSurvey, surveySnapshots } from './snapshot-survey.ts';
 import { readStoredCounts, type StoredCounts } from './stored-counts.ts';
 
-/** What a check learns, and what a repair must change. */
+/** Results of a check, and the changes needed for a repair. */
 export interface Survey {
   readonly header: Qcow2Header;
   readonly findings: readonly Finding[];
   readonly stored: StoredCounts;
   readonly recount: Recount;
   readonly snapshots: SnapshotSurvey;
-  /** Places in the refcount table whose blocks have wrong counts. */
+  /** Entries of the refcount table whose blocks have wrong counts. */
   readonly wrongBlocks: SparseBitSet;
-  /** The refcount structures must be built anew, and `plan` says where; null when it cannot be done. */
+  /** The refcount structures must be rebuilt according to `plan`; null when that is impossible. */
   readonly rebuild: boolean;
   readonly plan: RebuildPlan | null;
-  /** What each cluster is to be counted: as often as it is used, and never less where something could not be followed. */
+  /**
+   * Target count of each cluster: its number of uses, and never less than stored where a reference could not be
+   * followed.
+   */
   readonly kept: PagedCounts;
-  /** The flags of the active L1 table can be written. */
+  /** True when the flags of the active L1 table can be written. */
   readonly l1Writable: boolean;
 }
 
-/** Finds what is wrong. Throws only when the header cannot be understood, or the image goes beyond a limit. */
+/** Finds all inconsistencies. Throws only if the header is unreadable or the image exceeds a limit. */
 export async function checkQcow2(storage: Storage, options: OperationOptions = {}): Promise<readonly Finding[]> {
   return (await survey(storage, options)).findings;
 }
 
-/** The header, also of an image that lost its refcount table, which a repair makes anew. */
+/** The header, even of an image without a refcount table, which a repair recreates. */
 export async function readHeaderToCheck(storage: Storage): Promise<Qcow2Header> {
   const start = new Uint8Array(HEADER_START);
   await readPadded(storage, 0, start);
@@ -60,7 +63,7 @@ export async function readHeaderToCheck(storage: Storage): Promise<Qcow2Header> 
   return { ...parseHeader(cluster, storage.size, storage.label), refcountTableClusters: 0 };
 }
 
-/** Reads all there is. */
+/** Reads all metadata. */
 export async function survey(storage: Storage, options: OperationOptions): Promise<Survey> {
   const header = await readHeaderToCheck(storage);
   const list = new FindingList();
@@ -85,7 +88,7 @@ export async function survey(storage: Storage, options: OperationOptions): Promi
   return { header, findings, stored, recount, snapshots, wrongBlocks, rebuild, plan, kept, l1Writable };
 }
 
-/** Compares, and reports runs of clusters that differ alike. */
+/** Compares counts and reports runs of clusters with the same difference. */
 async function compareCounts(
   storage: Storage,
   header: Qcow2Header,
@@ -135,7 +138,7 @@ function tellBeyond(list: FindingList): void {
   list.add('warning', 'count-beyond-file', () => 'Clusters that the file does not have are counted as used.');
 }
 
-/** Neighbours that differ alike become one finding. */
+/** Joins neighbouring clusters with the same difference into one finding. */
 class Runs {
   readonly #list: FindingList;
   readonly #clusterSize: number;
@@ -181,7 +184,7 @@ function checkMarks(header: Qcow2Header, list: FindingList): void {
   }
 }
 
-/** The L1 table is nothing else as well: what a flag is there may be something else elsewhere. */
+/** True when the L1 table overlaps nothing else: otherwise its flags may be other data. */
 function isL1Writable(header: Qcow2Header, recount: Recount): boolean {
   const { l1Offset, l1Entries, clusterSize } = header;
   const end = divCeil(l1Offset + l1Entries * ENTRY_BYTES, clusterSize);
@@ -191,7 +194,7 @@ function isL1Writable(header: Qcow2Header, recount: Recount): boolean {
   return true;
 }
 
-/** The entry that a finding is about can be changed, and nothing else changes with it. */
+/** True when the entry of a finding can be changed without changing anything else. */
 function canWriteTable(
   { fileOffset: at }: Finding,
   { header, recount, l1Writable }: Pick<Survey, 'header' | 'recount' | 'l1Writable'>,
@@ -202,13 +205,13 @@ function canWriteTable(
   return inL1 ? l1Writable : recount.isOnlyL2(Math.floor(at / clusterSize));
 }
 
-/** An entry or a table is damaged and stays so: nobody can tell what it led to. */
+/** True for a damaged entry or table that stays damaged: its target is unknown. */
 function leadsNowhere(finding: Finding, isWritable: (finding: Finding) => boolean): boolean {
   if (finding.severity !== 'corruption') return false;
   return !finding.repairable || (MENDED.has(finding.code) && !isWritable(finding));
 }
 
-/** What each kind of finding takes to be repaired. */
+/** Decides which kinds of finding can be repaired. */
 function judge(
   list: FindingList,
   can: {
@@ -231,7 +234,7 @@ function judge(
   return findings.map((one) => (MARKS.has(one.code) ? { ...one, repairable: false } : one));
 }
 
-/** Set right in L2 entries themselves. */
+/** Repaired in the L2 entries themselves. */
 export const MENDED: ReadonlySet<string> = new Set(['zero-unaligned', 'compressed-mark']);
-/** Cleared when nothing else is left. */
+/** Cleared when no other findings are left. */
 const MARKS: ReadonlySet<string> = new Set(['dirty', 'marked-corrupt']);

@@ -1,21 +1,21 @@
-/** Reading many tables of one cluster each, or one long table: in large pieces, several at a time, holes left out. */
+/** Reader for many one-cluster tables, or one long table: large concurrent reads, holes skipped. */
 import { throwIfAborted } from '../../../errors.ts';
 import { allDone, markHandled } from '../../../storage/all-done.ts';
 import type { Storage, StorageExtent } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import { Turns } from '../../../storage/turns.ts';
 
-/** Bytes of one read, where clusters are not larger. */
+/** Bytes per read, unless clusters are larger. */
 const PIECE = 1024 * 1024;
-/** Bytes between two clusters that are rather read than skipped. */
+/** Gaps up to this size are read rather than skipped. */
 const GAP = 4096;
-/** So much is read without a question: asking where a file in memory has its next hole may take longer. */
+/** Ranges up to this size are read without searching for holes: in files in memory the search may take longer. */
 const UNASKED = 1024 * 1024;
-/** Reads that run at a time, and bytes that they fill. */
+/** Concurrent reads, and the bytes in all of them. */
 const READS = 32;
 const BATCH_BYTES = 4 * 1024 * 1024;
 
-/** The bytes of one cluster or of one piece of a table. True: they were changed and are to be written back. */
+/** Visits one cluster or one piece of a table. Returns true if the bytes were changed and must be written back. */
 export type Visit = (view: DataView, index: number) => boolean;
 
 interface Group {
@@ -24,7 +24,7 @@ interface Group {
   bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** Tells which parts of a storage are holes, with the last answer kept. */
+/** Finds holes in a storage; caches the last answer. */
 class Holes {
   readonly #storage: Storage;
   #known: StorageExtent = { start: 0, end: 0, data: true };
@@ -34,7 +34,7 @@ class Holes {
     this.#storage = storage;
   }
 
-  /** True when all of it reads zero for sure, and that is worth knowing. */
+  /** True when the whole range surely reads as zero and skipping it is worthwhile. */
   async covers(offset: number, length: number): Promise<boolean> {
     if (offset >= this.#storage.size) return true;
     if (length <= this.#unasked) {
@@ -48,8 +48,8 @@ class Holes {
 }
 
 /**
- * Visits clusters in the order of their indices, which must ascend. Clusters that are holes are left out: they hold
- * nothing but zeroes. Those that `visit` changed are written back; flushing is up to the caller. True: some were.
+ * Visits clusters by ascending index. Holes are skipped: they contain only zeroes. Clusters changed by `visit` are
+ * written back, without a flush. Returns true if any were.
  */
 export async function visitClusters(
   storage: Storage,
@@ -74,7 +74,7 @@ export async function visitClusters(
   }
 }
 
-/** Visits a table of any length in pieces, `index` being the offset inside of it. Holes are left out. */
+/** Visits a table of any length in pieces; `index` is the offset inside it. Holes are skipped. */
 export async function visitTable(
   storage: Storage,
   table: { readonly offset: number; readonly length: number; readonly signal?: AbortSignal | undefined },
@@ -106,7 +106,7 @@ async function visitGroup(storage: Storage, group: Group, clusterSize: number, v
   return changed;
 }
 
-/** The file does not grow for zeroes: what lies behind its end may come inside by that. */
+/** Never extends the file with zeroes: that could bring clusters past its end into range. */
 async function writeBack(storage: Storage, offset: number, bytes: Uint8Array): Promise<void> {
   let end = bytes.length;
   const inside = Math.max(storage.size - offset, 0);

@@ -1,27 +1,27 @@
-/** What a check collects: bounded, since a broken image has millions of things to say. */
+/** Bounded collection of findings: a broken image may produce millions. */
 import { SECTOR } from '../../../binary/numbers.ts';
 import type { Finding, Severity } from '../../../image/findings.ts';
 
-/** Findings of one kind are listed one by one up to this many, then counted. */
+/** Findings of one kind listed individually; further ones are counted. */
 const LISTED = 1000;
-/** Sectors in which more of them lie; what lies elsewhere does not count as repairable. */
+/** Limit of sectors remembered for counted findings; those elsewhere count as not repairable. */
 const REMEMBERED = 65_536;
 
-/** What to say of one place; made only when it is listed. */
+/** Message for one place; made only if it is listed. */
 export type Say = () => string;
-/** Where it is, and whether it can be repaired (default: yes). */
+/** Place of a finding, and whether it can be repaired (default: yes). */
 export type Where = Partial<Pick<Finding, 'fileOffset' | 'guestOffset' | 'repairable'>>;
 
 /** Findings of one kind. */
 interface Kind {
   count: number;
-  /** Of those that are not listed and may be repaired. */
+  /** Sectors of the unlisted findings that may be repaired. */
   readonly sectors: Set<number>;
-  /** One that is not listed may be repaired, and has no place of its own. */
+  /** True when an unlisted finding without a place may be repaired. */
   placeless: boolean;
 }
 
-/** See the head of this file. */
+/** Findings of a check, bounded in number. */
 export class FindingList {
   readonly #findings: Finding[] = [];
   readonly #kinds = new Map<string, Kind>();
@@ -38,17 +38,17 @@ export class FindingList {
     }
   }
 
-  /** Some of this kind are there. */
+  /** True when there are findings of this kind. */
   has(code: string): boolean {
     return this.#kinds.has(code);
   }
 
-  /** One of those that are listed is so. */
+  /** True when one of the listed findings matches. */
   some(wanted: (finding: Finding) => boolean): boolean {
     return this.#findings.some(wanted);
   }
 
-  /** All of them; `repairable` may take back what was said of a kind. */
+  /** All findings; `repairable` may withdraw the mark of a kind. */
   finish(repairable: (finding: Finding) => boolean): Finding[] {
     const findings = this.#findings.slice();
     const judged = findings.map((finding) => ({ ...finding, repairable: finding.repairable && repairable(finding) }));
@@ -71,7 +71,7 @@ export class FindingList {
   }
 }
 
-/** One at least of those that are not listed can be repaired. */
+/** True when at least one unlisted finding can be repaired. */
 function someRepairable(kind: Kind, like: Finding, repairable: (finding: Finding) => boolean): boolean {
   if (kind.placeless && repairable(like)) return true;
   return [...kind.sectors].some((sector) => repairable({ ...like, fileOffset: sector * SECTOR }));

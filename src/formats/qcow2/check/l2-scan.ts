@@ -1,4 +1,4 @@
-/** One L2 table: what its entries refer to, and what is wrong with them. The hot loop of a check. */
+/** One L2 table: the references of its entries, and their errors. The hot loop of a check. */
 import { divCeil } from '../../../binary/numbers.ts';
 import { hex } from '../../../errors.ts';
 import {
@@ -19,44 +19,44 @@ import type { Recount, RecountParts } from './recount.ts';
 
 const HIGH = 2 ** 32;
 const SECTOR = 512;
-/** Reserved bits of a plain entry, the zero flag not among them. */
+/** Reserved bits of a plain entry, except the zero flag. */
 const L2_RESERVED_HIGH = 0x3f00_0000;
 const L2_RESERVED_LOW = 0x0000_01fe;
 
-/** Bits of an entry that is a cluster used once, as they are. */
+/** Bits of an ordinary entry for a cluster used once. */
 const USUAL_HIGH = (COPIED_HIGH | COMPRESSED_HIGH | L2_RESERVED_HIGH) >> 0;
 const USUAL_COPIED = COPIED_HIGH >> 0;
 const USUAL_LOW = L2_RESERVED_LOW | ZERO_LOW;
 const NO_PAGE = new Uint8Array(0);
 
-/** What a repair makes of an entry. */
+/** Repair of an entry. */
 export const MEND = { none: 0, zero: 1, plain: 2 } as const;
 export type Mend = (typeof MEND)[keyof typeof MEND];
 
-/** What tells entries apart; the same for all tables of an image. */
+/** Rules for entries; the same for all tables of an image. */
 export interface EntryRules {
   readonly clusterSize: number;
   readonly extended: boolean;
   readonly entryBytes: number;
-  /** From here on no cluster of the file can begin. */
+  /** End of the file: no cluster can begin here or later. */
   readonly fileEnd: number;
 }
 
-/** The rules of an image. */
+/** Rules for an image. */
 export function entryRules({ storage, header }: Pick<RecountParts, 'storage' | 'header'>): EntryRules {
   const { extendedL2: extended, clusterSize } = header;
   const entryBytes = extended ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
   return { clusterSize, extended, entryBytes, fileEnd: storage.size };
 }
 
-/** Of bits 9 to 55. */
+/** Host offset in bits 9 to 55. */
 export function hostOffset(high: number, low: number): number {
   return (high & OFFSET_HIGH) * HIGH + ((low & OFFSET_LOW) >>> 0);
 }
 
 /**
- * What can be set right in an entry without changing what is read: room of a zero cluster that begins nowhere is given
- * up (`zero`), and a compressed entry loses marks that it must not have (`plain`).
+ * Repairs of an entry that do not change the data read: misaligned space of a zero cluster is dropped (`zero`), and a
+ * compressed entry loses invalid flags (`plain`).
  */
 export function mendOf(view: DataView, at: number, rules: EntryRules): Mend {
   const [high, low] = [view.getUint32(at), view.getUint32(at + 4)];
@@ -72,12 +72,12 @@ export function mendOf(view: DataView, at: number, rules: EntryRules): Mend {
   return holdsData ? MEND.none : MEND.zero;
 }
 
-/** See the head of this file. */
+/** Scanner for L2 tables; see `scan`. */
 export class L2Scanner {
   readonly #recount: Recount;
   readonly #parts: RecountParts;
   readonly #rules: EntryRules;
-  /** Clusters of the file that are wholly inside; 0 where an external file has the data. */
+  /** Number of clusters wholly inside the file; 0 with an external data file. */
   readonly #endCluster: number;
   readonly #clusterSize: number;
   readonly #hasDataFile: boolean;
@@ -97,7 +97,10 @@ export class L2Scanner {
     this.#offsetBits = compressedOffsetBits(parts.header.clusterBits) - 32;
   }
 
-  /** Counts a table `uses` times. `active`: the first entry of the active L1 that leads to it, plus one; else 0. */
+  /**
+   * Counts a table `uses` times. `active`: one more than the first entry of the active L1 that refers to it; otherwise
+   * 0.
+   */
   scan(view: DataView, cluster: number, uses: number, active: number): void {
     const { entryBytes, extended } = this.#rules;
     const clusterSize = this.#clusterSize;
@@ -184,7 +187,10 @@ export class L2Scanner {
     if (data !== 0 && !this.#hasDataFile) this.#cutOff(offset, data);
   }
 
-  /** The last cluster may end behind the file. What is missing of it reads zero, but no subcluster may be missing whole. */
+  /**
+   * The last cluster may extend past the end of the file. Its missing part reads as zero, but no whole subcluster may
+   * be missing.
+   */
   #cutOff(offset: number, dataBits: number): void {
     const inside = this.#parts.storage.size - offset;
     if (inside <= 0 || inside >= this.#clusterSize) return;

@@ -1,19 +1,22 @@
-/** A number for each cluster of a file that may be far larger than memory: pages where there is any, as narrow as their numbers. */
+/**
+ * A number for each cluster of a file that may be far larger than memory: pages allocated on demand, as narrow as their
+ * numbers.
+ */
 import { ImageError } from '../../../errors.ts';
 import type { Turns } from '../../../storage/turns.ts';
 
 /** Clusters of one page. */
 export const PAGE_COUNTS = 4096;
-/** A page takes as long to go through as so many small steps. */
+/** Small steps that a page counts as. */
 export const STEPS_PAGE = 32;
-/** Numbers stay at this. */
+/** Counts saturate here. */
 export const COUNT_MAX = 0xffff_ffff;
-/** Bytes of all pages: what 64 TiB of 64 KiB clusters need. */
+/** Bytes of all pages: enough for 64 TiB in 64 KiB clusters. */
 const MEMORY_MAX = 2 ** 30;
 
 type Page = Uint8Array | Uint16Array | Uint32Array;
 
-/** Counts by index, 0 until they are set. Memory follows the indices that are used. */
+/** Counts by index, initially 0. Memory follows the indices in use. */
 export class PagedCounts {
   readonly #pages = new Map<number, Page>();
   readonly #what: string;
@@ -22,7 +25,9 @@ export class PagedCounts {
   #lastKey = -1;
   #last: Page | undefined;
 
-  /** `what` is for the message when there are too many. */
+  /**
+   * `what`: subject of the message when the limit is exceeded.
+   */
   constructor(what: string, memoryMax = MEMORY_MAX) {
     this.#what = what;
     this.#memoryMax = memoryMax;
@@ -33,7 +38,7 @@ export class PagedCounts {
     return this.#page(Math.floor(index / PAGE_COUNTS))?.[index % PAGE_COUNTS] ?? 0;
   }
 
-  /** Makes it higher, up to {@link COUNT_MAX}. Throws `limit` when the counts take too much memory. */
+  /** Raises a count, up to {@link COUNT_MAX}. Throws `limit` when the counts take too much memory. */
   add(index: number, count: number): void {
     const page = this.#page(Math.floor(index / PAGE_COUNTS));
     const at = index % PAGE_COUNTS;
@@ -42,7 +47,7 @@ export class PagedCounts {
     else this.set(index, Math.min(sum, COUNT_MAX));
   }
 
-  /** Sets it. Throws as `add` does. */
+  /** Sets a count. Throws as `add` does. */
   set(index: number, count: number): void {
     const key = Math.floor(index / PAGE_COUNTS);
     const page = this.#page(key);
@@ -51,22 +56,22 @@ export class PagedCounts {
     wide[index % PAGE_COUNTS] = count;
   }
 
-  /** Numbers of the pages that exist, ascending. Page `n` begins at index `n * PAGE_COUNTS`. */
+  /** Numbers of the existing pages, ascending. Page `n` begins at index `n * PAGE_COUNTS`. */
   pages(): Float64Array {
     return Float64Array.from(this.#pages.keys()).sort();
   }
 
-  /** A page; undefined when all its counts are 0. To read only. */
+  /** A page, read-only; undefined when all its counts are 0. */
   page(key: number): ArrayLike<number> | undefined {
     return this.#page(key);
   }
 
-  /** A page to count in, for hot loops; made when there is none. A sum that does not fit it goes through `add`. */
+  /** A page to count in, for hot loops; created on demand. A sum that overflows goes through `add`. */
   pageToAdd(key: number): Uint8Array | Uint16Array | Uint32Array {
     return this.#wideEnough(key, this.#page(key), 0);
   }
 
-  /** Indices whose count is not 0, ascending. */
+  /** Indices with a non-zero count, ascending. */
   *indices(): Generator<number> {
     for (const key of this.pages()) yield* this.#indicesOf(key);
   }
@@ -76,7 +81,7 @@ export class PagedCounts {
     for (let at = 0; page !== undefined && at < page.length; at++) if (page[at] !== 0) yield key * PAGE_COUNTS + at;
   }
 
-  /** The higher one of both counts at every index. */
+  /** The maximum of both counts at every index. */
   static async highest(one: PagedCounts, other: PagedCounts, turns: Turns): Promise<PagedCounts> {
     const made = new PagedCounts(one.#what, one.#memoryMax);
     for (const counts of [one, other]) {

@@ -1,12 +1,12 @@
 /**
- * New refcount structures for an image, beside the old ones: where they go, and writing them.
+ * New refcount structures for an image: their layout, and writing them.
  *
- * Order: (1) new blocks, the new table, and a new snapshot table where one is needed, all in clusters that nobody refers
- * to; durable. (2) One write of sector 0, which leads to all of them at once; durable. What a cut leaves is the image as
- * it was, with a longer file, or the image as it shall be: the old structures are counted as free in the new ones.
+ * Order: (1) new blocks, the new table, and a new snapshot table where one is needed, all in unreferenced clusters;
+ * durable. (2) One write of sector 0, which switches to all of them at once; durable. A cut leaves the old image with a
+ * longer file, or the new one: the old structures count as free in the new ones.
  *
- * The new clusters lie behind the end of the file, so that nothing that got lost inside is overwritten. Where entries
- * lead to clusters behind the end, the file must not grow over them; then a free run inside of the file is taken.
+ * The new clusters lie past the end of the file, so that no lost data inside is overwritten. If entries refer to
+ * clusters past the end, the file must not grow over them; then a free run inside the file is used.
  */
 import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
 import { throwIfAborted } from '../../../errors.ts';
@@ -22,31 +22,31 @@ import type { Recount } from './recount.ts';
 import type { SnapshotSurvey } from './snapshot-survey.ts';
 import type { StoredCounts } from './stored-counts.ts';
 
-/** Bytes of one write, where blocks are not larger. */
+/** Bytes per write, unless blocks are larger. */
 const PIECE = 1024 * 1024;
 const HIGH = 2 ** 32;
 
-/** What is known of the image. */
+/** Facts about the image. */
 export interface RebuildParts {
   readonly storage: Storage;
   readonly header: Qcow2Header;
   readonly stored: StoredCounts;
   readonly recount: Recount;
   readonly snapshots: SnapshotSurvey;
-  /** The count that each cluster keeps. */
+  /** Target count of each cluster. */
   readonly kept: PagedCounts;
 }
 
-/** Where everything goes: blocks, table, snapshot table, one behind the other from cluster `start` on. */
+/** Layout: blocks, table and snapshot table, consecutive from cluster `start` on. */
 export interface RebuildPlan {
   readonly start: number;
-  /** Places in the refcount table that get a block. Ascending. */
+  /** Entries of the refcount table that get a block, ascending. */
   readonly blocks: readonly number[];
   readonly tableClusters: number;
   readonly snapshotClusters: number;
 }
 
-/** Finds room. Null when the table would be longer than it may be, or there is no room. */
+/** Finds space. Null when the table would be too long, or there is no space. */
 export async function planRebuild(parts: RebuildParts, turns: Turns): Promise<RebuildPlan | null> {
   const { header, stored } = parts;
   const { clusterSize } = header;
@@ -72,7 +72,7 @@ export async function planRebuild(parts: RebuildParts, turns: Turns): Promise<Re
   }
 }
 
-/** Writes what the plan says, and switches over. Durable when it resolves. */
+/** Writes the planned structures and switches to them. Durable when it resolves. */
 export async function rebuild(parts: RebuildParts, plan: RebuildPlan, signal?: AbortSignal): Promise<void> {
   const { storage, header, snapshots } = parts;
   const { clusterSize } = header;
@@ -98,7 +98,7 @@ export async function rebuild(parts: RebuildParts, plan: RebuildPlan, signal?: A
   await storage.flush();
 }
 
-/** The count of a cluster when the old structures are given up; the new ones are not counted in. */
+/** Count of a cluster without the old structures; the new ones are not included. */
 export function countWithout(parts: Omit<RebuildParts, 'storage'>, cluster: number, count: number): number {
   const { header, recount, snapshots } = parts;
   const rest = count - recount.structures.get(cluster);
@@ -108,7 +108,7 @@ export function countWithout(parts: Omit<RebuildParts, 'storage'>, cluster: numb
   return cluster >= first && cluster < end ? rest - 1 : rest;
 }
 
-/** Blocks that counts need, ascending; null when they are more than there may be. */
+/** Blocks needed for the counts, ascending; null when there are too many. */
 async function usedBlocks(parts: RebuildParts, max: number, turns: Turns): Promise<number[] | null> {
   const { kept, stored } = parts;
   const blocks: number[] = [];
@@ -123,13 +123,13 @@ async function usedBlocks(parts: RebuildParts, max: number, turns: Turns): Promi
   return blocks;
 }
 
-/** The list with all numbers from `first` to `last` in it. */
+/** The list with all numbers from `first` to `last` added. */
 function withRange(blocks: readonly number[], first: number, last: number): number[] {
   const range = Array.from({ length: last - first + 1 }, (_, index) => first + index);
   return [...blocks.filter((block) => block < first), ...range, ...blocks.filter((block) => block > last)];
 }
 
-/** A run of clusters that nobody refers to, nor any bad entry of the old table. Null when there is none. */
+/** A run of clusters that nothing refers to, not even a bad entry of the old table. Null when there is none. */
 async function findRoom(parts: RebuildParts, count: number, turns: Turns): Promise<number | null> {
   const { storage, header, recount, stored, kept } = parts;
   const fileClusters = divCeil(storage.size, header.clusterSize);
@@ -146,7 +146,7 @@ async function findRoom(parts: RebuildParts, count: number, turns: Turns): Promi
   return behind + count <= most ? behind : inside;
 }
 
-/** Unused runs of at least that many clusters; the last one has no end. */
+/** Unused runs of at least that many clusters; the last one is unbounded. */
 async function* freeRuns(
   kept: PagedCounts,
   stored: StoredCounts,

@@ -1,9 +1,9 @@
 /**
- * Counts how often each cluster of a file is referred to, by walking everything that refers to any: header, the active
- * L1 and those of the snapshots, their L2 tables with data and compressed streams, the snapshot table, bitmaps, LUKS.
- * The refcount structures come last, so that whoever uses their room is seen.
+ * Counts the references to each cluster of a file by walking all metadata: header, the active L1 and those of the
+ * snapshots, their L2 tables with data and compressed streams, the snapshot table, bitmaps, LUKS. The refcount
+ * structures come last, so that overlaps with them are detected.
  *
- * An L2 table that many L1 entries lead to is read once, and what it refers to is counted that many times; the same for
+ * An L2 table referenced by many L1 entries is read once, and its references are counted that many times; the same for
  * an L1 table that many snapshots have. So time and memory follow the data in the file, whatever its tables claim.
  */
 import { describeError, hex, ImageError, isImageError } from '../../../errors.ts';
@@ -26,12 +26,12 @@ const HIGH = 2 ** 32;
 /** Reserved bits of an L1 entry. */
 const L1_RESERVED_HIGH = 0x7f00_0000;
 const L1_RESERVED_LOW = 0x0000_01ff;
-/** Bytes of a table that are counted in one step; a multiple of every cluster size. */
+/** Bytes of a table counted in one step; a multiple of every cluster size. */
 const REFERRED = 2 ** 21;
 const STEPS_REFERRED = 64;
 const KNOWN_EXTENSIONS: ReadonlySet<number> = new Set(Object.values(EXTENSION_TYPE));
 
-/** What is counted, and how. */
+/** Inputs of a recount. */
 export interface RecountParts {
   readonly storage: Storage;
   readonly header: Qcow2Header;
@@ -41,24 +41,24 @@ export interface RecountParts {
   readonly options: OperationOptions;
 }
 
-/** See the head of this file. Numbers of clusters, not offsets, are what everything is addressed by. */
+/** Reference counts by cluster number. */
 export class Recount {
   readonly counts = new PagedCounts('reference counts');
-  /** L2 tables, and how many L1 entries lead to each. */
+  /** L2 tables with the number of L1 entries for each. */
   readonly l2Uses = new PagedCounts('L2 tables');
-  /** For each L2 table of the disk as it is now the first L1 entry that leads to it, plus one. */
+  /** For each L2 table of the active disk, one more than the first L1 entry that refers to it. */
   readonly activeL2 = new PagedCounts('L2 tables');
-  /** Some table could not be followed, so a cluster that seems unused may be used. */
+  /** True when a table could not be followed: a seemingly unused cluster may be in use. */
   incomplete = false;
-  /** False: the snapshot table ends behind the file, and is not in `counts`. */
+  /** False: the snapshot table ends past the file, and is not in `counts`. */
   snapshotTableCounted = false;
-  /** Bytes that the file may grow to before something comes inside that lies behind its end now. */
+  /** Size that the file may grow to without covering anything referenced past its end. */
   sizeLimit = Number.POSITIVE_INFINITY;
-  /** The refcount structures cannot stay where they are. */
+  /** True when the refcount structures cannot stay in place. */
   structuresMixedUp = false;
-  /** What of `counts` is the refcount table and its blocks. */
+  /** The part of `counts` that is the refcount table and its blocks. */
   readonly structures = new PagedCounts('refcount structures');
-  /** Compressed clusters whose last sectors lie behind the end of the file. */
+  /** Compressed clusters whose last sectors lie past the end of the file. */
   readonly cutStreams = new CutStreams();
   readonly parts: RecountParts;
   readonly #turns: Turns;
@@ -89,7 +89,7 @@ export class Recount {
     this.incomplete ||= snapshots.incomplete;
   }
 
-  /** Counts what lies in a range of the file. False: it lies behind the end and is not counted. */
+  /** Counts a range of the file. False: it lies past the end and is not counted. */
   refer(offset: number, length: number, uses: number): boolean {
     const { clusterSize } = this.parts.header;
     const { size } = this.parts.storage;
@@ -104,7 +104,7 @@ export class Recount {
     return true;
   }
 
-  /** The same for a table, which may be long. One that ends behind the end of the file is reported. */
+  /** Counts a table, which may be long. One that extends past the end of the file is reported. */
   async referTable(offset: number, length: number, uses: number): Promise<boolean> {
     const { storage, header } = this.parts;
     if (length > 0 && offset + length - storage.size >= header.clusterSize) {
@@ -121,14 +121,14 @@ export class Recount {
     return true;
   }
 
-  /** A cluster that is an L2 table and nothing else: what is set right there changes nothing elsewhere. */
+  /** True for a cluster that is an L2 table and nothing else: a repair there has no side effects. */
   isOnlyL2(cluster: number): boolean {
     return this.counts.get(cluster) === this.l2Uses.get(cluster);
   }
 
   /**
-   * Entries of the active L1 table: those that the disk needs, which are there, when the file ends before all that the
-   * header claims.
+   * Entries of the active L1 table: those that the disk needs and the file contains, if the file ends before all that
+   * the header claims.
    */
   #activeEntries(): number {
     const { header, storage, list } = this.parts;
@@ -219,7 +219,7 @@ export class Recount {
     this.activeL2.set(cluster, (place - header.l1Offset) / ENTRY_BYTES + 1);
   }
 
-  /** The flag of an entry in use must tell whether the count is exactly 1. */
+  /** The COPIED flag of an entry must be set exactly when the count is 1. */
   checkCopied(
     count: number,
     copied: boolean,
@@ -290,7 +290,7 @@ export class Recount {
     });
   }
 
-  /** The table and its blocks, which nobody else may refer to. */
+  /** Counts the table and its blocks, which nothing else may refer to. */
   #countStructures(): void {
     const { header, stored, list } = this.parts;
     const { refcountTableOffset: offset, refcountTableClusters, clusterSize } = header;
@@ -318,7 +318,7 @@ export class Recount {
     }
   }
 
-  /** Tables that overlap make work without an end. */
+  /** Overlapping tables could make the work endless. */
   #spend(bytes: number): void {
     this.#tableBytes += bytes;
     if (this.#tableBytes <= LIMITS.qcow2TableBytes) return;

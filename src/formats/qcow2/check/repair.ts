@@ -1,13 +1,13 @@
 /**
- * Repairing a QCOW2 image that nobody has open. In this order, each step durable before the next, so that a repair that
- * is cut off can be run again, and what is read stays what it is:
- *   1. entries that must not be as they are are set right; that only takes references away;
- *   2. counts are set to what is used, in place, or in new structures (rebuild.ts);
+ * Repair of a QCOW2 image that is not open elsewhere. In this order, each step durable before the next, so that an
+ * interrupted repair can be repeated and the disk reads the same:
+ *   1. invalid entries are fixed, which only removes references;
+ *   2. counts are set to the number of uses, in place or in new structures;
  *   3. COPIED flags of the active tables follow the counts;
- *   4. the marks for dirty and corrupt go, if nothing is left that could not be repaired.
+ *   4. the dirty and corrupt flags are cleared, if everything was repaired.
  *
- * Nothing is invented: what leads to no cluster, or behind the end of the file, stays for somebody who knows more, and
- * two guest clusters in one place stay there, counted twice, so that the next write parts them.
+ * Nothing is invented: entries that refer to no cluster, or past the end of the file, stay for manual recovery, and two
+ * guest clusters in one place stay there, counted twice, so that the next write separates them.
  */
 import { SECTOR } from '../../../binary/numbers.ts';
 import { ImageError } from '../../../errors.ts';
@@ -34,7 +34,7 @@ import { COUNT_MAX } from './paged-counts.ts';
 import { countWithout, rebuild } from './rebuild.ts';
 import { blocksInOrder } from './stored-counts.ts';
 
-/** Repairs what a check finds and can be repaired. Returns what was found; nothing is changed when it is all clean. */
+/** Repairs the findings of a check that can be repaired. Returns the findings; a clean image is not changed. */
 export async function repairQcow2(storage: Storage, options: OperationOptions = {}): Promise<readonly Finding[]> {
   const first = await survey(storage, options);
   let found = first;
@@ -46,12 +46,12 @@ export async function repairQcow2(storage: Storage, options: OperationOptions = 
   return first.findings;
 }
 
-/** One is enough for nearly all images. */
+/** One round is enough for nearly all images. */
 const ROUNDS = 3;
 
 /**
- * Makes an image whose dirty bit is set fit to be written: counts are set right and the bit is cleared, durably. Throws
- * `corrupt` when something is wrong that cannot be repaired. Returns the header as it is then.
+ * Prepares an image with the dirty flag for writing: repairs counts and clears the flag, durably. Throws `corrupt` for
+ * damage that cannot be repaired. Returns the new header.
  */
 export async function recoverDirty(
   storage: Storage,
@@ -74,7 +74,7 @@ export async function recoverDirty(
   return readHeaderToCheck(storage);
 }
 
-/** May be cancelled between any two writes, as it may be cut. */
+/** Can be cancelled, or cut off, between any two writes. */
 async function repair(storage: Storage, first: Survey, options: OperationOptions): Promise<void> {
   await clearAutoclear(storage, first.header);
   // What entries refer to when they are set right is counted anew.
@@ -84,7 +84,7 @@ async function repair(storage: Storage, first: Survey, options: OperationOptions
   if (corruptions === 0) await clearMarks(storage, found.header);
 }
 
-/** A writer clears the bits that it does not know before it writes anything. */
+/** A writer clears unknown autoclear bits before its first write. */
 async function clearAutoclear(storage: Storage, header: Qcow2Header): Promise<void> {
   const known = header.autoclear & (AUTOCLEAR.bitmaps | AUTOCLEAR.dataFileRaw);
   if (header.version !== VERSION_3 || known === header.autoclear) return;
@@ -174,7 +174,7 @@ function correctBlock(view: DataView, first: number, found: Survey): boolean {
   return changed;
 }
 
-/** The count that a cluster has when the counts are repaired. */
+/** Count of a cluster after a repair of the counts. */
 function countAfter(cluster: number, found: Survey): number {
   const { header, kept, plan } = found;
   const count = kept.get(cluster);
@@ -186,8 +186,8 @@ function repairCopied(storage: Storage, found: Survey, options: OperationOptions
 }
 
 /**
- * Makes the COPIED flags of the active tables say what the stored counts say, durably. For an image that is sound but for
- * them: a cut while a snapshot was made, applied or deleted leaves that.
+ * Sets the COPIED flags of the active tables from the stored counts, durably. For an image that is otherwise sound: a
+ * cut during the creation, application or deletion of a snapshot leaves that state.
  */
 export async function mendCopied(storage: Storage, found: Survey, options: OperationOptions): Promise<void> {
   const { header, stored } = found;
@@ -241,7 +241,7 @@ function copyFlags(view: DataView, rules: EntryRules, countOf: CountOf): boolean
   return changed;
 }
 
-/** True when the flag was another before. */
+/** True when the flag has changed. */
 function setCopied(view: DataView, at: number, copied: boolean): boolean {
   const high = view.getUint32(at);
   const wanted = (copied ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0;

@@ -1,6 +1,6 @@
 /**
- * The snapshot table as a check reads it: entry by entry, whatever is wrong with it, and without taking names apart, so
- * that a table that is written again keeps every byte that is not repaired.
+ * The snapshot table as read by a check: entry by entry, tolerating errors, and without decoding names, so that a
+ * rewritten table preserves every byte that is not repaired.
  */
 import { alignUp } from '../../../binary/numbers.ts';
 import { hex, isImageError } from '../../../errors.ts';
@@ -21,27 +21,27 @@ import type { FindingList } from './finding-list.ts';
 /** Bytes of the table in memory at one time. */
 const WINDOW = 256 * 1024;
 
-/** One entry as far as a check needs it. */
+/** The part of an entry that a check needs. */
 export interface SurveyedSnapshot {
   readonly l1Offset: number;
   readonly l1Entries: number;
 }
 
-/** What the table holds, and how it has to look. */
+/** Content and correct form of the table. */
 export interface SnapshotSurvey {
   readonly snapshots: readonly SurveyedSnapshot[];
-  /** Bytes of the table in the file, as far as it could be read. */
+  /** Bytes of the table in the file that could be read. */
   readonly tableBytes: number;
-  /** Some entries could not be read: what they refer to is not known. */
+  /** Some entries could not be read: their references are unknown. */
   readonly incomplete: boolean;
-  /** The table as it should be; null when it is right as it is. */
+  /** The corrected table; null when no correction is needed. */
   readonly rewritten: { readonly count: number; readonly bytes: Uint8Array } | null;
 }
 
 /**
- * Reads the table and reports what is wrong with it. Entries behind the end of the file are lost: the clusters of their
- * snapshots stay counted, since a field of the header that was damaged is all that may be wrong. (qemu-img makes empty
- * snapshots of them, and gives the clusters up.)
+ * Reads the table and reports its errors. Entries past the end of the file are lost: the clusters of their snapshots
+ * stay counted, since a damaged header field may be the only error. (qemu-img turns them into empty snapshots and frees
+ * the clusters.)
  */
 export async function surveySnapshots(
   storage: Storage,
@@ -107,7 +107,7 @@ class TableReader {
     };
   }
 
-  /** Reads one entry; answers where the next begins, or null when nobody can tell. */
+  /** Reads one entry; returns the offset of the next, or null when it cannot be determined. */
   async #entry(at: number): Promise<number | null> {
     const fixed = (await this.#bytes(at, SNAPSHOT.size)).slice();
     let entry: ReturnType<typeof SNAPSHOT.decode>;
@@ -139,7 +139,7 @@ class TableReader {
     return at + alignUp(SNAPSHOT.size + extraLength + names.length, ENTRY_ALIGNMENT);
   }
 
-  /** Extra data as it should be. */
+  /** The corrected extra data. */
   #extraOf(extra: Uint8Array, extraLength: number, vmStateSize32: number, at: number): Uint8Array {
     if (extraLength > SNAPSHOT_EXTRA_MAX) {
       this.#mend('snapshot-extra', at, () => `${extraLength} bytes of extra data are more than a snapshot may have.`);

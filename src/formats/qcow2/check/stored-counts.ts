@@ -1,4 +1,4 @@
-/** The refcounts as an image stores them: the table, its blocks, and the counts in them. */
+/** The stored refcounts: the table, its blocks, and the counts in them. */
 import { SparseBitSet } from '../../../binary/bits.ts';
 import { divCeil } from '../../../binary/numbers.ts';
 import { hex } from '../../../errors.ts';
@@ -11,26 +11,26 @@ import type { FindingList } from './finding-list.ts';
 import { COUNT_MAX, PAGE_COUNTS, PagedCounts } from './paged-counts.ts';
 
 const HIGH = 2 ** 32;
-/** Bits of a table entry that are no offset. */
+/** Bits of a table entry that are not part of the offset. */
 const RESERVED_LOW = 0x1ff;
 
-/** What the refcount structures of an image say, and whether they can be used at all. */
+/** Stored refcount structures, and whether they are usable. */
 export interface StoredCounts {
   readonly counts: PagedCounts;
-  /** For each entry of the table the offset of its block; 0: there is none, or none that can be used. */
+  /** Offset of the block for each table entry; 0: no usable block. */
   readonly blocks: Float64Array;
   readonly perBlock: number;
-  /** Clusters of the blocks that can be used. */
+  /** Clusters of usable blocks. */
   readonly blockClusters: SparseBitSet;
-  /** Clusters that bad entries name: not to be written while the table is in use. */
+  /** Clusters referenced by bad entries: not to be written while the table is in use. */
   readonly namedClusters: SparseBitSet;
-  /** Some entry is bad: the structures have to be built anew. */
+  /** True when an entry is bad: the structures must be rebuilt. */
   readonly broken: boolean;
-  /** Blocks with counts for clusters that the file does not have. */
+  /** Blocks with counts for clusters past the end of the file. */
   readonly blocksBeyond: SparseBitSet;
 }
 
-/** Reads all counts of clusters that the file has. Reports bad table entries, and counts of clusters beyond the end. */
+/** Reads all counts of clusters in the file. Reports bad table entries, and counts of clusters past the end. */
 export async function readStoredCounts(
   storage: Storage,
   header: Qcow2Header,
@@ -101,15 +101,15 @@ async function readTable(storage: Storage, header: Qcow2Header, list: FindingLis
   return { blocks, blockClusters, namedClusters, broken };
 }
 
-/** Blocks by their place in the file, and back to their place in the table. */
+/** Blocks in file order, with their table index. */
 export interface BlockOrder {
   /** Ascending. */
   readonly clusters: Float64Array;
-  /** The place in the table. Clusters must be asked for in ascending order. */
+  /** Table index of a block. Clusters must be asked for in ascending order. */
   find(cluster: number): number;
 }
 
-/** The wanted ones of the blocks in the order of the file. */
+/** The selected blocks in file order. */
 export function blocksInOrder(
   blocks: Float64Array,
   clusterSize: number,
@@ -129,13 +129,13 @@ export function blocksInOrder(
   };
 }
 
-/** Whether nothing but zeroes follows. */
+/** True when only zeroes follow. */
 function isZero(view: DataView, from: number): boolean {
   for (let at = from; at < view.byteLength; at += 2) if (view.getUint16(at) !== 0) return false;
   return true;
 }
 
-/** The usual width, for clusters that the file has: nearly all that there is to decode. */
+/** The usual width, for clusters in the file: nearly all decoding is done here. */
 function decodeUsual(view: DataView, counts: PagedCounts, first: number, end: number): void {
   for (let index = first; index < end; ) {
     const key = Math.floor(index / PAGE_COUNTS);
@@ -155,7 +155,7 @@ function decodeUsual(view: DataView, counts: PagedCounts, first: number, end: nu
   }
 }
 
-/** Hands on every count that is not 0. True when the receiver did not want one. */
+/** Passes every non-zero count to the receiver. True when the receiver rejected one. */
 function decodeBlock(view: DataView, order: number, receive: (index: number, count: number) => boolean): boolean {
   let refused = false;
   if (order === 6) {

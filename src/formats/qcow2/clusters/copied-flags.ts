@@ -1,4 +1,4 @@
-/** The COPIED flags on the medium, set by what the counts say. For operations that change the counts of whole trees. */
+/** The COPIED flags on the medium, set from the counts. For operations that change the counts of whole trees. */
 import { SECTOR } from '../../../binary/numbers.ts';
 import { isPromise, type MaybePromise } from '../../../storage/contract.ts';
 import type { Turns } from '../../../storage/turns.ts';
@@ -7,8 +7,8 @@ import { offsetOf } from './cluster-map.ts';
 import { l2EntryBytes, l2Tables, type TreeFile } from './tree.ts';
 
 /**
- * Makes the flags say what `isCopied` says of the clusters, durably: those of the L2 tables that the L1 table leads to,
- * and those of the L1 table itself where its place is named. Only sectors in which something changes are written.
+ * Sets the flags according to `isCopied`, durably: in the L2 tables of the L1 table, and in the L1 table itself if its
+ * position is given. Only changed sectors are written.
  */
 export async function writeFlags(
   file: TreeFile,
@@ -44,7 +44,7 @@ export async function writeFlags(
   if (written) await storage.flush();
 }
 
-/** Sets one flag, and notes the sector when that changed it. */
+/** Sets one flag, and records the sector if it has changed. */
 export function setFlag(view: DataView, at: number, copied: boolean, changed: Set<number>): void {
   const high = view.getUint32(at);
   const wanted = (copied ? high | COPIED_HIGH : high & ~COPIED_HIGH) >>> 0;
@@ -53,7 +53,7 @@ export function setFlag(view: DataView, at: number, copied: boolean, changed: Se
   changed.add(Math.floor(at / SECTOR));
 }
 
-/** The place of a cluster that is not compressed; 0: there is none. */
+/** Position of an uncompressed cluster; 0 for none. */
 function placeIn(view: DataView, at: number): number {
   const high = view.getUint32(at);
   return (high & COMPRESSED_HIGH) !== 0 ? 0 : offsetOf(high, view.getUint32(at + 4));

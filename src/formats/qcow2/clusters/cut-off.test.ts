@@ -1,6 +1,6 @@
 /**
- * Images whose end is missing. Whatever was cut off: what is read without an error is what was there, but for the last
- * bytes of the cluster that the file ends inside, which read zero; and a check finds a corruption where reading fails.
+ * Truncated images. Wherever they are cut: data read without an error is correct, except that the missing bytes of the
+ * last cluster read as zero; and a check finds a corruption where reading fails.
  */
 import { describe, expect, it } from 'vitest';
 import { expectSameBytes } from '../../../../test/conformance/expect-bytes.ts';
@@ -34,7 +34,7 @@ async function fileOf(bytes: Uint8Array): Promise<MemoryProvider> {
   return provider;
 }
 
-/** What the disk reads, or why it does not. */
+/** The content of the disk, or the error of reading it. */
 async function readAll(provider: MemoryProvider): Promise<Uint8Array | ImageError> {
   await using disk = await Disk.open({ provider, name: NAME }, { format: 'qcow2' });
   const bytes = new Uint8Array(disk.size);
@@ -83,7 +83,7 @@ const ROWS: readonly { readonly name: string; readonly unit: number; readonly re
   },
 ];
 
-/** Some of all lengths, and those at which something changes. */
+/** Cut positions: some of all lengths, and those where the result changes. */
 function cuts(most: number, unit: number): number[] {
   const random = new Random(most);
   const some = Array.from({ length: rounds(40, 2000) }, () => 1 + random.below(most));

@@ -1,4 +1,4 @@
-/** L2 entries: what they refer to, and how they are made. */
+/** L2 entries: their references, and encoding. */
 import { divCeil } from '../../../binary/numbers.ts';
 import { KIND } from '../../../blocks/two-level-map.ts';
 import type { Qcow2Header } from '../header/header.ts';
@@ -10,7 +10,7 @@ const SECTOR = 512;
 
 type Sizes = Pick<Qcow2Header, 'clusterBits' | 'clusterSize'>;
 
-/** Where the stream of a compressed cluster begins, and the clusters of the file that it touches. */
+/** Start of a compressed stream, and the clusters of the file that it touches. */
 export function compressedClusters(
   { clusterBits, clusterSize }: Sizes,
   high: number,
@@ -23,7 +23,7 @@ export function compressedClusters(
   return { position, first: Math.floor(position / clusterSize), end: divCeil(end, clusterSize) };
 }
 
-/** The clusters of the file that an entry refers to, in an image that holds its data itself. */
+/** Clusters of the file that an entry refers to, in an image without external data file. */
 export function hostClusters(sizes: Sizes, high: number, low: number): number[] {
   if ((high & COMPRESSED_HIGH) === 0) {
     const host = offsetOf(high, low);
@@ -33,7 +33,7 @@ export function hostClusters(sizes: Sizes, high: number, low: number): number[] 
   return Array.from({ length: end - first }, (_, n) => first + n);
 }
 
-/** The halves of an entry that leads to a cluster of its own. */
+/** Halves of an entry for an unshared cluster. */
 export function entryOf(host: number): { high: number; low: number } {
   return { high: ((Math.floor(host / HIGH) & OFFSET_HIGH) | COPIED_HIGH) >>> 0, low: host % HIGH };
 }
@@ -55,7 +55,7 @@ export function withData<T extends { readonly zeroBits: number; readonly dataBit
   return { ...entry, zeroBits: (entry.zeroBits & ~mask) >>> 0, dataBits: (entry.dataBits | mask) >>> 0 };
 }
 
-/** True when something was found by `look` that may be overwritten where it is. */
+/** True when the last `look` found a run that may be overwritten in place. */
 export function isOwn(map: ClusterMap): boolean {
   return map.kind === KIND.data && (map.high & COPIED_HIGH) !== 0;
 }

@@ -1,4 +1,4 @@
-/** The clusters of an image that hold no guest data, as the tables on the medium name them. */
+/** Metadata clusters of an image, from the tables on the medium. */
 import { SECTOR } from '../../../binary/numbers.ts';
 import { dataRuns } from '../../../codec/bytes.ts';
 import type { MetadataExtent } from '../../../image/contract.ts';
@@ -13,7 +13,7 @@ import { type Snapshot, snapshotTableBytes } from '../snapshots/snapshots.ts';
 const WINDOW = 256 * 1024;
 const HIGH = 2 ** 32;
 
-/** A table as it lies in the file, and what it leads to. */
+/** A table in the file, and its entries. */
 interface L1Table {
   readonly l1Offset: number;
   readonly l1Entries: number;
@@ -21,8 +21,8 @@ interface L1Table {
 }
 
 /**
- * Every table once for each pointer to it; those of snapshots, too, but an L1 table that several of them have once. What
- * an L1 table claims behind the end of the file leads nowhere.
+ * Every table, once for each pointer to it, including those of snapshots; an L1 table shared by snapshots counts once.
+ * Entries past the end of the file are ignored.
  */
 export async function* metadataOf(
   storage: Storage,
@@ -56,7 +56,7 @@ export async function* metadataOf(
   if (snapshots.length > 0) yield at(header.snapshotsOffset, snapshotTableBytes(snapshots), 'snapshot table');
 }
 
-/** The active one first. */
+/** L1 tables, the active one first. */
 function l1Tables(header: Qcow2Header, snapshots: readonly Snapshot[]): Iterable<L1Table> {
   const tables = new Map<string, L1Table>();
   tables.set(`${header.l1Offset} ${header.l1Entries}`, { ...header, name: '' });
@@ -67,7 +67,7 @@ function l1Tables(header: Qcow2Header, snapshots: readonly Snapshot[]): Iterable
   return tables.values();
 }
 
-/** The places that a table of 64-bit entries points to. */
+/** Targets of a table of 64-bit entries. */
 async function* pointers(storage: Storage, offset: number, length: number, turns: Turns): AsyncGenerator<number> {
   for (let start = 0; start < length; start += WINDOW) {
     const turn = turns.take(64);

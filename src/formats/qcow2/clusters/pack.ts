@@ -1,9 +1,9 @@
 /**
- * Making the file short: data clusters are moved from its end into holes (the disk copies them), then L2 tables, those
- * that lead nowhere are given up, then refcount blocks that count nothing any more are given up, and the free end is cut off.
+ * Compaction: data clusters are moved from the end of the file into holes (the disk copies them), then L2 tables; empty
+ * L2 tables and refcount blocks are freed, and the free end is cut off.
  *
- * What others hold too stays where it is: clusters that a snapshot has, and compressed ones, whose neighbours share
- * their room. So a file with those may keep holes.
+ * Shared clusters stay in place: those of snapshots, and compressed ones, whose neighbours share their space. So a file
+ * with those may keep holes.
  */
 import type { OperationOptions } from '../../../storage/contract.ts';
 import { Turns } from '../../../storage/turns.ts';
@@ -13,18 +13,18 @@ import { isOwn } from './entries.ts';
 import type { RefcountStore } from './refcount-store.ts';
 import type { ClusterWriter } from './writer.ts';
 
-/** The image, as packing sees it. */
+/** The image, as compaction sees it. */
 export interface PackHost {
   readonly header: Qcow2Header;
   readonly map: ClusterMap;
   readonly writer: ClusterWriter;
   readonly counts: RefcountStore;
   flush(): Promise<void>;
-  /** Cuts the file; not shorter than that. */
+  /** Truncates the file to this length, if longer. */
   cutFile(bytes: number): Promise<void>;
 }
 
-/** Guest offsets of clusters that stand behind where a packed file ends, and may be moved. */
+/** Guest offsets of movable clusters past the end of a packed file. */
 export async function* movableClusters(
   { header, map, writer, counts }: PackHost,
   { signal }: OperationOptions = {},
@@ -50,7 +50,7 @@ export async function* movableClusters(
   }
 }
 
-/** After data was moved and that is durable: gives up empty tables, moves others, and cuts off what is free at the end. */
+/** Called when the moved data is durable: frees empty tables, moves others, and cuts off the free end. */
 export async function trimFile(host: PackHost, { signal }: OperationOptions = {}): Promise<void> {
   const { header, map, writer, counts } = host;
   const turns = new Turns(signal, 'Compacting');

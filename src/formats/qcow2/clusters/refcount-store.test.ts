@@ -1,4 +1,4 @@
-/** Room for tables that are longer than one refcount block counts, and for the refcount table itself. */
+/** Space for tables longer than one refcount block covers, and for the refcount table itself. */
 import { describe, expect, it } from 'vitest';
 import { checkImage, createImage, Disk } from '../../../index.ts';
 import { MemoryProvider } from '../../../storage/memory.ts';
@@ -29,7 +29,7 @@ async function expectSound(provider: MemoryProvider): Promise<void> {
   expect(findings).toEqual([]);
 }
 
-/** Reads what stands at both ends. */
+/** Reads both ends of the disk. */
 async function ends(provider: MemoryProvider, size: number, snapshot?: string): Promise<readonly [number, number]> {
   await using disk = await Disk.open({ provider, name: NAME }, snapshot === undefined ? {} : { snapshot });
   const bytes = new Uint8Array(1024);

@@ -1,12 +1,12 @@
 /**
- * The refcounts of an image that is written: how many references each cluster of the file has (section "Host cluster
- * management"), and which clusters are free.
+ * Refcounts of an image open for writing (section "Host cluster management"), and the allocation of clusters.
  *
  * Counts are changed in memory and written by flushes. A count is raised before anything refers to its cluster, and
- * lowered only after a flush that took the last reference off the medium: `release` notes it, `settle` does it. So what
- * the medium says is never less than what refers to a cluster, whatever the moment of a power cut; room can only leak.
+ * lowered only after a flush that removed the last reference from the medium: `release` records it, `settle` does it.
+ * So the stored count is never less than the number of references, whatever the moment of a power cut; space can only
+ * leak.
  *
- * Blocks and the table grow by room behind everything that is counted: a new block may lie in the range that it counts.
+ * Blocks and the table grow past everything counted: a new block may lie in the range that it counts.
  */
 import { SparseBitSet } from '../../../binary/bits.ts';
 import { divCeil, SECTOR } from '../../../binary/numbers.ts';
@@ -23,41 +23,41 @@ import type { Qcow2Header } from '../header/header.ts';
 import { ENTRY_BYTES, REFCOUNT_OFFSET } from '../layout.ts';
 import { blocksFor, getRefcount, refcountMax, refcountsPerBlock, setRefcount } from './refcounts.ts';
 
-/** Bytes of a block that are loaded at once. */
+/** Bytes of a block loaded at once. */
 const PAGE = 16 * 1024;
-/** A page of counts takes as long as so many small steps. */
+/** Small steps that a page of counts takes. */
 const STEPS_PAGE = 64;
 const ENTRIES_PER_SECTOR = SECTOR / ENTRY_BYTES;
 
-/** A run of clusters of the file. */
+/** A run of clusters in the file. */
 export interface ClusterRun {
   readonly first: number;
   readonly count: number;
 }
 
-/** Where the refcount table lies. */
+/** Position of the refcount table. */
 export interface TablePlace {
   readonly offset: number;
   readonly clusters: number;
 }
 
-/** Counts of clusters that lie behind each other. */
+/** Counts of consecutive clusters. */
 export interface CountPiece {
   readonly first: number;
   readonly length: number;
-  /** Of the cluster `first + n`. */
+  /** Count of cluster `first + n`. */
   readonly count: (n: number) => number;
 }
 
-/** What a flush writes of the counts: see `SealedMetadata`. */
+/** Writes of one flush for the counts: see `SealedMetadata`. */
 export interface SealedCounts {
   readonly stage: readonly MetaWrite[];
   readonly root: readonly MetaWrite[];
-  /** The table has moved: the header must say so with `root`. */
+  /** New position of the table, which the header must name with `root`; null: not moved. */
   readonly moved: TablePlace | null;
 }
 
-/** Reads the refcount table. Returns words for people when the image must not be written with such a table. */
+/** Reads the refcount table. Returns a reason if the image must not be written with such a table. */
 export async function openRefcounts(storage: Storage, header: Qcow2Header): Promise<RefcountStore | string> {
   const { clusterSize, refcountTableClusters, refcountTableOffset } = header;
   const bytes = new Uint8Array(refcountTableClusters * clusterSize);
@@ -92,7 +92,7 @@ export async function openRefcounts(storage: Storage, header: Qcow2Header): Prom
   return store;
 }
 
-/** See the head of this file. */
+/** Refcounts of an image open for writing; see the comment at the top of this module. */
 export class RefcountStore {
   readonly #storage: Storage;
   readonly #clusterSize: number;
@@ -102,18 +102,18 @@ export class RefcountStore {
   /** Shared with the other tables of the image. */
   readonly cache = new PageCache();
   readonly #pages: MetadataPages;
-  /** Offsets of the blocks; 0 where there is none, and nothing in its range is counted. */
+  /** Offsets of the blocks; 0 for none, when nothing in the range is counted. */
   #table: Float64Array;
   #place: TablePlace;
   #moved = false;
   readonly #dirtySectors = new Set<number>();
-  /** No cluster below is free. */
+  /** Every cluster below is in use. */
   #cursor = 0;
-  /** The page that the last search for free clusters lacked. */
+  /** The page that the last search for free clusters needed. */
   #wanted = 0;
   #released = new RunList();
   #sealed = new RunList();
-  /** Clusters that held tables when the image was opened, and still do: never guest data. */
+  /** Clusters that held tables when the image was opened and still do: never guest data. */
   readonly tables = new SparseBitSet();
 
   constructor(storage: Storage, header: Qcow2Header, table: Float64Array) {
@@ -138,7 +138,7 @@ export class RefcountStore {
     return this.#pages.dirtyBytes + this.#dirtySectors.size * SECTOR + this.#released.memoryBytes;
   }
 
-  /** How many references a cluster may have. */
+  /** Maximum number of references to a cluster. */
   get most(): number {
     return refcountMax(this.#order);
   }
@@ -157,15 +157,15 @@ export class RefcountStore {
     return known ?? this.load(cluster).then(() => this.count(cluster));
   }
 
-  /** Brings the count of a cluster into memory. */
+  /** Loads the count of a cluster. */
   async load(cluster: number): Promise<void> {
     const block = this.#table[Math.floor(cluster / this.#perBlock)] ?? 0;
     if (block !== 0) await this.#pages.get(this.#pageOf(block, cluster));
   }
 
   /**
-   * Takes free clusters that lie behind each other, at most `count`: they have one reference from now on, and end in
-   * `keep` or `giveBack`. Undefined: `loadFree` first. Throws `limit` when the file cannot grow any further.
+   * Allocates consecutive free clusters, at most `count`: each has one reference from now on, until `keep` or
+   * `giveBack`. Undefined: `loadFree` first. Throws `limit` when the file cannot grow further.
    */
   take(count: number): ClusterRun | undefined {
     for (let cluster = this.#cursor; ; ) {
@@ -198,15 +198,15 @@ export class RefcountStore {
     }
   }
 
-  /** Loads what the last `take` lacked. */
+  /** Loads the page that the last `take` needed. */
   async loadFree(): Promise<void> {
     await this.#pages.get(this.#wanted);
   }
 
   /**
-   * Takes clusters behind each other, for a table that must lie in one piece, and returns the first of them: the first
-   * free run that has room for them and for the blocks that they need. Nothing else may run meanwhile. Throws `limit` when
-   * the file cannot grow any further.
+   * Allocates consecutive clusters for a contiguous table and returns the first: the first free run with room for them
+   * and for the blocks that they need. Nothing else may run at the same time. Throws `limit` when the file cannot grow
+   * further.
    */
   async takeTogether(count: number): Promise<number> {
     let first = await this.#findTogether(count);
@@ -225,7 +225,7 @@ export class RefcountStore {
     return first;
   }
 
-  /** The first free run of that length, and of what its missing blocks take behind it; null when the table ends before. */
+  /** The first free run of that length including its missing blocks; null when the table ends before. */
   async #findTogether(count: number): Promise<number | null> {
     const end = this.#table.length * this.#perBlock;
     let start = this.#cursor;
@@ -253,14 +253,16 @@ export class RefcountStore {
     return null;
   }
 
-  /** The first place of a page from `at` on that is counted; `at + most`, or the page's end, when none is before. */
+  /**
+   * The first counted position of a page from `at` on; `at + most`, or the end of the page, when there is none before.
+   */
   #firstUsed(page: MetadataPage, at: number, most: number): number {
     const end = Math.min(this.#perPage, at + most);
     while (at < end && getRefcount(page.view, at, this.#order) === 0) at++;
     return at;
   }
 
-  /** The first cluster behind some that are counted, as far as the page goes. */
+  /** The first cluster after a counted run, as far as the page goes. */
   #behindUsed(page: MetadataPage, cluster: number): number {
     let at = cluster % this.#perPage;
     const start = cluster - at;
@@ -268,7 +270,7 @@ export class RefcountStore {
     return start + at;
   }
 
-  /** One more reference to a cluster whose count is in memory. Throws `limit` when its count cannot say so. */
+  /** Adds a reference to a cluster whose count is in memory. Throws `limit` when the count would overflow. */
   raise(cluster: number): void {
     const count = this.peek(cluster);
     assert(count !== undefined, 'a count is loaded before it is changed');
@@ -283,7 +285,7 @@ export class RefcountStore {
     this.#change(cluster, count + 1);
   }
 
-  /** One reference less to a cluster whose count is in memory. Nothing on the medium may be that reference any more. */
+  /** Drops a reference to a cluster whose count is in memory. The reference must be gone from the medium. */
   lower(cluster: number): void {
     const count = this.peek(cluster);
     assert(count !== undefined, 'a count is loaded before it is changed');
@@ -302,30 +304,30 @@ export class RefcountStore {
     return true;
   }
 
-  /** The cluster stays as it is after all. */
+  /** Cancels `hold`: the cluster keeps its reference. */
   letGo(cluster: number): void {
     const page = this.#pageWith(cluster);
     if (page !== undefined && page.pins > 0) page.pins--;
   }
 
-  /** A reference to a cluster that is held was taken away in memory: after the next flush the count is lowered. */
+  /** A reference to a held cluster was removed in memory: the count is lowered after the next flush. */
   release(cluster: number): void {
     this.#released.push(cluster);
   }
 
-  /** Clusters that were taken have their reference. */
+  /** Confirms allocated clusters. */
   keep({ first }: ClusterRun): void {
     this.letGo(first);
   }
 
-  /** Gives clusters back that were taken, and that nothing refers to, not even on the medium. */
+  /** Frees allocated clusters that nothing refers to, not even on the medium. */
   giveBack({ first, count }: ClusterRun): void {
     this.letGo(first);
     for (let cluster = first; cluster < first + count; cluster++) this.#change(cluster, 0);
     this.#cursor = Math.min(this.#cursor, first);
   }
 
-  /** How many clusters are counted, and where the last of them ends. */
+  /** Number of counted clusters, and the end of the last of them. */
   async survey(turns: Turns): Promise<{ readonly used: number; readonly end: number }> {
     let [used, end] = [0, 0];
     for await (const { first, length, count } of this.pieces(turns)) {
@@ -338,7 +340,7 @@ export class RefcountStore {
     return { used, end };
   }
 
-  /** Whether any cluster from that one on is counted. */
+  /** True when a cluster from that one on is counted. */
   async countsFrom(cluster: number, turns: Turns): Promise<boolean> {
     for await (const { first, length, count } of this.pieces(turns, cluster)) {
       for (let n = Math.max(cluster - first, 0); n < length; n++) if (count(n) !== 0) return true;
@@ -347,8 +349,8 @@ export class RefcountStore {
   }
 
   /**
-   * All counts that there are, in ascending order of the clusters, piece by piece, from the block on that counts a
-   * cluster. Pieces in which nothing is counted are left out. A piece is valid until the next one.
+   * All counts by ascending cluster, piece by piece, beginning with the block that counts cluster `from`. Pieces
+   * without counts are skipped. A piece is valid until the next one.
    */
   async *pieces(turns: Turns, from = 0): AsyncGenerator<CountPiece> {
     for (let index = Math.floor(from / this.#perBlock); index < this.#table.length; index++) {
@@ -366,7 +368,7 @@ export class RefcountStore {
     }
   }
 
-  /** Keeps the counts of the table's own clusters in memory: a table that grows gives them up, and cannot wait then. */
+  /** Keeps the counts of the table's own clusters in memory: a growing table frees them and cannot wait. */
   async holdTable(): Promise<void> {
     const first = this.#place.offset / this.#clusterSize;
     for (let cluster = first; cluster < first + this.#place.clusters; cluster++) {
@@ -382,7 +384,7 @@ export class RefcountStore {
     return [...table, ...blocks];
   }
 
-  /** Takes out of the table what blocks at its end count nothing but themselves. Everything is flushed before. */
+  /** Removes blocks at the end of the table that count nothing but themselves. Everything must be flushed. */
   async giveUpBlocks(): Promise<void> {
     for (let index = this.#table.length - 1; index >= 0; index--) {
       const block = this.#table[index] ?? 0;
@@ -399,7 +401,7 @@ export class RefcountStore {
     }
   }
 
-  /** What the next flush writes. */
+  /** Writes for the next flush. */
   seal(): SealedCounts {
     this.#sealed = this.#released;
     this.#released = new RunList();
@@ -416,7 +418,7 @@ export class RefcountStore {
     return { stage, root: [], moved: this.#place };
   }
 
-  /** The flush ended. What it released has no reference on the medium any more. */
+  /** Ends a flush. Released clusters have no reference on the medium any more. */
   settle(ok: boolean): void {
     this.#pages.settle();
     if (!ok) return;
@@ -453,8 +455,8 @@ export class RefcountStore {
   }
 
   /**
-   * Makes blocks for the clusters from `start` on: `count` of them, and those that the new blocks take behind them. None
-   * of these may be counted yet. When the table is too short for that it only makes the table longer.
+   * Adds blocks for `count` clusters from `start` on and for the blocks themselves. None of them may be counted yet. If
+   * the table is too short, only extends the table.
    */
   #cover(start: number, count: number): void {
     let missing: number[] = [];
@@ -480,7 +482,7 @@ export class RefcountStore {
     for (let number = 0; number < missing.length; number++) this.#change(start + count + number, 1);
   }
 
-  /** Places in the table, up to `last`, that have no block and count clusters from `start` on. */
+  /** Table entries up to `last` without a block, for clusters from `start` on. */
   #missingBlocks(start: number, last: number): number[] {
     const missing: number[] = [];
     for (let index = Math.floor(start / this.#perBlock); index <= last; index++) {
@@ -490,8 +492,8 @@ export class RefcountStore {
   }
 
   /**
-   * A longer table, behind all that the old one can count. It counts its own clusters, `count` more behind them, and the
-   * blocks of all of these.
+   * Extends the table, past everything that the old one can count. It counts its own clusters, `count` more after them,
+   * and the blocks of all of these.
    */
   #grow(start: number, count: number): void {
     const perCluster = this.#clusterSize / ENTRY_BYTES;

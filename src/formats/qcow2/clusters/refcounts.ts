@@ -2,18 +2,18 @@
 import { divCeil } from '../../../binary/numbers.ts';
 import { assert, ImageError } from '../../../errors.ts';
 
-/** Counts in one block, which is one cluster. */
+/** Counts per block, which is one cluster. */
 export function refcountsPerBlock(clusterSize: number, order: number): number {
   return (clusterSize * 8) / 2 ** order;
 }
 
-/** Blocks that are enough for a run of clusters with the blocks behind it, wherever it begins. */
+/** Blocks sufficient for a run of clusters including the blocks themselves, wherever it begins. */
 export function blocksFor(clusters: number, perBlock: number): number {
   // A run of n clusters touches n / perBlock + 2 blocks at most; those of the blocks themselves come on top.
   return clusters === 0 ? 0 : divCeil(clusters, perBlock - 1) + 2;
 }
 
-/** The highest count of that width. 64-bit counts end at 2^53 - 1 here: nobody can have so many references. */
+/** Maximum count of that width. 64-bit counts are limited to 2^53 - 1. */
 export function refcountMax(order: number): number {
   return order >= 6 ? Number.MAX_SAFE_INTEGER : 2 ** (2 ** order) - 1;
 }
@@ -40,7 +40,7 @@ export function getRefcount(block: DataView, index: number, order: number): numb
   }
 }
 
-/** Stores a count that fits the width; the caller refuses others before. */
+/** Stores a count that fits the width; callers check that. */
 export function setRefcount(block: DataView, index: number, order: number, count: number): void {
   assert(count >= 0 && count <= refcountMax(order), 'the count fits its width');
   if (order === 3) block.setUint8(index, count);

@@ -1,4 +1,4 @@
-/** Changing the size of QCOW2 disks: what goes with them, what is hidden, and what is refused. */
+/** Resizing QCOW2 disks: the effects on data, hidden data, and refusals. */
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../../../test/conformance/expect-kind.ts';
 import { createImage, Disk } from '../../../index.ts';

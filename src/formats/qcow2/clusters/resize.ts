@@ -1,9 +1,10 @@
 /**
- * Changing the size of a disk.
+ * Resizing a disk.
  *
- * A longer L1 table is written into new clusters, durable, and the header switched to it, before anything else: the disk
- * is as it was then. What new clusters must hide is marked in it, durable; the size in the header comes last. A disk that
- * is cut gets its new size first, and then what lies beyond it is given up: a cut in between only leaks room.
+ * A longer L1 table is written into new clusters, durable, and the header switched to it, before anything else: the
+ * disk has not changed then. New clusters that must hide parent data are marked in it, durable; the size in the header
+ * comes last. A shrinking disk gets its new size first, then the clusters past it are freed: a cut in between only
+ * leaks space.
  */
 import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../../errors.ts';
@@ -16,18 +17,18 @@ import type { Qcow2Header } from '../header/header.ts';
 import { ENTRY_BYTES, VERSION_2 } from '../layout.ts';
 import type { RefcountStore } from './refcount-store.ts';
 
-/** Marked as zero between two flushes. */
+/** Clusters marked as zero between two flushes. */
 const STEP_CLUSTERS = 65_536;
-/** As many small steps as that may be. */
+/** Small steps that freeing may take at a time. */
 const STEPS_GIVEN_UP = 256;
-/** Bytes of zeroes that are written at once. */
+/** Bytes of zeroes written at once. */
 const ZEROES = 1024 * 1024;
 
 /** The image, as a resize sees it. */
 export interface ResizeHost {
   readonly header: Qcow2Header;
   readonly storage: Storage;
-  /** The external data file; null where data lies in the image. */
+  /** External data file; null when data is in the image. */
   readonly dataFile: Storage | null;
   readonly counts: RefcountStore;
   map(offset: number, length: number): MaybePromise<Mapping>;
@@ -36,13 +37,13 @@ export interface ResizeHost {
   /** See `ClusterWriter.hideTail`. */
   hideTail(size: number, all: boolean): MaybePromise<void>;
   flush(): Promise<void>;
-  /** What waits for a flush. */
+  /** Bytes waiting for a flush. */
   readonly dirtyBytes: number;
-  /** Changes the first sector, durably, and takes over what the medium says. */
+  /** Changes the first sector, durably, and reloads from the medium. */
   switchHeader(changes: Partial<Pick<Qcow2Header, 'size' | 'l1Offset' | 'l1Entries'>>): Promise<void>;
 }
 
-/** Refuses a size that the image cannot have. Touches nothing. */
+/** Rejects an impossible size. Touches nothing. */
 export function checkQcow2Size({ header, storage }: Pick<ResizeHost, 'header' | 'storage'>, size: number): void {
   const entries = divCeil(size, header.clusterSize * header.l2Entries);
   if (entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
@@ -61,7 +62,7 @@ export function checkQcow2Size({ header, storage }: Pick<ResizeHost, 'header' | 
   }
 }
 
-/** Resizes the disk. Everything is flushed before; what the medium says counts after a failure. */
+/** Resizes the disk. Everything must be flushed; after a failure the medium counts. */
 export async function resizeQcow2(host: ResizeHost, size: number, how: ResizeOptions): Promise<void> {
   const old = host.header.virtualSize;
   if (size > old) await grow(host, old, size, how);
@@ -103,7 +104,7 @@ async function cut(host: ResizeHost, old: number, size: number, how: ResizeOptio
   if (host.dataFile !== null) await host.dataFile.resize(size);
 }
 
-/** Makes whole clusters absent, durably. Cancelled, those that are left are given up when the disk grows again. */
+/** Makes whole clusters absent, durably. After a cancel the remaining ones are freed when the disk grows again. */
 async function giveUp(
   host: ResizeHost,
   start: number,
@@ -141,7 +142,7 @@ async function lengthenL1(host: ResizeHost, entries: number): Promise<void> {
   await host.flush();
 }
 
-/** Clusters of their own that read zero. */
+/** Allocates clusters of zeroes. */
 async function storeZeroes(host: ResizeHost, start: number, end: number): Promise<void> {
   const zeroes = new Uint8Array(ZEROES);
   for (let at = start; at < end; ) {
@@ -162,8 +163,8 @@ async function storeZeroes(host: ResizeHost, start: number, end: number): Promis
 }
 
 /**
- * What stands in the last cluster behind the end of the disk must read zero when the disk is longer; `hides`: what a
- * backing file has there, too.
+ * The part of the last cluster past the old end must read as zero in a longer disk; `hides`: also hides the backing
+ * file there.
  */
 async function clearTail(host: ResizeHost, size: number, hides: boolean): Promise<void> {
   const { clusterSize } = host.header;

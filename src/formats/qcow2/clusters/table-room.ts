@@ -1,26 +1,26 @@
 /**
- * Room for tables that are replaced as a whole: taken, written, and given up when the header names another one. Nothing
- * else runs meanwhile.
+ * Space for tables replaced as a whole: allocated, written, and freed when the header names another one. Nothing else
+ * may run at the same time.
  */
 import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
 import type { MaybePromise, Storage } from '../../../storage/contract.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import type { ClusterRun, RefcountStore } from './refcount-store.ts';
 
-/** The image, as whoever replaces tables sees it. */
+/** The image, as replacement of tables sees it. */
 export interface TableHost {
   readonly storage: Storage;
   readonly counts: RefcountStore;
   readonly header: Qcow2Header;
 }
 
-/** Room for a table. */
+/** Space for a table. */
 export interface Room {
   readonly run: ClusterRun;
   readonly offset: number;
 }
 
-/** Room for tables of so many bytes; none of it is taken when there is not enough for all. */
+/** Allocates space for tables of these sizes; all or none. */
 export async function takeRooms({ counts, header }: TableHost, sizes: readonly number[]): Promise<Room[]> {
   const rooms: Room[] = [];
   try {
@@ -36,7 +36,7 @@ export async function takeRooms({ counts, header }: TableHost, sizes: readonly n
   return rooms;
 }
 
-/** One cluster may be anywhere, so room that was given up is used again. */
+/** A single cluster may be anywhere, so freed space is reused. */
 async function takeOne(counts: RefcountStore): Promise<number> {
   let run = counts.take(1);
   while (run === undefined) {
@@ -47,7 +47,7 @@ async function takeOne(counts: RefcountStore): Promise<number> {
   return run.first;
 }
 
-/** Writes a table into new room, up to the end of a sector. */
+/** Writes a table into new space, padded to the end of a sector. */
 export async function writeTable(
   { storage }: Pick<TableHost, 'storage'>,
   room: Pick<Room, 'offset'> | undefined,
@@ -59,7 +59,7 @@ export async function writeTable(
   await storage.write(room.offset, whole);
 }
 
-/** Nothing on the medium leads to these bytes of the file any more. */
+/** Lowers the counts of a table that nothing on the medium refers to. */
 export async function lowerTable({ counts, header }: TableHost, offset: number, bytes: number): Promise<void> {
   const first = offset / header.clusterSize;
   for (let cluster = first; cluster < first + divCeil(bytes, header.clusterSize); cluster++) {

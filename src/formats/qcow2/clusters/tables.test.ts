@@ -1,4 +1,4 @@
-/** The header cluster and the lists it leads to, as bytes and back. Dumps are of images that QEMU 7.2 made. */
+/** The header cluster and its lists, as bytes and back. Dumps are of images made by QEMU 7.2. */
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../../../test/conformance/expect-kind.ts';
 import type { ErrorKind } from '../../../errors.ts';

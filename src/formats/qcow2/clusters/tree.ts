@@ -1,9 +1,9 @@
 /**
- * Everything that one L1 table leads to: its L2 tables, and the clusters of the file that their entries refer to. For
- * operations that change the counts of a whole tree, so it is strict: what cannot be counted throws `corrupt`.
+ * The tree of one L1 table: its L2 tables, and the clusters that their entries refer to. For operations that change the
+ * counts of a whole tree, so it is strict: anything that cannot be counted throws `corrupt`.
  *
- * A cluster counts once for each way that leads to it. An L2 table that two L1 entries lead to is met twice, with all
- * that is in it; two compressed clusters in one cluster of the file are two references to it. That is how QEMU counts.
+ * A cluster counts once for each path to it. An L2 table with two L1 entries is visited twice, with all its entries;
+ * two compressed clusters in one cluster of the file are two references to it. That is how QEMU counts.
  */
 import { divCeil } from '../../../binary/numbers.ts';
 import { hex, ImageError } from '../../../errors.ts';
@@ -15,43 +15,43 @@ import { COMPRESSED_HIGH, ENTRY_BYTES, EXTENDED_ENTRY_BYTES } from '../layout.ts
 import { offsetOf } from './cluster-map.ts';
 import { compressedClusters } from './entries.ts';
 
-/** An L2 table takes as long as so many small steps. */
+/** Small steps that an L2 table counts as. */
 const STEPS_TABLE = 128;
 
-/** Where an L1 table lies. */
+/** Position of an L1 table. */
 export interface L1Place {
   readonly l1Offset: number;
   readonly l1Entries: number;
 }
 
-/** What a tree belongs to. */
+/** The file that a tree belongs to. */
 export interface TreeFile {
   readonly storage: Storage;
   readonly header: Pick<Qcow2Header, 'clusterSize' | 'clusterBits' | 'extendedL2' | 'l2Entries'>;
 }
 
-/** One L2 table, as it is on the medium. */
+/** One L2 table as on the medium. */
 export interface L2Table {
-  /** Its number in the L1 table. */
+  /** Its index in the L1 table. */
   readonly index: number;
   readonly offset: number;
   readonly bytes: Uint8Array;
   readonly view: DataView;
 }
 
-/** Entries that the disk itself needs; QEMU keeps the state of a machine behind them. */
+/** L1 entries that the disk itself needs; QEMU stores machine states after them. */
 export function l1EntriesFor(size: number, header: TreeFile['header']): number {
   return divCeil(size, header.clusterSize * header.l2Entries);
 }
 
-/** The entries of an L1 table. */
+/** Entries of an L1 table. */
 export async function readL1({ storage }: TreeFile, { l1Offset, l1Entries }: L1Place): Promise<DataView> {
   const bytes = new Uint8Array(l1Entries * ENTRY_BYTES);
   await readPadded(storage, l1Offset, bytes);
   return new DataView(bytes.buffer);
 }
 
-/** The L2 tables that the L1 table leads to, in their order. The buffer is used again for the next one. Each is a turn. */
+/** The L2 tables of an L1 table, in order. The buffer is reused for the next one. Each counts as a turn. */
 export async function* l2Tables(file: TreeFile, l1: DataView, turns: Turns): AsyncGenerator<L2Table> {
   const { storage, header } = file;
   const bytes = new Uint8Array(header.clusterSize);
@@ -74,7 +74,7 @@ export function l2EntryBytes({ extendedL2 }: Pick<Qcow2Header, 'extendedL2'>): n
   return extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
 }
 
-/** The clusters that the entries of an L2 table refer to, each as often as it is referred to. */
+/** Clusters that the entries of an L2 table refer to, once per reference. */
 export function clustersIn(file: TreeFile, view: DataView): number[] {
   const { storage, header } = file;
   const { clusterSize } = header;
@@ -97,7 +97,7 @@ export function clustersIn(file: TreeFile, view: DataView): number[] {
   return clusters;
 }
 
-/** Visits every reference of a tree: each L2 table, then what it refers to. `table`: after each of them. */
+/** Visits every reference of a tree: each L2 table, then its entries. `table`: called after each table. */
 export async function eachReference(
   file: TreeFile,
   l1: DataView,

@@ -1,15 +1,15 @@
 /**
- * Room for guest data: allocating clusters and L2 tables, pointing entries at them, giving up what they pointed at.
+ * Allocation for guest data: clusters and L2 tables, entries that point at them, and freeing old clusters.
  *
- * COPIED flags are not believed. The first time that a page of an L2 table is asked about, its flags are set from the
- * refcounts; from then on the flag says whether a cluster may be overwritten in place. What others hold too (a snapshot)
- * is copied: an L2 table as a whole, data by the disk.
+ * Stored COPIED flags are not trusted. When a page of an L2 table is first used, its flags are set from the refcounts;
+ * from then on the flag decides whether a cluster may be overwritten in place. Clusters shared with a snapshot are
+ * copied: an L2 table as a whole, data by the disk.
  *
- * A new L2 table is *fresh* until a flush has taken it: nothing on the medium leads to it, so it is written in the first
- * stage of that flush, and the L1 entry that leads to it in the last.
+ * A new L2 table is *fresh* until a flush has written it: nothing on the medium refers to it, so it is written in the
+ * first stage of that flush, and its L1 entry in the last.
  *
- * What a hostile table leads to is refused here, too: guest data must not be written over tables, nor where two entries
- * lead that are counted as one.
+ * Hostile tables are checked here, too: guest data must not overwrite tables, nor clusters with more entries than
+ * counted references.
  *
  * Long file: slots of all kinds share the entries, counts and tables that they are made from.
  */
@@ -38,7 +38,7 @@ import type { ClusterRun, RefcountStore } from './refcount-store.ts';
 const ALL = 0xffff_ffff;
 const NOTHING = { high: 0, low: 0, zeroBits: 0, dataBits: 0 } as const;
 
-/** What a writer works on. */
+/** Parts of a writer. */
 export interface WriterParts {
   readonly header: Qcow2Header;
   readonly storage: Storage;
@@ -48,20 +48,20 @@ export interface WriterParts {
   readonly counts: RefcountStore;
 }
 
-/** L2 entries that will lead to compressed clusters. */
+/** L2 entries that will refer to compressed clusters. */
 export interface TakenEntries {
-  /** How many of those that were asked for, at least one. */
+  /** Number of the requested entries taken, at least one. */
   readonly count: number;
-  /** Stores the first ones, and gives up what they led to. The others stay. */
+  /** Stores the first entries and frees their old clusters. The others are unchanged. */
   commit(entries: readonly { readonly high: number; readonly low: number }[]): void;
-  /** All of them stay. */
+  /** Leaves all entries unchanged. */
   abort(): void;
 }
 
-/** Asks again when what was waited for is there. */
+/** Retries after waiting. */
 type Again<T> = () => MaybePromise<T>;
 
-/** See the head of this file. */
+/** Allocation of clusters for guest data; see the comment at the top of this module. */
 export class ClusterWriter {
   readonly #header: Qcow2Header;
   readonly #storage: Storage;
@@ -73,9 +73,9 @@ export class ClusterWriter {
   readonly #clusterSize: number;
   readonly #entryBytes: number;
   readonly #judged = new WeakSet<MetadataPage>();
-  /** Clusters of L2 tables that no flush has taken yet. */
+  /** Clusters of L2 tables not yet flushed. */
   readonly #fresh = new Set<number>();
-  /** Why nothing may be allocated: the counts lack something that is in use. */
+  /** Reason why allocation is forbidden: the counts miss a cluster in use. */
   #damage: string | null = null;
 
   constructor(parts: WriterParts) {
@@ -90,17 +90,17 @@ export class ClusterWriter {
     this.#hasDataFile = (parts.header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
   }
 
-  /** Nothing may be overwritten in an image whose counts are not true. */
+  /** True when the counts are wrong: nothing may be overwritten then. */
   get isDamaged(): boolean {
     return this.#damage !== null;
   }
 
-  /** True when the flags of a page say what the counts say. Otherwise `judge` it first. */
+  /** True when the flags of a page reflect the counts. Otherwise `judge` it first. */
   isJudged(page: MetadataPage): boolean {
     return this.#hasDataFile || this.#judged.has(page);
   }
 
-  /** Sets the COPIED flags of the page that answers for a guest offset. */
+  /** Sets the COPIED flags of the page for a guest offset. */
   async judge(guestOffset: number): Promise<void> {
     for (;;) {
       await this.#map.load(guestOffset);
@@ -142,7 +142,7 @@ export class ClusterWriter {
     return null;
   }
 
-  /** Notes what must not be: more entries than the count says, or entries that lead to tables. */
+  /** Records violations: more entries than the count, or entries that refer to tables. */
   #refuseAlias(cluster: number, count: number, references: Map<number, number>): void {
     const found = (references.get(cluster) ?? 0) + 1;
     references.set(cluster, found);
@@ -151,7 +151,7 @@ export class ClusterWriter {
     if (this.#counts.tables.has(cluster)) this.#damage ??= `guest data leads to the table at ${place}`;
   }
 
-  /** Room for an unplaced range: see `Image.prepareWrite`. */
+  /** Allocates space for an unallocated range: see `Image.prepareWrite`. */
   prepare(offset: number, length: number): MaybePromise<WriteSlot> {
     const again = (): MaybePromise<WriteSlot> => this.prepare(offset, length);
     const page = this.#entryPage(offset, again);
@@ -161,7 +161,7 @@ export class ClusterWriter {
     return this.#slot(page, offset, length, again);
   }
 
-  /** The entries of some clusters in ascending order, as many as are in one piece of a table with the first of them. */
+  /** Entries for clusters in ascending order, as many as share a page with the first of them. */
   takeEntries(guestOffsets: readonly number[]): MaybePromise<TakenEntries> {
     const [first] = guestOffsets;
     assert(first !== undefined, 'somebody asks for something');
@@ -203,7 +203,7 @@ export class ClusterWriter {
     };
   }
 
-  /** Makes whole clusters read zero, or as the backing file. Stops where it must wait, and goes on by itself. */
+  /** Makes whole clusters read as zero, or as the backing file. Continues by itself where it must wait. */
   unmap(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
     const end = offset + length;
     // Version 2 cannot say zero; there, only images without a backing file are unmapped.
@@ -239,8 +239,8 @@ export class ClusterWriter {
   }
 
   /**
-   * Room further down for a cluster of this image's own: see `Image.relocate`. Its old one is given up when the new one
-   * is committed.
+   * Space nearer the start of the file for an unshared cluster: see `Image.relocate`. The old cluster is freed when the
+   * new one is committed.
    */
   relocate(guestOffset: number): MaybePromise<WriteSlot | null> {
     const again = (): MaybePromise<WriteSlot | null> => this.relocate(guestOffset);
@@ -262,7 +262,9 @@ export class ClusterWriter {
     );
   }
 
-  /** Moves an L2 table of this image's own further down, when there is room. Nothing else may run meanwhile. */
+  /**
+   * Moves an unshared L2 table nearer the start of the file, if there is space. Nothing else may run at the same time.
+   */
   async moveTable(guestOffset: number, table: number): Promise<void> {
     const old = table / this.#clusterSize;
     const count = await this.#counts.count(old);
@@ -284,7 +286,7 @@ export class ClusterWriter {
     this.#counts.release(old);
   }
 
-  /** Gives up an L2 table of this image's own that leads nowhere, as the medium has it. Nothing else may run meanwhile. */
+  /** Frees an unshared L2 table without entries, as on the medium. Nothing else may run at the same time. */
   async dropTable(guestOffset: number, table: number): Promise<boolean> {
     const old = table / this.#clusterSize;
     if ((await this.#counts.count(old)) !== 1) return false;
@@ -297,7 +299,7 @@ export class ClusterWriter {
     return true;
   }
 
-  /** Marks subclusters of the last cluster that lie behind the end of the disk as zero: those that hold data, or `all`. */
+  /** Marks subclusters of the last cluster past the end of the disk as zero: those with data, or `all`. */
   hideTail(size: number, all: boolean): MaybePromise<void> {
     const inside = size % this.#clusterSize;
     const start = size - inside;
@@ -314,7 +316,7 @@ export class ClusterWriter {
     return undefined;
   }
 
-  /** What a flush writes of L2 tables: fresh ones, which nothing leads to, and others. */
+  /** L2 tables for a flush: fresh ones, which are still unreferenced, and others. */
   sealTables(): { readonly fresh: MetaWrite[]; readonly others: MetaWrite[] } {
     const writes = this.#l2.seal();
     const isFresh = ({ fileOffset: offset }: MetaWrite): boolean =>
@@ -325,7 +327,7 @@ export class ClusterWriter {
     return { fresh, others };
   }
 
-  /** The page with the entry of a guest offset, in a table that is this image's own. A promise: the answer of `again`. */
+  /** The page with the entry of a guest offset, in an unshared table. A promise: the result of `again`. */
   #entryPage<T>(guestOffset: number, again: Again<T>): MetadataPage | Promise<T> {
     this.#refuseDamaged();
     const table = this.#map.tableOf(guestOffset);
@@ -358,7 +360,7 @@ export class ClusterWriter {
     return page;
   }
 
-  /** An empty table for a range that has none. */
+  /** Allocates an empty table for a range without one. */
   #newTable(guestOffset: number, run: ClusterRun): void {
     const offset = run.first * this.#clusterSize;
     // Room behind the end of the file reads zero by itself.
@@ -372,7 +374,7 @@ export class ClusterWriter {
     this.#map.setTable(guestOffset, offset);
   }
 
-  /** A table that a snapshot has, too: its entries move into one of our own, and are all shared then. */
+  /** Copies a table shared with a snapshot; all its entries are shared then. */
   async #copyTable(guestOffset: number, table: number): Promise<void> {
     const bytes = new Uint8Array(this.#clusterSize);
     // It is not changed while it is shared, so the medium has what counts.
@@ -394,7 +396,7 @@ export class ClusterWriter {
     this.#counts.release(old);
   }
 
-  /** A new table with content that is there already. */
+  /** A new table with existing content. */
   #adopt(guestOffset: number, run: ClusterRun, bytes: Uint8Array): void {
     const offset = run.first * this.#clusterSize;
     const { pageBytes } = this.#l2;
@@ -407,7 +409,7 @@ export class ClusterWriter {
     this.#map.setTable(guestOffset, offset);
   }
 
-  /** Of an image without subclusters: as many clusters behind each other as there are. */
+  /** For an image without subclusters: as many consecutive clusters as available. */
   #slot(page: MetadataPage, offset: number, length: number, again: Again<WriteSlot>): MaybePromise<WriteSlot> {
     const size = this.#clusterSize;
     const first = Math.floor(offset / size) * size;
@@ -415,7 +417,7 @@ export class ClusterWriter {
     const wanted = Math.min(divCeil(offset + length - first, size), rest);
     const reused = this.#preallocated(page, first);
     if (reused !== null) return this.#reuse(page, first, reused);
-    /** What the clusters have now, mostly nothing, and to which of them it belongs. */
+    /** Old references of the clusters, mostly none, with their index. */
     const olds: number[] = [];
     const owners: number[] = [];
     const at = ((first / size) % this.#map.entriesPerPage) * ENTRY_BYTES;
@@ -443,7 +445,7 @@ export class ClusterWriter {
     );
   }
 
-  /** New clusters; `mark` makes the entries lead to them. */
+  /** New clusters; `mark` points the entries at them. */
   #newClusters(
     page: MetadataPage,
     {
@@ -476,7 +478,7 @@ export class ClusterWriter {
     };
   }
 
-  /** Zero by its flag, but with a place of its own; null: it has none that may be written. */
+  /** A cluster with the zero flag and space that may be written; null: none. */
   #preallocated(page: MetadataPage, guestOffset: number): number | null {
     const { high, low } = this.#entryIn(page, guestOffset);
     const reusable = (high & COPIED_HIGH) !== 0 && (high & COMPRESSED_HIGH) === 0 && (low & ZERO_LOW) !== 0;
@@ -502,7 +504,7 @@ export class ClusterWriter {
     };
   }
 
-  /** In an external data file everything has its place already. */
+  /** An external data file has a fixed place for everything. */
   #dataFileSlot(page: MetadataPage, offset: number, length: number): WriteSlot {
     const size = this.#clusterSize;
     const unit = this.#header.extendedL2 ? size / SUBCLUSTERS : size;
@@ -534,7 +536,7 @@ export class ClusterWriter {
     };
   }
 
-  /** Subclusters of one cluster: in the place that it has, or in a new one. */
+  /** Subclusters of one cluster: in its place, or in a new one. */
   #extendedSlot(page: MetadataPage, offset: number, length: number, again: Again<WriteSlot>): MaybePromise<WriteSlot> {
     const size = this.#clusterSize;
     const cluster = Math.floor(offset / size) * size;
@@ -610,7 +612,7 @@ export class ClusterWriter {
     return this.#hasDataFile ? [] : hostClusters(this.#header, high, low);
   }
 
-  /** Holds the counts of all of them; or of none, and returns the one that must be loaded first. */
+  /** Holds the counts of all clusters; or of none, returning the one to load first. */
   #holdAll(clusters: readonly number[]): number | null {
     for (const [number, cluster] of clusters.entries()) {
       if (this.#counts.hold(cluster)) continue;

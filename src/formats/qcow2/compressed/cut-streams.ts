@@ -1,6 +1,6 @@
 /**
- * Compressed clusters at the end of the file. An entry says in sectors how long a stream is, so the last sector may be
- * missing though the stream is whole: decoding tells.
+ * Compressed clusters at the end of the file. An entry gives the length of a stream in sectors, so the last sector may
+ * be missing though the stream is complete: decoding tells.
  */
 import { hex, isImageError, throwIfAborted } from '../../../errors.ts';
 import type { OperationOptions, Storage } from '../../../storage/contract.ts';
@@ -8,11 +8,11 @@ import type { FindingList } from '../check/finding-list.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import { decoderOf, readInside } from './encoded.ts';
 
-/** Bytes that are decoded at most. One sector holds some dozens of streams; a file that has more of them is hostile. */
+/** Limit of decoded bytes. One sector holds some dozens of streams; a file with more of them is hostile. */
 const DECODED_MAX = 64 * 1024 * 1024;
 const STREAMS_MAX = 4096;
 
-/** One of them, and the entry that leads to it. */
+/** A truncated stream, and its entry. */
 export interface CutStream {
   readonly offset: number;
   readonly length: number;
@@ -20,7 +20,7 @@ export interface CutStream {
   readonly guestOffset: number | null;
 }
 
-/** See the head of this file. */
+/** Compressed clusters at the end of the file, collected for a check. */
 export class CutStreams {
   readonly #streams = new Map<string, CutStream>();
 
@@ -29,7 +29,7 @@ export class CutStreams {
     if (this.#streams.size < STREAMS_MAX && !this.#streams.has(key)) this.#streams.set(key, stream);
   }
 
-  /** Reports those of which something is missing. */
+  /** Reports the incomplete ones. */
   async check(image: {
     readonly storage: Storage;
     readonly header: Qcow2Header;

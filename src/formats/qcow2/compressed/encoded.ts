@@ -1,8 +1,8 @@
 /**
  * Reading compressed clusters. Streams lie packed in the file, so neighbours are fetched by one read and then decoded
- * in parallel. What a stream is said to take is rounded up to sectors: the bytes behind it are somebody else's, and may
- * lie behind the end of the file. A stream itself must be inside: nothing is made up for what the file does not have,
- * since zeroes may decode into something.
+ * in parallel. The stored length of a stream is rounded up to sectors: the bytes after it belong to other streams, and
+ * may lie past the end of the file. A stream itself must be inside: missing bytes are never replaced, since zeroes may
+ * decode to something.
  */
 import { inflateRaw, zstdDecompress } from '#decompress';
 import { largest, smallest } from '../../../binary/numbers.ts';
@@ -13,14 +13,14 @@ import type { ReadTarget, Storage } from '../../../storage/contract.ts';
 import type { ClusterMap } from '../clusters/cluster-map.ts';
 import type { Qcow2Header } from '../header/header.ts';
 
-/** Guest bytes that are decoded at one time, at least a cluster. */
+/** Guest bytes decoded at a time, at least a cluster. */
 const WINDOW = 4 * 1024 * 1024;
-/** Bytes of the file that one read fetches at most, at least one stream. */
+/** Maximum bytes of the file per read, at least one stream. */
 const READ_MAX = 2 * 1024 * 1024;
-/** Foreign bytes between two streams that are read along. */
+/** Gaps between streams up to this size are read along. */
 const GAP_MAX = 16 * 1024;
 
-/** One cluster, or the part of it that is wanted. */
+/** One cluster, or the requested part of it. */
 interface Piece {
   readonly guestOffset: number;
   /** Bytes of the cluster before the part. */
@@ -30,17 +30,17 @@ interface Piece {
   readonly bytes: number;
 }
 
-/** The last cluster of which only a part was wanted: the next request mostly wants the next part. */
+/** The last cluster read in part: the next request mostly needs the next part. */
 interface Kept {
   readonly position: number;
   readonly bytes: number;
   readonly decoded: Promise<Uint8Array>;
 }
 
-/** Makes the first `size` bytes of a stream; `room`: they may be put there. Throws `corrupt`. */
+/** Decodes the first `size` bytes of a stream; `room`: optional memory for the result. Throws `corrupt`. */
 export type Decoder = (input: Uint8Array, size: number, room?: Uint8Array) => Promise<Uint8Array>;
 
-/** How the compressed clusters of an image are decoded. */
+/** The decoder for the compression of an image. */
 export function decoderOf({ compression }: Pick<Qcow2Header, 'compression'>): Decoder {
   return compression === 'zstd' ? zstdDecompress : inflateRaw;
 }
@@ -60,7 +60,7 @@ export class EncodedReader {
     this.#decompress = decoderOf(header);
   }
 
-  /** Fills the target, all of which lies in compressed clusters. */
+  /** Fills the target, which lies entirely in compressed clusters. */
   async read(offset: number, target: ReadTarget): Promise<void> {
     let at = offset;
     for (const buffer of target instanceof Uint8Array ? [target] : target) {
@@ -75,7 +75,7 @@ export class EncodedReader {
     }
   }
 
-  /** Forgets what was decoded. Whoever gives room in the file to something else calls this. */
+  /** Drops decoded data. Called when space in the file is reused. */
   forget(): void {
     this.#kept = null;
   }
@@ -145,7 +145,9 @@ export class EncodedReader {
     return this.#decode(piece, await readInside(this.#storage, piece.position, piece.bytes));
   }
 
-  /** `room`: the result may be put there when it is a whole cluster. */
+  /**
+   * `room`: memory for the result if it is a whole cluster.
+   */
   async #decode({ guestOffset, position, bytes }: Piece, stored: Uint8Array, room?: Uint8Array): Promise<Uint8Array> {
     try {
       return await this.#decompress(stored.subarray(0, bytes), this.#clusterSize, room);
@@ -162,14 +164,14 @@ export class EncodedReader {
   }
 }
 
-/** The bytes of a range that the file has. */
+/** The part of a range that the file contains. */
 export async function readInside(storage: Storage, offset: number, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(Math.max(Math.min(length, storage.size - offset), 0));
   await storage.read(offset, bytes);
   return bytes;
 }
 
-/** Neighbours in the file, which one read fetches. Those that lie elsewhere are read by themselves. */
+/** Groups neighbours in the file, which one read fetches. */
 function grouped(pieces: readonly Piece[]): Piece[][] {
   const groups: Piece[][] = [];
   let start = 0;

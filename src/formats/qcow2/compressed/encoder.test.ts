@@ -1,4 +1,4 @@
-/** Where compressed clusters go: behind each other, and never into room that somebody else may have. */
+/** Placement of compressed clusters: consecutive, and never in space that may belong to others. */
 import { describe, expect, it } from 'vitest';
 import { expectSameBytes } from '../../../../test/conformance/expect-bytes.ts';
 import { expectKind } from '../../../../test/conformance/expect-kind.ts';
@@ -26,7 +26,7 @@ function open(provider: MemoryProvider): Promise<ChainDisk> {
   );
 }
 
-/** Gets smaller, but not by much: some streams fill a cluster of the file. */
+/** Compresses a little: some streams fill a cluster of the file. */
 const bytesOf = (seed: number, clusters = 1): Uint8Array =>
   Uint8Array.from({ length: clusters * CLUSTER }, (_, at) => (Math.imul(at + seed * 7919, 0x9e37_79b1) >>> 9) % 23);
 

@@ -1,14 +1,14 @@
 /**
- * Storing compressed clusters (section "Compressed Clusters Descriptor"). Streams are packed behind each other, so
- * sectors and clusters of the file are shared by several.
+ * Storing compressed clusters (section "Compressed Clusters Descriptor"). Streams are packed consecutively, so several
+ * share sectors and clusters of the file.
  *
- * One appender owns the end of the last stream. Every write covers whole sectors: the first one again with the streams that
- * it held already, the last one filled up with zeroes. A sector is written at once or not at all, so a power cut leaves
- * those streams as they were. Slots follow each other, since two writes of one sector could arrive in any order.
+ * One appender owns the end of the last stream. Every write covers whole sectors: the first one including the streams
+ * already in it, the last one padded with zeroes. A sector is written completely or not at all, so a power cut does not
+ * harm those streams. Slots follow each other, since two writes of one sector could arrive in any order.
  *
- * A cluster of the file counts one reference for each stream that touches it. The last stream's entry says whether the
- * end is still ours: whoever overwrote that cluster of the guest may have made its room free. Where the count cannot go
- * higher, or what follows in the file is somebody else's, a fresh cluster is begun; the rest of the old one stays unused.
+ * A cluster of the file counts one reference for each stream that touches it. The entry of the last stream shows
+ * whether the end is still ours: overwriting that guest cluster may have freed its space. If the count cannot be
+ * raised, or the following space is in use, a new cluster is begun; the rest of the old one stays unused.
  */
 import { deflateRaw, zstdCompress } from '#compress';
 import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
@@ -25,7 +25,7 @@ import { COMPRESSED_HIGH, compressedOffsetBits } from '../layout.ts';
 
 const HIGH = 2 ** 32;
 
-/** What an encoder works on. The map and the writer are those of the moment: they may be replaced. */
+/** Parts of an encoder. Map and writer may be replaced, so they are looked up each time. */
 export interface EncoderParts {
   readonly header: Pick<Qcow2Header, 'clusterSize' | 'clusterBits' | 'compression'>;
   readonly storage: Storage;
@@ -34,32 +34,32 @@ export interface EncoderParts {
   writer(): ClusterWriter;
 }
 
-/** Where the last stream ended. */
+/** End of the last stream. */
 interface Tail {
   readonly position: number;
-  /** What the sector there holds before it. */
+  /** Content of the sector before it. */
   readonly bytes: Uint8Array;
-  /** The last stream's cluster of the guest, and its entry. */
+  /** Guest cluster of the last stream, and its entry. */
   readonly guestOffset: number;
   readonly high: number;
   readonly low: number;
 }
 
-/** Where units will lie. */
+/** Placement of units. */
 interface Placement {
   readonly position: number;
-  /** References of clusters of the file that the units add. */
+  /** References that the units add to clusters of the file. */
   readonly references: ReadonlyMap<number, number>;
-  /** How many units. */
+  /** Number of units. */
   readonly count: number;
   readonly end: number;
-  /** The cluster that was begun before, when the first unit is in it. */
+  /** A cluster in use before, if the first unit begins in it. */
   readonly shared: number | null;
-  /** Clusters that were taken for it. */
+  /** Clusters allocated for the units. */
   readonly run: ClusterRun | null;
 }
 
-/** Stretches of the file that units may be put into. */
+/** Stretches of the file available for units. */
 interface Room {
   readonly position: number;
   readonly limit: number;
@@ -67,7 +67,7 @@ interface Room {
   readonly run: ClusterRun | null;
 }
 
-/** See the head of this file. */
+/** Encoder that packs compressed clusters at the end of the last stream. */
 export class ClusterEncoder implements Encoder {
   readonly unit: number;
   readonly method: string;
@@ -75,7 +75,7 @@ export class ClusterEncoder implements Encoder {
   readonly #compress: (bytes: Uint8Array) => MaybePromise<Uint8Array>;
   readonly #offsetBits: number;
   #tail: Tail | null = null;
-  /** Ends when the slot that was handed out last has ended. */
+  /** Resolves when the last slot has ended. */
   #turn: Promise<void> = Promise.resolve();
 
   constructor(parts: EncoderParts) {
@@ -120,7 +120,7 @@ export class ClusterEncoder implements Encoder {
     }
   }
 
-  /** Takes room for the first of the units, as many as there is room for. A promise: asks again when it resolves. */
+  /** Allocates space for as many of the units as fit, the first at least. A promise: retry when it resolves. */
   #place(units: readonly EncodedUnit[]): Placement | Promise<void> {
     const { counts } = this.#parts;
     const room = this.#room(units);
@@ -152,7 +152,7 @@ export class ClusterEncoder implements Encoder {
     return { position, references, count, end, shared, run: kept };
   }
 
-  /** Room behind the last stream, or fresh clusters; for one unit at least. */
+  /** Space after the last stream, or new clusters; for at least one unit. */
   #room(units: readonly EncodedUnit[]): Room | Promise<void> {
     const { counts } = this.#parts;
     const size = this.unit;
@@ -176,7 +176,7 @@ export class ClusterEncoder implements Encoder {
     return { position: start, limit, shared: null, run };
   }
 
-  /** The end of the last stream, when another may follow it there. A promise: asks again when it resolves. */
+  /** End of the last stream, if another may follow. A promise: retry when it resolves. */
   #ownTail(): Tail | null | Promise<void> {
     const tail = this.#tail;
     if (tail === null || tail.position % this.unit === 0) return null;
@@ -247,7 +247,7 @@ export class ClusterEncoder implements Encoder {
     return first === last ? [first] : [first, last];
   }
 
-  /** What of a run lies behind the last unit. Returns the rest of it; null: nothing is left. */
+  /** Frees the part of a run after the last unit. Returns the rest; null: nothing is left. */
   #giveBackBehind(run: ClusterRun | null, end: number): ClusterRun | null {
     if (run === null) return null;
     const { counts } = this.#parts;

@@ -1,4 +1,4 @@
-/** What a QCOW2 image says of itself. */
+/** QCOW2 image metadata. */
 import type { BitmapInfo, ImageInfo } from '../../../image/contract.ts';
 import { singleRegion } from '../../../image/regions.ts';
 import { type Bitmap, bitmapsConsistent, isInUse } from '../bitmaps/bitmaps.ts';
@@ -7,23 +7,23 @@ import { AUTOCLEAR, BITMAP_FLAG, COMPATIBLE, INCOMPATIBLE, VERSION_3 } from '../
 import { type Snapshot, snapshotInfo } from '../snapshots/snapshots.ts';
 import { type Qcow2Header, variantWords } from './header.ts';
 
-/** The data file is a raw image by itself, so its bytes must always be true. */
+/** True when the data file is also a raw image, so that zeroes must be written to it. */
 export function isRawDataFile({ incompatible, autoclear }: Qcow2Header): boolean {
   return (incompatible & INCOMPATIBLE.dataFile) !== 0n && (autoclear & AUTOCLEAR.dataFileRaw) !== 0n;
 }
 
-/** What is reported. */
+/** Inputs of the report. */
 export interface Described {
   readonly header: Qcow2Header;
   readonly snapshot: Snapshot | null;
   readonly snapshots: readonly Snapshot[];
   readonly bitmaps: readonly Bitmap[];
   readonly warnings: readonly string[];
-  /** This session records it, so that it is in use and all right. */
+  /** True when this session records the bitmap: it is marked as in use, but sound. */
   readonly isRecorded: (bitmap: Bitmap) => boolean;
 }
 
-/** Everything that an image says of itself. */
+/** Metadata of an image. */
 export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecorded }: Described): ImageInfo {
   const { clusterSize } = header;
   const size = snapshot?.diskSize ?? header.size;
@@ -56,7 +56,7 @@ export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecor
   };
 }
 
-/** What `create` is told to make a header like this one. Where data lies is the business of each image. */
+/** Config values that create a header like this one. The data file is specific to each image. */
 function configOf({ clusterSize, version, refcountOrder, compression, extendedL2, compatible }: Qcow2Header): Config {
   const flag = (on: boolean): string => (on ? 'on' : 'off');
   return {

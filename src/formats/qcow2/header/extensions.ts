@@ -21,7 +21,7 @@ export interface Extension {
   readonly data: Uint8Array;
 }
 
-/** What the extensions say that are known; null where there is none. */
+/** Content of the known extensions; null where absent. */
 export interface KnownExtensions {
   readonly backingFormat: string | null;
   readonly dataFileName: string | null;
@@ -30,7 +30,10 @@ export interface KnownExtensions {
   readonly encryption: StructValue<typeof ENCRYPTION> | null;
 }
 
-/** QEMU's order, but for bitmaps: they change most, which is safest in the first sector. Unknown ones follow. */
+/**
+ * QEMU's order, except that bitmaps come first: they change most, which is safest in the first sector. Unknown ones
+ * follow.
+ */
 const ORDER: readonly number[] = [
   EXTENSION_TYPE.bitmaps,
   EXTENSION_TYPE.backingFormat,
@@ -39,7 +42,9 @@ const ORDER: readonly number[] = [
   EXTENSION_TYPE.featureNames,
 ];
 
-/** Decodes the extensions in `area`, the header cluster up to the backing file name. Throws `invalid-format`, `limit`. */
+/**
+ * Decodes the extensions in `area`, the header cluster up to the backing file name. Throws `invalid-format`, `limit`.
+ */
 export function decodeExtensions(
   area: Uint8Array,
   header: Pick<RawHeader, 'headerLength' | 'cryptMethod'>,
@@ -86,7 +91,7 @@ export function encodeExtensions(extensions: readonly Extension[]): Uint8Array {
   return bytes;
 }
 
-/** The list with one extension replaced, added, or (null) left out. */
+/** The list with one extension replaced, added, or (null) removed. */
 export function withExtension(
   extensions: readonly Extension[],
   type: number,
@@ -125,7 +130,7 @@ function textOf(data: Uint8Array | null): string | null {
   return data === null || data.length === 0 ? null : new TextDecoder().decode(data);
 }
 
-/** A torn last entry says nothing: names are only for messages. */
+/** Ignores a torn last entry: names are only for messages. */
 function featureNames(data: Uint8Array | null): StructValue<typeof FEATURE_NAME>[] {
   const count = Math.floor((data?.length ?? 0) / FEATURE_NAME.size);
   return data === null

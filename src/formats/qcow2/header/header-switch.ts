@@ -1,8 +1,8 @@
 /**
- * Changing header extensions so that a power cut leaves the old header or the new one. Only the first sector changes at
- * once; what the new header has behind it must be there before, in bytes that the old one does not use. Where there are
- * none, the names of features, which are for messages only, are left out for a moment, and put back in a second step;
- * or for good, where there is no room for that either.
+ * Changes of header extensions that leave the old header or the new one after a power cut. Only the first sector
+ * changes atomically; the rest of the new header must be written before, into bytes unused by the old one. If there are
+ * none, the feature names, which are only for messages, are removed temporarily and restored in a second step; or
+ * permanently, if there is no room.
  */
 import { alignUp, SECTOR } from '../../../binary/numbers.ts';
 import { ImageError } from '../../../errors.ts';
@@ -17,13 +17,13 @@ export interface HeaderStep {
   readonly firstSector: Uint8Array;
 }
 
-/** A header cluster, and which bytes of it mean something. */
+/** A header cluster, and the bytes in use. */
 interface Layout {
   readonly cluster: Uint8Array;
   readonly used: Uint8Array;
 }
 
-/** From the cluster as it is on the medium to another header. Throws `unsupported` when there is no safe way. */
+/** Steps from the cluster on the medium to another header. Throws `unsupported` when there is no safe way. */
 export function headerSteps(cluster: Uint8Array, before: Qcow2Header, wanted: Qcow2Header): HeaderStep[] {
   const now = layoutOf(cluster, before);
   const direct = step(now, wanted);
@@ -55,7 +55,7 @@ function layoutOf(cluster: Uint8Array, { headerLength, extensions, backingName }
   return { cluster, used };
 }
 
-/** Null: what is used behind the first sector would have to change. */
+/** Null: bytes in use past the first sector would have to change. */
 function step(
   now: Layout,
   wanted: Qcow2Header,
@@ -80,13 +80,13 @@ function extensionsEnd({ headerLength, extensions }: Qcow2Header): number {
   return headerLength + encodeExtensions(extensions).length;
 }
 
-/** Something that the old one uses between these bytes is something else in the new one. */
+/** True when bytes in use between these offsets differ in the new header. */
 function conflicts(now: Layout, cluster: Uint8Array, start: number, end: number): boolean {
   for (let at = start; at < end; at++) if (now.used[at] === 1 && now.cluster[at] !== cluster[at]) return true;
   return false;
 }
 
-/** What the old one does not use is the new one's. */
+/** Bytes unused by the old header, taken from the new one. */
 function joined(now: Layout, next: Layout): Uint8Array {
   const cluster = now.cluster.slice();
   for (let at = next.used.lastIndexOf(1); at >= 0; at--) {

@@ -1,8 +1,8 @@
 /**
- * The header cluster of a QCOW2 image, read and checked, and written again. After `parseHeader` returns, the rest of
- * this folder may trust every number: each is inside the bounds of the format, and no table is longer than its limit.
+ * The header cluster of a QCOW2 image: decoding, checking, encoding. After `parseHeader` returns, the rest of this
+ * format may trust every number: each is inside the bounds of the format, and no table is longer than its limit.
  *
- * Fields and extensions that are not known are kept, so that `serializeHeader` loses nothing.
+ * Unknown fields and extensions are kept, so that `serializeHeader` is lossless.
  */
 import { alignDown, alignUp, divCeil, isAligned, SECTOR } from '../../../binary/numbers.ts';
 import { type ErrorDetails, hex, hex32, ImageError, printable, withContext } from '../../../errors.ts';
@@ -33,11 +33,11 @@ import {
 } from '../layout.ts';
 import { decodeExtensions, type Extension, encodeExtensions, type KnownExtensions } from './extensions.ts';
 
-/** What the header cluster says, checked. Values that are derived come after those that are stored. */
+/** Checked content of the header cluster: stored values first, then derived ones. */
 export interface Qcow2Header extends KnownExtensions {
   readonly version: 2 | 3;
   readonly clusterBits: number;
-  /** Guest bytes as they are stored; `virtualSize` is what a disk shows. */
+  /** Stored disk size in guest bytes; `virtualSize` is rounded to sectors. */
   readonly size: number;
   readonly cryptMethod: number;
   readonly l1Entries: number;
@@ -52,10 +52,10 @@ export interface Qcow2Header extends KnownExtensions {
   /** The width of a refcount is `2 ** refcountOrder` bits. */
   readonly refcountOrder: number;
   readonly headerLength: number;
-  /** Bytes 105 to 111, and what a longer header has behind them. */
+  /** Bytes 105 to 111, and the rest of a longer header. */
   readonly unknownFields: Uint8Array;
   readonly backingName: string | null;
-  /** All of them but the end marker, in their order. */
+  /** All extensions except the end marker, in order. */
   readonly extensions: readonly Extension[];
 
   readonly clusterSize: number;
@@ -68,7 +68,7 @@ export interface Qcow2Header extends KnownExtensions {
   readonly warnings: readonly string[];
 }
 
-/** Bytes that say how long the header cluster is. */
+/** Bytes needed to find the length of the header cluster. */
 export const HEADER_START = HEADER.size;
 
 /** The length of the header cluster, from the first bytes of the file. Throws as `parseHeader` does. */
@@ -122,13 +122,13 @@ export function serializeHeader(header: Qcow2Header): Uint8Array {
   return cluster;
 }
 
-/** Refuses a table that leads to others and begins where the header is: those would move with what the header says. */
+/** Rejects a table of pointers that overlaps the header. */
 export function refuseInHeader(offset: number, length: number, clusterSize: number, details: ErrorDetails): void {
   if (length === 0 || offset >= clusterSize) return;
   throw invalid('A table begins where the header is', { ...details, found: hex(offset) });
 }
 
-/** Refuses a table that is not aligned, or ends beyond what can be addressed. Its length is checked before. */
+/** Rejects a table that is misaligned, or ends past the addressable range. Its length is checked before. */
 export function checkTablePlace(offset: number, length: number, clusterSize: number, details: ErrorDetails): void {
   if (!isAligned(offset, clusterSize)) {
     throw invalid('A table does not begin at a cluster', {
@@ -176,7 +176,7 @@ function checkClusterBits(clusterBits: number): number {
   });
 }
 
-/** The fields; those that the header is too short for are 0. */
+/** The fields; those past the header length are 0. */
 function decodeRaw(cluster: Uint8Array, fileSize: number): RawHeader {
   const version = checkSignature(cluster);
   if (fileSize < (version === VERSION_2 ? HEADER_LENGTH_2 : HEADER_LENGTH_3_MIN)) {
@@ -238,7 +238,7 @@ function checkHeader(raw: RawHeader, cluster: Uint8Array, fileSize: number): Qco
   };
 }
 
-/** The backing file's name, a string in the header cluster. */
+/** The backing file name, a string in the header cluster. */
 function checkBacking(raw: RawHeader, cluster: Uint8Array): { readonly name: string; readonly offset: number } | null {
   const { backingOffset: offset, backingLength: length, headerLength } = raw;
   if (offset === 0) return null;
@@ -261,7 +261,7 @@ function checkBacking(raw: RawHeader, cluster: Uint8Array): { readonly name: str
   return { name: nameFrom(cluster.subarray(offset, offset + length), 'backing file name', offset), offset };
 }
 
-/** A file name from the image. Control characters have no business in one. */
+/** A file name from the image. Control characters are rejected. */
 function nameFrom(bytes: Uint8Array, field: string, offset: number): string {
   const name = new TextDecoder().decode(bytes);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
@@ -286,7 +286,7 @@ function checkIncompatible(features: bigint, known: KnownExtensions): void {
   });
 }
 
-/** Feature bits and fields that must agree with each other. */
+/** Feature bits and fields that must agree. */
 function checkFeatures(raw: RawHeader, known: KnownExtensions, backing: boolean): void {
   const has = (bit: bigint): boolean => (raw.incompatible & bit) !== 0n;
   if (raw.cryptMethod > CRYPT.luks) {
@@ -396,7 +396,7 @@ function checkLimit(name: string, bytes: number, limit: number, offset: number):
   });
 }
 
-/** Words for reports: what kind of image it is. */
+/** Variant words for reports. */
 export function variantWords(header: Qcow2Header): string[] {
   const has = (bit: bigint): boolean => (header.incompatible & bit) !== 0n;
   const words = [
@@ -412,7 +412,7 @@ export function variantWords(header: Qcow2Header): string[] {
   return ['dynamic', ...words.filter(([is]) => is).map(([, word]) => word)];
 }
 
-/** Bytes of the header and of what follows it, rounded up to whole sectors: what a rewrite in place must cover. */
+/** Bytes of header, extensions and names, rounded up to whole sectors: the range rewritten in place. */
 export function usedHeaderBytes(header: Qcow2Header): number {
   const name = new TextEncoder().encode(header.backingName ?? '').length;
   return alignUp(header.headerLength + encodeExtensions(header.extensions).length + name, SECTOR);

@@ -1,4 +1,4 @@
-/** Internal snapshots, made and used by this program alone; other programs look at them in the peer tests. */
+/** Internal snapshots, created and used by vdkit alone; the peer tests involve other programs. */
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../../../test/conformance/expect-kind.ts';
 import { randomBytes, rounds } from '../../../../test/conformance/random.ts';
@@ -32,7 +32,7 @@ async function bytesOf(provider: MemoryProvider, name: string): Promise<Uint8Arr
   return bytes;
 }
 
-/** Every count and every flag is right, and nothing leaks. */
+/** Every count and flag is correct, and nothing leaks. */
 async function expectSound(provider: MemoryProvider): Promise<void> {
   expect(recount(await bytesOf(provider, '/disk.qcow2'))).toEqual({ low: [], unsafe: [], unflagged: [], leaks: 0 });
 }

@@ -1,18 +1,21 @@
 /**
- * Making, applying, deleting and renaming internal snapshots. Nothing else runs meanwhile, and everything is flushed
- * before, so the medium has all there is: the work is done on it, and the caches of the image are made anew afterwards.
+ * Creating, applying, deleting and renaming internal snapshots. Nothing else runs at the same time, and everything is
+ * flushed before: the work is done on the medium, and the caches of the image are rebuilt afterwards.
  *
  * Orders of writes; each line is durable before the next:
  *
- * - create: COPIED cleared in the active tables; counts raised, copy of the L1 table and new snapshot table in new room;
+ * - create: COPIED cleared in the active tables; counts raised, copy of the L1 table and new snapshot table in new
+ * room;
  *   the header names the new table; counts of the old table lowered.
- * - apply: stale COPIED cleared in the tables of the snapshot; counts raised, new L1 table; the header names it, and the
+ * - apply: stale COPIED cleared in the tables of the snapshot; counts raised, new L1 table; the header names it, and
+ * the
  *   size, in one sector; counts of the old tree lowered.
- * - delete: table without the snapshot; the header names it; counts of its tree lowered; COPIED set in the active tables
+ * - delete: table without the snapshot; the header names it; counts of its tree lowered; COPIED set in the active
+ * tables
  *   where one reference is left.
  *
- * So a cut, or a cancel, leaves the state before or after, never less counted than there is, and never a COPIED flag where something is
- * shared: room can leak, and flags can be missing, which costs a copy.
+ * A cut, or a cancel, leaves the state before or after, never a count below the references, and never a COPIED flag on
+ * a shared cluster: space can leak, and flags can be missing, which costs a copy.
  */
 import { ImageError, isImageError, printable } from '../../../errors.ts';
 import type { SnapshotInfo, SnapshotStore } from '../../../image/contract.ts';
@@ -35,7 +38,7 @@ import {
   snapshotTableBytes,
 } from './snapshots.ts';
 
-/** Fields of the first sector that change at once. */
+/** Fields of the first sector that change atomically. */
 export type HeaderChanges = Partial<
   Pick<Qcow2Header, 'autoclear' | 'snapshotCount' | 'snapshotsOffset' | 'l1Entries' | 'l1Offset' | 'size'> &
     RefcountFields
@@ -44,22 +47,22 @@ export type HeaderChanges = Partial<
 /** The image, as its snapshots see it. */
 export interface SnapshotHost extends TableHost {
   readonly snapshots: readonly Snapshot[];
-  /** Bitmaps belong to a disk of one size. */
+  /** True when it has bitmaps, which require a fixed disk size. */
   readonly hasBitmaps: boolean;
-  /** Makes counts durable, and whatever was written. */
+  /** Makes counts and all earlier writes durable. */
   flush(): Promise<void>;
   /** Changes the first sector, durably. */
   changeHeader(changes: HeaderChanges): Promise<void>;
-  /** The tables on the medium are others now. */
+  /** Called when the tables on the medium have been replaced. */
   reload(snapshots: readonly Snapshot[]): void;
-  /** Something ended halfway: what is in memory is not what is on the medium. */
+  /** Called after a partial failure: memory and medium may differ. */
   fail(): void;
 }
 
-/** See the head of this file. */
+/** Internal snapshots of an image open for writing. */
 export class Qcow2Snapshots implements SnapshotStore {
   readonly #host: SnapshotHost;
-  /** What the medium lists while something changes. */
+  /** The list on the medium during a change. */
   #listed: readonly Snapshot[] = [];
 
   constructor(host: SnapshotHost) {
@@ -155,7 +158,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     await this.#change(() => this.#switchTable(snapshots, room));
   }
 
-  /** The list, when it could be read and may be changed. */
+  /** The list, if it could be read and may be changed. */
   #known(): readonly Snapshot[] {
     const { header, snapshots, storage } = this.#host;
     if ((header.incompatible & INCOMPATIBLE.dataFile) !== 0n) {
@@ -178,7 +181,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     return found;
   }
 
-  /** A name that people can type, that QEMU shows whole, and that means one snapshot only. */
+  /** A name that people can type, that QEMU shows completely, and that is unique. */
   #checkName(name: string, own: Snapshot | null): void {
     const details = { path: this.#host.storage.label, field: 'snapshot name', found: printable(name) };
     const { length } = new TextEncoder().encode(name);
@@ -193,7 +196,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     });
   }
 
-  /** Whether the disk may get the size that it had. */
+  /** Throws unless the disk may be resized to the snapshot's size. */
   #checkResize({ diskSize }: Snapshot): void {
     const { header, snapshots, hasBitmaps, storage } = this.#host;
     if (diskSize === header.size) return;
@@ -212,7 +215,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     });
   }
 
-  /** Refuses a tree that the counts do not know, or (`raising`) that would have more references than they can say. */
+  /** Rejects a tree with wrong counts, or (`raising`) whose counts would overflow. */
   async #checkCounts(
     l1: DataView,
     { raising, turns }: { readonly raising: boolean; readonly turns: Turns },
@@ -247,7 +250,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     return this.#countTree(l1, turns, (cluster) => this.#host.counts.raise(cluster));
   }
 
-  /** Nothing on the medium leads to the tree any more. */
+  /** Lowers the counts of a tree that nothing on the medium refers to. */
   #lowerTree(l1: DataView, turns: Turns): Promise<void> {
     return this.#countTree(l1, turns, (cluster) => this.#host.counts.lower(cluster));
   }
@@ -266,7 +269,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     return isPromise(count) ? count.then((found) => found === 1) : count === 1;
   }
 
-  /** Makes the image list these snapshots, all in one step, and gives up the old table and what goes with it. */
+  /** Switches the list of snapshots in one step, and frees the old table and its clusters. */
   async #switchTable(
     snapshots: readonly Snapshot[],
     room: Room | undefined,
@@ -284,8 +287,8 @@ export class Qcow2Snapshots implements SnapshotStore {
   }
 
   /**
-   * A failure leaves the image for reading only. A cancel leaves it before or after the switch of the header, as a cut does:
-   * clusters that are counted too often are lost until a check.
+   * After a failure the image is read-only. A cancel leaves the state before or after the switch of the header, as a
+   * cut does: clusters counted too often are lost until a check.
    */
   async #change(run: () => Promise<void>): Promise<void> {
     this.#listed = this.#host.snapshots;
@@ -319,7 +322,7 @@ function bytesOf(view: DataView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 
-/** As QEMU makes one: the id is one higher than the highest, and the count of instructions is not known. */
+/** As QEMU makes one: the id is one more than the highest, and the instruction count is unknown. */
 function newSnapshot(
   snapshots: readonly Snapshot[],
   name: string,

@@ -15,29 +15,29 @@ export interface Snapshot {
   readonly name: string;
   readonly l1Offset: number;
   readonly l1Entries: number;
-  /** Guest bytes of the disk at that time. */
+  /** Size of the disk at that time, in guest bytes. */
   readonly diskSize: number;
-  /** Bytes of the saved state of a machine; 0 when there is none. */
+  /** Bytes of the saved machine state; 0 for none. */
   readonly vmStateSize: number;
   readonly seconds: number;
   readonly nanoseconds: number;
-  /** Time that the guest had run, nanoseconds. */
+  /** Guest uptime in nanoseconds. */
   readonly guestNanoseconds: bigint;
-  /** The extra data as it is stored: a rewrite keeps what is not known. */
+  /** The stored extra data: a rewrite preserves unknown parts. */
   readonly extra: Uint8Array;
-  /** Only where they are no UTF-8, so that a rewrite keeps them as they are stored. */
+  /** The stored bytes, only if they are not valid UTF-8, so that a rewrite preserves them. */
   readonly idBytes?: Uint8Array;
   readonly nameBytes?: Uint8Array;
 }
 
-/** The longest entry that there may be. */
+/** Maximum length of an entry. */
 const ENTRY_MAX = SNAPSHOT.size + SNAPSHOT_EXTRA_MAX + 2 * 0xffff + ENTRY_ALIGNMENT;
 /** Bytes of the table in memory at one time. */
 const WINDOW = 256 * 1024;
 
 /**
- * Reads the whole table, in pieces. Throws `limit`, `corrupt` or `invalid-format`; the entries before the bad one are
- * lost then, since nothing tells where the next one begins.
+ * Reads the whole table, in pieces. Throws `limit`, `corrupt` or `invalid-format`; entries before the bad one are lost
+ * then, since the position of the next one is unknown.
  */
 export async function readSnapshots(storage: Storage, header: Qcow2Header): Promise<Snapshot[]> {
   const { snapshotCount: count, snapshotsOffset: start } = header;
@@ -76,7 +76,7 @@ export async function readSnapshots(storage: Storage, header: Qcow2Header): Prom
   return snapshots;
 }
 
-/** Refuses a snapshot whose disk cannot be read: its L1 table is checked as the active one is. */
+/** Rejects a snapshot whose disk cannot be read: its L1 table is checked like the active one. */
 export function checkSnapshot(snapshot: Snapshot, header: Qcow2Header, storage: Storage): void {
   const bytes = snapshot.l1Entries * ENTRY_BYTES;
   const details = { path: storage.label, field: `L1 table of snapshot ${snapshot.id}` };
@@ -103,7 +103,7 @@ export function findSnapshot(snapshots: readonly Snapshot[], wanted: string): Sn
   return snapshots.find(({ id }) => id === wanted) ?? snapshots.find(({ name }) => name === wanted) ?? null;
 }
 
-/** The error for a snapshot that is not there. */
+/** Error for a missing snapshot. */
 export function noSnapshot(snapshots: readonly Snapshot[], wanted: string, path: string): ImageError {
   const some = snapshots.slice(0, 10).map(({ id, name }) => `${printable(name)} (${printable(id)})`);
   return new ImageError('not-found', `The image has no snapshot "${printable(wanted)}"`, {
@@ -113,7 +113,7 @@ export function noSnapshot(snapshots: readonly Snapshot[], wanted: string, path:
   });
 }
 
-/** What people are told of one. */
+/** Public form of a snapshot. */
 export function snapshotInfo(snapshot: Snapshot): SnapshotInfo {
   const { id, name, diskSize, vmStateSize, seconds, nanoseconds } = snapshot;
   const createdMs = seconds * 1000 + Math.floor(nanoseconds / 1_000_000);
@@ -190,7 +190,7 @@ export function decodeEntry(
   return { snapshot, length: alignUp(end - at, ENTRY_ALIGNMENT) };
 }
 
-/** The text, and its bytes where the text does not tell them. */
+/** The text, and its bytes if the text does not represent them. */
 export function textOf(bytes: Uint8Array): { readonly text: string; readonly bytes: Uint8Array | null } {
   const text = new TextDecoder().decode(bytes);
   return { text, bytes: equalBytes(new TextEncoder().encode(text), bytes) ? null : bytes };
@@ -230,7 +230,7 @@ function encodeEntry(snapshot: Snapshot): Uint8Array {
   return bytes;
 }
 
-/** What is stored, with the known fields as they are now. An entry without extra data stays without: version 2 has none. */
+/** The extra data with the known fields updated. An entry without extra data stays without: version 2 has none. */
 function encodeExtra(snapshot: Snapshot): Uint8Array {
   const extra = snapshot.extra.slice();
   const { vmStateSize, diskSize } = SNAPSHOT_EXTRA.fields;
