@@ -19,7 +19,7 @@ import type { EntryTable } from './table.ts';
 export const KIND = { absent: 0, zero: 1, data: 2, encoded: 3, broken: 4 } as const;
 export type Kind = (typeof KIND)[keyof typeof KIND];
 
-/** Clusters that one run is gathered from at most: 1 GiB of 64 KiB clusters. */
+/** Maximum clusters joined into one run: 1 GiB in 64 KiB clusters. */
 const RUN_LOOKS = 16_384;
 
 /** Parts of a map. */
@@ -46,9 +46,9 @@ export interface TwoLevelParts {
 
 /** See the head of this file. */
 export abstract class TwoLevelMap {
-  /** Answer of the last `look` that was not false: what the guest finds from there on … */
+  /** Result of the last successful `look`: the kind of the run … */
   kind: Kind = KIND.absent;
-  /** … up to this guest offset, which may lie behind the end of the disk. */
+  /** … and its end, a guest offset that may lie past the end of the disk. */
   until = 0;
   /** Of `data`: where the byte lies in the data storage. Of `encoded`: where the encoded bytes begin. */
   position = 0;
@@ -92,7 +92,7 @@ export abstract class TwoLevelMap {
   /** Reads the entry at byte `at` of a page, which answers for a cluster. Ends in `found`, `broken` or `cutOff`. */
   protected abstract decode(view: DataView, at: number, cluster: number, guestOffset: number): true;
 
-  /** Finds what stands at the guest offset. False: `load` it first. */
+  /** Looks up a guest offset. False: `load` it first. */
   look(guestOffset: number): boolean {
     const index = Math.floor(guestOffset / this.tableBytes);
     this.page = null;
@@ -118,7 +118,7 @@ export abstract class TwoLevelMap {
     return this.decode(page.view, entryAt % this.#pageBytes, cluster, guestOffset);
   }
 
-  /** Brings the tables that answer for the guest offset into memory. */
+  /** Loads the tables for a guest offset. */
   async load(guestOffset: number): Promise<void> {
     let table = this.tableOf(guestOffset);
     while (table === undefined) {
@@ -155,7 +155,7 @@ export abstract class TwoLevelMap {
     this.#directory.set(Math.floor(guestOffset / this.tableBytes), table);
   }
 
-  /** The page that holds the entry of a guest offset, when it is in memory and there is one. */
+  /** The page with the entry of a guest offset, if it is in memory. */
   pageOf(guestOffset: number): MetadataPage | undefined {
     const table = this.tableOf(guestOffset);
     if (table === undefined || table === 0) return undefined;
@@ -177,7 +177,7 @@ export abstract class TwoLevelMap {
     return this.#directory.seal();
   }
 
-  /** That flush ended. */
+  /** Ends that flush. */
   settleDirectory(): void {
     this.#directory.settle();
   }
@@ -192,7 +192,7 @@ export abstract class TwoLevelMap {
     this.#directory.discard();
   }
 
-  /** The error that belongs to the last answer, which was `broken`. */
+  /** The error behind a `broken` result. */
   problem(guestOffset: number): ImageError {
     const where = { path: this.#storage.label, offset: this.#place, guestOffset };
     if (this.#missing === null) {

@@ -12,7 +12,7 @@ import type { RegionList } from './regions.ts';
 /** Kind of medium: vd.h's VDTYPE. */
 export type MediumType = 'hdd' | 'optical' | 'floppy';
 
-/** Where one guest range lives in one image. Covers at least the first sector asked for; valid under its range lock. */
+/** Location of a guest range in one image. Covers at least the first requested sector; valid under its range lock. */
 export type Mapping =
   | {
       readonly kind: 'data';
@@ -30,143 +30,144 @@ export type Mapping =
   /** Stored in a form of the format's own, compressed: `readEncoded` gives the bytes. Never overwritten in place. */
   | { readonly kind: 'encoded'; readonly length: number };
 
-/** Room for whole allocation units: one file range. May be shorter than asked for; ask again for the rest. */
+/** Space for whole allocation units: one file range. May be shorter than requested; ask again for the rest. */
 export interface WriteSlot {
   readonly storage: Storage;
   readonly fileOffset: number;
   readonly length: number;
   /** Guest offset of the slot's first byte; may lie before the request. */
   readonly guestOffset: number;
-  /** What is not written reads zero, also after a power cut. False for room that was used before. */
+  /** True when unwritten bytes read as zero, even after a power cut. False for reused space. */
   readonly readsZero: boolean;
-  /** Makes the map point here. In memory, synchronous; only after all bytes of the slot are written. */
+  /** Points the map at the slot. In memory, synchronous; only after all bytes of the slot are written. */
   commit(): void;
-  /** Gives the room back. */
+  /** Frees the space. */
   abort(): void;
 }
 
-/** A unit of guest data as it will be stored. */
+/** A unit of guest data in its stored form. */
 export interface EncodedUnit {
   readonly guestOffset: number;
   readonly bytes: Uint8Array;
 }
 
-/** Room for encoded units: one write of everything in `buffers`, then `commit` or `abort`. */
+/** Space for encoded units: one write of everything in `buffers`, then `commit` or `abort`. */
 export interface EncodedSlot {
   readonly storage: Storage;
   readonly fileOffset: number;
-  /** The units, with what the format puts before and behind them. */
+  /** The units, with the format's framing. */
   readonly buffers: readonly Uint8Array[];
-  /** How many of the units are in it, at least one: ask again for the rest. */
+  /** Number of units included, at least one: ask again for the rest. */
   readonly count: number;
-  /** Makes the map point here. In memory, synchronous; only after everything is written. */
+  /** Points the map at the units. In memory, synchronous; only after everything is written. */
   commit(): void;
-  /** Gives the room back. Whatever of it was written is harmless. */
+  /** Frees the space. Bytes written to it are harmless. */
   abort(): void;
 }
 
-/** Storing units in a form of the format's own, compressed. */
+/** Storage of compressed units. */
 export interface Encoder {
-  /** Bytes of a unit; units begin at multiples of it. One that the disk's end cuts is filled up with zeroes. */
+  /** Unit size in bytes; units are aligned to it. A unit cut by the end of the disk is padded with zeroes. */
   readonly unit: number;
-  /** How it is done, e.g. `zlib`. */
+  /** Compression method, e.g. `zlib`. */
   readonly method: string;
-  /** The stored form of one whole unit; null when it is not smaller, and is stored plain. Several at a time. */
+  /** The stored form of one whole unit; null when it is not smaller, and must be stored plain. Several at a time. */
   encode(bytes: Uint8Array): MaybePromise<Uint8Array | null>;
   /**
-   * Room for encoded units, in ascending order, for as many of them as fit together. What they held before is given up.
-   * Slots follow each other: waits until the one before has ended.
+   * Allocates space for encoded units in ascending order, as many as fit together, freeing their old space. Slots are
+   * sequential: waits until the previous one has ended.
    */
   prepare(units: readonly EncodedUnit[]): Promise<EncodedSlot>;
 }
 
-/** One piece of metadata in a flush. The bytes are a copy: later changes do not reach it. */
+/** One metadata write of a flush. The bytes are a copy: later changes do not affect it. */
 export interface MetaWrite {
   readonly storage: Storage;
   readonly fileOffset: number;
   readonly bytes: Uint8Array;
 }
 
-/** What one flush writes; `flushImage` drives it: stage, flush, each root list, flush, each publish list, flush, settle. */
+/**
+ * Writes of one flush, driven by `flushImage`: stage, flush, each root list, flush, each publish list, flush, settle.
+ */
 export interface SealedMetadata {
-  /** What nothing on the medium points at yet: raised counts, new tables. */
+  /** Metadata that nothing on the medium refers to yet: raised counts, new tables. */
   readonly stage: readonly MetaWrite[];
   /** Pointers that must be durable before others. Usually empty. */
   readonly root: readonly (readonly MetaWrite[])[];
-  /** Entries that make new room visible, in numbered steps. Usually one. */
+  /** Entries that make new space visible, in numbered steps. Usually one. */
   readonly publish: readonly (readonly MetaWrite[])[];
 }
 
-/** Identities and links of an image; null where the format has none or none is set. */
+/** UUIDs and links of an image; null where unset or unsupported by the format. */
 export interface ImageLinks {
   readonly uuid: string | null;
   readonly modificationUuid: string | null;
   readonly parentUuid: string | null;
   readonly parentModificationUuid: string | null;
-  /** Parent as the image names it; null when it stores no name. */
+  /** Stored name of the parent; null if none is stored. */
   readonly parentName: string | null;
-  /** Format of the parent as the image names it. */
+  /** Stored format of the parent. */
   readonly parentFormat: string | null;
 }
 
-/** A state of the disk that is kept inside the image. Names are the image's: escape them before printing. */
+/** A state of the disk inside the image. Names come from the image: escape them before printing. */
 export interface SnapshotInfo {
   readonly id: string;
   readonly name: string;
-  /** Guest bytes of the disk as it was then. */
+  /** Size of the disk at that time, in guest bytes. */
   readonly virtualSize: number;
-  /** Bytes of a machine's saved state that belongs to it; 0: none. */
+  /** Bytes of the saved machine state; 0: none. */
   readonly vmStateSize: number;
   /** Milliseconds since 1970. */
   readonly createdMs: number;
 }
 
 /**
- * The states of the disk that an image keeps inside itself, as they are changed. Before each call everything is flushed
- * and `beginChanges` has resolved, with `content` for `apply`; nothing else may run meanwhile. When one resolves, all of
- * it is durable; a power cut leaves the state before it or the one after it, and so does a cancel, with room that a check
- * gives back. Throws `not-found`, `exists`, `unsupported`, and `limit` when counts or tables would overflow: nothing is
- * changed then.
+ * Changes of internal snapshots. Before each call everything is flushed and `beginChanges` has resolved, with `content`
+ * for `apply`; nothing else may run at the same time. A call that resolves is durable; a power cut or a cancel leaves
+ * the state before or after it, with leaked space that a check frees. Throws `not-found`, `exists`, `unsupported`, and
+ * `limit` when counts or tables would overflow: nothing is changed then.
  */
 export interface SnapshotStore {
-  /** Keeps the disk as it is now. `createdMs`: milliseconds since 1970. */
+  /** Saves the current state. `createdMs`: milliseconds since 1970. */
   create(name: string, how: OperationOptions & { readonly createdMs: number }): Promise<SnapshotInfo>;
-  /** The disk becomes what it was, its size too. The snapshot stays. */
+  /** Restores the saved state, size included. The snapshot stays. */
   apply(idOrName: string, how?: OperationOptions): Promise<void>;
   delete(idOrName: string, how?: OperationOptions): Promise<void>;
   rename(idOrName: string, name: string): Promise<void>;
 }
 
 /**
- * The persistent bitmaps of an image, as they are changed. Before each call everything is flushed and `beginChanges` has
- * resolved; nothing else may run meanwhile. When one resolves it is durable; a power cut leaves the state before it or
- * the one after it. Throws `not-found`, `exists`, `unsupported`, `limit`, `invalid-argument`.
+ * Changes of persistent bitmaps. Before each call everything is flushed and `beginChanges` has resolved; nothing else
+ * may run at the same time. A call that resolves is durable; a power cut leaves the state before or after it. Throws
+ * `not-found`, `exists`, `unsupported`, `limit`, `invalid-argument`.
  */
 export interface BitmapStore {
-  /** A new one with no bit set. `granularity`: bytes for a bit. */
+  /** Adds an empty bitmap. `granularity`: bytes per bit. */
   add(name: string, how: { readonly granularity?: number | undefined; readonly enabled: boolean }): Promise<void>;
-  /** Also one that is inconsistent. */
+  /** Removes a bitmap, even an inconsistent one. */
   remove(name: string): Promise<void>;
-  /** No bit of it is set any more. */
+  /** Clears all bits. */
   clear(name: string): Promise<void>;
-  /** Whether it records changes from now on. */
+  /** Starts or stops recording. */
   enable(name: string, enabled: boolean): Promise<void>;
-  /** Sets the bits that others have set, too. They stay. */
+  /** Adds the bits of other bitmaps, which stay. */
   merge(name: string, sources: readonly string[], how?: OperationOptions): Promise<void>;
 }
 
-/** A persistent dirty bitmap inside the image: which parts of the disk changed since it was started. */
+/** A persistent dirty bitmap inside the image: the parts of the disk changed since it was started. */
 export interface BitmapInfo {
   readonly name: string;
-  /** Bytes of the disk for one bit. */
+  /** Bytes of the disk per bit. */
   readonly granularity: number;
-  /** Writes are being recorded. */
+  /** True while it records writes. */
   readonly enabled: boolean;
-  /** It was not stored when the image was last closed, or other programs wrote since: of no use but to be removed. */
+  /** True when it was not stored at the last close, or another program has written since: it can only be removed. */
   readonly inconsistent: boolean;
 }
 
-/** Everything an image says of itself. A snapshot: ask again after a change. */
+/** Metadata of an image. A copy: ask again after a change. */
 export interface ImageInfo extends ImageLinks {
   readonly format: string;
   /** Variant words, e.g. `dynamic`, `fixed`, `diff`. */
@@ -174,29 +175,29 @@ export interface ImageInfo extends ImageLinks {
   readonly type: MediumType;
   /** Guest bytes, a multiple of 512. */
   readonly virtualSize: number;
-  /** Bytes of an allocation unit; null for formats without one. */
+  /** Allocation unit in bytes; null for formats without one. */
   readonly blockSize: number | null;
   readonly sectorSize: number;
-  /** Format version as text, e.g. `1.1`; null when the format has none. */
+  /** Format version as text, e.g. `1.1`; null for formats without versions. */
   readonly version: string | null;
   readonly comment: string | null;
   readonly geometry: { readonly physical: Geometry | null; readonly logical: Geometry | null };
   readonly regions: RegionList;
-  /** The image was not closed cleanly; null when the format keeps no such mark. */
+  /** True when the image was not closed cleanly; null for formats without such a flag. */
   readonly dirty: boolean | null;
-  /** The image needs a parent to be read. */
+  /** True when reading the image requires a parent. */
   readonly differencing: boolean;
-  /** Odd but harmless things met while opening, for people to read. */
+  /** Harmless irregularities found while opening, for people. */
   readonly warnings: readonly string[];
-  /** Values of config keys with which an image like this one is made. Left out: the defaults. */
+  /** Config values that create an image like this one. Absent: the defaults. */
   readonly config?: Readonly<Record<string, string | number>>;
-  /** Only of formats that can have some: internal snapshots, oldest first. */
+  /** Internal snapshots, oldest first; only for formats that support them. */
   readonly snapshots?: readonly SnapshotInfo[];
-  /** Only of formats that can have some. */
+  /** Persistent bitmaps; only for formats that support them. */
   readonly bitmaps?: readonly BitmapInfo[];
 }
 
-/** A stretch of a file that an image keeps for itself: no guest data. */
+/** A stretch of a file that contains metadata. */
 export interface MetadataExtent {
   readonly storage: Storage;
   /** Bytes in that storage. */
@@ -204,11 +205,11 @@ export interface MetadataExtent {
   readonly length: number;
   /** For people: `header`, `block map`. */
   readonly what: string;
-  /** The unit that it belongs to, for metadata that each unit has of its own; else null. */
+  /** Guest offset of the unit that per-unit metadata belongs to; otherwise null. */
   readonly guestOffset: number | null;
 }
 
-/** What an image says of itself and can be told to say instead. Left out: stays; null: none. */
+/** Changes of image metadata. Absent: unchanged; null: removed. */
 export interface ImageChanges {
   readonly comment?: string | null | undefined;
   readonly uuid?: string | null | undefined;
@@ -220,152 +221,168 @@ export interface ImageChanges {
     | undefined;
 }
 
-/** A parent, as its children may name it. */
+/** A parent as its children may refer to it. */
 export interface ParentLink {
-  /** As the provider of the child knows it. */
+  /** Name as the provider of the child resolves it. */
   readonly name: string;
   readonly format: string;
   readonly uuid: string | null;
   readonly modificationUuid: string | null;
 }
 
-/** A file that an image names. */
+/** A file that an image refers to. */
 export interface FileReference {
-  /** `part`: it belongs to the image and holds some of it. */
+  /**
+   * `part`: the file belongs to the image and contains some of it.
+   */
   readonly role: 'parent' | 'part';
-  /** The name as it is stored: it counts from the image's directory. */
+  /** The stored name, relative to the image's directory. */
   readonly stored: string;
 }
 
-/** How an image changes its size. */
+/** Options for a resize. */
 export interface ResizeOptions extends OperationOptions {
-  /** What new units hold: `zero` hides what a longer parent has there. */
+  /** Content of new units: `zero` hides data of a longer parent. */
   readonly fill: 'zero' | 'absent';
-  /** Up to this guest offset there is something that `zero` hides. */
+  /** End of the guest range in which `zero` has something to hide. */
   readonly fillEnd: number;
-  /** Give up units beyond the new end that hold data. Without it such an image is left alone. */
+  /** Discard units past the new end that hold data. Otherwise such an image is not changed. */
   readonly shrink: boolean;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** How options of an image are changed. */
+/** Options for an amendment. */
 export interface AmendOptions extends OperationOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** What one opened image can do, decided once at open. */
+/** Capabilities of an open image, decided once at open. */
 export interface ImageCapabilities {
   readonly write: boolean;
-  /** Why not, when `write` is false though writing was asked for. */
+  /** Reason why `write` is false although writing was requested. */
   readonly readOnlyReason: string | null;
-  /** `prepareWrite` exists: unplaced ranges can be written. */
+  /**
+   * `prepareWrite` exists: unallocated ranges can be written.
+   */
   readonly allocate: boolean;
-  /** `unmap` can mark whole units as zero without storing any. */
+  /**
+   * `unmap` can mark whole units as zero without storing data.
+   */
   readonly zeroMarker: boolean;
-  /** `unmap` takes units that hold data. */
+  /**
+   * `unmap` accepts units that hold data.
+   */
   readonly discard: boolean;
   readonly resize: boolean;
   /** `movable`, `relocate` and `trim` exist. */
   readonly compact: boolean;
 }
 
-/** One opened image. */
+/** One open image. */
 export interface Image {
   readonly info: ImageInfo;
   readonly can: ImageCapabilities;
-  /** Where the run at `offset` lives. No I/O and next to no allocation when the table is in memory. */
+  /** Location of the run at `guestOffset`. Without I/O and nearly without allocation when the table is in memory. */
   map(guestOffset: number, length: number): MaybePromise<Mapping>;
   /**
-   * Fills the target from an `encoded` run, or from any part of one. Reads the file in large pieces and decodes in
-   * parallel. Throws `corrupt` when the stored bytes do not decode.
+   * Fills the target from an `encoded` run, or any part of one. Reads the file in large pieces and decodes in parallel.
+   * Throws `corrupt` when the stored bytes do not decode.
    */
   readEncoded?(guestOffset: number, target: ReadTarget): Promise<void>;
-  /** Room for an unplaced range. Once its tables are loaded it does not wait, so calls in guest order give files in order. */
+  /**
+   * Allocates space for an unallocated range. Never waits once its tables are loaded, so calls in guest order produce
+   * files in order.
+   */
   prepareWrite?(guestOffset: number, length: number): MaybePromise<WriteSlot>;
-  /** Only of images that can store units compressed. */
+  /** Only for images that can store compressed units. */
   readonly encoder?: Encoder | null;
-  /** Marks whole units as zero, or as absent. Room they give up is used again after the next flush. */
+  /** Marks whole units as zero, or as absent. Their space is reused after the next flush. */
   unmap?(guestOffset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
-  /** Bytes of free room inside the file that `movable`, `relocate` and `trim` can give back. */
+  /** Bytes of free space inside the file that `movable`, `relocate` and `trim` can free. */
   readonly reclaimable?: number;
-  /** Guest offsets of units that stand where a packed file has none. Nothing else may run meanwhile. */
+  /** Guest offsets of units past the end of a packed file. Nothing else may run at the same time. */
   movable?(how?: OperationOptions): AsyncIterable<number>;
-  /** Room further down for one of those units; null when it needs none. The disk copies and commits. */
+  /**
+   * Space nearer the start of the file for one of those units; null when it need not move. The disk copies and commits.
+   */
   relocate?(guestOffset: number): MaybePromise<WriteSlot | null>;
-  /** Cuts free room off the end of the file, after a flush. Nothing else may run meanwhile. */
+  /** Cuts free space off the end of the file, after a flush. Nothing else may run at the same time. */
   trim?(how?: OperationOptions): Promise<void>;
-  /** A resize was cut and left something to do: one to the size that the disk has does it. */
+  /** A resize was interrupted; a resize to the current size completes it. */
   readonly resizePending?: boolean;
-  /** Changes the size of the disk. Everything is flushed before, and nothing else may run meanwhile. */
+  /** Resizes the disk. Everything must be flushed, and nothing else may run at the same time. */
   resize?(size: number, how: ResizeOptions): Promise<void>;
   /**
-   * Changes what the image says of itself, all of it at once and durably. Its content and, unless asked for, its
-   * modification UUID stay. Everything is flushed before, and nothing else may run meanwhile.
+   * Changes image metadata atomically and durably. The content and, unless requested, the modification UUID stay.
+   * Everything must be flushed, and nothing else may run at the same time.
    */
   set?(changes: ImageChanges): Promise<void>;
-  /** Of formats that keep states of the disk inside an image; while it is open for writing. */
+  /** Internal snapshots; only for formats that support them and images open for writing. */
   readonly snapshots?: SnapshotStore;
-  /** Of formats that keep bitmaps of changes inside an image; while it is open for writing. */
+  /** Persistent bitmaps; only for formats that support them and images open for writing. */
   readonly bitmaps?: BitmapStore;
   /**
-   * Names another parent, or none, by what the format stores of it: durably and at once. Its content stays as it is.
-   * Everything is flushed before, and nothing else may run meanwhile. Absent where the format has no such place.
+   * Stores a link to another parent, or to none, durably and atomically. The content stays. Everything must be flushed,
+   * and nothing else may run at the same time. Absent if the format stores no link.
    */
   relink?(parent: ParentLink | null): Promise<void>;
-  /** Of formats that store names of other files: those that this image names. */
+  /** Files that this image refers to; only for formats that store names. */
   readonly references?: readonly FileReference[];
   /**
-   * Stores other names for the same files, by the names that are stored now: durably and at once. Nothing else changes.
-   * Everything is flushed before, and nothing else may run meanwhile. Throws `limit`, `unsupported`: nothing was changed.
+   * Replaces stored names of the same files, keyed by the current names: durably and atomically. Nothing else changes.
+   * Everything must be flushed, and nothing else may run at the same time. Throws `limit`, `unsupported`: then nothing
+   * has changed.
    */
   readdress?(names: ReadonlyMap<string, string>): Promise<void>;
   /**
-   * Changes what the image was made with: values by the names of `Format.amendKeys`, or of config keys for new images,
-   * which are refused unless the image has that value. What is read stays as it is, but where another parent is named. A
-   * power cut or an abort leaves an image that reads the same and can be amended again. Everything is flushed before,
-   * nothing else may run meanwhile, and only `close` may follow. Throws `unsupported`, `invalid-argument`, `limit`: then
-   * nothing was changed.
+   * Changes creation options: values by the names of `Format.amendKeys`, or of config keys for new images, which are
+   * rejected unless the image already has that value. The disk reads the same, unless another parent is named. A power
+   * cut or an abort leaves an image that reads the same and can be amended again. Everything must be flushed, nothing
+   * else may run at the same time, and only `close` may follow. Throws `unsupported`, `invalid-argument`, `limit`: then
+   * nothing has changed.
    */
   amend?(values: Readonly<Record<string, string | number>>, how: AmendOptions): Promise<void>;
   /**
-   * Called once per writable session before the first change; what must be on the medium first is durable when it
-   * resolves. Without `content` what is read will stay as it is, and so do the identities; it may be called with it later.
+   * Called once per writable session before the first change; resolves when everything that must be on the medium first
+   * is durable. Without `content` neither the data nor the UUIDs will change; a later call may add it.
    */
   beginChanges(how: { readonly content: boolean }): Promise<void>;
-  /** The content changed since the last flush: a new modification identity belongs to the next one. */
+  /** The content has changed since the last flush: the next one stores a new modification UUID. */
   noteChange(): void;
-  /** The guest is about to change a range: after `beginChanges`, before the change. Of images that record it. */
+  /**
+   * The guest is about to change a range: after `beginChanges`, before the change. Only for images that record changes.
+   */
   noteRange?(guestOffset: number, length: number): void;
   /**
-   * Ends what `beginChanges` began: what was recorded is stored, durably, and `beginChanges` comes again before the next
-   * change. Everything is flushed before, and nothing else may run meanwhile.
+   * Ends the session begun by `beginChanges`: stores recorded changes, durably; `beginChanges` is called again before
+   * the next change. Everything must be flushed, and nothing else may run at the same time.
    */
   endChanges?(): Promise<void>;
-  /** Metadata bytes waiting for a flush. The disk flushes early at a bound. */
+  /** Metadata bytes waiting for a flush. Above a bound the disk flushes early. */
   readonly dirtyBytes: number;
-  /** Copies what the next flush must write. Synchronous: later commits belong to the flush after it. */
+  /** Copies the metadata for the next flush. Synchronous: later commits belong to the flush after it. */
   seal(): SealedMetadata;
-  /** The flush ended. `ok`: freed room may be used again. Otherwise the image refuses writes from now on. */
+  /** Ends a flush. `ok`: freed space may be reused. Otherwise the image refuses further writes. */
   settle(sealed: SealedMetadata, ok: boolean): void;
   /**
-   * What the image keeps for itself, in the order of the file; as it is on the medium, so flush first. `perUnit`: also
-   * what each unit of guest data has of its own. Throws when the format must read to know and cannot.
+   * Metadata extents in file order; as on the medium, so flush first. `perUnit`: includes the metadata of each unit.
+   * Throws when finding them needs a read that fails.
    */
   metadata(how: { readonly perUnit: boolean }): AsyncIterable<MetadataExtent>;
-  /** All storages of the image, in the order they are flushed. */
+  /** All storages of the image, in flush order. */
   storages(): readonly Storage[];
-  /** Gives the handles back. Does not flush: the disk does that before. */
+  /** Closes the handles. Does not flush: the disk does that before. */
   close(): Promise<void>;
 }
 
-/** vd.h's VDBACKENDINFO capability word, and what vdkit adds to it. */
+/** Capabilities of a format: vd.h's VDBACKENDINFO capability word, with vdkit's additions. */
 export interface FormatCapabilities {
   /** Stores UUIDs. */
   readonly uuid: boolean;
   readonly createFixed: boolean;
   readonly createDynamic: boolean;
   readonly createSplit: boolean;
-  /** Usable as a differencing image. */
+  /** Supports differencing images. */
   readonly diff: boolean;
   /** A frequently used format. */
   readonly preferred: boolean;
@@ -403,120 +420,125 @@ export interface Variant {
   readonly description: string;
 }
 
-/** What a probe may look at. Never more: probing must be cheap and total. */
+/** Input of a probe: small and fixed, since probing must be cheap and never fail. */
 export interface ProbeInput {
   readonly name: string;
   readonly size: number;
-  /** The first 64 KiB, or all of a shorter file. */
+  /** The first 64 KiB, or the whole of a shorter file. */
   readonly head: Uint8Array;
-  /** The last 1 KiB, or all of a shorter file. */
+  /** The last 1 KiB, or the whole of a shorter file. */
   readonly tail: Uint8Array;
 }
 
-/** `yes`: a signature that is hard to meet by chance. `maybe`: content or name fit. The reason is for people. */
+/**
+ * `yes`: a signature unlikely to occur by chance. `maybe`: content or name match. The reason is for people.
+ */
 export interface ProbeAnswer {
   readonly match: 'yes' | 'maybe' | 'no';
   readonly reason: string;
-  /** What exactly it is, for a message: `QCOW2 version 3`. */
+  /** Precise description for messages: `QCOW2 version 3`. */
   readonly detail?: string;
   readonly type?: MediumType;
 }
 
-/** How a format opens an image. */
+/** Options for opening an image. */
 export interface FormatOpenOptions extends OperationOptions {
   readonly mode: OpenMode;
-  /** Only headers are wanted: skip everything expensive. */
+  /** Only metadata is needed: skip everything expensive. */
   readonly infoOnly?: boolean | undefined;
-  /** No guest data will be asked for: where it lies in a file of its own, that stays closed. */
+  /** Guest data will not be read: an external data file stays closed. */
   readonly withoutData?: boolean | undefined;
-  /** Kind of medium, where the format cannot tell by itself. */
+  /** Medium type, if the format cannot tell. */
   readonly type?: MediumType | undefined;
-  /** Values for the format's config keys; none that is for new images only. */
+  /** Values of config keys, except those for new images. */
   readonly config?: Readonly<Record<string, string | number>> | undefined;
-  /** Open this internal snapshot, by id or name, instead of the disk as it is now. Only for reading. */
+  /** Open this internal snapshot, by id or name, instead of the current state. Read-only. */
   readonly snapshot?: string | undefined;
 }
 
-/** Progress of something long. */
+/** Progress of a long operation. */
 export interface Progress {
-  /** What runs, e.g. `convert`. */
+  /** Name of the operation, e.g. `convert`. */
   readonly operation: string;
-  /** Bytes done and in all. */
+  /** Bytes done and in total. */
   readonly done: number;
   readonly total: number;
 }
 
-/** What a format shall make. */
+/** Options for a new image. */
 export interface FormatCreateOptions extends OperationOptions {
   /** Guest bytes. */
   readonly size: number;
   readonly variant: readonly string[];
   readonly type?: MediumType | undefined;
   readonly comment?: string | undefined;
-  /** Random when left out. */
+  /** Default: random. */
   readonly uuid?: string | undefined;
   readonly geometry?:
     | { readonly physical?: Geometry | null | undefined; readonly logical?: Geometry | null | undefined }
     | undefined;
-  /** Set: a differencing image over this parent. */
+  /** Create a differencing image over this parent. */
   readonly parent?: (ImageLinks & ParentLink) | undefined;
-  /** Values for the format's config keys. */
+  /** Values of config keys. */
   readonly config?: Readonly<Record<string, string | number>> | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** Bytes that a new image takes. */
+/** Size of a new image in bytes. */
 export interface Measure {
-  /** With the data that there is. */
+  /** With the existing data. */
   readonly required: number;
-  /** When every byte of the disk is written. */
+  /** With every byte of the disk written. */
   readonly fullyAllocated: number;
 }
 
-/** A file format. `index.ts` of each folder in `src/formats/` exports one. */
+/** A file format. */
 export interface Format {
   /** Lower case, as in `--format`. */
   readonly name: string;
-  /** Other names it answers to. */
+  /** Other accepted names. */
   readonly aliases: readonly string[];
-  /** For people: `VirtualBox Disk Image`. */
+  /** Full name: `VirtualBox Disk Image`. */
   readonly title: string;
   readonly capabilities: FormatCapabilities;
   readonly extensions: readonly FileExtension[];
   readonly configKeys: readonly ConfigKey[];
-  /** What can be changed of an image that exists; left out: nothing. */
+  /** Options that can be changed in an existing image; absent: none. */
   readonly amendKeys?: readonly ConfigKey[];
   readonly variants: readonly Variant[];
   /** Pure and total: never throws, whatever the bytes. */
   probe(input: ProbeInput): ProbeAnswer;
   /**
-   * Opens the image that lies in these files; they belong to it when this resolves, and are closed by the caller when it
-   * rejects. Throws `invalid-format`, `corrupt`, `unsupported`, `limit`.
+   * Opens the image in these files, which belong to it when this resolves and are closed by the caller when it rejects.
+   * Throws `invalid-format`, `corrupt`, `unsupported`, `limit`.
    */
   open(files: ImageFiles, options: FormatOpenOptions): Promise<Image>;
   /**
-   * Writes a new image into empty files and leaves it open for writing, durable but for its names. The files belong to the
-   * image then; when it fails, to the caller, who closes and removes them.
+   * Writes a new image into empty files and leaves it open for writing, durable except for its names. The files then
+   * belong to the image; after a failure the caller closes and removes them.
    */
   create?(files: NewFiles, options: FormatCreateOptions): Promise<Image>;
-  /** Ways to compress what new images hold, the usual one first, and the config values that each asks for. */
+  /** Compression methods for new images, the default first, with the config values each requires. */
   readonly compressions?: Readonly<Record<string, Readonly<Record<string, string | number>>>>;
-  /**
-   * Finds what is wrong with an image that nobody has open. The files stay open. Throws when it is no image of this format
-   * at all.
-   */
+  /** Checks an image that is not open elsewhere. The files stay open. Throws for a file of another format. */
   check?(files: ImageFiles, options: OperationOptions): Promise<readonly Finding[]>;
-  /** Repairs what `check` finds and can be repaired; may be cut off and run again. Returns what was found. The files stay open. */
+  /**
+   * Repairs the findings of `check` that can be repaired; may be interrupted and repeated. Returns the findings. The
+   * files stay open.
+   */
   repair?(files: ImageFiles, options: OperationOptions): Promise<readonly Finding[]>;
-  /** Checks what `create` would refuse, and says how many bytes a fixed one takes, without touching anything. */
+  /** Makes the checks of `create` and returns the bytes that a fixed image allocates, without touching anything. */
   plan?(options: FormatCreateOptions): { readonly virtualSize: number; readonly preallocates: number };
-  /** Bytes that `create` and writing these ranges take; they are in order and do not overlap. Touches nothing. */
+  /** Bytes needed by `create` and by writing these ranges, which are in order and disjoint. Touches nothing. */
   measure?(
     options: FormatCreateOptions,
     data: AsyncIterable<{ readonly offset: number; readonly length: number }>,
   ): Promise<Measure>;
-  /** Of formats whose images are no files: where the image is that a configuration means; null: it says too little. */
+  /**
+   * Location of the image described by a configuration; null if it is incomplete. For formats whose images are not
+   * files.
+   */
   composeLocation?(config: Readonly<Record<string, string | number>>): string | null;
-  /** The same: how people call that image. */
+  /** Display name of the image described by a configuration. */
   composeName?(config: Readonly<Record<string, string | number>>): string | null;
 }

@@ -1,41 +1,41 @@
 /**
- * The files of one image, as its format receives them: open, judged by the gate, and locked. A format never opens a file
- * by a name of its own, so these three steps are taken in one place, in one order.
+ * Files of one image as its format receives them: open, admitted by the gate, and locked. A format never opens files
+ * itself, so these three steps happen in one place, in one order.
  */
 import { ImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
 import type { LockOptions, NewFiles, OpenMode, Source, Storage } from '../storage/contract.ts';
 import { denyAll, isPlainName, type OpenGate, type Reference } from '../storage/gate.ts';
 
-/** Files of an image that exists. */
+/** Files of an existing image. */
 export interface ImageFiles {
-  /** The name that the image is known by, never a temporary one. */
+  /** Final name of the image, never a temporary one. */
   readonly name: string;
-  /** The place that relative names count from: the directory of the image's file, or the directory that is the image. */
+  /** Base of relative names: the directory of the image's file, or the directory that is the image. */
   readonly directory: string;
   /**
-   * The file that was named, open in the mode that was asked for. Null: the image is a directory or a configuration.
-   * It belongs to the image that `open` returns; otherwise the caller closes it.
+   * The named file, open in the requested mode. Null: the image is a directory or a configuration. It belongs to the
+   * image that `open` returns; otherwise the caller closes it.
    */
   readonly main: Storage | null;
   /**
-   * Opens another file by the name that the image stores. Throws `denied` unless the gate lets it through. What was
-   * opened before `open` of the format fails is closed by the caller.
+   * Opens another file by the name stored in the image. Throws `denied` unless the gate permits it. Files opened before
+   * a failure of the format's `open` are closed by the caller.
    */
   open(reference: Reference, mode: OpenMode): Promise<Storage>;
-  /** Names of what lies in `directory`, each ready for `open`. Throws `limit` when there are too many. */
+  /** Names in `directory`, each ready for `open`. Throws `limit` when there are too many. */
   list(): AsyncIterable<string>;
 }
 
-/** Where the files of an image come from, and what is applied to each. */
+/** Source of the files of an image, and the policy applied to each. */
 export interface FilesFrom {
   readonly source: Source;
   readonly main: Storage | null;
-  /** The image is the directory of this name. */
+  /** True when the image is a directory of this name. */
   readonly isDirectory?: boolean | undefined;
-  /** Default: nothing that the image names is opened. */
+  /** Default: files named by the image are not opened. */
   readonly gate?: OpenGate | undefined;
-  /** How each file is locked; null: not at all. `main` is locked already. */
+  /** Lock for each file; null: none. `main` is already locked. */
   readonly lock?: LockOptions | null | undefined;
 }
 
@@ -79,7 +79,7 @@ export class OpenedFiles implements ImageFiles {
     }
   }
 
-  /** Closes every file: of an image that could not be opened, or that is not kept open. */
+  /** Closes every file of an image that could not be opened or is not kept open. */
   async close(): Promise<void> {
     for (const storage of [...this.#opened, ...(this.main === null ? [] : [this.main])]) await storage.close();
   }
@@ -93,7 +93,7 @@ function tooMany(path: string): ImageError {
   });
 }
 
-/** The files of an image that has just been made, for opening it: parts by the names that it stores. */
+/** The files of a newly created image, for opening it: parts by stored name. */
 export function filesOfNew(files: NewFiles, parts: ReadonlyMap<string, Storage> = new Map()): ImageFiles {
   const { name, directory, main } = files;
   return {
@@ -109,7 +109,7 @@ export function filesOfNew(files: NewFiles, parts: ReadonlyMap<string, Storage> 
   };
 }
 
-/** The file of an image whose format keeps it in one. */
+/** The only file of an image of a single-file format. */
 export function mainFile({ main, name }: Pick<ImageFiles, 'main' | 'name'>): Storage {
   if (main !== null) return main;
   throw new ImageError('unsupported', 'An image of this format is a file', { path: name, found: 'no file' });

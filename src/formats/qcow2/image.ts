@@ -1,10 +1,9 @@
 /**
- * One opened QCOW2 image: the disk as it is now, or for reading one of its snapshots.
+ * An open QCOW2 image: the current disk, or one of its snapshots for reading.
  *
- * State: the header as it was parsed, the map of clusters with its caches, and the lists of snapshots and bitmaps. A
- * damaged list of those does not keep anybody from the disk: it becomes a warning. For writing there are also the
- * refcounts, the writer, and the first sector as it is on the medium: all that changes in a header is in it, so that it
- * changes at once.
+ * State: the parsed header, the cluster map with its caches, and the lists of snapshots and bitmaps. A damaged list
+ * does not prevent access to the disk: it becomes a warning. For writing there are also the refcounts, the writer, and
+ * the first sector as on the medium: every header field that changes is in it, so that changes are atomic.
  */
 import { alignDown, alignUp } from '../../binary/numbers.ts';
 import { ChangeGuard, imageReadOnly } from '../../blocks/guarded.ts';
@@ -59,7 +58,7 @@ export interface Writing {
   readonly sector: Uint8Array;
 }
 
-/** What an image is made of; `openQcow2` puts it together. */
+/** Parts of an image, assembled by `openQcow2`. */
 export interface Qcow2Parts {
   readonly files: Pick<ImageFiles, 'directory'>;
   readonly storage: Storage;
@@ -68,15 +67,15 @@ export interface Qcow2Parts {
   readonly bitmaps: readonly Bitmap[];
   readonly snapshot: Snapshot | null;
   readonly warnings: readonly string[];
-  /** Null: only read. */
+  /** Null: opened for reading. */
   readonly writing: Writing | null;
-  /** Why not, when writing was asked for. */
+  /** Reason why writing was not possible, if requested. */
   readonly obstacle: string | null;
-  /** Null: no guest data is wanted. */
+  /** Null: guest data is not needed. */
   readonly data: Storage | null;
 }
 
-/** See the head of this file. */
+/** An open QCOW2 image. */
 export class Qcow2Image implements Image {
   readonly can: ImageCapabilities;
   readonly snapshots?: SnapshotStore;
@@ -98,7 +97,7 @@ export class Qcow2Image implements Image {
   #encoded: EncodedReader;
   #encoder: ClusterEncoder | null = null;
   #virtualSize: number;
-  /** Where the file ends, when it may have been cut off; else 0. */
+  /** End of the file, if it may be truncated; otherwise 0. */
   readonly #fileEnd: number;
   #begun = false;
 
@@ -195,7 +194,7 @@ export class Qcow2Image implements Image {
     return this.#own().unmap(offset, length, to);
   }
 
-  /** Clears the feature bits that say something which will not be true any more. */
+  /** Clears the feature bits that will become untrue. */
   async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
     this.#own();
     const { autoclear, bitmaps, clusterSize } = this.#header;
@@ -326,7 +325,7 @@ export class Qcow2Image implements Image {
     });
   }
 
-  /** Stores the name and the format of the backing file. */
+  /** Stores name and format of the backing file. */
   async relink(parent: ParentLink | null): Promise<void> {
     this.#own();
     // A parent that was not opened and has no name: the child keeps the link it has.
@@ -389,7 +388,7 @@ export class Qcow2Image implements Image {
     }
   }
 
-  /** The last cluster of a file may be cut off: what is missing of it reads zero. */
+  /** The last cluster of a file may be truncated: the missing part reads as zero. */
   #dataRun(position: number, length: number, writable: boolean): Mapping {
     assert(this.#data !== null, 'an image that is read has its data');
     const available = Math.max(this.#data.size - position, 0);
@@ -496,7 +495,7 @@ export class Qcow2Image implements Image {
     };
   }
 
-  /** Names another directory of bitmaps, or none, in the header. */
+  /** Switches the header to another directory of bitmaps, or none. */
   async #changeDirectory(directory: Directory | null): Promise<void> {
     const { extensions, autoclear } = this.#header;
     const bitmaps = directory === null ? null : { ...directory, reserved: 0 };
@@ -512,7 +511,7 @@ export class Qcow2Image implements Image {
     await this.#switchHeader(header);
   }
 
-  /** The tables on the medium were changed past the caches. Everything is flushed, and nothing is in use. */
+  /** Reloads tables changed on the medium behind the caches. Everything must be flushed and unused. */
   #reload(snapshots: readonly Snapshot[]): void {
     const [header, storage] = [this.#header, this.#storage];
     this.#snapshots = snapshots;
@@ -526,7 +525,7 @@ export class Qcow2Image implements Image {
     this.#virtualSize = header.virtualSize;
   }
 
-  /** Changes fields of the first sector, durably and at once. */
+  /** Changes fields of the first sector, durably and atomically. */
   async #changeHeader(changes: HeaderChanges): Promise<void> {
     const { sector } = this.#written();
     for (const [name, value] of Object.entries(changes)) HEADER.put(sector, name as 'autoclear', value as bigint);
@@ -538,7 +537,7 @@ export class Qcow2Image implements Image {
     this.#header = { ...header, virtualSize: alignDown(header.size, SECTOR) };
   }
 
-  /** Another header with other extensions or another backing file, durably and so that a cut leaves one of the two. */
+  /** Switches to a header with other extensions or backing file, durably; a cut leaves one of the two. */
   async #switchHeader(header: Qcow2Header): Promise<void> {
     const { sector } = this.#written();
     const steps = await this.#headerSteps(header);

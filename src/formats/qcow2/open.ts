@@ -1,4 +1,4 @@
-/** Opening a QCOW2 image: its header, its lists, its data file, and for writing what must be sound before. */
+/** Opening a QCOW2 image: header, lists, data file, and the checks required for writing. */
 import { divCeil } from '../../binary/numbers.ts';
 import { describeError, hex, ImageError, isImageError } from '../../errors.ts';
 import type { FormatOpenOptions } from '../../image/contract.ts';
@@ -19,14 +19,14 @@ import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot }
 
 const SECTOR = 512;
 /**
- * Images with so many bytes of tables or less, 64 GiB of data in clusters of 64 KiB, are checked before they are written.
- * Those with more are looked at where they are written, unless something is counted behind the end of the file.
+ * Images with up to this many bytes of tables, 64 GiB of data in 64 KiB clusters, are checked before writing. Larger
+ * ones are checked where they are written, unless something is counted past the end of the file.
  */
 const SURVEY_BYTES = 8 * 1024 * 1024;
 
-/** How `openQcow2` opens. */
+/** Options of `openQcow2`. */
 export interface Qcow2OpenOptions extends Omit<FormatOpenOptions, 'gate'> {
-  /** It was made here and now: what was just written needs no check. Default false. */
+  /** Just created, so no check is needed. Default false. */
   readonly isNew?: boolean | undefined;
 }
 
@@ -60,7 +60,7 @@ export async function openQcow2(files: ImageFiles, options: Qcow2OpenOptions): P
   return new Qcow2Image({ ...parts, data, writing: state, obstacle });
 }
 
-/** What writing needs beside what reading does; or words why it may not be. */
+/** State needed for writing, or a reason why that is forbidden. */
 async function openForWriting(
   storage: Storage,
   header: Qcow2Header,
@@ -107,8 +107,8 @@ async function openForWriting(
 }
 
 /**
- * What is wrong with the tables, so that writing could destroy more; null: nothing. Leaks do no harm, and flags that a cut
- * left behind are set right at once.
+ * Damage to the tables that writing could make worse; null: none. Leaks are harmless, and flags left by a cut are fixed
+ * immediately.
  */
 async function damageOf(storage: Storage, { signal }: OperationOptions): Promise<string | null> {
   const found = await survey(storage, { signal });
@@ -128,7 +128,7 @@ export async function readHeader(storage: Storage): Promise<Qcow2Header> {
   return parseHeader(cluster, storage.size, storage.label);
 }
 
-/** A list that may be damaged without harm to the disk. */
+/** Reads a list that may be damaged without harm to the disk. */
 async function lenient<T>(reading: Promise<T[]>, what: string, needed: boolean, warnings: string[]): Promise<T[]> {
   try {
     return await reading;
@@ -161,7 +161,7 @@ function refuseEncrypted(header: Qcow2Header, path: string): void {
   });
 }
 
-/** Where guest data lies. A data file is opened through the gate, and only read as long as images are. */
+/** Storage of guest data. A data file is opened through the gate, and only read if the image is. */
 async function openData(files: ImageFiles, storage: Storage, header: Qcow2Header, mode: OpenMode): Promise<Storage> {
   if ((header.incompatible & INCOMPATIBLE.dataFile) === 0n) return storage;
   const { dataFileName: name } = header;

@@ -28,10 +28,10 @@ import {
 
 const HIGH = 2 ** 32;
 const SECTOR = 512;
-/** Bytes of a table that are loaded at once: 16 KiB of an L2 table answer for 128 MiB of 64 KiB clusters. */
+/** Bytes of a table loaded at once: 16 KiB of an L2 table cover 128 MiB in 64 KiB clusters. */
 const L2_PAGE = 16 * 1024;
 
-/** Entries of an L1 table: where the L2 table lies, 0 = there is none. One that is put is nobody else's. */
+/** An L1 entry: offset of the L2 table, 0 for none. A stored entry refers to an unshared table. */
 const L1_ENTRY: EntryForm = {
   bytes: ENTRY_BYTES,
   get: (view, at) => offsetOf(view.getUint32(at), view.getUint32(at + 4)),
@@ -49,18 +49,18 @@ export interface L2Entry {
   readonly dataBits: number;
 }
 
-/** What a map is made from. */
+/** Parts of a map. */
 export interface ClusterMapParts {
   readonly header: Qcow2Header;
   readonly storage: Storage;
-  /** Where guest data lies: the image itself, or its external data file. */
+  /** Storage of guest data: the image itself, or its external data file. */
   readonly data: Storage;
   readonly l1Offset: number;
   readonly l1Entries: number;
   readonly l2: MetadataPages;
   /** Shared by all tables of the image. */
   readonly cache: PageCache;
-  /** Where the file ends, when it may have been cut off; else 0. */
+  /** End of the file, if it may be truncated; otherwise 0. */
   readonly fileEnd: number;
 }
 
@@ -70,9 +70,9 @@ export function l2Cache(storage: Storage, clusterSize: number, cache: PageCache)
   return new MetadataPages({ storage, fileOffset: 0, length: Number.MAX_SAFE_INTEGER, pageBytes, cache });
 }
 
-/** See the head of this file. */
+/** Cluster map of one L1 table; see `look`. */
 export class ClusterMap extends TwoLevelMap {
-  /** The L2 entry, where there is one: its two halves and the two words of its bitmap. */
+  /** The L2 entry, if any: its two halves and the two words of its bitmap. */
   high = 0;
   low = 0;
   zeroBits = 0;
@@ -108,7 +108,7 @@ export class ClusterMap extends TwoLevelMap {
     this.#offsetBits = compressedOffsetBits(header.clusterBits) - 32;
   }
 
-  /** The entry of a guest offset in the page that holds it. */
+  /** The entry of a guest offset in its page. */
   entryIn(page: MetadataPage, guestOffset: number): L2Entry {
     const at = this.entryAt(guestOffset);
     const [high, low] = [page.view.getUint32(at), page.view.getUint32(at + 4)];
@@ -116,7 +116,7 @@ export class ClusterMap extends TwoLevelMap {
     return { high, low, zeroBits: page.view.getUint32(at + 8), dataBits: page.view.getUint32(at + 12) };
   }
 
-  /** Stores an entry whose page is in memory; the bitmap words only where there are subclusters. */
+  /** Stores an entry whose page is in memory; bitmap words only with subclusters. */
   setEntry(page: MetadataPage, guestOffset: number, entry: L2Entry): void {
     const at = this.entryAt(guestOffset);
     page.view.setUint32(at, entry.high >>> 0);
@@ -128,7 +128,7 @@ export class ClusterMap extends TwoLevelMap {
     this.touch(page, at);
   }
 
-  /** The same of neighbours without subclusters, which lie behind each other in the file and are nobody else's. */
+  /** Stores the entries of neighbours without subclusters that are consecutive in the file and unshared. */
   setRun(page: MetadataPage, guestOffset: number, count: number, offset: number): void {
     const at = this.entryAt(guestOffset);
     for (let n = 0; n < count; n++) {
@@ -160,7 +160,7 @@ export class ClusterMap extends TwoLevelMap {
     return this.#placed(host, cluster * this.#clusterSize, guestOffset, until);
   }
 
-  /** One subcluster and those behind it that are alike. */
+  /** One subcluster and the following ones of the same kind. */
   #subcluster(host: number, placed: boolean, cluster: number, guestOffset: number): true {
     const start = cluster * this.#clusterSize;
     const size = this.#clusterSize / SUBCLUSTERS;
@@ -182,7 +182,7 @@ export class ClusterMap extends TwoLevelMap {
     return this.#placed(host + index * size, start + index * size, guestOffset, Math.min(until, start + inFile * size));
   }
 
-  /** Guest data from `start` on, in a cluster or subcluster of the file that begins at `host`. */
+  /** Guest data from `start` on, in a cluster or subcluster of the file at `host`. */
   #placed(host: number, start: number, guestOffset: number, until: number): true {
     const unit = this.#header.extendedL2 ? this.#clusterSize / SUBCLUSTERS : this.#clusterSize;
     if (host % unit !== 0) {
@@ -196,7 +196,7 @@ export class ClusterMap extends TwoLevelMap {
     return this.found(KIND.data, until);
   }
 
-  /** Section "Compressed Clusters Descriptor": an offset to the byte, and the sectors behind the first one. */
+  /** Section "Compressed Clusters Descriptor": a byte offset, and the number of additional sectors. */
   #encoded(until: number): true {
     if (this.#hasDataFile) return this.broken('An image with an external data file has a compressed cluster', until);
     const width = 2 ** this.#offsetBits;
@@ -211,7 +211,7 @@ export class ClusterMap extends TwoLevelMap {
   }
 }
 
-/** Bits 9 to 55 of an entry. Exact: they are less than 2^56 but end in nine zeroes. */
+/** Bits 9 to 55 of an entry. Exact: values below 2^56 that end in nine zeroes. */
 export function offsetOf(high: number, low: number): number {
   return (high & OFFSET_HIGH) * HIGH + ((low & OFFSET_LOW) >>> 0);
 }
