@@ -230,14 +230,14 @@ export interface ParentLink {
   readonly modificationUuid: string | null;
 }
 
-/** A file that an image refers to. */
-export interface FileReference {
-  /**
-   * `part`: the file belongs to the image and contains some of it.
-   */
-  readonly role: 'parent' | 'part';
+/** A file of an image other than the main one. */
+export interface ImagePart {
   /** The stored name, relative to the image's directory. */
-  readonly stored: string;
+  readonly name: string;
+  /** For people: `external data file`. */
+  readonly role: string;
+  /** Null if it was not opened, since only headers or names were requested. */
+  readonly storage: Storage | null;
 }
 
 /** Options for a resize. */
@@ -326,12 +326,12 @@ export interface Image {
    * and nothing else may run at the same time. Absent if the format stores no link.
    */
   relink?(parent: ParentLink | null): Promise<void>;
-  /** Files that this image refers to; only for formats that store names. */
-  readonly references?: readonly FileReference[];
+  /** Files of the image other than the main one. Absent for formats with one file. */
+  parts?(): readonly ImagePart[];
   /**
-   * Replaces stored names of the same files, keyed by the current names: durably and atomically. Nothing else changes.
-   * Everything must be flushed, and nothing else may run at the same time. Throws `limit`, `unsupported`: then nothing
-   * has changed.
+   * Replaces stored names of the parent and of parts, keyed by the current names: durably and atomically. Nothing else
+   * changes. Everything must be flushed, and nothing else may run at the same time. Throws `limit`, `unsupported`: then
+   * nothing has changed.
    */
   readdress?(names: ReadonlyMap<string, string>): Promise<void>;
   /**

@@ -6,11 +6,11 @@
 import { SAME_DIRECTORY, sourceOf } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { entryList, openImage, openParents } from '../disk/open/open-image.ts';
+import { keysOfNamed } from '../disk/open/parts.ts';
 import type { EnvironmentOptions, ImageInput, ImageSource } from '../disk/options.ts';
 import { closeImages } from '../disk/path/chain.ts';
 import { ImageError, isImageError } from '../errors.ts';
-import type { NameInfo, Source } from '../storage/contract.ts';
-import { isPlainName } from '../storage/gate.ts';
+import type { Source } from '../storage/contract.ts';
 
 /** Options for finding the chain of an image. */
 export interface ChainFilesOptions extends EnvironmentOptions {
@@ -50,7 +50,9 @@ export async function chainFilesOf(image: ImageSource, options: ChainFilesOption
   } finally {
     await closeImages(opened);
   }
-  const keys = new Set([...opened.map(({ key }) => key), ...(await namedKeys(opened))]);
+  const keys = new Set(opened.map(({ key }) => key));
+  // Also what is named and was not opened.
+  for (const one of opened) for (const key of await keysOfNamed(one)) keys.add(key);
   const last = opened.at(-1)?.image.info;
   return { keys, obstacle, missingUuid: obstacle === null ? null : (last?.parentUuid ?? null) };
 }
@@ -60,35 +62,18 @@ function widened({ allow }: EnvironmentOptions): NonNullable<EnvironmentOptions[
   return Array.isArray(allow) ? [...allow, SAME_DIRECTORY] : allow;
 }
 
-/** Files that are named, whether or not they were opened. */
-async function namedKeys(opened: readonly OpenedImage[]): Promise<string[]> {
-  const keys: string[] = [];
-  for (const { image, source } of opened) {
-    for (const { stored } of image.references ?? []) {
-      const found = await lookUpNamed(source, stored);
-      if (found !== null) keys.push(found.key);
-    }
-  }
-  return keys;
-}
-
-/** Resolves a stored name; null when there is nothing, or it is not the name of a file. */
-export async function lookUpNamed({ provider, name }: Source, stored: string): Promise<NameInfo | null> {
-  return isPlainName(stored) ? provider.lookUp(provider.resolve(stored, name)) : null;
-}
-
 /**
  * Refuses a target that is a file of the chain of `parent`, or may be one: `force` replaces what nobody needs. Nothing is
- * looked at when there is nothing to replace.
+ * looked at when there is nothing to replace. Returns keys of files that must stay.
  */
 export async function refuseChainTarget(
   target: Source,
   parent: ImageSource,
   options: ChainFilesOptions,
-): Promise<void> {
+): Promise<ReadonlySet<string>> {
   const { provider, name } = target;
   const present = await provider.lookUp(name);
-  if (present?.kind !== 'file') return;
+  if (present?.kind !== 'file') return new Set();
   const { keys, obstacle, missingUuid } = await chainFilesOf(parent, options);
   if (keys.has(present.key) || (missingUuid !== null && (await uuidOf(target, options)) === missingUuid)) {
     throw new ImageError('exists', 'The new image would replace an image of its own chain', {
@@ -96,7 +81,7 @@ export async function refuseChainTarget(
       hint: 'Choose another name.',
     });
   }
-  if (obstacle?.kind !== 'denied') return;
+  if (obstacle?.kind !== 'denied') return keys;
   throw new ImageError('denied', 'Whether the file to be replaced belongs to the chain cannot be told', {
     path: name,
     found: obstacle.message,

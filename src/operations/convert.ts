@@ -96,7 +96,7 @@ export async function convertNew(
   const { size = source.size, shrink, signal, parentChain } = options;
   await refuseCut(source, { size, path: source.label, shrink, signal });
   const place = sourceOf(target, options);
-  const own = source instanceof ChainDisk ? await replaceable(source, place) : new Set<string>();
+  const { own, keep } = source instanceof ChainDisk ? await replaceable(source, place) : NOTHING_READ;
   const sources = source instanceof ChainDisk ? await source.attributes() : [];
   const config = compressedConfig(target, options);
   // What is compressed is cut into units that only the target knows. Anything else is read while the target is made.
@@ -107,6 +107,7 @@ export async function convertNew(
       { ...options, ...config, size },
       {
         own,
+        keep,
         sources,
         parentChain,
         continues,
@@ -202,14 +203,27 @@ async function restOf(disk: ChainDisk, end: number): Promise<string[]> {
   return [];
 }
 
+/** Keys of files that the source is read from. */
+interface ReadFiles {
+  /** They may be replaced all the same. */
+  readonly own: ReadonlySet<string>;
+  readonly keep: ReadonlySet<string>;
+}
+
+const NOTHING_READ: ReadFiles = { own: new Set(), keep: new Set() };
+
 /**
- * Keys of what may be replaced although it is read: the image itself, by what it reads. Throws when the target is
- * another file of its chain.
+ * The image itself may be replaced, all files of it, by what it reads. Throws when the target is another file of its
+ * chain.
  */
-async function replaceable(source: ChainDisk, { provider, name }: Source): Promise<ReadonlySet<string>> {
+async function replaceable(source: ChainDisk, { provider, name }: Source): Promise<ReadFiles> {
   const present = await provider.lookUp(name);
-  const own = new Set([source.lastKey]);
-  if (present === null || own.has(present.key) || !(await source.filesInUse()).has(present.key)) return own;
+  const inUse = await source.filesInUse();
+  if (present !== null && present.key === source.lastKey) {
+    const own = await source.identities('last');
+    return { own, keep: new Set([...inUse].filter((key) => !own.has(key))) };
+  }
+  if (present === null || !inUse.has(present.key)) return { own: new Set(), keep: inUse };
   throw new ImageError('exists', 'The new image would replace a file that the source is read from', {
     path: name,
     hint: 'Choose another name.',

@@ -4,8 +4,10 @@ import { SOURCE } from '../disk/kinds.ts';
 import { environmentOf, registryOf, sourceOf } from '../disk/open/environment.ts';
 import { checkConfig, checkVariants } from '../disk/open/format-options.ts';
 import { locked, takesLocks } from '../disk/open/locking.ts';
+import { openImage } from '../disk/open/open-image.ts';
+import { keysOfNamed } from '../disk/open/parts.ts';
 import type { CreateImageOptions, ImageSource, InspectReport } from '../disk/options.ts';
-import { ImageError, throwIfAborted } from '../errors.ts';
+import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
 import { ofParent } from '../image/probe.ts';
 import type { FileAttributes, Source, Storage } from '../storage/contract.ts';
@@ -71,6 +73,8 @@ export function targetFormat(target: Source, options: CreateImageOptions): Forma
 export interface StageHow {
   /** Keys of files that the caller has open, and that may be replaced all the same. */
   readonly own?: ReadonlySet<string> | undefined;
+  /** Keys of files that are never replaced, even if they belong to the image that is. */
+  readonly keep?: ReadonlySet<string> | undefined;
   /** All images below it, base first, where they are not found by themselves. */
   readonly parentChain?: readonly ImageSource[] | undefined;
   /** A file that goes on in it: it gets its attributes and times. */
@@ -90,13 +94,15 @@ export async function stageImage(
   const format = targetFormat(source, options);
   checkVariants(format, options.variant ?? []);
   checkConfig(format, options.config ?? {}, 'create');
+  const keep = new Set(how.keep);
   if (options.force === true && options.parent !== undefined) {
     const below = { format: options.parentFormat, chain: how.parentChain };
-    await refuseChainTarget(source, options.parent, { ...environmentOf(options), ...below });
+    const needed = await refuseChainTarget(source, options.parent, { ...environmentOf(options), ...below });
+    for (const key of needed) keep.add(key);
   }
   const parent = await lockedParent(options);
   try {
-    return await stageLocked(source, format, options, how);
+    return await stageLocked(source, format, options, { ...how, keep });
   } finally {
     await parent?.close();
   }
@@ -118,13 +124,31 @@ async function stageLocked(
   const warnings: string[] = [];
   const create = await createOptions(format, options, warnings);
   format.plan?.(create);
-  const staged = await stageTarget(source, { force: options.force ?? false, lock: options.lock ?? true, ...how });
+  const { force = false, lock = true } = options;
+  const replaces = (): Promise<ReadonlySet<string>> => partsOfOld(source, options, how.keep);
+  const staged = await stageTarget(source, { force, lock, replaces, ...how });
   try {
     if (format.create === undefined) throw new Error('internal: the format was checked');
     const image = await format.create(await staged.create(), create);
     return { image, format, staged, target: source, warnings };
   } catch (error) {
     await staged.discard();
+    throw error;
+  }
+}
+
+/** Keys of the parts of an image that is replaced. Headers alone are read, whatever `allow` says. */
+async function partsOfOld(
+  source: Source,
+  options: CreateImageOptions,
+  keep: ReadonlySet<string> = new Set(),
+): Promise<ReadonlySet<string>> {
+  try {
+    const old = await openImage(source, { ...environmentOf(options), allow: 'none', mode: 'read', infoOnly: true });
+    const keys = await keysOfNamed(old, 'part').finally(() => old.image.close());
+    return new Set(keys.filter((key) => !keep.has(key)));
+  } catch (error) {
+    if (isImageError(error) && error.kind !== 'aborted') return new Set();
     throw error;
   }
 }

@@ -21,6 +21,7 @@ import { environmentOf, registryOf, SAME_DIRECTORY } from '../disk/open/environm
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
+import { storedNames } from '../disk/open/parts.ts';
 import type { EnvironmentOptions } from '../disk/options.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
@@ -130,7 +131,7 @@ class Move {
     const taken = await this.#lookAtTarget(elsewhere);
     this.#dependants = await openDependants({ source: from, key, uuid: info.uuid }, to, this.#options);
     this.#refuseDependants();
-    this.#plan = await planNames(image.references ?? [], from, to);
+    this.#plan = await planNames(storedNames(image), from, to);
     for (const text of this.#plan.warnings) this.#warnings.push(text);
     const distant = !(await this.#isSameDirectory());
     if (elsewhere || !(await this.#byName(taken))) await this.#byBytes();

@@ -1,6 +1,7 @@
 /** Names that an image stores of other files, seen from where it is and from where it goes. Nothing is opened here. */
+
+import type { StoredName } from '../disk/open/parts.ts';
 import { ImageError, printable } from '../errors.ts';
-import type { FileReference } from '../image/contract.ts';
 import type { Source, StorageProvider } from '../storage/contract.ts';
 import { isPlainName } from '../storage/gate.ts';
 
@@ -21,12 +22,12 @@ export interface NamePlan {
 }
 
 /** Names of an image that moves. Throws `unsupported`, `not-found` where a file of the image is missing. */
-export async function planNames(references: readonly FileReference[], from: Source, to: Source): Promise<NamePlan> {
+export async function planNames(names: readonly StoredName[], from: Source, to: Source): Promise<NamePlan> {
   const both = new Map<string, string>();
   const there = new Map<string, string>();
   const parts: MovedPart[] = [];
   const warnings: string[] = [];
-  for (const { role, stored } of references) {
+  for (const { role, stored } of names) {
     if (!isPlainName(stored)) {
       warnings.push(`${to.name} names ${printable(stored)}, which is not the name of a file and stays as it is.`);
       continue;

@@ -9,6 +9,7 @@ import type { Source } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
 import type { EnvironmentOptions } from '../options.ts';
 import { type ImageFile, type ImageFileOptions, withImageFile } from './image-file.ts';
+import { storedNames } from './parts.ts';
 
 /** An image beside another one. */
 export interface ImageBeside {
@@ -78,7 +79,7 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
     const chosen = { format, recognisedBy: answer.reason, guessed, warnings: [] };
     const { image, name, key } = await file.open(chosen, {});
     const { info } = image;
-    const named = (image.references ?? []).map(({ stored }) => stored);
+    const named = storedNames(image).map(({ stored }) => stored);
     await image.close();
     return { name, key, info, named };
   }

@@ -12,10 +12,10 @@ import { KIND } from '../../blocks/two-level-map.ts';
 import { assert, ImageError } from '../../errors.ts';
 import type {
   AmendOptions,
-  FileReference,
   Image,
   ImageCapabilities,
   ImageInfo,
+  ImagePart,
   Mapping,
   MetadataExtent,
   ParentLink,
@@ -46,7 +46,16 @@ import { infoOf, isRawDataFile } from './header/describe.ts';
 import { withExtension } from './header/extensions.ts';
 import type { Qcow2Header } from './header/header.ts';
 import { type HeaderStep, headerSteps } from './header/header-switch.ts';
-import { AUTOCLEAR, BACKING_NAME_MAX, BITMAPS, EXTENSION_TYPE, HEADER, VERSION_3 } from './layout.ts';
+import {
+  AUTOCLEAR,
+  BACKING_NAME_MAX,
+  BITMAPS,
+  DATA_FILE,
+  EXTENSION_TYPE,
+  HEADER,
+  INCOMPATIBLE,
+  VERSION_3,
+} from './layout.ts';
 import { type HeaderChanges, Qcow2Snapshots } from './snapshots/snapshot-store.ts';
 import type { Snapshot } from './snapshots/snapshots.ts';
 
@@ -341,12 +350,10 @@ export class Qcow2Image implements Image {
     await this.#switchHeader(header);
   }
 
-  get references(): readonly FileReference[] {
-    const { backingName, dataFileName } = this.#header;
-    return [
-      ...(backingName === null ? [] : [{ role: 'parent', stored: backingName } as const]),
-      ...(dataFileName === null ? [] : [{ role: 'part', stored: dataFileName } as const]),
-    ];
+  parts(): readonly ImagePart[] {
+    const { dataFileName: name, incompatible } = this.#header;
+    if (name === null || (incompatible & INCOMPATIBLE.dataFile) === 0n) return [];
+    return [{ name, role: DATA_FILE, storage: this.#data === this.#storage ? null : this.#data }];
   }
 
   async readdress(names: ReadonlyMap<string, string>): Promise<void> {

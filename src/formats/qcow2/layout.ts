@@ -57,6 +57,9 @@ export const INCOMPATIBLE = {
 export const INCOMPATIBLE_KNOWN = 0x1fn;
 /** Compatible features: may be ignored, must be preserved. */
 export const COMPATIBLE = { lazyRefcounts: 1n << 0n } as const;
+/** Role of the file that contains the guest data. */
+export const DATA_FILE = 'external data file';
+
 /** Autoclear features: a writer clears unknown ones before its first write. */
 export const AUTOCLEAR = { bitmaps: 1n << 0n, dataFileRaw: 1n << 1n } as const;
 

@@ -14,7 +14,7 @@ import { metadataOf } from './clusters/metadata.ts';
 import { openRefcounts } from './clusters/refcount-store.ts';
 import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header } from './header/header.ts';
 import { Qcow2Image, type Writing } from './image.ts';
-import { CRYPT, INCOMPATIBLE } from './layout.ts';
+import { CRYPT, DATA_FILE, INCOMPATIBLE } from './layout.ts';
 import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot } from './snapshots/snapshots.ts';
 
 const SECTOR = 512;
@@ -171,5 +171,5 @@ async function openData(files: ImageFiles, storage: Storage, header: Qcow2Header
       field: 'external data file',
     });
   }
-  return files.open({ name, role: 'external data file' }, mode);
+  return files.open({ name, role: DATA_FILE }, mode);
 }

@@ -1,0 +1,63 @@
+/** Names that an image stores of other files, and the files among them that belong to it. */
+import type { Image, ImagePart } from '../../image/contract.ts';
+import type { NameInfo, OpenMode, Source, Storage } from '../../storage/contract.ts';
+import { isPlainName } from '../../storage/gate.ts';
+import type { OpenedImage } from './image-file.ts';
+
+/** An image and the place that its names count from. */
+export interface PlacedImage {
+  readonly image: Pick<Image, 'info' | 'parts'>;
+  readonly source: Source;
+}
+
+/** A file that an image names. */
+export interface StoredName {
+  /** `part`: it belongs to the image and holds some of it. */
+  readonly role: 'parent' | 'part';
+  /** As it is stored: it counts from the image's directory. */
+  readonly stored: string;
+}
+
+/** All names of other files in an image. */
+export function storedNames(image: PlacedImage['image']): StoredName[] {
+  const { parentName } = image.info;
+  return [
+    ...(parentName === null ? [] : [{ role: 'parent', stored: parentName } as const]),
+    ...(image.parts?.() ?? []).map(({ name }) => ({ role: 'part', stored: name }) as const),
+  ];
+}
+
+/** A file of an image beside its main one. */
+export interface PartFile extends ImagePart {
+  /** The name by which the provider knows it. */
+  readonly file: string;
+}
+
+/** The files of an image beside its main one. Names that are no names of files are left out. */
+export function partFiles({ image, source }: PlacedImage): PartFile[] {
+  const { provider, name: main } = source;
+  return (image.parts?.() ?? [])
+    .filter(({ name }) => isPlainName(name))
+    .map((part) => ({ ...part, file: provider.resolve(part.name, main) }));
+}
+
+/** Keys of the files that an image names, parents and parts, as far as they are there. Nothing is opened. */
+export async function keysOfNamed({ image, source }: PlacedImage, role?: StoredName['role']): Promise<string[]> {
+  const keys: string[] = [];
+  for (const name of storedNames(image)) {
+    if (role !== undefined && name.role !== role) continue;
+    const found = await lookUpNamed(source, name.stored);
+    if (found !== null) keys.push(found.key);
+  }
+  return keys;
+}
+
+/** Resolves a stored name; null when there is nothing, or it is not the name of a file. */
+async function lookUpNamed({ provider, name }: Source, stored: string): Promise<NameInfo | null> {
+  return isPlainName(stored) ? provider.lookUp(provider.resolve(stored, name)) : null;
+}
+
+/** Opens a part as its image would: only through the gate, since an image may name any of its neighbours. */
+export function openPart({ gate, source }: OpenedImage, { file, role }: PartFile, mode: OpenMode): Promise<Storage> {
+  return gate.open({ name: file, role }, source, mode);
+}
