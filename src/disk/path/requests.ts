@@ -1,0 +1,412 @@
+/**
+ * Requests of a disk: reads, writes, zeroing and discards under range locks, what must be durable before the first
+ * change, and turns for what needs the disk without any request.
+ *
+ * Requests that overlap are kept apart, everything else runs together. Only the last image is written.
+ */
+import { BYTES, checkArguments, isObject, NUMBER, OBJECT } from '../../arguments.ts';
+import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import { markHandled } from '../../storage/all-done.ts';
+import { isPromise, type OperationOptions, type ReadTarget, type WriteSource } from '../../storage/contract.ts';
+import type { CompressedWrite, DeviceCapabilities, Range, ReadResult, ZeroOptions } from '../device.ts';
+import type { DiskOpenOptions } from '../options.ts';
+import type { ActiveImage } from './active-image.ts';
+import { bufferList, totalLength } from './buffers.ts';
+import { compressUnits, encoderOf } from './compressed-writes.ts';
+import { readFiltered, widened, writeFiltered, zeroFiltered } from './filtered.ts';
+import { type RangeLock, RangeLocks } from './range-locks.ts';
+import { RunningRequests } from './running-requests.ts';
+
+const DATA: ReadResult = { unallocated: false };
+const NOTHING: ReadResult = { unallocated: true };
+/** A discard holds at most this many units at a time, so that others get their turn. */
+const DISCARD_UNITS = 1024;
+/** The same for images without units, in bytes. */
+const RAW_DISCARD_BYTES = 1024 * 1024;
+
+/** A merge beside requests: it repeats in its target what they change. */
+export interface Relay {
+  /** The range that a change must lock, `[start, end]`. */
+  widen(offset: number, length: number): readonly [start: number, end: number];
+  /** Follows a change, also one that failed. */
+  relay(offset: number, length: number): Promise<void>;
+}
+
+/** The data path of one disk. Public methods of the disk with the same names say what callers get. */
+export class Requests {
+  readonly locks = new RangeLocks();
+  readonly running = new RunningRequests();
+  /** The merge that runs. */
+  relay: Relay | null = null;
+  readonly #options: DiskOpenOptions;
+  #head: ActiveImage;
+  #closed = false;
+
+  constructor(head: ActiveImage, options: DiskOpenOptions) {
+    this.#options = options;
+    this.#head = this.#timed(head);
+  }
+
+  /** The chain and its last image, as requests see them. */
+  get head(): ActiveImage {
+    return this.#head;
+  }
+
+  /** Another chain from now on, with the same cache. Nothing else runs meanwhile. */
+  replaceHead(head: ActiveImage): void {
+    this.#head.flusher.stop();
+    head.chain.cache = this.#head.chain.cache;
+    this.#head = this.#timed(head);
+  }
+
+  get label(): string {
+    return this.#head.last.name;
+  }
+
+  get can(): DeviceCapabilities {
+    return this.#head.can;
+  }
+
+  get blockSize(): number {
+    return this.#head.blockSize;
+  }
+
+  get size(): number {
+    return this.#head.chain.size;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Refuses everything that begins from now on. */
+  refuseMore(): void {
+    this.#closed = true;
+  }
+
+  /** Reads when everything is in memory. False: nothing was read, use `read`. */
+  readNow(offset: number, target: Uint8Array): boolean {
+    if (!(target instanceof Uint8Array)) checkArguments('disk.readNow', { target: [target, BYTES] });
+    this.check(offset, target.length);
+    if (!this.locks.isFree(offset, offset + target.length)) return false;
+    if (this.#head.chain.filters.decodes || this.#head.chain.cache !== null) return false;
+    for (let at = 0; at < target.length; ) {
+      const located = this.#head.chain.locate(this.#head.chain.top, offset + at, target.length - at);
+      if (isPromise(located)) {
+        // The caller reads again and hears of a failure then.
+        void markHandled(located);
+        return false;
+      }
+      this.#head.chain.checkComplete(located, offset + at);
+      const { mapping } = located;
+      const part = target.subarray(at, at + mapping.length);
+      // Decoding takes its time, on another thread.
+      if (mapping.kind === 'encoded') return false;
+      if (mapping.kind !== 'data') part.fill(0);
+      else if (mapping.storage.readNow?.(mapping.fileOffset, part) !== true) return false;
+      at += mapping.length;
+    }
+    return true;
+  }
+
+  /** Fills the target from `offset` on. The whole range must lie inside the disk. */
+  read(offset: number, target: ReadTarget, options: OperationOptions = {}): Promise<ReadResult> {
+    let length: number;
+    try {
+      length = totalLength(target);
+      this.check(offset, length);
+      throwIfAborted(signalOf(options), 'The read');
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const buffers = bufferList(target);
+    const { start, end } = this.#range(offset, length);
+    const lock = this.locks.acquire(start, end, false);
+    return isPromise(lock)
+      ? lock.then((held) => this.#read(held, offset, buffers, length))
+      : this.#read(lock, offset, buffers, length);
+  }
+
+  /** Writes the source at `offset`. Durable after the next `flush`. */
+  async write(offset: number, source: WriteSource, options: OperationOptions = {}): Promise<void> {
+    const length = totalLength(source);
+    this.check(offset, length);
+    throwIfAborted(signalOf(options), 'The write');
+    if (length === 0) return;
+    await this.#change(offset, length, () => {
+      this.#head.discards.noteChange(offset, length);
+      return this.#head.chain.filters.active
+        ? writeFiltered(this.#head, offset, bufferList(source), length)
+        : this.#head.writes.write(offset, length, bufferList(source));
+    });
+  }
+
+  /**
+   * Compresses bytes that shall be written at `offset`, as the format stores them; `store` writes them. So several can be
+   * compressed at a time and stored in order. The bytes must stay as they are until then. What does not get smaller, or
+   * is no whole unit of the format, is written as it is. Throws `unsupported` where the format stores nothing compressed.
+   */
+  async compress(offset: number, bytes: Uint8Array, options: OperationOptions = {}): Promise<CompressedWrite> {
+    this.check(offset, bytes.length);
+    throwIfAborted(options.signal, 'The write');
+    this.checkWritable();
+    // What a filter made of the bytes hardly gets smaller.
+    if (this.#head.chain.filters.active) return { store: () => this.write(offset, bytes) };
+    const encoder = encoderOf(this.#head.last.image, this.label);
+    const pieces = await compressUnits(encoder, offset, bytes, this.size);
+    const { length } = bytes;
+    return {
+      store: () =>
+        this.#change(offset, length, () => {
+          this.#head.discards.noteChange(offset, length);
+          return this.#head.writes.writePieces(pieces);
+        }),
+    };
+  }
+
+  /** Makes a range read zero, giving its room back where that is possible. */
+  async zero(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
+    this.check(offset, length);
+    throwIfAborted(signalOf(options), 'The write');
+    if (length === 0) return;
+    await this.#change(offset, length, () => {
+      this.#head.discards.noteChange(offset, length);
+      const punch = options.punch ?? true;
+      return this.#head.chain.filters.active
+        ? zeroFiltered(this.#head, offset, length, punch)
+        : this.#head.writes.zero(offset, length, punch);
+    });
+  }
+
+  /**
+   * Tells that nobody needs what the ranges hold. Afterwards they read as before or zero, never as the parent where
+   * they hid it. Whole sectors only: what covers a sector in part is left alone.
+   */
+  async discard(ranges: readonly Range[], options: OperationOptions = {}): Promise<void> {
+    if (!this.can.discard) this.checkWritable();
+    for (const { offset, length } of ranges) this.check(offset, length);
+    if (!this.can.discard) return;
+    this.running.begin();
+    try {
+      for (const { offset, length } of ranges) {
+        const end = offset + length === this.size ? this.size : alignDown(offset + length, SECTOR);
+        await this.#discardRange(alignUp(offset, SECTOR), end, options);
+      }
+      await this.pushOut(false);
+    } finally {
+      this.running.end();
+    }
+  }
+
+  check(offset: number, length: number): void {
+    this.checkData();
+    if (Number.isSafeInteger(offset) && Number.isSafeInteger(length)) {
+      if (offset >= 0 && length >= 0 && offset + length <= this.size) return;
+    } else {
+      checkArguments('a request', { offset: [offset, NUMBER], length: [length, NUMBER] });
+    }
+    throw new ImageError('out-of-bounds', 'The request does not lie inside the disk', {
+      path: this.label,
+      found: `${length} bytes at ${offset}`,
+      expected: `up to ${this.size}`,
+    });
+  }
+
+  checkData(): void {
+    this.checkOpen();
+    this.#head.chain.filters.check(this.label);
+    if (this.#options.infoOnly !== true) return;
+    throw new ImageError('unsupported', 'The disk was opened for its headers only', {
+      path: this.label,
+      hint: 'Open it without infoOnly.',
+    });
+  }
+
+  checkOpen(): void {
+    if (this.#closed) {
+      throw new ImageError('invalid-argument', 'The disk is closed', {
+        path: this.label,
+        status: 'VERR_VD_NOT_OPENED',
+      });
+    }
+  }
+
+  #read(lock: RangeLock, offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> {
+    const done = this.#readRun(offset, buffers, length) ?? this.#readRuns(offset, buffers, length);
+    return done.then(
+      (result) => {
+        lock.release();
+        return result;
+      },
+      (error: unknown) => {
+        lock.release();
+        throw error;
+      },
+    );
+  }
+
+  /** The common case without a loop: one run covers the request. */
+  #readRun(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> | null {
+    if (length === 0) return Promise.resolve(NOTHING);
+    if (this.#head.chain.filters.decodes || this.#head.chain.cache !== null) return null;
+    try {
+      const located = this.#head.chain.locate(this.#head.chain.top, offset, length);
+      if (isPromise(located)) {
+        // The loop asks again and reports a failure.
+        void markHandled(located);
+        return null;
+      }
+      if (located.mapping.length < length || located.mapping.kind !== 'data') return null;
+      return located.mapping.storage.read(located.mapping.fileOffset, buffers).then(() => DATA);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  async #readRuns(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> {
+    const { chain } = this.#head;
+    const unallocated = chain.filters.decodes
+      ? await readFiltered(chain, offset, buffers, length)
+      : await chain.read(chain.top, offset, buffers, length, { gaps: [], cached: true });
+    return unallocated ? NOTHING : DATA;
+  }
+
+  /** What a request covers, as far as others must keep away: filters work on whole sectors. */
+  #range(offset: number, length: number): { readonly start: number; readonly end: number } {
+    return this.#head.chain.filters.active ? widened(offset, length) : { start: offset, end: offset + length };
+  }
+
+  /** Runs one change under its lock, after what must be durable before the first. */
+  async #change(offset: number, length: number, run: () => Promise<void>): Promise<void> {
+    this.checkWritable();
+    this.running.begin();
+    try {
+      await this.#changeLocked(offset, length, run);
+    } finally {
+      this.running.end();
+    }
+  }
+
+  async #changeLocked(offset: number, length: number, run: () => Promise<void>): Promise<void> {
+    const held = await this.#lockForChange(offset, length);
+    try {
+      this.#head.flusher.refuseAfterFailure(this.label);
+      if (!this.#head.ready) await this.#head.begin();
+      if (this.#head.flusher.overdue) await this.#head.flusher.flush();
+      this.#head.noteChange(offset, length);
+      this.#forget(offset, length);
+      await run();
+    } finally {
+      // Also after a failure: some of it may have been done.
+      await this.relay?.relay(offset, length);
+      this.#head.noteChange(offset, length);
+      this.#forget(offset, length);
+      held.release();
+    }
+  }
+
+  /** The range is read anew from then on. Filters work on whole sectors. */
+  #forget(offset: number, length: number): void {
+    const { cache } = this.#head.chain;
+    if (cache === null) return;
+    const { start, end } = this.#range(offset, length);
+    cache.drop(start, end - start);
+  }
+
+  /** A merge that begins while we wait may want a wider range. */
+  async #lockForChange(offset: number, length: number): Promise<RangeLock> {
+    for (;;) {
+      const range = this.#range(offset, length);
+      const [start, end] = this.relay?.widen(range.start, range.end - range.start) ?? [range.start, range.end];
+      const lock = this.locks.acquire(start, end, true);
+      const held = isPromise(lock) ? await lock : lock;
+      const now = this.#range(offset, length);
+      const [first, last] = this.relay?.widen(now.start, now.end - now.start) ?? [now.start, now.end];
+      if (first >= start && last <= end) return held;
+      held.release();
+    }
+  }
+
+  checkWritable(): void {
+    if (this.can.write) return;
+    throw new ImageError('read-only', 'The disk is open for reading only', {
+      path: this.label,
+      hint: 'Open it with mode "write".',
+    });
+  }
+
+  async #discardRange(start: number, end: number, options: OperationOptions): Promise<void> {
+    for (let at = start; at < end; ) {
+      throwIfAborted(options.signal, 'Discarding');
+      const { blockSize } = this;
+      const unit = blockSize === 0 ? RAW_DISCARD_BYTES : blockSize;
+      const first = alignDown(at, unit);
+      const unitEnd = Math.min(first + unit, this.size);
+      const whole = at === first && unitEnd <= end;
+      const stop = whole
+        ? Math.min(end === this.size ? end : alignDown(end, unit), at + unit * DISCARD_UNITS)
+        : Math.min(unitEnd, end);
+      const from = at;
+      await this.#change(first, (whole ? stop : unitEnd) - first, async () => {
+        // While we waited the last image may have become another one, with other units: look again then.
+        if (this.blockSize !== blockSize) return;
+        await this.#discardPiece(from, stop, whole);
+        at = stop;
+      });
+    }
+  }
+
+  #discardPiece(start: number, end: number, whole: boolean): Promise<void> {
+    if (this.blockSize === 0) return this.#head.writes.punch(start, end - start);
+    return whole ? this.#head.discards.whole(start, end) : this.#head.discards.part(start, end);
+  }
+
+  /** Pushes pending discards out while there are too many. */
+  async pushOut(all: boolean): Promise<void> {
+    for (let first = this.#head.discards.next(all); first !== null; first = this.#head.discards.next(all)) {
+      const unit = first;
+      await this.#change(unit, Math.min(this.blockSize, this.size - unit), () => this.#head.discards.pushOut(unit));
+    }
+  }
+
+  /** Runs something while no request does. */
+  async exclusive<T>(run: () => Promise<T>): Promise<T> {
+    const lock = this.locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
+    const held = isPromise(lock) ? await lock : lock;
+    try {
+      this.#head.flusher.refuseAfterFailure(this.label);
+      return await run();
+    } finally {
+      held.release();
+    }
+  }
+
+  /** Runs something beside all requests, but not while anything has the disk to itself. */
+  async beside(run: () => Promise<void>): Promise<void> {
+    // No request reaches so far.
+    const lock = this.locks.acquire(Number.MAX_SAFE_INTEGER - 1, Number.MAX_SAFE_INTEGER, false);
+    const held = isPromise(lock) ? await lock : lock;
+    try {
+      await run();
+    } finally {
+      held.release();
+    }
+  }
+
+  /** A head whose timer flushes beside requests, as long as it is the disk's. Closing flushes by itself. */
+  #timed(head: ActiveImage): ActiveImage {
+    head.flusher.runAlarms((flush) =>
+      this.beside(async () => {
+        if (head === this.#head && !this.#closed) await flush();
+      }),
+    );
+    return head;
+  }
+}
+
+/** Options of a single request: checked without a kind, since they come so often. */
+export function signalOf(options: OperationOptions): AbortSignal | undefined {
+  if (!isObject(options)) checkArguments('a request', { options: [options, OBJECT] });
+  return options.signal;
+}
