@@ -6,6 +6,7 @@
  * the first sector as on the medium: every header field that changes is in it, so that changes are atomic.
  */
 import { alignDown, alignUp } from '../../binary/numbers.ts';
+import type { ChunkReader } from '../../blocks/chunk-reader.ts';
 import { ChangeGuard, imageReadOnly } from '../../blocks/guarded.ts';
 import { type MetadataPages, PageCache } from '../../blocks/metadata-pages.ts';
 import { KIND } from '../../blocks/two-level-map.ts';
@@ -39,7 +40,7 @@ import { movableClusters, type PackHost, trimFile } from './clusters/pack.ts';
 import { openRefcounts, type RefcountStore } from './clusters/refcount-store.ts';
 import { checkQcow2Size, type ResizeHost, resizeQcow2 } from './clusters/resize.ts';
 import { ClusterWriter } from './clusters/writer.ts';
-import { EncodedReader } from './compressed/encoded.ts';
+import { clusterReader } from './compressed/encoded.ts';
 import { ClusterEncoder } from './compressed/encoder.ts';
 import { storedName } from './create.ts';
 import { infoOf, isRawDataFile } from './header/describe.ts';
@@ -103,7 +104,7 @@ export class Qcow2Image implements Image {
   #bitmaps: readonly Bitmap[];
   #map: ClusterMap;
   #writer: ClusterWriter | null;
-  #encoded: EncodedReader;
+  #encoded: ChunkReader;
   #encoder: ClusterEncoder | null = null;
   #virtualSize: number;
   /** End of the file, if it may be truncated; otherwise 0. */
@@ -140,7 +141,7 @@ export class Qcow2Image implements Image {
     this.#l2 = l2Cache(storage, header.clusterSize, this.#cache);
     this.#map = this.#mapOf(snapshot ?? header);
     this.#writer = this.#makeWriter();
-    this.#encoded = new EncodedReader(storage, this.#map, header);
+    this.#encoded = clusterReader(storage, this.#map, header);
     if (writing !== null) {
       this.snapshots = this.#makeSnapshots(writing);
       this.bitmaps = this.#makeBitmaps(writing);
@@ -527,7 +528,7 @@ export class Qcow2Image implements Image {
     this.#l2 = l2Cache(storage, header.clusterSize, this.#cache);
     this.#map = this.#mapOf(header);
     this.#writer = this.#makeWriter();
-    this.#encoded = new EncodedReader(storage, this.#map, header);
+    this.#encoded = clusterReader(storage, this.#map, header);
     this.#encoder = null;
     this.#virtualSize = header.virtualSize;
   }

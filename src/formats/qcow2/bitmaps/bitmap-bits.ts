@@ -3,6 +3,7 @@
  * follows the stored bits, whatever the table claims.
  */
 import { divCeil } from '../../../binary/numbers.ts';
+import { setBits as setOrderedBits } from '../../../blocks/sector-bitmap.ts';
 import { isZero } from '../../../codec/bytes.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
@@ -131,17 +132,10 @@ function putRun({ target, from, scale }: Put, start: number, end: number): void 
 
 /** Sets the bits from `first` to `end`. */
 export function setBits(bits: Uint8Array, first: number, end: number): void {
-  const [from, to] = [Math.ceil(first / 8), Math.floor(end / 8)];
-  if (from < to) bits.fill(ONES, from, to);
-  for (let bit = first; bit < Math.min(end, from * 8); bit++) bits[from - 1] = (bits[from - 1] ?? 0) | (1 << (bit % 8));
-  for (let bit = Math.max(first, to * 8); bit < end; bit++) {
-    bits[Math.floor(bit / 8)] = (bits[Math.floor(bit / 8)] ?? 0) | (1 << (bit % 8));
-  }
+  setOrderedBits(bits, first, end, 'lowest-first');
 }
 
 /** Bits from `count` on are zero. */
 export function cutBits(bits: Uint8Array, count: number): void {
-  bits.fill(0, divCeil(count, 8));
-  const last = Math.floor(count / 8);
-  if (count % 8 !== 0) bits[last] = (bits[last] ?? 0) & (2 ** (count % 8) - 1);
+  setOrderedBits(bits, count, bits.length * 8, 'lowest-first', false);
 }

@@ -7,6 +7,7 @@
  */
 import { divCeil } from '../../../binary/numbers.ts';
 import { type MetadataPage, MetadataPages, type PageCache } from '../../../blocks/metadata-pages.ts';
+import { wordRunEnd } from '../../../blocks/sector-bitmap.ts';
 import { type EntryForm, EntryTable } from '../../../blocks/table.ts';
 import { KIND, TwoLevelMap } from '../../../blocks/two-level-map.ts';
 import { hex } from '../../../errors.ts';
@@ -167,8 +168,7 @@ export class ClusterMap extends TwoLevelMap {
     const index = Math.floor((guestOffset - start) / size);
     const zero = (this.zeroBits >>> index) & 1;
     const data = (this.dataBits >>> index) & 1;
-    let end = index + 1;
-    while (end < SUBCLUSTERS && ((this.zeroBits >>> end) & 1) === zero && ((this.dataBits >>> end) & 1) === data) end++;
+    const end = Math.min(wordRunEnd(this.zeroBits, index), wordRunEnd(this.dataBits, index));
     const until = start + end * size;
     if (zero === 1 && data === 1) return this.broken('A subcluster is marked both as data and as zero', until);
     if (zero === 1) return this.found(KIND.zero, until);

@@ -1,8 +1,9 @@
 /** L2 entries: their references, and encoding. */
 import { divCeil } from '../../../binary/numbers.ts';
+import { wordMask } from '../../../blocks/sector-bitmap.ts';
 import { KIND } from '../../../blocks/two-level-map.ts';
 import type { Qcow2Header } from '../header/header.ts';
-import { COMPRESSED_HIGH, COPIED_HIGH, compressedOffsetBits, OFFSET_HIGH, SUBCLUSTERS } from '../layout.ts';
+import { COMPRESSED_HIGH, COPIED_HIGH, compressedOffsetBits, OFFSET_HIGH } from '../layout.ts';
 import { type ClusterMap, offsetOf } from './cluster-map.ts';
 
 const HIGH = 2 ** 32;
@@ -40,11 +41,7 @@ export function entryOf(host: number): { high: number; low: number } {
 
 /** Bits of the subclusters from byte `start` to byte `end` of a cluster, as far as they are inside. */
 export function subclusterMask(start: number, end: number, unit: number): number {
-  let mask = 0;
-  for (let n = 0; n < SUBCLUSTERS; n++) {
-    if (n * unit >= start && n * unit < end) mask |= 1 << n;
-  }
-  return mask >>> 0;
+  return wordMask(divCeil(start, unit), divCeil(end, unit));
 }
 
 /** The entry with those subclusters as data. */

@@ -2,11 +2,12 @@
  * Compressed clusters at the end of the file. An entry gives the length of a stream in sectors, so the last sector may
  * be missing though the stream is complete: decoding tells.
  */
+import { readInside } from '../../../blocks/chunk-reader.ts';
 import { hex, isImageError, throwIfAborted } from '../../../errors.ts';
 import type { OperationOptions, Storage } from '../../../storage/contract.ts';
 import type { FindingList } from '../check/finding-list.ts';
 import type { Qcow2Header } from '../header/header.ts';
-import { decoderOf, readInside } from './encoded.ts';
+import { decoderOf } from './encoded.ts';
 
 /** Limit of decoded bytes. One sector holds some dozens of streams; a file with more of them is hostile. */
 const DECODED_MAX = 64 * 1024 * 1024;
