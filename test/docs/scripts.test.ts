@@ -9,6 +9,10 @@ describe('layering', () => {
     ['src/binary/x.ts', '../storage/contract.ts'],
     ['src/storage/x.ts', '../image/contract.ts'],
     ['src/image/x.ts', '../disk/disk.ts'],
+    ['src/image/x.ts', '../blocks/table.ts'],
+    ['src/blocks/x.ts', '../formats/vdi/image.ts'],
+    ['src/blocks/x.ts', '../disk/disk.ts'],
+    ['src/disk/x.ts', '../blocks/table.ts'],
     ['src/formats/vdi/x.ts', '../raw/index.ts'],
     ['src/formats/vdi/x.ts', '../index.ts'],
     ['src/formats/vdi/x.ts', '../../disk/disk.ts'],
@@ -24,6 +28,8 @@ describe('layering', () => {
 
   it.each([
     ['src/formats/vdi/x.ts', '../../image/contract.ts'],
+    ['src/formats/vdi/x.ts', '../../blocks/table.ts'],
+    ['src/blocks/x.ts', '../image/contract.ts'],
     ['src/formats/vdi/x.ts', './layout.ts'],
     ['src/formats/index.ts', './vdi/index.ts'],
     ['src/disk/x.ts', '../formats/index.ts'],
