@@ -12,6 +12,12 @@ import type { RegionList } from './regions.ts';
 /** Kind of medium: vd.h's VDTYPE. */
 export type MediumType = 'hdd' | 'optical' | 'floppy';
 
+/**
+ * Room of an image: `fixed` has a place for every byte of the disk from its creation and keeps it; `dynamic` takes room
+ * when it is first written.
+ */
+export type Allocation = 'fixed' | 'dynamic';
+
 /** Location of a guest range in one image. Covers at least the first requested sector; valid under its range lock. */
 export type Mapping =
   | {
@@ -172,6 +178,7 @@ export interface ImageInfo extends ImageLinks {
   readonly format: string;
   /** Variant words, e.g. `dynamic`, `fixed`, `diff`. */
   readonly variant: readonly string[];
+  readonly allocation: Allocation;
   readonly type: MediumType;
   /** Guest bytes, a multiple of 512. */
   readonly virtualSize: number;
@@ -393,6 +400,8 @@ export interface FormatCapabilities {
   readonly compact: boolean;
   readonly check: boolean;
   readonly repair: boolean;
+  /** Guest bytes stand in the file in the order of the disk: an image can be read from a stream. */
+  readonly sequential: boolean;
 }
 
 /** vd.h's VDFILEEXTENSION. */
@@ -418,6 +427,8 @@ export interface ConfigKey {
 export interface Variant {
   readonly word: string;
   readonly description: string;
+  /** Room of an image of this variant; left out: the word says nothing about it. */
+  readonly allocation?: Allocation | undefined;
 }
 
 /** Input of a probe: small and fixed, since probing must be cheap and never fail. */
@@ -500,6 +511,8 @@ export interface Format {
   readonly aliases: readonly string[];
   /** Full name: `VirtualBox Disk Image`. */
   readonly title: string;
+  /** Takes every file that no other format recognises, as a guess: the last one of a registry, which has at most one. */
+  readonly fallback?: boolean | undefined;
   readonly capabilities: FormatCapabilities;
   readonly extensions: readonly FileExtension[];
   readonly configKeys: readonly ConfigKey[];

@@ -13,6 +13,7 @@ export function plainInfo(
   checkArguments('plainInfo', { own: [own, FACTS] });
   return {
     variant: [],
+    allocation: 'dynamic',
     type: 'hdd',
     sectorSize: SECTOR_SIZE,
     version: null,
@@ -49,6 +50,7 @@ export function plainCapabilities(own: Partial<FormatCapabilities>): FormatCapab
     compact: false,
     check: false,
     repair: false,
+    sequential: false,
     ...own,
   };
 }

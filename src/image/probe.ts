@@ -27,8 +27,6 @@ export interface ProbeOutcome extends ProbeCandidate {
   readonly warnings: readonly string[];
 }
 
-/** Accepts every non-empty file, so it comes after all others. */
-const FALLBACK = 'raw';
 const STRENGTH = { yes: 0, maybe: 1, no: 2 } as const;
 
 /** Hint for formats that are recognised and cannot be opened: any file can be read as raw. */
@@ -66,15 +64,16 @@ export function probeFormat(input: ProbeInput, registry: Registry): ProbeOutcome
   const candidates = registry.formats
     .map((format) => ({ format, answer: ask(format, input) }))
     .filter(({ answer }) => answer.match !== 'no')
-    .sort((a, b) => rank(a) - rank(b));
+    .sort((a, b) => rank(a, registry) - rank(b, registry));
   const [best] = candidates;
   if (best === undefined) {
     throw new ImageError('invalid-format', input.size === 0 ? 'The file is empty' : 'No format fits this file', {
       path: input.name,
     });
   }
-  const guessed = best.format.name === FALLBACK;
-  const warnings = [...nameWarnings(input, best.format, registry), ...rivalWarnings(input, candidates)];
+  const guessed = best.format === registry.fallback;
+  const sure = candidates.filter(({ format, answer }) => answer.match === 'yes' && format !== registry.fallback);
+  const warnings = [...nameWarnings(input, best.format, registry), ...rivalWarnings(input, sure)];
   return { ...best, guessed, candidates, warnings };
 }
 
@@ -86,15 +85,17 @@ function ask(format: Format, input: ProbeInput): ProbeAnswer {
   }
 }
 
-function rank({ format, answer }: ProbeCandidate): number {
-  return format.name === FALLBACK ? STRENGTH.no : STRENGTH[answer.match];
+function rank({ format, answer }: ProbeCandidate, { fallback }: Registry): number {
+  return format === fallback ? STRENGTH.no : STRENGTH[answer.match];
 }
 
 function nameWarnings(input: ProbeInput, format: Format, registry: Registry): string[] {
   const named = registry.byExtension(input.name);
+  const { fallback } = registry;
   // A name for raw disks says nothing: all kinds of images are called .img.
-  if (named === undefined || named === format || named.name === FALLBACK || sharesExtension(named, format)) return [];
-  const found = format.name === FALLBACK ? 'has no such signature; it is read as raw' : `is a ${format.name} image`;
+  if (named === undefined || named === format || named === fallback || sharesExtension(named, format)) return [];
+  const found =
+    format === fallback ? `has no such signature; it is read as ${format.name}` : `is a ${format.name} image`;
   return [`${input.name} is named like a ${named.name} image but ${found}.`];
 }
 
@@ -102,8 +103,7 @@ function sharesExtension(a: Format, b: Format): boolean {
   return a.extensions.some(({ extension }) => b.extensions.some((other) => other.extension === extension));
 }
 
-function rivalWarnings(input: ProbeInput, candidates: readonly ProbeCandidate[]): string[] {
-  const sure = candidates.filter(({ format, answer }) => answer.match === 'yes' && format.name !== FALLBACK);
+function rivalWarnings(input: ProbeInput, sure: readonly ProbeCandidate[]): string[] {
   const [best, ...rivals] = sure;
   if (rivals.length === 0) return [];
   assert(best !== undefined, 'rivals have somebody to compete with');

@@ -23,7 +23,10 @@ function format(name: string, match: ProbeAnswer['match'] = 'no', more: Partial<
   };
 }
 
-const raw = format('raw', 'maybe', { extensions: [{ extension: 'img', type: 'hdd' }] });
+const raw = format('raw', 'maybe', {
+  fallback: true,
+  extensions: [{ extension: 'img', type: 'hdd' }],
+});
 const input = (name: string) => ({ name, size: 4, head: new Uint8Array(4), tail: new Uint8Array(4) });
 const probe = (name: string, ...formats: Format[]) => probeFormat(input(name), new Registry([...formats, raw]));
 
@@ -65,6 +68,21 @@ describe('Registry', () => {
     expect(() => mine.register(format('other', 'no', { aliases: ['Mine'] }))).toThrow(exists);
     expect(() => new Registry([raw, raw])).toThrow(exists);
     expect(registry.formats).toHaveLength(3);
+  });
+
+  it('keeps the fallback last, whatever the order, and has one at most', () => {
+    const mine = new Registry([raw, format('vdi')]);
+    mine.register(format('mine'));
+    expect(mine.formats.map((one) => one.name)).toEqual(['vdi', 'mine', 'raw']);
+    expect(mine.fallback).toBe(raw);
+    const exists = expect.objectContaining({ kind: 'exists' });
+    expect(() => mine.register(format('other', 'maybe', { fallback: true }))).toThrow(exists);
+    mine.unregister(raw);
+    expect(mine.fallback).toBeNull();
+    expect(() => probeFormat(input('x'), mine)).toThrow('No format fits this file');
+    mine.register(raw);
+    mine.register(format('late'));
+    expect(mine.formats.at(-1)).toBe(raw);
   });
 
   it('has filters and cache formats of its own', () => {
@@ -110,7 +128,7 @@ describe('probeFormat', () => {
   it('takes raw only when nobody else wants the file, and calls it a guess', () => {
     expect(probe('x', format('a', 'maybe'))).toMatchObject({ guessed: false, answer: { reason: 'because of a' } });
     expect(probe('x', format('a'))).toMatchObject({ guessed: true, format: { name: 'raw' } });
-    const sure = new Registry([format('a', 'maybe'), format('raw', 'yes')]);
+    const sure = new Registry([format('a', 'maybe'), format('raw', 'yes', { fallback: true })]);
     expect(probeFormat(input('x'), sure).format.name).toBe('a');
   });
 

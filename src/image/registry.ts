@@ -33,17 +33,14 @@ export class Registry {
   readonly #filters: Filter[] = [];
   readonly #caches: CacheFormat[] = [];
 
-  /** Takes the formats in probing order; the last one is the fallback. Throws `exists` on equal names. */
+  /** Takes the formats in probing order; the fallback goes last. Throws `exists` on equal names and a second fallback. */
   constructor(formats: readonly Format[], filters: readonly Filter[] = [], caches: readonly CacheFormat[] = []) {
     checkArguments('Registry', {
       formats: [formats, listOf(FORMAT)],
       filters: [filters, listOf(FILTER)],
       caches: [caches, listOf(CACHE)],
     });
-    for (const format of formats) {
-      this.#checkNames(format);
-      this.#formats.push(format);
-    }
+    for (const format of formats) this.#add(format);
     for (const filter of filters) this.registerFilter(filter);
     for (const cache of caches) this.registerCache(cache);
   }
@@ -53,14 +50,27 @@ export class Registry {
     return this.#formats;
   }
 
+  /** The format of files that no other format recognises, always the last one; null when the registry has none. */
+  get fallback(): Format | null {
+    const last = this.#formats.at(-1);
+    return last?.fallback === true ? last : null;
+  }
+
   /**
-   * Adds a format after the others but before the fallback. Throws `exists` when one of its names is taken: an existing
-   * format is never replaced.
+   * Adds a format after the others but before the fallback. Throws `exists` when one of its names is taken, and for a
+   * second fallback: an existing format is never replaced.
    */
   register(format: Format): void {
     checkArguments('registry.register', { format: [format, FORMAT] });
+    this.#add(format);
+  }
+
+  #add(format: Format): void {
     this.#checkNames(format);
-    this.#formats.splice(Math.max(this.#formats.length - 1, 0), 0, format);
+    const { fallback } = this;
+    if (fallback === null) this.#formats.push(format);
+    else if (format.fallback !== true) this.#formats.splice(-1, 0, format);
+    else throw new ImageError('exists', `${fallback.name} is the fallback of these formats already`);
   }
 
   /** In order of registration. */

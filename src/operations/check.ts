@@ -146,7 +146,7 @@ function unsupported(format: Format, path: string, what: string): ImageError {
     path,
     ...(what === 'repaired' ? { status: 'VERR_VD_IMAGE_REPAIR_NOT_SUPPORTED' } : {}),
     hint:
-      format.name === 'raw'
+      format.fallback === true
         ? 'A raw disk has no structure of its own; if this is something else, name its format (--format).'
         : 'Use a program that knows this format.',
   });

@@ -88,7 +88,7 @@ async function openChain(
 
 /** A fixed image holds every byte of its disk, so nothing below it could ever be seen. */
 function refuseBuried(images: readonly OpenedImage[]): void {
-  const fixed = images.find(({ image }, number) => number > 0 && image.info.variant.includes('fixed'));
+  const fixed = images.find(({ image }, number) => number > 0 && image.info.allocation === 'fixed');
   if (fixed === undefined) return;
   throw new ImageError('invalid-argument', 'A fixed image stands over others, which it would hide', {
     status: 'VERR_VD_INVALID_TYPE',

@@ -5,6 +5,7 @@
 import type { CreateImageOptions } from '../../disk/options.ts';
 import { ImageError, printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
+import { fixedVariant } from '../../image/variants.ts';
 import { createImage } from '../../operations/create.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
@@ -39,7 +40,8 @@ function withPreallocation(context: CommandContext, format: Format, options: Cre
   const variant = options.variant ?? [];
   const mode = context.options.text('preallocation') ?? 'off';
   if (mode === 'off') return variant;
-  if (mode === 'metadata' || !format.capabilities.createFixed) {
+  const fixed = fixedVariant(format);
+  if (mode === 'metadata' || fixed === undefined) {
     throw new ImageError(
       'unsupported',
       `Format ${format.name} cannot preallocate ${mode === 'metadata' ? 'metadata only' : 'data'}`,
@@ -48,5 +50,5 @@ function withPreallocation(context: CommandContext, format: Format, options: Cre
       },
     );
   }
-  return variant.includes('fixed') ? variant : [...variant, 'fixed'];
+  return [...new Set([...variant, fixed.word])];
 }

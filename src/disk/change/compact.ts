@@ -114,7 +114,7 @@ async function compactLast(head: ActiveImage, locking: LockingOptions, options: 
 }
 
 function unsupported(path: string, format: string, image: Image): ImageError {
-  const fixed = image.info.variant.includes('fixed');
+  const fixed = image.info.allocation === 'fixed';
   return new ImageError('unsupported', `This ${format} image cannot be compacted`, {
     path,
     ...(fixed ? { hint: 'Convert it to a dynamic image.' } : {}),

@@ -473,7 +473,7 @@ export class Merge {
 
   /** What a child hides with zeroes may be most of the disk; a fixed image keeps its room all the same. */
   async #store(at: number, bytes: Uint8Array): Promise<void> {
-    const punch = !this.#target.last.image.info.variant.includes('fixed');
+    const punch = this.#target.last.image.info.allocation !== 'fixed';
     if (await this.#chain.filters.standForZeroes(at, bytes)) await this.#writes.zero(at, bytes.length, punch);
     else await this.#writes.write(at, bytes.length, [bytes]);
   }

@@ -81,7 +81,7 @@ function refuseKind(chain: Chain, parent: ImageSource | null): void {
       hint: 'Delete them first; or change the link alone (setImage; on the command line: --unsafe).',
     });
   }
-  if (parent === null || !image.info.variant.includes('fixed')) return;
+  if (parent === null || image.info.allocation !== 'fixed') return;
   throw new ImageError('unsupported', 'A fixed image cannot have a parent', {
     path: name,
     hint: 'Convert it to a dynamic image first.',

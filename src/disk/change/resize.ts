@@ -93,7 +93,7 @@ export async function resizeOf(host: DiskHost, size: number, options: DiskResize
   const { last } = host.head;
   const { image, name, format } = last;
   if (!image.can.resize) {
-    const fixed = image.info.variant.includes('fixed');
+    const fixed = image.info.allocation === 'fixed';
     throw new ImageError('unsupported', `This ${format} image cannot be resized`, {
       path: name,
       ...(fixed ? { hint: 'Convert it to a dynamic image.' } : {}),

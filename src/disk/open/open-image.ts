@@ -41,9 +41,6 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly onOpen?: ImageFileOptions['onOpen'] | undefined;
 }
 
-/** The format whose bytes come in the order of the disk: a stream can be read as it comes. */
-const IN_ORDER = 'raw';
-
 /** Opens one image: by the format that was named, else by the strongest probe. */
 export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal, 'Opening');
@@ -79,7 +76,7 @@ async function chooseFormat(file: ImageFile, named: Format | null): Promise<Chos
     const { format, answer, warnings, guessed } = await file.probe();
     return { format, recognisedBy: answer.reason, warnings, guessed };
   }
-  if (named.name !== IN_ORDER && !file.storage.can.random) throw notForStreams(named, name);
+  if (!named.capabilities.sequential && !file.storage.can.random) throw notForStreams(named, name);
   return { format: named, recognisedBy: 'the caller named it', warnings: [], guessed: false };
 }
 

@@ -37,11 +37,12 @@ export class ActiveImage {
     const last = chain.last;
     const settings = options.settings ?? last.settings;
     const info = last.image.info;
+    const fixed = info.allocation === 'fixed';
     this.chain = chain;
     this.last = last;
     this.#ready = before?.last.image === last.image && before.ready;
     this.#begun = this.#ready ? Promise.resolve() : null;
-    this.blockSize = info.variant.includes('fixed') ? 0 : (info.blockSize ?? 0);
+    this.blockSize = fixed ? 0 : (info.blockSize ?? 0);
     // The caller wants to write, and the image lets them.
     const write = last.image.can.write && settings.mode === 'write';
     const { zeroMarker, discard: gives } = last.image.can;
@@ -52,7 +53,7 @@ export class ActiveImage {
     this.writes = new WritePath(chain, last.image, {
       honourZeroes: settings.honourZeroes ?? false,
       // Blocks of a fixed image are there already, so leaving data out would save nothing.
-      honourSame: settings.honourSame ?? info.variant.includes('fixed'),
+      honourSame: settings.honourSame ?? fixed,
     });
     this.discards = new PendingDiscards(last.image, info.blockSize ?? 0, () => chain.size, chain.filters);
     this.flusher = new Flusher(last.image, {

@@ -8,6 +8,7 @@ import { alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../binary/numbers.ts'
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { preallocate } from '../../image/preallocate.ts';
+import { wantsVariant } from '../../image/variants.ts';
 import { LIMITS } from '../../limits.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
 import { refcountsPerBlock, setRefcount } from './clusters/refcounts.ts';
@@ -209,7 +210,7 @@ function checkTogether(options: FormatCreateOptions, wishes: Wishes): void {
     [dataFileRaw && dataFile === null, 'Without a data file it cannot be raw'],
     [dataFileRaw && backingName !== null, 'A raw data file has all bytes, so there can be no backing file'],
     [preallocation !== 'off' && backingName !== null, 'An image that has its room at once cannot have a backing file'],
-    [options.variant.includes('diff') && options.parent === undefined, 'A differencing image needs a parent'],
+    [wantsVariant(options, 'diff') && options.parent === undefined, 'A differencing image needs a parent'],
     [(options.comment ?? '') !== '', 'QCOW2 images have no place for a comment'],
     [options.uuid !== undefined, 'QCOW2 images have no place for a UUID'],
   ];

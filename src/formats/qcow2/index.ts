@@ -27,6 +27,7 @@ export const qcow2: Format = {
     compact: true,
     check: true,
     repair: true,
+    sequential: false,
   },
   extensions: [
     { extension: 'qcow2', type: 'hdd' },
@@ -46,7 +47,7 @@ export const qcow2: Format = {
   ],
   amendKeys: AMEND_KEYS,
   variants: [
-    { word: 'dynamic', description: 'clusters get room when they are first written (default)' },
+    { word: 'dynamic', description: 'clusters get room when they are first written (default)', allocation: 'dynamic' },
     { word: 'diff', description: 'stores what differs from a backing file' },
   ],
   probe,

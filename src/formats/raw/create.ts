@@ -3,6 +3,7 @@ import { SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
 import type { FormatCreateOptions, Image, Measure } from '../../image/contract.ts';
 import { preallocate } from '../../image/preallocate.ts';
+import { wantsVariant } from '../../image/variants.ts';
 import type { NewFiles } from '../../storage/contract.ts';
 import { RawImage } from './image.ts';
 import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
@@ -11,7 +12,7 @@ import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
 export function planRaw(options: FormatCreateOptions): { virtualSize: number; preallocates: number } {
   checkSize(options);
   checkWishes(options);
-  return { virtualSize: options.size, preallocates: options.variant.includes('fixed') ? options.size : 0 };
+  return { virtualSize: options.size, preallocates: wantsVariant(options, 'fixed') ? options.size : 0 };
 }
 
 function checkSize({ size, type }: FormatCreateOptions): void {
@@ -34,7 +35,6 @@ function checkSize({ size, type }: FormatCreateOptions): void {
 }
 
 function checkWishes(options: FormatCreateOptions): void {
-  const { variant } = options;
   for (const [given, name] of [
     [options.comment, 'comment'],
     [options.uuid, 'UUID'],
@@ -47,7 +47,7 @@ function checkWishes(options: FormatCreateOptions): void {
       hint: 'Choose another format.',
     });
   }
-  if (variant.includes('fixed') && variant.includes('sparse')) {
+  if (wantsVariant(options, 'fixed') && wantsVariant(options, 'sparse')) {
     throw new ImageError('invalid-argument', 'An image is either fixed or sparse');
   }
 }

@@ -98,6 +98,7 @@ export class RawImage implements Image {
     return {
       format: 'raw',
       variant: [],
+      allocation: 'dynamic',
       type: this.#type,
       virtualSize: this.#virtualSize,
       blockSize: null,

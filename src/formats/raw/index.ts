@@ -9,6 +9,7 @@ export const raw: Format = {
   name: 'raw',
   aliases: [],
   title: 'Raw disk',
+  fallback: true,
   capabilities: {
     uuid: false,
     createFixed: true,
@@ -23,6 +24,7 @@ export const raw: Format = {
     compact: false,
     check: false,
     repair: false,
+    sequential: true,
   },
   extensions: [
     { extension: 'raw', type: 'hdd' },
@@ -37,7 +39,7 @@ export const raw: Format = {
   configKeys: [],
   variants: [
     { word: 'sparse', description: 'room is taken when it is first written (default)' },
-    { word: 'fixed', description: 'all room is taken at creation' },
+    { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
   ],
   probe: probeRaw,
   open: openRaw,

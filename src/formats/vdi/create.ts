@@ -5,6 +5,7 @@ import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { preallocate } from '../../image/preallocate.ts';
+import { wantsVariant } from '../../image/variants.ts';
 import { LIMITS } from '../../limits.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
 import {
@@ -95,8 +96,8 @@ function powerOfTwo(options: FormatCreateOptions, key: string, fallback: number,
 }
 
 function typeOf(options: FormatCreateOptions): number {
-  const fixed = options.variant.includes('fixed');
-  if (options.parent !== undefined || options.variant.includes('diff')) {
+  const fixed = wantsVariant(options, 'fixed');
+  if (options.parent !== undefined || wantsVariant(options, 'diff')) {
     if (fixed) {
       throw new ImageError('invalid-argument', 'A differencing image cannot be fixed', {
         status: 'VERR_VD_INVALID_TYPE',
@@ -182,7 +183,7 @@ function encodeHeader(plan: VdiPlan, options: FormatCreateOptions): Uint8Array {
     version: VERSION_1_1,
     headerSize: HEADER_SIZE_1_1_PLUS,
     type: plan.type,
-    flags: options.variant.includes('zero-expand') ? FLAG_ZERO_EXPAND : 0,
+    flags: wantsVariant(options, 'zero-expand') ? FLAG_ZERO_EXPAND : 0,
     comment: options.comment ?? '',
     mapOffset: plan.mapOffset,
     dataOffset: plan.dataOffset,

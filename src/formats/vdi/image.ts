@@ -144,6 +144,7 @@ export class VdiImage implements Image {
     return {
       format: 'vdi',
       variant: [...variantWords(header.type), ...(expandsZeroes(header) ? ['zero-expand'] : [])],
+      allocation: header.type === IMAGE_TYPE.fixed ? 'fixed' : 'dynamic',
       type: 'hdd',
       virtualSize: header.virtualSize,
       blockSize: header.blockSize,

@@ -26,6 +26,7 @@ export const vdi: Format = {
     compact: true,
     check: true,
     repair: true,
+    sequential: false,
   },
   extensions: [{ extension: 'vdi', type: 'hdd' }],
   configKeys: [
@@ -49,8 +50,8 @@ export const vdi: Format = {
     },
   ],
   variants: [
-    { word: 'dynamic', description: 'blocks get room when they are first written (default)' },
-    { word: 'fixed', description: 'all room is taken at creation' },
+    { word: 'dynamic', description: 'blocks get room when they are first written (default)', allocation: 'dynamic' },
+    { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
     { word: 'diff', description: 'stores what differs from a parent' },
     { word: 'zero-expand', description: 'new blocks are filled with zeroes on the medium' },
   ],

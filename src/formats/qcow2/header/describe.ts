@@ -31,6 +31,7 @@ export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecor
   return {
     format: 'qcow2',
     variant: variantWords(header),
+    allocation: 'dynamic',
     type: 'hdd',
     virtualSize,
     blockSize: clusterSize,
