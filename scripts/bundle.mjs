@@ -1,4 +1,4 @@
-/** How the command line becomes one file: for `dist/` and for the tests that run it as a program. */
+/** Bundles the command line into one file: for `dist/` and for the tests that run it as a program. */
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { ROOT } from './prepare.mjs';
@@ -49,7 +49,7 @@ export async function bundle(entry, more) {
   return Object.keys(metafile.inputs);
 }
 
-/** What makes the compiled form. @param {string} file */
+/** Bundles the program that makes the compiled form. @param {string} file */
 export async function bundlePrecompiler(file) {
   await build({
     absWorkingDir: ROOT,

@@ -1,6 +1,6 @@
 /**
- * What readers rely on: every public export has a doc comment, links inside the documents lead somewhere, and a file of
- * more than 600 lines says in its header why.
+ * Checks of the documentation: every public export has a doc comment, links inside the documents resolve, and a file of
+ * more than 600 lines gives a reason in its header.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';

@@ -31,7 +31,7 @@ export function findPeer(peer) {
 }
 
 /**
- * What a person can do about a missing program.
+ * Advice on a missing program.
  * @param {Peer} peer
  * @returns {string}
  */

@@ -1,5 +1,5 @@
 /**
- * What every command of a fresh clone needs first: installed packages and a built `dist/`. Node's own modules only,
+ * Preparation for every command in a fresh clone: installed packages and a built `dist/`. Node's own modules only,
  * since this runs before anything is installed. All output goes to stderr: stdout belongs to the command itself.
  */
 import { spawnSync } from 'node:child_process';

@@ -8,7 +8,7 @@ import { allowOf, type Img, MIB, pick, put, written } from './world.ts';
 
 const SECTOR = 512;
 
-/** What the disk reads after each operation: with discarded sectors as they were, and with zeroes there. */
+/** Content of the disk after each operation: with discarded sectors unchanged, and zeroed. */
 export interface Stages {
   readonly kept: Content;
   readonly zeroed: Content;

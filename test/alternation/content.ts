@@ -48,7 +48,7 @@ export class Content {
     return new Content(size, pages);
   }
 
-  /** What `other` holds, and behind its end what this holds. */
+  /** Content of `other`, continued past its end with this one. */
   overlaid(other: Content): Content {
     if (other.size >= this.size) return other;
     const pages = new Map(other.#pages);

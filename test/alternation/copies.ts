@@ -180,7 +180,7 @@ export const convertKinds: readonly Kind[] = [
   ),
 ];
 
-/** What an image becomes when another one is written into it: behind the end of a shorter one it stays as it is. */
+/** Content of an image overwritten with another one: past the end of a shorter one it is unchanged. */
 function overwritten(from: Img, to: Img): Content {
   const { size } = to.content;
   return from.content.size > size ? from.content.resized(size) : to.content.overlaid(from.content);

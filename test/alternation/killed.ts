@@ -9,10 +9,10 @@ import { type Command, type Plan, type Step, typed } from './plan.ts';
 import { type Answer, listFiles, type Workshop } from './programs.ts';
 import { allowOf, familyOf, type Img, put, type World } from './world.ts';
 
-/** What a walk goes on with. */
+/** State from which a walk continues. */
 export interface Recovered {
   readonly world: World;
-  /** What was run after the kill. */
+  /** Commands run after the kill. */
   readonly commands: readonly Command[];
 }
 

@@ -20,7 +20,7 @@ function wholeChain(now: World, name: string): Whole | null {
   return apart && plain ? { image, between: below.slice(0, -1), base } : null;
 }
 
-/** What stands between reads a base that changes: nothing is promised of it any more. */
+/** Images in between read a changed base: nothing is promised about them any more. */
 function withRuined(world: World, images: readonly Img[]): World {
   return put(world, ...images.map((image): Img => ({ ...image, ruined: true })));
 }
@@ -31,7 +31,7 @@ function committed({ image, base }: Whole): Img {
   return { ...written(base, content, [{ offset: 0, length: content.size }]), staleTail };
 }
 
-/** What a cut leaves: the base in between, or all of it moved and some links and files as they were. */
+/** States that a cut may leave: the base in between, or everything moved with some links and files as before. */
 function cutStates(now: World, whole: Whole): World[] {
   const { image, between, base } = whole;
   const linked = put(now, committed(whole), { ...image, parent: base.name });

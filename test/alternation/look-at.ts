@@ -19,7 +19,7 @@ import { type Content, recognise } from './content.ts';
 import { execute } from './programs.ts';
 import { chainOf, type Img, MIB, type Qcow2Facts, qemuReads, type World } from './world.ts';
 
-/** How much is looked at. */
+/** Depth of an examination. */
 export interface Depth {
   /** The content of all snapshots, by both programs; else of the newest one, by vdkit. */
   readonly snapshots: boolean;
@@ -44,7 +44,7 @@ function differs(image: Img, what: string): never {
 interface Read {
   readonly content: Content;
   readonly extents: readonly Extent[];
-  /** What a copy kept. */
+  /** Facts kept by a copy. */
   readonly adopted: Partial<Img>;
 }
 
@@ -255,7 +255,7 @@ function lacksFlagsOnly({ qcow2 }: Img, said: string): boolean {
   return errors.length > 0 && missing && (qcow2?.clusterSize ?? 0) >= MIB;
 }
 
-/** What is used of `qemu-img info --output=json`. */
+/** Fields used from `qemu-img info --output=json`. */
 interface QemuInfo {
   readonly 'virtual-size': number;
   readonly 'cluster-size'?: number;

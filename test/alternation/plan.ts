@@ -34,7 +34,7 @@ export interface Plan {
   readonly after: World;
   /** Images to look at, beside those that read them. */
   readonly touched: readonly string[];
-  /** What it may say instead of doing it: then everything is as it was, or as `refused` says. */
+  /** Permitted refusal: then everything is unchanged, or as `refused` describes. */
   readonly refusal?: RegExp;
   readonly refused?: World;
   /** Default 0. */
@@ -43,7 +43,7 @@ export interface Plan {
   readonly cut?: readonly World[] | ((output: string) => readonly World[]);
   /** Cut anywhere, the very same command goes on, also where its target is there already. */
   readonly resumes?: boolean;
-  /** What it must print. */
+  /** Check of the output. */
   readonly prints?: (text: string) => string | null;
 }
 

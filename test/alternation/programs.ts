@@ -20,13 +20,13 @@ const MEMORY = '/dev/shm';
 /** Nothing that a walk does takes so long, whatever else the machine does. */
 const HANGS_MS = 120_000;
 
-/** Where a program is killed: on its way into the call of that name and number, which does not happen any more. */
+/** Point at which a program is killed: on entry to the call of that name and number, which does not take effect. */
 export interface Kill {
   readonly call: string;
   readonly number: number;
 }
 
-/** How a command ended. */
+/** Outcome of a command. */
 export interface Answer {
   readonly status: number;
   readonly output: string;

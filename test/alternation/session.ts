@@ -4,7 +4,7 @@ import type { Operation } from './plan.ts';
 
 const SECTOR = 512;
 
-/** What sessions write: each sector another one, so that none can stand for another. */
+/** Bytes written by sessions: each sector is unique, so that none can replace another. */
 export function sectors(offset: number, length: number, byte: number): Uint8Array {
   const bytes = new Uint8Array(length).fill(byte);
   const view = new DataView(bytes.buffer);

@@ -43,11 +43,11 @@ const SHRINK_MS = 60_000;
 export interface Taken {
   readonly kind: string;
   readonly step: Step;
-  /** Where its process is killed, if it gets that far. */
+  /** Point at which its process is killed, if it gets that far. */
   readonly kill: Kill | null;
 }
 
-/** What a walk runs with. */
+/** Options for a walk. */
 export interface WalkOptions {
   readonly program: Program;
   readonly tally: Tally;
@@ -55,13 +55,13 @@ export interface WalkOptions {
   readonly kills: number;
 }
 
-/** What went wrong, and the commands up to there. */
+/** A failure, with the commands up to it. */
 export interface Failure {
   readonly message: string;
   readonly commands: readonly string[];
 }
 
-/** What a run of steps came to. */
+/** Outcome of a run of steps. */
 interface Run {
   readonly taken: readonly Taken[];
   readonly failure: Failure | null;
@@ -172,7 +172,7 @@ async function run(steps: number, next: (world: World) => Taken | null, how: Wal
   }
 }
 
-/** What is noted of a step. */
+/** Record of a step. */
 interface Notes {
   readonly commands: string[];
   readonly tally: Tally;
@@ -224,7 +224,7 @@ function judge({ command, status = 0, refusal, prints }: Plan, answer: Answer): 
   return true;
 }
 
-/** What was touched, and what reads it; now and then everything. */
+/** Examines the images touched and their readers; now and then everything. */
 async function look(workshop: Workshop, world: World, touched: readonly string[], all: boolean): Promise<World> {
   const unknown = await unknownFiles(world);
   if (unknown.length > 0) throw new Mismatch(`the command left ${unknown.join(', ')} behind`);

@@ -1,4 +1,4 @@
-/** What the files of a walk must hold: images with content, snapshots, bitmaps and parents. Values are never changed. */
+/** Expected files of a walk: images with content, snapshots, bitmaps and parents. Values are immutable. */
 import { dirname } from 'node:path/posix';
 import type { Random } from '../../src/testing/random.ts';
 import { type Bitmap, noteChange, resizeBits } from './bits.ts';
@@ -7,7 +7,7 @@ import { Content } from './content.ts';
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
 
-/** What was chosen when a QCOW2 image was made, or amended. */
+/** Options chosen when a QCOW2 image was created or amended. */
 export interface Qcow2Facts {
   readonly version: 2 | 3;
   readonly clusterSize: number;
@@ -32,7 +32,7 @@ export interface Snapshot {
 export interface Img {
   readonly name: string;
   readonly format: 'qcow2' | 'vdi' | 'raw';
-  /** What a guest reads; the size of the disk is that of the content. */
+  /** Content for the guest; its length is the size of the disk. */
   readonly content: Content;
   /** Sectors may be as here instead, until the next look. */
   readonly or: readonly Content[];
@@ -47,7 +47,7 @@ export interface Img {
   readonly staleTail: boolean;
   /** A copy, of which the next look finds out what it kept of the original beside the content. */
   readonly adopted?: boolean;
-  /** What it reads was changed below it: it can only be removed. */
+  /** True when the content below was changed: the image can only be removed. */
   readonly ruined?: boolean;
 }
 
@@ -111,7 +111,7 @@ export function allowOf(world: World, ...names: readonly string[]): string[] {
   return [...places].flatMap((place) => ['--allow', place]);
 }
 
-/** What is read is another thing now; ranges were asked for, whether or not that changed anything. */
+/** The image with new content; ranges are those requested, whether or not they changed anything. */
 export function written(image: Img, content: Content, ranges: readonly Range[], or: readonly Content[] = []): Img {
   const unit = image.qcow2?.clusterSize ?? 1;
   const bitmaps = image.bitmaps.map((bitmap) => noteChange(bitmap, image.content, content, ranges, unit));
@@ -156,7 +156,7 @@ export function emptyImage(name: string, format: Img['format'], content: Content
   };
 }
 
-/** What a child of these bytes and this size reads when it holds nothing. */
+/** Content of an empty child with this parent and size. */
 export function inherited(parent: Content | null, size: number): Content {
   return parent === null ? new Content(size) : parent.resized(size);
 }

@@ -13,7 +13,7 @@ const EVERYTHING = [
   'vdkit/testing',
 ];
 const EXPORTS = EVERYTHING.map((name, index) => `export * as part${index} from '${name}';`).join('\n');
-/** What decodes compressed images. */
+/** Decoders of compressed images. */
 const DECODERS = ['fflate', 'zstddec'];
 
 describe('bundle for a browser', () => {

@@ -1,4 +1,4 @@
-/** What every format promises, in a page: the very cases of `test/conformance`, over memory and over Blobs. */
+/** Conformance of every format in a page: the same cases as `test/conformance`, over memory and over Blobs. */
 import { execFile } from 'node:child_process';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -61,7 +61,7 @@ function caseOver(kind: string, path: readonly string[]): string[] {
   return at < 0 ? [] : [path.with(at, 'storage').join(' > ')];
 }
 
-/** What Node would run, told by a process of its own: its runner must not meet the one that runs this. */
+/** Cases that Node would run, listed by a separate process: its runner must not meet the one of this test. */
 async function casesInNode(): Promise<string[][]> {
   const folder = join(ROOT, '.cache', `browser-${process.pid}`);
   const file = join(folder, 'cases.mjs');

@@ -6,7 +6,7 @@ export interface CaseResult {
   /** Titles from the outermost `describe` to the case. */
   readonly path: readonly string[];
   readonly state: 'pass' | 'fail' | 'skip';
-  /** What went wrong; empty when nothing did. */
+  /** The failure; empty for none. */
   readonly message: string;
 }
 

@@ -1,4 +1,4 @@
-/** What stands for `test/conformance/storages.ts` in a browser: the storages that there are. */
+/** Replacement for `test/conformance/storages.ts` in a browser, with the storages available there. */
 import { BlobStorage } from '../../src/storage/blob.ts';
 import type { LockState, OpenMode, Storage, StorageIdentity } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';

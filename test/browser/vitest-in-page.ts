@@ -1,4 +1,4 @@
-/** What stands for `vitest` in a page: its own runner and assertions, without what needs a Vite server. */
+/** Replacement for `vitest` in a page: its runner and assertions, without the parts that need a Vite server. */
 import {
   ASYMMETRIC_MATCHERS_OBJECT,
   ChaiStyleAssertions,

@@ -1,4 +1,4 @@
-/** Whatever is wrong: one line and a hint, the right status, and nothing changed on the disk. */
+/** Bad input of every kind: one line and a hint, the right status, and nothing changed on the disk. */
 import { execFileSync } from 'node:child_process';
 import {
   mkdirSync,

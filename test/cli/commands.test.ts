@@ -1,4 +1,4 @@
-/** What each command prints and leaves behind when all is well. */
+/** Output and results of each command in normal operation. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

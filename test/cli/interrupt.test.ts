@@ -167,7 +167,7 @@ const BUSY: readonly (readonly [command: string, words: readonly string[]])[] = 
   ['set', ['set', 'slots.vdi', '--comment', 'x']],
 ];
 
-/** What other images are made from. */
+/** Parents of other images. */
 const PARENTS: readonly string[] = ['tables.qcow2', 'base.raw'];
 
 /** Commands that look at a header or at names, and are done. */

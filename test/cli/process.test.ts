@@ -1,4 +1,4 @@
-/** What only a process shows: statuses, signals, pipes that close, and starting from anywhere. */
+/** Behaviour visible only in a process: statuses, signals, closed pipes, and any working directory. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -27,7 +27,7 @@ export async function buildProgram(beside?: string): Promise<Program> {
   return { path: join(folder, 'bin.js'), remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
-/** How a child ended. */
+/** Outcome of a child process. */
 export interface ChildOutcome {
   readonly status: number | null;
   readonly signal: NodeJS.Signals | null;

@@ -22,7 +22,7 @@ function padded(bytes: Uint8Array): Uint8Array {
   return whole;
 }
 
-/** What every command does with the file FILE; `raw`: how it is told to take its bytes. Null: it has no images. */
+/** Calls of every command with the file FILE; `raw`: options for its plain bytes. Null: it takes no images. */
 const CALLS: Readonly<Record<string, string | null>> = {
   info: 'info FILE',
   create: 'create NEW.qcow2 --parent FILE',

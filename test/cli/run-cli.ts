@@ -3,7 +3,7 @@ import { Readable, Writable } from 'node:stream';
 import type { CliIo } from '../../src/cli/io.ts';
 import { run } from '../../src/cli/main.ts';
 
-/** What one call left behind. */
+/** Outcome of one call. */
 export interface Outcome {
   readonly status: number;
   readonly stdout: string;

@@ -9,7 +9,7 @@ import { Disk, ImageError, type Registry } from '../../src/index.ts';
 import * as storage from '../../src/storage/index.ts';
 import * as testing from '../../src/testing/index.ts';
 
-/** What somebody without types may pass. */
+/** Arguments that an untyped program may pass. */
 const VALUES: readonly (readonly [string, unknown])[] = [
   ['undefined', undefined],
   ['null', null],
@@ -309,7 +309,7 @@ function methodTables(): readonly (readonly [string, object, Table])[] {
   ];
 }
 
-/** What comes of a call: the error, whichever way it comes, or undefined. Generators are begun. */
+/** The error of a call, thrown or rejected, or undefined. Generators are started. */
 async function outcomeOf(call: () => unknown): Promise<unknown> {
   try {
     const result = await call();

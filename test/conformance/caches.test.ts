@@ -1,4 +1,4 @@
-/** What every format of cache images promises, by itself and below a disk of every format, over every storage. */
+/** Conformance of every cache format, by itself and below a disk of every format, over every storage. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createCache } from '../../src/disk/change/cache.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';

@@ -1,6 +1,6 @@
 /**
- * What every format that can be written promises, in each of its variants and over every storage. The list of formats is
- * the registry's: a new one takes part by being registered.
+ * Conformance of every writable format, in each of its variants and over every storage. The list of formats is the
+ * registry's: a new one takes part by being registered.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';
@@ -44,7 +44,7 @@ describe.each(writable)('$name', (format) => {
     describe.each(waysToMake(format))('$title', (way) => {
       let place: Place;
       let disks: ChainDisk[];
-      /** What the disk reads before anything is written to it. */
+      /** Content of the disk before the first write. */
       let initial: Uint8Array;
 
       beforeEach(async () => {

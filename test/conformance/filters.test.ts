@@ -1,6 +1,6 @@
 /**
- * What every filter promises, and what every format's disk promises to a filter: all that are registered and one for
- * tests, with every value of their options, over every format that can be written and every storage.
+ * Conformance of every filter, and of every format's disk to filters: all that are registered and one for tests, with
+ * every value of their options, over every format that can be written and every storage.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';

@@ -26,7 +26,7 @@ async function fillDisk(provider: MemoryProvider, name: string, byte: number): P
   await disk.write(0, new Uint8Array(SIZE).fill(byte));
 }
 
-/** What a disk reads in its first sector. */
+/** First byte of the disk. */
 async function firstByte(disk: Disk): Promise<number | undefined> {
   const bytes = new Uint8Array(512);
   await disk.read(0, bytes);

@@ -1,8 +1,8 @@
-/** What the tests of queues have in common. */
+/** Helpers for tests of queues. */
 import { IoQueue } from '../../src/io/queue.ts';
 import type { HeldDevice } from '../../src/testing/held-device.ts';
 
-/** How a cancelled request ends. */
+/** Status of a cancelled request. */
 export const CANCELED = 'VERR_PDM_MEDIAEX_IOREQ_CANCELED';
 /** Lets everything go on that can without the device. */
 export const settle = async () => {

@@ -1,4 +1,4 @@
-/** What iterators, buffers and queues promise, over every format that can be written. */
+/** Conformance of iterators, buffers and queues, over every writable format. */
 import { describe, expect, it } from 'vitest';
 import {
   createImage,

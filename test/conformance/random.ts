@@ -7,7 +7,7 @@ export function randomBytes(random: Random, length: number): Uint8Array {
   return new Uint8Array(words.buffer, 0, length);
 }
 
-/** How much a test does: more in the long run (`npm run test:long`). */
+/** Number of rounds: more in the long run (`npm run test:long`). */
 export function rounds(usual: number, long: number): number {
   return process.env['VDKIT_LONG'] ? long : usual;
 }

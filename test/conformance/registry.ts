@@ -1,4 +1,4 @@
-/** What the suites run over: the built-in formats, and that of the example, as somebody would add one of their own. */
+/** Formats that the suites run over: the built-in ones, and the example's, registered as a user would. */
 import * as example from '../../examples/VDPluginBoxes.mjs';
 import { defaultRegistry } from '../../src/formats/index.ts';
 import { Plugins } from '../../src/plugin/plugins.ts';

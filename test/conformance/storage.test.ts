@@ -1,4 +1,4 @@
-/** What every storage and its provider promise, whatever is behind them. */
+/** Conformance of every storage and its provider, whatever is behind them. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Storage, StorageProvider } from '../../src/storage/contract.ts';
 import { Random } from '../../src/testing/random.ts';

@@ -26,7 +26,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 afterAll(() => expect(used).toEqual(new Set(Object.keys(NEEDS))));
 
-/** What an example finds in its folder. */
+/** Files prepared in the folder of an example. */
 const FILES: Readonly<Record<string, () => Promise<void> | void>> = {
   'disk.vdi': () => makeImage('disk.vdi', {}),
   'snapshot.vdi': async () => {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from '../../scripts/prepare.mjs';
 
-/** What is wrong with a cell that names a test, as `path`: title; null when the test is there. */
+/** Problem of a cell that names a test, as `path`: title; null when the test exists. */
 export function testProblem(cell: string): string | null {
   const [, path = '', title = ''] = /^`((?:test|src)\/[\w./-]+\.test\.ts)`: (\S.*)$/.exec(cell) ?? [];
   if (title === '') return 'names no test';

@@ -15,7 +15,7 @@ import { rounds } from '../conformance/random.ts';
 const UNIT = 4096;
 const SIZE = 16 * UNIT;
 const OPEN = { allow: ['same-directory'], flushAfterMs: 0 } as const;
-/** What a process does to its files; after a cut it does nothing of it any more. */
+/** Changes a process makes to its files; none take effect after a cut. */
 const CHANGES: readonly FaultPoint[] = ['write', 'names'];
 
 const FORMATS = [
@@ -30,7 +30,7 @@ interface Operation {
   run(place: Place): Promise<unknown>;
 }
 
-/** Where the chain is: images 0 to 3, base first, and another image of the same disk. */
+/** Files of the chain: images 0 to 3, base first, and another image of the same disk. */
 interface Place {
   readonly folder: string;
   readonly provider: FaultProvider;

@@ -37,7 +37,7 @@ export interface CacheRun {
   readonly log: OperationLog;
 }
 
-/** What was found in the states of a run. */
+/** Findings in the states of a run. */
 export interface CacheReport {
   readonly states: number;
   /** States in which the cache was believed. */
@@ -103,7 +103,7 @@ async function put(disk: Disk, offset: number, length: number, random: Random): 
   );
 }
 
-/** What a guest does that stays within the blocks that are stored. */
+/** A guest whose accesses stay within stored blocks. */
 class Guest {
   readonly #random: Random;
 
@@ -191,7 +191,7 @@ export async function recordCacheRun(seed: number, wrap: WrapProvider = (provide
   return { provider, log };
 }
 
-/** How a run is checked. */
+/** Options for checking a run. */
 export interface CacheCheckOptions {
   /** States to look at, about, of those in which the cache is in use; the few in which it is closed are all looked at. */
   readonly states: number;
@@ -280,7 +280,7 @@ async function contentOf(disk: Disk): Promise<Uint8Array> {
   return bytes;
 }
 
-/** What the images hold. */
+/** Content of the images. */
 async function contentOfImages(provider: StorageProvider): Promise<Uint8Array> {
   const plain = await open(provider, 'read');
   const bytes = await contentOf(plain);

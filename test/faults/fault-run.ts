@@ -19,7 +19,7 @@ import { laterWrites } from './later-writes.ts';
 import { watchedRegistry } from './watched-format.ts';
 import { createWay, hasInitial, imageOf, openWay, prepareWay, SECTOR, SECTORS, type Way, WRITABLE } from './ways.ts';
 
-/** What came of one run. */
+/** Outcome of one run. */
 export interface FaultOutcome {
   /** The planned failure happened. */
   readonly fired: boolean;
@@ -148,7 +148,7 @@ class Run {
     });
   }
 
-  /** What is read without an error is right. */
+  /** Checks that data read without an error is correct. */
   async #readAll({ disk }: CrashSession): Promise<void> {
     const bytes = new Uint8Array(disk.size);
     await disk.read(0, bytes);
@@ -172,7 +172,7 @@ class Run {
   }
 }
 
-/** What is wrong with the image as the medium holds it. */
+/** Problems of the image on the medium. */
 async function found(provider: StorageProvider, way: Way, run: Run): Promise<string[]> {
   if ((await provider.lookUp(imageOf(way))) === null) return run.created ? ['The image is gone'] : [];
   const problems: string[] = [];

@@ -28,9 +28,9 @@ class LogReader {
   readonly #metadata = new Set<MediumOperation>();
   readonly #running = new Set<unknown>();
   #sealed = new Set<string>();
-  /** How many of the image's own steps are running. */
+  /** Number of the image's own steps in progress. */
   #steps = 0;
-  /** What failed; null while nothing did. */
+  /** The failure; null for none. */
   #broken: string | null = null;
   /** The requests that were running when the image learned of it; null until then. */
   #excused: Set<unknown> | null = null;

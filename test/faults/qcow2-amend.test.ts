@@ -25,7 +25,7 @@ interface Kind {
   readonly parent?: string;
   readonly snapshots: number;
   readonly asked: Values;
-  /** What comes first is a state of its own. */
+  /** Intermediate states before the amendment. */
   readonly steps?: readonly Values[];
 }
 
@@ -169,7 +169,7 @@ async function record(kind: Kind, seed: number): Promise<Run> {
   return { log: recording.log, doneAt, provider, allowed, after, reads };
 }
 
-/** What the image may say of itself: before, after, and in between. */
+/** Permitted metadata: before, after, and in between. */
 async function statesOf(kind: Kind, image: Uint8Array, provider: StorageProvider): Promise<string[]> {
   const states = [await saidOf(provider)];
   for (const values of [...(kind.steps ?? []), kind.asked]) {
@@ -287,7 +287,7 @@ async function headerOf(provider: StorageProvider): Promise<Qcow2Header> {
   return header;
 }
 
-/** What can be amended; names of features may be left out while a header changes. */
+/** Metadata that can be amended; feature names may be missing while a header changes. */
 async function saidOf(provider: StorageProvider): Promise<string> {
   const { version, refcountOrder, compatible, compression, backingName, backingFormat } = await headerOf(provider);
   const { snapshots } = await inspect({ provider, name: NAME }, { format: 'qcow2' });

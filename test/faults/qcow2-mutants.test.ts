@@ -17,7 +17,7 @@ import { NAME, open, problemsOf, record, SECTOR } from './qcow2-snapshots-suite.
 import { type Mutation, qcow2Suite } from './qcow2-suite.ts';
 import { scattered, traffic } from './vdi-suite.ts';
 
-/** Where snapshots get room for their tables, and what they give up, under "apply in place". */
+/** Switch for "apply in place": tables of snapshots are allocated and freed in place. */
 const places = vi.hoisted(() => ({ inPlace: false }));
 vi.mock('../../src/formats/qcow2/clusters/table-room.ts', async (importOriginal) => {
   const real = await importOriginal<typeof import('../../src/formats/qcow2/clusters/table-room.ts')>();
@@ -39,7 +39,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** What is mutated, and the workload that shows it. `mutate` may patch classes; they are restored afterwards. */
+/** A mutation, and the workload that exposes it. `mutate` may patch classes; they are restored afterwards. */
 interface Mutant {
   readonly name: string;
   readonly mutate: () => Mutation;

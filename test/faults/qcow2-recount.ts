@@ -1,6 +1,6 @@
 /**
- * What is wrong with the counts and flags of a QCOW2 file, found by going through it from its bytes: a second opinion on
- * what the image does, so it shares no code with it but the layout.
+ * Errors in the counts and flags of a QCOW2 file, found by walking its bytes: an independent check of the image code,
+ * which shares only the layout with it.
  */
 import { HEADER, SNAPSHOT } from '../../src/formats/qcow2/layout.ts';
 

@@ -76,7 +76,7 @@ const source = (provider: StorageProvider) => ({ provider, name: NAME });
 const check = async (provider: StorageProvider) => (await checkWith(qcow2, source(provider))) ?? [];
 const repair = async (provider: StorageProvider) => repairWith(qcow2, source(provider));
 
-/** What is repaired can be written, in place and anew. */
+/** Writes to a repaired image, in place and to new space. */
 async function write(provider: StorageProvider): Promise<void> {
   await using disk = await openDisk({ provider, name: NAME }, { mode: 'write', format: 'qcow2', flushAfterMs: 0 });
   for (const offset of [0, disk.size - 512]) await disk.write(offset, new Uint8Array(512).fill(7));

@@ -12,10 +12,10 @@ import type { Mutation } from './qcow2-suite.ts';
 export const NAME = '/disk.qcow2';
 export const SECTOR = 512;
 
-/** What can be read: the disk, and each snapshot by its id. */
+/** Readable content: the disk, and each snapshot by id. */
 export type World = ReadonlyMap<string, string>;
 
-/** What is cut. */
+/** The operation to cut. */
 export interface Operation {
   readonly name: string;
   run(disk: Disk): Promise<unknown>;
@@ -53,7 +53,7 @@ export async function record(
   return { log: recording.log, doneAt, provider, before, after };
 }
 
-/** What is wrong with what some cut leaves. `visit` hears of each. */
+/** Problems in the states left by cuts. `visit` is called for each. */
 export async function problemsOf({ log, doneAt, provider, before, after }: Run, dropFlush?: number): Promise<string[]> {
   const options = { maxStates: rounds(200, 3000), ...(dropFlush === undefined ? {} : { dropFlush }) };
   const problems: string[] = [];
@@ -113,7 +113,7 @@ export async function rulesBroken(provider: StorageProvider): Promise<string[]> 
 
 const ACTIVE = 'the disk';
 
-/** What everything reads. */
+/** Content of the disk and all snapshots. */
 export async function worldOf(provider: StorageProvider): Promise<World> {
   const world = new Map<string, string>();
   const { snapshots = [] } = await inspect({ provider, name: NAME }, { format: 'qcow2' });

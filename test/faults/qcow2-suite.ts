@@ -12,7 +12,7 @@ import { type CrashCheck, type CrashSuite, initialBytes } from '../../src/testin
 export const IMAGE = '/disk.qcow2';
 const PARENT = '/parent.qcow2';
 
-/** What kind of image goes through the cuts. */
+/** Kind of image that is cut. */
 export interface Qcow2Kind {
   readonly clusterSize: number;
   readonly clusters: number;
@@ -20,7 +20,7 @@ export interface Qcow2Kind {
   readonly diff?: boolean;
 }
 
-/** What a test breaks on purpose. */
+/** A deliberate defect. */
 export interface Mutation {
   readonly registry?: Registry;
   /** Put around the provider wherever the image is opened or made. */
@@ -72,9 +72,8 @@ async function makeParent(provider: StorageProvider, size: number, patch: number
 }
 
 /**
- * What the specification asks of every image at every moment, read from the bytes and not by the code under test: each
- * cluster is counted at least as often as something refers to it, and a flag that allows overwriting is on nothing that
- * others refer to.
+ * Invariants of the specification, read from the bytes independently of the code under test: each cluster is counted at
+ * least as often as it is referenced, and a flag that permits overwriting is never on a shared cluster.
  */
 async function brokenRules({ provider }: CrashCheck): Promise<string[]> {
   const file = await bytesOf(provider, IMAGE);

@@ -78,7 +78,7 @@ interface Place {
   readonly provider: MeetingProvider;
   readonly disk: Disk;
   readonly format: string;
-  /** What the disk reads. */
+  /** Content of the disk. */
   bytes: Uint8Array;
 }
 

@@ -28,7 +28,7 @@ export async function createToy(provider: StorageProvider, name: string, blocks:
   await provider.syncNames(provider.directory(name));
 }
 
-/** What every toy disk starts from. */
+/** Initial state of every toy disk. */
 export interface OpenToy {
   readonly storage: Storage;
   readonly map: Uint32Array;

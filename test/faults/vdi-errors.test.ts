@@ -30,7 +30,7 @@ async function workload(session: CrashSession): Promise<void> {
 }
 
 interface Outcome {
-  /** What the workload or the close failed with. */
+  /** Error of the workload or of the close. */
   readonly error: unknown;
   readonly counts: Readonly<Record<FaultPoint, number>>;
 }

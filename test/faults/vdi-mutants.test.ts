@@ -30,7 +30,7 @@ afterEach(() => {
 
 type Mutation = Pick<VdiSuiteOptions, 'registry' | 'wrap'>;
 
-/** What is mutated, and the workload that shows it. `mutate` may patch classes; they are restored afterwards. */
+/** A mutation, and the workload that exposes it. `mutate` may patch classes; they are restored afterwards. */
 interface Mutant {
   readonly name: string;
   readonly mutate: () => Mutation;

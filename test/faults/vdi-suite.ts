@@ -98,7 +98,7 @@ export function filledSuite(kind: 'dynamic' | 'diff', options: VdiSuiteOptions):
   };
 }
 
-/** What is wrong with a {@link damagedSuite}. */
+/** Damage of a {@link damagedSuite}. */
 export type Damage = 'entries' | 'count' | 'both';
 
 /**
@@ -185,7 +185,9 @@ async function makeParent(provider: StorageProvider): Promise<void> {
   await disk.close();
 }
 
-/** What the format sheet calls "clean after a crash", read from the bytes and not by the code under test. */
+/**
+ * Violations of the format sheet's "clean after a crash", read from the bytes independently of the code under test.
+ */
 async function brokenRules(context: CrashCheck): Promise<string[]> {
   const { header, map, fileSize } = await metadataOf(context.provider, context.image);
   const problems: string[] = [];

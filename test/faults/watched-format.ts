@@ -38,7 +38,7 @@ function watchedImage(image: Image, log: OperationLog): Image {
   });
 }
 
-/** What is written meanwhile is metadata, or at least nothing that a guest waits for. */
+/** Counts as metadata everything written in the meantime, or at least as nothing that a guest waits for. */
 async function noted<T>(log: OperationLog, run: () => Promise<T>): Promise<T> {
   log.mark('metadata begins');
   let ok = false;

@@ -46,7 +46,7 @@ export function smallConfig({ configKeys }: Format): Record<string, number> {
   return Object.fromEntries(Object.entries(SMALL).filter(([name]) => configKeys.some((key) => key.name === name)));
 }
 
-/** Where the image lies. */
+/** Name of the image. */
 export function imageOf({ format }: Way): string {
   return `/disk.${format.extensions[0]?.extension ?? format.name}`;
 }

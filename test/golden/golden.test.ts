@@ -91,7 +91,7 @@ async function compareRange(disk: ChainDisk, image: GoldenImage, offset: number,
   }
 }
 
-/** What the image itself stores, its parents left out. */
+/** Checks the allocation in the image itself, without its parents. */
 async function checkAllocation(path: string, image: GoldenImage): Promise<void> {
   if (image.allocatedRuns == null || image.blockSize === null) return;
   await using disk = await openDisk(path, { ...OPTIONS, withoutParents: true });

@@ -90,7 +90,7 @@ async function expectNoCorruption(path: string): Promise<void> {
 
 describe('vdi', () => {
   describe('check', () => {
-    /** What is really there: VirtualBox's repair clears the map entry and leaves the block in the file. */
+    /** Actual leaks: VirtualBox's repair clears the map entry and leaves the block in the file. */
     const LEAKS: Readonly<Record<string, readonly string[]>> = {
       'vdi-repaired-range.vdi': ['leak count-too-high'],
       'vdi-repaired-double.vdi': ['leak unused-slots'],

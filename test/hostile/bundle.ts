@@ -39,7 +39,7 @@ export async function bundleChild(): Promise<string> {
   return path;
 }
 
-/** What an hour ago was the newest is needed by nobody. */
+/** Removes bundles older than an hour. */
 function removeOld(folder: string): void {
   for (const name of readdirSync(folder)) {
     const path = `${folder}/${name}`;

@@ -38,7 +38,7 @@ async function put(provider: MemoryProvider, name: string, bytes: Uint8Array): P
   await storage.close();
 }
 
-/** What it throws must be an `ImageError`. */
+/** The error, which must be an `ImageError`. */
 async function refusal(run: () => Promise<unknown>): Promise<string | null> {
   try {
     await run();

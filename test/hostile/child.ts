@@ -78,7 +78,7 @@ class Coverage {
     return made;
   }
 
-  /** Whether blocks ran since the last call that were not taken yet. */
+  /** True when blocks ran since the last call that were not taken yet. */
   async hasNew(): Promise<boolean> {
     return (await this.#ran()).some((block) => !this.#seen.has(block));
   }

@@ -7,9 +7,9 @@ import type { ContentOp } from '../golden/content.ts';
 import type { BaseImage, Range } from './protocol.ts';
 
 /**
- * What changing a field may do to the guest's bytes. `exact`: opens and reads as before. `same`: is refused, or reads as
- * before; single ranges may be refused. `prefix`: as `same`, but the disk may be shorter or longer. `free`: the field
- * decides what is read, so only the rules for all files hold.
+ * Permitted effect of a changed field on the guest's bytes. `exact`: opens and reads as before. `same`: is refused, or
+ * reads as before; single ranges may be refused. `prefix`: as `same`, but the disk may be shorter or longer. `free`:
+ * the field decides what is read, so only the rules for all files hold.
  */
 export type Effect = 'exact' | 'same' | 'prefix' | 'free';
 
@@ -42,7 +42,7 @@ export interface TablePlace {
   guestRange(index: number): Range;
 }
 
-/** Where everything of one image lies. */
+/** Positions of all parts of one image. */
 export interface Anatomy {
   readonly structs: readonly StructPlace[];
   readonly tables: readonly TablePlace[];
@@ -87,6 +87,6 @@ export interface HostileKit {
   hollow(): readonly BaseImage[];
   /** Steps of `examine.ts` that some file must reach, beside those of all formats. */
   readonly reaches?: readonly string[];
-  /** How often each unit of a file is counted, by number: a repair must not lower what it cannot follow. */
+  /** Count of each unit of a file, by number: a repair must not lower counts that it cannot verify. */
   counts?(storage: Storage): Promise<ReadonlyMap<number, number>>;
 }

@@ -13,7 +13,7 @@ export interface ChangeAll {
   readonly notes: Notes;
   readonly source: { readonly provider: WatchedProvider; readonly name: string };
   readonly options: DiskOpenOptions;
-  /** What the untouched copy reads. */
+  /** Content of the untouched copy. */
   readonly before: Digests;
 }
 

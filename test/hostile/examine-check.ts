@@ -40,7 +40,7 @@ export async function repairImage({ notes, source, format }: CheckImage): Promis
   if (still.length > 0) notes.finding(`after a repair there is still ${[...new Set(still)].join(', ')}`);
 }
 
-/** What got worse between two checks: kinds of corruption that were not there before. */
+/** Kinds of corruption that are new in the second check. */
 export function newCorruptions(before: readonly Finding[], after: readonly Finding[]): string[] {
   const known = new Set(before.map(({ code }) => code));
   const bad = after.filter(({ severity, code }) => severity === 'corruption' && !known.has(code));

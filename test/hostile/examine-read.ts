@@ -7,7 +7,7 @@ import type { Notes } from './notes.ts';
 import { ContentView } from './pieces.ts';
 import type { BaseFile, Expectation } from './protocol.ts';
 
-/** What a disk reads, piece by piece: a checksum, `zero`, or `!` and the kind of a refusal. */
+/** Content of a disk, piece by piece: a checksum, `zero`, or `!` and the kind of a refusal. */
 export type Digests = ReadonlyMap<number, string>;
 
 export interface ReadThrough {
@@ -61,8 +61,8 @@ export function readAgain(disk: ChainDisk, notes: Notes, title: string): Promise
 }
 
 /**
- * Where the first piece begins that read well before and reads otherwise now; null when there is none. Pieces that
- * overlap `[start, end)`, and those that were not read again, do not count.
+ * Start of the first piece that was readable before and reads differently now; null for none. Pieces that overlap
+ * `[start, end)`, and those not read again, do not count.
  */
 export function firstChange(
   before: Digests,

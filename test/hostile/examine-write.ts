@@ -11,7 +11,7 @@ export interface WriteOnce {
   readonly notes: Notes;
   readonly source: { readonly provider: WatchedProvider; readonly name: string };
   readonly options: DiskOpenOptions;
-  /** What the untouched copy reads; undefined when it does not open. */
+  /** Content of the untouched copy; undefined when it does not open. */
   readonly before: Digests | undefined;
 }
 
@@ -42,7 +42,7 @@ interface Written extends WriteOnce {
   readonly bytes: Uint8Array;
 }
 
-/** What was written reads back, and nothing else changed. */
+/** Written data reads back, and nothing else has changed. */
 async function compareWithBefore({ notes, source, options, before, offset, bytes }: Written): Promise<void> {
   const again = await notes.step('reopen', () => openDisk(source, options));
   if (again === undefined) return notes.finding('the image does not open any more after a write');

@@ -22,7 +22,7 @@ const KEPT = 'kept before';
 const BATCH = 12;
 const SAY_EVERY_MS = 5000;
 
-/** What the command line asks for. */
+/** Options from the command line. */
 interface Wishes {
   readonly descriptor: HostileFormat;
   readonly seconds: number;

@@ -15,13 +15,13 @@ export interface Mutation {
   readonly expect: Expectation;
 }
 
-/** How much is tried. */
+/** Number of attempts. */
 export interface Amount {
   /** Entries of one table. */
   readonly entries: number;
   /** Files with bytes flipped at random. */
   readonly flips: number;
-  /** Whether a field also gets the values of all other fields of its size. */
+  /** True when a field also gets the values of all other fields of its size. */
   readonly swaps: boolean;
   /** Only each so-manieth file; 1: all of them. */
   readonly every: number;
@@ -221,7 +221,7 @@ function spread(total: number, count: number): number[] {
   return Array.from({ length: count }, (_, index) => Math.round((index * (total - 1)) / (count - 1)));
 }
 
-/** What is left of `[0, size)`. */
+/** The rest of `[0, size)`. */
 function outside(ranges: readonly Range[], size: number): Range[] {
   const left: Range[] = [];
   let at = 0;

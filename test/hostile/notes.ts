@@ -1,4 +1,4 @@
-/** What happened to one file. */
+/** Record of the examination of one file. */
 import { isImageError } from '../../src/errors.ts';
 
 /** Notes of one case, for all its steps. */

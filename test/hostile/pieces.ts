@@ -27,7 +27,7 @@ export class ContentView {
     this.#size = content.size;
   }
 
-  /** Where `bytes`, read at `start`, first differ inside one of the ranges; null when they do not. */
+  /** Offset at which `bytes`, read at `start`, first differ inside one of the ranges; null for none. */
   firstDifference(start: number, bytes: Uint8Array, ranges: readonly Range[]): number | null {
     for (const [from, to] of ranges) {
       const end = Math.min(to, start + bytes.length, this.#size);

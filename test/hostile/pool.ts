@@ -18,7 +18,7 @@ export interface PoolOptions {
   readonly milliseconds?: number;
 }
 
-/** How a case ended for the parent. */
+/** Outcome of a case for the parent process. */
 export interface CaseResult extends CaseReport {
   readonly work: HostileCase;
 }
@@ -112,7 +112,7 @@ class Worker {
   #child: ChildProcess | null = null;
   #known = new Set<string>();
   #errors = '';
-  /** Why the last child did not answer. */
+  /** Reason why the last child did not answer. */
   lastWords = '';
 
   constructor(options: PoolOptions, bases: ReadonlyMap<string, BaseImage>) {

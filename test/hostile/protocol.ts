@@ -1,4 +1,4 @@
-/** What the parent process and its children say to each other. */
+/** Messages between the parent process and its children. */
 
 /** Guest bytes `[start, end)`. */
 export type Range = readonly [start: number, end: number];
@@ -26,7 +26,7 @@ export interface BaseImage {
   readonly differencing: boolean;
 }
 
-/** What must hold for one file. */
+/** Expectations for one file. */
 export interface Expectation {
   /** The image must open and every byte be read. */
   readonly opens: boolean;
@@ -46,11 +46,11 @@ export interface HostileCase {
   readonly expect: Expectation;
 }
 
-/** How one case ended. */
+/** Outcome of one case. */
 export interface CaseReport {
-  /** What is wrong with vdkit; empty when all is well. */
+  /** Defects found in vdkit; empty for none. */
   readonly findings: readonly string[];
-  /** What happened, one word a step: `read:ok`, `write:corrupt`. */
+  /** Steps and their outcomes: `read:ok`, `write:corrupt`. */
   readonly steps: readonly string[];
   readonly milliseconds: number;
   /** Most memory that was resident so far, bytes. */

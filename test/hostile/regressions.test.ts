@@ -1,4 +1,4 @@
-/** What the hostile suite and the fuzzer found, each as small as it gets. */
+/** Findings of the hostile suite and the fuzzer, each reduced as far as possible. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HEADER as QCOW2_HEADER, SNAPSHOT } from '../../src/formats/qcow2/layout.ts';
 import { vdi } from '../../src/formats/vdi/index.ts';
@@ -103,7 +103,7 @@ async function image(blocks: number, variant: readonly string[]) {
   return { source, patch };
 }
 
-/** Where the entry of a block stands: the map begins in the second sector. */
+/** Position of a block's map entry: the map begins in the second sector. */
 function mapEntry(block: number): number {
   return 512 + 4 * block;
 }

@@ -90,7 +90,7 @@ const isLost = ({ severity, code, repairable: can }: Finding): boolean =>
 type State = Awaited<ReturnType<Copy['state']>>;
 const isSame = (one: State, other: State): boolean => one.size === other.size && equalBytes(one.bytes, other.bytes);
 
-/** What is wrong with a repair of the file; null: nothing. */
+/** Problem with a repair of the file; null: none. */
 async function judge(copy: Copy, countsOf: HostileKit['counts']): Promise<string | null> {
   const before = await copy.state();
   const found = await copy.check();

@@ -59,7 +59,7 @@ function gaps(): { offset: number; length: number }[] {
   });
 }
 
-/** What a file system gives up that has a small file here and there. */
+/** Ranges freed by a file system with a few small files. */
 function betweenFiles(): { offset: number; length: number }[] {
   const every = 8;
   return Array.from({ length: Math.floor(UNITS / every) }, (_, n) => ({
@@ -68,7 +68,7 @@ function betweenFiles(): { offset: number; length: number }[] {
   })).filter(({ offset, length }) => !KEPT.some((unit) => unit * UNIT >= offset && unit * UNIT < offset + length));
 }
 
-/** What is left of the disk. */
+/** The remaining size of the disk. */
 const CUT = KEPT.length * UNIT;
 
 const WAYS: readonly { readonly name: string; readonly size: number; run(disk: Disk): Promise<unknown> }[] = [

@@ -16,15 +16,15 @@ export interface ChainPart {
   readonly format: string;
 }
 
-/** What was made. */
+/** The built images. */
 export interface Built {
   /** Base first. */
   readonly chain: readonly ChainPart[];
-  /** What the images below the last one read. */
+  /** Content of the images below the last one. */
   readonly below: Uint8Array;
-  /** What the disk reads at the start. */
+  /** Content of the disk at the start. */
   readonly first: Uint8Array;
-  /** How the last image was made, when it was not made empty. */
+  /** Origin of the last image, if it was not created empty. */
   readonly did: string | null;
 }
 

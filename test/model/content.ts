@@ -86,7 +86,7 @@ export function splitBytes(bytes: Uint8Array, buffers: number): Uint8Array | Uin
   return parts;
 }
 
-/** What a disk must read. Bytes that are `loose` were discarded: they may read zero instead. */
+/** Expected content of a disk. `loose` bytes were discarded: they may read as zero instead. */
 export interface DiskContent {
   readonly bytes: Uint8Array;
   readonly loose: Uint8Array;

@@ -1,4 +1,4 @@
-/** What the allocation map of a disk must say: see docs/model-tests.md. */
+/** Expected allocation map of a disk: see docs/model-tests.md. */
 import type { Extent } from '../../src/disk/device.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';

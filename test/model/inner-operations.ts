@@ -1,4 +1,4 @@
-/** What the model suite does to what an image keeps inside: snapshots, bitmaps, compressed clusters. As data. */
+/** Operations of the model suite on snapshots, bitmaps and compressed clusters, as data. */
 import type { Config } from '../../src/disk/options.ts';
 import type { Random } from '../../src/testing/random.ts';
 import type { Content, Range } from './operations.ts';

@@ -1,8 +1,8 @@
 /**
- * What an image keeps inside beside the disk, and what must be found of it: each snapshot is a copy of the array, each
- * bitmap two sets of bits, those that must be set and those that may be.
+ * Expected internals of an image besides the disk: each snapshot is a copy of the array, each bitmap two sets of bits,
+ * those that must be set and those that may be.
  *
- * A bit must be set where bytes changed while the bitmap recorded, and may be where something was written.
+ * A bit must be set where bytes changed while the bitmap recorded, and may be where data was written.
  */
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { isImageError } from '../../src/errors.ts';
@@ -194,7 +194,7 @@ export class InnerModel {
   }
 }
 
-/** What a format may refuse, as long as it says so before it changes anything. */
+/** Permits a refusal, as long as nothing has changed. */
 async function allowed(work: Promise<unknown>): Promise<boolean> {
   try {
     await work;

@@ -1,2 +1,2 @@
-/** What a disk does not do as it should. */
+/** A disk that deviates from the model. */
 export class Mismatch extends Error {}

@@ -35,16 +35,16 @@ import { explainDisorder, type RanRead, type RanWrite } from './serial-order.ts'
 /** Puts something around the disk under test. */
 export type Wrap = (disk: ChainDisk) => ModelDisk;
 
-/** Where a run first went wrong; `step` is the number of the operation, the length of the list for the end. */
+/** First failure of a run; `step` is the number of the operation, the length of the list for the end. */
 export interface Failure {
   readonly step: number;
   readonly message: string;
 }
 
-/** How often each kind of operation really ran. */
+/** Number of operations of each kind that really ran. */
 export type Tally = Map<string, number>;
 
-/** What happened while requests ran together. */
+/** Outcome of concurrent requests. */
 interface Ran {
   readonly writes: RanWrite[];
   readonly reads: RanRead[];
@@ -56,7 +56,7 @@ const HANG_MS = 20_000;
 const HUNG = 'it did not end';
 const SPOILED = 0xa5;
 
-/** How a list is played. */
+/** Options for playing a list. */
 export interface RunOptions {
   readonly wrap?: Wrap;
   readonly tally?: Tally;
@@ -114,7 +114,7 @@ class ModelRun {
   #disk: ModelDisk | null = null;
   #model: Uint8Array = new Uint8Array(0);
   #loose: Uint8Array = new Uint8Array(0);
-  /** What the images below read. */
+  /** Content of the images below. */
   #below: Uint8Array = new Uint8Array(0);
   /** Files of the images below, which nothing may change but what changes the chain. */
   #frozen = new Map<string, Uint8Array>();
@@ -283,7 +283,7 @@ class ModelRun {
     this.#count(compress ? 'convert compressed' : 'convert');
   }
 
-  /** What not every disk can do. */
+  /** Operations that only some disks support. */
   async #performLater(operation: Later): Promise<void> {
     if (operation.kind === 'discard') return this.#together([operation]);
     if (operation.kind === 'stack') return this.#stack(operation.unit);
@@ -336,7 +336,7 @@ class ModelRun {
     this.#count(operation.kind);
   }
 
-  /** What the disk reads as a whole, compared; what may be zero by now is taken as it is. */
+  /** The content of the whole disk, compared; bytes that may be zero by now are taken as they are. */
   async #readAll(): Promise<Uint8Array> {
     const found = new Uint8Array(this.#device.size).fill(SPOILED);
     await this.#device.read(0, found);
@@ -435,7 +435,7 @@ class ModelRun {
     for (const { kind } of operations) this.#count(operations.length > 1 ? `${kind} together` : kind);
   }
 
-  /** What was found is what counts from here on; only discarded bytes may still become zero. */
+  /** Takes the content found as the expectation from here on; only discarded bytes may still become zero. */
   #adopt(writes: readonly RanWrite[], last: readonly RanRead[], discarded: readonly Range[]): void {
     for (const { offset, bytes } of last) this.#inner.noteChange(offset, this.#now, bytes);
     for (const { offset, bytes } of writes) this.#inner.noteRequest(offset, bytes.length);
@@ -603,7 +603,7 @@ class ModelRun {
   }
 }
 
-/** What is new reads zero, whatever lies below. */
+/** New space reads as zero, whatever is below. */
 function resized(bytes: Uint8Array, size: number): Uint8Array {
   const changed = new Uint8Array(size);
   changed.set(bytes.subarray(0, size));

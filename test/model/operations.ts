@@ -1,13 +1,13 @@
 /**
- * What the model suite does to a disk, as data: a list is made from a seed before anything runs, so that any part of it
- * can be played again.
+ * Operations of the model suite on a disk, as data: a list is made from a seed before anything runs, so that any part
+ * of it can be replayed.
  */
 import { alignDown } from '../../src/binary/numbers.ts';
 import type { Config } from '../../src/disk/options.ts';
 import type { Random } from '../../src/testing/random.ts';
 import { describeInner, type InnerOperation, makeInner } from './inner-operations.ts';
 
-/** Where the bytes of a write come from: `same` is what the disk reads already, `below` what the images below read. */
+/** Source of the bytes of a write: `same` is the current content of the disk, `below` that of the images below. */
 export type Content = 'random' | 'zeroes' | 'mixed' | 'text' | 'same' | 'below';
 
 /** Bytes of the disk. */
@@ -65,7 +65,7 @@ export type Operation =
   /** Issued one after another without waiting in between. */
   | { readonly kind: 'together'; readonly operations: readonly Operation[] };
 
-/** What the places of operations depend on. */
+/** Parameters for the places of operations. */
 export interface Space {
   readonly size: number;
   /** Bytes of an allocation unit. */

@@ -15,7 +15,7 @@ export const CLUSTER_SIZES: readonly number[] = [...new Set(CLUSTERS)];
 export const REFCOUNT_BITS = [1, 2, 4, 8, 16, 32, 64] as const;
 export const PREALLOCATIONS = ['metadata', 'falloc', 'full'] as const;
 
-/** How images relate: alone, over others, with snapshots inside, and in chains that change. */
+/** Relations of images: alone, over others, with internal snapshots, and in changing chains. */
 export function qcow2Shapes(): Shape[] {
   const [format, raw] = [defaultRegistry().find('qcow2'), defaultRegistry().find('raw')];
   const shape = (title: string, below: Shape['below'], inner: boolean): Shape => ({

@@ -1,4 +1,4 @@
-/** What QEMU says of an image that a run leaves: neither errors nor leaks, the same bytes, the same map. */
+/** QEMU's verdict on an image left by a run: neither errors nor leaks, the same bytes, the same map. */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';

@@ -4,7 +4,7 @@ import type { StorageProvider } from '../../src/storage/contract.ts';
 import type { Random } from '../../src/testing/random.ts';
 import { xorFilter } from '../../src/testing/xor-filter.ts';
 
-/** What stands between the queue and the images of some seeds. */
+/** Layers between the queue and the images for some seeds. */
 export interface QueueLayers {
   readonly names: readonly ('filter' | 'cache')[];
   put(disk: Disk): Promise<void>;

@@ -16,7 +16,7 @@ import { RestlessProvider } from './restless.ts';
 
 type Type = 'read' | 'write' | 'zero' | 'discard' | 'flush';
 
-/** What a device is asked for. */
+/** A request to a device. */
 interface Call {
   readonly type: Type;
   readonly offset: number;
@@ -54,7 +54,7 @@ const SECTOR = 512;
 const CANCELED = 'VERR_PDM_MEDIAEX_IOREQ_CANCELED';
 const PRIORITIES: readonly [number, ...number[]] = [0, 1, 1, 5, 4_294_967_295];
 
-/** How often what happened, over seeds: a suite that never does a thing proves nothing about it. */
+/** Number of events of each kind, over seeds: a suite that never does a thing proves nothing about it. */
 export type QueueTally = Map<string, number>;
 
 /** Runs a seed; throws what is wrong. */
@@ -430,7 +430,7 @@ function statusOf(error: unknown): string | null {
   return error instanceof ImageError ? error.status : null;
 }
 
-/** What a range holds, and which of its sectors may read zero instead because they were discarded. */
+/** Content of a range, and its sectors that may read as zero instead because they were discarded. */
 interface Snapshot {
   readonly bytes: Uint8Array;
   readonly loose: Uint8Array;
@@ -443,7 +443,7 @@ class Watched implements BlockDevice {
   readonly size: number;
   /** Calls that have not ended. */
   running = 0;
-  /** What was wrong first, here or in a callback. */
+  /** First failure, here or in a callback. */
   wrong: unknown = null;
   readonly #disk: BlockDevice;
   readonly #random: Random;

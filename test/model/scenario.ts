@@ -41,7 +41,7 @@ export interface SetUp {
   readonly configs: readonly Config[];
   /** Guest bytes that the disk does not grow beyond. */
   readonly most: number;
-  /** What the image is when the run begins: empty, or a conversion of some content. */
+  /** Initial state of the image: empty, or a conversion of some content. */
   readonly start: 'empty' | 'converted' | 'compressed';
   /** The image keeps things inside: operations do something with them, and the chain stays. */
   readonly inner: boolean;
@@ -66,7 +66,7 @@ export interface Scenario {
   readonly restless: boolean;
   /** Seed of how they do. */
   readonly timing: number;
-  /** How the images below are named: all in a list, or found beside the image. */
+  /** Naming of the images below: all in a list, or found in the directory. */
   readonly parents: 'listed' | 'found';
   readonly options: Pick<DiskOpenOptions, 'honourZeroes' | 'honourSame' | 'ignoreFlush' | 'flushAfterMs'>;
   readonly setUp: SetUp | null;
@@ -187,7 +187,7 @@ export function imageName({ shape }: Scenario, level: number): string {
   return `${level === shape.below.length ? 'image' : `below${level}`}.${extension}`;
 }
 
-/** What `createImage` is told about image `level`, beside its parent. */
+/** Options of `createImage` for image `level`, apart from its parent. */
 export function makeOptions(scenario: Scenario, level: number): CreateImageOptions {
   const { shape, sizes, unit } = scenario;
   const format = [...shape.below, shape.format][level] ?? shape.format;
@@ -219,7 +219,7 @@ function knownConfig({ configKeys }: Format, config: Config): Config {
   return Object.fromEntries(Object.entries(config).filter(([key]) => configKeys.some(({ name }) => name === key)));
 }
 
-/** Where the files of one run are. */
+/** Place of the files of one run. */
 export interface Place {
   readonly provider: StorageProvider;
   source(name: string): Source;

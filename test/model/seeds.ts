@@ -11,7 +11,7 @@ export interface Report {
   readonly scenario: Scenario;
   readonly operations: readonly Operation[];
   readonly failure: Failure;
-  /** How many operations the seed made. */
+  /** Number of operations made from the seed. */
   readonly made: number;
 }
 
@@ -83,7 +83,7 @@ async function shrinkFailure(report: Report, { wrap, inspect }: RunOptions): Pro
   return { ...report, scenario, operations, failure };
 }
 
-/** What a person needs: what went wrong, how to play it again, and the short list as lines of a program. */
+/** A report for people: the failure, the way to replay it, and the short list as lines of a program. */
 export function describeReport(report: Report): string {
   const { seed, scenario, operations, failure, made } = report;
   const at = failure.step < operations.length ? `operation ${failure.step + 1}` : 'the end';

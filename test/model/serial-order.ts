@@ -25,7 +25,7 @@ export interface Span {
   readonly length: number;
 }
 
-/** What was in a range before anything ran. */
+/** Content of a range before anything ran. */
 export type Matches = (offset: number, bytes: Uint8Array) => boolean;
 
 /** A stretch that every write covers whole or not at all. */
@@ -123,7 +123,7 @@ interface SearchState {
   readonly covered: readonly (readonly number[])[];
   readonly reads: readonly (readonly Found[])[];
   readonly last: readonly (readonly Found[])[];
-  /** Who wrote each segment last. */
+  /** Last writer of each segment. */
   readonly winner: readonly number[];
   /** Writes whose turn has not come. */
   readonly left: ReadonlySet<number>;

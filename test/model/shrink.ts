@@ -1,6 +1,6 @@
 /** Makes a failing list short: parts are left out, then what is left is made simpler, as long as it still fails. */
 
-/** What to shrink by, and how long. */
+/** Method and limits of shrinking. */
 export interface ShrinkOptions<T> {
   /** True when this list still fails. */
   readonly fails: (items: readonly T[]) => Promise<boolean>;

@@ -5,7 +5,7 @@ import type { StorageProvider } from '../../src/storage/contract.ts';
 import type { Random } from '../../src/testing/random.ts';
 import { randomBytes } from '../conformance/random.ts';
 
-/** Where the image is. */
+/** Place of the image. */
 export interface SnapshotPlace {
   readonly provider: StorageProvider;
   readonly name: string;

@@ -65,7 +65,7 @@ function behindView(image: Image): Image {
 
 type Placed = Extract<Mapping, { kind: 'data' }>;
 
-/** Where each unit lies. */
+/** Place of each unit. */
 async function places(image: Image): Promise<Map<number, Placed>> {
   const { virtualSize, blockSize } = image.info;
   const found = new Map<number, Placed>();

@@ -40,7 +40,7 @@ export const ROLES = [
 ] as const;
 export type Role = (typeof ROLES)[number];
 
-/** What an image is, whatever its name. */
+/** State of an image, whatever its name. */
 export interface State {
   readonly hash: string;
   readonly uuid: string | null;

@@ -17,7 +17,7 @@ import { type Fill, makeFills, writeRaw } from './sparse-content.ts';
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 const SEED = 41;
-/** Where QEMU puts the first block of a small image. */
+/** Position of the first block of a small image by QEMU. */
 const DATA = 1024;
 /** 7-Zip reads every byte of a disk, holes too. */
 const SEVEN_ZIP_MAX = GIB;

@@ -21,7 +21,7 @@ interface Case {
   readonly snapshots?: number;
   /** QEMU takes minutes for the same. */
   readonly alone?: boolean;
-  /** What is asked for, of both. */
+  /** Options requested from both programs. */
   readonly asked: Readonly<Record<string, string | number>>;
 }
 

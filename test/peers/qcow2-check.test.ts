@@ -118,7 +118,7 @@ interface Verdict {
   readonly done: boolean;
 }
 
-/** What QEMU says; `done` is false when it could not check. */
+/** QEMU's verdict; `done` is false when it could not check. */
 async function verdictOf(qemuImg: PeerProgram, file: string): Promise<Verdict> {
   // It ends with another status when it finds something: then its output is in the error.
   const text = await qemuImg.run('check', '-f', 'qcow2', '--output=json', file).catch((error: Error) => error.message);

@@ -1,4 +1,7 @@
-/** What a power cut leaves of an image whose options or parents change, as `qemu-img check` finds it: nothing worse than leaks. */
+/**
+ * States left by a power cut of an image whose options or parents change, judged by `qemu-img check`: nothing worse
+ * than leaks.
+ */
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -110,7 +110,7 @@ async function vdkit(...words: string[]): Promise<string> {
   return stdout;
 }
 
-/** What QEMU says of an image that vdkit made. */
+/** QEMU's report on an image created by vdkit. */
 async function expectOptions(qemuImg: PeerProgram, opened: readonly string[], options: string): Promise<void> {
   const info = JSON.parse(await qemuImg.run('info', '--output=json', ...opened));
   const { data } = info['format-specific'];

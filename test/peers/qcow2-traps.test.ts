@@ -1,6 +1,6 @@
 /**
- * What readers and writers of QCOW2 are known to stumble over. Each image is QEMU's own, or what it may find; vdkit reads
- * it as QEMU does, writes to it, and QEMU finds it sound afterwards.
+ * Known traps of QCOW2 for readers and writers. Each image is QEMU's own, or one that it may meet; vdkit reads it as
+ * QEMU does, writes to it, and QEMU finds it sound afterwards.
  */
 import { mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

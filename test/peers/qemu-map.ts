@@ -13,7 +13,7 @@ export interface QemuRun {
   readonly offset?: number;
 }
 
-/** What is compared of an extent. */
+/** Compared fields of an extent. */
 export type OurRun = Pick<Extent, 'offset' | 'length' | 'state' | 'depth' | 'compressed' | 'fileOffset'>;
 
 /**

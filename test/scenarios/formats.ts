@@ -6,9 +6,9 @@ import { FORMATS } from '../../src/index.ts';
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** What can be made and written. */
+/** Formats that can be created and written. */
 export const WRITABLE = FORMATS.filter(({ capabilities, create }) => capabilities.write && create !== undefined);
-/** What gives out room as it is written. */
+/** Formats that allocate space as they are written. */
 export const GROWING = WRITABLE.filter(({ capabilities }) => capabilities.createDynamic);
 export const FIXED = WRITABLE.filter(({ capabilities }) => capabilities.createFixed);
 export const DIFFING = WRITABLE.filter(({ capabilities }) => capabilities.diff);
@@ -56,7 +56,7 @@ export function mixedLayers({ lower, upper }: Pair, count: number): Layer[] {
   }));
 }
 
-/** What `createImage` is told about the layer. */
+/** Options of `createImage` for the layer. */
 export function makeOptions({ format, block, variant }: Layer): CreateImageOptions {
   const key = format.configKeys.find(({ name }) => /(Block|Cluster|Grain)Size$/.test(name))?.name;
   return {

@@ -13,7 +13,7 @@ import { KIB, MIB, ShadowedDisk } from './shadowed-disk.ts';
 
 const SIZE = 6 * MIB + 3 * 512;
 
-/** What the images say of their links holds together. */
+/** Checks that the links of the images are consistent. */
 function expectLinked(disk: Disk): void {
   disk.images.forEach(({ name, info }, number) => {
     const parent = disk.images[number - 1]?.info;
@@ -303,7 +303,7 @@ describe.each(WITH_UUID)('modification identity: $name', (format) => {
     const disk = await ShadowedDisk.make({ format }, { seed: 111, size: SIZE });
     const stored = async () => (await inspect(disk.at('/0'))).modificationUuid;
     const seen: (string | null)[] = [await stored()];
-    /** Whether it has changed since the last look. */
+    /** True when it has changed since the last call. */
     const changed = async () => {
       const before = seen.at(-1);
       seen.push(await stored());

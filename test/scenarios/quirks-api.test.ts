@@ -132,7 +132,7 @@ describe.each(GROWING)('options: $name', (format) => {
   it('23: stay as they were when the chain becomes another one', async () => {
     const how = { honourZeroes: true, ignoreFlush: true };
     const disk = await ShadowedDisk.make({ format }, { seed: 224, size: SIZE, open: how });
-    /** Whether zeroes take room in the last image. */
+    /** True when zeroes take space in the last image. */
     const honours = async (offset: number): Promise<boolean> => {
       const before = await disk.stored();
       await disk.write(offset, new Uint8Array(disk.disk.blockSize));

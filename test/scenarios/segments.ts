@@ -9,7 +9,7 @@ export interface Segment {
   readonly bytes: Uint8Array;
 }
 
-/** What segments are made. */
+/** Options for segments. */
 export interface SegmentOptions {
   /** Guest bytes of the disk. */
   readonly size: number;

@@ -38,10 +38,10 @@ export interface Io {
   readonly requests: number;
 }
 
-/** How it is opened: its images are named all at once, so that none is looked for. */
+/** Open options: all images are named, so that none is searched for. */
 type OpenOptions = Omit<DiskOpenOptions, 'parent' | 'parentFormat'>;
 
-/** How a disk for a scenario is made. */
+/** Options for a disk of a scenario. */
 export interface ShadowedOptions {
   readonly seed: number;
   readonly size: number;
@@ -133,7 +133,7 @@ export class ShadowedDisk {
     await this.provider.remove(base);
   }
 
-  /** Whatever stands beside the images, too. */
+  /** All files in the directory of the images. */
   async files(): Promise<string[]> {
     const names: string[] = [];
     for await (const name of this.provider.list('/')) names.push(name);

@@ -39,7 +39,9 @@ export class SparseModel {
     this.size = size;
   }
 
-  /** Where the disk reads something else, in words; null: nowhere among what was written, beside it, and at both ends. */
+  /**
+   * A difference between disk and model, in words; null: none in the written ranges, around them, and at both ends.
+   */
   async difference(disk: BlockDevice): Promise<string | null> {
     if (disk.size !== this.size) return `the disk has ${disk.size} bytes, not ${this.size}`;
     const bytes = new Uint8Array(SECTOR);

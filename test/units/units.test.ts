@@ -72,7 +72,7 @@ const isLong = rounds(0, 1) === 1;
 const everyBlock = Array.from({ length: 22 }, (_, n) => 512 * 2 ** n);
 const usualBlocks = [512, 4096, 65_536, MIB, 32 * MIB];
 
-/** What a test is about, and who checks it, too. */
+/** Context of a test. */
 interface Around {
   readonly unit: number;
   readonly qemuImg: PeerProgram | null;

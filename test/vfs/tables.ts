@@ -49,7 +49,7 @@ function guidBytes(text: string): number[] {
   return [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15].map((from) => bytes[from] ?? 0);
 }
 
-/** How a GPT is built. */
+/** Options for a GPT. */
 export interface GptOptions {
   readonly sectorSize?: number;
   readonly entrySize?: number;

@@ -18,7 +18,7 @@ import {
 } from '../../../src/formats/qcow2/layout.ts';
 import { serializeSnapshots } from '../../../src/formats/qcow2/snapshots/snapshots.ts';
 
-/** What one guest cluster is. Bytes are a whole cluster. */
+/** Kind of a guest cluster. Bytes are a whole cluster. */
 export type Cluster =
   | { readonly kind: 'data' | 'compressed'; readonly bytes: Uint8Array }
   | { readonly kind: 'zero' }
@@ -27,7 +27,7 @@ export type Cluster =
   /** Only with subclusters: bit masks of those that are data, and zero. */
   | { readonly kind: 'parts'; readonly bytes: Uint8Array; readonly data: number; readonly zero: number };
 
-/** What an image is made of. */
+/** Parts of an image. */
 export interface Recipe {
   readonly version?: 2 | 3;
   readonly clusterBits: number;

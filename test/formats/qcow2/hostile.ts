@@ -187,7 +187,7 @@ function sample(name: string, recipe: Recipe, beside: readonly SampleFile[] = []
   return { ...base, virtualSize: content.length, content, differencing: beside.length > 0 };
 }
 
-/** What the disk reads. */
+/** Content of the disk. */
 export function contentOf(recipe: Recipe, parent: Uint8Array | null): Uint8Array {
   const cluster = 2 ** recipe.clusterBits;
   const content = new Uint8Array(recipe.size - (recipe.size % SECTOR));

@@ -91,7 +91,7 @@ function hollow(name: string, type: number, freeEntries: number): BaseImage {
   return { name, image, beside: [], content: null, differencing: false };
 }
 
-/** Where things lie in a sound image. */
+/** Positions in a sound image. */
 function anatomyOf(bytes: Uint8Array): Anatomy {
   const header = headerPlace(bytes);
   const isOld = header.table === OLD_HEADER;
