@@ -1,17 +1,24 @@
 /** Warnings about other images that a change affects. */
 
-import type { ImageSource } from '../disk/options.ts';
-import { type ChildrenOptions, childrenOf, childrenWarnings } from '../operations/siblings.ts';
+import type { ChainDisk } from '../disk/disk.ts';
+import { sourceOf } from '../disk/open/environment.ts';
+import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
+import { childrenWarnings, findChildren } from '../operations/siblings.ts';
 import type { CommandContext } from './context.ts';
 
-/** Warns of images beside this one that name it as their parent. */
+/** Warns of images beside this one, the last of an open disk, that name it as their parent. */
 export async function warnOfChildren(
   context: CommandContext,
   image: ImageSource,
-  options: ChildrenOptions,
+  disk: ChainDisk,
+  options: EnvironmentOptions,
 ): Promise<void> {
   // Looking at all neighbours for a warning that nobody sees would only cost time.
   if (context.quiet) return;
   const name = typeof image === 'string' ? image : image.name;
-  for (const warning of childrenWarnings(name, await childrenOf(image, options))) context.warn(warning);
+  const source = sourceOf(image, options);
+  const uuid = disk.images.at(-1)?.info.uuid ?? null;
+  const parents = disk.images.map((one) => one.name);
+  const children = await findChildren({ source, uuid, key: disk.lastKey, parents }, options);
+  for (const warning of childrenWarnings(name, children)) context.warn(warning);
 }

@@ -2,7 +2,7 @@
  * Cache images: a file on a fast medium that keeps data read from a slow one. A cache stores bytes in the form in which
  * the images store them, and nothing that cannot be read there again: in any doubt it is empty.
  */
-import type { NewFiles, OpenMode, OperationOptions, Source, Storage } from '../storage/contract.ts';
+import type { NewFiles, OpenMode, OperationOptions, Storage } from '../storage/contract.ts';
 import type { FileExtension, Progress } from './contract.ts';
 import type { Finding } from './findings.ts';
 
@@ -65,8 +65,11 @@ export interface CacheFormat {
   readonly extensions: readonly FileExtension[];
   /** Writes an empty cache into an empty file, durably. Throws `invalid-argument`. */
   create(files: NewFiles, options: CacheCreateOptions): Promise<void>;
-  /** Opens a cache; an invalid one counts as empty. Throws `invalid-format` for other files. */
-  open(source: Source, how: { readonly mode: OpenMode }): Promise<CacheImage>;
+  /**
+   * Opens a cache, to which the file belongs when this resolves; an invalid one counts as empty. Throws `invalid-format`
+   * for other files: the caller closes the file.
+   */
+  open(file: Storage, how: { readonly mode: OpenMode }): Promise<CacheImage>;
   /** Findings of a consistency check. Throws `invalid-format`. */
-  check(source: Source, options: OperationOptions): Promise<readonly Finding[]>;
+  check(file: Storage, options: OperationOptions): Promise<readonly Finding[]>;
 }

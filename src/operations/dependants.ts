@@ -43,7 +43,7 @@ export async function openDependants(moving: Moving, to: Source, options: Enviro
   const stuck: { name: string; reason: string }[] = [];
   const byUuid: string[] = [];
   const seen = new Set<string>([moving.key]);
-  const here = await lookAround(moving.source, options);
+  const here = await lookAround(moving.source, options, new Map([[moving.source.name, null]]));
   try {
     const affected = await affectedNames(moving.source);
     for await (const neighbour of around(here, moving.source, to, options)) {

@@ -4,6 +4,7 @@ import { type ChainServices, type ChildOf, type OpenedChain, requireWritable } f
 import { NOT_WRITABLE } from '../disk/change/structure.ts';
 import { ChainDisk } from '../disk/disk.ts';
 import { INPUTS } from '../disk/kinds.ts';
+import { knownImages } from '../disk/open/beside.ts';
 import { environmentOf, settingsOf, sourceOf, warn } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { checkLocking, sharingWarnings } from '../disk/open/locking.ts';
@@ -207,7 +208,7 @@ export function stackTools(options: DiskOpenOptions): ChainServices {
       let complete = true;
       const directories = new Map(images.map((image) => [image.source.provider.directory(image.name), image.source]));
       for (const source of directories.values()) {
-        const around = await lookAround(source, environment);
+        const around = await lookAround(source, environment, knownImages(images));
         for await (const neighbour of around) {
           const link = await linkOf(neighbour, source);
           const image = images.find((one) => isParent(link, { uuid: one.image.info.uuid, key: one.key }));

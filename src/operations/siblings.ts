@@ -4,7 +4,7 @@
  */
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
-import { boundsBeside, ImagesBeside } from '../disk/open/beside.ts';
+import { boundsBeside, ImagesBeside, type LookBeside } from '../disk/open/beside.ts';
 import { gateOf, sourceOf } from '../disk/open/environment.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import type { ImageInfo } from '../image/contract.ts';
@@ -34,6 +34,8 @@ export interface Parenthood {
   readonly uuid: string | null;
   /** Tells the image itself from its neighbours. */
   readonly key: string;
+  /** Names of its own parents: they are not looked at. */
+  readonly parents?: readonly string[];
 }
 
 /**
@@ -50,9 +52,10 @@ export async function childrenOf(image: ImageSource, options: ChildrenOptions = 
 
 /** As `childrenOf`, for an image that is known already. */
 export async function findChildren(parent: Parenthood, options: EnvironmentOptions): Promise<Children> {
-  const { source, key } = parent;
+  const { source, key, parents = [] } = parent;
+  const passed = new Map([source.name, ...parents].map((name) => [name, null]));
   const names: string[] = [];
-  const images = await lookAround(source, options);
+  const images = await lookAround(source, options, passed);
   for await (const image of images) {
     if (image.key !== key && isParent(await linkOf(image, source), parent)) names.push(image.name);
   }
@@ -74,9 +77,13 @@ export function isParent(child: LinkToParent, { uuid, key }: Pick<Parenthood, 'u
 }
 
 /** The images in the directory of an image, whatever the caller's gate allows: they are looked at, and not read. */
-export async function lookAround(from: Source, options: EnvironmentOptions): Promise<ImagesBeside> {
+export async function lookAround(
+  from: Source,
+  options: EnvironmentOptions,
+  known?: LookBeside['known'],
+): Promise<ImagesBeside> {
   const gate = await gateOf(['same-directory'], from);
-  return new ImagesBeside({ from, gate, role: 'neighbour', options });
+  return new ImagesBeside({ from, gate, role: 'neighbour', options, ...(known === undefined ? {} : { known }) });
 }
 
 /** The same of any directory of a provider. */

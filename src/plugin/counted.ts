@@ -37,8 +37,8 @@ export function countedFilter(filter: Filter, uses: Uses, plugin: string): Filte
 /** The cache format, with its open caches counted. */
 export function countedCache(cache: CacheFormat, uses: Uses, plugin: string): CacheFormat {
   return replaced(cache, {
-    open: async (source, how) => {
-      const opened = await guarded(plugin, () => cache.open(source, how));
+    open: async (file, how) => {
+      const opened = await guarded(plugin, () => cache.open(file, how));
       return counted<CacheImage>(opened, uses, (identity) => opened.close(identity));
     },
   });

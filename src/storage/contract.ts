@@ -250,6 +250,8 @@ export interface StorageProvider {
 export interface Source {
   readonly provider: StorageProvider;
   readonly name: string;
+  /** The file of that name where it is open already: it is used, and stays open. Left out: it is opened. */
+  readonly storage?: Storage;
 }
 
 /**

@@ -3,9 +3,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createCache } from '../../src/disk/change/cache.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
 import type { CacheImage } from '../../src/image/cache.ts';
+import type { Finding } from '../../src/image/findings.ts';
 import { createImage } from '../../src/operations/create.ts';
 import { openDisk } from '../../src/operations/open.ts';
-import type { Source } from '../../src/storage/contract.ts';
+import type { Source, Storage } from '../../src/storage/contract.ts';
 import { Random } from '../../src/testing/random.ts';
 import { expectSameBytes } from './expect-bytes.ts';
 import { expectKind } from './expect-kind.ts';
@@ -30,7 +31,18 @@ describe('caches', () => {
     describe.each(defaultRegistry().caches)('$name', (format) => {
       let place: Place;
       const at = (name: string): Source => ({ provider: place.provider, name: place.path(name) });
-      const open = (mode: 'read' | 'write' = 'write'): Promise<CacheImage> => format.open(at('c.cache'), { mode });
+      const file = (mode: 'read' | 'write'): Promise<Storage> => place.provider.open(place.path('c.cache'), mode);
+      const open = async (mode: 'read' | 'write' = 'write'): Promise<CacheImage> => {
+        const storage = await file(mode);
+        return format.open(storage, { mode }).catch(async (error: unknown) => {
+          await storage.close();
+          throw error;
+        });
+      };
+      const check = async (): Promise<readonly Finding[]> => {
+        const storage = await file('read');
+        return format.check(storage, {}).finally(() => storage.close());
+      };
       const create = (name: string, size: number, fixed: boolean): Promise<void> =>
         createCache(at(name), { format: format.name, size, fixed });
       const make = async (fixed = false): Promise<CacheImage> => {
@@ -50,7 +62,7 @@ describe('caches', () => {
         expect(cache.info.identity).toBe(null);
         expect(cache.look(0, 5000)).toEqual({ cached: false, length: 5000 });
         await cache.close(IDENTITY);
-        expect(await format.check(at('c.cache'), {})).toEqual([]);
+        expect(await check()).toEqual([]);
         await expectKind(() => create('c.cache', 2 * MIB, fixed), 'exists');
         for (const size of [0, 1000, -1, Number.NaN, 2 ** 60]) {
           await expectKind(() => create('other', size, fixed), 'invalid-argument');
@@ -63,7 +75,7 @@ describe('caches', () => {
         for (const length of [0, 100, 8192]) {
           await storage.write(0, new Uint8Array(length).fill(7));
           await expectKind(() => open(), 'invalid-format');
-          await expectKind(() => format.check(at('c.cache'), {}), 'invalid-format');
+          await expectKind(check, 'invalid-format');
         }
         await storage.close();
       });
@@ -179,7 +191,7 @@ describe('caches', () => {
         const cache = await make();
         await cache.close(IDENTITY);
         await expectKind(() => cache.storage.read(0, new Uint8Array(1)), 'io');
-        expect(await format.check(at('c.cache'), {})).toEqual([]);
+        expect(await check()).toEqual([]);
       });
 
       it.each(writable)('below a disk of format $name reads what the disk holds', async (below) => {

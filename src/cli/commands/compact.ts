@@ -18,7 +18,7 @@ export async function run(context: CommandContext): Promise<number> {
   {
     await using disk = await openDisk(source, { ...options, mode: 'write' });
     for (const warning of disk.warnings) context.warn(warning);
-    await warnOfChildren(context, source, options);
+    await warnOfChildren(context, source, disk, options);
     context.afterCancel = `${printable(image)} is intact and reads as before; run the command again to continue`;
     await disk.compact({ signal: context.signal, onProgress: context.progress.report });
   }

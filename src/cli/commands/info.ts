@@ -5,6 +5,7 @@ import { sourceOf } from '../../disk/open/environment.ts';
 import type { DiskOpenOptions, ImageReport, ImageSource, InspectReport } from '../../disk/options.ts';
 import { type ImageError, isImageError } from '../../errors.ts';
 import { type DetectedFormat, detectFormat, inspect } from '../../operations/inspect.ts';
+import type { Source } from '../../storage/contract.ts';
 import type { PartitionTable } from '../../vfs/partitions/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
@@ -16,11 +17,12 @@ export async function run(context: CommandContext): Promise<number> {
   const wantsChain = context.options.flag('backing-chain');
   const options = openOptions(context);
   await using place = await placedImage(context, 0, 'look');
-  const report = await inspectOr(place.source, { ...options, chain: wantsChain }, (found, error) =>
-    printUnopened(context, place.source, found, error),
+  await using file = await openedOnce(place.source, options);
+  const report = await inspectOr(file.source, { ...options, chain: wantsChain }, (found, error) =>
+    printUnopened(context, file.source, found, error),
   );
   if (report === null) return EXIT.done;
-  const table = await partitionsOf(context, place.source, report);
+  const table = await partitionsOf(context, file.source, report);
   const chain = report.chain ?? [];
   if (context.json) {
     const parents = wantsChain ? { chain: chain.map(reportDocument) } : {};
@@ -34,6 +36,18 @@ export async function run(context: CommandContext): Promise<number> {
   const warnings = wantsChain ? chain.flatMap((one) => one.warnings) : report.warnings;
   for (const warning of [...warnings, ...(table?.warnings ?? [])]) context.warn(warning);
   return EXIT.done;
+}
+
+/** Metadata and content are read through one handle, so both are of one file. Whatever cannot be opened is reported later. */
+async function openedOnce(image: ImageSource, options: DiskOpenOptions): Promise<{ source: Source } & AsyncDisposable> {
+  const source = sourceOf(image, options);
+  try {
+    const storage = await source.provider.open(source.name, 'read');
+    return { source: { ...source, storage }, [Symbol.asyncDispose]: () => storage.close() };
+  } catch (error) {
+    if (!isImageError(error)) throw error;
+    return { source, [Symbol.asyncDispose]: async () => {} };
+  }
 }
 
 type Unopened = (found: DetectedFormat, error: ImageError) => Promise<void>;

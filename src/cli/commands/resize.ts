@@ -20,7 +20,7 @@ export async function run(context: CommandContext): Promise<number> {
   {
     await using disk = await openDisk(source, { ...options, mode: 'write' });
     for (const warning of disk.warnings) context.warn(warning);
-    await warnOfChildren(context, source, options);
+    await warnOfChildren(context, source, disk, options);
     sizes = await resize(context, disk, parseNewSize(text, disk.size, 'SIZE'));
   }
   context.progress.finish(true);

@@ -68,8 +68,8 @@ export async function run(context: CommandContext): Promise<number> {
     return EXIT.done;
   }
   const [name, next] = [context.argument(2), context.argument(3)];
-  if (word === 'apply') await warnOfChildren(context, source, options);
   await using disk = await openDisk(source, { ...options, mode: 'write' });
+  if (word === 'apply') await warnOfChildren(context, source, disk, options);
   for (const warning of disk.warnings) context.warn(warning);
   context.afterCancel = `${printable(image)} is intact; "snapshot list" shows its state, and "check --repair" frees unused space`;
   await action.run(disk, name, { next, signal: context.signal });

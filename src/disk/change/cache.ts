@@ -3,14 +3,14 @@ import { checkArguments, NUMBER, optionsWith } from '../../arguments.ts';
 import { digestGuid } from '../../binary/digest.ts';
 import { isNullGuid, NULL_GUID, normalizeGuid } from '../../binary/guid.ts';
 import { ImageError, isImageError } from '../../errors.ts';
-import type { CacheFormat, CacheIdentity, CacheInfo } from '../../image/cache.ts';
+import type { CacheFormat, CacheIdentity, CacheImage, CacheInfo } from '../../image/cache.ts';
 import type { Progress } from '../../image/contract.ts';
 import type { Finding } from '../../image/findings.ts';
-import type { FileAttributes, OperationOptions, Source, StorageRevision } from '../../storage/contract.ts';
+import type { FileAttributes, OpenMode, OperationOptions, Source, StorageRevision } from '../../storage/contract.ts';
 import { stageTarget } from '../../storage/staging.ts';
 import { SOURCE } from '../kinds.ts';
 import { environmentOf, registryOf, sourceOf, warn } from '../open/environment.ts';
-import { lockedSource } from '../open/locking.ts';
+import { type ImageFileOptions, openLocked } from '../open/image-file.ts';
 import type { CacheEntry, EnvironmentOptions, ImageSource } from '../options.ts';
 import { CacheLayer, type ImageFacts } from '../path/cache-layer.ts';
 import { attributesOf, type Chain, type ChainImage, identitiesOf } from '../path/chain.ts';
@@ -81,7 +81,8 @@ export class DiskCache {
         await host.head.quiesce();
         const source = sourceOf(cache, host.options);
         const format = registryOf(host.options).findCache(options.format);
-        const opened = await format.open(lockedSource(source, { ...host.options, mode: 'write' }), { mode: 'write' });
+        const how: ImageFileOptions = { ...host.options, mode: 'write', infoOnly: false };
+        const opened = await openLocked(source, how, (storage) => format.open(storage, how));
         let facts: readonly ImageFacts[] = [];
         try {
           facts = await factsOf(chain);
@@ -230,7 +231,7 @@ export interface InspectCacheOptions extends EnvironmentOptions {
 /** What a cache file says of itself, without a disk. Throws `invalid-format`, `corrupt`. */
 export async function inspectCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<CacheInfo> {
   checkArguments('inspectCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
-  const opened = await cacheFormatOf(options).open(sourceOf(cache, options), { mode: 'read' });
+  const opened = await openCacheOf(cache, options, 'read');
   try {
     return opened.info;
   } finally {
@@ -238,10 +239,22 @@ export async function inspectCache(cache: ImageSource, options: InspectCacheOpti
   }
 }
 
+/** Reading takes no lock: a disk may have it. */
+function openCacheOf(cache: ImageSource, options: InspectCacheOptions, mode: OpenMode): Promise<CacheImage> {
+  const format = cacheFormatOf(options);
+  const how: ImageFileOptions = { ...options, mode, ...(mode === 'read' ? { lock: false } : {}) };
+  return openLocked(sourceOf(cache, options), how, (storage) => format.open(storage, { mode }));
+}
+
 /** What is wrong with a cache file. Nothing of it is ever a loss: it counts as empty then. Throws `invalid-format`. */
 export async function checkCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<readonly Finding[]> {
   checkArguments('checkCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
-  return cacheFormatOf(options).check(sourceOf(cache, options), { signal: options.signal });
+  const format = cacheFormatOf(options);
+  return openLocked(sourceOf(cache, options), { lock: false, mode: 'read' }, async (storage) => {
+    const findings = await format.check(storage, { signal: options.signal });
+    await storage.close();
+    return findings;
+  });
 }
 
 /** Empties a cache file, whatever is in it; `remove`: deletes it. Throws `invalid-format` for what is no cache, `locked`. */
@@ -251,9 +264,7 @@ export async function dropCache(
 ): Promise<void> {
   checkArguments('dropCache', { cache: [cache, SOURCE], options: [options, REMOVING] });
   const source = sourceOf(cache, options);
-  const opened = await cacheFormatOf(options).open(lockedSource(source, { ...options, mode: 'write' }), {
-    mode: 'write',
-  });
+  const opened = await openCacheOf(source, options, 'write');
   // Opened for writing and not closed in order it is empty.
   await opened.close(null);
   if (options.remove === true) await removeFile(source);

@@ -3,11 +3,12 @@
  * be an image are passed over; the number of both is bounded, since anybody may fill a directory.
  */
 import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
-import type { ImageInfo } from '../../image/contract.ts';
+import type { Image, ImageInfo } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Source } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
 import type { EnvironmentOptions } from '../options.ts';
+import type { ChainImage } from '../path/chain.ts';
 import { type ImageFile, type ImageFileOptions, withImageFile } from './image-file.ts';
 import { storedNames } from './parts.ts';
 
@@ -27,6 +28,17 @@ export interface LookBeside {
   /** For messages of the gate: `parent image`. */
   readonly role: string;
   readonly options: EnvironmentOptions;
+  /** Images that are open already, by name: they are not opened again. Null: passed over. */
+  readonly known?: ReadonlyMap<string, ImageBeside | null>;
+}
+
+/** Images of a chain, as a look beside one of them finds them. */
+export function knownImages(images: readonly ChainImage[]): ReadonlyMap<string, ImageBeside> {
+  return new Map(images.map(({ name, key, image }) => [name, { name, key, info: image.info, named: namesIn(image) }]));
+}
+
+function namesIn(image: Image): string[] {
+  return storedNames(image).map(({ stored }) => stored);
 }
 
 /** A look into the directory of an image. */
@@ -51,11 +63,18 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
       throwIfAborted(options.signal, `Looking for the ${role}`);
       this.#files++;
       if (this.#files > LIMITS.filesBeside) this.#complete = false;
-      const found = this.#complete ? await this.lookAt(name) : null;
+      const found = this.#complete ? await this.#find(name) : null;
       if (this.#images > LIMITS.parentCandidates) this.#complete = false;
       if (!this.#complete) return;
       if (found !== null) yield found;
     }
+  }
+
+  async #find(name: string): Promise<ImageBeside | null> {
+    const known = this.#look.known?.get(name);
+    if (known === undefined) return this.lookAt(name);
+    this.#images++;
+    return known;
   }
 
   /** One file, wherever it lies. Null for anything that is not a readable image, whatever is wrong with it. */
@@ -79,7 +98,7 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
     const chosen = { format, recognisedBy: answer.reason, guessed, warnings: [] };
     const { image, name, key } = await file.open(chosen, {});
     const { info } = image;
-    const named = storedNames(image).map(({ stored }) => stored);
+    const named = namesIn(image);
     await image.close();
     return { name, key, info, named };
   }

@@ -5,8 +5,10 @@
 import type { Format, Image } from '../../image/contract.ts';
 import { OpenedFiles } from '../../image/files.ts';
 import { type ProbeOutcome, probeFormat, readProbeInput } from '../../image/probe.ts';
+import { readOnlyStorage } from '../../storage/checks.ts';
 import type { LockMode, LockOptions, OpenMode, Source, Storage } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
+import { keptOpen } from '../../storage/kept-open.ts';
 import type { EnvironmentOptions, ImageSettings, SharingOptions } from '../options.ts';
 import type { ChainImage } from '../path/chain.ts';
 import { gateOf, registryOf } from './environment.ts';
@@ -123,13 +125,11 @@ export async function withImageFile<T>(
   options: ImageFileOptions,
   use: (file: ImageFile) => Promise<T>,
 ): Promise<T> {
-  const storage = await openMain(source, options);
+  const storage = await openStorage(source, options);
   const early = options.onOpen?.(storage);
   let file: ImageFile | null = null;
   try {
-    const lock = lockOf(options);
-    const { mode, lockMode = mode === 'write' ? 'exclusive' : 'shared' } = options;
-    if (lock !== null) await storage.lock(lockMode, lock);
+    await lock(storage, options);
     const { key } = await storage.identity();
     const gate = options.gate ?? (await gateOf(options.allow, source, storage));
     file = new ImageFile(source, storage, { key, gate }, options);
@@ -140,15 +140,45 @@ export async function withImageFile<T>(
   }
 }
 
-function openMain({ provider, name }: Source, { mode, namedBy }: ImageFileOptions): Promise<Storage> {
+async function openStorage(source: Source, { mode, namedBy }: ImageFileOptions): Promise<Storage> {
+  const { provider, name, storage } = source;
+  if (storage !== undefined) return shared(storage, mode);
   if (namedBy === undefined) return provider.open(name, mode);
   const { gate, from, role } = namedBy;
   return gate.open({ name, role }, from, mode);
 }
 
+/** A file that was open before stays open afterwards. */
+function shared(storage: Storage, mode: OpenMode): Storage {
+  if (mode === 'write' && !storage.can.write) throw readOnlyStorage(storage.label);
+  return keptOpen(storage).storage;
+}
+
+/** Opens and locks a file that belongs to a disk and is no image; closes it when `use` fails. */
+export async function openLocked<T>(
+  source: Source,
+  options: ImageFileOptions,
+  use: (storage: Storage) => Promise<T>,
+): Promise<T> {
+  const storage = await openStorage(source, options);
+  try {
+    await lock(storage, options);
+    return await use(storage);
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+}
+
 function lockOf(options: ImageFileOptions): LockOptions | null {
   if (options.infoOnly === true || !takesLocks(options)) return null;
   return { shareable: options.shareable ?? false };
+}
+
+async function lock(storage: Storage, options: ImageFileOptions): Promise<void> {
+  const how = lockOf(options);
+  const { mode, lockMode = mode === 'write' ? 'exclusive' : 'shared' } = options;
+  if (how !== null) await storage.lock(lockMode, how);
 }
 
 function adviseSequential(image: Image, { sequential }: ImageSettings): void {

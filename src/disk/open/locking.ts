@@ -3,23 +3,11 @@
  * format, so before anything of its tables is read.
  */
 import { ImageError } from '../../errors.ts';
-import type { LockOptions, Source, Storage } from '../../storage/contract.ts';
+import type { Storage } from '../../storage/contract.ts';
 import type { DiskOpenOptions } from '../options.ts';
-import { withOpen } from './environment.ts';
 
 /** What decides about locks when images are opened. */
 export type LockingOptions = Pick<DiskOpenOptions, 'lock' | 'shareable' | 'forceShare' | 'mode'>;
-
-/** The same source; whatever is opened through it is locked: exclusively for writing, shared for reading. */
-export function lockedSource(source: Source, options: LockingOptions): Source {
-  if (!takesLocks(options)) return source;
-  const how: LockOptions = { shareable: options.shareable ?? false };
-  const { provider, name: own } = source;
-  const locking = withOpen(provider, async (name, mode) =>
-    locked(await provider.open(name, mode), mode === 'write' ? 'exclusive' : 'shared', how),
-  );
-  return { provider: locking, name: own };
-}
 
 /** Locks an opened storage; closes it when that fails. */
 export async function locked(storage: Storage, ...how: Parameters<Storage['lock']>): Promise<Storage> {

@@ -10,7 +10,7 @@ import type { ImageInfo } from '../../image/contract.ts';
 import type { Source } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { DiskOpenOptions } from '../options.ts';
-import { boundsBeside, ImagesBeside } from './beside.ts';
+import { boundsBeside, ImagesBeside, knownImages } from './beside.ts';
 import { settingsOf } from './environment.ts';
 import { type OpenedImage, withImageFile } from './image-file.ts';
 
@@ -65,7 +65,7 @@ export class ParentSearch {
     if (named !== null && judge(child.image.info, named.info) === 'same' && !own.has(named.key)) {
       return { parent: await this.#open(named, orphan), doubt: null };
     }
-    const { candidates, complete } = await this.#around(child);
+    const { candidates, complete } = await this.#around(child, opened);
     const all = named === null || candidates.some(({ key }) => key === named.key) ? candidates : [named, ...candidates];
     const fitting = all.filter(({ info }) => judge(child.image.info, info) !== 'other');
     const possible = fitting.filter(({ key }) => !own.has(key));
@@ -84,11 +84,11 @@ export class ParentSearch {
     return this.#look(child).lookAt(child.source.provider.resolve(parentName, child.name));
   }
 
-  async #around(child: OpenedImage): Promise<Directory> {
+  async #around(child: OpenedImage, opened: readonly OpenedImage[]): Promise<Directory> {
     const directory = child.source.provider.directory(child.name);
     const known = this.#directories.get(directory);
     if (known !== undefined) return known;
-    const images = this.#look(child);
+    const images = this.#look(child, opened);
     const candidates: Candidate[] = [];
     for await (const { name, key, info } of images) {
       const { uuid, modificationUuid } = info;
@@ -101,8 +101,9 @@ export class ParentSearch {
     return found;
   }
 
-  #look({ source, gate }: OpenedImage): ImagesBeside {
-    return new ImagesBeside({ from: source, gate, role: 'parent image', options: this.#options });
+  #look({ source, gate }: OpenedImage, opened: readonly OpenedImage[] = []): ImagesBeside {
+    const known = knownImages(opened);
+    return new ImagesBeside({ from: source, gate, role: 'parent image', options: this.#options, known });
   }
 
   async #open({ name }: Candidate, orphan: Orphan): Promise<OpenedImage> {

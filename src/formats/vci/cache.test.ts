@@ -3,7 +3,7 @@ import { beforeEach, expect, it } from 'vitest';
 import { createCache } from '../../disk/change/cache.ts';
 import { withOpen } from '../../disk/open/environment.ts';
 import type { CacheImage } from '../../image/cache.ts';
-import type { Source } from '../../storage/contract.ts';
+import type { Source, Storage } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { overriding } from '../../testing/overriding.ts';
 import { vci } from './index.ts';
@@ -40,9 +40,11 @@ function source(): Source {
   return { provider, name: '/c.vci' };
 }
 
+const handle = (): Promise<Storage> => source().provider.open('/c.vci', 'write');
+
 async function make(): Promise<CacheImage> {
   await createCache({ provider: memory, name: '/c.vci' }, { size: SIZE });
-  return vci.open(source(), { mode: 'write' });
+  return vci.open(await handle(), { mode: 'write' });
 }
 
 const piece = (number: number, lines = 1): Uint8Array =>
@@ -99,7 +101,7 @@ it('is empty, and not refused, when its file ends inside of a block', async () =
   const file = await memory.open('/c.vci', 'write');
   await file.resize(file.size - 100);
   await file.close();
-  const again = await vci.open(source(), { mode: 'write' });
+  const again = await vci.open(await handle(), { mode: 'write' });
   expect(again.info).toMatchObject({ cached: 0, identity: null });
   await again.close(null);
 });

@@ -5,7 +5,7 @@ import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { CacheFormat } from '../../image/cache.ts';
 import type { Finding } from '../../image/findings.ts';
 import { preallocate } from '../../image/preallocate.ts';
-import type { OperationOptions, Source, Storage } from '../../storage/contract.ts';
+import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { VciCache } from './cache.ts';
 import { dataStartOf, type Header, readContent, readHeader, writeContent } from './file.ts';
 import {
@@ -43,17 +43,11 @@ export const vci: CacheFormat = {
     await main.close();
   },
 
-  async open(source, { mode }) {
-    const storage = await source.provider.open(source.name, mode);
-    try {
-      const { header, tree } = await readAll(storage);
-      const cache = new VciCache(storage, header, tree, mode === 'write');
-      if (mode === 'write') await cache.begin();
-      return cache;
-    } catch (error) {
-      await storage.close();
-      throw error;
-    }
+  async open(storage, { mode }) {
+    const { header, tree } = await readAll(storage);
+    const cache = new VciCache(storage, header, tree, mode === 'write');
+    if (mode === 'write') await cache.begin();
+    return cache;
   },
 
   check,
@@ -87,9 +81,8 @@ async function readAll(storage: Storage): Promise<{ header: Header; tree: Tree |
   }
 }
 
-async function check(source: Source, { signal }: OperationOptions): Promise<Finding[]> {
+async function check(storage: Storage, { signal }: OperationOptions): Promise<Finding[]> {
   throwIfAborted(signal, 'The check');
-  const storage = await source.provider.open(source.name, 'read');
   try {
     const header = await readHeader(storage);
     if (header.unclean !== 0) {
@@ -101,8 +94,6 @@ async function check(source: Source, { signal }: OperationOptions): Promise<Find
     if (!isImageError(error) || (error.kind !== 'corrupt' && error.kind !== 'limit')) throw error;
     // Nothing is lost with a cache.
     return [finding('warning', 'broken', `The cache counts as empty: ${error.message}`, error.context.offset ?? null)];
-  } finally {
-    await storage.close();
   }
 }
 
