@@ -1,6 +1,6 @@
 /** Standard input as a source: formats need random access, so it is spooled to an unnamed temporary file first. */
 import { stdinSpool } from '#local-storage';
-import { handedOver, sourceOf } from '../disk/open/environment.ts';
+import { sourceOf } from '../disk/open/environment.ts';
 import type { ConvertOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Source, Storage } from '../storage/contract.ts';
@@ -50,14 +50,14 @@ export async function spooledInput(
 
 /** A source without a directory: files it names are found only through `--allow`. */
 function spooledSource(storage: Storage): Source {
-  const outer: Source = sourceOf(NAME, {});
-  const { provider } = handedOver(outer, async () => sharedHandle(storage));
+  const { name: own, provider }: Source = sourceOf(NAME, {});
   return {
-    name: outer.name,
+    name: own,
     provider: forwardedProvider(provider, {
-      directory: (name) => (name === outer.name ? NOWHERE : provider.directory(name)),
+      open: async (name, mode) => (name === own ? sharedHandle(storage) : provider.open(name, mode)),
+      directory: (name) => (name === own ? NOWHERE : provider.directory(name)),
       realName: async (name) => {
-        if (name === outer.name) return name;
+        if (name === own) return name;
         if (name !== NOWHERE) return provider.realName(name);
         throw new ImageError('denied', 'An image from standard input has no directory to search for its parent', {
           path: NAME,

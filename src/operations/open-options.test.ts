@@ -1,9 +1,9 @@
 /** How single images of a chain are opened, and what is told about it. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { withOpen } from '../disk/open/environment.ts';
 import { HEADER } from '../formats/vdi/layout.ts';
 import { createImage, Disk, FORMATS, type Message, type Timers } from '../index.ts';
 import type { Storage, StorageProvider } from '../storage/contract.ts';
+import { forwardedProvider } from '../storage/forwarding.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { overriding, registryWith } from '../testing/overriding.ts';
 
@@ -22,10 +22,12 @@ beforeEach(async () => {
 
 /** The provider, whose storages are seen when they are opened. */
 function watching(seen: (name: string, storage: Storage) => void): StorageProvider {
-  return withOpen(provider, async (name, mode) => {
-    const storage = await provider.open(name, mode);
-    seen(name, storage);
-    return storage;
+  return forwardedProvider(provider, {
+    open: async (name, mode) => {
+      const storage = await provider.open(name, mode);
+      seen(name, storage);
+      return storage;
+    },
   });
 }
 

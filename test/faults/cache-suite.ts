@@ -3,11 +3,11 @@
  * without it, and with it for a part of the time. What is compared after a cut is the chain with the cache and without.
  */
 import { SECTOR } from '../../src/binary/numbers.ts';
-import { withOpen } from '../../src/disk/open/environment.ts';
 import { HEADER } from '../../src/formats/vci/layout.ts';
 import { LINE } from '../../src/formats/vci/lines.ts';
 import { createImage, Disk, inspectCache } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
+import { forwardedProvider } from '../../src/storage/forwarding.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { type CrashState, crashStates, type OperationLog, Random, RecordingProvider } from '../../src/testing/index.ts';
 import { overriding } from '../../src/testing/overriding.ts';
@@ -60,17 +60,18 @@ function open(recorded: StorageProvider, mode: 'read' | 'write'): Promise<Disk> 
 
 /** Files are told by their names and never by a time, so that the UUIDs alone tell one state from another. */
 function withoutTimes(provider: StorageProvider): StorageProvider {
-  return withOpen(provider, async (name, mode) =>
-    overriding(await provider.open(name, mode), {
-      identity: async () => ({
-        key: name,
-        kind: 'memory',
-        allocatedSize: null,
-        modifiedMs: null,
-        revision: { text: 'some', atMs: 0, tickMs: 0 },
+  return forwardedProvider(provider, {
+    open: async (name, mode) =>
+      overriding(await provider.open(name, mode), {
+        identity: async () => ({
+          key: name,
+          kind: 'memory',
+          allocatedSize: null,
+          modifiedMs: null,
+          revision: { text: 'some', atMs: 0, tickMs: 0 },
+        }),
       }),
-    }),
-  );
+  });
 }
 
 const cacheOf = (provider: StorageProvider) => ({ provider, name: CACHE });

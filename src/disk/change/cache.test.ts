@@ -2,10 +2,10 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { checkCache, checkImage, createImage, Disk, dropCache, inspectCache, type Message } from '../../index.ts';
 import type { Storage, StorageProvider } from '../../storage/contract.ts';
+import { forwardedProvider } from '../../storage/forwarding.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { overriding } from '../../testing/overriding.ts';
 import { xorFilter } from '../../testing/xor-filter.ts';
-import { withOpen } from '../open/environment.ts';
 
 const MIB = 1024 ** 2;
 const OPEN = { mode: 'write', allow: ['same-directory'], flushAfterMs: 0 } as const;
@@ -25,15 +25,17 @@ beforeEach(() => {
 
 /** The images, whose reads are counted. */
 function counting(): StorageProvider {
-  return withOpen(provider, async (name, mode) => {
-    const storage: Storage = await provider.open(name, mode);
-    if (name.endsWith('.vci')) return storage;
-    return overriding(storage, {
-      read: async (offset, target) => {
-        for (const buffer of target instanceof Uint8Array ? [target] : target) reads += buffer.length;
-        await storage.read(offset, target);
-      },
-    });
+  return forwardedProvider(provider, {
+    open: async (name, mode) => {
+      const storage: Storage = await provider.open(name, mode);
+      if (name.endsWith('.vci')) return storage;
+      return overriding(storage, {
+        read: async (offset, target) => {
+          for (const buffer of target instanceof Uint8Array ? [target] : target) reads += buffer.length;
+          await storage.read(offset, target);
+        },
+      });
+    },
   });
 }
 
@@ -230,16 +232,18 @@ describe('a cache', () => {
   it('that fails is told of and not used any more; requests go on', async () => {
     let broken = false;
     const messages: Message[] = [];
-    const breaking = withOpen(provider, async (name, mode) => {
-      const storage = await provider.open(name, mode);
-      if (!name.endsWith('.vci')) return storage;
-      const fail = async (): Promise<never> => {
-        throw new Error('the quick medium is gone');
-      };
-      return overriding(storage, {
-        read: (offset, target) => (broken ? fail() : storage.read(offset, target)),
-        write: (offset, source) => (broken ? fail() : storage.write(offset, source)),
-      });
+    const breaking = forwardedProvider(provider, {
+      open: async (name, mode) => {
+        const storage = await provider.open(name, mode);
+        if (!name.endsWith('.vci')) return storage;
+        const fail = async (): Promise<never> => {
+          throw new Error('the quick medium is gone');
+        };
+        return overriding(storage, {
+          read: (offset, target) => (broken ? fail() : storage.read(offset, target)),
+          write: (offset, source) => (broken ? fail() : storage.write(offset, source)),
+        });
+      },
     });
     const disk = await open({ onMessage: (message: Message) => messages.push(message) });
     await disk.cache.create(at('/c.vci', breaking), { size: CACHE_BYTES });
@@ -256,15 +260,17 @@ describe('a cache', () => {
   it('that cannot be stored when the disk is closed is empty the next time, and told of', async () => {
     let full = false;
     const messages: Message[] = [];
-    const filling = withOpen(provider, async (name, mode) => {
-      const storage = await provider.open(name, mode);
-      if (!name.endsWith('.vci')) return storage;
-      return overriding(storage, {
-        write: async (offset, source) => {
-          if (full) throw new Error('there is no room left');
-          await storage.write(offset, source);
-        },
-      });
+    const filling = forwardedProvider(provider, {
+      open: async (name, mode) => {
+        const storage = await provider.open(name, mode);
+        if (!name.endsWith('.vci')) return storage;
+        return overriding(storage, {
+          write: async (offset, source) => {
+            if (full) throw new Error('there is no room left');
+            await storage.write(offset, source);
+          },
+        });
+      },
     });
     const disk = await open({ onMessage: (message: Message) => messages.push(message) });
     await disk.cache.create(at('/c.vci', filling), { size: CACHE_BYTES });
@@ -354,11 +360,13 @@ describe('a cache', () => {
 
   it('is empty when the disk could not be flushed to its end', async () => {
     let broken = false;
-    const failing = withOpen(provider, async (name, mode) => {
-      const storage = await provider.open(name, mode);
-      if (name !== '/b.vdi') return storage;
-      const flush = () => (broken ? Promise.reject(new Error('the medium is gone')) : storage.flush());
-      return overriding(storage, { flush });
+    const failing = forwardedProvider(provider, {
+      open: async (name, mode) => {
+        const storage = await provider.open(name, mode);
+        if (name !== '/b.vdi') return storage;
+        const flush = () => (broken ? Promise.reject(new Error('the medium is gone')) : storage.flush());
+        return overriding(storage, { flush });
+      },
     });
     const disk = await Disk.open(at('/b.vdi', failing), { ...OPEN, provider: failing });
     await disk.cache.create(at('/c.vci'), { size: CACHE_BYTES });

@@ -2,7 +2,7 @@
 import { defaultProvider } from '#local-storage';
 import { defaultRegistry } from '../../formats/index.ts';
 import type { Registry } from '../../image/registry.ts';
-import type { Source, Storage, StorageProvider } from '../../storage/contract.ts';
+import type { Source, Storage } from '../../storage/contract.ts';
 import { denyAll, type OpenGate, openGate } from '../../storage/gate.ts';
 import type {
   Allow,
@@ -89,31 +89,4 @@ function isList(allow: Allow): allow is readonly string[] {
 async function ownDirectory({ provider, name }: Source, storage: Storage | undefined): Promise<string> {
   const place = await storage?.place?.();
   return provider.directory(place?.name ?? (await provider.realName(name)));
-}
-
-/** A provider that hands out one storage that is open already, and for everything else is the one behind it. */
-export function handedOver(source: Source, open: StorageProvider['open']): Source {
-  const { provider, name: own } = source;
-  const opening = withOpen(provider, (name, mode) => (name === own ? open(name, mode) : provider.open(name, mode)));
-  return { name: own, provider: opening };
-}
-
-/** The same provider, with another way to open what is there. */
-export function withOpen(provider: StorageProvider, open: StorageProvider['open']): StorageProvider {
-  return {
-    open,
-    create: (name, how) => provider.create(name, how),
-    rename: (from, to, how) => provider.rename(from, to, how),
-    remove: (name) => provider.remove(name),
-    list: (directory) => provider.list(directory),
-    resolve: (name, relativeTo) => provider.resolve(name, relativeTo),
-    directory: (name) => provider.directory(name),
-    lookUp: (name) => provider.lookUp(name),
-    realName: (name) => provider.realName(name),
-    temporaryName: (name) => provider.temporaryName(name),
-    publishMode: (name) => provider.publishMode(name),
-    publishLike: (name, how) => provider.publishLike(name, how),
-    syncNames: (directory) => provider.syncNames(directory),
-    freeSpace: (directory) => provider.freeSpace(directory),
-  };
 }

@@ -15,9 +15,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createImage, Disk, type DiskOpenOptions, inspectCache } from '../../index.ts';
 import type { StorageRevision } from '../../storage/contract.ts';
+import { forwardedProvider } from '../../storage/forwarding.ts';
 import { localFiles } from '../../storage/local/provider.ts';
 import { overriding } from '../../testing/overriding.ts';
-import { withOpen } from '../open/environment.ts';
 
 const KIB = 1024;
 const SIZE = 256 * KIB;
@@ -198,15 +198,17 @@ describe.each(['vdi', 'qcow2', 'raw'])('a cache of a %s image', (format) => {
   /** Opens the image through a storage whose clock says what it is told. */
   function withClock(revision: (real: StorageRevision) => StorageRevision | undefined) {
     const provider = localFiles();
-    return withOpen(provider, async (file, mode) => {
-      const storage = await provider.open(file, mode);
-      return overriding(storage, {
-        identity: async () => {
-          const { revision: real, ...identity } = await storage.identity();
-          const told = real === undefined ? undefined : revision(real);
-          return told === undefined ? identity : { ...identity, revision: told };
-        },
-      });
+    return forwardedProvider(provider, {
+      open: async (file, mode) => {
+        const storage = await provider.open(file, mode);
+        return overriding(storage, {
+          identity: async () => {
+            const { revision: real, ...identity } = await storage.identity();
+            const told = real === undefined ? undefined : revision(real);
+            return told === undefined ? identity : { ...identity, revision: told };
+          },
+        });
+      },
     });
   }
 

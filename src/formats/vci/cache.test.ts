@@ -1,9 +1,9 @@
 /** An open VCI cache, with concurrent users and little space. */
 import { beforeEach, expect, it } from 'vitest';
 import { createCache } from '../../disk/change/cache.ts';
-import { withOpen } from '../../disk/open/environment.ts';
 import type { CacheImage } from '../../image/cache.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
+import { forwardedProvider } from '../../storage/forwarding.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { overriding } from '../../testing/overriding.ts';
 import { vci } from './index.ts';
@@ -27,15 +27,17 @@ beforeEach(() => {
 });
 
 function source(): Source {
-  const provider = withOpen(memory, async (name, mode) => {
-    const storage = await memory.open(name, mode);
-    return overriding(storage, {
-      write: async (offset, bytes) => {
-        if (failing) throw new Error('no room');
-        if (held !== null) await new Promise<void>((resolve) => held?.push(resolve));
-        await storage.write(offset, bytes);
-      },
-    });
+  const provider = forwardedProvider(memory, {
+    open: async (name, mode) => {
+      const storage = await memory.open(name, mode);
+      return overriding(storage, {
+        write: async (offset, bytes) => {
+          if (failing) throw new Error('no room');
+          if (held !== null) await new Promise<void>((resolve) => held?.push(resolve));
+          await storage.write(offset, bytes);
+        },
+      });
+    },
   });
   return { provider, name: '/c.vci' };
 }
