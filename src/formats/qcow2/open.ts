@@ -13,9 +13,10 @@ import { mendCopied, recoverDirty } from './check/repair.ts';
 import { metadataOf } from './clusters/metadata.ts';
 import { openRefcounts } from './clusters/refcount-store.ts';
 import { HEADER_START, headerClusterBytes, parseHeader, type Qcow2Header } from './header/header.ts';
-import { Qcow2Image, type Writing } from './image.ts';
+import { Qcow2Image } from './image.ts';
 import { CRYPT, DATA_FILE, INCOMPATIBLE } from './layout.ts';
 import { checkSnapshot, findSnapshot, noSnapshot, readSnapshots, type Snapshot } from './snapshots/snapshots.ts';
+import type { Writing } from './state.ts';
 
 const SECTOR = 512;
 /**
