@@ -1,7 +1,7 @@
 /**
- * `node queue.mjs KIND COUNT`: so many requests of 4 KiB through a queue, over a device that does nothing, 32 at a time.
- * `reads` are answered at once and told by the callback; `writes` are answered by a promise; `promised` are reads by the
- * method that returns a promise. Prints the microseconds that one takes.
+ * `node queue.mjs KIND COUNT`: COUNT requests of 4 KiB through a queue, over a device that does nothing, 32 at a time.
+ * `reads` are answered at once and told by the callback; `writes` are answered by a promise; `promised` are reads by
+ * the method that returns a promise. Prints the microseconds that one takes.
  */
 import { IoQueue } from '../dist/index.js';
 

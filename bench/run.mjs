@@ -1,9 +1,9 @@
 /**
- * `npm run bench [-- --only WORD] [--pairs N] [--folder DIR]`: compares vdkit with its peers on this machine, now, on the
- * same files. What counts are ratios: absolute times say more about the machine.
+ * `npm run bench [-- --only WORD] [--pairs N] [--folder DIR]`: compares vdkit with its peers on this machine, now, on
+ * the same files. What counts are ratios: absolute times say more about the machine.
  *
- * Two ratios: of the whole processes, and net of the time that each side needs to start at all. The limit is about
- * the net one, since the start is measured on lines of its own. Ends with status 1 when a limit is passed.
+ * Two ratios: of the whole processes, and net of the time that each side needs to start at all. The limit is about the
+ * net one, since the start is measured on separate lines. Ends with status 1 when a limit is passed.
  */
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

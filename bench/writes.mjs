@@ -1,6 +1,6 @@
 /**
- * `node writes.mjs IMAGE COUNT BYTES STEP DEPTH`: writes so many pieces of so many bytes, each `STEP` behind the last,
- * round and round the disk, as many at a time as `DEPTH` says: what `qemu-img bench -w` does. No flush but that of closing.
+ * `node writes.mjs IMAGE COUNT BYTES STEP DEPTH`: makes COUNT writes of BYTES each, every one STEP after the last,
+ * round and round the disk, DEPTH at a time: as `qemu-img bench -w` does. The only flush is that of closing.
  */
 import { Disk } from '../dist/index.js';
 

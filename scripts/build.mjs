@@ -1,8 +1,8 @@
 /**
- * Makes `dist/`: the library file by file with its types (tsc), and the command line as one file (esbuild) with
- * the form that this Node makes of it, because not compiling is what makes a start fast.
+ * Makes `dist/`: the library file by file with its types (tsc), and the command line as one file (esbuild) with the
+ * form that this Node makes of it, because not compiling is what makes a start fast.
  *
- * Everything is built in a folder of its own and takes the place of the old `dist/` at the end, so that a failed or
+ * Everything is built in a separate folder and takes the place of the old `dist/` at the end, so that a failed or
  * interrupted build leaves the old one as it was.
  */
 import { spawn } from 'node:child_process';

@@ -28,24 +28,32 @@ function entryPoints() {
 function findUndocumented(entries) {
   const missing = entries.filter((entry) => !existsSync(entry));
   const problems = missing.map((entry) => `${relative(ROOT, entry)} is in the exports map but does not exist`);
+  for (const { name, symbol, checker } of publicSymbols()) {
+    if (symbol.getDocumentationComment(checker).length > 0) continue;
+    problems.push(`${placeOf(symbol)}: ${name} has no doc comment`);
+  }
+  return problems;
+}
+
+/** Every symbol that an entry point exports, once, with the type checker that it belongs to. */
+export function* publicSymbols() {
   const config = ts.readConfigFile(join(ROOT, 'tsconfig.json'), ts.sys.readFile).config;
   const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, ROOT);
   const program = ts.createProgram(
-    entries.filter((entry) => !missing.includes(entry)),
+    entryPoints().filter((entry) => existsSync(entry)),
     { ...options, noEmit: true },
   );
   const checker = program.getTypeChecker();
-  const reported = new Set();
+  const seen = new Set();
   for (const entry of program.getRootFileNames()) {
     const module = checker.getSymbolAtLocation(program.getSourceFile(entry));
     for (const exported of module === undefined ? [] : checker.getExportsOfModule(module)) {
       const symbol = exported.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(exported) : exported;
-      if (symbol.getDocumentationComment(checker).length > 0 || reported.has(symbol)) continue;
-      reported.add(symbol);
-      problems.push(`${placeOf(symbol)}: ${exported.name} has no doc comment`);
+      if (seen.has(symbol)) continue;
+      seen.add(symbol);
+      yield { name: exported.name, symbol, checker };
     }
   }
-  return problems;
 }
 
 function placeOf(symbol) {
@@ -88,7 +96,8 @@ function withoutCode(text) {
   return text.replace(/^```[\s\S]*?^```/gm, '').replace(/`/g, '');
 }
 
-function markdownFiles() {
+/** Documents of the repository, as paths. */
+export function markdownFiles() {
   return filesIn('.', ['README.md', 'CONTRIBUTING.md']).concat(
     ['docs', 'src', 'samples', 'test', 'bench'].flatMap((folder) => filesUnder(folder, /\.md$/)),
   );
@@ -109,7 +118,8 @@ function filesIn(folder, names) {
   return names.map((name) => join(folder, name)).filter((name) => existsSync(join(ROOT, name)));
 }
 
-function filesUnder(folder, ending) {
+/** Files below a folder of the repository whose names end like that. */
+export function filesUnder(folder, ending) {
   if (!existsSync(join(ROOT, folder))) return [];
   return readdirSync(join(ROOT, folder), { recursive: true })
     .filter((name) => ending.test(name))

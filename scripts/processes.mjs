@@ -1,6 +1,6 @@
 /**
- * The processes of a test run, and their end. Browsers and servers lead process groups of their own, and a process
- * whose parent has ended hangs on no tree, so a run is also recognised by a variable that its processes inherit.
+ * The processes of a test run, and their end. Browsers and servers lead separate process groups, and a process whose
+ * parent has ended belongs to no tree, so a run is also recognised by a variable that its processes inherit.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';

@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
 import { ROOT } from './prepare.mjs';
 
-/** Functions of C have a fixed number of parameters, and values come as a list of so many. */
+/** C functions have a fixed number of parameters, passed as a list here. */
 const FOREIGN_CALLS = ['src/storage/local/native.ts', 'src/codec/system-zstd.ts'];
 
 /** Every place in `src/` that spreads a list into arguments, one sentence each. */

@@ -1,5 +1,5 @@
 /**
- * Runs the tests in a process of their own, watches their progress, and ends with one line `N passed, M failed`, however
+ * Runs the tests in a separate process, watches their progress, and ends with one line `N passed, M failed`, however
  * they end: by themselves, by a signal, or because their process died. Nothing that they started outlives them.
  */
 import { spawn } from 'node:child_process';

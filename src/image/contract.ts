@@ -94,7 +94,7 @@ export interface MetaWrite {
 }
 
 /**
- * Writes of one flush, driven by `flushImage`: stage, flush, each root list, flush, each publish list, flush, settle.
+ * Writes of one flush, in this order: stage, flush, each root list, flush, each publish list, flush, settle.
  */
 export interface SealedMetadata {
   /** Metadata that nothing on the medium refers to yet: raised counts, new tables. */

@@ -5,8 +5,8 @@
  * the memory is the caller's. *Copied*: the caller's memory cannot be touched directly, so the manager's callbacks
  * carry the bytes between it and pool memory, unless they can lend the memory itself.
  *
- * A buffer has a count of references. Who makes it holds one, a request that uses it another one; with the last its
- * memory goes back. Those who wait for room are served in the order in which they came, and nobody overtakes them.
+ * A buffer is reference-counted: its maker holds one reference, a request that uses it another; the last one frees its
+ * memory. Waiting allocations are served strictly in order of arrival.
  */
 import { lockedMemory } from '#local-storage';
 import { checkArguments, OBJECT } from '../arguments.ts';

@@ -1,6 +1,6 @@
 /**
  * Selections of the pending operations that reached the medium: the choices at one cut, the most revealing first.
- * Operations are split into pieces of one sector, and their change of size is a piece of its own.
+ * Operations are split into pieces of one sector, and their change of size is a separate piece.
  *
  * Splitting every ordered pair does not need a state per pair: metadata pieces get numbers, and for every bit of the
  * number one state keeps those with the bit set and one keeps the others. Any two numbers differ in some bit.

@@ -34,7 +34,7 @@ export function noteChange(
   return { ...bitmap, must, may };
 }
 
-/** A bitmap is as long as its disk. Nobody promises what becomes of bits at the edge. */
+/** A bitmap is as long as its disk. Bits at the edge are unspecified. */
 export function resizeBits(bitmap: Bitmap, before: number, after: number): Bitmap {
   const { granularity } = bitmap;
   const count = Math.ceil(after / granularity);

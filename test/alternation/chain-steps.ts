@@ -71,7 +71,7 @@ function rebase(
   };
 }
 
-/** The two hold the same, so that nobody notices which of them is the parent. */
+/** True when both have the same content, so that swapping parents has no effect. */
 const sameContent = ({ from, to }: Move): boolean => from !== null && to !== null && from.content.equals(to.content);
 
 const target = (to: Img | null): string[] => (to === null ? ['none'] : [to.name, '--to-format', to.format]);

@@ -66,7 +66,7 @@ export function qcow2Options(facts: Qcow2Facts): string[] {
   ];
 }
 
-/** A new image of any format and what the programs are told of it. */
+/** A new image of any format, with its options for each program. */
 export interface Fresh {
   readonly image: Img;
   readonly vdkit: readonly string[];

@@ -139,7 +139,7 @@ export async function listFiles(): Promise<Set<string>> {
   return new Set(names.flat());
 }
 
-/** Files that no image of the world explains, and that are no caches. */
+/** Files that belong to no image of the world, except caches. */
 export async function unknownFiles(world: World): Promise<string[]> {
   const known = new Set(
     [...world.values()].flatMap(({ name, qcow2 }) => [name, ...(qcow2?.dataFile ? [qcow2.dataFile] : [])]),

@@ -32,9 +32,9 @@ export const KINDS: readonly Kind[] = [
   ...lookKinds,
 ];
 
-/** All images are looked at, with all their snapshots, after so many steps. */
+/** Steps between two examinations of all images with all their snapshots. */
 const LOOK_AT_ALL = 12;
-/** Proposals that fit nothing are left out; so many in a row mean that the world is stuck. */
+/** Impossible proposals are skipped; this many in a row mean that the world is stuck. */
 const PROPOSALS = 1000;
 const SHRINK_TRIES = process.env['KEEP'] ? 0 : 150;
 const SHRINK_MS = 60_000;
@@ -70,7 +70,7 @@ interface Run {
 /** Counts what was done, by kind. */
 export type Tally = Map<string, number>;
 
-/** Takes so many steps. A failure comes with a list of commands that is as short as could be found. */
+/** Takes the given number of steps. A failure includes the shortest list of commands found. */
 export async function walk(seed: number, steps: number, how: WalkOptions): Promise<string | null> {
   const random = new Random(seed);
   const { taken, failure } = await run(steps, (world) => propose(world, random, how.kills), how);

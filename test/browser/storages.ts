@@ -4,7 +4,7 @@ import type { LockState, OpenMode, Storage, StorageIdentity } from '../../src/st
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import type { StorageKind } from '../conformance/storages.ts';
 
-/** Makes files in memory, and hands each out as a Blob to whoever opens it for reading. */
+/** Makes files in memory, and opens each as a Blob for reading. */
 class HandsOutBlobs extends MemoryProvider {
   override async open(name: string, mode: OpenMode): Promise<Storage> {
     const storage = await super.open(name, mode);
@@ -15,7 +15,7 @@ class HandsOutBlobs extends MemoryProvider {
   }
 }
 
-/** Is known, and locked, as what it was copied from: nobody can change a Blob, so it needs no locks of its own. */
+/** Has the identity and locks of its original: a Blob is immutable, so it needs no lock itself. */
 class CopyAsBlob extends BlobStorage {
   readonly #origin: Storage;
 

@@ -1,6 +1,6 @@
 /**
  * The option tables of docs/cli.md are those of the command table. `VDKIT_UPDATE_DOCS=1 npx vitest run test/cli/docs`
- * writes them anew.
+ * updates them.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';

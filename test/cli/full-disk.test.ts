@@ -10,7 +10,7 @@ import { runCli } from './run-cli.ts';
 const SAMPLE = fileURLToPath(new URL('../../samples/disk.vdi', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'vdkit-full-'));
 
-/** Mounts a tmpfs of so many bytes. Null: this user, or this container, may not. */
+/** Mounts a tmpfs of `bytes` bytes. Null: not permitted for this user or container. */
 function smallDisk(name: string, bytes: number): string | null {
   const path = join(folder, name);
   mkdirSync(path);

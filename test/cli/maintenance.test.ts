@@ -164,7 +164,7 @@ describe('check', () => {
 });
 
 describe('merge', () => {
-  /** A base and two differencing images, each with a block of its own. */
+  /** A base and two differencing images, each with a private block. */
   async function makeChain(): Promise<void> {
     await ok('create', at('0.vdi'), '8M');
     for (const number of [0, 1, 2]) {

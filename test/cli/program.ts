@@ -1,4 +1,4 @@
-/** The command line as a program of its own, for what only a process shows: signals, pipes, exit statuses. */
+/** The command line as a separate program, for behaviour that only a process shows: signals, pipes, exit statuses. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

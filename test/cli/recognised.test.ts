@@ -1,4 +1,4 @@
-/** Files that are no disks, and disks in formats that cannot be opened: no command takes their bytes for a disk's. */
+/** Files without a disk, and disks in formats that cannot be opened: no command takes their bytes for a disk's. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -48,7 +48,7 @@ const number = (name: string, value: number): Arg => arg(name, value, isNumber);
 const whole = (name: string, value: number): Arg =>
   arg(name, value, (given) => isNumber(given) && Number.isInteger(given) && Number(given) >= 0);
 const text = (name: string, value: string): Arg => arg(name, value, isText);
-/** A name, which is no empty text. */
+/** A name: a non-empty text. */
 const named = (name: string, value: unknown): Arg => arg(name, value, (given) => isText(given) && given !== '');
 const list = (name: string, value: readonly unknown[]): Arg =>
   arg(name, value, (given) => Array.isArray(given) && given.length === 0);

@@ -8,7 +8,7 @@ export function expectSameBytes(found: Uint8Array, wanted: Uint8Array, what = 't
   if (at >= 0) expect.fail(`${what} differ at ${at}: found ${found[at]}, wanted ${wanted[at]}`);
 }
 
-/** A loop of its own, since browsers have no Buffer and what vdkit does is what is tested. Equal lengths. */
+/** A separate loop, since browsers have no Buffer and vdkit's own function is under test. Equal lengths. */
 function firstDifference(found: Uint8Array, wanted: Uint8Array): number {
   for (let at = 0; at < wanted.length; at++) if (found[at] !== wanted[at]) return at;
   return -1;

@@ -100,7 +100,7 @@ class WrongSector extends ToyDisk {
   }
 }
 
-/** One buffer for all writes, filled anew while an earlier write still reads it. */
+/** One buffer for all writes, refilled while an earlier write still reads it. */
 class SharedBuffer extends ToyDisk {
   readonly #buffer = new Uint8Array(512 * 1024);
 

@@ -16,7 +16,7 @@ const IMAGE = '/disk.qcow2';
 
 export type Config = Readonly<Record<string, string | number>>;
 
-/** An image of so many clusters, in which whole clusters are stored compressed. */
+/** An image of the given number of clusters, some stored compressed as a whole. */
 export function compressedSuite(
   clusters: number,
   config: Config,

@@ -64,7 +64,7 @@ async function endDiscarded(session: CrashSession): Promise<void> {
   await session.flush();
 }
 
-/** A flush fails in the middle; whoever tries it again must not believe the second answer. */
+/** A flush fails in the middle; a retry must not be trusted. */
 function failingSuite(mutation: Mutation): CrashSuite {
   const medium = new FaultProvider(new MemoryProvider());
   return {

@@ -14,7 +14,7 @@ import { numberBytes } from './mutations.ts';
 
 const SIZE = 1024 * 1024;
 const CACHE = '/c.vci';
-/** Far more than any of it takes; a busy machine is no finding. */
+/** Far more than any of it takes; a busy machine must not count as a finding. */
 const MOST_MS = 2000;
 const MOST_BYTES = 200 * 1024 * 1024;
 

@@ -25,7 +25,7 @@ export interface StructPlace {
   readonly table: FieldTable;
   readonly offset: number;
   readonly littleEndian: boolean;
-  /** Fields that are not named are `same`: whoever adds a field that means something has to say so. */
+  /** Fields not listed are `same`: a new field with a meaning must be listed. */
   readonly effects: Readonly<Record<string, Effect>>;
 }
 

@@ -14,7 +14,7 @@ export interface CheckImage {
 /** More findings than this of one file are not kept in memory by any program. */
 const FINDINGS = 20_000;
 
-/** Checks, without changing anything. Undefined when the format cannot, or the file is no image of it. */
+/** Checks without changing anything. Undefined when the format has no check, or the file is not an image of it. */
 export async function checkImage({ notes, source, format }: CheckImage): Promise<readonly Finding[] | undefined> {
   if (!format.capabilities.check) return undefined;
   const found = await notes.step('check', async () => {

@@ -70,7 +70,7 @@ export async function examine(work: HostileCase, base: BaseImage): Promise<Notes
   return notes;
 }
 
-/** One step with files of its own. Afterwards nothing but `names` was opened, and all of it is closed. */
+/** One step with private files. Afterwards only `names` may have been opened, and everything is closed. */
 async function inBox(
   work: HostileCase,
   base: BaseImage,

@@ -1,4 +1,4 @@
-/** The suite itself: a hang, a crash and a feast of memory are seen, and cost nobody else's case. */
+/** The suite itself: hangs, crashes and excessive memory use are detected without affecting other cases. */
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
 import { Pool } from './pool.ts';

@@ -42,7 +42,7 @@ class Bytes {
     return start;
   }
 
-  /** Counts a cluster so many times more; its refcount block is there. */
+  /** Raises the count of a cluster; its refcount block exists. */
   count(cluster: number, times: number): void {
     const table = Number(HEADER.get(this.bytes, 'refcountTableOffset'));
     const perBlock = CLUSTER / 4;
@@ -51,7 +51,7 @@ class Bytes {
     setRefcount(block, cluster % perBlock, 5, getRefcount(block, cluster % perBlock, 5) + times);
   }
 
-  /** All refcount blocks that so many clusters need, in room of their own. */
+  /** Takes all refcount blocks for the clusters, in separate space. */
   takeBlocks(): void {
     const table = Number(HEADER.get(this.bytes, 'refcountTableOffset'));
     const blocks = Math.ceil(this.bytes.length / CLUSTER / (CLUSTER / 4));
@@ -91,7 +91,7 @@ async function store(provider: MemoryProvider, bytes: Uint8Array): Promise<void>
   await storage.close();
 }
 
-/** An image whose disk has been kept so many times. */
+/** An image with the given number of snapshots. */
 async function withSnapshots(count: number): Promise<MemoryProvider> {
   const { provider, before } = await start();
   const made = new Bytes(before, count * (CLUSTER + 128) * 1.01 + 64 * CLUSTER);
@@ -119,7 +119,7 @@ async function withSnapshots(count: number): Promise<MemoryProvider> {
   return provider;
 }
 
-/** An image with so many bitmaps that have no bits. */
+/** An image with the given number of bitmaps without bits. */
 async function withBitmaps(count: number): Promise<MemoryProvider> {
   const { provider, before } = await start();
   const made = new Bytes(before, count * (CLUSTER + 48) * 1.01 + 64 * CLUSTER);

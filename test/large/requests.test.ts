@@ -1,4 +1,6 @@
-/** A hundred thousand requests at once, each with a promise of its own, and through a queue: all end, and all is there. */
+/**
+ * A hundred thousand requests at once, each with a promise, and through a queue: all complete, with the right data.
+ */
 import { describe, expect, it } from 'vitest';
 import { checkImage, createImage, Disk } from '../../src/index.ts';
 import { IoQueue, type IoRequest } from '../../src/io/queue.ts';

@@ -19,8 +19,8 @@ export async function checkCover(disk: ChainDisk): Promise<void> {
 }
 
 /**
- * The extents cover the disk, each belongs to an image of it, and zero is zero. With `files` that nobody changes
- * meanwhile, data also lies in the file where they say.
+ * The extents cover the disk, each belongs to an image of it, and zero is zero. With `files` that are not being
+ * changed, data is also compared with the file at the reported position.
  */
 export async function checkExtents(
   disk: ChainDisk,

@@ -38,7 +38,7 @@ export class InnerModel {
   states: KeptState[] = [];
   #bitmaps: KeptBitmap[] = [];
   #names = 0;
-  /** Bitmaps are as long as the disk, and stored anew only when it is closed. */
+  /** Bitmaps are as long as the disk, and stored again only when it is closed. */
   #resized = false;
 
   /** Does it and says what the disk must read from then on; null: it was refused, which leaves all as it was. */
@@ -105,7 +105,7 @@ export class InnerModel {
     return true;
   }
 
-  /** Bytes were, and are now. Bytes of which it is not certain what they were are no proof. */
+  /** Bytes before and after. Bytes whose old value is uncertain prove nothing. */
   noteChange(offset: number, before: DiskContent, after: Uint8Array): void {
     for (const { enabled, granularity, must } of this.#bitmaps) {
       if (!enabled) continue;

@@ -39,7 +39,7 @@ export class Layers {
     return this.#cached;
   }
 
-  /** The disk was opened anew, on the same files. `cache`: its cache; null: it shall have none. */
+  /** The disk was reopened, on the same files. `cache`: its expected cache; null: none. */
   async attach(disk: ChainDisk, cache: Source | null): Promise<void> {
     for (const { filter, config } of this.#layers) await disk.filters.add(filter, { config });
     if (cache !== null && this.#cached) await disk.cache.open(cache, { stale: 'discard' });
@@ -80,7 +80,7 @@ export class Layers {
     return wanted;
   }
 
-  /** Converts what is stored for one filter more; false: it was cancelled, and the disk must be opened anew. */
+  /** Converts the stored data for one more filter; false: it was cancelled, and the disk must be reopened. */
   async prepare(disk: ChainDisk, which: number, cancelAt: number | null): Promise<boolean> {
     const layer = layerOf(which);
     await disk.filters.add(layer.filter, { config: layer.config, read: false });

@@ -1,9 +1,9 @@
 /**
- * Runs operations against a disk and a plain byte array, and says where they first differ.
+ * Runs operations against a disk and a plain byte array, and reports the first difference.
  *
- * The array holds what the disk must read. A discarded byte may read as before or as zero until it is written again;
- * `#loose` marks such bytes. Buffers are spoiled around each request: read targets before it, write sources after it,
- * so that bytes which nobody filled, or which somebody kept, show up.
+ * The array is the expected content of the disk. A discarded byte may read as before or as zero until it is written
+ * again; `#loose` marks such bytes. Buffers are spoiled around each request: read targets before it, write sources
+ * after it, so that unfilled bytes and retained buffers show up.
  *
  * Long file: one method for each operation.
  */
@@ -68,7 +68,7 @@ export interface RunOptions {
   readonly inspect?: (image: ClosedImage) => Promise<void>;
 }
 
-/** An image that nobody has open, and what is in it. */
+/** An image that is not open, and its content. */
 export interface ClosedImage {
   /** With all files that belong to it, in the directory of the image. */
   readonly provider: StorageProvider;

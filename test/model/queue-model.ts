@@ -22,7 +22,7 @@ interface Call {
   readonly offset: number;
   readonly length: number;
 }
-/** Told of every call before it begins; says whether it shall fail. */
+/** Called before every request; returns true to make it fail. */
 type Starting = (what: Call, memory: readonly Uint8Array[] | null) => boolean;
 
 /** One submission, as the model sees it. */

@@ -23,7 +23,7 @@ const TIMINGS = 4;
 /** While shrinking, runs that hang must not take all the time. */
 const HANG_MS = 2000;
 
-/** Those of VDKIT_MODEL_SEED, or so many. */
+/** The seeds of VDKIT_MODEL_SEED, or the first `count` ones. */
 export function seedsToRun(count: number): number[] {
   const wanted = process.env['VDKIT_MODEL_SEED'];
   if (wanted !== undefined && wanted !== '') return wanted.split(',').map(Number);

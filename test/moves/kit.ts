@@ -17,7 +17,7 @@ const SMALL: Readonly<Record<string, number>> = {
 export interface Kind {
   readonly title: string;
   readonly format: Format;
-  /** The image has its data in a file of its own. */
+  /** True for an image with an external data file. */
   readonly data: boolean;
 }
 
@@ -61,7 +61,7 @@ export interface Family {
   readonly states: readonly State[];
 }
 
-/** Makes the images, each with content of its own; the one that moves has snapshots, bitmaps and a comment where it can. */
+/** Makes the images, each with unique content; the moving one has snapshots, bitmaps and a comment if supported. */
 export async function makeFamily(
   provider: StorageProvider,
   directory: string,

@@ -1,4 +1,4 @@
-/** Locks against QEMU's, both ways: whoever has an image open for writing keeps the other out. */
+/** Locks against QEMU's, both ways: a program with an image open for writing keeps the other out. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

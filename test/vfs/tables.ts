@@ -102,7 +102,7 @@ export function gptDisk(size: number, slots: readonly (GptSlot | null)[], option
   return disk;
 }
 
-/** Computes the checksum of a changed header anew; the sector begins at `at`. */
+/** Recomputes the checksum of a changed header; the sector begins at `at`. */
 export function resealHeader(disk: Uint8Array, at: number): void {
   const view = new DataView(disk.buffer, disk.byteOffset + at, 512);
   view.setUint32(16, 0, true);

@@ -1,16 +1,16 @@
 /**
- * One opened VDI image.
+ * An open VDI image.
  *
- * State: the first sector as it is on the medium (`#sector`) and the block map, with an allocator of slots when the image
- * is open for writing. The header's count and modification UUID change in `seal`, so the
- * sector never runs ahead of a flush.
+ * State: the first sector as on the medium (`#sector`) and the block map, with an allocator of slots when the image is
+ * open for writing. The header's count and modification UUID change in `seal`, so the sector never runs ahead of a
+ * flush.
  *
  * Order of writes when a block gets a place (each step durable before the next):
  *   1. the payload in its slot, and the header with the raised count (stage);
  *   2. the map entry (publish).
  * The count comes before the map: QEMU hands out slot `count` next, so a map ahead of the count would make it
- * overwrite a block. A cut between the steps leaves slots that nobody refers to; they are found again when the image
- * is opened and handed out first. Holes at the end are cut off after the header's lowered count is durable.
+ * overwrite a block. A cut between the steps leaves unreferenced slots; they are found when the image is opened and
+ * reused first. Holes at the end are cut off after the header's lowered count is durable.
  */
 import { isNullGuid, randomGuid } from '../../binary/guid.ts';
 import { SECTOR } from '../../binary/numbers.ts';

@@ -5,11 +5,11 @@
  * The lock file of a dead process is stale and may be replaced, by one process only: while it does so it holds another
  * lock file, `<image>.vdkit-lock.takeover`, made the same way. Only its owner, or the holder of the takeover lock, ever
  * removes a lock file; so a file found stale under that lock is still the same file when it is removed. A process is
- * dead if it ran on this machine, among the processes that can be seen from here, and is gone. Of all others nobody can
- * tell: their files count as live, and people have to remove them.
+ * dead if it ran on this machine, among the processes that can be seen from here, and is gone. Others are unknown:
+ * their files count as live, and people have to remove them.
  *
- * A file in which nothing was ever written is what a power cut left of one: no live process has it so. Only where a
- * file system has no links, a lock file is empty for the moment in which it is made; there it must be some seconds old.
+ * A file without content was left by a power cut: no live process has one. Only where a file system has no links, a
+ * lock file is empty for the moment in which it is made; there it must be some seconds old.
  */
 import * as fs from 'node:fs';
 import * as os from 'node:os';

@@ -200,7 +200,9 @@ function withExtra(from: Sample): Sample {
   return { ...from, name: 'extra bytes', bytes, anatomy: anatomyOf(bytes) };
 }
 
-/** Entries behind those of the disk, some of them with blocks: allowed, and nobody may ever see what they hold. */
+/**
+ * Entries past those of the disk, some of them with blocks: permitted, and their content must never become visible.
+ */
 function withLongMap(from: Sample): Sample {
   const virtualSize = 8 * BLOCK - SECTOR;
   const cut = edited('long map', from, (bytes) => HEADER.put(bytes, 'diskSize', virtualSize));
