@@ -295,7 +295,7 @@ export interface Image {
    * Fills the target from an `encoded` run, or any part of one. Reads the file in large pieces and decodes in parallel.
    * Throws `corrupt` when the stored bytes do not decode.
    */
-  readEncoded?(guestOffset: number, target: ReadTarget): Promise<void>;
+  readEncoded?(guestOffset: number, target: ReadTarget, options?: OperationOptions): Promise<void>;
   /**
    * Allocates space for an unallocated range. Never waits once its tables are loaded, so calls in guest order produce
    * files in order.

@@ -1,17 +1,19 @@
 /** Blobs and files chosen in a browser, as storages. */
 import { checkArguments, optional, TEXT, withMethods } from '../arguments.ts';
-import { ImageError } from '../errors.ts';
+import { ImageError, throwIfAborted } from '../errors.ts';
 import { allOf, checkRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
 import type {
   LockMode,
   LockOptions,
   LockState,
+  OperationOptions,
   ReadTarget,
   Storage,
   StorageCapabilities,
   StorageExtent,
   StorageIdentity,
 } from './contract.ts';
+import { orAborted } from './or-aborted.ts';
 import { THIS_RUN } from './this-run.ts';
 
 const keys = new WeakMap<Blob, string>();
@@ -35,11 +37,13 @@ export class BlobStorage implements Storage {
     this.label = label ?? ('name' in blob && typeof blob.name === 'string' ? blob.name : 'blob');
   }
 
-  async read(offset: number, target: ReadTarget): Promise<void> {
+  async read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
     this.#checkOpen();
     const length = lengthOf(target);
     checkRange(this, offset, length);
-    const bytes = await this.#bytes(offset, length);
+    throwIfAborted(options?.signal, 'The read');
+    // The Blob fills memory of its own, so nobody waits for it who does not want to.
+    const bytes = await orAborted(this.#bytes(offset, length), options, 'The read');
     let at = 0;
     for (const buffer of allOf(target)) {
       buffer.set(bytes.subarray(at, at + buffer.length));

@@ -9,6 +9,7 @@ import type {
   LockState,
   NameInfo,
   OpenMode,
+  OperationOptions,
   PublishHow,
   ReadTarget,
   Storage,
@@ -19,6 +20,7 @@ import type {
   WriteSource,
 } from './contract.ts';
 import { LockTable, lockedHere, stateOf } from './locks.ts';
+import { checkSignal } from './or-aborted.ts';
 import { SparseBytes } from './sparse-bytes.ts';
 import { THIS_RUN } from './this-run.ts';
 
@@ -65,7 +67,8 @@ export class MemoryStorage implements Storage {
     return true;
   }
 
-  async read(offset: number, target: ReadTarget): Promise<void> {
+  async read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The read');
     this.#checkOpen();
     checkRange(this, offset, lengthOf(target));
     let at = offset;
@@ -75,7 +78,8 @@ export class MemoryStorage implements Storage {
     }
   }
 
-  async write(offset: number, source: WriteSource): Promise<void> {
+  async write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The write');
     this.#checkWritable();
     checkWriteRange(this.label, offset, lengthOf(source));
     let at = offset;
@@ -92,21 +96,29 @@ export class MemoryStorage implements Storage {
     return this.#file.bytes.extentAt(offset);
   }
 
-  async zero(offset: number, length: number, _how: { readonly punch: boolean }): Promise<void> {
+  async zero(
+    offset: number,
+    length: number,
+    _how: { readonly punch: boolean },
+    options?: OperationOptions,
+  ): Promise<void> {
+    checkSignal(options, 'The write');
     this.#checkWritable();
     checkRange(this, offset, length);
     this.#file.bytes.zero(offset, length);
     this.#file.noteChange();
   }
 
-  async resize(size: number): Promise<void> {
+  async resize(size: number, options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The resize');
     this.#checkWritable();
     checkSize(this.label, size);
     this.#file.bytes.resize(size);
     this.#file.noteChange();
   }
 
-  async flush(): Promise<void> {
+  async flush(options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The flush');
     this.#checkOpen();
   }
 

@@ -7,6 +7,7 @@ import {
   type LockOptions,
   type LockState,
   type MaybePromise,
+  type OperationOptions,
   type ReadTarget,
   type Storage,
   type StorageCapabilities,
@@ -14,6 +15,7 @@ import {
   type StorageIdentity,
   type WriteSource,
 } from './contract.ts';
+import { checkSignal } from './or-aborted.ts';
 import { RangeSet } from './range-set.ts';
 import { SparseBytes } from './sparse-bytes.ts';
 
@@ -60,21 +62,23 @@ export class OverlayStorage implements Storage {
     return true;
   }
 
-  async read(offset: number, target: ReadTarget): Promise<void> {
+  async read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
     this.#checkOpen();
+    checkSignal(options, 'The read');
     checkRange(this, offset, lengthOf(target));
     let at = offset;
     const waiting: Promise<void>[] = [];
     for (const buffer of allOf(target)) {
-      this.#readPieces(at, buffer, waiting);
+      this.#readPieces(at, buffer, waiting, options);
       at += buffer.length;
     }
     const results = await Promise.allSettled(waiting);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
-  async write(offset: number, source: WriteSource): Promise<void> {
+  async write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void> {
     this.#checkOpen();
+    checkSignal(options, 'The write');
     const length = lengthOf(source);
     checkWriteRange(this.label, offset, length);
     let at = offset;
@@ -85,12 +89,12 @@ export class OverlayStorage implements Storage {
     this.#own.add(offset, offset + length);
   }
 
-  extentAt(offset: number): MaybePromise<StorageExtent> {
+  extentAt(offset: number, options?: OperationOptions): MaybePromise<StorageExtent> {
     this.#checkOpen();
     checkRange(this, offset, 1);
     const run = this.#runAt(offset);
     if (run.own) return within(this.#changes.extentAt(offset), run);
-    const answer = this.#base.extentAt(offset);
+    const answer = this.#base.extentAt(offset, options);
     return isPromise(answer) ? answer.then((extent) => within(extent, run)) : within(answer, run);
   }
 
@@ -119,14 +123,14 @@ export class OverlayStorage implements Storage {
   }
 
   /** The base is only read, and the overlay cannot be reached from elsewhere. */
-  async lock(_mode: LockMode, how?: LockOptions): Promise<void> {
+  async lock(_mode: LockMode, how?: LockOptions, options?: OperationOptions): Promise<void> {
     this.#checkOpen();
-    await this.#base.lock('shared', how);
+    await this.#base.lock('shared', how, options);
   }
 
-  async lockState(): Promise<LockState> {
+  async lockState(options?: OperationOptions): Promise<LockState> {
     this.#checkOpen();
-    return this.#base.lockState();
+    return this.#base.lockState(options);
   }
 
   async close(): Promise<void> {
@@ -139,13 +143,13 @@ export class OverlayStorage implements Storage {
     if (this.#closed) throw closedStorage(this.label);
   }
 
-  #readPieces(offset: number, target: Uint8Array, waiting: Promise<void>[]): void {
+  #readPieces(offset: number, target: Uint8Array, waiting: Promise<void>[], options?: OperationOptions): void {
     for (let at = 0; at < target.length; ) {
       const run = this.#runAt(offset + at);
       const end = Math.min(run.end - offset, target.length);
       const piece = target.subarray(at, end);
       if (run.own) this.#changes.read(offset + at, piece);
-      else waiting.push(this.#base.read(offset + at, piece));
+      else waiting.push(this.#base.read(offset + at, piece, options));
       at = end;
     }
   }

@@ -64,9 +64,9 @@ function storageBytes(storage: Storage): ByteStore {
     writable: storage.can.write,
     grows: storage.can.write && storage.can.resize,
     blockSize: 512,
-    read: (offset, target) => storage.read(offset, target),
-    write: (offset, source) => storage.write(offset, source),
-    flush: () => storage.flush(),
+    read: (offset, target, options) => storage.read(offset, target, options),
+    write: (offset, source, options) => storage.write(offset, source, options),
+    flush: (options) => storage.flush(options),
     allocatedSize: async () => (await storage.identity()).allocatedSize,
     close: () => storage.close(),
   };

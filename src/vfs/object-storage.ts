@@ -18,6 +18,7 @@ import type {
   LockOptions,
   LockState,
   OpenMode,
+  OperationOptions,
   ReadTarget,
   Storage,
   StorageCapabilities,
@@ -26,6 +27,7 @@ import type {
   WriteSource,
 } from '../storage/contract.ts';
 import { LockTable, lockedHere, stateOf } from '../storage/locks.ts';
+import { checkSignal } from '../storage/or-aborted.ts';
 import type { FileObject } from './file.ts';
 import { FILE_OBJECT, HANDLE, OBJECT_OPTIONS } from './kinds.ts';
 
@@ -165,17 +167,18 @@ class ObjectStorage implements Storage {
     return this.#size;
   }
 
-  async read(offset: number, target: ReadTarget): Promise<void> {
+  async read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
     this.#checkOpen();
     checkRange(this, offset, lengthOf(target));
     let at = offset;
     for (const buffer of allOf(target)) {
+      checkSignal(options, 'The read');
       await asIo(this.label, () => this.#port.readAt(at, buffer));
       at += buffer.length;
     }
   }
 
-  async write(offset: number, source: WriteSource): Promise<void> {
+  async write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void> {
     this.#checkWritable();
     const length = lengthOf(source);
     checkWriteRange(this.label, offset, length);
@@ -183,6 +186,7 @@ class ObjectStorage implements Storage {
     this.#size = Math.max(this.#size, offset + length);
     let at = offset;
     for (const buffer of allOf(source)) {
+      checkSignal(options, 'The write');
       await asIo(this.label, () => this.#port.writeAt(at, buffer));
       at += buffer.length;
     }
@@ -194,11 +198,16 @@ class ObjectStorage implements Storage {
     return { start: 0, end: this.#size, data: true };
   }
 
-  async zero(offset: number, length: number, _how: { readonly punch: boolean }): Promise<void> {
+  async zero(
+    offset: number,
+    length: number,
+    _how: { readonly punch: boolean },
+    options?: OperationOptions,
+  ): Promise<void> {
     checkRange(this, offset, length);
     const zeroes = new Uint8Array(Math.min(length, ZEROES));
     for (let at = 0; at < length; at += zeroes.length) {
-      await this.write(offset + at, zeroes.subarray(0, Math.min(zeroes.length, length - at)));
+      await this.write(offset + at, zeroes.subarray(0, Math.min(zeroes.length, length - at)), options);
     }
   }
 

@@ -13,6 +13,7 @@ import {
 import type {
   LockMode,
   LockState,
+  OperationOptions,
   ReadTarget,
   Storage,
   StorageCapabilities,
@@ -20,6 +21,7 @@ import type {
   StorageIdentity,
   WriteSource,
 } from '../storage/contract.ts';
+import { checkSignal, orAborted } from '../storage/or-aborted.ts';
 import { READABLE, SIZED, STREAM_STORAGE_OPTIONS, WRITABLE } from './kinds.ts';
 import { asIo } from './object-storage.ts';
 
@@ -55,6 +57,7 @@ class StreamReadStorage implements Storage {
   #position = 0;
   /** Bytes received and not yet consumed. */
   #rest: Uint8Array = new Uint8Array(0);
+  #chunk: Promise<ReadableStreamReadResult<Uint8Array>> | null = null;
   #queue: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | null = null;
 
@@ -64,15 +67,16 @@ class StreamReadStorage implements Storage {
     this.label = label;
   }
 
-  async read(offset: number, target: ReadTarget): Promise<void> {
+  async read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
     this.#checkOpen();
     checkRange(this, offset, lengthOf(target));
-    const reading = this.#queue.then(() => this.#read(offset, allOf(target)));
+    const reading = this.#queue.then(() => this.#read(offset, allOf(target), options));
     this.#queue = reading.catch(() => {});
     await reading;
   }
 
-  async #read(offset: number, targets: readonly Uint8Array[]): Promise<void> {
+  async #read(offset: number, targets: readonly Uint8Array[], options: OperationOptions | undefined): Promise<void> {
+    checkSignal(options, 'The read');
     if (offset < this.#position) {
       throw new ImageError('unsupported', 'A stream cannot be read again', {
         path: this.label,
@@ -81,10 +85,10 @@ class StreamReadStorage implements Storage {
         hint: 'Read it into a file or into memory first.',
       });
     }
-    while (this.#position < offset) this.#take((await this.#some()).length, offset - this.#position);
+    while (this.#position < offset) this.#take((await this.#some(options)).length, offset - this.#position);
     for (const target of targets) {
       for (let done = 0; done < target.length; ) {
-        const piece = (await this.#some()).subarray(0, target.length - done);
+        const piece = (await this.#some(options)).subarray(0, target.length - done);
         target.set(piece, done);
         this.#take(piece.length, piece.length);
         done += piece.length;
@@ -98,9 +102,12 @@ class StreamReadStorage implements Storage {
     this.#position += count;
   }
 
-  async #some(): Promise<Uint8Array> {
+  async #some(options: OperationOptions | undefined): Promise<Uint8Array> {
     while (this.#rest.length === 0) {
-      const { done, value } = await asIo(this.label, () => this.#reader.read());
+      // Who gives up leaves the chunk to the next read.
+      this.#chunk ??= asIo(this.label, () => this.#reader.read());
+      const { done, value } = await orAborted(this.#chunk, options, 'The read');
+      this.#chunk = null;
       if (done) {
         throw new ImageError('io', 'The stream ended before its end', {
           path: this.label,
@@ -199,7 +206,8 @@ class StreamWriteStorage implements Storage {
     );
   }
 
-  async write(offset: number, source: WriteSource): Promise<void> {
+  async write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The write');
     this.#checkOpen();
     const length = lengthOf(source);
     checkWriteRange(this.label, offset, length);

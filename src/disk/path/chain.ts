@@ -11,9 +11,11 @@ import {
   type FileAttributes,
   isPromise,
   type MaybePromise,
+  type OperationOptions,
   type ReadTarget,
   type Source,
 } from '../../storage/contract.ts';
+import { orAborted } from '../../storage/or-aborted.ts';
 import type { Range } from '../device.ts';
 import type { ImageSettings } from '../options.ts';
 import { bufferList, fillZero, sliceBuffers, totalLength } from './buffers.ts';
@@ -144,6 +146,7 @@ export class Chain {
     buffers: readonly Uint8Array[],
     length: number,
     { gaps, cached = false }: ChainReadOptions = {},
+    options?: OperationOptions,
   ): Promise<boolean> {
     const cache = cached && level === this.top ? this.cache : null;
     let unallocated = true;
@@ -151,11 +154,11 @@ export class Chain {
     try {
       for (let position = 0; position < length; ) {
         const answer = this.locate(level, offset + position, length - position);
-        const located = isPromise(answer) ? await answer : answer;
+        const located = isPromise(answer) ? await orAborted(answer, options, 'The read') : answer;
         const end = position + located.mapping.length;
         if (isStored(located.mapping)) {
           const part = sliceBuffers(buffers, position, end);
-          running.push(markHandled(this.#readRun(located, offset + position, part, cache)));
+          running.push(markHandled(this.#readRun(located, offset + position, part, cache, options)));
         } else {
           this.checkComplete(located, offset + position);
           const part = sliceBuffers(buffers, position, end);
@@ -179,15 +182,27 @@ export class Chain {
     return unallocated;
   }
 
-  #readRun(located: Located, offset: number, target: ReadTarget, cache: CacheLayer | null): Promise<void> {
-    if (cache === null) return this.#readStored(located, offset, 0, target);
-    return cache.read(offset, target, (at, part) => this.#readStored(located, at, at - offset, part));
+  #readRun(
+    located: Located,
+    offset: number,
+    target: ReadTarget,
+    cache: CacheLayer | null,
+    options: OperationOptions | undefined,
+  ): Promise<void> {
+    if (cache === null) return this.#readStored(located, offset, 0, target, options);
+    return cache.read(offset, target, (at, part) => this.#readStored(located, at, at - offset, part, options));
   }
 
   /** A part of a run, `skipped` bytes from its start. */
-  #readStored({ mapping, image }: Located, offset: number, skipped: number, target: ReadTarget): Promise<void> {
-    if (mapping.kind === 'data') return mapping.storage.read(mapping.fileOffset + skipped, target);
-    return readEncoded(this.at(image).image, offset, target);
+  #readStored(
+    { mapping, image }: Located,
+    offset: number,
+    skipped: number,
+    target: ReadTarget,
+    options: OperationOptions | undefined,
+  ): Promise<void> {
+    if (mapping.kind === 'data') return mapping.storage.read(mapping.fileOffset + skipped, target, options);
+    return readEncoded(this.at(image).image, offset, target, options);
   }
 
   /** Fills with what is stored for zeroes. */

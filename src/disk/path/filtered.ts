@@ -4,6 +4,7 @@
  */
 import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
+import type { OperationOptions } from '../../storage/contract.ts';
 import type { Range } from '../device.ts';
 import type { ActiveImage } from './active-image.ts';
 import { sliceBuffers } from './buffers.ts';
@@ -23,13 +24,14 @@ export async function readFiltered(
   offset: number,
   buffers: readonly Uint8Array[],
   length: number,
+  options?: OperationOptions,
 ): Promise<boolean> {
   const { start, end } = widened(offset, length);
   let unallocated = true;
   const scratch = new Uint8Array(Math.min(PIECE, end - start));
   for (let at = start; at < end; at += scratch.length) {
     const piece = scratch.subarray(0, Math.min(scratch.length, end - at));
-    unallocated = (await readPlain(chain, at, piece)) && unallocated;
+    unallocated = (await readPlain(chain, at, piece, options)) && unallocated;
     const [from, to] = [Math.max(at, offset), Math.min(at + piece.length, offset + length)];
     copyInto(sliceBuffers(buffers, from - offset, to - offset), piece.subarray(from - at, to - at));
   }
@@ -42,6 +44,7 @@ export async function writeFiltered(
   offset: number,
   buffers: readonly Uint8Array[],
   length: number,
+  options?: OperationOptions,
 ): Promise<void> {
   const { chain, writes } = head;
   const { start, end } = widened(offset, length);
@@ -50,31 +53,42 @@ export async function writeFiltered(
     const plain = new Uint8Array(Math.min(PIECE, end - at));
     const [from, to] = [Math.max(at, offset), Math.min(at + plain.length, offset + length)];
     // The sectors at the ends are written whole, with what stands around the request.
-    if (from > at) await readPlain(chain, at, plain.subarray(0, SECTOR));
+    if (from > at) await readPlain(chain, at, plain.subarray(0, SECTOR), options);
     if (to < at + plain.length && (from === at || plain.length > SECTOR)) {
-      await readPlain(chain, at + plain.length - SECTOR, plain.subarray(plain.length - SECTOR));
+      await readPlain(chain, at + plain.length - SECTOR, plain.subarray(plain.length - SECTOR), options);
     }
     copyFrom(sliceBuffers(buffers, from - offset, to - offset), plain, from - at);
     const stored = await chain.filters.encode(at, plain.slice());
-    await writes.write(at, plain.length, [stored], [plain]);
+    await writes.write(at, plain.length, [stored], options, [plain]);
   }
 }
 
 /** Makes the range read zero. The caller holds the widened range. */
-export async function zeroFiltered(head: ActiveImage, offset: number, length: number, punch: boolean): Promise<void> {
+export async function zeroFiltered(
+  head: ActiveImage,
+  offset: number,
+  length: number,
+  punch: boolean,
+  options?: OperationOptions,
+): Promise<void> {
   checkWhole(head.chain, offset, length);
   const end = offset + length;
   const [start, stop] = [Math.min(alignUp(offset, SECTOR), end), Math.max(alignDown(end, SECTOR), offset)];
-  if (start > stop) return writeFiltered(head, offset, [new Uint8Array(length)], length);
-  if (start > offset) await writeFiltered(head, offset, [new Uint8Array(start - offset)], start - offset);
-  if (stop > start) await head.writes.zero(start, stop - start, punch);
-  if (end > stop) await writeFiltered(head, stop, [new Uint8Array(end - stop)], end - stop);
+  if (start > stop) return writeFiltered(head, offset, [new Uint8Array(length)], length, options);
+  if (start > offset) await writeFiltered(head, offset, [new Uint8Array(start - offset)], start - offset, options);
+  if (stop > start) await head.writes.zero(start, stop - start, punch, options);
+  if (end > stop) await writeFiltered(head, stop, [new Uint8Array(end - stop)], end - stop, options);
 }
 
 /** Whole sectors as the guest reads them. True when no image held any byte of it. */
-async function readPlain(chain: Chain, offset: number, target: Uint8Array): Promise<boolean> {
+async function readPlain(
+  chain: Chain,
+  offset: number,
+  target: Uint8Array,
+  options?: OperationOptions,
+): Promise<boolean> {
   const gaps: Range[] = [];
-  const unallocated = await chain.read(chain.top, offset, [target], target.length, { gaps, cached: true });
+  const unallocated = await chain.read(chain.top, offset, [target], target.length, { gaps, cached: true }, options);
   let at = offset;
   for (const gap of [...gaps, { offset: offset + target.length, length: 0 }]) {
     if (gap.offset > at) {

@@ -9,6 +9,7 @@ import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import { markHandled } from '../../storage/all-done.ts';
 import { isPromise, type OperationOptions, type ReadTarget, type WriteSource } from '../../storage/contract.ts';
+import { orAborted } from '../../storage/or-aborted.ts';
 import type { CompressedWrite, DeviceCapabilities, Range, ReadResult, ZeroOptions } from '../device.ts';
 import type { DiskOpenOptions } from '../options.ts';
 import type { ActiveImage } from './active-image.ts';
@@ -124,8 +125,8 @@ export class Requests {
     const { start, end } = this.#range(offset, length);
     const lock = this.locks.acquire(start, end, false);
     return isPromise(lock)
-      ? lock.then((held) => this.#read(held, offset, buffers, length))
-      : this.#read(lock, offset, buffers, length);
+      ? lockOrAborted(lock, options, 'The read').then((held) => this.#read(held, offset, buffers, length, options))
+      : this.#read(lock, offset, buffers, length, options);
   }
 
   /** Writes the source at `offset`. Durable after the next `flush`. */
@@ -134,12 +135,13 @@ export class Requests {
     this.check(offset, length);
     throwIfAborted(signalOf(options), 'The write');
     if (length === 0) return;
-    await this.#change(offset, length, () => {
+    const write = (): Promise<void> => {
       this.#head.discards.noteChange(offset, length);
       return this.#head.chain.filters.active
-        ? writeFiltered(this.#head, offset, bufferList(source), length)
-        : this.#head.writes.write(offset, length, bufferList(source));
-    });
+        ? writeFiltered(this.#head, offset, bufferList(source), length, options)
+        : this.#head.writes.write(offset, length, bufferList(source), options);
+    };
+    await this.#change(offset, length, write, options);
   }
 
   /**
@@ -152,17 +154,15 @@ export class Requests {
     throwIfAborted(options.signal, 'The write');
     this.checkWritable();
     // What a filter made of the bytes hardly gets smaller.
-    if (this.#head.chain.filters.active) return { store: () => this.write(offset, bytes) };
+    if (this.#head.chain.filters.active) return { store: () => this.write(offset, bytes, options) };
     const encoder = encoderOf(this.#head.last.image, this.label);
     const pieces = await compressUnits(encoder, offset, bytes, this.size);
     const { length } = bytes;
-    return {
-      store: () =>
-        this.#change(offset, length, () => {
-          this.#head.discards.noteChange(offset, length);
-          return this.#head.writes.writePieces(pieces);
-        }),
+    const write = (): Promise<void> => {
+      this.#head.discards.noteChange(offset, length);
+      return this.#head.writes.writePieces(pieces, options);
     };
+    return { store: () => this.#change(offset, length, write, options) };
   }
 
   /** Makes a range read zero, giving its room back where that is possible. */
@@ -170,13 +170,14 @@ export class Requests {
     this.check(offset, length);
     throwIfAborted(signalOf(options), 'The write');
     if (length === 0) return;
-    await this.#change(offset, length, () => {
+    const zero = (): Promise<void> => {
       this.#head.discards.noteChange(offset, length);
       const punch = options.punch ?? true;
       return this.#head.chain.filters.active
-        ? zeroFiltered(this.#head, offset, length, punch)
-        : this.#head.writes.zero(offset, length, punch);
-    });
+        ? zeroFiltered(this.#head, offset, length, punch, options)
+        : this.#head.writes.zero(offset, length, punch, options);
+    };
+    await this.#change(offset, length, zero, options);
   }
 
   /**
@@ -232,8 +233,14 @@ export class Requests {
     }
   }
 
-  #read(lock: RangeLock, offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> {
-    const done = this.#readRun(offset, buffers, length) ?? this.#readRuns(offset, buffers, length);
+  #read(
+    lock: RangeLock,
+    offset: number,
+    buffers: readonly Uint8Array[],
+    length: number,
+    options: OperationOptions,
+  ): Promise<ReadResult> {
+    const done = this.#readRun(offset, buffers, length, options) ?? this.#readRuns(offset, buffers, length, options);
     return done.then(
       (result) => {
         lock.release();
@@ -247,7 +254,12 @@ export class Requests {
   }
 
   /** The common case without a loop: one run covers the request. */
-  #readRun(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> | null {
+  #readRun(
+    offset: number,
+    buffers: readonly Uint8Array[],
+    length: number,
+    options: OperationOptions,
+  ): Promise<ReadResult> | null {
     if (length === 0) return Promise.resolve(NOTHING);
     if (this.#head.chain.filters.decodes || this.#head.chain.cache !== null) return null;
     try {
@@ -258,17 +270,22 @@ export class Requests {
         return null;
       }
       if (located.mapping.length < length || located.mapping.kind !== 'data') return null;
-      return located.mapping.storage.read(located.mapping.fileOffset, buffers).then(() => DATA);
+      return located.mapping.storage.read(located.mapping.fileOffset, buffers, options).then(() => DATA);
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  async #readRuns(offset: number, buffers: readonly Uint8Array[], length: number): Promise<ReadResult> {
+  async #readRuns(
+    offset: number,
+    buffers: readonly Uint8Array[],
+    length: number,
+    options: OperationOptions,
+  ): Promise<ReadResult> {
     const { chain } = this.#head;
     const unallocated = chain.filters.decodes
-      ? await readFiltered(chain, offset, buffers, length)
-      : await chain.read(chain.top, offset, buffers, length, { gaps: [], cached: true });
+      ? await readFiltered(chain, offset, buffers, length, options)
+      : await chain.read(chain.top, offset, buffers, length, { gaps: [], cached: true }, options);
     return unallocated ? NOTHING : DATA;
   }
 
@@ -278,18 +295,23 @@ export class Requests {
   }
 
   /** Runs one change under its lock, after what must be durable before the first. */
-  async #change(offset: number, length: number, run: () => Promise<void>): Promise<void> {
+  async #change(offset: number, length: number, run: () => Promise<void>, options?: OperationOptions): Promise<void> {
     this.checkWritable();
     this.running.begin();
     try {
-      await this.#changeLocked(offset, length, run);
+      await this.#changeLocked(offset, length, run, options);
     } finally {
       this.running.end();
     }
   }
 
-  async #changeLocked(offset: number, length: number, run: () => Promise<void>): Promise<void> {
-    const held = await this.#lockForChange(offset, length);
+  async #changeLocked(
+    offset: number,
+    length: number,
+    run: () => Promise<void>,
+    options: OperationOptions | undefined,
+  ): Promise<void> {
+    const held = await this.#lockForChange(offset, length, options);
     try {
       this.#head.flusher.refuseAfterFailure(this.label);
       if (!this.#head.ready) await this.#head.begin();
@@ -315,12 +337,12 @@ export class Requests {
   }
 
   /** A merge that begins while we wait may want a wider range. */
-  async #lockForChange(offset: number, length: number): Promise<RangeLock> {
+  async #lockForChange(offset: number, length: number, options?: OperationOptions): Promise<RangeLock> {
     for (;;) {
       const range = this.#range(offset, length);
       const [start, end] = this.relay?.widen(range.start, range.end - range.start) ?? [range.start, range.end];
       const lock = this.locks.acquire(start, end, true);
-      const held = isPromise(lock) ? await lock : lock;
+      const held = isPromise(lock) ? await lockOrAborted(lock, options, 'The write') : lock;
       const now = this.#range(offset, length);
       const [first, last] = this.relay?.widen(now.start, now.end - now.start) ?? [now.start, now.end];
       if (first >= start && last <= end) return held;
@@ -403,6 +425,18 @@ export class Requests {
     );
     return head;
   }
+}
+
+/** Waits for a lock; one that comes after the signal is given back. */
+function lockOrAborted(
+  lock: Promise<RangeLock>,
+  options: OperationOptions | undefined,
+  what: string,
+): Promise<RangeLock> {
+  return orAborted(lock, options, what).catch((error: unknown) => {
+    void lock.then((late) => late.release());
+    throw error;
+  });
 }
 
 /** Options of a single request: checked without a kind, since they come so often. */

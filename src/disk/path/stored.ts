@@ -1,7 +1,7 @@
 /** Runs of one image that hold bytes, whatever form they have in the file. */
 import { assert } from '../../errors.ts';
 import type { Image, Mapping } from '../../image/contract.ts';
-import type { ReadTarget } from '../../storage/contract.ts';
+import type { OperationOptions, ReadTarget } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 
 /** A run whose bytes the image holds itself. */
@@ -13,14 +13,25 @@ export function isStored(mapping: Mapping): mapping is StoredMapping {
 }
 
 /** Fills the target from a run of the image, or from a part of it that begins there. */
-export function readStored(image: Image, mapping: StoredMapping, offset: number, target: Uint8Array): Promise<void> {
+export function readStored(
+  image: Image,
+  mapping: StoredMapping,
+  offset: number,
+  target: Uint8Array,
+  options?: OperationOptions,
+): Promise<void> {
   return mapping.kind === 'data'
-    ? readPadded(mapping.storage, mapping.fileOffset, target)
-    : readEncoded(image, offset, target);
+    ? readPadded(mapping.storage, mapping.fileOffset, target, options)
+    : readEncoded(image, offset, target, options);
 }
 
 /** Has the image decode what it stores in a form of its own. */
-export function readEncoded(image: Image, offset: number, target: ReadTarget): Promise<void> {
+export function readEncoded(
+  image: Image,
+  offset: number,
+  target: ReadTarget,
+  options?: OperationOptions,
+): Promise<void> {
   assert(image.readEncoded !== undefined, 'an image with encoded runs reads them');
-  return image.readEncoded(offset, target);
+  return image.readEncoded(offset, target, options);
 }

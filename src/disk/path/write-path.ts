@@ -14,7 +14,8 @@ import { equalBytes, isZero, isZeroIn } from '../../codec/bytes.ts';
 import { assert, ImageError } from '../../errors.ts';
 import type { EncodedUnit, Image, Mapping, WriteSlot } from '../../image/contract.ts';
 import { allDone, markHandled } from '../../storage/all-done.ts';
-import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
+import { isPromise, type MaybePromise, type OperationOptions, type Storage } from '../../storage/contract.ts';
+import { orAborted } from '../../storage/or-aborted.ts';
 import { bufferList, sliceBuffers, zeroSource } from './buffers.ts';
 import type { Chain } from './chain.ts';
 import { encoderOf, type WritePiece } from './compressed-writes.ts';
@@ -43,6 +44,8 @@ interface Request {
   readonly plain?: readonly Uint8Array[] | undefined;
   /** All bytes are known to be zero. */
   readonly zero: boolean;
+  /** Of the caller. */
+  readonly options?: OperationOptions | undefined;
 }
 
 /** What a unit reads before the write: the chain from `level` down, or zeroes. */
@@ -75,28 +78,29 @@ export class WritePath {
     offset: number,
     length: number,
     buffers: readonly Uint8Array[],
+    options?: OperationOptions,
     plain?: readonly Uint8Array[],
   ): Promise<void> {
-    await this.#run({ offset, length, buffers, plain, zero: false }, (mapping, position) =>
-      mapping.storage.write(mapping.fileOffset, sliceBuffers(buffers, position, position + mapping.length)),
+    await this.#run({ offset, length, buffers, plain, zero: false, options }, (mapping, position) =>
+      mapping.storage.write(mapping.fileOffset, sliceBuffers(buffers, position, position + mapping.length), options),
     );
   }
 
   /** Stores what `compressUnits` made. */
-  async writePieces(pieces: readonly WritePiece[]): Promise<void> {
+  async writePieces(pieces: readonly WritePiece[], options?: OperationOptions): Promise<void> {
     for (const { offset, bytes, units } of pieces) {
-      if (units === null) await this.write(offset, bytes.length, [bytes]);
-      else await this.#writeUnits({ offset, length: bytes.length, buffers: [bytes], zero: false }, units);
+      if (units === null) await this.write(offset, bytes.length, [bytes], options);
+      else await this.#writeUnits({ offset, length: bytes.length, buffers: [bytes], zero: false, options }, units);
     }
   }
 
   /** Makes the range read zero, storing as little as the format allows. */
-  async zero(offset: number, length: number, punch: boolean): Promise<void> {
+  async zero(offset: number, length: number, punch: boolean, options?: OperationOptions): Promise<void> {
     const inPlace = (mapping: DataMapping, position: number): Promise<void> =>
       this.#filtered
-        ? this.#writeZeroes(mapping.storage, mapping.fileOffset, offset + position, mapping.length)
-        : zeroInPlace(mapping.storage, mapping.fileOffset, mapping.length, punch && !this.#rules.honourZeroes);
-    await this.#run({ offset, length, buffers: [], zero: true }, inPlace);
+        ? this.#writeZeroes(mapping.storage, mapping.fileOffset, offset + position, mapping.length, options)
+        : zeroInPlace(mapping, punch && !this.#rules.honourZeroes, options);
+    await this.#run({ offset, length, buffers: [], zero: true, options }, inPlace);
   }
 
   /** Gives the room of placed bytes back where the storage can; elsewhere nothing changes. */
@@ -132,7 +136,7 @@ export class WritePath {
     try {
       for (let position = 0; position < request.length; ) {
         const answer = this.#image.map(request.offset + position, request.length - position);
-        const mapping = isPromise(answer) ? await answer : answer;
+        const mapping = isPromise(answer) ? await orAborted(answer, request.options, 'The write') : answer;
         if (mapping.kind === 'data' && mapping.writable) {
           running.push(markHandled(inPlace(mapping, position)));
           position += mapping.length;
@@ -161,7 +165,7 @@ export class WritePath {
       for (let done = 0; done < wanted.length; ) {
         const slot = await encoder.prepare(wanted.slice(done));
         try {
-          await slot.storage.write(slot.fileOffset, slot.buffers);
+          await slot.storage.write(slot.fileOffset, slot.buffers, request.options);
         } catch (error) {
           slot.abort();
           throw error;
@@ -296,7 +300,7 @@ export class WritePath {
     const present = new Uint8Array(Math.min(PIECE, end - start));
     for (let at = start; at < end; at += present.length) {
       const piece = present.subarray(0, Math.min(present.length, end - at));
-      await this.#chain.read(level, at, [piece], piece.length);
+      await this.#chain.read(level, at, [piece], piece.length, undefined, request.options);
       let from = 0;
       for (const part of bufferList(await this.#dataOf(request, at, at + piece.length))) {
         if (!equalBytes(part, piece.subarray(from, from + part.length))) return 'store';
@@ -330,11 +334,11 @@ export class WritePath {
     const slotEnd = slot.guestOffset + slot.length;
     // The usual case without promises of its own: nothing but the data has to be written.
     if (start === slot.guestOffset && end === slotEnd && !request.zero) {
-      return slot.storage.write(slot.fileOffset, dataOf(request, start, end));
+      return slot.storage.write(slot.fileOffset, dataOf(request, start, end), request.options);
     }
     const work = [markHandled(this.#writeData(slot, request, start, end))];
-    if (start > slot.guestOffset) work.push(markHandled(this.#pad(slot, slot.guestOffset, start, level)));
-    if (end < slotEnd) work.push(markHandled(this.#pad(slot, end, slotEnd, level)));
+    if (start > slot.guestOffset) work.push(markHandled(this.#pad(slot, request, slot.guestOffset, start, level)));
+    if (end < slotEnd) work.push(markHandled(this.#pad(slot, request, end, slotEnd, level)));
     await allDone(work);
     // What was left out reads zero, but only inside the file. Its size does not tell: it counts writes of others behind
     // this slot, which may fail, or be lost though this one is flushed. Data may end inside the last sector: it stays.
@@ -342,37 +346,50 @@ export class WritePath {
     const reached = largest(await Promise.all(work), 0);
     if (reached >= fileEnd) return;
     const tail = Math.max(fileEnd - TAIL, slot.fileOffset, reached);
-    await slot.storage.write(tail, new Uint8Array(fileEnd - tail));
+    await slot.storage.write(tail, new Uint8Array(fileEnd - tail), request.options);
   }
 
   /** Returns where in the file it ended; 0 when nothing was written. */
   async #writeData(slot: WriteSlot, request: Request, start: number, end: number): Promise<number> {
     const at = slot.fileOffset + (start - slot.guestOffset);
     if (request.zero && slot.readsZero && !this.#rules.honourZeroes && !this.#filtered) return 0;
-    if (request.zero) await this.#writeZeroes(slot.storage, at, start, end - start);
-    else await slot.storage.write(at, dataOf(request, start, end));
+    if (request.zero) await this.#writeZeroes(slot.storage, at, start, end - start, request.options);
+    else await slot.storage.write(at, dataOf(request, start, end), request.options);
     return at + (end - start);
   }
 
   /** Returns where in the file it ended; 0 when nothing was written. */
-  async #pad(slot: WriteSlot, start: number, end: number, level: number | null): Promise<number> {
+  async #pad(slot: WriteSlot, request: Request, start: number, end: number, level: number | null): Promise<number> {
     if (start >= end) return 0;
     const diskEnd = Math.min(end, this.#chain.size);
-    const reached = level !== null && start < diskEnd ? await this.#padFromChain(slot, start, diskEnd, level) : 0;
+    const reached =
+      level !== null && start < diskEnd ? await this.#padFromChain(slot, request, start, diskEnd, level) : 0;
     const rest = level === null ? start : Math.max(start, diskEnd);
     if ((slot.readsZero && !this.#filtered) || rest >= end) return reached;
-    await this.#writeZeroes(slot.storage, slot.fileOffset + (rest - slot.guestOffset), rest, end - rest);
+    await this.#writeZeroes(
+      slot.storage,
+      slot.fileOffset + (rest - slot.guestOffset),
+      rest,
+      end - rest,
+      request.options,
+    );
     return slot.fileOffset + (end - slot.guestOffset);
   }
 
-  async #padFromChain(slot: WriteSlot, start: number, end: number, level: number): Promise<number> {
+  async #padFromChain(
+    slot: WriteSlot,
+    { options }: Request,
+    start: number,
+    end: number,
+    level: number,
+  ): Promise<number> {
     let reached = 0;
     const buffer = new Uint8Array(Math.min(PIECE, end - start));
     for (let at = start; at < end; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, end - at));
-      await this.#chain.read(level, at, [piece], piece.length);
+      await this.#chain.read(level, at, [piece], piece.length, undefined, options);
       if (slot.readsZero && !this.#filtered && isZero(piece)) continue;
-      await slot.storage.write(slot.fileOffset + (at - slot.guestOffset), piece);
+      await slot.storage.write(slot.fileOffset + (at - slot.guestOffset), piece, options);
       reached = slot.fileOffset + (at - slot.guestOffset) + piece.length;
     }
     return reached;
@@ -391,13 +408,20 @@ export class WritePath {
   }
 
   /** Writes what is stored for zeroes; behind the end of the disk, where no filter has anything to say, just zeroes. */
-  async #writeZeroes(storage: Storage, offset: number, guestOffset: number, length: number): Promise<void> {
+  async #writeZeroes(
+    storage: Storage,
+    offset: number,
+    guestOffset: number,
+    length: number,
+    options: OperationOptions | undefined,
+  ): Promise<void> {
     const { filters, size } = this.#chain;
     const inside = filters.encodes ? Math.min(Math.max(size - guestOffset, 0), length) : 0;
     for (let at = 0; at < length; ) {
       const encoded = at < inside;
       const count = Math.min(PIECE, (encoded ? inside : length) - at);
-      await storage.write(offset + at, encoded ? await filters.zeroes(guestOffset + at, count) : zeroSource(count));
+      const zeroes = encoded ? await filters.zeroes(guestOffset + at, count) : zeroSource(count);
+      await storage.write(offset + at, zeroes, options);
       at += count;
     }
   }
@@ -411,6 +435,10 @@ function dataOf(request: Request, start: number, end: number): Uint8Array | Uint
   return sliceBuffers(request.buffers, start - request.offset, end - request.offset);
 }
 
-async function zeroInPlace(storage: Storage, offset: number, length: number, punch: boolean): Promise<void> {
-  await storage.zero(offset, length, { punch: punch && storage.can.punch });
+async function zeroInPlace(
+  { storage, fileOffset, length }: DataMapping,
+  punch: boolean,
+  options: OperationOptions | undefined,
+): Promise<void> {
+  await storage.zero(fileOffset, length, { punch: punch && storage.can.punch }, options);
 }

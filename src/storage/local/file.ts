@@ -18,6 +18,7 @@ import type {
   LockState,
   MaybePromise,
   OpenMode,
+  OperationOptions,
   ReadTarget,
   Storage,
   StorageCapabilities,
@@ -27,6 +28,7 @@ import type {
   StorageRevision,
   WriteSource,
 } from '../contract.ts';
+import { checkSignal } from '../or-aborted.ts';
 import { attributesOf } from './attributes.ts';
 import { CachedReads } from './cached-reads.ts';
 import { calls } from './calls.ts';
@@ -118,7 +120,8 @@ export class FileStorage implements Storage {
     return this.#cached?.read(this.#calls(), offset, target) ?? false;
   }
 
-  async read(offset: number, target: ReadTarget): Promise<void> {
+  async read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The read');
     this.#start();
     try {
       checkRange(this, offset, lengthOf(target));
@@ -133,7 +136,8 @@ export class FileStorage implements Storage {
     }
   }
 
-  async write(offset: number, source: WriteSource): Promise<void> {
+  async write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The write');
     const length = lengthOf(source);
     this.#startChange();
     try {
@@ -169,7 +173,13 @@ export class FileStorage implements Storage {
     return this.#keep(this.#seekExtent(native, offset));
   }
 
-  async zero(offset: number, length: number, how: { readonly punch: boolean }): Promise<void> {
+  async zero(
+    offset: number,
+    length: number,
+    how: { readonly punch: boolean },
+    options?: OperationOptions,
+  ): Promise<void> {
+    checkSignal(options, 'The write');
     this.#startChange();
     try {
       checkRange(this, offset, length);
@@ -192,7 +202,8 @@ export class FileStorage implements Storage {
     this.#calls()?.adviseSequential(this.#fd);
   }
 
-  async allocate(offset: number, length: number): Promise<void> {
+  async allocate(offset: number, length: number, options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The write');
     this.#startChange();
     try {
       checkWriteRange(this.label, offset, length);
@@ -209,7 +220,8 @@ export class FileStorage implements Storage {
     }
   }
 
-  async resize(size: number): Promise<void> {
+  async resize(size: number, options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The resize');
     this.#startChange();
     const oldSize = this.#size;
     try {
@@ -232,7 +244,8 @@ export class FileStorage implements Storage {
   /**
    * `fdatasync`: a larger size counts as data, and times are not worth a second write.
    */
-  async flush(): Promise<void> {
+  async flush(options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The flush');
     this.#start();
     try {
       await calls.fdatasync(this.#fd);

@@ -7,12 +7,14 @@ import { ImageError, throwIfAborted } from '../../errors.ts';
 import { allOf, checkSize, checkWriteRange, closedStorage, lengthOf } from '../checks.ts';
 import type {
   LockState,
+  OperationOptions,
   Storage,
   StorageCapabilities,
   StorageExtent,
   StorageIdentity,
   WriteSource,
 } from '../contract.ts';
+import { checkSignal } from '../or-aborted.ts';
 import { writeFully } from './descriptor.ts';
 import { systemError } from './errno.ts';
 import { FileStorage } from './file.ts';
@@ -146,7 +148,8 @@ export class StreamStorage implements Storage {
     throw new ImageError('unsupported', 'What went into a pipe cannot be read back', { path: this.label });
   }
 
-  async write(offset: number, source: WriteSource): Promise<void> {
+  async write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void> {
+    checkSignal(options, 'The write');
     const length = lengthOf(source);
     checkWriteRange(this.label, offset, length);
     const gap = this.#advance(offset, length);

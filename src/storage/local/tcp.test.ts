@@ -8,9 +8,10 @@ import { randomBytes } from '../../../test/conformance/random.ts';
 import { createImage } from '../../operations/create.ts';
 import { openDisk } from '../../operations/open.ts';
 import { Random } from '../../testing/random.ts';
+import { rangeStorage } from '../../vfs/range.ts';
 import { insideSource } from '../../vfs/source.ts';
 import { allOf, lengthOf } from '../checks.ts';
-import type { ReadTarget, Storage, WriteSource } from '../contract.ts';
+import type { OperationOptions, ReadTarget, Storage, WriteSource } from '../contract.ts';
 import { tcpConnector as refusing } from '../local.browser.ts';
 import { MemoryProvider } from '../memory.ts';
 import type { TcpConnection } from '../tcp.ts';
@@ -251,10 +252,10 @@ class RemoteStorage implements Storage {
     this.size = size;
   }
 
-  read(offset: number, target: ReadTarget): Promise<void> {
+  read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
     return this.#inOrder(async () => {
       await this.#connection.write(request(0, offset, lengthOf(target)));
-      for (const buffer of allOf(target)) await this.#connection.read(buffer);
+      for (const buffer of allOf(target)) await this.#connection.read(buffer, options);
     });
   }
 
@@ -302,6 +303,16 @@ function serve(socket: net.Socket, content: Uint8Array): void {
     }
   });
 }
+
+it('gives up a read from a machine that does not answer', async () => {
+  const { near } = await pair();
+  const storage = new RemoteStorage(near, 4096);
+  const stop = new AbortController();
+  const reading = rangeStorage(storage, 0).read(0, new Uint8Array(512), { signal: stop.signal });
+  stop.abort();
+  await expectKind(() => reading, 'aborted');
+  await storage.close();
+});
 
 it('carries a disk that lies on another machine', async () => {
   const place = { provider: new MemoryProvider(), name: '/disk.vdi' };
