@@ -2,6 +2,7 @@
 import { normalizeGuid } from '../binary/guid.ts';
 import type { CreateImageOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
+import { keyWithRole } from '../image/config.ts';
 import type { ConfigKey, Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
 import type { CommandContext } from './context.ts';
@@ -9,9 +10,6 @@ import { UsageError } from './failure.ts';
 import { failures, formatsHint, lockOptions, namedFormat, STANDARD_STREAM } from './images.ts';
 import { present } from './options.ts';
 import { parseSize } from './size.ts';
-
-/** Config keys behind `--block-size`, whatever the format calls them. */
-const BLOCK_SIZE_KEYS = ['AllocationBlockSize', 'BlockSize'];
 
 /** Prints the variants for `--variant help`. Returns true if it did: there is nothing more to do. */
 export async function printedVariants(
@@ -113,7 +111,7 @@ function configValues(context: CommandContext, format: Format): Record<string, s
   }
   const blockSize = context.options.size('block-size');
   if (blockSize === undefined) return config;
-  const key = format.configKeys.find(({ name }) => BLOCK_SIZE_KEYS.includes(name));
+  const key = keyWithRole(format.configKeys, 'unit');
   if (key === undefined) {
     throw new ImageError('unsupported', `Format ${format.name} has no selectable block size`, {
       hint: 'Remove --block-size.',

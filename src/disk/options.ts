@@ -1,5 +1,5 @@
 /** Options and results of the library's entry points: `Disk.open`, `createImage`, `inspect`, `convert`, `compare`. */
-import type { ImageInfo, ImageLinks, MediumType, Progress } from '../image/contract.ts';
+import type { Config, ImageInfo, ImageLinks, MediumType, Progress } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
 import type { Registry } from '../image/registry.ts';
 import type { LockState, OpenMode, OperationOptions, Source, StorageProvider } from '../storage/contract.ts';
@@ -41,9 +41,6 @@ export interface EnvironmentOptions extends OperationOptions {
   /** Hears of warnings as they come up, and of what fails in the background. Must not throw. */
   readonly onMessage?: ((message: Message) => void) | undefined;
 }
-
-/** Values for a format's config keys (`formats` lists them). */
-export type Config = Readonly<Record<string, string | number>>;
 
 /** How others may use the images meanwhile. */
 export interface SharingOptions {

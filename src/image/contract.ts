@@ -348,7 +348,7 @@ export interface Image {
    * else may run at the same time, and only `close` may follow. Throws `unsupported`, `invalid-argument`, `limit`: then
    * nothing has changed.
    */
-  amend?(values: Readonly<Record<string, string | number>>, how: AmendOptions): Promise<void>;
+  amend?(values: Config, how: AmendOptions): Promise<void>;
   /**
    * Called once per writable session before the first change; resolves when everything that must be on the medium first
    * is durable. Without `content` neither the data nor the UUIDs will change; a later call may add it.
@@ -411,6 +411,18 @@ export interface FileExtension {
   readonly type: MediumType;
 }
 
+/** Value of a config key. */
+export type ConfigValue = string | number | Uint8Array;
+
+/** Values of config keys, by name. */
+export type Config = Readonly<Record<string, ConfigValue | undefined>>;
+
+/**
+ * Purpose of a config key, the same in all formats: bytes of an allocation unit, space allocated at creation, the method
+ * of compression (`values` lists them, the default first), the name of a further file.
+ */
+export type ConfigRole = 'unit' | 'preallocation' | 'compression' | 'part';
+
 /** vd.h's VDCONFIGINFO. */
 export interface ConfigKey {
   readonly name: string;
@@ -421,6 +433,9 @@ export interface ConfigKey {
   readonly createOnly: boolean;
   /** One line for help texts. */
   readonly description: string;
+  readonly role?: ConfigRole | undefined;
+  /** Accepted values, the default first; left out: all values of the type. */
+  readonly values?: readonly (string | number)[] | undefined;
 }
 
 /** A word for `--variant`. */
@@ -462,7 +477,7 @@ export interface FormatOpenOptions extends OperationOptions {
   /** Medium type, if the format cannot tell. */
   readonly type?: MediumType | undefined;
   /** Values of config keys, except those for new images. */
-  readonly config?: Readonly<Record<string, string | number>> | undefined;
+  readonly config?: Config | undefined;
   /** Open this internal snapshot, by id or name, instead of the current state. Read-only. */
   readonly snapshot?: string | undefined;
 }
@@ -491,7 +506,7 @@ export interface FormatCreateOptions extends OperationOptions {
   /** Create a differencing image over this parent. */
   readonly parent?: (ImageLinks & ParentLink) | undefined;
   /** Values of config keys. */
-  readonly config?: Readonly<Record<string, string | number>> | undefined;
+  readonly config?: Config | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
@@ -531,8 +546,6 @@ export interface Format {
    * belong to the image; after a failure the caller closes and removes them.
    */
   create?(files: NewFiles, options: FormatCreateOptions): Promise<Image>;
-  /** Compression methods for new images, the default first, with the config values each requires. */
-  readonly compressions?: Readonly<Record<string, Readonly<Record<string, string | number>>>>;
   /** Checks an image that is not open elsewhere. The files stay open. Throws for a file of another format. */
   check?(files: ImageFiles, options: OperationOptions): Promise<readonly Finding[]>;
   /**
@@ -551,7 +564,7 @@ export interface Format {
    * Location of the image described by a configuration; null if it is incomplete. For formats whose images are not
    * files.
    */
-  composeLocation?(config: Readonly<Record<string, string | number>>): string | null;
+  composeLocation?(config: Config): string | null;
   /** Display name of the image described by a configuration. */
-  composeName?(config: Readonly<Record<string, string | number>>): string | null;
+  composeName?(config: Config): string | null;
 }

@@ -3,7 +3,7 @@
  * the disk applies them once to each request, so that chains, merges and padding work on bytes in their stored form.
  */
 import type { MaybePromise, OperationOptions } from '../storage/contract.ts';
-import type { ConfigKey } from './contract.ts';
+import type { Config, ConfigKey } from './contract.ts';
 
 /** Source of keys and passwords: vd.h's CRYPTO. Secrets must not be kept longer than needed. */
 export interface KeySupply {
@@ -20,7 +20,7 @@ export interface KeySupply {
 }
 
 /** Values of a filter's config keys. */
-export type FilterConfig = Readonly<Record<string, string | number | Uint8Array>>;
+export type FilterConfig = Config;
 
 /** Options for a filter instance. */
 export interface FilterOpenOptions {

@@ -3,13 +3,13 @@ import { checkArguments } from '../arguments.ts';
 import { requireWritable } from '../disk/change/stack.ts';
 import { CONFIG, SOURCE } from '../disk/kinds.ts';
 import { registryOf, sourceOf } from '../disk/open/environment.ts';
-import { checkConfig } from '../disk/open/format-options.ts';
+import { checkFormatConfig } from '../disk/open/format-options.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { checkLocking, requireSystemLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
-import type { Config, EnvironmentOptions, ImageReport, ImageSource, SharingOptions } from '../disk/options.ts';
+import type { EnvironmentOptions, ImageReport, ImageSource, SharingOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
-import type { Format, Image, Progress } from '../image/contract.ts';
+import type { Config, Format, Image, Progress } from '../image/contract.ts';
 import { inspect } from './inspect.ts';
 import { OPTIONS } from './option-kinds.ts';
 
@@ -57,7 +57,7 @@ function amendable({ image, name }: OpenedImage, format: Format, values: Config)
       hint: 'What an image says of itself is changed by setImage (on the command line: set); else convert it.',
     });
   }
-  checkConfig(format, values, 'amend');
+  checkFormatConfig(format, values, 'amend');
   if (Object.keys(values).length > 0) return image.amend.bind(image);
   throw new ImageError('invalid-argument', 'No option was named that shall change', {
     path: name,

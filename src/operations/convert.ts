@@ -9,6 +9,7 @@ import { entryList, openParents } from '../disk/open/open-image.ts';
 import type { ConvertOptions, ConvertResult, DiskOpenOptions, ImageSource } from '../disk/options.ts';
 import { Chain, closeImages } from '../disk/path/chain.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
+import { keyWithRole } from '../image/config.ts';
 import type { ImageInfo } from '../image/contract.ts';
 import { type FileAttributes, isPromise, type Source } from '../storage/contract.ts';
 import { denyAll } from '../storage/gate.ts';
@@ -266,30 +267,29 @@ function compressedConfig(target: ImageSource, options: ConvertOptions): Pick<Co
   const { compress = false, config = {} } = options;
   if (compress === false) return {};
   const format = targetFormat(sourceOf(target, options), options);
-  const ways = Object.entries(format.compressions ?? {});
-  if (ways.length === 0) {
+  const key = keyWithRole(format.configKeys, 'compression');
+  if (key === undefined) {
     throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
       hint: 'Leave the compression out (on the command line: --compress).',
     });
   }
   if (compress === true) return {};
-  const [, values] = ways.find(([method]) => method === compress) ?? [];
-  if (values === undefined) {
+  const { name, values = [compress] } = key;
+  if (!values.includes(compress)) {
     throw new ImageError('unsupported', `The format ${format.name} does not compress with ${compress}`, {
-      hint: `It does with ${ways.map(([method]) => method).join(', ')}.`,
+      hint: `It does with ${values.join(', ')}.`,
     });
   }
-  for (const [key, value] of Object.entries(values)) {
-    const given = config[key];
-    if (given === undefined || given === value) continue;
-    throw new ImageError('invalid-argument', `The value of ${key} contradicts the compression`, {
-      field: key,
-      found: given,
-      expected: value,
+  const given = config[name];
+  if (given !== undefined && given !== compress) {
+    throw new ImageError('invalid-argument', `The value of ${name} contradicts the compression`, {
+      field: name,
+      found: String(given),
+      expected: compress,
       hint: 'Leave one of the two out.',
     });
   }
-  return { config: { ...config, ...values } };
+  return { config: { ...config, [name]: compress } };
 }
 
 /** Refuses an image that does not compress, or in another way than asked for. */

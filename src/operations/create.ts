@@ -2,7 +2,7 @@
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { environmentOf, registryOf, sourceOf } from '../disk/open/environment.ts';
-import { checkConfig, checkVariants } from '../disk/open/format-options.ts';
+import { checkFormatConfig, checkVariants } from '../disk/open/format-options.ts';
 import { locked, takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import { keysOfNamed } from '../disk/open/parts.ts';
@@ -93,7 +93,7 @@ export async function stageImage(
   const source = sourceOf(target, options);
   const format = targetFormat(source, options);
   checkVariants(format, options.variant ?? []);
-  checkConfig(format, options.config ?? {}, 'create');
+  checkFormatConfig(format, options.config ?? {}, 'create');
   const keep = new Set(how.keep);
   if (options.force === true && options.parent !== undefined) {
     const below = { format: options.parentFormat, chain: how.parentChain };

@@ -3,10 +3,10 @@ import { checkArguments, either, NAME, NUMBER, optionsWith } from '../arguments.
 import type { BlockDevice, Extent, Range } from '../disk/device.ts';
 import { SOURCE_OR_DEVICE } from '../disk/kinds.ts';
 import { registryOf } from '../disk/open/environment.ts';
-import { checkConfig, checkVariants } from '../disk/open/format-options.ts';
+import { checkFormatConfig, checkVariants } from '../disk/open/format-options.ts';
 import type { EnvironmentOptions, ImageInput, ImageSource, SharingOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
-import type { FormatCreateOptions, Measure } from '../image/contract.ts';
+import type { Config, FormatCreateOptions, Measure } from '../image/contract.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
 import { openDisk } from './open.ts';
@@ -21,7 +21,7 @@ export interface MeasureOptions extends EnvironmentOptions, SharingOptions {
   readonly format: string;
   readonly variant?: readonly string[] | undefined;
   /** Values for the format's config keys. */
-  readonly config?: Readonly<Record<string, string | number>> | undefined;
+  readonly config?: Config | undefined;
   /** Bytes of the new disk, where it becomes longer than the source. */
   readonly size?: number | undefined;
   /** Default: probed. */
@@ -75,7 +75,7 @@ async function measureTarget(
   }
   const { variant = [], config = {}, size: virtualSize = sourceSize, signal } = options;
   checkVariants(format, variant);
-  checkConfig(format, config, 'create');
+  checkFormatConfig(format, config, 'create');
   const create: FormatCreateOptions = { size: virtualSize, variant, config, signal };
   const { required, fullyAllocated } = await format.measure(create, dataOf(source, options));
   return { format: format.name, virtualSize, required, fullyAllocated };

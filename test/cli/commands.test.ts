@@ -128,6 +128,15 @@ describe('create', () => {
     const one = JSON.parse(await ok('create', at('a.vdi'), '64M', '--block-size', '2M', '--json'));
     const two = JSON.parse(await ok('create', at('b.vdi'), '64M', '--option', 'allocationblocksize=2M', '--json'));
     expect([one.blockSize, two.blockSize]).toEqual([2 * MIB, 2 * MIB]);
+    const three = JSON.parse(await ok('create', at('c.qcow2'), '64M', '--block-size', '1M', '--json'));
+    expect(three.blockSize).toBe(MIB);
+  });
+
+  it('translates --preallocation into the option of the format', async () => {
+    const off = JSON.parse(await ok('create', at('off.qcow2'), '4M', '--json'));
+    const full = JSON.parse(await ok('create', at('full.qcow2'), '4M', '--json', '--preallocation', 'full'));
+    expect(full.fileSize - off.fileSize).toBeGreaterThanOrEqual(4 * MIB);
+    await ok('create', at('tables.qcow2'), '4M', '--preallocation', 'metadata');
   });
 
   it('takes a name that begins with a dash behind --', async () => {

@@ -1,5 +1,5 @@
 /** Operations of the model suite on snapshots, bitmaps and compressed clusters, as data. */
-import type { Config } from '../../src/disk/options.ts';
+import type { Config } from '../../src/image/contract.ts';
 import type { Random } from '../../src/testing/random.ts';
 import type { Content, Range } from './operations.ts';
 

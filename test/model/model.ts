@@ -10,9 +10,10 @@
 import { alignDown, alignUp, SECTOR } from '../../src/binary/numbers.ts';
 import { isZero } from '../../src/codec/bytes.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import type { Config, DiskOpenOptions } from '../../src/disk/options.ts';
+import type { DiskOpenOptions } from '../../src/disk/options.ts';
 import { isImageError } from '../../src/errors.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
+import type { Config } from '../../src/image/contract.ts';
 import { convert } from '../../src/operations/convert.ts';
 import { copyChain } from '../../src/operations/copy.ts';
 import { openDisk } from '../../src/operations/open.ts';

@@ -3,7 +3,7 @@
  * of it can be replayed.
  */
 import { alignDown } from '../../src/binary/numbers.ts';
-import type { Config } from '../../src/disk/options.ts';
+import type { Config } from '../../src/image/contract.ts';
 import type { Random } from '../../src/testing/random.ts';
 import { describeInner, type InnerOperation, makeInner } from './inner-operations.ts';
 

@@ -1,6 +1,7 @@
 /** QCOW2 images of all options for the model suite: which ones a seed has. */
-import type { Config } from '../../src/disk/options.ts';
+
 import { defaultRegistry } from '../../src/formats/index.ts';
+import type { Config } from '../../src/image/contract.ts';
 import type { Random } from '../../src/testing/random.ts';
 import { DATA_FILE, type SetUp, type Shape } from './scenario.ts';
 

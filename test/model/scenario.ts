@@ -2,9 +2,9 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Config, CreateImageOptions, DiskOpenOptions } from '../../src/disk/options.ts';
+import type { CreateImageOptions, DiskOpenOptions } from '../../src/disk/options.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
-import type { Format } from '../../src/image/contract.ts';
+import type { Config, Format } from '../../src/image/contract.ts';
 import type { Registry } from '../../src/image/registry.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
 import { localFiles } from '../../src/storage/local/index.ts';

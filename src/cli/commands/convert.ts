@@ -5,6 +5,7 @@
 import { sourceOf as placeOf } from '../../disk/open/environment.ts';
 import type { ConvertOptions, ConvertResult, ImageSource } from '../../disk/options.ts';
 import { ImageError, isImageError, printable } from '../../errors.ts';
+import { keyWithRole } from '../../image/config.ts';
 import type { Format } from '../../image/contract.ts';
 import type { Registry } from '../../image/registry.ts';
 import { convert } from '../../operations/convert.ts';
@@ -116,7 +117,8 @@ function refuseForInto(context: CommandContext): void {
 
 /** With `--into` the existing image decides about compression. */
 function refuseCompression(context: CommandContext, format: Format | null): void {
-  if (context.options.text('compress') === undefined || format === null || format.compressions !== undefined) return;
+  if (context.options.text('compress') === undefined || format === null) return;
+  if (keyWithRole(format.configKeys, 'compression') !== undefined) return;
   throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
     hint: 'Remove --compress.',
   });

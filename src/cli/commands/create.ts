@@ -4,6 +4,7 @@
 
 import type { CreateImageOptions } from '../../disk/options.ts';
 import { ImageError, printable } from '../../errors.ts';
+import { keyWithRole } from '../../image/config.ts';
 import type { Format } from '../../image/contract.ts';
 import { fixedVariant } from '../../image/variants.ts';
 import { createImage } from '../../operations/create.ts';
@@ -28,19 +29,20 @@ export async function run(context: CommandContext): Promise<number> {
   const format = targetFormat(context, target, registry);
   const options: CreateImageOptions = { ...targetOptions(context, format, registry), ...size };
   context.afterCancel = 'no target was left behind';
-  const report = await createImage(target, { ...options, variant: withPreallocation(context, format, options) });
+  const report = await createImage(target, withPreallocation(context, format, options));
   for (const warning of report.warnings) context.warn(warning);
   if (context.json) await context.printJson({ schema: 'vdkit/create/1', ...reportDocument(report) });
   else context.note(printable(`${target}: ${report.format}, ${formatSize(report.virtualSize)}`));
   return EXIT.done;
 }
 
-/** Maps qemu-img's `preallocation` to the variants that allocate all space at once. */
-function withPreallocation(context: CommandContext, format: Format, options: CreateImageOptions): readonly string[] {
-  const variant = options.variant ?? [];
+/** Translates `--preallocation`: into the format's own option, else into the variant that has all its space allocated. */
+function withPreallocation(context: CommandContext, format: Format, options: CreateImageOptions): CreateImageOptions {
   const mode = context.options.text('preallocation') ?? 'off';
-  if (mode === 'off') return variant;
+  const key = keyWithRole(format.configKeys, 'preallocation');
   const fixed = fixedVariant(format);
+  if (mode === 'off') return options;
+  if (key?.values?.includes(mode) === true) return { ...options, config: { ...options.config, [key.name]: mode } };
   if (mode === 'metadata' || fixed === undefined) {
     throw new ImageError(
       'unsupported',
@@ -50,5 +52,5 @@ function withPreallocation(context: CommandContext, format: Format, options: Cre
       },
     );
   }
-  return [...new Set([...variant, fixed.word])];
+  return { ...options, variant: [...new Set([...(options.variant ?? []), fixed.word])] };
 }

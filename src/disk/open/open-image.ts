@@ -13,7 +13,7 @@ import type {
   SharingOptions,
 } from '../options.ts';
 import { entryOf, registryOf, settingsOf, sourceOf } from './environment.ts';
-import { checkConfig } from './format-options.ts';
+import { checkFormatConfig } from './format-options.ts';
 import {
   type ChosenFormat,
   type ImageFile,
@@ -49,7 +49,7 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
   const shareable = settings.shareable ?? options.shareable ?? false;
   return withImageFile(source, { ...options, shareable }, async (file) => {
     const chosen = await chooseFormat(file, named);
-    if (settings.config !== undefined) checkConfig(chosen.format, settings.config, 'open');
+    checkFormatConfig(chosen.format, settings.config ?? {}, 'open');
     if (chosen.guessed && options.mode === 'write') {
       throw new ImageError('denied', 'Nothing identifies this file as an image, and raw is never guessed for writing', {
         path: source.name,

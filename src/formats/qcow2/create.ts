@@ -4,7 +4,7 @@
  * Everything is laid out before the first byte is written: header, refcount table, refcount blocks, L1 table, and with
  * preallocation the L2 tables and the data behind them.
  */
-import { alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../binary/numbers.ts';
+import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { preallocate } from '../../image/preallocate.ts';
@@ -12,6 +12,7 @@ import { wantsVariant } from '../../image/variants.ts';
 import { LIMITS } from '../../limits.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
 import { refcountsPerBlock, setRefcount } from './clusters/refcounts.ts';
+import { CONFIG, flag, type Preallocation, powerOfTwo, WORDS, word } from './config.ts';
 import type { Extension } from './header/extensions.ts';
 import { type Qcow2Header, serializeHeader } from './header/header.ts';
 import {
@@ -40,9 +41,6 @@ const HIGH = 2 ** 32;
 const WRITE_BYTES = 1024 * 1024;
 const DEFAULT_CLUSTER = 65_536;
 
-/** Space allocated at creation. */
-type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
-
 /** Layout of a new image; in clusters unless stated in bytes. */
 export interface Qcow2Plan {
   readonly header: Qcow2Header;
@@ -58,19 +56,6 @@ export interface Qcow2Plan {
   /** Bytes allocated at creation; 0 for none. */
   readonly preallocates: number;
 }
-
-/** Names of the config keys: those of QEMU. */
-export const CONFIG = {
-  clusterSize: 'cluster_size',
-  refcountBits: 'refcount_bits',
-  compat: 'compat',
-  lazyRefcounts: 'lazy_refcounts',
-  extendedL2: 'extended_l2',
-  compressionType: 'compression_type',
-  preallocation: 'preallocation',
-  dataFile: 'data_file',
-  dataFileRaw: 'data_file_raw',
-} as const;
 
 /** QEMU's feature name table. */
 const FEATURES: readonly (readonly [kind: keyof typeof FEATURE_KIND, bit: number, name: string])[] = [
@@ -180,15 +165,15 @@ function wishesOf(options: FormatCreateOptions, backingName: string | null): Wis
     2 ** CLUSTER_BITS_MAX,
   );
   const refcountBits = powerOfTwo(config, CONFIG.refcountBits, 16, 1, 64);
-  const compat = word(config, CONFIG.compat, ['1.1', '0.10', 'v3', 'v2'], '1.1');
+  const compat = word(config, CONFIG.compat, WORDS.compat, '1.1');
   const wishes: Wishes = {
     clusterBits: Math.log2(clusterSize),
     refcountOrder: Math.log2(refcountBits),
     version: compat === '0.10' || compat === 'v2' ? VERSION_2 : VERSION_3,
     lazyRefcounts: flag(config, CONFIG.lazyRefcounts),
     extendedL2: flag(config, CONFIG.extendedL2),
-    compression: word(config, CONFIG.compressionType, ['zlib', 'zstd'], 'zlib'),
-    preallocation: word(config, CONFIG.preallocation, ['off', 'metadata', 'falloc', 'full'], 'off'),
+    compression: word(config, CONFIG.compressionType, WORDS.compression, 'zlib'),
+    preallocation: word(config, CONFIG.preallocation, WORDS.preallocation, 'off'),
     dataFile: config[CONFIG.dataFile] === undefined ? null : String(config[CONFIG.dataFile]),
     dataFileRaw: flag(config, CONFIG.dataFileRaw),
     backingName,
@@ -222,38 +207,6 @@ function checkTogether(options: FormatCreateOptions, wishes: Wishes): void {
     found: `${name.length} bytes`,
     expected: `at most ${BACKING_NAME_MAX}`,
     hint: 'Put the two files nearer to each other.',
-  });
-}
-
-type Config = NonNullable<FormatCreateOptions['config']>;
-
-/** Value of a key that must be a power of two. Throws `invalid-argument`. */
-export function powerOfTwo(config: Config, key: string, fallback: number, min: number, max: number): number {
-  const value = Number(config[key] ?? fallback);
-  if (isPowerOfTwo(value) && value >= min && value <= max) return value;
-  throw badValue(config, key, `a power of two from ${min} to ${max}`);
-}
-
-/** Value of an on/off key. Throws `invalid-argument`. */
-export function flag(config: Config, key: string): boolean {
-  return (
-    word(config, key, ['off', 'on', '0', '1', 'false', 'true', 'no', 'yes'], 'off').match(/^(on|1|true|yes)$/) !== null
-  );
-}
-
-/** Value of a key with a fixed set of words. Throws `invalid-argument`. */
-export function word<T extends string>(config: Config, key: string, words: readonly T[], fallback: T): T {
-  const found = String(config[key] ?? fallback);
-  const known = words.find((one) => one === found);
-  if (known !== undefined) return known;
-  throw badValue(config, key, words.join(', '));
-}
-
-function badValue(config: Config, key: string, expected: string): ImageError {
-  return new ImageError('invalid-argument', `The value of ${key} is not usable`, {
-    field: key,
-    found: String(config[key]),
-    expected,
   });
 }
 

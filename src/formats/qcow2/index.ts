@@ -1,9 +1,9 @@
 /** QCOW2: QEMU's disk image. */
-import type { ConfigKey, Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
 import { filesOfNew, mainFile } from '../../image/files.ts';
-import { AMEND_KEYS } from './amend/amend-plan.ts';
 import { checkQcow2 } from './check/check.ts';
 import { repairQcow2 } from './check/repair.ts';
+import { AMEND_KEYS, CONFIG_KEYS } from './config.ts';
 import { measureQcow2, planQcow2, storedName, writeNewQcow2 } from './create.ts';
 import { HEADER, MAGIC } from './layout.ts';
 import { openQcow2 } from './open.ts';
@@ -34,17 +34,7 @@ export const qcow2: Format = {
     { extension: 'qcow', type: 'hdd' },
     { extension: 'qc2', type: 'hdd' },
   ],
-  configKeys: [
-    key('cluster_size', '65536', 'integer', 'Bytes of a cluster, a power of two from 512 to 2 MiB.'),
-    key('compat', '1.1', 'string', '1.1 for version 3, 0.10 for version 2.'),
-    key('compression_type', 'zlib', 'string', 'How clusters are compressed: zlib or zstd.'),
-    key('preallocation', 'off', 'string', 'Room that is taken at once: off, metadata, falloc or full.'),
-    key('extended_l2', 'off', 'string', 'on: clusters have 32 subclusters each.'),
-    key('lazy_refcounts', 'off', 'string', 'on: other programs may put off writing refcounts.'),
-    key('refcount_bits', '16', 'integer', 'Width of a refcount, a power of two from 1 to 64.'),
-    key('data_file', null, 'string', 'Keep guest data in this file of its own.'),
-    key('data_file_raw', 'off', 'string', 'on: the data file is a raw image by itself.'),
-  ],
+  configKeys: CONFIG_KEYS,
   amendKeys: AMEND_KEYS,
   variants: [
     { word: 'dynamic', description: 'clusters get room when they are first written (default)', allocation: 'dynamic' },
@@ -69,20 +59,7 @@ export const qcow2: Format = {
     return { virtualSize, preallocates };
   },
   measure: measureQcow2,
-  compressions: { zlib: { compression_type: 'zlib' }, zstd: { compression_type: 'zstd' } },
 };
-
-function key(name: string, fallback: string | null, valueType: ConfigKey['valueType'], description: string): ConfigKey {
-  return {
-    name,
-    valueType,
-    default: fallback,
-    mandatory: false,
-    expert: !['cluster_size', 'compat', 'compression_type', 'preallocation'].includes(name),
-    createOnly: true,
-    description,
-  };
-}
 
 function probe({ head }: ProbeInput): ProbeAnswer {
   const end = HEADER.fields.version.offset + HEADER.fields.version.size;

@@ -32,6 +32,7 @@ export const vdi: Format = {
   configKeys: [
     {
       name: 'AllocationBlockSize',
+      role: 'unit',
       valueType: 'integer',
       default: '1048576',
       mandatory: false,

@@ -1,7 +1,8 @@
 /** Plan of an amendment: the caller's options, checked against the image. No I/O here. */
 import { type ErrorKind, ImageError, printable } from '../../../errors.ts';
-import type { ConfigKey } from '../../../image/contract.ts';
-import { CONFIG, featureNames, flag, powerOfTwo, word } from '../create.ts';
+import type { Config } from '../../../image/contract.ts';
+import { BACKING_FILE, BACKING_FORMAT, CONFIG, flag, powerOfTwo, WORDS, word } from '../config.ts';
+import { featureNames } from '../create.ts';
 import { isRawDataFile } from '../header/describe.ts';
 import { withExtension } from '../header/extensions.ts';
 import { type Qcow2Header, serializeHeader } from '../header/header.ts';
@@ -21,7 +22,7 @@ import {
 import type { Snapshot } from '../snapshots/snapshots.ts';
 
 /** Values by the names of options. */
-export type AmendValues = Readonly<Record<string, string | number>>;
+export type AmendValues = Config;
 
 /** Result of checking the options. */
 export interface AmendPlan {
@@ -41,31 +42,11 @@ export interface AmendFacts {
   readonly path: string;
 }
 
-/** Options that exist only for existing images, or concern the parent. */
-export const BACKING_FILE = 'backing_file';
-export const BACKING_FORMAT = 'backing_fmt';
-
 /** QEMU's feature names need more space than small header clusters have. */
 const NAMES_FROM_CLUSTER = 4096;
 const VM_STATE_2 = 2 ** 32;
 /** Characters not permitted in names. */
 const CONTROL = /\p{Cc}/u;
-
-/** Options that can be changed. */
-export const AMEND_KEYS: readonly ConfigKey[] = [
-  amendKey(CONFIG.compat, 'string', '1.1 for version 3, 0.10 for version 2.'),
-  amendKey(CONFIG.lazyRefcounts, 'string', 'on: other programs may put off writing refcounts.'),
-  amendKey(CONFIG.refcountBits, 'integer', 'Width of a refcount, a power of two from 1 to 64.'),
-  amendKey(CONFIG.compressionType, 'string', 'zlib or zstd, while no cluster is compressed.'),
-  amendKey(CONFIG.dataFile, 'string', 'Another name for the external data file, which is neither moved nor looked at.'),
-  amendKey(CONFIG.dataFileRaw, 'string', 'off: the data file need not stay a raw image by itself.'),
-  amendKey(BACKING_FILE, 'string', 'Another name for the backing file, which is not looked at; empty: none.'),
-  amendKey(BACKING_FORMAT, 'string', 'Format of the backing file.'),
-];
-
-function amendKey(name: string, valueType: ConfigKey['valueType'], description: string): ConfigKey {
-  return { name, valueType, default: null, mandatory: false, expert: false, createOnly: false, description };
-}
 
 /** Checks the options. Throws `invalid-argument` for meaningless values, `unsupported` for impossible changes. */
 export function planAmend(facts: AmendFacts, values: AmendValues): AmendPlan {
@@ -80,7 +61,7 @@ export function planAmend(facts: AmendFacts, values: AmendValues): AmendPlan {
   const compression =
     version === VERSION_2 && !has(values, CONFIG.compressionType)
       ? 'zlib'
-      : word(values, CONFIG.compressionType, ['zlib', 'zstd'], header.compression);
+      : word(values, CONFIG.compressionType, WORDS.compression, header.compression);
   if (version === VERSION_2) refuseInVersion2(facts, { bits, lazy, compression });
   if (version < header.version) refuseDowngrade(facts);
   const dataFile = wantedDataFile(facts, values);

@@ -14,7 +14,7 @@ import type { OperationOptions } from '../../../storage/contract.ts';
 import { Turns } from '../../../storage/turns.ts';
 import { lowerTable, takeRooms, writeTable } from '../clusters/table-room.ts';
 import { l2EntryBytes, l2Tables, readL1 } from '../clusters/tree.ts';
-import { CONFIG } from '../create.ts';
+import { CONFIG } from '../config.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import { COMPRESSED_HIGH, INCOMPATIBLE, SNAPSHOT_EXTRA, SNAPSHOT_EXTRA_3, VERSION_2, ZERO_LOW } from '../layout.ts';
 import { type Snapshot, serializeSnapshots, snapshotTableBytes } from '../snapshots/snapshots.ts';

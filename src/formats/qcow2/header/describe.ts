@@ -2,7 +2,7 @@
 import type { BitmapInfo, ImageInfo } from '../../../image/contract.ts';
 import { singleRegion } from '../../../image/regions.ts';
 import { type Bitmap, bitmapsConsistent, isInUse } from '../bitmaps/bitmaps.ts';
-import { CONFIG } from '../create.ts';
+import { CONFIG } from '../config.ts';
 import { AUTOCLEAR, BITMAP_FLAG, COMPATIBLE, INCOMPATIBLE, VERSION_3 } from '../layout.ts';
 import { type Snapshot, snapshotInfo } from '../snapshots/snapshots.ts';
 import { type Qcow2Header, variantWords } from './header.ts';

@@ -1,0 +1,110 @@
+/** Options of QCOW2 images: QEMU's names, their values, and how both are read. */
+import { isPowerOfTwo } from '../../binary/numbers.ts';
+import { ImageError } from '../../errors.ts';
+import type { Config, ConfigKey } from '../../image/contract.ts';
+
+/** Names of the config keys: those of QEMU. */
+export const CONFIG = {
+  clusterSize: 'cluster_size',
+  refcountBits: 'refcount_bits',
+  compat: 'compat',
+  lazyRefcounts: 'lazy_refcounts',
+  extendedL2: 'extended_l2',
+  compressionType: 'compression_type',
+  preallocation: 'preallocation',
+  dataFile: 'data_file',
+  dataFileRaw: 'data_file_raw',
+} as const;
+
+/** Options that exist only for existing images, or concern the parent. */
+export const BACKING_FILE = 'backing_file';
+export const BACKING_FORMAT = 'backing_fmt';
+
+/** Values of keys with a closed list, the default first. */
+export const WORDS = {
+  compat: ['1.1', '0.10', 'v3', 'v2'],
+  compression: ['zlib', 'zstd'],
+  preallocation: ['off', 'metadata', 'falloc', 'full'],
+} as const;
+const FLAGS = ['off', 'on', '0', '1', 'false', 'true', 'no', 'yes'] as const;
+const ON = /^(on|1|true|yes)$/;
+const REFCOUNT_BITS = [1, 2, 4, 8, 16, 32, 64] as const;
+
+/** Space allocated at creation. */
+export type Preallocation = (typeof WORDS.preallocation)[number];
+
+type Facts = Partial<Pick<ConfigKey, 'role' | 'values' | 'valueType' | 'default' | 'expert'>>;
+
+/** Options of new images. */
+export const CONFIG_KEYS: readonly ConfigKey[] = [
+  newKey(CONFIG.clusterSize, 'Bytes of a cluster, a power of two from 512 to 2 MiB.', {
+    ...{ valueType: 'integer', default: '65536', expert: false, role: 'unit' },
+  }),
+  newKey(CONFIG.compat, '1.1 for version 3, 0.10 for version 2.', { values: WORDS.compat, expert: false }),
+  newKey(CONFIG.compressionType, 'How clusters are compressed: zlib or zstd.', {
+    ...{ values: WORDS.compression, expert: false, role: 'compression' },
+  }),
+  newKey(CONFIG.preallocation, 'Room that is taken at once: off, metadata, falloc or full.', {
+    ...{ values: WORDS.preallocation, expert: false, role: 'preallocation' },
+  }),
+  newKey(CONFIG.extendedL2, 'on: clusters have 32 subclusters each.', { values: FLAGS }),
+  newKey(CONFIG.lazyRefcounts, 'on: other programs may put off writing refcounts.', { values: FLAGS }),
+  newKey(CONFIG.refcountBits, 'Width of a refcount, a power of two from 1 to 64.', {
+    ...{ valueType: 'integer', default: '16', values: REFCOUNT_BITS },
+  }),
+  newKey(CONFIG.dataFile, 'Keep guest data in this file of its own.', { role: 'part' }),
+  newKey(CONFIG.dataFileRaw, 'on: the data file is a raw image by itself.', { values: FLAGS }),
+];
+
+/** Options that can be changed. */
+export const AMEND_KEYS: readonly ConfigKey[] = [
+  amendKey(CONFIG.compat, '1.1 for version 3, 0.10 for version 2.'),
+  amendKey(CONFIG.lazyRefcounts, 'on: other programs may put off writing refcounts.'),
+  amendKey(CONFIG.refcountBits, 'Width of a refcount, a power of two from 1 to 64.'),
+  amendKey(CONFIG.compressionType, 'zlib or zstd, while no cluster is compressed.'),
+  amendKey(CONFIG.dataFile, 'Another name for the external data file, which is neither moved nor looked at.'),
+  amendKey(CONFIG.dataFileRaw, 'off: the data file need not stay a raw image by itself.'),
+  amendKey(BACKING_FILE, 'Another name for the backing file, which is not looked at; empty: none.'),
+  amendKey(BACKING_FORMAT, 'Format of the backing file.'),
+];
+
+function newKey(name: string, description: string, facts: Facts): ConfigKey {
+  const [usual = null] = facts.values ?? [];
+  const shared = { name, mandatory: false, expert: true, createOnly: true, description } as const;
+  return { ...shared, valueType: 'string', default: usual === null ? null : String(usual), ...facts };
+}
+
+/** The same option as for a new image, without a default: what is not named stays. */
+function amendKey(name: string, description: string): ConfigKey {
+  const { valueType = 'string', role, values } = CONFIG_KEYS.find((key) => key.name === name) ?? {};
+  const shared = { name, mandatory: false, expert: false, createOnly: false, description } as const;
+  return { ...shared, valueType, default: null, role, values };
+}
+
+/** Value of a key that must be a power of two. Throws `invalid-argument`. */
+export function powerOfTwo(config: Config, key: string, fallback: number, min: number, max: number): number {
+  const value = Number(config[key] ?? fallback);
+  if (isPowerOfTwo(value) && value >= min && value <= max) return value;
+  throw badValue(config, key, `a power of two from ${min} to ${max}`);
+}
+
+/** Value of an on/off key. Throws `invalid-argument`. */
+export function flag(config: Config, key: string): boolean {
+  return ON.test(word(config, key, FLAGS, 'off'));
+}
+
+/** Value of a key with a fixed set of words. Throws `invalid-argument`. */
+export function word<T extends string>(config: Config, key: string, words: readonly T[], fallback: T): T {
+  const found = String(config[key] ?? fallback);
+  const known = words.find((one) => one === found);
+  if (known !== undefined) return known;
+  throw badValue(config, key, words.join(', '));
+}
+
+function badValue(config: Config, key: string, expected: string): ImageError {
+  return new ImageError('invalid-argument', `The value of ${key} is not usable`, {
+    field: key,
+    found: String(config[key]),
+    expected,
+  });
+}
