@@ -16,7 +16,7 @@ export function packHost(state: Qcow2State): PackHost {
   return {
     header,
     map,
-    writer: state.own(),
+    tables: state.own().tables,
     counts,
     flush,
     cutFile: async (bytes) => {

@@ -14,15 +14,15 @@ export function mapRange(state: Qcow2State, guestOffset: number, length: number)
   const end = Math.min(guestOffset + length, virtualSize);
   const { kind, position } = map;
   if (kind === KIND.broken) throw map.problem(guestOffset);
-  const writer = kind === KIND.data ? state.writer : null;
-  if (writer !== null && map.page !== null && !writer.isJudged(map.page)) {
-    return writer.judge(guestOffset).then(() => mapRange(state, guestOffset, length));
+  const tables = kind === KIND.data ? (state.writer?.tables ?? null) : null;
+  if (tables !== null && map.page !== null && !tables.isJudged(map.page)) {
+    return tables.judge(guestOffset).then(() => mapRange(state, guestOffset, length));
   }
-  const own = writer !== null && isOwn(map);
-  const joins = (): boolean => map.page !== null && writer?.isJudged(map.page) === true && isOwn(map) === own;
-  const run = map.runEnd(guestOffset, end, writer === null ? undefined : joins) - guestOffset;
+  const own = tables !== null && isOwn(map);
+  const joins = (): boolean => map.page !== null && tables?.isJudged(map.page) === true && isOwn(map) === own;
+  const run = map.runEnd(guestOffset, end, tables === null ? undefined : joins) - guestOffset;
   if (kind === KIND.data) {
-    return dataRun(state, position, run, own && !state.guard.failed && writer?.isDamaged === false);
+    return dataRun(state, position, run, own && !state.guard.failed && tables?.isDamaged === false);
   }
   if (kind === KIND.encoded) return { kind: 'encoded', length: run };
   return { kind: kind === KIND.zero ? 'zero' : 'absent', length: run };

@@ -10,14 +10,14 @@ import { Turns } from '../../../storage/turns.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import type { ClusterMap } from './cluster-map.ts';
 import { isOwn } from './entries.ts';
+import type { L2Tables } from './l2-tables.ts';
 import type { RefcountStore } from './refcount-store.ts';
-import type { ClusterWriter } from './writer.ts';
 
 /** The image, as compaction sees it. */
 export interface PackHost {
   readonly header: Qcow2Header;
   readonly map: ClusterMap;
-  readonly writer: ClusterWriter;
+  readonly tables: L2Tables;
   readonly counts: RefcountStore;
   flush(): Promise<void>;
   /** Truncates the file to this length, if longer. */
@@ -26,7 +26,7 @@ export interface PackHost {
 
 /** Guest offsets of movable clusters past the end of a packed file. */
 export async function* movableClusters(
-  { header, map, writer, counts }: PackHost,
+  { header, map, tables, counts }: PackHost,
   { signal }: OperationOptions = {},
 ): AsyncGenerator<number> {
   const { clusterSize, virtualSize } = header;
@@ -41,8 +41,8 @@ export async function* movableClusters(
       at = until;
       continue;
     }
-    if (!writer.isJudged(page)) {
-      await writer.judge(at);
+    if (!tables.isJudged(page)) {
+      await tables.judge(at);
       continue;
     }
     if (isOwn(map) && Math.floor(map.position / clusterSize) >= used) yield at - (at % clusterSize);
@@ -52,7 +52,7 @@ export async function* movableClusters(
 
 /** Called when the moved data is durable: frees empty tables, moves others, and cuts off the free end. */
 export async function trimFile(host: PackHost, { signal }: OperationOptions = {}): Promise<void> {
-  const { header, map, writer, counts } = host;
+  const { header, map, tables, counts } = host;
   const turns = new Turns(signal, 'Compacting');
   const { used } = await counts.survey(turns);
   for (let at = 0; at < header.virtualSize; at += map.tableBytes) {
@@ -63,8 +63,8 @@ export async function trimFile(host: PackHost, { signal }: OperationOptions = {}
       await map.load(at);
       table = map.tableOf(at);
     }
-    if (table === 0 || (await writer.dropTable(at, table))) continue;
-    if (table / header.clusterSize >= used) await writer.moveTable(at, table);
+    if (table === 0 || (await tables.drop(at, table))) continue;
+    if (table / header.clusterSize >= used) await tables.move(at, table);
   }
   await host.flush();
   // Counts that this lowered, and then those of blocks that are given up.

@@ -198,6 +198,16 @@ export class RefcountStore {
     }
   }
 
+  /** Allocates one cluster, as `take` does, and waits for its count where that is necessary. */
+  async takeOne(): Promise<ClusterRun> {
+    let run = this.take(1);
+    while (run === undefined) {
+      await this.loadFree();
+      run = this.take(1);
+    }
+    return run;
+  }
+
   /** Loads the page that the last `take` needed. */
   async loadFree(): Promise<void> {
     await this.#pages.get(this.#wanted);

@@ -5,10 +5,10 @@ import type { Qcow2State } from '../state.ts';
 
 /** See `Image.seal`. New tables and raised counts come first, then the refcount table, then what leads to new tables. */
 export function sealTables(state: Qcow2State): SealedMetadata {
-  const writer = state.own();
+  const { tables: l2 } = state.own();
   const { counts, sector, map, storage } = state;
   const sealed = counts.seal();
-  const tables = writer.sealTables();
+  const tables = l2.seal();
   const links = [...tables.others, ...map.sealDirectory()];
   const root = [...sealed.root];
   if (sealed.moved !== null) {

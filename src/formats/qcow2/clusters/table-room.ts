@@ -38,11 +38,7 @@ export async function takeRooms({ counts, header }: TableHost, sizes: readonly n
 
 /** A single cluster may be anywhere, so freed space is reused. */
 async function takeOne(counts: RefcountStore): Promise<number> {
-  let run = counts.take(1);
-  while (run === undefined) {
-    await counts.loadFree();
-    run = counts.take(1);
-  }
+  const run = await counts.takeOne();
   counts.keep(run);
   return run.first;
 }

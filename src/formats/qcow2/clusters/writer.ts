@@ -1,23 +1,11 @@
 /**
- * Allocation for guest data: clusters and L2 tables, entries that point at them, and freeing old clusters.
- *
- * Stored COPIED flags are not trusted. When a page of an L2 table is first used, its flags are set from the refcounts;
- * from then on the flag decides whether a cluster may be overwritten in place. Clusters shared with a snapshot are
- * copied: an L2 table as a whole, data by the disk.
- *
- * A new L2 table is *fresh* until a flush has written it: nothing on the medium refers to it, so it is written in the
- * first stage of that flush, and its L1 entry in the last.
- *
- * Hostile tables are checked here, too: guest data must not overwrite tables, nor clusters with more entries than
- * counted references.
- *
- * Long file: slots of all kinds share the entries, counts and tables that they are made from.
+ * Allocation for guest data: clusters, entries that point at them, and freeing old clusters. Clusters shared with a
+ * snapshot are copied by the disk. The tables that hold the entries are those of l2-tables.ts.
  */
 import { divCeil } from '../../../binary/numbers.ts';
-import type { MetadataPage, MetadataPages } from '../../../blocks/metadata-pages.ts';
-import { isZero } from '../../../codec/bytes.ts';
-import { assert, hex, ImageError } from '../../../errors.ts';
-import type { MetaWrite, WriteSlot } from '../../../image/contract.ts';
+import type { MetadataPage } from '../../../blocks/metadata-pages.ts';
+import { assert } from '../../../errors.ts';
+import type { WriteSlot } from '../../../image/contract.ts';
 import type { MaybePromise, Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import type { Qcow2Header } from '../header/header.ts';
@@ -25,27 +13,22 @@ import {
   COMPRESSED_HIGH,
   COPIED_HIGH,
   ENTRY_BYTES,
-  EXTENDED_ENTRY_BYTES,
   INCOMPATIBLE,
   SUBCLUSTERS,
   VERSION_3,
   ZERO_LOW,
 } from '../layout.ts';
 import { type ClusterMap, type L2Entry, offsetOf } from './cluster-map.ts';
-import { entryOf, hostClusters, subclusterMask, withData } from './entries.ts';
+import { entryOf, subclusterMask, withData } from './entries.ts';
+import { type Again, L2Tables, type TableParts } from './l2-tables.ts';
 import type { ClusterRun, RefcountStore } from './refcount-store.ts';
 
 const ALL = 0xffff_ffff;
 const NOTHING = { high: 0, low: 0, zeroBits: 0, dataBits: 0 } as const;
 
 /** Parts of a writer. */
-export interface WriterParts {
-  readonly header: Qcow2Header;
-  readonly storage: Storage;
+export interface WriterParts extends TableParts {
   readonly data: Storage;
-  readonly map: ClusterMap;
-  readonly l2: MetadataPages;
-  readonly counts: RefcountStore;
 }
 
 /** L2 entries that will refer to compressed clusters. */
@@ -58,103 +41,32 @@ export interface TakenEntries {
   abort(): void;
 }
 
-/** Retries after waiting. */
-type Again<T> = () => MaybePromise<T>;
-
 /** Allocation of clusters for guest data; see the comment at the top of this module. */
 export class ClusterWriter {
+  readonly tables: L2Tables;
   readonly #header: Qcow2Header;
   readonly #storage: Storage;
   readonly #data: Storage;
   readonly #hasDataFile: boolean;
   readonly #map: ClusterMap;
-  readonly #l2: MetadataPages;
   readonly #counts: RefcountStore;
   readonly #clusterSize: number;
-  readonly #entryBytes: number;
-  readonly #judged = new WeakSet<MetadataPage>();
-  /** Clusters of L2 tables not yet flushed. */
-  readonly #fresh = new Set<number>();
-  /** Reason why allocation is forbidden: the counts miss a cluster in use. */
-  #damage: string | null = null;
 
   constructor(parts: WriterParts) {
+    this.tables = new L2Tables(parts);
     this.#header = parts.header;
     this.#storage = parts.storage;
     this.#data = parts.data;
     this.#map = parts.map;
-    this.#l2 = parts.l2;
     this.#counts = parts.counts;
     this.#clusterSize = parts.header.clusterSize;
-    this.#entryBytes = parts.header.extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
     this.#hasDataFile = (parts.header.incompatible & INCOMPATIBLE.dataFile) !== 0n;
-  }
-
-  /** True when the counts are wrong: nothing may be overwritten then. */
-  get isDamaged(): boolean {
-    return this.#damage !== null;
-  }
-
-  /** True when the flags of a page reflect the counts. Otherwise `judge` it first. */
-  isJudged(page: MetadataPage): boolean {
-    return this.#hasDataFile || this.#judged.has(page);
-  }
-
-  /** Sets the COPIED flags of the page for a guest offset. */
-  async judge(guestOffset: number): Promise<void> {
-    for (;;) {
-      await this.#map.load(guestOffset);
-      const page = this.#map.pageOf(guestOffset);
-      const table = this.#map.tableOf(guestOffset);
-      if (page === undefined || table === undefined || this.isJudged(page)) return;
-      const missing = this.#judgeNow(page, table);
-      if (missing === null) return;
-      await this.#counts.load(missing);
-    }
-  }
-
-  /** Returns a cluster whose count must be loaded first; null: done. */
-  #judgeNow(page: MetadataPage, table: number): number | null {
-    const own = this.#counts.peek(table / this.#clusterSize);
-    if (own === undefined) return table / this.#clusterSize;
-    if (own === 0) this.#damage ??= `the L2 table at ${hex(table)} is in use but not counted`;
-    const flags: { at: number; copied: boolean }[] = [];
-    const references = new Map<number, number>();
-    for (let at = 0; at < page.bytes.length; at += this.#entryBytes) {
-      const high = page.view.getUint32(at);
-      const hosts = this.#hostClusters(high, page.view.getUint32(at + 4));
-      for (const cluster of hosts) {
-        const count = this.#counts.peek(cluster);
-        if (count === undefined) return cluster;
-        this.#refuseAlias(cluster, count, references);
-      }
-      const [cluster] = hosts;
-      if (cluster === undefined || (high & COMPRESSED_HIGH) !== 0) continue;
-      const copied = own === 1 && this.#counts.peek(cluster) === 1;
-      if (((high & COPIED_HIGH) !== 0) !== copied) flags.push({ at, copied });
-    }
-    for (const { at, copied } of flags) {
-      const high = page.view.getUint32(at);
-      page.view.setUint32(at, copied ? (high | COPIED_HIGH) >>> 0 : high & ~COPIED_HIGH & 0x7fff_ffff);
-      this.#l2.touch(page, at, at + this.#entryBytes);
-    }
-    this.#judged.add(page);
-    return null;
-  }
-
-  /** Records violations: more entries than the count, or entries that refer to tables. */
-  #refuseAlias(cluster: number, count: number, references: Map<number, number>): void {
-    const found = (references.get(cluster) ?? 0) + 1;
-    references.set(cluster, found);
-    const place = hex(cluster * this.#clusterSize);
-    if (found > count) this.#damage ??= `the cluster at ${place} is in use ${found} times and counted ${count} times`;
-    if (this.#counts.tables.has(cluster)) this.#damage ??= `guest data leads to the table at ${place}`;
   }
 
   /** Allocates space for an unallocated range: see `Image.prepareWrite`. */
   prepare(offset: number, length: number): MaybePromise<WriteSlot> {
     const again = (): MaybePromise<WriteSlot> => this.prepare(offset, length);
-    const page = this.#entryPage(offset, again);
+    const page = this.tables.entryPage(offset, again);
     if (page instanceof Promise) return page;
     if (this.#hasDataFile) return this.#dataFileSlot(page, offset, length);
     if (this.#header.extendedL2) return this.#extendedSlot(page, offset, length, again);
@@ -166,7 +78,7 @@ export class ClusterWriter {
     const [first] = guestOffsets;
     assert(first !== undefined, 'somebody asks for something');
     const again = (): MaybePromise<TakenEntries> => this.takeEntries(guestOffsets);
-    const page = this.#entryPage(first, again);
+    const page = this.tables.entryPage(first, again);
     if (page instanceof Promise) return page;
     const pageOf = (offset: number): number => Math.floor(offset / this.#clusterSize / this.#map.entriesPerPage);
     const end = guestOffsets.findIndex((offset) => pageOf(offset) !== pageOf(first));
@@ -174,7 +86,7 @@ export class ClusterWriter {
     const olds: number[][] = [];
     for (const offset of offsets) {
       const { high, low } = this.#entryIn(page, offset);
-      const clusters = this.#hostClusters(high, low);
+      const clusters = this.tables.hostClusters(high, low);
       const missing = this.#holdAll(clusters);
       if (missing !== null) {
         for (const cluster of olds.flat()) this.#counts.letGo(cluster);
@@ -217,7 +129,7 @@ export class ClusterWriter {
         at = (Math.floor(at / this.#map.tableBytes) + 1) * this.#map.tableBytes;
         continue;
       }
-      const page = this.#entryPage(at, again);
+      const page = this.tables.entryPage(at, again);
       if (page instanceof Promise) return page;
       const done = this.#unmapOne(page, at, zero);
       if (done !== null) return this.#counts.load(done).then(again);
@@ -229,7 +141,7 @@ export class ClusterWriter {
   /** Returns a cluster whose count must be loaded first; null: done. */
   #unmapOne(page: MetadataPage, guestOffset: number, zero: boolean): number | null {
     const old = this.#entryIn(page, guestOffset);
-    const olds = this.#hostClusters(old.high, old.low);
+    const olds = this.tables.hostClusters(old.high, old.low);
     const missing = this.#holdAll(olds);
     if (missing !== null) return missing;
     for (const cluster of olds) this.#counts.release(cluster);
@@ -244,10 +156,10 @@ export class ClusterWriter {
    */
   relocate(guestOffset: number): MaybePromise<WriteSlot | null> {
     const again = (): MaybePromise<WriteSlot | null> => this.relocate(guestOffset);
-    const page = this.#entryPage(guestOffset, again);
+    const page = this.tables.entryPage(guestOffset, again);
     if (page instanceof Promise) return page;
     const old = this.#entryIn(page, guestOffset);
-    const [host] = this.#hostClusters(old.high, old.low);
+    const [host] = this.tables.hostClusters(old.high, old.low);
     if (host === undefined || (old.high & COPIED_HIGH) === 0 || (old.high & COMPRESSED_HIGH) !== 0) return null;
     if (!this.#counts.hold(host)) return this.#counts.load(host).then(again);
     const run = this.#counts.take(1);
@@ -262,49 +174,12 @@ export class ClusterWriter {
     );
   }
 
-  /**
-   * Moves an unshared L2 table nearer the start of the file, if there is space. Nothing else may run at the same time.
-   */
-  async moveTable(guestOffset: number, table: number): Promise<void> {
-    const old = table / this.#clusterSize;
-    const count = await this.#counts.count(old);
-    if (count !== 1) return;
-    while (!this.#counts.hold(old)) await this.#counts.load(old);
-    let run = this.#counts.take(1);
-    while (run === undefined) {
-      await this.#counts.loadFree();
-      run = this.#counts.take(1);
-    }
-    if (run.first >= old) {
-      this.#counts.letGo(old);
-      this.#counts.giveBack(run);
-      return;
-    }
-    const bytes = new Uint8Array(this.#clusterSize);
-    await readPadded(this.#storage, table, bytes);
-    this.#adopt(guestOffset, run, bytes);
-    this.#counts.release(old);
-  }
-
-  /** Frees an unshared L2 table without entries, as on the medium. Nothing else may run at the same time. */
-  async dropTable(guestOffset: number, table: number): Promise<boolean> {
-    const old = table / this.#clusterSize;
-    if ((await this.#counts.count(old)) !== 1) return false;
-    const bytes = new Uint8Array(this.#clusterSize);
-    await readPadded(this.#storage, table, bytes);
-    if (!isZero(bytes)) return false;
-    while (!this.#counts.hold(old)) await this.#counts.load(old);
-    this.#map.setTable(guestOffset, 0);
-    this.#counts.release(old);
-    return true;
-  }
-
   /** Marks subclusters of the last cluster past the end of the disk as zero: those with data, or `all`. */
   hideTail(size: number, all: boolean): MaybePromise<void> {
     const inside = size % this.#clusterSize;
     const start = size - inside;
     if (!this.#header.extendedL2 || inside === 0 || this.#map.tableOf(start) === 0) return undefined;
-    const page = this.#entryPage(start, () => this.hideTail(size, all));
+    const page = this.tables.entryPage(start, () => this.hideTail(size, all));
     if (page instanceof Promise) return page;
     const old = this.#entryIn(page, start);
     const unit = this.#clusterSize / SUBCLUSTERS;
@@ -314,99 +189,6 @@ export class ClusterWriter {
     const dataBits = (old.dataBits & ~mask) >>> 0;
     this.#map.setEntry(page, start, { ...old, dataBits, zeroBits: (old.zeroBits | mask) >>> 0 });
     return undefined;
-  }
-
-  /** L2 tables for a flush: fresh ones, which are still unreferenced, and others. */
-  sealTables(): { readonly fresh: MetaWrite[]; readonly others: MetaWrite[] } {
-    const writes = this.#l2.seal();
-    const isFresh = ({ fileOffset: offset }: MetaWrite): boolean =>
-      this.#fresh.has(Math.floor(offset / this.#clusterSize));
-    const fresh = writes.filter(isFresh);
-    const others = writes.filter((write) => !isFresh(write));
-    this.#fresh.clear();
-    return { fresh, others };
-  }
-
-  /** The page with the entry of a guest offset, in an unshared table. A promise: the result of `again`. */
-  #entryPage<T>(guestOffset: number, again: Again<T>): MetadataPage | Promise<T> {
-    this.#refuseDamaged();
-    const table = this.#map.tableOf(guestOffset);
-    if (table === undefined) return this.#map.load(guestOffset).then(again);
-    if (table === 0) {
-      const run = this.#counts.take(1);
-      if (run === undefined) return this.#counts.loadFree().then(again);
-      this.#newTable(guestOffset, run);
-    } else {
-      const cluster = table / this.#clusterSize;
-      // A new table is in memory before it is in the file.
-      const reachable = table < this.#storage.size || this.#map.pageOf(guestOffset) !== undefined;
-      if (!Number.isInteger(cluster) || !reachable) {
-        throw new ImageError('corrupt', 'An L1 entry points where no L2 table can be', {
-          path: this.#storage.label,
-          guestOffset,
-          found: hex(table),
-          hint: 'Check and repair the image.',
-        });
-      }
-      if (!this.#fresh.has(cluster)) {
-        const count = this.#counts.peek(cluster);
-        if (count === undefined) return this.#counts.load(cluster).then(again);
-        if (count > 1) return this.#copyTable(guestOffset, table).then(again);
-      }
-    }
-    const page = this.#map.pageOf(guestOffset);
-    if (page === undefined) return this.#map.load(guestOffset).then(again);
-    if (!this.isJudged(page)) return this.judge(guestOffset).then(again);
-    return page;
-  }
-
-  /** Allocates an empty table for a range without one. */
-  #newTable(guestOffset: number, run: ClusterRun): void {
-    const offset = run.first * this.#clusterSize;
-    // Room behind the end of the file reads zero by itself.
-    const written = offset < this.#storage.size;
-    const { pageBytes } = this.#l2;
-    for (let at = 0; at < this.#clusterSize; at += pageBytes) {
-      this.#judged.add(this.#l2.blank((offset + at) / pageBytes, written));
-    }
-    this.#fresh.add(run.first);
-    this.#counts.keep(run);
-    this.#map.setTable(guestOffset, offset);
-  }
-
-  /** Copies a table shared with a snapshot; all its entries are shared then. */
-  async #copyTable(guestOffset: number, table: number): Promise<void> {
-    const bytes = new Uint8Array(this.#clusterSize);
-    // It is not changed while it is shared, so the medium has what counts.
-    await readPadded(this.#storage, table, bytes);
-    const old = table / this.#clusterSize;
-    while (!this.#counts.hold(old)) await this.#counts.load(old);
-    let run = this.#counts.take(1);
-    while (run === undefined) {
-      await this.#counts.loadFree();
-      run = this.#counts.take(1);
-    }
-    if (this.#map.tableOf(guestOffset) !== table) {
-      // Another request was faster.
-      this.#counts.letGo(old);
-      this.#counts.giveBack(run);
-      return;
-    }
-    this.#adopt(guestOffset, run, bytes);
-    this.#counts.release(old);
-  }
-
-  /** A new table with existing content. */
-  #adopt(guestOffset: number, run: ClusterRun, bytes: Uint8Array): void {
-    const offset = run.first * this.#clusterSize;
-    const { pageBytes } = this.#l2;
-    for (let at = 0; at < this.#clusterSize; at += pageBytes) {
-      const page = this.#l2.blank((offset + at) / pageBytes, true);
-      page.bytes.set(bytes.subarray(at, at + pageBytes));
-    }
-    this.#fresh.add(run.first);
-    this.#counts.keep(run);
-    this.#map.setTable(guestOffset, offset);
   }
 
   /** For an image without subclusters: as many consecutive clusters as available. */
@@ -424,7 +206,7 @@ export class ClusterWriter {
     for (let n = 0; n < wanted; n++) {
       const [high, low] = [page.view.getUint32(at + n * ENTRY_BYTES), page.view.getUint32(at + n * ENTRY_BYTES + 4)];
       if (high === 0 && low === 0) continue;
-      const clusters = this.#hostClusters(high, low);
+      const clusters = this.tables.hostClusters(high, low);
       const missing = this.#holdAll(clusters);
       if (missing !== null) {
         for (const cluster of olds) this.#counts.letGo(cluster);
@@ -571,7 +353,7 @@ export class ClusterWriter {
         },
       );
     }
-    const olds = this.#hostClusters(old.high, old.low);
+    const olds = this.tables.hostClusters(old.high, old.low);
     const missing = this.#holdAll(olds);
     if (missing !== null) return this.#counts.load(missing).then(again);
     const run = this.#counts.take(1);
@@ -608,10 +390,6 @@ export class ClusterWriter {
     return this.#map.entryIn(page, guestOffset);
   }
 
-  #hostClusters(high: number, low: number): number[] {
-    return this.#hasDataFile ? [] : hostClusters(this.#header, high, low);
-  }
-
   /** Holds the counts of all clusters; or of none, returning the one to load first. */
   #holdAll(clusters: readonly number[]): number | null {
     for (const [number, cluster] of clusters.entries()) {
@@ -620,13 +398,5 @@ export class ClusterWriter {
       return cluster;
     }
     return null;
-  }
-
-  #refuseDamaged(): void {
-    if (this.#damage === null) return;
-    throw new ImageError('corrupt', `The image cannot be changed: ${this.#damage}`, {
-      path: this.#storage.label,
-      hint: 'Check and repair it (checkImage; on the command line: check --repair).',
-    });
   }
 }
