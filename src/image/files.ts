@@ -62,10 +62,10 @@ export class OpenedFiles implements ImageFiles {
     this.#lock = lock;
   }
 
-  async open({ name, role }: Reference, mode: OpenMode): Promise<Storage> {
+  async open({ name, ...about }: Reference, mode: OpenMode): Promise<Storage> {
     const { provider } = this.#source;
     const wanted = isPlainName(name) ? provider.resolve(name, this.#beside) : name;
-    const storage = await this.#gate.open({ name: wanted, role }, this.#source, mode);
+    const storage = await this.#gate.open({ ...about, name: wanted }, this.#source, mode);
     this.#opened.push(storage);
     if (this.#lock !== null) await storage.lock(mode === 'write' ? 'exclusive' : 'shared', this.#lock);
     return storage;

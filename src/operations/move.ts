@@ -230,7 +230,7 @@ class Move {
 
   /** An image may name any of its neighbours: what goes along must be allowed as if it were written. */
   #openPart(name: string): Promise<Storage> {
-    return this.#opened.gate.open({ name, role: 'external data file' }, this.#from, 'write');
+    return this.#opened.gate.open({ name, role: 'external data file', part: true }, this.#from, 'write');
   }
 
   /** Also one that was given its name before a cut. False: it cannot have two. */

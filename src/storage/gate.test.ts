@@ -6,7 +6,7 @@ import { whileExchanged } from '../../test/conformance/exchanging.ts';
 import { rounds } from '../../test/conformance/random.ts';
 import { isImageError } from '../errors.ts';
 import type { NameInfo, OpenMode, Storage, StorageProvider } from './contract.ts';
-import { denyAll, type OpenGate, openGate } from './gate.ts';
+import { denyAll, type OpenGate, openGate, withOwnParts } from './gate.ts';
 import { localFiles } from './local/index.ts';
 import { nativeCalls } from './local/native.ts';
 import { MemoryProvider } from './memory.ts';
@@ -272,5 +272,84 @@ describe('candidates', () => {
     const gate = openGate({ roots: ['/'] });
     for await (const _ of gate.candidates({ provider, name: '/images/0' })) if (listed.length === 3) break;
     expect(listed).toHaveLength(3);
+  });
+});
+
+describe('withOwnParts', () => {
+  const own = (name: string, isDirectory = false, gate = denyAll()): OpenGate => {
+    const { provider } = origin;
+    return withOwnParts(gate, async () => ({ provider, name: join(place, name), isDirectory }));
+  };
+  const files = ['disk.vmdk', 'disk-flat.vmdk', 'disk-s001.vmdk', 'disk.raw', 'disks.vmdk', 'disk2-flat.vmdk', 'other'];
+
+  beforeEach(() => {
+    for (const name of files) writeFileSync(join(place, name), name);
+    for (const folder of ['disk.parts', 'other.parts']) {
+      mkdirSync(join(place, folder));
+      writeFileSync(join(place, folder, 'one'), `${folder}/one`);
+    }
+  });
+
+  const wanted = (name: string, part = true) => ({
+    name: origin.provider.resolve(name, origin.name),
+    role: 'extent',
+    part,
+  });
+
+  async function reaches(gate: OpenGate, name: string, mode: OpenMode = 'read', part = true): Promise<boolean> {
+    try {
+      await (await gate.open(wanted(name, part), origin, mode)).close();
+      return true;
+    } catch (error) {
+      if (isImageError(error) && error.kind === 'denied') return false;
+      throw error;
+    }
+  }
+
+  it('opens files that continue the name of the image, for writing too', async () => {
+    for (const name of ['disk-flat.vmdk', 'disk-s001.vmdk', 'disk.raw', 'disk.parts/one']) {
+      expect(await reaches(own('disk.vmdk'), name), name).toBe(true);
+      expect(await reaches(own('disk.vmdk'), name, 'write'), name).toBe(true);
+    }
+  });
+
+  it('leaves all other files to the gate, and the image itself, and what is no part', async () => {
+    for (const name of ['disks.vmdk', 'disk2-flat.vmdk', 'other', 'other.parts/one', '../secret', 'disk.vmdk']) {
+      for (const mode of ['read', 'write'] as const)
+        expect(await reaches(own('disk.vmdk'), name, mode), name).toBe(false);
+    }
+    expect(await reaches(own('disk.vmdk'), 'disk-flat.vmdk', 'read', false)).toBe(false);
+    expect(await reaches(own('disk.vmdk', false, openGate({ roots: [place] })), 'other')).toBe(true);
+    expect(await reaches(own('disk.vmdk', false, openGate({ roots: [place] })), 'other', 'write')).toBe(false);
+  });
+
+  it('judges where the file lies, not its name', async () => {
+    symlinkSync('../secret', join(place, 'disk-link.vmdk'));
+    symlinkSync('..', join(place, 'disk-up'));
+    symlinkSync('disk.vmdk', join(place, 'disk-self.vmdk'));
+    symlinkSync('disk-flat.vmdk', join(place, 'elsewhere'));
+    for (const name of ['disk-link.vmdk', 'disk-up/secret', 'disk-self.vmdk']) {
+      expect(await reaches(own('disk.vmdk'), name), name).toBe(false);
+    }
+    expect(await reaches(own('disk.vmdk'), 'elsewhere')).toBe(true);
+  });
+
+  it('tells of a part that is missing', async () => {
+    await expect(reaches(own('disk.vmdk'), 'disk-s002.vmdk')).rejects.toMatchObject({ kind: 'not-found' });
+    expect(await reaches(own('disk.vmdk'), 'missing')).toBe(false);
+  });
+
+  it('counts the whole name where there is no extension, and where there is nothing else', async () => {
+    for (const name of ['.vmdk', '.vmdk-flat', 'image', 'image-flat']) writeFileSync(join(place, name), name);
+    expect(await reaches(own('.vmdk'), '.vmdk-flat')).toBe(true);
+    expect(await reaches(own('.vmdk'), 'disk.raw')).toBe(false);
+    expect(await reaches(own('image'), 'image-flat')).toBe(true);
+  });
+
+  it('opens everything in an image that is a directory, and nothing beside it', async () => {
+    expect(await reaches(own('disk.parts', true), 'disk.parts/one', 'write')).toBe(true);
+    for (const name of ['disk.parts', 'disk.raw', 'other.parts/one', 'disk.parts/../other']) {
+      expect(await reaches(own('disk.parts', true), name), name).toBe(false);
+    }
   });
 });

@@ -13,6 +13,8 @@ export interface Reference {
   readonly name: string;
   /** Role for messages: `parent image`, `extent`. */
   readonly role: string;
+  /** The file holds some of the image itself. */
+  readonly part?: boolean;
 }
 
 /** The image that contains the reference. */
@@ -92,25 +94,61 @@ export function openGate(options: GateOptions): OpenGate {
   checkArguments('openGate', { options: [options, GATE] });
   const roots = new Roots(options);
   return {
-    async open(wanted, from, mode) {
-      const early = await objectionToName(wanted, from, mode, roots);
-      if (early !== null) throw denied(wanted, from, early);
-      const storage = await openWanted(wanted, from, mode);
-      try {
-        const late = await objectionToHandle(storage, wanted, from, mode, roots);
-        if (late !== null) throw denied(wanted, from, late);
-        return storage;
-      } catch (error) {
-        await storage.close();
-        throw error;
-      }
-    },
+    open: (wanted, from, mode) => openJudged(wanted, from, mode, roots),
     async *candidates(from) {
       const directory = from.provider.directory(await from.provider.realName(from.name));
       if (!(await isAllowed(directory, from, roots))) throw denied(directoryOf(directory), from, OUTSIDE);
       yield* from.provider.list(directory);
     },
   };
+}
+
+/** The location of an image, with all links resolved. */
+export interface OwnPlace {
+  readonly provider: StorageProvider;
+  readonly name: string;
+  /** The image is this directory: all that lies below it belongs to it. */
+  readonly isDirectory: boolean;
+}
+
+/**
+ * The gate, which also lets an image have its own parts, for reading and writing: files in its directory, or below a
+ * directory there, whose names continue its base name, as `disk-s001.vmdk` continues `disk.vmdk`. For all other files
+ * the gate decides. The place of the image is asked for when a part is.
+ */
+export function withOwnParts(gate: OpenGate, findOwn: () => Promise<OwnPlace>): OpenGate {
+  let parts: OwnParts | null = null;
+  return {
+    candidates: (from) => gate.candidates(from),
+    async open(wanted, from, mode) {
+      if (wanted.part !== true) return gate.open(wanted, from, mode);
+      parts ??= new OwnParts(await findOwn());
+      if (!(await parts.includesName(wanted.name))) return gate.open(wanted, from, mode);
+      return openJudged(wanted, from, mode, parts);
+    },
+  };
+}
+
+/** Rules about names with all links resolved. */
+interface Rules {
+  /** The file may be opened. */
+  allows(real: string, from: ReferenceOrigin): Promise<boolean>;
+  /** It may be written, too. */
+  allowsWriting(real: string, from: ReferenceOrigin): Promise<boolean>;
+}
+
+async function openJudged(wanted: Reference, from: ReferenceOrigin, mode: OpenMode, rules: Rules): Promise<Storage> {
+  const early = await objectionToName(wanted, from, mode, rules);
+  if (early !== null) throw denied(wanted, from, early);
+  const storage = await openWanted(wanted, from, mode);
+  try {
+    const late = await objectionToHandle(storage, wanted, from, mode, rules);
+    if (late !== null) throw denied(wanted, from, late);
+    return storage;
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
 }
 
 async function openWanted(wanted: Reference, from: ReferenceOrigin, mode: OpenMode): Promise<Storage> {
@@ -129,15 +167,15 @@ async function objectionToName(
   wanted: Reference,
   from: ReferenceOrigin,
   mode: OpenMode,
-  roots: Roots,
+  rules: Rules,
 ): Promise<string | null> {
   if (!isPlainName(wanted.name)) return 'it is no plain file name';
   const { provider } = from;
   const real = await realNameOrNull(provider, wanted.name);
-  const place = real ?? (await realNameOrNull(provider, provider.directory(wanted.name)));
-  if (place === null || !(await isAllowed(place, from, roots))) return OUTSIDE;
+  const place = real ?? (await placeOfMissing(provider, wanted.name));
+  if (place === null || !(await isAllowed(place, from, rules))) return OUTSIDE;
   if (real === null) return null;
-  if (mode === 'write' && !(await isNamed(real, from, roots))) return NOT_NAMED;
+  if (mode === 'write' && !(await rules.allowsWriting(real, from))) return NOT_NAMED;
   const info = await provider.lookUp(real);
   return info === null || info.kind === 'file' ? null : NO_FILE;
 }
@@ -148,7 +186,7 @@ async function objectionToHandle(
   wanted: Reference,
   from: ReferenceOrigin,
   mode: OpenMode,
-  roots: Roots,
+  rules: Rules,
 ): Promise<string | null> {
   const { key, kind } = await storage.identity();
   if (kind !== 'file' && kind !== 'memory' && kind !== 'blob') return NO_FILE;
@@ -156,8 +194,8 @@ async function objectionToHandle(
   if (place?.ordinary === false) return NO_FILE;
   const real = place === null ? await namedNow(wanted, from, key) : place.name;
   if (real === null) return CHANGED;
-  if (mode === 'write' && !(await isNamed(real, from, roots))) return NOT_NAMED;
-  return (await isAllowed(real, from, roots)) ? null : OUTSIDE;
+  if (mode === 'write' && !(await rules.allowsWriting(real, from))) return NOT_NAMED;
+  return (await isAllowed(real, from, rules)) ? null : OUTSIDE;
 }
 
 /** The current target of the name if it is the opened handle; null if it was swapped since. */
@@ -166,18 +204,13 @@ async function namedNow(wanted: Reference, { provider }: ReferenceOrigin, key: s
   return (await provider.lookUp(real))?.key === key ? real : null;
 }
 
-/** True when one of the roots is exactly this file. */
-async function isNamed(real: string, from: ReferenceOrigin, roots: Roots): Promise<boolean> {
-  return (await roots.real(from)).includes(real);
-}
-
-async function isAllowed(real: string, from: ReferenceOrigin, roots: Roots): Promise<boolean> {
+async function isAllowed(real: string, from: ReferenceOrigin, rules: Rules): Promise<boolean> {
   if (FORBIDDEN.some((place) => isBelow(real, place, from.provider))) return false;
-  return (await roots.real(from)).some((place) => isBelow(real, place, from.provider));
+  return rules.allows(real, from);
 }
 
 /** Permitted locations, each resolved once: swapping a root later permits no more than before. */
-class Roots {
+class Roots implements Rules {
   readonly #options: GateOptions;
   readonly #found = new Map<string, string>();
 
@@ -186,8 +219,17 @@ class Roots {
     for (const root of options.realRoots ?? []) this.#found.set(root, root);
   }
 
+  async allows(real: string, from: ReferenceOrigin): Promise<boolean> {
+    return (await this.#real(from)).some((place) => isBelow(real, place, from.provider));
+  }
+
+  /** One of the roots is exactly this file. */
+  async allowsWriting(real: string, from: ReferenceOrigin): Promise<boolean> {
+    return (await this.#real(from)).includes(real);
+  }
+
   /** Existing roots with all links resolved. */
-  async real(from: ReferenceOrigin): Promise<readonly string[]> {
+  async #real(from: ReferenceOrigin): Promise<readonly string[]> {
     const provider = this.#options.provider ?? from.provider;
     for (const root of this.#options.roots) {
       const real = this.#found.get(root) ?? (await realNameOrNull(provider, root));
@@ -195,6 +237,59 @@ class Roots {
     }
     return [...this.#found.values()];
   }
+}
+
+/** The parts of one image, by their names. Its main file is not one of them: guest data must not be written there. */
+class OwnParts implements Rules {
+  readonly #own: OwnPlace;
+  readonly #directory: string;
+  readonly #stem: string;
+
+  constructor(own: OwnPlace) {
+    const { provider, name, isDirectory } = own;
+    this.#own = own;
+    this.#directory = isDirectory ? name : provider.directory(name);
+    // Without its extension; all of a name that is nothing else.
+    this.#stem = baseName(name, this.#directory).replace(/(?<=.)\.[^.]*$/, '');
+  }
+
+  async includesName(name: string): Promise<boolean> {
+    const { provider } = this.#own;
+    if (!isPlainName(name)) return false;
+    const real = (await realNameOrNull(provider, name)) ?? (await placeOfMissing(provider, name));
+    return real !== null && this.#includes(real);
+  }
+
+  async allows(real: string): Promise<boolean> {
+    return this.#includes(real);
+  }
+
+  async allowsWriting(real: string): Promise<boolean> {
+    return this.#includes(real);
+  }
+
+  #includes(real: string): boolean {
+    const { provider, name, isDirectory } = this.#own;
+    if (real === name || !isBelow(real, this.#directory, provider)) return false;
+    if (isDirectory) return true;
+    const [first = ''] = baseName(real, this.#directory).split(/[/\\]/);
+    return first.startsWith(this.#stem) && CONTINUES.test(first.slice(this.#stem.length));
+  }
+}
+
+/** Follows the base name of an image in the name of a part: `-s001.vmdk`, `.hds`. */
+const CONTINUES = /^[-_.]/;
+
+/** The name without the directory it lies in. */
+function baseName(name: string, directory: string): string {
+  return name.slice(directory.length).replace(/^[/\\]+/, '');
+}
+
+/** The real name that something would have if it existed; null when its directory does not. */
+async function placeOfMissing(provider: StorageProvider, name: string): Promise<string | null> {
+  const directory = provider.directory(name);
+  const real = await realNameOrNull(provider, directory);
+  return real === null ? null : provider.resolve(baseName(name, directory), `${real}/x`);
 }
 
 /** Null when the name does not exist or cannot be reached: nothing below it can be permitted either. */

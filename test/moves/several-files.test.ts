@@ -183,3 +183,21 @@ describe.each(KINDS)('an image of several files ($title)', (kind) => {
     expect(seen).toEqual(new Set(force ? [7, 9] : [9]));
   });
 });
+
+describe('a part that continues the name of its image', () => {
+  it.each([
+    ['disk.raw', true],
+    ['disk-data.raw', true],
+    ['disks.raw', false],
+    ['data.raw', false],
+  ])('%s is opened without allow: %s', async (data_file, own) => {
+    const provider = new MemoryProvider();
+    const image = { provider, name: '/disk.qcow2' };
+    await createImage(image, { format: 'qcow2', size: SIZE, config: { data_file } });
+    for (const mode of ['read', 'write'] as const) {
+      const opening = Disk.open(image, { mode, flushAfterMs: 0 });
+      if (own) await (await opening).close();
+      else await expect(opening).rejects.toMatchObject({ kind: 'denied' });
+    }
+  });
+});

@@ -3,7 +3,7 @@ import { defaultProvider } from '#local-storage';
 import { defaultRegistry } from '../../formats/index.ts';
 import type { Registry } from '../../image/registry.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
-import { denyAll, type OpenGate, openGate } from '../../storage/gate.ts';
+import { denyAll, type OpenGate, openGate, withOwnParts } from '../../storage/gate.ts';
 import type {
   Allow,
   EnvironmentOptions,
@@ -70,15 +70,30 @@ export function sourceOf(source: ImageSource, options: EnvironmentOptions): Sour
 }
 
 /**
- * The gate for what an image names. Nothing is allowed unless the caller said so. `storage`: the image's open file, whose
- * own directory counts, whatever is put into the place of that directory meanwhile.
+ * The gate for what an image names. Beside its own parts nothing is allowed unless the caller said so. `storage`: the
+ * image's open file, whose own directory counts, whatever is put into the place of that directory meanwhile; null: the
+ * image is a directory.
  */
-export async function gateOf(allow: Allow | undefined, source: Source, storage?: Storage): Promise<OpenGate> {
+export async function gateOf(allow: Allow | undefined, source: Source, storage?: Storage | null): Promise<OpenGate> {
+  if (allow !== undefined && allow !== 'none' && !isList(allow)) return allow;
+  const { provider } = source;
+  return withOwnParts(await gateOfList(allow, source, storage), async () => ({
+    provider,
+    name: await ownName(source, storage),
+    isDirectory: storage === null,
+  }));
+}
+
+async function gateOfList(
+  allow: 'none' | readonly string[] | undefined,
+  source: Source,
+  storage: Storage | null | undefined,
+): Promise<OpenGate> {
   if (allow === undefined || allow === 'none') return denyAll();
-  if (!isList(allow)) return allow;
   const { provider } = source;
   const roots = allow.filter((entry) => entry !== SAME_DIRECTORY).map((entry) => provider.resolve(entry, ''));
-  const realRoots = allow.includes(SAME_DIRECTORY) ? [await ownDirectory(source, storage)] : [];
+  const same = allow.includes(SAME_DIRECTORY);
+  const realRoots = same ? [provider.directory(await ownName(source, storage))] : [];
   return openGate({ roots, realRoots, provider });
 }
 
@@ -86,7 +101,7 @@ function isList(allow: Allow): allow is readonly string[] {
   return Array.isArray(allow);
 }
 
-async function ownDirectory({ provider, name }: Source, storage: Storage | undefined): Promise<string> {
+async function ownName({ provider, name }: Source, storage: Storage | null | undefined): Promise<string> {
   const place = await storage?.place?.();
-  return provider.directory(place?.name ?? (await provider.realName(name)));
+  return place?.name ?? provider.realName(name);
 }

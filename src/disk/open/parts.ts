@@ -59,5 +59,5 @@ async function lookUpNamed({ provider, name }: Source, stored: string): Promise<
 
 /** Opens a part as its image would: only through the gate, since an image may name any of its neighbours. */
 export function openPart({ gate, source }: OpenedImage, { file, role }: PartFile, mode: OpenMode): Promise<Storage> {
-  return gate.open({ name: file, role }, source, mode);
+  return gate.open({ name: file, role, part: true }, source, mode);
 }

@@ -172,5 +172,5 @@ async function openData(files: ImageFiles, storage: Storage, header: Qcow2Header
       field: 'external data file',
     });
   }
-  return files.open({ name, role: DATA_FILE }, mode);
+  return files.open({ name, role: DATA_FILE, part: true }, mode);
 }
