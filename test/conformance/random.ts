@@ -11,3 +11,8 @@ export function randomBytes(random: Random, length: number): Uint8Array {
 export function rounds(usual: number, long: number): number {
   return process.env['VDKIT_LONG'] ? long : usual;
 }
+
+/** One in `every` of the values, beginning with number `first`; all of them in the long run. */
+export function oneIn<T>(every: number, values: readonly T[], first = 0): readonly T[] {
+  return values.filter((_, index) => index % rounds(every, 1) === first % rounds(every, 1));
+}

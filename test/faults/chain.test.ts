@@ -17,7 +17,7 @@ import {
   writeBytes,
 } from '../../src/testing/index.ts';
 import { rounds } from '../conformance/random.ts';
-import { scattered } from './vdi-suite.ts';
+import { scattered } from './workloads.ts';
 
 /** Blocks of each image, base first: sizes that differ make a block of one a part of another's. */
 const SHAPES = [

@@ -182,7 +182,10 @@ async function statesOf(kind: Kind, image: Uint8Array, provider: StorageProvider
 
 async function problemsOf(run: Run, kind: Kind, dropFlush?: number): Promise<string[]> {
   const { log, doneAt, provider, allowed, after, reads } = run;
-  const options = { maxStates: rounds(150, 3000), ...(dropFlush === undefined ? {} : { dropFlush }) };
+  const options = {
+    maxStates: rounds(150, 3000),
+    ...(dropFlush === undefined ? { everyCut: rounds(2, 1) } : { dropFlush }),
+  };
   const problems: string[] = [];
   let visited = 0;
   for (const state of crashStates(log, provider, options)) {

@@ -110,7 +110,7 @@ async function expectCutSafe(provider: StorageProvider, run: (disk: Disk) => Pro
   }
   const after = await listOf(provider);
   expect(await problemsIn(provider)).toEqual([]);
-  for (const state of crashStates(recording.log, provider, { maxStates: rounds(250, 3000) })) {
+  for (const state of crashStates(recording.log, provider, { maxStates: rounds(250, 3000), everyCut: rounds(2, 1) })) {
     const allowed = state.cutAt > doneAt ? [after] : [before, after];
     expect(allowed, state.describe()).toContain(await listOf(state.provider));
     expect(await contentOf(state.provider)).toBe(content);

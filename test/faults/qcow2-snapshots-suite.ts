@@ -6,8 +6,8 @@ import { checkImage, Disk, inspect, isImageError } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { crashStates, type OperationLog, Random, RecordingProvider } from '../../src/testing/index.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
+import type { Mutation } from '../formats/crash-kit.ts';
 import { recount } from './qcow2-recount.ts';
-import type { Mutation } from './qcow2-suite.ts';
 
 export const NAME = '/disk.qcow2';
 export const SECTOR = 512;
@@ -55,7 +55,10 @@ export async function record(
 
 /** Problems in the states left by cuts. `visit` is called for each. */
 export async function problemsOf({ log, doneAt, provider, before, after }: Run, dropFlush?: number): Promise<string[]> {
-  const options = { maxStates: rounds(200, 3000), ...(dropFlush === undefined ? {} : { dropFlush }) };
+  const options = {
+    maxStates: rounds(200, 3000),
+    ...(dropFlush === undefined ? { everyCut: rounds(2, 1) } : { dropFlush }),
+  };
   const problems: string[] = [];
   let visited = 0;
   for (const state of crashStates(log, provider, options)) {

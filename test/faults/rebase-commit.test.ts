@@ -150,7 +150,10 @@ async function family({ format, config, unit, units }: Kind, seed: number): Prom
 
 async function problemsOf(run: Run, operation: Operation, dropFlush?: number): Promise<string[]> {
   const { log, doneAt, provider } = run;
-  const how = { maxStates: rounds(60, 2500), ...(dropFlush === undefined ? {} : { dropFlush }) };
+  const how = {
+    maxStates: rounds(60, 2500),
+    ...(dropFlush === undefined ? { everyCut: rounds(2, 1) } : { dropFlush }),
+  };
   const problems: string[] = [];
   let visited = 0;
   for (const state of crashStates(log, provider, how)) {

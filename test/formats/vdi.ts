@@ -3,4 +3,8 @@
 import type { FormatKit } from './kit.ts';
 import { hostile } from './vdi/hostile.ts';
 
-export const kit: FormatKit = { format: 'vdi', hostile };
+export const kit: FormatKit = {
+  format: 'vdi',
+  hostile,
+  crash: async () => (await import('./vdi/crash.ts')).crash,
+};

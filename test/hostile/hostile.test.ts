@@ -75,5 +75,5 @@ function* casesOf(format: string, samples: readonly Sample[], distinct: Set<stri
 
 /** Large files take longer, and their structures are those of the small ones. */
 function amountFor(sample: Sample): Amount {
-  return { ...AMOUNT, every: rounds(sample.every, 1), ...(sample.golden ? { flips: rounds(60, 300) } : {}) };
+  return { ...AMOUNT, every: rounds(2 * sample.every, 1), ...(sample.golden ? { flips: rounds(60, 300) } : {}) };
 }

@@ -14,7 +14,7 @@ export interface PoolOptions {
   readonly coverage?: boolean;
   /** Cases that a child gets at once. Default 1. */
   readonly batch?: number;
-  /** Time that one case may take. A child that does not answer in twice this time is ended. */
+  /** Time that one case may compute. A child that does not answer in several times this time is ended. */
   readonly milliseconds?: number;
 }
 
@@ -23,6 +23,8 @@ export interface CaseResult extends CaseReport {
   readonly work: HostileCase;
 }
 
+/** A child that does not answer within this many times the limit of its cases is ended. */
+const PATIENCE = 8;
 /** Beyond this a child is replaced before its garbage is taken for a leak. */
 const TIRED_BYTES = 160 * 1024 * 1024;
 
@@ -164,7 +166,7 @@ class Worker {
   }
 
   #reports(child: ChildProcess, count: number): Promise<readonly CaseReport[]> {
-    const patienceMs = 2 * count * (this.#options.milliseconds ?? BOUNDS.milliseconds);
+    const patienceMs = PATIENCE * count * (this.#options.milliseconds ?? BOUNDS.milliseconds);
     return new Promise((resolve) => {
       const end = (reports: readonly CaseReport[]): void => {
         clearTimeout(timer);

@@ -20,7 +20,7 @@ const AMOUNT = { entries: rounds(6, 32), flips: rounds(100, 3000), swaps: rounds
 /** Larger files show nothing that smaller ones do not; of what a repair makes longer only so much is looked at. */
 const LARGEST = 256 * 1024;
 /** In the usual run only each so-manieth file is tried. */
-const EVERY = rounds(3, 1);
+const EVERY = rounds(6, 1);
 const NAME = '/image';
 
 /** A copy of a file in memory, with what lies beside it. */

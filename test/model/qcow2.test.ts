@@ -12,7 +12,7 @@ import { makeScenario, type Shape } from './scenario.ts';
 import { describeReport, runSeed, seedsToRun } from './seeds.ts';
 
 const SHAPES = qcow2Shapes();
-const SEEDS = seedsToRun(rounds(300, 3000));
+const SEEDS = seedsToRun(rounds(160, 3000));
 const seedsOf = (shape: Shape): number[] => SEEDS.filter((seed) => SHAPES[seed % SHAPES.length] === shape);
 
 describeWithPeers(['qemu-img'], 'qcow2 of all options', (qemuImg) => {

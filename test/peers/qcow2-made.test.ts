@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Disk } from '../../src/index.ts';
 import { Random } from '../../src/testing/random.ts';
 import { runCli } from '../cli/run-cli.ts';
-import { randomBytes } from '../conformance/random.ts';
+import { oneIn, randomBytes } from '../conformance/random.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 import { expectSameMap, type QemuRun } from './qemu-map.ts';
 
@@ -61,7 +61,7 @@ describe('qcow2 of every option', () => {
       await both(options);
     };
 
-    it.each(KINDS)('made by vdkit, %s', async (options) => {
+    it.each(oneIn(2, KINDS))('made by vdkit, %s', async (options) => {
       wanted.fill(0);
       const pairs = options.split(',').flatMap((pair) => ['--option', pair]);
       await vdkit('create', image(), String(SIZE), ...pairs);
@@ -69,7 +69,7 @@ describe('qcow2 of every option', () => {
       await work(options);
     });
 
-    it.each(KINDS)('made by QEMU, %s', async (options) => {
+    it.each(oneIn(2, KINDS, 1))('made by QEMU, %s', async (options) => {
       wanted.fill(0);
       const absolute = options.replace('data.raw', at('data.raw'));
       await qemuImg.run('create', '-q', '-f', 'qcow2', '-o', absolute, image(), String(SIZE));

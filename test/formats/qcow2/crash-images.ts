@@ -2,12 +2,12 @@
  * QCOW2 images for the power-cut suites: how they are made, and which rules must hold in their bytes. Clusters of 512
  * bytes make tables of one sector, so that one flush publishes several of them, in any order and any part.
  */
-import { SECTOR } from '../../src/binary/numbers.ts';
-import type { Registry } from '../../src/image/registry.ts';
-import { createImage, Disk } from '../../src/index.ts';
-import type { StorageProvider } from '../../src/storage/contract.ts';
-import { MemoryProvider } from '../../src/storage/memory.ts';
-import { type CrashCheck, type CrashSuite, initialBytes } from '../../src/testing/index.ts';
+import { SECTOR } from '../../../src/binary/numbers.ts';
+import { createImage, Disk } from '../../../src/index.ts';
+import type { StorageProvider } from '../../../src/storage/contract.ts';
+import { MemoryProvider } from '../../../src/storage/memory.ts';
+import { type CrashCheck, type CrashSuite, initialBytes } from '../../../src/testing/index.ts';
+import type { Mutation } from '../crash-kit.ts';
 
 export const IMAGE = '/disk.qcow2';
 const PARENT = '/parent.qcow2';
@@ -18,13 +18,6 @@ export interface Qcow2Kind {
   readonly clusters: number;
   readonly config?: Readonly<Record<string, string | number>>;
   readonly diff?: boolean;
-}
-
-/** A deliberate defect. */
-export interface Mutation {
-  readonly registry?: Registry;
-  /** Put around the provider wherever the image is opened or made. */
-  readonly wrap?: (provider: StorageProvider) => StorageProvider;
 }
 
 /** An empty image, and whatever the sessions do with it. */

@@ -1,16 +1,16 @@
 /** QCOW2 images whose clusters are compressed, for the power-cut suites. */
-import { SECTOR } from '../../src/binary/numbers.ts';
-import type { Registry } from '../../src/image/registry.ts';
-import { createImage, Disk } from '../../src/index.ts';
-import { MemoryProvider } from '../../src/storage/memory.ts';
-import { readPadded } from '../../src/storage/read-padded.ts';
+import { SECTOR } from '../../../src/binary/numbers.ts';
+import type { Registry } from '../../../src/image/registry.ts';
+import { createImage, Disk } from '../../../src/index.ts';
+import { MemoryProvider } from '../../../src/storage/memory.ts';
+import { readPadded } from '../../../src/storage/read-padded.ts';
 import {
   type CrashCheck,
   type CrashDevice,
   type CrashSession,
   type CrashSuite,
   randomTraffic,
-} from '../../src/testing/index.ts';
+} from '../../../src/testing/index.ts';
 
 const IMAGE = '/disk.qcow2';
 

@@ -1,59 +1,28 @@
 /**
- * The power-cut suite must see what is wrong: each of these mutants of the VDI code breaks one rule of the order of
- * writes, and each is caught under a workload that the code as it is survives.
+ * Mutants of the VDI code: each breaks one rule of the order of writes, and the power-cut suite must see it under a
+ * workload that the code as it is survives.
  */
-import { afterEach, describe, expect, it, vi } from 'vitest';
-import { MetadataPages } from '../../src/blocks/metadata-pages.ts';
-import { SlotAllocator } from '../../src/blocks/slot-allocator.ts';
-import { FORMATS } from '../../src/formats/index.ts';
-import type { Image, MetaWrite } from '../../src/image/contract.ts';
-import type { Storage, StorageProvider } from '../../src/storage/contract.ts';
-import { isPromise } from '../../src/storage/contract.ts';
-import { MemoryProvider } from '../../src/storage/memory.ts';
-import { type CrashSession, type CrashSuite, FaultProvider, runCrashSuite } from '../../src/testing/index.ts';
-import { overriding, registryWith } from '../../src/testing/overriding.ts';
+import { vi } from 'vitest';
+import { MetadataPages } from '../../../src/blocks/metadata-pages.ts';
+import { SlotAllocator } from '../../../src/blocks/slot-allocator.ts';
+import type { Image, MetaWrite } from '../../../src/image/contract.ts';
+import { isPromise } from '../../../src/storage/contract.ts';
+import { MemoryProvider } from '../../../src/storage/memory.ts';
+import { type CrashSession, type CrashSuite, FaultProvider } from '../../../src/testing/index.ts';
 import {
-  coveredGrowth,
-  filledSuite,
-  isMovedMetadata,
-  MAP_OFFSET,
-  scattered,
-  traffic,
-  UNIT,
-  type VdiSuiteOptions,
-  vdiSuite,
-} from './vdi-suite.ts';
-
-afterEach(() => {
-  vi.restoreAllMocks();
-});
-
-type Mutation = Pick<VdiSuiteOptions, 'registry' | 'wrap'>;
-
-/** A mutation, and the workload that exposes it. `mutate` may patch classes; they are restored afterwards. */
-interface Mutant {
-  readonly name: string;
-  readonly mutate: () => Mutation;
-  readonly suite: (mutation: Mutation) => CrashSuite;
-}
+  images,
+  missingDirectoryFlush,
+  publishBeforeData,
+  retriedFlush,
+  stageLast,
+  storages,
+} from '../../faults/mutations.ts';
+import { scattered, traffic, UNIT } from '../../faults/workloads.ts';
+import type { Mutant, Mutation } from '../crash-kit.ts';
+import { coveredGrowth, filledSuite, MAP_OFFSET, vdiSuite } from './crash-images.ts';
 
 const busy = (mutation: Mutation): CrashSuite =>
   vdiSuite('dynamic', { seed: 21, sessions: [scattered(6), traffic(40, { discards: 0.3 })], ...mutation });
-
-const images = (own: (image: Image) => Partial<Image>): Mutation => ({
-  registry: registryWith(FORMATS, (image) => overriding(image, own(image))),
-});
-
-/** A provider whose storages behave otherwise. */
-const storages = (own: (storage: Storage) => Partial<Storage>): Mutation => ({
-  wrap: (provider) =>
-    overriding<StorageProvider>(provider, {
-      open: async (name, mode) => {
-        const storage = await provider.open(name, mode);
-        return overriding(storage, own(storage));
-      },
-    }),
-});
 
 /** Discards at the end of the file, then writes that make it longer again. */
 async function endDiscarded(session: CrashSession): Promise<void> {
@@ -87,27 +56,15 @@ function failingSuite(mutation: Mutation): CrashSuite {
   };
 }
 
-const MUTANTS: readonly Mutant[] = [
+export const MUTANTS: readonly Mutant[] = [
   {
     name: 'publish before data',
-    mutate: () =>
-      images((image) => ({
-        seal() {
-          const { stage, root, publish } = image.seal();
-          return { stage: [...stage, ...publish.flat()], root, publish: [] };
-        },
-      })),
+    mutate: publishBeforeData,
     suite: busy,
   },
   {
     name: 'map before header',
-    mutate: () =>
-      images((image) => ({
-        seal() {
-          const { stage, root, publish } = image.seal();
-          return { stage: [], root, publish: [...publish, stage] };
-        },
-      })),
+    mutate: stageLast,
     suite: busy,
   },
   {
@@ -164,27 +121,15 @@ const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'missing directory flush',
-    mutate: () => ({ wrap: (provider) => overriding<StorageProvider>(provider, { syncNames: async () => {} }) }),
+    mutate: missingDirectoryFlush,
     suite: busy,
   },
   {
     name: 'retried flush',
-    mutate: () => storages((storage) => ({ flush: () => storage.flush().catch(() => storage.flush()) })),
+    mutate: retriedFlush,
     suite: failingSuite,
   },
 ];
-
-async function problemsOf(suite: CrashSuite): Promise<string[]> {
-  const report = await runCrashSuite(suite, { maxStates: 600, isMetadata: isMovedMetadata, stopAfter: 3 });
-  return report.violations.map(({ problem }) => problem);
-}
-
-describe('a mutant of the VDI code', () => {
-  it.each(MUTANTS)('is caught: $name', async ({ mutate, suite }) => {
-    expect(await problemsOf(suite({}))).toEqual([]);
-    expect(await problemsOf(suite(mutate()))).not.toEqual([]);
-  });
-});
 
 /** One more than the last byte that the map refers to. */
 async function endOfData(image: Image): Promise<number> {

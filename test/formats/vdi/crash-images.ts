@@ -2,33 +2,24 @@
  * VDI images for the power-cut suites: how they are made, which rules must hold in their bytes, and what is done to
  * them. Small blocks and a map of several sectors make one flush publish several sectors, in any order and any part.
  */
-import { SECTOR } from '../../src/binary/numbers.ts';
-import type { Registry } from '../../src/image/registry.ts';
-import { createImage, Disk } from '../../src/index.ts';
-import { checkImage } from '../../src/operations/check.ts';
-import type { StorageProvider } from '../../src/storage/contract.ts';
-import { MemoryProvider } from '../../src/storage/memory.ts';
-import {
-  type CrashCheck,
-  type CrashSession,
-  type CrashSuite,
-  initialBytes,
-  randomTraffic,
-  type TrafficOptions,
-} from '../../src/testing/index.ts';
+import { SECTOR } from '../../../src/binary/numbers.ts';
+import type { Registry } from '../../../src/image/registry.ts';
+import { createImage, Disk } from '../../../src/index.ts';
+import { checkImage } from '../../../src/operations/check.ts';
+import type { StorageProvider } from '../../../src/storage/contract.ts';
+import { MemoryProvider } from '../../../src/storage/memory.ts';
+import { type CrashCheck, type CrashSuite, initialBytes } from '../../../src/testing/index.ts';
+import { scattered, traffic, UNIT, type Workload } from '../../faults/workloads.ts';
 
 export const IMAGE = '/disk.vdi';
 const PARENT = '/parent.vdi';
-const BLOCK = 1024;
+const BLOCK = UNIT * SECTOR;
 /** Six sectors of map. */
 export const BLOCKS = 768;
 const SIZE = BLOCKS * BLOCK;
 export const MAP_OFFSET = SECTOR;
 const DATA_OFFSET = MAP_OFFSET + 4 * BLOCKS;
 const CONFIG = { AllocationBlockSize: BLOCK, DataAlignment: SECTOR };
-/** Sectors of a block. */
-export const UNIT = BLOCK / SECTOR;
-
 /** The disk after it was made larger, so that the map has to move. */
 const MANY_BLOCKS = 1024;
 /** Blocks that are there from the start, in the first slots, and stay there until the map takes their room. */
@@ -234,44 +225,6 @@ function sameUuid(one: DataView, other: DataView): boolean {
   for (let at = 0x198; at < 0x1a8; at += 4) if (one.getUint32(at) !== other.getUint32(at)) return false;
   return true;
 }
-
-type Workload = (session: CrashSession) => Promise<void>;
-
-/** Anything, anywhere, all at once. */
-export const traffic =
-  (operations: number, more: Partial<TrafficOptions> = {}): Workload =>
-  (session) =>
-    randomTraffic(session, { operations, unit: UNIT, flushes: 0.15, ...more });
-
-/** Each flush publishes all sectors of the map, while another writer goes on. */
-export const scattered =
-  (rounds: number, from = 0): Workload =>
-  async (session) => {
-    const { random, sectors } = session;
-    const sixth = Math.floor((sectors - from) / 6);
-    const touch = (part: number): Promise<void> => {
-      const sector = from + part * sixth + random.below(sixth - 2 * UNIT);
-      const unit = sector - (sector % UNIT);
-      if (random.chance(0.15)) return session.zero(unit, UNIT);
-      return random.chance(0.1) ? session.discard(unit, UNIT) : session.write(sector, 1 + random.below(3));
-    };
-    for (let round = 0; round < rounds; round++) {
-      await Promise.all([0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0].map(touch));
-      await Promise.all([session.flush(), touch(random.below(6))]);
-    }
-  };
-
-/** Each flush has something to cover: fresh blocks, and one that was there when the session began. */
-export const covered =
-  (first: number): Workload =>
-  async (session) => {
-    for (let round = 0; round < 6; round++) {
-      const fresh = (block: number): number => (first + 30 * round + block) * UNIT;
-      await Promise.all([session.write(0, 1), session.write(fresh(1) + 1, 1), session.write(fresh(200), UNIT)]);
-      await Promise.all([session.flush(), session.write(1, 1)]);
-    }
-    await session.write(2, 1);
-  };
 
 /** Every flush of compacting has something to cover. */
 export const coveredCompact: Workload = async (session) => {

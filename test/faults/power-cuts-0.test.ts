@@ -1,0 +1,4 @@
+/** Power cuts: one share of the formats. */
+import { describePowerCuts } from './power-cuts.ts';
+
+await describePowerCuts(0);

@@ -1,0 +1,55 @@
+/** The power-cut part of a format's kit: images and workloads, the flushes that they need, and mutants of the code. */
+import type { Registry } from '../../src/image/registry.ts';
+import type { StorageProvider } from '../../src/storage/contract.ts';
+import type { CrashCheckOptions, CrashSuite } from '../../src/testing/index.ts';
+
+/** One image under one workload. */
+export interface CrashRow {
+  readonly title: string;
+  suite(seed: number): CrashSuite;
+  readonly options: CrashCheckOptions;
+  /** Seeds, where they are not those of the kit: in the usual run, and in the long one. */
+  readonly seeds?: readonly [usual: number, long: number];
+  /** States to aim for, where they are not those of the kit. */
+  readonly states?: readonly [usual: number, long: number];
+  /** The pairs of metadata sectors are all split. */
+  readonly allPairs?: boolean;
+}
+
+/** A workload every flush of which is needed, but for those that are named. */
+export interface NeededRow {
+  readonly title: string;
+  readonly suite: CrashSuite;
+  /** Numbers of the flushes that nothing would miss. */
+  readonly unmissed: readonly number[];
+  readonly options: CrashCheckOptions;
+}
+
+/** What a mutant changes. */
+export interface Mutation {
+  readonly registry?: Registry;
+  /** Put around the provider wherever the image is opened or made. */
+  readonly wrap?: (provider: StorageProvider) => StorageProvider;
+}
+
+/** A mutant of the code, and the workload that shows it. */
+export interface Mutant {
+  readonly name: string;
+  /** May patch classes; they are restored afterwards. */
+  mutate(): Mutation;
+  readonly suite: (mutation: Mutation) => CrashSuite;
+}
+
+/** See the head of this file. */
+export interface CrashKit {
+  readonly rows: readonly CrashRow[];
+  /** Seeds of each row, and states to aim for: in the usual run, and in the long one. */
+  readonly seeds: readonly [usual: number, long: number];
+  readonly states: readonly [usual: number, long: number];
+  /** States that differ, at least, over all rows. */
+  readonly atLeast: readonly [usual: number, long: number];
+  readonly needed: readonly NeededRow[];
+  readonly mutants: readonly Mutant[];
+  /** For the mutants. */
+  readonly options: CrashCheckOptions;
+}
