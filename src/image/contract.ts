@@ -554,7 +554,7 @@ export interface Format {
    */
   repair?(files: ImageFiles, options: OperationOptions): Promise<readonly Finding[]>;
   /** Makes the checks of `create` and returns the bytes that a fixed image allocates, without touching anything. */
-  plan?(options: FormatCreateOptions): { readonly virtualSize: number; readonly preallocates: number };
+  plan?(options: FormatCreateOptions): MaybePromise<{ readonly virtualSize: number; readonly preallocates: number }>;
   /** Bytes needed by `create` and by writing these ranges, which are in order and disjoint. Touches nothing. */
   measure?(
     options: FormatCreateOptions,

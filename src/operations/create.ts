@@ -123,7 +123,7 @@ async function stageLocked(
 ): Promise<StagedImage> {
   const warnings: string[] = [];
   const create = await createOptions(format, options, warnings);
-  format.plan?.(create);
+  await format.plan?.(create);
   const { force = false, lock = true } = options;
   const replaces = (): Promise<ReadonlySet<string>> => partsOfOld(source, options, how.keep);
   const staged = await stageTarget(source, { force, lock, replaces, ...how });

@@ -6,6 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ROOT } from '../../scripts/prepare.mjs';
+import { VIEW_KINDS } from '../conformance/views.ts';
 import { describeWithPeers } from '../peers/peers.ts';
 import { bundleCases } from './bundle.ts';
 import { type Browser, callInPage, startChromium } from './chromium.ts';
@@ -45,10 +46,12 @@ describeWithPeers(['chromium'], 'browser: conformance', () => {
   it('knows where each case belongs', () => {
     const kinds = new Map<string, number>();
     for (const { path } of results.filter(({ state }) => state !== 'skip')) {
-      const kind = ['memory', 'blob'].find((one) => caseOver(one, path).length > 0) ?? 'none';
+      const over = ['memory', 'blob'].find((one) => caseOver(one, path).length > 0);
+      const view = VIEW_KINDS.some(({ name }) => caseOver(name, path).length > 0);
+      const kind = over ?? (view ? 'view' : 'none');
       kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
     }
-    expect([...kinds.keys()].sort()).toEqual(['blob', 'memory']);
+    expect([...kinds.keys()].sort()).toEqual(['blob', 'memory', 'view']);
     expect(kinds.get('blob')).toBe(kinds.get('memory'));
   });
 });

@@ -1,12 +1,8 @@
 /** QCOW2: QEMU's disk image. */
 import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
-import { filesOfNew, mainFile } from '../../image/files.ts';
-import { checkQcow2 } from './check/check.ts';
-import { repairQcow2 } from './check/repair.ts';
+import { loadedMethods } from '../../image/driver.ts';
 import { AMEND_KEYS, CONFIG_KEYS } from './config.ts';
-import { measureQcow2, planQcow2, storedName, writeNewQcow2 } from './create.ts';
 import { HEADER, MAGIC } from './layout.ts';
-import { openQcow2 } from './open.ts';
 
 /** The QCOW2 format, versions 2 and 3, with all features except encryption. */
 export const qcow2: Format = {
@@ -41,24 +37,9 @@ export const qcow2: Format = {
     { word: 'diff', description: 'stores what differs from a backing file' },
   ],
   probe,
-  open: openQcow2,
-  async create(files, options) {
-    const parent = options.parent === undefined ? null : storedName(files.directory, options.parent.name);
-    const plan = planQcow2(options, parent);
-    const data = await writeNewQcow2(files, options, plan);
-    return openQcow2(filesOfNew(files, data), { mode: 'write', isNew: true });
-  },
-  async check(files, options) {
-    return checkQcow2(mainFile(files), options);
-  },
-  async repair(files, options) {
-    return repairQcow2(mainFile(files), options);
-  },
-  plan(options) {
-    const { virtualSize, preallocates } = planQcow2(options, options.parent?.name ?? null);
-    return { virtualSize, preallocates };
-  },
-  measure: measureQcow2,
+  ...loadedMethods(() => import('./open.ts').then(({ openQcow2 }) => ({ open: openQcow2 })), ['open']),
+  ...loadedMethods(() => import('./maker.ts'), ['create', 'plan', 'measure']),
+  ...loadedMethods(() => import('./checker.ts'), ['check', 'repair']),
 };
 
 function probe({ head }: ProbeInput): ProbeAnswer {

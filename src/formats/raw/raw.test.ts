@@ -339,9 +339,9 @@ describe('making a raw image', () => {
     expect(await provider.lookUp(NAME)).toBeNull();
   });
 
-  it('plans without touching anything', () => {
-    expect(raw.plan?.({ size: MIB, variant: [] })).toEqual({ virtualSize: MIB, preallocates: 0 });
-    expect(raw.plan?.({ size: MIB, variant: ['fixed'] })).toEqual({ virtualSize: MIB, preallocates: MIB });
-    expect(raw.plan?.({ size: 32_768 + 2048, variant: [], type: 'optical' })?.virtualSize).toBe(34_816);
+  it('plans without touching anything', async () => {
+    expect(await raw.plan?.({ size: MIB, variant: [] })).toEqual({ virtualSize: MIB, preallocates: 0 });
+    expect(await raw.plan?.({ size: MIB, variant: ['fixed'] })).toEqual({ virtualSize: MIB, preallocates: MIB });
+    expect((await raw.plan?.({ size: 32_768 + 2048, variant: [], type: 'optical' }))?.virtualSize).toBe(34_816);
   });
 });

@@ -1,102 +1,11 @@
 /** The VCI format: cache images. */
-import { NULL_GUID } from '../../binary/guid.ts';
-import { alignDown } from '../../binary/numbers.ts';
-import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { CacheFormat } from '../../image/cache.ts';
-import type { Finding } from '../../image/findings.ts';
-import { preallocate } from '../../image/preallocate.ts';
-import type { OperationOptions, Storage } from '../../storage/contract.ts';
-import { VciCache } from './cache.ts';
-import { dataStartOf, type Header, readContent, readHeader, writeContent } from './file.ts';
-import {
-  BLOCK,
-  GRANULARITY,
-  HEADER,
-  HEADER_BLOCKS,
-  MAX_BLOCKS,
-  mapBlocksOf,
-  SIGNATURE,
-  TYPE,
-  VERSION,
-} from './layout.ts';
-import type { Tree } from './tree.ts';
+import { loadedMethods } from '../../image/driver.ts';
 
 /** VirtualBox's cache format. */
 export const vci: CacheFormat = {
   name: 'vci',
   title: 'VirtualBox cache image',
   extensions: [{ extension: 'vci', type: 'hdd' }],
-
-  async create({ main }, { size, fixed, ...options }) {
-    const blockCount = alignDown(size, GRANULARITY) / BLOCK;
-    if (!Number.isSafeInteger(size) || blockCount === 0 || blockCount > MAX_BLOCKS) {
-      throw new ImageError('invalid-argument', 'A cache cannot have this size', {
-        found: size,
-        expected: `from ${GRANULARITY} to ${MAX_BLOCKS * BLOCK} bytes`,
-      });
-    }
-    throwIfAborted(options.signal, 'Creating the cache');
-    const header = freshHeader(blockCount, fixed);
-    if (fixed) await preallocate(main, 0, blockCount * BLOCK, options);
-    const identity = { image: null, modification: NULL_GUID };
-    await writeContent(main, header, { extents: [], identity, treeAt: dataStartOf(blockCount) });
-    await main.close();
-  },
-
-  async open(storage, { mode }) {
-    const { header, tree } = await readAll(storage);
-    const cache = new VciCache(storage, header, tree, mode === 'write');
-    if (mode === 'write') await cache.begin();
-    return cache;
-  },
-
-  check,
+  ...loadedMethods(() => import('./driver.ts'), ['create', 'open', 'check']),
 };
-
-function freshHeader(blockCount: number, fixed: boolean): Header {
-  return {
-    signature: SIGNATURE,
-    version: VERSION,
-    blockCount,
-    unclean: 1,
-    type: fixed ? TYPE.fixed : TYPE.dynamic,
-    rootAddress: dataStartOf(blockCount),
-    mapAddress: HEADER_BLOCKS,
-    mapBlocks: mapBlocksOf(blockCount),
-    imageUuid: NULL_GUID,
-    modificationUuid: NULL_GUID,
-    reserved: new Uint8Array(HEADER.fields.reserved.size),
-  };
-}
-
-/** An invalid cache becomes an empty one, as long as its maximum size is known. */
-async function readAll(storage: Storage): Promise<{ header: Header; tree: Tree | null }> {
-  const header = await readHeader(storage);
-  if (header.unclean !== 0) return { header, tree: null };
-  try {
-    return { header, tree: await readContent(storage, header) };
-  } catch (error) {
-    if (isImageError(error) && (error.kind === 'corrupt' || error.kind === 'limit')) return { header, tree: null };
-    throw error;
-  }
-}
-
-async function check(storage: Storage, { signal }: OperationOptions): Promise<Finding[]> {
-  throwIfAborted(signal, 'The check');
-  try {
-    const header = await readHeader(storage);
-    if (header.unclean !== 0) {
-      return [finding('warning', 'unclean', 'The cache was not closed: it counts as empty', null)];
-    }
-    await readContent(storage, header);
-    return [];
-  } catch (error) {
-    if (!isImageError(error) || (error.kind !== 'corrupt' && error.kind !== 'limit')) throw error;
-    // Nothing is lost with a cache.
-    return [finding('warning', 'broken', `The cache counts as empty: ${error.message}`, error.context.offset ?? null)];
-  }
-}
-
-function finding(severity: Finding['severity'], code: string, message: string, fileOffset: number | null): Finding {
-  return { severity, code, message, fileOffset, guestOffset: null, repairable: false };
-}

@@ -1,10 +1,7 @@
 /** VDI: VirtualBox's own disk image. */
 import { hex32 } from '../../errors.ts';
 import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
-import { mainFile } from '../../image/files.ts';
-import { checkVdi, repairVdi } from './check.ts';
-import { measureVdi, planVdi, writeNewVdi } from './create.ts';
-import { openVdi } from './image.ts';
+import { loadedMethods } from '../../image/driver.ts';
 import { HEADER, SIGNATURE } from './layout.ts';
 
 /** The VDI format: dynamic, fixed and differencing images, read and written. */
@@ -57,24 +54,7 @@ export const vdi: Format = {
     { word: 'zero-expand', description: 'new blocks are filled with zeroes on the medium' },
   ],
   probe,
-  async open(files, { mode, infoOnly = false, signal }) {
-    return openVdi(mainFile(files), { mode, infoOnly, signal });
-  },
-  async create(files, options) {
-    await writeNewVdi(files, options);
-    return openVdi(files.main, { mode: 'write', infoOnly: false });
-  },
-  async check(files, options) {
-    return checkVdi(mainFile(files), options);
-  },
-  async repair(files, options) {
-    return repairVdi(mainFile(files), options);
-  },
-  plan(options) {
-    const { virtualSize, preallocates } = planVdi(options);
-    return { virtualSize, preallocates };
-  },
-  measure: measureVdi,
+  ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'check', 'repair', 'plan', 'measure']),
 };
 
 function probe(input: ProbeInput): ProbeAnswer {
