@@ -1,6 +1,8 @@
 /** The formats available to a program, in probing order, with its filters and cache formats. */
-import { checkArguments, listOf, NAME, OBJECT, TEXT, withFields } from '../arguments.ts';
+import { CALLBACK, checkArguments, listOf, NAME, OBJECT, TEXT, withFields } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
+import type { StorageProvider, StorageScheme } from '../storage/contract.ts';
+import { schemeOf } from '../storage/gate.ts';
 import type { CacheFormat } from './cache.ts';
 import type { ConfigKey, FileExtension, Format, FormatCapabilities, Variant } from './contract.ts';
 import type { Filter } from './filter.ts';
@@ -23,6 +25,7 @@ export interface FormatDescription {
 const FORMAT = withFields('a format', { name: NAME });
 const FILTER = withFields('a filter', { name: NAME });
 const CACHE = withFields('a format of caches', { name: NAME });
+const SCHEME = withFields('a scheme', { name: NAME, open: CALLBACK });
 
 /** Letters that may be wrong, missing or added in a typing error; half as many in short names. */
 const SLIP = 2;
@@ -32,6 +35,8 @@ export class Registry {
   readonly #formats: Format[] = [];
   readonly #filters: Filter[] = [];
   readonly #caches: CacheFormat[] = [];
+  readonly #schemes: StorageScheme[] = [];
+  readonly #providers = new Map<StorageScheme, StorageProvider>();
 
   /** Takes the formats in probing order; the fallback goes last. Throws `exists` on equal names and a second fallback. */
   constructor(formats: readonly Format[], filters: readonly Filter[] = [], caches: readonly CacheFormat[] = []) {
@@ -89,9 +94,9 @@ export class Registry {
   }
 
   /** Removes a format or filter. Open images stay open. Throws `not-found` when it is not registered. */
-  unregister(thing: Format | Filter | CacheFormat): void {
+  unregister(thing: Format | Filter | CacheFormat | StorageScheme): void {
     checkArguments('registry.unregister', { thing: [thing, OBJECT] });
-    for (const list of [this.#formats, this.#filters, this.#caches] as (typeof thing)[][]) {
+    for (const list of [this.#formats, this.#filters, this.#caches, this.#schemes] as (typeof thing)[][]) {
       const index = list.indexOf(thing);
       if (index === -1) continue;
       list.splice(index, 1);
@@ -127,6 +132,37 @@ export class Registry {
     checkArguments('registry.findCache', { name: [name, TEXT] });
     const cache = this.#caches.find((one) => one.name.toLowerCase() === name.toLowerCase());
     return cache ?? unknown('cache format', name, this.#caches, (one) => [one.name]);
+  }
+
+  /** Schemes of names that are no files, in order of registration. */
+  get schemes(): readonly StorageScheme[] {
+    return this.#schemes;
+  }
+
+  /** Adds a scheme. Throws `exists` when its name is taken, `invalid-argument` for what is not the name of a scheme. */
+  registerScheme(scheme: StorageScheme): void {
+    checkArguments('registry.registerScheme', { scheme: [scheme, SCHEME] });
+    const name = scheme.name.toLowerCase();
+    if (schemeOf(`${name}:`) !== name) {
+      throw new ImageError('invalid-argument', `${scheme.name} is not the name of a scheme`, {
+        expected: 'letters, digits, +, - and ., at least two, a letter first',
+      });
+    }
+    if (this.#schemes.some((one) => one.name.toLowerCase() === name)) {
+      throw new ImageError('exists', `A scheme named ${scheme.name} is registered already`);
+    }
+    this.#schemes.push(scheme);
+  }
+
+  /** The provider of a name with a registered scheme; null for any other name. */
+  providerOf(name: string): StorageProvider | null {
+    checkArguments('registry.providerOf', { name: [name, TEXT] });
+    const wanted = this.#schemes.length === 0 ? null : schemeOf(name);
+    const scheme = this.#schemes.find((one) => one.name.toLowerCase() === wanted);
+    if (scheme === undefined) return null;
+    const provider = this.#providers.get(scheme) ?? scheme.open();
+    this.#providers.set(scheme, provider);
+    return provider;
   }
 
   /** The format of that name or alias. Throws `not-found`. */

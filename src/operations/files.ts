@@ -2,7 +2,7 @@
 import { checkArguments, NAME } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { refuseIncomplete } from '../disk/open/beside.ts';
-import { sourceOf } from '../disk/open/environment.ts';
+import { nameOn, sourceOf } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
@@ -46,7 +46,7 @@ export async function renameImage(
   checkArguments('renameImage', { image: [image, SOURCE], newName: [newName, NAME], options: [options, OPTIONS] });
   const from = sourceOf(image, options);
   const { provider } = from;
-  return relocate(from, { provider, name: provider.resolve(newName, '') }, options, false);
+  return relocate(from, { provider, name: nameOn(provider, newName, options) }, options, false);
 }
 
 /**

@@ -11,7 +11,7 @@ import type { Format } from '../image/contract.ts';
 import type { Filter } from '../image/filter.ts';
 import { plainCapabilities, plainInfo } from '../image/plain-info.ts';
 import type { Registry } from '../image/registry.ts';
-import type { StorageProvider } from '../storage/contract.ts';
+import type { StorageProvider, StorageScheme } from '../storage/contract.ts';
 import { countedCache, countedFilter, countedFormat, type Uses } from './counted.ts';
 
 /** Version of the plugin interface; raised by incompatible changes. */
@@ -33,6 +33,7 @@ export interface PluginRegister {
   registerFormat(format: Format): void;
   registerCache(cache: CacheFormat): void;
   registerFilter(filter: Filter): void;
+  registerScheme(scheme: StorageScheme): void;
 }
 
 /** Exports of a plugin module. */
@@ -59,10 +60,11 @@ export interface PluginDirectoryReport {
 }
 
 interface Entry {
-  readonly things: readonly (Format | CacheFormat | Filter)[];
+  readonly things: readonly (Format | CacheFormat | Filter | StorageScheme)[];
   readonly formats: readonly Format[];
   readonly caches: readonly CacheFormat[];
   readonly filters: readonly Filter[];
+  readonly schemes: readonly StorageScheme[];
   readonly uses: Uses;
 }
 
@@ -238,6 +240,7 @@ async function collect(name: string, module: unknown): Promise<Entry> {
   const formats: Format[] = [];
   const caches: CacheFormat[] = [];
   const filters: Filter[] = [];
+  const schemes: StorageScheme[] = [];
   let open = true;
   const take = <T extends object>(
     list: T[],
@@ -260,6 +263,7 @@ async function collect(name: string, module: unknown): Promise<Entry> {
     registerCache: (cache) =>
       take(caches, 'cache format', cache, ['create', 'open', 'check'], (one) => countedCache(one, uses, name)),
     registerFilter: (filter) => take(filters, 'filter', filter, ['open'], (one) => countedFilter(one, uses, name)),
+    registerScheme: (scheme) => take(schemes, 'scheme', scheme, ['open'], (one) => one),
   };
   try {
     await load.call(module, register);
@@ -269,7 +273,7 @@ async function collect(name: string, module: unknown): Promise<Entry> {
   } finally {
     open = false;
   }
-  return { things: [...formats, ...caches, ...filters], formats, caches, filters, uses };
+  return { things: [...formats, ...caches, ...filters, ...schemes], formats, caches, filters, schemes, uses };
 }
 
 /** The members that a registry and its users access without checking. */
@@ -278,7 +282,7 @@ function checkShape(plugin: string, what: string, thing: unknown, functions: rea
   const lists = what === 'format' ? ['aliases', 'extensions', 'configKeys', 'variants'] : [];
   const wrong =
     (typeof given['name'] === 'string' && /^[\w.+-]+$/.test(given['name']) ? undefined : 'name') ??
-    (typeof given['title'] === 'string' ? undefined : 'title') ??
+    (what === 'scheme' || typeof given['title'] === 'string' ? undefined : 'title') ??
     lists.find((member) => !Array.isArray(given[member])) ??
     (what === 'format' && typeof given['capabilities'] !== 'object' ? 'capabilities' : undefined) ??
     (what === 'filter' && !Array.isArray(given['configKeys']) ? 'configKeys' : undefined) ??
@@ -292,9 +296,12 @@ function checkShape(plugin: string, what: string, thing: unknown, functions: rea
 }
 
 /** Registers everything or nothing. */
-function register(registry: Registry, { formats, caches, filters }: Entry, name: string): void {
-  const done: (Format | CacheFormat | Filter)[] = [];
-  const put = <T extends Format | CacheFormat | Filter>(things: readonly T[], add: (thing: T) => void): void => {
+function register(registry: Registry, { formats, caches, filters, schemes }: Entry, name: string): void {
+  const done: (Format | CacheFormat | Filter | StorageScheme)[] = [];
+  const put = <T extends Format | CacheFormat | Filter | StorageScheme>(
+    things: readonly T[],
+    add: (thing: T) => void,
+  ): void => {
     for (const thing of things) {
       add(thing);
       done.push(thing);
@@ -304,6 +311,7 @@ function register(registry: Registry, { formats, caches, filters }: Entry, name:
     put(formats, (format) => registry.register(format));
     put(caches, (cache) => registry.registerCache(cache));
     put(filters, (filter) => registry.registerFilter(filter));
+    put(schemes, (scheme) => registry.registerScheme(scheme));
   } catch (error) {
     for (const thing of done) registry.unregister(thing);
     throw isImageError(error) ? new ImageError(error.kind, error.message, { path: name, status: error.status }) : error;
@@ -312,7 +320,13 @@ function register(registry: Registry, { formats, caches, filters }: Entry, name:
 
 function describe(name: string, { formats, caches, filters, uses }: Entry): LoadedPlugin {
   const names = (things: readonly { readonly name: string }[]): string[] => things.map((thing) => thing.name);
-  return { name, formats: names(formats), caches: names(caches), filters: names(filters), inUse: uses.count };
+  return {
+    name,
+    formats: names(formats),
+    caches: names(caches),
+    filters: names(filters),
+    inUse: uses.count,
+  };
 }
 
 /** The module address of a name of the provider. Names with a scheme are addresses already. */

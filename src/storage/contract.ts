@@ -246,6 +246,14 @@ export interface StorageProvider {
   freeSpace(directory: string): Promise<number | null>;
 }
 
+/** Names of one scheme, as `http:` or `nbd:`, and the provider that has them. */
+export interface StorageScheme {
+  /** Without the colon, lower case, at least two letters: one is a drive of Windows. */
+  readonly name: string;
+  /** The provider; called once, when a name of the scheme is first used. It gets names with their scheme. */
+  open(): StorageProvider;
+}
+
 /** A name and the provider to resolve it. */
 export interface Source {
   readonly provider: StorageProvider;

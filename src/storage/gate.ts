@@ -74,6 +74,11 @@ export function isPlainName(name: string): boolean {
   return !SCHEME.test(name);
 }
 
+/** The scheme of a name, lower case, without the colon; null for a plain name. */
+export function schemeOf(name: string): string | null {
+  return SCHEME.exec(name)?.[0].slice(0, -1).toLowerCase() ?? null;
+}
+
 const GATE = withFields('an object with roots', {
   roots: listOf(TEXT),
   provider: optional(PROVIDER),
@@ -169,7 +174,8 @@ async function objectionToName(
   mode: OpenMode,
   rules: Rules,
 ): Promise<string | null> {
-  if (!isPlainName(wanted.name)) return 'it is no plain file name';
+  // Beside an image with a scheme every name has it.
+  if (!isPlainName(wanted.name) && schemeOf(wanted.name) !== schemeOf(from.name)) return 'it is no plain file name';
   const { provider } = from;
   const real = await realNameOrNull(provider, wanted.name);
   const place = real ?? (await placeOfMissing(provider, wanted.name));

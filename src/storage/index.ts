@@ -22,6 +22,7 @@ export type {
   StorageExtent,
   StorageIdentity,
   StorageProvider,
+  StorageScheme,
   WriteSource,
 } from './contract.ts';
 export { isPromise } from './contract.ts';

@@ -1,9 +1,10 @@
 /** Turns what callers leave out into defaults: provider, registry, gate. */
 import { defaultProvider } from '#local-storage';
+import { ImageError } from '../../errors.ts';
 import { defaultRegistry } from '../../formats/index.ts';
 import type { Registry } from '../../image/registry.ts';
-import type { Source, Storage } from '../../storage/contract.ts';
-import { denyAll, type OpenGate, openGate, withOwnParts } from '../../storage/gate.ts';
+import type { Source, Storage, StorageProvider } from '../../storage/contract.ts';
+import { denyAll, type OpenGate, openGate, schemeOf, withOwnParts } from '../../storage/gate.ts';
 import type {
   Allow,
   EnvironmentOptions,
@@ -65,8 +66,25 @@ export function entryOf(input: ImageInput): ImageEntry {
 /** The provider and name behind what a caller wrote. */
 export function sourceOf(source: ImageSource, options: EnvironmentOptions): Source {
   if (typeof source !== 'string') return source;
-  const provider = options.provider ?? defaultProvider();
+  const provider = registryOf(options).providerOf(source) ?? options.provider ?? localFor(source, options);
   return { provider, name: provider.resolve(source, '') };
+}
+
+/** Another name on the provider of an image. */
+export function nameOn(provider: StorageProvider, name: string, options: EnvironmentOptions): string {
+  return (provider === defaultProvider() ? localFor(name, options) : provider).resolve(name, '');
+}
+
+/** The files of this machine. A name that asks for something else must not become a file in the current directory. */
+function localFor(name: string, options: EnvironmentOptions): StorageProvider {
+  const scheme = schemeOf(name);
+  if (scheme === null || !name.slice(scheme.length).startsWith('://')) return defaultProvider();
+  const known = registryOf(options).schemes.map((one) => `${one.name}:`);
+  const others = known.length === 0 ? '' : ` Names may begin with ${known.join(', ')}.`;
+  throw new ImageError('unsupported', `Images cannot be reached through ${scheme}:`, {
+    path: name,
+    hint: `${others} For a file of that name, put ./ before it.`.trim(),
+  });
 }
 
 /**
