@@ -12,16 +12,13 @@ const MAGIC = new TextEncoder().encode('BOXES 1\n');
 const ENTRIES = SECTOR / 4;
 
 /** @param {import('vdkit').PluginRegister} register */
-export function VDPluginLoad({ ImageError, plainInfo, plainCapabilities, registerFormat, registerFilter }) {
-  const tools = { ImageError, plainInfo };
+export function VDPluginLoad({ ImageError, PlainImage, plainInfo, registerFormat, registerFilter }) {
+  const tools = { ImageError, Boxes: boxesOf(PlainImage, plainInfo) };
   registerFormat({
     name: 'boxes',
-    aliases: [],
     title: 'Boxes of 64 KiB',
-    capabilities: plainCapabilities({ read: true, write: true, createDynamic: true }),
+    can: { write: true },
     extensions: [{ extension: 'boxes', type: 'hdd' }],
-    configKeys: [],
-    variants: [],
     probe: ({ head }) =>
       MAGIC.every((byte, index) => head[index] === byte)
         ? { match: 'yes', reason: 'it begins with "BOXES 1"', type: 'hdd' }
@@ -55,7 +52,7 @@ export function VDPluginLoad({ ImageError, plainInfo, plainCapabilities, registe
 const dataStart = (size) => SECTOR + Math.ceil(Math.ceil(size / BOX) / ENTRIES) * SECTOR;
 
 /** Nothing in the file is trusted before it is checked. */
-async function openBoxes(storage, mode, { ImageError, plainInfo }) {
+async function openBoxes(storage, mode, { ImageError, Boxes }) {
   const refuse = (message, details) => new ImageError('invalid-format', message, { path: storage.label, ...details });
   const header = new Uint8Array(SECTOR);
   if (storage.size < SECTOR) throw refuse('The file is too short', { found: storage.size });
@@ -79,104 +76,77 @@ async function openBoxes(storage, mode, { ImageError, plainInfo }) {
     seen.add(place);
     used = Math.max(used, place);
   }
-  return new Boxes({ storage, mode, size, map, used, plainInfo });
+  return new Boxes(storage, mode, { size, map, used });
 }
 
-class Boxes {
-  constructor({ storage, mode, size, map, used, plainInfo }) {
-    this.plainInfo = plainInfo;
-    this.storage = storage;
-    this.size = size;
-    this.entries = map;
-    this.start = dataStart(size);
-    this.used = used;
-    this.dirty = new Set();
-    this.failed = false;
-    const write = mode === 'write' && storage.can.write;
-    this.can = {
-      write,
-      readOnlyReason: null,
-      allocate: write,
-      zeroMarker: false,
-      discard: false,
-      resize: false,
-      compact: false,
-    };
-  }
+const boxesOf = (PlainImage, plainInfo) =>
+  class Boxes extends PlainImage {
+    constructor(storage, mode, { size, map, used }) {
+      super(storage, mode);
+      this.size = size;
+      this.entries = map;
+      this.start = dataStart(size);
+      this.used = used;
+      this.dirty = new Set();
+    }
 
-  get info() {
-    return this.plainInfo({ format: 'boxes', virtualSize: this.size, blockSize: BOX });
-  }
+    get info() {
+      return plainInfo({ format: 'boxes', virtualSize: this.size, blockSize: BOX });
+    }
 
-  place(box) {
-    return this.entries.getUint32(box * 4, true);
-  }
+    place(box) {
+      return this.entries.getUint32(box * 4, true);
+    }
 
-  /** Where a run lives. A map in memory needs no I/O. */
-  map(guestOffset, length) {
-    const within = guestOffset % BOX;
-    const place = this.place((guestOffset - within) / BOX);
-    const inside = Math.min(length, BOX - within);
-    if (place === 0) return { kind: 'absent', length: inside };
-    const [{ storage }, writable] = [this, this.can.write && !this.failed];
-    return { kind: 'data', storage, fileOffset: this.start + (place - 1) * BOX + within, length: inside, writable };
-  }
+    /** Where a run lives. A map in memory needs no I/O. */
+    map(guestOffset, length) {
+      const within = guestOffset % BOX;
+      const place = this.place((guestOffset - within) / BOX);
+      const inside = Math.min(length, BOX - within);
+      if (place === 0) return { kind: 'absent', length: inside };
+      const { storage, writable } = this;
+      return { kind: 'data', storage, fileOffset: this.start + (place - 1) * BOX + within, length: inside, writable };
+    }
 
-  /**
-   * Room for a box: behind the last one in use. What a cut left there may be anything, so that it does not read zero: the
-   * disk writes all of it, then commits.
-   */
-  prepareWrite(guestOffset) {
-    if (this.failed) throw new Error('an earlier flush failed');
-    const box = Math.floor(guestOffset / BOX);
-    const place = ++this.used;
-    const where = { storage: this.storage, fileOffset: this.start + (place - 1) * BOX, length: BOX };
-    return {
-      ...where,
-      guestOffset: box * BOX,
-      readsZero: false,
-      commit: () => {
-        this.entries.setUint32(box * 4, place, true);
-        this.dirty.add(Math.floor(box / ENTRIES));
-      },
-      abort: () => {
-        if (this.used === place) this.used--;
-      },
-    };
-  }
+    /**
+     * Room for a box: behind the last one in use. What a cut left there may be anything, so that it does not read zero: the
+     * disk writes all of it, then commits.
+     */
+    prepareWrite(guestOffset) {
+      if (!this.writable) throw new Error('an earlier flush failed');
+      const box = Math.floor(guestOffset / BOX);
+      const place = ++this.used;
+      const where = { storage: this.storage, fileOffset: this.start + (place - 1) * BOX, length: BOX };
+      return {
+        ...where,
+        guestOffset: box * BOX,
+        readsZero: false,
+        commit: () => {
+          this.entries.setUint32(box * 4, place, true);
+          this.dirty.add(Math.floor(box / ENTRIES));
+        },
+        abort: () => {
+          if (this.used === place) this.used--;
+        },
+      };
+    }
 
-  async beginChanges() {}
+    get dirtyBytes() {
+      return this.dirty.size * SECTOR;
+    }
 
-  noteChange() {}
+    /** Copies of the map's sectors that changed: written when the boxes that they point at are durable. */
+    seal() {
+      const writes = [...this.dirty].map((sector) => {
+        const bytes = new Uint8Array(this.entries.buffer, sector * SECTOR, SECTOR).slice();
+        return { storage: this.storage, fileOffset: SECTOR * (1 + sector), bytes };
+      });
+      this.dirty.clear();
+      return { stage: [], root: [], publish: writes.length === 0 ? [] : [writes] };
+    }
 
-  get dirtyBytes() {
-    return this.dirty.size * SECTOR;
-  }
-
-  /** Copies of the map's sectors that changed: written when the boxes that they point at are durable. */
-  seal() {
-    const writes = [...this.dirty].map((sector) => {
-      const bytes = new Uint8Array(this.entries.buffer, sector * SECTOR, SECTOR).slice();
-      return { storage: this.storage, fileOffset: SECTOR * (1 + sector), bytes };
-    });
-    this.dirty.clear();
-    return { stage: [], root: [], publish: writes.length === 0 ? [] : [writes] };
-  }
-
-  settle(_sealed, ok) {
-    if (!ok) this.failed = true;
-  }
-
-  async *metadata() {
-    yield { storage: this.storage, fileOffset: 0, length: SECTOR, what: 'header', guestOffset: null };
-    yield { storage: this.storage, fileOffset: SECTOR, length: this.start - SECTOR, what: 'map', guestOffset: null };
-  }
-
-  storages() {
-    return [this.storage];
-  }
-
-  close() {
-    return this.storage.close();
-  }
-}
+    async *metadata() {
+      yield { storage: this.storage, fileOffset: 0, length: SECTOR, what: 'header', guestOffset: null };
+      yield { storage: this.storage, fileOffset: SECTOR, length: this.start - SECTOR, what: 'map', guestOffset: null };
+    }
+  };

@@ -444,6 +444,8 @@ export interface Variant {
   readonly description: string;
   /** Room of an image of this variant; left out: the word says nothing about it. */
   readonly allocation?: Allocation | undefined;
+  /** The image needs a parent. */
+  readonly differencing?: boolean | undefined;
 }
 
 /** Input of a probe: small and fixed, since probing must be cheap and never fail. */

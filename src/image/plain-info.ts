@@ -1,6 +1,6 @@
 /** Metadata and capabilities of formats that store nothing but a disk. */
-import { checkArguments, NUMBER, OBJECT, TEXT, withFields } from '../arguments.ts';
-import type { FormatCapabilities, ImageInfo } from './contract.ts';
+import { checkArguments, NUMBER, TEXT, withFields } from '../arguments.ts';
+import type { ImageInfo } from './contract.ts';
 import { singleRegion } from './regions.ts';
 
 const SECTOR_SIZE = 512;
@@ -29,28 +29,6 @@ export function plainInfo(
     parentName: null,
     parentFormat: null,
     warnings: [],
-    ...own,
-  };
-}
-
-/** Capabilities with only the named ones set. */
-export function plainCapabilities(own: Partial<FormatCapabilities>): FormatCapabilities {
-  checkArguments('plainCapabilities', { own: [own, OBJECT] });
-  return {
-    uuid: false,
-    createFixed: false,
-    createDynamic: false,
-    createSplit: false,
-    diff: false,
-    preferred: false,
-    read: false,
-    write: false,
-    discard: false,
-    resize: false,
-    compact: false,
-    check: false,
-    repair: false,
-    sequential: false,
     ...own,
   };
 }

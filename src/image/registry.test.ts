@@ -3,24 +3,20 @@ import { LIMITS } from '../limits.ts';
 import { MemoryStorage } from '../storage/memory.ts';
 import type { CacheFormat } from './cache.ts';
 import type { Format, Image, ProbeAnswer } from './contract.ts';
+import { defineFormat } from './define-format.ts';
 import type { Filter } from './filter.ts';
-import { plainCapabilities } from './plain-info.ts';
 import { probeFormat, readProbeInput } from './probe.ts';
 import { describeFormats, extensionOf, Registry } from './registry.ts';
 
 function format(name: string, match: ProbeAnswer['match'] = 'no', more: Partial<Format> = {}): Format {
-  return {
+  return defineFormat({
     name,
-    aliases: [],
     title: name,
-    capabilities: plainCapabilities({}),
     extensions: [{ extension: name, type: 'hdd' }],
-    configKeys: [],
-    variants: [],
     probe: () => ({ match, reason: `because of ${name}` }),
     open: () => Promise.reject<Image>(new Error('not opened here')),
     ...more,
-  };
+  });
 }
 
 const raw = format('raw', 'maybe', {

@@ -149,10 +149,10 @@ describe('a plugin', () => {
 
   it('may have a format whose images are no files: it composes where one is, and how people call it', async () => {
     await plugins.add('remote', {
-      VDPluginLoad: ({ registerFormat, plainCapabilities }: PluginRegister) =>
+      VDPluginLoad: ({ registerFormat }: PluginRegister) =>
         registerFormat({
-          ...{ name: 'remote', title: 'far away', aliases: [], extensions: [], configKeys: [], variants: [] },
-          capabilities: plainCapabilities({ read: true }),
+          name: 'remote',
+          title: 'far away',
           probe: () => ({ match: 'no', reason: 'it is no file' }),
           open: () => Promise.reject(new Error('there is no network here')),
           composeLocation: ({ host, disk }) => (host === undefined ? null : `remote://${host}/${disk}`),
@@ -168,10 +168,9 @@ describe('a plugin', () => {
 
   it('with a format that fails to look at files does no harm to others', async () => {
     await plugins.add('bad', {
-      VDPluginLoad: ({ registerFormat, plainCapabilities }: never) => {
+      VDPluginLoad: ({ registerFormat }: never) => {
         const format = {
-          ...{ name: 'bad', title: 'bad', aliases: [], extensions: [], configKeys: [], variants: [] },
-          capabilities: (plainCapabilities as (own: object) => unknown)({ read: true }),
+          ...{ name: 'bad', title: 'bad' },
           probe: () => {
             throw new Error('no');
           },

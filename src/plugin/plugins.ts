@@ -8,8 +8,10 @@ import { PROVIDER, REGISTRY } from '../disk/kinds.ts';
 import { ImageError, isImageError } from '../errors.ts';
 import type { CacheFormat } from '../image/cache.ts';
 import type { Format } from '../image/contract.ts';
+import { defineFormat, type FormatDefinition } from '../image/define-format.ts';
 import type { Filter } from '../image/filter.ts';
-import { plainCapabilities, plainInfo } from '../image/plain-info.ts';
+import { PlainImage } from '../image/plain-image.ts';
+import { plainInfo } from '../image/plain-info.ts';
 import type { Registry } from '../image/registry.ts';
 import type { StorageProvider, StorageScheme } from '../storage/contract.ts';
 import { countedCache, countedFilter, countedFormat, type Uses } from './counted.ts';
@@ -28,9 +30,9 @@ export interface PluginRegister {
   readonly ImageError: typeof ImageError;
   /** Completes the facts about an image with default values. */
   readonly plainInfo: typeof plainInfo;
-  /** Capabilities with only the given ones set. */
-  readonly plainCapabilities: typeof plainCapabilities;
-  registerFormat(format: Format): void;
+  /** Base class of images. */
+  readonly PlainImage: typeof PlainImage;
+  registerFormat(format: Format | FormatDefinition): void;
   registerCache(cache: CacheFormat): void;
   registerFilter(filter: Filter): void;
   registerScheme(scheme: StorageScheme): void;
@@ -257,9 +259,9 @@ async function collect(name: string, module: unknown): Promise<Entry> {
     version: PLUGIN_VERSION,
     ImageError,
     plainInfo,
-    plainCapabilities,
+    PlainImage,
     registerFormat: (format) =>
-      take(formats, 'format', format, ['probe', 'open'], (one) => countedFormat(one, uses, name)),
+      take(formats, 'format', complete(format), ['probe', 'open'], (one) => countedFormat(one, uses, name)),
     registerCache: (cache) =>
       take(caches, 'cache format', cache, ['create', 'open', 'check'], (one) => countedCache(one, uses, name)),
     registerFilter: (filter) => take(filters, 'filter', filter, ['open'], (one) => countedFilter(one, uses, name)),
@@ -276,6 +278,12 @@ async function collect(name: string, module: unknown): Promise<Entry> {
   return { things: [...formats, ...caches, ...filters, ...schemes], formats, caches, filters, schemes, uses };
 }
 
+/** A definition becomes a format. Anything else is left to `checkShape`. */
+function complete(format: Format | FormatDefinition): Format {
+  const isComplete = typeof format?.name !== 'string' || 'capabilities' in format;
+  return isComplete ? (format as Format) : defineFormat(format);
+}
+
 /** The members that a registry and its users access without checking. */
 function checkShape(plugin: string, what: string, thing: unknown, functions: readonly string[]): void {
   const given = (typeof thing === 'object' && thing !== null ? thing : {}) as Readonly<Record<string, unknown>>;
@@ -284,7 +292,6 @@ function checkShape(plugin: string, what: string, thing: unknown, functions: rea
     (typeof given['name'] === 'string' && /^[\w.+-]+$/.test(given['name']) ? undefined : 'name') ??
     (what === 'scheme' || typeof given['title'] === 'string' ? undefined : 'title') ??
     lists.find((member) => !Array.isArray(given[member])) ??
-    (what === 'format' && typeof given['capabilities'] !== 'object' ? 'capabilities' : undefined) ??
     (what === 'filter' && !Array.isArray(given['configKeys']) ? 'configKeys' : undefined) ??
     functions.find((member) => typeof given[member] !== 'function');
   if (wrong === undefined) return;

@@ -97,6 +97,7 @@ function mainTable(): Table {
     LIMITS: null,
     OPEN_FLAGS: null,
     PLUGIN_VERSION: null,
+    PlainImage: null,
     Plugins: {
       args: [arg('registry', main.defaultRegistry())],
       call: (one) => new main.Plugins(one as Registry),
@@ -118,6 +119,7 @@ function mainTable(): Table {
     createCache: { args: [target('cache'), needed({ size: 2 ** 21 })] },
     createImage: { args: [target(), arg('options', { size: 512 }, isEmpty)] },
     defaultRegistry: null,
+    defineFormat: { args: [arg('definition', { name: 'x' })] },
     describeError: { args: [arg('error', new ImageError('io', 'x'))] },
     detectFormat: { args: [source('source'), options()] },
     diskFile: { args: [arg('device', disk), options()] },
@@ -143,7 +145,6 @@ function mainTable(): Table {
     openOptionsOf: { args: [whole('flags', 0)] },
     parseChainSpec: { args: [text('text', 'vd(a)')] },
     partitionOf: { args: [arg('disk', disk), number('number', 1), options()] },
-    plainCapabilities: { args: [arg('own', {}, isEmpty)] },
     plainInfo: { args: [arg('own', { format: 'x', virtualSize: 512, blockSize: null })] },
     printable: { args: [text('text', 'x')] },
     rangeStorage: { args: [arg('outer', disk), number('offset', 0), optional(number('length', 512)), options()] },

@@ -4,9 +4,10 @@
  */
 import { ImageError } from '../../src/errors.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
-import type { Format, Image, ImagePart, Mapping, SealedMetadata } from '../../src/image/contract.ts';
+import type { Image, ImagePart, Mapping, SealedMetadata } from '../../src/image/contract.ts';
+import { defineFormat } from '../../src/image/define-format.ts';
 import { filesOfNew, type ImageFiles, mainFile } from '../../src/image/files.ts';
-import { plainCapabilities, plainInfo } from '../../src/image/plain-info.ts';
+import { plainInfo } from '../../src/image/plain-info.ts';
 import type { OpenMode, Storage } from '../../src/storage/contract.ts';
 
 const MAGIC = 'HALVES\n';
@@ -15,14 +16,11 @@ const ROLE = 'half of the disk';
 const NOTHING: SealedMetadata = { stage: [], root: [], publish: [] };
 
 /** The toy. */
-export const halves: Format = {
+export const halves = defineFormat({
   name: 'halves',
-  aliases: [],
   title: 'Two halves and their names',
-  capabilities: plainCapabilities({ read: true, write: true, createFixed: true }),
+  can: { write: true },
   extensions: [{ extension: 'halves', type: 'hdd' }],
-  configKeys: [],
-  variants: [],
   probe: ({ head }) =>
     new TextDecoder().decode(head.subarray(0, MAGIC.length)) === MAGIC
       ? { match: 'yes', reason: 'it begins with HALVES', type: 'hdd' }
@@ -41,7 +39,7 @@ export const halves: Format = {
     return openHalves(filesOfNew(files, parts), 'write', true);
   },
   plan: ({ size }) => ({ virtualSize: size, preallocates: 0 }),
-};
+});
 
 /** The default formats, and the toy. */
 export function withHalves() {

@@ -1,30 +1,15 @@
 /** QCOW2: QEMU's disk image. */
 import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
 import { AMEND_KEYS, CONFIG_KEYS } from './config.ts';
 import { HEADER, MAGIC } from './layout.ts';
 
 /** The QCOW2 format, versions 2 and 3, with all features except encryption. */
-export const qcow2: Format = {
+export const qcow2: Format = defineFormat({
   name: 'qcow2',
-  aliases: [],
   title: 'QEMU Copy-On-Write, version 2 and 3',
-  capabilities: {
-    uuid: false,
-    createFixed: false,
-    createDynamic: true,
-    createSplit: false,
-    diff: true,
-    preferred: true,
-    read: true,
-    write: true,
-    discard: true,
-    resize: true,
-    compact: true,
-    check: true,
-    repair: true,
-    sequential: false,
-  },
+  can: { preferred: true, write: true, discard: true, resize: true, compact: true },
   extensions: [
     { extension: 'qcow2', type: 'hdd' },
     { extension: 'qcow', type: 'hdd' },
@@ -34,13 +19,13 @@ export const qcow2: Format = {
   amendKeys: AMEND_KEYS,
   variants: [
     { word: 'dynamic', description: 'clusters get room when they are first written (default)', allocation: 'dynamic' },
-    { word: 'diff', description: 'stores what differs from a backing file' },
+    { word: 'diff', description: 'stores what differs from a backing file', differencing: true },
   ],
   probe,
   ...loadedMethods(() => import('./open.ts').then(({ openQcow2 }) => ({ open: openQcow2 })), ['open']),
   ...loadedMethods(() => import('./maker.ts'), ['create', 'plan', 'measure']),
   ...loadedMethods(() => import('./checker.ts'), ['check', 'repair']),
-};
+});
 
 function probe({ head }: ProbeInput): ProbeAnswer {
   const end = HEADER.fields.version.offset + HEADER.fields.version.size;

@@ -1,31 +1,16 @@
 /** The raw format: plain disk contents, for hard disks, floppies and optical discs. */
 import type { Format } from '../../image/contract.ts';
+import { defineFormat } from '../../image/define-format.ts';
 import { measureRaw, planRaw, writeNewRaw } from './create.ts';
 import { openRaw } from './image.ts';
 import { probeRaw } from './probe.ts';
 
 /** The raw format. Accepts every unidentified file, but for writing only if named explicitly. */
-export const raw: Format = {
+export const raw: Format = defineFormat({
   name: 'raw',
-  aliases: [],
   title: 'Raw disk',
   fallback: true,
-  capabilities: {
-    uuid: false,
-    createFixed: true,
-    createDynamic: false,
-    createSplit: false,
-    diff: false,
-    preferred: false,
-    read: true,
-    write: true,
-    discard: false,
-    resize: false,
-    compact: false,
-    check: false,
-    repair: false,
-    sequential: true,
-  },
+  can: { write: true, sequential: true },
   extensions: [
     { extension: 'raw', type: 'hdd' },
     { extension: 'iso', type: 'optical' },
@@ -36,7 +21,6 @@ export const raw: Format = {
     { extension: 'flp', type: 'floppy' },
     { extension: 'vfd', type: 'floppy' },
   ],
-  configKeys: [],
   variants: [
     { word: 'sparse', description: 'room is taken when it is first written (default)' },
     { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
@@ -48,4 +32,4 @@ export const raw: Format = {
     return planRaw(options);
   },
   measure: measureRaw,
-};
+});

@@ -11,8 +11,8 @@ import type {
   ProbeAnswer,
   ProbeInput,
 } from '../../image/contract.ts';
+import { defineFormat } from '../../image/define-format.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
-import { plainCapabilities } from '../../image/plain-info.ts';
 import { AS_RAW, readProbeInput } from '../../image/probe.ts';
 
 /** Criteria for one format. */
@@ -47,17 +47,15 @@ export function recognisedFormat(recognition: Recognition): Format {
     const found = recognition.recognise(input);
     return found === null ? { match: 'no', reason: `no ${recognition.label} signature` } : { ...found, type };
   };
-  return {
+  return defineFormat({
     name: recognition.name,
     aliases: recognition.aliases ?? [],
     title: recognition.title,
-    capabilities: plainCapabilities({}),
+    can: { read: false },
     extensions: recognition.extensions.map((extension): FileExtension => ({ extension, type })),
-    configKeys: [],
-    variants: [],
     probe,
     open: async (files, options) => refuse(recognition, files, options),
-  };
+  });
 }
 
 async function refuse(recognition: Recognition, files: ImageFiles, options: FormatOpenOptions): Promise<never> {

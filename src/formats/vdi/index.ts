@@ -1,30 +1,15 @@
 /** VDI: VirtualBox's own disk image. */
 import { hex32 } from '../../errors.ts';
 import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
 import { HEADER, SIGNATURE } from './layout.ts';
 
 /** The VDI format: dynamic, fixed and differencing images, read and written. */
-export const vdi: Format = {
+export const vdi: Format = defineFormat({
   name: 'vdi',
-  aliases: [],
   title: 'VirtualBox Disk Image',
-  capabilities: {
-    uuid: true,
-    createFixed: true,
-    createDynamic: true,
-    createSplit: false,
-    diff: true,
-    preferred: true,
-    read: true,
-    write: true,
-    discard: true,
-    resize: true,
-    compact: true,
-    check: true,
-    repair: true,
-    sequential: false,
-  },
+  can: { uuid: true, preferred: true, write: true, discard: true, resize: true, compact: true },
   extensions: [{ extension: 'vdi', type: 'hdd' }],
   configKeys: [
     {
@@ -50,12 +35,12 @@ export const vdi: Format = {
   variants: [
     { word: 'dynamic', description: 'blocks get room when they are first written (default)', allocation: 'dynamic' },
     { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
-    { word: 'diff', description: 'stores what differs from a parent' },
+    { word: 'diff', description: 'stores what differs from a parent', differencing: true },
     { word: 'zero-expand', description: 'new blocks are filled with zeroes on the medium' },
   ],
   probe,
   ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'check', 'repair', 'plan', 'measure']),
-};
+});
 
 function probe(input: ProbeInput): ProbeAnswer {
   const end = HEADER.fields.version.offset + HEADER.fields.version.size;
