@@ -39,6 +39,7 @@ export function reportDocument(report: KnownFacts): Record<string, unknown> {
     snapshots: report.snapshots ?? null,
     bitmaps: report.bitmaps ?? null,
     lock: report.lock ?? null,
+    parts: report.parts ?? [],
   };
 }
 
@@ -66,6 +67,7 @@ export function reportText(report: ImageReport, table: PartitionTable | null = n
     ['virtual size', bothSizes(report.virtualSize)],
     ['file size', bothSizes(report.fileSize)],
     ['allocated size', report.allocatedSize === null ? null : bothSizes(report.allocatedSize)],
+    ...report.parts.map(({ role, file, fileSize }) => [role, partText(file, fileSize)] as const),
     ['block size', report.blockSize === null ? null : bothSizes(report.blockSize)],
     ['sector size', `${report.sectorSize} bytes`],
     ['UUID', report.uuid],
@@ -85,6 +87,10 @@ export function reportText(report: ImageReport, table: PartitionTable | null = n
     ...listRows('partition', table?.partitions, partitionText),
   ];
   return alignedText(rows);
+}
+
+function partText(file: string, fileSize: number | null): string {
+  return fileSize === null ? `${file} (not allowed, or not there)` : `${file}, ${bothSizes(fileSize)}`;
 }
 
 /** Lines for a recognised file that cannot be opened. */

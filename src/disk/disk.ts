@@ -35,8 +35,8 @@ import {
   type CreateDiffOptions,
   imageNumber,
   refuseChildren,
-  refuseParts,
-  removeFile,
+  removableParts,
+  removeFiles,
 } from './change/stack.ts';
 import { closeLastOf, createDiffOf, setImageOf, setOpenOptionsOf } from './change/structure.ts';
 import type {
@@ -49,6 +49,7 @@ import type {
   ZeroOptions,
 } from './device.ts';
 import { NUMBER_OF_IMAGE, RANGES, SOURCE } from './kinds.ts';
+import { type PartFile, partFiles } from './open/parts.ts';
 import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource, MetadataOptions } from './options.ts';
 import { ActiveImage } from './path/active-image.ts';
 import { attributesOf, Chain, type ChainImage, closeImages, identitiesOf } from './path/chain.ts';
@@ -72,6 +73,8 @@ export interface DiskImage {
   readonly mode: OpenMode;
   readonly settings: ImageSettings;
   readonly info: ImageInfo;
+  /** Names of its files, the main one first. */
+  readonly files: readonly string[];
 }
 
 /** An opened chain of images. Made by `openDisk`; close it, or bind it with `await using`. */
@@ -134,9 +137,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   /** The images, base first. */
   get images(): readonly DiskImage[] {
-    return this.#head.chain.images.map(({ name, format, settings, image }) => {
+    return this.#head.chain.images.map((entry) => {
+      const { name, format, settings, image } = entry;
       const mode = image.can.write ? 'write' : 'read';
-      return { name, format, mode, settings, info: image.info };
+      const files = [name, ...partFiles(entry).map(({ file }) => file)];
+      return { name, format, mode, settings, info: image.info, files };
     });
   }
 
@@ -154,7 +159,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     checkArguments('disk.fileSizes', { number: [number, NUMBER_OF_IMAGE] });
     this.#requests.checkOpen();
     const { chain } = this.#head;
-    return hostSizes(chain.at(imageNumber(chain, number)).image);
+    return hostSizes(chain.at(imageNumber(chain, number)).image.storages());
   }
 
   /**
@@ -306,18 +311,19 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     const { remove = false } = options;
     this.#requests.checkOpen();
     let only: ChainImage | null = null;
+    let parts: readonly PartFile[] = [];
     await this.#host.inTurn(async () => {
       const { chain } = this.#head;
       if (chain.top > 0) return this.#host.exclusive(() => closeLastOf(this.#host, remove));
       if (remove) {
-        refuseParts(chain.last);
+        parts = removableParts(chain.last);
         await refuseChildren(this.#host.tools, chain.last);
       }
       only = chain.last;
     });
     if (only === null) return;
     await this.close();
-    if (remove) await removeFile((only as ChainImage).source);
+    if (remove) await removeFiles((only as ChainImage).source, parts);
   }
 
   /**

@@ -225,6 +225,16 @@ export interface CompareResult {
   readonly sizes: readonly [number, number];
 }
 
+/** A file of an image other than the main one, as `inspect` reports it. */
+export interface PartReport {
+  readonly file: string;
+  /** For people: `external data file`. */
+  readonly role: string;
+  /** Null if the file does not exist, or `allow` does not permit a look. */
+  readonly fileSize: number | null;
+  readonly allocatedSize: number | null;
+}
+
 /** One image as `inspect` reports it: everything its headers say. */
 export interface ImageReport extends ImageInfo, ImageLinks {
   readonly file: string;
@@ -238,6 +248,8 @@ export interface ImageReport extends ImageInfo, ImageLinks {
   readonly guessed: boolean;
   /** Who works with the image now, as far as can be told. */
   readonly lock: LockState;
+  /** Files of the image other than the main one. */
+  readonly parts: readonly PartReport[];
 }
 
 /** What to report on. */

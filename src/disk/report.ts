@@ -1,6 +1,7 @@
 /** What the images of an open disk are and keep for themselves: for people, and for backups of metadata alone. */
 import { isImageError, printable } from '../errors.ts';
 import type { Image, MetadataExtent } from '../image/contract.ts';
+import type { Storage } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
 import type { MetadataOptions } from './options.ts';
 import type { ChainImage } from './path/chain.ts';
@@ -40,11 +41,13 @@ async function* chunksOf({
   }
 }
 
-/** Bytes on the host of all files of an image, and what the host really keeps; null when unknown. */
-export async function hostSizes(image: Image): Promise<{ fileSize: number; allocatedSize: number | null }> {
+/** Bytes on the host of all these files of an image, and what the host really keeps; null when unknown. */
+export async function hostSizes(
+  storages: readonly Storage[],
+): Promise<{ fileSize: number; allocatedSize: number | null }> {
   let fileSize = 0;
   let allocatedSize: number | null = 0;
-  for (const storage of image.storages()) {
+  for (const storage of storages) {
     fileSize += storage.size;
     const { allocatedSize: allocated } = await storage.identity();
     allocatedSize = allocatedSize === null || allocated === null ? null : allocatedSize + allocated;
@@ -69,7 +72,7 @@ async function factsOf({ image, settings }: ChainImage): Promise<string[]> {
   );
   const rows: Record<string, unknown> = {
     ...facts,
-    ...(await hostSizes(image)),
+    ...(await hostSizes(image.storages())),
     openFor: image.can.write ? 'write' : 'read',
     asked: JSON.stringify(settings),
     physicalGeometry: geometries[0],

@@ -3,7 +3,7 @@
  * or file system. What is new appears only when it is complete and durable.
  */
 import { CALLBACK, checkArguments } from '../arguments.ts';
-import { removeFile } from '../disk/change/stack.ts';
+import { removeFiles } from '../disk/change/stack.ts';
 import { requireRandom } from '../disk/device.ts';
 import type { ChainDisk, DiskImage } from '../disk/disk.ts';
 import { DISK, NUMBER_OF_IMAGE, SOURCE } from '../disk/kinds.ts';
@@ -23,7 +23,8 @@ import { isPromise } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
 import { compare } from './compare-images.ts';
 import { convertNew } from './convert.ts';
-import { type FileOptions, type RenameResult, removeImage } from './files.ts';
+import { type FileOptions, type RenameResult, removeMade } from './files.ts';
+import { refuseShared } from './held-parts.ts';
 import { inspect } from './inspect.ts';
 import { lostOf } from './lost.ts';
 import { relocate } from './move.ts';
@@ -95,10 +96,8 @@ export async function copyImage(
     const lost = await lostInCopy(image, target, options);
     return { ...result, warnings: [...result.warnings, ...lost] };
   } catch (error) {
-    const { format } = options;
-    const environment = { ...environmentOf(options), signal: undefined };
-    await removeImage(target, { ...environment, format, force: true }).catch(() => {
-      // Why there is no copy matters more.
+    await removeMade(target, { ...environmentOf(options), format: options.format }).catch(() => {
+      // The reason why there is no copy matters more.
     });
     throw error;
   }
@@ -238,9 +237,8 @@ export async function copyChain(
     return copied;
   } catch (error) {
     // Also when it was cancelled.
-    const { format: _format, signal: _signal, ...environment } = options;
     for (const target of made.reverse()) {
-      await removeImage(target, { ...environment, force: true }).catch(() => {
+      await removeMade(target, environmentOf(options)).catch(() => {
         // What went wrong first matters more.
       });
     }
@@ -331,6 +329,8 @@ async function copyAway(from: Place, to: Place, options: MoveOptions & { to: str
       });
     }
     refuseLoss(info, from.name, format);
+    const parts = image.files.slice(1).map((file) => ({ file }));
+    const shared = await refuseShared({ source: from, key: disk.lastKey, name: from.name }, 'moved', parts, options);
     const warnings = (await isCopied(disk, to, options))
       ? []
       : await copyContent(disk, to, { ...environment, format, onProgress });
@@ -339,8 +339,8 @@ async function copyAway(from: Place, to: Place, options: MoveOptions & { to: str
     if (!kept.includes('comment') && comment !== null && comment !== '') {
       warnings.push(`${to.name} has no place for the comment of ${from.name}: ${JSON.stringify(comment)}.`);
     }
-    await removeFile(from);
-    return { from: from.name, to: to.name, warnings };
+    await removeFiles(from, parts);
+    return { from: from.name, to: to.name, warnings: [...warnings, ...shared] };
   } finally {
     await disk.close();
   }

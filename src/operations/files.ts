@@ -1,13 +1,16 @@
 /** Renaming and removing images: names change, content never does. */
 import { checkArguments, NAME } from '../arguments.ts';
+import { removeFiles } from '../disk/change/stack.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { refuseIncomplete } from '../disk/open/beside.ts';
 import { nameOn, sourceOf } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { openImage } from '../disk/open/open-image.ts';
+import { partFiles } from '../disk/open/parts.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
-import type { OpenMode, Source } from '../storage/contract.ts';
+import type { Source } from '../storage/contract.ts';
+import { holdAllParts, refuseShared } from './held-parts.ts';
 import { relocate } from './move.ts';
 import { OPTIONS } from './option-kinds.ts';
 import { type Children, findChildren, incompleteWarning } from './siblings.ts';
@@ -50,32 +53,41 @@ export async function renameImage(
 }
 
 /**
- * Removes all files of an image, durably. Throws `busy` while an image beside it names it as its parent (unless
- * `force`), `denied` for a file that nothing identifies as an image, and `locked`.
+ * Deletes all files of an image, durably: the main file first. Throws `busy` while an image beside it refers to it as its
+ * parent or uses one of its files (unless `force`), `denied` for a file that nothing identifies as an image and for a part
+ * that `allow` does not list by its own name, and `locked`.
  */
 export async function removeImage(image: ImageSource, options: FileOptions = {}): Promise<RemoveResult> {
   checkArguments('removeImage', { image: [image, SOURCE], options: [options, OPTIONS] });
   const source = sourceOf(image, options);
-  const { provider, name } = source;
-  await using opened = await openAlone(source, 'write', options);
-  const warnings = await refuseParent(opened, 'removed', options);
-  await provider.remove(name);
-  await provider.syncNames(provider.directory(name));
-  return { removed: [name], warnings };
+  await using opened = await openForRemoval(source, options);
+  await using parts = await holdAllParts(opened, options);
+  const warnings = [...(await refuseParent(opened, 'removed', options)), ...parts.warnings];
+  const files = parts.held.map(({ part }) => part);
+  warnings.push(...(await refuseShared(opened, 'removed', files, options)));
+  return { removed: await removeFiles(source, files), warnings };
+}
+
+/**
+ * Deletes an image that was just made here, with parts that are named as the caller wanted: they need no further
+ * permission.
+ */
+export async function removeMade(image: ImageSource, options: FileOptions): Promise<void> {
+  const source = sourceOf(image, options);
+  // Also when its making was cancelled.
+  const environment = { ...options, signal: undefined };
+  const headers = await openImage(source, { ...environment, mode: 'read', infoOnly: true });
+  const allow = partFiles(headers).map(({ file }) => file);
+  await headers.image.close();
+  await removeImage(source, { ...environment, allow, force: true });
 }
 
 /** An opened image that closes when it goes out of sight. Until then its lock keeps others away. */
 type Held = OpenedImage & AsyncDisposable;
 
-async function openAlone(source: Source, mode: OpenMode, options: FileOptions): Promise<Held> {
-  const opened = await openImage(source, { ...options, mode });
-  const held = { ...opened, [Symbol.asyncDispose]: () => opened.image.close() };
-  if (opened.image.storages().length === 1) return held;
-  await opened.image.close();
-  throw new ImageError('unsupported', 'Images of several files cannot be renamed or removed yet', {
-    path: source.name,
-    hint: 'Its parts name each other; convert it instead.',
-  });
+async function openForRemoval(source: Source, options: FileOptions): Promise<Held> {
+  const opened = await openImage(source, { ...options, mode: 'write', withoutData: true });
+  return { ...opened, [Symbol.asyncDispose]: () => opened.image.close() };
 }
 
 /** Its children could not be read any more. */

@@ -5,11 +5,20 @@ import { SOURCE } from '../disk/kinds.ts';
 import { sourceOf } from '../disk/open/environment.ts';
 import { type ImageFileOptions, type OpenedImage, withImageFile } from '../disk/open/image-file.ts';
 import { openImage, openParents } from '../disk/open/open-image.ts';
-import type { EnvironmentOptions, ImageReport, ImageSource, InspectOptions, InspectReport } from '../disk/options.ts';
+import { mainStorage, openPart, type PartFile, partFiles } from '../disk/open/parts.ts';
+import type {
+  EnvironmentOptions,
+  ImageReport,
+  ImageSource,
+  InspectOptions,
+  InspectReport,
+  PartReport,
+} from '../disk/options.ts';
 import { closeImages } from '../disk/path/chain.ts';
 import { hostSizes } from '../disk/report.ts';
-import { ImageError, throwIfAborted } from '../errors.ts';
+import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, MediumType } from '../image/contract.ts';
+import { allDone } from '../storage/all-done.ts';
 import type { LockState, Storage } from '../storage/contract.ts';
 import { OPTIONS } from './option-kinds.ts';
 
@@ -96,20 +105,51 @@ export async function detectFormat(source: ImageSource, options: EnvironmentOpti
 
 async function report(entry: OpenedImage, options: InspectOptions): Promise<ImageReport> {
   const info: ImageInfo = entry.image.info;
+  await using looked = await lookAtParts(entry);
+  const storages = [mainStorage(entry.image), ...looked.storages];
   return {
     ...info,
     file: entry.name,
-    ...(await hostSizes(entry.image)),
-    lock: options.lock === false ? UNKNOWN : await lockOf(entry),
+    ...(await hostSizes(storages)),
+    lock: options.lock === false ? UNKNOWN : await lockOf(storages),
     recognisedBy: entry.recognisedBy,
     guessed: entry.guessed,
     warnings: entry.warnings,
+    parts: looked.parts,
   };
 }
 
+/** Opens the parts of an image that the gate lets through, to look at their sizes and locks. */
+async function lookAtParts(
+  entry: OpenedImage,
+): Promise<{ storages: readonly Storage[]; parts: readonly PartReport[] } & AsyncDisposable> {
+  const storages: Storage[] = [];
+  const parts: PartReport[] = [];
+  const opened: Storage[] = [];
+  for (const part of partFiles(entry)) {
+    const storage = part.storage ?? (await openIfAllowed(entry, part));
+    if (storage !== null) storages.push(storage);
+    if (storage !== part.storage && storage !== null) opened.push(storage);
+    const { fileSize, allocatedSize } = storage === null ? UNSEEN : await hostSizes([storage]);
+    parts.push({ file: part.file, role: part.role, fileSize, allocatedSize });
+  }
+  return { storages, parts, [Symbol.asyncDispose]: () => allDone(opened.map((storage) => storage.close())) };
+}
+
+const UNSEEN = { fileSize: null, allocatedSize: null };
+
+async function openIfAllowed(entry: OpenedImage, part: PartFile): Promise<Storage | null> {
+  try {
+    return await openPart(entry, part, 'read');
+  } catch (error) {
+    if (isImageError(error)) return null;
+    throw error;
+  }
+}
+
 /** The strictest lock on any file of the image. */
-async function lockOf({ image }: OpenedImage): Promise<LockState> {
-  const states = await Promise.all(image.storages().map((storage) => storage.lockState()));
+async function lockOf(storages: readonly Storage[]): Promise<LockState> {
+  const states = await Promise.all(storages.map((storage) => storage.lockState()));
   const strictest = ORDER.map((held) => states.find((state) => state.held === held)).find(
     (state) => state !== undefined,
   );

@@ -21,17 +21,18 @@ import { environmentOf, registryOf, SAME_DIRECTORY } from '../disk/open/environm
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
-import { storedNames } from '../disk/open/parts.ts';
+import { mainStorage, type PartFile, partFiles, storedNames } from '../disk/open/parts.ts';
 import type { EnvironmentOptions } from '../disk/options.ts';
-import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import { ImageError, isImageError, printable, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { OpenedFiles } from '../image/files.ts';
-import type { Source, Storage } from '../storage/contract.ts';
+import type { LockMode, Source, Storage } from '../storage/contract.ts';
 import { keptOpen } from '../storage/kept-open.ts';
 import { OverlayStorage } from '../storage/overlay.ts';
 import type { Staged } from '../storage/staging.ts';
 import { copyFile, sameBytes } from './byte-copy.ts';
 import { closeDependants, type Dependants, openDependants } from './dependants.ts';
+import { type HeldPart, type HeldParts, holdParts, refuseShared } from './held-parts.ts';
 import { inspect } from './inspect.ts';
 import { incompleteWarning } from './siblings.ts';
 import { isLink, type NamePlan, placeOf, planNames } from './stored-names.ts';
@@ -76,11 +77,7 @@ async function openAlone(source: Source, mode: 'read' | 'write', options: Reloca
   const opened = await openImage(source, { ...options, mode, withoutData: true });
   try {
     if (mode === 'write') requireWritable(opened);
-    if (opened.image.storages().length === 1) return opened;
-    throw new ImageError('unsupported', 'Images of several files cannot be renamed or removed yet', {
-      path: source.name,
-      hint: 'Its parts name each other; convert it instead.',
-    });
+    return opened;
   } catch (error) {
     await opened.image.close();
     throw error;
@@ -133,6 +130,8 @@ class Move {
     this.#refuseDependants();
     this.#plan = await planNames(storedNames(image), from, to);
     for (const text of this.#plan.warnings) this.#warnings.push(text);
+    for (const text of await refuseShared(this.#opened, 'moved', this.#parts(), this.#options))
+      this.#warnings.push(text);
     const distant = !(await this.#isSameDirectory());
     if (elsewhere || !(await this.#byName(taken))) await this.#byBytes();
     if (distant) await this.#lookForParent(info);
@@ -210,7 +209,8 @@ class Move {
     const { parts, both } = this.#plan;
     const link = await isLink(provider, name);
     if (link && both.size + parts.length > 0) throw linkMoved(name, await provider.realName(name));
-    for (const part of parts) await (await this.#openPart(part.from)).close();
+    // Nobody may write to them meanwhile, and what goes along must be allowed as if it were written.
+    await using _held = await this.#holdParts('shared');
     if (both.size > 0) await this.#readdress(both);
     for (const part of parts) {
       if (await this.#linkPart(part.from, part.to)) continue;
@@ -228,9 +228,18 @@ class Move {
     return true;
   }
 
-  /** An image may name any of its neighbours: what goes along must be allowed as if it were written. */
-  #openPart(name: string): Promise<Storage> {
-    return this.#opened.gate.open({ name, role: 'external data file', part: true }, this.#from, 'write');
+  /** The files that go along. */
+  #parts(): PartFile[] {
+    const names = new Set(this.#plan.parts.map(({ from }) => from));
+    return partFiles(this.#opened).filter(({ file }) => names.has(file));
+  }
+
+  async #holdParts(mode: LockMode): Promise<HeldParts> {
+    const parts = await holdParts(this.#opened, this.#parts(), mode, this.#options);
+    const [missing] = parts.missing;
+    if (missing === undefined) return parts;
+    await parts[Symbol.asyncDispose]();
+    throw missingPart(this.#from.name, missing.file);
   }
 
   /** Also one that was given its name before a cut. False: it cannot have two. */
@@ -320,7 +329,8 @@ class Move {
     const { signal } = this.#options;
     const { name, provider } = this.#from;
     if (await isLink(provider, name)) throw linkMoved(name, await provider.realName(name));
-    const files = await this.#files();
+    await using parts = await this.#holdParts('exclusive');
+    const files = await this.#files(parts.held);
     const made: Made[] = [];
     try {
       const progress = progressOf(files, this.#options);
@@ -336,38 +346,20 @@ class Move {
     } catch (error) {
       for (const { staged } of made) await staged?.discard();
       throw error;
-    } finally {
-      for (const file of files) await file.close();
     }
   }
 
   /** All files that go, the image last: what is to be written of each. */
-  async #files(): Promise<MovedFile[]> {
-    const { image } = this.#opened;
-    const files: MovedFile[] = [];
-    try {
-      for (const part of this.#plan.parts) {
-        const storage = await this.#openPart(part.from);
-        files.push({
-          original: storage,
-          storage,
-          from: part.from,
-          to: { ...this.#to, name: part.to },
-          close: () => storage.close(),
-        });
-        if (takesLocks(this.#options)) await storage.lock('exclusive');
-      }
-      const [main] = image.storages();
-      if (main === undefined) throw new Error('internal: an image has a storage');
-      // Nobody else may write to the original between its copy and its end.
-      if (takesLocks(this.#options)) await main.lock('exclusive');
-      const seen = await this.#seenFromThere(main);
-      files.push({ original: main, storage: seen, from: this.#from.name, to: this.#to, close: async () => {} });
-      return files;
-    } catch (error) {
-      for (const file of files) await file.close();
-      throw error;
-    }
+  async #files(held: readonly HeldPart[]): Promise<MovedFile[]> {
+    const files: MovedFile[] = held.map(({ part, storage }) => {
+      const name = this.#plan.parts.find(({ from }) => from === part.file)?.to ?? part.file;
+      return { original: storage, storage, from: part.file, to: { ...this.#to, name } };
+    });
+    const main = mainStorage(this.#opened.image);
+    // Nobody else may write to the original between its copy and its end.
+    if (takesLocks(this.#options)) await main.lock('exclusive');
+    const seen = await this.#seenFromThere(main);
+    return [...files, { original: main, storage: seen, from: this.#from.name, to: this.#to }];
   }
 
   /** The file of the image with such names in it as are right at the new place. */
@@ -433,7 +425,6 @@ interface MovedFile {
   readonly storage: Storage;
   readonly from: string;
   readonly to: Source;
-  close(): Promise<void>;
 }
 
 interface Made {
@@ -509,6 +500,10 @@ function linkMoved(path: string, real: string): ImageError {
     found: `a link to ${real}`,
     hint: 'Name the file itself.',
   });
+}
+
+function missingPart(path: string, part: string): ImageError {
+  return new ImageError('not-found', 'A file of the image is missing', { path, found: `no file ${printable(part)}` });
 }
 
 function partsStay(path: string, part: string): ImageError {

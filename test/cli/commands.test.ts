@@ -35,6 +35,7 @@ const INFO_KEYS = [
   'snapshots',
   'bitmaps',
   'lock',
+  'parts',
 ];
 /** Of the disk, and so not of each image of a chain. */
 const PARTITION_KEYS = ['partitionTable', 'partitions'];

@@ -65,7 +65,11 @@ async function openHalves(files: ImageFiles, mode: OpenMode, withData: boolean):
   }
   const parts: ImagePart[] = [];
   for (const name of [first, second]) {
-    parts.push({ name, role: ROLE, storage: withData ? await files.open({ name, role: ROLE }, mode) : null });
+    parts.push({
+      name,
+      role: ROLE,
+      storage: withData ? await files.open({ name, role: ROLE, part: true }, mode) : null,
+    });
   }
   return new Halves(main, parts, mode === 'write');
 }

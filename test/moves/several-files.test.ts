@@ -1,6 +1,15 @@
 /** Whole images of several files: all of them are made, replaced, removed and moved together, or none is. */
 import { describe, expect, it } from 'vitest';
-import { convert, createImage, Disk } from '../../src/index.ts';
+import {
+  convert,
+  copyChain,
+  createImage,
+  Disk,
+  inspect,
+  moveImage,
+  removeImage,
+  renameImage,
+} from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { crashStates, FaultProvider, RecordingProvider } from '../../src/testing/index.ts';
@@ -15,16 +24,25 @@ interface Kind {
   /** All files of an image, the main one last. */
   readonly files: readonly string[];
   readonly config: Readonly<Record<string, string>>;
+  /** The names of the parts continue that of the image, so that they need no further permission. */
+  readonly own: boolean;
 }
 
 const KINDS: readonly Kind[] = [
   {
     title: 'qcow2 with a data file',
     format: 'qcow2',
-    files: ['/a/new.data', '/a/new.qcow2'],
-    config: { data_file: 'new.data' },
+    files: ['/a/guest.raw', '/a/new.qcow2'],
+    config: { data_file: 'guest.raw' },
+    own: false,
   },
-  { title: 'halves', format: 'halves', files: ['/a/new-1.half', '/a/new-2.half', '/a/new.halves'], config: {} },
+  {
+    title: 'halves',
+    format: 'halves',
+    files: ['/a/new-1.half', '/a/new-2.half', '/a/new.halves'],
+    config: {},
+    own: true,
+  },
 ];
 
 const mainOf = ({ files }: Kind): string => files.at(-1) ?? '';
@@ -181,6 +199,144 @@ describe.each(KINDS)('an image of several files ($title)', (kind) => {
       seen.add(value);
     }
     expect(seen).toEqual(new Set(force ? [7, 9] : [9]));
+  });
+
+  const at = (provider: StorageProvider, name = mainOf(kind)) => ({ provider, name });
+  const options = { registry, format: kind.format, allow: ['/a', '/b', ...kind.files] };
+  const elsewhere = kind.files.map((name) => name.replace('/a/', '/b/'));
+
+  async function made(provider = new MemoryProvider()): Promise<MemoryProvider> {
+    await makeSource(provider);
+    await convertTo(provider, kind);
+    await provider.remove(source);
+    // A directory is there by what it has in it.
+    await (await provider.create('/b/x')).close();
+    return provider;
+  }
+
+  it('is deleted whole, where its parts are allowed by their names', async () => {
+    const provider = await made();
+    if (!kind.own) {
+      await expect(removeImage(at(provider), { ...options, allow: ['/a'] })).rejects.toMatchObject({ kind: 'denied' });
+      expect(await namesIn(provider)).toEqual([...kind.files].sort());
+    }
+    const { removed, warnings } = await removeImage(at(provider), kind.own ? { registry } : options);
+    expect({ removed: [...removed].sort(), warnings }).toEqual({ removed: [...kind.files].sort(), warnings: [] });
+    expect(removed[0]).toBe(mainOf(kind));
+    expect(await namesIn(provider)).toEqual([]);
+  });
+
+  it('is deleted without a part that is missing', async () => {
+    const provider = await made();
+    const [part = ''] = kind.files;
+    await provider.remove(part);
+    const { warnings } = await removeImage(at(provider), options);
+    expect(warnings).toEqual([expect.stringContaining(part)]);
+    expect(await namesIn(provider)).toEqual([]);
+  });
+
+  it.each(['shared', 'exclusive'] as const)('stays while another program has a part of it (%s)', async (mode) => {
+    const provider = await made();
+    for (const part of kind.files) {
+      const other = await provider.open(part, 'write');
+      await other.lock(mode);
+      await expect(removeImage(at(provider), options)).rejects.toMatchObject({ kind: 'locked' });
+      const target = new MemoryProvider();
+      await (await target.create('/b/x')).close();
+      await expect(moveImage(at(provider), at(target, '/b/new'), options)).rejects.toMatchObject({ kind: 'locked' });
+      await other.close();
+    }
+    expect(await namesIn(provider)).toEqual([...kind.files].sort());
+  });
+
+  it('stays where another image uses a part of it', async () => {
+    const provider = await made();
+    const main = await provider.open(mainOf(kind), 'read');
+    const twin = await provider.create('/a/twin');
+    const bytes = new Uint8Array(main.size);
+    await main.read(0, bytes);
+    await twin.write(0, bytes);
+    const refused = { kind: 'busy', message: expect.stringContaining('/a/twin also uses') };
+    await expect(removeImage(at(provider), options)).rejects.toMatchObject(refused);
+    const to = mainOf({ ...kind, files: elsewhere });
+    await expect(renameImage(at(provider), to, options)).rejects.toMatchObject(refused);
+    expect(await namesIn(provider)).toEqual([...kind.files, '/a/twin'].sort());
+    // Its parts do not move with it in its directory.
+    await renameImage(at(provider), '/a/other', options);
+    expect(await byteOf(provider, kind, '/a/other')).toBe(7);
+    expect(await byteOf(provider, kind, '/a/twin')).toBe(7);
+    const { warnings } = await removeImage(at(provider, '/a/other'), { ...options, force: true });
+    expect(warnings.join()).toContain('/a/twin also uses');
+  });
+
+  it('is renamed with its parts', async () => {
+    const provider = await made();
+    const to = mainOf({ ...kind, files: elsewhere });
+    const without = { ...options, allow: ['/a'] };
+    if (!kind.own) await expect(renameImage(at(provider), to, without)).rejects.toMatchObject({ kind: 'denied' });
+    await renameImage(at(provider), to, kind.own ? without : options);
+    expect(await namesIn(provider)).toEqual([]);
+    expect(await namesIn(provider, '/b')).toEqual([...elsewhere, '/b/x'].sort());
+    expect(await byteOf(provider, kind, to)).toBe(7);
+  });
+
+  it('is moved with its parts, also to another provider', async () => {
+    const provider = await made();
+    const to = mainOf({ ...kind, files: elsewhere });
+    const other = new MemoryProvider();
+    await (await other.create('/b/x')).close();
+    await moveImage(at(provider), at(other, to), options);
+    expect(await namesIn(provider)).toEqual([]);
+    expect(await namesIn(other, '/b')).toEqual([...elsewhere, '/b/x'].sort());
+    expect(await byteOf(other, kind, to)).toBe(7);
+  });
+
+  it('leaves none of its parts when it is moved into another format', async () => {
+    const provider = await made();
+    await moveImage(at(provider), at(provider, '/b/new.vdi'), { ...options, to: 'vdi' });
+    expect(await namesIn(provider)).toEqual([]);
+    expect(await namesIn(provider, '/b')).toEqual(['/b/new.vdi', '/b/x']);
+  });
+
+  it('is copied to where nothing needs the original', async () => {
+    const provider = await made();
+    const to = mainOf({ ...kind, files: elsewhere });
+    {
+      await using disk = await Disk.open(at(provider), options);
+      expect(disk.images[0]?.files).toEqual([mainOf(kind), ...kind.files.slice(0, -1)]);
+      await copyChain(disk, () => at(provider, to), { registry });
+    }
+    await removeImage(at(provider), options);
+    expect(await byteOf(provider, kind, to)).toBe(7);
+  });
+
+  it('is taken off a disk with all its files', async () => {
+    const provider = await made();
+    const disk = await Disk.open(at(provider), { ...options, mode: 'write', flushAfterMs: 0 });
+    await disk.closeLast({ remove: true });
+    expect(await namesIn(provider)).toEqual([]);
+  });
+
+  it('has the sizes and the locks of all its files', async () => {
+    const provider = await made();
+    const sizes = await Promise.all(kind.files.map(async (name) => (await provider.lookUp(name))?.size ?? 0));
+    const sum = sizes.reduce((total, size) => total + size, 0);
+    const report = await inspect(at(provider), options);
+    expect(report).toMatchObject({ fileSize: sum, lock: { held: 'none' } });
+    expect(report.allocatedSize).toBeGreaterThanOrEqual(SIZE);
+    expect(report.parts.map(({ file, fileSize }) => [file, fileSize])).toEqual(
+      kind.files.slice(0, -1).map((name, at) => [name, sizes[at]]),
+    );
+    const denied = await inspect(at(provider), { ...options, allow: 'none' });
+    expect(denied.fileSize).toBe(kind.own ? sum : sizes.at(-1));
+    if (!kind.own) expect(denied.parts).toEqual([expect.objectContaining({ fileSize: null, allocatedSize: null })]);
+    for (const name of kind.files) {
+      const other = await provider.open(name, 'write');
+      await other.lock('exclusive');
+      expect((await inspect(at(provider), options)).lock.held, name).toBe('exclusive');
+      await expect(Disk.open(at(provider), options), name).rejects.toMatchObject({ kind: 'locked' });
+      await other.close();
+    }
   });
 });
 

@@ -15,6 +15,10 @@ export async function run(context: CommandContext): Promise<number> {
   });
   for (const warning of warnings) context.warn(warning);
   if (context.json) await context.printJson({ schema: 'vdkit/delete/1', removed, warnings });
-  else context.note(printable(`${image}: deleted`));
+  else context.note(printable(`${image}: deleted${withParts(removed.slice(1))}`));
   return EXIT.done;
+}
+
+function withParts(parts: readonly string[]): string {
+  return parts.length === 0 ? '' : `, with ${parts.join(', ')}`;
 }

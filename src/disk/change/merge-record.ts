@@ -12,7 +12,7 @@ import { LIMITS } from '../../limits.ts';
 import type { Source, StorageProvider } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { Chain } from '../path/chain.ts';
-import { type ChainServices, refuseParts, removeFile } from './stack.ts';
+import { type ChainServices, removableParts, removeFiles } from './stack.ts';
 
 const VERSION = 1;
 /** Room for the longest chain with names of the longest kind. */
@@ -182,12 +182,13 @@ async function removeLeftover(
   const present = await source.provider.lookUp(source.name);
   if (present === null) return null;
   if (present.key !== key) return 'it is another file now';
+  let parts: ReturnType<typeof removableParts> = [];
   try {
     // The lock tells whether somebody works with it.
     const opened = await tools.open({ source, format, settings: { mode: 'write' } }, 'write');
     try {
       if (opened.key !== key) return 'it is another file now';
-      refuseParts(opened);
+      parts = removableParts(opened);
       const { found, complete } = await tools.childrenOf([opened]);
       const other = found.find((one) => !keys.has(one.key));
       if (other !== undefined) return `${other.child} names it as its parent`;
@@ -195,7 +196,7 @@ async function removeLeftover(
     } finally {
       await opened.image.close();
     }
-    await removeFile(source);
+    await removeFiles(source, parts);
     return null;
   } catch (error) {
     if (isImageError(error) && error.kind !== 'aborted') return error.message;

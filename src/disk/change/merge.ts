@@ -30,6 +30,7 @@ import { isPromise, type OperationOptions } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
 import { refuseIncomplete } from '../open/beside.ts';
 import { warn } from '../open/environment.ts';
+import { partFiles } from '../open/parts.ts';
 import { ActiveImage } from '../path/active-image.ts';
 import type { Chain, ChainImage } from '../path/chain.ts';
 import { WritePath } from '../path/write-path.ts';
@@ -49,7 +50,7 @@ import {
   writeMergeRecord,
 } from './merge-record.ts';
 import { resizeLast } from './resize.ts';
-import { imageNumber, refuseParts, removeFile, reopen } from './stack.ts';
+import { imageNumber, removableParts, removeFiles, reopen } from './stack.ts';
 
 /** How a merge runs. */
 export interface MergeOptions extends OperationOptions {
@@ -194,7 +195,8 @@ export class Merge {
     }
     if (this.#commits) this.#refuseSnapshotsBelow();
     else {
-      for (const number of this.#sources) refuseParts(this.#chain.at(number));
+      // Refused before anything is changed.
+      if (this.#options.keep !== true) for (const number of this.#sources) removableParts(this.#chain.at(number));
       this.#refuseSnapshots();
     }
     const objection = await this.#objection();
@@ -584,7 +586,7 @@ export class Merge {
     if (this.#options.keep === true) return;
     // A file that is still there after a cut has its parents, or what it needs of them.
     const order = this.#forward ? merged : [...merged].reverse();
-    for (const { source } of order) await removeFile(source);
+    for (const one of order) await removeFiles(one.source, partFiles(one));
   }
 
   #numberIn(chain: Chain): number {

@@ -2,11 +2,12 @@
  * Putting images onto an open chain and taking them off. Only the last image is open for writing: one that gets a
  * child is *demoted* (opened anew for reading), one that loses it is *promoted*.
  */
-import { ImageError } from '../../errors.ts';
+import { ImageError, withContext } from '../../errors.ts';
 import type { ImageChanges } from '../../image/contract.ts';
 import type { OpenMode, Source } from '../../storage/contract.ts';
 import { refuseIncomplete } from '../open/beside.ts';
 import { settingsOf } from '../open/environment.ts';
+import { type PartFile, partFiles } from '../open/parts.ts';
 import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from '../options.ts';
 import { type Chain, type ChainImage, identitiesOf } from '../path/chain.ts';
 
@@ -212,11 +213,33 @@ export async function removeFile({ provider, name }: Source): Promise<void> {
   await provider.syncNames(provider.directory(name));
 }
 
-/** Images of several files cannot be removed yet. */
-export function refuseParts({ image, name }: ChainImage): void {
-  if (image.storages().length === 1) return;
-  throw new ImageError('unsupported', 'Images of several files cannot be removed yet', {
-    path: name,
-    hint: 'Its parts name each other; convert it instead.',
+/**
+ * Deletes the files of an image, durably, and returns their names. The main file goes first: parts that are left after a
+ * power cut are in the way of no image.
+ */
+export async function removeFiles(source: Source, parts: readonly Pick<PartFile, 'file'>[]): Promise<string[]> {
+  const { provider, name } = source;
+  const removed = [name];
+  await removeFile(source);
+  for (const { file } of parts) {
+    try {
+      await removeFile({ provider, name: file });
+    } catch (error) {
+      throw withContext(error, { hint: `The image ${name} is deleted; delete this file, too.` });
+    }
+    removed.push(file);
+  }
+  return removed;
+}
+
+/** Parts of an image that is going to be deleted. Throws `denied` unless they may be: whoever may write may delete. */
+export function removableParts(entry: ChainImage): readonly PartFile[] {
+  const parts = partFiles(entry);
+  const held = parts.find(({ storage }) => storage?.can.write !== true);
+  if (held === undefined) return parts;
+  throw new ImageError('denied', `The image cannot be removed: its ${held.role} is not open for writing`, {
+    path: entry.name,
+    found: held.file,
+    hint: 'Keep the image (on the command line: --keep), then delete it (removeImage; delete, with --allow FILE).',
   });
 }

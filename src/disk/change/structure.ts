@@ -12,8 +12,8 @@ import {
   imageNumber,
   pushDiff,
   refuseChildren,
-  refuseParts,
-  removeFile,
+  removableParts,
+  removeFiles,
   reopen,
   setOf,
 } from './stack.ts';
@@ -37,8 +37,8 @@ export async function createDiffOf(
 /** The last image of several goes; the one below is written if that was wanted of it. */
 export async function closeLastOf(host: DiskHost, remove: boolean): Promise<void> {
   const { chain } = host.head;
+  const parts = remove ? removableParts(chain.last) : [];
   if (remove) {
-    refuseParts(chain.last);
     await refuseChildren(host.tools, chain.last);
   }
   await host.quiesce();
@@ -46,7 +46,7 @@ export async function closeLastOf(host: DiskHost, remove: boolean): Promise<void
   await chain.last.image.close();
   // Read-only until it can be written: if it cannot, it can still be read.
   host.replaceHead(new ActiveImage(shorter, { ...host.options, settings: { ...shorter.last.settings, mode: 'read' } }));
-  if (remove) await removeFile(chain.last.source);
+  if (remove) await removeFiles(chain.last.source, parts);
   await promote(host, shorter);
 }
 

@@ -57,6 +57,14 @@ async function lookUpNamed({ provider, name }: Source, stored: string): Promise<
   return isPlainName(stored) ? provider.lookUp(provider.resolve(stored, name)) : null;
 }
 
+/** The main file of an open image. */
+export function mainStorage(image: Image): Storage {
+  const parts = new Set(image.parts?.().map(({ storage }) => storage));
+  const main = image.storages().find((storage) => !parts.has(storage));
+  if (main === undefined) throw new Error('internal: an image has a main file');
+  return main;
+}
+
 /** Opens a part as its image would: only through the gate, since an image may name any of its neighbours. */
 export function openPart({ gate, source }: OpenedImage, { file, role }: PartFile, mode: OpenMode): Promise<Storage> {
   return gate.open({ name: file, role, part: true }, source, mode);

@@ -1,0 +1,136 @@
+/** Files of an image other than the main one, while they are moved or deleted. */
+import type { OpenedImage } from '../disk/open/image-file.ts';
+import { takesLocks } from '../disk/open/locking.ts';
+import { openPart, type PartFile, partFiles } from '../disk/open/parts.ts';
+import type { EnvironmentOptions } from '../disk/options.ts';
+import { ImageError, isImageError, printable } from '../errors.ts';
+import { allDone } from '../storage/all-done.ts';
+import type { LockMode, NameInfo, Source, Storage } from '../storage/contract.ts';
+import { isPlainName } from '../storage/gate.ts';
+import { lookAround, lookInto } from './siblings.ts';
+
+/** A part that is open for writing, and locked. */
+export interface HeldPart {
+  readonly part: PartFile;
+  readonly storage: Storage;
+}
+
+/** Parts of an image. */
+export interface HeldParts extends AsyncDisposable {
+  readonly held: readonly HeldPart[];
+  /** Parts that are not there. */
+  readonly missing: readonly PartFile[];
+}
+
+/**
+ * Opens parts of an image for writing, through its gate, and locks them: an image may refer to any of its neighbours, so
+ * that deleting or moving a part needs the same permission as writing it. Throws `denied`, `locked`.
+ */
+export async function holdParts(
+  opened: OpenedImage,
+  wanted: readonly PartFile[],
+  mode: LockMode,
+  options: EnvironmentOptions,
+): Promise<HeldParts> {
+  const held: HeldPart[] = [];
+  const missing: PartFile[] = [];
+  const own: Storage[] = [];
+  const close = (): Promise<void> => allDone(own.splice(0).map((storage) => storage.close()));
+  try {
+    for (const part of wanted) {
+      const storage = part.storage?.can.write === true ? part.storage : await openIfThere(opened, part);
+      if (storage === null) {
+        missing.push(part);
+        continue;
+      }
+      held.push({ part, storage });
+      if (storage === part.storage) continue;
+      own.push(storage);
+      if (takesLocks(options)) await storage.lock(mode);
+    }
+    return { held, missing, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function openIfThere(opened: OpenedImage, part: PartFile): Promise<Storage | null> {
+  try {
+    return await openPart(opened, part, 'write');
+  } catch (error) {
+    if (isImageError(error) && error.kind === 'not-found') return null;
+    throw error;
+  }
+}
+
+/** Images that refer to the parts of another one. */
+export interface PartUsers {
+  /** A sentence fragment for each: `b.qcow2 also uses a.data`. */
+  readonly uses: readonly string[];
+  /** False: there were more neighbours than are looked at. */
+  readonly complete: boolean;
+}
+
+/** Finds the images beside an image, and beside these parts of it, that refer to the same files. Reads headers only. */
+export async function usersOf(
+  { source, key }: Pick<OpenedImage, 'source' | 'key'>,
+  parts: readonly Pick<PartFile, 'file'>[],
+  options: EnvironmentOptions,
+): Promise<PartUsers> {
+  if (parts.length === 0) return { uses: [], complete: true };
+  const { provider, name } = source;
+  const uses = new Set<string>();
+  let complete = true;
+  const own = provider.directory(name);
+  for (const directory of new Set([own, ...parts.map(({ file }) => provider.directory(file))])) {
+    const around =
+      directory === own
+        ? await lookAround(source, options, new Map([[name, null]]))
+        : lookInto(directory, source, options);
+    for await (const neighbour of around) {
+      if (neighbour.key === key) continue;
+      const keys = await keysOf(source, neighbour);
+      for (const { file } of parts) {
+        const found = await provider.lookUp(file);
+        if (found !== null && keys.has(found.key)) uses.add(`${neighbour.name} also uses ${file}`);
+      }
+    }
+    complete &&= around.complete;
+  }
+  return { uses: [...uses].sort(), complete };
+}
+
+async function keysOf({ provider }: Source, file: { name: string; named: readonly string[] }): Promise<Set<string>> {
+  const names = file.named.filter(isPlainName).map((stored) => provider.resolve(stored, file.name));
+  const found = await Promise.all(names.map((name) => provider.lookUp(name)));
+  return new Set(found.filter((one): one is NameInfo => one !== null).map(({ key }) => key));
+}
+
+/** Refuses to take a part away from another image, unless `force`: then there is a warning for each. */
+export async function refuseShared(
+  opened: Pick<OpenedImage, 'source' | 'key' | 'name'>,
+  what: string,
+  parts: readonly Pick<PartFile, 'file'>[],
+  options: EnvironmentOptions & { readonly force?: boolean | undefined },
+): Promise<string[]> {
+  const { uses } = await usersOf(opened, parts, options);
+  const [first] = uses;
+  if (first !== undefined && options.force !== true) {
+    throw new ImageError('busy', `The image cannot be ${what}: ${printable(first)}`, {
+      path: opened.name,
+      hint: 'Convert that image first; option force (on the command line: --force) proceeds anyway.',
+    });
+  }
+  return uses.map((use) => `${printable(use)}, which was ${what}.`);
+}
+
+/** All parts of an image, and a warning for each that is not there. */
+export async function holdAllParts(
+  opened: OpenedImage,
+  options: EnvironmentOptions,
+): Promise<HeldParts & { readonly warnings: readonly string[] }> {
+  const parts = await holdParts(opened, partFiles(opened), 'exclusive', options);
+  const warnings = parts.missing.map(({ file, role }) => `${printable(file)} (${role}) does not exist.`);
+  return { ...parts, warnings };
+}
