@@ -25,7 +25,7 @@ function blockBelow(heading: string, language: string): string {
   return block ?? '';
 }
 
-const HTML = blockBelow('Looking into', 'html');
+const HTML = blockBelow('Opening a file', 'html');
 
 describeWithPeers(['chromium'], 'browser: a chosen file', () => {
   let browser: Browser;
@@ -88,14 +88,14 @@ describeWithPeers(['chromium'], 'browser: a chosen file', () => {
   });
 
   it('is looked into by the first example', async () => {
-    const { page, chosen } = await choose(blockBelow('Looking into', 'js'));
+    const { page, chosen } = await choose(blockBelow('Opening a file', 'js'));
     await chosen();
     await page.waitForFunction(() => document.querySelector('#about')?.textContent !== '');
     expect(await page.textContent('#about')).toBe('vdi, 8388608 bytes, bootable: true');
   });
 
   it('is converted by the second example', async () => {
-    const { page, chosen } = await choose(blockBelow('Making an image', 'js'));
+    const { page, chosen } = await choose(blockBelow('Creating an image', 'js'));
     const downloading = page.waitForEvent('download');
     await chosen();
     const download = await downloading;

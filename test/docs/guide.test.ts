@@ -44,7 +44,7 @@ const FILES: Readonly<Record<string, () => Promise<void> | void>> = {
 /** The headings whose examples need some of them. */
 const NEEDS: Readonly<Record<string, readonly string[]>> = {
   'Disks, images, chains': ['snapshot.vdi'],
-  'Making, converting, comparing': ['disk.raw'],
+  'Creating, converting, comparing': ['disk.raw'],
   Maintaining: ['disk.vdi'],
   'Snapshots and chains': ['disk.vdi', 'base.raw', 'over.vdi'],
   'Filters and caches': ['disk.vdi'],

@@ -56,6 +56,13 @@ describe('README', () => {
       .update(readFileSync(join(folder, name)))
       .digest('hex');
 
+  it('first screen: the command and the program convert an image', async () => {
+    await runLines(blockAfter('# vdkit', 'sh'));
+    writeFileSync(join(folder, 'first.mjs'), blockAfter('# vdkit', 'js'));
+    expect((await run(process.execPath, ['first.mjs'], { cwd: folder })).stdout).toBe('8388608\n');
+    expect(await vdkit(['compare', 'disk.qcow2', 'copy.qcow2'])).toContain('identical');
+  });
+
   it('first command: converts the sample from a clone', async () => {
     await runLines(blockAfter('## Two commands', 'sh'));
     expect(sha256('disk.raw')).toBe(SAMPLE_SHA256);

@@ -43,6 +43,6 @@ describe('docs/vfs.md', () => {
     const lines = (await printed('Partitions, and images inside images')).split('\n');
     expect(lines.at(-1)).toBe('true');
     expect(lines[0]).toMatch(/^mbr 1 \d+ \d+ \S/);
-    expect(await printed('Objects of others')).toBe(promised('1048576'));
+    expect(await printed('Foreign handles and streams')).toBe(promised('1048576'));
   });
 });
