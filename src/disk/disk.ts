@@ -57,7 +57,7 @@ import { extentOf, joined } from './path/extents.ts';
 import { Requests, signalOf } from './path/requests.ts';
 import { dumpChain, hostSizes, type MetadataChunk, metadataOf } from './report.ts';
 
-/** What a disk is built from; `openDisk` makes one. */
+/** Parts of a disk, assembled by `openDisk`. */
 export interface DiskParts {
   readonly chain: Chain;
   readonly tools: ChainServices;
@@ -65,11 +65,11 @@ export interface DiskParts {
   readonly options: DiskOpenOptions;
 }
 
-/** One image of a disk, as it is reported. */
+/** One image of a disk in reports. */
 export interface DiskImage {
   readonly name: string;
   readonly format: string;
-  /** What it is open for now; `settings` has what was asked for. */
+  /** Current access mode; `settings` has the requested one. */
   readonly mode: OpenMode;
   readonly settings: ImageSettings;
   readonly info: ImageInfo;
@@ -79,14 +79,14 @@ export interface DiskImage {
 
 /** An opened chain of images. Made by `openDisk`; close it, or bind it with `await using`. */
 export class ChainDisk implements BlockDevice, AsyncDisposable {
-  /** Things that a person should know about the images. */
+  /** Warnings about the images. */
   readonly warnings: readonly string[];
-  /** What its last image keeps inside: states of the disk, and bitmaps of changes. */
+  /** Snapshots and bitmaps inside the last image. */
   readonly snapshots: DiskSnapshots;
   readonly bitmaps: DiskBitmaps;
-  /** What transforms the bytes between its user and its images. */
+  /** Filters between the disk's user and its images. */
   readonly filters: DiskFilters;
-  /** A file on a quick medium for what is read of its images. */
+  /** Cache file on a fast medium for data read from the images. */
   readonly cache: DiskCache;
   readonly #requests: Requests;
   #closing: Promise<void> | null = null;
@@ -119,17 +119,17 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     return this.#head.blockSize;
   }
 
-  /** Bytes of the disk. */
+  /** Size of the disk in bytes. */
   get size(): number {
     return this.#head.chain.size;
   }
 
-  /** How the medium is divided into sectors, as the last image says. */
+  /** Sector layout of the last image. */
   get regions(): RegionList {
     return this.#head.last.image.info.regions;
   }
 
-  /** How the last image compresses what it is told to, and in units of how many bytes; null: it cannot. */
+  /** Compression method and unit of the last image in bytes; null: unsupported. */
   get compression(): { readonly method: string; readonly unit: number } | null {
     const { encoder } = this.#head.last.image;
     return encoder === undefined || encoder === null ? null : { method: encoder.method, unit: encoder.unit };
@@ -145,7 +145,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     });
   }
 
-  /** Geometry of the last image as a machine is told it: clipped to what drives and BIOS calls can have; null: not set. */
+  /**
+   * Geometry of the last image as reported to a machine: clipped to the limits of drives and BIOS calls; null: not set.
+   */
   get geometry(): { readonly physical: Geometry | null; readonly logical: Geometry | null } {
     const { physical, logical } = this.#head.last.image.info.geometry;
     return {
@@ -154,7 +156,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     };
   }
 
-  /** Bytes on the host of all files of an image (0 = base), and what the host really keeps; null when unknown. */
+  /** Length of all files of an image (0 = base), and the bytes allocated on the host; null when unknown. */
   fileSizes(number: number | 'last'): Promise<{ readonly fileSize: number; readonly allocatedSize: number | null }> {
     checkArguments('disk.fileSizes', { number: [number, NUMBER_OF_IMAGE] });
     this.#requests.checkOpen();
@@ -163,8 +165,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * What an image of the chain (0 = base) keeps for itself, with the bytes, as it is on the medium: flush before. The
-   * chain must stay as it is meanwhile. Throws `invalid-argument`, `io`.
+   * Metadata of an image of the chain (0 = base) as on the medium: flush before. The chain must not change during the
+   * iteration. Throws `invalid-argument`, `io`.
    */
   metadata(number: number | 'last', options: MetadataOptions = {}): AsyncGenerator<MetadataChunk> {
     checkArguments('disk.metadata', { number: [number, NUMBER_OF_IMAGE], options: [options, OPTIONS] });
@@ -173,13 +175,13 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     return metadataOf(chain.at(imageNumber(chain, number)).image, options);
   }
 
-  /** Text about all images for people. */
+  /** A report on all images for people. */
   dump(): Promise<string> {
     this.#requests.checkOpen();
     return dumpChain(this.#head.chain.images);
   }
 
-  /** Keys of all files of the chain, or of those that writes go to: two disks that share one are, in part, the same bytes. */
+  /** Keys of all files of the chain, or of those that are written: disks that share one have bytes in common. */
   async identities(of: 'chain' | 'last' = 'chain'): Promise<ReadonlySet<string>> {
     this.#requests.checkOpen();
     checkArguments('disk.identities', { of: [of, oneOf('chain', 'last')] });
@@ -187,7 +189,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     return identitiesOf(of === 'chain' ? images : [last]);
   }
 
-  /** The same, with the file of its cache. */
+  /** Keys of all files of the chain and its cache. */
   async filesInUse(): Promise<ReadonlySet<string>> {
     const { cache } = this.#head.chain;
     const keys = await this.identities();
@@ -196,20 +198,20 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     return found === null ? keys : new Set([...keys, found.key]);
   }
 
-  /** Key of the file of the last image. */
+  /** Key of the last image's file. */
   get lastKey(): string {
     return this.#head.chain.last.key;
   }
 
-  /** Attributes of all files of the images, where files have some. */
+  /** Attributes of all files of the images, where files have any. */
   async attributes(): Promise<readonly FileAttributes[]> {
     this.#requests.checkOpen();
     return attributesOf(this.#head.chain.images);
   }
 
   /**
-   * The content of some neighbours of the chain alone, from number `first` to number `last`: what none of them holds is
-   * absent. For reading, as long as this disk is open, its chain stays as it is and nobody writes to those images.
+   * The data of images `first` to `last` of the chain alone: ranges unallocated in all of them are absent. Read-only;
+   * valid while this disk is open, its chain does not change and those images are not written.
    */
   layers(first: number, last: number): ChainDisk {
     this.#requests.checkOpen();
@@ -223,7 +225,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     return new ChainDisk({ chain, tools: this.#host.tools, options: {}, warnings: [] });
   }
 
-  /** Reads when everything is in memory. False: nothing was read, use `read`. */
+  /** Reads if everything is in memory. False: nothing was read, use `read`. */
   readNow(offset: number, target: Uint8Array): boolean {
     return this.#requests.readNow(offset, target);
   }
@@ -239,23 +241,23 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Compresses bytes that shall be written at `offset`, as the format stores them; `store` writes them. So several can be
-   * compressed at a time and stored in order. The bytes must stay as they are until then. What does not get smaller, or
-   * is no whole unit of the format, is written as it is. Throws `unsupported` where the format stores nothing compressed.
+   * Compresses bytes for a write at `offset` in the format's stored form; `store` writes them. Several can be
+   * compressed at a time and stored in order. The bytes must not change until then. Data that does not get smaller, or
+   * is not a whole unit of the format, is written uncompressed. Throws `unsupported` for formats without compression.
    */
   async compress(offset: number, bytes: Uint8Array, options: OperationOptions = {}): Promise<CompressedWrite> {
     checkArguments('disk.compress', { bytes: [bytes, BYTES], options: [options, OPTIONS] });
     return this.#requests.compress(offset, bytes, options);
   }
 
-  /** Makes a range read zero, giving its room back where that is possible. */
+  /** Makes a range read as zero, freeing its space where possible. */
   async zero(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
     return this.#requests.zero(offset, length, options);
   }
 
   /**
-   * Tells that nobody needs what the ranges hold. Afterwards they read as before or zero, never as the parent where
-   * they hid it. Whole sectors only: what covers a sector in part is left alone.
+   * Marks the data in the ranges as unneeded. Afterwards they read as before or as zero, never as hidden parent data.
+   * Whole sectors only: partly covered sectors are left alone.
    */
   async discard(ranges: readonly Range[], options: OperationOptions = {}): Promise<void> {
     checkArguments('disk.discard', { ranges: [ranges, RANGES], options: [options, OPTIONS] });
@@ -263,9 +265,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Makes an image of the chain as small as its content allows, the last one unless another is named; see compact.ts.
-   * Waits for running requests and holds back new ones. May be cancelled at any time and run again. Throws `unsupported`
-   * when the format cannot.
+   * Makes an image of the chain as small as its content permits, by default the last one. Waits for running requests
+   * and holds back new ones. Can be cancelled at any time and repeated. Throws `unsupported` if the format cannot be
+   * compacted.
    */
   async compact(options: CompactOptions = {}): Promise<void> {
     checkArguments('disk.compact', { options: [options, OPTIONS] });
@@ -275,8 +277,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Changes the size of the disk, a multiple of 512. New space reads zero, whatever a longer parent holds there.
-   * Getting smaller is refused where data would be lost, unless `shrink`.
+   * Changes the size of the disk, a multiple of 512. New space reads as zero, whatever a longer parent contains there.
+   * Refuses to discard data, unless `shrink`.
    */
   async resize(size: number, options: DiskResizeOptions = {}): Promise<void> {
     checkArguments('disk.resize', { size: [size, NUMBER], options: [options, OPTIONS] });
@@ -286,9 +288,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Makes a differencing image over the last one and goes on with it; the one below is only read from then on. Whatever
-   * was written is durable before. After a failure the new image is gone and the disk is as it was. Returns what a person
-   * should know, such as that the new image has no place for the link to its parent.
+   * Creates a differencing image over the last one and continues with it; the image below becomes read-only. All
+   * earlier writes are durable first. After a failure the new image is gone and the disk is unchanged. Returns
+   * warnings, for example that the new image cannot store the link to its parent.
    */
   async createDiff(target: ImageSource, options: CreateDiffOptions = {}): Promise<readonly string[]> {
     checkArguments('disk.createDiff', { target: [target, SOURCE], options: [options, OPTIONS] });
@@ -303,8 +305,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Closes the last image, and with `remove` deletes its files; the one below is the last then, and written if that was
-   * wanted of it. With the only image the disk is closed.
+   * Closes the last image, and with `remove` deletes its files; the image below becomes the last, writable if it was
+   * opened for that. With a single image the disk is closed.
    */
   async closeLast(options: { readonly remove?: boolean | undefined } = {}): Promise<void> {
     checkArguments('disk.closeLast', { options: [options, REMOVING] });
@@ -327,10 +329,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Merges images of the chain, 0 = base, into one of the two and removes the others: into the child when `from` is the
-   * lower one, else into the parent; see merge.ts. Requests go on meanwhile. May be cut off or cancelled at any time and
-   * run again. Throws `invalid-argument`, `read-only`, `unsupported`, and `busy` when an image outside the chain would
-   * lose what it is made from.
+   * Merges images of the chain, 0 = base, into one of the two and deletes the others: into the child when `from` is the
+   * lower one, otherwise into the parent. Requests continue during the merge. Can be interrupted at any time and
+   * repeated. Throws `invalid-argument`, `read-only`, `unsupported`, and `busy` when an image outside the chain depends
+   * on one that changes.
    */
   async merge(from: number | 'last', to: number | 'last', options: MergeOptions = {}): Promise<void> {
     checkArguments('disk.merge', {
@@ -344,10 +346,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Stores what the last image holds in its parent, or in an image further down, and empties it: it stays, as a child of
-   * that one, and reads the same; see merge.ts. Requests go on meanwhile. May be cut off or cancelled at any time and run
-   * again. Images between the two are no part of the chain any more, and read something else. Throws `invalid-argument`,
-   * `read-only`, `unsupported`, and `busy` when something else depends on what would change.
+   * Writes the data of the last image into its parent, or an image further down, and empties it: it becomes a child of
+   * that one, and reads the same. Requests continue during the commit. Can be interrupted at any time and repeated.
+   * Images between the two leave the chain, and read differently. Throws `invalid-argument`, `read-only`,
+   * `unsupported`, and `busy` when something else depends on an image that changes.
    */
   async commit(options: CommitOptions = {}): Promise<void> {
     checkArguments('disk.commit', { options: [options, OPTIONS] });
@@ -357,10 +359,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Makes the last image a child of another parent, or of none, and goes on with that chain; see rebase.ts. What is read
-   * stays the same: where the new parent reads something else the image gets what it read. Holds back requests. May be
-   * cut off or cancelled at any time and run again: the old parent counts until the end. Returns what a person should
-   * know of the new parents. Throws `invalid-argument`, `unsupported`, and what opening the parents throws.
+   * Makes the last image a child of another parent, or of none, and continues with that chain. The disk reads the same:
+   * data that differs between the parents is copied into the image. Holds back requests. Can be interrupted at any time
+   * and repeated: the old parent counts until the end. Returns warnings about the new parents. Throws
+   * `invalid-argument`, `unsupported`, and the errors of opening the parents.
    */
   async rebase(parent: ImageSource | null, options: RebaseOptions = {}): Promise<readonly string[]> {
     checkArguments('disk.rebase', { parent: [parent, nullable(SOURCE)], options: [options, OPTIONS] });
@@ -370,8 +372,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Changes what an image of the chain says of itself (0 = base), durably: comment, UUIDs, geometry; see `setImage`. What
-   * is read stays the same. Throws `unsupported` where the format has no place for it, `read-only`, `invalid-argument`.
+   * Changes metadata of an image of the chain (0 = base), durably: comment, UUIDs, geometry; see `setImage`. The disk
+   * reads the same. Throws `unsupported` if the format cannot store it, `read-only`, `invalid-argument`.
    */
   async set(number: number | 'last', changes: ImageChanges): Promise<void> {
     checkArguments('disk.set', { number: [number, NUMBER_OF_IMAGE], changes: [changes, OPTIONS] });
@@ -381,9 +383,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /**
-   * Changes how an image of the chain was opened (0 = base): what is left out stays. The last image is opened anew where
-   * that is needed, between two requests; what is said of one below counts when it becomes the last. When the image
-   * cannot be opened so, all stays as it was. Throws `denied`, `locked`, `read-only`, `invalid-argument`.
+   * Changes the open options of an image of the chain (0 = base); absent options stay. The last image is reopened if
+   * necessary, between two requests; options of one below apply when it becomes the last. If the image cannot be
+   * reopened, everything stays as before. Throws `denied`, `locked`, `read-only`, `invalid-argument`.
    */
   async setOpenOptions(number: number | 'last', changes: ImageOpenOptions): Promise<void> {
     checkArguments('disk.setOpenOptions', { number: [number, NUMBER_OF_IMAGE], changes: [changes, OPTIONS] });
@@ -403,7 +405,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     yield* joined(start, end, (at) => this.extentAt(at, end), options);
   }
 
-  /** Resolves when everything that was written before this call is durable. */
+  /** Resolves when all writes made before this call are durable. */
   async flush(options: OperationOptions = {}): Promise<void> {
     this.#requests.checkOpen();
     throwIfAborted(signalOf(options), 'The flush');
@@ -418,7 +420,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     }
   }
 
-  /** Waits for running requests, flushes and gives all files back. Rejects when the flush fails; the files are closed all the same. */
+  /**
+   * Waits for running requests, flushes and closes all files. Rejects when the flush fails; the files are closed all
+   * the same.
+   */
   close(): Promise<void> {
     this.#requests.refuseMore();
     this.#closing ??= this.#close();
@@ -447,7 +452,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     }
   }
 
-  /** Everything that is open, also after a failure. */
+  /** Closes everything, even after a failure. */
   async #giveBack(durable: boolean): Promise<void> {
     const { chain } = this.#head;
     try {

@@ -1,4 +1,4 @@
-/** Kinds of the arguments of the library's entry points: see `arguments.ts`. */
+/** Kinds of the arguments of the library's entry points. */
 import {
   either,
   FLAG,
@@ -22,12 +22,12 @@ export const REGISTRY = withMethods('a Registry', 'find', 'findCache', 'findFilt
 export const FILTER = either(NAME, withMethods('a filter', 'open'));
 /** A disk, or another device. */
 export const DEVICE = withMethods('a disk or another device', 'read', 'write', 'extentAt', 'close');
-/** True for what is a device, false for the place of an image. */
+/** True for a device, false for the place of an image. */
 export function isDevice(source: unknown): source is BlockDevice {
   return DEVICE.misfit(source) === null;
 }
 
-/** A disk that was opened: it has images. */
+/** An open disk: it has images. */
 export const DISK = withMethods('a disk', 'read', 'write', 'extentAt', 'layers', 'identities');
 /** The place of an image. */
 export const SOURCE = either(NAME, withFields('an object with provider and name', { provider: PROVIDER, name: NAME }));
@@ -38,12 +38,12 @@ export const SOURCE_OR_DEVICE = either(SOURCE, DEVICE);
 export const INPUT = either(SOURCE, ENTRY_FIELDS);
 /** An image, or all images of a chain. */
 export const INPUTS = either(INPUT, listOf(INPUT));
-/** Which image of a chain. Whether it has one of that number is for the chain to say. */
+/** Number of an image. The chain checks whether it exists. */
 export const NUMBER_OF_IMAGE = kindOf(
   'the number of an image, or "last"',
   (value) => value === 'last' || (typeof value === 'number' && !Number.isNaN(value)),
 );
-/** A stretch of the disk. Whether it lies inside is for the disk to say. */
+/** Ranges of the disk. The disk checks whether they lie inside. */
 export const RANGES = listOf(withFields('an object with offset and length', { offset: NUMBER, length: NUMBER }));
 /** Values for keys. */
 export const CONFIG = kindOf(

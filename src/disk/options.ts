@@ -5,57 +5,62 @@ import type { Registry } from '../image/registry.ts';
 import type { LockState, OpenMode, OperationOptions, Source, StorageProvider } from '../storage/contract.ts';
 import type { OpenGate } from '../storage/gate.ts';
 
-/** Where an image is: a name for the default provider (local files in Node), or a provider with a name. */
+/** Place of an image: a name for the default provider (local files in Node), or a provider with a name. */
 export type ImageSource = string | Source;
 
-/** What images may make vdkit open: nothing, files in these directories and below (or these files), or a gate of your own. */
+/** Files that images may refer to: none, these directories and everything below (or these files), or a custom gate. */
 export type Allow = 'none' | readonly string[] | OpenGate;
 
-/** A clock that tests can turn. */
+/** A clock that tests can control. */
 export interface Timers {
   set(milliseconds: number, run: () => void): unknown;
   clear(handle: unknown): void;
 }
 
-/** Something that a person should know, told when it happens. Failures of a call are thrown and not told as well. */
+/** A message for people, delivered when it arises. Failures of a call are only thrown. */
 export interface Message {
-  /** `error`: something failed that no call waits for, such as a flush that runs by itself. */
+  /**
+   * `error`: a failure that no call waits for, such as that of an automatic flush.
+   */
   readonly level: 'warning' | 'error';
   readonly text: string;
-  /** The image that it is about; null when it is about none. */
+  /** The image concerned; null for none. */
   readonly path: string | null;
-  /** What failed, with level `error`. */
+  /** The failure, with level `error`. */
   readonly error?: unknown;
 }
 
-/** What every entry point takes. */
+/** Options of every entry point. */
 export interface EnvironmentOptions extends OperationOptions {
-  /** For names without one of their own. Default: local files. */
+  /** Provider for plain names. Default: local files. */
   readonly provider?: StorageProvider | undefined;
   /** Formats to use. Default: the built-in ones. */
   readonly registry?: Registry | undefined;
-  /** Default `none`. The word `same-directory` in the list stands for the directory of the image itself. */
+  /**
+   * Files that images may refer to. Default `none`. The word `same-directory` in the list stands for the image's own
+   * directory.
+   */
   readonly allow?: Allow | undefined;
-  /** False: take no locks and look for none. Only for files that surely nobody else has open. Default true. */
+  /** False: neither take nor check locks. Only for files that no other program has open. Default true. */
   readonly lock?: boolean | undefined;
-  /** Hears of warnings as they come up, and of what fails in the background. Must not throw. */
+  /** Receives warnings as they arise, and failures in the background. Must not throw. */
   readonly onMessage?: ((message: Message) => void) | undefined;
 }
 
-/** How others may use the images meanwhile. */
+/** Concurrent use of the images by others. */
 export interface SharingOptions {
-  /** vd.h's SHAREABLE: others may write the image too, if they let us. Both sides must know what they do. */
+  /** vd.h's SHAREABLE: others may write the image too, if they permit it. Both sides must coordinate. */
   readonly shareable?: boolean | undefined;
-  /** Read although somebody may be writing: no locks are taken. What is read is not one consistent state. */
+  /** Read although another program may be writing: no locks are taken. The data may be inconsistent. */
   readonly forceShare?: boolean | undefined;
 }
 
 /**
- * How one image is opened and written: vd.h's open flags. They stay with the image, whatever its place in the chain;
- * those about writing count while it is the last one.
+ * Open options of one image: vd.h's open flags. They stay with the image, whatever its place in the chain; those for
+ * writing apply while it is the last one.
  */
 export interface ImageOpenOptions {
-  /** Default `read`. An image with a child is only read, and written again when it loses the child. */
+  /** Default `read`. An image with a child is read-only, and writable again when it loses the child. */
   readonly mode?: OpenMode | undefined;
   /** As {@link SharingOptions.shareable}. */
   readonly shareable?: boolean | undefined;
@@ -65,87 +70,89 @@ export interface ImageOpenOptions {
   readonly honourSame?: boolean | undefined;
   /** Skip storage flushes. For data that can be made again. */
   readonly ignoreFlush?: boolean | undefined;
-  /** False: discards change nothing. True: refuse an image that cannot give room back. Default: as far as it can. */
+  /** False: discards have no effect. True: refuse an image that cannot free space. Default: as far as possible. */
   readonly discard?: boolean | undefined;
-  /** Requests will mostly come in ascending order: the system reads further ahead, where it can be told to. */
+  /** Requests will mostly be in ascending order: the system reads further ahead, if it can be told. */
   readonly sequential?: boolean | undefined;
 }
 
-/** What a caller decides for one image. Left out: as for the whole disk. */
+/** Settings of one image. Absent: those of the disk. */
 export interface ImageSettings extends ImageOpenOptions {
   readonly type?: MediumType | undefined;
-  /** Read this internal snapshot, by id or name, instead of the disk as it is now. With mode `read` only. */
+  /** Internal snapshot to read, by id or name, instead of the current state. With mode `read` only. */
   readonly snapshot?: string | undefined;
   readonly config?: Config | undefined;
 }
 
-/** An image of a chain that needs more than a name. */
+/** An image of a chain, with options. */
 export interface ImageEntry extends ImageSettings {
   readonly image: ImageSource;
   /** Default: probed. */
   readonly format?: string | undefined;
 }
 
-/** An image as a list of images names it. */
+/** An image in a list of images. */
 export type ImageInput = ImageSource | ImageEntry;
 
 /** A cache file of a disk. */
 export interface CacheEntry {
   readonly file: ImageSource;
-  /** Bytes that it may have at most, where there is none yet: then it is made. Left out: it must be there. */
+  /** Maximum size in bytes if it does not exist yet: then it is created. Absent: it must exist. */
   readonly size?: number | undefined;
 }
 
-/** How a disk is opened. What is said of images counts for all that do not say it themselves. */
+/** Options for opening a disk. They apply to all images without their own. */
 export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, ImageOpenOptions {
   /** Format of the last image. Default: probed; a probed raw image never opens for writing. */
   readonly format?: string | undefined;
-  /** Kind of medium of the last image, where the format cannot tell. */
+  /** Medium type of the last image, if the format cannot tell. */
   readonly type?: MediumType | undefined;
-  /** Of the last image; see {@link ImageSettings.snapshot}. */
+  /** Snapshot of the last image; see {@link ImageSettings.snapshot}. */
   readonly snapshot?: string | undefined;
   /**
-   * Parent of the image (and its format), where the image does not say; or all images below it, base first. An empty list
-   * reads an image that does not name its parent as if it were complete.
+   * Parent of the image (and its format), if the image does not identify it; or all images below it, base first. An
+   * empty list reads an image without a stored parent as if it were complete.
    */
   readonly parent?: ImageInput | readonly ImageInput[] | undefined;
   readonly parentFormat?: string | undefined;
   /**
-   * What is made of a parent that is not as the child remembers it: `off`: nothing; `warn` (default): another image is
-   * refused, one that was written since is warned of; `strict`: both are refused.
+   * Treatment of a parent that does not match the child's link: `off`: ignore; `warn` (default): refuse another image,
+   * warn if it was written since; `strict`: refuse both.
    */
   readonly linkage?: 'off' | 'warn' | 'strict' | undefined;
-  /** With mode `write`: where the last image may not be written, it is opened for reading. See `disk.can.write`. */
+  /** With mode `write`: open the last image for reading if it cannot be written. See `disk.can.write`. */
   readonly readOnlyFallback?: boolean | undefined;
-  /** With mode `write`: an image that is too damaged to be written is repaired first, and a warning says so. */
+  /** With mode `write`: repair an image that is too damaged to be written first, with a warning. */
   readonly repair?: boolean | undefined;
-  /** vd.h's INFO: headers only, without locks and without parents that are not named. Nothing can be read or written. */
+  /**
+   * vd.h's INFO: headers only, without locks, and without parents that are not named. No data can be read or written.
+   */
   readonly infoOnly?: boolean | undefined;
   /**
-   * A cache for what is read: see `disk.cache`. One that belongs to another state of the images is emptied, one whose
-   * header is damaged is made anew when `size` says how large, and a warning says so.
+   * Cache for data read: see `disk.cache`. One that belongs to another state of the images is emptied, one with a
+   * damaged header is recreated if `size` is given, with a warning.
    */
   readonly cache?: CacheEntry | undefined;
   /**
-   * Open images whose conversion by filters was interrupted (`filters.prepare`), to run it to its end. Until then nothing
-   * can be read or written.
+   * Open images whose conversion by filters (`filters.prepare`) was interrupted, in order to complete it. Until then no
+   * data can be read or written.
    */
   readonly resumeFilters?: boolean | undefined;
   /**
-   * Open only the image itself, not its parents. Reading absent ranges then throws. An image that does not name its
-   * parent is opened so for reading only.
+   * Open only the image itself, without parents. Reading absent ranges then throws. An image that does not identify its
+   * parent is opened read-only.
    */
   readonly withoutParents?: boolean | undefined;
-  /** Milliseconds after the first unflushed change until a flush runs by itself. Default 5000; 0: never. */
+  /** Milliseconds after the first unflushed change until an automatic flush. Default 5000; 0: never. */
   readonly flushAfterMs?: number | undefined;
   readonly timers?: Timers | undefined;
 }
 
-/** What a new image shall be. */
+/** Options for a new image. */
 export interface CreateImageOptions extends EnvironmentOptions {
-  /** Default: by the name's extension. */
+  /** Default: from the extension of the name. */
   readonly format?: string | undefined;
-  /** Guest bytes; may be left out with `parent`. */
+  /** Size of the disk in bytes; optional with `parent`. */
   readonly size?: number | undefined;
   readonly type?: MediumType | undefined;
   readonly variant?: readonly string[] | undefined;
@@ -159,65 +166,65 @@ export interface CreateImageOptions extends EnvironmentOptions {
   readonly config?: Config | undefined;
   /** Replace an existing file. */
   readonly force?: boolean | undefined;
-  /** Read parents and the source although somebody may be writing them: see {@link SharingOptions}. */
+  /** Read parents and the source although another program may be writing them: see {@link SharingOptions}. */
   readonly forceShare?: boolean | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** What a conversion makes, from what, and how fast. */
+/** Options for a conversion. */
 export interface ConvertOptions extends CreateImageOptions {
   /** Format of the source. Default: probed. `format` is that of the target. */
   readonly sourceFormat?: string | undefined;
   readonly sourceParent?: ImageInput | readonly ImageInput[] | undefined;
   readonly sourceParentFormat?: string | undefined;
-  /** An internal snapshot of the source, by id or name. */
+  /** Internal snapshot of the source, by id or name. */
   readonly sourceSnapshot?: string | undefined;
-  /** A cache for what is read of the source; see {@link DiskOpenOptions.cache}. */
+  /** Cache for data read from the source; see {@link DiskOpenOptions.cache}. */
   readonly sourceCache?: CacheEntry | undefined;
-  /** With `into`: others may write the target too. */
+  /** With `into`: permit other writers of the target. */
   readonly shareable?: boolean | undefined;
-  /** Write into an existing image or device instead of making a new one. What it holds behind the source's end stays. */
+  /** Write into an existing image or device instead of creating one. Data past the end of the source is kept. */
   readonly into?: boolean | undefined;
-  /** The target may be smaller than the source, where only zeroes are left out at the end. */
+  /** Permit a smaller target if the source ends in zeroes. */
   readonly shrink?: boolean | undefined;
-  /** Runs in flight. Default 4. */
+  /** Number of concurrent runs. Default 4. */
   readonly parallel?: number | undefined;
-  /** Bytes a second at most. */
+  /** Maximum bytes per second. */
   readonly rateLimit?: number | undefined;
-  /** Go on after read errors: the bytes become zero and are reported. */
+  /** Continue after read errors: the bytes become zero and are reported. */
   readonly salvage?: boolean | undefined;
-  /** Smallest run of zeroes that is left out of the target, bytes. Default 4096; 0: none is. */
+  /** Smallest run of zeroes to leave out of the target, in bytes. Default 4096; 0: none. */
   readonly sparseSize?: number | undefined;
-  /** With `parent`: all images below the target, base first, where they are not found by themselves. */
+  /** With `parent`: all images below the target, base first, if they cannot be found by links. */
   readonly parentChain?: readonly ImageSource[] | undefined;
-  /** With `parent`: what the source holds nowhere is left to that parent. Otherwise it becomes zero. */
+  /** With `parent`: leave ranges unallocated in the source to that parent. Otherwise they become zero. */
   readonly skipAbsent?: boolean | undefined;
-  /** Store what can be compressed; by that method, or by the usual one of the format and its config. */
+  /** Compress data, with this method or the default one of the format and its config. */
   readonly compress?: boolean | 'zlib' | 'zstd' | undefined;
-  /** Read the target again and compare. */
+  /** Read the target back and compare. */
   readonly verify?: boolean | undefined;
 }
 
-/** What a conversion did. */
+/** Result of a conversion. */
 export interface ConvertResult {
-  /** Guest bytes of the target. */
+  /** Size of the target's disk in bytes. */
   readonly size: number;
-  /** Bytes that were written, without holes and zeroes. */
+  /** Bytes written, without holes and zeroes. */
   readonly written: number;
   /** Ranges that could not be read (only with `salvage`). */
   readonly unreadable: readonly { readonly offset: number; readonly length: number }[];
   readonly warnings: readonly string[];
 }
 
-/** What counts as a difference; and how disks that are given by name are opened. */
+/** Options for a comparison, and for opening disks given by name. */
 export interface CompareOptions extends EnvironmentOptions {
-  /** Sizes must be equal too. */
+  /** Require equal sizes. */
   readonly strict?: boolean | undefined;
   readonly parallel?: number | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** What a comparison found. */
+/** Result of a comparison. */
 export interface CompareResult {
   readonly same: boolean;
   /** Guest offset of the first differing byte; null when none differs. With `strict`, unequal sizes differ at the shorter end. */
@@ -235,43 +242,43 @@ export interface PartReport {
   readonly allocatedSize: number | null;
 }
 
-/** One image as `inspect` reports it: everything its headers say. */
+/** Report of `inspect` on one image: the content of its headers. */
 export interface ImageReport extends ImageInfo, ImageLinks {
   readonly file: string;
-  /** Bytes on the host as `stat` reports them, all files of the image. */
+  /** Length of all files of the image in bytes. */
   readonly fileSize: number;
-  /** Bytes the host really keeps; null when unknown. */
+  /** Bytes allocated on the host; null when unknown. */
   readonly allocatedSize: number | null;
-  /** Why the format was chosen. */
+  /** Reason for choosing the format. */
   readonly recognisedBy: string;
-  /** Nothing identifies the file, and nobody named its format: it is taken for a raw disk. */
+  /** True when nothing identifies the file and its format was not named: treated as a raw disk. */
   readonly guessed: boolean;
-  /** Who works with the image now, as far as can be told. */
+  /** Programs that have the image open, as far as known. */
   readonly lock: LockState;
   /** Files of the image other than the main one. */
   readonly parts: readonly PartReport[];
 }
 
-/** What to report on. */
+/** Options for a report. */
 export interface InspectOptions extends EnvironmentOptions {
   readonly format?: string | undefined;
   readonly type?: MediumType | undefined;
-  /** Report the parents too. */
+  /** Include the parents. */
   readonly chain?: boolean | undefined;
   readonly parent?: ImageInput | readonly ImageInput[] | undefined;
   readonly parentFormat?: string | undefined;
-  /** Report on the disk as it was at this internal snapshot, by id or name. */
+  /** Internal snapshot to report on, by id or name. */
   readonly snapshot?: string | undefined;
 }
 
-/** The report on an image, and on its parents when they were asked for. */
+/** Report on an image, and on its parents if requested. */
 export interface InspectReport extends ImageReport {
   /** Base first, the image itself last; only with `chain`. */
   readonly chain?: readonly ImageReport[];
 }
 
-/** Options of a walk over metadata. */
+/** Options for metadata. */
 export interface MetadataOptions {
-  /** Also the metadata of each unit of guest data. Default false. */
+  /** Include the metadata of each unit of guest data. Default false. */
   readonly perUnit?: boolean | undefined;
 }

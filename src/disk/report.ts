@@ -1,4 +1,4 @@
-/** What the images of an open disk are and keep for themselves: for people, and for backups of metadata alone. */
+/** Reports on the images of an open disk: for people, and for backups of metadata. */
 import { isImageError, printable } from '../errors.ts';
 import type { Image, MetadataExtent } from '../image/contract.ts';
 import type { Storage } from '../storage/contract.ts';
@@ -6,22 +6,22 @@ import { readPadded } from '../storage/read-padded.ts';
 import type { MetadataOptions } from './options.ts';
 import type { ChainImage } from './path/chain.ts';
 
-/** Bytes of metadata handed over at once. */
+/** Bytes of metadata per piece. */
 const CHUNK = 1024 * 1024;
 
-/** A piece of metadata with its bytes: what vd.h's TRAVERSEMETADATA hands over. */
+/** A piece of metadata with its bytes, as in vd.h's TRAVERSEMETADATA. */
 export interface MetadataChunk {
   readonly file: string;
   /** Bytes in that file. */
   readonly offset: number;
   readonly bytes: Uint8Array;
-  /** For people: `header`, `block map`. */
+  /** Kind of metadata, for people: `header`, `block map`. */
   readonly what: string;
-  /** The unit that it belongs to; null for what belongs to the whole image. */
+  /** Unit that it belongs to; null for metadata of the whole image. */
   readonly guestOffset: number | null;
 }
 
-/** The metadata of an image with its bytes, in pieces of at most 1 MiB. What lies beyond the end of the file is left out. */
+/** Metadata of an image with its bytes, in pieces of at most 1 MiB. Ranges past the end of the file are skipped. */
 export async function* metadataOf(image: Image, { perUnit = false }: MetadataOptions): AsyncGenerator<MetadataChunk> {
   for await (const extent of image.metadata({ perUnit })) yield* chunksOf(extent);
 }
@@ -55,7 +55,7 @@ export async function hostSizes(
   return { fileSize, allocatedSize };
 }
 
-/** Text about a chain for people, base first: vd.h's VDDumpImages. Not for programs: it may change. */
+/** A description of a chain for people, base first: vd.h's VDDumpImages. Not for programs: it may change. */
 export async function dumpChain(images: readonly ChainImage[]): Promise<string> {
   const lines = [`${images.length} ${images.length === 1 ? 'image' : 'images'}, base first`];
   for (const [number, entry] of images.entries()) {
@@ -87,7 +87,7 @@ async function factsOf({ image, settings }: ChainImage): Promise<string[]> {
   ];
 }
 
-/** A dump is wanted most of damaged images, so it goes on without what cannot be read. */
+/** Dumps are mostly needed for damaged images, so unreadable metadata is skipped. */
 async function metadataText(image: Image): Promise<string> {
   const found: string[] = [];
   try {

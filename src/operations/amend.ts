@@ -1,4 +1,4 @@
-/** Changing the options that an image was made with, where its format can. */
+/** Changing the creation options of an image, if its format supports it. */
 import { checkArguments } from '../arguments.ts';
 import { requireWritable } from '../disk/change/stack.ts';
 import { CONFIG, SOURCE } from '../disk/kinds.ts';
@@ -13,7 +13,7 @@ import type { Config, Format, Image, Progress } from '../image/contract.ts';
 import { inspect } from './inspect.ts';
 import { OPTIONS } from './option-kinds.ts';
 
-/** How the image is named. */
+/** Options for an amendment. */
 export interface AmendImageOptions extends EnvironmentOptions, SharingOptions {
   /** Default: probed. */
   readonly format?: string | undefined;
@@ -21,11 +21,10 @@ export interface AmendImageOptions extends EnvironmentOptions, SharingOptions {
 }
 
 /**
- * Changes options of an image that exists, by the names that its format has for them (`amendKeys`), and reports on it as
- * it is then. What is read stays the same, unless another parent is named: nothing looks whether that one fits, which
- * `rebaseImage` does. May be cut off or cancelled at any time and run again. Throws `unsupported` where the format or
- * the image cannot be changed so, `invalid-argument` for names and values that there are not, `limit`, `read-only`,
- * `locked`; when it was refused nothing has changed.
+ * Changes options of an existing image, by the format's names (`amendKeys`), and reports on the changed image. The disk
+ * reads the same, unless another parent is named: its content is not checked, unlike in `rebaseImage`. Can be
+ * interrupted at any time and repeated. Throws `unsupported` for formats or images that cannot be changed,
+ * `invalid-argument` for unknown names and values, `limit`, `read-only`, `locked`; after a refusal nothing has changed.
  */
 export async function amendImage(
   image: ImageSource,

@@ -1,20 +1,20 @@
-/** Files as they are, byte by byte: holes stay holes, and what was written is read back. */
+/** Byte-by-byte file copies with verification: holes stay holes. */
 import { equalBytes } from '../codec/bytes.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import { isPromise, type OperationOptions, type Source, type Storage } from '../storage/contract.ts';
 import { type Staged, type StageOptions, stageTarget } from '../storage/staging.ts';
 
-/** Bytes that are copied at once. */
+/** Bytes copied at a time. */
 const PIECE = 4 * 1024 * 1024;
 
 /** Options for copying bytes. */
 export interface ByteCopyOptions extends OperationOptions {
-  /** Hears of bytes that are done, those that are read back counted again. */
+  /** Receives the number of bytes done; verified bytes are counted again. */
   readonly onBytes?: ((count: number) => void) | undefined;
 }
 
 /**
- * Copies a storage into a new file, durable but for its name, and compares. Nothing is left of it after a failure. Throws
+ * Copies a storage into a new file, durable except for its name, and compares. A failure leaves nothing behind. Throws
  * `exists`, `no-space`, `io`.
  */
 export async function copyFile(
@@ -55,7 +55,7 @@ async function copyBytes(from: Storage, to: Storage, options: ByteCopyOptions): 
   }
 }
 
-/** Compares two storages, sizes too. Where both have holes nothing is read. */
+/** Compares two storages, sizes included. Ranges that are holes in both are not read. */
 export async function sameBytes(one: Storage, other: Storage, options: ByteCopyOptions): Promise<boolean> {
   if (one.size !== other.size) return false;
   const [left, right] = [0, 1].map(() => new Uint8Array(Math.min(PIECE, one.size)));

@@ -21,7 +21,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);
 
-/** base, then middle, then top; the base with a data file where its format has some. */
+/** base, middle, top; the base with a data file if its format supports one. */
 async function makeChain(format: string): Promise<void> {
   const config = format === 'qcow2' ? { data_file: 'data.raw' } : {};
   await createImage(at('base'), { format, size: SIZE, config });

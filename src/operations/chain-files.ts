@@ -16,23 +16,23 @@ import type { Source } from '../storage/contract.ts';
 export interface ChainFilesOptions extends EnvironmentOptions {
   /** Format of the image. Default: probed. */
   readonly format?: string | undefined;
-  /** All images of the chain, base first, the image itself last, where they are not found by themselves. */
+  /** All images of the chain, base first, the image itself last, if they cannot be found by links. */
   readonly chain?: ImageInput | readonly ImageInput[] | undefined;
 }
 
 /** The files of a chain. */
 export interface ChainFiles {
-  /** Keys of all that were found, also of those that are only named. */
+  /** Keys of all files found, including those that are only named. */
   readonly keys: ReadonlySet<string>;
   /** The obstacle to finding the rest; null: these are all. */
   readonly obstacle: ImageError | null;
-  /** The parent that was looked for in vain. */
+  /** UUID of a parent that was not found. */
   readonly missingUuid: string | null;
 }
 
 /**
- * Finds the files of an image and its parents. Headers beside the images are read whatever `allow` says: nothing of them
- * is handed out.
+ * Finds the files of an image and its parents. Headers of images in their directories are read whatever `allow` is, and
+ * not disclosed.
  */
 export async function chainFilesOf(image: ImageSource, options: ChainFilesOptions): Promise<ChainFiles> {
   const { format, chain, ...environment } = options;
@@ -90,7 +90,7 @@ export async function refuseChainTarget(
   });
 }
 
-/** The UUID that a file has as an image; null when it is none. */
+/** UUID of a file as an image; null for other files. */
 async function uuidOf(source: Source, options: EnvironmentOptions): Promise<string | null> {
   try {
     const { registry, signal } = options;

@@ -43,7 +43,7 @@ async function patch(source: At, offset: number, bytes: Uint8Array): Promise<voi
   await storage.close();
 }
 
-/** Map entry `index` becomes `value`. */
+/** Sets map entry `index` to `value`. */
 async function damage(source: At, index: number, value: number): Promise<void> {
   const { mapOffset } = HEADER.decode((await bytesOf(source)).subarray(0, 512));
   const entry = new Uint8Array(4);

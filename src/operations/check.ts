@@ -1,4 +1,4 @@
-/** Checking whether an image is consistent, and repairing it: the same for all formats that can. */
+/** Consistency checks and repairs, the same for all formats with a check. */
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { registryOf, sourceOf } from '../disk/open/environment.ts';
@@ -11,35 +11,35 @@ import { type ImageFiles, OpenedFiles } from '../image/files.ts';
 import { type Finding, summarize } from '../image/findings.ts';
 import { OPTIONS } from './option-kinds.ts';
 
-/** What is checked, and what happens then. */
+/** Options for a check. */
 export interface CheckOptions extends EnvironmentOptions, SharingOptions {
-  /** Default: probed, and for a file that nothing identifies by the extension of its name. */
+  /** Default: probed; for an unidentified file, from the extension of its name. */
   readonly format?: string | undefined;
-  /** Repair what can be repaired. */
+  /** Repair all findings that can be repaired. */
   readonly repair?: boolean | undefined;
-  /** With `repair`: change nothing, only say what would be repaired. */
+  /** With `repair`: change nothing, only report the repairs. */
   readonly dryRun?: boolean | undefined;
-  /** Called before the first byte is changed, with all that was found. Throwing leaves the image as it is. */
+  /** Called before the first change, with all findings. Throwing leaves the image unchanged. */
   readonly beforeRepair?: ((findings: readonly Finding[]) => void | Promise<void>) | undefined;
 }
 
-/** What a check found, and what a repair did about it. */
+/** Result of a check or a repair. */
 export interface CheckReport {
   readonly file: string;
   readonly format: string;
-  /** No corruption and no leak. There may be warnings. */
+  /** No corruption and no leak; there may be warnings. */
   readonly clean: boolean;
-  /** All that is wrong; after a repair, all that is left. */
+  /** All findings; after a repair, the remaining ones. */
   readonly findings: readonly Finding[];
-  /** The image was changed. */
+  /** True when the image was changed. */
   readonly repaired: boolean;
-  /** What was repaired, or with `dryRun` what would be. Empty without `repair`. */
+  /** Findings repaired, or with `dryRun` to be repaired. Empty without `repair`. */
   readonly repairs: readonly Finding[];
 }
 
 /**
- * Checks an image that nobody has open for writing, and with `repair` sets right what can be. A header that cannot be
- * understood is a finding, too. Throws `unsupported` when the format has no check, and `locked`, `not-found`, `io`.
+ * Checks an image that is not open for writing elsewhere, and with `repair` fixes what can be fixed. An unreadable
+ * header is a finding, too. Throws `unsupported` for formats without a check, and `locked`, `not-found`, `io`.
  */
 export async function checkImage(image: ImageSource, options: CheckOptions = {}): Promise<CheckReport> {
   checkArguments('checkImage', { image: [image, SOURCE], options: [options, OPTIONS] });
@@ -70,7 +70,7 @@ async function checkAs(format: Format, file: ImageFile, options: CheckOptions, w
   return { ...before, clean: isClean(left), findings: left, repaired: true, repairs };
 }
 
-/** Opened for writing only now: an image that needs no repair may be one that nobody may write. The lock is held already. */
+/** Opened for writing only now: an image that needs no repair may be read-only. The lock is already held. */
 async function repairAndCheck(format: Format, file: ImageFile, options: CheckOptions): Promise<readonly Finding[]> {
   const { source, gate, key } = file;
   const main = await source.provider.open(source.name, 'write');
@@ -106,7 +106,7 @@ async function runCheck(format: Format, files: ImageFiles, options: CheckOptions
   }
 }
 
-/** What a format throws when it cannot make sense of the file at all. */
+/** Failures of a format that cannot read the file at all. */
 const HOPELESS: ReadonlySet<ImageError['kind']> = new Set(['invalid-format', 'corrupt', 'limit']);
 
 function headerFinding({ message, context }: ImageError): Finding {
@@ -125,7 +125,7 @@ function headerFinding({ message, context }: ImageError): Finding {
   };
 }
 
-/** A damaged signature hides what the file is from every probe: then its name is believed. */
+/** A damaged signature defeats every probe: then the file name decides. */
 async function formatOf(file: ImageFile, options: CheckOptions): Promise<Format> {
   const registry = registryOf(options);
   if (options.format !== undefined) return registry.find(options.format);

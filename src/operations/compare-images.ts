@@ -1,4 +1,4 @@
-/** Comparing disks by their names, or as they are open. */
+/** Comparison of disks, by name or open. */
 import { checkArguments } from '../arguments.ts';
 import type { BlockDevice } from '../disk/device.ts';
 import { isDevice, SOURCE_OR_DEVICE } from '../disk/kinds.ts';
@@ -8,10 +8,10 @@ import { openDisk } from './open.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /**
- * Compares the guest content of two disks. A name is opened for reading, with its parents, and closed again; name the
- * format of a raw disk that looks like something else by opening it yourself. Unless `strict`, a longer disk whose tail
- * reads zero is the same. Reads ahead, answers in order: the first difference is the lowest one. Throws
- * `invalid-argument` for anything that is neither a name nor a device, and what opening and reading throw.
+ * Compares the guest data of two disks. A name is opened for reading, with its parents, and closed again; a raw disk
+ * that looks like another format must be opened by the caller. Unless `strict`, a longer disk whose tail is zero counts
+ * as the same. Reads ahead, reports in order: the first difference is the lowest one. Throws `invalid-argument` for
+ * anything but names and devices, and the errors of opening and reading.
  */
 export async function compare(
   a: ImageSource | BlockDevice,

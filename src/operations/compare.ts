@@ -1,4 +1,4 @@
-/** Comparing what two devices hold: where neither has data nothing is read. */
+/** Comparison of two devices; ranges without data in both are not read. */
 import { alignDown } from '../binary/numbers.ts';
 import { firstDifference, isZero } from '../codec/bytes.ts';
 import type { BlockDevice, Extent } from '../disk/device.ts';
@@ -8,7 +8,7 @@ import { isPromise } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
 import { PARALLEL_RUNS, RUN_BYTES } from './copy-engine.ts';
 
-/** A stretch in which both devices are of one kind each. */
+/** A stretch of one kind in each device. */
 interface Stretch {
   readonly offset: number;
   readonly length: number;
@@ -16,7 +16,7 @@ interface Stretch {
   readonly inB: boolean;
 }
 
-/** As `compare`, for two devices. */
+/** Compares two devices; see {@link compare}. */
 export async function compareDevices(
   a: BlockDevice,
   b: BlockDevice,
@@ -34,7 +34,10 @@ export async function compareDevices(
   return { same: first === null, firstDifference: first, sizes };
 }
 
-/** First difference of two devices before `end`, or null. Behind the end of one of them the other is compared with zeroes. */
+/**
+ * First difference of two devices before `end`, or null. Past the end of the shorter one the other is compared with
+ * zeroes.
+ */
 export async function differenceWithin(
   a: BlockDevice,
   b: BlockDevice,
@@ -48,7 +51,7 @@ export async function differenceWithin(
   return first ?? (await differenceIn(longer, null, { ...range, start: common, end: range.total }));
 }
 
-/** Offset of the first byte from `start` on that is not zero, or null. */
+/** Offset of the first non-zero byte from `start` on, or null. */
 export function differenceFromZero(
   device: BlockDevice,
   start: number,
@@ -64,7 +67,7 @@ interface Range {
   readonly options: CompareOptions;
 }
 
-/** First difference in a range; without `b`, first byte that is not zero. */
+/** First difference in a range; without `b`, the first non-zero byte. */
 async function differenceIn(a: BlockDevice, b: BlockDevice | null, range: Range): Promise<number | null> {
   const { options } = range;
   // What goes forwards only is read piece by piece.

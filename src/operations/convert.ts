@@ -1,4 +1,4 @@
-/** Converting: the content of one disk, its chain flattened, into a new image or an existing one. */
+/** Conversion: copies the data of one disk, with its chain flattened, into a new image or an existing one. */
 import { checkArguments } from '../arguments.ts';
 import { type BlockDevice, requireRandom } from '../disk/device.ts';
 import { ChainDisk } from '../disk/disk.ts';
@@ -21,14 +21,14 @@ import { lostOf } from './lost.ts';
 import { openDisk, stackTools } from './open.ts';
 import { OPTIONS } from './option-kinds.ts';
 
-/** qemu-img's default too: shorter runs of zeroes are not worth a seek. */
+/** Also qemu-img's default: shorter runs of zeroes are not worth a seek. */
 const SPARSE_SIZE = 4096;
 
 /**
- * Copies the content of `source` into `target`. A new target appears only when it is complete and durable; after a
- * failure or an abort nothing is left of it. With `into` an existing image is overwritten in place, and what it holds
- * behind the end of the source stays. A target that is smaller than the source is refused, unless `shrink`.
- * Throws what opening, creating and I/O throw; never changes the source.
+ * Copies the data of `source` into `target`. A new target appears only when it is complete and durable; after a failure
+ * or an abort nothing is left of it. With `into` an existing image is overwritten in place, and its data past the end
+ * of the source is kept. A target smaller than the source is refused, unless `shrink`. Throws the errors of opening,
+ * creating and I/O; never changes the source.
  */
 export async function convert(
   source: ImageSource | BlockDevice,
@@ -75,7 +75,7 @@ async function convertDevice(
   return { ...result, warnings: [...warnings, ...lostIn(source, options), ...result.warnings] };
 }
 
-/** Facts that the source has beside its disk. An image that exists already keeps its own comment and geometry. */
+/** Facts that the source has in addition to its data. An existing image keeps its own comment and geometry. */
 function lostIn(source: BlockDevice, { into, comment, geometry, sourceSnapshot }: ConvertOptions): string[] {
   const last = source instanceof ChainDisk ? source.images.at(-1) : undefined;
   if (last === undefined) return [];
@@ -87,7 +87,10 @@ function geometryOf(geometry: ConvertOptions['geometry']): ImageInfo['geometry']
   return { physical: geometry?.physical ?? null, logical: geometry?.logical ?? null };
 }
 
-/** The content of a device in a new image. `continues`: the file that goes on in it, whose attributes it gets. */
+/**
+ * Copies the data of a device into a new image. `continues`: the file that the image replaces, whose attributes it
+ * gets.
+ */
 export async function convertNew(
   source: BlockDevice,
   target: ImageSource,
@@ -134,7 +137,7 @@ export async function convertNew(
   }
 }
 
-/** The new image as a disk, over its parents when it has some. Takes the image over. */
+/** The new image as a disk, over its parents if it has any. Takes over the image. */
 async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<ChainDisk> {
   const name = made.target.name;
   const last: OpenedImage = {
@@ -191,7 +194,7 @@ async function convertInto(source: BlockDevice, target: ImageSource, options: Co
   return { size: disk.size, written, unreadable, warnings: [...disk.warnings, ...rest] };
 }
 
-/** A warning where a larger target holds something behind the end of the copy. Zeroes it may hold are not looked for. */
+/** Warning if a larger target has data past the end of the copy. Stored zeroes are not searched for. */
 async function restOf(disk: ChainDisk, end: number): Promise<string[]> {
   for (let at = end; at < disk.size; ) {
     const answer = disk.extentAt(at, disk.size);
@@ -231,7 +234,7 @@ async function replaceable(source: ChainDisk, { provider, name }: Source): Promi
   });
 }
 
-/** Writing over what is being read would destroy both. A base that both have is only read. */
+/** Throws when the target is being read: writing would destroy both. A common base is only read. */
 async function refuseSameFile(source: BlockDevice, target: string, keys: Iterable<string>): Promise<void> {
   if (!(source instanceof ChainDisk)) return;
   const read = await source.identities();
@@ -241,7 +244,7 @@ async function refuseSameFile(source: BlockDevice, target: string, keys: Iterabl
   }
 }
 
-/** Closes after a failure: the failure that is already on its way matters more. */
+/** Closes after a failure, which matters more than a failure to close. */
 async function closeAfter(disk: ChainDisk): Promise<void> {
   await disk.close().catch(() => {});
 }
@@ -262,7 +265,7 @@ async function copyAndClose(
   }
 }
 
-/** Config values of a new image that shall be compressed. Throws `unsupported`, `invalid-argument`. */
+/** Config values of a new compressed image. Throws `unsupported`, `invalid-argument`. */
 function compressedConfig(target: ImageSource, options: ConvertOptions): Pick<ConvertOptions, 'config'> {
   const { compress = false, config = {} } = options;
   if (compress === false) return {};
@@ -292,7 +295,7 @@ function compressedConfig(target: ImageSource, options: ConvertOptions): Pick<Co
   return { config: { ...config, [name]: compress } };
 }
 
-/** Refuses an image that does not compress, or in another way than asked for. */
+/** Rejects an image without compression, or with another method than requested. */
 function checkCompression({ compress = false }: ConvertOptions, disk: ChainDisk): void {
   if (compress === false) return;
   const method = disk.compression?.method ?? null;
@@ -335,7 +338,7 @@ function copyOptions(length: number, options: ConvertOptions, compress = 0): Cop
   };
 }
 
-/** A new image without a parent holds nothing. */
+/** True for a new image without a parent, which reads as zero. */
 function readsZeroAtFirst({ into, parent }: ConvertOptions): boolean {
   return into !== true && parent === undefined;
 }

@@ -9,7 +9,7 @@ const SIZE = RUNS * RUN_BYTES;
 const later = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1));
 const numbers = (from: number): number[] => Array.from({ length: RUNS }, (_, n) => from + n);
 
-/** All data; each run is full of a number of its own. `now` answers `readNow`; without it the device has none. */
+/** All data; each run is filled with its own number. `now` answers `readNow`; without it the device has none. */
 class Source implements BlockDevice {
   readonly label = 'source';
   readonly size = SIZE;
@@ -55,7 +55,7 @@ class Source implements BlockDevice {
   async close(): Promise<void> {}
 }
 
-/** Keeps the first byte of each run, and how many writes ran at a time. */
+/** Records the first byte of each run, and the number of concurrent writes. */
 class Target extends Source {
   override readonly can: BlockDevice['can'];
   override readonly blockSize = RUN_BYTES;

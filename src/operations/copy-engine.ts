@@ -1,8 +1,8 @@
 /**
- * Moving the content of one device to another: extents first, so that holes cost nothing; then large aligned runs,
- * several in flight. Reads run ahead, writes follow each other in guest order, so that a target that allocates stays in order.
- * A source or a target that goes forwards only gets one request at a time, each behind the last.
- * Memory is bounded: one buffer for each run in flight, used again and again.
+ * The copy engine: copies the data of one device to another. It reads extents first, so that holes cost nothing; then
+ * large aligned runs, several in flight. Reads run ahead, writes follow each other in guest order, so that a target
+ * that allocates stays in order. A source or a target that goes forwards only gets one request at a time, each behind
+ * the last. Memory is bounded: one reusable buffer for each run in flight.
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
 import { dataRuns } from '../codec/bytes.ts';
@@ -17,39 +17,39 @@ import { Turns } from '../storage/turns.ts';
 
 /** Bytes of a run. Smaller ones spend their time on waking threads; larger ones only cost memory. */
 export const RUN_BYTES = 4 * 1024 * 1024;
-/** Runs in flight: one that is written, one that waits for that, one that is read ahead. */
+/** Runs in flight: one being written, one waiting for that, one being read ahead. */
 export const PARALLEL_RUNS = 3;
-/** Runs whose writes have begun: the second one is placed, and ready, when the first one ends. */
+/** Runs whose writes have begun: the second one is allocated and ready when the first one ends. */
 const WRITES_BEGUN = 2;
 /**
- * Reads that end sooner come from memory: then they go one by one, since a second one would only take the processor
- * from the writer. A medium that takes longer gets as many as there are buffers.
+ * Faster reads come from memory: then they run one at a time, since a second one would only take the processor from the
+ * writer. A slower medium gets as many as there are buffers.
  */
 const QUICK_READ_MS = 5;
-/** Runs that are read by `read` because the ones before were not at hand. */
+/** Runs read by `read` after the preceding ones were not available. */
 const NOW_PAUSE_MOST = 64;
-/** Of runs that are compressed: units of 2 MiB, the largest that a format has, come whole. */
+/** Size of compressed runs: units of 2 MiB, the largest of any format, come whole. */
 const COMPRESSED_RUN_BYTES = 2 * 1024 * 1024;
-/** Of a copy whose rate is limited. */
+/** Size of runs with a limited rate. */
 const MIN_RUN_BYTES = 64 * 1024;
-/** Ranges being zeroed at one time. */
+/** Concurrent zeroed ranges. */
 const MAX_ZEROES = 64;
 const SECTOR = 512;
 
-/** What is copied, and how. */
+/** Options for the copy engine. */
 export interface CopyOptions {
-  /** Bytes of the source that are copied. */
+  /** Bytes of the source to copy. */
   readonly length: number;
-  /** The target reads zero wherever nothing is written. */
+  /** The target reads as zero wherever nothing is written. */
   readonly targetIsZero: boolean;
-  /** What the source holds nowhere is left to the target's parent. Otherwise it is zero like any other. */
+  /** Leave ranges unallocated in the source to the target's parent. Otherwise they are zero like any other. */
   readonly skipAbsent?: boolean | undefined;
-  /** The target stores what it can compressed, in units of so many bytes; 0: it does not. */
+  /** The target compresses data in units of this many bytes; 0: no compression. */
   readonly compress?: number | undefined;
-  /** Smallest run of zeroes that is left out, bytes; 0: none is. */
+  /** Smallest run of zeroes to skip, in bytes; 0: none. */
   readonly sparseSize: number;
   readonly parallel: number;
-  /** Bytes a second at most; 0: no limit. */
+  /** Maximum bytes per second; 0: unlimited. */
   readonly rateLimit: number;
   readonly salvage: boolean;
   readonly signal: AbortSignal | undefined;
@@ -57,18 +57,18 @@ export interface CopyOptions {
   readonly onProgress: ((progress: Progress) => void) | undefined;
 }
 
-/** What a copy did. */
+/** Result of a copy. */
 export interface CopyResult {
   readonly written: number;
   readonly unreadable: { offset: number; length: number }[];
 }
 
-/** A stretch of the source that is handled at once. */
+/** A stretch of the source handled at once. */
 interface Run {
   readonly offset: number;
   readonly length: number;
   readonly data: boolean;
-  /** The source holds nothing here, not even zeroes. */
+  /** Unallocated in the source. */
   readonly absent: boolean;
 }
 
@@ -77,15 +77,15 @@ export function copyContent(source: BlockDevice, target: BlockDevice, options: C
   return startCopy(source, options).into(target);
 }
 
-/** A copy whose target need not be there yet. */
+/** A copy whose target need not exist yet. */
 export interface StartedCopy {
   /** Copies; called once. Throws the first failure, with nothing still running. */
   into(target: BlockDevice): Promise<CopyResult>;
-  /** There will be no target: resolves when nothing is read any more. */
+  /** Cancels: resolves when no read is running. */
   cancel(): Promise<void>;
 }
 
-/** Begins to read what `into` will write, as far as there are buffers. One of its two methods must be called. */
+/** Starts reading for a later `into`, as far as there are buffers. One of its two methods must be called. */
 export function startCopy(source: BlockDevice, options: CopyOptions): StartedCopy {
   const job = new CopyJob(source, options);
   const taken = markHandled(takeAll(job, source, options));
@@ -118,7 +118,7 @@ async function takeAll(job: CopyJob, source: BlockDevice, options: CopyOptions):
   for await (const run of runs) await job.take(run);
 }
 
-/** A slow copy goes in short steps: a quarter of a second each, so that its rate is one and it can be cancelled. */
+/** A slow copy uses short steps, a quarter of a second each, so that its rate is even and it can be cancelled. */
 function runBytesFor({ rateLimit, compress = 0 }: CopyOptions): number {
   const usual = compress > 0 ? COMPRESSED_RUN_BYTES : RUN_BYTES;
   if (rateLimit === 0) return usual;
@@ -126,8 +126,8 @@ function runBytesFor({ rateLimit, compress = 0 }: CopyOptions): number {
 }
 
 /**
- * Cuts the source's data at run borders, wherever its extents begin: what is stored in pieces is moved in large ones.
- * Stretches without data come whole, as far as they are whole units: what is left of them belongs to the data beside it.
+ * Cuts the source's data at run borders, independent of its extents: scattered data is moved in large pieces. Stretches
+ * without data come whole, as far as they are whole units: the rest belongs to the neighbouring data.
  */
 async function* runsOf(
   source: BlockDevice,
@@ -135,7 +135,7 @@ async function* runsOf(
 ): AsyncGenerator<Run> {
   const { length, runBytes, unit, turns } = how;
   const data = (from: number, to: number): Run => ({ offset: from, length: to - from, data: true, absent: false });
-  /** Where data begins that was not handed out yet; `at` when there is none. */
+  /** Start of the data not yet returned; `at` when there is none. */
   let start = 0;
   for (let at = 0; at < length; ) {
     const turn = turns.take();
@@ -172,12 +172,12 @@ class CopyJob {
   readonly #pace: Pace;
   #buffers = 0;
   #waiting: ((buffer: Uint8Array) => void) | null = null;
-  /** Ends when the last read that was started has; never fails. */
+  /** Ends with the last read started; never fails. */
   #lastRead: Promise<void> = Promise.resolve();
   #quickReads = true;
-  /** The writes that may still wait or run, the last one last. */
+  /** Pending and running writes, the last one last. */
   readonly #writes: QueuedWrite[] = [];
-  /** Until there is a target, reads leave this thread to whoever makes it. */
+  /** Until there is a target, reads leave this thread to its creation. */
   #begun = false;
   #nowPause = 0;
   #nextNowPause = 1;
@@ -186,9 +186,9 @@ class CopyJob {
   #written = 0;
   #done = 0;
 
-  /** Hands the target over to those who wait for it. */
+  /** Provides the target to those who wait for it. */
   begin!: (target: BlockDevice) => void;
-  /** Lets those who wait for a target go. */
+  /** Releases those who wait for a target. */
   cancel!: () => void;
 
   constructor(source: BlockDevice, options: CopyOptions) {
@@ -250,7 +250,7 @@ class CopyJob {
     throwIfAborted(this.#options.signal, `The ${this.#options.operation}`);
   }
 
-  /** Writes begin in guest order, so that a target that allocates stays in order; a few of them may overlap. */
+  /** Writes begin in guest order, so that an allocating target stays in order; a few of them may overlap. */
   #enqueue<T>(
     reading: Promise<T>,
     write: (target: BlockDevice, read: T) => Promise<void>,
@@ -317,7 +317,7 @@ class CopyJob {
     return allDone(work);
   }
 
-  /** True when all of the run was at hand. First what has ended may start what follows it. */
+  /** True when all of the run was available. Lets completed work start its successors first. */
   async #readNow(run: Run, bytes: Uint8Array): Promise<boolean> {
     const { readNow, can } = this.#source;
     // What comes at once would overtake the reads that wait for each other.
@@ -365,7 +365,7 @@ class CopyJob {
     }
   }
 
-  /** Saves what can be read around a bad place: halves until single sectors are left. */
+  /** Saves the readable data around a bad spot: halves until single sectors are left. */
   async #readPieces(offset: number, bytes: Uint8Array): Promise<void> {
     throwIfAborted(this.#options.signal, `The ${this.#options.operation}`);
     try {
@@ -410,13 +410,13 @@ class CopyJob {
   }
 }
 
-/** A write that waits for its turn, or runs. Neither promise fails. */
+/** A pending or running write. Neither promise fails. */
 interface QueuedWrite {
   readonly started: Promise<void>;
   readonly ended: Promise<void>;
 }
 
-/** Something that others wait for. */
+/** A condition that others wait for. */
 class Signal {
   give!: () => void;
   readonly given = new Promise<void>((resolve) => {

@@ -6,7 +6,7 @@ const MIB = 1024 ** 2;
 const SIZE = 8 * MIB;
 const OPEN = { allow: ['same-directory'], flushAfterMs: 0 } as const;
 
-/** A chain whose images each have two blocks of their own: at 0, 2, 4 MiB. */
+/** A chain whose images each have two private blocks: at 0, 2, 4 MiB. */
 async function chain(provider: MemoryProvider, name: string, images: number, size = SIZE): Promise<Disk> {
   const disk = await Disk.create({ provider, name: `/${name}0.vdi` }, { size, ...OPEN });
   for (let number = 0; number < images; number++) {

@@ -1,4 +1,4 @@
-/** Copying what a chain reads into a disk that is there already, only where the two may differ. */
+/** Copies the data of a chain into an existing disk, only where the two may differ. */
 import { checkArguments } from '../arguments.ts';
 import type { BlockDevice, Extent } from '../disk/device.ts';
 import type { ChainDisk } from '../disk/disk.ts';
@@ -11,34 +11,37 @@ import { copyContent, PARALLEL_RUNS } from './copy-engine.ts';
 import { refuseCut } from './cut.ts';
 import { OPTIONS } from './option-kinds.ts';
 
-/** What is known of the two disks, and what shall become of the target. */
+/** Facts about the two disks, and options for the target. */
 export interface CopyIntoOptions extends OperationOptions {
-  /** Images 0 to this number of the source read the same as images 0 to `toSame` of the target. Wrong numbers make a wrong copy. */
+  /**
+   * Images 0 to this number of the source read the same as images 0 to `toSame` of the target. Wrong numbers make a
+   * wrong copy.
+   */
   readonly fromSame?: number | undefined;
   readonly toSame?: number | undefined;
-  /** Give the target the size of the source first. */
+  /** Resize the target to the size of the source first. */
   readonly resize?: boolean | undefined;
-  /** Guest bytes that are copied. Default: all of the source. */
+  /** Bytes to copy. Default: all of the source. */
   readonly length?: number | undefined;
-  /** The target may be smaller than the source, where only zeroes are left out at the end. */
+  /** Permit a smaller target if the source ends in zeroes. */
   readonly shrink?: boolean | undefined;
   readonly parallel?: number | undefined;
-  /** Bytes a second at most. */
+  /** Maximum bytes per second. */
   readonly rateLimit?: number | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** What was copied. */
+/** Result of the copy. */
 export interface CopyIntoResult {
-  /** Bytes that were written, without holes and zeroes. */
+  /** Bytes written, without holes and zeroes. */
   readonly written: number;
 }
 
 /**
- * Makes the target read what the source reads at one of its images (0 = base), and durable. What lies beyond the source
- * stays. The target takes over the modification UUID and, where it has room for it, the geometry. After a failure or an
- * abort the target has part of the copy. Throws `invalid-argument` for numbers that cannot be, and for a smaller target
- * unless `shrink`; `read-only`, `unsupported`, and what I/O throws. Never changes the source.
+ * Makes the target read as one of the source's images (0 = base), durably. Data past the end of the source stays. The
+ * target gets the modification UUID and, if it can store it, the geometry. After a failure or an abort the target has
+ * part of the copy. Throws `invalid-argument` for impossible numbers, and for a smaller target unless `shrink`;
+ * `read-only`, `unsupported`, and I/O errors. Never changes the source.
  */
 export async function copyInto(
   source: ChainDisk,
@@ -83,7 +86,7 @@ export async function copyInto(
   return { written };
 }
 
-/** The source, as far as the target may read something else. The rest is told to be absent, which a copy leaves alone. */
+/** The source, as far as the target may differ. The rest is reported as absent, which a copy leaves alone. */
 class Differing implements BlockDevice {
   readonly label: string;
   readonly size: number;
@@ -157,7 +160,7 @@ function noSuch({ label }: ChainDisk, what: string, found: number, most: number)
   });
 }
 
-/** Writing over what is being read would destroy both. A base that both have is only read. */
+/** Throws when the target is being read: writing would destroy both. A common base is only read. */
 async function refuseShared(source: ChainDisk, target: ChainDisk): Promise<void> {
   const own = await source.identities();
   for (const key of await target.identities('last')) {
@@ -183,7 +186,7 @@ async function lengthOf(source: ChainDisk, target: ChainDisk, options: CopyIntoO
   return most;
 }
 
-/** What the source says of itself, as far as the target has a place for it. */
+/** Copies the source's metadata, as far as the target can store it. */
 async function takeOver(target: ChainDisk, { geometry, modificationUuid }: ImageInfo): Promise<void> {
   const { size } = target;
   const physical = geometry.physical === null ? null : physicalForSize(geometry.physical, size);

@@ -11,7 +11,7 @@ interface At {
 
 const OPEN = { allow: ['same-directory'], flushAfterMs: 0 } as const;
 
-/** Three images, each with two blocks of its own; the last hides one of the base with zeroes. */
+/** Three images, each with two private blocks; the last hides one of the base with zeroes. */
 async function makeChain(provider = new MemoryProvider()): Promise<{ provider: MemoryProvider; disk: Disk }> {
   const disk = await Disk.create({ provider, name: '/0.vdi' }, { provider, size: SIZE, comment: 'the base', ...OPEN });
   for (const number of [0, 1, 2]) {

@@ -1,6 +1,6 @@
 /**
- * Copying images of a chain one by one, so that the copy is a chain, too; and moving an image, also to another format
- * or file system. What is new appears only when it is complete and durable.
+ * Copying images of a chain one by one, so that the copy is a chain as well; and moving an image, also to another
+ * format or file system. New files appear only when complete and durable.
  */
 import { CALLBACK, checkArguments } from '../arguments.ts';
 import { removeFiles } from '../disk/change/stack.ts';
@@ -33,14 +33,14 @@ import { OPTIONS } from './option-kinds.ts';
 import { type SetChanges, type SetOptions, setImage } from './set.ts';
 import { childrenOf } from './siblings.ts';
 
-/** What the copy becomes. With `parent` it is a differencing image over the last image of another chain. */
+/** Options for the copy. With `parent` it is a differencing image over the last image of another chain. */
 export interface CopyImageOptions extends Omit<CreateImageOptions, 'lock'> {
   /**
-   * With `parent`: images 0 to this number of the source chain read the same as all of the target's chain, so that only
-   * what stands above them is copied. A wrong number makes a wrong copy. Left out: everything is.
+   * With `parent`: images 0 to this number of the source chain read the same as the whole chain of the target, so that
+   * only the data above them is copied. A wrong number makes a wrong copy. Default: copy everything.
    */
   readonly fromSame?: number | undefined;
-  /** With `parent`: all images below the copy, base first, where they are not found by themselves. */
+  /** With `parent`: all images below the copy, base first, if they cannot be found by links. */
   readonly parentChain?: readonly ImageSource[] | undefined;
   /** See {@link ConvertOptions.compress}. */
   readonly compress?: NonNullable<ConvertOptions['compress']> | undefined;
@@ -52,9 +52,9 @@ export interface CopyImageOptions extends Omit<CreateImageOptions, 'lock'> {
 }
 
 /**
- * Copies what a chain reads at one of its images (0 = base), or only what stands above `fromSame`, into a new image of
- * any format. The copy gets an identity of its own and keeps the comment and the modification UUID. Throws what
- * opening, creating and I/O throw; nothing is left of the copy then.
+ * Copies the data of a chain at one of its images (0 = base), or only the data above `fromSame`, into a new image of
+ * any format. The copy gets a new UUID and keeps the comment and the modification UUID. Throws the errors of opening,
+ * creating and I/O, leaving nothing behind.
  */
 export async function copyImage(
   source: ChainDisk,
@@ -113,7 +113,7 @@ async function lostInCopy(image: DiskImage, target: ImageSource, options: CopyIm
   return lostOf(image.info, image.name, made === image.format ? { ...own, config, variant } : own);
 }
 
-/** A guest finds the same drive, unless its size makes that impossible. */
+/** The guest finds the same drive, unless its size makes that impossible. */
 function geometryFor({ geometry }: ImageInfo, size: number): NonNullable<CreateImageOptions['geometry']> {
   const { physical, logical } = geometry;
   return {
@@ -122,7 +122,7 @@ function geometryFor({ geometry }: ImageInfo, size: number): NonNullable<CreateI
   };
 }
 
-/** A copy that took the place of an image of the chain would cut the chain. */
+/** Throws when the copy would replace an image of the chain. */
 async function refuseSelf(source: ChainDisk, target: ImageSource, options: EnvironmentOptions): Promise<void> {
   const { provider, name } = sourceOf(target, options);
   const present = await provider.lookUp(name);
@@ -160,7 +160,7 @@ async function compareWhole(source: ChainDisk, target: ImageSource, options: Cop
   });
 }
 
-/** Stores what the image said of itself, as far as the format of the copy has room for it. Returns what it stored. */
+/** Stores the image's metadata, as far as the format of the copy can. Returns what was stored. */
 async function keepFacts(target: ImageSource, facts: SetChanges, options: SetOptions): Promise<string[]> {
   const kept: string[] = [];
   for (const [name, value] of Object.entries(facts)) {
@@ -175,29 +175,29 @@ async function keepFacts(target: ImageSource, facts: SetChanges, options: SetOpt
   return kept;
 }
 
-/** What a chain is copied to. */
+/** Options for the copy of a chain. */
 export interface CopyChainOptions extends EnvironmentOptions {
   /** Format of the copies. Default: that of each image. */
   readonly format?: string | undefined;
-  /** Replace files that are there. */
+  /** Replace existing files. */
   readonly force?: boolean | undefined;
   readonly verify?: boolean | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** One image that was copied. */
+/** One copied image. */
 export interface CopiedImage {
   readonly from: string;
   readonly to: string;
-  /** Bytes that were written, without holes and zeroes. */
+  /** Bytes written, without holes and zeroes. */
   readonly written: number;
   /** Warnings for people: facts of the image that the copy lacks. */
   readonly warnings: readonly string[];
 }
 
 /**
- * Copies all images of a chain, each to the name that `nameOf` gives it, base first, so that the copies are a chain
- * that reads the same at every image. After a failure the copies that were begun are gone.
+ * Copies all images of a chain, each to the name returned by `nameOf`, base first, so that the copies form a chain that
+ * reads the same at every image. After a failure all unfinished copies are gone.
  */
 export async function copyChain(
   source: ChainDisk,
@@ -257,7 +257,7 @@ async function likenessOf(
   return { config, ...(compress ? { compress } : {}) };
 }
 
-/** Looks through the tables of an image, up to the first unit that is compressed. */
+/** Reads the tables of an image up to the first compressed unit. */
 async function holdsCompressed(layer: ChainDisk, signal: AbortSignal | undefined): Promise<boolean> {
   const turns = new Turns(signal, 'The copy');
   for (let at = 0; at < layer.size; ) {
@@ -271,17 +271,17 @@ async function holdsCompressed(layer: ChainDisk, signal: AbortSignal | undefined
   return false;
 }
 
-/** How an image is moved. */
+/** Options for a move. */
 export interface MoveOptions extends FileOptions {
-  /** Format of the image afterwards. Default: as it is. */
+  /** Format of the image afterwards. Default: unchanged. */
   readonly to?: string | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /**
- * Moves an image: under another name where that is enough, else all its files are copied as they are, read back, and only
- * then removed. Into another format its content is copied, with its identities, and compared. So there is always one that
- * is complete. Throws as `renameImage` does, and `unsupported` for what the other format could not keep.
+ * Moves an image: by renaming it if possible, otherwise all its files are copied, verified, and only then deleted. With
+ * another format its data is converted, with its UUIDs, and compared. There is always one complete image. Throws as
+ * `renameImage` does, and `unsupported` for features that the other format lacks.
  */
 export async function moveImage(
   image: ImageSource,
@@ -300,7 +300,7 @@ export async function moveImage(
 
 type Place = ReturnType<typeof sourceOf>;
 
-/** Before anything is copied: the original could not be removed afterwards. */
+/** Checked before anything is copied: the original could not be deleted afterwards. */
 async function refuseParent(from: Place, options: MoveOptions): Promise<void> {
   if (options.force === true) return;
   const { names, complete } = await childrenOf(from, options);
@@ -312,7 +312,7 @@ async function refuseParent(from: Place, options: MoveOptions): Promise<void> {
   });
 }
 
-/** The content of an image in another format; the original goes when the copy has all of it. */
+/** Converts the image; the original is deleted when the copy is complete. */
 async function copyAway(from: Place, to: Place, options: MoveOptions & { to: string }): Promise<RenameResult> {
   const { to: format, force: _force, onProgress, ...own } = options;
   const environment = environmentOf(options);
@@ -360,7 +360,10 @@ function refuseLoss({ snapshots = [], bitmaps = [] }: ImageInfo, path: string, f
   });
 }
 
-/** A move that was cut before the original was removed; its copy is complete, but perhaps for what it says of itself. */
+/**
+ * Detects a move that was interrupted before the original was deleted; the copy is complete, except perhaps for its
+ * metadata.
+ */
 async function isCopied(disk: ChainDisk, to: Place, options: MoveOptions & { to: string }): Promise<boolean> {
   if ((await to.provider.lookUp(to.name)) === null) return false;
   const existing = new ImageError('exists', 'There is something of that name already', {

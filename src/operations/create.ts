@@ -1,4 +1,4 @@
-/** Making new images: checked first, made under a temporary name, published when complete. */
+/** Creation of images: checked, made under a temporary name, published when complete. */
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { environmentOf, registryOf, sourceOf } from '../disk/open/environment.ts';
@@ -26,8 +26,8 @@ export interface StagedImage {
 }
 
 /**
- * Makes a new, empty image: a base of `size` bytes, or a differencing image over `parent`. It appears under its name
- * only when it is complete and durable; after a failure nothing is left. Throws `exists` rather than replace a file.
+ * Creates an empty image: a base of `size` bytes, or a differencing image over `parent`. It appears under its name only
+ * when it is complete and durable; a failure leaves nothing behind. Throws `exists` if the name is taken.
  */
 export async function createImage(target: ImageSource, options: CreateImageOptions): Promise<InspectReport> {
   checkArguments('createImage', { target: [target, SOURCE], options: [options, OPTIONS] });
@@ -50,7 +50,7 @@ export async function createImage(target: ImageSource, options: CreateImageOptio
   return { ...report, lock: { held: 'none', holders: [] }, warnings: [...report.warnings, ...made.warnings, ...lost] };
 }
 
-/** The format of a new image: named, or by the extension of its name. */
+/** Format of a new image: as given, or from the extension of its name. */
 export function targetFormat(target: Source, options: CreateImageOptions): Format {
   const registry = registryOf(options);
   const format = options.format === undefined ? registry.byExtension(target.name) : registry.find(options.format);
@@ -71,19 +71,19 @@ export function targetFormat(target: Source, options: CreateImageOptions): Forma
 
 /** Facts about a new image that its options do not hold. */
 export interface StageHow {
-  /** Keys of files that the caller has open, and that may be replaced all the same. */
+  /** Keys of files that the caller has open and may replace all the same. */
   readonly own?: ReadonlySet<string> | undefined;
   /** Keys of files that are never replaced, even if they belong to the image that is. */
   readonly keep?: ReadonlySet<string> | undefined;
-  /** All images below it, base first, where they are not found by themselves. */
+  /** All images below it, base first, if they cannot be found by links. */
   readonly parentChain?: readonly ImageSource[] | undefined;
-  /** A file that goes on in it: it gets its attributes and times. */
+  /** File that the image continues: it gets its attributes and times. */
   readonly continues?: FileAttributes | undefined;
   /** Attributes of the files whose content goes into it. */
   readonly sources?: readonly FileAttributes[] | undefined;
 }
 
-/** Makes the image and leaves it open under its temporary name. */
+/** Creates the image and leaves it open under its temporary name. */
 export async function stageImage(
   target: ImageSource,
   options: CreateImageOptions,
@@ -108,7 +108,7 @@ export async function stageImage(
   }
 }
 
-/** Keeps the parent as it is while the image is made that refers to it; null when there is nothing to lock. */
+/** Locks the parent while an image over it is created; null when there is nothing to lock. */
 async function lockedParent(options: CreateImageOptions): Promise<Storage | null> {
   if (options.parent === undefined || !takesLocks(options)) return null;
   const { provider, name } = sourceOf(options.parent, options);

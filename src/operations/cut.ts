@@ -1,4 +1,4 @@
-/** Targets that are smaller than their source: refused, unless that was asked for and only zeroes are left out. */
+/** Targets smaller than their source: refused, unless requested and only zeroes are left out. */
 
 import { type BlockDevice, requireRandom } from '../disk/device.ts';
 import { ImageError } from '../errors.ts';
@@ -6,9 +6,9 @@ import { differenceFromZero } from './compare.ts';
 
 /** The disk that is made smaller, and the permission for it. */
 export interface CutRequest {
-  /** Bytes of the target. */
+  /** Size of the target in bytes. */
   readonly size: number;
-  /** For messages: the target, or the source where there is no target yet. */
+  /** Name for messages: the target, or the source when there is no target yet. */
   readonly path: string;
   /** Zeroes at the end of the source may be left out. */
   readonly shrink: boolean | undefined;
@@ -16,8 +16,8 @@ export interface CutRequest {
 }
 
 /**
- * Throws `invalid-argument` when the source does not fit and `shrink` is not set, or when data would be cut off. Zeroes
- * count as well: a file system or a partition table at the start of the disk counts on them.
+ * Throws `invalid-argument` when the source does not fit and `shrink` is not set, or when data would be lost. Without
+ * `shrink` zeroes count as well: a file system or a partition table at the start of the disk relies on them.
  */
 export async function refuseCut(source: BlockDevice, { size, path, shrink, signal }: CutRequest): Promise<void> {
   if (size >= source.size) return;

@@ -1,4 +1,4 @@
-/** The files beside an image that name it, opened so that they can be given another name of it. */
+/** Files in the directory of an image that name it, opened in order to store its new name. */
 
 import { requireWritable } from '../disk/change/stack.ts';
 import type { ImageBeside } from '../disk/open/beside.ts';
@@ -12,21 +12,21 @@ import { isPlainName } from '../storage/gate.ts';
 import { lookAround, lookInto } from './siblings.ts';
 import { bestName, isLink, placeOf } from './stored-names.ts';
 
-/** An image that stores a name of the one that moves, open for writing, and what it is to store instead. */
+/** An image that stores a name of the moving one, open for writing, with its new content. */
 export interface Dependant {
   readonly name: string;
   readonly image: Image;
   readonly names: ReadonlyMap<string, string>;
 }
 
-/** All that depend on an image. */
+/** All dependants of an image. */
 export interface Dependants {
   readonly open: readonly Dependant[];
-  /** Those that cannot be given another name, and why. */
+  /** Those that cannot store another name, with the reason. */
   readonly stuck: readonly { readonly name: string; readonly reason: string }[];
-  /** Those that have it as their parent by its UUID. */
+  /** Those that refer to it as their parent by UUID. */
   readonly byUuid: readonly string[];
-  /** False: there were more neighbours than are looked at. */
+  /** False when a limit was reached. */
   readonly complete: boolean;
 }
 
@@ -37,7 +37,7 @@ export interface Moving {
   readonly uuid: string | null;
 }
 
-/** Finds and opens what names an image by the name that goes. Close them with `closeDependants`. */
+/** Finds and opens images that refer to the old name. Close them with `closeDependants`. */
 export async function openDependants(moving: Moving, to: Source, options: EnvironmentOptions): Promise<Dependants> {
   const open: Dependant[] = [];
   const stuck: { name: string; reason: string }[] = [];
@@ -68,7 +68,7 @@ export async function openDependants(moving: Moving, to: Source, options: Enviro
   return { open: open.sort(byName), stuck: stuck.sort(byName), byUuid: byUuid.sort(), complete: here.complete };
 }
 
-/** The files beside the image, and those beside the place where it goes: it may have come from there. */
+/** Files in the image's directory, and in the target's: it may have come from there. */
 async function* around(
   here: AsyncIterable<ImageBeside>,
   from: Source,
@@ -84,14 +84,14 @@ async function* around(
   for await (const one of lookInto(directory, to, options)) yield { ...one, there: true };
 }
 
-/** Closes them, whatever happens to one of them. */
+/** Closes all of them, even if one fails. */
 export async function closeDependants({ open }: Pick<Dependants, 'open'>): Promise<void> {
   await Promise.allSettled(open.map(({ image }) => image.close()));
 }
 
 /**
- * Tells which names that a neighbour stores lead to the image by the name that goes: another of its hard links stays
- * what it is, and a link in its place goes without the file.
+ * Decides which stored names of a neighbour lead to the image by the old name: another hard link stays as it is, and a
+ * link in its place moves without the file.
  */
 async function affectedNames({ provider, name }: Source): Promise<(file: ImageBeside) => Promise<string[]>> {
   const link = await isLink(provider, name);

@@ -23,7 +23,7 @@ async function namesIn(provider: MemoryProvider, directory = '/'): Promise<strin
   return names.sort();
 }
 
-/** A base with two children beside it, one elsewhere, and neighbours that are none. */
+/** A base with two children in its directory, one elsewhere, and unrelated files. */
 async function family(): Promise<MemoryProvider> {
   const provider = new MemoryProvider();
   await make(provider, '/base.vdi');
@@ -83,7 +83,7 @@ describe('childrenOf', () => {
   });
 });
 
-/** Notes what happens to names, in order. */
+/** Records the changes of names, in order. */
 class NotingProvider extends ForwardingProvider {
   readonly notes: string[] = [];
 

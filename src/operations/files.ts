@@ -1,4 +1,4 @@
-/** Renaming and removing images: names change, content never does. */
+/** Renaming and deleting images: names change, content never does. */
 import { checkArguments, NAME } from '../arguments.ts';
 import { removeFiles } from '../disk/change/stack.ts';
 import { SOURCE } from '../disk/kinds.ts';
@@ -15,31 +15,31 @@ import { relocate } from './move.ts';
 import { OPTIONS } from './option-kinds.ts';
 import { type Children, findChildren, incompleteWarning } from './siblings.ts';
 
-/** How an image is renamed or removed. */
+/** Options for renaming or deleting. */
 export interface FileOptions extends EnvironmentOptions {
-  /** Default: probed. A file that nothing identifies is never removed as raw unless this says so. */
+  /** Default: probed. An unidentified file is never deleted as raw unless this says so. */
   readonly format?: string | undefined;
-  /** Do it although an image beside it names this one as its parent. */
+  /** Proceed even if an image in the same directory names this one as its parent. */
   readonly force?: boolean | undefined;
 }
 
-/** What was renamed. */
+/** Result of renaming. */
 export interface RenameResult {
   readonly from: string;
   readonly to: string;
   readonly warnings: readonly string[];
 }
 
-/** What was removed. */
+/** Result of deleting. */
 export interface RemoveResult {
   readonly removed: readonly string[];
   readonly warnings: readonly string[];
 }
 
 /**
- * Gives an image another name, durably, also in another directory of the same file system. Names that it stores of other
- * files, and names of it in the images beside it, change with it. Throws `exists` rather than replace anything, `busy`
- * while an image beside it needs it where it is (unless `force`), and `locked`. A name that is a link is renamed itself.
+ * Renames an image, durably, also to another directory of the same file system. Stored names of other files, and names
+ * of it in images of its directory, are updated. Throws `exists` if the name is taken, `busy` while an image in its
+ * directory needs it in place (unless `force`), and `locked`. A name that is a link is renamed itself.
  */
 export async function renameImage(
   image: ImageSource,
@@ -82,7 +82,7 @@ export async function removeMade(image: ImageSource, options: FileOptions): Prom
   await removeImage(source, { ...environment, allow, force: true });
 }
 
-/** An opened image that closes when it goes out of sight. Until then its lock keeps others away. */
+/** An open image, closed at the end of its scope. Until then it is locked. */
 type Held = OpenedImage & AsyncDisposable;
 
 async function openForRemoval(source: Source, options: FileOptions): Promise<Held> {
@@ -90,7 +90,7 @@ async function openForRemoval(source: Source, options: FileOptions): Promise<Hel
   return { ...opened, [Symbol.asyncDispose]: () => opened.image.close() };
 }
 
-/** Its children could not be read any more. */
+/** Throws when its children would become unreadable. */
 async function refuseParent(opened: OpenedImage, what: string, options: FileOptions): Promise<string[]> {
   const { source, image, key, name } = opened;
   const children: Children = await findChildren({ source, uuid: image.info.uuid, key }, options);

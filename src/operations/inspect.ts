@@ -1,4 +1,4 @@
-/** What an image says of itself, without reading its data. */
+/** Image metadata, without guest data. */
 import { checkArguments } from '../arguments.ts';
 import { SECTOR } from '../binary/numbers.ts';
 import { SOURCE } from '../disk/kinds.ts';
@@ -26,8 +26,8 @@ const UNKNOWN: LockState = { held: null, holders: [] };
 const ORDER: readonly LockState['held'][] = ['exclusive', 'shared', null, 'none'];
 
 /**
- * Reports on an image from its headers: format, sizes, identities, parent, geometry. With `chain`, on its parents too,
- * which the gate must allow. Changes nothing, takes no lock and says which there are. Throws as `openDisk` does.
+ * Reports on an image from its headers: format, sizes, UUIDs, parent, geometry. With `chain`, also on its parents,
+ * which the gate must permit. Changes nothing; takes no lock and reports existing ones. Throws as `openDisk` does.
  */
 export async function inspect(source: ImageSource, options: InspectOptions = {}): Promise<InspectReport> {
   checkArguments('inspect', { source: [source, SOURCE], options: [options, OPTIONS] });
@@ -48,7 +48,7 @@ export async function inspect(source: ImageSource, options: InspectOptions = {})
   }
 }
 
-/** The first look at the system's locks takes milliseconds of waiting, in which the image can be opened. */
+/** The first look at the system's locks takes milliseconds of waiting, during which the image can be opened. */
 async function lookEarly(storage: Storage): Promise<void> {
   try {
     await storage.lockState();
@@ -57,25 +57,25 @@ async function lookEarly(storage: Storage): Promise<void> {
   }
 }
 
-/** What a file is. */
+/** Result of format detection. */
 export interface DetectedFormat {
   readonly format: string;
   readonly type: MediumType;
-  /** For people: `VDI signature at 0x40`. */
+  /** Reason, for people: `VDI signature at 0x40`. */
   readonly recognisedBy: string;
-  /** Nothing identifies the file, so it is taken for a raw disk. Never good enough for writing. */
+  /** True when nothing identifies the file, so it is treated as a raw disk. Not acceptable for writing. */
   readonly guessed: boolean;
-  /** For people, what exactly it is: `a gzip-compressed file`. */
+  /** Precise description, for people: `a gzip-compressed file`. */
   readonly detail: string;
-  /** False: it is recognised, and cannot be opened. */
+  /** False: recognised, but cannot be opened. */
   readonly readable: boolean;
   readonly warnings: readonly string[];
 }
 
 /**
- * Says what format a file has without opening it as one: also of images that are damaged, of another version, or of a
- * format that cannot be read. Takes no lock. Throws `not-found`, `denied`, `io`, and `invalid-format` where not even a
- * raw disk fits.
+ * Detects the format of a file without opening it as an image: also for images that are damaged, of another version, or
+ * of an unsupported format. Takes no lock. Throws `not-found`, `denied`, `io`, and `invalid-format` if not even a raw
+ * disk fits.
  */
 export async function detectFormat(source: ImageSource, options: EnvironmentOptions = {}): Promise<DetectedFormat> {
   checkArguments('detectFormat', { source: [source, SOURCE], options: [options, OPTIONS] });

@@ -14,7 +14,7 @@ const CONFIGS: readonly (readonly [string, Record<string, string | number>])[] =
   ['vdi', { AllocationBlockSize: 65_536, DataAlignment: 4096 }],
 ];
 
-/** Two images, the upper one with a compressed and a plain unit where it can. */
+/** Two images, the upper one with a compressed and a plain unit if supported. */
 async function makeChain(format: string, config: Record<string, string | number>): Promise<MemoryProvider> {
   const provider = new MemoryProvider();
   const plain = new MemoryProvider();

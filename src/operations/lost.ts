@@ -5,11 +5,11 @@ import { derivePhysical, type Geometry, isSet } from '../image/geometry.ts';
 
 /** Facts about a copy. */
 export interface CopyFacts extends Partial<Pick<ImageInfo, 'comment' | 'config' | 'geometry' | 'variant'>> {
-  /** Only one state of the disk was wanted, so that others are not missed. */
+  /** Only one state of the disk was requested, so others are not missed. */
   readonly oneState?: boolean | undefined;
 }
 
-/** A sentence for each thing that the original has and the copy has not. */
+/** A sentence for each fact that the original has and the copy lacks. */
 export function lostOf(original: ImageInfo, path: string, copy: CopyFacts): string[] {
   const { snapshots = [], bitmaps = [], comment, config = {} } = original;
   const lost: string[] = [];
@@ -46,7 +46,7 @@ function listed(named: readonly { readonly name: string }[]): string {
   return more > 0 ? `${names.join(', ')} and ${more} more` : names.join(', ');
 }
 
-/** Any disk of that size has it. */
+/** True for the default geometry of a disk of that size. */
 function isUsual(geometry: Geometry | null, size: number): boolean {
   return !isSet(geometry) || isSame(geometry, derivePhysical(size));
 }

@@ -1,4 +1,4 @@
-/** How many bytes a new image will take, without making it. */
+/** Size of a new image, without creating it. */
 import { checkArguments, either, NAME, NUMBER, optionsWith } from '../arguments.ts';
 import type { BlockDevice, Extent, Range } from '../disk/device.ts';
 import { SOURCE_OR_DEVICE } from '../disk/kinds.ts';
@@ -15,34 +15,34 @@ import { OPTIONS } from './option-kinds.ts';
 const MEASURED = either(SOURCE_OR_DEVICE, NUMBER);
 const MEASURE = optionsWith({ format: NAME }, OPTIONS);
 
-/** The target as `createImage` and `convert` would make it, and how the source is opened. */
+/** Options as for `createImage` and `convert`, and for opening the source. */
 export interface MeasureOptions extends EnvironmentOptions, SharingOptions {
   /** Format of the target. */
   readonly format: string;
   readonly variant?: readonly string[] | undefined;
   /** Values for the format's config keys. */
   readonly config?: Config | undefined;
-  /** Bytes of the new disk, where it becomes longer than the source. */
+  /** Size of the new disk in bytes, if longer than the source. */
   readonly size?: number | undefined;
   /** Default: probed. */
   readonly sourceFormat?: string | undefined;
   readonly sourceParent?: ImageInput | readonly ImageInput[] | undefined;
   readonly sourceParentFormat?: string | undefined;
-  /** An internal snapshot of the source, by id or name, instead of the disk as it is now. */
+  /** Internal snapshot of the source, by id or name, instead of the current state. */
   readonly sourceSnapshot?: string | undefined;
 }
 
-/** What a new image would take. */
+/** Result of a measurement. */
 export interface MeasureResult extends Measure {
   readonly format: string;
-  /** Guest bytes of the new disk. */
+  /** Size of the new disk in bytes. */
   readonly virtualSize: number;
 }
 
 /**
- * Says how many bytes a new image takes: `required` with the data of the source (nothing, for a size alone),
- * `fullyAllocated` when the whole disk is written. Goes by where the source has data and reads none of it, so zeroes
- * that it stores are counted although `convert` leaves them out: `required` is never too small.
+ * Calculates the size of a new image: `required` with the data of the source (none, for a size alone), `fullyAllocated`
+ * with the whole disk written. Based on the source's extents without reading data, so stored zeroes are counted
+ * although `convert` leaves them out: `required` is never too small.
  */
 export async function measure(
   source: ImageSource | BlockDevice | number,
@@ -81,7 +81,7 @@ async function measureTarget(
   return { format: format.name, virtualSize, required, fullyAllocated };
 }
 
-/** Where the source has data, in order. */
+/** Ranges of the source with data, in order. */
 async function* dataOf(source: BlockDevice | null, options: OperationOptions): AsyncGenerator<Range> {
   const turns = new Turns(options.signal, 'Measuring');
   for (let at = 0; source !== null && at < source.size; ) {

@@ -1,18 +1,18 @@
 /**
- * Giving an image another place: another name, another directory, another file system. Its bytes stay what they are, but
- * for names of other files that would mean something else from there.
+ * Moving an image: to another name, directory or file system. Its bytes stay, except for names of other files that
+ * would resolve differently there.
  *
  * Under another name on the same file system, in this order, each step durable before the next:
- * 1. names in the image become names that mean the same files from both places,
+ * 1. names in the image are replaced by names that resolve to the same files from both places,
  * 2. the image gets its new name. Where children name it, it keeps the old one, too (or, where a file cannot have two
  *    names, this comes after 3),
  * 3. children that name it get the new name,
- * 4. the old name goes, with those of parts that went along,
- * 5. names in the image get as short as they can be.
+ * 4. the old name is deleted, with those of moved parts,
+ * 5. names in the image are shortened.
  *
  * On another file system all files of the image are copied, with such names in them as are right there, read back,
- * published, and only then, after the children, removed. So after a cut there is always a name under which the image and
- * every child of it open rightly, and the move can be run again as it was asked for.
+ * published, and only then, after the children, removed. So after an interruption there is always a name under which
+ * the image and all its children open correctly, and the move can be repeated.
  */
 
 import { removeFile, requireWritable } from '../disk/change/stack.ts';
@@ -37,16 +37,16 @@ import { inspect } from './inspect.ts';
 import { incompleteWarning } from './siblings.ts';
 import { isLink, type NamePlan, placeOf, planNames } from './stored-names.ts';
 
-/** How an image gets another place. */
+/** Options for a move. */
 export interface RelocateOptions extends EnvironmentOptions {
   /** Default: probed. */
   readonly format?: string | undefined;
-  /** Also when images that have it as their parent will not find it there. */
+  /** Proceed even if images that depend on it will not find it there. */
   readonly force?: boolean | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** What was done. */
+/** Result of a move. */
 export interface Relocated {
   readonly from: string;
   readonly to: string;
@@ -54,8 +54,8 @@ export interface Relocated {
 }
 
 /**
- * Gives an image another place; with `mayCopy` also on another file system. Throws `exists` rather than replace anything,
- * `busy` while images need it where it is, `locked`, `unsupported` (VERR_NOT_SAME_DEVICE).
+ * Moves an image; with `mayCopy` also to another file system. Throws `exists` if the name is taken, `busy` while images
+ * need it in place, `locked`, `unsupported` (VERR_NOT_SAME_DEVICE).
  */
 export async function relocate(
   from: Source,
@@ -72,7 +72,7 @@ export async function relocate(
   }
 }
 
-/** Opens the image for its names alone: where its data lies in a file of its own, that stays closed. */
+/** Opens the image for its names alone: an external data file stays closed. */
 async function openAlone(source: Source, mode: 'read' | 'write', options: RelocateOptions): Promise<OpenedImage> {
   const opened = await openImage(source, { ...options, mode, withoutData: true });
   try {
@@ -84,7 +84,7 @@ async function openAlone(source: Source, mode: 'read' | 'write', options: Reloca
   }
 }
 
-/** What stands at the new name: nothing; the image itself, since a move was cut; or a file that may be a copy of it. */
+/** Occupant of the new name: none; the image itself, after an interrupted move; or a file that may be a copy of it. */
 type Taken = 'free' | 'linked' | 'file';
 
 interface MoveParts {
@@ -138,7 +138,7 @@ class Move {
     return { from: from.name, to: to.name, warnings: this.#warnings };
   }
 
-  /** Surely on another file system; one that cannot tell shows when the name is changed. */
+  /** True when surely on another file system; if that cannot be told, renaming shows it. */
   async #isElsewhere(): Promise<boolean> {
     const [from, to] = [this.#from, this.#to];
     if (from.provider !== to.provider) return true;
@@ -154,7 +154,7 @@ class Move {
     return (await old) === (await now);
   }
 
-  /** Nothing is ever replaced; looking first makes a better message, also for a missing directory. */
+  /** Nothing is ever replaced; checking first gives better messages, also for a missing directory. */
   async #lookAtTarget(elsewhere: boolean): Promise<Taken> {
     const { provider, name } = this.#to;
     const present = await provider.lookUp(name);
@@ -168,7 +168,7 @@ class Move {
     throw takenBy(name);
   }
 
-  /** Those that would not find the image any more, or could not be told where it is. */
+  /** Throws for images that would not find the image any more, or could not be updated. */
   #refuseDependants(): void {
     const { byUuid, stuck, complete } = this.#dependants;
     const { name } = this.#from;
@@ -203,7 +203,10 @@ class Move {
     if (!complete) this.#warnings.push(incompleteWarning(name));
   }
 
-  /** False: the file system has no way, so it has to be copied. Nothing of the order may change: see the head. */
+  /**
+   * False: the file system cannot do it, so the files must be copied. The order is essential: see the comment at the
+   * top of this module.
+   */
   async #byName(taken: Taken): Promise<boolean> {
     const { provider, name } = this.#from;
     const { parts, both } = this.#plan;
@@ -242,7 +245,7 @@ class Move {
     throw missingPart(this.#from.name, missing.file);
   }
 
-  /** Also one that was given its name before a cut. False: it cannot have two. */
+  /** Also handles a part linked before an interruption. False: it cannot have two names. */
   async #linkPart(from: string, to: string): Promise<boolean> {
     const { provider } = this.#from;
     const [old, now] = [await provider.lookUp(from), await provider.lookUp(to)];
@@ -264,7 +267,7 @@ class Move {
     }
   }
 
-  /** The new name comes, children get it, the old one goes. */
+  /** Creates the new name, updates children, deletes the old name. */
   async #takeName(taken: Taken, link: boolean): Promise<void> {
     const [{ provider, name }, to] = [this.#from, this.#to];
     const [old, now] = [provider.directory(name), provider.directory(to.name)];
@@ -297,7 +300,7 @@ class Move {
     }
   }
 
-  /** The image stays where it is. */
+  /** The image stays in place. */
   async #tellDependantsBack(): Promise<void> {
     const count = this.#dependants.open.length;
     for (const { image, names } of this.#dependants.open) {
@@ -306,7 +309,7 @@ class Move {
     this.#warnings.splice(this.#warnings.length - count, count);
   }
 
-  /** Only shorter: what is stored is right without. */
+  /** Only shortens: the stored names are already correct. */
   async #shorten(): Promise<void> {
     const { there } = this.#plan;
     if (there.size === 0) return;
@@ -324,7 +327,7 @@ class Move {
     await this.#opened.image.readdress(names);
   }
 
-  /** To another file system: see the head. */
+  /** Moves to another file system; see the comment at the top of this module. */
   async #byBytes(): Promise<void> {
     const { signal } = this.#options;
     const { name, provider } = this.#from;
@@ -349,7 +352,7 @@ class Move {
     }
   }
 
-  /** All files that go, the image last: what is to be written of each. */
+  /** All files to move, the image last, with the content to write. */
   async #files(held: readonly HeldPart[]): Promise<MovedFile[]> {
     const files: MovedFile[] = held.map(({ part, storage }) => {
       const name = this.#plan.parts.find(({ from }) => from === part.file)?.to ?? part.file;
@@ -362,7 +365,7 @@ class Move {
     return [...files, { original: main, storage: seen, from: this.#from.name, to: this.#to }];
   }
 
-  /** The file of the image with such names in it as are right at the new place. */
+  /** The file of the image with names that are correct at the new place. */
   async #seenFromThere(main: Storage): Promise<Storage> {
     const { both, there } = this.#plan;
     if (both.size === 0) return main;
@@ -381,7 +384,7 @@ class Move {
     return changed;
   }
 
-  /** A copy that waits to be published; or one that was published before a cut. */
+  /** An unpublished copy; or one published before an interruption. */
   async #copy({ original, storage, to }: MovedFile, onBytes: (count: number) => void): Promise<Made> {
     const { lock, signal } = this.#options;
     const how = { signal, onBytes };
@@ -403,7 +406,7 @@ class Move {
     return { to, staged: await copyFile(storage, to, stage, how) };
   }
 
-  /** What is found by its UUID is found beside it only. */
+  /** A parent found by UUID must be in the same directory. */
   async #lookForParent({ differencing, parentUuid }: ImageInfo): Promise<void> {
     if (!differencing || parentUuid === null) return;
     const { name } = this.#to;
@@ -420,7 +423,7 @@ class Move {
 }
 
 interface MovedFile {
-  /** The file as it is, and as it is to be written. */
+  /** The original file, and the content to write. */
   readonly original: Storage;
   readonly storage: Storage;
   readonly from: string;
@@ -429,11 +432,11 @@ interface MovedFile {
 
 interface Made {
   readonly to: Source;
-  /** Null: it is there already. */
+  /** Null: already in place. */
   readonly staged: Staged | null;
 }
 
-/** All or none. */
+/** Publishes all or none. */
 async function publishAll(made: readonly Made[], tell: (text: string) => void): Promise<void> {
   const done: Source[] = [];
   try {
@@ -451,7 +454,7 @@ async function publishAll(made: readonly Made[], tell: (text: string) => void): 
   }
 }
 
-/** Every byte is copied and read back. */
+/** Every byte is copied and verified. */
 function progressOf(files: readonly MovedFile[], { onProgress }: RelocateOptions): (count: number) => void {
   const total = 2 * files.reduce((sum, { storage }) => sum + storage.size, 0);
   let done = 0;

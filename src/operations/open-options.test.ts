@@ -1,4 +1,4 @@
-/** How single images of a chain are opened, and what is told about it. */
+/** Options of single images of a chain, and the messages about them. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { HEADER } from '../formats/vdi/layout.ts';
 import { createImage, Disk, FORMATS, type Message, type Timers } from '../index.ts';
@@ -20,7 +20,7 @@ beforeEach(async () => {
   await createImage(at('/child.vdi'), { parent: at('/base.vdi') });
 });
 
-/** The provider, whose storages are seen when they are opened. */
+/** The provider, with a callback for every opened storage. */
 function watching(seen: (name: string, storage: Storage) => void): StorageProvider {
   return forwardedProvider(provider, {
     open: async (name, mode) => {

@@ -46,7 +46,7 @@ describe('the link to a parent', () => {
   });
 });
 
-/** A parent in each of these formats has no UUID. */
+/** Formats of parents without a UUID. */
 const NAMELESS = ['raw', 'qcow2'] as const;
 
 describe.each(NAMELESS)('an image that cannot say what its parent is: vdi over %s', (format) => {

@@ -1,4 +1,4 @@
-/** Opening disks: an image with its parents, or a chain that was named. */
+/** Opening disks: an image with its parents, or an explicit chain. */
 import { checkArguments } from '../arguments.ts';
 import { type ChainServices, type ChildOf, type OpenedChain, requireWritable } from '../disk/change/stack.ts';
 import { NOT_WRITABLE } from '../disk/change/structure.ts';
@@ -20,9 +20,9 @@ import { OPTIONS } from './option-kinds.ts';
 import { isParent, linkOf, lookAround } from './siblings.ts';
 
 /**
- * Opens an image or a chain as one disk. A single image brings its parents along (through the gate); a list names
- * all images, base first. The last image is locked as the mode needs it, parents are locked for reading. Throws
- * `not-found`, `invalid-format`, `invalid-argument`, `unsupported`, `corrupt`, `denied`, `read-only`, `locked`, `io`.
+ * Opens an image or a chain as one disk. A single image is opened with its parents (through the gate); a list names all
+ * images, base first. The last image is locked according to the mode, parents for reading. Throws `not-found`,
+ * `invalid-format`, `invalid-argument`, `unsupported`, `corrupt`, `denied`, `read-only`, `locked`, `io`.
  */
 export async function openDisk(
   source: ImageInput | readonly ImageInput[],
@@ -43,7 +43,9 @@ export async function openDisk(
   return disk;
 }
 
-/** `whole`: with the parents, also where only headers are wanted. */
+/**
+ * `whole`: include the parents, even for headers only.
+ */
 async function openChain(
   source: ImageInput | readonly ImageInput[],
   options: DiskOpenOptions,
@@ -87,7 +89,7 @@ async function openChain(
   }
 }
 
-/** A fixed image holds every byte of its disk, so nothing below it could ever be seen. */
+/** A fixed image contains every byte of its disk, so images below it would be invisible. */
 function refuseBuried(images: readonly OpenedImage[]): void {
   const fixed = images.find(({ image }, number) => number > 0 && image.info.allocation === 'fixed');
   if (fixed === undefined) return;
@@ -115,7 +117,7 @@ async function openLast(entry: ImageEntry, options: DiskOpenOptions): Promise<Op
   }
 }
 
-/** Repairs the image first where that was asked for and is needed. */
+/** Repairs the image first, if requested and necessary. */
 async function openSound(entry: ImageEntry, options: DiskOpenOptions, mode: OpenMode): Promise<OpenedLast> {
   try {
     return { image: await openLastAs(entry, options, mode), warnings: [] };
@@ -139,7 +141,7 @@ async function openSound(entry: ImageEntry, options: DiskOpenOptions, mode: Open
   }
 }
 
-/** What is said of the last image in the options of the disk, and by itself. */
+/** Options of the last image: its own, and those of the disk. */
 function lastOf(entry: ImageEntry, { format, type, snapshot }: DiskOpenOptions): Omit<ImageEntry, 'image'> {
   return {
     format,
@@ -177,7 +179,7 @@ function requireDiscard({ image, name, format, settings }: OpenedImage): void {
   });
 }
 
-/** What a disk that was opened so needs to change its chain. */
+/** Services that such a disk needs to change its chain. */
 export function stackTools(options: DiskOpenOptions): ChainServices {
   const { allow, shareable, forceShare } = options;
   const environment: EnvironmentOptions & SharingOptions = {

@@ -26,7 +26,7 @@ function filled(length: number, value: number): Uint8Array {
   return new Uint8Array(length).fill(value);
 }
 
-/** Every byte tells its block. */
+/** Every byte identifies its block. */
 function pattern(size: number, seed = 1): Uint8Array {
   return Uint8Array.from({ length: size }, (_, at) => (((at >>> 9) * 7 + seed) % 250) + 1);
 }

@@ -1,4 +1,4 @@
-/** Kinds of the options that operations on whole images take: see `arguments.ts`. */
+/** Kinds of the options of operations on whole images. */
 import { CALLBACK, FLAG, type Kind, listOf, NAME, NUMBER, optionsOf, POSITIVE, TEXT, WHOLE } from '../arguments.ts';
 import { DISK_KINDS } from '../disk/change/option-kinds.ts';
 import { CACHE, COMPRESS, INPUTS, SOURCE } from '../disk/kinds.ts';
@@ -55,5 +55,5 @@ const KINDS: Readonly<Record<Exclude<keyof Required<Named>, keyof typeof DISK_KI
   verify: FLAG,
 };
 
-/** Options, or changes, of any operation. */
+/** Options or changes of any operation. */
 export const OPTIONS: Kind = optionsOf({ ...DISK_KINDS, ...KINDS });

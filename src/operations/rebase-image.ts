@@ -1,4 +1,4 @@
-/** Giving an image another parent, opened for that alone. */
+/** Rebasing an image opened for that alone. */
 import { checkArguments, nullable } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { sourceOf } from '../disk/open/environment.ts';
@@ -10,23 +10,23 @@ import { OPTIONS } from './option-kinds.ts';
 import { setImage } from './set.ts';
 import { isParent, linkOf } from './siblings.ts';
 
-/** How the images are named, and how it is done. */
+/** Options for a rebase. */
 export interface RebaseImageOptions extends EnvironmentOptions, SharingOptions {
   /** Format of the image. Default: probed. */
   readonly format?: string | undefined;
   /** Format of the new parent. Default: probed. */
   readonly parentFormat?: string | undefined;
-  /** The parent that the image has now, where it is not found by itself; or all images below it, base first. */
+  /** Current parent of the image, if it cannot be found by its link; or all images below it, base first. */
   readonly oldParent?: ImageInput | readonly ImageInput[] | undefined;
   readonly oldParentFormat?: string | undefined;
-  /** Only the link changes, and what is read wherever the new parent reads something else: see `setImage`. */
+  /** Change only the link; the disk reads differently where the parents differ: see `setImage`. */
   readonly unsafe?: boolean | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /**
- * Makes an image a child of another parent; null: of none. What it reads stays the same: see `Disk.rebase`. Reports on
- * the image as it is then. Throws as `Disk.open` and `Disk.rebase` do.
+ * Makes an image a child of another parent; null: of none. The disk reads the same: see `Disk.rebase`. Reports on the
+ * changed image. Throws as `Disk.open` and `Disk.rebase` do.
  */
 export async function rebaseImage(
   image: ImageSource,

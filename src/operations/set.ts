@@ -1,4 +1,4 @@
-/** Changing what an image says of itself: comment, identities, geometry, parent. Its content stays. */
+/** Changing image metadata: comment, UUIDs, geometry, parent. The data stays. */
 import { checkArguments } from '../arguments.ts';
 import { normalizeGuid, randomGuid } from '../binary/guid.ts';
 import { requireWritable } from '../disk/change/stack.ts';
@@ -16,7 +16,7 @@ import { inspect } from './inspect.ts';
 import { OPTIONS } from './option-kinds.ts';
 import { childrenWarnings, findChildren } from './siblings.ts';
 
-/** What shall change. Left out: stays; null: none. UUIDs may be the word `random`. */
+/** Changes. Absent: unchanged; null: removed. UUIDs may be the word `random`. */
 export interface SetChanges {
   readonly comment?: string | null | undefined;
   readonly uuid?: string | null | undefined;
@@ -27,13 +27,13 @@ export interface SetChanges {
     | { readonly physical?: Geometry | null | undefined; readonly logical?: Geometry | null | undefined }
     | undefined;
   /**
-   * Makes the image a child of this one, named as its format names parents, after looking whether the two fit; null: a
-   * base. What is read of it changes where the new parent reads something else: see `rebaseImage`.
+   * Makes the image a child of this one, after checking that they fit; null: a base. The disk reads differently where
+   * the parents differ: see `rebaseImage`.
    */
   readonly parent?: ImageSource | null | undefined;
 }
 
-/** How the images are named. */
+/** Options for changing metadata. */
 export interface SetOptions extends EnvironmentOptions, SharingOptions {
   /** Default: probed. */
   readonly format?: string | undefined;
@@ -41,9 +41,9 @@ export interface SetOptions extends EnvironmentOptions, SharingOptions {
 }
 
 /**
- * Changes what an image says of itself, all of it at once and durably, and reports on it as it is then. Content stays,
- * and the modification UUID with it, unless that is changed. The report warns of images that name this one as their
- * parent. Throws `unsupported` where the format has no place for a value, `invalid-argument`, `read-only`, `locked`.
+ * Changes image metadata atomically and durably, and reports on the changed image. The data stays, and so does the
+ * modification UUID unless changed explicitly. The report warns of images that name this one as their parent. Throws
+ * `unsupported` if the format cannot store a value, `invalid-argument`, `read-only`, `locked`.
  */
 export async function setImage(
   image: ImageSource,
@@ -104,7 +104,7 @@ function resolved({ comment, geometry, ...uuids }: Omit<SetChanges, 'parent'>): 
   };
 }
 
-/** The parent as it is stored, after looking whether it can be one. */
+/** The link to a parent, after checking that it fits. */
 async function linkFor(
   child: OpenedImage,
   parent: ImageSource | null,
@@ -154,7 +154,7 @@ function oddities(changes: ImageChanges): string[] {
   return warnings;
 }
 
-/** A comment or a geometry means nothing to a child. */
+/** Comment and geometry do not concern children. */
 function concernsChildren(changes: ImageChanges): boolean {
   const links: readonly (keyof ImageInfo & keyof ImageChanges)[] = ['uuid', 'modificationUuid', 'parentUuid'];
   return links.some((name) => changes[name] !== undefined);

@@ -1,6 +1,6 @@
 /**
- * The images beside an image that were made from it. Links to a parent are stored in the child, so the only way to
- * know is to look at the neighbours: their headers, without a lock, and never more of them than a limit.
+ * Images in a directory that depend on an image. Links are stored in the child, so the headers of all neighbours must
+ * be read: without a lock, and up to a limit.
  */
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
@@ -17,30 +17,30 @@ import { OPTIONS } from './option-kinds.ts';
 export interface Children {
   /** Their names, sorted. */
   readonly names: readonly string[];
-  /** False: there were more neighbours than are looked at. */
+  /** False when a limit was reached. */
   readonly complete: boolean;
 }
 
-/** How the image is named that children are looked for. */
+/** Options for the search. */
 export interface ChildrenOptions extends EnvironmentOptions {
   /** Format of the image. Default: probed. */
   readonly format?: string | undefined;
 }
 
-/** What is looked for. */
+/** The image whose children are searched. */
 export interface Parenthood {
   readonly source: Source;
-  /** As its children name it; null: they cannot. */
+  /** UUID that children store; null: they cannot. */
   readonly uuid: string | null;
-  /** Tells the image itself from its neighbours. */
+  /** Distinguishes the image itself from its neighbours. */
   readonly key: string;
   /** Names of its own parents: they are not looked at. */
   readonly parents?: readonly string[];
 }
 
 /**
- * Finds the images in the directory of an image that name it as their parent. They depend on it: they can be read only
- * with it, and only as long as it stays as it is. Reads headers only, of regular files, whatever `allow` says.
+ * Finds the images in the directory of an image that name it as their parent. They can be read only with it, and only
+ * while it is unchanged. Reads headers only, of regular files, whatever `allow` is.
  */
 export async function childrenOf(image: ImageSource, options: ChildrenOptions = {}): Promise<Children> {
   checkArguments('childrenOf', { image: [image, SOURCE], options: [options, OPTIONS] });
@@ -50,7 +50,7 @@ export async function childrenOf(image: ImageSource, options: ChildrenOptions = 
   return findChildren({ source, uuid, key: info?.key ?? '' }, options);
 }
 
-/** As `childrenOf`, for an image that is known already. */
+/** Like `childrenOf`, for an image already opened. */
 export async function findChildren(parent: Parenthood, options: EnvironmentOptions): Promise<Children> {
   const { source, key, parents = [] } = parent;
   const passed = new Map([source.name, ...parents].map((name) => [name, null]));
@@ -62,21 +62,21 @@ export async function findChildren(parent: Parenthood, options: EnvironmentOptio
   return { names: names.sort(), complete: images.complete };
 }
 
-/** The parent of an image, as the image names it. */
+/** The parent link of an image. */
 export interface LinkToParent {
   readonly parentUuid: string | null;
-  /** Key of the file that it names as its parent; null when it names none, or none that is there. */
+  /** Key of the file named as parent; null when there is none, or it does not exist. */
   readonly parentKey: string | null;
 }
 
-/** Whether a file names an image as its parent. */
+/** True when a file names an image as its parent. */
 export function isParent(child: LinkToParent, { uuid, key }: Pick<Parenthood, 'uuid' | 'key'>): boolean {
   return (
     (child.parentUuid !== null && child.parentUuid === uuid) || (child.parentKey !== null && child.parentKey === key)
   );
 }
 
-/** The images in the directory of an image, whatever the caller's gate allows: they are looked at, and not read. */
+/** The images in the directory of an image, whatever the caller's gate permits: only headers are read. */
 export async function lookAround(
   from: Source,
   options: EnvironmentOptions,
@@ -86,7 +86,7 @@ export async function lookAround(
   return new ImagesBeside({ from, gate, role: 'neighbour', options, ...(known === undefined ? {} : { known }) });
 }
 
-/** The same of any directory of a provider. */
+/** Like {@link lookAround}, for any directory of a provider. */
 export function lookInto(directory: string, from: Source, options: EnvironmentOptions): ImagesBeside {
   const { provider } = from;
   const gate = openGate({ roots: [directory], provider });
@@ -94,13 +94,13 @@ export function lookInto(directory: string, from: Source, options: EnvironmentOp
   return new ImagesBeside({ from, gate: listing, role: 'neighbour', options });
 }
 
-/** An image, and how it names its parent. */
+/** An image, with its parent link. */
 interface NamedLinks {
   readonly name: string;
   readonly info: Pick<ImageInfo, 'parentUuid' | 'parentName'>;
 }
 
-/** What an image names as its parent. */
+/** The parent link of an image. */
 export async function linkOf({ name, info }: NamedLinks, from: Source): Promise<LinkToParent> {
   return { parentUuid: info.parentUuid, parentKey: await keyOfParent(from, name, info.parentName) };
 }
@@ -111,7 +111,7 @@ async function keyOfParent({ provider }: Source, child: string, parentName: stri
   return (await provider.lookUp(provider.resolve(parentName, child)))?.key ?? null;
 }
 
-/** A sentence for each child that a change of its parent concerns. */
+/** A sentence for each child affected by a change of its parent. */
 export function childrenWarnings(label: string, children: Children): string[] {
   const warnings = children.names.map(
     (name) => `${name} names ${label} as its parent, so what is changed here changes what is read there.`,
@@ -119,7 +119,7 @@ export function childrenWarnings(label: string, children: Children): string[] {
   return children.complete ? warnings : [...warnings, incompleteWarning(label)];
 }
 
-/** What must be said when not all neighbours were looked at. */
+/** Warning for an incomplete search. */
 export function incompleteWarning(label: string): string {
   return `Only ${boundsBeside()} beside ${label} were looked at; others may name it as their parent, too.`;
 }

@@ -1,27 +1,27 @@
-/** Names that an image stores of other files, seen from where it is and from where it goes. Nothing is opened here. */
+/** Stored names of other files, as seen from an image's old and new place. Nothing is opened here. */
 
 import type { StoredName } from '../disk/open/parts.ts';
 import { ImageError, printable } from '../errors.ts';
 import type { Source, StorageProvider } from '../storage/contract.ts';
 import { isPlainName } from '../storage/gate.ts';
 
-/** A file of the image that goes where the image goes. */
+/** A file that moves with the image. */
 export interface MovedPart {
   readonly from: string;
   readonly to: string;
 }
 
-/** What a move makes of the names that are stored. */
+/** New stored names for a move. */
 export interface NamePlan {
-  /** By the names as they are stored: what means the same file from both places. */
+  /** Keyed by stored name: names that resolve to the same file from both places. */
   readonly both: ReadonlyMap<string, string>;
-  /** By those: what means the same file from the new place, and is shorter. */
+  /** Keyed by those: shorter names that are correct at the new place. */
   readonly there: ReadonlyMap<string, string>;
   readonly parts: readonly MovedPart[];
   readonly warnings: readonly string[];
 }
 
-/** Names of an image that moves. Throws `unsupported`, `not-found` where a file of the image is missing. */
+/** Plans the names of a moving image. Throws `unsupported`, `not-found` when a file of the image is missing. */
 export async function planNames(names: readonly StoredName[], from: Source, to: Source): Promise<NamePlan> {
   const both = new Map<string, string>();
   const there = new Map<string, string>();
@@ -54,7 +54,7 @@ async function isSame(provider: StorageProvider, one: string, other: string): Pr
   return first !== null && first.key === second?.key;
 }
 
-/** The shortest name by which an image may store a file: relative where that lies in its directory or below. */
+/** The shortest name by which an image may refer to a file: relative if it lies in its directory or below. */
 export async function bestName({ provider, name }: Source, file: string): Promise<string> {
   if ((await provider.lookUp(provider.directory(file))) === null) return file;
   const [own, other] = [await placeOf(provider, name), await placeOf(provider, file)];
@@ -70,7 +70,7 @@ function isBelow(provider: StorageProvider, name: string, directory: string): bo
   }
 }
 
-/** The directory that a name lies in, links resolved, with the last part of the name: equal for what is one name. */
+/** The directory of a name, with links resolved, and the last part of the name: equal for equal names. */
 export async function placeOf(provider: StorageProvider, name: string): Promise<string> {
   const directory = provider.directory(name);
   const real = await provider.realName(directory);
@@ -78,7 +78,7 @@ export async function placeOf(provider: StorageProvider, name: string): Promise<
   return provider.resolve(own, `${real}/x`);
 }
 
-/** The name is a link to a file that has another. */
+/** True when the name is a link to a file with another name. */
 export async function isLink(provider: StorageProvider, name: string): Promise<boolean> {
   return (await provider.realName(name)) !== (await placeOf(provider, name));
 }

@@ -1,4 +1,4 @@
-/** Persistent bitmaps of the last image of a chain: the disk is settled, the image does the work, alone. */
+/** Persistent bitmaps of the last image of a chain: the disk is brought to rest, then the image makes the change. */
 import { checkArguments, listOf, TEXT } from '../../arguments.ts';
 import { ImageError } from '../../errors.ts';
 import type { BitmapInfo, BitmapStore } from '../../image/contract.ts';
@@ -6,18 +6,18 @@ import type { OperationOptions } from '../../storage/contract.ts';
 import type { DiskHost } from './host.ts';
 import { OPTIONS } from './option-kinds.ts';
 
-/** What a new bitmap is like. */
+/** Options for a new bitmap. */
 export interface AddBitmapOptions {
-  /** Bytes of the disk for a bit, a power of two. Default: the allocation unit, at least 4 KiB. */
+  /** Bytes of the disk per bit, a power of two. Default: the allocation unit, at least 4 KiB. */
   readonly granularity?: number | undefined;
-  /** Whether it records changes. Default true. */
+  /** Start recording. Default true. */
   readonly enabled?: boolean | undefined;
 }
 
 /**
- * Bitmaps of what changed, which its last image keeps inside: `disk.bitmaps`. Those that are enabled record what is
- * written; what they recorded is stored when the disk is closed, and a power cut before that makes them inconsistent.
- * Each change here is durable when it resolves. Throws `unsupported` where the format has none, `read-only`, `not-found`.
+ * Dirty bitmaps inside the last image: `disk.bitmaps`. Enabled bitmaps record writes; the records are stored when the
+ * disk is closed, and a power cut before that makes them inconsistent. Each change here is durable when it resolves.
+ * Throws `unsupported` for formats without bitmaps, `read-only`, `not-found`.
  */
 export class DiskBitmaps {
   readonly #host: DiskHost;
@@ -33,38 +33,38 @@ export class DiskBitmaps {
     throw new ImageError('unsupported', `Format ${format} has no bitmaps`, { path: name });
   }
 
-  /** A new one with no bit set. Throws `exists`, `invalid-argument`, `limit`. */
+  /** Adds an empty bitmap. Throws `exists`, `invalid-argument`, `limit`. */
   async add(name: string, options: AddBitmapOptions = {}): Promise<void> {
     checkArguments('bitmaps.add', { name: [name, TEXT], options: [options, OPTIONS] });
     const { granularity, enabled = true } = options;
     return this.#change((store) => store.add(name, { enabled, granularity }));
   }
 
-  /** Also one that is inconsistent. */
+  /** Removes a bitmap, even an inconsistent one. */
   async remove(name: string): Promise<void> {
     checkArguments('bitmaps.remove', { name: [name, TEXT] });
     return this.#change((store) => store.remove(name));
   }
 
-  /** No bit is set any more. */
+  /** Clears all bits. */
   async clear(name: string): Promise<void> {
     checkArguments('bitmaps.clear', { name: [name, TEXT] });
     return this.#change((store) => store.clear(name));
   }
 
-  /** It records changes from now on. */
+  /** Starts recording. */
   async enable(name: string): Promise<void> {
     checkArguments('bitmaps.enable', { name: [name, TEXT] });
     return this.#change((store) => store.enable(name, true));
   }
 
-  /** It stays as it is. */
+  /** Stops recording. */
   async disable(name: string): Promise<void> {
     checkArguments('bitmaps.disable', { name: [name, TEXT] });
     return this.#change((store) => store.enable(name, false));
   }
 
-  /** Sets the bits that other bitmaps have set, whatever their granularities. */
+  /** Adds the bits of other bitmaps, of any granularity. */
   async merge(name: string, sources: readonly string[], options: OperationOptions = {}): Promise<void> {
     checkArguments('bitmaps.merge', {
       name: [name, TEXT],

@@ -1,4 +1,4 @@
-/** The cache of a disk: what is read of it, when it is right, and when it is not used. */
+/** The cache of a disk: hits, correctness, and when it must not be used. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { checkCache, checkImage, createImage, Disk, dropCache, inspectCache, type Message } from '../../index.ts';
 import type { Storage, StorageProvider } from '../../storage/contract.ts';
@@ -13,7 +13,7 @@ const CACHE_BYTES = 4 * MIB;
 
 let provider: MemoryProvider;
 let model: Uint8Array;
-/** Bytes that were read of the images. */
+/** Bytes read from the images. */
 let reads: number;
 const at = (name: string, from: StorageProvider = provider) => ({ provider: from, name });
 
@@ -23,7 +23,7 @@ beforeEach(() => {
   reads = 0;
 });
 
-/** The images, whose reads are counted. */
+/** The images, with reads counted. */
 function counting(): StorageProvider {
   return forwardedProvider(provider, {
     open: async (name, mode) => {
@@ -66,7 +66,7 @@ async function expectContent(disk: Disk, offset = 0, length = model.length): Pro
   expect(Buffer.compare(bytes, model.subarray(offset, offset + length))).toBe(0);
 }
 
-/** Bytes of the images that reading takes. */
+/** Bytes read from the images by an operation. */
 async function cost(run: () => Promise<unknown>): Promise<number> {
   const before = reads;
   await run();

@@ -1,4 +1,4 @@
-/** The cache of a disk, as its user handles it: `disk.cache`. */
+/** The cache of a disk as its user sees it: `disk.cache`. */
 import { checkArguments, NUMBER, optionsWith } from '../../arguments.ts';
 import { digestGuid } from '../../binary/digest.ts';
 import { isNullGuid, NULL_GUID, normalizeGuid } from '../../binary/guid.ts';
@@ -18,23 +18,23 @@ import type { DiskHost } from './host.ts';
 import { OPTIONS, REMOVING } from './option-kinds.ts';
 import { removeFile } from './stack.ts';
 
-/** How a cache file is opened. */
+/** Options for opening a cache file. */
 export interface OpenCacheOptions {
-  /** Default: the registry's first, `vci`. */
+  /** Format of the cache. Default: the registry's first, `vci`. */
   readonly format?: string | undefined;
   /**
-   * What becomes of a cache that belongs to another state of the images, or is not in order: `refuse` (default), or
-   * `discard`, which makes it an empty one.
+   * Treatment of a cache that is invalid or belongs to another state of the images: `refuse` (default), or `discard`,
+   * which empties it.
    */
   readonly stale?: 'refuse' | 'discard' | undefined;
 }
 
-/** How a cache file is made. */
+/** Options for a new cache file. */
 export interface CreateCacheOptions extends OperationOptions {
-  /** Bytes that the file may have at most: at least 2 MiB, rounded down to multiples of that. */
+  /** Maximum size of the file in bytes: at least 2 MiB, rounded down to a multiple of that. */
   readonly size: number;
   readonly format?: string | undefined;
-  /** Take all the room at once. Default false. */
+  /** Allocate all space at once. Default false. */
   readonly fixed?: boolean | undefined;
   /** Replace an existing file. */
   readonly force?: boolean | undefined;
@@ -43,13 +43,13 @@ export interface CreateCacheOptions extends OperationOptions {
 
 const SIZED = optionsWith({ size: NUMBER }, OPTIONS);
 
-/** A clock that ticks more slowly is not waited for: what was changed so recently has no cache the next time. */
+/** Clocks with a longer tick are not waited for: after so recent a change the cache starts empty the next time. */
 const LONGEST_TICK_MS = 100;
 
 /**
- * A file on a quick medium for what is read of images on a slow one: `disk.cache`. What is written, zeroed or discarded
- * is right at once; after a power cut it is empty. Closed with the disk, it serves the next one that opens the same
- * images in the same state.
+ * A file on a fast medium that caches data read from images on a slow one: `disk.cache`. Writes, zeroes and discards
+ * take effect immediately; after a power cut the cache is empty. Closed with the disk, it serves the next disk over the
+ * same images in the same state.
  */
 export class DiskCache {
   readonly #host: DiskHost;
@@ -58,16 +58,16 @@ export class DiskCache {
     this.#host = host;
   }
 
-  /** What the cache says of itself; null: the disk has none. */
+  /** Metadata of the cache; null: the disk has none. */
   get info(): (CacheInfo & { readonly name: string }) | null {
     const { cache } = this.#host.head.chain;
     return cache === null ? null : { name: cache.source.name, ...cache.info };
   }
 
   /**
-   * Uses a cache file. Throws `exists` (VERR_VD_CACHE_ALREADY_EXISTS) when there is one, and unless it shall be discarded
-   * `invalid-argument` (VERR_VD_CACHE_NOT_UP_TO_DATE) when it belongs to another state of the images; `unsupported` for
-   * images that others may be writing; `corrupt` when its header does not say how large it may be.
+   * Starts using a cache file. Throws `exists` (VERR_VD_CACHE_ALREADY_EXISTS) when there is one already,
+   * `invalid-argument` (VERR_VD_CACHE_NOT_UP_TO_DATE) when it belongs to another state of the images, unless it may be
+   * discarded; `unsupported` for images that others may be writing; `corrupt` when its header does not give the size.
    */
   async open(cache: ImageSource, options: OpenCacheOptions = {}): Promise<void> {
     checkArguments('cache.open', { cache: [cache, SOURCE], options: [options, OPTIONS] });
@@ -101,7 +101,7 @@ export class DiskCache {
     );
   }
 
-  /** Makes a cache file and uses it. Throws as `open` does, and `invalid-argument` for a size that it cannot have. */
+  /** Creates a cache file and uses it. Throws as `open` does, and `invalid-argument` for an impossible size. */
   async create(cache: ImageSource, options: CreateCacheOptions): Promise<void> {
     checkArguments('cache.create', { cache: [cache, SOURCE], options: [options, SIZED] });
     this.#refuseSecond();
@@ -112,7 +112,7 @@ export class DiskCache {
     await this.open(cache, { format: options.format, stale: 'discard' });
   }
 
-  /** Goes on without the cache, and with `remove` deletes its file. Throws `not-found` (VERR_VD_CACHE_NOT_FOUND). */
+  /** Stops using the cache, and with `remove` deletes its file. Throws `not-found` (VERR_VD_CACHE_NOT_FOUND). */
   async close(options: { readonly remove?: boolean | undefined } = {}): Promise<void> {
     checkArguments('cache.close', { options: [options, REMOVING] });
     const host = this.#host;
@@ -135,7 +135,7 @@ export class DiskCache {
     );
   }
 
-  /** Opens the cache of a disk that is being opened. Returns what a person should know. */
+  /** Opens the cache of a disk that is being opened. Returns warnings. */
   async attach({ file, size }: CacheEntry): Promise<string[]> {
     const source = sourceOf(file, this.#host.options);
     if (size !== undefined && (await source.provider.lookUp(source.name)) === null) {
@@ -159,7 +159,7 @@ export class DiskCache {
     }
   }
 
-  /** Whatever `force` says. */
+  /** Refused even with `force`. */
   async #refuseImage({ provider, name }: Source): Promise<void> {
     const present = await provider.lookUp(name);
     if (present === null || !(await identitiesOf(this.#host.head.chain.images)).has(present.key)) return;
@@ -174,7 +174,7 @@ export class DiskCache {
     this.#host.options.onMessage?.({ level: 'error', text, path: name, error });
   }
 
-  /** What others write meanwhile would never be seen. */
+  /** A cache would never see writes by others. */
   #refuseShared(): void {
     const { head, options } = this.#host;
     const shared = head.chain.images.find(({ settings }) => settings.shareable === true);
@@ -197,13 +197,17 @@ export class DiskCache {
   }
 }
 
-/** Makes an empty cache file, durably. Throws `exists` unless `force`, and `invalid-argument` for a size that it cannot have. */
+/**
+ * Creates an empty cache file, durably. Throws `exists` unless `force`, and `invalid-argument` for an impossible size.
+ */
 export async function createCache(cache: ImageSource, options: CreateCacheOptions & EnvironmentOptions): Promise<void> {
   checkArguments('createCache', { cache: [cache, SOURCE], options: [options, SIZED] });
   return createCacheOf(cache, options, []);
 }
 
-/** `sources`: attributes of the files whose content it is going to hold. */
+/**
+ * `sources`: attributes of the files whose content it will contain.
+ */
 async function createCacheOf(
   cache: ImageSource,
   options: CreateCacheOptions & EnvironmentOptions,
@@ -223,12 +227,12 @@ async function createCacheOf(
   }
 }
 
-/** How a cache file is looked at. */
+/** Options for inspecting a cache file. */
 export interface InspectCacheOptions extends EnvironmentOptions {
   readonly format?: string | undefined;
 }
 
-/** What a cache file says of itself, without a disk. Throws `invalid-format`, `corrupt`. */
+/** Reads the metadata of a cache file, without a disk. Throws `invalid-format`, `corrupt`. */
 export async function inspectCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<CacheInfo> {
   checkArguments('inspectCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
   const opened = await openCacheOf(cache, options, 'read');
@@ -246,7 +250,7 @@ function openCacheOf(cache: ImageSource, options: InspectCacheOptions, mode: Ope
   return openLocked(sourceOf(cache, options), how, (storage) => format.open(storage, { mode }));
 }
 
-/** What is wrong with a cache file. Nothing of it is ever a loss: it counts as empty then. Throws `invalid-format`. */
+/** Checks a cache file. Damage never loses data: a damaged cache counts as empty. Throws `invalid-format`. */
 export async function checkCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<readonly Finding[]> {
   checkArguments('checkCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
   const format = cacheFormatOf(options);
@@ -257,7 +261,9 @@ export async function checkCache(cache: ImageSource, options: InspectCacheOption
   });
 }
 
-/** Empties a cache file, whatever is in it; `remove`: deletes it. Throws `invalid-format` for what is no cache, `locked`. */
+/**
+ * Empties a cache file, whatever its content; `remove`: deletes it. Throws `invalid-format` for other files, `locked`.
+ */
 export async function dropCache(
   cache: ImageSource,
   options: InspectCacheOptions & { readonly remove?: boolean | undefined } = {},
@@ -271,8 +277,8 @@ export async function dropCache(
 }
 
 /**
- * The cache of a chain is stored, for the state in which the images are now. `durable`: all of that is on the medium;
- * otherwise it will be empty. Nothing else runs any more.
+ * Stores the cache of a chain for the current state of the images. `durable`: that state is on the medium; otherwise
+ * the cache will be empty. Nothing else runs any more.
  */
 export async function closeCacheOf(chain: Chain, { durable = true } = {}): Promise<void> {
   const { cache } = chain;
@@ -288,8 +294,8 @@ function cacheFormatOf(options: InspectCacheOptions): CacheFormat {
 }
 
 /**
- * What each image of the chain is now, and in which state: its own identities, which snapshot of it is read and how, and
- * all of its files, with their size and the time of their last change.
+ * Identity and state of each image of the chain: its UUIDs, the snapshot being read, and all of its files with size and
+ * time of the last change.
  */
 async function factsOf({ images }: Chain): Promise<ImageFacts[]> {
   return Promise.all(images.map(factsOfImage));
@@ -323,9 +329,9 @@ function identityOf({ last }: Chain, facts: readonly ImageFacts[]): CacheIdentit
 }
 
 /**
- * What the cache of a chain may be found by the next time. Null where something else changed an image meanwhile, since
- * what was read before that may be in the cache; and where it cannot be told. A file that changed within the last tick
- * of its clock could change again without a trace: then it must stay as it is for that long.
+ * Identity that the cache of a chain is stored with. Null when another program changed an image in the meantime, since
+ * stale data may be in the cache, or when the state cannot be told. A file changed within the last tick of its clock
+ * could change again without a trace: then it must stay unchanged for one tick.
  */
 async function identityToKeep(chain: Chain, cache: CacheLayer): Promise<CacheIdentity | null> {
   const facts = await factsOf(chain);
@@ -341,7 +347,7 @@ async function identityToKeep(chain: Chain, cache: CacheLayer): Promise<CacheIde
   return identityOf(chain, facts);
 }
 
-/** Also a time that is yet to come: the clock of another machine. */
+/** True also for times in the future: the clock of another machine. */
 function isYoung({ atMs, tickMs }: StorageRevision): boolean {
   return Date.now() - atMs < tickMs;
 }

@@ -9,7 +9,7 @@ interface Sizes {
   readonly own?: number;
 }
 
-/** A base, a child, and a child of that. */
+/** A base, a child, and a grandchild. */
 async function family({ format, config, unit }: Kind, sizes: Sizes = {}) {
   const place = new Place(format, config);
   const size = unit * 30;

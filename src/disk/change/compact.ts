@@ -1,10 +1,10 @@
 /**
- * Making an image smaller without changing what it reads: units that are zero, that the parent reads the same, or that
- * a file system does not use are given up; what is left is moved into the holes, from the end; the end is cut off.
+ * Compaction: makes an image smaller without changing its disk. Units that are zero, equal to the parent, or unused by
+ * a file system are freed; units at the end move into the holes; the end is cut off.
  *
- * Every step leaves the content as it was: a unit is given up by its map entry alone, a moved unit is copied, durable,
- * before its entry changes, and room is cut off only when no entry on the medium refers to it. So it may be cut or
- * cancelled anywhere and run again. Nothing else may run meanwhile: the caller holds the whole disk.
+ * Every step preserves the content: a unit is freed by its map entry alone, a moved unit is copied, durable, before its
+ * entry changes, and space is cut off only when no entry on the medium refers to it. So it can be interrupted anywhere
+ * and repeated. Nothing else may run at the same time: the caller holds the whole disk.
  */
 import { alignDown, alignUp } from '../../binary/numbers.ts';
 import { equalBytes } from '../../codec/bytes.ts';
@@ -22,41 +22,41 @@ import { isStored } from '../path/stored.ts';
 import type { DiskHost } from './host.ts';
 import { imageNumber, reopen } from './stack.ts';
 
-/** Bytes that a flush moves to fill holes; the rest waits for the next one. */
+/** Bytes moved per flush to fill holes; the rest waits for the next one. */
 const TIDY_BYTES = 64 * 1024 * 1024;
 const PIECE = 1024 * 1024;
-/** A unit of data mostly shows that it is none of zeroes by its first bytes; the rest is then not read. */
+/** The first bytes of a unit mostly show that it is not zero; the rest is not read then. */
 const FIRST_PIECE = 64 * 1024;
-/** Units looked at or moved at one time. */
+/** Concurrent units. */
 const PARALLEL = 4;
 
-/** How an image is compacted. */
+/** Options for compaction. */
 export interface CompactOptions extends OperationOptions {
   /** Number of the image, 0 = base. Default `last`. */
   readonly image?: number | 'last' | undefined;
-  /** Says whether a file system inside uses any byte of a guest range; unused units read zero afterwards. */
+  /** Returns true if a file system inside uses any byte of a guest range; unused units read as zero afterwards. */
   readonly inUse?: ((offset: number, length: number) => boolean | Promise<boolean>) | undefined;
   /**
-   * Reads what stands below the image: vd.h's PARENTSTATE. For an image that was opened without its parents; otherwise
-   * the chain itself is asked.
+   * Reads the data below the image: vd.h's PARENTSTATE. For an image opened without its parents; otherwise the chain is
+   * read.
    */
   readonly parentState?: ((offset: number, target: Uint8Array) => Promise<unknown>) | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** What a compaction works on. */
+/** Parameters of a compaction. */
 export interface CompactJob {
   readonly chain: Chain;
   readonly image: Image;
   readonly size: number;
   readonly unit: number;
-  /** What is read changes, too. */
+  /** True when the disk will read differently, too. */
   readonly changesContent: boolean;
   readonly flush: () => Promise<void>;
   readonly options: CompactOptions;
 }
 
-/** What a compaction of the last image of a chain works on. */
+/** Parameters for the last image of a chain. */
 function compactJob(head: ActiveImage, options: CompactOptions): CompactJob {
   const { chain, last, flusher } = head;
   const changesContent = options.inUse !== undefined;
@@ -121,7 +121,7 @@ function unsupported(path: string, format: string, image: Image): ImageError {
   });
 }
 
-/** Buffers of one compaction, used again and again: fresh memory costs more than what is read into it. */
+/** Buffers of one compaction, reused: fresh memory costs more than reading into it. */
 class Buffers {
   readonly #size: number;
   readonly #free: Uint8Array[] = [];
@@ -141,21 +141,21 @@ class Buffers {
   }
 }
 
-/** Gives up what need not be stored and packs the rest. */
+/** Frees units that need not be stored and packs the rest. */
 async function compactImage(job: CompactJob): Promise<void> {
   await sweep(job);
   await job.flush();
   await pack(job, Number.POSITIVE_INFINITY);
 }
 
-/** Fills holes that discards left, so that other programs find the file as they expect it. */
+/** Fills holes left by discards, so that other programs find the file as they expect it. */
 export async function tidy(head: ActiveImage, signal?: AbortSignal): Promise<void> {
   if ((head.last.image.reclaimable ?? 0) === 0) return;
   await pack(compactJob(head, { signal }), TIDY_BYTES);
   head.flusher.noteChange();
 }
 
-/** Cuts off what is free at the end, moving some of what stands behind holes. */
+/** Cuts off the free end, moving some units after holes. */
 export async function packAfterCut(head: ActiveImage, signal: AbortSignal | undefined): Promise<void> {
   await pack(compactJob(head, { signal }), TIDY_BYTES);
 }
@@ -208,7 +208,7 @@ async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): P
   if (job.changesContent) image.noteChange();
 }
 
-/** Looks at every unit that holds data, reading it once. */
+/** Examines every unit that holds data, reading it once. */
 async function sweep(job: CompactJob): Promise<void> {
   const window = new Window();
   const buffers = new Buffers(job.unit);
@@ -262,7 +262,7 @@ async function judge(job: CompactJob, offset: number, length: number, buffers: B
   if (kind === 'same') await image.unmap(offset, length, 'absent');
 }
 
-/** Room for a piece of the unit, and for what lies below it when there is a parent. */
+/** Buffers for a piece of the unit, and for the data below it if there is a parent. */
 interface Compared {
   readonly own: Uint8Array;
   readonly below: Uint8Array | null;
@@ -292,7 +292,7 @@ async function kindOf(
   return zero ? 'zero' : 'data';
 }
 
-/** What stands below the image, in the form in which it is stored. */
+/** Data below the image, in stored form. */
 async function storedBelow({ chain, options }: CompactJob, offset: number, target: Uint8Array): Promise<Uint8Array> {
   if (options.parentState !== undefined) {
     await options.parentState(offset, target);
@@ -302,7 +302,7 @@ async function storedBelow({ chain, options }: CompactJob, offset: number, targe
   return target;
 }
 
-/** A few pieces of work at a time; the first failure ends it. */
+/** Runs a few tasks at a time; the first failure ends it. */
 class Window {
   #running: Promise<void>[] = [];
   #failure: { readonly error: unknown } | null = null;

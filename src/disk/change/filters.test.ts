@@ -1,4 +1,4 @@
-/** Filters of a disk: what is stored, what is read, and what does not pass them. */
+/** Filters of a disk: stored form, read form, and operations that bypass them. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createImage, Disk, type Filter, type FilterOpenOptions, type KeySupply } from '../../index.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
@@ -28,7 +28,7 @@ async function read(disk: Disk, offset: number, length: number): Promise<Uint8Ar
   return bytes;
 }
 
-/** What the images hold, without any filter. */
+/** Bytes stored in the images, without any filter. */
 async function stored(name: string, offset: number, length: number, format?: string): Promise<Uint8Array> {
   await using disk = await Disk.open(at(name), {
     allow: ['same-directory'],

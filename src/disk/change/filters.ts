@@ -1,4 +1,4 @@
-/** The filters of a disk, as its user handles them: `disk.filters`. */
+/** The filters of a disk as its user sees them: `disk.filters`. */
 import { checkArguments } from '../../arguments.ts';
 import { ImageError } from '../../errors.ts';
 import type { Filter, FilterConfig, KeySupply } from '../../image/filter.ts';
@@ -10,25 +10,25 @@ import type { DiskHost } from './host.ts';
 import { OPTIONS } from './option-kinds.ts';
 import { type PrepareOptions, prepareOf } from './prepare.ts';
 
-/** How a filter is added. */
+/** Options for adding a filter. */
 export interface AddFilterOptions {
-  /** What is written passes it. Default true. */
+  /** Apply to writes. Default true. */
   readonly write?: boolean | undefined;
-  /** What is read passes it. Default true. */
+  /** Apply to reads. Default true. */
   readonly read?: boolean | undefined;
-  /** Only to see whether it can be made: nothing can be read or written as long as it is there. Default false. */
+  /** Only test whether it can be opened: while it is present no data can be read or written. Default false. */
   readonly info?: boolean | undefined;
   readonly config?: FilterConfig | undefined;
   readonly keys?: KeySupply | undefined;
 }
 
-/** Which of a disk's filters are meant. Default: those of both directions. */
+/** Direction of the filters. Default: those of both directions. */
 export interface FilterDirections {
   readonly write?: boolean;
   readonly read?: boolean;
 }
 
-/** A filter of a disk, as it is listed. */
+/** A filter in the list of a disk. */
 export interface DiskFilter {
   readonly name: string;
   readonly write: boolean;
@@ -37,9 +37,9 @@ export interface DiskFilter {
 }
 
 /**
- * What transforms the bytes between the guest and the images: `disk.filters`. Adding and removing waits for running
- * requests and changes nothing on the medium: what is there already is read through the filters from then on. To convert
- * it, see `prepare`.
+ * Filters that transform the bytes between the guest and the images: `disk.filters`. Adding and removing waits for
+ * running requests and changes nothing on the medium: existing data is read through the filters from then on. To
+ * convert it, see `prepare`.
  */
 export class DiskFilters {
   readonly #host: DiskHost;
@@ -48,7 +48,7 @@ export class DiskFilters {
     this.#host = host;
   }
 
-  /** In the order in which they were added; what is written passes them in this order, what is read the other way round. */
+  /** In order of addition; writes pass them in this order, reads in reverse. */
   get list(): readonly DiskFilter[] {
     const { writing, reading } = this.#host.head.chain.filters;
     return inOrder(writing, reading).map((filter) => ({
@@ -60,8 +60,8 @@ export class DiskFilters {
   }
 
   /**
-   * Adds a filter of the registry by its name (whatever its case), or one of your own. Throws `not-found`,
-   * `invalid-argument` for config values that it cannot take or when it is for no direction.
+   * Adds a filter of the registry by name (case-insensitive), or one of your own. Throws `not-found`,
+   * `invalid-argument` for unusable config values or when it has no direction.
    */
   async add(filter: string | Filter, options: AddFilterOptions = {}): Promise<void> {
     checkArguments('filters.add', { filter: [filter, FILTER], options: [options, OPTIONS] });
@@ -86,8 +86,8 @@ export class DiskFilters {
   }
 
   /**
-   * Takes off the filter that was added last, of each direction that is named; it ends when it is in neither any more.
-   * Throws `not-found` when there is none in one of them: then nothing is removed.
+   * Removes the filter added last, in each direction named; it is closed when it is in neither any more. Throws
+   * `not-found` when there is none in one of them: then nothing is removed.
    */
   async remove(directions: FilterDirections = {}): Promise<void> {
     checkArguments('filters.remove', { directions: [directions, OPTIONS] });
@@ -109,24 +109,24 @@ export class DiskFilters {
     });
   }
 
-  /** Takes all filters off. */
+  /** Removes all filters. */
   async removeAll(): Promise<void> {
     await this.#change(() => this.#host.head.chain.filters.close());
   }
 
   /**
-   * Converts in place what the images of the chain store: it is read through the filters for reading and written through
-   * those for writing, so that one for writing only encrypts what is there and one for reading only decrypts it. What no
-   * image stores, and what is zero by decision, stays as it is. Ends durably; the filters stay as they are. Cancelled or
-   * cut off, the images do not open any more, except with `resumeFilters`: the next call then goes on. Throws
-   * `read-only`, `unsupported` with internal snapshots, and `busy` when images outside the chain are made from these.
+   * Converts the data stored in the images of the chain in place: it is read through the read filters and written
+   * through the write filters, so a write-only filter encrypts existing data and a read-only one decrypts it.
+   * Unallocated and explicitly zero ranges do not change. Durable when it resolves; the filters stay. After an
+   * interruption the images can be opened only with `resumeFilters`: the next call then continues. Throws `read-only`,
+   * `unsupported` with internal snapshots, and `busy` when images outside the chain depend on these.
    */
   async prepare(options: PrepareOptions = {}): Promise<void> {
     checkArguments('filters.prepare', { options: [options, OPTIONS] });
     await this.#host.structural(() => prepareOf(this.#host, options));
   }
 
-  /** What waits to be written is stored as it was meant; then nothing runs. */
+  /** Stores pending writes with the old filters; then nothing runs. */
   #change(run: () => Promise<void>): Promise<void> {
     const host = this.#host;
     return host.reordering(() =>
@@ -138,7 +138,7 @@ export class DiskFilters {
   }
 }
 
-/** Both lists as one, each filter once, in an order that fits both. */
+/** Both lists merged, each filter once, in an order that fits both. */
 function inOrder(writing: readonly AttachedFilter[], reading: readonly AttachedFilter[]): AttachedFilter[] {
   const all: AttachedFilter[] = [];
   let rest = [...reading];

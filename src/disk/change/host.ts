@@ -1,27 +1,27 @@
-/** What operations on the structure of a disk need of it: its chain as it is, and to be alone. */
+/** Services of a disk for operations on its structure: its current chain, and exclusive access. */
 import type { MaybePromise } from '../../storage/contract.ts';
 import type { DiskOpenOptions } from '../options.ts';
 import type { ActiveImage } from '../path/active-image.ts';
 import type { RangeLock } from '../path/range-locks.ts';
 import type { ChainServices } from './stack.ts';
 
-/** The disk, as its operations see it. */
+/** A disk as its structural operations see it. */
 export interface DiskHost {
   readonly head: ActiveImage;
   readonly tools: ChainServices;
   readonly options: DiskOpenOptions;
   /** Waits for requests in the range and holds back new ones. */
   lock(start: number, end: number): MaybePromise<RangeLock>;
-  /** Runs something while no request does. */
+  /** Runs a function while no request does. */
   exclusive<T>(run: () => Promise<T>): Promise<T>;
-  /** The same, for something that changes what the last image reads. */
+  /** Like `exclusive`, for a function that changes the data of the last image. */
   changing(run: () => Promise<void>): Promise<void>;
-  /** Operations on the structure come one after another. Throws `read-only`. */
+  /** Runs structural operations one after another. Throws `read-only`. */
   structural<T>(run: () => Promise<T>): Promise<T>;
-  /** The same for what may be done with a disk that is only read. */
+  /** Like `structural`, for operations permitted on a read-only disk. */
   reordering<T>(run: () => Promise<T>): Promise<T>;
-  /** The last image becomes as closing would leave it. Nothing else may run meanwhile. */
+  /** Brings the last image into the state that closing would leave. Nothing else may run at the same time. */
   quiesce(): Promise<void>;
-  /** The chain is another one from now on. Nothing else runs meanwhile. */
+  /** Replaces the chain. Nothing else may run at the same time. */
   replaceHead(head: ActiveImage): void;
 }

@@ -19,7 +19,7 @@ describe.each(KINDS)('the record of a merge, $name', ({ format, unit, config }) 
     return place;
   }
 
-  /** Cut when links have changed, before the first file goes. */
+  /** Cut when the links have changed, before the first file is deleted. */
   async function cut(place: Place, from: number, to: number): Promise<void> {
     const provider = new FaultProvider(place.provider, { fail: { names: 3 }, forGood: ['write', 'growth', 'names'] });
     const disk = await Disk.open({ provider, name: '/2' }, { ...OPEN, format });

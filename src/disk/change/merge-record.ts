@@ -1,11 +1,11 @@
 /**
  * The record of a merge beside the last image of its chain, from just before links change until the last file is gone.
- * With it a merge that was cut can be run again as it was called: the numbers of its images were those of a chain that is
- * shorter now, and files of merged images may be left that nothing names any more.
+ * With it an interrupted merge can be repeated with the same arguments: they refer to a chain that is shorter now, and
+ * files of merged images may be left that nothing refers to any more.
  *
- * A stranger who hands out an image could put a record beside it. So a file is removed only when it lies beside an image
- * of the chain, is the very file that was merged by the key of its file system, no program has it open, and no image
- * beside it is made from it.
+ * A stranger who hands out an image could put a record beside it. So a file is deleted only if it is in the directory
+ * of an image of the chain, is the merged file by its file system identity, no program has it open, and no image in its
+ * directory depends on it.
  */
 import { isImageError, printable } from '../../errors.ts';
 import { LIMITS } from '../../limits.ts';
@@ -15,7 +15,7 @@ import type { Chain } from '../path/chain.ts';
 import { type ChainServices, removableParts, removeFiles } from './stack.ts';
 
 const VERSION = 1;
-/** Room for the longest chain with names of the longest kind. */
+/** Enough for the longest chain with the longest names. */
 const MAX_BYTES = LIMITS.chainDepth * 8 * 1024;
 
 /** An image of the chain, as the merge found it. */
@@ -33,11 +33,11 @@ export interface MergeRecord {
   readonly images: readonly RecordedImage[];
 }
 
-/** The rest of a merge that was cut. */
+/** The rest of an interrupted merge. */
 export interface RestOfMerge {
-  /** Numbers of what still stands in the chain; null: all of it moved. */
+  /** Numbers in the current chain; null: all data has been moved. */
   readonly numbers: { readonly from: number; readonly to: number } | null;
-  /** Merged images that the chain has no more. */
+  /** Merged images no longer in the chain. */
   readonly leftovers: readonly RecordedImage[];
 }
 
@@ -50,7 +50,10 @@ export function recordFor({ images }: Chain, from: number, to: number): MergeRec
   return { from, to, images: images.map(({ name, key, format }) => ({ name, key, format })) };
 }
 
-/** Durably. Where none can be made, a merge that is cut must be looked after by people: it goes on all the same. */
+/**
+ * Writes the record durably. Without one, an interrupted merge must be completed by hand: the merge goes on all the
+ * same.
+ */
 export async function writeMergeRecord(last: Source, record: MergeRecord): Promise<void> {
   const { provider, name } = recordOf(last);
   const draft = provider.temporaryName(name);
@@ -70,7 +73,7 @@ export async function writeMergeRecord(last: Source, record: MergeRecord): Promi
   }
 }
 
-/** The record beside an image, which need not be there any more; null when there is none that can be read. */
+/** The record of an image, which may no longer exist; null for no readable record. */
 export async function readMergeRecord(last: Source): Promise<MergeRecord | null> {
   const { provider, name } = recordOf(last);
   try {
@@ -91,8 +94,8 @@ export async function readMergeRecord(last: Source): Promise<MergeRecord | null>
 }
 
 /**
- * The last thing that a merge does, and so not waited for: a merge that is killed has its record, or has ended. Where a
- * power cut brings it back, the same merge called once more does nothing and says that it had been cut.
+ * The last action of a merge, hence not awaited: a merge that is killed has its record, or is complete. If a power cut
+ * restores the record, the repeated merge does nothing and reports that it had been interrupted.
  */
 export async function removeMergeRecord(last: Source): Promise<void> {
   const { provider, name } = recordOf(last);
@@ -123,13 +126,16 @@ function isRecorded(value: unknown): value is RecordedImage {
   return typeof name === 'string' && isPlainName(name) && typeof key === 'string' && typeof format === 'string';
 }
 
-/** Numbers of the images that a merge takes, highest first. */
+/** Numbers of the merged images, highest first. */
 export function sourcesOf(from: number, to: number): readonly number[] {
   const [low, high] = from < to ? [from, to - 1] : [to + 1, from];
   return Array.from({ length: high - low + 1 }, (_, index) => high - index);
 }
 
-/** Returns the rest of a merge that is called as before it was cut; null: it is another one, or nothing was cut. */
+/**
+ * Returns the rest of a merge called with the same arguments as the interrupted one; null: a different merge, or none
+ * was interrupted.
+ */
 export function restOf(
   chain: Chain,
   record: MergeRecord,
@@ -152,7 +158,7 @@ export function restOf(
   return place(record.from) === chain.top ? { numbers: { from: chain.top, to: target }, leftovers } : null;
 }
 
-/** Removes files of merged images. Returns a sentence for each that stays. */
+/** Deletes files of merged images. Returns a sentence for each that stays. */
 export async function removeLeftovers(
   tools: ChainServices,
   { images }: Chain,
@@ -172,7 +178,7 @@ export async function removeLeftovers(
   return stays;
 }
 
-/** Removes one file. Returns the reason why it stays; null: it is gone. */
+/** Deletes one file. Returns the reason why it stays; null: deleted. */
 async function removeLeftover(
   tools: ChainServices,
   source: Source,

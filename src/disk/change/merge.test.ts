@@ -15,7 +15,7 @@ const SIZE = 16 * MIB;
 const name = (number: number): string => `/${number}.vdi`;
 const OPEN = { allow: ['same-directory'], flushAfterMs: 0 } as const;
 
-/** A chain under random writes, and what it must read. */
+/** A chain under random writes, and its expected content. */
 class Chained {
   readonly provider = new MemoryProvider();
   readonly model = new Uint8Array(SIZE);
@@ -27,7 +27,7 @@ class Chained {
     return this.#disk;
   }
 
-  /** One image for each size of blocks. */
+  /** One image for each block size. */
   async make(blocks: readonly number[]): Promise<this> {
     const { provider } = this;
     for (const [number, block] of blocks.entries()) {
@@ -53,7 +53,7 @@ class Chained {
     expect(Buffer.compare(bytes, this.model)).toBe(0);
   }
 
-  /** As somebody finds it who opens the last image anew. */
+  /** Checks the chain as a new process that opens the last image finds it. */
   async checkFiles(): Promise<void> {
     const names = this.disk.images.map((image) => image.name);
     await this.disk.close();
@@ -413,7 +413,7 @@ describe('an image that a merge changed', () => {
   const QCOW2 = { format: 'qcow2', config: { cluster_size: 4096 } } as const;
   const WHOLE = 256 * KIB;
 
-  /** Three images; whatever is written into one of the lower two gives up compressed clusters, or those of a snapshot. */
+  /** Three images; writes into one of the lower two free compressed clusters, or those of a snapshot. */
   async function family(how: 'compressed' | 'snapshot'): Promise<Place> {
     const place = new Place(QCOW2.format, QCOW2.config);
     for (const [number, parent] of [undefined, '/0', '/1'].entries()) {
@@ -459,7 +459,7 @@ describe('an image that a merge changed', () => {
     });
   });
 
-  /** Its merges and commits are cancelled when most is done. */
+  /** A disk whose merges and commits are cancelled near the end. */
   function cancelling(disk: Disk): Disk {
     const stop = new AbortController();
     const options = { signal: stop.signal, onProgress: () => stop.abort() };

@@ -52,36 +52,35 @@ import {
 import { resizeLast } from './resize.ts';
 import { imageNumber, removableParts, removeFiles, reopen } from './stack.ts';
 
-/** How a merge runs. */
+/** Options for a merge. */
 export interface MergeOptions extends OperationOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
-  /** Leave the files of merged images where they are. Nothing refers to them any more. */
+  /** Keep the files of merged images. Nothing refers to them any more. */
   readonly keep?: boolean | undefined;
-  /** Merge although an image that is not in the chain names one that changes or goes as its parent. */
+  /** Merge even if an image outside the chain depends on one that changes or is deleted. */
   readonly force?: boolean | undefined;
 }
 
-/** How a commit runs. */
+/** Options for a commit. */
 export interface CommitOptions extends OperationOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
-  /** Number of the image that takes what the last one holds, 0 = base. Default: its parent. */
+  /** Number of the image that receives the data of the last one, 0 = base. Default: its parent. */
   readonly base?: number | undefined;
-  /** Leave in the last image what it holds. */
+  /** Keep the data in the last image. */
   readonly keep?: boolean | undefined;
-  /** Also when images that are not in the chain depend on one that changes, or internal snapshots do. */
+  /** Commit even if images outside the chain, or internal snapshots, depend on one that changes. */
   readonly force?: boolean | undefined;
 }
 
-/** Units that are given up between two flushes. */
+/** Units freed between two flushes. */
 const EMPTIED_UNITS = 65_536;
-/** Bytes that a step holds, at least a unit of the target. */
+/** Bytes per step, at least a unit of the target. */
 const STEP = 4 * 1024 * 1024;
-/** Unit of targets that have none. */
+/** Unit of targets without units. */
 const UNIT = 64 * 1024;
 
 /**
- * Merges two images by their numbers. One that was cut and is called again goes on with what is left of it. Throws
- * `invalid-argument`.
+ * Plans a merge of two images by number. A repeated call completes an interrupted merge. Throws `invalid-argument`.
  */
 export async function planMerge(
   host: DiskHost,
@@ -104,7 +103,7 @@ export async function planMerge(
   return new Merge(host, first, second, options);
 }
 
-/** A commit of the last image. Throws `invalid-argument` when there is nothing below it. */
+/** Plans a commit of the last image. Throws `invalid-argument` for a base image. */
 export function commitOf(host: DiskHost, { base, keep = false, ...options }: CommitOptions): Merge {
   const { chain } = host.head;
   if (chain.top === 0) {
@@ -124,15 +123,15 @@ export function commitOf(host: DiskHost, { base, keep = false, ...options }: Com
   return new Merge(host, chain.top, to, { ...options, commit: keep ? 'keep' : 'empty' });
 }
 
-/** What becomes of the last image when it is committed. */
+/** Options beyond those of callers. */
 interface InternalOptions extends MergeOptions {
   readonly commit?: 'keep' | 'empty' | undefined;
-  /** The merge was cut: what is left of it, and what it was. */
+  /** The rest of an interrupted merge, and its record. */
   readonly rest?: RestOfMerge | undefined;
   readonly record?: MergeRecord | undefined;
 }
 
-/** One merge, from its start to its end. */
+/** One merge from start to end. */
 export class Merge {
   readonly #host: DiskHost;
   readonly #options: InternalOptions;
@@ -140,20 +139,20 @@ export class Merge {
   readonly #record: MergeRecord;
   readonly #from: number;
   readonly #to: number;
-  /** Levels whose content moves, highest first. */
+  /** Levels whose data moves, highest first. */
   readonly #sources: readonly number[];
-  /** From here on nothing stands below what moves. */
+  /** End of the range with data below the moving images. */
   readonly #hidden: number;
-  /** Guest bytes of each image when the merge began. */
+  /** Disk size of each image when the merge began. */
   readonly #sizes: readonly number[];
   #target: ActiveImage;
   #writes: WritePath;
   #unit = UNIT;
-  /** Used again and again: fresh memory costs more than what is read into it. */
+  /** Reused: fresh memory costs more than reading into it. */
   readonly #buffers: Uint8Array[] = [];
   #position = 0;
   #relaying = false;
-  /** What went wrong when a request was merged again: the target lacks it, so the merge must not end well. */
+  /** Error of merging a concurrent write again: the target lacks it, so the merge must fail. */
   #behind: { readonly error: unknown } | null = null;
 
   constructor(host: DiskHost, from: number, to: number, options: InternalOptions) {
@@ -183,7 +182,7 @@ export class Merge {
     return this.#commits ? 'commit' : 'merge';
   }
 
-  /** Runs to the end, or leaves everything as it was. */
+  /** Runs to the end, or leaves everything unchanged. */
   async run(): Promise<void> {
     if (this.#options.rest !== undefined) {
       const text = 'This merge had been cut before: what was left of it is done now, and nothing else.';
@@ -211,13 +210,16 @@ export class Merge {
     }
   }
 
-  /** The range that a request must hold, so that it can be merged again as a whole. */
+  /** The range that a request must lock so that it can be merged again as a whole. */
   widen(offset: number, length: number): readonly [number, number] {
     if (!this.#relaying) return [offset, offset + length];
     return [alignDown(offset, this.#unit), Math.min(alignUp(offset + length, this.#unit), this.#chain.size)];
   }
 
-  /** A request changed this range of the last image and still holds it, widened. Fails the merge, never the request. */
+  /**
+   * Merges again a range that a request has changed in the last image and still holds, widened. May fail the merge,
+   * never the request.
+   */
   async relay(offset: number, length: number): Promise<void> {
     if (!this.#relaying || this.#behind !== null) return;
     const [start, end] = this.widen(offset, length);
@@ -234,7 +236,7 @@ export class Merge {
     throwIfAborted(this.#options.signal, `The ${this.#name}`);
   }
 
-  /** Images outside the chain would read something else, or nothing, from then on; null: none would. */
+  /** Reason why images outside the chain would read differently, or could not be read; null: none. */
   async #objection(): Promise<ImageError | null> {
     if (this.#options.force === true) return null;
     const own = new Set([...this.#chain.images, ...this.#leftovers].map(({ key }) => key));
@@ -256,7 +258,7 @@ export class Merge {
     );
   }
 
-  /** A commit whose target has all of it already, as after a cut. */
+  /** Completes a commit whose target already has everything, as after an interruption. */
   async #runWithoutTarget(objection: ImageError): Promise<void> {
     if (!this.#commits) throw objection;
     await this.#host.exclusive(async () => {
@@ -267,7 +269,7 @@ export class Merge {
     });
   }
 
-  /** True when the target reads what the last image holds, and would not change. */
+  /** True when the target already has the data of the last image, and would not change. */
   async #targetHasAll(): Promise<boolean> {
     const size = this.#sizes[this.#from] ?? 0;
     if (size > (this.#sizes[this.#to] ?? 0)) return false;
@@ -291,8 +293,8 @@ export class Merge {
   }
 
   /**
-   * For a commit: snapshots of the images above read the one that changes where they hold nothing. And who made one of that image mostly
-   * wants back to it as it was, with what is made from it.
+   * For a commit: snapshots of the images above read the changed one where they are unallocated. And a snapshot of the
+   * changed image is mostly made in order to go back to it, along with its children.
    */
   #refuseSnapshotsBelow(): void {
     if (this.#options.force === true) return;
@@ -309,7 +311,7 @@ export class Merge {
     }
   }
 
-  /** Snapshots inside an image go with its file, and read what stands below it. */
+  /** Internal snapshots are deleted with the file, and read the images below it. */
   #refuseSnapshots(): void {
     const going = this.#options.keep === true ? [] : this.#sources;
     const number = [...(this.#forward ? [this.#to] : []), ...going].find((one) => {
@@ -355,7 +357,7 @@ export class Merge {
     this.#relaying = !this.#forward && this.#from === this.#chain.top;
   }
 
-  /** A parent takes over the size of what it is merged with. */
+  /** Grows a parent to the size of the image merged into it. */
   async #grow(): Promise<void> {
     const wanted = this.#chain.at(this.#from).image.info.virtualSize;
     const { image, name } = this.#target.last;
@@ -408,7 +410,7 @@ export class Merge {
     }
   }
 
-  /** Passes over whole units that hold nothing to move: most of a large disk. */
+  /** Skips whole units with nothing to move: most of a large disk. */
   async #skip(size: number): Promise<void> {
     const lock = this.#host.lock(this.#position, size);
     const held = isPromise(lock) ? await lock : lock;
@@ -422,7 +424,7 @@ export class Merge {
     }
   }
 
-  /** Moves what stands in `[start, end)`, which begins at a unit. Whoever calls it holds the range. */
+  /** Moves the data in `[start, end)`, which begins at a unit. The caller holds the range. */
   async #move(start: number, end: number): Promise<void> {
     for (let at = start; at < end; ) {
       const { held, length } = await this.#look(at, end);
@@ -437,7 +439,7 @@ export class Merge {
     }
   }
 
-  /** Whether something moves from `offset` on, and up to where that is so. */
+  /** Tells whether there is data to move at `offset`, and the end of that run. */
   async #look(offset: number, end: number): Promise<{ held: boolean; length: number }> {
     let length = end - offset;
     const levels = this.#forward ? [this.#to, ...this.#sources] : this.#sources;
@@ -454,7 +456,7 @@ export class Merge {
     return { held: false, length };
   }
 
-  /** Stores what the chain reads in whole units. */
+  /** Stores the content of the chain in whole units. */
   async #copy(start: number, end: number): Promise<void> {
     const level = this.#forward ? this.#to : this.#from;
     const size = this.#unit >= STEP ? this.#unit : alignDown(STEP, this.#unit);
@@ -473,14 +475,14 @@ export class Merge {
     }
   }
 
-  /** What a child hides with zeroes may be most of the disk; a fixed image keeps its room all the same. */
+  /** Zeroes that hide the parent may cover most of the disk; a fixed image keeps its space all the same. */
   async #store(at: number, bytes: Uint8Array): Promise<void> {
     const punch = this.#target.last.image.info.allocation !== 'fixed';
     if (await this.#chain.filters.standForZeroes(at, bytes)) await this.#writes.zero(at, bytes.length, punch);
     else await this.#writes.write(at, bytes.length, [bytes]);
   }
 
-  /** Nothing else runs. Data is durable, then links, then the files go. */
+  /** Runs alone: data durable, then links, then files deleted. */
   async #finish(): Promise<void> {
     this.#check();
     await this.#host.head.quiesce();
@@ -509,7 +511,7 @@ export class Merge {
     return this.#options.rest?.leftovers ?? [];
   }
 
-  /** Files that a merge that was cut left behind. */
+  /** Deletes files left by an interrupted merge. */
   async #removeLeftovers(): Promise<void> {
     if (this.#options.keep === true || this.#leftovers.length === 0) return;
     const { source, name } = this.#chain.last;
@@ -517,7 +519,7 @@ export class Merge {
     for (const text of stays) warn(this.#host.options, text, name);
   }
 
-  /** The last image reads right without those between as soon as it is linked, and without what it holds. */
+  /** Once linked, the last image reads correctly without the images between, and without its own data. */
   async #finishCommit(): Promise<void> {
     await this.#target.end();
     const rest = await this.#putOver(this.#target.last);
@@ -528,7 +530,7 @@ export class Merge {
     }
   }
 
-  /** The last image becomes a child of the target. */
+  /** Makes the last image a child of the target. */
   async #putOver(target: ChainImage): Promise<Chain> {
     const { last, images } = this.#chain;
     await relink(last, linkTo(target));
@@ -545,14 +547,14 @@ export class Merge {
     this.#options.onProgress?.({ operation: 'commit', done: size, total: size });
   }
 
-  /** An image that becomes the last one is written from then on: the disk was. */
+  /** An image that becomes the last one is opened for writing, as the old one was. */
   #writable(chain: Chain): Chain {
     const { last, top } = chain;
     if (last.settings.mode !== 'write') chain.replace(top, { ...last, settings: { ...last.settings, mode: 'write' } });
     return chain;
   }
 
-  /** The target gets the parent that the merged images had, and the child that stays gets the target. */
+  /** Gives the target the parent of the merged images, and the remaining child the target. */
   async #link(): Promise<void> {
     if (this.#forward) {
       await relink(this.#target.last, this.#parentLink());
@@ -567,7 +569,7 @@ export class Merge {
     if (!isLast) await reopen(this.#host.tools, this.#chain, childNumber, 'read');
   }
 
-  /** The parent of the lowest image that moves; null: it has none. One that was not opened is known by its links. */
+  /** Parent of the lowest moving image; null for none. An unopened parent is known by its links. */
   #parentLink(): ParentLink | null {
     if (this.#from > 0) return linkTo(this.#chain.at(this.#from - 1));
     if (this.#chain.incomplete === null) return null;
@@ -593,7 +595,7 @@ export class Merge {
     return chain.images.findIndex(({ key }) => key === this.#target.last.key);
   }
 
-  /** Whatever was moved stays where it is: it reads as before. */
+  /** Leaves moved data in place: the disk reads as before. */
   async #giveUp(): Promise<void> {
     this.#relaying = false;
     await this.#host
@@ -614,7 +616,7 @@ export class Merge {
   }
 }
 
-/** Gives up everything that the last image holds. What it reads is what its parent reads, however far this comes. */
+/** Frees all data of the last image. It reads the same as its parent, however far this gets. */
 async function emptyLast(head: ActiveImage, signal: AbortSignal | undefined): Promise<void> {
   const { image } = head.last;
   const { blockSize, virtualSize } = image.info;

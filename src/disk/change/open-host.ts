@@ -14,7 +14,7 @@ export class OpenHost implements DiskHost {
   readonly tools: ChainServices;
   readonly options: DiskOpenOptions;
   readonly #requests: Requests;
-  /** Ends when the operation on the structure that runs last has ended. */
+  /** Ends with the last structural operation. */
   #structure: Promise<void> = Promise.resolve();
 
   constructor(requests: Requests, tools: ChainServices, options: DiskOpenOptions) {

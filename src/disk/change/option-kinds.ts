@@ -1,4 +1,4 @@
-/** Kinds of the options that a disk's own methods take: see `arguments.ts`. */
+/** Kinds of the options of a disk's methods. */
 import {
   CALLBACK,
   either,
@@ -29,7 +29,7 @@ import type { DiskResizeOptions } from './resize.ts';
 import type { CreateSnapshotOptions } from './snapshots.ts';
 import type { CreateDiffOptions } from './stack.ts';
 
-/** Options and changes of a disk's methods: a name means the same wherever it is used. */
+/** Options and changes of a disk's methods: a name means the same everywhere. */
 type Named = Partial<
   Record<
     | keyof (AddBitmapOptions & CreateCacheOptions & OpenCacheOptions & CompactOptions & ZeroOptions & AddFilterOptions)
@@ -100,8 +100,8 @@ export const DISK_KINDS: Readonly<Record<keyof Required<Named>, Kind>> = {
   write: FLAG,
 };
 
-/** Options, or changes, of any method of a disk. */
+/** Options or changes of any method of a disk. */
 export const OPTIONS: Kind = optionsOf(DISK_KINDS);
 
-/** Options of what can be closed and removed. */
+/** Options of methods that close and delete. */
 export const REMOVING = optionsOf({ remove: FLAG });

@@ -1,4 +1,4 @@
-/** Converting what stands in the images for the filters of the disk. */
+/** Conversion of the data in the images for the filters of the disk. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { convert, createImage, Disk } from '../../index.ts';
 import { MemoryProvider } from '../../storage/memory.ts';

@@ -1,11 +1,11 @@
 /**
- * prepareWithFilters: what stands in the images of a chain is converted in place, for the filters that the disk has now:
- * it is read through the read filters and written through the write filters. So a filter for writing only encrypts what
- * is there, one for reading only decrypts it.
+ * prepareWithFilters: converts the data in the images of a chain in place, for the current filters of the disk: it is
+ * read through the read filters and written through the write filters. So a write-only filter encrypts existing data, a
+ * read-only one decrypts it.
  *
- * A conversion in place cannot be undone by a table entry, so there is a record beside each image: the bytes of a window
- * are durable there before the window is overwritten. Cut anywhere, the next run restores the window and goes on; until
- * it has ended, the images do not open otherwise. Nothing else may run meanwhile.
+ * A conversion in place cannot be undone by a table entry, so there is a record beside each image: the bytes of a
+ * window are durable there before the window is overwritten. After an interruption the next run restores the window and
+ * continues; until it is complete, the images cannot be opened otherwise. Nothing else may run at the same time.
  */
 import { crc32c } from '../../binary/crc32c.ts';
 import { NULL_GUID, normalizeGuid, randomGuid } from '../../binary/guid.ts';
@@ -23,10 +23,10 @@ import type { DiskHost } from './host.ts';
 import { linkTo, relink } from './links.ts';
 import { reopen } from './stack.ts';
 
-/** How a conversion runs. */
+/** Options for a conversion by filters. */
 export interface PrepareOptions extends OperationOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
-  /** Convert images that others, outside the chain, are made from. Those cannot be read rightly afterwards. */
+  /** Convert images that others, outside the chain, depend on. Those cannot be read correctly afterwards. */
   readonly force?: boolean | undefined;
 }
 
@@ -53,7 +53,7 @@ export async function prepareOf(host: DiskHost, options: PrepareOptions): Promis
   });
 }
 
-/** Images outside of the chain read what is converted through no filter. */
+/** Images outside the chain would read converted data without filters. */
 async function refuseChildren({ head, tools }: DiskHost): Promise<void> {
   const own = new Set(head.chain.images.map(({ key }) => key));
   const { found, complete } = await tools.childrenOf(head.chain.images);
@@ -109,7 +109,7 @@ class Preparation {
     this.#tell(this.#total);
   }
 
-  /** What an earlier run left. `ended`: all images are converted, only records were still there. */
+  /** State left by an earlier run. `ended`: all images are converted, only records are left. */
   async #openRecords(): Promise<'none' | 'running' | 'ended'> {
     const places: number[] = [];
     for (const [number, { source }] of this.#chain.images.entries()) {
@@ -176,7 +176,7 @@ class Preparation {
     };
   }
 
-  /** Records beside all images come before the first change: half a chain must not open by itself. */
+  /** Creates the records of all images before the first change: half a chain must not open by itself. */
   async #plan(): Promise<void> {
     const conversion = randomGuid();
     try {
@@ -244,7 +244,7 @@ class Preparation {
     }
   }
 
-  /** Undoes what an interrupted run did to its last window. Returns where to go on. */
+  /** Undoes the effect of an interrupted run on its last window. Returns the position to continue from. */
   async #restore(head: ActiveImage, record: PrepareRecord): Promise<number> {
     const { state, position, original, converted } = record.current;
     if (state !== 'running') return 0;
@@ -274,7 +274,7 @@ class Preparation {
     return filters.encodes ? filters.encode(offset, plain) : plain;
   }
 
-  /** Their content changed, so children get to know their parents anew. */
+  /** The contents have changed, so children get new links to their parents. */
   async #link(): Promise<void> {
     for (let number = 1; number <= this.#chain.top; number++) {
       const last = number === this.#chain.top;
@@ -309,7 +309,7 @@ function doNotFit(path: string): ImageError {
   });
 }
 
-/** Durably. */
+/** Deletes the record, durably. */
 async function removeRecord(source: Source): Promise<void> {
   const { provider, name } = source;
   await provider.remove(recordOf(source).name);
@@ -317,8 +317,8 @@ async function removeRecord(source: Source): Promise<void> {
 }
 
 /**
- * What stands at an offset, in a place that can be overwritten, at most a window of it. What is compressed, or shared
- * with something else, is stored anew first; what is read stays the same by that.
+ * Mapping of an offset to space that can be overwritten, at most a window of it. Compressed or shared data is first
+ * stored again; the disk reads the same.
  */
 async function placed(head: ActiveImage, offset: number, length: number): Promise<Mapping> {
   const { image, name } = head.last;

@@ -5,7 +5,7 @@ import { randomBytes } from '../../../test/conformance/random.ts';
 import { checkImage, createImage, Disk, inspect, rebaseImage } from '../../index.ts';
 import { Random } from '../../testing/index.ts';
 
-/** Two parents that agree in some of what they hold, and a child of the first. */
+/** Two parents that agree in part, and a child of the first. */
 async function family({ format, config, unit }: Kind, sizes: { old?: number; new?: number; own?: number } = {}) {
   const place = new Place(format, config);
   const size = unit * 40;

@@ -1,12 +1,11 @@
 /**
- * Giving the last image of a chain another parent, or none, while it goes on reading the same: wherever it holds nothing
- * and the old parent and the new one read differently, it gets what the old one reads. Only then, and when that is
- * durable, the link changes.
+ * Rebase: gives the last image of a chain another parent, or none, without changing its disk. Unallocated ranges in
+ * which the parents differ are copied from the old parent; when that is durable the link changes.
  *
- * So a rebase that is cut or cancelled leaves an image with its old parent, that holds some of it as well, and can be run
- * again. Ranges that both parents have from the same image of the same file, or that both hold nothing for, are skipped
- * without reading. Whole units are stored, since a unit of which a part is stored shows nothing of its parent any more;
- * the image is written as the last one of the chain that there will be, which leaves out what that chain reads anyway.
+ * An interrupted rebase leaves an image with its old parent and some copied data, and can be repeated. Ranges that both
+ * parents have from the same image of the same file, or that both hold nothing for, are skipped without reading. Whole
+ * units are stored, since a unit of which a part is stored shows nothing of its parent any more; the image is written
+ * as the last one of the chain that there will be, which leaves out what that chain reads anyway.
  */
 import { alignDown } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
@@ -20,19 +19,19 @@ import { isStored } from '../path/stored.ts';
 import type { DiskHost } from './host.ts';
 import type { OpenedChain } from './stack.ts';
 
-/** How a rebase runs. */
+/** Options for a rebase. */
 export interface RebaseOptions extends OperationOptions {
   /** Format of the new parent. Default: probed. */
   readonly parentFormat?: string | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** Bytes that are stored in one go, at least a unit. */
+/** Bytes stored at a time, at least a unit. */
 const PIECE = 1024 * 1024;
-/** Unit of images that have none. */
+/** Unit of images without units. */
 const UNIT = 64 * 1024;
 
-/** Rebases the last image of the disk. Returns what a person should know of the new parents. */
+/** Rebases the last image of the disk. Returns warnings about the new parents. */
 export async function rebaseOf(
   host: DiskHost,
   parent: ImageSource | null,
@@ -57,7 +56,7 @@ export async function rebaseOf(
   return found?.warnings ?? [];
 }
 
-/** Refuses images that cannot get another parent, before anything is changed. */
+/** Rejects images that cannot get another parent, before anything is changed. */
 function refuseKind(chain: Chain, parent: ImageSource | null): void {
   const { image, name, format } = chain.last;
   chain.filters.checkSymmetric(name, 'A rebase');
@@ -88,7 +87,7 @@ function refuseKind(chain: Chain, parent: ImageSource | null): void {
   });
 }
 
-/** The new parent with its own parents; first without locks, since the image itself among them is locked already. */
+/** The new parent with its own parents; first without locks, since the image itself is already locked. */
 async function openParent(host: DiskHost, parent: ImageSource, options: RebaseOptions): Promise<OpenedChain> {
   const { last } = host.head.chain;
   const { parentFormat: format, signal } = options;
@@ -119,7 +118,7 @@ class Rebase {
   readonly #old: Chain;
   readonly #new: Chain;
   readonly #target: ActiveImage;
-  /** So many images, counted from the base, are the same files in both chains. */
+  /** Number of images, counted from the base, that are the same files in both chains. */
   readonly #shared: number;
   readonly #unit: number;
   readonly #buffer: Uint8Array;
@@ -174,7 +173,7 @@ class Rebase {
     }
   }
 
-  /** A run of which the image holds nothing. */
+  /** Handles an unallocated run of the image. */
   async #storeRun(start: number, end: number): Promise<void> {
     for (let at = start; at < end; ) {
       const same = await this.#sameUpTo(at, end);
@@ -191,7 +190,7 @@ class Rebase {
     }
   }
 
-  /** Up to where both parents surely read the same from `at` on. */
+  /** End of the range from `at` on in which both parents surely read the same. */
   async #sameUpTo(start: number, end: number): Promise<number> {
     for (let at = start; at < end; ) {
       const turn = this.#turns.take();
@@ -209,7 +208,7 @@ class Rebase {
     return before.image === after.image && before.image < this.#shared;
   }
 
-  /** The write path looks what the new parents read, and stores what is different. */
+  /** Stores the range; the write path compares with the new parents and skips equal data. */
   async #store(start: number, end: number): Promise<void> {
     const bytes = this.#buffer.subarray(0, end - start);
     await this.#old.read(this.#old.top, start, [bytes], bytes.length);
@@ -219,13 +218,13 @@ class Rebase {
   }
 }
 
-/** Who answers below the last image of a chain. */
+/** Location of a range below the last image of a chain. */
 async function below(chain: Chain, offset: number, length: number): Promise<Located> {
   const answer = chain.locate(chain.top - 1, offset, length);
   return isPromise(answer) ? await answer : answer;
 }
 
-/** How many images from the base on are the same files, taken for the same formats. */
+/** Number of images from the base on that are the same files in the same formats. */
 function sharedImages(one: readonly ChainImage[], other: readonly ChainImage[]): number {
   const different = one.findIndex(({ key, format }, number) => {
     const image = other[number];

@@ -1,4 +1,4 @@
-/** Changing the size of the last image of a chain, so that new space reads zero whatever lies below. */
+/** Resizing of the last image of a chain, so that new space reads as zero whatever is below. */
 import { alignUp, largest, SECTOR } from '../../binary/numbers.ts';
 import { assert, ImageError } from '../../errors.ts';
 import type { Image, ImageChanges, Progress } from '../../image/contract.ts';
@@ -12,42 +12,41 @@ import type { WritePath } from '../path/write-path.ts';
 import { packAfterCut, tidy } from './compact.ts';
 import type { DiskHost } from './host.ts';
 
-/** How a disk changes its size. */
+/** Options for a resize. */
 export interface DiskResizeOptions extends OperationOptions {
-  /** Give up data beyond the new end. */
+  /** Discard data past the new end. */
   readonly shrink?: boolean | undefined;
   /**
-   * What the image says of its geometry afterwards. Left out: heads and sectors stay, and cylinders follow the size where
-   * they were set; null: none.
+   * Geometry to store afterwards. Default: heads and sectors stay, and cylinders, if set, follow the size; null: none.
    */
   readonly geometry?: ImageChanges['geometry'] | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** What a resize works on. The caller holds the whole disk. */
+/** Parameters of a resize. The caller holds the whole disk. */
 export interface ResizeJob {
   readonly chain: Chain;
   readonly image: Image;
   readonly writes: WritePath;
   readonly flush: () => Promise<void>;
-  /** A range may read something else from now on; one of no bytes: only what the image says of itself changed. */
+  /** Records a change of a range; an empty range: only metadata changed. */
   readonly noteChange: (offset: number, length: number) => void;
   readonly size: number;
   readonly options: DiskResizeOptions;
 }
 
 /**
- * Bytes before the old end that are stored so that what lies behind it belongs to this image. One sector is enough; the
- * last one, since a part of a unit may be placed by itself.
+ * Bytes before the old end that are stored so that the following ones belong to this image. The last sector is enough,
+ * since a part of a unit may be placed separately.
  */
 const ANCHOR = 512;
 
-/** Bytes looked at in one piece. */
+/** Bytes examined at a time. */
 const PIECE = 1024 * 1024;
 
 /**
- * Refuses a size that is none, and to cut data off unless told to. Comes before the first change: a refused resize must
- * not give the image a new modification identity.
+ * Rejects an impossible size, and discarding data without permission. Called before the first change: a refused resize
+ * must not give the image a new modification UUID.
  */
 export async function checkResize(chain: Chain, size: number, how: DiskResizeOptions): Promise<void> {
   const { image, name: label } = chain.last;
@@ -135,7 +134,7 @@ async function setGeometry(host: DiskHost, geometry: NonNullable<ImageChanges['g
   await image.set?.({ geometry });
 }
 
-/** Resizes the last image. A longer parent stays hidden: new units are marked zero, a unit that was cut is stored. */
+/** Resizes the last image. A longer parent stays hidden: new units are marked as zero, a partial unit is stored. */
 export async function resizeLast(job: ResizeJob): Promise<void> {
   const { chain, image, size, options } = job;
   assert(image.resize !== undefined, 'an image that can be resized has resize');
@@ -162,7 +161,7 @@ export async function resizeLast(job: ResizeJob): Promise<void> {
   if (size > old && chain.filters.active) await zeroStored(job, old);
 }
 
-/** Stores what stands for zeroes from `start` on, wherever the image stores anything. */
+/** Zeroes the stored data from `start` on. */
 async function zeroStored({ image, size, writes }: ResizeJob, start: number): Promise<void> {
   for (let at = start; at < size; ) {
     const answer = image.map(at, size - at);
@@ -172,7 +171,7 @@ async function zeroStored({ image, size, writes }: ResizeJob, start: number): Pr
   }
 }
 
-/** Where the images below end; nobody knows it of those that were not opened. */
+/** End of the images below; unknown for images that were not opened. */
 function hiddenUpTo(chain: Chain): number {
   if (chain.incomplete !== null) return Number.MAX_SAFE_INTEGER;
   return largest(
@@ -182,9 +181,9 @@ function hiddenUpTo(chain: Chain): number {
 }
 
 /**
- * The end that stays may lie inside a unit whose rest must read zero. So that it can be written there, the unit gets a
- * place of its own where it is compressed, or shared with something else; and where a longer parent answers for it
- * (`hides`), since that would show what it has behind the end.
+ * The new end may lie inside a unit whose rest must read as zero. To be written there, the unit is stored again if it
+ * is compressed or shared, and if a longer parent supplies it (`hides`), since that would expose the parent's data past
+ * the end.
  */
 async function storeCutUnit(job: ResizeJob, end: number, hides: boolean): Promise<void> {
   const unit = job.image.info.blockSize ?? 0;

@@ -1,4 +1,4 @@
-/** Internal snapshots of the last image of a chain: the disk is settled, the image does the work, alone. */
+/** Internal snapshots of the last image of a chain: the disk is brought to rest, then the image makes the change. */
 import { checkArguments, TEXT } from '../../arguments.ts';
 import { ImageError, isImageError } from '../../errors.ts';
 import type { SnapshotInfo, SnapshotStore } from '../../image/contract.ts';
@@ -6,16 +6,16 @@ import type { OperationOptions } from '../../storage/contract.ts';
 import type { DiskHost } from './host.ts';
 import { OPTIONS } from './option-kinds.ts';
 
-/** How a snapshot is made. */
+/** Options for a snapshot. */
 export interface CreateSnapshotOptions extends OperationOptions {
-  /** Its time, milliseconds since 1970. Default: now. */
+  /** Time of the snapshot, milliseconds since 1970. Default: now. */
   readonly createdMs?: number | undefined;
 }
 
 /**
- * States of the disk that its last image keeps inside: `disk.snapshots`. To read one, open the image with `snapshot`.
- * Each change is durable when it resolves; a power cut leaves the state before it or the one after it. Throws
- * `unsupported` where the format has none, `read-only`, `not-found`.
+ * Snapshots inside the last image: `disk.snapshots`. To read one, open the image with `snapshot`. Each change is
+ * durable when it resolves; a power cut leaves the state before or after it. Throws `unsupported` for formats without
+ * snapshots, `read-only`, `not-found`.
  */
 export class DiskSnapshots {
   readonly #host: DiskHost;
@@ -36,8 +36,7 @@ export class DiskSnapshots {
   }
 
   /**
-   * Keeps the disk as it is now. Throws `exists`, `invalid-argument`, and `limit` when the image cannot count so many
-   * references.
+   * Saves the current state. Throws `exists`, `invalid-argument`, and `limit` when reference counts would overflow.
    */
   async create(name: string, options: CreateSnapshotOptions = {}): Promise<SnapshotInfo> {
     checkArguments('snapshots.create', { name: [name, TEXT], options: [options, OPTIONS] });
@@ -46,8 +45,8 @@ export class DiskSnapshots {
   }
 
   /**
-   * The disk becomes what it was, its size too; the snapshot stays. What was written since is lost, and so is what other
-   * images made from this one. Requests that wait meanwhile find the disk as it is then.
+   * Restores the saved state, including the size; the snapshot stays. Later writes are lost, and images created over
+   * this one become invalid. Requests that wait during the call act on the restored disk.
    */
   async apply(idOrName: string, options: OperationOptions = {}): Promise<void> {
     checkArguments('snapshots.apply', { idOrName: [idOrName, TEXT], options: [options, OPTIONS] });
@@ -74,19 +73,19 @@ export class DiskSnapshots {
     });
   }
 
-  /** Gives a snapshot up, and the room that only it needs. What is read stays the same. */
+  /** Deletes a snapshot, and frees the space that only it uses. The disk reads the same. */
   async delete(idOrName: string, options: OperationOptions = {}): Promise<void> {
     checkArguments('snapshots.delete', { idOrName: [idOrName, TEXT], options: [options, OPTIONS] });
     return this.#change((store) => store.delete(idOrName, options));
   }
 
-  /** Gives a snapshot another name. Throws `exists`, `invalid-argument`. */
+  /** Renames a snapshot. Throws `exists`, `invalid-argument`. */
   async rename(idOrName: string, name: string): Promise<void> {
     checkArguments('snapshots.rename', { idOrName: [idOrName, TEXT], name: [name, TEXT] });
     return this.#change((store) => store.rename(idOrName, name));
   }
 
-  /** What is read stays as it is. */
+  /** Runs a change that does not affect the data read. */
   #change<T>(run: (store: SnapshotStore) => Promise<T>): Promise<T> {
     const host = this.#host;
     return host.structural(async () => {

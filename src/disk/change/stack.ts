@@ -1,6 +1,6 @@
 /**
- * Putting images onto an open chain and taking them off. Only the last image is open for writing: one that gets a
- * child is *demoted* (opened anew for reading), one that loses it is *promoted*.
+ * Adding images to an open chain and removing them. Only the last image is open for writing: one that gets a child is
+ * *demoted* (reopened for reading), one that loses it is *promoted*.
  */
 import { ImageError, withContext } from '../../errors.ts';
 import type { ImageChanges } from '../../image/contract.ts';
@@ -11,9 +11,9 @@ import { type PartFile, partFiles } from '../open/parts.ts';
 import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from '../options.ts';
 import { type Chain, type ChainImage, identitiesOf } from '../path/chain.ts';
 
-/** What a disk needs of the world to change its chain; `openDisk` hands it in. */
+/** Services that a disk needs to change its chain, provided by `openDisk`. */
 export interface ChainServices {
-  /** Opens an image, and nothing of its chain, with the locks of the mode. */
+  /** Opens a single image, without its chain, with the locks of the mode. */
   open(image: Pick<ChainImage, 'source' | 'format' | 'settings'>, mode: OpenMode): Promise<ChainImage>;
   /** Opens an image and its parents for reading, through the gate. */
   openChain(
@@ -24,20 +24,20 @@ export interface ChainServices {
       readonly signal?: AbortSignal | undefined;
     },
   ): Promise<OpenedChain>;
-  /** Where a name of the caller is. */
+  /** Resolves a name of the caller. */
   place(target: ImageSource): Source;
-  /** Makes a new image. Returns where it is, and what a person should know of it. */
+  /** Creates an image. Returns its place, and warnings. */
   create(
     target: ImageSource,
     options: CreateImageOptions,
   ): Promise<{ source: Source; format: string; warnings: readonly string[] }>;
-  /** The images that files beside them name as their parent, with those files; not `complete`: there may be more. */
+  /** Images that files in their directories name as parent, with those files; not `complete`: there may be more. */
   childrenOf(
     images: readonly ChainImage[],
   ): Promise<{ readonly found: readonly ChildOf[]; readonly complete: boolean }>;
 }
 
-/** Images that were opened, and what a person should know of them. */
+/** Opened images, with warnings. */
 export interface OpenedChain {
   readonly chain: Chain;
   readonly warnings: readonly string[];
@@ -50,13 +50,13 @@ export interface ChildOf {
   readonly key: string;
 }
 
-/** What the new image over a chain is; its size is that of the disk. */
+/** Options for a new image over a chain; its size is that of the disk. */
 export type CreateDiffOptions = Omit<CreateImageOptions, 'parent' | 'parentFormat' | 'size' | 'lock' | 'type'> &
   ImageOpenOptions;
 
 /**
- * Opens an image of the chain in another mode, or with other settings. Its handle is closed first, since the two locks
- * would be in each other's way. When that fails the image is opened as it was, and the failure is thrown.
+ * Opens an image of the chain again in another mode, or with other settings. Its handle is closed first, since the two
+ * locks would conflict. After a failure the image is opened as before, and the failure is thrown.
  */
 export async function reopen(
   tools: ChainServices,
@@ -90,12 +90,12 @@ export async function reopen(
   }
 }
 
-/** Refuses to change anything where an image of the chain may be another one than was meant. */
+/** Throws if an image of the chain may be the wrong one. */
 export function requireCertain(chain: Chain): void {
   for (const { doubt } of chain.images) if (doubt !== undefined) throw doubt;
 }
 
-/** Refuses an image that was opened for writing and cannot be written. */
+/** Throws for an image that was opened for writing and cannot be written. */
 export function requireWritable({ image, name }: ChainImage): void {
   if (image.can.write) return;
   const reason = image.can.readOnlyReason;
@@ -105,7 +105,9 @@ export function requireWritable({ image, name }: ChainImage): void {
   });
 }
 
-/** Changes how an image was asked to be opened, opening it anew where that makes a difference now. Returns whether. */
+/**
+ * Changes the open options of an image, reopening it if that makes a difference now. Returns true if it was reopened.
+ */
 export async function changeSettings(
   tools: ChainServices,
   chain: Chain,
@@ -124,8 +126,8 @@ export async function changeSettings(
 }
 
 /**
- * Makes a differencing image over the last one, which must be flushed, and returns the longer chain, with what a person
- * should know of it. After a failure the new image is gone and the chain is as it was.
+ * Creates a differencing image over the last one, which must be flushed, and returns the longer chain with warnings.
+ * After a failure the new image is gone and the chain is unchanged.
  */
 export async function pushDiff(
   tools: ChainServices,
@@ -157,7 +159,7 @@ export async function pushDiff(
   }
 }
 
-/** The new image must not take the place of one that it needs, whatever `force` says. */
+/** The new image must not replace one that it needs, even with `force`. */
 async function refuseMember(chain: Chain, { provider, name }: Source): Promise<void> {
   const present = await provider.lookUp(name);
   if (present === null || !(await identitiesOf(chain.images)).has(present.key)) return;
@@ -167,7 +169,7 @@ async function refuseMember(chain: Chain, { provider, name }: Source): Promise<v
   });
 }
 
-/** Refuses to remove what another image beside it is made from. */
+/** Throws if another image in the directory depends on the one to be deleted. */
 export async function refuseChildren(tools: ChainServices, image: ChainImage): Promise<void> {
   const { found, complete } = await tools.childrenOf([image]);
   const [other] = found;
@@ -178,7 +180,7 @@ export async function refuseChildren(tools: ChainServices, image: ChainImage): P
   });
 }
 
-/** The number of an image as a caller names it. Throws `invalid-argument`. */
+/** Number of an image from an argument. Throws `invalid-argument`. */
 export function imageNumber(chain: Chain, number: number | 'last'): number {
   const wanted = number === 'last' ? chain.top : number;
   if (Number.isInteger(wanted) && wanted >= 0 && wanted <= chain.top) return wanted;
@@ -190,7 +192,7 @@ export function imageNumber(chain: Chain, number: number | 'last'): number {
   });
 }
 
-/** Changes what an image says of itself. Everything must be flushed; one below the last is opened for it. */
+/** Changes image metadata. Everything must be flushed; an image below the last is opened for it. */
 export async function setOf(tools: ChainServices, chain: Chain, number: number, changes: ImageChanges): Promise<void> {
   const { image, name, format } = chain.at(number);
   if (image.set === undefined) {
@@ -207,7 +209,7 @@ export async function setOf(tools: ChainServices, chain: Chain, number: number, 
   }
 }
 
-/** Durably. */
+/** Deletes the file, durably. */
 export async function removeFile({ provider, name }: Source): Promise<void> {
   await provider.remove(name);
   await provider.syncNames(provider.directory(name));

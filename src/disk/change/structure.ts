@@ -1,4 +1,4 @@
-/** Operations of a disk that put images onto its chain, take them off, or change what they say of themselves. */
+/** Structural operations of a disk: adding and removing images, and changing their metadata. */
 import { type ErrorKind, ImageError, isImageError } from '../../errors.ts';
 import type { ImageChanges } from '../../image/contract.ts';
 import { warn } from '../open/environment.ts';
@@ -18,10 +18,10 @@ import {
   setOf,
 } from './stack.ts';
 
-/** Where the medium or somebody else forbids writing; reading may do. */
+/** Failures of opening for writing after which reading may work. */
 export const NOT_WRITABLE: ReadonlySet<ErrorKind> = new Set(['denied', 'locked', 'read-only']);
 
-/** A new image over the last one. Returns what a person should know of it. */
+/** Creates an image over the last one. Returns warnings. */
 export async function createDiffOf(
   host: DiskHost,
   target: ImageSource,
@@ -34,7 +34,7 @@ export async function createDiffOf(
   return warnings;
 }
 
-/** The last image of several goes; the one below is written if that was wanted of it. */
+/** Removes the last image of several; the one below becomes writable if it was opened for that. */
 export async function closeLastOf(host: DiskHost, remove: boolean): Promise<void> {
   const { chain } = host.head;
   const parts = remove ? removableParts(chain.last) : [];
@@ -63,7 +63,7 @@ async function promote(host: DiskHost, chain: Chain): Promise<void> {
   host.replaceHead(new ActiveImage(chain, host.options));
 }
 
-/** Facts of one image. */
+/** Changes metadata of one image. */
 export async function setImageOf(host: DiskHost, number: number | 'last', changes: ImageChanges): Promise<void> {
   const { chain } = host.head;
   const wanted = imageNumber(chain, number);
@@ -71,7 +71,7 @@ export async function setImageOf(host: DiskHost, number: number | 'last', change
   await setOf(host.tools, chain, wanted, changes);
 }
 
-/** How one image is opened. */
+/** Changes the open options of one image. */
 export async function setOpenOptionsOf(
   host: DiskHost,
   number: number | 'last',

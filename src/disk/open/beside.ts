@@ -1,6 +1,6 @@
 /**
- * The images beside an image, by their headers: opened through the gate, without a lock. Files that no signature shows to
- * be an image are passed over; the number of both is bounded, since anybody may fill a directory.
+ * The images in a directory, by their headers: opened through the gate, without a lock. Files without the signature of
+ * an image are skipped; both counts are bounded, since anyone may fill a directory.
  */
 import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { Image, ImageInfo } from '../../image/contract.ts';
@@ -12,7 +12,7 @@ import type { ChainImage } from '../path/chain.ts';
 import { type ImageFile, type ImageFileOptions, withImageFile } from './image-file.ts';
 import { storedNames } from './parts.ts';
 
-/** An image beside another one. */
+/** An image in the same directory. */
 export interface ImageBeside {
   readonly name: string;
   readonly key: string;
@@ -25,7 +25,7 @@ export interface ImageBeside {
 export interface LookBeside {
   readonly from: Source;
   readonly gate: OpenGate;
-  /** For messages of the gate: `parent image`. */
+  /** Role for messages of the gate: `parent image`. */
   readonly role: string;
   readonly options: EnvironmentOptions;
   /** Images that are open already, by name: they are not opened again. Null: passed over. */
@@ -41,7 +41,7 @@ function namesIn(image: Image): string[] {
   return storedNames(image).map(({ stored }) => stored);
 }
 
-/** A look into the directory of an image. */
+/** Search of an image's directory. */
 export class ImagesBeside implements AsyncIterable<ImageBeside> {
   readonly #look: LookBeside;
   #files = 0;
@@ -52,7 +52,7 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
     this.#look = look;
   }
 
-  /** False: there was more than is looked at. */
+  /** False when a limit was reached. */
   get complete(): boolean {
     return this.#complete;
   }
@@ -77,7 +77,7 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
     return known;
   }
 
-  /** One file, wherever it lies. Null for anything that is not a readable image, whatever is wrong with it. */
+  /** Reads one file, in any directory. Null for anything that is not a readable image, whatever the error. */
   async lookAt(name: string): Promise<ImageBeside | null> {
     const { gate, from, role, options } = this.#look;
     const namedBy = { gate, from, role };
@@ -109,7 +109,7 @@ export function boundsBeside(): string {
   return `${LIMITS.parentCandidates} images among ${LIMITS.filesBeside} files`;
 }
 
-/** Refuses what would take a parent from images that were not looked at. */
+/** Throws when images that depend on a parent may have been missed. */
 export function refuseIncomplete(path: string, complete: boolean): void {
   if (complete) return;
   throw new ImageError('busy', 'Too many files lie beside the image to find all that name it as parent', {

@@ -1,4 +1,4 @@
-/** Turns what callers leave out into defaults: provider, registry, gate. */
+/** Defaults for absent options: provider, registry, gate. */
 import { defaultProvider } from '#local-storage';
 import { ImageError } from '../../errors.ts';
 import { defaultRegistry } from '../../formats/index.ts';
@@ -15,19 +15,19 @@ import type {
   ImageSource,
 } from '../options.ts';
 
-/** Stands in an allow list for the directory of the image itself. */
+/** Entry of an allow list that stands for the image's own directory. */
 export const SAME_DIRECTORY = 'same-directory';
 
 let builtIn: Registry | null = null;
 
-/** The formats to use: for looking things up only, since one registry serves all who bring none. */
+/** The registry to use. Look-ups only, since one default registry serves all callers. */
 export function registryOf(options: EnvironmentOptions): Registry {
   if (options.registry !== undefined) return options.registry;
   builtIn ??= defaultRegistry();
   return builtIn;
 }
 
-/** Of a caller's options those that every entry point takes, to hand them on. */
+/** The environment part of a caller's options, to pass on. */
 export function environmentOf(options: EnvironmentOptions): EnvironmentOptions {
   const { provider, registry, allow, lock, signal, onMessage } = options;
   return {
@@ -40,15 +40,15 @@ export function environmentOf(options: EnvironmentOptions): EnvironmentOptions {
   };
 }
 
-/** Tells the caller something. Whatever they do with it, the work goes on. */
+/** Reports a message to the caller. The work goes on whatever the callback does. */
 export function warn({ onMessage }: EnvironmentOptions, text: string, path: string | null): void {
   onMessage?.({ level: 'warning', text, path });
 }
 
-/** What was said of one image alone. */
+/** Options given for one image. */
 type Said = { readonly [Key in keyof ImageEntry]?: ImageEntry[Key] | undefined };
 
-/** Of a disk's options those that stay with an image, and what was said of the image alone. */
+/** The disk's options that stay with an image, overridden by those of the image. */
 export function settingsOf(options: ImageOpenOptions, entry: Said = {}): ImageSettings {
   const { image: _image, format: _format, ...own } = entry;
   const { mode, shareable, honourZeroes, honourSame, ignoreFlush, discard, sequential } = options;
@@ -58,12 +58,12 @@ export function settingsOf(options: ImageOpenOptions, entry: Said = {}): ImageSe
   return Object.fromEntries(said) as ImageSettings;
 }
 
-/** The image, with what was said of it alone. */
+/** The image as an entry with its options. */
 export function entryOf(input: ImageInput): ImageEntry {
   return typeof input === 'object' && 'image' in input ? input : { image: input };
 }
 
-/** The provider and name behind what a caller wrote. */
+/** Provider and name of an image. */
 export function sourceOf(source: ImageSource, options: EnvironmentOptions): Source {
   if (typeof source !== 'string') return source;
   const provider = registryOf(options).providerOf(source) ?? options.provider ?? localFor(source, options);

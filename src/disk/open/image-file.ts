@@ -1,6 +1,6 @@
 /**
- * The one way to the file of an image: it is opened (through the gate where an image names it), locked, and only then
- * looked at. What was looked at is what the format gets: the handle, not the name, so nothing can be exchanged between.
+ * The one way to open the file of an image: through the gate if an image refers to it, locked, and only then probed.
+ * The format gets the probed handle, not the name, so nothing can be swapped in between.
  */
 import type { Format, Image } from '../../image/contract.ts';
 import { OpenedFiles } from '../../image/files.ts';
@@ -14,41 +14,41 @@ import type { ChainImage } from '../path/chain.ts';
 import { gateOf, registryOf } from './environment.ts';
 import { takesLocks } from './locking.ts';
 
-/** One image, opened, with what a report needs. */
+/** An open image, with facts for reports. */
 export interface OpenedImage extends ChainImage {
-  /** Why this format was chosen. */
+  /** Reason for choosing this format. */
   readonly recognisedBy: string;
-  /** Nothing identifies the file, and nobody named its format: it is taken for a raw disk. */
+  /** True when nothing identifies the file and its format was not named: treated as a raw disk. */
   readonly guessed: boolean;
   readonly warnings: readonly string[];
-  /** For what the image names. */
+  /** Gate for the files that the image refers to. */
   readonly gate: OpenGate;
 }
 
-/** The image that names a file, and the gate that decides whether the file is opened for it. */
+/** The image that refers to a file, and the gate that decides about it. */
 export interface NamedBy {
   readonly gate: OpenGate;
   readonly from: Source;
-  /** For messages of the gate: `parent image`. */
+  /** Role for messages of the gate: `parent image`. */
   readonly role: string;
 }
 
 /** Options for opening the file of an image. */
 export interface ImageFileOptions extends EnvironmentOptions, SharingOptions {
   readonly mode: OpenMode;
-  /** Headers only, and without a lock: for reports. */
+  /** Headers only, without a lock: for reports. */
   readonly infoOnly?: boolean | undefined;
   /** Default: `exclusive` for writing, `shared` for reading. */
   readonly lockMode?: LockMode | undefined;
-  /** Left out: a person named the file. */
+  /** Default: the file was named by the user. */
   readonly namedBy?: NamedBy | undefined;
-  /** Stands for the gate of the image itself. Default: the one that `allow` describes. */
+  /** Replaces the gate of the image itself. Default: the one described by `allow`. */
   readonly gate?: OpenGate | undefined;
   /** Called with the open file, before anything else. Must not reject. The file stays open until it resolves. */
   readonly onOpen?: ((storage: Storage) => Promise<void>) | undefined;
 }
 
-/** The format of a file, and the reason for it. */
+/** The format of a file, with the reason. */
 export interface ChosenFormat {
   readonly format: Format;
   readonly recognisedBy: string;
@@ -56,21 +56,21 @@ export interface ChosenFormat {
   readonly warnings: readonly string[];
 }
 
-/** How the format opens the image. */
+/** Options for opening the image. */
 export interface AsImage {
-  /** Stay with the image. */
+  /** Options that stay with the image. */
   readonly settings?: ImageSettings | undefined;
   /** See {@link FormatOpenOptions.withoutData}. */
   readonly withoutData?: boolean | undefined;
 }
 
-/** The file of an image: open, judged and locked. */
+/** The file of an image: open, admitted and locked. */
 export class ImageFile {
   readonly source: Source;
   readonly storage: Storage;
   /** As {@link StorageIdentity.key}. */
   readonly key: string;
-  /** For what the image names. */
+  /** Gate for the files that the image refers to. */
   readonly gate: OpenGate;
   readonly files: OpenedFiles;
   readonly #options: ImageFileOptions;
@@ -85,12 +85,12 @@ export class ImageFile {
     this.#options = options;
   }
 
-  /** Looks at the content. */
+  /** Probes the content. */
   async probe(): Promise<ProbeOutcome> {
     return probeFormat(await readProbeInput(this.storage, this.source.name), registryOf(this.#options));
   }
 
-  /** Opens the image, to which the file belongs from then on. */
+  /** Opens the image, which takes over the file. */
   async open({ format, ...chosen }: ChosenFormat, { settings = {}, withoutData }: AsImage): Promise<OpenedImage> {
     const { mode, infoOnly = false, signal } = this.#options;
     const { type, config, snapshot } = settings;
@@ -110,15 +110,15 @@ export class ImageFile {
     return { ...chosen, warnings, format: format.name, image, name: source.name, key, source, settings, gate };
   }
 
-  /** Closes what no image has taken over. */
+  /** Closes the file unless an image has taken it over. */
   async close(): Promise<void> {
     if (this.#owned) await this.files.close();
   }
 }
 
 /**
- * Opens and locks the file of an image. It is closed when `use` ends, unless it was opened as an image. Throws `denied`
- * when the gate does not let it through, `locked`.
+ * Opens and locks the file of an image. It is closed when `use` ends, unless opened as an image. Throws `denied` when
+ * the gate rejects it, `locked`.
  */
 export async function withImageFile<T>(
   source: Source,

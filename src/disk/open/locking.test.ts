@@ -1,4 +1,4 @@
-/** Which locks a disk takes, whatever its images are kept in. */
+/** Locks of a disk, for every kind of storage. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

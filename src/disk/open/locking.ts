@@ -1,15 +1,15 @@
 /**
- * Locks of whole images, the same for all formats: every storage is locked by the provider that opens it for the
- * format, so before anything of its tables is read.
+ * Locks of whole images, the same for all formats: every storage is locked by the provider that opens it, before its
+ * tables are read.
  */
 import { ImageError } from '../../errors.ts';
 import type { Storage } from '../../storage/contract.ts';
 import type { DiskOpenOptions } from '../options.ts';
 
-/** What decides about locks when images are opened. */
+/** Options that affect locks. */
 export type LockingOptions = Pick<DiskOpenOptions, 'lock' | 'shareable' | 'forceShare' | 'mode'>;
 
-/** Locks an opened storage; closes it when that fails. */
+/** Locks an open storage; closes it on failure. */
 export async function locked(storage: Storage, ...how: Parameters<Storage['lock']>): Promise<Storage> {
   try {
     await storage.lock(...how);
@@ -26,7 +26,7 @@ export function takesLocks(options: LockingOptions): boolean {
 }
 
 /**
- * Refuses to go on where only vdkit knows of the locks of these storages. Called by operations that move content
+ * Throws if the locks of these storages hold only between vdkit processes. Called by operations that move content
  * around, which would ruin the disk of a program that has it open.
  */
 export async function requireSystemLocks(storages: readonly Storage[], options: LockingOptions): Promise<void> {
@@ -36,7 +36,7 @@ export async function requireSystemLocks(storages: readonly Storage[], options: 
   }
 }
 
-/** Refuses options that contradict each other. */
+/** Rejects contradictory options. */
 export function checkLocking(options: LockingOptions): void {
   if (options.forceShare !== true || options.mode !== 'write') return;
   throw new ImageError('invalid-argument', 'An image that others may be writing can only be read', {
@@ -44,7 +44,7 @@ export function checkLocking(options: LockingOptions): void {
   });
 }
 
-/** What must be said of a disk that was opened without regard to others. */
+/** Warnings for a disk opened without locks. */
 export function sharingWarnings(label: string, options: LockingOptions): string[] {
   if (options.forceShare !== true) return [];
   return [`${label} is read without a lock: if another program writes it, what is read is not a snapshot.`];

@@ -1,4 +1,4 @@
-/** The parent that an image names itself: resolved beside it, opened through the gate, in the format that is recorded. */
+/** The parent stored in an image: resolved relative to it, opened through the gate, in the recorded format. */
 import { ImageError, printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
@@ -6,19 +6,19 @@ import type { DiskOpenOptions } from '../options.ts';
 import { registryOf, settingsOf } from './environment.ts';
 import { type ChosenFormat, type ImageFile, type OpenedImage, withImageFile } from './image-file.ts';
 
-/** Which parent of whom. */
+/** A stored parent and its child. */
 export interface StoredParent {
   readonly child: OpenedImage;
-  /** As the child stores it. */
+  /** Name as stored by the child. */
   readonly name: string;
   readonly options: DiskOpenOptions & { readonly infoOnly?: boolean | undefined };
-  /** The caller's word about the format, where it is about this parent. */
+  /** Format given by the caller for this parent. */
   readonly format: string | undefined;
 }
 
 /**
- * Opens the parent. Throws `denied` when the gate does not let it through, or when its format is not recorded and it
- * looks like more than a raw disk: a guest can write a header into a raw disk, and have its host open other files.
+ * Opens the parent. Throws `denied` when the gate rejects it, or when its format is not recorded and it looks like more
+ * than a raw disk: a guest can write a header into a raw disk to make its host open other files.
  */
 export async function openStoredParent({ child, name, options, format }: StoredParent): Promise<OpenedImage> {
   const { provider } = child.source;

@@ -1,6 +1,6 @@
 /**
- * The open flags of vd.h as the numbers that C programs keep: what they mean as options of a disk, and as the flags
- * that VirtualBox opens a file with. The library itself has no use for them.
+ * vd.h's open flags as numbers, for C programs: translated to disk options, and to the flags that VirtualBox opens a
+ * file with. Not used by the library itself.
  */
 import { checkArguments, FLAG, WHOLE } from '../../arguments.ts';
 import { ImageError } from '../../errors.ts';
@@ -23,7 +23,9 @@ export const OPEN_FLAGS = {
 
 const MASK = 0x7ff;
 
-/** `RTFILE_O_*` of VirtualBox's runtime, as far as images are opened with them. */
+/**
+ * `RTFILE_O_*` flags of VirtualBox's runtime used for images.
+ */
 const FILE = {
   read: 0x1,
   readWrite: 0x3,
@@ -50,9 +52,9 @@ function checkFlags(flags: number): void {
 }
 
 /**
- * The options that a word of `VD_OPEN_FLAGS_*` stands for: writing falls back to reading, as it does there. What every
- * disk does anyway (asynchronous requests, telling of unallocated ranges, reading what is damaged) has no option. Throws
- * `invalid-argument` for bits that vd.h does not have.
+ * Disk options for a word of `VD_OPEN_FLAGS_*`: writing falls back to reading, as in VirtualBox. Flags for default
+ * behaviour (asynchronous requests, reporting of unallocated ranges, reading damaged images) have no option. Throws
+ * `invalid-argument` for bits unknown to vd.h.
  */
 export function openOptionsOf(flags: number): DiskOpenOptions {
   checkArguments('openOptionsOf', { flags: [flags, WHOLE] });
@@ -73,8 +75,8 @@ export function openOptionsOf(flags: number): DiskOpenOptions {
 }
 
 /**
- * vd.h's `VDOpenFlagsToFileOpenFlags`: the `RTFILE_O_*` word that an image with these flags is opened or created with.
- * Throws `invalid-argument` for bits that vd.h does not have, and for creating something that is only read.
+ * vd.h's `VDOpenFlagsToFileOpenFlags`: the `RTFILE_O_*` word for opening or creating an image with these flags. Throws
+ * `invalid-argument` for bits unknown to vd.h, and for creating a read-only image.
  */
 export function fileOpenFlags(flags: number, create: boolean): number {
   checkArguments('fileOpenFlags', { flags: [flags, WHOLE], create: [create, FLAG] });

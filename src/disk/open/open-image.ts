@@ -1,4 +1,4 @@
-/** Opening images: finding out what a file is, and its parents, through the gate. */
+/** Opening images: probing, and finding parents through the gate. */
 import { assert, ImageError, throwIfAborted } from '../../errors.ts';
 import type { Format, Image } from '../../image/contract.ts';
 import { ofParent } from '../../image/probe.ts';
@@ -25,23 +25,23 @@ import { openStoredParent } from './named-parent.ts';
 import { ParentSearch } from './parent-search.ts';
 import { refuseHalfConverted } from './prepare-record.ts';
 
-/** How one image is opened. */
+/** Options for opening one image. */
 export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
   readonly mode: OpenMode;
   readonly format?: string | undefined;
-  /** Stay with the image. Their `mode` is what it shall be opened for as the last image, `mode` what it is now. */
+  /** Options that stay with the image. Their `mode` is the one for its time as last image, `mode` the current one. */
   readonly settings?: ImageSettings | undefined;
-  /** Headers only, and without a lock: for reports. */
+  /** Headers only, without a lock: for reports. */
   readonly infoOnly?: boolean | undefined;
   /** See {@link FormatOpenOptions.withoutData}. */
   readonly withoutData?: boolean | undefined;
-  /** Also an image whose conversion by filters was interrupted. */
+  /** Permit an image whose conversion by filters was interrupted. */
   readonly resumeFilters?: boolean | undefined;
   /** See {@link ImageFileOptions.onOpen}. */
   readonly onOpen?: ImageFileOptions['onOpen'] | undefined;
 }
 
-/** Opens one image: by the format that was named, else by the strongest probe. */
+/** Opens one image: in the named format, otherwise by the strongest probe. */
 export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal, 'Opening');
   const { settings = {}, withoutData, format } = options;
@@ -64,7 +64,7 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
   });
 }
 
-/** Reading the disk as it is now would be worse than reading nothing. */
+/** Throws rather than read the current state instead of a snapshot. */
 async function refuseSnapshot(image: Image, path: string): Promise<never> {
   await image.close();
   throw new ImageError('unsupported', `Format ${image.info.format} has no internal snapshots`, { path });
@@ -87,7 +87,7 @@ function notForStreams({ name }: Format, path: string): ImageError {
   });
 }
 
-/** One image, or several. */
+/** A list of entries from one image or several. */
 export function entryList(source: ImageInput | readonly ImageInput[]): readonly ImageEntry[] {
   return isList(source) ? source.map(entryOf) : [entryOf(source)];
 }
@@ -96,9 +96,9 @@ function isList(source: ImageInput | readonly ImageInput[]): source is readonly 
   return Array.isArray(source);
 }
 
-/** How the parents of an image are opened. */
+/** Options for opening parents. */
 export interface ParentOptions extends DiskOpenOptions {
-  /** What they read decides about what is stored in another image: no parent may be a guess. */
+  /** The parents decide what is stored in another image, so none may be a guess. */
   readonly changes?: boolean | undefined;
 }
 
@@ -135,15 +135,15 @@ export async function openParents(
   return warnings;
 }
 
-/** The image has a parent and does not say which. */
+/** True for an image with a parent that it does not identify. */
 function isUnlinked({ image }: OpenedImage): boolean {
   const { differencing, parentUuid, parentName } = image.info;
   return differencing && parentUuid === null && parentName === null;
 }
 
 /**
- * Nothing looks for a parent that no link leads to, and what is read without it may be wrong: the caller must say so.
- * Written without it, units would hide what the parent holds beside the bytes that were written.
+ * A parent without a link is not searched for, and data read without it may be wrong: the caller must decide. Writes
+ * without it could hide parent data around the written bytes.
  */
 function allowUnlinked(child: OpenedImage, opened: readonly OpenedImage[], options: DiskOpenOptions): string[] {
   if (options.infoOnly === true) return [];
@@ -203,8 +203,8 @@ function refuseLoop(opened: readonly OpenedImage[]): void {
 }
 
 /**
- * UUIDs tell a wrong parent from the right one; the modification UUID tells that it was written since, which is refused
- * where there are no warnings.
+ * UUIDs tell a wrong parent from the right one; the modification UUID shows later writes to it, which are refused where
+ * warnings are impossible.
  */
 function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[] | null): void {
   const wanted = child.image.info.parentUuid;
@@ -235,7 +235,7 @@ function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[] |
   warnings.push(`${parent.name} was written after ${child.name} was made from it; what is read may be a mixture.`);
 }
 
-/** The parent that the child names, or the one with the identities that it remembers. */
+/** The parent that the child names, or the one with the stored UUIDs. */
 async function findParent(
   child: OpenedImage,
   opened: readonly OpenedImage[],

@@ -1,9 +1,9 @@
 /**
- * The parent of an image by its identities. Every image that can be meant is a candidate: what the child names, and the
- * images beside it. A candidate is the *same* when all identities that the child remembers match, *changed* when the
- * parent was written since, else another image. One that is the same is the parent, whatever else lies there: a backup
- * copy, an older state. Where several files are equally good, reading takes one and says so; changing anything on top of
- * it, or in it, would be a guess, and is refused.
+ * Search for the parent of an image by UUID. Candidates are the file named by the child and the images in its
+ * directory. A candidate is the *same* when all UUIDs stored in the child match, *changed* when the parent was written
+ * since, else another image. One that is the same is the parent, whatever else lies there: a backup copy, an older
+ * state. Where several files are equally good, reading takes one and says so; changing anything on top of it, or in it,
+ * would be a guess, and is refused.
  */
 import { ImageError, printable } from '../../errors.ts';
 import type { ImageInfo } from '../../image/contract.ts';
@@ -14,38 +14,38 @@ import { boundsBeside, ImagesBeside, knownImages } from './beside.ts';
 import { settingsOf } from './environment.ts';
 import { type OpenedImage, withImageFile } from './image-file.ts';
 
-/** What a candidate is to the child. */
+/** Relation of a candidate to the child. */
 export type Verdict = 'same' | 'changed' | 'other';
 
-/** A file that may be the parent. */
+/** A possible parent. */
 interface Candidate {
   readonly name: string;
   readonly key: string;
   readonly info: Pick<ImageInfo, 'uuid' | 'modificationUuid'>;
 }
 
-/** The images of one directory, looked at once for all images of a chain that lie there. */
+/** The images of one directory, read once for all images of a chain in it. */
 interface Directory {
   readonly candidates: readonly Candidate[];
-  /** False: it holds more than is looked at. */
+  /** False when a limit was reached. */
   readonly complete: boolean;
 }
 
-/** A child that remembers the UUID of its parent, and the images above it. */
+/** A child that stores the UUID of its parent, and the images above it. */
 export interface Orphan {
   readonly child: OpenedImage;
   readonly uuid: string;
-  /** The child, and all images above it: none of them can be the parent. */
+  /** The child and all images above it: none of them can be the parent. */
   readonly opened: readonly OpenedImage[];
 }
 
-/** A parent, and why it may be another one than the child was made from. */
+/** A parent, with a doubt about it if any. */
 export interface FoundParent {
   readonly parent: OpenedImage;
   readonly doubt: ImageError | null;
 }
 
-/** Names that a message lists. */
+/** Names listed in a message. */
 const LISTED = 10;
 
 /** Finds the parents of the images of one chain. */
@@ -77,7 +77,7 @@ export class ParentSearch {
     return { parent: await this.#open(taken, orphan), doubt: certain ? null : doubtOf(orphan, best, complete) };
   }
 
-  /** What the child names as its parent, if that is an image and may be looked at. */
+  /** The image that the child names as its parent, if it is one and may be opened. */
   async #named(child: OpenedImage): Promise<Candidate | null> {
     const { parentName } = child.image.info;
     if (parentName === null || !isPlainName(parentName)) return null;
@@ -114,7 +114,7 @@ export class ParentSearch {
   }
 }
 
-/** What a candidate is to a child that remembers these identities. */
+/** Relation of a candidate to a child with these stored UUIDs. */
 export function judge(
   { parentUuid, parentModificationUuid }: Pick<ImageInfo, 'parentUuid' | 'parentModificationUuid'>,
   { uuid, modificationUuid }: Pick<ImageInfo, 'uuid' | 'modificationUuid'>,
@@ -123,7 +123,7 @@ export function judge(
   return parentModificationUuid === null || parentModificationUuid === modificationUuid ? 'same' : 'changed';
 }
 
-/** Names of one file are one candidate. */
+/** Names of one file count as one candidate. */
 function distinct(candidates: readonly Candidate[]): Candidate[] {
   return candidates.filter(({ key }, at) => candidates.findIndex((other) => other.key === key) === at);
 }
@@ -160,7 +160,7 @@ function doubtOf({ child, uuid, opened }: Orphan, best: readonly Candidate[], co
   });
 }
 
-/** Opens a file that has the UUID; null when it has become another one meanwhile. What goes wrong now must be heard. */
+/** Opens a file with the UUID; null when it has been replaced in the meantime. Errors are reported now. */
 async function openCandidate(
   name: string,
   { child, uuid }: Orphan,

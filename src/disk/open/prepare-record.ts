@@ -1,23 +1,23 @@
 /**
- * The record beside an image whose content is being converted in place: what an interrupted conversion goes on from. Two
- * slots are written in turn, so that one of them is always whole; each says where the conversion is and holds the bytes
- * that stood there before. Layout of ours, little-endian; nobody else reads it.
+ * The record of an image that is being converted in place, from which an interrupted conversion continues. Two slots
+ * are written in turn, so that one of them is always whole; each contains the position of the conversion and the
+ * original bytes there. vdkit's own layout, little-endian.
  */
 import { crc32c } from '../../binary/crc32c.ts';
 import { bytes, guid, type StructValue, size64, struct, text, u32 } from '../../binary/struct.ts';
 import { ImageError, isImageError } from '../../errors.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
 
-/** Guest bytes that one step converts. */
+/** Guest bytes converted per step. */
 export const WINDOW = 1024 * 1024;
-/** Bytes of the text that names the filters. */
+/** Maximum length of the text that names the filters. */
 export const FILTERS_MAX = 256;
 
 const MAGIC = 'VDKITFLT';
 const VERSION = 1;
 const STATES = ['planned', 'running', 'done'] as const;
 
-/** The head of a slot; behind it stand the bytes of the window as they were. */
+/** Head of a slot, followed by the original bytes of the window. */
 const SLOT = struct('little', 512, {
   magic: text(0, 8),
   version: u32(8),
@@ -38,43 +38,43 @@ const SLOT = struct('little', 512, {
 });
 const SLOT_BYTES = SLOT.size + WINDOW;
 
-/** Where the conversion of an image is. */
+/** Progress of the conversion of an image. */
 export interface PrepareState {
   readonly state: (typeof STATES)[number];
-  /** Guest bytes; what lies before is converted. */
+  /** Guest offset; everything before it is converted. */
   readonly position: number;
-  /** The bytes there as they were; empty unless it is running. */
+  /** The original bytes there; empty unless running. */
   readonly original: Uint8Array;
-  /** CRC-32C of what the filters make of them. */
+  /** CRC-32C of the converted bytes. */
   readonly converted: number;
 }
 
-/** What the record of an image says of the conversion as a whole. */
+/** Facts about the whole conversion, in every record. */
 export interface PrepareIdentity {
   readonly conversion: string;
-  /** Number of the image, 0 = base, and how many there are. */
+  /** Number of the image, 0 = base, and number of images. */
   readonly image: number;
   readonly images: number;
   readonly uuid: string;
   readonly diskSize: number;
   /** Names and directions of the filters. */
   readonly filters: string;
-  /** Tells the same filters with other options or keys apart. */
+  /** Distinguishes the same filters with other options or keys. */
   readonly fingerprint: number;
 }
 
-/** Where the record of an image is. */
+/** Place of an image's record. */
 export function recordOf({ provider, name }: Source): Source {
   return { provider, name: `${name}.vdkit-filters` };
 }
 
-/** Whether the conversion of an image did not end. */
+/** True when the conversion of an image is incomplete. */
 export async function isHalfConverted(source: Source): Promise<boolean> {
   const { provider, name } = recordOf(source);
   return (await provider.lookUp(name)) !== null;
 }
 
-/** Refuses an image that is converted in part: what is read of it would be neither the one nor the other. */
+/** Throws for a partly converted image, whose data would be a mixture. */
 export async function refuseHalfConverted(source: Source): Promise<void> {
   if (!(await isHalfConverted(source))) return;
   throw new ImageError('busy', 'The content of this image is being converted by filters, or that was interrupted', {
@@ -98,12 +98,12 @@ export class PrepareRecord {
     this.#sequence = sequence;
   }
 
-  /** What was written last. */
+  /** The state written last. */
   get current(): PrepareState {
     return this.#current;
   }
 
-  /** Makes the record of an image, durably but for its name. Throws `exists`. */
+  /** Creates the record of an image, durable except for its name. Throws `exists`. */
   static async create(source: Source, identity: PrepareIdentity): Promise<PrepareRecord> {
     const { provider, name } = recordOf(source);
     const planned: PrepareState = { state: 'planned', position: 0, original: new Uint8Array(0), converted: 0 };
@@ -120,8 +120,8 @@ export class PrepareRecord {
   }
 
   /**
-   * Opens the record of an image. `unwritten`: its first slot never reached the medium, so that nothing was converted
-   * yet; null: there is none. Throws `corrupt`.
+   * Opens the record of an image. `unwritten`: its first slot never reached the medium, so nothing was converted yet;
+   * null: no record. Throws `corrupt`.
    */
   static async open(source: Source): Promise<PrepareRecord | 'unwritten' | null> {
     const { provider, name } = recordOf(source);
@@ -197,7 +197,7 @@ interface Slot {
   readonly current: PrepareState;
 }
 
-/** A slot that is whole; null otherwise. */
+/** An intact slot; null otherwise. */
 async function readSlot(storage: Storage, number: number): Promise<Slot | null> {
   const start = number * SLOT_BYTES;
   if (storage.size < start + SLOT.size) return null;

@@ -1,6 +1,6 @@
 /**
- * The image of a chain that is written, with all that writing to it needs: the write path, the flushes, the discards
- * that wait. A disk has one for its last image; a merge has one for its target.
+ * The writable image of a chain with everything needed for writing: write path, flushes, pending discards. A disk has
+ * one for its last image; a merge has one for its target.
  */
 
 import type { DeviceCapabilities } from '../device.ts';
@@ -10,12 +10,12 @@ import { PendingDiscards } from './discards.ts';
 import { Flusher, systemTimers } from './flusher.ts';
 import { WritePath } from './write-path.ts';
 
-/** Changes wait this long for a flush of their own, so that a forgotten close loses little. */
+/** Milliseconds until an automatic flush, so that a forgotten close loses little. */
 const FLUSH_AFTER_MS = 5000;
 
-/** What decides how the last image is written, beside its own settings. */
+/** Options for writing to the last image, in addition to its settings. */
 export type HeadOptions = Pick<DiskOpenOptions, 'flushAfterMs' | 'timers' | 'onMessage'> & {
-  /** Instead of its own settings. */
+  /** Replaces its settings. */
   readonly settings?: ImageOpenOptions | undefined;
 };
 
@@ -26,13 +26,15 @@ export class ActiveImage {
   readonly writes: WritePath;
   readonly flusher: Flusher;
   readonly discards: PendingDiscards;
-  /** Unit of allocation in bytes; 0 where everything has its place already. */
+  /** Allocation unit in bytes; 0 where everything has a fixed place. */
   readonly blockSize: number;
   readonly can: DeviceCapabilities;
   #begun: Promise<void> | null;
   #ready: boolean;
 
-  /** `before`: what wrote to the same image when the chain was another one. */
+  /**
+   * `before`: the previous writer of the same image.
+   */
   constructor(chain: Chain, options: HeadOptions, before?: ActiveImage) {
     const last = chain.last;
     const settings = options.settings ?? last.settings;
@@ -67,31 +69,36 @@ export class ActiveImage {
     });
   }
 
-  /** What must be durable before the first change is. */
+  /** True when everything that must precede the first change is durable. */
   get ready(): boolean {
     return this.#ready;
   }
 
-  /** Makes that durable. Once is enough. */
+  /** Makes durable what must precede the first change. Once is enough. */
   async begin(): Promise<void> {
     this.#begun ??= this.last.image.beginChanges({ content: true });
     await this.#begun;
     this.#ready = true;
   }
 
-  /** The same for work that leaves what is read as it is. */
+  /** Like `begin`, for work that does not change the data read. */
   async beginMoving(): Promise<void> {
     if (!this.#ready) await this.last.image.beginChanges({ content: false });
   }
 
-  /** Before a change and after it: a flush that began in between does not cover it. Left out: anything may change. */
+  /**
+   * Called before a change and after it: a flush that began in between does not cover it. By default anything may
+   * change.
+   */
   noteChange(offset = 0, length = this.chain.size): void {
     this.last.image.noteChange();
     this.last.image.noteRange?.(offset, length);
     this.flusher.noteChange();
   }
 
-  /** What was recorded since `begin` is stored. Everything is flushed, and nothing else may run meanwhile. */
+  /**
+   * Stores everything recorded since `begin`. Everything must be flushed, and nothing else may run at the same time.
+   */
   async end(): Promise<void> {
     const { image } = this.last;
     if (!this.#ready || image.endChanges === undefined) return;
@@ -100,21 +107,24 @@ export class ActiveImage {
     await image.endChanges();
   }
 
-  /** The next change gives the image another identity, durably, before it: somebody took note of the one that it has now. */
+  /**
+   * The next change gives the image a new modification UUID, durably, before it: the current one has been recorded
+   * elsewhere.
+   */
   async renew(): Promise<void> {
     await this.end();
     this.#begun = null;
     this.#ready = false;
   }
 
-  /** Zeroes what pending discards left. Nothing else may run meanwhile. */
+  /** Zeroes the rest of pending discards. Nothing else may run at the same time. */
   async pushOut(): Promise<void> {
     for (let first = this.discards.next(true); first !== null; first = this.discards.next(true)) {
       await this.discards.pushOut(first);
     }
   }
 
-  /** Everything that was changed is durable. Nothing else may run meanwhile. */
+  /** Makes all changes durable. Nothing else may run at the same time. */
   async quiesce(): Promise<void> {
     if (this.#ready) await this.pushOut();
     await this.flusher.flush();

@@ -1,4 +1,4 @@
-/** Lists of buffers that stand for one stretch of bytes: what readv and writev work on. */
+/** Lists of buffers for one stretch of bytes, as used by readv and writev. */
 import type { ReadTarget, WriteSource } from '../../storage/contract.ts';
 
 /** The list form of a source or target. */
@@ -8,7 +8,10 @@ export function bufferList(buffers: ReadTarget | WriteSource): readonly Uint8Arr
 
 export { lengthOf as totalLength } from '../../storage/checks.ts';
 
-/** Bytes `[start, end)` of the list, sharing memory. One buffer comes back as itself, so that the common case stays plain. */
+/**
+ * Bytes `[start, end)` of the list, sharing memory. A single buffer is returned as itself, so that the common case
+ * stays simple.
+ */
 export function sliceBuffers(list: readonly Uint8Array[], start: number, end: number): Uint8Array | Uint8Array[] {
   const parts: Uint8Array[] = [];
   let at = 0;
@@ -30,7 +33,7 @@ export function fillZero(buffers: Uint8Array | readonly Uint8Array[]): void {
 
 const ZERO_PAGE = new Uint8Array(64 * 1024);
 
-/** A list of `length` zero bytes that costs no memory. Never write into it. */
+/** A list of `length` zero bytes that takes no memory. Must not be written. */
 export function zeroSource(length: number): Uint8Array[] {
   const parts: Uint8Array[] = [];
   for (let left = length; left > 0; left -= ZERO_PAGE.length) {

@@ -1,4 +1,7 @@
-/** A cache pays: what was read once of a slow medium is there at once. Counted in requests, so that no machine matters. */
+/**
+ * A cache pays off: data read once from a slow medium is available at once. Counted in requests, so that the machine
+ * does not matter.
+ */
 import { expect, it } from 'vitest';
 import { createImage, Disk } from '../../index.ts';
 import { forwardedProvider } from '../../storage/forwarding.ts';
@@ -7,7 +10,7 @@ import { overriding } from '../../testing/overriding.ts';
 
 const MIB = 1024 ** 2;
 const SIZE = 8 * MIB;
-/** What each request to the slow medium takes, and one to the quick medium of the cache. */
+/** Latency of the slow medium, and of the fast one with the cache. */
 const SLOW_MS = 5;
 const QUICK_MS = 0.1;
 

@@ -1,8 +1,7 @@
 /**
- * The cache of a disk, as its read and write paths use it: before the images are asked, and after they answered. It holds
- * what images store, in the form in which they store it, under the range locks of the requests: a read holds its range
- * until it is in the cache, a change drops its range before and after. Whatever goes wrong with the cache ends it, and
- * never a request.
+ * The cache of a disk, as its read and write paths use it: before and after reading the images. It contains data in
+ * stored form, under the range locks of the requests: a read holds its range until it is in the cache, a change drops
+ * its range before and after. An error of the cache disables it, and never fails a request.
  */
 import type { CacheIdentity, CacheImage, CacheInfo } from '../../image/cache.ts';
 import type { Source, StorageRevision } from '../../storage/contract.ts';
@@ -10,22 +9,22 @@ import { bufferList } from './buffers.ts';
 
 /** Identity and state of an image of a chain. */
 export interface ImageFacts {
-  /** The same as long as it reads the same; may be another although it does. */
+  /** Equal while the image reads the same; may differ although it does. */
   readonly text: string;
   /** False: a change would not show. */
   readonly known: boolean;
-  /** Of those of its files whose changes a clock tells. */
+  /** Clocks of the files whose changes are visible. */
   readonly clocks: readonly StorageRevision[];
 }
 
-/** See the head of this file. */
+/** The cache of a disk in its read and write paths. */
 export class CacheLayer {
-  /** Where it is. */
+  /** The cache file. */
   readonly source: Source;
   readonly #cache: CacheImage;
   readonly #onFailure: (error: unknown) => void;
   #failed = false;
-  /** Of the images when the cache was opened; null for one that changed through this disk. */
+  /** State of each image when the cache was opened; null for one changed through this disk. */
   readonly #facts: (string | null)[];
 
   constructor(source: Source, cache: CacheImage, facts: readonly ImageFacts[], onFailure: (error: unknown) => void) {
@@ -39,7 +38,7 @@ export class CacheLayer {
     return this.#cache.info;
   }
 
-  /** Fills the target from the cache, and what is not in it by `miss`. */
+  /** Fills the target from the cache, and missing parts by `miss`. */
   async read(
     offset: number,
     target: Uint8Array | readonly Uint8Array[],
@@ -53,29 +52,32 @@ export class CacheLayer {
     }
   }
 
-  /** The range is about to change, or has: in the last image. */
+  /** Drops a range of the last image that is about to change, or has. */
   drop(offset: number, length: number): void {
     this.#facts[this.#facts.length - 1] = null;
     if (!this.#failed) this.#cache.drop(offset, length);
   }
 
-  /** Anything may have changed. Nothing else runs meanwhile. */
+  /** Drops everything. Nothing else may run at the same time. */
   clear(): void {
     this.noteStructure();
     if (!this.#failed) this.#cache.clear();
   }
 
-  /** The images of the chain may be others from now on, or change, and what they hold stays the same. */
+  /** The images of the chain may be replaced or changed from now on without changing their data. */
   noteStructure(): void {
     this.#facts.fill(null);
   }
 
-  /** True when an image changed although nothing was done to it through this disk. */
+  /** True when an image was changed by another program. */
   changedByOthers(facts: readonly ImageFacts[]): boolean {
     return this.#facts.some((before, number) => before !== null && before !== facts[number]?.text);
   }
 
-  /** Nothing else runs any more. `identity` as in {@link CacheImage.close}. What cannot be stored is empty the next time. */
+  /**
+   * Nothing else runs any more. `identity` as in {@link CacheImage.close}. A cache that cannot be stored is empty the
+   * next time.
+   */
   async close(identity: CacheIdentity | null): Promise<void> {
     try {
       await this.#cache.close(this.#failed ? null : identity);

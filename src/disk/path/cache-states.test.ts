@@ -1,4 +1,4 @@
-/** One cache file for everything that images can show: it serves the state that it was closed for, and no other. */
+/** One cache file for every view of the images: it serves the state that it was closed for, and no other. */
 import {
   closeSync,
   copyFileSync,
@@ -113,7 +113,7 @@ it('serves the state that it was closed for, and is emptied for every other', as
   }
 });
 
-/** Changes a byte of the content without telling anybody. */
+/** Changes a byte of the content behind the disk's back. */
 function scribble(name: string, offset: number): void {
   const file = openSync(at(name), 'r+');
   writeSync(file, Uint8Array.of(255), 0, 1, offset);
@@ -122,7 +122,7 @@ function scribble(name: string, offset: number): void {
 
 describe.each(['vdi', 'qcow2', 'raw'])('a cache of a %s image', (format) => {
   const name = `disk.${format}`;
-  /** Where the byte 70 KiB into the disk stands in the file. */
+  /** Position in the file of the byte at 70 KiB of the disk. */
   let place: number;
 
   const open = (options: DiskOpenOptions = {}) => Disk.open(at(name), { format, ...ALLOW, cache: FILE(), ...options });
@@ -195,7 +195,7 @@ describe.each(['vdi', 'qcow2', 'raw'])('a cache of a %s image', (format) => {
     expect((await contentOf(disk))[70 * KIB]).toBe(255);
   });
 
-  /** Opens the image through a storage whose clock says what it is told. */
+  /** Opens the image through a storage with a controlled clock. */
   function withClock(revision: (real: StorageRevision) => StorageRevision | undefined) {
     const provider = localFiles();
     return forwardedProvider(provider, {

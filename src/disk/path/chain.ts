@@ -1,6 +1,6 @@
 /**
- * The read side of a chain of images: which image answers for a range, and reading it. Used by reads, by padding and
- * comparing in the write path, and by the allocation map.
+ * The read side of a chain of images: locating and reading the image that supplies a range. Used by reads, by padding
+ * and comparing in the write path, and by the allocation map.
  *
  * Clipping: a lower image is never asked for more than every higher image has declared absent.
  */
@@ -23,47 +23,47 @@ import type { CacheLayer } from './cache-layer.ts';
 import { FilterStack } from './filter-stack.ts';
 import { isStored, readEncoded } from './stored.ts';
 
-/** One image of a chain and where it came from. */
+/** One image of a chain and its origin. */
 export interface ChainImage {
   readonly image: Image;
-  /** As the provider knows it. */
+  /** Name as the provider resolves it. */
   readonly name: string;
   readonly format: string;
   readonly source: Source;
-  /** Tells that two names are one file. */
+  /** Equal for two names of one file. */
   readonly key: string;
-  /** What the caller wants of it, whenever it is opened anew. */
+  /** Settings for reopening it. */
   readonly settings: ImageSettings;
-  /** Others may be the parent as well: it may be read, and nothing may be changed. */
+  /** Another image may be the parent as well: reading is permitted, changes are not. */
   readonly doubt?: ImageError;
 }
 
-/** What answers for a range: a mapping and the number of its image, or nobody. */
+/** Location of a range: a mapping and the number of its image, or none. */
 export interface Located {
   readonly mapping: Mapping;
-  /** 0 = base; -1 when no image holds the range. */
+  /** 0 = base; -1 when the range is unallocated in all images. */
   readonly image: number;
 }
 
-/** How a range is read. */
+/** Options for reading a range. */
 export interface ChainReadOptions {
-  /** What no image stores becomes zero, and is noted here. Left out: it becomes what would be stored for zeroes. */
+  /** Unallocated ranges become zero and are recorded here. Absent: they get the stored form of zeroes. */
   readonly gaps?: Range[] | undefined;
-  /** For a request of the disk, which holds the range: from the cache, and into it. */
+  /** For a request of the disk, which holds the range: read and fill the cache. */
   readonly cached?: boolean | undefined;
 }
 
-/** Runs read at the same time for one request. */
+/** Concurrent runs of one request. */
 const PARALLEL_RUNS = 64;
 
 /** The images of a disk, base first. */
 export class Chain {
   readonly #images: ChainImage[];
-  /** Name of the lowest image when its parents were left out: its absent ranges cannot be answered. */
+  /** Name of the lowest image if its parents were left out: its absent ranges cannot be resolved. */
   readonly incomplete: string | null;
-  /** Of the disk, whatever images it has: what stands in the images is in the form that these give it. */
+  /** Filters of the disk, whatever its images: stored data is in the form that they produce. */
   readonly filters: FilterStack;
-  /** What was read of this chain, as its last image shows it. */
+  /** Cache of this chain, as its last image shows it. */
   cache: CacheLayer | null = null;
   #sizes: readonly number[];
 
@@ -95,17 +95,17 @@ export class Chain {
     return entry;
   }
 
-  /** The same image was opened anew. Nothing else may run meanwhile. */
+  /** Replaces an image opened again. Nothing else may run at the same time. */
   replace(number: number, entry: ChainImage): void {
     this.#images[number] = entry;
   }
 
-  /** Guest bytes of the image that was opened. */
+  /** Size of the disk in bytes. */
   get size(): number {
     return this.#sizes[this.top] ?? 0;
   }
 
-  /** The last image changed its size. */
+  /** Called when the last image changed its size. */
   resized(): void {
     this.#sizes = this.#images.map((entry) => entry.image.info.virtualSize);
   }
@@ -120,7 +120,7 @@ export class Chain {
     return level > 0 || this.incomplete !== null;
   }
 
-  /** Finds who answers at `offset`, from image `level` down. The answer covers at most `length`. */
+  /** Locates the data at `offset`, from image `level` down. The result covers at most `length`. */
   locate(level: number, offset: number, length: number): MaybePromise<Located> {
     let clipped = length;
     for (let number = level; number >= 0; number--) {
@@ -136,10 +136,7 @@ export class Chain {
     return { mapping: { kind: 'absent', length: clipped }, image: -1 };
   }
 
-  /**
-   * Fills the buffers from image `level` down, with bytes in the form in which they are stored. True when no image held
-   * any byte of it.
-   */
+  /** Fills the buffers from image `level` down, with bytes in stored form. True when no image had any byte of it. */
   async read(
     level: number,
     offset: number,
@@ -205,7 +202,7 @@ export class Chain {
     return readEncoded(this.at(image).image, offset, target, options);
   }
 
-  /** Fills with what is stored for zeroes. */
+  /** Fills with the stored form of zeroes. */
   async #fillStored(offset: number, target: Uint8Array | readonly Uint8Array[]): Promise<void> {
     const stored = await this.filters.zeroes(offset, totalLength(target));
     let at = 0;
@@ -221,7 +218,7 @@ export class Chain {
     return this.locate(number, offset, Math.min(length, Math.max(found.length, 1)));
   }
 
-  /** What nobody holds reads zero, unless parents were left out that may hold it. */
+  /** Unallocated ranges read as zero, unless parents that may supply them were left out. */
   checkComplete(located: Located, offset: number): void {
     if (located.image !== -1 || this.incomplete === null) return;
     throw new ImageError('not-found', 'This range is stored in a parent that was not opened', {

@@ -1,7 +1,7 @@
 /**
- * Writing in the form that a format stores compressed. Two steps, so that many writers may compress at the same time
- * and still store in order: `compressUnits` makes the streams, on other threads, and touches no image; the disk stores
- * them later. What is zero, covers a unit in part, or does not get smaller is written like anything else.
+ * Compressed writes. Two steps, so that many writers can compress concurrently and still store in order:
+ * `compressUnits` makes the streams, on other threads, and touches no image; the disk stores them later. Zeroes,
+ * partial units and data that does not get smaller are written uncompressed.
  */
 import { alignDown, alignUp } from '../../binary/numbers.ts';
 import { isZero } from '../../codec/bytes.ts';
@@ -14,11 +14,11 @@ import { isPromise } from '../../storage/contract.ts';
 export interface WritePiece {
   readonly offset: number;
   readonly bytes: Uint8Array;
-  /** Null: written like anything else. */
+  /** Null: written uncompressed. */
   readonly units: readonly EncodedUnit[] | null;
 }
 
-/** The encoder of an image. Throws `unsupported` where it has none. */
+/** The encoder of an image. Throws `unsupported` without one. */
 export function encoderOf(image: Image, path: string): Encoder {
   const { encoder } = image;
   if (encoder !== undefined && encoder !== null) return encoder;
@@ -28,7 +28,7 @@ export function encoderOf(image: Image, path: string): Encoder {
   });
 }
 
-/** Compresses the whole units of a write. The bytes must stay as they are until they are stored. */
+/** Compresses the whole units of a write. The bytes must not change until they are stored. */
 export async function compressUnits(
   encoder: Encoder,
   offset: number,
@@ -58,7 +58,7 @@ export async function compressUnits(
   return piecesOf({ offset, bytes, first, last, unit }, streams);
 }
 
-/** The last unit of a disk is stored whole. */
+/** Pads the last unit of a disk. */
 function filledUp(part: Uint8Array, unit: number): Uint8Array {
   const whole = new Uint8Array(unit);
   whole.set(part);
@@ -73,7 +73,7 @@ interface Stretch {
   readonly unit: number;
 }
 
-/** Neighbours that are stored in the same way become one piece. */
+/** Joins neighbours that are stored in the same way. */
 function piecesOf(
   { offset, bytes, first, last, unit }: Stretch,
   streams: readonly (Uint8Array | null)[],
@@ -82,7 +82,7 @@ function piecesOf(
   const add = (start: number, stop: number, units: readonly EncodedUnit[] | null): void => {
     if (start < stop) pieces.push({ offset: start, bytes: bytes.subarray(start - offset, stop - offset), units });
   };
-  /** Where the plain bytes begin that no piece has yet. */
+  /** Start of the plain bytes not yet in a piece. */
   let plain = offset;
   for (let index = 0; index < streams.length; ) {
     const start = first + index * unit;

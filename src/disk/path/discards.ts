@@ -1,10 +1,10 @@
 /**
- * Discarding parts of units. Requests rarely cover whole units, so a unit that is partly discarded is remembered with
- * a bit for each sector: 1 = holds data that counts. When no bit is left the whole unit goes; when too many bytes are
- * pending, the longest untouched unit is pushed out: its discarded sectors are zeroed in place.
+ * Discarding parts of units. Requests rarely cover whole units, so a partly discarded unit is recorded with a bit for
+ * each sector: 1 = data in use. When no bit is left the whole unit is freed; when too many bytes are pending, the
+ * longest untouched unit is pushed out: its discarded sectors are zeroed in place.
  *
- * Until then a discarded sector may read as before. It never shows the parent: only whole units are given up, and they
- * read zero then.
+ * Until then a discarded sector may read as before. It never shows the parent: only whole units are freed, and they
+ * read as zero then.
  */
 import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
 import { isZero } from '../../codec/bytes.ts';
@@ -14,14 +14,14 @@ import { isPromise, type Storage } from '../../storage/contract.ts';
 import type { FilterStack } from './filter-stack.ts';
 import { isStored, readStored } from './stored.ts';
 
-/** Pending units may add up to this many bytes. */
+/** Limit of pending units in bytes. */
 const PENDING_BYTES = 10 * 1024 * 1024;
 const PIECE = 1024 * 1024;
 
 interface PendingUnit {
-  /** One byte a sector: 1 = counts. */
+  /** One byte per sector: 1 = in use. */
   readonly sectors: Uint8Array;
-  /** Number of ones. */
+  /** Number of sectors in use. */
   left: number;
 }
 
@@ -40,14 +40,14 @@ export class PendingDiscards {
     this.#filters = filters;
   }
 
-  /** The unit to push out next: while too much is pending, or until nothing is. */
+  /** The next unit to push out: while too much is pending, or until nothing is. */
   next(all: boolean): number | null {
     const over = this.#pending.size * this.#unit > PENDING_BYTES;
     if (!all && !over) return null;
     return this.#pending.keys().next().value ?? null;
   }
 
-  /** A write or zero is about to touch the range: its sectors count again. */
+  /** A write or zero is about to touch the range: its sectors are in use again. */
   noteChange(offset: number, length: number): void {
     if (this.#pending.size === 0) return;
     const end = offset + length;
@@ -57,7 +57,7 @@ export class PendingDiscards {
     }
   }
 
-  /** Gives up whole units: `[start, end)` is made of them. */
+  /** Frees whole units: `[start, end)` consists of them. */
   async whole(start: number, end: number): Promise<void> {
     for (let at = start; at < end; ) {
       const answer = this.#image.map(at, end - at);
@@ -89,7 +89,7 @@ export class PendingDiscards {
     else this.#pending.set(first, unit);
   }
 
-  /** Zeroes what is discarded in one unit and forgets it. */
+  /** Zeroes the discarded sectors of one unit and drops the record. */
   async pushOut(first: number): Promise<void> {
     const unit = this.#pending.get(first);
     if (unit === undefined) return;
@@ -112,7 +112,7 @@ export class PendingDiscards {
     await this.#image.unmap(start, length, 'zero');
   }
 
-  /** Which sectors outside of the discarded range hold anything but zeroes. */
+  /** Sectors outside the discarded range that are not zero. */
   async #survey(first: number, start: number, end: number): Promise<PendingUnit> {
     const length = this.#lengthOf(first);
     const unit: PendingUnit = { sectors: new Uint8Array(length / SECTOR), left: 0 };
@@ -154,7 +154,7 @@ export class PendingDiscards {
     }
   }
 
-  /** Zeroes, or what is stored for them. */
+  /** Writes zeroes, or their stored form. */
   async #zeroRun(storage: Storage, offset: number, guestOffset: number, length: number): Promise<void> {
     if (!this.#filters.active) return storage.zero(offset, length, { punch: storage.can.punch });
     for (let at = 0; at < length; at += PIECE) {
@@ -163,7 +163,7 @@ export class PendingDiscards {
   }
 }
 
-/** Sets the sectors of `[start, end)`; a sector that is touched in part counts as touched. */
+/** Marks the sectors of `[start, end)`; partly touched sectors count as touched. */
 function mark(unit: PendingUnit, start: number, end: number, value: 0 | 1): void {
   const last = Math.min(Math.ceil(end / SECTOR), unit.sectors.length);
   for (let sector = Math.floor(start / SECTOR); sector < last; sector++) {

@@ -1,4 +1,4 @@
-/** Where the bytes of a chain are, as it is reported: by image, file and position. */
+/** Reported positions of a chain's bytes: image, file and offset. */
 import type { Mapping } from '../../image/contract.ts';
 import { isPromise, type MaybePromise, type OperationOptions, type StorageExtent } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
@@ -52,7 +52,7 @@ function extent(chain: Chain, offset: number, { mapping, image }: Located): Mayb
     : dataExtent(chain, offset, mapping, image, answer);
 }
 
-/** Placed bytes, as far as they are data in the file or a hole. */
+/** Allocated bytes, as far as they are data in the file or a hole. */
 function dataExtent(chain: Chain, offset: number, mapping: DataMapping, image: number, found: StorageExtent): Extent {
   const length = Math.min(mapping.length, found.end - mapping.fileOffset);
   return found.data
@@ -60,7 +60,7 @@ function dataExtent(chain: Chain, offset: number, mapping: DataMapping, image: n
     : run(chain, offset, length, 'zero', image, null, null);
 }
 
-/** One literal of one shape: a map of a large disk makes hundreds of thousands of them. */
+/** One literal of one shape: a map of a large disk creates hundreds of thousands of them. */
 function run(
   chain: Chain,
   offset: number,

@@ -1,7 +1,6 @@
 /**
- * The filters of one disk, as its read and write paths use them. Two lists as in vd.h: what is written passes one in the
- * order in which filters were added, what is read passes the other the opposite way, so that several of them undo each
- * other in the right order.
+ * The filters of one disk, as its read and write paths use them. Two lists as in vd.h: writes pass one in order of
+ * addition, reads pass the other in reverse, so that several filters are undone in the right order.
  */
 import { SECTOR } from '../../binary/numbers.ts';
 import { equalBytes, isZero } from '../../codec/bytes.ts';
@@ -12,19 +11,19 @@ import { isPromise, type MaybePromise } from '../../storage/contract.ts';
 /** A filter of a disk. */
 export interface AttachedFilter {
   readonly name: string;
-  /** For information only: as long as it is there nothing can be read or written. */
+  /** For information only: while it is present no data can be read or written. */
   readonly info: boolean;
   readonly instance: FilterInstance;
 }
 
-/** See the head of this file. Changed only while no request runs. */
+/** The filters of a disk. Changed only while no request runs. */
 export class FilterStack {
   #writing: readonly AttachedFilter[] = [];
   #reading: readonly AttachedFilter[] = [];
-  /** What stands in the images is in part in the form of these filters: see prepare.ts. */
+  /** True when the images are converted in part for these filters. */
   halfConverted = false;
 
-  /** In the order in which they were added. */
+  /** In order of addition. */
   get writing(): readonly AttachedFilter[] {
     return this.#writing;
   }
@@ -33,28 +32,28 @@ export class FilterStack {
     return this.#reading;
   }
 
-  /** There is one for either direction. */
+  /** True when there is a filter in either direction. */
   get active(): boolean {
     return this.#writing.length > 0 || this.#reading.length > 0;
   }
 
-  /** What is written does not reach the medium as it is. */
+  /** True when writes are transformed. */
   get encodes(): boolean {
     return this.#writing.length > 0;
   }
 
-  /** What stands on the medium is not what is read. */
+  /** True when reads are transformed. */
   get decodes(): boolean {
     return this.#reading.length > 0;
   }
 
-  /** What is written is what is read: the same filters in both directions. */
+  /** True when both directions have the same filters, so that data reads as written. */
   get symmetric(): boolean {
     const [writing, reading] = [this.#writing, this.#reading];
     return writing.length === reading.length && writing.every((filter, index) => filter === reading[index]);
   }
 
-  /** Replaces both lists. Returns the filters that are in none any more. */
+  /** Replaces both lists. Returns the filters that are in neither any more. */
   set(lists: {
     readonly writing: readonly AttachedFilter[];
     readonly reading: readonly AttachedFilter[];
@@ -66,22 +65,22 @@ export class FilterStack {
     return [...before];
   }
 
-  /** What is stored for `bytes`, which may be changed. Whole sectors. */
+  /** The stored form of `bytes`, which may be changed. Whole sectors. */
   encode(offset: number, bytes: Uint8Array): MaybePromise<Uint8Array> {
     return pass(this.#writing, 'encode', offset, bytes);
   }
 
-  /** What is read where `bytes`, which may be changed, are stored. Whole sectors. */
+  /** The guest's form of stored `bytes`, which may be changed. Whole sectors. */
   decode(offset: number, bytes: Uint8Array): MaybePromise<Uint8Array> {
     return pass([...this.#reading].reverse(), 'decode', offset, bytes);
   }
 
-  /** What is stored for zeroes. */
+  /** The stored form of zeroes. */
   zeroes(offset: number, length: number): MaybePromise<Uint8Array> {
     return this.encode(offset, new Uint8Array(length));
   }
 
-  /** Whether bytes as they are stored stand for zeroes. With different filters in the two directions nothing does. */
+  /** True when stored bytes decode to zeroes. Never with different filters in the two directions. */
   standForZeroes(offset: number, bytes: Uint8Array): MaybePromise<boolean> {
     if (!this.active) return isZero(bytes);
     if (!this.symmetric) return false;
@@ -89,7 +88,7 @@ export class FilterStack {
     return isPromise(zeroes) ? zeroes.then((stored) => equalBytes(stored, bytes)) : equalBytes(zeroes, bytes);
   }
 
-  /** Refuses data while a filter is there for information only, and of images that are converted in part. */
+  /** Throws for data while a filter is for information only, or images are converted in part. */
   check(path: string): void {
     if (this.halfConverted) {
       throw new ImageError('busy', 'A conversion of the content by filters was interrupted', {
@@ -105,7 +104,7 @@ export class FilterStack {
     });
   }
 
-  /** Refuses what moves data about, while what is written is not what is read. */
+  /** Throws for operations that move data, unless the filters are symmetric. */
   checkSymmetric(path: string, operation: string): void {
     if (this.symmetric) return;
     throw new ImageError('unsupported', `${operation} needs the same filters in both directions`, {
@@ -114,13 +113,13 @@ export class FilterStack {
     });
   }
 
-  /** No request runs any more. */
+  /** Called when no request runs any more. */
   async close(): Promise<void> {
     for (const { instance } of this.set({ writing: [], reading: [] })) await instance.close();
   }
 }
 
-/** Hands bytes from filter to filter. Without a promise as long as none of them needs one. */
+/** Passes bytes from filter to filter, without a promise unless one of them needs it. */
 function pass(
   filters: readonly AttachedFilter[],
   way: 'encode' | 'decode',
@@ -139,7 +138,7 @@ function pass(
   return passed;
 }
 
-/** A filter that changes the length would shift everything behind it. */
+/** Rejects a filter that changes the length: it would shift all following data. */
 function checked({ name }: AttachedFilter, bytes: Uint8Array, length: number): Uint8Array {
   if (bytes.length === length) return bytes;
   throw new ImageError('unsupported', `Filter ${name} changed the number of bytes`, {

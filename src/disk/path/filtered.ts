@@ -1,6 +1,6 @@
 /**
- * Requests of a disk with filters. Filters work on whole sectors, so that a request is widened to them, and never on
- * buffers of the caller. What no image stores, and what one says is zero, does not pass them and reads zero.
+ * Requests of a disk with filters. Filters work on whole sectors, so requests are widened to them, and never in buffers
+ * of the caller. Unallocated and explicitly zero ranges bypass the filters and read as zero.
  */
 import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
@@ -10,15 +10,15 @@ import type { ActiveImage } from './active-image.ts';
 import { sliceBuffers } from './buffers.ts';
 import type { Chain } from './chain.ts';
 
-/** A filter sees this much of a request at once: so memory stays bounded, and most requests come whole. */
+/** Bytes that a filter gets at a time: memory stays bounded, and most requests come whole. */
 const PIECE = 4 * 1024 * 1024;
 
-/** The range as filters see it: whole sectors. */
+/** The range widened to whole sectors. */
 export function widened(offset: number, length: number): { readonly start: number; readonly end: number } {
   return { start: alignDown(offset, SECTOR), end: alignUp(offset + length, SECTOR) };
 }
 
-/** Fills the buffers with what the guest reads. True when no image held any byte of it. */
+/** Fills the buffers with the guest's data. True when no image had any byte of it. */
 export async function readFiltered(
   chain: Chain,
   offset: number,
@@ -38,7 +38,7 @@ export async function readFiltered(
   return unallocated;
 }
 
-/** Writes the bytes in their stored form. The caller holds the widened range. */
+/** Writes the bytes in stored form. The caller holds the widened range. */
 export async function writeFiltered(
   head: ActiveImage,
   offset: number,
@@ -63,7 +63,7 @@ export async function writeFiltered(
   }
 }
 
-/** Makes the range read zero. The caller holds the widened range. */
+/** Makes the range read as zero. The caller holds the widened range. */
 export async function zeroFiltered(
   head: ActiveImage,
   offset: number,
@@ -80,7 +80,7 @@ export async function zeroFiltered(
   if (end > stop) await writeFiltered(head, stop, [new Uint8Array(end - stop)], end - stop, options);
 }
 
-/** Whole sectors as the guest reads them. True when no image held any byte of it. */
+/** Whole sectors as the guest reads them. True when no image had any byte of it. */
 async function readPlain(
   chain: Chain,
   offset: number,
@@ -101,7 +101,7 @@ async function readPlain(
   return unallocated;
 }
 
-/** Without the filters that read it nobody knows what stands around a part of a sector. */
+/** Throws for parts of sectors when no filter can read the rest of the sector. */
 function checkWhole(chain: Chain, offset: number, length: number): void {
   if (offset % SECTOR === 0 && length % SECTOR === 0) return;
   if (chain.filters.symmetric) return;

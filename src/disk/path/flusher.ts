@@ -1,10 +1,9 @@
 /**
- * When a disk flushes: on request, when dirty metadata reaches its bound, and some seconds after the first unflushed
- * change. Flushes run one after another; callers that come while one runs share the next.
+ * Scheduling of flushes: on request, when dirty metadata reaches its bound, and some seconds after the first unflushed
+ * change. Flushes run one after another; callers that arrive during one share the next.
  *
- * Whoever flushes holds a lock of the disk: a range, all of it, or at least the place that `ChainDisk.flush` locks. So
- * no flush runs inside of an operation that has the disk to itself, but those of that operation. The timer has no lock:
- * what it does goes through `runAlarms`.
+ * A flush runs under a lock of the disk: a range, all of it, or at least the place that `ChainDisk.flush` locks. So
+ * during an exclusive operation only its own flushes run. The timer has no lock: it goes through `runAlarms`.
  */
 
 import { ImageError } from '../../errors.ts';
@@ -19,13 +18,13 @@ export const systemTimers: Timers = {
   clear: (handle) => clearTimeout(handle as ReturnType<typeof setTimeout>),
 };
 
-/** When flushes run, and what they do. */
+/** Options for a flusher. */
 export interface FlusherOptions {
   readonly ignoreFlush: boolean;
-  /** 0: no flush runs by itself. */
+  /** 0: no automatic flush. */
   readonly afterMs: number;
   readonly timers: Timers;
-  /** A flush that nobody asked for failed. */
+  /** Called when an automatic flush failed. */
   readonly onFailure?: ((error: unknown) => void) | undefined;
 }
 
@@ -37,7 +36,7 @@ export class Flusher {
   #running: Promise<void> | null = null;
   #next: Promise<void> | null = null;
   #timer: unknown = null;
-  /** The flush that failed. What it should have made durable never will be, so no later one may resolve. */
+  /** The failed flush. Its changes will never be durable, so no later flush may resolve. */
   #failed: { readonly error: unknown } | null = null;
   #alarm: (flush: () => Promise<void>) => Promise<void> = (flush) => flush();
 
@@ -53,7 +52,7 @@ export class Flusher {
     this.#alarm = how;
   }
 
-  /** Something was changed that a flush must make durable. */
+  /** Records a change that a flush must make durable. */
   noteChange(): void {
     this.#changed = true;
     if (this.#timer !== null || this.#options.afterMs === 0) return;
@@ -64,7 +63,7 @@ export class Flusher {
     });
   }
 
-  /** Throws when a flush failed before: what it should have made durable never will be, so nothing may be added. */
+  /** Throws after a failed flush: its changes will never be durable, so none may be added. */
   refuseAfterFailure(label: string): void {
     if (this.#failed === null) return;
     throw new ImageError('io', 'An earlier flush of this disk failed, so it takes no more changes', {
@@ -74,7 +73,7 @@ export class Flusher {
     });
   }
 
-  /** True when so much metadata is dirty that writers should wait for a flush. */
+  /** True when there is so much dirty metadata that writers should wait for a flush. */
   get overdue(): boolean {
     return this.#image.dirtyBytes >= LIMITS.dirtyMetadataBytes;
   }
@@ -93,7 +92,7 @@ export class Flusher {
     return this.#next;
   }
 
-  /** Ends the timer. */
+  /** Stops the timer. */
   stop(): void {
     if (this.#timer !== null) this.#options.timers.clear(this.#timer);
     this.#timer = null;

@@ -1,15 +1,15 @@
 /**
- * Locks on byte ranges: overlapping requests are kept apart, everything else runs together. Shared holders may
- * overlap each other. First come, first served: a request waits for every earlier one that it conflicts with, held or
- * still waiting, so nobody starves.
+ * Locks on byte ranges: overlapping requests are kept apart, everything else runs together. Shared holders may overlap
+ * each other. First come, first served: a request waits for every earlier conflicting one, held or waiting, so none
+ * starves.
  *
- * A hundred thousand requests at once cost little more each than ten: a request looks only at those in the same cells of
- * the disk, from the latest on, and no further than to an exclusive one that covers it there, which waits for all before.
+ * A hundred thousand requests at once cost little more each than ten: a request checks only those in the same cells of
+ * the disk, from the latest backwards, and stops at an exclusive one that covers it there, which waits for all before.
  */
 import { assert } from '../../errors.ts';
 import type { MaybePromise } from '../../storage/contract.ts';
 
-/** A held range; give it back once. */
+/** A held range; release it once. */
 export interface RangeLock {
   release(): void;
 }
@@ -18,23 +18,23 @@ interface Entry extends RangeLock {
   readonly start: number;
   readonly end: number;
   readonly exclusive: boolean;
-  /** Earlier entries that this one waits for. */
+  /** Number of earlier entries that this one waits for. */
   blockers: number;
   /** Later entries that wait for this one. */
   waiters: Entry[] | null;
-  /** The request that looked at it last. */
+  /** The last request that checked it. */
   seenBy: Entry | null;
   wake: ((lock: RangeLock) => void) | null;
   released: boolean;
 }
 
-/** Bytes of a cell, and cells that an entry is kept in at most. */
+/** Bytes of a cell, and maximum number of cells that an entry is listed in. */
 const CELL = 64 * 1024;
 const CELLS_MAX = 64;
-/** So many released entries may stay in a list. */
+/** Maximum number of released entries in a list. */
 const DEAD_MAX = 16;
 
-/** The entries of one cell in the order in which they came. */
+/** The entries of one cell in order of arrival. */
 class EntryList {
   readonly start: number;
   readonly end: number;
@@ -46,7 +46,7 @@ class EntryList {
     this.end = end;
   }
 
-  /** What of a range is in the cell. */
+  /** The part of a range in the cell. */
   part(range: { readonly start: number; readonly end: number }): readonly [number, number] {
     return [Math.max(range.start, this.start), Math.min(range.end, this.end)];
   }
@@ -55,7 +55,7 @@ class EntryList {
     this.#entries.push(entry);
   }
 
-  /** One more of them was released. True: none is left. */
+  /** Counts a released entry. True: none is left. */
   remove(): boolean {
     this.#dead++;
     if (this.#dead === this.#entries.length) {
@@ -85,7 +85,7 @@ class EntryList {
 /** The locks of one disk. Without a conflict, taking one costs no promise. */
 export class RangeLocks {
   readonly #cells = new Map<number, EntryList>();
-  /** Entries of more cells than are worth it. */
+  /** Entries covering too many cells. */
   readonly #wide = new EntryList(0, Number.MAX_SAFE_INTEGER);
   #exclusive = 0;
 
@@ -97,7 +97,7 @@ export class RangeLocks {
     return true;
   }
 
-  /** Takes `[start, end)`, now or when every earlier conflicting lock was given back. */
+  /** Takes `[start, end)`, now or when every earlier conflicting lock is released. */
   acquire(start: number, end: number, exclusive: boolean): MaybePromise<RangeLock> {
     const entry: Entry = {
       start,
@@ -137,7 +137,7 @@ export class RangeLocks {
     }
   }
 
-  /** Where everything is that could be in the way of a range. */
+  /** Lists that may contain conflicts with a range. */
   #listsFor(start: number, end: number): EntryList[] {
     const first = Math.floor(start / CELL);
     const last = Math.floor((end - 1) / CELL);
@@ -150,7 +150,7 @@ export class RangeLocks {
     return lists;
   }
 
-  /** Where an entry is kept. */
+  /** Lists that contain an entry. */
   #ownLists({ start, end }: Entry): EntryList[] {
     const first = Math.floor(start / CELL);
     const last = Math.floor((end - 1) / CELL);

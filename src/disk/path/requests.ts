@@ -21,9 +21,9 @@ import { RunningRequests } from './running-requests.ts';
 
 const DATA: ReadResult = { unallocated: false };
 const NOTHING: ReadResult = { unallocated: true };
-/** A discard holds at most this many units at a time, so that others get their turn. */
+/** Units discarded at a time, so that other requests get their turn. */
 const DISCARD_UNITS = 1024;
-/** The same for images without units, in bytes. */
+/** The limit in bytes for images without units. */
 const RAW_DISCARD_BYTES = 1024 * 1024;
 
 /** A merge beside requests: it repeats in its target what they change. */
@@ -289,12 +289,12 @@ export class Requests {
     return unallocated ? NOTHING : DATA;
   }
 
-  /** What a request covers, as far as others must keep away: filters work on whole sectors. */
+  /** Range that a request locks: filters work on whole sectors. */
   #range(offset: number, length: number): { readonly start: number; readonly end: number } {
     return this.#head.chain.filters.active ? widened(offset, length) : { start: offset, end: offset + length };
   }
 
-  /** Runs one change under its lock, after what must be durable before the first. */
+  /** Runs one change under its lock, after making durable what must precede the first. */
   async #change(offset: number, length: number, run: () => Promise<void>, options?: OperationOptions): Promise<void> {
     this.checkWritable();
     this.running.begin();
@@ -328,7 +328,7 @@ export class Requests {
     }
   }
 
-  /** The range is read anew from then on. Filters work on whole sectors. */
+  /** Drops cached data of the range. Filters work on whole sectors. */
   #forget(offset: number, length: number): void {
     const { cache } = this.#head.chain;
     if (cache === null) return;
@@ -336,7 +336,7 @@ export class Requests {
     cache.drop(start, end - start);
   }
 
-  /** A merge that begins while we wait may want a wider range. */
+  /** A merge that begins during the wait may need a wider range. */
   async #lockForChange(offset: number, length: number, options?: OperationOptions): Promise<RangeLock> {
     for (;;) {
       const range = this.#range(offset, length);
@@ -384,7 +384,7 @@ export class Requests {
     return whole ? this.#head.discards.whole(start, end) : this.#head.discards.part(start, end);
   }
 
-  /** Pushes pending discards out while there are too many. */
+  /** Pushes out pending discards while there are too many. */
   async pushOut(all: boolean): Promise<void> {
     for (let first = this.#head.discards.next(all); first !== null; first = this.#head.discards.next(all)) {
       const unit = first;
@@ -392,7 +392,7 @@ export class Requests {
     }
   }
 
-  /** Runs something while no request does. */
+  /** Runs a function while no request does. */
   async exclusive<T>(run: () => Promise<T>): Promise<T> {
     const lock = this.locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
     const held = isPromise(lock) ? await lock : lock;
@@ -404,7 +404,7 @@ export class Requests {
     }
   }
 
-  /** Runs something beside all requests, but not while anything has the disk to itself. */
+  /** Runs a function concurrently with requests, but never during exclusive operations. */
   async beside(run: () => Promise<void>): Promise<void> {
     // No request reaches so far.
     const lock = this.locks.acquire(Number.MAX_SAFE_INTEGER - 1, Number.MAX_SAFE_INTEGER, false);
@@ -416,7 +416,9 @@ export class Requests {
     }
   }
 
-  /** A head whose timer flushes beside requests, as long as it is the disk's. Closing flushes by itself. */
+  /**
+   * A head whose timer flushes concurrently with requests, while it belongs to the disk. Closing flushes separately.
+   */
   #timed(head: ActiveImage): ActiveImage {
     head.flusher.runAlarms((flush) =>
       this.beside(async () => {

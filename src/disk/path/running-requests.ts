@@ -1,7 +1,7 @@
-/** The requests of a disk that have begun and not ended. Some take several locks, one after another. */
+/** Running requests of a disk. Some take several locks, one after another. */
 import type { MaybePromise } from '../../storage/contract.ts';
 
-/** Counts requests, so that closing waits for the end of each and not only for the lock that it holds at the time. */
+/** Counts requests, so that closing waits for the end of each and not only for its current lock. */
 export class RunningRequests {
   #count = 0;
   #idle: (() => void)[] = [];
@@ -18,7 +18,7 @@ export class RunningRequests {
     for (const resolve of idle) resolve();
   }
 
-  /** Resolves when none is running; at once when none is. */
+  /** Resolves when none is running; immediately if so now. */
   whenIdle(): MaybePromise<void> {
     if (this.#count === 0) return undefined;
     return new Promise((resolve) => {

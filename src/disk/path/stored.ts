@@ -1,13 +1,13 @@
-/** Runs of one image that hold bytes, whatever form they have in the file. */
+/** Allocated runs of one image, in any stored form. */
 import { assert } from '../../errors.ts';
 import type { Image, Mapping } from '../../image/contract.ts';
 import type { OperationOptions, ReadTarget } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 
-/** A run whose bytes the image holds itself. */
+/** A run allocated in the image itself. */
 export type StoredMapping = Extract<Mapping, { readonly kind: 'data' | 'encoded' }>;
 
-/** True when the image holds bytes of its own there. */
+/** True for a run allocated in the image. */
 export function isStored(mapping: Mapping): mapping is StoredMapping {
   return mapping.kind === 'data' || mapping.kind === 'encoded';
 }
@@ -25,7 +25,7 @@ export function readStored(
     : readEncoded(image, offset, target, options);
 }
 
-/** Has the image decode what it stores in a form of its own. */
+/** Lets the image decode its own stored form. */
 export function readEncoded(
   image: Image,
   offset: number,

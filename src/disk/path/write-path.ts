@@ -1,13 +1,13 @@
 /**
- * The write side of the last image of a chain: overwriting in place, giving room to what has none, padding from the
- * chain, and leaving out zeroes and data that the chain already reads.
+ * The write side of the last image of a chain: overwriting in place, allocating space, padding from the chain, and
+ * leaving out zeroes and data equal to the chain.
  *
- * A range that is placed and writable is overwritten. Everything else is done unit by unit (block, cluster, grain)
- * under a *claim*: one writer at a time places a unit, a second one waits, maps again and mostly finds it placed. The slot's
- * bytes are complete before `commit` makes the map point at them.
+ * An allocated, writable range is overwritten. Everything else is done unit by unit (block, cluster, grain) under a
+ * *claim*: one writer at a time allocates a unit; a second one waits, maps again and mostly finds it allocated. The
+ * slot's bytes are complete before `commit` makes the map point at them.
  *
  * Nothing here waits as long as tables are in memory, up to the moment when data moves. So writes that begin in guest
- * order get their room in guest order.
+ * order are allocated in guest order.
  */
 import { alignDown, alignUp, largest } from '../../binary/numbers.ts';
 import { equalBytes, isZero, isZeroIn } from '../../codec/bytes.ts';
@@ -22,25 +22,25 @@ import { encoderOf, type WritePiece } from './compressed-writes.ts';
 import { RangeLocks } from './range-locks.ts';
 import { isStored } from './stored.ts';
 
-/** What is stored even though the chain reads the same without it. */
+/** Data that is stored although the chain reads the same without it. */
 export interface WriteRules {
   readonly honourZeroes: boolean;
   readonly honourSame: boolean;
 }
 
-/** Bytes compared or padded at once. */
+/** Bytes compared or padded at a time. */
 const PIECE = 1024 * 1024;
-/** In-place writes of one request that run together. */
+/** Concurrent in-place writes of one request. */
 const PARALLEL_RUNS = 64;
-/** A slot that is not written to its end makes the file long enough by this many zero bytes at the end. */
+/** Zero bytes written at the end of a partly filled slot to extend the file. */
 const TAIL = 512;
 
-/** Data of one request: the bytes of `[offset, offset + length)`, in the form in which they are stored. */
+/** Data of one request: the bytes of `[offset, offset + length)`, in stored form. */
 interface Request {
   readonly offset: number;
   readonly length: number;
   readonly buffers: readonly Uint8Array[];
-  /** The bytes as the guest means them, where that is another form. */
+  /** The guest's form, if different. */
   readonly plain?: readonly Uint8Array[] | undefined;
   /** All bytes are known to be zero. */
   readonly zero: boolean;
@@ -48,10 +48,10 @@ interface Request {
   readonly options?: OperationOptions | undefined;
 }
 
-/** What a unit reads before the write: the chain from `level` down, or zeroes. */
+/** Content of a unit before the write: the chain from `level` down, or zeroes. */
 interface Backdrop {
   readonly level: number | null;
-  /** The image itself holds the unit, but it must not be overwritten. */
+  /** True when the image has the unit, but it must not be overwritten. */
   readonly placed: boolean;
 }
 
@@ -71,8 +71,8 @@ export class WritePath {
   }
 
   /**
-   * Stores the bytes, which are in their stored form; `plain` as the guest means them, where that differs. Resolves when
-   * the storage took them; durable after the next flush.
+   * Stores the bytes, which are in stored form; `plain` is the guest's form, if different. Resolves when the storage
+   * has accepted them; durable after the next flush.
    */
   async write(
     offset: number,
@@ -86,7 +86,7 @@ export class WritePath {
     );
   }
 
-  /** Stores what `compressUnits` made. */
+  /** Stores the result of `compressUnits`. */
   async writePieces(pieces: readonly WritePiece[], options?: OperationOptions): Promise<void> {
     for (const { offset, bytes, units } of pieces) {
       if (units === null) await this.write(offset, bytes.length, [bytes], options);
@@ -94,7 +94,7 @@ export class WritePath {
     }
   }
 
-  /** Makes the range read zero, storing as little as the format allows. */
+  /** Makes the range read as zero, storing as little as the format permits. */
   async zero(offset: number, length: number, punch: boolean, options?: OperationOptions): Promise<void> {
     const inPlace = (mapping: DataMapping, position: number): Promise<void> =>
       this.#filtered
@@ -103,7 +103,7 @@ export class WritePath {
     await this.#run({ offset, length, buffers: [], zero: true, options }, inPlace);
   }
 
-  /** Gives the room of placed bytes back where the storage can; elsewhere nothing changes. */
+  /** Frees the space of allocated bytes where the storage can; otherwise nothing changes. */
   async punch(offset: number, length: number): Promise<void> {
     // A hole would be read through the filters.
     if (this.#filtered) return;
@@ -118,7 +118,7 @@ export class WritePath {
     }
   }
 
-  /** Stores what a range reads in the last image itself, though the chain reads the same. */
+  /** Stores the content of a range in the last image itself, although the chain reads the same. */
   async materialize(offset: number, length: number): Promise<void> {
     const bytes = new Uint8Array(length);
     await this.#chain.read(this.#chain.top, offset, [bytes], length);
@@ -154,7 +154,7 @@ export class WritePath {
     await allDone(running);
   }
 
-  /** Encoded units always go to new space, whatever was there. */
+  /** Encoded units always go to new space. */
   async #writeUnits(request: Request, units: readonly EncodedUnit[]): Promise<void> {
     const encoder = encoderOf(this.#image, this.#chain.last.name);
     const end = alignUp(request.offset + request.length, encoder.unit);
@@ -179,7 +179,7 @@ export class WritePath {
     }
   }
 
-  /** Units that the chain does not read already. */
+  /** Units that differ from the chain. */
   async #differing(request: Request, units: readonly EncodedUnit[], unit: number): Promise<readonly EncodedUnit[]> {
     const wanted: EncodedUnit[] = [];
     for (const one of units) {
@@ -191,7 +191,7 @@ export class WritePath {
     return wanted;
   }
 
-  /** Handles the unplaced run at `position`. Returns the bytes that are done; 0 when it was placed meanwhile. */
+  /** Handles the unallocated run at `position`. Returns the bytes done; 0 when it was allocated in the meantime. */
   async #place(request: Request, position: number, mapping: Mapping): Promise<number> {
     if (!this.#image.can.allocate || this.#image.prepareWrite === undefined) {
       throw new ImageError('read-only', 'This part of the image cannot be written', {
@@ -215,7 +215,7 @@ export class WritePath {
     }
   }
 
-  /** Absent ranges show the parent, zero ranges nothing; encoded data, and what must not be overwritten, show themselves. */
+  /** Absent ranges show the parent, zero ranges nothing; encoded and protected data show themselves. */
   #backdrop(mapping: Mapping): Backdrop {
     const { top } = this.#chain;
     if (isStored(mapping)) return { level: top, placed: true };
@@ -223,7 +223,7 @@ export class WritePath {
     return { level, placed: false };
   }
 
-  /** Walks the units of `[start, end)`: leaves out, marks, or gathers neighbours and stores them in one slot. */
+  /** Walks the units of `[start, end)`: leaves out, marks, or collects neighbours and stores them in one slot. */
   async #placeUnits(request: Request, start: number, end: number, backdrop: Backdrop): Promise<number> {
     let gathered = start;
     for (let at = start; at < end; ) {
@@ -239,7 +239,7 @@ export class WritePath {
     return end - start;
   }
 
-  /** Says what happens to one unit's part of the request; marks zero units on the way. */
+  /** Decides about one unit's part of the request; marks zero units on the way. */
   #decide(
     request: Request,
     start: number,
@@ -259,7 +259,7 @@ export class WritePath {
     return this.#readsSame(request, start, end, backdrop.level);
   }
 
-  /** A mark may cost a table, so there is none where the chain reads zero anyway. */
+  /** A mark may cost a table, so none is made where the chain reads as zero anyway. */
   async #markZero(request: Request, start: number, end: number, level: number): Promise<'done'> {
     assert(this.#image.unmap !== undefined, 'zero markers come with unmap');
     if (!this.#rules.honourSame) {
@@ -310,7 +310,7 @@ export class WritePath {
     return 'done';
   }
 
-  /** Stores `[start, end)`, whose units are unplaced and claimed, in one or more slots. */
+  /** Stores `[start, end)`, whose units are unallocated and claimed, in one or more slots. */
   async #store(request: Request, start: number, end: number, level: number | null): Promise<void> {
     assert(this.#image.prepareWrite !== undefined, 'an image that allocates prepares writes');
     for (let at = start; at < end; ) {
@@ -329,7 +329,7 @@ export class WritePath {
     }
   }
 
-  /** Writes a whole slot: the request's bytes, and around them what the chain reads there. */
+  /** Writes a whole slot: the request's bytes, padded with the content of the chain. */
   async #fill(slot: WriteSlot, request: Request, start: number, end: number, level: number | null): Promise<void> {
     const slotEnd = slot.guestOffset + slot.length;
     // The usual case without promises of its own: nothing but the data has to be written.
@@ -349,7 +349,7 @@ export class WritePath {
     await slot.storage.write(tail, new Uint8Array(fileEnd - tail), request.options);
   }
 
-  /** Returns where in the file it ended; 0 when nothing was written. */
+  /** Returns the end of the write in the file; 0 when nothing was written. */
   async #writeData(slot: WriteSlot, request: Request, start: number, end: number): Promise<number> {
     const at = slot.fileOffset + (start - slot.guestOffset);
     if (request.zero && slot.readsZero && !this.#rules.honourZeroes && !this.#filtered) return 0;
@@ -358,7 +358,7 @@ export class WritePath {
     return at + (end - start);
   }
 
-  /** Returns where in the file it ended; 0 when nothing was written. */
+  /** Returns the end of the write in the file; 0 when nothing was written. */
   async #pad(slot: WriteSlot, request: Request, start: number, end: number, level: number | null): Promise<number> {
     if (start >= end) return 0;
     const diskEnd = Math.min(end, this.#chain.size);
@@ -395,7 +395,7 @@ export class WritePath {
     return reached;
   }
 
-  /** Bytes on the medium stand for others than themselves. */
+  /** True when stored bytes differ from the guest's form. */
   get #filtered(): boolean {
     return this.#chain.filters.active;
   }
@@ -407,7 +407,7 @@ export class WritePath {
       : dataOf(request, start, end);
   }
 
-  /** Writes what is stored for zeroes; behind the end of the disk, where no filter has anything to say, just zeroes. */
+  /** Writes the stored form of zeroes; past the end of the disk, where filters do not apply, plain zeroes. */
   async #writeZeroes(
     storage: Storage,
     offset: number,
@@ -429,7 +429,7 @@ export class WritePath {
 
 type DataMapping = Extract<Mapping, { kind: 'data' }>;
 
-/** Of a request that is not one for zeroes, or of a disk without filters. */
+/** For a request that is not for zeroes, or a disk without filters. */
 function dataOf(request: Request, start: number, end: number): Uint8Array | Uint8Array[] {
   if (request.zero) return zeroSource(end - start);
   return sliceBuffers(request.buffers, start - request.offset, end - request.offset);
