@@ -510,8 +510,8 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'delete',
     summary: 'delete an image',
     description:
-      'Deletes all files of an image. Refused if an image in the same directory names it as its parent, unless ' +
-      '--force, and for files that are not images.',
+      'Deletes all files of an image. Refused if an image in the same directory names it as its parent or uses one ' +
+      'of its files, unless --force, and for files that are not images.',
     arguments: [IMAGE],
     options: [FORMAT, FORCE_PARENT],
     examples: [{ command: 'vdkit delete snapshot.vdi', description: 'keeps its parent' }],

@@ -325,6 +325,6 @@ function directoryOf(directory: string): Reference {
 function denied(wanted: Reference, from: ReferenceOrigin, reason: string): ImageError {
   return new ImageError('denied', `The image wants ${wanted.name} opened as its ${wanted.role}: ${reason}`, {
     path: from.name,
-    hint: 'Pass allow (on the command line: --allow DIRECTORY) if you trust the image.',
+    hint: `Pass allow (on the command line: --allow ${reason === NOT_NAMED ? 'FILE' : 'DIRECTORY'}) if you trust the image.`,
   });
 }

@@ -422,7 +422,7 @@ function partExists(path: string, force: boolean): ImageError {
     path,
     hint: force
       ? 'Choose another name: option force (--force) replaces files of the old image only, and this is not one of them.'
-      : 'Choose another name.',
+      : 'Choose another name; if an interrupted command left this file, delete it first.',
   });
 }
 

@@ -36,6 +36,7 @@ describe('a full disk', () => {
     ['a raw target that is written through', ['convert', SAMPLE, '@out.raw', '--sparse-size', '0']],
     ['a fixed raw target', ['convert', SAMPLE, '@out.raw', '--variant', 'fixed']],
     ['a dynamic target', ['convert', SAMPLE, '@out.vdi']],
+    ['a target with a data file', ['convert', SAMPLE, '@out.qcow2', '--option', 'data_file=out.raw']],
     ['a fixed target', ['convert', SAMPLE, '@out.vdi', '--variant', 'fixed']],
     ['a new fixed image', ['create', '@out.vdi', '8M', '--variant', 'fixed']],
     ['a new fixed raw image', ['create', '@out.raw', '8M', '--variant', 'fixed']],
