@@ -197,6 +197,8 @@ describe('TwoLevelMap', () => {
     expect(await look(map, 0)).toBe(KIND.absent);
     map.setTable(0, tableAt(0));
     expect(map.tableOf(0)).toBe(tableAt(0));
+    expect(await look(map, 0)).toBe(KIND.absent);
+    expect(map.page).not.toBeNull();
     expect(map.dirtyBytes).toBe(512);
     await map.flush(storage);
     expect(new ToyMap(storage).look(0)).toBe(false);

@@ -70,6 +70,11 @@ export abstract class TwoLevelMap {
   readonly #entryBytes: number;
   readonly #tableEntries: number;
   readonly #pageBytes: number;
+  readonly #tableAlignment: number;
+  readonly #fileEnd: number;
+  /** Directory entry of the last `look`; -1: none. */
+  #lastIndex = -1;
+  #lastTable = 0;
   #reason = '';
   /** Place of something that the file does not have, when that is the reason. */
   #missing: { readonly fileOffset: number; readonly fileSize: number } | null = null;
@@ -85,6 +90,8 @@ export abstract class TwoLevelMap {
     this.#entryBytes = parts.entryBytes;
     this.#tableEntries = parts.tableEntries;
     this.#pageBytes = parts.tables.pageBytes;
+    this.#tableAlignment = parts.tableAlignment;
+    this.#fileEnd = parts.fileEnd;
     this.tableBytes = parts.clusterSize * parts.tableEntries;
     this.entriesPerPage = this.#pageBytes / parts.entryBytes;
   }
@@ -97,16 +104,21 @@ export abstract class TwoLevelMap {
     const index = Math.floor(guestOffset / this.tableBytes);
     this.page = null;
     if (index >= this.#directoryEntries) return this.found(KIND.absent, Number.MAX_SAFE_INTEGER);
-    const table = this.#directory.get(index);
-    if (table === undefined) return false;
+    let table = this.#lastTable;
+    if (index !== this.#lastIndex) {
+      const found = this.#directory.get(index);
+      if (found === undefined) return false;
+      this.#lastIndex = index;
+      this.#lastTable = found;
+      table = found;
+    }
     if (table === 0) return this.found(KIND.absent, (index + 1) * this.tableBytes);
-    const { tableAlignment, fileEnd, names } = this.#parts;
-    if (table % tableAlignment !== 0) return this.#noTable(table, index);
+    if (table % this.#tableAlignment !== 0) return this.#noTable(table, index);
     const cluster = Math.floor(guestOffset / this.#clusterSize);
     const entryAt = table + (cluster % this.#tableEntries) * this.#entryBytes;
     this.#place = entryAt;
-    if (table < fileEnd && entryAt + this.#entryBytes > fileEnd) {
-      return this.broken(`The file ends inside an ${names.table} table`, (cluster + 1) * this.#clusterSize);
+    if (table < this.#fileEnd && entryAt + this.#entryBytes > this.#fileEnd) {
+      return this.broken(`The file ends inside an ${this.#parts.names.table} table`, (cluster + 1) * this.#clusterSize);
     }
     const page = this.tables.peek(Math.floor(entryAt / this.#pageBytes));
     if (page === undefined) {
@@ -152,6 +164,7 @@ export abstract class TwoLevelMap {
 
   /** Makes the directory lead to a table that nothing else leads to. The entry of the directory is in memory. */
   setTable(guestOffset: number, table: number): void {
+    this.#lastIndex = -1;
     this.#directory.set(Math.floor(guestOffset / this.tableBytes), table);
   }
 
