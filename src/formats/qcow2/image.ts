@@ -23,21 +23,15 @@ import type {
 } from '../../image/contract.ts';
 import { flushImage } from '../../image/flush.ts';
 import type { MaybePromise, OperationOptions, ReadTarget, Storage } from '../../storage/contract.ts';
-import { prepareAmend } from './amend/amend.ts';
 import type { AmendValues } from './amend/amend-plan.ts';
-import { Qcow2Bitmaps } from './bitmaps/bitmap-store.ts';
+import type { Qcow2Bitmaps } from './bitmaps/bitmap-store.ts';
 import { mapRange } from './clusters/mapping.ts';
 import { metadataOf } from './clusters/metadata.ts';
-import { movableClusters, trimFile } from './clusters/pack.ts';
-import { checkQcow2Size, resizeQcow2 } from './clusters/resize.ts';
 import { sealTables } from './clusters/seal.ts';
 import type { ClusterEncoder } from './compressed/encoder.ts';
 import { type Described, infoOf, isRawDataFile } from './header/describe.ts';
 import { HeaderWriter } from './header/header-writer.ts';
-import { withNames, withParent } from './header/links.ts';
-import { amendHost, bitmapHost, packHost, resizeHost, snapshotHost } from './hosts.ts';
 import { AUTOCLEAR, DATA_FILE, INCOMPATIBLE, VERSION_3 } from './layout.ts';
-import { Qcow2Snapshots } from './snapshots/snapshot-store.ts';
 import { type Qcow2Parts, Qcow2State } from './state.ts';
 
 /** An open QCOW2 image. */
@@ -56,8 +50,9 @@ export class Qcow2Image implements Image {
     this.#headers = new HeaderWriter(this.#state);
     this.can = capabilitiesOf(parts);
     if (parts.writing !== null) {
-      this.snapshots = new Qcow2Snapshots(snapshotHost(this.#state, this.#headers));
-      this.bitmaps = new Qcow2Bitmaps(bitmapHost(this.#state, this.#headers));
+      const { code } = parts.writing;
+      this.snapshots = new code.Qcow2Snapshots(code.snapshotHost(this.#state, this.#headers));
+      this.bitmaps = new code.Qcow2Bitmaps(code.bitmapHost(this.#state, this.#headers));
     }
   }
 
@@ -128,6 +123,7 @@ export class Qcow2Image implements Image {
   }
 
   movable(how: OperationOptions = {}): AsyncGenerator<number> {
+    const { movableClusters, packHost } = this.#state.code;
     return movableClusters(packHost(this.#state), how);
   }
 
@@ -136,22 +132,23 @@ export class Qcow2Image implements Image {
   }
 
   async trim(how: OperationOptions = {}): Promise<void> {
-    const { guard, flush } = this.#state;
+    const { guard, flush, code } = this.#state;
     await guard.run(async () => {
       // Counts that were lowered by the flush before.
       await flush();
-      await trimFile(packHost(this.#state), how);
+      await code.trimFile(code.packHost(this.#state), how);
     });
   }
 
   async resize(size: number, how: ResizeOptions): Promise<void> {
     this.#state.own();
-    const host = resizeHost(this.#state, this.#headers);
-    checkQcow2Size(host, size);
+    const { code } = this.#state;
+    const host = code.resizeHost(this.#state, this.#headers);
+    code.checkQcow2Size(host, size);
     await this.#state.guard.run(async () => {
       await this.bitmaps?.beginResize();
       try {
-        await resizeQcow2(host, size, how);
+        await code.resizeQcow2(host, size, how);
       } finally {
         this.bitmaps?.endResize();
       }
@@ -163,17 +160,18 @@ export class Qcow2Image implements Image {
     this.#state.own();
     // A parent that was not opened and has no name: the child keeps the link it has.
     if (parent?.name === '') return;
-    await this.#headers.switchTo(withParent(this.#state.header, parent, this.#state.directory));
+    await this.#headers.switchTo(this.#state.code.withParent(this.#state.header, parent, this.#state.directory));
   }
 
   async readdress(names: ReadonlyMap<string, string>): Promise<void> {
     this.#state.own();
-    await this.#headers.switchTo(withNames(this.#state.header, names, this.#state.storage.label));
+    await this.#headers.switchTo(this.#state.code.withNames(this.#state.header, names, this.#state.storage.label));
   }
 
   async amend(values: AmendValues, how: AmendOptions): Promise<void> {
     this.#state.own();
-    const change = await prepareAmend(amendHost(this.#state, this.#headers), values, how);
+    const { prepareAmend } = await import('./amend/amend.ts');
+    const change = await prepareAmend(this.#state.code.amendHost(this.#state, this.#headers), values, how);
     if (change === null) return;
     await this.beginChanges({ content: false });
     await this.#state.guard.run(() => change(how));

@@ -12,9 +12,9 @@ import type { Storage } from '../../storage/contract.ts';
 import type { Bitmap } from './bitmaps/bitmaps.ts';
 import { ClusterMap, l2Cache } from './clusters/cluster-map.ts';
 import type { RefcountStore } from './clusters/refcount-store.ts';
-import { ClusterWriter } from './clusters/writer.ts';
+import type { ClusterWriter } from './clusters/writer.ts';
 import { clusterReader } from './compressed/encoded.ts';
-import { ClusterEncoder } from './compressed/encoder.ts';
+import type { ClusterEncoder } from './compressed/encoder.ts';
 import type { Qcow2Header } from './header/header.ts';
 import type { Snapshot } from './snapshots/snapshots.ts';
 
@@ -22,7 +22,12 @@ import type { Snapshot } from './snapshots/snapshots.ts';
 export interface Writing {
   readonly counts: RefcountStore;
   readonly sector: Uint8Array;
+  /** Classes and functions that only writing needs. */
+  readonly code: WritingCode;
 }
+
+/** The module that is loaded for writing. */
+export type WritingCode = typeof import('./writing.ts');
 
 /** Parts of an image, assembled by `openQcow2`. */
 export interface Qcow2Parts {
@@ -104,6 +109,11 @@ export class Qcow2State {
     return this.#written().counts;
   }
 
+  /** Code for writing. Throws `read-only`. */
+  get code(): WritingCode {
+    return this.#written().code;
+  }
+
   /** The first sector as on the medium. Throws `read-only`. */
   get sector(): Uint8Array {
     return this.#written().sector;
@@ -121,10 +131,11 @@ export class Qcow2State {
   get encoder(): ClusterEncoder | null {
     // What lies in a file of its own has its place already.
     if (this.#writing === null || this.data !== this.storage) return null;
-    this.#encoder ??= new ClusterEncoder({
+    const { code, counts } = this.#writing;
+    this.#encoder ??= new code.ClusterEncoder({
       header: this.header,
       storage: this.storage,
-      counts: this.#writing.counts,
+      counts,
       map: () => this.map,
       writer: () => this.own(),
     });
@@ -186,14 +197,15 @@ export class Qcow2State {
 
   #makeWriter(): ClusterWriter | null {
     if (this.#writing === null) return null;
-    return new ClusterWriter({
+    const { code, counts } = this.#writing;
+    return new code.ClusterWriter({
       header: this.header,
       storage: this.storage,
       // Who opened it without its data writes none.
       data: this.data ?? this.storage,
       map: this.map,
       l2: this.#l2,
-      counts: this.#writing.counts,
+      counts,
     });
   }
 }

@@ -417,3 +417,8 @@ export function usedHeaderBytes(header: Qcow2Header): number {
   const name = new TextEncoder().encode(header.backingName ?? '').length;
   return alignUp(header.headerLength + encodeExtensions(header.extensions).length + name, SECTOR);
 }
+
+/** The image was not closed cleanly: its refcounts may be old. */
+export function isDirty({ incompatible }: Pick<Qcow2Header, 'incompatible'>): boolean {
+  return (incompatible & INCOMPATIBLE.dirty) !== 0n;
+}
