@@ -1,4 +1,4 @@
-/** What is measured, against whom, and the numbers to reach. */
+/** Measurements, their peers, and the targets. */
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -96,7 +96,7 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     aim: 0.9,
     limit: 1.0,
   };
-  /** What a queue itself costs: 300,000 requests a second are 3.33 microseconds for each. */
+  /** Cost of the queue itself: 300,000 requests a second are 3.33 microseconds for each. */
   const queue = (kind, name, aim) => ({
     name: `queue: µs for ${name}`,
     measures: 'factor',

@@ -22,7 +22,7 @@ const { values: options } = parseArgs({
   },
 });
 const MIB = 1024 ** 2;
-/** What has no peer. */
+/** Lines without a peer. */
 const SINGLE = {
   memory: { take: peakMemoryOf, show: (bytes) => `${(bytes / MIB).toFixed(0)} MiB` },
   time: { take: medianTime, show: (ms) => `${ms.toFixed(0)} ms` },
@@ -106,7 +106,7 @@ function verdict(value, { aim, limit }) {
   return value <= limit ? 'within limit' : 'OVER LIMIT';
 }
 
-/** What each side takes to start and do nothing, measured here and now. */
+/** Time that each side needs to start and do nothing, measured in this run. */
 async function timeStarts() {
   const times = await timePairs(starts.ours, starts.theirs, 15);
   return { ours: median(times.ours), theirs: median(times.theirs) };

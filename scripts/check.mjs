@@ -13,6 +13,7 @@ const STEPS = [
   ['layering', ['scripts/layering.mjs']],
   ['spreads', ['scripts/spreads.mjs']],
   ['documentation', ['scripts/docs-check.mjs']],
+  ['words', ['scripts/words-check.mjs']],
   ['package', ['scripts/package-check.mjs']],
   // Links between docstrings lead somewhere.
   ['reference', [bin('typedoc', 'bin/typedoc'), '--emit', 'none']],

@@ -10,7 +10,7 @@ import { filesUnder, markdownFiles, publicSymbols } from './docs-check.mjs';
 import { ROOT } from './prepare.mjs';
 
 /** Share of doc comments that may open with a question word. */
-const OPENINGS_MAX = 0.04;
+const OPENINGS_MAX = 0.01;
 const OPENING = /^(what|how|where|whether|who|whose|why|whoever|whatever|wherever)\b/i;
 
 /** Words to avoid, each with advice. */

@@ -259,7 +259,7 @@ export class BlockMap {
     for (const { fileOffset, index } of owners) yield { guestOffset: index * this.#layout.blockSize, fileOffset };
   }
 
-  /** Where the run of entries ends that begins at block `index` and goes on by `step` from block to block. */
+  /** End of the run of entries that begins at block `index` and changes by `step` per block. */
   #runEnd(entry: number, index: number, end: number, step: number): number {
     const { blockSize } = this.#layout;
     const { zero, absent } = this.#entries;

@@ -38,7 +38,7 @@ export interface TwoLevelParts {
   /** Bytes of an entry, and entries of a table. */
   readonly entryBytes: number;
   readonly tableEntries: number;
-  /** Where the file ends, when it may have been cut off; else 0. */
+  /** End of the file, if it may be truncated; otherwise 0. */
   readonly fileEnd: number;
   /** Names of the levels in errors, such as `L1` and `L2`. */
   readonly names: { readonly directory: string; readonly table: string };

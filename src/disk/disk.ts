@@ -1,9 +1,8 @@
 /**
  * The Disk: vd.h's container. A chain of images as one device; all data moves through here, whatever the formats.
  *
- * Its duties lie in files of their own: requests in path/requests.ts, turns of operations on the structure in
- * change/open-host.ts, the operations in change/. Metadata is written back by flushes: see path/flusher.ts and
- * image/flush.ts.
+ * Its duties are divided: requests in path/requests.ts, exclusion between structural operations in change/open-host.ts,
+ * the operations in change/. Metadata is written back by flushes.
  */
 import { BYTES, checkArguments, NUMBER, nullable, oneOf, WHOLE } from '../arguments.ts';
 import { throwIfAborted } from '../errors.ts';
@@ -77,7 +76,7 @@ export interface DiskImage {
   readonly files: readonly string[];
 }
 
-/** An opened chain of images. Made by `openDisk`; close it, or bind it with `await using`. */
+/** An open chain of images. Made by `Disk.open`; close it, or bind it with `await using`. */
 export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** Warnings about the images. */
   readonly warnings: readonly string[];

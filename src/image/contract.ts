@@ -1,7 +1,7 @@
 /**
- * What a format must provide. A format does not move guest data: it says where a guest range lives (`map`), hands out
- * room for new data (`prepareWrite`), and lists the metadata that a flush must write (`seal`). Chains, padding, zero
- * detection and the order of flushes are written once, above.
+ * Contract of formats. A format does not move guest data: it locates a guest range (`map`), allocates space for new
+ * data (`prepareWrite`), and lists the metadata that a flush must write (`seal`). Chains, padding, zero detection and
+ * the order of flushes exist once, in the disk.
  */
 import type { MaybePromise, NewFiles, OpenMode, OperationOptions, ReadTarget, Storage } from '../storage/contract.ts';
 import type { ImageFiles } from './files.ts';

@@ -2,11 +2,11 @@
  * The function that drives every format's flush, so that the write order that keeps an image intact through a power cut
  * exists once. Flushes of an image run one after another:
  *
- * 0. seal: synchronous; later commits belong to the next flush.
- * 1. stage: guest data has been written; metadata that nothing on the medium refers to yet is written; storage flush.
- * 2. root: pointers that others need durable first; storage flush after each list.
- * 3. publish: entries that make new space visible, in numbered steps; storage flush after each.
- * 4. settle: only now may freed space be reused.
+ *   0. seal: synchronous; later commits belong to the next flush.
+ *   1. stage: guest data has been written; metadata that nothing on the medium refers to yet is written; storage flush.
+ *   2. root: pointers that others need durable first; storage flush after each list.
+ *   3. publish: entries that make new space visible, in numbered steps; storage flush after each.
+ *   4. settle: only now may freed space be reused.
  */
 import { allDone } from '../storage/all-done.ts';
 import type { Storage } from '../storage/contract.ts';

@@ -81,7 +81,7 @@ describe('Registry', () => {
     expect(mine.formats.at(-1)).toBe(raw);
   });
 
-  it('has filters and cache formats of its own', () => {
+  it('has separate filters and cache formats', () => {
     const filter: Filter = {
       name: 'Turn',
       title: 'turns',

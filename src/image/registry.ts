@@ -134,7 +134,7 @@ export class Registry {
     return cache ?? unknown('cache format', name, this.#caches, (one) => [one.name]);
   }
 
-  /** Schemes of names that are no files, in order of registration. */
+  /** Schemes of names other than files, in order of registration. */
   get schemes(): readonly StorageScheme[] {
     return this.#schemes;
   }

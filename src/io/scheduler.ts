@@ -3,8 +3,8 @@
  *
  * - The queue with the smallest priority number goes first; among equals, and inside a queue, what was submitted first.
  * - To prevent starvation, every 64th start goes to the oldest request of all queues.
- * - A flush starts when everything submitted to its queue before it has ended; later requests start
- *   after it has started, and does not wait for its end.
+ * - A flush starts when everything submitted to its queue before it has ended; later requests start after it has
+ *   started, and does not wait for its end.
  * - A bounded number of requests runs at a time. The others cost what their objects cost.
  *
  * Work is done in turns. A submission only asks for a turn, which comes when the caller's code has run to its end: so

@@ -63,8 +63,8 @@ function widened({ allow }: EnvironmentOptions): NonNullable<EnvironmentOptions[
 }
 
 /**
- * Refuses a target that is a file of the chain of `parent`, or may be one: `force` replaces what nobody needs. Nothing is
- * looked at when there is nothing to replace. Returns keys of files that must stay.
+ * Throws for a target that is, or may be, a file of the chain of `parent`: `force` must not replace a file in use. Does
+ * nothing if the target does not exist. Returns keys of files that must stay.
  */
 export async function refuseChainTarget(
   target: Source,

@@ -27,7 +27,7 @@ const ORDER: readonly LockState['held'][] = ['exclusive', 'shared', null, 'none'
 
 /**
  * Reports on an image from its headers: format, sizes, UUIDs, parent, geometry. With `chain`, also on its parents,
- * which the gate must permit. Changes nothing; takes no lock and reports existing ones. Throws as `openDisk` does.
+ * which the gate must permit. Changes nothing; takes no lock and reports existing ones. Throws as `Disk.open` does.
  */
 export async function inspect(source: ImageSource, options: InspectOptions = {}): Promise<InspectReport> {
   checkArguments('inspect', { source: [source, SOURCE], options: [options, OPTIONS] });

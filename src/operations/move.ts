@@ -3,12 +3,12 @@
  * would resolve differently there.
  *
  * Under another name on the same file system, in this order, each step durable before the next:
- * 1. names in the image are replaced by names that resolve to the same files from both places,
- * 2. the image gets its new name. Where children name it, it keeps the old one, too (or, where a file cannot have two
- *    names, this comes after 3),
- * 3. children that name it get the new name,
- * 4. the old name is deleted, with those of moved parts,
- * 5. names in the image are shortened.
+ *   1. names in the image are replaced by names that resolve to the same files from both places,
+ *   2. the image gets its new name. Where children name it, it keeps the old one, too (or, where a file cannot have two
+ *      names, this comes after 3),
+ *   3. children that name it get the new name,
+ *   4. the old name is deleted, with those of moved parts,
+ *   5. names in the image are shortened.
  *
  * On another file system all files of the image are copied, with such names in them as are right there, read back,
  * published, and only then, after the children, removed. So after an interruption there is always a name under which

@@ -90,7 +90,7 @@ describe('the images of a chain', () => {
     expect(disk.images[0]?.info.type).toBe('optical');
   });
 
-  it('refuse values for config keys that are for new images only, or that nobody knows', async () => {
+  it('refuse values for config keys that are for new images only, or that are unknown', async () => {
     const open = (config: Record<string, number>) => Disk.open({ image: at('/base.vdi'), config });
     await expect(open({ AllocationBlockSize: 4096 })).rejects.toThrow('is for new images only');
     await expect(open({ Colour: 1 })).rejects.toMatchObject({ status: 'VERR_VD_UNKNOWN_CFG_VALUES' });

@@ -34,7 +34,7 @@ export interface Parenthood {
   readonly uuid: string | null;
   /** Distinguishes the image itself from its neighbours. */
   readonly key: string;
-  /** Names of its own parents: they are not looked at. */
+  /** Names of its parents, which are skipped. */
   readonly parents?: readonly string[];
 }
 

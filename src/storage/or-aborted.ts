@@ -1,10 +1,10 @@
-/** Waiting that a signal ends, for work whose result nobody needs then. */
+/** Waiting that a signal ends, for work whose result is not needed then. */
 import { throwIfAborted } from '../errors.ts';
 import type { OperationOptions } from './contract.ts';
 
 /**
- * What the promise gives, or `aborted` as soon as the signal says so. The work itself goes on: only for work that touches
- * no buffer of the caller. `what`: for the error, `The read`.
+ * The result of the promise, or `aborted` as soon as the signal fires. The work itself continues: only for work that
+ * does not touch buffers of the caller. `what`: subject of the error, `The read`.
  */
 export function orAborted<T>(work: Promise<T>, options: OperationOptions | undefined, what: string): Promise<T> {
   const signal = options?.signal;

@@ -192,7 +192,7 @@ export class StorageView extends ForwardingStorage {
     return this.#closing;
   }
 
-  /** What is left to do when it is closed. */
+  /** Completes closing. */
   protected closeInner(): Promise<void> {
     return this.inner.close();
   }

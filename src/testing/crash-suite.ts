@@ -29,7 +29,7 @@ import { type CrashDevice, CrashSession } from './session.ts';
 const MILESTONES = new Set(['built', 'flushed', 'resized', 'compacted', 'changed', 'closed']);
 /** First number of the writes made after the cut. */
 const AFTERWARDS = 0x4000_0000;
-/** What no sector holds, in bytes that are about to be read. */
+/** Fills buffers before a read: a byte that no sector contains. */
 const UNREAD = 0xa5;
 
 /** A crash test of a format. */

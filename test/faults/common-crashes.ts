@@ -1,4 +1,4 @@
-/** Power cuts for a format whose kit has no images of its own for them: each way to make one, under common workloads. */
+/** Power cuts for formats whose kits define no images for them: each way to create one, under common workloads. */
 import { FORMATS } from '../../src/formats/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import type { CrashSuite } from '../../src/testing/index.ts';

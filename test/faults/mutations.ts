@@ -30,7 +30,7 @@ export const publishBeforeData = (): Mutation =>
     },
   }));
 
-/** What is staged comes last. */
+/** Writes the staged metadata last. */
 export const stageLast = (): Mutation =>
   images((image) => ({
     seal() {

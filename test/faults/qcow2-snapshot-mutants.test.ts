@@ -9,7 +9,7 @@ import type { Mutation } from '../formats/crash-kit.ts';
 import { images, storages } from './mutations.ts';
 import { NAME, open, problemsOf, record, SECTOR } from './qcow2-snapshots-suite.ts';
 
-/** Where snapshots get room for their tables, and what they give up, under "apply in place". */
+/** Switch for "apply in place": tables of snapshots are allocated and freed in place. */
 const places = vi.hoisted(() => ({ inPlace: false }));
 vi.mock('../../src/formats/qcow2/clusters/table-room.ts', async (importOriginal) => {
   const real = await importOriginal<typeof import('../../src/formats/qcow2/clusters/table-room.ts')>();

@@ -4,7 +4,7 @@ import { type CrashSession, randomTraffic, type TrafficOptions } from '../../src
 /** Sectors of the units that traffic likes to fill. */
 export const UNIT = 2;
 
-/** What happens to a disk between its opening and its closing. */
+/** Operations on a disk between opening and closing. */
 export type Workload = (session: CrashSession) => Promise<void>;
 
 /** Anything, anywhere, all at once. */

@@ -25,7 +25,7 @@ export interface NeededRow {
   readonly options: CrashCheckOptions;
 }
 
-/** What a mutant changes. */
+/** Defect made by a mutant. */
 export interface Mutation {
   readonly registry?: Registry;
   /** Put around the provider wherever the image is opened or made. */

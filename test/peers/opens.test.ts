@@ -1,6 +1,7 @@
 /**
- * How often each command opens the files of an image, by the system calls that it makes. Each file is opened once: what
- * was judged and locked is what is read and written. Where a second handle is needed, the reason stands beside the number.
+ * Number of times that each command opens the files of an image, counted by system calls. Each file is opened once: the
+ * handle that was checked and locked is the one used. Where a second handle is needed, the reason is next to the
+ * number.
  */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -155,7 +155,7 @@ describe.each(GROWING)('options: $name', (format) => {
 });
 
 describe.each(WITH_UUID)('geometry: $name', (format) => {
-  it('25: follows a resize, and has the same bounds whoever sets it', async () => {
+  it('25: follows a resize, and has the same bounds for every caller', async () => {
     const provider = new MemoryProvider();
     const source = { provider, name: '/image' };
     const physical = { cylinders: 8, heads: 16, sectors: 63 };

@@ -84,7 +84,7 @@ describe.each(WRITABLE)('moving by name: $name', (format) => {
 });
 
 describe('the formats', () => {
-  it('say what they can, each under a name of its own', () => {
+  it('say what they can, each under a unique name', () => {
     expect(new Registry(FORMATS).formats).toEqual(FORMATS);
     for (const { name, title, extensions, variants, configKeys } of FORMATS) {
       expect(title, name).not.toBe('');

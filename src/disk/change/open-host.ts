@@ -104,7 +104,7 @@ export class OpenHost implements DiskHost {
     return done;
   }
 
-  /** Whatever was read before is read again afterwards. */
+  /** Drops all cached data afterwards. */
   async #afresh<T>(run: () => Promise<T>): Promise<T> {
     const { cache } = this.head.chain;
     try {

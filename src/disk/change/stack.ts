@@ -11,7 +11,7 @@ import { type PartFile, partFiles } from '../open/parts.ts';
 import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from '../options.ts';
 import { type Chain, type ChainImage, identitiesOf } from '../path/chain.ts';
 
-/** Services that a disk needs to change its chain, provided by `openDisk`. */
+/** Services that a disk needs to change its chain, provided when it is opened. */
 export interface ChainServices {
   /** Opens a single image, without its chain, with the locks of the mode. */
   open(image: Pick<ChainImage, 'source' | 'format' | 'settings'>, mode: OpenMode): Promise<ChainImage>;
@@ -234,7 +234,7 @@ export async function removeFiles(source: Source, parts: readonly Pick<PartFile,
   return removed;
 }
 
-/** Parts of an image that is going to be deleted. Throws `denied` unless they may be: whoever may write may delete. */
+/** Parts of an image to be deleted. Throws `denied` unless they may be deleted: permission to write is enough. */
 export function removableParts(entry: ChainImage): readonly PartFile[] {
   const parts = partFiles(entry);
   const held = parts.find(({ storage }) => storage?.can.write !== true);

@@ -154,7 +154,7 @@ function shared(storage: Storage, mode: OpenMode): Storage {
   return keptOpen(storage).storage;
 }
 
-/** Opens and locks a file that belongs to a disk and is no image; closes it when `use` fails. */
+/** Opens and locks a file of a disk that is not an image; closes it when `use` fails. */
 export async function openLocked<T>(
   source: Source,
   options: ImageFileOptions,

@@ -33,7 +33,7 @@ export interface PartFile extends ImagePart {
   readonly file: string;
 }
 
-/** The files of an image beside its main one. Names that are no names of files are left out. */
+/** The files of an image in addition to its main one. Stored names that cannot be file names are skipped. */
 export function partFiles({ image, source }: PlacedImage): PartFile[] {
   const { provider, name: main } = source;
   return (image.parts?.() ?? [])

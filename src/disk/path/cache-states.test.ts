@@ -44,7 +44,7 @@ interface State {
   readonly open: (cache?: DiskOpenOptions['cache']) => Promise<Disk>;
 }
 
-/** An image of QCOW2 with two snapshots over a base, which has one; each state of each has bytes of its own. */
+/** A QCOW2 image with two snapshots over a base with one; every state has unique content. */
 async function makeStates(): Promise<State[]> {
   await createImage(at('base.qcow2'), { size: SIZE, format: 'qcow2' });
   {

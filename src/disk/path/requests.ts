@@ -145,9 +145,9 @@ export class Requests {
   }
 
   /**
-   * Compresses bytes that shall be written at `offset`, as the format stores them; `store` writes them. So several can be
-   * compressed at a time and stored in order. The bytes must stay as they are until then. What does not get smaller, or
-   * is no whole unit of the format, is written as it is. Throws `unsupported` where the format stores nothing compressed.
+   * Compresses bytes for a write at `offset` in the format's stored form; `store` writes them. Several can be
+   * compressed at a time and stored in order. The bytes must not change until then. Data that does not get smaller, or
+   * is not a whole unit of the format, is written uncompressed. Throws `unsupported` for formats without compression.
    */
   async compress(offset: number, bytes: Uint8Array, options: OperationOptions = {}): Promise<CompressedWrite> {
     this.check(offset, bytes.length);
@@ -181,8 +181,8 @@ export class Requests {
   }
 
   /**
-   * Tells that nobody needs what the ranges hold. Afterwards they read as before or zero, never as the parent where
-   * they hid it. Whole sectors only: what covers a sector in part is left alone.
+   * Marks the data in the ranges as unneeded. Afterwards they read as before or as zero, never as hidden parent data.
+   * Whole sectors only: partly covered sectors are left alone.
    */
   async discard(ranges: readonly Range[], options: OperationOptions = {}): Promise<void> {
     if (!this.can.discard) this.checkWritable();

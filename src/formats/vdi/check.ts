@@ -3,8 +3,8 @@
  *
  * A check reads header and map once and compares them with each other and with the size of the file. A repair proceeds
  * in an order in which every step improves the image:
- * 1. the file is extended if too short, and the header gets its UUIDs, size and a count that covers every remaining
- * entry; durable;
+ *   1. the file is extended if too short, and the header gets its UUIDs, size and a count that covers every remaining
+ *      entry; durable;
  *   2. map entries that cannot be kept are cleared; durable;
  *   3. blocks in slots beyond what the header can count move into free ones below;
  *   4. the count is lowered to the slots in use, and the unreachable end of the file is cut off, in any order; durable.

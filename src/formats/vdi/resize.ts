@@ -8,7 +8,8 @@
  *   2. the complete new map, numbered for data that begins k slots later, is written into the room of those k slots,
  *      durable;
  *   3. the header switches map, data, count and size in its one sector; durable with the next flush.
- * Until step 3 the old map counts, after it the new one, so a cut at any step leaves the content unchanged, and the resize can be repeated.
+ * Until step 3 the old map counts, after it the new one, so a cut at any step leaves the content unchanged, and the
+ * resize can be repeated.
  */
 
 import { randomGuid } from '../../binary/guid.ts';

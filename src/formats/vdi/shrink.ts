@@ -1,13 +1,13 @@
 /**
  * Shrinking a disk. The header counts slots, and never more than there are blocks, so it cannot get fewer blocks while
  * any stands in a high slot. In this order:
- * 1. the header gets the size, durable: slots of lost blocks get other content now. The map is longer than the disk
- * from
- *      then on, which is allowed;
+ *   1. the header gets the size, durable: slots of lost blocks get other content now. The map is longer than the disk
+ *      from then on, which is allowed;
  *   2. entries past the new end are freed; durable before the next entry changes;
  *   3. blocks in slots beyond the new number of blocks move into those just freed, durable;
  *   4. the header gets the number of blocks and of slots in use; durable with the next flush.
- * A cut before the first step leaves the disk as it was, and after it the smaller one, whose resize is *pending*: a resize to its current size continues it. The header counts every slot in use at every moment.
+ * A cut before the first step leaves the disk as it was, and after it the smaller one, whose resize is *pending*: a
+ * resize to its current size continues it. The header counts every slot in use at every moment.
  */
 import { divCeil } from '../../binary/numbers.ts';
 import { scanEntries, writeEntries } from '../../blocks/table.ts';

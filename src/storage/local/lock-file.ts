@@ -204,7 +204,7 @@ async function unlinkIfThere(file: string): Promise<void> {
   }
 }
 
-/** What stands in a lock file. */
+/** Content of a lock file as found. */
 interface Found {
   /** Null for anything but a readable lock file. */
   readonly content: Content | null;

@@ -52,7 +52,7 @@ function withoutFlushes(operation: 'resize' | 'trim'): Mutation {
 const wide = (mutation: Mutation): CrashSuite =>
   qcow2Suite({ ...SMALL, config: { refcount_bits: 64 } }, 25, [scattered(8), traffic(20)], mutation);
 
-/** A flush fails in the middle; whoever tries it again must not believe the second answer. */
+/** A flush fails in the middle; a retry must not be trusted. */
 function failingSuite(mutation: Mutation): CrashSuite {
   const medium = new FaultProvider(new MemoryProvider());
   const session = async (disk: CrashSession): Promise<void> => {

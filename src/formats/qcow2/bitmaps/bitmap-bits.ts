@@ -60,14 +60,14 @@ export function kindOf(bytes: Uint8Array): Bits {
 /** Which bits are merged. */
 export interface MergedPlace {
   readonly index: number;
-  /** What they are so far. */
+  /** The bits so far. */
   readonly own: Bits;
   readonly clusterSize: number;
   /** Bytes of the disk. */
   readonly size: number;
 }
 
-/** What cluster `index` of the target's bits is when the source's bits are set in it, too, whatever their granularities. */
+/** The bits of cluster `index` of the target with the source's bits added, whatever their granularities. */
 export async function mergedBits(
   target: StoredBits,
   source: StoredBits,
@@ -123,7 +123,7 @@ function putBits(put: Put, bits: Uint8Array, range: { start: number; end: number
   }
 }
 
-/** What bits `[start, end)` of the source cover of the target. */
+/** Sets the bits of the target covered by bits `[start, end)` of the source. */
 function putRun({ target, from, scale }: Put, start: number, end: number): void {
   const first = Math.max(Math.floor(start * scale) - from, 0);
   const last = Math.min(Math.ceil(end * scale) - from, target.length * 8);

@@ -5,14 +5,11 @@
  * Orders of writes; each line is durable before the next:
  *
  * - create: COPIED cleared in the active tables; counts raised, copy of the L1 table and new snapshot table in new
- * room;
- *   the header names the new table; counts of the old table lowered.
+ *   room; the header names the new table; counts of the old table lowered.
  * - apply: stale COPIED cleared in the tables of the snapshot; counts raised, new L1 table; the header names it, and
- * the
- *   size, in one sector; counts of the old tree lowered.
+ *   the size, in one sector; counts of the old tree lowered.
  * - delete: table without the snapshot; the header names it; counts of its tree lowered; COPIED set in the active
- * tables
- *   where one reference is left.
+ *   tables where one reference is left.
  *
  * A cut, or a cancel, leaves the state before or after, never a count below the references, and never a COPIED flag on
  * a shared cluster: space can leak, and flags can be missing, which costs a copy.
