@@ -9,6 +9,8 @@ export const LIMITS = {
   parentCandidates: 1000,
   /** Files of one directory probed in a search for images. */
   filesBeside: 10_000,
+  /** Names read from a directory to recognise its format. */
+  probeNames: 1000,
   /** Bytes read from the start of a file to recognise its format. */
   probeHead: 64 * 1024,
   /** Bytes read from the end of a file to recognise its format. */

@@ -15,8 +15,8 @@ export async function warnOfChildren(
 ): Promise<void> {
   // Looking at all neighbours for a warning that nobody sees would only cost time.
   if (context.quiet) return;
-  const name = typeof image === 'string' ? image : image.name;
   const source = sourceOf(image, options);
+  const name = typeof image === 'string' ? image : source.name;
   const uuid = disk.images.at(-1)?.info.uuid ?? null;
   const parents = disk.images.map((one) => one.name);
   const children = await findChildren({ source, uuid, key: disk.lastKey, parents }, options);

@@ -8,6 +8,7 @@ import {
   NAME,
   NUMBER,
   nullable,
+  OBJECT,
   oneOf,
   optional,
   withFields,
@@ -30,7 +31,11 @@ export function isDevice(source: unknown): source is BlockDevice {
 /** An open disk: it has images. */
 export const DISK = withMethods('a disk', 'read', 'write', 'extentAt', 'layers', 'identities');
 /** The place of an image. */
-export const SOURCE = either(NAME, withFields('an object with provider and name', { provider: PROVIDER, name: NAME }));
+export const SOURCE = either(
+  NAME,
+  withFields('an object with provider and name', { provider: PROVIDER, name: NAME }),
+  withFields('an object with format and config', { format: NAME, config: OBJECT }),
+);
 const ENTRY_FIELDS = withFields('an object with an image', { image: SOURCE });
 /** The place of an image, or a disk that is open. */
 export const SOURCE_OR_DEVICE = either(SOURCE, DEVICE);

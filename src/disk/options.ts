@@ -5,8 +5,17 @@ import type { Registry } from '../image/registry.ts';
 import type { LockState, OpenMode, OperationOptions, Source, StorageProvider } from '../storage/contract.ts';
 import type { OpenGate } from '../storage/gate.ts';
 
-/** Place of an image: a name for the default provider (local files in Node), or a provider with a name. */
-export type ImageSource = string | Source;
+/**
+ * Place of an image: a name for the default provider (local files in Node), a provider with a name, or a configuration
+ * for a format whose images are not files.
+ */
+export type ImageSource = string | Source | ConfiguredImage;
+
+/** An image that a format finds by config values instead of a name. */
+export interface ConfiguredImage {
+  readonly format: string;
+  readonly config: Config;
+}
 
 /** Files that images may refer to: none, these directories and everything below (or these files), or a custom gate. */
 export type Allow = 'none' | readonly string[] | OpenGate;

@@ -458,6 +458,13 @@ export interface ProbeInput {
   readonly tail: Uint8Array;
 }
 
+/** Input for probing a directory. */
+export interface DirectoryProbeInput {
+  readonly name: string;
+  /** Names of files in it, without the directory: sorted, at most 1,000. */
+  readonly names: readonly string[];
+}
+
 /**
  * `yes`: a signature unlikely to occur by chance. `maybe`: content or name match. The reason is for people.
  */
@@ -482,6 +489,12 @@ export interface FormatOpenOptions extends OperationOptions {
   readonly config?: Config | undefined;
   /** Open this internal snapshot, by id or name, instead of the current state. Read-only. */
   readonly snapshot?: string | undefined;
+}
+
+/** Options for checking or repairing an image. */
+export interface FormatCheckOptions extends OperationOptions {
+  /** Of an image that is a configuration. */
+  readonly config?: Config | undefined;
 }
 
 /** Progress of a long operation. */
@@ -538,6 +551,8 @@ export interface Format {
   readonly variants: readonly Variant[];
   /** Pure and total: never throws, whatever the bytes. */
   probe(input: ProbeInput): ProbeAnswer;
+  /** The same for a directory. Only of formats whose images can be directories: `open` gets no main file then. */
+  probeDirectory?(input: DirectoryProbeInput): ProbeAnswer;
   /**
    * Opens the image in these files, which belong to it when this resolves and are closed by the caller when it rejects.
    * Throws `invalid-format`, `corrupt`, `unsupported`, `limit`.
@@ -549,12 +564,12 @@ export interface Format {
    */
   create?(files: NewFiles, options: FormatCreateOptions): Promise<Image>;
   /** Checks an image that is not open elsewhere. The files stay open. Throws for a file of another format. */
-  check?(files: ImageFiles, options: OperationOptions): Promise<readonly Finding[]>;
+  check?(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]>;
   /**
    * Repairs the findings of `check` that can be repaired; may be interrupted and repeated. Returns the findings. The
    * files stay open.
    */
-  repair?(files: ImageFiles, options: OperationOptions): Promise<readonly Finding[]>;
+  repair?(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]>;
   /** Makes the checks of `create` and returns the bytes that a fixed image allocates, without touching anything. */
   plan?(options: FormatCreateOptions): MaybePromise<{ readonly virtualSize: number; readonly preallocates: number }>;
   /** Bytes needed by `create` and by writing these ranges, which are in order and disjoint. Touches nothing. */

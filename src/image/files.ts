@@ -54,10 +54,11 @@ export class OpenedFiles implements ImageFiles {
   constructor({ source, main, isDirectory = false, gate = denyAll(), lock = null }: FilesFrom) {
     const { provider, name } = source;
     this.name = name;
-    this.directory = isDirectory ? name : provider.directory(name);
+    const isFile = !isDirectory && source.configuration === undefined;
+    this.directory = isFile ? provider.directory(name) : isDirectory ? name : '';
     this.main = main;
     this.#source = source;
-    this.#beside = isDirectory ? `${name}/x` : name;
+    this.#beside = isFile ? name : isDirectory ? `${name}/x` : '';
     this.#gate = gate;
     this.#lock = lock;
   }

@@ -7,8 +7,8 @@
  */
 import { assert, ImageError, isImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
-import type { Storage } from '../storage/contract.ts';
-import type { Format, ProbeAnswer, ProbeInput } from './contract.ts';
+import type { Source, Storage } from '../storage/contract.ts';
+import type { DirectoryProbeInput, Format, ProbeAnswer, ProbeInput } from './contract.ts';
 import type { Registry } from './registry.ts';
 
 /** A format and its answer for a file. */
@@ -77,6 +77,30 @@ export function probeFormat(input: ProbeInput, registry: Registry): ProbeOutcome
   return { ...best, guessed, candidates, warnings };
 }
 
+/** Reads the input of directory probes. */
+export async function readDirectoryInput({ provider, name }: Source): Promise<DirectoryProbeInput> {
+  const names: string[] = [];
+  for await (const file of provider.list(name)) {
+    names.push(file.slice(name.length).replace(/^[/\\]+/, ''));
+    if (names.length === LIMITS.probeNames) break;
+  }
+  return { name, names: names.sort() };
+}
+
+/** Asks every format whose images can be directories; null if none fits. A directory is never guessed. */
+export function probeDirectory(input: DirectoryProbeInput, registry: Registry): ProbeOutcome | null {
+  const candidates = registry.formats
+    .flatMap((format) => {
+      const answer = format.probeDirectory?.(input);
+      return answer === undefined || answer.match === 'no' ? [] : [{ format, answer }];
+    })
+    .sort((a, b) => rank(a, registry) - rank(b, registry));
+  const [best] = candidates;
+  if (best === undefined) return null;
+  const sure = candidates.filter(({ answer }) => answer.match === 'yes');
+  return { ...best, guessed: false, candidates, warnings: rivalWarnings(input, sure) };
+}
+
 function ask(format: Format, input: ProbeInput): ProbeAnswer {
   try {
     return format.probe(input);
@@ -103,7 +127,7 @@ function sharesExtension(a: Format, b: Format): boolean {
   return a.extensions.some(({ extension }) => b.extensions.some((other) => other.extension === extension));
 }
 
-function rivalWarnings(input: ProbeInput, sure: readonly ProbeCandidate[]): string[] {
+function rivalWarnings(input: Pick<ProbeInput, 'name'>, sure: readonly ProbeCandidate[]): string[] {
   const [best, ...rivals] = sure;
   if (rivals.length === 0) return [];
   assert(best !== undefined, 'rivals have somebody to compete with');

@@ -6,8 +6,8 @@ import { type ImageFile, type ImageFileOptions, withImageFile } from '../disk/op
 import { checkLocking, requireSystemLocks } from '../disk/open/locking.ts';
 import type { EnvironmentOptions, ImageSource, SharingOptions } from '../disk/options.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
-import type { Format } from '../image/contract.ts';
-import { type ImageFiles, OpenedFiles } from '../image/files.ts';
+import type { Format, FormatCheckOptions } from '../image/contract.ts';
+import type { ImageFiles } from '../image/files.ts';
 import { type Finding, summarize } from '../image/findings.ts';
 import { OPTIONS } from './option-kinds.ts';
 
@@ -50,14 +50,16 @@ export async function checkImage(image: ImageSource, options: CheckOptions = {})
   // One lock for all of it: between the check and the repair nobody else may come in.
   const how: ImageFileOptions = { ...options, mode: 'read', lockMode: writes ? 'exclusive' : 'shared' };
   return withImageFile(source, how, async (file) => {
-    if (writes) await requireSystemLocks([file.storage], options);
+    if (writes && file.storage !== null) await requireSystemLocks([file.storage], options);
     return checkAs(await formatOf(file, options), file, options, writes);
   });
 }
 
 async function checkAs(format: Format, file: ImageFile, options: CheckOptions, writes: boolean): Promise<CheckReport> {
   const { source, files } = file;
-  const findings = await runCheck(format, files, options);
+  const { configuration } = source;
+  const how: FormatCheckOptions = { signal: options.signal, config: configuration?.config };
+  const findings = await runCheck(format, files, how);
   const repairs = options.repair === true ? findings.filter(({ repairable }) => repairable) : [];
   const before = { file: source.name, format: format.name };
   if (options.repair === true && format.repair === undefined) throw unsupported(format, source.name, 'repaired');
@@ -66,19 +68,22 @@ async function checkAs(format: Format, file: ImageFile, options: CheckOptions, w
   }
   await options.beforeRepair?.(findings);
   throwIfAborted(options.signal, 'The repair');
-  const left = await repairAndCheck(format, file, options);
+  const left = await repairAndCheck(format, file, how);
   return { ...before, clean: isClean(left), findings: left, repaired: true, repairs };
 }
 
 /** Opened for writing only now: an image that needs no repair may be read-only. The lock is already held. */
-async function repairAndCheck(format: Format, file: ImageFile, options: CheckOptions): Promise<readonly Finding[]> {
-  const { source, gate, key } = file;
-  const main = await source.provider.open(source.name, 'write');
-  const files = new OpenedFiles({ source, main, gate });
+async function repairAndCheck(format: Format, file: ImageFile, how: FormatCheckOptions): Promise<readonly Finding[]> {
+  const { source, key, storage } = file;
+  const main = storage === null ? null : await source.provider.open(source.name, 'write');
+  // Without a main file each part has a lock of its own, which changes with what it is opened for.
+  if (main === null) await file.files.close();
+  const files = file.filesAs(main, main === null ? file.locking : null);
   try {
-    if ((await main.identity()).key !== key) throw exchanged(source.name);
-    await format.repair?.(files, { signal: options.signal });
-    return await runCheck(format, files, options);
+    if (main !== null && (await main.identity()).key !== key) throw exchanged(source.name);
+    await format.repair?.(files, how);
+    if (main === null) await files.close();
+    return await runCheck(format, files, how);
   } finally {
     await files.close();
   }
@@ -96,10 +101,10 @@ function isClean(findings: readonly Finding[]): boolean {
   return corruptions === 0 && leaks === 0;
 }
 
-async function runCheck(format: Format, files: ImageFiles, options: CheckOptions): Promise<readonly Finding[]> {
+async function runCheck(format: Format, files: ImageFiles, how: FormatCheckOptions): Promise<readonly Finding[]> {
   if (format.check === undefined) throw unsupported(format, files.name, 'checked');
   try {
-    return await format.check(files, { signal: options.signal });
+    return await format.check(files, how);
   } catch (error) {
     if (!isImageError(error) || !HOPELESS.has(error.kind)) throw error;
     return [headerFinding(error)];
@@ -128,7 +133,13 @@ function headerFinding({ message, context }: ImageError): Finding {
 /** A damaged signature defeats every probe: then the file name decides. */
 async function formatOf(file: ImageFile, options: CheckOptions): Promise<Format> {
   const registry = registryOf(options);
-  if (options.format !== undefined) return registry.find(options.format);
+  const { configuration } = file.source;
+  const given = options.format ?? configuration?.format;
+  if (given !== undefined) {
+    const format = registry.find(given);
+    file.requireFitting(format);
+    return format;
+  }
   const named = registry.byExtension(file.source.name);
   const byName = named?.check === undefined ? null : named;
   try {

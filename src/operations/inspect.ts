@@ -87,8 +87,7 @@ export async function detectFormat(source: ImageSource, options: EnvironmentOpti
       storage,
       source: { name },
     } = file;
-    const unnamed = guessed && storage.size % SECTOR !== 0;
-    if (unnamed) {
+    if (guessed && storage !== null && storage.size % SECTOR !== 0) {
       throw new ImageError('invalid-format', 'Nothing identifies this file as an image', {
         status: 'VERR_NOT_SUPPORTED',
         path: name,

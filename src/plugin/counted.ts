@@ -13,7 +13,10 @@ export interface Uses {
 export function countedFormat(format: Format, uses: Uses, plugin: string): Format {
   const { create } = format;
   return replaced(format, {
-    probe: (input: ProbeInput) => answerOf(format, input),
+    probe: (input: ProbeInput) => answerOf(() => format.probe(input)),
+    ...(format.probeDirectory === undefined
+      ? {}
+      : { probeDirectory: (input) => answerOf(() => format.probeDirectory?.(input)) }),
     open: async (source, options) => countedImage(await guarded(plugin, () => format.open(source, options)), uses),
     ...(create === undefined
       ? {}
@@ -70,13 +73,15 @@ function counted<T extends { close: (...args: never[]) => unknown }>(
 }
 
 /** A plugin's format that throws while probing is skipped. */
-function answerOf(format: Format, input: ProbeInput): ProbeAnswer {
+function answerOf(ask: () => ProbeAnswer | undefined): ProbeAnswer {
   try {
-    return format.probe(input);
+    return ask() ?? NO_ANSWER;
   } catch {
-    return { match: 'no', reason: 'the format failed to look at it' };
+    return NO_ANSWER;
   }
 }
+
+const NO_ANSWER: ProbeAnswer = { match: 'no', reason: 'the format failed to look at it' };
 
 /** Errors of a plugin are reported as errors of that plugin. */
 async function guarded<T>(plugin: string, run: () => Promise<T>): Promise<T> {

@@ -260,6 +260,16 @@ export interface Source {
   readonly name: string;
   /** The file of that name where it is open already: it is used, and stays open. Left out: it is opened. */
   readonly storage?: Storage;
+  /** The image is no file: its format finds it by this configuration, and `name` is for people. */
+  readonly configuration?: SourceConfiguration;
+}
+
+/** The configuration of an image that is no file. */
+export interface SourceConfiguration {
+  readonly format: string;
+  /** Where the image is; equal for equal images. */
+  readonly location: string;
+  readonly config: Readonly<Record<string, string | number | Uint8Array | undefined>>;
 }
 
 /**

@@ -25,6 +25,7 @@ const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
   chainDepth: 'test',
   parentCandidates: 'test',
   filesBeside: 'test',
+  probeNames: 'test',
   probeHead: 'test',
   probeTail: 'test',
   virtualSize: 'test',

@@ -5,14 +5,13 @@ import {
   Disk,
   FORMATS,
   ImageError,
-  type ImageSource,
   inspect,
   moveImage,
   Registry,
   removeImage,
   renameImage,
 } from '../../src/index.ts';
-import type { OpenMode, Storage } from '../../src/storage/contract.ts';
+import type { OpenMode, Source, Storage } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 import { DIFFING, makeOptions, PAIRS, VARIANTS, WITH_UUID, WRITABLE } from './formats.ts';
@@ -47,7 +46,7 @@ describe.each(WRITABLE)('moving by name: $name', (format) => {
   }
 
   /** Reads all of the disk under another name. */
-  async function expectContent(disk: ShadowedDisk, source: ImageSource): Promise<void> {
+  async function expectContent(disk: ShadowedDisk, source: string | Source): Promise<void> {
     await using moved = await Disk.open(source, options);
     expect(moved.images.map(({ name }) => name)).toEqual([typeof source === 'string' ? source : source.name]);
     await disk.verify(moved);

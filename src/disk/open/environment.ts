@@ -7,6 +7,7 @@ import type { Source, Storage, StorageProvider } from '../../storage/contract.ts
 import { denyAll, type OpenGate, openGate, schemeOf, withOwnParts } from '../../storage/gate.ts';
 import type {
   Allow,
+  ConfiguredImage,
   EnvironmentOptions,
   ImageEntry,
   ImageInput,
@@ -65,7 +66,7 @@ export function entryOf(input: ImageInput): ImageEntry {
 
 /** Provider and name of an image. */
 export function sourceOf(source: ImageSource, options: EnvironmentOptions): Source {
-  if (typeof source !== 'string') return source;
+  if (typeof source !== 'string') return 'config' in source ? configuredSource(source, options) : source;
   const provider = registryOf(options).providerOf(source) ?? options.provider ?? localFor(source, options);
   return { provider, name: provider.resolve(source, '') };
 }
@@ -87,6 +88,25 @@ function localFor(name: string, options: EnvironmentOptions): StorageProvider {
   });
 }
 
+function configuredSource({ format: wanted, config }: ConfiguredImage, options: EnvironmentOptions): Source {
+  const format = registryOf(options).find(wanted);
+  if (format.composeLocation === undefined) {
+    throw new ImageError('invalid-argument', `Images of format ${format.name} are files`, {
+      hint: 'Name the file of the image.',
+    });
+  }
+  const location = format.composeLocation(config);
+  if (location === null) {
+    throw new ImageError('invalid-argument', 'The configuration does not say where the image is', {
+      found: Object.keys(config).join(', '),
+      expected: `values for ${format.configKeys.map(({ name }) => name).join(', ')}`,
+    });
+  }
+  const provider = options.provider ?? defaultProvider();
+  const name = format.composeName?.(config) ?? location;
+  return { provider, name, configuration: { format: format.name, location, config } };
+}
+
 /**
  * The gate for what an image names. Beside its own parts nothing is allowed unless the caller said so. `storage`: the
  * image's open file, whose own directory counts, whatever is put into the place of that directory meanwhile; null: the
@@ -94,8 +114,10 @@ function localFor(name: string, options: EnvironmentOptions): StorageProvider {
  */
 export async function gateOf(allow: Allow | undefined, source: Source, storage?: Storage | null): Promise<OpenGate> {
   if (allow !== undefined && allow !== 'none' && !isList(allow)) return allow;
-  const { provider } = source;
-  return withOwnParts(await gateOfList(allow, source, storage), async () => ({
+  const gate = await gateOfList(allow, source, storage);
+  const { provider, configuration } = source;
+  if (configuration !== undefined) return gate;
+  return withOwnParts(gate, async () => ({
     provider,
     name: await ownName(source, storage),
     isDirectory: storage === null,
@@ -110,7 +132,8 @@ async function gateOfList(
   if (allow === undefined || allow === 'none') return denyAll();
   const { provider } = source;
   const roots = allow.filter((entry) => entry !== SAME_DIRECTORY).map((entry) => provider.resolve(entry, ''));
-  const same = allow.includes(SAME_DIRECTORY);
+  // A configuration lies in no directory.
+  const same = source.configuration === undefined && allow.includes(SAME_DIRECTORY);
   const realRoots = same ? [provider.directory(await ownName(source, storage))] : [];
   return openGate({ roots, realRoots, provider });
 }

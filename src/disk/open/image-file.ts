@@ -2,9 +2,16 @@
  * The one way to open the file of an image: through the gate if an image refers to it, locked, and only then probed.
  * The format gets the probed handle, not the name, so nothing can be swapped in between.
  */
+import { isImageError } from '../../errors.ts';
 import type { Format, Image } from '../../image/contract.ts';
 import { OpenedFiles } from '../../image/files.ts';
-import { type ProbeOutcome, probeFormat, readProbeInput } from '../../image/probe.ts';
+import {
+  type ProbeOutcome,
+  probeDirectory,
+  probeFormat,
+  readDirectoryInput,
+  readProbeInput,
+} from '../../image/probe.ts';
 import { readOnlyStorage } from '../../storage/checks.ts';
 import type { LockMode, LockOptions, OpenMode, Source, Storage } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
@@ -64,30 +71,68 @@ export interface AsImage {
   readonly withoutData?: boolean | undefined;
 }
 
-/** The file of an image: open, admitted and locked. */
+/** What a source leads to. */
+interface Found {
+  readonly source: Source;
+  /** Null: a directory or a configuration. */
+  readonly storage: Storage | null;
+  /** As {@link StorageIdentity.key}. */
+  readonly key: string;
+  /** For a directory: why it is no image, where no format takes it. */
+  readonly refusal: unknown;
+}
+
+/** The file of an image, open, judged and locked; or a directory or configuration, whose files its format asks for. */
 export class ImageFile {
   readonly source: Source;
-  readonly storage: Storage;
+  readonly storage: Storage | null;
   /** As {@link StorageIdentity.key}. */
   readonly key: string;
   /** Gate for the files that the image refers to. */
   readonly gate: OpenGate;
   readonly files: OpenedFiles;
   readonly #options: ImageFileOptions;
+  readonly #refusal: unknown;
   #owned = true;
 
-  constructor(source: Source, storage: Storage, found: { key: string; gate: OpenGate }, options: ImageFileOptions) {
+  constructor({ source, storage, key, refusal }: Found, gate: OpenGate, options: ImageFileOptions) {
     this.source = source;
     this.storage = storage;
-    this.key = found.key;
-    this.gate = found.gate;
-    this.files = new OpenedFiles({ source, main: storage, gate: found.gate, lock: lockOf(options) });
+    this.key = key;
+    this.gate = gate;
+    this.files = this.filesAs(storage, lockOf(options));
     this.#options = options;
+    this.#refusal = refusal;
+  }
+
+  /** How its files are locked; null: not at all. */
+  get locking(): LockOptions | null {
+    return lockOf(this.#options);
+  }
+
+  get isDirectory(): boolean {
+    return this.storage === null && this.source.configuration === undefined;
+  }
+
+  /** The files of the image with another handle for the main one, or other locks. */
+  filesAs(main: Storage | null, lock: LockOptions | null): OpenedFiles {
+    const { source, gate, isDirectory } = this;
+    return new OpenedFiles({ source, main, isDirectory, gate, lock });
   }
 
   /** Probes the content. */
   async probe(): Promise<ProbeOutcome> {
-    return probeFormat(await readProbeInput(this.storage, this.source.name), registryOf(this.#options));
+    const registry = registryOf(this.#options);
+    const { storage, source } = this;
+    if (storage !== null) return probeFormat(await readProbeInput(storage, source.name), registry);
+    const outcome = probeDirectory(await readDirectoryInput(source), registry);
+    if (outcome === null) throw this.#refusal;
+    return outcome;
+  }
+
+  /** Refuses a directory where the format, which was named, keeps its images in files. */
+  requireFitting(format: Format): void {
+    if (this.isDirectory && format.probeDirectory === undefined) throw this.#refusal;
   }
 
   /** Opens the image, which takes over the file. */
@@ -104,6 +149,8 @@ export class ImageFile {
       snapshot,
     });
     this.#owned = false;
+    // What a format opens elsewhere went past the locks of its files.
+    if (this.source.configuration !== undefined) await lockAll(image, this.#options);
     if (!infoOnly) adviseSequential(image, settings);
     const { source, key, gate } = this;
     const warnings = [...chosen.warnings, ...image.info.warnings];
@@ -125,19 +172,42 @@ export async function withImageFile<T>(
   options: ImageFileOptions,
   use: (file: ImageFile) => Promise<T>,
 ): Promise<T> {
-  const storage = await openStorage(source, options);
-  const early = options.onOpen?.(storage);
+  const found = await find(source, options);
+  const { storage } = found;
+  const early = storage === null ? undefined : options.onOpen?.(storage);
   let file: ImageFile | null = null;
   try {
-    await lock(storage, options);
-    const { key } = await storage.identity();
+    if (storage !== null) await lock(storage, options);
+    const key = storage === null ? found.key : (await storage.identity()).key;
     const gate = options.gate ?? (await gateOf(options.allow, source, storage));
-    file = new ImageFile(source, storage, { key, gate }, options);
+    file = new ImageFile({ ...found, key }, gate, options);
     return await use(file);
   } finally {
     await early;
-    await (file ?? storage).close();
+    await (file ?? storage)?.close();
   }
+}
+
+async function find(source: Source, options: ImageFileOptions): Promise<Found> {
+  const { configuration } = source;
+  if (configuration !== undefined) {
+    return { source, storage: null, key: `${configuration.format}:${configuration.location}`, refusal: null };
+  }
+  try {
+    return { source, storage: await openStorage(source, options), key: '', refusal: null };
+  } catch (refusal) {
+    const key = await keyOfDirectory(source, options, refusal);
+    if (key === null) throw refusal;
+    return { source, storage: null, key, refusal };
+  }
+}
+
+/** Null: it is no directory, or no image can be one. What another image names is a file. */
+async function keyOfDirectory(source: Source, options: ImageFileOptions, refusal: unknown): Promise<string | null> {
+  if (options.namedBy !== undefined || !isImageError(refusal) || refusal.kind !== 'unsupported') return null;
+  if (!registryOf(options).formats.some((format) => format.probeDirectory !== undefined)) return null;
+  const info = await source.provider.lookUp(source.name);
+  return info?.kind === 'directory' ? info.key : null;
 }
 
 async function openStorage(source: Source, { mode, namedBy }: ImageFileOptions): Promise<Storage> {
@@ -179,6 +249,15 @@ async function lock(storage: Storage, options: ImageFileOptions): Promise<void> 
   const how = lockOf(options);
   const { mode, lockMode = mode === 'write' ? 'exclusive' : 'shared' } = options;
   if (how !== null) await storage.lock(lockMode, how);
+}
+
+async function lockAll(image: Image, options: ImageFileOptions): Promise<void> {
+  try {
+    for (const storage of image.storages()) await lock(storage, options);
+  } catch (error) {
+    await image.close();
+    throw error;
+  }
 }
 
 function adviseSequential(image: Image, { sequential }: ImageSettings): void {

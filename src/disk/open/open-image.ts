@@ -44,7 +44,10 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
 /** Opens one image: in the named format, otherwise by the strongest probe. */
 export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
   throwIfAborted(options.signal, 'Opening');
-  const { settings = {}, withoutData, format } = options;
+  const { withoutData } = options;
+  const { configuration } = source;
+  const settings = settingsWith(options.settings, configuration?.config);
+  const format = options.format ?? configuration?.format;
   const named = format === undefined ? null : registryOf(options).find(format);
   const shareable = settings.shareable ?? options.shareable ?? false;
   return withImageFile(source, { ...options, shareable }, async (file) => {
@@ -56,12 +59,18 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
         hint: 'Name its format: format "raw" (on the command line: --format raw).',
       });
     }
-    if (options.infoOnly !== true && options.resumeFilters !== true) await refuseHalfConverted(source);
+    const isSure = options.infoOnly === true || options.resumeFilters === true || configuration !== undefined;
+    if (!isSure) await refuseHalfConverted(source);
     const opened = await file.open(chosen, { settings, withoutData });
     const { snapshots } = opened.image.info;
     if (settings.snapshot !== undefined && snapshots === undefined) await refuseSnapshot(opened.image, source.name);
     return opened;
   });
+}
+
+/** The config values that locate an image, with those given for opening it. */
+function settingsWith(settings: ImageSettings = {}, config: ImageSettings['config']): ImageSettings {
+  return config === undefined ? settings : { ...settings, config: { ...config, ...settings.config } };
 }
 
 /** Throws rather than read the current state instead of a snapshot. */
@@ -76,7 +85,8 @@ async function chooseFormat(file: ImageFile, named: Format | null): Promise<Chos
     const { format, answer, warnings, guessed } = await file.probe();
     return { format, recognisedBy: answer.reason, warnings, guessed };
   }
-  if (!named.capabilities.sequential && !file.storage.can.random) throw notForStreams(named, name);
+  file.requireFitting(named);
+  if (!named.capabilities.sequential && file.storage?.can.random === false) throw notForStreams(named, name);
   return { format: named, recognisedBy: 'the caller named it', warnings: [], guessed: false };
 }
 
