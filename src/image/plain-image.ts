@@ -53,7 +53,7 @@ export abstract class PlainImage implements Image {
     if (!ok) this.#failed = true;
   }
 
-  async *metadata(): AsyncGenerator<MetadataExtent> {}
+  async *metadata(_how: { readonly perUnit: boolean }): AsyncGenerator<MetadataExtent> {}
 
   storages(): readonly Storage[] {
     return [this.storage];

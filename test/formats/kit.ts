@@ -2,7 +2,7 @@
  * Everything that the test suites need to know of one format. `test/formats/<name>.ts` exports one such object as `kit`;
  * the suites run over all formats of the registry, each with its kit.
  */
-import type { HostileKit } from '../hostile/descriptor.ts';
+import type { HostileKit, Sample } from '../hostile/descriptor.ts';
 import type { CrashKit } from './crash-kit.ts';
 
 /** A format under test. */
@@ -16,4 +16,18 @@ export interface FormatKit {
    * it patches the code under test.
    */
   crash?(): Promise<CrashKit>;
+  /** Images over another one that they do not name; it lies beside them. */
+  unlinked?(): readonly Sample[];
+  /** Other programs that read the samples of the hostile part. */
+  readonly peers?: readonly PeerKit[];
+}
+
+/** Another program, and its way with a format. */
+export interface PeerKit {
+  readonly program: 'qemu-img';
+  /** Its name of the format. */
+  readonly format: string;
+  /** It can look for damage. */
+  readonly checks: boolean;
+  reads(sample: Sample): boolean;
 }

@@ -7,4 +7,6 @@ export const kit: FormatKit = {
   format: 'qcow2',
   hostile,
   crash: async () => (await import('./qcow2/crash.ts')).crash,
+  // QEMU looks for data files from where it runs, not from where the image is.
+  peers: [{ program: 'qemu-img', format: 'qcow2', checks: true, reads: ({ name }) => name !== 'external data file' }],
 };

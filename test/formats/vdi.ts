@@ -7,4 +7,8 @@ export const kit: FormatKit = {
   format: 'vdi',
   hostile,
   crash: async () => (await import('./vdi/crash.ts')).crash,
+  // QEMU reads blocks of 1 MiB only, and no differencing images.
+  peers: [
+    { program: 'qemu-img', format: 'vdi', checks: true, reads: ({ golden, differencing }) => golden && !differencing },
+  ],
 };
