@@ -5,6 +5,7 @@ import { FILTERS } from '../filters/index.ts';
 import type { CacheFormat } from '../image/cache.ts';
 import type { Format } from '../image/contract.ts';
 import { Registry } from '../image/registry.ts';
+import { bochs } from './bochs/index.ts';
 import { qcow2 } from './qcow2/index.ts';
 import { raw } from './raw/index.ts';
 import { RECOGNISED } from './recognised/index.ts';
@@ -12,7 +13,7 @@ import { vci } from './vci/index.ts';
 import { vdi } from './vdi/index.ts';
 
 /** All built-in formats, in probing order. */
-export const FORMATS: readonly Format[] = [vdi, ...RECOGNISED, qcow2, raw];
+export const FORMATS: readonly Format[] = [vdi, ...RECOGNISED, qcow2, bochs, raw];
 
 /** All built-in formats of cache images. */
 export const CACHES: readonly CacheFormat[] = [vci];

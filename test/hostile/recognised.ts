@@ -39,10 +39,6 @@ export function recognisedSamples(): RecognisedSample[] {
     },
     { format: 'vci', bytes: binary('VCI\0', 512, { 4: [1, 0, 0, 0] }) },
     { format: 'cloop', bytes: binary(CLOOP, 512, { 128: [0, 1, 0, 0], 132: [0, 0, 0, 2] }) },
-    {
-      format: 'bochs',
-      bytes: binary('Bochs Virtual HD Image', 512, { 32: ascii('Redolog'), 48: ascii('Growing'), 66: [2] }),
-    },
     ...wrapperSamples(),
   ];
 }

@@ -1,6 +1,5 @@
 /** Formats that are recognised but cannot be opened yet, in the probing order of VirtualBox, then those it lacks. */
 import type { Format } from '../../image/contract.ts';
-import { bochs } from './bochs.ts';
 import { cloop } from './cloop.ts';
 import { cue } from './cue.ts';
 import { dmg } from './dmg.ts';
@@ -20,7 +19,7 @@ import { zip } from './zip.ts';
 
 /** Formats whose `open` throws `unsupported` with the name of the format. */
 export const RECOGNISED: readonly Format[] = [
-  ...[vmdk, vhd, parallels, dmg, qed, qcow, vhdx, cue, viso, vci, cloop, bochs],
+  ...[vmdk, vhd, parallels, dmg, qed, qcow, vhdx, cue, viso, vci, cloop],
   ...[sparseimage, ovf, tar, zip],
   ...SIGNED_WRAPPERS,
 ];
