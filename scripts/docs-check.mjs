@@ -22,7 +22,15 @@ function entryPoints() {
   const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
   return Object.values(exports)
     .filter((target) => typeof target === 'object')
-    .map(({ default: built }) => join(ROOT, built.replace('./dist/', 'src/').replace(/\.js$/, '.ts')));
+    .flatMap(({ default: built }) => matching(built.replace('./dist/', 'src/').replace(/\.js$/, '.ts')));
+}
+
+/** The files of a pattern with one `*`, which stands for a folder. */
+function matching(pattern) {
+  const [before, after] = pattern.split('*');
+  if (after === undefined) return [join(ROOT, pattern)];
+  const folders = readdirSync(join(ROOT, before), { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return folders.map(({ name }) => join(ROOT, before, `${name}${after}`));
 }
 
 function findUndocumented(entries) {
