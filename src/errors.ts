@@ -100,6 +100,19 @@ export function assert(condition: boolean, what: string): asserts condition {
   if (!condition) throw new Error(`internal: ${what}`);
 }
 
+/** The error with another path in its context if it has the path `from`. */
+export function withPath(error: unknown, from: string, to: string): unknown {
+  if (!isImageError(error) || error.context.path !== from || from === to) return error;
+  const { kind, message, context, hint, status, cause } = error;
+  return new ImageError(kind, message, {
+    ...context,
+    path: to,
+    ...(hint === undefined ? {} : { hint }),
+    status,
+    cause,
+  });
+}
+
 /** The same failure with more context; fields that are already set are kept. */
 export function withContext(error: unknown, details: ErrorDetails): unknown {
   if (!isImageError(error)) return error;

@@ -244,6 +244,34 @@ export interface StorageProvider {
   syncNames(directory: string): Promise<void>;
   /** Free space for a directory in bytes; null when unknown. */
   freeSpace(directory: string): Promise<number | null>;
+  /**
+   * Begins a set of new files. Absent: they are made under temporary names and renamed, which needs `rename` and
+   * `syncNames`. For providers that cannot rename, such as object stores, but can complete uploads together.
+   */
+  stage?(): StagedSet;
+}
+
+/** Conditions for publishing a set. */
+export interface PublishSetHow {
+  /** Replace a file that has the name of the main one. Otherwise throws `exists`, as for parts always. */
+  readonly replace: boolean;
+  /**
+   * Names of old files that make room for new ones, the main one first: no reader may find some of the old files with some
+   * of the new ones. They come back when publishing fails.
+   */
+  readonly withdraw: readonly string[];
+}
+
+/** New files that get their names together. None is visible under its name before. */
+export interface StagedSet {
+  /** Creates a file, empty, writable and readable by its owner only. `label` is its name for messages. */
+  create(name: string, label?: string): Promise<Storage>;
+  /** Gives a file its final attributes; null: those of an ordinary new file. Returns those that were lost, for people. */
+  dress(name: string, how: PublishHow | null): Promise<readonly string[]>;
+  /** Gives all files their names, durably, `main` last. Returns warnings. Throws `exists`: then `discard` comes next. */
+  publish(main: string, how: PublishSetHow): Promise<readonly string[]>;
+  /** Deletes all files, if they were not published, and restores what made room. May be called twice. */
+  discard(): Promise<void>;
 }
 
 /** Names of one scheme, as `http:` or `nbd:`, and the provider that has them. */

@@ -5,10 +5,11 @@ import { FaultProvider } from '../testing/fault-storage.ts';
 import { Random } from '../testing/random.ts';
 import { RecordingProvider } from '../testing/recording-storage.ts';
 import { rangeStorage } from '../vfs/range.ts';
-import type { OperationOptions, Storage, StorageProvider } from './contract.ts';
+import type { OperationOptions, StagedSet, Storage, StorageProvider } from './contract.ts';
 import { ForwardingProvider, ForwardingStorage, forwardedProvider, forwardedStorage } from './forwarding.ts';
 import { keptOpen } from './kept-open.ts';
 import { MemoryProvider, MemoryStorage } from './memory.ts';
+import { RenamedSet } from './staged-set.ts';
 import { StorageView } from './view.ts';
 
 const HOW = { punch: false };
@@ -139,11 +140,12 @@ describe('ForwardingProvider', () => {
     publishLike: (provider) => provider.publishLike('/a', { like: null }),
     syncNames: (provider) => provider.syncNames('/'),
     freeSpace: (provider) => provider.freeSpace('/'),
+    stage: (provider) => provider.stage(),
   };
 
   it.each(Object.keys(uses) as (keyof typeof uses)[])('hands on %s', async (member) => {
     const used: unknown[] = [];
-    const files = new MemoryProvider();
+    const files = Object.assign(new MemoryProvider(), { stage: (): StagedSet => new RenamedSet(new MemoryProvider()) });
     await (await files.create('/a')).close();
     const noting = new Proxy<StorageProvider>(files, {
       get(target, name) {

@@ -14,6 +14,7 @@ import type {
   OperationOptions,
   PublishHow,
   ReadTarget,
+  StagedSet,
   Storage,
   StorageCapabilities,
   StorageExtent,
@@ -36,7 +37,7 @@ const OPTIONAL_OF_STORAGE: Listed<Storage, ForwardingStorage> = {
   attributes: true,
   place: true,
 };
-const OPTIONAL_OF_PROVIDER: Listed<StorageProvider, ForwardingProvider> = { link: true };
+const OPTIONAL_OF_PROVIDER: Listed<StorageProvider, ForwardingProvider> = { link: true, stage: true };
 
 /** A storage that hands every call on. `absent`: optional members that it lacks whatever the inner one has. */
 export class ForwardingStorage implements Storage {
@@ -187,6 +188,12 @@ export class ForwardingProvider implements StorageProvider {
 
   freeSpace(directory: string): Promise<number | null> {
     return this.inner.freeSpace(directory);
+  }
+
+  stage?(): StagedSet {
+    const set = this.inner.stage?.();
+    if (set === undefined) throw new Error('internal: absent where the inner provider lacks it');
+    return set;
   }
 }
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { ImageError } from '../errors.ts';
 import { crashStates, FaultProvider, RecordingProvider } from '../testing/index.ts';
-import type { Storage, StorageProvider } from './contract.ts';
-import { MemoryProvider } from './memory.ts';
+import type { StagedSet, Storage, StorageProvider } from './contract.ts';
+import { MemoryProvider, MemoryStorage } from './memory.ts';
 import { type StageOptions, stageTarget } from './staging.ts';
 
 async function put(provider: StorageProvider, name: string, byte: number): Promise<void> {
@@ -193,6 +194,60 @@ describe('stageTarget', () => {
         seen.add(found);
       }
       expect(seen).toEqual(new Set(allowed));
+    });
+  });
+
+  describe('on a provider that cannot rename', () => {
+    /** Uploads that are completed together, as to an object store. */
+    class Objects extends MemoryProvider {
+      override rename(): Promise<never> {
+        throw new Error('objects have no other names');
+      }
+      override temporaryName(): never {
+        throw new Error('uploads have none');
+      }
+      stage(): StagedSet {
+        const uploads = new Map<string, MemoryStorage>();
+        return {
+          create: async (name, label = name) => {
+            const upload = new MemoryStorage(label);
+            uploads.set(name, upload);
+            return upload;
+          },
+          dress: async () => [],
+          publish: async (main, { replace }) => {
+            if (!replace && (await this.lookUp(main)) !== null) throw new ImageError('exists', 'taken', { path: main });
+            for (const [name, upload] of uploads) {
+              if (replace && (await this.lookUp(name)) !== null) await this.remove(name);
+              const bytes = new Uint8Array(upload.size);
+              await upload.read(0, bytes);
+              await (await this.create(name)).write(0, bytes);
+            }
+            uploads.clear();
+            return [];
+          },
+          discard: async () => uploads.clear(),
+        };
+      }
+    }
+
+    it('is up to that: files appear together, or none does', async () => {
+      const provider = new Objects();
+      for (const end of ['discard', 'publish'] as const) {
+        const target = await stageTarget({ provider, name: '/new.qcow2' }, { force: false });
+        const { main, part } = await target.create();
+        await (await part('new.data')).write(0, Uint8Array.of(8));
+        await main.write(0, Uint8Array.of(7));
+        expect(await namesIn(provider, '/')).toEqual([]);
+        await target[end]();
+        expect(await namesIn(provider, '/')).toEqual(end === 'discard' ? [] : ['/new.data', '/new.qcow2']);
+      }
+      expect(await firstByte(provider, '/new.qcow2')).toBe(7);
+      const { target } = await staged(provider, '/new.qcow2', true);
+      await target.publish();
+      await expect(stageTarget({ provider, name: '/new.qcow2' }, { force: false })).rejects.toMatchObject({
+        kind: 'exists',
+      });
     });
   });
 

@@ -1,18 +1,24 @@
 /**
- * Staging of new files, which appear only when complete: created under temporary names in the same directory, readable
- * by their owner only, and renamed when durable, without replacing anything. In an image of several files the one that
- * names the others comes last.
- *
- * A new part may replace a part of the replaced image. Two files cannot be exchanged atomically, so the old image goes
- * first: its files get temporary names, the main file before its parts, and are restored when the new image fails.
- * After a power cut there is the old image, the new one, or none of that name, and never a mixture.
+ * Staging of new files, which appear only when complete, durable, and without replacing anything that they may not. In an
+ * image of several files the one that names the others comes last. Which names may be taken is decided and locked here;
+ * how files get their names together is up to the provider (`StorageProvider.stage`, else `RenamedSet`).
  */
 import { checkArguments, FLAG, NAME, withFields } from '../arguments.ts';
-import { describeError, ImageError, isImageError } from '../errors.ts';
+import { ImageError, isImageError, withPath } from '../errors.ts';
 import { allDone } from './all-done.ts';
 import { PROVIDER } from './checks.ts';
-import type { FileAttributes, NameInfo, NewFiles, Source, Storage, StorageProvider } from './contract.ts';
+import type {
+  FileAttributes,
+  NameInfo,
+  NewFiles,
+  PublishSetHow,
+  Source,
+  StagedSet,
+  Storage,
+  StorageProvider,
+} from './contract.ts';
 import { type KeptOpen, keptOpen } from './kept-open.ts';
+import { RenamedSet } from './staged-set.ts';
 
 /** Options for a target. */
 export interface StageOptions {
@@ -60,7 +66,7 @@ export async function stageTarget(target: Source, how: StageOptions): Promise<St
   // A link stays a link: what it leads to is replaced.
   const final = old === null ? name : await provider.realName(name);
   const staging = new Staging(provider, how);
-  await staging.begin({ final, label: name, temporary: provider.temporaryName(final) }, old);
+  await staging.begin({ final, label: name }, old);
   return staging;
 }
 
@@ -70,8 +76,6 @@ interface FileNames {
   readonly final: string;
   /** Name for messages. */
   readonly label: string;
-  /** Name until it is published. */
-  readonly temporary: string;
 }
 
 /** One file of a target. */
@@ -80,30 +84,19 @@ interface NewFile extends FileNames {
   readonly old: (ReplacedLook & { readonly key: string }) | null;
 }
 
-/** A file of the old image that was moved aside, and its temporary name. */
-interface Withdrawn {
-  readonly final: string;
-  readonly backup: string;
-}
-
 /** The files of one target. */
 class Staging implements Staged {
   readonly #provider: StorageProvider;
   readonly #how: StageOptions;
   readonly #locks: TargetLocks;
+  readonly #set: StagedSet;
   /** All files, the main one first. */
-  #files: NewFile[] = [];
-  /** Files already renamed while the main one is not. */
-  #published: string[] = [];
-  #withdrawn: Withdrawn[] = [];
-  /** Temporary names in use. */
-  readonly #made = new Set<string>();
-  /** True when the main file has its final name. */
-  #complete = false;
+  readonly #files: NewFile[] = [];
 
   constructor(provider: StorageProvider, how: StageOptions) {
     this.#provider = provider;
     this.#how = how;
+    this.#set = provider.stage?.() ?? new RenamedSet(provider);
     this.#locks = new TargetLocks(how.lock ?? true);
   }
 
@@ -113,37 +106,38 @@ class Staging implements Staged {
   }
 
   create(): Promise<NewFiles> {
-    return this.#underFinalNames(async () => {
+    return this.#underLabels(async () => {
       const { final, label } = this.#mainFile;
       const directory = this.#provider.directory(final);
       return {
         name: label,
         directory,
         main: await this.#make(this.#mainFile),
-        part: (name) => this.#underFinalNames(() => this.#part(name)),
+        part: (name) => this.#underLabels(() => this.#part(name)),
         freeSpace: () => this.#provider.freeSpace(directory),
       };
     });
   }
 
   publish(): Promise<readonly string[]> {
-    return this.#underFinalNames(async () => {
+    return this.#underLabels(async () => {
       const lost = await this.#dress();
-      await this.#withdraw();
-      await this.#publishParts();
-      await this.#publishMain();
-      lost.push(...(await this.#forgetOld()));
+      const main = this.#mainFile;
+      const withdraw = await this.#leaving();
+      const replace = this.#how.force && withdraw.length === 0;
+      // The old target may have become something else since it was looked at, and a device is not replaced.
+      if (replace) await checkTarget({ provider: this.#provider, name: main.final }, true);
+      lost.push(...(await this.#publishSet(main.final, { replace, withdraw })));
       await this.#locks.release();
       return lost;
     });
   }
 
   discard(): Promise<void> {
-    return this.#underFinalNames(async () => {
+    return this.#underLabels(async () => {
       try {
         await this.#locks.closeNew();
-        if (this.#complete) await this.#forgetOld();
-        else await this.#undo();
+        await this.#set.discard();
       } finally {
         await this.#locks.release();
       }
@@ -165,10 +159,8 @@ class Staging implements Staged {
   }
 
   /** The file stays private until complete. */
-  async #make({ temporary, label }: FileNames): Promise<Storage> {
-    const storage = await this.#provider.create(temporary, { label, private: true });
-    this.#made.add(temporary);
-    return this.#locks.lockNew(storage);
+  async #make({ final, label }: FileNames): Promise<Storage> {
+    return this.#locks.lockNew(await this.#set.create(final, label));
   }
 
   async #part(name: string): Promise<Storage> {
@@ -178,7 +170,7 @@ class Staging implements Staged {
     const final = present === null ? label : await provider.realName(label);
     if (this.#files.some((file) => file.final === final)) throw takenTwice(label);
     if (present !== null && !(await this.#mayReplace(present))) throw partExists(label, this.#how.force);
-    const names = { final, label, temporary: provider.temporaryName(final) };
+    const names = { final, label };
     const file = { ...names, old: await this.#lookAtOld(names, present) };
     this.#files.push(file);
     return this.#make(file);
@@ -199,92 +191,38 @@ class Staging implements Staged {
     const lost = new Set<string>();
     for (const file of [...this.#files].reverse()) {
       const like = continues ?? (file.old ?? old)?.replaced ?? null;
-      if (like === null && sources.length === 0) await this.#provider.publishMode(file.temporary);
-      else {
-        const how = { like, sources, times: continues !== undefined };
-        for (const one of await this.#provider.publishLike(file.temporary, how)) lost.add(one);
-      }
+      const usual = like === null && sources.length === 0;
+      const how = usual ? null : { like, sources, times: continues !== undefined };
+      for (const one of await this.#set.dress(file.final, how)) lost.add(one);
     }
     return lost.size === 0 ? [] : [`${label} could not get all that ${whose(continues)} had: ${[...lost].join(', ')}.`];
   }
 
-  /** Moves the old image aside if a new part replaces an old one; its main file before its parts. */
-  async #withdraw(): Promise<void> {
+  /** The old files that make room, the main one first: where a part replaces one, the whole old image. */
+  async #leaving(): Promise<string[]> {
     const replacing = this.#files.filter(({ old }) => old !== null);
-    if (replacing.every((file) => file === this.#mainFile)) return;
+    if (replacing.every((file) => file === this.#mainFile)) return [];
     for (const { final, label, old } of replacing) {
       if ((await this.#provider.lookUp(final))?.key !== old?.key) throw appeared(label);
-      const backup = this.#provider.temporaryName(final);
-      await this.#provider.rename(final, backup, { replace: false });
-      this.#withdrawn.push({ final, backup });
-      await this.#provider.syncNames(this.#provider.directory(final));
     }
+    return replacing.map(({ final }) => final);
   }
 
-  /** Parts first: the file that names them must find them. */
-  async #publishParts(): Promise<void> {
-    const directories = new Set<string>();
-    for (const file of this.#files) {
-      if (file === this.#mainFile) continue;
-      await this.#publishAs(file, false);
-      this.#published.push(file.final);
-      directories.add(this.#provider.directory(file.final));
-    }
-    for (const directory of directories) await this.#provider.syncNames(directory);
-  }
-
-  async #publishMain(): Promise<void> {
-    const main = this.#mainFile;
-    const replace = this.#how.force && this.#withdrawn.length === 0;
-    // The old target may have become something else since it was looked at, and a device is not replaced.
-    if (replace) await checkTarget({ provider: this.#provider, name: main.final }, true);
-    await this.#publishAs(main, replace);
-    this.#complete = true;
-    await this.#provider.syncNames(this.#provider.directory(main.final));
-  }
-
-  async #publishAs({ temporary, final, label }: FileNames, replace: boolean): Promise<void> {
+  async #publishSet(main: string, how: PublishSetHow): Promise<readonly string[]> {
     try {
-      await this.#provider.rename(temporary, final, { replace });
+      return await this.#set.publish(main, how);
     } catch (error) {
       if (!isImageError(error) || error.kind !== 'exists') throw error;
-      throw appeared(label);
+      throw appeared(error.context.path ?? main);
     }
   }
 
-  /** Removes the new target completely and restores the old one. */
-  async #undo(): Promise<void> {
-    const made = [...this.#made, ...this.#published.splice(0)];
-    this.#made.clear();
-    await allDone(made.map((name) => removeIfThere(this.#provider, name)));
-    // Its main file last, as it went first.
-    for (const { final, backup } of this.#withdrawn.splice(0).reverse()) {
-      await this.#provider.rename(backup, final, { replace: false });
-      await this.#provider.syncNames(this.#provider.directory(final));
-    }
-  }
-
-  /** Deletes the old files. Returns a sentence for each that stays. */
-  async #forgetOld(): Promise<string[]> {
-    const stay: string[] = [];
-    for (const { final, backup } of this.#withdrawn.splice(0)) {
-      try {
-        await removeIfThere(this.#provider, backup);
-      } catch (error) {
-        if (!isImageError(error)) throw error;
-        stay.push(`The old ${final} could not be removed and is called ${backup} now: ${describeError(error)}.`);
-      }
-    }
-    return stay;
-  }
-
-  /** Temporary names are meaningless to users: errors name the final ones. */
-  async #underFinalNames<T>(run: () => Promise<T>): Promise<T> {
+  /** Errors have the names that people know. */
+  async #underLabels<T>(run: () => Promise<T>): Promise<T> {
     try {
       return await run();
     } catch (error) {
-      if (!isImageError(error)) throw error;
-      throw this.#files.reduce((told, { temporary, label }) => underName(told, temporary, label), error);
+      throw this.#files.reduce<unknown>((told, { final, label }) => withPath(told, final, label), error);
     }
   }
 }
@@ -337,7 +275,7 @@ class TargetLocks {
       await storage.lock('exclusive');
     } catch (error) {
       await storage.close();
-      throw isImageError(error) ? underName(error, target.name, label) : error;
+      throw withPath(error, target.name, label);
     }
     this.#old.push(storage);
   }
@@ -361,26 +299,6 @@ class TargetLocks {
     const kept = this.#kept.splice(0).map((one) => one.release());
     await allDone([...kept, ...this.#old.splice(0).map((storage) => storage.close())]);
   }
-}
-
-async function removeIfThere(provider: StorageProvider, name: string): Promise<void> {
-  try {
-    await provider.remove(name);
-  } catch (error) {
-    if (!isImageError(error) || error.kind !== 'not-found') throw error;
-  }
-}
-
-function underName(error: ImageError, from: string, to: string): ImageError {
-  if (error.context.path !== from || from === to) return error;
-  const { kind, message, context, hint, status, cause } = error;
-  return new ImageError(kind, message, {
-    ...context,
-    path: to,
-    ...(hint === undefined ? {} : { hint }),
-    status,
-    cause,
-  });
 }
 
 /** The file that the new one will replace; null for none. */
