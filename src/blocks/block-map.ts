@@ -185,7 +185,8 @@ export class BlockMap {
     }
     const wanted = divCeil(guestOffset + length, blockSize) - first;
     const contiguous = this.#step === 0 ? 1 : Math.min(wanted, this.#table.pageRest(first));
-    return this.#slot(first, this.slots.take(contiguous));
+    const { slots } = this;
+    return this.#slot(first, slots, slots.take(contiguous));
   }
 
   /** See `Image.unmap`. A block that holds data gives its slot up; it is used again when the map without it is durable. */
@@ -233,7 +234,7 @@ export class BlockMap {
     if (entry === undefined) return this.#table.load(index).then(() => this.relocate(guestOffset));
     const { slots } = this;
     if (this.#entries.kindOf(entry) !== 'data' || slots.fillable === 0) return null;
-    const slot = this.#slot(index, slots.take(1));
+    const slot = this.#slot(index, slots, slots.take(1));
     return {
       ...slot,
       commit: () => {
@@ -307,9 +308,8 @@ export class BlockMap {
     return (this.#entries.slotOffset(entry) - this.#layout.dataOffset) / this.#slotBytes;
   }
 
-  #slot(first: number, run: SlotRun): WriteSlot {
+  #slot(first: number, slots: SlotAllocator, run: SlotRun): WriteSlot {
     const { blockSize, leadBytes, dataOffset } = this.#layout;
-    const { slots } = this;
     const start = dataOffset + run.first * this.#slotBytes;
     this.#table.pin(first);
     let open = true;
@@ -325,9 +325,8 @@ export class BlockMap {
       guestOffset: first * blockSize,
       readsZero: !run.recycled && start >= this.#storage.size && this.#growsZeroed,
       commit: () => {
-        for (let n = 0; n < run.count; n++) {
-          this.#table.set(first + n, this.#entries.entryAt(start + n * this.#slotBytes));
-        }
+        const entry = this.#entries.entryAt(start);
+        for (let n = 0; n < run.count; n++) this.#table.set(first + n, entry + n * this.#step);
         slots.committed(run);
         finish();
       },
