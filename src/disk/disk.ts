@@ -129,9 +129,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /** Compression method and unit of the last image in bytes; null: unsupported. */
-  get compression(): { readonly method: string; readonly unit: number } | null {
+  get compression(): { readonly method: string; readonly unit: number; readonly must: boolean } | null {
     const { encoder } = this.#head.last.image;
-    return encoder === undefined || encoder === null ? null : { method: encoder.method, unit: encoder.unit };
+    return encoder === undefined || encoder === null
+      ? null
+      : { method: encoder.method, unit: encoder.unit, must: encoder.must ?? false };
   }
 
   /** The images, base first. */
@@ -423,9 +425,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * Waits for running requests, flushes and closes all files. Rejects when the flush fails; the files are closed all
    * the same.
    */
-  close(): Promise<void> {
+  close(options: { readonly incomplete?: boolean | undefined } = {}): Promise<void> {
+    checkArguments('disk.close', { options: [options, OPTIONS] });
     this.#requests.refuseMore();
-    this.#closing ??= this.#close();
+    this.#closing ??= this.#close(options.incomplete !== true);
     return this.#closing;
   }
 
@@ -433,7 +436,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     await this.close();
   }
 
-  async #close(): Promise<void> {
+  async #close(complete: boolean): Promise<void> {
     await this.#host.ended;
     // Requests that take one lock after another would go on in files that are closed.
     await this.#requests.running.whenIdle();
@@ -443,6 +446,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     let durable = false;
     try {
       await this.#host.quiesce();
+      if (complete && this.#requests.head.can.write) await this.#requests.head.finish();
       durable = true;
     } finally {
       this.#head.flusher.stop();

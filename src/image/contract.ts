@@ -77,6 +77,8 @@ export interface Encoder {
   readonly unit: number;
   /** Compression method, e.g. `zlib`. */
   readonly method: string;
+  /** Everything is stored encoded: `encode` never returns null, and only whole units can be written. Default false. */
+  readonly must?: boolean;
   /** The stored form of one whole unit; null when it is not smaller, and must be stored plain. Several at a time. */
   encode(bytes: Uint8Array): MaybePromise<Uint8Array | null>;
   /**
@@ -289,6 +291,13 @@ export interface ImageCapabilities {
 export interface Image {
   readonly info: ImageInfo;
   readonly can: ImageCapabilities;
+  /**
+   * `ascending-once`: a new image whose data is written once, from front to back; the disk refuses everything else.
+   * Once finished it is read like any other. Default `random`.
+   */
+  readonly access?: 'random' | 'ascending-once';
+  /** Writes the end of an image that is written once, durably; called before it is closed, but not after a failure. */
+  finish?(): Promise<void>;
   /** Location of the run at `guestOffset`. Without I/O and nearly without allocation when the table is in memory. */
   map(guestOffset: number, length: number): MaybePromise<Mapping>;
   /**
@@ -563,6 +572,8 @@ export interface Format {
    * belong to the image; after a failure the caller closes and removes them.
    */
   create?(files: NewFiles, options: FormatCreateOptions): Promise<Image>;
+  /** True when new images with these options store everything encoded (see `Encoder.must`). Absent: never. */
+  encodesAlways?(options: Pick<FormatCreateOptions, 'variant' | 'config'>): boolean;
   /** Checks an image that is not open elsewhere. The files stay open. Throws for a file of another format. */
   check?(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]>;
   /**

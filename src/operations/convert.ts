@@ -104,7 +104,8 @@ export async function convertNew(
   const sources = source instanceof ChainDisk ? await source.attributes() : [];
   const config = compressedConfig(target, options);
   // What is compressed is cut into units that only the target knows. Anything else is read while the target is made.
-  const copy = compresses(options) ? null : startCopy(source, copyOptions(Math.min(source.size, size), options));
+  const inUnits = compresses(options) || encodesAlways(place, options);
+  const copy = inUnits ? null : startCopy(source, copyOptions(Math.min(source.size, size), options));
   try {
     const made = await stageImage(
       target,
@@ -246,7 +247,7 @@ async function refuseSameFile(source: BlockDevice, target: string, keys: Iterabl
 
 /** Closes after a failure, which matters more than a failure to close. */
 async function closeAfter(disk: ChainDisk): Promise<void> {
-  await disk.close().catch(() => {});
+  await disk.close({ incomplete: true }).catch(() => {});
 }
 
 async function copyAndClose(
@@ -312,7 +313,8 @@ async function copyInto(
 ): Promise<CopyResult> {
   const length = Math.min(source.size, disk.size);
   checkCompression(options, disk);
-  const unit = compresses(options) ? disk.compression?.unit : undefined;
+  const { compression } = disk;
+  const unit = compresses(options) || compression?.must === true ? compression?.unit : undefined;
   const copied = await (started ?? startCopy(source, copyOptions(length, options, unit))).into(disk);
   // Behind the end of the source a new image reads zero, not what its parent holds there.
   if (options.into !== true && options.parent !== undefined && options.skipAbsent !== true && length < disk.size)
@@ -341,6 +343,11 @@ function copyOptions(length: number, options: ConvertOptions, compress = 0): Cop
 /** True for a new image without a parent, which reads as zero. */
 function readsZeroAtFirst({ into, parent }: ConvertOptions): boolean {
   return into !== true && parent === undefined;
+}
+
+function encodesAlways(target: Source, options: ConvertOptions): boolean {
+  const { variant = [], config = {} } = options;
+  return targetFormat(target, options).encodesAlways?.({ variant, config }) ?? false;
 }
 
 function compresses({ compress = false }: ConvertOptions): boolean {

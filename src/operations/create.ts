@@ -34,6 +34,7 @@ export async function createImage(target: ImageSource, options: CreateImageOptio
   const made = await stageImage(target, options);
   let lost: readonly string[] = [];
   try {
+    await made.image.finish?.();
     await made.image.close();
     lost = await made.staged.publish();
   } catch (error) {

@@ -5,6 +5,7 @@
 
 import type { DeviceCapabilities } from '../device.ts';
 import type { DiskOpenOptions, ImageOpenOptions } from '../options.ts';
+import { AscendingWrites } from './ascending-writes.ts';
 import type { Chain, ChainImage } from './chain.ts';
 import { PendingDiscards } from './discards.ts';
 import { Flusher, systemTimers } from './flusher.ts';
@@ -29,6 +30,8 @@ export class ActiveImage {
   /** Allocation unit in bytes; 0 where everything has a fixed place. */
   readonly blockSize: number;
   readonly can: DeviceCapabilities;
+  /** Of an image that is written once; null: writes may go anywhere. */
+  readonly once: AscendingWrites | null;
   #begun: Promise<void> | null;
   #ready: boolean;
 
@@ -42,6 +45,7 @@ export class ActiveImage {
     const fixed = info.allocation === 'fixed';
     this.chain = chain;
     this.last = last;
+    this.once = last.image.access === 'ascending-once' ? (before?.once ?? new AscendingWrites()) : null;
     this.#ready = before?.last.image === last.image && before.ready;
     this.#begun = this.#ready ? Promise.resolve() : null;
     this.blockSize = fixed ? 0 : (info.blockSize ?? 0);
@@ -51,7 +55,7 @@ export class ActiveImage {
     // Without a mark for zero, what is given up would show the parent.
     const safe = zeroMarker || this.blockSize === 0 || !chain.hasParent(chain.top);
     const discard = write && gives && safe && settings.discard !== false;
-    this.can = { write, zero: write, discard, random: goesAnywhere(chain) };
+    this.can = { write, zero: write, discard, random: this.once === null && goesAnywhere(chain) };
     this.writes = new WritePath(chain, last.image, {
       honourZeroes: settings.honourZeroes ?? false,
       // Blocks of a fixed image are there already, so leaving data out would save nothing.
@@ -122,6 +126,12 @@ export class ActiveImage {
     for (let first = this.discards.next(true); first !== null; first = this.discards.next(true)) {
       await this.discards.pushOut(first);
     }
+  }
+
+  /** Ends an image that is written once; without all of its content it stays without an end. */
+  async finish(): Promise<void> {
+    if (this.once === null || this.once.failed) return;
+    await this.last.image.finish?.();
   }
 
   /** Makes all changes durable. Nothing else may run at the same time. */

@@ -137,11 +137,12 @@ export class Requests {
     if (length === 0) return;
     const write = (): Promise<void> => {
       this.#head.discards.noteChange(offset, length);
-      return this.#head.chain.filters.active
-        ? writeFiltered(this.#head, offset, bufferList(source), length, options)
-        : this.#head.writes.write(offset, length, bufferList(source), options);
+      if (this.#head.chain.filters.active)
+        return writeFiltered(this.#head, offset, bufferList(source), length, options);
+      if (this.#head.last.image.encoder?.must === true) return this.#writeEncoded(offset, joinedBytes(source), options);
+      return this.#head.writes.write(offset, length, bufferList(source), options);
     };
-    await this.#change(offset, length, write, options);
+    await this.#inOrder(offset, length, write, options);
   }
 
   /**
@@ -162,7 +163,7 @@ export class Requests {
       this.#head.discards.noteChange(offset, length);
       return this.#head.writes.writePieces(pieces, options);
     };
-    return { store: () => this.#change(offset, length, write, options) };
+    return { store: () => this.#inOrder(offset, length, write, options) };
   }
 
   /** Makes a range read zero, giving its room back where that is possible. */
@@ -177,7 +178,7 @@ export class Requests {
         ? zeroFiltered(this.#head, offset, length, punch, options)
         : this.#head.writes.zero(offset, length, punch, options);
     };
-    await this.#change(offset, length, zero, options);
+    await this.#inOrder(offset, length, this.#head.once === null ? zero : () => this.#skip(offset, length), options);
   }
 
   /**
@@ -292,6 +293,28 @@ export class Requests {
   /** Range that a request locks: filters work on whole sectors. */
   #range(offset: number, length: number): { readonly start: number; readonly end: number } {
     return this.#head.chain.filters.active ? widened(offset, length) : { start: offset, end: offset + length };
+  }
+
+  async #writeEncoded(offset: number, bytes: Uint8Array, options: OperationOptions): Promise<void> {
+    const encoder = encoderOf(this.#head.last.image, this.label);
+    const pieces = await compressUnits(encoder, offset, bytes, this.size);
+    await this.#head.writes.writePieces(pieces, options);
+  }
+
+  /** Zeroes of an image that is written once: what was never written reads zero, unless a parent shows through. */
+  async #skip(offset: number, length: number): Promise<void> {
+    const { chain } = this.#head;
+    if (!chain.hasParent(chain.top)) return;
+    await this.#head.writes.zero(offset, length, false);
+  }
+
+  /** Runs one change; on an image that is written once behind all before it. */
+  async #inOrder(offset: number, length: number, run: () => Promise<void>, options: OperationOptions): Promise<void> {
+    const { once } = this.#head;
+    if (once === null) return this.#change(offset, length, run, options);
+    this.checkWritable();
+    once.take(offset, length, this.label);
+    await once.inOrder(() => this.#change(offset, length, run, options));
   }
 
   /** Runs one change under its lock, after making durable what must precede the first. */
@@ -427,6 +450,17 @@ export class Requests {
     );
     return head;
   }
+}
+
+function joinedBytes(source: WriteSource): Uint8Array {
+  if (source instanceof Uint8Array) return source;
+  const bytes = new Uint8Array(totalLength(source));
+  let at = 0;
+  for (const part of source) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
 }
 
 /** Waits for a lock; one that comes after the signal is given back. */

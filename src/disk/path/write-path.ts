@@ -89,9 +89,21 @@ export class WritePath {
   /** Stores the result of `compressUnits`. */
   async writePieces(pieces: readonly WritePiece[], options?: OperationOptions): Promise<void> {
     for (const { offset, bytes, units } of pieces) {
-      if (units === null) await this.write(offset, bytes.length, [bytes], options);
+      if (units === null) await this.#writePlain(offset, bytes, options);
       else await this.#writeUnits({ offset, length: bytes.length, buffers: [bytes], zero: false, options }, units);
     }
+  }
+
+  /** Where everything is encoded, only what reads zero anyway needs no unit. */
+  async #writePlain(offset: number, bytes: Uint8Array, options: OperationOptions | undefined): Promise<void> {
+    if (this.#image.encoder?.must !== true) return this.write(offset, bytes.length, [bytes], options);
+    if (isZero(bytes) && !this.#chain.hasParent(this.#chain.top)) return;
+    throw new ImageError('unsupported', 'This image stores whole units only', {
+      path: this.#chain.last.name,
+      guestOffset: offset,
+      found: `${bytes.length} bytes`,
+      expected: `multiples of ${this.#image.encoder.unit}`,
+    });
   }
 
   /** Makes the range read as zero, storing as little as the format permits. */

@@ -1,0 +1,160 @@
+/** Images that are written once: conversion appends, the end comes last, and everything out of order is refused. */
+import { beforeEach, describe, expect, it } from 'vitest';
+import { ChainDisk } from '../../src/disk/disk.ts';
+import { Chain } from '../../src/disk/path/chain.ts';
+import { raw } from '../../src/formats/raw/index.ts';
+import { vdi } from '../../src/formats/vdi/index.ts';
+import { Registry } from '../../src/image/registry.ts';
+import { convert } from '../../src/operations/convert.ts';
+import { createImage, stageImage } from '../../src/operations/create.ts';
+import { inspect } from '../../src/operations/inspect.ts';
+import { openDisk, stackTools } from '../../src/operations/open.ts';
+import { lengthOf } from '../../src/storage/checks.ts';
+import type { Storage, StorageProvider } from '../../src/storage/contract.ts';
+import { forwardedProvider, forwardedStorage } from '../../src/storage/forwarding.ts';
+import { MemoryProvider } from '../../src/storage/memory.ts';
+import { Random } from '../../src/testing/random.ts';
+import { expectSameBytes } from './expect-bytes.ts';
+import { expectKind } from './expect-kind.ts';
+import { randomBytes } from './random.ts';
+import { GRAIN, grains } from './write-once.ts';
+
+const SIZE = 10 * 2 ** 20 + 4096;
+const registry = new Registry([grains, vdi, raw]);
+
+/** Files that can be appended to, and nothing else: who writes elsewhere is told so. */
+function appendOnly(files: StorageProvider, offsets: number[]): StorageProvider {
+  const wrap = (inner: Storage): Storage =>
+    forwardedStorage(inner, {
+      async write(offset, source, options) {
+        if (offset !== inner.size) throw new Error(`a write at ${offset} of a file of ${inner.size} bytes`);
+        if (lengthOf(source) > 0) offsets.push(offset);
+        await inner.write(offset, source, options);
+      },
+      zero: async () => {
+        throw new Error('nothing can be zeroed here');
+      },
+      resize: async () => {
+        throw new Error('no other size');
+      },
+    });
+  return forwardedProvider(files, { create: async (name, how) => wrap(await files.create(name, how)) });
+}
+
+let files: MemoryProvider;
+let offsets: number[];
+let environment: { provider: StorageProvider; registry: Registry };
+let content: Uint8Array;
+
+beforeEach(async () => {
+  files = new MemoryProvider();
+  offsets = [];
+  environment = { provider: appendOnly(files, offsets), registry };
+  content = new Uint8Array(SIZE);
+  const random = new Random(7);
+  await createImage('/source.vdi', { size: SIZE, config: { AllocationBlockSize: 4096 }, provider: files, registry });
+  await using disk = await openDisk('/source.vdi', { mode: 'write', provider: files, registry });
+  for (let patch = 0; patch < 40; patch++) {
+    const at = random.below(SIZE - 30_000);
+    const bytes = randomBytes(random, 1 + random.below(30_000));
+    content.set(bytes, at);
+    await disk.write(at, bytes);
+  }
+  const end = randomBytes(random, 1000);
+  content.set(end, SIZE - 1000);
+  await disk.write(SIZE - 1000, end);
+});
+
+async function contentOf(name: string): Promise<Uint8Array> {
+  await using disk = await openDisk(name, { provider: files, registry });
+  expect(disk.can.random).toBe(true);
+  const bytes = new Uint8Array(disk.size);
+  await disk.read(0, bytes);
+  return bytes;
+}
+
+/** A new image as a disk, still under construction. */
+async function freshDisk(): Promise<ChainDisk> {
+  const made = await stageImage('/fresh.grains', { ...environment, size: SIZE });
+  const options = { mode: 'write', flushAfterMs: 0 } as const;
+  const entry = {
+    image: made.image,
+    name: '/fresh.grains',
+    format: 'grains',
+    key: 'fresh',
+    source: made.target,
+    settings: { mode: 'write' } as const,
+  };
+  const chain = new Chain([entry], null);
+  const disk = new ChainDisk({ chain, tools: stackTools(options), warnings: [], options });
+  return Object.assign(disk, { publish: () => made.staged.publish() });
+}
+
+describe('a conversion into an image that is written once', () => {
+  it('appends grain by grain, and the end last', async () => {
+    // The disk can be verified before its end is written: what was written is read back.
+    await convert('/source.vdi', '/target.grains', { ...environment, verify: true });
+    expect(offsets.length).toBeGreaterThan(5);
+    expect(offsets).toEqual([...offsets].sort((a, b) => a - b));
+    expect(await inspect('/target.grains', environment)).toMatchObject({ format: 'grains', virtualSize: SIZE });
+    expectSameBytes(await contentOf('/target.grains'), content);
+  });
+
+  it('leaves nothing behind when it fails, not even an end', async () => {
+    const stop = new AbortController();
+    const onProgress = (): void => stop.abort();
+    const how = { ...environment, signal: stop.signal, onProgress };
+    await expectKind(() => convert('/source.vdi', '/target.grains', how), 'aborted');
+    expect(await files.lookUp('/target.grains')).toBeNull();
+  });
+
+  it('makes an empty image that has an end', async () => {
+    await createImage('/empty.grains', { ...environment, size: SIZE });
+    expectSameBytes(await contentOf('/empty.grains'), new Uint8Array(SIZE));
+  });
+});
+
+describe('a disk over an image that is written once', () => {
+  it('goes forwards only, and says so', async () => {
+    const disk = await freshDisk();
+    expect(disk.can).toMatchObject({ write: true, random: false });
+    await disk.write(GRAIN, content.subarray(0, 2 * GRAIN));
+    await expect(disk.write(2 * GRAIN, content.subarray(0, GRAIN))).rejects.toMatchObject({
+      kind: 'unsupported',
+      message: 'This image is written once, from front to back',
+      context: { guestOffset: 2 * GRAIN, expected: `${3 * GRAIN} or more` },
+    });
+    await expectKind(() => disk.zero(0, GRAIN), 'unsupported');
+    await disk.zero(3 * GRAIN, GRAIN);
+    await expectKind(() => disk.write(3 * GRAIN, content.subarray(0, GRAIN)), 'unsupported');
+    // A refused write does no harm.
+    await disk.write(5 * GRAIN, [content.subarray(0, 1000), content.subarray(1000, GRAIN)]);
+    await disk.close();
+    await (disk as ChainDisk & { publish: () => Promise<unknown> }).publish();
+    const found = await contentOf('/fresh.grains');
+    const wanted = new Uint8Array(SIZE);
+    wanted.set(content.subarray(0, 2 * GRAIN), GRAIN);
+    wanted.set(content.subarray(0, GRAIN), 5 * GRAIN);
+    expectSameBytes(found, wanted);
+  });
+
+  it('stores whole units only, and has no end after a failure', async () => {
+    const disk = await freshDisk();
+    await expectKind(() => disk.write(0, content.subarray(0, GRAIN / 2).fill(1)), 'unsupported');
+    await expectKind(() => disk.write(GRAIN, content.subarray(0, GRAIN)), 'io');
+    await disk.close();
+    await (disk as ChainDisk & { publish: () => Promise<unknown> }).publish();
+    await expectKind(() => inspect('/fresh.grains', environment), 'corrupt');
+  });
+
+  it('keeps requests in order that run at the same time', async () => {
+    const disk = await freshDisk();
+    const writes: Promise<void>[] = [];
+    for (let at = 0; at + GRAIN <= SIZE; at += GRAIN) writes.push(disk.write(at, content.subarray(at, at + GRAIN)));
+    await Promise.all(writes);
+    await disk.write(SIZE - (SIZE % GRAIN), content.subarray(SIZE - (SIZE % GRAIN)));
+    await disk.close();
+    await (disk as ChainDisk & { publish: () => Promise<unknown> }).publish();
+    expectSameBytes(await contentOf('/fresh.grains'), content);
+  });
+});
