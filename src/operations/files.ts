@@ -6,7 +6,7 @@ import { refuseIncomplete } from '../disk/open/beside.ts';
 import { nameOn, sourceOf } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { openImage } from '../disk/open/open-image.ts';
-import { partFiles } from '../disk/open/parts.ts';
+import { partFiles, requireFile } from '../disk/open/parts.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Source } from '../storage/contract.ts';
@@ -87,6 +87,12 @@ type Held = OpenedImage & AsyncDisposable;
 
 async function openForRemoval(source: Source, options: FileOptions): Promise<Held> {
   const opened = await openImage(source, { ...options, mode: 'write', withoutData: true });
+  try {
+    requireFile(opened);
+  } catch (error) {
+    await opened.image.close();
+    throw error;
+  }
   return { ...opened, [Symbol.asyncDispose]: () => opened.image.close() };
 }
 

@@ -5,7 +5,7 @@ import { SOURCE } from '../disk/kinds.ts';
 import { sourceOf } from '../disk/open/environment.ts';
 import { type ImageFileOptions, type OpenedImage, withImageFile } from '../disk/open/image-file.ts';
 import { openImage, openParents } from '../disk/open/open-image.ts';
-import { mainStorage, openPart, type PartFile, partFiles } from '../disk/open/parts.ts';
+import { mainStorages, openPart, type PartFile, partFiles } from '../disk/open/parts.ts';
 import type {
   EnvironmentOptions,
   ImageReport,
@@ -105,7 +105,7 @@ export async function detectFormat(source: ImageSource, options: EnvironmentOpti
 async function report(entry: OpenedImage, options: InspectOptions): Promise<ImageReport> {
   const info: ImageInfo = entry.image.info;
   await using looked = await lookAtParts(entry);
-  const storages = [mainStorage(entry.image), ...looked.storages];
+  const storages = [...mainStorages(entry.image), ...looked.storages];
   return {
     ...info,
     file: entry.name,

@@ -21,7 +21,7 @@ import { environmentOf, registryOf, SAME_DIRECTORY } from '../disk/open/environm
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
-import { mainStorage, type PartFile, partFiles, storedNames } from '../disk/open/parts.ts';
+import { mainStorage, type PartFile, partFiles, requireFile, storedNames } from '../disk/open/parts.ts';
 import type { EnvironmentOptions } from '../disk/options.ts';
 import { ImageError, isImageError, printable, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
@@ -76,6 +76,7 @@ export async function relocate(
 async function openAlone(source: Source, mode: 'read' | 'write', options: RelocateOptions): Promise<OpenedImage> {
   const opened = await openImage(source, { ...options, mode, withoutData: true });
   try {
+    requireFile(opened);
     if (mode === 'write') requireWritable(opened);
     return opened;
   } catch (error) {

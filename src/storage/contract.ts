@@ -288,6 +288,8 @@ export interface Source {
   readonly name: string;
   /** The file of that name where it is open already: it is used, and stays open. Left out: it is opened. */
   readonly storage?: Storage;
+  /** The image is the directory of that name: what it stores counts from there. Found out when it is opened. */
+  readonly isDirectory?: boolean;
   /** The image is no file: its format finds it by this configuration, and `name` is for people. */
   readonly configuration?: SourceConfiguration;
 }

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { checkImage, Disk, detectFormat, inspect } from '../../src/index.ts';
+import { checkImage, Disk, detectFormat, inspect, removeImage, renameImage } from '../../src/index.ts';
 import { LIMITS } from '../../src/limits.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
@@ -88,6 +88,14 @@ describe('a directory', () => {
     const again = await provider.open('/a/secret', 'write');
     await expect(again.lock('exclusive')).resolves.toBeUndefined();
     await again.close();
+  });
+
+  it('is neither moved nor removed, and nothing beside it', async () => {
+    await write(provider, '/a/one.bin', 'x');
+    const refusal = { kind: 'unsupported', message: expect.stringContaining('are files') };
+    await expect(removeImage(image, { registry })).rejects.toMatchObject(refusal);
+    await expect(renameImage(image, '/a/other.toybundle', { registry })).rejects.toMatchObject(refusal);
+    for (const name of ['/a/one.bin', `${image.name}/one.bin`]) expect(await provider.lookUp(name)).not.toBeNull();
   });
 
   it('is refused as before where no format takes it', async () => {

@@ -152,7 +152,8 @@ export class ImageFile {
     // What a format opens elsewhere went past the locks of its files.
     if (this.source.configuration !== undefined) await lockAll(image, this.#options);
     if (!infoOnly) adviseSequential(image, settings);
-    const { source, key, gate } = this;
+    const { key, gate, isDirectory } = this;
+    const source = isDirectory ? { ...this.source, isDirectory } : this.source;
     const warnings = [...chosen.warnings, ...image.info.warnings];
     return { ...chosen, warnings, format: format.name, image, name: source.name, key, source, settings, gate };
   }

@@ -1,4 +1,5 @@
 /** Names that an image stores of other files, and the files among them that belong to it. */
+import { ImageError } from '../../errors.ts';
 import type { Image, ImagePart } from '../../image/contract.ts';
 import type { NameInfo, OpenMode, Source, Storage } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
@@ -35,10 +36,9 @@ export interface PartFile extends ImagePart {
 
 /** The files of an image in addition to its main one. Stored names that cannot be file names are skipped. */
 export function partFiles({ image, source }: PlacedImage): PartFile[] {
-  const { provider, name: main } = source;
   return (image.parts?.() ?? [])
     .filter(({ name }) => isPlainName(name))
-    .map((part) => ({ ...part, file: provider.resolve(part.name, main) }));
+    .map((part) => ({ ...part, file: resolveStored(source, part.name) }));
 }
 
 /** Keys of the files that an image names, parents and parts, as far as they are there. Nothing is opened. */
@@ -53,14 +53,34 @@ export async function keysOfNamed({ image, source }: PlacedImage, role?: StoredN
 }
 
 /** Resolves a stored name; null when there is nothing, or it is not the name of a file. */
-async function lookUpNamed({ provider, name }: Source, stored: string): Promise<NameInfo | null> {
-  return isPlainName(stored) ? provider.lookUp(provider.resolve(stored, name)) : null;
+async function lookUpNamed(source: Source, stored: string): Promise<NameInfo | null> {
+  return isPlainName(stored) ? source.provider.lookUp(resolveStored(source, stored)) : null;
+}
+
+/** A relative name counts from the image's directory, or from the directory that is the image. */
+function resolveStored({ provider, name, isDirectory }: Source, stored: string): string {
+  return provider.resolve(stored, isDirectory === true ? `${name}/x` : name);
+}
+
+/** Refuses an image that is not a file and the files beside it. */
+export function requireFile({ source }: Pick<OpenedImage, 'source'>): void {
+  if (source.isDirectory !== true && source.configuration === undefined) return;
+  throw new ImageError('unsupported', 'Only images that are files can be moved or removed', {
+    path: source.name,
+    found: source.isDirectory === true ? 'a directory' : 'a configuration',
+    hint: 'Convert it, or move or remove it with the tools of the system.',
+  });
+}
+
+/** Open files of an image that are not parts of it: the main one, if it has one. */
+export function mainStorages(image: Image): readonly Storage[] {
+  const parts = new Set(image.parts?.().map(({ storage }) => storage));
+  return image.storages().filter((storage) => !parts.has(storage));
 }
 
 /** The main file of an open image. */
 export function mainStorage(image: Image): Storage {
-  const parts = new Set(image.parts?.().map(({ storage }) => storage));
-  const main = image.storages().find((storage) => !parts.has(storage));
+  const [main] = mainStorages(image);
   if (main === undefined) throw new Error('internal: an image has a main file');
   return main;
 }
