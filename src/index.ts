@@ -52,9 +52,10 @@ export const Disk = {
 export type { AddBitmapOptions, DiskBitmaps } from './disk/change/bitmaps.ts';
 export type { CreateCacheOptions, DiskCache, InspectCacheOptions, OpenCacheOptions } from './disk/change/cache.ts';
 export { checkCache, createCache, dropCache, inspectCache } from './disk/change/cache.ts';
+export type { CommitOptions } from './disk/change/commit.ts';
 export type { CompactOptions } from './disk/change/compact.ts';
 export type { AddFilterOptions, DiskFilter, DiskFilters, FilterDirections } from './disk/change/filters.ts';
-export type { CommitOptions, MergeOptions } from './disk/change/merge.ts';
+export type { MergeOptions } from './disk/change/merge.ts';
 export type { RebaseOptions } from './disk/change/rebase.ts';
 export type { DiskResizeOptions } from './disk/change/resize.ts';
 export type { CreateSnapshotOptions, DiskSnapshots } from './disk/change/snapshots.ts';

@@ -2,8 +2,9 @@
 import { Argument, Command, CommanderError, Option } from 'commander';
 import { UsageError } from './failure.ts';
 import { OptionValues } from './options.ts';
+import { GLOBAL_OPTIONS } from './shared-options.ts';
 import { type CommandSpec, longName, type OptionSpec, shownArguments, shownFlags } from './spec.ts';
-import { COMMANDS, GLOBAL_OPTIONS } from './table.ts';
+import { COMMANDS } from './table.ts';
 
 /** Result of parsing: a command to run, or a text such as the help. */
 export type Parsed =

@@ -1,108 +1,22 @@
 /**
  * All commands: the single source of help, completion and documentation. Contains words only; implementations are
  * loaded when they run, which keeps the start fast.
- *
- * Long file: one entry for each command.
  */
-import type { ArgumentSpec, CommandSpec, OptionSpec } from './spec.ts';
-
-/** Options of every command. */
-export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
-  { flags: '--json', description: 'print one JSON document' },
-  { flags: '-q, --quiet', description: 'suppress warnings, notes and progress' },
-  {
-    flags: '--progress <MODE>',
-    description: 'progress on stderr: auto (a bar on a terminal), bar, json (one object per line), none',
-    values: ['auto', 'bar', 'json', 'none'],
-  },
-  {
-    flags: '--allow <PATH>',
-    description:
-      'file or directory that images may refer to, in addition to their own directory; "none": no files at all',
-    repeat: true,
-    completes: 'file',
-  },
-  {
-    flags: '-U, --force-share',
-    description: 'read images that another program may be writing; the data read may be inconsistent',
-  },
-  {
-    flags: '--plugin <FILE>',
-    description: 'plugin with formats, caches or filters, or a directory of "VDPlugin*" files; runs its code',
-    repeat: true,
-    completes: 'file',
-  },
-  { flags: '--no-lock', description: 'do not lock; use only if no other program has the image open' },
-  { flags: '--debug', description: 'show the stack of an error' },
-];
-
-const FORMAT: OptionSpec = {
-  flags: '-f, --format <F>',
-  description: 'format of the image (default: detected)',
-  completes: 'format',
-};
-const IMAGE: ArgumentSpec = { name: 'IMAGE', description: 'image file', completes: 'file' };
-const FORCE_PARENT: OptionSpec = {
-  flags: '--force',
-  description: 'proceed even if an image in the same directory names it as its parent',
-};
-const PARENT: OptionSpec = {
-  flags: '--parent <P>',
-  description: 'parent of the image (default: found by name or UUID); "none": read the image alone',
-  completes: 'file',
-};
-const PARENT_FORMAT: OptionSpec = {
-  flags: '--parent-format <F>',
-  description: 'format of the parent',
-  completes: 'format',
-};
-const CHAIN: OptionSpec = {
-  flags: '--chain <P,…>',
-  description: 'all images below the image, base first (default: found by name or UUID)',
-};
-/** Options for the images below an image. */
-const BELOW: readonly OptionSpec[] = [PARENT, PARENT_FORMAT, CHAIN];
-/** Options for an image inside the named file. */
-const INSIDE: readonly OptionSpec[] = [
-  { flags: '--offset <N>', description: 'the image starts at this byte of the named file or disk' },
-  { flags: '--partition <N>', description: 'the image is in this partition of the named disk (Linux numbering)' },
-];
-/** Options of commands that read guest data. */
-const CACHE: readonly OptionSpec[] = [
-  {
-    flags: '--cache <FILE>',
-    description: 'cache data read from the image in this file on a fast medium; created if missing',
-    completes: 'file',
-  },
-  { flags: '--cache-size <N>', description: 'maximum size of a new cache file (default: 1G)' },
-];
-const VARIANT: OptionSpec = {
-  flags: '--variant <V>',
-  description: 'variant of the format, such as fixed; "help" lists them',
-  repeat: true,
-};
-const BLOCK_SIZE: OptionSpec = { flags: '--block-size <N>', description: 'allocation unit in bytes' };
-const KEY_VALUE: OptionSpec = {
-  flags: '--option <K=V>',
-  description: 'format option ("vdkit formats --json" lists them)',
-  repeat: true,
-};
-/** Options for a new image. */
-const TARGET: readonly OptionSpec[] = [
-  {
-    flags: '-t, --to <F>',
-    description: 'format of the new image (default: from its extension)',
-    completes: 'format',
-  },
-  VARIANT,
-  { flags: '--parent <P>', description: 'create a differencing image over this parent', completes: 'file' },
-  PARENT_FORMAT,
+import {
+  BELOW,
   BLOCK_SIZE,
-  { flags: '--comment <T>', description: 'comment stored in the image' },
-  { flags: '--uuid <U>', description: 'UUID of the image (default: random)' },
+  CACHE,
+  CHAIN,
+  FORCE_PARENT,
+  FORMAT,
+  IMAGE,
+  INSIDE,
   KEY_VALUE,
-  { flags: '--force', description: 'replace an existing target' },
-];
+  PARENT_FORMAT,
+  TARGET,
+  VARIANT,
+} from './shared-options.ts';
+import type { CommandSpec } from './spec.ts';
 
 /** In the order of the help. */
 export const COMMANDS: readonly CommandSpec[] = [

@@ -20,10 +20,10 @@ import {
 } from '../storage/contract.ts';
 import { DiskBitmaps } from './change/bitmaps.ts';
 import { closeCacheOf, DiskCache } from './change/cache.ts';
+import type { CommitOptions } from './change/commit.ts';
 import { type CompactOptions, compactDisk, tidy } from './change/compact.ts';
 import { DiskFilters } from './change/filters.ts';
-
-import { type CommitOptions, commitOf, type MergeOptions, planMerge } from './change/merge.ts';
+import { commitOf, type MergeOptions, planMerge } from './change/merge.ts';
 import { OpenHost } from './change/open-host.ts';
 import { OPTIONS, REMOVING } from './change/option-kinds.ts';
 import { type RebaseOptions, rebaseOf } from './change/rebase.ts';

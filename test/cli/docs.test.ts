@@ -4,8 +4,9 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { GLOBAL_OPTIONS } from '../../src/cli/shared-options.ts';
 import { type CommandSpec, type OptionSpec, shownArguments, shownFlags } from '../../src/cli/spec.ts';
-import { COMMANDS, GLOBAL_OPTIONS } from '../../src/cli/table.ts';
+import { COMMANDS } from '../../src/cli/table.ts';
 
 const PAGE = new URL('../../docs/cli.md', import.meta.url);
 const BLOCK = /(<!-- generated: (\S+) -->\n)[\s\S]*?(<!-- end -->)/g;

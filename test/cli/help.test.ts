@@ -2,8 +2,9 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { LOADERS } from '../../src/cli/loaders.ts';
+import { GLOBAL_OPTIONS } from '../../src/cli/shared-options.ts';
 import { longName } from '../../src/cli/spec.ts';
-import { COMMANDS, GLOBAL_OPTIONS } from '../../src/cli/table.ts';
+import { COMMANDS } from '../../src/cli/table.ts';
 import { runCli } from './run-cli.ts';
 
 const NAMES = COMMANDS.map(({ name }) => name);

@@ -7,9 +7,10 @@ import { RefcountStore } from '../../src/formats/qcow2/clusters/refcount-store.t
 import type { ReadTarget, WriteSource } from '../../src/storage/contract.ts';
 import { Random } from '../../src/testing/random.ts';
 import { Mismatch } from './mismatch.ts';
-import { type RunOptions, runOperations } from './model.ts';
+import { runOperations } from './model.ts';
 import { ModelDisk } from './model-disk.ts';
 import { makeOperations, type Operation } from './operations.ts';
+import type { RunOptions } from './outcome.ts';
 import { qcow2Shapes } from './qcow2-shapes.ts';
 import { allShapes, makeScenario, type Scenario, type Shape } from './scenario.ts';
 import { describeReport, type Report, runSeed } from './seeds.ts';

@@ -1,7 +1,7 @@
 /** The same as model.test.ts with filters that come and go, conversions for them, and a small cache. */
 import { describe, expect, it } from 'vitest';
 import { rounds } from '../conformance/random.ts';
-import type { Tally } from './model.ts';
+import type { Tally } from './outcome.ts';
 import { allShapes, type Shape } from './scenario.ts';
 import { describeReport, runSeed, seedsToRun } from './seeds.ts';
 

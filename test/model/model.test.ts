@@ -5,7 +5,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { rounds } from '../conformance/random.ts';
-import type { Tally } from './model.ts';
+import type { Tally } from './outcome.ts';
 import { allShapes, type Shape } from './scenario.ts';
 import { describeReport, runSeed, seedsToRun } from './seeds.ts';
 

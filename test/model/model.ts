@@ -4,9 +4,8 @@
  * The array is the expected content of the disk. A discarded byte may read as before or as zero until it is written
  * again; `#loose` marks such bytes. Buffers are spoiled around each request: read targets before it, write sources
  * after it, so that unfilled bytes and retained buffers show up.
- *
- * Long file: one method for each operation.
  */
+
 import { alignDown, alignUp, SECTOR } from '../../src/binary/numbers.ts';
 import { isZero } from '../../src/codec/bytes.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
@@ -24,26 +23,15 @@ import { buildChain, type ChainPart } from './build.ts';
 import { FakeClock } from './clock.ts';
 import { type DiskContent, describeByte, firstDifference, fits, splitBytes, writeContent } from './content.ts';
 import { type CompareBytes, checkCover, checkExtents, fileBytes } from './extents.ts';
-import { InnerModel, type KeptState } from './inner.ts';
+import { InnerModel } from './inner.ts';
 import type { CompressOperation, InnerOperation } from './inner-operations.ts';
 import { Layers } from './layers.ts';
 import { Mismatch } from './mismatch.ts';
 import { ModelDisk } from './model-disk.ts';
 import type { Operation, Range, ReadOperation, WriteOperation, ZeroOperation } from './operations.ts';
+import { type Failure, messageOf, type RunOptions, resized, type Tally, type Wrap } from './outcome.ts';
 import { DATA_FILE, makePlace, type Place, registryOf, type Scenario, stackedConfig } from './scenario.ts';
 import { explainDisorder, type RanRead, type RanWrite } from './serial-order.ts';
-
-/** Puts something around the disk under test. */
-export type Wrap = (disk: ChainDisk) => ModelDisk;
-
-/** First failure of a run; `step` is the number of the operation, the length of the list for the end. */
-export interface Failure {
-  readonly step: number;
-  readonly message: string;
-}
-
-/** Number of operations of each kind that really ran. */
-export type Tally = Map<string, number>;
 
 /** Outcome of concurrent requests. */
 interface Ran {
@@ -56,27 +44,6 @@ interface Ran {
 const HANG_MS = 20_000;
 const HUNG = 'it did not end';
 const SPOILED = 0xa5;
-
-/** Options for playing a list. */
-export interface RunOptions {
-  readonly wrap?: Wrap;
-  readonly tally?: Tally;
-  /** With filters and a cache. */
-  readonly layers?: boolean;
-  /** Milliseconds after which a run counts as hung. */
-  readonly hangMs?: number;
-  /** Looks at an image that was closed. Throws a {@link Mismatch}. */
-  readonly inspect?: (image: ClosedImage) => Promise<void>;
-}
-
-/** An image that is not open, and its content. */
-export interface ClosedImage {
-  /** With all files that belong to it, in the directory of the image. */
-  readonly provider: StorageProvider;
-  readonly name: string;
-  readonly content: DiskContent;
-  readonly states: readonly KeptState[];
-}
 
 /** Plays the list. Null when the disk did everything right. */
 export async function runOperations(
@@ -602,17 +569,4 @@ class ModelRun {
       this.#count('check');
     }
   }
-}
-
-/** New space reads as zero, whatever is below. */
-function resized(bytes: Uint8Array, size: number): Uint8Array {
-  const changed = new Uint8Array(size);
-  changed.set(bytes.subarray(0, size));
-  return changed;
-}
-
-function messageOf(error: unknown): string {
-  if (error instanceof Mismatch) return error.message;
-  if (isImageError(error)) return `${error.kind}: ${error.message} ${JSON.stringify(error.context)}`;
-  return error instanceof Error ? `${error.stack}` : String(error);
 }

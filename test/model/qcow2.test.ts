@@ -5,7 +5,7 @@
 import { expect, it } from 'vitest';
 import { rounds } from '../conformance/random.ts';
 import { describeWithPeers } from '../peers/peers.ts';
-import type { Tally } from './model.ts';
+import type { Tally } from './outcome.ts';
 import { CLUSTER_SIZES, PREALLOCATIONS, qcow2Shapes, REFCOUNT_BITS } from './qcow2-shapes.ts';
 import { inspectWithQemu } from './qemu.ts';
 import { makeScenario, type Shape } from './scenario.ts';

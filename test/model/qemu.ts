@@ -10,7 +10,7 @@ import { expectSameMap } from '../peers/qemu-map.ts';
 import { fits } from './content.ts';
 import { fileBytes } from './extents.ts';
 import { Mismatch } from './mismatch.ts';
-import type { ClosedImage } from './model.ts';
+import type { ClosedImage } from './outcome.ts';
 
 /** Writes the files into a folder for that, and removes it again. */
 export function inspectWithQemu(qemuImg: PeerProgram) {

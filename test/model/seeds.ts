@@ -1,7 +1,8 @@
 /** One seed from end to end: make, run, and when it fails, shrink and report. */
 import { Random } from '../../src/testing/random.ts';
-import { type Failure, type RunOptions, runOperations } from './model.ts';
+import { runOperations } from './model.ts';
 import { describeOperation, makeOperations, type Operation, simplerOperations } from './operations.ts';
+import type { Failure, RunOptions } from './outcome.ts';
 import { describeScenario, makeScenario, type Scenario, type Shape, simplerScenarios } from './scenario.ts';
 import { shrinkList } from './shrink.ts';
 

@@ -11,7 +11,7 @@ import { StorageView } from '../../src/storage/view.ts';
 import { overriding, registryWith } from '../../src/testing/overriding.ts';
 import { rounds } from '../conformance/random.ts';
 import { xorCodec } from '../conformance/views.ts';
-import type { Tally } from './model.ts';
+import type { Tally } from './outcome.ts';
 import type { Shape } from './scenario.ts';
 import { describeReport, runSeed, seedsToRun } from './seeds.ts';
 

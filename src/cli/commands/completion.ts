@@ -2,8 +2,9 @@
 import { FORMATS } from '../../formats/index.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
+import { GLOBAL_OPTIONS } from '../shared-options.ts';
 import { type CommandSpec, type Completes, longName, type OptionSpec, shortName, takesValue } from '../spec.ts';
-import { COMMANDS, GLOBAL_OPTIONS } from '../table.ts';
+import { COMMANDS } from '../table.ts';
 
 /** Runs `completion SHELL`; the parser lets no other shells through. */
 export async function run(context: CommandContext): Promise<number> {

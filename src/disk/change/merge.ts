@@ -18,12 +18,10 @@
  *
  * A commit that was cut behind the link finds images beside it that are made from the target, those that stood between.
  * It needs nothing of the target any more: what would leave the target as it is harms no image that is made from it.
- *
- * Long file: merges and commits share one state from the first check to the last removed file.
  */
 import { alignDown, alignUp, largest } from '../../binary/numbers.ts';
 import { equalBytes } from '../../codec/bytes.ts';
-import { assert, ImageError, throwIfAborted } from '../../errors.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { ParentLink, Progress } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
@@ -34,7 +32,7 @@ import { partFiles } from '../open/parts.ts';
 import { ActiveImage } from '../path/active-image.ts';
 import type { Chain, ChainImage } from '../path/chain.ts';
 import { WritePath } from '../path/write-path.ts';
-import { packAfterCut } from './compact.ts';
+import { type CommitOptions, emptyLast, UNIT } from './commit.ts';
 import type { DiskHost } from './host.ts';
 import { linkTo, relink } from './links.ts';
 import {
@@ -61,23 +59,8 @@ export interface MergeOptions extends OperationOptions {
   readonly force?: boolean | undefined;
 }
 
-/** Options for a commit. */
-export interface CommitOptions extends OperationOptions {
-  readonly onProgress?: ((progress: Progress) => void) | undefined;
-  /** Number of the image that receives the data of the last one, 0 = base. Default: its parent. */
-  readonly base?: number | undefined;
-  /** Keep the data in the last image. */
-  readonly keep?: boolean | undefined;
-  /** Commit even if images outside the chain, or internal snapshots, depend on one that changes. */
-  readonly force?: boolean | undefined;
-}
-
-/** Units freed between two flushes. */
-const EMPTIED_UNITS = 65_536;
 /** Bytes per step, at least a unit of the target. */
 const STEP = 4 * 1024 * 1024;
-/** Unit of targets without units. */
-const UNIT = 64 * 1024;
 
 /**
  * Plans a merge of two images by number. A repeated call completes an interrupted merge. Throws `invalid-argument`.
@@ -614,20 +597,4 @@ export class Merge {
     await this.#target.end();
     await reopen(this.#host.tools, chain, this.#to, 'read');
   }
-}
-
-/** Frees all data of the last image. It reads the same as its parent, however far this gets. */
-async function emptyLast(head: ActiveImage, signal: AbortSignal | undefined): Promise<void> {
-  const { image } = head.last;
-  const { blockSize, virtualSize } = image.info;
-  assert(image.unmap !== undefined, 'an image with a parent can show it');
-  await head.beginMoving();
-  const step = (blockSize ?? UNIT) * EMPTIED_UNITS;
-  for (let at = 0; at < virtualSize; at += step) {
-    throwIfAborted(signal, 'The commit');
-    await image.unmap(at, Math.min(step, virtualSize - at), 'absent');
-    head.flusher.noteChange();
-    await head.flusher.flush();
-  }
-  if (image.can.compact) await packAfterCut(head, signal);
 }

@@ -21,9 +21,10 @@ import { CACHE, GATE, GEOMETRY, INPUTS, NUMBER_OF_IMAGE, REGISTRY, SIGNAL, WORDS
 import type { DiskOpenOptions, MetadataOptions } from '../options.ts';
 import type { AddBitmapOptions } from './bitmaps.ts';
 import type { CreateCacheOptions, OpenCacheOptions } from './cache.ts';
+import type { CommitOptions } from './commit.ts';
 import type { CompactOptions } from './compact.ts';
 import type { AddFilterOptions } from './filters.ts';
-import type { CommitOptions, MergeOptions } from './merge.ts';
+import type { MergeOptions } from './merge.ts';
 import type { RebaseOptions } from './rebase.ts';
 import type { DiskResizeOptions } from './resize.ts';
 import type { CreateSnapshotOptions } from './snapshots.ts';

@@ -118,6 +118,7 @@ function load(): NativeCalls | null {
   }
 }
 
+/** Long function: the calls share the library's functions and its buffers, and most take one line. */
 function bind(koffi: Koffi): NativeCalls {
   const libc = loadLibc(koffi);
   const lseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)');
