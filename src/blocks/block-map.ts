@@ -1,8 +1,8 @@
 /**
  * One-level maps: the file holds blocks of one size in slots, and a table names the slot of each block.
  *
- * A format says how its entries are read (`BlockEntries`) and keeps its header; everything else about such a map is here:
- * runs of neighbours, room for new blocks, giving blocks up, and making the file short. Slots are handed out and given up
+ * A format describes its entries (`BlockEntries`) and keeps its header; the rest of such a map is here: runs of
+ * neighbours, room for new blocks, discarding blocks, and shrinking the file. Slots are handed out and given up
  * as slot-allocator.ts describes. A flush of the format must make the payload durable, and what counts slots, before it
  * publishes the sectors of `seal`.
  */
@@ -189,7 +189,7 @@ export class BlockMap {
     return this.#slot(first, slots, slots.take(contiguous));
   }
 
-  /** See `Image.unmap`. A block that holds data gives its slot up; it is used again when the map without it is durable. */
+  /** See `Image.unmap`. The slot of a discarded block is reused once the map without it is durable. */
   unmap(guestOffset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
     const { blockSize, virtualSize } = this.#layout;
     assert(guestOffset % blockSize === 0, 'whole units are unmapped');

@@ -144,7 +144,7 @@ export class MetadataPages {
   blank(index: number, written: boolean): MetadataPage {
     const old = this.#pages.get(index);
     if (old !== undefined) {
-      assert(old.pins === 0 && old.flushing === 0, 'room that is used anew has no user left');
+      assert(old.pins === 0 && old.flushing === 0, 'reused room has no user left');
       this.#dirtyUnits -= old.dirtyUnits;
       this.#dirtyPages.delete(old);
       this.#cache.delete(old);
@@ -223,7 +223,7 @@ export class MetadataPages {
     assert(start < this.#region.length, 'page inside the region');
     const bytes = new Uint8Array(Math.min(this.pageBytes, this.#region.length - start));
     await readPadded(this.#region.storage, this.#region.fileOffset + start, bytes);
-    // Made anew while it was read: what the medium has is old.
+    // Replaced by a blank page during the read: the bytes of the medium are stale.
     const made = this.#pages.get(index);
     if (made !== undefined) return made;
     const page = this.#keep(index, bytes);

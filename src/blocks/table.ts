@@ -1,7 +1,7 @@
 /**
  * A table of 32-bit or 64-bit entries over metadata pages: block maps, BATs, grain directories, L1 tables. One
- * implementation for all widths: an `EntryForm` says how an entry is stored. Also the entries as the medium has them, past
- * all caches: `scanEntries` and `writeEntries`.
+ * implementation for all widths: an `EntryForm` describes the stored form of an entry. `scanEntries` and `writeEntries`
+ * work on the medium, past all caches.
  */
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
 import { assert, throwIfAborted } from '../errors.ts';

@@ -143,8 +143,8 @@ export abstract class TwoLevelMap {
 
   /**
    * End of the run that begins with the last answer, at `end` at the latest. Neighbours of one kind come as one run; data
-   * only where they are neighbours in the file, too. `joins`: asked for each neighbour, of which `look` has just told.
-   * Bounded, since a table that all of the directory leads to may answer for petabytes.
+   * only where they are neighbours in the file, too. `joins`: called for each neighbour after `look`; false ends the run.
+   * Bounded: if every directory entry names the same table, a run could span petabytes.
    */
   runEnd(guestOffset: number, end: number, joins?: () => boolean): number {
     const { kind, position } = this;
@@ -162,7 +162,7 @@ export abstract class TwoLevelMap {
     return this.#directory.get(Math.floor(guestOffset / this.tableBytes));
   }
 
-  /** Makes the directory lead to a table that nothing else leads to. The entry of the directory is in memory. */
+  /** Points the directory at a table with a single reference. The directory entry is in memory. */
   setTable(guestOffset: number, table: number): void {
     this.#lastIndex = -1;
     this.#directory.set(Math.floor(guestOffset / this.tableBytes), table);
@@ -200,7 +200,7 @@ export abstract class TwoLevelMap {
     return this.#directory.dirtyBytes;
   }
 
-  /** Gives the memory of the directory back. The map is not used any more. */
+  /** Releases the memory of the directory. The map must not be used after that. */
   discard(): void {
     this.#directory.discard();
   }
