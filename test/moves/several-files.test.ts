@@ -357,3 +357,41 @@ describe('a part that continues the name of its image', () => {
     }
   });
 });
+
+describe('a merge of images with data files', () => {
+  const format = 'qcow2';
+  const names = ['/a/base.qcow2', '/a/one.qcow2', '/a/two.qcow2'];
+  const allow = ['/a', '/a/guest-1.bin', '/a/guest-2.bin'];
+
+  async function chain(): Promise<MemoryProvider> {
+    const provider = new MemoryProvider();
+    await (await provider.create('/a/x')).close();
+    for (const [number, name] of names.entries()) {
+      const parent = number === 0 ? {} : { parent: { provider, name: names[number - 1] ?? '' }, parentFormat: format };
+      const config = number === 0 ? {} : { data_file: `guest-${number}.bin` };
+      await createImage({ provider, name }, { format, size: SIZE, config, allow, ...parent });
+      await using disk = await Disk.open({ provider, name }, { format, allow, mode: 'write', flushAfterMs: 0 });
+      await disk.write(number * 65_536, new Uint8Array(65_536).fill(number + 1));
+    }
+    return provider;
+  }
+
+  it('deletes the files of the last image, and refuses one whose files it may not delete', async () => {
+    const provider = await chain();
+    const how = { format, allow, mode: 'write', flushAfterMs: 0 } as const;
+    const last = { provider, name: names[2] ?? '' };
+    const all = [...names, '/a/guest-1.bin', '/a/guest-2.bin', '/a/x'].sort();
+    {
+      await using disk = await Disk.open(last, how);
+      // The image in the middle is open for reading only.
+      await expect(disk.merge(1, 0)).rejects.toMatchObject({ kind: 'denied', hint: expect.stringContaining('--keep') });
+      expect(await namesIn(provider)).toEqual(all);
+      await disk.merge('last', 1);
+    }
+    expect(await namesIn(provider)).toEqual(all.filter((name) => !['/a/guest-2.bin', names[2]].includes(name)));
+    await using disk = await Disk.open({ provider, name: names[1] ?? '' }, how);
+    const bytes = new Uint8Array(3 * 65_536);
+    await disk.read(0, bytes);
+    expect([0, 1, 2].map((number) => bytes[number * 65_536])).toEqual([1, 2, 3]);
+  });
+});
