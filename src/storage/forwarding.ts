@@ -2,6 +2,8 @@
  * Storages and providers that stand in front of another one and hand everything on to it. A wrapper overrides what
  * differs and names nothing else, so that a new member of the contract is forwarded in one place: here.
  */
+import { checkArguments, listOf, OBJECT, TEXT } from '../arguments.ts';
+import { PROVIDER, STORAGE } from './checks.ts';
 import type {
   CreateMode,
   FileAttributes,
@@ -24,6 +26,8 @@ import type {
   WriteSource,
 } from './contract.ts';
 
+const NAMES = listOf(TEXT);
+
 /** Names of the members that an object of this type may lack. */
 export type OptionalKeys<T> = { [K in keyof T]-?: Record<never, never> extends Pick<T, K> ? K : never }[keyof T];
 /** All of them, each once; compiles only when the wrapper has each of them. */
@@ -44,6 +48,7 @@ export class ForwardingStorage implements Storage {
   protected inner: Storage;
 
   constructor(inner: Storage, absent: readonly OptionalKeys<Storage>[] = []) {
+    checkArguments('ForwardingStorage', { inner: [inner, STORAGE], absent: [absent, NAMES] });
     this.inner = inner;
     leaveOut(this, inner, OPTIONAL_OF_STORAGE, absent);
   }
@@ -126,6 +131,7 @@ export class ForwardingProvider implements StorageProvider {
   protected readonly inner: StorageProvider;
 
   constructor(inner: StorageProvider, absent: readonly OptionalKeys<StorageProvider>[] = []) {
+    checkArguments('ForwardingProvider', { inner: [inner, PROVIDER], absent: [absent, NAMES] });
     this.inner = inner;
     leaveOut(this, inner, OPTIONAL_OF_PROVIDER, absent);
   }
@@ -199,11 +205,13 @@ export class ForwardingProvider implements StorageProvider {
 
 /** The storage with some members of the caller's own; everything else is handed on. */
 export function forwardedStorage(inner: Storage, own: Partial<Storage>): Storage {
+  checkArguments('forwardedStorage', { inner: [inner, STORAGE], own: [own, OBJECT] });
   return withOwn(new ForwardingStorage(inner), own);
 }
 
 /** The provider with some members of the caller's own; everything else is handed on. */
 export function forwardedProvider(inner: StorageProvider, own: Partial<StorageProvider>): StorageProvider {
+  checkArguments('forwardedProvider', { inner: [inner, PROVIDER], own: [own, OBJECT] });
   return withOwn(new ForwardingProvider(inner), own);
 }
 

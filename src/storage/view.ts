@@ -7,9 +7,19 @@
  * grows with it. A codec works on whole units: a write that covers part of one reads the rest first, with no other
  * request of the view beside it, since two writes into one unit would undo each other.
  */
+import { checkArguments, OBJECT } from '../arguments.ts';
 import { alignDown, alignUp } from '../binary/numbers.ts';
 import { ImageError } from '../errors.ts';
-import { allOf, checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
+import {
+  allOf,
+  checkRange,
+  checkSize,
+  checkWriteRange,
+  closedStorage,
+  lengthOf,
+  readOnlyStorage,
+  STORAGE,
+} from './checks.ts';
 import {
   isPromise,
   type MaybePromise,
@@ -74,6 +84,7 @@ export class StorageView extends ForwardingStorage {
   #closing: Promise<void> | null = null;
 
   constructor(inner: Storage, options: ViewOptions = {}, absent: readonly OptionalKeys<Storage>[] = []) {
+    checkArguments('StorageView', { inner: [inner, STORAGE], options: [options, OBJECT] });
     const { offset = 0, limit, size, mode, label = inner.label, codec = null } = options;
     // Room that the storage reserves would show bytes that nobody encoded.
     super(inner, codec === null ? absent : [...absent, 'allocate']);
