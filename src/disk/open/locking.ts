@@ -1,6 +1,6 @@
 /**
- * Locks of whole images, the same for all formats: every storage is locked by the provider that opens it, before its
- * tables are read.
+ * Locks of whole images, the same for all formats. Each file is locked when it is opened, before any of its tables is
+ * read: the main file by `image-file.ts`, the others by the `ImageFiles` that the format gets.
  */
 import { ImageError } from '../../errors.ts';
 import type { Storage } from '../../storage/contract.ts';
