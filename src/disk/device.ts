@@ -1,7 +1,7 @@
 /** The interface that users, the copy engine, `compare` and servers work on. */
 import { ImageError } from '../errors.ts';
 import type { RegionList } from '../image/regions.ts';
-import type { MaybePromise, OperationOptions, ReadTarget, WriteSource } from '../storage/contract.ts';
+import type { MaybePromise, OperationOptions, ReadTarget, StorageHints, WriteSource } from '../storage/contract.ts';
 
 /** Capabilities of a device; constant while it is open. */
 export interface DeviceCapabilities {
@@ -73,6 +73,8 @@ export interface BlockDevice {
   readonly label: string;
   readonly size: number;
   readonly can: DeviceCapabilities;
+  /** Request sizes that suit what is behind it; absent for files at hand. */
+  readonly hints?: StorageHints | undefined;
   /** Preferred unit of writing in bytes; 0 when there is none. */
   readonly blockSize: number;
   /** Sector layout of the medium. Absent: one region of sectors of 512 bytes. */

@@ -16,6 +16,7 @@ import {
   type OpenMode,
   type OperationOptions,
   type ReadTarget,
+  type StorageHints,
   type WriteSource,
 } from '../storage/contract.ts';
 import { DiskBitmaps } from './change/bitmaps.ts';
@@ -51,7 +52,7 @@ import { NUMBER_OF_IMAGE, RANGES, SOURCE } from './kinds.ts';
 import { type PartFile, partFiles } from './open/parts.ts';
 import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource, MetadataOptions } from './options.ts';
 import { ActiveImage } from './path/active-image.ts';
-import { attributesOf, Chain, type ChainImage, closeImages, identitiesOf } from './path/chain.ts';
+import { attributesOf, Chain, type ChainImage, closeImages, hintsOf, identitiesOf } from './path/chain.ts';
 import { extentOf, joined } from './path/extents.ts';
 import { Requests, signalOf } from './path/requests.ts';
 import { dumpChain, hostSizes, type MetadataChunk, metadataOf } from './report.ts';
@@ -126,6 +127,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** Sector layout of the last image. */
   get regions(): RegionList {
     return this.#head.last.image.info.regions;
+  }
+
+  /** Request sizes that suit the files of its images. */
+  get hints(): StorageHints | undefined {
+    return hintsOf(this.#head.chain.images);
   }
 
   /** Compression method and unit of the last image in bytes; null: unsupported. */

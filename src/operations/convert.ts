@@ -14,7 +14,7 @@ import type { ImageInfo } from '../image/contract.ts';
 import { type FileAttributes, isPromise, type Source } from '../storage/contract.ts';
 import { denyAll } from '../storage/gate.ts';
 import { differenceWithin } from './compare.ts';
-import { type CopyOptions, type CopyResult, PARALLEL_RUNS, type StartedCopy, startCopy } from './copy-engine.ts';
+import { type CopyOptions, type CopyResult, parallelFor, type StartedCopy, startCopy } from './copy-engine.ts';
 import { type StagedImage, stageImage, targetFormat } from './create.ts';
 import { refuseCut } from './cut.ts';
 import { lostOf } from './lost.ts';
@@ -105,7 +105,7 @@ export async function convertNew(
   const config = compressedConfig(target, options);
   // What is compressed is cut into units that only the target knows. Anything else is read while the target is made.
   const inUnits = compresses(options) || encodesAlways(place, options);
-  const copy = inUnits ? null : startCopy(source, copyOptions(Math.min(source.size, size), options));
+  const copy = inUnits ? null : startCopy(source, copyOptions(source, Math.min(source.size, size), options));
   try {
     const made = await stageImage(
       target,
@@ -315,7 +315,7 @@ async function copyInto(
   checkCompression(options, disk);
   const { compression } = disk;
   const unit = compresses(options) || compression?.must === true ? compression?.unit : undefined;
-  const copied = await (started ?? startCopy(source, copyOptions(length, options, unit))).into(disk);
+  const copied = await (started ?? startCopy(source, copyOptions(source, length, options, unit))).into(disk);
   // Behind the end of the source a new image reads zero, not what its parent holds there.
   if (options.into !== true && options.parent !== undefined && options.skipAbsent !== true && length < disk.size)
     await disk.zero(length, disk.size - length);
@@ -324,14 +324,14 @@ async function copyInto(
   return copied;
 }
 
-function copyOptions(length: number, options: ConvertOptions, compress = 0): CopyOptions {
+function copyOptions(source: BlockDevice, length: number, options: ConvertOptions, compress = 0): CopyOptions {
   return {
     length,
     targetIsZero: readsZeroAtFirst(options),
     skipAbsent: options.skipAbsent ?? false,
     compress,
     sparseSize: options.sparseSize ?? SPARSE_SIZE,
-    parallel: options.parallel ?? PARALLEL_RUNS,
+    parallel: options.parallel ?? parallelFor(source),
     rateLimit: options.rateLimit ?? 0,
     salvage: options.salvage ?? false,
     signal: options.signal,

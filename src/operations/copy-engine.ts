@@ -12,7 +12,7 @@ import type { Progress } from '../image/contract.ts';
 import { afterEvents } from '../storage/after-events.ts';
 import { allDone, markHandled } from '../storage/all-done.ts';
 import { nowMs } from '../storage/clock.ts';
-import { isPromise } from '../storage/contract.ts';
+import { isPromise, type StorageHints } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
 
 /** Bytes of a run. Smaller ones spend their time on waking threads; larger ones only cost memory. */
@@ -35,6 +35,9 @@ const MIN_RUN_BYTES = 64 * 1024;
 /** Concurrent zeroed ranges. */
 const MAX_ZEROES = 64;
 const SECTOR = 512;
+/** Bounds of what hints may ask for: buffers stay in memory. */
+const MAX_RUN_BYTES = 16 * 1024 * 1024;
+const MAX_PARALLEL = 16;
 
 /** Options for the copy engine. */
 export interface CopyOptions {
@@ -114,15 +117,29 @@ async function takeAll(job: CopyJob, source: BlockDevice, options: CopyOptions):
   // A unit is compressed whole. But what the target's parent shall show is nothing of ours.
   const unit = options.skipAbsent === true ? 1 : Math.max(options.compress ?? 0, 1);
   const turns = new Turns(options.signal, `The ${options.operation}`);
-  const runs = runsOf(source, { length: options.length, runBytes: runBytesFor(options), unit, turns });
+  const runs = runsOf(source, { length: options.length, runBytes: runBytesFor(source, options), unit, turns });
   for await (const run of runs) await job.take(run);
 }
 
 /** A slow copy uses short steps, a quarter of a second each, so that its rate is even and it can be cancelled. */
-function runBytesFor({ rateLimit, compress = 0 }: CopyOptions): number {
-  const usual = compress > 0 ? COMPRESSED_RUN_BYTES : RUN_BYTES;
+function runBytesFor({ hints }: BlockDevice, { rateLimit, compress = 0 }: CopyOptions): number {
+  const usual = compress > 0 ? COMPRESSED_RUN_BYTES : hintedBytes(hints);
   if (rateLimit === 0) return usual;
   return Math.min(Math.max(alignDown(rateLimit / 4, MIN_RUN_BYTES), MIN_RUN_BYTES, compress), usual);
+}
+
+/** The transfer size that suits the source, whole multiples of its alignment. */
+function hintedBytes(hints: StorageHints | undefined): number {
+  if (hints === undefined) return RUN_BYTES;
+  const wanted = Math.min(Math.max(hints.transfer, MIN_RUN_BYTES), MAX_RUN_BYTES);
+  return hints.align > 1 && hints.align <= MAX_RUN_BYTES
+    ? Math.max(alignDown(wanted, hints.align), hints.align)
+    : wanted;
+}
+
+/** Runs in flight, unless the caller asks for a number: as many as the source asks for. */
+export function parallelFor({ hints }: Pick<BlockDevice, 'hints'>): number {
+  return hints === undefined ? PARALLEL_RUNS : Math.min(Math.max(hints.parallel, PARALLEL_RUNS), MAX_PARALLEL);
 }
 
 /**
@@ -170,6 +187,7 @@ class CopyJob {
   readonly #free: Uint8Array[] = [];
   readonly #unreadable: { offset: number; length: number }[] = [];
   readonly #pace: Pace;
+  readonly #runBytes: number;
   #buffers = 0;
   #waiting: ((buffer: Uint8Array) => void) | null = null;
   /** Ends with the last read started; never fails. */
@@ -194,6 +212,8 @@ class CopyJob {
   constructor(source: BlockDevice, options: CopyOptions) {
     this.#source = source;
     this.#options = options;
+    // Runs of units may reach past a border.
+    this.#runBytes = Math.max(runBytesFor(source, options), RUN_BYTES);
     this.#pace = new Pace(options.rateLimit, options.signal);
     this.#target = markHandled(
       new Promise<BlockDevice>((resolve, reject) => {
@@ -395,7 +415,7 @@ class CopyJob {
     if (free !== undefined) return free;
     if (this.#buffers < this.#options.parallel) {
       this.#buffers++;
-      return new Uint8Array(RUN_BYTES);
+      return new Uint8Array(this.#runBytes);
     }
     return new Promise((resolve) => {
       this.#waiting = resolve;

@@ -7,7 +7,7 @@ import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo, Progress } from '../image/contract.ts';
 import { logicalForSize, physicalForSize } from '../image/geometry.ts';
 import { isPromise, type MaybePromise, type OperationOptions } from '../storage/contract.ts';
-import { copyContent, PARALLEL_RUNS } from './copy-engine.ts';
+import { copyContent, parallelFor } from './copy-engine.ts';
 import { refuseCut } from './cut.ts';
 import { OPTIONS } from './option-kinds.ts';
 
@@ -74,7 +74,7 @@ export async function copyInto(
     targetIsZero: false,
     skipAbsent: fromSame !== undefined,
     sparseSize: 0,
-    parallel: options.parallel ?? PARALLEL_RUNS,
+    parallel: options.parallel ?? parallelFor(whole),
     rateLimit: options.rateLimit ?? 0,
     salvage: false,
     signal: options.signal,

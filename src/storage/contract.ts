@@ -19,6 +19,16 @@ export interface OperationOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Request sizes that suit a storage, such as one on another machine. Hints only: any request works. */
+export interface StorageHints {
+  /** Bytes; requests should begin at multiples of it. */
+  readonly align: number;
+  /** Bytes that are best moved at once. */
+  readonly transfer: number;
+  /** Requests that should run at the same time. */
+  readonly parallel: number;
+}
+
 /** Capabilities of a storage; constant while it is open. */
 export interface StorageCapabilities {
   readonly write: boolean;
@@ -152,6 +162,8 @@ export interface Storage {
   /** Size in bytes, covering every write that was started. */
   readonly size: number;
   readonly can: StorageCapabilities;
+  /** Sizes that suit it; absent for files at hand. */
+  readonly hints?: StorageHints | undefined;
   /** Reads without waiting if the bytes are available. False: nothing was read, call `read`. Never blocks. */
   readNow?(offset: number, target: Uint8Array): boolean;
   /** Fills the target. A read past the end throws `out-of-bounds`. */

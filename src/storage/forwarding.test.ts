@@ -20,6 +20,7 @@ const USES: { readonly [K in keyof Required<Storage>]: (storage: Required<Storag
   label: (storage) => storage.label,
   size: (storage) => storage.size,
   can: (storage) => storage.can,
+  hints: (storage) => storage.hints,
   readNow: (storage) => storage.readNow(1, new Uint8Array(2)),
   read: (storage) => storage.read(1, new Uint8Array(2), OPTIONS),
   write: (storage) => storage.write(1, new Uint8Array(2), OPTIONS),
@@ -39,7 +40,7 @@ const USES: { readonly [K in keyof Required<Storage>]: (storage: Required<Storag
 type Member = keyof typeof USES;
 const MEMBERS = Object.keys(USES) as Member[];
 /** These return at once or end the handle: they take no signal. */
-const WITHOUT_SIGNAL: readonly Member[] = ['label', 'size', 'can', 'readNow', 'adviseSequential', 'close'];
+const WITHOUT_SIGNAL: readonly Member[] = ['label', 'size', 'can', 'hints', 'readNow', 'adviseSequential', 'close'];
 
 /** A storage that has every member, and notes which of them were used and with which signal. */
 class Inner {
@@ -48,6 +49,7 @@ class Inner {
 
   constructor(lacks: readonly Member[] = []) {
     const memory = Object.assign(new MemoryStorage('inner'), {
+      hints: { align: 512, transfer: 4096, parallel: 2 },
       allocate: async () => {},
       adviseSequential: () => {},
       attributes: async () => null,
@@ -177,7 +179,7 @@ it('a kept storage refuses every call once it is closed', async () => {
   await storage.close();
   inner.used.clear();
   for (const member of MEMBERS) {
-    if (['label', 'size', 'can', 'close'].includes(member)) continue;
+    if (['label', 'size', 'can', 'hints', 'close'].includes(member)) continue;
     const use = async () => USES[member](storage as Required<Storage>);
     await expect(use(), member).rejects.toMatchObject({ kind: 'io' });
     expect(inner.used.has(member)).toBe(false);

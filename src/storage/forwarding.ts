@@ -20,6 +20,7 @@ import type {
   Storage,
   StorageCapabilities,
   StorageExtent,
+  StorageHints,
   StorageIdentity,
   StoragePlace,
   StorageProvider,
@@ -35,6 +36,7 @@ type Listed<T, Wrapper> = { readonly [K in OptionalKeys<T>]: K extends keyof Wra
 
 /** Callers look for the member, so one that the inner storage lacks is absent from the wrapper, overridden or not. */
 const OPTIONAL_OF_STORAGE: Listed<Storage, ForwardingStorage> = {
+  hints: true,
   readNow: true,
   allocate: true,
   adviseSequential: true,
@@ -63,6 +65,10 @@ export class ForwardingStorage implements Storage {
 
   get can(): StorageCapabilities {
     return this.inner.can;
+  }
+
+  get hints(): StorageHints | undefined {
+    return this.inner.hints;
   }
 
   readNow?(offset: number, target: Uint8Array): boolean {

@@ -22,6 +22,7 @@ export type {
   Storage,
   StorageCapabilities,
   StorageExtent,
+  StorageHints,
   StorageIdentity,
   StorageProvider,
   StorageScheme,

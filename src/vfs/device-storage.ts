@@ -12,6 +12,7 @@ import type {
   Storage,
   StorageCapabilities,
   StorageExtent,
+  StorageHints,
   StorageIdentity,
   WriteSource,
 } from '../storage/contract.ts';
@@ -36,6 +37,10 @@ export class DeviceStorage implements Storage {
 
   get size(): number {
     return this.#device.size;
+  }
+
+  get hints(): StorageHints | undefined {
+    return this.#device.hints;
   }
 
   readNow(offset: number, target: Uint8Array): boolean {

@@ -4,6 +4,7 @@
  *
  * Clipping: a lower image is never asked for more than every higher image has declared absent.
  */
+import { largest } from '../../binary/numbers.ts';
 import { assert, ImageError } from '../../errors.ts';
 import type { Image, Mapping } from '../../image/contract.ts';
 import { allDone, markHandled } from '../../storage/all-done.ts';
@@ -14,6 +15,7 @@ import {
   type OperationOptions,
   type ReadTarget,
   type Source,
+  type StorageHints,
 } from '../../storage/contract.ts';
 import { orAborted } from '../../storage/or-aborted.ts';
 import type { Range } from '../device.ts';
@@ -245,6 +247,18 @@ export async function attributesOf(images: readonly ChainImage[]): Promise<reado
   const storages = images.flatMap(({ image }) => image.storages());
   const found = await Promise.all(storages.map(async (storage) => (await storage.attributes?.()) ?? null));
   return found.filter((one) => one !== null);
+}
+
+/** Hints of those of the files that give some: the largest of each. */
+export function hintsOf(images: readonly ChainImage[]): StorageHints | undefined {
+  const hints = images.flatMap(({ image }) => image.storages()).flatMap((storage) => storage.hints ?? []);
+  if (hints.length === 0) return undefined;
+  const most = (of: (one: StorageHints) => number): number => largest(hints.map(of), 0);
+  return {
+    align: most(({ align }) => align),
+    transfer: most(({ transfer }) => transfer),
+    parallel: most((one) => one.parallel),
+  };
 }
 
 /** Closes all images, last first, and then throws the first failure. */
