@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './scripts/test-order.mjs';
 
 export default defineConfig({
   resolve: {
@@ -11,6 +12,7 @@ export default defineConfig({
     },
   },
   test: {
+    sequence: { sequencer: LongestFirst },
     setupFiles: [fileURLToPath(new URL('scripts/test-worker.mjs', import.meta.url))],
     // A line a file, not one a slow test.
     slowTestThreshold: Number.POSITIVE_INFINITY,

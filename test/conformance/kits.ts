@@ -1,6 +1,8 @@
 /** The kits of all formats that can be read, found by name: adding one takes no entry in a list. */
+
 import { FORMATS } from '../../src/formats/index.ts';
 import { RECOGNISED } from '../../src/formats/recognised/index.ts';
+import type { Config } from '../../src/image/contract.ts';
 import type { FormatKit } from '../formats/kit.ts';
 
 const readable = FORMATS.filter((format) => format.capabilities.read && !RECOGNISED.includes(format));
@@ -13,6 +15,11 @@ export function kitOf(name: string): FormatKit {
   const kit = KITS.find(({ format }) => format === name);
   if (kit === undefined) throw new Error(`test/formats/${name}.ts is missing`);
   return kit;
+}
+
+/** Config of images with units of about this size; empty where there is no choice, or no kit. */
+export function unitsOf(name: string, bytes: number): Config {
+  return KITS.find(({ format }) => format === name)?.units?.(bytes) ?? {};
 }
 
 async function loadKit(name: string): Promise<FormatKit> {

@@ -1,8 +1,12 @@
 /** The project's own checks notice what they are for. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkFile } from '../../scripts/layering.mjs';
+import { ROOT } from '../../scripts/prepare.mjs';
 import { spreadsIn } from '../../scripts/spreads.mjs';
 import { readSuites, suiteOf } from '../../scripts/suites.mjs';
+import { LONGEST } from '../../scripts/test-order.mjs';
 
 describe('layering', () => {
   it.each([
@@ -72,6 +76,10 @@ describe('lists spread into arguments', () => {
   ])('are not: %s', (text) => {
     expect(spreadsIn('src/x.ts', text)).toEqual([]);
   });
+});
+
+it('the test files that begin first are there', () => {
+  for (const file of LONGEST) expect(existsSync(join(ROOT, file)), file).toBe(true);
 });
 
 describe('suites', () => {

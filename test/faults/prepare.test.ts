@@ -5,6 +5,7 @@ import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { crashStates, Random, RecordingProvider } from '../../src/testing/index.ts';
 import { xorFilter } from '../../src/testing/xor-filter.ts';
+import { unitsOf } from '../conformance/kits.ts';
 import { rounds } from '../conformance/random.ts';
 
 const SIZE = 192 * 1024;
@@ -12,11 +13,6 @@ const NAMES = ['/0', '/1', '/2'] as const;
 const FORMATS = ['vdi', 'qcow2'] as const;
 type Name = (typeof FORMATS)[number];
 const OPEN = { mode: 'write', flushAfterMs: 0 } as const;
-
-const CONFIG = {
-  vdi: { AllocationBlockSize: 4096, DataAlignment: 512 },
-  qcow2: { cluster_size: 4096 },
-};
 
 function open(provider: StorageProvider, format: Name, count: number, options = {}): Promise<Disk> {
   const images = NAMES.slice(0, count).map((name) => ({ image: { provider, name }, format }));
@@ -30,7 +26,7 @@ async function makeChain(provider: StorageProvider, format: Name, seed: number):
   for (const [level, name] of NAMES.entries()) {
     const below = NAMES[level - 1];
     const shape = below === undefined ? { size: SIZE } : { parent: { provider, name: below }, parentFormat: format };
-    await createImage({ provider, name }, { provider, format, config: CONFIG[format], ...shape });
+    await createImage({ provider, name }, { provider, format, config: unitsOf(format, 4096), ...shape });
     const disk = await open(provider, format, level + 1);
     for (let piece = 0; piece < 6; piece++) {
       const offset = random.below(SIZE / 512 - 32) * 512;

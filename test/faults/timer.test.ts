@@ -13,6 +13,7 @@ import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/index.ts';
 import { overriding } from '../../src/testing/overriding.ts';
 import { xorFilter } from '../../src/testing/xor-filter.ts';
+import { unitsOf } from '../conformance/kits.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
 import { RestlessProvider } from '../model/restless.ts';
 
@@ -179,13 +180,10 @@ const CASES = OPERATIONS.flatMap((operation) =>
     .map((format) => ({ name: operation.name, format, operation })),
 );
 
-const configOf = (format: string): Record<string, number> =>
-  format === 'vdi' ? { AllocationBlockSize: UNIT, DataAlignment: 512 } : { cluster_size: UNIT };
-
 /** An image with something in it, over a parent or alone. */
 async function made(format: string, child: boolean): Promise<MemoryProvider> {
   const provider = new MemoryProvider();
-  const config = configOf(format);
+  const config = unitsOf(format, UNIT);
   const how = { format, mode: 'write', flushAfterMs: 0, allow: ['/'] } as const;
   const first = { provider, name: child ? BASE : DISK };
   await createImage(first, { format, config, size: SIZE });

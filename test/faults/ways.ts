@@ -11,10 +11,11 @@ import { createImage } from '../../src/operations/create.ts';
 import { openDisk } from '../../src/operations/open.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { initialBytes } from '../../src/testing/index.ts';
+import { unitsOf } from '../conformance/kits.ts';
 
 export const SECTOR = 512;
-/** Config values that make units and tables small, for the formats that know them. */
-const SMALL = { AllocationBlockSize: 4096, DataAlignment: SECTOR, cluster_size: 4096 };
+/** Bytes of a unit, where that can be chosen. */
+const UNIT = 4096;
 /** More units than a sector of a map has entries; the last of them is not whole. */
 export const SECTORS = 203 * 8 + 3;
 
@@ -41,11 +42,6 @@ export function waysToMake(format: Format): Way[] {
   return format.capabilities.diff ? [...ways, { title: 'diff', format, variant: [], diff: true }] : ways;
 }
 
-/** The values of `SMALL` that the format knows. */
-export function smallConfig({ configKeys }: Format): Record<string, number> {
-  return Object.fromEntries(Object.entries(SMALL).filter(([name]) => configKeys.some((key) => key.name === name)));
-}
-
 /** Name of the image. */
 export function imageOf({ format }: Way): string {
   return `/disk.${format.extensions[0]?.extension ?? format.name}`;
@@ -65,7 +61,7 @@ export async function prepareWay(provider: StorageProvider, way: Way): Promise<v
   if (!way.diff) return;
   const source = { provider, name: parentOf(way) };
   const { format } = way;
-  await createImage(source, { format: format.name, size: SECTORS * SECTOR, config: smallConfig(format) });
+  await createImage(source, { format: format.name, size: SECTORS * SECTOR, config: unitsOf(format.name, UNIT) });
   const disk = await openDisk(source, { mode: 'write', format: format.name, flushAfterMs: 0 });
   for (let sector = 0; sector < SECTORS; sector += 120) {
     await disk.write(sector * SECTOR, initialBytes(sector, Math.min(40, SECTORS - sector)));
@@ -83,7 +79,7 @@ export async function createWay(provider: StorageProvider, way: Way, registry = 
       registry,
       format: format.name,
       variant,
-      config: smallConfig(format),
+      config: unitsOf(format.name, UNIT),
       size: SECTORS * SECTOR,
       ...(way.diff ? { parent: { provider, name: parentOf(way) }, parentFormat: format.name } : {}),
     },

@@ -2,6 +2,7 @@
  * Everything that the test suites need to know of one format. `test/formats/<name>.ts` exports one such object as `kit`;
  * the suites run over all formats of the registry, each with its kit.
  */
+import type { Config } from '../../src/image/contract.ts';
 import type { HostileKit, Sample } from '../hostile/descriptor.ts';
 import type { CrashKit } from './crash-kit.ts';
 
@@ -9,6 +10,8 @@ import type { CrashKit } from './crash-kit.ts';
 export interface FormatKit {
   /** Name of the format in the registry. */
   readonly format: string;
+  /** Config of images with units of about this size, and tables as small as they get; left out: there is no choice. */
+  units?(bytes: number): Config;
   /** Files that are wrong on purpose; or the reason why none of this format can be. */
   readonly hostile: HostileKit | { readonly without: string };
   /**

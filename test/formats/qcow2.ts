@@ -5,6 +5,7 @@ import { hostile } from './qcow2/hostile.ts';
 
 export const kit: FormatKit = {
   format: 'qcow2',
+  units: (bytes) => ({ cluster_size: bytes }),
   hostile,
   crash: async () => (await import('./qcow2/crash.ts')).crash,
   // QEMU looks for data files from where it runs, not from where the image is.

@@ -10,6 +10,7 @@ import type { Source, StorageProvider } from '../../src/storage/contract.ts';
 import { localFiles } from '../../src/storage/local/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/random.ts';
+import { unitsOf } from '../conformance/kits.ts';
 import { RestlessProvider } from './restless.ts';
 
 /** One way to make a disk. */
@@ -191,7 +192,7 @@ export function imageName({ shape }: Scenario, level: number): string {
 export function makeOptions(scenario: Scenario, level: number): CreateImageOptions {
   const { shape, sizes, unit } = scenario;
   const format = [...shape.below, shape.format][level] ?? shape.format;
-  const config = knownConfig(format, scenario.setUp?.configs[level] ?? smallConfig(unit));
+  const config = knownConfig(format, scenario.setUp?.configs[level] ?? unitsOf(format.name, unit));
   const size = sizes[level] ?? 0;
   const variant = level === shape.below.length ? shape.variant : [];
   return {
@@ -204,15 +205,10 @@ export function makeOptions(scenario: Scenario, level: number): CreateImageOptio
 
 /** Config of an image that is put on top. */
 export function stackedConfig({ shape, setUp }: Scenario, unit: number): Config {
-  const own = { ...(setUp?.configs.at(-1) ?? smallConfig(unit)) };
+  const own = { ...(setUp?.configs.at(-1) ?? unitsOf(shape.format.name, unit)) };
   // Only one image can have the data file, and none with a parent its room at once.
   const apart = new Set(['data_file', 'data_file_raw', 'preallocation']);
   return knownConfig(shape.format, Object.fromEntries(Object.entries(own).filter(([key]) => !apart.has(key))));
-}
-
-/** Small units make small images. */
-function smallConfig(unit: number): Config {
-  return { AllocationBlockSize: unit, DataAlignment: SECTOR };
 }
 
 function knownConfig({ configKeys }: Format, config: Config): Config {

@@ -58,7 +58,7 @@ export function mixedLayers({ lower, upper }: Pair, count: number): Layer[] {
 
 /** Options of `createImage` for the layer. */
 export function makeOptions({ format, block, variant }: Layer): CreateImageOptions {
-  const key = format.configKeys.find(({ name }) => /(Block|Cluster|Grain)Size$/.test(name))?.name;
+  const key = format.configKeys.find(({ role }) => role === 'unit')?.name;
   return {
     format: format.name,
     ...(variant === undefined ? {} : { variant }),
