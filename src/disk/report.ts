@@ -66,7 +66,7 @@ export async function dumpChain(images: readonly ChainImage[]): Promise<string> 
 }
 
 async function factsOf({ image, settings }: ChainImage): Promise<string[]> {
-  const { regions, geometry, warnings, ...facts } = image.info;
+  const { regions, geometry, warnings, parent: _parent, ...facts } = image.info;
   const geometries = [geometry.physical, geometry.logical].map((one) =>
     one === null ? 'none' : `${one.cylinders}/${one.heads}/${one.sectors}`,
   );

@@ -119,6 +119,23 @@ export interface ImageLinks {
   readonly parentFormat: string | null;
 }
 
+/** Parent of an image as the image stores it. */
+export interface ParentReference {
+  /** Names in the order in which they are tried; relative ones count from the image's directory. */
+  readonly names: readonly string[];
+  readonly uuid: string | null;
+  readonly modificationUuid: string | null;
+  readonly format: string | null;
+  /** Identity of the parent's content: see `ImageInfo.contentId`. */
+  readonly contentId: string | null;
+}
+
+/** Identities of an image that may be a parent. */
+export type ParentIdentity = Pick<ImageInfo, 'uuid' | 'modificationUuid' | 'contentId'>;
+
+/** `same`: all identities match; `changed`: the image was written since the child was made; `other`: another image. */
+export type ParentVerdict = 'same' | 'changed' | 'other';
+
 /** A state of the disk inside the image. Names come from the image: escape them before printing. */
 export interface SnapshotInfo {
   readonly id: string;
@@ -196,6 +213,10 @@ export interface ImageInfo extends ImageLinks {
   readonly dirty: boolean | null;
   /** True when reading the image requires a parent. */
   readonly differencing: boolean;
+  /** Null: no link to a parent is stored. The members of `ImageLinks` repeat it. */
+  readonly parent: ParentReference | null;
+  /** Identity of the content in formats without modification UUIDs, such as a CID; changed when the content changes. */
+  readonly contentId?: string | null | undefined;
   /** Harmless irregularities found while opening, for people. */
   readonly warnings: readonly string[];
   /** Config values that create an image like this one. Absent: the defaults. */
@@ -237,6 +258,9 @@ export interface ParentLink {
   readonly format: string;
   readonly uuid: string | null;
   readonly modificationUuid: string | null;
+  readonly contentId?: string | null | undefined;
+  /** Last write to the file, in milliseconds since 1970; only for a new child. Null when unknown. */
+  readonly modifiedMs?: number | null | undefined;
 }
 
 /** A file of an image other than the main one. */
@@ -342,6 +366,8 @@ export interface Image {
    * and nothing else may run at the same time. Absent if the format stores no link.
    */
   relink?(parent: ParentLink | null): Promise<void>;
+  /** Compares an image with the stored parent. Default: by UUIDs, then by the identity of the content. */
+  judgeParent?(found: ParentIdentity): ParentVerdict;
   /** Files of the image other than the main one. Absent for formats with one file. */
   parts?(): readonly ImagePart[];
   /**

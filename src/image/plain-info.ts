@@ -1,6 +1,7 @@
 /** Metadata and capabilities of formats that store nothing but a disk. */
 import { checkArguments, NUMBER, TEXT, withFields } from '../arguments.ts';
 import type { ImageInfo } from './contract.ts';
+import { parentLinks } from './parent.ts';
 import { singleRegion } from './regions.ts';
 
 const SECTOR_SIZE = 512;
@@ -24,11 +25,8 @@ export function plainInfo(
     differencing: false,
     uuid: null,
     modificationUuid: null,
-    parentUuid: null,
-    parentModificationUuid: null,
-    parentName: null,
-    parentFormat: null,
     warnings: [],
+    ...parentLinks(own.parent ?? null),
     ...own,
   };
 }

@@ -5,7 +5,7 @@ import { environmentOf, registryOf, sourceOf } from '../disk/open/environment.ts
 import { checkFormatConfig, checkVariants } from '../disk/open/format-options.ts';
 import { locked, takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
-import { keysOfNamed } from '../disk/open/parts.ts';
+import { keysOfNamed, mainStorage } from '../disk/open/parts.ts';
 import type { CreateImageOptions, ImageSource, InspectReport } from '../disk/options.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
@@ -193,20 +193,19 @@ async function parentOf(format: Format, options: CreateImageOptions, warnings: s
   }
   const source = sourceOf(options.parent, options);
   const { parentFormat, provider, registry, signal } = options;
-  const report = await inspect(source, {
-    signal,
-    lock: false,
-    format: parentFormat,
-    provider,
-    registry,
-  }).catch((error: unknown) => {
+  const how = { signal, lock: false, format: parentFormat, provider, registry, mode: 'read', infoOnly: true } as const;
+  const opened = await openImage(source, how).catch((error: unknown) => {
     throw ofParent(error);
   });
+  await using _closing = { [Symbol.asyncDispose]: () => opened.image.close() };
+  const { info } = opened.image;
   // Formats without UUIDs store the name of the parent instead.
-  if (report.uuid === null && format.capabilities.uuid) {
-    warnings.push(`${report.file} has no UUID, so the link to it is not stored; name it with --parent when opening.`);
+  if (info.uuid === null && format.capabilities.uuid) {
+    warnings.push(`${opened.name} has no UUID, so the link to it is not stored; name it with --parent when opening.`);
   }
-  const { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat } = report;
+  const { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat } = info;
   const links = { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat };
-  return { size: report.virtualSize, links: { ...links, name: source.name, format: report.format } };
+  const { modifiedMs } = await mainStorage(opened.image).identity();
+  const link = { name: source.name, format: info.format, contentId: info.contentId, modifiedMs };
+  return { size: info.virtualSize, links: { ...links, ...link } };
 }

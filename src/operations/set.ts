@@ -118,8 +118,8 @@ async function linkFor(
   const found = await source.provider.lookUp(source.name);
   const below = await chainFilesOf(parent, { ...environmentOf(options), format: parentFormat });
   refuseMisfit(child, report, found?.key === child.key || below.keys.has(child.key));
-  const { uuid, modificationUuid, format } = report;
-  return { name: source.name, format, uuid, modificationUuid };
+  const { uuid, modificationUuid, contentId, format } = report;
+  return { name: source.name, format, uuid, modificationUuid, contentId };
 }
 
 function refuseMisfit(child: OpenedImage, parent: ImageReport, isSame: boolean): void {

@@ -8,6 +8,7 @@ import { boundsBeside, ImagesBeside, type LookBeside } from '../disk/open/beside
 import { gateOf, sourceOf } from '../disk/open/environment.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import type { ImageInfo } from '../image/contract.ts';
+import { parentNames } from '../image/parent.ts';
 import type { Source } from '../storage/contract.ts';
 import { isPlainName, openGate } from '../storage/gate.ts';
 import { inspect } from './inspect.ts';
@@ -97,18 +98,21 @@ export function lookInto(directory: string, from: Source, options: EnvironmentOp
 /** An image, with its parent link. */
 interface NamedLinks {
   readonly name: string;
-  readonly info: Pick<ImageInfo, 'parentUuid' | 'parentName'>;
+  readonly info: Pick<ImageInfo, 'parentUuid' | 'parent'>;
 }
 
 /** The parent link of an image. */
 export async function linkOf({ name, info }: NamedLinks, from: Source): Promise<LinkToParent> {
-  return { parentUuid: info.parentUuid, parentKey: await keyOfParent(from, name, info.parentName) };
+  return { parentUuid: info.parentUuid, parentKey: await keyOfParent(from, name, parentNames(info)) };
 }
 
 /** Looked up, never opened. */
-async function keyOfParent({ provider }: Source, child: string, parentName: string | null): Promise<string | null> {
-  if (parentName === null || !isPlainName(parentName)) return null;
-  return (await provider.lookUp(provider.resolve(parentName, child)))?.key ?? null;
+async function keyOfParent({ provider }: Source, child: string, names: readonly string[]): Promise<string | null> {
+  for (const name of names.filter(isPlainName)) {
+    const found = await provider.lookUp(provider.resolve(name, child));
+    if (found !== null) return found.key;
+  }
+  return null;
 }
 
 /** A sentence for each child affected by a change of its parent. */

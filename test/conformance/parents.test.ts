@@ -3,7 +3,12 @@
  * beside the right one, in every order that a directory may have.
  */
 import { describe, expect, it } from 'vitest';
-import type { Format } from '../../src/image/contract.ts';
+import type { Format, ImageInfo, Mapping } from '../../src/image/contract.ts';
+import { defineFormat } from '../../src/image/define-format.ts';
+import { mainFile } from '../../src/image/files.ts';
+import { parentLinks, parentReference } from '../../src/image/parent.ts';
+import { PlainImage } from '../../src/image/plain-image.ts';
+import { plainInfo } from '../../src/image/plain-info.ts';
 import { Registry } from '../../src/image/registry.ts';
 import { createImage, Disk, FORMATS, inspect, isImageError, rebaseImage } from '../../src/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
@@ -19,6 +24,10 @@ async function backUp(provider: MemoryProvider, from: string, to: string, into =
   await source.read(0, bytes);
   const target = await into.create(to);
   await target.write(0, bytes);
+}
+
+function withName(info: ImageInfo, name: string): ImageInfo {
+  return { ...info, ...parentLinks(parentReference({ ...info.parent, names: [name] })) };
 }
 
 async function fillDisk(provider: MemoryProvider, name: string, byte: number): Promise<void> {
@@ -169,7 +178,7 @@ describe.each(LINKED)('parents: $title', ({ lower, upper }) => {
           const image = await upper.open(source, options);
           return new Proxy(image, {
             get(target, key) {
-              if (key === 'info' && source.name === '/child') return { ...target.info, parentName: name };
+              if (key === 'info' && source.name === '/child') return withName(target.info, name);
               const value: unknown = Reflect.get(target, key, target);
               return typeof value === 'function' ? value.bind(target) : value;
             },
@@ -200,5 +209,145 @@ describe.each(LINKED)('parents: $title', ({ lower, upper }) => {
         expect(await parentOf(provider, name)).toBe('/parent');
       },
     );
+  });
+});
+
+/** Header of a toy: JSON in the first sector; the second is the disk, unless a parent has it. */
+interface Note {
+  readonly content: string;
+  readonly parent?: { readonly names: readonly string[]; readonly content: string };
+}
+
+/** A toy like VMDK: several names of the parent, and an identity of its content instead of UUIDs. */
+class NoteImage extends PlainImage {
+  readonly note: Note;
+
+  constructor(storage: PlainImage['storage'], note: Note) {
+    super(storage);
+    this.note = note;
+  }
+
+  get info() {
+    const { content: contentId, parent } = this.note;
+    const link = parent && parentReference({ names: parent.names, contentId: parent.content, format: 'notes' });
+    const facts = { format: 'notes', virtualSize: 512, blockSize: null, differencing: link !== undefined };
+    return plainInfo({ ...facts, contentId, parent: link ?? null });
+  }
+
+  map(_guestOffset: number, length: number): Mapping {
+    if (this.note.parent !== undefined) return { kind: 'absent', length };
+    return { kind: 'data', storage: this.storage, fileOffset: 512, length, writable: false };
+  }
+}
+
+class StrictNote extends NoteImage {
+  judgeParent({ contentId }: Pick<ImageInfo, 'contentId'>) {
+    return contentId === this.note.parent?.content ? 'same' : 'other';
+  }
+}
+
+describe.each([
+  ['the default verdict', NoteImage],
+  ['a verdict of the format', StrictNote],
+])('parents by several names and a content ID: %s', (_title, Kind) => {
+  const notes = defineFormat({
+    name: 'notes',
+    title: 'Notes',
+    probe: ({ head }) => ({ match: head[0] === 0x7b ? 'yes' : 'no', reason: 'its first letter' }),
+    async open(files) {
+      const header = new Uint8Array(512);
+      await mainFile(files).read(0, header);
+      return new Kind(mainFile(files), JSON.parse(new TextDecoder().decode(header).replaceAll('\0', '')));
+    },
+  });
+  const registry = new Registry([...FORMATS, notes]);
+
+  async function put(provider: MemoryProvider, name: string, note: Note, byte = 0): Promise<void> {
+    const bytes = new Uint8Array(1024).fill(byte, 512);
+    bytes.fill(0, 0, 512);
+    bytes.set(new TextEncoder().encode(JSON.stringify(note)));
+    await (await provider.create(name)).write(0, bytes);
+  }
+
+  async function family(parents: Readonly<Record<string, string>>, names: readonly string[]): Promise<MemoryProvider> {
+    const provider = new MemoryProvider();
+    for (const [number, [name, content]] of Object.entries(parents).entries()) {
+      await put(provider, name, { content }, number + 1);
+    }
+    await put(provider, '/box/child', { content: 'c', parent: { names, content: 'a' } });
+    return provider;
+  }
+
+  const open = (provider: MemoryProvider, more = {}) =>
+    Disk.open({ provider, name: '/box/child' }, { allow: ['/'], registry, ...more });
+  const custom = Kind === StrictNote;
+
+  it('the first name that leads to an image is taken', async () => {
+    const provider = await family({ '/box/one': 'a', '/far/two': 'a' }, ['gone', '/far/two', 'one']);
+    await using disk = await open(provider, { linkage: 'strict' });
+    expect(disk.images.map(({ name }) => name)).toEqual(['/far/two', '/box/child']);
+    expect(await firstByte(disk)).toBe(2);
+    const report = await inspect({ provider, name: '/box/child' }, { registry });
+    expect(report).toMatchObject({ parentName: 'gone', parentFormat: 'notes', parentUuid: null });
+    expect(report.parent).toMatchObject({ names: ['gone', '/far/two', 'one'], contentId: 'a' });
+  });
+
+  it('a name that the gate refuses gives way to the next', async () => {
+    const provider = await family({ '/far/one': 'a', '/box/two': 'a' }, ['/far/one', 'two']);
+    await using disk = await open(provider, { allow: ['same-directory'] });
+    expect(disk.images[0]?.name).toBe('/box/two');
+    await expect(open(provider, { allow: 'none' })).rejects.toMatchObject({ kind: 'denied' });
+  });
+
+  it('one with another content is passed over where the format says that it is another image', async () => {
+    const provider = await family({ '/box/one': 'b', '/box/two': 'a' }, ['one', 'two']);
+    const disk = await open(provider);
+    expect(disk.images[0]?.name).toBe(custom ? '/box/two' : '/box/one');
+    expect(disk.warnings.length).toBe(custom ? 0 : 1);
+    await disk.close();
+  });
+
+  it('one that was written since follows the policy for links', async () => {
+    const provider = await family({ '/box/one': 'b' }, ['one']);
+    const mismatch = { kind: 'corrupt', context: { field: 'parent content ID', expected: 'a', found: 'b (/box/one)' } };
+    await expect(open(provider, { linkage: 'strict' })).rejects.toMatchObject(mismatch);
+    const lax = open(provider, { linkage: 'warn' });
+    if (custom) await expect(lax).rejects.toMatchObject(mismatch);
+    else {
+      await using disk = await lax;
+      expect(disk.warnings.join()).toContain('/box/one was written after /box/child was made from it');
+    }
+    await using disk = await open(provider, { linkage: 'off' });
+    expect(disk.warnings).toEqual([]);
+  });
+
+  it('a new child is given the content ID and the time of the parent', async () => {
+    const provider = await family({ '/box/one': 'b' }, []);
+    const seen: unknown[] = [];
+    const upper = LINKED[0]?.upper;
+    const spy = FORMATS.map((one): Format => {
+      const { create } = one;
+      if (one !== upper || create === undefined) return one;
+      return {
+        ...one,
+        create: (files, options) => {
+          seen.push(options.parent);
+          return create.call(one, files, options);
+        },
+      };
+    });
+    const how = {
+      format: upper?.name,
+      parent: { provider, name: '/box/one' },
+      registry: new Registry([...spy, notes]),
+    };
+    await createImage({ provider, name: '/box/new' }, how);
+    const link = { name: '/box/one', format: 'notes', contentId: 'b', modifiedMs: expect.any(Number) };
+    expect(seen).toEqual([expect.objectContaining(link)]);
+  });
+
+  it('nothing is taken where no name leads anywhere', async () => {
+    const provider = await family({}, ['one', 'two']);
+    await expect(open(provider)).rejects.toMatchObject({ kind: 'not-found', context: { path: '/box/one' } });
   });
 });

@@ -5,8 +5,8 @@ import type { ChainImage } from '../path/chain.ts';
 
 /** Link to an image, as its children store it. */
 export function linkTo({ name, format, image }: ChainImage): ParentLink {
-  const { uuid, modificationUuid } = image.info;
-  return { name, format, uuid, modificationUuid };
+  const { uuid, modificationUuid, contentId } = image.info;
+  return { name, format, uuid, modificationUuid, contentId };
 }
 
 /** Stores the link to the parent in the child, if its format can. */

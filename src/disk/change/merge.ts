@@ -563,6 +563,7 @@ export class Merge {
       format: parentFormat ?? '',
       uuid: parentUuid,
       modificationUuid: parentModificationUuid,
+      contentId: image.info.parent?.contentId,
     };
   }
 

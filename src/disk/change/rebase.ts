@@ -17,6 +17,7 @@ import { ActiveImage } from '../path/active-image.ts';
 import { Chain, type ChainImage, closeImages, type Located } from '../path/chain.ts';
 import { isStored } from '../path/stored.ts';
 import type { DiskHost } from './host.ts';
+import { linkTo } from './links.ts';
 import type { OpenedChain } from './stack.ts';
 
 /** Options for a rebase. */
@@ -154,7 +155,7 @@ class Rebase {
     if (image.set !== undefined && image.info.modificationUuid !== modificationUuid) {
       await image.set({ modificationUuid });
     }
-    await image.relink?.(linkTo(this.#new));
+    await image.relink?.(linkToParent(this.#new));
     this.#host.replaceHead(new ActiveImage(this.#new, this.#host.options));
   }
 
@@ -233,9 +234,6 @@ function sharedImages(one: readonly ChainImage[], other: readonly ChainImage[]):
   return different === -1 ? one.length : different;
 }
 
-function linkTo(chain: Chain): ParentLink | null {
-  if (chain.top === 0) return null;
-  const { name, format, image } = chain.at(chain.top - 1);
-  const { uuid, modificationUuid } = image.info;
-  return { name, format, uuid, modificationUuid };
+function linkToParent(chain: Chain): ParentLink | null {
+  return chain.top === 0 ? null : linkTo(chain.at(chain.top - 1));
 }

@@ -1,6 +1,7 @@
 /** The parent stored in an image: resolved relative to it, opened through the gate, in the recorded format. */
-import { ImageError, printable } from '../../errors.ts';
+import { assert, ImageError, isImageError, printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
+import { judgeParent, parentNames } from '../../image/parent.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { DiskOpenOptions } from '../options.ts';
 import { registryOf, settingsOf } from './environment.ts';
@@ -9,18 +10,40 @@ import { type ChosenFormat, type ImageFile, type OpenedImage, withImageFile } fr
 /** A stored parent and its child. */
 export interface StoredParent {
   readonly child: OpenedImage;
-  /** Name as stored by the child. */
-  readonly name: string;
   readonly options: DiskOpenOptions & { readonly infoOnly?: boolean | undefined };
   /** Format given by the caller for this parent. */
   readonly format: string | undefined;
 }
 
 /**
- * Opens the parent. Throws `denied` when the gate rejects it, or when its format is not recorded and it looks like more
- * than a raw disk: a guest can write a header into a raw disk to make its host open other files.
+ * Opens the parent: the first stored name that leads to an image, unless that is another one. Throws `denied` when the gate
+ * rejects it, or when its format is not recorded and it looks like more than a raw disk: a guest can write a header into a
+ * raw disk to make its host open other files.
  */
-export async function openStoredParent({ child, name, options, format }: StoredParent): Promise<OpenedImage> {
+export async function openStoredParent(stored: StoredParent): Promise<OpenedImage> {
+  const { image } = stored.child;
+  const names = parentNames(image.info);
+  const failures: unknown[] = [];
+  for (const [at, name] of names.entries()) {
+    const parent = await openByName(stored, name).catch((error: unknown) => {
+      if (!leadsNowhere(error)) throw error;
+      failures.push(error);
+      return null;
+    });
+    if (parent === null) continue;
+    // The last one is left to the policy of the caller, who names the difference.
+    if (at === names.length - 1 || judgeParent(image, parent.image.info) !== 'other') return parent;
+    await parent.image.close();
+  }
+  assert(failures.length > 0, 'an image without any link to its parent was refused');
+  throw failures[0];
+}
+
+function leadsNowhere(error: unknown): boolean {
+  return isImageError(error) && (error.kind === 'not-found' || error.kind === 'denied');
+}
+
+async function openByName({ child, options, format }: StoredParent, name: string): Promise<OpenedImage> {
   const { provider } = child.source;
   const wanted = isPlainName(name) ? provider.resolve(name, child.name) : name;
   const namedBy = { gate: child.gate, from: child.source, role: 'parent image' };

@@ -1,6 +1,7 @@
 /** Opening images: probing, and finding parents through the gate. */
-import { assert, ImageError, throwIfAborted } from '../../errors.ts';
+import { type ErrorContext, ImageError, throwIfAborted } from '../../errors.ts';
 import type { Format, Image } from '../../image/contract.ts';
+import { judgeParent, parentNames } from '../../image/parent.ts';
 import { ofParent } from '../../image/probe.ts';
 import { LIMITS } from '../../limits.ts';
 import type { OpenMode, Source } from '../../storage/contract.ts';
@@ -147,8 +148,8 @@ export async function openParents(
 
 /** True for an image with a parent that it does not identify. */
 function isUnlinked({ image }: OpenedImage): boolean {
-  const { differencing, parentUuid, parentName } = image.info;
-  return differencing && parentUuid === null && parentName === null;
+  const { differencing, parentUuid } = image.info;
+  return differencing && parentUuid === null && parentNames(image.info).length === 0;
 }
 
 /**
@@ -212,37 +213,37 @@ function refuseLoop(opened: readonly OpenedImage[]): void {
   });
 }
 
-/**
- * UUIDs tell a wrong parent from the right one; the modification UUID shows later writes to it, which are refused where
- * warnings are impossible.
- */
+/** Compares a parent with the stored links. Later writes to it are refused where warnings are impossible. */
 function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[] | null): void {
-  const wanted = child.image.info.parentUuid;
-  const { uuid, modificationUuid } = parent.image.info;
-  if (wanted === null || uuid === null) return;
-  if (wanted !== uuid) {
+  const verdict = judgeParent(child.image, parent.image.info);
+  if (verdict === 'same') return;
+  const details = { status: 'VERR_VD_UUID_MISMATCH', path: child.name, ...difference(child, parent) };
+  if (verdict === 'other') {
     throw new ImageError('corrupt', 'The parent is not the one that this image was made from', {
-      status: 'VERR_VD_UUID_MISMATCH',
-      path: child.name,
-      field: 'parent UUID',
-      found: `${uuid} (${parent.name})`,
-      expected: wanted,
+      ...details,
       hint: 'Name the right parent with --parent.',
     });
   }
-  const known = child.image.info.parentModificationUuid;
-  if (known === null || modificationUuid === null || known === modificationUuid) return;
   if (warnings === null) {
     throw new ImageError('corrupt', 'The parent was written after the image was made from it', {
-      status: 'VERR_VD_UUID_MISMATCH',
-      path: child.name,
-      field: 'parent modification UUID',
-      found: `${modificationUuid} (${parent.name})`,
-      expected: known,
+      ...details,
       hint: 'What is read may be a mixture: restore the parent, or accept it (setImage; on the command line: set --parent).',
     });
   }
   warnings.push(`${parent.name} was written after ${child.name} was made from it; what is read may be a mixture.`);
+}
+
+/** The first identity in which a parent differs from the one that its child stores. */
+function difference({ image }: OpenedImage, { image: parent, name }: OpenedImage): ErrorContext {
+  const [stored, found] = [image.info, parent.info];
+  const identities = [
+    ['parent UUID', stored.parentUuid, found.uuid],
+    ['parent modification UUID', stored.parentModificationUuid, found.modificationUuid],
+    ['parent content ID', stored.parent?.contentId ?? null, found.contentId ?? null],
+  ] as const;
+  const [field, expected, other] =
+    identities.find(([, wanted, is]) => wanted !== null && is !== null && wanted !== is) ?? [];
+  return field === undefined ? {} : { field, found: `${other} (${name})`, expected: expected ?? undefined };
 }
 
 /** The parent that the child names, or the one with the stored UUIDs. */
@@ -251,12 +252,11 @@ async function findParent(
   opened: readonly OpenedImage[],
   { options, search, changes }: Search,
 ): Promise<{ readonly parent: OpenedImage; readonly warnings: readonly string[] }> {
-  const { parentUuid, parentName } = child.image.info;
-  if (parentUuid === null && parentName !== null) {
+  const { parentUuid } = child.image.info;
+  if (parentUuid === null) {
     const format = opened.length === 1 ? options.parentFormat : undefined;
-    return { parent: await openStoredParent({ child, name: parentName, options, format }), warnings: [] };
+    return { parent: await openStoredParent({ child, options, format }), warnings: [] };
   }
-  assert(parentUuid !== null, 'an image without any link to its parent was refused');
   const { parent, doubt } = await search.find({ child, uuid: parentUuid, opened });
   if (doubt === null) return { parent, warnings: [] };
   if (changes || opened[0]?.image.can.write === true || options.linkage === 'strict') {

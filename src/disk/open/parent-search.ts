@@ -6,7 +6,8 @@
  * would be a guess, and is refused.
  */
 import { ImageError, printable } from '../../errors.ts';
-import type { ImageInfo } from '../../image/contract.ts';
+import type { ParentIdentity } from '../../image/contract.ts';
+import { judgeCandidate, parentNames } from '../../image/parent.ts';
 import type { Source } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { DiskOpenOptions } from '../options.ts';
@@ -14,14 +15,11 @@ import { boundsBeside, ImagesBeside, knownImages } from './beside.ts';
 import { settingsOf } from './environment.ts';
 import { type OpenedImage, withImageFile } from './image-file.ts';
 
-/** Relation of a candidate to the child. */
-export type Verdict = 'same' | 'changed' | 'other';
-
 /** A possible parent. */
 interface Candidate {
   readonly name: string;
   readonly key: string;
-  readonly info: Pick<ImageInfo, 'uuid' | 'modificationUuid'>;
+  readonly info: ParentIdentity;
 }
 
 /** The images of one directory, read once for all images of a chain in it. */
@@ -62,14 +60,13 @@ export class ParentSearch {
     const { child, opened } = orphan;
     const own = new Set(opened.map(({ key }) => key));
     const named = await this.#named(child);
-    if (named !== null && judge(child.image.info, named.info) === 'same' && !own.has(named.key)) {
-      return { parent: await this.#open(named, orphan), doubt: null };
-    }
+    const right = named.find(({ key, info }) => judgeCandidate(child.image, info) === 'same' && !own.has(key));
+    if (right !== undefined) return { parent: await this.#open(right, orphan), doubt: null };
     const { candidates, complete } = await this.#around(child, opened);
-    const all = named === null || candidates.some(({ key }) => key === named.key) ? candidates : [named, ...candidates];
-    const fitting = all.filter(({ info }) => judge(child.image.info, info) !== 'other');
+    const all = [...named.filter((one) => !candidates.some(({ key }) => key === one.key)), ...candidates];
+    const fitting = all.filter(({ info }) => judgeCandidate(child.image, info) !== 'other');
     const possible = fitting.filter(({ key }) => !own.has(key));
-    const same = possible.filter(({ info }) => judge(child.image.info, info) === 'same');
+    const same = possible.filter(({ info }) => judgeCandidate(child.image, info) === 'same');
     const best = distinct(same.length > 0 ? same : possible);
     const [taken] = best;
     if (taken === undefined) throw notFound(orphan, fitting.length > 0, complete);
@@ -77,11 +74,14 @@ export class ParentSearch {
     return { parent: await this.#open(taken, orphan), doubt: certain ? null : doubtOf(orphan, best, complete) };
   }
 
-  /** The image that the child names as its parent, if it is one and may be opened. */
-  async #named(child: OpenedImage): Promise<Candidate | null> {
-    const { parentName } = child.image.info;
-    if (parentName === null || !isPlainName(parentName)) return null;
-    return this.#look(child).lookAt(child.source.provider.resolve(parentName, child.name));
+  /** Images that the child names as its parent, in its order, as far as they may be opened. */
+  async #named(child: OpenedImage): Promise<Candidate[]> {
+    const found: Candidate[] = [];
+    for (const name of parentNames(child.image.info).filter(isPlainName)) {
+      const candidate = await this.#look(child).lookAt(child.source.provider.resolve(name, child.name));
+      if (candidate !== null) found.push(candidate);
+    }
+    return found;
   }
 
   async #around(child: OpenedImage, opened: readonly OpenedImage[]): Promise<Directory> {
@@ -91,8 +91,8 @@ export class ParentSearch {
     const images = this.#look(child, opened);
     const candidates: Candidate[] = [];
     for await (const { name, key, info } of images) {
-      const { uuid, modificationUuid } = info;
-      candidates.push({ name, key, info: { uuid, modificationUuid } });
+      const { uuid, modificationUuid, contentId } = info;
+      candidates.push({ name, key, info: { uuid, modificationUuid, contentId } });
     }
     // The order of a directory is an accident; what is taken must not be one.
     candidates.sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -112,15 +112,6 @@ export class ParentSearch {
     if (found === null) throw notFound(orphan, false, true);
     return found;
   }
-}
-
-/** Relation of a candidate to a child with these stored UUIDs. */
-export function judge(
-  { parentUuid, parentModificationUuid }: Pick<ImageInfo, 'parentUuid' | 'parentModificationUuid'>,
-  { uuid, modificationUuid }: Pick<ImageInfo, 'uuid' | 'modificationUuid'>,
-): Verdict {
-  if (uuid === null || uuid !== parentUuid) return 'other';
-  return parentModificationUuid === null || parentModificationUuid === modificationUuid ? 'same' : 'changed';
 }
 
 /** Names of one file count as one candidate. */
@@ -161,11 +152,7 @@ function doubtOf({ child, uuid, opened }: Orphan, best: readonly Candidate[], co
 }
 
 /** Opens a file with the UUID; null when it has been replaced in the meantime. Errors are reported now. */
-async function openCandidate(
-  name: string,
-  { child, uuid }: Orphan,
-  options: DiskOpenOptions,
-): Promise<OpenedImage | null> {
+async function openCandidate(name: string, { child }: Orphan, options: DiskOpenOptions): Promise<OpenedImage | null> {
   const namedBy = { gate: child.gate, from: child.source, role: 'parent image' };
   const source: Source = { provider: child.source.provider, name };
   return withImageFile(source, { ...options, mode: 'read', namedBy }, async (file) => {
@@ -173,7 +160,7 @@ async function openCandidate(
     if (guessed || !format.capabilities.read) return null;
     const chosen = { format, recognisedBy: answer.reason, guessed, warnings: [] };
     const found = await file.open(chosen, { settings: settingsOf(options) });
-    if (found.image.info.uuid === uuid) return found;
+    if (judgeCandidate(child.image, found.image.info) !== 'other') return found;
     await found.image.close();
     return null;
   });

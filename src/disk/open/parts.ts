@@ -1,6 +1,7 @@
 /** Names that an image stores of other files, and the files among them that belong to it. */
 import { ImageError } from '../../errors.ts';
 import type { Image, ImagePart } from '../../image/contract.ts';
+import { parentNames } from '../../image/parent.ts';
 import type { NameInfo, OpenMode, Source, Storage } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { OpenedImage } from './image-file.ts';
@@ -21,9 +22,8 @@ export interface StoredName {
 
 /** All names of other files in an image. */
 export function storedNames(image: PlacedImage['image']): StoredName[] {
-  const { parentName } = image.info;
   return [
-    ...(parentName === null ? [] : [{ role: 'parent', stored: parentName } as const]),
+    ...parentNames(image.info).map((stored) => ({ role: 'parent', stored }) as const),
     ...(image.parts?.() ?? []).map(({ name }) => ({ role: 'part', stored: name }) as const),
   ];
 }

@@ -18,6 +18,7 @@ import type {
 } from '../../image/contract.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { derivePhysical } from '../../image/geometry.ts';
+import { parentLinks } from '../../image/parent.ts';
 import { readProbeInput } from '../../image/probe.ts';
 import { singleRegion } from '../../image/regions.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
@@ -111,10 +112,7 @@ export class RawImage implements Image {
       differencing: false,
       uuid: null,
       modificationUuid: null,
-      parentUuid: null,
-      parentModificationUuid: null,
-      parentName: null,
-      parentFormat: null,
+      ...parentLinks(null),
       warnings: padded ? [`${this.#storage.label} is no multiple of 512 bytes; zeroes fill its last sector.`] : [],
     };
   }

@@ -28,11 +28,13 @@ import type {
   MetadataExtent,
   MetaWrite,
   ParentLink,
+  ParentReference,
   ResizeOptions,
   SealedMetadata,
   WriteSlot,
 } from '../../image/contract.ts';
 import { derivePhysical } from '../../image/geometry.ts';
+import { parentLinks, parentReference } from '../../image/parent.ts';
 import { singleRegion } from '../../image/regions.ts';
 import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
@@ -157,10 +159,7 @@ export class VdiImage implements Image {
       differencing: header.differencing,
       uuid: header.uuid,
       modificationUuid: header.old ? header.modificationUuid : modificationUuid(this.#sector),
-      parentUuid: header.parentUuid,
-      parentModificationUuid: header.parentModificationUuid,
-      parentName: null,
-      parentFormat: null,
+      ...parentLinks(parentOf(header)),
       warnings: header.warnings,
       config: { AllocationBlockSize: header.blockSize, DataAlignment: alignmentOf(header) },
     };
@@ -342,4 +341,9 @@ function alignmentOf({ mapOffset, dataOffset }: Pick<VdiHeader, 'mapOffset' | 'd
   let alignment = DEFAULT_ALIGNMENT;
   while (alignment > SECTOR && (mapOffset % alignment !== 0 || dataOffset % alignment !== 0)) alignment /= 2;
   return alignment;
+}
+
+/** VDI images store no name of their parent. */
+function parentOf({ parentUuid: uuid, parentModificationUuid: modificationUuid }: VdiHeader): ParentReference | null {
+  return uuid === null && modificationUuid === null ? null : parentReference({ uuid, modificationUuid });
 }

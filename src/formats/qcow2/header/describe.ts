@@ -1,5 +1,6 @@
 /** QCOW2 image metadata. */
-import type { BitmapInfo, ImageInfo } from '../../../image/contract.ts';
+import type { BitmapInfo, ImageInfo, ParentReference } from '../../../image/contract.ts';
+import { parentLinks, parentReference } from '../../../image/parent.ts';
 import { singleRegion } from '../../../image/regions.ts';
 import { type Bitmap, bitmapsConsistent, isInUse } from '../bitmaps/bitmaps.ts';
 import { CONFIG } from '../config.ts';
@@ -42,10 +43,7 @@ export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecor
     regions: singleRegion(virtualSize, 512),
     uuid: null,
     modificationUuid: null,
-    parentUuid: null,
-    parentModificationUuid: null,
-    parentName: header.backingName,
-    parentFormat: header.backingFormat,
+    ...parentLinks(parentOf(header)),
     dirty: header.version === VERSION_3 ? (header.incompatible & INCOMPATIBLE.dirty) !== 0n : null,
     differencing: header.backingName !== null,
     warnings,
@@ -55,6 +53,10 @@ export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecor
       bitmapInfo(bitmap, bitmapsConsistent(header) && (!isInUse(bitmap) || isRecorded(bitmap))),
     ),
   };
+}
+
+function parentOf({ backingName: name, backingFormat: format }: Qcow2Header): ParentReference | null {
+  return name === null && format === null ? null : parentReference({ names: name === null ? [] : [name], format });
 }
 
 /** Config values that create a header like this one. The data file is specific to each image. */
