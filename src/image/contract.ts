@@ -7,7 +7,10 @@ import type { MaybePromise, NewFiles, OpenMode, OperationOptions, ReadTarget, St
 import type { ImageFiles } from './files.ts';
 import type { Finding } from './findings.ts';
 import type { Geometry } from './geometry.ts';
+import type { ParentIdentity, ParentLink, ParentReference, ParentVerdict } from './parent.ts';
 import type { RegionList } from './regions.ts';
+
+export type { ParentIdentity, ParentLink, ParentReference, ParentVerdict };
 
 /** Kind of medium: vd.h's VDTYPE. */
 export type MediumType = 'hdd' | 'optical' | 'floppy';
@@ -118,23 +121,6 @@ export interface ImageLinks {
   /** Stored format of the parent. */
   readonly parentFormat: string | null;
 }
-
-/** Parent of an image as the image stores it. */
-export interface ParentReference {
-  /** Names in the order in which they are tried; relative ones count from the image's directory. */
-  readonly names: readonly string[];
-  readonly uuid: string | null;
-  readonly modificationUuid: string | null;
-  readonly format: string | null;
-  /** Identity of the parent's content: see `ImageInfo.contentId`. */
-  readonly contentId: string | null;
-}
-
-/** Identities of an image that may be a parent. */
-export type ParentIdentity = Pick<ImageInfo, 'uuid' | 'modificationUuid' | 'contentId'>;
-
-/** `same`: all identities match; `changed`: the image was written since the child was made; `other`: another image. */
-export type ParentVerdict = 'same' | 'changed' | 'other';
 
 /** A state of the disk inside the image. Names come from the image: escape them before printing. */
 export interface SnapshotInfo {
@@ -249,18 +235,6 @@ export interface ImageChanges {
   readonly geometry?:
     | { readonly physical?: Geometry | null | undefined; readonly logical?: Geometry | null | undefined }
     | undefined;
-}
-
-/** A parent as its children may refer to it. */
-export interface ParentLink {
-  /** Name as the provider of the child resolves it. */
-  readonly name: string;
-  readonly format: string;
-  readonly uuid: string | null;
-  readonly modificationUuid: string | null;
-  readonly contentId?: string | null | undefined;
-  /** Last write to the file, in milliseconds since 1970; only for a new child. Null when unknown. */
-  readonly modifiedMs?: number | null | undefined;
 }
 
 /** A file of an image other than the main one. */

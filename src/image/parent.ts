@@ -1,5 +1,34 @@
 /** Links to parents: what an image stores of its parent, and the comparison with an image that may be it. */
-import type { Image, ImageInfo, ParentIdentity, ParentReference, ParentVerdict } from './contract.ts';
+import type { Image, ImageInfo } from './contract.ts';
+
+/** Parent of an image as the image stores it. */
+export interface ParentReference {
+  /** Names in the order in which they are tried; relative ones count from the image's directory. */
+  readonly names: readonly string[];
+  readonly uuid: string | null;
+  readonly modificationUuid: string | null;
+  readonly format: string | null;
+  /** Identity of the parent's content: see `ImageInfo.contentId`. */
+  readonly contentId: string | null;
+}
+
+/** Identities of an image that may be a parent. */
+export type ParentIdentity = Pick<ImageInfo, 'uuid' | 'modificationUuid' | 'contentId'>;
+
+/** `same`: all identities match; `changed`: the image was written since the child was made; `other`: another image. */
+export type ParentVerdict = 'same' | 'changed' | 'other';
+
+/** A parent as its children may refer to it. */
+export interface ParentLink {
+  /** Name as the provider of the child resolves it. */
+  readonly name: string;
+  readonly format: string;
+  readonly uuid: string | null;
+  readonly modificationUuid: string | null;
+  readonly contentId?: string | null | undefined;
+  /** Last write to the file, in milliseconds since 1970; only for a new child. Null when unknown. */
+  readonly modifiedMs?: number | null | undefined;
+}
 
 type Links = Pick<ImageInfo, 'parent' | 'parentUuid' | 'parentModificationUuid' | 'parentName' | 'parentFormat'>;
 
