@@ -23,6 +23,7 @@ import { alignDown, alignUp, largest } from '../../binary/numbers.ts';
 import { equalBytes } from '../../codec/bytes.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { ParentLink, Progress } from '../../image/contract.ts';
+import { parentReference } from '../../image/parent.ts';
 import { LIMITS } from '../../limits.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
@@ -557,14 +558,10 @@ export class Merge {
     if (this.#from > 0) return linkTo(this.#chain.at(this.#from - 1));
     if (this.#chain.incomplete === null) return null;
     const { image, source } = this.#chain.at(0);
-    const { parentUuid, parentModificationUuid, parentName, parentFormat } = image.info;
-    return {
-      name: parentName === null ? '' : source.provider.resolve(parentName, source.name),
-      format: parentFormat ?? '',
-      uuid: parentUuid,
-      modificationUuid: parentModificationUuid,
-      contentId: image.info.parent?.contentId,
-    };
+    const { names, format, ...identity } = image.info.parent ?? parentReference({});
+    const [stored] = names;
+    const name = stored === undefined ? '' : source.provider.resolve(stored, source.name);
+    return { ...identity, name, format: format ?? '' };
   }
 
   async #remove(merged: readonly ChainImage[]): Promise<void> {
