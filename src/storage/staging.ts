@@ -36,7 +36,7 @@ export interface StageOptions {
    * Keys of the parts of the replaced image: with `force` new parts may replace them, and nothing else. Called when the
    * name of a part is taken. Default: none.
    */
-  readonly replaces?: () => Promise<ReadonlySet<string>> | undefined;
+  readonly replaces?: (() => Promise<ReadonlySet<string>>) | undefined;
 }
 
 /** A target under construction. */
