@@ -280,7 +280,16 @@ describe('withOwnParts', () => {
     const { provider } = origin;
     return withOwnParts(gate, async () => ({ provider, name: join(place, name), isDirectory }));
   };
-  const files = ['disk.vmdk', 'disk-flat.vmdk', 'disk-s001.vmdk', 'disk.raw', 'disks.vmdk', 'disk2-flat.vmdk', 'other'];
+  const files = [
+    'disk.vmdk',
+    'disk-flat.vmdk',
+    'disk-s001.vmdk',
+    'disk.raw',
+    'disk.vmdk.data',
+    'disks.vmdk',
+    'disk2-flat.vmdk',
+    'other',
+  ];
 
   beforeEach(() => {
     for (const name of files) writeFileSync(join(place, name), name);
@@ -307,14 +316,23 @@ describe('withOwnParts', () => {
   }
 
   it('opens files that continue the name of the image, for writing too', async () => {
-    for (const name of ['disk-flat.vmdk', 'disk-s001.vmdk', 'disk.raw', 'disk.parts/one']) {
+    for (const name of ['disk-flat.vmdk', 'disk-s001.vmdk', 'disk.vmdk.data', 'disk.parts/one']) {
       expect(await reaches(own('disk.vmdk'), name), name).toBe(true);
       expect(await reaches(own('disk.vmdk'), name, 'write'), name).toBe(true);
     }
   });
 
   it('leaves all other files to the gate, and the image itself, and what is no part', async () => {
-    for (const name of ['disks.vmdk', 'disk2-flat.vmdk', 'other', 'other.parts/one', '../secret', 'disk.vmdk']) {
+    // `disk.raw` is another image of that name: a stranger's descriptor must not reach it.
+    for (const name of [
+      'disk.raw',
+      'disks.vmdk',
+      'disk2-flat.vmdk',
+      'other',
+      'other.parts/one',
+      '../secret',
+      'disk.vmdk',
+    ]) {
       for (const mode of ['read', 'write'] as const)
         expect(await reaches(own('disk.vmdk'), name, mode), name).toBe(false);
     }

@@ -118,8 +118,9 @@ export interface OwnPlace {
 
 /**
  * The gate, which also lets an image have its own parts, for reading and writing: files in its directory, or below a
- * directory there, whose names continue its base name, as `disk-s001.vmdk` continues `disk.vmdk`. For all other files
- * the gate decides. The place of the image is asked for when a part is.
+ * directory there, whose names continue its base name, as `disk-s001.vmdk` continues `disk.vmdk`, or its whole name, as
+ * `disk.qcow2.data` does. A name that differs in its extension alone is that of another image. For all other files the
+ * gate decides. The place of the image is asked for when a part is.
  */
 export function withOwnParts(gate: OpenGate, findOwn: () => Promise<OwnPlace>): OpenGate {
   let parts: OwnParts | null = null;
@@ -278,13 +279,19 @@ class OwnParts implements Rules {
     const { provider, name, isDirectory } = this.#own;
     if (real === name || !isBelow(real, this.#directory, provider)) return false;
     if (isDirectory) return true;
-    const [first = ''] = baseName(real, this.#directory).split(/[/\\]/);
-    return first.startsWith(this.#stem) && CONTINUES.test(first.slice(this.#stem.length));
+    const own = baseName(name, this.#directory);
+    const [first = '', ...below] = baseName(real, this.#directory).split(/[/\\]/);
+    if (first.startsWith(own)) return WHOLE_CONTINUES.test(first.slice(own.length));
+    const rest = first.startsWith(this.#stem) ? first.slice(this.#stem.length) : '';
+    // `disk.vdi` is no part of `disk.qcow2`, but another image.
+    return CONTINUES.test(rest) || (below.length > 0 && rest.startsWith('.'));
   }
 }
 
-/** Follows the base name of an image in the name of a part: `-s001.vmdk`, `.hds`. */
-const CONTINUES = /^[-_.]/;
+/** Follows the base name of an image in the name of a part: `-s001.vmdk`. */
+const CONTINUES = /^[-_]/;
+/** Follows the whole name: `disk.qcow2.data`. */
+const WHOLE_CONTINUES = /^[-_.]/;
 
 /** The name without the directory it lies in. */
 function baseName(name: string, directory: string): string {

@@ -342,8 +342,9 @@ describe.each(KINDS)('an image of several files ($title)', (kind) => {
 
 describe('a part that continues the name of its image', () => {
   it.each([
-    ['disk.raw', true],
+    ['disk.raw', false],
     ['disk-data.raw', true],
+    ['disk.qcow2.raw', true],
     ['disks.raw', false],
     ['data.raw', false],
   ])('%s is opened without allow: %s', async (data_file, own) => {
