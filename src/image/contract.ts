@@ -2,6 +2,37 @@
  * Contract of formats. A format does not move guest data: it locates a guest range (`map`), allocates space for new
  * data (`prepareWrite`), and lists the metadata that a flush must write (`seal`). Chains, padding, zero detection and
  * the order of flushes exist once, in the disk.
+ *
+ * Index:
+ * - location of data: `Mapping`, `WriteSlot`, `EncodedUnit`, `EncodedSlot`, `Encoder`
+ * - flush: `MetaWrite`, `SealedMetadata`
+ * - metadata: `ImageLinks`, `SnapshotInfo`, `BitmapInfo`, `ImageInfo`, `ImageChanges`, `ImagePart`, `ParentReference`, `ParentLink`,
+ *   `MetadataExtent`
+ * - an open image: `ImageCapabilities`, `Image`, `SnapshotStore`, `BitmapStore`, `ResizeOptions`, `AmendOptions`
+ * - a format: `Format`, `FormatCapabilities`, `FormatOpenOptions`, `FormatCreateOptions`, `ConfigKey`, `Variant`,
+ *   `ProbeInput`, `DirectoryProbeInput`, `ProbeAnswer`, `Measure`
+ *
+ * A minimal read-only format has `probe` and `open`, and an image with `info` and `map` (`PlainImage` has the rest). A
+ * format that can be written adds `prepareWrite`, `seal` and `settle`; every other member is optional.
+ *
+ * Life of an image; calls in brackets happen only where needed:
+ *
+ *   Format.probe ─▶ open | create
+ *                     │
+ *                     ▼
+ *          map ── prepareWrite ─▶ commit | abort        requests, concurrent under range locks
+ *                     │
+ *   [beginChanges] before the first change of a session, durable
+ *                     │
+ *                     ▼
+ *          seal ─▶ stage, flush ─▶ [root, flush]… ─▶ [publish, flush]… ─▶ settle     one flush at a time
+ *                     │
+ *   exclusive, flushed: [set relink readdress resize relocate trim snapshots bitmaps amend]
+ *                     │
+ *                     ▼
+ *              [endChanges] ─▶ close
+ *
+ * Long file: the whole contract in one place, mostly doc comments.
  */
 import type { MaybePromise, NewFiles, OpenMode, OperationOptions, ReadTarget, Storage } from '../storage/contract.ts';
 import type { ImageFiles } from './files.ts';

@@ -298,15 +298,15 @@ export interface StorageScheme {
 export interface Source {
   readonly provider: StorageProvider;
   readonly name: string;
-  /** The file of that name where it is open already: it is used, and stays open. Left out: it is opened. */
+  /** The file of that name if it is already open: it is used, and stays open. */
   readonly storage?: Storage;
   /** The image is the directory of that name: what it stores counts from there. Found out when it is opened. */
   readonly isDirectory?: boolean;
-  /** The image is no file: its format finds it by this configuration, and `name` is for people. */
+  /** For an image that is not a file: its format finds it by this configuration, and `name` is for messages. */
   readonly configuration?: SourceConfiguration;
 }
 
-/** The configuration of an image that is no file. */
+/** Configuration of an image that is not a file. */
 export interface SourceConfiguration {
   readonly format: string;
   /** Where the image is; equal for equal images. */

@@ -78,7 +78,7 @@ interface Found {
   readonly storage: Storage | null;
   /** As {@link StorageIdentity.key}. */
   readonly key: string;
-  /** For a directory: why it is no image, where no format takes it. */
+  /** For a directory: the reason for rejecting it if no format accepts it. */
   readonly refusal: unknown;
 }
 
@@ -203,7 +203,7 @@ async function find(source: Source, options: ImageFileOptions): Promise<Found> {
   }
 }
 
-/** Null: it is no directory, or no image can be one. What another image names is a file. */
+/** Null: not a directory, or no format accepts directories. References in images must be files. */
 async function keyOfDirectory(source: Source, options: ImageFileOptions, refusal: unknown): Promise<string | null> {
   if (options.namedBy !== undefined || !isImageError(refusal) || refusal.kind !== 'unsupported') return null;
   if (!registryOf(options).formats.some((format) => format.probeDirectory !== undefined)) return null;
