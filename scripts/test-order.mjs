@@ -9,7 +9,7 @@ export const LONGEST = [
   'test/faults/power-cuts-0.test.ts',
   'test/hostile/hostile.test.ts',
   'test/units/units.test.ts',
-  'test/model/qcow2.test.ts',
+  'test/model/options.test.ts',
   'test/faults/power-cuts-1.test.ts',
   'test/alternation/alternation.test.ts',
   'test/conformance/conformance.test.ts',

@@ -4,6 +4,7 @@
  */
 import type { Config } from '../../src/image/contract.ts';
 import type { HostileKit, Sample } from '../hostile/descriptor.ts';
+import type { Shape } from '../model/scenario.ts';
 import type { CrashKit } from './crash-kit.ts';
 
 /** A format under test. */
@@ -19,10 +20,22 @@ export interface FormatKit {
    * it patches the code under test.
    */
   crash?(): Promise<CrashKit>;
+  readonly models?: ModelKit;
   /** Images over another one that they do not name; it lies beside them. */
   unlinked?(): readonly Sample[];
   /** Other programs that read the samples of the hostile part. */
   readonly peers?: readonly PeerKit[];
+}
+
+/** Models of images with options of the format, beside those of all formats. */
+export interface ModelKit {
+  shapes(): Shape[];
+  /** Seeds in the usual run, and in the long one. */
+  readonly seeds: readonly [usual: number, long: number];
+  /** Kinds of operations that must occur. */
+  readonly operations: readonly string[];
+  /** Options, as `key=value`, that must occur. */
+  readonly options: readonly string[];
 }
 
 /** Another program, and its way with a format. */

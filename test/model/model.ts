@@ -22,6 +22,7 @@ import { checkWith } from '../../src/testing/format-files.ts';
 import { buildChain, type ChainPart } from './build.ts';
 import { FakeClock } from './clock.ts';
 import { type DiskContent, describeByte, firstDifference, fits, splitBytes, writeContent } from './content.ts';
+import { DATA_FILE } from './data-file.ts';
 import { type CompareBytes, checkCover, checkExtents, fileBytes } from './extents.ts';
 import { InnerModel } from './inner.ts';
 import type { CompressOperation, InnerOperation } from './inner-operations.ts';
@@ -30,7 +31,7 @@ import { Mismatch } from './mismatch.ts';
 import { ModelDisk } from './model-disk.ts';
 import type { Operation, Range, ReadOperation, WriteOperation, ZeroOperation } from './operations.ts';
 import { type Failure, messageOf, type RunOptions, resized, type Tally, type Wrap } from './outcome.ts';
-import { DATA_FILE, makePlace, type Place, registryOf, type Scenario, stackedConfig } from './scenario.ts';
+import { makePlace, type Place, registryOf, type Scenario, stackedConfig } from './scenario.ts';
 import { explainDisorder, type RanRead, type RanWrite } from './serial-order.ts';
 
 /** Outcome of concurrent requests. */

@@ -30,9 +30,6 @@ export interface Shape {
   readonly encoded?: boolean;
 }
 
-/** Name of external data files, beside the image. */
-export const DATA_FILE = 'image.data';
-
 /** Options of one format that a seed decides. */
 export interface SetUp {
   readonly unit: number;

@@ -1,9 +1,11 @@
 /** QCOW2 images of all options for the model suite: which ones a seed has. */
 
-import { defaultRegistry } from '../../src/formats/index.ts';
-import type { Config } from '../../src/image/contract.ts';
-import type { Random } from '../../src/testing/random.ts';
-import { DATA_FILE, type SetUp, type Shape } from './scenario.ts';
+import { defaultRegistry } from '../../../src/formats/index.ts';
+import type { Config } from '../../../src/image/contract.ts';
+import type { Random } from '../../../src/testing/random.ts';
+import { DATA_FILE } from '../../model/data-file.ts';
+import type { SetUp, Shape } from '../../model/scenario.ts';
+import type { ModelKit } from '../kit.ts';
 
 const SECTOR = 512;
 const KIB = 1024;
@@ -12,9 +14,9 @@ const CLUSTERS = [
   ...[512, 512, 512, 512, 1024, 2048, 4096, 4096, 4096, 8192],
   ...[16_384, 16_384, 16_384, 32_768, 65_536, 65_536, 131_072, 262_144, 524_288, 1_048_576, 2_097_152],
 ] as const;
-export const CLUSTER_SIZES: readonly number[] = [...new Set(CLUSTERS)];
-export const REFCOUNT_BITS = [1, 2, 4, 8, 16, 32, 64] as const;
-export const PREALLOCATIONS = ['metadata', 'falloc', 'full'] as const;
+const CLUSTER_SIZES: readonly number[] = [...new Set(CLUSTERS)];
+const REFCOUNT_BITS = [1, 2, 4, 8, 16, 32, 64] as const;
+const PREALLOCATIONS = ['metadata', 'falloc', 'full'] as const;
 
 /** Relations of images: alone, over others, with internal snapshots, and in changing chains. */
 export function qcow2Shapes(): Shape[] {
@@ -24,7 +26,7 @@ export function qcow2Shapes(): Shape[] {
     format,
     variant: [],
     below,
-    suite: 'test/model/qcow2',
+    suite: 'test/model/options',
     setUp: (random) => setUpOf(random, below, inner),
   });
   return [
@@ -90,3 +92,27 @@ function configOf(
   }
   return config;
 }
+
+const INNER = [
+  ...['create', 'apply', 'delete', 'rename'].map((act) => `snapshot ${act}`),
+  ...['add', 'remove', 'clear', 'enable', 'disable', 'merge'].map((act) => `bitmap ${act}`),
+];
+
+/** Random options, against plain byte arrays for the disk and for each snapshot. */
+export const models: ModelKit = {
+  shapes: qcow2Shapes,
+  seeds: [160, 3000],
+  operations: [
+    ...['read', 'write', 'zero', 'discard', 'flush', 'resize', 'compact', 'check', 'reopen', 'compress'],
+    ...INNER,
+    ...['start converted', 'start compressed', 'convert', 'convert compressed'],
+    ...['stack', 'merge forward', 'merge backward'],
+  ],
+  options: [
+    ...CLUSTER_SIZES.map((size) => `cluster_size=${size}`),
+    ...REFCOUNT_BITS.map((bits) => `refcount_bits=${bits}`),
+    ...PREALLOCATIONS.map((word) => `preallocation=${word}`),
+    ...['compat=0.10', 'extended_l2=on', 'lazy_refcounts=on', 'compression_type=zstd', 'data_file_raw=on'],
+    'data_file=image.data',
+  ],
+};

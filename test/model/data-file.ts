@@ -1,0 +1,2 @@
+/** Name of external data files, beside the image. */
+export const DATA_FILE = 'image.data';

@@ -1,0 +1,53 @@
+/**
+ * Random operations on images of all options that a kit lists, against plain byte arrays for the disk and for each
+ * snapshot. QEMU checks each image in the end: it must find neither errors nor leaks, and the same bytes. See
+ * docs/model-tests.md.
+ */
+import { describe, expect, it } from 'vitest';
+import { KITS } from '../conformance/kits.ts';
+import { rounds } from '../conformance/random.ts';
+import { describeWithPeers } from '../peers/peers.ts';
+import type { Tally } from './outcome.ts';
+import { inspectWithQemu } from './qemu.ts';
+import { makeScenario, type Shape } from './scenario.ts';
+import { describeReport, runSeed, seedsToRun } from './seeds.ts';
+
+const ALL = KITS.flatMap(({ format, models }) => (models === undefined ? [] : [{ format, ...models }]));
+
+describe.each(ALL)('$format', ({ shapes: makeShapes, seeds: amount, operations, options }) => {
+  const all = makeShapes();
+  const seeds = seedsToRun(rounds(...amount));
+  const seedsOf = (shape: Shape): number[] => seeds.filter((seed) => all[seed % all.length] === shape);
+
+  describeWithPeers(['qemu-img'], 'of all options', (qemuImg) => {
+    const tally: Tally = new Map();
+    const shapes = all.filter((shape) => seedsOf(shape).length > 0);
+
+    it.each(shapes)(
+      '$title: does as the model does, and QEMU finds it sound',
+      { timeout: rounds(300_000, 3_000_000) },
+      async (shape) => {
+        for (const seed of seedsOf(shape)) {
+          const inspect = inspectWithQemu(qemuImg);
+          const report = await runSeed(seed, shape, { tally, inspect, hangMs: 60_000 });
+          if (report !== null) expect.fail(describeReport(report));
+        }
+      },
+    );
+
+    it.runIf(seeds.length > 100)('did everything that can be done', () => {
+      expect([...tally.keys()]).toEqual(expect.arrayContaining([...operations]));
+    });
+
+    it.runIf(seeds.length > 100)('had every option', () => {
+      const met = new Set<string>();
+      for (const seed of seeds) {
+        const shape = all[seed % all.length];
+        if (shape === undefined) continue;
+        const { setUp } = makeScenario(seed, shape);
+        for (const [key, value] of Object.entries(setUp?.configs.at(-1) ?? {})) met.add(`${key}=${value}`);
+      }
+      expect([...met]).toEqual(expect.arrayContaining([...options]));
+    });
+  });
+});
