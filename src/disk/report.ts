@@ -66,12 +66,13 @@ export async function dumpChain(images: readonly ChainImage[]): Promise<string> 
 }
 
 async function factsOf({ image, settings }: ChainImage): Promise<string[]> {
-  const { regions, geometry, warnings, parent: _parent, ...facts } = image.info;
+  const { regions, geometry, warnings, parent: _parent, details, ...facts } = image.info;
   const geometries = [geometry.physical, geometry.logical].map((one) =>
     one === null ? 'none' : `${one.cylinders}/${one.heads}/${one.sectors}`,
   );
   const rows: Record<string, unknown> = {
     ...facts,
+    ...details,
     ...(await hostSizes(image.storages())),
     openFor: image.can.write ? 'write' : 'read',
     asked: JSON.stringify(settings),

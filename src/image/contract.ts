@@ -238,6 +238,10 @@ export interface ImageInfo extends ImageLinks {
   readonly warnings: readonly string[];
   /** Config values that create an image like this one. Absent: the defaults. */
   readonly config?: Readonly<Record<string, string | number>>;
+  /** Cipher and mode of an encrypted image: `aes-xts-plain64`; left out: not encrypted. */
+  readonly encryption?: string | null | undefined;
+  /** Further facts of the format, for people and `--json`; names are words for a row: `grain directories`. */
+  readonly details?: Readonly<Record<string, string | number | boolean>> | undefined;
   /** Internal snapshots, oldest first; only for formats that support them. */
   readonly snapshots?: readonly SnapshotInfo[];
   /** Persistent bitmaps; only for formats that support them. */
@@ -457,10 +461,7 @@ export type ConfigValue = string | number | Uint8Array;
 /** Values of config keys, by name. */
 export type Config = Readonly<Record<string, ConfigValue | undefined>>;
 
-/**
- * Purpose of a config key, the same in all formats: bytes of an allocation unit, space allocated at creation, the method
- * of compression (`values` lists them, the default first), the name of a further file.
- */
+/** Purpose of a config key, the same in all formats. The `values` of `compression` are its methods. */
 export type ConfigRole = 'unit' | 'preallocation' | 'compression' | 'part';
 
 /** vd.h's VDCONFIGINFO. */

@@ -17,6 +17,7 @@ const INFO_KEYS = [
   'reason',
   'type',
   'variant',
+  'allocation',
   'virtualSize',
   'fileSize',
   'allocatedSize',
@@ -34,6 +35,8 @@ const INFO_KEYS = [
   'dirty',
   'snapshots',
   'bitmaps',
+  'encryption',
+  'details',
   'lock',
   'parts',
 ];
