@@ -12,7 +12,7 @@ export function zstdCompress(_bytes: Uint8Array): Promise<Uint8Array> {
 }
 
 async function refuse(): Promise<never> {
-  throw new ImageError('unsupported', 'Compressing is not to be had in a browser', {
+  throw new ImageError('unsupported', 'Compression is not available in a browser', {
     hint: 'Write the image without compression; it can be compressed in Node.',
   });
 }

@@ -6,8 +6,8 @@
  * Index:
  * - location of data: `Mapping`, `WriteSlot`, `EncodedUnit`, `EncodedSlot`, `Encoder`
  * - flush: `MetaWrite`, `SealedMetadata`
- * - metadata: `ImageLinks`, `SnapshotInfo`, `BitmapInfo`, `ImageInfo`, `ImageChanges`, `ImagePart`, `ParentReference`, `ParentLink`,
- *   `MetadataExtent`
+ * - metadata: `ImageLinks`, `SnapshotInfo`, `BitmapInfo`, `ImageInfo`, `ImageChanges`, `ImagePart`, `ParentReference`,
+ *   `ParentLink`, `MetadataExtent`
  * - an open image: `ImageCapabilities`, `Image`, `SnapshotStore`, `BitmapStore`, `ResizeOptions`, `AmendOptions`
  * - a format: `Format`, `FormatCapabilities`, `FormatOpenOptions`, `FormatCreateOptions`, `ConfigKey`, `Variant`,
  *   `ProbeInput`, `DirectoryProbeInput`, `ProbeAnswer`, `Measure`

@@ -51,14 +51,14 @@ export async function amendImage(
 
 function amendable({ image, name }: OpenedImage, format: Format, values: Config): NonNullable<Image['amend']> {
   if (image.amend === undefined || format.amendKeys === undefined) {
-    throw new ImageError('unsupported', `Images of format ${format.name} have no options that could be changed`, {
+    throw new ImageError('unsupported', `Images of format ${format.name} have no options to change`, {
       path: name,
-      hint: 'What an image says of itself is changed by setImage (on the command line: set); else convert it.',
+      hint: 'Metadata is changed by setImage (on the command line: set); otherwise convert the image.',
     });
   }
   checkFormatConfig(format, values, 'amend');
   if (Object.keys(values).length > 0) return image.amend.bind(image);
-  throw new ImageError('invalid-argument', 'No option was named that shall change', {
+  throw new ImageError('invalid-argument', 'No option to change was given', {
     path: name,
     hint: `Options: ${format.amendKeys.map((key) => key.name).join(', ')}.`,
   });

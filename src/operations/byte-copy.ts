@@ -79,7 +79,7 @@ export async function sameBytes(one: Storage, other: Storage, options: ByteCopyO
 }
 
 function differs(path: string): ImageError {
-  return new ImageError('io', 'What was written reads back differently', {
+  return new ImageError('io', 'Verification failed: target differs from source', {
     path,
     hint: 'The medium or the memory of this machine may be faulty.',
   });

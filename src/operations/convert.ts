@@ -274,7 +274,7 @@ function compressedConfig(target: ImageSource, options: ConvertOptions): Pick<Co
   const key = keyWithRole(format.configKeys, 'compression');
   if (key === undefined) {
     throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
-      hint: 'Leave the compression out (on the command line: --compress).',
+      hint: 'Remove the compression (on the command line: --compress).',
     });
   }
   if (compress === true) return {};
@@ -359,7 +359,7 @@ async function verify(source: BlockDevice, disk: ChainDisk, options: ConvertOpti
   // What an image that was there holds behind the end of the source is its own.
   const difference = await differenceWithin(source, disk, options.into === true ? source.size : disk.size, { signal });
   if (difference === null) return;
-  throw new ImageError('io', 'What was written reads back differently', {
+  throw new ImageError('io', 'Verification failed: target differs from source', {
     path: disk.label,
     guestOffset: difference,
     hint: 'The medium or the memory of this machine may be faulty.',

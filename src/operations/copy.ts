@@ -153,7 +153,7 @@ async function compareWhole(source: ChainDisk, target: ImageSource, options: Cop
   });
   const outcome = await compare(source, disk, { signal }).finally(() => disk.close());
   if (outcome.same) return;
-  throw new ImageError('io', 'What was written reads back differently', {
+  throw new ImageError('io', 'Verification failed: target differs from source', {
     path: sourceOf(target, options).name,
     guestOffset: outcome.firstDifference ?? 0,
     hint: 'The medium may be faulty; or the images that were said to be the same are not.',
@@ -366,7 +366,7 @@ function refuseLoss({ snapshots = [], bitmaps = [] }: ImageInfo, path: string, f
  */
 async function isCopied(disk: ChainDisk, to: Place, options: MoveOptions & { to: string }): Promise<boolean> {
   if ((await to.provider.lookUp(to.name)) === null) return false;
-  const existing = new ImageError('exists', 'There is something of that name already', {
+  const existing = new ImageError('exists', 'The name is already taken', {
     path: to.name,
     hint: 'Choose another name.',
   });

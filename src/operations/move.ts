@@ -495,7 +495,7 @@ function otherDevice(path: string): ImageError {
 }
 
 function takenBy(path: string): ImageError {
-  return new ImageError('exists', 'There is something of that name already', { path, hint: 'Choose another name.' });
+  return new ImageError('exists', 'The name is already taken', { path, hint: 'Choose another name.' });
 }
 
 function linkMoved(path: string, real: string): ImageError {

@@ -80,7 +80,7 @@ export async function setImage(
 
 function settable({ image, name, format }: OpenedImage): NonNullable<Image['set']> {
   if (image.set !== undefined) return image.set.bind(image);
-  throw new ImageError('unsupported', `Images of format ${format} say nothing of themselves that could be changed`, {
+  throw new ImageError('unsupported', `Images of format ${format} have no metadata to change`, {
     path: name,
     hint: 'Convert it to a format that can, such as vdi.',
   });

@@ -155,7 +155,7 @@ export class DiskCache {
       const damaged = error.kind === 'corrupt' || error.kind === 'limit';
       if (!damaged || size === undefined) throw error;
       await this.create(file, { size, force: true });
-      return [`The cache ${source.name} was damaged and was made anew.`];
+      return [`The cache ${source.name} was damaged and has been recreated.`];
     }
   }
 
@@ -170,7 +170,7 @@ export class DiskCache {
   }
 
   #failed({ name }: Source, error: unknown): void {
-    const text = `The cache ${name} failed and is not used any more.`;
+    const text = `The cache ${name} failed and is no longer used.`;
     this.#host.options.onMessage?.({ level: 'error', text, path: name, error });
   }
 
@@ -188,7 +188,7 @@ export class DiskCache {
   #refuseSecond(): void {
     const { chain } = this.#host.head;
     if (chain.cache === null) return;
-    throw new ImageError('exists', 'The disk has a cache already', {
+    throw new ImageError('exists', 'The disk already has a cache', {
       path: chain.last.name,
       found: chain.cache.source.name,
       status: 'VERR_VD_CACHE_ALREADY_EXISTS',

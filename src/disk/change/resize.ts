@@ -83,7 +83,7 @@ function wouldLose(label: string, guestOffset: number): ImageError {
     status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
     path: label,
     guestOffset,
-    hint: 'To give this data up, shrink explicitly (on the command line: --shrink).',
+    hint: 'To discard this data, shrink explicitly (on the command line: --shrink).',
   });
 }
 

@@ -196,7 +196,7 @@ export function imageNumber(chain: Chain, number: number | 'last'): number {
 export async function setOf(tools: ChainServices, chain: Chain, number: number, changes: ImageChanges): Promise<void> {
   const { image, name, format } = chain.at(number);
   if (image.set === undefined) {
-    throw new ImageError('unsupported', `Images of format ${format} say nothing of themselves that could be changed`, {
+    throw new ImageError('unsupported', `Images of format ${format} have no metadata to change`, {
       path: name,
     });
   }

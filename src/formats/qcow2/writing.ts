@@ -56,7 +56,7 @@ export async function openForWriting(
   for await (const { fileOffset: offset, length, what } of metadataOf(storage, header, snapshots, options)) {
     const turn = turns.take();
     if (turn !== undefined) await turn;
-    // What lies behind the end would come to life when the file grows.
+    // Data past the end would become visible when the file grows.
     const end = what.startsWith('L2') ? offset + length : offset + Math.max(length - clusterSize, 0) + 1;
     if (offset % clusterSize !== 0 || end > storage.size) return `there can be no ${what} at ${hex(offset)}`;
     bytes += length;

@@ -118,7 +118,7 @@ async function lookAtMap(
       status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
       path: storage.label,
       found: `${lost} blocks`,
-      hint: 'To give this data up, shrink explicitly (on the command line: --shrink).',
+      hint: 'To discard this data, shrink explicitly (on the command line: --shrink).',
     });
   }
   return { movers, slotsEnd, hiddenTail: hiddenTail(header, lastSlot) };

@@ -257,7 +257,7 @@ export class FileLock {
 
 function holderOf({ holders, host }: LockRecord): string {
   const [holder] = holders;
-  if (holder === undefined) return 'Whose lock file it is cannot be read in it.';
+  if (holder === undefined) return 'The lock file does not name its owner.';
   return `It is process ${holder.pid}${host === null ? '' : ` on ${host}`}.`;
 }
 
