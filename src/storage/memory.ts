@@ -22,6 +22,7 @@ import type {
 import { LockTable, lockedHere, stateOf } from './locks.ts';
 import { checkSignal } from './or-aborted.ts';
 import { SparseBytes } from './sparse-bytes.ts';
+import { TEMPORARY_SUFFIX } from './staged-set.ts';
 import { THIS_RUN } from './this-run.ts';
 
 let serial = 0;
@@ -231,7 +232,7 @@ export class MemoryProvider implements StorageProvider {
 
   temporaryName(name: string): string {
     const base = name.slice(name.lastIndexOf('/') + 1);
-    return `${this.directory(name).replace(/\/$/, '')}/.${base}.${++serial}.vdkit-tmp`;
+    return `${this.directory(name).replace(/\/$/, '')}/.${base}.${++serial}${TEMPORARY_SUFFIX}`;
   }
 
   async publishMode(name: string): Promise<void> {

@@ -5,10 +5,19 @@
  * Two files cannot be exchanged at once, so where a new part takes the place of an old one, the old files go first: they
  * get temporary names, the one that names the others before them, and come back when anything fails. After a power cut
  * there is the old image, the new one, or none of that name, and never a mixture.
+ *
+ * Where files can have two names, parts keep their temporary ones until the main file, which comes last, has lost its own.
+ * So a part of a set that was cut can be told from any other file, and the same command can be run again.
  */
 import { describeError, isImageError, withPath } from '../errors.ts';
+import { LIMITS } from '../limits.ts';
 import { allDone } from './all-done.ts';
-import type { PublishHow, PublishSetHow, StagedSet, Storage, StorageProvider } from './contract.ts';
+import type { NameInfo, PublishHow, PublishSetHow, StagedSet, Storage, StorageProvider } from './contract.ts';
+
+/** Ends the names of files that are not complete. */
+export const TEMPORARY_SUFFIX = '.vdkit-tmp';
+/** Longest name that gets a number: file systems allow 255 bytes. */
+const NUMBERED_MAX = 240;
 
 /** One new file. */
 interface NewName {
@@ -30,6 +39,8 @@ export class RenamedSet implements StagedSet {
   readonly #made = new Set<string>();
   /** Parts that have their names while the main file does not. */
   readonly #published: string[] = [];
+  /** Temporary names of parts that have their final ones as well. */
+  readonly #twoNames: string[] = [];
   readonly #withdrawn: Withdrawn[] = [];
   /** True when the main file has its name. */
   #complete = false;
@@ -40,8 +51,7 @@ export class RenamedSet implements StagedSet {
 
   create(name: string, label = name): Promise<Storage> {
     return this.#underFinalNames(async () => {
-      const temporary =
-        this.#files.find(({ final }) => final === name)?.temporary ?? this.#provider.temporaryName(name);
+      const temporary = this.#files.find(({ final }) => final === name)?.temporary ?? this.#temporaryName(name);
       const storage = await this.#provider.create(temporary, { label, private: true });
       this.#files.push({ final: name, temporary });
       this.#made.add(temporary);
@@ -65,15 +75,25 @@ export class RenamedSet implements StagedSet {
       await this.#provider.rename(this.#fileOf(main).temporary, main, { replace: how.replace });
       this.#complete = true;
       await this.#provider.syncNames(this.#provider.directory(main));
+      await this.#dropSecondNames();
       return this.#forgetOld();
     });
   }
 
   discard(): Promise<void> {
     return this.#underFinalNames(async () => {
-      if (this.#complete) await this.#forgetOld();
-      else await this.#undo();
+      if (!this.#complete) return this.#undo();
+      await this.#dropSecondNames();
+      await this.#forgetOld();
     });
+  }
+
+  /** Parts beside the main file have its temporary name with a number. */
+  #temporaryName(name: string): string {
+    const [main] = this.#files;
+    if (main === undefined || this.#provider.directory(name) !== this.#provider.directory(main.final))
+      return this.#provider.temporaryName(name);
+    return numbered(main.temporary, this.#files.length) ?? this.#provider.temporaryName(name);
   }
 
   #fileOf(name: string): NewName {
@@ -94,11 +114,38 @@ export class RenamedSet implements StagedSet {
     const directories = new Set<string>();
     for (const { final, temporary } of this.#files) {
       if (final === main) continue;
-      await this.#provider.rename(temporary, final, { replace: false });
+      await this.#namePart(temporary, final);
       this.#published.push(final);
       directories.add(this.#provider.directory(final));
     }
     for (const directory of directories) await this.#provider.syncNames(directory);
+  }
+
+  async #namePart(temporary: string, final: string): Promise<void> {
+    const provider = this.#provider;
+    try {
+      if (provider.link !== undefined) {
+        await provider.link(temporary, final);
+        this.#twoNames.push(temporary);
+        return;
+      }
+    } catch (error) {
+      if (!isImageError(error) || error.kind !== 'unsupported') throw error;
+    }
+    await provider.rename(temporary, final, { replace: false });
+  }
+
+  /**
+   * The image is complete: a second name that stays costs nothing but its place in the directory. It gets a second try,
+   * since scanners of other programs open new files for a moment.
+   */
+  async #dropSecondNames(): Promise<void> {
+    for (const name of this.#twoNames.splice(0)) {
+      const remove = (): Promise<void> => removeIfThere(this.#provider, name);
+      await remove()
+        .catch(remove)
+        .catch(() => {});
+    }
   }
 
   /** Removes the new files and restores the old ones. */
@@ -134,6 +181,48 @@ export class RenamedSet implements StagedSet {
     } catch (error) {
       throw this.#files.reduce((told, { temporary, final }) => withPath(told, temporary, final), error);
     }
+  }
+}
+
+/** The name with a number before its suffix; null when it would be too long. */
+function numbered(temporary: string, number: number): string | null {
+  const base = temporary.slice(temporary.search(/[^/\\]*$/));
+  if (!base.endsWith(TEMPORARY_SUFFIX) || new TextEncoder().encode(base).length > NUMBERED_MAX) return null;
+  return `${temporary.slice(0, -TEMPORARY_SUFFIX.length)}-${number}${TEMPORARY_SUFFIX}`;
+}
+
+/** The temporary name of the main file, by that of a part; null for other names. */
+function mainOf(name: string): string | null {
+  const main = /^(.*)-\d+\.vdkit-tmp$/s.exec(name)?.[1];
+  return main === undefined ? null : `${main}${TEMPORARY_SUFFIX}`;
+}
+
+/**
+ * True for a part in this directory whose set was cut before the main file got its name: both still have their temporary
+ * ones, so no image refers to the part. False while another program works on the set.
+ */
+export async function isLeftover(provider: StorageProvider, part: NameInfo, directory: string): Promise<boolean> {
+  if ((part.links ?? 1) < 2) return false;
+  let looked = 0;
+  for await (const name of provider.list(directory)) {
+    if (++looked > LIMITS.filesBeside) return false;
+    const main = mainOf(name);
+    if (main === null || (await provider.lookUp(name))?.key !== part.key) continue;
+    return (await provider.lookUp(main))?.kind === 'file' && isFree(provider, main);
+  }
+  return false;
+}
+
+async function isFree(provider: StorageProvider, name: string): Promise<boolean> {
+  const storage = await provider.open(name, 'read');
+  try {
+    await storage.lock('exclusive');
+    return true;
+  } catch (error) {
+    if (isImageError(error) && error.kind === 'locked') return false;
+    throw error;
+  } finally {
+    await storage.close();
   }
 }
 

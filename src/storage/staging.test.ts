@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { ImageError } from '../errors.ts';
 import { crashStates, FaultProvider, RecordingProvider } from '../testing/index.ts';
 import type { StagedSet, Storage, StorageProvider } from './contract.ts';
@@ -39,6 +39,11 @@ class Watched extends MemoryProvider {
   override async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
     this.calls.push(to);
     await super.rename(from, to, how);
+  }
+
+  override async link(from: string, to: string): Promise<void> {
+    this.calls.push(to);
+    await super.link(from, to);
   }
 
   override async syncNames(): Promise<void> {
@@ -107,6 +112,36 @@ describe('stageTarget', () => {
       }
       expect(await namesIn(provider, '/')).toEqual(['/new.data']);
       expect(await content(provider)).toBe('- 5');
+    });
+
+    /** The state that a cut leaves between the names of the parts and that of the main file. */
+    async function cutBeforeMain(provider: MemoryProvider): Promise<void> {
+      const { target } = await twoFiles(provider, { lock: false });
+      const rename = vi.spyOn(provider, 'rename').mockRejectedValue(new Error('cut'));
+      await expect(target.publish()).rejects.toThrow('cut');
+      rename.mockRestore();
+      expect(await content(provider)).toBe('- 8');
+    }
+
+    it('can be made again after a cut between their names', async () => {
+      const provider = new MemoryProvider();
+      await cutBeforeMain(provider);
+      const { target } = await twoFiles(provider);
+      await target.publish();
+      expect(await content(provider)).toBe('7 8');
+    });
+
+    it('takes no part for a leftover while another program makes it, nor when its image has its name', async () => {
+      const provider = new MemoryProvider();
+      await cutBeforeMain(provider);
+      const main = (await namesIn(provider, '/')).find((name) => /^\/\.new\.qcow2\.\d+\.vdkit-tmp$/.test(name)) ?? '';
+      const other = await provider.open(main, 'write');
+      await other.lock('exclusive');
+      await expect(twoFiles(provider)).rejects.toMatchObject({ kind: 'exists', context: { path: '/new.data' } });
+      await other.close();
+      await provider.rename(main, '/other.qcow2', { replace: false });
+      await expect(twoFiles(provider)).rejects.toMatchObject({ kind: 'exists', context: { path: '/new.data' } });
+      expect(await firstByte(provider, '/new.data')).toBe(8);
     });
 
     it('has one name for each of them', async () => {

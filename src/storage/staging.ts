@@ -18,7 +18,7 @@ import type {
   StorageProvider,
 } from './contract.ts';
 import { type KeptOpen, keptOpen } from './kept-open.ts';
-import { RenamedSet } from './staged-set.ts';
+import { isLeftover, RenamedSet } from './staged-set.ts';
 
 /** Options for a target. */
 export interface StageOptions {
@@ -166,7 +166,7 @@ class Staging implements Staged {
   async #part(name: string): Promise<Storage> {
     const provider = this.#provider;
     const label = provider.resolve(name, this.#mainFile.final);
-    const present = await provider.lookUp(label);
+    const present = await this.#lookAtPart(label);
     const final = present === null ? label : await provider.realName(label);
     if (this.#files.some((file) => file.final === final)) throw takenTwice(label);
     if (present !== null && !(await this.#mayReplace(present))) throw partExists(label, this.#how.force);
@@ -174,6 +174,17 @@ class Staging implements Staged {
     const file = { ...names, old: await this.#lookAtOld(names, present) };
     this.#files.push(file);
     return this.#make(file);
+  }
+
+  /** The file that has the name of a part. One that an interrupted command left there is removed. */
+  async #lookAtPart(name: string): Promise<NameInfo | null> {
+    const provider = this.#provider;
+    const present = await provider.lookUp(name);
+    // Without locks there is no telling whether that command still runs.
+    if (present?.kind !== 'file' || this.#how.lock === false) return present;
+    if (!(await isLeftover(provider, present, provider.directory(name)))) return present;
+    await provider.remove(name);
+    return null;
   }
 
   /** The name of a part comes from an image, and may be that of any file. */

@@ -90,7 +90,7 @@ export function checkOffset(label: string, offset: number): void {
 
 /** Error for bytes requested past the end. */
 export function behindEnd(store: Pick<ByteStore, 'label' | 'size'>, offset: number, length: number): ImageError {
-  return new ImageError('out-of-bounds', 'The range reaches behind the end', {
+  return new ImageError('out-of-bounds', 'The range reaches past the end', {
     status: 'VERR_EOF',
     path: store.label,
     found: `${length} bytes at ${offset}`,

@@ -46,7 +46,7 @@ function ended(signal: NodeJS.Signals) {
     environment,
     onStart: (child) => {
       watcher.on('change', (_, name) => {
-        if (!String(name).startsWith('.guest.raw.') || !holdsData(join(folder, String(name)))) return;
+        if (!/^\.new\.qcow2\..*-1\.vdkit-tmp$/.test(String(name)) || !holdsData(join(folder, String(name)))) return;
         watcher.close();
         child.kill(signal);
       });

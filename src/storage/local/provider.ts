@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { ImageError, isImageError } from '../../errors.ts';
 import type { CreateMode, NameInfo, OpenMode, PublishHow, Storage, StorageProvider } from '../contract.ts';
+import { TEMPORARY_SUFFIX } from '../staged-set.ts';
 import { applyAttributes, publishAsNew } from './attributes.ts';
 import { calls } from './calls.ts';
 import { errorCode, explained, systemError } from './errno.ts';
@@ -19,7 +20,6 @@ const O_CAREFUL = (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOCTTY ?? 0);
 /** Maximum length of a file name on common file systems, in bytes. */
 const NAME_MAX = 255;
 /** Marks leftovers of a crash as vdkit's. */
-const TEMPORARY_SUFFIX = '.vdkit-tmp';
 
 /** The files of this machine. Names are paths, relative to the working directory. */
 export function localFiles(): StorageProvider {
