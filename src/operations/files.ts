@@ -62,9 +62,10 @@ export async function removeImage(image: ImageSource, options: FileOptions = {})
   const source = sourceOf(image, options);
   await using opened = await openForRemoval(source, options);
   await using parts = await holdAllParts(opened, options);
-  const warnings = [...(await refuseParent(opened, 'removed', options)), ...parts.warnings];
+  const children = await refuseParent(opened, 'removed', options);
   const files = parts.held.map(({ part }) => part);
-  warnings.push(...(await refuseShared(opened, 'removed', files, options)));
+  const shared = await refuseShared(opened, 'removed', files, options);
+  const warnings = [...children, ...parts.warnings, ...shared];
   return { removed: await removeFiles(source, files), warnings };
 }
 

@@ -127,9 +127,9 @@ class Staging implements Staged {
       const replace = this.#how.force && withdraw.length === 0;
       // The old target may have become something else since it was looked at, and a device is not replaced.
       if (replace) await checkTarget({ provider: this.#provider, name: main.final }, true);
-      lost.push(...(await this.#publishSet(main.final, { replace, withdraw })));
+      const stay = await this.#publishSet(main.final, { replace, withdraw });
       await this.#locks.release();
-      return lost;
+      return [...lost, ...stay];
     });
   }
 

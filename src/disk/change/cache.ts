@@ -2,6 +2,7 @@
 import { checkArguments, NUMBER, optionsWith } from '../../arguments.ts';
 import { digestGuid } from '../../binary/digest.ts';
 import { isNullGuid, NULL_GUID, normalizeGuid } from '../../binary/guid.ts';
+import { largest } from '../../binary/numbers.ts';
 import { ImageError, isImageError } from '../../errors.ts';
 import type { CacheFormat, CacheIdentity, CacheImage, CacheInfo } from '../../image/cache.ts';
 import type { Progress } from '../../image/contract.ts';
@@ -337,7 +338,10 @@ async function identityToKeep(chain: Chain, cache: CacheLayer): Promise<CacheIde
   const facts = await factsOf(chain);
   if (cache.changedByOthers(facts)) return null;
   const young = facts.flatMap(({ clocks }) => clocks).filter(isYoung);
-  const tickMs = Math.max(0, ...young.map((revision) => revision.tickMs));
+  const tickMs = largest(
+    young.map((revision) => revision.tickMs),
+    0,
+  );
   if (tickMs > LONGEST_TICK_MS) return null;
   if (tickMs > 0) {
     await new Promise((resolve) => setTimeout(resolve, tickMs));

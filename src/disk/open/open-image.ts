@@ -139,7 +139,7 @@ export async function openParents(
       ? findParent(child, opened, found)
       : openNamedParent(next, opened.length === 1, options));
     opened.push(parent);
-    warnings.push(...doubts);
+    for (const doubt of doubts) warnings.push(doubt);
     refuseLoop(opened);
     if (options.linkage !== 'off') checkLink(child, parent, options.linkage === 'strict' ? null : warnings);
   }
