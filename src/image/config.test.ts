@@ -30,6 +30,13 @@ describe('checkConfig', () => {
     check({ grain: undefined });
   });
 
+  it('takes whole numbers as text where it is told to', () => {
+    check({ grain: '512', width: '4' }, { digits: true });
+    expect(() => check({ grain: '512k' }, { digits: true })).toThrow(refused({}));
+    expect(() => check({ width: '3' }, { digits: true })).toThrow(refused({}));
+    expect(() => check({ room: 1 }, { digits: true })).toThrow(refused({}));
+  });
+
   it.each([
     [{ grain: '512' }, 'string', 'integer'],
     [{ grain: 1.5 }, 'number', 'integer'],

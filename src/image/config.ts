@@ -11,6 +11,8 @@ export interface ConfigOwner {
   readonly createOnly?: readonly ConfigKey[] | undefined;
   /** Existing values stay where none is given, so no key is mandatory. */
   readonly partial?: boolean | undefined;
+  /** Whole numbers may be texts of digits, as people type them. Default false. */
+  readonly digits?: boolean | undefined;
 }
 
 /** The key with this purpose, whatever its name. */
@@ -36,14 +38,15 @@ export function checkConfig(owner: ConfigOwner, config: Config): void {
 
 function checkValue(owner: ConfigOwner, { name, valueType, values }: ConfigKey, value: ConfigValue): void {
   const found = typeOf(value);
-  if (found !== valueType) {
+  const digits = owner.digits === true && valueType === 'integer' && /^\d+$/.test(String(value));
+  if (found !== valueType && !(digits && found === 'string')) {
     throw new ImageError('invalid-argument', `Option "${name}" of ${owner.name} is of another type`, {
       field: name,
       found,
       expected: valueType,
     });
   }
-  if (values === undefined || values.some((one) => one === value)) return;
+  if (values === undefined || values.some((one) => one === value || (digits && one === Number(value)))) return;
   throw new ImageError('invalid-argument', `The value of ${name} is not usable`, {
     field: name,
     found: printable(String(value)),

@@ -30,13 +30,13 @@ type Run = (provider: StorageProvider) => Promise<unknown>;
 type Case = readonly [name: string, made: Readonly<Record<string, string>>, snapshots: number, run: Run];
 
 const amend =
-  (values: Readonly<Record<string, string | number>>): Run =>
+  (values: Readonly<Record<string, string>>): Run =>
   (provider) =>
     amendImage({ provider, name: '/own' }, values, { allow });
 
 const CASES: readonly Case[] = [
-  ['wide refcounts', {}, 1, amend({ refcount_bits: 64 })],
-  ['narrow refcounts', {}, 0, amend({ refcount_bits: 1 })],
+  ['wide refcounts', {}, 1, amend({ refcount_bits: '64' })],
+  ['narrow refcounts', {}, 0, amend({ refcount_bits: '1' })],
   ['version 2', {}, 0, amend({ compat: '0.10' })],
   ['version 2, snapshots', {}, 2, amend({ compat: '0.10' })],
   ['version 3', { compat: '0.10' }, 2, amend({ compat: '1.1' })],

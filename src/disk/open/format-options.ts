@@ -24,7 +24,8 @@ export function checkFormatConfig(format: Format, config: Config, purpose: 'crea
     purpose === 'amend'
       ? amendOrConfigKeys(format)
       : configKeys.filter(({ createOnly }) => purpose === 'create' || !createOnly);
-  checkConfig({ name: `format ${format.name}`, keys, createOnly: configKeys, partial: purpose === 'amend' }, config);
+  const partial = purpose === 'amend';
+  checkConfig({ name: `format ${format.name}`, keys, createOnly: configKeys, partial, digits: true }, config);
 }
 
 /** Rejects values that the filter does not accept. */
