@@ -163,7 +163,7 @@ describe('what is refused', () => {
       [['copy', disk, at('x.vdi'), '--move', ...IN], 64, '--move'],
       [['copy', disk, folder, ...IN], 64, 'no file name to keep'],
       [['formats', '--offset', '1'], 64, 'Unknown option'],
-      [['convert', '-', at('x.vdi'), ...IN], 64, 'standard input'],
+      [['convert', '-', at('x.vdi'), ...IN], 64, 'Standard input'],
       [['info', at('inner.vdi'), '--partition', '1'], 1, 'no partition table'],
     ];
     for (const [words, wanted, text] of cases) {
