@@ -5,7 +5,7 @@ import { singleRegion } from '../../../image/regions.ts';
 import { type Bitmap, bitmapsConsistent, isInUse } from '../bitmaps/bitmaps.ts';
 import { CONFIG } from '../config.ts';
 import { AUTOCLEAR, BITMAP_FLAG, COMPATIBLE, INCOMPATIBLE, VERSION_3 } from '../layout.ts';
-import { type Snapshot, snapshotInfo } from '../snapshots/snapshots.ts';
+import { type Snapshot, snapshotInfos } from '../snapshots/snapshots.ts';
 import { type Qcow2Header, variantWords } from './header.ts';
 
 /** True when the data file is also a raw image, so that zeroes must be written to it. */
@@ -48,7 +48,7 @@ export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecor
     differencing: header.backingName !== null,
     warnings,
     config: configOf(header),
-    snapshots: snapshots.map(snapshotInfo),
+    snapshots: snapshotInfos(snapshots),
     bitmaps: bitmaps.map((bitmap) =>
       bitmapInfo(bitmap, bitmapsConsistent(header) && (!isInUse(bitmap) || isRecorded(bitmap))),
     ),

@@ -30,6 +30,10 @@ export interface Snapshot {
   readonly nameBytes?: Uint8Array;
 }
 
+const NO_BYTES = new Uint8Array(0);
+const DECODER = new TextDecoder();
+const ENCODER = new TextEncoder();
+
 /** Maximum length of an entry. */
 const ENTRY_MAX = SNAPSHOT.size + SNAPSHOT_EXTRA_MAX + 2 * 0xffff + ENTRY_ALIGNMENT;
 /** Bytes of the table in memory at one time. */
@@ -120,6 +124,18 @@ export function snapshotInfo(snapshot: Snapshot): SnapshotInfo {
   return { id, name, virtualSize: alignDown(diskSize, SECTOR), vmStateSize, createdMs };
 }
 
+/** Public forms by list: metadata of an image is asked for again and again, and a list can be long. */
+const INFOS = new WeakMap<readonly Snapshot[], readonly SnapshotInfo[]>();
+
+/** Public forms of a list, which never changes: a changed image has another list. */
+export function snapshotInfos(snapshots: readonly Snapshot[]): readonly SnapshotInfo[] {
+  const known = INFOS.get(snapshots);
+  if (known !== undefined) return known;
+  const infos = snapshots.map(snapshotInfo);
+  INFOS.set(snapshots, infos);
+  return infos;
+}
+
 /** Bytes of the table. */
 export function snapshotTableBytes(snapshots: readonly Snapshot[]): number {
   return serializeSnapshots(snapshots).length;
@@ -169,10 +185,11 @@ export function decodeEntry(
   const idStart = extraStart + fixed.extraLength;
   const nameStart = idStart + fixed.idLength;
   const end = nameStart + fixed.nameLength;
-  const extra = bytes.slice(extraStart, idStart);
+  // Tables can have tens of thousands of entries: a buffer for each would cost more than all the rest.
+  const extra = extraStart === idStart ? NO_BYTES : bytes.slice(extraStart, idStart);
   const known = extraOf(extra);
-  const id = textOf(bytes.slice(idStart, nameStart));
-  const name = textOf(bytes.slice(nameStart, end));
+  const id = textOf(bytes.subarray(idStart, nameStart));
+  const name = textOf(bytes.subarray(nameStart, end));
   const snapshot: Snapshot = {
     id: id.text,
     name: name.text,
@@ -184,20 +201,21 @@ export function decodeEntry(
     nanoseconds: fixed.nanoseconds,
     guestNanoseconds: fixed.guestNanoseconds,
     extra,
-    ...(id.bytes === null ? {} : { idBytes: id.bytes }),
-    ...(name.bytes === null ? {} : { nameBytes: name.bytes }),
+    ...(id.bytes === null ? {} : { idBytes: id.bytes.slice() }),
+    ...(name.bytes === null ? {} : { nameBytes: name.bytes.slice() }),
   };
   return { snapshot, length: alignUp(end - at, ENTRY_ALIGNMENT) };
 }
 
 /** The text, and its bytes if the text does not represent them. */
 export function textOf(bytes: Uint8Array): { readonly text: string; readonly bytes: Uint8Array | null } {
-  const text = new TextDecoder().decode(bytes);
-  return { text, bytes: equalBytes(new TextEncoder().encode(text), bytes) ? null : bytes };
+  const text = DECODER.decode(bytes);
+  return { text, bytes: equalBytes(ENCODER.encode(text), bytes) ? null : bytes };
 }
 
 /** Fields that the extra data is long enough for. */
 function extraOf(extra: Uint8Array): { readonly vmStateSize: number | null; readonly diskSize: number | null } {
+  if (extra.length === 0) return { vmStateSize: null, diskSize: null };
   const padded = new Uint8Array(Math.max(extra.length, SNAPSHOT_EXTRA.size));
   padded.set(extra);
   const { vmStateSize, diskSize } = SNAPSHOT_EXTRA.fields;
