@@ -1,8 +1,8 @@
 /** Command-line parser: commander, fed from the command table. */
 import { Argument, Command, CommanderError, Option } from 'commander';
+import { GLOBAL_OPTIONS } from './common-options.ts';
 import { UsageError } from './failure.ts';
 import { OptionValues } from './options.ts';
-import { GLOBAL_OPTIONS } from './shared-options.ts';
 import { type CommandSpec, longName, type OptionSpec, shownArguments, shownFlags } from './spec.ts';
 import { COMMANDS } from './table.ts';
 

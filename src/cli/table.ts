@@ -15,7 +15,7 @@ import {
   PARENT_FORMAT,
   TARGET,
   VARIANT,
-} from './shared-options.ts';
+} from './common-options.ts';
 import type { CommandSpec } from './spec.ts';
 
 /** In the order of the help. */

@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { GLOBAL_OPTIONS } from '../../src/cli/shared-options.ts';
+import { GLOBAL_OPTIONS } from '../../src/cli/common-options.ts';
 import { type CommandSpec, type OptionSpec, shownArguments, shownFlags } from '../../src/cli/spec.ts';
 import { COMMANDS } from '../../src/cli/table.ts';
 

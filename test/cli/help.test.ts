@@ -1,8 +1,8 @@
 /** Help, suggestions and completion all come from the command table. */
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
+import { GLOBAL_OPTIONS } from '../../src/cli/common-options.ts';
 import { LOADERS } from '../../src/cli/loaders.ts';
-import { GLOBAL_OPTIONS } from '../../src/cli/shared-options.ts';
 import { longName } from '../../src/cli/spec.ts';
 import { COMMANDS } from '../../src/cli/table.ts';
 import { runCli } from './run-cli.ts';

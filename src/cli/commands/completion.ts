@@ -1,8 +1,8 @@
 /** `vdkit completion`: scripts that teach a shell the commands and options, from the command table. */
 import { FORMATS } from '../../formats/index.ts';
+import { GLOBAL_OPTIONS } from '../common-options.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
-import { GLOBAL_OPTIONS } from '../shared-options.ts';
 import { type CommandSpec, type Completes, longName, type OptionSpec, shortName, takesValue } from '../spec.ts';
 import { COMMANDS } from '../table.ts';
 
