@@ -32,7 +32,7 @@ export interface ParentLink {
 
 type Links = Pick<ImageInfo, 'parent' | 'parentUuid' | 'parentModificationUuid' | 'parentName' | 'parentFormat'>;
 
-/** What an image of any format stores of its parent; the rest is null. */
+/** Links of an image to its parent, whatever its format; null where it stores none. */
 export function parentReference(own: Partial<ParentReference>): ParentReference {
   return { names: [], uuid: null, modificationUuid: null, format: null, contentId: null, ...own };
 }

@@ -309,14 +309,14 @@ export interface Source {
 /** Configuration of an image that is not a file. */
 export interface SourceConfiguration {
   readonly format: string;
-  /** Where the image is; equal for equal images. */
+  /** Location of the image; equal for equal images. */
   readonly location: string;
   readonly config: Readonly<Record<string, string | number | Uint8Array | undefined>>;
 }
 
 /**
  * Files of something new: all of them get their names together when it is complete, the main one last, or all are removed.
- * Who hands them out closes them, too, when making it fails.
+ * When creation fails, the caller that supplied them closes them.
  */
 export interface NewFiles {
   /** The name of the main file, never a temporary one. */

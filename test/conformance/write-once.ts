@@ -25,7 +25,7 @@ const HEAD = 16;
 const ENTRY = 16;
 const FOOTER = 16;
 
-/** Where the stored form of a grain lies. */
+/** Location of the stored form of a grain. */
 interface Place {
   readonly fileOffset: number;
   readonly length: number;

@@ -58,7 +58,7 @@ export type Operation =
   | InnerOperation
   /** A filter more, or the last one less: what is stored is read otherwise from then on. */
   | { readonly kind: 'filter'; readonly add: boolean; readonly which: number }
-  /** What is stored is converted for one filter more; `cancelAt`: cancelled at that share, then resumed. */
+  /** Converts stored data for one more filter; `cancelAt`: cancelled at that share, then resumed. */
   | { readonly kind: 'prepare'; readonly which: number; readonly cancelAt: number | null }
   /** A small cache is opened, or closed. */
   | { readonly kind: 'cache' }

@@ -71,7 +71,7 @@ export interface AsImage {
   readonly withoutData?: boolean | undefined;
 }
 
-/** What a source leads to. */
+/** Target of a source: a file, or a directory or configuration. */
 interface Found {
   readonly source: Source;
   /** Null: a directory or a configuration. */
@@ -105,7 +105,7 @@ export class ImageFile {
     this.#refusal = refusal;
   }
 
-  /** How its files are locked; null: not at all. */
+  /** Lock of its files; null: none. */
   get locking(): LockOptions | null {
     return lockOf(this.#options);
   }

@@ -94,7 +94,7 @@ export class WritePath {
     }
   }
 
-  /** Where everything is encoded, only what reads zero anyway needs no unit. */
+  /** Writes bytes as they are. An image that encodes everything skips zeroes of a base, and throws `unsupported` for the rest. */
   async #writePlain(offset: number, bytes: Uint8Array, options: OperationOptions | undefined): Promise<void> {
     if (this.#image.encoder?.must !== true) return this.write(offset, bytes.length, [bytes], options);
     if (isZero(bytes) && !this.#chain.hasParent(this.#chain.top)) return;
