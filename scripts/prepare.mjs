@@ -28,7 +28,8 @@ export function ensureInstalled() {
   if (!existsSync(lockFile) || matchesLock(lockFile, join(ROOT, 'node_modules', '.package-lock.json'))) return;
   console.error('Installing npm packages (npm ci) …');
   const npm = process.env.npm_execpath;
-  const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund'];
+  // Options of the npm that runs this command, such as `npm pack --dry-run`, would reach this one too.
+  const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--include=dev', '--no-dry-run'];
   const how = { cwd: ROOT, stdio: ['ignore', 2, 2] };
   const done = npm?.endsWith('.js')
     ? spawnSync(process.execPath, [npm, ...args], how)

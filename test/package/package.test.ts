@@ -1,18 +1,41 @@
-/** The package as its users get it: packed, installed in an empty project, used from JavaScript, TypeScript and a bundle. */
+/**
+ * The package as its users get it: packed in a fresh clone, installed in an empty project, used from JavaScript,
+ * TypeScript and a bundle.
+ */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ensureBuilt, ROOT } from '../../scripts/prepare.mjs';
+import { packageProblems } from '../../scripts/package-check.mjs';
+import { ROOT } from '../../scripts/prepare.mjs';
 
+/** Folders of a working copy that a fresh clone lacks. */
+const LOCAL = ['.cache', '.git', 'api', 'dist', 'node_modules'];
+
+let clone: string;
 let folder: string;
 let project: string;
 let packed: { readonly files: readonly { readonly path: string; readonly size: number }[]; readonly filename: string };
 
+/** npm as a person starts it: without the settings that the npm around this test passes on. */
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name)));
 const npm = (words: readonly string[], cwd: string): string =>
-  execFileSync('npm', [...words, '--ignore-scripts', '--no-audit', '--no-fund'], { cwd, encoding: 'utf8' });
+  execFileSync('npm', words, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 const node = (words: readonly string[]): string =>
   execFileSync(process.execPath, words, { cwd: project, encoding: 'utf8' });
 const put = (name: string, text: string): string => {
@@ -21,15 +44,77 @@ const put = (name: string, text: string): string => {
 };
 
 beforeAll(() => {
-  ensureBuilt();
   folder = mkdtempSync(join(tmpdir(), 'vdkit-package-'));
   project = join(folder, 'project');
   mkdirSync(project);
-  [packed] = JSON.parse(npm(['pack', '--json', '--pack-destination', folder], ROOT));
+  clone = makeClone();
+  [packed] = JSON.parse(npm(['pack', '--json', '--pack-destination', folder], clone));
   put('package.json', '{ "name": "empty", "version": "1.0.0", "type": "module", "private": true }');
-  npm(['install', '--prefer-offline', join(folder, packed.filename)], project);
-}, 120_000);
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  const quiet = ['--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline'];
+  npm(['install', ...quiet, join(folder, packed.filename)], project);
+}, 180_000);
+afterAll(() => {
+  for (const name of [folder, clone]) rmSync(name, { recursive: true, force: true });
+});
+
+/** A copy of the sources with the packages installed, on the same file system, so that packages cost no space. */
+function makeClone(): string {
+  mkdirSync(join(ROOT, '.cache'), { recursive: true });
+  const copy = mkdtempSync(join(ROOT, '.cache', 'clone-'));
+  for (const name of readdirSync(ROOT).filter((name) => !LOCAL.includes(name)))
+    cpSync(join(ROOT, name), join(copy, name), { recursive: true });
+  linkTree(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+  return copy;
+}
+
+function linkTree(from: string, to: string): void {
+  mkdirSync(to);
+  for (const entry of readdirSync(from, { withFileTypes: true })) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)];
+    if (entry.isDirectory()) linkTree(source, target);
+    else if (entry.isSymbolicLink()) symlinkSync(readlinkSync(source), target);
+    else linkOrCopy(source, target);
+  }
+}
+
+function linkOrCopy(source: string, target: string): void {
+  try {
+    linkSync(source, target);
+  } catch {
+    copyFileSync(source, target);
+  }
+}
+
+describe('npm pack in a fresh clone', () => {
+  it('builds first, and packs all that package.json names', () => {
+    expect(packed.files.map(({ path }) => path)).toContain('dist/cli/program.js');
+    expect(problemsOf({})).toEqual([]);
+  });
+
+  it('fails when a file that package.json names is missing', () => {
+    const program = join(clone, 'dist/cli/bin.js');
+    expect(existsSync(program)).toBe(true);
+    rmSync(program);
+    expect(() => npm(['pack', '--pack-destination', clone], clone)).toThrow(/names dist\/cli\/bin\.js, which was not/);
+    expect(readdirSync(clone).filter((name) => name.endsWith('.tgz'))).toEqual([]);
+  });
+
+  it.each([
+    ['a file', { without: /^dist\/formats\/\w+\/index\.d\.ts$/ }, 'npm pack leaves out dist/formats/*/index.d.ts'],
+    ['the program', { without: /^dist\/cli\/bin\.js$/ }, 'npm pack leaves out dist/cli/bin.js'],
+    ['scripts', { ignoreScripts: true }, '.npmrc turns scripts off'],
+    ['prepack', { scripts: {} }, 'package.json has no prepack script'],
+  ])('is checked by npm run check: %s', (_, change, problem) => {
+    expect(problemsOf(change)).toEqual([expect.stringContaining(problem)]);
+  });
+
+  function problemsOf(change: { without?: RegExp; ignoreScripts?: boolean; scripts?: object }): string[] {
+    const { without, ignoreScripts = false, scripts } = change;
+    const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+    const paths = packed.files.map(({ path }) => path).filter((path) => without?.test(path) !== true);
+    return packageProblems({ manifest: { ...manifest, scripts: scripts ?? manifest.scripts }, ignoreScripts, paths });
+  }
+});
 
 describe('the packed package', () => {
   it('has what a user needs and nothing else', () => {
