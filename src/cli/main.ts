@@ -16,26 +16,21 @@ const HELP_COLUMNS = 100;
  */
 export async function run(words: readonly string[], io: CliIo): Promise<number> {
   using quiet = new QuietIo(io);
-  try {
-    return await parseAndRun(words, quiet);
-  } catch (error) {
-    // Where nothing can be printed any more, the status has to say it all.
-    return error instanceof OutputClosed ? error.exitStatus : EXIT.failed;
-  }
+  return await parseAndRun(words, quiet);
 }
 
 async function parseAndRun(words: readonly string[], io: CliIo): Promise<number> {
-  let parsed: Parsed;
   try {
-    parsed = parseWords(words, helpStyle(io));
+    const parsed = parseWords(words, helpStyle(io));
+    if (parsed.kind === 'command') return await runCommand(parsed, io);
+    await writeText(parsed.kind === 'text' ? io.stdout : io.stderr, parsed.text);
+    return parsed.kind === 'text' ? EXIT.done : EXIT.usage;
   } catch (error) {
+    if (error instanceof OutputClosed) return error.exitStatus;
     const failure = failureOf(error, { trouble: EXIT.failed, cancelled: null });
     await printFailure(failure, error, { io, json: words.includes('--json'), debug: words.includes('--debug') });
     return failure.exitStatus;
   }
-  if (parsed.kind === 'command') return runCommand(parsed, io);
-  await writeText(parsed.kind === 'text' ? io.stdout : io.stderr, parsed.text);
-  return parsed.kind === 'text' ? EXIT.done : EXIT.usage;
 }
 
 async function runCommand(parsed: Parsed & { kind: 'command' }, io: CliIo): Promise<number> {
@@ -70,22 +65,33 @@ interface PrintHow {
   readonly context?: CommandContext | undefined;
 }
 
+/** Prints a failure. Outputs that take nothing are passed over: the exit status says what happened in any case. */
 async function printFailure(failure: Failure, error: unknown, how: PrintHow): Promise<void> {
-  const { io, json, debug, context } = how;
-  if (debug) await writeText(io.stderr, `${stackOf(error)}\n`);
-  if (json) {
-    const document = failureDocument(failure);
-    const end = context?.endDocument ?? null;
-    if (end !== null) await context?.output.add(end(document));
-    await context?.output.flush();
-    if (end === null) await writeText(io.stdout, `${jsonText({ error: document }, 2)}\n`);
-    return;
-  }
+  const { io, json, debug } = how;
+  if (debug) await isWritten(writeText(io.stderr, `${stackOf(error)}\n`));
+  if (json && (await isWritten(printDocument(failure, how)))) return;
   // What was found so far comes before what went wrong.
-  await context?.output.flush();
+  await isWritten(how.context?.output.flush());
   const line = failure.kind === 'aborted' ? failure.line : `${label('red', 'error:', io.stderr, io)} ${failure.line}`;
   const hint = failure.hint === null ? '' : `${label('cyan', 'hint:', io.stderr, io)} ${printable(failure.hint)}\n`;
-  await writeText(io.stderr, `${line}\n${hint}`);
+  await isWritten(writeText(io.stderr, `${line}\n${hint}`));
+}
+
+async function printDocument(failure: Failure, { io, context }: PrintHow): Promise<void> {
+  const document = failureDocument(failure);
+  const end = context?.endDocument ?? null;
+  if (end !== null) await context?.output.add(end(document));
+  await context?.output.flush();
+  if (end === null) await writeText(io.stdout, `${jsonText({ error: document }, 2)}\n`);
+}
+
+async function isWritten(output: Promise<void> | undefined): Promise<boolean> {
+  try {
+    await output;
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function helpStyle(io: CliIo): HelpStyle {

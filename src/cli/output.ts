@@ -1,9 +1,14 @@
 /** Text output in large pieces; waits for slow readers and stops silently when the reader goes away. */
 import type { Writable } from 'node:stream';
+import { systemError } from '#local-storage';
 import { OutputClosed } from './failure.ts';
 
 /** Bytes (roughly) collected before they are written. */
 const PIECE = 64 * 1024;
+
+/** Name of the output in messages: they are read on standard error. */
+const OUTPUT = 'standard output';
+const ELSEWHERE = 'The output is incomplete: make room, or send it to another place.';
 
 /** Collects text and writes it piece by piece. */
 export class TextOutput {
@@ -37,12 +42,15 @@ export function jsonText(value: unknown, indent?: number): string {
   return JSON.stringify(value, null, indent).replace(UNSAFE, escaped);
 }
 
-/** Writes and waits until the stream has accepted it. Throws {@link OutputClosed} if the reader has gone away. */
+/**
+ * Writes and waits until the stream has accepted it. Throws {@link OutputClosed} if the reader has gone away, and an
+ * ImageError if the system refuses the text, as a full disk does.
+ */
 export function writeText(stream: Writable, text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.write(text, (error) => {
       if (error === null || error === undefined) resolve();
-      else reject(isClosedPipe(error) ? new OutputClosed() : error);
+      else reject(isClosedPipe(error) ? new OutputClosed() : systemError(error, { path: OUTPUT, hint: ELSEWHERE }));
     });
   });
 }

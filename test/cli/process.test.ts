@@ -1,7 +1,7 @@
 /** Behaviour visible only in a process: statuses, signals, closed pipes, and any working directory. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -101,6 +101,47 @@ describe('the program', () => {
     expect(early).toBe('1\n');
     const text = bash(`{ ${vdkit} map '${SAMPLE}' 2>err; echo "$?" >status; } | true; cat status err`);
     expect(text).toBe('0\n');
+  });
+});
+
+describe.skipIf(!existsSync('/dev/full'))('an output that takes nothing', () => {
+  /** Exit status and standard error of a command whose outputs go to other places. */
+  const redirected = (words: string, where: string): { status: number | null; stderr: string } => {
+    const line = `'${process.execPath}' '${program.path}' ${words} ${where}`;
+    const { status, stderr } = spawnSync('bash', ['-c', line], { cwd: folder, encoding: 'utf8' });
+    return { status, stderr };
+  };
+  const refused = 'error: standard output: There is no space left on the device\n';
+
+  it.each([
+    ['compare a.raw a.raw', 2],
+    ['compare a.raw a.raw --json', 2],
+    ['info a.raw', 1],
+    ['info a.raw --json', 1],
+    ['map a.raw', 1],
+    ['map a.raw --json', 1],
+    ['convert a.raw - --to raw', 1],
+    ['formats', 1],
+    ['--help', 1],
+    ['--version', 1],
+  ])('fails "%s" with status %i and names the output', (words, status) => {
+    writeFileSync(join(folder, 'a.raw'), new Uint8Array(4096).fill(1));
+    const outcome = redirected(words, '>/dev/full');
+    expect(outcome).toMatchObject({ status, stderr: expect.stringContaining(refused) });
+    expect(outcome.stderr).not.toMatch(/bug/);
+  });
+
+  it('keeps the error and its status, whichever output is lost', () => {
+    const missing = expect.stringContaining('no such file');
+    expect(redirected('info missing --json', '>/dev/full')).toMatchObject({ status: 1, stderr: missing });
+    expect(redirected('compare missing missing', '2>/dev/full')).toEqual({ status: 2, stderr: '' });
+    expect(redirected('compare missing missing --json', '>/dev/full 2>&1')).toEqual({ status: 2, stderr: '' });
+    expect(redirected('info', '2>/dev/full')).toEqual({ status: 64, stderr: '' });
+  });
+
+  it('does its work with the outputs closed', () => {
+    expect(redirected('create a.vdi 1M', '>&- 2>&-')).toEqual({ status: 0, stderr: '' });
+    expect(redirected('info a.vdi', '>&-')).toEqual({ status: 0, stderr: '' });
   });
 });
 

@@ -1,5 +1,5 @@
 /** `vdkit amend`, `vdkit rebase` and `vdkit commit`. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -170,5 +170,41 @@ describe.each(['qcow2', 'vdi'])('vdkit commit, %s', (extension) => {
     await ok('create', at(`sibling.${extension}`), '--parent', at(middle));
     expect((await fails(1, 'commit', at(last))).stderr).toContain('names it as parent');
     await ok('commit', at(last), '--force');
+  });
+});
+
+describe('a missing parent', () => {
+  beforeEach(async () => {
+    await ok('create', at('base.qcow2'), '1M');
+    await ok('create', at('child.qcow2'), '--parent', at('base.qcow2'));
+    await ok('create', at('grandchild.qcow2'), '--parent', at('child.qcow2'));
+    mkdirSync(at('moved'));
+    renameSync(at('base.qcow2'), at('moved/base.qcow2'));
+  });
+
+  it('is reported for the child, with the name looked for and both remedies', async () => {
+    const { stderr } = await fails(1, 'map', at('child.qcow2'));
+    expect(stderr).toContain(
+      `${at('child.qcow2')}: The parent of this image is missing: there is no ${at('base.qcow2')}`,
+    );
+    expect(stderr).toMatch(/hint: .*--parent\b.*vdkit rebase IMAGE --unsafe --to PARENT/);
+    expect((await fails(1, 'convert', at('child.qcow2'), at('out.raw'))).stderr).toContain('--source-parent');
+    expect((await fails(1, 'map', at('grandchild.qcow2'))).stderr).toMatch(/child\.qcow2: .*\n.*--chain/);
+  });
+
+  it('is found again by either of them', async () => {
+    await ok('map', at('child.qcow2'), '--parent', at('moved/base.qcow2'));
+    await ok('rebase', at('child.qcow2'), '--unsafe', '--to', at('moved/base.qcow2'));
+    await ok('map', at('grandchild.qcow2'));
+  });
+});
+
+describe('warnings of children', () => {
+  it('come when a change shows in them', async () => {
+    await ok('create', at('base.qcow2'), '1M');
+    // The link is stored, by name: there is nothing to warn of.
+    expect((await ok('create', at('child.qcow2'), '--parent', at('base.qcow2'))).stderr).not.toContain('warning');
+    expect((await ok('resize', at('base.qcow2'), '2M')).stderr).toContain('child.qcow2');
+    expect((await ok('compact', at('base.qcow2'))).stderr).not.toContain('warning');
   });
 });

@@ -6,7 +6,6 @@ import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
 import { openOptions, placedImage } from '../images.ts';
-import { warnOfChildren } from '../siblings.ts';
 import { formatSize } from '../size.ts';
 
 /** Runs `compact IMAGE`. */
@@ -18,7 +17,6 @@ export async function run(context: CommandContext): Promise<number> {
   {
     await using disk = await openDisk(source, { ...options, mode: 'write' });
     for (const warning of disk.warnings) context.warn(warning);
-    await warnOfChildren(context, source, disk, options);
     context.afterCancel = `${printable(image)} is intact and reads as before; run the command again to continue`;
     await disk.compact({ signal: context.signal, onProgress: context.progress.report });
   }

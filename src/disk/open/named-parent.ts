@@ -13,6 +13,8 @@ export interface StoredParent {
   readonly options: DiskOpenOptions & { readonly infoOnly?: boolean | undefined };
   /** Format given by the caller for this parent. */
   readonly format: string | undefined;
+  /** The child is the last image of the chain. */
+  readonly first: boolean;
 }
 
 /**
@@ -36,7 +38,25 @@ export async function openStoredParent(stored: StoredParent): Promise<OpenedImag
     await parent.image.close();
   }
   assert(failures.length > 0, 'an image without any link to its parent was refused');
-  throw failures[0];
+  throw isMissing(failures[0]) ? missingParent(stored, names) : failures[0];
+}
+
+function isMissing(error: unknown): boolean {
+  return isImageError(error) && error.kind === 'not-found';
+}
+
+function missingParent({ child, first }: StoredParent, names: readonly string[]): ImageError {
+  const { provider } = child.source;
+  const places = names.map((name) => printable(isPlainName(name) ? provider.resolve(name, child.name) : name));
+  const name = first
+    ? 'Name the parent where it is now (parent; on the command line: --parent)'
+    : 'Name all images below the last one where they are now, base first (parent; on the command line: --chain)';
+  return new ImageError('not-found', `The parent of this image is missing: there is no ${places.join(', ')}`, {
+    path: child.name,
+    field: 'parent',
+    found: names.map(printable).join(', '),
+    hint: `${name}. To store its name in the image: "vdkit rebase IMAGE --unsafe --to PARENT".`,
+  });
 }
 
 function leadsNowhere(error: unknown): boolean {

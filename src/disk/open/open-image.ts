@@ -254,8 +254,9 @@ async function findParent(
 ): Promise<{ readonly parent: OpenedImage; readonly warnings: readonly string[] }> {
   const { parentUuid } = child.image.info;
   if (parentUuid === null) {
-    const format = opened.length === 1 ? options.parentFormat : undefined;
-    return { parent: await openStoredParent({ child, options, format }), warnings: [] };
+    const first = opened.length === 1;
+    const format = first ? options.parentFormat : undefined;
+    return { parent: await openStoredParent({ child, options, format, first }), warnings: [] };
   }
   const { parent, doubt } = await search.find({ child, uuid: parentUuid, opened });
   if (doubt === null) return { parent, warnings: [] };

@@ -2,6 +2,7 @@
 import type { StorageProvider } from '../contract.ts';
 import { localFiles } from './provider.ts';
 
+export { systemError } from './errno.ts';
 export { FileStorage } from './file.ts';
 export { lockedMemory } from './locked-memory.ts';
 export { type SpoolOptions, StreamStorage, stdinSpool } from './pipe.ts';
