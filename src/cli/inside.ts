@@ -1,5 +1,5 @@
 /** `--offset` and `--partition`: an image that lies inside another image or file. Loaded only when they are given. */
-import { sourceOf } from '../disk/open/environment.ts';
+import { Environment } from '../disk/open/environment.ts';
 import type { DiskOpenOptions, ImageSource } from '../disk/options.ts';
 import { isImageError } from '../errors.ts';
 import { detectFormat } from '../operations/inspect.ts';
@@ -73,7 +73,7 @@ async function openOuter(context: CommandContext, name: string, inside: Inside, 
   };
   const openMode = mode === 'write' ? 'write' : 'read';
   if (!(await isPlain(name, inside, options))) return openDisk(name, { ...options, mode: openMode });
-  const { provider, name: own } = sourceOf(name, options);
+  const { provider, name: own } = Environment.of(options).sourceOf(name);
   // The image inside locks it as it needs.
   return provider.open(own, openMode);
 }

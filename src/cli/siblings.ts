@@ -1,7 +1,7 @@
 /** Warnings about other images that a change affects. */
 
 import type { ChainDisk } from '../disk/disk.ts';
-import { sourceOf } from '../disk/open/environment.ts';
+import { Environment } from '../disk/open/environment.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import { childrenWarnings, findChildren } from '../operations/siblings.ts';
 import type { CommandContext } from './context.ts';
@@ -15,10 +15,11 @@ export async function warnOfChildren(
 ): Promise<void> {
   // Looking at all neighbours for a warning that nobody sees would only cost time.
   if (context.quiet) return;
-  const source = sourceOf(image, options);
+  const environment = Environment.of(options);
+  const source = environment.sourceOf(image);
   const name = typeof image === 'string' ? image : source.name;
   const uuid = disk.images.at(-1)?.info.uuid ?? null;
   const parents = disk.images.map((one) => one.name);
-  const children = await findChildren({ source, uuid, key: disk.lastKey, parents }, options);
+  const children = await findChildren({ source, uuid, key: disk.lastKey, parents }, environment);
   for (const warning of childrenWarnings(name, children)) context.warn(warning);
 }

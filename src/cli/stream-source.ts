@@ -1,6 +1,6 @@
 /** Standard input as a source: formats need random access, so it is spooled to an unnamed temporary file first. */
 import { stdinSpool } from '#local-storage';
-import { sourceOf } from '../disk/open/environment.ts';
+import { Environment } from '../disk/open/environment.ts';
 import type { ConvertOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Source, Storage } from '../storage/contract.ts';
@@ -23,7 +23,7 @@ export async function spooledInput(
   if (target !== null) {
     const { name, options } = target;
     // Only looks; nothing is made until something is written.
-    const staged = await stageTarget(sourceOf(name, options), {
+    const staged = await stageTarget(Environment.of(options).sourceOf(name), {
       force: options.force ?? false,
       lock: options.lock ?? true,
     });
@@ -50,7 +50,7 @@ export async function spooledInput(
 
 /** A source without a directory: files it names are found only through `--allow`. */
 function spooledSource(storage: Storage): Source {
-  const { name: own, provider }: Source = sourceOf(NAME, {});
+  const { name: own, provider }: Source = Environment.of({}).sourceOf(NAME);
   return {
     name: own,
     provider: forwardedProvider(provider, {

@@ -49,6 +49,7 @@ import type {
   ZeroOptions,
 } from './device.ts';
 import { NUMBER_OF_IMAGE, RANGES, SOURCE } from './kinds.ts';
+import type { Resolved } from './open/environment.ts';
 import { type PartFile, partFiles } from './open/parts.ts';
 import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource, MetadataOptions } from './options.ts';
 import { ActiveImage } from './path/active-image.ts';
@@ -62,7 +63,7 @@ export interface DiskParts {
   readonly chain: Chain;
   readonly tools: ChainServices;
   readonly warnings: readonly string[];
-  readonly options: DiskOpenOptions;
+  readonly options: Resolved<DiskOpenOptions>;
 }
 
 /** One image of a disk in reports. */
@@ -229,7 +230,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       null,
       this.#head.chain.filters,
     );
-    return new ChainDisk({ chain, tools: this.#host.tools, options: {}, warnings: [] });
+    const { tools, options } = this.#host;
+    return new ChainDisk({ chain, tools, options: { environment: options.environment }, warnings: [] });
   }
 
   /** Reads if everything is in memory. False: nothing was read, use `read`. */

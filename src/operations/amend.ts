@@ -2,7 +2,7 @@
 import { checkArguments } from '../arguments.ts';
 import { requireWritable } from '../disk/change/stack.ts';
 import { CONFIG, SOURCE } from '../disk/kinds.ts';
-import { registryOf, sourceOf } from '../disk/open/environment.ts';
+import { resolve } from '../disk/open/environment.ts';
 import { checkFormatConfig } from '../disk/open/format-options.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { checkLocking, requireSystemLocks } from '../disk/open/locking.ts';
@@ -10,7 +10,7 @@ import { openImage } from '../disk/open/open-image.ts';
 import type { EnvironmentOptions, ImageReport, ImageSource, SharingOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Config, Format, Image, Progress } from '../image/contract.ts';
-import { inspect } from './inspect.ts';
+import { inspectImage } from './inspect.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /** Options for an amendment. */
@@ -33,20 +33,21 @@ export async function amendImage(
 ): Promise<ImageReport> {
   checkArguments('amendImage', { image: [image, SOURCE], values: [values, CONFIG], options: [options, OPTIONS] });
   checkLocking({ ...options, mode: 'write' });
-  const source = sourceOf(image, options);
+  const own = resolve(options);
+  const { environment } = own;
+  const source = environment.sourceOf(image);
   // Its data file may have gone where the new name says.
-  const opened = await openImage(source, { ...options, mode: 'write', withoutData: true });
+  const opened = await openImage(source, { ...own, mode: 'write', withoutData: true });
   const { format } = opened;
   try {
-    const amend = amendable(opened, registryOf(options).find(format), values);
+    const amend = amendable(opened, environment.registry.find(format), values);
     requireWritable(opened);
-    await requireSystemLocks(opened.image.storages(), options);
-    await amend(values, { signal: options.signal, onProgress: options.onProgress });
+    await requireSystemLocks(opened.image.storages(), own);
+    await amend(values, { signal: environment.signal, onProgress: options.onProgress });
   } finally {
     await opened.image.close();
   }
-  const { signal: _signal, ...rest } = options;
-  return inspect(source, { ...rest, format });
+  return inspectImage(source, { environment: environment.with({ signal: undefined }), format });
 }
 
 function amendable({ image, name }: OpenedImage, format: Format, values: Config): NonNullable<Image['amend']> {

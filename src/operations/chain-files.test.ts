@@ -2,6 +2,7 @@ import { linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Environment } from '../disk/open/environment.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { chainFilesOf } from './chain-files.ts';
 import { convert } from './convert.ts';
@@ -103,7 +104,7 @@ describe('the files of a chain', () => {
     await createImage(at('child.vdi'), { parent: at('other/base.vdi') });
     const wanted = { force: true, parent: at('child.vdi') };
     await expect(createImage(at('other/base.vdi'), wanted)).rejects.toMatchObject({ kind: 'exists' });
-    const found = await chainFilesOf(at('child.vdi'), {});
+    const found = await chainFilesOf(at('child.vdi'), { environment: Environment.of({}) });
     expect(found).toMatchObject({ obstacle: { kind: 'not-found' }, missingUuid: expect.stringMatching(/-/) });
     expect(found.keys.size).toBe(1);
   });

@@ -3,17 +3,18 @@
  * link, a hard link, another spelling.
  */
 
-import { SAME_DIRECTORY, sourceOf } from '../disk/open/environment.ts';
+import { type Environment, SAME_DIRECTORY } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { entryList, openImage, openParents } from '../disk/open/open-image.ts';
 import { keysOfNamed } from '../disk/open/parts.ts';
-import type { EnvironmentOptions, ImageInput, ImageSource } from '../disk/options.ts';
+import type { Allow, ImageInput, ImageSource } from '../disk/options.ts';
 import { closeImages } from '../disk/path/chain.ts';
 import { ImageError, isImageError } from '../errors.ts';
 import type { Source } from '../storage/contract.ts';
 
 /** Options for finding the chain of an image. */
-export interface ChainFilesOptions extends EnvironmentOptions {
+export interface ChainFilesOptions {
+  readonly environment: Environment;
   /** Format of the image. Default: probed. */
   readonly format?: string | undefined;
   /** All images of the chain, base first, the image itself last, if they cannot be found by links. */
@@ -35,15 +36,15 @@ export interface ChainFiles {
  * not disclosed.
  */
 export async function chainFilesOf(image: ImageSource, options: ChainFilesOptions): Promise<ChainFiles> {
-  const { format, chain, ...environment } = options;
-  const source = sourceOf(image, options);
-  const allow = widened(options);
+  const { format, chain } = options;
+  const environment = options.environment.with({ allow: widened(options.environment.allow) });
+  const source = environment.sourceOf(image);
   const opened: OpenedImage[] = [];
   let obstacle: ImageError | null = null;
   try {
-    opened.push(await openImage(source, { ...environment, allow, format, mode: 'read', infoOnly: true }));
+    opened.push(await openImage(source, { environment, format, mode: 'read', infoOnly: true }));
     const named = chain === undefined ? [] : entryList(chain).slice(0, -1);
-    await openParents(opened, named, { ...environment, allow, infoOnly: true, linkage: 'off' });
+    await openParents(opened, named, { environment, infoOnly: true, linkage: 'off' });
   } catch (error) {
     if (!isImageError(error) || error.kind === 'aborted') throw error;
     obstacle = error;
@@ -57,8 +58,8 @@ export async function chainFilesOf(image: ImageSource, options: ChainFilesOption
   return { keys, obstacle, missingUuid: obstacle === null ? null : (last?.parentUuid ?? null) };
 }
 
-function widened({ allow }: EnvironmentOptions): NonNullable<EnvironmentOptions['allow']> {
-  if (allow === undefined || allow === 'none') return [SAME_DIRECTORY];
+function widened(allow: Allow): Allow {
+  if (allow === 'none') return [SAME_DIRECTORY];
   return Array.isArray(allow) ? [...allow, SAME_DIRECTORY] : allow;
 }
 
@@ -75,7 +76,7 @@ export async function refuseChainTarget(
   const present = await provider.lookUp(name);
   if (present?.kind !== 'file') return new Set();
   const { keys, obstacle, missingUuid } = await chainFilesOf(parent, options);
-  if (keys.has(present.key) || (missingUuid !== null && (await uuidOf(target, options)) === missingUuid)) {
+  if (keys.has(present.key) || (missingUuid !== null && (await uuidOf(target, options.environment)) === missingUuid)) {
     throw new ImageError('exists', 'The new image would replace an image of its own chain', {
       path: name,
       hint: 'Choose another name.',
@@ -91,11 +92,10 @@ export async function refuseChainTarget(
 }
 
 /** UUID of a file as an image; null for other files. */
-async function uuidOf(source: Source, options: EnvironmentOptions): Promise<string | null> {
+async function uuidOf(source: Source, environment: Environment): Promise<string | null> {
   try {
-    const { registry, signal } = options;
-    const how = { signal, registry };
-    const { image } = await openImage(source, { ...how, mode: 'read', infoOnly: true });
+    const how = { environment: environment.with({ allow: 'none' }), mode: 'read', infoOnly: true } as const;
+    const { image } = await openImage(source, how);
     await image.close();
     return image.info.uuid;
   } catch (error) {

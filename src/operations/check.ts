@@ -1,7 +1,7 @@
 /** Consistency checks and repairs, the same for all formats with a check. */
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
-import { registryOf, sourceOf } from '../disk/open/environment.ts';
+import { type Resolved, resolve } from '../disk/open/environment.ts';
 import { type ImageFile, type ImageFileOptions, withImageFile } from '../disk/open/image-file.ts';
 import { checkLocking, requireSystemLocks } from '../disk/open/locking.ts';
 import type { EnvironmentOptions, ImageSource, SharingOptions } from '../disk/options.ts';
@@ -9,6 +9,7 @@ import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCheckOptions } from '../image/contract.ts';
 import type { ImageFiles } from '../image/files.ts';
 import { type Finding, summarize } from '../image/findings.ts';
+import type { Source } from '../storage/contract.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /** Options for a check. */
@@ -43,8 +44,14 @@ export interface CheckReport {
  */
 export async function checkImage(image: ImageSource, options: CheckOptions = {}): Promise<CheckReport> {
   checkArguments('checkImage', { image: [image, SOURCE], options: [options, OPTIONS] });
-  throwIfAborted(options.signal, 'The check');
-  const source = sourceOf(image, options);
+  const own = resolve(options);
+  return checkIn(own.environment.sourceOf(image), own);
+}
+
+/** Like `checkImage`, in an environment. */
+export async function checkIn(source: Source, options: Resolved<CheckOptions>): Promise<CheckReport> {
+  const { environment } = options;
+  throwIfAborted(environment.signal, 'The check');
   const writes = options.repair === true && options.dryRun !== true;
   checkLocking({ ...options, mode: writes ? 'write' : 'read' });
   // One lock for all of it: between the check and the repair nobody else may come in.
@@ -55,10 +62,16 @@ export async function checkImage(image: ImageSource, options: CheckOptions = {})
   });
 }
 
-async function checkAs(format: Format, file: ImageFile, options: CheckOptions, writes: boolean): Promise<CheckReport> {
+async function checkAs(
+  format: Format,
+  file: ImageFile,
+  options: Resolved<CheckOptions>,
+  writes: boolean,
+): Promise<CheckReport> {
   const { source, files } = file;
   const { configuration } = source;
-  const how: FormatCheckOptions = { signal: options.signal, config: configuration?.config };
+  const { signal } = options.environment;
+  const how: FormatCheckOptions = { signal, config: configuration?.config };
   const findings = await runCheck(format, files, how);
   const repairs = options.repair === true ? findings.filter(({ repairable }) => repairable) : [];
   const before = { file: source.name, format: format.name };
@@ -67,7 +80,7 @@ async function checkAs(format: Format, file: ImageFile, options: CheckOptions, w
     return { ...before, clean: isClean(findings), findings, repaired: false, repairs };
   }
   await options.beforeRepair?.(findings);
-  throwIfAborted(options.signal, 'The repair');
+  throwIfAborted(signal, 'The repair');
   const left = await repairAndCheck(format, file, how);
   return { ...before, clean: isClean(left), findings: left, repaired: true, repairs };
 }
@@ -131,8 +144,8 @@ function headerFinding({ message, context }: ImageError): Finding {
 }
 
 /** A damaged signature defeats every probe: then the file name decides. */
-async function formatOf(file: ImageFile, options: CheckOptions): Promise<Format> {
-  const registry = registryOf(options);
+async function formatOf(file: ImageFile, options: Resolved<CheckOptions>): Promise<Format> {
+  const { registry } = options.environment;
   const { configuration } = file.source;
   const given = options.format ?? configuration?.format;
   if (given !== undefined) {

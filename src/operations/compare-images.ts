@@ -2,9 +2,10 @@
 import { checkArguments } from '../arguments.ts';
 import type { BlockDevice } from '../disk/device.ts';
 import { isDevice, SOURCE_OR_DEVICE } from '../disk/kinds.ts';
+import { Environment } from '../disk/open/environment.ts';
 import type { CompareOptions, CompareResult, ImageSource } from '../disk/options.ts';
 import { compareDevices } from './compare.ts';
-import { openDisk } from './open.ts';
+import { openIn } from './open.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /**
@@ -19,15 +20,18 @@ export async function compare(
   options: CompareOptions = {},
 ): Promise<CompareResult> {
   checkArguments('compare', { a: [a, SOURCE_OR_DEVICE], b: [b, SOURCE_OR_DEVICE], options: [options, OPTIONS] });
-  return withDevice(a, options, (first) => withDevice(b, options, (second) => compareDevices(first, second, options)));
+  const environment = Environment.of(options);
+  return withDevice(a, environment, (first) =>
+    withDevice(b, environment, (second) => compareDevices(first, second, options)),
+  );
 }
 
 async function withDevice<T>(
   source: ImageSource | BlockDevice,
-  { strict: _strict, parallel: _parallel, onProgress: _onProgress, ...options }: CompareOptions,
+  environment: Environment,
   use: (device: BlockDevice) => Promise<T>,
 ): Promise<T> {
   if (isDevice(source)) return use(source);
-  await using disk = await openDisk(source, options);
+  await using disk = await openIn(source, { environment });
   return await use(disk);
 }

@@ -3,7 +3,7 @@ import { checkArguments } from '../arguments.ts';
 import { type BlockDevice, requireRandom } from '../disk/device.ts';
 import { ChainDisk } from '../disk/disk.ts';
 import { isDevice, SOURCE, SOURCE_OR_DEVICE } from '../disk/kinds.ts';
-import { environmentOf, sourceOf } from '../disk/open/environment.ts';
+import { type Resolved, resolve } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { entryList, openParents } from '../disk/open/open-image.ts';
 import type { ConvertOptions, ConvertResult, DiskOpenOptions, ImageSource } from '../disk/options.ts';
@@ -18,7 +18,7 @@ import { type CopyOptions, type CopyResult, parallelFor, type StartedCopy, start
 import { type StagedImage, stageImage, targetFormat } from './create.ts';
 import { refuseCut } from './cut.ts';
 import { lostOf } from './lost.ts';
-import { openDisk, stackTools } from './open.ts';
+import { openIn, stackTools } from './open.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /** Also qemu-img's default: shorter runs of zeroes are not worth a seek. */
@@ -40,20 +40,23 @@ export async function convert(
     target: [target, SOURCE],
     options: [options, OPTIONS],
   });
-  throwIfAborted(options.signal, 'The conversion');
-  if (isDevice(source)) return convertDevice(source, target, options, []);
-  const disk = await openSource(source, options);
+  const own = resolve(options);
+  throwIfAborted(own.environment.signal, 'The conversion');
+  const place = own.environment.sourceOf(target);
+  if (isDevice(source)) return convertDevice(source, place, own, []);
+  const disk = await openSource(source, own);
   try {
-    return await convertDevice(disk, target, options, disk.warnings);
+    return await convertDevice(disk, place, own, disk.warnings);
   } finally {
     await disk.close();
   }
 }
 
-function openSource(source: ImageSource, options: ConvertOptions): Promise<ChainDisk> {
-  const { sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, sourceCache, forceShare } = options;
-  return openDisk(source, {
-    ...environmentOf(options),
+function openSource(source: ImageSource, options: Resolved<ConvertOptions>): Promise<ChainDisk> {
+  const { environment, sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, sourceCache, forceShare } =
+    options;
+  return openIn(source, {
+    environment,
     forceShare,
     format: sourceFormat,
     parent: sourceParent,
@@ -65,8 +68,8 @@ function openSource(source: ImageSource, options: ConvertOptions): Promise<Chain
 
 async function convertDevice(
   source: BlockDevice,
-  target: ImageSource,
-  options: ConvertOptions,
+  target: Source,
+  options: Resolved<ConvertOptions>,
   warnings: readonly string[],
 ): Promise<ConvertResult> {
   if (options.verify === true) requireRandom(source, 'Verifying a copy');
@@ -76,7 +79,7 @@ async function convertDevice(
 }
 
 /** Facts that the source has in addition to its data. An existing image keeps its own comment and geometry. */
-function lostIn(source: BlockDevice, { into, comment, geometry, sourceSnapshot }: ConvertOptions): string[] {
+function lostIn(source: BlockDevice, { into, comment, geometry, sourceSnapshot }: Resolved<ConvertOptions>): string[] {
   const last = source instanceof ChainDisk ? source.images.at(-1) : undefined;
   if (last === undefined) return [];
   const own = into === true ? last.info : { comment: comment ?? null, geometry: geometryOf(geometry) };
@@ -93,22 +96,22 @@ function geometryOf(geometry: ConvertOptions['geometry']): ImageInfo['geometry']
  */
 export async function convertNew(
   source: BlockDevice,
-  target: ImageSource,
-  options: ConvertOptions,
+  place: Source,
+  options: Resolved<ConvertOptions>,
   continues?: FileAttributes,
 ): Promise<ConvertResult> {
-  const { size = source.size, shrink, signal, parentChain } = options;
+  const { size = source.size, shrink, environment, parentChain } = options;
+  const { signal } = environment;
   await refuseCut(source, { size, path: source.label, shrink, signal });
-  const place = sourceOf(target, options);
   const { own, keep } = source instanceof ChainDisk ? await replaceable(source, place) : NOTHING_READ;
   const sources = source instanceof ChainDisk ? await source.attributes() : [];
-  const config = compressedConfig(target, options);
+  const config = compressedConfig(place, options);
   // What is compressed is cut into units that only the target knows. Anything else is read while the target is made.
   const inUnits = compresses(options) || encodesAlways(place, options);
   const copy = inUnits ? null : startCopy(source, copyOptions(source, Math.min(source.size, size), options));
   try {
     const made = await stageImage(
-      target,
+      place,
       { ...options, ...config, size },
       {
         own,
@@ -139,7 +142,7 @@ export async function convertNew(
 }
 
 /** The new image as a disk, over its parents if it has any. Takes over the image. */
-async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<ChainDisk> {
+async function targetDisk(made: StagedImage, options: Resolved<ConvertOptions>): Promise<ChainDisk> {
   const name = made.target.name;
   const last: OpenedImage = {
     image: made.image,
@@ -155,14 +158,15 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
   };
   const opened = [last];
   try {
-    const { parent, parentChain, parentFormat, forceShare } = options;
+    const { environment, parent, parentChain, parentFormat, forceShare } = options;
     const below = parent === undefined ? [] : entryList(parentChain ?? parent);
     const warnings = await openParents(opened, below, {
-      ...environmentOf(options),
+      environment,
       forceShare,
       parentFormat,
     });
-    const disk: DiskOpenOptions = { mode: 'write', flushAfterMs: 0 };
+    const own = environment.with({ signal: undefined });
+    const disk: Resolved<DiskOpenOptions> = { environment: own, mode: 'write', flushAfterMs: 0 };
     const chain = new Chain([...opened].reverse(), null);
     return new ChainDisk({ chain, tools: stackTools(disk), warnings, options: disk });
   } catch (error) {
@@ -171,20 +175,23 @@ async function targetDisk(made: StagedImage, options: ConvertOptions): Promise<C
   }
 }
 
-async function convertInto(source: BlockDevice, target: ImageSource, options: ConvertOptions): Promise<ConvertResult> {
-  const { format, shareable } = options;
-  const place = sourceOf(target, options);
+async function convertInto(
+  source: BlockDevice,
+  place: Source,
+  options: Resolved<ConvertOptions>,
+): Promise<ConvertResult> {
+  const { environment, format, shareable } = options;
   const present = await place.provider.lookUp(place.name);
   if (present !== null) await refuseSameFile(source, place.name, [present.key]);
-  const disk = await openDisk(target, {
-    ...environmentOf(options),
+  const disk = await openIn(place, {
+    environment,
     mode: 'write',
     shareable,
     format,
   });
   try {
     await refuseSameFile(source, disk.label, await disk.identities('last'));
-    await refuseCut(source, { size: disk.size, path: disk.label, shrink: options.shrink, signal: options.signal });
+    await refuseCut(source, { size: disk.size, path: disk.label, shrink: options.shrink, signal: environment.signal });
   } catch (error) {
     await closeAfter(disk);
     throw error;
@@ -253,7 +260,7 @@ async function closeAfter(disk: ChainDisk): Promise<void> {
 async function copyAndClose(
   source: BlockDevice,
   disk: ChainDisk,
-  options: ConvertOptions,
+  options: Resolved<ConvertOptions>,
   started: StartedCopy | null,
 ): Promise<CopyResult> {
   try {
@@ -267,10 +274,10 @@ async function copyAndClose(
 }
 
 /** Config values of a new compressed image. Throws `unsupported`, `invalid-argument`. */
-function compressedConfig(target: ImageSource, options: ConvertOptions): Pick<ConvertOptions, 'config'> {
+function compressedConfig(target: Source, options: Resolved<ConvertOptions>): Pick<ConvertOptions, 'config'> {
   const { compress = false, config = {} } = options;
   if (compress === false) return {};
-  const format = targetFormat(sourceOf(target, options), options);
+  const format = targetFormat(target, options);
   const key = keyWithRole(format.configKeys, 'compression');
   if (key === undefined) {
     throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
@@ -297,7 +304,7 @@ function compressedConfig(target: ImageSource, options: ConvertOptions): Pick<Co
 }
 
 /** Rejects an image without compression, or with another method than requested. */
-function checkCompression({ compress = false }: ConvertOptions, disk: ChainDisk): void {
+function checkCompression({ compress = false }: Pick<ConvertOptions, 'compress'>, disk: ChainDisk): void {
   if (compress === false) return;
   const method = disk.compression?.method ?? null;
   if (method !== null && (compress === true || compress === method)) return;
@@ -308,7 +315,7 @@ function checkCompression({ compress = false }: ConvertOptions, disk: ChainDisk)
 async function copyInto(
   source: BlockDevice,
   disk: ChainDisk,
-  options: ConvertOptions,
+  options: Resolved<ConvertOptions>,
   started: StartedCopy | null,
 ): Promise<CopyResult> {
   const length = Math.min(source.size, disk.size);
@@ -324,7 +331,12 @@ async function copyInto(
   return copied;
 }
 
-function copyOptions(source: BlockDevice, length: number, options: ConvertOptions, compress = 0): CopyOptions {
+function copyOptions(
+  source: BlockDevice,
+  length: number,
+  options: Resolved<ConvertOptions>,
+  compress = 0,
+): CopyOptions {
   return {
     length,
     targetIsZero: readsZeroAtFirst(options),
@@ -334,28 +346,28 @@ function copyOptions(source: BlockDevice, length: number, options: ConvertOption
     parallel: options.parallel ?? parallelFor(source),
     rateLimit: options.rateLimit ?? 0,
     salvage: options.salvage ?? false,
-    signal: options.signal,
+    signal: options.environment.signal,
     operation: 'convert',
     onProgress: options.onProgress,
   };
 }
 
 /** True for a new image without a parent, which reads as zero. */
-function readsZeroAtFirst({ into, parent }: ConvertOptions): boolean {
+function readsZeroAtFirst({ into, parent }: Pick<ConvertOptions, 'into' | 'parent'>): boolean {
   return into !== true && parent === undefined;
 }
 
-function encodesAlways(target: Source, options: ConvertOptions): boolean {
+function encodesAlways(target: Source, options: Resolved<ConvertOptions>): boolean {
   const { variant = [], config = {} } = options;
   return targetFormat(target, options).encodesAlways?.({ variant, config }) ?? false;
 }
 
-function compresses({ compress = false }: ConvertOptions): boolean {
+function compresses({ compress = false }: Pick<ConvertOptions, 'compress'>): boolean {
   return compress !== false;
 }
 
-async function verify(source: BlockDevice, disk: ChainDisk, options: ConvertOptions): Promise<void> {
-  const { signal } = options;
+async function verify(source: BlockDevice, disk: ChainDisk, options: Resolved<ConvertOptions>): Promise<void> {
+  const { signal } = options.environment;
   // What an image that was there holds behind the end of the source is its own.
   const difference = await differenceWithin(source, disk, options.into === true ? source.size : disk.size, { signal });
   if (difference === null) return;

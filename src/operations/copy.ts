@@ -8,7 +8,7 @@ import { requireRandom } from '../disk/device.ts';
 import type { ChainDisk, DiskImage } from '../disk/disk.ts';
 import { DISK, NUMBER_OF_IMAGE, SOURCE } from '../disk/kinds.ts';
 import { refuseIncomplete } from '../disk/open/beside.ts';
-import { environmentOf, registryOf, sourceOf } from '../disk/open/environment.ts';
+import { type Resolved, resolve } from '../disk/open/environment.ts';
 import type {
   ConvertOptions,
   ConvertResult,
@@ -19,19 +19,19 @@ import type {
 import { ImageError, isImageError } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { logicalForSize, physicalForSize } from '../image/geometry.ts';
-import { isPromise } from '../storage/contract.ts';
+import { isPromise, type Source } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
-import { compare } from './compare-images.ts';
+import { compareDevices } from './compare.ts';
 import { convertNew } from './convert.ts';
 import { type FileOptions, type RenameResult, removeMade } from './files.ts';
 import { refuseShared } from './held-parts.ts';
-import { inspect } from './inspect.ts';
+import { inspectImage } from './inspect.ts';
 import { lostOf } from './lost.ts';
 import { relocate } from './move.ts';
-import { openDisk } from './open.ts';
+import { openIn } from './open.ts';
 import { OPTIONS } from './option-kinds.ts';
-import { type SetChanges, type SetOptions, setImage } from './set.ts';
-import { childrenOf } from './siblings.ts';
+import { type SetChanges, type SetOptions, setIn } from './set.ts';
+import { childrenIn } from './siblings.ts';
 
 /** Options for the copy. With `parent` it is a differencing image over the last image of another chain. */
 export interface CopyImageOptions extends Omit<CreateImageOptions, 'lock'> {
@@ -68,6 +68,17 @@ export async function copyImage(
     target: [target, SOURCE],
     options: [options, OPTIONS],
   });
+  const own = resolve(options);
+  return copyIn(source, number, own.environment.sourceOf(target), own);
+}
+
+async function copyIn(
+  source: ChainDisk,
+  number: number | 'last',
+  target: Source,
+  options: Resolved<CopyImageOptions>,
+): Promise<ConvertResult> {
+  const { environment } = options;
   const { images } = source;
   const last = number === 'last' ? images.length - 1 : number;
   const image = images[last];
@@ -81,8 +92,8 @@ export async function copyImage(
     });
   }
   if (verify === true) requireRandom(source, 'Verifying a copy');
-  await refuseSelf(source, target, options);
-  const wanted: ConvertOptions = {
+  await refuseSelf(source, target);
+  const wanted: Resolved<ConvertOptions> = {
     ...rest,
     geometry: rest.geometry ?? geometryFor(image.info, rest.size ?? image.info.virtualSize),
     ...(fromSame === undefined ? {} : { skipAbsent: true }),
@@ -96,7 +107,7 @@ export async function copyImage(
     const lost = await lostInCopy(image, target, options);
     return { ...result, warnings: [...result.warnings, ...lost] };
   } catch (error) {
-    await removeMade(target, { ...environmentOf(options), format: options.format }).catch(() => {
+    await removeMade(target, { environment, format: options.format }).catch(() => {
       // The reason why there is no copy matters more.
     });
     throw error;
@@ -104,10 +115,10 @@ export async function copyImage(
 }
 
 /** Facts of the image that its copy lacks. */
-async function lostInCopy(image: DiskImage, target: ImageSource, options: CopyImageOptions): Promise<string[]> {
+async function lostInCopy(image: DiskImage, target: Source, options: Resolved<CopyImageOptions>): Promise<string[]> {
   const { format, comment } = options;
-  const how = { ...environmentOf(options), lock: false, format };
-  const copy = await inspect(target, how);
+  const environment = options.environment.with({ lock: false });
+  const copy = await inspectImage(target, { environment, format });
   const { geometry, format: made, config = {}, variant } = copy;
   const own = { geometry, comment: comment === undefined ? copy.comment : image.info.comment };
   return lostOf(image.info, image.name, made === image.format ? { ...own, config, variant } : own);
@@ -123,8 +134,7 @@ function geometryFor({ geometry }: ImageInfo, size: number): NonNullable<CreateI
 }
 
 /** Throws when the copy would replace an image of the chain. */
-async function refuseSelf(source: ChainDisk, target: ImageSource, options: EnvironmentOptions): Promise<void> {
-  const { provider, name } = sourceOf(target, options);
+async function refuseSelf(source: ChainDisk, { provider, name }: Source): Promise<void> {
   const present = await provider.lookUp(name);
   if (present === null || !(await source.identities()).has(present.key)) return;
   throw new ImageError('invalid-argument', 'The copy would replace an image of the chain that is copied', {
@@ -143,30 +153,31 @@ function noImage(source: ChainDisk, number: number): ImageError {
 }
 
 /** Throws unless the copy with its parents reads as the chain does. */
-async function compareWhole(source: ChainDisk, target: ImageSource, options: CopyImageOptions): Promise<void> {
-  const { format, parent, parentChain, parentFormat, signal } = options;
-  const environment = { ...environmentOf(options), format };
-  const disk = await openDisk(target, {
-    ...environment,
+async function compareWhole(source: ChainDisk, target: Source, options: Resolved<CopyImageOptions>): Promise<void> {
+  const { environment, format, parent, parentChain, parentFormat } = options;
+  const { signal } = environment;
+  const disk = await openIn(target, {
+    environment,
+    format,
     ...(parent === undefined ? {} : { parent: parentChain ?? parent }),
     parentFormat,
   });
-  const outcome = await compare(source, disk, { signal }).finally(() => disk.close());
+  const outcome = await compareDevices(source, disk, { signal }).finally(() => disk.close());
   if (outcome.same) return;
   throw new ImageError('io', 'Verification failed: target differs from source', {
-    path: sourceOf(target, options).name,
+    path: target.name,
     guestOffset: outcome.firstDifference ?? 0,
     hint: 'The medium may be faulty; or the images that were said to be the same are not.',
   });
 }
 
 /** Stores the image's metadata, as far as the format of the copy can. Returns what was stored. */
-async function keepFacts(target: ImageSource, facts: SetChanges, options: SetOptions): Promise<string[]> {
+async function keepFacts(target: Source, facts: SetChanges, options: Resolved<SetOptions>): Promise<string[]> {
   const kept: string[] = [];
   for (const [name, value] of Object.entries(facts)) {
     if (value === null) continue;
     try {
-      await setImage(target, { [name]: value }, options);
+      await setIn(target, { [name]: value }, options);
       kept.push(name);
     } catch (error) {
       if (!isImageError(error) || (error.kind !== 'unsupported' && error.kind !== 'denied')) throw error;
@@ -205,19 +216,21 @@ export async function copyChain(
   options: CopyChainOptions = {},
 ): Promise<CopiedImage[]> {
   checkArguments('copyChain', { source: [source, DISK], nameOf: [nameOf, CALLBACK], options: [options, OPTIONS] });
+  const own = resolve(options);
+  const { environment } = own;
   const copied: CopiedImage[] = [];
-  const made: ImageSource[] = [];
-  let parent: { readonly image: ImageSource; readonly format: string } | null = null;
+  const made: Source[] = [];
+  let parent: { readonly image: Source; readonly format: string } | null = null;
   try {
     for (const [number, image] of source.images.entries()) {
       const format = options.format ?? image.format;
-      const target = nameOf(image.name, number, format);
+      const target = environment.sourceOf(nameOf(image.name, number, format));
       const { variant } = image.info;
-      const own = registryOf(options).find(format);
-      const words = variant.filter((word) => own.variants.some((one) => one.word === word));
-      const like = format === image.format ? await likenessOf(source, number, options.signal) : {};
-      const { written, warnings } = await copyImage(source, number, target, {
-        ...options,
+      const { variants } = environment.registry.find(format);
+      const words = variant.filter((word) => variants.some((one) => one.word === word));
+      const like = format === image.format ? await likenessOf(source, number, environment.signal) : {};
+      const { written, warnings } = await copyIn(source, number, target, {
+        ...own,
         ...like,
         format,
         ...(parent === null
@@ -231,14 +244,14 @@ export async function copyChain(
             }),
       });
       made.push(target);
-      copied.push({ from: image.name, to: sourceOf(target, options).name, written, warnings });
+      copied.push({ from: image.name, to: target.name, written, warnings });
       parent = { image: target, format };
     }
     return copied;
   } catch (error) {
     // Also when it was cancelled.
     for (const target of made.reverse()) {
-      await removeMade(target, environmentOf(options)).catch(() => {
+      await removeMade(target, { environment }).catch(() => {
         // What went wrong first matters more.
       });
     }
@@ -289,21 +302,20 @@ export async function moveImage(
   options: MoveOptions = {},
 ): Promise<RenameResult> {
   checkArguments('moveImage', { image: [image, SOURCE], target: [target, SOURCE], options: [options, OPTIONS] });
-  const from = sourceOf(image, options);
-  const to = sourceOf(target, options);
-  const report = await inspect(from, options);
+  const own = resolve(options);
+  const { environment } = own;
+  const [from, to] = [environment.sourceOf(image), environment.sourceOf(target)];
+  const report = await inspectImage(from, { environment, format: options.format });
   const format = options.to ?? report.format;
-  if (format === report.format) return relocate(from, to, { ...options, format }, true);
-  await refuseParent(from, options);
-  return copyAway(from, to, { ...options, to: format });
+  if (format === report.format) return relocate(from, to, { ...own, format }, true);
+  await refuseParent(from, own);
+  return copyAway(from, to, { ...own, to: format });
 }
 
-type Place = ReturnType<typeof sourceOf>;
-
 /** Checked before anything is copied: the original could not be deleted afterwards. */
-async function refuseParent(from: Place, options: MoveOptions): Promise<void> {
-  if (options.force === true) return;
-  const { names, complete } = await childrenOf(from, options);
+async function refuseParent(from: Source, { environment, force, format }: Resolved<MoveOptions>): Promise<void> {
+  if (force === true) return;
+  const { names, complete } = await childrenIn(from, environment, format);
   const [child] = names;
   if (child === undefined) return refuseIncomplete(from.name, complete);
   throw new ImageError('busy', `The image cannot be moved: ${child} beside it names it as parent`, {
@@ -313,11 +325,20 @@ async function refuseParent(from: Place, options: MoveOptions): Promise<void> {
 }
 
 /** Converts the image; the original is deleted when the copy is complete. */
-async function copyAway(from: Place, to: Place, options: MoveOptions & { to: string }): Promise<RenameResult> {
-  const { to: format, force: _force, onProgress, ...own } = options;
-  const environment = environmentOf(options);
+async function copyAway(
+  from: Source,
+  to: Source,
+  options: Resolved<MoveOptions> & { to: string },
+): Promise<RenameResult> {
+  const { to: format, onProgress, environment } = options;
   // For writing, so that nobody writes to the original between its copy and its end.
-  const disk = await openDisk(from, { ...own, mode: 'write', flushAfterMs: 0, withoutParents: true });
+  const disk = await openIn(from, {
+    environment,
+    format: options.format,
+    mode: 'write',
+    flushAfterMs: 0,
+    withoutParents: true,
+  });
   try {
     const [image] = disk.images;
     if (image === undefined) throw noImage(disk, 0);
@@ -333,9 +354,9 @@ async function copyAway(from: Place, to: Place, options: MoveOptions & { to: str
     const shared = await refuseShared({ source: from, key: disk.lastKey, name: from.name }, 'moved', parts, options);
     const warnings = (await isCopied(disk, to, options))
       ? []
-      : await copyContent(disk, to, { ...environment, format, onProgress });
+      : await copyContent(disk, to, { environment, format, onProgress });
     const { uuid, modificationUuid, comment } = info;
-    const kept = await keepFacts(to, { uuid, modificationUuid, comment }, { ...environment, format });
+    const kept = await keepFacts(to, { uuid, modificationUuid, comment }, { environment, format });
     if (!kept.includes('comment') && comment !== null && comment !== '') {
       warnings.push(`${to.name} has no place for the comment of ${from.name}: ${JSON.stringify(comment)}.`);
     }
@@ -364,16 +385,21 @@ function refuseLoss({ snapshots = [], bitmaps = [] }: ImageInfo, path: string, f
  * Detects a move that was interrupted before the original was deleted; the copy is complete, except perhaps for its
  * metadata.
  */
-async function isCopied(disk: ChainDisk, to: Place, options: MoveOptions & { to: string }): Promise<boolean> {
+async function isCopied(
+  disk: ChainDisk,
+  to: Source,
+  options: Resolved<MoveOptions> & { to: string },
+): Promise<boolean> {
   if ((await to.provider.lookUp(to.name)) === null) return false;
   const existing = new ImageError('exists', 'The name is already taken', {
     path: to.name,
     hint: 'Choose another name.',
   });
   try {
-    const copy = await openDisk(to, { ...environmentOf(options), format: options.to });
+    const { environment } = options;
+    const copy = await openIn(to, { environment, format: options.to });
     try {
-      const { same } = await compare(disk, copy, { strict: true, signal: options.signal });
+      const { same } = await compareDevices(disk, copy, { strict: true, signal: environment.signal });
       if (same) return true;
     } finally {
       await copy.close();
@@ -384,7 +410,7 @@ async function isCopied(disk: ChainDisk, to: Place, options: MoveOptions & { to:
   throw existing;
 }
 
-async function copyContent(disk: ChainDisk, to: Place, options: ConvertOptions): Promise<string[]> {
+async function copyContent(disk: ChainDisk, to: Source, options: Resolved<ConvertOptions>): Promise<string[]> {
   const [attributes] = await disk.attributes();
   const { warnings } = await convertNew(disk, to, { ...options, verify: true }, attributes);
   return [...warnings];

@@ -1,7 +1,7 @@
 /** Creation of images: checked, made under a temporary name, published when complete. */
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
-import { environmentOf, registryOf, sourceOf } from '../disk/open/environment.ts';
+import { type Environment, type Resolved, resolve } from '../disk/open/environment.ts';
 import { checkFormatConfig, checkVariants } from '../disk/open/format-options.ts';
 import { locked, takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
@@ -13,7 +13,7 @@ import { ofParent } from '../image/probe.ts';
 import type { FileAttributes, Source, Storage } from '../storage/contract.ts';
 import { type Staged, stageTarget } from '../storage/staging.ts';
 import { refuseChainTarget } from './chain-files.ts';
-import { inspect } from './inspect.ts';
+import { inspectImage } from './inspect.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /** A new image under its temporary name, open for writing. */
@@ -31,6 +31,12 @@ export interface StagedImage {
  */
 export async function createImage(target: ImageSource, options: CreateImageOptions): Promise<InspectReport> {
   checkArguments('createImage', { target: [target, SOURCE], options: [options, OPTIONS] });
+  const own = resolve(options);
+  return createIn(own.environment.sourceOf(target), own);
+}
+
+/** Like `createImage`, in an environment. */
+export async function createIn(target: Source, options: Resolved<CreateImageOptions>): Promise<InspectReport> {
   const made = await stageImage(target, options);
   let lost: readonly string[] = [];
   try {
@@ -41,19 +47,15 @@ export async function createImage(target: ImageSource, options: CreateImageOptio
     await made.staged.discard();
     throw error;
   }
-  const { provider, registry } = options;
-  const report = await inspect(made.target, {
-    format: made.format.name,
-    lock: false,
-    provider,
-    registry,
-  });
+  // The image is there, whatever the signal says now.
+  const environment = options.environment.with({ allow: 'none', lock: false, signal: undefined });
+  const report = await inspectImage(made.target, { environment, format: made.format.name });
   return { ...report, lock: { held: 'none', holders: [] }, warnings: [...report.warnings, ...made.warnings, ...lost] };
 }
 
 /** Format of a new image: as given, or from the extension of its name. */
-export function targetFormat(target: Source, options: CreateImageOptions): Format {
-  const registry = registryOf(options);
+export function targetFormat(target: Source, options: Resolved<CreateImageOptions>): Format {
+  const { registry } = options.environment;
   const format = options.format === undefined ? registry.byExtension(target.name) : registry.find(options.format);
   if (format === undefined) {
     throw new ImageError('invalid-argument', 'Cannot tell the format from the file name', {
@@ -86,19 +88,19 @@ export interface StageHow {
 
 /** Creates the image and leaves it open under its temporary name. */
 export async function stageImage(
-  target: ImageSource,
-  options: CreateImageOptions,
+  source: Source,
+  options: Resolved<CreateImageOptions>,
   how: StageHow = {},
 ): Promise<StagedImage> {
-  throwIfAborted(options.signal, 'Creating the image');
-  const source = sourceOf(target, options);
+  const { environment } = options;
+  throwIfAborted(environment.signal, 'Creating the image');
   const format = targetFormat(source, options);
   checkVariants(format, options.variant ?? []);
   checkFormatConfig(format, options.config ?? {}, 'create');
   const keep = new Set(how.keep);
   if (options.force === true && options.parent !== undefined) {
-    const below = { format: options.parentFormat, chain: how.parentChain };
-    const needed = await refuseChainTarget(source, options.parent, { ...environmentOf(options), ...below });
+    const below = { environment, format: options.parentFormat, chain: how.parentChain };
+    const needed = await refuseChainTarget(source, options.parent, below);
     for (const key of needed) keep.add(key);
   }
   const parent = await lockedParent(options);
@@ -110,23 +112,24 @@ export async function stageImage(
 }
 
 /** Locks the parent while an image over it is created; null when there is nothing to lock. */
-async function lockedParent(options: CreateImageOptions): Promise<Storage | null> {
+async function lockedParent(options: Resolved<CreateImageOptions>): Promise<Storage | null> {
   if (options.parent === undefined || !takesLocks(options)) return null;
-  const { provider, name } = sourceOf(options.parent, options);
+  const { provider, name } = options.environment.sourceOf(options.parent);
   return locked(await provider.open(name, 'read'), 'shared');
 }
 
 async function stageLocked(
   source: Source,
   format: Format,
-  options: CreateImageOptions,
+  options: Resolved<CreateImageOptions>,
   how: StageHow,
 ): Promise<StagedImage> {
   const warnings: string[] = [];
   const create = await createOptions(format, options, warnings);
   await format.plan?.(create);
-  const { force = false, lock = true } = options;
-  const replaces = (): Promise<ReadonlySet<string>> => partsOfOld(source, options, how.keep);
+  const { force = false, environment } = options;
+  const { lock } = environment;
+  const replaces = (): Promise<ReadonlySet<string>> => partsOfOld(source, environment, how.keep);
   const staged = await stageTarget(source, { force, lock, replaces, ...how });
   try {
     if (format.create === undefined) throw new Error('internal: the format was checked');
@@ -141,11 +144,12 @@ async function stageLocked(
 /** Keys of the parts of an image that is replaced. Headers alone are read, whatever `allow` says. */
 async function partsOfOld(
   source: Source,
-  options: CreateImageOptions,
+  environment: Environment,
   keep: ReadonlySet<string> = new Set(),
 ): Promise<ReadonlySet<string>> {
   try {
-    const old = await openImage(source, { ...environmentOf(options), allow: 'none', mode: 'read', infoOnly: true });
+    const own = environment.with({ allow: 'none' });
+    const old = await openImage(source, { environment: own, mode: 'read', infoOnly: true });
     const keys = await keysOfNamed(old, 'part').finally(() => old.image.close());
     return new Set(keys.filter((key) => !keep.has(key)));
   } catch (error) {
@@ -156,7 +160,7 @@ async function partsOfOld(
 
 async function createOptions(
   format: Format,
-  options: CreateImageOptions,
+  options: Resolved<CreateImageOptions>,
   warnings: string[],
 ): Promise<FormatCreateOptions> {
   const parent = await parentOf(format, options, warnings);
@@ -166,7 +170,8 @@ async function createOptions(
       hint: 'Give a size, or a parent.',
     });
   }
-  const { type, comment, uuid, geometry, config, onProgress, signal } = options;
+  const { type, comment, uuid, geometry, config, onProgress } = options;
+  const { signal } = options.environment;
   return {
     size,
     variant: options.variant ?? [],
@@ -186,14 +191,18 @@ interface ParentFacts {
   readonly links: NonNullable<FormatCreateOptions['parent']>;
 }
 
-async function parentOf(format: Format, options: CreateImageOptions, warnings: string[]): Promise<ParentFacts | null> {
+async function parentOf(
+  format: Format,
+  options: Resolved<CreateImageOptions>,
+  warnings: string[],
+): Promise<ParentFacts | null> {
   if (options.parent === undefined) return null;
   if (!format.capabilities.diff) {
     throw new ImageError('unsupported', `Format ${format.name} has no differencing images`);
   }
-  const source = sourceOf(options.parent, options);
-  const { parentFormat, provider, registry, signal } = options;
-  const how = { signal, lock: false, format: parentFormat, provider, registry, mode: 'read', infoOnly: true } as const;
+  const source = options.environment.sourceOf(options.parent);
+  const environment = options.environment.with({ allow: 'none', lock: false });
+  const how = { environment, format: options.parentFormat, mode: 'read', infoOnly: true } as const;
   const opened = await openImage(source, how).catch((error: unknown) => {
     throw ofParent(error);
   });

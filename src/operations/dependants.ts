@@ -2,9 +2,8 @@
 
 import { requireWritable } from '../disk/change/stack.ts';
 import type { ImageBeside } from '../disk/open/beside.ts';
-import { environmentOf } from '../disk/open/environment.ts';
+import type { Environment } from '../disk/open/environment.ts';
 import { openImage } from '../disk/open/open-image.ts';
-import type { EnvironmentOptions } from '../disk/options.ts';
 import { describeError, isImageError } from '../errors.ts';
 import type { Image } from '../image/contract.ts';
 import type { Source } from '../storage/contract.ts';
@@ -38,15 +37,15 @@ export interface Moving {
 }
 
 /** Finds and opens images that refer to the old name. Close them with `closeDependants`. */
-export async function openDependants(moving: Moving, to: Source, options: EnvironmentOptions): Promise<Dependants> {
+export async function openDependants(moving: Moving, to: Source, environment: Environment): Promise<Dependants> {
   const open: Dependant[] = [];
   const stuck: { name: string; reason: string }[] = [];
   const byUuid: string[] = [];
   const seen = new Set<string>([moving.key]);
-  const here = await lookAround(moving.source, options, new Map([[moving.source.name, null]]));
+  const here = await lookAround(moving.source, environment, new Map([[moving.source.name, null]]));
   try {
     const affected = await affectedNames(moving.source);
-    for await (const neighbour of around(here, moving.source, to, options)) {
+    for await (const neighbour of around(here, moving.source, to, environment)) {
       if (seen.has(neighbour.key)) continue;
       const names = await affected(neighbour);
       if (names.length === 0) {
@@ -54,7 +53,7 @@ export async function openDependants(moving: Moving, to: Source, options: Enviro
         if (neighbour.there || parentUuid === null || parentUuid !== moving.uuid) continue;
         byUuid.push(neighbour.name);
       } else {
-        const one = await openDependant(neighbour.name, names, to, options);
+        const one = await openDependant(neighbour.name, names, to, environment);
         if ('reason' in one) stuck.push(one);
         else open.push(one);
       }
@@ -73,7 +72,7 @@ async function* around(
   here: AsyncIterable<ImageBeside>,
   from: Source,
   to: Source,
-  options: EnvironmentOptions,
+  environment: Environment,
 ): AsyncGenerator<ImageBeside & { readonly there: boolean }> {
   for await (const one of here) yield { ...one, there: false };
   if (from.provider !== to.provider) return;
@@ -81,7 +80,7 @@ async function* around(
   const [old, now] = [from, to].map(({ name }) => provider.realName(provider.directory(name)));
   const directory = (await now) ?? '';
   if ((await old) === directory) return;
-  for await (const one of lookInto(directory, to, options)) yield { ...one, there: true };
+  for await (const one of lookInto(directory, to, environment)) yield { ...one, there: true };
 }
 
 /** Closes all of them, even if one fails. */
@@ -112,14 +111,13 @@ async function openDependant(
   name: string,
   stored: readonly string[],
   to: Source,
-  options: EnvironmentOptions,
+  environment: Environment,
 ): Promise<Dependant | { readonly name: string; readonly reason: string }> {
   const source: Source = { provider: to.provider, name };
   if (await isLink(source.provider, name)) return { name, reason: 'it is a link to a file elsewhere' };
   try {
     const opened = await openImage(source, {
-      ...environmentOf(options),
-      allow: 'none',
+      environment: environment.with({ allow: 'none' }),
       mode: 'write',
       withoutData: true,
     });

@@ -3,7 +3,7 @@ import { checkArguments, NAME } from '../arguments.ts';
 import { removeFiles } from '../disk/change/stack.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { refuseIncomplete } from '../disk/open/beside.ts';
-import { nameOn, sourceOf } from '../disk/open/environment.ts';
+import { type Resolved, resolve } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import { partFiles, requireFile } from '../disk/open/parts.ts';
@@ -47,9 +47,11 @@ export async function renameImage(
   options: FileOptions = {},
 ): Promise<RenameResult> {
   checkArguments('renameImage', { image: [image, SOURCE], newName: [newName, NAME], options: [options, OPTIONS] });
-  const from = sourceOf(image, options);
+  const own = resolve(options);
+  const { environment } = own;
+  const from = environment.sourceOf(image);
   const { provider } = from;
-  return relocate(from, { provider, name: nameOn(provider, newName, options) }, options, false);
+  return relocate(from, { provider, name: environment.nameOn(provider, newName) }, own, false);
 }
 
 /**
@@ -59,9 +61,13 @@ export async function renameImage(
  */
 export async function removeImage(image: ImageSource, options: FileOptions = {}): Promise<RemoveResult> {
   checkArguments('removeImage', { image: [image, SOURCE], options: [options, OPTIONS] });
-  const source = sourceOf(image, options);
+  const own = resolve(options);
+  return removeIn(own.environment.sourceOf(image), own);
+}
+
+async function removeIn(source: Source, options: Resolved<FileOptions>): Promise<RemoveResult> {
   await using opened = await openForRemoval(source, options);
-  await using parts = await holdAllParts(opened, options);
+  await using parts = await holdAllParts(opened, options.environment);
   const children = await refuseParent(opened, 'removed', options);
   const files = parts.held.map(({ part }) => part);
   const shared = await refuseShared(opened, 'removed', files, options);
@@ -73,21 +79,21 @@ export async function removeImage(image: ImageSource, options: FileOptions = {})
  * Deletes an image that was just made here, with parts that are named as the caller wanted: they need no further
  * permission.
  */
-export async function removeMade(image: ImageSource, options: FileOptions): Promise<void> {
-  const source = sourceOf(image, options);
+export async function removeMade(source: Source, options: Resolved<FileOptions>): Promise<void> {
   // Also when its making was cancelled.
-  const environment = { ...options, signal: undefined };
-  const headers = await openImage(source, { ...environment, mode: 'read', infoOnly: true });
+  const environment = options.environment.with({ signal: undefined });
+  const { format } = options;
+  const headers = await openImage(source, { environment, format, mode: 'read', infoOnly: true });
   const allow = partFiles(headers).map(({ file }) => file);
   await headers.image.close();
-  await removeImage(source, { ...environment, allow, force: true });
+  await removeIn(source, { environment: environment.with({ allow }), format, force: true });
 }
 
 /** An open image, closed at the end of its scope. Until then it is locked. */
 type Held = OpenedImage & AsyncDisposable;
 
-async function openForRemoval(source: Source, options: FileOptions): Promise<Held> {
-  const opened = await openImage(source, { ...options, mode: 'write', withoutData: true });
+async function openForRemoval(source: Source, { environment, format }: Resolved<FileOptions>): Promise<Held> {
+  const opened = await openImage(source, { environment, format, mode: 'write', withoutData: true });
   try {
     requireFile(opened);
   } catch (error) {
@@ -98,9 +104,9 @@ async function openForRemoval(source: Source, options: FileOptions): Promise<Hel
 }
 
 /** Throws when its children would become unreadable. */
-async function refuseParent(opened: OpenedImage, what: string, options: FileOptions): Promise<string[]> {
+async function refuseParent(opened: OpenedImage, what: string, options: Resolved<FileOptions>): Promise<string[]> {
   const { source, image, key, name } = opened;
-  const children: Children = await findChildren({ source, uuid: image.info.uuid, key }, options);
+  const children: Children = await findChildren({ source, uuid: image.info.uuid, key }, options.environment);
   const [first] = children.names;
   if (first !== undefined && options.force !== true) {
     const others = children.names.length > 1 ? ` and ${children.names.length - 1} more` : '';

@@ -1,8 +1,8 @@
 /** Files of an image other than the main one, while they are moved or deleted. */
+import type { Environment } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
 import { openPart, type PartFile, partFiles } from '../disk/open/parts.ts';
-import type { EnvironmentOptions } from '../disk/options.ts';
 import { ImageError, isImageError, printable } from '../errors.ts';
 import { allDone } from '../storage/all-done.ts';
 import type { LockMode, NameInfo, Source, Storage } from '../storage/contract.ts';
@@ -30,7 +30,7 @@ export async function holdParts(
   opened: OpenedImage,
   wanted: readonly PartFile[],
   mode: LockMode,
-  options: EnvironmentOptions,
+  environment: Environment,
 ): Promise<HeldParts> {
   const held: HeldPart[] = [];
   const missing: PartFile[] = [];
@@ -46,7 +46,7 @@ export async function holdParts(
       held.push({ part, storage });
       if (storage === part.storage) continue;
       own.push(storage);
-      if (takesLocks(options)) await storage.lock(mode);
+      if (takesLocks({ environment })) await storage.lock(mode);
     }
     return { held, missing, [Symbol.asyncDispose]: close };
   } catch (error) {
@@ -76,7 +76,7 @@ export interface PartUsers {
 export async function usersOf(
   { source, key }: Pick<OpenedImage, 'source' | 'key'>,
   parts: readonly Pick<PartFile, 'file'>[],
-  options: EnvironmentOptions,
+  environment: Environment,
 ): Promise<PartUsers> {
   if (parts.length === 0) return { uses: [], complete: true };
   const { provider, name } = source;
@@ -86,8 +86,8 @@ export async function usersOf(
   for (const directory of new Set([own, ...parts.map(({ file }) => provider.directory(file))])) {
     const around =
       directory === own
-        ? await lookAround(source, options, new Map([[name, null]]))
-        : lookInto(directory, source, options);
+        ? await lookAround(source, environment, new Map([[name, null]]))
+        : lookInto(directory, source, environment);
     for await (const neighbour of around) {
       if (neighbour.key === key) continue;
       const keys = await keysOf(source, neighbour);
@@ -112,9 +112,9 @@ export async function refuseShared(
   opened: Pick<OpenedImage, 'source' | 'key' | 'name'>,
   what: string,
   parts: readonly Pick<PartFile, 'file'>[],
-  options: EnvironmentOptions & { readonly force?: boolean | undefined },
+  options: { readonly environment: Environment; readonly force?: boolean | undefined },
 ): Promise<string[]> {
-  const { uses } = await usersOf(opened, parts, options);
+  const { uses } = await usersOf(opened, parts, options.environment);
   const [first] = uses;
   if (first !== undefined && options.force !== true) {
     throw new ImageError('busy', `The image cannot be ${what}: ${printable(first)}`, {
@@ -128,9 +128,9 @@ export async function refuseShared(
 /** All parts of an image, and a warning for each that is not there. */
 export async function holdAllParts(
   opened: OpenedImage,
-  options: EnvironmentOptions,
+  environment: Environment,
 ): Promise<HeldParts & { readonly warnings: readonly string[] }> {
-  const parts = await holdParts(opened, partFiles(opened), 'exclusive', options);
+  const parts = await holdParts(opened, partFiles(opened), 'exclusive', environment);
   const warnings = parts.missing.map(({ file, role }) => `${printable(file)} (${role}) does not exist.`);
   return { ...parts, warnings };
 }

@@ -2,7 +2,7 @@
 import { checkArguments } from '../arguments.ts';
 import { SECTOR } from '../binary/numbers.ts';
 import { SOURCE } from '../disk/kinds.ts';
-import { sourceOf } from '../disk/open/environment.ts';
+import { Environment, type Resolved, resolve } from '../disk/open/environment.ts';
 import { type ImageFileOptions, type OpenedImage, withImageFile } from '../disk/open/image-file.ts';
 import { openImage, openParents } from '../disk/open/open-image.ts';
 import { mainStorages, openPart, type PartFile, partFiles } from '../disk/open/parts.ts';
@@ -19,7 +19,7 @@ import { hostSizes } from '../disk/report.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, MediumType } from '../image/contract.ts';
 import { allDone } from '../storage/all-done.ts';
-import type { LockState, Storage } from '../storage/contract.ts';
+import type { LockState, Source, Storage } from '../storage/contract.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 const UNKNOWN: LockState = { held: null, holders: [] };
@@ -31,18 +31,25 @@ const ORDER: readonly LockState['held'][] = ['exclusive', 'shared', null, 'none'
  */
 export async function inspect(source: ImageSource, options: InspectOptions = {}): Promise<InspectReport> {
   checkArguments('inspect', { source: [source, SOURCE], options: [options, OPTIONS] });
-  const resolved = sourceOf(source, options);
-  const onOpen = options.lock === false ? undefined : lookEarly;
+  const own = resolve(options);
+  return inspectImage(own.environment.sourceOf(source), own);
+}
+
+/** Like `inspect`, in an environment. */
+export async function inspectImage(source: Source, options: Resolved<InspectOptions>): Promise<InspectReport> {
+  const { environment, format } = options;
+  const onOpen = environment.lock ? lookEarly : undefined;
   const opened: OpenedImage[] = [];
   try {
     const settings = options.snapshot === undefined ? {} : { settings: { snapshot: options.snapshot } };
-    const last = await openImage(resolved, { ...options, ...settings, mode: 'read', infoOnly: true, onOpen });
+    const how = { environment, format, ...settings, mode: 'read', infoOnly: true, onOpen } as const;
+    const last = await openImage(source, how);
     opened.push(last);
-    if (options.chain !== true) return await report(last, options);
+    if (options.chain !== true) return await report(last, environment);
     await openParents(opened, [], { ...options, infoOnly: true });
     const chain: ImageReport[] = [];
-    for (const entry of [...opened].reverse()) chain.push(await report(entry, options));
-    return { ...(await report(last, options)), chain };
+    for (const entry of [...opened].reverse()) chain.push(await report(entry, environment));
+    return { ...(await report(last, environment)), chain };
   } finally {
     await closeImages(opened);
   }
@@ -79,9 +86,10 @@ export interface DetectedFormat {
  */
 export async function detectFormat(source: ImageSource, options: EnvironmentOptions = {}): Promise<DetectedFormat> {
   checkArguments('detectFormat', { source: [source, SOURCE], options: [options, OPTIONS] });
-  throwIfAborted(options.signal, 'Looking at the file');
-  const how: ImageFileOptions = { ...options, mode: 'read', infoOnly: true };
-  return withImageFile(sourceOf(source, options), how, async (file) => {
+  const environment = Environment.of(options);
+  throwIfAborted(environment.signal, 'Looking at the file');
+  const how: ImageFileOptions = { environment, mode: 'read', infoOnly: true };
+  return withImageFile(environment.sourceOf(source), how, async (file) => {
     const { format, answer, guessed, warnings } = await file.probe();
     const {
       storage,
@@ -102,7 +110,7 @@ export async function detectFormat(source: ImageSource, options: EnvironmentOpti
   });
 }
 
-async function report(entry: OpenedImage, options: InspectOptions): Promise<ImageReport> {
+async function report(entry: OpenedImage, environment: Environment): Promise<ImageReport> {
   const info: ImageInfo = entry.image.info;
   await using looked = await lookAtParts(entry);
   const storages = [...mainStorages(entry.image), ...looked.storages];
@@ -110,7 +118,7 @@ async function report(entry: OpenedImage, options: InspectOptions): Promise<Imag
     ...info,
     file: entry.name,
     ...(await hostSizes(storages)),
-    lock: options.lock === false ? UNKNOWN : await lockOf(storages),
+    lock: environment.lock ? await lockOf(storages) : UNKNOWN,
     recognisedBy: entry.recognisedBy,
     guessed: entry.guessed,
     warnings: entry.warnings,

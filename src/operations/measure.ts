@@ -2,14 +2,14 @@
 import { checkArguments, either, NAME, NUMBER, optionsWith } from '../arguments.ts';
 import type { BlockDevice, Extent, Range } from '../disk/device.ts';
 import { SOURCE_OR_DEVICE } from '../disk/kinds.ts';
-import { registryOf } from '../disk/open/environment.ts';
+import { type Resolved, resolve } from '../disk/open/environment.ts';
 import { checkFormatConfig, checkVariants } from '../disk/open/format-options.ts';
 import type { EnvironmentOptions, ImageInput, ImageSource, SharingOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Config, FormatCreateOptions, Measure } from '../image/contract.ts';
 import { isPromise, type OperationOptions } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
-import { openDisk } from './open.ts';
+import { openIn } from './open.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 const MEASURED = either(SOURCE_OR_DEVICE, NUMBER);
@@ -49,35 +49,40 @@ export async function measure(
   options: MeasureOptions,
 ): Promise<MeasureResult> {
   checkArguments('measure', { source: [source, MEASURED], options: [options, MEASURE] });
-  if (typeof source === 'number') return measureTarget(null, source, options);
-  if (typeof source === 'object' && 'extentAt' in source) return measureTarget(source, source.size, options);
-  const { format: _format, sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, ...rest } = options;
-  await using disk = await openDisk(source, {
-    ...rest,
+  const own = resolve(options);
+  if (typeof source === 'number') return measureTarget(null, source, own);
+  if (typeof source === 'object' && 'extentAt' in source) return measureTarget(source, source.size, own);
+  const { environment, shareable, forceShare } = own;
+  const { sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot } = own;
+  await using disk = await openIn(source, {
+    environment,
+    shareable,
+    forceShare,
     format: sourceFormat,
     parent: sourceParent,
     parentFormat: sourceParentFormat,
     snapshot: sourceSnapshot,
   });
-  return await measureTarget(disk, disk.size, options);
+  return await measureTarget(disk, disk.size, own);
 }
 
 async function measureTarget(
   source: BlockDevice | null,
   sourceSize: number,
-  options: MeasureOptions,
+  options: Resolved<MeasureOptions>,
 ): Promise<MeasureResult> {
-  const format = registryOf(options).find(options.format);
+  const { signal, registry } = options.environment;
+  const format = registry.find(options.format);
   if (format.measure === undefined) {
     throw new ImageError('unsupported', `Nothing is known of how large images of format ${format.name} become`, {
       hint: 'Choose a format that can be made: raw, vdi or qcow2.',
     });
   }
-  const { variant = [], config = {}, size: virtualSize = sourceSize, signal } = options;
+  const { variant = [], config = {}, size: virtualSize = sourceSize } = options;
   checkVariants(format, variant);
   checkFormatConfig(format, config, 'create');
   const create: FormatCreateOptions = { size: virtualSize, variant, config, signal };
-  const { required, fullyAllocated } = await format.measure(create, dataOf(source, options));
+  const { required, fullyAllocated } = await format.measure(create, dataOf(source, { signal }));
   return { format: format.name, virtualSize, required, fullyAllocated };
 }
 

@@ -17,7 +17,7 @@
 
 import { removeFile, requireWritable } from '../disk/change/stack.ts';
 import { refuseIncomplete } from '../disk/open/beside.ts';
-import { environmentOf, registryOf, SAME_DIRECTORY } from '../disk/open/environment.ts';
+import { type Resolved, SAME_DIRECTORY } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
@@ -33,7 +33,7 @@ import type { Staged } from '../storage/staging.ts';
 import { copyFile, sameBytes } from './byte-copy.ts';
 import { closeDependants, type Dependants, openDependants } from './dependants.ts';
 import { type HeldPart, type HeldParts, holdParts, refuseShared } from './held-parts.ts';
-import { inspect } from './inspect.ts';
+import { inspectImage } from './inspect.ts';
 import { incompleteWarning } from './siblings.ts';
 import { isLink, type NamePlan, placeOf, planNames } from './stored-names.ts';
 
@@ -60,7 +60,7 @@ export interface Relocated {
 export async function relocate(
   from: Source,
   to: Source,
-  options: RelocateOptions,
+  options: Resolved<RelocateOptions>,
   mayCopy: boolean,
 ): Promise<Relocated> {
   const opened = await openAlone(from, 'read', options);
@@ -73,7 +73,11 @@ export async function relocate(
 }
 
 /** Opens the image for its names alone: an external data file stays closed. */
-async function openAlone(source: Source, mode: 'read' | 'write', options: RelocateOptions): Promise<OpenedImage> {
+async function openAlone(
+  source: Source,
+  mode: 'read' | 'write',
+  options: Resolved<RelocateOptions>,
+): Promise<OpenedImage> {
   const opened = await openImage(source, { ...options, mode, withoutData: true });
   try {
     requireFile(opened);
@@ -91,7 +95,7 @@ type Taken = 'free' | 'linked' | 'file';
 interface MoveParts {
   readonly from: Source;
   readonly to: Source;
-  readonly options: RelocateOptions;
+  readonly options: Resolved<RelocateOptions>;
   readonly mayCopy: boolean;
   readonly opened: OpenedImage;
 }
@@ -100,7 +104,7 @@ interface MoveParts {
 class Move {
   readonly #from: Source;
   readonly #to: Source;
-  readonly #options: RelocateOptions;
+  readonly #options: Resolved<RelocateOptions>;
   readonly #mayCopy: boolean;
   readonly #warnings: string[] = [];
   #opened: OpenedImage;
@@ -127,7 +131,7 @@ class Move {
     const elsewhere = await this.#isElsewhere();
     if (elsewhere && !this.#mayCopy) throw otherDevice(to.name);
     const taken = await this.#lookAtTarget(elsewhere);
-    this.#dependants = await openDependants({ source: from, key, uuid: info.uuid }, to, this.#options);
+    this.#dependants = await openDependants({ source: from, key, uuid: info.uuid }, to, this.#options.environment);
     this.#refuseDependants();
     this.#plan = await planNames(storedNames(image), from, to);
     for (const text of this.#plan.warnings) this.#warnings.push(text);
@@ -239,7 +243,7 @@ class Move {
   }
 
   async #holdParts(mode: LockMode): Promise<HeldParts> {
-    const parts = await holdParts(this.#opened, this.#parts(), mode, this.#options);
+    const parts = await holdParts(this.#opened, this.#parts(), mode, this.#options.environment);
     const [missing] = parts.missing;
     if (missing === undefined) return parts;
     await parts[Symbol.asyncDispose]();
@@ -330,7 +334,7 @@ class Move {
 
   /** Moves to another file system; see the comment at the top of this module. */
   async #byBytes(): Promise<void> {
-    const { signal } = this.#options;
+    const { signal } = this.#options.environment;
     const { name, provider } = this.#from;
     if (await isLink(provider, name)) throw linkMoved(name, await provider.realName(name));
     await using parts = await this.#holdParts('exclusive');
@@ -373,7 +377,7 @@ class Move {
     const names = new Map([...there, ...[...both].map(([old, here]) => [old, there.get(here) ?? here] as const)]);
     const changed = new OverlayStorage(keptOpen(main).storage);
     const files = new OpenedFiles({ source: this.#from, main: keptOpen(changed).storage });
-    const format = registryOf(this.#options).find(this.#opened.format);
+    const format = this.#options.environment.registry.find(this.#opened.format);
     const image = await format.open(files, { mode: 'write', withoutData: true });
     try {
       requireWritable({ ...this.#opened, image });
@@ -387,7 +391,7 @@ class Move {
 
   /** An unpublished copy; or one published before an interruption. */
   async #copy({ original, storage, to }: MovedFile, onBytes: (count: number) => void): Promise<Made> {
-    const { lock, signal } = this.#options;
+    const { lock, signal } = this.#options.environment;
     const how = { signal, onBytes };
     if ((await to.provider.lookUp(to.name)) !== null) {
       const present = await to.provider.open(to.name, 'read');
@@ -412,8 +416,8 @@ class Move {
     if (!differencing || parentUuid === null) return;
     const { name } = this.#to;
     try {
-      const how = { ...environmentOf(this.#options), allow: [SAME_DIRECTORY], lock: false, chain: true };
-      await inspect(this.#to, { ...how, format: this.#opened.format });
+      const environment = this.#options.environment.with({ allow: [SAME_DIRECTORY], lock: false });
+      await inspectImage(this.#to, { environment, chain: true, format: this.#opened.format });
     } catch (error) {
       if (!isImageError(error) || error.kind === 'aborted') throw error;
       this.#warnings.push(

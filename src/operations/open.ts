@@ -5,17 +5,17 @@ import { NOT_WRITABLE } from '../disk/change/structure.ts';
 import { ChainDisk } from '../disk/disk.ts';
 import { INPUTS } from '../disk/kinds.ts';
 import { knownImages } from '../disk/open/beside.ts';
-import { environmentOf, settingsOf, sourceOf, warn } from '../disk/open/environment.ts';
+import { type Resolved, resolve, settingsOf } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { checkLocking, sharingWarnings } from '../disk/open/locking.ts';
 import { entryList, openImage, openParents } from '../disk/open/open-image.ts';
 import { isHalfConverted } from '../disk/open/prepare-record.ts';
-import type { DiskOpenOptions, EnvironmentOptions, ImageEntry, ImageInput, SharingOptions } from '../disk/options.ts';
+import type { DiskOpenOptions, ImageEntry, ImageInput, SharingOptions } from '../disk/options.ts';
 import { Chain, closeImages } from '../disk/path/chain.ts';
 import { ImageError, isImageError } from '../errors.ts';
 import type { OpenMode } from '../storage/contract.ts';
-import { checkImage } from './check.ts';
-import { createImage } from './create.ts';
+import { checkIn } from './check.ts';
+import { createIn } from './create.ts';
 import { OPTIONS } from './option-kinds.ts';
 import { isParent, linkOf, lookAround } from './siblings.ts';
 
@@ -29,9 +29,20 @@ export async function openDisk(
   options: DiskOpenOptions = {},
 ): Promise<ChainDisk> {
   checkArguments('Disk.open', { source: [source, INPUTS], options: [options, OPTIONS] });
+  return openIn(source, resolve(options));
+}
+
+/** Like `openDisk`, in an environment. */
+export async function openIn(
+  source: ImageInput | readonly ImageInput[],
+  options: Resolved<DiskOpenOptions>,
+): Promise<ChainDisk> {
+  const { environment } = options;
   const { chain, warnings } = await openChain(source, options);
   const all = [...warnings];
-  const disk = new ChainDisk({ chain, tools: stackTools(options), options, warnings: all });
+  // The signal is that of opening, not of what follows.
+  const own = { ...options, environment: environment.with({ signal: undefined }) };
+  const disk = new ChainDisk({ chain, tools: stackTools(own), options: own, warnings: all });
   try {
     const more = options.cache === undefined ? [] : await disk.cache.attach(options.cache);
     for (const text of more) all.push(text);
@@ -39,7 +50,7 @@ export async function openDisk(
     await disk.close().catch(() => {});
     throw error;
   }
-  for (const text of all) warn(options, text, chain.last.name);
+  for (const text of all) environment.warn(text, chain.last.name);
   return disk;
 }
 
@@ -48,7 +59,7 @@ export async function openDisk(
  */
 async function openChain(
   source: ImageInput | readonly ImageInput[],
-  options: DiskOpenOptions,
+  options: Resolved<DiskOpenOptions>,
   whole = false,
 ): Promise<OpenedChain> {
   const list = entryList(source);
@@ -56,7 +67,7 @@ async function openChain(
   if (last === undefined) {
     throw new ImageError('invalid-argument', 'No image was named', { status: 'VERR_INVALID_PARAMETER' });
   }
-  checkLocking({ ...options, mode: last.mode ?? options.mode ?? 'read' });
+  checkLocking({ forceShare: options.forceShare, mode: last.mode ?? options.mode ?? 'read' });
   const opened: OpenedImage[] = [];
   try {
     const found = await openLast(last, options);
@@ -105,7 +116,7 @@ interface OpenedLast {
   readonly warnings: readonly string[];
 }
 
-async function openLast(entry: ImageEntry, options: DiskOpenOptions): Promise<OpenedLast> {
+async function openLast(entry: ImageEntry, options: Resolved<DiskOpenOptions>): Promise<OpenedLast> {
   const mode = options.infoOnly === true ? 'read' : (entry.mode ?? options.mode ?? 'read');
   try {
     return await openSound(entry, options, mode);
@@ -118,18 +129,15 @@ async function openLast(entry: ImageEntry, options: DiskOpenOptions): Promise<Op
 }
 
 /** Repairs the image first, if requested and necessary. */
-async function openSound(entry: ImageEntry, options: DiskOpenOptions, mode: OpenMode): Promise<OpenedLast> {
+async function openSound(entry: ImageEntry, options: Resolved<DiskOpenOptions>, mode: OpenMode): Promise<OpenedLast> {
   try {
     return { image: await openLastAs(entry, options, mode), warnings: [] };
   } catch (error) {
     const damaged = isImageError(error) && (error.kind === 'read-only' || error.kind === 'corrupt');
     if (mode !== 'write' || options.repair !== true || !damaged) throw error;
+    const { environment } = options;
     const { format } = lastOf(entry, options);
-    const { repairs } = await checkImage(entry.image, {
-      ...environmentOf(options),
-      repair: true,
-      format,
-    });
+    const { repairs } = await checkIn(environment.sourceOf(entry.image), { environment, repair: true, format });
     if (repairs.length === 0) throw error;
     const image = await openLastAs(entry, options, mode);
     return {
@@ -142,7 +150,7 @@ async function openSound(entry: ImageEntry, options: DiskOpenOptions, mode: Open
 }
 
 /** Options of the last image: its own, and those of the disk. */
-function lastOf(entry: ImageEntry, { format, type, snapshot }: DiskOpenOptions): Omit<ImageEntry, 'image'> {
+function lastOf(entry: ImageEntry, { format, type, snapshot }: Resolved<DiskOpenOptions>): Omit<ImageEntry, 'image'> {
   return {
     format,
     type,
@@ -151,8 +159,8 @@ function lastOf(entry: ImageEntry, { format, type, snapshot }: DiskOpenOptions):
   };
 }
 
-async function openLastAs(entry: ImageEntry, options: DiskOpenOptions, mode: OpenMode): Promise<OpenedImage> {
-  const source = sourceOf(entry.image, options);
+async function openLastAs(entry: ImageEntry, options: Resolved<DiskOpenOptions>, mode: OpenMode): Promise<OpenedImage> {
+  const source = options.environment.sourceOf(entry.image);
   const own = lastOf(entry, options);
   const last = await openImage(source, {
     ...options,
@@ -180,30 +188,31 @@ function requireDiscard({ image, name, format, settings }: OpenedImage): void {
 }
 
 /** Services that such a disk needs to change its chain. */
-export function stackTools(options: DiskOpenOptions): ChainServices {
-  const { allow, shareable, forceShare } = options;
-  const environment: EnvironmentOptions & SharingOptions = {
-    ...environmentOf({ ...options, signal: undefined }),
-    shareable,
-    forceShare,
-  };
+export function stackTools(options: Resolved<DiskOpenOptions>): ChainServices {
+  const { shareable, forceShare } = options;
+  const environment = options.environment.with({ signal: undefined });
+  const sharing: SharingOptions = { shareable, forceShare };
   return {
     open: async ({ source, format, settings }, mode) =>
       openImage(source, {
-        ...environment,
+        environment,
+        ...sharing,
         mode,
         format,
         settings,
         // A conversion opens the images of its chain anew, one after another.
         resumeFilters: true,
       }),
-    openChain: (target, how) =>
-      openChain(target, { ...environment, ...(allow === undefined ? {} : { allow }), mode: 'read', ...how }, true),
-    place: (target) => sourceOf(target, environment),
+    openChain: (target, { signal, ...how }) =>
+      openChain(target, { environment: environment.with({ signal }), ...sharing, mode: 'read', ...how }, true),
+    place: (target) => environment.sourceOf(target),
     async create(target, wanted) {
       // The parent is locked by the disk itself.
-      const { format, warnings } = await createImage(target, { ...environment, ...wanted, lock: false });
-      return { source: sourceOf(target, environment), format, warnings };
+      const source = environment.sourceOf(target);
+      const { signal, registry = environment.registry, onMessage = environment.onMessage } = wanted;
+      const own = environment.with({ registry, onMessage, signal, lock: false });
+      const { format, warnings } = await createIn(source, { forceShare, ...wanted, environment: own });
+      return { source, format, warnings };
     },
     async childrenOf(images) {
       const found: ChildOf[] = [];

@@ -1,10 +1,10 @@
 /** Rebasing an image opened for that alone. */
 import { checkArguments, nullable } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
-import { sourceOf } from '../disk/open/environment.ts';
+import { Environment } from '../disk/open/environment.ts';
 import type { EnvironmentOptions, ImageInput, ImageReport, ImageSource, SharingOptions } from '../disk/options.ts';
 import type { Progress } from '../image/contract.ts';
-import { inspect } from './inspect.ts';
+import { inspect, inspectImage } from './inspect.ts';
 import { openDisk } from './open.ts';
 import { OPTIONS } from './option-kinds.ts';
 import { setImage } from './set.ts';
@@ -42,7 +42,7 @@ export async function rebaseImage(
   const format = parentFormat === undefined ? {} : { parentFormat };
   if (unsafe === true) return setImage(image, { parent }, { ...rest, ...format });
   // Cut behind the change of the link and called again: the parent that was named is not the parent any more.
-  const done = named !== undefined && parent !== null && (await isOver(image, parent, { ...rest, ...format }));
+  const done = named !== undefined && parent !== null && (await isOver(image, parent, options));
   const oldParent = done ? undefined : named;
   let warnings: readonly string[] = [];
   {
@@ -59,19 +59,18 @@ export async function rebaseImage(
       onProgress,
     });
   }
-  const { signal: _signal, ...environment } = rest;
-  const report = await inspect(image, environment);
+  // It is done, whatever the signal says now.
+  const report = await inspect(image, { ...rest, signal: undefined });
   return { ...report, warnings: [...report.warnings, ...warnings] };
 }
 
 /** True when the image names that one as its parent. */
 async function isOver(image: ImageSource, parent: ImageSource, options: RebaseImageOptions): Promise<boolean> {
-  const [child, above] = [sourceOf(image, options), sourceOf(parent, options)];
-  const { format, parentFormat, ...environment } = options;
-  const named = (name: string | undefined): { format?: string | undefined } =>
-    name === undefined ? {} : { format: name };
-  const info = await inspect(child, { ...environment, ...named(format), lock: false });
-  const { uuid } = await inspect(above, { ...environment, ...named(parentFormat), lock: false });
+  const environment = Environment.of({ ...options, lock: false });
+  const [child, above] = [environment.sourceOf(image), environment.sourceOf(parent)];
+  const { format, parentFormat } = options;
+  const info = await inspectImage(child, { environment, format });
+  const { uuid } = await inspectImage(above, { environment, format: parentFormat });
   const key = (await above.provider.lookUp(above.name))?.key ?? '';
   return isParent(await linkOf({ name: child.name, info }, child), { uuid, key });
 }

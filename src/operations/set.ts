@@ -3,7 +3,7 @@ import { checkArguments } from '../arguments.ts';
 import { normalizeGuid, randomGuid } from '../binary/guid.ts';
 import { requireWritable } from '../disk/change/stack.ts';
 import { SOURCE } from '../disk/kinds.ts';
-import { environmentOf, sourceOf } from '../disk/open/environment.ts';
+import { type Resolved, resolve } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { checkLocking } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
@@ -11,8 +11,9 @@ import type { EnvironmentOptions, ImageReport, ImageSource, SharingOptions } fro
 import { ImageError } from '../errors.ts';
 import type { Image, ImageChanges, ImageInfo, ParentLink } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
+import type { Source } from '../storage/contract.ts';
 import { chainFilesOf } from './chain-files.ts';
-import { inspect } from './inspect.ts';
+import { inspectImage } from './inspect.ts';
 import { OPTIONS } from './option-kinds.ts';
 import { childrenWarnings, findChildren } from './siblings.ts';
 
@@ -51,30 +52,37 @@ export async function setImage(
   options: SetOptions = {},
 ): Promise<ImageReport> {
   checkArguments('setImage', { image: [image, SOURCE], changes: [changes, OPTIONS], options: [options, OPTIONS] });
-  checkLocking({ ...options, mode: 'write' });
-  const source = sourceOf(image, options);
-  const opened = await openImage(source, { ...options, mode: 'write' });
+  const own = resolve(options);
+  return setIn(own.environment.sourceOf(image), changes, own);
+}
+
+/** Like `setImage`, in an environment. */
+export async function setIn(source: Source, changes: SetChanges, options: Resolved<SetOptions>): Promise<ImageReport> {
+  const { environment, format: wanted, shareable, forceShare } = options;
+  checkLocking({ forceShare, mode: 'write' });
+  const how = { environment, format: wanted, shareable, forceShare, mode: 'write' } as const;
+  const opened = await openImage(source, how);
   let warnings: string[] = [];
   try {
     const { info } = opened.image;
     const { parent, ...facts } = changes;
     requireWritable(opened);
-    const wanted = resolved(facts);
-    const some = Object.values(wanted).some((value) => value !== undefined);
+    const values = resolved(facts);
+    const some = Object.values(values).some((value) => value !== undefined);
     const set = some ? settable(opened) : null;
     const link = parent === undefined ? undefined : await linkFor(opened, parent, options);
-    warnings = oddities(wanted);
-    if (link !== undefined || concernsChildren(wanted)) {
-      const children = await findChildren({ source, uuid: info.uuid, key: opened.key }, options);
+    warnings = oddities(values);
+    if (link !== undefined || concernsChildren(values)) {
+      const children = await findChildren({ source, uuid: info.uuid, key: opened.key }, environment);
       warnings = [...warnings, ...childrenWarnings(source.name, children)];
     }
-    await set?.(wanted);
+    await set?.(values);
     if (link !== undefined) await linkable(opened)(link);
   } finally {
     await opened.image.close();
   }
   const { format } = opened;
-  const report = await inspect(source, { ...options, format });
+  const report = await inspectImage(source, { environment, format });
   return { ...report, warnings: [...report.warnings, ...warnings] };
 }
 
@@ -108,15 +116,15 @@ function resolved({ comment, geometry, ...uuids }: Omit<SetChanges, 'parent'>): 
 async function linkFor(
   child: OpenedImage,
   parent: ImageSource | null,
-  options: SetOptions,
+  options: Resolved<SetOptions>,
 ): Promise<ParentLink | null> {
   linkable(child);
   if (parent === null) return null;
-  const { parentFormat, format: _format, ...rest } = options;
-  const source = sourceOf(parent, options);
-  const report = await inspect(source, { ...rest, format: parentFormat });
+  const { parentFormat, environment } = options;
+  const source = environment.sourceOf(parent);
+  const report = await inspectImage(source, { environment, format: parentFormat });
   const found = await source.provider.lookUp(source.name);
-  const below = await chainFilesOf(parent, { ...environmentOf(options), format: parentFormat });
+  const below = await chainFilesOf(source, { environment, format: parentFormat });
   refuseMisfit(child, report, found?.key === child.key || below.keys.has(child.key));
   const { uuid, modificationUuid, contentId, format } = report;
   return { name: source.name, format, uuid, modificationUuid, contentId };

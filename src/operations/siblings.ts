@@ -5,13 +5,13 @@
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { boundsBeside, ImagesBeside, type LookBeside } from '../disk/open/beside.ts';
-import { gateOf, sourceOf } from '../disk/open/environment.ts';
+import { Environment, SAME_DIRECTORY } from '../disk/open/environment.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import type { ImageInfo } from '../image/contract.ts';
 import { parentNames } from '../image/parent.ts';
 import type { Source } from '../storage/contract.ts';
 import { isPlainName, openGate } from '../storage/gate.ts';
-import { inspect } from './inspect.ts';
+import { inspectImage } from './inspect.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /** The images in one directory that name an image as their parent. */
@@ -45,18 +45,24 @@ export interface Parenthood {
  */
 export async function childrenOf(image: ImageSource, options: ChildrenOptions = {}): Promise<Children> {
   checkArguments('childrenOf', { image: [image, SOURCE], options: [options, OPTIONS] });
-  const source = sourceOf(image, options);
-  const { uuid } = await inspect(source, options);
+  const environment = Environment.of(options);
+  const source = environment.sourceOf(image);
+  return childrenIn(source, environment, options.format);
+}
+
+/** Like `childrenOf`, in an environment. */
+export async function childrenIn(source: Source, environment: Environment, format?: string): Promise<Children> {
+  const { uuid } = await inspectImage(source, { environment, format });
   const info = await source.provider.lookUp(source.name);
-  return findChildren({ source, uuid, key: info?.key ?? '' }, options);
+  return findChildren({ source, uuid, key: info?.key ?? '' }, environment);
 }
 
 /** Like `childrenOf`, for an image already opened. */
-export async function findChildren(parent: Parenthood, options: EnvironmentOptions): Promise<Children> {
+export async function findChildren(parent: Parenthood, environment: Environment): Promise<Children> {
   const { source, key, parents = [] } = parent;
   const passed = new Map([source.name, ...parents].map((name) => [name, null]));
   const names: string[] = [];
-  const images = await lookAround(source, options, passed);
+  const images = await lookAround(source, environment, passed);
   for await (const image of images) {
     if (image.key !== key && isParent(await linkOf(image, source), parent)) names.push(image.name);
   }
@@ -80,19 +86,19 @@ export function isParent(child: LinkToParent, { uuid, key }: Pick<Parenthood, 'u
 /** The images in the directory of an image, whatever the caller's gate permits: only headers are read. */
 export async function lookAround(
   from: Source,
-  options: EnvironmentOptions,
+  environment: Environment,
   known?: LookBeside['known'],
 ): Promise<ImagesBeside> {
-  const gate = await gateOf(['same-directory'], from);
-  return new ImagesBeside({ from, gate, role: 'neighbour', options, ...(known === undefined ? {} : { known }) });
+  const gate = await environment.with({ allow: [SAME_DIRECTORY] }).gateOf(from);
+  return new ImagesBeside({ from, gate, role: 'neighbour', environment, ...(known === undefined ? {} : { known }) });
 }
 
 /** Like {@link lookAround}, for any directory of a provider. */
-export function lookInto(directory: string, from: Source, options: EnvironmentOptions): ImagesBeside {
+export function lookInto(directory: string, from: Source, environment: Environment): ImagesBeside {
   const { provider } = from;
   const gate = openGate({ roots: [directory], provider });
   const listing = { ...gate, candidates: () => provider.list(directory) };
-  return new ImagesBeside({ from, gate: listing, role: 'neighbour', options });
+  return new ImagesBeside({ from, gate: listing, role: 'neighbour', environment });
 }
 
 /** An image, with its parent link. */

@@ -1,6 +1,7 @@
 /** Images that are written once: conversion appends, the end comes last, and everything out of order is refused. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ChainDisk } from '../../src/disk/disk.ts';
+import { Environment } from '../../src/disk/open/environment.ts';
 import { Chain } from '../../src/disk/path/chain.ts';
 import { raw } from '../../src/formats/raw/index.ts';
 import { vdi } from '../../src/formats/vdi/index.ts';
@@ -75,8 +76,9 @@ async function contentOf(name: string): Promise<Uint8Array> {
 
 /** A new image as a disk, still under construction. */
 async function freshDisk(): Promise<ChainDisk> {
-  const made = await stageImage('/fresh.grains', { ...environment, size: SIZE });
-  const options = { mode: 'write', flushAfterMs: 0 } as const;
+  const resolved = Environment.of(environment);
+  const made = await stageImage(resolved.sourceOf('/fresh.grains'), { environment: resolved, size: SIZE });
+  const options = { environment: Environment.of({}), mode: 'write', flushAfterMs: 0 } as const;
   const entry = {
     image: made.image,
     name: '/fresh.grains',

@@ -2,7 +2,7 @@
  * `vdkit convert`: writes the content of an image to a new one.
  */
 
-import { sourceOf as placeOf } from '../../disk/open/environment.ts';
+import { Environment } from '../../disk/open/environment.ts';
 import type { ConvertOptions, ConvertResult, ImageSource } from '../../disk/options.ts';
 import { ImageError, isImageError, printable } from '../../errors.ts';
 import { keyWithRole } from '../../image/config.ts';
@@ -209,7 +209,7 @@ async function convertImage(context: CommandContext, from: ImageSource, plan: Ta
 
 /** The target as messages name it. */
 function pathOf(name: string): string {
-  return placeOf(name, {}).name;
+  return Environment.of({}).sourceOf(name).name;
 }
 
 function unreadableText({ unreadable }: ConvertResult): string[] {

@@ -1,7 +1,7 @@
 /**
  * `vdkit info`: image metadata.
  */
-import { sourceOf } from '../../disk/open/environment.ts';
+import { Environment } from '../../disk/open/environment.ts';
 import type { DiskOpenOptions, ImageReport, ImageSource, InspectReport } from '../../disk/options.ts';
 import { type ImageError, isImageError } from '../../errors.ts';
 import { type DetectedFormat, detectFormat, inspect } from '../../operations/inspect.ts';
@@ -40,7 +40,7 @@ export async function run(context: CommandContext): Promise<number> {
 
 /** Metadata and content are read through one handle, so both are of one file. Whatever cannot be opened is reported later. */
 async function openedOnce(image: ImageSource, options: DiskOpenOptions): Promise<{ source: Source } & AsyncDisposable> {
-  const source = sourceOf(image, options);
+  const source = Environment.of(options).sourceOf(image);
   try {
     const storage = await source.provider.open(source.name, 'read');
     return { source: { ...source, storage }, [Symbol.asyncDispose]: () => storage.close() };
@@ -75,7 +75,7 @@ async function printUnopened(
   found: DetectedFormat,
   error: ImageError,
 ): Promise<void> {
-  const { provider, name: file } = sourceOf(source, {});
+  const { provider, name: file } = Environment.of({}).sourceOf(source);
   const facts = { ...found, file, fileSize: (await provider.lookUp(file))?.size ?? null };
   if (context.json) {
     await context.printJson({ schema: 'vdkit/info/1', ...reportDocument(facts), ...partitionsDocument(null) });

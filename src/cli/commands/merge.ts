@@ -3,7 +3,7 @@
  */
 
 import { type MergeRecord, readMergeRecord, removeMergeRecord } from '../../disk/change/merge-record.ts';
-import { sourceOf } from '../../disk/open/environment.ts';
+import { Environment } from '../../disk/open/environment.ts';
 import type { Message } from '../../disk/options.ts';
 import { ImageError, printable } from '../../errors.ts';
 import { openDisk } from '../../operations/open.ts';
@@ -39,7 +39,7 @@ interface Merged {
 
 async function merge(context: CommandContext, image: string, how: { dryRun: boolean; keep: boolean }): Promise<Merged> {
   const options = openOptions(context);
-  const source = sourceOf(image, options);
+  const source = Environment.of(options).sourceOf(image);
   const record = await readMergeRecord(source);
   // Numbers as they were typed before the merge was cut.
   const cut = record === null ? null : recordedFacts(context, record);

@@ -4,13 +4,13 @@ import { digestGuid } from '../../binary/digest.ts';
 import { isNullGuid, NULL_GUID, normalizeGuid } from '../../binary/guid.ts';
 import { largest } from '../../binary/numbers.ts';
 import { ImageError, isImageError } from '../../errors.ts';
-import type { CacheFormat, CacheIdentity, CacheImage, CacheInfo } from '../../image/cache.ts';
+import type { CacheIdentity, CacheImage, CacheInfo } from '../../image/cache.ts';
 import type { Progress } from '../../image/contract.ts';
 import type { Finding } from '../../image/findings.ts';
 import type { FileAttributes, OpenMode, OperationOptions, Source, StorageRevision } from '../../storage/contract.ts';
 import { stageTarget } from '../../storage/staging.ts';
 import { SOURCE } from '../kinds.ts';
-import { environmentOf, registryOf, sourceOf, warn } from '../open/environment.ts';
+import { Environment, type Resolved, resolve } from '../open/environment.ts';
 import { type ImageFileOptions, openLocked } from '../open/image-file.ts';
 import type { CacheEntry, EnvironmentOptions, ImageSource } from '../options.ts';
 import { CacheLayer, type ImageFacts } from '../path/cache-layer.ts';
@@ -80,10 +80,11 @@ export class DiskCache {
         this.#refuseShared();
         // What is not flushed has given the images no other identity yet.
         await host.head.quiesce();
-        const source = sourceOf(cache, host.options);
-        const format = registryOf(host.options).findCache(options.format);
-        const how: ImageFileOptions = { ...host.options, mode: 'write', infoOnly: false };
-        const opened = await openLocked(source, how, (storage) => format.open(storage, how));
+        const { environment, shareable, forceShare } = host.options;
+        const source = environment.sourceOf(cache);
+        const format = environment.registry.findCache(options.format);
+        const how: ImageFileOptions = { environment, shareable, forceShare, mode: 'write' };
+        const opened = await openLocked(source, how, (storage) => format.open(storage, { mode: 'write' }));
         let facts: readonly ImageFacts[] = [];
         try {
           facts = await factsOf(chain);
@@ -108,8 +109,10 @@ export class DiskCache {
     this.#refuseSecond();
     this.#refuseShared();
     const { images } = this.#host.head.chain;
-    await this.#refuseImage(sourceOf(cache, this.#host.options));
-    await createCacheOf(cache, { ...environmentOf(this.#host.options), ...options }, await attributesOf(images));
+    const environment = this.#host.options.environment.with({ signal: options.signal });
+    const target = environment.sourceOf(cache);
+    await this.#refuseImage(target);
+    await createCacheOf(target, { ...options, environment }, await attributesOf(images));
     await this.open(cache, { format: options.format, stale: 'discard' });
   }
 
@@ -138,7 +141,7 @@ export class DiskCache {
 
   /** Opens the cache of a disk that is being opened. Returns warnings. */
   async attach({ file, size }: CacheEntry): Promise<string[]> {
-    const source = sourceOf(file, this.#host.options);
+    const source = this.#host.options.environment.sourceOf(file);
     if (size !== undefined && (await source.provider.lookUp(source.name)) === null) {
       await this.create(file, { size });
       return [];
@@ -172,7 +175,7 @@ export class DiskCache {
 
   #failed({ name }: Source, error: unknown): void {
     const text = `The cache ${name} failed and is no longer used.`;
-    this.#host.options.onMessage?.({ level: 'error', text, path: name, error });
+    this.#host.options.environment.onMessage?.({ level: 'error', text, path: name, error });
   }
 
   /** A cache would never see writes by others. */
@@ -203,25 +206,24 @@ export class DiskCache {
  */
 export async function createCache(cache: ImageSource, options: CreateCacheOptions & EnvironmentOptions): Promise<void> {
   checkArguments('createCache', { cache: [cache, SOURCE], options: [options, SIZED] });
-  return createCacheOf(cache, options, []);
+  const own = resolve(options);
+  return createCacheOf(own.environment.sourceOf(cache), own, []);
 }
 
 /**
  * `sources`: attributes of the files whose content it will contain.
  */
 async function createCacheOf(
-  cache: ImageSource,
-  options: CreateCacheOptions & EnvironmentOptions,
+  target: Source,
+  options: Resolved<CreateCacheOptions & EnvironmentOptions>,
   sources: readonly FileAttributes[],
 ): Promise<void> {
-  const target = sourceOf(cache, options);
-  const { size, format, fixed = false, force = false, signal, onProgress, lock } = options;
+  const { size, format, fixed = false, force = false, onProgress, environment } = options;
+  const { signal, lock, registry } = environment;
   const staged = await stageTarget(target, { force, sources, lock });
   try {
-    await registryOf(options)
-      .findCache(format)
-      .create(await staged.create(), { size, fixed, signal, onProgress });
-    for (const text of await staged.publish()) warn(options, text, target.name);
+    await registry.findCache(format).create(await staged.create(), { size, fixed, signal, onProgress });
+    for (const text of await staged.publish()) environment.warn(text, target.name);
   } catch (error) {
     await staged.discard();
     throw error;
@@ -236,7 +238,8 @@ export interface InspectCacheOptions extends EnvironmentOptions {
 /** Reads the metadata of a cache file, without a disk. Throws `invalid-format`, `corrupt`. */
 export async function inspectCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<CacheInfo> {
   checkArguments('inspectCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
-  const opened = await openCacheOf(cache, options, 'read');
+  const { environment, format } = resolve(options);
+  const opened = await openCacheOf(environment.sourceOf(cache), environment, format, 'read');
   try {
     return opened.info;
   } finally {
@@ -245,18 +248,24 @@ export async function inspectCache(cache: ImageSource, options: InspectCacheOpti
 }
 
 /** Reading takes no lock: a disk may have it. */
-function openCacheOf(cache: ImageSource, options: InspectCacheOptions, mode: OpenMode): Promise<CacheImage> {
-  const format = cacheFormatOf(options);
-  const how: ImageFileOptions = { ...options, mode, ...(mode === 'read' ? { lock: false } : {}) };
-  return openLocked(sourceOf(cache, options), how, (storage) => format.open(storage, { mode }));
+function openCacheOf(
+  source: Source,
+  environment: Environment,
+  wanted: string | undefined,
+  mode: OpenMode,
+): Promise<CacheImage> {
+  const format = environment.registry.findCache(wanted);
+  const own = mode === 'read' ? environment.with({ lock: false }) : environment;
+  return openLocked(source, { environment: own, mode }, (storage) => format.open(storage, { mode }));
 }
 
 /** Checks a cache file. Damage never loses data: a damaged cache counts as empty. Throws `invalid-format`. */
 export async function checkCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<readonly Finding[]> {
   checkArguments('checkCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
-  const format = cacheFormatOf(options);
-  return openLocked(sourceOf(cache, options), { lock: false, mode: 'read' }, async (storage) => {
-    const findings = await format.check(storage, { signal: options.signal });
+  const environment = Environment.of({ ...options, lock: false });
+  const format = environment.registry.findCache(options.format);
+  return openLocked(environment.sourceOf(cache), { environment, mode: 'read' }, async (storage) => {
+    const findings = await format.check(storage, { signal: environment.signal });
     await storage.close();
     return findings;
   });
@@ -270,8 +279,9 @@ export async function dropCache(
   options: InspectCacheOptions & { readonly remove?: boolean | undefined } = {},
 ): Promise<void> {
   checkArguments('dropCache', { cache: [cache, SOURCE], options: [options, REMOVING] });
-  const source = sourceOf(cache, options);
-  const opened = await openCacheOf(source, options, 'write');
+  const environment = Environment.of(options);
+  const source = environment.sourceOf(cache);
+  const opened = await openCacheOf(source, environment, options.format, 'write');
   // Opened for writing and not closed in order it is empty.
   await opened.close(null);
   if (options.remove === true) await removeFile(source);
@@ -288,10 +298,6 @@ export async function closeCacheOf(chain: Chain, { durable = true } = {}): Promi
   // An image that does not even say what it is has no state that could be found again.
   const identity = durable ? await identityToKeep(chain, cache).catch(() => null) : null;
   await cache.close(identity);
-}
-
-function cacheFormatOf(options: InspectCacheOptions): CacheFormat {
-  return registryOf(options).findCache(options.format);
 }
 
 /**

@@ -3,7 +3,6 @@ import { checkArguments } from '../../arguments.ts';
 import { ImageError } from '../../errors.ts';
 import type { Filter, FilterConfig, KeySupply } from '../../image/filter.ts';
 import { FILTER } from '../kinds.ts';
-import { registryOf } from '../open/environment.ts';
 import { checkFilterConfig } from '../open/format-options.ts';
 import type { AttachedFilter } from '../path/filter-stack.ts';
 import type { DiskHost } from './host.ts';
@@ -72,7 +71,7 @@ export class DiskFilters {
       });
     }
     const host = this.#host;
-    const kind = typeof filter === 'string' ? registryOf(host.options).findFilter(filter) : filter;
+    const kind = typeof filter === 'string' ? host.options.environment.registry.findFilter(filter) : filter;
     checkFilterConfig(kind, config);
     await this.#change(async () => {
       const { filters, size } = host.head.chain;

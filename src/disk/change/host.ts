@@ -1,5 +1,6 @@
 /** Services of a disk for operations on its structure: its current chain, and exclusive access. */
 import type { MaybePromise } from '../../storage/contract.ts';
+import type { Resolved } from '../open/environment.ts';
 import type { DiskOpenOptions } from '../options.ts';
 import type { ActiveImage } from '../path/active-image.ts';
 import type { RangeLock } from '../path/range-locks.ts';
@@ -9,7 +10,7 @@ import type { ChainServices } from './stack.ts';
 export interface DiskHost {
   readonly head: ActiveImage;
   readonly tools: ChainServices;
-  readonly options: DiskOpenOptions;
+  readonly options: Resolved<DiskOpenOptions>;
   /** Waits for requests in the range and holds back new ones. */
   lock(start: number, end: number): MaybePromise<RangeLock>;
   /** Runs a function while no request does. */

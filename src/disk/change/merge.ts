@@ -28,7 +28,6 @@ import { LIMITS } from '../../limits.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
 import { refuseIncomplete } from '../open/beside.ts';
-import { warn } from '../open/environment.ts';
 import { partFiles } from '../open/parts.ts';
 import { ActiveImage } from '../path/active-image.ts';
 import type { Chain, ChainImage } from '../path/chain.ts';
@@ -170,7 +169,7 @@ export class Merge {
   async run(): Promise<void> {
     if (this.#options.rest !== undefined) {
       const text = 'This merge had been cut before: what was left of it is done now, and nothing else.';
-      warn(this.#host.options, text, this.#chain.last.name);
+      this.#host.options.environment.warn(text, this.#chain.last.name);
     }
     if (this.#options.rest?.numbers === null) {
       await this.#removeLeftovers();
@@ -500,7 +499,7 @@ export class Merge {
     if (this.#options.keep === true || this.#leftovers.length === 0) return;
     const { source, name } = this.#chain.last;
     const stays = await removeLeftovers(this.#host.tools, this.#chain, source.provider, this.#leftovers);
-    for (const text of stays) warn(this.#host.options, text, name);
+    for (const text of stays) this.#host.options.environment.warn(text, name);
   }
 
   /** Once linked, the last image reads correctly without the images between, and without its own data. */

@@ -1,5 +1,6 @@
 /** The disk, as operations on its structure see it: one after another, with the disk to themselves where they need it. */
 import type { MaybePromise } from '../../storage/contract.ts';
+import type { Resolved } from '../open/environment.ts';
 import type { DiskOpenOptions } from '../options.ts';
 import type { ActiveImage } from '../path/active-image.ts';
 import type { RangeLock } from '../path/range-locks.ts';
@@ -12,12 +13,12 @@ import type { ChainServices } from './stack.ts';
 /** One open disk. */
 export class OpenHost implements DiskHost {
   readonly tools: ChainServices;
-  readonly options: DiskOpenOptions;
+  readonly options: Resolved<DiskOpenOptions>;
   readonly #requests: Requests;
   /** Ends with the last structural operation. */
   #structure: Promise<void> = Promise.resolve();
 
-  constructor(requests: Requests, tools: ChainServices, options: DiskOpenOptions) {
+  constructor(requests: Requests, tools: ChainServices, options: Resolved<DiskOpenOptions>) {
     this.#requests = requests;
     this.tools = tools;
     this.options = options;

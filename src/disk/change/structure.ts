@@ -1,7 +1,6 @@
 /** Structural operations of a disk: adding and removing images, and changing their metadata. */
 import { type ErrorKind, ImageError, isImageError } from '../../errors.ts';
 import type { ImageChanges } from '../../image/contract.ts';
-import { warn } from '../open/environment.ts';
 import type { ImageOpenOptions, ImageSource } from '../options.ts';
 import { ActiveImage } from '../path/active-image.ts';
 import type { Chain } from '../path/chain.ts';
@@ -30,7 +29,7 @@ export async function createDiffOf(
   await host.quiesce();
   const { chain, warnings } = await pushDiff(host.tools, host.head.chain, target, options, host.options);
   host.replaceHead(new ActiveImage(chain, host.options));
-  for (const text of warnings) warn(host.options, text, chain.last.name);
+  for (const text of warnings) host.options.environment.warn(text, chain.last.name);
   return warnings;
 }
 

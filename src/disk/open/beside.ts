@@ -7,8 +7,8 @@ import type { Image, ImageInfo } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Source } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
-import type { EnvironmentOptions } from '../options.ts';
 import type { ChainImage } from '../path/chain.ts';
+import type { Environment } from './environment.ts';
 import { type ImageFile, type ImageFileOptions, withImageFile } from './image-file.ts';
 import { storedNames } from './parts.ts';
 
@@ -27,7 +27,7 @@ export interface LookBeside {
   readonly gate: OpenGate;
   /** Role for messages of the gate: `parent image`. */
   readonly role: string;
-  readonly options: EnvironmentOptions;
+  readonly environment: Environment;
   /** Images that are open already, by name: they are not opened again. Null: passed over. */
   readonly known?: ReadonlyMap<string, ImageBeside | null>;
 }
@@ -58,9 +58,9 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ImageBeside> {
-    const { gate, from, options, role } = this.#look;
+    const { gate, from, environment, role } = this.#look;
     for await (const name of gate.candidates(from)) {
-      throwIfAborted(options.signal, `Looking for the ${role}`);
+      throwIfAborted(environment.signal, `Looking for the ${role}`);
       this.#files++;
       if (this.#files > LIMITS.filesBeside) this.#complete = false;
       const found = this.#complete ? await this.#find(name) : null;
@@ -79,9 +79,9 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
 
   /** Reads one file, in any directory. Null for anything that is not a readable image, whatever the error. */
   async lookAt(name: string): Promise<ImageBeside | null> {
-    const { gate, from, role, options } = this.#look;
+    const { gate, from, role, environment } = this.#look;
     const namedBy = { gate, from, role };
-    const how: ImageFileOptions = { ...options, gate, mode: 'read', infoOnly: true, namedBy };
+    const how: ImageFileOptions = { environment, gate, mode: 'read', infoOnly: true, namedBy };
     try {
       return await withImageFile({ provider: from.provider, name }, how, (file) => this.#read(file));
     } catch (error) {

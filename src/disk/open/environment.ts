@@ -1,4 +1,4 @@
-/** Defaults for absent options: provider, registry, gate. */
+/** The environment of a call, and options that stay with an image. */
 import { defaultProvider } from '#local-storage';
 import { ImageError } from '../../errors.ts';
 import { defaultRegistry } from '../../formats/index.ts';
@@ -21,29 +21,116 @@ export const SAME_DIRECTORY = 'same-directory';
 
 let builtIn: Registry | null = null;
 
-/** The registry to use. Look-ups only, since one default registry serves all callers. */
-export function registryOf(options: EnvironmentOptions): Registry {
-  if (options.registry !== undefined) return options.registry;
+/**
+ * Environment of a call: provider, registry, permissions, locks, signal and messages. Resolved once, where the call
+ * enters the library, and handed on from there.
+ */
+export class Environment {
+  /** Look-ups only, since one default registry serves all callers. */
+  readonly registry: Registry;
+  /** Files that images may refer to. */
+  readonly allow: Allow;
+  /** False: locks are neither taken nor checked. */
+  readonly lock: boolean;
+  readonly signal: AbortSignal | undefined;
+  readonly onMessage: EnvironmentOptions['onMessage'];
+  readonly #provider: StorageProvider | undefined;
+
+  private constructor({ provider, registry, allow = 'none', lock = true, signal, onMessage }: EnvironmentOptions) {
+    this.registry = registry ?? builtInRegistry();
+    this.allow = allow;
+    this.lock = lock;
+    this.signal = signal;
+    this.onMessage = onMessage;
+    this.#provider = provider;
+  }
+
+  static of(options: EnvironmentOptions): Environment {
+    return new Environment(options);
+  }
+
+  /** Provider of plain names. Throws `unsupported` in a browser if the caller gave none. */
+  get provider(): StorageProvider {
+    return this.#provider ?? defaultProvider();
+  }
+
+  /** The same environment but for these. Undefined: as if the caller had given nothing. */
+  with(changes: Omit<EnvironmentOptions, 'provider'>): Environment {
+    const { registry, allow, lock, signal, onMessage } = this;
+    return new Environment({ provider: this.#provider, registry, allow, lock, signal, onMessage, ...changes });
+  }
+
+  /** Reports a message to the caller. The work goes on whatever the callback does. */
+  warn(text: string, path: string | null): void {
+    this.onMessage?.({ level: 'warning', text, path });
+  }
+
+  /** Provider and name of an image. */
+  sourceOf(source: ImageSource): Source {
+    if (typeof source !== 'string') return 'config' in source ? this.#configured(source) : source;
+    const provider = this.registry.providerOf(source) ?? this.#provider ?? this.#localFor(source);
+    return { provider, name: provider.resolve(source, '') };
+  }
+
+  /** Another name on the provider of an image. */
+  nameOn(provider: StorageProvider, name: string): string {
+    return (provider === defaultProvider() ? this.#localFor(name) : provider).resolve(name, '');
+  }
+
+  /**
+   * The gate for what an image names. Beside its own parts nothing is allowed unless the caller said so. `storage`: the
+   * image's open file, whose own directory counts, whatever is put into the place of that directory meanwhile; null:
+   * the image is a directory.
+   */
+  gateOf(source: Source, storage?: Storage | null): Promise<OpenGate> {
+    return gateOf(this.allow, source, storage);
+  }
+
+  /** The files of this machine. A name that asks for something else must not become a file in the current directory. */
+  #localFor(name: string): StorageProvider {
+    const scheme = schemeOf(name);
+    if (scheme === null || !name.slice(scheme.length).startsWith('://')) return defaultProvider();
+    const known = this.registry.schemes.map((one) => `${one.name}:`);
+    const others = known.length === 0 ? '' : ` Names may begin with ${known.join(', ')}.`;
+    throw new ImageError('unsupported', `Images cannot be reached through ${scheme}:`, {
+      path: name,
+      hint: `${others} For a file of that name, put ./ before it.`.trim(),
+    });
+  }
+
+  #configured({ format: wanted, config }: ConfiguredImage): Source {
+    const format = this.registry.find(wanted);
+    if (format.composeLocation === undefined) {
+      throw new ImageError('invalid-argument', `Images of format ${format.name} are files`, {
+        hint: 'Name the file of the image.',
+      });
+    }
+    const location = format.composeLocation(config);
+    if (location === null) {
+      throw new ImageError('invalid-argument', 'The configuration does not say where the image is', {
+        found: Object.keys(config).join(', '),
+        expected: `values for ${format.configKeys.map(({ name }) => name).join(', ')}`,
+      });
+    }
+    const name = format.composeName?.(config) ?? location;
+    return { provider: this.provider, name, configuration: { format: format.name, location, config } };
+  }
+}
+
+function builtInRegistry(): Registry {
   builtIn ??= defaultRegistry();
   return builtIn;
 }
 
-/** The environment part of a caller's options, to pass on. */
-export function environmentOf(options: EnvironmentOptions): EnvironmentOptions {
-  const { provider, registry, allow, lock, signal, onMessage } = options;
-  return {
-    signal,
-    provider,
-    registry,
-    allow,
-    lock,
-    onMessage,
-  };
-}
+/** Options of a call, its environment resolved. */
+export type Resolved<T extends EnvironmentOptions> = Omit<T, keyof EnvironmentOptions> & {
+  readonly environment: Environment;
+};
 
-/** Reports a message to the caller. The work goes on whatever the callback does. */
-export function warn({ onMessage }: EnvironmentOptions, text: string, path: string | null): void {
-  onMessage?.({ level: 'warning', text, path });
+/** Resolves the environment of a call: once, where the call enters the library. */
+export function resolve<T extends EnvironmentOptions>(options: T): Resolved<T> {
+  const { provider, registry, allow, lock, signal, onMessage, ...rest } = options;
+  return { ...rest, environment: Environment.of({ provider, registry, allow, lock, signal, onMessage }) };
 }
 
 /** Options given for one image. */
@@ -64,56 +151,9 @@ export function entryOf(input: ImageInput): ImageEntry {
   return typeof input === 'object' && 'image' in input ? input : { image: input };
 }
 
-/** Provider and name of an image. */
-export function sourceOf(source: ImageSource, options: EnvironmentOptions): Source {
-  if (typeof source !== 'string') return 'config' in source ? configuredSource(source, options) : source;
-  const provider = registryOf(options).providerOf(source) ?? options.provider ?? localFor(source, options);
-  return { provider, name: provider.resolve(source, '') };
-}
-
-/** Another name on the provider of an image. */
-export function nameOn(provider: StorageProvider, name: string, options: EnvironmentOptions): string {
-  return (provider === defaultProvider() ? localFor(name, options) : provider).resolve(name, '');
-}
-
-/** The files of this machine. A name that asks for something else must not become a file in the current directory. */
-function localFor(name: string, options: EnvironmentOptions): StorageProvider {
-  const scheme = schemeOf(name);
-  if (scheme === null || !name.slice(scheme.length).startsWith('://')) return defaultProvider();
-  const known = registryOf(options).schemes.map((one) => `${one.name}:`);
-  const others = known.length === 0 ? '' : ` Names may begin with ${known.join(', ')}.`;
-  throw new ImageError('unsupported', `Images cannot be reached through ${scheme}:`, {
-    path: name,
-    hint: `${others} For a file of that name, put ./ before it.`.trim(),
-  });
-}
-
-function configuredSource({ format: wanted, config }: ConfiguredImage, options: EnvironmentOptions): Source {
-  const format = registryOf(options).find(wanted);
-  if (format.composeLocation === undefined) {
-    throw new ImageError('invalid-argument', `Images of format ${format.name} are files`, {
-      hint: 'Name the file of the image.',
-    });
-  }
-  const location = format.composeLocation(config);
-  if (location === null) {
-    throw new ImageError('invalid-argument', 'The configuration does not say where the image is', {
-      found: Object.keys(config).join(', '),
-      expected: `values for ${format.configKeys.map(({ name }) => name).join(', ')}`,
-    });
-  }
-  const provider = options.provider ?? defaultProvider();
-  const name = format.composeName?.(config) ?? location;
-  return { provider, name, configuration: { format: format.name, location, config } };
-}
-
-/**
- * The gate for what an image names. Beside its own parts nothing is allowed unless the caller said so. `storage`: the
- * image's open file, whose own directory counts, whatever is put into the place of that directory meanwhile; null: the
- * image is a directory.
- */
-export async function gateOf(allow: Allow | undefined, source: Source, storage?: Storage | null): Promise<OpenGate> {
-  if (allow !== undefined && allow !== 'none' && !isList(allow)) return allow;
+/** The gate of {@link Environment.gateOf} for a given list. */
+async function gateOf(allow: Allow, source: Source, storage?: Storage | null): Promise<OpenGate> {
+  if (allow !== 'none' && !isList(allow)) return allow;
   const gate = await gateOfList(allow, source, storage);
   const { provider, configuration } = source;
   if (configuration !== undefined) return gate;
@@ -125,11 +165,11 @@ export async function gateOf(allow: Allow | undefined, source: Source, storage?:
 }
 
 async function gateOfList(
-  allow: 'none' | readonly string[] | undefined,
+  allow: 'none' | readonly string[],
   source: Source,
   storage: Storage | null | undefined,
 ): Promise<OpenGate> {
-  if (allow === undefined || allow === 'none') return denyAll();
+  if (allow === 'none') return denyAll();
   const { provider } = source;
   const roots = allow.filter((entry) => entry !== SAME_DIRECTORY).map((entry) => provider.resolve(entry, ''));
   // A configuration lies in no directory.

@@ -16,9 +16,9 @@ import { readOnlyStorage } from '../../storage/checks.ts';
 import type { LockMode, LockOptions, OpenMode, Source, Storage } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
 import { keptOpen } from '../../storage/kept-open.ts';
-import type { EnvironmentOptions, ImageSettings, SharingOptions } from '../options.ts';
+import type { ImageSettings, SharingOptions } from '../options.ts';
 import type { ChainImage } from '../path/chain.ts';
-import { gateOf, registryOf } from './environment.ts';
+import type { Environment } from './environment.ts';
 import { takesLocks } from './locking.ts';
 
 /** An open image, with facts for reports. */
@@ -41,7 +41,8 @@ export interface NamedBy {
 }
 
 /** Options for opening the file of an image. */
-export interface ImageFileOptions extends EnvironmentOptions, SharingOptions {
+export interface ImageFileOptions extends SharingOptions {
+  readonly environment: Environment;
   readonly mode: OpenMode;
   /** Headers only, without a lock: for reports. */
   readonly infoOnly?: boolean | undefined;
@@ -49,7 +50,7 @@ export interface ImageFileOptions extends EnvironmentOptions, SharingOptions {
   readonly lockMode?: LockMode | undefined;
   /** Default: the file was named by the user. */
   readonly namedBy?: NamedBy | undefined;
-  /** Replaces the gate of the image itself. Default: the one described by `allow`. */
+  /** Replaces the gate of the image itself. Default: that of the environment. */
   readonly gate?: OpenGate | undefined;
   /** Called with the open file, before anything else. Must not reject. The file stays open until it resolves. */
   readonly onOpen?: ((storage: Storage) => Promise<void>) | undefined;
@@ -122,7 +123,7 @@ export class ImageFile {
 
   /** Probes the content. */
   async probe(): Promise<ProbeOutcome> {
-    const registry = registryOf(this.#options);
+    const { registry } = this.#options.environment;
     const { storage, source } = this;
     if (storage !== null) return probeFormat(await readProbeInput(storage, source.name), registry);
     const outcome = probeDirectory(await readDirectoryInput(source), registry);
@@ -137,7 +138,8 @@ export class ImageFile {
 
   /** Opens the image, which takes over the file. */
   async open({ format, ...chosen }: ChosenFormat, { settings = {}, withoutData }: AsImage): Promise<OpenedImage> {
-    const { mode, infoOnly = false, signal } = this.#options;
+    const { mode, infoOnly = false, environment } = this.#options;
+    const { signal } = environment;
     const { type, config, snapshot } = settings;
     const image = await format.open(this.files, {
       mode,
@@ -180,7 +182,7 @@ export async function withImageFile<T>(
   try {
     if (storage !== null) await lock(storage, options);
     const key = storage === null ? found.key : (await storage.identity()).key;
-    const gate = options.gate ?? (await gateOf(options.allow, source, storage));
+    const gate = options.gate ?? (await options.environment.gateOf(source, storage));
     file = new ImageFile({ ...found, key }, gate, options);
     return await use(file);
   } finally {
@@ -206,7 +208,7 @@ async function find(source: Source, options: ImageFileOptions): Promise<Found> {
 /** Null: not a directory, or no format accepts directories. References in images must be files. */
 async function keyOfDirectory(source: Source, options: ImageFileOptions, refusal: unknown): Promise<string | null> {
   if (options.namedBy !== undefined || !isImageError(refusal) || refusal.kind !== 'unsupported') return null;
-  if (!registryOf(options).formats.some((format) => format.probeDirectory !== undefined)) return null;
+  if (!options.environment.registry.formats.some((format) => format.probeDirectory !== undefined)) return null;
   const info = await source.provider.lookUp(source.name);
   return info?.kind === 'directory' ? info.key : null;
 }

@@ -5,9 +5,10 @@
 import { ImageError } from '../../errors.ts';
 import type { Storage } from '../../storage/contract.ts';
 import type { DiskOpenOptions } from '../options.ts';
+import type { Environment } from './environment.ts';
 
 /** Options that affect locks. */
-export type LockingOptions = Pick<DiskOpenOptions, 'lock' | 'shareable' | 'forceShare' | 'mode'>;
+export type LockingOptions = Pick<DiskOpenOptions, 'shareable' | 'forceShare'> & { readonly environment: Environment };
 
 /** Locks an open storage; closes it on failure. */
 export async function locked(storage: Storage, ...how: Parameters<Storage['lock']>): Promise<Storage> {
@@ -21,8 +22,8 @@ export async function locked(storage: Storage, ...how: Parameters<Storage['lock'
 }
 
 /** True unless the caller declined. */
-export function takesLocks(options: LockingOptions): boolean {
-  return options.lock !== false && options.forceShare !== true;
+export function takesLocks({ environment, forceShare }: LockingOptions): boolean {
+  return environment.lock && forceShare !== true;
 }
 
 /**
@@ -37,7 +38,7 @@ export async function requireSystemLocks(storages: readonly Storage[], options: 
 }
 
 /** Rejects contradictory options. */
-export function checkLocking(options: LockingOptions): void {
+export function checkLocking(options: Pick<DiskOpenOptions, 'forceShare' | 'mode'>): void {
   if (options.forceShare !== true || options.mode !== 'write') return;
   throw new ImageError('invalid-argument', 'An image that others may be writing can only be read', {
     hint: 'Leave forceShare (--force-share) out to write.',
@@ -45,7 +46,7 @@ export function checkLocking(options: LockingOptions): void {
 }
 
 /** Warnings for a disk opened without locks. */
-export function sharingWarnings(label: string, options: LockingOptions): string[] {
+export function sharingWarnings(label: string, options: Pick<DiskOpenOptions, 'forceShare'>): string[] {
   if (options.forceShare !== true) return [];
   return [`${label} is read without a lock: if another program writes it, what is read is not a snapshot.`];
 }

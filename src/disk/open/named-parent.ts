@@ -4,13 +4,13 @@ import type { Format } from '../../image/contract.ts';
 import { judgeParent, parentNames } from '../../image/parent.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { DiskOpenOptions } from '../options.ts';
-import { registryOf, settingsOf } from './environment.ts';
+import { type Resolved, settingsOf } from './environment.ts';
 import { type ChosenFormat, type ImageFile, type OpenedImage, withImageFile } from './image-file.ts';
 
 /** A stored parent and its child. */
 export interface StoredParent {
   readonly child: OpenedImage;
-  readonly options: DiskOpenOptions & { readonly infoOnly?: boolean | undefined };
+  readonly options: Resolved<DiskOpenOptions> & { readonly infoOnly?: boolean | undefined };
   /** Format given by the caller for this parent. */
   readonly format: string | undefined;
   /** The child is the last image of the chain. */
@@ -78,7 +78,7 @@ async function chooseFormat(
   child: OpenedImage,
   { options, format }: Pick<StoredParent, 'options' | 'format'>,
 ): Promise<ChosenFormat> {
-  const registry = registryOf(options);
+  const { registry } = options.environment;
   const said = (found: Format, by: string) => ({ format: found, recognisedBy: by, guessed: false, warnings: [] });
   if (format !== undefined) return said(registry.find(format), 'the caller named it');
   const recorded = child.image.info.parentFormat;

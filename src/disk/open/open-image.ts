@@ -5,15 +5,8 @@ import { judgeParent, parentNames } from '../../image/parent.ts';
 import { ofParent } from '../../image/probe.ts';
 import { LIMITS } from '../../limits.ts';
 import type { OpenMode, Source } from '../../storage/contract.ts';
-import type {
-  DiskOpenOptions,
-  EnvironmentOptions,
-  ImageEntry,
-  ImageInput,
-  ImageSettings,
-  SharingOptions,
-} from '../options.ts';
-import { entryOf, registryOf, settingsOf, sourceOf } from './environment.ts';
+import type { DiskOpenOptions, ImageEntry, ImageInput, ImageSettings, SharingOptions } from '../options.ts';
+import { type Environment, entryOf, type Resolved, settingsOf } from './environment.ts';
 import { checkFormatConfig } from './format-options.ts';
 import {
   type ChosenFormat,
@@ -27,7 +20,8 @@ import { ParentSearch } from './parent-search.ts';
 import { refuseHalfConverted } from './prepare-record.ts';
 
 /** Options for opening one image. */
-export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
+export interface OpenImageOptions extends SharingOptions {
+  readonly environment: Environment;
   readonly mode: OpenMode;
   readonly format?: string | undefined;
   /** Options that stay with the image. Their `mode` is the one for its time as last image, `mode` the current one. */
@@ -44,12 +38,12 @@ export interface OpenImageOptions extends EnvironmentOptions, SharingOptions {
 
 /** Opens one image: in the named format, otherwise by the strongest probe. */
 export async function openImage(source: Source, options: OpenImageOptions): Promise<OpenedImage> {
-  throwIfAborted(options.signal, 'Opening');
+  throwIfAborted(options.environment.signal, 'Opening');
   const { withoutData } = options;
   const { configuration } = source;
   const settings = settingsWith(options.settings, configuration?.config);
   const format = options.format ?? configuration?.format;
-  const named = format === undefined ? null : registryOf(options).find(format);
+  const named = format === undefined ? null : options.environment.registry.find(format);
   const shareable = settings.shareable ?? options.shareable ?? false;
   return withImageFile(source, { ...options, shareable }, async (file) => {
     const chosen = await chooseFormat(file, named);
@@ -108,13 +102,13 @@ function isList(source: ImageInput | readonly ImageInput[]): source is readonly 
 }
 
 /** Options for opening parents. */
-export interface ParentOptions extends DiskOpenOptions {
+export interface ParentOptions extends Resolved<DiskOpenOptions> {
   /** The parents decide what is stored in another image, so none may be a guess. */
   readonly changes?: boolean | undefined;
 }
 
 interface Search {
-  readonly options: DiskOpenOptions;
+  readonly options: ParentOptions;
   readonly search: ParentSearch;
   readonly changes: boolean;
 }
@@ -129,7 +123,7 @@ export async function openParents(
   const warnings: string[] = [];
   const rest = options.parent !== undefined && named.length === 0 ? [...entryList(options.parent)] : [...named];
   for (let child = opened.at(-1); child !== undefined; child = opened.at(-1)) {
-    throwIfAborted(options.signal, 'Opening');
+    throwIfAborted(options.environment.signal, 'Opening');
     const next = rest.pop();
     if (next === undefined && !child.image.info.differencing) return warnings;
     if (next === undefined && isUnlinked(child)) return [...warnings, ...allowUnlinked(child, opened, options)];
@@ -156,7 +150,7 @@ function isUnlinked({ image }: OpenedImage): boolean {
  * A parent without a link is not searched for, and data read without it may be wrong: the caller must decide. Writes
  * without it could hide parent data around the written bytes.
  */
-function allowUnlinked(child: OpenedImage, opened: readonly OpenedImage[], options: DiskOpenOptions): string[] {
+function allowUnlinked(child: OpenedImage, opened: readonly OpenedImage[], options: ParentOptions): string[] {
   if (options.infoOnly === true) return [];
   const writes = opened[0]?.image.can.write === true;
   if (!writes && options.withoutParents === true) return [];
@@ -187,9 +181,9 @@ function tooDeep(child: OpenedImage): ImageError {
 async function openNamedParent(
   entry: ImageEntry,
   first: boolean,
-  options: DiskOpenOptions,
+  options: ParentOptions,
 ): Promise<{ readonly parent: OpenedImage; readonly warnings: readonly string[] }> {
-  const source = sourceOf(entry.image, options);
+  const source = options.environment.sourceOf(entry.image);
   const { parentFormat, format: _format, ...rest } = options;
   const format = entry.format ?? (first ? parentFormat : undefined);
   const parent = await openImage(source, {

@@ -12,7 +12,7 @@ import type { Source } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { DiskOpenOptions } from '../options.ts';
 import { boundsBeside, ImagesBeside, knownImages } from './beside.ts';
-import { settingsOf } from './environment.ts';
+import { type Resolved, settingsOf } from './environment.ts';
 import { type OpenedImage, withImageFile } from './image-file.ts';
 
 /** A possible parent. */
@@ -48,10 +48,10 @@ const LISTED = 10;
 
 /** Finds the parents of the images of one chain. */
 export class ParentSearch {
-  readonly #options: DiskOpenOptions;
+  readonly #options: Resolved<DiskOpenOptions>;
   readonly #directories = new Map<string, Directory>();
 
-  constructor(options: DiskOpenOptions) {
+  constructor(options: Resolved<DiskOpenOptions>) {
     this.#options = options;
   }
 
@@ -103,7 +103,13 @@ export class ParentSearch {
 
   #look({ source, gate }: OpenedImage, opened: readonly OpenedImage[] = []): ImagesBeside {
     const known = knownImages(opened);
-    return new ImagesBeside({ from: source, gate, role: 'parent image', options: this.#options, known });
+    return new ImagesBeside({
+      from: source,
+      gate,
+      role: 'parent image',
+      environment: this.#options.environment,
+      known,
+    });
   }
 
   async #open({ name }: Candidate, orphan: Orphan): Promise<OpenedImage> {
@@ -152,7 +158,11 @@ function doubtOf({ child, uuid, opened }: Orphan, best: readonly Candidate[], co
 }
 
 /** Opens a file with the UUID; null when it has been replaced in the meantime. Errors are reported now. */
-async function openCandidate(name: string, { child }: Orphan, options: DiskOpenOptions): Promise<OpenedImage | null> {
+async function openCandidate(
+  name: string,
+  { child }: Orphan,
+  options: Resolved<DiskOpenOptions>,
+): Promise<OpenedImage | null> {
   const namedBy = { gate: child.gate, from: child.source, role: 'parent image' };
   const source: Source = { provider: child.source.provider, name };
   return withImageFile(source, { ...options, mode: 'read', namedBy }, async (file) => {

@@ -4,7 +4,7 @@
  */
 
 import type { DeviceCapabilities } from '../device.ts';
-import type { DiskOpenOptions, ImageOpenOptions } from '../options.ts';
+import type { DiskOpenOptions, EnvironmentOptions, ImageOpenOptions } from '../options.ts';
 import { AscendingWrites } from './ascending-writes.ts';
 import type { Chain, ChainImage } from './chain.ts';
 import { PendingDiscards } from './discards.ts';
@@ -15,7 +15,9 @@ import { WritePath } from './write-path.ts';
 const FLUSH_AFTER_MS = 5000;
 
 /** Options for writing to the last image, in addition to its settings. */
-export type HeadOptions = Pick<DiskOpenOptions, 'flushAfterMs' | 'timers' | 'onMessage'> & {
+export type HeadOptions = Pick<DiskOpenOptions, 'flushAfterMs' | 'timers'> & {
+  /** Receives failures of automatic flushes. */
+  readonly environment?: Pick<EnvironmentOptions, 'onMessage'> | undefined;
   /** Replaces its settings. */
   readonly settings?: ImageOpenOptions | undefined;
 };
@@ -68,7 +70,7 @@ export class ActiveImage {
       timers: options.timers ?? systemTimers,
       onFailure: (error) => {
         const text = `${last.name} could not be flushed: what was written since the last flush may be lost.`;
-        options.onMessage?.({ level: 'error', text, path: last.name, error });
+        options.environment?.onMessage?.({ level: 'error', text, path: last.name, error });
       },
     });
   }

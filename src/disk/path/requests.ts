@@ -12,7 +12,7 @@ import { isPromise, type OperationOptions, type ReadTarget, type WriteSource } f
 import { orAborted } from '../../storage/or-aborted.ts';
 import type { CompressedWrite, DeviceCapabilities, Range, ReadResult, ZeroOptions } from '../device.ts';
 import type { DiskOpenOptions } from '../options.ts';
-import type { ActiveImage } from './active-image.ts';
+import type { ActiveImage, HeadOptions } from './active-image.ts';
 import { bufferList, totalLength } from './buffers.ts';
 import { compressUnits, encoderOf } from './compressed-writes.ts';
 import { readFiltered, widened, writeFiltered, zeroFiltered } from './filtered.ts';
@@ -40,11 +40,11 @@ export class Requests {
   readonly running = new RunningRequests();
   /** The merge that runs. */
   relay: Relay | null = null;
-  readonly #options: DiskOpenOptions;
+  readonly #options: HeadOptions & Pick<DiskOpenOptions, 'infoOnly'>;
   #head: ActiveImage;
   #closed = false;
 
-  constructor(head: ActiveImage, options: DiskOpenOptions) {
+  constructor(head: ActiveImage, options: HeadOptions & Pick<DiskOpenOptions, 'infoOnly'>) {
     this.#options = options;
     this.#head = this.#timed(head);
   }
