@@ -315,9 +315,9 @@ export async function moveImage(
 /** Checked before anything is copied: the original could not be deleted afterwards. */
 async function refuseParent(from: Source, { environment, force, format }: Resolved<MoveOptions>): Promise<void> {
   if (force === true) return;
-  const { names, complete } = await childrenIn(from, environment, format);
-  const [child] = names;
-  if (child === undefined) return refuseIncomplete(from.name, complete);
+  const children = await childrenIn(from, environment, format);
+  const [child] = children.names;
+  if (child === undefined) return refuseIncomplete(from.name, children);
   throw new ImageError('busy', `The image cannot be moved: ${child} beside it names it as parent`, {
     path: from.name,
     hint: 'Copy the chain instead (copyChain; on the command line: copy), or use option force (--force).',

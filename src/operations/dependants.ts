@@ -1,14 +1,14 @@
 /** Files in the directory of an image that name it, opened in order to store its new name. */
 
 import { requireWritable } from '../disk/change/stack.ts';
-import type { ImageBeside } from '../disk/open/beside.ts';
+import type { ImageBeside, ImagesBeside, SearchExtent } from '../disk/open/beside.ts';
 import type { Environment } from '../disk/open/environment.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import { describeError, isImageError } from '../errors.ts';
 import type { Image } from '../image/contract.ts';
 import type { Source } from '../storage/contract.ts';
 import { isPlainName } from '../storage/gate.ts';
-import { lookAround, lookInto } from './siblings.ts';
+import { extentOf, lookAround, lookInto, placesOf } from './siblings.ts';
 import { bestName, isLink, placeOf } from './stored-names.ts';
 
 /** An image that stores a name of the moving one, open for writing, with its new content. */
@@ -19,14 +19,12 @@ export interface Dependant {
 }
 
 /** All dependants of an image. */
-export interface Dependants {
+export interface Dependants extends SearchExtent {
   readonly open: readonly Dependant[];
   /** Those that cannot store another name, with the reason. */
   readonly stuck: readonly { readonly name: string; readonly reason: string }[];
   /** Those that refer to it as their parent by UUID. */
   readonly byUuid: readonly string[];
-  /** False when a limit was reached. */
-  readonly complete: boolean;
 }
 
 /** The image that moves. */
@@ -43,14 +41,15 @@ export async function openDependants(moving: Moving, to: Source, environment: En
   const byUuid: string[] = [];
   const seen = new Set<string>([moving.key]);
   const here = await lookAround(moving.source, environment, new Map([[moving.source.name, null]]));
+  const there = await lookAtTarget(moving.source, to, environment);
   try {
     const affected = await affectedNames(moving.source);
-    for await (const neighbour of around(here, moving.source, to, environment)) {
+    for await (const neighbour of both(here, there)) {
       if (seen.has(neighbour.key)) continue;
       const names = await affected(neighbour);
       if (names.length === 0) {
         const { parentUuid } = neighbour.info;
-        if (neighbour.there || parentUuid === null || parentUuid !== moving.uuid) continue;
+        if (neighbour.beside !== here || parentUuid === null || parentUuid !== moving.uuid) continue;
         byUuid.push(neighbour.name);
       } else {
         const one = await openDependant(neighbour.name, names, to, environment);
@@ -64,23 +63,31 @@ export async function openDependants(moving: Moving, to: Source, environment: En
     throw error;
   }
   const byName = (one: { name: string }, other: { name: string }): number => (one.name < other.name ? -1 : 1);
-  return { open: open.sort(byName), stuck: stuck.sort(byName), byUuid: byUuid.sort(), complete: here.complete };
+  return {
+    open: open.sort(byName),
+    stuck: stuck.sort(byName),
+    byUuid: byUuid.sort(),
+    ...extentOf(here.complete && there !== null ? there : here),
+  };
 }
 
-/** Files in the image's directory, and in the target's: it may have come from there. */
-async function* around(
-  here: AsyncIterable<ImageBeside>,
-  from: Source,
-  to: Source,
-  environment: Environment,
-): AsyncGenerator<ImageBeside & { readonly there: boolean }> {
-  for await (const one of here) yield { ...one, there: false };
-  if (from.provider !== to.provider) return;
+/** The files in the target's directory, since the image may have come from there; null when it is the same. */
+async function lookAtTarget(from: Source, to: Source, environment: Environment): Promise<ImagesBeside | null> {
   const { provider } = to;
-  const [old, now] = [from, to].map(({ name }) => provider.realName(provider.directory(name)));
-  const directory = (await now) ?? '';
-  if ((await old) === directory) return;
-  for await (const one of lookInto(directory, to, environment)) yield { ...one, there: true };
+  if (from.provider !== provider) return null;
+  const now = await provider.realName(provider.directory(to.name));
+  const old = await provider.realName(provider.directory(from.name));
+  return old === now ? null : lookInto(now, to, environment);
+}
+
+async function* both(
+  here: ImagesBeside,
+  there: ImagesBeside | null,
+): AsyncGenerator<ImageBeside & { readonly beside: ImagesBeside }> {
+  for (const beside of [here, there]) {
+    if (beside === null) continue;
+    for await (const one of beside) yield { ...one, beside };
+  }
 }
 
 /** Closes all of them, even if one fails. */
@@ -97,13 +104,14 @@ async function affectedNames({ provider, name }: Source): Promise<(file: ImageBe
   const wanted = await (link ? placeOf(provider, name) : provider.realName(name));
   return async (file) => {
     const found: string[] = [];
-    for (const stored of file.named) {
-      if (!isPlainName(stored)) continue;
-      const meant = provider.resolve(stored, file.name);
-      if ((await provider.lookUp(meant)) === null) continue;
-      if ((await (link ? placeOf(provider, meant) : provider.realName(meant))) === wanted) found.push(stored);
+    for (const stored of file.named.filter(isPlainName)) {
+      for (const place of await placesOf(provider, file.name)) {
+        const meant = provider.resolve(stored, place);
+        if ((await provider.lookUp(meant)) === null) continue;
+        if ((await (link ? placeOf(provider, meant) : provider.realName(meant))) === wanted) found.push(stored);
+      }
     }
-    return found;
+    return [...new Set(found)];
   };
 }
 

@@ -115,7 +115,7 @@ async function refuseParent(opened: OpenedImage, what: string, options: Resolved
       hint: 'Remove or merge those first; option force (on the command line: --force) does it all the same.',
     });
   }
-  if (options.force !== true) refuseIncomplete(name, children.complete);
+  if (options.force !== true) refuseIncomplete(name, children);
   const warnings = children.names.map((child) => `${child} names ${name} as its parent.`);
-  return children.complete ? warnings : [...warnings, incompleteWarning(name)];
+  return children.complete ? warnings : [...warnings, incompleteWarning(name, children)];
 }

@@ -1,4 +1,5 @@
 /** Files of an image other than the main one, while they are moved or deleted. */
+import { refuseIncomplete, type SearchExtent } from '../disk/open/beside.ts';
 import type { Environment } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
@@ -7,7 +8,7 @@ import { ImageError, isImageError, printable } from '../errors.ts';
 import { allDone } from '../storage/all-done.ts';
 import type { LockMode, NameInfo, Source, Storage } from '../storage/contract.ts';
 import { isPlainName } from '../storage/gate.ts';
-import { lookAround, lookInto } from './siblings.ts';
+import { extentOf, lookAround, lookInto } from './siblings.ts';
 
 /** A part that is open for writing, and locked. */
 export interface HeldPart {
@@ -65,11 +66,9 @@ async function openIfThere(opened: OpenedImage, part: PartFile): Promise<Storage
 }
 
 /** Images that refer to the parts of another one. */
-export interface PartUsers {
+export interface PartUsers extends SearchExtent {
   /** A sentence fragment for each: `b.qcow2 also uses a.data`. */
   readonly uses: readonly string[];
-  /** False: there were more neighbours than are looked at. */
-  readonly complete: boolean;
 }
 
 /** Finds the images beside an image, and beside these parts of it, that refer to the same files. Reads headers only. */
@@ -81,7 +80,7 @@ export async function usersOf(
   if (parts.length === 0) return { uses: [], complete: true };
   const { provider, name } = source;
   const uses = new Set<string>();
-  let complete = true;
+  let extent: SearchExtent = { complete: true };
   const own = provider.directory(name);
   for (const directory of new Set([own, ...parts.map(({ file }) => provider.directory(file))])) {
     const around =
@@ -96,9 +95,9 @@ export async function usersOf(
         if (found !== null && keys.has(found.key)) uses.add(`${neighbour.name} also uses ${file}`);
       }
     }
-    complete &&= around.complete;
+    if (!around.complete) extent = extentOf(around);
   }
-  return { uses: [...uses].sort(), complete };
+  return { uses: [...uses].sort(), ...extent };
 }
 
 async function keysOf({ provider }: Source, file: { name: string; named: readonly string[] }): Promise<Set<string>> {
@@ -114,7 +113,8 @@ export async function refuseShared(
   parts: readonly Pick<PartFile, 'file'>[],
   options: { readonly environment: Environment; readonly force?: boolean | undefined },
 ): Promise<string[]> {
-  const { uses } = await usersOf(opened, parts, options.environment);
+  const users = await usersOf(opened, parts, options.environment);
+  const { uses } = users;
   const [first] = uses;
   if (first !== undefined && options.force !== true) {
     throw new ImageError('busy', `The image cannot be ${what}: ${printable(first)}`, {
@@ -122,6 +122,7 @@ export async function refuseShared(
       hint: 'Convert that image first; option force (on the command line: --force) proceeds anyway.',
     });
   }
+  if (options.force !== true) refuseIncomplete(opened.name, users);
   return uses.map((use) => `${printable(use)}, which was ${what}.`);
 }
 

@@ -198,14 +198,14 @@ class Move {
         },
       );
     }
-    if (!force) refuseIncomplete(name, complete);
+    if (!force) refuseIncomplete(name, this.#dependants);
     for (const one of byUuid) this.#warnings.push(`${one} names ${name} as its parent, and finds it only beside it.`);
     for (const one of stuck) {
       this.#warnings.push(
         `${one.name} still names ${name}, and cannot be read until it names ${this.#to.name} (rebase --unsafe).`,
       );
     }
-    if (!complete) this.#warnings.push(incompleteWarning(name));
+    if (!complete) this.#warnings.push(incompleteWarning(name, this.#dependants));
   }
 
   /**

@@ -4,7 +4,7 @@ import { type ChainServices, type ChildOf, type OpenedChain, requireWritable } f
 import { NOT_WRITABLE } from '../disk/change/structure.ts';
 import { ChainDisk } from '../disk/disk.ts';
 import { INPUTS } from '../disk/kinds.ts';
-import { knownImages } from '../disk/open/beside.ts';
+import { knownImages, type SearchExtent } from '../disk/open/beside.ts';
 import { type Resolved, resolve, settingsOf } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { checkLocking, sharingWarnings } from '../disk/open/locking.ts';
@@ -17,7 +17,7 @@ import type { OpenMode } from '../storage/contract.ts';
 import { checkIn } from './check.ts';
 import { createIn } from './create.ts';
 import { OPTIONS } from './option-kinds.ts';
-import { isParent, linkOf, lookAround } from './siblings.ts';
+import { extentOf, isParent, linkOf, lookAround } from './siblings.ts';
 
 /**
  * Opens an image or a chain as one disk. A single image is opened with its parents (through the gate); a list names all
@@ -216,7 +216,7 @@ export function stackTools(options: Resolved<DiskOpenOptions>): ChainServices {
     },
     async childrenOf(images) {
       const found: ChildOf[] = [];
-      let complete = true;
+      let extent: SearchExtent = { complete: true };
       const directories = new Map(images.map((image) => [image.source.provider.directory(image.name), image.source]));
       for (const source of directories.values()) {
         const around = await lookAround(source, environment, knownImages(images));
@@ -225,9 +225,9 @@ export function stackTools(options: Resolved<DiskOpenOptions>): ChainServices {
           const image = images.find((one) => isParent(link, { uuid: one.image.info.uuid, key: one.key }));
           if (image !== undefined) found.push({ image, child: neighbour.name, key: neighbour.key });
         }
-        complete &&= around.complete;
+        if (!around.complete) extent = extentOf(around);
       }
-      return { found, complete };
+      return { found, ...extent };
     },
   };
 }

@@ -4,22 +4,21 @@
  */
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
-import { boundsBeside, ImagesBeside, type LookBeside } from '../disk/open/beside.ts';
-import { Environment, SAME_DIRECTORY } from '../disk/open/environment.ts';
+import { boundsBeside, ImagesBeside, type LookBeside, type SearchExtent } from '../disk/open/beside.ts';
+import { Environment } from '../disk/open/environment.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
+import { describeError } from '../errors.ts';
 import type { ImageInfo } from '../image/contract.ts';
 import { parentNames } from '../image/parent.ts';
-import type { Source } from '../storage/contract.ts';
-import { isPlainName, openGate } from '../storage/gate.ts';
+import type { Source, StorageProvider } from '../storage/contract.ts';
+import { gateForNeighbours, isPlainName } from '../storage/gate.ts';
 import { inspectImage } from './inspect.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /** The images in one directory that name an image as their parent. */
-export interface Children {
+export interface Children extends SearchExtent {
   /** Their names, sorted. */
   readonly names: readonly string[];
-  /** False when a limit was reached. */
-  readonly complete: boolean;
 }
 
 /** Options for the search. */
@@ -66,21 +65,24 @@ export async function findChildren(parent: Parenthood, environment: Environment)
   for await (const image of images) {
     if (image.key !== key && isParent(await linkOf(image, source), parent)) names.push(image.name);
   }
-  return { names: names.sort(), complete: images.complete };
+  return { names: names.sort(), ...extentOf(images) };
 }
 
 /** The parent link of an image. */
 export interface LinkToParent {
   readonly parentUuid: string | null;
-  /** Key of the file named as parent; null when there is none, or it does not exist. */
-  readonly parentKey: string | null;
+  /** Keys of the files named as parent, seen from each name of the child. */
+  readonly parentKeys: ReadonlySet<string>;
+}
+
+/** Extent of a search that has ended. */
+export function extentOf({ complete, obstacle }: SearchExtent): SearchExtent {
+  return obstacle === undefined ? { complete } : { complete, obstacle };
 }
 
 /** True when a file names an image as its parent. */
 export function isParent(child: LinkToParent, { uuid, key }: Pick<Parenthood, 'uuid' | 'key'>): boolean {
-  return (
-    (child.parentUuid !== null && child.parentUuid === uuid) || (child.parentKey !== null && child.parentKey === key)
-  );
+  return (child.parentUuid !== null && child.parentUuid === uuid) || child.parentKeys.has(key);
 }
 
 /** The images in the directory of an image, whatever the caller's gate permits: only headers are read. */
@@ -89,15 +91,19 @@ export async function lookAround(
   environment: Environment,
   known?: LookBeside['known'],
 ): Promise<ImagesBeside> {
-  const gate = await environment.with({ allow: [SAME_DIRECTORY] }).gateOf(from);
-  return new ImagesBeside({ from, gate, role: 'neighbour', environment, ...(known === undefined ? {} : { known }) });
+  return new ImagesBeside({
+    from,
+    gate: gateForNeighbours(),
+    role: 'neighbour',
+    environment,
+    ...(known === undefined ? {} : { known }),
+  });
 }
 
 /** Like {@link lookAround}, for any directory of a provider. */
 export function lookInto(directory: string, from: Source, environment: Environment): ImagesBeside {
   const { provider } = from;
-  const gate = openGate({ roots: [directory], provider });
-  const listing = { ...gate, candidates: () => provider.list(directory) };
+  const listing = { ...gateForNeighbours(), candidates: () => provider.list(directory) };
   return new ImagesBeside({ from, gate: listing, role: 'neighbour', environment });
 }
 
@@ -109,16 +115,27 @@ interface NamedLinks {
 
 /** The parent link of an image. */
 export async function linkOf({ name, info }: NamedLinks, from: Source): Promise<LinkToParent> {
-  return { parentUuid: info.parentUuid, parentKey: await keyOfParent(from, name, parentNames(info)) };
+  return { parentUuid: info.parentUuid, parentKeys: await keysOfParent(from, name, parentNames(info)) };
+}
+
+/** The names that stored names are relative to: the given one, and where that is a link, the file's own. */
+export async function placesOf(provider: StorageProvider, name: string): Promise<ReadonlySet<string>> {
+  const info = await provider.lookUp(name);
+  return new Set(info === null ? [name] : [name, await provider.realName(name)]);
 }
 
 /** Looked up, never opened. */
-async function keyOfParent({ provider }: Source, child: string, names: readonly string[]): Promise<string | null> {
-  for (const name of names.filter(isPlainName)) {
-    const found = await provider.lookUp(provider.resolve(name, child));
-    if (found !== null) return found.key;
+async function keysOfParent({ provider }: Source, child: string, names: readonly string[]): Promise<Set<string>> {
+  const keys = new Set<string>();
+  for (const place of await placesOf(provider, child)) {
+    for (const name of names.filter(isPlainName)) {
+      const found = await provider.lookUp(provider.resolve(name, place));
+      if (found === null) continue;
+      keys.add(found.key);
+      break;
+    }
   }
-  return null;
+  return keys;
 }
 
 /** A sentence for each child affected by a change of its parent. */
@@ -126,10 +143,14 @@ export function childrenWarnings(label: string, children: Children): string[] {
   const warnings = children.names.map(
     (name) => `${name} names ${label} as its parent, so what is changed here changes what is read there.`,
   );
-  return children.complete ? warnings : [...warnings, incompleteWarning(label)];
+  return children.complete ? warnings : [...warnings, incompleteWarning(label, children)];
 }
 
 /** Warning for an incomplete search. */
-export function incompleteWarning(label: string): string {
+export function incompleteWarning(label: string, { obstacle }: SearchExtent): string {
+  if (obstacle !== undefined) {
+    const reason = describeError(obstacle);
+    return `The files beside ${label} cannot be searched (${reason}); images there may name it as their parent.`;
+  }
   return `Only ${boundsBeside()} beside ${label} were looked at; others may name it as their parent, too.`;
 }

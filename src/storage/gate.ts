@@ -108,6 +108,25 @@ export function openGate(options: GateOptions): OpenGate {
   };
 }
 
+/**
+ * A gate for the headers of the files beside an image: regular files only, and never for writing, but also those that a
+ * link leads to. Lists the directory of the name as given, and that of the file itself where the name is a link.
+ */
+export function gateForNeighbours(): OpenGate {
+  return {
+    open: (wanted, from, mode) => openJudged(wanted, from, mode, ANY_HEADER),
+    async *candidates(from) {
+      const { provider, name } = from;
+      const own = await provider.realName(provider.directory(name));
+      const real = provider.directory(await provider.realName(name));
+      for (const directory of new Set([own, real])) {
+        if (!(await isAllowed(directory, from, ANY_HEADER))) throw denied(directoryOf(directory), from, OUTSIDE);
+        yield* provider.list(directory);
+      }
+    },
+  };
+}
+
 /** The location of an image, with all links resolved. */
 export interface OwnPlace {
   readonly provider: StorageProvider;
@@ -142,6 +161,11 @@ interface Rules {
   /** It may be written, too. */
   allowsWriting(real: string, from: ReferenceOrigin): Promise<boolean>;
 }
+
+const ANY_HEADER: Rules = {
+  allows: () => Promise.resolve(true),
+  allowsWriting: () => Promise.resolve(false),
+};
 
 async function openJudged(wanted: Reference, from: ReferenceOrigin, mode: OpenMode, rules: Rules): Promise<Storage> {
   const early = await objectionToName(wanted, from, mode, rules);

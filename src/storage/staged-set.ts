@@ -203,6 +203,16 @@ function mainOf(name: string): string | null {
  */
 export async function isLeftover(provider: StorageProvider, part: NameInfo, directory: string): Promise<boolean> {
   if ((part.links ?? 1) < 2) return false;
+  try {
+    return await hasUnfinishedMain(provider, part, directory);
+  } catch (error) {
+    // Where nothing can be listed, nothing is proven.
+    if (isImageError(error) && error.kind !== 'aborted') return false;
+    throw error;
+  }
+}
+
+async function hasUnfinishedMain(provider: StorageProvider, part: NameInfo, directory: string): Promise<boolean> {
   let looked = 0;
   for await (const name of provider.list(directory)) {
     if (++looked > LIMITS.filesBeside) return false;

@@ -225,10 +225,10 @@ export class Merge {
     const own = new Set([...this.#chain.images, ...this.#leftovers].map(({ key }) => key));
     const merged = this.#commits ? this.#sources.filter((number) => number !== this.#from) : this.#sources;
     const changing = this.#forward ? merged : [...merged, this.#to];
-    const { found, complete } = await this.#host.tools.childrenOf(changing.map((number) => this.#chain.at(number)));
-    const other = found.find(({ key }) => !own.has(key));
+    const children = await this.#host.tools.childrenOf(changing.map((number) => this.#chain.at(number)));
+    const other = children.found.find(({ key }) => !own.has(key));
     if (other === undefined) {
-      refuseIncomplete(this.#chain.last.name, complete);
+      refuseIncomplete(this.#chain.last.name, children);
       return null;
     }
     return new ImageError(

@@ -56,9 +56,9 @@ export async function prepareOf(host: DiskHost, options: PrepareOptions): Promis
 /** Images outside the chain would read converted data without filters. */
 async function refuseChildren({ head, tools }: DiskHost): Promise<void> {
   const own = new Set(head.chain.images.map(({ key }) => key));
-  const { found, complete } = await tools.childrenOf(head.chain.images);
-  const other = found.find(({ key }) => !own.has(key));
-  if (other === undefined) return refuseIncomplete(head.last.name, complete);
+  const children = await tools.childrenOf(head.chain.images);
+  const other = children.found.find(({ key }) => !own.has(key));
+  if (other === undefined) return refuseIncomplete(head.last.name, children);
   throw new ImageError('busy', `The image cannot be converted: ${other.child} beside it names it as parent`, {
     path: other.image.name,
     hint: 'Remove or merge that one first; option force does it all the same.',

@@ -5,7 +5,7 @@
 import { ImageError, withContext } from '../../errors.ts';
 import type { ImageChanges } from '../../image/contract.ts';
 import type { OpenMode, Source } from '../../storage/contract.ts';
-import { refuseIncomplete } from '../open/beside.ts';
+import { refuseIncomplete, type SearchExtent } from '../open/beside.ts';
 import { settingsOf } from '../open/environment.ts';
 import { type PartFile, partFiles } from '../open/parts.ts';
 import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from '../options.ts';
@@ -32,9 +32,7 @@ export interface ChainServices {
     options: CreateImageOptions,
   ): Promise<{ source: Source; format: string; warnings: readonly string[] }>;
   /** Images that files in their directories name as parent, with those files; not `complete`: there may be more. */
-  childrenOf(
-    images: readonly ChainImage[],
-  ): Promise<{ readonly found: readonly ChildOf[]; readonly complete: boolean }>;
+  childrenOf(images: readonly ChainImage[]): Promise<SearchExtent & { readonly found: readonly ChildOf[] }>;
 }
 
 /** Opened images, with warnings. */
@@ -171,9 +169,9 @@ async function refuseMember(chain: Chain, { provider, name }: Source): Promise<v
 
 /** Throws if another image in the directory depends on the one to be deleted. */
 export async function refuseChildren(tools: ChainServices, image: ChainImage): Promise<void> {
-  const { found, complete } = await tools.childrenOf([image]);
-  const [other] = found;
-  if (other === undefined) return refuseIncomplete(image.name, complete);
+  const children = await tools.childrenOf([image]);
+  const [other] = children.found;
+  if (other === undefined) return refuseIncomplete(image.name, children);
   throw new ImageError('busy', `The image cannot be removed: ${other.child} beside it names it as parent`, {
     path: image.name,
     hint: 'Remove or merge that one first.',

@@ -2,7 +2,7 @@
  * The images in a directory, by their headers: opened through the gate, without a lock. Files without the signature of
  * an image are skipped; both counts are bounded, since anyone may fill a directory.
  */
-import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
+import { describeError, ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { Image, ImageInfo } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Source } from '../../storage/contract.ts';
@@ -41,25 +41,37 @@ function namesIn(image: Image): string[] {
   return storedNames(image).map(({ stored }) => stored);
 }
 
-/** Search of an image's directory. */
-export class ImagesBeside implements AsyncIterable<ImageBeside> {
+/** Extent of a search. */
+export interface SearchExtent {
+  /** False when images may have been missed. */
+  readonly complete: boolean;
+  /** The failure that ended the search or hid a file from it; absent when a limit was reached. */
+  readonly obstacle?: ImageError | undefined;
+}
+
+/** Search of an image's directory. A directory that cannot be listed makes the search incomplete. */
+export class ImagesBeside implements AsyncIterable<ImageBeside>, SearchExtent {
   readonly #look: LookBeside;
   #files = 0;
   #images = 0;
   #complete = true;
+  #obstacle: ImageError | undefined;
 
   constructor(look: LookBeside) {
     this.#look = look;
   }
 
-  /** False when a limit was reached. */
   get complete(): boolean {
-    return this.#complete;
+    return this.#complete && this.#obstacle === undefined;
+  }
+
+  get obstacle(): ImageError | undefined {
+    return this.#obstacle;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ImageBeside> {
-    const { gate, from, environment, role } = this.#look;
-    for await (const name of gate.candidates(from)) {
+    const { environment, role } = this.#look;
+    for await (const name of this.#names()) {
       throwIfAborted(environment.signal, `Looking for the ${role}`);
       this.#files++;
       if (this.#files > LIMITS.filesBeside) this.#complete = false;
@@ -67,6 +79,17 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
       if (this.#images > LIMITS.parentCandidates) this.#complete = false;
       if (!this.#complete) return;
       if (found !== null) yield found;
+    }
+  }
+
+  /** The names as far as the system lists them. A refusal of the gate is thrown. */
+  async *#names(): AsyncGenerator<string> {
+    const { gate, from } = this.#look;
+    try {
+      yield* gate.candidates(from);
+    } catch (error) {
+      if (!isImageError(error) || error.kind === 'aborted' || isRefusal(error)) throw error;
+      this.#obstacle = error;
     }
   }
 
@@ -85,8 +108,10 @@ export class ImagesBeside implements AsyncIterable<ImageBeside> {
     try {
       return await withImageFile({ provider: from.provider, name }, how, (file) => this.#read(file));
     } catch (error) {
-      if (isImageError(error) && error.kind !== 'aborted') return null;
-      throw error;
+      if (!isImageError(error) || error.kind === 'aborted') throw error;
+      // This one says nothing about the file.
+      if (error.status === 'VERR_TOO_MANY_OPEN_FILES') this.#obstacle = error;
+      return null;
     }
   }
 
@@ -109,9 +134,22 @@ export function boundsBeside(): string {
   return `${LIMITS.parentCandidates} images among ${LIMITS.filesBeside} files`;
 }
 
+/** True for a refusal of the gate itself; failures of the system have a cause. */
+function isRefusal({ kind, cause }: ImageError): boolean {
+  return kind === 'denied' && cause === undefined;
+}
+
 /** Throws when images that depend on a parent may have been missed. */
-export function refuseIncomplete(path: string, complete: boolean): void {
+export function refuseIncomplete(path: string, { complete, obstacle }: SearchExtent): void {
   if (complete) return;
+  if (obstacle !== undefined) {
+    throw new ImageError('busy', 'The files beside the image cannot be searched for images that name it as parent', {
+      path,
+      found: describeError(obstacle),
+      hint: 'Make the directory readable, or use option force (on the command line: --force) if no image needs this one.',
+      cause: obstacle,
+    });
+  }
   throw new ImageError('busy', 'Too many files lie beside the image to find all that name it as parent', {
     path,
     expected: `at most ${boundsBeside()}`,

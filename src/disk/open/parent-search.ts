@@ -5,13 +5,13 @@
  * state. Where several files are equally good, reading takes one and says so; changing anything on top of it, or in it,
  * would be a guess, and is refused.
  */
-import { ImageError, printable } from '../../errors.ts';
+import { describeError, ImageError, printable } from '../../errors.ts';
 import type { ParentIdentity } from '../../image/contract.ts';
 import { judgeCandidate, parentNames } from '../../image/parent.ts';
 import type { Source } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { DiskOpenOptions } from '../options.ts';
-import { boundsBeside, ImagesBeside, knownImages } from './beside.ts';
+import { boundsBeside, ImagesBeside, knownImages, type SearchExtent } from './beside.ts';
 import { type Resolved, settingsOf } from './environment.ts';
 import { type OpenedImage, withImageFile } from './image-file.ts';
 
@@ -23,10 +23,8 @@ interface Candidate {
 }
 
 /** The images of one directory, read once for all images of a chain in it. */
-interface Directory {
+interface Directory extends SearchExtent {
   readonly candidates: readonly Candidate[];
-  /** False when a limit was reached. */
-  readonly complete: boolean;
 }
 
 /** A child that stores the UUID of its parent, and the images above it. */
@@ -62,16 +60,17 @@ export class ParentSearch {
     const named = await this.#named(child);
     const right = named.find(({ key, info }) => judgeCandidate(child.image, info) === 'same' && !own.has(key));
     if (right !== undefined) return { parent: await this.#open(right, orphan), doubt: null };
-    const { candidates, complete } = await this.#around(child, opened);
+    const around = await this.#around(child, opened);
+    const { candidates, complete } = around;
     const all = [...named.filter((one) => !candidates.some(({ key }) => key === one.key)), ...candidates];
     const fitting = all.filter(({ info }) => judgeCandidate(child.image, info) !== 'other');
     const possible = fitting.filter(({ key }) => !own.has(key));
     const same = possible.filter(({ info }) => judgeCandidate(child.image, info) === 'same');
     const best = distinct(same.length > 0 ? same : possible);
     const [taken] = best;
-    if (taken === undefined) throw notFound(orphan, fitting.length > 0, complete);
+    if (taken === undefined) throw notFound(orphan, fitting.length > 0, around);
     const certain = best.length === 1 && (same.length > 0 || complete);
-    return { parent: await this.#open(taken, orphan), doubt: certain ? null : doubtOf(orphan, best, complete) };
+    return { parent: await this.#open(taken, orphan), doubt: certain ? null : doubtOf(orphan, best, around) };
   }
 
   /** Images that the child names as its parent, in its order, as far as they may be opened. */
@@ -96,7 +95,8 @@ export class ParentSearch {
     }
     // The order of a directory is an accident; what is taken must not be one.
     candidates.sort((a, b) => (a.name < b.name ? -1 : 1));
-    const found = { candidates, complete: images.complete };
+    const { complete, obstacle } = images;
+    const found = { candidates, complete, obstacle };
     this.#directories.set(directory, found);
     return found;
   }
@@ -115,7 +115,7 @@ export class ParentSearch {
   async #open({ name }: Candidate, orphan: Orphan): Promise<OpenedImage> {
     const found = await openCandidate(name, orphan, this.#options);
     // Another program put something else into its place since it was looked at.
-    if (found === null) throw notFound(orphan, false, true);
+    if (found === null) throw notFound(orphan, false, { complete: true });
     return found;
   }
 }
@@ -125,7 +125,7 @@ function distinct(candidates: readonly Candidate[]): Candidate[] {
   return candidates.filter(({ key }, at) => candidates.findIndex((other) => other.key === key) === at);
 }
 
-function notFound({ child, uuid }: Orphan, own: boolean, complete: boolean): ImageError {
+function notFound({ child, uuid }: Orphan, own: boolean, extent: SearchExtent): ImageError {
   const message = own ? 'The image is its own parent' : 'The parent of this image was not found beside it';
   const { parentName } = child.image.info;
   return new ImageError(own ? 'corrupt' : 'not-found', message, {
@@ -133,13 +133,17 @@ function notFound({ child, uuid }: Orphan, own: boolean, complete: boolean): Ima
     field: 'parent UUID',
     expected: uuid,
     ...(parentName === null ? {} : { found: `the name ${printable(parentName)}` }),
-    hint: complete
-      ? 'Name the parent with --parent.'
-      : `Name the parent with --parent: only ${boundsBeside()} beside the image were looked at.`,
+    hint: extent.complete ? 'Name the parent with --parent.' : `Name the parent with --parent: ${shortfall(extent)}.`,
   });
 }
 
-function doubtOf({ child, uuid, opened }: Orphan, best: readonly Candidate[], complete: boolean): ImageError {
+/** Reason why an incomplete search missed files. */
+function shortfall({ obstacle }: SearchExtent): string {
+  if (obstacle === undefined) return `only ${boundsBeside()} beside the image were looked at`;
+  return `the files beside the image cannot be searched (${describeError(obstacle)})`;
+}
+
+function doubtOf({ child, uuid, opened }: Orphan, best: readonly Candidate[], extent: SearchExtent): ImageError {
   const names = best.slice(0, LISTED).map(({ name }) => printable(name));
   const more = best.length > LISTED ? ` and ${best.length - LISTED} more` : '';
   const { parentModificationUuid } = child.image.info;
@@ -147,11 +151,13 @@ function doubtOf({ child, uuid, opened }: Orphan, best: readonly Candidate[], co
   const option = opened.length === 1 ? 'parent; on the command line: --parent' : 'the list of images; --chain';
   const message = several
     ? 'Several files can be the parent of this image'
-    : 'Too many files lie beside this image to tell which one is its parent';
+    : extent.obstacle === undefined
+      ? 'Too many files lie beside this image to tell which one is its parent'
+      : 'The files beside this image cannot be searched to tell which one is its parent';
   return new ImageError('invalid-argument', message, {
     path: child.name,
     field: 'parent UUID',
-    found: `${names.join(', ')}${more}${complete ? '' : `, and not all files were looked at (${boundsBeside()})`}`,
+    found: `${names.join(', ')}${more}${extent.complete ? '' : `; ${shortfall(extent)}`}`,
     expected: `one file with ${uuid}${parentModificationUuid === null ? '' : ` and content ${parentModificationUuid}`}`,
     hint: `Name the right one (${option}), or move the others elsewhere.`,
   });

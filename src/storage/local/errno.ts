@@ -10,7 +10,12 @@ interface Meaning {
 
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENOENT: { kind: 'not-found', message: 'There is no such file or directory', hint: 'Check the name.' },
-  ENOTDIR: { kind: 'not-found', message: 'A part of the name is no directory', status: 'VERR_PATH_NOT_FOUND' },
+  ENOTDIR: {
+    kind: 'not-found',
+    message: 'A part of the name is not a directory',
+    status: 'VERR_PATH_NOT_FOUND',
+    hint: 'Check the name.',
+  },
   EACCES: {
     kind: 'denied',
     message: 'The system denies access',
@@ -22,10 +27,19 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     status: 'VERR_PERMISSION_DENIED',
     hint: 'Check the owner and the attributes of the file and its directory.',
   },
-  EEXIST: { kind: 'exists', message: 'The file exists already' },
-  EROFS: { kind: 'read-only', message: 'The file system is read-only', status: 'VERR_WRITE_PROTECT' },
-  ETXTBSY: { kind: 'locked', message: 'The file is in use as a program' },
-  EBUSY: { kind: 'locked', message: 'The file or device is in use' },
+  EEXIST: { kind: 'exists', message: 'The file exists already', hint: 'Choose another name.' },
+  EROFS: {
+    kind: 'read-only',
+    message: 'The file system is read-only',
+    status: 'VERR_WRITE_PROTECT',
+    hint: 'Name a target on another file system, or remount this one for writing (mount -o remount,rw).',
+  },
+  ETXTBSY: { kind: 'locked', message: 'The file is in use as a program', hint: 'End that program first.' },
+  EBUSY: {
+    kind: 'locked',
+    message: 'The file or device is in use',
+    hint: 'Unmount it, or end the program that has it open ("fuser -v FILE" and "lsblk" show who uses it).',
+  },
   EAGAIN: { kind: 'locked', message: 'Another program holds a lease on the file' },
   ENOSPC: { kind: 'no-space', message: 'There is no space left on the device', hint: 'Make room and try again.' },
   EDQUOT: { kind: 'no-space', message: 'The disk quota is used up', hint: 'Make room and try again.' },
@@ -33,6 +47,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     kind: 'limit',
     message: 'The file would be larger than the file system or a limit of the process allows',
     status: 'VERR_FILE_TOO_BIG',
+    hint: 'Use another file system (FAT ends at 4 GiB), or raise the limit of the process (ulimit -f).',
   },
   EISDIR: { kind: 'unsupported', message: 'This is a directory, not an image', hint: 'Name a file inside it.' },
   EXDEV: {
@@ -41,8 +56,13 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     status: 'VERR_NOT_SAME_DEVICE',
     hint: 'Move the image instead (moveImage; on the command line: copy --move).',
   },
-  ELOOP: { kind: 'io', message: 'The name leads through too many symbolic links' },
-  ENAMETOOLONG: { kind: 'invalid-argument', message: 'The name is too long', status: 'VERR_FILENAME_TOO_LONG' },
+  ELOOP: { kind: 'io', message: 'The name leads through too many symbolic links', hint: 'Check the links (namei -l).' },
+  ENAMETOOLONG: {
+    kind: 'invalid-argument',
+    message: 'The name is too long',
+    status: 'VERR_FILENAME_TOO_LONG',
+    hint: 'Choose a shorter name: most file systems permit 255 bytes.',
+  },
   ERR_INVALID_ARG_VALUE: { kind: 'invalid-argument', message: 'No file can have this name' },
   EMFILE: {
     kind: 'limit',
@@ -50,8 +70,17 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     status: 'VERR_TOO_MANY_OPEN_FILES',
     hint: 'Raise the limit (ulimit -n).',
   },
-  ENFILE: { kind: 'limit', message: 'The system has too many files open', status: 'VERR_TOO_MANY_OPEN_FILES' },
-  ENXIO: { kind: 'unsupported', message: 'Nothing answers behind this name: it is no image', hint: 'Name a file.' },
+  ENFILE: {
+    kind: 'limit',
+    message: 'The system has too many files open',
+    status: 'VERR_TOO_MANY_OPEN_FILES',
+    hint: 'Close other programs, or raise the limit (sysctl fs.file-max).',
+  },
+  ENXIO: {
+    kind: 'unsupported',
+    message: 'No device answers behind this name',
+    hint: 'Name a file, or attach the device.',
+  },
   EIO: {
     kind: 'io',
     message: 'The device reports a failure',

@@ -12,6 +12,7 @@ import { fileKey } from './key.ts';
 import { isMissingCall, nativeCalls } from './native.ts';
 import { isAtHand } from './quick-writes.ts';
 import { randomHex } from './random.ts';
+import { syncUnreadable } from './sync-unreadable.ts';
 
 const { O_RDWR, O_RDONLY, O_CREAT, O_EXCL } = fs.constants;
 /** Flags that Windows lacks. A terminal must not become the controlling one. */
@@ -261,10 +262,21 @@ function temporaryName(name: string): string {
   return path.join(path.dirname(name), `.${base.join('')}${ending}`);
 }
 
+async function openOrNull(directory: string): Promise<number | null> {
+  try {
+    return await calls.open(directory, 'r');
+  } catch (error) {
+    if (errorCode(error) === 'EACCES') return null;
+    throw error;
+  }
+}
+
 async function syncDirectory(directory: string): Promise<void> {
   // Windows has no handle on a directory that could be flushed; its file systems keep a journal of names.
   if (process.platform === 'win32') return;
-  const handle = await calls.open(directory, 'r');
+  const handle = await openOrNull(directory);
+  // The names in it may be changed by users who may not read it.
+  if (handle === null) return syncUnreadable(directory);
   try {
     await calls.fsync(handle);
   } catch (error) {
