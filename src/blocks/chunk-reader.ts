@@ -96,8 +96,17 @@ export class ChunkReader {
       const wanted = guestOffset + at;
       const found = this.#source.find(wanted);
       const chunk = isPromise(found) ? await found : found;
-      const end = Math.min(chunk.guestOffset + chunk.size - guestOffset, target.length);
-      pieces.push({ ...chunk, skip: wanted - chunk.guestOffset, target: target.subarray(at, end) });
+      const { guestOffset: chunkOffset, size, fileOffset, storedBytes } = chunk;
+      const end = Math.min(chunkOffset + size - guestOffset, target.length);
+      const part = target.subarray(at, end);
+      pieces.push({
+        guestOffset: chunkOffset,
+        size,
+        fileOffset,
+        storedBytes,
+        skip: wanted - chunkOffset,
+        target: part,
+      });
       at = end;
     }
     return pieces;
