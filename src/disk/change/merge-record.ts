@@ -9,6 +9,7 @@
  */
 import { isImageError, printable } from '../../errors.ts';
 import { LIMITS } from '../../limits.ts';
+import { companionName } from '../../storage/companion.ts';
 import type { Source, StorageProvider } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { Chain } from '../path/chain.ts';
@@ -42,7 +43,7 @@ export interface RestOfMerge {
 }
 
 function recordOf({ provider, name }: Source): Source {
-  return { provider, name: `${name}.vdkit-merge` };
+  return { provider, name: companionName(name, '.vdkit-merge') };
 }
 
 /** The record of a merge of this chain. */

@@ -6,6 +6,7 @@
 import { crc32c } from '../../binary/crc32c.ts';
 import { bytes, guid, type StructValue, size64, struct, text, u32 } from '../../binary/struct.ts';
 import { ImageError, isImageError } from '../../errors.ts';
+import { companionName } from '../../storage/companion.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
 
 /** Guest bytes converted per step. */
@@ -65,7 +66,7 @@ export interface PrepareIdentity {
 
 /** Place of an image's record. */
 export function recordOf({ provider, name }: Source): Source {
-  return { provider, name: `${name}.vdkit-filters` };
+  return { provider, name: companionName(name, '.vdkit-filters') };
 }
 
 /** True when the conversion of an image is incomplete. */

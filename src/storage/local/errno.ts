@@ -98,6 +98,12 @@ export function errorCode(error: unknown): string | null {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : null;
 }
 
+/** True when no further file can be opened, whatever its state. */
+export function isExhausted(error: unknown): boolean {
+  const code = errorCode(error);
+  return code === 'EMFILE' || code === 'ENFILE';
+}
+
 /** A system error as an ImageError; other errors unchanged. */
 export function systemError(error: unknown, details: ErrorDetails): unknown {
   const code = errorCode(error);

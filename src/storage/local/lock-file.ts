@@ -15,10 +15,11 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { ImageError, isImageError, printable } from '../../errors.ts';
+import { companionName } from '../companion.ts';
 import type { LockHolder, LockMode } from '../contract.ts';
 import { calls } from './calls.ts';
 import { writeFully } from './descriptor.ts';
-import { errorCode, systemError } from './errno.ts';
+import { errorCode, explained, isExhausted, systemError } from './errno.ts';
 import { isMissingCall } from './native.ts';
 import { randomHex } from './random.ts';
 
@@ -63,7 +64,7 @@ interface Content {
 /** The live lock file of an image; null when there is none, or only a stale one. */
 export async function readLockFile(name: string): Promise<LockRecord | null> {
   const file = await lockFileName(name);
-  const found = await readFound(file);
+  const found = await explained(name, () => readFound(file));
   return found === null || (await isLeft(found)) ? null : recordOf(file, found.content);
 }
 
@@ -108,7 +109,7 @@ export class LockFile {
     }
     const theirs = found?.content ?? null;
     if (found === null || depth === MAX_DEPTH || !(await isLeft(found))) return recordOf(file, theirs);
-    const takeover = await LockFile.#make(file + TAKEOVER_SUFFIX, how, depth + 1);
+    const takeover = await LockFile.#make(companionName(file, TAKEOVER_SUFFIX), how, depth + 1);
     if (!(takeover instanceof LockFile)) return takeover;
     try {
       await removeStale(file);
@@ -129,7 +130,7 @@ export class LockFile {
 /** All names of an image lead to one lock file. */
 async function lockFileName(image: string): Promise<string> {
   const real = await calls.realpath(image).catch(() => image);
-  return real + SUFFIX;
+  return companionName(real, SUFFIX);
 }
 
 /**
@@ -219,6 +220,8 @@ async function readFound(file: string): Promise<Found | null> {
     handle = await calls.open(file, fs.constants.O_RDONLY | CAREFUL);
   } catch (error) {
     const code = errorCode(error);
+    // This says nothing about the file.
+    if (isExhausted(error)) throw error;
     // Where no file can be, none is: the name is too long, or a part of it is no directory.
     const missing = code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG';
     return missing ? null : { content: null, empty: false };
@@ -334,6 +337,7 @@ async function processStart(pid: number): Promise<string | null> {
 function cannotMake(image: string, file: string, cause: unknown): unknown {
   const system = systemError(cause, { path: image });
   if (!isImageError(system)) return system;
+  if (isExhausted(cause)) return system;
   return new ImageError(system.kind, `The lock file beside the image cannot be made: ${system.message}`, {
     path: image,
     status: system.status,

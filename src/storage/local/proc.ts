@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import { printable } from '../../errors.ts';
 import type { LockHolder } from '../contract.ts';
 import { calls } from './calls.ts';
+import { isExhausted } from './errno.ts';
 
 /** A locked range of a file. */
 export interface LockedRange {
@@ -22,7 +23,7 @@ export async function lockedRanges(fd: number): Promise<readonly LockedRange[] |
   if (process.platform !== 'linux') return null;
   const [file, locks] = await Promise.all([
     lockedFileName(fd),
-    calls.readFile('/proc/locks', 'latin1').catch(() => null),
+    calls.readFile('/proc/locks', 'latin1').catch(nullUnlessExhausted),
   ]);
   if (file === null || locks === null) return null;
   return locks.split('\n').flatMap((line) => parseLock(line, file) ?? []);
@@ -30,7 +31,8 @@ export async function lockedRanges(fd: number): Promise<readonly LockedRange[] |
 
 /** Processes that hold any lock on the file, this one included. */
 export async function lockHolders(fd: number): Promise<readonly LockHolder[]> {
-  const file = process.platform === 'linux' ? await lockedFileName(fd) : null;
+  // Only for a message: without it the lock is reported all the same.
+  const file = process.platform === 'linux' ? await lockedFileName(fd).catch(() => null) : null;
   if (file === null) return [];
   const holders: LockHolder[] = [];
   let budget = MAX_DESCRIPTORS;
@@ -69,10 +71,17 @@ async function lockedFileName(fd: number): Promise<string | null> {
     if (mount === undefined || device === null) return null;
     const inode = /^ino:\s*(\d+)$/m.exec(info)?.[1] ?? String(stat.ino);
     return `${byteHex(device[1])}:${byteHex(device[2])}:${inode}`;
-  } catch {
+  } catch (error) {
+    if (isExhausted(error)) throw error;
     // No /proc, or a system without these tables.
     return null;
   }
+}
+
+/** A lock must not be overlooked because the table of locks could not be opened. */
+function nullUnlessExhausted(error: unknown): null {
+  if (isExhausted(error)) throw error;
+  return null;
 }
 
 function byteHex(decimal: string | undefined): string {

@@ -2,6 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { ImageError, isImageError } from '../../errors.ts';
+import { NAME_MAX, shortened } from '../companion.ts';
 import type { CreateMode, NameInfo, OpenMode, PublishHow, Storage, StorageProvider } from '../contract.ts';
 import { TEMPORARY_SUFFIX } from '../staged-set.ts';
 import { applyAttributes, publishAsNew } from './attributes.ts';
@@ -17,10 +18,6 @@ import { syncUnreadable } from './sync-unreadable.ts';
 const { O_RDWR, O_RDONLY, O_CREAT, O_EXCL } = fs.constants;
 /** Flags that Windows lacks. A terminal must not become the controlling one. */
 const O_CAREFUL = (fs.constants.O_NONBLOCK ?? 0) | (fs.constants.O_NOCTTY ?? 0);
-
-/** Maximum length of a file name on common file systems, in bytes. */
-const NAME_MAX = 255;
-/** Marks leftovers of a crash as vdkit's. */
 
 /** The files of this machine. Names are paths, relative to the working directory. */
 export function localFiles(): StorageProvider {
@@ -243,7 +240,8 @@ async function lookUp(name: string): Promise<NameInfo | null> {
     };
   } catch (error) {
     const code = errorCode(error);
-    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
+    // A name that is too long for the file system is nobody's.
+    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG') return null;
     throw systemError(error, { path: name });
   }
 }
@@ -257,9 +255,8 @@ function kindOf(stat: fs.BigIntStats): NameInfo['kind'] {
 
 function temporaryName(name: string): string {
   const ending = `.${randomHex(8)}${TEMPORARY_SUFFIX}`;
-  const base = [...path.basename(name)];
-  while (base.length > 0 && Buffer.byteLength(base.join('')) + ending.length + 1 > NAME_MAX) base.pop();
-  return path.join(path.dirname(name), `.${base.join('')}${ending}`);
+  const base = shortened(path.basename(name), NAME_MAX - ending.length - 1);
+  return path.join(path.dirname(name), `.${base}${ending}`);
 }
 
 async function openOrNull(directory: string): Promise<number | null> {
