@@ -104,7 +104,11 @@ function withoutCode(text) {
   return text.replace(/^```[\s\S]*?^```/gm, '').replace(/`/g, '');
 }
 
-/** Documents of the repository, as paths. */
+/**
+ * Documents of the repository, as paths.
+ *
+ * @returns {string[]}
+ */
 export function markdownFiles() {
   return filesIn('.', ['README.md', 'CONTRIBUTING.md']).concat(
     ['docs', 'src', 'samples', 'test', 'bench'].flatMap((folder) => filesUnder(folder, /\.md$/)),

@@ -37,7 +37,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: [
       { command: 'vdkit info disk.vdi', description: 'a report for people' },
       { command: 'vdkit info --json --backing-chain snapshot.vdi', description: 'JSON, with all parents' },
-      { command: 'vdkit info disk.raw --partition 2', description: 'an image inside a partition' },
+      { command: 'vdkit info disk.raw --partition 1', description: 'an image inside a partition' },
     ],
   },
   {
@@ -114,7 +114,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       { command: 'xzcat disk.raw.xz | vdkit convert - disk.vdi --format raw', description: 'from standard input' },
       { command: 'vdkit convert disk.vdi - | sha256sum', description: 'to standard output' },
       {
-        command: 'vdkit convert disk.qcow2 root.raw --partition 2 --format raw',
+        command: 'vdkit convert disk.qcow2 root.raw --partition 1 --format raw',
         description: 'one partition as a disk image',
       },
     ],

@@ -1,12 +1,15 @@
 /** The built package in a page, with the sample as the chosen file: the examples of docs/browser.md, and queues. */
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ensureBuilt, ROOT } from '../../scripts/prepare.mjs';
 import { Disk } from '../../src/index.ts';
 import { BlobProvider } from '../../src/storage/blob-provider.ts';
+import { Workplace } from '../docs/workplace.ts';
 import { describeWithPeers } from '../peers/peers.ts';
 import { bundleForPage } from './bundle.ts';
 import { type Browser, callInPage, startChromium } from './chromium.ts';
@@ -18,12 +21,26 @@ const PAGE = readFileSync(join(ROOT, 'docs/browser.md'), 'utf8');
 
 /** The first code block below a heading. */
 function blockBelow(heading: string, language: string): string {
-  const from = PAGE.indexOf(`## ${heading}`);
+  const from = heading === '' ? 0 : PAGE.indexOf(`## ${heading}`);
   expect(from, `"${heading}" is in docs/browser.md`).toBeGreaterThanOrEqual(0);
   const block = new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``).exec(PAGE.slice(from))?.[1];
   expect(block).toBeDefined();
   return block ?? '';
 }
+
+it('the command bundles the first example as it stands', async () => {
+  ensureBuilt();
+  const place = new Workplace();
+  try {
+    place.put('page.js', blockBelow('Opening a file', 'js'));
+    const [tool, ...words] = blockBelow('', 'sh').trim().split(' ');
+    expect(tool).toBe('esbuild');
+    await promisify(execFile)(join(ROOT, 'node_modules/.bin/esbuild'), words, { cwd: place.folder });
+    expect(readFileSync(join(place.folder, 'bundle.js'), 'utf8')).not.toMatch(/["']node:/);
+  } finally {
+    place.remove();
+  }
+}, 120_000);
 
 const HTML = blockBelow('Opening a file', 'html');
 

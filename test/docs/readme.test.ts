@@ -1,12 +1,12 @@
 /** The examples of the README do what it says, on the built package. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ensureBuilt, ROOT } from '../../scripts/prepare.mjs';
+import { examplesOf, Workplace } from './workplace.ts';
 
 const run = promisify(execFile);
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
@@ -15,16 +15,13 @@ const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 const SAMPLE_SHA256 = /SHA-256 \| `([0-9a-f]{64})`/.exec(readFileSync(join(ROOT, 'samples/README.md'), 'utf8'))?.[1];
 
 describe('README', () => {
-  let folder: string;
+  let place: Workplace;
 
-  beforeAll(async () => {
+  beforeAll(() => {
     ensureBuilt();
-    // Inside the package, so that the example's `import 'vdkit'` finds it by its own name.
-    await mkdir(join(ROOT, '.cache'), { recursive: true });
-    folder = mkdtempSync(join(ROOT, '.cache', 'readme-'));
-    symlinkSync(join(ROOT, 'samples'), join(folder, 'samples'));
+    place = new Workplace();
   }, 120_000);
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  afterAll(() => place.remove());
 
   /** The lines of the code block that follows a text. */
   const blockAfter = (text: string, language: string): string => {
@@ -42,31 +39,29 @@ describe('README', () => {
     }
     return outputs;
   };
-  const vdkit = async (args: string[]): Promise<string> => {
-    const { stdout } = await run(process.execPath, [join(ROOT, 'dist/cli/bin.js'), ...args], { cwd: folder });
-    return stdout;
-  };
-  /** npm finds the package that the folder lies in, and remembers where it was called. */
+  const vdkit = async (args: string[]): Promise<string> => (await place.vdkit(args)).stdout;
+  /** npm in this clone, started from the folder: it runs where it was called. */
   const npm = async (args: string[]): Promise<string> => {
-    const { stdout } = await run('npm', args, { cwd: folder, shell: process.platform === 'win32' });
+    const how = { cwd: place.folder, shell: process.platform === 'win32' };
+    const { stdout } = await run('npm', [`--prefix=${ROOT}`, ...args], how);
     return stdout;
   };
   const sha256 = (name: string): string =>
     createHash('sha256')
-      .update(readFileSync(join(folder, name)))
+      .update(readFileSync(join(place.folder, name)))
       .digest('hex');
 
   it('first screen: the command and the program convert an image', async () => {
     await runLines(blockAfter('# vdkit', 'sh'));
-    writeFileSync(join(folder, 'first.mjs'), blockAfter('# vdkit', 'js'));
-    expect((await run(process.execPath, ['first.mjs'], { cwd: folder })).stdout).toBe('8388608\n');
+    place.put('first.mjs', blockAfter('# vdkit', 'js'));
+    expect((await place.node(['first.mjs'])).stdout).toBe('8388608\n');
     expect(await vdkit(['compare', 'disk.qcow2', 'copy.qcow2'])).toContain('identical');
   });
 
   it('first command: converts the sample from a clone', async () => {
     await runLines(blockAfter('## Two commands', 'sh'));
     expect(sha256('disk.raw')).toBe(SAMPLE_SHA256);
-    rmSync(join(folder, 'disk.raw'));
+    rmSync(join(place.folder, 'disk.raw'));
   });
 
   it('second command: is this one', () => {
@@ -102,10 +97,36 @@ describe('README', () => {
   });
 
   it('example "from your program"', async () => {
-    writeFileSync(join(folder, 'example.mjs'), blockAfter('**From your program.**', 'js'));
-    const { stdout } = await run(process.execPath, ['example.mjs'], { cwd: folder });
+    place.put('example.mjs', blockAfter('**From your program.**', 'js'));
+    const { stdout } = await place.node(['example.mjs']);
     expect(stdout).toContain('vdi, 8388608 bytes');
     expect(stdout).toContain('has a partition table: true');
     expect(stdout).toMatch(/^4194304 \d+ data 1$/m);
   });
+});
+
+describe('commands of the documents', () => {
+  const lines = ['README.md', 'docs/write-a-format.md'].flatMap((page) =>
+    examplesOf(page, 'sh').map(({ heading, code }) => [page, heading, code.trim().split('\n')] as const),
+  );
+
+  it.each(lines.filter(([, , [first]]) => first?.startsWith('vdkit ')))(
+    'run as they stand, and never replace a file: %s, %s',
+    async (_page, _heading, block) => {
+      const place = new Workplace();
+      try {
+        for (const line of block) await place.vdkit(line.split(' ').slice(1));
+        // The second time a command does the same again, or refuses to replace what it made, and says how it would.
+        for (const line of block) {
+          const failed = await place.vdkit(line.split(' ').slice(1)).then(
+            () => null,
+            ({ stderr }: { stderr: string }) => stderr,
+          );
+          if (failed !== null) expect(failed, line).toMatch(/exists already[\s\S]*hint: .*--force/);
+        }
+      } finally {
+        place.remove();
+      }
+    },
+  );
 });
