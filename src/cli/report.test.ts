@@ -10,10 +10,14 @@ const REPORT: ImageReport = {
 };
 
 it('prints encryption and further facts of a format, escaped', () => {
-  const facts = { encryption: 'aes-xts-plain64', details: { 'grain directories': 2, adapter: 'lsi\u001b' } };
+  const facts = {
+    encryption: 'aes-xts-plain64',
+    details: { 'grain directories': 2, adapter: 'lsi\u001b', lazy: true },
+  };
   const text = reportText({ ...REPORT, ...facts });
   expect(text).toMatch(/^encryption: +aes-xts-plain64$/m);
   expect(text).toMatch(/^grain directories: +2$/m);
+  expect(text).toMatch(/^lazy: +yes$/m);
   expect(text).not.toContain('\u001b');
   expect(reportDocument({ ...REPORT, ...facts })).toMatchObject({ ...facts, allocation: 'dynamic' });
   expect(reportDocument(REPORT)).toMatchObject({ encryption: null, details: null });

@@ -81,7 +81,7 @@ export function reportText(report: ImageReport, table: PartitionTable | null = n
     ['parent format', report.parentFormat],
     ['comment', report.comment === '' ? null : report.comment],
     ['encryption', report.encryption ?? null],
-    ...Object.entries(report.details ?? {}).map(([key, value]) => [key, String(value)] as const),
+    ...Object.entries(report.details ?? {}).map(([key, value]) => [key, detailText(value)] as const),
     ['physical geometry', geometryText(report.geometry.physical)],
     ['logical geometry', geometryText(report.geometry.logical)],
     ['closed cleanly', report.dirty === null ? null : report.dirty ? 'no' : 'yes'],
@@ -92,6 +92,10 @@ export function reportText(report: ImageReport, table: PartitionTable | null = n
     ...listRows('partition', table?.partitions, partitionText),
   ];
   return alignedText(rows);
+}
+
+function detailText(value: string | number | boolean): string {
+  return typeof value === 'boolean' ? (value ? 'yes' : 'no') : String(value);
 }
 
 function partText(file: string, fileSize: number | null): string {

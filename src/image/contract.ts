@@ -190,7 +190,7 @@ export interface ImageInfo extends ImageLinks {
   readonly warnings: readonly string[];
   /** Config values that create an image like this one. Absent: the defaults. */
   readonly config?: Readonly<Record<string, string | number>>;
-  /** Cipher and mode of an encrypted image: `aes-xts-plain64`; left out: not encrypted. */
+  /** Cipher and mode of an encrypted image: `aes-xts-plain64`, with a key store before it; null: not encrypted. */
   readonly encryption?: string | null | undefined;
   /** Further facts of the format, for people and `--json`; names are words for a row: `grain directories`. */
   readonly details?: Readonly<Record<string, string | number | boolean>> | undefined;

@@ -57,9 +57,9 @@ export class Qcow2Image implements Image {
   }
 
   get info(): ImageInfo {
-    const { header, snapshot, snapshots, bitmaps, warnings } = this.#state;
+    const { header, snapshot, snapshots, bitmaps, warnings, encryption } = this.#state;
     const isRecorded: Described['isRecorded'] = (bitmap) => this.bitmaps?.isRecorded(bitmap) ?? false;
-    return infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecorded });
+    return infoOf({ header, snapshot, snapshots, bitmaps, warnings, encryption, isRecorded });
   }
 
   map(guestOffset: number, length: number): MaybePromise<Mapping> {

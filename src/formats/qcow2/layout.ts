@@ -90,6 +90,16 @@ export const BITMAPS = struct('big', 24, {
 /** Section "Full disk encryption header pointer". */
 export const ENCRYPTION = struct('big', 16, { offset: size64(0), length: size64(8) });
 
+/** Beginning of the LUKS header (version 1) that it leads to: `LUKS`, then BA BE. */
+export const LUKS_MAGIC = 0x4c55_4b53;
+export const LUKS = struct('big', 72, {
+  magic: u32(0),
+  tag: u16(4),
+  version: u16(6),
+  cipher: text(8, 32),
+  mode: text(40, 32),
+});
+
 /** Section "Snapshots": the fixed part of one entry; extra data, id and name follow, padded to a multiple of 8. */
 export const SNAPSHOT = struct('big', 40, {
   l1Offset: size64(0),

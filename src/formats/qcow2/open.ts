@@ -5,6 +5,7 @@ import { type ImageFiles, mainFile } from '../../image/files.ts';
 import type { OpenMode, OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { readBitmaps } from './bitmaps/bitmaps.ts';
+import { encryptionOf } from './header/details.ts';
 import { HEADER_START, headerClusterBytes, isDirty, parseHeader, type Qcow2Header } from './header/header.ts';
 import { Qcow2Image } from './image.ts';
 import { CRYPT, DATA_FILE, INCOMPATIBLE } from './layout.ts';
@@ -33,7 +34,9 @@ export async function openQcow2(files: ImageFiles, options: Qcow2OpenOptions): P
   );
   const bitmaps = await lenient(readBitmaps(storage, header), 'bitmaps', false, warnings);
   const snapshot = options.snapshot === undefined ? null : chooseSnapshot(storage, header, snapshots, options.snapshot);
-  const parts = { files, storage, header, snapshots, bitmaps, snapshot, warnings, writing: null, obstacle: null };
+  const encryption = await encryptionOf(storage, header);
+  const lists = { snapshots, bitmaps, snapshot, warnings, encryption };
+  const parts = { files, storage, header, ...lists, writing: null, obstacle: null };
   if (options.infoOnly === true) return new Qcow2Image({ ...parts, data: null });
   refuseEncrypted(header, storage.label);
   const checked = options.isNew !== true;

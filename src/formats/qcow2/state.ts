@@ -38,6 +38,8 @@ export interface Qcow2Parts {
   readonly bitmaps: readonly Bitmap[];
   readonly snapshot: Snapshot | null;
   readonly warnings: readonly string[];
+  /** Cipher and mode; null: not encrypted. */
+  readonly encryption: string | null;
   /** Null: opened for reading. */
   readonly writing: Writing | null;
   /** Reason why writing was not possible, if requested. */
@@ -54,6 +56,7 @@ export class Qcow2State {
   readonly directory: string;
   readonly snapshot: Snapshot | null;
   readonly warnings: readonly string[];
+  readonly encryption: string | null;
   readonly guard: ChangeGuard;
   /** Makes counts and all earlier writes durable. */
   readonly flush: () => Promise<void>;
@@ -78,6 +81,7 @@ export class Qcow2State {
     this.data = parts.data;
     this.directory = parts.files.directory;
     this.snapshot = snapshot;
+    this.encryption = parts.encryption;
     this.warnings = parts.warnings;
     this.guard = new ChangeGuard(storage.label);
     this.flush = flush;

@@ -38,8 +38,9 @@ import { parentLinks, parentReference } from '../../image/parent.ts';
 import { singleRegion } from '../../image/regions.ts';
 import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
+import { detailsOf, expandsZeroes } from './describe.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
-import { DEFAULT_ALIGNMENT, FLAG_ZERO_EXPAND, FLAG_ZERO_EXPAND_CREATION, HEADER, IMAGE_TYPE } from './layout.ts';
+import { DEFAULT_ALIGNMENT, HEADER, IMAGE_TYPE } from './layout.ts';
 import { mapEntries, mapPlace } from './map-entries.ts';
 import { planResize, runResize } from './resize.ts';
 import { changedSector } from './set.ts';
@@ -162,6 +163,7 @@ export class VdiImage implements Image {
       ...parentLinks(parentOf(header)),
       warnings: header.warnings,
       config: { AllocationBlockSize: header.blockSize, DataAlignment: alignmentOf(header) },
+      details: detailsOf(header, this.#sector),
     };
   }
 
@@ -323,11 +325,6 @@ export class VdiImage implements Image {
 function modificationUuid(sector: Uint8Array): string | null {
   const uuid = HEADER.get(sector, 'modificationUuid');
   return isNullGuid(uuid) ? null : uuid;
-}
-
-/** New blocks are written whole, also where they are zero. */
-function expandsZeroes({ flags }: VdiHeader): boolean {
-  return (flags & (FLAG_ZERO_EXPAND | FLAG_ZERO_EXPAND_CREATION)) !== 0;
 }
 
 function variantWords(type: number): string[] {

@@ -6,6 +6,7 @@ import { type Bitmap, bitmapsConsistent, isInUse } from '../bitmaps/bitmaps.ts';
 import { CONFIG } from '../config.ts';
 import { AUTOCLEAR, BITMAP_FLAG, COMPATIBLE, INCOMPATIBLE, VERSION_3 } from '../layout.ts';
 import { type Snapshot, snapshotInfos } from '../snapshots/snapshots.ts';
+import { detailsOf } from './details.ts';
 import { type Qcow2Header, variantWords } from './header.ts';
 
 /** True when the data file is also a raw image, so that zeroes must be written to it. */
@@ -20,12 +21,15 @@ export interface Described {
   readonly snapshots: readonly Snapshot[];
   readonly bitmaps: readonly Bitmap[];
   readonly warnings: readonly string[];
+  /** Cipher and mode; null: not encrypted. */
+  readonly encryption: string | null;
   /** True when this session records the bitmap: it is marked as in use, but sound. */
   readonly isRecorded: (bitmap: Bitmap) => boolean;
 }
 
 /** Metadata of an image. */
-export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecorded }: Described): ImageInfo {
+export function infoOf(described: Described): ImageInfo {
+  const { header, snapshot, snapshots, bitmaps, warnings, encryption, isRecorded } = described;
   const { clusterSize } = header;
   const size = snapshot?.diskSize ?? header.size;
   const virtualSize = size - (size % 512);
@@ -48,6 +52,8 @@ export function infoOf({ header, snapshot, snapshots, bitmaps, warnings, isRecor
     differencing: header.backingName !== null,
     warnings,
     config: configOf(header),
+    encryption,
+    details: detailsOf(described),
     snapshots: snapshotInfos(snapshots),
     bitmaps: bitmaps.map((bitmap) =>
       bitmapInfo(bitmap, bitmapsConsistent(header) && (!isInUse(bitmap) || isRecorded(bitmap))),
