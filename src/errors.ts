@@ -31,6 +31,8 @@ export interface ErrorContext {
   readonly offset?: number | undefined;
   /** Byte offset in the virtual disk. */
   readonly guestOffset?: number | undefined;
+  /** Bytes of the virtual disk, from `guestOffset` on, that cannot be read for this reason. */
+  readonly guestLength?: number | undefined;
   /** Name of the header field or table entry. */
   readonly field?: string | undefined;
   readonly found?: string | number | undefined;
@@ -124,6 +126,16 @@ export function withContext(error: unknown, details: ErrorDetails): unknown {
     status: error.status,
     cause: error.cause,
   });
+}
+
+/** True for damage of a file or its medium: other ranges may still be readable. */
+export function isDamage(error: unknown): error is ImageError {
+  return isImageError(error) && (error.kind === 'io' || error.kind === 'corrupt');
+}
+
+/** The failure without its numbers, equal for neighbouring ranges: `disk.vdi: The block map is cut off`. */
+export function reasonOf({ message, context: { path } }: ImageError): string {
+  return path === undefined ? message : `${path}: ${message}`;
 }
 
 /** Throws `aborted` when the signal has fired. Called between the steps of long operations. */

@@ -60,7 +60,15 @@ export type { RebaseOptions } from './disk/change/rebase.ts';
 export type { DiskResizeOptions } from './disk/change/resize.ts';
 export type { CreateSnapshotOptions, DiskSnapshots } from './disk/change/snapshots.ts';
 export type { CreateDiffOptions } from './disk/change/stack.ts';
-export type { BlockDevice, DeviceCapabilities, Extent, ExtentState, ReadResult, ZeroOptions } from './disk/device.ts';
+export type {
+  BlockDevice,
+  DeviceCapabilities,
+  Extent,
+  ExtentOptions,
+  ExtentState,
+  ReadResult,
+  ZeroOptions,
+} from './disk/device.ts';
 export type { DiskImage } from './disk/disk.ts';
 export { fileOpenFlags, OPEN_FLAGS, openOptionsOf } from './disk/open/open-flags.ts';
 export type * from './disk/options.ts';

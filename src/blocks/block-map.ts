@@ -8,7 +8,7 @@
  */
 import { SparseBitSet } from '../binary/bits.ts';
 import { divCeil } from '../binary/numbers.ts';
-import { assert, ImageError } from '../errors.ts';
+import { assert, ImageError, withContext } from '../errors.ts';
 import type { Mapping, MetaWrite, WriteSlot } from '../image/contract.ts';
 import type { MaybePromise, OperationOptions, Storage } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
@@ -169,7 +169,7 @@ export class BlockMap {
     assert(guestOffset >= 0 && guestOffset < virtualSize && length > 0, 'the mapped range lies inside the disk');
     const index = Math.floor(guestOffset / blockSize);
     const entry = this.#table.get(index);
-    if (entry === undefined) return this.#table.load(index).then(() => this.map(guestOffset, length));
+    if (entry === undefined) return this.#load(index, guestOffset).then(() => this.map(guestOffset, length));
     const end = Math.min(guestOffset + length, virtualSize);
     const kind = this.#entries.kindOf(entry);
     if (kind === 'data') return this.#dataRun(entry, index, guestOffset, end);
@@ -260,6 +260,14 @@ export class BlockMap {
     for (const { fileOffset, index } of owners) yield { guestOffset: index * this.#layout.blockSize, fileOffset };
   }
 
+  /** Loads the page of an entry; the error names the range that the page answers for. */
+  #load(index: number, guestOffset: number): Promise<void> {
+    return this.#table.load(index).catch((error: unknown) => {
+      const end = (index + this.#table.pageRest(index)) * this.#layout.blockSize;
+      throw withContext(error, { guestOffset, guestLength: end - guestOffset });
+    });
+  }
+
   /** End of the run of entries that begins at block `index` and changes by `step` per block. */
   #runEnd(entry: number, index: number, end: number, step: number): number {
     const { blockSize } = this.#layout;
@@ -281,7 +289,7 @@ export class BlockMap {
       this.#step === 0 ? Math.min((index + 1) * blockSize, end) : this.#runEnd(entry, index, end, this.#step);
     const fileOffset = this.#entries.slotOffset(entry) + leadBytes + (guestOffset - index * blockSize);
     const available = Math.max(this.#storage.size - fileOffset, 0);
-    if (available === 0) throw this.#cutOff(entry, index, fileOffset);
+    if (available === 0) throw this.#cutOff(index, guestOffset, end);
     return {
       kind: 'data',
       storage: this.#storage,
@@ -291,17 +299,31 @@ export class BlockMap {
     };
   }
 
-  #cutOff(entry: number, index: number, fileOffset: number): ImageError {
+  #cutOff(index: number, guestOffset: number, end: number): ImageError {
+    const entry = this.#table.get(index) ?? 0;
     return new ImageError('corrupt', 'The block map points beyond the end of the file: the image was cut off', {
       status: 'VERR_VD_READ_OUT_OF_RANGE',
       path: this.#storage.label,
       offset: this.#tableOffset + index * this.#table.entryBytes,
-      guestOffset: index * this.#layout.blockSize,
+      guestOffset,
+      guestLength: this.#missingEnd(index, end) - guestOffset,
       field: `block map entry ${index}`,
-      found: `block ${entry} at ${fileOffset}`,
+      found: `block ${entry} at ${this.#entries.slotOffset(entry)}`,
       expected: `less than the file size ${this.#storage.size}`,
-      hint: 'Copy the image again from where it came from; blocks before the end can still be read.',
+      hint: 'Copy the image again from where it came from; blocks before the end can still be read (on the command line: convert --salvage).',
     });
+  }
+
+  /** End of the blocks from `index` on that lie beyond the end of the file. */
+  #missingEnd(index: number, end: number): number {
+    const { blockSize, leadBytes } = this.#layout;
+    let next = index + 1;
+    for (; next * blockSize < end; next++) {
+      const entry = this.#table.get(next);
+      if (entry === undefined || this.#entries.kindOf(entry) !== 'data') break;
+      if (this.#entries.slotOffset(entry) + leadBytes < this.#storage.size) break;
+    }
+    return Math.min(next * blockSize, end);
   }
 
   #slotOf(entry: number): number {

@@ -70,7 +70,7 @@ export class ExtentList {
     if (storage === null) return { kind: 'zero', length: run };
     const fileOffset = first.fileOffset + (guestOffset - first.guestOffset);
     const available = storage.size - fileOffset;
-    if (available <= 0) throw cutOff(storage, first, guestOffset);
+    if (available <= 0) throw cutOff(storage, first, guestOffset, end);
     return { kind: 'data', storage, fileOffset, length: Math.min(run, available), writable };
   }
 
@@ -87,11 +87,13 @@ function isContinued(before: Extent, next: Extent): boolean {
   return next.storage === null || before.fileOffset + before.length === next.fileOffset;
 }
 
-function cutOff(storage: Storage, { fileOffset, length, index }: PlacedExtent, guestOffset: number): ImageError {
+function cutOff(storage: Storage, extent: PlacedExtent, guestOffset: number, end: number): ImageError {
+  const { fileOffset, length, index } = extent;
   return new ImageError('corrupt', 'A part of the disk lies beyond the end of its file: the file was cut off', {
     status: 'VERR_VD_READ_OUT_OF_RANGE',
     path: storage.label,
     guestOffset,
+    guestLength: Math.min(extent.guestOffset + length, end) - guestOffset,
     field: `extent ${index}`,
     found: `a file of ${storage.size} bytes`,
     expected: `at least ${fileOffset + length}`,

@@ -9,9 +9,9 @@
  * A format extends this class by `decode`, which reads one entry of a table. Everything in a table is hostile: a wrong
  * entry makes the kind `broken` for the clusters that it answers for, and no others.
  */
-import { hex, ImageError } from '../errors.ts';
+import { hex, ImageError, withContext } from '../errors.ts';
 import type { MetaWrite } from '../image/contract.ts';
-import type { Storage } from '../storage/contract.ts';
+import { isPromise, type Storage } from '../storage/contract.ts';
 import type { MetadataPage, MetadataPages } from './metadata-pages.ts';
 import type { EntryTable } from './table.ts';
 
@@ -130,15 +130,20 @@ export abstract class TwoLevelMap {
     return this.decode(page.view, entryAt % this.#pageBytes, cluster, guestOffset);
   }
 
-  /** Loads the tables for a guest offset. */
+  /** Loads the tables for a guest offset. An error names the range that the part that failed answers for. */
   async load(guestOffset: number): Promise<void> {
+    const index = Math.floor(guestOffset / this.tableBytes);
     let table = this.tableOf(guestOffset);
     while (table === undefined) {
-      await this.#directory.load(Math.floor(guestOffset / this.tableBytes));
+      const end = (index + this.#directory.pageRest(index)) * this.tableBytes;
+      await this.#directory.load(index).catch(unreadable(guestOffset, end));
       table = this.tableOf(guestOffset);
     }
     if (table === 0 || table >= this.#storage.size) return;
-    await this.tables.get(this.#pageIndex(table, guestOffset));
+    const inPage = Math.floor(guestOffset / this.#clusterSize) % this.entriesPerPage;
+    const end = (Math.floor(guestOffset / this.#clusterSize) + this.entriesPerPage - inPage) * this.#clusterSize;
+    const page = this.tables.get(this.#pageIndex(table, guestOffset));
+    if (isPromise(page)) await page.catch(unreadable(guestOffset, Math.min(end, (index + 1) * this.tableBytes)));
   }
 
   /**
@@ -205,23 +210,25 @@ export abstract class TwoLevelMap {
     this.#directory.discard();
   }
 
-  /** The error behind a `broken` result. */
-  problem(guestOffset: number): ImageError {
-    const where = { path: this.#storage.label, offset: this.#place, guestOffset };
-    if (this.#missing === null) {
-      return new ImageError('corrupt', this.#reason, {
+  /** The error behind a `broken` result. Neighbours up to `end` with the same reason belong to it. */
+  problem(guestOffset: number, end = this.until): ImageError {
+    const [reason, missing, place, own] = [this.#reason, this.#missing, this.#place, this.until];
+    const until = this.runEnd(guestOffset, end, () => this.#reason === reason);
+    const where = { path: this.#storage.label, offset: place, guestOffset, guestLength: until - guestOffset };
+    if (missing === null) {
+      return new ImageError('corrupt', reason, {
         ...where,
         status: 'VERR_VD_IMAGE_CORRUPTED',
-        hint: 'Everything that other entries answer for can still be read.',
+        hint: 'Everything that other entries answer for can still be read (on the command line: convert --salvage).',
       });
     }
-    const { fileOffset, fileSize } = this.#missing;
-    return new ImageError('corrupt', this.#reason, {
+    const { fileOffset, fileSize } = missing;
+    return new ImageError('corrupt', reason, {
       ...where,
       status: 'VERR_VD_READ_OUT_OF_RANGE',
-      found: `guest bytes ${guestOffset} to ${this.until - 1} at ${hex(fileOffset)}`,
+      found: `guest bytes ${guestOffset} to ${own - 1} at ${hex(fileOffset)}`,
       expected: `less than the size of the file, ${hex(fileSize)}`,
-      hint: 'Copy the image again from where it came from; everything before the end can still be read.',
+      hint: 'Copy the image again from where it came from; the rest can still be read (on the command line: convert --salvage).',
     });
   }
 
@@ -258,4 +265,11 @@ export abstract class TwoLevelMap {
     const inTable = Math.floor(guestOffset / this.#clusterSize) % this.#tableEntries;
     return Math.floor((table + inTable * this.#entryBytes) / this.#pageBytes);
   }
+}
+
+/** Adds to an error the range of the disk that cannot be read because of it. */
+function unreadable(guestOffset: number, end: number): (error: unknown) => never {
+  return (error) => {
+    throw withContext(error, { guestOffset, guestLength: end - guestOffset });
+  };
 }

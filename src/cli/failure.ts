@@ -1,8 +1,8 @@
 /** Failures, printed for people and for programs, and their exit statuses. */
 import { describeError, type ErrorContext, ImageError, isImageError, printable } from '../errors.ts';
 
-/** Exit statuses that all commands share. */
-export const EXIT = { done: 0, failed: 1, usage: 64, interrupted: 130 } as const;
+/** Exit statuses that all commands share. `damaged`: done, except for ranges that cannot be read. */
+export const EXIT = { done: 0, failed: 1, damaged: 2, usage: 64, interrupted: 130 } as const;
 
 /** The command line itself is wrong: nothing was tried. */
 export class UsageError extends ImageError {

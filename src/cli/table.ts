@@ -70,7 +70,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     description:
       'Copies the disk that a guest sees in SRC, parents included, into a new image DST. DST appears only when it ' +
       'is complete; a failure or Ctrl-C leaves nothing behind. "-" as SRC reads standard input, "-" as DST writes ' +
-      'raw bytes to standard output.',
+      'raw bytes to standard output. Exit status: 0 done, 2 done, but parts could not be read (--salvage), 1 failed.',
     arguments: [
       { name: 'SRC', description: 'image to read, or -', completes: 'file' },
       { name: 'DST', description: 'image to create, or -', completes: 'file' },
@@ -124,7 +124,8 @@ export const COMMANDS: readonly CommandSpec[] = [
     summary: 'show the allocation map of a disk',
     description:
       'Prints the ranges of the disk that hold data, read as zero or are absent, with the image and file that each ' +
-      'comes from. IMAGE counts from 0 = base, DEPTH from 0 = the image itself.',
+      'comes from. IMAGE counts from 0 = base, DEPTH from 0 = the image itself. Ranges that cannot be read are ' +
+      'damaged, with the reason. Exit status: 0 done, 2 done, but some are damaged, 1 failed.',
     arguments: [{ name: 'IMAGE', description: 'image file', completes: 'file' }],
     options: [
       FORMAT,

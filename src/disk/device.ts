@@ -23,8 +23,9 @@ export function requireRandom({ can, label }: BlockDevice, what: string): void {
 
 /**
  * `data` is stored, `zero` is explicitly zero or a hole, `absent` is unallocated in the whole chain and reads as zero.
+ * `damaged` cannot be read; reported only on request.
  */
-export type ExtentState = 'data' | 'zero' | 'absent';
+export type ExtentState = 'data' | 'zero' | 'absent' | 'damaged';
 
 /** A run of one kind in one image. */
 export interface Extent {
@@ -41,6 +42,17 @@ export interface Extent {
   /** File with the bytes; only for uncompressed `data`. */
   readonly file: string | null;
   readonly fileOffset: number | null;
+  /** Reason why the range cannot be read; only for `damaged`. */
+  readonly reason?: string;
+}
+
+/** Options for locating data. */
+export interface ExtentOptions extends OperationOptions {
+  /**
+   * Report ranges that cannot be read because metadata or a file is damaged as `damaged`. Default: throw. A device may
+   * throw all the same, and data on a bad medium is found only by reading it.
+   */
+  readonly damaged?: boolean | undefined;
 }
 
 /** A range of the disk in bytes. */
@@ -89,7 +101,7 @@ export interface BlockDevice {
   /** Marks the ranges as unneeded. Absent for devices without discard. */
   discard?(ranges: readonly Range[], options?: OperationOptions): Promise<void>;
   /** The run at `offset`, at most up to `end`. */
-  extentAt(offset: number, end: number): MaybePromise<Extent>;
+  extentAt(offset: number, end: number, options?: ExtentOptions): MaybePromise<Extent>;
   /** Resolves when all earlier writes are durable. */
   flush(options?: OperationOptions): Promise<void>;
   close(): Promise<void>;

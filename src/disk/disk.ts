@@ -44,6 +44,7 @@ import type {
   CompressedWrite,
   DeviceCapabilities,
   Extent,
+  ExtentOptions,
   Range,
   ReadResult,
   ZeroOptions,
@@ -54,7 +55,7 @@ import { type PartFile, partFiles } from './open/parts.ts';
 import type { DiskOpenOptions, ImageOpenOptions, ImageSettings, ImageSource, MetadataOptions } from './options.ts';
 import { ActiveImage } from './path/active-image.ts';
 import { attributesOf, Chain, type ChainImage, closeImages, hintsOf, identitiesOf } from './path/chain.ts';
-import { extentOf, joined } from './path/extents.ts';
+import { extentOf, joined, soundOrDamaged } from './path/extents.ts';
 import { Requests, signalOf } from './path/requests.ts';
 import { dumpChain, hostSizes, type MetadataChunk, metadataOf } from './report.ts';
 
@@ -402,16 +403,17 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     await this.#host.inTurn(() => this.#requests.exclusive(() => setOpenOptionsOf(this.#host, number, changes)));
   }
 
-  /** The run at `offset`, at most up to `end`. */
-  extentAt(offset: number, end: number): MaybePromise<Extent> {
+  /** The run at `offset`, at most up to `end`. Throws `corrupt`, `io`, unless `damaged`. */
+  extentAt(offset: number, end: number, options: ExtentOptions = {}): MaybePromise<Extent> {
     this.#requests.check(offset, typeof end === 'number' && typeof offset === 'number' ? end - offset : end);
-    return extentOf(this.#head.chain, offset, end - offset);
+    const find = options.damaged === true ? soundOrDamaged : extentOf;
+    return find(this.#head.chain, offset, end - offset);
   }
 
   /** All runs of `[start, end)`, neighbours of one kind joined. */
-  async *extents(start = 0, end = this.size, options: OperationOptions = {}): AsyncGenerator<Extent, void, void> {
+  async *extents(start = 0, end = this.size, options: ExtentOptions = {}): AsyncGenerator<Extent, void, void> {
     checkArguments('disk.extents', { start: [start, NUMBER], end: [end, NUMBER], options: [options, OPTIONS] });
-    yield* joined(start, end, (at) => this.extentAt(at, end), options);
+    yield* joined(start, end, (at) => this.extentAt(at, end, options), options);
   }
 
   /** Resolves when all writes made before this call are durable. */

@@ -214,14 +214,21 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly verify?: boolean | undefined;
 }
 
+/** A range of a disk that could not be read. */
+export interface UnreadableRange {
+  readonly offset: number;
+  readonly length: number;
+  readonly reason: string;
+}
+
 /** Result of a conversion. */
 export interface ConvertResult {
   /** Size of the target's disk in bytes. */
   readonly size: number;
   /** Bytes written, without holes and zeroes. */
   readonly written: number;
-  /** Ranges that could not be read (only with `salvage`). */
-  readonly unreadable: readonly { readonly offset: number; readonly length: number }[];
+  /** Ranges that could not be read, in guest order; they are zero in the target (only with `salvage`). */
+  readonly unreadable: readonly UnreadableRange[];
   readonly warnings: readonly string[];
 }
 

@@ -164,7 +164,9 @@ describe('a copy', () => {
     source.bad = 5 * RUN_BYTES + 100_000;
     const target = new Target();
     const { unreadable } = await copyContent(source, target, { ...OPTIONS, salvage: true });
-    expect(unreadable).toEqual([{ offset: 5 * RUN_BYTES + 99_840, length: 512 }]);
+    expect(unreadable).toEqual([
+      { offset: 5 * RUN_BYTES + 99_840, length: 512, reason: 'source: The medium is bad here' },
+    ]);
     expect(target.content).toEqual(numbers(1));
     await expect(copyContent(source, new Target(), OPTIONS)).rejects.toMatchObject({ kind: 'io' });
   });

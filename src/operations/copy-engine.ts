@@ -7,7 +7,8 @@
 import { alignDown, alignUp } from '../binary/numbers.ts';
 import { dataRuns } from '../codec/bytes.ts';
 import type { BlockDevice, CompressedWrite, Extent } from '../disk/device.ts';
-import { assert, ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import type { UnreadableRange } from '../disk/options.ts';
+import { assert, ImageError, isDamage, isImageError, reasonOf, throwIfAborted } from '../errors.ts';
 import type { Progress } from '../image/contract.ts';
 import { afterEvents } from '../storage/after-events.ts';
 import { allDone, markHandled } from '../storage/all-done.ts';
@@ -35,6 +36,8 @@ const MIN_RUN_BYTES = 64 * 1024;
 /** Concurrent zeroed ranges. */
 const MAX_ZEROES = 64;
 const SECTOR = 512;
+/** Reason of damage that a device does not explain. */
+const DAMAGED = 'The source is damaged here';
 /** Bounds of what hints may ask for: buffers stay in memory. */
 const MAX_RUN_BYTES = 16 * 1024 * 1024;
 const MAX_PARALLEL = 16;
@@ -63,7 +66,8 @@ export interface CopyOptions {
 /** Result of a copy. */
 export interface CopyResult {
   readonly written: number;
-  readonly unreadable: { offset: number; length: number }[];
+  /** In guest order. */
+  readonly unreadable: readonly UnreadableRange[];
 }
 
 /** A stretch of the source handled at once. */
@@ -73,6 +77,8 @@ interface Run {
   readonly data: boolean;
   /** Unallocated in the source. */
   readonly absent: boolean;
+  /** Reason why it cannot be read. */
+  readonly damage: string | null;
 }
 
 /** Copies `[0, length)`. Does not flush. Throws the first failure, with nothing still running. */
@@ -117,7 +123,8 @@ async function takeAll(job: CopyJob, source: BlockDevice, options: CopyOptions):
   // A unit is compressed whole. But what the target's parent shall show is nothing of ours.
   const unit = options.skipAbsent === true ? 1 : Math.max(options.compress ?? 0, 1);
   const turns = new Turns(options.signal, `The ${options.operation}`);
-  const runs = runsOf(source, { length: options.length, runBytes: runBytesFor(source, options), unit, turns });
+  const { length, salvage } = options;
+  const runs = runsOf(source, { length, runBytes: runBytesFor(source, options), unit, salvage, turns });
   for await (const run of runs) await job.take(run);
 }
 
@@ -148,16 +155,28 @@ export function parallelFor({ hints }: Pick<BlockDevice, 'hints'>): number {
  */
 async function* runsOf(
   source: BlockDevice,
-  how: { readonly length: number; readonly runBytes: number; readonly unit: number; readonly turns: Turns },
+  how: {
+    readonly length: number;
+    readonly runBytes: number;
+    readonly unit: number;
+    readonly salvage: boolean;
+    readonly turns: Turns;
+  },
 ): AsyncGenerator<Run> {
-  const { length, runBytes, unit, turns } = how;
-  const data = (from: number, to: number): Run => ({ offset: from, length: to - from, data: true, absent: false });
+  const { length, runBytes, unit, salvage, turns } = how;
+  const data = (from: number, to: number): Run => ({
+    offset: from,
+    length: to - from,
+    data: true,
+    absent: false,
+    damage: null,
+  });
   /** Start of the data not yet returned; `at` when there is none. */
   let start = 0;
   for (let at = 0; at < length; ) {
     const turn = turns.take();
     if (turn !== undefined) await turn;
-    const answer = source.extentAt(at, length);
+    const answer = salvage ? knownExtent(source, at, length) : source.extentAt(at, length);
     const extent: Extent = isPromise(answer) ? await answer : answer;
     const end = at + extent.length;
     const [holeStart, holeEnd] = [alignUp(at, unit), end === length ? end : alignDown(end, unit)];
@@ -168,12 +187,31 @@ async function* runsOf(
       }
     } else {
       if (start < holeStart) yield data(start, holeStart);
-      yield { offset: holeStart, length: holeEnd - holeStart, data: false, absent: extent.state === 'absent' };
+      const { state, reason } = extent;
+      yield {
+        offset: holeStart,
+        length: holeEnd - holeStart,
+        data: false,
+        absent: state === 'absent',
+        damage: state === 'damaged' ? (reason ?? DAMAGED) : null,
+      };
       start = holeEnd;
     }
     at = end;
   }
   if (start < length) yield data(start, length);
+}
+
+/** The extent at `at`, damage included; data where the source cannot tell: then reading does. */
+async function knownExtent(source: BlockDevice, at: number, end: number): Promise<Extent> {
+  try {
+    return await source.extentAt(at, end, { damaged: true });
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    const length = Math.min(nextBorder(at, SECTOR), end) - at;
+    const place = { image: null, depth: null, compressed: false, file: null, fileOffset: null };
+    return { offset: at, length, state: 'data', ...place };
+  }
 }
 
 function nextBorder(offset: number, runBytes: number): number {
@@ -185,7 +223,7 @@ class CopyJob {
   readonly #target: Promise<BlockDevice>;
   readonly #options: CopyOptions;
   readonly #free: Uint8Array[] = [];
-  readonly #unreadable: { offset: number; length: number }[] = [];
+  readonly #unreadable: UnreadableRange[] = [];
   readonly #pace: Pace;
   readonly #runBytes: number;
   #buffers = 0;
@@ -234,6 +272,7 @@ class CopyJob {
   async take(run: Run): Promise<void> {
     this.#check();
     if (!run.data) {
+      if (run.damage !== null) this.#noteUnreadable(run.offset, run.length, run.damage);
       const leave = this.#options.targetIsZero || (run.absent && this.#options.skipAbsent === true);
       if (leave) return this.#progress(run);
       this.#enqueue(Promise.resolve(), (target) => target.zero(run.offset, run.length), run);
@@ -262,7 +301,7 @@ class CopyJob {
 
   finish(): CopyResult {
     this.#check();
-    return { written: this.#written, unreadable: this.#unreadable };
+    return { written: this.#written, unreadable: inOrder(this.#unreadable) };
   }
 
   #check(): void {
@@ -380,34 +419,46 @@ class CopyJob {
       await this.#source.read(run.offset, bytes);
     } catch (error) {
       // What goes forwards only cannot be asked again, nor for what follows.
-      if (!this.#options.salvage || !salvageable(error) || !this.#source.can.random) throw error;
+      if (!this.#options.salvage || !isSalvageable(error) || !this.#source.can.random) throw error;
       await this.#readPieces(run.offset, bytes);
     }
   }
 
-  /** Saves the readable data around a bad spot: halves until single sectors are left. */
+  /** Saves the readable data of a run, extent by extent. */
   async #readPieces(offset: number, bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length; ) {
+      const { length, state, reason } = await knownExtent(this.#source, offset + at, offset + bytes.length);
+      const piece = bytes.subarray(at, at + length);
+      if (state === 'damaged') this.#giveUp(offset + at, piece, reason ?? DAMAGED);
+      else await this.#readHalves(offset + at, piece);
+      at += length;
+    }
+  }
+
+  /** Saves the readable data around a bad spot: halves until single sectors are left. */
+  async #readHalves(offset: number, bytes: Uint8Array): Promise<void> {
     throwIfAborted(this.#options.signal, `The ${this.#options.operation}`);
     try {
       await this.#source.read(offset, bytes);
       return;
     } catch (error) {
-      if (!salvageable(error)) throw error;
-    }
-    if (bytes.length <= SECTOR) {
-      bytes.fill(0);
-      this.#noteUnreadable(offset, bytes.length);
-      return;
+      if (!isSalvageable(error)) throw error;
+      if (bytes.length <= SECTOR) return this.#giveUp(offset, bytes, reasonOf(error));
     }
     const middle = Math.max(alignDown(bytes.length / 2, SECTOR), SECTOR);
-    await this.#readPieces(offset, bytes.subarray(0, middle));
-    await this.#readPieces(offset + middle, bytes.subarray(middle));
+    await this.#readHalves(offset, bytes.subarray(0, middle));
+    await this.#readHalves(offset + middle, bytes.subarray(middle));
   }
 
-  #noteUnreadable(offset: number, length: number): void {
+  #giveUp(offset: number, bytes: Uint8Array, reason: string): void {
+    bytes.fill(0);
+    this.#noteUnreadable(offset, bytes.length, reason);
+  }
+
+  #noteUnreadable(offset: number, length: number, reason: string): void {
     const last = this.#unreadable.at(-1);
-    if (last !== undefined && last.offset + last.length === offset) last.length += length;
-    else this.#unreadable.push({ offset, length });
+    if (last === undefined || !continues(last, { offset, reason })) this.#unreadable.push({ offset, length, reason });
+    else this.#unreadable.splice(-1, 1, { ...last, length: last.length + length });
   }
 
   #buffer(): Promise<Uint8Array> | Uint8Array {
@@ -444,8 +495,24 @@ class Signal {
   });
 }
 
-function salvageable(error: unknown): boolean {
-  return isImageError(error) && (error.kind === 'io' || error.kind === 'corrupt');
+/** Damage, or data of a parent that was not opened. */
+function isSalvageable(error: unknown): error is ImageError {
+  return isDamage(error) || (isImageError(error) && error.kind === 'not-found');
+}
+
+/** Sorted, neighbours with one reason joined: runs end in any order. */
+function inOrder(ranges: readonly UnreadableRange[]): UnreadableRange[] {
+  const joined: UnreadableRange[] = [];
+  for (const range of [...ranges].sort((a, b) => a.offset - b.offset)) {
+    const last = joined.at(-1);
+    if (last === undefined || !continues(last, range)) joined.push(range);
+    else joined.splice(-1, 1, { ...last, length: last.length + range.length });
+  }
+  return joined;
+}
+
+function continues(last: UnreadableRange, { offset, reason }: Omit<UnreadableRange, 'length'>): boolean {
+  return last.offset + last.length === offset && last.reason === reason;
 }
 
 /** Keeps a long copy from taking all of a disk's bandwidth. */

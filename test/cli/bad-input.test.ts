@@ -217,12 +217,50 @@ describe('bad input', () => {
     expect(stderr).toContain('exists');
   });
 
-  it('ends a map that fails halfway as a document', async () => {
-    const { status, stdout, stderr } = await runCli(['map', '--json', place('@truncated.vdi')]);
-    const document = JSON.parse(stdout);
-    expect({ status, stderr }).toEqual({ status: 1, stderr: '' });
-    expect(Object.keys(document)).toEqual(['schema', 'extents', 'error']);
-    expect(document.error.kind).toBe('corrupt');
+  it('maps a damaged image to its end, and says so', async () => {
+    const json = await runCli(['map', '--json', place('@truncated.vdi')]);
+    const { extents, ...rest } = JSON.parse(json.stdout) as { extents: Record<string, unknown>[] };
+    expect({ status: json.status, stderr: json.stderr, rest }).toEqual({
+      status: 2,
+      stderr: '',
+      rest: { schema: 'vdkit/map/1' },
+    });
+    const damaged = extents.find(({ state }) => state === 'damaged');
+    expect(damaged?.['reason']).toMatch(/truncated\.vdi: .+ beyond the end of the file/);
+    expect(extents.filter(({ state }) => state === 'data').some(({ reason }) => reason !== undefined)).toBe(false);
+    const last = extents.at(-1);
+    expect(Number(last?.['offset']) + Number(last?.['length'])).toBe(8 * 1024 ** 2);
+    const table = await runCli(['map', place('@truncated.vdi')]);
+    expect(table.status).toBe(2);
+    expect(table.stdout).toMatch(/ damaged +0 +0 +\S+truncated\.vdi: .+ beyond the end of the file/);
+  });
+
+  it('saves what can be read of a damaged image, and says what is missing', async () => {
+    const [image, target] = [place('@truncated.vdi'), place('@saved.raw')];
+    const { status, stderr } = await runCli(['convert', '--salvage', image, target]);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(
+      /warning: \d+ bytes at offset \d+ could not be read and are zero in the target: .+truncated\.vdi: /,
+    );
+    expect(stderr.trimEnd().split('\n').at(-1)).toMatch(/; incomplete: \d+ bytes in \d+ ranges? could not be read/);
+    const json = await runCli(['convert', '--salvage', '--json', '--force', image, target]);
+    const { unreadable } = JSON.parse(json.stdout) as { unreadable: { offset: number; length: number }[] };
+    expect(json.status).toBe(2);
+    const whole = place('@whole.raw');
+    expect((await runCli(['convert', '--salvage', SAMPLE, whole])).status).toBe(0);
+    const [saved, wanted] = [readFileSync(target), readFileSync(whole)];
+    for (const { offset, length } of unreadable) wanted.fill(0, offset, offset + length);
+    expect(saved.equals(wanted)).toBe(true);
+    expect(unreadable.reduce((sum, { length }) => sum + length, 0)).toBeLessThanOrEqual(700_000);
+    const piped = await runCli(['convert', '--salvage', image, '-']);
+    expect(piped.status).toBe(2);
+    expect(saved.equals(piped.bytes)).toBe(true);
+    for (const name of [target, whole]) rmSync(name);
+  });
+
+  it('says of a block that is cut off that its rest cannot be read', async () => {
+    const { stdout } = await runCli(['check', place('@truncated.vdi')]);
+    expect(stdout).toMatch(/is cut off by the end of the file: its last \d+ bytes cannot be read/);
   });
 
   it('hints at the option that helps', async () => {

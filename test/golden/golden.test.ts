@@ -97,7 +97,7 @@ async function checkAllocation(path: string, image: GoldenImage): Promise<void> 
   await using disk = await openDisk(path, { ...OPTIONS, withoutParents: true });
   const found: Record<'data' | 'zero', [start: number, end: number][]> = { data: [], zero: [] };
   for await (const { offset, length, state } of disk.extents()) {
-    if (state === 'absent') continue;
+    if (state !== 'data' && state !== 'zero') continue;
     const runs = found[state];
     const last = runs.at(-1);
     if (last !== undefined && last[1] === offset) last[1] = offset + length;

@@ -49,7 +49,7 @@ export async function run(context: CommandContext): Promise<number> {
   for (const warning of unreadableText(result)) context.warn(warning);
   if (context.json) await context.printJson(resultDocument(source, target, result, plan));
   else context.note(summary(target, result));
-  return EXIT.done;
+  return result.unreadable.length === 0 ? EXIT.done : EXIT.damaged;
 }
 
 /** Everything decided about the target before the source is opened. */
@@ -215,7 +215,10 @@ function pathOf(name: string): string {
 function unreadableText({ unreadable }: ConvertResult): string[] {
   const lines = unreadable
     .slice(0, LISTED_RANGES)
-    .map(({ offset, length }) => `${length} bytes at offset ${offset} could not be read and are zero in the target`);
+    .map(
+      ({ offset, length, reason }) =>
+        `${length} bytes at offset ${offset} could not be read and are zero in the target: ${reason}`,
+    );
   const more = unreadable.length - lines.length;
   return more > 0 ? [...lines, `and ${more} more ranges`] : lines;
 }
@@ -231,7 +234,11 @@ function resultDocument(
   return { schema: 'vdkit/convert/1', source, target, format, virtualSize: size, written, unreadable, warnings };
 }
 
-function summary(target: string, { size, written }: ConvertResult): string {
+function summary(target: string, { size, written, unreadable }: ConvertResult): string {
   const name = target === STANDARD_STREAM ? 'standard output' : target;
-  return printable(`${name}: ${formatSize(size)}, ${formatSize(written)} of data written`);
+  const done = `${name}: ${formatSize(size)}, ${formatSize(written)} of data written`;
+  if (unreadable.length === 0) return printable(done);
+  const lost = unreadable.reduce((sum, { length }) => sum + length, 0);
+  const where = unreadable.length === 1 ? '1 range' : `${unreadable.length} ranges`;
+  return printable(`${done}; incomplete: ${lost} bytes in ${where} could not be read and are zero`);
 }

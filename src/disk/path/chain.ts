@@ -4,8 +4,8 @@
  *
  * Clipping: a lower image is never asked for more than every higher image has declared absent.
  */
-import { largest } from '../../binary/numbers.ts';
-import { assert, ImageError } from '../../errors.ts';
+import { alignDown, largest, SECTOR } from '../../binary/numbers.ts';
+import { assert, ImageError, isDamage } from '../../errors.ts';
 import type { Image, Mapping } from '../../image/contract.ts';
 import { allDone, markHandled } from '../../storage/all-done.ts';
 import {
@@ -45,6 +45,14 @@ export interface Located {
   readonly mapping: Mapping;
   /** 0 = base; -1 when the range is unallocated in all images. */
   readonly image: number;
+}
+
+/** A range that cannot be located. */
+export interface Damage {
+  readonly length: number;
+  /** Number of the damaged image; -1 for a parent that was not opened. */
+  readonly image: number;
+  readonly error: ImageError;
 }
 
 /** Options for reading a range. */
@@ -138,6 +146,28 @@ export class Chain {
     return { mapping: { kind: 'absent', length: clipped }, image: -1 };
   }
 
+  /** The damage that keeps `offset` from being located; null if there is none. Covers at most `length`. */
+  async damageAt(offset: number, length: number): Promise<Damage | null> {
+    let clipped = length;
+    for (let number = this.top; number >= 0; number--) {
+      const entry = this.#images[number];
+      const rest = (this.#sizes[number] ?? 0) - offset;
+      if (entry === undefined || rest <= 0) return null;
+      clipped = Math.min(clipped, rest);
+      try {
+        const mapping = await entry.image.map(offset, clipped);
+        if (mapping.kind !== 'absent') return null;
+        clipped = Math.min(clipped, mapping.length);
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        return { length: Math.min(clipped, lengthOf(error, offset)), image: number, error };
+      }
+    }
+    return this.incomplete === null
+      ? null
+      : { length: clipped, image: -1, error: parentMissing(this.incomplete, offset) };
+  }
+
   /** Fills the buffers from image `level` down, with bytes in stored form. True when no image had any byte of it. */
   async read(
     level: number,
@@ -223,12 +253,23 @@ export class Chain {
   /** Unallocated ranges read as zero, unless parents that may supply them were left out. */
   checkComplete(located: Located, offset: number): void {
     if (located.image !== -1 || this.incomplete === null) return;
-    throw new ImageError('not-found', 'This range is stored in a parent that was not opened', {
-      path: this.incomplete,
-      guestOffset: offset,
-      hint: 'Open the image with its parents.',
-    });
+    throw parentMissing(this.incomplete, offset);
   }
+}
+
+function parentMissing(path: string, guestOffset: number): ImageError {
+  return new ImageError('not-found', 'This range is stored in a parent that was not opened', {
+    path,
+    guestOffset,
+    hint: 'Open the image with its parents.',
+  });
+}
+
+/** Bytes from `offset` on that an error is about: what it says, or a sector. */
+function lengthOf({ context }: ImageError, offset: number): number {
+  const { guestOffset = offset, guestLength = 0 } = context;
+  const end = guestOffset + guestLength;
+  return (end > offset ? end : alignDown(offset, SECTOR) + SECTOR) - offset;
 }
 
 function clip(mapping: Mapping, length: number): Mapping {

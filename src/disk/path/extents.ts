@@ -1,9 +1,11 @@
 /** Reported positions of a chain's bytes: image, file and offset. */
+import { isDamage, reasonOf } from '../../errors.ts';
 import type { Mapping } from '../../image/contract.ts';
 import { isPromise, type MaybePromise, type OperationOptions, type StorageExtent } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
 import type { Extent, ExtentState } from '../device.ts';
 import type { Chain, Located } from './chain.ts';
+import { isStored } from './stored.ts';
 
 type DataMapping = Extract<Mapping, { kind: 'data' }>;
 
@@ -11,6 +13,35 @@ type DataMapping = Extract<Mapping, { kind: 'data' }>;
 export function extentOf(chain: Chain, offset: number, length: number): MaybePromise<Extent> {
   const located = chain.locate(chain.top, offset, length);
   return isPromise(located) ? located.then((found) => extent(chain, offset, found)) : extent(chain, offset, located);
+}
+
+/** As `extentOf`, but a range that cannot be located is a separate run. */
+export function soundOrDamaged(chain: Chain, offset: number, length: number): MaybePromise<Extent> {
+  const damaged = (error: unknown): Promise<Extent> => damagedRun(chain, offset, length, error);
+  try {
+    const answer = extentOf(chain, offset, length);
+    if (isPromise(answer)) return answer.then((found) => withParents(chain, found), damaged);
+    return withParents(chain, answer);
+  } catch (error) {
+    return damaged(error);
+  }
+}
+
+/** Ranges of parents that were not opened cannot be read. */
+function withParents(chain: Chain, found: Extent): MaybePromise<Extent> {
+  const { state, offset, length } = found;
+  return state === 'absent' && chain.incomplete !== null ? damagedRun(chain, offset, length, null) : found;
+}
+
+async function damagedRun(chain: Chain, offset: number, length: number, thrown: unknown): Promise<Extent> {
+  if (thrown !== null && !isDamage(thrown)) throw thrown;
+  const found = await chain.damageAt(offset, length);
+  if (found === null) {
+    // The place was found, but not what the storage has there: reading decides.
+    const { mapping, image } = await chain.locate(chain.top, offset, length);
+    return run(chain, offset, mapping.length, isStored(mapping) ? 'data' : mapping.kind, image, null, null);
+  }
+  return { ...run(chain, offset, found.length, 'damaged', found.image, null, null), reason: reasonOf(found.error) };
 }
 
 /** All runs of `[start, end)`, neighbours of one kind joined. */
@@ -29,14 +60,20 @@ export async function* joined(
     const next: Extent = isPromise(answer) ? await answer : answer;
     at += next.length;
     if (last !== undefined && follows(last, next)) {
-      const { offset, state, image, depth, compressed, file, fileOffset }: Extent = last;
-      last = { offset, length: last.length + next.length, state, image, depth, compressed, file, fileOffset };
+      last = longer(last, next.length);
     } else {
       if (last !== undefined) yield last;
       last = next;
     }
   }
   if (last !== undefined) yield last;
+}
+
+/** Literals of two shapes only, and those of damage are rare. */
+function longer(last: Extent, more: number): Extent {
+  const { offset, state, image, depth, compressed, file, fileOffset, reason } = last;
+  const joint = { offset, length: last.length + more, state, image, depth, compressed, file, fileOffset };
+  return reason === undefined ? joint : { ...joint, reason };
 }
 
 function extent(chain: Chain, offset: number, { mapping, image }: Located): MaybePromise<Extent> {
@@ -82,6 +119,6 @@ function encodedRun(chain: Chain, offset: number, length: number, image: number)
 
 function follows(last: Extent, next: Extent): boolean {
   if (last.state !== next.state || last.image !== next.image || last.file !== next.file) return false;
-  if (last.compressed !== next.compressed) return false;
+  if (last.compressed !== next.compressed || last.reason !== next.reason) return false;
   return last.fileOffset === null || last.fileOffset + last.length === next.fileOffset;
 }

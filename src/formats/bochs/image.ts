@@ -2,13 +2,15 @@
 import { SECTOR } from '../../binary/numbers.ts';
 import { bitRunEnd, hasBit } from '../../blocks/sector-bitmap.ts';
 import { EntryTable, U32_LITTLE } from '../../blocks/table.ts';
-import { ImageError } from '../../errors.ts';
+import { type ErrorContext, ImageError, withContext } from '../../errors.ts';
 import type { ImageInfo, Mapping, MetadataExtent } from '../../image/contract.ts';
 import { PlainImage } from '../../image/plain-image.ts';
 import { plainInfo } from '../../image/plain-info.ts';
 import type { MaybePromise, Storage } from '../../storage/contract.ts';
 import type { BochsHeader } from './header.ts';
 import { BITMAP_CACHE_BYTES, ENTRY_FREE } from './layout.ts';
+
+type GuestPlace = Pick<ErrorContext, 'guestOffset' | 'guestLength'>;
 
 /** See the head of this file. */
 export class BochsImage extends PlainImage {
@@ -42,8 +44,10 @@ export class BochsImage extends PlainImage {
     const inExtent = Math.min(length, (extent + 1) * extentBytes - guestOffset);
     if (slot === ENTRY_FREE) return { kind: 'absent', length: this.#freeRun(extent, guestOffset, length) };
     const bitmap = this.#bitmaps.get(slot);
-    if (bitmap === undefined) return this.#loadBitmap(slot).then(() => this.map(guestOffset, length));
-    return this.#mapSectors(slot, bitmap, guestOffset % extentBytes, inExtent);
+    if (bitmap === undefined) {
+      return this.#loadBitmap(slot, { guestOffset, guestLength: inExtent }).then(() => this.map(guestOffset, length));
+    }
+    return this.#mapSectors(slot, bitmap, guestOffset, inExtent);
   }
 
   /** Up to the first extent that is stored, among the entries in memory. */
@@ -54,29 +58,27 @@ export class BochsImage extends PlainImage {
     return Math.min(length, next * extentBytes - guestOffset);
   }
 
-  #mapSectors(slot: number, bitmap: Uint8Array, inExtent: number, length: number): Mapping {
+  #mapSectors(slot: number, bitmap: Uint8Array, guestOffset: number, length: number): Mapping {
+    const inExtent = guestOffset % this.#header.extentBytes;
     const first = Math.floor(inExtent / SECTOR);
     const last = Math.ceil((inExtent + length) / SECTOR);
     const run = Math.min(length, bitRunEnd(bitmap, first, last, 'lowest-first') * SECTOR - inExtent);
     if (!hasBit(bitmap, first, 'lowest-first')) return { kind: 'absent', length: run };
     const fileOffset = this.#slotOffset(slot) + this.#header.bitmapRoom + inExtent;
     const inside = Math.min(run, this.storage.size - fileOffset);
-    if (inside < Math.min(run, SECTOR - (inExtent % SECTOR))) throw this.#beyond(slot, fileOffset);
-    return {
-      kind: 'data',
-      storage: this.storage,
-      fileOffset,
-      length: inside - (inside < run ? inside % SECTOR : 0),
-      writable: false,
-    };
+    if (inside <= 0) throw this.#beyond(slot, fileOffset, { guestOffset, guestLength: run });
+    return { kind: 'data', storage: this.storage, fileOffset, length: inside, writable: false };
   }
 
-  async #loadBitmap(slot: number): Promise<void> {
+  /** `where`: the part of the disk that cannot be read without the bitmap. */
+  async #loadBitmap(slot: number, where: GuestPlace): Promise<void> {
     const { bitmapBytes } = this.#header;
     const fileOffset = this.#slotOffset(slot);
-    if (fileOffset + bitmapBytes > this.storage.size) throw this.#beyond(slot, fileOffset);
+    if (fileOffset + bitmapBytes > this.storage.size) throw this.#beyond(slot, fileOffset, where);
     const bytes = new Uint8Array(bitmapBytes);
-    await this.storage.read(fileOffset, bytes);
+    await this.storage.read(fileOffset, bytes).catch((error: unknown) => {
+      throw withContext(error, where);
+    });
     for (const [oldest] of this.#bitmaps) {
       if ((this.#bitmaps.size + 1) * bitmapBytes <= BITMAP_CACHE_BYTES) break;
       this.#bitmaps.delete(oldest);
@@ -88,11 +90,12 @@ export class BochsImage extends PlainImage {
     return this.#header.dataOffset + slot * this.#header.slotBytes;
   }
 
-  #beyond(slot: number, fileOffset: number): ImageError {
+  #beyond(slot: number, fileOffset: number, where: GuestPlace | null = null): ImageError {
     return new ImageError('corrupt', 'The catalog of the Bochs redolog leads beyond the end of the file', {
       path: this.storage.label,
       field: `extent ${slot}`,
       offset: fileOffset,
+      ...where,
       expected: `at most ${this.storage.size}`,
     });
   }

@@ -198,8 +198,9 @@ async function surveyMap(
         tell('shared-block', `points at slot ${entry}, which a block before it uses`);
         return;
       }
-      if (start + slotBytes > storage.size && start + blockExtra + visible(header, index) > storage.size) {
-        tell('block-cut-off', 'is cut off by the end of the file; its rest reads zero');
+      const missing = start + blockExtra + visible(header, index) - storage.size;
+      if (start + slotBytes > storage.size && missing > 0) {
+        tell('block-cut-off', `is cut off by the end of the file: its last ${missing} bytes cannot be read`);
       }
       usedEnd = Math.max(usedEnd, entry + 1);
       // A resize that was cut off leaves this; QEMU would hand the slot out again.

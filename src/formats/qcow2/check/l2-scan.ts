@@ -110,6 +110,7 @@ export class L2Scanner {
     const first = (active - 1) * this.#parts.header.l2Entries;
     this.#uses = uses;
     this.#active = active;
+    if (this.#endsInside(cluster)) this.#tableCutOff(cluster, first);
     // Most entries are sound and have a neighbour in the file: their counts are in the same page as the last ones.
     let key = -1;
     let page: Uint8Array | Uint16Array | Uint32Array = NO_PAGE;
@@ -143,6 +144,30 @@ export class L2Scanner {
       // Counting may have replaced the page by a wider one.
       key = -1;
     }
+  }
+
+  /** True for a table whose end the file does not have. */
+  #endsInside(cluster: number): boolean {
+    const { size } = this.#parts.storage;
+    return cluster * this.#clusterSize < size && size < (cluster + 1) * this.#clusterSize;
+  }
+
+  /** Entries that the disk does not need are none: the file may grow over them. Nothing else is known of a snapshot. */
+  #tableCutOff(cluster: number, first: number): void {
+    const { storage, header, list } = this.#parts;
+    const table = cluster * this.#clusterSize;
+    const kept = Math.floor((storage.size - table) / this.#rules.entryBytes);
+    const guestOffset = (first + kept) * this.#clusterSize;
+    const unneeded = this.#active !== 0 && this.#uses === 1 && guestOffset >= header.virtualSize;
+    const say = (): string =>
+      unneeded
+        ? `The file ends inside the L2 table at ${hex(table)}, behind the entries that the disk needs.`
+        : `The file ends inside the L2 table at ${hex(table)}: what its other entries led to cannot be read.`;
+    list.add('corruption', 'l2-cut-off', say, {
+      fileOffset: table,
+      guestOffset: unneeded || this.#active === 0 ? null : guestOffset,
+      repairable: unneeded,
+    });
   }
 
   #compressed(view: DataView, at: number, high: number, low: number): void {

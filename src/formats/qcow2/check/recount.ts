@@ -121,6 +121,14 @@ export class Recount {
     return true;
   }
 
+  /** Reports a table, all of which counts, whose end the file does not have. */
+  #tellCutOff(what: string, offset: number, length: number): void {
+    if (offset + length <= this.parts.storage.size) return;
+    const say = (): string => `The file ends inside the ${what} at ${hex(offset)}.`;
+    this.parts.list.add('corruption', 'table-cut-off', say, { fileOffset: offset, repairable: false });
+    this.incomplete = true;
+  }
+
   /** True for a cluster that is an L2 table and nothing else: a repair there has no side effects. */
   isOnlyL2(cluster: number): boolean {
     return this.counts.get(cluster) === this.l2Uses.get(cluster);
@@ -179,6 +187,8 @@ export class Recount {
     const { offset, uses, active } = table;
     const length = table.entries * ENTRY_BYTES;
     if (!(await this.referTable(offset, length, uses))) return;
+    // The active one may claim more entries than the disk needs.
+    if (!active) this.#tellCutOff('L1 table of a snapshot', offset, length);
     this.#spend(length);
     await visitTable(storage, { offset, length, signal: options.signal }, (view, start) => {
       for (let at = 0; at < view.byteLength; at += ENTRY_BYTES) {
@@ -269,6 +279,7 @@ export class Recount {
     const { storage, header, list, options } = this.parts;
     const length = entries * ENTRY_BYTES;
     if (!(await this.referTable(offset, length, 1))) return;
+    this.#tellCutOff('table of a bitmap', offset, length);
     this.#spend(length);
     await visitTable(storage, { offset, length, signal: options.signal }, (view, start) => {
       for (let at = 0; at < view.byteLength; at += ENTRY_BYTES) {

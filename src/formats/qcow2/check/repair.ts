@@ -1,7 +1,7 @@
 /**
  * Repair of a QCOW2 image that is not open elsewhere. In this order, each step durable before the next, so that an
  * interrupted repair can be repeated and the disk reads the same:
- *   1. invalid entries are fixed, which only removes references;
+ *   1. a table whose unneeded end is missing gets it; invalid entries are fixed, which only removes references;
  *   2. counts are set to the number of uses, in place or in new structures;
  *   3. COPIED flags of the active tables follow the counts;
  *   4. the dirty and corrupt flags are cleared, if everything was repaired.
@@ -9,7 +9,7 @@
  * Nothing is invented: entries that refer to no cluster, or past the end of the file, stay for manual recovery, and two
  * guest clusters in one place stay there, counted twice, so that the next write separates them.
  */
-import { SECTOR } from '../../../binary/numbers.ts';
+import { alignUp, SECTOR } from '../../../binary/numbers.ts';
 import { ImageError } from '../../../errors.ts';
 import { type Finding, summarize } from '../../../image/findings.ts';
 import type { OperationOptions, Storage } from '../../../storage/contract.ts';
@@ -77,11 +77,19 @@ export async function recoverDirty(
 /** Can be cancelled, or cut off, between any two writes. */
 async function repair(storage: Storage, first: Survey, options: OperationOptions): Promise<void> {
   await clearAutoclear(storage, first.header);
+  await completeTable(storage, first);
   // What entries refer to when they are set right is counted anew.
   const found = (await mendTables(storage, first, options)) ? await survey(storage, options) : first;
   if (await repairCounts(storage, found, options)) await repairCopied(storage, found, options);
   const { corruptions } = summarize(found.findings.filter(({ repairable }) => !repairable));
   if (corruptions === 0) await clearMarks(storage, found.header);
+}
+
+/** Lets the file end with its last table: only zeroes are missing. */
+async function completeTable(storage: Storage, { header, findings }: Survey): Promise<void> {
+  if (!findings.some(({ code, repairable }) => code === 'l2-cut-off' && repairable)) return;
+  await storage.resize(alignUp(storage.size, header.clusterSize));
+  await storage.flush();
 }
 
 /** A writer clears unknown autoclear bits before its first write. */

@@ -183,3 +183,62 @@ describe('an image whose end is missing', () => {
     await expectKind(open, 'read-only');
   });
 });
+
+describe('an L2 table that the end of the file cuts off', () => {
+  /** Clusters of the disk before its only L2 table, which is moved to the end of the file. */
+  async function withTableLast(
+    clusterCount: number,
+    kept: number,
+  ): Promise<{ provider: MemoryProvider; table: number }> {
+    const recipe: Recipe = {
+      clusterBits: 12,
+      size: clusterCount * 4096,
+      clusters: clusters(clusterCount, (n) => ({ kind: 'data', bytes: mixed(n + 1, 4096) })),
+    };
+    const { bytes } = buildQcow2(recipe);
+    const view = new DataView(bytes.buffer);
+    const l1 = Number(view.getBigUint64(40));
+    const old = Number(view.getBigUint64(l1) & 0x00ff_ffff_ffff_fe00n);
+    const table = bytes.length;
+    const longer = new Uint8Array(table + kept);
+    longer.set(bytes);
+    longer.set(bytes.subarray(old, old + kept), table);
+    new DataView(longer.buffer).setBigUint64(l1, BigInt(table) | (1n << 63n));
+    return { provider: await fileOf(longer), table };
+  }
+  const found = async (provider: MemoryProvider, repair = false) => {
+    const { findings } = await checkImage({ provider, name: NAME }, { format: 'qcow2', repair });
+    return findings.filter(({ code }) => code === 'l2-cut-off');
+  };
+
+  it('is corrupt for a check and for reading where entries of the disk are missing', async () => {
+    const { provider } = await withTableLast(8, 5 * 8 + 3);
+    expect(await readAll(provider)).toMatchObject({ kind: 'corrupt', context: { guestOffset: 5 * 4096 } });
+    expect(await found(provider)).toMatchObject([
+      {
+        severity: 'corruption',
+        repairable: false,
+        guestOffset: 5 * 4096,
+        message: expect.stringContaining('cannot be read'),
+      },
+    ]);
+    const before = await provider.lookUp(NAME);
+    await found(provider, true);
+    expect((await found(provider)).length).toBe(1);
+    expect((await provider.lookUp(NAME))?.size).toBe(before?.size);
+  });
+
+  it('is completed by a repair where it only lacks entries behind the end of the disk', async () => {
+    const { provider, table } = await withTableLast(8, 8 * 8);
+    const content = await readAll(provider);
+    expect(content).toBeInstanceOf(Uint8Array);
+    const open = () => Disk.open({ provider, name: NAME }, { format: 'qcow2', mode: 'write', flushAfterMs: 0 });
+    await expectKind(open, 'read-only');
+    expect(await found(provider)).toMatchObject([{ severity: 'corruption', repairable: true }]);
+    await found(provider, true);
+    expect(await findingsOf(provider)).toEqual([]);
+    expect((await provider.lookUp(NAME))?.size).toBeGreaterThanOrEqual(table + 4096);
+    expect(await readAll(provider)).toEqual(content);
+    await (await open()).close();
+  });
+});

@@ -13,7 +13,7 @@ export function mapRange(state: Qcow2State, guestOffset: number, length: number)
   if (!map.look(guestOffset)) return map.load(guestOffset).then(() => mapRange(state, guestOffset, length));
   const end = Math.min(guestOffset + length, virtualSize);
   const { kind, position } = map;
-  if (kind === KIND.broken) throw map.problem(guestOffset);
+  if (kind === KIND.broken) throw map.problem(guestOffset, end);
   const tables = kind === KIND.data ? (state.writer?.tables ?? null) : null;
   if (tables !== null && map.page !== null && !tables.isJudged(map.page)) {
     return tables.judge(guestOffset).then(() => mapRange(state, guestOffset, length));

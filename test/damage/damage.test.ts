@@ -1,0 +1,213 @@
+/**
+ * Damaged images of every format, by its kit: cut off anywhere, with tables that lie, with data files and parents cut
+ * off. Reading is the judge: a salvage keeps each byte that a read returns and lists each other one with a reason, the
+ * map marks nothing that can be read, and a check of an image that cannot be read in full finds a corruption.
+ */
+import { describe, expect, it } from 'vitest';
+import { alignUp } from '../../src/binary/numbers.ts';
+import { FORMATS } from '../../src/formats/index.ts';
+import { type BlockDevice, checkImage, convert, createImage, Disk, isImageError } from '../../src/index.ts';
+import { MemoryProvider } from '../../src/storage/memory.ts';
+import { Random } from '../../src/testing/random.ts';
+import { expectSameBytes } from '../conformance/expect-bytes.ts';
+import { oneIn, randomBytes, rounds } from '../conformance/random.ts';
+import type { Sample, SampleFile } from '../hostile/descriptor.ts';
+import { type Mutation, mutationsOf } from '../hostile/mutations.ts';
+import { hostileKits } from '../hostile/suite.ts';
+
+const SECTOR = 512;
+const BOX = '/box';
+const ALLOWED = { allow: ['same-directory'], flushAfterMs: 0 } as const;
+/** Of all cuts and of all changes of tables, a fraction is tried; larger disks take longer. */
+const ONE_IN = { cuts: 8, tables: 60, above: 4 };
+const AMOUNT = { entries: rounds(6, 64), flips: 0, swaps: false, every: 1, seed: 1 };
+
+/** Files with damage in one of them, and the image to read. */
+interface Case {
+  readonly title: string;
+  readonly files: readonly SampleFile[];
+  readonly format: string;
+}
+
+/** Result of reading an image. */
+type Verdict = 'refused' | 'sound' | 'damaged';
+
+describe.each(hostileKits())('$format', ({ samples }) => {
+  it('saves every byte that can be read, and lists and maps the others', { timeout: 120_000 }, async () => {
+    const seen = { refused: 0, sound: 0, damaged: 0 };
+    for (const sample of await made(samples)) for (const one of casesOf(sample)) seen[await judged(one)]++;
+    expect(seen.sound).toBeGreaterThan(9);
+    expect(seen.damaged).toBeGreaterThan(9);
+  });
+
+  it('does so below another image', { timeout: 120_000 }, async () => {
+    const seen = { refused: 0, sound: 0, damaged: 0 };
+    const bases = (await made(samples)).filter(({ differencing, beside }) => !differencing && beside.length === 0);
+    for (const sample of bases.slice(0, 3)) {
+      const above = await aboveOf(sample);
+      for (const { title, files } of oneIn(ONE_IN.above, casesOf(sample))) {
+        seen[await judged({ title, format: 'qcow2', files: [above, ...files] })]++;
+      }
+    }
+    expect(seen.damaged).toBeGreaterThan(2);
+  });
+});
+
+/** Those of other programs are large for what they hold. */
+async function made(samples: () => Promise<readonly Sample[]>): Promise<Sample[]> {
+  return (await samples()).filter(({ golden }) => !golden);
+}
+
+/** The image cut off and with changed tables, and with each file beside it cut off. */
+function casesOf(sample: Sample): Case[] {
+  const { anatomy, bytes, beside, format, every } = sample;
+  const isTable = ({ title }: Mutation): boolean => anatomy.tables.some(({ name }) => title.startsWith(`${name}: `));
+  const all = [...mutationsOf(sample, AMOUNT)];
+  const picked = [
+    ...oneIn(
+      ONE_IN.cuts * every,
+      all.filter(({ size }) => size < bytes.length),
+    ),
+    ...oneIn(ONE_IN.tables * every, all.filter(isTable)),
+  ];
+  const own = picked.map(({ title, edits, size }) => {
+    const changed = bytes.slice();
+    for (const edit of edits) changed.set(edit.bytes, edit.offset);
+    return { title: `${sample.name}: ${title}`, format, files: [fileOf(sample, changed.subarray(0, size)), ...beside] };
+  });
+  const others = beside.flatMap((cut) =>
+    [1, SECTOR, SECTOR + 1, cut.bytes.length >> 1].map((missing) => ({
+      title: `${sample.name}: ${cut.name} without its last ${missing} bytes`,
+      format,
+      files: [
+        fileOf(sample, bytes),
+        ...beside.map((one) => (one === cut ? { ...cut, bytes: cut.bytes.slice(0, -missing) } : one)),
+      ],
+    })),
+  );
+  return [...own, ...others];
+}
+
+function fileOf({ format }: Sample, bytes: Uint8Array): SampleFile {
+  return { name: `image.${format}`, bytes };
+}
+
+/** A child with some data. */
+async function aboveOf(sample: Sample): Promise<SampleFile> {
+  const parent = fileOf(sample, sample.bytes);
+  const provider = await holding([parent]);
+  const child = { provider, name: `${BOX}/above.qcow2` };
+  const config = { cluster_size: SECTOR };
+  await createImage(child, {
+    ...ALLOWED,
+    format: 'qcow2',
+    config,
+    parent: `${BOX}/${parent.name}`,
+    parentFormat: sample.format,
+    provider,
+  });
+  {
+    await using disk = await Disk.open(child, { ...ALLOWED, mode: 'write', format: 'qcow2' });
+    const piece = randomBytes(new Random(1), 3 * SECTOR);
+    for (let at = 2 * SECTOR; at + piece.length < disk.size; at += 16 * SECTOR) await disk.write(at, piece);
+  }
+  return { name: 'above.qcow2', bytes: await bytesOf(provider, child.name) };
+}
+
+async function holding(files: readonly SampleFile[]): Promise<MemoryProvider> {
+  const provider = new MemoryProvider();
+  for (const { name, bytes } of files) {
+    const storage = await provider.create(`${BOX}/${name}`);
+    if (bytes.length > 0) await storage.write(0, bytes);
+    await storage.close();
+  }
+  return provider;
+}
+
+async function bytesOf(provider: MemoryProvider, name: string): Promise<Uint8Array> {
+  const storage = await provider.open(name, 'read');
+  const bytes = new Uint8Array(storage.size);
+  await storage.read(0, bytes);
+  await storage.close();
+  return bytes;
+}
+
+/** Holds salvage, map and check of the first file to what reading says. */
+async function judged({ title, files, format }: Case): Promise<Verdict> {
+  const provider = await holding(files);
+  const image = { provider, name: `${BOX}/${files[0]?.name}` };
+  const disk = await Disk.open(image, { ...ALLOWED, format }).catch((error: unknown) => {
+    if (isImageError(error)) return null;
+    throw error;
+  });
+  if (disk === null) return 'refused';
+  const read = await readAll(disk);
+  const out = new MemoryProvider();
+  const { unreadable } = await convert(disk, { provider: out, name: '/out' }, { format: 'raw', salvage: true });
+  expectSameBytes(await bytesOf(out, '/out'), read.bytes, title);
+  const listed = new Uint8Array(disk.size);
+  for (const { offset, length, reason } of unreadable) {
+    listed.fill(1, offset, offset + length);
+    expect(reason, title).toContain('/box/');
+  }
+  expectSameBytes(listed, read.lost, `what is listed: ${title}`);
+  await expectMap(disk, read.lost, title);
+  await disk.close();
+  if (!read.lost.includes(1)) return 'sound';
+  if (files.length === 1 && FORMATS.find(({ name }) => name === format)?.capabilities.check === true) {
+    const { findings } = await checkImage(image, { format });
+    expect(
+      findings.map(({ severity }) => severity),
+      title,
+    ).toContain('corruption');
+  }
+  return 'damaged';
+}
+
+/** Each run once; nothing is marked that can be read, and where nothing is marked reading fails by its content only. */
+async function expectMap(disk: Disk, lost: Uint8Array, title: string): Promise<void> {
+  let end = 0;
+  const { size } = disk;
+  for await (const { offset, length, state, reason, compressed } of disk.extents(0, size, { damaged: true })) {
+    expect(offset, title).toBe(end);
+    end = offset + length;
+    const range = lost.subarray(offset, end);
+    if (state === 'damaged') {
+      expect(range.includes(0), `${offset} is marked, but can be read: ${title}`).toBe(false);
+      expect(reason, title).toContain('/box/');
+    } else if (!compressed) {
+      expect(range.includes(1), `${offset} is not marked, but cannot be read: ${title}`).toBe(false);
+    }
+  }
+  expect(end, title).toBe(size);
+}
+
+/** Everything that reading gives; `lost` has 1 for each byte that it does not. */
+async function readAll(disk: BlockDevice): Promise<{ readonly bytes: Uint8Array; readonly lost: Uint8Array }> {
+  const bytes = new Uint8Array(disk.size);
+  const lost = new Uint8Array(disk.size);
+  const reads = (start: number, end: number): Promise<boolean> =>
+    disk.read(start, bytes.subarray(start, end)).then(
+      () => true,
+      (error: unknown) => {
+        if (isImageError(error)) return false;
+        throw error;
+      },
+    );
+  const read = async (start: number, end: number): Promise<void> => {
+    if (await reads(start, end)) return;
+    const length = end - start;
+    // A sector whose ends cannot be read has nothing that can.
+    const whole = length === SECTOR && !(await reads(start, start + 1)) && !(await reads(end - 1, end));
+    if (length === 1 || whole) {
+      bytes.fill(0, start, end);
+      lost.fill(1, start, end);
+      return;
+    }
+    const half = length > SECTOR ? alignUp(length / 2, SECTOR) : length >> 1;
+    await read(start, start + half);
+    await read(start + half, end);
+  };
+  if (disk.size > 0) await read(0, disk.size);
+  return { bytes, lost };
+}
