@@ -93,6 +93,7 @@ export interface BlockDevice {
   readonly regions?: RegionList;
   /** Reads without waiting if the data is available. False: nothing was read. */
   readNow?(offset: number, target: Uint8Array): boolean;
+  /** Fills the target. An abort ends the wait at once; the target belongs to the caller again, as it was before. */
   read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<ReadResult>;
   write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void>;
   /** Compresses bytes for a write at `offset`, made by `store`. Absent for devices without compression. */

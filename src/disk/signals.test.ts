@@ -21,15 +21,34 @@ class Stuck {
   readonly seen: (OperationOptions | undefined)[] = [];
   reads = false;
   writes = false;
+  #held: Promise<void> | undefined;
 
   constructor(files: StorageProvider) {
     this.provider = forwardedProvider(files, { open: async (name, mode) => this.#wrap(await files.open(name, mode)) });
   }
 
+  /** From now on reads wait for the returned function, whatever their signals say. */
+  holdReads(): () => void {
+    let answer = (): void => {};
+    this.#held = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    return () => {
+      answer();
+      this.#held = undefined;
+    };
+  }
+
   #wrap(inner: Storage): Storage {
     return forwardedStorage(inner, {
       readNow: () => false,
-      read: (offset, target, options) => this.#step(this.reads, options, () => inner.read(offset, target, options)),
+      read: async (offset, target, options) => {
+        if (this.#held !== undefined) {
+          await this.#held;
+          return inner.read(offset, target);
+        }
+        await this.#step(this.reads, options, () => inner.read(offset, target, options));
+      },
       write: (offset, source, options) => this.#step(this.writes, options, () => inner.write(offset, source, options)),
     });
   }
@@ -71,6 +90,34 @@ describe.each(['raw', 'vdi', 'qcow2'])('a disk of format %s', (format) => {
     stuck.reads = false;
     await disk.read(0, target);
     expect(target[0]).toBe(1);
+    await disk.close();
+  });
+
+  it('ends a read at once though its storage ignores the signal, and leaves the buffer alone', async () => {
+    const { stuck, disk } = await stuckDisk(format);
+    const target = new Uint8Array(1024);
+    // Its tables are in memory then: what waits below is the data itself.
+    await disk.read(0, target);
+    target.fill(9);
+    const answer = stuck.holdReads();
+    const stop = new AbortController();
+    const reading = disk.read(0, target, { signal: stop.signal });
+    const list = disk.read(512, [target.subarray(0, 10), target.subarray(10, 20)], { signal: stop.signal });
+    for (let turn = 0; turn < 50; turn++) await null;
+    stop.abort();
+    await expectKind(() => reading, 'aborted');
+    await expectKind(() => list, 'aborted');
+    // A change of what is being read waits for the storage, as if nobody had lost patience.
+    const order: string[] = [];
+    const writing = disk.write(0, new Uint8Array(512).fill(2)).then(() => order.push('written'));
+    for (let turn = 0; turn < 50; turn++) await null;
+    order.push('answered');
+    answer();
+    await writing;
+    expect(order).toEqual(['answered', 'written']);
+    expect(target.every((byte) => byte === 9)).toBe(true);
+    await disk.read(0, target, { signal: new AbortController().signal });
+    expect([target[0], target[512]]).toEqual([2, 1]);
     await disk.close();
   });
 

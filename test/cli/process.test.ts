@@ -40,6 +40,19 @@ function interruptOnce(signal: NodeJS.Signals): (text: string, child: ChildProce
 }
 
 describe('the program', () => {
+  it('run five times at once on one image does its work, or refuses since the image is in use', async () => {
+    expect((await run('create', 'a.qcow2', '4M')).status).toBe(0);
+    const made = await Promise.all([1, 2, 3, 4, 5].map((n) => run('snapshot', 'create', 'a.qcow2', `s${n}`)));
+    for (const { status, stderr } of made) {
+      if (status !== 0) expect(stderr).toMatch(/has this image open/);
+    }
+    const done = made.filter(({ status }) => status === 0).length;
+    expect(done).toBeGreaterThanOrEqual(1);
+    const report = JSON.parse((await run('info', '--json', 'a.qcow2')).stdout);
+    expect(report.snapshots).toHaveLength(done);
+    expect((await run('check', 'a.qcow2')).status).toBe(0);
+  });
+
   it('ends with 0, 1, 2 and 64', async () => {
     writeFileSync(join(folder, 'other.raw'), new Uint8Array(512).fill(1));
     const outcomes = await Promise.all([

@@ -111,7 +111,10 @@ export class Requests {
     return true;
   }
 
-  /** Fills the target from `offset` on. The whole range must lie inside the disk. */
+  /**
+   * Fills the target from `offset` on. The whole range must lie inside the disk. After an abort the target is as it was:
+   * the storage may still deliver, but not into memory of the caller.
+   */
   read(offset: number, target: ReadTarget, options: OperationOptions = {}): Promise<ReadResult> {
     let length: number;
     try {
@@ -122,6 +125,34 @@ export class Requests {
       return Promise.reject(error);
     }
     const buffers = bufferList(target);
+    return signalOf(options) === undefined
+      ? this.#readInto(offset, buffers, length, options)
+      : this.#readApart(offset, buffers, length, options);
+  }
+
+  /** Ends with the signal, whatever the storage does. Until that answers, the range stays locked. */
+  async #readApart(
+    offset: number,
+    buffers: readonly Uint8Array[],
+    length: number,
+    options: OperationOptions,
+  ): Promise<ReadResult> {
+    const own = new Uint8Array(length);
+    const result = await orAborted(this.#readInto(offset, [own], length, options), options, 'The read');
+    let at = 0;
+    for (const buffer of buffers) {
+      buffer.set(own.subarray(at, at + buffer.length));
+      at += buffer.length;
+    }
+    return result;
+  }
+
+  #readInto(
+    offset: number,
+    buffers: readonly Uint8Array[],
+    length: number,
+    options: OperationOptions,
+  ): Promise<ReadResult> {
     const { start, end } = this.#range(offset, length);
     const lock = this.locks.acquire(start, end, false);
     return isPromise(lock)

@@ -7,7 +7,7 @@
  * an answer obtained in between may describe either state. Operations are counted: the number of a closed descriptor is
  * reused at once, so `close` waits for running operations.
  */
-import type { BigIntStats } from 'node:fs';
+import * as fs from 'node:fs';
 import { ImageError } from '../../errors.ts';
 import { checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from '../checks.ts';
 import { nowMs } from '../clock.ts';
@@ -299,11 +299,19 @@ export class FileStorage implements Storage {
     this.#start();
     try {
       await this.#lock.take(mode, how);
+      this.#lookAgain();
     } catch (error) {
       throw this.#explain(error);
     } finally {
       this.#end();
     }
+  }
+
+  /** Until the lock was taken another program may have changed the file: what was found when it was opened is old. */
+  #lookAgain(): void {
+    if (this.#kind !== 'file' || this.#running > 1) return;
+    this.#size = fs.fstatSync(this.#fd).size;
+    this.#forget();
   }
 
   async lockState(): Promise<LockState> {
@@ -558,7 +566,7 @@ const COARSE_MS = 2500;
 const FINE_MS = 50;
 
 /** Both times: setting one back leaves a mark in the other. */
-function revisionOf({ mtimeNs, ctimeNs, size }: BigIntStats): StorageRevision {
+function revisionOf({ mtimeNs, ctimeNs, size }: fs.BigIntStats): StorageRevision {
   const lastNs = mtimeNs > ctimeNs ? mtimeNs : ctimeNs;
   return {
     text: `${mtimeNs} ${ctimeNs} ${size}`,

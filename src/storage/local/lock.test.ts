@@ -47,6 +47,30 @@ async function leaveStale(changes: Record<string, unknown> = {}): Promise<void> 
   writeFileSync(lockFile(), JSON.stringify({ ...content, pid, token: 'left behind', ...changes }));
 }
 
+describe.each(['with', 'without'])('%s native calls', (calls) => {
+  it('a lock shows the size that the file has then, whatever it had when it was opened', async () => {
+    if (calls === 'without') withoutNative();
+    const first = await open();
+    await first.lock('exclusive');
+    const second = await open();
+    await first.write(0, new Uint8Array(100_000));
+    await first.close();
+    await second.lock('exclusive');
+    expect(second.size).toBe(100_000);
+    await second.read(99_000, new Uint8Array(1000));
+  });
+
+  it('a lock that changes leaves the size of writes that run alone', async () => {
+    if (calls === 'without') withoutNative();
+    const storage = await open();
+    await storage.lock('shared');
+    const writing = storage.write(50_000, new Uint8Array(200_000));
+    await storage.lock('exclusive');
+    expect(storage.size).toBe(250_000);
+    await writing;
+  });
+});
+
 describe.runIf(nativeCalls() !== null)('with the calls of the system', () => {
   const bytes = async (storage: Storage): Promise<number[]> => {
     const handle = await fs.open(image, 'r');
