@@ -67,6 +67,7 @@ export type {
   ExtentOptions,
   ExtentState,
   ReadResult,
+  WriteOptions,
   ZeroOptions,
 } from './disk/device.ts';
 export type { DiskImage } from './disk/disk.ts';

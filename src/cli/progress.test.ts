@@ -39,7 +39,7 @@ describe('ProgressReporter', () => {
     const { reporter, written, clock } = reporterOn('json');
     for (const done of [0, 10, 5, 40, 70]) {
       clock.ms += 300;
-      reporter.report({ operation: 'convert', done, total: 100 });
+      reporter.report?.({ operation: 'convert', done, total: 100 });
     }
     reporter.finish(true);
     const lines = written.map((text) => JSON.parse(text));
@@ -50,17 +50,37 @@ describe('ProgressReporter', () => {
     expect(lines.at(-1).etaSeconds).toBe(0);
   });
 
+  it('takes rate and time left from data, not from holes', () => {
+    const { reporter, written, clock } = reporterOn('json');
+    const report = (done: number, data: { done: number; total: number | null }) =>
+      reporter.report?.({ operation: 'convert', done: done * MIB, total: 1000 * MIB, data });
+    report(0, { done: 0, total: null });
+    clock.ms += 1000;
+    report(900, { done: MIB, total: null }); // 899 MiB of it are a hole
+    clock.ms += 1000;
+    report(902, { done: 2 * MIB, total: 4 * MIB });
+    reporter.finish(true);
+    const lines = written.map((text) => JSON.parse(text));
+    expect(lines[1]).toMatchObject({ bytesPerSecond: MIB, etaSeconds: null });
+    expect(lines[2]).toMatchObject({ done: 902 * MIB, bytesPerSecond: MIB, etaSeconds: 2 });
+    expect(lines[3]).toMatchObject({ done: 1000 * MIB, etaSeconds: 0 });
+  });
+
+  it('has nothing to report to when nothing is shown', () => {
+    expect(reporterOn('none').reporter.report).toBeUndefined();
+  });
+
   it('does not claim the end after a failure', () => {
     const { reporter, written } = reporterOn('json');
-    reporter.report({ operation: 'convert', done: 10, total: 100 });
+    reporter.report?.({ operation: 'convert', done: 10, total: 100 });
     reporter.finish(false);
     expect(written.map((text) => JSON.parse(text).done)).toEqual([10]);
   });
 
   it('starts anew with another operation', () => {
     const { reporter, written } = reporterOn('json');
-    reporter.report({ operation: 'read', done: 50, total: null });
-    reporter.report({ operation: 'convert', done: 10, total: 100 });
+    reporter.report?.({ operation: 'read', done: 50, total: null });
+    reporter.report?.({ operation: 'convert', done: 10, total: 100 });
     reporter.finish(true);
     const lines = written.map((text) => JSON.parse(text));
     expect(lines.map(({ operation, done }) => [operation, done])).toEqual([
@@ -76,7 +96,7 @@ describe('ProgressReporter', () => {
     const { reporter, written, clock } = reporterOn('bar');
     for (let done = 0; done < 1000; done++) {
       clock.ms += 1;
-      reporter.report({ operation: 'convert', done, total: 1000 });
+      reporter.report?.({ operation: 'convert', done, total: 1000 });
     }
     expect(written.length).toBeGreaterThan(5);
     expect(written.length).toBeLessThanOrEqual(11);
@@ -86,9 +106,9 @@ describe('ProgressReporter', () => {
     expect(written.filter((text) => text === '\r\u001b[K')).toHaveLength(1);
   });
 
-  it('is silent when it should be', () => {
+  it('is silent when nothing is shown', () => {
     const { reporter, written } = reporterOn('none');
-    reporter.report({ operation: 'convert', done: 1, total: 2 });
+    reporter.report?.({ operation: 'convert', done: 1, total: 2 });
     reporter.finish(true);
     expect(written).toEqual([]);
   });

@@ -66,10 +66,13 @@ export class ProgressReporter {
     this.#options = options;
   }
 
-  /** Pass this to long operations. */
-  readonly report = (event: ProgressEvent): void => {
+  /** Pass this to long operations. Undefined when nothing is shown, so that they need not look ahead. */
+  get report(): ((event: ProgressEvent) => void) | undefined {
+    return this.#options.style === 'none' ? undefined : this.#report;
+  }
+
+  readonly #report = (event: ProgressEvent): void => {
     const { style } = this.#options;
-    if (style === 'none') return;
     const now = this.#now();
     if (this.#event?.operation !== event.operation) this.#begin(event, now);
     const done = Math.max(event.done, this.#event?.done ?? 0);
@@ -82,7 +85,9 @@ export class ProgressReporter {
   finish(complete: boolean): void {
     const last = this.#event;
     if (complete && last !== null && this.#options.style === 'json') {
-      this.#event = { ...last, done: last.total ?? last.done };
+      const total = last.data?.total ?? last.data?.done ?? 0;
+      const data = last.data === undefined ? undefined : { done: total, total };
+      this.#event = { ...last, done: last.total ?? last.done, data };
       this.#show(this.#now());
     }
     this.clear();
@@ -97,14 +102,14 @@ export class ProgressReporter {
 
   #begin(event: ProgressEvent, now: number): void {
     if (this.#event !== null) this.finish(true);
-    this.#meter = new RateMeter(now, event.done);
+    this.#meter = new RateMeter(now, moved(event).done);
     this.#rate = null;
     this.#shownMs = Number.NEGATIVE_INFINITY;
   }
 
   #show(now: number): void {
     if (this.#event === null) return;
-    this.#rate = this.#meter?.update(now, this.#event.done) ?? this.#rate;
+    this.#rate = this.#meter?.update(now, moved(this.#event).done) ?? this.#rate;
     this.#shownMs = now;
     if (this.#options.style === 'json') {
       this.#options.write(`${jsonLine(this.#event, this.#rate)}\n`);
@@ -120,10 +125,18 @@ export class ProgressReporter {
   }
 }
 
+/** Bytes that take time: those of data where they are known, otherwise all. */
+function moved(event: ProgressEvent): { readonly done: number; readonly total: number | null } {
+  return event.data ?? event;
+}
+
 /** Seconds until the end; null when it cannot be estimated. */
 export function etaSeconds(event: ProgressEvent, rate: number | null): number | null {
-  if (event.total === null || rate === null || rate <= 0) return null;
-  return Math.max(event.total - event.done, 0) / rate;
+  const { done, total } = moved(event);
+  if (total === null || rate === null) return null;
+  const left = Math.max(total - done, 0);
+  if (left === 0) return 0;
+  return rate <= 0 ? null : left / rate;
 }
 
 function jsonLine(event: ProgressEvent, rate: number | null): string {

@@ -40,7 +40,7 @@ export async function spooledInput(
     const storage = await stdinSpool(stream, {
       label: NAME,
       signal: context.signal,
-      onBytes: (done) => context.progress.report({ operation: 'read', done, total: null }),
+      onBytes: (done) => context.progress.report?.({ operation: 'read', done, total: null }),
     });
     return { source: spooledSource(storage), [Symbol.asyncDispose]: () => storage.close() };
   } finally {

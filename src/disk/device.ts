@@ -79,6 +79,15 @@ export interface ZeroOptions extends OperationOptions {
   readonly punch?: boolean | undefined;
 }
 
+/** Options for a write. */
+export interface WriteOptions extends OperationOptions {
+  /**
+   * Receives the guest bytes that were stored, part by part. Zeroes that need no space, and data that a parent has at
+   * the same place, are not.
+   */
+  readonly onStored?: ((bytes: number) => void) | undefined;
+}
+
 /** Random access to a disk of fixed size. Requests need no alignment. */
 export interface BlockDevice {
   /** Name for messages. */
@@ -95,9 +104,11 @@ export interface BlockDevice {
   readNow?(offset: number, target: Uint8Array): boolean;
   /** Fills the target. An abort ends the wait at once; the target belongs to the caller again, as it was before. */
   read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<ReadResult>;
-  write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void>;
+  /** Writes call `onStored`. Without this everything that is written counts as stored. */
+  readonly countsStored?: boolean;
+  write(offset: number, source: WriteSource, options?: WriteOptions): Promise<void>;
   /** Compresses bytes for a write at `offset`, made by `store`. Absent for devices without compression. */
-  compress?(offset: number, bytes: Uint8Array, options?: OperationOptions): Promise<CompressedWrite>;
+  compress?(offset: number, bytes: Uint8Array, options?: WriteOptions): Promise<CompressedWrite>;
   zero(offset: number, length: number, options?: ZeroOptions): Promise<void>;
   /** Marks the ranges as unneeded. Absent for devices without discard. */
   discard?(ranges: readonly Range[], options?: OperationOptions): Promise<void>;

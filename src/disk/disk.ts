@@ -47,6 +47,7 @@ import type {
   ExtentOptions,
   Range,
   ReadResult,
+  WriteOptions,
   ZeroOptions,
 } from './device.ts';
 import { NUMBER_OF_IMAGE, RANGES, SOURCE } from './kinds.ts';
@@ -115,6 +116,10 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
 
   get can(): DeviceCapabilities {
     return this.#head.can;
+  }
+
+  get countsStored(): true {
+    return true;
   }
 
   get blockSize(): number {
@@ -246,7 +251,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /** Writes the source at `offset`. Durable after the next `flush`. */
-  async write(offset: number, source: WriteSource, options: OperationOptions = {}): Promise<void> {
+  async write(offset: number, source: WriteSource, options: WriteOptions = {}): Promise<void> {
     return this.#requests.write(offset, source, options);
   }
 
@@ -255,7 +260,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
    * compressed at a time and stored in order. The bytes must not change until then. Data that does not get smaller, or
    * is not a whole unit of the format, is written uncompressed. Throws `unsupported` for formats without compression.
    */
-  async compress(offset: number, bytes: Uint8Array, options: OperationOptions = {}): Promise<CompressedWrite> {
+  async compress(offset: number, bytes: Uint8Array, options: WriteOptions = {}): Promise<CompressedWrite> {
     checkArguments('disk.compress', { bytes: [bytes, BYTES], options: [options, OPTIONS] });
     return this.#requests.compress(offset, bytes, options);
   }

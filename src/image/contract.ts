@@ -497,6 +497,8 @@ export interface Progress {
   /** Bytes done and in total. */
   readonly done: number;
   readonly total: number;
+  /** The part of both that is data and takes time; `total` is null until it is counted. Absent: all of it. */
+  readonly data?: { readonly done: number; readonly total: number | null } | undefined;
 }
 
 /** Options for a new image. */

@@ -7,6 +7,7 @@ import { markHandled } from '../storage/all-done.ts';
 import { isPromise } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
 import { PARALLEL_RUNS, RUN_BYTES } from './copy-engine.ts';
+import { DataCount } from './data-count.ts';
 
 /** A stretch of one kind in each device. */
 interface Stretch {
@@ -14,6 +15,7 @@ interface Stretch {
   readonly length: number;
   readonly inA: boolean;
   readonly inB: boolean;
+  readonly data: boolean;
 }
 
 /** Compares two devices; see {@link compare}. */
@@ -45,10 +47,34 @@ export async function differenceWithin(
   options: CompareOptions,
 ): Promise<number | null> {
   const [shorter, longer] = a.size < b.size ? [a, b] : [b, a];
-  const range = { total: Math.min(end, longer.size), options };
+  const total = Math.min(end, longer.size);
   const common = Math.min(end, shorter.size);
-  const first = await differenceIn(a, b, { ...range, start: 0, end: common });
-  return first ?? (await differenceIn(longer, null, { ...range, start: common, end: range.total }));
+  const inBoth = { start: 0, end: common, total, options };
+  const behind = { start: common, end: total, total, options };
+  const data = countAhead(options, [
+    { a, b, range: inBoth },
+    { a: longer, b: null, range: behind },
+  ]);
+  try {
+    const first = await differenceIn(a, b, { ...inBoth, data });
+    return first ?? (await differenceIn(longer, null, { ...behind, data }));
+  } finally {
+    data?.stop();
+  }
+}
+
+/** Counts the data to compare; null where nothing is shown, or what goes forwards only cannot be looked at ahead. */
+function countAhead(
+  { onProgress }: CompareOptions,
+  parts: readonly { readonly a: BlockDevice; readonly b: BlockDevice | null; readonly range: Range }[],
+): DataCount | null {
+  const ahead = parts.every(({ a, b }) => a.can.random && b?.can.random !== false);
+  if (onProgress === undefined || !ahead) return null;
+  return new DataCount(
+    (async function* () {
+      for (const { a, b, range } of parts) yield* stretches(a, b, range);
+    })(),
+  );
 }
 
 /** Offset of the first non-zero byte from `start` on, or null. */
@@ -65,11 +91,12 @@ interface Range {
   readonly end: number;
   readonly total: number;
   readonly options: CompareOptions;
+  readonly data?: DataCount | null;
 }
 
 /** First difference in a range; without `b`, the first non-zero byte. */
 async function differenceIn(a: BlockDevice, b: BlockDevice | null, range: Range): Promise<number | null> {
-  const { options } = range;
+  const { options, data } = range;
   // What goes forwards only is read piece by piece.
   const inTurn = !a.can.random || b?.can.random === false;
   const parallel = inTurn ? 1 : (options.parallel ?? PARALLEL_RUNS);
@@ -80,7 +107,8 @@ async function differenceIn(a: BlockDevice, b: BlockDevice | null, range: Range)
     const found = entry === undefined ? null : await entry.answer;
     if (entry !== undefined) {
       const done = entry.run.offset + entry.run.length;
-      options.onProgress?.({ operation: 'compare', done, total: range.total });
+      data?.add(entry.run);
+      options.onProgress?.({ operation: 'compare', done, total: range.total, data: data?.progress });
     }
     return found;
   };
@@ -110,7 +138,7 @@ async function* stretches(a: BlockDevice, b: BlockDevice | null, range: Range): 
     const inB = b === null ? { end: range.end, data: false } : await stretchAt(b, at, range.end);
     let end = Math.min(inA.end, inB.end);
     if (inA.data || inB.data) end = Math.min(end, alignDown(at, RUN_BYTES) + RUN_BYTES);
-    yield { offset: at, length: end - at, inA: inA.data, inB: inB.data };
+    yield { offset: at, length: end - at, inA: inA.data, inB: inB.data, data: inA.data || inB.data };
     at = end;
   }
 }

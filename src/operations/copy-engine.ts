@@ -6,7 +6,7 @@
  */
 import { alignDown, alignUp } from '../binary/numbers.ts';
 import { dataRuns } from '../codec/bytes.ts';
-import type { BlockDevice, CompressedWrite, Extent } from '../disk/device.ts';
+import type { BlockDevice, CompressedWrite, Extent, WriteOptions } from '../disk/device.ts';
 import type { UnreadableRange } from '../disk/options.ts';
 import { assert, ImageError, isDamage, isImageError, reasonOf, throwIfAborted } from '../errors.ts';
 import type { Progress } from '../image/contract.ts';
@@ -15,6 +15,7 @@ import { allDone, markHandled } from '../storage/all-done.ts';
 import { nowMs } from '../storage/clock.ts';
 import { isPromise, type StorageHints } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
+import { DataCount } from './data-count.ts';
 
 /** Bytes of a run. Smaller ones spend their time on waking threads; larger ones only cost memory. */
 export const RUN_BYTES = 4 * 1024 * 1024;
@@ -65,6 +66,7 @@ export interface CopyOptions {
 
 /** Result of a copy. */
 export interface CopyResult {
+  /** Guest bytes that the target stored. */
   readonly written: number;
   /** In guest order. */
   readonly unreadable: readonly UnreadableRange[];
@@ -103,6 +105,7 @@ export function startCopy(source: BlockDevice, options: CopyOptions): StartedCop
       await taken;
     } finally {
       await job.settle();
+      job.stopCounting();
     }
   };
   return {
@@ -124,8 +127,11 @@ async function takeAll(job: CopyJob, source: BlockDevice, options: CopyOptions):
   const unit = options.skipAbsent === true ? 1 : Math.max(options.compress ?? 0, 1);
   const turns = new Turns(options.signal, `The ${options.operation}`);
   const { length, salvage } = options;
-  const runs = runsOf(source, { length, runBytes: runBytesFor(source, options), unit, salvage, turns });
-  for await (const run of runs) await job.take(run);
+  const how = { length, runBytes: runBytesFor(source, options), unit, salvage, turns };
+  // What goes forwards only is not looked at ahead.
+  if (options.onProgress !== undefined && source.can.random)
+    job.count(runsOf(source, { ...how, turns: new Turns(options.signal, `The ${options.operation}`) }));
+  for await (const run of runsOf(source, how)) await job.take(run);
 }
 
 /** A slow copy uses short steps, a quarter of a second each, so that its rate is even and it can be cancelled. */
@@ -241,6 +247,12 @@ class CopyJob {
   #failure: { readonly error: unknown } | null = null;
   #written = 0;
   #done = 0;
+  #data: DataCount | null = null;
+  readonly #writing: WriteOptions = {
+    onStored: (bytes) => {
+      this.#written += bytes;
+    },
+  };
 
   /** Provides the target to those who wait for it. */
   begin!: (target: BlockDevice) => void;
@@ -294,9 +306,18 @@ class CopyJob {
     this.#enqueue(compressing, (_, compressed) => compressed.store(), run, buffer);
   }
 
+  /** Counts the data of all runs, for the progress. */
+  count(runs: AsyncIterable<Run>): void {
+    this.#data = new DataCount(runs);
+  }
+
   /** Waits until nothing runs any more. */
   async settle(): Promise<void> {
     await Promise.allSettled(this.#running);
+  }
+
+  stopCounting(): void {
+    this.#data?.stop();
   }
 
   finish(): CopyResult {
@@ -347,15 +368,16 @@ class CopyJob {
 
   #progress(run: Run): void {
     this.#done += run.length;
+    this.#data?.add(run);
     const { operation, length, onProgress } = this.#options;
-    onProgress?.({ operation, done: this.#done, total: length });
+    onProgress?.({ operation, done: this.#done, total: length, data: this.#data?.progress });
   }
 
   async #compress(run: Run, bytes: Uint8Array): Promise<CompressedWrite> {
     const target = await this.#target;
     assert(target.compress !== undefined, 'who compresses chose a target that does');
-    this.#written += bytes.length;
-    return target.compress(run.offset, bytes);
+    this.#noteWritten(target, bytes.length);
+    return target.compress(run.offset, bytes, this.#writing);
   }
 
   async #write(target: BlockDevice, run: Run, bytes: Uint8Array): Promise<void> {
@@ -363,17 +385,22 @@ class CopyJob {
     // A target that allocates leaves out its own zero units.
     const unit = targetIsZero && target.blockSize === 0 ? sparseSize : 0;
     if (unit === 0) {
-      this.#written += bytes.length;
-      return target.write(run.offset, bytes);
+      this.#noteWritten(target, bytes.length);
+      return target.write(run.offset, bytes, this.#writing);
     }
     const work: Promise<void>[] = [];
     for (const { start, end } of dataRuns(bytes, unit)) {
-      this.#written += end - start;
-      const writing = target.write(run.offset + start, bytes.subarray(start, end));
+      this.#noteWritten(target, end - start);
+      const writing = target.write(run.offset + start, bytes.subarray(start, end), this.#writing);
       if (target.can.random) work.push(markHandled(writing));
       else await writing;
     }
     return allDone(work);
+  }
+
+  /** Counts a write to a device that does not do so itself. */
+  #noteWritten(target: BlockDevice, length: number): void {
+    if (target.countsStored !== true) this.#written += length;
   }
 
   /** True when all of the run was available. Lets completed work start its successors first. */

@@ -5,7 +5,7 @@
 import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
 import type { OperationOptions } from '../../storage/contract.ts';
-import type { Range } from '../device.ts';
+import type { Range, WriteOptions } from '../device.ts';
 import type { ActiveImage } from './active-image.ts';
 import { sliceBuffers } from './buffers.ts';
 import type { Chain } from './chain.ts';
@@ -44,7 +44,7 @@ export async function writeFiltered(
   offset: number,
   buffers: readonly Uint8Array[],
   length: number,
-  options?: OperationOptions,
+  options?: WriteOptions,
 ): Promise<void> {
   const { chain, writes } = head;
   const { start, end } = widened(offset, length);

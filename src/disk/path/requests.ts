@@ -10,7 +10,7 @@ import { ImageError, throwIfAborted } from '../../errors.ts';
 import { markHandled } from '../../storage/all-done.ts';
 import { isPromise, type OperationOptions, type ReadTarget, type WriteSource } from '../../storage/contract.ts';
 import { orAborted } from '../../storage/or-aborted.ts';
-import type { CompressedWrite, DeviceCapabilities, Range, ReadResult, ZeroOptions } from '../device.ts';
+import type { CompressedWrite, DeviceCapabilities, Range, ReadResult, WriteOptions, ZeroOptions } from '../device.ts';
 import type { DiskOpenOptions } from '../options.ts';
 import type { ActiveImage, HeadOptions } from './active-image.ts';
 import { bufferList, totalLength } from './buffers.ts';
@@ -161,7 +161,7 @@ export class Requests {
   }
 
   /** Writes the source at `offset`. Durable after the next `flush`. */
-  async write(offset: number, source: WriteSource, options: OperationOptions = {}): Promise<void> {
+  async write(offset: number, source: WriteSource, options: WriteOptions = {}): Promise<void> {
     const length = totalLength(source);
     this.check(offset, length);
     throwIfAborted(signalOf(options), 'The write');
@@ -181,7 +181,7 @@ export class Requests {
    * compressed at a time and stored in order. The bytes must not change until then. Data that does not get smaller, or
    * is not a whole unit of the format, is written uncompressed. Throws `unsupported` for formats without compression.
    */
-  async compress(offset: number, bytes: Uint8Array, options: OperationOptions = {}): Promise<CompressedWrite> {
+  async compress(offset: number, bytes: Uint8Array, options: WriteOptions = {}): Promise<CompressedWrite> {
     this.check(offset, bytes.length);
     throwIfAborted(options.signal, 'The write');
     this.checkWritable();
@@ -326,7 +326,7 @@ export class Requests {
     return this.#head.chain.filters.active ? widened(offset, length) : { start: offset, end: offset + length };
   }
 
-  async #writeEncoded(offset: number, bytes: Uint8Array, options: OperationOptions): Promise<void> {
+  async #writeEncoded(offset: number, bytes: Uint8Array, options: WriteOptions): Promise<void> {
     const encoder = encoderOf(this.#head.last.image, this.label);
     const pieces = await compressUnits(encoder, offset, bytes, this.size);
     await this.#head.writes.writePieces(pieces, options);

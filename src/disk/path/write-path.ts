@@ -16,6 +16,7 @@ import type { EncodedUnit, Image, Mapping, WriteSlot } from '../../image/contrac
 import { allDone, markHandled } from '../../storage/all-done.ts';
 import { isPromise, type MaybePromise, type OperationOptions, type Storage } from '../../storage/contract.ts';
 import { orAborted } from '../../storage/or-aborted.ts';
+import type { WriteOptions } from '../device.ts';
 import { bufferList, sliceBuffers, zeroSource } from './buffers.ts';
 import type { Chain } from './chain.ts';
 import { encoderOf, type WritePiece } from './compressed-writes.ts';
@@ -45,7 +46,7 @@ interface Request {
   /** All bytes are known to be zero. */
   readonly zero: boolean;
   /** Of the caller. */
-  readonly options?: OperationOptions | undefined;
+  readonly options?: WriteOptions | undefined;
 }
 
 /** Content of a unit before the write: the chain from `level` down, or zeroes. */
@@ -78,16 +79,21 @@ export class WritePath {
     offset: number,
     length: number,
     buffers: readonly Uint8Array[],
-    options?: OperationOptions,
+    options?: WriteOptions,
     plain?: readonly Uint8Array[],
   ): Promise<void> {
-    await this.#run({ offset, length, buffers, plain, zero: false, options }, (mapping, position) =>
-      mapping.storage.write(mapping.fileOffset, sliceBuffers(buffers, position, position + mapping.length), options),
-    );
+    await this.#run({ offset, length, buffers, plain, zero: false, options }, (mapping, position) => {
+      options?.onStored?.(mapping.length);
+      return mapping.storage.write(
+        mapping.fileOffset,
+        sliceBuffers(buffers, position, position + mapping.length),
+        options,
+      );
+    });
   }
 
   /** Stores the result of `compressUnits`. */
-  async writePieces(pieces: readonly WritePiece[], options?: OperationOptions): Promise<void> {
+  async writePieces(pieces: readonly WritePiece[], options?: WriteOptions): Promise<void> {
     for (const { offset, bytes, units } of pieces) {
       if (units === null) await this.#writePlain(offset, bytes, options);
       else await this.#writeUnits({ offset, length: bytes.length, buffers: [bytes], zero: false, options }, units);
@@ -95,7 +101,7 @@ export class WritePath {
   }
 
   /** Writes bytes as they are. An image that encodes everything skips zeroes of a base, and throws `unsupported` for the rest. */
-  async #writePlain(offset: number, bytes: Uint8Array, options: OperationOptions | undefined): Promise<void> {
+  async #writePlain(offset: number, bytes: Uint8Array, options: WriteOptions | undefined): Promise<void> {
     if (this.#image.encoder?.must !== true) return this.write(offset, bytes.length, [bytes], options);
     if (isZero(bytes) && !this.#chain.hasParent(this.#chain.top)) return;
     throw new ImageError('unsupported', 'This image stores whole units only', {
@@ -184,6 +190,9 @@ export class WritePath {
         }
         slot.commit();
         this.#image.noteChange();
+        const stored = wanted.slice(done, done + slot.count);
+        for (const { guestOffset } of stored)
+          request.options?.onStored?.(Math.min(encoder.unit, request.offset + request.length - guestOffset));
         done += slot.count;
       }
     } finally {
@@ -337,6 +346,7 @@ export class WritePath {
       }
       slot.commit();
       this.#image.noteChange();
+      request.options?.onStored?.(dataEnd - at);
       at = dataEnd;
     }
   }
