@@ -42,10 +42,20 @@ export async function spooledInput(
       signal: context.signal,
       onBytes: (done) => context.progress.report?.({ operation: 'read', done, total: null }),
     });
+    if (storage.size === 0) throw await nothingCame(storage);
     return { source: spooledSource(storage), [Symbol.asyncDispose]: () => storage.close() };
   } finally {
     context.signal.removeEventListener('abort', stop);
   }
+}
+
+/** A program that failed leaves an empty stream: that is not a disk of 0 bytes. */
+async function nothingCame(storage: Storage): Promise<ImageError> {
+  await storage.close();
+  return new ImageError('invalid-format', 'Nothing came through standard input', {
+    path: NAME,
+    hint: 'Check the command before the pipe.',
+  });
 }
 
 /** A source without a directory: files it names are found only through `--allow`. */

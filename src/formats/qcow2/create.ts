@@ -72,18 +72,19 @@ const FEATURES: readonly (readonly [kind: keyof typeof FEATURE_KIND, bit: number
 /** Checks the options and lays out the image. Throws `invalid-argument` or `limit`; touches nothing. */
 export function planQcow2(options: FormatCreateOptions, parentName: string | null): Qcow2Plan {
   const { size } = options;
-  if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
+  if (!Number.isSafeInteger(size) || size < 0 || size % SECTOR !== 0) {
     throw new ImageError('invalid-argument', 'The disk size is not usable', {
       status: 'VERR_VD_INVALID_SIZE',
       found: size,
-      expected: 'a multiple of 512, at least 512',
+      expected: 'a multiple of 512',
     });
   }
   const wishes = wishesOf(options, parentName);
   const clusterSize = 2 ** wishes.clusterBits;
   const entryBytes = wishes.extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
   const l2Entries = clusterSize / entryBytes;
-  const l1Entries = divCeil(size, clusterSize * l2Entries);
+  // A table of no entries would leave its cluster counted and unused.
+  const l1Entries = Math.max(divCeil(size, clusterSize * l2Entries), 1);
   if (l1Entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
     throw new ImageError('limit', 'A QCOW2 image of this size needs larger clusters', {
       found: `${clusterSize} bytes for ${size} bytes of disk`,
@@ -94,7 +95,7 @@ export function planQcow2(options: FormatCreateOptions, parentName: string | nul
   const full = wishes.preallocation !== 'off';
   const tables = full ? l1Entries : 0;
   const dataClusters = full && wishes.dataFile === null ? divCeil(size, clusterSize) : 0;
-  const l1Clusters = Math.max(divCeil(l1Entries * ENTRY_BYTES, clusterSize), 1);
+  const l1Clusters = divCeil(l1Entries * ENTRY_BYTES, clusterSize);
   const counted = countSelf(1 + l1Clusters + tables + dataClusters, clusterSize, wishes.refcountOrder);
   const l1First = 1 + counted.tableClusters + counted.blocks;
   const header = headerOf(options, wishes, {

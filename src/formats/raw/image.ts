@@ -41,7 +41,8 @@ async function typeOf(storage: Storage, name: string): Promise<MediumType> {
 }
 
 function checkSize(storage: Storage, type: MediumType): void {
-  if (storage.size === 0) {
+  // Whoever names the format may have a disk of 0 bytes. An empty stream is what a program leaves that failed.
+  if (storage.size === 0 && !storage.can.random) {
     throw new ImageError('invalid-format', 'The file is empty: there is no disk in it', { path: storage.label });
   }
   if (type === 'floppy' && storage.size > FLOPPY_MAX) {

@@ -44,6 +44,8 @@ export function planVdi(options: FormatCreateOptions): VdiPlan {
       status: 'VERR_VD_INVALID_SIZE',
       found: size,
       expected: 'a multiple of 512, at least 512',
+      hint:
+        size === 0 ? 'A VDI image has at least one sector: choose format raw or qcow2 for an empty disk.' : undefined,
     });
   }
   checkText(options);

@@ -84,6 +84,10 @@ export class Qcow2Bitmaps implements BitmapStore {
     this.#checkWhole();
     this.#checkName(name);
     if (bitmaps.length >= LIMITS.qcow2Bitmaps) throw this.#error('limit', 'The image has as many bitmaps as it may');
+    if (header.size === 0)
+      throw this.#error('unsupported', 'A disk of 0 bytes cannot have bitmaps', {
+        hint: 'Resize it first (on the command line: resize).',
+      });
     const granularity = how.granularity ?? Math.max(header.clusterSize, DEFAULT_GRANULARITY_MIN);
     const granularityBits = this.#granularityBits(granularity);
     const tableEntries = bitmapTableEntries(header.size, granularityBits, header.clusterSize);

@@ -25,12 +25,17 @@ export async function takeRooms({ counts, header }: TableHost, sizes: readonly n
   const rooms: Room[] = [];
   try {
     for (const size of sizes) {
-      const count = Math.max(divCeil(size, header.clusterSize), 1);
+      const count = divCeil(size, header.clusterSize);
+      // The L1 table of a disk of 0 bytes.
+      if (count === 0) {
+        rooms.push({ run: { first: 0, count }, offset: 0 });
+        continue;
+      }
       const first = count === 1 ? await takeOne(counts) : await counts.takeTogether(count);
       rooms.push({ run: { first, count }, offset: first * header.clusterSize });
     }
   } catch (error) {
-    for (const { run } of rooms) counts.giveBack(run);
+    for (const { run } of rooms.filter(({ run: { count } }) => count > 0)) counts.giveBack(run);
     throw error;
   }
   return rooms;
@@ -49,8 +54,8 @@ export async function writeTable(
   room: Pick<Room, 'offset'> | undefined,
   bytes: Uint8Array,
 ): Promise<void> {
-  if (room === undefined) return;
-  const whole = new Uint8Array(alignUp(Math.max(bytes.length, 1), SECTOR));
+  if (room === undefined || bytes.length === 0) return;
+  const whole = new Uint8Array(alignUp(bytes.length, SECTOR));
   whole.set(bytes);
   await storage.write(room.offset, whole);
 }
