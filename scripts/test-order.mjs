@@ -19,7 +19,7 @@ export const LONGEST = [
   'test/faults/mutants-1.test.ts',
   'test/faults/prepare.test.ts',
   'test/cli/interrupt.test.ts',
-  'test/peers/qcow2.test.ts',
+  'test/peers/made.test.ts',
   'test/model/layers.test.ts',
   'test/model/model.test.ts',
   'test/scenarios/invariants.test.ts',
@@ -28,7 +28,6 @@ export const LONGEST = [
   'test/faults/mutants-0.test.ts',
   'test/faults/qcow2-snapshots.test.ts',
   'test/faults/qcow2-amend.test.ts',
-  'test/peers/qcow2-made.test.ts',
 ];
 
 export class LongestFirst extends BaseSequencer {

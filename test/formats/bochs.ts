@@ -190,6 +190,8 @@ export const kit: FormatKit = {
   format: 'bochs',
   hostile,
   unlinked,
-  // Of the samples it reads growing ones.
-  peers: [{ program: 'qemu-img', format: 'bochs', checks: false, reads: () => true }],
+  peers: async () => {
+    const { qemu } = await import('../peers/qemu.ts');
+    return [qemu({ format: 'bochs', readOnly: true, checks: false, mapless: true, cannot: () => null })];
+  },
 };

@@ -6,6 +6,7 @@ import type { Config } from '../../src/image/contract.ts';
 import type { HostileKit, Sample } from '../hostile/descriptor.ts';
 import type { Shape } from '../model/scenario.ts';
 import type { CrashKit } from './crash-kit.ts';
+import type { MakeWay, PeerKit } from './peer-kit.ts';
 
 /** A format under test. */
 export interface FormatKit {
@@ -13,6 +14,14 @@ export interface FormatKit {
   readonly format: string;
   /** Config of images with units of about this size, and tables as small as they get; left out: there is no choice. */
   units?(bytes: number): Config;
+  /** Ways to make an image: variants, options, and over a parent. Left out: the default, where there is a `create`. */
+  readonly ways?: readonly MakeWay[];
+  /** In the usual run only each so-manieth way is tried by one maker, and the others by the next. */
+  readonly waysEvery?: number;
+  /** Ways tried with disks of all sizes. Left out: the default, and the variants that are fixed. */
+  readonly sized?: readonly MakeWay[];
+  /** Ways whose targets are measured before a conversion, beside the variants. */
+  readonly measured?: readonly MakeWay[];
   /** Files that are wrong on purpose; or the reason why none of this format can be. */
   readonly hostile: HostileKit | { readonly without: string };
   /**
@@ -23,8 +32,8 @@ export interface FormatKit {
   readonly models?: ModelKit;
   /** Images over another one that they do not name; it lies beside them. */
   unlinked?(): readonly Sample[];
-  /** Other programs that read the samples of the hostile part. */
-  readonly peers?: readonly PeerKit[];
+  /** Other programs that have the format. Loaded when they are needed, since they run on Node only. */
+  peers?(): Promise<readonly PeerKit[]>;
 }
 
 /** Models of images with options of the format, beside those of all formats. */
@@ -36,14 +45,4 @@ export interface ModelKit {
   readonly operations: readonly string[];
   /** Options, as `key=value`, that must occur. */
   readonly options: readonly string[];
-}
-
-/** Another program, and its way with a format. */
-export interface PeerKit {
-  readonly program: 'qemu-img';
-  /** Its name of the format. */
-  readonly format: string;
-  /** It can look for damage. */
-  readonly checks: boolean;
-  reads(sample: Sample): boolean;
 }

@@ -3,6 +3,7 @@
 import type { FormatKit } from './kit.ts';
 import { hostile } from './qcow2/hostile.ts';
 import { models } from './qcow2/models.ts';
+import { measured, ways } from './qcow2/ways.ts';
 
 export const kit: FormatKit = {
   format: 'qcow2',
@@ -10,6 +11,8 @@ export const kit: FormatKit = {
   hostile,
   models,
   crash: async () => (await import('./qcow2/crash.ts')).crash,
-  // QEMU looks for data files from where it runs, not from where the image is.
-  peers: [{ program: 'qemu-img', format: 'qcow2', checks: true, reads: ({ name }) => name !== 'external data file' }],
+  ways,
+  waysEvery: 2,
+  measured,
+  peers: async () => (await import('./qcow2/peers.ts')).peers,
 };

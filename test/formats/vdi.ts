@@ -1,15 +1,16 @@
 /** VDI for the test suites. */
 
 import type { FormatKit } from './kit.ts';
+import { way } from './peer-kit.ts';
 import { hostile } from './vdi/hostile.ts';
+import { ways } from './vdi/ways.ts';
 
 export const kit: FormatKit = {
   format: 'vdi',
   units: (bytes) => ({ AllocationBlockSize: bytes, DataAlignment: 512 }),
   hostile,
   crash: async () => (await import('./vdi/crash.ts')).crash,
-  // QEMU reads blocks of 1 MiB only, and no differencing images.
-  peers: [
-    { program: 'qemu-img', format: 'vdi', checks: true, reads: ({ golden, differencing }) => golden && !differencing },
-  ],
+  ways,
+  measured: [way('AllocationBlockSize=65536')],
+  peers: async () => (await import('./vdi/peers.ts')).peers,
 };

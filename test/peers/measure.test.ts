@@ -1,4 +1,4 @@
-/** `vdkit measure` against what `vdkit convert` then writes, for every target, and against `qemu-img measure`. */
+/** `vdkit measure` against what `vdkit convert` then writes, for every way of the kits, and against what other programs measure. */
 import { mkdtemp, open, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,9 +6,20 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Measure } from '../../src/image/contract.ts';
 import { Disk } from '../../src/index.ts';
 import { Random } from '../../src/testing/random.ts';
-import { runCli } from '../cli/run-cli.ts';
+import { KITS } from '../conformance/kits.ts';
 import { randomBytes } from '../conformance/random.ts';
-import { describeWithPeers } from './peers.ts';
+import { way, wayTitle } from '../formats/peer-kit.ts';
+import {
+  describePairings,
+  fileName,
+  filesOf,
+  formatOf,
+  type Pairing,
+  unitOf,
+  variantsOf,
+  vdkit,
+  wordsOf,
+} from './both-sides.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -48,42 +59,16 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-async function vdkit(...words: string[]): Promise<string> {
-  const { status, stdout, stderr } = await runCli(words);
-  expect(status, stderr).toBe(0);
-  return stdout;
-}
-
-/** Format of the target, and how it is made: a variant, and config keys. */
-const TARGETS: readonly (readonly [format: string, variant: string | null, options: string])[] = [
-  ['raw', null, ''],
-  ['raw', 'fixed', ''],
-  ['vdi', null, ''],
-  ['vdi', 'fixed', ''],
-  ['vdi', null, 'AllocationBlockSize=65536'],
-  ['qcow2', null, ''],
-  ...[512, 1024, 4096, 16_384, 262_144, 2_097_152].map((size) => ['qcow2', null, `cluster_size=${size}`] as const),
-  ...[1, 8, 64].map((bits) => ['qcow2', null, `cluster_size=512,refcount_bits=${bits}`] as const),
-  ['qcow2', null, 'compat=0.10'],
-  ['qcow2', null, 'extended_l2=on'],
-  ['qcow2', null, 'extended_l2=on,cluster_size=16384'],
-  ['qcow2', null, 'lazy_refcounts=on,compression_type=zstd'],
-  ...['metadata', 'falloc', 'full'].map((how) => ['qcow2', null, `preallocation=${how}`] as const),
-  ['qcow2', null, 'preallocation=metadata,cluster_size=512,refcount_bits=64'],
-  ['qcow2', null, 'preallocation=metadata,extended_l2=on'],
-  ['qcow2', null, 'data_file=data.raw'],
-  ['qcow2', null, 'data_file=data.raw,data_file_raw=on'],
-  ['qcow2', null, 'data_file=data.raw,preallocation=metadata,cluster_size=4096'],
-];
+/** Each variant, and the ways of the kit that differ in room. */
+const TARGETS = KITS.filter((kit) => formatOf(kit.format).create !== undefined).flatMap((kit) => {
+  const format = formatOf(kit.format);
+  const ways = [...variantsOf(format), ...(kit.measured ?? [])];
+  return ways.map((one) => ({ name: format.name, title: wayTitle(one), format, one }));
+});
 
 /** Within 1 %, or a unit of the target. */
 function expectClose(measured: number, real: number, unit: number, what: string): void {
   expect(Math.abs(measured - real), `${what}: ${measured} for ${real}`).toBeLessThanOrEqual(Math.max(real / 100, unit));
-}
-
-/** Bytes of an allocation unit. */
-function unitOf(options: string): number {
-  return Number(/(?:cluster_size|AllocationBlockSize)=(\d+)/.exec(options)?.[1] ?? 65_536);
 }
 
 async function measured(...words: string[]): Promise<Measure> {
@@ -91,29 +76,20 @@ async function measured(...words: string[]): Promise<Measure> {
 }
 
 describe('measure', () => {
-  describe.each(TARGETS)('%s %s %s', (format, variant, options) => {
-    const words = [
-      ...(variant === null ? [] : ['--variant', variant]),
-      ...(options === '' ? [] : options.split(',').flatMap((pair) => ['--option', pair])),
-    ];
+  describe.each(TARGETS)('$name $title', ({ format, one }) => {
+    const words = ['--to', format.name, ...wordsOf(one)];
+    const unit = unitOf(format, one);
     it.each(SOURCES)('of %s is what convert writes', async (source, sourceFormat) => {
-      const target = at(`target.${format}`);
-      const { required, fullyAllocated } = await measured(
-        at(source),
-        '--to',
-        format,
-        '--format',
-        sourceFormat,
-        ...words,
-      );
+      const target = at(fileName(format, 'target'));
+      const { required, fullyAllocated } = await measured(at(source), '--format', sourceFormat, ...words);
       await vdkit('convert', at(source), target, '--force', '--format', sourceFormat, ...words);
       const { size, blocks } = await stat(target);
       // A sparse raw file has the size of the disk whatever it holds.
-      const real = format === 'raw' && variant === null ? blocks * 512 : size;
-      expectClose(required, real, unitOf(options), 'required');
-      if (source === 'all.raw') expectClose(fullyAllocated, size, unitOf(options), 'fully allocated');
+      const sparse = format.fallback === true && one.variant !== 'fixed';
+      expectClose(required, sparse ? blocks * 512 : size, unit, 'required');
+      if (source === 'all.raw') expectClose(fullyAllocated, size, unit, 'fully allocated');
       await rm(target);
-      await rm(at('data.raw'), { force: true });
+      for (const name of filesOf(format, one)) await rm(at(name), { force: true });
     });
   });
 
@@ -130,23 +106,25 @@ describe('measure', () => {
     ]);
     expect(then.required).toBeLessThan(now.required);
   });
+});
 
-  describeWithPeers(['qemu-img'], 'beside qemu-img', (qemuImg) => {
-    const theirs = TARGETS.filter(([format, variant]) => format !== 'vdi' && variant === null);
-    it.each(theirs)('%s %s %s', async (format, _variant, options) => {
-      const config = options === '' ? [] : ['-o', options.replace('data.raw', at('data.raw'))];
-      const pairs = options === '' ? [] : options.split(',').flatMap((pair) => ['--option', pair]);
-      for (const [source, sourceFormat] of SOURCES) {
-        const args = ['measure', '--output=json', '-f', sourceFormat, '-O', format, ...config, at(source)];
-        const { required, 'fully-allocated': full } = JSON.parse(await qemuImg.run(...args));
-        const ours = await measured(at(source), '--to', format, '--format', sourceFormat, ...pairs);
-        // QEMU counts the tables of the whole disk in any case, and data that lies in a file of its own.
-        const data = options.includes('data_file') ? SIZE : 0;
-        // With room for metadata only it counts what the medium holds at first, and vdkit how long the file is.
-        const most = options.includes('preallocation=metadata') ? full : required;
-        expect(ours.required, `${source}: required`).toBeLessThanOrEqual(most * 1.01 + unitOf(options));
-        expectClose(ours.fullyAllocated + data, full, 2 * unitOf(options), `${source}: fully allocated`);
-      }
-    });
+const takesPart = ({ peer }: Pairing): boolean => peer.measure !== undefined;
+
+await describePairings('measure', takesPart, ({ format, kit, peer }) => {
+  const ways = [way(''), ...(kit.measured ?? [])];
+  it.each(ways.map((one) => ({ title: wayTitle(one), one })))('$title', async ({ one }) => {
+    const [target, unit] = [{ path: at(fileName(format, 'target')), way: one }, unitOf(format, one)];
+    for (const [source, sourceFormat] of SOURCES) {
+      const theirs = await peer.measure?.({ path: at(source), format: sourceFormat }, target);
+      if (theirs === undefined) throw new Error('the program does not measure');
+      const words = ['--to', format.name, '--format', sourceFormat, ...wordsOf(one)];
+      const ours = await measured(at(source), ...words);
+      // Programs count the tables of the whole disk in any case, and data that lies in a file of its own.
+      const data = filesOf(format, one).length * SIZE;
+      // With room for metadata only QEMU counts what the medium holds at first, and vdkit how long the file is.
+      const most = one.options.includes('preallocation=metadata') ? theirs.fullyAllocated : theirs.required;
+      expect(ours.required, `${source}: required`).toBeLessThanOrEqual(most * 1.01 + unit);
+      expectClose(ours.fullyAllocated + data, theirs.fullyAllocated, 2 * unit, `${source}: fully allocated`);
+    }
   });
 });

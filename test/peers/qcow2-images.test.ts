@@ -1,9 +1,6 @@
-/** QCOW2 against QEMU: whatever its programs make is read with the same content, size, and map. */
-import { mkdtemp, open, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Extent } from '../../src/disk/device.ts';
+/** QCOW2 by QEMU beyond the ways of the kit: chains, snapshots, bitmaps and compressed data, read as QEMU does. */
+import { open, truncate } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import type { DiskOpenOptions } from '../../src/disk/options.ts';
 import { compare } from '../../src/operations/compare-images.ts';
@@ -12,55 +9,26 @@ import { inspect } from '../../src/operations/inspect.ts';
 import { openDisk } from '../../src/operations/open.ts';
 import { Random } from '../../src/testing/random.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
-import { oneIn, randomBytes, rounds } from '../conformance/random.ts';
-import { hostile } from '../formats/qcow2/hostile.ts';
+import { oneIn, randomBytes } from '../conformance/random.ts';
+import { way } from '../formats/peer-kit.ts';
+import { qemuKit } from '../formats/qcow2/peers.ts';
+import { expectSameDisk, formatOf, useFolder } from './both-sides.ts';
+import { randomChanges } from './changes.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
-import { expectSameMap, type QemuRun } from './qemu-map.ts';
+import { writeByQemu } from './qemu.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 /** Many clusters of each size, the last one not whole. */
 const SIZE = 8 * MIB + 3 * 512;
-const COMMANDS = rounds(16, 200);
 const ALLOWED: DiskOpenOptions = { allow: ['same-directory'] };
 
-let folder: string;
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'vdkit-peers-'));
-});
-afterEach(() => rm(folder, { recursive: true, force: true }));
-const at = (name: string): string => join(folder, name);
+const at = useFolder();
 
 const CLUSTERS = Array.from({ length: 13 }, (_, index) => 2 ** (9 + index));
-/** Options of `qemu-img create`. */
-const KINDS = [
-  ...CLUSTERS.map((size) => `cluster_size=${size}`),
-  'compat=0.10',
-  'compat=0.10,cluster_size=4096',
-  ...[1, 2, 4, 8, 32, 64].map((bits) => `refcount_bits=${bits}`),
-  'lazy_refcounts=on',
-  'preallocation=metadata',
-  'preallocation=falloc',
-  'preallocation=full',
-  'extended_l2=on,cluster_size=16384',
-  'extended_l2=on',
-  'extended_l2=on,cluster_size=2097152',
-  'extended_l2=on,preallocation=metadata',
-  'data_file=data.raw',
-  'data_file=data.raw,extended_l2=on',
-  'data_file=data.raw,data_file_raw=on',
-];
 
 describe('qcow2', () => {
   describeWithPeers(['qemu-img', 'qemu-io'], 'written by qemu-io', (qemuImg, qemuIo) => {
-    it.each(KINDS)('%s', async (options) => {
-      // The data file is named as it is written here: relative names would follow the working directory.
-      const absolute = options.replace('data.raw', at('data.raw'));
-      await qemuImg.run('create', '-q', '-f', 'qcow2', '-o', absolute, at('disk.qcow2'), String(SIZE));
-      await change(qemuIo, at('disk.qcow2'), 1);
-      await expectSame(qemuImg, at('disk.qcow2'));
-    });
-
     it.each(['compat=1.1', 'compat=0.10', 'extended_l2=on', 'cluster_size=512'])(
       'a chain of three, %s',
       async (options) => {
@@ -127,22 +95,6 @@ describe('qcow2', () => {
     });
   });
 
-  describeWithPeers(['qemu-img'], 'put together for other suites', (qemuImg) => {
-    it('is sound for QEMU, and reads the same', async () => {
-      const image = at('disk.qcow2');
-      for (const { name, bytes, beside } of await hostile.samples()) {
-        // QEMU looks for data files from where it runs, not from where the image is.
-        if (name === 'external data file') continue;
-        for (const file of [{ name: 'disk.qcow2', bytes }, ...beside]) await writeFile(at(file.name), file.bytes);
-        const report = JSON.parse(await qemuImg.run('check', '--output=json', '-f', 'qcow2', image));
-        expect(report, name).toMatchObject({ 'check-errors': 0 });
-        expect(report, name).not.toHaveProperty('corruptions');
-        expect(report, name).not.toHaveProperty('leaks');
-        await expectSame(qemuImg, image);
-      }
-    });
-  });
-
   describeWithPeers(['qemu-img'], 'converted by qemu-img', (qemuImg) => {
     const zlib = CLUSTERS.map((size) => `cluster_size=${size}`);
     const kinds = [...oneIn(2, zlib), ...oneIn(2, zlib, 1).map((options) => `${options},compression_type=zstd`)];
@@ -178,22 +130,8 @@ describe('qcow2', () => {
   });
 });
 
-/** Writes, zeroes and discards, at random places; some of them whole clusters, most of them not. */
-async function change(qemuIo: PeerProgram, image: string, seed: number, format = 'qcow2', size = SIZE): Promise<void> {
-  const random = new Random(seed);
-  const commands: string[] = [];
-  for (let round = 0; round < COMMANDS; round++) {
-    const unit = round % 3 === 0 ? 65_536 : 512;
-    const units = Math.floor(size / unit);
-    const first = random.below(units);
-    const length = Math.min(1 + random.below(round % 5 === 0 ? 1600 : 40), units - first) * unit;
-    const how = ['write -P 1', 'write -P 2', 'write -P 3', 'write -z', 'write -z -u', 'discard'][random.below(6)] ?? '';
-    commands.push(
-      '-c',
-      `${how.replace('write', 'write -q').replace('discard', 'discard -q')} ${first * unit} ${length}`,
-    );
-  }
-  await qemuIo.run('-f', format, '-t', 'unsafe', '-d', 'unmap', ...commands, image);
+function change(qemuIo: PeerProgram, image: string, seed: number, format = 'qcow2', size = SIZE): Promise<void> {
+  return writeByQemu(qemuIo, ['-f', format, image], randomChanges(seed, size));
 }
 
 const TEXT = Uint8Array.from({ length: 300 * KIB }, (_, index) => (index % 251) >> 3);
@@ -215,19 +153,10 @@ async function writeMixed(path: string, size: number): Promise<void> {
 }
 
 /** Content, size and map are what QEMU finds. */
-async function expectSame(qemuImg: PeerProgram, image: string): Promise<void> {
-  const info = JSON.parse(await qemuImg.run('info', '--output=json', '-f', 'qcow2', image));
-  const wanted = at('expected.raw');
-  await qemuImg.run('convert', '-f', 'qcow2', '-O', 'raw', image, wanted);
-  await using disk = await openDisk(image, ALLOWED);
-  expect(disk.size).toBe(info['virtual-size']);
-  expect(disk.blockSize).toBe(info['cluster-size']);
-  expect(disk.warnings).toEqual([]);
-  await expectContent(disk, wanted);
-  const theirs: QemuRun[] = JSON.parse(await qemuImg.run('map', '--output=json', '-f', 'qcow2', image));
-  const ours: Extent[] = [];
-  for await (const extent of disk.extents()) ours.push(extent);
-  expectSameMap(ours, theirs);
+async function expectSame(qemuImg: PeerProgram, path: string): Promise<void> {
+  const [image, peer] = [{ path, way: way('') }, qemuKit.start(qemuImg)];
+  await peer.toRaw?.(image, at('expected.raw'));
+  await expectSameDisk({ format: formatOf('qcow2'), peer }, image, at('expected.raw'));
 }
 
 async function expectContent(disk: ChainDisk, raw: string): Promise<void> {

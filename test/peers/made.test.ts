@@ -1,0 +1,174 @@
+/**
+ * Images made in every way of a format's kit, by vdkit and by each program, and written by both in turn: after every
+ * step both find the image sound, with the same content, size and map. On the command line, as people do it.
+ */
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { Disk } from '../../src/index.ts';
+import { Random } from '../../src/testing/random.ts';
+import { expectSameBytes } from '../conformance/expect-bytes.ts';
+import { oneIn, randomBytes } from '../conformance/random.ts';
+import { type MakeWay, type PeerImage, wayTitle } from '../formats/peer-kit.ts';
+import {
+  describePairings,
+  expectSameDisk,
+  expectSameForBoth,
+  fileName,
+  filesOf,
+  openOptions,
+  type Pairing,
+  useFolder,
+  vdkit,
+  waysOf,
+  wordsOf,
+} from './both-sides.ts';
+import { applyChanges, plainChanges, randomChanges, withDiscards } from './changes.ts';
+
+const MIB = 1024 * 1024;
+/** The last unit is not whole. */
+const SIZE = 5 * MIB + 3 * 512;
+/** Many units of each size. */
+const LARGER = 8 * MIB + 3 * 512;
+
+const titled = (ways: readonly MakeWay[]) => ways.map((way) => ({ title: wayTitle(way), way }));
+
+const takesPart = ({ kit }: Pairing): boolean => waysOf(kit).length > 0;
+
+await describePairings('ways to make an image', takesPart, (pairing) => {
+  const { format, kit, rules, peer, readable, makeable } = pairing;
+  const at = useFolder();
+  const wanted = new Uint8Array(SIZE);
+  const expected = (): string => at('expected.raw');
+  const imageOf = (way: MakeWay): PeerImage => ({ path: at(fileName(format)), way });
+  const every = kit.waysEvery ?? 1;
+  const alone = (ways: readonly MakeWay[]) => ways.filter(({ over }) => !over);
+  const over = (ways: readonly MakeWay[]) => ways.filter((way) => way.over);
+
+  const both = async (image: PeerImage): Promise<void> => {
+    await writeFile(expected(), wanted);
+    await expectSameForBoth(pairing, image, wanted, expected());
+  };
+  /** Each writes where the other stopped. */
+  const inTurn = async (image: PeerImage): Promise<void> => {
+    await writeOurs(pairing, image, wanted, 1);
+    await both(image);
+    if (peer.write === undefined) return;
+    const changes = plainChanges(102, SIZE);
+    await peer.write(image, changes);
+    applyChanges(changes, wanted);
+    await both(image);
+    await writeOurs(pairing, image, wanted, 3);
+    await both(image);
+  };
+  const makeOurs = ({ path, way }: PeerImage, parent?: string) => {
+    const size = parent === undefined ? [String(SIZE)] : ['--parent', parent];
+    return vdkit('create', path, ...size, '--to', format.name, ...wordsOf(way));
+  };
+  const makeTheirs = async (image: PeerImage, parent?: string, size = SIZE): Promise<void> => {
+    if (peer.make === undefined) throw new Error(`${rules.name} makes no images`);
+    await peer.make(image, size, parent);
+  };
+  /** A parent with a hole. */
+  const makeParent = async (): Promise<string> => {
+    const name = at(fileName(format, 'base'));
+    const base = randomBytes(new Random(9), SIZE).fill(0, MIB, 2 * MIB);
+    await vdkit('create', name, String(SIZE), '--to', format.name);
+    await using disk = await Disk.open(name, { mode: 'write', format: format.name });
+    await disk.write(0, base);
+    wanted.set(base);
+    return name;
+  };
+
+  const ours = titled(oneIn(every, alone(readable)));
+  it.runIf(ours.length > 0).each(ours)('made by vdkit, $title', async ({ way }) => {
+    wanted.fill(0);
+    await makeOurs(imageOf(way));
+    await expectOptions(pairing, imageOf(way));
+    await inTurn(imageOf(way));
+  });
+
+  const theirs = peer.make === undefined ? [] : titled(alone(makeable));
+  it.runIf(theirs.length > 0).each(oneIn(every, theirs, 1))('made by it, $title', async ({ way }) => {
+    wanted.fill(0);
+    await makeTheirs(imageOf(way));
+    await inTurn(imageOf(way));
+  });
+
+  const written = peer.write === undefined ? [] : theirs;
+  it.runIf(written.length > 0).each(written)('made and written by it, $title', async ({ way }) => {
+    const [image, model] = [imageOf(way), new Uint8Array(LARGER)];
+    await makeTheirs(image, undefined, LARGER);
+    const changes = randomChanges(1, LARGER);
+    await peer.write?.(image, changes);
+    applyChanges(changes, model);
+    await writeFile(expected(), model);
+    await peer.toRaw?.(image, expected());
+    const found = await readFile(expected());
+    expectSameBytes(found, withDiscards(changes, model, found), 'what the program wrote');
+    await expectSameDisk(pairing, image, expected());
+  });
+
+  const stacked = titled(over(readable));
+  it.runIf(stacked.length > 0).each(stacked)('$title, made by either', async ({ way }) => {
+    const image = imageOf(way);
+    const makers = makeable.includes(way) && peer.make !== undefined ? [makeOurs, makeTheirs] : [makeOurs];
+    for (const make of makers) {
+      await makeParent();
+      await make(image, make === makeOurs ? at(fileName(format, 'base')) : fileName(format, 'base'));
+      await both(image);
+      await inTurn(image);
+      for (const name of [...filesOf(format, way), fileName(format), fileName(format, 'base')]) {
+        await rm(at(name), { force: true });
+      }
+    }
+  });
+
+  const refusals = waysOf(kit).map((way) => ({ title: wayTitle(way), way }));
+  const unread = refusals.flatMap(({ title, way }) => {
+    const why = rules.cannot(way, 'read');
+    return why === null ? [] : [{ title, way, why }];
+  });
+  it.runIf(unread.length > 0).each(unread)('cannot read $title: $why', async ({ way }) => {
+    wanted.fill(0);
+    await makeOurs(imageOf(way), way.over ? await makeParent() : undefined);
+    await writeOurs(pairing, imageOf(way), wanted, 1);
+    await expect(both(imageOf(way))).rejects.toThrow();
+  });
+
+  const unmade = refusals.flatMap(({ title, way }) => {
+    const why = peer.make === undefined ? null : rules.cannot(way, 'make');
+    return why === null ? [] : [{ title, way, why }];
+  });
+  it.runIf(unmade.length > 0).each(unmade)('cannot make $title: $why', async ({ way }) => {
+    if (way.over) await makeParent();
+    await expect(makeTheirs(imageOf(way), way.over ? fileName(format, 'base') : undefined)).rejects.toThrow();
+  });
+});
+
+/** All options of an image by vdkit are what the program reports. Preallocation leaves no mark in an image. */
+async function expectOptions({ format, peer }: Pairing, image: PeerImage): Promise<void> {
+  if (peer.options === undefined || image.way.options === '') return;
+  const reported = await peer.options(image);
+  for (const pair of image.way.options.split(',')) {
+    const [key = '', value = ''] = pair.split('=');
+    const { role } = format.configKeys.find(({ name }) => name === key) ?? {};
+    if (role !== 'preallocation') expect(reported[key], key).toBe(value);
+  }
+}
+
+async function writeOurs({ format }: Pairing, image: PeerImage, wanted: Uint8Array, seed: number): Promise<void> {
+  const random = new Random(seed);
+  await using disk = await Disk.open(image.path, { mode: 'write', ...openOptions(format, image) });
+  for (let n = 0; n < 20; n++) {
+    const offset = random.below(SIZE - 512);
+    const length = Math.min(1 + random.below(n % 4 === 0 ? 600_000 : 9000), SIZE - offset);
+    if (n % 5 === 4) {
+      await disk.zero(offset, length);
+      wanted.fill(0, offset, offset + length);
+    } else {
+      const bytes = randomBytes(random, length);
+      await disk.write(offset, bytes);
+      wanted.set(bytes, offset);
+    }
+  }
+}
