@@ -20,9 +20,14 @@ export function findDocProblems() {
 /** Sources of the package's entry points, from its exports map. */
 function entryPoints() {
   const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  const sourceOf = (target) => target.replace('./dist/', 'src/').replace(/\.js$/, '.ts');
+  // Null: a folder of a pattern that is not an entry point.
+  const excluded = Object.keys(exports).filter((name) => exports[name] === null);
+  const closed = excluded.map((name) => join(ROOT, 'src', name, 'index.ts'));
   return Object.values(exports)
-    .filter((target) => typeof target === 'object')
-    .flatMap(({ default: built }) => matching(built.replace('./dist/', 'src/').replace(/\.js$/, '.ts')));
+    .filter((target) => typeof target === 'object' && target !== null)
+    .flatMap(({ default: built }) => matching(sourceOf(built)))
+    .filter((entry) => !closed.includes(entry));
 }
 
 /** The files of a pattern with one `*`, which stands for a folder. */

@@ -7,6 +7,7 @@ export function missingFiles({ bin = {}, exports = {}, imports = {} }, paths) {
 }
 
 function targetsOf(value) {
+  if (value === null) return [];
   return typeof value === 'string' ? [value] : Object.values(value).flatMap(targetsOf);
 }
 

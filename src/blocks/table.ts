@@ -180,7 +180,7 @@ export async function scanEntries(
   visit: (value: number, index: number) => void,
   { signal }: OperationOptions = {},
 ): Promise<void> {
-  const turns = new Turns(signal, 'Reading the block map');
+  const turns = new Turns(signal, 'Reading the image');
   const buffer = new Uint8Array(Math.min(PIECE_BYTES, count * form.bytes));
   const view = new DataView(buffer.buffer);
   for (let index = 0; index < count; ) {
@@ -201,7 +201,7 @@ export async function writeEntries(
 ): Promise<void> {
   const perPiece = PIECE_BYTES / form.bytes;
   for (let index = start; index < end; ) {
-    throwIfAborted(signal, 'The resize');
+    throwIfAborted(signal, 'Changing the image');
     const stop = Math.min(end, alignDown(index, perPiece) + perPiece);
     const first = alignDown(fileOffset + index * form.bytes, SECTOR);
     const bytes = new Uint8Array(alignUp(fileOffset + stop * form.bytes, SECTOR) - first);

@@ -53,24 +53,27 @@ export function parentNames({ parent }: Pick<ImageInfo, 'parent'>): readonly str
   return parent?.names ?? [];
 }
 
-/** Verdict about one of several candidates: without the UUID that the child stores an image is another one. */
-export function judgeCandidate(child: Pick<Image, 'info' | 'judgeParent'>, found: ParentIdentity): ParentVerdict {
-  if (child.judgeParent !== undefined) return child.judgeParent(found);
-  const { parentUuid, parentModificationUuid } = child.info;
-  if (found.uuid === null || found.uuid !== parentUuid) return 'other';
-  return parentModificationUuid === null || parentModificationUuid === found.modificationUuid ? 'same' : 'changed';
+/** Treatment of identities that an image does not have. */
+export interface JudgeOptions {
+  /**
+   * An identity that the child stores and the image lacks counts as different. For a choice among several images; for
+   * the one that was opened as the parent, what one of the two does not store does not count (the default).
+   */
+  readonly requireStored?: boolean | undefined;
 }
 
-/** Verdict about the image that was opened as the parent: what one of the two does not store does not count. */
-export function judgeParent(child: Pick<Image, 'info' | 'judgeParent'>, found: ParentIdentity): ParentVerdict {
+/** Verdict about an image as the parent of another. */
+export function judgeParent(
+  child: Pick<Image, 'info' | 'judgeParent'>,
+  found: ParentIdentity,
+  { requireStored = false }: JudgeOptions = {},
+): ParentVerdict {
   if (child.judgeParent !== undefined) return child.judgeParent(found);
   const { parentUuid, parentModificationUuid, parent } = child.info;
+  const differ = (stored: string | null | undefined, own: string | null | undefined): boolean =>
+    typeof stored === 'string' && (requireStored || typeof own === 'string') && stored !== own;
   if (differ(parentUuid, found.uuid)) return 'other';
   const sameUuid = parentUuid !== null && found.uuid !== null;
   if (sameUuid && differ(parentModificationUuid, found.modificationUuid)) return 'changed';
   return differ(parent?.contentId, found.contentId) ? 'changed' : 'same';
-}
-
-function differ(stored: string | null | undefined, found: string | null | undefined): boolean {
-  return typeof stored === 'string' && typeof found === 'string' && stored !== found;
 }

@@ -15,7 +15,7 @@ import { type FileAttributes, isPromise, type Source } from '../storage/contract
 import { denyAll } from '../storage/gate.ts';
 import { differenceWithin } from './compare.ts';
 import { type CopyOptions, type CopyResult, parallelFor, type StartedCopy, startCopy } from './copy-engine.ts';
-import { type StagedImage, stageImage, targetFormat } from './create.ts';
+import { holdParent, type StagedImage, stageImage, targetFormat } from './create.ts';
 import { refuseCut } from './cut.ts';
 import { lostOf } from './lost.ts';
 import { openIn, stackTools } from './open.ts';
@@ -100,6 +100,19 @@ export async function convertNew(
   options: Resolved<ConvertOptions>,
   continues?: FileAttributes,
 ): Promise<ConvertResult> {
+  const { parent } = options;
+  if (parent === undefined) return convertOver(undefined, source, place, options, continues);
+  await using held = await holdParent(parent, options);
+  return await convertOver(held.source, source, place, options, continues);
+}
+
+async function convertOver(
+  parent: Source | undefined,
+  source: BlockDevice,
+  place: Source,
+  options: Resolved<ConvertOptions>,
+  continues: FileAttributes | undefined,
+): Promise<ConvertResult> {
   const { size = source.size, shrink, environment, parentChain } = options;
   const { signal } = environment;
   await refuseCut(source, { size, path: source.label, shrink, signal });
@@ -118,11 +131,12 @@ export async function convertNew(
         keep,
         sources,
         parentChain,
+        parent,
         continues,
       },
     );
     try {
-      const disk = await targetDisk(made, options);
+      const disk = await targetDisk(made, parent, options);
       const copied = await copyAndClose(source, disk, options, copy);
       const lost = await made.staged.publish();
       return {
@@ -142,7 +156,11 @@ export async function convertNew(
 }
 
 /** The new image as a disk, over its parents if it has any. Takes over the image. */
-async function targetDisk(made: StagedImage, options: Resolved<ConvertOptions>): Promise<ChainDisk> {
+async function targetDisk(
+  made: StagedImage,
+  parent: Source | undefined,
+  options: Resolved<ConvertOptions>,
+): Promise<ChainDisk> {
   const name = made.target.name;
   const last: OpenedImage = {
     image: made.image,
@@ -158,8 +176,8 @@ async function targetDisk(made: StagedImage, options: Resolved<ConvertOptions>):
   };
   const opened = [last];
   try {
-    const { environment, parent, parentChain, parentFormat, forceShare } = options;
-    const below = parent === undefined ? [] : entryList(parentChain ?? parent);
+    const { environment, parentChain = [], parentFormat, forceShare } = options;
+    const below = parent === undefined ? [] : entryList([...parentChain.slice(0, -1), parent]);
     const warnings = await openParents(opened, below, {
       environment,
       forceShare,

@@ -3,14 +3,14 @@ import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { type Environment, type Resolved, resolve } from '../disk/open/environment.ts';
 import { checkFormatConfig, checkVariants } from '../disk/open/format-options.ts';
-import { locked, takesLocks } from '../disk/open/locking.ts';
+import { type LockingOptions, locked, takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import { keysOfNamed, mainStorage } from '../disk/open/parts.ts';
 import type { CreateImageOptions, ImageSource, InspectReport } from '../disk/options.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
 import { ofParent } from '../image/probe.ts';
-import type { FileAttributes, Source, Storage } from '../storage/contract.ts';
+import type { FileAttributes, Source } from '../storage/contract.ts';
 import { type Staged, stageTarget } from '../storage/staging.ts';
 import { refuseChainTarget } from './chain-files.ts';
 import { inspectImage } from './inspect.ts';
@@ -80,6 +80,8 @@ export interface StageHow {
   readonly keep?: ReadonlySet<string> | undefined;
   /** All images below it, base first, if they cannot be found by links. */
   readonly parentChain?: readonly ImageSource[] | undefined;
+  /** The parent, held by the caller: see {@link holdParent}. */
+  readonly parent?: Source | undefined;
   /** File that the image continues: it gets its attributes and times. */
   readonly continues?: FileAttributes | undefined;
   /** Attributes of the files whose content goes into it. */
@@ -94,28 +96,38 @@ export async function stageImage(
 ): Promise<StagedImage> {
   const { environment } = options;
   throwIfAborted(environment.signal, 'Creating the image');
+  if (how.parent === undefined && options.parent !== undefined) {
+    await using held = await holdParent(options.parent, options);
+    return await stageImage(source, options, { ...how, parent: held.source });
+  }
   const format = targetFormat(source, options);
   checkVariants(format, options.variant ?? []);
   checkFormatConfig(format, options.config ?? {}, 'create');
   const keep = new Set(how.keep);
-  if (options.force === true && options.parent !== undefined) {
+  if (options.force === true && how.parent !== undefined) {
     const below = { environment, format: options.parentFormat, chain: how.parentChain };
-    const needed = await refuseChainTarget(source, options.parent, below);
+    const needed = await refuseChainTarget(source, how.parent, below);
     for (const key of needed) keep.add(key);
   }
-  const parent = await lockedParent(options);
-  try {
-    return await stageLocked(source, format, options, { ...how, keep });
-  } finally {
-    await parent?.close();
-  }
+  return stageLocked(source, format, options, { ...how, keep });
 }
 
-/** Locks the parent while an image over it is created; null when there is nothing to lock. */
-async function lockedParent(options: Resolved<CreateImageOptions>): Promise<Storage | null> {
-  if (options.parent === undefined || !takesLocks(options)) return null;
-  const { provider, name } = options.environment.sourceOf(options.parent);
-  return locked(await provider.open(name, 'read'), 'shared');
+/** A parent with its file open, and locked while an image over it is made. */
+export interface HeldParent extends AsyncDisposable {
+  readonly source: Source;
+}
+
+/** Opens the file of a parent once, for all that looks at it. One that is not a file is opened when it is looked at. */
+export async function holdParent(parent: ImageSource, options: LockingOptions): Promise<HeldParent> {
+  const source = options.environment.sourceOf(parent);
+  const free = { source, [Symbol.asyncDispose]: async () => {} };
+  if (source.configuration !== undefined) return free;
+  const { provider, name } = source;
+  const info = await provider.lookUp(name);
+  if (info?.kind === 'directory') return free;
+  const opened = await provider.open(name, 'read');
+  const storage = takesLocks(options) ? await locked(opened, 'shared') : opened;
+  return { source: { ...source, storage }, [Symbol.asyncDispose]: () => storage.close() };
 }
 
 async function stageLocked(
@@ -125,7 +137,7 @@ async function stageLocked(
   how: StageHow,
 ): Promise<StagedImage> {
   const warnings: string[] = [];
-  const create = await createOptions(format, options, warnings);
+  const create = await createOptions(format, options, how.parent, warnings);
   await format.plan?.(create);
   const { force = false, environment } = options;
   const { lock } = environment;
@@ -161,9 +173,10 @@ async function partsOfOld(
 async function createOptions(
   format: Format,
   options: Resolved<CreateImageOptions>,
+  held: Source | undefined,
   warnings: string[],
 ): Promise<FormatCreateOptions> {
-  const parent = await parentOf(format, options, warnings);
+  const parent = held === undefined ? null : await parentOf(format, held, options, warnings);
   const size = options.size ?? parent?.size;
   if (size === undefined) {
     throw new ImageError('invalid-argument', 'The size of the new disk is missing', {
@@ -193,14 +206,13 @@ interface ParentFacts {
 
 async function parentOf(
   format: Format,
+  source: Source,
   options: Resolved<CreateImageOptions>,
   warnings: string[],
-): Promise<ParentFacts | null> {
-  if (options.parent === undefined) return null;
+): Promise<ParentFacts> {
   if (!format.capabilities.diff) {
     throw new ImageError('unsupported', `Format ${format.name} has no differencing images`);
   }
-  const source = options.environment.sourceOf(options.parent);
   const environment = options.environment.with({ allow: 'none', lock: false });
   const how = { environment, format: options.parentFormat, mode: 'read', infoOnly: true } as const;
   const opened = await openImage(source, how).catch((error: unknown) => {

@@ -16,8 +16,11 @@ import type { Registry } from '../image/registry.ts';
 import type { StorageProvider, StorageScheme } from '../storage/contract.ts';
 import { countedCache, countedFilter, countedFormat, type Uses } from './counted.ts';
 
-/** Version of the plugin interface; raised by incompatible changes. */
-export const PLUGIN_VERSION = 1;
+/**
+ * Version of the plugin interface; raised by incompatible changes. 2: formats receive open files instead of names, and
+ * are completed from a definition; the register has `plainInfo`, `PlainImage` and `registerScheme`.
+ */
+export const PLUGIN_VERSION = 2;
 /** Prefix of plugin files in a directory. */
 const PREFIX = 'VDPlugin';
 const EXTENSIONS: readonly string[] = ['.js', '.mjs'];

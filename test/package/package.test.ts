@@ -149,6 +149,10 @@ describe('the packed package', () => {
        const bytes = new Uint8Array(4);
        await again.read(999, bytes);
        await again.close();
+       for (const name of ['recognised', 'vci']) {
+         const code = await import('vdkit/formats/' + name).catch((error) => error.code);
+         if (code !== 'ERR_PACKAGE_PATH_NOT_EXPORTED') throw new Error(name + ' is not a format, and is exported');
+       }
        console.log([...bytes].join(), typeof recordCrashRun, vdi.name, new Plugins(defaultRegistry()).list.length);`,
     );
     expect(node([script]).trim()).toBe('0,1,2,3 function vdi 0');

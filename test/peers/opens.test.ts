@@ -56,9 +56,12 @@ describeWithPeers(['strace'], 'commands open each file once', (strace) => {
   describe.each(['vdi', 'qcow2'])('%s', (format) => {
     const name = `disk.${format}`;
     const child = `child.${format}`;
+    // A child that knows its parent by UUID: the headers of all files beside it are looked at, without a lock, before
+    // one of them is opened. Only so many handles as there are images are ever held.
+    const found = format === 'vdi' ? 2 : 1;
 
     beforeEach(async () => {
-      for (const file of [name, child, 'out.vdi']) await rm(at(file), { force: true });
+      for (const file of [name, child, 'out.vdi', 'new.qcow2']) await rm(at(file), { force: true });
       await make('create', at(name), '64M');
       await make('create', at(child), '--parent', at(name));
     });
@@ -72,11 +75,16 @@ describeWithPeers(['strace'], 'commands open each file once', (strace) => {
       await expectOpens(['resize', at(name), '+1M'], { [name]: 1 });
     });
 
+    it('the parent of a new image', async () => {
+      await expectOpens(['create', at('new.qcow2'), '--parent', at(name)], { [name]: 1 });
+      // Once as the parent of the new image; the others belong to the chain of the source.
+      await expectOpens(['convert', at(child), at('out.vdi'), '--to', 'vdi', '--parent', at(name)], {
+        [name]: found + 1,
+      });
+    });
+
     it('a chain', async () => {
-      // A child that knows its parent by UUID: the headers of all files beside it are looked at, without a lock, before
-      // one of them is opened. Only so many handles as there are images are ever held.
-      const found = format === 'vdi' ? 2 : 1;
-      await expectOpens(['info', at(child)], { [child]: 1, [name]: found });
+      await expectOpens(['info', at(child)], { [child]: 1, [name]: 1 });
       // The parent is not looked at.
       await expectOpens(['check', at(child)], { [child]: 1, [name]: 0 });
       await expectOpens(['map', at(child)], { [child]: 1, [name]: found });
@@ -84,7 +92,7 @@ describeWithPeers(['strace'], 'commands open each file once', (strace) => {
       // Once for each of the two disks.
       await expectOpens(['compare', at(child), at(name)], { [child]: 1, [name]: found + 1 });
       await expectOpens(['resize', at(child), '+1M'], { [child]: 1, [name]: found });
-      await expectOpens(['info', '--backing-chain', at(child)], { [child]: 1 });
+      await expectOpens(['info', '--backing-chain', at(child)], { [child]: 1, [name]: 1 });
     });
   });
 

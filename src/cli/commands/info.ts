@@ -6,6 +6,7 @@ import type { DiskOpenOptions, ImageReport, ImageSource, InspectReport } from '.
 import { type ImageError, isImageError } from '../../errors.ts';
 import { type DetectedFormat, detectFormat, inspect } from '../../operations/inspect.ts';
 import type { Source } from '../../storage/contract.ts';
+import { HeldFiles } from '../../storage/held-files.ts';
 import type { PartitionTable } from '../../vfs/partitions/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT } from '../failure.ts';
@@ -17,12 +18,15 @@ export async function run(context: CommandContext): Promise<number> {
   const wantsChain = context.options.flag('backing-chain');
   const options = openOptions(context);
   await using place = await placedImage(context, 0, 'look');
-  await using file = await openedOnce(place.source, options);
-  const report = await inspectOr(file.source, { ...options, chain: wantsChain }, (found, error) =>
-    printUnopened(context, file.source, found, error),
+  const source = Environment.of(options).sourceOf(place.source);
+  // Metadata and content are read through one handle, so both are of one file.
+  await using files = new HeldFiles(source.provider);
+  const image: Source = { ...source, provider: files.provider };
+  const report = await inspectOr(image, { ...options, chain: wantsChain }, (found, error) =>
+    printUnopened(context, image, found, error),
   );
   if (report === null) return EXIT.done;
-  const table = await partitionsOf(context, file.source, report);
+  const table = await partitionsOf(context, image, report);
   const chain = report.chain ?? [];
   if (context.json) {
     const parents = wantsChain ? { chain: chain.map(reportDocument) } : {};
@@ -36,18 +40,6 @@ export async function run(context: CommandContext): Promise<number> {
   const warnings = wantsChain ? chain.flatMap((one) => one.warnings) : report.warnings;
   for (const warning of [...warnings, ...(table?.warnings ?? [])]) context.warn(warning);
   return EXIT.done;
-}
-
-/** Metadata and content are read through one handle, so both are of one file. Whatever cannot be opened is reported later. */
-async function openedOnce(image: ImageSource, options: DiskOpenOptions): Promise<{ source: Source } & AsyncDisposable> {
-  const source = Environment.of(options).sourceOf(image);
-  try {
-    const storage = await source.provider.open(source.name, 'read');
-    return { source: { ...source, storage }, [Symbol.asyncDispose]: () => storage.close() };
-  } catch (error) {
-    if (!isImageError(error)) throw error;
-    return { source, [Symbol.asyncDispose]: async () => {} };
-  }
 }
 
 type Unopened = (found: DetectedFormat, error: ImageError) => Promise<void>;

@@ -7,7 +7,7 @@
  */
 import { describeError, ImageError, printable } from '../../errors.ts';
 import type { ParentIdentity } from '../../image/contract.ts';
-import { judgeCandidate, parentNames } from '../../image/parent.ts';
+import { judgeParent, type ParentVerdict, parentNames } from '../../image/parent.ts';
 import type { Source } from '../../storage/contract.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { DiskOpenOptions } from '../options.ts';
@@ -58,14 +58,14 @@ export class ParentSearch {
     const { child, opened } = orphan;
     const own = new Set(opened.map(({ key }) => key));
     const named = await this.#named(child);
-    const right = named.find(({ key, info }) => judgeCandidate(child.image, info) === 'same' && !own.has(key));
+    const right = named.find(({ key, info }) => judgeCandidate(child, info) === 'same' && !own.has(key));
     if (right !== undefined) return { parent: await this.#open(right, orphan), doubt: null };
     const around = await this.#around(child, opened);
     const { candidates, complete } = around;
     const all = [...named.filter((one) => !candidates.some(({ key }) => key === one.key)), ...candidates];
-    const fitting = all.filter(({ info }) => judgeCandidate(child.image, info) !== 'other');
+    const fitting = all.filter(({ info }) => judgeCandidate(child, info) !== 'other');
     const possible = fitting.filter(({ key }) => !own.has(key));
-    const same = possible.filter(({ info }) => judgeCandidate(child.image, info) === 'same');
+    const same = possible.filter(({ info }) => judgeCandidate(child, info) === 'same');
     const best = distinct(same.length > 0 ? same : possible);
     const [taken] = best;
     if (taken === undefined) throw notFound(orphan, fitting.length > 0, around);
@@ -118,6 +118,11 @@ export class ParentSearch {
     if (found === null) throw notFound(orphan, false, { complete: true });
     return found;
   }
+}
+
+/** Verdict about one of several images: it must have every identity that the child stores. */
+function judgeCandidate({ image }: OpenedImage, found: ParentIdentity): ParentVerdict {
+  return judgeParent(image, found, { requireStored: true });
 }
 
 /** Names of one file count as one candidate. */
@@ -176,7 +181,7 @@ async function openCandidate(
     if (guessed || !format.capabilities.read) return null;
     const chosen = { format, recognisedBy: answer.reason, guessed, warnings: [] };
     const found = await file.open(chosen, { settings: settingsOf(options) });
-    if (judgeCandidate(child.image, found.image.info) !== 'other') return found;
+    if (judgeCandidate(child, found.image.info) !== 'other') return found;
     await found.image.close();
     return null;
   });
