@@ -188,6 +188,7 @@ function unlinked(): Sample[] {
 
 export const kit: FormatKit = {
   format: 'bochs',
+  golden: { without: 'no program makes them here' },
   hostile,
   unlinked,
   peers: async () => {

@@ -2,7 +2,10 @@
  * Everything that the test suites need to know of one format. `test/formats/<name>.ts` exports one such object as `kit`;
  * the suites run over all formats of the registry, each with its kit.
  */
+
+import type { InspectReport } from '../../src/disk/options.ts';
 import type { Config } from '../../src/image/contract.ts';
+import type { GoldenImage } from '../golden/manifest.ts';
 import type { HostileKit, Sample } from '../hostile/descriptor.ts';
 import type { Shape } from '../model/scenario.ts';
 import type { CrashKit } from './crash-kit.ts';
@@ -22,6 +25,8 @@ export interface FormatKit {
   readonly sized?: readonly MakeWay[];
   /** Ways whose targets are measured before a conversion, beside the variants. */
   readonly measured?: readonly MakeWay[];
+  /** Images that other programs made; or the reason why none lie in `test/golden/`. */
+  readonly golden: GoldenKit | { readonly without: string };
   /** Files that are wrong on purpose; or the reason why none of this format can be. */
   readonly hostile: HostileKit | { readonly without: string };
   /**
@@ -34,6 +39,13 @@ export interface FormatKit {
   unlinked?(): readonly Sample[];
   /** Other programs that have the format. Loaded when they are needed, since they run on Node only. */
   peers?(): Promise<readonly PeerKit[]>;
+}
+
+/** The images of a folder of `test/golden/`. Content, sizes, chain and allocation are compared for all formats. */
+export interface GoldenKit {
+  readonly folder: string;
+  /** What an image's report must have beside that, by its entry in the manifest: UUIDs, variants, details. */
+  facts(image: GoldenImage): Partial<InspectReport>;
 }
 
 /** Models of images with options of the format, beside those of all formats. */

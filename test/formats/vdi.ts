@@ -8,6 +8,12 @@ import { ways } from './vdi/ways.ts';
 export const kit: FormatKit = {
   format: 'vdi',
   units: (bytes) => ({ AllocationBlockSize: bytes, DataAlignment: 512 }),
+  golden: {
+    folder: 'vdi',
+    facts: ({ uuid, parentUuid, modificationUuid, parentModificationUuid }) => {
+      return { uuid, parentUuid, modificationUuid, parentModificationUuid };
+    },
+  },
   hostile,
   crash: async () => (await import('./vdi/crash.ts')).crash,
   ways,

@@ -1,10 +1,12 @@
-/** Images that other programs wrote read as their manifest says. Every folder with a manifest takes part by itself. */
+/** Images that other programs wrote read as their manifest says, and as the kit of their format adds. */
 import { createHash } from 'node:crypto';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';
+import type { InspectReport } from '../../src/disk/options.ts';
 import { isImageError } from '../../src/errors.ts';
 import { inspect } from '../../src/operations/inspect.ts';
 import { openDisk } from '../../src/operations/open.ts';
+import { KITS } from '../conformance/kits.ts';
 import { expectedContent, fillPattern } from './content.ts';
 import { type GoldenImage, GoldenSet, goldenFolders, type Run } from './manifest.ts';
 
@@ -23,7 +25,13 @@ describe('content rule', () => {
   });
 });
 
-describe.each(goldenFolders())('%s', (folder) => {
+const KNOWN = KITS.flatMap(({ format, golden }) => ('without' in golden ? [] : [{ format, ...golden }]));
+
+it('every folder belongs to the kit of a format', () => {
+  expect(goldenFolders()).toEqual(KNOWN.map(({ folder }) => folder).sort());
+});
+
+describe.each(KNOWN)('$format', ({ format, folder, facts }) => {
   const set = new GoldenSet(folder);
   afterAll(() => set.dispose());
 
@@ -32,7 +40,8 @@ describe.each(goldenFolders())('%s', (folder) => {
 
   it.each(sound)('$file', async (image) => {
     const path = set.unpack(image);
-    await checkHeaders(path, image);
+    expect(image.format.toLowerCase()).toBe(format);
+    await checkHeaders(path, image, facts(image));
     await checkContent(path, image);
     await checkAllocation(path, image);
   });
@@ -49,17 +58,14 @@ describe.each(goldenFolders())('%s', (folder) => {
   });
 });
 
-async function checkHeaders(path: string, image: GoldenImage): Promise<void> {
+async function checkHeaders(path: string, image: GoldenImage, facts: Partial<InspectReport>): Promise<void> {
   const report = await inspect(path, { ...OPTIONS, chain: true });
   expect(report).toMatchObject({
     format: image.format.toLowerCase(),
     virtualSize: image.virtualSize,
     fileSize: [image.fileSize, ...(image.extents ?? []).map(({ size }) => size)].reduce((sum, size) => sum + size),
     blockSize: image.blockSize,
-    uuid: image.uuid,
-    parentUuid: image.parentUuid,
-    modificationUuid: image.modificationUuid,
-    parentModificationUuid: image.parentModificationUuid,
+    ...facts,
   });
   expect(report.comment ?? '').toBe(image.comment ?? '');
   expect(report.chain?.map(({ file }) => file.split(/[/\\]/).at(-1))).toEqual(image.chain);
