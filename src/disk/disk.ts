@@ -447,8 +447,16 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     return this.#closing;
   }
 
+  /**
+   * Closes the disk at the end of its scope. The end of a scope does not tell whether the work was done or has failed, so
+   * an image that is written once gets its end from `close` alone: without it, what was written does not look whole.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    const once = this.#head.once !== null && this.#closing === null;
+    if (once) {
+      this.#host.options.environment.warn(`${this.label} was left without close, so its end is missing.`, this.label);
+    }
+    await this.close({ incomplete: once });
   }
 
   async #close(complete: boolean): Promise<void> {

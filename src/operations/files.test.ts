@@ -187,3 +187,38 @@ describe('removeImage', () => {
     expect(await removeImage(at(provider, '/disk.raw'), { format: 'raw' })).toMatchObject({ removed: ['/disk.raw'] });
   });
 });
+
+describe('an image of several files', () => {
+  /** Deletes the image on a provider that fails at this removal; -1: never. Returns the names of the calls. */
+  async function cutAt(provider: MemoryProvider, cut: number): Promise<string[]> {
+    const removed: string[] = [];
+    class Cut extends ForwardingProvider {
+      override async remove(name: string): Promise<void> {
+        if (removed.length === cut) throw new Error('the power went');
+        removed.push(name);
+        await provider.remove(name);
+      }
+    }
+    const allow = ['/a.data'];
+    await removeImage({ provider: new Cut(provider), name: '/a.qcow2' }, { allow }).catch((error: unknown) => {
+      expect(String(error)).toContain('the power went');
+    });
+    return removed;
+  }
+
+  it.each([0, 1, 2])('can be deleted again when %i of its files are gone', async (cut) => {
+    const provider = new MemoryProvider();
+    await make(provider, '/a.qcow2', { config: { data_file: 'a.data' } });
+    await make(provider, '/other.qcow2');
+    expect(await cutAt(provider, cut)).toHaveLength(cut);
+    const left = (await namesIn(provider)).filter((name) => name !== '/other.qcow2');
+    // Nothing is left that no image names.
+    expect(left).toEqual([['/a.data', '/a.qcow2'], ['/a.qcow2'], []][cut]);
+    if (cut < 2) {
+      const { removed, warnings } = await removeImage(at(provider, '/a.qcow2'), { allow: ['/a.data'] });
+      expect(removed).toContain('/a.qcow2');
+      expect(warnings).toEqual(cut === 1 ? ['/a.data (external data file) does not exist.'] : []);
+    }
+    expect(await namesIn(provider)).toEqual(['/other.qcow2']);
+  });
+});

@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ChainDisk } from '../../src/disk/disk.ts';
 import { Environment } from '../../src/disk/open/environment.ts';
+import type { EnvironmentOptions } from '../../src/disk/options.ts';
 import { Chain } from '../../src/disk/path/chain.ts';
 import { raw } from '../../src/formats/raw/index.ts';
 import { vdi } from '../../src/formats/vdi/index.ts';
@@ -75,10 +76,10 @@ async function contentOf(name: string): Promise<Uint8Array> {
 }
 
 /** A new image as a disk, still under construction. */
-async function freshDisk(): Promise<ChainDisk> {
+async function freshDisk(onMessage?: EnvironmentOptions['onMessage']): Promise<ChainDisk> {
   const resolved = Environment.of(environment);
   const made = await stageImage(resolved.sourceOf('/fresh.grains'), { environment: resolved, size: SIZE });
-  const options = { environment: Environment.of({}), mode: 'write', flushAfterMs: 0 } as const;
+  const options = { environment: Environment.of({ onMessage }), mode: 'write', flushAfterMs: 0 } as const;
   const entry = {
     image: made.image,
     name: '/fresh.grains',
@@ -138,6 +139,32 @@ describe('a disk over an image that is written once', () => {
     wanted.set(content.subarray(0, 2 * GRAIN), GRAIN);
     wanted.set(content.subarray(0, GRAIN), 5 * GRAIN);
     expectSameBytes(found, wanted);
+  });
+
+  it('has an end only if it was closed: the end of its scope does not tell success from failure', async () => {
+    const messages: string[] = [];
+    const made = await freshDisk((message) => messages.push(message.text));
+    const fail = async (): Promise<void> => {
+      await using disk = made;
+      await disk.write(0, content.subarray(0, GRAIN));
+      throw new Error('the caller gave up');
+    };
+    await expect(fail()).rejects.toThrow('the caller gave up');
+    await (made as ChainDisk & { publish: () => Promise<unknown> }).publish();
+    await expectKind(() => inspect('/fresh.grains', environment), 'corrupt');
+    expect(messages).toEqual(['/fresh.grains was left without close, so its end is missing.']);
+  });
+
+  it('has an end when it was closed inside its scope', async () => {
+    const messages: string[] = [];
+    {
+      await using disk = await freshDisk((message) => messages.push(message.text));
+      await disk.write(0, content.subarray(0, GRAIN));
+      await disk.close();
+      await (disk as ChainDisk & { publish: () => Promise<unknown> }).publish();
+    }
+    expect(await inspect('/fresh.grains', environment)).toMatchObject({ format: 'grains' });
+    expect(messages).toEqual([]);
   });
 
   it('stores whole units only, and has no end after a failure', async () => {

@@ -214,22 +214,20 @@ export async function removeFile({ provider, name }: Source): Promise<void> {
 }
 
 /**
- * Deletes the files of an image, durably, and returns their names. The main file goes first: parts that are left after a
- * power cut are in the way of no image.
+ * Deletes the files of an image, durably, and returns their names. The main file goes last: after a power cut it still
+ * names the parts that are left, so that the image can be deleted again.
  */
 export async function removeFiles(source: Source, parts: readonly Pick<PartFile, 'file'>[]): Promise<string[]> {
   const { provider, name } = source;
-  const removed = [name];
-  await removeFile(source);
   for (const { file } of parts) {
     try {
       await removeFile({ provider, name: file });
     } catch (error) {
-      throw withContext(error, { hint: `The image ${name} is deleted; delete this file, too.` });
+      throw withContext(error, { hint: `Delete ${name} again: it names the files of the image that are left.` });
     }
-    removed.push(file);
   }
-  return removed;
+  await removeFile(source);
+  return [name, ...parts.map(({ file }) => file)];
 }
 
 /** Parts of an image to be deleted. Throws `denied` unless they may be deleted: permission to write is enough. */
