@@ -168,6 +168,11 @@ export function halfCommitted(now: World, image: Img, parent: Img): World[] {
   ];
 }
 
+/** A commit into an image with snapshots, which keep what they hold, must be confirmed. */
+export function forceFor({ snapshots }: Img): readonly string[] {
+  return snapshots.length > 0 ? ['--force'] : [];
+}
+
 function ofChild(random: Random, world: World, plan: (now: World, name: string) => Plan | null): Step | null {
   const one = pick(world, random, ({ name }) => plan(world, name) !== null);
   return one === null ? null : (now) => plan(now, one.name);
@@ -183,9 +188,10 @@ export const mergeKinds: readonly Kind[] = [
         const found = pair(now, name, 'snapshotsReadParents');
         if (found === null) return null;
         const { image, parent } = found;
-        if (limited(parent, now, 'snapshotsReadParents') || !canGrow(parent, now, image.content.size)) return null;
+        if (!canGrow(parent, now, image.content.size)) return null;
+        const how = [...(keep ? ['--keep'] : []), ...forceFor(parent)];
         return {
-          command: { program: 'vdkit', words: ['commit', name, ...(keep ? ['--keep'] : []), ...allowOf(now, name)] },
+          command: { program: 'vdkit', words: ['commit', name, ...how, ...allowOf(now, name)] },
           after: committed(now, image, parent),
           touched: [name, parent.name],
           cut: halfCommitted(now, image, parent),

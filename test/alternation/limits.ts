@@ -89,8 +89,9 @@ export const LIMITS = {
   },
   snapshotsReadParents: {
     who: 'both',
-    what: 'rebase and commit with snapshots inside the image, or inside what is committed into',
-    because: 'snapshots read the parent as well; vdkit refuses, QEMU changes what they hold',
+    what: 'rebase, and commit with snapshots inside the image; qemu-img commit into an image with snapshots',
+    because:
+      'snapshots read the parent as well; vdkit refuses (into one with --force only), QEMU changes what they hold',
     applies: ({ snapshots }) => snapshots.length > 0,
   },
   otherChildren: {

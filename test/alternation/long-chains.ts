@@ -1,5 +1,5 @@
 /** Steps that move content through several images of a chain: commit to the base, merge to either end. */
-import { canGrow, halfCommitted } from './chain-steps.ts';
+import { canGrow, forceFor, halfCommitted } from './chain-steps.ts';
 import { limited } from './limits.ts';
 import type { Kind, Plan } from './plan.ts';
 import { allowOf, chainOf, childrenOf, type Img, pick, put, type World, without, written } from './world.ts';
@@ -16,8 +16,10 @@ function wholeChain(now: World, name: string): Whole | null {
   const base = below.at(-1);
   if (image === undefined || base === undefined || below.length < 2) return null;
   const apart = below.every((one) => childrenOf(now, one.name).length === 1);
-  const plain = [image, ...below].every((one) => !limited(one, now, 'snapshotsReadParents', 'severalFiles'));
-  return apart && plain ? { image, between: below.slice(0, -1), base } : null;
+  const between = below.slice(0, -1);
+  const alone = [image, ...between].every((one) => !limited(one, now, 'snapshotsReadParents'));
+  const plain = alone && [image, ...below].every((one) => !limited(one, now, 'severalFiles'));
+  return apart && plain ? { image, between, base } : null;
 }
 
 /** Images in between read a changed base: nothing is promised about them any more. */
@@ -62,7 +64,10 @@ export const longChainKinds: readonly Kind[] = [
     if (!canGrow(base, now, image.content.size)) return null;
     const after = withRuined(put(now, committed(whole), { ...image, parent: base.name }), between);
     return {
-      command: { program: 'vdkit', words: ['commit', image.name, '--base', '0', ...allowOf(now, image.name)] },
+      command: {
+        program: 'vdkit',
+        words: ['commit', image.name, '--base', '0', ...forceFor(base), ...allowOf(now, image.name)],
+      },
       after,
       touched: [image.name, base.name],
       cut: cutStates(now, whole),
@@ -81,6 +86,8 @@ export const longChainKinds: readonly Kind[] = [
     };
   }),
   kind('vdkit merge from the base', (now, { image, between, base }) => {
+    // They would go with the file.
+    if (base.snapshots.length > 0) return null;
     const top = between.length + 1;
     const alone = put(now, { ...image, parent: null });
     const below = [...between, base];

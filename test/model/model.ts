@@ -564,8 +564,7 @@ class ModelRun {
       const format = (this.#scenario.shape.registry ?? defaultRegistry()).find(own);
       if (!format.capabilities.check || format.check === undefined) continue;
       const findings = await checkWith(format, { provider, name });
-      const isLast = name === this.#chain.at(-1)?.name;
-      const bad = findings.filter(({ severity }) => (closed && isLast) || severity !== 'leak');
+      const bad = findings.filter(({ severity }) => closed || severity !== 'leak');
       if (bad.length > 0) throw new Mismatch(`check found ${JSON.stringify(bad)} in ${name}`);
       this.#count('check');
     }
