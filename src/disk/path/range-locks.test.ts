@@ -8,6 +8,9 @@ function held(lock: RangeLock | Promise<RangeLock>): RangeLock {
   return lock;
 }
 
+const MIB = 1024 ** 2;
+const at = (start: number, length: number, exclusive: boolean) => [start, start + length, exclusive] as const;
+
 describe('range locks', () => {
   it('grants what does not overlap, and shared holders of one range, at once', () => {
     const locks = new RangeLocks();
@@ -95,6 +98,57 @@ describe('range locks', () => {
       await Promise.all(running);
       expect(locks.isFree(0, Number.MAX_SAFE_INTEGER)).toBe(true);
     }
+  });
+
+  const CROWDS: readonly (readonly [string, (n: number, random: Random) => readonly [number, number, boolean]])[] = [
+    ['writes that overlap in part', (_, random) => at(random.below(61_440), 4096, true)],
+    ['reads and writes that overlap in part', (_, random) => at(random.below(61_440), 4096, random.chance(0.5))],
+    ['large writes', (_, random) => at(random.below(60 * MIB), 8 * MIB, true)],
+    [
+      'reads of everything among small writes',
+      (n, random) => (n % 2 === 0 ? [0, 64 * MIB, false] : at(random.below(64 * MIB), 512, true)),
+    ],
+    [
+      'small reads among writes of everything',
+      (n, random) => (n % 2 === 0 ? [0, 64 * MIB, true] : at(random.below(64 * MIB), 512, false)),
+    ],
+    [
+      'many reads, then a write of everything',
+      (n, random) => (n % 1000 === 999 ? [0, 64 * MIB, true] : at(random.below(64 * MIB), 65_536, false)),
+    ],
+    ['writes beside each other', (n) => [n * 4096, (n + 1) * 4096, true]],
+  ];
+
+  it.each(CROWDS)('look at as little for each of many requests as of few: %s', async (_, make) => {
+    const each = async (count: number): Promise<number> => {
+      const locks = new RangeLocks();
+      const random = new Random(1);
+      const [all, order]: [Promise<unknown>[], number[]] = [[], []];
+      for (let n = 0; n < count; n++) {
+        const lock = locks.acquire(...make(n, random));
+        all.push(Promise.resolve(lock).then((got) => order.push(n) && got.release()));
+      }
+      await Promise.all(all);
+      expect(order).toHaveLength(count);
+      expect(locks.isFree(0, Number.MAX_SAFE_INTEGER)).toBe(true);
+      return locks.visited / count;
+    };
+    const [few, many] = [await each(1000), await each(16_000)];
+    expect(many).toBeLessThan(40);
+    expect(many).toBeLessThan(few * 2 + 4);
+  });
+
+  it('forget short readers beside a long one', () => {
+    const locks = new RangeLocks();
+    const writer = held(locks.acquire(MIB, MIB + 1, true));
+    const long = held(locks.acquire(0, MIB, false));
+    const random = new Random(2);
+    for (let n = 0; n < 5000; n++) held(locks.acquire(...at(random.below(MIB - 4096), 4096, false))).release();
+    const before = locks.visited;
+    locks.isFree(0, MIB);
+    expect(locks.visited - before).toBeLessThan(5);
+    long.release();
+    writer.release();
   });
 
   it('refuses to give a lock back twice', () => {

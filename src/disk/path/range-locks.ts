@@ -3,180 +3,237 @@
  * each other. First come, first served: a request waits for every earlier conflicting one, held or waiting, so none
  * starves.
  *
- * A hundred thousand requests at once cost little more each than ten: a request checks only those in the same cells of
- * the disk, from the latest backwards, and stops at an exclusive one that covers it there, which waits for all before.
+ * A request looks only at the segments of its range, which name the last exclusive request of their bytes and the
+ * shared ones since; whatever came before is waited for by these. An exclusive request leaves one segment. A shared one
+ * that meets many joins them into one, whose holders form groups. So a hundred thousand requests at once, wherever they
+ * lie, cost little more each than ten; in such a crowd a request may also wait for neighbours of those it overlaps.
  */
 import { assert } from '../../errors.ts';
 import type { MaybePromise } from '../../storage/contract.ts';
+import { type LockNode, type Segment, SegmentList } from './lock-segments.ts';
 
 /** A held range; release it once. */
 export interface RangeLock {
   release(): void;
 }
 
-interface Entry extends RangeLock {
+/** A shared request that meets more segments joins them. */
+const PIECES_MAX = 12;
+/** Segments that a release looks at for any that nothing holds any more. */
+const TIDIED_MAX = 64;
+/** Segments that may be left behind beside those in use. */
+const LEFT_MAX = 64;
+
+/** A requested range. */
+class Entry implements LockNode, RangeLock {
+  done = false;
+  blockers = 0;
+  waiters: LockNode[] | null = null;
+  seenBy: LockNode | null = null;
+  shared = true;
   readonly start: number;
   readonly end: number;
   readonly exclusive: boolean;
-  /** Number of earlier entries that this one waits for. */
-  blockers: number;
-  /** Later entries that wait for this one. */
-  waiters: Entry[] | null;
-  /** The last request that checked it. */
-  seenBy: Entry | null;
-  wake: ((lock: RangeLock) => void) | null;
-  released: boolean;
-}
+  readonly #giveBack: (entry: Entry) => void;
+  #wake: ((lock: RangeLock) => void) | null = null;
 
-/** Bytes of a cell, and maximum number of cells that an entry is listed in. */
-const CELL = 64 * 1024;
-const CELLS_MAX = 64;
-/** Maximum number of released entries in a list. */
-const DEAD_MAX = 16;
-
-/** The entries of one cell in order of arrival. */
-class EntryList {
-  readonly start: number;
-  readonly end: number;
-  #entries: Entry[] = [];
-  #dead = 0;
-
-  constructor(start: number, end: number) {
-    this.start = start;
-    this.end = end;
+  constructor(
+    range: { readonly start: number; readonly end: number },
+    exclusive: boolean,
+    back: (entry: Entry) => void,
+  ) {
+    this.start = range.start;
+    this.end = range.end;
+    this.exclusive = exclusive;
+    this.#giveBack = back;
   }
 
-  /** The part of a range in the cell. */
-  part(range: { readonly start: number; readonly end: number }): readonly [number, number] {
-    return [Math.max(range.start, this.start), Math.min(range.end, this.end)];
+  grant(): void {
+    this.#wake?.(this);
   }
 
-  add(entry: Entry): void {
-    this.#entries.push(entry);
+  granted(): Promise<RangeLock> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
   }
 
-  /** Counts a released entry. True: none is left. */
-  remove(): boolean {
-    this.#dead++;
-    if (this.#dead === this.#entries.length) {
-      this.#entries = [];
-      this.#dead = 0;
-      return true;
-    }
-    if (this.#dead > DEAD_MAX && this.#dead * 2 > this.#entries.length) {
-      this.#entries = this.#entries.filter(({ released }) => !released);
-      this.#dead = 0;
-    }
-    return false;
-  }
-
-  some(is: (entry: Entry) => boolean): boolean {
-    return this.#entries.some((entry) => !entry.released && is(entry));
-  }
-
-  *latestFirst(): Generator<Entry> {
-    for (let at = this.#entries.length - 1; at >= 0; at--) {
-      const entry = this.#entries[at];
-      if (entry !== undefined && !entry.released) yield entry;
-    }
+  release(): void {
+    this.#giveBack(this);
   }
 }
 
 /** The locks of one disk. Without a conflict, taking one costs no promise. */
 export class RangeLocks {
-  readonly #cells = new Map<number, EntryList>();
-  /** Entries covering too many cells. */
-  readonly #wide = new EntryList(0, Number.MAX_SAFE_INTEGER);
+  readonly #segments = new SegmentList();
+  readonly #back = (entry: Entry): void => this.#release(entry);
+  /** Shared requests since there was an exclusive one: nothing needs their places until there is one again. */
+  readonly #alone = new Set<Entry>();
   #exclusive = 0;
+  /** Segments beyond which those that nothing holds any more are removed. */
+  #most = LEFT_MAX;
+
+  /** Segments looked at so far: a measure of the work. */
+  get visited(): number {
+    return this.#segments.visited;
+  }
 
   /** True when a shared lock on the range would be granted at once. */
   isFree(start: number, end: number): boolean {
     if (this.#exclusive === 0) return true;
-    const taken = ({ exclusive, start: first, end: last }: Entry): boolean => exclusive && first < end && start < last;
-    for (const list of this.#listsFor(start, end)) if (list.some(taken)) return false;
-    return true;
+    return !this.#segments.overlapping(start, end).some(({ writer }) => isLive(writer));
   }
 
   /** Takes `[start, end)`, now or when every earlier conflicting lock is released. */
   acquire(start: number, end: number, exclusive: boolean): MaybePromise<RangeLock> {
-    const entry: Entry = {
-      start,
-      end,
-      exclusive,
-      blockers: 0,
-      waiters: null,
-      seenBy: null,
-      wake: null,
-      released: false,
-      release: () => this.#release(entry),
-    };
-    if (exclusive || this.#exclusive > 0) this.#block(entry);
-    for (const list of this.#ownLists(entry)) list.add(entry);
-    if (exclusive) this.#exclusive++;
-    if (entry.blockers === 0) return entry;
-    return new Promise((resolve) => {
-      entry.wake = resolve;
-    });
+    const entry = new Entry({ start, end }, exclusive, this.#back);
+    if (exclusive) {
+      for (const reader of this.#alone) this.#insert(reader);
+      this.#alone.clear();
+      this.#exclusive++;
+    } else if (this.#exclusive === 0) {
+      this.#alone.add(entry);
+      return entry;
+    }
+    this.#insert(entry);
+    return entry.blockers === 0 ? entry : entry.granted();
   }
 
-  #block(entry: Entry): void {
-    for (const list of this.#listsFor(entry.start, entry.end)) {
-      const [from, to] = list.part(entry);
-      for (const earlier of list.latestFirst()) {
-        const overlap = earlier.start < entry.end && entry.start < earlier.end;
-        if (!overlap || !(earlier.exclusive || entry.exclusive)) continue;
-        if (earlier.seenBy !== entry) {
-          earlier.seenBy = entry;
-          entry.blockers++;
-          earlier.waiters ??= [];
-          earlier.waiters.push(entry);
-        }
-        // It waits for everything before it that could be in the way here.
-        if (earlier.exclusive && earlier.start <= from && to <= earlier.end) break;
-      }
+  #insert(entry: Entry): void {
+    const { start, end, exclusive } = entry;
+    const met = this.#segments.overlapping(start, end);
+    for (const { writer, readers } of met) {
+      waitFor(entry, writer);
+      if (exclusive) waitFor(entry, readers);
     }
-  }
-
-  /** Lists that may contain conflicts with a range. */
-  #listsFor(start: number, end: number): EntryList[] {
-    const first = Math.floor(start / CELL);
-    const last = Math.floor((end - 1) / CELL);
-    if (last - first >= CELLS_MAX) return [this.#wide, ...this.#cells.values()];
-    const lists = [this.#wide];
-    for (let cell = first; cell <= last; cell++) {
-      const list = this.#cells.get(cell);
-      if (list !== undefined) lists.push(list);
-    }
-    return lists;
-  }
-
-  /** Lists that contain an entry. */
-  #ownLists({ start, end }: Entry): EntryList[] {
-    const first = Math.floor(start / CELL);
-    const last = Math.floor((end - 1) / CELL);
-    if (last - first >= CELLS_MAX) return [this.#wide];
-    const lists: EntryList[] = [];
-    for (let cell = first; cell <= last; cell++) {
-      let list = this.#cells.get(cell);
-      if (list === undefined) {
-        list = new EntryList(cell * CELL, (cell + 1) * CELL);
-        this.#cells.set(cell, list);
-      }
-      lists.push(list);
-    }
-    return lists;
+    const own = exclusive ? [{ start, end, writer: entry, readers: null }] : withReader(entry, met);
+    this.#segments.replace(start, met.length, [...before(start, met), ...own, ...behind(end, met)]);
   }
 
   #release(entry: Entry): void {
-    assert(!entry.released && entry.blockers === 0, 'a lock is given back once');
-    entry.released = true;
-    for (const list of this.#ownLists(entry)) {
-      if (list.remove() && list !== this.#wide) this.#cells.delete(list.start / CELL);
-    }
+    assert(!entry.done && entry.blockers === 0, 'a lock is given back once');
     if (entry.exclusive) this.#exclusive--;
-    for (const waiter of entry.waiters ?? []) {
+    const wasAlone = this.#alone.delete(entry);
+    finish(entry);
+    if (!wasAlone) this.#tidy(entry);
+  }
+
+  /** Forgets what nothing holds any more, and joins what is held alike: in a narrow range and beside it at once. */
+  #tidy({ start, end }: Entry): void {
+    const segments = this.#segments;
+    const met = segments.overlapping(start - 1, end + 1, TIDIED_MAX);
+    const kept = tidied(met);
+    if (kept.length < met.length) segments.replace(start - 1, met.length, kept);
+    if (segments.count <= this.#most) return;
+    segments.sweep(isHeld);
+    this.#most = segments.count * 2 + LEFT_MAX;
+  }
+}
+
+function tidied(segments: readonly Segment[]): Segment[] {
+  const kept: Segment[] = [];
+  for (const { start, end, ...holders } of segments) {
+    const [writer, readers] = [isLive(holders.writer) ? holders.writer : null, remaining(holders.readers)];
+    if (writer === null && readers === null) continue;
+    const last = kept.at(-1);
+    const alike = last !== undefined && last.end === start && last.writer === writer && last.readers === readers;
+    if (alike) kept.splice(-1, 1, { ...last, end });
+    else kept.push({ start, end, writer, readers });
+  }
+  return kept;
+}
+
+/** What is left of the shared holders of a segment: the first one, when those that joined it are done. */
+function remaining(readers: LockNode | null): LockNode | null {
+  if (!isLive(readers)) return null;
+  const { rest, blockers, waiters } = readers;
+  return rest !== undefined && !rest.done && blockers === 1 && waiters === null ? remaining(rest) : readers;
+}
+
+function isLive(node: LockNode | null): node is LockNode {
+  return node !== null && !node.done;
+}
+
+function isHeld({ writer, readers }: Segment): boolean {
+  return isLive(writer) || isLive(readers);
+}
+
+/** Makes a node wait for an earlier one, once. */
+function waitFor(node: LockNode, earlier: LockNode | null): void {
+  if (!isLive(earlier) || earlier.seenBy === node) return;
+  earlier.seenBy = node;
+  earlier.waiters ??= [];
+  earlier.waiters.push(node);
+  node.blockers++;
+}
+
+/** Wakes those that waited for nothing else, in the order of their arrival. */
+function finish(first: LockNode): void {
+  const ended: LockNode[] = [first];
+  for (const node of ended) {
+    node.done = true;
+    const { waiters } = node;
+    node.waiters = null;
+    for (const waiter of waiters ?? []) {
       waiter.blockers--;
-      if (waiter.blockers === 0) waiter.wake?.(waiter);
+      if (waiter.blockers > 0) continue;
+      if (waiter.grant === undefined) ended.push(waiter);
+      else waiter.grant();
     }
   }
+}
+
+/** A group that is done when all of its members are; with one or none there is no need for a group. */
+function groupOf(members: readonly (LockNode | null)[], rest?: LockNode): LockNode | null {
+  const live = [...new Set(members.filter(isLive))];
+  if (live.length < 2) return live[0] ?? null;
+  const parts = { done: false, blockers: 0, waiters: null, seenBy: null, shared: false };
+  const group: LockNode = rest === undefined ? parts : { ...parts, rest };
+  for (const member of live) waitFor(group, member);
+  return group;
+}
+
+/** The shared holders of a segment and one more. Nothing that waits for a group may wait for those that come later. */
+function joined(readers: LockNode | null, reader: LockNode): LockNode {
+  if (!isLive(readers)) return reader;
+  if (readers.shared || readers.waiters !== null) return groupOf([readers, reader], readers) ?? reader;
+  waitFor(readers, reader);
+  return readers;
+}
+
+/** The part of the first segment before the range. */
+function before(start: number, [first]: readonly Segment[]): Segment[] {
+  return first !== undefined && first.start < start ? [part(first, first.start, start)] : [];
+}
+
+/** The part of the last segment behind the range. */
+function behind(end: number, met: readonly Segment[]): Segment[] {
+  const last = met.at(-1);
+  return last !== undefined && last.end > end ? [part(last, end, last.end)] : [];
+}
+
+function part(segment: Segment, start: number, end: number): Segment {
+  if (segment.readers !== null) segment.readers.shared = true;
+  return { ...segment, start, end };
+}
+
+/** The segments of a range with one more shared holder; many are joined. */
+function withReader(entry: Entry, met: readonly Segment[]): Segment[] {
+  const { start, end } = entry;
+  const held = met.filter(isHeld);
+  if (held.length > PIECES_MAX) {
+    const writer = groupOf(held.map((segment) => segment.writer));
+    return [{ start, end, writer, readers: groupOf([...held.map(({ readers }) => readers), entry]) }];
+  }
+  const pieces: Segment[] = [];
+  let at = start;
+  for (const segment of held) {
+    const [from, to] = [Math.max(segment.start, start), Math.min(segment.end, end)];
+    if (from > at) pieces.push({ start: at, end: from, writer: null, readers: entry });
+    const { readers } = segment.start < from || segment.end > to ? part(segment, from, to) : segment;
+    pieces.push({ start: from, end: to, writer: segment.writer, readers: joined(readers, entry) });
+    at = to;
+  }
+  if (at < end) pieces.push({ start: at, end, writer: null, readers: entry });
+  return pieces;
 }
