@@ -85,6 +85,7 @@ export function bitmapHost(state: Qcow2State, headers: HeaderWriter): BitmapHost
       return state.bitmaps;
     },
     flush,
+    checkDirectory: (directory) => headers.checkDirectory(directory),
     changeDirectory: (directory) => headers.changeDirectory(directory),
     changed: (bitmaps) => {
       state.bitmaps = bitmaps;

@@ -41,6 +41,21 @@ async function setBits(provider: MemoryProvider, name: string, bits: readonly nu
 }
 
 describe('persistent bitmaps', () => {
+  it('take no room where the header has none for their list, and leave the disk usable', async () => {
+    const provider = new MemoryProvider();
+    const base = { provider, name: `/${'b'.repeat(350)}.raw` };
+    await createImage(base, { size: SIZE, format: 'raw' });
+    const place = { provider, name: NAME };
+    const config = { cluster_size: 512 };
+    await createImage(place, { format: 'qcow2', config, parent: base.name, parentFormat: 'raw', provider });
+    const disk = await Disk.open(place, write);
+    for (const name of ['one', 'two', 'three']) await expectKind(() => disk.bitmaps.add(name), 'limit');
+    expect(disk.bitmaps.list).toEqual([]);
+    await disk.write(0, new Uint8Array(512).fill(1));
+    await disk.close();
+    await expectSound(place);
+  });
+
   it.each([{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 65_536 }, { data_file: '/data.raw' }])(
     'are added, switched on and off, cleared and removed: %o',
     async (config) => {

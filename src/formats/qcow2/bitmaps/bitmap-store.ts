@@ -35,7 +35,7 @@ const DEFAULT_GRANULARITY_MIN = 4096;
 const RECORDED_BYTES = 64 * 1024 * 1024;
 const NO_EXTRA = new Uint8Array(0);
 /** Failures after which the new data is unreferenced. */
-const HARMLESS: ReadonlySet<ErrorKind> = new Set(['aborted', 'corrupt', 'limit']);
+const HARMLESS: ReadonlySet<ErrorKind> = new Set(['aborted', 'corrupt', 'limit', 'unsupported']);
 
 /** Position of the directory. */
 export interface Directory {
@@ -49,6 +49,8 @@ export interface BitmapHost extends TableHost {
   readonly bitmaps: readonly Bitmap[];
   /** Makes counts and all earlier writes durable. */
   flush(): Promise<void>;
+  /** Throws `unsupported` when the header cannot be switched to that directory. */
+  checkDirectory(directory: Directory): Promise<void>;
   /** Switches the header to another directory, durably; null: no bitmaps. */
   changeDirectory(directory: Directory | null): Promise<void>;
   /** Replaces the list of bitmaps. */
@@ -266,13 +268,11 @@ export class Qcow2Bitmaps implements BitmapStore {
         await writeTable(this.#host, room, bits);
       }
     } catch (error) {
-      for (const { run } of taken) for (let n = 0; n < run.count; n++) await this.#lower(run.first + n);
-      if (!isImageError(error) || !HARMLESS.has(error.kind)) this.#host.fail();
-      throw error;
+      throw await this.#letGo(taken, error);
     }
     const made = { ...bitmap, tableOffset: tableRoom?.offset ?? 0 };
     const next = old === null ? [...bitmaps, made] : bitmaps.map((one) => (one === old ? made : one));
-    await this.#switch(next, [[tableRoom, new Uint8Array(table.buffer)]], lower);
+    await this.#switch(next, [[tableRoom, new Uint8Array(table.buffer)]], lower, taken);
   }
 
   /** Bits of the last cluster past the end of the disk are zero, so it is never all ones. */
@@ -290,23 +290,18 @@ export class Qcow2Bitmaps implements BitmapStore {
     next: readonly Bitmap[],
     writes: readonly [Room | undefined, Uint8Array][],
     lower: readonly number[],
+    taken: readonly Room[] = [],
   ): Promise<void> {
     const host = this.#host;
     const { bitmaps: before } = host.header;
     const counted = bitmapsConsistent(host.header);
     const directory = serializeBitmaps(next);
-    if (directory.length > LIMITS.qcow2BitmapDirectoryBytes) {
-      throw this.#error('limit', 'The list of bitmaps would be longer than it may');
-    }
-    const [room] = await takeRooms(host, next.length === 0 ? [] : [directory.length]);
+    const { room, place } = await this.#placeFor(directory, next.length, taken);
     try {
-      for (const [place, bytes] of writes) await writeTable(host, place, bytes);
+      for (const [written, bytes] of writes) await writeTable(host, written, bytes);
       await writeTable(host, room, directory);
       await host.flush();
-      const { length: count } = next;
-      await host.changeDirectory(
-        room === undefined ? null : { count, directoryBytes: directory.length, directoryOffset: room.offset },
-      );
+      await host.changeDirectory(place);
       if (before !== null && counted) await lowerTable(host, before.directoryOffset, before.directoryBytes);
       for (const cluster of lower) await withCount(host.counts, cluster, () => host.counts.lower(cluster));
       await host.flush();
@@ -315,6 +310,35 @@ export class Qcow2Bitmaps implements BitmapStore {
       host.fail();
       throw error;
     }
+  }
+
+  /** Room for a list, and its place as the header stores it. Refused before anything is written: then nothing is taken. */
+  async #placeFor(
+    directory: Uint8Array,
+    count: number,
+    taken: readonly Room[],
+  ): Promise<{ readonly room: Room | undefined; readonly place: Directory | null }> {
+    const rooms = [...taken];
+    try {
+      if (directory.length > LIMITS.qcow2BitmapDirectoryBytes) {
+        throw this.#error('limit', 'The list of bitmaps would be longer than it may');
+      }
+      const [room] = await takeRooms(this.#host, count === 0 ? [] : [directory.length]);
+      if (room === undefined) return { room, place: null };
+      rooms.push(room);
+      const place = { count, directoryBytes: directory.length, directoryOffset: room.offset };
+      await this.#host.checkDirectory(place);
+      return { room, place };
+    } catch (error) {
+      throw await this.#letGo(rooms, error);
+    }
+  }
+
+  /** Frees space that nothing refers to, after a failure. */
+  async #letGo(rooms: readonly Room[], error: unknown): Promise<unknown> {
+    for (const { run } of rooms) for (let n = 0; n < run.count; n++) await this.#lower(run.first + n);
+    if (!isImageError(error) || !HARMLESS.has(error.kind)) this.#host.fail();
+    return error;
   }
 
   /** The entries of a bitmap's table. */

@@ -52,19 +52,28 @@ export class HeaderWriter {
     return headerSteps(cluster, this.#state.header, header);
   }
 
+  /** Throws `unsupported` when the header cannot be switched to that directory of bitmaps. */
+  async checkDirectory(directory: Directory): Promise<void> {
+    await this.steps(this.#withDirectory(directory));
+  }
+
   /** Switches the header to another directory of bitmaps, or none. */
   async changeDirectory(directory: Directory | null): Promise<void> {
+    await this.switchTo(this.#withDirectory(directory));
+  }
+
+  #withDirectory(directory: Directory | null): Qcow2Header {
     const { header } = this.#state;
     const { extensions, autoclear } = header;
     const bitmaps = directory === null ? null : { ...directory, reserved: 0 };
     const data = bitmaps === null ? null : BITMAPS.encode(bitmaps);
     // Bitmaps that another program did not look after get no better by a change of the list.
     const kept = header.bitmaps === null ? AUTOCLEAR.bitmaps : autoclear & AUTOCLEAR.bitmaps;
-    await this.switchTo({
+    return {
       ...header,
       bitmaps,
       autoclear: (autoclear & ~AUTOCLEAR.bitmaps) | (bitmaps === null ? 0n : kept),
       extensions: withExtension(extensions, EXTENSION_TYPE.bitmaps, data),
-    });
+    };
   }
 }
