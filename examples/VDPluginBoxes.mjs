@@ -26,7 +26,7 @@ export function VDPluginLoad({ ImageError, PlainImage, plainInfo, registerFormat
     open: ({ main }, { mode }) => openBoxes(main, mode, tools),
     async create({ main }, { size, variant, comment, uuid, parent }) {
       if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0 || size > 2 ** 40) {
-        throw new ImageError('invalid-argument', 'The disk size is not usable', { found: size });
+        throw new ImageError('invalid-argument', 'The disk size is not valid', { found: size });
       }
       if (variant.length > 0 || comment !== undefined || uuid !== undefined || parent !== undefined) {
         throw new ImageError('unsupported', 'Boxes hold the disk and nothing else');

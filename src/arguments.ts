@@ -137,7 +137,7 @@ export function checkArguments(
 
 /** The error of {@link checkArguments}, for hot paths that check by hand. */
 export function wrongArgument(what: string, { path, found, expected }: Misfit): ImageError {
-  return new ImageError('invalid-argument', `An argument of ${what} is of the wrong kind`, {
+  return new ImageError('invalid-argument', `An argument of ${what} has the wrong type`, {
     field: path,
     found: described(found),
     expected,

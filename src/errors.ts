@@ -94,7 +94,7 @@ export function isImageError(error: unknown): error is ImageError {
  * `invalid-argument` with the same wording as the argument checks, which are built on this module.
  */
 function notThat(what: string, field: string, expected: string): ImageError {
-  return new ImageError('invalid-argument', `An argument of ${what} is of the wrong kind`, { field, expected });
+  return new ImageError('invalid-argument', `An argument of ${what} has the wrong type`, { field, expected });
 }
 
 /** Throws an `internal:` error when an invariant of vdkit is broken. Never used for file content, arguments or I/O. */

@@ -92,7 +92,7 @@ function writeField(name: string, field: Field<unknown>, view: DataView, value: 
     field.write(view, field.offset, value, littleEndian);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    throw new ImageError('invalid-argument', 'A value does not fit its field', {
+    throw new ImageError('invalid-argument', 'The value does not fit into its field', {
       field: name,
       found: String(value),
       expected: error.message,
@@ -170,7 +170,7 @@ export function size64(offset: number): Field<number> {
     read: (view, at, le) => {
       const value = view.getBigUint64(at, le);
       if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
-        throw new ImageError('limit', 'A size is beyond what can be addressed', {
+        throw new ImageError('limit', 'The size is too large', {
           offset: at,
           found: value.toString(),
           expected: 'at most 2^53 - 1',

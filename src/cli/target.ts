@@ -85,7 +85,7 @@ export function describedTarget(
 function checkVariant(format: Format, word: string): void {
   if (format.variants.some((variant) => variant.word === word)) return;
   const words = format.variants.map((variant) => variant.word).join(', ');
-  throw new UsageError(`Format ${format.name} has no variant "${word}"`, `Variants: ${words}.`);
+  throw new UsageError(`Format ${format.name} does not have a variant "${word}"`, `Variants: ${words}.`);
 }
 
 function checkedUuid(text: string): string {

@@ -23,7 +23,7 @@ export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8
       stream.push(input.slice(at, at + PIECE), false);
     }
   } catch (error) {
-    throw new ImageError('corrupt', 'The compressed data does not decode', { cause: error });
+    throw new ImageError('corrupt', 'The compressed data is damaged', { cause: error });
   }
   if (filled < size) throw new ImageError('corrupt', 'The compressed data ends early');
   return bytes;

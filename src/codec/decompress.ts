@@ -101,5 +101,5 @@ function systemDecoder(room: Uint8Array | undefined): FrameDecoder | null {
 }
 
 function broken(cause: unknown): ImageError {
-  return new ImageError('corrupt', 'The compressed data does not decode', { cause });
+  return new ImageError('corrupt', 'The compressed data is damaged', { cause });
 }

@@ -42,7 +42,7 @@ export function frameAt(stream: Uint8Array, at: number): ZstdFrame {
     const block = view.getUint16(at + length, true) + view.getUint8(at + length + 2) * 0x1_0000;
     last = (block & 1) !== 0;
     const type = (block >>> 1) & 3;
-    if (type > BLOCK.compressed) throw corrupt('has a block of a type that is not known');
+    if (type > BLOCK.compressed) throw corrupt('has a block of an unknown type');
     length += 3 + (type === BLOCK.repeated ? 1 : block >>> 3);
   }
   if ((view.getUint8(at + 4) & 4) !== 0) length += 4;

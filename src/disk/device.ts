@@ -15,7 +15,7 @@ export interface DeviceCapabilities {
 /** Throws `unsupported` for a forward-only device; `what` is the operation: `Verifying a copy`. */
 export function requireRandom({ can, label }: BlockDevice, what: string): void {
   if (can.random) return;
-  throw new ImageError('unsupported', `${what} needs a source that can be read again, not a stream`, {
+  throw new ImageError('unsupported', `${what} needs a source that can be read twice, not a stream`, {
     path: label,
     hint: 'Read it into a file or into memory first.',
   });

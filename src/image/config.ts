@@ -40,14 +40,14 @@ function checkValue(owner: ConfigOwner, { name, valueType, values }: ConfigKey, 
   const found = typeOf(value);
   const digits = owner.digits === true && valueType === 'integer' && /^\d+$/.test(String(value));
   if (found !== valueType && !(digits && found === 'string')) {
-    throw new ImageError('invalid-argument', `Option "${name}" of ${owner.name} is of another type`, {
+    throw new ImageError('invalid-argument', `Option "${name}" of ${owner.name} has the wrong type`, {
       field: name,
       found,
       expected: valueType,
     });
   }
   if (values === undefined || values.some((one) => one === value || (digits && one === Number(value)))) return;
-  throw new ImageError('invalid-argument', `The value of ${name} is not usable`, {
+  throw new ImageError('invalid-argument', `The value of ${name} is not valid`, {
     field: name,
     found: printable(String(value)),
     expected: values.join(', '),

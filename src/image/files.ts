@@ -87,10 +87,10 @@ export class OpenedFiles implements ImageFiles {
 }
 
 function tooMany(path: string): ImageError {
-  return new ImageError('limit', 'There are too many files in the directory of the image', {
+  return new ImageError('limit', 'The directory of the image contains too many files', {
     path,
     expected: `at most ${LIMITS.filesBeside}`,
-    hint: 'Move the image with its files to a directory of its own.',
+    hint: 'Move the image with its files to a separate directory.',
   });
 }
 

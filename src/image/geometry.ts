@@ -32,7 +32,7 @@ function checkOne(name: string, geometry: Geometry | null | undefined, max: Geom
   const fits = (value: number, bound: number): boolean => Number.isInteger(value) && value >= 0 && value <= bound;
   const { cylinders, heads, sectors } = geometry;
   if (fits(cylinders, 0xffff_ffff) && fits(heads, max.heads) && fits(sectors, max.sectors)) return;
-  throw new ImageError('invalid-argument', `The ${name} geometry is not possible`, {
+  throw new ImageError('invalid-argument', `The ${name} geometry is not valid`, {
     found: `${cylinders}/${heads}/${sectors}`,
     expected: `at most ${max.heads} heads and ${max.sectors} sectors`,
   });

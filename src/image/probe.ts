@@ -44,9 +44,9 @@ export function ofParent(error: unknown): unknown {
 export async function readProbeInput(storage: Storage, name: string): Promise<ProbeInput> {
   const { size } = storage;
   if (!storage.can.random) {
-    throw new ImageError('unsupported', 'A stream cannot be looked into before it is read', {
+    throw new ImageError('unsupported', 'The format of a stream cannot be detected', {
       path: name,
-      hint: 'Name the format: format "raw"; or read it into a file or into memory first.',
+      hint: 'Specify format "raw", or read the stream into a file or into memory first.',
     });
   }
   const head = new Uint8Array(Math.min(LIMITS.probeHead, size));
@@ -67,9 +67,13 @@ export function probeFormat(input: ProbeInput, registry: Registry): ProbeOutcome
     .sort((a, b) => rank(a, registry) - rank(b, registry));
   const [best] = candidates;
   if (best === undefined) {
-    throw new ImageError('invalid-format', input.size === 0 ? 'The file is empty' : 'No format fits this file', {
-      path: input.name,
-    });
+    throw new ImageError(
+      'invalid-format',
+      input.size === 0 ? 'The file is empty' : 'The format of the file is not recognised',
+      {
+        path: input.name,
+      },
+    );
   }
   const guessed = best.format === registry.fallback;
   const sure = candidates.filter(({ format, answer }) => answer.match === 'yes' && format !== registry.fallback);
@@ -118,8 +122,7 @@ function nameWarnings(input: ProbeInput, format: Format, registry: Registry): st
   const { fallback } = registry;
   // A name for raw disks says nothing: all kinds of images are called .img.
   if (named === undefined || named === format || named === fallback || sharesExtension(named, format)) return [];
-  const found =
-    format === fallback ? `has no such signature; it is read as ${format.name}` : `is a ${format.name} image`;
+  const found = format === fallback ? `lacks its signature; it is read as ${format.name}` : `is a ${format.name} image`;
   return [`${input.name} is named like a ${named.name} image but ${found}.`];
 }
 
@@ -132,5 +135,7 @@ function rivalWarnings(input: Pick<ProbeInput, 'name'>, sure: readonly ProbeCand
   if (rivals.length === 0) return [];
   assert(best !== undefined, 'rivals have somebody to compete with');
   const others = rivals.map(({ format, answer }) => `${format.name} (${answer.reason})`).join(' and ');
-  return [`${input.name} is taken as ${best.format.name} but also fits ${others}; name its format to be sure.`];
+  return [
+    `${input.name} is read as ${best.format.name} but could also be ${others}; specify the format to be sure (--format).`,
+  ];
 }

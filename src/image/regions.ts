@@ -62,7 +62,7 @@ export function convertRegions(list: RegionList, unit: RegionList['unit']): Regi
   let offset = 0;
   const regions = list.regions.map((region) => {
     if (unit === 'blocks' && !isAligned(region.length, region.blockSize)) {
-      throw new ImageError('invalid-argument', 'A region is no whole number of its sectors', {
+      throw new ImageError('invalid-argument', 'The size of a region is not a multiple of its sector size', {
         found: `${region.length} bytes`,
         expected: `a multiple of ${region.blockSize}`,
       });
@@ -92,7 +92,7 @@ export function checkRegions(list: RegionList): void {
       next += region.length;
       continue;
     }
-    throw new ImageError('invalid-argument', 'The regions of the medium do not fit together', {
+    throw new ImageError('invalid-argument', 'The regions of the medium are not contiguous', {
       offset: region.offset,
       found: `${region.length} ${list.unit} at ${region.offset}`,
       expected: `a region of whole sectors at ${next}`,

@@ -112,7 +112,7 @@ describe('a scheme that nobody registered', () => {
   it('makes no file on the command line; with ./ before it a name is a file', async () => {
     const refused = await runCli(['create', 'http://example.org/disk.vdi', '1M']);
     expect(refused.status).toBe(1);
-    expect(refused.stderr).toMatch(/Images cannot be reached through http:/);
+    expect(refused.stderr).toMatch(/Names that begin with http: are not supported/);
     expect(refused.stderr).toMatch(/put \.\/ before it/);
     const odd = join(folder, 'http:odd.vdi');
     expect((await runCli(['create', odd, '1M'])).status).toBe(0);

@@ -75,7 +75,7 @@ describe('Registry', () => {
     expect(() => mine.register(format('other', 'maybe', { fallback: true }))).toThrow(exists);
     mine.unregister(raw);
     expect(mine.fallback).toBeNull();
-    expect(() => probeFormat(input('x'), mine)).toThrow('No format fits this file');
+    expect(() => probeFormat(input('x'), mine)).toThrow('The format of the file is not recognised');
     mine.register(raw);
     mine.register(format('late'));
     expect(mine.formats.at(-1)).toBe(raw);
@@ -93,13 +93,13 @@ describe('Registry', () => {
     expect(registry.filters).toEqual([filter]);
     expect(registry.findFilter('TURN')).toBe(filter);
     expect(() => registry.findFilter('torn')).toThrow(/There is no filter named "torn"/);
-    expect(() => registry.registerFilter({ ...filter, name: 'turn' })).toThrow(/registered already/);
+    expect(() => registry.registerFilter({ ...filter, name: 'turn' })).toThrow(/already registered/);
     expect(() => registry.findCache()).toThrow(/There is no cache format/);
     registry.registerCache(cache);
     expect(registry.caches).toEqual([cache]);
     expect(registry.findCache('Keep')).toBe(cache);
     expect(registry.findCache()).toBe(cache);
-    expect(() => registry.registerCache(cache)).toThrow(/registered already/);
+    expect(() => registry.registerCache(cache)).toThrow(/already registered/);
   });
 
   it('describes its formats', () => {
@@ -137,7 +137,7 @@ describe('probeFormat', () => {
 
   it('warns when the name says something else than the content', () => {
     expect(probe('x.vdi', format('vdi')).warnings).toEqual([
-      'x.vdi is named like a vdi image but has no such signature; it is read as raw.',
+      'x.vdi is named like a vdi image but lacks its signature; it is read as raw.',
     ]);
     expect(probe('x.vdi', format('vdi'), format('b', 'yes')).warnings).toEqual([
       'x.vdi is named like a vdi image but is a b image.',
@@ -149,7 +149,7 @@ describe('probeFormat', () => {
 
   it('warns when several formats are sure', () => {
     expect(probe('x', format('a', 'yes'), format('b', 'yes'), format('c', 'maybe')).warnings).toEqual([
-      'x is taken as a but also fits b (because of b); name its format to be sure.',
+      'x is read as a but could also be b (because of b); specify the format to be sure (--format).',
     ]);
   });
 

@@ -75,7 +75,7 @@ export class Registry {
     const { fallback } = this;
     if (fallback === null) this.#formats.push(format);
     else if (format.fallback !== true) this.#formats.splice(-1, 0, format);
-    else throw new ImageError('exists', `${fallback.name} is the fallback of these formats already`);
+    else throw new ImageError('exists', `${fallback.name} is already the fallback of this registry`);
   }
 
   /** In order of registration. */
@@ -88,7 +88,7 @@ export class Registry {
     checkArguments('registry.registerFilter', { filter: [filter, FILTER] });
     const name = filter.name.toLowerCase();
     if (this.#filters.some((one) => one.name.toLowerCase() === name)) {
-      throw new ImageError('exists', `A filter named ${filter.name} is registered already`);
+      throw new ImageError('exists', `A filter named ${filter.name} is already registered`);
     }
     this.#filters.push(filter);
   }
@@ -122,7 +122,7 @@ export class Registry {
     checkArguments('registry.registerCache', { cache: [cache, CACHE] });
     const name = cache.name.toLowerCase();
     if (this.#caches.some((one) => one.name.toLowerCase() === name)) {
-      throw new ImageError('exists', `A cache format named ${cache.name} is registered already`);
+      throw new ImageError('exists', `A cache format named ${cache.name} is already registered`);
     }
     this.#caches.push(cache);
   }
@@ -149,7 +149,7 @@ export class Registry {
       });
     }
     if (this.#schemes.some((one) => one.name.toLowerCase() === name)) {
-      throw new ImageError('exists', `A scheme named ${scheme.name} is registered already`);
+      throw new ImageError('exists', `A scheme named ${scheme.name} is already registered`);
     }
     this.#schemes.push(scheme);
   }
@@ -187,7 +187,7 @@ export class Registry {
   #checkNames(format: Format): void {
     for (const name of namesOf(format)) {
       if (this.#lookUp(name) === undefined) continue;
-      throw new ImageError('exists', `A format named ${name} is registered already`);
+      throw new ImageError('exists', `A format named ${name} is already registered`);
     }
   }
 }

@@ -128,7 +128,7 @@ export class IoBuffer<P = unknown> implements Disposable {
     if (!this.#copied) return;
     const copied = this.#home.callbacks?.copyToBuffer(this, 0, bufferList(sliceBuffers(this.segments, 0, length))) ?? 0;
     if (copied >= length) return;
-    throw stateError('underrun', 'out-of-bounds', 'The caller has less than the buffer was to be filled with', {
+    throw stateError('underrun', 'out-of-bounds', 'The data is shorter than the buffer', {
       found: copied,
       expected: length,
     });
@@ -140,7 +140,7 @@ export class IoBuffer<P = unknown> implements Disposable {
     const source = bufferList(sliceBuffers(this.segments, 0, length));
     const copied = this.#home.callbacks?.copyFromBuffer(this, 0, source) ?? 0;
     if (copied >= length) return;
-    throw stateError('overflow', 'out-of-bounds', 'The caller has less room than the buffer has bytes', {
+    throw stateError('overflow', 'out-of-bounds', 'The target is shorter than the buffer', {
       found: copied,
       expected: length,
     });
@@ -148,7 +148,7 @@ export class IoBuffer<P = unknown> implements Disposable {
 
   #checkAlive(): void {
     if (this.#references > 0) return;
-    throw stateError('handle', 'invalid-argument', 'The buffer was given back');
+    throw stateError('handle', 'invalid-argument', 'The buffer was released');
   }
 }
 
@@ -175,7 +175,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
     checkArguments('IoBufferManager', { options: [options, OBJECT] });
     const { limit = 0, notPageable = false, callbacks = null } = options;
     if (!Number.isSafeInteger(limit) || limit < 0 || (limit > 0 && limit < PIECE_MIN)) {
-      throw new ImageError('invalid-argument', 'A buffer manager cannot have this limit', {
+      throw new ImageError('invalid-argument', 'The limit of the buffer manager is not valid', {
         found: limit,
         expected: `0, or at least ${PIECE_MIN}`,
       });
@@ -247,7 +247,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
     const { length = room } = options;
     this.#check(length);
     if (length > room) {
-      throw new ImageError('invalid-argument', 'The memory is too small for the buffer', {
+      throw new ImageError('invalid-argument', 'The buffer is larger than the memory of its manager', {
         found: room,
         expected: length,
       });
@@ -259,7 +259,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
   /** Frees all memory. Throws `busy` (VERR_INVALID_STATE) while there are buffers. */
   destroy(): void {
     if (this.#buffers > 0) {
-      throw stateError('state', 'busy', 'The buffer manager has buffers that were not given back', {
+      throw stateError('state', 'busy', 'The buffer manager has buffers that were not released', {
         found: this.#buffers,
       });
     }
@@ -364,7 +364,7 @@ export class IoBufferManager<P = unknown> implements Disposable {
   }
 
   #noMemory(length: number): ImageError {
-    return stateError('noMemory', 'limit', 'There is no room for the buffer', {
+    return stateError('noMemory', 'limit', 'The buffer manager has no free memory for the buffer', {
       found: length,
       expected: `up to ${this.#pool.capacity - this.#pool.usedBytes}`,
     });

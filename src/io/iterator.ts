@@ -65,7 +65,8 @@ export class IoIterator implements Iterable<Range> {
       options: [options, OBJECT],
     });
     const { unit = 'bytes' } = options;
-    if (unit !== 'bytes' && unit !== 'blocks') refuse('This is no unit', unit, 'bytes or blocks', 'VERR_INVALID_FLAGS');
+    if (unit !== 'bytes' && unit !== 'blocks')
+      refuse('The unit is not valid', unit, 'bytes or blocks', 'VERR_INVALID_FLAGS');
     if (segments.length === 0) refuse('An iterator has at least one segment', 0, 'at least 1');
     this.device = device;
     this.unit = unit;
@@ -87,7 +88,7 @@ export class IoIterator implements Iterable<Range> {
   segment(index: number): Required<IoSegment> {
     const segment = this.#segments[index];
     if (segment !== undefined) return segment;
-    throw new ImageError('out-of-bounds', 'The iterator has no such segment', {
+    throw new ImageError('out-of-bounds', 'The iterator has no segment with this number', {
       status: 'VERR_OUT_OF_RANGE',
       found: index,
       expected: `below ${this.#segments.length}`,
@@ -108,7 +109,7 @@ function stretchesOf(device: BlockDevice, segment: Required<IoSegment>, unit: 'b
   if (!Number.isSafeInteger(size) || size <= 0) refuse('A segment has a size', size, 'at least 1');
   for (const word of select) {
     if (!SELECTIONS.includes(word))
-      refuse('This is no part of a sector', word, SELECTIONS.join(', '), 'VERR_INVALID_FLAGS');
+      refuse('The part of the sector is not valid', word, SELECTIONS.join(', '), 'VERR_INVALID_FLAGS');
   }
   const stretches: Stretch[] = [];
   let left = size;
@@ -125,7 +126,7 @@ function stretchesOf(device: BlockDevice, segment: Required<IoSegment>, unit: 'b
     left -= taken;
     if (left === 0) return stretches;
   }
-  throw new ImageError('out-of-bounds', 'The segment does not lie inside the medium', {
+  throw new ImageError('out-of-bounds', 'The segment reaches beyond the end of the medium', {
     path: device.label,
     found: `${size} ${unit} at ${start}`,
     expected: `up to ${first}`,
@@ -156,7 +157,7 @@ function partOf(region: Region, select: readonly IoSelection[]): readonly [from:
   if (missing !== undefined) {
     throw new ImageError('unsupported', 'The sectors of the medium have no such part', {
       found: missing,
-      hint: 'Leave the selection out for the main data, or take "available" for all that there is.',
+      hint: 'Omit the selection for the main data, or use "available" for all parts.',
     });
   }
   return [select.includes('main-data') ? 0 : dataBytes, select.includes('post-metadata') ? blockSize : dataBytes];

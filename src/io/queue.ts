@@ -201,7 +201,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
     checkArguments('IoQueue', { options: [options, OBJECT] });
     const { priority = 0, onComplete = null, onTurnEnd = null } = options;
     if (!Number.isInteger(priority) || priority < 0 || priority >= 2 ** 32) {
-      throw new ImageError('invalid-argument', 'A queue cannot have this priority', {
+      throw new ImageError('invalid-argument', 'The priority is not valid', {
         found: priority,
         expected: '0 to 4294967295',
       });
@@ -243,7 +243,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
   attach(device: BlockDevice, options: AttachOptions = {}): void {
     checkArguments('queue.attach', { device: [device, DEVICE], options: [options, OBJECT] });
     this.#checkAlive();
-    if (this.#scheduler !== null) throw stateError('state', 'busy', 'The queue is attached already');
+    if (this.#scheduler !== null) throw stateError('state', 'busy', 'The queue is already attached');
     const { atOnce } = options;
     if (atOnce !== undefined && !(Number.isSafeInteger(atOnce) && atOnce > 0)) {
       throw new ImageError('invalid-argument', 'At least one request runs at once', { found: atOnce });
@@ -299,8 +299,8 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
     checkArguments('queue.allocate', { options: [options, OBJECT] });
     this.#checkAlive();
     if (this.#onComplete === null) {
-      throw new ImageError('invalid-argument', 'The queue has nobody to tell of completions', {
-        hint: 'Make it with onComplete, or use its methods that return promises.',
+      throw new ImageError('invalid-argument', 'The queue has no completion callback', {
+        hint: 'Create it with onComplete, or use the methods that return promises.',
       });
     }
     const request = new IoRequest(this, this.#port, options);
@@ -417,7 +417,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
 
   #check(job: Job, id: IoRequestId | null): BlockDevice {
     const { device } = this.#attached();
-    if (this.#leaving !== null) throw stateError('state', 'invalid-argument', 'The queue is leaving its disk');
+    if (this.#leaving !== null) throw stateError('state', 'invalid-argument', 'The queue is being detached');
     refuseActive(job);
     this.#checkId(id);
     return device;
@@ -425,7 +425,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
 
   #checkId(id: IoRequestId | null): void {
     if (id === null || !this.#byId.has(id)) return;
-    throw stateError('idConflict', 'exists', 'An active request has this id', { found: String(id) });
+    throw stateError('idConflict', 'exists', 'The request id is already in use', { found: String(id) });
   }
 
   #submit(job: Job, id: IoRequestId | null): Scheduler {
@@ -447,7 +447,7 @@ export class IoQueue<P = unknown> implements AsyncDisposable {
   #attached(): Scheduler {
     this.#checkAlive();
     if (this.#scheduler !== null) return this.#scheduler;
-    throw stateError('state', 'invalid-argument', 'The queue is attached to no disk', { hint: 'Attach it first.' });
+    throw stateError('state', 'invalid-argument', 'The queue is not attached to a disk', { hint: 'Attach it first.' });
   }
 
   #checkAlive(): void {
@@ -480,7 +480,7 @@ function aimAt(
   const moves = type === 'read' || type === 'write';
   const isKnown = moves || type === 'discard' || type === 'zero' || type === 'flush';
   if (!isKnown || (type !== 'flush') !== (iterator !== null) || moves !== (memory !== null)) {
-    throw new ImageError('invalid-argument', 'The parts of the request do not fit together', {
+    throw new ImageError('invalid-argument', 'The arguments of the request do not match its kind', {
       found: [type, iterator === null ? 'no iterator' : 'an iterator', memory === null ? 'no memory' : 'memory'].join(
         ', ',
       ),
@@ -492,7 +492,7 @@ function aimAt(
     return;
   }
   if (iterator.device !== device) {
-    throw new ImageError('invalid-argument', 'The iterator is about another device than the queue', {
+    throw new ImageError('invalid-argument', 'The iterator belongs to another device than the queue', {
       path: device.label,
       found: iterator.device.label,
     });
@@ -531,7 +531,7 @@ function refuseActive({ state }: Job): void {
 function normalId(id: IoRequestId): IoRequestId {
   const isValid = typeof id === 'bigint' ? id >= 0n && id < 2n ** 64n : Number.isSafeInteger(id) && id >= 0;
   if (!isValid) {
-    throw new ImageError('invalid-argument', 'A request cannot have this id', {
+    throw new ImageError('invalid-argument', 'The request id is not valid', {
       found: String(id),
       expected: '0 to 2^64 - 1; above 2^53 - 1 as a bigint',
     });

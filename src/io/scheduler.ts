@@ -283,5 +283,5 @@ function surface(thrown: unknown): void {
 
 function asImageError(error: unknown, device: BlockDevice): ImageError {
   if (isImageError(error)) return error;
-  return new ImageError('io', 'The device failed in a way of its own', { path: device.label, cause: error });
+  return new ImageError('io', 'The device failed', { path: device.label, cause: error });
 }

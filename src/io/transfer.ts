@@ -29,7 +29,7 @@ export function transfer(device: BlockDevice, job: Job): MaybePromise<unknown> {
 
 function discard(device: BlockDevice, job: Job): Promise<void> {
   if (device.discard === undefined) {
-    throw new ImageError('unsupported', 'The device takes no discards', { path: device.label });
+    throw new ImageError('unsupported', 'The device does not support discard', { path: device.label });
   }
   const ranges = job.pieces === null ? [{ offset: job.offset, length: job.length }] : [...job.pieces];
   // The one request that may take long and can be stopped between two steps.

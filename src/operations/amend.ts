@@ -54,7 +54,7 @@ function amendable({ image, name }: OpenedImage, format: Format, values: Config)
   if (image.amend === undefined || format.amendKeys === undefined) {
     throw new ImageError('unsupported', `Images of format ${format.name} have no options to change`, {
       path: name,
-      hint: 'Metadata is changed by setImage (on the command line: set); otherwise convert the image.',
+      hint: 'To change metadata, use setImage (on the command line: set); for anything else, convert the image.',
     });
   }
   checkFormatConfig(format, values, 'amend');

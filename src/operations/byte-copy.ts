@@ -81,6 +81,6 @@ export async function sameBytes(one: Storage, other: Storage, options: ByteCopyO
 function differs(path: string): ImageError {
   return new ImageError('io', 'Verification failed: target differs from source', {
     path,
-    hint: 'The medium or the memory of this machine may be faulty.',
+    hint: 'The storage device or the memory of this computer may be faulty.',
   });
 }

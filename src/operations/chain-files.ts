@@ -83,7 +83,7 @@ export async function refuseChainTarget(
     });
   }
   if (obstacle?.kind !== 'denied') return keys;
-  throw new ImageError('denied', 'Whether the file to be replaced belongs to the chain cannot be told', {
+  throw new ImageError('denied', 'Cannot tell whether the file to be replaced belongs to the chain', {
     path: name,
     found: obstacle.message,
     hint: 'Pass allow (on the command line: --allow DIRECTORY) for all of the chain, or choose another name.',

@@ -103,9 +103,9 @@ async function repairAndCheck(format: Format, file: ImageFile, how: FormatCheckO
 }
 
 function exchanged(path: string): ImageError {
-  return new ImageError('busy', 'Another file was put into the place of the image while it was checked', {
+  return new ImageError('busy', 'Another program replaced the image while it was being checked', {
     path,
-    hint: 'Try again when nothing changes the names any more.',
+    hint: 'Try again when no other program is renaming files in the directory.',
   });
 }
 
@@ -171,7 +171,7 @@ function unsupported(format: Format, path: string, what: string): ImageError {
     ...(what === 'repaired' ? { status: 'VERR_VD_IMAGE_REPAIR_NOT_SUPPORTED' } : {}),
     hint:
       format.fallback === true
-        ? 'A raw disk has no structure of its own; if this is something else, name its format (--format).'
+        ? 'Raw disks have no metadata to check; if this is another format, specify it (--format).'
         : 'Use a program that knows this format.',
   });
 }

@@ -226,7 +226,7 @@ async function restOf(disk: ChainDisk, end: number): Promise<string[]> {
     const answer = disk.extentAt(at, disk.size);
     const { state, length } = isPromise(answer) ? await answer : answer;
     if (state === 'data') {
-      return [`${disk.label} is larger than the source: what it holds behind byte ${end} stays as it was.`];
+      return [`${disk.label} is larger than the source: its data from byte ${end} on is unchanged.`];
     }
     at += length;
   }
@@ -254,7 +254,7 @@ async function replaceable(source: ChainDisk, { provider, name }: Source): Promi
     return { own, keep: new Set([...inUse].filter((key) => !own.has(key))) };
   }
   if (present === null || !inUse.has(present.key)) return { own: new Set(), keep: inUse };
-  throw new ImageError('exists', 'The new image would replace a file that the source is read from', {
+  throw new ImageError('exists', 'The new image would replace a file of the source', {
     path: name,
     hint: 'Choose another name.',
   });
@@ -266,7 +266,7 @@ async function refuseSameFile(source: BlockDevice, target: string, keys: Iterabl
   const read = await source.identities();
   for (const key of keys) {
     if (!read.has(key)) continue;
-    throw new ImageError('invalid-argument', 'The target is a file that the source is read from', { path: target });
+    throw new ImageError('invalid-argument', 'The target is a file of the source', { path: target });
   }
 }
 
@@ -306,16 +306,16 @@ function compressedConfig(target: Source, options: Resolved<ConvertOptions>): Pi
   const { name, values = [compress] } = key;
   if (!values.includes(compress)) {
     throw new ImageError('unsupported', `The format ${format.name} does not compress with ${compress}`, {
-      hint: `It does with ${values.join(', ')}.`,
+      hint: `Supported methods: ${values.join(', ')}.`,
     });
   }
   const given = config[name];
   if (given !== undefined && given !== compress) {
-    throw new ImageError('invalid-argument', `The value of ${name} contradicts the compression`, {
+    throw new ImageError('invalid-argument', `The value of ${name} contradicts option compress`, {
       field: name,
       found: String(given),
       expected: compress,
-      hint: 'Leave one of the two out.',
+      hint: 'Omit one of them.',
     });
   }
   return { config: { ...config, [name]: compress } };
@@ -392,6 +392,6 @@ async function verify(source: BlockDevice, disk: ChainDisk, options: Resolved<Co
   throw new ImageError('io', 'Verification failed: target differs from source', {
     path: disk.label,
     guestOffset: difference,
-    hint: 'The medium or the memory of this machine may be faulty.',
+    hint: 'The storage device or the memory of this computer may be faulty.',
   });
 }

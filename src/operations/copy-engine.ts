@@ -272,7 +272,7 @@ class CopyJob {
           resolve(target);
         };
         this.cancel = () => {
-          const error = new ImageError('aborted', 'The copy was given up before there was a target');
+          const error = new ImageError('aborted', 'The copy was cancelled before the target was created');
           this.#failure ??= { error };
           reject(error);
         };

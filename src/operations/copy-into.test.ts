@@ -135,7 +135,7 @@ describe('copyInto', () => {
     await expect(copyInto(source, 1, target, { fromSame: 1, toSame: 0 })).rejects.toMatchObject(notFound);
     await expect(copyInto(source, 1, target, { fromSame: 0, toSame: 1 })).rejects.toMatchObject(notFound);
     await expect(copyInto(source, 1, target, { fromSame: 0 })).rejects.toMatchObject({ kind: 'invalid-argument' });
-    await expect(copyInto(source, 1, source)).rejects.toThrow('the source is read from');
+    await expect(copyInto(source, 1, source)).rejects.toThrow('of the source');
     await expect(copyInto(source, 1, target, { length: SIZE + 1 })).rejects.toMatchObject({ kind: 'invalid-argument' });
   });
 

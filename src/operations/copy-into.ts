@@ -140,9 +140,9 @@ function layersAbove(target: ChainDisk, number: number): ChainDisk | null {
 function checkSame(source: ChainDisk, last: number, target: ChainDisk, { fromSame, toSame }: CopyIntoOptions): void {
   if (fromSame === undefined && toSame === undefined) return;
   if (fromSame === undefined || toSame === undefined) {
-    throw new ImageError('invalid-argument', 'What is the same must be said of both disks', {
+    throw new ImageError('invalid-argument', 'fromSame and toSame must be given together', {
       path: source.label,
-      expected: 'both fromSame and toSame, or none of them',
+      expected: 'both fromSame and toSame, or neither',
     });
   }
   if (!Number.isInteger(fromSame) || fromSame < 0 || fromSame >= last)
@@ -152,11 +152,11 @@ function checkSame(source: ChainDisk, last: number, target: ChainDisk, { fromSam
 }
 
 function noSuch({ label }: ChainDisk, what: string, found: number, most: number): ImageError {
-  return new ImageError('invalid-argument', `The chain has no image of that number (${what})`, {
+  return new ImageError('invalid-argument', `The chain has no image with that number (${what})`, {
     status: 'VERR_VD_IMAGE_NOT_FOUND',
     path: label,
     found,
-    expected: most < 0 ? 'nothing: there is no image below' : `0 to ${most}`,
+    expected: most < 0 ? 'nothing: the image has no parent' : `0 to ${most}`,
   });
 }
 
@@ -165,7 +165,7 @@ async function refuseShared(source: ChainDisk, target: ChainDisk): Promise<void>
   const own = await source.identities();
   for (const key of await target.identities('last')) {
     if (!own.has(key)) continue;
-    throw new ImageError('invalid-argument', 'The target is an image that the source is read from', {
+    throw new ImageError('invalid-argument', 'The target is an image of the source chain', {
       path: target.label,
     });
   }
@@ -176,7 +176,7 @@ async function lengthOf(source: ChainDisk, target: ChainDisk, options: CopyIntoO
   const most = Math.min(source.size, target.size);
   if (length !== undefined) {
     if (Number.isSafeInteger(length) && length >= 0 && length <= most) return length;
-    throw new ImageError('invalid-argument', 'So many bytes cannot be copied', {
+    throw new ImageError('invalid-argument', 'The length to copy is not valid', {
       path: target.label,
       found: length,
       expected: `0 to ${most}`,

@@ -85,11 +85,15 @@ async function copyIn(
   const { fromSame, verify, ...rest } = options;
   if (image === undefined) throw noImage(source, last);
   if (fromSame !== undefined && !(fromSame >= 0 && fromSame < last && options.parent !== undefined)) {
-    throw new ImageError('invalid-argument', 'What is the same must lie below the image, and in a parent of the copy', {
-      path: source.label,
-      found: fromSame,
-      expected: options.parent === undefined ? 'a parent, too' : `0 to ${last - 1}`,
-    });
+    throw new ImageError(
+      'invalid-argument',
+      'fromSame must be an image below the copied one, and the copy must have a parent',
+      {
+        path: source.label,
+        found: fromSame,
+        expected: options.parent === undefined ? 'a parent, too' : `0 to ${last - 1}`,
+      },
+    );
   }
   if (verify === true) requireRandom(source, 'Verifying a copy');
   await refuseSelf(source, target);
@@ -137,14 +141,14 @@ function geometryFor({ geometry }: ImageInfo, size: number): NonNullable<CreateI
 async function refuseSelf(source: ChainDisk, { provider, name }: Source): Promise<void> {
   const present = await provider.lookUp(name);
   if (present === null || !(await source.identities()).has(present.key)) return;
-  throw new ImageError('invalid-argument', 'The copy would replace an image of the chain that is copied', {
+  throw new ImageError('invalid-argument', 'The copy would replace an image of the source chain', {
     path: name,
     hint: 'Choose another name or directory.',
   });
 }
 
 function noImage(source: ChainDisk, number: number): ImageError {
-  return new ImageError('invalid-argument', 'The chain has no image of that number', {
+  return new ImageError('invalid-argument', 'The chain has no image with that number', {
     status: 'VERR_VD_IMAGE_NOT_FOUND',
     path: source.label,
     found: number,
@@ -167,7 +171,7 @@ async function compareWhole(source: ChainDisk, target: Source, options: Resolved
   throw new ImageError('io', 'Verification failed: target differs from source', {
     path: target.name,
     guestOffset: outcome.firstDifference ?? 0,
-    hint: 'The medium may be faulty; or the images that were said to be the same are not.',
+    hint: 'The storage device may be faulty, or the common images differ.',
   });
 }
 
@@ -318,7 +322,7 @@ async function refuseParent(from: Source, { environment, force, format }: Resolv
   const children = await childrenIn(from, environment, format);
   const [child] = children.names;
   if (child === undefined) return refuseIncomplete(from.name, children);
-  throw new ImageError('busy', `The image cannot be moved: ${child} beside it names it as parent`, {
+  throw new ImageError('busy', `The image cannot be moved: ${child} in the same directory depends on it`, {
     path: from.name,
     hint: 'Copy the chain instead (copyChain; on the command line: copy), or use option force (--force).',
   });
@@ -344,9 +348,9 @@ async function copyAway(
     if (image === undefined) throw noImage(disk, 0);
     const { info } = image;
     if (info.differencing) {
-      throw new ImageError('unsupported', 'A differencing image can only be moved as it is', {
+      throw new ImageError('unsupported', 'A differencing image cannot be converted while it is moved', {
         path: from.name,
-        hint: 'Leave the format out (on the command line: --to), or copy the chain (copyChain; copy).',
+        hint: 'Omit the format (on the command line: --to), or copy the chain (copyChain; copy).',
       });
     }
     refuseLoss(info, from.name, format);
@@ -358,7 +362,7 @@ async function copyAway(
     const { uuid, modificationUuid, comment } = info;
     const kept = await keepFacts(to, { uuid, modificationUuid, comment }, { environment, format });
     if (!kept.includes('comment') && comment !== null && comment !== '') {
-      warnings.push(`${to.name} has no place for the comment of ${from.name}: ${JSON.stringify(comment)}.`);
+      warnings.push(`${to.name} cannot store the comment of ${from.name}: ${JSON.stringify(comment)}.`);
     }
     await removeFiles(from, parts);
     return { from: from.name, to: to.name, warnings: [...warnings, ...shared] };
@@ -374,10 +378,10 @@ function refuseLoss({ snapshots = [], bitmaps = [] }: ImageInfo, path: string, f
     ...(bitmaps.length === 0 ? [] : [`${bitmaps.length} bitmaps`]),
   ];
   if (found.length === 0) return;
-  throw new ImageError('unsupported', `A move to ${format} would lose what the image holds beside its disk`, {
+  throw new ImageError('unsupported', `A move to ${format} would lose internal data of the image`, {
     path,
     found: found.join(' and '),
-    hint: 'Copy it without moving it (convert), or delete those first (on the command line: snapshot, bitmap).',
+    hint: 'Copy it instead (convert), or delete these first (on the command line: snapshot delete, bitmap remove).',
   });
 }
 
@@ -391,7 +395,7 @@ async function isCopied(
   options: Resolved<MoveOptions> & { to: string },
 ): Promise<boolean> {
   if ((await to.provider.lookUp(to.name)) === null) return false;
-  const existing = new ImageError('exists', 'The name is already taken', {
+  const existing = new ImageError('exists', 'The target already exists', {
     path: to.name,
     hint: 'Choose another name.',
   });

@@ -60,13 +60,13 @@ export function targetFormat(target: Source, options: Resolved<CreateImageOption
   if (format === undefined) {
     throw new ImageError('invalid-argument', 'Cannot tell the format from the file name', {
       path: target.name,
-      hint: 'Name the format (on the command line: --to FORMAT).',
+      hint: 'Specify the format (on the command line: --to FORMAT).',
     });
   }
   if (format.create === undefined) {
-    throw new ImageError('unsupported', `Images of format ${format.name} cannot be made`, {
+    throw new ImageError('unsupported', `Images of format ${format.name} cannot be created`, {
       path: target.name,
-      hint: `Formats that can: ${registry.formats.flatMap((one) => (one.create === undefined ? [] : [one.name])).join(', ')}.`,
+      hint: `Formats that can be created: ${registry.formats.flatMap((one) => (one.create === undefined ? [] : [one.name])).join(', ')}.`,
     });
   }
   return format;
@@ -211,7 +211,7 @@ async function parentOf(
   warnings: string[],
 ): Promise<ParentFacts> {
   if (!format.capabilities.diff) {
-    throw new ImageError('unsupported', `Format ${format.name} has no differencing images`);
+    throw new ImageError('unsupported', `Format ${format.name} does not support differencing images`);
   }
   const environment = options.environment.with({ allow: 'none', lock: false });
   const how = { environment, format: options.parentFormat, mode: 'read', infoOnly: true } as const;
@@ -222,7 +222,9 @@ async function parentOf(
   const { info } = opened.image;
   // Formats without UUIDs store the name of the parent instead.
   if (info.uuid === null && format.capabilities.uuid) {
-    warnings.push(`${opened.name} has no UUID, so the link to it is not stored; name it with --parent when opening.`);
+    warnings.push(
+      `${opened.name} has no UUID, so the link to it cannot be stored; specify it with --parent whenever you open the image.`,
+    );
   }
   const { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat } = info;
   const links = { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat };

@@ -30,15 +30,15 @@ export async function refuseCut(source: BlockDevice, { size, path, shrink, signa
   if (shrink !== true) {
     throw new ImageError('invalid-argument', 'The target is smaller than the source', {
       ...sizes,
-      hint: 'Choose a larger one. Zeroes at the end are left out with option shrink (on the command line: --shrink).',
+      hint: 'Choose a larger target. Option shrink (on the command line: --shrink) omits zeroes at the end.',
     });
   }
   requireRandom(source, 'Making a disk smaller');
   const data = await differenceFromZero(source, size, { signal });
   if (data === null) return;
-  throw new ImageError('invalid-argument', 'The target is smaller than the source, and data would be cut off', {
+  throw new ImageError('invalid-argument', 'The target is smaller than the data of the source', {
     ...sizes,
     guestOffset: data,
-    hint: 'Choose a larger one, or give the data up in the source first (disk.resize; on the command line: resize --shrink).',
+    hint: 'Choose a larger target, or discard the data in the source first (disk.resize; on the command line: resize --shrink).',
   });
 }

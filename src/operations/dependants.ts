@@ -122,7 +122,8 @@ async function openDependant(
   environment: Environment,
 ): Promise<Dependant | { readonly name: string; readonly reason: string }> {
   const source: Source = { provider: to.provider, name };
-  if (await isLink(source.provider, name)) return { name, reason: 'it is a link to a file elsewhere' };
+  if (await isLink(source.provider, name))
+    return { name, reason: 'it is a symbolic link to a file in another directory' };
   try {
     const opened = await openImage(source, {
       environment: environment.with({ allow: 'none' }),
@@ -137,7 +138,7 @@ async function openDependant(
         return { name, image, names: new Map(stored.map((one) => [one, other])) };
       }
       await image.close();
-      return { name, reason: `images of format ${opened.format} cannot be given another name` };
+      return { name, reason: `images of format ${opened.format} cannot store another name` };
     } catch (error) {
       await image.close();
       throw error;

@@ -79,7 +79,7 @@ describe('childrenOf', () => {
       hint: expect.stringContaining('--force'),
     });
     const { warnings } = await removeImage(at(provider, '/base.vdi'), { force: true });
-    expect(warnings.join()).toContain('others may name it as their parent');
+    expect(warnings.join()).toContain('others may depend on it, too');
   });
 });
 

@@ -110,9 +110,9 @@ async function refuseParent(opened: OpenedImage, what: string, options: Resolved
   const [first] = children.names;
   if (first !== undefined && options.force !== true) {
     const others = children.names.length > 1 ? ` and ${children.names.length - 1} more` : '';
-    throw new ImageError('busy', `The image cannot be ${what}: ${first}${others} beside it name it as parent`, {
+    throw new ImageError('busy', `The image cannot be ${what}: ${first}${others} in the same directory depend on it`, {
       path: name,
-      hint: 'Remove or merge those first; option force (on the command line: --force) does it all the same.',
+      hint: 'Delete or merge those first, or proceed with option force (on the command line: --force).',
     });
   }
   if (options.force !== true) refuseIncomplete(name, children);

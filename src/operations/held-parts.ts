@@ -119,7 +119,7 @@ export async function refuseShared(
   if (first !== undefined && options.force !== true) {
     throw new ImageError('busy', `The image cannot be ${what}: ${printable(first)}`, {
       path: opened.name,
-      hint: 'Convert that image first; option force (on the command line: --force) proceeds anyway.',
+      hint: 'Convert that image first, or proceed with option force (on the command line: --force).',
     });
   }
   if (options.force !== true) refuseIncomplete(opened.name, users);

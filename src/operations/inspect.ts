@@ -96,7 +96,7 @@ export async function detectFormat(source: ImageSource, options: EnvironmentOpti
       source: { name },
     } = file;
     if (guessed && storage !== null && storage.size % SECTOR !== 0) {
-      throw new ImageError('invalid-format', 'Nothing identifies this file as an image', {
+      throw new ImageError('invalid-format', 'The file does not look like an image', {
         status: 'VERR_NOT_SUPPORTED',
         path: name,
         found: `${storage.size} bytes`,

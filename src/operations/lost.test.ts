@@ -71,8 +71,8 @@ describe('a copy in the same format', () => {
     );
     expect(data).toEqual(['/a.qcow2 is data-file, the copy is not.']);
     expect(kept).toEqual([
-      expect.stringMatching(/none of the internal snapshots of \/b\.qcow2: "monday"/),
-      expect.stringMatching(/none of the bitmaps of \/b\.qcow2: "since"/),
+      expect.stringMatching(/lacks the internal snapshots of \/b\.qcow2: "monday"/),
+      expect.stringMatching(/lacks the bitmaps of \/b\.qcow2: "since"/),
     ]);
   });
 });
@@ -104,13 +104,13 @@ describe('a conversion', () => {
       await runCli(['create', image, '1M']);
       await runCli(['snapshot', 'create', image, 'monday']);
       const plain = await runCli(['convert', image, target]);
-      expect(plain.stderr).toContain('warning: The copy has none of the internal snapshots');
+      expect(plain.stderr).toContain('warning: The copy lacks the internal snapshots');
       const json = await runCli(['convert', image, target, '--force', '--json']);
       expect((JSON.parse(json.stdout) as { warnings: unknown }).warnings).toEqual([expect.stringContaining('monday')]);
       const one = await runCli(['convert', image, target, '--force', '--snapshot', 'monday', '--json']);
       expect((JSON.parse(one.stdout) as { warnings: unknown }).warnings).toEqual([]);
       const copied = await runCli(['copy', image, join(folder, 'b.qcow2'), '--json']);
-      expect(copied.stdout).toContain('none of the internal snapshots');
+      expect(copied.stdout).toContain('lacks the internal snapshots');
     } finally {
       rmSync(folder, { recursive: true });
     }

@@ -14,19 +14,19 @@ export function lostOf(original: ImageInfo, path: string, copy: CopyFacts): stri
   const { snapshots = [], bitmaps = [], comment, config = {} } = original;
   const lost: string[] = [];
   if (snapshots.length > 0 && copy.oneState !== true) {
-    lost.push(`The copy has none of the internal snapshots of ${path}: ${listed(snapshots)}.`);
+    lost.push(`The copy lacks the internal snapshots of ${path}: ${listed(snapshots)}.`);
   }
-  if (bitmaps.length > 0) lost.push(`The copy has none of the bitmaps of ${path}: ${listed(bitmaps)}.`);
+  if (bitmaps.length > 0) lost.push(`The copy lacks the bitmaps of ${path}: ${listed(bitmaps)}.`);
   if (comment !== null && comment !== '' && (copy.comment ?? '') !== comment) {
-    lost.push(`The copy does not have the comment of ${path}: "${printable(comment)}".`);
+    lost.push(`The copy lacks the comment of ${path}: "${printable(comment)}".`);
   }
   const { physical } = original.geometry;
   if (!isUsual(physical, original.virtualSize) && !isSame(physical, copy.geometry?.physical)) {
-    lost.push(`The copy does not have the physical geometry of ${path}: ${numbers(physical)}.`);
+    lost.push(`The copy lacks the physical geometry of ${path}: ${numbers(physical)}.`);
   }
   const { logical } = original.geometry;
   if (copy.geometry !== undefined && isSet(logical) && !isSame(logical, copy.geometry.logical)) {
-    lost.push(`The copy does not have the logical geometry of ${path}: ${numbers(logical)}.`);
+    lost.push(`The copy lacks the logical geometry of ${path}: ${numbers(logical)}.`);
   }
   for (const [key, value] of Object.entries(config)) {
     const now = copy.config?.[key];

@@ -74,8 +74,8 @@ async function measureTarget(
   const { signal, registry } = options.environment;
   const format = registry.find(options.format);
   if (format.measure === undefined) {
-    throw new ImageError('unsupported', `Nothing is known of how large images of format ${format.name} become`, {
-      hint: 'Choose a format that can be made: raw, vdi or qcow2.',
+    throw new ImageError('unsupported', `The size of images of format ${format.name} cannot be calculated`, {
+      hint: 'Choose a format that can be created: raw, vdi or qcow2.',
     });
   }
   const { variant = [], config = {}, size: virtualSize = sourceSize } = options;

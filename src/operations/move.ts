@@ -181,25 +181,25 @@ class Move {
     const [first] = byUuid;
     if (first !== undefined && !force) {
       const others = byUuid.length > 1 ? ` and ${byUuid.length - 1} more` : '';
-      throw new ImageError('busy', `The image cannot be moved: ${first}${others} beside it name it as parent`, {
+      throw new ImageError('busy', `The image cannot be moved: ${first}${others} in the same directory depend on it`, {
         path: name,
-        hint: 'Remove or merge those first; option force (on the command line: --force) does it all the same.',
+        hint: 'Delete or merge those first, or proceed with option force (on the command line: --force).',
       });
     }
     const [held] = stuck;
     if (held !== undefined && !force) {
       throw new ImageError(
         'busy',
-        `The image cannot be moved: ${listOf(stuck)} beside it cannot be given its new name`,
+        `The image cannot be moved: ${listOf(stuck)} in the same directory cannot store its new name`,
         {
           path: name,
           found: held.reason,
-          hint: 'Put that right first; option force (on the command line: --force) leaves them without this image.',
+          hint: 'Convert those images first, or proceed with option force (on the command line: --force) and lose the link.',
         },
       );
     }
     if (!force) refuseIncomplete(name, this.#dependants);
-    for (const one of byUuid) this.#warnings.push(`${one} names ${name} as its parent, and finds it only beside it.`);
+    for (const one of byUuid) this.#warnings.push(`${one} finds its parent ${name} only in its own directory.`);
     for (const one of stuck) {
       this.#warnings.push(
         `${one.name} still names ${name}, and cannot be read until it names ${this.#to.name} (rebase --unsafe).`,
@@ -301,7 +301,7 @@ class Move {
   async #tellDependants(): Promise<void> {
     for (const { image, name, names } of this.#dependants.open) {
       await image.readdress?.(names);
-      this.#warnings.push(`${name} named ${this.#from.name} and names ${this.#to.name} now.`);
+      this.#warnings.push(`${name} now refers to ${this.#to.name} instead of ${this.#from.name}.`);
     }
   }
 
@@ -421,7 +421,7 @@ class Move {
     } catch (error) {
       if (!isImageError(error) || error.kind === 'aborted') throw error;
       this.#warnings.push(
-        `${name} finds its parent beside it only, and it is not there: move it, too, or name it with --parent.`,
+        `${name} finds its parent only in its own directory, where it is missing: move the parent too, or specify it with --parent.`,
       );
     }
   }
@@ -475,7 +475,7 @@ async function requireDirectory({ provider, name }: Source): Promise<void> {
   throw new ImageError('not-found', 'The directory of the new name does not exist', {
     path: directory,
     status: 'VERR_PATH_NOT_FOUND',
-    hint: 'Make it first.',
+    hint: 'Create the directory first (mkdir -p).',
   });
 }
 
@@ -491,7 +491,7 @@ function isOtherDevice(error: unknown): boolean {
 }
 
 function otherDevice(path: string): ImageError {
-  return new ImageError('unsupported', 'The two names lie on different file systems', {
+  return new ImageError('unsupported', 'The source and the target are on different file systems', {
     path,
     status: 'VERR_NOT_SAME_DEVICE',
     hint: 'Move the image instead (moveImage; on the command line: copy --move).',
@@ -499,14 +499,14 @@ function otherDevice(path: string): ImageError {
 }
 
 function takenBy(path: string): ImageError {
-  return new ImageError('exists', 'The name is already taken', { path, hint: 'Choose another name.' });
+  return new ImageError('exists', 'The target already exists', { path, hint: 'Choose another name.' });
 }
 
 function linkMoved(path: string, real: string): ImageError {
-  return new ImageError('unsupported', 'This name is a link, which would mean something else from there', {
+  return new ImageError('unsupported', 'The name is a symbolic link, which would not resolve from the new directory', {
     path,
     found: `a link to ${real}`,
-    hint: 'Name the file itself.',
+    hint: 'Specify the file itself.',
   });
 }
 
@@ -515,7 +515,7 @@ function missingPart(path: string, part: string): ImageError {
 }
 
 function partsStay(path: string, part: string): ImageError {
-  return new ImageError('unsupported', 'A file that holds data of the image cannot go along by name alone here', {
+  return new ImageError('unsupported', 'A data file of the image cannot be renamed across file systems', {
     path,
     found: part,
     hint: 'Move the image instead (moveImage; on the command line: copy --move).',
@@ -523,12 +523,12 @@ function partsStay(path: string, part: string): ImageError {
 }
 
 function cannotReaddress({ name, format }: OpenedImage): ImageError {
-  return new ImageError('unsupported', `Images of format ${format} cannot be given other names of their files`, {
+  return new ImageError('unsupported', `Images of format ${format} cannot store new names of their files`, {
     path: name,
     hint: 'Convert the image.',
   });
 }
 
 function exchanged(path: string): ImageError {
-  return new ImageError('busy', 'Another program put another image into the place of this one', { path });
+  return new ImageError('busy', 'Another program replaced the image', { path });
 }

@@ -202,7 +202,7 @@ describe('opening', () => {
     await using disk = await Disk.open(at('/child.vdi'), { infoOnly: true, mode: 'write' });
     expect(disk.images.map(({ name, mode }) => [name, mode])).toEqual([['/child.vdi', 'read']]);
     expect(disk.size).toBe(writer.size);
-    const refused = { kind: 'unsupported', message: expect.stringContaining('headers only') };
+    const refused = { kind: 'unsupported', message: expect.stringContaining('infoOnly') };
     await expect(disk.read(0, new Uint8Array(1))).rejects.toMatchObject(refused);
     expect(() => disk.readNow(0, new Uint8Array(1))).toThrow(expect.objectContaining(refused));
     expect(() => disk.extentAt(0, 1)).toThrow(expect.objectContaining(refused));

@@ -104,10 +104,10 @@ async function openChain(
 function refuseBuried(images: readonly OpenedImage[]): void {
   const fixed = images.find(({ image }, number) => number > 0 && image.info.allocation === 'fixed');
   if (fixed === undefined) return;
-  throw new ImageError('invalid-argument', 'A fixed image stands over others, which it would hide', {
+  throw new ImageError('invalid-argument', 'A fixed image above other images would hide them', {
     status: 'VERR_VD_INVALID_TYPE',
     path: fixed.name,
-    hint: 'Open it alone, or name the images base first.',
+    hint: 'Open it alone, or list the images base first.',
   });
 }
 
@@ -180,10 +180,10 @@ async function openLastAs(entry: ImageEntry, options: Resolved<DiskOpenOptions>,
 
 function requireDiscard({ image, name, format, settings }: OpenedImage): void {
   if (settings.discard !== true || image.can.discard || !image.can.write) return;
-  throw new ImageError('unsupported', `This ${format} image cannot give room back`, {
+  throw new ImageError('unsupported', `This ${format} image does not support discard`, {
     status: 'VERR_VD_DISCARD_NOT_SUPPORTED',
     path: name,
-    hint: 'Leave the option out, or convert the image to a format that can.',
+    hint: 'Omit the option, or convert the image to a format with discard.',
   });
 }
 

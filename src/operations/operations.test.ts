@@ -279,7 +279,7 @@ describe('resize', () => {
       expect(disk.geometry).toEqual(geometry);
       await expect(
         disk.resize(90 * BLOCK, { geometry: { physical: { ...geometry.physical, heads: 17 } } }),
-      ).rejects.toThrow('geometry is not possible');
+      ).rejects.toThrow('geometry is not valid');
       expect(disk.size).toBe(80 * BLOCK);
     });
     expect((await inspect(source, { lock: false })).geometry).toEqual(geometry);

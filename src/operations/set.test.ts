@@ -137,7 +137,7 @@ describe('setImage', () => {
     await make('/other.vdi', {}, base);
     expect((await setImage(base, { comment: 'harmless' })).warnings).toEqual([]);
     const { warnings } = await setImage(base, { uuid: 'random' });
-    expect(warnings).toEqual([expect.stringMatching(/^\/diff\.vdi names \/disk\.vdi as its parent/)]);
+    expect(warnings).toEqual([expect.stringMatching(/^\/diff\.vdi depends on \/disk\.vdi/)]);
     expect((await setImage(base, { uuid: 'random' })).warnings).toEqual([]);
   });
 });

@@ -90,13 +90,13 @@ function settable({ image, name, format }: OpenedImage): NonNullable<Image['set'
   if (image.set !== undefined) return image.set.bind(image);
   throw new ImageError('unsupported', `Images of format ${format} have no metadata to change`, {
     path: name,
-    hint: 'Convert it to a format that can, such as vdi.',
+    hint: 'Convert it to a format with metadata, such as vdi.',
   });
 }
 
 function linkable({ image, name, format }: OpenedImage): NonNullable<Image['relink']> {
   if (image.relink !== undefined) return image.relink.bind(image);
-  throw new ImageError('unsupported', `Images of format ${format} have no parents`, { path: name });
+  throw new ImageError('unsupported', `Images of format ${format} cannot have a parent`, { path: name });
 }
 
 function resolved({ comment, geometry, ...uuids }: Omit<SetChanges, 'parent'>): ImageChanges {
@@ -135,29 +135,29 @@ function refuseMisfit(child: OpenedImage, parent: ImageReport, isSame: boolean):
   if (isSame || (info.uuid !== null && (parent.uuid === info.uuid || parent.parentUuid === info.uuid))) {
     throw new ImageError('invalid-argument', 'The image would be its own parent', {
       path: parent.file,
-      hint: 'Name the image that it was made from.',
+      hint: 'Specify the image that it was created from.',
     });
   }
   if (info.uuid !== null && parent.uuid === null) {
-    throw new ImageError('invalid-argument', 'The parent has no UUID that could be stored', {
+    throw new ImageError('invalid-argument', 'The parent has no UUID to store', {
       path: parent.file,
-      hint: 'Give it one first, or name it whenever the image is opened (on the command line: --parent).',
+      hint: 'Give it a UUID first (vdkit set --uuid random), or specify the parent whenever you open the image (on the command line: --parent).',
     });
   }
   // Either of the two may have been resized since; but a link to another image needs a better reason.
   const known = parent.uuid !== null && parent.uuid === info.parentUuid;
   if (parent.virtualSize === info.virtualSize || known || info.uuid === null) return;
-  throw new ImageError('invalid-argument', 'The parent has another size than the image', {
+  throw new ImageError('invalid-argument', 'The sizes of parent and image differ', {
     path: parent.file,
     found: `${parent.virtualSize} bytes`,
     expected: `${info.virtualSize} bytes`,
-    hint: 'If it is the right one all the same, set its UUID instead (on the command line: --parent-uuid).',
+    hint: 'If it is the right parent, set its UUID instead (on the command line: --parent-uuid).',
   });
 }
 
 function oddities(changes: ImageChanges): string[] {
   const warnings: string[] = [];
-  if (changes.uuid === null) warnings.push('Without a UUID no differencing image can name this one as its parent.');
+  if (changes.uuid === null) warnings.push('Without a UUID this image cannot be the parent of a differencing image.');
   if (changes.modificationUuid === null) warnings.push('VirtualBox refuses images without a modification UUID.');
   return warnings;
 }

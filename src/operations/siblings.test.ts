@@ -19,7 +19,7 @@ class Unlistable extends ForwardingProvider {
   // biome-ignore lint/correctness/useYield: it fails before the first name
   override async *list(directory: string): AsyncGenerator<string> {
     const cause = new Error('EACCES');
-    throw new ImageError('denied', 'The system denies access', { path: directory, cause });
+    throw new ImageError('denied', 'Permission denied', { path: directory, cause });
   }
 }
 
@@ -30,7 +30,7 @@ class Exhausted extends ForwardingProvider {
   override open(name: string, mode: 'read' | 'write') {
     if (this.exhausted && name.includes('child')) {
       const status = 'VERR_TOO_MANY_OPEN_FILES';
-      return Promise.reject(new ImageError('limit', 'The process has too many files open', { path: name, status }));
+      return Promise.reject(new ImageError('limit', 'Too many open files in this process', { path: name, status }));
     }
     return super.open(name, mode);
   }
@@ -65,7 +65,7 @@ describe('a directory that cannot be listed', () => {
     const { child } = await family();
     const { removed, warnings } = await removeImage(child, { force: true });
     expect(removed).toEqual(['/child.qcow2']);
-    expect(warnings.join()).toContain('cannot be searched (/: The system denies access)');
+    expect(warnings.join()).toContain('cannot be searched (/: Permission denied)');
   });
 
   it('keeps no command from its work whose search is only for a warning', async () => {
@@ -82,7 +82,7 @@ describe('a directory that cannot be listed', () => {
     await createImage({ provider, name: '/child.vdi' }, { parent });
     await expect(openDisk({ provider, name: '/child.vdi' }, { allow: ['/'] })).rejects.toMatchObject({
       kind: 'not-found',
-      hint: expect.stringMatching(/^Name the parent with --parent: .*\/: The system denies access/),
+      hint: expect.stringMatching(/^Name the parent with --parent: .*\/: Permission denied/),
     });
   });
 });
@@ -95,7 +95,7 @@ it('does not take a child for absent because no file can be opened any more', as
   provider.exhausted = true;
   await expect(removeImage(base)).rejects.toMatchObject({
     kind: 'busy',
-    context: { found: expect.stringContaining('too many files open') },
+    context: { found: expect.stringContaining('oo many open files') },
   });
 });
 

@@ -141,7 +141,7 @@ async function keysOfParent({ provider }: Source, child: string, names: readonly
 /** A sentence for each child affected by a change of its parent. */
 export function childrenWarnings(label: string, children: Children): string[] {
   const warnings = children.names.map(
-    (name) => `${name} names ${label} as its parent, so what is changed here changes what is read there.`,
+    (name) => `${name} depends on ${label}: changing ${label} changes the data read through ${name}.`,
   );
   return children.complete ? warnings : [...warnings, incompleteWarning(label, children)];
 }
@@ -150,7 +150,7 @@ export function childrenWarnings(label: string, children: Children): string[] {
 export function incompleteWarning(label: string, { obstacle }: SearchExtent): string {
   if (obstacle !== undefined) {
     const reason = describeError(obstacle);
-    return `The files beside ${label} cannot be searched (${reason}); images there may name it as their parent.`;
+    return `The directory of ${label} cannot be searched (${reason}); images there may depend on it.`;
   }
-  return `Only ${boundsBeside()} beside ${label} were looked at; others may name it as their parent, too.`;
+  return `Only ${boundsBeside()} in the directory of ${label} were examined; others may depend on it, too.`;
 }

@@ -29,7 +29,7 @@ export async function planNames(names: readonly StoredName[], from: Source, to: 
   const warnings: string[] = [];
   for (const { role, stored } of names) {
     if (!isPlainName(stored)) {
-      warnings.push(`${to.name} names ${printable(stored)}, which is not the name of a file and stays as it is.`);
+      warnings.push(`${to.name} refers to ${printable(stored)}, which is not a file name and was not changed.`);
       continue;
     }
     const here = from.provider.resolve(stored, from.name);
@@ -84,15 +84,15 @@ export async function isLink(provider: StorageProvider, name: string): Promise<b
 }
 
 function missing(path: string, part: string): ImageError {
-  return new ImageError('not-found', 'A file that holds data of the image is missing', {
+  return new ImageError('not-found', 'A data file of the image is missing', {
     path,
-    found: `nothing of the name ${printable(part)}`,
-    hint: 'Put it back, or name another (amend; on the command line: amend --option data_file=NAME).',
+    found: `no file ${printable(part)}`,
+    hint: 'Restore it, or specify another one (on the command line: amend --option data_file=NAME).',
   });
 }
 
 function notThere(path: string, file: string): ImageError {
-  return new ImageError('unsupported', 'The image needs a file that could not be reached from there', {
+  return new ImageError('unsupported', 'The image refers to a file that cannot be reached from the new place', {
     path,
     found: printable(file),
     hint: 'Copy the chain instead (copyChain; on the command line: copy).',

@@ -90,7 +90,7 @@ describe('a plugin', () => {
 
   it.each([
     ['no module', 'this is no JavaScript', 'invalid-format', /cannot be loaded as a module/],
-    ['no plugin', 'export const a = 1;', 'invalid-format', /is no plugin/],
+    ['no plugin', 'export const a = 1;', 'invalid-format', /is not a plugin/],
     [
       'one that throws',
       'export function VDPluginLoad() { throw new Error("no"); }',
@@ -101,25 +101,25 @@ describe('a plugin', () => {
       'one that registers nonsense',
       'export function VDPluginLoad(r) { r.registerFormat(5); }',
       'invalid-format',
-      /is no format/,
+      /is not a format/,
     ],
     [
       'a filter without its functions',
       'export function VDPluginLoad(r) { r.registerFilter({ name: "a", title: "a", configKeys: [] }); }',
       'invalid-format',
-      /is no filter/,
+      /is not a filter/,
     ],
     [
       'a cache without its functions',
       'export function VDPluginLoad(r) { r.registerCache({ name: "a", title: "a" }); }',
       'invalid-format',
-      /is no cache format/,
+      /is not a cache format/,
     ],
     [
       'a name that is taken',
       `export function VDPluginLoad(r) { r.registerFilter(${FILTER}); r.registerFilter({ ...${FILTER}, name: 'ByteSwap' }); }`,
       'exists',
-      /registered already/,
+      /already registered/,
     ],
   ])('that is %s is refused, and nothing of it stays', async (title, text, kind, message) => {
     const file = put(`VDPlugin-${title.replaceAll(' ', '-')}.mjs`, text);

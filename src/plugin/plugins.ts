@@ -125,7 +125,7 @@ export class Plugins {
     const known = this.#entries.get(name);
     if (known !== undefined) return describe(name, known);
     if ((await this.#provider.lookUp(name)) === null) {
-      throw new ImageError('not-found', 'There is no plugin of that name', { path: name });
+      throw new ImageError('not-found', 'No plugin of that name exists', { path: name });
     }
     this.#loads++;
     return this.add(name, await this.#load(`${fileUrl(name)}?load=${this.#loads}`, name));
@@ -134,7 +134,7 @@ export class Plugins {
   /** Adds a module that is already loaded; see {@link Plugins.load}. */
   async add(name: string, module: unknown): Promise<LoadedPlugin> {
     checkArguments('plugins.add', { name: [name, NAME] });
-    if (this.#entries.has(name)) throw new ImageError('exists', 'This plugin is loaded already', { path: name });
+    if (this.#entries.has(name)) throw new ImageError('exists', 'The plugin is already loaded', { path: name });
     const entry = await collect(name, module);
     register(this.#registry, entry, name);
     this.#entries.set(name, entry);
@@ -166,7 +166,10 @@ export class Plugins {
     const name = this.#entries.has(file) ? file : this.#provider.resolve(file, '');
     const entry = this.#entries.get(name);
     if (entry === undefined) {
-      throw new ImageError('not-found', 'This plugin is not loaded', { path: name, hint: 'See the list of plugins.' });
+      throw new ImageError('not-found', 'The plugin is not loaded', {
+        path: name,
+        hint: 'plugins.list contains the loaded ones.',
+      });
     }
     if (entry.uses.count > 0) {
       throw new ImageError('busy', 'The plugin is in use', {
@@ -205,7 +208,7 @@ export class Plugins {
   async #namesIn(directory: string): Promise<string[]> {
     const place = this.#provider.resolve(directory, '');
     if (!(await this.isDirectory(directory))) {
-      throw new ImageError('not-found', 'There is no directory of that name', {
+      throw new ImageError('not-found', 'No directory of that name exists', {
         path: place,
         status: 'VERR_PATH_NOT_FOUND',
       });
@@ -235,7 +238,7 @@ export class Plugins {
 async function collect(name: string, module: unknown): Promise<Entry> {
   const load = (module as Partial<PluginModule> | null)?.VDPluginLoad;
   if (typeof load !== 'function') {
-    throw new ImageError('invalid-format', 'The module is no plugin', {
+    throw new ImageError('invalid-format', 'The module is not a plugin', {
       path: name,
       status: 'VERR_SYMBOL_NOT_FOUND',
       expected: 'a function that is exported as VDPluginLoad',
@@ -298,7 +301,7 @@ function checkShape(plugin: string, what: string, thing: unknown, functions: rea
     (what === 'filter' && !Array.isArray(given['configKeys']) ? 'configKeys' : undefined) ??
     functions.find((member) => typeof given[member] !== 'function');
   if (wrong === undefined) return;
-  throw new ImageError('invalid-format', `What the plugin registers is no ${what}`, {
+  throw new ImageError('invalid-format', `The object registered by the plugin is not a ${what}`, {
     path: plugin,
     field: wrong,
     found: typeof given[wrong],

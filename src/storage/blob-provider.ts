@@ -62,7 +62,7 @@ export class BlobProvider extends MemoryProvider {
 
   #refuseBlob(name: string): void {
     if (!this.#blobs.has(name)) return;
-    throw new ImageError('exists', 'There is a file of that name already', { path: name });
+    throw new ImageError('exists', 'A file of that name already exists', { path: name });
   }
 }
 

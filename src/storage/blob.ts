@@ -111,7 +111,7 @@ export class BlobStorage implements Storage {
       bytes = new Uint8Array(await this.#blob.slice(offset, offset + length).arrayBuffer());
     } catch (cause) {
       // A browser reports a file that changed or went away since it was chosen as unreadable, without saying why.
-      throw new ImageError('io', 'The file cannot be read any more', {
+      throw new ImageError('io', 'The file can no longer be read', {
         path: this.label,
         offset,
         hint: 'It may have been changed or moved: choose it again.',

@@ -37,7 +37,7 @@ export function checkRange(storage: Pick<Storage, 'label' | 'size'>, offset: num
 /** Throws for an end of a write, or a new size, that is not an exact byte count. */
 export function checkSize(label: string, size: number): void {
   if (Number.isSafeInteger(size) && size >= 0) return;
-  throw new ImageError('out-of-bounds', 'This is no possible size of a file', {
+  throw new ImageError('out-of-bounds', 'The file size is not valid', {
     path: label,
     found: size,
     expected: `0 to ${Number.MAX_SAFE_INTEGER}`,

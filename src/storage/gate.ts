@@ -84,10 +84,10 @@ const GATE = withFields('an object with roots', {
   provider: optional(PROVIDER),
 });
 
-const OUTSIDE = 'it lies outside of what was allowed';
-const NO_FILE = 'it is no regular file';
+const OUTSIDE = 'it is outside the allowed directories';
+const NO_FILE = 'it is not a regular file';
 const CHANGED = 'it changed while it was opened';
-const NOT_NAMED = 'to write to it, it must be allowed by its own name';
+const NOT_NAMED = 'writing to it requires its exact name in the allowed list';
 
 /**
  * A gate that permits regular files inside the roots. Other names are not even opened, since opening alone can do harm
@@ -200,7 +200,7 @@ async function objectionToName(
   rules: Rules,
 ): Promise<string | null> {
   // Beside an image with a scheme every name has it.
-  if (!isPlainName(wanted.name) && schemeOf(wanted.name) !== schemeOf(from.name)) return 'it is no plain file name';
+  if (!isPlainName(wanted.name) && schemeOf(wanted.name) !== schemeOf(from.name)) return 'it is not a plain file name';
   const { provider } = from;
   const real = await realNameOrNull(provider, wanted.name);
   const place = real ?? (await placeOfMissing(provider, wanted.name));
@@ -354,8 +354,12 @@ function directoryOf(directory: string): Reference {
 }
 
 function denied(wanted: Reference, from: ReferenceOrigin, reason: string): ImageError {
-  return new ImageError('denied', `The image wants ${wanted.name} opened as its ${wanted.role}: ${reason}`, {
-    path: from.name,
-    hint: `Pass allow (on the command line: --allow ${reason === NOT_NAMED ? 'FILE' : 'DIRECTORY'}) if you trust the image.`,
-  });
+  return new ImageError(
+    'denied',
+    `The image refers to ${wanted.name} as its ${wanted.role}, which is not allowed: ${reason}`,
+    {
+      path: from.name,
+      hint: `Pass allow (on the command line: --allow ${reason === NOT_NAMED ? 'FILE' : 'DIRECTORY'}) if you trust the image.`,
+    },
+  );
 }

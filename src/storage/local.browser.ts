@@ -5,7 +5,7 @@ import type { TcpConnector } from './tcp.ts';
 
 /** Throws `unsupported`: browsers have no default place for names. */
 export function defaultProvider(): StorageProvider {
-  throw new ImageError('unsupported', 'A name alone says nothing here: there are no local files', {
+  throw new ImageError('unsupported', 'A browser has no local files, so a name is not enough', {
     hint: 'Pass a source with its provider, for example of a MemoryProvider or a BlobProvider.',
   });
 }
@@ -21,7 +21,7 @@ export function tcpConnector(): TcpConnector {
     connect: async (address, port) => {
       throw new ImageError('unsupported', 'A page in a browser cannot connect by TCP', {
         path: `${address}:${port}`,
-        hint: 'Implement TcpConnector over what the page has, a WebSocket for one.',
+        hint: 'Implement TcpConnector over a transport that the page has, such as a WebSocket.',
       });
     },
   };

@@ -79,6 +79,6 @@ describe('the message', () => {
       message: 'Another process has this image open for writing',
       context: { path: 'disk.vdi', field: 'lock', found: 'byte 101, permission "write" is in use' },
     });
-    expect(error.hint).toBe('Look. To read all the same, and not one consistent state: forceShare (--force-share).');
+    expect(error.hint).toBe('Look. To read anyway, with possibly inconsistent data: forceShare (--force-share).');
   });
 });

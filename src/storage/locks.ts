@@ -99,21 +99,21 @@ export function lockedError(obstacle: Obstacle): ImageError {
   const { path, conflict, mode, who, lock, hint } = obstacle;
   const details: ErrorDetails = lock === undefined ? {} : { field: 'lock', found: lock };
   const instead =
-    mode === 'shared' ? ' To read all the same, and not one consistent state: forceShare (--force-share).' : '';
+    mode === 'shared' ? ' To read anyway, with possibly inconsistent data: forceShare (--force-share).' : '';
   return new ImageError('locked', `${who} ${reasonOf(conflict)}`, { path, ...details, hint: `${hint}${instead}` });
 }
 
 /** The error of `lock` for storages in this process's memory. */
 export function lockedHere(path: string, conflict: LockConflict, mode: LockMode): ImageError {
-  const hint = 'Close the other disk first.';
+  const hint = 'Close the other disk object first.';
   return lockedError({ path, conflict, mode, who: 'This process', hint });
 }
 
 function reasonOf({ kind, permission }: LockConflict): string {
   if (kind === 'used')
     return permission === PERMISSION.read ? 'has this image open' : 'has this image open for writing';
-  if (permission === PERMISSION.read) return 'allows nobody else to read this image';
-  return 'has this image open and allows nobody else to write it';
+  if (permission === PERMISSION.read) return 'has this image locked against readers';
+  return 'has this image open and locked against writers';
 }
 
 /** `permission "write" is in use`. */

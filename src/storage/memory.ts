@@ -254,11 +254,11 @@ export class MemoryProvider implements StorageProvider {
   #find(name: string): MemoryFile {
     const file = this.#files.get(name);
     if (file !== undefined) return file;
-    throw new ImageError('not-found', 'There is no such storage', { path: name });
+    throw new ImageError('not-found', 'No storage of that name exists', { path: name });
   }
 
   #refuseExisting(name: string): void {
     if (!this.#files.has(name)) return;
-    throw new ImageError('exists', 'There is a storage of that name already', { path: name });
+    throw new ImageError('exists', 'A storage of that name already exists', { path: name });
   }
 }

@@ -168,7 +168,7 @@ export class RenamedSet implements StagedSet {
         await removeIfThere(this.#provider, backup);
       } catch (error) {
         if (!isImageError(error)) throw error;
-        stay.push(`The old ${final} could not be deleted and is called ${backup} now: ${describeError(error)}.`);
+        stay.push(`The old ${final} could not be deleted; it was renamed to ${backup}: ${describeError(error)}.`);
       }
     }
     return stay;

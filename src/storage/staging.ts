@@ -206,7 +206,9 @@ class Staging implements Staged {
       const how = usual ? null : { like, sources, times: continues !== undefined };
       for (const one of await this.#set.dress(file.final, how)) lost.add(one);
     }
-    return lost.size === 0 ? [] : [`${label} could not get all that ${whose(continues)} had: ${[...lost].join(', ')}.`];
+    return lost.size === 0
+      ? []
+      : [`${label} did not get all attributes of ${whose(continues)}: ${[...lost].join(', ')}.`];
   }
 
   /** The old files that make room, the main one first: where a part replaces one, the whole old image. */
@@ -260,7 +262,7 @@ async function replacedLook({ provider, name }: Source): Promise<ReplacedLook> {
 }
 
 function unknownReaders(name: string): string {
-  return `Who may read the old ${name} could not be found out, so only its owner may read the new one.`;
+  return `The access list of the old ${name} could not be read, so only the owner can read the new file.`;
 }
 
 function whose(continues: FileAttributes | undefined): string {
@@ -322,7 +324,7 @@ async function checkTarget(target: Source, force: boolean): Promise<NameInfo | n
     throw new ImageError('not-found', 'The directory of the target does not exist', {
       path: provider.directory(name),
       status: 'VERR_PATH_NOT_FOUND',
-      hint: 'Make it first.',
+      hint: 'Create the directory first (mkdir -p).',
     });
   }
   if (present.kind !== 'file') {
@@ -331,23 +333,23 @@ async function checkTarget(target: Source, force: boolean): Promise<NameInfo | n
       hint: present.kind === 'directory' ? 'Name a file inside it.' : 'To write into a device, use into (--into).',
     });
   }
-  if (!force) throw existing(name, 'The target exists already');
+  if (!force) throw existing(name, 'The target already exists');
   return present;
 }
 
 function existing(name: string, message: string): ImageError {
   return new ImageError('exists', message, {
     path: name,
-    hint: 'Choose another name; option force (on the command line: --force) replaces it.',
+    hint: 'Choose another name, or replace it with option force (on the command line: --force).',
   });
 }
 
 function appeared(name: string): ImageError {
-  return existing(name, 'A file of that name appeared while this one was made');
+  return existing(name, 'A file of that name appeared while the new one was being written');
 }
 
 function partExists(path: string, force: boolean): ImageError {
-  return new ImageError('exists', 'A file of the new image has the name of a file that exists', {
+  return new ImageError('exists', 'A file of the new image would replace an existing file', {
     path,
     hint: force
       ? 'Choose another name: option force (--force) replaces files of the old image only, and this is not one of them.'
@@ -356,7 +358,7 @@ function partExists(path: string, force: boolean): ImageError {
 }
 
 function takenTwice(path: string): ImageError {
-  return new ImageError('invalid-argument', 'Two files of the new image cannot have one name', {
+  return new ImageError('invalid-argument', 'Two files of the new image have the same name', {
     path,
     hint: 'Choose another name for one of them.',
   });

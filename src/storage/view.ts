@@ -219,11 +219,11 @@ export class StorageView extends ForwardingStorage {
 
   #checkLimit(end: number): void {
     if (this.#limit === null || end <= this.#limit) return;
-    throw new ImageError('no-space', 'The image does not fit into its place any more', {
+    throw new ImageError('no-space', 'The image no longer fits into its partition or range', {
       path: this.label,
       found: `${end} bytes`,
       expected: `at most ${this.#limit}`,
-      hint: 'Give it more room, or convert it into a file of its own.',
+      hint: 'Make the range larger, or convert the image into a separate file.',
     });
   }
 

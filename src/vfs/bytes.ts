@@ -81,7 +81,7 @@ async function sumOfFiles(disk: ChainDisk): Promise<number> {
 /** Throws for an impossible file offset. */
 export function checkOffset(label: string, offset: number): void {
   if (Number.isSafeInteger(offset) && offset >= 0) return;
-  throw new ImageError('invalid-argument', 'This is no place in a file', {
+  throw new ImageError('invalid-argument', 'The position is not valid', {
     path: label,
     found: offset,
     expected: `0 to ${Number.MAX_SAFE_INTEGER}`,
@@ -90,7 +90,7 @@ export function checkOffset(label: string, offset: number): void {
 
 /** Error for bytes requested past the end. */
 export function behindEnd(store: Pick<ByteStore, 'label' | 'size'>, offset: number, length: number): ImageError {
-  return new ImageError('out-of-bounds', 'The range reaches past the end', {
+  return new ImageError('out-of-bounds', 'The range reaches beyond the end', {
     status: 'VERR_EOF',
     path: store.label,
     found: `${length} bytes at ${offset}`,

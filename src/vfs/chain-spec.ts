@@ -29,8 +29,9 @@ const SHORT = 4;
 export function parseChainSpec(text: string): ChainSpec {
   checkArguments('parseChainSpec', { text: [text, TEXT] });
   const [, element, inner] = /^\s*([\w-]+)\s*\(([\s\S]*)\)\s*$/.exec(text) ?? [];
-  if (element === undefined || inner === undefined) throw wrong(text, 'This is no file system chain', 'vd(path)');
-  if (element !== 'vd') throw wrong(text, `There is no chain element "${element}"`, 'vd');
+  if (element === undefined || inner === undefined)
+    throw wrong(text, 'The text is not a file system chain', 'vd(path)');
+  if (element !== 'vd') throw wrong(text, `The chain element "${element}" is not supported`, 'vd');
   const args = argumentsOf(text, inner);
   const last = args.at(-1) ?? '';
   const said = args.length > 1 ? modeOf(text, last) : undefined;
@@ -44,7 +45,7 @@ function modeOf(text: string, last: string): OpenMode | null | undefined {
   if (last === '') return null;
   if (Object.hasOwn(MODES, last)) return MODES[last];
   if (last.length > SHORT) return undefined;
-  throw wrong(text, `"${last}" says nothing about how the disk is opened`, 'ro or rw, or a longer name');
+  throw wrong(text, `"${last}" is not an open mode`, 'ro or rw, or a longer name');
 }
 
 function argumentsOf(text: string, inner: string): string[] {
@@ -58,7 +59,7 @@ function argumentsOf(text: string, inner: string): string[] {
     } else if (char === ',') {
       args.push('');
     } else if (char === '(' || char === ')') {
-      throw wrong(text, 'There is a parenthesis too many: a disk is the only element of its chain', 'vd(path)');
+      throw wrong(text, 'Unexpected parenthesis: a chain has one disk only', 'vd(path)');
     } else {
       args.push((args.pop() ?? '') + char);
     }

@@ -141,7 +141,7 @@ class PositionedFile implements FileObject {
     this.#checkOpen();
     const origin = { begin: 0, current: this.#position, end: this.size }[from];
     if (origin === undefined || !Number.isSafeInteger(offset)) {
-      throw new ImageError('invalid-argument', 'This is no way to move the position', {
+      throw new ImageError('invalid-argument', 'The seek is not valid', {
         path: this.label,
         found: `${offset} from ${String(from)}`,
         expected: 'whole bytes from begin, current or end',

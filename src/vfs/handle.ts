@@ -144,7 +144,7 @@ class DiskHandle implements HandleLike {
   async truncate(length = 0): Promise<void> {
     this.#checkOpen();
     if (length === this.#store.size) return;
-    throw new ImageError('unsupported', 'The size cannot be changed through a handle', {
+    throw new ImageError('unsupported', 'The size of the disk cannot be changed through a handle', {
       path: this.#store.label,
       found: length,
       expected: this.#store.size,
@@ -171,7 +171,7 @@ class DiskHandle implements HandleLike {
     const count = length ?? bytes.length - from;
     const fits = Number.isInteger(from) && Number.isInteger(count) && from >= 0 && count >= 0;
     if (fits && from + count <= bytes.length) return bytes.subarray(from, from + count);
-    throw new ImageError('invalid-argument', 'The part does not lie inside the buffer', {
+    throw new ImageError('invalid-argument', 'The part reaches beyond the end of the buffer', {
       path: this.#store.label,
       found: `${count} bytes at ${from}`,
       expected: `up to ${bytes.length}`,
@@ -183,7 +183,7 @@ class DiskHandle implements HandleLike {
     this.#checkOpen();
     if (position === null || position === undefined || position === -1) return { at: this.#position, own: true };
     if (Number.isSafeInteger(position) && position >= 0) return { at: position, own: false };
-    throw new ImageError('invalid-argument', 'This is no place in a file', {
+    throw new ImageError('invalid-argument', 'The position is not valid', {
       path: this.#store.label,
       found: String(position),
       expected: 'a whole number of bytes',
@@ -224,5 +224,5 @@ class DiskHandle implements HandleLike {
 function bytesOf(view: ArrayBufferView): Uint8Array {
   if (view instanceof Uint8Array) return view;
   if (ArrayBuffer.isView(view)) return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  throw new ImageError('invalid-argument', 'This is no buffer', { found: typeof view });
+  throw new ImageError('invalid-argument', 'The argument is not a buffer', { found: typeof view });
 }

@@ -269,7 +269,7 @@ async function inPieces(
   for (let done = 0; done < buffer.length; ) {
     const moved = await move(offset + done, done, buffer.length - done);
     if (!(moved > 0 && moved <= buffer.length - done)) {
-      throw new ImageError('io', 'The handle ends before its end', { path: label, offset: offset + done });
+      throw new ImageError('io', 'The file became shorter while it was open', { path: label, offset: offset + done });
     }
     done += moved;
   }

@@ -65,7 +65,7 @@ export function insideSource(outer: Bytes, place: InsidePlace = {}, options: Ins
 }
 
 function notAllowed(path: string): ImageError {
-  return new ImageError('denied', 'It may be opened for reading only', { path });
+  return new ImageError('denied', 'It can be opened for reading only', { path });
 }
 
 /** Any name opens the one storage, once. */
@@ -80,9 +80,9 @@ function onlyOnce(open: (mode: OpenMode) => Promise<Storage>): StorageProvider['
 }
 
 function notFound(path: string): ImageError {
-  return new ImageError('not-found', 'There is nothing beside an image inside another', {
+  return new ImageError('not-found', 'An image inside another one has no directory', {
     path,
-    hint: 'Name the parent (parent; on the command line: --parent).',
+    hint: 'Specify the parent (parent; on the command line: --parent).',
   });
 }
 
@@ -160,6 +160,6 @@ class OneName implements StorageProvider {
   }
 
   async #refuse(path: string): Promise<never> {
-    throw new ImageError('unsupported', 'Inside another image no files can be made, renamed or removed', { path });
+    throw new ImageError('unsupported', 'Files cannot be created, renamed or removed inside another image', { path });
   }
 }

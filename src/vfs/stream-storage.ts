@@ -109,7 +109,7 @@ class StreamReadStorage implements Storage {
       const { done, value } = await orAborted(this.#chunk, options, 'The read');
       this.#chunk = null;
       if (done) {
-        throw new ImageError('io', 'The stream ended before its end', {
+        throw new ImageError('io', 'The stream ended early', {
           path: this.label,
           status: 'VERR_EOF',
           offset: this.#position,
@@ -202,7 +202,7 @@ class StreamWriteStorage implements Storage {
 
   read(): Promise<void> {
     return Promise.reject(
-      new ImageError('unsupported', 'A stream that is written cannot be read', { path: this.label }),
+      new ImageError('unsupported', 'A stream opened for writing cannot be read', { path: this.label }),
     );
   }
 
@@ -212,7 +212,7 @@ class StreamWriteStorage implements Storage {
     const length = lengthOf(source);
     checkWriteRange(this.label, offset, length);
     if (offset < this.#position) {
-      throw new ImageError('unsupported', 'A stream cannot be written again', {
+      throw new ImageError('unsupported', 'A stream can only be written sequentially', {
         path: this.label,
         offset,
         expected: `${this.#position} or more`,

@@ -158,7 +158,7 @@ function rangeOf(store: ByteStore, options: StreamOptions): { readonly at: numbe
 
 function checkPositive(store: ByteStore, bytes: number): void {
   if (Number.isSafeInteger(bytes) && bytes > 0) return;
-  throw new ImageError('invalid-argument', 'A stream needs a number of bytes', {
+  throw new ImageError('invalid-argument', 'The number of bytes is not valid', {
     path: store.label,
     found: bytes,
     expected: 'at least 1',
@@ -169,7 +169,7 @@ function bytesOfChunk(store: ByteStore, chunk: ArrayBufferView | ArrayBuffer): U
   if (chunk instanceof Uint8Array) return chunk;
   if (ArrayBuffer.isView(chunk)) return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
   if (chunk instanceof ArrayBuffer) return new Uint8Array(chunk);
-  throw new ImageError('invalid-argument', 'A disk takes pieces of bytes only', {
+  throw new ImageError('invalid-argument', 'Only bytes can be written to a disk', {
     path: store.label,
     found: typeof chunk,
     hint: 'Pipe text through a TextEncoderStream.',

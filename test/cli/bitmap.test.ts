@@ -68,7 +68,7 @@ describe('vdkit bitmap', () => {
       ['add', at('disk.vdi'), 'x'],
     ]) {
       const outcome = await runCli(['bitmap', ...words]);
-      expect([outcome.status, outcome.stderr]).toEqual([1, expect.stringContaining('has no bitmaps')]);
+      expect([outcome.status, outcome.stderr]).toEqual([1, expect.stringContaining('does not support bitmaps')]);
     }
   });
 });

@@ -40,7 +40,7 @@ describe('cache files on the command line', () => {
     await runCli(['create', at('c.vdi'), '16M', '--force']);
     const second = await runCli(['compare', at('c.vdi'), at('c.vdi'), '--cache', at('c.vci')]);
     expect(second.status).toBe(0);
-    expect(second.stderr).toMatch(/belonged to another state of the images and was emptied/);
+    expect(second.stderr).toMatch(/did not match the current state of the images and was emptied/);
   });
 
   it.each([
@@ -87,7 +87,7 @@ describe('plugins on the command line', () => {
     const folder = new URL('../../examples/', import.meta.url).pathname;
     expect((await runCli(['filters', '--plugin', folder])).stdout).toMatch(/^invert: /m);
     const missing = await runCli(['filters', '--plugin', at('missing.mjs')]);
-    expect([missing.status, missing.stderr]).toEqual([1, expect.stringMatching(/no plugin of that name/)]);
+    expect([missing.status, missing.stderr]).toEqual([1, expect.stringMatching(/No plugin of that name/)]);
     const none = await runCli(['filters', '--plugin', at('a.vdi')]);
     expect([none.status, none.stderr]).toEqual([1, expect.stringMatching(/cannot be loaded as a module/)]);
   });

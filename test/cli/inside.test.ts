@@ -159,7 +159,7 @@ describe('what is refused', () => {
       [['info', disk, '--partition', '0'], 64, '--partition'],
       [['info', disk, '--offset', 'far'], 64, '--offset'],
       [['info', disk, '--partition', '1'], 1, 'There is no partition 1'],
-      [['info', disk, '--offset', '1T'], 1, 'past the end'],
+      [['info', disk, '--offset', '1T'], 1, 'beyond the end'],
       [['copy', disk, at('x.vdi'), '--move', ...IN], 64, '--move'],
       [['copy', disk, folder, ...IN], 64, 'no file name to keep'],
       [['formats', '--offset', '1'], 64, 'Unknown option'],

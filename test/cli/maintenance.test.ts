@@ -202,7 +202,7 @@ describe('merge', () => {
     expect(names().map((name) => readFileSync(at(name)).toString('base64'))).toEqual(before);
     await ok('create', at('other.vdi'), '--parent', at('1.vdi'));
     const refused = await runCli(['merge', at('2.vdi')]);
-    expect(refused.stderr).toMatch(/other\.vdi.* names it as parent.*\nhint: .*--force/);
+    expect(refused.stderr).toMatch(/other\.vdi.* depends on it.*\nhint: .*--force/);
     expect(refused.stderr).not.toContain('undefined');
     await ok('merge', at('2.vdi'), '--force', '--keep', '--quiet');
     expect(names()).toEqual(['0.vdi', '1.vdi', '2.vdi', 'other.vdi']);
@@ -376,11 +376,11 @@ describe('set', () => {
     await ok('create', at('over.vdi'), '--parent', at('base.raw'), '--parent-format', 'raw', '--quiet');
     const refused = await runCli(['convert', at('over.vdi'), at('out.raw')]);
     expect(refused.status).toBe(1);
-    expect(refused.stderr).toMatch(/does not say what its parent is\nhint: .*--source-parent\).*set --parent none/);
+    expect(refused.stderr).toMatch(/does not identify its parent\nhint: .*--source-parent\).*set --parent none/);
     await ok('convert', at('over.vdi'), at('out.raw'), '--source-parent', at('base.raw'));
     expect(readFileSync(at('out.raw'))[0]).toBe(5);
     const { stderr } = await run(0, 'convert', at('over.vdi'), at('none.raw'), '--source-parent', 'none');
-    expect(stderr).toMatch(/^warning: .*as if it had no parent/m);
+    expect(stderr).toMatch(/^warning: .*is read without its parent/m);
     expect(readFileSync(at('none.raw'))[0]).toBe(0);
     expect((await runCli(['resize', at('over.vdi'), '+1M', '--parent', 'none'])).status).toBe(1);
     expect(await json('set', at('over.vdi'), '--parent', 'none')).toMatchObject({ variant: ['dynamic'] });
@@ -395,7 +395,7 @@ describe('set', () => {
     expect(linked).toMatchObject({ parentUuid: UUID, variant: ['diff'] });
     await ok('compare', SAMPLE, at('diff.vdi'));
     const warned = await run(0, 'set', at('base.vdi'), '--uuid', 'random');
-    expect(warned.stderr).toMatch(/^warning: .*diff\.vdi names .*base\.vdi as its parent/m);
+    expect(warned.stderr).toMatch(/^warning: .*diff\.vdi depends on .*base\.vdi/m);
     const cut = await json('set', at('diff.vdi'), '--parent-uuid', 'null', '--parent-modification-uuid', 'null');
     expect(cut).toMatchObject({ parentUuid: null, parentModificationUuid: null, variant: ['dynamic'] });
   });
@@ -438,7 +438,7 @@ describe('rename and delete', () => {
     expect(refused.stderr).toMatch(/diff\.vdi.*\nhint: .*--force/);
     expect(readdirSync(folder).sort()).toEqual(['base.vdi', 'diff.vdi']);
     const forced = await run(0, command, ...names.map(at), '--force');
-    expect(forced.stderr).toMatch(/^warning: .*diff\.vdi names .*base\.vdi as its parent/m);
+    expect(forced.stderr).toMatch(/^warning: .*diff\.vdi finds its parent .*base\.vdi/m);
     expect(readdirSync(folder).sort()).toEqual(left);
   });
 });

@@ -124,7 +124,7 @@ describe.skipIf(!existsSync('/dev/full'))('an output that takes nothing', () => 
     const { status, stderr } = spawnSync('bash', ['-c', line], { cwd: folder, encoding: 'utf8' });
     return { status, stderr };
   };
-  const refused = 'error: standard output: There is no space left on the device\n';
+  const refused = 'error: standard output: No space left on the device\n';
 
   it.each([
     ['compare a.raw a.raw', 2],
@@ -145,7 +145,7 @@ describe.skipIf(!existsSync('/dev/full'))('an output that takes nothing', () => 
   });
 
   it('keeps the error and its status, whichever output is lost', () => {
-    const missing = expect.stringContaining('no such file');
+    const missing = expect.stringContaining('No such file');
     expect(redirected('info missing --json', '>/dev/full')).toMatchObject({ status: 1, stderr: missing });
     expect(redirected('compare missing missing', '2>/dev/full')).toEqual({ status: 2, stderr: '' });
     expect(redirected('compare missing missing --json', '>/dev/full 2>&1')).toEqual({ status: 2, stderr: '' });

@@ -123,7 +123,7 @@ describe.each(LINKED)('parents: $title', ({ lower, upper }) => {
       await using disk = await open(provider);
       expect(disk.images[0]?.name).toBe(taken);
       for (const name of files) expect(disk.warnings.join('\n')).toContain(name);
-      expect(disk.warnings.join('\n')).toContain(`${taken} is taken`);
+      expect(disk.warnings.join('\n')).toContain(`Using ${taken};`);
       await expect(open(provider, 'read', { linkage: 'strict' })).rejects.toMatchObject({ kind: 'invalid-argument' });
     });
 
@@ -315,7 +315,7 @@ describe.each([
     if (custom) await expect(lax).rejects.toMatchObject(mismatch);
     else {
       await using disk = await lax;
-      expect(disk.warnings.join()).toContain('/box/one was written after /box/child was made from it');
+      expect(disk.warnings.join()).toContain('/box/one was modified after /box/child was created from it');
     }
     await using disk = await open(provider, { linkage: 'off' });
     expect(disk.warnings).toEqual([]);

@@ -124,7 +124,7 @@ describe('a disk over an image that is written once', () => {
     await disk.write(GRAIN, content.subarray(0, 2 * GRAIN));
     await expect(disk.write(2 * GRAIN, content.subarray(0, GRAIN))).rejects.toMatchObject({
       kind: 'unsupported',
-      message: 'This image is written once, from front to back',
+      message: 'This image can only be written sequentially',
       context: { guestOffset: 2 * GRAIN, expected: `${3 * GRAIN} or more` },
     });
     await expectKind(() => disk.zero(0, GRAIN), 'unsupported');

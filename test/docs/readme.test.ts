@@ -122,7 +122,7 @@ describe('commands of the documents', () => {
             () => null,
             ({ stderr }: { stderr: string }) => stderr,
           );
-          if (failed !== null) expect(failed, line).toMatch(/exists already[\s\S]*hint: .*--force/);
+          if (failed !== null) expect(failed, line).toMatch(/already exists[\s\S]*hint: .*--force/);
         }
       } finally {
         place.remove();

@@ -83,7 +83,7 @@ async function move(family: Family, way: Way, moved: number): Promise<string> {
   const options = { format: format.name, force, allow: [folder, ...data] };
   const result = way.device === true ? await moveImage(from, to, options) : await renameImage(from, to, options);
   const lonely = way.elsewhere && byUuid(family.kind) && family.names.length > 1;
-  if (lonely) expect(result.warnings.join(' ')).toMatch(/beside it/);
+  if (lonely) expect(result.warnings.join(' ')).toMatch(/in its own directory/);
   expect(fs.existsSync(from)).toBe(false);
   return to;
 }

@@ -126,7 +126,7 @@ describeWithPeers(['qemu-img', 'qemu-io', 'qemu-nbd'], 'locks', (qemuImg, qemuIo
     it('do not keep a reader out that insists', async () => {
       await qemuHolds('-f', 'vdi');
       await using disk = await openDisk(image, { forceShare: true });
-      expect(disk.warnings.join()).toContain('not a snapshot');
+      expect(disk.warnings.join()).toContain('without a lock');
       await disk.read(0, new Uint8Array(512));
       await convert(image, join(folder, 'copy.raw'), { forceShare: true });
       await expect(openForWriting({ forceShare: true })).rejects.toMatchObject({ kind: 'invalid-argument' });
@@ -304,7 +304,7 @@ describeWithPeers(['qemu-img', 'qemu-io', 'qemu-nbd'], 'locks', (qemuImg, qemuIo
         expect(await vdkit(['map', option, image])).toMatchObject({ status: 0 });
         expect(await vdkit([option, 'map', image])).toMatchObject({ status: 0 });
       }
-      expect((await vdkit(['map', '-U', image])).stderr).toContain('not a snapshot');
+      expect((await vdkit(['map', '-U', image])).stderr).toContain('without a lock');
       const info = await vdkit(['info', image]);
       expect(info.stdout).toMatch(/lock: +open for writing \(qemu-io, process \d+\)/);
       expect(JSON.parse((await vdkit(['info', '--json', image])).stdout).lock.held).toBe('exclusive');

@@ -43,7 +43,7 @@ export async function run(context: CommandContext): Promise<number> {
     const { bitmaps, warnings, file, format } = await inspect(source, options);
     for (const warning of warnings) context.warn(warning);
     if (bitmaps === undefined) {
-      throw new ImageError('unsupported', `Format ${format} has no bitmaps`, { path: file });
+      throw new ImageError('unsupported', `Format ${format} does not support bitmaps`, { path: file });
     }
     await show(context, image, bitmaps);
     return EXIT.done;

@@ -62,7 +62,7 @@ export async function run(context: CommandContext): Promise<number> {
     const { snapshots, warnings, file, format } = await inspect(source, options);
     for (const warning of warnings) context.warn(warning);
     if (snapshots === undefined) {
-      throw new ImageError('unsupported', `Format ${format} has no internal snapshots`, { path: file });
+      throw new ImageError('unsupported', `Format ${format} does not support internal snapshots`, { path: file });
     }
     await show(context, image, snapshots);
     return EXIT.done;

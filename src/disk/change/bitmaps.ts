@@ -30,7 +30,7 @@ export class DiskBitmaps {
     const { image, name, format } = this.#host.head.last;
     const { bitmaps } = image.info;
     if (bitmaps !== undefined) return bitmaps;
-    throw new ImageError('unsupported', `Format ${format} has no bitmaps`, { path: name });
+    throw new ImageError('unsupported', `Format ${format} does not support bitmaps`, { path: name });
   }
 
   /** Adds an empty bitmap. Throws `exists`, `invalid-argument`, `limit`. */

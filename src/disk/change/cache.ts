@@ -153,7 +153,7 @@ export class DiskCache {
       if (!isImageError(error)) throw error;
       if (error.status === 'VERR_VD_CACHE_NOT_UP_TO_DATE') {
         await this.open(file, { stale: 'discard' });
-        return [`The cache ${source.name} belonged to another state of the images and was emptied.`];
+        return [`The cache ${source.name} did not match the current state of the images and was emptied.`];
       }
       // How large it may be is in the header: only the caller can tell now.
       const damaged = error.kind === 'corrupt' || error.kind === 'limit';
@@ -167,7 +167,7 @@ export class DiskCache {
   async #refuseImage({ provider, name }: Source): Promise<void> {
     const present = await provider.lookUp(name);
     if (present === null || !(await identitiesOf(this.#host.head.chain.images)).has(present.key)) return;
-    throw new ImageError('invalid-argument', 'The cache would replace a file of the disk that it is for', {
+    throw new ImageError('invalid-argument', 'The cache file would replace a file of the disk', {
       path: name,
       hint: 'Choose another name.',
     });
@@ -183,7 +183,7 @@ export class DiskCache {
     const { head, options } = this.#host;
     const shared = head.chain.images.find(({ settings }) => settings.shareable === true);
     if (shared === undefined && options.forceShare !== true) return;
-    throw new ImageError('unsupported', 'Images that others may be writing cannot have a cache', {
+    throw new ImageError('unsupported', 'A cache cannot be used with images that other programs may be writing', {
       path: (shared ?? head.chain.last).name,
       hint: 'Open the disk without a cache, or without sharing it.',
     });
@@ -370,11 +370,11 @@ function sameIdentity(a: CacheIdentity, b: CacheIdentity): boolean {
 }
 
 function stale(path: string, found: CacheIdentity, identity: CacheIdentity | null): ImageError {
-  return new ImageError('invalid-argument', 'The cache belongs to other images, or to another state of these', {
+  return new ImageError('invalid-argument', 'The cache belongs to other images, or to another state of these images', {
     path,
     status: 'VERR_VD_CACHE_NOT_UP_TO_DATE',
     found: found.modification,
-    expected: identity?.modification ?? 'nothing: the state of the images cannot be told',
-    hint: 'Open it with stale "discard" to begin with an empty one.',
+    expected: identity?.modification ?? 'nothing: the state of the images cannot be identified',
+    hint: 'Open it with stale "discard" to empty it.',
   });
 }

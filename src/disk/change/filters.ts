@@ -66,7 +66,7 @@ export class DiskFilters {
     checkArguments('filters.add', { filter: [filter, FILTER], options: [options, OPTIONS] });
     const { write = true, read = true, info = false, config = {}, keys = null } = options;
     if (!write && !read) {
-      throw new ImageError('invalid-argument', 'A filter is for reading, for writing or for both', {
+      throw new ImageError('invalid-argument', 'A filter must apply to reading, to writing, or to both', {
         status: 'VERR_INVALID_PARAMETER',
       });
     }
@@ -95,7 +95,7 @@ export class DiskFilters {
       const { filters, last } = this.#host.head.chain;
       const missing = (write && filters.writing.length === 0) || (read && filters.reading.length === 0);
       if (missing) {
-        throw new ImageError('not-found', 'The disk has no such filter', {
+        throw new ImageError('not-found', 'The disk does not have this filter', {
           path: last.name,
           status: 'VERR_VD_NOT_OPENED',
         });

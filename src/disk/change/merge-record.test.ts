@@ -56,7 +56,7 @@ describe.each(KINDS)('the record of a merge, $name', ({ format, unit, config }) 
     const place = await family();
     const before = await place.content('/2');
     await cut(place, 1, 0);
-    expect((await again(place, 1, 0)).join()).toContain('had been cut');
+    expect((await again(place, 1, 0)).join()).toContain('interrupted merge');
     expect(await names(place)).toEqual(['/0', '/2']);
     expect(before.equals(await place.content('/2'))).toBe(true);
   });
@@ -66,7 +66,7 @@ describe.each(KINDS)('the record of a merge, $name', ({ format, unit, config }) 
     const before = await place.content('/2');
     await cut(place, 0, 1);
     // The chain is /1 and /2 now.
-    expect((await again(place, 1, 0)).join()).not.toContain('had been cut');
+    expect((await again(place, 1, 0)).join()).not.toContain('interrupted merge');
     expect(before.equals(await place.content('/1'))).toBe(true);
     expect(await names(place)).toEqual(['/0', '/1']);
   });
@@ -94,7 +94,7 @@ describe.each(KINDS)('the record of a merge, $name', ({ format, unit, config }) 
     await cut(place, 1, 0);
     await change(place);
     const messages = await again(place, 1, 0);
-    expect(messages.join()).toMatch(/\/1 was merged and is left where it is: /);
+    expect(messages.join()).toMatch(/\/1 was merged but not deleted: /);
     expect(await place.provider.lookUp('/1')).not.toBeNull();
     expect(await place.provider.lookUp('/2.vdkit-merge')).toBeNull();
   });

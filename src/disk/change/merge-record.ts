@@ -173,8 +173,8 @@ export async function removeLeftovers(
     const near = beside.has(provider.directory(one.name));
     const reason = near
       ? await removeLeftover(tools, { provider, name: one.name }, one, keys)
-      : 'it lies beside no image of the chain';
-    if (reason !== null) stays.push(`${printable(one.name)} was merged and is left where it is: ${reason}.`);
+      : 'it is not in the directory of an image of the chain';
+    if (reason !== null) stays.push(`${printable(one.name)} was merged but not deleted: ${reason}.`);
   }
   return stays;
 }
@@ -188,18 +188,18 @@ async function removeLeftover(
 ): Promise<string | null> {
   const present = await source.provider.lookUp(source.name);
   if (present === null) return null;
-  if (present.key !== key) return 'it is another file now';
+  if (present.key !== key) return 'it has been replaced by another file';
   let parts: ReturnType<typeof removableParts> = [];
   try {
     // The lock tells whether somebody works with it.
     const opened = await tools.open({ source, format, settings: { mode: 'write' } }, 'write');
     try {
-      if (opened.key !== key) return 'it is another file now';
+      if (opened.key !== key) return 'it has been replaced by another file';
       parts = removableParts(opened);
       const { found, complete } = await tools.childrenOf([opened]);
       const other = found.find((one) => !keys.has(one.key));
       if (other !== undefined) return `${other.child} names it as its parent`;
-      if (!complete) return 'not all files beside it could be looked at';
+      if (!complete) return 'not all files in its directory could be examined';
     } finally {
       await opened.image.close();
     }

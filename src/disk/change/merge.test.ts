@@ -366,7 +366,7 @@ describe('stacking images', () => {
     const disk = await Disk.create(base, { provider, format: 'raw', size: MIB, ...OPEN });
     await disk.write(0, new Uint8Array(MIB).fill(5));
     const warnings = await disk.createDiff({ provider, name: '/over.vdi' });
-    expect(warnings.join()).toContain('/base.raw has no UUID, so the link to it is not stored');
+    expect(warnings.join()).toContain('/base.raw has no UUID, so the link to it cannot be stored');
     await disk.write(512, new Uint8Array(512).fill(6));
     await disk.close();
     const again = await Disk.open([base, { provider, name: '/over.vdi' }]);

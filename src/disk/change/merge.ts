@@ -90,7 +90,7 @@ export async function planMerge(
 export function commitOf(host: DiskHost, { base, keep = false, ...options }: CommitOptions): Merge {
   const { chain } = host.head;
   if (chain.top === 0) {
-    throw new ImageError('invalid-argument', 'The image has no parent that it could be committed to', {
+    throw new ImageError('invalid-argument', 'The image has no parent to commit to', {
       path: chain.last.name,
       hint: chain.incomplete === null ? 'Convert it instead.' : 'Open it with its parents.',
     });
@@ -168,7 +168,7 @@ export class Merge {
   /** Runs to the end, or leaves everything unchanged. */
   async run(): Promise<void> {
     if (this.#options.rest !== undefined) {
-      const text = 'This merge had been cut before: what was left of it is done now, and nothing else.';
+      const text = 'An interrupted merge was completed; nothing else was merged.';
       this.#host.options.environment.warn(text, this.#chain.last.name);
     }
     if (this.#options.rest?.numbers === null) {
@@ -233,10 +233,10 @@ export class Merge {
     }
     return new ImageError(
       'busy',
-      `The image cannot be ${this.#commits ? 'changed' : 'merged'}: ${other.child} beside it names it as parent`,
+      `The image cannot be ${this.#commits ? 'changed' : 'merged'}: ${other.child} in the same directory depends on it`,
       {
         path: other.image.name,
-        hint: `Remove ${other.child} if nothing needs it; option force (on the command line: --force) goes on all the same.`,
+        hint: `Delete ${other.child} if it is not needed, or proceed with option force (on the command line: --force).`,
       },
     );
   }
@@ -289,7 +289,7 @@ export class Merge {
       throw new ImageError('busy', `The image ${what} has internal snapshots`, {
         path: name,
         found: `${count} snapshots`,
-        hint: 'Delete them first; option force (on the command line: --force) goes on all the same.',
+        hint: 'Delete them first, or proceed with option force (on the command line: --force).',
       });
     }
   }
@@ -302,10 +302,10 @@ export class Merge {
     });
     if (number === undefined) return;
     const { name, image } = this.#chain.at(number);
-    throw new ImageError('unsupported', 'The image has snapshots inside, which a merge would take away or change', {
+    throw new ImageError('unsupported', 'The image has internal snapshots, which a merge would delete or change', {
       path: name,
       found: `${image.info.snapshots?.length} snapshots`,
-      hint: 'Delete them first, or convert the disk and each snapshot into images of their own.',
+      hint: 'Delete them first (vdkit snapshot delete), or convert the disk and each snapshot into separate images.',
     });
   }
 
@@ -347,7 +347,7 @@ export class Merge {
     const { virtualSize } = image.info;
     if (wanted === virtualSize || (this.#commits && wanted < virtualSize)) return;
     if (wanted < virtualSize || !image.can.resize || image.resize === undefined) {
-      throw new ImageError('unsupported', 'The two images have different sizes, and the parent cannot change its own', {
+      throw new ImageError('unsupported', 'The two images have different sizes, and the parent cannot be resized', {
         path: name,
         found: `${virtualSize} bytes`,
         expected: `${wanted} bytes`,

@@ -34,7 +34,7 @@ export interface PrepareOptions extends OperationOptions {
 export async function prepareOf(host: DiskHost, options: PrepareOptions): Promise<void> {
   const { chain } = host.head;
   if (!chain.filters.active) {
-    throw new ImageError('invalid-argument', 'The disk has no filters to convert its content with', {
+    throw new ImageError('invalid-argument', 'The disk has no filters to convert its data with', {
       path: chain.last.name,
       hint: 'Add them first.',
     });
@@ -59,9 +59,9 @@ async function refuseChildren({ head, tools }: DiskHost): Promise<void> {
   const children = await tools.childrenOf(head.chain.images);
   const other = children.found.find(({ key }) => !own.has(key));
   if (other === undefined) return refuseIncomplete(head.last.name, children);
-  throw new ImageError('busy', `The image cannot be converted: ${other.child} beside it names it as parent`, {
+  throw new ImageError('busy', `The image cannot be converted: ${other.child} in the same directory depends on it`, {
     path: other.image.name,
-    hint: 'Remove or merge that one first; option force does it all the same.',
+    hint: 'Delete or merge that image first, or proceed with option force.',
   });
 }
 
@@ -142,17 +142,13 @@ class Preparation {
     const facts = ['conversion', 'image', 'images', 'uuid', 'diskSize', 'filters', 'fingerprint'] as const;
     const wrong = facts.find((fact) => wanted[fact] !== identity[fact]);
     if (wrong !== undefined) {
-      throw new ImageError(
-        'invalid-argument',
-        'An interrupted conversion was begun with another chain or other filters',
-        {
-          path,
-          field: wrong,
-          found: String(identity[wrong]),
-          expected: String(wanted[wrong]),
-          hint: 'Open the same images, and add the same filters in the same order.',
-        },
-      );
+      throw new ImageError('invalid-argument', 'The interrupted conversion used another chain or other filters', {
+        path,
+        field: wrong,
+        found: String(identity[wrong]),
+        expected: String(wanted[wrong]),
+        hint: 'Open the same images, and add the same filters in the same order.',
+      });
     }
     const { position, original } = current;
     const whole = position % SECTOR === 0 && original.length % SECTOR === 0;
@@ -249,7 +245,7 @@ class Preparation {
     const { state, position, original, converted } = record.current;
     if (state !== 'running') return 0;
     if (crc32c(await this.#pass(position, original)) !== converted) {
-      throw new ImageError('invalid-argument', 'An interrupted conversion was begun with other filters', {
+      throw new ImageError('invalid-argument', 'The interrupted conversion used other filters', {
         path: head.last.name,
         hint: 'Add the same filters, with the same options and keys.',
       });
@@ -303,9 +299,9 @@ class Preparation {
 }
 
 function doNotFit(path: string): ImageError {
-  return new ImageError('corrupt', 'The records of a conversion by filters do not fit together', {
+  return new ImageError('corrupt', 'The records of the interrupted conversion contradict each other', {
     path,
-    hint: 'Restore the images and the records beside them from a backup.',
+    hint: 'Restore the images and their records (*.vdkit-filters) from a backup.',
   });
 }
 

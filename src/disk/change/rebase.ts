@@ -62,23 +62,23 @@ function refuseKind(chain: Chain, parent: ImageSource | null): void {
   const { image, name, format } = chain.last;
   chain.filters.checkSymmetric(name, 'A rebase');
   if (image.relink === undefined) {
-    throw new ImageError('unsupported', `Images of format ${format} have no parents`, {
+    throw new ImageError('unsupported', `Images of format ${format} cannot have a parent`, {
       path: name,
-      hint: 'Convert it to a format that has, such as qcow2.',
+      hint: 'Convert it to a format with differencing images, such as qcow2.',
     });
   }
   if (chain.incomplete !== null) {
-    throw new ImageError('unsupported', 'The parents of the image were not opened, so what it reads is not known', {
+    throw new ImageError('unsupported', 'The parents of the image are not open, so its content is incomplete', {
       path: name,
-      hint: 'Open it with its parents; or change the link alone (setImage; on the command line: --unsafe).',
+      hint: 'Open it with its parents, or change only the link (setImage; on the command line: --unsafe).',
     });
   }
   const snapshots = image.info.snapshots?.length ?? 0;
   if (snapshots > 0) {
-    throw new ImageError('unsupported', 'The internal snapshots of the image would read something else', {
+    throw new ImageError('unsupported', 'The content of the internal snapshots would change', {
       path: name,
       found: `${snapshots} snapshots`,
-      hint: 'Delete them first; or change the link alone (setImage; on the command line: --unsafe).',
+      hint: 'Delete them first, or change only the link (setImage; on the command line: --unsafe).',
     });
   }
   if (parent === null || image.info.allocation !== 'fixed') return;
@@ -100,15 +100,15 @@ async function openParent(host: DiskHost, parent: ImageSource, options: RebaseOp
   throw new ImageError('invalid-argument', 'The image would be its own parent', {
     path: last.name,
     found: looked.chain.last.name,
-    hint: 'Name an image that is not made from it.',
+    hint: 'Choose an image that does not depend on this one.',
   });
 }
 
 function refuseParent(child: ChainImage, parent: ChainImage): void {
   if (child.image.info.uuid === null || parent.image.info.uuid !== null) return;
-  throw new ImageError('invalid-argument', 'The parent has no UUID that could be stored', {
+  throw new ImageError('invalid-argument', 'The parent has no UUID to store', {
     path: parent.name,
-    hint: 'Give it one first, or convert it to a format that has UUIDs.',
+    hint: 'Give it a UUID first (vdkit set --uuid random), or convert it to a format with UUIDs.',
   });
 }
 

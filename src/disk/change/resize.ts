@@ -51,7 +51,7 @@ const PIECE = 1024 * 1024;
 export async function checkResize(chain: Chain, size: number, how: DiskResizeOptions): Promise<void> {
   const { image, name: label } = chain.last;
   if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
-    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+    throw new ImageError('invalid-argument', 'The disk size is not valid', {
       status: 'VERR_VD_INVALID_SIZE',
       path: label,
       found: size,
@@ -79,7 +79,7 @@ export async function checkResize(chain: Chain, size: number, how: DiskResizeOpt
 }
 
 function wouldLose(label: string, guestOffset: number): ImageError {
-  return new ImageError('unsupported', 'The image holds data beyond the new end of the disk', {
+  return new ImageError('unsupported', 'The image contains data beyond the new end of the disk', {
     status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
     path: label,
     guestOffset,

@@ -29,9 +29,9 @@ export class DiskSnapshots {
     const { image, name, format } = this.#host.head.last;
     const { snapshots } = image.info;
     if (snapshots !== undefined) return snapshots;
-    throw new ImageError('unsupported', `Format ${format} has no internal snapshots`, {
+    throw new ImageError('unsupported', `Format ${format} does not support internal snapshots`, {
       path: name,
-      hint: 'Make a differencing image over it (createDiff; on the command line: create --parent).',
+      hint: 'Create a differencing image instead (createDiff; on the command line: create --parent).',
     });
   }
 

@@ -72,7 +72,7 @@ export async function reopen(
     const opened = await tools.open({ ...old, settings }, mode);
     try {
       if (opened.key !== old.key || opened.image.info.uuid !== uuid) {
-        throw new ImageError('busy', 'Another program put another image into the place of this one', {
+        throw new ImageError('busy', 'Another program replaced the image', {
           path: old.name,
         });
       }
@@ -172,9 +172,9 @@ export async function refuseChildren(tools: ChainServices, image: ChainImage): P
   const children = await tools.childrenOf([image]);
   const [other] = children.found;
   if (other === undefined) return refuseIncomplete(image.name, children);
-  throw new ImageError('busy', `The image cannot be removed: ${other.child} beside it names it as parent`, {
+  throw new ImageError('busy', `The image cannot be removed: ${other.child} in the same directory depends on it`, {
     path: image.name,
-    hint: 'Remove or merge that one first.',
+    hint: 'Delete or merge that image first.',
   });
 }
 
@@ -182,7 +182,7 @@ export async function refuseChildren(tools: ChainServices, image: ChainImage): P
 export function imageNumber(chain: Chain, number: number | 'last'): number {
   const wanted = number === 'last' ? chain.top : number;
   if (Number.isInteger(wanted) && wanted >= 0 && wanted <= chain.top) return wanted;
-  throw new ImageError('invalid-argument', 'The chain has no image of that number', {
+  throw new ImageError('invalid-argument', 'The chain has no image with that number', {
     status: 'VERR_VD_IMAGE_NOT_FOUND',
     path: chain.last.name,
     found: wanted,

@@ -143,16 +143,16 @@ function isRefusal({ kind, cause }: ImageError): boolean {
 export function refuseIncomplete(path: string, { complete, obstacle }: SearchExtent): void {
   if (complete) return;
   if (obstacle !== undefined) {
-    throw new ImageError('busy', 'The files beside the image cannot be searched for images that name it as parent', {
+    throw new ImageError('busy', 'The directory of the image cannot be searched for images that depend on it', {
       path,
       found: describeError(obstacle),
-      hint: 'Make the directory readable, or use option force (on the command line: --force) if no image needs this one.',
+      hint: 'Make the directory readable, or use option force (on the command line: --force) if no image depends on this one.',
       cause: obstacle,
     });
   }
-  throw new ImageError('busy', 'Too many files lie beside the image to find all that name it as parent', {
+  throw new ImageError('busy', 'The directory contains too many files to find all images that depend on this one', {
     path,
     expected: `at most ${boundsBeside()}`,
-    hint: 'Move it with its children elsewhere; option force (on the command line: --force) does it all the same.',
+    hint: 'Move it and its children to a smaller directory, or proceed with option force (on the command line: --force).',
   });
 }

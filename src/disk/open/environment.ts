@@ -92,7 +92,7 @@ export class Environment {
     if (scheme === null || !name.slice(scheme.length).startsWith('://')) return defaultProvider();
     const known = this.registry.schemes.map((one) => `${one.name}:`);
     const others = known.length === 0 ? '' : ` Names may begin with ${known.join(', ')}.`;
-    throw new ImageError('unsupported', `Images cannot be reached through ${scheme}:`, {
+    throw new ImageError('unsupported', `Names that begin with ${scheme}: are not supported`, {
       path: name,
       hint: `${others} For a file of that name, put ./ before it.`.trim(),
     });
@@ -107,7 +107,7 @@ export class Environment {
     }
     const location = format.composeLocation(config);
     if (location === null) {
-      throw new ImageError('invalid-argument', 'The configuration does not say where the image is', {
+      throw new ImageError('invalid-argument', 'The configuration lacks the location of the image', {
         found: Object.keys(config).join(', '),
         expected: `values for ${format.configKeys.map(({ name }) => name).join(', ')}`,
       });

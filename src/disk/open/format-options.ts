@@ -8,7 +8,7 @@ import type { Filter } from '../../image/filter.ts';
 export function checkVariants(format: Format, words: readonly string[]): void {
   for (const word of words) {
     if (format.variants.some((variant) => variant.word === word)) continue;
-    throw new ImageError('invalid-argument', `Format ${format.name} has no variant "${word}"`, {
+    throw new ImageError('invalid-argument', `Format ${format.name} does not have a variant "${word}"`, {
       hint: `Variants: ${format.variants.map((variant) => variant.word).join(', ')}.`,
     });
   }

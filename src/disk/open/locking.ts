@@ -41,12 +41,12 @@ export async function requireSystemLocks(storages: readonly Storage[], options: 
 export function checkLocking(options: Pick<DiskOpenOptions, 'forceShare' | 'mode'>): void {
   if (options.forceShare !== true || options.mode !== 'write') return;
   throw new ImageError('invalid-argument', 'An image that others may be writing can only be read', {
-    hint: 'Leave forceShare (--force-share) out to write.',
+    hint: 'Omit forceShare (--force-share) in order to write.',
   });
 }
 
 /** Warnings for a disk opened without locks. */
 export function sharingWarnings(label: string, options: Pick<DiskOpenOptions, 'forceShare'>): string[] {
   if (options.forceShare !== true) return [];
-  return [`${label} is read without a lock: if another program writes it, what is read is not a snapshot.`];
+  return [`${label} is read without a lock: if another program writes to it, the data read may be inconsistent.`];
 }

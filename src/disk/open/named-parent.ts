@@ -85,18 +85,22 @@ async function chooseFormat(
   if (recorded !== null) {
     const known = registry.formats.find((one) => one.name === recorded || one.aliases.includes(recorded));
     if (known !== undefined) return said(known, `${child.name} names it`);
-    throw new ImageError('unsupported', `The format of the parent, "${printable(recorded)}", is not known`, {
+    throw new ImageError('unsupported', `The format of the parent, "${printable(recorded)}", is not supported`, {
       path: child.name,
       field: 'parent format',
-      hint: 'Name it with parentFormat (on the command line: --parent-format).',
+      hint: 'Specify it with parentFormat (on the command line: --parent-format).',
     });
   }
   const outcome = await file.probe();
   if (outcome.guessed) return { ...said(outcome.format, outcome.answer.reason), guessed: true };
-  throw new ImageError('denied', 'The image does not say what format its parent has, and it looks like more than raw', {
-    path: child.name,
-    field: 'parent format',
-    found: `${outcome.format.name} (${outcome.answer.reason})`,
-    hint: 'Name it with parentFormat (on the command line: --parent-format) if you trust the parent.',
-  });
+  throw new ImageError(
+    'denied',
+    'The image does not record the format of its parent, and the parent does not look like a raw disk',
+    {
+      path: child.name,
+      field: 'parent format',
+      found: `${outcome.format.name} (${outcome.answer.reason})`,
+      hint: 'Specify it with parentFormat (on the command line: --parent-format) if you trust the parent.',
+    },
+  );
 }

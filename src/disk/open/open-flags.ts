@@ -38,7 +38,7 @@ const FILE = {
 
 function checkFlags(flags: number): void {
   if (!Number.isInteger(flags) || (flags & ~MASK) !== 0) {
-    throw new ImageError('invalid-argument', 'These are no open flags of vd.h', {
+    throw new ImageError('invalid-argument', 'The open flags are not valid', {
       found: `0x${flags.toString(16)}`,
       expected: `bits of 0x${MASK.toString(16)}`,
     });
@@ -83,9 +83,9 @@ export function fileOpenFlags(flags: number, create: boolean): number {
   checkFlags(flags);
   const reads = (flags & OPEN_FLAGS.readOnly) !== 0;
   if (reads && create) {
-    throw new ImageError('invalid-argument', 'A file that is only read cannot be created', {
+    throw new ImageError('invalid-argument', 'A file opened for reading only cannot be created', {
       found: `0x${flags.toString(16)}`,
-      hint: 'Leave the flag for read-only out.',
+      hint: 'Remove the read-only flag.',
     });
   }
   const shared = reads || (flags & OPEN_FLAGS.shareable) !== 0;

@@ -49,9 +49,9 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
     const chosen = await chooseFormat(file, named);
     checkFormatConfig(chosen.format, settings.config ?? {}, 'open');
     if (chosen.guessed && options.mode === 'write') {
-      throw new ImageError('denied', 'Nothing identifies this file as an image, and raw is never guessed for writing', {
+      throw new ImageError('denied', 'The file does not look like an image, and is not assumed to be raw for writing', {
         path: source.name,
-        hint: 'Name its format: format "raw" (on the command line: --format raw).',
+        hint: 'Specify its format: format "raw" (on the command line: --format raw).',
       });
     }
     const isSure = options.infoOnly === true || options.resumeFilters === true || configuration !== undefined;
@@ -86,7 +86,7 @@ async function chooseFormat(file: ImageFile, named: Format | null): Promise<Chos
 }
 
 function notForStreams({ name }: Format, path: string): ImageError {
-  return new ImageError('unsupported', `A ${name} image cannot be read from a stream: its parts come in any order`, {
+  return new ImageError('unsupported', `A ${name} image cannot be read from a stream: its data is not in order`, {
     path,
     hint: 'Read it into a file or into memory first.',
   });
@@ -156,7 +156,7 @@ function allowUnlinked(child: OpenedImage, opened: readonly OpenedImage[], optio
   if (!writes && options.withoutParents === true) return [];
   const none = options.parent !== undefined && entryList(options.parent).length === 0;
   if (!writes && none && opened.length === 1) {
-    return [`${child.name} is read as if it had no parent: what it does not hold reads zero.`];
+    return [`${child.name} is read without its parent: ranges that it does not store read as zero.`];
   }
   const name =
     opened.length === 1
@@ -165,7 +165,7 @@ function allowUnlinked(child: OpenedImage, opened: readonly OpenedImage[], optio
   const whole =
     'if it is complete, make a base of it (setImage with parent null; on the command line: set --parent none)';
   const read = 'or read it as it is (parent: []; on the command line: --parent none)';
-  throw new ImageError('not-found', 'This differencing image does not say what its parent is', {
+  throw new ImageError('not-found', 'The differencing image does not identify its parent', {
     path: child.name,
     hint: `${name}; ${whole}${opened.length > 1 || writes ? '' : `, ${read}`}.`,
   });
@@ -203,7 +203,7 @@ function refuseLoop(opened: readonly OpenedImage[]): void {
   if (parent === undefined || seen === opened.length - 1) return;
   throw new ImageError('corrupt', 'The image is its own parent', {
     path: parent.name,
-    hint: 'Name the right parent with --parent.',
+    hint: 'Specify the right parent with --parent.',
   });
 }
 
@@ -213,18 +213,20 @@ function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[] |
   if (verdict === 'same') return;
   const details = { status: 'VERR_VD_UUID_MISMATCH', path: child.name, ...difference(child, parent) };
   if (verdict === 'other') {
-    throw new ImageError('corrupt', 'The parent is not the one that this image was made from', {
+    throw new ImageError('corrupt', 'The parent does not match: this image was created from another one', {
       ...details,
-      hint: 'Name the right parent with --parent.',
+      hint: 'Specify the right parent with --parent.',
     });
   }
   if (warnings === null) {
-    throw new ImageError('corrupt', 'The parent was written after the image was made from it', {
+    throw new ImageError('corrupt', 'The parent was modified after this image was created from it', {
       ...details,
-      hint: 'What is read may be a mixture: restore the parent, or accept it (setImage; on the command line: set --parent).',
+      hint: 'The content may be inconsistent: restore the parent, or accept it (setImage; on the command line: set --parent).',
     });
   }
-  warnings.push(`${parent.name} was written after ${child.name} was made from it; what is read may be a mixture.`);
+  warnings.push(
+    `${parent.name} was modified after ${child.name} was created from it; the content may be inconsistent.`,
+  );
 }
 
 /** The first identity in which a parent differs from the one that its child stores. */
@@ -260,6 +262,8 @@ async function findParent(
   }
   return {
     parent: { ...parent, doubt },
-    warnings: [`${child.name}: ${doubt.message}: ${doubt.context.found}. ${parent.name} is taken; name it to be sure.`],
+    warnings: [
+      `${child.name}: ${doubt.message}: ${doubt.context.found}. Using ${parent.name}; specify it with --parent to be sure.`,
+    ],
   };
 }

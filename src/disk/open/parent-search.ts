@@ -131,7 +131,7 @@ function distinct(candidates: readonly Candidate[]): Candidate[] {
 }
 
 function notFound({ child, uuid }: Orphan, own: boolean, extent: SearchExtent): ImageError {
-  const message = own ? 'The image is its own parent' : 'The parent of this image was not found beside it';
+  const message = own ? 'The image is its own parent' : 'The parent of this image was not found in its directory';
   const { parentName } = child.image.info;
   return new ImageError(own ? 'corrupt' : 'not-found', message, {
     path: child.name,
@@ -155,16 +155,16 @@ function doubtOf({ child, uuid, opened }: Orphan, best: readonly Candidate[], ex
   const several = best.length > 1;
   const option = opened.length === 1 ? 'parent; on the command line: --parent' : 'the list of images; --chain';
   const message = several
-    ? 'Several files can be the parent of this image'
+    ? 'Several files match as the parent of this image'
     : extent.obstacle === undefined
-      ? 'Too many files lie beside this image to tell which one is its parent'
-      : 'The files beside this image cannot be searched to tell which one is its parent';
+      ? 'The directory contains too many files to identify the parent of this image'
+      : 'The directory of this image cannot be searched for its parent';
   return new ImageError('invalid-argument', message, {
     path: child.name,
     field: 'parent UUID',
     found: `${names.join(', ')}${more}${extent.complete ? '' : `; ${shortfall(extent)}`}`,
     expected: `one file with ${uuid}${parentModificationUuid === null ? '' : ` and content ${parentModificationUuid}`}`,
-    hint: `Name the right one (${option}), or move the others elsewhere.`,
+    hint: `Specify the right one (${option}), or move the others elsewhere.`,
   });
 }
 

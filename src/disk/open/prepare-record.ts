@@ -78,7 +78,7 @@ export async function isHalfConverted(source: Source): Promise<boolean> {
 /** Throws for a partly converted image, whose data would be a mixture. */
 export async function refuseHalfConverted(source: Source): Promise<void> {
   if (!(await isHalfConverted(source))) return;
-  throw new ImageError('busy', 'The content of this image is being converted by filters, or that was interrupted', {
+  throw new ImageError('busy', 'A conversion of this image by filters is running or was interrupted', {
     path: source.name,
     found: recordOf(source).name,
     hint: 'Open it with resumeFilters, add the same filters, and run filters.prepare to its end.',
@@ -141,7 +141,7 @@ export class PrepareRecord {
     if (record !== null) return record;
     throw new ImageError('corrupt', 'The record of a conversion by filters cannot be read', {
       path: name,
-      hint: 'Restore the images and the records beside them from a backup.',
+      hint: 'Restore the images and their records (*.vdkit-filters) from a backup.',
     });
   }
 

@@ -69,7 +69,7 @@ export class ActiveImage {
       afterMs: options.flushAfterMs ?? FLUSH_AFTER_MS,
       timers: options.timers ?? systemTimers,
       onFailure: (error) => {
-        const text = `${last.name} could not be flushed: what was written since the last flush may be lost.`;
+        const text = `${last.name} could not be flushed: data written since the last flush may be lost.`;
         options.environment?.onMessage?.({ level: 'error', text, path: last.name, error });
       },
     });

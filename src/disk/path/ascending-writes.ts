@@ -15,14 +15,14 @@ export class AscendingWrites {
   /** Takes a range. Throws `unsupported` for one before the end of the last, and after a failure. */
   take(offset: number, length: number, path: string): void {
     if (this.#failed) {
-      throw new ImageError('io', 'An earlier write of this image failed, and nothing can follow it', {
+      throw new ImageError('io', 'An earlier write to this image failed, so it cannot be continued', {
         path,
         guestOffset: offset,
         hint: 'Create the image again.',
       });
     }
     if (offset < this.#end) {
-      throw new ImageError('unsupported', 'This image is written once, from front to back', {
+      throw new ImageError('unsupported', 'This image can only be written sequentially', {
         path,
         guestOffset: offset,
         expected: `${this.#end} or more`,

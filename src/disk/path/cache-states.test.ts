@@ -86,7 +86,7 @@ async function contentOf(disk: Disk): Promise<Buffer> {
 }
 
 const FILE = () => ({ file: at('c.vci'), ...CACHE });
-const WAS_EMPTIED = expect.stringContaining('belonged to another state');
+const WAS_EMPTIED = expect.stringContaining('did not match the current state');
 
 it('serves the state that it was closed for, and is emptied for every other', async () => {
   const states = await makeStates();

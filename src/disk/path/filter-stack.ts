@@ -91,7 +91,7 @@ export class FilterStack {
   /** Throws for data while a filter is for information only, or images are converted in part. */
   check(path: string): void {
     if (this.halfConverted) {
-      throw new ImageError('busy', 'A conversion of the content by filters was interrupted', {
+      throw new ImageError('busy', 'A conversion of the disk by filters was interrupted', {
         path,
         hint: 'Add the same filters, and run filters.prepare to its end.',
       });
@@ -109,7 +109,7 @@ export class FilterStack {
     if (this.symmetric) return;
     throw new ImageError('unsupported', `${operation} needs the same filters in both directions`, {
       path,
-      hint: 'Remove the filters that are there for one direction only.',
+      hint: 'Remove the filters that apply to one direction only.',
     });
   }
 

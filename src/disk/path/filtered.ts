@@ -105,7 +105,7 @@ async function readPlain(
 function checkWhole(chain: Chain, offset: number, length: number): void {
   if (offset % SECTOR === 0 && length % SECTOR === 0) return;
   if (chain.filters.symmetric) return;
-  throw new ImageError('unsupported', 'With filters for one direction only whole sectors can be written', {
+  throw new ImageError('unsupported', 'With a filter for one direction only, writes must be whole sectors', {
     path: chain.last.name,
     found: `${length} bytes at ${offset}`,
     expected: 'multiples of 512',

@@ -66,9 +66,9 @@ export class Flusher {
   /** Throws after a failed flush: its changes will never be durable, so none may be added. */
   refuseAfterFailure(label: string): void {
     if (this.#failed === null) return;
-    throw new ImageError('io', 'An earlier flush of this disk failed, so it takes no more changes', {
+    throw new ImageError('io', 'An earlier flush of this disk failed, so it can no longer be changed', {
       path: label,
-      hint: 'Close it and open it again: what was flushed before is safe.',
+      hint: 'Close it and open it again: data flushed before is safe.',
       cause: this.#failed.error,
     });
   }

@@ -239,7 +239,7 @@ export class Requests {
     } else {
       checkArguments('a request', { offset: [offset, NUMBER], length: [length, NUMBER] });
     }
-    throw new ImageError('out-of-bounds', 'The request does not lie inside the disk', {
+    throw new ImageError('out-of-bounds', 'The request reaches beyond the end of the disk', {
       path: this.label,
       found: `${length} bytes at ${offset}`,
       expected: `up to ${this.size}`,
@@ -250,7 +250,7 @@ export class Requests {
     this.checkOpen();
     this.#head.chain.filters.check(this.label);
     if (this.#options.infoOnly !== true) return;
-    throw new ImageError('unsupported', 'The disk was opened for its headers only', {
+    throw new ImageError('unsupported', 'The disk was opened with infoOnly: no data can be read or written', {
       path: this.label,
       hint: 'Open it without infoOnly.',
     });

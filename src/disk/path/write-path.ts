@@ -104,7 +104,7 @@ export class WritePath {
   async #writePlain(offset: number, bytes: Uint8Array, options: WriteOptions | undefined): Promise<void> {
     if (this.#image.encoder?.must !== true) return this.write(offset, bytes.length, [bytes], options);
     if (isZero(bytes) && !this.#chain.hasParent(this.#chain.top)) return;
-    throw new ImageError('unsupported', 'This image stores whole units only', {
+    throw new ImageError('unsupported', 'This image can only be written in whole units', {
       path: this.#chain.last.name,
       guestOffset: offset,
       found: `${bytes.length} bytes`,

@@ -25,7 +25,7 @@ export const byteswap: Filter = {
   open({ config }) {
     const width = Number(config['width'] ?? 2);
     if (WIDTHS.includes(width)) return new Byteswap(width);
-    throw new ImageError('invalid-argument', 'Words of this width cannot be swapped', {
+    throw new ImageError('invalid-argument', 'The width of the words is not supported', {
       field: 'width',
       found: width,
       expected: WIDTHS.join(', '),

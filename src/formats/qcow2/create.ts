@@ -73,7 +73,7 @@ const FEATURES: readonly (readonly [kind: keyof typeof FEATURE_KIND, bit: number
 export function planQcow2(options: FormatCreateOptions, parentName: string | null): Qcow2Plan {
   const { size } = options;
   if (!Number.isSafeInteger(size) || size < 0 || size % SECTOR !== 0) {
-    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+    throw new ImageError('invalid-argument', 'The disk size is not valid', {
       status: 'VERR_VD_INVALID_SIZE',
       found: size,
       expected: 'a multiple of 512',

@@ -19,7 +19,7 @@ function checkSize({ size, type }: FormatCreateOptions): void {
   const unit = type === 'optical' ? OPTICAL_SECTOR : SECTOR;
   const least = type === 'optical' ? OPTICAL_MIN + OPTICAL_SECTOR : 0;
   if (!Number.isSafeInteger(size) || size < least || size % unit !== 0) {
-    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+    throw new ImageError('invalid-argument', 'The disk size is not valid', {
       status: 'VERR_VD_INVALID_SIZE',
       found: size,
       expected: least === 0 ? `a multiple of ${unit}` : `a multiple of ${unit}, at least ${least}`,

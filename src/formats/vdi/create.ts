@@ -40,7 +40,7 @@ const WRITE_BYTES = 1024 * 1024;
 export function planVdi(options: FormatCreateOptions): VdiPlan {
   const { size } = options;
   if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
-    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+    throw new ImageError('invalid-argument', 'The disk size is not valid', {
       status: 'VERR_VD_INVALID_SIZE',
       found: size,
       expected: 'a multiple of 512, at least 512',

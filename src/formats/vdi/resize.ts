@@ -56,7 +56,7 @@ export interface ResizePlan {
 export async function planResize(state: VdiState, size: number, options: ResizeOptions): Promise<ResizePlan> {
   const { header } = state;
   if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
-    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+    throw new ImageError('invalid-argument', 'The disk size is not valid', {
       status: 'VERR_VD_INVALID_SIZE',
       path: state.storage.label,
       found: size,

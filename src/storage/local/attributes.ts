@@ -72,7 +72,7 @@ async function withFile<T>(name: string, use: (fd: number) => Promise<T>): Promi
   try {
     const stat = await calls.fstat(fd);
     if (!stat.isFile() || stat.nlink > 1) {
-      throw new ImageError('busy', 'Another program put something into the place of the new file', { path: name });
+      throw new ImageError('busy', 'Another program replaced the new file while it was being created', { path: name });
     }
     return await use(fd);
   } finally {

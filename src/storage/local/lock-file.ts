@@ -338,7 +338,7 @@ function cannotMake(image: string, file: string, cause: unknown): unknown {
   const system = systemError(cause, { path: image });
   if (!isImageError(system)) return system;
   if (isExhausted(cause)) return system;
-  return new ImageError(system.kind, `The lock file beside the image cannot be made: ${system.message}`, {
+  return new ImageError(system.kind, `The lock file next to the image cannot be created: ${system.message}`, {
     path: image,
     status: system.status,
     field: 'lock',

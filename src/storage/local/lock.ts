@@ -205,8 +205,8 @@ export class FileLock {
       who: record.isOwn ? 'This process' : 'Another process',
       lock: `the lock file ${record.file}`,
       hint: record.isOwn
-        ? 'Close the other disk first.'
-        : `${holderOf(record)} If that is no vdkit at work any more, remove the lock file.`,
+        ? 'Close the other disk object first.'
+        : `${holderOf(record)} If that process has ended, remove the lock file.`,
     });
   }
 
@@ -242,7 +242,7 @@ export class FileLock {
       mode,
       who: own ? 'This process' : 'Another process',
       lock: `byte ${byte}, ${describeConflict(conflict)}`,
-      hint: own ? 'Close the other disk first.' : howToLook(label, holders),
+      hint: own ? 'Close the other disk object first.' : howToLook(label, holders),
     });
   }
 

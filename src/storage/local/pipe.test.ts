@@ -167,7 +167,11 @@ describe('StreamStorage', () => {
       },
     });
     const storage = new StreamStorage(stream);
-    const failure = { kind: 'io', message: 'The reader of the pipe went away', context: { path: 'standard output' } };
+    const failure = {
+      kind: 'io',
+      message: 'The reader of the pipe has closed it',
+      context: { path: 'standard output' },
+    };
     await expect(storage.write(0, Uint8Array.of(1))).rejects.toMatchObject(failure);
     await expect(storage.write(1, Uint8Array.of(1))).rejects.toMatchObject(failure);
     await expect(storage.flush()).rejects.toMatchObject(failure);

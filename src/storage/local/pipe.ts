@@ -145,7 +145,7 @@ export class StreamStorage implements Storage {
   }
 
   async read(): Promise<void> {
-    throw new ImageError('unsupported', 'What went into a pipe cannot be read back', { path: this.label });
+    throw new ImageError('unsupported', 'Data written to a pipe cannot be read back', { path: this.label });
   }
 
   async write(offset: number, source: WriteSource, options?: OperationOptions): Promise<void> {
@@ -205,11 +205,11 @@ export class StreamStorage implements Storage {
   #advance(offset: number, length: number): number {
     if (this.#closed) throw closedStorage(this.label);
     if (offset < this.#size) {
-      throw new ImageError('invalid-argument', 'A pipe is written from front to back', {
+      throw new ImageError('invalid-argument', 'A pipe can only be written sequentially', {
         path: this.label,
         offset,
         expected: `at least ${this.#size}`,
-        hint: 'Write into a file, or choose a format and variant that can be streamed.',
+        hint: 'Write to a file, or choose a format and variant that can be streamed.',
       });
     }
     const gap = offset - this.#size;

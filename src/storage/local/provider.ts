@@ -37,7 +37,7 @@ class LocalFiles implements StorageProvider {
       await calls.link(from, to);
     } catch (error) {
       const code = errorCode(error);
-      const message = 'Files cannot have two names here';
+      const message = 'This file system does not support hard links';
       // Some file systems have no links, and some count them up to a limit.
       if (isMissingCall(error) || code === 'EPERM' || code === 'EMLINK')
         throw new ImageError('unsupported', message, { path: to });
@@ -122,7 +122,7 @@ function describeKind(stat: fs.BigIntStats): string {
   if (stat.isDirectory()) return 'a directory';
   if (stat.isFIFO()) return 'a FIFO';
   if (stat.isSocket()) return 'a socket';
-  return stat.isCharacterDevice() ? 'a character device' : 'no regular file';
+  return stat.isCharacterDevice() ? 'a character device' : 'not a regular file';
 }
 
 /**
@@ -175,7 +175,7 @@ async function createFile(name: string, how: CreateMode = {}): Promise<Storage> 
     throw new ImageError('not-found', 'The directory of the new file does not exist', {
       path: path.dirname(name),
       status: 'VERR_PATH_NOT_FOUND',
-      hint: 'Make it first.',
+      hint: 'Create the directory first (mkdir -p).',
       cause: error,
     });
   }

@@ -32,7 +32,7 @@ async function connect(address: string, port: number, options: TcpConnectOptions
   throwIfAborted(signal, 'Connecting');
   const path = nameOf(address, port);
   if (address === '' || !Number.isInteger(port) || port < 1 || port > LAST_PORT) {
-    throw new ImageError('invalid-argument', 'This is no address to connect to', {
+    throw new ImageError('invalid-argument', 'The address is not valid', {
       found: path,
       expected: `a name or an address, and a port from 1 to ${LAST_PORT}`,
     });
@@ -188,7 +188,7 @@ class SocketConnection implements TcpConnection {
   }
 
   #endsEarly(found: number, expected: number): ImageError {
-    return new ImageError('io', 'The connection ended in the middle', {
+    return new ImageError('io', 'The connection was closed before all data arrived', {
       status: 'VERR_EOF',
       path: this.peerAddress,
       found: `${found} bytes`,
@@ -308,7 +308,7 @@ function nameOf(address: string, port: number): string {
 }
 
 function timedOut(path: string, milliseconds: number): ImageError {
-  return new ImageError('io', 'There was no answer in time', {
+  return new ImageError('io', 'The connection timed out', {
     status: 'VERR_TIMEOUT',
     path,
     expected: `${milliseconds} ms`,

@@ -40,7 +40,7 @@ export async function readGpt(reader: TableReader, sectorSizes: readonly number[
   for (const sectorSize of damaged === null ? sectorSizes : [damaged.sectorSize]) {
     const last = Math.floor(reader.size / sectorSize) - 1;
     const backup = last > 1 ? await readCopy(reader, last, sectorSize) : null;
-    const reason = damaged?.reason ?? 'it is not there';
+    const reason = damaged?.reason ?? 'it is missing';
     if (backup !== null && typeof backup !== 'string') {
       const warnings = [`The GPT at the start of the disk is not used: ${reason}. The copy at the end is.`];
       return tableOf(reader, backup, { sectorSize, warnings });
@@ -56,8 +56,8 @@ export async function readGpt(reader: TableReader, sectorSizes: readonly number[
 async function lookAtBackup(reader: TableReader, header: GptHeader, sectorSize: number): Promise<string[]> {
   const backup = header.otherSector <= sectorsOf(reader, sectorSize) ? Number(header.otherSector) : null;
   const answer =
-    backup === null ? 'it would be behind the end of the disk' : await readCopy(reader, backup, sectorSize);
-  if (answer === null) return ['The copy of the GPT at the end of the disk is not there.'];
+    backup === null ? 'it would be beyond the end of the disk' : await readCopy(reader, backup, sectorSize);
+  if (answer === null) return ['The copy of the GPT at the end of the disk is missing.'];
   return typeof answer === 'string' ? [`The copy of the GPT at the end of the disk is damaged: ${answer}.`] : [];
 }
 
@@ -74,7 +74,7 @@ async function readCopy(reader: TableReader, sector: number, sectorSize: number)
   const length = header.entryCount * header.entrySize;
   if (length > LIMITS.gptEntryBytes) return `its entries take ${length} bytes, more than ${LIMITS.gptEntryBytes}`;
   const entries = await reader.read(Number(header.entriesSector) * sectorSize, length);
-  if (entries === null) return 'its entries do not lie on the disk';
+  if (entries === null) return 'its entries are outside the disk';
   return crc32(entries) === header.entriesCrc ? { header, entries } : 'the checksum of its entries is wrong';
 }
 
@@ -84,9 +84,9 @@ function objectionTo(header: GptHeader, bytes: Uint8Array, at: { sector: number;
   const plain = bytes.slice(0, headerSize);
   GPT_HEADER.put(plain, 'headerCrc', 0);
   if (crc32(plain) !== headerCrc) return 'the checksum of its header is wrong';
-  if (ownSector !== BigInt(at.sector)) return 'it says that it stands somewhere else';
+  if (ownSector !== BigInt(at.sector)) return 'its own location in the header is wrong';
   if (entrySize < GPT_ENTRY.size || !isPowerOfTwo(entrySize)) return `its entries have ${entrySize} bytes each`;
-  if (entriesSector >= at.sectors) return 'its entries lie behind the end of the disk';
+  if (entriesSector >= at.sectors) return 'its entries are beyond the end of the disk';
   if (firstUsable > lastUsable + 1n) return 'its usable range ends before it begins';
   return null;
 }
@@ -104,10 +104,10 @@ function tableOf(
     if (isNullGuid(entry.type)) continue;
     const { first, last } = entry;
     if (first > last || last - first >= 2n ** 53n / BigInt(sectorSize) || first >= sectors) {
-      all.push(`Partition ${index + 1} lies nowhere on the disk and is left out.`);
+      all.push(`Partition ${index + 1} is outside the disk and is ignored.`);
       continue;
     }
-    if (last >= sectors) all.push(`Partition ${index + 1} reaches behind the end of the disk.`);
+    if (last >= sectors) all.push(`Partition ${index + 1} reaches beyond the end of the disk.`);
     const name = nameOf(entry.name);
     partitions.push({
       number: index + 1,

@@ -34,7 +34,7 @@ export async function listPartitions(disk: Bytes, options: PartitionOptions = {}
   const gpt = await readGpt(reader, sectorSize === undefined ? SECTOR_SIZES : [sectorSize]);
   if (gpt !== null) return gpt;
   const table = await readMbr(reader, mbr, sectorSize ?? 512);
-  return { ...table, warnings: [...table.warnings, 'The MBR stands for a GPT that is not there.'] };
+  return { ...table, warnings: [...table.warnings, 'The disk has a protective MBR but no GPT.'] };
 }
 
 /**
@@ -57,13 +57,13 @@ export async function partitionOf(disk: Bytes, number: number, options: Partitio
     });
   }
   if (found.kind === 'extended') {
-    throw new ImageError('unsupported', `Partition ${number} only holds other partitions`, {
+    throw new ImageError('unsupported', `Partition ${number} is an extended partition`, {
       path: disk.label,
-      hint: 'Name a logical one: they have the numbers from 5 on.',
+      hint: 'Specify a logical partition: their numbers begin at 5.',
     });
   }
   if (found.offset + found.length > disk.size) {
-    throw new ImageError('corrupt', `Partition ${number} reaches behind the end of the disk`, {
+    throw new ImageError('corrupt', `Partition ${number} reaches beyond the end of the disk`, {
       path: disk.label,
       guestOffset: found.offset,
       found: `${found.length} bytes`,

@@ -77,7 +77,7 @@ export async function readMbr(reader: TableReader, mbr: Mbr, sectorSize: number)
     });
     partitions.push(partition);
     if (partition.offset + partition.length > reader.size) {
-      warnings.push(`Partition ${partition.number} reaches behind the end of the disk.`);
+      warnings.push(`Partition ${partition.number} reaches beyond the end of the disk.`);
     }
     if (extended) chains.push({ start: entry.start, end: entry.start + entry.sectorCount });
   }
@@ -107,14 +107,14 @@ async function readChain(reader: TableReader, extended: Extended, found: Found):
     }
     if (seen.size >= LIMITS.logicalPartitions) {
       warnings.push(
-        `There are more than ${LIMITS.logicalPartitions} tables of logical partitions; the rest is left out.`,
+        `There are more than ${LIMITS.logicalPartitions} tables of logical partitions; the rest is ignored.`,
       );
       return;
     }
     seen.add(at);
     const sector = await reader.read(at * sectorSize, BOOT_SECTOR.size);
     if (sector === null || BOOT_SECTOR.get(sector, 'signature') !== BOOT_SIGNATURE) {
-      warnings.push(`The table of logical partitions at sector ${at} is not there; what follows is not known.`);
+      warnings.push(`The table of logical partitions at sector ${at} is missing; further partitions are unknown.`);
       return;
     }
     const used = entriesOf(sector).filter(isUsed);
@@ -123,18 +123,18 @@ async function readChain(reader: TableReader, extended: Extended, found: Found):
       const number = partitions.filter(({ kind }) => kind === 'logical').length + FIRST_LOGICAL;
       const start = at + entry.start;
       if (entry.start === 0 || start + entry.sectorCount > extended.end) {
-        warnings.push(`A logical partition at sector ${start} lies outside of its extended partition and is left out.`);
+        warnings.push(`A logical partition at sector ${start} is outside its extended partition and is ignored.`);
         continue;
       }
       partitions.push(partitionOf(entry, { number, kind: 'logical', base: at, sectorSize }));
       if ((start + entry.sectorCount) * sectorSize > reader.size) {
-        warnings.push(`Partition ${number} reaches behind the end of the disk.`);
+        warnings.push(`Partition ${number} reaches beyond the end of the disk.`);
       }
     }
     const link = used.find(({ type }) => EXTENDED_TYPES.has(type));
     at = link === undefined ? null : extended.start + link.start;
     if (at !== null && at >= extended.end) {
-      warnings.push('The chain of logical partitions leads out of its extended partition.');
+      warnings.push('The chain of logical partitions leaves its extended partition.');
       return;
     }
   }

@@ -102,13 +102,13 @@ describe('an MBR', () => {
       { type: 0x0b, start: 1, count: 300 },
       { type: 0x05, start: 8192, count: 500 },
     ]);
-    expect(await list(out)).toMatchObject({ warnings: [expect.stringContaining('leads out')] });
+    expect(await list(out)).toMatchObject({ warnings: [expect.stringContaining('leaves its extended')] });
     const nothing = mbrDisk();
     nothing[7096 * 512 + 511] = 0;
-    expect(await list(nothing)).toMatchObject({ warnings: [expect.stringContaining('is not there')] });
+    expect(await list(nothing)).toMatchObject({ warnings: [expect.stringContaining('is missing')] });
     const outside = mbrDisk();
     putSlots(outside, 7096 * 512, [{ type: 0x0b, start: 5000, count: 4000 }]);
-    expect(await list(outside)).toMatchObject({ warnings: [expect.stringContaining('outside of its extended')] });
+    expect(await list(outside)).toMatchObject({ warnings: [expect.stringContaining('outside its extended')] });
   });
 
   it('tells of partitions that reach behind the end', async () => {
@@ -116,7 +116,7 @@ describe('an MBR', () => {
     putSlots(disk, 0, [{ type: 0x83, start: 1, count: 0xffff_ffff }]);
     const table = await list(disk);
     expect(table.partitions[0]).toMatchObject({ offset: 512, length: 0xffff_ffff * 512 });
-    expect(table.warnings).toEqual(['Partition 1 reaches behind the end of the disk.']);
+    expect(table.warnings).toEqual(['Partition 1 reaches beyond the end of the disk.']);
   });
 });
 
@@ -165,7 +165,7 @@ describe('a GPT', () => {
 
   it.each([512, 4096])('is read from its copy at the end when that at the start is damaged: %d', async (sectorSize) => {
     for (const [at, word] of [
-      [sectorSize, 'is not there'],
+      [sectorSize, 'is missing'],
       [sectorSize + 60, 'checksum of its header'],
       [2 * sectorSize + 40, 'checksum of its entries'],
     ] as const) {
@@ -183,9 +183,9 @@ describe('a GPT', () => {
     disk[4 * MIB - 512 + 60] = 1;
     expect((await list(disk)).warnings).toEqual([expect.stringContaining('is damaged')]);
     disk.fill(0, 4 * MIB - 512);
-    expect((await list(disk)).warnings).toEqual([expect.stringContaining('is not there')]);
+    expect((await list(disk)).warnings).toEqual([expect.stringContaining('is missing')]);
     const cut = await list(gptDisk(4 * MIB, slots).subarray(0, 3 * MIB));
-    expect(cut.warnings).toEqual([expect.stringContaining('behind the end')]);
+    expect(cut.warnings).toEqual([expect.stringContaining('beyond the end')]);
     expect(cut.partitions).toHaveLength(2);
   });
 
@@ -207,7 +207,7 @@ describe('a GPT', () => {
     const alone = new Uint8Array(MIB);
     putSlots(alone, 0, [{ type: 0xee, start: 1, count: 2047 }]);
     const table = await list(alone);
-    expect(table.warnings).toEqual(['The MBR stands for a GPT that is not there.']);
+    expect(table.warnings).toEqual(['The disk has a protective MBR but no GPT.']);
     expect(table.partitions[0]).toMatchObject({ typeName: 'protective GPT' });
   });
 
@@ -215,12 +215,12 @@ describe('a GPT', () => {
     const changes: [number, number, string][] = [
       [12, 91, 'header has 91 bytes'],
       [12, 513, 'header has 513 bytes'],
-      [24, 2, 'somewhere else'],
+      [24, 2, 'its own location'],
       [84, 127, '127 bytes each'],
       [84, 192, '192 bytes each'],
       [80, 0x7fff_ffff, 'its entries take'],
-      [72, 0x7fff_ffff, 'behind the end'],
-      [72, 8190, 'do not lie on the disk'],
+      [72, 0x7fff_ffff, 'beyond the end'],
+      [72, 8190, 'outside the disk'],
       [40, 0x7fff_ffff, 'usable range'],
     ];
     for (const [field, value, word] of changes) {
