@@ -140,7 +140,7 @@ export const rebaseKinds: readonly Kind[] = [
 /** The parent can get as large as the image. */
 export function canGrow(parent: Img, now: World, size: number): boolean {
   if (parent.content.size >= size) return true;
-  return parent.format !== 'raw' && !limited(parent, now, 'fixedVdi', 'version2SnapshotSize');
+  return !limited(parent, now, 'fixedVdi', 'version2SnapshotSize');
 }
 
 /** The parent and the image, when content may move between them. */

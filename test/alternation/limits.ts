@@ -169,12 +169,6 @@ export const LIMITS = {
     because: 'they have no units that could move',
     applies: ({ format, qcow2 }) => format === 'raw' || (qcow2?.dataFile ?? null) !== null,
   },
-  rawResize: {
-    who: 'vdkit',
-    what: 'vdkit resize of raw images',
-    because: '"This raw image cannot be resized": it may be a device',
-    applies: ({ format }) => format === 'raw',
-  },
   qemuRepair: {
     who: 'QEMU',
     what: 'qemu-img check -r of VDI and raw images',

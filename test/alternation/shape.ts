@@ -59,7 +59,7 @@ function resize(
 const flag = (wanted: boolean, word: string): string[] => (wanted ? [word] : []);
 
 export const shapeKinds: readonly Kind[] = [
-  resize('vdkit resize', 6, ['rawResize'], (now, image, size, shrink) => ({
+  resize('vdkit resize', 6, [], (now, image, size, shrink) => ({
     program: 'vdkit',
     words: [
       ...['resize', image.name, `${size}`],

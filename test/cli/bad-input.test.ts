@@ -135,7 +135,7 @@ const FAILURES: readonly (readonly [string, string, number, string])[] = [
   ['compacting a format that cannot', 'compact @disk.raw --format raw', 1, 'unsupported'],
   ['compacting standard input', 'compact -', 64, 'invalid-argument'],
   ['resizing a missing file', 'resize @missing.vdi 1G', 1, 'not-found'],
-  ['resizing a format that cannot', 'resize @disk.raw 1G --format raw', 1, 'unsupported'],
+  ['resizing a raw image that ends inside a sector', 'resize @existing.raw 1G --format raw', 1, 'read-only'],
   ['resizing to no size', 'resize SAMPLE big', 64, 'invalid-argument'],
   ['resizing without a size', 'resize SAMPLE', 64, 'invalid-argument'],
   ['resizing by too much', 'resize @own.vdi -1T', 64, 'invalid-argument'],

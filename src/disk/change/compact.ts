@@ -157,7 +157,8 @@ export async function tidy(head: ActiveImage, signal?: AbortSignal): Promise<voi
 
 /** Cuts off the free end, moving some units after holes. */
 export async function packAfterCut(head: ActiveImage, signal: AbortSignal | undefined): Promise<void> {
-  await pack(compactJob(head, { signal }), TIDY_BYTES);
+  // A file without units ends with its disk.
+  if (head.last.image.can.compact) await pack(compactJob(head, { signal }), TIDY_BYTES);
 }
 
 /** Moves units from the end into holes, about `maxBytes` of them, and cuts the end off. */

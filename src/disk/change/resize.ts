@@ -1,7 +1,7 @@
 /** Resizing of the last image of a chain, so that new space reads as zero whatever is below. */
 import { alignUp, largest, SECTOR } from '../../binary/numbers.ts';
 import { assert, ImageError } from '../../errors.ts';
-import type { Image, ImageChanges, Progress } from '../../image/contract.ts';
+import type { Image, ImageChanges, Mapping, Progress } from '../../image/contract.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
@@ -60,22 +60,32 @@ export async function checkResize(chain: Chain, size: number, how: DiskResizeOpt
   }
   const { virtualSize, blockSize } = image.info;
   if (how.shrink === true || size >= virtualSize) return;
-  // A unit that is cut stays; what counts is whether anything stands in its lost part.
-  const firstWhole = Math.min(alignUp(size, blockSize ?? SECTOR), virtualSize);
+  // A unit that is cut stays; what counts is whether anything stands in its lost part, and everywhere without units.
+  const firstWhole = blockSize === null ? virtualSize : Math.min(alignUp(size, blockSize), virtualSize);
   const turns = new Turns(how.signal, 'The resize');
   for (let at = size; at < virtualSize; ) {
     const turn = turns.take();
     if (turn !== undefined) await turn;
-    const end = at < firstWhole ? Math.min(at + PIECE, firstWhole) : virtualSize;
+    const inPart = at < firstWhole;
+    const end = inPart ? Math.min(at + PIECE, firstWhole) : virtualSize;
     const answer = image.map(at, end - at);
     const mapping = isPromise(answer) ? await answer : answer;
-    if (isStored(mapping)) {
+    const hole = inPart && !chain.filters.active ? await holeIn(mapping) : 0;
+    if (isStored(mapping) && hole === 0) {
       const bytes = new Uint8Array(Math.min(mapping.length, PIECE));
-      if (at < firstWhole) await readStored(image, mapping, at, bytes);
-      if (at >= firstWhole || !(await chain.filters.standForZeroes(at, bytes))) throw wouldLose(label, at);
+      if (inPart) await readStored(image, mapping, at, bytes);
+      if (!inPart || !(await chain.filters.standForZeroes(at, bytes))) throw wouldLose(label, at);
     }
-    at += mapping.length;
+    // Without units a disk lies in its file as a whole, and so does a hole.
+    at += blockSize === null ? Math.max(hole, mapping.length) : mapping.length;
   }
+}
+
+/** Bytes from the start of a run on that its file has as a hole. A run with a beginning of data has none. */
+async function holeIn(mapping: Mapping): Promise<number> {
+  if (mapping.kind !== 'data') return 0;
+  const { data, end } = await mapping.storage.extentAt(mapping.fileOffset);
+  return data || end < mapping.fileOffset + mapping.length ? 0 : end - mapping.fileOffset;
 }
 
 function wouldLose(label: string, guestOffset: number): ImageError {
@@ -92,11 +102,10 @@ export async function resizeOf(host: DiskHost, size: number, options: DiskResize
   const { last } = host.head;
   const { image, name, format } = last;
   if (!image.can.resize) {
-    const fixed = image.info.allocation === 'fixed';
-    throw new ImageError('unsupported', `This ${format} image cannot be resized`, {
-      path: name,
-      ...(fixed ? { hint: 'Convert it to a dynamic image.' } : {}),
-    });
+    const { allocation, blockSize } = image.info;
+    const placed = 'The device or partition that holds it decides its size: copy it to a file (convert).';
+    const hint = allocation === 'fixed' ? 'Convert it to a dynamic image.' : blockSize === null ? placed : undefined;
+    throw new ImageError('unsupported', `This ${format} image cannot be resized`, { path: name, hint });
   }
   checkGeometry(options.geometry ?? {});
   host.head.chain.filters.checkSymmetric(name, 'Resizing');

@@ -40,7 +40,7 @@ async function typeOf(storage: Storage, name: string): Promise<MediumType> {
   return storage.can.random ? mediumType(await readProbeInput(storage, name)) : 'hdd';
 }
 
-function checkSize(storage: Storage, type: MediumType): void {
+function checkSize(storage: Pick<Storage, 'can' | 'label' | 'size'>, type: MediumType): void {
   // Whoever names the format may have a disk of 0 bytes. An empty stream is what a program leaves that failed.
   if (storage.size === 0 && !storage.can.random) {
     throw new ImageError('invalid-format', 'The file is empty: there is no disk in it', { path: storage.label });
@@ -67,10 +67,10 @@ export class RawImage implements Image {
   readonly can: ImageCapabilities;
   readonly dirtyBytes = 0;
   readonly #storage: Storage;
-  readonly #type: MediumType;
+  #type: MediumType;
   /** Length of the file when opened: the disk's size does not follow the file. */
-  readonly #stored: number;
-  readonly #virtualSize: number;
+  #stored: number;
+  #virtualSize: number;
   readonly #writable: boolean;
   readonly #guard: ChangeGuard;
 
@@ -89,7 +89,7 @@ export class RawImage implements Image {
       allocate: false,
       zeroMarker: false,
       discard: this.#writable,
-      resize: false,
+      resize: this.#writable && storage.can.resize && storage.can.random,
       compact: false,
     };
   }
@@ -136,6 +136,25 @@ export class RawImage implements Image {
 
   settle(_sealed: SealedMetadata, ok: boolean): void {
     this.#guard.settle(ok);
+  }
+
+  /**
+   * Changes the length of the file, durably. A cut leaves the old length or the new one, and no byte of what stays
+   * changes. New space reads as zero.
+   */
+  async resize(size: number): Promise<void> {
+    const [storage, old] = [this.#storage, this.#stored];
+    // A small disk may have been taken for a floppy by its name.
+    const type = this.#type === 'floppy' && size > FLOPPY_MAX ? 'hdd' : this.#type;
+    checkSize({ size, can: storage.can, label: storage.label }, type);
+    await this.#guard.run(async () => {
+      await storage.resize(size);
+      if (size > old && !storage.can.growsZeroed) await storage.zero(old, size - old, { punch: false });
+      await storage.flush();
+    });
+    this.#stored = size;
+    this.#virtualSize = size;
+    this.#type = type;
   }
 
   /** None: every byte belongs to the guest. */

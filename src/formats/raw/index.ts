@@ -10,7 +10,7 @@ export const raw: Format = defineFormat({
   name: 'raw',
   title: 'Raw disk',
   fallback: true,
-  can: { write: true, sequential: true },
+  can: { write: true, discard: true, resize: true, sequential: true },
   extensions: [
     { extension: 'raw', type: 'hdd' },
     { extension: 'iso', type: 'optical' },

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { FormatCreateOptions, Image, Mapping, MediumType, ProbeInput, Progress } from '../../image/contract.ts';
 import { flushImage } from '../../image/flush.ts';
+import { createImage } from '../../operations/create.ts';
 import { openDisk } from '../../operations/open.ts';
 import { isPromise, type OpenMode, type Storage, type StorageProvider } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
@@ -111,6 +112,76 @@ describe('a raw image', () => {
     await file.resize(4096);
     expect(image.info.virtualSize).toBe(1024);
     await image.close();
+  });
+
+  it('grows with zeroes and shrinks, and asks before it gives data up', async () => {
+    const provider = await providerWith(new Uint8Array(4096).fill(7));
+    const place = { provider, name: NAME };
+    const open = () => openDisk(place, { mode: 'write', format: 'raw', flushAfterMs: 0 });
+    {
+      await using disk = await open();
+      await disk.resize(3 * MIB);
+      expect(disk.size).toBe(3 * MIB);
+      const bytes = new Uint8Array(3 * MIB).fill(1);
+      await disk.read(0, bytes);
+      expect(bytes).toEqual(new Uint8Array(3 * MIB).fill(7, 0, 4096));
+      await disk.write(3 * MIB - 512, new Uint8Array(512).fill(9));
+    }
+    expect((await provider.lookUp(NAME))?.size).toBe(3 * MIB);
+    await using disk = await open();
+    await expect(disk.resize(MIB)).rejects.toMatchObject({
+      kind: 'unsupported',
+      context: { guestOffset: 3 * MIB - 65_536 },
+    });
+    await disk.write(3 * MIB - 512, new Uint8Array(512));
+    await disk.resize(MIB);
+    await expect(disk.resize(2048)).rejects.toMatchObject({ status: 'VERR_VD_SHRINK_NOT_SUPPORTED' });
+    await disk.resize(2048, { shrink: true });
+    expect((await provider.lookUp(NAME))?.size).toBe(2048);
+    await expect(disk.resize(1000)).rejects.toMatchObject({ kind: 'invalid-argument' });
+    const bytes = new Uint8Array(2048);
+    await disk.read(0, bytes);
+    expect(bytes).toEqual(new Uint8Array(2048).fill(7));
+  });
+
+  it('grows below an image that is committed, durably and before any data', async () => {
+    const provider = await providerWith(new Uint8Array(4096).fill(7));
+    const child = { provider, name: '/child.qcow2' };
+    const options = { allow: ['same-directory'], mode: 'write', flushAfterMs: 0 } as const;
+    await createImage(child, { format: 'qcow2', parent: NAME, parentFormat: 'raw', size: MIB, provider });
+    await using disk = await openDisk(child, options);
+    await disk.write(2048, new Uint8Array(4096).fill(8));
+    const log: string[] = [];
+    const reopen = provider.open.bind(provider);
+    provider.open = async (name, mode) => {
+      const storage: Storage = await reopen(name, mode);
+      if (name !== NAME || mode !== 'write') return storage;
+      const { resize, write, flush } = storage;
+      storage.resize = (...given) => {
+        log.push('resize');
+        return resize.apply(storage, given);
+      };
+      storage.write = (...given) => {
+        log.push('write');
+        return write.apply(storage, given);
+      };
+      storage.flush = (...given) => {
+        log.push('flush');
+        return flush.apply(storage, given);
+      };
+      return storage;
+    };
+    await disk.commit();
+    expect(log.slice(0, 3)).toEqual(['resize', 'flush', 'write']);
+    const base = await reopen(NAME, 'read');
+    const bytes = new Uint8Array(base.size);
+    await base.read(0, bytes);
+    await base.close();
+    expect(bytes).toEqual(new Uint8Array(MIB).fill(7, 0, 2048).fill(8, 2048, 6144));
+  });
+
+  it('says that it can discard and be resized', () => {
+    expect(raw.capabilities).toMatchObject({ discard: true, resize: true, compact: false });
   });
 
   it('refuses writes after a flush that failed', async () => {
