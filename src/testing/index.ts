@@ -1,4 +1,6 @@
-/** Crash and fault tests for image formats: record, cut, compare. */
+/** Tests for image formats: the conformance of a disk, and crashes and faults: record, cut, compare. */
+export { type ConformanceCase, type ConformanceOptions, conformanceCases } from './conformance.ts';
+export type { ConformancePlace } from './conformance-bench.ts';
 export {
   type CrashCoverage,
   type CrashState,
@@ -22,6 +24,7 @@ export {
   unmissedFlushes,
 } from './crash-suite.ts';
 export { type FaultPlan, type FaultPoint, FaultProvider } from './fault-storage.ts';
+export { type FormatCrashOptions, formatCrashSuite } from './format-crashes.ts';
 export type { MetadataClassifier } from './medium-state.ts';
 export {
   describeFlush,

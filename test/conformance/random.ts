@@ -1,11 +1,5 @@
 /** Numbers and bytes that depend on a seed only, so that a failure can be played again. */
-import type { Random } from '../../src/testing/random.ts';
-
-/** Bytes that look random. */
-export function randomBytes(random: Random, length: number): Uint8Array {
-  const words = Uint32Array.from({ length: Math.ceil(length / 4) }, () => random.next());
-  return new Uint8Array(words.buffer, 0, length);
-}
+export { randomBytes } from '../../src/testing/random-bytes.ts';
 
 /** Number of rounds: more in the long run (`npm run test:long`). */
 export function rounds(usual: number, long: number): number {

@@ -2,7 +2,7 @@
  * The programs in the documents, on the built package: each is saved as it stands, in an empty folder with vdkit
  * installed and the sample in it, runs twice, has no type errors, and is plain syntax for the oldest supported Node.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { transform } from 'esbuild';
 import ts from 'typescript';
@@ -15,6 +15,9 @@ import { type Example, examplesOf, Workplace } from './workplace.ts';
 const IN_A_PAGE = 'docs/browser.md';
 /** The parts of an example that is explained piece by piece: `test/faults/toy.test.ts` runs them together. */
 const IN_PIECES = 'docs/crash-testing.md';
+
+/** Parts of the kits of formats, quoted. */
+const IN_KITS = 'docs/testing.md';
 
 const ALL = markdownFiles().flatMap((page) => examplesOf(page, '(?:js|mjs)'));
 const OLDEST = `node${JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).engines.node.replace('>=', '')}`;
@@ -76,9 +79,19 @@ describe('the code in the documents', () => {
 
   it('is all tried', () => {
     const others = markdownFiles().filter((page) => examplesOf(page, 'ts').length > 0);
-    expect(others).toEqual([IN_PIECES]);
+    expect(others).toEqual([IN_PIECES, IN_KITS]);
     expect(ALL.length).toBeGreaterThan(20);
     expect(ALL.filter(({ after }) => PROMISE.test(after)).length).toBeGreaterThanOrEqual(4);
+  });
+
+  it('is the code of the kits, where it shows kits', () => {
+    const folder = join(ROOT, 'test/formats');
+    const kits = readdirSync(folder)
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => readFileSync(join(folder, name), 'utf8'));
+    const shown = examplesOf(IN_KITS, 'ts');
+    expect(shown.length).toBeGreaterThan(0);
+    expect(shown.filter(({ code }) => !kits.some((kit) => kit.includes(code.trim())))).toEqual([]);
   });
 
   it.each(titled(ALL))('is syntax for the oldest Node: %s', async (_, { code }) => {

@@ -5,7 +5,7 @@ import { ROOT } from '../../scripts/prepare.mjs';
 
 /** Problem of a cell that names a test, as `path`: title; null when the test exists. */
 export function testProblem(cell: string): string | null {
-  const [, path = '', title = ''] = /^`((?:test|src)\/[\w./-]+\.test\.ts)`: (\S.*)$/.exec(cell) ?? [];
+  const [, path = '', title = ''] = /^`((?:test\/[\w./-]+\.test|src\/[\w./-]+)\.ts)`: (\S.*)$/.exec(cell) ?? [];
   if (title === '') return 'names no test';
   let text: string;
   try {
