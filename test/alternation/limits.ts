@@ -46,7 +46,7 @@ export const LIMITS = {
   applySizeWithBitmaps: {
     who: 'vdkit',
     what: 'vdkit snapshot apply of a snapshot of another size, with bitmaps',
-    because: '"The snapshot has another size than the bitmaps of the image": they are as long as the disk',
+    because: '"The disk size of the snapshot differs from that of the bitmaps": they are as long as the disk',
     applies: ({ bitmaps, snapshots, content }) =>
       bitmaps.length > 0 && snapshots.some((one) => one.content.size !== content.size),
   },

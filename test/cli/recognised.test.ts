@@ -68,7 +68,7 @@ describe.each(
       expect(readdirSync(folder), call).toEqual(['file']);
       expect(readFileSync(at('file')).equals(bytes), call).toBe(true);
       if (!['convert', 'map', 'compare', 'measure'].includes(command)) continue;
-      expect(stderr, call).toContain('This is recognised as ');
+      expect(stderr, call).toContain('The file is recognised as ');
       expect(stderr, call).toContain('--format raw');
     }
   });

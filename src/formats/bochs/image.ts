@@ -91,7 +91,7 @@ export class BochsImage extends PlainImage {
   }
 
   #beyond(slot: number, fileOffset: number, where: GuestPlace | null = null): ImageError {
-    return new ImageError('corrupt', 'The catalog of the Bochs redolog leads beyond the end of the file', {
+    return new ImageError('corrupt', 'The catalog of the Bochs redolog points beyond the end of the file', {
       path: this.storage.label,
       field: `extent ${slot}`,
       offset: fileOffset,

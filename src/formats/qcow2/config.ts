@@ -44,27 +44,27 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
   newKey(CONFIG.compressionType, 'How clusters are compressed: zlib or zstd.', {
     ...{ values: WORDS.compression, expert: false, role: 'compression' },
   }),
-  newKey(CONFIG.preallocation, 'Room that is taken at once: off, metadata, falloc or full.', {
+  newKey(CONFIG.preallocation, 'Space allocated at creation: off, metadata, falloc or full.', {
     ...{ values: WORDS.preallocation, expert: false, role: 'preallocation' },
   }),
   newKey(CONFIG.extendedL2, 'on: clusters have 32 subclusters each.', { values: FLAGS }),
-  newKey(CONFIG.lazyRefcounts, 'on: other programs may put off writing refcounts.', { values: FLAGS }),
+  newKey(CONFIG.lazyRefcounts, 'on: other programs may postpone writing refcounts.', { values: FLAGS }),
   newKey(CONFIG.refcountBits, 'Width of a refcount, a power of two from 1 to 64.', {
     ...{ valueType: 'integer', default: '16', values: REFCOUNT_BITS },
   }),
-  newKey(CONFIG.dataFile, 'Keep guest data in this file of its own.', { role: 'part' }),
-  newKey(CONFIG.dataFileRaw, 'on: the data file is a raw image by itself.', { values: FLAGS }),
+  newKey(CONFIG.dataFile, 'Store guest data in this separate file.', { role: 'part' }),
+  newKey(CONFIG.dataFileRaw, 'on: the data file is also a valid raw image.', { values: FLAGS }),
 ];
 
 /** Options that can be changed. */
 export const AMEND_KEYS: readonly ConfigKey[] = [
   amendKey(CONFIG.compat, '1.1 for version 3, 0.10 for version 2.'),
-  amendKey(CONFIG.lazyRefcounts, 'on: other programs may put off writing refcounts.'),
+  amendKey(CONFIG.lazyRefcounts, 'on: other programs may postpone writing refcounts.'),
   amendKey(CONFIG.refcountBits, 'Width of a refcount, a power of two from 1 to 64.'),
   amendKey(CONFIG.compressionType, 'zlib or zstd, while no cluster is compressed.'),
-  amendKey(CONFIG.dataFile, 'Another name for the external data file, which is neither moved nor looked at.'),
-  amendKey(CONFIG.dataFileRaw, 'off: the data file need not stay a raw image by itself.'),
-  amendKey(BACKING_FILE, 'Another name for the backing file, which is not looked at; empty: none.'),
+  amendKey(CONFIG.dataFile, 'New name of the external data file, which is neither moved nor opened.'),
+  amendKey(CONFIG.dataFileRaw, 'off: the data file is no longer kept a valid raw image.'),
+  amendKey(BACKING_FILE, 'New name of the backing file, which is not opened; empty: none.'),
   amendKey(BACKING_FORMAT, 'Format of the backing file.'),
 ];
 
@@ -102,7 +102,7 @@ export function word<T extends string>(config: Config, key: string, words: reado
 }
 
 function badValue(config: Config, key: string, expected: string): ImageError {
-  return new ImageError('invalid-argument', `The value of ${key} is not usable`, {
+  return new ImageError('invalid-argument', `The value of ${key} is not valid`, {
     field: key,
     found: String(config[key]),
     expected,

@@ -86,7 +86,7 @@ export function planQcow2(options: FormatCreateOptions, parentName: string | nul
   // A table of no entries would leave its cluster counted and unused.
   const l1Entries = Math.max(divCeil(size, clusterSize * l2Entries), 1);
   if (l1Entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
-    throw new ImageError('limit', 'A QCOW2 image of this size needs larger clusters', {
+    throw new ImageError('limit', 'A QCOW2 image of this size requires larger clusters', {
       found: `${clusterSize} bytes for ${size} bytes of disk`,
       expected: `an L1 table of at most ${LIMITS.qcow2L1Bytes} bytes`,
       hint: `Choose a larger ${CONFIG.clusterSize}.`,
@@ -107,7 +107,7 @@ export function planQcow2(options: FormatCreateOptions, parentName: string | nul
   });
   const totalClusters = l1First + l1Clusters + tables + dataClusters;
   if (!Number.isSafeInteger(totalClusters * clusterSize)) {
-    throw new ImageError('limit', 'An image of this size with all room taken cannot be addressed');
+    throw new ImageError('limit', 'A preallocated image of this size exceeds the addressable range');
   }
   return {
     header,
@@ -135,7 +135,7 @@ function countSelf(others: number, clusterSize: number, order: number): { blocks
     [blocks, tableClusters] = [Math.max(needed, blocks), Math.max(table, tableClusters)];
   }
   if (tableClusters * clusterSize > LIMITS.qcow2RefcountTableBytes) {
-    throw new ImageError('limit', 'An image with all this room taken needs larger clusters', {
+    throw new ImageError('limit', 'A preallocated image of this size requires larger clusters', {
       expected: `a refcount table of at most ${LIMITS.qcow2RefcountTableBytes} bytes`,
       hint: `Choose a larger ${CONFIG.clusterSize}, or smaller ${CONFIG.refcountBits}.`,
     });
@@ -187,18 +187,21 @@ function wishesOf(options: FormatCreateOptions, backingName: string | null): Wis
 function checkTogether(options: FormatCreateOptions, wishes: Wishes): void {
   const { version, extendedL2, clusterBits, dataFile, dataFileRaw, backingName, preallocation } = wishes;
   const refused: readonly (readonly [boolean, string])[] = [
-    [version === VERSION_2 && wishes.refcountOrder !== REFCOUNT_ORDER_2, 'Version 2 has refcounts of 16 bits only'],
-    [version === VERSION_2 && wishes.lazyRefcounts, 'Version 2 has no lazy refcounts'],
-    [version === VERSION_2 && extendedL2, 'Version 2 has no subclusters'],
-    [version === VERSION_2 && wishes.compression !== 'zlib', 'Version 2 has no compression but zlib'],
-    [version === VERSION_2 && dataFile !== null, 'Version 2 has no external data file'],
-    [extendedL2 && clusterBits < CLUSTER_BITS_EXTENDED_MIN, 'Subclusters need clusters of at least 16 KiB'],
-    [dataFileRaw && dataFile === null, 'Without a data file it cannot be raw'],
-    [dataFileRaw && backingName !== null, 'A raw data file has all bytes, so there can be no backing file'],
-    [preallocation !== 'off' && backingName !== null, 'An image that has its room at once cannot have a backing file'],
+    [
+      version === VERSION_2 && wishes.refcountOrder !== REFCOUNT_ORDER_2,
+      'Version 2 supports refcounts of 16 bits only',
+    ],
+    [version === VERSION_2 && wishes.lazyRefcounts, 'Version 2 does not support lazy refcounts'],
+    [version === VERSION_2 && extendedL2, 'Version 2 does not support subclusters'],
+    [version === VERSION_2 && wishes.compression !== 'zlib', 'Version 2 supports zlib compression only'],
+    [version === VERSION_2 && dataFile !== null, 'Version 2 does not support external data files'],
+    [extendedL2 && clusterBits < CLUSTER_BITS_EXTENDED_MIN, 'Subclusters require clusters of at least 16 KiB'],
+    [dataFileRaw && dataFile === null, 'Option data_file_raw requires data_file'],
+    [dataFileRaw && backingName !== null, 'An image with a raw data file cannot have a backing file'],
+    [preallocation !== 'off' && backingName !== null, 'An image with preallocated data cannot have a backing file'],
     [wantsVariant(options, 'diff') && options.parent === undefined, 'A differencing image needs a parent'],
-    [(options.comment ?? '') !== '', 'QCOW2 images have no place for a comment'],
-    [options.uuid !== undefined, 'QCOW2 images have no place for a UUID'],
+    [(options.comment ?? '') !== '', 'QCOW2 images cannot store a comment'],
+    [options.uuid !== undefined, 'QCOW2 images cannot store a UUID'],
   ];
   const [, reason] = refused.find(([is]) => is) ?? [];
   if (reason !== undefined) throw new ImageError('invalid-argument', reason);
@@ -207,7 +210,7 @@ function checkTogether(options: FormatCreateOptions, wishes: Wishes): void {
   throw new ImageError('invalid-argument', 'The name of the backing file is too long', {
     found: `${name.length} bytes`,
     expected: `at most ${BACKING_NAME_MAX}`,
-    hint: 'Put the two files nearer to each other.',
+    hint: 'Move the files closer together, so that the relative path is shorter.',
   });
 }
 

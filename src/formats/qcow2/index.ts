@@ -18,8 +18,12 @@ export const qcow2: Format = defineFormat({
   configKeys: CONFIG_KEYS,
   amendKeys: AMEND_KEYS,
   variants: [
-    { word: 'dynamic', description: 'clusters get room when they are first written (default)', allocation: 'dynamic' },
-    { word: 'diff', description: 'stores what differs from a backing file', differencing: true },
+    {
+      word: 'dynamic',
+      description: 'clusters are allocated when they are first written (default)',
+      allocation: 'dynamic',
+    },
+    { word: 'diff', description: 'stores the differences from a backing file', differencing: true },
   ],
   probe,
   ...loadedMethods(() => import('./open.ts').then(({ openQcow2 }) => ({ open: openQcow2 })), ['open']),
@@ -34,6 +38,6 @@ function probe({ head }: ProbeInput): ProbeAnswer {
   if (view.getUint32(0) !== MAGIC) return { match: 'no', reason: 'no QCOW2 signature' };
   const version = view.getUint32(HEADER.fields.version.offset);
   // Version 1 is another format with the same signature. Later ones are not known, but nothing else either.
-  if (version < 2) return { match: 'no', reason: 'the signature of QCOW, but not of version 2 or later' };
+  if (version < 2) return { match: 'no', reason: 'a QCOW signature, but of a version before 2' };
   return { match: 'yes', reason: 'the QCOW2 signature QFI\\xfb', detail: `QCOW2 version ${version}`, type: 'hdd' };
 }

@@ -26,7 +26,7 @@ function checkSize({ size, type }: FormatCreateOptions): void {
     });
   }
   if (type === 'floppy' && size > FLOPPY_MAX) {
-    throw new ImageError('invalid-argument', 'No floppy is as large as this', {
+    throw new ImageError('invalid-argument', 'The size exceeds that of a floppy', {
       status: 'VERR_VD_RAW_SIZE_FLOPPY_TOO_BIG',
       found: size,
       expected: `at most ${FLOPPY_MAX}`,
@@ -40,7 +40,7 @@ function checkWishes(options: FormatCreateOptions): void {
     [options.uuid, 'UUID'],
   ] as const) {
     if (given === undefined) continue;
-    throw new ImageError('unsupported', `A raw image has no place for a ${name}`, { hint: 'Choose another format.' });
+    throw new ImageError('unsupported', `A raw image cannot store a ${name}`, { hint: 'Choose another format.' });
   }
   if (options.parent !== undefined) {
     throw new ImageError('unsupported', 'A raw image cannot store the difference to a parent', {
@@ -48,7 +48,7 @@ function checkWishes(options: FormatCreateOptions): void {
     });
   }
   if (wantsVariant(options, 'fixed') && wantsVariant(options, 'sparse')) {
-    throw new ImageError('invalid-argument', 'An image is either fixed or sparse');
+    throw new ImageError('invalid-argument', 'Variants fixed and sparse exclude each other');
   }
 }
 
@@ -82,10 +82,10 @@ export async function writeNewRaw(files: NewFiles, options: FormatCreateOptions)
 async function checkSpace(files: NewFiles, wanted: number): Promise<void> {
   const free = await files.freeSpace();
   if (free === null || free >= wanted) return;
-  throw new ImageError('no-space', 'There is not enough room for a fixed image', {
+  throw new ImageError('no-space', 'There is not enough free space for a fixed image', {
     path: files.name,
     found: `${free} bytes free`,
     expected: `${wanted} bytes`,
-    hint: 'Make room, or create a sparse image.',
+    hint: 'Free some space, or create a sparse image.',
   });
 }

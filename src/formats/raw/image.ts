@@ -43,10 +43,10 @@ async function typeOf(storage: Storage, name: string): Promise<MediumType> {
 function checkSize(storage: Pick<Storage, 'can' | 'label' | 'size'>, type: MediumType): void {
   // Whoever names the format may have a disk of 0 bytes. An empty stream is what a program leaves that failed.
   if (storage.size === 0 && !storage.can.random) {
-    throw new ImageError('invalid-format', 'The file is empty: there is no disk in it', { path: storage.label });
+    throw new ImageError('invalid-format', 'The file is empty: it does not contain a disk', { path: storage.label });
   }
   if (type === 'floppy' && storage.size > FLOPPY_MAX) {
-    throw new ImageError('invalid-format', 'This is no floppy: it is too large', {
+    throw new ImageError('invalid-format', 'This is not a floppy image: it is too large', {
       status: 'VERR_VD_RAW_SIZE_FLOPPY_TOO_BIG',
       path: storage.label,
       found: `${storage.size} bytes`,
@@ -54,7 +54,7 @@ function checkSize(storage: Pick<Storage, 'can' | 'label' | 'size'>, type: Mediu
     });
   }
   if (type !== 'optical' || (storage.size % OPTICAL_SECTOR === 0 && storage.size > OPTICAL_MIN)) return;
-  throw new ImageError('invalid-format', 'This is no optical disc: its size does not fit', {
+  throw new ImageError('invalid-format', 'This is not an image of an optical disc: its size does not match', {
     status: storage.size > OPTICAL_MIN ? 'VERR_VD_RAW_SIZE_MODULO_2048' : 'VERR_VD_RAW_SIZE_OPTICAL_TOO_SMALL',
     path: storage.label,
     found: `${storage.size} bytes`,
@@ -82,7 +82,7 @@ export class RawImage implements Image {
     this.#virtualSize = alignUp(storage.size, SECTOR);
     const padded = this.#virtualSize !== this.#stored;
     this.#writable = mode === 'write' && !padded && storage.can.write;
-    const readOnlyReason = mode === 'write' && padded ? 'its size is no multiple of 512 bytes' : null;
+    const readOnlyReason = mode === 'write' && padded ? 'its size is not a multiple of 512 bytes' : null;
     this.can = {
       write: this.#writable,
       readOnlyReason,
@@ -114,7 +114,11 @@ export class RawImage implements Image {
       uuid: null,
       modificationUuid: null,
       ...parentLinks(null),
-      warnings: padded ? [`${this.#storage.label} is no multiple of 512 bytes; zeroes fill its last sector.`] : [],
+      warnings: padded
+        ? [
+            `The size of ${this.#storage.label} is not a multiple of 512 bytes; its last sector is filled up with zeroes.`,
+          ]
+        : [],
     };
   }
 

@@ -22,8 +22,8 @@ export const raw: Format = defineFormat({
     { extension: 'vfd', type: 'floppy' },
   ],
   variants: [
-    { word: 'sparse', description: 'room is taken when it is first written (default)' },
-    { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
+    { word: 'sparse', description: 'space is allocated when it is first written (default)' },
+    { word: 'fixed', description: 'all space is allocated at creation', allocation: 'fixed' },
   ],
   probe: probeRaw,
   open: openRaw,

@@ -25,7 +25,7 @@ function medium(input: ProbeInput): { type: MediumType; reason: string } {
   if (wholeSectors && hasOpticalDescriptors(input)) return { type: 'optical', reason: 'ISO 9660 or UDF descriptors' };
   if (wholeSectors && OPTICAL.has(extension)) return { type: 'optical', reason: named };
   if (FLOPPY.has(extension) && input.size <= FLOPPY_MAX) return { type: 'floppy', reason: named };
-  return { type: 'hdd', reason: 'no format has its signature here' };
+  return { type: 'hdd', reason: 'no format signature was found' };
 }
 
 /**

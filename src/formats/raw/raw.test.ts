@@ -98,8 +98,8 @@ describe('a raw image', () => {
 
   it('with a part of a sector opens for reading only', async () => {
     const image = await opened(1000, 'write');
-    expect(image.can).toMatchObject({ write: false, readOnlyReason: 'its size is no multiple of 512 bytes' });
-    expect(image.info.warnings).toEqual([expect.stringContaining('no multiple of 512')]);
+    expect(image.can).toMatchObject({ write: false, readOnlyReason: 'its size is not a multiple of 512 bytes' });
+    expect(image.info.warnings).toEqual([expect.stringContaining('not a multiple of 512')]);
     expect(mapped(image, 0, 1024)).toMatchObject({ kind: 'data', length: 1000, writable: false });
     expect(mapped(image, 1000, 24)).toEqual({ kind: 'zero', length: 24 });
     await image.close();
@@ -230,7 +230,7 @@ describe('a raw image', () => {
       return storage;
     };
     const optical = openWith(raw, { provider, name: NAME }, { mode: 'read', type: 'optical' });
-    await expect(optical).rejects.toThrow('no optical disc');
+    await expect(optical).rejects.toThrow('not an image of an optical disc');
     expect(closed).toBe(1);
   });
 });

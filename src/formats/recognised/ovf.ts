@@ -13,7 +13,7 @@ export const ovf = recognisedFormat({
   title: 'Open Virtualization Format Description',
   label: 'OVF',
   extensions: ['ovf'],
-  remedy: 'Name one of the disks that it names',
+  remedy: 'Specify one of the disks that it lists',
   recognise,
 });
 

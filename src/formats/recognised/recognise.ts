@@ -63,13 +63,13 @@ async function refuse(recognition: Recognition, files: ImageFiles, options: Form
   const { name } = files;
   const found = recognition.recognise(await readProbeInput(mainFile(files), name));
   if (found === null) {
-    throw new ImageError('invalid-format', `This is no ${recognition.label} image: its signature is missing`, {
+    throw new ImageError('invalid-format', `This is not a ${recognition.label} image: its signature is missing`, {
       path: name,
-      hint: 'Leave the format out to have it recognised.',
+      hint: 'Omit the format, so that it is detected.',
     });
   }
-  throw new ImageError('unsupported', `This is recognised as ${found.detail}, which vdkit cannot open yet`, {
+  throw new ImageError('unsupported', `The file is recognised as ${found.detail}, which vdkit cannot open`, {
     path: name,
-    hint: `${recognition.remedy ?? 'Convert it to VDI or raw with the program that made it'}; or ${AS_RAW}.`,
+    hint: `${recognition.remedy ?? 'Convert it to VDI or raw with the program that created it'}; or ${AS_RAW}.`,
   });
 }

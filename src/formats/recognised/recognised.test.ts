@@ -239,7 +239,7 @@ describe('names that say something else', () => {
     const both = file(4608, [0, 'QFI'], [3, [0xfb, 0, 0, 0, 3]], [-512, footer(2)]);
     const { format, warnings } = probeFormat(inputOf(both), defaultRegistry());
     expect(format.name).toBe('vhd');
-    expect(warnings).toEqual([expect.stringContaining('also fits qcow2')]);
+    expect(warnings).toEqual([expect.stringContaining('could also be qcow2')]);
   });
 });
 
@@ -259,7 +259,7 @@ describe('opening', () => {
     await expect(opening).rejects.toMatchObject({
       name: 'ImageError',
       kind: 'unsupported',
-      message: 'This is recognised as QCOW version 1, which vdkit cannot open yet',
+      message: 'The file is recognised as QCOW version 1, which vdkit cannot open',
     });
   });
 

@@ -25,7 +25,7 @@ import type { Tree } from './tree.ts';
 export const create: CacheFormat['create'] = async ({ main }, { size, fixed, ...options }) => {
   const blockCount = alignDown(size, GRANULARITY) / BLOCK;
   if (!Number.isSafeInteger(size) || blockCount === 0 || blockCount > MAX_BLOCKS) {
-    throw new ImageError('invalid-argument', 'A cache cannot have this size', {
+    throw new ImageError('invalid-argument', 'The size of the cache is not valid', {
       found: size,
       expected: `from ${GRANULARITY} to ${MAX_BLOCKS * BLOCK} bytes`,
     });
@@ -80,14 +80,16 @@ export async function check(storage: Storage, { signal }: OperationOptions): Pro
   try {
     const header = await readHeader(storage);
     if (header.unclean !== 0) {
-      return [finding('warning', 'unclean', 'The cache was not closed: it counts as empty', null)];
+      return [finding('warning', 'unclean', 'The cache was not closed cleanly, so it is treated as empty', null)];
     }
     await readContent(storage, header);
     return [];
   } catch (error) {
     if (!isImageError(error) || (error.kind !== 'corrupt' && error.kind !== 'limit')) throw error;
     // Nothing is lost with a cache.
-    return [finding('warning', 'broken', `The cache counts as empty: ${error.message}`, error.context.offset ?? null)];
+    return [
+      finding('warning', 'broken', `The cache is treated as empty: ${error.message}`, error.context.offset ?? null),
+    ];
   }
 }
 

@@ -166,12 +166,17 @@ function bitmapOf(length: number, ranges: readonly CacheRange[]): Uint8Array {
 }
 
 function notOurs(storage: Storage): ImageError {
-  return new ImageError('invalid-format', 'This is no cache image', {
+  return new ImageError('invalid-format', 'This is not a cache image', {
     path: storage.label,
     expected: 'a file that begins with "VCI"',
   });
 }
 
 function bad(storage: Storage, field: string, found: number, expected: string): ImageError {
-  return new ImageError('corrupt', 'The cache image is not in order', { path: storage.label, field, found, expected });
+  return new ImageError('corrupt', 'The structure of the cache image is damaged', {
+    path: storage.label,
+    field,
+    found,
+    expected,
+  });
 }

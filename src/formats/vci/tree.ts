@@ -109,7 +109,7 @@ async function visit(walk: Walk, address: number, range: CacheExtent | null, dep
   if (depth > MAX_DEPTH) throw wrong(storage, address, 'The tree is too deep');
   if (walk.seen.has(address)) throw wrong(storage, address, 'A node of the tree has two parents');
   if (address < bounds.start || address + NODE_BLOCKS > bounds.end) {
-    throw wrong(storage, address, 'A node of the tree lies outside of the file');
+    throw wrong(storage, address, 'A node of the tree is outside the file');
   }
   walk.seen.add(address);
   walk.nodes.push(address);
@@ -120,13 +120,13 @@ async function visit(walk: Walk, address: number, range: CacheExtent | null, dep
       const extent = { first, count, address: place };
       checkOrder(walk, address, extent, range, walk.extents.at(-1));
       if (place < bounds.start || place + count > bounds.end) {
-        throw wrong(storage, address, 'Cached blocks lie outside of the file');
+        throw wrong(storage, address, 'Cached blocks are outside the file');
       }
       walk.extents.push(extent);
     }
     return;
   }
-  if (node[0] !== NODE_TYPE.internal) throw wrong(storage, address, 'A node of the tree is of no known kind');
+  if (node[0] !== NODE_TYPE.internal) throw wrong(storage, address, 'A node of the tree has an unknown type');
   let before: CacheExtent | undefined;
   for (const child of slots(node, CHILD, CHILDREN)) {
     checkOrder(walk, address, child, range, before);
@@ -154,7 +154,8 @@ function checkOrder(
   range: CacheExtent | null,
   before: CacheExtent | undefined,
 ): void {
-  if (!Number.isSafeInteger((first + count) * BLOCK)) throw wrong(storage, node, 'Cached blocks lie beyond any disk');
+  if (!Number.isSafeInteger((first + count) * BLOCK))
+    throw wrong(storage, node, 'Cached blocks are beyond the end of any disk');
   if (before !== undefined && first < before.first + before.count) {
     throw wrong(storage, node, 'Cached blocks are not in order');
   }

@@ -128,7 +128,7 @@ class FindingList {
       if (count <= LISTED) continue;
       const first = this.#findings.find((finding) => finding.code === code);
       if (first === undefined) continue;
-      const message = `${count - LISTED} more of the kind ${code} are not listed.`;
+      const message = `${count - LISTED} further findings ${code} are not listed.`;
       this.#findings.push({ ...first, message, fileOffset: null, guestOffset: null });
     }
     return this.#findings;
@@ -137,7 +137,7 @@ class FindingList {
 
 function checkHeaderFields(header: VdiHeader, diskSize: number, list: FindingList): void {
   if (!header.old && diskSize % SECTOR !== 0) {
-    list.add('corruption', 'odd-disk-size', `The disk size ${diskSize} is no multiple of 512; it is rounded down.`, {
+    list.add('corruption', 'odd-disk-size', `The disk size ${diskSize} is not a multiple of 512; it is rounded down.`, {
       fileOffset: HEADER.fields.diskSize.offset,
     });
   }
@@ -147,13 +147,18 @@ function checkHeaderFields(header: VdiHeader, diskSize: number, list: FindingLis
     });
   }
   if (header.uuid === null) {
-    list.add('warning', 'no-uuid', 'The image has no UUID. A new one breaks the link of images made from it.', {
-      fileOffset: HEADER.fields.uuid.offset,
-    });
+    list.add(
+      'warning',
+      'no-uuid',
+      'The image has no UUID. A new one breaks the links of differencing images created from it.',
+      {
+        fileOffset: HEADER.fields.uuid.offset,
+      },
+    );
   }
   const obstacle = layoutObstacle(header);
   if (obstacle !== null)
-    list.add('warning', 'read-only-layout', `The image is only read: ${obstacle}.`, { repairable: false });
+    list.add('warning', 'read-only-layout', `The image is read-only: ${obstacle}.`, { repairable: false });
 }
 
 interface EntryScan {
@@ -195,7 +200,7 @@ async function surveyMap(
       }
       if (!owners.add(entry)) {
         bad.add(index);
-        tell('shared-block', `points at slot ${entry}, which a block before it uses`);
+        tell('shared-block', `points at slot ${entry}, which an earlier block uses`);
         return;
       }
       const missing = start + blockExtra + visible(header, index) - storage.size;
@@ -204,7 +209,8 @@ async function surveyMap(
       }
       usedEnd = Math.max(usedEnd, entry + 1);
       // A resize that was cut off leaves this; QEMU would hand the slot out again.
-      if (entry >= blockCount) tell('slot-beyond-count', `stands in slot ${entry}, beyond what the header can count`);
+      if (entry >= blockCount)
+        tell('slot-beyond-count', `is in slot ${entry}, beyond the range of the header's counter`);
     },
     options,
   );
@@ -226,7 +232,7 @@ function checkCount(header: VdiHeader, usedEnd: number, used: number, list: Find
     list.add('leak', 'count-too-high', `The header counts ${blocksAllocated} slots, ${usedEnd} are used.`, where);
   }
   if (used < usedEnd) {
-    const message = `${usedEnd - used} slots before the last used one hold nothing; compact gives the room back.`;
+    const message = `${usedEnd - used} slots before the last used one are unused; compact frees their space.`;
     list.add('leak', 'unused-slots', message, { repairable: false });
   }
 }

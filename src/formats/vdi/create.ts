@@ -56,7 +56,7 @@ export function planVdi(options: FormatCreateOptions): VdiPlan {
   const mapOffset = alignUp(PREHEADER + HEADER_SIZE_1_1_PLUS, alignment);
   const dataOffset = alignUp(mapOffset + 4 * blockCount, alignment);
   if (blockCount > LIMITS.vdiBlocks || dataOffset > 0xffff_ffff) {
-    throw new ImageError('limit', 'A VDI image of this size needs larger blocks', {
+    throw new ImageError('limit', 'A VDI image of this size requires larger blocks', {
       found: `${blockCount} blocks of ${blockSize} bytes`,
       expected: `a block map below 4 GiB`,
       hint: 'Choose a larger block size.',
@@ -64,7 +64,7 @@ export function planVdi(options: FormatCreateOptions): VdiPlan {
   }
   const preallocates = type === IMAGE_TYPE.fixed ? dataOffset + blockCount * blockSize : 0;
   if (preallocates > Number.MAX_SAFE_INTEGER)
-    throw new ImageError('limit', 'A fixed image of this size cannot be addressed');
+    throw new ImageError('limit', 'A fixed image of this size exceeds the addressable range');
   return { virtualSize: size, type, blockSize, blockCount, mapOffset, dataOffset, preallocates };
 }
 
@@ -77,7 +77,7 @@ function checkText(options: FormatCreateOptions): void {
 export function checkComment(comment: string): void {
   const length = new TextEncoder().encode(comment).length;
   if (length <= COMMENT_MAX && !comment.includes('\0')) return;
-  throw new ImageError('invalid-argument', 'The comment does not fit a VDI image', {
+  throw new ImageError('invalid-argument', 'The comment is too long for a VDI image', {
     status: 'VERR_VD_VDI_COMMENT_TOO_LONG',
     found: `${length} bytes`,
     expected: `at most ${COMMENT_MAX} bytes of UTF-8 without NUL`,
@@ -88,7 +88,7 @@ export function checkComment(comment: string): void {
 function powerOfTwo(options: FormatCreateOptions, key: string, fallback: number, min: number): number {
   const value = Number(options.config?.[key] ?? fallback);
   if (!isPowerOfTwo(value) || value < min || value > LIMITS.blockSizeMax) {
-    throw new ImageError('invalid-argument', `The value of ${key} is not usable`, {
+    throw new ImageError('invalid-argument', `The value of ${key} is not valid`, {
       field: key,
       found: String(options.config?.[key]),
       expected: `a power of two from ${min} to ${LIMITS.blockSizeMax}`,
@@ -107,7 +107,7 @@ function typeOf(options: FormatCreateOptions): number {
     }
     if (options.parent === undefined) {
       throw new ImageError('invalid-argument', 'A differencing image needs a parent', {
-        hint: 'Name one with --parent.',
+        hint: 'Specify one with --parent.',
       });
     }
     return IMAGE_TYPE.diff;
@@ -152,11 +152,11 @@ async function checkSpace(files: NewFiles, plan: VdiPlan): Promise<void> {
   if (plan.preallocates === 0) return;
   const free = await files.freeSpace();
   if (free === null || free >= plan.preallocates) return;
-  throw new ImageError('no-space', 'There is not enough room for a fixed image', {
+  throw new ImageError('no-space', 'There is not enough free space for a fixed image', {
     path: files.name,
     found: `${free} bytes free`,
     expected: `${plan.preallocates} bytes`,
-    hint: 'Make room, or create a dynamic image.',
+    hint: 'Free some space, or create a dynamic image.',
   });
 }
 

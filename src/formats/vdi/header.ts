@@ -85,7 +85,7 @@ function invalid(message: string, details: ErrorDetails): ImageError {
 function decodeHeader(sector: Uint8Array, fileSize: number): RawHeader {
   const signature = HEADER.get(sector, 'signature');
   if (fileSize < PREHEADER || signature !== SIGNATURE) {
-    throw new ImageError('invalid-format', 'This is no VDI image: the signature does not match', {
+    throw new ImageError('invalid-format', 'This is not a VDI image: the signature does not match', {
       status: 'VERR_VD_VDI_INVALID_SIGNATURE',
       offset: HEADER.fields.signature.offset,
       field: 'signature',
@@ -96,7 +96,7 @@ function decodeHeader(sector: Uint8Array, fileSize: number): RawHeader {
   const version = HEADER.get(sector, 'version');
   if (version === VERSION_0_2) return decodeOld(sector, fileSize);
   if (version >>> 16 !== 1) {
-    throw new ImageError('unsupported', 'This version of VDI is not known', {
+    throw new ImageError('unsupported', 'This version of VDI is not supported', {
       status: 'VERR_VD_VDI_UNSUPPORTED_VERSION',
       offset: HEADER.fields.version.offset,
       field: 'version',
@@ -155,15 +155,15 @@ function checkHeader(raw: RawHeader, fileSize: number): VdiHeader {
   checkPlaces(raw, fileSize);
   const warnings: string[] = [];
   if (raw.diskSize % SECTOR !== 0) {
-    warnings.push(`The disk size ${raw.diskSize} is no multiple of 512; the part of a sector at its end is left out.`);
+    warnings.push(`The disk size ${raw.diskSize} is not a multiple of 512; the partial sector at the end is ignored.`);
   }
   if (isNullGuid(raw.modificationUuid)) warnings.push('The modification UUID is null; VirtualBox refuses such images.');
-  if (isNullGuid(raw.uuid)) warnings.push('The image has no UUID, so no differencing image can name it.');
+  if (isNullGuid(raw.uuid)) warnings.push('The image has no UUID, so it cannot be the parent of a differencing image.');
   const kind = parentKind(raw);
   if (kind === 'merged') {
-    warnings.push('The image is of the differencing kind but names no parent; what it does not hold reads zero.');
+    warnings.push('The differencing image has no parent UUID; ranges that it does not store read as zero.');
   }
-  if (kind === 'unnamed') warnings.push('The image is of the differencing kind but does not say what its parent is.');
+  if (kind === 'unnamed') warnings.push('The differencing image does not identify its parent.');
   if (raw.type === IMAGE_TYPE.undo) warnings.push('This is an undo image, an obsolete kind of differencing image.');
   return {
     version: raw.old ? '0.2' : `${raw.version >>> 16}.${raw.version & 0xffff}`,
@@ -209,7 +209,7 @@ function geometryOf(logical: Geometry): Geometry {
 
 function checkKind(raw: RawHeader): void {
   if (raw.type < IMAGE_TYPE.dynamic || raw.type > IMAGE_TYPE.diff) {
-    throw invalid('The image type is not known', {
+    throw invalid('The image type is unknown', {
       offset: raw.old ? OLD_HEADER.fields.type.offset : HEADER.fields.type.offset,
       field: 'type',
       found: raw.type,
@@ -217,7 +217,7 @@ function checkKind(raw: RawHeader): void {
     });
   }
   if (!raw.old && (raw.flags & ~FLAGS_KNOWN) !== 0) {
-    throw invalid('The image has flags that are not known', {
+    throw invalid('The image has unknown flags', {
       offset: HEADER.fields.flags.offset,
       field: 'flags',
       found: hex32(raw.flags),
@@ -237,7 +237,7 @@ function checkKind(raw: RawHeader): void {
 function checkSizes(raw: RawHeader): void {
   const fields = raw.old ? OLD_HEADER.fields : HEADER.fields;
   if (!isPowerOfTwo(raw.blockSize) || raw.blockSize < LIMITS.blockSizeMin || raw.blockSize > LIMITS.blockSizeMax) {
-    throw invalid('The block size is not usable', {
+    throw invalid('The block size is not valid', {
       offset: fields.blockSize.offset,
       field: 'blockSize',
       found: raw.blockSize,
@@ -246,7 +246,7 @@ function checkSizes(raw: RawHeader): void {
   }
   const extraFits = raw.blockExtra === 0 || (isPowerOfTwo(raw.blockExtra) && raw.blockExtra <= LIMITS.blockSizeMax);
   if (!extraFits) {
-    throw invalid('The extra bytes of a block are not usable', {
+    throw invalid('The number of extra bytes per block is not valid', {
       offset: HEADER.fields.blockExtra.offset,
       field: 'blockExtra',
       found: raw.blockExtra,
@@ -254,7 +254,7 @@ function checkSizes(raw: RawHeader): void {
     });
   }
   if (raw.diskSize < SECTOR) {
-    throw invalid('The disk has no sector', {
+    throw invalid('The disk size is 0', {
       offset: fields.diskSize.offset,
       field: 'diskSize',
       found: raw.diskSize,
@@ -270,7 +270,7 @@ function checkSizes(raw: RawHeader): void {
     });
   }
   if (raw.blockCount > LIMITS.vdiBlocks) {
-    throw new ImageError('limit', 'The block map is longer than a VDI image can hold', {
+    throw new ImageError('limit', 'The block map exceeds its size limit', {
       offset: fields.blockCount.offset,
       field: 'blockCount',
       found: raw.blockCount,
@@ -283,7 +283,7 @@ function checkPlaces(raw: RawHeader, fileSize: number): void {
   const mapEnd = raw.mapOffset + 4 * raw.blockCount;
   const headerEnd = raw.old ? OLD_HEADER.size : PREHEADER + HEADER_SIZE_1_1;
   if (raw.mapOffset < headerEnd) {
-    throw invalid('The block map lies inside the header', {
+    throw invalid('The block map overlaps the header', {
       offset: HEADER.fields.mapOffset.offset,
       field: 'mapOffset',
       found: raw.mapOffset,
@@ -299,7 +299,7 @@ function checkPlaces(raw: RawHeader, fileSize: number): void {
     });
   }
   if (raw.dataOffset < mapEnd) {
-    throw invalid('The data begins inside the block map', {
+    throw invalid('The data area overlaps the block map', {
       offset: HEADER.fields.dataOffset.offset,
       field: 'dataOffset',
       found: raw.dataOffset,
@@ -320,8 +320,8 @@ function checkPlaces(raw: RawHeader, fileSize: number): void {
 /** Reason why a sound image is read-only, or null: entries and header must be writable sector by sector. */
 export function layoutObstacle(header: VdiHeader): string | null {
   const mapEnd = header.mapOffset + 4 * header.blockCount;
-  if (header.old) return 'images of version 0.2 are only read; convert it to write';
-  if (header.type === IMAGE_TYPE.undo) return 'undo images are only read';
+  if (header.old) return 'images of version 0.2 can only be read; convert it in order to write';
+  if (header.type === IMAGE_TYPE.undo) return 'undo images can only be read';
   if (header.mapOffset < SECTOR) return 'its block map shares a sector with the header; convert it to write';
   if (alignUp(mapEnd, SECTOR) > header.dataOffset)
     return 'its block map shares a sector with data; convert it to write';

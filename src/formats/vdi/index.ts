@@ -33,9 +33,13 @@ export const vdi: Format = defineFormat({
     },
   ],
   variants: [
-    { word: 'dynamic', description: 'blocks get room when they are first written (default)', allocation: 'dynamic' },
-    { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
-    { word: 'diff', description: 'stores what differs from a parent', differencing: true },
+    {
+      word: 'dynamic',
+      description: 'blocks are allocated when they are first written (default)',
+      allocation: 'dynamic',
+    },
+    { word: 'fixed', description: 'all space is allocated at creation', allocation: 'fixed' },
+    { word: 'diff', description: 'stores the differences from a parent', differencing: true },
     { word: 'zero-expand', description: 'new blocks are filled with zeroes on the medium' },
   ],
   probe,

@@ -77,7 +77,7 @@ function placeMap(state: VdiState, blockCount: number): { mapOffset: number; dat
   const displaced = divCeil(alignUp(newMap + 4 * blockCount, SECTOR) - dataOffset, slotBytes);
   const newData = dataOffset + displaced * slotBytes;
   if (blockCount > LIMITS.vdiBlocks || newData > 0xffff_ffff) {
-    throw new ImageError('limit', 'A VDI image with blocks of this size cannot become that large', {
+    throw new ImageError('limit', 'The disk size exceeds the limit for this block size', {
       path: state.storage.label,
       found: `${blockCount} blocks of ${blockSize} bytes`,
       hint: 'Convert it to an image with larger blocks.',
@@ -114,7 +114,7 @@ async function lookAtMap(
     options,
   );
   if (lost > 0 && !options.shrink) {
-    throw new ImageError('unsupported', 'Blocks beyond the new end of the disk hold data', {
+    throw new ImageError('unsupported', 'Blocks beyond the new end of the disk contain data', {
       status: 'VERR_VD_SHRINK_NOT_SUPPORTED',
       path: storage.label,
       found: `${lost} blocks`,

@@ -55,9 +55,9 @@ function putGeometry(sector: Uint8Array, geometry: NonNullable<ImageChanges['geo
   }
   if (logical === undefined) return;
   if (HEADER.get(sector, 'headerSize') < HEADER_SIZE_1_1_PLUS) {
-    throw new ImageError('unsupported', 'The header of this image has no place for a logical geometry', {
+    throw new ImageError('unsupported', 'The header of this image is too old to store a logical geometry', {
       path: label,
-      hint: 'Convert the image: new headers have one.',
+      hint: 'Convert the image to a new one.',
     });
   }
   const { cylinders, heads, sectors } = logical ?? NO_GEOMETRY;

@@ -275,7 +275,7 @@ describe('a differencing image', () => {
   it('warns when the parent was written since', async () => {
     const { base, diff } = await chain();
     await withDisk(base, 'write', (disk) => disk.write(0, filled(1, 1)));
-    await withDisk(diff, 'read', async (disk) => expect(disk.warnings.join()).toContain('was written after'));
+    await withDisk(diff, 'read', async (disk) => expect(disk.warnings.join()).toContain('was modified after'));
   });
 
   it('is refused without a gate, without its parent, with a wrong parent, and as its own parent', async () => {

@@ -96,7 +96,7 @@ function refuseFixed({ header, path }: AmendFacts, values: AmendValues): void {
   ];
   const [key, found] = fixed.find(([, , same]) => !same) ?? [];
   if (key === undefined || found === undefined) return;
-  throw new ImageError('unsupported', `Option "${key}" is for new images only: this image cannot be changed so`, {
+  throw new ImageError('unsupported', `Option "${key}" cannot be changed in an existing image`, {
     path,
     field: key,
     found,
@@ -117,27 +117,26 @@ function refuseInVersion2(
   wanted: { readonly bits: number; readonly lazy: boolean; readonly compression: 'zlib' | 'zstd' },
 ): void {
   const keeps = header.version === VERSION_2;
-  const hint = (other: string): string =>
-    keeps ? `Ask for ${CONFIG.compat}=1.1, too.` : `Ask for ${other}, too, or leave it at version 3.`;
+  const hint = (other: string): string => (keeps ? `Add ${CONFIG.compat}=1.1.` : `Add ${other}, or keep version 3.`);
   const refused: readonly (readonly [is: boolean, key: string, message: string, found: string, hint: string])[] = [
     [
       wanted.bits !== 2 ** REFCOUNT_ORDER_2,
       CONFIG.refcountBits,
-      'Version 2 has refcounts of 16 bits only',
+      'Version 2 supports refcounts of 16 bits only',
       String(wanted.bits),
       hint(`${CONFIG.refcountBits}=16`),
     ],
     [
       wanted.lazy && keeps,
       CONFIG.lazyRefcounts,
-      'Version 2 has no lazy refcounts',
+      'Version 2 does not support lazy refcounts',
       'on',
       hint(`${CONFIG.lazyRefcounts}=off`),
     ],
     [
       wanted.compression !== 'zlib',
       CONFIG.compressionType,
-      'Version 2 has no compression but zlib',
+      'Version 2 supports zlib compression only',
       wanted.compression,
       hint(`${CONFIG.compressionType}=zlib`),
     ],
@@ -154,27 +153,27 @@ function refuseDowngrade({ header, snapshots, path }: AmendFacts): void {
   const odd = snapshots.find(({ diskSize, vmStateSize }) => diskSize !== header.size || vmStateSize >= VM_STATE_2);
   const unknown = header.unknownFields.some((byte) => byte !== 0);
   const refused: readonly (readonly [is: boolean, message: string, found: string, hint: string])[] = [
-    [bit(INCOMPATIBLE.extendedL2), 'Version 2 has no subclusters', 'extended_l2=on', 'Convert the image.'],
-    [bit(INCOMPATIBLE.dataFile), 'Version 2 has no external data file', 'a data file', 'Convert the image.'],
+    [bit(INCOMPATIBLE.extendedL2), 'Version 2 does not support subclusters', 'extended_l2=on', 'Convert the image.'],
+    [bit(INCOMPATIBLE.dataFile), 'Version 2 does not support external data files', 'a data file', 'Convert the image.'],
     [
       bit(INCOMPATIBLE.dirty) || bit(INCOMPATIBLE.corrupt),
-      'Version 2 cannot say that an image is damaged',
+      'Version 2 cannot mark an image as dirty or corrupt',
       'a dirty or corrupt image',
       'Check and repair it first.',
     ],
     [
       header.bitmaps !== null,
-      'Version 2 has no bitmaps',
+      'Version 2 does not support bitmaps',
       `${header.bitmaps?.count ?? 0} bitmaps`,
       'Remove them first (on the command line: bitmap remove).',
     ],
     [
       odd !== undefined,
-      'Version 2 cannot say what a snapshot of the image says: another disk size, or a machine state of 4 GiB and more',
+      'Version 2 cannot store a snapshot with another disk size or a machine state of 4 GiB or more',
       `snapshot "${printable(odd?.name ?? '')}" with a disk of ${odd?.diskSize ?? 0} bytes`,
       'Delete the snapshot, or convert the image.',
     ],
-    [unknown, 'The header has fields that are not known, and version 2 has no place for them', 'other fields', ''],
+    [unknown, 'The header has unknown fields, which version 2 cannot store', 'other fields', ''],
   ];
   const found = refused.find(([is]) => is);
   if (found === undefined) return;
@@ -183,7 +182,7 @@ function refuseDowngrade({ header, snapshots, path }: AmendFacts): void {
     path,
     field: CONFIG.compat,
     found: what,
-    expected: 'nothing of the kind in an image that becomes version 2 (compat=0.10)',
+    expected: 'none of it in an image that is converted to version 2 (compat=0.10)',
     ...(hint === '' ? {} : { hint }),
   });
 }
@@ -207,7 +206,7 @@ function wantedDataFile(facts: AmendFacts, values: AmendValues): Names {
     if (raw && !isRawDataFile(header)) {
       throw refuse(
         CONFIG.dataFileRaw,
-        'An image that exists cannot be given a raw data file: what it holds as zeroes is not in that file',
+        'A raw data file cannot be added to an existing image: its zeroes are not in that file',
         external ? 'off' : 'no data file',
         'Convert the image to a new one.',
       );
@@ -219,7 +218,7 @@ function wantedDataFile(facts: AmendFacts, values: AmendValues): Names {
   if (!external) {
     throw refuse(
       CONFIG.dataFile,
-      'Only an image that has an external data file can be given another one',
+      'An external data file cannot be added to an existing image',
       'no data file',
       'Convert the image to a new one.',
     );
@@ -236,16 +235,16 @@ function wantedBacking(facts: AmendFacts, values: AmendValues): Names {
   const details = { path, field: BACKING_FILE, found: header.backingName ?? 'no backing file' };
   if (name === '') {
     if (format === null) return { backingName: null, backingFormat: null };
-    throw new ImageError('invalid-argument', 'The image has no backing file that could be of a format', {
+    throw new ImageError('invalid-argument', 'The image has no backing file, so it cannot have a backing format', {
       ...details,
       field: BACKING_FORMAT,
       expected: printable(format),
-      hint: `Name it with ${BACKING_FILE}, too.`,
+      hint: `Specify it with ${BACKING_FILE}.`,
     });
   }
   checkName(facts, BACKING_FILE, name, BACKING_NAME_MAX);
   if (isRawDataFile(header)) {
-    throw new ImageError('unsupported', 'A raw data file has all bytes, so there can be no backing file', {
+    throw new ImageError('unsupported', 'An image with a raw data file cannot have a backing file', {
       ...details,
       expected: printable(name),
     });
@@ -253,10 +252,10 @@ function wantedBacking(facts: AmendFacts, values: AmendValues): Names {
   if (format !== null) checkName(facts, BACKING_FORMAT, format, BACKING_FORMAT_MAX);
   // A guest can write a header of any format into a raw disk: nobody shall have to guess.
   if (format === null && name !== header.backingName) {
-    throw new ImageError('invalid-argument', 'The format of the new backing file is not named', {
+    throw new ImageError('invalid-argument', 'The format of the new backing file is missing', {
       ...details,
       expected: printable(name),
-      hint: `Name it with ${BACKING_FORMAT}.`,
+      hint: `Specify it with ${BACKING_FORMAT}.`,
     });
   }
   return { backingName: name, backingFormat: format ?? header.backingFormat };
@@ -266,7 +265,7 @@ function checkName({ path }: AmendFacts, key: string, name: string, most: number
   const { length } = new TextEncoder().encode(name);
   if (length > 0 && length <= most && !CONTROL.test(name)) return;
   const kind: ErrorKind = 'invalid-argument';
-  throw new ImageError(kind, `The value of ${key} is not usable`, {
+  throw new ImageError(kind, `The value of ${key} is not valid`, {
     path,
     field: key,
     found: printable(name),

@@ -86,7 +86,7 @@ async function checkEntries(
         const compressed = (view.getUint32(at) & COMPRESSED_HIGH) !== 0;
         if (compressed && refused.compression) throw hasCompressed(header, storage.label, offset + at);
         if (!refused.upgrades || compressed || (view.getUint32(at + 4) & ZERO_LOW) === 0) continue;
-        throw new ImageError('corrupt', 'An entry has a bit that version 2 does not know, and that means zero in 3', {
+        throw new ImageError('corrupt', 'An entry has a zero flag, which version 2 does not define', {
           path: storage.label,
           offset: offset + at,
           found: hex(view.getBigUint64(at)),

@@ -72,7 +72,7 @@ export async function changeWidth(host: WidthHost, order: number, how: AmendOpti
 }
 
 function tooNarrow({ storage, header }: TableHost, order: number, cluster: number, count: number): ImageError {
-  return new ImageError('limit', `A cluster has more references than refcounts of ${2 ** order} bits can say`, {
+  return new ImageError('limit', `A cluster has more references than refcounts of ${2 ** order} bits can count`, {
     path: storage.label,
     offset: cluster * header.clusterSize,
     field: 'refcount_bits',
@@ -105,7 +105,7 @@ async function layOut({ counts, header, storage }: TableHost, order: number, tur
 }
 
 function tableTooLong(path: string, clusters: number, { clusterSize }: TableHost['header']): ImageError {
-  return new ImageError('limit', 'With refcounts of that width their table would be longer than it may be', {
+  return new ImageError('limit', 'Refcounts of this width would exceed the size limit of the refcount table', {
     path,
     field: 'refcount_bits',
     found: `${clusters * clusterSize} bytes`,

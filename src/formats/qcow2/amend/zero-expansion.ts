@@ -167,7 +167,7 @@ async function countOf({ counts, header, storage }: ExpansionHost, place: number
   const answer = Number.isInteger(cluster) ? counts.count(cluster) : 0;
   const count = isPromise(answer) ? await answer : answer;
   if (count > 0) return count;
-  throw new ImageError('corrupt', 'A cluster is in use but not counted, or lies where none can be', {
+  throw new ImageError('corrupt', 'A cluster is used but not counted, or its offset is not valid', {
     path: storage.label,
     offset: place,
     hint: 'Check and repair the image.',

@@ -85,7 +85,8 @@ export class Qcow2Bitmaps implements BitmapStore {
     const { header, bitmaps } = this.#host;
     this.#checkWhole();
     this.#checkName(name);
-    if (bitmaps.length >= LIMITS.qcow2Bitmaps) throw this.#error('limit', 'The image has as many bitmaps as it may');
+    if (bitmaps.length >= LIMITS.qcow2Bitmaps)
+      throw this.#error('limit', 'The image has the maximum number of bitmaps');
     if (header.size === 0)
       throw this.#error('unsupported', 'A disk of 0 bytes cannot have bitmaps', {
         hint: 'Resize it first (on the command line: resize).',
@@ -94,7 +95,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     const granularityBits = this.#granularityBits(granularity);
     const tableEntries = bitmapTableEntries(header.size, granularityBits, header.clusterSize);
     if (tableEntries * header.clusterSize > LIMITS.qcow2BitmapBytes) {
-      throw this.#error('limit', 'The bitmap would be larger than it may', {
+      throw this.#error('limit', 'The bitmap would exceed the size limit', {
         found: `${tableEntries * header.clusterSize} bytes`,
         expected: `at most ${LIMITS.qcow2BitmapBytes}`,
         hint: 'Choose a coarser granularity.',
@@ -321,7 +322,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     const rooms = [...taken];
     try {
       if (directory.length > LIMITS.qcow2BitmapDirectoryBytes) {
-        throw this.#error('limit', 'The list of bitmaps would be longer than it may');
+        throw this.#error('limit', 'The bitmap directory would exceed its size limit');
       }
       const [room] = await takeRooms(this.#host, count === 0 ? [] : [directory.length]);
       if (room === undefined) return { room, place: null };
@@ -345,7 +346,7 @@ export class Qcow2Bitmaps implements BitmapStore {
   async #tableOf(bitmap: Bitmap): Promise<DataView> {
     const { header, storage } = this.#host;
     if (bitmap.tableEntries * header.clusterSize > LIMITS.qcow2BitmapBytes) {
-      throw this.#error('corrupt', 'The table of the bitmap is longer than it may be');
+      throw this.#error('corrupt', 'The bitmap table exceeds its size limit');
     }
     const bytes = new Uint8Array(bitmap.tableEntries * ENTRY_BYTES);
     await readPadded(storage, bitmap.tableOffset, bytes);
@@ -355,10 +356,10 @@ export class Qcow2Bitmaps implements BitmapStore {
       const offset = offsetOf(table.getUint32(at), table.getUint32(at + 4));
       const details = { offset: bitmap.tableOffset + at };
       if (offset % header.clusterSize !== 0 || offset >= storage.size) {
-        throw this.#error('corrupt', 'A bitmap lies where no cluster can be', details);
+        throw this.#error('corrupt', 'The offset of a bitmap is not valid', details);
       }
       if (offset === 0 || clusters.add(offset / header.clusterSize)) continue;
-      throw this.#error('corrupt', 'Two parts of a bitmap lie in one place', details);
+      throw this.#error('corrupt', 'Two parts of a bitmap overlap', details);
     }
     return table;
   }
@@ -382,7 +383,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     const { clusterSize } = header;
     const wanted = bitmapTableEntries(header.size, bitmap.granularityBits, clusterSize);
     if (bitmap.tableEntries !== wanted) {
-      throw this.#error('corrupt', 'The table of the bitmap has another length than the disk', {
+      throw this.#error('corrupt', 'The length of the bitmap table does not match the disk', {
         found: `${bitmap.tableEntries} entries`,
         expected: `${wanted}`,
       });
@@ -422,14 +423,14 @@ export class Qcow2Bitmaps implements BitmapStore {
     if (found !== undefined) return found;
     const some = bitmaps.slice(0, 10).map((one) => printable(one.name));
     throw this.#error('not-found', `The image has no bitmap "${printable(name)}"`, {
-      hint: some.length === 0 ? 'It has none at all.' : `It has: ${some.join(', ')}.`,
+      hint: some.length === 0 ? 'It has none.' : `It has: ${some.join(', ')}.`,
     });
   }
 
   #usable(name: string): Bitmap {
     const bitmap = this.#find(name);
     if (bitmapsConsistent(this.#host.header) && !isInUse(bitmap)) return bitmap;
-    throw this.#error('unsupported', `The bitmap "${printable(name)}" is inconsistent: not all changes are in it`, {
+    throw this.#error('unsupported', `The bitmap "${printable(name)}" is inconsistent: some writes were not recorded`, {
       hint: 'Remove it, and add a new one.',
     });
   }
@@ -438,15 +439,15 @@ export class Qcow2Bitmaps implements BitmapStore {
   #checkWhole(): void {
     const { header, bitmaps } = this.#host;
     if (header.version !== VERSION_3) {
-      throw this.#error('unsupported', 'Images of version 2 cannot have bitmaps', {
-        hint: 'Convert it to version 3 (compat 1.1).',
+      throw this.#error('unsupported', 'QCOW2 version 2 does not support bitmaps', {
+        hint: 'Change it to version 3 first (on the command line: amend -o compat=1.1).',
       });
     }
     if (header.bitmaps !== null && header.bitmaps.count !== bitmaps.length) {
       throw this.#error('corrupt', 'The list of bitmaps cannot be read, so it cannot be changed');
     }
     if (bitmaps.length === 0 || bitmapsConsistent(header)) return;
-    throw this.#error('unsupported', 'The bitmaps of the image are inconsistent: another program wrote since', {
+    throw this.#error('unsupported', 'The bitmaps of the image are inconsistent: another program has written to it', {
       hint: 'Remove them first.',
     });
   }
@@ -454,19 +455,19 @@ export class Qcow2Bitmaps implements BitmapStore {
   #checkName(name: string): void {
     const { length } = new TextEncoder().encode(name);
     if (length === 0 || length > BITMAP_NAME_MAX || /\p{Cc}/u.test(name)) {
-      throw this.#error('invalid-argument', 'The name of the bitmap is not usable', {
+      throw this.#error('invalid-argument', 'The name of the bitmap is not valid', {
         found: printable(name),
         expected: `1 to ${BITMAP_NAME_MAX} bytes without control characters`,
       });
     }
     if (!this.#host.bitmaps.some((one) => one.name === name)) return;
-    throw this.#error('exists', `There is a bitmap "${printable(name)}"`, { hint: 'Choose another name.' });
+    throw this.#error('exists', `A bitmap "${printable(name)}" already exists`, { hint: 'Choose another name.' });
   }
 
   #granularityBits(granularity: number): number {
     const bits = Math.log2(granularity);
     if (Number.isInteger(bits) && bits >= GRANULARITY_BITS_MIN && bits <= GRANULARITY_BITS_MAX) return bits;
-    throw this.#error('invalid-argument', 'The granularity of the bitmap is not usable', {
+    throw this.#error('invalid-argument', 'The granularity of the bitmap is not valid', {
       found: granularity,
       expected: `a power of two from ${2 ** GRANULARITY_BITS_MIN} to ${2 ** GRANULARITY_BITS_MAX}`,
     });

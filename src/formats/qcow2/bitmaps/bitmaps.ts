@@ -39,7 +39,7 @@ export async function readBitmaps(storage: Storage, header: Qcow2Header): Promis
   const { count, directoryBytes, directoryOffset } = bitmaps;
   const details = { path: storage.label, offset: directoryOffset, field: 'bitmap directory' };
   if (count > LIMITS.qcow2Bitmaps || directoryBytes > LIMITS.qcow2BitmapDirectoryBytes) {
-    throw new ImageError('limit', 'The image has more bitmaps than it may', {
+    throw new ImageError('limit', 'The image exceeds the maximum number of bitmaps', {
       ...details,
       found: `${count} in ${directoryBytes} bytes`,
       expected: `at most ${LIMITS.qcow2Bitmaps} in ${LIMITS.qcow2BitmapDirectoryBytes} bytes`,
@@ -125,19 +125,19 @@ export function serializeBitmaps(bitmaps: readonly Bitmap[]): Uint8Array {
 
 function checkEntry(entry: ReturnType<typeof BITMAP.decode>, details: ErrorDetails): void {
   const { type, flags, granularityBits, nameLength } = entry;
-  if (type !== BITMAP_TYPE) throw broken('The type of a bitmap is not known', { ...details, found: type, expected: 1 });
+  if (type !== BITMAP_TYPE) throw broken('The type of a bitmap is unknown', { ...details, found: type, expected: 1 });
   if ((flags & ~BITMAP_FLAGS_KNOWN) !== 0) {
-    throw broken('A bitmap has flags that are not known', { ...details, found: hex32(flags) });
+    throw broken('A bitmap has unknown flags', { ...details, found: hex32(flags) });
   }
   if (granularityBits < GRANULARITY_BITS_MIN || granularityBits > GRANULARITY_BITS_MAX) {
-    throw broken('The granularity of a bitmap is not usable', {
+    throw broken('The granularity of a bitmap is not valid', {
       ...details,
       found: granularityBits,
       expected: `from ${GRANULARITY_BITS_MIN} to ${GRANULARITY_BITS_MAX} bits`,
     });
   }
   if (nameLength === 0 || nameLength > BITMAP_NAME_MAX) {
-    throw broken('The name of a bitmap is not usable', {
+    throw broken('The name of a bitmap is not valid', {
       ...details,
       found: `${nameLength} bytes`,
       expected: `from 1 to ${BITMAP_NAME_MAX}`,

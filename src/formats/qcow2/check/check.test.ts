@@ -269,7 +269,7 @@ describe('a check', () => {
     };
     expect(restOf(() => false)).toMatchObject({
       repairable: false,
-      message: '2000 more of the kind x are not listed.',
+      message: '2000 further findings x are not listed.',
     });
     expect(restOf((offset) => offset < 1000 * 512)).toMatchObject({ repairable: false, fileOffset: null });
     expect(restOf((offset) => offset >= 2999 * 512)).toMatchObject({ repairable: true });
@@ -296,7 +296,7 @@ describe('a check', () => {
     const list = new FindingList();
     for (let n = 0; n < 5000; n++) list.add('leak', 'x', () => String(n));
     expect(list.finish(() => true)).toHaveLength(1001);
-    expect(list.finish(() => true).at(-1)?.message).toContain('4000 more');
+    expect(list.finish(() => true).at(-1)?.message).toContain('4000 further');
   });
 });
 

@@ -135,7 +135,7 @@ function tooMany(list: FindingList, header: Qcow2Header, cluster: number, uses: 
 }
 
 function tellBeyond(list: FindingList): void {
-  list.add('warning', 'count-beyond-file', () => 'Clusters that the file does not have are counted as used.');
+  list.add('warning', 'count-beyond-file', () => 'Clusters beyond the end of the file are counted as used.');
 }
 
 /** Joins neighbouring clusters with the same difference into one finding. */
@@ -177,7 +177,12 @@ class Runs {
 function checkMarks(header: Qcow2Header, list: FindingList): void {
   const where = { fileOffset: HEADER.fields.incompatible.offset };
   if ((header.incompatible & INCOMPATIBLE.dirty) !== 0n) {
-    list.add('warning', 'dirty', () => 'The image was not closed cleanly: its reference counts may be old.', where);
+    list.add(
+      'warning',
+      'dirty',
+      () => 'The image was not closed cleanly: its reference counts may be out of date.',
+      where,
+    );
   }
   if ((header.incompatible & INCOMPATIBLE.corrupt) !== 0n) {
     list.add('warning', 'marked-corrupt', () => 'The image is marked as corrupt.', where);

@@ -55,7 +55,7 @@ export class FindingList {
     for (const [code, kind] of this.#kinds) {
       const first = findings.find((finding) => finding.code === code);
       if (kind.count <= LISTED || first === undefined) continue;
-      const message = `${kind.count - LISTED} more of the kind ${code} are not listed.`;
+      const message = `${kind.count - LISTED} further findings ${code} are not listed.`;
       const unplaced = { ...first, message, fileOffset: null, guestOffset: null };
       judged.push({ ...unplaced, repairable: someRepairable(kind, unplaced, repairable) });
     }

@@ -176,7 +176,7 @@ export class L2Scanner {
       return;
     }
     if (mendOf(view, at, this.#rules) !== MEND.none) {
-      this.#tell('compressed-mark', 'is compressed and has marks that only others may have');
+      this.#tell('compressed-mark', 'is compressed but has flags of uncompressed clusters');
     }
     const width = 2 ** this.#offsetBits;
     const offset = (high % width) * HIGH + low;
@@ -194,7 +194,7 @@ export class L2Scanner {
     }
     const zero = !extended && (low & ZERO_LOW) !== 0;
     if (zero && this.#parts.header.version === VERSION_2) {
-      this.#tell('zero-flag', 'has the zero flag, which version 2 does not know', false);
+      this.#tell('zero-flag', 'has the zero flag, which version 2 does not define', false);
     }
     const offset = hostOffset(high, low);
     const placed = offset !== 0 || (this.#hasDataFile && !zero && (high & COPIED_HIGH) !== 0);
@@ -242,7 +242,7 @@ export class L2Scanner {
     const { stored } = this.#parts;
     if (this.#hasDataFile) {
       if (this.#active !== 0 && offset % this.#clusterSize === 0 && offset !== this.#guest * this.#clusterSize) {
-        this.#tell('data-file-place', `leads to ${hex(offset)} of the data file, not to its own offset`, false);
+        this.#tell('data-file-place', `points to ${hex(offset)} of the data file instead of its guest offset`, false);
       }
     } else if (!this.#recount.refer(offset, this.#clusterSize, this.#uses)) {
       this.#beyond(offset);
@@ -254,8 +254,9 @@ export class L2Scanner {
   }
 
   #subclusters(zeroBits: number, dataBits: number, placed: boolean): void {
-    if ((zeroBits & dataBits) !== 0) this.#tell('subclusters', 'marks a subcluster both as data and as zero', false);
-    else if (!placed && dataBits !== 0) this.#tell('subclusters', 'marks data, but has no place for it', false);
+    if ((zeroBits & dataBits) !== 0) this.#tell('subclusters', 'marks a subcluster as both data and zero', false);
+    else if (!placed && dataBits !== 0)
+      this.#tell('subclusters', 'marks a subcluster as data but has no cluster', false);
   }
 
   #beyond(offset: number): void {

@@ -107,7 +107,7 @@ export class PagedCounts {
     if (page !== undefined && page.BYTES_PER_ELEMENT >= bytes) return page;
     this.#bytes += PAGE_COUNTS * (bytes - (page?.BYTES_PER_ELEMENT ?? 0));
     if (this.#bytes > this.#memoryMax) {
-      throw new ImageError('limit', `The ${this.#what} of the image take more memory than they may`, {
+      throw new ImageError('limit', `The ${this.#what} of the image exceed the memory limit`, {
         found: `${this.#bytes} bytes`,
         expected: `at most ${this.#memoryMax}`,
       });

@@ -74,7 +74,7 @@ export class Recount {
     this.refer(0, header.clusterSize, 1);
     await this.#walkL1({ offset: header.l1Offset, entries: this.#activeEntries(), uses: 1, active: true });
     if (this.#hasDataFile && snapshots.snapshots.length > 0) {
-      const say = (): string => 'An image with an external data file has snapshots, which belong to none of its data.';
+      const say = (): string => 'The image has an external data file and internal snapshots, which exclude each other.';
       list.add('corruption', 'data-file-snapshots', say, { repairable: false });
     }
     await this.#walkSnapshots();
@@ -165,7 +165,7 @@ export class Recount {
       const begins = entries === 0 || offset >= header.clusterSize;
       if (!begins || offset % header.clusterSize !== 0 || entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
         const say = (): string =>
-          `A snapshot has an L1 table of ${entries} entries at ${hex(offset)}, which cannot be.`;
+          `A snapshot has an L1 table of ${entries} entries at ${hex(offset)}, which is not valid.`;
         list.add('corruption', 'snapshot-l1', say, { fileOffset: offset, repairable: false });
         this.incomplete = true;
         continue;
@@ -291,7 +291,7 @@ export class Recount {
           !allOnes
         ) {
           const fileOffset = offset + start + at;
-          const say = (): string => 'An entry of a bitmap table has reserved bits, or leads to no cluster.';
+          const say = (): string => 'An entry of a bitmap table has reserved bits or an invalid offset.';
           list.add('corruption', 'bitmap-entry', say, { fileOffset, repairable: false });
         } else if (place !== 0 && !this.refer(place, header.clusterSize, 1)) {
           this.#beyondEnd('A bitmap', place, offset + start + at);
@@ -312,7 +312,7 @@ export class Recount {
       this.structures.add(cluster, 1);
       if (alone) return;
       this.structuresMixedUp = true;
-      const say = (): string => `${what} at ${hex(cluster * clusterSize)} is used for something else, too.`;
+      const say = (): string => `${what} at ${hex(cluster * clusterSize)} is also used for something else.`;
       list.add('corruption', 'refcount-overlap', say, { fileOffset: cluster * clusterSize });
     };
     const fits = offset + refcountTableClusters * clusterSize - this.parts.storage.size < clusterSize;
@@ -333,7 +333,7 @@ export class Recount {
   #spend(bytes: number): void {
     this.#tableBytes += bytes;
     if (this.#tableBytes <= LIMITS.qcow2TableBytes) return;
-    throw new ImageError('limit', 'The tables of the snapshots and bitmaps are longer than they may be together', {
+    throw new ImageError('limit', 'The tables of snapshots and bitmaps together exceed their size limit', {
       path: this.parts.storage.label,
       expected: `at most ${LIMITS.qcow2TableBytes} bytes`,
     });

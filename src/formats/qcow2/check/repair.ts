@@ -67,7 +67,7 @@ export async function recoverDirty(
       ...(lost.fileOffset === null ? {} : { offset: lost.fileOffset }),
       found: lost.message,
       status: 'VERR_VD_IMAGE_CORRUPTED',
-      hint: 'Look at it with check; it can be read, and converted to a new image.',
+      hint: 'List the errors (on the command line: check); the image can still be read and converted.',
     });
   }
   await repair(storage, found, { signal });

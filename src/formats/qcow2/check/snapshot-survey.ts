@@ -52,7 +52,7 @@ export async function surveySnapshots(
   const nothing = { snapshots: [], tableBytes: 0, incomplete: false, rewritten: null };
   if (snapshotCount === 0) return nothing;
   if (start === 0 || start % clusterSize !== 0 || start + LIMITS.qcow2SnapshotTableBytes > Number.MAX_SAFE_INTEGER) {
-    const say = (): string => `The snapshot table cannot be at ${hex(start)}.`;
+    const say = (): string => `The offset of the snapshot table, ${hex(start)}, is not valid.`;
     list.add('corruption', 'snapshot-table', say, { fileOffset: start, repairable: false });
     return { ...nothing, incomplete: true };
   }
@@ -80,7 +80,7 @@ class TableReader {
     const { snapshotCount, snapshotsOffset: start } = this.#header;
     const count = Math.min(snapshotCount, LIMITS.qcow2Snapshots);
     if (count < snapshotCount) {
-      this.#lost('snapshot-count', start, `${snapshotCount - count} snapshots are more than there may be.`);
+      this.#lost('snapshot-count', start, `${snapshotCount - count} snapshots exceed the limit.`);
     }
     let at = start;
     while (this.#snapshots.length < count) {
@@ -93,7 +93,7 @@ class TableReader {
       if (end === null) break;
       if (end - start > LIMITS.qcow2SnapshotTableBytes) {
         this.#snapshots.pop();
-        this.#lost('snapshot-count', at, 'The snapshot table is longer than it may be.');
+        this.#lost('snapshot-count', at, 'The snapshot table exceeds its size limit.');
         break;
       }
       at = end;
@@ -115,7 +115,7 @@ class TableReader {
       entry = SNAPSHOT.decode(fixed);
     } catch (error) {
       if (!isImageError(error)) throw error;
-      this.#lost('snapshot-table', at, 'The L1 table of a snapshot lies beyond what can be addressed.');
+      this.#lost('snapshot-table', at, 'The L1 table of a snapshot is beyond the addressable range.');
       return null;
     }
     const { extraLength, idLength, nameLength, l1Offset, l1Entries, vmStateSize32 } = entry;
@@ -142,11 +142,11 @@ class TableReader {
   /** The corrected extra data. */
   #extraOf(extra: Uint8Array, extraLength: number, vmStateSize32: number, at: number): Uint8Array {
     if (extraLength > SNAPSHOT_EXTRA_MAX) {
-      this.#mend('snapshot-extra', at, () => `${extraLength} bytes of extra data are more than a snapshot may have.`);
+      this.#mend('snapshot-extra', at, () => `${extraLength} bytes of extra data exceed the limit of a snapshot.`);
       return extra.slice(0, SNAPSHOT_EXTRA.size);
     }
     if (this.#header.version !== VERSION_3 || extraLength >= SNAPSHOT_EXTRA_3) return extra;
-    this.#mend('snapshot-extra', at, () => 'The extra data of a snapshot is shorter than version 3 wants it.');
+    this.#mend('snapshot-extra', at, () => 'The extra data of a snapshot is shorter than version 3 requires.');
     const complete = new Uint8Array(SNAPSHOT_EXTRA_3);
     const known = new Uint8Array(SNAPSHOT_EXTRA.size);
     SNAPSHOT_EXTRA.put(known, 'vmStateSize', vmStateSize32);

@@ -65,7 +65,7 @@ export async function readStoredCounts(
     },
   });
   if (blocksBeyond.size > 0) {
-    list.add('warning', 'count-beyond-file', () => 'Clusters that the file does not have are counted as used.');
+    list.add('warning', 'count-beyond-file', () => 'Clusters beyond the end of the file are counted as used.');
   }
   return { ...table, counts, perBlock, blocksBeyond };
 }

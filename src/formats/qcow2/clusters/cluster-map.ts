@@ -155,7 +155,7 @@ export class ClusterMap extends TwoLevelMap {
     }
     if ((this.low & ZERO_LOW) !== 0) {
       if (this.#header.version === VERSION_3) return this.found(KIND.zero, until);
-      return this.broken('An L2 entry has the zero flag, which version 2 does not know', until);
+      return this.broken('An L2 entry has the zero flag, which version 2 does not define', until);
     }
     if (!placed) return this.found(KIND.absent, until);
     return this.#placed(host, cluster * this.#clusterSize, guestOffset, until);
@@ -170,10 +170,10 @@ export class ClusterMap extends TwoLevelMap {
     const data = (this.dataBits >>> index) & 1;
     const end = Math.min(wordRunEnd(this.zeroBits, index), wordRunEnd(this.dataBits, index));
     const until = start + end * size;
-    if (zero === 1 && data === 1) return this.broken('A subcluster is marked both as data and as zero', until);
+    if (zero === 1 && data === 1) return this.broken('A subcluster is marked as both data and zero', until);
     if (zero === 1) return this.found(KIND.zero, until);
     if (data === 0) return this.found(KIND.absent, until);
-    if (!placed) return this.broken('A subcluster is marked as data, but its cluster has no place', until);
+    if (!placed) return this.broken('A subcluster is marked as data, but its cluster is not allocated', until);
     if (host % this.#clusterSize !== 0 || (this.#hasDataFile && host !== start)) {
       return this.#placed(host, start, guestOffset, until);
     }
@@ -189,7 +189,7 @@ export class ClusterMap extends TwoLevelMap {
       return this.broken(`An L2 entry points to ${hex(host)}, where no cluster begins`, until);
     }
     if (this.#hasDataFile && host !== start) {
-      return this.broken(`An L2 entry points to ${hex(host)} in the data file, not to its own offset`, until);
+      return this.broken(`An L2 entry points to ${hex(host)} in the data file instead of its guest offset`, until);
     }
     if (host >= this.#data.size) return this.cutOff('Guest data', host, this.#data.size, until);
     this.position = host + (guestOffset - start);

@@ -285,11 +285,11 @@ export class RefcountStore {
     const count = this.peek(cluster);
     assert(count !== undefined, 'a count is loaded before it is changed');
     if (count >= this.most) {
-      throw new ImageError('limit', 'A cluster has as many references as its count can say', {
+      throw new ImageError('limit', 'The reference count of a cluster is at its maximum', {
         path: this.#storage.label,
         offset: cluster * this.#clusterSize,
         found: `${count} references`,
-        hint: 'Make an image with wider refcounts (refcount_bits), or delete snapshots.',
+        hint: 'Delete snapshots, or convert to an image with wider refcounts (on the command line: --option refcount_bits=64).',
       });
     }
     this.#change(cluster, count + 1);
@@ -517,7 +517,7 @@ export class RefcountStore {
       clusters = needed;
     }
     if (clusters * this.#clusterSize > LIMITS.qcow2RefcountTableBytes) {
-      throw new ImageError('limit', 'The file cannot become longer: its refcount table has reached its limit', {
+      throw new ImageError('limit', 'The file cannot grow: its refcount table has reached its limit', {
         path: this.#storage.label,
         found: `${clusters * this.#clusterSize} bytes`,
         expected: `at most ${LIMITS.qcow2RefcountTableBytes} bytes`,

@@ -58,7 +58,7 @@ export function setRefcount(block: DataView, index: number, order: number, count
 
 function wide(count: bigint): number {
   if (count <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(count);
-  throw new ImageError('corrupt', 'A reference count is higher than anything can be referred to', {
+  throw new ImageError('corrupt', 'A reference count is impossibly high', {
     found: count.toString(),
   });
 }

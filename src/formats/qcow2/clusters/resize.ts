@@ -47,7 +47,7 @@ export interface ResizeHost {
 export function checkQcow2Size({ header, storage }: Pick<ResizeHost, 'header' | 'storage'>, size: number): void {
   const entries = divCeil(size, header.clusterSize * header.l2Entries);
   if (entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
-    throw new ImageError('limit', 'A QCOW2 image with clusters of this size cannot become that large', {
+    throw new ImageError('limit', 'The disk size exceeds the limit for this cluster size', {
       path: storage.label,
       found: `an L1 table of ${entries * ENTRY_BYTES} bytes`,
       expected: `at most ${LIMITS.qcow2L1Bytes}`,
@@ -55,7 +55,7 @@ export function checkQcow2Size({ header, storage }: Pick<ResizeHost, 'header' | 
     });
   }
   if (header.version === VERSION_2 && header.snapshotCount > 0) {
-    throw new ImageError('unsupported', 'Snapshots of version 2 do not say how large their disk was', {
+    throw new ImageError('unsupported', 'Snapshots of QCOW2 version 2 do not store the disk size', {
       path: storage.label,
       hint: 'Delete the snapshots, or convert the image to version 3.',
     });

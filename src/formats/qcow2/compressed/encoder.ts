@@ -264,7 +264,7 @@ export class ClusterEncoder implements Encoder {
   #checkLimit(end: number, run: ClusterRun): void {
     if (end <= 2 ** this.#offsetBits) return;
     this.#parts.counts.giveBack(run);
-    throw new ImageError('limit', 'The file is too long for compressed clusters', {
+    throw new ImageError('limit', 'The file is too large for compressed clusters', {
       path: this.#parts.storage.label,
       found: `${end} bytes`,
       expected: `at most ${2 ** this.#offsetBits} bytes`,

@@ -62,10 +62,10 @@ export function decodeExtensions(
       });
     }
     if (extensions.some((one) => one.type === type)) {
-      throw invalid('A header extension is there twice', type, { offset: at });
+      throw invalid('A header extension occurs twice', type, { offset: at });
     }
     if (extensions.length >= LIMITS.qcow2Extensions) {
-      throw new ImageError('limit', 'The header has more extensions than it may', {
+      throw new ImageError('limit', 'The header has too many extensions', {
         offset: at,
         expected: `at most ${LIMITS.qcow2Extensions}`,
       });
@@ -112,7 +112,7 @@ function knownOf(extensions: readonly Extension[], cryptMethod: number): KnownEx
   }
   const encryption = exact(find(EXTENSION_TYPE.encryption), EXTENSION_TYPE.encryption, ENCRYPTION.size);
   if ((encryption !== null) !== (cryptMethod === CRYPT.luks)) {
-    throw invalid('The encryption header and the encryption method do not agree', EXTENSION_TYPE.encryption, {
+    throw invalid('The encryption header does not match the encryption method', EXTENSION_TYPE.encryption, {
       found: `method ${cryptMethod}`,
     });
   }

@@ -35,7 +35,7 @@ export function headerSteps(cluster: Uint8Array, before: Qcow2Header, wanted: Qc
   if (bare !== null && full !== null) return [bare.step, full.step];
   const least = bare ?? step(now, { ...wanted, extensions });
   if (least !== null) return [least.step];
-  throw new ImageError('unsupported', 'The header has no room in which it could be changed without risk', {
+  throw new ImageError('unsupported', 'The header has no free space for a safe update', {
     hint: 'Convert the image.',
   });
 }

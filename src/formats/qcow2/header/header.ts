@@ -125,20 +125,20 @@ export function serializeHeader(header: Qcow2Header): Uint8Array {
 /** Rejects a table of pointers that overlaps the header. */
 export function refuseInHeader(offset: number, length: number, clusterSize: number, details: ErrorDetails): void {
   if (length === 0 || offset >= clusterSize) return;
-  throw invalid('A table begins where the header is', { ...details, found: hex(offset) });
+  throw invalid('A table overlaps the header', { ...details, found: hex(offset) });
 }
 
 /** Rejects a table that is misaligned, or ends past the addressable range. Its length is checked before. */
 export function checkTablePlace(offset: number, length: number, clusterSize: number, details: ErrorDetails): void {
   if (!isAligned(offset, clusterSize)) {
-    throw invalid('A table does not begin at a cluster', {
+    throw invalid('A table is not aligned to clusters', {
       ...details,
       found: hex(offset),
       expected: `a multiple of ${clusterSize}`,
     });
   }
   if (!Number.isSafeInteger(offset + length)) {
-    throw new ImageError('limit', 'A table lies beyond what can be addressed', { ...details, found: hex(offset) });
+    throw new ImageError('limit', 'A table is beyond the addressable range', { ...details, found: hex(offset) });
   }
 }
 
@@ -149,7 +149,7 @@ function invalid(message: string, details: ErrorDetails): ImageError {
 function checkSignature(start: Uint8Array): 2 | 3 {
   const magic = HEADER.get(start, 'magic');
   if (magic !== MAGIC) {
-    throw invalid('This is no QCOW2 image: the signature does not match', {
+    throw invalid('This is not a QCOW2 image: the signature does not match', {
       offset: HEADER.fields.magic.offset,
       field: 'magic',
       found: hex32(magic),
@@ -158,7 +158,7 @@ function checkSignature(start: Uint8Array): 2 | 3 {
   }
   const version = HEADER.get(start, 'version');
   if (version === VERSION_2 || version === VERSION_3) return version;
-  throw new ImageError('unsupported', 'This version of QCOW2 is not known', {
+  throw new ImageError('unsupported', 'This version of QCOW2 is not supported', {
     offset: HEADER.fields.version.offset,
     field: 'version',
     found: version,
@@ -168,7 +168,7 @@ function checkSignature(start: Uint8Array): 2 | 3 {
 
 function checkClusterBits(clusterBits: number): number {
   if (clusterBits >= CLUSTER_BITS_MIN && clusterBits <= CLUSTER_BITS_MAX) return clusterBits;
-  throw invalid('The cluster size is not usable', {
+  throw invalid('The cluster size is not valid', {
     offset: HEADER.fields.clusterBits.offset,
     field: 'clusterBits',
     found: clusterBits,
@@ -190,7 +190,7 @@ function decodeRaw(cluster: Uint8Array, fileSize: number): RawHeader {
   }
   const headerLength = HEADER.get(cluster, 'headerLength');
   if (headerLength < HEADER_LENGTH_3_MIN || headerLength % 8 !== 0 || headerLength > cluster.length) {
-    throw invalid('The length of the header is not usable', {
+    throw invalid('The length of the header is not valid', {
       offset: HEADER.fields.headerLength.offset,
       field: 'headerLength',
       found: headerLength,
@@ -213,13 +213,15 @@ function checkHeader(raw: RawHeader, cluster: Uint8Array, fileSize: number): Qco
   const l2Entries = clusterSize / (extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES);
   checkTables(raw, clusterSize, l2Entries, fileSize);
   if (raw.size % SECTOR !== 0) {
-    warnings.push(`The disk size ${raw.size} is no multiple of 512; the part of a sector at its end is left out.`);
+    warnings.push(`The disk size ${raw.size} is not a multiple of 512; the partial sector at the end is ignored.`);
   }
   if ((raw.incompatible & INCOMPATIBLE.corrupt) !== 0n) {
-    warnings.push('The image is marked as corrupt: what is read may be wrong, and it is not written before a repair.');
+    warnings.push(
+      'The image is marked as corrupt: data may be wrong, and it cannot be written before a repair (vdkit check --repair).',
+    );
   }
   if (known.dataFileName !== null && (raw.incompatible & INCOMPATIBLE.dataFile) === 0n) {
-    warnings.push('The image names an external data file but does not use one; the name is not heeded.');
+    warnings.push('The image names an external data file but does not use one; the name is ignored.');
   }
   const unknownEnd = Math.max(raw.headerLength, HEADER.fields.padding.offset);
   return {
@@ -243,7 +245,7 @@ function checkBacking(raw: RawHeader, cluster: Uint8Array): { readonly name: str
   const { backingOffset: offset, backingLength: length, headerLength } = raw;
   if (offset === 0) return null;
   if (length > BACKING_NAME_MAX || length === 0) {
-    throw invalid('The length of the backing file name is not usable', {
+    throw invalid('The length of the backing file name is not valid', {
       offset: HEADER.fields.backingLength.offset,
       field: 'backingLength',
       found: length,
@@ -251,7 +253,7 @@ function checkBacking(raw: RawHeader, cluster: Uint8Array): { readonly name: str
     });
   }
   if (offset < headerLength || offset + length > cluster.length) {
-    throw invalid('The backing file name lies outside of the header cluster', {
+    throw invalid('The backing file name is outside the header cluster', {
       offset: HEADER.fields.backingOffset.offset,
       field: 'backingOffset',
       found: hex(offset),
@@ -277,12 +279,12 @@ function checkIncompatible(features: bigint, known: KnownExtensions): void {
     const entry = known.featureNames.find((one) => one.kind === FEATURE_KIND.incompatible && one.bit === bit);
     return entry === undefined ? `bit ${bit}` : `"${printable(entry.name)}" (bit ${bit})`;
   });
-  throw new ImageError('unsupported', `The image needs features that vdkit does not know: ${names.join(', ')}`, {
+  throw new ImageError('unsupported', `The image requires features that vdkit does not support: ${names.join(', ')}`, {
     offset: HEADER.fields.incompatible.offset,
     field: 'incompatible',
     found: hex(features),
     expected: `no bits outside ${hex(INCOMPATIBLE_KNOWN)}`,
-    hint: 'Convert it with the program that made it.',
+    hint: 'Convert it with the program that created it.',
   });
 }
 
@@ -290,7 +292,7 @@ function checkIncompatible(features: bigint, known: KnownExtensions): void {
 function checkFeatures(raw: RawHeader, known: KnownExtensions, backing: boolean): void {
   const has = (bit: bigint): boolean => (raw.incompatible & bit) !== 0n;
   if (raw.cryptMethod > CRYPT.luks) {
-    throw new ImageError('unsupported', 'The encryption method is not known', {
+    throw new ImageError('unsupported', 'The encryption method is unknown', {
       offset: HEADER.fields.cryptMethod.offset,
       field: 'cryptMethod',
       found: raw.cryptMethod,
@@ -298,7 +300,7 @@ function checkFeatures(raw: RawHeader, known: KnownExtensions, backing: boolean)
     });
   }
   if (raw.compressionType > COMPRESSION.zstd) {
-    throw new ImageError('unsupported', 'The compression type is not known', {
+    throw new ImageError('unsupported', 'The compression type is not supported', {
       offset: HEADER.fields.compressionType.offset,
       field: 'compressionType',
       found: raw.compressionType,
@@ -306,7 +308,7 @@ function checkFeatures(raw: RawHeader, known: KnownExtensions, backing: boolean)
     });
   }
   if (has(INCOMPATIBLE.compression) !== (raw.compressionType !== COMPRESSION.zlib)) {
-    throw invalid('The compression type and its feature bit do not agree', {
+    throw invalid('The compression type does not match its feature bit', {
       offset: HEADER.fields.compressionType.offset,
       field: 'compressionType',
       found: raw.compressionType,
@@ -314,7 +316,7 @@ function checkFeatures(raw: RawHeader, known: KnownExtensions, backing: boolean)
     });
   }
   if (has(INCOMPATIBLE.extendedL2) && raw.clusterBits < CLUSTER_BITS_EXTENDED_MIN) {
-    throw invalid('The clusters are too small to have subclusters', {
+    throw invalid('The clusters are too small for subclusters', {
       offset: HEADER.fields.clusterBits.offset,
       field: 'clusterBits',
       found: raw.clusterBits,
@@ -322,7 +324,7 @@ function checkFeatures(raw: RawHeader, known: KnownExtensions, backing: boolean)
     });
   }
   if (raw.refcountOrder > REFCOUNT_ORDER_MAX) {
-    throw invalid('The width of refcounts is not usable', {
+    throw invalid('The refcount width is not valid', {
       offset: HEADER.fields.refcountOrder.offset,
       field: 'refcountOrder',
       found: raw.refcountOrder,
@@ -388,7 +390,7 @@ function checkTables(raw: RawHeader, clusterSize: number, l2Entries: number, fil
 
 function checkLimit(name: string, bytes: number, limit: number, offset: number): void {
   if (bytes <= limit) return;
-  throw new ImageError('limit', `The ${name} is longer than it may be`, {
+  throw new ImageError('limit', `The ${name} exceeds its size limit`, {
     offset,
     field: name,
     found: `${bytes} bytes`,

@@ -38,6 +38,6 @@ function refuseLongName(name: string, path: string): void {
     path,
     found: `${length} bytes`,
     expected: `at most ${BACKING_NAME_MAX}`,
-    hint: 'Put the two files nearer to each other.',
+    hint: 'Move the files closer together, so that the relative path is shorter.',
   });
 }

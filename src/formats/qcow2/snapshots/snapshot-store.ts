@@ -74,7 +74,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     const turns = new Turns(signal, 'Making the snapshot');
     const snapshots = this.#known();
     this.#checkName(name, null);
-    if (snapshots.length >= LIMITS.qcow2Snapshots) throw this.#limit('The image has as many snapshots as it may');
+    if (snapshots.length >= LIMITS.qcow2Snapshots) throw this.#limit('The image has the maximum number of snapshots');
     const l1Entries = Math.min(l1EntriesFor(header.size, header), header.l1Entries);
     const l1 = await readL1(this.#host, { ...header, l1Entries });
     await this.#checkCounts(l1, { raising: true, turns });
@@ -161,7 +161,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     if ((header.incompatible & INCOMPATIBLE.dataFile) !== 0n) {
       throw new ImageError('unsupported', 'An image with an external data file cannot have internal snapshots', {
         path: storage.label,
-        hint: 'Make a differencing image over it instead.',
+        hint: 'Create a differencing image instead (on the command line: create --parent).',
       });
     }
     if (snapshots.length === header.snapshotCount) return snapshots;
@@ -184,10 +184,10 @@ export class Qcow2Snapshots implements SnapshotStore {
     const { length } = new TextEncoder().encode(name);
     if (length === 0 || length > SNAPSHOT_NAME_MAX || /\p{Cc}/u.test(name)) {
       const expected = `1 to ${SNAPSHOT_NAME_MAX} bytes without control characters`;
-      throw new ImageError('invalid-argument', 'The name of the snapshot is not usable', { ...details, expected });
+      throw new ImageError('invalid-argument', 'The name of the snapshot is not valid', { ...details, expected });
     }
     if (!this.#known().some((one) => one !== own && (one.name === name || one.id === name))) return;
-    throw new ImageError('exists', 'There is a snapshot of that name, or with that id', {
+    throw new ImageError('exists', 'A snapshot with that name or id already exists', {
       ...details,
       hint: 'Choose another name, or delete that snapshot first.',
     });
@@ -199,14 +199,14 @@ export class Qcow2Snapshots implements SnapshotStore {
     if (diskSize === header.size) return;
     const details = { path: storage.label, found: `${diskSize} bytes`, expected: `${header.size} bytes` };
     if (hasBitmaps) {
-      throw new ImageError('unsupported', 'The snapshot has another size than the bitmaps of the image', {
+      throw new ImageError('unsupported', 'The disk size of the snapshot differs from that of the bitmaps', {
         ...details,
         hint: 'Remove the bitmaps first.',
       });
     }
     // Without a size of its own a snapshot has that of the disk.
     if (snapshots.every(({ extra }) => extra.length >= SNAPSHOT_EXTRA_3)) return;
-    throw new ImageError('unsupported', 'The snapshot has another size, and others do not say which one they have', {
+    throw new ImageError('unsupported', 'The snapshot has another disk size, and other snapshots do not store theirs', {
       ...details,
       hint: 'Convert the image.',
     });
@@ -222,7 +222,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     const more = new Map<number, number>();
     const check = (cluster: number, count: number): void => {
       if (count === 0) {
-        throw new ImageError('corrupt', 'A cluster is in use but not counted', {
+        throw new ImageError('corrupt', 'A cluster is used but not counted', {
           path: storage.label,
           offset: cluster * header.clusterSize,
           hint: 'Check and repair the image.',
@@ -232,7 +232,7 @@ export class Qcow2Snapshots implements SnapshotStore {
       const added = (more.get(cluster) ?? 0) + 1;
       more.set(cluster, added);
       if (count + added <= counts.most) return;
-      throw this.#limit('A cluster would have more references than its count can say', {
+      throw this.#limit('The reference count of a cluster would exceed its maximum', {
         offset: cluster * header.clusterSize,
         expected: `at most ${counts.most}`,
         hint: 'Delete snapshots, or convert the image to one with wider refcounts (refcount_bits).',

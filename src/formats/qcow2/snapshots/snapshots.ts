@@ -48,7 +48,7 @@ export async function readSnapshots(storage: Storage, header: Qcow2Header): Prom
   if (count === 0) return [];
   const details = { path: storage.label, offset: start, field: 'snapshot table' };
   if (count > LIMITS.qcow2Snapshots) {
-    throw new ImageError('limit', 'The image has more snapshots than it may', {
+    throw new ImageError('limit', 'The image exceeds the maximum number of snapshots', {
       ...details,
       found: count,
       expected: `at most ${LIMITS.qcow2Snapshots}`,
@@ -71,7 +71,7 @@ export async function readSnapshots(storage: Storage, header: Qcow2Header): Prom
     snapshots.push(snapshot);
     at += length;
     if (at - start > LIMITS.qcow2SnapshotTableBytes) {
-      throw new ImageError('limit', 'The snapshot table is longer than it may be', {
+      throw new ImageError('limit', 'The snapshot table exceeds its size limit', {
         ...details,
         expected: `at most ${LIMITS.qcow2SnapshotTableBytes} bytes`,
       });
@@ -85,7 +85,7 @@ export function checkSnapshot(snapshot: Snapshot, header: Qcow2Header, storage: 
   const bytes = snapshot.l1Entries * ENTRY_BYTES;
   const details = { path: storage.label, field: `L1 table of snapshot ${snapshot.id}` };
   if (bytes > LIMITS.qcow2L1Bytes) {
-    throw new ImageError('limit', 'The L1 table of the snapshot is longer than it may be', {
+    throw new ImageError('limit', 'The L1 table of the snapshot exceeds its size limit', {
       ...details,
       found: `${bytes} bytes`,
       expected: `at most ${LIMITS.qcow2L1Bytes}`,
@@ -95,7 +95,7 @@ export function checkSnapshot(snapshot: Snapshot, header: Qcow2Header, storage: 
   refuseInHeader(snapshot.l1Offset, bytes, header.clusterSize, details);
   const needed = divCeil(snapshot.diskSize, header.clusterSize * header.l2Entries);
   if (snapshot.l1Entries >= needed && snapshot.l1Offset + needed * ENTRY_BYTES <= storage.size) return;
-  throw new ImageError('corrupt', 'The L1 table of the snapshot is too short, or lies beyond the end of the file', {
+  throw new ImageError('corrupt', 'The L1 table of the snapshot is too short or beyond the end of the file', {
     ...details,
     found: `${snapshot.l1Entries} entries at ${hex(snapshot.l1Offset)}`,
     expected: `at least ${needed}`,
@@ -113,7 +113,7 @@ export function noSnapshot(snapshots: readonly Snapshot[], wanted: string, path:
   return new ImageError('not-found', `The image has no snapshot "${printable(wanted)}"`, {
     path,
     status: 'VERR_NOT_FOUND',
-    hint: some.length === 0 ? 'It has none at all.' : `It has: ${some.join(', ')}.`,
+    hint: some.length === 0 ? 'It has none.' : `It has: ${some.join(', ')}.`,
   });
 }
 
@@ -175,7 +175,7 @@ export function decodeEntry(
 ): { readonly snapshot: Snapshot; readonly length: number } {
   const fixed = SNAPSHOT.decode(bytes, at);
   if (fixed.extraLength > SNAPSHOT_EXTRA_MAX) {
-    throw new ImageError('limit', 'The extra data of a snapshot is longer than it may be', {
+    throw new ImageError('limit', 'The extra data of a snapshot exceeds its size limit', {
       field: 'extraLength',
       found: fixed.extraLength,
       expected: `at most ${SNAPSHOT_EXTRA_MAX}`,
