@@ -21,7 +21,7 @@ export async function convertToStream(
   const parallel = options.count('threads', { min: 1, max: 64 }) ?? PARALLEL_RUNS;
   const rateLimit = options.size('rate-limit') ?? 0;
   const wanted = options.size('size');
-  await using disk = await openDisk(source, openOptions);
+  await using disk = await openDisk(source, { ...openOptions, withoutDamagedParents: options.flag('salvage') });
   const size = wanted ?? disk.size;
   await refuseCut(disk, { size, path: disk.label, shrink: options.flag('shrink'), signal });
   const target = new StreamDevice(new StreamStorage(context.io.stdout), size, signal);

@@ -152,6 +152,8 @@ export interface DiskOpenOptions extends EnvironmentOptions, SharingOptions, Ima
    * parent is opened read-only.
    */
   readonly withoutParents?: boolean | undefined;
+  /** For reading: leave out parents that are damaged or missing. Ranges that only these hold cannot be read. */
+  readonly withoutDamagedParents?: boolean | undefined;
   /** Milliseconds after the first unflushed change until an automatic flush. Default 5000; 0: never. */
   readonly flushAfterMs?: number | undefined;
   readonly timers?: Timers | undefined;

@@ -144,9 +144,9 @@ async function* stretches(a: BlockDevice, b: BlockDevice | null, range: Range): 
 }
 
 async function stretchAt(device: BlockDevice, at: number, end: number): Promise<{ end: number; data: boolean }> {
-  const answer = device.extentAt(at, end);
+  const answer = device.extentAt(at, end, { damaged: true });
   const extent: Extent = isPromise(answer) ? await answer : answer;
-  return { end: at + extent.length, data: extent.state === 'data' };
+  return { end: at + extent.length, data: extent.state === 'data' || extent.state === 'damaged' };
 }
 
 async function compareRun(

@@ -127,7 +127,9 @@ async function takeAll(job: CopyJob, source: BlockDevice, options: CopyOptions):
   const unit = options.skipAbsent === true ? 1 : Math.max(options.compress ?? 0, 1);
   const turns = new Turns(options.signal, `The ${options.operation}`);
   const { length, salvage } = options;
-  const how = { length, runBytes: runBytesFor(source, options), unit, salvage, turns };
+  // What a parent that was not opened holds is damage, unless the target has that parent as well.
+  const damaged = options.skipAbsent !== true;
+  const how = { length, runBytes: runBytesFor(source, options), unit, salvage, damaged, turns };
   // What goes forwards only is not looked at ahead.
   if (options.onProgress !== undefined && source.can.random)
     job.count(runsOf(source, { ...how, turns: new Turns(options.signal, `The ${options.operation}`) }));
@@ -166,10 +168,11 @@ async function* runsOf(
     readonly runBytes: number;
     readonly unit: number;
     readonly salvage: boolean;
+    readonly damaged: boolean;
     readonly turns: Turns;
   },
 ): AsyncGenerator<Run> {
-  const { length, runBytes, unit, salvage, turns } = how;
+  const { length, runBytes, unit, salvage, damaged, turns } = how;
   const data = (from: number, to: number): Run => ({
     offset: from,
     length: to - from,
@@ -182,11 +185,13 @@ async function* runsOf(
   for (let at = 0; at < length; ) {
     const turn = turns.take();
     if (turn !== undefined) await turn;
-    const answer = salvage ? knownExtent(source, at, length) : source.extentAt(at, length);
+    const answer = salvage ? knownExtent(source, at, length) : source.extentAt(at, length, { damaged });
     const extent: Extent = isPromise(answer) ? await answer : answer;
     const end = at + extent.length;
     const [holeStart, holeEnd] = [alignUp(at, unit), end === length ? end : alignDown(end, unit)];
-    if (extent.state === 'data' || holeStart >= holeEnd) {
+    // Reading damage says what is wrong.
+    const read = extent.state === 'data' || (extent.state === 'damaged' && !salvage);
+    if (read || holeStart >= holeEnd) {
       for (let stop = nextBorder(start, runBytes); stop <= end; stop = nextBorder(start, runBytes)) {
         yield data(start, stop);
         start = stop;

@@ -8,7 +8,7 @@ import { knownImages, type SearchExtent } from '../disk/open/beside.ts';
 import { type Resolved, resolve, settingsOf } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { checkLocking, sharingWarnings } from '../disk/open/locking.ts';
-import { entryList, openImage, openParents } from '../disk/open/open-image.ts';
+import { entryList, isUnlinked, openImage, openParents } from '../disk/open/open-image.ts';
 import { isHalfConverted } from '../disk/open/prepare-record.ts';
 import type { DiskOpenOptions, ImageEntry, ImageInput, SharingOptions } from '../disk/options.ts';
 import { Chain, closeImages } from '../disk/path/chain.ts';
@@ -81,8 +81,10 @@ async function openChain(
     });
     opened.reverse();
     if (options.infoOnly !== true) refuseBuried(opened);
-    const incomplete = opened[0]?.image.info.differencing === true ? opened[0].name : null;
-    const chain = new Chain(opened, alone || options.withoutParents === true ? incomplete : null);
+    const [base] = opened;
+    const incomplete = base?.image.info.differencing === true ? base.name : null;
+    const cut = options.withoutDamagedParents === true && base !== undefined && !isUnlinked(base);
+    const chain = new Chain(opened, alone || cut || options.withoutParents === true ? incomplete : null);
     if (options.resumeFilters === true) {
       for (const { source: own } of opened) chain.filters.halfConverted ||= await isHalfConverted(own);
     }

@@ -6,7 +6,7 @@
 import { describe, expect, it } from 'vitest';
 import { alignUp } from '../../src/binary/numbers.ts';
 import { FORMATS } from '../../src/formats/index.ts';
-import { type BlockDevice, checkImage, convert, createImage, Disk, isImageError } from '../../src/index.ts';
+import { type BlockDevice, checkImage, compare, convert, createImage, Disk, isImageError } from '../../src/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/random.ts';
 import { expectSameBytes } from '../conformance/expect-bytes.ts';
@@ -50,6 +50,40 @@ describe.each(hostileKits())('$format', ({ samples }) => {
       }
     }
     expect(seen.damaged).toBeGreaterThan(2);
+  });
+});
+
+describe('a parent that cannot be opened', () => {
+  it.each(['vdi', 'qcow2'])('costs only what it holds: %s', async (format) => {
+    const size = 64 * 1024;
+    const provider = await holding([{ name: 'beside', bytes: new Uint8Array(1) }]);
+    const at = (name: string) => ({ provider, name: `${BOX}/${name}.${format}` });
+    for (const [n, name] of ['low', 'middle', 'high'].entries()) {
+      const parent = ['low', 'middle'][n - 1];
+      const below = parent === undefined ? {} : { parent: at(parent), parentFormat: format };
+      const config = format === 'vdi' ? { AllocationBlockSize: 4096 } : { cluster_size: 4096 };
+      await createImage(at(name), { ...ALLOWED, format, config, size, ...below });
+      await using disk = await Disk.open(at(name), { ...ALLOWED, mode: 'write', format });
+      await disk.write(n * 8192, new Uint8Array(12_288).fill(n + 1));
+    }
+    const wanted = new Uint8Array(size).fill(2, 8192, 16_384).fill(3, 16_384, 28_672);
+    const low = await provider.open(at('low').name, 'write');
+    await low.write(0, new Uint8Array(4096).fill(0x55));
+    await low.close();
+    const target = { provider, name: '/out' };
+    const options = { ...ALLOWED, sourceFormat: format, format: 'raw' };
+    await expect(convert(at('high'), target, options)).rejects.toThrow();
+    const { unreadable, warnings } = await convert(at('high'), target, { ...options, salvage: true });
+    expectSameBytes(await bytesOf(provider, '/out'), wanted);
+    expect(unreadable.map(({ offset, length }) => [offset, length])).toEqual([
+      [0, 8192],
+      [28_672, size - 28_672],
+    ]);
+    await using alone = await Disk.open(at('high'), { format, withoutParents: true });
+    await expect(convert(alone, target, { format: 'raw', force: true })).rejects.toMatchObject({ kind: 'not-found' });
+    await using out = await Disk.open(target, { format: 'raw' });
+    await expect(compare(alone, out)).rejects.toMatchObject({ kind: 'not-found' });
+    expect(warnings.join()).toMatch(/parent of .*middle\..* is left out/);
   });
 });
 

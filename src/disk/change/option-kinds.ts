@@ -98,6 +98,7 @@ export const DISK_KINDS: Readonly<Record<keyof Required<Named>, Kind>> = {
   uuid: nullable(TEXT),
   variant: WORDS,
   withoutParents: FLAG,
+  withoutDamagedParents: FLAG,
   write: FLAG,
 };
 

@@ -1,5 +1,12 @@
 /** Opening images: probing, and finding parents through the gate. */
-import { type ErrorContext, ImageError, throwIfAborted } from '../../errors.ts';
+import {
+  describeError,
+  type ErrorContext,
+  type ErrorKind,
+  ImageError,
+  isImageError,
+  throwIfAborted,
+} from '../../errors.ts';
 import type { Format, Image } from '../../image/contract.ts';
 import { judgeParent, parentNames } from '../../image/parent.ts';
 import { ofParent } from '../../image/probe.ts';
@@ -129,9 +136,11 @@ export async function openParents(
     if (next === undefined && isUnlinked(child)) return [...warnings, ...allowUnlinked(child, opened, options)];
     if (next === undefined && options.withoutParents === true) return warnings;
     if (opened.length >= LIMITS.chainDepth) throw tooDeep(child);
-    const { parent, warnings: doubts } = await (next === undefined
-      ? findParent(child, opened, found)
-      : openNamedParent(next, opened.length === 1, options));
+    const opening =
+      next === undefined ? findParent(child, opened, found) : openNamedParent(next, opened.length === 1, options);
+    const answer = await (options.withoutDamagedParents === true ? opening.catch(withoutIt(child)) : opening);
+    if ('lost' in answer) return [...warnings, answer.lost];
+    const { parent, warnings: doubts } = answer;
     opened.push(parent);
     for (const doubt of doubts) warnings.push(doubt);
     refuseLoop(opened);
@@ -140,8 +149,19 @@ export async function openParents(
   return warnings;
 }
 
+/** Failures of opening a parent that leave its children readable. */
+const PARENT_LOST: ReadonlySet<ErrorKind> = new Set(['corrupt', 'invalid-format', 'io', 'limit', 'not-found']);
+
+/** The warning about a parent that is left out. */
+function withoutIt({ name }: OpenedImage): (error: unknown) => { readonly lost: string } {
+  return (error) => {
+    if (!isImageError(error) || !PARENT_LOST.has(error.kind)) throw error;
+    return { lost: `The parent of ${name} is left out, and what it holds is missing: ${describeError(error)}.` };
+  };
+}
+
 /** True for an image with a parent that it does not identify. */
-function isUnlinked({ image }: OpenedImage): boolean {
+export function isUnlinked({ image }: OpenedImage): boolean {
   const { differencing, parentUuid } = image.info;
   return differencing && parentUuid === null && parentNames(image.info).length === 0;
 }
