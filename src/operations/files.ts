@@ -55,9 +55,9 @@ export async function renameImage(
 }
 
 /**
- * Deletes all files of an image, durably: the main file last, so that a cut leaves an image that can be deleted again. Throws `busy` while an image beside it refers to it as its
- * parent or uses one of its files (unless `force`), `denied` for a file that nothing identifies as an image and for a part
- * that `allow` does not list by its own name, and `locked`.
+ * Deletes all files of an image, durably: the main file last, so that a cut leaves an image that can be deleted again.
+ * Throws `busy` while an image beside it refers to it as its parent or uses one of its files (unless `force`), `denied`
+ * for a file that nothing identifies as an image and for a part that `allow` does not list by its own name, and `locked`.
  */
 export async function removeImage(image: ImageSource, options: FileOptions = {}): Promise<RemoveResult> {
   checkArguments('removeImage', { image: [image, SOURCE], options: [options, OPTIONS] });

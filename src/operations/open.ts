@@ -216,12 +216,13 @@ export function stackTools(options: Resolved<DiskOpenOptions>): ChainServices {
       const { format, warnings } = await createIn(source, { forceShare, ...wanted, environment: own });
       return { source, format, warnings };
     },
-    async childrenOf(images) {
+    async childrenOf(images, { signal } = {}) {
+      const looking = environment.with({ signal });
       const found: ChildOf[] = [];
       let extent: SearchExtent = { complete: true };
       const directories = new Map(images.map((image) => [image.source.provider.directory(image.name), image.source]));
       for (const source of directories.values()) {
-        const around = await lookAround(source, environment, knownImages(images));
+        const around = await lookAround(source, looking, knownImages(images));
         for await (const neighbour of around) {
           const link = await linkOf(neighbour, source);
           const image = images.find((one) => isParent(link, { uuid: one.image.info.uuid, key: one.key }));

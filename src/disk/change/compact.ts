@@ -13,12 +13,14 @@ import type { Image, Progress } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import { allDone, markHandled } from '../../storage/all-done.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
+import { orAborted } from '../../storage/or-aborted.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
 import { type LockingOptions, requireSystemLocks } from '../open/locking.ts';
 import { ActiveImage } from '../path/active-image.ts';
 import type { Chain } from '../path/chain.ts';
 import { isStored } from '../path/stored.ts';
+import { type Reader, readUntilAborted } from './abortable-read.ts';
 import type { DiskHost } from './host.ts';
 import { imageNumber, reopen } from './stack.ts';
 
@@ -81,7 +83,7 @@ export async function compactDisk(host: DiskHost, options: CompactOptions): Prom
   const number = imageNumber(chain, options.image ?? 'last');
   const { image, name, format } = chain.at(number);
   if (number === chain.top && !image.can.compact) throw unsupported(name, format, image);
-  chain.filters.checkSymmetric(name, 'Compacting');
+  chain.filters.checkSymmetric(name, COMPACTING);
   await host.exclusive(async () => {
     if (number === chain.top) {
       await host.head.pushOut();
@@ -121,6 +123,9 @@ function unsupported(path: string, format: string, image: Image): ImageError {
   });
 }
 
+/** Subject of messages. */
+const COMPACTING = 'Compacting';
+
 /** Buffers of one compaction, reused: fresh memory costs more than reading into it. */
 class Buffers {
   readonly #size: number;
@@ -133,11 +138,10 @@ class Buffers {
   /** Lends a buffer to some work. */
   async lend<T>(work: (buffer: Uint8Array) => Promise<T>): Promise<T> {
     const buffer = this.#free.pop() ?? new Uint8Array(this.#size);
-    try {
-      return await work(buffer);
-    } finally {
-      this.#free.push(buffer);
-    }
+    const result = await work(buffer);
+    // Not after a failure: a read that was abandoned may still deliver.
+    this.#free.push(buffer);
+    return result;
   }
 }
 
@@ -171,7 +175,7 @@ async function pack(job: CompactJob, maxBytes: number): Promise<void> {
   const buffers = new Buffers(job.unit);
   try {
     for await (const guestOffset of image.movable({ signal: options.signal })) {
-      throwIfAborted(options.signal, 'Compacting');
+      throwIfAborted(options.signal, COMPACTING);
       if (moved >= maxBytes) break;
       await flushWhenDue(job);
       moved += job.unit;
@@ -188,6 +192,7 @@ async function pack(job: CompactJob, maxBytes: number): Promise<void> {
 
 async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): Promise<void> {
   const { image } = job;
+  const options = { signal: job.options.signal };
   assert(image.relocate !== undefined, 'an image that compacts can move');
   const answer = image.relocate(guestOffset);
   const slot = isPromise(answer) ? await answer : answer;
@@ -198,8 +203,8 @@ async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): P
     assert(mapping.kind === 'data', 'a moved unit holds data');
     for (let at = 0; at < slot.length; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, slot.length - at));
-      await readPadded(mapping.storage, mapping.fileOffset + at, piece);
-      await slot.storage.write(slot.fileOffset + at, piece);
+      await orAborted(readPadded(mapping.storage, mapping.fileOffset + at, piece), options, COMPACTING);
+      await slot.storage.write(slot.fileOffset + at, piece, options);
     }
   } catch (error) {
     slot.abort();
@@ -213,7 +218,7 @@ async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): P
 async function sweep(job: CompactJob): Promise<void> {
   const window = new Window();
   const buffers = new Buffers(job.unit);
-  const turns = new Turns(job.options.signal, 'Compacting');
+  const turns = new Turns(job.options.signal, COMPACTING);
   try {
     for (let at = 0; at < job.size; ) {
       const turn = turns.take();
@@ -281,7 +286,7 @@ async function kindOf(
   for (let at = 0; at < length && (zero || same); ) {
     const size = Math.min(at === 0 ? FIRST_PIECE : own.length, own.length, length - at);
     const piece = own.subarray(0, size);
-    await chain.read(chain.top, offset + at, [piece], size);
+    await readUntilAborted(chain, chain.top, offset + at, piece, readerOf(job));
     zero &&= await chain.filters.standForZeroes(offset + at, piece);
     if (same && below !== null) {
       const other = below.subarray(0, size);
@@ -293,13 +298,18 @@ async function kindOf(
   return zero ? 'zero' : 'data';
 }
 
+function readerOf({ options }: CompactJob): Reader {
+  return { signal: options.signal, what: COMPACTING };
+}
+
 /** Data below the image, in stored form. */
-async function storedBelow({ chain, options }: CompactJob, offset: number, target: Uint8Array): Promise<Uint8Array> {
+async function storedBelow(job: CompactJob, offset: number, target: Uint8Array): Promise<Uint8Array> {
+  const { chain, options } = job;
   if (options.parentState !== undefined) {
     await options.parentState(offset, target);
     return chain.filters.encodes ? chain.filters.encode(offset, target) : target;
   }
-  await chain.read(chain.top - 1, offset, [target], target.length);
+  await readUntilAborted(chain, chain.top - 1, offset, target, readerOf(job));
   return target;
 }
 

@@ -26,12 +26,14 @@ import type { ParentLink, Progress } from '../../image/contract.ts';
 import { parentReference } from '../../image/parent.ts';
 import { LIMITS } from '../../limits.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
+import { orAborted } from '../../storage/or-aborted.ts';
 import { Turns } from '../../storage/turns.ts';
 import { refuseIncomplete } from '../open/beside.ts';
 import { partFiles } from '../open/parts.ts';
 import { ActiveImage } from '../path/active-image.ts';
 import type { Chain, ChainImage } from '../path/chain.ts';
 import { WritePath } from '../path/write-path.ts';
+import { type Reader, readUntilAborted } from './abortable-read.ts';
 import { type CommitOptions, emptyLast, UNIT } from './commit.ts';
 import type { DiskHost } from './host.ts';
 import { linkTo, relink } from './links.ts';
@@ -62,9 +64,7 @@ export interface MergeOptions extends OperationOptions {
 /** Bytes per step, at least a unit of the target. */
 const STEP = 4 * 1024 * 1024;
 
-/**
- * Plans a merge of two images by number. A repeated call completes an interrupted merge. Throws `invalid-argument`.
- */
+/** Plans a merge of two images by number, or the rest of an interrupted one. Throws `invalid-argument`. */
 export async function planMerge(
   host: DiskHost,
   from: number | 'last',
@@ -153,6 +153,10 @@ export class Merge {
     this.#writes = host.head.writes;
   }
 
+  get #reader(): Reader {
+    return { signal: this.#options.signal, what: `The ${this.#name}` };
+  }
+
   get #forward(): boolean {
     return this.#from < this.#to;
   }
@@ -225,7 +229,8 @@ export class Merge {
     const own = new Set([...this.#chain.images, ...this.#leftovers].map(({ key }) => key));
     const merged = this.#commits ? this.#sources.filter((number) => number !== this.#from) : this.#sources;
     const changing = this.#forward ? merged : [...merged, this.#to];
-    const children = await this.#host.tools.childrenOf(changing.map((number) => this.#chain.at(number)));
+    const images = changing.map((number) => this.#chain.at(number));
+    const children = await this.#host.tools.childrenOf(images, this.#options);
     const other = children.found.find(({ key }) => !own.has(key));
     if (other === undefined) {
       refuseIncomplete(this.#chain.last.name, children);
@@ -265,8 +270,8 @@ export class Merge {
       const end = held ? at + Math.min(length, STEP) : at + length;
       if (held) {
         const [read, kept] = [above.subarray(0, end - at), below.subarray(0, end - at)];
-        await this.#chain.read(this.#from, at, [read], read.length);
-        await this.#chain.read(this.#to, at, [kept], kept.length);
+        await readUntilAborted(this.#chain, this.#from, at, read, this.#reader);
+        await readUntilAborted(this.#chain, this.#to, at, kept, this.#reader);
         if (!equalBytes(read, kept)) return false;
       }
       at = end;
@@ -432,7 +437,7 @@ export class Merge {
       // Beyond the end of a shorter image reads zero, which hides what stands below.
       if (rest <= 0) return { held: offset < this.#hidden, length };
       const answer = image.map(offset, Math.min(length, rest));
-      const mapping = isPromise(answer) ? await answer : answer;
+      const mapping = isPromise(answer) ? await orAborted(answer, this.#options, this.#reader.what) : answer;
       length = Math.min(length, mapping.length);
       if (mapping.kind !== 'absent') return { held: level !== this.#to, length };
     }
@@ -443,26 +448,23 @@ export class Merge {
   async #copy(start: number, end: number): Promise<void> {
     const level = this.#forward ? this.#to : this.#from;
     const size = this.#unit >= STEP ? this.#unit : alignDown(STEP, this.#unit);
-    // A request may be merged again while a step runs, so there can be two at work.
+    // A request may be merged again while a step runs, so there can be two at work. After a failure it is not used again.
     const whole = this.#buffers.pop() ?? new Uint8Array(size);
-    try {
-      for (let at = start; at < end; at += size) {
-        const bytes = whole.subarray(0, Math.min(size, end - at));
-        await this.#chain.read(level, at, [bytes], bytes.length);
-        this.#target.noteChange();
-        await this.#store(at, bytes);
-        this.#target.noteChange();
-      }
-    } finally {
-      this.#buffers.push(whole);
+    for (let at = start; at < end; at += size) {
+      const bytes = whole.subarray(0, Math.min(size, end - at));
+      await readUntilAborted(this.#chain, level, at, bytes, this.#reader);
+      this.#target.noteChange();
+      await this.#store(at, bytes);
+      this.#target.noteChange();
     }
+    this.#buffers.push(whole);
   }
 
   /** Zeroes that hide the parent may cover most of the disk; a fixed image keeps its space all the same. */
   async #store(at: number, bytes: Uint8Array): Promise<void> {
     const punch = this.#target.last.image.info.allocation !== 'fixed';
     if (await this.#chain.filters.standForZeroes(at, bytes)) await this.#writes.zero(at, bytes.length, punch);
-    else await this.#writes.write(at, bytes.length, [bytes]);
+    else await this.#writes.write(at, bytes.length, [bytes], { signal: this.#reader.signal });
   }
 
   /** Runs alone: data durable, then links, then files deleted. */

@@ -11,11 +11,13 @@ import { alignDown } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { ParentLink, Progress } from '../../image/contract.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
+import { orAborted } from '../../storage/or-aborted.ts';
 import { Turns } from '../../storage/turns.ts';
 import type { ImageSource } from '../options.ts';
 import { ActiveImage } from '../path/active-image.ts';
 import { Chain, type ChainImage, closeImages, type Located } from '../path/chain.ts';
 import { isStored } from '../path/stored.ts';
+import { readUntilAborted } from './abortable-read.ts';
 import type { DiskHost } from './host.ts';
 import { linkTo } from './links.ts';
 import type { OpenedChain } from './stack.ts';
@@ -196,8 +198,8 @@ class Rebase {
     for (let at = start; at < end; ) {
       const turn = this.#turns.take();
       if (turn !== undefined) await turn;
-      const before = await below(this.#old, at, end - at);
-      const after = await below(this.#new, at, Math.min(end - at, before.mapping.length));
+      const before = await below(this.#old, at, end - at, this.#options.signal);
+      const after = await below(this.#new, at, Math.min(end - at, before.mapping.length), this.#options.signal);
       if (!this.#isSame(before, after)) return at;
       at += Math.min(before.mapping.length, after.mapping.length);
     }
@@ -212,17 +214,18 @@ class Rebase {
   /** Stores the range; the write path compares with the new parents and skips equal data. */
   async #store(start: number, end: number): Promise<void> {
     const bytes = this.#buffer.subarray(0, end - start);
-    await this.#old.read(this.#old.top, start, [bytes], bytes.length);
-    await this.#target.writes.write(start, bytes.length, [bytes]);
+    const options = { signal: this.#options.signal };
+    await readUntilAborted(this.#old, this.#old.top, start, bytes, { ...options, what: 'The rebase' });
+    await this.#target.writes.write(start, bytes.length, [bytes], options);
     this.#target.flusher.noteChange();
     if (this.#target.flusher.overdue) await this.#target.flusher.flush();
   }
 }
 
 /** Location of a range below the last image of a chain. */
-async function below(chain: Chain, offset: number, length: number): Promise<Located> {
+async function below(chain: Chain, offset: number, length: number, signal: AbortSignal | undefined): Promise<Located> {
   const answer = chain.locate(chain.top - 1, offset, length);
-  return isPromise(answer) ? await answer : answer;
+  return isPromise(answer) ? await orAborted(answer, { signal }, 'The rebase') : answer;
 }
 
 /** Number of images from the base on that are the same files in the same formats. */

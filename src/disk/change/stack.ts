@@ -4,7 +4,7 @@
  */
 import { ImageError, withContext } from '../../errors.ts';
 import type { ImageChanges } from '../../image/contract.ts';
-import type { OpenMode, Source } from '../../storage/contract.ts';
+import type { OpenMode, OperationOptions, Source } from '../../storage/contract.ts';
 import { refuseIncomplete, type SearchExtent } from '../open/beside.ts';
 import { settingsOf } from '../open/environment.ts';
 import { type PartFile, partFiles } from '../open/parts.ts';
@@ -32,7 +32,10 @@ export interface ChainServices {
     options: CreateImageOptions,
   ): Promise<{ source: Source; format: string; warnings: readonly string[] }>;
   /** Images that files in their directories name as parent, with those files; not `complete`: there may be more. */
-  childrenOf(images: readonly ChainImage[]): Promise<SearchExtent & { readonly found: readonly ChildOf[] }>;
+  childrenOf(
+    images: readonly ChainImage[],
+    options?: OperationOptions,
+  ): Promise<SearchExtent & { readonly found: readonly ChildOf[] }>;
 }
 
 /** Opened images, with warnings. */

@@ -16,6 +16,7 @@ import { readOnlyStorage } from '../../storage/checks.ts';
 import type { LockMode, LockOptions, OpenMode, Source, Storage } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
 import { keptOpen } from '../../storage/kept-open.ts';
+import { SignalledStorage } from '../../storage/signalled.ts';
 import type { ImageSettings, SharingOptions } from '../options.ts';
 import type { ChainImage } from '../path/chain.ts';
 import type { Environment } from './environment.ts';
@@ -151,6 +152,8 @@ export class ImageFile {
       snapshot,
     });
     this.#owned = false;
+    // What is done with the image from now on has other signals.
+    if (this.storage instanceof SignalledStorage) this.storage.settle();
     // What a format opens elsewhere went past the locks of its files.
     if (this.source.configuration !== undefined) await lockAll(image, this.#options);
     if (!infoOnly) adviseSequential(image, settings);
@@ -213,7 +216,13 @@ async function keyOfDirectory(source: Source, options: ImageFileOptions, refusal
   return info?.kind === 'directory' ? info.key : null;
 }
 
-async function openStorage(source: Source, { mode, namedBy }: ImageFileOptions): Promise<Storage> {
+async function openStorage(source: Source, options: ImageFileOptions): Promise<Storage> {
+  const { signal } = options.environment;
+  const storage = await openPlain(source, options);
+  return signal === undefined ? storage : new SignalledStorage(storage, signal, 'Opening');
+}
+
+async function openPlain(source: Source, { mode, namedBy }: ImageFileOptions): Promise<Storage> {
   const { provider, name, storage } = source;
   if (storage !== undefined) return shared(storage, mode);
   if (namedBy === undefined) return provider.open(name, mode);
