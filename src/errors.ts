@@ -155,12 +155,17 @@ export function hex32(value: number): string {
   return `0x${(value >>> 0).toString(16).padStart(8, '0')}`;
 }
 
-/** Makes text from an image safe to print: control characters become escapes. */
+const UNPRINTABLE =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+  /[\u{d800}-\u{dfff}\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
+
+/** Makes text from an image safe to print: control characters, and bytes of names that are not UTF-8, become escapes. */
 export function printable(text: string): string {
   if (typeof text !== 'string') throw notThat('printable', 'text', 'text');
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, (char) => {
-    const code = char.codePointAt(0) ?? 0;
+  return text.replace(UNPRINTABLE, (char) => {
+    const unit = char.codePointAt(0) ?? 0;
+    // A byte of a file name that is not UTF-8.
+    const code = unit >= 0xdc80 && unit <= 0xdcff ? unit - 0xdc00 : unit;
     return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16).padStart(4, '0')}`;
   });
 }

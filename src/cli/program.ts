@@ -1,5 +1,6 @@
 /** Connects the command line to this process. */
 import { readFileSync } from 'node:fs';
+import { commandWords } from '#local-storage';
 import type { ImportModule } from '../plugin/plugins.ts';
 import { EXIT } from './failure.ts';
 import type { CliIo } from './io.ts';
@@ -39,7 +40,7 @@ const makeIo = (importModule: ImportModule): CliIo => ({
 export async function main(importModule: ImportModule): Promise<void> {
   // Not before there is something to wait for.
   setImmediate(spareTheProcessor);
-  process.exitCode = await run(process.argv.slice(2), makeIo(importModule));
+  process.exitCode = await run(commandWords(process.argv.slice(2)), makeIo(importModule));
   // What an interrupt left waiting, such as a pipe that nobody reads, must not keep the process.
   if (process.exitCode === EXIT.interrupted) process.exit();
 }

@@ -279,7 +279,7 @@ class Move {
     const two = taken === 'linked' || (this.#dependants.open.length > 0 && !link && (await this.#link(name, to.name)));
     if (two) {
       await provider.syncNames(now);
-      await this.#tellDependants();
+      await this.#tellDependantsOrNone(taken);
       return removeFile(this.#from);
     }
     await this.#tellDependants();
@@ -296,6 +296,17 @@ class Move {
     // The new name first: cut between the two, the image has both names, never none.
     await provider.syncNames(now);
     if (old !== now) await provider.syncNames(old);
+  }
+
+  /** When the first of them cannot store the new name, the image has only its old one again. */
+  async #tellDependantsOrNone(taken: Taken): Promise<void> {
+    const before = this.#warnings.length;
+    try {
+      await this.#tellDependants();
+    } catch (error) {
+      if (taken === 'free' && this.#warnings.length === before) await removeFile(this.#to);
+      throw error;
+    }
   }
 
   async #tellDependants(): Promise<void> {

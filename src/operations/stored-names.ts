@@ -3,7 +3,7 @@
 import type { StoredName } from '../disk/open/parts.ts';
 import { ImageError, printable } from '../errors.ts';
 import type { Source, StorageProvider } from '../storage/contract.ts';
-import { isPlainName } from '../storage/gate.ts';
+import { isPlainName, withoutScheme } from '../storage/gate.ts';
 
 /** A file that moves with the image. */
 export interface MovedPart {
@@ -60,7 +60,7 @@ export async function bestName({ provider, name }: Source, file: string): Promis
   const [own, other] = [await placeOf(provider, name), await placeOf(provider, file)];
   const directory = provider.directory(own);
   if (!isBelow(provider, other, directory)) return file;
-  return other.slice(directory.length).replace(/^[/\\]+/, '');
+  return withoutScheme(other.slice(directory.length).replace(/^[/\\]+/, ''));
 }
 
 function isBelow(provider: StorageProvider, name: string, directory: string): boolean {

@@ -74,6 +74,11 @@ export function isPlainName(name: string): boolean {
   return !SCHEME.test(name);
 }
 
+/** A relative name that no program takes for one with a scheme: `./a:b` for `a:b`. QEMU has schemes of one letter. */
+export function withoutScheme(relative: string): string {
+  return /^[^/\\]+:/.test(relative) ? `./${relative}` : relative;
+}
+
 /** The scheme of a name, lower case, without the colon; null for a plain name. */
 export function schemeOf(name: string): string | null {
   return SCHEME.exec(name)?.[0].slice(0, -1).toLowerCase() ?? null;

@@ -1,8 +1,7 @@
 /**
  * `vdkit commit`: writes an image's data into its parent.
  */
-import { realpath } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { defaultProvider } from '#local-storage';
 import type { ChainDisk } from '../../disk/disk.ts';
 import { printable } from '../../errors.ts';
 import { openDisk } from '../../operations/open.ts';
@@ -64,5 +63,6 @@ async function baseOf(context: CommandContext, disk: ChainDisk, names: readonly 
 
 /** Canonical name: the same for every name of a file. */
 async function realName(name: string): Promise<string> {
-  return realpath(name).catch(() => resolve(name));
+  const provider = defaultProvider();
+  return provider.realName(name).catch(() => provider.resolve(name, ''));
 }

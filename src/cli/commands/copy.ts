@@ -1,8 +1,8 @@
 /**
  * `vdkit copy`: copies a chain image by image, or moves an image.
  */
-import { stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
+import { defaultProvider } from '#local-storage';
 import { printable } from '../../errors.ts';
 import { type CopiedImage, copyChain, moveImage } from '../../operations/copy.ts';
 import { openDisk } from '../../operations/open.ts';
@@ -47,8 +47,11 @@ async function copies(context: CommandContext, wanted: Wanted): Promise<CopiedIm
     throw new UsageError('A chain of several images can only be copied to a directory', 'Name an existing directory.');
   }
   context.afterCancel = 'no copy was left behind';
-  const nameOf = (name: string): string =>
-    wanted.directory ? join(wanted.target, renamed(context, name, wanted.format)) : wanted.target;
+  const names = wanted.directory
+    ? distinct(disk.images.map(({ name }) => renamed(context, name, wanted.format)))
+    : [wanted.target];
+  const nameOf = (_: string, number: number): string =>
+    wanted.directory ? join(wanted.target, names[number] ?? '') : wanted.target;
   return await copyChain(disk, nameOf, {
     allow: context.allow,
     signal: context.signal,
@@ -95,9 +98,25 @@ function renamed(context: CommandContext, name: string, format: string | undefin
   return extension === undefined ? own : `${own.slice(0, own.length - extname(own).length)}.${extension}`;
 }
 
+/** Names of one directory: the last image keeps its own, and images below it get a number where theirs is taken. */
+function distinct(names: readonly string[]): readonly string[] {
+  const taken = new Set<string>();
+  const found: string[] = [];
+  for (const name of [...names].reverse()) {
+    const extension = extname(name);
+    let free = name;
+    for (let count = 1; taken.has(free); count++) {
+      free = `${name.slice(0, name.length - extension.length)}-${count}${extension}`;
+    }
+    taken.add(free);
+    found.unshift(free);
+  }
+  return found;
+}
+
 async function isDirectory(name: string): Promise<boolean> {
   try {
-    return (await stat(name)).isDirectory();
+    return (await defaultProvider().lookUp(name))?.kind === 'directory';
   } catch {
     return false;
   }

@@ -5,12 +5,13 @@
  * preallocation the L2 tables and the data behind them.
  */
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
-import { ImageError, throwIfAborted } from '../../errors.ts';
+import { ImageError, printable, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import { wantsVariant } from '../../image/variants.ts';
 import { LIMITS } from '../../limits.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
+import { withoutScheme } from '../../storage/gate.ts';
 import { refcountsPerBlock, setRefcount } from './clusters/refcounts.ts';
 import { CONFIG, flag, type Preallocation, powerOfTwo, WORDS, word } from './config.ts';
 import type { Extension } from './header/extensions.ts';
@@ -80,6 +81,7 @@ export function planQcow2(options: FormatCreateOptions, parentName: string | nul
     });
   }
   const wishes = wishesOf(options, parentName);
+  requireText(wishes.dataFile ?? '');
   const clusterSize = 2 ** wishes.clusterBits;
   const entryBytes = wishes.extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
   const l2Entries = clusterSize / entryBytes;
@@ -412,8 +414,22 @@ export async function measureQcow2(
   return { required: bytesFor(clusters, tables), fullyAllocated };
 }
 
-/** Stored form of the backing file name of an image in `directory`: relative for files there or below. */
+/**
+ * Stored form of the backing file name of an image in `directory`: relative for files there or below. Throws
+ * `unsupported` for a name that is not UTF-8.
+ */
 export function storedName(directory: string, parent: string): string {
   const prefix = directory.endsWith('/') ? directory : `${directory}/`;
-  return parent.startsWith(prefix) ? parent.slice(prefix.length) : parent;
+  const name = parent.startsWith(prefix) ? withoutScheme(parent.slice(prefix.length)) : parent;
+  requireText(name);
+  return name;
+}
+
+/** Throws when a name of bytes that are not UTF-8 would have to be stored in the header. */
+export function requireText(name: string): void {
+  if (!/[\u{d800}-\u{dfff}]/u.test(name)) return;
+  throw new ImageError('unsupported', 'The name of the other file is not UTF-8, so the image cannot store it', {
+    found: printable(name),
+    hint: 'Give that file another name, or put both files into one directory whose name alone is not UTF-8.',
+  });
 }

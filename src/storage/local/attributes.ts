@@ -11,6 +11,7 @@ import { ACCESS_LIST, DEFAULT_ACCESS_LIST, limitedMode, parseAccessList } from '
 import type { FileAttributes, PublishHow } from '../contract.ts';
 import { calls } from './calls.ts';
 import { errorCode } from './errno.ts';
+import { encodeName } from './names.ts';
 import { isMissingCall, type NativeCalls, nativeCalls } from './native.ts';
 
 const O_EXACT = fs.constants.O_RDONLY | (fs.constants.O_NOFOLLOW ?? 0) | (fs.constants.O_NONBLOCK ?? 0);
@@ -204,7 +205,7 @@ function defaultListOf(directory: string): ReturnType<typeof parseAccessList> {
   if (native === null) return null;
   let fd: number | null = null;
   try {
-    fd = fs.openSync(directory, 'r');
+    fd = fs.openSync(encodeName(directory), 'r');
     const value = native.attribute(fd, DEFAULT_ACCESS_LIST);
     return value === null ? null : parseAccessList(value);
   } catch (error) {

@@ -5,6 +5,7 @@ import { localFiles } from './provider.ts';
 export { systemError } from './errno.ts';
 export { FileStorage } from './file.ts';
 export { lockedMemory } from './locked-memory.ts';
+export { commandWords } from './names.ts';
 export { type SpoolOptions, StreamStorage, stdinSpool } from './pipe.ts';
 export { tcpConnector } from './tcp.ts';
 export { localFiles };

@@ -10,6 +10,7 @@ import { calls } from './calls.ts';
 import { errorCode, explained, systemError } from './errno.ts';
 import { FileStorage } from './file.ts';
 import { fileKey } from './key.ts';
+import { decodeName, isEscaped, workingDirectory } from './names.ts';
 import { isMissingCall, nativeCalls } from './native.ts';
 import { isAtHand } from './quick-writes.ts';
 import { randomHex } from './random.ts';
@@ -50,7 +51,9 @@ class LocalFiles implements StorageProvider {
   }
 
   resolve(name: string, relativeTo: string): string {
-    return relativeTo === '' ? path.resolve(name) : path.resolve(path.dirname(relativeTo), name);
+    const base = relativeTo === '' ? '' : path.dirname(relativeTo);
+    if (path.isAbsolute(name) || path.isAbsolute(base)) return path.resolve(base, name);
+    return path.resolve(workingDirectory(), base, name);
   }
 
   directory(name: string): string {
@@ -196,7 +199,7 @@ async function renameFile(from: string, to: string, how: { readonly replace: boo
 async function renameWithoutReplacing(from: string, to: string): Promise<void> {
   const native = nativeCalls();
   try {
-    if (native !== null) return native.renameNoReplace(from, to);
+    if (native !== null && !isEscaped(from) && !isEscaped(to)) return native.renameNoReplace(from, to);
   } catch (error) {
     if (!isMissingCall(error)) throw error;
   }
@@ -217,11 +220,17 @@ async function renameOverPlaceholder(from: string, to: string): Promise<void> {
   await calls.rename(from, to);
 }
 
+/** Its names are bytes, one a character. */
+function openDirectory(directory: string): Promise<fs.Dir> {
+  return calls.opendir(directory, { encoding: 'latin1' });
+}
+
 async function* listFiles(directory: string): AsyncGenerator<string> {
-  const entries = await explained(directory, () => calls.opendir(directory));
+  const entries = await explained(directory, () => openDirectory(directory));
   try {
     for await (const entry of entries) {
-      if (entry.isFile() || entry.isSymbolicLink()) yield path.resolve(directory, entry.name);
+      if (entry.isFile() || entry.isSymbolicLink())
+        yield path.resolve(directory, decodeName(Buffer.from(entry.name, 'latin1')));
     }
   } catch (error) {
     throw systemError(error, { path: directory });

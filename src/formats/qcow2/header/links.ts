@@ -1,7 +1,7 @@
 /** The names of other files in the header. */
 import { ImageError } from '../../../errors.ts';
 import type { ParentLink } from '../../../image/contract.ts';
-import { storedName } from '../create.ts';
+import { requireText, storedName } from '../create.ts';
 import { BACKING_NAME_MAX, EXTENSION_TYPE } from '../layout.ts';
 import { withExtension } from './extensions.ts';
 import type { Qcow2Header } from './header.ts';
@@ -23,6 +23,7 @@ export function withNames(header: Qcow2Header, names: ReadonlyMap<string, string
   const [backing, data] = [backingName, dataFileName].map((name) => names.get(name ?? '') ?? name);
   const bytes = new TextEncoder().encode(data ?? '');
   refuseLongName(backing ?? '', path);
+  for (const name of [backing, data]) requireText(name ?? '');
   return {
     ...header,
     backingName: backing ?? null,
