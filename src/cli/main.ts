@@ -1,6 +1,7 @@
 /** The command line: parses, runs one command, and turns whatever happens into output and an exit status. */
 import { styleText } from 'node:util';
-import { isImageError, printable } from '../errors.ts';
+import { defaultProvider } from '#local-storage';
+import { isImageError, printable, withPath } from '../errors.ts';
 import { CommandContext, label } from './context.ts';
 import { EXIT, type Failure, failureDocument, failureOf, OutputClosed, stackOf } from './failure.ts';
 import { type CliIo, hasColours, QuietIo } from './io.ts';
@@ -50,11 +51,22 @@ async function runCommand(parsed: Parsed & { kind: 'command' }, io: CliIo): Prom
     if (error instanceof OutputClosed) throw error;
     const cancelled = interrupt.signal.aborted ? context.afterCancel : null;
     const unsupported = isImageError(error) && error.kind === 'unsupported' ? command.unsupported : undefined;
-    const failure = failureOf(error, { trouble: unsupported ?? command.trouble ?? EXIT.failed, cancelled });
+    const told = context.json ? error : asTyped(error, args);
+    const failure = failureOf(told, { trouble: unsupported ?? command.trouble ?? EXIT.failed, cancelled });
     await printFailure(failure, error, { io, json: context.json, debug: options.flag('debug'), context });
     return failure.exitStatus;
   } finally {
     stopListening();
+  }
+}
+
+/** The error with the name of an argument as the user typed it. Documents have the full name. */
+function asTyped(error: unknown, args: readonly string[]): unknown {
+  try {
+    return args.reduce((told, typed) => withPath(told, defaultProvider().resolve(typed, ''), typed), error);
+  } catch {
+    // The working directory is gone, which is what the error says.
+    return error;
   }
 }
 

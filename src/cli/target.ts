@@ -1,10 +1,13 @@
 /** Targets of `create` and `convert`: the options that describe a new image, checked before anything is touched. */
+import { defaultProvider } from '#local-storage';
 import { normalizeGuid } from '../binary/guid.ts';
 import type { CreateImageOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import { keyWithRole } from '../image/config.ts';
 import type { ConfigKey, Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
+import { isPlainName } from '../storage/gate.ts';
+import { notAFile } from '../storage/staging.ts';
 import type { CommandContext } from './context.ts';
 import { UsageError } from './failure.ts';
 import { failures, formatsHint, lockOptions, namedFormat, STANDARD_STREAM } from './images.ts';
@@ -32,6 +35,13 @@ export async function printedVariants(
   ]);
   await context.print(lines.join('\n'));
   return true;
+}
+
+/** Refuses a device as a new image, before anything else about it is asked for. */
+export async function refuseDevice(target: string): Promise<void> {
+  const provider = defaultProvider();
+  const present = isPlainName(target) ? await provider.lookUp(provider.resolve(target, '')) : null;
+  if (present?.kind === 'device') throw notAFile(target, present.kind);
 }
 
 /** Format of a new image: from `--to`, else from the extension. */

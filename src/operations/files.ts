@@ -95,7 +95,7 @@ type Held = OpenedImage & AsyncDisposable;
 async function openForRemoval(source: Source, { environment, format }: Resolved<FileOptions>): Promise<Held> {
   const opened = await openImage(source, { environment, format, mode: 'write', withoutData: true });
   try {
-    requireFile(opened);
+    await requireFile(opened);
   } catch (error) {
     await opened.image.close();
     throw error;

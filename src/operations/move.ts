@@ -80,7 +80,7 @@ async function openAlone(
 ): Promise<OpenedImage> {
   const opened = await openImage(source, { ...options, mode, withoutData: true });
   try {
-    requireFile(opened);
+    await requireFile(opened);
     if (mode === 'write') requireWritable(opened);
     return opened;
   } catch (error) {

@@ -211,6 +211,8 @@ export interface CreateMode {
 /** Facts about a name, found without opening it. */
 export interface NameInfo {
   readonly kind: 'file' | 'directory' | 'device' | 'pipe' | 'other';
+  /** True for a device with bytes at any offset, such as a disk; absent for others, such as a terminal. */
+  readonly isBlockDevice?: boolean | undefined;
   readonly size: number;
   /** As {@link StorageIdentity.key}. */
   readonly key: string;

@@ -91,6 +91,7 @@ const GATE = withFields('an object with roots', {
 
 const OUTSIDE = 'it is outside the allowed directories';
 const NO_FILE = 'it is not a regular file';
+const DEVICE = 'a device must be allowed by its exact name';
 const CHANGED = 'it changed while it was opened';
 const NOT_NAMED = 'writing to it requires its exact name in the allowed list';
 
@@ -165,11 +166,14 @@ interface Rules {
   allows(real: string, from: ReferenceOrigin): Promise<boolean>;
   /** It may be written, too. */
   allowsWriting(real: string, from: ReferenceOrigin): Promise<boolean>;
+  /** It may be a device. */
+  allowsDevice(real: string, from: ReferenceOrigin): Promise<boolean>;
 }
 
 const ANY_HEADER: Rules = {
   allows: () => Promise.resolve(true),
   allowsWriting: () => Promise.resolve(false),
+  allowsDevice: () => Promise.resolve(false),
 };
 
 async function openJudged(wanted: Reference, from: ReferenceOrigin, mode: OpenMode, rules: Rules): Promise<Storage> {
@@ -213,6 +217,7 @@ async function objectionToName(
   if (real === null) return null;
   if (mode === 'write' && !(await rules.allowsWriting(real, from))) return NOT_NAMED;
   const info = await provider.lookUp(real);
+  if (info?.isBlockDevice === true) return (await rules.allowsDevice(real, from)) ? null : DEVICE;
   return info === null || info.kind === 'file' ? null : NO_FILE;
 }
 
@@ -225,11 +230,12 @@ async function objectionToHandle(
   rules: Rules,
 ): Promise<string | null> {
   const { key, kind } = await storage.identity();
-  if (kind !== 'file' && kind !== 'memory' && kind !== 'blob') return NO_FILE;
+  if (kind !== 'file' && kind !== 'memory' && kind !== 'blob' && kind !== 'device') return NO_FILE;
   const place = (await storage.place?.()) ?? null;
   if (place?.ordinary === false) return NO_FILE;
   const real = place === null ? await namedNow(wanted, from, key) : place.name;
   if (real === null) return CHANGED;
+  if (kind === 'device' && !(await rules.allowsDevice(real, from))) return DEVICE;
   if (mode === 'write' && !(await rules.allowsWriting(real, from))) return NOT_NAMED;
   return (await isAllowed(real, from, rules)) ? null : OUTSIDE;
 }
@@ -262,6 +268,10 @@ class Roots implements Rules {
   /** One of the roots is exactly this file. */
   async allowsWriting(real: string, from: ReferenceOrigin): Promise<boolean> {
     return (await this.#real(from)).includes(real);
+  }
+
+  async allowsDevice(real: string, from: ReferenceOrigin): Promise<boolean> {
+    return this.allowsWriting(real, from);
   }
 
   /** Existing roots with all links resolved. */
@@ -302,6 +312,10 @@ class OwnParts implements Rules {
 
   async allowsWriting(real: string): Promise<boolean> {
     return this.#includes(real);
+  }
+
+  async allowsDevice(): Promise<boolean> {
+    return false;
   }
 
   #includes(real: string): boolean {
@@ -364,7 +378,7 @@ function denied(wanted: Reference, from: ReferenceOrigin, reason: string): Image
     `The image refers to ${wanted.name} as its ${wanted.role}, which is not allowed: ${reason}`,
     {
       path: from.name,
-      hint: `Pass allow (on the command line: --allow ${reason === NOT_NAMED ? 'FILE' : 'DIRECTORY'}) if you trust the image.`,
+      hint: `Pass allow (on the command line: --allow ${reason === NOT_NAMED || reason === DEVICE ? 'FILE' : 'DIRECTORY'}) if you trust the image.`,
     },
   );
 }

@@ -327,14 +327,20 @@ async function checkTarget(target: Source, force: boolean): Promise<NameInfo | n
       hint: 'Create the directory first (mkdir -p).',
     });
   }
-  if (present.kind !== 'file') {
-    throw new ImageError('unsupported', `The target is a ${present.kind}, not a file`, {
-      path: name,
-      hint: present.kind === 'directory' ? 'Name a file inside it.' : 'To write into a device, use into (--into).',
-    });
-  }
+  if (present.kind !== 'file') throw notAFile(name, present.kind);
   if (!force) throw existing(name, 'The target already exists');
   return present;
+}
+
+/** A new image needs a file. */
+export function notAFile(path: string, kind: NameInfo['kind']): ImageError {
+  const device = kind === 'device';
+  return new ImageError('unsupported', `The target is a ${kind}, not a file`, {
+    path,
+    hint: device
+      ? 'To write onto the device, over what it holds, convert with into (on the command line: convert SRC DEVICE --into --to raw).'
+      : 'Name a file inside it.',
+  });
 }
 
 function existing(name: string, message: string): ImageError {

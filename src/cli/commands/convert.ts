@@ -23,7 +23,7 @@ import {
 import { present } from '../options.ts';
 import { registryOf } from '../registry.ts';
 import { formatSize } from '../size.ts';
-import { printedVariants, targetFormat, targetOptions } from '../target.ts';
+import { printedVariants, refuseDevice, targetFormat, targetOptions } from '../target.ts';
 
 /** More bad ranges than this are counted, not listed. */
 const LISTED_RANGES = 20;
@@ -38,6 +38,7 @@ export async function run(context: CommandContext): Promise<number> {
   if (source === '' || target === '') throw new UsageError('The name of an image is empty', 'Name a file.');
   const toStream = target === STANDARD_STREAM;
   if (toStream) refuseForStream(context, registry);
+  if (!toStream && !context.options.flag('into')) await refuseDevice(target);
   const plan = toStream ? null : planTarget(context, target, registry);
   const result = await withSource(context, source, plan, async (from) => {
     if (plan !== null) return convertImage(context, from, plan);

@@ -14,7 +14,7 @@ import { imageName } from '../images.ts';
 import { registryOf } from '../registry.ts';
 import { reportDocument } from '../report.ts';
 import { formatSize, parseSize } from '../size.ts';
-import { printedVariants, targetFormat, targetOptions } from '../target.ts';
+import { printedVariants, refuseDevice, targetFormat, targetOptions } from '../target.ts';
 
 /** Runs `create IMAGE [SIZE]`. */
 export async function run(context: CommandContext): Promise<number> {
@@ -26,6 +26,7 @@ export async function run(context: CommandContext): Promise<number> {
     throw new UsageError('The size of the new disk is missing', 'Give one, such as 20G, or a parent with --parent.');
   }
   const size = sizeText === undefined ? {} : { size: parseSize(sizeText, 'SIZE') };
+  await refuseDevice(target);
   const format = targetFormat(context, target, registry);
   const options: CreateImageOptions = { ...targetOptions(context, format, registry), ...size };
   context.afterCancel = 'no target was left behind';

@@ -63,8 +63,16 @@ function resolveStored({ provider, name, isDirectory }: Source, stored: string):
 }
 
 /** Refuses an image that is not a file and the files beside it. */
-export function requireFile({ source }: Pick<OpenedImage, 'source'>): void {
-  if (source.isDirectory !== true && source.configuration === undefined) return;
+export async function requireFile({ source }: Pick<OpenedImage, 'source'>): Promise<void> {
+  const isFile = source.isDirectory !== true && source.configuration === undefined;
+  // Its name belongs to the system: without it the device could not be reached.
+  if (isFile && (await source.provider.lookUp(source.name))?.kind === 'device') {
+    throw new ImageError('unsupported', 'The image lies on a device, whose name cannot be moved or removed', {
+      path: source.name,
+      hint: 'Copy the image into a file (copyImage; on the command line: copy or convert).',
+    });
+  }
+  if (isFile) return;
   throw new ImageError('unsupported', 'Only images that are files can be moved or removed', {
     path: source.name,
     found: source.isDirectory === true ? 'a directory' : 'a configuration',

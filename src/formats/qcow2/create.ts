@@ -425,11 +425,13 @@ export function storedName(directory: string, parent: string): string {
   return name;
 }
 
-/** Throws when a name of bytes that are not UTF-8 would have to be stored in the header. */
+/** Throws when a name cannot be stored in the header: bytes that are not UTF-8, and characters refused when it is read. */
 export function requireText(name: string): void {
-  if (!/[\u{d800}-\u{dfff}]/u.test(name)) return;
-  throw new ImageError('unsupported', 'The name of the other file is not UTF-8, so the image cannot store it', {
+  const bytes = /[\u{d800}-\u{dfff}]/u.test(name);
+  if (!bytes && ![...name].some((char) => char < ' ' || char === '\x7f')) return;
+  const reason = bytes ? 'is not UTF-8' : 'has control characters';
+  throw new ImageError('unsupported', `The name of the other file ${reason}, so the image cannot store it`, {
     found: printable(name),
-    hint: 'Give that file another name, or put both files into one directory whose name alone is not UTF-8.',
+    hint: 'Give that file another name. The name of a directory does not matter if both files lie in it.',
   });
 }

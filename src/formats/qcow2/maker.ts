@@ -17,6 +17,7 @@ export async function create(files: NewFiles, options: FormatCreateOptions): Pro
 
 /** Sizes of an image that `create` would make. */
 export function plan(options: FormatCreateOptions): { readonly virtualSize: number; readonly preallocates: number } {
-  const { virtualSize, preallocates } = planQcow2(options, options.parent?.name ?? null);
+  // The name that will be stored depends on the place of the image, and changes no size.
+  const { virtualSize, preallocates } = planQcow2(options, options.parent === undefined ? null : 'parent');
   return { virtualSize, preallocates };
 }

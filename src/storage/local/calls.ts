@@ -9,11 +9,11 @@ import { decodeName, encodeName } from './names.ts';
 type Open = (name: string, flags: number | string, mode?: number) => Promise<number>;
 type Resolve = (name: string, encoding: 'buffer') => Promise<Buffer>;
 
-const realpath = withNames(promisify(fs.realpath.native) as unknown as Resolve);
-const readlink = withNames(promisify(fs.readlink) as unknown as Resolve);
+const realpath = withName(promisify(fs.realpath.native) as unknown as Resolve);
+const readlink = withName(promisify(fs.readlink) as unknown as Resolve);
 
 export const calls = {
-  chmod: withNames(promisify(fs.chmod)),
+  chmod: withName(promisify(fs.chmod)),
   close: promisify(fs.close),
   fchmod: promisify(fs.fchmod),
   fchown: promisify(fs.fchown),
@@ -22,24 +22,30 @@ export const calls = {
   fsync: promisify(fs.fsync),
   ftruncate: promisify(fs.ftruncate),
   futimes: promisify(fs.futimes),
-  link: withNames(promisify(fs.link), 2),
-  open: withNames(promisify(fs.open) as Open),
-  opendir: withNames(promisify(fs.opendir)),
+  link: withNames(promisify(fs.link)),
+  open: withName(promisify(fs.open) as Open),
+  opendir: withName(promisify(fs.opendir)),
   read: promisify(fs.read),
-  readFile: withNames(promisify(fs.readFile)),
+  readFile: withName(promisify(fs.readFile)),
   readlink: async (name: string): Promise<string> => decodeName(await readlink(name, 'buffer')),
   realpath: async (name: string): Promise<string> => decodeName(await realpath(name, 'buffer')),
-  rename: withNames(promisify(fs.rename), 2),
-  stat: withNames(promisify(fs.stat)),
-  statfs: withNames(promisify(fs.statfs)),
-  unlink: withNames(promisify(fs.unlink)),
-  writeFile: withNames(promisify(fs.writeFile)),
+  rename: withNames(promisify(fs.rename)),
+  stat: withName(promisify(fs.stat)),
+  statfs: withName(promisify(fs.statfs)),
+  unlink: withName(promisify(fs.unlink)),
+  writeFile: withName(promisify(fs.writeFile)),
 } as const;
 
-/** The same call, whose first arguments are names as text. */
-function withNames<Call extends (...args: never[]) => unknown>(call: Call, count = 1): Call {
-  const run = call as unknown as (...args: readonly unknown[]) => unknown;
-  const encoded = (...args: readonly unknown[]): unknown =>
-    run(...args.map((value, at) => (at < count && typeof value === 'string' ? encodeName(value) : value)));
+/** The same call, whose first argument is a name as text. */
+function withName<Call extends (...args: never[]) => unknown>(call: Call): Call {
+  const run = call as unknown as (name: unknown, ...rest: readonly unknown[]) => unknown;
+  const encoded = (name: string, ...rest: readonly unknown[]): unknown => run(encodeName(name), ...rest);
   return encoded as unknown as Call;
+}
+
+type OnTwo = (from: string | Buffer, to: string | Buffer) => Promise<void>;
+
+/** The same call for two names as text. */
+function withNames(call: OnTwo): (from: string, to: string) => Promise<void> {
+  return (from, to) => call(encodeName(from), encodeName(to));
 }

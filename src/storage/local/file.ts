@@ -227,7 +227,10 @@ export class FileStorage implements Storage {
     try {
       checkSize(this.label, size);
       if (this.#kind === 'device') {
-        throw new ImageError('unsupported', 'The size of a device is fixed', { path: this.label });
+        throw new ImageError('unsupported', 'The size of a device is fixed', {
+          path: this.label,
+          hint: 'Copy the image into a file first (on the command line: convert).',
+        });
       }
       this.#size = size;
       this.#forget();

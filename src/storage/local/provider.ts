@@ -242,6 +242,7 @@ async function lookUp(name: string): Promise<NameInfo | null> {
     const stat = await calls.stat(name, { bigint: true });
     return {
       kind: kindOf(stat),
+      ...(stat.isBlockDevice() ? { isBlockDevice: true } : {}),
       size: Number(stat.size),
       key: fileKey(stat),
       links: Number(stat.nlink),
