@@ -177,7 +177,7 @@ describe('words', () => {
   it.runIf(process.platform === 'linux')('of bytes that are not UTF-8 name the files of those bytes', () => {
     succeed(`n=$(printf '\\377.vdi'); vdkit create "$n" 1M && vdkit map "$n" && vdkit rename "$n" "$n.vdi"`);
     expect(readdirSync(folder, { encoding: 'latin1' })).toEqual(['\xff.vdi.vdi']);
-    fail(`vdkit info "$(printf 'nothing\\377')"`, /^error: nothing\\xff: There is no such file/m);
+    fail(`vdkit info "$(printf 'nothing\\377')"`, /^error: nothing\\xff: /m);
   });
 
   it('with leading dashes are names after --, or with ./', () => {
