@@ -29,9 +29,11 @@ await describePairings(
 
     it.each(ableToRead(pairing))('$name', async (sample) => {
       const image = await make(sample);
-      await peer.check?.(image);
-      if (peer.size !== undefined) expect(await peer.size(image)).toBe(sample.virtualSize);
-      if (sample.virtualSize > MOST) return;
+      if (sample.virtualSize > MOST) {
+        await peer.check?.(image);
+        if (peer.size !== undefined) expect(await peer.size(image)).toBe(sample.virtualSize);
+        return;
+      }
       await writeFile(at('expected.raw'), contentOf(sample));
       await expectPeerReads(peer, image, contentOf(sample), at('expected.raw'));
       await expectSameDisk(pairing, image, at('expected.raw'));
