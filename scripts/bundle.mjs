@@ -12,7 +12,7 @@ import { ROOT } from './prepare.mjs';
 export async function bundleCommandLine(folder, more = {}) {
   const inputs = [
     await bundle('src/cli/bin.ts', { outdir: folder, ...more }),
-    // What is compiled beforehand has no `import()`: bin.js hands its own to whoever needs one.
+    // What is compiled beforehand has no `import()`: bin.js hands its own to the code that needs one.
     await bundle('src/cli/program.ts', { outdir: folder, supported: { 'dynamic-import': false }, ...more }),
   ];
   return { inputs: inputs.flat() };

@@ -26,7 +26,7 @@ export async function supervise(command, { cwd, folder, env = {}, pollMs = 5000 
   const child = spawn(process.execPath, command, {
     cwd,
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    // A group of its own: Ctrl-C reaches this process alone, which counts first.
+    // A separate group: Ctrl-C reaches this process alone, which counts first.
     detached: true,
     env: { ...process.env, ...env, [RUN_VARIABLE]: folder, [WORKERS_VARIABLE]: folder },
   });

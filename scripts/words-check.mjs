@@ -29,6 +29,19 @@ const AVOIDED = [
   ],
   [/\bheed(s|ed)?\b/i, 'write "respect" or "check"'],
 ];
+/** Phrases with a plain alternative everywhere: also in comments inside functions and in titles of tests. */
+const PHRASES = AVOIDED.slice(0, 8);
+
+/** Words to avoid in messages, each with advice. */
+const IN_MESSAGES = [
+  ...AVOIDED,
+  [/\bnot usable\b/i, 'write "not valid"'],
+  [/\bbehind the end\b/i, 'write "beyond the end"'],
+  [/\bmake room\b/i, 'write "free some space"'],
+  [/\b(it|the same) all the same\b/i, 'write "anyway", or "proceed with option …"'],
+  [/\bthan (it|they) may\b/i, 'write "exceeds its limit"'],
+];
+
 /** Places where such words are right, as `file: words`, each with a reason. */
 const EXCEPTIONS = new Set([]);
 
@@ -40,6 +53,9 @@ export function findWordProblems() {
     ...comments.flatMap(({ place, text }) => findAvoided(place, text)),
     ...markdownFiles().flatMap((file) => findAvoided(file, readFileSync(join(ROOT, file), 'utf8'))),
     ...helpTexts().flatMap(({ place, text }) => findAvoided(place, text)),
+    ...['src', 'test']
+      .flatMap((folder) => filesUnder(folder, /\.ts$/))
+      .flatMap((file) => sourceProblems(file, readFileSync(join(ROOT, file), 'utf8'))),
     ...findForeignNames(),
   ];
 }
@@ -55,8 +71,41 @@ function findOpenings(comments) {
   ];
 }
 
-function findAvoided(place, text) {
-  return AVOIDED.flatMap(([words, advice]) => {
+/** Phrases to avoid in the comments of a source, in titles of tests, and in messages of the library. */
+export function sourceProblems(file, source) {
+  const tree = ts.createSourceFile(file, source, ts.ScriptTarget.Latest, true);
+  const isTest = file.endsWith('.test.ts');
+  const isMessage = file.startsWith('src') && !isTest;
+  const problems = [];
+  const add = (node, text, rules) => {
+    const { line } = tree.getLineAndCharacterOfPosition(node.getStart());
+    problems.push(...findAvoided(`${file}:${line + 1}`, text, rules));
+  };
+  const visit = (node) => {
+    if (isMessage && isSentence(node)) add(node, node.getText(), IN_MESSAGES);
+    if (isTest && ts.isCallExpression(node) && isTitled(node)) add(node, node.arguments[0].getText(), PHRASES);
+    ts.forEachChild(node, visit);
+  };
+  visit(tree);
+  for (const match of source.matchAll(/^\s*\/\/ (.*)$/gm)) {
+    const line = source.slice(0, match.index).split('\n').length + (match[0].match(/\n/g)?.length ?? 0);
+    problems.push(...findAvoided(`${file}:${line}`, match[1], PHRASES));
+  }
+  return problems;
+}
+
+function isSentence(node) {
+  return (ts.isStringLiteralLike(node) || ts.isTemplateExpression(node)) && /[a-z] [a-z]/i.test(node.getText());
+}
+
+function isTitled({ expression, arguments: [title] }) {
+  return (
+    /^(it|describe|describeWithPeers|test)\b/.test(expression.getText()) && title !== undefined && isSentence(title)
+  );
+}
+
+function findAvoided(place, text, rules = AVOIDED) {
+  return rules.flatMap(([words, advice]) => {
     const found = [...text.matchAll(new RegExp(words, 'gi'))].map(([match]) => match);
     const wrong = found.filter((match) => !EXCEPTIONS.has(`${place.replace(/:\d+$/, '')}: ${match.toLowerCase()}`));
     return wrong.map((match) => `${place}: "${match}": ${advice}`);

@@ -8,7 +8,7 @@ const PIECE = 64 * 1024;
 
 /** Name of the output in messages: they are read on standard error. */
 const OUTPUT = 'standard output';
-const ELSEWHERE = 'The output is incomplete: make room, or send it to another place.';
+const ELSEWHERE = 'The output is incomplete: free some space, or redirect it elsewhere.';
 
 /** Collects text and writes it piece by piece. */
 export class TextOutput {

@@ -41,7 +41,7 @@ export async function main(importModule: ImportModule): Promise<void> {
   // Not before there is something to wait for.
   setImmediate(spareTheProcessor);
   process.exitCode = await run(commandWords(process.argv.slice(2)), makeIo(importModule));
-  // What an interrupt left waiting, such as a pipe that nobody reads, must not keep the process.
+  // What an interrupt left waiting, such as a pipe without a reader, must not keep the process.
   if (process.exitCode === EXIT.interrupted) process.exit();
 }
 

@@ -77,7 +77,7 @@ describe('ProgressReporter', () => {
     expect(written.map((text) => JSON.parse(text).done)).toEqual([10]);
   });
 
-  it('starts anew with another operation', () => {
+  it('starts again with another operation', () => {
     const { reporter, written } = reporterOn('json');
     reporter.report?.({ operation: 'read', done: 50, total: null });
     reporter.report?.({ operation: 'convert', done: 10, total: 100 });

@@ -13,7 +13,7 @@ export async function warnOfChildren(
   disk: ChainDisk,
   options: EnvironmentOptions,
 ): Promise<void> {
-  // Looking at all neighbours for a warning that nobody sees would only cost time.
+  // Looking at all neighbours for a warning that is not shown would only cost time.
   if (context.quiet) return;
   const environment = Environment.of(options);
   const source = environment.sourceOf(image);

@@ -81,8 +81,8 @@ class StreamDevice implements BlockDevice {
   }
 
   extentAt(offset: number, end: number): Extent {
-    const nobody = { image: null, depth: null, compressed: false, file: null, fileOffset: null };
-    return { offset, length: end - offset, state: 'absent', ...nobody };
+    const nowhere = { image: null, depth: null, compressed: false, file: null, fileOffset: null };
+    return { offset, length: end - offset, state: 'absent', ...nowhere };
   }
 
   /** Fills up with zeroes to the end of the disk. */
@@ -99,7 +99,7 @@ class StreamDevice implements BlockDevice {
 
   #next(write: () => Promise<void>): Promise<void> {
     const done = this.#last.then(() => Promise.race([write(), this.#stopped]));
-    // What failed is reported to whoever asked; those behind it fail by themselves.
+    // What failed is reported to the caller; those behind it fail by themselves.
     this.#last = done.catch(() => {});
     return done;
   }

@@ -76,7 +76,7 @@ async function decodeOne(frame: Uint8Array, size: number, decode: FrameDecoder):
   } catch (error) {
     throw corrupt('does not decode', error);
   }
-  if (bytes.length > size) throw corrupt('is longer than it may be');
+  if (bytes.length > size) throw corrupt('exceeds its size limit');
   return bytes;
 }
 

@@ -107,7 +107,7 @@ describe.each(['raw', 'vdi', 'qcow2'])('a disk of format %s', (format) => {
     stop.abort();
     await expectKind(() => reading, 'aborted');
     await expectKind(() => list, 'aborted');
-    // A change of what is being read waits for the storage, as if nobody had lost patience.
+    // A change of what is being read waits for the storage, as if the caller had not cancelled.
     const order: string[] = [];
     const writing = disk.write(0, new Uint8Array(512).fill(2)).then(() => order.push('written'));
     for (let turn = 0; turn < 50; turn++) await null;

@@ -29,7 +29,7 @@ describe('the list of formats', () => {
     expect([...listed].sort()).toEqual([...families, ...rows].sort());
   });
 
-  it('makes a registry of its own for each caller', () => {
+  it('makes a separate registry for each caller', () => {
     const one = defaultRegistry();
     const [vdi] = FORMATS;
     expect(vdi?.name).toBe('vdi');

@@ -82,7 +82,7 @@ describe('a registered scheme', () => {
   });
 });
 
-describe('a scheme that nobody registered', () => {
+describe('a scheme that is not registered', () => {
   it('is refused, and named in the hint are those that there are', async () => {
     const { registry } = toyRegistry();
     const local = join(folder, 'local.vdi');

@@ -121,7 +121,7 @@ describe('probeFormat', () => {
     expect(candidates.map((one) => one.format.name)).toEqual(['b', 'a', 'raw']);
   });
 
-  it('takes raw only when nobody else wants the file, and calls it a guess', () => {
+  it('takes raw only when no other format matches, and calls it a guess', () => {
     expect(probe('x', format('a', 'maybe'))).toMatchObject({ guessed: false, answer: { reason: 'because of a' } });
     expect(probe('x', format('a'))).toMatchObject({ guessed: true, format: { name: 'raw' } });
     const sure = new Registry([format('a', 'maybe'), format('raw', 'yes', { fallback: true })]);

@@ -111,7 +111,7 @@ describe('a buffer manager', () => {
     const waiting = [wait('large', 64 * KIB, abort.signal), wait('small', 4 * KIB), wait('middle', 32 * KIB)];
     await settle();
     expect([manager.waitingCount, order]).toEqual([3, []]);
-    // Nobody overtakes, not even those that would fit.
+    // No request overtakes, not even one that would fit.
     first.release();
     await settle();
     expect(order).toEqual(['large']);

@@ -55,7 +55,7 @@ describe('a queue', () => {
     others[1]?.submit('zero', iterator);
     others[2]?.submit('discard', iterator);
     await settle();
-    // Each of several pieces is a call of its own, in the order of the segments; a discard is one call.
+    // Each of several pieces is a separate call, in the order of the segments; a discard is one call.
     expect(device.log.filter((line) => line.startsWith('write'))).toEqual(['write 1024 512', 'write 0 512']);
     expect(device.log.filter((line) => line.startsWith('zero'))).toEqual(['zero 1024 512', 'zero 0 512']);
     expect(device.log.filter((line) => line.startsWith('discard'))).toEqual(['discard 1024 1024']);
@@ -509,7 +509,7 @@ describe('the life of a queue', () => {
     await expectKind(() => new IoQueue({ priority }), 'invalid-argument');
   });
 
-  it('refuses to run less than one request, and to allocate where nobody is told', async () => {
+  it('refuses to run less than one request, and to allocate without a callback', async () => {
     await expectKind(() => new IoQueue().attach(new HeldDevice(1), { atOnce: 0 }), 'invalid-argument');
     await expectKind(() => new IoQueue().allocate(), 'invalid-argument');
   });

@@ -178,7 +178,7 @@ describe('ids', () => {
     expect(() => queue.allocate({ id: 7 })).toThrow(conflict);
     await expect(queue.read(0, sector(), { id: 7 })).rejects.toMatchObject({ kind: 'exists' });
     expect(two.state).toBe('idle');
-    // Another queue has ids of its own.
+    // Another queue has separate ids.
     recording().queue.allocate({ id: 7 });
     await settle();
     device.finish();

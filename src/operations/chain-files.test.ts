@@ -64,7 +64,7 @@ describe.each(['vdi', 'qcow2'])('a forced target (%s)', (format) => {
     expect(readFileSync(at(name)).equals(before)).toBe(true);
   });
 
-  it('replaces what nobody reads, and the source by what it reads', async () => {
+  it('replaces files that are not read, and the source by what it reads', async () => {
     await makeChain(format);
     await createImage(at('old'), { format, size: SIZE });
     await createImage(at('old'), { format, force: true, parent: at('top'), parentFormat: format, allow });

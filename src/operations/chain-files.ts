@@ -77,7 +77,7 @@ export async function refuseChainTarget(
   if (present?.kind !== 'file') return new Set();
   const { keys, obstacle, missingUuid } = await chainFilesOf(parent, options);
   if (keys.has(present.key) || (missingUuid !== null && (await uuidOf(target, options.environment)) === missingUuid)) {
-    throw new ImageError('exists', 'The new image would replace an image of its own chain', {
+    throw new ImageError('exists', 'The new image would replace an image of the same chain', {
       path: name,
       hint: 'Choose another name.',
     });

@@ -54,7 +54,7 @@ export async function checkIn(source: Source, options: Resolved<CheckOptions>): 
   throwIfAborted(environment.signal, 'The check');
   const writes = options.repair === true && options.dryRun !== true;
   checkLocking({ ...options, mode: writes ? 'write' : 'read' });
-  // One lock for all of it: between the check and the repair nobody else may come in.
+  // One lock for all of it: between the check and the repair no other program may write.
   const how: ImageFileOptions = { ...options, mode: 'read', lockMode: writes ? 'exclusive' : 'shared' };
   return withImageFile(source, how, async (file) => {
     if (writes && file.storage !== null) await requireSystemLocks([file.storage], options);
@@ -89,7 +89,7 @@ async function checkAs(
 async function repairAndCheck(format: Format, file: ImageFile, how: FormatCheckOptions): Promise<readonly Finding[]> {
   const { source, key, storage } = file;
   const main = storage === null ? null : await source.provider.open(source.name, 'write');
-  // Without a main file each part has a lock of its own, which changes with what it is opened for.
+  // Without a main file each part has a separate lock, which changes with what it is opened for.
   if (main === null) await file.files.close();
   const files = file.filesAs(main, main === null ? file.locking : null);
   try {

@@ -116,14 +116,14 @@ export function startCopy(source: BlockDevice, options: CopyOptions): StartedCop
     },
     async cancel() {
       job.cancel();
-      // What failed meanwhile is nobody's concern any more.
+      // What failed meanwhile no longer matters.
       await end().catch(() => {});
     },
   };
 }
 
 async function takeAll(job: CopyJob, source: BlockDevice, options: CopyOptions): Promise<void> {
-  // A unit is compressed whole. But what the target's parent shall show is nothing of ours.
+  // A unit is compressed whole. But what the target's parent supplies is not ours to write.
   const unit = options.skipAbsent === true ? 1 : Math.max(options.compress ?? 0, 1);
   const turns = new Turns(options.signal, `The ${options.operation}`);
   const { length, salvage } = options;

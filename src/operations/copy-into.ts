@@ -126,7 +126,7 @@ class Differing implements BlockDevice {
     if (rest <= 0) return own;
     const there = await this.#target.extentAt(own.offset, own.offset + Math.min(own.length, rest));
     if (there.state === 'absent') return { ...own, length: there.length };
-    // The target has something of its own here: it must read what stands further down in the source.
+    // The target has data here: it must read what stands further down in the source.
     const found = await this.#whole.extentAt(own.offset, own.offset + there.length);
     return found.state === 'absent' ? { ...found, state: 'zero' } : found;
   }

@@ -335,7 +335,7 @@ async function copyAway(
   options: Resolved<MoveOptions> & { to: string },
 ): Promise<RenameResult> {
   const { to: format, onProgress, environment } = options;
-  // For writing, so that nobody writes to the original between its copy and its end.
+  // For writing, so that no program writes to the original between its copy and its end.
   const disk = await openIn(from, {
     environment,
     format: options.format,

@@ -217,7 +217,7 @@ class Move {
     const { parts, both } = this.#plan;
     const link = await isLink(provider, name);
     if (link && both.size + parts.length > 0) throw linkMoved(name, await provider.realName(name));
-    // Nobody may write to them meanwhile, and what goes along must be allowed as if it were written.
+    // No program may write to them until then, and what goes along must be allowed as if it were written.
     await using _held = await this.#holdParts('shared');
     if (both.size > 0) await this.#readdress(both);
     for (const part of parts) {
@@ -360,7 +360,7 @@ class Move {
       throwIfAborted(signal, 'The move');
       await publishAll(made, (lost) => this.#warnings.push(lost));
       await this.#tellDependants();
-      // The image first: what is left of its parts after a cut is in the way of nobody.
+      // The image first: what is left of its parts after a cut does no harm.
       for (const file of [...files].reverse()) await removeFile({ provider, name: file.from });
     } catch (error) {
       for (const { staged } of made) await staged?.discard();
@@ -375,7 +375,7 @@ class Move {
       return { original: storage, storage, from: part.file, to: { ...this.#to, name } };
     });
     const main = mainStorage(this.#opened.image);
-    // Nobody else may write to the original between its copy and its end.
+    // No other program may write to the original between its copy and its end.
     if (takesLocks(this.#options)) await main.lock('exclusive');
     const seen = await this.#seenFromThere(main);
     return [...files, { original: main, storage: seen, from: this.#from.name, to: this.#to }];

@@ -73,7 +73,7 @@ describe('the images of a chain', () => {
     }
   });
 
-  it('have formats of their own', async () => {
+  it('have separate formats', async () => {
     await createImage(at('/base.img'), { format: 'raw', size: 4 * MIB });
     await using disk = await Disk.open([{ image: at('/base.img'), format: 'raw' }, at('/child.vdi')], {
       linkage: 'off',
@@ -82,7 +82,7 @@ describe('the images of a chain', () => {
     await expect(Disk.open([{ image: at('/base.img'), format: 'vdi' }, at('/child.vdi')])).rejects.toThrow();
   });
 
-  it('keep the kind of medium when they are opened anew', async () => {
+  it('keep the kind of medium when they are reopened', async () => {
     await createImage(at('/disc.bin'), { format: 'raw', size: 2 * MIB, type: 'optical' });
     await using disk = await Disk.open({ image: at('/disc.bin'), format: 'raw', type: 'optical' }, { mode: 'write' });
     await disk.createDiff(at('/over.vdi'));
@@ -139,7 +139,7 @@ describe('setOpenOptions', () => {
     expect(uuid()).not.toBe(before);
   });
 
-  it('remembers for an image below what it shall be as the last one', async () => {
+  it('remembers for an image below its mode as the last one', async () => {
     await using disk = await Disk.open(at('/child.vdi'), { mode: 'write', ...OPEN });
     await disk.setOpenOptions(0, { mode: 'read' });
     expect(modes(disk)).toEqual(['read', 'write']);

@@ -202,7 +202,7 @@ export function stackTools(options: Resolved<DiskOpenOptions>): ChainServices {
         mode,
         format,
         settings,
-        // A conversion opens the images of its chain anew, one after another.
+        // A conversion reopens the images of its chain, one after another.
         resumeFilters: true,
       }),
     openChain: (target, { signal, ...how }) =>

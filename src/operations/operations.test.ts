@@ -185,7 +185,7 @@ describe('compact', () => {
     expect(await checkWith(vdi, base)).toEqual([]);
   });
 
-  it('keeps the modification UUID when nobody reads anything else afterwards', async () => {
+  it('keeps the modification UUID when the content stays the same', async () => {
     const source = await make(8 * BLOCK);
     await using(source, async (disk) => {
       await disk.write(0, pattern(8 * BLOCK));

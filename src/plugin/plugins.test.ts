@@ -80,7 +80,7 @@ describe('a plugin', () => {
     expect(names()).toContain('boxes');
   });
 
-  it('is read anew after it was unloaded', async () => {
+  it('is loaded again after it was unloaded', async () => {
     const file = put('VDPluginChanging.mjs', `export function VDPluginLoad(r) { r.registerFilter(${FILTER}); }`);
     await plugins.load(file);
     plugins.unload(file);
@@ -142,7 +142,7 @@ describe('a plugin', () => {
     await expect(plugins.add('late', { VDPluginLoad() {} })).rejects.toMatchObject({ kind: 'exists' });
   });
 
-  it('that is not there is told of as such', async () => {
+  it('that does not exist is reported as missing', async () => {
     await expect(plugins.load(at('missing.mjs'))).rejects.toMatchObject({ kind: 'not-found' });
     await expect(plugins.loadAll(at('missing'))).rejects.toMatchObject({ kind: 'not-found' });
   });

@@ -42,7 +42,7 @@ export class BlobStorage implements Storage {
     const length = lengthOf(target);
     checkRange(this, offset, length);
     throwIfAborted(options?.signal, 'The read');
-    // The Blob fills memory of its own, so nobody waits for it who does not want to.
+    // The Blob fills separate memory, so a cancelled caller need not wait.
     const bytes = await orAborted(this.#bytes(offset, length), options, 'The read');
     let at = 0;
     for (const buffer of allOf(target)) {

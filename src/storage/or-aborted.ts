@@ -19,7 +19,7 @@ export function orAborted<T>(work: Promise<T>, options: OperationOptions | undef
     };
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop);
-    // A failure after the abort is nobody's.
+    // A failure after the abort is ignored.
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
   });
 }

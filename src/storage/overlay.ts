@@ -158,7 +158,7 @@ export class OverlayStorage implements Storage {
   #runAt(offset: number): OverlayRun {
     const { start, end, inside } = this.#own.runAt(offset);
     if (inside) return { start, end, own: true };
-    // Behind the base there is only what grew since: zeroes that nobody wrote.
+    // Behind the base there is only what grew since: zeroes that were never written.
     if (offset >= this.#baseEnd) return { start: Math.max(start, this.#baseEnd), end, own: true };
     return { start, end: Math.min(end, this.#baseEnd), own: false };
   }

@@ -86,7 +86,7 @@ export class StorageView extends ForwardingStorage {
   constructor(inner: Storage, options: ViewOptions = {}, absent: readonly OptionalKeys<Storage>[] = []) {
     checkArguments('StorageView', { inner: [inner, STORAGE], options: [options, OBJECT] });
     const { offset = 0, limit, size, mode, label = inner.label, codec = null } = options;
-    // Room that the storage reserves would show bytes that nobody encoded.
+    // Room that the storage reserves would show bytes that were never encoded.
     super(inner, codec === null ? absent : [...absent, 'allocate']);
     this.#label = label;
     this.#offset = offset;
@@ -329,7 +329,7 @@ function capabilities(
     resize: write,
     random: inner.can.random,
     punch: write && !coded && inner.can.punch,
-    // Behind a view with a room of its own lies what was there before.
+    // Behind a view with a separate range lies what was there before.
     growsZeroed: !bounded && !coded && inner.can.growsZeroed,
   };
 }

@@ -35,7 +35,7 @@ async function finalContents(provider: RecordingProvider, options: CrashStateOpt
 }
 
 describe('cuts', () => {
-  it('are all visited, or one in so many of those that matter and the last', async () => {
+  it('are all visited, or a sample of those that matter and the last', async () => {
     const { provider, storage } = await recorder(new Uint8Array(512));
     for (let value = 1; value <= 12; value++) {
       await storage.write(0, sector(value));

@@ -170,7 +170,7 @@ export async function randomTraffic(session: CrashSession, options: TrafficOptio
       else if ((options.discards ?? 0) > 0 && random.chance(options.discards ?? 0))
         await session.discard(sector, count);
       else await session.write(sector, count);
-      // Nobody waits for it, so that writes begin and end while it runs.
+      // It is not awaited, so that writes begin and end while it runs.
       if (random.chance(options.flushes ?? 0.2)) flushes.push(session.flush());
     }
   };

@@ -94,7 +94,7 @@ describe('a disk as a stream that is read', () => {
     const { device, reads } = watched(disk);
     const reader = readableStream(device, { chunkSize: 1024 }).getReader();
     await reader.read();
-    // Whoever waits long enough sees all that is read without being asked for.
+    // A caller that waits long enough sees all that is read without being asked for.
     for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
     expect(reads).toEqual([
       [0, 1024],

@@ -66,7 +66,7 @@ export function readableStream(bytes: Bytes, options: ReadableOptions = {}): Rea
           const wanted = Math.min(view === null ? chunkSize : Math.min(view.byteLength, chunkSize), end - at);
           const target = view === null ? new Uint8Array(wanted) : new Uint8Array(view.buffer, view.byteOffset, wanted);
           await store.read(at, target, { signal });
-          // Nobody waits for it any more, and the buffer may be somebody else's.
+          // It is no longer awaited, and the buffer may be in use elsewhere.
           if (cancelled.signal.aborted) return;
           at += wanted;
           if (request === null) controller.enqueue(target);

@@ -201,7 +201,7 @@ function intoExisting(
       return (now): Plan | null => {
         const [source, target] = [now.get(from.name), now.get(to.name)];
         if (source === undefined || target === undefined || limited(target, now, 'otherChildren')) return null;
-        // Reading what is written at the same time is nobody's wish.
+        // Reading what is written at the same time is not wanted.
         if (!fits(source, target, now) || chainOf(now, target.name).includes(source)) return null;
         // Cutting data off is refused, whatever was said.
         if (!source.content.isZeroFrom(target.content.size))

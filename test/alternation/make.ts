@@ -137,7 +137,7 @@ export const createKinds: readonly Kind[] = [
       if (image.vdi !== null && image.vdi.blockSize !== MIB) return null;
       const size = parent !== null && random.chance(0.6) ? null : randomSize(random);
       const room = parent === null && random.chance(0.25) ? random.pick([...PREALLOCATIONS]) : null;
-      // Others have no such word of their own.
+      // Others have no such word.
       const mode = image.format === 'vdi' || (image.format === 'raw' && room === 'metadata') ? null : room;
       return creates(image, parent?.name ?? null, size, (below) => ({
         program: 'qemu-img',

@@ -58,7 +58,7 @@ function makeRunner(): VitestRunner {
 /** `unrun`: what a case counts as that was only collected. */
 function resultsOf(suite: Suite, above: readonly string[], unrun: CaseResult['state'] = 'fail'): CaseResult[] {
   const broken = suite.result?.errors?.map(({ message }) => message).join('\n');
-  // A file that cannot be loaded, or a hook that fails, has no case of its own to fail.
+  // A file that cannot be loaded, or a hook that fails, has no test case to fail.
   const own: CaseResult[] = broken ? [{ path: [...above, suite.name], state: 'fail', message: broken }] : [];
   return suite.tasks.reduce((all, task) => {
     const path = [...above, task.name];

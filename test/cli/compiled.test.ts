@@ -39,7 +39,7 @@ it('loads plugins, which are modules', async () => {
 
 it('loads a library that lies beside it', async () => {
   const sample = join(ROOT, 'samples', 'disk.vdi');
-  // Without the system's library, the one that is a module of its own.
+  // Without the system's library, the one that is a separate module.
   await run(['convert', sample, 'zstd.qcow2', '--compress=zstd', '--quiet'], { VDKIT_NO_NATIVE: '1' });
   expect((await run(['compare', sample, 'zstd.qcow2'])).stdout).toMatch(/identical/);
 });

@@ -181,7 +181,7 @@ describe('Ctrl-C', () => {
     expect(outcome.stderr).toMatch(/^cancelled; out\.vdi may be partly overwritten$/m);
   });
 
-  it('is heard while nobody reads the output', async () => {
+  it('is heard while the output is not read', async () => {
     writeLargeDisk();
     const child = spawn(process.execPath, [program.path, 'convert', 'large.raw', '-', '-f', 'raw'], { cwd: folder });
     let errors = '';

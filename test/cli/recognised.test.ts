@@ -86,7 +86,7 @@ describe.each(
     expect(readFileSync(at('file')).equals(bytes)).toBe(true);
   });
 
-  it('is told of by info, with the reason', async () => {
+  it('is reported by info, with the reason', async () => {
     const { status, stdout, stderr } = await runCli(['info', at('file'), '--json']);
     expect({ status, stderr }).toMatchObject({ status: 0 });
     const report = JSON.parse(stdout);

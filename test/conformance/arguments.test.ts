@@ -414,7 +414,7 @@ describe('an open disk', () => {
     };
     const create: Call = { args: [named('target', at('/new')), arg('options', { size: 512 }, isEmpty)] };
     const complaints = [
-      // An empty list names no image, which has an error of its own.
+      // An empty list names no image, which has a separate error.
       ...(await complaintsOf(
         'Disk.open',
         {

@@ -178,7 +178,7 @@ describe.each([...STORAGE_KINDS, ...VIEW_KINDS])('storage: $name', (kind) => {
     const model = new Uint8Array(64 * 1024);
     await storage.write(0, model);
     for (let round = 0; round < rounds(5, 100); round++) {
-      // Writes to places of their own, reads anywhere: no promise about an order is needed.
+      // Writes to separate places, reads anywhere: no promise about an order is needed.
       const pieces = Array.from({ length: 64 }, (_, index) => ({ at: index * 1024, bytes: randomBytes(random, 1024) }));
       const reads = pieces.map(() => storage.read(random.below(60_000), new Uint8Array(1000)));
       await Promise.all([...pieces.map(({ at, bytes }) => storage.write(at, bytes)), ...reads]);
@@ -222,7 +222,7 @@ describe.each([...STORAGE_KINDS, ...VIEW_KINDS])('storage: $name', (kind) => {
       await writer.lock('exclusive');
     });
 
-    it('let nobody in beside a writer, until it closes', async () => {
+    it('exclude others beside a writer, until it closes', async () => {
       const writer = await create();
       await writer.lock('exclusive');
       const [reader, second] = [await open('read'), await open('write')];
@@ -258,7 +258,7 @@ describe.each([...STORAGE_KINDS, ...VIEW_KINDS])('storage: $name', (kind) => {
       await late.lock('shared');
     });
 
-    it('are known to whoever asks', async () => {
+    it('are known to every caller', async () => {
       const storage = await create();
       const watcher = await open('read');
       expect(await watcher.lockState()).toEqual({ held: 'none', holders: [] });
@@ -270,7 +270,7 @@ describe.each([...STORAGE_KINDS, ...VIEW_KINDS])('storage: $name', (kind) => {
       expect((await watcher.lockState()).held).toBe('none');
     });
 
-    it('keep nobody from reading and writing: they are advice', async () => {
+    it('do not prevent reads and writes: they are advisory', async () => {
       const writer = await create();
       await writer.lock('exclusive');
       const other = await open('write');
@@ -298,7 +298,7 @@ describe.each([...STORAGE_KINDS, ...VIEW_KINDS])('storage: $name', (kind) => {
     expect((await provider.lookUp(place.path('b')))?.kind).toBe('file');
   });
 
-  it('gives temporary names that nobody has, in the same directory', () => {
+  it('gives temporary names that are free, in the same directory', () => {
     const name = place.path('image');
     const names = Array.from({ length: 20 }, () => provider.temporaryName(name));
     expect(new Set([...names, name]).size).toBe(21);

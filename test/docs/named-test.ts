@@ -13,7 +13,7 @@ export function testProblem(cell: string): string | null {
   } catch {
     return `${path} is not there`;
   }
-  // A long title stands in a line of its own.
+  // A long title stands on a separate line.
   const calls = text.replaceAll(/\(\n +/g, '(');
   const written = [`'${title}'`, `"${title}"`, `\`${title}\``];
   return written.some((quoted) => calls.includes(`(${quoted},`)) ? null : `no test "${title}" in ${path}`;

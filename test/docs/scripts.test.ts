@@ -7,6 +7,7 @@ import { ROOT } from '../../scripts/prepare.mjs';
 import { spreadsIn } from '../../scripts/spreads.mjs';
 import { readSuites, suiteOf } from '../../scripts/suites.mjs';
 import { LONGEST } from '../../scripts/test-order.mjs';
+import { sourceProblems } from '../../scripts/words-check.mjs';
 
 describe('layering', () => {
   it.each([
@@ -75,6 +76,28 @@ describe('lists spread into arguments', () => {
     'await disk.snapshots.apply(name);',
   ])('are not: %s', (text) => {
     expect(spreadsIn('src/x.ts', text)).toEqual([]);
+  });
+});
+
+describe('words', () => {
+  it.each([
+    ['src/x.ts', "throw new Error('The name is not usable here');", 'not valid'],
+    ['src/x.ts', "throw new Error('This is no image');", 'is not a'],
+    ['src/x.ts', 'throw new Error(`It lies behind the end of the disk`);', 'beyond the end'],
+    ['src/x.ts', 'const a = 1;\n// Opened anew.', 'again'],
+    ['src/x.test.ts', "it('is what nobody wants', () => {});", 'no one'],
+    ['src/x.test.ts', "it.each([1])('has %s of its own', () => {});", 'separate'],
+    ['test/x.test.ts', "describe('what shall be', () => {});", 'must'],
+  ])('to avoid are found in %s: %s', (file, text, advice) => {
+    expect(sourceProblems(file, text)).toEqual([expect.stringMatching(`^${file}:\\d+: .*${advice}`)]);
+  });
+
+  it.each([
+    ['src/x.ts', "throw new Error('The name is not valid');"],
+    ['src/x.ts', "const kind = 'nobody';"],
+    ['src/x.test.ts', "expect(text).toContain('is no image of nobody');"],
+  ])('of other kinds are left alone in %s: %s', (file, text) => {
+    expect(sourceProblems(file, text)).toEqual([]);
   });
 });
 

@@ -151,7 +151,7 @@ const OPERATIONS: readonly Operation[] = [
     },
   },
   {
-    name: 'open anew',
+    name: 'reopen',
     run: async ({ disk }) => {
       await disk.setOpenOptions('last', { mode: 'read' });
       await disk.setOpenOptions('last', { mode: 'write' });

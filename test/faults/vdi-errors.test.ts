@@ -105,7 +105,7 @@ describe('a VDI image on a failing medium', () => {
     faults.plan({ fail: { flush: 0 } });
     const failed = { kind: 'io' };
     await expect(disk.flush()).rejects.toMatchObject(failed);
-    // The medium works again, but nobody knows what it lost: a second try must not look like success.
+    // The medium works again, but what it lost is unknown: a second try must not look like success.
     await expect(disk.flush()).rejects.toMatchObject(failed);
     await expect(disk.write(0, new Uint8Array(512).fill(2))).rejects.toMatchObject(failed);
     await expect(disk.flush()).rejects.toMatchObject(failed);

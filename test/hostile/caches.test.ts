@@ -169,7 +169,7 @@ describe('a record of a conversion that is wrong', () => {
     const ends = new Map<string, number>();
     for (let round = 0; round < rounds(40, 1000); round++) {
       const changed = record.slice(0, round % 3 === 0 ? 513 + random.below(record.length - 513) : record.length);
-      // The older of the two slots may be lost; without the newer one nobody knows how far it came.
+      // The older of the two slots may be lost; without the newer one its progress is unknown.
       const damaged = round % 3 === 1 ? [older] : [newer, older];
       for (const slot of damaged) {
         const at = slot + random.below(slot === older ? 350 : 4096);

@@ -50,7 +50,7 @@ async function run(work: HostileCase): Promise<CaseReport> {
   // On a busy machine a child waits; what counts is the time that it computes.
   const { user, system } = process.cpuUsage(cpu);
   const milliseconds = Math.min(performance.now() - started, (user + system) / 1000);
-  // Rejections that nobody waits for are told when the microtasks are done.
+  // Unhandled rejections are reported when the microtasks are done.
   await new Promise((resolve) => setImmediate(resolve));
   findings.push(...stray);
   stray = [];

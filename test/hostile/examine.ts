@@ -85,7 +85,7 @@ async function inBox(
   await run(provider);
   for (const opened of new Set(provider.opened)) {
     if (names.includes(opened) || (names.includes(BELOW) && opened.startsWith(BELOW))) continue;
-    notes.finding(`opened ${opened}, which nobody allowed`);
+    notes.finding(`opened ${opened}, which was not allowed`);
   }
   for (const changed of provider.changedNames) notes.finding(`made, renamed or removed ${changed}`);
   if (provider.stillOpen !== 0) notes.finding(`left ${provider.stillOpen} files open`);

@@ -230,7 +230,7 @@ describe('vdi', () => {
     });
   });
 
-  // Only the layout before 1.0 can have so many: it has no field for where the data begins.
+  // Only the layout before 1.0 can have this many: it has no field for where the data begins.
   describe('vdiBlocks', () => {
     it('takes the longest map and reads its last block', async () => {
       await using disk = await openDisk(await oldHeaderOnly(LIMITS.vdiBlocks));
@@ -301,7 +301,7 @@ describe('vdi', () => {
     };
     const open = (child: Awaited<ReturnType<typeof lastOf>>) => openDisk(child, { allow: ['same-directory'] });
 
-    it('finds a parent among so many images, and looks at no more', { timeout: 60_000 }, async () => {
+    it('finds a parent among this many images, and looks at no more', { timeout: 60_000 }, async () => {
       const found = await lastOf(LIMITS.parentCandidates - 2, image);
       await using disk = await open(found);
       expect(disk.images.map(({ name }) => name)).toEqual(['/box/parent.vdi', '/box/child.vdi']);
@@ -309,7 +309,7 @@ describe('vdi', () => {
       await expectKind(() => open(lost), 'not-found');
     });
 
-    it('finds a parent among so many other files, and looks at no more', { timeout: 60_000 }, async () => {
+    it('finds a parent among this many other files, and looks at no more', { timeout: 60_000 }, async () => {
       const found = await lastOf(LIMITS.filesBeside - 3, text);
       await using disk = await open(found);
       expect(disk.images.map(({ name }) => name)).toEqual(['/box/parent.vdi', '/box/child.vdi']);

@@ -26,7 +26,7 @@ describe('vdi', () => {
     process.off('unhandledRejection', note);
   });
 
-  it('refuses a block beyond the file once, without a rejection that nobody handles', async () => {
+  it('refuses a block beyond the file once, without an unhandled rejection', async () => {
     const { source, patch } = await image(4, []);
     await patch(mapEntry(0), u32(7));
     await using disk = await openDisk(source);

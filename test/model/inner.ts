@@ -139,7 +139,7 @@ export class InnerModel {
       const old = bitmap.must.length;
       bitmap.must = lengthened(bitmap.must, count);
       bitmap.may = lengthened(bitmap.may, count);
-      // Whether what is new, or what a cut unit lost, counts as a change is nobody's promise.
+      // Whether what is new, or what a cut unit lost, counts as a change is not promised.
       if (bitmap.enabled) bitmap.may.fill(1, Math.min(old, count) - 1);
     }
   }

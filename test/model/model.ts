@@ -537,7 +537,7 @@ class ModelRun {
       const found = new Uint8Array(second.size).fill(SPOILED);
       await second.read(0, found);
       this.#compare(0, found, 'a second disk on the files');
-      // Through filters, or a view of the format, nobody finds in a file what is read.
+      // Through filters, or a view of the format, the file does not contain what is read.
       const encoded = this.#layers.active || this.#scenario.shape.encoded === true;
       await checkExtents(second, encoded ? null : copy, this.#compare);
     } finally {

@@ -99,7 +99,7 @@ describe.each(cases)('$title, $role, $where', ({ kind, where, ...role }) => {
 
 const named = KINDS.filter(({ format, data }) => format.capabilities.diff && !format.capabilities.uuid && !data);
 describe.each(named)('the power goes while a $title moves', (kind) => {
-  it.each(ROLES)('$role: nobody reads anything else', async (role) => {
+  it.each(ROLES)('$role: the content stays the same', async (role) => {
     const inner = new Linkless();
     const family = await familyIn(inner, kind, role);
     const recorder = new RecordingProvider(inner);

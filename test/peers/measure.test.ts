@@ -119,7 +119,7 @@ await describePairings('measure', takesPart, ({ format, kit, peer }) => {
       if (theirs === undefined) throw new Error('the program does not measure');
       const words = ['--to', format.name, '--format', sourceFormat, ...wordsOf(one)];
       const ours = await measured(at(source), ...words);
-      // Programs count the tables of the whole disk in any case, and data that lies in a file of its own.
+      // Programs count the tables of the whole disk in any case, and data that lies in a separate file.
       const data = filesOf(format, one).length * SIZE;
       // With room for metadata only QEMU counts what the medium holds at first, and vdkit how long the file is.
       const most = one.options.includes('preallocation=metadata') ? theirs.fullyAllocated : theirs.required;

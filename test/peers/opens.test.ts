@@ -57,7 +57,7 @@ describeWithPeers(['strace'], 'commands open each file once', (strace) => {
     const name = `disk.${format}`;
     const child = `child.${format}`;
     // A child that knows its parent by UUID: the headers of all files beside it are looked at, without a lock, before
-    // one of them is opened. Only so many handles as there are images are ever held.
+    // one of them is opened. Only as many handles as there are images are ever held.
     const found = format === 'vdi' ? 2 : 1;
 
     beforeEach(async () => {

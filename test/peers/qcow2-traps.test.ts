@@ -172,7 +172,7 @@ describe('qcow2', () => {
       expect(Buffer.compare(await theirs(), Buffer.alloc(SIZE).fill(5, 0, 64 * KIB))).toBe(0);
     });
 
-    it('what a snapshot shares with the disk is copied when it is written, whoever does it', async () => {
+    it('what a snapshot shares with the disk is copied when it is written, by any program', async () => {
       await create();
       await io('write -q -P 5 0 64k', 'write -q -c -P 8 64k 4k');
       await qemuImg.run('snapshot', '-c', 'kept', image());

@@ -93,7 +93,7 @@ describe('vdi', () => {
         repaired: true,
         findings: [{ severity: 'leak', code: 'unused-slots' }],
       });
-      // What QEMU takes for an error is the slot that nobody uses any more.
+      // What QEMU takes for an error is the slot that is no longer used.
       await change(at('disk.vdi'), (disk) => disk.compact());
       await expectSound(16 * MIB, [...blocks([0, 1, 2]), { offset: 6 * MIB, length: 4096, byte: 7 }]);
     });

@@ -252,7 +252,7 @@ describe.each(LINKED)('identities: $title', ({ lower, upper }) => {
     expect([info(disk, 0).parentUuid, info(disk, 0).parentModificationUuid]).toEqual([null, null]);
     const { parentUuid, parentModificationUuid, modificationUuid } = info(disk, 1);
     expect([parentUuid, parentModificationUuid]).toEqual([info(disk, 0).uuid, info(disk, 0).modificationUuid]);
-    // Nobody wrote to the last image.
+    // The last image was not written.
     expect(modificationUuid).toBe(last.modificationUuid);
     await disk.reopen({ linkage: 'strict' });
     expect(disk.disk.warnings).toEqual([]);

@@ -75,7 +75,7 @@ describe.each(FIXED)('shareable: $name', (format) => {
     await disk.verify(other);
     await disk.io({ ...all(size, { order: 'random', writes: 0.5, requests: 64 }), block: 8 * KIB });
     await disk.verify(other);
-    // Exclusively only when nobody shares it any more.
+    // Exclusively only when it is no longer shared.
     await expectKind(() => Disk.open(source, { format: format.name, mode: 'write' }), 'locked');
     await other.close();
     await disk.reopen({ shareable: false });
@@ -137,7 +137,7 @@ describe.each(VARIANTS)('write, open and read: $title', ({ format, variant }) =>
     for (let offset = 0; offset < rounds(6, 16) * MIB; offset += MIB) await disk.write(offset, block);
     await disk.verifyTwice();
     await disk.disk.close();
-    // Whoever makes the same image twice is stopped.
+    // Creating the same image twice is refused.
     await expectKind(() => createImage(disk.at('/0'), { format: format.name, size }), 'exists');
   });
 });

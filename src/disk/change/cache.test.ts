@@ -229,7 +229,7 @@ describe('a cache', () => {
     await disk.close();
   });
 
-  it('that fails is told of and not used any more; requests go on', async () => {
+  it('that fails is reported and no longer used; requests go on', async () => {
     let broken = false;
     const messages: Message[] = [];
     const breaking = forwardedProvider(provider, {
@@ -257,7 +257,7 @@ describe('a cache', () => {
     expect(await inspectCache(at('/c.vci'))).toMatchObject({ cached: 0 });
   });
 
-  it('that cannot be stored when the disk is closed is empty the next time, and told of', async () => {
+  it('that cannot be stored when the disk is closed is empty the next time, and reported', async () => {
     let full = false;
     const messages: Message[] = [];
     const filling = forwardedProvider(provider, {
@@ -379,7 +379,7 @@ describe('a cache', () => {
     expect(await inspectCache(at('/c.vci'))).toMatchObject({ cached: 0, identity: null });
   });
 
-  it('whose header is damaged is made anew where it is known how large', async () => {
+  it('whose header is damaged is recreated where its size is known', async () => {
     const first = await open({ cache: { file: at('/c.vci'), size: CACHE_BYTES } });
     await first.close();
     const file = await provider.open('/c.vci', 'write');

@@ -256,7 +256,7 @@ describe('filters', () => {
     await put(1000, bytesOf(2 * MIB));
     await disk.createDiff(at('/b.vdi'));
     await put(MIB + 17, bytesOf(1000, 5));
-    // Zeroes over the parent's data, and over data of its own.
+    // Zeroes over the parent's data, and over its own data.
     await put(2 * MIB - 3, new Uint8Array(9000));
     await put(3 * MIB, bytesOf(MIB, 6));
     await put(3 * MIB, new Uint8Array(MIB));

@@ -12,6 +12,6 @@ export function linkTo({ name, format, image }: ChainImage): ParentLink {
 /** Stores the link to the parent in the child, if its format can. */
 export async function relink({ image }: ChainImage, parent: ParentLink | null): Promise<void> {
   if (image.relink === undefined) return;
-  assert(image.can.write, 'a child that is linked anew is open for writing');
+  assert(image.can.write, 'a child that is linked again is open for writing');
   await image.relink(parent);
 }

@@ -95,7 +95,7 @@ describe('prepare', () => {
     await back.close();
   });
 
-  it('stores anew what is compressed', async () => {
+  it('stores compressed data again', async () => {
     await createImage(at('/plain.vdi'), { size: SIZE });
     const plain = await open(['/plain.vdi']);
     await put(plain, 65_000, 300_000, 1);

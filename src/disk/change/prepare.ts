@@ -89,7 +89,7 @@ class Preparation {
         Uint8Array.from({ length: SECTOR }, (_, index) => index & 0xff),
       ),
     );
-    // As long as the records were not read, nobody knows how far an earlier run came.
+    // As long as the records were not read, the progress of an earlier run is unknown.
     let known = false;
     try {
       const found = await this.#openRecords();

@@ -200,6 +200,8 @@ async function storeCutUnit(job: ResizeJob, end: number, hides: boolean): Promis
   const start = end - ANCHOR;
   const answer = job.image.map(start, 1);
   const mapping = isPromise(answer) ? await answer : answer;
-  const anew = isStored(mapping) ? mapping.kind === 'encoded' || !mapping.writable : mapping.kind === 'absent' && hides;
-  if (anew) await job.writes.materialize(start, ANCHOR);
+  const stored = isStored(mapping)
+    ? mapping.kind === 'encoded' || !mapping.writable
+    : mapping.kind === 'absent' && hides;
+  if (stored) await job.writes.materialize(start, ANCHOR);
 }

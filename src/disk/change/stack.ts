@@ -164,7 +164,7 @@ export async function pushDiff(
 async function refuseMember(chain: Chain, { provider, name }: Source): Promise<void> {
   const present = await provider.lookUp(name);
   if (present === null || !(await identitiesOf(chain.images)).has(present.key)) return;
-  throw new ImageError('exists', 'The new image would replace an image of its own chain', {
+  throw new ImageError('exists', 'The new image would replace an image of the same chain', {
     path: name,
     hint: 'Choose another name.',
   });

@@ -89,7 +89,7 @@ export async function setOpenOptionsOf(
   try {
     await changeSettings(host.tools, chain, wanted, changes);
   } finally {
-    // Also after a failure: the image may have been opened anew as it was.
+    // Also after a failure: the image may have been reopened as it was.
     host.replaceHead(new ActiveImage(chain, host.options, before));
   }
 }

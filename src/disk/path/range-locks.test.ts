@@ -35,7 +35,7 @@ describe('range locks', () => {
     expect(order.sort()).toEqual(['reader', 'writer']);
   });
 
-  it('lets nobody overtake a waiting writer on its range', async () => {
+  it('lets no request overtake a waiting writer on its range', async () => {
     const locks = new RangeLocks();
     const reader = held(locks.acquire(0, 10, false));
     const order: string[] = [];
@@ -49,7 +49,7 @@ describe('range locks', () => {
     expect(order).toEqual(['writer', 'late reader']);
   });
 
-  it('gives all of the disk when nobody who came before is left', async () => {
+  it('gives all of the disk when no earlier request is left', async () => {
     const locks = new RangeLocks();
     const lock = held(locks.acquire(0, 10, true));
     let alone = false;

@@ -227,7 +227,7 @@ export class WritePath {
     const held = isPromise(claim) ? await claim : claim;
     try {
       // Who waited looks again, and keeps the claim meanwhile: two that gave it back to look would wait for each other
-      // for ever where whoever was first had nothing to store.
+      // for ever where the first one had nothing to store.
       const now = isPromise(claim) ? await this.#image.map(start, mapping.length) : mapping;
       if (now.kind === 'data' && now.writable) return 0;
       return await this.#placeUnits(request, start, start + now.length, this.#backdrop(now));
@@ -354,7 +354,7 @@ export class WritePath {
   /** Writes a whole slot: the request's bytes, padded with the content of the chain. */
   async #fill(slot: WriteSlot, request: Request, start: number, end: number, level: number | null): Promise<void> {
     const slotEnd = slot.guestOffset + slot.length;
-    // The usual case without promises of its own: nothing but the data has to be written.
+    // The usual case, which needs no further writes: nothing but the data has to be written.
     if (start === slot.guestOffset && end === slotEnd && !request.zero) {
       return slot.storage.write(slot.fileOffset, dataOf(request, start, end), request.options);
     }

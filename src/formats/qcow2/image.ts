@@ -87,7 +87,7 @@ export class Qcow2Image implements Image {
     this.#state.own();
     const { storage, data, guard, header } = this.#state;
     const { autoclear, bitmaps, clusterSize } = header;
-    // Other programs leave a last cluster that is cut off: whoever writes into it must find all of it.
+    // Other programs leave a last cluster that is cut off: a write into it must find all of it.
     const end = alignUp(storage.size, clusterSize);
     if (!this.#begun && data === storage && storage.size < end) await guard.run(() => storage.resize(end));
     this.#begun = true;

@@ -76,7 +76,7 @@ describe('clusters', () => {
     ]);
   });
 
-  it('that are zero hide the parent, with and without room of their own', async () => {
+  it('that are zero hide the parent, with and without allocated space', async () => {
     const wanted = recipe(
       [
         [1, { kind: 'zero' }],
@@ -342,7 +342,7 @@ describe('snapshots', () => {
   const then = new Map<number, Cluster>([[0, { kind: 'data', bytes: noise(70) }]]);
   const wanted = recipe([[1, { kind: 'data', bytes: noise(71) }]], { snapshots: [{ name: 'first', clusters: then }] });
 
-  it('are disks of their own, by id and by name', async () => {
+  it('are separate disks, by id and by name', async () => {
     const { bytes } = buildQcow2(wanted);
     for (const snapshot of ['1', 'first']) {
       await using opened = await disk(bytes, { snapshot });

@@ -133,7 +133,7 @@ export class Qcow2State {
 
   /** Null: compressed clusters cannot be stored. */
   get encoder(): ClusterEncoder | null {
-    // What lies in a file of its own has its place already.
+    // Data in a separate file has its place already.
     if (this.#writing === null || this.data !== this.storage) return null;
     const { code, counts } = this.#writing;
     this.#encoder ??= new code.ClusterEncoder({

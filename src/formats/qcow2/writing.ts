@@ -60,8 +60,7 @@ export async function openForWriting(
     const end = what.startsWith('L2') ? offset + length : offset + Math.max(length - clusterSize, 0) + 1;
     if (offset % clusterSize !== 0 || end > storage.size) return `there can be no ${what} at ${hex(offset)}`;
     bytes += length;
-    if (what.startsWith('L1') && bytes > LIMITS.qcow2TableBytes)
-      return 'its tables are longer than they may be together';
+    if (what.startsWith('L1') && bytes > LIMITS.qcow2TableBytes) return 'its tables together exceed their size limit';
     for (let at = offset; at < offset + length; at += clusterSize) counts.tables.add(at / clusterSize);
   }
   // What is counted behind the end may have been cut off, and would read zero when the file grows over it.

@@ -41,7 +41,7 @@ async function typeOf(storage: Storage, name: string): Promise<MediumType> {
 }
 
 function checkSize(storage: Pick<Storage, 'can' | 'label' | 'size'>, type: MediumType): void {
-  // Whoever names the format may have a disk of 0 bytes. An empty stream is what a program leaves that failed.
+  // A caller that names the format may have a disk of 0 bytes. An empty stream is what a program leaves that failed.
   if (storage.size === 0 && !storage.can.random) {
     throw new ImageError('invalid-format', 'The file is empty: it does not contain a disk', { path: storage.label });
   }

@@ -22,7 +22,7 @@ export const TYPE = { dynamic: 1, fixed: 2 } as const;
 export const HEADER = struct('little', 1024, {
   signature: u32(0x00),
   version: u32(0x04),
-  blockCount: size64(0x08), // the file has at most so many, metadata included
+  blockCount: size64(0x08), // the file has at most this many, metadata included
   unclean: u8(0x10),
   type: u32(0x11),
   rootAddress: size64(0x15),

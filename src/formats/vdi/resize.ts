@@ -106,7 +106,7 @@ async function lookAtMap(
       if (entry >= ENTRY_ZERO) return;
       if (index === lastIndex) lastSlot = entry;
       slotsEnd = Math.max(slotsEnd, entry + 1);
-      // The map may be longer than the disk: nobody sees what stands there.
+      // The map may be longer than the disk: the rest is never read.
       if (index > lastIndex) return;
       if (index >= blockCount) lost++;
       else if (entry < displaced) movers.push({ index, slot: entry });

@@ -84,7 +84,7 @@ async function withFile<T>(name: string, use: (fd: number) => Promise<T>): Promi
 async function asNewWithin(fd: number, name: string, sources: readonly FileAttributes[]): Promise<string[]> {
   const made = await attributesOf(fd);
   const mode = limitedMode(usualMode(name), made.group, sources);
-  // Whoever the directory's access list names was not asked about the sources.
+  // The directory's access list may name users without access to the sources.
   if ((mode & READ_BY_OTHERS) === 0) dropAccessList(fd, made);
   await calls.fchmod(fd, mode);
   return [];

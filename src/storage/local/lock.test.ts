@@ -337,7 +337,7 @@ describe('with lock files', () => {
     expect(names().filter((name) => name.includes('lock'))).toEqual([]);
   });
 
-  it('are not made for a file that nobody knows yet', async () => {
+  it('are not made for a file that is not published yet', async () => {
     const storage = await files.create(join(folder, '.new'), { private: true });
     opened.push(storage);
     await storage.lock('exclusive');

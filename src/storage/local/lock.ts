@@ -178,7 +178,7 @@ export class FileLock {
 
   async #takeLockFile(mode: LockMode, how: LockOptions): Promise<void> {
     const { name, kind } = this.#target;
-    // Beside a device nothing can be put, and a file that nobody else knows needs none.
+    // Beside a device nothing can be put, and a file unknown to others needs none.
     if (name === undefined || kind === 'device' || this.#file !== null) return;
     if (mode === 'shared') return this.#refuseLockFile(mode, how);
     const found = await LockFile.take(name, { mode, shareable: how.shareable === true });

@@ -60,7 +60,7 @@ describe('stdinSpool', () => {
     await storage.close();
   });
 
-  it('ends when it is told to, though nobody sends anything', async () => {
+  it('ends when it is aborted, though no data arrives', async () => {
     const controller = new AbortController();
     const spooling = stdinSpool(new PassThrough(), { directory, signal: controller.signal });
     controller.abort();

@@ -46,7 +46,7 @@ export async function stdinSpool(stream: Readable, options: SpoolOptions = {}): 
   const label = options.label ?? 'standard input';
   throwIfAborted(signal, `Reading ${label}`);
   const fd = openNameless(options.directory ?? os.tmpdir());
-  // A stream that nobody feeds gives no chunk at which the signal could be looked at.
+  // A stream without a writer gives no chunk at which the signal could be looked at.
   const abort = (): void => void stream.destroy();
   signal?.addEventListener('abort', abort);
   try {
@@ -224,7 +224,7 @@ export class StreamStorage implements Storage {
       return run();
     });
     this.#tail = result;
-    // Whoever waits for this operation learns of the failure; the chain itself needs no second listener.
+    // The caller of this operation receives the failure; the chain itself needs no second listener.
     result.catch(() => {});
     return result;
   }

@@ -250,7 +250,7 @@ async function lookUp(name: string): Promise<NameInfo | null> {
     };
   } catch (error) {
     const code = errorCode(error);
-    // A name that is too long for the file system is nobody's.
+    // A name that is too long for the file system does not exist.
     if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG') return null;
     throw systemError(error, { path: name });
   }

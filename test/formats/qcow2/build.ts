@@ -22,7 +22,7 @@ import { serializeSnapshots } from '../../../src/formats/qcow2/snapshots/snapsho
 export type Cluster =
   | { readonly kind: 'data' | 'compressed'; readonly bytes: Uint8Array }
   | { readonly kind: 'zero' }
-  /** Zero with room of its own, which holds these bytes. */
+  /** Zero with allocated space, which holds these bytes. */
   | { readonly kind: 'zero-allocated'; readonly bytes: Uint8Array }
   /** Only with subclusters: bit masks of those that are data, and zero. */
   | { readonly kind: 'parts'; readonly bytes: Uint8Array; readonly data: number; readonly zero: number };

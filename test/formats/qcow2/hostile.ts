@@ -22,7 +22,7 @@ const EFFECTS: Readonly<Record<string, Effect>> = {
   magic: 'free',
   version: 'free',
   clusterBits: 'free',
-  // Nobody looks at it where there is no backing file.
+  // It is not read where there is no backing file.
   backingLength: 'exact',
   size: 'prefix',
   l1Offset: 'free',
@@ -30,7 +30,7 @@ const EFFECTS: Readonly<Record<string, Effect>> = {
   compatible: 'exact',
   autoclear: 'exact',
   padding: 'exact',
-  // A list that is damaged keeps nobody from the disk.
+  // A damaged list does not prevent access to the disk.
   snapshotCount: 'exact',
 };
 /** In version 2 the header ends before these: there are extensions in their place. */

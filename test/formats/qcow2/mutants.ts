@@ -165,7 +165,7 @@ export const MUTANTS: readonly Mutant[] = [
     mutate: () => images((image) => ({ encoder: tearing(image.encoder ?? null) })),
     suite: (mutation) => {
       const suite = compressedSuite(300, { cluster_size: 1024 }, { seed: 1, ...mutation });
-      // Nobody reads while it runs, so that only a cut shows it.
+      // There are no reads while it runs, so that only a cut shows it.
       return { ...suite, sessions: suite.sessions.slice(0, 1) };
     },
   },

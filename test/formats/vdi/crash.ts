@@ -79,7 +79,7 @@ const ROWS: readonly CrashRow[] = [
 
 const twice = [covered(0), covered(300)];
 const NEEDED: readonly NeededRow[] = [
-  // Flush 2 makes the new modification UUID durable before the first change. In an image without data nobody can
+  // Flush 2 makes the new modification UUID durable before the first change. In an image without data no test can
   // tell: data shows up only with a map, and the count and another new UUID are durable before any map is.
   {
     title: 'a dynamic image',

@@ -250,7 +250,7 @@ function wantedBacking(facts: AmendFacts, values: AmendValues): Names {
     });
   }
   if (format !== null) checkName(facts, BACKING_FORMAT, format, BACKING_FORMAT_MAX);
-  // A guest can write a header of any format into a raw disk: nobody shall have to guess.
+  // A guest can write a header of any format into a raw disk: its format must not be guessed.
   if (format === null && name !== header.backingName) {
     throw new ImageError('invalid-argument', 'The format of the new backing file is missing', {
       ...details,

@@ -244,7 +244,7 @@ describe('amending qcow2 images', () => {
 
   it('names another data file and another backing file', async () => {
     const external = await made({ data_file: 'data.raw' });
-    // It was moved already, and is nobody's business here.
+    // It was moved already, and does not matter here.
     await external.rename('/data.raw', '/other.raw', { replace: false });
     await amend(external, { data_file: 'other.raw' }, { allow: 'none' });
     expect((await headerOf(external)).dataFileName).toBe('other.raw');
@@ -276,7 +276,7 @@ describe('amending qcow2 images', () => {
   it('refuses what the header has no room to become without risk', async () => {
     const provider = await made({ compat: '0.10', cluster_size: 4096 });
     const storage = await provider.open(NAME, 'write');
-    // An extension that nobody knows, from the first sector into the second: version 3 has it 40 bytes further on.
+    // An unknown extension, from the first sector into the second: version 3 has it 40 bytes further on.
     const extension = randomBytes(new Random(1), 8 + 800 + 8);
     const view = new DataView(extension.buffer);
     view.setUint32(0, 0x1234_5678);

@@ -230,7 +230,7 @@ export class Qcow2Bitmaps implements BitmapStore {
         const { granularityBits } = bitmap;
         this.#recorded.set(bitmap.name, { granularityBits, records: isEnabled(bitmap), bits });
       } catch (error) {
-        // A damaged bitmap keeps nobody from writing the disk: it stays marked as of no use.
+        // A damaged bitmap does not prevent writes: it stays marked as of no use.
         if (!isImageError(error) || error.kind !== 'corrupt') throw error;
       }
     }

@@ -137,7 +137,7 @@ const KINDS: readonly [string, Damage, string[], string[], BuildOptions?][] = [
     { snapshot: true },
   ],
   [
-    'a leak beside an extension that nobody knows',
+    'a leak beside an unknown extension',
     (i) => [i.view.setUint32(112, 0x00c0_ffee), setCount(i, at(i.data, 3), 2)],
     ['copied-set', 'count-too-high'],
     ['count-too-high'],

@@ -224,7 +224,7 @@ export class L2Scanner {
     if (missing < SUBCLUSTERS && this.#rules.extended && dataBits >>> missing !== 0) {
       this.#tell(
         'beyond-file',
-        `leads to subclusters behind the end of the file, at ${hex(offset + missing * unit)}`,
+        `leads to subclusters beyond the end of the file, at ${hex(offset + missing * unit)}`,
         false,
       );
       return;
@@ -260,7 +260,7 @@ export class L2Scanner {
   }
 
   #beyond(offset: number): void {
-    this.#tell('beyond-file', `leads to ${hex(offset)}, behind the end of the file`, false);
+    this.#tell('beyond-file', `leads to ${hex(offset)}, beyond the end of the file`, false);
   }
 
   get #where(): { readonly fileOffset: number; readonly guestOffset: number | null } {

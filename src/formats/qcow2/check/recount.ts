@@ -79,7 +79,7 @@ export class Recount {
     }
     await this.#walkSnapshots();
     this.snapshotTableCounted = await this.referTable(header.snapshotsOffset, snapshots.tableBytes, 1);
-    // What nobody knows may have clusters of its own.
+    // Unknown structures may have clusters, too.
     this.incomplete ||= header.extensions.some(({ type }) => !KNOWN_EXTENSIONS.has(type));
     if (header.encryption !== null) await this.referTable(header.encryption.offset, header.encryption.length, 1);
     await this.#walkBitmaps();
@@ -153,7 +153,7 @@ export class Recount {
   }
 
   #beyondEnd(what: string, offset: number, fileOffset: number | null): void {
-    const say = (): string => `${what} lies at ${hex(offset)}, behind the end of the file.`;
+    const say = (): string => `${what} lies at ${hex(offset)}, beyond the end of the file.`;
     this.parts.list.add('corruption', 'beyond-file', say, { fileOffset, repairable: false });
   }
 
@@ -318,7 +318,7 @@ export class Recount {
     const fits = offset + refcountTableClusters * clusterSize - this.parts.storage.size < clusterSize;
     if (!fits || refcountTableClusters === 0) {
       this.structuresMixedUp = true;
-      const say = (): string => 'The image has no refcount table, or it lies behind the end of the file.';
+      const say = (): string => 'The image has no refcount table, or it lies beyond the end of the file.';
       list.add('corruption', 'refcount-table', say, { fileOffset: 48 });
     }
     for (let n = 0; fits && n < refcountTableClusters; n++) overlap(first + n, 'The refcount table');

@@ -78,7 +78,7 @@ export async function recoverDirty(
 async function repair(storage: Storage, first: Survey, options: OperationOptions): Promise<void> {
   await clearAutoclear(storage, first.header);
   await completeTable(storage, first);
-  // What entries refer to when they are set right is counted anew.
+  // What entries refer to when they are repaired is counted again.
   const found = (await mendTables(storage, first, options)) ? await survey(storage, options) : first;
   if (await repairCounts(storage, found, options)) await repairCopied(storage, found, options);
   const { corruptions } = summarize(found.findings.filter(({ repairable }) => !repairable));

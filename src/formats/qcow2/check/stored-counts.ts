@@ -92,7 +92,7 @@ async function readTable(storage: Storage, header: Qcow2Header, list: FindingLis
       const place = high * HIGH + (low - (low & RESERVED_LOW));
       if ((low & RESERVED_LOW) !== 0) bad(index, place, 'refcount-reserved', 'has reserved bits in its table entry');
       else if (place % clusterSize !== 0) bad(index, place, 'refcount-unaligned', 'does not begin at a cluster');
-      else if (place >= storage.size) bad(index, place, 'refcount-outside', 'lies behind the end of the file');
+      else if (place >= storage.size) bad(index, place, 'refcount-outside', 'lies beyond the end of the file');
       else if (!blockClusters.add(place / clusterSize)) bad(index, place, 'refcount-double', 'is there twice');
       else blocks[index] = place;
     }

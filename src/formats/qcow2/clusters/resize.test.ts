@@ -92,7 +92,7 @@ describe('a disk with a data file', () => {
 });
 
 describe('version 2 over a longer backing file', () => {
-  it('grows with zeroes of its own, which hide what stands there', async () => {
+  it('grows with allocated zeroes, which hide the data below', async () => {
     const provider = new MemoryProvider();
     await createImage({ provider, name: '/base.raw' }, { size: 4 * SIZE, format: 'raw' });
     {

@@ -100,7 +100,7 @@ describe('compressed clusters', () => {
     expect(kinds).toEqual([false, true, false]);
   });
 
-  it('are not to be had where data lies in a file of its own, nor in other formats', async () => {
+  it('are not available with an external data file, nor in other formats', async () => {
     const provider = await made({ data_file: 'data.raw' });
     {
       await using disk = await open(provider);

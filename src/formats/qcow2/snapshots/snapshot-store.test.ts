@@ -110,7 +110,7 @@ describe('internal snapshots', () => {
     expect((await disk.images[0]?.info.snapshots)?.length).toBe(2);
   });
 
-  it('refuse names that are taken, or that nobody could type', async () => {
+  it('refuse names that are taken, or that cannot be typed', async () => {
     const { place } = await newImage();
     await using disk = await Disk.open(place, write);
     await disk.snapshots.create('first');
@@ -243,7 +243,7 @@ describe('internal snapshots', () => {
     await expectKind(() => other.snapshots.list, 'unsupported');
   });
 
-  it('are not to be had when the tree is damaged: such an image is not written', async () => {
+  it('are refused when the tree is damaged: such an image is not written', async () => {
     const recipe: Recipe = {
       clusterBits: 12,
       size: 24 * 4096,

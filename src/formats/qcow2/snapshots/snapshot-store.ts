@@ -204,7 +204,7 @@ export class Qcow2Snapshots implements SnapshotStore {
         hint: 'Remove the bitmaps first.',
       });
     }
-    // Without a size of its own a snapshot has that of the disk.
+    // Without a stored size a snapshot has that of the disk.
     if (snapshots.every(({ extra }) => extra.length >= SNAPSHOT_EXTRA_3)) return;
     throw new ImageError('unsupported', 'The snapshot has another disk size, and other snapshots do not store theirs', {
       ...details,
