@@ -5,9 +5,9 @@ import { type Environment, type Resolved, resolve } from '../disk/open/environme
 import { checkFormatConfig, checkVariants } from '../disk/open/format-options.ts';
 import { type LockingOptions, locked, takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
-import { keysOfNamed, mainStorage } from '../disk/open/parts.ts';
+import { mainStorage, type PartFile, partFiles } from '../disk/open/parts.ts';
 import type { CreateImageOptions, ImageSource, InspectReport } from '../disk/options.ts';
-import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
+import { ImageError, isImageError, printable, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
 import { ofParent } from '../image/probe.ts';
 import type { FileAttributes, Source } from '../storage/contract.ts';
@@ -141,33 +141,71 @@ async function stageLocked(
   await format.plan?.(create);
   const { force = false, environment } = options;
   const { lock } = environment;
-  const replaces = (): Promise<ReadonlySet<string>> => partsOfOld(source, environment, how.keep);
+  const old = force ? await partsOfOld(source, environment, how.keep) : [];
+  const replaces = async (): Promise<ReadonlySet<string>> => new Set(old.map(({ key }) => key));
   const staged = await stageTarget(source, { force, lock, replaces, ...how });
   try {
     if (format.create === undefined) throw new Error('internal: the format was checked');
     const image = await format.create(await staged.create(), create);
-    return { image, format, staged, target: source, warnings };
+    const publish = async (): Promise<readonly string[]> => [
+      ...(await staged.publish()),
+      ...(await leftBehind(source, old)),
+    ];
+    return {
+      image,
+      format,
+      staged: { create: () => staged.create(), publish, discard: () => staged.discard() },
+      target: source,
+      warnings,
+    };
   } catch (error) {
     await staged.discard();
     throw error;
   }
 }
 
-/** Keys of the parts of an image that is replaced. Headers alone are read, whatever `allow` says. */
+/** A part of an image that is replaced. */
+interface OldPart extends PartFile {
+  readonly key: string;
+}
+
+/** Parts of an image that is replaced. Headers alone are read, whatever `allow` says. */
 async function partsOfOld(
   source: Source,
   environment: Environment,
   keep: ReadonlySet<string> = new Set(),
-): Promise<ReadonlySet<string>> {
+): Promise<readonly OldPart[]> {
+  if ((await source.provider.lookUp(source.name))?.kind !== 'file') return [];
   try {
     const own = environment.with({ allow: 'none' });
     const old = await openImage(source, { environment: own, mode: 'read', infoOnly: true });
-    const keys = await keysOfNamed(old, 'part').finally(() => old.image.close());
-    return new Set(keys.filter((key) => !keep.has(key)));
+    const files = partFiles(old);
+    await old.image.close();
+    const found: OldPart[] = [];
+    for (const part of files) {
+      const key = (await source.provider.lookUp(part.file))?.key;
+      if (key !== undefined && !keep.has(key)) found.push({ ...part, key });
+    }
+    return found;
   } catch (error) {
-    if (isImageError(error) && error.kind !== 'aborted') return new Set();
+    if (isImageError(error) && error.kind !== 'aborted') return [];
     throw error;
   }
+}
+
+/**
+ * A warning for each part of the replaced image that the new one does not use. It stays: an image can name any file, and
+ * permission to replace the image does not include others.
+ */
+async function leftBehind({ provider, name }: Source, old: readonly OldPart[]): Promise<string[]> {
+  const left: string[] = [];
+  for (const { file, role, key } of old) {
+    if ((await provider.lookUp(file))?.key !== key) continue;
+    left.push(
+      `${printable(file)} (${role}) belonged to the ${name} that was replaced, and is left: delete it if nothing needs it.`,
+    );
+  }
+  return left;
 }
 
 async function createOptions(

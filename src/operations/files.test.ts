@@ -206,6 +206,20 @@ describe('an image of several files', () => {
     return removed;
   }
 
+  it('that is replaced by force names the part that the new image does not use', async () => {
+    const provider = new MemoryProvider();
+    await make(provider, '/a.qcow2', { config: { data_file: 'a.data' } });
+    const wanted = { size: SIZE, force: true };
+    // The same part again: it is replaced, and nothing is left.
+    const same = await createImage(at(provider, '/a.qcow2'), { ...wanted, config: { data_file: 'a.data' } });
+    expect(same.warnings).toEqual([]);
+    const { warnings } = await createImage(at(provider, '/a.qcow2'), wanted);
+    expect(warnings).toEqual([
+      '/a.data (external data file) belonged to the /a.qcow2 that was replaced, and is left: delete it if nothing needs it.',
+    ]);
+    expect(await namesIn(provider)).toEqual(['/a.data', '/a.qcow2']);
+  });
+
   it.each([0, 1, 2])('can be deleted again when %i of its files are gone', async (cut) => {
     const provider = new MemoryProvider();
     await make(provider, '/a.qcow2', { config: { data_file: 'a.data' } });
