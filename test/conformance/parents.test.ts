@@ -348,6 +348,11 @@ describe.each([
 
   it('nothing is taken where no name leads anywhere', async () => {
     const provider = await family({}, ['one', 'two']);
-    await expect(open(provider)).rejects.toMatchObject({ kind: 'not-found', context: { path: '/box/one' } });
+    const refusal = {
+      kind: 'not-found',
+      message: expect.stringContaining('/box/one, /box/two'),
+      context: { field: 'parent' },
+    };
+    await expect(open(provider)).rejects.toMatchObject(refusal);
   });
 });
