@@ -4,11 +4,17 @@ import { FORMATS } from '../../src/formats/index.ts';
 import { RECOGNISED } from '../../src/formats/recognised/index.ts';
 import type { Config } from '../../src/image/contract.ts';
 import type { FormatKit } from '../formats/kit.ts';
+import { TOYS } from '../formats/toys/registry.ts';
 
 const readable = FORMATS.filter((format) => format.capabilities.read && !RECOGNISED.includes(format));
 
 /** In the order of the registry. A format without a kit fails every suite. */
 export const KITS: readonly FormatKit[] = await Promise.all(readable.map(({ name }) => loadKit(name)));
+
+/** The kits of the toys, for the suites that take a registry. */
+export const TOY_KITS: readonly FormatKit[] = await Promise.all(
+  TOYS.map(({ name }) => loadKit(name, '../formats/toys')),
+);
 
 /** The kit of one format. */
 export function kitOf(name: string): FormatKit {
@@ -22,8 +28,8 @@ export function unitsOf(name: string, bytes: number): Config {
   return KITS.find(({ format }) => format === name)?.units?.(bytes) ?? {};
 }
 
-async function loadKit(name: string): Promise<FormatKit> {
-  const { kit }: { readonly kit: FormatKit } = await import(`../formats/${name}.ts`);
-  if (kit.format !== name) throw new Error(`test/formats/${name}.ts is the kit of ${kit.format}`);
+async function loadKit(name: string, folder = '../formats'): Promise<FormatKit> {
+  const { kit }: { readonly kit: FormatKit } = await import(`${folder}/${name}.ts`);
+  if (kit.format !== name) throw new Error(`${folder}/${name}.ts is the kit of ${kit.format}`);
   return kit;
 }

@@ -8,7 +8,8 @@ import { LIMITS } from '../../src/limits.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { runCli } from '../cli/run-cli.ts';
-import { bundle, DESCRIPTOR, net, SERVERS, withToys } from './toys.ts';
+import { bundle, DESCRIPTOR, net, SERVERS } from '../formats/toys/formats.ts';
+import { withToys } from '../formats/toys/registry.ts';
 
 const PART = 64 * 1024;
 const registry = withToys();

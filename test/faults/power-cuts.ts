@@ -1,10 +1,10 @@
 /**
- * Every format that can be written through power cuts, by its kit: what the promise says holds in every state, every
+ * Every format that can be written through power cuts, the toys too, by its kit: what the promise says holds in every state, every
  * flush that a workload needs is missed when it is left out, and mutants of the code are caught.
  */
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { checkCrashRun, recordCrashRun, runCrashSuite, unmissedFlushes } from '../../src/testing/index.ts';
-import { KITS } from '../conformance/kits.ts';
+import { KITS, TOY_KITS } from '../conformance/kits.ts';
 import { rounds } from '../conformance/random.ts';
 import type { CrashKit, CrashRow, Mutation } from '../formats/crash-kit.ts';
 import { commonCrashes } from './common-crashes.ts';
@@ -15,7 +15,10 @@ const SHARES = 2;
 /** The formats of one share that can be written. */
 async function crashKits(share: number): Promise<{ readonly format: string; readonly kit: CrashKit }[]> {
   const kits = await Promise.all(
-    KITS.map(async ({ format, crash }) => ({ format, kit: (await crash?.()) ?? commonCrashes(format) })),
+    [...KITS, ...TOY_KITS].map(async ({ format, crash }) => ({
+      format,
+      kit: (await crash?.()) ?? commonCrashes(format),
+    })),
   );
   return kits.flatMap(({ format, kit }, index) => (kit === null || index % SHARES !== share ? [] : [{ format, kit }]));
 }

@@ -25,6 +25,8 @@ export interface FormatKit {
   readonly sized?: readonly MakeWay[];
   /** Ways whose targets are measured before a conversion, beside the variants. */
   readonly measured?: readonly MakeWay[];
+  /** The reason why no image of the format can be created and written. Left out: the conformance cases run. */
+  readonly conformance?: { readonly without: string };
   /** Images that other programs made; or the reason why none lie in `test/golden/`. */
   readonly golden: GoldenKit | { readonly without: string };
   /** Files that are wrong on purpose; or the reason why none of this format can be. */

@@ -13,10 +13,10 @@ import {
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { crashStates, FaultProvider, RecordingProvider } from '../../src/testing/index.ts';
-import { withHalves } from './halves.ts';
+import { withToys } from '../formats/toys/registry.ts';
 
 const SIZE = 512 * 1024;
-const registry = withHalves();
+const registry = withToys();
 
 interface Kind {
   readonly title: string;

@@ -2,15 +2,15 @@
  * A toy format of several files: a text that names two more, which hold the first and the second half of the disk. They are
  * named after it, `disk-1.half` and `disk-2.half` for `disk.halves`.
  */
-import { ImageError } from '../../src/errors.ts';
-import { defaultRegistry } from '../../src/formats/index.ts';
-import type { Image, ImagePart, Mapping, SealedMetadata } from '../../src/image/contract.ts';
-import { defineFormat } from '../../src/image/define-format.ts';
-import { filesOfNew, type ImageFiles, mainFile } from '../../src/image/files.ts';
-import { plainInfo } from '../../src/image/plain-info.ts';
-import type { OpenMode, Storage } from '../../src/storage/contract.ts';
+import { ImageError } from '../../../src/errors.ts';
+import type { Image, ImagePart, Mapping, SealedMetadata } from '../../../src/image/contract.ts';
+import { defineFormat } from '../../../src/image/define-format.ts';
+import { filesOfNew, type ImageFiles, mainFile } from '../../../src/image/files.ts';
+import { plainInfo } from '../../../src/image/plain-info.ts';
+import type { OpenMode, Storage } from '../../../src/storage/contract.ts';
 
 const MAGIC = 'HALVES\n';
+const SECTOR = 512;
 const LONGEST = 4096;
 const ROLE = 'half of the disk';
 const NOTHING: SealedMetadata = { stage: [], root: [], publish: [] };
@@ -25,14 +25,18 @@ export const halves = defineFormat({
     new TextDecoder().decode(head.subarray(0, MAGIC.length)) === MAGIC
       ? { match: 'yes', reason: 'it begins with HALVES', type: 'hdd' }
       : { match: 'no', reason: 'it does not begin with HALVES' },
-  open: (files, { mode, withoutData, infoOnly }) => openHalves(files, mode, withoutData !== true && infoOnly !== true),
+  open: (files, { mode, withoutData }) => openHalves(files, mode, withoutData !== true),
   async create(files, { size }) {
+    if (!Number.isSafeInteger(size) || size < 2 * SECTOR || size % SECTOR !== 0) {
+      throw new ImageError('invalid-argument', 'The disk size is not valid', { path: files.name, found: size });
+    }
+    const first = SECTOR * Math.floor(size / SECTOR / 2);
     const base = (files.name.split('/').at(-1) ?? '').replace(/\.[^.]*$/, '');
     const names = [1, 2].map((number) => `${base}-${number}.half`);
     const parts = new Map<string, Storage>();
     for (const name of names) parts.set(name, await files.part(name));
-    for (const part of parts.values()) {
-      await part.resize(size / 2);
+    for (const [index, part] of [...parts.values()].entries()) {
+      await part.resize(index === 0 ? first : size - first);
       await part.flush();
     }
     await writeText(files.main, names);
@@ -40,13 +44,6 @@ export const halves = defineFormat({
   },
   plan: ({ size }) => ({ virtualSize: size, preallocates: 0 }),
 });
-
-/** The default formats, and the toy. */
-export function withHalves() {
-  const registry = defaultRegistry();
-  registry.register(halves);
-  return registry;
-}
 
 async function writeText(main: Storage, names: readonly string[]): Promise<void> {
   const bytes = new TextEncoder().encode(`${MAGIC}${names.join('\n')}\n`);

@@ -2,15 +2,14 @@
  * Toy formats whose images are not one file: a bundle, which is a directory with a descriptor and parts in it, and a
  * configuration, which names a disk of a server that this process plays.
  */
-import { ImageError } from '../../src/errors.ts';
-import { defaultRegistry } from '../../src/formats/index.ts';
-import type { Image, ImageInfo, ImagePart, Mapping, SealedMetadata } from '../../src/image/contract.ts';
-import { defineFormat } from '../../src/image/define-format.ts';
-import type { ImageFiles } from '../../src/image/files.ts';
-import type { Finding } from '../../src/image/findings.ts';
-import { plainInfo } from '../../src/image/plain-info.ts';
-import type { OpenMode, Storage } from '../../src/storage/contract.ts';
-import type { MemoryProvider } from '../../src/storage/memory.ts';
+import { ImageError } from '../../../src/errors.ts';
+import type { Image, ImageInfo, ImagePart, Mapping, SealedMetadata } from '../../../src/image/contract.ts';
+import { defineFormat } from '../../../src/image/define-format.ts';
+import type { ImageFiles } from '../../../src/image/files.ts';
+import type { Finding } from '../../../src/image/findings.ts';
+import { plainInfo } from '../../../src/image/plain-info.ts';
+import type { OpenMode, Storage } from '../../../src/storage/contract.ts';
+import type { MemoryProvider } from '../../../src/storage/memory.ts';
 
 const NOTHING: SealedMetadata = { stage: [], root: [], publish: [] };
 /** The descriptor of a bundle: its parts, a name a line. */
@@ -179,10 +178,3 @@ export const net = defineFormat({
     return storage === undefined ? [finding('corruption', 'gone', 'The server is gone', false)] : [];
   },
 });
-
-/** The default formats, and the toys. */
-export function withToys() {
-  const registry = defaultRegistry();
-  for (const format of [bundle, net]) registry.register(format);
-  return registry;
-}
