@@ -12,9 +12,7 @@ const readable = FORMATS.filter((format) => format.capabilities.read && !RECOGNI
 export const KITS: readonly FormatKit[] = await Promise.all(readable.map(({ name }) => loadKit(name)));
 
 /** The kits of the toys, for the suites that take a registry. */
-export const TOY_KITS: readonly FormatKit[] = await Promise.all(
-  TOYS.map(({ name }) => loadKit(name, '../formats/toys')),
-);
+export const TOY_KITS: readonly FormatKit[] = await Promise.all(TOYS.map(({ name }) => loadToy(name)));
 
 /** The kit of one format. */
 export function kitOf(name: string): FormatKit {
@@ -28,8 +26,20 @@ export function unitsOf(name: string, bytes: number): Config {
   return KITS.find(({ format }) => format === name)?.units?.(bytes) ?? {};
 }
 
-async function loadKit(name: string, folder = '../formats'): Promise<FormatKit> {
-  const { kit }: { readonly kit: FormatKit } = await import(`${folder}/${name}.ts`);
-  if (kit.format !== name) throw new Error(`${folder}/${name}.ts is the kit of ${kit.format}`);
+interface KitModule {
+  readonly kit: FormatKit;
+}
+
+/** The templates stand in the code as they are, since the bundle of the fuzzer takes the files that match them. */
+async function loadKit(name: string): Promise<FormatKit> {
+  return checked(name, await import(`../formats/${name}.ts`));
+}
+
+async function loadToy(name: string): Promise<FormatKit> {
+  return checked(name, await import(`../formats/toys/${name}.ts`));
+}
+
+function checked(name: string, { kit }: KitModule): FormatKit {
+  if (kit.format !== name) throw new Error(`the kit ${name} is that of ${kit.format}`);
   return kit;
 }
