@@ -4,23 +4,25 @@
  */
 import { describe, expect, it } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { FORMATS } from '../../src/formats/index.ts';
 import { convert } from '../../src/operations/convert.ts';
 import { inspect } from '../../src/operations/inspect.ts';
 import { openDisk } from '../../src/operations/open.ts';
 import { Random } from '../../src/testing/random.ts';
+import { withToys } from '../formats/toys/registry.ts';
 import { expectedContent } from '../golden/content.ts';
 import type { Sample } from '../hostile/descriptor.ts';
+import { filesOf } from '../hostile/sample-files.ts';
 import { expectSameBytes } from './expect-bytes.ts';
 import { expectKind } from './expect-kind.ts';
-import { KITS } from './kits.ts';
+import { KITS, TOY_KITS } from './kits.ts';
 import { rounds } from './random.ts';
 import { type Place, STORAGE_KINDS } from './storages.ts';
 
+const registry = withToys();
 const MOST = 16 * 1024 * 1024;
 
 const ALL = await Promise.all(
-  KITS.map(async ({ format, hostile, unlinked }) => {
+  [...KITS, ...TOY_KITS].map(async ({ format, hostile, unlinked }) => {
     const linked = 'without' in hostile ? [] : await hostile.samples();
     const whole = (sample: Sample): boolean => sample.virtualSize <= MOST;
     return { format, linked: linked.filter(whole), unlinked: unlinked?.() ?? [] };
@@ -28,15 +30,16 @@ const ALL = await Promise.all(
 );
 
 describe.each(ALL.filter(({ linked }) => linked.length > 0))('$format', ({ format, linked, unlinked }) => {
-  const written = FORMATS.find(({ name }) => name === format)?.capabilities.write === true;
+  const written = registry.find(format).capabilities.write;
 
   describe.each(STORAGE_KINDS)('over $name', (kind) => {
     const withSample = async (sample: Sample, work: (place: Place, image: string) => Promise<void>): Promise<void> => {
       const place = await kind.make();
       try {
         const image = place.path('image');
-        for (const { name, bytes } of [{ name: image, bytes: sample.bytes }, ...sample.beside]) {
-          const storage = await place.provider.create(name === image ? name : place.path(name));
+        if (sample.bytes === null) await place.makeDirectory?.(image);
+        for (const { name, bytes } of filesOf(sample, image)) {
+          const storage = await place.provider.create(name);
           await storage.write(0, bytes);
           await storage.close();
         }
@@ -49,9 +52,9 @@ describe.each(ALL.filter(({ linked }) => linked.length > 0))('$format', ({ forma
     it.each(linked)('$name: is recognised, and reads as it should', (sample) =>
       withSample(sample, async ({ provider }, name) => {
         const source = { provider, name };
-        const report = await inspect(source);
+        const report = await inspect(source, { registry });
         expect(report).toMatchObject({ format, virtualSize: sample.virtualSize });
-        await using disk = await openDisk(source, { allow: ['same-directory'] });
+        await using disk = await openDisk(source, { registry, allow: ['same-directory'] });
         await expectContent(disk, sample);
       }),
     );

@@ -1,5 +1,5 @@
 /** The storage providers that every conformance scenario runs over. A test finds providers that are missing here. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { StorageProvider } from '../../src/storage/contract.ts';
@@ -11,6 +11,8 @@ export interface Place {
   readonly provider: StorageProvider;
   /** A full name in that place. */
   path(name: string): string;
+  /** Makes a directory, by its full name. Left out: one is there by what it has in it. */
+  makeDirectory?(name: string): Promise<void>;
   dispose(): Promise<void>;
 }
 
@@ -39,6 +41,7 @@ export const STORAGE_KINDS: readonly StorageKind[] = [
       return {
         provider: localFiles(),
         path: (name) => join(directory, name),
+        makeDirectory: (name) => mkdir(name),
         dispose: () => rm(directory, { recursive: true, force: true }),
       };
     },

@@ -13,6 +13,7 @@ import { expectSameBytes } from '../conformance/expect-bytes.ts';
 import { oneIn, randomBytes, rounds } from '../conformance/random.ts';
 import type { Sample, SampleFile } from '../hostile/descriptor.ts';
 import { type Mutation, mutationsOf } from '../hostile/mutations.ts';
+import { mainOf } from '../hostile/sample-files.ts';
 import { hostileKits } from '../hostile/suite.ts';
 
 const SECTOR = 512;
@@ -94,7 +95,8 @@ async function made(samples: () => Promise<readonly Sample[]>): Promise<Sample[]
 
 /** The image cut off and with changed tables, and with each file beside it cut off. */
 function casesOf(sample: Sample): Case[] {
-  const { anatomy, bytes, beside, format, every } = sample;
+  const { anatomy, beside, format, every } = sample;
+  const bytes = mainOf(sample);
   const isTable = ({ title }: Mutation): boolean => anatomy.tables.some(({ name }) => title.startsWith(`${name}: `));
   const all = [...mutationsOf(sample, AMOUNT)];
   const picked = [
@@ -128,7 +130,7 @@ function fileOf({ format }: Sample, bytes: Uint8Array): SampleFile {
 
 /** A child with some data. */
 async function aboveOf(sample: Sample): Promise<SampleFile> {
-  const parent = fileOf(sample, sample.bytes);
+  const parent = fileOf(sample, mainOf(sample));
   const provider = await holding([parent]);
   const child = { provider, name: `${BOX}/above.qcow2` };
   const config = { cluster_size: SECTOR };

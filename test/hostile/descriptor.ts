@@ -53,6 +53,8 @@ export interface Anatomy {
    * says that what is missing at the end of a file reads zero. Left out: there are none.
    */
   readonly lost?: (size: number) => readonly Range[];
+  /** Effect of another length of the file. Left out: `same`. */
+  readonly length?: Effect;
 }
 
 /** A file that the image needs, or one that it must not touch. */
@@ -61,13 +63,22 @@ export interface SampleFile {
   readonly bytes: Uint8Array;
 }
 
+/** A further file of the image itself: an extent, a track, a part of a bundle. */
+export interface SamplePart extends SampleFile {
+  readonly anatomy: Anatomy;
+}
+
 /** A sound image to begin with. */
 export interface Sample {
   readonly name: string;
   readonly format: string;
-  readonly bytes: Uint8Array;
+  /** Null: the image is a directory, which holds the parts. */
+  readonly bytes: Uint8Array | null;
+  /** Further files, each of them changed in turn: in a directory that is an image, or beside a file called `image`. */
+  readonly parts?: readonly SamplePart[];
   /** Its parents and whatever else lies beside it. */
   readonly beside: readonly SampleFile[];
+  /** Of the main file. */
   readonly anatomy: Anatomy;
   readonly virtualSize: number;
   /** Content of the disk: of all of it, or by the rule of the golden images. */
@@ -80,13 +91,20 @@ export interface Sample {
   readonly differencing: boolean;
 }
 
+/** A sample that is a file, with others or without. */
+export interface FileSample extends Sample {
+  readonly bytes: Uint8Array;
+}
+
 /** The hostile part of a format's kit. */
-export interface HostileKit {
-  samples(): Promise<readonly Sample[]>;
+export interface HostileKit<S extends Sample = Sample> {
+  samples(): Promise<readonly S[]>;
   /** Images whose tables are as long as they get in a file that is nearly all hole: cheap to send, costly to believe. */
   hollow(): readonly BaseImage[];
   /** Steps of `examine.ts` that some file must reach, beside those of all formats. */
   readonly reaches?: readonly string[];
+  /** Files that differ, at least, in the usual run. Left out: 1000. */
+  readonly atLeast?: number;
   /** Count of each unit of a file, by number: a repair must not lower counts that it cannot verify. */
   counts?(storage: Storage): Promise<ReadonlyMap<number, number>>;
 }

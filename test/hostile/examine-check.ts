@@ -1,8 +1,8 @@
 /** Checking and repairing a copy, for formats that can. */
 import type { Format } from '../../src/image/contract.ts';
 import type { Finding } from '../../src/image/findings.ts';
-import { checkWith, repairWith } from '../../src/testing/format-files.ts';
 import type { Notes } from './notes.ts';
+import { checkFiles, repairFiles } from './sample-files.ts';
 import type { WatchedProvider } from './watched-provider.ts';
 
 export interface CheckImage {
@@ -19,7 +19,7 @@ export async function checkImage({ notes, source, format }: CheckImage): Promise
   if (!format.capabilities.check) return undefined;
   const found = await notes.step('check', async () => {
     if (format.check === undefined) throw new Error('the format says that it can check, and cannot');
-    return checkWith(format, source);
+    return checkFiles(format, source);
   });
   if (source.provider.opened.some((name) => name.startsWith('+'))) notes.finding('a check opened a file for writing');
   if ((found?.length ?? 0) > FINDINGS) notes.finding(`a check found ${found?.length} things`);
@@ -31,10 +31,10 @@ export async function repairImage({ notes, source, format }: CheckImage): Promis
   if (!format.capabilities.repair) return;
   const repaired = await notes.step('repair', async () => {
     if (format.repair === undefined) throw new Error('the format says that it can repair, and cannot');
-    return repairWith(format, source);
+    return repairFiles(format, source);
   });
   if (repaired === undefined || format.check === undefined) return;
-  const left = await notes.step('check again', () => checkWith(format, source));
+  const left = await notes.step('check again', () => checkFiles(format, source));
   if (left === undefined) return notes.finding('the image cannot be checked any more after a repair');
   const still = left.filter((one) => one.repairable).map(({ code }) => code);
   if (still.length > 0) notes.finding(`after a repair there is still ${[...new Set(still)].join(', ')}`);

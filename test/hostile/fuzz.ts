@@ -12,6 +12,7 @@ import { Corpus, mutated, nameOf } from './corpus.ts';
 import type { Sample } from './descriptor.ts';
 import { type CaseResult, Pool } from './pool.ts';
 import type { BaseImage, HostileCase } from './protocol.ts';
+import { mainOf } from './sample-files.ts';
 import { baseOf, type HostileFormat, hostileKits } from './suite.ts';
 
 const USAGE = 'usage: npm run fuzz -- --format NAME [--seconds N] [--seed S] | --format NAME --replay FILE';
@@ -117,7 +118,7 @@ class Fuzzer {
 
   async run(): Promise<number> {
     const { descriptor, seconds, seed } = this.#wishes;
-    for (const { bytes } of this.#samples) this.#corpus.add(bytes);
+    for (const sample of this.#samples) this.#corpus.add(mainOf(sample));
     console.log(`fuzzing ${descriptor.format} for ${seconds} s, seed ${seed}, corpus ${this.#corpus.size}`);
     this.#started = performance.now();
     this.#said = this.#started;

@@ -1,8 +1,9 @@
 /** Files that are wrong on purpose: each ends in an `ImageError` or in right data, in time, and opens nothing else. */
 import { availableParallelism } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { FORMATS } from '../../src/formats/index.ts';
+import { KITS, TOY_KITS } from '../conformance/kits.ts';
 import { rounds } from '../conformance/random.ts';
+import { withToys } from '../formats/toys/registry.ts';
 import { bundleChild } from './bundle.ts';
 import type { Sample } from './descriptor.ts';
 import { type Amount, mutationsOf } from './mutations.ts';
@@ -13,59 +14,70 @@ import { baseOf, hostileKits } from './suite.ts';
 
 const AMOUNT = { entries: rounds(6, 64), flips: rounds(60, 3000), swaps: rounds(0, 1) === 1, seed: 1 };
 
-describe.each(hostileKits())('$format', ({ format, samples, hollow, reaches = [] }) => {
-  let pool: Pool;
-  let script: string;
-  let all: readonly Sample[] = [];
-  const distinct = new Set<string>();
+describe.each(hostileKits([...KITS, ...TOY_KITS]))(
+  '$format',
+  ({ format, samples, hollow, reaches = [], atLeast = 1000 }) => {
+    let pool: Pool;
+    let script: string;
+    let all: readonly Sample[] = [];
+    const distinct = new Set<string>();
 
-  beforeAll(async () => {
-    [script, all] = await Promise.all([bundleChild(), samples()]);
-    pool = new Pool({ script, children: Math.min(availableParallelism(), 2) });
-    for (const sample of all) pool.addBase(baseOf(sample));
-  });
-  afterAll(() => pool.close());
+    beforeAll(async () => {
+      [script, all] = await Promise.all([bundleChild(), samples()]);
+      pool = new Pool({ script, children: Math.min(availableParallelism(), 2) });
+      for (const sample of all) pool.addBase(baseOf(sample));
+    });
+    afterAll(() => pool.close());
 
-  it('ends in an ImageError or in right data, whatever a file says', { timeout: 3_600_000 }, async () => {
-    const wrong: string[] = [];
-    const seen = new Set<string>();
-    await pool.run(casesOf(format, all, distinct), ({ work, findings, steps }) => {
-      for (const step of steps) seen.add(step);
-      if (findings.length > 0) wrong.push(`${work.base}: ${work.title}\n  ${findings.join('\n  ')}`);
+    it('ends in an ImageError or in right data, whatever a file says', { timeout: 3_600_000 }, async () => {
+      const wrong: string[] = [];
+      const seen = new Set<string>();
+      await pool.run(casesOf(format, all, distinct), ({ work, findings, steps }) => {
+        for (const step of steps) seen.add(step);
+        if (findings.length > 0) wrong.push(`${work.base}: ${work.title}\n  ${findings.join('\n  ')}`);
+      });
+      expect(wrong.slice(0, 20).join('\n'), `${wrong.length} of ${distinct.size} files`).toBe('');
+      // Both ends are met, or something is wrong with the suite.
+      const written = withToys().find(format).capabilities.write ? 'write:ok' : 'write open:read-only';
+      expect([...seen]).toEqual(
+        expect.arrayContaining(['named open:ok', written, 'named open:invalid-format', ...reaches]),
+      );
+      expect(distinct.size).toBeGreaterThanOrEqual(atLeast);
     });
-    expect(wrong.slice(0, 20).join('\n'), `${wrong.length} of ${distinct.size} files`).toBe('');
-    // Both ends are met, or something is wrong with the suite.
-    const written = FORMATS.find(({ name }) => name === format)?.capabilities.write
-      ? 'write:ok'
-      : 'write open:read-only';
-    expect([...seen]).toEqual(
-      expect.arrayContaining(['named open:ok', written, 'named open:invalid-format', ...reaches]),
-    );
-    expect(distinct.size).toBeGreaterThanOrEqual(1000);
-  });
 
-  it('takes no more time and memory for long tables that are holes', { timeout: 120_000 }, async () => {
-    const wrong: string[] = [];
-    // Every operation may look at the whole table, so time follows its length; memory must not.
-    const slow = new Pool({ script, children: 2, milliseconds: 20_000 });
-    const expectation = { opens: false, unchanged: [], sameSize: false };
-    const cases = hollow().map((base) => {
-      slow.addBase(base);
-      return { title: 'hollow', base: base.name, format, edits: [], size: base.image.size, expect: expectation };
+    it('takes no more time and memory for long tables that are holes', { timeout: 120_000 }, async () => {
+      const wrong: string[] = [];
+      // Every operation may look at the whole table, so time follows its length; memory must not.
+      const slow = new Pool({ script, children: 2, milliseconds: 20_000 });
+      const expectation = { opens: false, unchanged: [], sameSize: false };
+      const cases = hollow().map((base) => {
+        slow.addBase(base);
+        return {
+          title: 'hollow',
+          base: base.name,
+          format,
+          edits: [],
+          size: base.image?.size ?? 0,
+          expect: expectation,
+        };
+      });
+      await slow.run(cases, ({ work, findings, steps }) => {
+        if (findings.length > 0) wrong.push(`${work.base}: ${findings.join('\n')} after ${steps.join(' ')}`);
+      });
+      await slow.close();
+      expect(wrong.join('\n')).toBe('');
     });
-    await slow.run(cases, ({ work, findings, steps }) => {
-      if (findings.length > 0) wrong.push(`${work.base}: ${findings.join('\n')} after ${steps.join(' ')}`);
-    });
-    await slow.close();
-    expect(wrong.join('\n')).toBe('');
-  });
-});
+  },
+);
 
 function* casesOf(format: string, samples: readonly Sample[], distinct: Set<string>): Generator<HostileCase> {
   for (const sample of samples) {
-    const hasher = new FileHasher(sample.bytes);
+    const hashers = new Map<string | null, FileHasher>();
+    if (sample.bytes !== null) hashers.set(null, new FileHasher(sample.bytes));
+    for (const { name, bytes } of sample.parts ?? []) hashers.set(name, new FileHasher(bytes));
     for (const mutation of mutationsOf(sample, amountFor(sample))) {
-      const hash = hasher.hash(mutation.edits, mutation.size);
+      const { file, edits, size } = mutation;
+      const hash = `${file ?? ''} ${hashers.get(file)?.hash(edits, size)}`;
       if (distinct.has(hash)) continue;
       distinct.add(hash);
       yield { ...mutation, base: sample.name, format };

@@ -10,6 +10,8 @@ import type { Expectation, Piece, Range } from './protocol.ts';
 /** One way to be wrong. */
 export interface Mutation {
   readonly title: string;
+  /** The part that is changed, by its name; null: the main file. */
+  readonly file: string | null;
   readonly edits: readonly Piece[];
   readonly size: number;
   readonly expect: Expectation;
@@ -28,46 +30,65 @@ export interface Amount {
   readonly seed: number;
 }
 
+/** A file of a sample, to be changed. */
+interface Target extends Pick<Sample, 'anatomy' | 'virtualSize'> {
+  readonly file: string | null;
+  readonly bytes: Uint8Array;
+}
+
+function targetsOf({ bytes, anatomy, virtualSize, parts = [] }: Sample): Target[] {
+  const main = bytes === null ? [] : [{ file: null, bytes, anatomy, virtualSize }];
+  return [...main, ...parts.map((part) => ({ ...part, file: part.name, virtualSize }))];
+}
+
 /** All mutations of one sample. The first one changes nothing. */
 export function* mutationsOf(sample: Sample, amount: Amount): Generator<Mutation> {
   let number = 0;
-  for (const mutation of allMutations(sample, amount)) if (number++ % amount.every === 0) yield mutation;
+  for (const target of targetsOf(sample)) {
+    for (const mutation of allMutations(target, amount)) if (number++ % amount.every === 0) yield named(mutation);
+  }
 }
 
-function* allMutations(sample: Sample, amount: Amount): Generator<Mutation> {
-  yield edited(sample, 'nothing changed', [], 'exact');
-  for (const place of sample.anatomy.structs) yield* fieldMutations(sample, place, amount);
-  for (const table of sample.anatomy.tables) yield* tableMutations(sample, table, amount);
-  yield* lengthMutations(sample);
-  yield* randomMutations(sample, amount);
+/** Says which file it is, where that is not the main one. */
+function named(mutation: Mutation): Mutation {
+  const { file, title } = mutation;
+  return file === null ? mutation : { ...mutation, title: `${file}: ${title}` };
 }
 
-function* fieldMutations(sample: Sample, place: StructPlace, amount: Amount): Generator<Mutation> {
+function* allMutations(target: Target, amount: Amount): Generator<Mutation> {
+  yield edited(target, 'nothing changed', [], 'exact');
+  for (const place of target.anatomy.structs) yield* fieldMutations(target, place, amount);
+  for (const table of target.anatomy.tables) yield* tableMutations(target, table, amount);
+  yield* lengthMutations(target);
+  yield* randomMutations(target, amount);
+}
+
+function* fieldMutations(target: Target, place: StructPlace, amount: Amount): Generator<Mutation> {
   const all = Object.entries(place.table.fields);
   for (const [name, field] of all) {
     const effect = place.effects[name] ?? 'same';
     const offset = place.offset + field.offset;
-    const values = field.size <= 8 ? numbers(sample, place, field) : blobs(field.size, amount.seed);
+    const values = field.size <= 8 ? numbers(target, place, field) : blobs(field.size, amount.seed);
     const others = all.filter(([, other]) => other.size === field.size && other !== field);
     const copies = amount.swaps || field.size > 8 ? others : others.slice(0, 6);
     for (const [what, bytes] of values) {
-      yield edited(sample, `${place.name} ${name} := ${what}`, [{ offset, bytes }], effect);
+      yield edited(target, `${place.name} ${name} := ${what}`, [{ offset, bytes }], effect);
     }
     for (const [other, { offset: from }] of copies) {
-      const bytes = sample.bytes.slice(place.offset + from, place.offset + from + field.size);
-      yield edited(sample, `${place.name} ${name} := ${other}`, [{ offset, bytes }], effect);
+      const bytes = target.bytes.slice(place.offset + from, place.offset + from + field.size);
+      yield edited(target, `${place.name} ${name} := ${other}`, [{ offset, bytes }], effect);
     }
   }
 }
 
 /** Values for a number of 1, 2, 4 or 8 bytes. */
 function* numbers(
-  sample: Sample,
+  target: Target,
   place: StructPlace,
   field: { readonly offset: number; readonly size: number },
 ): Generator<[string, Uint8Array]> {
-  const present = numberAt(sample.bytes, place.offset + field.offset, field.size, place.littleEndian);
-  const fileSize = BigInt(sample.bytes.length);
+  const present = numberAt(target.bytes, place.offset + field.offset, field.size, place.littleEndian);
+  const fileSize = BigInt(target.bytes.length);
   const wanted = [...edgeValues(present, field.size), fileSize - 1n, fileSize, fileSize + 1n, 511n, 512n, 513n];
   for (const value of fitting(wanted, field.size)) {
     yield [String(value), numberBytes(value, field.size, place.littleEndian)];
@@ -116,20 +137,20 @@ function* blobs(size: number, seed: number): Generator<[string, Uint8Array]> {
   yield ['noise again', filled(() => random.below(256))];
 }
 
-function* tableMutations(sample: Sample, table: TablePlace, amount: Amount): Generator<Mutation> {
+function* tableMutations(target: Target, table: TablePlace, amount: Amount): Generator<Mutation> {
   const picked = spread(table.count, amount.entries);
   const at = (index: number): bigint =>
-    numberAt(sample.bytes, table.offset + index * table.entryBytes, table.entryBytes, table.littleEndian);
+    numberAt(target.bytes, table.offset + index * table.entryBytes, table.entryBytes, table.littleEndian);
   for (const index of picked) {
     const others = picked.filter((other) => other !== index).map(at);
     const wanted = [...table.values, ...others, ...edgeValues(at(index), table.entryBytes)];
     for (const value of fitting(wanted, table.entryBytes)) {
-      yield entryMutation(sample, table, [index], () => value, `entry ${index} := ${value}`);
+      yield entryMutation(target, table, [index], () => value, `entry ${index} := ${value}`);
     }
   }
   const few = Array.from({ length: Math.min(table.count, 4096) }, (_, index) => index);
   const whole = (title: string, value: (index: number) => bigint): Mutation =>
-    entryMutation(sample, table, few, value, `all entries ${title}`);
+    entryMutation(target, table, few, value, `all entries ${title}`);
   for (const value of fitting([0n, ...table.values, (1n << 32n) - 1n], table.entryBytes)) {
     yield whole(`${value}`, () => value);
   }
@@ -144,7 +165,7 @@ function* tableMutations(sample: Sample, table: TablePlace, amount: Amount): Gen
 }
 
 function entryMutation(
-  sample: Sample,
+  target: Target,
   table: TablePlace,
   indexes: readonly number[],
   value: (index: number) => bigint,
@@ -155,16 +176,23 @@ function entryMutation(
     bytes: numberBytes(value(index), table.entryBytes, table.littleEndian),
   }));
   const changed = indexes.map((index) => table.guestRange(index));
-  const expect = { opens: false, unchanged: outside(changed, sample.virtualSize), sameSize: true };
-  return { title: `${table.name}: ${title}`, edits: joined(edits), size: sample.bytes.length, expect };
+  const expect = { opens: false, unchanged: outside(changed, target.virtualSize), sameSize: true };
+  return {
+    title: `${table.name}: ${title}`,
+    file: target.file,
+    edits: joined(edits),
+    size: target.bytes.length,
+    expect,
+  };
 }
 
 /** Cuts at every field, entry and edge, and one byte around it; and files that go on behind their end. */
-function* lengthMutations(sample: Sample): Generator<Mutation> {
-  const { structs, tables, edges } = sample.anatomy;
+function* lengthMutations(target: Target): Generator<Mutation> {
+  const { file, anatomy } = target;
+  const { structs, tables, edges, length = 'same' } = anatomy;
   const cuts = new Set<number>([0, 1]);
   const around = (offset: number): void => {
-    for (const cut of [offset - 1, offset, offset + 1]) if (cut >= 0 && cut < sample.bytes.length) cuts.add(cut);
+    for (const cut of [offset - 1, offset, offset + 1]) if (cut >= 0 && cut < target.bytes.length) cuts.add(cut);
   };
   for (const { offset, table } of structs) {
     for (const field of Object.values(table.fields)) around(offset + field.offset);
@@ -175,44 +203,47 @@ function* lengthMutations(sample: Sample): Generator<Mutation> {
   }
   for (const edge of edges) for (const delta of [0, 511, 512]) around(edge + delta);
   for (const size of [...cuts].sort((a, b) => a - b)) {
-    const unchanged = outside(sample.anatomy.lost?.(size) ?? [], sample.virtualSize);
-    yield { title: `cut off at ${size}`, edits: [], size, expect: { ...expectationOf(sample, 'same'), unchanged } };
+    const lost = target.anatomy.lost?.(size) ?? [];
+    const expect = expectationOf(target, length);
+    const unchanged = lost.length === 0 ? expect.unchanged : outside(lost, target.virtualSize);
+    yield { title: `cut off at ${size}`, file, edits: [], size, expect: { ...expect, unchanged } };
   }
   for (const more of [1, 511, 512, 4096, 2 ** 21]) {
-    const size = sample.bytes.length + more;
-    yield { title: `${more} zero bytes behind it`, edits: [], size, expect: expectationOf(sample, 'same') };
+    const size = target.bytes.length + more;
+    yield { title: `${more} zero bytes behind it`, file, edits: [], size, expect: expectationOf(target, length) };
   }
 }
 
 /** Flipped bits and bytes, alone and in groups, in what is not guest data. */
-function* randomMutations(sample: Sample, amount: Amount): Generator<Mutation> {
+function* randomMutations(target: Target, amount: Amount): Generator<Mutation> {
   const random = new Random(amount.seed);
-  const { structs, tables } = sample.anatomy;
+  const { structs, tables } = target.anatomy;
   const places: [number, number][] = [
     ...structs.map(({ offset, table }): [number, number] => [offset, table.size]),
     ...tables.map(({ offset, count, entryBytes }): [number, number] => [offset, Math.min(count * entryBytes, 4096)]),
   ];
+  if (places.length === 0) return;
   for (let round = 0; round < amount.flips; round++) {
     const edits: Piece[] = [];
     for (let left = round % 3 === 0 ? 1 : 1 + random.below(6); left > 0; left--) {
       const [from, length] = places[random.below(places.length)] ?? [0, 1];
-      const offset = Math.min(from + random.below(length), sample.bytes.length - 1);
-      const present = sample.bytes[offset] ?? 0;
+      const offset = Math.min(from + random.below(length), target.bytes.length - 1);
+      const present = target.bytes[offset] ?? 0;
       const byte = random.chance(0.5) ? present ^ (1 << random.below(8)) : random.below(256);
       edits.push({ offset, bytes: Uint8Array.of(byte) });
     }
     const places_ = edits.map(({ offset, bytes }) => `${offset}=${bytes[0]}`).join(' ');
-    yield edited(sample, `bytes ${places_}`, edits, 'free');
+    yield edited(target, `bytes ${places_}`, edits, 'free');
   }
 }
 
-function edited(sample: Sample, title: string, edits: readonly Piece[], effect: Effect): Mutation {
-  return { title, edits, size: sample.bytes.length, expect: expectationOf(sample, effect) };
+function edited(target: Target, title: string, edits: readonly Piece[], effect: Effect): Mutation {
+  return { title, file: target.file, edits, size: target.bytes.length, expect: expectationOf(target, effect) };
 }
 
-function expectationOf(sample: Sample, effect: Effect): Expectation {
+function expectationOf(target: Target, effect: Effect): Expectation {
   if (effect === 'free') return { opens: false, unchanged: [], sameSize: false };
-  return { opens: effect === 'exact', unchanged: [[0, sample.virtualSize]], sameSize: effect !== 'prefix' };
+  return { opens: effect === 'exact', unchanged: [[0, target.virtualSize]], sameSize: effect !== 'prefix' };
 }
 
 /** Up to `count` numbers below `total`: the first, the last, and some between. */

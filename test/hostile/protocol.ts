@@ -19,7 +19,10 @@ export interface BaseFile {
 /** A sound image to begin with, and what its disk reads. Sent once to each child. */
 export interface BaseImage {
   readonly name: string;
-  readonly image: BaseFile;
+  /** Null: the image is a directory, which holds the parts. */
+  readonly image: BaseFile | null;
+  /** Further files of the image itself. */
+  readonly parts?: readonly BaseFile[];
   readonly beside: readonly BaseFile[];
   /** Null: not known, or not to be compared. */
   readonly content: BaseFile | null;
@@ -36,11 +39,13 @@ export interface Expectation {
   readonly sameSize: boolean;
 }
 
-/** One file to try: a base image, other bytes at some places, another length. */
+/** One image to try: a base image, of which one file has other bytes at some places, or another length. */
 export interface HostileCase {
   readonly title: string;
   readonly base: string;
   readonly format: string;
+  /** The part that is changed, by its name; null or left out: the main file. */
+  readonly file?: string | null;
   readonly edits: readonly Piece[];
   readonly size: number;
   readonly expect: Expectation;

@@ -1,6 +1,7 @@
 /** The parts of the suite that tests and the fuzzer share. */
 
 import { KITS } from '../conformance/kits.ts';
+import type { FormatKit } from '../formats/kit.ts';
 import { expectedContent } from '../golden/content.ts';
 import type { HostileKit, Sample } from './descriptor.ts';
 import { PAGE, piecesOf } from './pieces.ts';
@@ -11,16 +12,17 @@ export interface HostileFormat extends HostileKit {
   readonly format: string;
 }
 
-/** All formats whose files can be wrong. */
-export function hostileKits(): HostileFormat[] {
-  return KITS.flatMap(({ format, hostile }) => ('without' in hostile ? [] : [{ format, ...hostile }]));
+/** All formats whose files can be wrong; those of vdkit, unless other kits are given. */
+export function hostileKits(kits: readonly FormatKit[] = KITS): HostileFormat[] {
+  return kits.flatMap(({ format, hostile }) => ('without' in hostile ? [] : [{ format, ...hostile }]));
 }
 
 /** A sample as children get it. */
 export function baseOf(sample: Sample): BaseImage {
   return {
     name: sample.name,
-    image: piecesOf(sample.name, sample.bytes),
+    image: sample.bytes === null ? null : piecesOf(sample.name, sample.bytes),
+    parts: (sample.parts ?? []).map(({ name, bytes }) => piecesOf(name, bytes)),
     beside: sample.beside.map(({ name, bytes }) => piecesOf(name, bytes)),
     content: contentOf(sample),
     differencing: sample.differencing,

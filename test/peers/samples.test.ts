@@ -4,6 +4,7 @@ import { expect, it } from 'vitest';
 import { way } from '../formats/peer-kit.ts';
 import { expectedContent } from '../golden/content.ts';
 import type { Sample } from '../hostile/descriptor.ts';
+import { filesOf } from '../hostile/sample-files.ts';
 import { describePairings, expectPeerReads, expectSameDisk, type Pairing, useFolder } from './both-sides.ts';
 
 /** Content is compared up to here. */
@@ -20,7 +21,7 @@ await describePairings(
     const { peer, rules, samples } = pairing;
     const at = useFolder();
     const make = async (sample: Sample) => {
-      for (const { name, bytes } of [{ ...sample, name: 'image' }, ...sample.beside]) await writeFile(at(name), bytes);
+      for (const { name, bytes } of filesOf(sample, at('image'))) await writeFile(name, bytes);
       return { path: at('image'), way: way('') };
     };
     const contentOf = ({ content, virtualSize }: Sample): Uint8Array => {

@@ -6,8 +6,8 @@ import { randomBytes } from '../../conformance/random.ts';
 import type {
   Anatomy,
   Effect,
+  FileSample,
   HostileKit,
-  Sample,
   SampleFile,
   StructPlace,
   TablePlace,
@@ -50,7 +50,7 @@ const EFFECTS_LIST: Readonly<Record<string, Effect>> = Object.fromEntries(
 );
 
 /** QCOW2's part of the hostile suite. */
-export const hostile: HostileKit = {
+export const hostile: HostileKit<FileSample> = {
   async samples() {
     return [
       sample('all kinds of clusters', { clusterBits: 12, size: 11 * 4096 + 3 * SECTOR, clusters: clusters(4096, 1) }),
@@ -165,21 +165,21 @@ function subclusters(): Recipe {
 }
 
 /** Over a raw parent: clusters that only one of them has, clusters of both, and zeroes that hide the parent's. */
-function differencing(): Sample {
+function differencing(): FileSample {
   const base = randomBytes(new Random(10), 10 * 4096 + SECTOR);
   const backing = { name: 'base.raw', format: 'raw' };
   const recipe = { clusterBits: 12, size: 12 * 4096, clusters: clusters(4096, 2), backing };
   return sample('differencing', recipe, [{ name: 'base.raw', bytes: base }]);
 }
 
-function dataFile(): Sample {
+function dataFile(): FileSample {
   const kinds: readonly Cluster['kind'][] = ['compressed', 'zero-allocated'];
   const recipe = { clusterBits: 12, size: 12 * 4096, clusters: clusters(4096, 4, kinds), dataFile: 'data.raw' };
   const { data } = buildQcow2(recipe);
   return sample('external data file', recipe, [{ name: 'data.raw', bytes: data }]);
 }
 
-function sample(name: string, recipe: Recipe, beside: readonly SampleFile[] = []): Sample {
+function sample(name: string, recipe: Recipe, beside: readonly SampleFile[] = []): FileSample {
   const built = buildQcow2(recipe);
   const content = contentOf(recipe, recipe.backing === undefined ? null : (beside[0]?.bytes ?? null));
   const anatomy = anatomyOf(recipe, built);

@@ -96,7 +96,7 @@ async function readBundle(files: ImageFiles, mode: OpenMode): Promise<Bundle> {
     if (name === '') continue;
     parts.push({ name, role: 'part', storage: await files.open({ name, role: 'part', part: true }, mode) });
   }
-  if (parts.length === 0) throw new ImageError('corrupt', 'The bundle has no parts', { path: files.name });
+  if (parts.length === 0) throw new ImageError('invalid-format', 'The descriptor names no parts', { path: files.name });
   return { descriptor, parts };
 }
 

@@ -56,7 +56,10 @@ async function openHalves(files: ImageFiles, mode: OpenMode, withData: boolean):
   const main = mainFile(files);
   const bytes = new Uint8Array(Math.min(main.size, LONGEST));
   await main.read(0, bytes);
-  const [first, second, rest] = new TextDecoder().decode(bytes).slice(MAGIC.length).split('\n');
+  const text = new TextDecoder().decode(bytes);
+  if (!text.startsWith(MAGIC))
+    throw new ImageError('invalid-format', 'It does not begin with HALVES', { path: main.label });
+  const [first, second, rest] = text.slice(MAGIC.length).split('\n');
   if (first === undefined || second === undefined || rest !== '') {
     throw new ImageError('corrupt', 'There are not two names', { path: main.label });
   }

@@ -7,10 +7,13 @@ import type { CrashSuite } from '../../../src/testing/index.ts';
 import { overriding } from '../../../src/testing/overriding.ts';
 import { storages } from '../../faults/mutations.ts';
 import { traffic } from '../../faults/workloads.ts';
+import type { Sample } from '../../hostile/descriptor.ts';
+import type { BaseImage } from '../../hostile/protocol.ts';
 import type { Mutation } from '../crash-kit.ts';
 import type { FormatKit } from '../kit.ts';
 import { DESCRIPTOR } from './formats.ts';
 import { withToys } from './registry.ts';
+import { dataParts, linesOf, NOTHING } from './sample-parts.ts';
 
 const SECTOR = 512;
 type Part = readonly [name: string, sectors: number];
@@ -67,11 +70,45 @@ async function write(provider: StorageProvider, name: string, bytes: Uint8Array)
 /** Flushes of the parts do nothing. */
 const unflushed = (): Mutation => storages(() => ({ flush: async () => {} }));
 
+/** A sound directory. */
+function sample(): Sample {
+  const { parts, content } = dataParts(new Map(PARTS.map(([name, sectors]) => [name, sectors * SECTOR])));
+  const text = textOf(PARTS);
+  return {
+    name: 'three parts',
+    format: 'toy-bundle',
+    bytes: null,
+    parts: [{ name: DESCRIPTOR, bytes: text, anatomy: linesOf(text, 'free') }, ...parts],
+    beside: [{ name: 'beside.bin', bytes: new Uint8Array(SECTOR) }],
+    anatomy: NOTHING,
+    virtualSize: SIZE,
+    content,
+    golden: false,
+    every: 1,
+    differencing: false,
+  };
+}
+
+/** A descriptor of 1 GiB that is a hole, and one of as many names as fit. */
+function hollow(): BaseImage[] {
+  const names = new TextEncoder().encode('one.bin\n'.repeat(512));
+  const part = { name: 'one.bin', size: SECTOR, pieces: [] };
+  const base = { image: null, beside: [], content: null, differencing: false };
+  return [
+    { ...base, name: 'a long descriptor', parts: [{ name: DESCRIPTOR, size: 2 ** 30, pieces: [] }, part] },
+    {
+      ...base,
+      name: 'the same part often',
+      parts: [{ name: DESCRIPTOR, size: names.length, pieces: [{ offset: 0, bytes: names }] }, part],
+    },
+  ];
+}
+
 export const kit: FormatKit = {
   format: 'toy-bundle',
   conformance: { without: 'a new image is staged as a file: directories are made by other programs' },
   golden: { without: 'no program has the format' },
-  hostile: { without: 'a sample is one file' },
+  hostile: { samples: async () => [sample()], hollow, atLeast: 100 },
   async crash() {
     return {
       rows: [{ title: 'traffic', suite: crashSuite, options: {} }],

@@ -13,7 +13,7 @@ import { openDisk } from '../../../src/operations/open.ts';
 import { MemoryProvider } from '../../../src/storage/memory.ts';
 import { Random } from '../../../src/testing/random.ts';
 import { randomBytes } from '../../conformance/random.ts';
-import type { Anatomy, Effect, HostileKit, Sample, SampleFile, StructPlace } from '../../hostile/descriptor.ts';
+import type { Anatomy, Effect, FileSample, HostileKit, SampleFile, StructPlace } from '../../hostile/descriptor.ts';
 import { readGolden } from '../../hostile/golden-bytes.ts';
 import type { BaseImage } from '../../hostile/protocol.ts';
 
@@ -135,7 +135,7 @@ function headerPlace(bytes: Uint8Array): StructPlace {
   };
 }
 
-async function made(name: string, variant: readonly string[]): Promise<Sample> {
+async function made(name: string, variant: readonly string[]): Promise<FileSample> {
   const provider = new MemoryProvider();
   const content = new Uint8Array(DISK);
   await createImage({ provider, name: '/image.vdi' }, { ...smallBlocks(), size: DISK, variant });
@@ -144,7 +144,7 @@ async function made(name: string, variant: readonly string[]): Promise<Sample> {
 }
 
 /** Over a parent: blocks that only one of them has, blocks of both, and zeroes that hide the parent's. */
-async function madeDiff(): Promise<Sample> {
+async function madeDiff(): Promise<FileSample> {
   const provider = new MemoryProvider();
   const content = new Uint8Array(DISK);
   await createImage({ provider, name: '/base.vdi' }, { ...smallBlocks(), size: DISK });
@@ -179,14 +179,14 @@ async function fill(provider: MemoryProvider, name: string, content: Uint8Array,
   }
 }
 
-function edited(name: string, from: Sample, edit: (bytes: Uint8Array) => void): Sample {
+function edited(name: string, from: FileSample, edit: (bytes: Uint8Array) => void): FileSample {
   const bytes = from.bytes.slice();
   edit(bytes);
   return { ...from, name, bytes, anatomy: anatomyOf(bytes) };
 }
 
 /** Private bytes before every block. No known program writes such images, but the layout has them. */
-function withExtra(from: Sample): Sample {
+function withExtra(from: FileSample): FileSample {
   const extra = SECTOR;
   const dataOffset = HEADER.get(from.bytes, 'dataOffset');
   const slots = (from.bytes.length - dataOffset) / BLOCK;
@@ -203,7 +203,7 @@ function withExtra(from: Sample): Sample {
 /**
  * Entries past those of the disk, some of them with blocks: permitted, and their content must never become visible.
  */
-function withLongMap(from: Sample): Sample {
+function withLongMap(from: FileSample): FileSample {
   const virtualSize = 8 * BLOCK - SECTOR;
   const cut = edited('long map', from, (bytes) => HEADER.put(bytes, 'diskSize', virtualSize));
   const content = from.content instanceof Uint8Array ? from.content.slice(0, virtualSize) : from.content;
@@ -211,7 +211,7 @@ function withLongMap(from: Sample): Sample {
 }
 
 /** The layout before 1.0, put together by hand. */
-function oldImage(): Sample {
+function oldImage(): FileSample {
   const blockCount = 6;
   const placed = [4, 0, 3];
   const content = new Uint8Array(blockCount * BLOCK);
@@ -245,7 +245,7 @@ function oldImage(): Sample {
   return sampleOf('before 1.0', bytes, content, []);
 }
 
-function goldenSamples(): Sample[] {
+function goldenSamples(): FileSample[] {
   return readGolden('vdi', GOLDEN).map(({ name, bytes, beside, virtualSize, content }) => {
     const differencing = beside.length > 0;
     const base = {
@@ -262,7 +262,7 @@ function goldenSamples(): Sample[] {
   });
 }
 
-function sampleOf(name: string, bytes: Uint8Array, content: Uint8Array, beside: readonly SampleFile[]): Sample {
+function sampleOf(name: string, bytes: Uint8Array, content: Uint8Array, beside: readonly SampleFile[]): FileSample {
   const base = { name, format: 'vdi', bytes, beside, anatomy: anatomyOf(bytes), golden: false, every: 1 };
   return { ...base, virtualSize: content.length, content, differencing: beside.length > 0 };
 }
