@@ -41,7 +41,7 @@ export function waysToMake({ variants, capabilities }: Format): ConformanceWay[]
   return capabilities.diff ? [...ways, { title: 'diff', variant: [], diff: true }] : ways;
 }
 
-/** What a bench is made of. */
+/** Parts of a bench. */
 export interface BenchParts {
   readonly registry: Registry;
   readonly format: Format;

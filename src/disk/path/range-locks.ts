@@ -143,7 +143,7 @@ function tidied(segments: readonly Segment[]): Segment[] {
   return kept;
 }
 
-/** What is left of the shared holders of a segment: the first one, when those that joined it are done. */
+/** Remaining shared holders of a segment: the first one, when those that joined it are done. */
 function remaining(readers: LockNode | null): LockNode | null {
   if (!isLive(readers)) return null;
   const { rest, blockers, waiters } = readers;
