@@ -81,7 +81,7 @@ describe.each(WRITABLE)('statuses: $name', (format) => {
       [noImage, () => disk.disk.set(1, { comment: 'none' })],
       [noImage, () => copyImage(disk.disk, 1, target, { format: name })],
       [['invalid-argument', 'VERR_INVALID_PARAMETER'], () => disk.disk.merge(0, 0)],
-      [['invalid-argument', 'VERR_VD_INVALID_SIZE'], () => createImage(target, { format: name, size: 0 })],
+      [['invalid-argument', 'VERR_VD_INVALID_SIZE'], () => createImage(target, { format: name, size: 513 })],
       [
         ['invalid-argument', 'VERR_VD_UNKNOWN_CFG_VALUES'],
         () => createImage(target, { format: name, size: MIB, config: { Colour: 'red' } }),

@@ -328,7 +328,7 @@ describe('filters', () => {
     await refused({}, 'byteswop').toMatchObject({ kind: 'not-found' });
     await refused({ config: { depth: 1 } }).toMatchObject({ status: 'VERR_VD_UNKNOWN_CFG_VALUES' });
     await refused({ config: { width: '2' } }).toMatchObject({ kind: 'invalid-argument' });
-    await refused({ config: { width: 3 } }).toThrow(/cannot be swapped/);
+    await refused({ config: { width: 3 } }).toThrow(/width of the words is not supported/);
     await refused({ read: false, write: false }).toMatchObject({ status: 'VERR_INVALID_PARAMETER' });
     await disk.filters.add({
       ...filter,
