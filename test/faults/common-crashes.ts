@@ -1,16 +1,26 @@
 /** Power cuts for formats whose kits define no images for them: each way to create one, under common workloads. */
-import { FORMATS } from '../../src/formats/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import type { CrashSuite } from '../../src/testing/index.ts';
 import type { CrashKit, Mutation } from '../formats/crash-kit.ts';
 import { missingDirectoryFlush } from './mutations.ts';
-import { createWay, hasInitial, imageOf, openWay, prepareWay, SECTOR, SECTORS, type Way, waysToMake } from './ways.ts';
+import {
+  createWay,
+  hasInitial,
+  imageOf,
+  openWay,
+  prepareWay,
+  SECTOR,
+  SECTORS,
+  type Way,
+  WRITABLE,
+  waysToMake,
+} from './ways.ts';
 import { scattered, traffic, type Workload } from './workloads.ts';
 
 /** The kit; null for a format that cannot be made and written. */
 export function commonCrashes(name: string): CrashKit | null {
-  const format = FORMATS.find((one) => one.name === name);
-  if (format?.create === undefined || !format.capabilities.write) return null;
+  const format = WRITABLE.find((one) => one.name === name);
+  if (format === undefined) return null;
   const busy = traffic(50, { discards: format.capabilities.discard ? 0.15 : 0 });
   const ways = waysToMake(format);
   const [first] = ways;

@@ -1,10 +1,9 @@
 /**
  * Every way to make an image of every format that can be made and written, small enough to be made thousands of times.
- * The list of formats is the registry's: a new one takes part by being registered.
+ * The list of formats is the registry's, with the toys: a new one takes part by being registered.
  */
 
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { defaultRegistry } from '../../src/formats/index.ts';
 import type { Format } from '../../src/image/contract.ts';
 import type { Registry } from '../../src/image/registry.ts';
 import { createImage } from '../../src/operations/create.ts';
@@ -12,6 +11,7 @@ import { openDisk } from '../../src/operations/open.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { initialBytes } from '../../src/testing/index.ts';
 import { unitsOf } from '../conformance/kits.ts';
+import { withToys } from '../formats/toys/registry.ts';
 
 export const SECTOR = 512;
 /** Bytes of a unit, where that can be chosen. */
@@ -28,8 +28,10 @@ export interface Way {
   readonly diff: boolean;
 }
 
+const REGISTRY = withToys();
+
 /** All formats that can be made and written. */
-export const WRITABLE = defaultRegistry().formats.filter(
+export const WRITABLE = REGISTRY.formats.filter(
   ({ capabilities, create }) => capabilities.write && create !== undefined,
 );
 
@@ -70,7 +72,7 @@ export async function prepareWay(provider: StorageProvider, way: Way): Promise<v
 }
 
 /** Makes the image. */
-export async function createWay(provider: StorageProvider, way: Way, registry = defaultRegistry()): Promise<void> {
+export async function createWay(provider: StorageProvider, way: Way, registry: Registry = REGISTRY): Promise<void> {
   const { format, variant } = way;
   await createImage(
     { provider, name: imageOf(way) },
@@ -87,12 +89,12 @@ export async function createWay(provider: StorageProvider, way: Way, registry = 
 }
 
 /** Opens the image for writing. */
-export function openWay(provider: StorageProvider, way: Way, registry?: Registry): Promise<ChainDisk> {
+export function openWay(provider: StorageProvider, way: Way, registry: Registry = REGISTRY): Promise<ChainDisk> {
   const chain = [...(way.diff ? [{ provider, name: parentOf(way) }] : []), { provider, name: imageOf(way) }];
   return openDisk(chain, {
     mode: 'write',
     format: way.format.name,
     flushAfterMs: 0,
-    ...(registry === undefined ? {} : { registry }),
+    registry,
   });
 }
