@@ -13,7 +13,7 @@ import { expectSameBytes } from '../conformance/expect-bytes.ts';
 import { oneIn, randomBytes, rounds } from '../conformance/random.ts';
 import type { Sample, SampleFile } from '../hostile/descriptor.ts';
 import { type Mutation, mutationsOf } from '../hostile/mutations.ts';
-import { mainOf } from '../hostile/sample-files.ts';
+import { ownFiles } from '../hostile/sample-files.ts';
 import { hostileKits } from '../hostile/suite.ts';
 
 const SECTOR = 512;
@@ -95,28 +95,26 @@ async function made(samples: () => Promise<readonly Sample[]>): Promise<Sample[]
 
 /** The image cut off and with changed tables, and with each file beside it cut off. */
 function casesOf(sample: Sample): Case[] {
-  const { anatomy, beside, format, every } = sample;
-  const bytes = mainOf(sample);
-  const isTable = ({ title }: Mutation): boolean => anatomy.tables.some(({ name }) => title.startsWith(`${name}: `));
+  const { anatomy, parts = [], beside, format, every } = sample;
+  const tables = [anatomy, ...parts.map((part) => part.anatomy)].flatMap((one) => one.tables);
+  const isTable = ({ title }: Mutation): boolean => tables.some(({ name }) => title.includes(`${name}: `));
   const all = [...mutationsOf(sample, AMOUNT)];
   const picked = [
     ...oneIn(
       ONE_IN.cuts * every,
-      all.filter(({ size }) => size < bytes.length),
+      all.filter(({ title }) => title.includes('cut off at ')),
     ),
     ...oneIn(ONE_IN.tables * every, all.filter(isTable)),
   ];
-  const own = picked.map(({ title, edits, size }) => {
-    const changed = bytes.slice();
-    for (const edit of edits) changed.set(edit.bytes, edit.offset);
-    return { title: `${sample.name}: ${title}`, format, files: [fileOf(sample, changed.subarray(0, size)), ...beside] };
+  const own = picked.map((mutation) => {
+    return { title: `${sample.name}: ${mutation.title}`, format, files: [...ownOf(sample, mutation), ...beside] };
   });
   const others = beside.flatMap((cut) =>
     [1, SECTOR, SECTOR + 1, cut.bytes.length >> 1].map((missing) => ({
       title: `${sample.name}: ${cut.name} without its last ${missing} bytes`,
       format,
       files: [
-        fileOf(sample, bytes),
+        ...ownOf(sample),
         ...beside.map((one) => (one === cut ? { ...cut, bytes: cut.bytes.slice(0, -missing) } : one)),
       ],
     })),
@@ -124,21 +122,25 @@ function casesOf(sample: Sample): Case[] {
   return [...own, ...others];
 }
 
-function fileOf({ format }: Sample, bytes: Uint8Array): SampleFile {
-  return { name: `image.${format}`, bytes };
+/** The files of the image, the main one first, by their names in the box. */
+function ownOf(sample: Sample, mutation?: Mutation): SampleFile[] {
+  return ownFiles(sample, `/image.${sample.format}`, mutation).map(({ name, bytes }) => ({
+    name: name.slice(1),
+    bytes,
+  }));
 }
 
 /** A child with some data. */
 async function aboveOf(sample: Sample): Promise<SampleFile> {
-  const parent = fileOf(sample, mainOf(sample));
-  const provider = await holding([parent]);
+  const files = ownOf(sample);
+  const provider = await holding(files);
   const child = { provider, name: `${BOX}/above.qcow2` };
   const config = { cluster_size: SECTOR };
   await createImage(child, {
     ...ALLOWED,
     format: 'qcow2',
     config,
-    parent: `${BOX}/${parent.name}`,
+    parent: `${BOX}/${files[0]?.name}`,
     parentFormat: sample.format,
     provider,
   });
