@@ -8,7 +8,18 @@ import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { crashStates, type FaultPoint, FaultProvider, RecordingProvider } from '../../src/testing/index.ts';
 import { rounds } from '../conformance/random.ts';
-import { type Family, KINDS, type Kind, makeFamily, ROLES, type Role, type State, stateOf } from './kit.ts';
+import {
+  type Family,
+  KINDS,
+  type Kind,
+  makeFamily,
+  ROLES,
+  type Role,
+  registry,
+  type State,
+  stateOf,
+  TOY_KINDS,
+} from './kit.ts';
 
 const POINTS: readonly FaultPoint[] = ['names', 'write', 'flush', 'read'];
 const TO = '/b/new.img';
@@ -25,6 +36,7 @@ async function familyIn(provider: MemoryProvider, kind: Kind, role: Role): Promi
 }
 
 const optionsFor = ({ kind, dataName }: Family) => ({
+  registry,
   format: kind.format.name,
   force: true,
   allow: ['/a', '/b', ...(dataName === null ? [] : [dataName])],
@@ -58,7 +70,7 @@ async function expectKept(family: Family, places: readonly StorageProvider[], mo
   }
 }
 
-const cases = KINDS.flatMap((kind) =>
+const cases = [...KINDS, ...TOY_KINDS].flatMap((kind) =>
   ROLES.filter(({ images }) => images === 1 || kind.format.capabilities.diff).flatMap((role) =>
     (['one provider', 'two providers'] as const)
       .filter((where) => where === 'one provider' || role.images === 1)

@@ -4,6 +4,7 @@ import { FORMATS } from '../../src/formats/index.ts';
 import type { Format } from '../../src/image/contract.ts';
 import { createImage, Disk, type ImageSource, inspect } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
+import { TOYS, withToys } from '../formats/toys/registry.ts';
 
 export const SIZE = 1024 ** 2;
 /** Small units make small files. */
@@ -21,7 +22,10 @@ export interface Kind {
   readonly data: boolean;
 }
 
-const writable = FORMATS.filter(({ create, capabilities }) => create !== undefined && capabilities.write);
+/** The formats of vdkit and the toys. */
+export const registry = withToys();
+const canMove = ({ create, capabilities }: Format): boolean => create !== undefined && capabilities.write;
+const writable = FORMATS.filter(canMove);
 
 /** Every format that can be written; those whose images can keep their data elsewhere twice. */
 export const KINDS: readonly Kind[] = writable.flatMap((format) => [
@@ -30,6 +34,13 @@ export const KINDS: readonly Kind[] = writable.flatMap((format) => [
     ? [{ title: `${format.name} with a data file`, format, data: true }]
     : []),
 ]);
+
+/** Those of the toys that can be made. */
+export const TOY_KINDS: readonly Kind[] = TOYS.filter(canMove).map((format) => ({
+  title: format.name,
+  format,
+  data: false,
+}));
 
 /** Places in a chain of three: which image moves, 0 = base. A format without parents has one image. */
 export const ROLES = [
@@ -80,6 +91,7 @@ export async function makeFamily(
     await createImage(
       { provider, name },
       {
+        registry,
         format,
         size: SIZE,
         config,
@@ -87,7 +99,7 @@ export async function makeFamily(
       },
     );
     names.push(name);
-    const options = { format, mode: 'write', allow: allowed(directory, images), flushAfterMs: 0 } as const;
+    const options = { registry, format, mode: 'write', allow: allowed(directory, images), flushAfterMs: 0 } as const;
     await using disk = await Disk.open({ provider, name }, options);
     await disk.write(number * 128 * 1024, new Uint8Array(256 * 1024).fill(number + 1));
     if (number === moved) await decorate(disk, kind.data);
@@ -119,7 +131,7 @@ export async function stateOf(
   source: ImageSource,
   allow: readonly string[],
 ): Promise<State> {
-  const options = { format: kind.format.name, allow, lock: false };
+  const options = { registry, format: kind.format.name, allow, lock: false };
   await using disk = await Disk.open(source, options);
   const bytes = new Uint8Array(disk.size);
   await disk.read(0, bytes);
