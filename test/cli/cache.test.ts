@@ -45,12 +45,12 @@ describe('cache files on the command line', () => {
 
   it.each([
     [['cache', 'create', 'x.vci'], /Missing argument/],
-    [['cache', 'create', 'x.vci', '1K'], /cannot have this size/],
+    [['cache', 'create', 'x.vci', '1K'], /size of the cache is not valid/],
     [['cache', 'info', 'x.vci', '2M'], /Too many arguments/],
-    [['cache', 'info', 'a.vdi'], /no cache image/],
+    [['cache', 'info', 'a.vdi'], /not a cache image/],
     [['cache', 'info', 'a.vdi', '--fixed'], /--fixed applies only to "cache create"/],
     [['compare', 'a.vdi', 'a.vdi', '--cache-size', '2M'], /--cache-size requires/],
-    [['compare', 'a.vdi', 'a.vdi', '--cache', 'a.vdi'], /no cache image|has this image open/],
+    [['compare', 'a.vdi', 'a.vdi', '--cache', 'a.vdi'], /not a cache image|has this image open/],
   ])('refuse %j', async (words, message) => {
     await runCli(['create', at('a.vdi'), '16M', '--force']);
     const { status, stderr } = await runCli(words.map((word) => (/\.\w+$/.test(word) ? at(word) : word)));
