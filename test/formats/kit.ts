@@ -19,7 +19,7 @@ export interface FormatKit {
   units?(bytes: number): Config;
   /** Ways to make an image: variants, options, and over a parent. Left out: the default, where there is a `create`. */
   readonly ways?: readonly MakeWay[];
-  /** In the usual run only each so-manieth way is tried by one maker, and the others by the next. */
+  /** In the usual run one in this many ways is tried for each maker, others for the next one. Left out: all. */
   readonly waysEvery?: number;
   /** Ways tried with disks of all sizes. Left out: the default, and the variants that are fixed. */
   readonly sized?: readonly MakeWay[];

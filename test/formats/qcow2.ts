@@ -13,7 +13,7 @@ export const kit: FormatKit = {
   models,
   crash: async () => (await import('./qcow2/crash.ts')).crash,
   ways,
-  waysEvery: 2,
+  waysEvery: 6,
   measured,
   peers: async () => (await import('./qcow2/peers.ts')).peers,
 };
