@@ -18,10 +18,39 @@ export function orAborted<T>(work: Promise<T>, options: OperationOptions | undef
       }
     };
     if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop);
+    else addWaiter(signal, stop);
     // A failure after the abort is ignored.
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+    work.then(resolve, reject).finally(() => removeWaiter(signal, stop));
   });
+}
+
+/** Those who wait with a signal: one listener serves all, since the platform warns of a leak where there are many. */
+interface Waiters {
+  readonly stops: Set<() => void>;
+  readonly listener: () => void;
+}
+
+const waiters = new WeakMap<AbortSignal, Waiters>();
+
+function addWaiter(signal: AbortSignal, stop: () => void): void {
+  const known = waiters.get(signal);
+  if (known !== undefined) {
+    known.stops.add(stop);
+    return;
+  }
+  const stops = new Set([stop]);
+  const listener = (): void => {
+    for (const one of [...stops]) one();
+  };
+  waiters.set(signal, { stops, listener });
+  signal.addEventListener('abort', listener);
+}
+
+function removeWaiter(signal: AbortSignal, stop: () => void): void {
+  const known = waiters.get(signal);
+  if (known === undefined || !known.stops.delete(stop) || known.stops.size > 0) return;
+  waiters.delete(signal);
+  signal.removeEventListener('abort', known.listener);
 }
 
 /** Looks before a call starts. */
