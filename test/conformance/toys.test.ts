@@ -7,9 +7,11 @@ import { checkImage, Disk, detectFormat, inspect, removeImage, renameImage } fro
 import { LIMITS } from '../../src/limits.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
+import { conformanceCases } from '../../src/testing/conformance.ts';
 import { runCli } from '../cli/run-cli.ts';
 import { bundle, DESCRIPTOR, net, SERVERS } from '../formats/toys/formats.ts';
 import { withToys } from '../formats/toys/registry.ts';
+import { TOY_KITS } from './kits.ts';
 
 const PART = 64 * 1024;
 const registry = withToys();
@@ -192,5 +194,11 @@ describe('a configuration', () => {
     const elsewhere = { format: net.name, config: { host: 'nowhere', unit: 3 } };
     await expect(Disk.open(elsewhere, { registry })).rejects.toMatchObject({ kind: 'not-found' });
     expect(await checkImage(elsewhere, { registry })).toMatchObject({ clean: false });
+  });
+});
+
+describe.each(TOY_KITS.filter(({ conformance }) => conformance !== undefined))('$format', ({ format, conformance }) => {
+  it(`is not created, since ${conformance?.without}`, () => {
+    expect(() => conformanceCases({ registry: withToys(), format })).toThrow('cannot be created and written');
   });
 });
