@@ -110,10 +110,14 @@ async function refuseParent(opened: OpenedImage, what: string, options: Resolved
   const [first] = children.names;
   if (first !== undefined && options.force !== true) {
     const others = children.names.length > 1 ? ` and ${children.names.length - 1} more` : '';
-    throw new ImageError('busy', `The image cannot be ${what}: ${first}${others} in the same directory depend on it`, {
-      path: name,
-      hint: 'Delete or merge those first, or proceed with option force (on the command line: --force).',
-    });
+    throw new ImageError(
+      'busy',
+      `The image cannot be ${what}: ${first}${others} in the same directory ${children.names.length > 1 ? 'depend' : 'depends'} on it`,
+      {
+        path: name,
+        hint: 'Delete or merge those first, or proceed with option force (on the command line: --force).',
+      },
+    );
   }
   if (options.force !== true) refuseIncomplete(name, children);
   const warnings = children.names.map((child) => `${child} names ${name} as its parent.`);

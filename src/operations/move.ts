@@ -181,10 +181,14 @@ class Move {
     const [first] = byUuid;
     if (first !== undefined && !force) {
       const others = byUuid.length > 1 ? ` and ${byUuid.length - 1} more` : '';
-      throw new ImageError('busy', `The image cannot be moved: ${first}${others} in the same directory depend on it`, {
-        path: name,
-        hint: 'Delete or merge those first, or proceed with option force (on the command line: --force).',
-      });
+      throw new ImageError(
+        'busy',
+        `The image cannot be moved: ${first}${others} in the same directory ${byUuid.length > 1 ? 'depend' : 'depends'} on it`,
+        {
+          path: name,
+          hint: 'Delete or merge those first, or proceed with option force (on the command line: --force).',
+        },
+      );
     }
     const [held] = stuck;
     if (held !== undefined && !force) {

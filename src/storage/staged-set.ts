@@ -6,7 +6,8 @@
  * get temporary names, the one that names the others before them, and come back when anything fails. After a power cut
  * there is the old image, the new one, or none of that name, and never a mixture.
  *
- * Where files can have two names, parts keep their temporary ones until the main file, which comes last, has lost its own.
+ * Parts of providers whose files can have two names keep their temporary ones until the main file, which comes last, has
+ * lost its own.
  * So a part of a set that was cut can be told from any other file, and the same command can be run again.
  */
 import { describeError, isImageError, withPath } from '../errors.ts';

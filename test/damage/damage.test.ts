@@ -15,6 +15,7 @@ import type { Sample, SampleFile } from '../hostile/descriptor.ts';
 import { type Mutation, mutationsOf } from '../hostile/mutations.ts';
 import { ownFiles } from '../hostile/sample-files.ts';
 import { hostileKits } from '../hostile/suite.ts';
+import { fileBytes } from '../model/extents.ts';
 
 const SECTOR = 512;
 const BOX = '/box';
@@ -75,7 +76,7 @@ describe('a parent that cannot be opened', () => {
     const options = { ...ALLOWED, sourceFormat: format, format: 'raw' };
     await expect(convert(at('high'), target, options)).rejects.toThrow();
     const { unreadable, warnings } = await convert(at('high'), target, { ...options, salvage: true });
-    expectSameBytes(await bytesOf(provider, '/out'), wanted);
+    expectSameBytes(await fileBytes({ provider, name: '/out' }), wanted);
     expect(unreadable.map(({ offset, length }) => [offset, length])).toEqual([
       [0, 8192],
       [28_672, size - 28_672],
@@ -149,7 +150,7 @@ async function aboveOf(sample: Sample): Promise<SampleFile> {
     const piece = randomBytes(new Random(1), 3 * SECTOR);
     for (let at = 2 * SECTOR; at + piece.length < disk.size; at += 16 * SECTOR) await disk.write(at, piece);
   }
-  return { name: 'above.qcow2', bytes: await bytesOf(provider, child.name) };
+  return { name: 'above.qcow2', bytes: await fileBytes(child) };
 }
 
 async function holding(files: readonly SampleFile[]): Promise<MemoryProvider> {
@@ -160,14 +161,6 @@ async function holding(files: readonly SampleFile[]): Promise<MemoryProvider> {
     await storage.close();
   }
   return provider;
-}
-
-async function bytesOf(provider: MemoryProvider, name: string): Promise<Uint8Array> {
-  const storage = await provider.open(name, 'read');
-  const bytes = new Uint8Array(storage.size);
-  await storage.read(0, bytes);
-  await storage.close();
-  return bytes;
 }
 
 /** Holds salvage, map and check of the first file to what reading says. */
@@ -182,7 +175,7 @@ async function judged({ title, files, format }: Case): Promise<Verdict> {
   const read = await readAll(disk);
   const out = new MemoryProvider();
   const { unreadable } = await convert(disk, { provider: out, name: '/out' }, { format: 'raw', salvage: true });
-  expectSameBytes(await bytesOf(out, '/out'), read.bytes, title);
+  expectSameBytes(await fileBytes({ provider: out, name: '/out' }), read.bytes, title);
   const listed = new Uint8Array(disk.size);
   for (const { offset, length, reason } of unreadable) {
     listed.fill(1, offset, offset + length);
