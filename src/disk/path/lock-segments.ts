@@ -84,6 +84,11 @@ export class SegmentList {
     else this.#chunks.splice(chunk, 1, list);
   }
 
+  clear(): void {
+    this.#chunks = [];
+    this.#count = 0;
+  }
+
   /** Keeps only some of the segments. */
   sweep(keeps: (segment: Segment) => boolean): void {
     this.visited += this.#count;

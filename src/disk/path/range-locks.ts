@@ -7,6 +7,8 @@
  * shared ones since; whatever came before is waited for by these. An exclusive request leaves one segment. A shared one
  * that meets many joins them into one, whose holders form groups. So a hundred thousand requests at once, wherever they
  * lie, cost little more each than ten; in such a crowd a request may also wait for neighbours of those it overlaps.
+ *
+ * A few requests have no segments: looking at each of them costs less. Segments are made when a crowd forms.
  */
 import { assert } from '../../errors.ts';
 import type { MaybePromise } from '../../storage/contract.ts';
@@ -17,6 +19,8 @@ export interface RangeLock {
   release(): void;
 }
 
+/** Requests that are looked at one by one; more get segments. */
+const FEW_MAX = 96;
 /** A shared request that meets more segments joins them. */
 const PIECES_MAX = 12;
 /** Segments that a release looks at for any that nothing holds any more. */
@@ -67,39 +71,54 @@ class Entry implements LockNode, RangeLock {
 export class RangeLocks {
   readonly #segments = new SegmentList();
   readonly #back = (entry: Entry): void => this.#release(entry);
-  /** Shared requests since there was an exclusive one: nothing needs their places until there is one again. */
-  readonly #alone = new Set<Entry>();
+  /** Requests without segments, in their order: a few, or any number of shared ones that nothing exclusive follows. */
+  readonly #plain = new Set<Entry>();
   #exclusive = 0;
   /** Segments beyond which those that nothing holds any more are removed. */
   #most = LEFT_MAX;
 
-  /** Segments looked at so far: a measure of the work. */
+  /** Requests with segments that have not been released. */
+  #placed = 0;
+  #compared = 0;
+
+  /** Segments and requests looked at so far: a measure of the work. */
   get visited(): number {
-    return this.#segments.visited;
+    return this.#segments.visited + this.#compared;
   }
 
   /** True when a shared lock on the range would be granted at once. */
   isFree(start: number, end: number): boolean {
     if (this.#exclusive === 0) return true;
+    for (const other of this.#plain) if (other.exclusive && other.start < end && other.end > start) return false;
     return !this.#segments.overlapping(start, end).some(({ writer }) => isLive(writer));
   }
 
   /** Takes `[start, end)`, now or when every earlier conflicting lock is released. */
   acquire(start: number, end: number, exclusive: boolean): MaybePromise<RangeLock> {
     const entry = new Entry({ start, end }, exclusive, this.#back);
-    if (exclusive) {
-      for (const reader of this.#alone) this.#insert(reader);
-      this.#alone.clear();
-      this.#exclusive++;
-    } else if (this.#exclusive === 0) {
-      this.#alone.add(entry);
-      return entry;
-    }
-    this.#insert(entry);
+    if (exclusive) this.#exclusive++;
+    if (this.#segments.count > 0 || !this.#addPlain(entry)) this.#insert(entry);
     return entry.blockers === 0 ? entry : entry.granted();
   }
 
+  /** Adds a request without a segment; false, with segments for those before it, when it would be one of a crowd. */
+  #addPlain(entry: Entry): boolean {
+    const plain = this.#plain;
+    if (this.#exclusive > 0) {
+      if (plain.size >= FEW_MAX) {
+        for (const earlier of plain) this.#insert(earlier);
+        plain.clear();
+        return false;
+      }
+      this.#compared += plain.size;
+      for (const other of plain) if (conflict(other, entry)) waitFor(entry, other);
+    }
+    plain.add(entry);
+    return true;
+  }
+
   #insert(entry: Entry): void {
+    this.#placed++;
     const { start, end, exclusive } = entry;
     const met = this.#segments.overlapping(start, end);
     for (const { writer, readers } of met) {
@@ -113,9 +132,11 @@ export class RangeLocks {
   #release(entry: Entry): void {
     assert(!entry.done && entry.blockers === 0, 'a lock is given back once');
     if (entry.exclusive) this.#exclusive--;
-    const wasAlone = this.#alone.delete(entry);
+    const wasPlain = this.#plain.delete(entry);
     finish(entry);
-    if (!wasAlone) this.#tidy(entry);
+    if (wasPlain) return;
+    if (--this.#placed > 0) this.#tidy(entry);
+    else this.#segments.clear();
   }
 
   /** Forgets what nothing holds any more, and joins what is held alike: in a narrow range and beside it at once. */
@@ -128,6 +149,10 @@ export class RangeLocks {
     segments.sweep(isHeld);
     this.#most = segments.count * 2 + LEFT_MAX;
   }
+}
+
+function conflict(one: Entry, other: Entry): boolean {
+  return (one.exclusive || other.exclusive) && one.start < other.end && one.end > other.start;
 }
 
 function tidied(segments: readonly Segment[]): Segment[] {
