@@ -301,6 +301,11 @@ export interface Image {
   unmap?(guestOffset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
   /** Bytes of free space inside the file that `movable`, `relocate` and `trim` can free. */
   readonly reclaimable?: number;
+  /**
+   * Guest offsets of units that hold space but no data: other programs zero them so. `unmap` to what they read as frees
+   * it. Absent: the format has none.
+   */
+  idle?(how?: OperationOptions): AsyncIterable<number>;
   /** Guest offsets of units past the end of a packed file. Nothing else may run at the same time. */
   movable?(how?: OperationOptions): AsyncIterable<number>;
   /**

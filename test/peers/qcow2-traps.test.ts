@@ -92,6 +92,23 @@ describe('qcow2', () => {
       await expectSame(wanted, 128 * KIB, 144 * KIB);
     });
 
+    it.each(['', ',extended_l2=on'])('a compaction frees the room of zeroed clusters%s', async (options) => {
+      await writeFile(at('base.raw'), Buffer.alloc(SIZE, 7));
+      const bigger = options === '' ? '' : `${options},cluster_size=16384`;
+      await create(bigger, '-b', 'base.raw', '-F', 'raw');
+      await io('write -q -P 1 0 128k', 'write -q -z 16k 96k');
+      const before = (await stat(image())).size;
+      {
+        await using disk = await Disk.open(image(), { mode: 'write', allow: ['same-directory'] });
+        await disk.compact();
+      }
+      expect((await stat(image())).size).toBeLessThanOrEqual(before - 96 * KIB);
+      const wanted = Buffer.alloc(SIZE, 7)
+        .fill(1, 0, 128 * KIB)
+        .fill(0, 16 * KIB, 112 * KIB);
+      await expectSame(wanted, 16 * KIB, 48 * KIB);
+    });
+
     it('compressed clusters cross sectors and clusters, and the file ends inside the last', async () => {
       const content = Buffer.alloc(SIZE);
       // About two thirds of it are noise: streams of 2,800 bytes.

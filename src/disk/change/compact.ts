@@ -148,6 +148,7 @@ class Buffers {
 /** Frees units that need not be stored and packs the rest. */
 async function compactImage(job: CompactJob): Promise<void> {
   await sweep(job);
+  await freeIdle(job);
   await job.flush();
   await pack(job, Number.POSITIVE_INFINITY);
 }
@@ -244,6 +245,21 @@ async function sweep(job: CompactJob): Promise<void> {
     await window.settle();
   }
   window.check();
+}
+
+/** Frees the space of units that hold no data. */
+async function freeIdle(job: CompactJob): Promise<void> {
+  const { image, options } = job;
+  if (image.idle === undefined) return;
+  assert(image.unmap !== undefined, 'an image that compacts has unmap');
+  for await (const guestOffset of image.idle({ signal: options.signal })) {
+    throwIfAborted(options.signal, COMPACTING);
+    await flushWhenDue(job);
+    const length = Math.min(job.unit, job.size - guestOffset);
+    const { kind } = await image.map(guestOffset, length);
+    assert(kind === 'zero' || kind === 'absent', 'a unit without data reads as zero or as the parent');
+    await image.unmap(guestOffset, length, kind);
+  }
 }
 
 /** Flushes now and then, since freed units are remembered until a flush, however large the image is. */

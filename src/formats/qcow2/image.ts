@@ -122,6 +122,11 @@ export class Qcow2Image implements Image {
     this.#state.settle(ok);
   }
 
+  idle(how: OperationOptions = {}): AsyncGenerator<number> {
+    const { idleClusters, packHost } = this.#state.code;
+    return idleClusters(packHost(this.#state), how);
+  }
+
   movable(how: OperationOptions = {}): AsyncGenerator<number> {
     const { movableClusters, packHost } = this.#state.code;
     return movableClusters(packHost(this.#state), how);

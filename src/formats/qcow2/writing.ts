@@ -15,7 +15,7 @@ import type { Snapshot } from './snapshots/snapshots.ts';
 import type { Writing } from './state.ts';
 
 export { Qcow2Bitmaps } from './bitmaps/bitmap-store.ts';
-export { movableClusters, trimFile } from './clusters/pack.ts';
+export { idleClusters, movableClusters, trimFile } from './clusters/pack.ts';
 export { checkQcow2Size, resizeQcow2 } from './clusters/resize.ts';
 export { ClusterWriter } from './clusters/writer.ts';
 export { ClusterEncoder } from './compressed/encoder.ts';

@@ -5,6 +5,7 @@
  * Shared clusters stay in place: those of snapshots, and compressed ones, whose neighbours share their space. So a file
  * with those may keep holes.
  */
+import { KIND } from '../../../blocks/two-level-map.ts';
 import type { OperationOptions } from '../../../storage/contract.ts';
 import { Turns } from '../../../storage/turns.ts';
 import type { Qcow2Header } from '../header/header.ts';
@@ -22,6 +23,30 @@ export interface PackHost {
   flush(): Promise<void>;
   /** Truncates the file to this length, if longer. */
   cutFile(bytes: number): Promise<void>;
+}
+
+/** Guest offsets of clusters with space in the file that no guest data uses. */
+export async function* idleClusters(
+  { header, map, tables }: PackHost,
+  { signal }: OperationOptions = {},
+): AsyncGenerator<number> {
+  const { clusterSize, virtualSize } = header;
+  const turns = new Turns(signal, 'Compacting');
+  for (let at = 0; at < virtualSize; ) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
+    while (!map.look(at)) await map.load(at);
+    if (map.page === null) {
+      at = map.until;
+      continue;
+    }
+    const end = Math.min(at + clusterSize, virtualSize);
+    const isEmpty = map.kind === KIND.zero || map.kind === KIND.absent;
+    const holds = isEmpty && tables.hostClusters(map.high, map.low).length > 0;
+    // Parts of a cluster that read differently stay as they are.
+    if (holds && map.runEnd(at, end) === end) yield at;
+    at += clusterSize;
+  }
 }
 
 /** Guest offsets of movable clusters past the end of a packed file. */
