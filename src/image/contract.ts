@@ -291,7 +291,7 @@ export interface Image {
    */
   readEncoded?(guestOffset: number, target: ReadTarget, options?: OperationOptions): Promise<void>;
   /**
-   * Allocates space for an unallocated range. Never waits once its tables are loaded, so calls in guest order produce
+   * Allocates space for an unallocated range, or for one that is not writable; after a failed change it throws `io`. Never waits once its tables are loaded, so calls in guest order produce
    * files in order.
    */
   prepareWrite?(guestOffset: number, length: number): MaybePromise<WriteSlot>;

@@ -214,7 +214,7 @@ export class WritePath {
 
   /** Handles the unallocated run at `position`. Returns the bytes done; 0 when it was allocated in the meantime. */
   async #place(request: Request, position: number, mapping: Mapping): Promise<number> {
-    if (!this.#image.can.allocate || this.#image.prepareWrite === undefined) {
+    if (this.#image.prepareWrite === undefined) {
       throw new ImageError('read-only', 'This part of the image cannot be written', {
         path: this.#chain.images[this.#chain.top]?.name ?? '',
         guestOffset: request.offset + position,

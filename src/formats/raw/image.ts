@@ -129,6 +129,12 @@ export class RawImage implements Image {
     return { kind: 'data', storage: this.#storage, fileOffset: offset, length: inside, writable };
   }
 
+  /** Asked for only after a failure, when nothing is writable any more: says so. */
+  prepareWrite(): never {
+    this.#guard.check();
+    throw new Error('internal: every byte of a raw image has its place');
+  }
+
   async beginChanges(): Promise<void> {}
 
   noteChange(): void {}
@@ -151,11 +157,16 @@ export class RawImage implements Image {
     // A small disk may have been taken for a floppy by its name.
     const type = this.#type === 'floppy' && size > FLOPPY_MAX ? 'hdd' : this.#type;
     checkSize({ size, can: storage.can, label: storage.label }, type);
-    await this.#guard.run(async () => {
-      await storage.resize(size);
-      if (size > old && !storage.can.growsZeroed) await storage.zero(old, size - old, { punch: false });
-      await storage.flush();
-    });
+    await this.#guard
+      .run(async () => {
+        await storage.resize(size);
+        if (size > old && !storage.can.growsZeroed) await storage.zero(old, size - old, { punch: false });
+        await storage.flush();
+      })
+      .finally(() => {
+        // A failure may leave the file shorter: what was to be cut off cannot be read any more.
+        this.#stored = Math.min(old, storage.size);
+      });
     this.#stored = size;
     this.#virtualSize = size;
     this.#type = type;
