@@ -444,7 +444,7 @@ export class Merge {
     return { held: false, length };
   }
 
-  /** Stores the content of the chain in whole units. */
+  /** Stores the content of the chain in whole units. Merged forward, the target reads the same as before. */
   async #copy(start: number, end: number): Promise<void> {
     const level = this.#forward ? this.#to : this.#from;
     const size = this.#unit >= STEP ? this.#unit : alignDown(STEP, this.#unit);
@@ -453,9 +453,10 @@ export class Merge {
     for (let at = start; at < end; at += size) {
       const bytes = whole.subarray(0, Math.min(size, end - at));
       await readUntilAborted(this.#chain, level, at, bytes, this.#reader);
-      this.#target.noteChange();
+      const changed = this.#forward ? 0 : bytes.length;
+      this.#target.noteChange(at, changed);
       await this.#store(at, bytes);
-      this.#target.noteChange();
+      this.#target.noteChange(at, changed);
     }
     this.#buffers.push(whole);
   }

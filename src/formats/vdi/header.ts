@@ -261,12 +261,13 @@ function checkSizes(raw: RawHeader): void {
       expected: 'at least 512',
     });
   }
-  if (raw.blockCount < divCeil(raw.diskSize, raw.blockSize)) {
+  const needed = divCeil(alignDown(raw.diskSize, SECTOR), raw.blockSize);
+  if (raw.blockCount < needed) {
     throw invalid('The block map is too short for the disk', {
       offset: fields.blockCount.offset,
       field: 'blockCount',
       found: raw.blockCount,
-      expected: `at least ${divCeil(raw.diskSize, raw.blockSize)}`,
+      expected: `at least ${needed}`,
     });
   }
   if (raw.blockCount > LIMITS.vdiBlocks) {

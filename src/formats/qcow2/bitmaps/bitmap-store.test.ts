@@ -56,6 +56,36 @@ describe('persistent bitmaps', () => {
     await expectSound(place);
   });
 
+  it('record beside disabled ones of any number and size', async () => {
+    const place = await newImage({ cluster_size: 2 ** 21 }, 2 ** 45);
+    {
+      await using disk = await Disk.open(place, write);
+      for (const name of ['one', 'two']) await disk.bitmaps.add(name, { granularity: 65_536, enabled: false });
+      await disk.bitmaps.add('records', { granularity: 2 ** 31 });
+      await disk.write(2 ** 40, new Uint8Array(512).fill(1));
+    }
+    await using disk = await Disk.open(place, write);
+    expect(disk.bitmaps.list.map(({ inconsistent }) => inconsistent)).toEqual([false, false, false]);
+    await disk.bitmaps.disable('records');
+    expect(await bitsSet(place.provider, 'records')).toEqual([512]);
+  });
+
+  it('have no bit set by a merge that changes nothing that is read', async () => {
+    const { provider } = await newImage();
+    const child = { provider, name: '/child.qcow2' };
+    {
+      await using parent = await Disk.open({ provider, name: NAME }, write);
+      await parent.write(40_000, new Uint8Array(30_000).fill(1));
+    }
+    await createImage(child, { format: 'qcow2', parent: NAME, parentFormat: 'qcow2', provider });
+    {
+      await using disk = await Disk.open(child, write);
+      await disk.bitmaps.add('changes', { granularity: 512 });
+      await disk.merge(0, 1);
+    }
+    expect(await bitsSet(provider, 'changes', child.name)).toEqual([]);
+  });
+
   it.each([{ cluster_size: 512 }, { cluster_size: 4096 }, { cluster_size: 65_536 }, { data_file: '/data.raw' }])(
     'are added, switched on and off, cleared and removed: %o',
     async (config) => {
@@ -326,8 +356,8 @@ async function fillEntry(provider: MemoryProvider, name: string): Promise<void> 
   await storage.close();
 }
 
-async function bitsSet(provider: MemoryProvider, name: string): Promise<number[]> {
-  const storage = await provider.open(NAME, 'read');
+async function bitsSet(provider: MemoryProvider, name: string, image = NAME): Promise<number[]> {
+  const storage = await provider.open(image, 'read');
   const header = await readHeader(storage);
   const bitmap = (await readBitmaps(storage, header)).find((one) => one.name === name);
   const entry = new Uint8Array(8);

@@ -223,8 +223,10 @@ export class Qcow2Bitmaps implements BitmapStore {
     this.#size = header.size;
     let bytes = 0;
     for (const bitmap of bitmaps) {
-      bytes += bitmap.tableEntries * header.clusterSize;
-      if (!wanted(bitmap) || isInUse(bitmap) || bytes > RECORDED_BYTES) continue;
+      if (!wanted(bitmap) || isInUse(bitmap)) continue;
+      const more = bitmap.tableEntries * header.clusterSize;
+      if (bytes + more > RECORDED_BYTES) continue;
+      bytes += more;
       try {
         const bits = await this.#bitsOf(bitmap);
         const { granularityBits } = bitmap;
