@@ -9,6 +9,7 @@ import type { GoldenImage } from '../golden/manifest.ts';
 import type { HostileKit, Sample } from '../hostile/descriptor.ts';
 import type { Shape } from '../model/scenario.ts';
 import type { CrashKit } from './crash-kit.ts';
+import type { LimitKit } from './limit-kit.ts';
 import type { MakeWay, PeerKit } from './peer-kit.ts';
 
 /** A format under test. */
@@ -31,6 +32,8 @@ export interface FormatKit {
   readonly golden: GoldenKit | { readonly without: string };
   /** Files that are wrong on purpose; or the reason why none of this format can be. */
   readonly hostile: HostileKit | { readonly without: string };
+  /** The bounds in the format's `limits.ts`, and a way to each. Left out: there is no such file. */
+  limits?(): Promise<LimitKit>;
   /**
    * Power cuts and mutants. Left out: each way to make an image, under common workloads. Loaded when it is needed, since
    * it patches the code under test.

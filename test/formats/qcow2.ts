@@ -10,6 +10,7 @@ export const kit: FormatKit = {
   units: (bytes) => ({ cluster_size: bytes }),
   golden: { without: 'QEMU makes them as the suites of test/peers run' },
   hostile,
+  limits: async () => (await import('./qcow2/limits.ts')).limits,
   models,
   crash: async () => (await import('./qcow2/crash.ts')).crash,
   ways,

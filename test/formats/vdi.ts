@@ -15,6 +15,7 @@ export const kit: FormatKit = {
     },
   },
   hostile,
+  limits: async () => (await import('./vdi/limits.ts')).limits,
   crash: async () => (await import('./vdi/crash.ts')).crash,
   ways,
   measured: [way('AllocationBlockSize=65536')],

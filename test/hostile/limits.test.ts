@@ -1,23 +1,18 @@
-/** Every bound of `src/limits.ts` from both sides, reached by a file. */
-import { readdirSync, readFileSync } from 'node:fs';
+/** Every bound of `src/limits.ts` and of each format from both sides, reached by a file. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { readBitmaps, serializeBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
-import { decodeExtensions, encodeExtensions } from '../../src/formats/qcow2/header/extensions.ts';
-import { parseHeader, type Qcow2Header } from '../../src/formats/qcow2/header/header.ts';
-import { MAGIC, HEADER as QCOW2_HEADER, type RawHeader, SNAPSHOT } from '../../src/formats/qcow2/layout.ts';
-import { readSnapshots } from '../../src/formats/qcow2/snapshots/snapshots.ts';
-import { ENTRY_FREE, HEADER, OLD_HEADER, SIGNATURE, VERSION_0_2 } from '../../src/formats/vdi/layout.ts';
+import { HEADER } from '../../src/formats/vdi/layout.ts';
 import { readProbeInput } from '../../src/image/probe.ts';
 import { LIMITS } from '../../src/limits.ts';
-import { checkImage } from '../../src/operations/check.ts';
 import { createImage } from '../../src/operations/create.ts';
 import { inspect } from '../../src/operations/inspect.ts';
 import { openDisk } from '../../src/operations/open.ts';
-import type { Source, Storage } from '../../src/storage/contract.ts';
 import { MemoryProvider, MemoryStorage } from '../../src/storage/memory.ts';
 import { listPartitions } from '../../src/vfs/partitions/index.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
+import { KITS } from '../conformance/kits.ts';
+import { headerOnly } from '../formats/vdi/limits.ts';
 import { gptDisk, LINUX, putSlots, SOME_ID } from '../vfs/tables.ts';
 
 const SECTOR = 512;
@@ -31,16 +26,6 @@ const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
   virtualSize: 'test',
   blockSizeMin: 'test',
   blockSizeMax: 'test',
-  vdiBlocks: 'test',
-  qcow2L1Bytes: 'test',
-  qcow2RefcountTableBytes: 'test',
-  qcow2TableBytes: 'test',
-  qcow2Extensions: 'test',
-  qcow2Snapshots: 'test',
-  qcow2SnapshotTableBytes: 'test',
-  qcow2Bitmaps: 'test',
-  qcow2BitmapDirectoryBytes: 'test',
-  qcow2BitmapBytes: 'test',
   tableCacheBytes: 'test',
   dirtyMetadataBytes: 'test',
   logicalPartitions: 'test',
@@ -52,16 +37,52 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
+/** Sources of a folder of `src/`, with its subfolders, as one text. */
+function sourcesOf(folder: string): string {
+  const root = new URL(`../../src/${folder}`, import.meta.url);
+  return readdirSync(root, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
+    .map((name) => readFileSync(new URL(name, root), 'utf8'))
+    .join('\n');
+}
+
 it('knows every bound', () => {
   expect(Object.keys(TESTED).sort()).toEqual(Object.keys(LIMITS).sort());
-  const sources = readdirSync(new URL('../../src/', import.meta.url), { recursive: true, encoding: 'utf8' });
-  const text = sources
-    .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
-    .map((name) => readFileSync(new URL(`../../src/${name}`, import.meta.url), 'utf8'))
-    .join('\n');
+  const text = sourcesOf('');
   for (const [name, how] of Object.entries(TESTED)) {
-    expect(text.includes(`LIMITS.${name}`), `LIMITS.${name} is used, and so it has a test`).toBe(how === 'test');
+    const used = new RegExp(`\\bLIMITS\\.${name}\\b`).test(text);
+    expect(used, `LIMITS.${name} is used, and so it has a test`).toBe(how === 'test');
   }
+});
+
+it('finds a kit for the bounds of every format that has some', () => {
+  const folders = readdirSync(new URL('../../src/formats/', import.meta.url));
+  const bounded = folders.filter((name) => existsSync(new URL(`../../src/formats/${name}/limits.ts`, import.meta.url)));
+  expect(KITS.filter(({ limits }) => limits !== undefined).map(({ format }) => format)).toEqual(
+    expect.arrayContaining(bounded),
+  );
+});
+
+const BOUNDED = await Promise.all(
+  KITS.flatMap(({ format, limits }) => (limits === undefined ? [] : [limits().then((kit) => ({ format, ...kit }))])),
+);
+
+describe.each(BOUNDED)('$format', ({ format, bounds, tests }) => {
+  it('has a way to every bound, and uses it', async () => {
+    const exported: Readonly<Record<string, unknown>> = await import(`../../src/formats/${format}/limits.ts`);
+    const [[name = '', all] = []] = Object.entries(exported);
+    expect(all, 'the kit has the bounds of the format').toBe(bounds);
+    expect(Object.keys(exported)).toEqual([name]);
+    expect(Object.keys(tests).sort()).toEqual(Object.keys(bounds).sort());
+    const text = sourcesOf(`formats/${format}/`);
+    for (const bound of Object.keys(bounds)) expect(text).toMatch(new RegExp(`\\b${name}\\.${bound}\\b`));
+  });
+
+  it.each(Object.entries(bounds))('%s', async (name, most) => {
+    const { reach, step = 1 } = tests[name] ?? {};
+    expect(await reach?.(most)).toBe(most);
+    await expectKind(() => reach?.(most + step), 'limit');
+  });
 });
 
 describe('partition tables', () => {
@@ -95,124 +116,6 @@ describe('partition tables', () => {
   });
 });
 
-describe('qcow2', () => {
-  /** A header of 64 KiB clusters in a file that is long enough for all tables. */
-  const parse = (values: Partial<RawHeader>, size = 2 ** 40): Qcow2Header => {
-    const bytes = new Uint8Array(65_536);
-    const base = { magic: MAGIC, version: 3, clusterBits: 16, l1Offset: 0x3_0000, l1Entries: 1, refcountOrder: 4 };
-    const more = { refcountTableOffset: 0x1_0000, refcountTableClusters: 1, headerLength: 112, ...values };
-    bytes.set(QCOW2_HEADER.encode({ ...QCOW2_HEADER.decode(bytes), ...base, ...more }));
-    return parseHeader(bytes, size, 'limits.qcow2');
-  };
-  const zeroes = async (size: number): Promise<Storage> => {
-    const storage = await new MemoryProvider().create('/x');
-    await storage.resize(size);
-    return storage;
-  };
-
-  it('qcow2L1Bytes', async () => {
-    expect(parse({ l1Entries: LIMITS.qcow2L1Bytes / 8 }).l1Entries).toBe(2 ** 22);
-    await expectKind(() => parse({ l1Entries: LIMITS.qcow2L1Bytes / 8 + 1 }), 'limit');
-  });
-
-  it('qcow2RefcountTableBytes', async () => {
-    const most = LIMITS.qcow2RefcountTableBytes / 65_536;
-    expect(parse({ refcountTableClusters: most }).refcountTableClusters).toBe(most);
-    await expectKind(() => parse({ refcountTableClusters: most + 1 }), 'limit');
-  });
-
-  it('qcow2TableBytes', async () => {
-    const [cluster, l1Bytes] = [65_536, LIMITS.qcow2L1Bytes];
-    const snapshotsOffset = 2 * cluster + l1Bytes;
-    /** L1 tables that overlap, each a few bytes shorter than the one before. */
-    const check = async (tables: number): Promise<string[]> => {
-      const source = { provider: new MemoryProvider(), name: '/disk.qcow2' };
-      const storage = await source.provider.create(source.name);
-      const bytes = new Uint8Array(QCOW2_HEADER.size);
-      const base = { magic: MAGIC, version: 3, clusterBits: 16, size: SECTOR, l1Offset: 2 * cluster, l1Entries: 1 };
-      const places = { refcountTableOffset: cluster, refcountTableClusters: 1, refcountOrder: 4, headerLength: 112 };
-      const snapshots = { snapshotCount: tables, snapshotsOffset };
-      bytes.set(QCOW2_HEADER.encode({ ...QCOW2_HEADER.decode(bytes), ...base, ...places, ...snapshots }));
-      await storage.write(0, bytes);
-      for (let index = 0; index < tables; index++) {
-        const entry = new Uint8Array(SNAPSHOT.size + 16);
-        SNAPSHOT.put(entry, 'l1Offset', 2 * cluster);
-        SNAPSHOT.put(entry, 'l1Entries', l1Bytes / 8 - index);
-        SNAPSHOT.put(entry, 'extraLength', 16);
-        await storage.write(snapshotsOffset + index * entry.length, entry);
-      }
-      await storage.close();
-      return (await checkImage(source, { format: 'qcow2' })).findings.map(({ code }) => code);
-    };
-    const most = LIMITS.qcow2TableBytes / l1Bytes;
-    expect(await check(most)).not.toContain('header');
-    expect(await check(most + 1)).toContain('header');
-  });
-
-  it('qcow2Extensions', async () => {
-    const most = Array.from({ length: LIMITS.qcow2Extensions }, (_, index) => ({
-      type: index + 1,
-      data: new Uint8Array(8),
-    }));
-    const header = { headerLength: 0, cryptMethod: 0 };
-    expect(decodeExtensions(encodeExtensions(most), header).extensions).toHaveLength(most.length);
-    const more = [...most, { type: 1000, data: new Uint8Array(0) }];
-    await expectKind(() => decodeExtensions(encodeExtensions(more), header), 'limit');
-  });
-
-  it('qcow2Snapshots', async () => {
-    const count = LIMITS.qcow2Snapshots;
-    const all = await readSnapshots(await zeroes(40 * count), parse({ snapshotCount: count }));
-    expect(all).toHaveLength(count);
-    await expectKind(async () => readSnapshots(await zeroes(40), parse({ snapshotCount: count + 1 })), 'limit');
-  });
-
-  it('qcow2SnapshotTableBytes', async () => {
-    // Entries as long as they get.
-    const entry = new Uint8Array(SNAPSHOT.size);
-    SNAPSHOT.put(entry, 'nameLength', 0xfff8);
-    const length = SNAPSHOT.size + 0xfff8;
-    const most = Math.floor(LIMITS.qcow2SnapshotTableBytes / length);
-    const storage = await zeroes((most + 1) * length);
-    for (let index = 0; index <= most; index++) await storage.write(index * length, entry);
-    expect(await readSnapshots(storage, parse({ snapshotCount: most }))).toHaveLength(most);
-    await expectKind(() => readSnapshots(storage, parse({ snapshotCount: most + 1 })), 'limit');
-  });
-
-  it('qcow2BitmapBytes', async () => {
-    const add = async (size: number): Promise<void> => {
-      const place = { provider: new MemoryProvider(), name: '/disk.qcow2' };
-      const config = { cluster_size: 2 ** 21 };
-      await createImage(place, { size, format: 'qcow2', config });
-      await using disk = await openDisk(place, { mode: 'write', format: 'qcow2' });
-      await disk.bitmaps.add('one', { granularity: SECTOR });
-    };
-    const most = LIMITS.qcow2BitmapBytes * 8 * SECTOR;
-    await add(most);
-    await expectKind(() => add(most + SECTOR), 'limit');
-  });
-
-  it('qcow2Bitmaps and qcow2BitmapDirectoryBytes', async () => {
-    const entry = {
-      name: 'x',
-      granularityBits: 16,
-      flags: 0,
-      tableOffset: 0,
-      tableEntries: 0,
-      extra: new Uint8Array(0),
-    };
-    const bytes = serializeBitmaps(new Array(LIMITS.qcow2Bitmaps).fill(entry));
-    const storage = await zeroes(LIMITS.qcow2BitmapDirectoryBytes);
-    await storage.write(0, bytes);
-    const bitmaps = { count: LIMITS.qcow2Bitmaps, reserved: 0, directoryOffset: 0, directoryBytes: storage.size };
-    const read = (changes: { readonly count?: number; readonly directoryBytes?: number }) =>
-      readBitmaps(storage, { ...parse({}), bitmaps: { ...bitmaps, ...changes } });
-    expect(await read({})).toHaveLength(LIMITS.qcow2Bitmaps);
-    await expectKind(() => read({ count: bitmaps.count + 1 }), 'limit');
-    await expectKind(() => read({ directoryBytes: bitmaps.directoryBytes + 1 }), 'limit');
-  });
-});
-
 describe('vdi', () => {
   describe('blockSizeMin and blockSizeMax', () => {
     it.each([LIMITS.blockSizeMin, LIMITS.blockSizeMax])('takes blocks of %i bytes', async (blockSize) => {
@@ -227,19 +130,6 @@ describe('vdi', () => {
       expect((await inspect(await headerOnly(most))).format).toBe('vdi');
       const more = { ...most, blockExtra: 2 * LIMITS.blockSizeMax };
       await expectKind(async () => inspect(await headerOnly(more)), 'invalid-format');
-    });
-  });
-
-  // Only the layout before 1.0 can have this many: it has no field for where the data begins.
-  describe('vdiBlocks', () => {
-    it('takes the longest map and reads its last block', async () => {
-      await using disk = await openDisk(await oldHeaderOnly(LIMITS.vdiBlocks));
-      const bytes = new Uint8Array(SECTOR).fill(1);
-      await disk.read(disk.size - SECTOR, bytes);
-      expect(bytes).toEqual(new Uint8Array(SECTOR));
-    });
-    it('refuses one more entry', async () => {
-      await expectKind(async () => inspect(await oldHeaderOnly(LIMITS.vdiBlocks + 1)), 'limit');
     });
   });
 
@@ -384,53 +274,4 @@ const SMALL = { format: 'vdi', config: { AllocationBlockSize: 512, DataAlignment
 
 async function askFor(disk: ChainDisk, offset: number): Promise<void> {
   await disk.extentAt(offset, offset + SECTOR);
-}
-
-interface Wanted {
-  readonly blockSize: number;
-  readonly diskSize: number;
-  readonly blockExtra?: number;
-}
-
-/** A VDI image whose map is a hole but for its last entry: block 0 everywhere, and the last one free. */
-async function headerOnly({ blockSize, diskSize, blockExtra = 0 }: Wanted): Promise<Source> {
-  const source = await emptyFile();
-  const storage = await source.provider.open(source.name, 'write');
-  const blockCount = Math.ceil(diskSize / blockSize);
-  const dataOffset = Math.ceil((SECTOR + 4 * blockCount) / SECTOR) * SECTOR;
-  const header = new Uint8Array(HEADER.size);
-  const values = { signature: SIGNATURE, version: 0x0001_0001, headerSize: 400, type: 1, logicalSectorSize: SECTOR };
-  const places = { mapOffset: SECTOR, dataOffset, blockSize, blockExtra, blockCount, diskSize };
-  for (const [name, value] of Object.entries({ ...values, ...places })) {
-    HEADER.put(header, name as 'blockSize', value);
-  }
-  await storage.write(0, header);
-  await storage.write(SECTOR + 4 * (blockCount - 1), freeEntry());
-  await storage.resize(dataOffset + SECTOR);
-  return source;
-}
-
-async function oldHeaderOnly(blockCount: number): Promise<Source> {
-  const source = await emptyFile();
-  const storage = await source.provider.open(source.name, 'write');
-  const header = new Uint8Array(OLD_HEADER.size);
-  const values = { signature: SIGNATURE, version: VERSION_0_2, type: 1, blockSize: SECTOR, blockCount };
-  for (const [name, value] of Object.entries({ ...values, diskSize: SECTOR * blockCount })) {
-    OLD_HEADER.put(header, name as 'blockSize', value);
-  }
-  await storage.write(0, header);
-  await storage.write(OLD_HEADER.size + 4 * (blockCount - 1), freeEntry());
-  return source;
-}
-
-function freeEntry(): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, ENTRY_FREE, true);
-  return bytes;
-}
-
-async function emptyFile(): Promise<Source> {
-  const provider = new MemoryProvider();
-  await (await provider.create('/image.vdi')).close();
-  return { provider, name: '/image.vdi' };
 }

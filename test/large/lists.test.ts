@@ -6,10 +6,10 @@ import { describe, expect, it } from 'vitest';
 import { type Bitmap, readBitmaps, serializeBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
 import { getRefcount, setRefcount } from '../../src/formats/qcow2/clusters/refcounts.ts';
 import { BITMAPS, EXTENSION, EXTENSION_TYPE, HEADER } from '../../src/formats/qcow2/layout.ts';
+import { QCOW2_LIMITS } from '../../src/formats/qcow2/limits.ts';
 import { readHeader } from '../../src/formats/qcow2/open.ts';
 import { readSnapshots, type Snapshot, serializeSnapshots } from '../../src/formats/qcow2/snapshots/snapshots.ts';
 import { checkImage, createImage, Disk } from '../../src/index.ts';
-import { LIMITS } from '../../src/limits.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 import { rounds } from '../conformance/random.ts';
@@ -19,7 +19,7 @@ const CLUSTER = 4096;
 const SIZE = 64 * CLUSTER;
 const WRITE = { mode: 'write', flushAfterMs: 0, format: 'qcow2' } as const;
 const SNAPSHOTS = 10_000;
-const BITMAP_COUNT = rounds(10_000, LIMITS.qcow2Bitmaps);
+const BITMAP_COUNT = rounds(10_000, QCOW2_LIMITS.bitmaps);
 
 /** The bytes of an image that was just made, to put things behind each other into. */
 class Bytes {
@@ -190,11 +190,11 @@ describe('ten thousand snapshots', () => {
   });
 
   it('end where the format ends', { timeout: 120_000 }, async () => {
-    const provider = await withSnapshots(LIMITS.qcow2Snapshots);
+    const provider = await withSnapshots(QCOW2_LIMITS.snapshots);
     await using disk = await Disk.open({ provider, name: NAME }, WRITE);
     await expectKind(() => disk.snapshots.create('one more'), 'limit');
     const storage = await provider.open(NAME, 'read');
-    expect(await readSnapshots(storage, await readHeader(storage))).toHaveLength(LIMITS.qcow2Snapshots);
+    expect(await readSnapshots(storage, await readHeader(storage))).toHaveLength(QCOW2_LIMITS.snapshots);
   });
 });
 
@@ -223,10 +223,10 @@ describe('thousands of bitmaps', () => {
   });
 
   it('end where the format ends', { timeout: 120_000 }, async () => {
-    const provider = await withBitmaps(LIMITS.qcow2Bitmaps);
+    const provider = await withBitmaps(QCOW2_LIMITS.bitmaps);
     await using disk = await Disk.open({ provider, name: NAME }, WRITE);
     await expectKind(() => disk.bitmaps.add('one more'), 'limit');
     const storage = await provider.open(NAME, 'read');
-    expect(await readBitmaps(storage, await readHeader(storage))).toHaveLength(LIMITS.qcow2Bitmaps);
+    expect(await readBitmaps(storage, await readHeader(storage))).toHaveLength(QCOW2_LIMITS.bitmaps);
   });
 });

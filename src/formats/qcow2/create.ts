@@ -9,7 +9,6 @@ import { ImageError, printable, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import { wantsVariant } from '../../image/variants.ts';
-import { LIMITS } from '../../limits.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
 import { withoutScheme } from '../../storage/gate.ts';
 import { refcountsPerBlock, setRefcount } from './clusters/refcounts.ts';
@@ -37,6 +36,7 @@ import {
   VERSION_2,
   VERSION_3,
 } from './layout.ts';
+import { QCOW2_LIMITS } from './limits.ts';
 
 const HIGH = 2 ** 32;
 const WRITE_BYTES = 1024 * 1024;
@@ -87,10 +87,10 @@ export function planQcow2(options: FormatCreateOptions, parentName: string | nul
   const l2Entries = clusterSize / entryBytes;
   // A table of no entries would leave its cluster counted and unused.
   const l1Entries = Math.max(divCeil(size, clusterSize * l2Entries), 1);
-  if (l1Entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
+  if (l1Entries * ENTRY_BYTES > QCOW2_LIMITS.l1Bytes) {
     throw new ImageError('limit', 'A QCOW2 image of this size requires larger clusters', {
       found: `${clusterSize} bytes for ${size} bytes of disk`,
-      expected: `an L1 table of at most ${LIMITS.qcow2L1Bytes} bytes`,
+      expected: `an L1 table of at most ${QCOW2_LIMITS.l1Bytes} bytes`,
       hint: `Choose a larger ${CONFIG.clusterSize}.`,
     });
   }
@@ -136,9 +136,9 @@ function countSelf(others: number, clusterSize: number, order: number): { blocks
     if (needed <= blocks && table <= tableClusters) break;
     [blocks, tableClusters] = [Math.max(needed, blocks), Math.max(table, tableClusters)];
   }
-  if (tableClusters * clusterSize > LIMITS.qcow2RefcountTableBytes) {
+  if (tableClusters * clusterSize > QCOW2_LIMITS.refcountTableBytes) {
     throw new ImageError('limit', 'A preallocated image of this size requires larger clusters', {
-      expected: `a refcount table of at most ${LIMITS.qcow2RefcountTableBytes} bytes`,
+      expected: `a refcount table of at most ${QCOW2_LIMITS.refcountTableBytes} bytes`,
       hint: `Choose a larger ${CONFIG.clusterSize}, or smaller ${CONFIG.refcountBits}.`,
     });
   }

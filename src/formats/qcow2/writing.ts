@@ -1,7 +1,6 @@
 /** Images open for writing: checks before the first change, and the code that only they need. Loaded by open.ts. */
 import { divCeil, SECTOR } from '../../binary/numbers.ts';
 import { hex } from '../../errors.ts';
-import { LIMITS } from '../../limits.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
@@ -11,6 +10,7 @@ import { metadataOf } from './clusters/metadata.ts';
 import { openRefcounts } from './clusters/refcount-store.ts';
 import { isDirty, type Qcow2Header } from './header/header.ts';
 import { INCOMPATIBLE } from './layout.ts';
+import { QCOW2_LIMITS } from './limits.ts';
 import type { Snapshot } from './snapshots/snapshots.ts';
 import type { Writing } from './state.ts';
 
@@ -60,7 +60,7 @@ export async function openForWriting(
     const end = what.startsWith('L2') ? offset + length : offset + Math.max(length - clusterSize, 0) + 1;
     if (offset % clusterSize !== 0 || end > storage.size) return `there can be no ${what} at ${hex(offset)}`;
     bytes += length;
-    if (what.startsWith('L1') && bytes > LIMITS.qcow2TableBytes) return 'its tables together exceed their size limit';
+    if (what.startsWith('L1') && bytes > QCOW2_LIMITS.tableBytes) return 'its tables together exceed their size limit';
     for (let at = offset; at < offset + length; at += clusterSize) counts.tables.add(at / clusterSize);
   }
   // What is counted behind the end may have been cut off, and would read zero when the file grows over it.

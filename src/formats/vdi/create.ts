@@ -21,6 +21,7 @@ import {
   SIGNATURE,
   VERSION_1_1,
 } from './layout.ts';
+import { VDI_LIMITS } from './limits.ts';
 
 /** Layout of a new image. */
 export interface VdiPlan {
@@ -55,7 +56,7 @@ export function planVdi(options: FormatCreateOptions): VdiPlan {
   const blockCount = divCeil(size, blockSize);
   const mapOffset = alignUp(PREHEADER + HEADER_SIZE_1_1_PLUS, alignment);
   const dataOffset = alignUp(mapOffset + 4 * blockCount, alignment);
-  if (blockCount > LIMITS.vdiBlocks || dataOffset > 0xffff_ffff) {
+  if (blockCount > VDI_LIMITS.blocks || dataOffset > 0xffff_ffff) {
     throw new ImageError('limit', 'A VDI image of this size requires larger blocks', {
       found: `${blockCount} blocks of ${blockSize} bytes`,
       expected: `a block map below 4 GiB`,

@@ -18,6 +18,7 @@ import {
   SIGNATURE,
   VERSION_0_2,
 } from './layout.ts';
+import { VDI_LIMITS } from './limits.ts';
 
 /** Checked content of a header. */
 export interface VdiHeader {
@@ -270,12 +271,12 @@ function checkSizes(raw: RawHeader): void {
       expected: `at least ${needed}`,
     });
   }
-  if (raw.blockCount > LIMITS.vdiBlocks) {
+  if (raw.blockCount > VDI_LIMITS.blocks) {
     throw new ImageError('limit', 'The block map exceeds its size limit', {
       offset: fields.blockCount.offset,
       field: 'blockCount',
       found: raw.blockCount,
-      expected: `at most ${LIMITS.vdiBlocks}`,
+      expected: `at most ${VDI_LIMITS.blocks}`,
     });
   }
 }

@@ -17,11 +17,11 @@ import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { scanEntries, writeEntries } from '../../blocks/table.ts';
 import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { ResizeOptions } from '../../image/contract.ts';
-import { LIMITS } from '../../limits.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import type { VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, HEADER, HEADER_SIZE_1_1_PLUS } from './layout.ts';
+import { VDI_LIMITS } from './limits.ts';
 import { COPY_BYTES, copyBytes, mapPlace } from './map-entries.ts';
 import { blocksOf, shrinkVdi } from './shrink.ts';
 
@@ -76,7 +76,7 @@ function placeMap(state: VdiState, blockCount: number): { mapOffset: number; dat
   const newMap = alignUp(dataOffset, SECTOR);
   const displaced = divCeil(alignUp(newMap + 4 * blockCount, SECTOR) - dataOffset, slotBytes);
   const newData = dataOffset + displaced * slotBytes;
-  if (blockCount > LIMITS.vdiBlocks || newData > 0xffff_ffff) {
+  if (blockCount > VDI_LIMITS.blocks || newData > 0xffff_ffff) {
     throw new ImageError('limit', 'The disk size exceeds the limit for this block size', {
       path: state.storage.label,
       found: `${blockCount} blocks of ${blockSize} bytes`,

@@ -14,6 +14,7 @@ import type { RefcountStore } from '../clusters/refcount-store.ts';
 import { refcountMax, refcountsPerBlock, setRefcount } from '../clusters/refcounts.ts';
 import { type TableHost, withCount } from '../clusters/table-room.ts';
 import { ENTRY_BYTES } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 
 /** Fields of the header that change at once. */
 export interface RefcountFields {
@@ -94,7 +95,7 @@ async function layOut({ counts, header, storage }: TableHost, order: number, tur
     const blocks = new Set(needed);
     for (let block = Math.floor(first / perBlock); block <= last; block++) blocks.add(block);
     const clusters = divCeil((last + 1) * ENTRY_BYTES, clusterSize);
-    if (clusters * clusterSize > LIMITS.qcow2RefcountTableBytes) throw tableTooLong(storage.label, clusters, header);
+    if (clusters * clusterSize > QCOW2_LIMITS.refcountTableBytes) throw tableTooLong(storage.label, clusters, header);
     if (blocks.size === count && clusters === tableClusters) {
       const sorted = [...blocks].sort((a, b) => a - b);
       return { blocks: sorted, first, tableFirst: first + count, tableClusters };
@@ -109,7 +110,7 @@ function tableTooLong(path: string, clusters: number, { clusterSize }: TableHost
     path,
     field: 'refcount_bits',
     found: `${clusters * clusterSize} bytes`,
-    expected: `at most ${LIMITS.qcow2RefcountTableBytes} bytes`,
+    expected: `at most ${QCOW2_LIMITS.refcountTableBytes} bytes`,
     hint: 'Choose narrower refcounts, or convert the image to one with larger clusters.',
   });
 }

@@ -12,7 +12,6 @@ import { divCeil } from '../../../binary/numbers.ts';
 import { isZero } from '../../../codec/bytes.ts';
 import { type ErrorKind, ImageError, isImageError, printable } from '../../../errors.ts';
 import type { BitmapStore } from '../../../image/contract.ts';
-import { LIMITS } from '../../../limits.ts';
 import { isPromise, type MaybePromise, type OperationOptions } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import { Turns } from '../../../storage/turns.ts';
@@ -26,6 +25,7 @@ import {
   GRANULARITY_BITS_MIN,
   VERSION_3,
 } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 import { type Bits, cutBits, kindOf, mergedBits, StoredBits, setBits } from './bitmap-bits.ts';
 import { type Bitmap, bitmapsConsistent, bitmapTableEntries, isInUse, serializeBitmaps } from './bitmaps.ts';
 
@@ -85,7 +85,7 @@ export class Qcow2Bitmaps implements BitmapStore {
     const { header, bitmaps } = this.#host;
     this.#checkWhole();
     this.#checkName(name);
-    if (bitmaps.length >= LIMITS.qcow2Bitmaps)
+    if (bitmaps.length >= QCOW2_LIMITS.bitmaps)
       throw this.#error('limit', 'The image has the maximum number of bitmaps');
     if (header.size === 0)
       throw this.#error('unsupported', 'A disk of 0 bytes cannot have bitmaps', {
@@ -94,10 +94,10 @@ export class Qcow2Bitmaps implements BitmapStore {
     const granularity = how.granularity ?? Math.max(header.clusterSize, DEFAULT_GRANULARITY_MIN);
     const granularityBits = this.#granularityBits(granularity);
     const tableEntries = bitmapTableEntries(header.size, granularityBits, header.clusterSize);
-    if (tableEntries * header.clusterSize > LIMITS.qcow2BitmapBytes) {
+    if (tableEntries * header.clusterSize > QCOW2_LIMITS.bitmapBytes) {
       throw this.#error('limit', 'The bitmap would exceed the size limit', {
         found: `${tableEntries * header.clusterSize} bytes`,
-        expected: `at most ${LIMITS.qcow2BitmapBytes}`,
+        expected: `at most ${QCOW2_LIMITS.bitmapBytes}`,
         hint: 'Choose a coarser granularity.',
       });
     }
@@ -323,7 +323,7 @@ export class Qcow2Bitmaps implements BitmapStore {
   ): Promise<{ readonly room: Room | undefined; readonly place: Directory | null }> {
     const rooms = [...taken];
     try {
-      if (directory.length > LIMITS.qcow2BitmapDirectoryBytes) {
+      if (directory.length > QCOW2_LIMITS.bitmapDirectoryBytes) {
         throw this.#error('limit', 'The bitmap directory would exceed its size limit');
       }
       const [room] = await takeRooms(this.#host, count === 0 ? [] : [directory.length]);
@@ -347,7 +347,7 @@ export class Qcow2Bitmaps implements BitmapStore {
   /** The entries of a bitmap's table. */
   async #tableOf(bitmap: Bitmap): Promise<DataView> {
     const { header, storage } = this.#host;
-    if (bitmap.tableEntries * header.clusterSize > LIMITS.qcow2BitmapBytes) {
+    if (bitmap.tableEntries * header.clusterSize > QCOW2_LIMITS.bitmapBytes) {
       throw this.#error('corrupt', 'The bitmap table exceeds its size limit');
     }
     const bytes = new Uint8Array(bitmap.tableEntries * ENTRY_BYTES);

@@ -1,7 +1,6 @@
 /** The directory of persistent dirty bitmaps (section "Bitmaps"): entries of variable length, as objects and as bytes. */
 import { alignUp, divCeil } from '../../../binary/numbers.ts';
 import { type ErrorDetails, hex32, ImageError } from '../../../errors.ts';
-import { LIMITS } from '../../../limits.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { checkTablePlace, type Qcow2Header, refuseInHeader } from '../header/header.ts';
 import {
@@ -17,6 +16,7 @@ import {
   GRANULARITY_BITS_MIN,
   VERSION_3,
 } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 import { textOf } from '../snapshots/snapshots.ts';
 
 /** One persistent bitmap, from its directory entry. */
@@ -38,11 +38,11 @@ export async function readBitmaps(storage: Storage, header: Qcow2Header): Promis
   if (bitmaps === null || version !== VERSION_3) return [];
   const { count, directoryBytes, directoryOffset } = bitmaps;
   const details = { path: storage.label, offset: directoryOffset, field: 'bitmap directory' };
-  if (count > LIMITS.qcow2Bitmaps || directoryBytes > LIMITS.qcow2BitmapDirectoryBytes) {
+  if (count > QCOW2_LIMITS.bitmaps || directoryBytes > QCOW2_LIMITS.bitmapDirectoryBytes) {
     throw new ImageError('limit', 'The image exceeds the maximum number of bitmaps', {
       ...details,
       found: `${count} in ${directoryBytes} bytes`,
-      expected: `at most ${LIMITS.qcow2Bitmaps} in ${LIMITS.qcow2BitmapDirectoryBytes} bytes`,
+      expected: `at most ${QCOW2_LIMITS.bitmaps} in ${QCOW2_LIMITS.bitmapDirectoryBytes} bytes`,
     });
   }
   checkTablePlace(directoryOffset, directoryBytes, clusterSize, details);

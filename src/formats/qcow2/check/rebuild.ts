@@ -10,13 +10,13 @@
  */
 import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
 import { throwIfAborted } from '../../../errors.ts';
-import { LIMITS } from '../../../limits.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import type { Turns } from '../../../storage/turns.ts';
 import { refcountMax, setRefcount } from '../clusters/refcounts.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import { ENTRY_BYTES, HEADER } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 import { PAGE_COUNTS, type PagedCounts, STEPS_PAGE } from './paged-counts.ts';
 import type { Recount } from './recount.ts';
 import type { SnapshotSurvey } from './snapshot-survey.ts';
@@ -50,7 +50,7 @@ export interface RebuildPlan {
 export async function planRebuild(parts: RebuildParts, turns: Turns): Promise<RebuildPlan | null> {
   const { header, stored } = parts;
   const { clusterSize } = header;
-  const entriesMax = LIMITS.qcow2RefcountTableBytes / ENTRY_BYTES;
+  const entriesMax = QCOW2_LIMITS.refcountTableBytes / ENTRY_BYTES;
   const used = await usedBlocks(parts, entriesMax, turns);
   if (used === null) return null;
   const snapshotClusters = divCeil(parts.snapshots.rewritten?.bytes.length ?? 0, clusterSize);

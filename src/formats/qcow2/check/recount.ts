@@ -7,7 +7,6 @@
  * an L1 table that many snapshots have. So time and memory follow the data in the file, whatever its tables claim.
  */
 import { describeError, hex, ImageError, isImageError } from '../../../errors.ts';
-import { LIMITS } from '../../../limits.ts';
 import type { OperationOptions, Storage } from '../../../storage/contract.ts';
 import { Turns } from '../../../storage/turns.ts';
 import { bitmapsConsistent, readBitmaps } from '../bitmaps/bitmaps.ts';
@@ -15,6 +14,7 @@ import { l1EntriesFor } from '../clusters/tree.ts';
 import { CutStreams } from '../compressed/cut-streams.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import { COPIED_HIGH, ENTRY_BYTES, EXTENSION_TYPE, HEADER, INCOMPATIBLE, OFFSET_HIGH, OFFSET_LOW } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 import { visitClusters, visitTable } from './cluster-reader.ts';
 import type { FindingList } from './finding-list.ts';
 import { L2Scanner } from './l2-scan.ts';
@@ -163,7 +163,7 @@ export class Recount {
     const tables = new Map<string, { offset: number; entries: number; uses: number; active: boolean }>();
     for (const { l1Offset: offset, l1Entries: entries } of this.parts.snapshots.snapshots) {
       const begins = entries === 0 || offset >= header.clusterSize;
-      if (!begins || offset % header.clusterSize !== 0 || entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
+      if (!begins || offset % header.clusterSize !== 0 || entries * ENTRY_BYTES > QCOW2_LIMITS.l1Bytes) {
         const say = (): string =>
           `A snapshot has an L1 table of ${entries} entries at ${hex(offset)}, which is not valid.`;
         list.add('corruption', 'snapshot-l1', say, { fileOffset: offset, repairable: false });
@@ -332,10 +332,10 @@ export class Recount {
   /** Overlapping tables could make the work endless. */
   #spend(bytes: number): void {
     this.#tableBytes += bytes;
-    if (this.#tableBytes <= LIMITS.qcow2TableBytes) return;
+    if (this.#tableBytes <= QCOW2_LIMITS.tableBytes) return;
     throw new ImageError('limit', 'The tables of snapshots and bitmaps together exceed their size limit', {
       path: this.parts.storage.label,
-      expected: `at most ${LIMITS.qcow2TableBytes} bytes`,
+      expected: `at most ${QCOW2_LIMITS.tableBytes} bytes`,
     });
   }
 }

@@ -4,7 +4,6 @@
  */
 import { alignUp } from '../../../binary/numbers.ts';
 import { hex, isImageError } from '../../../errors.ts';
-import { LIMITS } from '../../../limits.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import type { Qcow2Header } from '../header/header.ts';
@@ -16,6 +15,7 @@ import {
   SNAPSHOT_EXTRA_MAX,
   VERSION_3,
 } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 import type { FindingList } from './finding-list.ts';
 
 /** Bytes of the table in memory at one time. */
@@ -51,7 +51,7 @@ export async function surveySnapshots(
   const { snapshotCount, snapshotsOffset: start, clusterSize } = header;
   const nothing = { snapshots: [], tableBytes: 0, incomplete: false, rewritten: null };
   if (snapshotCount === 0) return nothing;
-  if (start === 0 || start % clusterSize !== 0 || start + LIMITS.qcow2SnapshotTableBytes > Number.MAX_SAFE_INTEGER) {
+  if (start === 0 || start % clusterSize !== 0 || start + QCOW2_LIMITS.snapshotTableBytes > Number.MAX_SAFE_INTEGER) {
     const say = (): string => `The offset of the snapshot table, ${hex(start)}, is not valid.`;
     list.add('corruption', 'snapshot-table', say, { fileOffset: start, repairable: false });
     return { ...nothing, incomplete: true };
@@ -78,7 +78,7 @@ class TableReader {
 
   async read(): Promise<SnapshotSurvey> {
     const { snapshotCount, snapshotsOffset: start } = this.#header;
-    const count = Math.min(snapshotCount, LIMITS.qcow2Snapshots);
+    const count = Math.min(snapshotCount, QCOW2_LIMITS.snapshots);
     if (count < snapshotCount) {
       this.#lost('snapshot-count', start, `${snapshotCount - count} snapshots exceed the limit.`);
     }
@@ -91,7 +91,7 @@ class TableReader {
       }
       const end = await this.#entry(at);
       if (end === null) break;
-      if (end - start > LIMITS.qcow2SnapshotTableBytes) {
+      if (end - start > QCOW2_LIMITS.snapshotTableBytes) {
         this.#snapshots.pop();
         this.#lost('snapshot-count', at, 'The snapshot table exceeds its size limit.');
         break;

@@ -15,12 +15,12 @@ import { type MetadataPage, MetadataPages, PageCache } from '../../../blocks/met
 import { dataRuns, isZero } from '../../../codec/bytes.ts';
 import { assert, hex, ImageError } from '../../../errors.ts';
 import type { MetaWrite } from '../../../image/contract.ts';
-import { LIMITS } from '../../../limits.ts';
 import { isPromise, type MaybePromise, type Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import type { Turns } from '../../../storage/turns.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import { ENTRY_BYTES, REFCOUNT_OFFSET } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 import { blocksFor, getRefcount, refcountMax, refcountsPerBlock, setRefcount } from './refcounts.ts';
 
 /** Bytes of a block loaded at once. */
@@ -516,11 +516,11 @@ export class RefcountStore {
       if (needed <= clusters) break;
       clusters = needed;
     }
-    if (clusters * this.#clusterSize > LIMITS.qcow2RefcountTableBytes) {
+    if (clusters * this.#clusterSize > QCOW2_LIMITS.refcountTableBytes) {
       throw new ImageError('limit', 'The file cannot grow: its refcount table has reached its limit', {
         path: this.#storage.label,
         found: `${clusters * this.#clusterSize} bytes`,
-        expected: `at most ${LIMITS.qcow2RefcountTableBytes} bytes`,
+        expected: `at most ${QCOW2_LIMITS.refcountTableBytes} bytes`,
         hint: 'Convert the image to one with larger clusters.',
       });
     }

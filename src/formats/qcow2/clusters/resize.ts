@@ -15,6 +15,7 @@ import { readPadded } from '../../../storage/read-padded.ts';
 import { Turns } from '../../../storage/turns.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import { ENTRY_BYTES, VERSION_2 } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 import type { RefcountStore } from './refcount-store.ts';
 
 /** Clusters marked as zero between two flushes. */
@@ -46,11 +47,11 @@ export interface ResizeHost {
 /** Rejects an impossible size. Touches nothing. */
 export function checkQcow2Size({ header, storage }: Pick<ResizeHost, 'header' | 'storage'>, size: number): void {
   const entries = divCeil(size, header.clusterSize * header.l2Entries);
-  if (entries * ENTRY_BYTES > LIMITS.qcow2L1Bytes) {
+  if (entries * ENTRY_BYTES > QCOW2_LIMITS.l1Bytes) {
     throw new ImageError('limit', 'The disk size exceeds the limit for this cluster size', {
       path: storage.label,
       found: `an L1 table of ${entries * ENTRY_BYTES} bytes`,
-      expected: `at most ${LIMITS.qcow2L1Bytes}`,
+      expected: `at most ${QCOW2_LIMITS.l1Bytes}`,
       hint: 'Convert it to an image with larger clusters.',
     });
   }

@@ -2,7 +2,6 @@
 import { alignUp } from '../../../binary/numbers.ts';
 import type { StructValue } from '../../../binary/struct.ts';
 import { type ErrorDetails, hex32, ImageError } from '../../../errors.ts';
-import { LIMITS } from '../../../limits.ts';
 import {
   BACKING_FORMAT_MAX,
   BITMAPS,
@@ -14,6 +13,7 @@ import {
   FEATURE_NAME,
   type RawHeader,
 } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 
 /** One extension as it is stored, known or not. */
 export interface Extension {
@@ -64,10 +64,10 @@ export function decodeExtensions(
     if (extensions.some((one) => one.type === type)) {
       throw invalid('A header extension occurs twice', type, { offset: at });
     }
-    if (extensions.length >= LIMITS.qcow2Extensions) {
+    if (extensions.length >= QCOW2_LIMITS.extensions) {
       throw new ImageError('limit', 'The header has too many extensions', {
         offset: at,
-        expected: `at most ${LIMITS.qcow2Extensions}`,
+        expected: `at most ${QCOW2_LIMITS.extensions}`,
       });
     }
     extensions.push({ type, data: area.slice(start, start + length) });

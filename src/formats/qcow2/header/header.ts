@@ -6,7 +6,6 @@
  */
 import { alignDown, alignUp, divCeil, isAligned, SECTOR } from '../../../binary/numbers.ts';
 import { type ErrorDetails, hex, hex32, ImageError, printable, withContext } from '../../../errors.ts';
-import { LIMITS } from '../../../limits.ts';
 import {
   AUTOCLEAR,
   BACKING_NAME_MAX,
@@ -31,6 +30,7 @@ import {
   VERSION_2,
   VERSION_3,
 } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 import { decodeExtensions, type Extension, encodeExtensions, type KnownExtensions } from './extensions.ts';
 
 /** Checked content of the header cluster: stored values first, then derived ones. */
@@ -345,11 +345,11 @@ function checkFeatures(raw: RawHeader, known: KnownExtensions, backing: boolean)
 function checkTables(raw: RawHeader, clusterSize: number, l2Entries: number, fileSize: number): void {
   const { fields } = HEADER;
   const l1Bytes = raw.l1Entries * ENTRY_BYTES;
-  checkLimit('L1 table', l1Bytes, LIMITS.qcow2L1Bytes, fields.l1Entries.offset);
+  checkLimit('L1 table', l1Bytes, QCOW2_LIMITS.l1Bytes, fields.l1Entries.offset);
   checkLimit(
     'refcount table',
     raw.refcountTableClusters * clusterSize,
-    LIMITS.qcow2RefcountTableBytes,
+    QCOW2_LIMITS.refcountTableBytes,
     fields.refcountTableClusters.offset,
   );
   if (raw.refcountTableClusters === 0) {

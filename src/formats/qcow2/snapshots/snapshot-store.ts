@@ -25,6 +25,7 @@ import { lowerTable, type Room, type TableHost, takeRooms, withCount, writeTable
 import { eachReference, l1EntriesFor, readL1 } from '../clusters/tree.ts';
 import type { Qcow2Header } from '../header/header.ts';
 import { ENTRY_BYTES, INCOMPATIBLE, SNAPSHOT_EXTRA, SNAPSHOT_EXTRA_3, SNAPSHOT_NAME_MAX } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 import {
   checkSnapshot,
   findSnapshot,
@@ -74,7 +75,7 @@ export class Qcow2Snapshots implements SnapshotStore {
     const turns = new Turns(signal, 'Making the snapshot');
     const snapshots = this.#known();
     this.#checkName(name, null);
-    if (snapshots.length >= LIMITS.qcow2Snapshots) throw this.#limit('The image has the maximum number of snapshots');
+    if (snapshots.length >= QCOW2_LIMITS.snapshots) throw this.#limit('The image has the maximum number of snapshots');
     const l1Entries = Math.min(l1EntriesFor(header.size, header), header.l1Entries);
     const l1 = await readL1(this.#host, { ...header, l1Entries });
     await this.#checkCounts(l1, { raising: true, turns });

@@ -3,11 +3,11 @@ import { alignDown, alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts'
 import { equalBytes } from '../../../codec/bytes.ts';
 import { hex, ImageError, printable, withContext } from '../../../errors.ts';
 import type { SnapshotInfo } from '../../../image/contract.ts';
-import { LIMITS } from '../../../limits.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import { checkTablePlace, type Qcow2Header, refuseInHeader } from '../header/header.ts';
 import { ENTRY_ALIGNMENT, ENTRY_BYTES, SNAPSHOT, SNAPSHOT_EXTRA, SNAPSHOT_EXTRA_MAX } from '../layout.ts';
+import { QCOW2_LIMITS } from '../limits.ts';
 
 /** One internal snapshot. */
 export interface Snapshot {
@@ -47,14 +47,14 @@ export async function readSnapshots(storage: Storage, header: Qcow2Header): Prom
   const { snapshotCount: count, snapshotsOffset: start } = header;
   if (count === 0) return [];
   const details = { path: storage.label, offset: start, field: 'snapshot table' };
-  if (count > LIMITS.qcow2Snapshots) {
+  if (count > QCOW2_LIMITS.snapshots) {
     throw new ImageError('limit', 'The image exceeds the maximum number of snapshots', {
       ...details,
       found: count,
-      expected: `at most ${LIMITS.qcow2Snapshots}`,
+      expected: `at most ${QCOW2_LIMITS.snapshots}`,
     });
   }
-  checkTablePlace(start, LIMITS.qcow2SnapshotTableBytes, header.clusterSize, details);
+  checkTablePlace(start, QCOW2_LIMITS.snapshotTableBytes, header.clusterSize, details);
   const snapshots: Snapshot[] = [];
   const window = new Uint8Array(WINDOW);
   let windowStart = start;
@@ -70,10 +70,10 @@ export async function readSnapshots(storage: Storage, header: Qcow2Header): Prom
     const { snapshot, length } = decodeAt(window, at - windowStart, header, at, storage.label);
     snapshots.push(snapshot);
     at += length;
-    if (at - start > LIMITS.qcow2SnapshotTableBytes) {
+    if (at - start > QCOW2_LIMITS.snapshotTableBytes) {
       throw new ImageError('limit', 'The snapshot table exceeds its size limit', {
         ...details,
-        expected: `at most ${LIMITS.qcow2SnapshotTableBytes} bytes`,
+        expected: `at most ${QCOW2_LIMITS.snapshotTableBytes} bytes`,
       });
     }
   }
@@ -84,11 +84,11 @@ export async function readSnapshots(storage: Storage, header: Qcow2Header): Prom
 export function checkSnapshot(snapshot: Snapshot, header: Qcow2Header, storage: Storage): void {
   const bytes = snapshot.l1Entries * ENTRY_BYTES;
   const details = { path: storage.label, field: `L1 table of snapshot ${snapshot.id}` };
-  if (bytes > LIMITS.qcow2L1Bytes) {
+  if (bytes > QCOW2_LIMITS.l1Bytes) {
     throw new ImageError('limit', 'The L1 table of the snapshot exceeds its size limit', {
       ...details,
       found: `${bytes} bytes`,
-      expected: `at most ${LIMITS.qcow2L1Bytes}`,
+      expected: `at most ${QCOW2_LIMITS.l1Bytes}`,
     });
   }
   checkTablePlace(snapshot.l1Offset, bytes, header.clusterSize, details);
