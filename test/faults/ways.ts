@@ -28,7 +28,8 @@ export interface Way {
   readonly diff: boolean;
 }
 
-const REGISTRY = withToys();
+/** The formats of vdkit and the toys. */
+export const REGISTRY = withToys();
 
 /** All formats that can be made and written. */
 export const WRITABLE = REGISTRY.formats.filter(

@@ -1,6 +1,13 @@
-/** VDI when the medium fails: what was flushed stays, nothing is pretended, and the image opens again. */
+/**
+ * Images of every writable format when the medium fails: what was flushed stays, nothing is pretended, and the image
+ * opens again.
+ */
 import { describe, expect, it } from 'vitest';
-import { createImage, Disk, isImageError } from '../../src/index.ts';
+import type { ChainDisk } from '../../src/disk/disk.ts';
+import type { Format } from '../../src/image/contract.ts';
+import { isImageError } from '../../src/index.ts';
+import { createImage } from '../../src/operations/create.ts';
+import { openDisk } from '../../src/operations/open.ts';
 import { MemoryProvider, type StorageProvider } from '../../src/storage/index.ts';
 import {
   CrashSession,
@@ -10,13 +17,34 @@ import {
   OperationLog,
   SectorModel,
 } from '../../src/testing/index.ts';
+import { unitsOf } from '../conformance/kits.ts';
+import { imageOf, REGISTRY, SECTOR, WRITABLE } from './ways.ts';
 
-const NAME = '/disk.vdi';
 const SECTORS = 512;
-const CONFIG = { AllocationBlockSize: 1024, DataAlignment: 512 };
+/** Sectors of the smallest units, where a format has a choice. */
+const UNIT = 2;
 
-const open = (provider: StorageProvider) =>
-  Disk.open({ provider, name: NAME }, { mode: 'write', format: 'vdi', flushAfterMs: 0 });
+/** An image of one format. */
+class Place {
+  readonly format: Format;
+  readonly name: string;
+
+  constructor(format: Format) {
+    this.format = format;
+    this.name = imageOf({ title: '', format, variant: [], diff: false });
+  }
+
+  create(provider: StorageProvider): Promise<unknown> {
+    const config = unitsOf(this.format.name, UNIT * SECTOR);
+    const options = { registry: REGISTRY, format: this.format.name, size: SECTORS * SECTOR, config };
+    return createImage({ provider, name: this.name }, options);
+  }
+
+  open(provider: StorageProvider): Promise<ChainDisk> {
+    const options = { registry: REGISTRY, mode: 'write', format: this.format.name, flushAfterMs: 0 } as const;
+    return openDisk({ provider, name: this.name }, options);
+  }
+}
 
 async function workload(session: CrashSession): Promise<void> {
   await session.write(0, 5);
@@ -36,12 +64,12 @@ interface Outcome {
 }
 
 /** Runs the workload on a failing medium, then checks the promise on the sound one below it. */
-async function failing(plan: FaultPlan): Promise<Outcome> {
+async function failing(place: Place, plan: FaultPlan): Promise<Outcome> {
   const memory = new MemoryProvider();
-  await createImage({ provider: memory, name: NAME }, { format: 'vdi', size: SECTORS * 512, config: CONFIG });
+  await place.create(memory);
   const faults = new FaultProvider(memory);
   const [log, model] = [new OperationLog(), new SectorModel(SECTORS)];
-  const disk = await open(faults);
+  const disk = await place.open(faults);
   faults.plan(plan);
   const session = new CrashSession({ disk, model, log, seed: 1 });
   let error: unknown = null;
@@ -57,57 +85,68 @@ async function failing(plan: FaultPlan): Promise<Outcome> {
   } catch (failure) {
     error ??= failure;
   }
-  await checkPromise(memory, model, log.position);
+  await checkPromise(place, memory, model, log.position);
   return { error, counts: faults.counts };
 }
 
-async function checkPromise(provider: StorageProvider, model: SectorModel, position: number): Promise<void> {
-  const disk = await open(provider);
+async function checkPromise(
+  place: Place,
+  provider: StorageProvider,
+  model: SectorModel,
+  position: number,
+): Promise<void> {
+  const disk = await place.open(provider);
   const bytes = new Uint8Array(disk.size);
   await disk.read(0, bytes);
   expect(model.at(position).verify(bytes)).toEqual([]);
-  await disk.write(0, new Uint8Array(512).fill(1));
+  await disk.write(0, new Uint8Array(SECTOR).fill(1));
   await disk.close();
 }
 
-describe('a VDI image on a failing medium', () => {
+describe.each(WRITABLE)('an image of $name on a failing medium', (format) => {
+  const place = new Place(format);
+
   it('works when nothing fails', async () => {
-    expect((await failing({})).error).toBeNull();
+    expect((await failing(place, {})).error).toBeNull();
   });
 
   it.each<FaultPoint>(['write', 'flush'])('keeps what was flushed, whichever %s fails', async (point) => {
-    const { counts } = await failing({});
-    expect(counts[point]).toBeGreaterThan(3);
+    const { counts } = await failing(place, {});
+    // Two flushes and a close; an image that grows flushes data before the tables that refer to it.
+    expect(counts[point]).toBeGreaterThanOrEqual(counts.growth > 0 ? 4 : 3);
     for (let turn = 0; turn < counts[point]; turn++) {
       for (const forGood of [false, true]) {
-        const { error } = await failing({ fail: { [point]: turn }, forGood });
+        const { error } = await failing(place, { fail: { [point]: turn }, forGood });
         expect(isImageError(error) && error.kind, `${point} ${turn}`).toBe('io');
       }
     }
   });
 
   it('keeps what was flushed when the medium is full', async () => {
+    const { counts } = await failing(place, {});
     let refused = 0;
     for (let capacity = 1024; capacity < 60 * 1024; capacity += 1536) {
-      const { error } = await failing({ capacity });
+      const { error } = await failing(place, { capacity });
       if (error === null) continue;
       refused++;
       expect(isImageError(error) && error.kind, `${capacity} bytes`).toBe('no-space');
     }
-    expect(refused).toBeGreaterThan(5);
+    // An image that has its length from the start needs no more room.
+    if (counts.growth > 0) expect(refused).toBeGreaterThan(5);
+    else expect(refused).toBe(0);
   });
 
   it('refuses everything after a failed flush', async () => {
     const faults = new FaultProvider(new MemoryProvider());
-    await createImage({ provider: faults, name: NAME }, { format: 'vdi', size: SECTORS * 512, config: CONFIG });
-    const disk = await open(faults);
-    await disk.write(0, new Uint8Array(512).fill(1));
+    await place.create(faults);
+    const disk = await place.open(faults);
+    await disk.write(0, new Uint8Array(SECTOR).fill(1));
     faults.plan({ fail: { flush: 0 } });
     const failed = { kind: 'io' };
     await expect(disk.flush()).rejects.toMatchObject(failed);
     // The medium works again, but what it lost is unknown: a second try must not look like success.
     await expect(disk.flush()).rejects.toMatchObject(failed);
-    await expect(disk.write(0, new Uint8Array(512).fill(2))).rejects.toMatchObject(failed);
+    await expect(disk.write(0, new Uint8Array(SECTOR).fill(2))).rejects.toMatchObject(failed);
     await expect(disk.flush()).rejects.toMatchObject(failed);
     await expect(disk.close()).rejects.toMatchObject(failed);
   });
