@@ -305,7 +305,7 @@ function moves(
           touched: [to],
           resumes: true,
           cut: betweenNames(now, image, to),
-          ...(image.format === 'vdi' && children.length > 0 ? { refusal: /as (its |their )?parent/ } : {}),
+          ...(image.format === 'vdi' && children.length > 0 ? { refusal: /depends? on it/ } : {}),
         };
       };
     },

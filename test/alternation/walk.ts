@@ -232,7 +232,8 @@ async function look(workshop: Workshop, world: World, touched: readonly string[]
   let seen = world;
   for (const name of new Set(names)) {
     const image = seen.get(name);
-    if (image !== undefined)
+    // Nothing is promised about those between the two ends of a commit.
+    if (image !== undefined && image.ruined !== true)
       seen = put(seen, await lookAt(seen, image, workshop.folder, { snapshots: all, cut: false }));
   }
   return seen;

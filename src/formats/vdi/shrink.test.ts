@@ -87,6 +87,20 @@ describe('blocks in slots beyond those of a smaller disk', () => {
     await expectWhole(provider, blocks * BLOCK);
   });
 
+  it('and a size that is not whole sectors, with blocks to spare: a resize leaves an image that opens', async () => {
+    const provider = await made();
+    await patch(provider, 0x170, 2 * BLOCK + 1);
+    const disk = await open(provider);
+    expect(disk.size).toBe(2 * BLOCK);
+    await disk.resize(20 * BLOCK);
+    await disk.close();
+    await using again = await open(provider, 'read');
+    expect(again.size).toBe(20 * BLOCK);
+    const bytes = new Uint8Array(2 * BLOCK);
+    await again.read(0, bytes);
+    expect([bytes[0], bytes[BLOCK]]).toEqual([1, 2]);
+  });
+
   it('and a map that is longer than the disk: a resize to the size that there is ends what was cut', async () => {
     const provider = await made();
     await patch(provider, 0x170, 2 * BLOCK);
