@@ -44,7 +44,8 @@ function badSize(message: string, found: string): UsageError {
 export function parseCount(text: string, what: string, range: { readonly min: number; readonly max: number }): number {
   const count = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
   if (count >= range.min && count <= range.max) return count;
-  throw new UsageError(`${what} takes a whole number`, `Give one from ${range.min} to ${range.max}.`, { found: text });
+  const problem = Number.isNaN(count) ? 'takes a whole number' : 'is out of range';
+  throw new UsageError(`${what} ${problem}`, `Give one from ${range.min} to ${range.max}.`, { found: text });
 }
 
 /** A size for people: `512 bytes`, `64 KiB`, `1.46 GiB`. */

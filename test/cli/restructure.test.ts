@@ -1,4 +1,4 @@
-/** `vdkit amend`, `vdkit rebase` and `vdkit commit`. */
+/** `vdkit amend`, `vdkit rebase`, `vdkit commit`, and wrong commands of `vdkit merge`. */
 import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -207,4 +207,27 @@ describe('warnings of children', () => {
     expect((await ok('resize', at('base.qcow2'), '2M')).stderr).toContain('child.qcow2');
     expect((await ok('compact', at('base.qcow2'))).stderr).not.toContain('warning');
   });
+});
+
+it('names the file as typed, and the remedy, when images cannot be merged or committed', async () => {
+  await ok('create', at('base.vdi'), '1M');
+  await ok('create', at('last.vdi'), '--parent', at('base.vdi'));
+  const [base, last] = [`${folder}/./base.vdi`, `${folder}/./last.vdi`];
+  const rows: readonly (readonly [words: readonly string[], problem: string, hint: string])[] = [
+    [['merge', base], `${base}: The image has no parent`, 'Name the last image of a chain'],
+    [['commit', base], `${base}: The image has no parent`, 'Name the last image of a chain'],
+    [
+      ['merge', last, '--from', '1', '--to-image', '1'],
+      `${last}: An image cannot be merged with itself`,
+      'from 0 to 1',
+    ],
+    [['merge', last, '--from', '9'], '--from is out of range', 'from 0 to 1'],
+    [['merge', last, '--from', 'x'], '--from takes a whole number', 'from 0 to 1'],
+    [['commit', last, '--base', 'no.vdi'], `"no.vdi" is not an image below ${last}`, at('base.vdi')],
+  ];
+  for (const [words, problem, hint] of rows) {
+    const { stderr } = await fails(64, ...words);
+    expect(stderr).toContain(problem);
+    expect(stderr).toMatch(new RegExp(`hint: .*${hint}`));
+  }
 });

@@ -2,7 +2,6 @@
  * `vdkit commit`: writes an image's data into its parent.
  */
 import { defaultProvider } from '#local-storage';
-import type { ChainDisk } from '../../disk/disk.ts';
 import { printable } from '../../errors.ts';
 import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
@@ -20,7 +19,7 @@ export async function run(context: CommandContext): Promise<number> {
     await using disk = await openDisk(image, { ...openOptions(context), mode: 'write' });
     for (const warning of disk.warnings) context.warn(warning);
     const names = disk.images.map(({ name }) => name);
-    const base = await baseOf(context, disk, names);
+    const base = await baseOf(context, image, names);
     target = names[base] ?? '';
     left = names.slice(base + 1, -1);
     context.afterCancel = 'all images read as before; run the command again to continue';
@@ -45,10 +44,10 @@ export async function run(context: CommandContext): Promise<number> {
 }
 
 /** Number of the image that receives the data. */
-async function baseOf(context: CommandContext, disk: ChainDisk, names: readonly string[]): Promise<number> {
+async function baseOf(context: CommandContext, image: string, names: readonly string[]): Promise<number> {
   const top = names.length - 1;
   if (top === 0) {
-    throw new UsageError('The image has no parent to commit to', 'Name the last image of a chain.');
+    throw new UsageError(`${image}: The image has no parent to commit to`, 'Name the last image of a chain.');
   }
   const text = context.options.text('base');
   if (text === undefined) return top - 1;
@@ -56,8 +55,8 @@ async function baseOf(context: CommandContext, disk: ChainDisk, names: readonly 
   const wanted = await realName(text);
   for (const [number, name] of names.slice(0, -1).entries()) if ((await realName(name)) === wanted) return number;
   throw new UsageError(
-    `--base: "${text}" is not an image below ${disk.label}`,
-    `Images below it: ${names.slice(0, -1).join(', ')}.`,
+    `--base: "${text}" is not an image below ${image}`,
+    `Name one of these, or its number from 0: ${names.slice(0, -1).join(', ')}.`,
   );
 }
 

@@ -79,13 +79,18 @@ async function merge(context: CommandContext, image: string, how: { dryRun: bool
 }
 
 function factsOf(context: CommandContext, names: readonly string[]): Merged {
+  const image = imageName(context, 0);
   const top = names.length - 1;
   if (top === 0) {
-    throw new UsageError('The image has no parent, so there is nothing to merge', 'Name the last image of a chain.');
+    const problem = `${image}: The image has no parent, so there is nothing to merge`;
+    throw new UsageError(problem, 'Name the last image of a chain.');
   }
   const from = imageNumber(context, 'from', top) ?? top;
   const to = imageNumber(context, 'to-image', top) ?? (from === 0 ? 1 : from - 1);
-  if (from === to) throw new UsageError('An image cannot be merged with itself', 'Give two different numbers.');
+  if (from === to) {
+    const hint = `Give --from and --to-image two different numbers from 0 to ${top}.`;
+    throw new UsageError(`${image}: An image cannot be merged with itself`, hint, { found: from });
+  }
   const removed = from < to ? names.slice(from, to) : names.slice(to + 1, from + 1).reverse();
   return { from, to, removed, kept: names[to] ?? '' };
 }
