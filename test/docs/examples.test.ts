@@ -106,9 +106,9 @@ describe('the code in the documents', () => {
 
   it('has no type errors', () => {
     const files = ALL.map(({ code }, index) => place.put(`example-${index}.mjs`, code));
-    expect(typeErrors(files)).toEqual([]);
     const wrong = place.put('wrong.mjs', "import { Disk } from 'vdkit';\nawait (await Disk.open('a')).reed(0);\n");
-    expect(typeErrors([wrong])).toEqual([expect.stringContaining("'reed' does not exist")]);
+    // One program for all of them: most of the time goes into the declarations that they share.
+    expect(typeErrors([...files, wrong])).toEqual([expect.stringContaining("'reed' does not exist")]);
   }, 60_000);
 });
 
