@@ -101,7 +101,7 @@ const INNER = [
 /** Random options, against plain byte arrays for the disk and for each snapshot. */
 export const models: ModelKit = {
   shapes: qcow2Shapes,
-  seeds: [160, 3000],
+  seeds: [100, 3000],
   operations: [
     ...['read', 'write', 'zero', 'discard', 'flush', 'resize', 'compact', 'check', 'reopen', 'compress'],
     ...INNER,
