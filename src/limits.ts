@@ -20,6 +20,10 @@ export const LIMITS = {
   /** Smallest and largest allocation unit that an image may declare. */
   blockSizeMin: 512,
   blockSizeMax: 2 ** 30,
+  /** VMDK: a descriptor, its lines, and the extents of an image. */
+  vmdkDescriptorBytes: 10 * 1024 * 1024,
+  vmdkDescriptorLines: 65_536,
+  vmdkExtents: 32_768,
   /** Table pages kept in memory for one image. */
   tableCacheBytes: 32 * 1024 * 1024,
   /** Dirty metadata that triggers an early flush. */
