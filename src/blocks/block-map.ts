@@ -215,7 +215,7 @@ export class BlockMap {
     const packed = this.slots.used;
     const { blockSize, virtualSize } = this.#layout;
     // Entries behind those of the disk keep their slots: what they hold cannot be reached.
-    for (let index = 0; index * blockSize < virtualSize; index++) {
+    for (let index = 0; index * blockSize < virtualSize; index = this.#table.sameUntil(index)) {
       const turn = turns.take();
       if (turn !== undefined) await turn;
       let entry = this.#table.get(index);
@@ -272,14 +272,23 @@ export class BlockMap {
   #runEnd(entry: number, index: number, end: number, step: number): number {
     const { blockSize } = this.#layout;
     const { zero, absent } = this.#entries;
+    if (step === 0) return this.#equalEnd(entry, index, end);
     let next = index + 1;
     let runEnd = next * blockSize;
     for (let wanted = entry + step; runEnd < end && this.#table.get(next) === wanted; wanted += step) {
-      if (step !== 0 && (wanted === zero || wanted === absent)) break;
+      if (wanted === zero || wanted === absent) break;
       next++;
       runEnd += blockSize;
     }
     return Math.min(runEnd, end);
+  }
+
+  /** End of the run of equal entries that begins at block `index`. */
+  #equalEnd(entry: number, index: number, end: number): number {
+    const { blockSize } = this.#layout;
+    let next = this.#table.sameUntil(index);
+    while (next * blockSize < end && this.#table.get(next) === entry) next = this.#table.sameUntil(next);
+    return Math.min(next * blockSize, end);
   }
 
   #dataRun(entry: number, index: number, guestOffset: number, end: number): Mapping {

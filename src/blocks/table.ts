@@ -128,6 +128,11 @@ export class EntryTable {
     return Math.min((this.#pageBytes - (at % this.#pageBytes)) / this.#form.bytes, this.count - index);
   }
 
+  /** End of the entries from `index` on that are equal to it, as far as is known without looking at them. */
+  sameUntil(index: number): number {
+    return index + 1;
+  }
+
   /** Keeps a loaded page in memory until `unpin`. */
   pin(index: number): void {
     const page = this.#pages.peek(this.#pageOf(index));

@@ -1,0 +1,196 @@
+/**
+ * Tables that a directory names, as one table: the two levels of VMDK, seen as the one level of a block map.
+ *
+ * Entries of tables that do not exist read 0. A table gets its place when the first flush writes an entry of it: it is
+ * staged whole, and its directory entry is published after it. Where the format keeps a second copy of everything, each
+ * publication comes a second time, for that copy.
+ */
+import { alignDown, SECTOR } from '../binary/numbers.ts';
+import { assert } from '../errors.ts';
+import type { MetaWrite } from '../image/contract.ts';
+import type { OperationOptions, ReadTarget, Storage } from '../storage/contract.ts';
+import { ForwardingStorage } from '../storage/forwarding.ts';
+import { readPadded } from '../storage/read-padded.ts';
+import type { PageCache } from './metadata-pages.ts';
+import { type EntryForm, EntryTable, scanEntries } from './table.ts';
+
+/** Directory of one copy of the tables, in memory. */
+export interface TableDirectory {
+  /** File offset of its first entry, a multiple of 512. */
+  readonly fileOffset: number;
+  readonly form: EntryForm;
+  /** File offsets of the tables, 0 = none, and `NO_TABLE` for one that cannot be where its entry points. */
+  readonly places: Float64Array;
+}
+
+/** A directory entry that points where no table can be: its entries read as all ones. */
+export const BROKEN_TABLE = -1;
+
+/** Parts of such a table. */
+export interface TwoLevelParts {
+  readonly storage: Storage;
+  readonly directory: TableDirectory;
+  /** The second copy, with a place for every table that the first one has a place for. */
+  readonly copy?: TableDirectory | undefined;
+  /** Stored form of the entries. */
+  readonly form: EntryForm;
+  /** Bytes of a table, a multiple of 512. */
+  readonly tableBytes: number;
+  /** Entries of all tables. */
+  readonly count: number;
+  readonly cache?: PageCache | undefined;
+}
+
+/** Writes of one flush. */
+export interface SealedTables {
+  /** New tables, whole. */
+  readonly stage: readonly MetaWrite[];
+  /** Entries of tables that exist, and of the directory. */
+  readonly publish: readonly MetaWrite[];
+  /** The same for the second copy. */
+  readonly copy: readonly MetaWrite[];
+}
+
+/** See the head of this file. */
+export class TwoLevelTable extends EntryTable {
+  readonly #parts: TwoLevelParts;
+  readonly #entriesPerTable: number;
+
+  constructor(parts: TwoLevelParts) {
+    const { storage, directory, tableBytes, form, count, cache } = parts;
+    assert(tableBytes % SECTOR === 0, 'tables are whole sectors');
+    super({ storage: new Tables(storage, directory.places, tableBytes), fileOffset: 0, count, form, cache });
+    this.#parts = parts;
+    this.#entriesPerTable = tableBytes / form.bytes;
+  }
+
+  override sameUntil(index: number): number {
+    const { places } = this.#parts.directory;
+    let table = Math.floor(index / this.#entriesPerTable);
+    if (places[table] !== 0) return index + 1;
+    while (table < places.length && places[table] === 0) table++;
+    return Math.min(table * this.#entriesPerTable, this.count);
+  }
+
+  /** Visits the entries of tables that exist. */
+  override async scan(visit: (value: number, index: number) => void, options: OperationOptions = {}): Promise<void> {
+    const { storage, directory, tableBytes, form } = this.#parts;
+    const { places } = directory;
+    for (let table = 0; table < places.length; ) {
+      const place = places[table] ?? 0;
+      let end = table + 1;
+      if (place > 0) {
+        while (places[end] === place + (end - table) * tableBytes) end++;
+        const first = table * this.#entriesPerTable;
+        const count = Math.min(end * this.#entriesPerTable, this.count) - first;
+        await scanEntries({ storage, fileOffset: place, count, form }, (value, n) => visit(value, first + n), options);
+      }
+      table = end;
+    }
+  }
+
+  /** The writes of the next flush. `place` finds room for a new table of each copy: file offsets, multiples of 512. */
+  sealTables(place: () => { readonly table: number; readonly copy: number }): SealedTables {
+    const { storage, directory, copy, tableBytes } = this.#parts;
+    const sealed = { stage: [] as MetaWrite[], publish: [] as MetaWrite[], copy: [] as MetaWrite[] };
+    const added = new Map<number, Uint8Array>();
+    for (const { fileOffset: virtual, bytes } of super.seal()) {
+      for (let at = 0; at < bytes.length; ) {
+        const table = Math.floor((virtual + at) / tableBytes);
+        const inTable = (virtual + at) % tableBytes;
+        const part = bytes.subarray(at, Math.min(at + tableBytes - inTable, bytes.length));
+        if ((directory.places[table] ?? 0) === 0) partOf(added, table, tableBytes).set(part, inTable);
+        else {
+          sealed.publish.push({ storage, fileOffset: placeOf(directory, table) + inTable, bytes: part });
+          if (copy !== undefined)
+            sealed.copy.push({ storage, fileOffset: placeOf(copy, table) + inTable, bytes: part });
+        }
+        at += part.length;
+      }
+    }
+    for (const [table, bytes] of added) {
+      const room = place();
+      directory.places[table] = room.table;
+      sealed.stage.push({ storage, fileOffset: room.table, bytes });
+      if (copy === undefined) continue;
+      copy.places[table] = room.copy;
+      sealed.stage.push({ storage, fileOffset: room.copy, bytes });
+    }
+    const tables = [...added.keys()];
+    sealed.publish.push(...directoryWrites(storage, directory, tables));
+    if (copy !== undefined) sealed.copy.push(...directoryWrites(storage, copy, tables));
+    return sealed;
+  }
+}
+
+function partOf(added: Map<number, Uint8Array>, table: number, tableBytes: number): Uint8Array {
+  const bytes = added.get(table) ?? new Uint8Array(tableBytes);
+  added.set(table, bytes);
+  return bytes;
+}
+
+function placeOf({ places }: TableDirectory, table: number): number {
+  const place = places[table] ?? 0;
+  assert(place > 0, 'no entry of a table that cannot be is changed');
+  return place;
+}
+
+/** The sectors of a directory that hold the entries of these tables. */
+function directoryWrites(storage: Storage, directory: TableDirectory, tables: readonly number[]): MetaWrite[] {
+  const { fileOffset, form, places } = directory;
+  const perSector = SECTOR / form.bytes;
+  const sectors = new Set(tables.map((table) => alignDown(table, perSector)));
+  return [...sectors].map((first) => {
+    const bytes = new Uint8Array(SECTOR);
+    const view = new DataView(bytes.buffer);
+    for (let n = 0; n < perSector && first + n < places.length; n++) {
+      form.put(view, n * form.bytes, Math.max(places[first + n] ?? 0, 0));
+    }
+    return { storage, fileOffset: fileOffset + first * form.bytes, bytes };
+  });
+}
+
+/** The tables behind each other, whatever places they have in the file. Only for reading. */
+class Tables extends ForwardingStorage {
+  readonly #places: Float64Array;
+  readonly #tableBytes: number;
+
+  constructor(inner: Storage, places: Float64Array, tableBytes: number) {
+    super(inner, ['readNow', 'allocate', 'attributes', 'place']);
+    this.#places = places;
+    this.#tableBytes = tableBytes;
+  }
+
+  override get size(): number {
+    return this.#places.length * this.#tableBytes;
+  }
+
+  override async read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
+    let from = offset;
+    for (const buffer of target instanceof Uint8Array ? [target] : target) {
+      await this.#readOne(from, buffer, options);
+      from += buffer.length;
+    }
+  }
+
+  async #readOne(offset: number, target: Uint8Array, options?: OperationOptions): Promise<void> {
+    for (let at = 0; at < target.length; ) {
+      const table = Math.floor((offset + at) / this.#tableBytes);
+      const inTable = (offset + at) % this.#tableBytes;
+      const place = this.#places[table] ?? 0;
+      const length = Math.min(this.#runEnd(table, place) * this.#tableBytes - (offset + at), target.length - at);
+      const part = target.subarray(at, at + length);
+      if (place > 0) await readPadded(this.inner, place + inTable, part, options);
+      else part.fill(place === BROKEN_TABLE ? 0xff : 0);
+      at += length;
+    }
+  }
+
+  /** One more than the last table of a run of neighbours in the file, or of tables without a place. */
+  #runEnd(table: number, place: number): number {
+    const step = place > 0 ? this.#tableBytes : 0;
+    let end = table + 1;
+    while (this.#places[end] === place + (end - table) * step) end++;
+    return end;
+  }
+}
