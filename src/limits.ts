@@ -24,6 +24,8 @@ export const LIMITS = {
   vmdkDescriptorBytes: 10 * 1024 * 1024,
   vmdkDescriptorLines: 65_536,
   vmdkExtents: 32_768,
+  /** VMDK: grain tables of one extent; 2^23 cover 256 TiB in grains of 64 KiB. */
+  vmdkTables: 2 ** 23,
   /** Table pages kept in memory for one image. */
   tableCacheBytes: 32 * 1024 * 1024,
   /** Dirty metadata that triggers an early flush. */

@@ -26,6 +26,8 @@ export interface BlockEntries {
   slotOffset(entry: number): number;
   /** The entry for a block whose slot begins at that file offset. */
   entryAt(fileOffset: number): number;
+  /** The reason why an entry of kind `data` can be none; null: it can be one. Default: all can. */
+  problem?(entry: number): string | null;
   /** Entries for blocks without a slot. `zero`: null where the format cannot mark a block as zero. */
   readonly zero: number | null;
   readonly absent: number;
@@ -40,6 +42,8 @@ export interface BlockLayout {
   readonly dataOffset: number;
   /** Bytes at the start of each slot that hold no guest data: private bytes, a sector bitmap. */
   readonly leadBytes: number;
+  /** The file may end inside its last slot: what is missing of it reads zero. Default false. */
+  readonly shortLast?: boolean | undefined;
 }
 
 /** Parts of a map. */
@@ -297,8 +301,14 @@ export class BlockMap {
     const runEnd =
       this.#step === 0 ? Math.min((index + 1) * blockSize, end) : this.#runEnd(entry, index, end, this.#step);
     const fileOffset = this.#entries.slotOffset(entry) + leadBytes + (guestOffset - index * blockSize);
+    const problem = this.#entries.problem?.(entry) ?? null;
+    if (problem !== null) throw this.#unusable(problem, index, guestOffset, end);
     const available = Math.max(this.#storage.size - fileOffset, 0);
-    if (available === 0) throw this.#cutOff(index, guestOffset, end);
+    if (available === 0) {
+      const isShort = this.#layout.shortLast === true && this.#entries.slotOffset(entry) < this.#storage.size;
+      if (isShort) return { kind: 'zero', length: Math.min((index + 1) * blockSize, end) - guestOffset };
+      throw this.#cutOff(index, guestOffset, end);
+    }
     return {
       kind: 'data',
       storage: this.#storage,
@@ -306,6 +316,16 @@ export class BlockMap {
       length: Math.min(runEnd - guestOffset, available),
       writable: this.#allocator !== null && !this.#guard.failed,
     };
+  }
+
+  #unusable(problem: string, index: number, guestOffset: number, end: number): ImageError {
+    return new ImageError('corrupt', problem, {
+      path: this.#storage.label,
+      guestOffset,
+      guestLength: Math.min((index + 1) * this.#layout.blockSize, end) - guestOffset,
+      field: `block map entry ${index}`,
+      hint: 'Other blocks can still be read (on the command line: convert --salvage).',
+    });
   }
 
   #cutOff(index: number, guestOffset: number, end: number): ImageError {

@@ -66,6 +66,11 @@ export class SlotAllocator {
   /** Takes up to `wanted` consecutive slots. */
   take(wanted: number): SlotRun {
     if (this.fillable > 0) return { first: this.#takeHole(), count: 1, recycled: true };
+    return this.takeAtEnd(wanted);
+  }
+
+  /** Takes that many consecutive slots at the end, whatever holes there are. */
+  takeAtEnd(wanted: number): SlotRun {
     const first = this.#end;
     this.#end += wanted;
     for (let slot = first; slot < this.#end; slot++) this.#used.add(slot);

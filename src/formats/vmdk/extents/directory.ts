@@ -1,0 +1,61 @@
+/**
+ * The grain directories of a sparse extent in memory: places of the grain tables, each checked against the file.
+ *
+ * Both copies are read where there are two. An entry of the first that leads nowhere is replaced by that of the second:
+ * the first one wins wherever it can be right, since the other may name a grain that was discarded.
+ */
+import { SECTOR } from '../../../binary/numbers.ts';
+import { type EntryForm, scanEntries } from '../../../blocks/table.ts';
+import { BROKEN_TABLE, type TableDirectory } from '../../../blocks/two-level-table.ts';
+import type { OperationOptions, Storage } from '../../../storage/contract.ts';
+
+/** Sector numbers of 32 bits, as byte offsets. */
+export const SECTOR_ENTRY: EntryForm = {
+  bytes: 4,
+  get: (view, at) => view.getUint32(at, true) * SECTOR,
+  put: (view, at, fileOffset) => view.setUint32(at, fileOffset / SECTOR, true),
+};
+
+/** Place and size of a directory. */
+export interface DirectoryPlace {
+  readonly storage: Storage;
+  /** Null or 0: the file has none. */
+  readonly fileOffset: number | null;
+  readonly count: number;
+  readonly tableBytes: number;
+  /** No table can begin before this. */
+  readonly lowest: number;
+}
+
+/** A directory as the file has it, its entries checked. */
+export async function readDirectory(place: DirectoryPlace, options?: OperationOptions): Promise<TableDirectory> {
+  const { storage, count, tableBytes, lowest } = place;
+  const places = new Float64Array(count);
+  const fileOffset = place.fileOffset ?? 0;
+  if (fileOffset === 0) return { fileOffset, form: SECTOR_ENTRY, places: places.fill(BROKEN_TABLE) };
+  await scanEntries(
+    { storage, fileOffset, count, form: SECTOR_ENTRY },
+    (table, index) => {
+      const possible = table >= lowest && table + tableBytes <= storage.size;
+      places[index] = table === 0 || possible ? table : BROKEN_TABLE;
+    },
+    options,
+  );
+  return { fileOffset, form: SECTOR_ENTRY, places };
+}
+
+/** The entries that readers follow. `replaced`: how many come from the second copy. */
+export function soundest(
+  first: TableDirectory,
+  second: TableDirectory | null,
+): { readonly directory: TableDirectory; readonly replaced: number } {
+  if (second === null || !first.places.includes(BROKEN_TABLE)) return { directory: first, replaced: 0 };
+  let replaced = 0;
+  const places = first.places.map((place, index) => {
+    const other = second.places[index] ?? BROKEN_TABLE;
+    if (place !== BROKEN_TABLE || other === BROKEN_TABLE) return place;
+    replaced++;
+    return other;
+  });
+  return { directory: { ...first, places }, replaced };
+}

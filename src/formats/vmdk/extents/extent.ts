@@ -1,0 +1,90 @@
+/** Extents: the pieces that the disk of a VMDK image is put together from. Offsets count from the start of an extent. */
+import type { SealedTables } from '../../../blocks/two-level-table.ts';
+import type { Mapping, MetadataExtent, WriteSlot } from '../../../image/contract.ts';
+import type { MaybePromise, OperationOptions, ReadTarget, Storage } from '../../../storage/contract.ts';
+
+const NOTHING: SealedTables = { stage: [], publish: [], copy: [] };
+
+/** One extent. A read-only one answers `map`; the other members do nothing unless it overrides them. */
+export abstract class Extent {
+  /** Bytes of the disk that it holds. */
+  readonly length: number;
+
+  constructor(length: number) {
+    this.length = length;
+  }
+
+  /** Its file; null: it has none. */
+  abstract get storage(): Storage | null;
+
+  /** Location of a range, which lies inside: see `Image.map`. */
+  abstract map(offset: number, length: number): MaybePromise<Mapping>;
+
+  /** Bytes allocated at a time; null: all of it has a place. */
+  get unit(): number | null {
+    return null;
+  }
+
+  /** May be changed. */
+  get isWritten(): boolean {
+    return false;
+  }
+
+  /** Reason why it is not written although it was opened for that; null: it is, or it was opened for reading. */
+  get obstacle(): string | null {
+    return null;
+  }
+
+  /** Whole units can be marked as zero. */
+  get marksZero(): boolean {
+    return false;
+  }
+
+  /** Harmless irregularities, for people. */
+  get warnings(): readonly string[] {
+    return [];
+  }
+
+  /** See `Image.readEncoded`. Only where `map` answers `encoded`. */
+  readEncoded?(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void>;
+
+  /** See `Image.prepareWrite`. Only where `map` answers `absent`. */
+  prepareWrite?(offset: number, length: number): MaybePromise<WriteSlot>;
+
+  /** See `Image.unmap`. */
+  unmap?(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
+
+  get dirtyBytes(): number {
+    return 0;
+  }
+
+  /** The writes of the next flush. */
+  seal(): SealedTables {
+    return NOTHING;
+  }
+
+  /** The flush ended. */
+  settle(_ok: boolean): void {}
+
+  /** Ends a session: stores durably that the extent is whole. Everything must be flushed. */
+  async end(): Promise<void> {}
+
+  /** Bytes that compacting can give back. */
+  get reclaimable(): number {
+    return 0;
+  }
+
+  /** See `Image.movable`. */
+  async *movable(_options?: OperationOptions): AsyncGenerator<number> {}
+
+  /** See `Image.relocate`. */
+  relocate(_offset: number): MaybePromise<WriteSlot | null> {
+    return null;
+  }
+
+  /** See `Image.trim`. */
+  async trim(): Promise<void> {}
+
+  /** See `Image.metadata`; guest offsets count from the start of the extent. */
+  async *metadata(_how: { readonly perUnit: boolean }): AsyncGenerator<MetadataExtent> {}
+}

@@ -1,0 +1,284 @@
+/**
+ * A hosted sparse extent: grains of one size, named by grain tables, which a grain directory names. Most have both twice.
+ *
+ * Order of writes when a grain gets a place, each step durable before the next:
+ *   1. the data of the grain, and new tables whole (stage);
+ *   2. entries of the first copy (publish);
+ *   3. the same entries of the second copy (publish).
+ * After a cut between 2 and 3 the copies differ; the first one is right. The flag in the header tells that it can be so:
+ * then the second copy is written again before the next change.
+ */
+import { divCeil, SECTOR } from '../../../binary/numbers.ts';
+import { type BlockEntries, BlockMap, scanMap } from '../../../blocks/block-map.ts';
+import { ChangeGuard } from '../../../blocks/guarded.ts';
+import type { SlotAllocator } from '../../../blocks/slot-allocator.ts';
+import {
+  BROKEN_TABLE,
+  type SealedTables,
+  type TableDirectory,
+  TwoLevelTable,
+} from '../../../blocks/two-level-table.ts';
+import { ImageError } from '../../../errors.ts';
+import type { Mapping, MetadataExtent, WriteSlot } from '../../../image/contract.ts';
+import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../../storage/contract.ts';
+import { readPadded } from '../../../storage/read-padded.ts';
+import { Turns } from '../../../storage/turns.ts';
+import { GTE_ABSENT, GTE_ZERO, SPARSE_HEADER } from '../layout.ts';
+import { readDirectory, SECTOR_ENTRY, soundest } from './directory.ts';
+import { Extent } from './extent.ts';
+import type { SparseLayout } from './header.ts';
+
+/** How a sparse extent is opened. */
+export interface SparseOpen extends OperationOptions {
+  readonly mode: OpenMode;
+  /** Bytes of the disk that its line gives it. */
+  readonly length: number;
+  /** Its line permits writing. */
+  readonly permitted: boolean;
+}
+
+/** Opens a sparse extent without compression. Throws `corrupt` where no directory can be followed. */
+export async function openSparse(storage: Storage, layout: SparseLayout, how: SparseOpen): Promise<SparseExtent> {
+  const { tableCount: count, tableBytes } = layout;
+  const place = { storage, count, tableBytes, lowest: SECTOR };
+  const first = await readDirectory({ ...place, fileOffset: layout.directoryOffset }, how);
+  const copy =
+    layout.redundantOffset === null ? null : await readDirectory({ ...place, fileOffset: layout.redundantOffset }, how);
+  const { directory, replaced } = soundest(first, copy);
+  const parts = { storage, layout, directory, copy, length: how.length };
+  const notes = replaced === 0 ? [] : [`${replaced} grain tables are read from their second copy.`];
+  if (how.mode === 'read' || !how.permitted)
+    return new SparseExtent({ ...parts, notes, allocator: null, obstacle: null });
+  const damaged =
+    replaced > 0 || directory.places.includes(BROKEN_TABLE) || copy?.places.includes(BROKEN_TABLE) === true;
+  if (damaged) {
+    const obstacle = 'its grain directory names tables where none can be';
+    return new SparseExtent({ ...parts, notes, allocator: null, obstacle });
+  }
+  const { allocator, obstacle } = await scanMap({ ...mapParts(parts) }, how);
+  return new SparseExtent({ ...parts, notes, allocator: obstacle === null ? allocator : null, obstacle });
+}
+
+interface SparseParts {
+  readonly storage: Storage;
+  readonly layout: SparseLayout;
+  readonly directory: TableDirectory;
+  readonly copy: TableDirectory | null;
+  readonly length: number;
+}
+
+interface OpenedParts extends SparseParts {
+  readonly notes: readonly string[];
+  readonly allocator: SlotAllocator | null;
+  readonly obstacle: string | null;
+}
+
+function mapParts({ storage, layout, directory, copy, length }: SparseParts) {
+  const { tableEntries, tableBytes, tableCount: tables, grainBytes, overhead } = layout;
+  const count = tables * tableEntries;
+  const form = SECTOR_ENTRY;
+  return {
+    storage,
+    table: new TwoLevelTable({ storage, directory, copy: copy ?? undefined, form, tableBytes, count }),
+    entries: grainEntries(layout),
+    layout: {
+      virtualSize: Math.min(length, count * grainBytes),
+      blockSize: grainBytes,
+      dataOffset: overhead,
+      leadBytes: 0,
+      shortLast: true,
+    },
+  };
+}
+
+/** Entries of grain tables, as byte offsets. */
+export function grainEntries({ zeroGrains, overhead }: Pick<SparseLayout, 'zeroGrains' | 'overhead'>): BlockEntries {
+  const zero = GTE_ZERO * SECTOR;
+  return {
+    kindOf: (entry) => (entry === GTE_ABSENT ? 'absent' : zeroGrains && entry === zero ? 'zero' : 'data'),
+    slotOffset: (entry) => entry,
+    entryAt: (fileOffset) => fileOffset,
+    problem: (entry) => (entry < overhead ? 'A grain is said to lie among the metadata' : null),
+    zero: zeroGrains ? zero : null,
+    absent: GTE_ABSENT,
+  };
+}
+
+/** See the head of this file. */
+export class SparseExtent extends Extent {
+  readonly storage: Storage;
+  readonly layout: SparseLayout;
+  readonly #parts: OpenedParts;
+  readonly #table: TwoLevelTable;
+  readonly #map: BlockMap;
+  readonly #guard: ChangeGuard;
+  /** The second copy may differ from the first. */
+  #unclean: boolean;
+  /** The mark of a session: null before the first change of a table, true once it is durable. */
+  #beginning: Promise<void> | true | null = null;
+
+  constructor(parts: OpenedParts) {
+    super(parts.length);
+    const { storage, layout } = parts;
+    this.storage = storage;
+    this.layout = layout;
+    this.#parts = parts;
+    this.#guard = new ChangeGuard(storage.label);
+    const made = mapParts(parts);
+    this.#table = made.table;
+    const { allocator } = parts;
+    this.#map = new BlockMap({ ...made, allocator, guard: this.#guard, tableOffset: layout.directoryOffset ?? 0 });
+    this.#unclean = layout.unclean;
+  }
+
+  override get unit(): number {
+    return this.layout.grainBytes;
+  }
+
+  override get isWritten(): boolean {
+    return this.#map.isWritten;
+  }
+
+  override get obstacle(): string | null {
+    return this.#parts.obstacle;
+  }
+
+  override get marksZero(): boolean {
+    return this.layout.zeroGrains;
+  }
+
+  override get warnings(): readonly string[] {
+    const { label } = this.storage;
+    const short =
+      this.layout.capacity < this.length ? [`${label} has room for less than its extent; the rest is empty.`] : [];
+    return [...this.#parts.notes.map((note) => `${label}: ${note}`), ...short];
+  }
+
+  map(offset: number, length: number): MaybePromise<Mapping> {
+    const { capacity } = this.layout;
+    if (offset >= capacity) return { kind: 'absent', length };
+    return this.#map.map(offset, Math.min(length, capacity - offset));
+  }
+
+  override prepareWrite(offset: number, length: number): MaybePromise<WriteSlot> {
+    if (offset >= this.layout.capacity) throw this.#full(offset);
+    return this.#begun(() => this.#map.prepareWrite(offset, length));
+  }
+
+  override unmap(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
+    const inside = Math.min(length, this.layout.capacity - offset);
+    return inside <= 0 ? undefined : this.#begun(() => this.#map.unmap(offset, inside, to));
+  }
+
+  override get dirtyBytes(): number {
+    return this.#map.dirtyBytes;
+  }
+
+  override seal(): SealedTables {
+    this.#map.slots.seal();
+    return this.#table.sealTables(() => this.#tableRoom());
+  }
+
+  override settle(ok: boolean): void {
+    this.#map.settle(ok);
+    this.#guard.settle(ok);
+  }
+
+  override async end(): Promise<void> {
+    if (this.#beginning === null) return;
+    await this.#guard.run(async () => {
+      await this.#mark(0);
+      await this.storage.flush();
+    });
+    this.#beginning = null;
+    this.#unclean = false;
+  }
+
+  override get reclaimable(): number {
+    return this.#map.reclaimable;
+  }
+
+  override movable(options: OperationOptions = {}): AsyncGenerator<number> {
+    return this.#map.movable(options);
+  }
+
+  override relocate(offset: number): MaybePromise<WriteSlot | null> {
+    return this.#begun(() => this.#map.relocate(offset));
+  }
+
+  override async trim(): Promise<void> {
+    const { fileEnd } = this.#map.trim();
+    if (this.storage.size > fileEnd) await this.#guard.run(() => this.storage.resize(fileEnd));
+  }
+
+  override async *metadata(): AsyncGenerator<MetadataExtent> {
+    const { storage } = this;
+    const { overhead } = this.layout;
+    yield { storage, fileOffset: 0, length: Math.min(SECTOR, overhead), what: 'header', guestOffset: null };
+    if (overhead <= SECTOR) return;
+    const length = overhead - SECTOR;
+    yield { storage, fileOffset: SECTOR, length, what: 'descriptor, directories and tables', guestOffset: null };
+  }
+
+  /** Room for a table of each copy: both in one grain. */
+  #tableRoom(): { readonly table: number; readonly copy: number } {
+    const { grainBytes, tableBytes, overhead } = this.layout;
+    const { slots } = this.#map;
+    const run = slots.takeAtEnd(divCeil(2 * tableBytes, grainBytes));
+    slots.committed(run);
+    const table = overhead + run.first * grainBytes;
+    return { table, copy: table + tableBytes };
+  }
+
+  /** Runs a change of the tables, the first one after the mark that tells of it is durable. */
+  #begun<T>(change: () => MaybePromise<T>): MaybePromise<T> {
+    if (this.#beginning === true) return change();
+    this.#map.checkWritable();
+    this.#beginning ??= this.#begin();
+    return this.#beginning.then(change);
+  }
+
+  async #begin(): Promise<void> {
+    await this.#guard.run(async () => {
+      if (this.#unclean) await this.#levelCopies();
+      await this.#mark(1);
+      await this.storage.flush();
+    });
+    this.#beginning = true;
+  }
+
+  async #mark(unclean: number): Promise<void> {
+    const sector = new Uint8Array(SECTOR);
+    await readPadded(this.storage, 0, sector);
+    SPARSE_HEADER.put(sector, 'unclean', unclean);
+    await this.storage.write(0, sector);
+  }
+
+  /** Writes the tables of the second copy that differ from those of the first. */
+  async #levelCopies(): Promise<void> {
+    const { directory, copy } = this.#parts;
+    if (copy === null) return;
+    const turns = new Turns(undefined, 'Opening the image');
+    const [one, other] = [new Uint8Array(this.layout.tableBytes), new Uint8Array(this.layout.tableBytes)];
+    for (const [index, place] of directory.places.entries()) {
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
+      const second = copy.places[index] ?? 0;
+      if (place <= 0 || second <= 0) continue;
+      await readPadded(this.storage, place, one);
+      await readPadded(this.storage, second, other);
+      if (one.some((byte, at) => byte !== other[at])) await this.storage.write(second, one.slice());
+    }
+    await this.storage.flush();
+  }
+
+  #full(offset: number): ImageError {
+    return new ImageError('no-space', 'The extent has no room for this part of the disk', {
+      path: this.storage.label,
+      guestOffset: offset,
+      field: 'capacity',
+      found: this.layout.capacity,
+      expected: `at least ${this.length}`,
+    });
+  }
+}
