@@ -13,13 +13,12 @@ import { vci } from './vci.ts';
 import { vhd } from './vhd.ts';
 import { vhdx } from './vhdx.ts';
 import { viso } from './viso.ts';
-import { vmdk } from './vmdk.ts';
 import { SIGNED_WRAPPERS } from './wrappers.ts';
 import { zip } from './zip.ts';
 
 /** Formats whose `open` throws `unsupported` with the name of the format. */
 export const RECOGNISED: readonly Format[] = [
-  ...[vmdk, vhd, parallels, dmg, qed, qcow, vhdx, cue, viso, vci, cloop],
+  ...[vhd, parallels, dmg, qed, qcow, vhdx, cue, viso, vci, cloop],
   ...[sparseimage, ovf, tar, zip],
   ...SIGNED_WRAPPERS,
 ];

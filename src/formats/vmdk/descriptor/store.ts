@@ -1,0 +1,147 @@
+/**
+ * The descriptor in its file: alone, or embedded in a sparse extent.
+ *
+ * Fields that keep their length change in place, each inside one sector. Other edits write the new text twice: first as
+ * a copy behind the text, with its length and checksum, durable, then in the place of the text, durable; then the copy
+ * goes. Opening takes the copy if it is whole, since then a cut may have torn the text. Other programs stop reading at
+ * the NUL before it.
+ */
+
+import { crc32 } from '../../../binary/crc32.ts';
+import { alignUp, SECTOR } from '../../../binary/numbers.ts';
+import { type StructValue, struct, u32, u64 } from '../../../binary/struct.ts';
+import { ImageError } from '../../../errors.ts';
+import { LIMITS } from '../../../limits.ts';
+import type { Storage } from '../../../storage/contract.ts';
+import { readPadded } from '../../../storage/read-padded.ts';
+import { DescriptorText } from './text.ts';
+
+/** Header of a copy: one sector, the text behind it. */
+const COPY = struct('little', 20, {
+  magic: u64(0),
+  length: u32(8),
+  checksum: u32(12), // of the text
+  headerChecksum: u32(16), // of the fields before it
+});
+type Copy = StructValue<typeof COPY>;
+/** "\0vdkitCP": begins with a NUL, where a reader of the text stops. */
+const MAGIC = 0x5043_7469_6b64_7600n;
+
+/** Place of a descriptor. */
+export interface DescriptorPlace {
+  readonly storage: Storage;
+  readonly fileOffset: number;
+  /** Room that it has; null: a file of its own, which grows. */
+  readonly room: number | null;
+}
+
+/** A descriptor that can be changed where it lies. */
+export class DescriptorStore {
+  readonly #place: DescriptorPlace;
+  #text: DescriptorText;
+
+  private constructor(place: DescriptorPlace, text: DescriptorText) {
+    this.#place = place;
+    this.#text = text;
+  }
+
+  /** Reads a descriptor. Throws `limit`, `corrupt`. */
+  static async open(place: DescriptorPlace): Promise<DescriptorStore> {
+    const { storage, fileOffset, room } = place;
+    const length = room ?? storage.size - fileOffset;
+    if (length > LIMITS.vmdkDescriptorBytes) {
+      throw new ImageError('limit', 'The descriptor is too long', {
+        path: storage.label,
+        found: `${length} bytes`,
+        expected: `at most ${LIMITS.vmdkDescriptorBytes}`,
+      });
+    }
+    const bytes = new Uint8Array(length);
+    await readPadded(storage, fileOffset, bytes);
+    return new DescriptorStore(place, DescriptorText.parse(copyIn(bytes) ?? bytes, storage.label));
+  }
+
+  get text(): DescriptorText {
+    return this.#text;
+  }
+
+  /** Name of the file in errors. */
+  get path(): string {
+    return this.#place.storage.label;
+  }
+
+  /** A copy of the text to change: it takes effect with `replace`. */
+  draft(): DescriptorText {
+    return DescriptorText.parse(this.#text.bytes(), this.path);
+  }
+
+  /** Stores another text, durably; a cut leaves the old one or the new one. Throws `limit` if there is no room for it. */
+  async replace(text: DescriptorText): Promise<void> {
+    const { storage, fileOffset, room } = this.#place;
+    const [before, after] = [this.#text.bytes(), text.bytes()];
+    const changed = changedSectors(before, after);
+    if (before.length === after.length && changed.length <= 1) {
+      for (const [start, end] of changed) await storage.write(fileOffset + start, after.subarray(start, end));
+    } else {
+      const copyAt = alignUp(Math.max(before.length, after.length) + 1, SECTOR);
+      const whole = copyAt + SECTOR + alignUp(after.length, SECTOR);
+      if (room !== null && whole > room) throw this.#noRoom(whole, room);
+      await this.#writeTwice(before.length, after, copyAt);
+    }
+    await storage.flush();
+    this.#text = text;
+  }
+
+  async #writeTwice(oldLength: number, text: Uint8Array, copyAt: number): Promise<void> {
+    const { storage, fileOffset, room } = this.#place;
+    const copy = new Uint8Array(SECTOR + alignUp(text.length, SECTOR));
+    copy.set(copyHeader(text));
+    copy.set(text, SECTOR);
+    await storage.write(fileOffset + copyAt, copy);
+    await storage.flush();
+    const padded = new Uint8Array(alignUp(Math.max(oldLength, text.length) + 1, SECTOR));
+    padded.set(text);
+    await storage.write(fileOffset, padded);
+    await storage.flush();
+    if (room === null) await storage.resize(fileOffset + text.length);
+    else await storage.write(fileOffset + copyAt, new Uint8Array(SECTOR));
+  }
+
+  #noRoom(found: number, expected: number): ImageError {
+    return new ImageError('limit', 'The descriptor of the image has no room for this change', {
+      path: this.path,
+      found: `${found} bytes`,
+      expected: `at most ${expected}`,
+      hint: 'Convert the image into a new one.',
+    });
+  }
+}
+
+/** Ranges of whole sectors in which two texts of one length differ; the last one may be short. */
+function changedSectors(before: Uint8Array, after: Uint8Array): (readonly [start: number, end: number])[] {
+  const changed: (readonly [number, number])[] = [];
+  for (let start = 0; start < after.length; start += SECTOR) {
+    const end = Math.min(start + SECTOR, after.length);
+    if (after.subarray(start, end).some((byte, at) => byte !== before[start + at])) changed.push([start, end]);
+  }
+  return changed;
+}
+
+function copyHeader(text: Uint8Array): Uint8Array {
+  const fields: Copy = { magic: MAGIC, length: text.length, checksum: crc32(text), headerChecksum: 0 };
+  const header = COPY.encode(fields);
+  COPY.put(header, 'headerChecksum', crc32(header.subarray(0, COPY.fields.headerChecksum.offset)));
+  return header;
+}
+
+/** The text of a whole copy; null without one. */
+function copyIn(bytes: Uint8Array): Uint8Array | null {
+  for (let at = SECTOR; at + SECTOR <= bytes.length; at += SECTOR) {
+    if (bytes[at] !== 0 || COPY.get(bytes, 'magic', at) !== MAGIC) continue;
+    const { length, checksum, headerChecksum } = COPY.decode(bytes, at);
+    const header = bytes.subarray(at, at + COPY.fields.headerChecksum.offset);
+    const text = bytes.subarray(at + SECTOR, at + SECTOR + length);
+    if (crc32(header) === headerChecksum && text.length === length && crc32(text) === checksum) return text;
+  }
+  return null;
+}

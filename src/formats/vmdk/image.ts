@@ -1,0 +1,302 @@
+/**
+ * An open VMDK image: extents behind each other, and the descriptor.
+ *
+ * A new content ID, and a new modification UUID, are durable before the first change of the content in a session:
+ * children tell by them that their parent changed. Each sparse extent marks itself before its tables change.
+ */
+import { randomGuid } from '../../binary/guid.ts';
+
+import { assert, ImageError } from '../../errors.ts';
+import type {
+  Image,
+  ImageCapabilities,
+  ImageInfo,
+  ImagePart,
+  Mapping,
+  MetadataExtent,
+  MetaWrite,
+  SealedMetadata,
+  WriteSlot,
+} from '../../image/contract.ts';
+import { derivePhysical } from '../../image/geometry.ts';
+import { type ParentReference, parentReference } from '../../image/parent.ts';
+import { plainInfo } from '../../image/plain-info.ts';
+import {
+  isPromise,
+  type MaybePromise,
+  type OpenMode,
+  type OperationOptions,
+  type ReadTarget,
+  type Storage,
+} from '../../storage/contract.ts';
+import type { ExtentLine } from './descriptor/extents.ts';
+import {
+  commentOf,
+  contentId,
+  geometryOf,
+  KEYS,
+  NO_PARENT_CID,
+  parentContentId,
+  randomContentId,
+  uuidsOf,
+} from './descriptor/facts.ts';
+import type { DescriptorStore } from './descriptor/store.ts';
+import type { DescriptorText } from './descriptor/text.ts';
+import type { Extent } from './extents/extent.ts';
+import { SparseExtent } from './extents/sparse.ts';
+
+/** Parts of an image. */
+export interface VmdkParts {
+  readonly storage: Storage;
+  /** Null: a sparse extent without one. */
+  readonly descriptor: DescriptorStore | null;
+  readonly lines: readonly ExtentLine[];
+  readonly extents: readonly Extent[];
+  readonly parts: readonly ImagePart[];
+  readonly mode: OpenMode;
+}
+
+/** See the head of this file. */
+export class VmdkImage implements Image {
+  readonly can: ImageCapabilities;
+  readonly #parts: VmdkParts;
+  readonly #extents: readonly Extent[];
+  /** Guest offsets of the extents, and the end of the disk. */
+  readonly #starts: readonly number[];
+  /** The content ID of this session is durable. */
+  #changed = false;
+
+  constructor(parts: VmdkParts) {
+    this.#parts = parts;
+    this.#extents = parts.extents;
+    let end = 0;
+    this.#starts = [0, ...parts.extents.map(({ length }) => (end += length))];
+    this.can = capabilities(parts);
+  }
+
+  get info(): ImageInfo {
+    const { descriptor, extents, storage } = this.#parts;
+    const text = descriptor?.text ?? null;
+    const size = this.#size;
+    const units = extents.flatMap(({ unit }) => (unit === null ? [] : [unit]));
+    const parent = text === null ? null : parentOf(text);
+    const uuids = text === null ? null : uuidsOf(text);
+    return plainInfo({
+      format: 'vmdk',
+      variant: [text?.value(KEYS.createType) ?? 'extent'],
+      allocation: units.length === 0 ? 'fixed' : 'dynamic',
+      virtualSize: size,
+      blockSize: units[0] ?? null,
+      version: versionOf(extents, text),
+      comment: text === null ? null : commentOf(text),
+      geometry: {
+        physical: (text === null ? null : geometryOf(text, 'physical')) ?? derivePhysical(size),
+        logical: text === null ? null : geometryOf(text, 'logical'),
+      },
+      dirty: dirtyOf(extents),
+      differencing: parent !== null,
+      parent,
+      uuid: uuids?.uuid ?? null,
+      modificationUuid: uuids?.modificationUuid ?? null,
+      contentId: text === null ? null : contentId(text),
+      warnings: warningsOf(this.#parts, storage.label),
+    });
+  }
+
+  map(guestOffset: number, length: number): MaybePromise<Mapping> {
+    const { extent, start } = this.#at(guestOffset);
+    const offset = guestOffset - start;
+    return extent.map(offset, Math.min(length, extent.length - offset));
+  }
+
+  readEncoded(guestOffset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
+    const { extent, start } = this.#at(guestOffset);
+    assert(extent.readEncoded !== undefined, 'only a compressed extent answers with encoded runs');
+    return extent.readEncoded(guestOffset - start, target, options);
+  }
+
+  prepareWrite(guestOffset: number, length: number): MaybePromise<WriteSlot> {
+    const { extent, start } = this.#at(guestOffset);
+    if (extent.prepareWrite === undefined || !extent.isWritten) throw this.#closed(guestOffset);
+    const offset = guestOffset - start;
+    const slot = extent.prepareWrite(offset, Math.min(length, extent.length - offset));
+    const placed = (one: WriteSlot): WriteSlot =>
+      start === 0 ? one : { ...one, guestOffset: one.guestOffset + start };
+    return isPromise(slot) ? slot.then(placed) : placed(slot);
+  }
+
+  unmap(guestOffset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
+    const { extent, start } = this.#at(guestOffset);
+    if (extent.unmap === undefined || !extent.isWritten) throw this.#closed(guestOffset);
+    const here = Math.min(length, start + extent.length - guestOffset);
+    const done = extent.unmap(guestOffset - start, here, to);
+    if (here === length) return done;
+    const rest = (): MaybePromise<void> => this.unmap(guestOffset + here, length - here, to);
+    return isPromise(done) ? done.then(rest) : rest();
+  }
+
+  async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
+    const { descriptor } = this.#parts;
+    if (!content || this.#changed || descriptor === null) return;
+    const text = descriptor.draft();
+    const { path } = descriptor;
+    if (contentId(text) !== null) text.set(KEYS.cid, newContentId(text), path);
+    if (uuidsOf(text).uuid !== null) text.set(KEYS.modificationUuid, randomGuid(), path);
+    await descriptor.replace(text);
+    this.#changed = true;
+  }
+
+  async endChanges(): Promise<void> {
+    for (const extent of this.#extents) await extent.end();
+    this.#changed = false;
+  }
+
+  noteChange(): void {}
+
+  get dirtyBytes(): number {
+    return this.#extents.reduce((sum, { dirtyBytes }) => sum + dirtyBytes, 0);
+  }
+
+  seal(): SealedMetadata {
+    const sealed = this.#written.map((extent) => extent.seal());
+    const all = (writes: readonly (readonly MetaWrite[])[]): MetaWrite[] => writes.flat();
+    const steps = [all(sealed.map(({ publish }) => publish)), all(sealed.map(({ copy }) => copy))];
+    return {
+      stage: all(sealed.map(({ stage }) => stage)),
+      root: [],
+      publish: steps.filter(({ length }) => length > 0),
+    };
+  }
+
+  settle(_sealed: SealedMetadata, ok: boolean): void {
+    for (const extent of this.#written) extent.settle(ok);
+  }
+
+  get reclaimable(): number {
+    return this.#extents.reduce((sum, { reclaimable }) => sum + reclaimable, 0);
+  }
+
+  async *movable(how?: OperationOptions): AsyncGenerator<number> {
+    for (const [index, extent] of this.#extents.entries()) {
+      const start = this.#starts[index] ?? 0;
+      for await (const offset of extent.movable(how)) yield start + offset;
+    }
+  }
+
+  relocate(guestOffset: number): MaybePromise<WriteSlot | null> {
+    const { extent, start } = this.#at(guestOffset);
+    const slot = extent.relocate(guestOffset - start);
+    const placed = (one: WriteSlot | null): WriteSlot | null =>
+      one === null ? null : { ...one, guestOffset: one.guestOffset + start };
+    return isPromise(slot) ? slot.then(placed) : placed(slot);
+  }
+
+  async trim(): Promise<void> {
+    for (const extent of this.#written) await extent.trim();
+  }
+
+  parts(): readonly ImagePart[] {
+    return this.#parts.parts;
+  }
+
+  async *metadata(how: { readonly perUnit: boolean }): AsyncGenerator<MetadataExtent> {
+    const { storage, descriptor } = this.#parts;
+    if (descriptor !== null && this.#extents.every((extent) => extent.storage !== storage)) {
+      yield { storage, fileOffset: 0, length: storage.size, what: 'descriptor', guestOffset: null };
+    }
+    for (const [index, extent] of this.#extents.entries()) {
+      const start = this.#starts[index] ?? 0;
+      for await (const one of extent.metadata(how)) {
+        yield one.guestOffset === null ? one : { ...one, guestOffset: one.guestOffset + start };
+      }
+    }
+  }
+
+  storages(): readonly Storage[] {
+    const all = this.#extents.flatMap(({ storage }) => (storage === null ? [] : [storage]));
+    return [...new Set([...all, this.#parts.storage])];
+  }
+
+  async close(): Promise<void> {
+    for (const storage of this.storages()) await storage.close();
+  }
+
+  get #size(): number {
+    return this.#starts.at(-1) ?? 0;
+  }
+
+  get #written(): readonly Extent[] {
+    return this.#extents.filter(({ isWritten }) => isWritten);
+  }
+
+  /** The extent that holds a guest offset. */
+  #at(guestOffset: number): { readonly extent: Extent; readonly start: number } {
+    assert(guestOffset >= 0 && guestOffset < this.#size, 'the offset lies inside the disk');
+    let [low, high] = [0, this.#extents.length - 1];
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2);
+      if ((this.#starts[middle] ?? 0) <= guestOffset) low = middle;
+      else high = middle - 1;
+    }
+    const extent = this.#extents[low];
+    assert(extent !== undefined, 'an image has extents');
+    return { extent, start: this.#starts[low] ?? 0 };
+  }
+
+  #closed(guestOffset: number): ImageError {
+    return new ImageError('read-only', 'The descriptor permits no writing to this part of the disk', {
+      path: this.#parts.storage.label,
+      guestOffset,
+    });
+  }
+}
+
+function capabilities({ mode, extents }: VmdkParts): ImageCapabilities {
+  const obstacle = extents.map((extent) => extent.obstacle).find((reason) => reason !== null) ?? null;
+  const write = mode === 'write' && obstacle === null && extents.some(({ isWritten }) => isWritten);
+  const sparse = write && extents.some(({ unit }) => unit !== null);
+  return {
+    write,
+    readOnlyReason: mode === 'write' ? obstacle : null,
+    allocate: sparse,
+    zeroMarker: sparse && extents.every(({ marksZero }) => marksZero),
+    discard: sparse && extents.every(({ unit }) => unit !== null),
+    resize: false,
+    compact: sparse,
+  };
+}
+
+/** A new ID with as many digits as the old one: QEMU writes no leading zeroes, and the text keeps its length. */
+function newContentId(text: DescriptorText): string {
+  const digits = text.value(KEYS.cid)?.trim().length ?? 8;
+  const id = randomContentId().slice(-digits);
+  return digits < 8 && id === NO_PARENT_CID.slice(-digits) ? '0'.repeat(digits) : id;
+}
+
+function parentOf(text: DescriptorText): ParentReference | null {
+  const { parentUuid: uuid, parentModificationUuid: modificationUuid } = uuidsOf(text);
+  const hint = text.value(KEYS.parentHint);
+  const contentIdOfParent = parentContentId(text);
+  if (uuid === null && contentIdOfParent === null) return null;
+  const names = hint === null || hint === '' ? [] : [hint];
+  return parentReference({ names, uuid, modificationUuid, format: 'vmdk', contentId: contentIdOfParent });
+}
+
+function versionOf(extents: readonly Extent[], text: DescriptorText | null): string | null {
+  const sparse = extents.find((extent) => extent instanceof SparseExtent);
+  return sparse instanceof SparseExtent ? String(sparse.layout.version) : (text?.value(KEYS.version) ?? null);
+}
+
+function dirtyOf(extents: readonly Extent[]): boolean | null {
+  const sparse = extents.filter((extent) => extent instanceof SparseExtent);
+  return sparse.length === 0 ? null : sparse.some(({ layout }) => layout.unclean);
+}
+
+function warningsOf({ descriptor, extents }: VmdkParts, path: string): string[] {
+  const warnings = extents.flatMap((extent) => extent.warnings);
+  if (descriptor === null) return [`${path} has no descriptor: it is one extent of an image.`, ...warnings];
+  const { codePage } = descriptor.text;
+  if (!codePage.known) warnings.push(`${path}: the code page ${codePage.name} is not known; names are read as UTF-8.`);
+  if (contentId(descriptor.text) === null) warnings.push(`${path} has no content ID.`);
+  return warnings;
+}

@@ -1,0 +1,159 @@
+/** Opening of VMDK images: a descriptor, alone or inside a sparse extent, and the extents that it names. */
+import { SECTOR } from '../../binary/numbers.ts';
+import { ImageError, withContext } from '../../errors.ts';
+import type { FormatOpenOptions, ImagePart } from '../../image/contract.ts';
+import { type ImageFiles, mainFile } from '../../image/files.ts';
+import { LIMITS } from '../../limits.ts';
+import type { OpenMode, Storage } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import { EXTENT_TYPES, type ExtentLine, parseExtent } from './descriptor/extents.ts';
+import { DescriptorStore } from './descriptor/store.ts';
+import { looksLikeDescriptor } from './descriptor/text.ts';
+import type { Extent } from './extents/extent.ts';
+import { parseSparse, type SparseLayout } from './extents/header.ts';
+import { ClosedExtent, FlatExtent, ZeroExtent } from './extents/plain.ts';
+import { openSparse } from './extents/sparse.ts';
+import { VmdkImage } from './image.ts';
+import { COWD, KDMV, SESPARSE } from './layout.ts';
+
+/** Role of an extent in messages. */
+const ROLE = 'extent';
+
+/** What the main file of an image is. */
+interface MainFile {
+  readonly storage: Storage;
+  /** Its own extent; null: it is a descriptor alone. */
+  readonly layout: SparseLayout | null;
+  /** Null: an extent without a descriptor. */
+  readonly descriptor: DescriptorStore | null;
+}
+
+/** Opens the image in these files. Throws `invalid-format`, `corrupt`, `unsupported`, `denied`, `limit`. */
+export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): Promise<VmdkImage> {
+  const main = await readMain(mainFile(files));
+  const lines = linesOf(main);
+  checkSize(lines, main.storage.label);
+  const opening: Opening = { files, options, main, parts: [], opened: new Map() };
+  const extents: Extent[] = [];
+  for (const line of lines) extents.push(await openExtent(line, opening));
+  const { storage, descriptor } = main;
+  return new VmdkImage({ storage, descriptor, lines, extents, parts: opening.parts, mode: options.mode });
+}
+
+/** The sparse extents of a file or its descriptor. */
+async function readMain(storage: Storage): Promise<MainFile> {
+  const head = new Uint8Array(Math.min(storage.size, 4096));
+  await storage.read(0, head);
+  const magic = head.length >= 4 ? new DataView(head.buffer).getUint32(0, true) : 0;
+  if (magic === KDMV) {
+    const layout = parseSparse(head, storage.size, storage.label);
+    const place = layout.descriptor;
+    if (place === null) return { storage, layout, descriptor: null };
+    const { fileOffset, length: room } = place;
+    return { storage, layout, descriptor: await DescriptorStore.open({ storage, fileOffset, room }) };
+  }
+  if (magic === COWD || magic === SESPARSE) {
+    throw new ImageError('unsupported', 'This is an extent of ESX, which its descriptor must lead to', {
+      path: storage.label,
+      hint: 'Open the descriptor: the file of that name without "-delta" or "-sesparse".',
+    });
+  }
+  if (!looksLikeDescriptor(head)) {
+    throw new ImageError('invalid-format', 'This is neither a VMDK descriptor nor a sparse extent', {
+      path: storage.label,
+    });
+  }
+  return { storage, layout: null, descriptor: await DescriptorStore.open({ storage, fileOffset: 0, room: null }) };
+}
+
+/** The extents of the disk. A file without a descriptor is one. */
+function linesOf({ storage, layout, descriptor }: MainFile): ExtentLine[] {
+  const texts = descriptor?.text.extents ?? [];
+  if (texts.length > LIMITS.vmdkExtents) {
+    throw new ImageError('limit', 'The image has too many extents', {
+      path: storage.label,
+      found: texts.length,
+      expected: `at most ${LIMITS.vmdkExtents}`,
+    });
+  }
+  if (texts.length > 0) return texts.map((text) => parseExtent(text, storage.label));
+  if (layout !== null && layout.capacity > 0) {
+    const sectors = layout.capacity / SECTOR;
+    return [{ access: 'RW', sectors, type: 'SPARSE', file: storage.label, offset: 0, rest: [] }];
+  }
+  throw new ImageError('corrupt', 'The descriptor names no extents', { path: storage.label, field: 'extents' });
+}
+
+function checkSize(lines: readonly ExtentLine[], path: string): void {
+  const sectors = lines.reduce((sum, line) => sum + line.sectors, 0);
+  if (sectors <= LIMITS.virtualSize / SECTOR) return;
+  throw new ImageError('limit', 'The extents together are larger than what can be addressed', {
+    path,
+    found: `${sectors} sectors`,
+    expected: `at most ${Math.floor(LIMITS.virtualSize / SECTOR)}`,
+  });
+}
+
+/** State while the extents of an image are opened. */
+interface Opening {
+  readonly files: ImageFiles;
+  readonly options: FormatOpenOptions;
+  readonly main: MainFile;
+  readonly parts: ImagePart[];
+  /** Files by stored name: several extents may lie in one. */
+  readonly opened: Map<string, Storage>;
+}
+
+async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
+  const { main, options } = opening;
+  const length = line.sectors * SECTOR;
+  const kind = EXTENT_TYPES[line.type];
+  const { label } = main.storage;
+  if (kind === 'zero') return new ZeroExtent(length);
+  if (line.access === 'NOACCESS') return new ClosedExtent(length, label);
+  const permitted = line.access === 'RW';
+  const mode: OpenMode = permitted ? options.mode : 'read';
+  if (kind === 'sparse' && main.layout !== null) {
+    // Whatever name its line has: the file may have been renamed.
+    return openSparseFile(main.storage, main.layout, { ...options, length, permitted });
+  }
+  if (kind === 'mapped' || kind === 'cowd' || kind === 'sesparse') throw unsupported(line, label);
+  const storage = await openFile(line.file ?? '', mode, opening);
+  if (kind === 'flat')
+    return new FlatExtent(storage, { length, fileOffset: line.offset * SECTOR, writable: mode === 'write' });
+  const sector = new Uint8Array(SECTOR);
+  await readPadded(storage, 0, sector);
+  return openSparseFile(storage, parseSparse(sector, storage.size, storage.label), { ...options, length, permitted });
+}
+
+async function openSparseFile(
+  storage: Storage,
+  layout: SparseLayout,
+  how: FormatOpenOptions & { readonly length: number; readonly permitted: boolean },
+): Promise<Extent> {
+  if (layout.compressed || layout.directoryOffset === null) {
+    throw new ImageError('unsupported', 'Streams cannot be opened yet', { path: storage.label });
+  }
+  const mode = how.infoOnly === true ? 'read' : how.mode;
+  return openSparse(storage, layout, { mode, length: how.length, permitted: how.permitted, signal: how.signal });
+}
+
+async function openFile(name: string, mode: OpenMode, { files, main, opened, parts }: Opening): Promise<Storage> {
+  const known = opened.get(name);
+  if (known !== undefined) return known;
+  const storage = await files.open({ name, role: ROLE, part: true }, mode).catch((error: unknown) => {
+    throw withContext(error, { hint: `It is an extent of ${main.storage.label}: put it back beside it.` });
+  });
+  opened.set(name, storage);
+  parts.push({ name, role: ROLE, storage });
+  return storage;
+}
+
+function unsupported({ type }: ExtentLine, path: string): ImageError {
+  return new ImageError('unsupported', 'Extents of this type cannot be opened', {
+    path,
+    field: 'extent type',
+    found: type,
+    expected: 'FLAT, VMFS, SPARSE or ZERO',
+  });
+}
