@@ -1,4 +1,5 @@
 /** Links to parents: what an image stores of its parent, and the comparison with an image that may be it. */
+import { withoutScheme } from '../storage/gate.ts';
 import type { Image, ImageInfo } from './contract.ts';
 
 /** Parent of an image as the image stores it. */
@@ -76,4 +77,10 @@ export function judgeParent(
   const sameUuid = parentUuid !== null && found.uuid !== null;
   if (sameUuid && differ(parentModificationUuid, found.modificationUuid)) return 'changed';
   return differ(parent?.contentId, found.contentId) ? 'changed' : 'same';
+}
+
+/** Stored form of the name of a parent, for an image in `directory`: relative for files there or below. */
+export function storedName(directory: string, parent: string): string {
+  const prefix = directory.endsWith('/') ? directory : `${directory}/`;
+  return parent.startsWith(prefix) ? withoutScheme(parent.slice(prefix.length)) : parent;
 }

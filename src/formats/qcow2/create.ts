@@ -10,7 +10,6 @@ import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import { wantsVariant } from '../../image/variants.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
-import { withoutScheme } from '../../storage/gate.ts';
 import { refcountsPerBlock, setRefcount } from './clusters/refcounts.ts';
 import { CONFIG, flag, type Preallocation, powerOfTwo, WORDS, word } from './config.ts';
 import type { Extension } from './header/extensions.ts';
@@ -81,7 +80,7 @@ export function planQcow2(options: FormatCreateOptions, parentName: string | nul
     });
   }
   const wishes = wishesOf(options, parentName);
-  requireText(wishes.dataFile ?? '');
+  for (const name of [parentName, wishes.dataFile]) requireText(name ?? '');
   const clusterSize = 2 ** wishes.clusterBits;
   const entryBytes = wishes.extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
   const l2Entries = clusterSize / entryBytes;
@@ -412,17 +411,6 @@ export async function measureQcow2(
     countedTables = Math.max(countedTables, lastTable);
   }
   return { required: bytesFor(clusters, tables), fullyAllocated };
-}
-
-/**
- * Stored form of the backing file name of an image in `directory`: relative for files there or below. Throws
- * `unsupported` for a name that is not UTF-8.
- */
-export function storedName(directory: string, parent: string): string {
-  const prefix = directory.endsWith('/') ? directory : `${directory}/`;
-  const name = parent.startsWith(prefix) ? withoutScheme(parent.slice(prefix.length)) : parent;
-  requireText(name);
-  return name;
 }
 
 /** Throws when a name cannot be stored in the header: bytes that are not UTF-8, and characters refused when it is read. */

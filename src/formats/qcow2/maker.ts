@@ -1,8 +1,9 @@
 /** New QCOW2 images: methods of the format, loaded when they are first used. */
 import type { FormatCreateOptions, Image } from '../../image/contract.ts';
 import { filesOfNew } from '../../image/files.ts';
+import { storedName } from '../../image/parent.ts';
 import type { NewFiles } from '../../storage/contract.ts';
-import { measureQcow2, planQcow2, storedName, writeNewQcow2 } from './create.ts';
+import { measureQcow2, planQcow2, writeNewQcow2 } from './create.ts';
 import { openQcow2 } from './open.ts';
 
 export { measureQcow2 as measure };

@@ -1,9 +1,24 @@
 /** VMDK images: the methods of the format, loaded when they are first used. */
-import type { FormatOpenOptions, Image } from '../../image/contract.ts';
-import type { ImageFiles } from '../../image/files.ts';
+import type { FormatCreateOptions, FormatOpenOptions, Image } from '../../image/contract.ts';
+import { filesOfNew, type ImageFiles } from '../../image/files.ts';
+import type { NewFiles } from '../../storage/contract.ts';
+import { writeNewVmdk } from './create.ts';
 import { openVmdk } from './open.ts';
+import { planVmdk } from './plan.ts';
 
 /** Opens an image. */
 export async function open(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
   return openVmdk(files, options);
+}
+
+/** Writes an empty image and leaves it open for writing. */
+export async function create(files: NewFiles, options: FormatCreateOptions): Promise<Image> {
+  const parts = await writeNewVmdk(files, options);
+  return openVmdk(filesOfNew(files, parts), { mode: 'write' });
+}
+
+/** Sizes of an image that `create` would make. */
+export function plan(options: FormatCreateOptions): { readonly virtualSize: number; readonly preallocates: number } {
+  const { virtualSize, preallocates } = planVmdk(options, '');
+  return { virtualSize, preallocates };
 }

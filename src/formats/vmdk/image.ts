@@ -277,8 +277,8 @@ function parentOf(text: DescriptorText): ParentReference | null {
   const { parentUuid: uuid, parentModificationUuid: modificationUuid } = uuidsOf(text);
   const hint = text.value(KEYS.parentHint);
   const contentIdOfParent = parentContentId(text);
-  if (uuid === null && contentIdOfParent === null) return null;
   const names = hint === null || hint === '' ? [] : [hint];
+  if (uuid === null && contentIdOfParent === null && names.length === 0) return null;
   return parentReference({ names, uuid, modificationUuid, format: 'vmdk', contentId: contentIdOfParent });
 }
 

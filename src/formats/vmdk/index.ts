@@ -1,5 +1,5 @@
 /** VMDK: the disk images of VMware. */
-import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import type { ConfigKey, Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
 import { looksLikeDescriptor } from './descriptor/text.ts';
@@ -11,8 +11,26 @@ export const vmdk: Format = defineFormat({
   title: 'VMware Virtual Disk',
   can: { uuid: true, preferred: true, write: true, discard: true, compact: true },
   extensions: [{ extension: 'vmdk', type: 'hdd' }],
+  configKeys: [
+    key('subformat', null, 'Subformat by its createType, as in qemu-img; otherwise by the variant words.'),
+    key('adapter_type', 'ide', 'Adapter that the disk is meant for: ide, buslogic, lsilogic, legacyESX.'),
+    key('hwversion', '4', 'Version of the virtual hardware.'),
+    { ...key('zeroed_grain', 'off', 'Mark grains as zero; VirtualBox refuses such images.'), expert: true },
+    {
+      ...key('grain_size', '65536', 'Bytes of a grain, a power of two from 4 KiB to 2 MiB.'),
+      valueType: 'integer',
+      role: 'unit',
+    },
+  ],
+  variants: [
+    { word: 'dynamic', description: 'grains get room when they are first written (default)', allocation: 'dynamic' },
+    { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
+    { word: 'split', description: 'extents of at most 2047 MiB' },
+    { word: 'esx', description: 'the flavour of ESX' },
+    { word: 'diff', description: 'stores what differs from a parent', differencing: true },
+  ],
   probe,
-  ...loadedMethods(() => import('./driver.ts'), ['open']),
+  ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'plan']),
 });
 
 function probe({ head }: ProbeInput): ProbeAnswer {
@@ -23,4 +41,8 @@ function probe({ head }: ProbeInput): ProbeAnswer {
     return { match: 'yes', reason: 'first line of a VMDK descriptor', detail: 'VMDK descriptor', type: 'hdd' };
   }
   return { match: 'no', reason: 'neither a sparse extent nor a descriptor' };
+}
+
+function key(name: string, usual: string | null, description: string): ConfigKey {
+  return { name, valueType: 'string', default: usual, mandatory: false, expert: false, createOnly: true, description };
 }

@@ -1,7 +1,8 @@
 /** The names of other files in the header. */
 import { ImageError } from '../../../errors.ts';
 import type { ParentLink } from '../../../image/contract.ts';
-import { requireText, storedName } from '../create.ts';
+import { storedName } from '../../../image/parent.ts';
+import { requireText } from '../create.ts';
 import { BACKING_NAME_MAX, EXTENSION_TYPE } from '../layout.ts';
 import { withExtension } from './extensions.ts';
 import type { Qcow2Header } from './header.ts';

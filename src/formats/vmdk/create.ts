@@ -1,0 +1,173 @@
+/** Creation of an empty VMDK image. The descriptor is written last: files without it are not an image. */
+import { NULL_GUID, normalizeGuid, randomGuid } from '../../binary/guid.ts';
+import { alignUp, SECTOR } from '../../binary/numbers.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import type { FormatCreateOptions } from '../../image/contract.ts';
+import { derivePhysical } from '../../image/geometry.ts';
+import { storedName } from '../../image/parent.ts';
+import { preallocate } from '../../image/preallocate.ts';
+import type { NewFiles, Storage } from '../../storage/contract.ts';
+import { formatExtent } from './descriptor/extents.ts';
+import { KEYS, NO_PARENT_CID, randomContentId, setComment, setGeometry, setUuids } from './descriptor/facts.ts';
+import { DescriptorText } from './descriptor/text.ts';
+import { COMPRESSION, DESCRIPTOR_SECTORS, FLAG, GT_ENTRIES, KDMV, NEWLINES, SPARSE_HEADER } from './layout.ts';
+import { baseName, CONFIG, type PlannedExtent, planSparse, planVmdk, SUBFORMATS, type VmdkPlan } from './plan.ts';
+
+const TABLE_SECTORS = (GT_ENTRIES * 4) / SECTOR;
+/** Extents of ESX have types of their own. */
+const FLAT_TYPES = { vmfs: 'VMFS' } as const;
+
+/** Writes a new image and flushes it. Returns the files beside the main one, by the name that the image stores. */
+export async function writeNewVmdk(
+  files: NewFiles,
+  options: FormatCreateOptions,
+): Promise<ReadonlyMap<string, Storage>> {
+  const plan = planVmdk(options, files.name);
+  const text = descriptorOf(plan, options, files);
+  const embedded = plan.extents.length === 1 && plan.extents[0]?.file === null;
+  const bytes = text.bytes();
+  if (embedded && bytes.length > (DESCRIPTOR_SECTORS - 1) * SECTOR) throw descriptorTooLong(bytes.length);
+  await checkSpace(files, plan);
+  const parts = new Map<string, Storage>();
+  for (const extent of plan.extents) {
+    throwIfAborted(options.signal, 'Creating the image');
+    const storage = extent.file === null ? files.main : await files.part(extent.file);
+    if (extent.file !== null) parts.set(extent.file, storage);
+    if (plan.isFlat) await preallocate(storage, 0, extent.sectors * SECTOR, options);
+    else await writeSparse(storage, extent, { plan, embedded });
+    if (extent.file !== null) await storage.flush();
+  }
+  if (embedded) {
+    const padded = new Uint8Array(DESCRIPTOR_SECTORS * SECTOR);
+    padded.set(bytes);
+    await files.main.write(SECTOR, padded);
+  } else {
+    await files.main.write(0, bytes);
+  }
+  await files.main.flush();
+  return parts;
+}
+
+/** Throws before the first byte is written if a fixed image cannot fit. */
+async function checkSpace(files: NewFiles, { preallocates }: VmdkPlan): Promise<void> {
+  if (preallocates === 0) return;
+  const free = await files.freeSpace();
+  if (free === null || free >= preallocates) return;
+  throw new ImageError('no-space', 'There is not enough room for a fixed image', {
+    path: files.name,
+    found: `${free} bytes free`,
+    expected: `${preallocates} bytes`,
+    hint: 'Make room, or create a dynamic image.',
+  });
+}
+
+/** Directories and tables, then the header. All tables have their places from the start, as VMware demands. */
+async function writeSparse(
+  storage: Storage,
+  { sectors }: PlannedExtent,
+  { plan, embedded }: { readonly plan: VmdkPlan; readonly embedded: boolean },
+): Promise<void> {
+  const { grainSectors, zeroGrains } = plan;
+  const places = planSparse(sectors, grainSectors, embedded);
+  await storage.write((places.overhead - 1) * SECTOR, new Uint8Array(SECTOR));
+  for (const offset of [places.redundantOffset, places.directoryOffset]) {
+    const room = alignUp(places.tables * 4, SECTOR);
+    const directory = new Uint8Array(room);
+    const view = new DataView(directory.buffer);
+    const first = offset + room / SECTOR;
+    for (let table = 0; table < places.tables; table++) view.setUint32(table * 4, first + table * TABLE_SECTORS, true);
+    await storage.write(offset * SECTOR, directory);
+    if (!storage.can.growsZeroed) await writeZeroes(storage, first * SECTOR, places.tables * TABLE_SECTORS * SECTOR);
+  }
+  await storage.write(
+    0,
+    SPARSE_HEADER.encode({
+      magic: KDMV,
+      version: zeroGrains ? 2 : 1,
+      flags: FLAG.newlines | FLAG.redundant | (zeroGrains ? FLAG.zeroGrains : 0),
+      capacity: alignUp(sectors, grainSectors),
+      grainSize: grainSectors,
+      descriptorOffset: embedded ? 1 : 0,
+      descriptorSize: embedded ? DESCRIPTOR_SECTORS : 0,
+      entriesPerTable: GT_ENTRIES,
+      redundantOffset: BigInt(places.redundantOffset),
+      directoryOffset: BigInt(places.directoryOffset),
+      overhead: places.overhead,
+      unclean: 0,
+      singleEndLine: NEWLINES.single,
+      nonEndLine: NEWLINES.other,
+      doubleEndLine1: NEWLINES.first,
+      doubleEndLine2: NEWLINES.second,
+      compression: COMPRESSION.none,
+      rest: new Uint8Array(SPARSE_HEADER.fields.rest.size),
+    }),
+  );
+}
+
+async function writeZeroes(storage: Storage, fileOffset: number, length: number): Promise<void> {
+  const zeroes = new Uint8Array(Math.min(length, 1024 * 1024));
+  for (let at = 0; at < length; at += zeroes.length) {
+    await storage.write(fileOffset + at, zeroes.subarray(0, Math.min(zeroes.length, length - at)));
+  }
+}
+
+/** The descriptor of a new image. */
+function descriptorOf(
+  plan: VmdkPlan,
+  options: FormatCreateOptions,
+  { name: path, directory }: NewFiles,
+): DescriptorText {
+  const { config = {}, parent } = options;
+  const text = DescriptorText.parse(new TextEncoder().encode(TEMPLATE), path);
+  const set = (key: string, value: string | null): void => text.set(key, value, path);
+  set(KEYS.cid, randomContentId());
+  set(KEYS.parentCid, parent?.contentId ?? NO_PARENT_CID);
+  set(KEYS.createType, plan.subformat);
+  if (parent !== undefined) set(KEYS.parentHint, storedName(directory, parent.name));
+  text.setExtents(
+    plan.extents.map((extent) => extentLine(extent, plan, path)),
+    path,
+  );
+  set(KEYS.adapterType, String(config[CONFIG.adapterType] ?? (plan.subformat === 'vmfs' ? 'lsilogic' : 'ide')));
+  set(KEYS.hardwareVersion, String(config[CONFIG.hardwareVersion] ?? '4'));
+  setGeometry(text, 'physical', options.geometry?.physical ?? derivePhysical(plan.virtualSize), path);
+  setGeometry(text, 'logical', options.geometry?.logical ?? null, path);
+  const uuids = {
+    uuid: options.uuid === undefined ? randomGuid() : normalizeGuid(options.uuid),
+    parentUuid: parent?.uuid ?? NULL_GUID,
+    modificationUuid: randomGuid(),
+    parentModificationUuid: parent?.modificationUuid ?? NULL_GUID,
+  };
+  setUuids(text, uuids, path);
+  if (options.comment !== undefined && options.comment !== '') setComment(text, options.comment, path);
+  return text;
+}
+
+function extentLine({ file, sectors }: PlannedExtent, { subformat, isFlat }: VmdkPlan, path: string): string {
+  const type = isFlat ? ((FLAT_TYPES as Readonly<Record<string, 'VMFS'>>)[subformat] ?? 'FLAT') : 'SPARSE';
+  return formatExtent({ access: 'RW', sectors, type, file: file ?? `${baseName(path)}.vmdk`, offset: 0, rest: [] });
+}
+
+function descriptorTooLong(found: number): ImageError {
+  return new ImageError('limit', 'The descriptor of the new image has no room for its texts', {
+    found: `${found} bytes`,
+    expected: `at most ${(DESCRIPTOR_SECTORS - 1) * SECTOR}`,
+    hint: 'Shorten the comment, or the name of the parent.',
+  });
+}
+
+/** Order and comments as VMware writes them; keys are filled in. */
+const TEMPLATE = `# Disk DescriptorFile
+version=1
+CID=00000000
+parentCID=${NO_PARENT_CID}
+createType="${Object.keys(SUBFORMATS)[0]}"
+
+# Extent description
+RW 1 ZERO
+
+# The Disk Data Base
+#DDB
+
+ddb.virtualHWVersion = "4"
+`;

@@ -1,0 +1,190 @@
+/** Layout of new VMDK images: subformats, extents and their files, checked before anything is written. */
+import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { ImageError } from '../../errors.ts';
+import type { Config, FormatCreateOptions } from '../../image/contract.ts';
+import { checkGeometry } from '../../image/geometry.ts';
+import { wantsVariant } from '../../image/variants.ts';
+import { LIMITS } from '../../limits.ts';
+import { DESCRIPTOR_SECTORS, GRAIN_SECTORS, GT_ENTRIES } from './layout.ts';
+
+/** Config keys of new images; `subformat` and the others have QEMU's names. */
+export const CONFIG = {
+  subformat: 'subformat',
+  adapterType: 'adapter_type',
+  hardwareVersion: 'hwversion',
+  zeroedGrain: 'zeroed_grain',
+  grainSize: 'grain_size',
+} as const;
+
+/** createType of each combination of variant words; the first one is the default. */
+export const SUBFORMATS = {
+  monolithicSparse: [],
+  monolithicFlat: ['fixed'],
+  twoGbMaxExtentSparse: ['split'],
+  twoGbMaxExtentFlat: ['fixed', 'split'],
+  vmfs: ['fixed', 'esx'],
+} as const satisfies Readonly<Record<string, readonly string[]>>;
+export type Subformat = keyof typeof SUBFORMATS;
+
+/** Words that tell subformats apart. */
+const WORDS: readonly string[] = ['fixed', 'split', 'esx'];
+
+/** Sectors of an extent of a split image, as VMware has it: the largest number of grains below 2 GiB. */
+const SPLIT_SECTORS = (2047 * 1024 * 1024) / SECTOR;
+/** Places are sector numbers of 32 bits. */
+const EXTENT_FILE_MAX = 2 ** 32 * SECTOR;
+
+/** A file of a new image. */
+export interface PlannedExtent {
+  /** Name beside the descriptor; null: the main file. */
+  readonly file: string | null;
+  readonly sectors: number;
+}
+
+/** Places in a new sparse extent, in sectors. */
+export interface SparsePlan {
+  readonly tables: number;
+  readonly redundantOffset: number;
+  readonly directoryOffset: number;
+  readonly overhead: number;
+}
+
+/** Layout of a new image. */
+export interface VmdkPlan {
+  readonly virtualSize: number;
+  readonly subformat: Subformat;
+  readonly isFlat: boolean;
+  readonly extents: readonly PlannedExtent[];
+  readonly grainSectors: number;
+  readonly zeroGrains: boolean;
+  /** Bytes that are allocated at creation; 0: none. */
+  readonly preallocates: number;
+}
+
+/** Checks the options and lays out the image. Throws `invalid-argument`, `limit`; touches nothing. */
+export function planVmdk(options: FormatCreateOptions, name: string): VmdkPlan {
+  const { size, config = {} } = options;
+  if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
+    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+      status: 'VERR_VD_INVALID_SIZE',
+      found: size,
+      expected: 'a multiple of 512, at least 512',
+    });
+  }
+  checkGeometry(options.geometry ?? {});
+  const subformat = subformatOf(options);
+  const isFlat = (SUBFORMATS[subformat] as readonly string[]).includes('fixed');
+  checkParent(options, isFlat);
+  const grainSectors = grainOf(config);
+  const extents = extentsOf(subformat, size / SECTOR, name);
+  if (!isFlat) for (const { sectors } of extents) checkTables(sectors, grainSectors);
+  return {
+    virtualSize: size,
+    subformat,
+    isFlat,
+    extents,
+    grainSectors,
+    zeroGrains: isOn(config, CONFIG.zeroedGrain),
+    preallocates: isFlat ? size : 0,
+  };
+}
+
+/** Places of directories and tables in a sparse extent: the second copies first, as VMware has them. */
+export function planSparse(sectors: number, grainSectors: number, hasDescriptor: boolean): SparsePlan {
+  const tables = divCeil(alignUp(sectors, grainSectors), grainSectors * GT_ENTRIES);
+  const directory = divCeil(tables * 4, SECTOR);
+  const tableSectors = (GT_ENTRIES * 4) / SECTOR;
+  const redundantOffset = 1 + (hasDescriptor ? DESCRIPTOR_SECTORS : 0);
+  const directoryOffset = redundantOffset + directory + tables * tableSectors;
+  const end = directoryOffset + directory + tables * tableSectors;
+  return { tables, redundantOffset, directoryOffset, overhead: alignUp(end, grainSectors) };
+}
+
+/** The name without directory and extension, from which the names of extents are made. */
+export function baseName(name: string): string {
+  const file = name.slice(Math.max(name.lastIndexOf('/'), name.lastIndexOf('\\')) + 1);
+  return file.replace(/\.vmdk$/i, '');
+}
+
+function extentsOf(subformat: Subformat, sectors: number, name: string): PlannedExtent[] {
+  const base = baseName(name);
+  const words: readonly string[] = SUBFORMATS[subformat];
+  const flat = words.includes('fixed');
+  if (!words.includes('split')) return [{ file: flat ? `${base}-flat.vmdk` : null, sectors }];
+  const count = divCeil(sectors, SPLIT_SECTORS);
+  if (count > LIMITS.vmdkExtents) {
+    throw new ImageError('limit', 'The image would have too many extents', {
+      found: count,
+      expected: `at most ${LIMITS.vmdkExtents}`,
+      hint: 'Choose a variant that is not split.',
+    });
+  }
+  return Array.from({ length: count }, (_, index) => ({
+    file: `${base}-${flat ? 'f' : 's'}${String(index + 1).padStart(3, '0')}.vmdk`,
+    sectors: Math.min(SPLIT_SECTORS, sectors - index * SPLIT_SECTORS),
+  }));
+}
+
+function subformatOf(options: FormatCreateOptions): Subformat {
+  const named = options.config?.[CONFIG.subformat];
+  const wanted = WORDS.filter((word) => wantsVariant(options, word));
+  const byWords = Object.entries(SUBFORMATS).find(
+    ([, words]) =>
+      words.length === wanted.length && (words as readonly string[]).every((word) => wanted.includes(word)),
+  );
+  if (named !== undefined && wanted.length === 0) {
+    const found = Object.keys(SUBFORMATS).find((one) => one.toLowerCase() === String(named).toLowerCase());
+    if (found !== undefined) return found as Subformat;
+  } else if (byWords !== undefined && (named === undefined || byWords[0] === named)) {
+    return byWords[0] as Subformat;
+  }
+  throw new ImageError('invalid-argument', 'There is no such VMDK image', {
+    field: named === undefined ? 'variant' : CONFIG.subformat,
+    found: [...(named === undefined ? [] : [String(named)]), ...wanted].join(', '),
+    expected: Object.entries(SUBFORMATS)
+      .map(([type, words]) => `${words.length === 0 ? 'dynamic' : words.join(',')} (${type})`)
+      .join('; '),
+  });
+}
+
+function checkParent(options: FormatCreateOptions, isFlat: boolean): void {
+  const wanted = options.parent !== undefined || wantsVariant(options, 'diff');
+  if (wanted && isFlat) {
+    throw new ImageError('invalid-argument', 'A differencing image cannot be fixed', {
+      status: 'VERR_VD_INVALID_TYPE',
+    });
+  }
+  if (wanted && options.parent === undefined) {
+    throw new ImageError('invalid-argument', 'A differencing image needs a parent', {
+      hint: 'Name one with --parent.',
+    });
+  }
+}
+
+function grainOf(config: Config): number {
+  const bytes = Number(config[CONFIG.grainSize] ?? GRAIN_SECTORS * SECTOR);
+  const sectors = bytes / SECTOR;
+  if (Number.isInteger(Math.log2(sectors)) && sectors >= 8 && sectors <= 4096) return sectors;
+  throw new ImageError('invalid-argument', `The value of ${CONFIG.grainSize} is not usable`, {
+    field: CONFIG.grainSize,
+    found: String(config[CONFIG.grainSize]),
+    expected: 'a power of two from 4096 to 2097152',
+  });
+}
+
+function checkTables(sectors: number, grainSectors: number): void {
+  const { tables, overhead } = planSparse(sectors, grainSectors, true);
+  const end = overhead * SECTOR + alignUp(sectors, grainSectors) * SECTOR;
+  if (tables <= LIMITS.vmdkTables && overhead * SECTOR <= EXTENT_FILE_MAX && end <= Number.MAX_SAFE_INTEGER) return;
+  throw new ImageError('limit', 'A sparse VMDK image cannot be that large', {
+    found: `${sectors * SECTOR} bytes`,
+    expected: `at most ${LIMITS.vmdkTables * GT_ENTRIES * grainSectors * SECTOR}`,
+    hint: 'Choose larger grains, or the variant split.',
+  });
+}
+
+/** Value of a key that is on or off. */
+export function isOn(config: Config, key: string): boolean {
+  const value = config[key];
+  return value === 1 || (typeof value === 'string' && ['on', 'true', 'yes', '1'].includes(value.toLowerCase()));
+}
