@@ -41,8 +41,11 @@ export interface ChunkSource {
   readonly hint: string;
   /** The chunk that holds a guest offset. Throws `corrupt`. */
   find(guestOffset: number): MaybePromise<Chunk>;
-  /** Decodes the first `size` bytes of a chunk; `room`: optional memory for the result. Throws `corrupt`. */
-  decode(stored: Uint8Array, size: number, room?: Uint8Array): Promise<Uint8Array>;
+  /**
+   * Decodes the first `size` bytes of a chunk; `room`: optional memory for the result; `chunk`: its place, for formats
+   * that store it with the bytes. Throws `corrupt`.
+   */
+  decode(stored: Uint8Array, size: number, room: Uint8Array | undefined, chunk: Chunk): Promise<Uint8Array>;
 }
 
 /** One chunk, or the requested part of it. */
@@ -144,7 +147,7 @@ export class ChunkReader {
   async #decode(piece: Piece, stored: Uint8Array, room?: Uint8Array): Promise<Uint8Array> {
     const { guestOffset, skip, fileOffset, storedBytes, size } = piece;
     try {
-      return await this.#source.decode(stored.subarray(0, storedBytes), size, room);
+      return await this.#source.decode(stored.subarray(0, storedBytes), size, room, piece);
     } catch (error) {
       const { label, size: fileSize } = this.#storage;
       const isWhole = stored.length >= storedBytes;

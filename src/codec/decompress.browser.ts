@@ -29,6 +29,34 @@ export async function inflateRaw(input: Uint8Array, size: number): Promise<Uint8
   return bytes;
 }
 
+/** Decodes a whole zlib stream (RFC 1950) of at most `size` bytes. Throws `corrupt`. */
+export async function inflateZlib(input: Uint8Array, size: number): Promise<Uint8Array> {
+  const { Unzlib } = await import('fflate');
+  const parts: Uint8Array[] = [];
+  let [filled, ended] = [0, false];
+  const stream = new Unzlib((chunk, final) => {
+    filled += chunk.length;
+    ended ||= final;
+    if (filled <= size) parts.push(chunk.slice());
+  });
+  try {
+    for (let at = 0; at < input.length && filled <= size; at += PIECE) {
+      stream.push(input.slice(at, at + PIECE), at + PIECE >= input.length);
+    }
+  } catch (error) {
+    throw new ImageError('corrupt', 'The compressed data does not decode', { cause: error });
+  }
+  if (filled > size) throw new ImageError('corrupt', 'The compressed data makes too much');
+  if (!ended) throw new ImageError('corrupt', 'The compressed data ends early');
+  const bytes = new Uint8Array(filled);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
 /** Decodes the first `size` bytes of consecutive Zstandard frames. Throws `corrupt`. */
 export async function zstdDecompress(input: Uint8Array, size: number): Promise<Uint8Array> {
   return decodeFrames(input, size, await wasmDecoder());

@@ -55,6 +55,19 @@ export async function zstdDecompress(input: Uint8Array, size: number, room?: Uin
   return decodeFrames(input, size, nativeDecoder() ?? systemDecoder(room) ?? (await wasmDecoder()));
 }
 
+/**
+ * Decodes a whole zlib stream (RFC 1950) of at most `size` bytes and verifies its checksum. Further input is ignored.
+ * Throws `corrupt` for a stream that is broken, ends early or makes more.
+ */
+export async function inflateZlib(input: Uint8Array, size: number): Promise<Uint8Array> {
+  const options: zlib.ZlibOptions = { chunkSize: size + SLACK, maxOutputLength: size + SLACK };
+  const bytes = await new Promise<Uint8Array>((resolve, reject) => {
+    nodeZlib().inflate(input, options, (error, result) => (error === null ? resolve(result) : reject(broken(error))));
+  });
+  if (bytes.length > size) throw tooLong(size);
+  return bytes;
+}
+
 function inflateOnThread(input: Uint8Array, options: zlib.ZlibOptions): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     nodeZlib().inflateRaw(input, options, (error, result) => (error === null ? resolve(result) : reject(error)));
@@ -98,6 +111,10 @@ function systemDecoder(room: Uint8Array | undefined): FrameDecoder | null {
     const bytes = room?.length === size ? room : new Uint8Array(size);
     return bytes.subarray(0, await library.decompress(bytes, frame));
   };
+}
+
+function tooLong(size: number): ImageError {
+  return new ImageError('corrupt', 'The compressed data makes too much', { expected: `at most ${size} bytes` });
 }
 
 function broken(cause: unknown): ImageError {

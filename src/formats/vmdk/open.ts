@@ -13,6 +13,7 @@ import type { Extent } from './extents/extent.ts';
 import { parseSparse, type SparseLayout } from './extents/header.ts';
 import { ClosedExtent, FlatExtent, ZeroExtent } from './extents/plain.ts';
 import { openSparse } from './extents/sparse.ts';
+import { openStream } from './extents/stream-open.ts';
 import { VmdkImage } from './image.ts';
 import { COWD, KDMV, SESPARSE } from './layout.ts';
 
@@ -131,11 +132,11 @@ async function openSparseFile(
   layout: SparseLayout,
   how: FormatOpenOptions & { readonly length: number; readonly permitted: boolean },
 ): Promise<Extent> {
-  if (layout.compressed || layout.directoryOffset === null) {
-    throw new ImageError('unsupported', 'Streams cannot be opened yet', { path: storage.label });
-  }
-  const mode = how.infoOnly === true ? 'read' : how.mode;
-  return openSparse(storage, layout, { mode, length: how.length, permitted: how.permitted, signal: how.signal });
+  const { length, permitted, signal, infoOnly = false } = how;
+  if (layout.compressed || layout.directoryOffset === null)
+    return openStream(storage, layout, { length, infoOnly, signal });
+  const mode = infoOnly ? 'read' : how.mode;
+  return openSparse(storage, layout, { mode, length, permitted, signal });
 }
 
 async function openFile(name: string, mode: OpenMode, { files, main, opened, parts }: Opening): Promise<Storage> {
