@@ -29,6 +29,13 @@ export function deflateRaw(bytes: Uint8Array): Promise<Uint8Array> | Uint8Array 
   });
 }
 
+/** Compresses into a zlib stream (RFC 1950). `level`: 1, fastest, to 9, smallest. */
+export function deflateZlib(bytes: Uint8Array, level = 6): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    nodeZlib().deflate(bytes, { level }, (error, result) => (error === null ? resolve(result) : reject(error)));
+  });
+}
+
 /** Compresses into one Zstandard frame. */
 export function zstdCompress(bytes: Uint8Array): Promise<Uint8Array> | Uint8Array {
   const { zstdCompress: compress, zstdCompressSync: compressSync } = nodeZlib() as NativeZstd;

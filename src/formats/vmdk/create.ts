@@ -1,6 +1,6 @@
 /** Creation of an empty VMDK image. The descriptor is written last: files without it are not an image. */
 import { NULL_GUID, normalizeGuid, randomGuid } from '../../binary/guid.ts';
-import { alignUp, SECTOR } from '../../binary/numbers.ts';
+import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions } from '../../image/contract.ts';
 import { derivePhysical } from '../../image/geometry.ts';
@@ -10,9 +10,23 @@ import type { NewFiles, Storage } from '../../storage/contract.ts';
 import { formatExtent } from './descriptor/extents.ts';
 import { KEYS, NO_PARENT_CID, randomContentId, setComment, setGeometry, setUuids } from './descriptor/facts.ts';
 import { DescriptorText } from './descriptor/text.ts';
-import { COMPRESSION, DESCRIPTOR_SECTORS, FLAG, GT_ENTRIES, KDMV, NEWLINES, SPARSE_HEADER } from './layout.ts';
+import { parseSparse } from './extents/header.ts';
+import { NewStream } from './extents/stream-new.ts';
+import {
+  COMPRESSION,
+  DESCRIPTOR_SECTORS,
+  FLAG,
+  GD_AT_END,
+  GT_ENTRIES,
+  KDMV,
+  NEWLINES,
+  SPARSE_HEADER,
+  type SparseHeader,
+} from './layout.ts';
 import { baseName, CONFIG, type PlannedExtent, planSparse, planVmdk, SUBFORMATS, type VmdkPlan } from './plan.ts';
 
+/** zlib's own default. */
+const DEFLATE_LEVEL = 6;
 const TABLE_SECTORS = (GT_ENTRIES * 4) / SECTOR;
 /** Extents of ESX have types of their own. */
 const FLAT_TYPES = { vmfs: 'VMFS' } as const;
@@ -24,6 +38,7 @@ export async function writeNewVmdk(
 ): Promise<ReadonlyMap<string, Storage>> {
   const plan = planVmdk(options, files.name);
   const text = descriptorOf(plan, options, files);
+  if (plan.subformat === 'streamOptimized') throw new Error('internal: streams are written by writeNewStream');
   const embedded = plan.extents.length === 1 && plan.extents[0]?.file === null;
   const bytes = text.bytes();
   if (embedded && bytes.length > (DESCRIPTOR_SECTORS - 1) * SECTOR) throw descriptorTooLong(bytes.length);
@@ -46,6 +61,34 @@ export async function writeNewVmdk(
   }
   await files.main.flush();
   return parts;
+}
+
+/** Writes the beginning of a stream: header and descriptor. Its grains follow. */
+export async function writeNewStream(files: NewFiles, options: FormatCreateOptions): Promise<NewStream> {
+  const plan = planVmdk(options, files.name);
+  const text = descriptorOf(plan, options, files).bytes();
+  const sectors = divCeil(text.length + 1, SECTOR);
+  const capacity = alignUp(plan.virtualSize / SECTOR, plan.grainSectors);
+  const header: SparseHeader = {
+    ...HEADER,
+    version: 3,
+    flags: FLAG.newlines | FLAG.compressed | FLAG.markers,
+    capacity,
+    grainSize: plan.grainSectors,
+    descriptorOffset: 1,
+    descriptorSize: sectors,
+    directoryOffset: GD_AT_END,
+    overhead: alignUp(1 + sectors, plan.grainSectors),
+    compression: COMPRESSION.deflate,
+  };
+  const start = new Uint8Array(header.overhead * SECTOR);
+  start.set(SPARSE_HEADER.encode(header));
+  start.set(text, SECTOR);
+  await files.main.write(0, start);
+  await files.main.flush();
+  const layout = parseSparse(start, start.length, files.name);
+  const { main: storage } = files;
+  return new NewStream({ storage, layout, header, length: plan.virtualSize, level: DEFLATE_LEVEL });
 }
 
 /** Throws before the first byte is written if a fixed image cannot fit. */
@@ -82,24 +125,16 @@ async function writeSparse(
   await storage.write(
     0,
     SPARSE_HEADER.encode({
-      magic: KDMV,
+      ...HEADER,
       version: zeroGrains ? 2 : 1,
       flags: FLAG.newlines | FLAG.redundant | (zeroGrains ? FLAG.zeroGrains : 0),
       capacity: alignUp(sectors, grainSectors),
       grainSize: grainSectors,
       descriptorOffset: embedded ? 1 : 0,
       descriptorSize: embedded ? DESCRIPTOR_SECTORS : 0,
-      entriesPerTable: GT_ENTRIES,
       redundantOffset: BigInt(places.redundantOffset),
       directoryOffset: BigInt(places.directoryOffset),
       overhead: places.overhead,
-      unclean: 0,
-      singleEndLine: NEWLINES.single,
-      nonEndLine: NEWLINES.other,
-      doubleEndLine1: NEWLINES.first,
-      doubleEndLine2: NEWLINES.second,
-      compression: COMPRESSION.none,
-      rest: new Uint8Array(SPARSE_HEADER.fields.rest.size),
     }),
   );
 }
@@ -145,7 +180,8 @@ function descriptorOf(
 
 function extentLine({ file, sectors }: PlannedExtent, { subformat, isFlat }: VmdkPlan, path: string): string {
   const type = isFlat ? ((FLAT_TYPES as Readonly<Record<string, 'VMFS'>>)[subformat] ?? 'FLAT') : 'SPARSE';
-  return formatExtent({ access: 'RW', sectors, type, file: file ?? `${baseName(path)}.vmdk`, offset: 0, rest: [] });
+  const access = subformat === 'streamOptimized' ? 'RDONLY' : 'RW';
+  return formatExtent({ access, sectors, type, file: file ?? `${baseName(path)}.vmdk`, offset: 0, rest: [] });
 }
 
 function descriptorTooLong(found: number): ImageError {
@@ -155,6 +191,28 @@ function descriptorTooLong(found: number): ImageError {
     hint: 'Shorten the comment, or the name of the parent.',
   });
 }
+
+/** What all new headers have in common. */
+const HEADER: SparseHeader = {
+  magic: KDMV,
+  version: 1,
+  flags: 0,
+  capacity: 0,
+  grainSize: 0,
+  descriptorOffset: 0,
+  descriptorSize: 0,
+  entriesPerTable: GT_ENTRIES,
+  redundantOffset: 0n,
+  directoryOffset: 0n,
+  overhead: 0,
+  unclean: 0,
+  singleEndLine: NEWLINES.single,
+  nonEndLine: NEWLINES.other,
+  doubleEndLine1: NEWLINES.first,
+  doubleEndLine2: NEWLINES.second,
+  compression: COMPRESSION.none,
+  rest: new Uint8Array(SPARSE_HEADER.fields.rest.size),
+};
 
 /** Order and comments as VMware writes them; keys are filled in. */
 const TEMPLATE = `# Disk DescriptorFile

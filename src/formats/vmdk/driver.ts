@@ -2,9 +2,9 @@
 import type { FormatCreateOptions, FormatOpenOptions, Image } from '../../image/contract.ts';
 import { filesOfNew, type ImageFiles } from '../../image/files.ts';
 import type { NewFiles } from '../../storage/contract.ts';
-import { writeNewVmdk } from './create.ts';
+import { writeNewStream, writeNewVmdk } from './create.ts';
 import { openVmdk } from './open.ts';
-import { planVmdk } from './plan.ts';
+import { encodesAlways, planVmdk } from './plan.ts';
 
 /** Opens an image. */
 export async function open(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
@@ -13,6 +13,8 @@ export async function open(files: ImageFiles, options: FormatOpenOptions): Promi
 
 /** Writes an empty image and leaves it open for writing. */
 export async function create(files: NewFiles, options: FormatCreateOptions): Promise<Image> {
+  if (encodesAlways(options))
+    return openVmdk(filesOfNew(files), { mode: 'write' }, await writeNewStream(files, options));
   const parts = await writeNewVmdk(files, options);
   return openVmdk(filesOfNew(files, parts), { mode: 'write' });
 }

@@ -8,6 +8,7 @@ import { randomGuid } from '../../binary/guid.ts';
 
 import { assert, ImageError } from '../../errors.ts';
 import type {
+  Encoder,
   Image,
   ImageCapabilities,
   ImageInfo,
@@ -44,6 +45,7 @@ import type { DescriptorStore } from './descriptor/store.ts';
 import type { DescriptorText } from './descriptor/text.ts';
 import type { Extent } from './extents/extent.ts';
 import { SparseExtent } from './extents/sparse.ts';
+import type { NewStream } from './extents/stream-new.ts';
 
 /** Parts of an image. */
 export interface VmdkParts {
@@ -54,6 +56,8 @@ export interface VmdkParts {
   readonly extents: readonly Extent[];
   readonly parts: readonly ImagePart[];
   readonly mode: OpenMode;
+  /** The extent of a new stream. */
+  readonly stream?: NewStream | undefined;
 }
 
 /** See the head of this file. */
@@ -103,6 +107,18 @@ export class VmdkImage implements Image {
     });
   }
 
+  get access(): 'random' | 'ascending-once' {
+    return this.#parts.stream === undefined ? 'random' : 'ascending-once';
+  }
+
+  get encoder(): Encoder | null {
+    return this.#parts.stream?.encoder ?? null;
+  }
+
+  async finish(): Promise<void> {
+    await this.#parts.stream?.finish();
+  }
+
   map(guestOffset: number, length: number): MaybePromise<Mapping> {
     const { extent, start } = this.#at(guestOffset);
     const offset = guestOffset - start;
@@ -137,7 +153,8 @@ export class VmdkImage implements Image {
 
   async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
     const { descriptor } = this.#parts;
-    if (!content || this.#changed || descriptor === null) return;
+    // The ID of a new stream is as new as its data.
+    if (!content || this.#changed || descriptor === null || this.#parts.stream !== undefined) return;
     const text = descriptor.draft();
     const { path } = descriptor;
     if (contentId(text) !== null) text.set(KEYS.cid, newContentId(text), path);
@@ -251,10 +268,10 @@ export class VmdkImage implements Image {
   }
 }
 
-function capabilities({ mode, extents }: VmdkParts): ImageCapabilities {
+function capabilities({ mode, extents, stream }: VmdkParts): ImageCapabilities {
   const obstacle = extents.map((extent) => extent.obstacle).find((reason) => reason !== null) ?? null;
   const write = mode === 'write' && obstacle === null && extents.some(({ isWritten }) => isWritten);
-  const sparse = write && extents.some(({ unit }) => unit !== null);
+  const sparse = write && stream === undefined && extents.some(({ unit }) => unit !== null);
   return {
     write,
     readOnlyReason: mode === 'write' ? obstacle : null,

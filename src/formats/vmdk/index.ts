@@ -4,6 +4,7 @@ import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
 import { looksLikeDescriptor } from './descriptor/text.ts';
 import { KDMV } from './layout.ts';
+import { encodesAlways } from './plan.ts';
 
 /** The VMDK format. */
 export const vmdk: Format = defineFormat({
@@ -26,10 +27,12 @@ export const vmdk: Format = defineFormat({
     { word: 'dynamic', description: 'grains get room when they are first written (default)', allocation: 'dynamic' },
     { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
     { word: 'split', description: 'extents of at most 2047 MiB' },
+    { word: 'stream', description: 'compressed, written once', allocation: 'dynamic' },
     { word: 'esx', description: 'the flavour of ESX' },
     { word: 'diff', description: 'stores what differs from a parent', differencing: true },
   ],
   probe,
+  encodesAlways,
   ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'plan']),
 });
 

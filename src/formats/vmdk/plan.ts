@@ -23,11 +23,12 @@ export const SUBFORMATS = {
   twoGbMaxExtentSparse: ['split'],
   twoGbMaxExtentFlat: ['fixed', 'split'],
   vmfs: ['fixed', 'esx'],
+  streamOptimized: ['stream'],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 export type Subformat = keyof typeof SUBFORMATS;
 
 /** Words that tell subformats apart. */
-const WORDS: readonly string[] = ['fixed', 'split', 'esx'];
+const WORDS: readonly string[] = ['fixed', 'split', 'esx', 'stream'];
 
 /** Sectors of an extent of a split image, as VMware has it: the largest number of grains below 2 GiB. */
 const SPLIT_SECTORS = (2047 * 1024 * 1024) / SECTOR;
@@ -125,7 +126,7 @@ function extentsOf(subformat: Subformat, sectors: number, name: string): Planned
   }));
 }
 
-function subformatOf(options: FormatCreateOptions): Subformat {
+function subformatOf(options: Pick<FormatCreateOptions, 'variant' | 'config'>): Subformat {
   const named = options.config?.[CONFIG.subformat];
   const wanted = WORDS.filter((word) => wantsVariant(options, word));
   const byWords = Object.entries(SUBFORMATS).find(
@@ -145,6 +146,13 @@ function subformatOf(options: FormatCreateOptions): Subformat {
       .map(([type, words]) => `${words.length === 0 ? 'dynamic' : words.join(',')} (${type})`)
       .join('; '),
   });
+}
+
+/** True for streams, whose grains are all compressed. */
+export function encodesAlways(options: Pick<FormatCreateOptions, 'variant' | 'config'>): boolean {
+  return (
+    wantsVariant(options, 'stream') || String(options.config?.[CONFIG.subformat]).toLowerCase() === 'streamoptimized'
+  );
 }
 
 function checkParent(options: FormatCreateOptions, isFlat: boolean): void {
