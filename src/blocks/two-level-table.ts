@@ -117,9 +117,10 @@ export class TwoLevelTable extends EntryTable {
       sealed.stage.push({ storage, fileOffset: room.copy, bytes });
     }
     const tables = [...added.keys()];
-    sealed.publish.push(...directoryWrites(storage, directory, tables));
-    if (copy !== undefined) sealed.copy.push(...directoryWrites(storage, copy, tables));
-    return sealed;
+    const { stage, publish } = sealed;
+    const published = [...publish, ...directoryWrites(storage, directory, tables)];
+    if (copy === undefined) return { stage, publish: published, copy: sealed.copy };
+    return { stage, publish: published, copy: [...sealed.copy, ...directoryWrites(storage, copy, tables)] };
   }
 }
 

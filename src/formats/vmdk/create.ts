@@ -28,7 +28,7 @@ import { baseName, CONFIG, type PlannedExtent, planSparse, planVmdk, SUBFORMATS,
 /** zlib's own default. */
 const DEFLATE_LEVEL = 6;
 const TABLE_SECTORS = (GT_ENTRIES * 4) / SECTOR;
-/** Extents of ESX have types of their own. */
+/** Extents of ESX have separate types. */
 const FLAT_TYPES = { vmfs: 'VMFS' } as const;
 
 /** Writes a new image and flushes it. Returns the files beside the main one, by the name that the image stores. */
@@ -100,7 +100,7 @@ async function checkSpace(files: NewFiles, { preallocates }: VmdkPlan): Promise<
     path: files.name,
     found: `${free} bytes free`,
     expected: `${preallocates} bytes`,
-    hint: 'Make room, or create a dynamic image.',
+    hint: 'Free some space, or create a dynamic image.',
   });
 }
 

@@ -66,7 +66,7 @@ export interface VmdkPlan {
 export function planVmdk(options: FormatCreateOptions, name: string): VmdkPlan {
   const { size, config = {} } = options;
   if (!Number.isSafeInteger(size) || size < SECTOR || size % SECTOR !== 0) {
-    throw new ImageError('invalid-argument', 'The disk size is not usable', {
+    throw new ImageError('invalid-argument', 'The disk size is not valid', {
       status: 'VERR_VD_INVALID_SIZE',
       found: size,
       expected: 'a multiple of 512, at least 512',
@@ -173,7 +173,7 @@ function grainOf(config: Config): number {
   const bytes = Number(config[CONFIG.grainSize] ?? GRAIN_SECTORS * SECTOR);
   const sectors = bytes / SECTOR;
   if (Number.isInteger(Math.log2(sectors)) && sectors >= 8 && sectors <= 4096) return sectors;
-  throw new ImageError('invalid-argument', `The value of ${CONFIG.grainSize} is not usable`, {
+  throw new ImageError('invalid-argument', `The value of ${CONFIG.grainSize} is not valid`, {
     field: CONFIG.grainSize,
     found: String(config[CONFIG.grainSize]),
     expected: 'a power of two from 4096 to 2097152',

@@ -49,10 +49,7 @@ export function codePage(name: string): CodePage {
 
 /** Bytes as text, one character each. */
 export function binaryOf(bytes: Uint8Array): string {
-  let text = '';
-  // In pieces: arguments are limited in number.
-  for (let at = 0; at < bytes.length; at += 4096) text += String.fromCharCode(...bytes.subarray(at, at + 4096));
-  return text;
+  return Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
 }
 
 /** The bytes of such a text. */

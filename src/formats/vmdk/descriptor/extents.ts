@@ -53,9 +53,9 @@ export function parseExtent({ number, text }: ExtentText, path: string): ExtentL
     throw fail('The type of an extent is not known', type, Object.keys(EXTENT_TYPES).join(', '), 'unsupported');
   }
   const sectors = countOf(size);
-  if (sectors === null || sectors === 0) throw fail('The size of an extent is not usable', size, 'sectors, at least 1');
+  if (sectors === null || sectors === 0) throw fail('The size of an extent is not valid', size, 'sectors, at least 1');
   const start = countOf(offset);
-  if (start === null) throw fail('The offset of an extent is not usable', offset, 'a number of sectors');
+  if (start === null) throw fail('The offset of an extent is not valid', offset, 'a number of sectors');
   const isFile = EXTENT_TYPES[upper] !== 'zero';
   if (isFile && (file === null || file === '')) throw fail('An extent names no file', text, 'a quoted file name');
   return { access: accessOf(access), sectors, type: upper, file: isFile ? file : null, offset: start, rest };

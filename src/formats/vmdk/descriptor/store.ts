@@ -31,7 +31,7 @@ const MAGIC = 0x5043_7469_6b64_7600n;
 export interface DescriptorPlace {
   readonly storage: Storage;
   readonly fileOffset: number;
-  /** Room that it has; null: a file of its own, which grows. */
+  /** Room that it has; null: a separate file, which grows. */
   readonly room: number | null;
 }
 

@@ -123,10 +123,10 @@ export class DescriptorText {
   /** Replaces the lines of the extents, in their place. */
   setExtents(texts: readonly string[], path: string): void {
     const first = this.#lines.findIndex(({ section }) => section === 'extent');
-    const others = this.#lines.filter(({ section }) => section !== 'extent');
     const at = first === -1 ? this.#endOf('header') : first;
-    others.splice(at, 0, ...texts.map((text) => lineOf(this.#encoded('extent', text, path))));
-    this.#lines = others;
+    const isOther = ({ section }: Line): boolean => section !== 'extent';
+    const added = texts.map((text) => lineOf(this.#encoded('extent', text, path)));
+    this.#lines = [...this.#lines.slice(0, at), ...added, ...this.#lines.slice(at).filter(isOther)];
   }
 
   /** The text as it is stored, without padding. */
