@@ -73,7 +73,7 @@ export const CACHE: readonly OptionSpec[] = [
 ];
 export const VARIANT: OptionSpec = {
   flags: '--variant <V>',
-  description: 'variant of the format, such as fixed; "help" lists them',
+  description: 'variant of the format, such as fixed or fixed,split; "help" lists them',
   repeat: true,
 };
 export const BLOCK_SIZE: OptionSpec = { flags: '--block-size <N>', description: 'allocation unit in bytes' };

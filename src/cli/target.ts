@@ -87,7 +87,7 @@ export function describedTarget(
   context: CommandContext,
   format: Format,
 ): { readonly variant: readonly string[]; readonly config: Record<string, string | number> } {
-  const variant = [...context.options.list('variant')];
+  const variant = context.options.list('variant').flatMap((words) => words.split(','));
   for (const word of variant) checkVariant(format, word);
   return { variant, config: configValues(context, format) };
 }

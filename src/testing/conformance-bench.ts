@@ -4,6 +4,7 @@ import type { CreateImageOptions, DiskOpenOptions, InspectOptions, InspectReport
 import { type ErrorKind, isImageError } from '../errors.ts';
 import type { Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
+import { convert } from '../operations/convert.ts';
 import { createImage } from '../operations/create.ts';
 import { inspect } from '../operations/inspect.ts';
 import { openDisk } from '../operations/open.ts';
@@ -30,15 +31,19 @@ export interface ConformanceWay {
   readonly variant: readonly string[];
   /** A differencing image over another one of the format. */
   readonly diff: boolean;
+  /** Written once, when it is made. */
+  readonly once: boolean;
 }
 
 /** The default, each variant by itself, and a differencing image where the format has them. */
-export function waysToMake({ variants, capabilities }: Format): ConformanceWay[] {
+export function waysToMake(format: Format): ConformanceWay[] {
+  const { variants, capabilities } = format;
   const words = variants.map(({ word }) => word).filter((word) => word !== 'diff');
   const ways = [[], ...words.map((word) => [word])].map((variant) => {
-    return { title: variant[0] ?? 'default', variant, diff: false };
+    const once = format.encodesAlways?.({ variant }) ?? false;
+    return { title: variant[0] ?? 'default', variant, diff: false, once };
   });
-  return capabilities.diff ? [...ways, { title: 'diff', variant: [], diff: true }] : ways;
+  return capabilities.diff ? [...ways, { title: 'diff', variant: [], diff: true, once: false }] : ways;
 }
 
 /** Parts of a bench. */
@@ -101,6 +106,16 @@ export class Bench {
     }
     await this.make(this.image);
     return this.open(this.image, { mode: 'write' });
+  }
+
+  /** Makes the image, with this content, which must be shorter than the disk. */
+  async convert(content: Uint8Array): Promise<void> {
+    const from = this.at('source.raw');
+    const raw = { registry: this.#registry, format: 'raw' };
+    await createImage(from, { ...raw, size: SIZE });
+    await using disk = await openDisk(from, { ...raw, mode: 'write' });
+    await disk.write(0, content);
+    await convert(disk, this.image, this.makeOptions());
   }
 
   make(source: Source, options: CreateImageOptions = {}): Promise<unknown> {

@@ -17,15 +17,16 @@ import { randomBytes } from './random-bytes.ts';
 const MIB = 1024 * 1024;
 const UUID = /^[0-9a-f-]{36}$/;
 
-/** A promise. */
-interface Promised {
+/** A promise of a format. */
+export interface Promised {
   readonly title: string;
   readonly work: (bench: Bench) => Promise<void>;
   /** Not for differencing images. */
   readonly alone: boolean;
 }
 
-function promise(title: string, work: Promised['work'], alone = false): Promised {
+/** A promise; `alone`: not for differencing images. */
+export function promise(title: string, work: Promised['work'], alone = false): Promised {
   return { title, work, alone };
 }
 
@@ -199,7 +200,8 @@ export const PROMISES: readonly Promised[] = [
   ),
 ];
 
-async function expectReport(bench: Bench): Promise<void> {
+/** Throws unless the report of the image is that of a new one. */
+export async function expectReport(bench: Bench): Promise<void> {
   const { format, way } = bench;
   const report = await bench.inspect(bench.image, { format: format.name });
   expectEqual(report.format, format.name, 'format');

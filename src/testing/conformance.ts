@@ -7,8 +7,9 @@ import { REGISTRY } from '../disk/kinds.ts';
 import { ImageError } from '../errors.ts';
 import type { Registry } from '../image/registry.ts';
 import { MemoryProvider } from '../storage/memory.ts';
-import { Bench, type ConformancePlace, waysToMake } from './conformance-bench.ts';
-import { PROMISES } from './conformance-cases.ts';
+import { Bench, type ConformancePlace, type ConformanceWay, waysToMake } from './conformance-bench.ts';
+import { PROMISES, type Promised } from './conformance-cases.ts';
+import { ONCE_PROMISES } from './conformance-once.ts';
 
 const USUAL = 40;
 
@@ -46,7 +47,7 @@ export function conformanceCases(options: ConformanceOptions): readonly Conforma
     throw new ImageError('unsupported', 'Images of this format cannot be created and written', { found: format.name });
   }
   return waysToMake(format).flatMap((way) =>
-    PROMISES.filter(({ alone = false }) => !(alone && way.diff)).map(({ title, work }) => ({
+    promisesOf(way).map(({ title, work }) => ({
       way: way.title,
       title,
       async run() {
@@ -59,6 +60,10 @@ export function conformanceCases(options: ConformanceOptions): readonly Conforma
       },
     })),
   );
+}
+
+function promisesOf({ once, diff }: ConformanceWay): readonly Promised[] {
+  return once ? ONCE_PROMISES : PROMISES.filter(({ alone }) => !(alone && diff));
 }
 
 async function inMemory(): Promise<ConformancePlace> {

@@ -41,9 +41,7 @@ it('refuses all of them, and all files that are like them, with an ImageError', 
 it('takes no longer for texts that make careless patterns slow', { timeout: 60_000 }, async () => {
   const wrong: string[] = [];
   const cases = slowTexts().flatMap((bytes, index) =>
-    ['vmdk', 'cue', 'viso', 'ovf', 'zip', 'dmg'].map((format) =>
-      caseOf(`slow ${index}`, format, 'as it is', [], bytes.length),
-    ),
+    ['cue', 'viso', 'ovf', 'zip', 'dmg'].map((format) => caseOf(`slow ${index}`, format, 'as it is', [], bytes.length)),
   );
   await pool.run(cases, ({ work, findings, milliseconds }) => {
     if (findings.length > 0 || milliseconds > 500)

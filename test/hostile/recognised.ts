@@ -9,14 +9,6 @@ export interface RecognisedSample {
 /** All samples; some formats have several forms. */
 export function recognisedSamples(): RecognisedSample[] {
   return [
-    { format: 'vmdk', bytes: binary('KDMV', 1024, { 4: [3, 0, 0, 0], 8: [3, 0, 1, 0] }) },
-    { format: 'vmdk', bytes: binary('COWD', 512, { 4: [1, 0, 0, 0] }) },
-    { format: 'vmdk', bytes: binary('\xbe\xba\xfe\xca', 512, {}) },
-    {
-      format: 'vmdk',
-      bytes: text('# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\nRW 8 FLAT "x.vmdk" 0\n'),
-    },
-    { format: 'vmdk', bytes: text('\n# comment\nversion = 1\n createType = "twoGbMaxExtentSparse"\n') },
     { format: 'vhd', bytes: dynamicVhd() },
     { format: 'vhd', bytes: fixedVhd(512) },
     { format: 'vhd', bytes: fixedVhd(511) },

@@ -1,6 +1,7 @@
 /** cloop: compressed loop devices of live discs. */
+
+import { hasText, u32At } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { hasText, u32At } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** cloop 2.x, cloop_head: a shell script of 128 bytes, then the size of a block. */

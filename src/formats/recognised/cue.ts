@@ -1,6 +1,7 @@
 /** CUE: a text that names the files and tracks of a disc. */
+
+import { textOf } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { textOf } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** CDRWIN User's Guide, appendix "Cuesheet commands". Keywords in any case, as found in real files. */

@@ -1,6 +1,7 @@
 /** DMG: Apple's UDIF, with its trailer at the end; and the containers that wrap it. */
+
+import { hasText, lastPlacesOf, u32At, u64At } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { hasText, lastPlacesOf, u32At, u64At } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** UDIF resource file, as the hdiutil manual calls it: the "koly" block in the last 512 bytes. Apple publishes no layout. */

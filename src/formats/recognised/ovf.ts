@@ -1,6 +1,7 @@
 /** OVF: the text that describes an appliance and names its disks. */
+
+import { xmlOf } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { xmlOf } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** DMTF DSP0243: the element at the root, with any prefix, and the namespace that it is in. */

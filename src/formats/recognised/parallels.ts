@@ -1,6 +1,7 @@
 /** Parallels: expandable disks. A bundle is a directory with such files in it. */
+
+import { hasText, u32At, xmlOf } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { hasText, u32At, xmlOf } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** Parallels Expandable Image File Format of QEMU's documentation, "Header". */

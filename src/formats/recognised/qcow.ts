@@ -1,6 +1,7 @@
 /** QCOW and QCOW2 share a magic; only the version tells them apart. */
+
+import { u32At } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { u32At } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** The qcow2 specification of QEMU, "Header": "QFI\xfb". */

@@ -1,5 +1,5 @@
 /** QED: QEMU Enhanced Disk. */
-import { hasText } from './look.ts';
+import { hasText } from '../../binary/look.ts';
 import { recognisedFormat } from './recognise.ts';
 
 /** The QED specification of QEMU, "Header". */

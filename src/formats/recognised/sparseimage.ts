@@ -1,6 +1,7 @@
 /** Apple's older sparse images: one file, or a directory of bands with a property list. */
+
+import { hasText, u32At, xmlOf } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { hasText, u32At, xmlOf } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** Apple publishes no layout; these bytes are in every file. */

@@ -1,7 +1,8 @@
 /** Tar: archives, and the appliances (OVA) that are tar archives. */
+
+import { fieldAt, hasText } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
 import { extensionOf } from '../../image/registry.ts';
-import { fieldAt, hasText } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** POSIX ustar and GNU tar: the header of a member. */

@@ -1,6 +1,7 @@
 /** VCI: VirtualBox's cache images, which contain no disk. */
+
+import { hasText, u32At } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { hasText, u32At } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** The VCI header as VirtualBox declares it. */

@@ -1,6 +1,7 @@
 /** VHD: a footer at the end of the file, with a copy at its start unless the image is fixed. */
+
+import { hasText, u32At, u64At } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { hasText, u32At, u64At } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** Virtual Hard Disk Image Format Specification 1.0, "Hard Disk Footer Format". */

@@ -1,5 +1,5 @@
 /** VHDX: Hyper-V's successor of VHD. */
-import { hasText } from './look.ts';
+import { hasText } from '../../binary/look.ts';
 import { recognisedFormat } from './recognise.ts';
 
 /** [MS-VHDX] 2.2.1, file type identifier. */

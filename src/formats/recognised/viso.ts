@@ -1,6 +1,7 @@
 /** VISO: a command line for an ISO maker, kept in a file. */
+
+import { textOf } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { textOf } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** VirtualBox User Manual, "Creating ISO images on the fly": the first option of the file, with the image's UUID. */

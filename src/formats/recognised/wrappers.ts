@@ -2,8 +2,9 @@
  * Compressed, packed or encrypted files. As raw disks they would be misread silently. One row each; formats that need
  * more than a signature have separate files.
  */
+
+import { hasText } from '../../binary/look.ts';
 import type { Format, ProbeInput } from '../../image/contract.ts';
-import { hasText } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 interface Wrapper {

@@ -1,6 +1,7 @@
 /** Zip: archives, and what begins with something else and ends as one. */
+
+import { hasText, lastPlacesOf, u16At, u32At } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
-import { hasText, lastPlacesOf, u16At, u32At } from './look.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** PKWARE's APPNOTE 6.3, 4.3: a file, an empty archive, a part of one in several volumes. */

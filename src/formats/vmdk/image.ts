@@ -46,6 +46,7 @@ import type { DescriptorText } from './descriptor/text.ts';
 import type { Extent } from './extents/extent.ts';
 import { SparseExtent } from './extents/sparse.ts';
 import type { NewStream } from './extents/stream-new.ts';
+import { variantWords } from './plan.ts';
 
 /** Parts of an image. */
 export interface VmdkParts {
@@ -87,7 +88,7 @@ export class VmdkImage implements Image {
     const uuids = text === null ? null : uuidsOf(text);
     return plainInfo({
       format: 'vmdk',
-      variant: [text?.value(KEYS.createType) ?? 'extent'],
+      variant: variantWords(text?.value(KEYS.createType) ?? null, units.length > 0),
       allocation: units.length === 0 ? 'fixed' : 'dynamic',
       virtualSize: size,
       blockSize: units[0] ?? null,

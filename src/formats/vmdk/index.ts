@@ -1,10 +1,9 @@
 /** VMDK: the disk images of VMware. */
-import type { ConfigKey, Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import type { ConfigKey, Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
-import { looksLikeDescriptor } from './descriptor/text.ts';
-import { KDMV } from './layout.ts';
 import { encodesAlways } from './plan.ts';
+import { probeVmdk } from './probe.ts';
 
 /** The VMDK format. */
 export const vmdk: Format = defineFormat({
@@ -26,25 +25,15 @@ export const vmdk: Format = defineFormat({
   variants: [
     { word: 'dynamic', description: 'grains get room when they are first written (default)', allocation: 'dynamic' },
     { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
-    { word: 'split', description: 'extents of at most 2047 MiB' },
-    { word: 'stream', description: 'compressed, written once', allocation: 'dynamic' },
-    { word: 'esx', description: 'the flavour of ESX' },
+    { word: 'split', description: 'extents of at most 2047 MiB; dynamic, or fixed,split' },
+    { word: 'stream', description: 'streamOptimized: compressed, written once', allocation: 'dynamic' },
+    { word: 'esx', description: 'the flavour of ESX: fixed, unless combined with dynamic' },
     { word: 'diff', description: 'stores what differs from a parent', differencing: true },
   ],
-  probe,
+  probe: probeVmdk,
   encodesAlways,
   ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'plan']),
 });
-
-function probe({ head }: ProbeInput): ProbeAnswer {
-  if (head.length >= 4 && new DataView(head.buffer, head.byteOffset).getUint32(0, true) === KDMV) {
-    return { match: 'yes', reason: 'signature "KDMV" of a sparse extent', detail: 'VMDK sparse extent', type: 'hdd' };
-  }
-  if (looksLikeDescriptor(head)) {
-    return { match: 'yes', reason: 'first line of a VMDK descriptor', detail: 'VMDK descriptor', type: 'hdd' };
-  }
-  return { match: 'no', reason: 'neither a sparse extent nor a descriptor' };
-}
 
 function key(name: string, usual: string | null, description: string): ConfigKey {
   return { name, valueType: 'string', default: usual, mandatory: false, expert: false, createOnly: true, description };

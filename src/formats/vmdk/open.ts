@@ -8,7 +8,6 @@ import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { EXTENT_TYPES, type ExtentLine, parseExtent } from './descriptor/extents.ts';
 import { DescriptorStore } from './descriptor/store.ts';
-import { looksLikeDescriptor } from './descriptor/text.ts';
 import type { Extent } from './extents/extent.ts';
 import { parseSparse, type SparseLayout } from './extents/header.ts';
 import { ClosedExtent, FlatExtent, ZeroExtent } from './extents/plain.ts';
@@ -17,6 +16,7 @@ import type { NewStream } from './extents/stream-new.ts';
 import { openStream } from './extents/stream-open.ts';
 import { VmdkImage } from './image.ts';
 import { COWD, KDMV, SESPARSE } from './layout.ts';
+import { looksLikeDescriptor } from './probe.ts';
 
 /** Role of an extent in messages. */
 const ROLE = 'extent';

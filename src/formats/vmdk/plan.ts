@@ -27,6 +27,15 @@ export const SUBFORMATS = {
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 export type Subformat = keyof typeof SUBFORMATS;
 
+/** Variant words of an existing image. */
+export function variantWords(createType: string | null, isDynamic: boolean): readonly string[] {
+  const type = createType?.replace(/^2gb/i, 'twoGb').toLowerCase() ?? '';
+  const found = Object.entries(SUBFORMATS).find(([name]) => name.toLowerCase() === type);
+  if (found?.[0] === 'streamOptimized') return found[1];
+  const others = (found?.[1] ?? []).filter((word) => word !== 'fixed');
+  return [isDynamic ? 'dynamic' : 'fixed', ...others];
+}
+
 /** Words that tell subformats apart. */
 const WORDS: readonly string[] = ['fixed', 'split', 'esx', 'stream'];
 
@@ -128,7 +137,9 @@ function extentsOf(subformat: Subformat, sectors: number, name: string): Planned
 
 function subformatOf(options: Pick<FormatCreateOptions, 'variant' | 'config'>): Subformat {
   const named = options.config?.[CONFIG.subformat];
-  const wanted = WORDS.filter((word) => wantsVariant(options, word));
+  const words = WORDS.filter((word) => wantsVariant(options, word));
+  // Disks of ESX are fixed, unless the contrary is said.
+  const wanted = words.join() === 'esx' && !wantsVariant(options, 'dynamic') ? ['fixed', 'esx'] : words;
   const byWords = Object.entries(SUBFORMATS).find(
     ([, words]) =>
       words.length === wanted.length && (words as readonly string[]).every((word) => wanted.includes(word)),

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../../../test/conformance/expect-kind.ts';
+import { looksLikeDescriptor } from '../probe.ts';
 import { codePage } from './code-page.ts';
 import { formatExtent, parseExtent } from './extents.ts';
 import {
@@ -12,7 +13,7 @@ import {
   setUuids,
   uuidsOf,
 } from './facts.ts';
-import { DescriptorText, looksLikeDescriptor } from './text.ts';
+import { DescriptorText } from './text.ts';
 
 const PATH = '/disk.vmdk';
 const ascii = (text: string): Uint8Array => new TextEncoder().encode(text);

@@ -16,7 +16,6 @@ const KEY = /^[\w.]+$/;
 const DDB = 'ddb.';
 /** First lines of descriptors, with the spelling that varies. */
 const TITLE = /^#\s*disk\s+descriptor\s*file\b/i;
-const VERSION = /^version\s*=\s*[123]\s*$/i;
 /** Longest value that makes sense: a path of Windows. */
 const LINE_LENGTH = 65_536;
 
@@ -35,17 +34,6 @@ export interface ExtentText {
   /** From 1 on, as editors count. */
   readonly number: number;
   readonly text: string;
-}
-
-/** True if the first bytes of a file are those of a descriptor: its title, or a version as the first line with content. */
-export function looksLikeDescriptor(head: Uint8Array): boolean {
-  const text = binaryOf(head.subarray(0, 4096)).split('\0', 1)[0] ?? '';
-  const lines = text.replace(BOM, '').split(/\r\n|\n|\r/, 64);
-  const first = lines.find((line) => line.trim() !== '');
-  if (first === undefined) return false;
-  if (TITLE.test(first.trim())) return true;
-  const content = lines.find((line) => line.trim() !== '' && !line.trim().startsWith('#'));
-  return content !== undefined && VERSION.test(content.trim());
 }
 
 /** The lines of a descriptor; changes keep all others. */
