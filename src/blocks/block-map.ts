@@ -198,8 +198,8 @@ export class BlockMap {
     const { blockSize, virtualSize } = this.#layout;
     assert(guestOffset % blockSize === 0, 'whole units are unmapped');
     const { slots } = this;
-    const marker = to === 'zero' ? this.#entries.zero : this.#entries.absent;
-    assert(marker !== null, 'a format without a zero marker is not asked for one');
+    const { zero, absent } = this.#entries;
+    const marker = to === 'zero' && zero !== null ? zero : absent;
     const last = divCeil(Math.min(guestOffset + length, virtualSize), blockSize);
     for (let index = guestOffset / blockSize; index < last; index++) {
       const entry = this.#table.get(index);

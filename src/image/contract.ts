@@ -297,7 +297,10 @@ export interface Image {
   prepareWrite?(guestOffset: number, length: number): MaybePromise<WriteSlot>;
   /** Only for images that can store compressed units. */
   readonly encoder?: Encoder | null;
-  /** Marks whole units as zero, or as absent. Their space is reused after the next flush. */
+  /**
+   * Marks whole units as zero, or as absent. Their space is reused after the next flush. Without `can.zeroMarker`, zero is
+   * asked for only where there is no parent, and a unit that is absent reads as zero.
+   */
   unmap?(guestOffset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
   /** Bytes of free space inside the file that `movable`, `relocate` and `trim` can free. */
   readonly reclaimable?: number;

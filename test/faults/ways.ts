@@ -12,6 +12,7 @@ import type { StorageProvider } from '../../src/storage/contract.ts';
 import { initialBytes } from '../../src/testing/index.ts';
 import { unitsOf } from '../conformance/kits.ts';
 import { withToys } from '../formats/toys/registry.ts';
+import { writableVariants } from '../formats/variants.ts';
 
 export const SECTOR = 512;
 /** Bytes of a unit, where that can be chosen. */
@@ -38,7 +39,7 @@ export const WRITABLE = REGISTRY.formats.filter(
 
 /** The variants of a format, and a differencing image where it has them. */
 export function waysToMake(format: Format): Way[] {
-  const words = format.variants.map(({ word }) => word).filter((word) => word !== 'diff');
+  const words = writableVariants(format);
   const ways = (words.length === 0 ? [[]] : words.map((word) => [word])).map((variant) => {
     return { title: variant[0] ?? 'default', format, variant, diff: false };
   });

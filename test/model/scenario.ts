@@ -11,6 +11,7 @@ import { localFiles } from '../../src/storage/local/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/random.ts';
 import { unitsOf } from '../conformance/kits.ts';
+import { writableVariants } from '../formats/variants.ts';
 import { RestlessProvider } from './restless.ts';
 
 /** One way to make a disk. */
@@ -79,7 +80,7 @@ export function allShapes(): Shape[] {
 }
 
 function shapesOf(format: Format): Shape[] {
-  const words = format.variants.map(({ word }) => word).filter((word) => word !== 'diff');
+  const words = writableVariants(format);
   const plain = ['default', ...words].map((title) => ({
     title,
     format,

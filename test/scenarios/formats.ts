@@ -1,7 +1,9 @@
 /** Which formats a scenario runs over: chosen by what they can, so that a new one takes part by being registered. */
+
 import type { CreateImageOptions } from '../../src/disk/options.ts';
 import type { Format } from '../../src/image/contract.ts';
 import { FORMATS } from '../../src/index.ts';
+import { writableVariants } from '../formats/variants.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -30,7 +32,7 @@ export const LINKED = PAIRS.filter(({ lower, upper }) => lower.capabilities.uuid
 
 /** Every format with each word for a variant that stands by itself. */
 export const VARIANTS = WRITABLE.flatMap((format) =>
-  ['', ...format.variants.map(({ word }) => word).filter((word) => word !== 'diff')].map((word) => ({
+  ['', ...writableVariants(format)].map((word) => ({
     title: `${format.name} ${word || 'default'}`,
     format,
     variant: word === '' ? [] : [word],

@@ -108,7 +108,8 @@ describe('the formats', () => {
     await using disk = await Disk.create(source, { format: format.name, variant, size: 4 * MIB });
     const { capabilities } = format;
     expect(disk.can).toMatchObject({ write: true, zero: true });
-    if (capabilities.discard) expect(disk.can.discard).toBe(true);
+    const hasUnits = disk.images.some(({ info }) => info.blockSize !== null);
+    if (capabilities.discard && hasUnits) expect(disk.can.discard).toBe(true);
     // Of a format with blocks, an image that gives out no room can neither be packed nor change its size.
     const grows = disk.blockSize > 0;
     const hasBlocks = format.configKeys.some(({ role }) => role === 'unit');

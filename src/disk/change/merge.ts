@@ -50,7 +50,7 @@ import {
   writeMergeRecord,
 } from './merge-record.ts';
 import { resizeLast } from './resize.ts';
-import { imageNumber, removableParts, removeFiles, reopen } from './stack.ts';
+import { imageNumber, removeFiles, reopen, requireRemovable } from './stack.ts';
 
 /** Options for a merge. */
 export interface MergeOptions extends OperationOptions {
@@ -182,7 +182,8 @@ export class Merge {
     if (this.#commits) this.#refuseSnapshotsBelow();
     else {
       // Refused before anything is changed.
-      if (this.#options.keep !== true) for (const number of this.#sources) removableParts(this.#chain.at(number));
+      const removed = this.#options.keep === true ? [] : this.#sources;
+      await requireRemovable(this.#chain, removed, this.#host.options.environment);
       this.#refuseSnapshots();
     }
     const objection = await this.#objection();

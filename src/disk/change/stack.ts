@@ -6,8 +6,8 @@ import { ImageError, withContext } from '../../errors.ts';
 import type { ImageChanges } from '../../image/contract.ts';
 import type { OpenMode, OperationOptions, Source } from '../../storage/contract.ts';
 import { refuseIncomplete, type SearchExtent } from '../open/beside.ts';
-import { settingsOf } from '../open/environment.ts';
-import { type PartFile, partFiles } from '../open/parts.ts';
+import { type Environment, settingsOf } from '../open/environment.ts';
+import { openPart, type PartFile, partFiles } from '../open/parts.ts';
 import type { CreateImageOptions, ImageOpenOptions, ImageSettings, ImageSource } from '../options.ts';
 import { type Chain, type ChainImage, identitiesOf } from '../path/chain.ts';
 
@@ -231,6 +231,24 @@ export async function removeFiles(source: Source, parts: readonly Pick<PartFile,
   }
   await removeFile(source);
   return [name, ...parts.map(({ file }) => file)];
+}
+
+/** Throws `denied` unless the parts of images that are open for reading may be written, and so deleted. */
+export async function requireRemovable(
+  chain: Chain,
+  numbers: readonly number[],
+  environment: Environment,
+): Promise<void> {
+  for (const number of numbers) {
+    const entry = chain.at(number);
+    const { source } = entry;
+    const gate = await environment.gateOf(source);
+    for (const part of partFiles(entry)) {
+      if (part.storage?.can.write === true) continue;
+      const storage = await openPart({ gate, source }, part, 'write');
+      await storage.close();
+    }
+  }
 }
 
 /** Parts of an image to be deleted. Throws `denied` unless they may be deleted: permission to write is enough. */

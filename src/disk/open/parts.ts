@@ -94,6 +94,10 @@ export function mainStorage(image: Image): Storage {
 }
 
 /** Opens a part as its image would: only through the gate, since an image may name any of its neighbours. */
-export function openPart({ gate, source }: OpenedImage, { file, role }: PartFile, mode: OpenMode): Promise<Storage> {
+export function openPart(
+  { gate, source }: Pick<OpenedImage, 'gate' | 'source'>,
+  { file, role }: PartFile,
+  mode: OpenMode,
+): Promise<Storage> {
   return gate.open({ name: file, role, part: true }, source, mode);
 }
