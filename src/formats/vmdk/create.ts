@@ -7,6 +7,7 @@ import { derivePhysical } from '../../image/geometry.ts';
 import { storedName } from '../../image/parent.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
+import { recordedFormat } from './change.ts';
 import { formatExtent } from './descriptor/extents.ts';
 import { KEYS, NO_PARENT_CID, randomContentId, setComment, setGeometry, setUuids } from './descriptor/facts.ts';
 import { DescriptorText } from './descriptor/text.ts';
@@ -158,7 +159,10 @@ function descriptorOf(
   set(KEYS.cid, randomContentId());
   set(KEYS.parentCid, parent?.contentId ?? NO_PARENT_CID);
   set(KEYS.createType, plan.subformat);
-  if (parent !== undefined) set(KEYS.parentHint, storedName(directory, parent.name));
+  if (parent !== undefined) {
+    set(KEYS.parentHint, storedName(directory, parent.name));
+    set(KEYS.parentFormat, recordedFormat(parent));
+  }
   text.setExtents(
     plan.extents.map((extent) => extentLine(extent, plan, path)),
     path,

@@ -4,18 +4,20 @@
  * A new content ID, and a new modification UUID, are durable before the first change of the content in a session:
  * children tell by them that their parent changed. Each sparse extent marks itself before its tables change.
  */
-import { randomGuid } from '../../binary/guid.ts';
-
-import { assert, ImageError } from '../../errors.ts';
+import { imageReadOnly } from '../../blocks/guarded.ts';
+import { assert, ImageError, printable } from '../../errors.ts';
 import type {
+  Config,
   Encoder,
   Image,
   ImageCapabilities,
+  ImageChanges,
   ImageInfo,
   ImagePart,
   Mapping,
   MetadataExtent,
   MetaWrite,
+  ParentLink,
   SealedMetadata,
   WriteSlot,
 } from '../../image/contract.ts';
@@ -30,27 +32,22 @@ import {
   type ReadTarget,
   type Storage,
 } from '../../storage/contract.ts';
+import { amendFacts, changeFacts, changeIdentities, changeNames, changeParent } from './change.ts';
 import type { ExtentLine } from './descriptor/extents.ts';
-import {
-  commentOf,
-  contentId,
-  geometryOf,
-  KEYS,
-  NO_PARENT_CID,
-  parentContentId,
-  randomContentId,
-  uuidsOf,
-} from './descriptor/facts.ts';
+import { commentOf, contentId, geometryOf, KEYS, parentContentId, uuidsOf } from './descriptor/facts.ts';
 import type { DescriptorStore } from './descriptor/store.ts';
 import type { DescriptorText } from './descriptor/text.ts';
+import { detailsOf } from './details.ts';
 import type { Extent } from './extents/extent.ts';
 import { SparseExtent } from './extents/sparse.ts';
 import type { NewStream } from './extents/stream-new.ts';
-import { variantWords } from './plan.ts';
+import { CONFIG, variantWords } from './plan.ts';
 
 /** Parts of an image. */
 export interface VmdkParts {
   readonly storage: Storage;
+  /** Base of relative names. */
+  readonly directory: string;
   /** Null: a sparse extent without one. */
   readonly descriptor: DescriptorStore | null;
   readonly lines: readonly ExtentLine[];
@@ -70,6 +67,10 @@ export class VmdkImage implements Image {
   readonly #starts: readonly number[];
   /** The content ID of this session is durable. */
   #changed = false;
+  /** The content changed since the last flush. */
+  #contentChanged = false;
+  /** Change tracking that this session ended, for people. */
+  #ended: string | null = null;
 
   constructor(parts: VmdkParts) {
     this.#parts = parts;
@@ -104,7 +105,9 @@ export class VmdkImage implements Image {
       uuid: uuids?.uuid ?? null,
       modificationUuid: uuids?.modificationUuid ?? null,
       contentId: text === null ? null : contentId(text),
-      warnings: warningsOf(this.#parts, storage.label),
+      warnings: [...warningsOf(this.#parts, storage.label), ...(this.#ended === null ? [] : [this.#ended])],
+      config: configOf(text, units[0] ?? null),
+      details: detailsOf(text, this.#parts.lines),
     });
   }
 
@@ -158,9 +161,11 @@ export class VmdkImage implements Image {
     if (!content || this.#changed || descriptor === null || this.#parts.stream !== undefined) return;
     const text = descriptor.draft();
     const { path } = descriptor;
-    if (contentId(text) !== null) text.set(KEYS.cid, newContentId(text), path);
-    if (uuidsOf(text).uuid !== null) text.set(KEYS.modificationUuid, randomGuid(), path);
-    await descriptor.replace(text);
+    const tracking = text.value(KEYS.changeTracking);
+    if (tracking !== null) text.set(KEYS.changeTracking, null, path);
+    changeIdentities(text, path);
+    await descriptor.overwrite(text);
+    if (tracking !== null) this.#ended = trackingEnded(path, tracking);
     this.#changed = true;
   }
 
@@ -169,18 +174,47 @@ export class VmdkImage implements Image {
     this.#changed = false;
   }
 
-  noteChange(): void {}
+  noteChange(): void {
+    this.#contentChanged = true;
+  }
+
+  async set(changes: ImageChanges): Promise<void> {
+    const { descriptor, text } = this.#draft();
+    if (typeof changes.parentUuid === 'string' && this.info.allocation === 'fixed') throw fixedChild(descriptor.path);
+    changeFacts(text, changes, descriptor.path);
+    await descriptor.replace(text);
+  }
+
+  async relink(parent: ParentLink | null): Promise<void> {
+    const { descriptor, text } = this.#draft();
+    if (parent !== null && this.info.allocation === 'fixed') throw fixedChild(descriptor.path);
+    changeParent(text, parent, this.#parts.directory, descriptor.path);
+    await descriptor.replace(text);
+  }
+
+  async readdress(names: ReadonlyMap<string, string>): Promise<void> {
+    const { descriptor, text } = this.#draft();
+    changeNames(text, names, descriptor.path);
+    await descriptor.replace(text);
+  }
+
+  async amend(values: Config): Promise<void> {
+    const { descriptor, text } = this.#draft();
+    amendFacts(text, values, descriptor.path, this.info.config ?? {});
+    await descriptor.replace(text);
+  }
 
   get dirtyBytes(): number {
     return this.#extents.reduce((sum, { dirtyBytes }) => sum + dirtyBytes, 0);
   }
 
   seal(): SealedMetadata {
+    const identities = this.#sealIdentities();
     const sealed = this.#written.map((extent) => extent.seal());
     const all = (writes: readonly (readonly MetaWrite[])[]): MetaWrite[] => writes.flat();
     const steps = [all(sealed.map(({ publish }) => publish)), all(sealed.map(({ copy }) => copy))];
     return {
-      stage: all(sealed.map(({ stage }) => stage)),
+      stage: [...identities, ...all(sealed.map(({ stage }) => stage))],
       root: [],
       publish: steps.filter(({ length }) => length > 0),
     };
@@ -239,6 +273,27 @@ export class VmdkImage implements Image {
     for (const storage of this.storages()) await storage.close();
   }
 
+  /** Each flush of changed content has its own identities: a child may be made between two of them. */
+  #sealIdentities(): MetaWrite[] {
+    const { descriptor, stream } = this.#parts;
+    if (!this.#contentChanged || !this.#changed || descriptor === null || stream !== undefined) return [];
+    this.#contentChanged = false;
+    const text = descriptor.draft();
+    changeIdentities(text, descriptor.path);
+    return descriptor.seal(text);
+  }
+
+  /** The descriptor of an image that may be changed, and a copy of its text. Throws `read-only`, `unsupported`. */
+  #draft(): { readonly descriptor: DescriptorStore; readonly text: DescriptorText } {
+    const { descriptor, storage, mode } = this.#parts;
+    if (mode === 'read') throw imageReadOnly(storage.label);
+    if (descriptor !== null) return { descriptor, text: descriptor.draft() };
+    throw new ImageError('unsupported', 'The file has no descriptor: it is one extent of an image', {
+      path: storage.label,
+      hint: 'Change the descriptor that names it, or convert the file into a new image.',
+    });
+  }
+
   get #size(): number {
     return this.#starts.at(-1) ?? 0;
   }
@@ -284,11 +339,26 @@ function capabilities({ mode, extents, stream }: VmdkParts): ImageCapabilities {
   };
 }
 
-/** A new ID with as many digits as the old one: QEMU writes no leading zeroes, and the text keeps its length. */
-function newContentId(text: DescriptorText): string {
-  const digits = text.value(KEYS.cid)?.trim().length ?? 8;
-  const id = randomContentId().slice(-digits);
-  return digits < 8 && id === NO_PARENT_CID.slice(-digits) ? '0'.repeat(digits) : id;
+function fixedChild(path: string): ImageError {
+  return new ImageError('unsupported', 'A fixed image cannot have a parent', {
+    path,
+    hint: 'Convert it to a dynamic image first.',
+  });
+}
+
+function trackingEnded(path: string, file: string): string {
+  return `${path} recorded its changes in ${printable(file)}, which other programs keep: the entry was removed, so the next incremental backup must be a full one.`;
+}
+
+function configOf(text: DescriptorText | null, unit: number | null): NonNullable<ImageInfo['config']> {
+  const values = {
+    [CONFIG.adapterType]: text?.value(KEYS.adapterType) ?? null,
+    [CONFIG.hardwareVersion]: text?.value(KEYS.hardwareVersion) ?? null,
+    [CONFIG.grainSize]: unit,
+  };
+  return Object.fromEntries(
+    Object.entries(values).filter((entry): entry is [string, string | number] => entry[1] !== null),
+  );
 }
 
 function parentOf(text: DescriptorText): ParentReference | null {
@@ -297,7 +367,8 @@ function parentOf(text: DescriptorText): ParentReference | null {
   const contentIdOfParent = parentContentId(text);
   const names = hint === null || hint === '' ? [] : [hint];
   if (uuid === null && contentIdOfParent === null && names.length === 0) return null;
-  return parentReference({ names, uuid, modificationUuid, format: 'vmdk', contentId: contentIdOfParent });
+  const format = text.value(KEYS.parentFormat) ?? 'vmdk';
+  return parentReference({ names, uuid, modificationUuid, format, contentId: contentIdOfParent });
 }
 
 function versionOf(extents: readonly Extent[], text: DescriptorText | null): string | null {
@@ -316,5 +387,11 @@ function warningsOf({ descriptor, extents }: VmdkParts, path: string): string[] 
   const { codePage } = descriptor.text;
   if (!codePage.known) warnings.push(`${path}: the code page ${codePage.name} is not known; names are read as UTF-8.`);
   if (contentId(descriptor.text) === null) warnings.push(`${path} has no content ID.`);
+  const tracking = descriptor.text.value(KEYS.changeTracking);
+  if (tracking !== null) {
+    warnings.push(
+      `${path} records its changes in ${printable(tracking)}: a write ends that, since vdkit does not keep it.`,
+    );
+  }
   return warnings;
 }

@@ -22,6 +22,10 @@ export const vmdk: Format = defineFormat({
       role: 'unit',
     },
   ],
+  amendKeys: [
+    amendKey('adapter_type', 'Adapter that the disk is meant for: ide, buslogic, lsilogic, legacyESX.'),
+    amendKey('hwversion', 'Version of the virtual hardware.'),
+  ],
   variants: [
     { word: 'dynamic', description: 'grains get room when they are first written (default)', allocation: 'dynamic' },
     { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
@@ -37,4 +41,8 @@ export const vmdk: Format = defineFormat({
 
 function key(name: string, usual: string | null, description: string): ConfigKey {
   return { name, valueType: 'string', default: usual, mandatory: false, expert: false, createOnly: true, description };
+}
+
+function amendKey(name: string, description: string): ConfigKey {
+  return { ...key(name, null, description), createOnly: false };
 }

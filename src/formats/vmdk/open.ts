@@ -39,7 +39,17 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions, st
   const extents: Extent[] = [];
   for (const line of lines) extents.push(stream ?? (await openExtent(line, opening)));
   const { storage, descriptor } = main;
-  return new VmdkImage({ storage, descriptor, lines, extents, parts: opening.parts, mode: options.mode, stream });
+  const { directory } = files;
+  return new VmdkImage({
+    storage,
+    directory,
+    descriptor,
+    lines,
+    extents,
+    parts: opening.parts,
+    mode: options.mode,
+    stream,
+  });
 }
 
 /** The sparse extents of a file or its descriptor. */

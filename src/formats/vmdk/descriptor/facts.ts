@@ -1,5 +1,5 @@
 /** Facts of a descriptor, by the names that the rest of the format uses. */
-import { isNullGuid, NULL_GUID, normalizeGuid } from '../../../binary/guid.ts';
+import { isNullGuid, NULL_GUID, normalizeGuid, randomGuid } from '../../../binary/guid.ts';
 import { ImageError, isImageError } from '../../../errors.ts';
 import type { Geometry } from '../../../image/geometry.ts';
 import type { DescriptorText } from './text.ts';
@@ -15,6 +15,7 @@ export const KEYS = {
   parentCid: 'parentCID',
   createType: 'createType',
   parentHint: 'parentFileNameHint',
+  parentFormat: 'ddb.parentFormat', // of a parent in another format; VMware ignores the entry
   changeTracking: 'changeTrackPath',
   adapterType: 'ddb.adapterType',
   hardwareVersion: 'ddb.virtualHWVersion',
@@ -58,6 +59,11 @@ export function randomContentId(): string {
   return Math.min(value, 0xffff_fffd).toString(16).padStart(8, '0');
 }
 
+/** A new long content ID: 32 digits, the last eight of which are the content ID. */
+export function randomLongContentId(): string {
+  return `${randomGuid().replaceAll('-', '').slice(0, 24)}${randomContentId()}`;
+}
+
 /** Identities that VirtualBox stores. */
 export function uuidsOf(text: DescriptorText): DescriptorUuids {
   return {
@@ -69,7 +75,11 @@ export function uuidsOf(text: DescriptorText): DescriptorUuids {
 }
 
 /** Stores identities; null becomes the UUID that means none. */
-export function setUuids(text: DescriptorText, uuids: Partial<DescriptorUuids>, path: string): void {
+export function setUuids(
+  text: DescriptorText,
+  uuids: { readonly [Name in keyof DescriptorUuids]?: string | null | undefined },
+  path: string,
+): void {
   for (const name of ['uuid', 'parentUuid', 'modificationUuid', 'parentModificationUuid'] as const) {
     const uuid = uuids[name];
     if (uuid !== undefined) text.set(KEYS[name], uuid ?? NULL_GUID, path);

@@ -10,7 +10,8 @@
 import { crc32 } from '../../../binary/crc32.ts';
 import { alignUp, SECTOR } from '../../../binary/numbers.ts';
 import { type StructValue, struct, u32, u64 } from '../../../binary/struct.ts';
-import { ImageError } from '../../../errors.ts';
+import { assert, ImageError } from '../../../errors.ts';
+import type { MetaWrite } from '../../../image/contract.ts';
 import { LIMITS } from '../../../limits.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
@@ -90,6 +91,25 @@ export class DescriptorStore {
     }
     await storage.flush();
     this.#text = text;
+  }
+
+  /** Stores another text of the same length in its place, durably: any mix of both must be as good as the new one. */
+  async overwrite(text: DescriptorText): Promise<void> {
+    if (text.bytes().length !== this.#text.bytes().length) return this.replace(text);
+    const { storage } = this.#place;
+    for (const { fileOffset, bytes } of this.seal(text)) await storage.write(fileOffset, bytes);
+    await storage.flush();
+  }
+
+  /** The writes of the next flush that store another text of the same length: see `overwrite`. */
+  seal(text: DescriptorText): MetaWrite[] {
+    const { storage, fileOffset } = this.#place;
+    const [before, after] = [this.#text.bytes(), text.bytes()];
+    assert(before.length === after.length, 'a text that is replaced in a flush keeps its length');
+    this.#text = text;
+    return changedSectors(before, after).map(([start, end]) => {
+      return { storage, fileOffset: fileOffset + start, bytes: after.slice(start, end) };
+    });
   }
 
   async #writeTwice(oldLength: number, text: Uint8Array, copyAt: number): Promise<void> {
