@@ -1,12 +1,15 @@
-/** Standard output as a raw target: written from front to back, once. */
+/** Standard output as a target, written from front to back, once: raw bytes, or an image of a format made for that. */
 import { StreamStorage } from '#local-storage';
 import type { BlockDevice, Extent } from '../disk/device.ts';
-import type { ConvertResult, DiskOpenOptions, ImageSource } from '../disk/options.ts';
+import { Environment } from '../disk/open/environment.ts';
+import type { ConvertOptions, ConvertResult, DiskOpenOptions, ImageSource } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
+import { convert } from '../operations/convert.ts';
 import { copyContent, PARALLEL_RUNS } from '../operations/copy-engine.ts';
 import { refuseCut } from '../operations/cut.ts';
 import { openDisk } from '../operations/open.ts';
-import type { Storage } from '../storage/contract.ts';
+import type { Source, Storage } from '../storage/contract.ts';
+import { forwardedProvider } from '../storage/forwarding.ts';
 import type { CommandContext } from './context.ts';
 import { EXIT, OutputClosed } from './failure.ts';
 import { isClosedPipe } from './output.ts';
@@ -40,9 +43,42 @@ export async function convertToStream(
     await target.flush();
     return { size, written, unreadable, warnings: disk.warnings };
   } catch (error) {
-    // Quietly, but not as a success: the copy is incomplete.
-    throw error instanceof Error && isClosedPipe(error.cause) ? new OutputClosed(EXIT.failed) : error;
+    throw quietly(error);
   }
+}
+
+/** Writes an image to standard output. Its format must be one that writes forwards. */
+export async function convertToPipe(
+  context: CommandContext,
+  source: ImageSource,
+  options: ConvertOptions,
+): Promise<ConvertResult> {
+  try {
+    return await convert(source, pipeTarget(new StreamStorage(context.io.stdout)), options);
+  } catch (error) {
+    throw quietly(error);
+  }
+}
+
+/** Ends quietly when the reader has gone, but not as a success: the copy is incomplete. */
+function quietly(error: unknown): unknown {
+  return error instanceof Error && isClosedPipe(error.cause) ? new OutputClosed(EXIT.failed) : error;
+}
+
+/** A name of which nothing is there yet, and whose only file is the pipe. What was written cannot be taken back. */
+function pipeTarget(storage: Storage): Source {
+  const { name, provider } = Environment.of({}).sourceOf(storage.label);
+  const staged = {
+    create: async (): Promise<Storage> => storage,
+    dress: async () => [],
+    publish: async () => [],
+    discard: async () => {},
+  };
+  const pipe = forwardedProvider(provider, {
+    lookUp: async (wanted) => (wanted === name ? null : provider.lookUp(wanted)),
+    stage: () => staged,
+  });
+  return { name, provider: pipe };
 }
 
 /** A pipe as a device: requests must arrive in guest order and are written one after another. */

@@ -70,7 +70,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     description:
       'Copies the disk that a guest sees in SRC, parents included, into a new image DST. DST appears only when it ' +
       'is complete; a failure or Ctrl-C leaves nothing behind. "-" as SRC reads standard input, "-" as DST writes ' +
-      'raw bytes to standard output. Exit status: 0 done, 2 done, but parts could not be read (--salvage), 1 failed.',
+      'raw bytes to standard output, or with --to an image that is written in order. Exit status: 0 done, 2 done, but parts could not be read (--salvage), 1 failed.',
     arguments: [
       { name: 'SRC', description: 'image to read, or -', completes: 'file' },
       { name: 'DST', description: 'image to create, or -', completes: 'file' },
@@ -113,6 +113,10 @@ export const COMMANDS: readonly CommandSpec[] = [
       { command: 'vdkit convert disk.vdi /dev/sdx --into --to raw', description: 'onto a device' },
       { command: 'xzcat disk.raw.xz | vdkit convert - disk.vdi --format raw', description: 'from standard input' },
       { command: 'vdkit convert disk.vdi - | sha256sum', description: 'to standard output' },
+      {
+        command: 'vdkit convert disk.vdi - --to vmdk --variant stream > disk.vmdk',
+        description: 'an image that is written in order',
+      },
       {
         command: 'vdkit convert disk.qcow2 root.raw --partition 1 --format raw',
         description: 'one partition as a disk image',

@@ -568,6 +568,11 @@ export interface Format {
   create?(files: NewFiles, options: FormatCreateOptions): Promise<Image>;
   /** True when new images with these options store everything encoded (see `Encoder.must`). Absent: never. */
   encodesAlways?(options: Pick<FormatCreateOptions, 'variant' | 'config'>): boolean;
+  /**
+   * True when new images with these options are written from front to back and never read: they can go into a pipe.
+   * Absent: never.
+   */
+  writesForwards?(options: Pick<FormatCreateOptions, 'variant' | 'config'>): boolean;
   /** Checks an image that is not open elsewhere. The files stay open. Throws for a file of another format. */
   check?(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]>;
   /**

@@ -280,6 +280,24 @@ describe('convert', () => {
     expect(bytes.subarray(4 * MIB).every((byte) => byte === 0)).toBe(true);
   });
 
+  it('writes a VMDK stream to standard output, and raw bytes from standard input into every VMDK', async () => {
+    writeFileSync(at('a.raw'), rawDisk());
+    const piped = await runCli(['convert', at('a.raw'), '-', '--to', 'vmdk', '--variant', 'stream', '--comment', 'c']);
+    expect(piped.status).toBe(0);
+    writeFileSync(at('piped.vmdk'), piped.bytes);
+    const words = ['dynamic', 'fixed', 'split', 'fixed,split', 'stream', 'esx'];
+    for (const [index, word] of words.entries()) {
+      const stdin = Readable.from([rawDisk()]);
+      const target = at(`from${index}.vmdk`);
+      expect((await runCli(['convert', '-', target, '--variant', word], { stdin })).status, word).toBe(0);
+    }
+    for (const name of ['piped', ...words.keys()].map((one) => (one === 'piped' ? one : `from${one}`)))
+      await ok('compare', at(`${name}.vmdk`), at('a.raw'));
+    const { status, stderr } = await runCli(['convert', at('a.raw'), '-', '--to', 'vmdk']);
+    expect(status).toBe(64);
+    expect(stderr).toContain('Use --variant stream');
+  });
+
   it('fills gaps of any length in standard output', async () => {
     await ok('create', at('b.vdi'), '6M');
     writeFileSync(at('a.raw'), new Uint8Array(MIB).fill(7));

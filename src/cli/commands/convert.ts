@@ -23,7 +23,7 @@ import {
 import { present } from '../options.ts';
 import { registryOf } from '../registry.ts';
 import { formatSize } from '../size.ts';
-import { printedVariants, refuseDevice, targetFormat, targetOptions } from '../target.ts';
+import { describedTarget, printedVariants, refuseDevice, targetFormat, targetOptions } from '../target.ts';
 
 /** More bad ranges than this are counted, not listed. */
 const LISTED_RANGES = 20;
@@ -37,14 +37,13 @@ export async function run(context: CommandContext): Promise<number> {
   const [source, target] = [context.argument(0), context.argument(1)];
   if (source === '' || target === '') throw new UsageError('The name of an image is empty', 'Name a file.');
   const toStream = target === STANDARD_STREAM;
-  if (toStream) refuseForStream(context, registry);
-  if (!toStream && !context.options.flag('into')) await refuseDevice(target);
-  const plan = toStream ? null : planTarget(context, target, registry);
+  const plan = toStream ? planStream(context, registry) : await planFile(context, target, registry);
   const result = await withSource(context, source, plan, async (from) => {
-    if (plan !== null) return convertImage(context, from, plan);
-    const { convertToStream } = await import('../stream-target.ts');
+    if (plan !== null && !toStream) return convertImage(context, from, plan);
+    const { convertToPipe, convertToStream } = await import('../stream-target.ts');
     context.afterCancel = 'the output is incomplete';
-    return convertToStream(context, from, sourceOptions(context));
+    if (plan === null) return convertToStream(context, from, sourceOptions(context));
+    return convertToPipe(context, from, { ...plan.options, ...namedSource(context) });
   });
   for (const warning of result.warnings) context.warn(warning);
   for (const warning of unreadableText(result)) context.warn(warning);
@@ -59,6 +58,18 @@ interface TargetPlan {
   /** Null with `--into`: the existing target decides. */
   readonly format: Format | null;
   readonly options: ConvertOptions;
+}
+
+/** A target on standard output; null: raw bytes. */
+function planStream(context: CommandContext, registry: Registry): TargetPlan | null {
+  refuseForStream(context, registry);
+  const format = namedFormat(context, 'to', registry);
+  return format === undefined || format.name === 'raw' ? null : planTarget(context, STANDARD_STREAM, registry);
+}
+
+async function planFile(context: CommandContext, target: string, registry: Registry): Promise<TargetPlan> {
+  if (!context.options.flag('into')) await refuseDevice(target);
+  return planTarget(context, target, registry);
 }
 
 /** All options, checked before anything is opened. */
@@ -125,7 +136,7 @@ function refuseCompression(context: CommandContext, format: Format | null): void
   });
 }
 
-/** Standard output takes raw bytes, in order, once. */
+/** Standard output takes bytes in order, once: raw ones, or an image that is written so. */
 function refuseForStream(context: CommandContext, registry: Registry): void {
   const { options, io } = context;
   if (context.json) {
@@ -134,15 +145,16 @@ function refuseForStream(context: CommandContext, registry: Registry): void {
       'Name a file as DST, or remove --json.',
     );
   }
-  const format = namedFormat(context, 'to', registry);
-  if (format !== undefined && format.name !== 'raw') {
-    throw new UsageError(`Format ${format.name} cannot be written to standard output`, 'Only raw can: use --to raw.');
-  }
-  refuseCompression(context, registry.find('raw'));
+  const format = namedFormat(context, 'to', registry) ?? registry.find('raw');
+  const isRaw = format?.name === 'raw';
+  if (format !== undefined && !isRaw) refuseRandomWrites(context, format, registry);
+  refuseCompression(context, format ?? null);
   const impossible = ['into', 'verify', 'force'].filter((name) => options.flag(name));
-  for (const name of ['parent', 'block-size', 'comment', 'uuid'])
-    if (options.text(name) !== undefined) impossible.push(name);
-  for (const name of ['variant', 'option']) if (options.list(name).length > 0) impossible.push(name);
+  if (options.text('parent') !== undefined) impossible.push('parent');
+  if (isRaw) {
+    for (const name of ['block-size', 'comment', 'uuid']) if (options.text(name) !== undefined) impossible.push(name);
+    for (const name of ['variant', 'option']) if (options.list(name).length > 0) impossible.push(name);
+  }
   const [first] = impossible;
   if (first !== undefined) {
     throw new UsageError(`--${first} cannot be used with standard output`, 'Remove it, or name a file as DST.');
@@ -150,6 +162,20 @@ function refuseForStream(context: CommandContext, registry: Registry): void {
   if (io.stdout.isTTY === true) {
     throw new UsageError('Standard output is a terminal', 'Name a file as DST, or pipe the output into a program.');
   }
+}
+
+/** Most images are completed in places that were written before, which a pipe does not have. */
+function refuseRandomWrites(context: CommandContext, format: Format, registry: Registry): void {
+  if (format.writesForwards?.(describedTarget(context, format)) === true) return;
+  const words = format.variants.map(({ word }) => word);
+  const word = words.find((one) => format.writesForwards?.({ variant: [one] }) === true);
+  const others = registry.formats.some((one) => one.writesForwards !== undefined);
+  throw new UsageError(
+    `Format ${format.name} cannot be written to standard output${word === undefined ? '' : ' in this variant'}`,
+    word === undefined
+      ? `Use --to raw${others ? ', or another format that is written in order' : ''}.`
+      : `Use --variant ${word}, or --to raw.`,
+  );
 }
 
 function sourceOptions(context: CommandContext): ReturnType<typeof openOptions> {
@@ -173,7 +199,8 @@ async function withSource<T>(
     await using place = await placed(context, source, 'read');
     if (source !== STANDARD_STREAM) return await use(place.source);
     const { spooledInput } = await import('../stream-source.ts');
-    const target = plan === null || plan.options.into === true ? null : plan;
+    const isFile = plan !== null && plan.name !== STANDARD_STREAM && plan.options.into !== true;
+    const target = isFile ? plan : null;
     await using input = await spooledInput(context, target);
     return await use(input.source);
   } catch (error) {
@@ -186,21 +213,23 @@ function withSourceParentHint(error: unknown): unknown {
   return isImageError(error) ? withOtherOption(error, '--parent', '--source-parent') : error;
 }
 
-async function convertImage(context: CommandContext, from: ImageSource, plan: TargetPlan): Promise<ConvertResult> {
+/** What is said about the source, as options of the library. */
+function namedSource(context: CommandContext): Partial<ConvertOptions> {
   const { format, parent, parentFormat, snapshot, cache } = sourceOptions(context);
+  return present({
+    sourceFormat: format,
+    sourceParent: parent,
+    sourceParentFormat: parentFormat,
+    sourceSnapshot: snapshot,
+    sourceCache: cache,
+  });
+}
+
+async function convertImage(context: CommandContext, from: ImageSource, plan: TargetPlan): Promise<ConvertResult> {
   context.afterCancel =
     plan.options.into === true ? `${printable(plan.name)} may be partly overwritten` : 'no target was left behind';
   try {
-    return await convert(from, plan.name, {
-      ...plan.options,
-      ...present({
-        sourceFormat: format,
-        sourceParent: parent,
-        sourceParentFormat: parentFormat,
-        sourceSnapshot: snapshot,
-        sourceCache: cache,
-      }),
-    });
+    return await convert(from, plan.name, { ...plan.options, ...namedSource(context) });
   } catch (error) {
     // The format of the target has another name here. Only a target is refused for being taken as raw.
     const ofTarget = isImageError(error) && (error.kind === 'denied' || error.context.path === pathOf(plan.name));

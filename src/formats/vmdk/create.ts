@@ -8,11 +8,13 @@ import { storedName } from '../../image/parent.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
 import { recordedFormat } from './change.ts';
-import { formatExtent } from './descriptor/extents.ts';
+import { formatExtent, parseExtent } from './descriptor/extents.ts';
 import { KEYS, NO_PARENT_CID, randomContentId, setComment, setGeometry, setUuids } from './descriptor/facts.ts';
+import { DescriptorStore } from './descriptor/store.ts';
 import { DescriptorText } from './descriptor/text.ts';
 import { parseSparse } from './extents/header.ts';
 import { NewStream } from './extents/stream-new.ts';
+import { VmdkImage } from './image.ts';
 import {
   COMPRESSION,
   DESCRIPTOR_SECTORS,
@@ -64,10 +66,11 @@ export async function writeNewVmdk(
   return parts;
 }
 
-/** Writes the beginning of a stream: header and descriptor. Its grains follow. */
-export async function writeNewStream(files: NewFiles, options: FormatCreateOptions): Promise<NewStream> {
+/** Writes the beginning of a stream, header and descriptor, and reads nothing back: it may be a pipe. Its grains follow. */
+export async function writeNewStream(files: NewFiles, options: FormatCreateOptions): Promise<VmdkImage> {
   const plan = planVmdk(options, files.name);
-  const text = descriptorOf(plan, options, files).bytes();
+  const descriptor = descriptorOf(plan, options, files);
+  const text = descriptor.bytes();
   const sectors = divCeil(text.length + 1, SECTOR);
   const capacity = alignUp(plan.virtualSize / SECTOR, plan.grainSectors);
   const header: SparseHeader = {
@@ -89,7 +92,18 @@ export async function writeNewStream(files: NewFiles, options: FormatCreateOptio
   await files.main.flush();
   const layout = parseSparse(start, start.length, files.name);
   const { main: storage } = files;
-  return new NewStream({ storage, layout, header, length: plan.virtualSize, level: DEFLATE_LEVEL });
+  const stream = new NewStream({ storage, layout, header, length: plan.virtualSize, level: DEFLATE_LEVEL });
+  const place = { storage, fileOffset: SECTOR, room: sectors * SECTOR };
+  return new VmdkImage({
+    storage,
+    directory: files.directory,
+    descriptor: DescriptorStore.of(place, descriptor),
+    lines: descriptor.extents.map((line) => parseExtent(line, files.name)),
+    extents: [stream],
+    parts: [],
+    mode: 'write',
+    stream,
+  });
 }
 
 /** Throws before the first byte is written if a fixed image cannot fit. */

@@ -13,8 +13,7 @@ export async function open(files: ImageFiles, options: FormatOpenOptions): Promi
 
 /** Writes an empty image and leaves it open for writing. */
 export async function create(files: NewFiles, options: FormatCreateOptions): Promise<Image> {
-  if (encodesAlways(options))
-    return openVmdk(filesOfNew(files), { mode: 'write' }, await writeNewStream(files, options));
+  if (encodesAlways(options)) return writeNewStream(files, options);
   const parts = await writeNewVmdk(files, options);
   return openVmdk(filesOfNew(files, parts), { mode: 'write' });
 }

@@ -36,6 +36,7 @@ export const vmdk: Format = defineFormat({
   ],
   probe: probeVmdk,
   encodesAlways,
+  writesForwards: encodesAlways,
   ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'plan']),
 });
 

@@ -12,7 +12,6 @@ import type { Extent } from './extents/extent.ts';
 import { parseSparse, type SparseLayout } from './extents/header.ts';
 import { ClosedExtent, FlatExtent, ZeroExtent } from './extents/plain.ts';
 import { openSparse } from './extents/sparse.ts';
-import type { NewStream } from './extents/stream-new.ts';
 import { openStream } from './extents/stream-open.ts';
 import { VmdkImage } from './image.ts';
 import { COWD, KDMV, SESPARSE } from './layout.ts';
@@ -30,14 +29,14 @@ interface MainFile {
   readonly descriptor: DescriptorStore | null;
 }
 
-/** `stream`: the only extent of a new image, which is being written. Opens the image in these files. Throws `invalid-format`, `corrupt`, `unsupported`, `denied`, `limit`. */
-export async function openVmdk(files: ImageFiles, options: FormatOpenOptions, stream?: NewStream): Promise<VmdkImage> {
+/** Opens the image in these files. Throws `invalid-format`, `corrupt`, `unsupported`, `denied`, `limit`. */
+export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): Promise<VmdkImage> {
   const main = await readMain(mainFile(files));
   const lines = linesOf(main);
   checkSize(lines, main.storage.label);
   const opening: Opening = { files, options, main, parts: [], opened: new Map() };
   const extents: Extent[] = [];
-  for (const line of lines) extents.push(stream ?? (await openExtent(line, opening)));
+  for (const line of lines) extents.push(await openExtent(line, opening));
   const { storage, descriptor } = main;
   const { directory } = files;
   return new VmdkImage({
@@ -48,7 +47,6 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions, st
     extents,
     parts: opening.parts,
     mode: options.mode,
-    stream,
   });
 }
 

@@ -62,6 +62,11 @@ export class DescriptorStore {
     return new DescriptorStore(place, DescriptorText.parse(copyIn(bytes) ?? bytes, storage.label));
   }
 
+  /** A descriptor that was just written there. */
+  static of(place: DescriptorPlace, text: DescriptorText): DescriptorStore {
+    return new DescriptorStore(place, text);
+  }
+
   get text(): DescriptorText {
     return this.#text;
   }
