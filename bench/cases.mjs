@@ -1,6 +1,6 @@
 /** Measurements, their peers, and the targets. */
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, rmSync } from 'node:fs';
+import { copyFileSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeHalfZeroVdi, makeRawDisk, makeScatteredVdi } from './data.mjs';
 
@@ -11,10 +11,13 @@ const DISK = 2 * GIB;
 /**
  * @typedef {object} Case
  * @property {string} name
- * @property {'pairs' | 'memory' | 'time' | 'factor'} measures Ratio to a peer; peak memory; wall time; what the program
+ * @property {'pairs' | 'slope' | 'fixed' | 'memory' | 'time' | 'factor'} measures Ratio to a peer; the same of the time
+ *   that a larger disk takes in addition; milliseconds beyond the start of Node; peak memory; wall time; what the program
  *   says of itself.
  * @property {import('./measure.mjs').Command} ours
  * @property {import('./measure.mjs').Command} [theirs]
+ * @property {{ ours: import('./measure.mjs').Command, theirs: import('./measure.mjs').Command }} [small] The same with a
+ *   quarter of the disk, for the slope.
  * @property {number} [pairs] How many, when other than asked for.
  * @property {boolean} [startUp] The ratio is about starting: there is nothing to take off for it.
  * @property {number} aim Ratio, bytes or milliseconds that we want.
@@ -104,6 +107,60 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     aim,
     limit: 3.33,
   });
+  const [small, tiny] = [at('small.raw'), at('tiny.raw')];
+  const vmdk = {
+    sparse: { subformat: 'monolithicSparse', variant: 'dynamic' },
+    flat: { subformat: 'monolithicFlat', variant: 'fixed' },
+    stream: { subformat: 'streamOptimized', variant: 'stream' },
+  };
+  const vmdkOf = (kind, from) => at(`${kind}-${from.split('/').at(-1).replace('raw', 'vmdk')}`);
+  const newVmdk = at('new.vmdk');
+  const freshVmdk = () => {
+    for (const name of readdirSync(folder)) if (name.startsWith('new')) rmSync(at(name));
+  };
+  /** Both programs, from a raw disk to VMDK and back. */
+  const toVmdk = (kind, from) => ({
+    ours: {
+      ...vdkit(...['convert', from, newVmdk, '--format', 'raw', '--variant', vmdk[kind].variant, '--quiet']),
+      before: freshVmdk,
+    },
+    theirs: {
+      ...qemu(
+        ...['convert', '-t', 'writeback', '-f', 'raw', '-O', 'vmdk', '-o', `subformat=${vmdk[kind].subformat}`],
+        ...[from, newVmdk],
+      ),
+      before: freshVmdk,
+    },
+  });
+  const fromVmdk = (kind, from) => ({
+    ours: vdkit('convert', vmdkOf(kind, from), target, '--to', 'raw', '--quiet'),
+    theirs: qemu('convert', '-t', 'writeback', '-f', 'vmdk', '-O', 'raw', vmdkOf(kind, from), target),
+  });
+  const vmdkCases = (name, make, kind, aim, limit) => [
+    { name: `convert ${name}`, measures: 'pairs', ...make(kind, raw), aim, limit },
+    { name: `convert ${name}: slope`, measures: 'slope', ...make(kind, raw), small: make(kind, small), aim, limit },
+    { name: `convert ${name}: fixed part`, measures: 'fixed', ...make(kind, tiny), aim: 60, limit: 120 },
+  ];
+  const split = { name: at('split.vmdk'), extents: 100 };
+  const emptyVmdk = () => {
+    freshVmdk();
+    execFileSync(qemuImg, ['create', '-q', '-f', 'vmdk', newVmdk, String(writes.disk)]);
+  };
+  const scatteredVmdk = {
+    ...scattered,
+    name: 'vmdk: 100,000 scattered writes of 4 KiB',
+    ours: {
+      ...scattered.ours,
+      args: scattered.ours.args.map((one) => (one === target ? newVmdk : one)),
+      before: emptyVmdk,
+    },
+    theirs: {
+      ...scattered.theirs,
+      args: scattered.theirs.args.map((one) => (one === target ? newVmdk : one === 'qcow2' ? 'vmdk' : one)),
+      before: emptyVmdk,
+    },
+    aim: 1.0,
+  };
   const tables = at('tables.qcow2');
   const map = vdkit('map', huge, '--json');
   const [half, changed] = [at('half.vdi'), at('changed.vdi')];
@@ -151,6 +208,20 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     toQcow2('zstd', 1.2, 1.2),
     fromQcow2('zstd', 1.2, 1.2),
     scattered,
+    ...vmdkCases('raw to vmdk, sparse', toVmdk, 'sparse', 0.9, 1.0),
+    ...vmdkCases('vmdk to raw, sparse', fromVmdk, 'sparse', 0.9, 1.0),
+    ...vmdkCases('raw to vmdk, flat', toVmdk, 'flat', 0.9, 1.0),
+    ...vmdkCases('vmdk to raw, flat', fromVmdk, 'flat', 0.9, 1.0),
+    ...vmdkCases('raw to vmdk, stream', toVmdk, 'stream', 0.4, 0.5),
+    ...vmdkCases('vmdk to raw, stream', fromVmdk, 'stream', 0.9, 0.9),
+    scatteredVmdk,
+    {
+      name: 'convert vmdk of 100 extents to raw: peak memory',
+      measures: 'memory',
+      ours: vdkit('convert', split.name, target, '--to', 'raw', '--quiet'),
+      aim: 150 * MIB,
+      limit: 150 * MIB,
+    },
     ...[
       ['check qcow2', qcow2.plain],
       ['check qcow2 of 256 GiB with all its tables', tables],
@@ -217,9 +288,25 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     cases,
     starts: { ours: node, theirs: qemu('--version') },
     prepare(/** @type {readonly Case[]} */ chosen) {
-      const needs = (file) => chosen.some(({ ours }) => ours.args.includes(file) || ours.from === file);
+      const needs = (file) =>
+        chosen.some(
+          (one) => one.ours.args.includes(file) || one.ours.from === file || one.small?.ours.args.includes(file),
+        );
+      const kindsOf = (file) => Object.keys(vmdk).filter((kind) => needs(vmdkOf(kind, file)));
       const kinds = Object.entries(qcow2).filter(([, file]) => needs(file));
-      if (needs(raw) || needs(vdi) || kinds.length > 0) makeRawDisk(raw, DISK);
+      for (const [file, size] of [
+        [small, DISK / 4],
+        [tiny, MIB],
+      ])
+        if (needs(file) || kindsOf(file).length > 0) makeRawDisk(file, size);
+      if (needs(raw) || needs(vdi) || kinds.length > 0 || kindsOf(raw).length > 0) makeRawDisk(raw, DISK);
+      for (const file of [raw, small, tiny]) {
+        for (const kind of kindsOf(file)) {
+          const how = ['-o', `subformat=${vmdk[kind].subformat}`];
+          execFileSync(qemuImg, ['convert', ...how, '-f', 'raw', '-O', 'vmdk', file, vmdkOf(kind, file)]);
+        }
+      }
+      if (needs(split.name)) makeSplit(split.name, split.extents);
       for (const [kind, file] of kinds) {
         const how = kind === 'plain' ? [] : ['-c', '-o', `compression_type=${kind}`];
         execFileSync(qemuImg, ['convert', ...how, '-f', 'raw', '-O', 'qcow2', raw, file]);
@@ -233,6 +320,17 @@ export function makeCases({ folder, program, sample, qemuImg }) {
       if (needs(huge)) makeScatteredVdi(huge, 2048 * GIB);
     },
   };
+}
+
+/** A split image with a few MiB in each of its extents. */
+function makeSplit(/** @type {string} */ name, /** @type {number} */ extents) {
+  const program = `
+    const { Disk } = await import(${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)});
+    const extent = 2047 * 2 ** 20;
+    const disk = await Disk.create(${JSON.stringify(name)}, { size: extent * ${extents}, variant: ['split'] });
+    for (let at = 0; at < disk.size; at += extent) await disk.write(at, new Uint8Array(4 * 2 ** 20).fill(1));
+    await disk.close();`;
+  execFileSync(process.execPath, ['--input-type=module', '-e', program]);
 }
 
 /** A disk of 2 GiB that is all stored: half in the base, a quarter in each of two snapshots. */

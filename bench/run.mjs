@@ -68,6 +68,8 @@ process.exitCode = over > 0 ? 1 : 0;
 /** @param {import('./cases.mjs').Case} one */
 async function measure(one) {
   if (one.measures === 'pairs') return measurePairs(one);
+  if (one.measures === 'slope') return measureSlope(one);
+  if (one.measures === 'fixed') return measureFixed(one);
   const { take, show } = SINGLE[one.measures];
   const value = await take(one.ours);
   if (value === null)
@@ -99,6 +101,42 @@ async function measurePairs(one) {
       verdict(judged, one),
     ],
   };
+}
+
+/** What three quarters of the disk take, on both sides: the start and other fixed work are not in it. */
+async function measureSlope(one) {
+  const [large, small] = [await pairsOf(one), await pairsOf(one.small)];
+  const [ours, theirs] = ['ours', 'theirs'].map((side) => median(large[side]) - median(small[side]));
+  const slope = ours / theirs;
+  const ms = (value) => `${value.toFixed(0)} ms`;
+  return {
+    within: slope <= one.limit,
+    cells: [
+      one.name,
+      ms(ours),
+      ms(theirs),
+      slope.toFixed(2),
+      '',
+      one.aim.toFixed(2),
+      one.limit.toFixed(2),
+      verdict(slope, one),
+    ],
+  };
+}
+
+/** What the smallest disk takes beyond the start of each side. */
+async function measureFixed(one) {
+  const times = await pairsOf(one);
+  const [ours, theirs] = ['ours', 'theirs'].map((side) => median(times[side]) - start[side]);
+  const ms = (value) => `${value.toFixed(0)} ms`;
+  return {
+    within: ours <= one.limit,
+    cells: [one.name, ms(ours), ms(theirs), '', '', ms(one.aim), ms(one.limit), verdict(ours, one)],
+  };
+}
+
+function pairsOf({ ours, theirs }) {
+  return timePairs(ours, theirs, pairCount);
 }
 
 function verdict(value, { aim, limit }) {
