@@ -63,6 +63,13 @@ export class SlotAllocator {
     return this.#appendOnly ? 0 : this.holes;
   }
 
+  /** Marks a slot as in use that holds something else than a block. False: it is in use already. */
+  reserve(slot: number): boolean {
+    this.#end = Math.max(this.#end, slot + 1);
+    this.#committedEnd = Math.max(this.#committedEnd, this.#end);
+    return this.#used.add(slot);
+  }
+
   /** Takes up to `wanted` consecutive slots. */
   take(wanted: number): SlotRun {
     if (this.fillable > 0) return { first: this.#takeHole(), count: 1, recycled: true };

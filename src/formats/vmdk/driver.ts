@@ -2,6 +2,7 @@
 import type { FormatCreateOptions, FormatOpenOptions, Image } from '../../image/contract.ts';
 import { filesOfNew, type ImageFiles } from '../../image/files.ts';
 import type { NewFiles } from '../../storage/contract.ts';
+import { checkVmdk, repairVmdk } from './check.ts';
 import { writeNewStream, writeNewVmdk } from './create.ts';
 import { openVmdk } from './open.ts';
 import { encodesAlways, planVmdk } from './plan.ts';
@@ -23,3 +24,5 @@ export function plan(options: FormatCreateOptions): { readonly virtualSize: numb
   const { virtualSize, preallocates } = planVmdk(options, '');
   return { virtualSize, preallocates };
 }
+
+export { checkVmdk as check, repairVmdk as repair };

@@ -37,7 +37,7 @@ export const vmdk: Format = defineFormat({
   probe: probeVmdk,
   encodesAlways,
   writesForwards: encodesAlways,
-  ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'plan']),
+  ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'check', 'repair', 'plan']),
 });
 
 function key(name: string, usual: string | null, description: string): ConfigKey {

@@ -21,7 +21,7 @@ import { looksLikeDescriptor } from './probe.ts';
 const ROLE = 'extent';
 
 /** What the main file of an image is. */
-interface MainFile {
+export interface MainFile {
   readonly storage: Storage;
   /** Its own extent; null: it is a descriptor alone. */
   readonly layout: SparseLayout | null;
@@ -51,7 +51,7 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
 }
 
 /** The sparse extents of a file or its descriptor. */
-async function readMain(storage: Storage): Promise<MainFile> {
+export async function readMain(storage: Storage): Promise<MainFile> {
   const head = new Uint8Array(Math.min(storage.size, 4096));
   await storage.read(0, head);
   const magic = head.length >= 4 ? new DataView(head.buffer).getUint32(0, true) : 0;
@@ -77,7 +77,7 @@ async function readMain(storage: Storage): Promise<MainFile> {
 }
 
 /** The extents of the disk. A file without a descriptor is one. */
-function linesOf({ storage, layout, descriptor }: MainFile): ExtentLine[] {
+export function linesOf({ storage, layout, descriptor }: MainFile): ExtentLine[] {
   const texts = descriptor?.text.extents ?? [];
   if (texts.length > LIMITS.vmdkExtents) {
     throw new ImageError('limit', 'The image has too many extents', {

@@ -55,8 +55,32 @@ export async function openSparse(storage: Storage, layout: SparseLayout, how: Sp
     const obstacle = 'its grain directory names tables where none can be';
     return new SparseExtent({ ...parts, notes, allocator: null, obstacle });
   }
-  const { allocator, obstacle } = await scanMap({ ...mapParts(parts) }, how);
+  const scan = await scanMap({ ...mapParts(parts) }, how);
+  const { allocator } = scan;
+  const obstacle = scan.obstacle ?? reserveTables(allocator, layout, [directory, copy]);
   return new SparseExtent({ ...parts, notes, allocator: obstacle === null ? allocator : null, obstacle });
+}
+
+/**
+ * Other programs, and this one, put tables among the grains: no grain may take their room. Returns an obstacle where one
+ * has done so.
+ */
+function reserveTables(
+  allocator: SlotAllocator,
+  { overhead, grainBytes, tableBytes }: SparseLayout,
+  directories: readonly (TableDirectory | null)[],
+): string | null {
+  const slots = new Set<number>();
+  for (const directory of directories) {
+    for (const place of directory?.places ?? []) {
+      if (place + tableBytes <= overhead || place <= 0) continue;
+      const first = Math.max(0, Math.floor((place - overhead) / grainBytes));
+      const end = divCeil(place + tableBytes - overhead, grainBytes);
+      for (let slot = first; slot < end; slot++) slots.add(slot);
+    }
+  }
+  for (const slot of slots) if (!allocator.reserve(slot)) return 'a grain is said to lie where a grain table does';
+  return null;
 }
 
 interface SparseParts {

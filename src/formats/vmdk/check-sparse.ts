@@ -1,0 +1,348 @@
+/**
+ * Check and repair of a sparse extent without compression.
+ *
+ * The first copy of directory and tables wins wherever it can be right: the second may name a grain that was discarded.
+ * An entry that leads nowhere is taken from the second copy, if that is sound there. A repair writes in this order, each
+ * step durable before the next, so that it can be interrupted and repeated:
+ *   1. the file is made long enough; tables whose directory entry leads nowhere are written to a new place, and grains
+ *      that cannot be read become zeroes where a parent would show through;
+ *   2. the first copy of tables and directory;
+ *   3. the second copy;
+ *   4. the flag of an unclean end is cleared.
+ */
+import { SparseBitSet } from '../../binary/bits.ts';
+import { alignUp, SECTOR } from '../../binary/numbers.ts';
+import { writeEntries } from '../../blocks/table.ts';
+import { BROKEN_TABLE, type TableDirectory } from '../../blocks/two-level-table.ts';
+import type { Finding } from '../../image/findings.ts';
+import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import { Turns } from '../../storage/turns.ts';
+import { readDirectory, SECTOR_ENTRY } from './extents/directory.ts';
+import type { SparseLayout } from './extents/header.ts';
+import { GTE_ABSENT, GTE_ZERO, SPARSE_HEADER } from './layout.ts';
+
+/** Findings of one kind that are listed one by one. */
+const LISTED = 1000;
+
+/** An extent to check. */
+export interface CheckedExtent {
+  readonly storage: Storage;
+  readonly layout: SparseLayout;
+  /** Bytes that its line gives it, and its place in the disk. */
+  readonly length: number;
+  readonly start: number;
+  /** A parent shows through where nothing is stored. */
+  readonly differencing: boolean;
+}
+
+/** Collects findings, up to `LISTED` of each kind. */
+export class Findings {
+  readonly list: Finding[] = [];
+  readonly #counts = new Map<string, number>();
+
+  add(severity: Finding['severity'], code: string, message: string, where: Partial<Finding> = {}): void {
+    const count = (this.#counts.get(code) ?? 0) + 1;
+    this.#counts.set(code, count);
+    if (count <= LISTED) {
+      this.list.push({ severity, code, message, fileOffset: null, guestOffset: null, repairable: true, ...where });
+    } else if (count === LISTED + 1) {
+      const more = { fileOffset: null, guestOffset: null, repairable: where.repairable ?? true };
+      this.list.push({ severity, code, message: `Further findings ${code} are not listed.`, ...more });
+    }
+  }
+}
+
+/** State of one check. */
+interface Survey {
+  readonly extent: CheckedExtent;
+  readonly findings: Findings;
+  readonly first: TableDirectory;
+  readonly copy: TableDirectory | null;
+  /** Slots of grains that an entry names. */
+  readonly owners: SparseBitSet;
+  /** Slots in which grain tables lie. */
+  readonly tables: SparseBitSet;
+  /** Null: nothing is changed. */
+  readonly changes: Changes | null;
+}
+
+/** Writes of a repair. */
+interface Changes {
+  readonly publish: Map<number, Uint8Array>;
+  readonly copies: Map<number, Uint8Array>;
+  readonly directory: Map<number, number>;
+  readonly copyDirectory: Map<number, number>;
+  /** Grains that are copied to another place. */
+  readonly moves: { readonly from: number; readonly to: number }[];
+  /** The file becomes at least as long. */
+  longer: boolean;
+  /** First byte of new room. */
+  end: number;
+}
+
+/** Checks an extent and, with `repair`, mends what can be mended. */
+export async function checkSparse(
+  extent: CheckedExtent,
+  findings: Findings,
+  { repair = false, ...options }: OperationOptions & { readonly repair?: boolean },
+): Promise<void> {
+  const { storage, layout } = extent;
+  const place = { storage, count: layout.tableCount, tableBytes: layout.tableBytes, lowest: SECTOR };
+  const first = await readDirectory({ ...place, fileOffset: layout.directoryOffset }, options);
+  const { redundantOffset } = layout;
+  const copy =
+    redundantOffset === null ? null : await readDirectory({ ...place, fileOffset: redundantOffset }, options);
+  const end = alignUp(Math.max(storage.size, layout.overhead) - layout.overhead, layout.grainBytes) + layout.overhead;
+  const changes: Changes | null = repair
+    ? {
+        publish: new Map(),
+        copies: new Map(),
+        directory: new Map(),
+        copyDirectory: new Map(),
+        moves: [],
+        longer: false,
+        end,
+      }
+    : null;
+  const survey: Survey = {
+    extent,
+    findings,
+    first,
+    copy,
+    owners: new SparseBitSet(),
+    tables: new SparseBitSet(),
+    changes,
+  };
+  checkPlaces(survey);
+  const turns = new Turns(options.signal, 'The check');
+  for (let index = 0; index < layout.tableCount; index++) {
+    const turn = turns.take();
+    if (turn !== undefined) await turn;
+    await checkTable(survey, index);
+  }
+  checkExtent(survey);
+  if (changes !== null) await write(survey, changes);
+}
+
+/** Tables that lie in one place, and the room that all of them take among the grains. */
+function checkPlaces({ extent, first, copy, tables, findings }: Survey): void {
+  const { storage, layout } = extent;
+  const { overhead, grainBytes, tableBytes } = layout;
+  const seen = new Set<number>();
+  for (const directory of copy === null ? [first] : [first, copy]) {
+    for (const [index, place] of directory.places.entries()) {
+      if (place <= 0) continue;
+      if (seen.has(place)) {
+        const message = `Grain table ${index} of ${storage.label} lies where another one does.`;
+        const fileOffset = directory.fileOffset + index * 4;
+        findings.add('corruption', 'shared-table', message, { fileOffset, repairable: false });
+      }
+      seen.add(place);
+      const start = Math.max(0, Math.floor((place - overhead) / grainBytes));
+      for (let slot = start; overhead + slot * grainBytes < place + tableBytes; slot++) tables.add(slot);
+    }
+  }
+}
+
+/** Facts of the extent as a whole. */
+function checkExtent({ extent, findings }: Survey): void {
+  const { storage, layout, length } = extent;
+  const { label } = storage;
+  if (layout.unclean) {
+    findings.add('warning', 'unclean', `${label} was not closed after it was written.`, {
+      fileOffset: SPARSE_HEADER.fields.unclean.offset,
+    });
+  }
+  if (layout.capacity >= length) return;
+  findings.add('corruption', 'extent-too-small', `${label} has room for ${layout.capacity} of ${length} bytes.`, {
+    repairable: false,
+  });
+}
+
+async function checkTable(survey: Survey, index: number): Promise<void> {
+  const { extent, first, copy, findings, changes } = survey;
+  const { storage, layout } = extent;
+  const at = first.places[index] ?? 0;
+  const other = copy === null ? null : (copy.places[index] ?? 0);
+  const where = { fileOffset: first.fileOffset + index * 4 };
+  if (at === BROKEN_TABLE && (other === null || other <= 0)) {
+    findings.add('corruption', 'table-lost', `Grain table ${index} of ${storage.label} lies nowhere in the file.`, {
+      ...where,
+      repairable: false,
+    });
+    return;
+  }
+  if (at === BROKEN_TABLE || other === BROKEN_TABLE) {
+    const which = at === BROKEN_TABLE ? 'first' : 'second';
+    const message = `The ${which} directory of ${storage.label} does not lead to grain table ${index}; the other does.`;
+    findings.add('corruption', 'broken-directory', message, where);
+  } else if (other !== null && (at === 0) !== (other === 0)) {
+    const message = `The directories of ${storage.label} differ about grain table ${index}.`;
+    findings.add('corruption', 'directories-differ', message, where);
+  }
+  const from = at > 0 ? at : at === 0 ? 0 : (other ?? 0);
+  if (from === 0) {
+    if (other !== null && other !== 0) changes?.copyDirectory.set(index, 0);
+    return;
+  }
+  const table = new Uint8Array(layout.tableBytes);
+  await readPadded(storage, from, table);
+  const second = at > 0 && other !== null && other > 0 ? new Uint8Array(layout.tableBytes) : null;
+  if (second !== null) await readPadded(storage, other ?? 0, second);
+  const differ = second?.some((byte, n) => byte !== table[n]) === true;
+  const changed = checkEntries(survey, { index, table, second, fileOffset: from });
+  if (differ) {
+    const severity = layout.unclean ? 'warning' : 'corruption';
+    const message = `The copies of grain table ${index} of ${storage.label} differ; the first one counts.`;
+    findings.add(severity, 'copies-differ', message, { fileOffset: from });
+  }
+  if (changes !== null) planTable(survey, changes, { index, table, changed: changed || differ, at, other });
+}
+
+/** A table as it is to be. */
+interface PlannedTable {
+  readonly index: number;
+  readonly table: Uint8Array;
+  readonly changed: boolean;
+  readonly at: number;
+  readonly other: number | null;
+}
+
+function planTable({ extent }: Survey, changes: Changes, { index, table, changed, at, other }: PlannedTable): void {
+  const { tableBytes, grainBytes } = extent.layout;
+  const room = (): number => {
+    const place = changes.end;
+    changes.end += alignUp(tableBytes, grainBytes);
+    return place;
+  };
+  if (at > 0 && changed) changes.publish.set(at, table);
+  if (at === BROKEN_TABLE) {
+    const place = room();
+    changes.publish.set(place, table);
+    changes.directory.set(index, place);
+  }
+  if (other === null) return;
+  if (other > 0 && (changed || at === BROKEN_TABLE)) changes.copies.set(other, table);
+  if (other > 0) return;
+  const place = room();
+  changes.copies.set(place, table);
+  changes.copyDirectory.set(index, place);
+}
+
+/** Checks the entries of a table and, for a repair, changes those that cannot stay. True: some were changed. */
+function checkEntries(survey: Survey, { index: tableIndex, table, second, fileOffset }: TableContent): boolean {
+  const { extent, findings, changes } = survey;
+  const { layout, storage } = extent;
+  const view = new DataView(table.buffer);
+  const other = second === null ? null : new DataView(second.buffer);
+  let changed = false;
+  for (let n = 0; n < layout.tableEntries; n++) {
+    const grain = tableIndex * layout.tableEntries + n;
+    const offset = grain * layout.grainBytes;
+    if (offset >= layout.capacity) break;
+    const problem = claim(survey, view.getUint32(n * 4, true), offset);
+    if (problem === null) continue;
+    const [code, what] = problem;
+    const saved = other === null ? 0 : other.getUint32(n * 4, true);
+    const sound = saved !== 0 && saved !== view.getUint32(n * 4, true) && claim(survey, saved, offset) === null;
+    const repairable = code !== 'misaligned-grain';
+    const guestOffset = offset < extent.length ? extent.start + offset : null;
+    const saving = sound ? ' The second copy has its place.' : '';
+    findings.add('corruption', code, `Grain ${grain} of ${storage.label} ${what}.${saving}`, {
+      fileOffset: fileOffset + n * 4,
+      guestOffset,
+      repairable,
+    });
+    if (changes === null || !repairable) continue;
+    if (code === 'grain-cut-off' && !sound) {
+      changes.longer = true;
+      continue;
+    }
+    view.setUint32(n * 4, sound ? saved : instead(survey, changes, code, view.getUint32(n * 4, true)), true);
+    changed = true;
+  }
+  return changed;
+}
+
+interface TableContent {
+  readonly index: number;
+  readonly table: Uint8Array;
+  readonly second: Uint8Array | null;
+  readonly fileOffset: number;
+}
+
+/** Takes the place that an entry names for its grain; otherwise a code and what is wrong. */
+function claim({ extent, owners, tables }: Survey, entry: number, offset: number): readonly [string, string] | null {
+  const { layout, storage, length } = extent;
+  const { overhead, grainBytes, zeroGrains } = layout;
+  if (entry === GTE_ABSENT || (zeroGrains && entry === GTE_ZERO)) return null;
+  const place = entry * SECTOR;
+  if (place < overhead) return ['grain-in-metadata', 'is said to lie among the metadata'];
+  if (place >= storage.size) return ['grain-beyond-file', 'is said to lie beyond the end of the file'];
+  if ((place - overhead) % grainBytes !== 0)
+    return ['misaligned-grain', 'does not lie at a multiple of the grain size'];
+  const visible = Math.min(grainBytes, Math.max(length - offset, 0));
+  const slot = (place - overhead) / grainBytes;
+  if (tables.has(slot)) return ['grain-in-metadata', 'is said to lie where a grain table does'];
+  if (!owners.add(slot)) return ['shared-grain', 'lies where another one does'];
+  // The other programs pad it too, but what was there is gone.
+  return place + visible > storage.size ? ['grain-cut-off', 'is cut off by the end of the file'] : null;
+}
+
+/**
+ * New entry of a grain: a copy where two share a place, since either may be right. One whose content is lost reads as
+ * zero, and no parent shows through.
+ */
+function instead({ extent }: Survey, changes: Changes, code: string, entry: number): number {
+  const { layout, differencing } = extent;
+  if (code === 'shared-grain') {
+    const to = changes.end;
+    changes.end += layout.grainBytes;
+    changes.moves.push({ from: entry * SECTOR, to });
+    return to / SECTOR;
+  }
+  if (!differencing) return GTE_ABSENT;
+  if (layout.zeroGrains) return GTE_ZERO;
+  const place = changes.end;
+  changes.end += layout.grainBytes;
+  return place / SECTOR;
+}
+
+async function write({ extent, first, copy }: Survey, changes: Changes): Promise<void> {
+  const { storage, layout } = extent;
+  const { publish, copies, directory, copyDirectory, moves, end } = changes;
+  if (changes.longer || publish.size + copies.size + directory.size + copyDirectory.size > 0) {
+    if (end > storage.size) await storage.resize(end);
+    for (const { from, to } of moves) {
+      const grain = new Uint8Array(layout.grainBytes);
+      await readPadded(storage, from, grain);
+      await storage.write(to, grain);
+    }
+    const added = new Set([...directory.values(), ...copyDirectory.values()]);
+    for (const [place, table] of [...publish, ...copies]) if (added.has(place)) await storage.write(place, table);
+    await storage.flush();
+    for (const [place, table] of publish) if (!added.has(place)) await storage.write(place, table);
+    await writeDirectory(storage, first, directory);
+    await storage.flush();
+    for (const [place, table] of copies) if (!added.has(place)) await storage.write(place, table);
+    if (copy !== null) await writeDirectory(storage, copy, copyDirectory);
+    await storage.flush();
+  }
+  if (!layout.unclean) return;
+  const sector = new Uint8Array(SECTOR);
+  await readPadded(storage, 0, sector);
+  SPARSE_HEADER.put(sector, 'unclean', 0);
+  await storage.write(0, sector);
+  await storage.flush();
+}
+
+async function writeDirectory(
+  storage: Storage,
+  { fileOffset }: TableDirectory,
+  places: ReadonlyMap<number, number>,
+): Promise<void> {
+  for (const [index, place] of places) {
+    await writeEntries({ storage, fileOffset, form: SECTOR_ENTRY }, { start: index, end: index + 1 }, () => place);
+  }
+}
