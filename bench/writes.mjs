@@ -6,7 +6,7 @@ import { Disk } from '../dist/index.js';
 
 const [image, ...numbers] = process.argv.slice(2);
 const [count, bytes, step, depth] = numbers.map(Number);
-const disk = await Disk.open(image, { mode: 'write', format: 'qcow2', flushAfterMs: 0 });
+const disk = await Disk.open(image, { mode: 'write', flushAfterMs: 0 });
 const piece = new Uint8Array(bytes).fill(1);
 let next = 0;
 let offset = 0;
