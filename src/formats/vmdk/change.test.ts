@@ -1,6 +1,6 @@
 /** Changes of VMDK descriptors through the library: links, facts, tracking of changes, and identities of the content. */
 import { describe, expect, it } from 'vitest';
-import { amendImage, createImage, Disk, inspect, setImage } from '../../index.ts';
+import { amendImage, convert, createImage, Disk, inspect, measure, setImage } from '../../index.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 
 const MIB = 1024 * 1024;
@@ -107,5 +107,22 @@ describe('a VMDK descriptor', () => {
     expect(disk.images.length).toBe(2);
     await createImage(source(provider, '/d.vmdk'), { format: 'vmdk', parent: source(provider) });
     expect(await textOf(provider, '/d.vmdk')).not.toContain('parentFormat');
+  });
+});
+
+describe('the size of a new VMDK image', () => {
+  it.each([['dynamic'], ['split'], ['fixed']])('is measured as it becomes: %s', async (word) => {
+    const provider = new MemoryProvider();
+    await createImage(source(provider, '/s.raw'), { size: 4 * MIB, format: 'raw' });
+    const disk = await Disk.open(source(provider, '/s.raw'), { mode: 'write', format: 'raw' });
+    await disk.write(0, new Uint8Array(MIB).fill(7));
+    await disk.close();
+    const image = source(provider, '/s.raw');
+    const { required } = await measure(image, { format: 'vmdk', variant: [word], sourceFormat: 'raw' });
+    await convert(image, source(provider, '/t.vmdk'), { format: 'vmdk', variant: [word], sourceFormat: 'raw' });
+    let total = 0;
+    for (const part of ['', '-s001', '-flat']) total += (await provider.lookUp(`/t${part}.vmdk`))?.size ?? 0;
+    expect(required).toBeGreaterThanOrEqual(total);
+    expect(required).toBeLessThanOrEqual(total + 16_384);
   });
 });

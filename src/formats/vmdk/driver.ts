@@ -4,6 +4,7 @@ import { filesOfNew, type ImageFiles } from '../../image/files.ts';
 import type { NewFiles } from '../../storage/contract.ts';
 import { checkVmdk, repairVmdk } from './check.ts';
 import { writeNewStream, writeNewVmdk } from './create.ts';
+import { measureVmdk } from './measure.ts';
 import { openVmdk } from './open.ts';
 import { encodesAlways, planVmdk } from './plan.ts';
 
@@ -25,4 +26,4 @@ export function plan(options: FormatCreateOptions): { readonly virtualSize: numb
   return { virtualSize, preallocates };
 }
 
-export { checkVmdk as check, repairVmdk as repair };
+export { checkVmdk as check, measureVmdk as measure, repairVmdk as repair };

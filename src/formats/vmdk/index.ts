@@ -37,7 +37,7 @@ export const vmdk: Format = defineFormat({
   probe: probeVmdk,
   encodesAlways,
   writesForwards: encodesAlways,
-  ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'check', 'repair', 'plan']),
+  ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'check', 'repair', 'plan', 'measure']),
 });
 
 function key(name: string, usual: string | null, description: string): ConfigKey {
