@@ -26,6 +26,8 @@ export const LIMITS = {
   vmdkExtents: 32_768,
   /** VMDK: grain tables of one extent; 2^23 cover 256 TiB in grains of 64 KiB. */
   vmdkTables: 2 ** 23,
+  /** Files open at a time of all images that have more than a few parts. */
+  openParts: 24,
   /** Table pages kept in memory for one image. */
   tableCacheBytes: 32 * 1024 * 1024,
   /** Dirty metadata that triggers an early flush. */

@@ -6,6 +6,7 @@ import { ImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
 import type { LockOptions, NewFiles, OpenMode, Source, Storage } from '../storage/contract.ts';
 import { denyAll, isPlainName, type OpenGate, type Reference } from '../storage/gate.ts';
+import { openPartOf } from '../storage/handle-pool.ts';
 
 /** Files of an existing image. */
 export interface ImageFiles {
@@ -66,7 +67,8 @@ export class OpenedFiles implements ImageFiles {
   async open({ name, ...about }: Reference, mode: OpenMode): Promise<Storage> {
     const { provider } = this.#source;
     const wanted = isPlainName(name) ? provider.resolve(name, this.#beside) : name;
-    const storage = await this.#gate.open({ ...about, name: wanted }, this.#source, mode);
+    const open = (): Promise<Storage> => this.#gate.open({ ...about, name: wanted }, this.#source, mode);
+    const storage = await (about.part === true ? openPartOf(this.#opened.length, open) : open());
     this.#opened.push(storage);
     if (this.#lock !== null) await storage.lock(mode === 'write' ? 'exclusive' : 'shared', this.#lock);
     return storage;

@@ -14,6 +14,7 @@ import { describeError, isImageError, withPath } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
 import { allDone } from './all-done.ts';
 import type { NameInfo, PublishHow, PublishSetHow, StagedSet, Storage, StorageProvider } from './contract.ts';
+import { openPartOf } from './handle-pool.ts';
 
 /** Ends the names of files that are not complete. */
 export const TEMPORARY_SUFFIX = '.vdkit-tmp';
@@ -53,7 +54,11 @@ export class RenamedSet implements StagedSet {
   create(name: string, label = name): Promise<Storage> {
     return this.#underFinalNames(async () => {
       const temporary = this.#files.find(({ final }) => final === name)?.temporary ?? this.#temporaryName(name);
-      const storage = await this.#provider.create(temporary, { label, private: true });
+      const storage = await openPartOf(
+        this.#files.length - 1,
+        () => this.#provider.create(temporary, { label, private: true }),
+        () => this.#provider.open(this.#complete ? name : temporary, 'write'),
+      );
       this.#files.push({ final: name, temporary });
       this.#made.add(temporary);
       return storage;

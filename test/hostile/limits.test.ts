@@ -30,6 +30,7 @@ const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
   dirtyMetadataBytes: 'test',
   logicalPartitions: 'test',
   gptEntryBytes: 'test',
+  openParts: 'test',
   commentBytes: 'no format uses it yet',
 };
 

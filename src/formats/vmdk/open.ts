@@ -1,5 +1,6 @@
 /** Opening of VMDK images: a descriptor, alone or inside a sparse extent, and the extents that it names. */
 import { SECTOR } from '../../binary/numbers.ts';
+import { PageCache } from '../../blocks/metadata-pages.ts';
 import { ImageError, withContext } from '../../errors.ts';
 import type { FormatOpenOptions, ImagePart } from '../../image/contract.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
@@ -11,7 +12,7 @@ import { DescriptorStore } from './descriptor/store.ts';
 import type { Extent } from './extents/extent.ts';
 import { parseSparse, type SparseLayout } from './extents/header.ts';
 import { ClosedExtent, FlatExtent, ZeroExtent } from './extents/plain.ts';
-import { openSparse } from './extents/sparse.ts';
+import { openSparse, type SparseOpen } from './extents/sparse.ts';
 import { openStream } from './extents/stream-open.ts';
 import { VmdkImage } from './image.ts';
 import { COWD, KDMV, SESPARSE } from './layout.ts';
@@ -34,7 +35,7 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
   const main = await readMain(mainFile(files));
   const lines = linesOf(main);
   checkSize(lines, main.storage.label);
-  const opening: Opening = { files, options, main, parts: [], opened: new Map() };
+  const opening: Opening = { files, options, main, parts: [], opened: new Map(), cache: new PageCache() };
   const extents: Extent[] = [];
   for (const line of lines) extents.push(await openExtent(line, opening));
   const { storage, descriptor } = main;
@@ -112,10 +113,12 @@ interface Opening {
   readonly parts: ImagePart[];
   /** Files by stored name: several extents may lie in one. */
   readonly opened: Map<string, Storage>;
+  /** Tables of all extents. */
+  readonly cache: PageCache;
 }
 
 async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
-  const { main, options } = opening;
+  const { main, options, cache } = opening;
   const length = line.sectors * SECTOR;
   const kind = EXTENT_TYPES[line.type];
   const { label } = main.storage;
@@ -125,7 +128,7 @@ async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
   const mode: OpenMode = permitted ? options.mode : 'read';
   if (kind === 'sparse' && main.layout !== null) {
     // Whatever name its line has: the file may have been renamed.
-    return openSparseFile(main.storage, main.layout, { ...options, length, permitted });
+    return openSparseFile(main.storage, main.layout, { ...options, length, permitted, cache });
   }
   if (kind === 'mapped' || kind === 'cowd' || kind === 'sesparse') throw unsupported(line, label);
   const storage = await openFile(line.file ?? '', mode, opening);
@@ -133,19 +136,24 @@ async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
     return new FlatExtent(storage, { length, fileOffset: line.offset * SECTOR, writable: mode === 'write' });
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
-  return openSparseFile(storage, parseSparse(sector, storage.size, storage.label), { ...options, length, permitted });
+  return openSparseFile(storage, parseSparse(sector, storage.size, storage.label), {
+    ...options,
+    length,
+    permitted,
+    cache,
+  });
 }
 
 async function openSparseFile(
   storage: Storage,
   layout: SparseLayout,
-  how: FormatOpenOptions & { readonly length: number; readonly permitted: boolean },
+  how: FormatOpenOptions & Pick<SparseOpen, 'length' | 'permitted' | 'cache'>,
 ): Promise<Extent> {
-  const { length, permitted, signal, infoOnly = false } = how;
+  const { length, permitted, cache, signal, infoOnly = false } = how;
   if (layout.compressed || layout.directoryOffset === null)
     return openStream(storage, layout, { length, infoOnly, signal });
   const mode = infoOnly ? 'read' : how.mode;
-  return openSparse(storage, layout, { mode, length, permitted, signal });
+  return openSparse(storage, layout, { mode, length, permitted, cache, signal });
 }
 
 async function openFile(name: string, mode: OpenMode, { files, main, opened, parts }: Opening): Promise<Storage> {

@@ -11,6 +11,7 @@
 import { divCeil, SECTOR } from '../../../binary/numbers.ts';
 import { type BlockEntries, BlockMap, scanMap } from '../../../blocks/block-map.ts';
 import { ChangeGuard } from '../../../blocks/guarded.ts';
+import type { PageCache } from '../../../blocks/metadata-pages.ts';
 import type { SlotAllocator } from '../../../blocks/slot-allocator.ts';
 import {
   BROKEN_TABLE,
@@ -35,6 +36,8 @@ export interface SparseOpen extends OperationOptions {
   readonly length: number;
   /** Its line permits writing. */
   readonly permitted: boolean;
+  /** Bound of the tables in memory, of all extents of the image. */
+  readonly cache?: PageCache | undefined;
 }
 
 /** Opens a sparse extent without compression. Throws `corrupt` where no directory can be followed. */
@@ -45,7 +48,7 @@ export async function openSparse(storage: Storage, layout: SparseLayout, how: Sp
   const copy =
     layout.redundantOffset === null ? null : await readDirectory({ ...place, fileOffset: layout.redundantOffset }, how);
   const { directory, replaced } = soundest(first, copy);
-  const parts = { storage, layout, directory, copy, length: how.length };
+  const parts = { storage, layout, directory, copy, length: how.length, cache: how.cache };
   const notes = replaced === 0 ? [] : [`${replaced} grain tables are read from their second copy.`];
   if (how.mode === 'read' || !how.permitted)
     return new SparseExtent({ ...parts, notes, allocator: null, obstacle: null });
@@ -89,6 +92,7 @@ interface SparseParts {
   readonly directory: TableDirectory;
   readonly copy: TableDirectory | null;
   readonly length: number;
+  readonly cache: PageCache | undefined;
 }
 
 interface OpenedParts extends SparseParts {
@@ -97,13 +101,13 @@ interface OpenedParts extends SparseParts {
   readonly obstacle: string | null;
 }
 
-function mapParts({ storage, layout, directory, copy, length }: SparseParts) {
+function mapParts({ storage, layout, directory, copy, length, cache }: SparseParts) {
   const { tableEntries, tableBytes, tableCount: tables, grainBytes, overhead } = layout;
   const count = tables * tableEntries;
   const form = SECTOR_ENTRY;
   return {
     storage,
-    table: new TwoLevelTable({ storage, directory, copy: copy ?? undefined, form, tableBytes, count }),
+    table: new TwoLevelTable({ storage, directory, copy: copy ?? undefined, form, tableBytes, count, cache }),
     entries: grainEntries(layout),
     layout: {
       virtualSize: Math.min(length, count * grainBytes),
