@@ -55,15 +55,18 @@ export function splitLines(text: string, bounds: TextBounds): SplitText {
   return { lines, isCut };
 }
 
-/** Key and value of a line, without blanks and quotes around them; null: it has no key, or no end of a quoted value. */
+/**
+ * Key and value of a line, without blanks and quotes around them; null: it has no key, or no end of a quoted value. That
+ * ends at the last quote: VirtualBox stores quotes of a comment as they are.
+ */
 export function parseKeyValue(line: string): { readonly key: string; readonly value: string } | null {
   const equals = line.indexOf('=');
   const key = line.slice(0, Math.max(equals, 0)).trim();
   if (key === '') return null;
   const value = line.slice(equals + 1).trim();
   if (!value.startsWith('"')) return { key, value };
-  const close = value.indexOf('"', 1);
-  return close === -1 ? null : { key, value: value.slice(1, close) };
+  const close = value.lastIndexOf('"');
+  return close === 0 ? null : { key, value: value.slice(1, close) };
 }
 
 /** Words of a line, their quotes taken off; null: a quoted word does not end, or there are too many. */

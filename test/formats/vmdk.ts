@@ -5,6 +5,11 @@ import type { FormatKit } from './kit.ts';
 export const kit: FormatKit = {
   format: 'vmdk',
   units: (bytes) => ({ grain_size: Math.min(Math.max(bytes, 4096), 2 ** 21) }),
-  golden: { without: 'those of other programs are made as the suites of test/peers run' },
+  golden: {
+    folder: 'vmdk',
+    facts: ({ uuid, parentUuid, modificationUuid, parentModificationUuid }) => {
+      return { uuid, parentUuid, modificationUuid, parentModificationUuid };
+    },
+  },
   hostile: { without: 'its hostile files are mutated by the common suite only' },
 };

@@ -99,6 +99,11 @@ describe('the text of a descriptor', () => {
     expect(textOf(text)).toBe(QEMU);
   });
 
+  it('reads quotes inside of a quoted value, as VirtualBox writes them', () => {
+    expect(commentOf(parse('ddb.comment="a "quoted" word\\nand "another""'))).toBe('a "quoted" word\nand "another"');
+    expect(parse('CID="12').value('CID')).toBe(null);
+  });
+
   it.each(['a "quoted" name', 'two\nlines', 'a\0b'])('refuses a value that it cannot hold: %j', async (value) => {
     const text = parse(QEMU);
     await expectKind(async () => text.set('parentFileNameHint', value, PATH), 'invalid-argument');
