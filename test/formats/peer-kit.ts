@@ -57,6 +57,8 @@ export interface PeerRun {
 
 /** A program at work on images of one format. Everything rejects when the program fails. */
 export interface Peer {
+  /** Unit to which it rounds up the length of a disk that another program made; the rest is zero. Left out: none. */
+  rounds?: ((way: MakeWay) => number) | undefined;
   make?: ((image: PeerImage, size: number, parent?: string) => Promise<void>) | undefined;
   /** Makes the image from a raw one. */
   convert?: ((raw: string, image: PeerImage) => Promise<void>) | undefined;

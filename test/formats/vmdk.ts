@@ -1,6 +1,7 @@
 /** VMDK for the test suites. */
 
 import type { FormatKit } from './kit.ts';
+import { measured, ways } from './vmdk/ways.ts';
 
 export const kit: FormatKit = {
   format: 'vmdk',
@@ -11,5 +12,9 @@ export const kit: FormatKit = {
       return { uuid, parentUuid, modificationUuid, parentModificationUuid };
     },
   },
+  ways,
+  waysEvery: 3,
+  measured,
+  peers: async () => (await import('./vmdk/peers.ts')).peers,
   hostile: { without: 'its hostile files are mutated by the common suite only' },
 };

@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect } from 'vitest';
+import { alignUp } from '../../src/binary/numbers.ts';
 import type { Extent } from '../../src/disk/device.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
 import type { Format } from '../../src/image/contract.ts';
@@ -12,10 +13,11 @@ import { runCli } from '../cli/run-cli.ts';
 import { expectSameBytes } from '../conformance/expect-bytes.ts';
 import { KITS } from '../conformance/kits.ts';
 import type { FormatKit } from '../formats/kit.ts';
-import { type MakeWay, type Peer, type PeerImage, type PeerKit, way } from '../formats/peer-kit.ts';
+import { type MakeWay, type Peer, type PeerImage, type PeerKit, type PeerRun, way } from '../formats/peer-kit.ts';
 import type { Sample } from '../hostile/descriptor.ts';
 import { describeWithPeers, type PeerProgram, requirePeer } from './peers.ts';
 import { expectSameMap } from './same-map.ts';
+import { unitOfWay } from './unit-of-way.ts';
 
 const MIB = 1024 * 1024;
 const REGISTRY = defaultRegistry();
@@ -147,8 +149,7 @@ export function wordsOf({ variant, options }: MakeWay): string[] {
 /** Bytes of a unit of images made this way. */
 export function unitOf({ configKeys }: Format, { options }: MakeWay): number {
   const key = configKeys.find(({ role }) => role === 'unit')?.name;
-  const pair = options.split(',').find((one) => one.startsWith(`${key}=`));
-  return pair === undefined ? 65_536 : Number(pair.split('=')[1]);
+  return unitOfWay({ options }, key, 65_536);
 }
 
 /** The disk, size and map of vdkit's command line are those of the raw disk and of the program. */
@@ -166,7 +167,7 @@ export async function expectSameForBoth(
   await expectPeerReads(peer, image, wanted, expected);
   if (peer.map === undefined) return;
   const { extents } = JSON.parse(await vdkit('map', image.path, '--json', ...named(format)));
-  expectSameMap(extents, await peer.map(image));
+  expectSameMap(extents, await peerMap(peer, image, wanted.length));
 }
 
 /** The program finds the image sound, and reads these bytes, which are also those of a raw disk. */
@@ -177,12 +178,29 @@ export async function expectPeerReads(
   expected: string,
 ): Promise<void> {
   await peer.check?.(image);
-  if (peer.size !== undefined) expect(await peer.size(image)).toBe(wanted.length);
+  await expectPeerSize(peer, image, wanted.length);
   if (peer.toRaw === undefined) return peer.same?.(image, expected);
   const raw = `${image.path}.raw`;
   await peer.toRaw(image, raw);
-  expectSameBytes(await readFile(raw), wanted, 'what the program reads');
+  const found = await readFile(raw);
+  expectSameBytes(found.subarray(0, wanted.length), wanted, 'what the program reads');
+  expect(found.subarray(wanted.length).every((byte) => byte === 0)).toBe(true);
   await rm(raw);
+}
+
+/** The program reports this size; or, where it rounds up what others made, the next whole unit. */
+export async function expectPeerSize(peer: Peer, image: PeerImage, size: number): Promise<void> {
+  if (peer.size === undefined) return;
+  const whole = alignUp(size, peer.rounds?.(image.way) ?? 1);
+  expect(await peer.size(image)).toBeOneOf([size, whole]);
+}
+
+/** The program's map of this many bytes; of a disk that it rounds up, the rest is left out. */
+export async function peerMap(peer: Peer, image: PeerImage, size: number): Promise<readonly PeerRun[]> {
+  const runs = (await peer.map?.(image)) ?? [];
+  if (peer.rounds === undefined) return runs;
+  const inside = runs.filter(({ start }) => start < size);
+  return inside.map((run) => ({ ...run, length: Math.min(run.length, size - run.start) }));
 }
 
 /** `vdkit check` finds nothing, where the format has a check. */
@@ -199,7 +217,7 @@ export async function expectSameDisk(
 ): Promise<void> {
   await using disk = await openDisk(image.path, openOptions(format, image));
   await using wanted = await openDisk(raw, { format: 'raw' });
-  if (peer.size !== undefined) expect(disk.size).toBe(await peer.size(image));
+  await expectPeerSize(peer, image, disk.size);
   const unit = (await peer.unit?.(image)) ?? disk.blockSize;
   // Where all of a disk is stored, nothing is allocated by units.
   expect(disk.blockSize).toBe(disk.images.at(-1)?.info.allocation === 'fixed' ? 0 : unit);
@@ -215,7 +233,7 @@ export async function expectSameDisk(
   if (peer.map === undefined) return;
   const ours: Extent[] = [];
   for await (const extent of disk.extents()) ours.push(extent);
-  expectSameMap(ours, await peer.map(image));
+  expectSameMap(ours, await peerMap(peer, image, disk.size));
 }
 
 /** Options to open an image. Files that it names are allowed by their names. */

@@ -42,6 +42,19 @@ await describePairings('ways to make an image', takesPart, (pairing) => {
   const imageOf = (way: MakeWay): PeerImage => ({ path: at(fileName(format)), way });
   const every = kit.waysEvery ?? 1;
   const alone = (ways: readonly MakeWay[]) => ways.filter(({ over }) => !over);
+  /** Ways to make images that are written once. */
+  const isOnce = ({ variant }: MakeWay): boolean => format.encodesAlways?.({ variant: variant.split(',') }) === true;
+  const random = (ways: readonly MakeWay[]) => ways.filter((way) => !isOnce(way));
+  const writeOnce = async (write: (raw: string) => Promise<void>, image: PeerImage): Promise<void> => {
+    wanted.set(
+      randomBytes(new Random(9), SIZE)
+        .fill(0, MIB, 2 * MIB)
+        .fill(7, 3 * MIB, 3 * MIB + 100_000),
+    );
+    await writeFile(at('source.raw'), wanted);
+    await write(at('source.raw'));
+    await both(image);
+  };
   const over = (ways: readonly MakeWay[]) => ways.filter((way) => way.over);
 
   const both = async (image: PeerImage): Promise<void> => {
@@ -79,7 +92,7 @@ await describePairings('ways to make an image', takesPart, (pairing) => {
     return name;
   };
 
-  const ours = titled(oneIn(every, alone(readable)));
+  const ours = titled(oneIn(every, random(alone(readable))));
   it.runIf(ours.length > 0).each(ours)('made by vdkit, $title', async ({ way }) => {
     wanted.fill(0);
     await makeOurs(imageOf(way));
@@ -87,7 +100,19 @@ await describePairings('ways to make an image', takesPart, (pairing) => {
     await inTurn(imageOf(way));
   });
 
-  const theirs = peer.make === undefined ? [] : titled(alone(makeable));
+  const once = titled(alone(readable).filter(isOnce));
+  it.runIf(once.length > 0).each(once)('written once by vdkit, $title', async ({ way }) => {
+    await writeOnce(async (raw) => {
+      await vdkit('convert', raw, at(fileName(format)), '--to', format.name, ...wordsOf(way));
+    }, imageOf(way));
+  });
+
+  const theirsOnce = peer.convert === undefined ? [] : titled(alone(makeable).filter(isOnce));
+  it.runIf(theirsOnce.length > 0).each(theirsOnce)('written once by it, $title', async ({ way }) => {
+    await writeOnce(async (raw) => peer.convert?.(raw, imageOf(way)), imageOf(way));
+  });
+
+  const theirs = peer.make === undefined ? [] : titled(random(alone(makeable)));
   it.runIf(theirs.length > 0).each(oneIn(every, theirs, 1))('made by it, $title', async ({ way }) => {
     wanted.fill(0);
     await makeTheirs(imageOf(way));

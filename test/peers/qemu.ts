@@ -13,6 +13,8 @@ export interface QemuKit {
   cannotRead?: PeerKit['cannotRead'];
   packed?: PeerKit['packed'];
   readonly longestFixed?: number;
+  /** The longest disk of vdkit that it is asked for; left out: any. */
+  readonly longest?: number;
   /** QEMU only reads images of the format. */
   readonly readOnly?: boolean;
   /** It can look for damage. */
@@ -23,6 +25,7 @@ export interface QemuKit {
   readonly measures?: boolean;
   /** Images have backing files, so that its map tells zeroes from what is not stored. */
   readonly backing?: boolean;
+  rounds?: Peer['rounds'];
   /** It looks for holes of the file inside what is stored. */
   holes?(way: MakeWay): boolean;
   /** Its options for this way; left out: those of vdkit. */
@@ -68,13 +71,14 @@ export function peerRuns(runs: readonly QemuRun[], { backing = false, holes = fa
 
 /** See the head of this file. */
 export function qemu(kit: QemuKit): PeerKit {
-  const { cannot, cannotRead, packed, longestFixed, readOnly = false } = kit;
+  const { cannot, cannotRead, packed, longest, longestFixed, readOnly = false } = kit;
   return {
     name: 'QEMU',
     programs: readOnly ? ['qemu-img'] : ['qemu-img', 'qemu-io'],
     cannot,
     ...(cannotRead === undefined ? {} : { cannotRead }),
     ...(packed === undefined ? {} : { packed }),
+    ...(longest === undefined ? {} : { longest }),
     ...(longestFixed === undefined ? {} : { longestFixed }),
     start: (img, io) => new Qemu(kit, img, io),
   };
@@ -87,6 +91,7 @@ class Qemu implements Peer {
   readonly convert: Peer['convert'];
   readonly write: Peer['write'];
   readonly options: Peer['options'];
+  readonly rounds: Peer['rounds'];
   readonly measure: Peer['measure'];
   readonly #kit: QemuKit;
   readonly #img: PeerProgram;
@@ -96,6 +101,7 @@ class Qemu implements Peer {
     this.#kit = kit;
     this.#img = img;
     const { reported } = kit;
+    this.rounds = kit.rounds;
     if (kit.checks) this.check = (image) => this.#check(image);
     if (kit.mapless !== true) this.map = (image) => this.#map(image);
     if (reported !== undefined) this.options = async (image) => reported(await this.#info(image));

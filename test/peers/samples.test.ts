@@ -5,7 +5,14 @@ import { way } from '../formats/peer-kit.ts';
 import { expectedContent } from '../golden/content.ts';
 import type { Sample } from '../hostile/descriptor.ts';
 import { filesOf } from '../hostile/sample-files.ts';
-import { describePairings, expectPeerReads, expectSameDisk, type Pairing, useFolder } from './both-sides.ts';
+import {
+  describePairings,
+  expectPeerReads,
+  expectPeerSize,
+  expectSameDisk,
+  type Pairing,
+  useFolder,
+} from './both-sides.ts';
 
 /** Content is compared up to here. */
 const MOST = 64 * 1024 * 1024;
@@ -32,7 +39,7 @@ await describePairings(
       const image = await make(sample);
       if (sample.virtualSize > MOST) {
         await peer.check?.(image);
-        if (peer.size !== undefined) expect(await peer.size(image)).toBe(sample.virtualSize);
+        await expectPeerSize(peer, image, sample.virtualSize);
         return;
       }
       await writeFile(at('expected.raw'), contentOf(sample));

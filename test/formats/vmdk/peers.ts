@@ -1,0 +1,53 @@
+/** Programs that have VMDK. */
+import { rounds as runs } from '../../conformance/random.ts';
+import { qemu } from '../../peers/qemu.ts';
+import { sevenZip } from '../../peers/seven-zip.ts';
+import { unitOfWay } from '../../peers/unit-of-way.ts';
+import type { MakeWay, PeerKit } from '../peer-kit.ts';
+
+const GIB = 1024 ** 3;
+
+/** QEMU's names of the variants that it makes. */
+const SUBFORMATS: Readonly<Record<string, string>> = {
+  '': 'monolithicSparse',
+  dynamic: 'monolithicSparse',
+  fixed: 'monolithicFlat',
+  split: 'twoGbMaxExtentSparse',
+  'fixed,split': 'twoGbMaxExtentFlat',
+  stream: 'streamOptimized',
+};
+
+/** Its options; those that only vdkit has are passed on, so that QEMU refuses them. */
+function optionsOfQemu({ variant, options }: MakeWay): string {
+  const first = `subformat=${SUBFORMATS[variant] ?? variant}`;
+  return [first, options].filter((pair) => pair !== '').join(',');
+}
+
+function cannotByQemu({ variant, options }: MakeWay, what: 'read' | 'make'): string | null {
+  if (what === 'read') return null;
+  if (options.includes('grain_size')) return 'grains of 64 KiB only';
+  return SUBFORMATS[variant] === undefined ? 'no such subformat' : null;
+}
+
+function cannotBySevenZip({ variant, over }: MakeWay): string | null {
+  if (over) return 'no parents';
+  return variant === 'split' ? 'extents of whole grains only, where a disk is split' : null;
+}
+
+/** They take the last grain for whole, since the header of a sparse extent counts whole ones. */
+const rounds = (way: MakeWay): number => unitOfWay(way, 'grain_size', 65_536);
+
+export const peers: readonly PeerKit[] = [
+  qemu({
+    format: 'vmdk',
+    checks: true,
+    backing: true,
+    cannot: cannotByQemu,
+    options: optionsOfQemu,
+    holes: ({ variant }) => variant.includes('fixed') || variant === 'esx',
+    rounds,
+    // Its comparison asks for each grain of a disk.
+    longest: runs(4 * GIB, 2 ** 53),
+  }),
+  sevenZip({ format: 'vmdk', cannot: cannotBySevenZip, rounds, longest: GIB }),
+];
