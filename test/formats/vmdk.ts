@@ -1,6 +1,7 @@
 /** VMDK for the test suites. */
 
 import type { FormatKit } from './kit.ts';
+import { hostile } from './vmdk/hostile.ts';
 import { measured, ways } from './vmdk/ways.ts';
 
 export const kit: FormatKit = {
@@ -16,5 +17,5 @@ export const kit: FormatKit = {
   waysEvery: 3,
   measured,
   peers: async () => (await import('./vmdk/peers.ts')).peers,
-  hostile: { without: 'its hostile files are mutated by the common suite only' },
+  hostile,
 };

@@ -58,6 +58,10 @@ export async function openSparse(storage: Storage, layout: SparseLayout, how: Sp
     const obstacle = 'its grain directory names tables where none can be';
     return new SparseExtent({ ...parts, notes, allocator: null, obstacle });
   }
+  if (!areApart(layout, directory, copy)) {
+    const obstacle = 'its grain tables overlap other metadata, or its two grain directories name different tables';
+    return new SparseExtent({ ...parts, notes, allocator: null, obstacle });
+  }
   const scan = await scanMap({ ...mapParts(parts) }, how);
   const { allocator } = scan;
   const obstacle = scan.obstacle ?? reserveTables(allocator, layout, [directory, copy]);
@@ -84,6 +88,33 @@ function reserveTables(
   }
   for (const slot of slots) if (!allocator.reserve(slot)) return 'a grain is said to lie where a grain table does';
   return null;
+}
+
+/**
+ * True if both directories have the same tables, and no table lies over another, a directory, the header or the
+ * descriptor: writing one would destroy the other.
+ */
+function areApart(layout: SparseLayout, first: TableDirectory, copy: TableDirectory | null): boolean {
+  if (copy?.places.some((place, index) => place > 0 !== (first.places[index] ?? 0) > 0) === true) return false;
+  const { tableBytes, tableCount, descriptor, overhead } = layout;
+  const directories = [first, ...(copy === null ? [] : [copy])];
+  const others: (readonly [start: number, end: number])[] = [
+    [0, SECTOR],
+    ...directories.map(({ fileOffset }) => [fileOffset, fileOffset + tableCount * 4] as const),
+  ];
+  if (descriptor !== null) others.push([descriptor.fileOffset, descriptor.fileOffset + descriptor.length]);
+  others.sort(([one], [other]) => one - other);
+  if (others.some(([start, end], index) => end > overhead || start < (others[index - 1]?.[1] ?? 0))) return false;
+  const tables = new Float64Array(directories.reduce((sum, { places }) => sum + places.length, 0));
+  directories.forEach(({ places }, index) => {
+    tables.set(places, index * places.length);
+  });
+  tables.sort();
+  return tables.every((table, index) => {
+    if (table === 0) return true;
+    const isFree = index === 0 || table >= (tables[index - 1] ?? 0) + tableBytes || tables[index - 1] === 0;
+    return isFree && others.every(([start, end]) => table >= end || table + tableBytes <= start);
+  });
 }
 
 interface SparseParts {
