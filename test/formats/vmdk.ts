@@ -18,4 +18,5 @@ export const kit: FormatKit = {
   measured,
   peers: async () => (await import('./vmdk/peers.ts')).peers,
   hostile,
+  crash: async () => (await import('./vmdk/crash.ts')).makeCrash(),
 };
