@@ -20,12 +20,6 @@ export const LIMITS = {
   /** Smallest and largest allocation unit that an image may declare. */
   blockSizeMin: 512,
   blockSizeMax: 2 ** 30,
-  /** VMDK: a descriptor, its lines, and the extents of an image. */
-  vmdkDescriptorBytes: 10 * 1024 * 1024,
-  vmdkDescriptorLines: 65_536,
-  vmdkExtents: 32_768,
-  /** VMDK: grain tables of one extent; 2^23 cover 256 TiB in grains of 64 KiB. */
-  vmdkTables: 2 ** 23,
   /** Files open at a time of all images that have more than a few parts. */
   openParts: 24,
   /** Table pages kept in memory for one image. */

@@ -17,6 +17,7 @@ export const kit: FormatKit = {
   waysEvery: 3,
   measured,
   peers: async () => (await import('./vmdk/peers.ts')).peers,
+  limits: async () => (await import('./vmdk/limits.ts')).limits,
   hostile,
   crash: async () => (await import('./vmdk/crash.ts')).makeCrash(),
 };

@@ -16,6 +16,7 @@ import { openSparse, type SparseOpen } from './extents/sparse.ts';
 import { openStream } from './extents/stream-open.ts';
 import { VmdkImage } from './image.ts';
 import { COWD, KDMV, SESPARSE } from './layout.ts';
+import { VMDK_LIMITS } from './limits.ts';
 import { looksLikeDescriptor } from './probe.ts';
 
 /** Role of an extent in messages. */
@@ -80,11 +81,11 @@ export async function readMain(storage: Storage): Promise<MainFile> {
 /** The extents of the disk. A file without a descriptor is one. */
 export function linesOf({ storage, layout, descriptor }: MainFile): ExtentLine[] {
   const texts = descriptor?.text.extents ?? [];
-  if (texts.length > LIMITS.vmdkExtents) {
+  if (texts.length > VMDK_LIMITS.extents) {
     throw new ImageError('limit', 'The image has too many extents', {
       path: storage.label,
       found: texts.length,
-      expected: `at most ${LIMITS.vmdkExtents}`,
+      expected: `at most ${VMDK_LIMITS.extents}`,
     });
   }
   if (texts.length > 0) return texts.map((text) => parseExtent(text, storage.label));

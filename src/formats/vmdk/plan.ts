@@ -4,8 +4,8 @@ import { ImageError } from '../../errors.ts';
 import type { Config, FormatCreateOptions } from '../../image/contract.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { wantsVariant } from '../../image/variants.ts';
-import { LIMITS } from '../../limits.ts';
 import { DESCRIPTOR_SECTORS, GRAIN_SECTORS, GT_ENTRIES } from './layout.ts';
+import { VMDK_LIMITS } from './limits.ts';
 
 /** Config keys of new images; `subformat` and the others have QEMU's names. */
 export const CONFIG = {
@@ -122,10 +122,10 @@ function extentsOf(subformat: Subformat, sectors: number, name: string): Planned
   const flat = words.includes('fixed');
   if (!words.includes('split')) return [{ file: flat ? `${base}-flat.vmdk` : null, sectors }];
   const count = divCeil(sectors, SPLIT_SECTORS);
-  if (count > LIMITS.vmdkExtents) {
+  if (count > VMDK_LIMITS.extents) {
     throw new ImageError('limit', 'The image would have too many extents', {
       found: count,
-      expected: `at most ${LIMITS.vmdkExtents}`,
+      expected: `at most ${VMDK_LIMITS.extents}`,
       hint: 'Choose a variant that is not split.',
     });
   }
@@ -194,10 +194,10 @@ function grainOf(config: Config): number {
 function checkTables(sectors: number, grainSectors: number): void {
   const { tables, overhead } = planSparse(sectors, grainSectors, true);
   const end = overhead * SECTOR + alignUp(sectors, grainSectors) * SECTOR;
-  if (tables <= LIMITS.vmdkTables && overhead * SECTOR <= EXTENT_FILE_MAX && end <= Number.MAX_SAFE_INTEGER) return;
+  if (tables <= VMDK_LIMITS.tables && overhead * SECTOR <= EXTENT_FILE_MAX && end <= Number.MAX_SAFE_INTEGER) return;
   throw new ImageError('limit', 'A sparse VMDK image cannot be that large', {
     found: `${sectors * SECTOR} bytes`,
-    expected: `at most ${LIMITS.vmdkTables * GT_ENTRIES * grainSectors * SECTOR}`,
+    expected: `at most ${VMDK_LIMITS.tables * GT_ENTRIES * grainSectors * SECTOR}`,
     hint: 'Choose larger grains, or the variant split.',
   });
 }

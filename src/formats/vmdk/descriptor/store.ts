@@ -12,9 +12,9 @@ import { alignUp, SECTOR } from '../../../binary/numbers.ts';
 import { type StructValue, struct, u32, u64 } from '../../../binary/struct.ts';
 import { assert, ImageError } from '../../../errors.ts';
 import type { MetaWrite } from '../../../image/contract.ts';
-import { LIMITS } from '../../../limits.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
+import { VMDK_LIMITS } from '../limits.ts';
 import { DescriptorText } from './text.ts';
 
 /** Header of a copy: one sector, the text behind it. */
@@ -50,11 +50,11 @@ export class DescriptorStore {
   static async open(place: DescriptorPlace): Promise<DescriptorStore> {
     const { storage, fileOffset, room } = place;
     const length = room ?? storage.size - fileOffset;
-    if (length > LIMITS.vmdkDescriptorBytes) {
+    if (length > VMDK_LIMITS.descriptorBytes) {
       throw new ImageError('limit', 'The descriptor is too long', {
         path: storage.label,
         found: `${length} bytes`,
-        expected: `at most ${LIMITS.vmdkDescriptorBytes}`,
+        expected: `at most ${VMDK_LIMITS.descriptorBytes}`,
       });
     }
     const bytes = new Uint8Array(length);

@@ -6,7 +6,7 @@
  */
 import { parseKeyValue } from '../../../blocks/text.ts';
 import { assert, ImageError } from '../../../errors.ts';
-import { LIMITS } from '../../../limits.ts';
+import { VMDK_LIMITS } from '../limits.ts';
 import { binaryOf, bytesOf, type CodePage, codePage } from './code-page.ts';
 
 const DEFAULT_CODE_PAGE = 'UTF-8';
@@ -59,11 +59,11 @@ export class DescriptorText {
     const lines = text.split(/\r\n|\n|\r/);
     // What stands behind the last line end is a line only if there is something.
     if (lines.at(-1) === '') lines.pop();
-    if (lines.length > LIMITS.vmdkDescriptorLines || lines.some((line) => line.length > LINE_LENGTH)) {
+    if (lines.length > VMDK_LIMITS.descriptorLines || lines.some((line) => line.length > LINE_LENGTH)) {
       throw new ImageError('limit', 'The descriptor is too long', {
         path,
         found: `${lines.length} lines`,
-        expected: `at most ${LIMITS.vmdkDescriptorLines} lines of ${LINE_LENGTH} bytes`,
+        expected: `at most ${VMDK_LIMITS.descriptorLines} lines of ${LINE_LENGTH} bytes`,
       });
     }
     return new DescriptorText(lines.map(lineOf), newline, bom);

@@ -6,6 +6,7 @@ import { divCeil, isPowerOfTwo, SECTOR } from '../../../binary/numbers.ts';
 import { type ErrorDetails, hex32, ImageError, withContext } from '../../../errors.ts';
 import { LIMITS } from '../../../limits.ts';
 import { COMPRESSION, FLAG, GD_AT_END, KDMV, NEWLINES, SPARSE_HEADER, type SparseHeader } from '../layout.ts';
+import { VMDK_LIMITS } from '../limits.ts';
 
 /** Largest grain that is decoded as a whole. */
 const COMPRESSED_GRAIN_MAX = 2 * 1024 * 1024;
@@ -83,13 +84,13 @@ function checkHeader(header: SparseHeader, fileSize: number): SparseLayout {
   const capacity = bytesOf('capacity', header.capacity);
   const grainBytes = grainSize * SECTOR;
   const tableCount = divCeil(capacity, grainBytes * entriesPerTable);
-  if (tableCount > LIMITS.vmdkTables) {
+  if (tableCount > VMDK_LIMITS.tables) {
     throw fault(
       'limit',
       'The extent has too many grain tables',
       'capacity',
       header.capacity,
-      `at most ${LIMITS.vmdkTables} tables`,
+      `at most ${VMDK_LIMITS.tables} tables`,
     );
   }
   const redundant = (flags & FLAG.redundant) !== 0;
@@ -144,13 +145,13 @@ function descriptorOf(
   if (descriptorOffset === 0 || descriptorSize === 0) return null;
   const fileOffset = bytesOf('descriptorOffset', descriptorOffset);
   const length = bytesOf('descriptorSize', descriptorSize);
-  if (fileOffset >= fileSize || length > LIMITS.vmdkDescriptorBytes) {
+  if (fileOffset >= fileSize || length > VMDK_LIMITS.descriptorBytes) {
     throw fault(
       'corrupt',
       'The descriptor cannot be where the header says',
       'descriptorOffset',
       `${descriptorOffset}, ${descriptorSize} sectors`,
-      `inside the file, at most ${LIMITS.vmdkDescriptorBytes} bytes`,
+      `inside the file, at most ${VMDK_LIMITS.descriptorBytes} bytes`,
     );
   }
   return { fileOffset, length: Math.min(length, fileSize - fileOffset) };
