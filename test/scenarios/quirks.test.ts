@@ -236,7 +236,8 @@ describe.each(PAIRS.filter(({ upper }) => upper.capabilities.compact))('compact:
     await disk.write(2 * MIB, disk.bytes(MIB));
     expect(await disk.stored(1)).toBe(3 * MIB);
     await disk.disk.compact();
-    expect(await disk.stored(1)).toBe(MIB);
+    // Without a mark for zero, zeroes that hide the parent stay; then nothing can be discarded either.
+    expect(await disk.stored(1)).toBe(disk.disk.can.discard ? MIB : 2 * MIB);
     await disk.verifyTwice();
     await disk.disk.close();
   });

@@ -175,8 +175,12 @@ export class ShadowedDisk {
     await this.disk.zero(offset, length);
   }
 
-  /** The shadow has zeroes there from now on; the disk has them at the latest when it was closed. */
+  /**
+   * The shadow has zeroes there from now on; the disk has them at the latest when it was closed. Nothing changes on a disk
+   * that cannot discard.
+   */
   async discard(ranges: readonly Range[]): Promise<void> {
+    if (!this.disk.can.discard) return this.disk.discard(ranges);
     for (const { offset, length } of ranges) this.shadow.zero(offset, length);
     await this.disk.discard(ranges);
   }
