@@ -44,6 +44,8 @@ export interface BlockLayout {
   readonly leadBytes: number;
   /** The file may end inside its last slot: what is missing of it reads zero. Default false. */
   readonly shortLast?: boolean | undefined;
+  /** Slots end at or before this file offset: entries cannot name those behind it. Default: there is no bound. */
+  readonly slotsEnd?: number | undefined;
 }
 
 /** Parts of a map. */
@@ -189,8 +191,7 @@ export class BlockMap {
     }
     const wanted = divCeil(guestOffset + length, blockSize) - first;
     const contiguous = this.#step === 0 ? 1 : Math.min(wanted, this.#table.pageRest(first));
-    const { slots } = this;
-    return this.#slot(first, slots, slots.take(contiguous));
+    return this.#slot(first, this.slots, this.#take(contiguous, guestOffset));
   }
 
   /** See `Image.unmap`. The slot of a discarded block is reused once the map without it is durable. */
@@ -357,6 +358,27 @@ export class BlockMap {
 
   #slotOf(entry: number): number {
     return (this.#entries.slotOffset(entry) - this.#layout.dataOffset) / this.#slotBytes;
+  }
+
+  /** Takes slots that entries can name. Throws `no-space` if there are none. */
+  #take(wanted: number, guestOffset: number): SlotRun {
+    const { dataOffset, slotsEnd = Number.POSITIVE_INFINITY } = this.#layout;
+    const { slots } = this;
+    const fits = ({ first, count }: SlotRun): boolean => dataOffset + (first + count) * this.#slotBytes <= slotsEnd;
+    let run = slots.take(wanted);
+    if (fits(run)) return run;
+    slots.giveBack(run);
+    // What is left of a longer run may fit.
+    run = slots.take(1);
+    if (fits(run)) return run;
+    slots.giveBack(run);
+    throw new ImageError('no-space', 'The file is as long as its block map can address', {
+      path: this.#storage.label,
+      guestOffset,
+      found: `${slots.used} blocks in use`,
+      expected: `blocks that end at or before ${slotsEnd}`,
+      hint: 'Compact the image, or convert it into one of another variant or format.',
+    });
   }
 
   #slot(first: number, slots: SlotAllocator, run: SlotRun): WriteSlot {

@@ -38,6 +38,9 @@ export const GT_ENTRIES = 512;
 /** Entries of a grain table of COWD extents. */
 export const COWD_GT_ENTRIES = 4096;
 
+/** Places are sector numbers of 32 bits, so the file of a sparse extent ends at or before this. */
+export const EXTENT_FILE_MAX = 2 ** 32 * 512;
+
 /** Default grain: 64 KiB. */
 export const GRAIN_SECTORS = 128;
 /** Sectors that the embedded descriptor of a new image may take, after the header. */

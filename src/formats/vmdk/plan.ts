@@ -4,7 +4,7 @@ import { ImageError } from '../../errors.ts';
 import type { Config, FormatCreateOptions } from '../../image/contract.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { wantsVariant } from '../../image/variants.ts';
-import { DESCRIPTOR_SECTORS, GRAIN_SECTORS, GT_ENTRIES } from './layout.ts';
+import { DESCRIPTOR_SECTORS, EXTENT_FILE_MAX, GRAIN_SECTORS, GT_ENTRIES } from './layout.ts';
 import { VMDK_LIMITS } from './limits.ts';
 
 /** Config keys of new images; `subformat` and the others have QEMU's names. */
@@ -41,8 +41,6 @@ const WORDS: readonly string[] = ['fixed', 'split', 'esx', 'stream'];
 
 /** Sectors of an extent of a split image, as VMware has it: the largest number of grains below 2 GiB. */
 const SPLIT_SECTORS = (2047 * 1024 * 1024) / SECTOR;
-/** Places are sector numbers of 32 bits. */
-const EXTENT_FILE_MAX = 2 ** 32 * SECTOR;
 
 /** A file of a new image. */
 export interface PlannedExtent {

@@ -8,7 +8,7 @@
  * After a cut between 2 and 3 the copies differ; the first one is right. The flag in the header tells that it can be so:
  * then the second copy is written again before the next change.
  */
-import { divCeil, SECTOR } from '../../../binary/numbers.ts';
+import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
 import { type BlockEntries, BlockMap, scanMap } from '../../../blocks/block-map.ts';
 import { ChangeGuard } from '../../../blocks/guarded.ts';
 import type { PageCache } from '../../../blocks/metadata-pages.ts';
@@ -24,7 +24,7 @@ import type { Mapping, MetadataExtent, WriteSlot } from '../../../image/contract
 import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import { Turns } from '../../../storage/turns.ts';
-import { GTE_ABSENT, GTE_ZERO, SPARSE_HEADER } from '../layout.ts';
+import { EXTENT_FILE_MAX, GTE_ABSENT, GTE_ZERO, SPARSE_HEADER } from '../layout.ts';
 import { readDirectory, SECTOR_ENTRY, soundest } from './directory.ts';
 import { Extent } from './extent.ts';
 import type { SparseLayout } from './header.ts';
@@ -64,7 +64,8 @@ export async function openSparse(storage: Storage, layout: SparseLayout, how: Sp
   }
   const scan = await scanMap({ ...mapParts(parts) }, how);
   const { allocator } = scan;
-  const obstacle = scan.obstacle ?? reserveTables(allocator, layout, [directory, copy]);
+  const obstacle =
+    scan.obstacle ?? reserveTables(allocator, layout, [directory, copy]) ?? roomForTables(allocator, parts);
   return new SparseExtent({ ...parts, notes, allocator: obstacle === null ? allocator : null, obstacle });
 }
 
@@ -88,6 +89,25 @@ function reserveTables(
   }
   for (const slot of slots) if (!allocator.reserve(slot)) return 'a grain is said to lie where a grain table does';
   return null;
+}
+
+/** Bytes that a new table takes, with its second copy: whole grains. */
+function tableRoom({ layout: { tableBytes, grainBytes }, copy }: Pick<SparseParts, 'layout' | 'copy'>): number {
+  return alignUp(tableBytes * (copy === null ? 1 : 2), grainBytes);
+}
+
+/** End of the places for grains: behind them is room for every table that there is not yet. */
+function grainsEnd(parts: Pick<SparseParts, 'layout' | 'copy' | 'directory'>): number {
+  const missing = parts.directory.places.reduce((sum, place) => sum + (place === 0 ? 1 : 0), 0);
+  return EXTENT_FILE_MAX - missing * tableRoom(parts);
+}
+
+/** Returns an obstacle where grains stand so late in the file that an entry could not name a new table behind them. */
+function roomForTables(allocator: SlotAllocator, parts: SparseParts): string | null {
+  const { overhead, grainBytes } = parts.layout;
+  const end = grainsEnd(parts);
+  const isFree = end === EXTENT_FILE_MAX || overhead + allocator.committedEnd * grainBytes <= end;
+  return isFree ? null : 'no grain table can be added behind its last grain';
 }
 
 /**
@@ -146,6 +166,7 @@ function mapParts({ storage, layout, directory, copy, length, cache }: SparsePar
       dataOffset: overhead,
       leadBytes: 0,
       shortLast: true,
+      slotsEnd: grainsEnd({ layout, copy, directory }),
     },
   };
 }
@@ -279,11 +300,11 @@ export class SparseExtent extends Extent {
     yield { storage, fileOffset: SECTOR, length, what: 'descriptor, directories and tables', guestOffset: null };
   }
 
-  /** Room for a table of each copy: both in one grain. */
+  /** Room for a table of each copy: both in one grain, if it is large enough. */
   #tableRoom(): { readonly table: number; readonly copy: number } {
     const { grainBytes, tableBytes, overhead } = this.layout;
     const { slots } = this.#map;
-    const run = slots.takeAtEnd(divCeil(2 * tableBytes, grainBytes));
+    const run = slots.takeAtEnd(tableRoom(this.#parts) / grainBytes);
     slots.committed(run);
     const table = overhead + run.first * grainBytes;
     return { table, copy: table + tableBytes };
