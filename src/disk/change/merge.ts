@@ -4,8 +4,7 @@
  *
  * What moves is redundant until the very end: a child shows the same with and without it, a parent is hidden by its
  * child. So requests of the guest go on between steps, and a merge that is cut or cancelled anywhere leaves every image
- * of the chain readable as before, and can be run again. Then, while nothing else runs: the data is durable, the links
- * of the images that stay are durable, and only then files are removed.
+ * of the chain readable as before, and can be run again. Then, alone: data durable, links durable, files removed.
  *
  * Steps are whole units of the target, assembled from the whole chain: what a unit reads after it was placed must be
  * what it read before, whatever the sizes of the units below. The target writes as the last image of the chain that
