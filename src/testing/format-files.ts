@@ -3,12 +3,16 @@ import type { Format, FormatOpenOptions, Image } from '../image/contract.ts';
 import { OpenedFiles } from '../image/files.ts';
 import type { Finding } from '../image/findings.ts';
 import type { OpenMode, OperationOptions, Source } from '../storage/contract.ts';
-import type { OpenGate } from '../storage/gate.ts';
+import { denyAll, type OpenGate, withOwnParts } from '../storage/gate.ts';
 
-/** The files of an image. Default gate: nothing that it names is opened. */
-export async function filesOf(source: Source, mode: OpenMode, gate?: OpenGate): Promise<OpenedFiles> {
+/** The files of an image. Default gate: nothing that it names is opened, but its own parts. */
+export async function filesOf(source: Source, mode: OpenMode, gate = ownParts(source)): Promise<OpenedFiles> {
   const main = await source.provider.open(source.name, mode);
   return new OpenedFiles({ source, main, gate });
+}
+
+function ownParts({ provider, name }: Source): OpenGate {
+  return withOwnParts(denyAll(), async () => ({ provider, name, isDirectory: false }));
 }
 
 /** Opens an image; its file is closed when that fails. */
