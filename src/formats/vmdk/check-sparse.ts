@@ -18,12 +18,15 @@ import type { Finding } from '../../image/findings.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
-import { readDirectory, SECTOR_ENTRY } from './extents/directory.ts';
+import { readDirectory, SECTOR_ENTRY, standApart } from './extents/directory.ts';
 import type { SparseLayout } from './extents/header.ts';
 import { GTE_ABSENT, GTE_ZERO, SPARSE_HEADER } from './layout.ts';
 
 /** Findings of one kind that are listed one by one. */
 const LISTED = 1000;
+
+/** Code of structures that lie over each other: what writes one of them destroys the other, so nothing is repaired. */
+export const OVERLAP = 'overlapping-metadata';
 
 /** An extent to check. */
 export interface CheckedExtent {
@@ -125,20 +128,18 @@ export async function checkSparse(
   if (changes !== null) await write(survey, changes);
 }
 
-/** Tables that lie in one place, and the room that all of them take among the grains. */
+/** Structures that lie over each other, and the room that all tables take among the grains. */
 function checkPlaces({ extent, first, copy, tables, findings }: Survey): void {
   const { storage, layout } = extent;
   const { overhead, grainBytes, tableBytes } = layout;
-  const seen = new Set<number>();
-  for (const directory of copy === null ? [first] : [first, copy]) {
-    for (const [index, place] of directory.places.entries()) {
+  const directories = copy === null ? [first] : [first, copy];
+  if (!standApart(layout, directories)) {
+    const message = `Grain tables, directories or the descriptor of ${storage.label} lie over each other.`;
+    findings.add('corruption', OVERLAP, message, { repairable: false });
+  }
+  for (const { places } of directories) {
+    for (const place of places) {
       if (place <= 0) continue;
-      if (seen.has(place)) {
-        const message = `Grain table ${index} of ${storage.label} lies where another one does.`;
-        const fileOffset = directory.fileOffset + index * 4;
-        findings.add('corruption', 'shared-table', message, { fileOffset, repairable: false });
-      }
-      seen.add(place);
       const start = Math.max(0, Math.floor((place - overhead) / grainBytes));
       for (let slot = start; overhead + slot * grainBytes < place + tableBytes; slot++) tables.add(slot);
     }

@@ -6,7 +6,18 @@ import { MemoryProvider } from '../../storage/memory.ts';
 const GRAIN = 65_536;
 const MIB = 1024 * 1024;
 /** Layout of a new image of 4 MiB: places of the directories, their tables, and the first grain. */
-const AT = { copyDirectory: 0x2a00, copyTable: 0x2c00, directory: 0x3400, table: 0x3600, grains: 0x10000 };
+const AT = {
+  directoryField: 56,
+  unclean: 72,
+  copyDirectory: 0x2a00,
+  copyTable: 0x2c00,
+  directory: 0x3400,
+  table: 0x3600,
+  grains: 0x10000,
+};
+
+/** The mark, and the first of the line ends behind it. */
+const UNCLEAN = 0x0d20_0a01;
 
 const source = (provider: MemoryProvider, name = '/a.vmdk') => ({ provider, name });
 
@@ -25,6 +36,14 @@ async function put(provider: MemoryProvider, fileOffset: number, value: number, 
   const storage = await provider.open(name, 'write');
   await storage.write(fileOffset, new Uint8Array(new Uint32Array([value]).buffer));
   await storage.close();
+}
+
+async function fileBytes(provider: MemoryProvider, name = '/a.vmdk'): Promise<Uint8Array> {
+  const storage = await provider.open(name, 'read');
+  const bytes = new Uint8Array(storage.size);
+  await storage.read(0, bytes);
+  await storage.close();
+  return bytes;
 }
 
 async function codes(provider: MemoryProvider, name = '/a.vmdk'): Promise<string[]> {
@@ -121,6 +140,24 @@ describe('checking a VMDK image', () => {
     await disk.write(5 * GRAIN, new Uint8Array(GRAIN).fill(9));
     await disk.close();
     expect(await grains(provider)).toEqual(wanted);
+  });
+
+  const OVERLAPS = [
+    { name: 'a table over the descriptor', patches: [[AT.directory, 2]] },
+    { name: 'a second table over its directory', patches: [[AT.copyDirectory, AT.copyDirectory / 512]] },
+    { name: 'two tables in one place', patches: [[AT.copyDirectory, AT.table / 512]] },
+    { name: 'a directory that the file has no room for', patches: [[AT.directoryField, 0x7fff_ffff]] },
+  ] as const;
+
+  it.each(OVERLAPS)('changes nothing of $name, where a repair would destroy what it lies over', async ({ patches }) => {
+    const provider = await made();
+    // Something that could be repaired otherwise.
+    for (const [at, value] of [...patches, [AT.unclean, UNCLEAN]] as const) await put(provider, at, value);
+    const before = await fileBytes(provider);
+    const { findings, repairs } = await checkImage(source(provider), { repair: true });
+    expect(findings).toContainEqual(expect.objectContaining({ code: 'overlapping-metadata', severity: 'corruption' }));
+    expect([...findings.filter(({ repairable }) => repairable), ...repairs]).toEqual([]);
+    expect(await fileBytes(provider)).toEqual(before);
   });
 
   it('gives a lost grain of a child zeroes, so that no parent shows through', async () => {

@@ -10,7 +10,7 @@ import type { Finding } from '../../image/findings.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { changeIdentities } from './change.ts';
-import { checkSparse, Findings } from './check-sparse.ts';
+import { checkSparse, Findings, OVERLAP } from './check-sparse.ts';
 import { EXTENT_TYPES, type ExtentLine } from './descriptor/extents.ts';
 import { contentId, KEYS, parentContentId, randomContentId, uuidsOf } from './descriptor/facts.ts';
 import type { DescriptorStore } from './descriptor/store.ts';
@@ -60,7 +60,8 @@ async function survey(job: Job, repair: boolean): Promise<Finding[]> {
     await checkLine(job, { line, start, repair, findings });
     start += line.sectors * SECTOR;
   }
-  return findings.list;
+  if (!findings.list.some(({ code }) => code === OVERLAP)) return findings.list;
+  return findings.list.map((finding) => ({ ...finding, repairable: false }));
 }
 
 function checkDescriptor({ descriptor, storage }: MainFile, findings: Findings): void {

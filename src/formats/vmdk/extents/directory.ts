@@ -8,6 +8,7 @@ import { SECTOR } from '../../../binary/numbers.ts';
 import { type EntryForm, scanEntries } from '../../../blocks/table.ts';
 import { BROKEN_TABLE, type TableDirectory } from '../../../blocks/two-level-table.ts';
 import type { OperationOptions, Storage } from '../../../storage/contract.ts';
+import type { SparseLayout } from './header.ts';
 
 /** Sector numbers of 32 bits, as byte offsets. */
 export const SECTOR_ENTRY: EntryForm = {
@@ -58,4 +59,34 @@ export function soundest(
     return other;
   });
   return { directory: { ...first, places }, replaced };
+}
+
+/**
+ * True if no table lies over another one, a directory, the header or the descriptor: writing one would destroy the
+ * other.
+ */
+export function standApart(
+  { tableBytes, tableCount, descriptor, overhead }: SparseLayout,
+  directories: readonly TableDirectory[],
+): boolean {
+  const others: (readonly [start: number, end: number])[] = [
+    [0, SECTOR],
+    ...directories.map(({ fileOffset }) => [fileOffset, fileOffset + tableCount * 4] as const),
+  ];
+  if (descriptor !== null) others.push([descriptor.fileOffset, descriptor.fileOffset + descriptor.length]);
+  others.sort(([one], [other]) => one - other);
+  if (others.some(([start, end], index) => end > overhead || start < (others[index - 1]?.[1] ?? 0))) return false;
+  const tables = new Float64Array(directories.reduce((sum, { places }) => sum + places.length, 0));
+  let at = 0;
+  for (const { places } of directories) {
+    tables.set(places, at);
+    at += places.length;
+  }
+  tables.sort();
+  return tables.every((table, index) => {
+    if (table <= 0) return true;
+    const before = tables[index - 1] ?? 0;
+    const isFree = before <= 0 || table >= before + tableBytes;
+    return isFree && others.every(([start, end]) => table >= end || table + tableBytes <= start);
+  });
 }

@@ -25,7 +25,7 @@ import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../..
 import { readPadded } from '../../../storage/read-padded.ts';
 import { Turns } from '../../../storage/turns.ts';
 import { EXTENT_FILE_MAX, GTE_ABSENT, GTE_ZERO, SPARSE_HEADER } from '../layout.ts';
-import { readDirectory, SECTOR_ENTRY, soundest } from './directory.ts';
+import { readDirectory, SECTOR_ENTRY, soundest, standApart } from './directory.ts';
 import { Extent } from './extent.ts';
 import type { SparseLayout } from './header.ts';
 
@@ -58,7 +58,7 @@ export async function openSparse(storage: Storage, layout: SparseLayout, how: Sp
     const obstacle = 'its grain directory names tables where none can be';
     return new SparseExtent({ ...parts, notes, allocator: null, obstacle });
   }
-  if (!areApart(layout, directory, copy)) {
+  if (!haveSameTables(directory, copy) || !standApart(layout, copy === null ? [directory] : [directory, copy])) {
     const obstacle = 'its grain tables overlap other metadata, or its two grain directories name different tables';
     return new SparseExtent({ ...parts, notes, allocator: null, obstacle });
   }
@@ -110,31 +110,9 @@ function roomForTables(allocator: SlotAllocator, parts: SparseParts): string | n
   return isFree ? null : 'no grain table can be added behind its last grain';
 }
 
-/**
- * True if both directories have the same tables, and no table lies over another, a directory, the header or the
- * descriptor: writing one would destroy the other.
- */
-function areApart(layout: SparseLayout, first: TableDirectory, copy: TableDirectory | null): boolean {
-  if (copy?.places.some((place, index) => place > 0 !== (first.places[index] ?? 0) > 0) === true) return false;
-  const { tableBytes, tableCount, descriptor, overhead } = layout;
-  const directories = [first, ...(copy === null ? [] : [copy])];
-  const others: (readonly [start: number, end: number])[] = [
-    [0, SECTOR],
-    ...directories.map(({ fileOffset }) => [fileOffset, fileOffset + tableCount * 4] as const),
-  ];
-  if (descriptor !== null) others.push([descriptor.fileOffset, descriptor.fileOffset + descriptor.length]);
-  others.sort(([one], [other]) => one - other);
-  if (others.some(([start, end], index) => end > overhead || start < (others[index - 1]?.[1] ?? 0))) return false;
-  const tables = new Float64Array(directories.reduce((sum, { places }) => sum + places.length, 0));
-  directories.forEach(({ places }, index) => {
-    tables.set(places, index * places.length);
-  });
-  tables.sort();
-  return tables.every((table, index) => {
-    if (table === 0) return true;
-    const isFree = index === 0 || table >= (tables[index - 1] ?? 0) + tableBytes || tables[index - 1] === 0;
-    return isFree && others.every(([start, end]) => table >= end || table + tableBytes <= start);
-  });
+/** True if both directories have the same tables. */
+function haveSameTables(first: TableDirectory, copy: TableDirectory | null): boolean {
+  return copy === null || copy.places.every((place, index) => place > 0 === (first.places[index] ?? 0) > 0);
 }
 
 interface SparseParts {
