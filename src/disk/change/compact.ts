@@ -7,12 +7,12 @@
  * and repeated. Nothing else may run at the same time: the caller holds the whole disk.
  */
 import { alignDown, alignUp } from '../../binary/numbers.ts';
-import { equalBytes } from '../../codec/bytes.ts';
+import { equalBytes, isZero } from '../../codec/bytes.ts';
 import { assert, ImageError, throwIfAborted } from '../../errors.ts';
 import type { Image, Progress } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
 import { allDone, markHandled } from '../../storage/all-done.ts';
-import { isPromise, type OperationOptions } from '../../storage/contract.ts';
+import { isPromise, type OperationOptions, type Storage } from '../../storage/contract.ts';
 import { orAborted } from '../../storage/or-aborted.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
@@ -205,7 +205,7 @@ async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): P
     for (let at = 0; at < slot.length; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, slot.length - at));
       await orAborted(readPadded(mapping.storage, mapping.fileOffset + at, piece), options, COMPACTING);
-      await slot.storage.write(slot.fileOffset + at, piece, options);
+      await store(slot.storage, slot.fileOffset + at, piece, options);
     }
   } catch (error) {
     slot.abort();
@@ -213,6 +213,17 @@ async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): P
   }
   slot.commit();
   if (job.changesContent) image.noteChange();
+}
+
+/** Writes data to its new place. A hole stays one: an image without a mark for zero hides its parent with it. */
+async function store(
+  storage: Storage,
+  fileOffset: number,
+  bytes: Uint8Array,
+  options: OperationOptions,
+): Promise<void> {
+  if (storage.can.punch && isZero(bytes)) await storage.zero(fileOffset, bytes.length, { punch: true }, options);
+  else await storage.write(fileOffset, bytes, options);
 }
 
 /** Examines every unit that holds data, reading it once. */
@@ -270,7 +281,9 @@ async function flushWhenDue({ image, flush }: CompactJob): Promise<void> {
 async function judge(job: CompactJob, offset: number, length: number, buffers: Buffers): Promise<void> {
   const { image, options } = job;
   assert(image.unmap !== undefined, 'an image that compacts has unmap');
-  if (options.inUse !== undefined && !(await options.inUse(offset, length))) {
+  // Without a mark for zero, what is given up would show the parent.
+  const hides = image.can.zeroMarker || !job.chain.hasParent(job.chain.top);
+  if (hides && options.inUse !== undefined && !(await options.inUse(offset, length))) {
     return void (await image.unmap(offset, length, 'zero'));
   }
   const kind = await buffers.lend((own) =>
@@ -278,8 +291,6 @@ async function judge(job: CompactJob, offset: number, length: number, buffers: B
       ? buffers.lend((below) => kindOf(job, offset, length, { own, below }))
       : kindOf(job, offset, length, { own, below: null }),
   );
-  // Zero is never made absent in a differencing image: the parent may hold something else there.
-  const hides = image.can.zeroMarker || !job.chain.hasParent(job.chain.top);
   if (kind === 'zero' && hides) await image.unmap(offset, length, 'zero');
   if (kind === 'same') await image.unmap(offset, length, 'absent');
 }

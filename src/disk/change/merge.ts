@@ -481,11 +481,10 @@ export class Merge {
     const gone = new Set(merged);
     const rest = this.#chain.with(this.#chain.images.filter((image) => !gone.has(image)));
     const before = rest.last.image === this.#target.last.image ? this.#target : this.#host.head;
+    // Nothing of the merge is left to store when its files go.
+    await this.#target.end();
     this.#host.replaceHead(new ActiveImage(this.#writable(rest), this.#host.options, before));
-    if (rest.last.key !== this.#target.last.key) {
-      await this.#target.end();
-      await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
-    }
+    if (rest.last.key !== this.#target.last.key) await reopen(this.#host.tools, rest, this.#numberIn(rest), 'read');
     await this.#removeLeftovers();
     await this.#remove(merged);
     await removeMergeRecord(this.#chain.last.source);

@@ -244,12 +244,12 @@ export class SparseExtent extends Extent {
 
   override async end(): Promise<void> {
     if (this.#beginning === null) return;
-    await this.#guard.run(async () => {
-      await this.#mark(0);
-      await this.storage.flush();
-    });
+    // Only the mark can be in doubt: it is set again before the next change.
     this.#beginning = null;
     this.#unclean = false;
+    if (this.#guard.failed) return;
+    await this.#mark(0);
+    await this.storage.flush();
   }
 
   override get reclaimable(): number {
