@@ -26,7 +26,9 @@ import type { EnvironmentOptions } from '../disk/options.ts';
 import { ImageError, isImageError, printable, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { OpenedFiles } from '../image/files.ts';
+import { parentNames } from '../image/parent.ts';
 import type { LockMode, Source, Storage } from '../storage/contract.ts';
+import { isPlainName } from '../storage/gate.ts';
 import { keptOpen } from '../storage/kept-open.ts';
 import { OverlayStorage } from '../storage/overlay.ts';
 import type { Staged } from '../storage/staging.ts';
@@ -426,12 +428,16 @@ class Move {
     return { to, staged: await copyFile(storage, to, stage, how) };
   }
 
-  /** A parent found by UUID must be in the same directory. */
-  async #lookForParent({ differencing, parentUuid }: ImageInfo): Promise<void> {
+  /** A parent found by UUID must be in the same directory, or where its stored name leads. */
+  async #lookForParent(info: ImageInfo): Promise<void> {
+    const { differencing, parentUuid } = info;
     if (!differencing || parentUuid === null) return;
     const { name } = this.#to;
+    const { provider, name: old } = this.#from;
+    const named = parentNames(info).filter(isPlainName);
+    const places = named.map((stored) => provider.directory(provider.resolve(stored, old)));
     try {
-      const environment = this.#options.environment.with({ allow: [SAME_DIRECTORY], lock: false });
+      const environment = this.#options.environment.with({ allow: [SAME_DIRECTORY, ...places], lock: false });
       await inspectImage(this.#to, { environment, chain: true, format: this.#opened.format });
     } catch (error) {
       if (!isImageError(error) || error.kind === 'aborted') throw error;

@@ -70,6 +70,8 @@ export interface Family {
   /** The data file of the image that moves; null: it has none. */
   readonly dataName: string | null;
   readonly states: readonly State[];
+  /** Children store no name of their parent: they find it by its UUID only, beside them. */
+  readonly byUuid: boolean;
 }
 
 /** Makes the images, each with unique content; the moving one has snapshots, bitmaps and a comment if supported. */
@@ -104,7 +106,10 @@ export async function makeFamily(
     await disk.write(number * 128 * 1024, new Uint8Array(256 * 1024).fill(number + 1));
     if (number === moved) await decorate(disk, kind.data);
   }
-  const family = { kind, provider, names, dataName };
+  const child = names[1];
+  const stored = child === undefined ? null : await inspect({ provider, name: child }, { registry, format });
+  const byUuid = stored !== null && stored.parentName === null;
+  const family = { kind, provider, names, dataName, byUuid };
   const states: State[] = [];
   for (const name of names) states.push(await stateOf(family, { provider, name }, [directory]));
   return { ...family, states };

@@ -196,8 +196,10 @@ describe.each(LINKED)('renaming: $title', ({ lower, upper }) => {
   it('26: shows in the names of the chain, and its children find the parent under its new name', async () => {
     const disk = await ShadowedDisk.chain([{ format: lower }, { format: upper }], { seed: 226, size: SIZE });
     await disk.disk.close();
-    await expectKind(() => renameImage(disk.at('/0'), '/renamed'), 'busy');
-    const { warnings } = await renameImage(disk.at('/0'), '/renamed', { force: true });
+    // Children that store a name get another one; those that know a UUID alone would lose their parent.
+    const byUuid = (await inspect(disk.at('/1'))).parentName === null;
+    if (byUuid) await expectKind(() => renameImage(disk.at('/0'), '/renamed'), 'busy');
+    const { warnings } = await renameImage(disk.at('/0'), '/renamed', { force: byUuid });
     expect(warnings).toHaveLength(1);
     await renameImage(disk.at('/1'), '/child');
     await using again = await Disk.open(disk.at('/child'), { allow: ['same-directory'] });
