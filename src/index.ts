@@ -23,6 +23,7 @@ import { createImage } from './operations/create.ts';
 import { removeImage, renameImage } from './operations/files.ts';
 import { detectFormat, inspect } from './operations/inspect.ts';
 import { measure } from './operations/measure.ts';
+import { createDisk } from './operations/new-disk.ts';
 import { openDisk } from './operations/open.ts';
 import { rebaseImage } from './operations/rebase-image.ts';
 import { setImage } from './operations/set.ts';
@@ -42,10 +43,12 @@ export const Disk = {
     return openDisk(source, options);
   },
 
-  /** Creates an image and opens it for writing. */
-  async create(target: ImageSource, options: CreateImageOptions & DiskOpenOptions): Promise<ChainDisk> {
-    const { format } = await createImage(target, options);
-    return openDisk(target, { ...options, format, mode: 'write' });
+  /**
+   * Creates an image and opens it for writing. An image that is written once, such as a VMDK stream, takes writes in
+   * ascending order and appears under its name when the disk is closed with `close`; otherwise nothing is left of it.
+   */
+  create(target: ImageSource, options: CreateImageOptions & DiskOpenOptions): Promise<ChainDisk> {
+    return createDisk(target, options);
   },
 };
 

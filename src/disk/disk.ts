@@ -5,7 +5,7 @@
  * the operations in change/. Metadata is written back by flushes.
  */
 import { BYTES, checkArguments, NUMBER, nullable, oneOf, WHOLE } from '../arguments.ts';
-import { throwIfAborted } from '../errors.ts';
+import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo } from '../image/contract.ts';
 import { clipLogical, clipPhysical, type Geometry, isSet } from '../image/geometry.ts';
 import type { RegionList } from '../image/regions.ts';
@@ -66,6 +66,15 @@ export interface DiskParts {
   readonly tools: ChainServices;
   readonly warnings: readonly string[];
   readonly options: Resolved<DiskOpenOptions>;
+  /** For an image that is not under its name yet. */
+  readonly ending?: DiskEnding | undefined;
+}
+
+/** The end of a new image that is made by writing to the disk: it gets its name, or nothing is left of it. */
+export interface DiskEnding {
+  /** Called after all files are closed. Returns warnings. */
+  publish(): Promise<readonly string[]>;
+  discard(): Promise<void>;
 }
 
 /** One image of a disk in reports. */
@@ -94,9 +103,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   readonly #requests: Requests;
   #closing: Promise<void> | null = null;
   readonly #host: OpenHost;
+  readonly #ending: DiskEnding | undefined;
 
   constructor(parts: DiskParts) {
     this.warnings = parts.warnings;
+    this.#ending = parts.ending;
     this.#requests = new Requests(new ActiveImage(parts.chain, parts.options), parts.options);
     this.#host = new OpenHost(this.#requests, parts.tools, parts.options);
     this.snapshots = new DiskSnapshots(this.#host);
@@ -454,7 +465,8 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const once = this.#head.once !== null && this.#closing === null;
     if (once) {
-      this.#host.options.environment.warn(`${this.label} was left without close, so its end is missing.`, this.label);
+      const rest = this.#ending === undefined ? 'so its end is missing' : 'so it was not created';
+      this.#host.options.environment.warn(`${this.label} was left without close, ${rest}.`, this.label);
     }
     await this.close({ incomplete: once });
   }
@@ -466,16 +478,42 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
     // After all reads, and the flushes beside them.
     const lock = this.#requests.locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
     const held = isPromise(lock) ? await lock : lock;
+    try {
+      const whole = await this.#closeFiles(complete);
+      await this.#end(whole, complete);
+    } catch (error) {
+      await this.#ending?.discard();
+      throw error;
+    } finally {
+      held.release();
+    }
+  }
+
+  /** Flushes and closes everything. False: the image is written once and did not get its end. */
+  async #closeFiles(complete: boolean): Promise<boolean> {
     let durable = false;
     try {
       await this.#host.quiesce();
-      if (complete && this.#requests.head.can.write) await this.#requests.head.finish();
+      const whole = complete && (!this.#head.can.write || (await this.#head.finish()));
       durable = true;
+      return whole;
     } finally {
       this.#head.flusher.stop();
       await this.#giveBack(durable);
-      held.release();
     }
+  }
+
+  /** Gives a new image its name if it is whole; otherwise removes it. Throws if it was meant to be whole. */
+  async #end(whole: boolean, complete: boolean): Promise<void> {
+    const ending = this.#ending;
+    if (ending === undefined) return;
+    if (whole) {
+      const { environment } = this.#host.options;
+      for (const text of await ending.publish()) environment.warn(text, this.label);
+      return;
+    }
+    if (complete) throw notCreated(this.label);
+    await ending.discard();
   }
 
   /** Closes everything, even after a failure. */
@@ -491,4 +529,11 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       }
     }
   }
+}
+
+function notCreated(path: string): ImageError {
+  return new ImageError('io', 'The image was not created, since a write to it failed', {
+    path,
+    hint: 'Create it again.',
+  });
 }

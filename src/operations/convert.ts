@@ -4,21 +4,18 @@ import { type BlockDevice, requireRandom } from '../disk/device.ts';
 import { ChainDisk } from '../disk/disk.ts';
 import { isDevice, SOURCE, SOURCE_OR_DEVICE } from '../disk/kinds.ts';
 import { type Resolved, resolve } from '../disk/open/environment.ts';
-import type { OpenedImage } from '../disk/open/image-file.ts';
-import { entryList, openParents } from '../disk/open/open-image.ts';
-import type { ConvertOptions, ConvertResult, DiskOpenOptions, ImageSource } from '../disk/options.ts';
-import { Chain, closeImages } from '../disk/path/chain.ts';
+import type { ConvertOptions, ConvertResult, ImageSource } from '../disk/options.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import { keyWithRole } from '../image/config.ts';
 import type { ImageInfo } from '../image/contract.ts';
 import { type FileAttributes, isPromise, type Source } from '../storage/contract.ts';
-import { denyAll } from '../storage/gate.ts';
 import { differenceWithin } from './compare.ts';
 import { type CopyOptions, type CopyResult, parallelFor, type StartedCopy, startCopy } from './copy-engine.ts';
-import { holdParent, type StagedImage, stageImage, targetFormat } from './create.ts';
+import { holdParent, stageImage, targetFormat } from './create.ts';
 import { refuseCut } from './cut.ts';
 import { lostOf } from './lost.ts';
-import { openIn, stackTools } from './open.ts';
+import { diskOfNew } from './new-disk.ts';
+import { openIn } from './open.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /** Also qemu-img's default: shorter runs of zeroes are not worth a seek. */
@@ -137,7 +134,7 @@ async function convertOver(
       },
     );
     try {
-      const disk = await targetDisk(made, parent, options);
+      const disk = await diskOfNew(made, parent, options);
       const copied = await copyAndClose(source, disk, options, copy);
       const lost = await made.staged.publish();
       return {
@@ -152,44 +149,6 @@ async function convertOver(
     }
   } catch (error) {
     await copy?.cancel();
-    throw error;
-  }
-}
-
-/** The new image as a disk, over its parents if it has any. Takes over the image. */
-async function targetDisk(
-  made: StagedImage,
-  parent: Source | undefined,
-  options: Resolved<ConvertOptions>,
-): Promise<ChainDisk> {
-  const name = made.target.name;
-  const last: OpenedImage = {
-    image: made.image,
-    name,
-    format: made.format.name,
-    key: `new:${name}`,
-    source: made.target,
-    settings: { mode: 'write' },
-    recognisedBy: 'it was just made',
-    guessed: false,
-    warnings: [],
-    gate: denyAll(),
-  };
-  const opened = [last];
-  try {
-    const { environment, parentChain = [], parentFormat, forceShare } = options;
-    const below = parent === undefined ? [] : entryList([...parentChain.slice(0, -1), parent]);
-    const warnings = await openParents(opened, below, {
-      environment,
-      forceShare,
-      parentFormat,
-    });
-    const own = environment.with({ signal: undefined });
-    const disk: Resolved<DiskOpenOptions> = { environment: own, mode: 'write', flushAfterMs: 0 };
-    const chain = new Chain([...opened].reverse(), null);
-    return new ChainDisk({ chain, tools: stackTools(disk), warnings, options: disk });
-  } catch (error) {
-    await closeImages(opened);
     throw error;
   }
 }

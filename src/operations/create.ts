@@ -38,19 +38,23 @@ export async function createImage(target: ImageSource, options: CreateImageOptio
 /** Like `createImage`, in an environment. */
 export async function createIn(target: Source, options: Resolved<CreateImageOptions>): Promise<InspectReport> {
   const made = await stageImage(target, options);
-  let lost: readonly string[] = [];
-  try {
-    await made.image.finish?.();
-    await made.image.close();
-    lost = await made.staged.publish();
-  } catch (error) {
-    await made.staged.discard();
-    throw error;
-  }
+  const lost = await finishImage(made);
   // The image is there, whatever the signal says now.
   const environment = options.environment.with({ allow: 'none', lock: false, signal: undefined });
   const report = await inspectImage(made.target, { environment, format: made.format.name });
   return { ...report, lock: { held: 'none', holders: [] }, warnings: [...report.warnings, ...made.warnings, ...lost] };
+}
+
+/** Ends, closes and publishes an image that stays empty. Returns warnings of publishing; a failure leaves nothing behind. */
+export async function finishImage({ image, staged }: StagedImage): Promise<readonly string[]> {
+  try {
+    await image.finish?.();
+    await image.close();
+    return await staged.publish();
+  } catch (error) {
+    await staged.discard();
+    throw error;
+  }
 }
 
 /** Format of a new image: as given, or from the extension of its name. */

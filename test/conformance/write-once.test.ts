@@ -6,7 +6,9 @@ import type { EnvironmentOptions } from '../../src/disk/options.ts';
 import { Chain } from '../../src/disk/path/chain.ts';
 import { raw } from '../../src/formats/raw/index.ts';
 import { vdi } from '../../src/formats/vdi/index.ts';
+import { vmdk } from '../../src/formats/vmdk/index.ts';
 import { Registry } from '../../src/image/registry.ts';
+import { Disk } from '../../src/index.ts';
 import { convert } from '../../src/operations/convert.ts';
 import { createImage, stageImage } from '../../src/operations/create.ts';
 import { inspect } from '../../src/operations/inspect.ts';
@@ -165,6 +167,53 @@ describe('a disk over an image that is written once', () => {
     }
     expect(await inspect('/fresh.grains', environment)).toMatchObject({ format: 'grains' });
     expect(messages).toEqual([]);
+  });
+
+  describe.each([
+    ['grains', {}],
+    ['vmdk', { variant: ['stream'] }],
+  ])('created as a disk: %s', (format, more) => {
+    const own = () => ({
+      provider: files,
+      registry: new Registry([grains, vmdk]),
+      format,
+      size: 4 * GRAIN,
+      ...more,
+    });
+
+    it('is filled from its start with a block of random bytes, and is there when it was closed', async () => {
+      const disk = await Disk.create('/filled', own());
+      const block = content.slice(0, GRAIN);
+      for (const guestOffset of [0, GRAIN, 3 * GRAIN]) await disk.write(guestOffset, block);
+      expect(await files.lookUp('/filled')).toBe(null);
+      await expectKind(() => disk.write(0, block), 'unsupported');
+      await disk.close();
+      await using again = await Disk.open('/filled', own());
+      const found = new Uint8Array(4 * GRAIN);
+      await again.read(0, found);
+      const wanted = new Uint8Array(4 * GRAIN);
+      for (const guestOffset of [0, GRAIN, 3 * GRAIN]) wanted.set(block, guestOffset);
+      expectSameBytes(found, wanted);
+    });
+
+    it('leaves nothing behind after a scope that ends early, and says so', async () => {
+      const messages: string[] = [];
+      {
+        await using disk = await Disk.create('/gone', { ...own(), onMessage: ({ text }) => messages.push(text) });
+        await disk.write(0, content.slice(0, GRAIN));
+      }
+      expect(await files.lookUp('/gone')).toBe(null);
+      expect(messages).toEqual(['/gone was left without close, so it was not created.']);
+    });
+
+    it('leaves nothing behind after a failed write', async () => {
+      const disk = await Disk.create('/gone', own());
+      await disk.write(0, content.slice(0, GRAIN));
+      // Whole units only.
+      await expectKind(() => disk.write(GRAIN, content.slice(0, 512).fill(1)), 'unsupported');
+      await expectKind(() => disk.close(), 'io');
+      expect(await files.lookUp('/gone')).toBe(null);
+    });
   });
 
   it('stores whole units only, and has no end after a failure', async () => {

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ROOT } from '../../scripts/prepare.mjs';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { HEADER } from '../../src/formats/vdi/layout.ts';
+import { SPARSE_HEADER } from '../../src/formats/vmdk/layout.ts';
 import * as vdkit from '../../src/index.ts';
 import { createImage, Disk, defaultRegistry, inspect, Registry } from '../../src/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
@@ -291,24 +292,58 @@ describe('the API of vd.h', () => {
     }
   });
 
-  /** Makes an image, overwrites bytes of its header, and opens it. */
-  async function patched(field: keyof typeof HEADER.fields, value: number): Promise<unknown> {
-    const source = at('/disk.vdi');
-    await createImage(source, { size: 4096 });
+  /** Makes an image, overwrites four bytes of it, and opens it. */
+  async function patched(name: string, fileOffset: number, value: number, variant: string[] = []): Promise<ChainDisk> {
+    const source = at(name);
+    const disk = await Disk.create(source, { size: 65_536, variant });
+    await disk.write(0, new Uint8Array(65_536).fill(1));
+    await disk.close();
     const storage = await source.provider.open(source.name, 'write');
-    await storage.write(HEADER.fields[field].offset, new Uint8Array(Uint32Array.of(value).buffer));
+    await storage.write(fileOffset, new Uint8Array(Uint32Array.of(value).buffer));
     await storage.close();
-    return Disk.open(source, { format: 'vdi' });
+    return Disk.open(source, { format: name.slice(name.lastIndexOf('.') + 1) });
   }
+  const vdi = (field: keyof typeof HEADER.fields, value: number) =>
+    patched('/disk.vdi', HEADER.fields[field].offset, value);
+  const vmdk = (field: keyof typeof SPARSE_HEADER.fields, value: number) =>
+    patched('/disk.vmdk', SPARSE_HEADER.fields[field].offset, value);
 
   const make = (options: vdkit.CreateImageOptions, name = '/disk.vdi') => createImage(at(name), options);
   it.each<[string, () => Promise<unknown>]>([
     ['VERR_VD_INVALID_SIZE', () => make({ size: 1000 })],
     ['VERR_VD_UNKNOWN_CFG_VALUES', () => make({ size: 4096, config: { Colour: 'red' } })],
     ['VERR_VD_VDI_COMMENT_TOO_LONG', () => make({ size: 4096, comment: 'x'.repeat(256) })],
-    ['VERR_VD_VDI_INVALID_SIGNATURE', () => patched('signature', 0)],
-    ['VERR_VD_VDI_INVALID_HEADER', () => patched('blockSize', 0)],
-    ['VERR_VD_VDI_UNSUPPORTED_VERSION', () => patched('version', 0x0002_0001)],
+    ['VERR_VD_VDI_INVALID_SIGNATURE', () => vdi('signature', 0)],
+    ['VERR_VD_VDI_INVALID_HEADER', () => vdi('blockSize', 0)],
+    ['VERR_VD_VDI_UNSUPPORTED_VERSION', () => vdi('version', 0x0002_0001)],
+    ['VERR_VD_VMDK_INVALID_HEADER', () => vmdk('grainSize', 3)],
+    ['VERR_VD_VMDK_UNSUPPORTED_VERSION', () => vmdk('version', 9)],
+    [
+      'VERR_VD_VMDK_VALUE_NOT_FOUND',
+      async () => {
+        const source = at('/disk.vmdk');
+        const storage = await source.provider.create(source.name);
+        await storage.write(0, new TextEncoder().encode('# Disk DescriptorFile\nversion=1\n'));
+        await storage.close();
+        await Disk.open(source);
+      },
+    ],
+    [
+      'VERR_VD_VMDK_INVALID_FORMAT',
+      async () => {
+        const marker = 65_536;
+        await using disk = await patched('/disk.vmdk', marker, 7, ['stream']);
+        await disk.read(0, new Uint8Array(512));
+      },
+    ],
+    [
+      'VERR_VD_VMDK_INVALID_WRITE',
+      async () => {
+        await using disk = await Disk.create(at('/disk.vmdk'), { size: 2 ** 20, variant: ['stream'] });
+        await disk.write(65_536, new Uint8Array(65_536).fill(1));
+        await disk.write(0, new Uint8Array(65_536).fill(1));
+      },
+    ],
     [
       'VERR_VD_INVALID_TYPE',
       async () => {

@@ -130,10 +130,12 @@ export class ActiveImage {
     }
   }
 
-  /** Ends an image that is written once; without all of its content it stays without an end. */
-  async finish(): Promise<void> {
-    if (this.once === null || this.once.failed) return;
+  /** Ends an image that is written once. False: a write failed, so it stays without an end. */
+  async finish(): Promise<boolean> {
+    if (this.once === null) return true;
+    if (this.once.failed) return false;
     await this.last.image.finish?.();
+    return true;
   }
 
   /** Makes all changes durable. Nothing else may run at the same time. */

@@ -23,6 +23,8 @@ export class AscendingWrites {
     }
     if (offset < this.#end) {
       throw new ImageError('unsupported', 'This image can only be written sequentially', {
+        // The only code that vd.h has for it.
+        status: 'VERR_VD_VMDK_INVALID_WRITE',
         path,
         guestOffset: offset,
         expected: `${this.#end} or more`,

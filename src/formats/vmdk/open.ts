@@ -72,6 +72,7 @@ export async function readMain(storage: Storage): Promise<MainFile> {
   }
   if (!looksLikeDescriptor(head)) {
     throw new ImageError('invalid-format', 'This is neither a VMDK descriptor nor a sparse extent', {
+      status: 'VERR_VD_VMDK_INVALID_HEADER',
       path: storage.label,
     });
   }
@@ -93,7 +94,11 @@ export function linesOf({ storage, layout, descriptor }: MainFile): ExtentLine[]
     const sectors = layout.capacity / SECTOR;
     return [{ access: 'RW', sectors, type: 'SPARSE', file: storage.label, offset: 0, rest: [] }];
   }
-  throw new ImageError('corrupt', 'The descriptor names no extents', { path: storage.label, field: 'extents' });
+  throw new ImageError('corrupt', 'The descriptor names no extents', {
+    status: 'VERR_VD_VMDK_VALUE_NOT_FOUND',
+    path: storage.label,
+    field: 'extents',
+  });
 }
 
 function checkSize(lines: readonly ExtentLine[], path: string): void {

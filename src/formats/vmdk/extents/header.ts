@@ -119,6 +119,7 @@ function checkNewlines({ flags, singleEndLine, nonEndLine, doubleEndLine1, doubl
   const { single, other, first, second } = NEWLINES;
   if (singleEndLine === single && nonEndLine === other && doubleEndLine1 === first && doubleEndLine2 === second) return;
   throw new ImageError('corrupt', 'The file was changed by a transfer in text mode', {
+    status: STATUS.corrupt,
     field: 'line end characters',
     found: [singleEndLine, nonEndLine, doubleEndLine1, doubleEndLine2].join(' '),
     expected: [single, other, first, second].join(' '),
@@ -190,12 +191,20 @@ function bytesOf(field: string, sectors: number): number {
   );
 }
 
+/** Codes of vd.h for a header that cannot be used. */
+const STATUS = {
+  'invalid-format': 'VERR_VD_VMDK_INVALID_HEADER',
+  corrupt: 'VERR_VD_VMDK_INVALID_HEADER',
+  unsupported: 'VERR_VD_VMDK_UNSUPPORTED_VERSION',
+  limit: undefined,
+} as const;
+
 function fault(
-  kind: 'invalid-format' | 'unsupported' | 'corrupt' | 'limit',
+  kind: keyof typeof STATUS,
   message: string,
   field: string,
   found: ErrorDetails['found'],
   expected: string,
 ): ImageError {
-  return new ImageError(kind, message, { field, found, expected });
+  return new ImageError(kind, message, { field, found, expected, status: STATUS[kind] });
 }

@@ -150,6 +150,9 @@ export class StreamExtent extends Extent {
   }
 }
 
+/** The code of vd.h for a grain that cannot be decoded. */
+const INVALID_FORMAT = 'VERR_VD_VMDK_INVALID_FORMAT';
+
 /** Decodes a grain behind its marker. The last one may be whole or end where the disk does. */
 async function decodeGrain(
   stored: Uint8Array,
@@ -161,6 +164,7 @@ async function decodeGrain(
   const { lba, size: length } = GRAIN_MARKER.decode(stored);
   if (lba * SECTOR !== guestOffset) {
     throw new ImageError('corrupt', 'The tables lead to the grain of another part of the disk', {
+      status: INVALID_FORMAT,
       field: 'lba of the grain marker',
       found: lba,
       expected: guestOffset / SECTOR,
@@ -169,6 +173,7 @@ async function decodeGrain(
   const available = stored.length - GRAIN_MARKER.size;
   if (length === 0 || length > available) {
     throw new ImageError('corrupt', 'The stored length of a grain is not possible', {
+      status: INVALID_FORMAT,
       field: 'size of the grain marker',
       found: length,
       expected: `from 1 to ${available}`,
