@@ -1,52 +1,94 @@
-/** Standard input as a source: formats need random access, so it is spooled to an unnamed temporary file first. */
-import { stdinSpool } from '#local-storage';
+/**
+ * Standard input as a source. An image whose format reads forwards is read as it comes; others need random access, so
+ * they are spooled to an unnamed temporary file first.
+ */
+import { stdinSpool, systemError } from '#local-storage';
 import { Environment } from '../disk/open/environment.ts';
 import type { ConvertOptions } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
+import { type ForwardDisk, openForwards } from '../operations/forward-disk.ts';
+import { ByteStream } from '../storage/byte-stream.ts';
 import type { Source, Storage } from '../storage/contract.ts';
 import { forwardedProvider, forwardedStorage } from '../storage/forwarding.ts';
 import { stageTarget } from '../storage/staging.ts';
 import type { CommandContext } from './context.ts';
+import { registryOf } from './registry.ts';
 
 const NAME = 'standard input';
 
-/** Spooled standard input; dispose of it to free the space. */
-export interface SpooledInput extends AsyncDisposable {
-  readonly source: Source;
+/** Standard input as a source; dispose of it to free the space. */
+export interface StandardInput extends AsyncDisposable {
+  readonly source: Source | ForwardDisk;
 }
 
-/** Reads standard input to its end. A target that could not be created is rejected first. */
-export async function spooledInput(
-  context: CommandContext,
-  target: { readonly name: string; readonly options: ConvertOptions } | null,
-): Promise<SpooledInput> {
-  if (target !== null) {
-    const { name, options } = target;
-    // Only looks; nothing is made until something is written.
-    const staged = await stageTarget(Environment.of(options).sourceOf(name), {
-      force: options.force ?? false,
-      lock: options.lock ?? true,
-    });
-    await staged.discard();
-  }
+/** How standard input is read. */
+export interface InputUse {
+  /** A target that could not be created is rejected before anything is read. */
+  readonly target: { readonly name: string; readonly options: ConvertOptions } | null;
+  /** Null: it must be read at random. Otherwise the format that was named, if one was. */
+  readonly forwards: { readonly format: string | undefined } | null;
+}
+
+/** Standard input as the disk of a format that reads forwards; otherwise, read to its end, as a file. */
+export async function standardInput(context: CommandContext, { target, forwards }: InputUse): Promise<StandardInput> {
+  if (target !== null) await refuseTarget(target);
+  const { signal } = context;
   const stream = context.io.stdin();
   if ('isTTY' in stream && stream.isTTY === true) {
     context.note('Reading the image from the terminal; end it with Ctrl-D.');
   }
   // A silent pipe would not notice an interrupt by itself.
   const stop = (): void => void stream.destroy(new ImageError('aborted', 'Reading standard input was cancelled'));
-  context.signal.addEventListener('abort', stop, { once: true });
+  signal.addEventListener('abort', stop, { once: true });
+  const dispose = (): void => {
+    signal.removeEventListener('abort', stop);
+    // After a failure nothing waits for the rest.
+    stream.destroy();
+  };
   try {
-    const storage = await stdinSpool(stream, {
-      label: NAME,
-      signal: context.signal,
-      onBytes: (done) => context.progress.report?.({ operation: 'read', done, total: null }),
-    });
-    if (storage.size === 0) throw await nothingCame(storage);
+    const bytes = new ByteStream(chunksOf(stream), NAME, { signal });
+    const disk =
+      forwards === null ? null : await openForwards(bytes, { ...forwards, environment: environmentOf(context) });
+    if (disk !== null) return { source: disk, [Symbol.asyncDispose]: async () => dispose() };
+    const storage = await spooled(context, bytes);
+    dispose();
     return { source: spooledSource(storage), [Symbol.asyncDispose]: () => storage.close() };
-  } finally {
-    context.signal.removeEventListener('abort', stop);
+  } catch (error) {
+    dispose();
+    throw error;
   }
+}
+
+function environmentOf(context: CommandContext): Environment {
+  return Environment.of({ registry: registryOf(context), signal: context.signal });
+}
+
+/** Only looks; nothing is made until something is written. */
+async function refuseTarget({ name, options }: NonNullable<InputUse['target']>): Promise<void> {
+  const staged = await stageTarget(Environment.of(options).sourceOf(name), {
+    force: options.force ?? false,
+    lock: options.lock ?? true,
+  });
+  await staged.discard();
+}
+
+/** A failure of the pipe in the words of this program. */
+async function* chunksOf(stream: AsyncIterable<Uint8Array | string>): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of stream) yield typeof chunk === 'string' ? new TextEncoder().encode(chunk) : chunk;
+  } catch (error) {
+    throw systemError(error, { path: NAME });
+  }
+}
+
+async function spooled(context: CommandContext, bytes: ByteStream): Promise<Storage> {
+  const storage = await stdinSpool(bytes.rest(), {
+    label: NAME,
+    signal: context.signal,
+    onBytes: (done) => context.progress.report?.({ operation: 'read', done, total: null }),
+  });
+  if (storage.size === 0) throw await nothingCame(storage);
+  return storage;
 }
 
 /** A program that failed leaves an empty stream: that is not a disk of 0 bytes. */

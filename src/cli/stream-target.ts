@@ -7,6 +7,7 @@ import { ImageError } from '../errors.ts';
 import { convert } from '../operations/convert.ts';
 import { copyContent, PARALLEL_RUNS } from '../operations/copy-engine.ts';
 import { refuseCut } from '../operations/cut.ts';
+import { ForwardDisk } from '../operations/forward-disk.ts';
 import { openDisk } from '../operations/open.ts';
 import type { Source, Storage } from '../storage/contract.ts';
 import { forwardedProvider } from '../storage/forwarding.ts';
@@ -17,14 +18,15 @@ import { isClosedPipe } from './output.ts';
 /** Writes the content of `source` to standard output as raw bytes. */
 export async function convertToStream(
   context: CommandContext,
-  source: ImageSource,
+  source: ImageSource | ForwardDisk,
   openOptions: DiskOpenOptions,
 ): Promise<ConvertResult> {
   const { options, signal } = context;
   const parallel = options.count('threads', { min: 1, max: 64 }) ?? PARALLEL_RUNS;
   const rateLimit = options.size('rate-limit') ?? 0;
   const wanted = options.size('size');
-  await using disk = await openDisk(source, { ...openOptions, withoutDamagedParents: options.flag('salvage') });
+  const how = { ...openOptions, withoutDamagedParents: options.flag('salvage') };
+  await using disk = source instanceof ForwardDisk ? source : await openDisk(source, how);
   const size = wanted ?? disk.size;
   await refuseCut(disk, { size, path: disk.label, shrink: options.flag('shrink'), signal });
   const target = new StreamDevice(new StreamStorage(context.io.stdout), size, signal);
@@ -50,7 +52,7 @@ export async function convertToStream(
 /** Writes an image to standard output. Its format must be one that writes forwards. */
 export async function convertToPipe(
   context: CommandContext,
-  source: ImageSource,
+  source: ImageSource | ForwardDisk,
   options: ConvertOptions,
 ): Promise<ConvertResult> {
   try {

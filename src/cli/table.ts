@@ -112,6 +112,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       { command: 'vdkit convert disk.raw disk.vdi --format raw --variant fixed', description: 'everything explicit' },
       { command: 'vdkit convert disk.vdi /dev/sdx --into --to raw', description: 'onto a device' },
       { command: 'xzcat disk.raw.xz | vdkit convert - disk.vdi --format raw', description: 'from standard input' },
+      { command: 'cat stream.vmdk | vdkit convert - disk.vdi', description: 'without a temporary file: a VMDK stream' },
       { command: 'vdkit convert disk.vdi - | sha256sum', description: 'to standard output' },
       {
         command: 'vdkit convert disk.vdi - --to vmdk --variant stream > disk.vmdk',

@@ -35,6 +35,7 @@
 import type { MaybePromise, NewFiles, OpenMode, OperationOptions, ReadTarget, Storage } from '../storage/contract.ts';
 import type { ImageFiles } from './files.ts';
 import type { Finding } from './findings.ts';
+import type { ForwardReading } from './forwards.ts';
 import type { Geometry } from './geometry.ts';
 import type { BitmapInfo, BitmapStore, SnapshotInfo, SnapshotStore } from './inner-state.ts';
 import type { ParentIdentity, ParentLink, ParentReference, ParentVerdict } from './parent.ts';
@@ -537,7 +538,7 @@ export interface Measure {
 }
 
 /** A file format. */
-export interface Format {
+export interface Format extends ForwardReading {
   /** Lower case, as in `--format`. */
   readonly name: string;
   /** Other accepted names. */

@@ -13,6 +13,7 @@ import { differenceWithin } from './compare.ts';
 import { type CopyOptions, type CopyResult, parallelFor, type StartedCopy, startCopy } from './copy-engine.ts';
 import { holdParent, stageImage, targetFormat } from './create.ts';
 import { refuseCut } from './cut.ts';
+import { ForwardDisk } from './forward-disk.ts';
 import { lostOf } from './lost.ts';
 import { diskOfNew } from './new-disk.ts';
 import { openIn } from './open.ts';
@@ -40,7 +41,7 @@ export async function convert(
   const own = resolve(options);
   throwIfAborted(own.environment.signal, 'The conversion');
   const place = own.environment.sourceOf(target);
-  if (isDevice(source)) return convertDevice(source, place, own, []);
+  if (isDevice(source)) return convertDevice(source, place, own, source instanceof ForwardDisk ? source.warnings : []);
   const disk = await openSource(source, own);
   try {
     return await convertDevice(disk, place, own, disk.warnings);
@@ -78,10 +79,15 @@ async function convertDevice(
 
 /** Facts that the source has in addition to its data. An existing image keeps its own comment and geometry. */
 function lostIn(source: BlockDevice, { into, comment, geometry, sourceSnapshot }: Resolved<ConvertOptions>): string[] {
-  const last = source instanceof ChainDisk ? source.images.at(-1) : undefined;
+  const last = originalOf(source);
   if (last === undefined) return [];
   const own = into === true ? last.info : { comment: comment ?? null, geometry: geometryOf(geometry) };
   return lostOf(last.info, last.name, { ...own, config: {}, oneState: sourceSnapshot !== undefined });
+}
+
+function originalOf(source: BlockDevice): { readonly info: ImageInfo; readonly name: string } | undefined {
+  if (source instanceof ForwardDisk) return { info: source.info, name: source.label };
+  return source instanceof ChainDisk ? source.images.at(-1) : undefined;
 }
 
 function geometryOf(geometry: ConvertOptions['geometry']): ImageInfo['geometry'] {

@@ -298,6 +298,47 @@ describe('convert', () => {
     expect(stderr).toContain('Use --variant stream');
   });
 
+  it('reads a VMDK stream from standard input as it comes, without a temporary file', async () => {
+    writeFileSync(at('a.raw'), rawDisk());
+    await ok('convert', at('a.raw'), at('a.vmdk'), '--variant', 'stream', '--comment', 'of the stream');
+    const bytes = readFileSync(at('a.vmdk'));
+    const pieces = async function* () {
+      for (let start = 0; start < bytes.length; start += 9_999) yield bytes.subarray(start, start + 9_999);
+    };
+    const spooled = process.env['TMPDIR'];
+    // Nothing could be spooled there.
+    process.env['TMPDIR'] = at('gone');
+    try {
+      for (const [target, ...options] of [
+        ['b.raw'],
+        ['b.vdi'],
+        ['b.vmdk', '--variant', 'stream'],
+        ['b.qcow2', '--compress'],
+      ]) {
+        const { status, stderr } = await runCli(['convert', '-', at(`${target}`), ...options], {
+          stdin: Readable.from(pieces()),
+        });
+        expect(status, stderr).toBe(0);
+        expect(stderr).toContain('The copy lacks the comment of standard input: "of the stream"');
+      }
+      const piped = await runCli(['convert', '-', '-'], { stdin: Readable.from(pieces()) });
+      expect(Buffer.from(piped.bytes).equals(rawDisk())).toBe(true);
+      const cut = await runCli(['convert', '-', at('cut.raw')], { stdin: Readable.from([bytes.subarray(0, -3000)]) });
+      expect(cut.status).toBe(1);
+      expect(cut.stderr).toContain('standard input: The stream was cut off');
+      // Reading it twice needs a file.
+      const twice = await runCli(['convert', '-', at('twice.raw'), '--verify'], { stdin: Readable.from(pieces()) });
+      expect(twice.stderr).toContain('gone');
+    } finally {
+      if (spooled === undefined) delete process.env['TMPDIR'];
+      else process.env['TMPDIR'] = spooled;
+    }
+    for (const name of ['b.raw', 'b.vdi', 'b.vmdk', 'b.qcow2']) await ok('compare', at(name), at('a.raw'));
+    expect(readdirSync(folder).sort()).toEqual(['a.raw', 'a.vmdk', 'b.qcow2', 'b.raw', 'b.vdi', 'b.vmdk']);
+    const verified = await runCli(['convert', '-', at('c.raw'), '--verify'], { stdin: Readable.from(pieces()) });
+    expect(verified.status).toBe(0);
+  });
+
   it('fills gaps of any length in standard output', async () => {
     await ok('create', at('b.vdi'), '6M');
     writeFileSync(at('a.raw'), new Uint8Array(MIB).fill(7));

@@ -9,6 +9,7 @@ import { keyWithRole } from '../../image/config.ts';
 import type { Format } from '../../image/contract.ts';
 import type { Registry } from '../../image/registry.ts';
 import { convert } from '../../operations/convert.ts';
+import type { ForwardDisk } from '../../operations/forward-disk.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import {
@@ -186,26 +187,32 @@ function sourceOptions(context: CommandContext): ReturnType<typeof openOptions> 
   });
 }
 
-/** Calls `use` with the source; standard input is spooled to its end first. */
+/** Calls `use` with the source. */
 async function withSource<T>(
   context: CommandContext,
   source: string,
   plan: TargetPlan | null,
-  use: (from: ImageSource) => Promise<T>,
+  use: (from: ImageSource | ForwardDisk) => Promise<T>,
 ): Promise<T> {
   // Checked here too: a wrong name should not cost a wait for all of standard input.
   const options = sourceOptions(context);
   try {
     await using place = await placed(context, source, 'read');
     if (source !== STANDARD_STREAM) return await use(place.source);
-    const { spooledInput } = await import('../stream-source.ts');
+    const { standardInput } = await import('../stream-source.ts');
     const isFile = plan !== null && plan.name !== STANDARD_STREAM && plan.options.into !== true;
-    const target = isFile ? plan : null;
-    await using input = await spooledInput(context, target);
+    const forwards = readsOnce(context) ? { format: options.format } : null;
+    await using input = await standardInput(context, { target: isFile ? plan : null, forwards });
     return await use(input.source);
   } catch (error) {
     throw options.parent === undefined ? withSourceParentHint(error) : error;
   }
+}
+
+/** What goes back in the source, or needs more files than that, is not for a pipe. */
+function readsOnce({ options }: CommandContext): boolean {
+  const again = ['verify', 'salvage', 'shrink'].some((name) => options.flag(name));
+  return !again && ['source-parent', 'snapshot', 'cache'].every((name) => options.text(name) === undefined);
 }
 
 /** In this command `--parent` belongs to the target; the option for the source has a longer name. */
@@ -225,7 +232,11 @@ function namedSource(context: CommandContext): Partial<ConvertOptions> {
   });
 }
 
-async function convertImage(context: CommandContext, from: ImageSource, plan: TargetPlan): Promise<ConvertResult> {
+async function convertImage(
+  context: CommandContext,
+  from: ImageSource | ForwardDisk,
+  plan: TargetPlan,
+): Promise<ConvertResult> {
   context.afterCancel =
     plan.options.into === true ? `${printable(plan.name)} may be partly overwritten` : 'no target was left behind';
   try {

@@ -28,14 +28,23 @@ export function encoderOf(image: Image, path: string): Encoder {
   });
 }
 
+/** Where compressed units go. */
+export interface UnitTarget {
+  readonly encoder: Encoder;
+  readonly diskSize: number;
+  /** Zeroes must hide what a parent has. */
+  readonly hasParent: boolean;
+}
+
 /** Compresses the whole units of a write. The bytes must not change until they are stored. */
 export async function compressUnits(
-  encoder: Encoder,
+  { encoder, diskSize, hasParent }: UnitTarget,
   offset: number,
   bytes: Uint8Array,
-  diskSize: number,
 ): Promise<WritePiece[]> {
   const { unit } = encoder;
+  // Such an image has no other form for them.
+  const storesZeroes = hasParent && encoder.must === true;
   const end = offset + bytes.length;
   const first = Math.min(alignUp(offset, unit), end);
   const last = end === diskSize ? end : Math.max(alignDown(end, unit), first);
@@ -44,7 +53,7 @@ export async function compressUnits(
   for (let at = first; at < last; at += unit) {
     const index = streams.push(null) - 1;
     const part = bytes.subarray(at - offset, Math.min(at + unit, end) - offset);
-    if (isZero(part)) continue;
+    if (!storesZeroes && isZero(part)) continue;
     const stream = encoder.encode(part.length === unit ? part : filledUp(part, unit));
     if (!isPromise(stream)) streams[index] = stream;
     else {

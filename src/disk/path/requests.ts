@@ -6,6 +6,7 @@
  */
 import { BYTES, checkArguments, isObject, NUMBER, OBJECT } from '../../arguments.ts';
 import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
+import { isZero } from '../../codec/bytes.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import { markHandled } from '../../storage/all-done.ts';
 import { isPromise, type OperationOptions, type ReadTarget, type WriteSource } from '../../storage/contract.ts';
@@ -14,7 +15,7 @@ import type { CompressedWrite, DeviceCapabilities, Range, ReadResult, WriteOptio
 import type { DiskOpenOptions } from '../options.ts';
 import type { ActiveImage, HeadOptions } from './active-image.ts';
 import { bufferList, totalLength } from './buffers.ts';
-import { compressUnits, encoderOf } from './compressed-writes.ts';
+import { compressUnits, encoderOf, type UnitTarget } from './compressed-writes.ts';
 import { readFiltered, widened, writeFiltered, zeroFiltered } from './filtered.ts';
 import { type RangeLock, RangeLocks } from './range-locks.ts';
 import { RunningRequests } from './running-requests.ts';
@@ -23,6 +24,8 @@ const DATA: ReadResult = { unallocated: false };
 const NOTHING: ReadResult = { unallocated: true };
 /** Units discarded at a time, so that other requests get their turn. */
 const DISCARD_UNITS = 1024;
+/** Bytes of a parent that are looked at in one step. */
+const SKIP_BYTES = 4 * 1024 * 1024;
 /** The limit in bytes for images without units. */
 const RAW_DISCARD_BYTES = 1024 * 1024;
 
@@ -187,8 +190,7 @@ export class Requests {
     this.checkWritable();
     // What a filter made of the bytes hardly gets smaller.
     if (this.#head.chain.filters.active) return { store: () => this.write(offset, bytes, options) };
-    const encoder = encoderOf(this.#head.last.image, this.label);
-    const pieces = await compressUnits(encoder, offset, bytes, this.size);
+    const pieces = await compressUnits(this.#units(), offset, bytes);
     const { length } = bytes;
     const write = (): Promise<void> => {
       this.#head.discards.noteChange(offset, length);
@@ -209,7 +211,12 @@ export class Requests {
         ? zeroFiltered(this.#head, offset, length, punch, options)
         : this.#head.writes.zero(offset, length, punch, options);
     };
-    await this.#inOrder(offset, length, this.#head.once === null ? zero : () => this.#skip(offset, length), options);
+    await this.#inOrder(
+      offset,
+      length,
+      this.#head.once === null ? zero : () => this.#skip(offset, length, options),
+      options,
+    );
   }
 
   /**
@@ -327,16 +334,31 @@ export class Requests {
   }
 
   async #writeEncoded(offset: number, bytes: Uint8Array, options: WriteOptions): Promise<void> {
-    const encoder = encoderOf(this.#head.last.image, this.label);
-    const pieces = await compressUnits(encoder, offset, bytes, this.size);
+    const pieces = await compressUnits(this.#units(), offset, bytes);
     await this.#head.writes.writePieces(pieces, options);
   }
 
+  #units(): UnitTarget {
+    const { chain, last } = this.#head;
+    const encoder = encoderOf(last.image, this.label);
+    return { encoder, diskSize: this.size, hasParent: chain.hasParent(chain.top) };
+  }
+
   /** Zeroes of an image that is written once: what was never written reads zero, unless a parent shows through. */
-  async #skip(offset: number, length: number): Promise<void> {
-    const { chain } = this.#head;
+  async #skip(offset: number, length: number, options: OperationOptions): Promise<void> {
+    const { chain, last } = this.#head;
     if (!chain.hasParent(chain.top)) return;
-    await this.#head.writes.zero(offset, length, false);
+    if (last.image.encoder?.must !== true) return this.#head.writes.zero(offset, length, false, options);
+    const { unit } = last.image.encoder;
+    const shown = new Uint8Array(Math.max(unit, alignDown(SKIP_BYTES, unit)));
+    const zeroes = new Uint8Array(shown.length);
+    for (let at = offset; at < offset + length; ) {
+      const end = Math.min(alignDown(at, unit) + shown.length, offset + length);
+      const part = shown.subarray(0, end - at);
+      const unallocated = await chain.read(chain.top, at, [part], part.length, { gaps: [], cached: true }, options);
+      if (!unallocated && !isZero(part)) await this.#writeEncoded(at, zeroes.subarray(0, part.length), options);
+      at = end;
+    }
   }
 
   /** Runs one change; on an image that is written once behind all before it. */

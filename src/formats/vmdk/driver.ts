@@ -26,4 +26,5 @@ export function plan(options: FormatCreateOptions): { readonly virtualSize: numb
   return { virtualSize, preallocates };
 }
 
+export { openForwards } from './forwards.ts';
 export { checkVmdk as check, measureVmdk as measure, repairVmdk as repair };

@@ -3,7 +3,7 @@ import type { ConfigKey, Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
 import { encodesAlways } from './plan.ts';
-import { probeVmdk } from './probe.ts';
+import { isStream, probeVmdk } from './probe.ts';
 
 /** The VMDK format. */
 export const vmdk: Format = defineFormat({
@@ -37,7 +37,11 @@ export const vmdk: Format = defineFormat({
   probe: probeVmdk,
   encodesAlways,
   writesForwards: encodesAlways,
-  ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'check', 'repair', 'plan', 'measure']),
+  readsForwards: isStream,
+  ...loadedMethods(
+    () => import('./driver.ts'),
+    ['open', 'openForwards', 'create', 'check', 'repair', 'plan', 'measure'],
+  ),
 });
 
 function key(name: string, usual: string | null, description: string): ConfigKey {

@@ -52,13 +52,13 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
   });
 }
 
-/** The sparse extents of a file or its descriptor. */
-export async function readMain(storage: Storage): Promise<MainFile> {
+/** The sparse extents of a file or its descriptor. `fileSize`: when the storage has the start of the file only. */
+export async function readMain(storage: Storage, fileSize: number = storage.size): Promise<MainFile> {
   const head = new Uint8Array(Math.min(storage.size, 4096));
   await storage.read(0, head);
   const magic = head.length >= 4 ? new DataView(head.buffer).getUint32(0, true) : 0;
   if (magic === KDMV) {
-    const layout = parseSparse(head, storage.size, storage.label);
+    const layout = parseSparse(head, fileSize, storage.label);
     const place = layout.descriptor;
     if (place === null) return { storage, layout, descriptor: null };
     const { fileOffset, length: room } = place;

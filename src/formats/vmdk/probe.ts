@@ -3,7 +3,7 @@ import { hasText, textOf, u32At, u64At } from '../../binary/look.ts';
 import type { ProbeAnswer, ProbeInput } from '../../image/contract.ts';
 
 /** VMware Virtual Disk Format 5.0, hosted sparse extents: SparseExtentHeader. */
-const HOSTED = { magic: 'KDMV', version: 4, flags: 8, flagCompressed: 0x0001_0000 } as const;
+const HOSTED = { magic: 'KDMV', version: 4, flags: 8, flagCompressed: 0x0001_0000, flagMarkers: 0x0002_0000 } as const;
 /** ESX Server sparse extents: COWDisk_Header. */
 const ESX = { magic: 'COWD', version: 4 } as const;
 /** Space-efficient sparse extents. VMware publishes no layout; these bytes are in every file. */
@@ -25,6 +25,13 @@ export function probeVmdk({ head }: ProbeInput): ProbeAnswer {
 /** True if the first bytes of a file are those of a descriptor. */
 export function looksLikeDescriptor(head: Uint8Array): boolean {
   return descriptor(head) !== null;
+}
+
+/** True if the first bytes of a file are those of a stream, whose grains say where they belong. */
+export function isStream(head: Uint8Array): boolean {
+  const flags = u32At(head, HOSTED.flags, 'little') ?? 0;
+  const needed = HOSTED.flagCompressed | HOSTED.flagMarkers;
+  return hasText(head, 0, HOSTED.magic) && (flags & needed) === needed;
 }
 
 function hosted(head: Uint8Array): ProbeAnswer | null {

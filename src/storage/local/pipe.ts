@@ -41,13 +41,18 @@ export interface SpoolOptions {
  * Reads a stream to its end into an unnamed temporary file, and returns it as a read-only storage. Zeroes become holes.
  * The file disappears when the storage is closed or the process ends.
  */
-export async function stdinSpool(stream: Readable, options: SpoolOptions = {}): Promise<Storage> {
+export async function stdinSpool(
+  stream: Readable | AsyncIterable<Uint8Array>,
+  options: SpoolOptions = {},
+): Promise<Storage> {
   const { signal } = options;
   const label = options.label ?? 'standard input';
   throwIfAborted(signal, `Reading ${label}`);
   const fd = openNameless(options.directory ?? os.tmpdir());
   // A stream without a writer gives no chunk at which the signal could be looked at.
-  const abort = (): void => void stream.destroy();
+  const abort = (): void => {
+    if ('destroy' in stream) stream.destroy();
+  };
   signal?.addEventListener('abort', abort);
   try {
     const size = await fill(fd, stream, (bytes) => {
@@ -78,7 +83,11 @@ function openNameless(directory: string): number {
 }
 
 /** Collects chunks of any size, so that holes are found at whole units. Returns the total bytes. */
-async function fill(fd: number, stream: Readable, onBytes: (bytes: number) => void): Promise<number> {
+async function fill(
+  fd: number,
+  stream: AsyncIterable<Uint8Array | string>,
+  onBytes: (bytes: number) => void,
+): Promise<number> {
   const gathered = Buffer.allocUnsafe(GATHER);
   let start = 0;
   let filled = 0;

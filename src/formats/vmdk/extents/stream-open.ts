@@ -54,10 +54,15 @@ async function readFooter(storage: Storage, header: SparseLayout): Promise<Spars
 }
 
 function footerAt(tail: Uint8Array, at: number, { size, label }: Storage): SparseLayout | null {
-  if (SPARSE_HEADER.get(tail, 'magic', at) !== KDMV) return null;
   if (METADATA_MARKER.get(tail, 'type', at - SECTOR) !== MARKER.footer) return null;
+  return parseFooter(tail.subarray(at, at + SECTOR), size, label);
+}
+
+/** The layout in the sector behind the marker of a footer; null: it is not one. */
+export function parseFooter(sector: Uint8Array, fileSize: number, path: string): SparseLayout | null {
+  if (SPARSE_HEADER.get(sector, 'magic') !== KDMV) return null;
   try {
-    const layout = parseSparse(tail.subarray(at, at + SECTOR), size, label);
+    const layout = parseSparse(sector, fileSize, path);
     // One that leads to the end itself leads nowhere.
     return layout.directoryOffset === null ? null : layout;
   } catch (error) {
@@ -66,7 +71,8 @@ function footerAt(tail: Uint8Array, at: number, { size, label }: Storage): Spars
   }
 }
 
-const NO_GRAINS: GrainPlaces = { get: () => 0, load: async () => {}, sameUntil: () => Number.MAX_SAFE_INTEGER };
+/** Places of grains that are not asked for. */
+export const NO_GRAINS: GrainPlaces = { get: () => 0, load: async () => {}, sameUntil: () => Number.MAX_SAFE_INTEGER };
 
 /** Walks from marker to marker; what comes behind the first that makes no sense is not looked at. */
 async function findGrains(storage: Storage, layout: SparseLayout, { signal }: OperationOptions): Promise<GrainPlaces> {

@@ -88,12 +88,12 @@ export class StreamExtent extends Extent {
     if (place === undefined) return this.#places.load(index).then(() => this.map(offset, length));
     const kind = this.#kindOf(place);
     if (kind === 'absent' && this.#isCut) throw this.#lost(index, offset, end);
-    if (kind === 'encoded' && place < this.layout.overhead) throw this.#misplaced(offset, place, grainBytes);
+    if (kind === 'encoded' && this.#isMisplaced(place)) throw this.#misplaced(offset, place, grainBytes);
     let next = kind === 'encoded' ? index + 1 : this.#places.sameUntil(index);
     for (let looks = 0; looks < RUN_GRAINS && next * grainBytes < end; looks++) {
       const other = this.#places.get(next);
       if (other === undefined || this.#kindOf(other) !== kind) break;
-      if (kind === 'encoded' && other < this.layout.overhead) break;
+      if (kind === 'encoded' && this.#isMisplaced(other)) break;
       next = kind === 'encoded' ? next + 1 : this.#places.sameUntil(next);
     }
     return { kind, length: Math.min(next * grainBytes, end) - offset };
@@ -139,13 +139,18 @@ export class StreamExtent extends Extent {
     });
   }
 
+  #isMisplaced(fileOffset: number): boolean {
+    return fileOffset < this.layout.overhead || fileOffset >= this.storage.size;
+  }
+
   #misplaced(guestOffset: number, fileOffset: number, guestLength: number): ImageError {
-    return new ImageError('corrupt', 'A grain is said to lie among the metadata', {
+    return new ImageError('corrupt', 'A grain is said to lie where the file has none', {
       path: this.storage.label,
       offset: fileOffset,
       guestOffset,
       guestLength,
-      expected: `at least ${this.layout.overhead}`,
+      expected: `from ${this.layout.overhead} to ${this.storage.size}`,
+      hint: 'Copy the image again from where it came from; the other grains can be saved (on the command line: convert --salvage).',
     });
   }
 }
@@ -153,11 +158,11 @@ export class StreamExtent extends Extent {
 /** The code of vd.h for a grain that cannot be decoded. */
 const INVALID_FORMAT = 'VERR_VD_VMDK_INVALID_FORMAT';
 
-/** Decodes a grain behind its marker. The last one may be whole or end where the disk does. */
-async function decodeGrain(
+/** Decodes a grain behind its marker. The last one may be whole or end where the disk does. Throws `corrupt`. */
+export async function decodeGrain(
   stored: Uint8Array,
   size: number,
-  { guestOffset }: Chunk,
+  { guestOffset }: Pick<Chunk, 'guestOffset'>,
   grainBytes: number,
 ): Promise<Uint8Array> {
   if (stored.length < GRAIN_MARKER.size) throw new ImageError('corrupt', 'The file ends before the grain');
