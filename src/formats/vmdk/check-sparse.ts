@@ -14,13 +14,14 @@ import { SparseBitSet } from '../../binary/bits.ts';
 import { alignUp, SECTOR } from '../../binary/numbers.ts';
 import { writeEntries } from '../../blocks/table.ts';
 import { BROKEN_TABLE, type TableDirectory } from '../../blocks/two-level-table.ts';
+import { ImageError } from '../../errors.ts';
 import type { Finding } from '../../image/findings.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
 import { readDirectory, SECTOR_ENTRY, standApart } from './extents/directory.ts';
-import type { SparseLayout } from './extents/header.ts';
-import { GTE_ABSENT, GTE_ZERO, SPARSE_HEADER } from './layout.ts';
+import { markUnclean, type SparseLayout } from './extents/header.ts';
+import { EXTENT_FILE_MAX, GTE_ABSENT, GTE_ZERO } from './layout.ts';
 
 /** Findings of one kind that are listed one by one. */
 const LISTED = 1000;
@@ -66,6 +67,8 @@ interface Survey {
   readonly owners: SparseBitSet;
   /** Slots in which grain tables lie. */
   readonly tables: SparseBitSet;
+  /** File offset where the last sound grain or table ends. */
+  end: number;
   /** Null: nothing is changed. */
   readonly changes: Changes | null;
 }
@@ -91,12 +94,12 @@ export async function checkSparse(
   { repair = false, ...options }: OperationOptions & { readonly repair?: boolean },
 ): Promise<void> {
   const { storage, layout } = extent;
-  const place = { storage, count: layout.tableCount, tableBytes: layout.tableBytes, lowest: SECTOR };
+  const place = { storage, count: layout.tableCount, tableBytes: layout.tableBytes, lowest: layout.form.size };
   const first = await readDirectory({ ...place, fileOffset: layout.directoryOffset }, options);
   const { redundantOffset } = layout;
   const copy =
     redundantOffset === null ? null : await readDirectory({ ...place, fileOffset: redundantOffset }, options);
-  const end = alignUp(Math.max(storage.size, layout.overhead) - layout.overhead, layout.grainBytes) + layout.overhead;
+  const end = alignedEnd(extent);
   const changes: Changes | null = repair
     ? {
         publish: new Map(),
@@ -115,6 +118,7 @@ export async function checkSparse(
     copy,
     owners: new SparseBitSet(),
     tables: new SparseBitSet(),
+    end: layout.overhead,
     changes,
   };
   checkPlaces(survey);
@@ -129,7 +133,8 @@ export async function checkSparse(
 }
 
 /** Structures that lie over each other, and the room that all tables take among the grains. */
-function checkPlaces({ extent, first, copy, tables, findings }: Survey): void {
+function checkPlaces(survey: Survey): void {
+  const { extent, first, copy, tables, findings } = survey;
   const { storage, layout } = extent;
   const { overhead, grainBytes, tableBytes } = layout;
   const directories = copy === null ? [first] : [first, copy];
@@ -140,6 +145,7 @@ function checkPlaces({ extent, first, copy, tables, findings }: Survey): void {
   for (const { places } of directories) {
     for (const place of places) {
       if (place <= 0) continue;
+      survey.end = Math.max(survey.end, place + tableBytes);
       const start = Math.max(0, Math.floor((place - overhead) / grainBytes));
       for (let slot = start; overhead + slot * grainBytes < place + tableBytes; slot++) tables.add(slot);
     }
@@ -147,13 +153,17 @@ function checkPlaces({ extent, first, copy, tables, findings }: Survey): void {
 }
 
 /** Facts of the extent as a whole. */
-function checkExtent({ extent, findings }: Survey): void {
+function checkExtent({ extent, findings, end }: Survey): void {
   const { storage, layout, length } = extent;
   const { label } = storage;
   if (layout.unclean) {
     findings.add('warning', 'unclean', `${label} was not closed after it was written.`, {
-      fileOffset: SPARSE_HEADER.fields.unclean.offset,
+      fileOffset: layout.form.uncleanOffset,
     });
+  }
+  if (layout.used !== null && layout.used.end < end) {
+    const message = `${label} counts ${layout.used.end} bytes as used, but ${end} are: others would overwrite the rest.`;
+    findings.add('corruption', 'used-too-low', message, { fileOffset: layout.used.fieldOffset });
   }
   if (layout.capacity >= length) return;
   findings.add('corruption', 'extent-too-small', `${label} has room for ${layout.capacity} of ${length} bytes.`, {
@@ -274,7 +284,8 @@ interface TableContent {
 }
 
 /** Takes the place that an entry names for its grain; otherwise a code and what is wrong. */
-function claim({ extent, owners, tables }: Survey, entry: number, offset: number): readonly [string, string] | null {
+function claim(survey: Survey, entry: number, offset: number): readonly [string, string] | null {
+  const { extent, owners, tables } = survey;
   const { layout, storage, length } = extent;
   const { overhead, grainBytes, zeroGrains } = layout;
   if (entry === GTE_ABSENT || (zeroGrains && entry === GTE_ZERO)) return null;
@@ -287,6 +298,7 @@ function claim({ extent, owners, tables }: Survey, entry: number, offset: number
   const slot = (place - overhead) / grainBytes;
   if (tables.has(slot)) return ['grain-in-metadata', 'is said to lie where a grain table does'];
   if (!owners.add(slot)) return ['shared-grain', 'lies where another one does'];
+  survey.end = Math.max(survey.end, place + grainBytes);
   // The other programs pad it too, but what was there is gone.
   return place + visible > storage.size ? ['grain-cut-off', 'is cut off by the end of the file'] : null;
 }
@@ -310,9 +322,11 @@ function instead({ extent }: Survey, changes: Changes, code: string, entry: numb
   return place / SECTOR;
 }
 
-async function write({ extent, first, copy }: Survey, changes: Changes): Promise<void> {
+async function write({ extent, first, copy, end: usedEnd }: Survey, changes: Changes): Promise<void> {
   const { storage, layout } = extent;
   const { publish, copies, directory, copyDirectory, moves, end } = changes;
+  if (end > Math.max(EXTENT_FILE_MAX, alignedEnd(extent))) throw noRoom(storage.label);
+  await raiseCount(extent, end > alignedEnd(extent) ? end : usedEnd);
   if (changes.longer || publish.size + copies.size + directory.size + copyDirectory.size > 0) {
     if (end > storage.size) await storage.resize(end);
     for (const { from, to } of moves) {
@@ -331,11 +345,28 @@ async function write({ extent, first, copy }: Survey, changes: Changes): Promise
     await storage.flush();
   }
   if (!layout.unclean) return;
-  const sector = new Uint8Array(SECTOR);
-  await readPadded(storage, 0, sector);
-  SPARSE_HEADER.put(sector, 'unclean', 0);
-  await storage.write(0, sector);
+  await markUnclean(storage, layout.form, 0);
   await storage.flush();
+}
+
+function noRoom(path: string): ImageError {
+  return new ImageError('no-space', 'The extent has no room for what a repair would add', {
+    path,
+    expected: `a file of at most ${EXTENT_FILE_MAX} bytes`,
+    hint: 'Convert the image into one of another variant or format.',
+  });
+}
+
+/** Makes the header count all that is in use, or will be: durable before an entry names it. */
+async function raiseCount({ storage, layout: { used } }: CheckedExtent, end: number): Promise<void> {
+  if (used === null || used.end >= end) return;
+  await storage.write(0, used.sectorWith(end));
+  await storage.flush();
+}
+
+/** End of the file, at a multiple of the grain size behind the metadata. */
+function alignedEnd({ storage, layout: { overhead, grainBytes } }: CheckedExtent): number {
+  return alignUp(Math.max(storage.size, overhead) - overhead, grainBytes) + overhead;
 }
 
 async function writeDirectory(

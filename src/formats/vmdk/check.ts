@@ -8,15 +8,13 @@ import type { FormatCheckOptions } from '../../image/contract.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
 import type { Finding } from '../../image/findings.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
-import { readPadded } from '../../storage/read-padded.ts';
 import { changeIdentities } from './change.ts';
 import { checkSparse, Findings, OVERLAP } from './check-sparse.ts';
 import { EXTENT_TYPES, type ExtentLine } from './descriptor/extents.ts';
 import { contentId, KEYS, parentContentId, randomContentId, uuidsOf } from './descriptor/facts.ts';
 import type { DescriptorStore } from './descriptor/store.ts';
-import { parseSparse, type SparseLayout } from './extents/header.ts';
 import { openStream } from './extents/stream-open.ts';
-import { linesOf, type MainFile, readMain } from './open.ts';
+import { linesOf, type MainFile, readLayout, readMain } from './open.ts';
 
 /** Finds damage. Throws only where the file is not a readable VMDK image, or an extent must not be opened. */
 export async function checkVmdk(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]> {
@@ -92,12 +90,12 @@ async function checkLine(job: Job, checked: CheckedLine): Promise<void> {
   const { line, findings } = checked;
   const kind = EXTENT_TYPES[line.type];
   if (kind === 'zero' || line.access === 'NOACCESS') return;
-  if (kind !== 'flat' && kind !== 'sparse') {
+  if (kind !== 'flat' && kind !== 'sparse' && kind !== 'cowd') {
     const message = `Extents of type ${line.type} are not checked.`;
     return findings.add('warning', 'unchecked-extent', message, { repairable: false });
   }
   try {
-    const own = kind === 'sparse' && job.main.layout !== null;
+    const own = kind !== 'flat' && job.main.layout !== null;
     const storage = own ? job.main.storage : await openPart(job, line);
     if (kind === 'flat') await checkFlat(storage, checked);
     else await checkTables(job, storage, checked);
@@ -137,7 +135,7 @@ async function checkFlat(storage: Storage, { line, start, repair, findings }: Ch
 async function checkTables({ main, options }: Job, storage: Storage, checked: CheckedLine): Promise<void> {
   const { line, start, repair, findings } = checked;
   const length = line.sectors * SECTOR;
-  const layout = storage === main.storage && main.layout !== null ? main.layout : await layoutOf(storage);
+  const layout = storage === main.storage && main.layout !== null ? main.layout : await readLayout(storage);
   const { signal } = options;
   if (layout.compressed || layout.directoryOffset === null) {
     const { warnings } = await openStream(storage, layout, { length, infoOnly: false, signal });
@@ -146,12 +144,6 @@ async function checkTables({ main, options }: Job, storage: Storage, checked: Ch
   }
   const differencing = isChild(main);
   await checkSparse({ storage, layout, length, start, differencing }, findings, { repair, signal });
-}
-
-async function layoutOf(storage: Storage): Promise<SparseLayout> {
-  const sector = new Uint8Array(SECTOR);
-  await readPadded(storage, 0, sector);
-  return parseSparse(sector, storage.size, storage.label);
 }
 
 function isChild({ descriptor }: MainFile): boolean {

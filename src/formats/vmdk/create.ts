@@ -3,15 +3,16 @@ import { NULL_GUID, normalizeGuid, randomGuid } from '../../binary/guid.ts';
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions } from '../../image/contract.ts';
-import { derivePhysical } from '../../image/geometry.ts';
+import { derivePhysical, type Geometry } from '../../image/geometry.ts';
 import { storedName } from '../../image/parent.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
 import { recordedFormat } from './change.ts';
-import { formatExtent, parseExtent } from './descriptor/extents.ts';
+import { type ExtentType, formatExtent, parseExtent } from './descriptor/extents.ts';
 import { KEYS, NO_PARENT_CID, randomContentId, setComment, setGeometry, setUuids } from './descriptor/facts.ts';
 import { DescriptorStore } from './descriptor/store.ts';
 import { DescriptorText } from './descriptor/text.ts';
+import { newCowd } from './extents/cowd.ts';
 import { parseSparse } from './extents/header.ts';
 import { NewStream } from './extents/stream-new.ts';
 import { VmdkImage } from './image.ts';
@@ -32,7 +33,7 @@ import { baseName, CONFIG, type PlannedExtent, planSparse, planVmdk, SUBFORMATS,
 const DEFLATE_LEVEL = 6;
 const TABLE_SECTORS = (GT_ENTRIES * 4) / SECTOR;
 /** Extents of ESX have separate types. */
-const FLAT_TYPES = { vmfs: 'VMFS' } as const;
+const ESX_TYPES: Readonly<Record<string, ExtentType>> = { vmfs: 'VMFS', vmfsSparse: 'VMFSSPARSE' };
 
 /** Writes a new image and flushes it. Returns the files beside the main one, by the name that the image stores. */
 export async function writeNewVmdk(
@@ -52,6 +53,7 @@ export async function writeNewVmdk(
     const storage = extent.file === null ? files.main : await files.part(extent.file);
     if (extent.file !== null) parts.set(extent.file, storage);
     if (plan.isFlat) await preallocate(storage, 0, extent.sectors * SECTOR, options);
+    else if (plan.isCowd) await storage.write(0, newCowd(extent.sectors, plan.grainSectors, geometryOf(plan, options)));
     else await writeSparse(storage, extent, { plan, embedded });
     if (extent.file !== null) await storage.flush();
   }
@@ -104,6 +106,11 @@ export async function writeNewStream(files: NewFiles, options: FormatCreateOptio
     mode: 'write',
     stream,
   });
+}
+
+/** The geometry that the extent of a base has; null for a child. */
+function geometryOf({ virtualSize }: VmdkPlan, { parent, geometry }: FormatCreateOptions): Geometry | null {
+  return parent === undefined ? (geometry?.physical ?? derivePhysical(virtualSize)) : null;
 }
 
 /** Throws before the first byte is written if a fixed image cannot fit. */
@@ -181,7 +188,7 @@ function descriptorOf(
     plan.extents.map((extent) => extentLine(extent, plan, path)),
     path,
   );
-  set(KEYS.adapterType, String(config[CONFIG.adapterType] ?? (plan.subformat === 'vmfs' ? 'lsilogic' : 'ide')));
+  set(KEYS.adapterType, String(config[CONFIG.adapterType] ?? (plan.subformat in ESX_TYPES ? 'lsilogic' : 'ide')));
   set(KEYS.hardwareVersion, String(config[CONFIG.hardwareVersion] ?? '4'));
   setGeometry(text, 'physical', options.geometry?.physical ?? derivePhysical(plan.virtualSize), path);
   setGeometry(text, 'logical', options.geometry?.logical ?? null, path);
@@ -197,7 +204,7 @@ function descriptorOf(
 }
 
 function extentLine({ file, sectors }: PlannedExtent, { subformat, isFlat }: VmdkPlan, path: string): string {
-  const type = isFlat ? ((FLAT_TYPES as Readonly<Record<string, 'VMFS'>>)[subformat] ?? 'FLAT') : 'SPARSE';
+  const type = ESX_TYPES[subformat] ?? (isFlat ? 'FLAT' : 'SPARSE');
   const access = subformat === 'streamOptimized' ? 'RDONLY' : 'RW';
   return formatExtent({ access, sectors, type, file: file ?? `${baseName(path)}.vmdk`, offset: 0, rest: [] });
 }

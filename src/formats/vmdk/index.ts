@@ -17,7 +17,11 @@ export const vmdk: Format = defineFormat({
     key('hwversion', '4', 'Version of the virtual hardware.'),
     { ...key('zeroed_grain', 'off', 'Mark grains as zero; VirtualBox refuses such images.'), expert: true },
     {
-      ...key('grain_size', '65536', 'Bytes of a grain, a power of two from 4 KiB to 2 MiB.'),
+      ...key(
+        'grain_size',
+        '65536',
+        'Bytes of a grain, a power of two from 4 KiB to 2 MiB; delta files of ESX have 512.',
+      ),
       valueType: 'integer',
       role: 'unit',
     },
@@ -31,7 +35,7 @@ export const vmdk: Format = defineFormat({
     { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
     { word: 'split', description: 'extents of at most 2047 MiB; dynamic, or fixed,split' },
     { word: 'stream', description: 'streamOptimized: compressed, written once', allocation: 'dynamic' },
-    { word: 'esx', description: 'the flavour of ESX: fixed, unless combined with dynamic' },
+    { word: 'esx', description: 'the flavour of ESX: fixed, or a delta file (COWD) with dynamic or over a parent' },
     { word: 'diff', description: 'stores what differs from a parent', differencing: true },
   ],
   probe: probeVmdk,

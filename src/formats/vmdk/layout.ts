@@ -37,6 +37,11 @@ export const GTE_ZERO = 1;
 export const GT_ENTRIES = 512;
 /** Entries of a grain table of COWD extents. */
 export const COWD_GT_ENTRIES = 4096;
+/** Place of the grain directory of COWD extents, in sectors, and the flags of all of them. */
+export const COWD_DIRECTORY_SECTOR = 4;
+export const COWD_FLAGS = 3;
+/** The largest capacity that their header can hold, in sectors. */
+export const COWD_SECTORS_MAX = 2 ** 32 - 1;
 
 /** Places are sector numbers of 32 bits, so the file of a sparse extent ends at or before this. */
 export const EXTENT_FILE_MAX = 2 ** 32 * 512;
@@ -109,6 +114,9 @@ export const COWD_HEADER = struct('little', 2048, {
   unclean: u32(1648),
   rest: bytes(1652, 396),
 });
+
+/** What the header of a base has in place of the name of its parent. */
+export const COWD_GEOMETRY = struct('little', 12, { cylinders: u32(0), heads: u32(4), sectors: u32(8) });
 
 /** Header of a seSparse extent, as observed: VMware does not document it. Places and sizes in sectors. */
 export const SESPARSE_HEADER = struct('little', 512, {

@@ -9,13 +9,14 @@ import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { EXTENT_TYPES, type ExtentLine, parseExtent } from './descriptor/extents.ts';
 import { DescriptorStore } from './descriptor/store.ts';
+import { isCowdBase, parseHeader } from './extents/cowd.ts';
 import type { Extent } from './extents/extent.ts';
-import { parseSparse, type SparseLayout } from './extents/header.ts';
+import type { SparseLayout } from './extents/header.ts';
 import { ClosedExtent, FlatExtent, ZeroExtent } from './extents/plain.ts';
 import { openSparse, type SparseOpen } from './extents/sparse.ts';
 import { openStream } from './extents/stream-open.ts';
 import { VmdkImage } from './image.ts';
-import { COWD, KDMV, SESPARSE } from './layout.ts';
+import { COWD, COWD_HEADER, KDMV, SESPARSE } from './layout.ts';
 import { VMDK_LIMITS } from './limits.ts';
 import { looksLikeDescriptor } from './probe.ts';
 
@@ -58,11 +59,14 @@ export async function readMain(storage: Storage, fileSize: number = storage.size
   await storage.read(0, head);
   const magic = head.length >= 4 ? new DataView(head.buffer).getUint32(0, true) : 0;
   if (magic === KDMV) {
-    const layout = parseSparse(head, fileSize, storage.label);
+    const layout = parseHeader(head, fileSize, storage.label);
     const place = layout.descriptor;
     if (place === null) return { storage, layout, descriptor: null };
     const { fileOffset, length: room } = place;
     return { storage, layout, descriptor: await DescriptorStore.open({ storage, fileOffset, room }) };
+  }
+  if (magic === COWD && head.length >= COWD_HEADER.size && isCowdBase(head)) {
+    return { storage, layout: parseHeader(head, storage.size, storage.label), descriptor: null };
   }
   if (magic === COWD || magic === SESPARSE) {
     throw new ImageError('unsupported', 'This is an extent of ESX, which its descriptor must lead to', {
@@ -92,7 +96,7 @@ export function linesOf({ storage, layout, descriptor }: MainFile): ExtentLine[]
   if (texts.length > 0) return texts.map((text) => parseExtent(text, storage.label));
   if (layout !== null && layout.capacity > 0) {
     const sectors = layout.capacity / SECTOR;
-    return [{ access: 'RW', sectors, type: 'SPARSE', file: storage.label, offset: 0, rest: [] }];
+    return [{ access: 'RW', sectors, type: layout.form.type, file: storage.label, offset: 0, rest: [] }];
   }
   throw new ImageError('corrupt', 'The descriptor names no extents', {
     status: 'VERR_VD_VMDK_VALUE_NOT_FOUND',
@@ -132,22 +136,22 @@ async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
   if (line.access === 'NOACCESS') return new ClosedExtent(length, label);
   const permitted = line.access === 'RW';
   const mode: OpenMode = permitted ? options.mode : 'read';
-  if (kind === 'sparse' && main.layout !== null) {
+  if ((kind === 'sparse' || kind === 'cowd') && main.layout !== null) {
     // Whatever name its line has: the file may have been renamed.
     return openSparseFile(main.storage, main.layout, { ...options, length, permitted, cache });
   }
-  if (kind === 'mapped' || kind === 'cowd' || kind === 'sesparse') throw unsupported(line, label);
+  if (kind === 'mapped' || kind === 'sesparse') throw unsupported(line, label);
   const storage = await openFile(line.file ?? '', mode, opening);
   if (kind === 'flat')
     return new FlatExtent(storage, { length, fileOffset: line.offset * SECTOR, writable: mode === 'write' });
-  const sector = new Uint8Array(SECTOR);
-  await readPadded(storage, 0, sector);
-  return openSparseFile(storage, parseSparse(sector, storage.size, storage.label), {
-    ...options,
-    length,
-    permitted,
-    cache,
-  });
+  return openSparseFile(storage, await readLayout(storage), { ...options, length, permitted, cache });
+}
+
+/** The checked header of a sparse extent in a separate file. */
+export async function readLayout(storage: Storage): Promise<SparseLayout> {
+  const head = new Uint8Array(COWD_HEADER.size);
+  await readPadded(storage, 0, head);
+  return parseHeader(head, storage.size, storage.label);
 }
 
 async function openSparseFile(
@@ -178,6 +182,6 @@ function unsupported({ type }: ExtentLine, path: string): ImageError {
     path,
     field: 'extent type',
     found: type,
-    expected: 'FLAT, VMFS, SPARSE or ZERO',
+    expected: 'FLAT, VMFS, SPARSE, VMFSSPARSE or ZERO',
   });
 }

@@ -4,7 +4,7 @@ import { ImageError } from '../../errors.ts';
 import type { Config, FormatCreateOptions } from '../../image/contract.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { wantsVariant } from '../../image/variants.ts';
-import { DESCRIPTOR_SECTORS, EXTENT_FILE_MAX, GRAIN_SECTORS, GT_ENTRIES } from './layout.ts';
+import { COWD_SECTORS_MAX, DESCRIPTOR_SECTORS, EXTENT_FILE_MAX, GRAIN_SECTORS, GT_ENTRIES } from './layout.ts';
 import { VMDK_LIMITS } from './limits.ts';
 
 /** Config keys of new images; `subformat` and the others have QEMU's names. */
@@ -23,6 +23,7 @@ export const SUBFORMATS = {
   twoGbMaxExtentSparse: ['split'],
   twoGbMaxExtentFlat: ['fixed', 'split'],
   vmfs: ['fixed', 'esx'],
+  vmfsSparse: ['esx'],
   streamOptimized: ['stream'],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 export type Subformat = keyof typeof SUBFORMATS;
@@ -62,6 +63,8 @@ export interface VmdkPlan {
   readonly virtualSize: number;
   readonly subformat: Subformat;
   readonly isFlat: boolean;
+  /** Its extent is a delta file of ESX. */
+  readonly isCowd: boolean;
   readonly extents: readonly PlannedExtent[];
   readonly grainSectors: number;
   readonly zeroGrains: boolean;
@@ -83,13 +86,16 @@ export function planVmdk(options: FormatCreateOptions, name: string): VmdkPlan {
   const subformat = subformatOf(options);
   const isFlat = (SUBFORMATS[subformat] as readonly string[]).includes('fixed');
   checkParent(options, isFlat);
-  const grainSectors = grainOf(config);
+  const isCowd = subformat === 'vmfsSparse';
+  const grainSectors = grainOf(config, isCowd);
   const extents = extentsOf(subformat, size / SECTOR, name);
-  if (!isFlat) for (const { sectors } of extents) checkTables(sectors, grainSectors);
+  if (isCowd) checkCowd(size / SECTOR);
+  else if (!isFlat) for (const { sectors } of extents) checkTables(sectors, grainSectors);
   return {
     virtualSize: size,
     subformat,
     isFlat,
+    isCowd,
     extents,
     grainSectors,
     zeroGrains: isOn(config, CONFIG.zeroedGrain),
@@ -118,6 +124,7 @@ function extentsOf(subformat: Subformat, sectors: number, name: string): Planned
   const base = baseName(name);
   const words: readonly string[] = SUBFORMATS[subformat];
   const flat = words.includes('fixed');
+  if (subformat === 'vmfsSparse') return [{ file: `${base}-delta.vmdk`, sectors }];
   if (!words.includes('split')) return [{ file: flat ? `${base}-flat.vmdk` : null, sectors }];
   const count = divCeil(sectors, SPLIT_SECTORS);
   if (count > VMDK_LIMITS.extents) {
@@ -133,11 +140,12 @@ function extentsOf(subformat: Subformat, sectors: number, name: string): Planned
   }));
 }
 
-function subformatOf(options: Pick<FormatCreateOptions, 'variant' | 'config'>): Subformat {
+function subformatOf(options: Pick<FormatCreateOptions, 'variant' | 'config' | 'parent'>): Subformat {
   const named = options.config?.[CONFIG.subformat];
   const words = WORDS.filter((word) => wantsVariant(options, word));
-  // Disks of ESX are fixed, unless the contrary is said.
-  const wanted = words.join() === 'esx' && !wantsVariant(options, 'dynamic') ? ['fixed', 'esx'] : words;
+  // Disks of ESX are fixed, unless the contrary is said, or they store what differs from a parent.
+  const isSparse = wantsVariant(options, 'dynamic') || isChild(options);
+  const wanted = words.join() === 'esx' && !isSparse ? ['fixed', 'esx'] : words;
   const byWords = Object.entries(SUBFORMATS).find(
     ([, words]) =>
       words.length === wanted.length && (words as readonly string[]).every((word) => wanted.includes(word)),
@@ -152,9 +160,18 @@ function subformatOf(options: Pick<FormatCreateOptions, 'variant' | 'config'>): 
     field: named === undefined ? 'variant' : CONFIG.subformat,
     found: [...(named === undefined ? [] : [String(named)]), ...wanted].join(', '),
     expected: Object.entries(SUBFORMATS)
-      .map(([type, words]) => `${words.length === 0 ? 'dynamic' : words.join(',')} (${type})`)
+      .map(([type, words]) => `${wordsOf(words)} (${type})`)
       .join('; '),
   });
+}
+
+/** Words that make a subformat. */
+function wordsOf(words: readonly string[]): string {
+  return (words.length === 0 || words.join() === 'esx' ? ['dynamic', ...words] : words).join();
+}
+
+function isChild(options: Pick<FormatCreateOptions, 'variant' | 'parent'>): boolean {
+  return options.parent !== undefined || wantsVariant(options, 'diff');
 }
 
 /** True for streams, whose grains are all compressed. */
@@ -165,7 +182,7 @@ export function encodesAlways(options: Pick<FormatCreateOptions, 'variant' | 'co
 }
 
 function checkParent(options: FormatCreateOptions, isFlat: boolean): void {
-  const wanted = options.parent !== undefined || wantsVariant(options, 'diff');
+  const wanted = isChild(options);
   if (wanted && isFlat) {
     throw new ImageError('invalid-argument', 'A differencing image cannot be fixed', {
       status: 'VERR_VD_INVALID_TYPE',
@@ -178,14 +195,24 @@ function checkParent(options: FormatCreateOptions, isFlat: boolean): void {
   }
 }
 
-function grainOf(config: Config): number {
-  const bytes = Number(config[CONFIG.grainSize] ?? GRAIN_SECTORS * SECTOR);
+function grainOf(config: Config, isCowd: boolean): number {
+  const [usual, least] = isCowd ? [1, 1] : [GRAIN_SECTORS, 8];
+  const bytes = Number(config[CONFIG.grainSize] ?? usual * SECTOR);
   const sectors = bytes / SECTOR;
-  if (Number.isInteger(Math.log2(sectors)) && sectors >= 8 && sectors <= 4096) return sectors;
+  if (Number.isInteger(Math.log2(sectors)) && sectors >= least && sectors <= 4096) return sectors;
   throw new ImageError('invalid-argument', `The value of ${CONFIG.grainSize} is not valid`, {
     field: CONFIG.grainSize,
     found: String(config[CONFIG.grainSize]),
-    expected: 'a power of two from 4096 to 2097152',
+    expected: `a power of two from ${least * SECTOR} to 2097152`,
+  });
+}
+
+function checkCowd(sectors: number): void {
+  if (sectors <= COWD_SECTORS_MAX) return;
+  throw new ImageError('limit', 'A delta file of ESX cannot be that large', {
+    found: `${sectors * SECTOR} bytes`,
+    expected: `at most ${COWD_SECTORS_MAX * SECTOR}`,
+    hint: 'Choose another variant.',
   });
 }
 

@@ -66,11 +66,11 @@ export function soundest(
  * other.
  */
 export function standApart(
-  { tableBytes, tableCount, descriptor, overhead }: SparseLayout,
+  { tableBytes, tableCount, descriptor, overhead, form }: SparseLayout,
   directories: readonly TableDirectory[],
 ): boolean {
   const others: (readonly [start: number, end: number])[] = [
-    [0, SECTOR],
+    [0, form.size],
     ...directories.map(({ fileOffset }) => [fileOffset, fileOffset + tableCount * 4] as const),
   ];
   if (descriptor !== null) others.push([descriptor.fileOffset, descriptor.fileOffset + descriptor.length]);

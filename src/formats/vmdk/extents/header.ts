@@ -2,9 +2,11 @@
  * Decoding and checking of the header of a hosted sparse extent, and of the footer of a stream: after `parseSparse`
  * returns, the rest of this format may trust every number.
  */
-import { divCeil, isPowerOfTwo, SECTOR } from '../../../binary/numbers.ts';
+import { alignDown, divCeil, isPowerOfTwo, SECTOR } from '../../../binary/numbers.ts';
 import { type ErrorDetails, hex32, ImageError, withContext } from '../../../errors.ts';
 import { LIMITS } from '../../../limits.ts';
+import type { Storage } from '../../../storage/contract.ts';
+import { readPadded } from '../../../storage/read-padded.ts';
 import { COMPRESSION, FLAG, GD_AT_END, KDMV, NEWLINES, SPARSE_HEADER, type SparseHeader } from '../layout.ts';
 import { VMDK_LIMITS } from '../limits.ts';
 
@@ -12,6 +14,33 @@ import { VMDK_LIMITS } from '../limits.ts';
 const COMPRESSED_GRAIN_MAX = 2 * 1024 * 1024;
 /** Bounds of the entries of a grain table; real ones have 512. */
 const ENTRIES = { min: 128, max: 4096 } as const;
+
+/** Kind of a header: where the flag of an unclean end lies in it. */
+export interface HeaderForm {
+  /** Type of its extents in a descriptor. */
+  readonly type: 'SPARSE' | 'VMFSSPARSE';
+  /** Bytes of the header. */
+  readonly size: number;
+  readonly uncleanOffset: number;
+  putUnclean(header: Uint8Array, unclean: number): void;
+}
+
+/** Headers of hosted extents. */
+export const HOSTED: HeaderForm = {
+  type: 'SPARSE',
+  size: SPARSE_HEADER.size,
+  uncleanOffset: SPARSE_HEADER.fields.unclean.offset,
+  putUnclean: (header, unclean) => SPARSE_HEADER.put(header, 'unclean', unclean),
+};
+
+/** Count of what is in use, by which other programs find room for new grains: it must cover all grains and tables. */
+export interface UsedCount {
+  /** File offset up to which the header counts. */
+  readonly end: number;
+  readonly fieldOffset: number;
+  /** The first sector of the file with another count. */
+  sectorWith(end: number): Uint8Array;
+}
 
 /** Checked content of a header. Places and sizes in bytes. */
 export interface SparseLayout {
@@ -35,6 +64,20 @@ export interface SparseLayout {
   readonly compressed: boolean;
   readonly markers: boolean;
   readonly zeroGrains: boolean;
+  readonly form: HeaderForm;
+  /** Null: the header has none. */
+  readonly used: UsedCount | null;
+  /** Reason why the extent is only read, whatever its tables hold; null: there is none. */
+  readonly obstacle: string | null;
+}
+
+/** Sets or clears the flag of an unclean end. */
+export async function markUnclean(storage: Storage, form: HeaderForm, unclean: 0 | 1): Promise<void> {
+  const header = new Uint8Array(form.size);
+  await readPadded(storage, 0, header);
+  form.putUnclean(header, unclean);
+  const sector = alignDown(form.uncleanOffset, SECTOR);
+  await storage.write(sector, header.slice(sector, sector + SECTOR));
 }
 
 /** Decodes and checks the 512 bytes of a header. Throws `invalid-format`, `unsupported`, `corrupt`, `limit`. */
@@ -110,6 +153,9 @@ function checkHeader(header: SparseHeader, fileSize: number): SparseLayout {
     compressed,
     markers: (flags & FLAG.markers) !== 0,
     zeroGrains: (flags & FLAG.zeroGrains) !== 0,
+    form: HOSTED,
+    used: null,
+    obstacle: null,
   };
 }
 
@@ -199,7 +245,8 @@ const STATUS = {
   limit: undefined,
 } as const;
 
-function fault(
+/** An error about a field of a header. */
+export function fault(
   kind: keyof typeof STATUS,
   message: string,
   field: string,

@@ -20,14 +20,14 @@ import {
   TwoLevelTable,
 } from '../../../blocks/two-level-table.ts';
 import { ImageError } from '../../../errors.ts';
-import type { Mapping, MetadataExtent, WriteSlot } from '../../../image/contract.ts';
+import type { Mapping, MetadataExtent, MetaWrite, WriteSlot } from '../../../image/contract.ts';
 import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import { Turns } from '../../../storage/turns.ts';
-import { EXTENT_FILE_MAX, GTE_ABSENT, GTE_ZERO, SPARSE_HEADER } from '../layout.ts';
+import { EXTENT_FILE_MAX, GTE_ABSENT, GTE_ZERO } from '../layout.ts';
 import { readDirectory, SECTOR_ENTRY, soundest, standApart } from './directory.ts';
 import { Extent } from './extent.ts';
-import type { SparseLayout } from './header.ts';
+import { markUnclean, type SparseLayout } from './header.ts';
 
 /** How a sparse extent is opened. */
 export interface SparseOpen extends OperationOptions {
@@ -43,7 +43,7 @@ export interface SparseOpen extends OperationOptions {
 /** Opens a sparse extent without compression. Throws `corrupt` where no directory can be followed. */
 export async function openSparse(storage: Storage, layout: SparseLayout, how: SparseOpen): Promise<SparseExtent> {
   const { tableCount: count, tableBytes } = layout;
-  const place = { storage, count, tableBytes, lowest: SECTOR };
+  const place = { storage, count, tableBytes, lowest: layout.form.size };
   const first = await readDirectory({ ...place, fileOffset: layout.directoryOffset }, how);
   const copy =
     layout.redundantOffset === null ? null : await readDirectory({ ...place, fileOffset: layout.redundantOffset }, how);
@@ -52,6 +52,8 @@ export async function openSparse(storage: Storage, layout: SparseLayout, how: Sp
   const notes = replaced === 0 ? [] : [`${replaced} grain tables are read from their second copy.`];
   if (how.mode === 'read' || !how.permitted)
     return new SparseExtent({ ...parts, notes, allocator: null, obstacle: null });
+  if (layout.obstacle !== null)
+    return new SparseExtent({ ...parts, notes, allocator: null, obstacle: layout.obstacle });
   const damaged =
     replaced > 0 || directory.places.includes(BROKEN_TABLE) || copy?.places.includes(BROKEN_TABLE) === true;
   if (damaged) {
@@ -96,17 +98,22 @@ function tableRoom({ layout: { tableBytes, grainBytes }, copy }: Pick<SparsePart
   return alignUp(tableBytes * (copy === null ? 1 : 2), grainBytes);
 }
 
+/** Where the file ends at the latest, so that its header can count all of it. */
+function lastEnd({ used }: SparseLayout): number {
+  return used === null ? EXTENT_FILE_MAX : EXTENT_FILE_MAX - SECTOR;
+}
+
 /** End of the places for grains: behind them is room for every table that there is not yet. */
 function grainsEnd(parts: Pick<SparseParts, 'layout' | 'copy' | 'directory'>): number {
   const missing = parts.directory.places.reduce((sum, place) => sum + (place === 0 ? 1 : 0), 0);
-  return EXTENT_FILE_MAX - missing * tableRoom(parts);
+  return lastEnd(parts.layout) - missing * tableRoom(parts);
 }
 
 /** Returns an obstacle where grains stand so late in the file that an entry could not name a new table behind them. */
 function roomForTables(allocator: SlotAllocator, parts: SparseParts): string | null {
   const { overhead, grainBytes } = parts.layout;
   const end = grainsEnd(parts);
-  const isFree = end === EXTENT_FILE_MAX || overhead + allocator.committedEnd * grainBytes <= end;
+  const isFree = end === lastEnd(parts.layout) || overhead + allocator.committedEnd * grainBytes <= end;
   return isFree ? null : 'no grain table can be added behind its last grain';
 }
 
@@ -174,6 +181,8 @@ export class SparseExtent extends Extent {
   #unclean: boolean;
   /** The mark of a session: null before the first change of a table, true once it is durable. */
   #beginning: Promise<void> | true | null = null;
+  /** File offset up to which the header counts what is in use. */
+  #counted: number | null;
 
   constructor(parts: OpenedParts) {
     super(parts.length);
@@ -187,6 +196,7 @@ export class SparseExtent extends Extent {
     const { allocator } = parts;
     this.#map = new BlockMap({ ...made, allocator, guard: this.#guard, tableOffset: layout.directoryOffset ?? 0 });
     this.#unclean = layout.unclean;
+    this.#counted = layout.used?.end ?? null;
   }
 
   override get unit(): number {
@@ -234,7 +244,8 @@ export class SparseExtent extends Extent {
 
   override seal(): SealedTables {
     this.#map.slots.seal();
-    return this.#table.sealTables(() => this.#tableRoom());
+    const sealed = this.#table.sealTables(() => this.#tableRoom());
+    return { ...sealed, stage: [...sealed.stage, ...this.#count()] };
   }
 
   override settle(ok: boolean): void {
@@ -244,11 +255,10 @@ export class SparseExtent extends Extent {
 
   override async end(): Promise<void> {
     if (this.#beginning === null) return;
-    // Only the mark can be in doubt: it is set again before the next change.
     this.#beginning = null;
     this.#unclean = false;
     if (this.#guard.failed) return;
-    await this.#mark(0);
+    await markUnclean(this.storage, this.layout.form, 0);
     await this.storage.flush();
   }
 
@@ -267,15 +277,34 @@ export class SparseExtent extends Extent {
   override async trim(): Promise<void> {
     const { fileEnd } = this.#map.trim();
     if (this.storage.size > fileEnd) await this.#guard.run(() => this.storage.resize(fileEnd));
+    const [count] = this.#count();
+    if (count !== undefined) await this.#guard.run(() => this.storage.write(count.fileOffset, count.bytes));
   }
 
   override async *metadata(): AsyncGenerator<MetadataExtent> {
     const { storage } = this;
-    const { overhead } = this.layout;
-    yield { storage, fileOffset: 0, length: Math.min(SECTOR, overhead), what: 'header', guestOffset: null };
-    if (overhead <= SECTOR) return;
-    const length = overhead - SECTOR;
-    yield { storage, fileOffset: SECTOR, length, what: 'descriptor, directories and tables', guestOffset: null };
+    const { overhead, form, tableBytes } = this.layout;
+    yield { storage, fileOffset: 0, length: Math.min(form.size, overhead), what: 'header', guestOffset: null };
+    if (overhead > form.size) {
+      const place = { fileOffset: form.size, length: overhead - form.size };
+      yield { storage, ...place, what: 'descriptor, directories and tables', guestOffset: null };
+    }
+    const { directory, copy } = this.#parts;
+    for (const { places } of copy === null ? [directory] : [directory, copy]) {
+      for (const fileOffset of places) {
+        if (fileOffset + tableBytes <= overhead || fileOffset <= 0) continue;
+        yield { storage, fileOffset, length: tableBytes, what: 'grain table', guestOffset: null };
+      }
+    }
+  }
+
+  /** The write that makes the header count all that is in use, where it has a count and that is another one. */
+  #count(): readonly MetaWrite[] {
+    const { used, overhead, grainBytes } = this.layout;
+    const end = overhead + this.#map.committedEnd * grainBytes;
+    if (used === null || end === this.#counted) return [];
+    this.#counted = end;
+    return [{ storage: this.storage, fileOffset: 0, bytes: used.sectorWith(end) }];
   }
 
   /** Room for a table of each copy: both in one grain, if it is large enough. */
@@ -299,17 +328,10 @@ export class SparseExtent extends Extent {
   async #begin(): Promise<void> {
     await this.#guard.run(async () => {
       if (this.#unclean) await this.#levelCopies();
-      await this.#mark(1);
+      await markUnclean(this.storage, this.layout.form, 1);
       await this.storage.flush();
     });
     this.#beginning = true;
-  }
-
-  async #mark(unclean: number): Promise<void> {
-    const sector = new Uint8Array(SECTOR);
-    await readPadded(this.storage, 0, sector);
-    SPARSE_HEADER.put(sector, 'unclean', unclean);
-    await this.storage.write(0, sector);
   }
 
   /** Writes the tables of the second copy that differ from those of the first. */
