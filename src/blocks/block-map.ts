@@ -202,14 +202,16 @@ export class BlockMap {
     const { zero, absent } = this.#entries;
     const marker = to === 'zero' && zero !== null ? zero : absent;
     const last = divCeil(Math.min(guestOffset + length, virtualSize), blockSize);
-    for (let index = guestOffset / blockSize; index < last; index++) {
+    for (let index = guestOffset / blockSize; index < last; ) {
       const entry = this.#table.get(index);
       if (entry === undefined) {
         const at = index * blockSize;
         return this.#table.load(index).then(() => this.unmap(at, guestOffset + length - at, to));
       }
       if (this.#entries.kindOf(entry) === 'data') slots.pin(this.#slotOf(entry));
+      const next = entry === marker ? this.#table.sameUntil(index) : index + 1;
       if (entry !== marker) this.#table.set(index, marker);
+      index = next;
     }
     return undefined;
   }

@@ -63,8 +63,10 @@ describe('MetadataPages', () => {
 });
 
 describe('PageCache', () => {
+  let cache = new PageCache();
+
   async function shared(bytes: number) {
-    const cache = new PageCache(bytes);
+    cache = new PageCache(bytes);
     const region = async () =>
       new MetadataPages({ storage: await filled(20), fileOffset: 0, length: 20 * PAGE, pageBytes: PAGE, cache });
     return [await region(), await region()] as const;
@@ -105,5 +107,20 @@ describe('PageCache', () => {
     a.discard();
     for (let index = 0; index < 4; index++) await b.get(index);
     expect(resident(b)).toEqual([0, 1, 2, 3]);
+  });
+
+  it('is crowded by changed pages of all regions, until a flush takes over their changes', async () => {
+    const [a, b] = await shared(4 * COST);
+    for (const index of [0, 1]) change(a, await a.get(index), 0);
+    expect(cache.crowding).toBe(0);
+    change(a, await a.get(1), 900);
+    change(b, await b.get(0), 0);
+    expect(cache.crowding).toBe(COST);
+    a.discard();
+    expect(cache.crowding).toBe(0);
+    for (const index of [1, 2, 3]) change(b, await b.get(index), 0);
+    expect(cache.crowding).toBe(2 * COST);
+    b.seal();
+    expect(cache.crowding).toBe(0);
   });
 });

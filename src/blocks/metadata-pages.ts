@@ -52,6 +52,8 @@ export interface MetadataRegion {
   readonly pageBytes?: number | undefined;
   /** Cache that the pages share with other regions of the image. Default: one for this region alone. */
   readonly cache?: PageCache | undefined;
+  /** No user keeps a page while it waits for something, so the buffer of a dropped page may serve another one. */
+  readonly reusesBuffers?: boolean | undefined;
 }
 
 /** Bound on the clean pages of an image, across all of its regions. */
@@ -59,7 +61,10 @@ export class PageCache {
   readonly #bytes: number;
   readonly #pages = new Set<MetadataPage>();
   #cost = 0;
+  #dirtyCost = 0;
   #clock = 0;
+  /** Buffers of dropped pages: as garbage they would pile up far beyond the bound before they are collected. */
+  #spare: Uint8Array[] = [];
 
   constructor(bytes: number = LIMITS.tableCacheBytes) {
     this.#bytes = bytes;
@@ -82,6 +87,21 @@ export class PageCache {
     if (this.#pages.delete(page)) this.#cost -= costOf(page);
   }
 
+  /** Counts a page that the next flush must write. It stays in memory whole, however little of it changed. */
+  dirtied(page: MetadataPage): void {
+    this.#dirtyCost += costOf(page);
+  }
+
+  /** A flush took over the changes of the page, or it was dropped. */
+  cleaned(page: MetadataPage): void {
+    this.#dirtyCost -= costOf(page);
+  }
+
+  /** Bytes of pages that wait for a flush beyond half the bound: then it is time for one. */
+  get crowding(): number {
+    return Math.max(this.#dirtyCost - this.#bytes / 2, 0);
+  }
+
   /** Drops the oldest unused pages, a quarter at a time, so that the search is rare. */
   trim(keep?: MetadataPage): void {
     if (this.#cost <= this.#bytes || this.#pages.size <= MIN_PAGES) return;
@@ -90,11 +110,18 @@ export class PageCache {
     );
     idle.sort((a, b) => a.lastUse - b.lastUse);
     const goal = this.#bytes * 0.75;
+    this.#spare = [];
     for (const page of idle) {
       if (this.#cost <= goal) break;
       this.delete(page);
-      page.owner.drop(page);
+      if (page.owner.drop(page)) this.#spare.push(page.bytes);
     }
+  }
+
+  /** A buffer with any content: that of a dropped page, if one is of this length. */
+  buffer(length: number): Uint8Array {
+    const spare = this.#spare.pop();
+    return spare?.length === length ? spare : new Uint8Array(length);
   }
 }
 
@@ -146,7 +173,7 @@ export class MetadataPages {
     if (old !== undefined) {
       assert(old.pins === 0 && old.flushing === 0, 'reused room has no user left');
       this.#dirtyUnits -= old.dirtyUnits;
-      this.#dirtyPages.delete(old);
+      if (this.#dirtyPages.delete(old)) this.#cache.cleaned(old);
       this.#cache.delete(old);
     }
     const page = this.#keep(
@@ -167,7 +194,9 @@ export class MetadataPages {
       page.dirtyUnits++;
       this.#dirtyUnits++;
     }
+    if (this.#dirtyPages.has(page)) return;
     this.#dirtyPages.add(page);
+    this.#cache.dirtied(page);
   }
 
   /** Copies everything changed since the last seal and marks it clean. One flush at a time. */
@@ -187,6 +216,7 @@ export class MetadataPages {
       page.dirty.fill(0);
       this.#dirtyUnits -= page.dirtyUnits;
       page.dirtyUnits = 0;
+      this.#cache.cleaned(page);
       page.flushing++;
       this.#flushing.push(page);
     }
@@ -204,12 +234,15 @@ export class MetadataPages {
   /** Frees the memory of all pages, which must no longer be used. */
   discard(): void {
     for (const page of this.#pages.values()) this.#cache.delete(page);
+    for (const page of this.#dirtyPages) this.#cache.cleaned(page);
     this.#pages.clear();
+    this.#dirtyPages.clear();
   }
 
-  /** Drops a page that the cache has stopped counting. */
-  drop(page: MetadataPage): void {
+  /** Drops a page that the cache has stopped counting. True if its buffer may be used again. */
+  drop(page: MetadataPage): boolean {
     this.#pages.delete(page.index);
+    return this.#region.reusesBuffers === true;
   }
 
   #load(index: number): Promise<MetadataPage> {
@@ -221,7 +254,8 @@ export class MetadataPages {
   async #read(index: number): Promise<MetadataPage> {
     const start = index * this.pageBytes;
     assert(start < this.#region.length, 'page inside the region');
-    const bytes = new Uint8Array(Math.min(this.pageBytes, this.#region.length - start));
+    const length = Math.min(this.pageBytes, this.#region.length - start);
+    const bytes = this.#region.reusesBuffers === true ? this.#cache.buffer(length) : new Uint8Array(length);
     await readPadded(this.#region.storage, this.#region.fileOffset + start, bytes);
     // Replaced by a blank page during the read: the bytes of the medium are stale.
     const made = this.#pages.get(index);

@@ -4,6 +4,7 @@ import { expectKind } from '../../test/conformance/expect-kind.ts';
 import type { MetaWrite } from '../image/contract.ts';
 import type { Storage } from '../storage/contract.ts';
 import { MemoryStorage } from '../storage/memory.ts';
+import { PageCache } from './metadata-pages.ts';
 import {
   type EntryForm,
   EntryTable,
@@ -71,7 +72,9 @@ describe('EntryTable', () => {
         const storage = await filled(before * 8 + 8192);
         const [fileOffset, count] = [before * 8, 300];
         await writeEntries({ storage, fileOffset, form }, { start: 0, end: count }, () => 7);
-        const table = new EntryTable({ storage, fileOffset, count, form, unit, pageBytes: 4096 });
+        // Two pages at a time: the buffers of dropped ones serve those that follow.
+        const cache = new PageCache(unit);
+        const table = new EntryTable({ storage, fileOffset, count, form, unit, pageBytes: unit, cache });
         const model = new Array<number>(count).fill(7);
         for (const { index, value, flush } of changes) {
           if (table.get(index) === undefined) await table.load(index);
@@ -93,6 +96,21 @@ describe('EntryTable', () => {
       }),
       { numRuns: 40 },
     );
+  });
+
+  it('passes over stored zeroes, to the end of the page or of the table', async () => {
+    const storage = await filled(16_384);
+    const table = new EntryTable({ storage, fileOffset: 512, count: 500, form: U32_LITTLE, pageBytes: 1024 });
+    await writeEntries({ storage, fileOffset: 512, form: U32_LITTLE }, { start: 0, end: 500 }, (index) =>
+      index === 3 || index === 200 ? 7 : 0,
+    );
+    expect(table.sameUntil(0)).toBe(1);
+    await table.load(0);
+    expect([0, 2, 3, 4, 201].map((index) => table.sameUntil(index))).toEqual([3, 3, 4, 200, 256]);
+    await table.load(256);
+    expect(table.sameUntil(256)).toBe(500);
+    table.set(300, 1);
+    expect(table.sameUntil(256)).toBe(300);
   });
 
   it('says how many entries share a page', async () => {

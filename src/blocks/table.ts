@@ -4,6 +4,7 @@
  * work on the medium, past all caches.
  */
 import { alignDown, alignUp, SECTOR } from '../binary/numbers.ts';
+import { skipZeroes } from '../codec/bytes.ts';
 import { assert, throwIfAborted } from '../errors.ts';
 import type { MetaWrite } from '../image/contract.ts';
 import type { OperationOptions, Storage } from '../storage/contract.ts';
@@ -102,6 +103,7 @@ export class EntryTable {
       unit,
       pageBytes: layout.pageBytes,
       cache: layout.cache,
+      reusesBuffers: true,
     });
     this.#pageBytes = this.#pages.pageBytes;
   }
@@ -128,9 +130,17 @@ export class EntryTable {
     return Math.min((this.#pageBytes - (at % this.#pageBytes)) / this.#form.bytes, this.count - index);
   }
 
-  /** End of the entries from `index` on that are equal to it, as far as is known without looking at them. */
+  /**
+   * End of the entries from `index` on that are equal to it, as far as a quick look tells: runs of stored zeroes, in the
+   * page of the entry if it is loaded. Disks are empty for the most part.
+   */
   sameUntil(index: number): number {
-    return index + 1;
+    const at = this.#lead + index * this.#form.bytes;
+    const page = this.#pages.peek(Math.floor(at / this.#pageBytes));
+    if (page === undefined) return index + 1;
+    const inPage = at % this.#pageBytes;
+    const zeroes = skipZeroes(page.bytes, inPage, this.#form.bytes) - inPage;
+    return Math.min(index + Math.max(zeroes / this.#form.bytes, 1), this.count);
   }
 
   /** Keeps a loaded page in memory until `unpin`. */

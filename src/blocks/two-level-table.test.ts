@@ -51,9 +51,10 @@ it('reads the entries of all tables, 0 where there is none, all ones where none 
   expect(table.get(4 * PER_TABLE)).toBe(0xffff_ffff * 512);
 });
 
-it('passes over tables that do not exist', async () => {
+it('passes over tables that do not exist, and over stored zeroes', async () => {
   const { table } = await example();
-  expect(table.sameUntil(PER_TABLE)).toBe(PER_TABLE + 1);
+  expect(table.sameUntil(PER_TABLE)).toBe(PER_TABLE + 2);
+  expect(table.sameUntil(PER_TABLE + 2)).toBe(PER_TABLE + 3);
   expect(table.sameUntil(2 * PER_TABLE + 5)).toBe(3 * PER_TABLE);
   const seen: number[] = [];
   await table.scan((value, index) => {

@@ -23,6 +23,9 @@ export interface TableDirectory {
   readonly places: Float64Array;
 }
 
+/** Bytes of a page: hosts of many small tables keep those of few blocks in memory. */
+const PAGE = 8 * 1024;
+
 /** A directory entry that points where no table can be: its entries read as all ones. */
 export const BROKEN_TABLE = -1;
 
@@ -59,7 +62,14 @@ export class TwoLevelTable extends EntryTable {
   constructor(parts: TwoLevelParts) {
     const { storage, directory, tableBytes, form, count, cache } = parts;
     assert(tableBytes % SECTOR === 0, 'tables are whole sectors');
-    super({ storage: new Tables(storage, directory.places, tableBytes), fileOffset: 0, count, form, cache });
+    super({
+      storage: new Tables(storage, directory.places, tableBytes),
+      fileOffset: 0,
+      count,
+      form,
+      cache,
+      pageBytes: PAGE,
+    });
     this.#parts = parts;
     this.#entriesPerTable = tableBytes / form.bytes;
   }
@@ -67,7 +77,7 @@ export class TwoLevelTable extends EntryTable {
   override sameUntil(index: number): number {
     const { places } = this.#parts.directory;
     let table = Math.floor(index / this.#entriesPerTable);
-    if (places[table] !== 0) return index + 1;
+    if (places[table] !== 0) return super.sameUntil(index);
     while (table < places.length && places[table] === 0) table++;
     return Math.min(table * this.#entriesPerTable, this.count);
   }
@@ -179,7 +189,9 @@ class Tables extends ForwardingStorage {
       const table = Math.floor((offset + at) / this.#tableBytes);
       const inTable = (offset + at) % this.#tableBytes;
       const place = this.#places[table] ?? 0;
-      const length = Math.min(this.#runEnd(table, place) * this.#tableBytes - (offset + at), target.length - at);
+      const rest = target.length - at;
+      const end = this.#runEnd(table, place, Math.ceil((inTable + rest) / this.#tableBytes));
+      const length = Math.min(end * this.#tableBytes - (offset + at), rest);
       const part = target.subarray(at, at + length);
       if (place > 0) await readPadded(this.inner, place + inTable, part, options);
       else part.fill(place === BROKEN_TABLE ? 0xff : 0);
@@ -187,11 +199,11 @@ class Tables extends ForwardingStorage {
     }
   }
 
-  /** One more than the last table of a run of neighbours in the file, or of tables without a place. */
-  #runEnd(table: number, place: number): number {
+  /** One more than the last table, of at most `count`, of a run of neighbours in the file, or without a place. */
+  #runEnd(table: number, place: number, count: number): number {
     const step = place > 0 ? this.#tableBytes : 0;
     let end = table + 1;
-    while (this.#places[end] === place + (end - table) * step) end++;
+    while (end < table + count && this.#places[end] === place + (end - table) * step) end++;
     return end;
   }
 }

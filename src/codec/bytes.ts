@@ -65,8 +65,10 @@ export function dataRuns(bytes: Uint8Array, unit: number): ByteRun[] {
   return runs;
 }
 
-/** The first unit from `from` on that is not all zero: page by page through zeroes, then unit by unit. */
-function skipZeroes(bytes: Uint8Array, from: number, unit: number): number {
+/**
+ * The first unit from `from` on that is not all zero, or the length: page by page through zeroes, then unit by unit.
+ */
+export function skipZeroes(bytes: Uint8Array, from: number, unit: number): number {
   const { length } = bytes;
   const stride = Math.max(alignDown(PAGE, unit), unit);
   let at = from;

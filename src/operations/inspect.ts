@@ -18,7 +18,7 @@ import { closeImages } from '../disk/path/chain.ts';
 import { hostSizes } from '../disk/report.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, MediumType } from '../image/contract.ts';
-import { allDone } from '../storage/all-done.ts';
+import { allDone, someAtATime } from '../storage/all-done.ts';
 import type { LockState, Source, Storage } from '../storage/contract.ts';
 import { OPTIONS } from './option-kinds.ts';
 
@@ -154,9 +154,12 @@ async function openIfAllowed(entry: OpenedImage, part: PartFile): Promise<Storag
   }
 }
 
+/** Files whose locks are looked at together: each look opens tables of the system. */
+const LOCK_LOOKS = 8;
+
 /** The strictest lock on any file of the image. */
 async function lockOf(storages: readonly Storage[]): Promise<LockState> {
-  const states = await Promise.all(storages.map((storage) => storage.lockState()));
+  const states = await someAtATime(storages, LOCK_LOOKS, (storage) => storage.lockState());
   const strictest = ORDER.map((held) => states.find((state) => state.held === held)).find(
     (state) => state !== undefined,
   );

@@ -12,3 +12,18 @@ export function markHandled<T>(work: Promise<T>): Promise<T> {
   work.catch(() => {});
   return work;
 }
+
+/** Does the work for each item, for at most `limit` at a time, as {@link allDone} does for all. Results in their order. */
+export async function someAtATime<T, R>(
+  items: readonly T[],
+  limit: number,
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const queue = items.entries();
+  const workers = Array.from({ length: Math.min(limit, items.length) }, async () => {
+    for (const [index, item] of queue) results[index] = await work(item);
+  });
+  await allDone(workers);
+  return results;
+}

@@ -5,7 +5,7 @@ import { forwardedProvider } from './forwarding.ts';
 import { keptOpen } from './kept-open.ts';
 
 /** Handles held; what is opened beyond them is opened each time. */
-const HELD_MAX = 64;
+const HELD_MAX = 16;
 
 /** A provider whose files stay open until it is closed. For reading alone. */
 export class HeldFiles implements AsyncDisposable {

@@ -149,7 +149,8 @@ export class Qcow2State {
   /** Bytes waiting for a flush. */
   get dirtyBytes(): number {
     if (this.#writing === null) return 0;
-    return this.#l2.dirtyBytes + this.map.dirtyBytes + this.#writing.counts.dirtyBytes;
+    const bytes = this.#l2.dirtyBytes + this.map.dirtyBytes + this.#writing.counts.dirtyBytes;
+    return Math.max(bytes, this.#cache.crowding);
   }
 
   /** A flush ended. */

@@ -5,6 +5,7 @@
  * children tell by them that their parent changed. Each sparse extent marks itself before its tables change.
  */
 import { imageReadOnly } from '../../blocks/guarded.ts';
+import type { PageCache } from '../../blocks/metadata-pages.ts';
 import { assert, ImageError, printable } from '../../errors.ts';
 import type {
   Config,
@@ -54,6 +55,8 @@ export interface VmdkParts {
   readonly extents: readonly Extent[];
   readonly parts: readonly ImagePart[];
   readonly mode: OpenMode;
+  /** Holds the tables of all extents; absent: they have none. */
+  readonly cache?: PageCache | undefined;
   /** The extent of a new stream. */
   readonly stream?: NewStream | undefined;
 }
@@ -205,7 +208,8 @@ export class VmdkImage implements Image {
   }
 
   get dirtyBytes(): number {
-    return this.#extents.reduce((sum, { dirtyBytes }) => sum + dirtyBytes, 0);
+    const bytes = this.#extents.reduce((sum, { dirtyBytes }) => sum + dirtyBytes, 0);
+    return Math.max(bytes, this.#parts.cache?.crowding ?? 0);
   }
 
   seal(): SealedMetadata {

@@ -1,10 +1,12 @@
 /** Images of hundreds of extents keep few files open. */
+import { readdirSync } from 'node:fs';
 import { appendFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Disk } from '../../index.ts';
 import { convert } from '../../operations/convert.ts';
+import { inspect } from '../../operations/inspect.ts';
 
 const onLinux = process.platform === 'linux';
 const UNIT = 64 * 1024;
@@ -20,6 +22,22 @@ afterEach(async () => {
 async function openFiles(): Promise<number> {
   const names = await readdir('/proc/self/fd');
   return names.length;
+}
+
+/** The most files that were open while something ran: looked at in each turn of the event loop. */
+async function mostOpen(run: () => Promise<unknown>): Promise<number> {
+  let [most, running] = [0, true];
+  const look = (): void => {
+    most = Math.max(most, readdirSync('/proc/self/fd').length);
+    if (running) setImmediate(look);
+  };
+  look();
+  try {
+    await run();
+  } finally {
+    running = false;
+  }
+  return most;
 }
 
 function numbered(index: number): string {
@@ -91,6 +109,15 @@ describe.skipIf(!onLinux)('an image of many extents', () => {
     await expect(disk.read(3 * UNIT, new Uint8Array(512))).rejects.toMatchObject({ kind: 'not-found' });
     expect(await firstByte(disk, 10)).toBe(11);
     await disk.close();
+  });
+
+  test('is inspected with few open files', async () => {
+    const name = await flatImage(200);
+    const before = await openFiles();
+    const most = await mostOpen(() => inspect(name));
+    // Each look at a lock opens three tables of the system for a moment.
+    expect(most - before).toBeLessThanOrEqual(OPEN_MAX + 24);
+    expect(await openFiles()).toBe(before);
   });
 
   test('names a missing extent when it is opened', async () => {

@@ -50,6 +50,7 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
     extents,
     parts: opening.parts,
     mode: options.mode,
+    cache: opening.cache,
   });
 }
 
