@@ -6,6 +6,11 @@ import type { Image, ImageInfo } from './contract.ts';
 export interface ParentReference {
   /** Names in the order in which they are tried; relative ones count from the image's directory. */
   readonly names: readonly string[];
+  /**
+   * Name of a file beside the image, tried where `names` lead nowhere: the last part of a name from another system. Only
+   * an image with every identity that is stored here is taken for the parent.
+   */
+  readonly beside: string | null;
   readonly uuid: string | null;
   readonly modificationUuid: string | null;
   readonly format: string | null;
@@ -35,7 +40,7 @@ type Links = Pick<ImageInfo, 'parent' | 'parentUuid' | 'parentModificationUuid' 
 
 /** Links of an image to its parent, whatever its format; null where it stores none. */
 export function parentReference(own: Partial<ParentReference>): ParentReference {
-  return { names: [], uuid: null, modificationUuid: null, format: null, contentId: null, ...own };
+  return { names: [], beside: null, uuid: null, modificationUuid: null, format: null, contentId: null, ...own };
 }
 
 /** Members of `ImageInfo` about the parent, from what the image stores of it. */
@@ -52,6 +57,12 @@ export function parentLinks(parent: ParentReference | null): Links {
 /** Names of the parent, in the order in which they are tried. */
 export function parentNames({ parent }: Pick<ImageInfo, 'parent'>): readonly string[] {
   return parent?.names ?? [];
+}
+
+/** Names under which the parent may lie, in the order in which they are tried. */
+export function possibleNames({ parent }: Pick<ImageInfo, 'parent'>): readonly string[] {
+  const { names = [], beside = null } = parent ?? {};
+  return beside === null ? names : [...names, beside];
 }
 
 /** Treatment of identities that an image does not have. */

@@ -4,6 +4,7 @@ import { SOURCE } from '../disk/kinds.ts';
 import { type Resolved, resolve } from '../disk/open/environment.ts';
 import { type ImageFile, type ImageFileOptions, withImageFile } from '../disk/open/image-file.ts';
 import { checkLocking, requireSystemLocks } from '../disk/open/locking.ts';
+import { judgeLink, openImage, type ParentOptions } from '../disk/open/open-image.ts';
 import type { EnvironmentOptions, ImageSource, SharingOptions } from '../disk/options.ts';
 import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCheckOptions } from '../image/contract.ts';
@@ -58,8 +59,42 @@ export async function checkIn(source: Source, options: Resolved<CheckOptions>): 
   const how: ImageFileOptions = { ...options, mode: 'read', lockMode: writes ? 'exclusive' : 'shared' };
   return withImageFile(source, how, async (file) => {
     if (writes && file.storage !== null) await requireSystemLocks([file.storage], options);
-    return checkAs(await formatOf(file, options), file, options, writes);
+    const format = await formatOf(file, options);
+    const report = await checkAs(format, file, options, writes);
+    return { ...report, findings: [...report.findings, ...(await linkFindings(format, file, options))] };
   });
+}
+
+/** A warning about a parent that does not fit the image any more, where the gate lets it be looked at. */
+async function linkFindings(
+  { name: format }: Format,
+  { source }: ImageFile,
+  { environment }: Resolved<CheckOptions>,
+): Promise<readonly Finding[]> {
+  const how = { environment, format, infoOnly: true };
+  const verdict = await openAndJudge(source, how);
+  if (verdict === null) return [];
+  const message =
+    verdict === 'changed'
+      ? 'The parent was modified after this image was created from it; the content may be inconsistent.'
+      : 'The parent does not match: this image was created from another one.';
+  const nowhere = { fileOffset: null, guestOffset: null, repairable: false };
+  return [{ severity: 'warning', code: `parent-${verdict}`, message, ...nowhere }];
+}
+
+async function openAndJudge(source: Source, how: ParentOptions): Promise<'changed' | 'other' | null> {
+  try {
+    const child = await openImage(source, { ...how, mode: 'read' });
+    try {
+      return await judgeLink(child, how);
+    } finally {
+      await child.image.close();
+    }
+  } catch (error) {
+    if (!isImageError(error) || error.kind === 'aborted') throw error;
+    // The check has said why it cannot be opened.
+    return null;
+  }
 }
 
 async function checkAs(

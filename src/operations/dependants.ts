@@ -6,6 +6,7 @@ import type { Environment } from '../disk/open/environment.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import { describeError, isImageError } from '../errors.ts';
 import type { Image } from '../image/contract.ts';
+import { parentNames } from '../image/parent.ts';
 import type { Source } from '../storage/contract.ts';
 import { isPlainName } from '../storage/gate.ts';
 import { extentOf, lookAround, lookInto, placesOf } from './siblings.ts';
@@ -102,15 +103,26 @@ export async function closeDependants({ open }: Pick<Dependants, 'open'>): Promi
 async function affectedNames({ provider, name }: Source): Promise<(file: ImageBeside) => Promise<string[]>> {
   const link = await isLink(provider, name);
   const wanted = await (link ? placeOf(provider, name) : provider.realName(name));
+  const leadsHere = async (stored: string, file: ImageBeside): Promise<boolean | null> => {
+    let found: boolean | null = null;
+    for (const place of await placesOf(provider, file.name)) {
+      const meant = provider.resolve(stored, place);
+      if ((await provider.lookUp(meant)) === null) continue;
+      found ||= (await (link ? placeOf(provider, meant) : provider.realName(meant))) === wanted;
+    }
+    return found;
+  };
   return async (file) => {
     const found: string[] = [];
+    const [lost, beside] = [new Set<string>(), file.info.parent?.beside ?? null];
     for (const stored of file.named.filter(isPlainName)) {
-      for (const place of await placesOf(provider, file.name)) {
-        const meant = provider.resolve(stored, place);
-        if ((await provider.lookUp(meant)) === null) continue;
-        if ((await (link ? placeOf(provider, meant) : provider.realName(meant))) === wanted) found.push(stored);
-      }
+      const here = await leadsHere(stored, file);
+      if (here === true) found.push(stored);
+      if (here === null) lost.add(stored);
     }
+    // A name from another system: the child finds the file beside it by the last part.
+    const hint = parentNames(file.info).find((one) => lost.has(one));
+    if (hint !== undefined && beside !== null && (await leadsHere(beside, file)) === true) found.push(hint);
     return [...new Set(found)];
   };
 }

@@ -46,10 +46,13 @@ export async function inspectImage(source: Source, options: Resolved<InspectOpti
     const last = await openImage(source, how);
     opened.push(last);
     if (options.chain !== true) return await report(last, environment);
-    await openParents(opened, [], { ...options, infoOnly: true });
+    const doubts = await openParents(opened, [], { ...options, infoOnly: true });
     const chain: ImageReport[] = [];
-    for (const entry of [...opened].reverse()) chain.push(await report(entry, environment));
-    return { ...(await report(last, environment)), chain };
+    for (const entry of [...opened].reverse()) {
+      const own = await report(entry, environment);
+      chain.push(entry === last ? { ...own, warnings: [...own.warnings, ...doubts] } : own);
+    }
+    return { ...(chain.at(-1) ?? (await report(last, environment))), chain };
   } finally {
     await closeImages(opened);
   }

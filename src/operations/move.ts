@@ -428,10 +428,10 @@ class Move {
     return { to, staged: await copyFile(storage, to, stage, how) };
   }
 
-  /** A parent found by UUID must be in the same directory, or where its stored name leads. */
+  /** A parent found by an identity must be in the same directory, or where its stored name leads. */
   async #lookForParent(info: ImageInfo): Promise<void> {
-    const { differencing, parentUuid } = info;
-    if (!differencing || parentUuid === null) return;
+    const { differencing, parentUuid, parent } = info;
+    if (!differencing || (parentUuid === null && (parent?.beside ?? null) === null)) return;
     const { name } = this.#to;
     const { provider, name: old } = this.#from;
     const named = parentNames(info).filter(isPlainName);

@@ -9,7 +9,7 @@ import { Environment } from '../disk/open/environment.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import { describeError } from '../errors.ts';
 import type { ImageInfo } from '../image/contract.ts';
-import { parentNames } from '../image/parent.ts';
+import { possibleNames } from '../image/parent.ts';
 import type { Source, StorageProvider } from '../storage/contract.ts';
 import { gateForNeighbours, isPlainName } from '../storage/gate.ts';
 import { inspectImage } from './inspect.ts';
@@ -115,7 +115,7 @@ interface NamedLinks {
 
 /** The parent link of an image. */
 export async function linkOf({ name, info }: NamedLinks, from: Source): Promise<LinkToParent> {
-  return { parentUuid: info.parentUuid, parentKeys: await keysOfParent(from, name, parentNames(info)) };
+  return { parentUuid: info.parentUuid, parentKeys: await keysOfParent(from, name, possibleNames(info)) };
 }
 
 /** The names that stored names are relative to: the given one, and where that is a link, the file's own. */

@@ -163,6 +163,25 @@ describe('check', () => {
   });
 });
 
+describe.each(['vdi', 'vmdk'])('a %s parent that changed since', (format) => {
+  it('is named by info, with and without the chain, and by check', async () => {
+    const [base, kid] = [at(`base.${format}`), at(`kid.${format}`)];
+    await ok('create', base, '4M');
+    await ok('create', kid, '--parent', base);
+    for (const command of ['info', 'check']) expect((await run(0, command, kid)).stderr).toBe('');
+    await using disk = await Disk.open(base, { mode: 'write' });
+    await disk.write(0, new Uint8Array(512).fill(1));
+    await disk.close();
+    for (const words of [[], ['--backing-chain'], ['--json']]) {
+      expect((await run(0, 'info', kid, ...words)).stderr).toMatch(/base\.\w+ was modified after \S*kid\./);
+    }
+    expect((await run(0, 'info', kid, '--allow', 'none')).stderr).toBe('');
+    expect(await ok('check', kid)).toMatch(/warning: parent-changed: .*\n.*1 warning\./);
+    expect(await json('check', kid)).toMatchObject({ clean: true, findings: [{ code: 'parent-changed' }] });
+    expect(await ok('check', base)).toContain('no errors found');
+  });
+});
+
 describe('merge', () => {
   /** A base and two differencing images, each with a private block. */
   async function makeChain(): Promise<void> {

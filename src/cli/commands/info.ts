@@ -37,9 +37,23 @@ export async function run(context: CommandContext): Promise<number> {
     const texts = reports.map((one, at) => reportText(one, at === reports.length - 1 ? table : null));
     await context.print(texts.join('\n\n'));
   }
-  const warnings = wantsChain ? chain.flatMap((one) => one.warnings) : report.warnings;
+  const warnings = wantsChain
+    ? chain.flatMap((one) => one.warnings)
+    : [...report.warnings, ...(await doubtsAbout(image, report, options))];
   for (const warning of [...warnings, ...(table?.warnings ?? [])]) context.warn(warning);
   return EXIT.done;
+}
+
+/** Warnings about the parents of an image, as far as they may be looked at. */
+async function doubtsAbout(image: Source, own: ImageReport, options: DiskOpenOptions): Promise<readonly string[]> {
+  if (!own.differencing) return [];
+  try {
+    const { warnings } = await inspect(image, { ...options, format: own.format, chain: true });
+    return warnings.filter((text) => !own.warnings.includes(text));
+  } catch (error) {
+    if (isImageError(error) && error.kind !== 'aborted') return [];
+    throw error;
+  }
 }
 
 type Unopened = (found: DetectedFormat, error: ImageError) => Promise<void>;

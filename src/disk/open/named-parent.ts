@@ -1,7 +1,7 @@
 /** The parent stored in an image: resolved relative to it, opened through the gate, in the recorded format. */
 import { assert, ImageError, isImageError, printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
-import { judgeParent, parentNames } from '../../image/parent.ts';
+import { judgeParent, parentNames, possibleNames } from '../../image/parent.ts';
 import { isPlainName } from '../../storage/gate.ts';
 import type { DiskOpenOptions } from '../options.ts';
 import { type Resolved, settingsOf } from './environment.ts';
@@ -18,7 +18,8 @@ export interface StoredParent {
 }
 
 /**
- * Opens the parent: the first stored name that leads to an image, unless that is another one. Throws `denied` when the gate
+ * Opens the parent: the first stored name that leads to an image, unless that is another one; else the file beside the
+ * image that has the stored identities. Throws `denied` when the gate
  * rejects it, or when its format is not recorded and it looks like more than a raw disk: a guest can write a header into a
  * raw disk to make its host open other files.
  */
@@ -26,7 +27,7 @@ export async function openStoredParent(stored: StoredParent): Promise<OpenedImag
   const { image } = stored.child;
   const names = parentNames(image.info);
   const failures: unknown[] = [];
-  for (const [at, name] of names.entries()) {
+  for (const [at, name] of possibleNames(image.info).entries()) {
     const parent = await openByName(stored, name).catch((error: unknown) => {
       if (!leadsNowhere(error)) throw error;
       failures.push(error);
@@ -34,7 +35,10 @@ export async function openStoredParent(stored: StoredParent): Promise<OpenedImag
     });
     if (parent === null) continue;
     // The last one is left to the policy of the caller, who names the difference.
-    if (at === names.length - 1 || judgeParent(image, parent.image.info) !== 'other') return parent;
+    if (at === names.length - 1) return parent;
+    const isNamed = at < names.length;
+    const verdict = judgeParent(image, parent.image.info, { requireStored: !isNamed });
+    if (isNamed ? verdict !== 'other' : verdict === 'same') return parent;
     await parent.image.close();
   }
   assert(failures.length > 0, 'an image without any link to its parent was refused');

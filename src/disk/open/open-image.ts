@@ -249,6 +249,23 @@ function checkLink(child: OpenedImage, parent: OpenedImage, warnings: string[] |
   );
 }
 
+/**
+ * Compares an image with its parent, as far as that is found and may be opened. Null: they fit, it has none, or it
+ * cannot be looked at. Nothing but the parent's headers is read.
+ */
+export async function judgeLink(child: OpenedImage, options: ParentOptions): Promise<'changed' | 'other' | null> {
+  if (!child.image.info.differencing || isUnlinked(child)) return null;
+  try {
+    const { parent } = await findParent(child, [child], { options, search: new ParentSearch(options), changes: false });
+    const verdict = judgeParent(child.image, parent.image.info);
+    await parent.image.close();
+    return verdict === 'same' ? null : verdict;
+  } catch (error) {
+    if (!isImageError(error) || error.kind === 'aborted') throw error;
+    return null;
+  }
+}
+
 /** The first identity in which a parent differs from the one that its child stores. */
 function difference({ image }: OpenedImage, { image: parent, name }: OpenedImage): ErrorContext {
   const [stored, found] = [image.info, parent.info];

@@ -14,6 +14,7 @@ import {
   setComment,
   setGeometry,
   setUuids,
+  UNCHECKED_CID,
   uuidsOf,
 } from './descriptor/facts.ts';
 import type { DescriptorText } from './descriptor/text.ts';
@@ -46,9 +47,17 @@ export function changeParent(text: DescriptorText, parent: ParentLink | null, di
     text.set(KEYS.parentHint, parent === null ? null : storedName(directory, parent.name), path);
     text.set(KEYS.parentFormat, recordedFormat(parent), path);
   }
-  text.set(KEYS.parentCid, parent?.contentId ?? NO_PARENT_CID, path);
+  text.set(KEYS.parentCid, parentCidFor(parent), path);
   const { uuid: parentUuid = null, modificationUuid: parentModificationUuid = null } = parent ?? {};
   setUuids(text, { parentUuid, parentModificationUuid }, path);
+}
+
+/**
+ * Content ID that a child stores of its parent. An image of another format has none: VMware takes a child without a
+ * parent's ID for a whole disk.
+ */
+export function parentCidFor(parent: Pick<ParentLink, 'contentId'> | null | undefined): string {
+  return parent === null || parent === undefined ? NO_PARENT_CID : (parent.contentId ?? UNCHECKED_CID);
 }
 
 /** The format of a parent as a descriptor records it: VMware's own is understood. */

@@ -11,7 +11,7 @@ import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { changeIdentities } from './change.ts';
 import { checkSparse, Findings, OVERLAP } from './check-sparse.ts';
 import { EXTENT_TYPES, type ExtentLine } from './descriptor/extents.ts';
-import { contentId, KEYS, parentContentId, randomContentId, uuidsOf } from './descriptor/facts.ts';
+import { contentId, hasParent, KEYS, randomContentId } from './descriptor/facts.ts';
 import type { DescriptorStore } from './descriptor/store.ts';
 import { openStream } from './extents/stream-open.ts';
 import { linesOf, type MainFile, readLayout, readMain } from './open.ts';
@@ -147,8 +147,5 @@ async function checkTables({ main, options }: Job, storage: Storage, checked: Ch
 }
 
 function isChild({ descriptor }: MainFile): boolean {
-  if (descriptor === null) return false;
-  const { text } = descriptor;
-  const hint = text.value(KEYS.parentHint) ?? '';
-  return hint !== '' || parentContentId(text) !== null || uuidsOf(text).parentUuid !== null;
+  return descriptor !== null && hasParent(descriptor.text);
 }

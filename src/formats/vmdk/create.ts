@@ -7,7 +7,7 @@ import { derivePhysical, type Geometry } from '../../image/geometry.ts';
 import { storedName } from '../../image/parent.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
-import { recordedFormat } from './change.ts';
+import { parentCidFor, recordedFormat } from './change.ts';
 import { type ExtentType, formatExtent, parseExtent } from './descriptor/extents.ts';
 import { KEYS, NO_PARENT_CID, randomContentId, setComment, setGeometry, setUuids } from './descriptor/facts.ts';
 import { DescriptorStore } from './descriptor/store.ts';
@@ -178,7 +178,7 @@ function descriptorOf(
   const text = DescriptorText.parse(new TextEncoder().encode(TEMPLATE), path);
   const set = (key: string, value: string | null): void => text.set(key, value, path);
   set(KEYS.cid, randomContentId());
-  set(KEYS.parentCid, parent?.contentId ?? NO_PARENT_CID);
+  set(KEYS.parentCid, parentCidFor(parent));
   set(KEYS.createType, plan.subformat);
   if (parent !== undefined) {
     set(KEYS.parentHint, storedName(directory, parent.name));

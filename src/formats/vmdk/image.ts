@@ -35,7 +35,16 @@ import {
 } from '../../storage/contract.ts';
 import { amendFacts, changeFacts, changeIdentities, changeNames, changeParent } from './change.ts';
 import type { ExtentLine } from './descriptor/extents.ts';
-import { commentOf, contentId, geometryOf, KEYS, parentContentId, uuidsOf } from './descriptor/facts.ts';
+import {
+  commentOf,
+  contentId,
+  geometryOf,
+  hasParent,
+  KEYS,
+  parentContentId,
+  parentHint,
+  uuidsOf,
+} from './descriptor/facts.ts';
 import type { DescriptorStore } from './descriptor/store.ts';
 import type { DescriptorText } from './descriptor/text.ts';
 import { detailsOf } from './details.ts';
@@ -366,13 +375,25 @@ function configOf(text: DescriptorText | null, unit: number | null): NonNullable
 }
 
 function parentOf(text: DescriptorText): ParentReference | null {
+  if (!hasParent(text)) return null;
   const { parentUuid: uuid, parentModificationUuid: modificationUuid } = uuidsOf(text);
-  const hint = text.value(KEYS.parentHint);
-  const contentIdOfParent = parentContentId(text);
-  const names = hint === null || hint === '' ? [] : [hint];
-  if (uuid === null && contentIdOfParent === null && names.length === 0) return null;
-  const format = text.value(KEYS.parentFormat) ?? 'vmdk';
-  return parentReference({ names, uuid, modificationUuid, format, contentId: contentIdOfParent });
+  const hint = parentHint(text);
+  const id = parentContentId(text);
+  return parentReference({
+    names: hint === null ? [] : [hint],
+    // ESX and Windows store whole paths of their own; an ID tells whether a file of that name is meant.
+    beside: hint === null || id === null ? null : lastPart(hint),
+    uuid,
+    modificationUuid,
+    format: text.value(KEYS.parentFormat) ?? 'vmdk',
+    contentId: id,
+  });
+}
+
+/** The last part of a path in the writing of any system; null where the name is no path. */
+function lastPart(name: string): string | null {
+  const part = name.slice(Math.max(name.lastIndexOf('/'), name.lastIndexOf('\\')) + 1);
+  return part === '' || part === name || part === '.' || part === '..' ? null : part;
 }
 
 function versionOf(extents: readonly Extent[], text: DescriptorText | null): string | null {

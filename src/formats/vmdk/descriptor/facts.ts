@@ -6,6 +6,8 @@ import type { DescriptorText } from './text.ts';
 
 /** Content ID that stands for "no parent". */
 export const NO_PARENT_CID = 'ffffffff';
+/** Content ID of a parent that is not compared: it has none, or its long content ID counts. */
+export const UNCHECKED_CID = 'fffffffe';
 
 /** Keys of the descriptor, written once. */
 export const KEYS = {
@@ -47,10 +49,21 @@ export function contentId(text: DescriptorText): string | null {
   return cidOf(text.value(KEYS.cid));
 }
 
-/** The content ID of the parent; null without a parent. */
+/** The content ID of the parent; null without a parent, or where it is not compared. */
 export function parentContentId(text: DescriptorText): string | null {
   const cid = cidOf(text.value(KEYS.parentCid));
-  return cid === NO_PARENT_CID ? null : cid;
+  return cid === NO_PARENT_CID || cid === UNCHECKED_CID ? null : cid;
+}
+
+/** The stored name of the parent, as VMware and QEMU store it; null without one. */
+export function parentHint(text: DescriptorText): string | null {
+  return text.value(KEYS.parentHint) || null;
+}
+
+/** True for a child by any link: the name or content ID of VMware and QEMU, the UUID of VirtualBox. */
+export function hasParent(text: DescriptorText): boolean {
+  const cid = cidOf(text.value(KEYS.parentCid));
+  return (cid !== null && cid !== NO_PARENT_CID) || parentHint(text) !== null || uuidsOf(text).parentUuid !== null;
 }
 
 /** A new content ID. `fffffffe` and `ffffffff` have meanings. */
