@@ -49,17 +49,17 @@ describe.each(LINKED)('parents: $title', ({ lower, upper }) => {
 
   /**
    * A parent of twos, whose child remembers it so, beside older states of ones and newer ones of threes. The names are
-   * those of the directory, in its order.
+   * those of the directory, in its order. A name that the child may store leads nowhere there.
    */
   async function family(order: readonly ('parent' | 'older' | 'newer' | 'child')[]): Promise<MemoryProvider> {
     const made = new MemoryProvider();
-    await createImage(at(made, '/parent'), { ...makeOptions({ format: lower, block: SMALL }), size: SIZE });
-    await fillDisk(made, '/parent', 1);
-    await backUp(made, '/parent', '/older');
-    await fillDisk(made, '/parent', 2);
-    const parent = { parent: at(made, '/parent'), parentFormat: lower.name };
+    await createImage(at(made, '/origin'), { ...makeOptions({ format: lower, block: SMALL }), size: SIZE });
+    await fillDisk(made, '/origin', 1);
+    await backUp(made, '/origin', '/older');
+    await fillDisk(made, '/origin', 2);
+    const parent = { parent: at(made, '/origin'), parentFormat: lower.name };
     await createImage(at(made, '/child'), { ...makeOptions({ format: upper, block: SMALL }), ...parent });
-    await backUp(made, '/parent', '/newer');
+    for (const name of ['/parent', '/newer']) await backUp(made, '/origin', name);
     await fillDisk(made, '/newer', 3);
     const provider = new MemoryProvider();
     for (const name of order) await backUp(made, `/${name}`, `/${name}`, provider);
