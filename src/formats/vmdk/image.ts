@@ -381,7 +381,7 @@ function parentOf(text: DescriptorText): ParentReference | null {
   const id = parentContentId(text);
   return parentReference({
     names: hint === null ? [] : [hint],
-    // ESX and Windows store whole paths of their own; an ID tells whether a file of that name is meant.
+    // ESX and Windows store paths of another system; an ID tells whether a file of that name is meant.
     beside: hint === null || id === null ? null : lastPart(hint),
     uuid,
     modificationUuid,
@@ -390,7 +390,7 @@ function parentOf(text: DescriptorText): ParentReference | null {
   });
 }
 
-/** The last part of a path in the writing of any system; null where the name is no path. */
+/** The last part of a path in the writing of any system; null where there is nothing before it. */
 function lastPart(name: string): string | null {
   const part = name.slice(Math.max(name.lastIndexOf('/'), name.lastIndexOf('\\')) + 1);
   return part === '' || part === name || part === '.' || part === '..' ? null : part;
