@@ -8,7 +8,7 @@ import type { ChainDisk } from '../../src/disk/disk.ts';
 import { createImage } from '../../src/operations/create.ts';
 import { openDisk } from '../../src/operations/open.ts';
 import { way } from '../formats/peer-kit.ts';
-import { describePairings, expectSoundForUs, fileName, type Pairing, useFolder } from './both-sides.ts';
+import { describePairings, expectPeerSize, expectSoundForUs, fileName, type Pairing, useFolder } from './both-sides.ts';
 import { type Fill, makeFills, writeRaw } from './sparse-content.ts';
 
 const MIB = 1024 ** 2;
@@ -55,7 +55,7 @@ await describePairings('after an operation', takesPart, (pairing) => {
     } of [{ rules, peer }, ...witnesses]) {
       if (size > Math.min(longest, LONGEST_STREAM) && one !== peer) continue;
       await one.check?.(image());
-      if (one.size !== undefined) expect(await one.size(image())).toBe(size);
+      await expectPeerSize(one, image(), size);
       await one.same?.(image(), raw);
     }
     await expectSoundForUs(format, image());

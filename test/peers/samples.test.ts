@@ -1,6 +1,7 @@
 /** Images that are put together by hand for the test suites: other programs read the same in them, as the kits tell. */
 import { writeFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
+import { inspect } from '../../src/index.ts';
 import { way } from '../formats/peer-kit.ts';
 import { expectedContent } from '../golden/content.ts';
 import type { Sample } from '../hostile/descriptor.ts';
@@ -21,6 +22,14 @@ function ableToRead({ rules, samples }: Pairing): readonly Sample[] {
   return samples.filter((sample) => (rules.cannotRead?.(sample) ?? null) === null);
 }
 
+/** The option for units as large as those of this image: a program may round a disk up to them. */
+async function unitWords({ format: { configKeys } }: Pairing, path: string): Promise<string> {
+  const key = configKeys.find(({ role }) => role === 'unit')?.name ?? '';
+  const { config } = await inspect(path, { allow: ['same-directory'] });
+  const value = config?.[key];
+  return value === undefined ? '' : `${key}=${value}`;
+}
+
 await describePairings(
   'hand-made images',
   (pairing) => ableToRead(pairing).length > 0,
@@ -29,7 +38,7 @@ await describePairings(
     const at = useFolder();
     const make = async (sample: Sample) => {
       for (const { name, bytes } of filesOf(sample, at('image'))) await writeFile(name, bytes);
-      return { path: at('image'), way: way('') };
+      return { path: at('image'), way: way(await unitWords(pairing, at('image'))) };
     };
     const contentOf = ({ content, virtualSize }: Sample): Uint8Array => {
       return content instanceof Uint8Array ? content : expectedContent(content, 0, virtualSize);
