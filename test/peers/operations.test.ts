@@ -126,18 +126,18 @@ await describePairings('after an operation', takesPart, (pairing) => {
     const below = ranges(Array.from({ length: 30 }, (_unused, number) => 2 * number));
     const above = ranges([1, 4, 31, 62]).map((one) => ({ ...one, byte: one.byte + 7 }));
     await make(size, below);
-    const base = at(fileName(format, 'base'));
-    await rename(image().path, base);
+    // What is left has its name from the start: some programs look for an extent by the name that it was made with.
+    const base = to === 0 ? image().path : at(fileName(format, 'base'));
+    if (to !== 0) await rename(image().path, base);
     const disk = await openDisk(base, { mode: 'write', format: format.name });
     // A program may not know the units of the child, which is gone in the end.
     const config = to === 0 ? kit.units?.(2 * MIB) : {};
-    await disk.createDiff(at(fileName(format, 'diff')), { config: config ?? {} });
+    await disk.createDiff(to === 0 ? at(fileName(format, 'diff')) : image().path, { config: config ?? {} });
     for (const { offset, length, byte } of above) await disk.write(offset, new Uint8Array(length).fill(byte));
     await disk.zero(10 * MIB, MIB);
     await disk.merge(from, to);
-    const { label } = disk;
+    expect(disk.label).toBe(image().path);
     await disk.close();
-    await rename(label, image().path);
     const hidden = new Set([...above.map(({ offset }) => offset), 10 * MIB]);
     await expectSound(size, [...below.filter(({ offset }) => !hidden.has(offset)), ...above]);
   });

@@ -1,5 +1,7 @@
 /** Programs that have VMDK. */
+import { KDMV, SPARSE_HEADER } from '../../../src/formats/vmdk/layout.ts';
 import { rounds as runs } from '../../conformance/random.ts';
+import { libvmdk } from '../../peers/libvmdk.ts';
 import { qemu } from '../../peers/qemu.ts';
 import { sevenZip } from '../../peers/seven-zip.ts';
 import { unitOfWay } from '../../peers/unit-of-way.ts';
@@ -34,6 +36,14 @@ function cannotBySevenZip({ variant, over }: MakeWay): string | null {
   return variant === 'split' ? 'extents of whole grains only, where a disk is split' : null;
 }
 
+const SMALLEST_GRAIN = 'grains of more than 4 KiB only';
+
+/** Of a sparse extent; others have grains of no size. */
+function grainSectorsOf(bytes: Uint8Array | null): number {
+  const isSparse = bytes !== null && SPARSE_HEADER.get(bytes, 'magic') === KDMV;
+  return isSparse ? SPARSE_HEADER.get(bytes, 'grainSize') : Number.POSITIVE_INFINITY;
+}
+
 /** They take the last grain for whole, since the header of a sparse extent counts whole ones. */
 const rounds = (way: MakeWay): number => unitOfWay(way, 'grain_size', 65_536);
 
@@ -50,4 +60,10 @@ export const peers: readonly PeerKit[] = [
     longest: runs(4 * GIB, 2 ** 53),
   }),
   sevenZip({ format: 'vmdk', cannot: cannotBySevenZip, rounds, longest: GIB }),
+  libvmdk({
+    cannot: ({ options }) => (options.includes('grain_size=4096') ? SMALLEST_GRAIN : null),
+    cannotMount: ({ variant }) => (variant === 'fixed' ? 'no flat disks of one extent' : null),
+    cannotRead: ({ bytes }) => (grainSectorsOf(bytes) <= 8 ? SMALLEST_GRAIN : null),
+    longest: GIB,
+  }),
 ];
