@@ -40,6 +40,8 @@ export interface OptionSpec {
   readonly completes?: Completes;
   /** Value when the option is given without `=VALUE`. */
   readonly bare?: string;
+  /** The other values in short, for the help. Default: all of them. */
+  readonly others?: string;
 }
 
 export interface ArgumentSpec {
@@ -89,7 +91,7 @@ export function takesValue(option: OptionSpec): boolean {
 export function shownFlags(option: OptionSpec): string {
   if (option.bare === undefined) return option.flags;
   const values = (option.values ?? []).filter((value) => value !== option.bare);
-  return `--${longName(option)}[=${values.join('|')}]`;
+  return `--${longName(option)}[=${option.others ?? values.join('|')}]`;
 }
 
 /** `IMAGE [SIZE]`. */

@@ -18,6 +18,9 @@ import {
 } from './common-options.ts';
 import type { CommandSpec } from './spec.ts';
 
+/** Levels of compression. */
+const LEVELS = ['1', '2', '3', '4', '5', '6', '7', '8', '9'];
+
 /** In the order of the help. */
 export const COMMANDS: readonly CommandSpec[] = [
   {
@@ -89,9 +92,10 @@ export const COMMANDS: readonly CommandSpec[] = [
       ...TARGET,
       {
         flags: '--compress [METHOD]',
-        description: 'compress the data: --compress, --compress=zlib or --compress=zstd',
-        values: ['auto', 'zlib', 'zstd'],
+        description: 'compress the data; methods: zlib, zstd; levels of VMDK streams: 1 (fast) to 9 (small)',
+        values: ['auto', 'zlib', 'zstd', ...LEVELS],
         bare: 'auto',
+        others: 'zlib|zstd|1..9',
       },
       { flags: '--size <N>', description: 'size of the new disk; smaller than SRC only with --shrink' },
       {

@@ -9,10 +9,10 @@ export function deflateRaw(_bytes: Uint8Array): Promise<Uint8Array> {
   return refuse();
 }
 
-/** Compresses into a zlib stream (RFC 1950). `level`: 1, fastest, to 9, smallest. */
-export async function deflateZlib(bytes: Uint8Array, level = 6): Promise<Uint8Array> {
+/** Compresses into a zlib stream (RFC 1950). `level`: 0, stored, 1, fastest, to 9, smallest. */
+export async function deflateZlib(bytes: Uint8Array, level: number): Promise<Uint8Array> {
   const { zlibSync } = await import('fflate');
-  return zlibSync(bytes, { level: Math.min(Math.max(Math.round(level), 1), 9) as 6 });
+  return zlibSync(bytes, { level: Math.min(Math.max(Math.round(level), 0), 9) as 6 });
 }
 
 /** Always rejects: unsupported in a browser. */

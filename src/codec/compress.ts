@@ -29,10 +29,12 @@ export function deflateRaw(bytes: Uint8Array): Promise<Uint8Array> | Uint8Array 
   });
 }
 
-/** Compresses into a zlib stream (RFC 1950). `level`: 1, fastest, to 9, smallest. */
-export function deflateZlib(bytes: Uint8Array, level = 6): Promise<Uint8Array> {
+/** Compresses into a zlib stream (RFC 1950). `level`: 0, stored, 1, fastest, to 9, smallest. */
+export function deflateZlib(bytes: Uint8Array, level: number): Promise<Uint8Array> {
+  // Room for any result: one turn on the thread makes all of it.
+  const options: zlib.ZlibOptions = { level, memLevel: 9, chunkSize: bytes.length + (bytes.length >> 10) + 64 };
   return new Promise((resolve, reject) => {
-    nodeZlib().deflate(bytes, { level }, (error, result) => (error === null ? resolve(result) : reject(error)));
+    nodeZlib().deflate(bytes, options, (error, result) => (error === null ? resolve(result) : reject(error)));
   });
 }
 

@@ -73,6 +73,11 @@ export const GEOMETRY = withFields('an object with physical and logical', {
   logical: optional(nullable(SIDES)),
 });
 export const WORDS = listOf(NAME);
-export const COMPRESS = either(FLAG, oneOf('zlib', 'zstd'));
+const LEVEL = kindOf(
+  'a level from 1 to 9',
+  (value) => typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 9,
+);
+/** Compression: at all, by method, or by level. */
+export const COMPRESS = either(FLAG, oneOf('zlib', 'zstd'), LEVEL);
 
 export { PROVIDER, STORAGE };

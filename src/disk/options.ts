@@ -210,8 +210,8 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly parentChain?: readonly ImageSource[] | undefined;
   /** With `parent`: leave ranges unallocated in the source to that parent. Otherwise they become zero. */
   readonly skipAbsent?: boolean | undefined;
-  /** Compress data, with this method or the default one of the format and its config. */
-  readonly compress?: boolean | 'zlib' | 'zstd' | undefined;
+  /** Compress data, with this method or at this level, 1 to 9; otherwise as the format and its config have it. */
+  readonly compress?: boolean | 'zlib' | 'zstd' | number | undefined;
   /** Read the target back and compare. */
   readonly verify?: boolean | undefined;
 }

@@ -423,7 +423,7 @@ export type ConfigValue = string | number | Uint8Array;
 export type Config = Readonly<Record<string, ConfigValue | undefined>>;
 
 /** Purpose of a config key, the same in all formats. The `values` of `compression` are its methods. */
-export type ConfigRole = 'unit' | 'preallocation' | 'compression' | 'part';
+export type ConfigRole = 'unit' | 'preallocation' | 'compression' | 'compression level' | 'part';
 
 /** vd.h's VDCONFIGINFO. */
 export interface ConfigKey {

@@ -7,7 +7,7 @@ import { type Resolved, resolve } from '../disk/open/environment.ts';
 import type { ConvertOptions, ConvertResult, ImageSource } from '../disk/options.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import { keyWithRole } from '../image/config.ts';
-import type { ImageInfo } from '../image/contract.ts';
+import type { ConfigKey, Format, ImageInfo } from '../image/contract.ts';
 import { type FileAttributes, isPromise, type Source } from '../storage/contract.ts';
 import { differenceWithin } from './compare.ts';
 import { type CopyOptions, type CopyResult, parallelFor, type StartedCopy, startCopy } from './copy-engine.ts';
@@ -165,6 +165,12 @@ async function convertInto(
   options: Resolved<ConvertOptions>,
 ): Promise<ConvertResult> {
   const { environment, format, shareable } = options;
+  if (typeof options.compress === 'number') {
+    throw new ImageError('unsupported', 'A level of compression is for new images', {
+      path: place.name,
+      hint: 'Remove the level (on the command line: --compress alone).',
+    });
+  }
   const present = await place.provider.lookUp(place.name);
   if (present !== null) await refuseSameFile(source, place.name, [present.key]);
   const disk = await openIn(place, {
@@ -257,18 +263,36 @@ async function copyAndClose(
   }
 }
 
+/**
+ * The key of the method, or of the level if that is asked for. Null: an image that is all compressed, in the way of its
+ * format. Throws `unsupported`.
+ */
+export function compressionKey(
+  format: Format,
+  { compress, variant = [], config = {} }: Pick<ConvertOptions, 'compress' | 'variant' | 'config'>,
+): ConfigKey | null {
+  const isLevel = typeof compress === 'number';
+  const key = keyWithRole(format.configKeys, isLevel ? 'compression level' : 'compression');
+  const always = format.encodesAlways?.({ variant, config });
+  if (key !== undefined && always !== false) return key;
+  if (always === true && !isLevel) return null;
+  const what = isLevel && always !== false ? 'has no levels of compression' : 'cannot store compressed data';
+  const word = format.variants.find((one) => format.encodesAlways?.({ variant: [one.word] }) === true)?.word;
+  throw new ImageError('unsupported', `The format ${format.name} ${what}`, {
+    hint:
+      word === undefined
+        ? 'Remove the compression, or its level (on the command line: --compress).'
+        : `Choose variant ${word} (on the command line: --variant ${word}), or remove the compression (--compress).`,
+  });
+}
+
 /** Config values of a new compressed image. Throws `unsupported`, `invalid-argument`. */
 function compressedConfig(target: Source, options: Resolved<ConvertOptions>): Pick<ConvertOptions, 'config'> {
   const { compress = false, config = {} } = options;
   if (compress === false) return {};
   const format = targetFormat(target, options);
-  const key = keyWithRole(format.configKeys, 'compression');
-  if (key === undefined) {
-    throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
-      hint: 'Remove the compression (on the command line: --compress).',
-    });
-  }
-  if (compress === true) return {};
+  const key = compressionKey(format, options);
+  if (key === null || compress === true) return {};
   const { name, values = [compress] } = key;
   if (!values.includes(compress)) {
     throw new ImageError('unsupported', `The format ${format.name} does not compress with ${compress}`, {
@@ -291,7 +315,7 @@ function compressedConfig(target: Source, options: Resolved<ConvertOptions>): Pi
 function checkCompression({ compress = false }: Pick<ConvertOptions, 'compress'>, disk: ChainDisk): void {
   if (compress === false) return;
   const method = disk.compression?.method ?? null;
-  if (method !== null && (compress === true || compress === method)) return;
+  if (method !== null && (compress === true || compress === method || typeof compress === 'number')) return;
   const what = method === null ? 'cannot store compressed data' : `compresses with ${method}, not with ${compress}`;
   throw new ImageError('unsupported', `The image ${what}`, { path: disk.label });
 }

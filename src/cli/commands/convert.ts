@@ -4,11 +4,10 @@
 
 import { Environment } from '../../disk/open/environment.ts';
 import type { ConvertOptions, ConvertResult, ImageSource } from '../../disk/options.ts';
-import { ImageError, isImageError, printable } from '../../errors.ts';
-import { keyWithRole } from '../../image/config.ts';
+import { isImageError, printable } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
 import type { Registry } from '../../image/registry.ts';
-import { convert } from '../../operations/convert.ts';
+import { compressionKey, convert } from '../../operations/convert.ts';
 import type { ForwardDisk } from '../../operations/forward-disk.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
@@ -99,7 +98,6 @@ function planTarget(context: CommandContext, name: string, registry: Registry): 
 
 function copyOptions(context: CommandContext): ConvertOptions {
   const { options } = context;
-  const compress = options.text('compress');
   return {
     salvage: options.flag('salvage'),
     shrink: options.flag('shrink'),
@@ -108,9 +106,15 @@ function copyOptions(context: CommandContext): ConvertOptions {
       parallel: options.count('threads', THREADS),
       rateLimit: options.size('rate-limit'),
       sparseSize: options.size('sparse-size'),
-      compress: compress === 'auto' ? true : (compress as 'zlib' | 'zstd' | undefined),
+      compress: compressionOf(options.text('compress')),
     }),
   };
+}
+
+/** The word of `--compress`, one of its values: a method, a level, or neither. */
+function compressionOf(word: string | undefined): ConvertOptions['compress'] {
+  if (word === undefined || word === 'zlib' || word === 'zstd') return word;
+  return word === 'auto' ? true : Number(word);
 }
 
 /** With `--into` the target keeps its format, variant and metadata. */
@@ -130,11 +134,9 @@ function refuseForInto(context: CommandContext): void {
 
 /** With `--into` the existing image decides about compression. */
 function refuseCompression(context: CommandContext, format: Format | null): void {
-  if (context.options.text('compress') === undefined || format === null) return;
-  if (keyWithRole(format.configKeys, 'compression') !== undefined) return;
-  throw new ImageError('unsupported', `The format ${format.name} cannot store compressed data`, {
-    hint: 'Remove --compress.',
-  });
+  const compress = compressionOf(context.options.text('compress'));
+  if (compress !== undefined && format !== null)
+    compressionKey(format, { compress, ...describedTarget(context, format) });
 }
 
 /** Standard output takes bytes in order, once: raw ones, or an image that is written so. */

@@ -27,11 +27,20 @@ import {
   SPARSE_HEADER,
   type SparseHeader,
 } from './layout.ts';
-import { baseName, CONFIG, type PlannedExtent, planSparse, planVmdk, SUBFORMATS, type VmdkPlan } from './plan.ts';
+import {
+  baseName,
+  CONFIG,
+  LEVELS,
+  type PlannedExtent,
+  planSparse,
+  planVmdk,
+  SUBFORMATS,
+  type VmdkPlan,
+} from './plan.ts';
 
-/** zlib's own default. */
-const DEFLATE_LEVEL = 6;
 const TABLE_SECTORS = (GT_ENTRIES * 4) / SECTOR;
+/** Name of a stream that has none, as vSphere writes it. */
+const STREAM_NAME = 'generated-stream.vmdk';
 /** Extents of ESX have separate types. */
 const ESX_TYPES: Readonly<Record<string, ExtentType>> = { vmfs: 'VMFS', vmfsSparse: 'VMFSSPARSE' };
 
@@ -71,7 +80,10 @@ export async function writeNewVmdk(
 /** Writes the beginning of a stream, header and descriptor, and reads nothing back: it may be a pipe. Its grains follow. */
 export async function writeNewStream(files: NewFiles, options: FormatCreateOptions): Promise<VmdkImage> {
   const plan = planVmdk(options, files.name);
-  const descriptor = descriptorOf(plan, options, files);
+  const { main: storage } = files;
+  // In a pipe there is no name yet. Readers take the file that the descriptor is in, whatever its line says.
+  const own = storage.can.random ? files.name : STREAM_NAME;
+  const descriptor = descriptorOf(plan, options, files, own);
   const text = descriptor.bytes();
   const sectors = divCeil(text.length + 1, SECTOR);
   const capacity = alignUp(plan.virtualSize / SECTOR, plan.grainSectors);
@@ -93,8 +105,8 @@ export async function writeNewStream(files: NewFiles, options: FormatCreateOptio
   await files.main.write(0, start);
   await files.main.flush();
   const layout = parseSparse(start, start.length, files.name);
-  const { main: storage } = files;
-  const stream = new NewStream({ storage, layout, header, length: plan.virtualSize, level: DEFLATE_LEVEL });
+  const level = Number(options.config?.[CONFIG.level] ?? LEVELS[0]);
+  const stream = new NewStream({ storage, layout, header, length: plan.virtualSize, level });
   const place = { storage, fileOffset: SECTOR, room: sectors * SECTOR };
   return new VmdkImage({
     storage,
@@ -173,6 +185,7 @@ function descriptorOf(
   plan: VmdkPlan,
   options: FormatCreateOptions,
   { name: path, directory }: NewFiles,
+  own: string = path,
 ): DescriptorText {
   const { config = {}, parent } = options;
   const text = DescriptorText.parse(new TextEncoder().encode(TEMPLATE), path);
@@ -185,7 +198,7 @@ function descriptorOf(
     set(KEYS.parentFormat, recordedFormat(parent));
   }
   text.setExtents(
-    plan.extents.map((extent) => extentLine(extent, plan, path)),
+    plan.extents.map((extent) => extentLine(extent, plan, own)),
     path,
   );
   set(KEYS.adapterType, String(config[CONFIG.adapterType] ?? (plan.subformat in ESX_TYPES ? 'lsilogic' : 'ide')));
@@ -203,10 +216,10 @@ function descriptorOf(
   return text;
 }
 
-function extentLine({ file, sectors }: PlannedExtent, { subformat, isFlat }: VmdkPlan, path: string): string {
+function extentLine({ file, sectors }: PlannedExtent, { subformat, isFlat }: VmdkPlan, own: string): string {
   const type = ESX_TYPES[subformat] ?? (isFlat ? 'FLAT' : 'SPARSE');
   const access = subformat === 'streamOptimized' ? 'RDONLY' : 'RW';
-  return formatExtent({ access, sectors, type, file: file ?? `${baseName(path)}.vmdk`, offset: 0, rest: [] });
+  return formatExtent({ access, sectors, type, file: file ?? `${baseName(own)}.vmdk`, offset: 0, rest: [] });
 }
 
 function descriptorTooLong(found: number): ImageError {

@@ -2,7 +2,7 @@
 import type { ConfigKey, Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
-import { encodesAlways } from './plan.ts';
+import { encodesAlways, LEVELS } from './plan.ts';
 import { isStream, probeVmdk } from './probe.ts';
 
 /** The VMDK format. */
@@ -24,6 +24,10 @@ export const vmdk: Format = defineFormat({
       ),
       valueType: 'integer',
       role: 'unit',
+    },
+    {
+      ...key('compression_level', '5', 'Level at which the grains of a stream are compressed: 1, fast, to 9, small.'),
+      ...{ valueType: 'integer', role: 'compression level', values: LEVELS },
     },
   ],
   amendKeys: [

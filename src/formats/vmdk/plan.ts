@@ -14,6 +14,7 @@ export const CONFIG = {
   hardwareVersion: 'hwversion',
   zeroedGrain: 'zeroed_grain',
   grainSize: 'grain_size',
+  level: 'compression_level',
 } as const;
 
 /** createType of each combination of variant words; the first one is the default. */
@@ -36,6 +37,9 @@ export function variantWords(createType: string | null, isDynamic: boolean): rea
   const others = (found?.[1] ?? []).filter((word) => word !== 'fixed');
   return [isDynamic ? 'dynamic' : 'fixed', ...others];
 }
+
+/** Levels of deflate, the usual one first: half the time of 6, which is zlib's own, for about the same size. */
+export const LEVELS: readonly number[] = [5, 1, 2, 3, 4, 6, 7, 8, 9];
 
 /** Words that tell subformats apart. */
 const WORDS: readonly string[] = ['fixed', 'split', 'esx', 'stream'];

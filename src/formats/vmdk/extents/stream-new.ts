@@ -6,6 +6,7 @@
 import { deflateZlib } from '#compress';
 import { alignUp, SECTOR } from '../../../binary/numbers.ts';
 import { BROKEN_TABLE, type TableDirectory, TwoLevelTable } from '../../../blocks/two-level-table.ts';
+import { looksLikeNoise } from '../../../codec/noise.ts';
 import { assert, ImageError } from '../../../errors.ts';
 import type { EncodedSlot, EncodedUnit, Encoder, Mapping } from '../../../image/contract.ts';
 import type { MaybePromise, OperationOptions, ReadTarget, Storage } from '../../../storage/contract.ts';
@@ -15,6 +16,8 @@ import { Extent } from './extent.ts';
 import type { SparseLayout } from './header.ts';
 import { type GrainPlaces, StreamExtent } from './stream.ts';
 
+/** Level without compression. */
+const STORED = 0;
 /** Places are sector numbers of 32 bits. */
 const FILE_MAX = 2 ** 32 * SECTOR;
 
@@ -52,7 +55,8 @@ export class NewStream extends Extent {
       unit: layout.grainBytes,
       method: 'zlib',
       must: true,
-      encode: (bytes) => deflateZlib(bytes, level),
+      // What looks like noise does not get smaller, but takes as long as anything else.
+      encode: (bytes) => deflateZlib(bytes, looksLikeNoise(bytes) ? STORED : level),
       prepare: async (units) => this.#prepare(units),
     };
   }
