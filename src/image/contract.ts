@@ -476,6 +476,8 @@ export interface ProbeAnswer {
   /** Precise description for messages: `QCOW2 version 3`. */
   readonly detail?: string;
   readonly type?: MediumType;
+  /** The file is a piece of an image and stores no names or UUIDs: searches for parents and children pass it over. */
+  readonly isPiece?: boolean;
 }
 
 /** Options for opening an image. */

@@ -5,10 +5,14 @@ import type { OpenedImage } from '../disk/open/image-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
 import { openPart, type PartFile, partFiles } from '../disk/open/parts.ts';
 import { ImageError, isImageError, printable } from '../errors.ts';
-import { allDone } from '../storage/all-done.ts';
+import { allDone, someAtATime } from '../storage/all-done.ts';
 import type { LockMode, NameInfo, Source, Storage } from '../storage/contract.ts';
 import { isPlainName } from '../storage/gate.ts';
+import { openPartOf } from '../storage/handle-pool.ts';
 import { extentOf, lookAround, lookInto } from './siblings.ts';
+
+/** Names that are looked up together. */
+const LOOKS = 8;
 
 /** A part that is open for writing, and locked. */
 export interface HeldPart {
@@ -39,7 +43,7 @@ export async function holdParts(
   const close = (): Promise<void> => allDone(own.splice(0).map((storage) => storage.close()));
   try {
     for (const part of wanted) {
-      const storage = part.storage?.can.write === true ? part.storage : await openIfThere(opened, part);
+      const storage = part.storage?.can.write === true ? part.storage : await openIfThere(opened, part, own.length);
       if (storage === null) {
         missing.push(part);
         continue;
@@ -56,9 +60,9 @@ export async function holdParts(
   }
 }
 
-async function openIfThere(opened: OpenedImage, part: PartFile): Promise<Storage | null> {
+async function openIfThere(opened: OpenedImage, part: PartFile, number: number): Promise<Storage | null> {
   try {
-    return await openPart(opened, part, 'write');
+    return await openPartOf(number, () => openPart(opened, part, 'write'));
   } catch (error) {
     if (isImageError(error) && error.kind === 'not-found') return null;
     throw error;
@@ -80,6 +84,11 @@ export async function usersOf(
   if (parts.length === 0) return { uses: [], complete: true };
   const { provider, name } = source;
   const uses = new Set<string>();
+  const wanted = new Map<string, string>();
+  for (const { file } of parts) {
+    const found = await provider.lookUp(file);
+    if (found !== null) wanted.set(found.key, file);
+  }
   let extent: SearchExtent = { complete: true };
   const own = provider.directory(name);
   for (const directory of new Set([own, ...parts.map(({ file }) => provider.directory(file))])) {
@@ -89,10 +98,9 @@ export async function usersOf(
         : lookInto(directory, source, environment);
     for await (const neighbour of around) {
       if (neighbour.key === key) continue;
-      const keys = await keysOf(source, neighbour);
-      for (const { file } of parts) {
-        const found = await provider.lookUp(file);
-        if (found !== null && keys.has(found.key)) uses.add(`${neighbour.name} also uses ${file}`);
+      for (const used of await keysOf(source, neighbour)) {
+        const file = wanted.get(used);
+        if (file !== undefined) uses.add(`${neighbour.name} also uses ${file}`);
       }
     }
     if (!around.complete) extent = extentOf(around);
@@ -102,7 +110,7 @@ export async function usersOf(
 
 async function keysOf({ provider }: Source, file: { name: string; named: readonly string[] }): Promise<Set<string>> {
   const names = file.named.filter(isPlainName).map((stored) => provider.resolve(stored, file.name));
-  const found = await Promise.all(names.map((name) => provider.lookUp(name)));
+  const found = await someAtATime(names, LOOKS, (name) => provider.lookUp(name));
   return new Set(found.filter((one): one is NameInfo => one !== null).map(({ key }) => key));
 }
 

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ImageError } from '../errors.ts';
+import { LIMITS } from '../limits.ts';
 import { ForwardingProvider } from '../storage/forwarding.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { createImage } from './create.ts';
@@ -127,4 +128,20 @@ describe('children behind links', () => {
     expect((await childrenOf(link)).names).toEqual([at('here', 'child.qcow2')]);
     await expect(removeImage(link)).rejects.toMatchObject({ kind: 'busy' });
   });
+});
+
+it('passes over the extents of split images, and reads a child whose extents are missing', async () => {
+  const provider = new MemoryProvider();
+  const base = { provider, name: '/base.vmdk' };
+  await createImage(base, { size: SIZE });
+  await createImage({ provider, name: '/child.vmdk' }, { parent: base, variant: ['split'] });
+  await provider.remove('/child-s001.vmdk');
+  const header = new Uint8Array(512);
+  header.set([0x4b, 0x44, 0x4d, 0x56, 1]);
+  for (let number = 1; number <= LIMITS.parentCandidates; number++) {
+    const storage = await provider.create(`/other-s${number}.vmdk`);
+    await storage.write(0, header);
+    await storage.close();
+  }
+  expect(await childrenOf(base)).toEqual({ names: ['/child.vmdk'], complete: true });
 });

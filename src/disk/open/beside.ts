@@ -117,11 +117,11 @@ export class ImagesBeside implements AsyncIterable<ImageBeside>, SearchExtent {
 
   async #read(file: ImageFile): Promise<ImageBeside | null> {
     const { format, answer, guessed } = await file.probe();
-    if (guessed) return null;
+    if (guessed || answer.isPiece === true) return null;
     this.#images++;
     if (!format.capabilities.read) return null;
     const chosen = { format, recognisedBy: answer.reason, guessed, warnings: [] };
-    const { image, name, key } = await file.open(chosen, {});
+    const { image, name, key } = await file.open(chosen, { withoutData: true });
     const { info } = image;
     const named = namesIn(image);
     await image.close();

@@ -97,12 +97,13 @@ export class VmdkImage implements Image {
     const text = descriptor?.text ?? null;
     const size = this.#size;
     const units = extents.flatMap(({ unit }) => (unit === null ? [] : [unit]));
+    const isDynamic = extents.some((extent) => extent.isDynamic);
     const parent = text === null ? null : parentOf(text);
     const uuids = text === null ? null : uuidsOf(text);
     return plainInfo({
       format: 'vmdk',
-      variant: variantWords(text?.value(KEYS.createType) ?? null, units.length > 0),
-      allocation: units.length === 0 ? 'fixed' : 'dynamic',
+      variant: variantWords(text?.value(KEYS.createType) ?? null, isDynamic),
+      allocation: isDynamic ? 'dynamic' : 'fixed',
       virtualSize: size,
       blockSize: units[0] ?? null,
       version: versionOf(extents, text),

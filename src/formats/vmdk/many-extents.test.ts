@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Disk } from '../../index.ts';
 import { convert } from '../../operations/convert.ts';
+import { removeImage, renameImage } from '../../operations/files.ts';
 import { inspect } from '../../operations/inspect.ts';
 
 const onLinux = process.platform === 'linux';
@@ -118,6 +119,16 @@ describe.skipIf(!onLinux)('an image of many extents', () => {
     // Each look at a lock opens three tables of the system for a moment.
     expect(most - before).toBeLessThanOrEqual(OPEN_MAX + 24);
     expect(await openFiles()).toBe(before);
+  });
+
+  test('is renamed and deleted with few open files', async () => {
+    const name = await flatImage(100);
+    const before = await openFiles();
+    expect((await mostOpen(() => renameImage(name, join(folder, 'disk-b.vmdk')))) - before).toBeLessThan(OPEN_MAX);
+    await renameImage(join(folder, 'disk-b.vmdk'), name);
+    await rm(join(folder, 'disk-f007.vmdk'));
+    expect((await mostOpen(() => removeImage(name))) - before).toBeLessThan(OPEN_MAX);
+    expect(await readdir(folder)).toEqual([]);
   });
 
   test('names a missing extent when it is opened', async () => {

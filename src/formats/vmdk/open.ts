@@ -12,7 +12,7 @@ import { DescriptorStore } from './descriptor/store.ts';
 import { isCowdBase, parseHeader } from './extents/cowd.ts';
 import type { Extent } from './extents/extent.ts';
 import type { SparseLayout } from './extents/header.ts';
-import { ClosedExtent, FlatExtent, ZeroExtent } from './extents/plain.ts';
+import { ClosedExtent, FlatExtent, UnseenExtent, ZeroExtent } from './extents/plain.ts';
 import { openSparse, type SparseOpen } from './extents/sparse.ts';
 import { openStream } from './extents/stream-open.ts';
 import { VmdkImage } from './image.ts';
@@ -37,7 +37,15 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
   const main = await readMain(mainFile(files));
   const lines = linesOf(main);
   checkSize(lines, main.storage.label);
-  const opening: Opening = { files, options, main, parts: [], opened: new Map(), cache: new PageCache() };
+  const opening: Opening = {
+    files,
+    options,
+    main,
+    parts: [],
+    opened: new Map(),
+    unseen: new Set(),
+    cache: new PageCache(),
+  };
   const extents: Extent[] = [];
   for (const line of lines) extents.push(await openExtent(line, opening));
   const { storage, descriptor } = main;
@@ -124,6 +132,8 @@ interface Opening {
   readonly parts: ImagePart[];
   /** Files by stored name: several extents may lie in one. */
   readonly opened: Map<string, Storage>;
+  /** Names of files that stay closed. */
+  readonly unseen: Set<string>;
   /** Tables of all extents. */
   readonly cache: PageCache;
 }
@@ -141,11 +151,22 @@ async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
     // Whatever name its line has: the file may have been renamed.
     return openSparseFile(main.storage, main.layout, { ...options, length, permitted, cache });
   }
+  if (options.withoutData === true) return unseenExtent(line, opening);
   if (kind === 'mapped' || kind === 'sesparse') throw unsupported(line, label);
   const storage = await openFile(line.file ?? '', mode, opening);
   if (kind === 'flat')
     return new FlatExtent(storage, { length, fileOffset: line.offset * SECTOR, writable: mode === 'write' });
   return openSparseFile(storage, await readLayout(storage), { ...options, length, permitted, cache });
+}
+
+/** An extent whose file stays closed. */
+function unseenExtent(line: ExtentLine, { options, parts, unseen }: Opening): Extent {
+  const { file, access, type } = line;
+  if (file !== null && !unseen.has(file)) parts.push({ name: file, role: ROLE, storage: null });
+  if (file !== null) unseen.add(file);
+  const kind = EXTENT_TYPES[type];
+  const writable = access === 'RW' && options.mode === 'write';
+  return new UnseenExtent(line.sectors * SECTOR, { writable, isDynamic: kind !== 'flat' && kind !== 'mapped' });
 }
 
 /** The checked header of a sparse extent in a separate file. */

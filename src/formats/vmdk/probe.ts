@@ -3,7 +3,14 @@ import { hasText, textOf, u32At, u64At } from '../../binary/look.ts';
 import type { ProbeAnswer, ProbeInput } from '../../image/contract.ts';
 
 /** VMware Virtual Disk Format 5.0, hosted sparse extents: SparseExtentHeader. */
-const HOSTED = { magic: 'KDMV', version: 4, flags: 8, flagCompressed: 0x0001_0000, flagMarkers: 0x0002_0000 } as const;
+const HOSTED = {
+  magic: 'KDMV',
+  version: 4,
+  flags: 8,
+  descriptorOffset: 28,
+  flagCompressed: 0x0001_0000,
+  flagMarkers: 0x0002_0000,
+} as const;
 /** ESX Server sparse extents: COWDisk_Header. */
 const ESX = { magic: 'COWD', version: 4 } as const;
 /** Space-efficient sparse extents. VMware publishes no layout; these bytes are in every file. */
@@ -39,7 +46,9 @@ function hosted(head: Uint8Array): ProbeAnswer | null {
   const flags = u32At(head, HOSTED.flags, 'little');
   if (!hasText(head, 0, HOSTED.magic) || version === null || flags === null) return null;
   const kind = (flags & HOSTED.flagCompressed) === 0 ? 'sparse extent' : 'stream-optimised extent';
-  return { match: 'yes', reason: 'the VMDK signature KDMV', detail: `VMDK ${kind} version ${version}`, type: 'hdd' };
+  const detail = `VMDK ${kind} version ${version}`;
+  const isPiece = u64At(head, HOSTED.descriptorOffset, 'little') === 0n;
+  return { match: 'yes', reason: 'the VMDK signature KDMV', detail, type: 'hdd', isPiece };
 }
 
 function esx(head: Uint8Array): ProbeAnswer | null {

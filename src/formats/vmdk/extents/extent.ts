@@ -25,6 +25,11 @@ export abstract class Extent {
     return null;
   }
 
+  /** Its units get room when they are first written. */
+  get isDynamic(): boolean {
+    return this.unit !== null;
+  }
+
   /** May be changed. */
   get isWritten(): boolean {
     return false;

@@ -79,3 +79,31 @@ export class ClosedExtent extends Extent {
     });
   }
 }
+
+/** An extent whose file was not opened, since only names and facts of the descriptor are needed. */
+export class UnseenExtent extends Extent {
+  readonly #writable: boolean;
+  readonly #dynamic: boolean;
+
+  constructor(length: number, { writable, isDynamic }: { readonly writable: boolean; readonly isDynamic: boolean }) {
+    super(length);
+    this.#writable = writable;
+    this.#dynamic = isDynamic;
+  }
+
+  override get isWritten(): boolean {
+    return this.#writable;
+  }
+
+  override get isDynamic(): boolean {
+    return this.#dynamic;
+  }
+
+  get storage(): null {
+    return null;
+  }
+
+  map(): never {
+    throw new Error('internal: an image opened without its data is not read');
+  }
+}
