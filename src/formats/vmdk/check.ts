@@ -9,6 +9,7 @@ import { type ImageFiles, mainFile } from '../../image/files.ts';
 import type { Finding } from '../../image/findings.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { changeIdentities } from './change.ts';
+import { checkSeSparse } from './check-sesparse.ts';
 import { checkSparse, Findings, OVERLAP } from './check-sparse.ts';
 import { EXTENT_TYPES, type ExtentLine } from './descriptor/extents.ts';
 import { contentId, hasParent, KEYS, randomContentId } from './descriptor/facts.ts';
@@ -90,14 +91,15 @@ async function checkLine(job: Job, checked: CheckedLine): Promise<void> {
   const { line, findings } = checked;
   const kind = EXTENT_TYPES[line.type];
   if (kind === 'zero' || line.access === 'NOACCESS') return;
-  if (kind !== 'flat' && kind !== 'sparse' && kind !== 'cowd') {
+  if (kind === 'mapped') {
     const message = `Extents of type ${line.type} are not checked.`;
     return findings.add('warning', 'unchecked-extent', message, { repairable: false });
   }
   try {
-    const own = kind !== 'flat' && job.main.layout !== null;
+    const own = kind !== 'flat' && kind !== 'sesparse' && job.main.layout !== null;
     const storage = own ? job.main.storage : await openPart(job, line);
     if (kind === 'flat') await checkFlat(storage, checked);
+    else if (kind === 'sesparse') await checkEntries(job, storage, checked);
     else await checkTables(job, storage, checked);
   } catch (error) {
     if (!isImageError(error) || !['not-found', 'corrupt', 'invalid-format'].includes(error.kind)) throw error;
@@ -130,6 +132,10 @@ async function checkFlat(storage: Storage, { line, start, repair, findings }: Ch
   if (!repair || !storage.can.write) return;
   await storage.resize(end);
   await storage.flush();
+}
+
+async function checkEntries({ options }: Job, storage: Storage, { line, start, findings }: CheckedLine): Promise<void> {
+  await checkSeSparse({ storage, length: line.sectors * SECTOR, start }, findings, { signal: options.signal });
 }
 
 async function checkTables({ main, options }: Job, storage: Storage, checked: CheckedLine): Promise<void> {

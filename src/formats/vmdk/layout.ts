@@ -157,5 +157,8 @@ export const SESPARSE_VOLATILE_HEADER = struct('little', 32, {
   replayJournal: u64(24), // not 0: the journal holds changes
 });
 
+/** Sectors of a grain and of a grain table of seSparse extents, the only ones that are known. */
+export const SESPARSE_GRAIN_SECTORS = 8;
+export const SESPARSE_TABLE_SECTORS = 64;
 /** Version of the only seSparse layout that is known. */
 export const SESPARSE_VERSION = 0x0000_0002_0000_0001n;

@@ -13,6 +13,7 @@ import { isCowdBase, parseHeader } from './extents/cowd.ts';
 import type { Extent } from './extents/extent.ts';
 import type { SparseLayout } from './extents/header.ts';
 import { ClosedExtent, FlatExtent, UnseenExtent, ZeroExtent } from './extents/plain.ts';
+import { openSeSparse } from './extents/sesparse.ts';
 import { openSparse, type SparseOpen } from './extents/sparse.ts';
 import { openStream } from './extents/stream-open.ts';
 import { VmdkImage } from './image.ts';
@@ -152,10 +153,11 @@ async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
     return openSparseFile(main.storage, main.layout, { ...options, length, permitted, cache });
   }
   if (options.withoutData === true) return unseenExtent(line, opening);
-  if (kind === 'mapped' || kind === 'sesparse') throw unsupported(line, label);
+  if (kind === 'mapped') throw unsupported(line, label);
   const storage = await openFile(line.file ?? '', mode, opening);
   if (kind === 'flat')
     return new FlatExtent(storage, { length, fileOffset: line.offset * SECTOR, writable: mode === 'write' });
+  if (kind === 'sesparse') return openSeSparse(storage, { mode, length, cache, signal: options.signal });
   return openSparseFile(storage, await readLayout(storage), { ...options, length, permitted, cache });
 }
 
@@ -165,7 +167,7 @@ function unseenExtent(line: ExtentLine, { options, parts, unseen }: Opening): Ex
   if (file !== null && !unseen.has(file)) parts.push({ name: file, role: ROLE, storage: null });
   if (file !== null) unseen.add(file);
   const kind = EXTENT_TYPES[type];
-  const writable = access === 'RW' && options.mode === 'write';
+  const writable = access === 'RW' && options.mode === 'write' && kind !== 'sesparse';
   return new UnseenExtent(line.sectors * SECTOR, { writable, isDynamic: kind !== 'flat' && kind !== 'mapped' });
 }
 
@@ -204,6 +206,6 @@ function unsupported({ type }: ExtentLine, path: string): ImageError {
     path,
     field: 'extent type',
     found: type,
-    expected: 'FLAT, VMFS, SPARSE, VMFSSPARSE or ZERO',
+    expected: 'FLAT, VMFS, SPARSE, VMFSSPARSE, SESPARSE or ZERO',
   });
 }

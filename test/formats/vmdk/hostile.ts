@@ -8,6 +8,7 @@ import { Random } from '../../../src/testing/random.ts';
 import { randomBytes } from '../../conformance/random.ts';
 import type { Anatomy, Effect, FileSample, HostileKit, TablePlace } from '../../hostile/descriptor.ts';
 import type { BaseImage } from '../../hostile/protocol.ts';
+import { deltaSample, hollowDelta, hollowSeSparse, seSparseSample } from './hostile-esx.ts';
 
 const GRAIN = 4096;
 const GRAINS = 12;
@@ -36,9 +37,10 @@ const EFFECTS: Readonly<Record<string, Effect>> = {
 /** VMDK's part of the hostile suite. */
 export const hostile: HostileKit<FileSample> = {
   async samples() {
-    return [await made('sparse', {}), { ...(await made('marked zeroes', { zeroed_grain: 'on' })), every: 3 }];
+    const hosted = [await made('sparse', {}), { ...(await made('marked zeroes', { zeroed_grain: 'on' })), every: 3 }];
+    return [...hosted, await deltaSample(), seSparseSample()];
   },
-  hollow: () => [hollow()],
+  hollow: () => [hollow(), hollowDelta(), hollowSeSparse()],
   atLeast: 500,
 };
 

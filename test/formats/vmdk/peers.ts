@@ -40,7 +40,7 @@ const SMALLEST_GRAIN = 'grains of more than 4 KiB only';
 
 /** Of a sparse extent; others have grains of no size. */
 function grainSectorsOf(bytes: Uint8Array | null): number {
-  const isSparse = bytes !== null && SPARSE_HEADER.get(bytes, 'magic') === KDMV;
+  const isSparse = bytes !== null && bytes.length >= SPARSE_HEADER.size && SPARSE_HEADER.get(bytes, 'magic') === KDMV;
   return isSparse ? SPARSE_HEADER.get(bytes, 'grainSize') : Number.POSITIVE_INFINITY;
 }
 
@@ -59,11 +59,20 @@ export const peers: readonly PeerKit[] = [
     // Its comparison asks for each grain of a disk.
     longest: runs(4 * GIB, 2 ** 53),
   }),
-  sevenZip({ format: 'vmdk', cannot: cannotBySevenZip, rounds, longest: GIB }),
+  sevenZip({
+    format: 'vmdk',
+    cannot: cannotBySevenZip,
+    cannotRead: ({ parts = [] }) => (parts.length > 0 ? 'no extents of ESX with tables' : null),
+    rounds,
+    longest: GIB,
+  }),
   libvmdk({
     cannot: ({ options }) => (options.includes('grain_size=4096') ? SMALLEST_GRAIN : null),
     cannotMount: ({ variant }) => (variant === 'fixed' ? 'no flat disks of one extent' : null),
-    cannotRead: ({ bytes }) => (grainSectorsOf(bytes) <= 8 ? SMALLEST_GRAIN : null),
+    cannotRead: ({ bytes, name }) => {
+      if (name === 'seSparse') return 'no seSparse extents';
+      return grainSectorsOf(bytes) <= 8 ? SMALLEST_GRAIN : null;
+    },
     longest: GIB,
   }),
 ];

@@ -294,10 +294,23 @@ describe('a header', () => {
 
   it('of less than the extent leaves a hole', async () => {
     const provider = await written();
+    {
+      await using disk = await Disk.open(source(provider), { mode: 'write' });
+      await disk.write(SECTOR, filled(MIB, 3));
+      await disk.write(4 * MIB + SECTOR, filled(SECTOR, 4));
+    }
     await put(provider, field('capacity'), (4 * MIB) / SECTOR);
     expect(await read(provider, 0)).toBe(1);
     expect(await read(provider, 4 * MIB)).toBe(0);
     expect(await codes(provider)).toEqual(['extent-too-small']);
+    {
+      await using disk = await Disk.open(source(provider), { mode: 'write' });
+      await disk.discard([{ offset: SECTOR, length: MIB }]);
+      await disk.compact();
+    }
+    // What lies behind the end stays where it is.
+    await put(provider, field('capacity'), SIZE / SECTOR);
+    expect([await read(provider, 4 * MIB), await read(provider, 4 * MIB + SECTOR)]).toEqual([2, 4]);
   });
 });
 

@@ -26,23 +26,25 @@ export interface DirectoryPlace {
   readonly tableBytes: number;
   /** No table can begin before this. */
   readonly lowest: number;
+  /** Stored form of the entries. Default: sector numbers of 32 bits. */
+  readonly form?: EntryForm | undefined;
 }
 
 /** A directory as the file has it, its entries checked. */
 export async function readDirectory(place: DirectoryPlace, options?: OperationOptions): Promise<TableDirectory> {
-  const { storage, count, tableBytes, lowest } = place;
+  const { storage, count, tableBytes, lowest, form = SECTOR_ENTRY } = place;
   const places = new Float64Array(count);
   const fileOffset = place.fileOffset ?? 0;
-  if (fileOffset === 0) return { fileOffset, form: SECTOR_ENTRY, places: places.fill(BROKEN_TABLE) };
+  if (fileOffset === 0) return { fileOffset, form, places: places.fill(BROKEN_TABLE) };
   await scanEntries(
-    { storage, fileOffset, count, form: SECTOR_ENTRY },
+    { storage, fileOffset, count, form },
     (table, index) => {
       const possible = table >= lowest && table + tableBytes <= storage.size;
       places[index] = table === 0 || possible ? table : BROKEN_TABLE;
     },
     options,
   );
-  return { fileOffset, form: SECTOR_ENTRY, places };
+  return { fileOffset, form, places };
 }
 
 /** The entries that readers follow. `replaced`: how many come from the second copy. */

@@ -138,7 +138,7 @@ interface OpenedParts extends SparseParts {
 }
 
 function mapParts({ storage, layout, directory, copy, length, cache }: SparseParts) {
-  const { tableEntries, tableBytes, tableCount: tables, grainBytes, overhead } = layout;
+  const { tableEntries, tableBytes, tableCount: tables, grainBytes, overhead, capacity } = layout;
   const count = tables * tableEntries;
   const form = SECTOR_ENTRY;
   return {
@@ -146,7 +146,7 @@ function mapParts({ storage, layout, directory, copy, length, cache }: SparsePar
     table: new TwoLevelTable({ storage, directory, copy: copy ?? undefined, form, tableBytes, count, cache }),
     entries: grainEntries(layout),
     layout: {
-      virtualSize: Math.min(length, count * grainBytes),
+      virtualSize: Math.min(length, capacity, count * grainBytes),
       blockSize: grainBytes,
       dataOffset: overhead,
       leadBytes: 0,
