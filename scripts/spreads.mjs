@@ -9,7 +9,12 @@ import ts from 'typescript';
 import { ROOT } from './prepare.mjs';
 
 /** C functions have a fixed number of parameters, passed as a list here. */
-const FOREIGN_CALLS = ['src/storage/local/native.ts', 'src/codec/system-zstd.ts'];
+const FOREIGN_CALLS = [
+  'src/storage/local/native.ts',
+  'src/codec/system-zstd.ts',
+  'src/codec/system-deflate.ts',
+  'src/codec/system-library.ts',
+];
 
 /** Every place in `src/` that spreads a list into arguments, one sentence each. */
 export function findSpreadProblems() {

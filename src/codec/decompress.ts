@@ -4,6 +4,7 @@
 import type * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
 import { nodeZlib } from './node-zlib.ts';
+import { systemDeflate } from './system-deflate.ts';
 import { systemZstd } from './system-zstd.ts';
 import { decodeFrames, type FrameDecoder, wasmDecoder } from './zstd.ts';
 
@@ -57,9 +58,12 @@ export async function zstdDecompress(input: Uint8Array, size: number, room?: Uin
 
 /**
  * Decodes a whole zlib stream (RFC 1950) of at most `size` bytes and verifies its checksum. Further input is ignored.
- * Throws `corrupt` for a stream that is broken, ends early or makes more.
+ * Throws `corrupt` for a stream that is broken, ends early or makes more. `room`: a buffer of `size` bytes for the
+ * result, which saves time; its content is undefined after a failure.
  */
-export async function inflateZlib(input: Uint8Array, size: number): Promise<Uint8Array> {
+export async function inflateZlib(input: Uint8Array, size: number, room?: Uint8Array): Promise<Uint8Array> {
+  // What does not fill it may be shorter: zlib tells, and what is wrong.
+  if (room?.length === size && (await systemDeflate()?.inflate(room, input)) === true) return room;
   const options: zlib.ZlibOptions = { chunkSize: size + SLACK, maxOutputLength: size + SLACK };
   const bytes = await new Promise<Uint8Array>((resolve, reject) => {
     nodeZlib().inflate(input, options, (error, result) => (error === null ? resolve(result) : reject(broken(error))));

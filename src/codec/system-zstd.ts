@@ -2,7 +2,7 @@
  * The system's Zstandard library, through `koffi` (optional): where Node has none (before 22.15), it is three times as
  * fast as WebAssembly and runs on Node's threads. Without koffi or the library, callers fall back. Loaded on first use.
  */
-import { createRequire } from 'node:module';
+import { type Argument, type Call, CallQueue, type Library, systemLibrary } from './system-library.ts';
 
 /** The two calls. Both throw if the result does not fit into the target. */
 export interface SystemZstd {
@@ -12,49 +12,17 @@ export interface SystemZstd {
   decompress(target: Uint8Array, frame: Uint8Array): Promise<number>;
 }
 
-type Argument = number | Uint8Array;
-type Size = number | bigint;
-interface Call {
-  (...values: Argument[]): Size;
-  async(...values: [...Argument[], (error: Error | null, result: Size) => void]): void;
-}
-interface Library {
-  func(prototype: string): Call;
-}
-interface Koffi {
-  load(library: string): Library;
-}
-
-/** Library names on platforms with a 64-bit `size_t` and the plain calling convention. */
-const NAMES: Readonly<Partial<Record<NodeJS.Platform, string>>> = {
-  linux: 'libzstd.so.1',
-  darwin: 'libzstd.1.dylib',
-};
-const ARCHITECTURES: readonly string[] = ['x64', 'arm64'];
+const NAMES = { linux: 'libzstd.so.1', darwin: 'libzstd.1.dylib' };
 /** Below this many bytes handing the work to a thread costs more than doing it. */
 const AT_ONCE = 8 * 1024;
-/** koffi runs at most 256 calls at a time; further calls wait here. */
-const CALLS = 128;
 
 let loaded: SystemZstd | null | undefined;
 
 /** The library; null where it is not available. */
 export function systemZstd(): SystemZstd | null {
   if (process.env['VDKIT_NO_NATIVE'] === '1') return null;
-  if (loaded === undefined) loaded = load();
+  if (loaded === undefined) loaded = systemLibrary(NAMES, bind);
   return loaded;
-}
-
-function load(): SystemZstd | null {
-  const name = NAMES[process.platform];
-  if (name === undefined || !ARCHITECTURES.includes(process.arch)) return null;
-  try {
-    const koffi = createRequire(import.meta.url)('koffi') as Koffi;
-    return bind(koffi.load(name));
-  } catch {
-    // Not installed: WebAssembly does the same work, only slower.
-    return null;
-  }
 }
 
 function bind(library: Library): SystemZstd {
@@ -74,26 +42,4 @@ function bind(library: Library): SystemZstd {
       run(compress, [target, target.length, source, source.length, level], source.length),
     decompress: (target, frame) => run(decompress, [target, target.length, frame, frame.length], target.length),
   };
-}
-
-/** Calls on other threads, a bounded number at a time. */
-class CallQueue {
-  #running = 0;
-  readonly #waiting: (() => void)[] = [];
-
-  run(call: Call, values: readonly Argument[]): Promise<Size> {
-    return new Promise((resolve, reject) => {
-      const start = (): void => {
-        this.#running++;
-        call.async(...values, (error, result) => {
-          this.#running--;
-          this.#waiting.shift()?.();
-          if (error === null) resolve(result);
-          else reject(error);
-        });
-      };
-      if (this.#running < CALLS) start();
-      else this.#waiting.push(start);
-    });
-  }
 }

@@ -8,8 +8,8 @@ export interface ForwardUnit {
   readonly guestOffset: number;
   /** Bytes of the disk. */
   readonly size: number;
-  /** The bytes of the disk; several units at a time. Throws `corrupt`. */
-  decode(): Promise<Uint8Array>;
+  /** The bytes of the disk, in `room` if it is as large as the unit and suits; several units at a time. Throws `corrupt`. */
+  decode(room?: Uint8Array): Promise<Uint8Array>;
 }
 
 /** An image that comes through a stream. */

@@ -147,7 +147,7 @@ export class ForwardDisk implements BlockDevice, AsyncDisposable {
     }
     this.#known = unit.guestOffset + unit.size;
     const { guestOffset, size } = unit;
-    this.#held.push({ guestOffset, size, end: this.#known, decoded: null, decode: () => unit.decode() });
+    this.#held.push({ guestOffset, size, end: this.#known, decoded: null, decode: (room) => unit.decode(room) });
   }
 
   #checkOrder(offset: number): void {
@@ -166,8 +166,11 @@ export class ForwardDisk implements BlockDevice, AsyncDisposable {
 
 async function copyPart(unit: HeldUnit, from: number, target: Uint8Array): Promise<void> {
   const skip = from - unit.guestOffset;
-  const isPart = target.length < unit.size;
-  const decoding = unit.decoded ?? unit.decode();
-  if (isPart) unit.decoded = decoding;
-  target.set((await decoding).subarray(skip, skip + target.length));
+  if (target.length === unit.size && unit.decoded === null) {
+    const decoded = await unit.decode(target);
+    if (decoded !== target) target.set(decoded);
+    return;
+  }
+  unit.decoded ??= unit.decode();
+  target.set((await unit.decoded).subarray(skip, skip + target.length));
 }

@@ -149,15 +149,16 @@ class ForwardStream implements ForwardImage {
     this.#grains.add(guestOffset / grainBytes, at);
     if (guestOffset >= this.#length) return null;
     const size = Math.min(grainBytes, this.#length - guestOffset);
-    return { guestOffset, size, decode: () => this.#decode(stored, { at, guestOffset, size }) };
+    return { guestOffset, size, decode: (room) => this.#decode(stored, { at, guestOffset, size }, room) };
   }
 
   async #decode(
     stored: Uint8Array,
     { at, guestOffset, size }: { readonly at: number; readonly guestOffset: number; readonly size: number },
+    room: Uint8Array | undefined,
   ): Promise<Uint8Array> {
     try {
-      return await decodeGrain(stored, size, { guestOffset }, this.#layout.grainBytes);
+      return await decodeGrain(stored, size, { guestOffset }, this.#layout.grainBytes, room);
     } catch (error) {
       throw withContext(error, { path: this.#stream.label, offset: at, guestOffset, hint: COPY_AGAIN });
     }

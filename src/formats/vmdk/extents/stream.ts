@@ -62,7 +62,7 @@ export class StreamExtent extends Extent {
       keptBytes: KEPT_BYTES,
       hint: 'Other grains can still be read (on the command line: convert --salvage).',
       find: (offset) => this.#find(offset),
-      decode: (stored, size, _room, chunk) => decodeGrain(stored, size, chunk, layout.grainBytes),
+      decode: (stored, size, room, chunk) => decodeGrain(stored, size, chunk, layout.grainBytes, room),
     });
     this.readEncoded = (offset, target) => reader.read(offset, target);
   }
@@ -164,6 +164,7 @@ export async function decodeGrain(
   size: number,
   { guestOffset }: Pick<Chunk, 'guestOffset'>,
   grainBytes: number,
+  room?: Uint8Array,
 ): Promise<Uint8Array> {
   if (stored.length < GRAIN_MARKER.size) throw new ImageError('corrupt', 'The file ends before the grain');
   const { lba, size: length } = GRAIN_MARKER.decode(stored);
@@ -184,7 +185,7 @@ export async function decodeGrain(
       expected: `from 1 to ${available}`,
     });
   }
-  const data = await inflateZlib(stored.subarray(GRAIN_MARKER.size, GRAIN_MARKER.size + length), grainBytes);
+  const data = await inflateZlib(stored.subarray(GRAIN_MARKER.size, GRAIN_MARKER.size + length), grainBytes, room);
   if (data.length >= size) return data.subarray(0, size);
   const whole = new Uint8Array(size);
   whole.set(data);
