@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../../../test/conformance/expect-kind.ts';
+import { ImageError } from '../../../errors.ts';
+import { MemoryStorage } from '../../../storage/memory.ts';
 import { looksLikeDescriptor } from '../probe.ts';
 import { codePage } from './code-page.ts';
 import { formatExtent, parseExtent } from './extents.ts';
@@ -13,6 +15,7 @@ import {
   setUuids,
   uuidsOf,
 } from './facts.ts';
+import { type DescriptorPlace, DescriptorStore } from './store.ts';
 import { DescriptorText } from './text.ts';
 
 const PATH = '/disk.vmdk';
@@ -211,4 +214,55 @@ describe('the start of a descriptor', () => {
   ])('is recognised: %j', (text, expected) => {
     expect(looksLikeDescriptor(ascii(text))).toBe(expected);
   });
+});
+
+describe('a copy of the descriptor that a cut left', () => {
+  /** A descriptor whose text was torn while it was replaced; its copy is whole. */
+  async function torn(room: number | null): Promise<{ storage: MemoryStorage; place: DescriptorPlace }> {
+    const storage = new MemoryStorage();
+    const place = { storage, fileOffset: 0, room };
+    await storage.write(0, ascii(QEMU));
+    if (room !== null) await storage.resize(room);
+    const store = await DescriptorStore.open(place);
+    const text = store.draft();
+    text.set('CID', '11112222', PATH);
+    text.set('ddb.comment', 'x'.repeat(600), PATH);
+    // The first write is the copy.
+    const first = storage.write.bind(storage);
+    let writes = 0;
+    storage.write = async (offset, source) => {
+      if (++writes === 1) return first(offset, source);
+      throw new ImageError('io', 'cut');
+    };
+    await expectKind(() => store.replace(text), 'io');
+    storage.write = first;
+    await storage.write(100, ascii('torn'));
+    return { storage, place };
+  }
+
+  it.each([null, 20 * 512])('is made the text before the next change, with room for %s bytes', async (room) => {
+    const { place } = await torn(room);
+    const store = await DescriptorStore.open(place);
+    expect(store.text.value('CID')).toBe('11112222');
+    const text = store.draft();
+    text.set('CID', '33334444', PATH);
+    await store.overwrite(text);
+    const again = await DescriptorStore.open(place);
+    expect(again.text.value('CID')).toBe('33334444');
+    expect(again.text.bytes()).toEqual(text.bytes());
+  });
+});
+
+it('is not written again after a write of it failed', async () => {
+  const storage = new MemoryStorage();
+  await storage.write(0, ascii(QEMU));
+  const store = await DescriptorStore.open({ storage, fileOffset: 0, room: null });
+  const text = store.draft();
+  text.set('CID', '11112222', PATH);
+  const { flush } = storage;
+  storage.flush = () => Promise.reject(new ImageError('io', 'failed'));
+  await expectKind(() => store.overwrite(text), 'io');
+  storage.flush = flush;
+  await expectKind(() => store.replace(text), 'io');
+  await expectKind(async () => store.seal(text), 'io');
 });

@@ -40,10 +40,15 @@ export interface DescriptorPlace {
 export class DescriptorStore {
   readonly #place: DescriptorPlace;
   #text: DescriptorText;
+  /** A copy of the text that a cut left, from the start of the descriptor; null: none. */
+  #copyAt: number | null;
+  /** A write failed: what the medium has is not known. */
+  #failed = false;
 
-  private constructor(place: DescriptorPlace, text: DescriptorText) {
+  private constructor(place: DescriptorPlace, text: DescriptorText, copyAt: number | null = null) {
     this.#place = place;
     this.#text = text;
+    this.#copyAt = copyAt;
   }
 
   /** Reads a descriptor. Throws `limit`, `corrupt`. */
@@ -59,7 +64,9 @@ export class DescriptorStore {
     }
     const bytes = new Uint8Array(length);
     await readPadded(storage, fileOffset, bytes);
-    return new DescriptorStore(place, DescriptorText.parse(copyIn(bytes) ?? bytes, storage.label));
+    const copy = copyIn(bytes);
+    const text = DescriptorText.parse(copy?.text ?? bytes, storage.label);
+    return new DescriptorStore(place, text, copy?.at ?? null);
   }
 
   /** A descriptor that was just written there. */
@@ -83,31 +90,40 @@ export class DescriptorStore {
 
   /** Stores another text, durably; a cut leaves the old one or the new one. Throws `limit` if there is no room for it. */
   async replace(text: DescriptorText): Promise<void> {
-    const { storage, fileOffset, room } = this.#place;
-    const [before, after] = [this.#text.bytes(), text.bytes()];
-    const changed = changedSectors(before, after);
-    if (before.length === after.length && changed.length <= 1) {
-      for (const [start, end] of changed) await storage.write(fileOffset + start, after.subarray(start, end));
-    } else {
-      const copyAt = alignUp(Math.max(before.length, after.length) + 1, SECTOR);
-      const whole = copyAt + SECTOR + alignUp(after.length, SECTOR);
-      if (room !== null && whole > room) throw this.#noRoom(whole, room);
-      await this.#writeTwice(before.length, after, copyAt);
-    }
-    await storage.flush();
-    this.#text = text;
+    this.checkRoom(text);
+    await this.#change(async () => {
+      const { storage, fileOffset } = this.#place;
+      const [before, after] = [this.#text.bytes(), text.bytes()];
+      const inPlace = changesInPlace(before, after);
+      if (inPlace === null) await this.#writeTwice(before.length, after);
+      else for (const [start, end] of inPlace) await storage.write(fileOffset + start, after.subarray(start, end));
+      await storage.flush();
+      this.#text = text;
+    });
+  }
+
+  /** Throws `limit` if there is no room for another text beside this one. */
+  checkRoom(text: DescriptorText): void {
+    const { room } = this.#place;
+    const after = text.bytes();
+    if (room === null || changesInPlace(this.#text.bytes(), after) !== null) return;
+    const whole = this.#copyPlace(after.length) + SECTOR + alignUp(after.length, SECTOR);
+    if (whole > room) throw this.#noRoom(whole, room);
   }
 
   /** Stores another text of the same length in its place, durably: any mix of both must be as good as the new one. */
   async overwrite(text: DescriptorText): Promise<void> {
     if (text.bytes().length !== this.#text.bytes().length) return this.replace(text);
-    const { storage } = this.#place;
-    for (const { fileOffset, bytes } of this.seal(text)) await storage.write(fileOffset, bytes);
-    await storage.flush();
+    await this.#change(async () => {
+      const { storage } = this.#place;
+      for (const { fileOffset, bytes } of this.seal(text)) await storage.write(fileOffset, bytes);
+      await storage.flush();
+    });
   }
 
   /** The writes of the next flush that store another text of the same length: see `overwrite`. */
   seal(text: DescriptorText): MetaWrite[] {
+    if (this.#failed) throw this.#unknown();
     const { storage, fileOffset } = this.#place;
     const [before, after] = [this.#text.bytes(), text.bytes()];
     assert(before.length === after.length, 'a text that is replaced in a flush keeps its length');
@@ -117,8 +133,34 @@ export class DescriptorStore {
     });
   }
 
-  async #writeTwice(oldLength: number, text: Uint8Array, copyAt: number): Promise<void> {
-    const { storage, fileOffset, room } = this.#place;
+  /** Runs a change of the medium, after what a cut left of the last one was finished. */
+  async #change(change: () => Promise<void>): Promise<void> {
+    if (this.#failed) throw this.#unknown();
+    try {
+      if (this.#copyAt !== null) await this.#finish(this.#copyAt);
+      await change();
+    } catch (error) {
+      this.#failed = true;
+      throw error;
+    }
+  }
+
+  /** The text may be torn in its own place: it is written there again from its copy, which goes then. */
+  async #finish(copyAt: number): Promise<void> {
+    const { storage, fileOffset } = this.#place;
+    const text = this.#text.bytes();
+    const padded = new Uint8Array(copyAt);
+    padded.set(text);
+    await storage.write(fileOffset, padded);
+    await storage.flush();
+    await this.#dropCopy(copyAt, text.length);
+    await storage.flush();
+    this.#copyAt = null;
+  }
+
+  async #writeTwice(oldLength: number, text: Uint8Array): Promise<void> {
+    const { storage, fileOffset } = this.#place;
+    const copyAt = this.#copyPlace(text.length);
     const copy = new Uint8Array(SECTOR + alignUp(text.length, SECTOR));
     copy.set(copyHeader(text));
     copy.set(text, SECTOR);
@@ -128,8 +170,25 @@ export class DescriptorStore {
     padded.set(text);
     await storage.write(fileOffset, padded);
     await storage.flush();
-    if (room === null) await storage.resize(fileOffset + text.length);
+    await this.#dropCopy(copyAt, text.length);
+  }
+
+  /** Behind the text of either length and the NUL that ends it. */
+  #copyPlace(length: number): number {
+    return alignUp(Math.max(this.#text.bytes().length, length) + 1, SECTOR);
+  }
+
+  async #dropCopy(copyAt: number, length: number): Promise<void> {
+    const { storage, fileOffset, room } = this.#place;
+    if (room === null) await storage.resize(fileOffset + length);
     else await storage.write(fileOffset + copyAt, new Uint8Array(SECTOR));
+  }
+
+  #unknown(): ImageError {
+    return new ImageError('io', 'An earlier write to the descriptor failed, so it takes no more', {
+      path: this.path,
+      hint: 'Close the image and open it again: what was flushed is safe.',
+    });
   }
 
   #noRoom(found: number, expected: number): ImageError {
@@ -140,6 +199,13 @@ export class DescriptorStore {
       hint: 'Convert the image into a new one.',
     });
   }
+}
+
+/** The sector, if it is one alone, that tells one text from another of its length; null: more than that changes. */
+function changesInPlace(before: Uint8Array, after: Uint8Array): ReturnType<typeof changedSectors> | null {
+  if (before.length !== after.length) return null;
+  const changed = changedSectors(before, after);
+  return changed.length <= 1 ? changed : null;
 }
 
 /** Ranges of whole sectors in which two texts of one length differ; the last one may be short. */
@@ -159,14 +225,16 @@ function copyHeader(text: Uint8Array): Uint8Array {
   return header;
 }
 
-/** The text of a whole copy; null without one. */
-function copyIn(bytes: Uint8Array): Uint8Array | null {
+/** The text of a whole copy, and its place; null without one. */
+function copyIn(bytes: Uint8Array): { readonly text: Uint8Array; readonly at: number } | null {
   for (let at = SECTOR; at + SECTOR <= bytes.length; at += SECTOR) {
     if (bytes[at] !== 0 || COPY.get(bytes, 'magic', at) !== MAGIC) continue;
     const { length, checksum, headerChecksum } = COPY.decode(bytes, at);
     const header = bytes.subarray(at, at + COPY.fields.headerChecksum.offset);
     const text = bytes.subarray(at + SECTOR, at + SECTOR + length);
-    if (crc32(header) === headerChecksum && text.length === length && crc32(text) === checksum) return text;
+    if (crc32(header) !== headerChecksum || text.length !== length || crc32(text) !== checksum) continue;
+    // The copy stands behind its text.
+    if (length < at) return { text, at };
   }
   return null;
 }
