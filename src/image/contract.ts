@@ -256,17 +256,13 @@ export interface ImageCapabilities {
   readonly write: boolean;
   /** Reason why `write` is false although writing was requested. */
   readonly readOnlyReason: string | null;
-  /**
-   * `prepareWrite` exists: unallocated ranges can be written.
-   */
+  /** Unallocated ranges can be written: `prepareWrite` exists. */
   readonly allocate: boolean;
   /**
    * `unmap` can mark whole units as zero without storing data.
    */
   readonly zeroMarker: boolean;
-  /**
-   * `unmap` accepts units that hold data.
-   */
+  /** Units that hold data can be given to `unmap`. */
   readonly discard: boolean;
   readonly resize: boolean;
   /** `movable`, `relocate` and `trim` exist. */
@@ -320,6 +316,8 @@ export interface Image {
   trim?(how?: OperationOptions): Promise<void>;
   /** A resize was interrupted; a resize to the current size completes it. */
   readonly resizePending?: boolean;
+  /** Throws `limit` or `unsupported` for a size that the image cannot have. Touches nothing. Absent: `resize` finds out. */
+  checkSize?(size: number): void;
   /** Resizes the disk. Everything must be flushed, and nothing else may run at the same time. */
   resize?(size: number, how: ResizeOptions): Promise<void>;
   /**

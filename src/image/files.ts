@@ -2,7 +2,7 @@
  * Files of one image as its format receives them: open, admitted by the gate, and locked. A format never opens files
  * itself, so these three steps happen in one place, in one order.
  */
-import { ImageError } from '../errors.ts';
+import { assert, ImageError, isImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
 import type { LockOptions, NewFiles, OpenMode, Source, Storage } from '../storage/contract.ts';
 import { denyAll, isPlainName, type OpenGate, type Reference } from '../storage/gate.ts';
@@ -26,6 +26,21 @@ export interface ImageFiles {
   open(reference: Reference, mode: OpenMode): Promise<Storage>;
   /** Names in `directory`, each ready for `open`. Throws `limit` when there are too many. */
   list(): AsyncIterable<string>;
+  /** Files that the image gets and gives up while it is open. Absent: it can do neither. */
+  readonly parts?: PartFiles | undefined;
+}
+
+/** Files that an open image gets when it grows, and gives up when it shrinks. */
+export interface PartFiles {
+  /**
+   * Makes a file in the directory of the image, empty, open for writing, locked, and as readable as another one of its
+   * files. Null: the name is taken.
+   */
+  make(name: string, like: Storage): Promise<Storage | null>;
+  /** Deletes a file that was made, or opened for writing, and closes it. False: it is none of those, and stays. */
+  remove(storage: Storage): Promise<boolean>;
+  /** Makes names that came and went durable. */
+  sync(): Promise<void>;
 }
 
 /** Source of the files of an image, and the policy applied to each. */
@@ -51,6 +66,8 @@ export class OpenedFiles implements ImageFiles {
   readonly #gate: OpenGate;
   readonly #lock: LockOptions | null;
   readonly #opened: Storage[] = [];
+  /** Names of the files that may be deleted. */
+  readonly #owned = new Map<Storage, string>();
 
   constructor({ source, main, isDirectory = false, gate = denyAll(), lock = null }: FilesFrom) {
     const { provider, name } = source;
@@ -71,7 +88,52 @@ export class OpenedFiles implements ImageFiles {
     const storage = await (about.part === true ? openPartOf(this.#opened.length, open) : open());
     this.#opened.push(storage);
     if (this.#lock !== null) await storage.lock(mode === 'write' ? 'exclusive' : 'shared', this.#lock);
+    if (about.part === true && mode === 'write' && isPlainName(name)) this.#owned.set(storage, wanted);
     return storage;
+  }
+
+  get parts(): PartFiles | undefined {
+    if (this.#beside === '') return undefined;
+    return {
+      make: (name, like) => this.#make(name, like),
+      remove: (storage) => this.#remove(storage),
+      sync: () => this.#source.provider.syncNames(this.directory),
+    };
+  }
+
+  async #make(stored: string, like: Storage): Promise<Storage | null> {
+    const { provider } = this.#source;
+    assert(!/[/\\]/.test(stored) && isPlainName(stored), 'a new part lies in the directory of its image');
+    const name = provider.resolve(stored, this.#beside);
+    const attributes = (await like.attributes?.()) ?? null;
+    const create = (): Promise<Storage> => provider.create(name, { private: true });
+    let storage: Storage;
+    try {
+      storage = await openPartOf(this.#opened.length, create, () => provider.open(name, 'write'));
+    } catch (error) {
+      if (isImageError(error) && error.kind === 'exists') return null;
+      throw error;
+    }
+    this.#opened.push(storage);
+    this.#owned.set(storage, name);
+    try {
+      if (this.#lock !== null) await storage.lock('exclusive', this.#lock);
+      if (attributes === null) await provider.publishMode(name);
+      else await provider.publishLike(name, { like: attributes });
+    } catch (error) {
+      await this.#remove(storage);
+      throw error;
+    }
+    return storage;
+  }
+
+  async #remove(storage: Storage): Promise<boolean> {
+    const name = this.#owned.get(storage);
+    if (name === undefined) return false;
+    this.#owned.delete(storage);
+    await this.#source.provider.remove(name);
+    await storage.close();
+    return true;
   }
 
   async *list(): AsyncGenerator<string> {

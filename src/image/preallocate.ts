@@ -1,4 +1,4 @@
-/** Allocation of all space of a fixed image at creation. */
+/** Allocation of all space of a fixed image, at creation and when it grows. */
 import { throwIfAborted } from '../errors.ts';
 import type { Storage } from '../storage/contract.ts';
 import type { FormatCreateOptions } from './contract.ts';
@@ -12,17 +12,19 @@ export async function preallocate(
   storage: Storage,
   start: number,
   end: number,
-  options: Pick<FormatCreateOptions, 'signal' | 'onProgress'>,
+  options: Pick<FormatCreateOptions, 'signal' | 'onProgress'> & { readonly operation?: 'create' | 'resize' },
 ): Promise<void> {
+  const { operation = 'create' } = options;
+  const what = operation === 'create' ? 'Creating the image' : 'The resize';
   const reserves = storage.allocate !== undefined;
   const zeroes = new Uint8Array(reserves ? 0 : WRITE_BYTES);
   const step = reserves ? ALLOCATE_BYTES : WRITE_BYTES;
   for (let at = start; at < end; at += step) {
-    throwIfAborted(options.signal, 'Creating the image');
+    throwIfAborted(options.signal, what);
     const length = Math.min(step, end - at);
     if (storage.allocate === undefined) await storage.write(at, zeroes.subarray(0, length));
     else await storage.allocate(at, length);
-    options.onProgress?.({ operation: 'create', done: at + length - start, total: end - start });
+    options.onProgress?.({ operation, done: at + length - start, total: end - start });
   }
   if (storage.size < end) await storage.resize(end);
 }

@@ -65,7 +65,7 @@ interface Survey {
   readonly copy: TableDirectory | null;
   /** Slots of grains that an entry names. */
   readonly owners: SparseBitSet;
-  /** Slots in which grain tables lie. */
+  /** Slots in which grain tables and directories lie. */
   readonly tables: SparseBitSet;
   /** File offset where the last sound grain or table ends. */
   end: number;
@@ -136,18 +136,22 @@ export async function checkSparse(
 function checkPlaces(survey: Survey): void {
   const { extent, first, copy, tables, findings } = survey;
   const { storage, layout } = extent;
-  const { overhead, grainBytes, tableBytes } = layout;
+  const { overhead, grainBytes, tableBytes, tableCount } = layout;
   const directories = copy === null ? [first] : [first, copy];
   if (!standApart(layout, directories)) {
     const message = `Grain tables, directories or the descriptor of ${storage.label} lie over each other.`;
     findings.add('corruption', OVERLAP, message, { repairable: false });
   }
-  for (const { places } of directories) {
+  const occupy = (place: number, length: number): void => {
+    survey.end = Math.max(survey.end, place + length);
+    const start = Math.max(0, Math.floor((place - overhead) / grainBytes));
+    for (let slot = start; overhead + slot * grainBytes < place + length; slot++) tables.add(slot);
+  };
+  for (const { fileOffset, places } of directories) {
+    if (fileOffset > 0) occupy(fileOffset, tableCount * 4);
     for (const place of places) {
       if (place <= 0) continue;
-      survey.end = Math.max(survey.end, place + tableBytes);
-      const start = Math.max(0, Math.floor((place - overhead) / grainBytes));
-      for (let slot = start; overhead + slot * grainBytes < place + tableBytes; slot++) tables.add(slot);
+      occupy(place, tableBytes);
     }
   }
 }

@@ -14,8 +14,9 @@ import { checkSparse, Findings, OVERLAP } from './check-sparse.ts';
 import { EXTENT_TYPES, type ExtentLine } from './descriptor/extents.ts';
 import { contentId, hasParent, KEYS, randomContentId } from './descriptor/facts.ts';
 import type { DescriptorStore } from './descriptor/store.ts';
+import { readLayout } from './extents/cowd.ts';
 import { openStream } from './extents/stream-open.ts';
-import { linesOf, type MainFile, readLayout, readMain } from './open.ts';
+import { linesOf, type MainFile, readMain } from './open.ts';
 
 /** Finds damage. Throws only where the file is not a readable VMDK image, or an extent must not be opened. */
 export async function checkVmdk(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]> {

@@ -14,31 +14,12 @@ import { DescriptorStore } from './descriptor/store.ts';
 import { DescriptorText } from './descriptor/text.ts';
 import { newCowd } from './extents/cowd.ts';
 import { parseSparse } from './extents/header.ts';
+import { HEADER, writeSparse } from './extents/sparse-new.ts';
 import { NewStream } from './extents/stream-new.ts';
 import { VmdkImage } from './image.ts';
-import {
-  COMPRESSION,
-  DESCRIPTOR_SECTORS,
-  FLAG,
-  GD_AT_END,
-  GT_ENTRIES,
-  KDMV,
-  NEWLINES,
-  SPARSE_HEADER,
-  type SparseHeader,
-} from './layout.ts';
-import {
-  baseName,
-  CONFIG,
-  LEVELS,
-  type PlannedExtent,
-  planSparse,
-  planVmdk,
-  SUBFORMATS,
-  type VmdkPlan,
-} from './plan.ts';
+import { COMPRESSION, DESCRIPTOR_SECTORS, FLAG, GD_AT_END, SPARSE_HEADER, type SparseHeader } from './layout.ts';
+import { baseName, CONFIG, LEVELS, type PlannedExtent, planVmdk, SUBFORMATS, type VmdkPlan } from './plan.ts';
 
-const TABLE_SECTORS = (GT_ENTRIES * 4) / SECTOR;
 /** Name of a stream that has none, as vSphere writes it. */
 const STREAM_NAME = 'generated-stream.vmdk';
 /** Extents of ESX have separate types. */
@@ -138,48 +119,6 @@ async function checkSpace(files: NewFiles, { preallocates }: VmdkPlan): Promise<
   });
 }
 
-/** Directories and tables, then the header. All tables have their places from the start, as VMware demands. */
-async function writeSparse(
-  storage: Storage,
-  { sectors }: PlannedExtent,
-  { plan, embedded }: { readonly plan: VmdkPlan; readonly embedded: boolean },
-): Promise<void> {
-  const { grainSectors, zeroGrains } = plan;
-  const places = planSparse(sectors, grainSectors, embedded);
-  await storage.write((places.overhead - 1) * SECTOR, new Uint8Array(SECTOR));
-  for (const offset of [places.redundantOffset, places.directoryOffset]) {
-    const room = alignUp(places.tables * 4, SECTOR);
-    const directory = new Uint8Array(room);
-    const view = new DataView(directory.buffer);
-    const first = offset + room / SECTOR;
-    for (let table = 0; table < places.tables; table++) view.setUint32(table * 4, first + table * TABLE_SECTORS, true);
-    await storage.write(offset * SECTOR, directory);
-    if (!storage.can.growsZeroed) await writeZeroes(storage, first * SECTOR, places.tables * TABLE_SECTORS * SECTOR);
-  }
-  await storage.write(
-    0,
-    SPARSE_HEADER.encode({
-      ...HEADER,
-      version: zeroGrains ? 2 : 1,
-      flags: FLAG.newlines | FLAG.redundant | (zeroGrains ? FLAG.zeroGrains : 0),
-      capacity: alignUp(sectors, grainSectors),
-      grainSize: grainSectors,
-      descriptorOffset: embedded ? 1 : 0,
-      descriptorSize: embedded ? DESCRIPTOR_SECTORS : 0,
-      redundantOffset: BigInt(places.redundantOffset),
-      directoryOffset: BigInt(places.directoryOffset),
-      overhead: places.overhead,
-    }),
-  );
-}
-
-async function writeZeroes(storage: Storage, fileOffset: number, length: number): Promise<void> {
-  const zeroes = new Uint8Array(Math.min(length, 1024 * 1024));
-  for (let at = 0; at < length; at += zeroes.length) {
-    await storage.write(fileOffset + at, zeroes.subarray(0, Math.min(zeroes.length, length - at)));
-  }
-}
-
 /** The descriptor of a new image. */
 function descriptorOf(
   plan: VmdkPlan,
@@ -229,28 +168,6 @@ function descriptorTooLong(found: number): ImageError {
     hint: 'Shorten the comment, or the name of the parent.',
   });
 }
-
-/** What all new headers have in common. */
-const HEADER: SparseHeader = {
-  magic: KDMV,
-  version: 1,
-  flags: 0,
-  capacity: 0,
-  grainSize: 0,
-  descriptorOffset: 0,
-  descriptorSize: 0,
-  entriesPerTable: GT_ENTRIES,
-  redundantOffset: 0n,
-  directoryOffset: 0n,
-  overhead: 0,
-  unclean: 0,
-  singleEndLine: NEWLINES.single,
-  nonEndLine: NEWLINES.other,
-  doubleEndLine1: NEWLINES.first,
-  doubleEndLine2: NEWLINES.second,
-  compression: COMPRESSION.none,
-  rest: new Uint8Array(SPARSE_HEADER.fields.rest.size),
-};
 
 /** Order and comments as VMware writes them; keys are filled in. */
 const TEMPLATE = `# Disk DescriptorFile

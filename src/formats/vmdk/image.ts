@@ -19,9 +19,11 @@ import type {
   MetadataExtent,
   MetaWrite,
   ParentLink,
+  ResizeOptions,
   SealedMetadata,
   WriteSlot,
 } from '../../image/contract.ts';
+import type { ImageFiles } from '../../image/files.ts';
 import { derivePhysical } from '../../image/geometry.ts';
 import { type ParentReference, parentReference } from '../../image/parent.ts';
 import { plainInfo } from '../../image/plain-info.ts';
@@ -52,6 +54,7 @@ import type { Extent } from './extents/extent.ts';
 import { SparseExtent } from './extents/sparse.ts';
 import type { NewStream } from './extents/stream-new.ts';
 import { CONFIG, variantWords } from './plan.ts';
+import { checkSize, resizeImage } from './resize.ts';
 
 /** Parts of an image. */
 export interface VmdkParts {
@@ -68,15 +71,17 @@ export interface VmdkParts {
   readonly cache?: PageCache | undefined;
   /** The extent of a new stream. */
   readonly stream?: NewStream | undefined;
+  /** Absent: the image gets no further files. */
+  readonly files?: Pick<ImageFiles, 'parts'> | undefined;
 }
 
 /** See the head of this file. */
 export class VmdkImage implements Image {
   readonly can: ImageCapabilities;
-  readonly #parts: VmdkParts;
-  readonly #extents: readonly Extent[];
+  #parts: VmdkParts;
+  #extents: readonly Extent[] = [];
   /** Guest offsets of the extents, and the end of the disk. */
-  readonly #starts: readonly number[];
+  #starts: readonly number[] = [];
   /** The content ID of this session is durable. */
   #changed = false;
   /** The content changed since the last flush. */
@@ -86,9 +91,7 @@ export class VmdkImage implements Image {
 
   constructor(parts: VmdkParts) {
     this.#parts = parts;
-    this.#extents = parts.extents;
-    let end = 0;
-    this.#starts = [0, ...parts.extents.map(({ length }) => (end += length))];
+    this.#adopt(parts);
     this.can = capabilities(parts);
   }
 
@@ -191,6 +194,19 @@ export class VmdkImage implements Image {
     this.#contentChanged = true;
   }
 
+  /** A cut, or a cancel, left the smaller size, and room behind it. */
+  get resizePending(): boolean {
+    return this.can.resize && (this.#extents.at(-1)?.hasExcess ?? false);
+  }
+
+  checkSize(size: number): void {
+    checkSize(this.#parts, size);
+  }
+
+  async resize(size: number, how: ResizeOptions): Promise<void> {
+    await resizeImage(this.#parts, size, how, (changed) => this.#adopt({ ...this.#parts, ...changed }));
+  }
+
   async set(changes: ImageChanges): Promise<void> {
     const { descriptor, text } = this.#draft();
     if (typeof changes.parentUuid === 'string' && this.info.allocation === 'fixed') throw fixedChild(descriptor.path);
@@ -287,6 +303,13 @@ export class VmdkImage implements Image {
     for (const storage of this.storages()) await storage.close();
   }
 
+  #adopt(parts: VmdkParts): void {
+    this.#parts = parts;
+    this.#extents = parts.extents;
+    let end = 0;
+    this.#starts = [0, ...parts.extents.map(({ length }) => (end += length))];
+  }
+
   /** Each flush of changed content has its own identities: a child may be made between two of them. */
   #sealIdentities(): MetaWrite[] {
     const { descriptor, stream } = this.#parts;
@@ -338,7 +361,7 @@ export class VmdkImage implements Image {
   }
 }
 
-function capabilities({ mode, extents, stream }: VmdkParts): ImageCapabilities {
+function capabilities({ mode, extents, stream, descriptor }: VmdkParts): ImageCapabilities {
   const obstacle = extents.map((extent) => extent.obstacle).find((reason) => reason !== null) ?? null;
   const write = mode === 'write' && obstacle === null && extents.some(({ isWritten }) => isWritten);
   const sparse = write && stream === undefined && extents.some(({ unit }) => unit !== null);
@@ -348,7 +371,7 @@ function capabilities({ mode, extents, stream }: VmdkParts): ImageCapabilities {
     allocate: sparse,
     zeroMarker: sparse && extents.every(({ marksZero }) => marksZero),
     discard: sparse && extents.every(({ unit }) => unit !== null),
-    resize: false,
+    resize: write && stream === undefined && descriptor !== null,
     compact: sparse,
   };
 }

@@ -9,7 +9,7 @@ import { isStream, probeVmdk } from './probe.ts';
 export const vmdk: Format = defineFormat({
   name: 'vmdk',
   title: 'VMware Virtual Disk',
-  can: { uuid: true, preferred: true, write: true, discard: true, compact: true },
+  can: { uuid: true, preferred: true, write: true, discard: true, resize: true, compact: true },
   extensions: [{ extension: 'vmdk', type: 'hdd' }],
   configKeys: [
     key('subformat', null, 'Subformat by its createType, as in qemu-img; otherwise by the variant words.'),

@@ -6,10 +6,9 @@ import type { FormatOpenOptions, ImagePart } from '../../image/contract.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { LIMITS } from '../../limits.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
-import { readPadded } from '../../storage/read-padded.ts';
 import { EXTENT_TYPES, type ExtentLine, parseExtent } from './descriptor/extents.ts';
 import { DescriptorStore } from './descriptor/store.ts';
-import { isCowdBase, parseHeader } from './extents/cowd.ts';
+import { isCowdBase, parseHeader, readLayout } from './extents/cowd.ts';
 import type { Extent } from './extents/extent.ts';
 import type { SparseLayout } from './extents/header.ts';
 import { ClosedExtent, FlatExtent, UnseenExtent, ZeroExtent } from './extents/plain.ts';
@@ -60,6 +59,7 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
     parts: opening.parts,
     mode: options.mode,
     cache: opening.cache,
+    files,
   });
 }
 
@@ -169,13 +169,6 @@ function unseenExtent(line: ExtentLine, { options, parts, unseen }: Opening): Ex
   const kind = EXTENT_TYPES[type];
   const writable = access === 'RW' && options.mode === 'write' && kind !== 'sesparse';
   return new UnseenExtent(line.sectors * SECTOR, { writable, isDynamic: kind !== 'flat' && kind !== 'mapped' });
-}
-
-/** The checked header of a sparse extent in a separate file. */
-export async function readLayout(storage: Storage): Promise<SparseLayout> {
-  const head = new Uint8Array(COWD_HEADER.size);
-  await readPadded(storage, 0, head);
-  return parseHeader(head, storage.size, storage.label);
 }
 
 async function openSparseFile(

@@ -45,7 +45,7 @@ export const LEVELS: readonly number[] = [5, 1, 2, 3, 4, 6, 7, 8, 9];
 const WORDS: readonly string[] = ['fixed', 'split', 'esx', 'stream'];
 
 /** Sectors of an extent of a split image, as VMware has it: the largest number of grains below 2 GiB. */
-const SPLIT_SECTORS = (2047 * 1024 * 1024) / SECTOR;
+export const SPLIT_SECTORS = (2047 * 1024 * 1024) / SECTOR;
 
 /** A file of a new image. */
 export interface PlannedExtent {

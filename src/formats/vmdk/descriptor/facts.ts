@@ -1,5 +1,6 @@
 /** Facts of a descriptor, by the names that the rest of the format uses. */
 import { isNullGuid, NULL_GUID, normalizeGuid, randomGuid } from '../../../binary/guid.ts';
+import { SECTOR } from '../../../binary/numbers.ts';
 import { ImageError, isImageError } from '../../../errors.ts';
 import type { Geometry } from '../../../image/geometry.ts';
 import type { DescriptorText } from './text.ts';
@@ -117,6 +118,20 @@ export function setGeometry(
   text.set(cylinders, geometry === null ? null : String(geometry.cylinders), path);
   text.set(heads, geometry === null ? null : String(geometry.heads), path);
   text.set(sectors, geometry === null ? null : String(geometry.sectors), path);
+}
+
+/** Most cylinders of a drive with the 16 heads of ATA. */
+const ATA = { cylinders: 16_383, heads: 16 } as const;
+
+/** Cylinders follow the size of the disk where a geometry is stored; heads and sectors stay. */
+export function resizeGeometry(text: DescriptorText, size: number, path: string): void {
+  for (const [kind, [cylinders, ...others]] of Object.entries(GEOMETRY_KEYS)) {
+    const [heads = 0, sectors = 0] = others.map((key) => numberOf(text.value(key)) ?? 0);
+    if (text.value(cylinders) === null || heads === 0 || sectors === 0) continue;
+    const count = Math.floor(size / SECTOR / heads / sectors);
+    const most = kind === 'physical' && heads <= ATA.heads ? ATA.cylinders : 0xffff_ffff;
+    text.set(cylinders, String(Math.min(count, most)), path);
+  }
 }
 
 /** Longest stored form of a comment, in bytes: VirtualBox reads no longer one. */

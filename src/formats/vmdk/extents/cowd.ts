@@ -8,6 +8,8 @@ import { alignUp, divCeil, isPowerOfTwo, SECTOR } from '../../../binary/numbers.
 import { withContext } from '../../../errors.ts';
 import type { Geometry } from '../../../image/geometry.ts';
 import { LIMITS } from '../../../limits.ts';
+import type { Storage } from '../../../storage/contract.ts';
+import { readPadded } from '../../../storage/read-padded.ts';
 import {
   COWD,
   COWD_DIRECTORY_SECTOR,
@@ -30,12 +32,23 @@ const FORM: HeaderForm = {
   size: COWD_HEADER.size,
   uncleanOffset: COWD_HEADER.fields.unclean.offset,
   putUnclean: (header, unclean) => COWD_HEADER.put(header, 'unclean', unclean),
+  sectorsMax: COWD_SECTORS_MAX,
+  // The first grain follows the directory, so that can neither move nor get longer.
+  putSize: (header, { capacity }) => COWD_HEADER.put(header, 'capacity', capacity / SECTOR),
+  movesDirectories: false,
 };
 
 /** Decodes and checks the header of a sparse extent, hosted or COWD: the first bytes of its file. */
 export function parseHeader(head: Uint8Array, fileSize: number, path: string): SparseLayout {
   const isCowd = head.length >= COWD_HEADER.size && COWD_HEADER.get(head, 'magic') === COWD;
   return isCowd ? parseCowd(head, fileSize, path) : parseSparse(head, fileSize, path);
+}
+
+/** The checked header of a sparse extent in a separate file. */
+export async function readLayout(storage: Storage): Promise<SparseLayout> {
+  const head = new Uint8Array(COWD_HEADER.size);
+  await readPadded(storage, 0, head);
+  return parseHeader(head, storage.size, storage.label);
 }
 
 /** True if a header is that of a whole disk, which has a geometry where a delta has the name of its parent. */

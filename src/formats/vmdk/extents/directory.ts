@@ -71,13 +71,13 @@ export function standApart(
   { tableBytes, tableCount, descriptor, overhead, form }: SparseLayout,
   directories: readonly TableDirectory[],
 ): boolean {
-  const others: (readonly [start: number, end: number])[] = [
-    [0, form.size],
-    ...directories.map(({ fileOffset }) => [fileOffset, fileOffset + tableCount * 4] as const),
-  ];
+  const others: (readonly [start: number, end: number])[] = [[0, form.size]];
   if (descriptor !== null) others.push([descriptor.fileOffset, descriptor.fileOffset + descriptor.length]);
+  if (others.some(([, end]) => end > overhead)) return false;
+  // Directories may lie among the grains, as tables do.
+  for (const { fileOffset } of directories) others.push([fileOffset, fileOffset + tableCount * 4]);
   others.sort(([one], [other]) => one - other);
-  if (others.some(([start, end], index) => end > overhead || start < (others[index - 1]?.[1] ?? 0))) return false;
+  if (others.some(([start], index) => start < (others[index - 1]?.[1] ?? 0))) return false;
   const tables = new Float64Array(directories.reduce((sum, { places }) => sum + places.length, 0));
   let at = 0;
   for (const { places } of directories) {

@@ -1,9 +1,16 @@
 /** Extents: the pieces that the disk of a VMDK image is put together from. Offsets count from the start of an extent. */
 import type { SealedTables } from '../../../blocks/two-level-table.ts';
-import type { Mapping, MetadataExtent, WriteSlot } from '../../../image/contract.ts';
+import type { Mapping, MetadataExtent, Progress, WriteSlot } from '../../../image/contract.ts';
 import type { MaybePromise, OperationOptions, ReadTarget, Storage } from '../../../storage/contract.ts';
 
 const NOTHING: SealedTables = { stage: [], publish: [], copy: [] };
+
+/** Content of what is new in a longer extent. */
+export interface GrowHow extends OperationOptions {
+  /** End, in the extent, of the range in which new units read zero whatever a parent has there; 0: none do. */
+  readonly zeroUntil: number;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
 
 /** One extent. A read-only one answers `map`; the other members do nothing unless it overrides them. */
 export abstract class Extent {
@@ -58,6 +65,31 @@ export abstract class Extent {
 
   /** See `Image.unmap`. */
   unmap?(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void>;
+
+  /** `grow` and `shrink` exist, and change how much of the disk it holds. */
+  get resizes(): boolean {
+    return false;
+  }
+
+  /** Its file has room behind its end, which `shrink` gives up. */
+  get hasExcess(): boolean {
+    return false;
+  }
+
+  /** Throws `limit` where it cannot become that long. Touches nothing. */
+  checkLength?(length: number): void;
+
+  /**
+   * Makes room, durably, for a larger part of the disk, which `withLength` gives it. What is new reads zero, in a child
+   * up to `zeroUntil`. Cancelled, or without room, it is as before.
+   */
+  grow?(length: number, how: GrowHow): Promise<void>;
+
+  /** Gives up what lies behind a new end, which its line has already. */
+  shrink?(length: number, options: OperationOptions): Promise<void>;
+
+  /** The extent with another length, as the medium has it. Absent: it has the one that its line gave it. */
+  withLength?(length: number, options?: OperationOptions): MaybePromise<Extent>;
 
   get dirtyBytes(): number {
     return 0;

@@ -23,6 +23,18 @@ export interface HeaderForm {
   readonly size: number;
   readonly uncleanOffset: number;
   putUnclean(header: Uint8Array, unclean: number): void;
+  /** Largest number of sectors that it can count. */
+  readonly sectorsMax: number;
+  /** Puts another size, all of it in the first sector. */
+  putSize(header: Uint8Array, size: SparseSize): void;
+  /** Directories may be elsewhere in an extent of another size, and all tables get their places with it. */
+  readonly movesDirectories: boolean;
+}
+
+/** Size of an extent, in bytes, and the places of its directories where they move. */
+export interface SparseSize {
+  readonly capacity: number;
+  readonly directories?: { readonly first: number; readonly copy: number | null } | undefined;
 }
 
 /** Headers of hosted extents. */
@@ -31,6 +43,15 @@ export const HOSTED: HeaderForm = {
   size: SPARSE_HEADER.size,
   uncleanOffset: SPARSE_HEADER.fields.unclean.offset,
   putUnclean: (header, unclean) => SPARSE_HEADER.put(header, 'unclean', unclean),
+  sectorsMax: Number.MAX_SAFE_INTEGER,
+  putSize(header, { capacity, directories }) {
+    SPARSE_HEADER.put(header, 'capacity', capacity / SECTOR);
+    if (directories === undefined) return;
+    const { first, copy } = directories;
+    SPARSE_HEADER.put(header, 'directoryOffset', BigInt(first / SECTOR));
+    if (copy !== null) SPARSE_HEADER.put(header, 'redundantOffset', BigInt(copy / SECTOR));
+  },
+  movesDirectories: true,
 };
 
 /** Count of what is in use, by which other programs find room for new grains: it must cover all grains and tables. */

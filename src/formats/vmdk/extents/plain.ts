@@ -1,8 +1,10 @@
 /** Extents without tables: flat ones, whose bytes stand in the file as in the disk, and those that are zero. */
 import { ImageError } from '../../../errors.ts';
 import type { Mapping } from '../../../image/contract.ts';
+import { preallocate } from '../../../image/preallocate.ts';
 import type { Storage } from '../../../storage/contract.ts';
-import { Extent } from './extent.ts';
+import { Extent, type GrowHow } from './extent.ts';
+import { isGivenBack } from './resize-sparse.ts';
 
 /** A range of a file. A file that is too short reads zero behind its end. */
 export class FlatExtent extends Extent {
@@ -25,6 +27,39 @@ export class FlatExtent extends Extent {
     const missing = this.#fileOffset + this.length - this.storage.size;
     if (missing <= 0) return [];
     return [`${this.storage.label} is ${missing} bytes shorter than its extent; what is missing reads zero.`];
+  }
+
+  override get resizes(): boolean {
+    return this.#writable && this.storage.can.resize;
+  }
+
+  /** All of it gets room, as in a new image. A failure leaves the file as long as it was. */
+  override async grow(length: number, { signal, onProgress }: GrowHow): Promise<void> {
+    const { storage } = this;
+    const [oldEnd, end] = [this.#fileOffset + this.length, this.#fileOffset + length];
+    const before = storage.size;
+    try {
+      // What stands behind the end was never part of the disk, or was cut off.
+      const stale = Math.min(before, end) - oldEnd;
+      if (stale > 0) await storage.zero(oldEnd, stale, { punch: false });
+      await preallocate(storage, Math.min(before, end), end, { signal, onProgress, operation: 'resize' });
+      await storage.flush();
+    } catch (error) {
+      // If that fails, too, the file stays longer than it needs to be.
+      if (isGivenBack(error) && storage.size > before) await storage.resize(before).catch(() => {});
+      throw error;
+    }
+  }
+
+  override async shrink(length: number): Promise<void> {
+    const end = this.#fileOffset + length;
+    if (this.storage.size > end) await this.storage.resize(end);
+    await this.storage.flush();
+  }
+
+  override withLength(length: number): FlatExtent {
+    const { storage } = this;
+    return new FlatExtent(storage, { length, fileOffset: this.#fileOffset, writable: this.#writable });
   }
 
   map(offset: number, length: number): Mapping {
@@ -51,6 +86,10 @@ export class ZeroExtent extends Extent {
     return null;
   }
 
+  override withLength(length: number): ZeroExtent {
+    return new ZeroExtent(length);
+  }
+
   map(_offset: number, length: number): Mapping {
     return { kind: 'zero', length };
   }
@@ -67,6 +106,10 @@ export class ClosedExtent extends Extent {
 
   get storage(): null {
     return null;
+  }
+
+  override withLength(length: number): ClosedExtent {
+    return new ClosedExtent(length, this.#path);
   }
 
   map(offset: number, length: number): never {

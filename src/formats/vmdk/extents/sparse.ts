@@ -25,9 +25,11 @@ import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../..
 import { readPadded } from '../../../storage/read-padded.ts';
 import { Turns } from '../../../storage/turns.ts';
 import { EXTENT_FILE_MAX, GTE_ABSENT, GTE_ZERO } from '../layout.ts';
+import { readLayout } from './cowd.ts';
 import { readDirectory, SECTOR_ENTRY, soundest, standApart } from './directory.ts';
-import { Extent } from './extent.ts';
+import { Extent, type GrowHow } from './extent.ts';
 import { markUnclean, type SparseLayout } from './header.ts';
+import { checkGrowth, growSparse, isGivenBack, type SparseFile, shrinkSparse } from './resize-sparse.ts';
 
 /** How a sparse extent is opened. */
 export interface SparseOpen extends OperationOptions {
@@ -72,22 +74,25 @@ export async function openSparse(storage: Storage, layout: SparseLayout, how: Sp
 }
 
 /**
- * Other programs, and this one, put tables among the grains: no grain may take their room. Returns an obstacle where one
- * has done so.
+ * Other programs, and this one, put tables among the grains, and growing puts directories there: no grain may take their
+ * room. Returns an obstacle where one has done so.
  */
 function reserveTables(
   allocator: SlotAllocator,
-  { overhead, grainBytes, tableBytes }: SparseLayout,
+  { overhead, grainBytes, tableBytes, tableCount }: SparseLayout,
   directories: readonly (TableDirectory | null)[],
 ): string | null {
   const slots = new Set<number>();
+  const reserve = (place: number, length: number): void => {
+    if (place + length <= overhead || place <= 0) return;
+    const first = Math.max(0, Math.floor((place - overhead) / grainBytes));
+    const end = divCeil(place + length - overhead, grainBytes);
+    for (let slot = first; slot < end; slot++) slots.add(slot);
+  };
   for (const directory of directories) {
-    for (const place of directory?.places ?? []) {
-      if (place + tableBytes <= overhead || place <= 0) continue;
-      const first = Math.max(0, Math.floor((place - overhead) / grainBytes));
-      const end = divCeil(place + tableBytes - overhead, grainBytes);
-      for (let slot = first; slot < end; slot++) slots.add(slot);
-    }
+    if (directory === null) continue;
+    reserve(directory.fileOffset, tableCount * 4);
+    for (const place of directory.places) reserve(place, tableBytes);
   }
   for (const slot of slots) if (!allocator.reserve(slot)) return 'a grain is said to lie where a grain table does';
   return null;
@@ -238,6 +243,54 @@ export class SparseExtent extends Extent {
     return inside <= 0 ? undefined : this.#begun(() => this.#map.unmap(offset, inside, to));
   }
 
+  override get resizes(): boolean {
+    return this.isWritten;
+  }
+
+  override get hasExcess(): boolean {
+    return this.isWritten && this.layout.capacity > alignUp(this.length, this.layout.grainBytes);
+  }
+
+  override checkLength(length: number): void {
+    checkGrowth(this.#file, length);
+  }
+
+  override async grow(length: number, how: GrowHow): Promise<void> {
+    this.#map.checkWritable();
+    try {
+      await growSparse(this.#file, length, how);
+    } catch (error) {
+      if (!isGivenBack(error)) this.#guard.fail();
+      throw error;
+    }
+  }
+
+  override async shrink(length: number, options: OperationOptions): Promise<void> {
+    this.#map.checkWritable();
+    await this.#guard.run(() => shrinkSparse(this.#file, length, options));
+  }
+
+  /** Reads the file again, since a resize changed it. After a failed change it keeps what it has, and takes no more. */
+  override async withLength(length: number, { signal }: OperationOptions = {}): Promise<SparseExtent> {
+    const { storage, isWritten } = this;
+    if (this.#guard.failed) return this;
+    return this.#guard.run(async () => {
+      const { cache } = this.#parts;
+      const mode = isWritten ? 'write' : 'read';
+      const layout = await readLayout(storage);
+      const extent = await openSparse(storage, layout, { mode, length, permitted: true, cache, signal });
+      this.#table.discard();
+      return extent;
+    });
+  }
+
+  get #file(): SparseFile {
+    const { storage, layout, length } = this;
+    const { directory, copy } = this.#parts;
+    const end = layout.overhead + this.#map.committedEnd * layout.grainBytes;
+    return { storage, layout, directory, copy, length, end };
+  }
+
   override get dirtyBytes(): number {
     return this.#map.dirtyBytes;
   }
@@ -283,14 +336,18 @@ export class SparseExtent extends Extent {
 
   override async *metadata(): AsyncGenerator<MetadataExtent> {
     const { storage } = this;
-    const { overhead, form, tableBytes } = this.layout;
+    const { overhead, form, tableBytes, tableCount } = this.layout;
     yield { storage, fileOffset: 0, length: Math.min(form.size, overhead), what: 'header', guestOffset: null };
     if (overhead > form.size) {
       const place = { fileOffset: form.size, length: overhead - form.size };
       yield { storage, ...place, what: 'descriptor, directories and tables', guestOffset: null };
     }
     const { directory, copy } = this.#parts;
-    for (const { places } of copy === null ? [directory] : [directory, copy]) {
+    for (const { places, fileOffset: start } of copy === null ? [directory] : [directory, copy]) {
+      const length = tableCount * 4;
+      if (start + length > overhead) {
+        yield { storage, fileOffset: start, length, what: 'grain directory', guestOffset: null };
+      }
       for (const fileOffset of places) {
         if (fileOffset + tableBytes <= overhead || fileOffset <= 0) continue;
         yield { storage, fileOffset, length: tableBytes, what: 'grain table', guestOffset: null };
