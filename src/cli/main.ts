@@ -51,7 +51,7 @@ async function runCommand(parsed: Parsed & { kind: 'command' }, io: CliIo): Prom
     if (error instanceof OutputClosed) throw error;
     const cancelled = interrupt.signal.aborted ? context.afterCancel : null;
     const unsupported = isImageError(error) && error.kind === 'unsupported' ? command.unsupported : undefined;
-    const told = context.json ? error : asTyped(error, args);
+    const told = context.json ? error : asTyped(error, [...args, ...options.texts]);
     const failure = failureOf(told, { trouble: unsupported ?? command.trouble ?? EXIT.failed, cancelled });
     await printFailure(failure, error, { io, json: context.json, debug: options.flag('debug'), context });
     return failure.exitStatus;
@@ -60,10 +60,10 @@ async function runCommand(parsed: Parsed & { kind: 'command' }, io: CliIo): Prom
   }
 }
 
-/** The error with the name of an argument as the user typed it. Documents have the full name. */
-function asTyped(error: unknown, args: readonly string[]): unknown {
+/** The error with the name of a file as the user typed it. Documents have the full name. */
+function asTyped(error: unknown, words: readonly string[]): unknown {
   try {
-    return args.reduce((told, typed) => withPath(told, defaultProvider().resolve(typed, ''), typed), error);
+    return words.reduce((told, typed) => withPath(told, defaultProvider().resolve(typed, ''), typed), error);
   } catch {
     // The working directory is gone, which is what the error says.
     return error;

@@ -24,6 +24,13 @@ export class OptionValues {
     return typeof value === 'string' ? value : undefined;
   }
 
+  /** Every text of every option. */
+  get texts(): readonly string[] {
+    return Object.values(this.#values).flatMap((value) => {
+      return (Array.isArray(value) ? value : [value]).filter((one): one is string => typeof one === 'string');
+    });
+  }
+
   /** All values of an option that may be repeated. */
   list(name: string): readonly string[] {
     const value = this.#value(name);

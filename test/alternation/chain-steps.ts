@@ -1,22 +1,9 @@
 /** Steps with images and their parents: rebase, commit, merge. */
 import type { Random } from '../../src/testing/random.ts';
-import { type LIMITS, limited } from './limits.ts';
+import { formatOf, qemuReads, walkOf } from './kits.ts';
+import { limited, type Row } from './limits.ts';
 import type { Command, Kind, Plan, Step } from './plan.ts';
-import {
-  allowOf,
-  chainOf,
-  childrenOf,
-  familyOf,
-  type Img,
-  pick,
-  put,
-  qemuReads,
-  type World,
-  without,
-  written,
-} from './world.ts';
-
-type Row = keyof typeof LIMITS;
+import { allowOf, chainOf, childrenOf, familyOf, type Img, pick, put, type World, without, written } from './world.ts';
 
 /** The image, the parent that it has, and the one that it gets; null: none. */
 interface Move {
@@ -39,21 +26,22 @@ function rebase(
     const to = parent === null ? null : (now.get(parent) ?? null);
     if ((parent !== null && to === null) || from === to || (to !== null && familyOf(now, child).includes(to.name)))
       return null;
-    if (to !== null && (image.qcow2?.rawDataFile === true || image.vdi?.fixed === true)) return null;
-    if (
-      image.format === 'vdi' &&
-      to !== null &&
-      (to.format !== 'vdi' || image.name.includes('/') || to.name.includes('/'))
-    )
-      return null;
-    if (image.format === 'vdi' && from !== null && from.format !== 'vdi') return null;
+    if (to !== null && (image.facts.parentless || image.facts.fixed)) return null;
+    const { parents, linksByUuid } = walkOf(image);
+    const ownOnly = parents[name.startsWith('qemu') ? 'qemu' : 'vdkit'] === 'own';
+    if (ownOnly && [from, to].some((one) => one !== null && one.format !== image.format)) return null;
+    if (linksByUuid && to !== null && (image.name.includes('/') || to.name.includes('/'))) return null;
     return fits({ image, from, to }, now) ? { image, from, to } : null;
   };
   return {
     name,
     weight,
     propose(world, random): Step | null {
-      const image = pick(world, random, (one) => one.format !== 'raw' && (one.parent !== null || random.chance(0.2)));
+      const image = pick(
+        world,
+        random,
+        (one) => walkOf(one).parents.vdkit !== null && (one.parent !== null || random.chance(0.2)),
+      );
       if (image === null) return null;
       const to = random.chance(0.2)
         ? null
@@ -79,7 +67,8 @@ const target = (to: Img | null): string[] => (to === null ? ['none'] : [to.name,
 /** QEMU takes the name as it is stored: beside the image. */
 const besides = ({ image, to }: Move): boolean => !image.name.includes('/') && to?.name.includes('/') !== true;
 
-const qemuTarget = (to: Img | null): string[] => (to === null ? ['-b', ''] : ['-b', to.name, '-F', to.format]);
+const qemuTarget = (to: Img | null): string[] =>
+  to === null ? ['-b', ''] : ['-b', to.name, '-F', formatOf(to).qemuName];
 
 export const rebaseKinds: readonly Kind[] = [
   rebase(
@@ -112,27 +101,21 @@ export const rebaseKinds: readonly Kind[] = [
   rebase(
     'qemu-img rebase',
     5,
-    ['snapshotsReadParents', 'qemuRebaseLarger', 'qemuOpen'],
-    (move, now) =>
-      move.image.format === 'qcow2' &&
-      move.from !== null &&
-      besides(move) &&
-      (move.to === null || qemuReads(now, move.to.name)),
-    ({ image, to }) => ({ program: 'qemu-img', words: ['rebase', '-q', '-f', 'qcow2', ...qemuTarget(to), image.name] }),
+    ['qemuRebase', 'snapshotsReadParents', 'qemuRebaseLarger', 'qemuOpen'],
+    (move, now) => move.from !== null && besides(move) && (move.to === null || qemuReads(now, move.to.name)),
+    ({ image, to }) => ({
+      program: 'qemu-img',
+      words: ['rebase', '-q', '-f', formatOf(image).qemuName, ...qemuTarget(to), image.name],
+    }),
   ),
   rebase(
     'qemu-img rebase -u',
     3,
-    ['qemuOpen'],
-    (move, now) =>
-      move.image.format === 'qcow2' &&
-      besides(move) &&
-      sameContent(move) &&
-      move.to !== null &&
-      qemuReads(now, move.to.name),
+    ['qemuRebase', 'qemuOpen'],
+    (move, now) => besides(move) && sameContent(move) && move.to !== null && qemuReads(now, move.to.name),
     ({ image, to }) => ({
       program: 'qemu-img',
-      words: ['rebase', '-q', '-u', '-f', 'qcow2', ...qemuTarget(to), image.name],
+      words: ['rebase', '-q', '-u', '-f', formatOf(image).qemuName, ...qemuTarget(to), image.name],
     }),
   ),
 ];
@@ -140,7 +123,7 @@ export const rebaseKinds: readonly Kind[] = [
 /** The parent can get as large as the image. */
 export function canGrow(parent: Img, now: World, size: number): boolean {
   if (parent.content.size >= size) return true;
-  return !limited(parent, now, 'fixedVdi', 'version2SnapshotSize');
+  return !limited(parent, now, 'fixed', 'snapshotSize');
 }
 
 /** The parent and the image, when content may move between them. */
@@ -205,14 +188,17 @@ export const mergeKinds: readonly Kind[] = [
     propose(world, random) {
       const keep = random.chance(0.3);
       return ofChild(random, world, (now, name) => {
-        const found = pair(now, name, 'snapshotsReadParents', 'qemuOpen');
+        const found = pair(now, name, 'qemuCommit', 'snapshotsReadParents', 'qemuOpen');
         if (found === null) return null;
         const { image, parent } = found;
         if (limited(parent, now, 'snapshotsReadParents')) return null;
         const grows = parent.content.size < image.content.size;
-        if (grows && limited(parent, now, 'qemuVdiResize', 'qemuStaleTail', 'version2LongerParent')) return null;
+        if (grows && limited(parent, now, 'qemuResize', 'qemuStaleTail', 'qemuLongerParent')) return null;
         return {
-          command: { program: 'qemu-img', words: ['commit', '-q', '-f', 'qcow2', ...(keep ? ['-d'] : []), name] },
+          command: {
+            program: 'qemu-img',
+            words: ['commit', '-q', '-f', formatOf(image).qemuName, ...(keep ? ['-d'] : []), name],
+          },
           after: committed(now, image, parent),
           touched: [name, parent.name],
         };
@@ -229,7 +215,6 @@ export const mergeKinds: readonly Kind[] = [
         const { image, parent } = found;
         const larger = parent.content.size > image.content.size;
         if (larger || !canGrow(parent, now, image.content.size)) return null;
-        // A VDI that grows with snapshots has none.
         return {
           command: { program: 'vdkit', words: ['merge', name, ...allowOf(now, name)] },
           after: without(committed(now, image, parent), name),

@@ -1,6 +1,7 @@
 /** Steps that change what a guest reads: sessions of the library, and of qemu-io. */
 import type { Random } from '../../src/testing/random.ts';
 import type { Content } from './content.ts';
+import { formatOf } from './kits.ts';
 import { limited } from './limits.ts';
 import type { Kind, Operation } from './plan.ts';
 import { sectors } from './session.ts';
@@ -31,7 +32,7 @@ export function changed(image: Img, operations: readonly Operation[], ours: bool
   const { kept, zeroed } = operations.reduce((stages, one) => apply(stages, one, ours), start);
   const compressed = operations.some(({ act }) => act === 'compress');
   const after = written(image, kept, operations, kept === zeroed ? [] : [zeroed]);
-  return image.qcow2 === null || !compressed ? after : { ...after, qcow2: { ...image.qcow2, compressed } };
+  return image.facts.compressed === null || !compressed ? after : { ...after, facts: { ...image.facts, compressed } };
 }
 
 /**
@@ -66,7 +67,7 @@ function randomOperations(
   const { size } = image.content;
   return Array.from({ length: 1 + random.below(6) }, () => {
     const act = random.pick(acts);
-    const align = act === 'compress' ? (image.qcow2?.clusterSize ?? SECTOR) : unit;
+    const align = act === 'compress' ? image.facts.unit : unit;
     const most = Math.max(Math.floor(size / align), 1);
     const from = random.below(most);
     const long = random.pick([1, 4, 64, 600, act === 'write' ? 600 : 20_000]);
@@ -88,7 +89,7 @@ export const changeKinds: readonly Kind[] = [
     propose(world, random) {
       const one = pick(world, random, (image) => !limited(image, world, 'otherChildren'));
       if (one === null) return null;
-      const canCompress = one.qcow2 !== null && one.qcow2.dataFile === null;
+      const canCompress = one.facts.compressed !== null;
       const acts = ['write', 'write', 'write', 'zero', 'discard', 'flush', canCompress ? 'compress' : 'write'] as const;
       const operations = randomOperations(one, random, acts, random.pick([1, 512, 512, 4096]));
       return (now) => {
@@ -125,7 +126,7 @@ export const changeKinds: readonly Kind[] = [
         return {
           command: {
             program: 'qemu-io',
-            words: ['-f', image.format, '-d', 'unmap', ...lines(operations, unmap), image.name],
+            words: ['-f', formatOf(image).qemuName, '-d', 'unmap', ...lines(operations, unmap), image.name],
           },
           after: put(now, changed(image, operations, false)),
           touched: [image.name],
@@ -143,21 +144,21 @@ export const changeKinds: readonly Kind[] = [
         random,
         (image) => !limited(image, world, 'otherChildren', 'qemuCompressTwice', 'qemuOpen'),
       );
-      if (one?.qcow2 == null) return null;
-      const { clusterSize } = one.qcow2;
+      if (one === null) return null;
+      const { unit } = one.facts;
       const [offset, byte] = [
-        random.below(Math.max(Math.floor(one.content.size / clusterSize), 1)) * clusterSize,
+        random.below(Math.max(Math.floor(one.content.size / unit), 1)) * unit,
         1 + random.below(255),
       ];
-      const operations: Operation[] = [{ act: 'compress', offset, length: clusterSize, byte }];
+      const operations: Operation[] = [{ act: 'compress', offset, length: unit, byte }];
       return (now) => {
         const image = now.get(one.name);
-        if (image?.qcow2?.clusterSize !== clusterSize || !fits(image, operations)) return null;
+        if (image === undefined || image.facts.unit !== unit || !fits(image, operations)) return null;
         if (limited(image, now, 'otherChildren', 'qemuCompressTwice', 'qemuOpen')) return null;
         return {
           command: {
             program: 'qemu-io',
-            words: ['-f', 'qcow2', '-c', `write -q -c -P ${byte} ${offset} ${clusterSize}`, image.name],
+            words: ['-f', formatOf(image).qemuName, '-c', `write -q -c -P ${byte} ${offset} ${unit}`, image.name],
           },
           after: put(now, changed(image, operations, false)),
           touched: [image.name],

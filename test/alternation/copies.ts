@@ -2,23 +2,11 @@
 import { basename, dirname } from 'node:path/posix';
 import type { Random } from '../../src/testing/random.ts';
 import type { Content } from './content.ts';
+import { formatOf, qemuReads, renamed, walkOf } from './kits.ts';
 import { limited } from './limits.ts';
-import { formatOf, fresh } from './make.ts';
+import { formatOption, fresh } from './make.ts';
 import type { Kind, Plan, Step } from './plan.ts';
-import {
-  allowOf,
-  chainOf,
-  childrenOf,
-  type Img,
-  MIB,
-  newName,
-  pick,
-  put,
-  qemuReads,
-  renamed,
-  type World,
-  written,
-} from './world.ts';
+import { allowOf, chainOf, childrenOf, type Img, newName, pick, put, type World, written } from './world.ts';
 
 /** More images make a walk slow, and no difference. */
 const MOST = 8;
@@ -59,7 +47,7 @@ export const convertKinds: readonly Kind[] = [
       const origin = randomOrigin(world, random);
       if (origin === null || world.size >= MOST) return null;
       const { image, vdkit } = fresh(world, random);
-      const compress = image.qcow2 !== null && image.qcow2.dataFile === null && random.chance(0.4);
+      const compress = image.facts.compressed !== null && random.chance(0.4);
       const verify = random.chance(0.3);
       return (now): Plan | null => {
         const from = originOf(now, origin.image.name, origin.snapshot);
@@ -67,15 +55,15 @@ export const convertKinds: readonly Kind[] = [
         const made = {
           ...image,
           content: from.content,
-          ...(image.qcow2 === null ? {} : { qcow2: { ...image.qcow2, compressed: compress } }),
+          ...(compress ? { facts: { ...image.facts, compressed: true } } : {}),
         };
         return {
           command: {
             program: 'vdkit',
             words: [
-              ...['convert', from.image.name, image.name, ...vdkit, ...formatOf(from.image)],
+              ...['convert', from.image.name, image.name, ...vdkit, ...formatOption(from.image)],
               ...(from.snapshot === null ? [] : ['--snapshot', from.snapshot]),
-              ...(compress ? [image.qcow2?.zstd === true ? '--compress=zstd' : '--compress=zlib'] : []),
+              ...(compress ? [`--compress=${walkOf(image).compression?.(image.facts) ?? 'zlib'}`] : []),
               ...(verify ? ['--verify'] : []),
               ...allowOf(now, from.image.name),
             ],
@@ -105,7 +93,7 @@ export const convertKinds: readonly Kind[] = [
           command: {
             program: 'vdkit',
             words: [
-              ...['convert', from.image.name, there.name, '--force', ...vdkit, ...formatOf(from.image)],
+              ...['convert', from.image.name, there.name, '--force', ...vdkit, ...formatOption(from.image)],
               ...(from.snapshot === null ? [] : ['--snapshot', from.snapshot]),
               ...allowOf(now, from.image.name),
             ],
@@ -124,8 +112,8 @@ export const convertKinds: readonly Kind[] = [
       const origin = randomOrigin(world, random);
       if (origin === null || world.size >= MOST) return null;
       const { image, qemu } = fresh(world, random);
-      if (image.vdi !== null && image.vdi.blockSize !== MIB) return null;
-      const compress = image.qcow2 !== null && image.qcow2.dataFile === null && random.chance(0.4);
+      if (qemu === null) return null;
+      const compress = image.facts.compressed !== null && random.chance(0.4);
       return (now): Plan | null => {
         const from = originOf(now, origin.image.name, origin.snapshot);
         if (from === null || now.has(image.name) || !qemuReads(now, from.image.name)) return null;
@@ -133,13 +121,13 @@ export const convertKinds: readonly Kind[] = [
         const made = {
           ...image,
           content: from.content,
-          ...(image.qcow2 === null ? {} : { qcow2: { ...image.qcow2, compressed: compress } }),
+          ...(compress ? { facts: { ...image.facts, compressed: true } } : {}),
         };
         return {
           command: {
             program: 'qemu-img',
             words: [
-              ...['convert', '-f', from.image.format, ...(compress ? ['-c'] : []), ...qemu],
+              ...['convert', '-f', formatOf(from.image).qemuName, ...(compress ? ['-c'] : []), ...qemu],
               ...(from.snapshot === null ? [] : ['-l', `snapshot.name=${from.snapshot}`]),
               ...[from.image.name, image.name],
             ],
@@ -156,14 +144,7 @@ export const convertKinds: readonly Kind[] = [
     (now, from, to) => ({
       program: 'vdkit',
       words: [
-        ...[
-          'convert',
-          from.name,
-          to.name,
-          '--into',
-          ...formatOf(from),
-          ...(to.format === 'raw' ? ['--to', 'raw'] : []),
-        ],
+        ...['convert', from.name, to.name, '--into', ...formatOption(from), ...formatOption(to, '--to')],
         ...(from.content.size > to.content.size ? ['--shrink'] : []),
         ...allowOf(now, from.name, to.name),
       ],
@@ -175,7 +156,7 @@ export const convertKinds: readonly Kind[] = [
     (from, to, now) => from.content.size <= to.content.size && qemuReads(now, from.name) && qemuReads(now, to.name),
     (_, from, to) => ({
       program: 'qemu-img',
-      words: ['convert', '-n', '-f', from.format, '-O', to.format, from.name, to.name],
+      words: ['convert', '-n', '-f', formatOf(from).qemuName, '-O', formatOf(to).qemuName, from.name, to.name],
     }),
   ),
 ];
@@ -232,7 +213,7 @@ export const moveKinds: readonly Kind[] = [
         if (image === undefined || image.parent !== null || now.has(name) || limited(image, now, 'severalFiles'))
           return null;
         return {
-          command: { program: 'vdkit', words: ['copy', image.name, name, ...formatOf(image)] },
+          command: { program: 'vdkit', words: ['copy', image.name, name, ...formatOption(image)] },
           after: put(now, { ...image, name, adopted: true, leaky: false }),
           touched: [name],
           cut: [],
@@ -273,7 +254,7 @@ export const moveKinds: readonly Kind[] = [
 
 function common(now: World, image: Img): string[] {
   const family = childrenOf(now, image.name).map(({ name }) => name);
-  return [...formatOf(image), ...allowOf(now, image.name, ...family)];
+  return [...formatOption(image), ...allowOf(now, image.name, ...family)];
 }
 
 const onOther = (name: string): boolean => name.startsWith('other/');
@@ -296,7 +277,7 @@ function moves(
         if (image === undefined || now.has(to)) return null;
         if (name === 'vdkit rename' && onOther(image.name) !== onOther(to)) return null;
         const places = [dirname(image.name), dirname(to)];
-        if (places[0] !== places[1] && limited(image, now, 'dataFileFolder', 'vdiLinks')) return null;
+        if (places[0] !== places[1] && limited(image, now, 'dataFileFolder', 'uuidLinks')) return null;
         const children = childrenOf(now, image.name);
         if (children.some((child) => !places.includes(dirname(child.name)))) return null;
         return {
@@ -305,7 +286,7 @@ function moves(
           touched: [to],
           resumes: true,
           cut: betweenNames(now, image, to),
-          ...(image.format === 'vdi' && children.length > 0 ? { refusal: /depends? on it/ } : {}),
+          ...(walkOf(image).linksByUuid && children.length > 0 ? { refusal: /depends? on it/ } : {}),
         };
       };
     },

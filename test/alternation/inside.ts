@@ -1,7 +1,7 @@
-/** Steps with what QCOW2 images keep inside: snapshots and bitmaps, by either program. */
+/** Steps with what images keep inside: snapshots and bitmaps, by either program. */
 import type { Random } from '../../src/testing/random.ts';
 import { type Bitmap, mergeBits } from './bits.ts';
-import { type LIMITS, limited } from './limits.ts';
+import { limited, type Row } from './limits.ts';
 import type { Command, Kind, Plan, Step } from './plan.ts';
 import { allowOf, type Img, pick, put, type Snapshot, type World, written } from './world.ts';
 
@@ -12,7 +12,6 @@ type Change = (
   image: Img,
   now: World,
 ) => { readonly image: Img; readonly command: Command; readonly refusal?: RegExp } | null;
-type Row = keyof typeof LIMITS;
 
 function step(world: World, random: Random, rows: readonly Row[], make: (image: Img) => Change | null): Step | null {
   const one = pick(world, random, (image) => !limited(image, world, ...rows));
@@ -114,10 +113,10 @@ function creation(
 }
 
 export const snapshotKinds: readonly Kind[] = [
-  creation('vdkit snapshot create', 7, ['innerQcow2', 'narrowCounts'], (now, image, name) =>
+  creation('vdkit snapshot create', 7, ['innerSnapshots', 'narrowCounts'], (now, image, name) =>
     vdkit(now, image, 'snapshot', 'create', image.name, name),
   ),
-  creation('qemu-img snapshot -c', 5, ['innerQcow2', 'narrowCounts', 'qemuOpen'], (_, image, name) =>
+  creation('qemu-img snapshot -c', 5, ['innerSnapshots', 'narrowCounts', 'qemuOpen'], (_, image, name) =>
     qemu('snapshot', '-q', '-c', name, image.name),
   ),
   withSnapshot('vdkit snapshot apply', 4, ['otherChildren', 'applySizeWithBitmaps'], apply, (now, image, name) =>
@@ -195,7 +194,7 @@ function addBitmap(byQemu: boolean): Kind {
     name: byQemu ? 'qemu-img bitmap --add' : 'vdkit bitmap add',
     weight: 3,
     propose: (world, random) =>
-      step(world, random, byQemu ? ['bitmapVersion3', 'qemuOpen'] : ['bitmapVersion3'], (seen) => {
+      step(world, random, byQemu ? ['bitmaps', 'qemuOpen'] : ['bitmaps'], (seen) => {
         const name = unusedName(seen.bitmaps, random, 'b');
         const granularity = random.pick([512, 4096, 65_536, 1024 * 1024]);
         const enabled = random.chance(0.75);

@@ -4,6 +4,7 @@
  * room may be found.
  */
 import { Mismatch } from '../model/mismatch.ts';
+import { formatOf } from './kits.ts';
 import { lookAt } from './look-at.ts';
 import { type Command, type Plan, type Step, typed } from './plan.ts';
 import { type Answer, listFiles, type Workshop } from './programs.ts';
@@ -121,7 +122,7 @@ async function repairAfterQemu(
 ): Promise<void> {
   for (const name of names) {
     const image = before.get(name);
-    if (image === undefined || image.format === 'raw') continue;
+    if (image === undefined || formatOf(image).format.check === undefined) continue;
     await run({ program: 'vdkit', words: ['check', name, '--repair', ...allowOf(before, name)] });
   }
 }

@@ -3,22 +3,20 @@
  * allocation, and what the checks say.
  */
 import { readFile, realpath, rm } from 'node:fs/promises';
-import { join, relative, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { Extent } from '../../src/disk/device.ts';
 import type { ChainDisk } from '../../src/disk/disk.ts';
-import { readBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
-import { offsetOf } from '../../src/formats/qcow2/clusters/cluster-map.ts';
-import { readHeader } from '../../src/formats/qcow2/open.ts';
 import type { BitmapInfo } from '../../src/image/contract.ts';
 import { checkImage, Disk } from '../../src/index.ts';
-import { localFiles } from '../../src/storage/local/index.ts';
+import type { InfoOfQemu, StoredBits } from '../formats/walk-kit.ts';
 import { Mismatch } from '../model/mismatch.ts';
 import { peerRuns } from '../peers/qemu.ts';
 import { expectSameMap } from '../peers/same-map.ts';
 import type { Bitmap } from './bits.ts';
 import { type Content, recognise } from './content.ts';
+import { formatOf, qemuReads, walkOf } from './kits.ts';
 import { execute } from './programs.ts';
-import { chainOf, type Img, MIB, type Qcow2Facts, qemuReads, type World } from './world.ts';
+import { chainOf, type Img, type World } from './world.ts';
 
 /** Depth of an examination. */
 export interface Depth {
@@ -33,7 +31,7 @@ export async function lookAt(world: World, image: Img, folder: string, depth: De
   const byVdkit = await readByVdkit(world, image, folder, depth);
   const found = { ...image, content: byVdkit.content, or: [], ...byVdkit.adopted };
   await checkByVdkit(found, depth);
-  if (found.format === 'qcow2') await compareBits(found);
+  await compareBits(found);
   if (qemuReads(world, image.name)) await readByQemu(world, found, byVdkit.extents, depth);
   return found;
 }
@@ -107,9 +105,11 @@ async function adoptedFrom(image: Img, disk: ChainDisk): Promise<Partial<Img>> {
   ): T[] => all.filter(({ name }) => some.some((one) => one.name === name));
   const snapshots = kept(image.snapshots, info.snapshots ?? []);
   const bitmaps = kept(image.bitmaps, info.bitmaps ?? []);
-  if (image.qcow2 === null) return { snapshots, bitmaps, adopted: false };
-  const told: QemuInfo = JSON.parse(await askQemu(image, 'info', '--output=json', '-f', 'qcow2', image.name));
-  return { snapshots, bitmaps, adopted: false, qcow2: factsOf(told, image.qcow2.compressed) };
+  const { qemuName, walk } = formatOf(image);
+  if (walk.reported === undefined) return { snapshots, bitmaps, adopted: false };
+  const told: InfoOfQemu = JSON.parse(await askQemu(image, 'info', '--output=json', '-f', qemuName, image.name));
+  const facts = walk.reported(told, image.facts) ?? differs(image, 'QEMU reports no options');
+  return { snapshots, bitmaps, adopted: false, facts };
 }
 
 function opened(image: Img, folder: string, snapshot?: string): Promise<Disk> {
@@ -161,7 +161,7 @@ function describeAt(bytes: Uint8Array, wanted: readonly Content[], at: number): 
 }
 
 async function checkByVdkit(image: Img, { cut }: Depth): Promise<void> {
-  if (image.format === 'raw') return;
+  if (formatOf(image).format.check === undefined) return;
   const { findings } = await checkImage(image.name, { format: image.format });
   const bad = findings.filter(
     ({ severity }) => severity === 'corruption' || (severity === 'leak' && !image.leaky && !cut),
@@ -173,33 +173,21 @@ async function checkByVdkit(image: Img, { cut }: Depth): Promise<void> {
 /** The bits in the file. */
 async function compareBits(image: Img): Promise<void> {
   if (image.bitmaps.length === 0) return;
-  const file = await readFile(image.name);
-  const storage = await localFiles().open(resolve(image.name), 'read');
-  try {
-    const header = await readHeader(storage);
-    const stored = await readBitmaps(storage, header);
-    for (const bitmap of image.bitmaps.filter(({ inconsistent }) => inconsistent !== true)) {
-      const its = stored.find(({ name }) => name === bitmap.name);
-      if (its === undefined) differs(image, `the bitmap ${bitmap.name} is gone`);
-      compareBitsOf(image, bitmap, file, its.tableOffset, header.clusterSize);
-    }
-  } finally {
-    await storage.close();
+  const stored = await walkOf(image).bits?.(image.name);
+  for (const bitmap of image.bitmaps.filter(({ inconsistent }) => inconsistent !== true)) {
+    const isSet = stored?.get(bitmap.name) ?? differs(image, `the bitmap ${bitmap.name} is gone`);
+    compareBitsOf(image, bitmap, isSet);
   }
 }
 
-function compareBitsOf(image: Img, bitmap: Bitmap, file: Buffer, tableOffset: number, clusterSize: number): void {
+function compareBitsOf(image: Img, bitmap: Bitmap, isSet: StoredBits): void {
   const { name, granularity, must, may } = bitmap;
   for (let bit = 0; bit * granularity < image.content.size; bit++) {
-    const entry = tableOffset + 8 * Math.floor(bit / (clusterSize * 8));
-    const [high, low] = [file.readUInt32BE(entry), file.readUInt32BE(entry + 4)];
-    const offset = offsetOf(high, low);
-    const byte = offset === 0 ? (low & 1) * 0xff : (file[offset + (Math.floor(bit / 8) % clusterSize)] ?? 0);
-    const isSet = ((byte >> (bit % 8)) & 1) === 1;
-    if (isSet ? may.has(bit) || must.has(bit) : !must.has(bit)) continue;
+    const set = isSet(bit);
+    if (set ? may.has(bit) || must.has(bit) : !must.has(bit)) continue;
     differs(
       image,
-      `bit ${bit} of ${name} (${granularity} bytes) ${isSet ? 'is set, though nothing was written there' : 'lacks a change'}`,
+      `bit ${bit} of ${name} (${granularity} bytes) ${set ? 'is set, though nothing was written there' : 'lacks a change'}`,
     );
   }
 }
@@ -210,15 +198,16 @@ async function askQemu(image: Img, ...words: string[]): Promise<string> {
 }
 
 async function readByQemu(world: World, image: Img, extents: readonly Extent[], depth: Depth): Promise<void> {
-  const { name, format } = image;
+  const { name } = image;
+  const { qemuName } = formatOf(image);
   await checkByQemu(image, depth);
   const ask = (...words: string[]): Promise<string> => askQemu(image, ...words);
-  await compareFacts(image, JSON.parse(await ask('info', '--output=json', '-f', format, name)));
+  await compareFacts(image, JSON.parse(await ask('info', '--output=json', '-f', qemuName, name)));
   const raw = 'seen-by-qemu.tmp';
-  await ask('convert', '-f', format, '-O', 'raw', name, raw);
+  await ask('convert', '-f', qemuName, '-O', 'raw', name, raw);
   recognised(image, await readFile(raw), [image.content], 'QEMU');
   for (const { name: snapshot, content } of depth.snapshots ? image.snapshots : []) {
-    await ask('convert', '-f', format, '-l', `snapshot.name=${snapshot}`, '-O', 'raw', name, raw);
+    await ask('convert', '-f', qemuName, '-l', `snapshot.name=${snapshot}`, '-O', 'raw', name, raw);
     // It copies as many bytes as the disk has now.
     const length = Math.min(content.size, image.content.size);
     recognised(
@@ -229,8 +218,8 @@ async function readByQemu(world: World, image: Img, extents: readonly Extent[], 
     );
   }
   await rm(raw);
-  if (chainOf(world, name).some((one) => one.format !== 'qcow2')) return;
-  const theirs = JSON.parse(await ask('map', '--output=json', '-f', format, name));
+  if (chainOf(world, name).some((one) => !walkOf(one).qemuMaps)) return;
+  const theirs = JSON.parse(await ask('map', '--output=json', '-f', qemuName, name));
   try {
     expectSameMap(extents, peerRuns(theirs, { backing: true }));
   } catch (error) {
@@ -240,61 +229,15 @@ async function readByQemu(world: World, image: Img, extents: readonly Extent[], 
 
 /** `qemu-img check`: 0 is clean, 3 is lost room. */
 async function checkByQemu(image: Img, { cut }: Depth): Promise<void> {
-  if (image.format === 'raw') return;
-  const { status, output, errors } = await execute('qemu-img', ['check', '-f', image.format, image.name]);
+  const { qemuName, walk } = formatOf(image);
+  if (!walk.qemuChecks) return;
+  const { status, output, errors } = await execute('qemu-img', ['check', '-f', qemuName, image.name]);
   if (status === 0 || (status === 3 && (image.leaky || cut)) || cut) return;
-  if (image.leaky && lacksFlagsOnly(image, `${errors}${output}`)) return;
-  // What a cut leaves unused in a VDI is lost room for vdkit, and an error for QEMU.
-  if (image.format === 'vdi' && image.leaky) return;
+  if (image.leaky && walk.forgives?.(image, `${errors}${output}`) === true) return;
   differs(image, `qemu-img check ends with ${status}: ${errors}${output}`.slice(0, 600));
 }
 
-/** vdkit sets flags that a cut left missing where it opens an image, unless its tables are very large. */
-function lacksFlagsOnly({ qcow2 }: Img, said: string): boolean {
-  const errors = said.split('\n').filter((line) => line.startsWith('ERROR'));
-  const missing = errors.every((line) => /^ERROR OFLAG_COPIED .* refcount=1$/.test(line));
-  return errors.length > 0 && missing && (qcow2?.clusterSize ?? 0) >= MIB;
-}
-
-/** Fields used from `qemu-img info --output=json`. */
-interface QemuInfo {
-  readonly 'virtual-size': number;
-  readonly 'cluster-size'?: number;
-  readonly 'full-backing-filename'?: string;
-  readonly snapshots?: readonly { readonly name: string }[];
-  readonly 'format-specific'?: {
-    readonly data: {
-      readonly compat: string;
-      readonly 'refcount-bits': number;
-      readonly 'compression-type': string;
-      readonly 'lazy-refcounts'?: boolean;
-      readonly 'extended-l2'?: boolean;
-      readonly 'data-file'?: string;
-      readonly 'data-file-raw'?: boolean;
-      readonly bitmaps?: readonly { readonly name: string; readonly granularity: number; readonly flags: string[] }[];
-    };
-  };
-}
-
-/** The options of an image, as QEMU sees them. */
-function factsOf(info: QemuInfo, compressed: boolean): Qcow2Facts | null {
-  const data = info['format-specific']?.data;
-  if (info['cluster-size'] === undefined || data === undefined) return null;
-  const dataFile = data['data-file'];
-  return {
-    version: data.compat === '0.10' ? 2 : 3,
-    clusterSize: info['cluster-size'],
-    extendedL2: data['extended-l2'] ?? false,
-    refcountBits: data['refcount-bits'],
-    lazyRefcounts: data['lazy-refcounts'] ?? false,
-    zstd: data['compression-type'] === 'zstd',
-    dataFile: dataFile === undefined ? null : relative('.', dataFile),
-    rawDataFile: data['data-file-raw'] ?? false,
-    compressed,
-  };
-}
-
-async function compareFacts(image: Img, info: QemuInfo): Promise<void> {
+async function compareFacts(image: Img, info: InfoOfQemu): Promise<void> {
   const expect = (what: string, found: unknown, wanted: unknown): void => {
     if (found !== wanted) differs(image, `QEMU finds ${what} ${found}, not ${wanted}`);
   };
@@ -304,8 +247,9 @@ async function compareFacts(image: Img, info: QemuInfo): Promise<void> {
   const backing = info['full-backing-filename'];
   const parent = image.parent === null ? null : await realpath(image.parent);
   expect('the parent', backing === undefined ? null : await realpath(backing), parent);
-  if (image.qcow2 === null) return;
-  expect('the options', JSON.stringify(factsOf(info, image.qcow2.compressed)), JSON.stringify(image.qcow2));
+  const { reported } = walkOf(image);
+  if (reported === undefined) return;
+  expect('the options', JSON.stringify(reported(info, image.facts)), JSON.stringify(image.facts));
   // A QEMU that was killed leaves the whole list marked as out of date, and lists none of them then.
   const stored = (info['format-specific']?.data.bitmaps ?? []).filter(({ flags }) => !flags.includes('in-use'));
   const bitmaps = stored.map((one) => describeBitmap({ ...one, enabled: one.flags.includes('auto') }));

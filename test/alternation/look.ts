@@ -1,7 +1,11 @@
 /** Steps that only look: what they print must agree with the model, and nothing may change. */
-import { formatOf } from './make.ts';
+import { FORMATS, formatOf, qemuReads } from './kits.ts';
+import { formatOption } from './make.ts';
 import type { Kind, Plan } from './plan.ts';
-import { allowOf, type Img, pick, qemuReads, type World } from './world.ts';
+import { allowOf, type Img, pick, type World } from './world.ts';
+
+const [FIRST = 'none', ...OTHERS] = FORMATS.map(({ name }) => name);
+const TARGETS = [FIRST, ...OTHERS] as const;
 
 export const lookKinds: readonly Kind[] = [
   {
@@ -9,7 +13,7 @@ export const lookKinds: readonly Kind[] = [
     weight: 1,
     propose(world, random) {
       const one = pick(world, random, () => true);
-      const to = random.pick(['qcow2', 'vdi', 'raw']);
+      const to = random.pick(TARGETS);
       if (one === null) return null;
       return (now): Plan | null => {
         const image = now.get(one.name);
@@ -17,7 +21,7 @@ export const lookKinds: readonly Kind[] = [
         return {
           command: {
             program: 'vdkit',
-            words: ['measure', image.name, '--to', to, '--json', ...formatOf(image), ...allowOf(now, image.name)],
+            words: ['measure', image.name, '--to', to, '--json', ...formatOption(image), ...allowOf(now, image.name)],
           },
           after: now,
           touched: [],
@@ -36,7 +40,7 @@ export const lookKinds: readonly Kind[] = [
     (now, a, b) => ({
       program: 'vdkit',
       words: [
-        ...['compare', a.name, b.name, ...formatOf(a), ...(b.format === 'raw' ? ['--format-b', 'raw'] : [])],
+        ...['compare', a.name, b.name, ...formatOption(a), ...formatOption(b, '--format-b')],
         ...allowOf(now, a.name, b.name),
       ],
     }),
@@ -46,7 +50,7 @@ export const lookKinds: readonly Kind[] = [
     (now, image) => qemuReads(now, image.name),
     (_, a, b) => ({
       program: 'qemu-img',
-      words: ['compare', '-q', '-f', a.format, '-F', b.format, a.name, b.name],
+      words: ['compare', '-q', '-f', formatOf(a).qemuName, '-F', formatOf(b).qemuName, a.name, b.name],
     }),
   ),
 ];

@@ -141,8 +141,6 @@ export async function listFiles(): Promise<Set<string>> {
 
 /** Files that belong to no image of the world, except caches. */
 export async function unknownFiles(world: World): Promise<string[]> {
-  const known = new Set(
-    [...world.values()].flatMap(({ name, qcow2 }) => [name, ...(qcow2?.dataFile ? [qcow2.dataFile] : [])]),
-  );
+  const known = new Set([...world.values()].flatMap(({ name, facts }) => [name, ...facts.files]));
   return [...(await listFiles())].filter((name) => !known.has(name) && !name.endsWith('.vci'));
 }

@@ -1,11 +1,11 @@
 /** Steps that change how an image is stored, or how large its disk is: resize, compact, check, amend, set. */
 import type { Random } from '../../src/testing/random.ts';
-import { type LIMITS, limited } from './limits.ts';
-import { formatOf, randomSize } from './make.ts';
+import { formatOf, walkOf } from './kits.ts';
+import { limited, type Row } from './limits.ts';
+import { formatOption, randomSize } from './make.ts';
 import type { Command, Kind, Plan, Step } from './plan.ts';
-import { allowOf, childrenOf, type Img, pick, put, type Qcow2Facts, resizedTo, type World } from './world.ts';
+import { allowOf, childrenOf, type Img, pick, put, resizedTo, type World } from './world.ts';
 
-type Row = keyof typeof LIMITS;
 type Change = (image: Img, now: World) => (Pick<Plan, 'command'> & Partial<Plan> & { readonly image: Img }) | null;
 
 /** A step with one image, for which none of the rows holds. */
@@ -39,7 +39,7 @@ function resize(
     name,
     weight,
     propose: (world, random) =>
-      withOne(world, random, [...rows, 'version2SnapshotSize', 'sizeOfParents', 'fixedVdi'], ({ content }) => {
+      withOne(world, random, [...rows, 'snapshotSize', 'sizeOfParents', 'fixed'], ({ content }) => {
         const near = content.size + 512 * (random.below(8000) - 4000);
         const size = Math.max(random.chance(0.2) ? randomSize(random) : near, 512 * 600);
         return (image, now) => {
@@ -49,7 +49,7 @@ function resize(
           // QEMU gives the data up before the size changes.
           const cut = shrink && byQemu ? [put(now, { ...image, or: [emptied] })] : [];
           if (byQemu && !shrink && limited(image, now, 'qemuStaleTail')) return null;
-          const staleTail = byQemu && shrink && size % (image.qcow2?.clusterSize ?? 1) !== 0;
+          const staleTail = byQemu && shrink && size % image.facts.unit !== 0;
           return { image: { ...resizedTo(image, size), staleTail }, command: command(now, image, size, shrink), cut };
         };
       }),
@@ -64,19 +64,19 @@ export const shapeKinds: readonly Kind[] = [
     words: [
       ...['resize', image.name, `${size}`],
       ...flag(shrink, '--shrink'),
-      ...formatOf(image),
+      ...formatOption(image),
       ...allowOf(now, image.name),
     ],
   })),
-  resize('qemu-img resize', 4, ['qemuVdiResize', 'qemuOpen', 'version2LongerParent'], (_, image, size, shrink) => ({
+  resize('qemu-img resize', 4, ['qemuResize', 'qemuOpen', 'qemuLongerParent'], (_, image, size, shrink) => ({
     program: 'qemu-img',
-    words: ['resize', '-q', ...flag(shrink, '--shrink'), '-f', image.format, image.name, `${size}`],
+    words: ['resize', '-q', ...flag(shrink, '--shrink'), '-f', formatOf(image).qemuName, image.name, `${size}`],
   })),
   {
     name: 'vdkit compact',
     weight: 6,
     propose: (world, random) =>
-      withOne(world, random, ['fixedVdi', 'compactKind'], () => (image, now) => ({
+      withOne(world, random, ['fixed', 'compact'], () => (image, now) => ({
         // What zeroes took is lost room no longer.
         image,
         command: { program: 'vdkit', words: ['compact', image.name, ...allowOf(now, image.name)] },
@@ -90,9 +90,9 @@ export const shapeKinds: readonly Kind[] = [
         image: { ...image, leaky: false },
         command: {
           program: 'vdkit',
-          words: ['check', image.name, '--repair', ...formatOf(image), ...allowOf(now, image.name)],
+          words: ['check', image.name, '--repair', ...formatOption(image), ...allowOf(now, image.name)],
         },
-        ...(image.format === 'raw' ? { status: 63 } : {}),
+        ...(formatOf(image).format.check === undefined ? { status: 63 } : {}),
       })),
   },
   {
@@ -103,7 +103,10 @@ export const shapeKinds: readonly Kind[] = [
         const how = random.pick(['leaks', 'all']);
         return (image) => ({
           image: { ...image, leaky: false },
-          command: { program: 'qemu-img', words: ['check', '-q', '-r', how, '-f', image.format, image.name] },
+          command: {
+            program: 'qemu-img',
+            words: ['check', '-q', '-r', how, '-f', formatOf(image).qemuName, image.name],
+          },
         });
       }),
   },
@@ -111,7 +114,7 @@ export const shapeKinds: readonly Kind[] = [
     name: 'vdkit set',
     weight: 2,
     propose: (world, random) =>
-      withOne(world, random, ['comments', 'sizeOfParents'], () => {
+      withOne(world, random, ['set', 'sizeOfParents'], () => {
         const words = random.pick([
           ['--comment', `text ${random.below(1000)}`],
           ['--uuid', 'random'],
@@ -129,40 +132,9 @@ export const shapeKinds: readonly Kind[] = [
   })),
   amend('qemu-img amend', 3, ['qemuOpen', 'dataFileFolder'], (image, values) => ({
     program: 'qemu-img',
-    words: ['amend', '-q', '-f', 'qcow2', '-o', values.join(','), image.name],
+    words: ['amend', '-q', '-f', formatOf(image).qemuName, '-o', values.join(','), image.name],
   })),
 ];
-
-/** Options to change and the facts then; null: it does not apply. */
-type Amendment = readonly [readonly string[], (facts: Qcow2Facts, image: Img, now: World) => Qcow2Facts | null];
-
-function amendments(random: Random, byQemu: boolean): Amendment {
-  const bits = random.pick([8, 16, 32, 64]);
-  const lazy = random.chance(0.5);
-  return random.pick<Amendment>([
-    [['compat=1.1'], (facts) => ({ ...facts, version: 3 })],
-    [
-      ['compat=0.10'],
-      (facts, image, now) => {
-        const impossible = limited(image, now, 'version2Features', ...(byQemu ? (['qemuAmendOld'] as const) : []));
-        const sizes = image.snapshots.some(({ content }) => content.size !== image.content.size);
-        return impossible || sizes || facts.lazyRefcounts ? null : { ...facts, version: 2 };
-      },
-    ],
-    [
-      [`refcount_bits=${bits}`],
-      (facts, image, now) => {
-        if (byQemu && limited(image, now, 'qemuAmendCounts')) return null;
-        const narrower = bits < facts.refcountBits && facts.compressed;
-        return facts.version === 2 || narrower || facts.dataFile !== null ? null : { ...facts, refcountBits: bits };
-      },
-    ],
-    [
-      [`lazy_refcounts=${lazy ? 'on' : 'off'}`],
-      (facts) => (facts.version === 2 ? null : { ...facts, lazyRefcounts: lazy }),
-    ],
-  ]);
-}
 
 function amend(
   name: string,
@@ -174,11 +146,12 @@ function amend(
     name,
     weight,
     propose: (world, random) =>
-      withOne(world, random, [...rows, 'amendKind'], () => {
-        const [values, after] = amendments(random, name.startsWith('qemu'));
+      withOne(world, random, [...rows, 'amend'], (seen) => {
+        const change = walkOf(seen).amendment?.(random, name.startsWith('qemu'));
+        if (change === undefined) return null;
         return (image, now) => {
-          const facts = image.qcow2 === null ? null : after(image.qcow2, image, now);
-          return facts === null ? null : { image: { ...image, qcow2: facts }, command: command(image, values, now) };
+          const facts = change.after(image);
+          return facts === null ? null : { image: { ...image, facts }, command: command(image, change.values, now) };
         };
       }),
   };

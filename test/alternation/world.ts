@@ -1,25 +1,12 @@
 /** Expected files of a walk: images with content, snapshots, bitmaps and parents. Values are immutable. */
 import { dirname } from 'node:path/posix';
 import type { Random } from '../../src/testing/random.ts';
+import type { Facts } from '../formats/walk-kit.ts';
 import { type Bitmap, noteChange, resizeBits } from './bits.ts';
 import { Content } from './content.ts';
 
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
-
-/** Options chosen when a QCOW2 image was created or amended. */
-export interface Qcow2Facts {
-  readonly version: 2 | 3;
-  readonly clusterSize: number;
-  readonly extendedL2: boolean;
-  readonly refcountBits: number;
-  readonly lazyRefcounts: boolean;
-  readonly zstd: boolean;
-  readonly dataFile: string | null;
-  readonly rawDataFile: boolean;
-  /** Clusters were compressed once, and may still be there. */
-  readonly compressed: boolean;
-}
 
 /** A state that an image keeps inside. */
 export interface Snapshot {
@@ -31,14 +18,13 @@ export interface Snapshot {
 /** One image. Names are relative to the folder of the walk, with slashes. */
 export interface Img {
   readonly name: string;
-  readonly format: 'qcow2' | 'vdi' | 'raw';
+  readonly format: string;
   /** Content for the guest; its length is the size of the disk. */
   readonly content: Content;
   /** Sectors may be as here instead, until the next look. */
   readonly or: readonly Content[];
   readonly parent: string | null;
-  readonly qcow2: Qcow2Facts | null;
-  readonly vdi: { readonly blockSize: number; readonly fixed: boolean } | null;
+  readonly facts: Facts;
   readonly snapshots: readonly Snapshot[];
   readonly bitmaps: readonly Bitmap[];
   /** A process was killed while it wrote, so room may be lost until a repair. */
@@ -62,16 +48,6 @@ export function without(world: World, name: string): World {
   return new Map([...world].filter(([other]) => other !== name));
 }
 
-/** The image has another name, and its children say so. */
-export function renamed(world: World, from: string, to: string): World {
-  const images = [...world.values()].map((image) => ({
-    ...image,
-    name: image.name === from ? to : image.name,
-    parent: image.parent === from ? to : image.parent,
-  }));
-  return new Map(images.map((image) => [image.name, image]));
-}
-
 export function childrenOf(world: World, name: string): Img[] {
   return [...world.values()].filter(({ parent }) => parent === name);
 }
@@ -92,11 +68,6 @@ export function isLeaf(world: World, name: string): boolean {
   return childrenOf(world, name).length === 0;
 }
 
-/** QEMU opens no differencing VDI, and no block size but 1 MiB (block/vdi.c). */
-export function qemuReads(world: World, name: string): boolean {
-  return chainOf(world, name).every(({ vdi, parent }) => vdi === null || (parent === null && vdi.blockSize === MIB));
-}
-
 /**
  * The options that let vdkit open what images refer to. What lies beside an image or below needs none, unless it is data
  * that is to be written.
@@ -106,14 +77,14 @@ export function allowOf(world: World, ...names: readonly string[]): string[] {
   for (const one of names.flatMap((name) => chainOf(world, name))) {
     const [own, parent] = [dirname(one.name), dirname(one.parent ?? one.name)];
     if (parent !== own && (own !== '.' || parent === 'other')) places.add(parent);
-    if (one.qcow2?.dataFile != null) places.add(one.qcow2.dataFile);
+    for (const file of one.facts.files) places.add(file);
   }
   return [...places].flatMap((place) => ['--allow', place]);
 }
 
 /** The image with new content; ranges are those requested, whether or not they changed anything. */
 export function written(image: Img, content: Content, ranges: readonly Range[], or: readonly Content[] = []): Img {
-  const unit = image.qcow2?.clusterSize ?? 1;
+  const { unit } = image.facts;
   const bitmaps = image.bitmaps.map((bitmap) => noteChange(bitmap, image.content, content, ranges, unit));
   return { ...image, content, or, bitmaps };
 }
@@ -149,9 +120,9 @@ export function newName(world: World, random: Random, extension: string, folder 
   }
 }
 
-export function emptyImage(name: string, format: Img['format'], content: Content): Img {
+export function emptyImage(name: string, format: string, facts: Facts, content: Content): Img {
   return {
-    ...{ name, format, content, or: [], parent: null, qcow2: null, vdi: null, snapshots: [], bitmaps: [] },
+    ...{ name, format, facts, content, or: [], parent: null, snapshots: [], bitmaps: [] },
     ...{ leaky: false, staleTail: false },
   };
 }

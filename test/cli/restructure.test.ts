@@ -231,3 +231,27 @@ it('names the file as typed, and the remedy, when images cannot be merged or com
     expect(stderr).toMatch(new RegExp(`hint: .*${hint}`));
   }
 });
+
+describe('names in messages', () => {
+  it('of files given by options are as typed, not whole paths', async () => {
+    await ok('create', at('base.vdi'), '1M');
+    await ok('create', at('last.qcow2'), '--parent', at('base.vdi'), '--parent-format', 'vdi');
+    const missing = `${folder}/./no.qcow2`;
+    const rows: readonly (readonly [words: readonly string[], typed: string])[] = [
+      [['rebase', at('last.qcow2'), '--to', missing], missing],
+      [['rebase', at('last.qcow2'), '--to', missing, '--unsafe'], missing],
+      [['rebase', at('last.qcow2'), '--to', `${folder}/.`], `${folder}/.`],
+      [['create', at('new.qcow2'), '--parent', missing], missing],
+      [['compare', at('base.vdi'), at('base.vdi'), '--parent-b', missing], missing],
+    ];
+    for (const [words, typed] of rows) expect((await runCli(words)).stderr).toContain(`error: ${typed}: `);
+  });
+
+  it('of images beside the one that was typed are like that one', async () => {
+    await ok('create', at('base.vdi'), '1M');
+    await ok('create', at('last.vdi'), '--parent', at('base.vdi'));
+    const [base, last] = [`${folder}/./base.vdi`, `${folder}/./last.vdi`];
+    expect((await ok('commit', last)).stderr).toContain(`${last} was committed to ${base} and emptied`);
+    expect((await ok('merge', last)).stderr).toContain(`${last} merged into ${base}; `);
+  });
+});

@@ -1,7 +1,7 @@
 /** The power-cut part of a format's kit: images and workloads, the flushes that they need, and mutants of the code. */
 import type { Registry } from '../../src/image/registry.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
-import type { CrashCheckOptions, CrashSuite } from '../../src/testing/index.ts';
+import type { CrashCheckOptions, CrashSuite, MetadataClassifier } from '../../src/testing/index.ts';
 
 /** One image under one workload. */
 export interface CrashRow {
@@ -40,6 +40,20 @@ export interface Mutant {
   readonly suite: (mutation: Mutation) => CrashSuite;
 }
 
+/** Chains of images of the format that are merged, stacked and copied. */
+export interface ChainKit {
+  /** Bytes of the smallest unit. Default: 512. */
+  readonly unit?: number;
+  /** Such units of the disk. Default: 384. */
+  readonly count?: number;
+  /** Default: everything is metadata. */
+  readonly isMetadata?: MetadataClassifier;
+  /** One in this many of the significant cuts: in the usual run, and in the long one. Default: 20 and 4. */
+  readonly everyCut?: readonly [usual: number, long: number];
+  /** States that differ, at least, over all chains: in the usual run, and in the long one. Default: 400 and 20,000. */
+  readonly atLeast?: readonly [usual: number, long: number];
+}
+
 /** See the head of this file. */
 export interface CrashKit {
   readonly rows: readonly CrashRow[];
@@ -50,6 +64,8 @@ export interface CrashKit {
   readonly atLeast: readonly [usual: number, long: number];
   readonly needed: readonly NeededRow[];
   readonly mutants: readonly Mutant[];
+  /** Left out: the defaults, for a format whose images have parents. */
+  readonly chains?: ChainKit;
   /** For the mutants. */
   readonly options: CrashCheckOptions;
 }

@@ -11,6 +11,7 @@ import type { Shape } from '../model/scenario.ts';
 import type { CrashKit } from './crash-kit.ts';
 import type { LimitKit } from './limit-kit.ts';
 import type { MakeWay, PeerKit } from './peer-kit.ts';
+import type { WalkKit } from './walk-kit.ts';
 
 /** A format under test. */
 export interface FormatKit {
@@ -40,6 +41,8 @@ export interface FormatKit {
    */
   crash?(): Promise<CrashKit>;
   readonly models?: ModelKit;
+  /** Random walks of vdkit and QEMU over the same files. Left out: the format takes no part. */
+  walk?(): Promise<WalkKit>;
   /** Images over another one that they do not name; it lies beside them. */
   unlinked?(): readonly Sample[];
   /** Other programs that have the format. Loaded when they are needed, since they run on Node only. */

@@ -17,4 +17,5 @@ export const kit: FormatKit = {
   waysEvery: 6,
   measured,
   peers: async () => (await import('./qcow2/peers.ts')).peers,
+  walk: async () => (await import('./qcow2/walk.ts')).walk,
 };

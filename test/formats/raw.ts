@@ -7,6 +7,7 @@ export const kit: FormatKit = {
   golden: { without: 'a raw disk is its bytes' },
   hostile: { without: 'no byte of a raw file means anything to vdkit: there is nothing to be wrong' },
   ways: [way(''), way('', { variant: 'fixed' })],
+  walk: async () => (await import('./raw/walk.ts')).walk,
   peers: async () => {
     const { qemu } = await import('../peers/qemu.ts');
     const options = ({ variant }: { readonly variant: string }) => (variant === 'fixed' ? 'preallocation=falloc' : '');

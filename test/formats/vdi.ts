@@ -20,4 +20,5 @@ export const kit: FormatKit = {
   ways,
   measured: [way('AllocationBlockSize=65536')],
   peers: async () => (await import('./vdi/peers.ts')).peers,
+  walk: async () => (await import('./vdi/walk.ts')).walk,
 };

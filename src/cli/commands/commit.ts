@@ -7,6 +7,7 @@ import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { imageName, openOptions } from '../images.ts';
+import { asTypedBeside } from '../names.ts';
 import { parseCount } from '../size.ts';
 
 /** Runs `commit IMAGE`. */
@@ -32,13 +33,15 @@ export async function run(context: CommandContext): Promise<number> {
     });
   }
   context.progress.finish(true);
+  const shown = asTypedBeside(image, target);
   for (const name of left) {
-    context.warn(`${name} is no longer a parent of ${image}, and its content has changed with ${target}.`);
+    const other = asTypedBeside(image, name);
+    context.warn(`${other} is no longer a parent of ${image}, and its content has changed with ${shown}.`);
   }
   if (context.json) {
     await context.printJson({ schema: 'vdkit/commit/1', file: image, base: target, emptied: !keep, left });
   } else {
-    context.note(printable(`${image} was committed to ${target}${keep ? '' : ' and emptied'}`));
+    context.note(printable(`${image} was committed to ${shown}${keep ? '' : ' and emptied'}`));
   }
   return EXIT.done;
 }

@@ -11,6 +11,7 @@ import type { Source } from '../../storage/contract.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { failures, imageName, openOptions } from '../images.ts';
+import { asTypedBeside } from '../names.ts';
 import { parseCount } from '../size.ts';
 
 /** Runs `merge IMAGE`. */
@@ -25,7 +26,8 @@ export async function run(context: CommandContext): Promise<number> {
   } else {
     const verb = dryRun ? 'would be merged' : 'merged';
     const gone = keep ? 'their files were kept' : dryRun ? 'their files would be deleted' : 'their files were deleted';
-    context.note(printable(`${removed.join(', ')} ${verb} into ${kept}; ${gone}`));
+    const [target = '', ...sources] = [kept, ...removed].map((name) => asTypedBeside(image, name));
+    context.note(printable(`${sources.join(', ')} ${verb} into ${target}; ${gone}`));
   }
   return EXIT.done;
 }

@@ -149,6 +149,9 @@ describe.each(KINDS)('committing, $name', (kind) => {
       await disk.commit();
     }
     expect(before.equals(await place.content('/child'))).toBe(true);
+    // Its link still fits.
+    await using disk = await place.open('/child');
+    expect(disk.warnings).toEqual([]);
   });
 
   it('writes that come meanwhile are in it', async () => {

@@ -223,7 +223,7 @@ export class Merge {
     throwIfAborted(this.#options.signal, `The ${this.#name}`);
   }
 
-  /** Reason why images outside the chain would read differently, or could not be read; null: none. */
+  /** Reason why images outside the chain would change or be lost, but not those over a committed one; null: none. */
   async #objection(): Promise<ImageError | null> {
     if (this.#options.force === true) return null;
     const own = new Set([...this.#chain.images, ...this.#leftovers].map(({ key }) => key));

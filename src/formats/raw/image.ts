@@ -62,6 +62,15 @@ function checkSize(storage: Pick<Storage, 'can' | 'label' | 'size'>, type: Mediu
   });
 }
 
+/** Error for a part of the disk whose bytes went with a resize that failed. */
+function lost(path: string, guestOffset: number): ImageError {
+  return new ImageError('io', 'The file ends here: a resize that failed has cut it off', {
+    path,
+    guestOffset,
+    hint: 'Close the disk and open it again: what lies before this is safe.',
+  });
+}
+
 /** An open raw image. */
 export class RawImage implements Image {
   readonly can: ImageCapabilities;
@@ -123,7 +132,11 @@ export class RawImage implements Image {
   }
 
   map(offset: number, length: number): Mapping {
-    if (offset >= this.#stored) return { kind: 'zero', length };
+    if (offset >= this.#stored) {
+      // Data that a failed resize took away is not zero.
+      if (this.#guard.failed) throw lost(this.#storage.label, offset);
+      return { kind: 'zero', length };
+    }
     const inside = Math.min(length, this.#stored - offset);
     const writable = this.#writable && !this.#guard.failed;
     return { kind: 'data', storage: this.#storage, fileOffset: offset, length: inside, writable };

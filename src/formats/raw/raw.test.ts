@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { expectSameBytes } from '../../../test/conformance/expect-bytes.ts';
+import { expectKind } from '../../../test/conformance/expect-kind.ts';
 import type { FormatCreateOptions, Image, Mapping, MediumType, ProbeInput, Progress } from '../../image/contract.ts';
 import { flushImage } from '../../image/flush.ts';
 import { createImage } from '../../operations/create.ts';
@@ -7,6 +8,7 @@ import { openDisk } from '../../operations/open.ts';
 import { isPromise, type OpenMode, type Storage, type StorageProvider } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { stageTarget } from '../../storage/staging.ts';
+import { FaultProvider } from '../../testing/fault-storage.ts';
 import { openWith } from '../../testing/format-files.ts';
 import { raw } from './index.ts';
 import { FLOPPY_MAX } from './layout.ts';
@@ -143,6 +145,22 @@ describe('a raw image', () => {
     const bytes = new Uint8Array(2048);
     await disk.read(0, bytes);
     expect(bytes).toEqual(new Uint8Array(2048).fill(7));
+  });
+
+  it('reads no zeroes where a cut that failed took data away', async () => {
+    const memory = await providerWith(new Uint8Array(4096).fill(7));
+    const provider = new FaultProvider(memory, { fail: { flush: 1 } });
+    const disk = await openDisk({ provider, name: NAME }, { mode: 'write', format: 'raw', flushAfterMs: 0 });
+    await expectKind(() => disk.resize(2048, { shrink: true }), 'io');
+    const bytes = new Uint8Array(2048);
+    await disk.read(0, bytes);
+    expect(bytes).toEqual(new Uint8Array(2048).fill(7));
+    // The file is shorter already, the disk is not.
+    expect(disk.size).toBe(4096);
+    await expectKind(() => disk.read(2048, new Uint8Array(512)), 'io');
+    await expectKind(() => disk.read(0, new Uint8Array(4096)), 'io');
+    await expectKind(() => disk.write(2048, new Uint8Array(512)), 'io');
+    await expectKind(() => disk.close(), 'io');
   });
 
   it('grows below an image that is committed, durably and before any data', async () => {

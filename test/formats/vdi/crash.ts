@@ -142,6 +142,14 @@ export const crash: CrashKit = {
   states: [500, 1000],
   atLeast: [2500, 100_000],
   needed: NEEDED,
+  // The map has six sectors.
+  chains: {
+    unit: 1024,
+    count: 768,
+    isMetadata: (_, offset) => offset < 512 + 4 * 768,
+    everyCut: [3, 1],
+    atLeast: [250, 50_000],
+  },
   mutants: MUTANTS,
   options: moved,
 };
