@@ -4,7 +4,7 @@ import { SOURCE } from '../disk/kinds.ts';
 import { type Environment, type Resolved, resolve } from '../disk/open/environment.ts';
 import { checkFormatConfig, checkVariants } from '../disk/open/format-options.ts';
 import { type LockingOptions, locked, takesLocks } from '../disk/open/locking.ts';
-import { openImage } from '../disk/open/open-image.ts';
+import { isUnlinked, openImage } from '../disk/open/open-image.ts';
 import { mainStorage, type PartFile, partFiles } from '../disk/open/parts.ts';
 import type { CreateImageOptions, ImageSource, InspectReport } from '../disk/options.ts';
 import { ImageError, isImageError, printable, throwIfAborted } from '../errors.ts';
@@ -140,8 +140,7 @@ async function stageLocked(
   options: Resolved<CreateImageOptions>,
   how: StageHow,
 ): Promise<StagedImage> {
-  const warnings: string[] = [];
-  const create = await createOptions(format, options, how.parent, warnings);
+  const create = await createOptions(format, options, how.parent);
   await format.plan?.(create);
   const { force = false, environment } = options;
   const { lock } = environment;
@@ -151,6 +150,7 @@ async function stageLocked(
   try {
     if (format.create === undefined) throw new Error('internal: the format was checked');
     const image = await format.create(await staged.create(), create);
+    const warnings = how.parent !== undefined && isUnlinked({ image }) ? [linkLost(how.parent.name)] : [];
     const publish = async (): Promise<readonly string[]> => [
       ...(await staged.publish()),
       ...(await leftBehind(source, old)),
@@ -166,6 +166,10 @@ async function stageLocked(
     await staged.discard();
     throw error;
   }
+}
+
+function linkLost(parent: string): string {
+  return `${parent} has no UUID, so the link to it cannot be stored; specify it with --parent whenever you open the image.`;
 }
 
 /** A part of an image that is replaced. */
@@ -216,9 +220,8 @@ async function createOptions(
   format: Format,
   options: Resolved<CreateImageOptions>,
   held: Source | undefined,
-  warnings: string[],
 ): Promise<FormatCreateOptions> {
-  const parent = held === undefined ? null : await parentOf(format, held, options, warnings);
+  const parent = held === undefined ? null : await parentOf(format, held, options);
   const size = options.size ?? parent?.size;
   if (size === undefined) {
     throw new ImageError('invalid-argument', 'The size of the new disk is missing', {
@@ -246,12 +249,7 @@ interface ParentFacts {
   readonly links: NonNullable<FormatCreateOptions['parent']>;
 }
 
-async function parentOf(
-  format: Format,
-  source: Source,
-  options: Resolved<CreateImageOptions>,
-  warnings: string[],
-): Promise<ParentFacts> {
+async function parentOf(format: Format, source: Source, options: Resolved<CreateImageOptions>): Promise<ParentFacts> {
   if (!format.capabilities.diff) {
     throw new ImageError('unsupported', `Format ${format.name} does not support differencing images`);
   }
@@ -262,12 +260,6 @@ async function parentOf(
   });
   await using _closing = { [Symbol.asyncDispose]: () => opened.image.close() };
   const { info } = opened.image;
-  // Formats without UUIDs store the name of the parent instead.
-  if (info.uuid === null && format.capabilities.uuid) {
-    warnings.push(
-      `${opened.name} has no UUID, so the link to it cannot be stored; specify it with --parent whenever you open the image.`,
-    );
-  }
   const { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat } = info;
   const links = { uuid, modificationUuid, parentUuid, parentModificationUuid, parentName, parentFormat: grandFormat };
   const { modifiedMs } = await mainStorage(opened.image).identity();

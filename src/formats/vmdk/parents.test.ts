@@ -109,6 +109,10 @@ describe('the link of a VMDK child', () => {
     await createImage(source(provider, '/vm/p.vdi'), { format: 'vdi', size: MIB });
     const kid = source(provider, '/vm/over.vmdk');
     await createImage(kid, { format: 'vmdk', parent: source(provider, '/vm/p.vdi') });
+    // Its UUID is not needed for a link: a raw parent has none.
+    await createImage(source(provider, '/vm/p.raw'), { format: 'raw', size: MIB });
+    const raw = { format: 'vmdk', parent: source(provider, '/vm/p.raw'), parentFormat: 'raw' } as const;
+    expect((await createImage(source(provider, '/vm/over-raw.vmdk'), raw)).warnings).toEqual([]);
     expect(await edit(provider, (text) => text, '/vm/over.vmdk')).toContain('parentCID=fffffffe\n');
     expect((await inspect(kid, { ...BESIDE, chain: true })).chain?.map(({ format }) => format)).toEqual([
       'vdi',
