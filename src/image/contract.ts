@@ -334,6 +334,8 @@ export interface Image {
    * and nothing else may run at the same time. Absent if the format stores no link.
    */
   relink?(parent: ParentLink | null): Promise<void>;
+  /** It stores of its parent nothing that leads there but the UUID: a parent without one is refused. Default: false. */
+  readonly linksByUuid?: boolean;
   /** Compares an image with the stored parent. Default: by UUIDs, then by the identity of the content. */
   judgeParent?(found: ParentIdentity): ParentVerdict;
   /** Files of the image other than the main one. Absent for formats with one file. */
@@ -364,8 +366,8 @@ export interface Image {
    */
   noteRange?(guestOffset: number, length: number): void;
   /**
-   * Ends the session begun by `beginChanges`: stores recorded changes, durably; `beginChanges` is called again before
-   * the next change. Everything must be flushed, and nothing else may run at the same time.
+   * Ends the session begun by `beginChanges`, if there is one: stores recorded changes, durably; `beginChanges` is called
+   * again before the next change. Everything must be flushed, and nothing else may run at the same time.
    */
   endChanges?(): Promise<void>;
   /** Metadata bytes waiting for a flush. Above a bound the disk flushes early. */

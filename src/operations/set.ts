@@ -138,7 +138,7 @@ function refuseMisfit(child: OpenedImage, parent: ImageReport, isSame: boolean):
       hint: 'Specify the image that it was created from.',
     });
   }
-  if (info.uuid !== null && parent.uuid === null) {
+  if (child.image.linksByUuid === true && parent.uuid === null) {
     throw new ImageError('invalid-argument', 'The parent has no UUID to store', {
       path: parent.file,
       hint: 'Give it a UUID first (vdkit set --uuid random), or specify the parent whenever you open the image (on the command line: --parent).',

@@ -101,6 +101,7 @@ export async function compactDisk(host: DiskHost, options: CompactOptions): Prom
         await compactLast(head, host.options, options);
       } finally {
         await head.quiesce();
+        await head.end();
       }
     } finally {
       await reopen(host.tools, chain, number, 'read');

@@ -207,6 +207,7 @@ class Preparation {
         await this.#convert(head, record);
       } finally {
         await head.quiesce();
+        if (!last) await head.end();
       }
       await record.write({ state: 'done', position: head.chain.size, original: new Uint8Array(0), converted: 0 });
     } finally {

@@ -107,7 +107,7 @@ async function openParent(host: DiskHost, parent: ImageSource, options: RebaseOp
 }
 
 function refuseParent(child: ChainImage, parent: ChainImage): void {
-  if (child.image.info.uuid === null || parent.image.info.uuid !== null) return;
+  if (child.image.linksByUuid !== true || parent.image.info.uuid !== null) return;
   throw new ImageError('invalid-argument', 'The parent has no UUID to store', {
     path: parent.name,
     hint: 'Give it a UUID first (vdkit set --uuid random), or convert it to a format with UUIDs.',

@@ -103,11 +103,12 @@ export class ActiveImage {
   }
 
   /**
-   * Stores everything recorded since `begin`. Everything must be flushed, and nothing else may run at the same time.
+   * Stores everything recorded since `begin` or `beginMoving`, by this writer or one before it. Everything must be
+   * flushed, and nothing else may run at the same time.
    */
   async end(): Promise<void> {
     const { image } = this.last;
-    if (!this.#ready || image.endChanges === undefined) return;
+    if (image.endChanges === undefined) return;
     this.#begun = null;
     this.#ready = false;
     await image.endChanges();

@@ -116,6 +116,7 @@ interface VdiParts {
 /** An open VDI image. */
 export class VdiImage implements Image {
   readonly can: ImageCapabilities;
+  readonly linksByUuid = true;
   readonly #storage: Storage;
   readonly #guard: ChangeGuard;
   readonly #sector: Uint8Array;

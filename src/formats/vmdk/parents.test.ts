@@ -174,6 +174,31 @@ describe('the link of a VMDK child', () => {
 });
 
 describe('a session of a VMDK image', () => {
+  it.each<readonly [string, (disk: Disk, provider: MemoryProvider) => Promise<unknown>]>([
+    ['compaction', (disk) => disk.compact()],
+    ['compaction of the parent', (disk) => disk.compact({ image: 0 })],
+    ['rebase', (disk, provider) => disk.rebase(source(provider, '/vm/new.vmdk'))],
+    ['commit', (disk) => disk.commit()],
+    ['merge into the parent', (disk) => disk.merge(1, 0)],
+    ['merge into the child', (disk) => disk.merge(0, 1)],
+    ['new child', (disk, provider) => disk.createDiff(source(provider, '/vm/new-kid.vmdk'), { format: 'vmdk' })],
+  ])('has ended once the disk is closed: %s', async (_, change) => {
+    const provider = await family();
+    await createImage(source(provider, '/vm/new.vmdk'), { format: 'vmdk', size: 4 * MIB });
+    const disk = await Disk.open(source(provider, '/vm/kid.vmdk'), { ...BESIDE, mode: 'write', flushAfterMs: 0 });
+    // Something to give up, and something to move.
+    await disk.write(2 * GRAIN, new Uint8Array(GRAIN));
+    await disk.write(3 * GRAIN, new Uint8Array(GRAIN).fill(3));
+    await disk.close();
+    const again = await Disk.open(source(provider, '/vm/kid.vmdk'), { ...BESIDE, mode: 'write', flushAfterMs: 0 });
+    await change(again, provider);
+    await again.close();
+    for await (const name of provider.list('/vm')) {
+      if (name.endsWith('.vmdk'))
+        expect({ name, ...(await inspect(source(provider, name))) }).toMatchObject({ name, dirty: false });
+    }
+  });
+
   it.each([['dynamic'], ['split'], ['fixed']])(
     'begins with a new content ID that is durable before any data, and is marked: %s',
     async (word) => {
