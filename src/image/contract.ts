@@ -258,9 +258,7 @@ export interface ImageCapabilities {
   readonly readOnlyReason: string | null;
   /** Unallocated ranges can be written: `prepareWrite` exists. */
   readonly allocate: boolean;
-  /**
-   * `unmap` can mark whole units as zero without storing data.
-   */
+  /** `unmap` can mark whole units as zero without storing data. */
   readonly zeroMarker: boolean;
   /** Units that hold data can be given to `unmap`. */
   readonly discard: boolean;
