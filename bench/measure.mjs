@@ -24,22 +24,41 @@ export async function timeOf({ program, args, before }) {
 }
 
 /**
+ * Wall and processor time of one run in milliseconds; the latter is NaN where nothing tells. Throws when the program
+ * fails.
+ * @param {Command} command
+ * @returns {Promise<{ wall: number, cpu: number }>}
+ */
+export async function timesOf({ program, args, before }) {
+  if (!existsSync('/usr/bin/time')) return { wall: await timeOf({ program, args, before }), cpu: Number.NaN };
+  before?.();
+  const started = performance.now();
+  const { stderr } = await finished('/usr/bin/time', ['-f', 'cpu %U %S', program, ...args]);
+  const wall = performance.now() - started;
+  const [, user = '', system = ''] = /cpu ([\d.]+) ([\d.]+)\s*$/.exec(stderr) ?? [];
+  return { wall, cpu: (Number(user) + Number(system)) * 1000 };
+}
+
+/**
  * Runs both commands `count` times, each pair right after the other and in changing order, so that whatever else the
  * machine does meets both. One pair before that warms caches and is not counted.
  * @param {Command} ours
  * @param {Command} theirs
  * @param {number} count
- * @returns {Promise<{ ours: number[], theirs: number[] }>}
+ * @returns {Promise<{ ours: number[], theirs: number[], cpu: { ours: number[], theirs: number[] } }>} Wall times in
+ *   milliseconds, and processor times.
  */
 export async function timePairs(ours, theirs, count) {
-  const times = { ours: [], theirs: [] };
+  const times = { ours: [], theirs: [], cpu: { ours: [], theirs: [] } };
   for (let pair = -1; pair < count; pair++) {
     const result = {};
     const order = pair % 2 === 0 ? ['ours', 'theirs'] : ['theirs', 'ours'];
-    for (const side of order) result[side] = await timeOf(side === 'ours' ? ours : theirs);
+    for (const side of order) result[side] = await timesOf(side === 'ours' ? ours : theirs);
     if (pair < 0) continue;
-    times.ours.push(result.ours);
-    times.theirs.push(result.theirs);
+    for (const side of order) {
+      times[side].push(result[side].wall);
+      times.cpu[side].push(result[side].cpu);
+    }
   }
   return times;
 }

@@ -55,7 +55,7 @@ console.error(`Preparing files in ${folder} …`);
 prepare(chosen);
 const start = await timeStarts();
 console.log(`start alone: node ${start.ours.toFixed(0)} ms, qemu-img ${start.theirs.toFixed(0)} ms`);
-printRow(['benchmark', 'vdkit', 'peer', 'ratio', 'net', 'aim', 'limit', '']);
+printRow(['benchmark', 'vdkit', 'peer', 'ratio', 'net', 'cpu', 'aim', 'limit', '']);
 let over = 0;
 for (const one of chosen) {
   const row = await measure(one);
@@ -73,10 +73,10 @@ async function measure(one) {
   const { take, show } = SINGLE[one.measures];
   const value = await take(one.ours);
   if (value === null)
-    return { within: true, cells: [one.name, '?', '', '', '', show(one.aim), show(one.limit), 'unknown'] };
+    return { within: true, cells: [one.name, '?', '', '', '', '', show(one.aim), show(one.limit), 'unknown'] };
   return {
     within: value <= one.limit,
-    cells: [one.name, show(value), '', '', '', show(one.aim), show(one.limit), verdict(value, one)],
+    cells: [one.name, show(value), '', '', '', '', show(one.aim), show(one.limit), verdict(value, one)],
   };
 }
 
@@ -96,6 +96,7 @@ async function measurePairs(one) {
       ms(times.theirs),
       ratio.toFixed(2),
       one.startUp ? '' : net.toFixed(2),
+      median(times.cpu.ours.map((ours, index) => ours / times.cpu.theirs[index])).toFixed(2),
       one.aim.toFixed(2),
       one.limit.toFixed(2),
       verdict(judged, one),
@@ -106,8 +107,10 @@ async function measurePairs(one) {
 /** What three quarters of the disk take, on both sides: the start and other fixed work are not in it. */
 async function measureSlope(one) {
   const [large, small] = [await pairsOf(one), await pairsOf(one.small)];
-  const [ours, theirs] = ['ours', 'theirs'].map((side) => median(large[side]) - median(small[side]));
+  const more = (/** @type {'ours' | 'theirs'} */ side) => median(large[side]) - median(small[side]);
+  const [ours, theirs] = [more('ours'), more('theirs')];
   const slope = ours / theirs;
+  const cpu = (/** @type {'ours' | 'theirs'} */ side) => median(large.cpu[side]) - median(small.cpu[side]);
   const ms = (value) => `${value.toFixed(0)} ms`;
   return {
     within: slope <= one.limit,
@@ -117,6 +120,7 @@ async function measureSlope(one) {
       ms(theirs),
       slope.toFixed(2),
       '',
+      (cpu('ours') / cpu('theirs')).toFixed(2),
       one.aim.toFixed(2),
       one.limit.toFixed(2),
       verdict(slope, one),
@@ -131,7 +135,7 @@ async function measureFixed(one) {
   const ms = (value) => `${value.toFixed(0)} ms`;
   return {
     within: ours <= one.limit,
-    cells: [one.name, ms(ours), ms(theirs), '', '', ms(one.aim), ms(one.limit), verdict(ours, one)],
+    cells: [one.name, ms(ours), ms(theirs), '', '', '', ms(one.aim), ms(one.limit), verdict(ours, one)],
   };
 }
 
@@ -157,7 +161,7 @@ async function medianTime(command) {
 }
 
 function printRow(cells) {
-  const widths = [38, 9, 9, 6, 6, 8, 8, 12];
+  const widths = [38, 9, 9, 6, 6, 6, 8, 8, 12];
   console.log(
     cells.map((cell, index) => (index === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[index]))).join('  '),
   );

@@ -1,5 +1,14 @@
 /** Output and results of each command in normal operation. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -285,6 +294,8 @@ describe('convert', () => {
     const piped = await runCli(['convert', at('a.raw'), '-', '--to', 'vmdk', '--variant', 'stream', '--comment', 'c']);
     expect(piped.status).toBe(0);
     writeFileSync(at('piped.vmdk'), piped.bytes);
+    // As in the streams of vSphere: a pipe has no name.
+    expect(Buffer.from(piped.bytes.subarray(0, 2048)).toString('latin1')).toContain('SPARSE "generated-stream.vmdk"');
     const words = ['dynamic', 'fixed', 'split', 'fixed,split', 'stream', 'esx'];
     for (const [index, word] of words.entries()) {
       const stdin = Readable.from([rawDisk()]);
@@ -296,6 +307,14 @@ describe('convert', () => {
     const { status, stderr } = await runCli(['convert', at('a.raw'), '-', '--to', 'vmdk']);
     expect(status).toBe(64);
     expect(stderr).toContain('Use --variant stream');
+    for (const level of ['1', '9']) {
+      await ok('convert', at('a.raw'), at(`level${level}.vmdk`), '--variant', 'stream', `--compress=${level}`);
+      await ok('compare', at(`level${level}.vmdk`), at('a.raw'));
+    }
+    const refused = await runCli(['convert', at('a.raw'), at('no.vmdk'), '--compress=9']);
+    expect(refused.status).toBe(1);
+    expect(refused.stderr).toContain('--variant stream');
+    expect(existsSync(at('no.vmdk'))).toBe(false);
   });
 
   it('reads a VMDK stream from standard input as it comes, without a temporary file', async () => {
