@@ -6,7 +6,7 @@ import { assert, ImageError, isImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
 import type { LockOptions, NewFiles, OpenMode, Source, Storage } from '../storage/contract.ts';
 import { denyAll, isPlainName, type OpenGate, type Reference } from '../storage/gate.ts';
-import { openPartOf } from '../storage/handle-pool.ts';
+import { openPartOf } from '../storage/part-handles.ts';
 
 /** Files of an existing image. */
 export interface ImageFiles {

@@ -339,14 +339,7 @@ class PooledStorage extends ForwardingStorage {
 }
 
 const PARTS = new HandlePool();
-/** Parts of an image that stay open: most images have no more, and a handle that never closes costs less. */
-const KEPT_OPEN = 2;
-
-/** Opens or makes part `number` of an image, from 0, so that images of many parts do not keep all of them open. */
-export function openPartOf(
-  number: number,
-  first: () => Promise<Storage>,
-  again: () => Promise<Storage> = first,
-): Promise<Storage> {
-  return number < KEPT_OPEN ? first() : PARTS.open(first, again);
+/** Opens or makes a file whose handle is closed while others are in use. */
+export function openPooled(first: () => Promise<Storage>, again: () => Promise<Storage>): Promise<Storage> {
+  return PARTS.open(first, again);
 }

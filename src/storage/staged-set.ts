@@ -14,7 +14,7 @@ import { describeError, isImageError, withPath } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
 import { allDone } from './all-done.ts';
 import type { NameInfo, PublishHow, PublishSetHow, StagedSet, Storage, StorageProvider } from './contract.ts';
-import { openPartOf } from './handle-pool.ts';
+import { openPartOf } from './part-handles.ts';
 
 /** Ends the names of files that are not complete. */
 export const TEMPORARY_SUFFIX = '.vdkit-tmp';

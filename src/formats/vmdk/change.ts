@@ -4,6 +4,7 @@ import { ImageError } from '../../errors.ts';
 import type { Config, ImageChanges, ParentLink } from '../../image/contract.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { storedName } from '../../image/parent.ts';
+import { CONFIG } from './config.ts';
 import { formatExtent, parseExtent } from './descriptor/extents.ts';
 import {
   contentId,
@@ -18,7 +19,6 @@ import {
   uuidsOf,
 } from './descriptor/facts.ts';
 import type { DescriptorText } from './descriptor/text.ts';
-import { CONFIG } from './plan.ts';
 
 /** Adapters that VMware knows. */
 export const ADAPTERS: readonly string[] = ['ide', 'buslogic', 'lsilogic', 'legacyESX'];

@@ -8,6 +8,7 @@ import { storedName } from '../../image/parent.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
 import { parentCidFor, recordedFormat } from './change.ts';
+import { CONFIG, LEVELS, SUBFORMATS } from './config.ts';
 import { type ExtentType, formatExtent, parseExtent } from './descriptor/extents.ts';
 import { KEYS, NO_PARENT_CID, randomContentId, setComment, setGeometry, setUuids } from './descriptor/facts.ts';
 import { DescriptorStore } from './descriptor/store.ts';
@@ -18,7 +19,7 @@ import { HEADER, writeSparse } from './extents/sparse-new.ts';
 import { NewStream } from './extents/stream-new.ts';
 import { VmdkImage } from './image.ts';
 import { COMPRESSION, DESCRIPTOR_SECTORS, FLAG, GD_AT_END, SPARSE_HEADER, type SparseHeader } from './layout.ts';
-import { baseName, CONFIG, LEVELS, type PlannedExtent, planVmdk, SUBFORMATS, type VmdkPlan } from './plan.ts';
+import { baseName, type PlannedExtent, planVmdk, type VmdkPlan } from './plan.ts';
 
 /** Name of a stream that has none, as vSphere writes it. */
 const STREAM_NAME = 'generated-stream.vmdk';

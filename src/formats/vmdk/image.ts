@@ -36,6 +36,7 @@ import {
   type Storage,
 } from '../../storage/contract.ts';
 import { amendFacts, changeFacts, changeIdentities, changeNames, changeParent } from './change.ts';
+import { CONFIG, variantWords } from './config.ts';
 import type { ExtentLine } from './descriptor/extents.ts';
 import {
   commentOf,
@@ -53,7 +54,6 @@ import { detailsOf } from './details.ts';
 import type { Extent } from './extents/extent.ts';
 import { SparseExtent } from './extents/sparse.ts';
 import type { NewStream } from './extents/stream-new.ts';
-import { CONFIG, variantWords } from './plan.ts';
 import { checkSize, resizeImage } from './resize.ts';
 
 /** Parts of an image. */

@@ -2,7 +2,7 @@
 import type { ConfigKey, Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
-import { encodesAlways, LEVELS } from './plan.ts';
+import { encodesAlways, LEVELS } from './config.ts';
 import { isStream, probeVmdk } from './probe.ts';
 
 /** The VMDK format. */
@@ -46,9 +46,12 @@ export const vmdk: Format = defineFormat({
   encodesAlways,
   writesForwards: encodesAlways,
   readsForwards: isStream,
+  ...loadedMethods(() => import('./open.ts').then(({ openVmdk }) => ({ open: openVmdk })), ['open']),
+  ...loadedMethods(() => import('./forwards.ts'), ['openForwards']),
+  ...loadedMethods(() => import('./maker.ts'), ['create', 'plan', 'measure']),
   ...loadedMethods(
-    () => import('./driver.ts'),
-    ['open', 'openForwards', 'create', 'check', 'repair', 'plan', 'measure'],
+    () => import('./check.ts').then(({ checkVmdk, repairVmdk }) => ({ check: checkVmdk, repair: repairVmdk })),
+    ['check', 'repair'],
   ),
 });
 

@@ -14,7 +14,6 @@ import type { SparseLayout } from './extents/header.ts';
 import { ClosedExtent, FlatExtent, UnseenExtent, ZeroExtent } from './extents/plain.ts';
 import { openSeSparse } from './extents/sesparse.ts';
 import { openSparse, type SparseOpen } from './extents/sparse.ts';
-import { openStream } from './extents/stream-open.ts';
 import { VmdkImage } from './image.ts';
 import { COWD, COWD_HEADER, KDMV, SESPARSE } from './layout.ts';
 import { VMDK_LIMITS } from './limits.ts';
@@ -177,8 +176,10 @@ async function openSparseFile(
   how: FormatOpenOptions & Pick<SparseOpen, 'length' | 'permitted' | 'cache'>,
 ): Promise<Extent> {
   const { length, permitted, cache, signal, infoOnly = false } = how;
-  if (layout.compressed || layout.directoryOffset === null)
+  if (layout.compressed || layout.directoryOffset === null) {
+    const { openStream } = await import('./extents/stream-open.ts');
     return openStream(storage, layout, { length, infoOnly, signal });
+  }
   const mode = infoOnly ? 'read' : how.mode;
   return openSparse(storage, layout, { mode, length, permitted, cache, signal });
 }

@@ -1,17 +1,14 @@
-/** VMDK images: the methods of the format, loaded when they are first used. */
-import type { FormatCreateOptions, FormatOpenOptions, Image } from '../../image/contract.ts';
-import { filesOfNew, type ImageFiles } from '../../image/files.ts';
+/** New VMDK images: methods of the format, loaded when they are first used. */
+import type { FormatCreateOptions, Image } from '../../image/contract.ts';
+import { filesOfNew } from '../../image/files.ts';
 import type { NewFiles } from '../../storage/contract.ts';
-import { checkVmdk, repairVmdk } from './check.ts';
+import { encodesAlways } from './config.ts';
 import { writeNewStream, writeNewVmdk } from './create.ts';
 import { measureVmdk } from './measure.ts';
 import { openVmdk } from './open.ts';
-import { encodesAlways, planVmdk } from './plan.ts';
+import { planVmdk } from './plan.ts';
 
-/** Opens an image. */
-export async function open(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
-  return openVmdk(files, options);
-}
+export { measureVmdk as measure };
 
 /** Writes an empty image and leaves it open for writing. */
 export async function create(files: NewFiles, options: FormatCreateOptions): Promise<Image> {
@@ -25,6 +22,3 @@ export function plan(options: FormatCreateOptions): { readonly virtualSize: numb
   const { virtualSize, preallocates } = planVmdk(options, '');
   return { virtualSize, preallocates };
 }
-
-export { openForwards } from './forwards.ts';
-export { checkVmdk as check, measureVmdk as measure, repairVmdk as repair };
