@@ -7,6 +7,7 @@ import type { InspectReport } from '../../src/disk/options.ts';
 import type { Config } from '../../src/image/contract.ts';
 import type { GoldenImage } from '../golden/manifest.ts';
 import type { HostileKit, Sample } from '../hostile/descriptor.ts';
+import type { Inspector } from '../model/qemu.ts';
 import type { Shape } from '../model/scenario.ts';
 import type { CrashKit } from './crash-kit.ts';
 import type { LimitKit } from './limit-kit.ts';
@@ -59,6 +60,8 @@ export interface GoldenKit {
 /** Models of images with options of the format, beside those of all formats. */
 export interface ModelKit {
   shapes(): Shape[];
+  /** QEMU's verdict on an image that was closed. */
+  readonly inspect: Inspector;
   /** Seeds in the usual run, and in the long one. */
   readonly seeds: readonly [usual: number, long: number];
   /** Kinds of operations that must occur. */

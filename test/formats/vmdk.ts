@@ -2,6 +2,7 @@
 
 import type { FormatKit } from './kit.ts';
 import { hostile } from './vmdk/hostile.ts';
+import { models } from './vmdk/models.ts';
 import { measured, ways } from './vmdk/ways.ts';
 
 export const kit: FormatKit = {
@@ -19,5 +20,6 @@ export const kit: FormatKit = {
   peers: async () => (await import('./vmdk/peers.ts')).peers,
   limits: async () => (await import('./vmdk/limits.ts')).limits,
   hostile,
+  models,
   crash: async () => (await import('./vmdk/crash.ts')).makeCrash(),
 };

@@ -2,19 +2,29 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { isZero } from '../../src/codec/bytes.ts';
 import type { Extent } from '../../src/disk/device.ts';
-import { readHeader } from '../../src/formats/qcow2/open.ts';
 import { openDisk } from '../../src/operations/open.ts';
 import type { PeerProgram } from '../peers/peers.ts';
-import { peerRuns } from '../peers/qemu.ts';
+import { peerRuns, type QemuRun } from '../peers/qemu.ts';
 import { expectSameMap } from '../peers/same-map.ts';
 import { fits } from './content.ts';
 import { fileBytes } from './extents.ts';
 import { Mismatch } from './mismatch.ts';
 import type { ClosedImage } from './outcome.ts';
 
+/** Runs `qemu-img`. Throws a {@link Mismatch} when that fails. */
+export type RunQemu = (...args: string[]) => Promise<string>;
+
+/** Looks at an image whose files were written into a folder. Throws a {@link Mismatch}. */
+export type Inspector = (run: RunQemu, folder: string, image: ClosedImage) => Promise<void>;
+
 /** Writes the files into a folder for that, and removes it again. */
-export function inspectWithQemu(qemuImg: PeerProgram) {
+export function inspectWithQemu(qemuImg: PeerProgram, inspect: Inspector) {
+  const run: RunQemu = (...args) =>
+    qemuImg.run(...args).catch((error: Error) => {
+      throw new Mismatch(`QEMU does not take the image: ${error.message}`);
+    });
   return async (image: ClosedImage): Promise<void> => {
     const { provider, name } = image;
     const folder = await mkdtemp(join(tmpdir(), 'vdkit-model-'));
@@ -22,47 +32,56 @@ export function inspectWithQemu(qemuImg: PeerProgram) {
       for await (const file of provider.list(provider.directory(name))) {
         await writeFile(join(folder, basename(file)), await fileBytes({ provider, name: file }));
       }
-      await inspect(qemuImg, folder, image);
+      await inspect(run, folder, image);
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
   };
 }
 
-async function inspect(qemuImg: PeerProgram, folder: string, image: ClosedImage): Promise<void> {
-  const { provider, name, content, states } = image;
-  const storage = await provider.open(name, 'read');
-  const { dataFileName, autoclear } = await readHeader(storage);
-  await storage.close();
-  const path = join(folder, basename(name));
-  // QEMU looks for data files from where it runs, so it is told where this one is.
-  const data = dataFileName === null ? [] : [`data-file.driver=file,data-file.filename=${join(folder, dataFileName)}`];
-  const it = ['--image-opts', ['driver=qcow2,file.driver=file', `file.filename=${path}`, ...data].join(',')];
-  const run = (...args: string[]): Promise<string> =>
-    qemuImg.run(...args).catch((error: Error) => {
-      throw new Mismatch(`QEMU does not take the image: ${error.message}`);
-    });
-  await run('check', '-q', ...it);
+/** An image to inspect. */
+export interface Inspected {
+  readonly folder: string;
+  readonly format: string;
+  readonly image: ClosedImage;
+  /** QEMU reads disks longer, up to a whole unit: maps are compared up to the end of the shortest image of a chain. */
+  readonly rounds?: boolean;
+}
+
+/** The image that these words open is sound, and has the content and the map. */
+export async function inspectDisk(
+  run: RunQemu,
+  opened: readonly string[],
+  { folder, format, image, rounds = false }: Inspected,
+): Promise<void> {
+  await run('check', '-q', ...opened);
   const raw = join(folder, 'read.raw');
-  await run('convert', '-O', 'raw', ...it, raw);
-  fits(new Uint8Array(await readFile(raw)), content, 0, 'QEMU');
-  // The oldest and the newest: each takes a process.
-  for (const { name: state, content: kept } of states.filter((_, n) => n === 0 || n === states.length - 1)) {
-    await run('convert', '-l', `snapshot.name=${state}`, '-O', 'raw', ...it, raw);
-    // It copies as many bytes as the disk has now.
-    const found = new Uint8Array(await readFile(raw));
-    fits(found.subarray(0, kept.bytes.length), kept, 0, `QEMU's ${state}`);
-  }
-  if (dataFileName !== null && (autoclear & 2n) !== 0n) {
-    fits(new Uint8Array(await readFile(join(folder, dataFileName))), content, 0, 'the data file by itself');
-  }
-  await using disk = await openDisk(path, { format: 'qcow2', allow: ['same-directory'] });
+  await run('convert', '-O', 'raw', ...opened, raw);
+  const found = new Uint8Array(await readFile(raw));
+  const { content } = image;
+  const { length } = content.bytes;
+  fits(found.subarray(0, length), content, 0, 'QEMU');
+  if (!rounds && found.length > length) throw new Mismatch(`QEMU reads ${found.length} bytes instead of ${length}`);
+  if (!isZero(found.subarray(length))) throw new Mismatch(`QEMU reads data behind the ${length} bytes of the disk`);
+  await using disk = await openDisk(join(folder, basename(image.name)), { format, allow: ['same-directory'] });
   const ours: Extent[] = [];
   for await (const extent of disk.extents()) ours.push(extent);
   try {
-    const theirs = JSON.parse(await run('map', '--output=json', ...it));
-    expectSameMap(ours, peerRuns(theirs, { backing: true }));
+    const theirs: readonly QemuRun[] = JSON.parse(await run('map', '--output=json', ...opened));
+    const end = rounds ? Math.min(...disk.images.map(({ info }) => info.virtualSize)) : length;
+    expectSameMap(
+      ours.flatMap((run) => upTo(end, run, run.offset)),
+      peerRuns(
+        theirs.flatMap((run) => upTo(end, run, run.start)),
+        { backing: true },
+      ),
+    );
   } catch (error) {
     throw error instanceof Mismatch ? error : new Mismatch(`QEMU maps it differently: ${String(error).slice(0, 600)}`);
   }
+}
+
+/** The part of a run before an offset. */
+function upTo<R extends { readonly length: number }>(end: number, run: R, start: number): R[] {
+  return start < end ? [{ ...run, length: Math.min(run.length, end - start) }] : [];
 }

@@ -101,6 +101,7 @@ const INNER = [
 /** Random options, against plain byte arrays for the disk and for each snapshot. */
 export const models: ModelKit = {
   shapes: qcow2Shapes,
+  inspect: async (...how) => (await import('./inspect.ts')).inspect(...how),
   seeds: [100, 3000],
   operations: [
     ...['read', 'write', 'zero', 'discard', 'flush', 'resize', 'compact', 'check', 'reopen', 'compress'],

@@ -1,16 +1,49 @@
-/** VMDK through power cuts: every way to create one under the common workloads, in more states, and more mutants. */
+/** VMDK through power cuts: every way to create one, images of several extents, and all that can be done to them. */
 import { commonCrashes } from '../../faults/common-crashes.ts';
-import { publishBeforeData } from '../../faults/mutations.ts';
-import type { CrashKit } from '../crash-kit.ts';
+import { scattered, traffic } from '../../faults/workloads.ts';
+import type { CrashKit, CrashRow } from '../crash-kit.ts';
+import { commentedSuite, compacted, GRAIN, splitSuite, tablelessSuite, vmdkSuite, vmdkWay } from './crash-images.ts';
+import { MUTANTS } from './mutants.ts';
+
+const busy = traffic(40, { discards: 0.25, unit: GRAIN });
+
+const ROWS: readonly CrashRow[] = [
+  {
+    title: 'three extents: traffic',
+    suite: (seed) => splitSuite({ seed, sessions: [busy, scattered(8)] }),
+    options: {},
+  },
+  {
+    title: 'three extents: compact and discard',
+    suite: (seed) => splitSuite({ seed, sessions: [compacted] }),
+    options: {},
+  },
+  {
+    title: 'dynamic: compact and discard',
+    suite: (seed) => vmdkSuite(vmdkWay('dynamic'), { seed, sessions: [compacted, busy] }),
+    options: {},
+  },
+  {
+    title: 'differencing: all of it',
+    suite: (seed) => vmdkSuite(vmdkWay('diff', { diff: true }), { seed, sessions: [scattered(8), busy] }),
+    options: {},
+  },
+  {
+    title: 'tables among the grains: traffic',
+    suite: (seed) => tablelessSuite({ seed, sessions: [busy, scattered(6)] }),
+    options: {},
+  },
+  { title: 'comments', suite: (seed) => commentedSuite({ seed }), options: {} },
+];
 
 export function makeCrash(): CrashKit {
   const common = commonCrashes('vmdk');
-  const [first] = common?.mutants ?? [];
-  if (common === null || first === undefined) throw new Error('VMDK can be made and written');
+  if (common === null) throw new Error('VMDK can be made and written');
   return {
     ...common,
-    seeds: [2, 16],
+    rows: [...common.rows, ...ROWS],
+    seeds: [1, 9],
     atLeast: [5000, 50_000],
-    mutants: [...common.mutants, { name: 'publish before data', mutate: publishBeforeData, suite: first.suite }],
+    mutants: MUTANTS,
   };
 }

@@ -13,6 +13,7 @@ import { type BlockEntries, BlockMap, scanMap } from '../../../blocks/block-map.
 import { ChangeGuard } from '../../../blocks/guarded.ts';
 import type { PageCache } from '../../../blocks/metadata-pages.ts';
 import type { SlotAllocator } from '../../../blocks/slot-allocator.ts';
+import { writeEntries } from '../../../blocks/table.ts';
 import {
   BROKEN_TABLE,
   type SealedTables,
@@ -62,7 +63,10 @@ export async function openSparse(storage: Storage, layout: SparseLayout, how: Sp
     const obstacle = 'its grain directory names tables where none can be';
     return new SparseExtent({ ...parts, notes, allocator: null, obstacle });
   }
-  if (!haveSameTables(directory, copy) || !standApart(layout, copy === null ? [directory] : [directory, copy])) {
+  if (
+    !haveSameTables(layout, directory, copy) ||
+    !standApart(layout, copy === null ? [directory] : [directory, copy])
+  ) {
     const obstacle = 'its grain tables overlap other metadata, or its two grain directories name different tables';
     return new SparseExtent({ ...parts, notes, allocator: null, obstacle });
   }
@@ -110,7 +114,9 @@ function lastEnd({ used }: SparseLayout): number {
 
 /** End of the places for grains: behind them is room for every table that there is not yet. */
 function grainsEnd(parts: Pick<SparseParts, 'layout' | 'copy' | 'directory'>): number {
-  const missing = parts.directory.places.reduce((sum, place) => sum + (place === 0 ? 1 : 0), 0);
+  const { directory, copy } = parts;
+  const isMissing = (place: number, index: number): boolean => place === 0 || copy?.places[index] === 0;
+  const missing = directory.places.reduce((sum, place, index) => sum + (isMissing(place, index) ? 1 : 0), 0);
   return lastEnd(parts.layout) - missing * tableRoom(parts);
 }
 
@@ -122,9 +128,13 @@ function roomForTables(allocator: SlotAllocator, parts: SparseParts): string | n
   return isFree ? null : 'no grain table can be added behind its last grain';
 }
 
-/** True if both directories have the same tables. */
-function haveSameTables(first: TableDirectory, copy: TableDirectory | null): boolean {
-  return copy === null || copy.places.every((place, index) => place > 0 === (first.places[index] ?? 0) > 0);
+/** True if both directories have the same tables; after a cut the second may lack some, which come before any change. */
+function haveSameTables({ unclean }: SparseLayout, first: TableDirectory, copy: TableDirectory | null): boolean {
+  if (copy === null) return true;
+  return copy.places.every((place, index) => {
+    const hasTable = (first.places[index] ?? 0) > 0;
+    return place > 0 === hasTable || (unclean && hasTable && place === 0);
+  });
 }
 
 interface SparseParts {
@@ -391,7 +401,7 @@ export class SparseExtent extends Extent {
     this.#beginning = true;
   }
 
-  /** Writes the tables of the second copy that differ from those of the first. */
+  /** Writes the tables of the second copy that differ from those of the first, or are not there. */
   async #levelCopies(): Promise<void> {
     const { directory, copy } = this.#parts;
     if (copy === null) return;
@@ -401,12 +411,25 @@ export class SparseExtent extends Extent {
       const turn = turns.take();
       if (turn !== undefined) await turn;
       const second = copy.places[index] ?? 0;
-      if (place <= 0 || second <= 0) continue;
+      if (place <= 0) continue;
       await readPadded(this.storage, place, one);
-      await readPadded(this.storage, second, other);
-      if (one.some((byte, at) => byte !== other[at])) await this.storage.write(second, one.slice());
+      if (second <= 0) await this.#addCopy(copy, index, one.slice());
+      else {
+        await readPadded(this.storage, second, other);
+        if (one.some((byte, at) => byte !== other[at])) await this.storage.write(second, one.slice());
+      }
     }
     await this.storage.flush();
+  }
+
+  /** Puts a table of the second copy behind the grains: a cut came before its directory named it. */
+  async #addCopy({ fileOffset, form, places }: TableDirectory, index: number, table: Uint8Array): Promise<void> {
+    const { storage } = this;
+    const place = this.#tableRoom().copy;
+    await storage.write(place, table);
+    await storage.flush();
+    await writeEntries({ storage, fileOffset, form }, { start: index, end: index + 1 }, () => place);
+    places[index] = place;
   }
 
   #full(offset: number): ImageError {
