@@ -315,7 +315,7 @@ export interface Image {
   /** A resize was interrupted; a resize to the current size completes it. */
   readonly resizePending?: boolean;
   /** Throws `limit` or `unsupported` for a size that the image cannot have. Touches nothing. Absent: `resize` finds out. */
-  checkSize?(size: number): void;
+  checkSize?(size: number): MaybePromise<void>;
   /** Resizes the disk. Everything must be flushed, and nothing else may run at the same time. */
   resize?(size: number, how: ResizeOptions): Promise<void>;
   /**

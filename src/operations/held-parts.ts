@@ -8,7 +8,7 @@ import { ImageError, isImageError, printable } from '../errors.ts';
 import { allDone, someAtATime } from '../storage/all-done.ts';
 import type { LockMode, NameInfo, Source, Storage } from '../storage/contract.ts';
 import { isPlainName } from '../storage/gate.ts';
-import { openPartOf } from '../storage/handle-pool.ts';
+import { openPartOf } from '../storage/part-handles.ts';
 import { extentOf, lookAround, lookInto } from './siblings.ts';
 
 /** Names that are looked up together. */

@@ -111,7 +111,7 @@ export async function resizeOf(host: DiskHost, size: number, options: DiskResize
   host.head.chain.filters.checkSymmetric(name, 'Resizing');
   if (size !== host.head.chain.size || image.resizePending === true) {
     await checkResize(host.head.chain, size, options);
-    image.checkSize?.(size);
+    await image.checkSize?.(size);
     await host.changing(() => resizeAlone(host, size, options));
   }
   const { geometry } = options;

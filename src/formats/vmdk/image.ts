@@ -54,7 +54,6 @@ import { detailsOf } from './details.ts';
 import type { Extent } from './extents/extent.ts';
 import { SparseExtent } from './extents/sparse.ts';
 import type { NewStream } from './extents/stream-new.ts';
-import { checkSize, resizeImage } from './resize.ts';
 
 /** Parts of an image. */
 export interface VmdkParts {
@@ -199,11 +198,13 @@ export class VmdkImage implements Image {
     return this.can.resize && (this.#extents.at(-1)?.hasExcess ?? false);
   }
 
-  checkSize(size: number): void {
+  async checkSize(size: number): Promise<void> {
+    const { checkSize } = await import('./resize.ts');
     checkSize(this.#parts, size);
   }
 
   async resize(size: number, how: ResizeOptions): Promise<void> {
+    const { resizeImage } = await import('./resize.ts');
     await resizeImage(this.#parts, size, how, (changed) => this.#adopt({ ...this.#parts, ...changed }));
   }
 

@@ -12,7 +12,6 @@ import { isCowdBase, parseHeader, readLayout } from './extents/cowd.ts';
 import type { Extent } from './extents/extent.ts';
 import type { SparseLayout } from './extents/header.ts';
 import { ClosedExtent, FlatExtent, UnseenExtent, ZeroExtent } from './extents/plain.ts';
-import { openSeSparse } from './extents/sesparse.ts';
 import { openSparse, type SparseOpen } from './extents/sparse.ts';
 import { VmdkImage } from './image.ts';
 import { COWD, COWD_HEADER, KDMV, SESPARSE } from './layout.ts';
@@ -156,7 +155,10 @@ async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
   const storage = await openFile(line.file ?? '', mode, opening);
   if (kind === 'flat')
     return new FlatExtent(storage, { length, fileOffset: line.offset * SECTOR, writable: mode === 'write' });
-  if (kind === 'sesparse') return openSeSparse(storage, { mode, length, cache, signal: options.signal });
+  if (kind === 'sesparse') {
+    const { openSeSparse } = await import('./extents/sesparse.ts');
+    return openSeSparse(storage, { mode, length, cache, signal: options.signal });
+  }
   return openSparseFile(storage, await readLayout(storage), { ...options, length, permitted, cache });
 }
 
