@@ -21,5 +21,6 @@ export const kit: FormatKit = {
   limits: async () => (await import('./vmdk/limits.ts')).limits,
   hostile,
   models,
+  walk: async () => (await import('./vmdk/walk.ts')).walk,
   crash: async () => (await import('./vmdk/crash.ts')).makeCrash(),
 };
