@@ -1,8 +1,10 @@
 /** VMDK through power cuts: every way to create one, images of several extents, and all that can be done to them. */
 import { commonCrashes } from '../../faults/common-crashes.ts';
+import { WRITABLE, waysToMake } from '../../faults/ways.ts';
 import { scattered, traffic } from '../../faults/workloads.ts';
 import type { CrashKit, CrashRow } from '../crash-kit.ts';
 import { commentedSuite, compacted, GRAIN, splitSuite, tablelessSuite, vmdkSuite, vmdkWay } from './crash-images.ts';
+import { resizeRows } from './crash-resize.ts';
 import { MUTANTS } from './mutants.ts';
 
 const busy = traffic(40, { discards: 0.25, unit: GRAIN });
@@ -39,9 +41,10 @@ const ROWS: readonly CrashRow[] = [
 export function makeCrash(): CrashKit {
   const common = commonCrashes('vmdk');
   if (common === null) throw new Error('VMDK can be made and written');
+  const ways = WRITABLE.filter(({ name }) => name === 'vmdk').flatMap(waysToMake);
   return {
     ...common,
-    rows: [...common.rows, ...ROWS],
+    rows: [...common.rows, ...ROWS, ...resizeRows(ways)],
     seeds: [1, 9],
     atLeast: [5000, 50_000],
     mutants: MUTANTS,
