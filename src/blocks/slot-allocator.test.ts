@@ -34,6 +34,16 @@ describe('SlotAllocator', () => {
     expect(slots.take(1).first).toBe(7);
   });
 
+  it('finds consecutive holes, the lowest ones that are long enough', () => {
+    const slots = withSlots([0, 2, 5, 9]);
+    expect(slots.takeHoles(2, 0, 10)).toEqual({ first: 3, count: 2, recycled: true });
+    expect(slots.takeHoles(3, 0, 8)).toBeNull();
+    expect(slots.takeHoles(3, 0, 9)).toMatchObject({ first: 6 });
+    expect(slots.takeHoles(1, 0, 10)).toMatchObject({ first: 1 });
+    expect([slots.takeHoles(1, 0, 10), slots.holes]).toEqual([null, 0]);
+    expect(slots.take(1)).toMatchObject({ first: 10, recycled: false });
+  });
+
   it('counts the slots that the medium may refer to', () => {
     const slots = withSlots([0]);
     const run = slots.take(3);

@@ -84,6 +84,19 @@ export class SlotAllocator {
     return { first, count: wanted, recycled: false };
   }
 
+  /** Takes the lowest consecutive holes from slot `from` on that end at or before slot `end`; null: there are none. */
+  takeHoles(wanted: number, from: number, end: number): SlotRun | null {
+    let first = Math.max(from, this.#lowest);
+    for (let slot = first; slot < end && this.fillable >= wanted; slot++) {
+      if (this.#used.has(slot)) first = slot + 1;
+      else if (slot + 1 - first === wanted) {
+        for (let taken = first; taken <= slot; taken++) this.#used.add(taken);
+        return { first, count: wanted, recycled: true };
+      }
+    }
+    return null;
+  }
+
   /** Frees slots that were taken and not committed. They may have been written. */
   giveBack(run: SlotRun): void {
     for (let slot = run.first; slot < run.first + run.count; slot++) this.#release(slot);

@@ -3,6 +3,7 @@ import { commonCrashes } from '../../faults/common-crashes.ts';
 import { WRITABLE, waysToMake } from '../../faults/ways.ts';
 import { scattered, traffic } from '../../faults/workloads.ts';
 import type { CrashKit, CrashRow } from '../crash-kit.ts';
+import { cowdCrashes } from './crash-cowd.ts';
 import { commentedSuite, compacted, GRAIN, splitSuite, tablelessSuite, vmdkSuite, vmdkWay } from './crash-images.ts';
 import { resizeRows } from './crash-resize.ts';
 import { MUTANTS } from './mutants.ts';
@@ -44,9 +45,9 @@ export function makeCrash(): CrashKit {
   const ways = WRITABLE.filter(({ name }) => name === 'vmdk').flatMap(waysToMake);
   return {
     ...common,
-    rows: [...common.rows, ...ROWS, ...resizeRows(ways)],
+    rows: [...common.rows, ...ROWS, ...resizeRows(ways), ...cowdCrashes.rows],
     seeds: [1, 9],
     atLeast: [5000, 50_000],
-    mutants: MUTANTS,
+    mutants: [...MUTANTS, ...cowdCrashes.mutants],
   };
 }

@@ -121,6 +121,26 @@ describe('the count of used sectors', () => {
     expect(COWD_HEADER.get(bytes, 'freeSector')).toBe(bytes.length / SECTOR);
   });
 
+  it('shrinks with the file when it is compacted', async () => {
+    const provider = await written();
+    {
+      await using disk = await Disk.open(source(provider), { mode: 'write' });
+      await disk.write(MIB, filled(MIB, 3));
+      await disk.write(3 * MIB, filled(SECTOR, 4));
+    }
+    const before = await headerOf(provider);
+    {
+      await using disk = await Disk.open(source(provider), { mode: 'write' });
+      await disk.discard([{ offset: MIB, length: MIB }]);
+      await disk.compact();
+    }
+    const bytes = await bytesOf(provider);
+    expect(bytes.length).toBe(before.freeSector * SECTOR - MIB);
+    expect(COWD_HEADER.get(bytes, 'freeSector')).toBe(bytes.length / SECTOR);
+    expect([await read(provider, 0), await read(provider, MIB), await read(provider, 3 * MIB)]).toEqual([1, 0, 4]);
+    expect(await codes(provider)).toEqual([]);
+  });
+
   it('is raised by a write, and by a repair, where it is too low', async () => {
     for (const mend of ['write', 'repair']) {
       const provider = await written();

@@ -30,6 +30,7 @@ import { readLayout } from './cowd.ts';
 import { readDirectory, SECTOR_ENTRY, soundest, standApart } from './directory.ts';
 import { Extent, type GrowHow } from './extent.ts';
 import { markUnclean, type SparseLayout } from './header.ts';
+import { canPackTables, packTables } from './pack-tables.ts';
 import { checkGrowth, growSparse, isGivenBack, type SparseFile, shrinkSparse } from './resize-sparse.ts';
 
 /** How a sparse extent is opened. */
@@ -338,6 +339,7 @@ export class SparseExtent extends Extent {
   }
 
   override async trim(): Promise<void> {
+    await this.#packTables();
     const { fileEnd } = this.#map.trim();
     if (this.storage.size > fileEnd) await this.#guard.run(() => this.storage.resize(fileEnd));
     const [count] = this.#count();
@@ -363,6 +365,15 @@ export class SparseExtent extends Extent {
         yield { storage, fileOffset, length: tableBytes, what: 'grain table', guestOffset: null };
       }
     }
+  }
+
+  /** Tables of a second copy have places next to those of the first, or before the grains: they stay. */
+  async #packTables(): Promise<void> {
+    const { storage, layout } = this;
+    const { directory, copy } = this.#parts;
+    const { slots } = this.#map;
+    if (copy !== null || !canPackTables({ layout, slots })) return;
+    await this.#begun(() => this.#guard.run(() => packTables({ storage, layout, directory, slots })));
   }
 
   /** The write that makes the header count all that is in use, where it has a count and that is another one. */

@@ -1,0 +1,84 @@
+/**
+ * Moving grain tables into holes. Where tables get room when they are needed they stand among the grains, and one near the
+ * end would keep the file from being cut off there.
+ *
+ * A table is written to its new place, durable, before its entry of the directory names that, and its old place is free
+ * when the entry is durable. Both places hold the same, so that a cut between leaves the extent as it was.
+ */
+import type { SlotAllocator, SlotRun } from '../../../blocks/slot-allocator.ts';
+import { writeEntries } from '../../../blocks/table.ts';
+import type { TableDirectory } from '../../../blocks/two-level-table.ts';
+import type { Storage } from '../../../storage/contract.ts';
+import { readPadded } from '../../../storage/read-padded.ts';
+import type { SparseLayout } from './header.ts';
+
+/** Tables that are moved between two flushes. */
+const AT_ONCE = 64;
+
+/** An extent whose tables may move. Everything must be flushed, and nothing else may run. */
+export interface PackedTables {
+  readonly storage: Storage;
+  readonly layout: SparseLayout;
+  readonly directory: TableDirectory;
+  readonly slots: SlotAllocator;
+}
+
+interface Move {
+  readonly index: number;
+  readonly from: SlotRun;
+  readonly to: SlotRun;
+}
+
+/** True if there are holes that a table fits into. */
+export function canPackTables({ layout, slots }: Pick<PackedTables, 'layout' | 'slots'>): boolean {
+  const { tableBytes, grainBytes } = layout;
+  // A larger grain may hold several tables.
+  return grainBytes <= tableBytes && slots.fillable >= tableBytes / grainBytes;
+}
+
+/** Moves tables into the lowest holes before them. */
+export async function packTables(extent: PackedTables): Promise<void> {
+  const { layout, directory, slots } = extent;
+  const count = layout.tableBytes / layout.grainBytes;
+  let [batch, from] = [[] as Move[], 0];
+  for (const { index, slot } of tablesInSlots(layout, directory)) {
+    const to = slots.takeHoles(count, from, slot);
+    // Nothing before this table is long enough, for those behind it neither.
+    from = to === null ? Math.max(slot - count + 1, from) : to.first + count;
+    if (to === null) continue;
+    batch.push({ index, from: { first: slot, count, recycled: true }, to });
+    if (batch.length < AT_ONCE) continue;
+    await moveTables(extent, batch);
+    batch = [];
+  }
+  if (batch.length > 0) await moveTables(extent, batch);
+}
+
+/** Tables that fill whole slots, in the order of the file. */
+function tablesInSlots({ overhead, grainBytes }: SparseLayout, { places }: TableDirectory) {
+  const tables: { readonly index: number; readonly slot: number }[] = [];
+  for (const [index, place] of places.entries()) {
+    const slot = (place - overhead) / grainBytes;
+    if (slot >= 0 && Number.isInteger(slot)) tables.push({ index, slot });
+  }
+  return tables.sort((one, other) => one.slot - other.slot);
+}
+
+async function moveTables({ storage, layout, directory, slots }: PackedTables, moves: readonly Move[]): Promise<void> {
+  const { overhead, grainBytes, tableBytes } = layout;
+  const placeOf = ({ first }: SlotRun): number => overhead + first * grainBytes;
+  for (const { from, to } of moves) {
+    const table = new Uint8Array(tableBytes);
+    await readPadded(storage, placeOf(from), table);
+    await storage.write(placeOf(to), table);
+  }
+  await storage.flush();
+  for (const { index, to } of moves) {
+    await writeEntries({ storage, ...directory }, { start: index, end: index + 1 }, () => placeOf(to));
+  }
+  await storage.flush();
+  for (const { index, from, to } of moves) {
+    directory.places[index] = placeOf(to);
+    slots.giveBack(from);
+  }
+}
