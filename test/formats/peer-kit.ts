@@ -94,6 +94,8 @@ export interface PeerKit {
    * so that a program that learns more is noticed.
    */
   cannot(way: MakeWay, what: 'read' | 'make'): string | null;
+  /** The reason why it cannot write images of this kind, which it reads. Left out: there is none. */
+  cannotWrite?(way: MakeWay): string | null;
   /** The same of the hand-made images. */
   cannotRead?(sample: Sample): string | null;
   /** The longest disk whose content it is asked for: some programs read every byte. */

@@ -55,6 +55,7 @@ await describePairings('ways to make an image', takesPart, (pairing) => {
     await write(at('source.raw'));
     await both(image);
   };
+  const whyNotWritten = (way: MakeWay): string | null => rules.cannotWrite?.(way) ?? null;
   const over = (ways: readonly MakeWay[]) => ways.filter((way) => way.over);
 
   const both = async (image: PeerImage): Promise<void> => {
@@ -65,7 +66,7 @@ await describePairings('ways to make an image', takesPart, (pairing) => {
   const inTurn = async (image: PeerImage): Promise<void> => {
     await writeOurs(pairing, image, wanted, 1);
     await both(image);
-    if (peer.write === undefined) return;
+    if (peer.write === undefined || whyNotWritten(image.way) !== null) return;
     const changes = plainChanges(102, SIZE);
     await peer.write(image, changes);
     applyChanges(changes, wanted);
@@ -158,6 +159,19 @@ await describePairings('ways to make an image', takesPart, (pairing) => {
     await makeOurs(imageOf(way), way.over ? await makeParent() : undefined);
     await writeOurs(pairing, imageOf(way), wanted, 1);
     await expect(both(imageOf(way))).rejects.toThrow();
+  });
+
+  const unwritten = titled(alone(readable)).flatMap(({ title, way }) => {
+    const why = peer.write === undefined ? null : whyNotWritten(way);
+    return why === null ? [] : [{ title, way, why }];
+  });
+  it.runIf(unwritten.length > 0).each(unwritten)('cannot write $title: $why', async ({ way }) => {
+    await makeOurs(imageOf(way));
+    const writing = async (): Promise<void> => {
+      await peer.write?.(imageOf(way), plainChanges(102, SIZE));
+      await vdkit('check', imageOf(way).path);
+    };
+    await expect(writing()).rejects.toThrow();
   });
 
   const unmade = refusals.flatMap(({ title, way }) => {

@@ -11,6 +11,7 @@ export interface QemuKit {
   readonly format: string;
   cannot: PeerKit['cannot'];
   cannotRead?: PeerKit['cannotRead'];
+  cannotWrite?: PeerKit['cannotWrite'];
   packed?: PeerKit['packed'];
   readonly longestFixed?: number;
   /** The longest disk of vdkit that it is asked for; left out: any. */
@@ -71,12 +72,13 @@ export function peerRuns(runs: readonly QemuRun[], { backing = false, holes = fa
 
 /** See the head of this file. */
 export function qemu(kit: QemuKit): PeerKit {
-  const { cannot, cannotRead, packed, longest, longestFixed, readOnly = false } = kit;
+  const { cannot, cannotRead, cannotWrite, packed, longest, longestFixed, readOnly = false } = kit;
   return {
     name: 'QEMU',
     programs: readOnly ? ['qemu-img'] : ['qemu-img', 'qemu-io'],
     cannot,
     ...(cannotRead === undefined ? {} : { cannotRead }),
+    ...(cannotWrite === undefined ? {} : { cannotWrite }),
     ...(packed === undefined ? {} : { packed }),
     ...(longest === undefined ? {} : { longest }),
     ...(longestFixed === undefined ? {} : { longestFixed }),

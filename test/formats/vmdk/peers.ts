@@ -31,8 +31,17 @@ function cannotByQemu({ variant, options }: MakeWay, what: 'read' | 'make'): str
   return SUBFORMATS[variant] === undefined ? 'no such subformat' : null;
 }
 
-function cannotBySevenZip({ variant, over }: MakeWay): string | null {
+const ESX_TABLES = 'no extents of ESX with tables';
+
+/** Made as a delta file of ESX. */
+function isDelta({ variant, over }: MakeWay): boolean {
+  return variant.includes('esx') && (over || variant.includes('dynamic'));
+}
+
+function cannotBySevenZip(way: MakeWay): string | null {
+  const { variant, over } = way;
   if (over) return 'no parents';
+  if (isDelta(way)) return ESX_TABLES;
   return variant === 'split' ? 'extents of whole grains only, where a disk is split' : null;
 }
 
@@ -53,8 +62,9 @@ export const peers: readonly PeerKit[] = [
     checks: true,
     backing: true,
     cannot: cannotByQemu,
+    cannotWrite: (way) => (isDelta(way) ? 'no room for new grain tables of ESX, and no count of used sectors' : null),
     options: optionsOfQemu,
-    holes: ({ variant }) => variant.includes('fixed') || variant === 'esx',
+    holes: (way) => !isDelta(way) && (way.variant.includes('fixed') || way.variant === 'esx'),
     rounds,
     // Its comparison asks for each grain of a disk.
     longest: runs(4 * GIB, 2 ** 53),
@@ -62,12 +72,12 @@ export const peers: readonly PeerKit[] = [
   sevenZip({
     format: 'vmdk',
     cannot: cannotBySevenZip,
-    cannotRead: ({ parts = [] }) => (parts.length > 0 ? 'no extents of ESX with tables' : null),
+    cannotRead: ({ parts = [] }) => (parts.length > 0 ? ESX_TABLES : null),
     rounds,
     longest: GIB,
   }),
   libvmdk({
-    cannot: ({ options }) => (options.includes('grain_size=4096') ? SMALLEST_GRAIN : null),
+    cannot: (way) => (way.options.includes('grain_size=4096') && !isDelta(way) ? SMALLEST_GRAIN : null),
     cannotMount: ({ variant }) => (variant === 'fixed' ? 'no flat disks of one extent' : null),
     cannotRead: ({ bytes, name }) => {
       if (name === 'seSparse') return 'no seSparse extents';
