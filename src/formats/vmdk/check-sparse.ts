@@ -67,6 +67,8 @@ interface Survey {
   readonly owners: SparseBitSet;
   /** Slots in which grain tables and directories lie. */
   readonly tables: SparseBitSet;
+  /** Number of slots that either of them has. */
+  taken: number;
   /** File offset where the last sound grain or table ends. */
   end: number;
   /** Null: nothing is changed. */
@@ -118,6 +120,7 @@ export async function checkSparse(
     copy,
     owners: new SparseBitSet(),
     tables: new SparseBitSet(),
+    taken: 0,
     end: layout.overhead,
     changes,
   };
@@ -129,6 +132,7 @@ export async function checkSparse(
     await checkTable(survey, index);
   }
   checkExtent(survey);
+  checkRoom(survey);
   if (changes !== null) await write(survey, changes);
 }
 
@@ -145,7 +149,7 @@ function checkPlaces(survey: Survey): void {
   const occupy = (place: number, length: number): void => {
     survey.end = Math.max(survey.end, place + length);
     const start = Math.max(0, Math.floor((place - overhead) / grainBytes));
-    for (let slot = start; overhead + slot * grainBytes < place + length; slot++) tables.add(slot);
+    for (let slot = start; overhead + slot * grainBytes < place + length; slot++) if (tables.add(slot)) survey.taken++;
   };
   for (const { fileOffset, places } of directories) {
     if (fileOffset > 0) occupy(fileOffset, tableCount * 4);
@@ -173,6 +177,23 @@ function checkExtent({ extent, findings, end }: Survey): void {
   findings.add('corruption', 'extent-too-small', `${label} has room for ${layout.capacity} of ${length} bytes.`, {
     repairable: false,
   });
+}
+
+/** Room that nothing uses. What a damaged entry owns is not known. */
+function checkRoom({ extent, findings, taken, end }: Survey): void {
+  if (findings.list.some(({ severity }) => severity === 'corruption')) return;
+  const { storage, layout } = extent;
+  const { overhead, grainBytes } = layout;
+  const slots = Math.ceil((end - overhead) / grainBytes);
+  const where = { repairable: false };
+  if (slots > taken) {
+    const message = `${slots - taken} of ${slots} grains of ${storage.label} are in no table; the command compact frees them.`;
+    findings.add('leak', 'unused-grains', message, where);
+  }
+  const rest = storage.size - (overhead + slots * grainBytes);
+  if (rest < grainBytes) return;
+  const message = `The last ${rest} bytes of ${storage.label} are in no table; the command compact cuts them off.`;
+  findings.add('leak', 'file-too-long', message, { ...where, fileOffset: storage.size - rest });
 }
 
 async function checkTable(survey: Survey, index: number): Promise<void> {
@@ -303,6 +324,7 @@ function claim(survey: Survey, entry: number, offset: number): readonly [string,
   const slot = (place - overhead) / grainBytes;
   if (tables.has(slot)) return ['grain-in-metadata', 'is said to lie where a grain table does'];
   if (!owners.add(slot)) return ['shared-grain', 'lies where another one does'];
+  survey.taken++;
   survey.end = Math.max(survey.end, place + grainBytes);
   // The other programs pad it too, but what was there is gone.
   return place + visible > storage.size ? ['grain-cut-off', 'is cut off by the end of the file'] : null;
