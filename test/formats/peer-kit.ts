@@ -59,6 +59,8 @@ export interface PeerRun {
 export interface Peer {
   /** Unit to which it rounds up the length of a disk that another program made; the rest is zero. Left out: none. */
   rounds?: ((way: MakeWay) => number) | undefined;
+  /** It loses room when it zeroes what is stored. Left out: it does not. */
+  leaks?: ((way: MakeWay) => boolean) | undefined;
   make?: ((image: PeerImage, size: number, parent?: string) => Promise<void>) | undefined;
   /** Makes the image from a raw one. */
   convert?: ((raw: string, image: PeerImage) => Promise<void>) | undefined;

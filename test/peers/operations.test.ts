@@ -58,7 +58,7 @@ await describePairings('after an operation', takesPart, (pairing) => {
       await expectPeerSize(one, image(), size);
       await one.same?.(image(), raw);
     }
-    await expectSoundForUs(format, image());
+    await expectSoundForUs(format, image(), peer);
   };
   const expectPacked = async (bytes: number): Promise<void> => {
     if (rules.packed !== undefined) expect((await stat(image().path)).size).toBe(rules.packed(bytes));

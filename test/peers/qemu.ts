@@ -27,6 +27,7 @@ export interface QemuKit {
   /** Images have backing files, so that its map tells zeroes from what is not stored. */
   readonly backing?: boolean;
   rounds?: Peer['rounds'];
+  leaks?: Peer['leaks'];
   /** It looks for holes of the file inside what is stored. */
   holes?(way: MakeWay): boolean;
   /** Its options for this way; left out: those of vdkit. */
@@ -94,6 +95,7 @@ class Qemu implements Peer {
   readonly write: Peer['write'];
   readonly options: Peer['options'];
   readonly rounds: Peer['rounds'];
+  readonly leaks: Peer['leaks'];
   readonly measure: Peer['measure'];
   readonly #kit: QemuKit;
   readonly #img: PeerProgram;
@@ -104,6 +106,7 @@ class Qemu implements Peer {
     this.#img = img;
     const { reported } = kit;
     this.rounds = kit.rounds;
+    this.leaks = kit.leaks;
     if (kit.checks) this.check = (image) => this.#check(image);
     if (kit.mapless !== true) this.map = (image) => this.#map(image);
     if (reported !== undefined) this.options = async (image) => reported(await this.#info(image));

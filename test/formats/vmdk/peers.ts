@@ -66,6 +66,8 @@ export const peers: readonly PeerKit[] = [
     options: optionsOfQemu,
     holes: (way) => !isDelta(way) && (way.variant.includes('fixed') || way.variant === 'esx'),
     rounds,
+    // The mark for zero replaces the place of a grain, which it does not use again.
+    leaks: ({ options }) => options.includes('zeroed_grain=on'),
     // Its comparison asks for each grain of a disk.
     longest: runs(4 * GIB, 2 ** 53),
   }),
