@@ -63,6 +63,15 @@ it('passes over tables that do not exist, and over stored zeroes', async () => {
   expect(seen).toEqual([1, PER_TABLE + 2, 3 * PER_TABLE + 4]);
 });
 
+it('does not pass over a table that gets its place with the next flush', async () => {
+  const { table } = await example();
+  await table.load(2 * PER_TABLE);
+  table.set(2 * PER_TABLE + 9, 78 * 512);
+  expect(table.sameUntil(2 * PER_TABLE + 5)).toBeLessThanOrEqual(2 * PER_TABLE + 9);
+  table.sealTables(() => ({ table: 65_536, copy: 0 }));
+  expect(table.sameUntil(2 * PER_TABLE + 5)).toBeLessThanOrEqual(2 * PER_TABLE + 9);
+});
+
 it('stages new tables whole, then publishes entries of old ones and of the directory', async () => {
   const { storage, directory, table } = await example();
   table.set(0, 77 * 512);

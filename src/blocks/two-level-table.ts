@@ -58,6 +58,8 @@ export interface SealedTables {
 export class TwoLevelTable extends EntryTable {
   readonly #parts: TwoLevelParts;
   readonly #entriesPerTable: number;
+  /** Tables without a place whose entries were changed: they get one with the next flush. */
+  readonly #begun = new Set<number>();
 
   constructor(parts: TwoLevelParts) {
     const { storage, directory, tableBytes, form, count, cache } = parts;
@@ -76,10 +78,17 @@ export class TwoLevelTable extends EntryTable {
 
   override sameUntil(index: number): number {
     const { places } = this.#parts.directory;
+    const isEmpty = (table: number): boolean => places[table] === 0 && !this.#begun.has(table);
     let table = Math.floor(index / this.#entriesPerTable);
-    if (places[table] !== 0) return super.sameUntil(index);
-    while (table < places.length && places[table] === 0) table++;
+    if (!isEmpty(table)) return super.sameUntil(index);
+    while (table < places.length && isEmpty(table)) table++;
     return Math.min(table * this.#entriesPerTable, this.count);
+  }
+
+  override set(index: number, value: number): void {
+    super.set(index, value);
+    const table = Math.floor(index / this.#entriesPerTable);
+    if (this.#parts.directory.places[table] === 0) this.#begun.add(table);
   }
 
   /** Visits the entries of tables that exist. */
@@ -118,6 +127,7 @@ export class TwoLevelTable extends EntryTable {
         at += part.length;
       }
     }
+    this.#begun.clear();
     for (const [table, bytes] of added) {
       const room = place();
       directory.places[table] = room.table;

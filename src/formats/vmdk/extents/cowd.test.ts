@@ -178,6 +178,16 @@ describe('a file without its descriptor', () => {
   });
 });
 
+it('reads what was written before it is flushed, behind what was not', async () => {
+  const provider = await made();
+  await using disk = await Disk.open(source(provider), { mode: 'write', flushAfterMs: 0 });
+  await disk.write(MIB, filled(SECTOR, 1));
+  await disk.write(4 * MIB, filled(SECTOR, 2));
+  const bytes = new Uint8Array(SIZE);
+  await disk.read(0, bytes);
+  expect([bytes[0], bytes[MIB], bytes[4 * MIB]]).toEqual([0, 1, 2]);
+});
+
 describe('a delta over a parent', () => {
   it('hides what the parent holds under zeroes, and shows the rest', async () => {
     const provider = await child(await written());
