@@ -223,7 +223,7 @@ async function writeEdges(disk: ChainDisk, model: Uint8Array, random: Random): P
   const block = disk.blockSize || MIB;
   const edges = [0, 1, 511, 512, block - 1, block, block + 511, 2 * block - 300, SIZE - 513, SIZE - 1];
   for (const edge of edges) await writeBoth(disk, model, edge, randomBytes(random, Math.min(777, SIZE - edge)));
-  await writeBoth(disk, model, block - 4096, randomBytes(random, block + 8192));
+  await writeBoth(disk, model, Math.max(block - 4096, 0), randomBytes(random, block + 8192));
 }
 
 /** Writes of the same range at the same time, and reads of it, which see one write as a whole. */
