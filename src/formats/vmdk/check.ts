@@ -17,6 +17,10 @@ import type { DescriptorStore } from './descriptor/store.ts';
 import { readLayout } from './extents/cowd.ts';
 import { openStream } from './extents/stream-open.ts';
 import { linesOf, type MainFile, readMain } from './open.ts';
+import { findOverlap } from './overlaps.ts';
+
+/** Code of the finding after which nothing may be repaired. */
+const EXTENTS_OVERLAP = 'extents-overlap';
 
 /** Finds damage. Throws only where the file is not a readable VMDK image, or an extent must not be opened. */
 export async function checkVmdk(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]> {
@@ -60,8 +64,20 @@ async function survey(job: Job, repair: boolean): Promise<Finding[]> {
     await checkLine(job, { line, start, repair, findings });
     start += line.sectors * SECTOR;
   }
-  if (!findings.list.some(({ code }) => code === OVERLAP)) return findings.list;
+  await checkOverlaps(job, findings);
+  if (!findings.list.some(({ code }) => code === OVERLAP || code === EXTENTS_OVERLAP)) return findings.list;
   return findings.list.map((finding) => ({ ...finding, repairable: false }));
+}
+
+async function checkOverlaps({ main, lines, opened }: Job, findings: Findings): Promise<void> {
+  const storageOf = ({ type, file }: ExtentLine): Storage | null => {
+    const own = EXTENT_TYPES[type] !== 'flat' && main.layout !== null;
+    return own && file !== null ? main.storage : (opened.get(file ?? '') ?? null);
+  };
+  const overlap = await findOverlap({ main, lines, storageOf });
+  if (overlap === null) return;
+  const message = `Extent ${overlap.number} cannot be where its line says: ${overlap.found}.`;
+  findings.add('corruption', EXTENTS_OVERLAP, message, { repairable: false });
 }
 
 function checkDescriptor({ descriptor, storage }: MainFile, findings: Findings): void {

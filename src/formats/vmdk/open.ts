@@ -16,6 +16,7 @@ import { openSparse, type SparseOpen } from './extents/sparse.ts';
 import { VmdkImage } from './image.ts';
 import { COWD, COWD_HEADER, KDMV, SESPARSE } from './layout.ts';
 import { VMDK_LIMITS } from './limits.ts';
+import { refuseOverlaps, refuseParentAsExtent } from './overlaps.ts';
 import { looksLikeDescriptor } from './probe.ts';
 
 /** Role of an extent in messages. */
@@ -45,7 +46,9 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
     cache: new PageCache(),
   };
   const extents: Extent[] = [];
+  refuseParentAsExtent(main, lines);
   for (const line of lines) extents.push(await openExtent(line, opening));
+  await refuseOverlaps({ main, lines, storageOf: (_line, index) => extents[index]?.storage ?? null });
   const { storage, descriptor } = main;
   const { directory } = files;
   return new VmdkImage({
@@ -150,7 +153,8 @@ async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
     // Whatever name its line has: the file may have been renamed.
     return openSparseFile(main.storage, main.layout, { ...options, length, permitted, cache });
   }
-  if (options.withoutData === true) return unseenExtent(line, opening);
+  const isClosed = options.withoutData === true || (kind === 'mapped' && options.infoOnly === true);
+  if (isClosed) return unseenExtent(line, opening);
   if (kind === 'mapped') throw unsupported(line, label);
   const storage = await openFile(line.file ?? '', mode, opening);
   if (kind === 'flat')

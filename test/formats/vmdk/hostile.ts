@@ -9,6 +9,7 @@ import { randomBytes } from '../../conformance/random.ts';
 import type { Anatomy, Effect, FileSample, HostileKit, TablePlace } from '../../hostile/descriptor.ts';
 import type { BaseImage } from '../../hostile/protocol.ts';
 import { deltaSample, hollowDelta, hollowSeSparse, seSparseSample } from './hostile-esx.ts';
+import { descriptorOf, lies } from './lies.ts';
 
 const GRAIN = 4096;
 const GRAINS = 12;
@@ -38,9 +39,9 @@ const EFFECTS: Readonly<Record<string, Effect>> = {
 export const hostile: HostileKit<FileSample> = {
   async samples() {
     const hosted = [await made('sparse', {}), { ...(await made('marked zeroes', { zeroed_grain: 'on' })), every: 3 }];
-    return [...hosted, await deltaSample(), seSparseSample()];
+    return [...hosted, await deltaSample(), seSparseSample(), { ...(await flat()), every: 3 }];
   },
-  hollow: () => [hollow(), hollowDelta(), hollowSeSparse()],
+  hollow: () => [hollow(), hollowDelta(), hollowSeSparse(), ...lies()],
   atLeast: 500,
 };
 
@@ -95,6 +96,27 @@ function anatomyOf(bytes: Uint8Array): Anatomy {
       }),
     edges: [directory, redundant, SPARSE_HEADER.get(bytes, 'overhead') * SECTOR, bytes.length],
   };
+}
+
+/** A descriptor of two flat extents: its text is changed, and the extents lose their ends, which then read zero. */
+async function flat(): Promise<FileSample> {
+  const size = 2 * GRAIN;
+  const [first, second] = ['image-f001.vmdk', 'image-f002.vmdk'];
+  const random = new Random(5);
+  const parts = [first, second].map((name, index) => {
+    const bytes = randomBytes(random, size);
+    const lost: Anatomy['lost'] = (left) => [[index * size + Math.min(left, size), (index + 1) * size]];
+    return { name, bytes, anatomy: { structs: [], tables: [], edges: [SECTOR, GRAIN], lost } };
+  });
+  const lines = [first, second].map((name) => `RW ${size / SECTOR} FLAT "${name}" 0`);
+  const bytes = new TextEncoder().encode(descriptorOf(lines));
+  const content = new Uint8Array(2 * size);
+  parts.forEach((part, index) => {
+    content.set(part.bytes, index * size);
+  });
+  const anatomy: Anatomy = { structs: [], tables: [], edges: [30, 60, 90, 120], length: 'free' };
+  const sample = { name: 'flat', format: 'vmdk', bytes, parts, beside: [], anatomy, golden: false };
+  return { ...sample, every: 1, virtualSize: 2 * size, content, differencing: false };
 }
 
 /** A header, and directories of a million tables that are holes. */

@@ -104,16 +104,21 @@ export async function markUnclean(storage: Storage, form: HeaderForm, unclean: 0
 /** Decodes and checks the 512 bytes of a header. Throws `invalid-format`, `unsupported`, `corrupt`, `limit`. */
 export function parseSparse(sector: Uint8Array, fileSize: number, path: string): SparseLayout {
   try {
+    checkMagic(SPARSE_HEADER.get(sector, 'magic'));
     return checkHeader(SPARSE_HEADER.decode(sector), fileSize);
   } catch (error) {
     throw withContext(error, { path });
   }
 }
 
+/** First: in any other file the numbers behind it mean nothing. */
+function checkMagic(magic: number): void {
+  if (magic === KDMV) return;
+  throw fault('invalid-format', 'This is not a sparse extent of VMDK', 'magic', hex32(magic), hex32(KDMV));
+}
+
 function checkHeader(header: SparseHeader, fileSize: number): SparseLayout {
-  const { magic, version, flags, grainSize, entriesPerTable } = header;
-  if (magic !== KDMV)
-    throw fault('invalid-format', 'This is not a sparse extent of VMDK', 'magic', hex32(magic), hex32(KDMV));
+  const { version, flags, grainSize, entriesPerTable } = header;
   if (version < 1 || version > 3)
     throw fault('unsupported', 'The version of the extent is not known', 'version', version, '1, 2 or 3');
   checkNewlines(header);

@@ -6,17 +6,28 @@ import type { Storage } from '../../../storage/contract.ts';
 import { Extent, type GrowHow } from './extent.ts';
 import { isGivenBack } from './resize-sparse.ts';
 
-/** A range of a file. A file that is too short reads zero behind its end. */
+/** A range of a file. A file that is too short reads zero behind its end, and is not written before its repair. */
 export class FlatExtent extends Extent {
   readonly storage: Storage;
   readonly #fileOffset: number;
   readonly #writable: boolean;
+  /** It would be written, but for its length. */
+  readonly #isShort: boolean;
 
   constructor(storage: Storage, { length, fileOffset, writable }: FlatPlace) {
     super(length);
     this.storage = storage;
     this.#fileOffset = fileOffset;
-    this.#writable = writable && storage.can.write;
+    this.#isShort = writable && this.#missing > 0;
+    this.#writable = writable && storage.can.write && !this.#isShort;
+  }
+
+  override get obstacle(): string | null {
+    return this.#isShort ? 'the file of an extent is shorter than its line says' : null;
+  }
+
+  get #missing(): number {
+    return this.#fileOffset + this.length - this.storage.size;
   }
 
   override get isWritten(): boolean {
@@ -24,7 +35,7 @@ export class FlatExtent extends Extent {
   }
 
   override get warnings(): readonly string[] {
-    const missing = this.#fileOffset + this.length - this.storage.size;
+    const missing = this.#missing;
     if (missing <= 0) return [];
     return [`${this.storage.label} is ${missing} bytes shorter than its extent; what is missing reads zero.`];
   }
@@ -65,10 +76,8 @@ export class FlatExtent extends Extent {
   map(offset: number, length: number): Mapping {
     const fileOffset = this.#fileOffset + offset;
     const available = Math.min(this.storage.size - fileOffset, length);
-    // A write there extends the file, with zeroes in the gap.
-    if (available <= 0 && !this.#writable) return { kind: 'zero', length };
-    const run = this.#writable ? length : available;
-    return { kind: 'data', storage: this.storage, fileOffset, length: run, writable: this.#writable };
+    if (available <= 0) return { kind: 'zero', length };
+    return { kind: 'data', storage: this.storage, fileOffset, length: available, writable: this.#writable };
   }
 }
 
