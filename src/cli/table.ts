@@ -60,6 +60,16 @@ export const COMMANDS: readonly CommandSpec[] = [
         description: 'space allocated at creation: off; falloc or full: all of it',
         values: ['off', 'metadata', 'falloc', 'full'],
       },
+      {
+        flags: '--raw-device <DEVICE>',
+        description: 'describe this disk of the host instead (VMDK); open the image with --allow DEVICE',
+        completes: 'file',
+      },
+      {
+        flags: '--partitions <N,N>',
+        description: 'with --raw-device: show these partitions, and zeroes for the others',
+      },
+      { flags: '--raw-writable', description: 'with --raw-device: the image permits writing to the device' },
     ],
     examples: [
       { command: 'vdkit create disk.vdi 20G', description: 'a dynamic image' },

@@ -39,6 +39,7 @@ import type { ForwardReading } from './forwards.ts';
 import type { Geometry } from './geometry.ts';
 import type { BitmapInfo, BitmapStore, SnapshotInfo, SnapshotStore } from './inner-state.ts';
 import type { ParentIdentity, ParentLink, ParentReference, ParentVerdict } from './parent.ts';
+import type { RawDisk } from './raw-disk.ts';
 import type { RegionList } from './regions.ts';
 
 export type {
@@ -567,12 +568,11 @@ export interface Format extends ForwardReading {
    * belong to the image; after a failure the caller closes and removes them.
    */
   create?(files: NewFiles, options: FormatCreateOptions): Promise<Image>;
+  /** Writes an image that describes a disk of the host, and flushes it. The caller closes the main file. */
+  describeDevice?(files: NewFiles, disk: RawDisk, options: FormatCreateOptions): Promise<void>;
   /** True when new images with these options store everything encoded (see `Encoder.must`). Absent: never. */
   encodesAlways?(options: Pick<FormatCreateOptions, 'variant' | 'config'>): boolean;
-  /**
-   * True when new images with these options are written from front to back and never read: they can go into a pipe.
-   * Absent: never.
-   */
+  /** True when new images with these options are written in order and never read, as into a pipe. Absent: never. */
   writesForwards?(options: Pick<FormatCreateOptions, 'variant' | 'config'>): boolean;
   /** Checks an image that is not open elsewhere. The files stay open. Throws for a file of another format. */
   check?(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]>;

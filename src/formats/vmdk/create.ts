@@ -32,7 +32,7 @@ export async function writeNewVmdk(
   options: FormatCreateOptions,
 ): Promise<ReadonlyMap<string, Storage>> {
   const plan = planVmdk(options, files.name);
-  const text = descriptorOf(plan, options, files);
+  const text = newDescriptor(plan, options, files);
   if (plan.subformat === 'streamOptimized') throw new Error('internal: streams are written by writeNewStream');
   const embedded = plan.extents.length === 1 && plan.extents[0]?.file === null;
   const bytes = text.bytes();
@@ -65,7 +65,7 @@ export async function writeNewStream(files: NewFiles, options: FormatCreateOptio
   const { main: storage } = files;
   // In a pipe there is no name yet. Readers take the file that the descriptor is in, whatever its line says.
   const own = storage.can.random ? files.name : STREAM_NAME;
-  const descriptor = descriptorOf(plan, options, files, own);
+  const descriptor = newDescriptor(plan, options, files, own);
   const text = descriptor.bytes();
   const sectors = divCeil(text.length + 1, SECTOR);
   const capacity = alignUp(plan.virtualSize / SECTOR, plan.grainSectors);
@@ -121,7 +121,7 @@ async function checkSpace(files: NewFiles, { preallocates }: VmdkPlan): Promise<
 }
 
 /** The descriptor of a new image. */
-function descriptorOf(
+export function newDescriptor(
   plan: VmdkPlan,
   options: FormatCreateOptions,
   { name: path, directory }: NewFiles,

@@ -297,7 +297,7 @@ export class VmdkImage implements Image {
 
   storages(): readonly Storage[] {
     const all = this.#extents.flatMap(({ storage }) => (storage === null ? [] : [storage]));
-    return [...new Set([...all, this.#parts.storage])];
+    return [...new Set([this.#parts.storage, ...all])];
   }
 
   async close(): Promise<void> {

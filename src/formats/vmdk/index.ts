@@ -49,6 +49,7 @@ export const vmdk: Format = defineFormat({
   ...loadedMethods(() => import('./open.ts').then(({ openVmdk }) => ({ open: openVmdk })), ['open']),
   ...loadedMethods(() => import('./forwards.ts'), ['openForwards']),
   ...loadedMethods(() => import('./maker.ts'), ['create', 'plan', 'measure']),
+  ...loadedMethods(() => import('./raw-disk.ts'), ['describeDevice']),
   ...loadedMethods(
     () => import('./check.ts').then(({ checkVmdk, repairVmdk }) => ({ check: checkVmdk, repair: repairVmdk })),
     ['check', 'repair'],

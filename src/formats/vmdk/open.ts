@@ -7,6 +7,7 @@ import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { LIMITS } from '../../limits.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { EXTENT_TYPES, type ExtentLine, parseExtent } from './descriptor/extents.ts';
+import { isRawDevice, KEYS } from './descriptor/facts.ts';
 import { DescriptorStore } from './descriptor/store.ts';
 import { isCowdBase, parseHeader, readLayout } from './extents/cowd.ts';
 import type { Extent } from './extents/extent.ts';
@@ -166,10 +167,16 @@ async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
   return openSparseFile(storage, await readLayout(storage), { ...options, length, permitted, cache });
 }
 
+/** True for a device: deleting or moving the image must leave it alone. */
+function isOutside(name: string, { descriptor }: MainFile): boolean {
+  return isRawDevice(name, descriptor?.text.value(KEYS.createType) ?? null);
+}
+
 /** An extent whose file stays closed. */
-function unseenExtent(line: ExtentLine, { options, parts, unseen }: Opening): Extent {
+function unseenExtent(line: ExtentLine, { options, main, parts, unseen }: Opening): Extent {
   const { file, access, type } = line;
-  if (file !== null && !unseen.has(file)) parts.push({ name: file, role: ROLE, storage: null });
+  if (file !== null && !unseen.has(file) && !isOutside(file, main))
+    parts.push({ name: file, role: ROLE, storage: null });
   if (file !== null) unseen.add(file);
   const kind = EXTENT_TYPES[type];
   const writable = access === 'RW' && options.mode === 'write' && kind !== 'sesparse';
@@ -197,7 +204,7 @@ async function openFile(name: string, mode: OpenMode, { files, main, opened, par
     throw withContext(error, { hint: `It is an extent of ${main.storage.label}: put it back beside it.` });
   });
   opened.set(name, storage);
-  parts.push({ name, role: ROLE, storage });
+  if (!isOutside(name, main)) parts.push({ name, role: ROLE, storage });
   return storage;
 }
 

@@ -181,3 +181,12 @@ function uuidOf(text: DescriptorText, key: string): string | null {
 function numberOf(value: string | null): number | null {
   return value !== null && /^\d{1,10}$/.test(value.trim()) ? Number(value) : null;
 }
+
+/** createTypes of descriptions of disks of the host, in lower case. */
+const DEVICE_TYPES: ReadonlySet<string> = new Set(['fulldevice', 'partitioneddevice']);
+const ABSOLUTE = /^([/\\]|[a-z]:)/i;
+
+/** True if an extent of such a name is a device, or stands for one: deleting or moving the image leaves it alone. */
+export function isRawDevice(name: string, createType: string | null): boolean {
+  return /^(\/dev\/|\\\\\.\\)/.test(name) || (DEVICE_TYPES.has(createType?.toLowerCase() ?? '') && ABSOLUTE.test(name));
+}
