@@ -559,6 +559,11 @@ export interface Format extends ForwardReading {
   /** The same for a directory. Only of formats whose images can be directories: `open` gets no main file then. */
   probeDirectory?(input: DirectoryProbeInput): ProbeAnswer;
   /**
+   * Base name of the file in it that names the others, where images are directories: it is `NewFiles.main` of a new one,
+   * whose parts lie beside it. Absent: images are files.
+   */
+  readonly directoryMain?: string;
+  /**
    * Opens the image in these files, which belong to it when this resolves and are closed by the caller when it rejects.
    * Throws `invalid-format`, `corrupt`, `unsupported`, `limit`.
    */

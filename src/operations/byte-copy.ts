@@ -26,15 +26,20 @@ export async function copyFile(
   const staged = await stageTarget(to, stage);
   try {
     const { main } = await staged.create();
-    await copyBytes(from, main, options);
-    await main.flush();
-    if (!(await sameBytes(from, main, options))) throw differs(to.name);
-    await main.close();
+    await copyStorage(from, main, options);
     return staged;
   } catch (error) {
     await staged.discard();
     throw error;
   }
+}
+
+/** Copies a storage into a new one, which is compared, durable and closed then. */
+export async function copyStorage(from: Storage, to: Storage, options: ByteCopyOptions): Promise<void> {
+  await copyBytes(from, to, options);
+  await to.flush();
+  if (!(await sameBytes(from, to, options))) throw differs(to.label);
+  await to.close();
 }
 
 async function copyBytes(from: Storage, to: Storage, options: ByteCopyOptions): Promise<void> {

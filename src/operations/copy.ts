@@ -3,7 +3,6 @@
  * format or file system. New files appear only when complete and durable.
  */
 import { CALLBACK, checkArguments } from '../arguments.ts';
-import { removeFiles } from '../disk/change/stack.ts';
 import { requireRandom } from '../disk/device.ts';
 import type { ChainDisk, DiskImage } from '../disk/disk.ts';
 import { DISK, NUMBER_OF_IMAGE, SOURCE } from '../disk/kinds.ts';
@@ -23,6 +22,7 @@ import { isPromise, type Source } from '../storage/contract.ts';
 import { Turns } from '../storage/turns.ts';
 import { compareDevices } from './compare.ts';
 import { convertNew } from './convert.ts';
+import { removeAll } from './directories.ts';
 import { type FileOptions, type RenameResult, removeMade } from './files.ts';
 import { refuseShared } from './held-parts.ts';
 import { inspectImage } from './inspect.ts';
@@ -364,8 +364,10 @@ async function copyAway(
     if (!kept.includes('comment') && comment !== null && comment !== '') {
       warnings.push(`${to.name} cannot store the comment of ${from.name}: ${JSON.stringify(comment)}.`);
     }
-    await removeFiles(from, parts);
-    return { from: from.name, to: to.name, warnings: [...warnings, ...shared] };
+    const isDirectory = (await from.provider.lookUp(from.name))?.kind === 'directory';
+    const original = { source: { ...from, isDirectory }, format: info.format, name: from.name };
+    const left = (await removeAll(original, parts, environment)).warnings;
+    return { from: from.name, to: to.name, warnings: [...warnings, ...shared, ...left] };
   } finally {
     await disk.close();
   }

@@ -11,6 +11,7 @@ import { ImageError, isImageError, printable, throwIfAborted } from '../errors.t
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
 import { ofParent } from '../image/probe.ts';
 import type { FileAttributes, Source } from '../storage/contract.ts';
+import { stageDirectory } from '../storage/staged-directory.ts';
 import { type Staged, stageTarget } from '../storage/staging.ts';
 import { refuseChainTarget } from './chain-files.ts';
 import { inspectImage } from './inspect.ts';
@@ -144,24 +145,36 @@ async function stageLocked(
   await format.plan?.(create);
   const { force = false, environment } = options;
   const { lock } = environment;
+  if (format.directoryMain !== undefined) {
+    const replaced = force ? await filesOfOld(source, format, environment) : null;
+    const staged = await stageDirectory(source, { force, lock, main: format.directoryMain, old: replaced, ...how });
+    return createStaged(source, format, { staged, create, parent: how.parent });
+  }
   const old = force ? await partsOfOld(source, environment, how.keep) : [];
   const replaces = async (): Promise<ReadonlySet<string>> => new Set(old.map(({ key }) => key));
   const staged = await stageTarget(source, { force, lock, replaces, ...how });
+  const publish = async (): Promise<readonly string[]> => [
+    ...(await staged.publish()),
+    ...(await leftBehind(source, old)),
+  ];
+  const reporting = { create: () => staged.create(), publish, discard: () => staged.discard() };
+  return createStaged(source, format, { staged: reporting, create, parent: how.parent });
+}
+
+/** A target, and the options for the image in it. */
+interface CreateJob {
+  readonly staged: Staged;
+  readonly create: FormatCreateOptions;
+  readonly parent: Source | undefined;
+}
+
+async function createStaged(source: Source, format: Format, job: CreateJob): Promise<StagedImage> {
+  const { staged, create, parent } = job;
   try {
     if (format.create === undefined) throw new Error('internal: the format was checked');
     const image = await format.create(await staged.create(), create);
-    const warnings = how.parent !== undefined && isUnlinked({ image }) ? [linkLost(how.parent.name)] : [];
-    const publish = async (): Promise<readonly string[]> => [
-      ...(await staged.publish()),
-      ...(await leftBehind(source, old)),
-    ];
-    return {
-      image,
-      format,
-      staged: { create: () => staged.create(), publish, discard: () => staged.discard() },
-      target: source,
-      warnings,
-    };
+    const warnings = parent !== undefined && isUnlinked({ image }) ? [linkLost(parent.name)] : [];
+    return { image, format, staged, target: source, warnings };
   } catch (error) {
     await staged.discard();
     throw error;
@@ -170,6 +183,25 @@ async function stageLocked(
 
 function linkLost(parent: string): string {
   return `${parent} has no UUID, so the link to it cannot be stored; specify it with --parent whenever you open the image.`;
+}
+
+/**
+ * Base names of the files of a directory that is replaced, the main one first; null: it is not an image of the format, or
+ * cannot be read.
+ */
+async function filesOfOld(source: Source, format: Format, environment: Environment): Promise<string[] | null> {
+  const { directoryMain: main = '' } = format;
+  if ((await source.provider.lookUp(source.name))?.kind !== 'directory') return null;
+  try {
+    const own = environment.with({ allow: 'none' });
+    const old = await openImage(source, { environment: own, format: format.name, mode: 'read', infoOnly: true });
+    const parts = (old.image.parts?.() ?? []).map(({ name }) => name);
+    await old.image.close();
+    return [main, ...parts];
+  } catch (error) {
+    if (isImageError(error) && error.kind !== 'aborted') return null;
+    throw error;
+  }
 }
 
 /** A part of an image that is replaced. */

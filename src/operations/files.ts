@@ -1,6 +1,5 @@
 /** Renaming and deleting images: names change, content never does. */
 import { checkArguments, NAME } from '../arguments.ts';
-import { removeFiles } from '../disk/change/stack.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { refuseIncomplete } from '../disk/open/beside.ts';
 import { type Resolved, resolve } from '../disk/open/environment.ts';
@@ -10,6 +9,7 @@ import { partFiles, requireFile } from '../disk/open/parts.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Source } from '../storage/contract.ts';
+import { removeAll } from './directories.ts';
 import { holdAllParts, refuseShared } from './held-parts.ts';
 import { relocate } from './move.ts';
 import { OPTIONS } from './option-kinds.ts';
@@ -71,8 +71,8 @@ async function removeIn(source: Source, options: Resolved<FileOptions>): Promise
   const children = await refuseParent(opened, 'removed', options);
   const files = parts.held.map(({ part }) => part);
   const shared = await refuseShared(opened, 'removed', files, options);
-  const warnings = [...children, ...parts.warnings, ...shared];
-  return { removed: await removeFiles(source, files), warnings };
+  const { removed, warnings } = await removeAll(opened, files, options.environment);
+  return { removed, warnings: [...children, ...parts.warnings, ...shared, ...warnings] };
 }
 
 /**
@@ -95,7 +95,7 @@ type Held = OpenedImage & AsyncDisposable;
 async function openForRemoval(source: Source, { environment, format }: Resolved<FileOptions>): Promise<Held> {
   const opened = await openImage(source, { environment, format, mode: 'write', withoutData: true });
   try {
-    await requireFile(opened);
+    await requireFile(opened, { directories: true });
   } catch (error) {
     await opened.image.close();
     throw error;

@@ -34,6 +34,7 @@ import { OverlayStorage } from '../storage/overlay.ts';
 import type { Staged } from '../storage/staging.ts';
 import { copyFile, sameBytes } from './byte-copy.ts';
 import { closeDependants, type Dependants, openDependants } from './dependants.ts';
+import { relocateDirectory } from './directories.ts';
 import { type HeldPart, type HeldParts, holdParts, refuseShared } from './held-parts.ts';
 import { inspectImage } from './inspect.ts';
 import { incompleteWarning } from './siblings.ts';
@@ -66,11 +67,27 @@ export async function relocate(
   mayCopy: boolean,
 ): Promise<Relocated> {
   const opened = await openAlone(from, 'read', options);
+  if (opened.source.isDirectory === true) return moveDirectory(opened, to, options, mayCopy);
   const move = new Move({ from, to, options, mayCopy, opened });
   try {
     return await move.run();
   } finally {
     await move.close();
+  }
+}
+
+/** Moves an image that is a directory. */
+async function moveDirectory(
+  opened: OpenedImage,
+  to: Source,
+  options: Resolved<RelocateOptions>,
+  mayCopy: boolean,
+): Promise<Relocated> {
+  try {
+    const warnings = await relocateDirectory(opened, to, options, mayCopy);
+    return { from: opened.name, to: to.name, warnings };
+  } finally {
+    await opened.image.close();
   }
 }
 
@@ -82,7 +99,7 @@ async function openAlone(
 ): Promise<OpenedImage> {
   const opened = await openImage(source, { ...options, mode, withoutData: true });
   try {
-    await requireFile(opened);
+    await requireFile(opened, { directories: true });
     if (mode === 'write') requireWritable(opened);
     return opened;
   } catch (error) {

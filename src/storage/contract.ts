@@ -228,13 +228,20 @@ export interface StorageProvider {
   open(name: string, mode: OpenMode): Promise<Storage>;
   /** Creates an empty, writable storage. Throws `exists` if the name is taken. */
   create(name: string, how?: CreateMode): Promise<Storage>;
-  /** Renames a storage. Without `replace` throws `exists` if the name is taken. */
+  /**
+   * Renames a storage. Without `replace` throws `exists` if the name is taken. Where there is `makeDirectory`, also
+   * renames a directory with all that is in it, in one step; `replace` is false then.
+   */
   rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void>;
   /**
    * Gives a storage a second name. Throws `exists`, or `unsupported` if this one cannot have two. Absent: none can.
    */
   link?(from: string, to: string): Promise<void>;
   remove(name: string): Promise<void>;
+  /** Makes an empty directory. Throws `exists`. Absent: no image can be made that is a directory. */
+  makeDirectory?(name: string): Promise<void>;
+  /** Deletes a directory. Throws `exists` unless it is empty. Comes with `makeDirectory`. */
+  removeDirectory?(name: string): Promise<void>;
   /** Names in a directory, each ready for `open`, in no defined order. */
   list(directory: string): AsyncIterable<string>;
   /** Resolves `name` relative to the directory of `relativeTo`. */

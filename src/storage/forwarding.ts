@@ -43,7 +43,12 @@ const OPTIONAL_OF_STORAGE: Listed<Storage, ForwardingStorage> = {
   attributes: true,
   place: true,
 };
-const OPTIONAL_OF_PROVIDER: Listed<StorageProvider, ForwardingProvider> = { link: true, stage: true };
+const OPTIONAL_OF_PROVIDER: Listed<StorageProvider, ForwardingProvider> = {
+  link: true,
+  makeDirectory: true,
+  removeDirectory: true,
+  stage: true,
+};
 
 /** A storage that hands every call on. `absent`: optional members that it lacks whatever the inner one has. */
 export class ForwardingStorage implements Storage {
@@ -160,6 +165,14 @@ export class ForwardingProvider implements StorageProvider {
 
   remove(name: string): Promise<void> {
     return this.inner.remove(name);
+  }
+
+  async makeDirectory?(name: string): Promise<void> {
+    await this.inner.makeDirectory?.(name);
+  }
+
+  async removeDirectory?(name: string): Promise<void> {
+    await this.inner.removeDirectory?.(name);
   }
 
   list(directory: string): AsyncIterable<string> {

@@ -179,11 +179,31 @@ export class MemoryProvider implements StorageProvider {
   }
 
   async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
+    if ((await this.lookUp(from))?.kind === 'directory') return this.#renameDirectory(from, to);
     const file = this.#find(from);
     if (how.replace && from === to) return;
     if (!how.replace) this.#refuseExisting(to);
     this.#files.delete(from);
     this.#files.set(to, file);
+  }
+
+  async #renameDirectory(from: string, to: string): Promise<void> {
+    if ((await this.lookUp(to)) !== null) throw taken(to);
+    for (const [name, file] of [...this.#files]) {
+      if (!name.startsWith(`${from}/`)) continue;
+      this.#files.delete(name);
+      this.#files.set(to + name.slice(from.length), file);
+    }
+  }
+
+  /** There is a directory wherever there is a file in it. */
+  async makeDirectory(name: string): Promise<void> {
+    if ((await this.lookUp(name)) !== null) throw taken(name);
+  }
+
+  async removeDirectory(name: string): Promise<void> {
+    if ((await this.lookUp(name)) === null) return;
+    throw new ImageError('exists', 'The directory is not empty', { path: name });
   }
 
   async link(from: string, to: string): Promise<void> {
@@ -258,7 +278,10 @@ export class MemoryProvider implements StorageProvider {
   }
 
   #refuseExisting(name: string): void {
-    if (!this.#files.has(name)) return;
-    throw new ImageError('exists', 'A storage of that name already exists', { path: name });
+    if (this.#files.has(name)) throw taken(name);
   }
+}
+
+function taken(path: string): ImageError {
+  return new ImageError('exists', 'A storage of that name already exists', { path });
 }

@@ -241,13 +241,14 @@ class Staging implements Staged {
 }
 
 /** Facts about a replaced file. */
-interface ReplacedLook {
+export interface ReplacedLook {
   readonly replaced: FileAttributes | null;
   /** It could not be examined, so only the owner may read the new file. */
   readonly unknown: boolean;
 }
 
-async function replacedLook({ provider, name }: Source): Promise<ReplacedLook> {
+/** The attributes of a file that will be replaced. */
+export async function replacedLook({ provider, name }: Source): Promise<ReplacedLook> {
   try {
     const storage = await provider.open(name, 'read');
     try {
@@ -270,7 +271,7 @@ function whose(continues: FileAttributes | undefined): string {
 }
 
 /** Locks the old files and the new ones until the replacement is done. */
-class TargetLocks {
+export class TargetLocks {
   readonly #wanted: boolean;
   readonly #made: Storage[] = [];
   readonly #kept: KeptOpen[] = [];
@@ -319,17 +320,23 @@ async function checkTarget(target: Source, force: boolean): Promise<NameInfo | n
   const { provider, name } = target;
   const present = await provider.lookUp(name);
   if (present === null) {
-    const directory = await provider.lookUp(provider.directory(name));
-    if (directory?.kind === 'directory') return null;
-    throw new ImageError('not-found', 'The directory of the target does not exist', {
-      path: provider.directory(name),
-      status: 'VERR_PATH_NOT_FOUND',
-      hint: 'Create the directory first (mkdir -p).',
-    });
+    await requireDirectoryOf(target);
+    return null;
   }
   if (present.kind !== 'file') throw notAFile(name, present.kind);
   if (!force) throw existing(name, 'The target already exists');
   return present;
+}
+
+/** Throws unless the directory of a target is there. */
+export async function requireDirectoryOf({ provider, name }: Source): Promise<void> {
+  const directory = await provider.lookUp(provider.directory(name));
+  if (directory?.kind === 'directory') return;
+  throw new ImageError('not-found', 'The directory of the target does not exist', {
+    path: provider.directory(name),
+    status: 'VERR_PATH_NOT_FOUND',
+    hint: 'Create the directory first (mkdir -p).',
+  });
 }
 
 /** A new image needs a file. */
@@ -343,7 +350,8 @@ export function notAFile(path: string, kind: NameInfo['kind']): ImageError {
   });
 }
 
-function existing(name: string, message: string): ImageError {
+/** Error for a name that is taken. */
+export function existing(name: string, message: string): ImageError {
   return new ImageError('exists', message, {
     path: name,
     hint: 'Choose another name, or replace it with option force (on the command line: --force).',

@@ -98,6 +98,16 @@ export class FaultProvider extends ForwardingProvider {
     return this.inner.remove(name);
   }
 
+  override async makeDirectory(name: string): Promise<void> {
+    await this.check('names', name);
+    await super.makeDirectory?.(name);
+  }
+
+  override async removeDirectory(name: string): Promise<void> {
+    await this.check('names', name);
+    await super.removeDirectory?.(name);
+  }
+
   override async syncNames(directory: string): Promise<void> {
     await this.check('names', directory);
     return this.inner.syncNames(directory);

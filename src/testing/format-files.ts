@@ -1,18 +1,17 @@
-/** Calling a format directly, as tests of formats do: its file is opened here, without a lock. */
+/** Calling a format directly, as tests of formats do: its files are opened here, without a lock. */
 import type { Format, FormatOpenOptions, Image } from '../image/contract.ts';
 import { OpenedFiles } from '../image/files.ts';
 import type { Finding } from '../image/findings.ts';
 import type { OpenMode, OperationOptions, Source } from '../storage/contract.ts';
 import { denyAll, type OpenGate, withOwnParts } from '../storage/gate.ts';
 
-/** The files of an image. Default gate: nothing that it names is opened, but its own parts. */
-export async function filesOf(source: Source, mode: OpenMode, gate = ownParts(source)): Promise<OpenedFiles> {
-  const main = await source.provider.open(source.name, mode);
-  return new OpenedFiles({ source, main, gate });
-}
-
-function ownParts({ provider, name }: Source): OpenGate {
-  return withOwnParts(denyAll(), async () => ({ provider, name, isDirectory: false }));
+/** The files of an image, or a directory that is one. Default gate: of all that it names, its own parts are opened. */
+export async function filesOf(source: Source, mode: OpenMode, gate?: OpenGate): Promise<OpenedFiles> {
+  const { provider, name } = source;
+  const isDirectory = (await provider.lookUp(name))?.kind === 'directory';
+  const main = isDirectory ? null : await provider.open(name, mode);
+  const place = async () => ({ provider, name: await provider.realName(name), isDirectory });
+  return new OpenedFiles({ source, main, isDirectory, gate: gate ?? withOwnParts(denyAll(), place) });
 }
 
 /** Opens an image; its file is closed when that fails. */

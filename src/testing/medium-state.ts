@@ -87,6 +87,15 @@ export class MediumState {
 
   #applyName(operation: NameOperation, fate: Fate): void {
     if (!fate.size) return;
+    if (operation.kind === 'rename' && operation.moved !== undefined) {
+      for (const { file, from, to } of operation.moved) {
+        // A name that a cut lost in the old directory is not in the new one either.
+        if (this.names.get(from) !== file) continue;
+        this.names.delete(from);
+        this.names.set(to, file);
+      }
+      return;
+    }
     const goes = operation.kind === 'remove' || (operation.kind === 'rename' && fate.pieces === 'all');
     if (goes && this.names.get(operation.from) === operation.file) this.names.delete(operation.from);
     if (operation.kind !== 'remove') this.names.set(operation.to, operation.file);

@@ -62,12 +62,21 @@ export interface CreateOperation extends Timed {
   readonly directories: readonly string[];
 }
 
+/** A file whose name changes with that of its directory. */
+export interface MovedFile {
+  readonly file: LoggedFile;
+  readonly from: string;
+  readonly to: string;
+}
+
 export interface RenameOperation extends Timed {
   readonly kind: 'rename';
   readonly file: LoggedFile;
   readonly from: string;
   readonly to: string;
   readonly replace: boolean;
+  /** Of a directory: all files in it, which get their names in one step. Left out: one file. */
+  readonly moved?: readonly MovedFile[];
   readonly directories: readonly string[];
 }
 
@@ -195,6 +204,14 @@ export class OperationLog {
 
   /** Records the effect of an operation on names. Comes before its end: others see it at once. */
   applyNames(operation: NameOperation): void {
+    if (operation.kind === 'rename' && operation.moved !== undefined) {
+      for (const { file, from, to } of operation.moved) {
+        this.names.delete(from);
+        this.names.set(to, file);
+        file.name = to;
+      }
+      return;
+    }
     if (operation.kind !== 'create') this.names.delete(operation.from);
     if (operation.kind !== 'remove') {
       this.names.set(operation.to, operation.file);

@@ -21,6 +21,7 @@ import {
   type FlushOperation,
   type LoggedFile,
   type MediumOperation,
+  type MovedFile,
   type NameOperation,
   OperationLog,
 } from './operation-log.ts';
@@ -65,12 +66,33 @@ export class RecordingProvider extends ForwardingProvider {
   override async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
     await this.#see(to);
     const file = await this.#see(from);
-    // The inner provider knows best how to complain about a name that is not there.
-    if (file === null) return this.inner.rename(from, to, how);
+    if (file === null) return this.#renameDirectory(from, to, how);
     const directories = [...new Set([this.directory(from), this.directory(to)])];
     await this.#change({ kind: 'rename', file, from, to, replace: how.replace, directories }, () =>
       this.inner.rename(from, to, how),
     );
+  }
+
+  /** A directory is renamed in one step, whether or not it may replace. */
+  async #renameDirectory(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
+    const moved: MovedFile[] = [];
+    for (const name of await this.#namesIn(from)) {
+      const file = await this.#see(name);
+      if (file !== null) moved.push({ file, from: name, to: to + name.slice(from.length) });
+    }
+    const [first] = moved;
+    // The inner provider knows best how to complain about a name that is not there.
+    if (first === undefined) return this.inner.rename(from, to, how);
+    const directories = [...new Set([this.directory(from), this.directory(to)])];
+    const draft = { kind: 'rename', file: first.file, from, to, replace: true, moved, directories } as const;
+    await this.#change(draft, () => this.inner.rename(from, to, how));
+  }
+
+  async #namesIn(directory: string): Promise<string[]> {
+    const names: string[] = [];
+    if ((await this.inner.lookUp(directory))?.kind !== 'directory') return names;
+    for await (const name of this.inner.list(directory)) names.push(name);
+    return names;
   }
 
   override async remove(name: string): Promise<void> {

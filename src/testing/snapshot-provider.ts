@@ -55,6 +55,9 @@ export class SnapshotProvider implements StorageProvider {
   }
 
   async open(name: string, mode: OpenMode): Promise<Storage> {
+    if (!this.#files.has(name) && this.#isDirectory(name)) {
+      throw new ImageError('unsupported', 'This is a directory, not an image', { path: name });
+    }
     return new SnapshotStorage(this.#find(name), name, mode === 'write');
   }
 
@@ -65,6 +68,7 @@ export class SnapshotProvider implements StorageProvider {
   }
 
   async rename(from: string, to: string, how: { readonly replace: boolean }): Promise<void> {
+    if (!this.#files.has(from) && this.#isDirectory(from)) return this.#renameDirectory(from, to);
     const file = this.#find(from);
     if (!how.replace && this.#files.has(to)) throw existsError(to);
     this.#files.delete(from);
@@ -74,6 +78,28 @@ export class SnapshotProvider implements StorageProvider {
   async remove(name: string): Promise<void> {
     this.#find(name);
     this.#files.delete(name);
+  }
+
+  async makeDirectory(name: string): Promise<void> {
+    if ((await this.lookUp(name)) !== null) throw existsError(name);
+  }
+
+  async removeDirectory(name: string): Promise<void> {
+    if (this.#isDirectory(name)) throw existsError(name);
+  }
+
+  async #renameDirectory(from: string, to: string): Promise<void> {
+    if ((await this.lookUp(to)) !== null) throw existsError(to);
+    for (const [name, file] of [...this.#files]) {
+      if (!name.startsWith(`${from}/`)) continue;
+      this.#files.delete(name);
+      this.#files.set(to + name.slice(from.length), file);
+    }
+  }
+
+  /** The directories of the files are there; whether an empty one is does not matter to an image. */
+  #isDirectory(name: string): boolean {
+    return [...this.#files.keys()].some((one) => this.directory(one) === name);
   }
 
   async *list(directory: string): AsyncIterable<string> {
@@ -91,9 +117,7 @@ export class SnapshotProvider implements StorageProvider {
   async lookUp(name: string): Promise<NameInfo | null> {
     const file = this.#files.get(name);
     if (file !== undefined) return { kind: 'file', size: file.content.size, key: file.key };
-    // The directories of the files are there; whether an empty one is does not matter to an image.
-    const isDirectory = [...this.#files.keys()].some((one) => this.directory(one) === name);
-    return isDirectory ? { kind: 'directory', size: 0, key: `snapshot-directory:${name}` } : null;
+    return this.#isDirectory(name) ? { kind: 'directory', size: 0, key: `snapshot-directory:${name}` } : null;
   }
 
   async realName(name: string): Promise<string> {

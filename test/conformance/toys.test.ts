@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { defaultRegistry } from '../../src/formats/index.ts';
 import { checkImage, Disk, detectFormat, inspect, removeImage, renameImage } from '../../src/index.ts';
 import { LIMITS } from '../../src/limits.ts';
 import type { Source, StorageProvider } from '../../src/storage/contract.ts';
@@ -93,12 +94,23 @@ describe('a directory', () => {
     await again.close();
   });
 
-  it('is neither moved nor removed, and nothing beside it', async () => {
+  it('is moved and removed with its files, and nothing beside it', async () => {
     await write(provider, '/a/one.bin', 'x');
-    const refusal = { kind: 'unsupported', message: expect.stringContaining('are files') };
-    await expect(removeImage(image, { registry })).rejects.toMatchObject(refusal);
-    await expect(renameImage(image, '/a/other.toybundle', { registry })).rejects.toMatchObject(refusal);
-    for (const name of ['/a/one.bin', `${image.name}/one.bin`]) expect(await provider.lookUp(name)).not.toBeNull();
+    await renameImage(image, '/a/other.toybundle', { registry });
+    expect(await provider.lookUp(image.name)).toBeNull();
+    await removeImage({ provider, name: '/a/other.toybundle' }, { registry });
+    expect(await provider.lookUp('/a/other.toybundle')).toBeNull();
+    expect(await provider.lookUp('/a/one.bin')).not.toBeNull();
+  });
+
+  it('of a format that names no main file is neither moved nor removed', async () => {
+    const { directoryMain: _, ...rest } = bundle;
+    const other = defaultRegistry();
+    other.register(rest);
+    const refusal = { kind: 'unsupported', message: expect.stringContaining('can only be read and written') };
+    await expect(removeImage(image, { registry: other })).rejects.toMatchObject(refusal);
+    await expect(renameImage(image, '/a/other.toybundle', { registry: other })).rejects.toMatchObject(refusal);
+    expect(await provider.lookUp(`${image.name}/one.bin`)).not.toBeNull();
   });
 
   it('is refused as before where no format takes it', async () => {

@@ -2,7 +2,7 @@
  * Adding images to an open chain and removing them. Only the last image is open for writing: one that gets a child is
  * *demoted* (reopened for reading), one that loses it is *promoted*.
  */
-import { ImageError, withContext } from '../../errors.ts';
+import { assert, ImageError, withContext } from '../../errors.ts';
 import type { ImageChanges } from '../../image/contract.ts';
 import type { OpenMode, OperationOptions, Source } from '../../storage/contract.ts';
 import { refuseIncomplete, type SearchExtent } from '../open/beside.ts';
@@ -222,6 +222,7 @@ export async function removeFile({ provider, name }: Source): Promise<void> {
  */
 export async function removeFiles(source: Source, parts: readonly Pick<PartFile, 'file'>[]): Promise<string[]> {
   const { provider, name } = source;
+  assert(source.isDirectory !== true, 'a directory is deleted by `removeAll`');
   for (const { file } of parts) {
     try {
       await removeFile({ provider, name: file });
@@ -253,6 +254,12 @@ export async function requireRemovable(
 
 /** Parts of an image to be deleted. Throws `denied` unless they may be deleted: permission to write is enough. */
 export function removableParts(entry: ChainImage): readonly PartFile[] {
+  if (entry.source.isDirectory === true) {
+    throw new ImageError('unsupported', 'The image is a directory, which is not deleted with the disk', {
+      path: entry.name,
+      hint: 'Close the disk, then delete the image (removeImage; on the command line: delete).',
+    });
+  }
   const parts = partFiles(entry);
   const held = parts.find(({ storage }) => storage?.can.write !== true);
   if (held === undefined) return parts;

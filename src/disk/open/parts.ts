@@ -62,8 +62,12 @@ function resolveStored({ provider, name, isDirectory }: Source, stored: string):
   return provider.resolve(stored, isDirectory === true ? `${name}/x` : name);
 }
 
-/** Refuses an image that is not a file and the files beside it. */
-export async function requireFile({ source }: Pick<OpenedImage, 'source'>): Promise<void> {
+/** Refuses an image that is not a file and the files beside it; `directories`: nor a directory. */
+export async function requireFile(
+  { source }: Pick<OpenedImage, 'source'>,
+  { directories = false }: { readonly directories?: boolean } = {},
+): Promise<void> {
+  if (directories && source.isDirectory === true) return;
   const isFile = source.isDirectory !== true && source.configuration === undefined;
   // Its name belongs to the system: without it the device could not be reached.
   if (isFile && (await source.provider.lookUp(source.name))?.kind === 'device') {

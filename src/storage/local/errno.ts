@@ -57,6 +57,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     hint: 'Move the image instead (moveImage; on the command line: copy --move).',
   },
   ELOOP: { kind: 'io', message: 'Too many symbolic links in the name', hint: 'Check the links (namei -l).' },
+  ENOTEMPTY: { kind: 'exists', message: 'The directory is not empty' },
   ENAMETOOLONG: {
     kind: 'invalid-argument',
     message: 'The name is too long',

@@ -252,3 +252,27 @@ describe('small writes at once', () => {
     expect(await isAtHand('/dev/shm')).toBe(true);
   });
 });
+
+it.each(['', '1'])(
+  'directories are made, renamed with all that is in them, and deleted (VDKIT_NO_NATIVE=%s)',
+  async (off) => {
+    vi.stubEnv('VDKIT_NO_NATIVE', off);
+    await files.makeDirectory?.(path('one'));
+    await expect(files.makeDirectory?.(path('one'))).rejects.toMatchObject({ kind: 'exists' });
+    await (await files.create(path('one/file'))).close();
+    await files.makeDirectory?.(path('taken'));
+    await expect(files.rename(path('one'), path('taken'), { replace: false })).rejects.toMatchObject({
+      kind: 'exists',
+    });
+    await expect(files.rename(path('none'), path('two'), { replace: false })).rejects.toMatchObject({
+      kind: 'not-found',
+    });
+    await files.rename(path('one'), path('two'), { replace: false });
+    expect(fs.readdirSync(directory).sort()).toEqual(['taken', 'two']);
+    expect(fs.readdirSync(path('two'))).toEqual(['file']);
+    await expect(files.removeDirectory?.(path('two'))).rejects.toMatchObject({ kind: 'exists' });
+    await files.remove(path('two/file'));
+    await files.removeDirectory?.(path('two'));
+    expect(fs.readdirSync(directory)).toEqual(['taken']);
+  },
+);

@@ -50,6 +50,14 @@ class LocalFiles implements StorageProvider {
     return explained(name, () => calls.unlink(name));
   }
 
+  makeDirectory(name: string): Promise<void> {
+    return explained(name, () => calls.mkdir(name));
+  }
+
+  removeDirectory(name: string): Promise<void> {
+    return explained(name, () => calls.rmdir(name));
+  }
+
   resolve(name: string, relativeTo: string): string {
     const base = relativeTo === '' ? '' : path.dirname(relativeTo);
     if (path.isAbsolute(name) || path.isAbsolute(base)) return path.resolve(base, name);
@@ -203,6 +211,7 @@ async function renameWithoutReplacing(from: string, to: string): Promise<void> {
   } catch (error) {
     if (!isMissingCall(error)) throw error;
   }
+  if ((await calls.stat(from)).isDirectory()) return renameDirectory(from, to);
   try {
     // A hard link never replaces either. Between the two calls the file has both names, and is whole under both.
     await calls.link(from, to);
@@ -211,6 +220,18 @@ async function renameWithoutReplacing(from: string, to: string): Promise<void> {
     throw error;
   }
   await calls.unlink(from);
+}
+
+/** An empty directory is replaced in one step, so that one reserves the name. Windows replaces none, not even that. */
+async function renameDirectory(from: string, to: string): Promise<void> {
+  if (process.platform === 'win32') return calls.rename(from, to);
+  await calls.mkdir(to);
+  try {
+    await calls.rename(from, to);
+  } catch (error) {
+    await calls.rmdir(to);
+    throw error;
+  }
 }
 
 /** For file systems without links: an exclusively created empty file reserves the name first. */

@@ -15,6 +15,7 @@ const NOTHING: SealedMetadata = { stage: [], root: [], publish: [] };
 /** The descriptor of a bundle: its parts, a name a line. */
 export const DESCRIPTOR = 'parts.txt';
 const LONGEST = 4096;
+const SECTOR = 512;
 
 /** The disk is its parts, one behind the other. */
 class Parts implements Image {
@@ -85,7 +86,7 @@ interface Bundle {
   readonly parts: readonly ImagePart[];
 }
 
-async function readBundle(files: ImageFiles, mode: OpenMode): Promise<Bundle> {
+async function readBundle(files: ImageFiles, mode: OpenMode, withData = true): Promise<Bundle> {
   const descriptor = await files.open({ name: DESCRIPTOR, role: 'descriptor', part: true }, mode);
   if (descriptor.size > LONGEST)
     throw new ImageError('limit', 'The descriptor is too long', { path: descriptor.label });
@@ -94,7 +95,8 @@ async function readBundle(files: ImageFiles, mode: OpenMode): Promise<Bundle> {
   const parts: ImagePart[] = [];
   for (const name of new TextDecoder().decode(bytes).split('\n')) {
     if (name === '') continue;
-    parts.push({ name, role: 'part', storage: await files.open({ name, role: 'part', part: true }, mode) });
+    const storage = withData ? await files.open({ name, role: 'part', part: true }, mode) : null;
+    parts.push({ name, role: 'part', storage });
   }
   if (parts.length === 0) throw new ImageError('invalid-format', 'The descriptor names no parts', { path: files.name });
   return { descriptor, parts };
@@ -122,10 +124,30 @@ export const bundle = defineFormat({
     names.includes(DESCRIPTOR)
       ? { match: 'yes', reason: `it contains ${DESCRIPTOR}`, type: 'hdd' }
       : { match: 'no', reason: `it does not contain ${DESCRIPTOR}` },
-  async open(files, { mode }) {
-    const { descriptor, parts } = await readBundle(files, mode);
+  directoryMain: DESCRIPTOR,
+  async open(files, { mode, withoutData }) {
+    const { descriptor, parts } = await readBundle(files, mode, withoutData !== true);
     return new Parts('toy-bundle', mode, parts, [descriptor]);
   },
+  /** Three parts: all but the last end where a sector of the disk does. */
+  async create(files, { size }) {
+    if (!Number.isSafeInteger(size) || size < 3 * SECTOR || size % SECTOR !== 0) {
+      throw new ImageError('invalid-argument', 'The disk size is not valid', { path: files.name, found: size });
+    }
+    const third = SECTOR * Math.floor(size / SECTOR / 3);
+    const parts: ImagePart[] = [];
+    for (const [index, length] of [third, third, size - 2 * third].entries()) {
+      const name = `part-${index + 1}.bin`;
+      const storage = await files.part(name);
+      await storage.resize(length);
+      await storage.flush();
+      parts.push({ name, role: 'part', storage });
+    }
+    await files.main.write(0, new TextEncoder().encode(parts.map(({ name }) => `${name}\n`).join('')));
+    await files.main.flush();
+    return new Parts('toy-bundle', 'write', parts, [files.main]);
+  },
+  plan: ({ size }) => ({ virtualSize: size, preallocates: 0 }),
   async check(files) {
     const found = await readBundle(files, 'read');
     const short = found.parts.flatMap(({ name, storage }): Finding[] =>

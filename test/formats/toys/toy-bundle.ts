@@ -1,11 +1,9 @@
-/** Directories as images, for the test suites. They are put together by hand. */
-import { ImageError } from '../../../src/errors.ts';
+/** Directories as images, for the test suites. */
+import { createImage } from '../../../src/operations/create.ts';
 import { openDisk } from '../../../src/operations/open.ts';
-import type { StorageProvider } from '../../../src/storage/contract.ts';
 import { MemoryProvider } from '../../../src/storage/memory.ts';
 import type { CrashSuite } from '../../../src/testing/index.ts';
-import { overriding } from '../../../src/testing/overriding.ts';
-import { storages } from '../../faults/mutations.ts';
+import { missingDirectoryFlush, storages } from '../../faults/mutations.ts';
 import { traffic } from '../../faults/workloads.ts';
 import type { Sample } from '../../hostile/descriptor.ts';
 import type { BaseImage } from '../../hostile/protocol.ts';
@@ -25,46 +23,26 @@ const PARTS: readonly Part[] = [
 ];
 const SIZE = PARTS.reduce((sum, [, sectors]) => sum + sectors * SECTOR, 0);
 
-/** Traffic over all parts. The directory is there before. */
-function crashSuite(seed: number, { wrap = (provider) => provider }: Mutation = {}): CrashSuite {
+/** A new directory, and traffic over all its parts. */
+function crashSuite(seed: number, { registry = withToys(), wrap = (provider) => provider }: Mutation = {}): CrashSuite {
   const name = '/disk.toybundle';
-  const options = { registry: withToys(), mode: 'write', flushAfterMs: 0 } as const;
+  const options = { registry, mode: 'write', flushAfterMs: 0 } as const;
   const busy = traffic(50, { discards: 0 });
   return {
     provider: new MemoryProvider(),
     image: name,
     size: SIZE,
     seed,
-    async prepare(provider) {
-      await write(provider, `${name}/${DESCRIPTOR}`, textOf(PARTS));
-      for (const [part, sectors] of PARTS) await write(provider, `${name}/${part}`, new Uint8Array(sectors * SECTOR));
+    async build(provider) {
+      await createImage({ provider: wrap(provider), name }, { registry, size: SIZE });
     },
-    build: async () => {},
-    open: (provider) => openDisk({ provider: withDirectories(wrap(provider)), name }, options),
+    open: (provider) => openDisk({ provider: wrap(provider), name }, options),
     sessions: [busy, busy],
   };
 }
 
-/** A provider that tells a directory from a missing file, as that of the states after a cut does not. */
-function withDirectories(provider: StorageProvider): StorageProvider {
-  return overriding(provider, {
-    async open(name, mode) {
-      const info = await provider.lookUp(name);
-      if (info?.kind !== 'directory') return provider.open(name, mode);
-      throw new ImageError('unsupported', 'This is a directory, not an image', { path: name });
-    },
-  });
-}
-
 function textOf(parts: readonly Part[]): Uint8Array {
   return new TextEncoder().encode(parts.map(([name]) => `${name}\n`).join(''));
-}
-
-async function write(provider: StorageProvider, name: string, bytes: Uint8Array): Promise<void> {
-  const storage = await provider.create(name);
-  await storage.write(0, bytes);
-  await storage.flush();
-  await storage.close();
 }
 
 /** Flushes of the parts do nothing. */
@@ -106,7 +84,6 @@ function hollow(): BaseImage[] {
 
 export const kit: FormatKit = {
   format: 'toy-bundle',
-  conformance: { without: 'a new image is staged as a file: directories are made by other programs' },
   golden: { without: 'no program has the format' },
   hostile: { samples: async () => [sample()], hollow, atLeast: 100 },
   async crash() {
@@ -116,7 +93,14 @@ export const kit: FormatKit = {
       states: [500, 1000],
       atLeast: [500, 5000],
       needed: [],
-      mutants: [{ name: 'flushes that do nothing', mutate: unflushed, suite: (mutation) => crashSuite(21, mutation) }],
+      mutants: [
+        { name: 'flushes that do nothing', mutate: unflushed, suite: (mutation) => crashSuite(21, mutation) },
+        {
+          name: 'missing directory flush',
+          mutate: missingDirectoryFlush,
+          suite: (mutation) => crashSuite(21, mutation),
+        },
+      ],
       options: {},
     };
   },
