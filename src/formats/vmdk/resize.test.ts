@@ -272,6 +272,31 @@ describe('a child of a longer parent', () => {
   });
 });
 
+describe('an extent with room for less than its part of the disk', () => {
+  it('does not grow, which would show what lies behind its end', async () => {
+    const provider = new MemoryProvider();
+    await createImage({ provider, name: NAME }, { format: 'vmdk', size: 4 * MIB });
+    await using disk = await Disk.open({ provider, name: NAME }, { mode: 'write' });
+    await disk.write(3 * MIB, new Uint8Array(SECTOR).fill(9));
+    await disk.close();
+    const storage = await provider.open(NAME, 'write');
+    const header = new Uint8Array(SECTOR);
+    await storage.read(0, header);
+    SPARSE_HEADER.put(header, 'capacity', (2 * MIB) / SECTOR);
+    await storage.write(0, header);
+    await storage.close();
+    await using damaged = await Disk.open({ provider, name: NAME }, { mode: 'write' });
+    const read = async (): Promise<number> => {
+      const sector = new Uint8Array(SECTOR);
+      await damaged.read(3 * MIB, sector);
+      return sector[0] ?? -1;
+    };
+    expect(await read()).toBe(0);
+    await expectKind(() => damaged.resize(8 * MIB), 'unsupported');
+    expect(await read()).toBe(0);
+  });
+});
+
 /** Replaces text in the descriptor by text that is as long. */
 async function patchText(provider: MemoryProvider, old: string, text: string): Promise<void> {
   expect(text.length).toBe(old.length);

@@ -108,6 +108,7 @@ export async function shrinkSparse(file: SparseFile, length: number, options: Op
 function planGrowth(file: SparseFile, length: number, { zeroUntil }: GrowHow): Growth {
   const { layout, directory, copy } = file;
   const { grainBytes, tableEntries, tableBytes, tableCount, zeroGrains, form } = layout;
+  if (layout.capacity < file.length) throw tooSmall(file);
   const capacity = Math.max(capacityFor(length, layout), layout.capacity);
   const tables = divCeil(capacity, grainBytes * tableEntries);
   const first = divCeil(file.length, grainBytes);
@@ -373,4 +374,15 @@ async function giveBack({ storage, layout }: SparseFile, end: number, error: unk
 /** The extent is as it was before: the growth was cancelled, or there was no room for it. */
 export function isGivenBack(error: unknown): boolean {
   return isImageError(error) && (error.kind === 'aborted' || error.kind === 'no-space');
+}
+
+/** What lies behind the capacity reads as empty: growing would show what its entries name. */
+function tooSmall({ storage, layout, length }: SparseFile): ImageError {
+  return new ImageError('unsupported', 'The extent has room for less than its part of the disk: it cannot grow', {
+    path: storage.label,
+    field: 'capacity',
+    found: layout.capacity,
+    expected: `at least ${length}`,
+    hint: 'Convert the image into a new one.',
+  });
 }
