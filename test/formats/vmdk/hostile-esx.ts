@@ -11,7 +11,7 @@ import type { BaseFile, BaseImage, Range } from '../../hostile/protocol.ts';
 import { AT, buildSeSparse, esxDescriptor, GRAIN, type GrainState, storedEntry } from './sesparse.ts';
 
 /** Nothing but the lines of an extent, whose length decides what is there. */
-const TEXT: Anatomy = { structs: [], tables: [], edges: [], length: 'free' };
+export const TEXT: Anatomy = { structs: [], tables: [], edges: [], length: 'free' };
 
 /** All fields of a table have this effect, but for some. */
 function effectsOf(fields: object, usual: Effect, others: Readonly<Record<string, Effect>>): Record<string, Effect> {

@@ -8,7 +8,9 @@ import { Random } from '../../../src/testing/random.ts';
 import { randomBytes } from '../../conformance/random.ts';
 import type { Anatomy, Effect, FileSample, HostileKit, TablePlace } from '../../hostile/descriptor.ts';
 import type { BaseImage } from '../../hostile/protocol.ts';
-import { deltaSample, hollowDelta, hollowSeSparse, seSparseSample } from './hostile-esx.ts';
+import { fileBytes } from '../../model/extents.ts';
+import { deltaSample, hollowDelta, hollowSeSparse, seSparseSample, TEXT } from './hostile-esx.ts';
+import { streamSample } from './hostile-stream.ts';
 import { descriptorOf, lies } from './lies.ts';
 
 const GRAIN = 4096;
@@ -39,7 +41,8 @@ const EFFECTS: Readonly<Record<string, Effect>> = {
 export const hostile: HostileKit<FileSample> = {
   async samples() {
     const hosted = [await made('sparse', {}), { ...(await made('marked zeroes', { zeroed_grain: 'on' })), every: 3 }];
-    return [...hosted, await deltaSample(), seSparseSample(), { ...(await flat()), every: 3 }];
+    const parts = [await split(), await deltaSample(), seSparseSample(), { ...(await flat()), every: 3 }];
+    return [...hosted, await streamSample(), ...parts];
   },
   hollow: () => [hollow(), hollowDelta(), hollowSeSparse(), ...lies()],
   atLeast: 500,
@@ -57,6 +60,33 @@ async function made(name: string, config: Readonly<Record<string, string>>): Pro
   return { ...sample, virtualSize: DISK, content, differencing: false };
 }
 
+/** Two sparse extents beside their descriptor. */
+async function split(): Promise<FileSample> {
+  const provider = new MemoryProvider();
+  const lengths = [4 * GRAIN, 3 * GRAIN - SECTOR];
+  const content = new Uint8Array(7 * GRAIN - SECTOR);
+  const parts = [];
+  const lines: string[] = [];
+  for (const [index, size] of lengths.entries()) {
+    const image = { provider, name: `/${index}.vmdk` };
+    const start = index * 4 * GRAIN;
+    await createImage(image, { format: 'vmdk', variant: ['split'], size, config: { grain_size: GRAIN } });
+    const bytes = randomBytes(new Random(7 + index), 2 * GRAIN);
+    await using disk = await openDisk(image, { mode: 'write', format: 'vmdk', flushAfterMs: 0 });
+    await disk.write(GRAIN, bytes.subarray(0, size - GRAIN));
+    await disk.close();
+    content.set(bytes.subarray(0, size - GRAIN), start + GRAIN);
+    const name = `image-s00${index + 1}.vmdk`;
+    lines.push(`RW ${size / SECTOR} SPARSE "${name}"`);
+    const file = await fileBytes({ provider, name: `/${index}-s001.vmdk` });
+    parts.push({ name, bytes: file, anatomy: anatomyOf(file, start, size) });
+  }
+  const text = new TextDecoder().decode(await fileBytes({ provider, name: '/0.vmdk' }));
+  const bytes = new TextEncoder().encode(text.replace(/^RW .*$/m, lines.join('\n')));
+  const sample = { name: 'split', format: 'vmdk', bytes, parts, beside: [], anatomy: TEXT, golden: false, every: 4 };
+  return { ...sample, virtualSize: content.length, content, differencing: false };
+}
+
 /** Grains in another order than the guest's. */
 async function fill(provider: MemoryProvider, content: Uint8Array): Promise<void> {
   const random = new Random(3);
@@ -68,7 +98,8 @@ async function fill(provider: MemoryProvider, content: Uint8Array): Promise<void
   }
 }
 
-function anatomyOf(bytes: Uint8Array): Anatomy {
+/** Of an extent that begins at this place of the disk. */
+function anatomyOf(bytes: Uint8Array, start = 0, length = DISK): Anatomy {
   const directory = Number(SPARSE_HEADER.get(bytes, 'directoryOffset')) * SECTOR;
   const redundant = Number(SPARSE_HEADER.get(bytes, 'redundantOffset')) * SECTOR;
   const view = new DataView(bytes.buffer);
@@ -78,19 +109,22 @@ function anatomyOf(bytes: Uint8Array): Anatomy {
     const values = [0n, 1n, end - 8n, end - 1n, end, end + 1n];
     return { name, offset, count, entryBytes: 4, littleEndian: true, values, guestRange: range };
   };
-  const all: TablePlace['guestRange'] = () => [0, DISK];
-  const grain: TablePlace['guestRange'] = (index) => [index * GRAIN, Math.min((index + 1) * GRAIN, DISK)];
+  const grains = Math.ceil(length / GRAIN);
+  const all: TablePlace['guestRange'] = () => [start, start + length];
+  const grain: TablePlace['guestRange'] = (index) => {
+    return [start + index * GRAIN, start + Math.min((index + 1) * GRAIN, length)];
+  };
   return {
     structs: [{ name: 'header', table: SPARSE_HEADER, offset: 0, littleEndian: true, effects: EFFECTS }],
     tables: [
       table('directory', directory, 1, all),
       table('second directory', redundant, 1, all),
-      table('grain table', tableAt(directory), GRAINS, grain),
-      table('second grain table', tableAt(redundant), GRAINS, grain),
+      table('grain table', tableAt(directory), grains, grain),
+      table('second grain table', tableAt(redundant), grains, grain),
     ],
     // The last grain of a file may be short: what is missing reads zero.
     lost: (size) =>
-      Array.from({ length: GRAINS }, (_, index) => index).flatMap((index) => {
+      Array.from({ length: grains }, (_, index) => index).flatMap((index) => {
         const place = view.getUint32(tableAt(directory) + index * 4, true) * SECTOR;
         return place < size && size < place + GRAIN ? [grain(index)] : [];
       }),

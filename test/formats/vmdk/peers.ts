@@ -42,9 +42,10 @@ function cannotBySevenZip(way: MakeWay): string | null {
   const { variant, over } = way;
   if (over) return 'no parents';
   if (isDelta(way)) return ESX_TABLES;
-  return variant === 'split' ? 'extents of whole grains only, where a disk is split' : null;
+  return variant === 'split' ? WHOLE_GRAINS : null;
 }
 
+const WHOLE_GRAINS = 'extents of whole grains only, where a disk is split';
 const SMALLEST_GRAIN = 'grains of more than 4 KiB only';
 
 /** Of a sparse extent; others have grains of no size. */
@@ -74,16 +75,21 @@ export const peers: readonly PeerKit[] = [
   sevenZip({
     format: 'vmdk',
     cannot: cannotBySevenZip,
-    cannotRead: ({ parts = [] }) => (parts.length > 0 ? ESX_TABLES : null),
+    cannotRead: ({ parts = [] }) => {
+      if (parts.length === 0) return null;
+      const isHosted = parts.every(({ bytes }) => grainSectorsOf(bytes) < Number.POSITIVE_INFINITY);
+      return isHosted ? WHOLE_GRAINS : ESX_TABLES;
+    },
     rounds,
     longest: GIB,
   }),
   libvmdk({
     cannot: (way) => (way.options.includes('grain_size=4096') && !isDelta(way) ? SMALLEST_GRAIN : null),
     cannotMount: ({ variant }) => (variant === 'fixed' ? 'no flat disks of one extent' : null),
-    cannotRead: ({ bytes, name }) => {
+    cannotRead: ({ bytes, name, parts = [] }) => {
       if (name === 'seSparse') return 'no seSparse extents';
-      return grainSectorsOf(bytes) <= 8 ? SMALLEST_GRAIN : null;
+      const extents = [bytes, ...parts.map((part) => part.bytes)];
+      return extents.some((one) => grainSectorsOf(one) <= 8) ? SMALLEST_GRAIN : null;
     },
     longest: GIB,
   }),
