@@ -143,7 +143,7 @@ async function flat(): Promise<FileSample> {
     return { name, bytes, anatomy: { structs: [], tables: [], edges: [SECTOR, GRAIN], lost } };
   });
   const lines = [first, second].map((name) => `RW ${size / SECTOR} FLAT "${name}" 0`);
-  const bytes = new TextEncoder().encode(descriptorOf(lines));
+  const bytes = new TextEncoder().encode(descriptorOf(lines).replace('custom', 'twoGbMaxExtentFlat'));
   const content = new Uint8Array(2 * size);
   parts.forEach((part, index) => {
     content.set(part.bytes, index * size);

@@ -76,7 +76,8 @@ export const peers: readonly PeerKit[] = [
     format: 'vmdk',
     cannot: cannotBySevenZip,
     cannotRead: ({ parts = [] }) => {
-      if (parts.length === 0) return null;
+      // Flat extents have no structures.
+      if (parts.every(({ anatomy }) => anatomy.structs.length === 0)) return null;
       const isHosted = parts.every(({ bytes }) => grainSectorsOf(bytes) < Number.POSITIVE_INFINITY);
       return isHosted ? WHOLE_GRAINS : ESX_TABLES;
     },
@@ -88,6 +89,7 @@ export const peers: readonly PeerKit[] = [
     cannotMount: ({ variant }) => (variant === 'fixed' ? 'no flat disks of one extent' : null),
     cannotRead: ({ bytes, name, parts = [] }) => {
       if (name === 'seSparse') return 'no seSparse extents';
+      if (name === 'flat') return 'no descriptors that end with their extents';
       const extents = [bytes, ...parts.map((part) => part.bytes)];
       return extents.some((one) => grainSectorsOf(one) <= 8) ? SMALLEST_GRAIN : null;
     },
