@@ -139,9 +139,7 @@ export interface MetaWrite {
   readonly bytes: Uint8Array;
 }
 
-/**
- * Writes of one flush, in this order: stage, flush, each root list, flush, each publish list, flush, settle.
- */
+/** Writes of one flush, in this order: stage, flush, each root list, flush, each publish list, flush, settle. */
 export interface SealedMetadata {
   /** Metadata that nothing on the medium refers to yet: raised counts, new tables. */
   readonly stage: readonly MetaWrite[];
@@ -466,9 +464,7 @@ export interface DirectoryProbeInput {
   readonly names: readonly string[];
 }
 
-/**
- * `yes`: a signature unlikely to occur by chance. `maybe`: content or name match. The reason is for people.
- */
+/** `yes`: a signature unlikely to occur by chance. `maybe`: content or name match. The reason is for people. */
 export interface ProbeAnswer {
   readonly match: 'yes' | 'maybe' | 'no';
   readonly reason: string;
