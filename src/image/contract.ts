@@ -232,6 +232,8 @@ export interface ImagePart {
   readonly role: string;
   /** Null if it was not opened, since only headers or names were requested. */
   readonly storage: Storage | null;
+  /** Its name begins with that of the image: renamed with it, and stored so. Default false. */
+  readonly follows?: boolean | undefined;
 }
 
 /** Options for a resize. */
@@ -279,10 +281,7 @@ export interface Image {
   finish?(): Promise<void>;
   /** Location of the run at `guestOffset`. Without I/O and nearly without allocation when the table is in memory. */
   map(guestOffset: number, length: number): MaybePromise<Mapping>;
-  /**
-   * Fills the target from an `encoded` run, or any part of one. Reads the file in large pieces and decodes in parallel.
-   * Throws `corrupt` when the stored bytes do not decode.
-   */
+  /** Fills the target from an `encoded` run, or any part of one. Throws `corrupt` when the bytes do not decode. */
   readEncoded?(guestOffset: number, target: ReadTarget, options?: OperationOptions): Promise<void>;
   /**
    * Allocates space for an unallocated range, or for one that is not writable; after a failed change it throws `io`. Never waits once its tables are loaded, so calls in guest order produce

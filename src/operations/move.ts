@@ -9,6 +9,9 @@
  *   3. children that name it get the new name,
  *   4. the old name is deleted, with those of moved parts,
  *   5. names in the image are shortened.
+ * Where parts follow the image to its new name, they get second names first; the main file, small then, is written again
+ * with those in it, under its new name; after the children, the old names are deleted, that of the image first. So at
+ * every moment a whole image is there under one of the names.
  *
  * On another file system all files of the image are copied, with such names in them as are right there, read back,
  * published, and only then, after the children, removed. So after an interruption there is always a name under which
@@ -23,7 +26,7 @@ import { takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import { mainStorage, type PartFile, partFiles, requireFile, storedNames } from '../disk/open/parts.ts';
 import type { EnvironmentOptions } from '../disk/options.ts';
-import { ImageError, isImageError, printable, throwIfAborted } from '../errors.ts';
+import { ImageError, isImageError, throwIfAborted } from '../errors.ts';
 import type { ImageInfo, Progress } from '../image/contract.ts';
 import { OpenedFiles } from '../image/files.ts';
 import { parentNames } from '../image/parent.ts';
@@ -37,6 +40,7 @@ import { closeDependants, type Dependants, openDependants } from './dependants.t
 import { relocateDirectory } from './directories.ts';
 import { type HeldPart, type HeldParts, holdParts, refuseShared } from './held-parts.ts';
 import { inspectImage } from './inspect.ts';
+import { cannotReaddress, exchanged, linkMoved, missingPart, otherDevice, partsStay, takenBy } from './move-errors.ts';
 import { incompleteWarning } from './siblings.ts';
 import { isLink, type NamePlan, placeOf, planNames } from './stored-names.ts';
 
@@ -127,7 +131,7 @@ class Move {
   readonly #mayCopy: boolean;
   readonly #warnings: string[] = [];
   #opened: OpenedImage;
-  #plan: NamePlan = { both: new Map(), there: new Map(), parts: [], warnings: [] };
+  #plan: NamePlan = { both: new Map(), there: new Map(), parts: [], renamed: new Map(), warnings: [] };
   #dependants: Dependants = { open: [], stuck: [], byUuid: [], complete: true };
 
   constructor({ from, to, options, mayCopy, opened }: MoveParts) {
@@ -188,8 +192,13 @@ class Move {
     }
     const same = present.key === this.#opened.key && (present.links ?? 0) > 1;
     if (same && (await placeOf(provider, name)) !== (await placeOf(provider, this.#from.name))) return 'linked';
-    if (elsewhere && present.kind === 'file') return 'file';
+    if ((elsewhere || this.#hasFollowers()) && present.kind === 'file') return 'file';
     throw takenBy(name);
+  }
+
+  /** Its parts get other names with it: the main file is written again, and may be there from an interruption. */
+  #hasFollowers(): boolean {
+    return this.#opened.image.parts?.().some(({ follows }) => follows === true) === true;
   }
 
   /** Throws for images that would not find the image any more, or could not be updated. */
@@ -237,8 +246,13 @@ class Move {
    */
   async #byName(taken: Taken): Promise<boolean> {
     const { provider, name } = this.#from;
-    const { parts, both } = this.#plan;
+    const { renamed } = this.#plan;
     const link = await isLink(provider, name);
+    if (renamed.size > 0) {
+      if (!link && (await this.#byNewNames())) return true;
+      await this.#leaveNames();
+    }
+    const { parts, both } = this.#plan;
     if (link && both.size + parts.length > 0) throw linkMoved(name, await provider.realName(name));
     // No program may write to them until then, and what goes along must be allowed as if it were written.
     await using _held = await this.#holdParts('shared');
@@ -257,6 +271,50 @@ class Move {
     for (const part of parts) await removeFile({ provider, name: part.from });
     await this.#shorten();
     return true;
+  }
+
+  /** See the end of the comment at the top of this module. False: the parts cannot have two names. */
+  async #byNewNames(): Promise<boolean> {
+    const { provider } = this.#from;
+    const { parts } = this.#plan;
+    await using held = await this.#holdParts('shared');
+    const linked: string[] = [];
+    const made: Made[] = [];
+    const undo = async (): Promise<void> => {
+      for (const { staged } of made) await staged?.discard();
+      // An image that has its name needs its parts, whatever failed behind that.
+      if ((await provider.lookUp(this.#to.name)) !== null) return;
+      for (const one of linked) await removeFile({ provider, name: one });
+    };
+    try {
+      for (const { from, to } of parts) {
+        const isNew = (await provider.lookUp(to)) === null;
+        const done = await this.#linkPart(from, to);
+        if (!done) {
+          await undo();
+          return false;
+        }
+        if (isNew) linked.push(to);
+      }
+      const main = (await this.#files(held.held)).at(-1);
+      if (main === undefined) throw new Error('internal: an image has a main file');
+      made.push(await this.#copy(main, () => {}));
+      await publishAll(made, (lost) => this.#warnings.push(lost));
+    } catch (error) {
+      await undo();
+      throw error;
+    }
+    await this.#tellDependants();
+    await removeFile(this.#from);
+    for (const part of parts) await removeFile({ provider, name: part.from });
+    return true;
+  }
+
+  /** Parts that cannot have two names keep the one that they have. */
+  async #leaveNames(): Promise<void> {
+    const names = storedNames(this.#opened.image).map(({ role, stored }) => ({ role, stored }));
+    this.#plan = await planNames(names, this.#from, this.#to);
+    this.#warnings.push(`The files of ${this.#to.name} keep their names, which begin with another one.`);
   }
 
   /** The files that go along. */
@@ -406,9 +464,10 @@ class Move {
 
   /** The file of the image with names that are correct at the new place. */
   async #seenFromThere(main: Storage): Promise<Storage> {
-    const { both, there } = this.#plan;
-    if (both.size === 0) return main;
-    const names = new Map([...there, ...[...both].map(([old, here]) => [old, there.get(here) ?? here] as const)]);
+    const { both, there, renamed } = this.#plan;
+    if (both.size + renamed.size === 0) return main;
+    const shorter = [...both].map(([old, here]) => [old, there.get(here) ?? here] as const);
+    const names = new Map([...there, ...shorter, ...renamed]);
     const changed = new OverlayStorage(keptOpen(main).storage);
     const files = new OpenedFiles({ source: this.#from, main: keptOpen(changed).storage });
     const format = this.#options.environment.registry.find(this.#opened.format);
@@ -526,47 +585,4 @@ function listOf(files: readonly { readonly name: string }[]): string {
 
 function isOtherDevice(error: unknown): boolean {
   return isImageError(error) && error.kind === 'unsupported' && error.status === 'VERR_NOT_SAME_DEVICE';
-}
-
-function otherDevice(path: string): ImageError {
-  return new ImageError('unsupported', 'The source and the target are on different file systems', {
-    path,
-    status: 'VERR_NOT_SAME_DEVICE',
-    hint: 'Move the image instead (moveImage; on the command line: copy --move).',
-  });
-}
-
-function takenBy(path: string): ImageError {
-  return new ImageError('exists', 'The target already exists', { path, hint: 'Choose another name.' });
-}
-
-function linkMoved(path: string, real: string): ImageError {
-  return new ImageError('unsupported', 'The name is a symbolic link, which would not resolve from the new directory', {
-    path,
-    found: `a link to ${real}`,
-    hint: 'Specify the file itself.',
-  });
-}
-
-function missingPart(path: string, part: string): ImageError {
-  return new ImageError('not-found', 'A file of the image is missing', { path, found: `no file ${printable(part)}` });
-}
-
-function partsStay(path: string, part: string): ImageError {
-  return new ImageError('unsupported', 'A data file of the image cannot be renamed across file systems', {
-    path,
-    found: part,
-    hint: 'Move the image instead (moveImage; on the command line: copy --move).',
-  });
-}
-
-function cannotReaddress({ name, format }: OpenedImage): ImageError {
-  return new ImageError('unsupported', `Images of format ${format} cannot store new names of their files`, {
-    path: name,
-    hint: 'Convert the image.',
-  });
-}
-
-function exchanged(path: string): ImageError {
-  return new ImageError('busy', 'Another program replaced the image', { path });
 }

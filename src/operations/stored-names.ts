@@ -18,6 +18,8 @@ export interface NamePlan {
   /** Keyed by those: shorter names that are correct at the new place. */
   readonly there: ReadonlyMap<string, string>;
   readonly parts: readonly MovedPart[];
+  /** Keyed by stored name: names of parts that follow the image to its new one. */
+  readonly renamed: ReadonlyMap<string, string>;
   readonly warnings: readonly string[];
 }
 
@@ -26,15 +28,18 @@ export async function planNames(names: readonly StoredName[], from: Source, to: 
   const both = new Map<string, string>();
   const there = new Map<string, string>();
   const parts: MovedPart[] = [];
+  const renamed = new Map<string, string>();
   const warnings: string[] = [];
-  for (const { role, stored } of names) {
+  for (const { role, stored, follows } of names) {
     if (!isPlainName(stored)) {
       warnings.push(`${to.name} refers to ${printable(stored)}, which is not a file name and was not changed.`);
       continue;
     }
     const here = from.provider.resolve(stored, from.name);
-    const meant = to.provider.resolve(stored, to.name);
-    if (from.provider === to.provider && (await isSame(from.provider, here, meant))) continue;
+    const following = follows === true ? followed(stored, from, to) : null;
+    const meant = to.provider.resolve(following ?? stored, to.name);
+    if (following !== null) renamed.set(stored, following);
+    else if (from.provider === to.provider && (await isSame(from.provider, here, meant))) continue;
     if (role === 'part' && isBelow(from.provider, here, from.provider.directory(from.name))) {
       if ((await from.provider.lookUp(here)) === null) throw missing(from.name, here);
       parts.push({ from: here, to: meant });
@@ -45,7 +50,20 @@ export async function planNames(names: readonly StoredName[], from: Source, to: 
     both.set(stored, here);
     if (short !== here) there.set(here, short);
   }
-  return { both, there, parts, warnings };
+  return { both, there, parts, renamed, warnings };
+}
+
+/** The name of a part after its image has another one; null: it stays. */
+function followed(stored: string, from: Source, to: Source): string | null {
+  const [old, now] = [stemOf(from), stemOf(to)];
+  if (old === now || !stored.startsWith(`${old}-`) || /[/\\]/.test(stored)) return null;
+  return now + stored.slice(old.length);
+}
+
+/** The name without directory and extension. */
+function stemOf({ provider, name }: Source): string {
+  const file = name.slice(provider.directory(name).length).replace(/^[/\\]+/, '');
+  return file.replace(/(?<=.)\.[^.]*$/, '');
 }
 
 async function isSame(provider: StorageProvider, one: string, other: string): Promise<boolean> {

@@ -18,13 +18,15 @@ export interface StoredName {
   readonly role: 'parent' | 'part';
   /** As it is stored: it counts from the image's directory. */
   readonly stored: string;
+  /** See {@link ImagePart.follows}. */
+  readonly follows?: boolean | undefined;
 }
 
 /** All names of other files in an image. */
 export function storedNames(image: PlacedImage['image']): StoredName[] {
   return [
     ...parentNames(image.info).map((stored) => ({ role: 'parent', stored }) as const),
-    ...(image.parts?.() ?? []).map(({ name }) => ({ role: 'part', stored: name }) as const),
+    ...(image.parts?.() ?? []).map(({ name, follows }) => ({ role: 'part', stored: name, follows }) as const),
   ];
 }
 

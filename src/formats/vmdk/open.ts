@@ -176,7 +176,7 @@ function isOutside(name: string, { descriptor }: MainFile): boolean {
 function unseenExtent(line: ExtentLine, { options, main, parts, unseen }: Opening): Extent {
   const { file, access, type } = line;
   if (file !== null && !unseen.has(file) && !isOutside(file, main))
-    parts.push({ name: file, role: ROLE, storage: null });
+    parts.push({ name: file, role: ROLE, storage: null, follows: true });
   if (file !== null) unseen.add(file);
   const kind = EXTENT_TYPES[type];
   const writable = access === 'RW' && options.mode === 'write' && kind !== 'sesparse';
@@ -204,7 +204,7 @@ async function openFile(name: string, mode: OpenMode, { files, main, opened, par
     throw withContext(error, { hint: `It is an extent of ${main.storage.label}: put it back beside it.` });
   });
   opened.set(name, storage);
-  if (!isOutside(name, main)) parts.push({ name, role: ROLE, storage });
+  if (!isOutside(name, main)) parts.push({ name, role: ROLE, storage, follows: true });
   return storage;
 }
 

@@ -163,7 +163,7 @@ async function addExtents(parts: VmdkParts, plan: ResizePlan, job: Job, made: Ma
     throwIfAborted(job.signal, RESIZING);
     const { name, storage } = await makeFile(store, names, lastOf(parts.extents).storage ?? parts.storage);
     const line = newLine(parts, sectors, name);
-    const part = { name, role: ROLE, storage };
+    const part = { name, role: ROLE, storage, follows: true };
     try {
       made.push({ storage, line, part, extent: await newExtent(parts, storage, line, growHow(job, start), job) });
     } catch (error) {
