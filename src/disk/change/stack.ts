@@ -2,7 +2,7 @@
  * Adding images to an open chain and removing them. Only the last image is open for writing: one that gets a child is
  * *demoted* (reopened for reading), one that loses it is *promoted*.
  */
-import { assert, ImageError, withContext } from '../../errors.ts';
+import { assert, ImageError, isImageError, withContext } from '../../errors.ts';
 import type { ImageChanges } from '../../image/contract.ts';
 import type { OpenMode, OperationOptions, Source } from '../../storage/contract.ts';
 import { refuseIncomplete, type SearchExtent } from '../open/beside.ts';
@@ -242,11 +242,14 @@ export async function requireRemovable(
 ): Promise<void> {
   for (const number of numbers) {
     const entry = chain.at(number);
+    refuseDirectory(entry);
     const { source } = entry;
     const gate = await environment.gateOf(source);
     for (const part of partFiles(entry)) {
       if (part.storage?.can.write === true) continue;
-      const storage = await openPart({ gate, source }, part, 'write');
+      const storage = await openPart({ gate, source }, part, 'write').catch((error: unknown) => {
+        throw isImageError(error) && error.kind === 'denied' ? notRemovable(entry, part) : error;
+      });
       await storage.close();
     }
   }
@@ -254,18 +257,25 @@ export async function requireRemovable(
 
 /** Parts of an image to be deleted. Throws `denied` unless they may be deleted: permission to write is enough. */
 export function removableParts(entry: ChainImage): readonly PartFile[] {
-  if (entry.source.isDirectory === true) {
-    throw new ImageError('unsupported', 'The image is a directory, which is not deleted with the disk', {
-      path: entry.name,
-      hint: 'Close the disk, then delete the image (removeImage; on the command line: delete).',
-    });
-  }
+  refuseDirectory(entry);
   const parts = partFiles(entry);
   const held = parts.find(({ storage }) => storage?.can.write !== true);
   if (held === undefined) return parts;
-  throw new ImageError('denied', `The image cannot be removed: its ${held.role} is not open for writing`, {
-    path: entry.name,
-    found: held.file,
+  throw notRemovable(entry, held);
+}
+
+function notRemovable({ name: path }: ChainImage, { role, file }: PartFile): ImageError {
+  return new ImageError('denied', `The image cannot be removed: its ${role} is not open for writing`, {
+    path,
+    found: file,
     hint: 'Keep the image (on the command line: --keep), then delete it (removeImage; delete, with --allow FILE).',
+  });
+}
+
+function refuseDirectory({ source, name: path }: ChainImage): void {
+  if (source.isDirectory !== true) return;
+  throw new ImageError('unsupported', 'The image is a directory, which is not deleted with the disk', {
+    path,
+    hint: 'Close the disk, then delete the image (removeImage; on the command line: delete).',
   });
 }
