@@ -44,21 +44,16 @@ export async function rebaseImage(
   // Cut behind the change of the link and called again: the parent that was named is not the parent any more.
   const done = named !== undefined && parent !== null && (await isOver(image, parent, options));
   const oldParent = done ? undefined : named;
-  let warnings: readonly string[] = [];
-  {
-    await using disk = await openDisk(image, {
-      ...rest,
-      mode: 'write',
-      parent: oldParent,
-      parentFormat: oldParentFormat,
-    });
-    const { signal } = rest;
-    warnings = await disk.rebase(parent, {
-      ...format,
-      signal,
-      onProgress,
-    });
+  const disk = await openDisk(image, { ...rest, mode: 'write', parent: oldParent, parentFormat: oldParentFormat });
+  let warnings: readonly string[];
+  try {
+    warnings = await disk.rebase(parent, { ...format, signal: rest.signal, onProgress });
+  } catch (error) {
+    // What failed first is what the caller must hear, not that the end of the session failed as well.
+    await disk.close().catch(() => {});
+    throw error;
   }
+  await disk.close();
   // It is done, whatever the signal says now.
   const report = await inspect(image, { ...rest, signal: undefined });
   return { ...report, warnings: [...report.warnings, ...warnings] };
