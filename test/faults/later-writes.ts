@@ -62,7 +62,9 @@ class LogReader {
 
   #seal({ stage, root, publish }: SealedMetadata): void {
     this.#sealed = new Set(
-      [stage, ...root, ...publish].flat().map(({ fileOffset: offset, bytes }) => `${offset}+${bytes.length}`),
+      [stage, ...root, ...publish]
+        .flat()
+        .map(({ storage, fileOffset, bytes }) => `${storage.label}: ${fileOffset}+${bytes.length}`),
     );
   }
 
@@ -76,6 +78,6 @@ class LogReader {
   }
 }
 
-function keyOf({ offset, length }: { readonly offset: number; readonly length: number }): string {
-  return `${offset}+${length}`;
+function keyOf({ file, offset, length }: Extract<MediumOperation, { readonly kind: 'write' }>): string {
+  return `${file.name}: ${offset}+${length}`;
 }

@@ -90,10 +90,12 @@ export async function writeNewStream(files: NewFiles, options: FormatCreateOptio
   const level = Number(options.config?.[CONFIG.level] ?? LEVELS[0]);
   const stream = new NewStream({ storage, layout, header, length: plan.virtualSize, level });
   const place = { storage, fileOffset: SECTOR, room: sectors * SECTOR };
+  const store = DescriptorStore.of(place, descriptor);
   return new VmdkImage({
     storage,
     directory: files.directory,
-    descriptor: DescriptorStore.of(place, descriptor),
+    descriptor: store,
+    guard: store.guard,
     lines: descriptor.extents.map((line) => parseExtent(line, files.name)),
     extents: [stream],
     parts: [],

@@ -4,6 +4,7 @@
  * it names, whether it follows them, as VMware writes it, or lies in front, as QEMU does.
  */
 import { alignUp, SECTOR } from '../../binary/numbers.ts';
+import { ChangeGuard } from '../../blocks/guarded.ts';
 import { ImageError, isImageError, throwIfAborted, withContext } from '../../errors.ts';
 import type { ImageInfo } from '../../image/contract.ts';
 import type { ForwardImage, ForwardUnit } from '../../image/forwards.ts';
@@ -42,7 +43,9 @@ export async function openForwards(stream: ByteStream, options: OperationOptions
   if (!isHere || EXTENT_TYPES[line.type] !== 'sparse' || line.access === 'NOACCESS') return null;
   const length = line.sectors * SECTOR;
   const extents = [new StreamExtent({ storage, layout, places: NO_GRAINS, length, notes: [], isCut: false })];
-  const { info } = new VmdkImage({ storage, directory: '', descriptor, lines, extents, parts: [], mode: 'read' });
+  const guard = new ChangeGuard(stream.label);
+  const parts = { storage, directory: '', descriptor, lines, extents, parts: [], mode: 'read', guard } as const;
+  const { info } = new VmdkImage(parts);
   return info.differencing ? null : new ForwardStream({ stream, layout, length, info });
 }
 

@@ -4,9 +4,9 @@
  * A new content ID, and a new modification UUID, are durable before the first change of the content in a session:
  * children tell by them that their parent changed. Each sparse extent marks itself before its tables change.
  */
-import { imageReadOnly } from '../../blocks/guarded.ts';
+import { type ChangeGuard, imageReadOnly } from '../../blocks/guarded.ts';
 import type { PageCache } from '../../blocks/metadata-pages.ts';
-import { assert, ImageError, printable } from '../../errors.ts';
+import { assert, type ErrorKind, ImageError, isImageError, printable } from '../../errors.ts';
 import type {
   Config,
   Encoder,
@@ -66,6 +66,8 @@ export interface VmdkParts {
   readonly extents: readonly Extent[];
   readonly parts: readonly ImagePart[];
   readonly mode: OpenMode;
+  /** Ends the writing of all files after a failure in one. */
+  readonly guard: ChangeGuard;
   /** Holds the tables of all extents; absent: they have none. */
   readonly cache?: PageCache | undefined;
   /** The extent of a new stream. */
@@ -73,6 +75,17 @@ export interface VmdkParts {
   /** Absent: the image gets no further files. */
   readonly files?: Pick<ImageFiles, 'parts'> | undefined;
 }
+
+/** Failures of a resize that leave the files as they were, or as they are going to be. */
+const UNCHANGED: readonly ErrorKind[] = [
+  'aborted',
+  'no-space',
+  'limit',
+  'unsupported',
+  'invalid-argument',
+  'exists',
+  'denied',
+];
 
 /** See the head of this file. */
 export class VmdkImage implements Image {
@@ -151,6 +164,7 @@ export class VmdkImage implements Image {
   }
 
   prepareWrite(guestOffset: number, length: number): MaybePromise<WriteSlot> {
+    this.#parts.guard.check();
     const { extent, start } = this.#at(guestOffset);
     if (extent.prepareWrite === undefined || !extent.isWritten) throw this.#closed(guestOffset);
     const offset = guestOffset - start;
@@ -161,6 +175,7 @@ export class VmdkImage implements Image {
   }
 
   unmap(guestOffset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
+    this.#parts.guard.check();
     const { extent, start } = this.#at(guestOffset);
     if (extent.unmap === undefined || !extent.isWritten) throw this.#closed(guestOffset);
     const here = Math.min(length, start + extent.length - guestOffset);
@@ -185,6 +200,7 @@ export class VmdkImage implements Image {
   }
 
   async endChanges(): Promise<void> {
+    if (this.#parts.guard.failed) return;
     for (const extent of this.#extents) await extent.end();
     this.#changed = false;
   }
@@ -205,7 +221,13 @@ export class VmdkImage implements Image {
 
   async resize(size: number, how: ResizeOptions): Promise<void> {
     const { resizeImage } = await import('./resize.ts');
-    await resizeImage(this.#parts, size, how, (changed) => this.#adopt({ ...this.#parts, ...changed }));
+    this.#parts.guard.check();
+    try {
+      await resizeImage(this.#parts, size, how, (changed) => this.#adopt({ ...this.#parts, ...changed }));
+    } catch (error) {
+      if (!isImageError(error) || !UNCHANGED.includes(error.kind)) this.#parts.guard.fail();
+      throw error;
+    }
   }
 
   async set(changes: ImageChanges): Promise<void> {
@@ -252,6 +274,7 @@ export class VmdkImage implements Image {
   }
 
   settle(_sealed: SealedMetadata, ok: boolean): void {
+    this.#parts.guard.settle(ok);
     for (const extent of this.#written) extent.settle(ok);
   }
 

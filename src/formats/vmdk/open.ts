@@ -1,5 +1,6 @@
 /** Opening of VMDK images: a descriptor, alone or inside a sparse extent, and the extents that it names. */
 import { SECTOR } from '../../binary/numbers.ts';
+import { ChangeGuard } from '../../blocks/guarded.ts';
 import { PageCache } from '../../blocks/metadata-pages.ts';
 import { ImageError, withContext } from '../../errors.ts';
 import type { FormatOpenOptions, ImagePart } from '../../image/contract.ts';
@@ -45,6 +46,7 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
     opened: new Map(),
     unseen: new Set(),
     cache: new PageCache(),
+    guard: main.descriptor?.guard ?? new ChangeGuard(main.storage.label),
   };
   const extents: Extent[] = [];
   refuseParentAsExtent(main, lines);
@@ -61,6 +63,7 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
     parts: opening.parts,
     mode: options.mode,
     cache: opening.cache,
+    guard: opening.guard,
     files,
   });
 }
@@ -139,10 +142,12 @@ interface Opening {
   readonly unseen: Set<string>;
   /** Tables of all extents. */
   readonly cache: PageCache;
+  /** Of the whole image. */
+  readonly guard: ChangeGuard;
 }
 
 async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
-  const { main, options, cache } = opening;
+  const { main, options, cache, guard } = opening;
   const length = line.sectors * SECTOR;
   const kind = EXTENT_TYPES[line.type];
   const { label } = main.storage;
@@ -152,19 +157,19 @@ async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
   const mode: OpenMode = permitted ? options.mode : 'read';
   if ((kind === 'sparse' || kind === 'cowd') && main.layout !== null) {
     // Whatever name its line has: the file may have been renamed.
-    return openSparseFile(main.storage, main.layout, { ...options, length, permitted, cache });
+    return openSparseFile(main.storage, main.layout, { ...options, length, permitted, cache, guard });
   }
   const isClosed = options.withoutData === true || (kind === 'mapped' && options.infoOnly === true);
   if (isClosed) return unseenExtent(line, opening);
   if (kind === 'mapped') throw unsupported(line, label);
   const storage = await openFile(line.file ?? '', mode, opening);
   if (kind === 'flat')
-    return new FlatExtent(storage, { length, fileOffset: line.offset * SECTOR, writable: mode === 'write' });
+    return new FlatExtent(storage, { length, fileOffset: line.offset * SECTOR, writable: mode === 'write', guard });
   if (kind === 'sesparse') {
     const { openSeSparse } = await import('./extents/sesparse.ts');
     return openSeSparse(storage, { mode, length, cache, signal: options.signal });
   }
-  return openSparseFile(storage, await readLayout(storage), { ...options, length, permitted, cache });
+  return openSparseFile(storage, await readLayout(storage), { ...options, length, permitted, cache, guard });
 }
 
 /** True for a device: deleting or moving the image must leave it alone. */
@@ -186,15 +191,15 @@ function unseenExtent(line: ExtentLine, { options, main, parts, unseen }: Openin
 async function openSparseFile(
   storage: Storage,
   layout: SparseLayout,
-  how: FormatOpenOptions & Pick<SparseOpen, 'length' | 'permitted' | 'cache'>,
+  how: FormatOpenOptions & Pick<SparseOpen, 'length' | 'permitted' | 'cache' | 'guard'>,
 ): Promise<Extent> {
-  const { length, permitted, cache, signal, infoOnly = false } = how;
+  const { length, permitted, cache, guard, signal, infoOnly = false } = how;
   if (layout.compressed || layout.directoryOffset === null) {
     const { openStream } = await import('./extents/stream-open.ts');
     return openStream(storage, layout, { length, infoOnly, signal });
   }
   const mode = infoOnly ? 'read' : how.mode;
-  return openSparse(storage, layout, { mode, length, permitted, cache, signal });
+  return openSparse(storage, layout, { mode, length, permitted, cache, guard, signal });
 }
 
 async function openFile(name: string, mode: OpenMode, { files, main, opened, parts }: Opening): Promise<Storage> {

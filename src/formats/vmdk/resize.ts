@@ -11,7 +11,7 @@ import { assert, ImageError, throwIfAborted } from '../../errors.ts';
 import type { ImagePart, ResizeOptions } from '../../image/contract.ts';
 import type { PartFiles } from '../../image/files.ts';
 import { preallocate } from '../../image/preallocate.ts';
-import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { EXTENT_TYPES, type ExtentLine, formatExtent } from './descriptor/extents.ts';
 import { KEYS, resizeGeometry } from './descriptor/facts.ts';
@@ -20,7 +20,7 @@ import type { DescriptorText } from './descriptor/text.ts';
 import type { Extent, GrowHow } from './extents/extent.ts';
 import { parseSparse } from './extents/header.ts';
 import { FlatExtent } from './extents/plain.ts';
-import { openSparse, SparseExtent } from './extents/sparse.ts';
+import { openSparse, SparseExtent, type SparseOpen } from './extents/sparse.ts';
 import { writeSparse } from './extents/sparse-new.ts';
 import type { VmdkParts } from './image.ts';
 import { VMDK_LIMITS } from './limits.ts';
@@ -206,22 +206,26 @@ async function newExtent(
   if (!(last instanceof SparseExtent)) {
     await preallocate(storage, 0, length, { signal, onProgress, operation: 'resize' });
     await storage.flush();
-    return new FlatExtent(storage, { length, fileOffset: 0, writable: true });
+    return new FlatExtent(storage, { length, fileOffset: 0, writable: true, guard: parts.guard });
   }
   const { grainBytes, zeroGrains } = last.layout;
   const plan = { grainSectors: grainBytes / SECTOR, zeroGrains };
   await writeSparse(storage, line, { plan, embedded: false });
   await storage.flush();
-  const extent = await openNew(storage, 0, how);
+  const extent = await openNew(storage, 0, { ...how, guard: parts.guard });
   if (how.zeroUntil > 0) await extent.grow(length, how);
   return extent.withLength(length);
 }
 
-async function openNew(storage: Storage, length: number, { signal }: OperationOptions): Promise<SparseExtent> {
+async function openNew(
+  storage: Storage,
+  length: number,
+  { signal, guard }: Pick<SparseOpen, 'signal' | 'guard'>,
+): Promise<SparseExtent> {
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
   const layout = parseSparse(sector, storage.size, storage.label);
-  return openSparse(storage, layout, { mode: 'write', permitted: true, length, signal });
+  return openSparse(storage, layout, { mode: 'write', permitted: true, length, signal, guard });
 }
 
 function planResize(parts: VmdkParts, size: number): ResizePlan {

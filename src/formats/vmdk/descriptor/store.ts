@@ -10,6 +10,7 @@
 import { crc32 } from '../../../binary/crc32.ts';
 import { alignUp, SECTOR } from '../../../binary/numbers.ts';
 import { type StructValue, struct, u32, u64 } from '../../../binary/struct.ts';
+import { ChangeGuard } from '../../../blocks/guarded.ts';
 import { assert, ImageError } from '../../../errors.ts';
 import type { MetaWrite } from '../../../image/contract.ts';
 import type { Storage } from '../../../storage/contract.ts';
@@ -42,13 +43,14 @@ export class DescriptorStore {
   #text: DescriptorText;
   /** A copy of the text that a cut left, from the start of the descriptor; null: none. */
   #copyAt: number | null;
-  /** A write failed: what the medium has is not known. */
-  #failed = false;
+  /** Shared with the extents of the image: after a failure none of its files takes more. */
+  readonly guard: ChangeGuard;
 
   private constructor(place: DescriptorPlace, text: DescriptorText, copyAt: number | null = null) {
     this.#place = place;
     this.#text = text;
     this.#copyAt = copyAt;
+    this.guard = new ChangeGuard(place.storage.label);
   }
 
   /** Reads a descriptor. Throws `limit`, `corrupt`. */
@@ -123,7 +125,7 @@ export class DescriptorStore {
 
   /** The writes of the next flush that store another text of the same length: see `overwrite`. */
   seal(text: DescriptorText): MetaWrite[] {
-    if (this.#failed) throw this.#unknown();
+    this.guard.check();
     const { storage, fileOffset } = this.#place;
     const [before, after] = [this.#text.bytes(), text.bytes()];
     assert(before.length === after.length, 'a text that is replaced in a flush keeps its length');
@@ -135,14 +137,11 @@ export class DescriptorStore {
 
   /** Runs a change of the medium, after what a cut left of the last one was finished. */
   async #change(change: () => Promise<void>): Promise<void> {
-    if (this.#failed) throw this.#unknown();
-    try {
+    this.guard.check();
+    await this.guard.run(async () => {
       if (this.#copyAt !== null) await this.#finish(this.#copyAt);
       await change();
-    } catch (error) {
-      this.#failed = true;
-      throw error;
-    }
+    });
   }
 
   /** The text may be torn in its own place: it is written there again from its copy, which goes then. */
@@ -182,13 +181,6 @@ export class DescriptorStore {
     const { storage, fileOffset, room } = this.#place;
     if (room === null) await storage.resize(fileOffset + length);
     else await storage.write(fileOffset + copyAt, new Uint8Array(SECTOR));
-  }
-
-  #unknown(): ImageError {
-    return new ImageError('io', 'An earlier write to the descriptor failed, so it takes no more', {
-      path: this.path,
-      hint: 'Close the image and open it again: what was flushed is safe.',
-    });
   }
 
   #noRoom(found: number, expected: number): ImageError {

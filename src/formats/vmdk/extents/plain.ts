@@ -1,4 +1,5 @@
 /** Extents without tables: flat ones, whose bytes stand in the file as in the disk, and those that are zero. */
+import type { ChangeGuard } from '../../../blocks/guarded.ts';
 import { ImageError } from '../../../errors.ts';
 import type { Mapping } from '../../../image/contract.ts';
 import { preallocate } from '../../../image/preallocate.ts';
@@ -14,9 +15,12 @@ export class FlatExtent extends Extent {
   /** It would be written, but for its length. */
   readonly #isShort: boolean;
 
-  constructor(storage: Storage, { length, fileOffset, writable }: FlatPlace) {
+  readonly #guard: ChangeGuard;
+
+  constructor(storage: Storage, { length, fileOffset, writable, guard }: FlatPlace) {
     super(length);
     this.storage = storage;
+    this.#guard = guard;
     this.#fileOffset = fileOffset;
     this.#isShort = writable && this.#missing > 0;
     this.#writable = writable && storage.can.write && !this.#isShort;
@@ -70,14 +74,25 @@ export class FlatExtent extends Extent {
 
   override withLength(length: number): FlatExtent {
     const { storage } = this;
-    return new FlatExtent(storage, { length, fileOffset: this.#fileOffset, writable: this.#writable });
+    return new FlatExtent(storage, {
+      length,
+      fileOffset: this.#fileOffset,
+      writable: this.#writable,
+      guard: this.#guard,
+    });
   }
 
   map(offset: number, length: number): Mapping {
     const fileOffset = this.#fileOffset + offset;
     const available = Math.min(this.storage.size - fileOffset, length);
     if (available <= 0) return { kind: 'zero', length };
-    return { kind: 'data', storage: this.storage, fileOffset, length: available, writable: this.#writable };
+    return {
+      kind: 'data',
+      storage: this.storage,
+      fileOffset,
+      length: available,
+      writable: this.#writable && !this.#guard.failed,
+    };
   }
 }
 
@@ -87,6 +102,8 @@ export interface FlatPlace {
   /** First byte in the file. */
   readonly fileOffset: number;
   readonly writable: boolean;
+  /** Of the image. */
+  readonly guard: ChangeGuard;
 }
 
 /** A range that reads zero; what is written to it is lost, as VirtualBox has it. */

@@ -10,7 +10,7 @@
  */
 import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
 import { type BlockEntries, BlockMap, scanMap } from '../../../blocks/block-map.ts';
-import { ChangeGuard } from '../../../blocks/guarded.ts';
+import type { ChangeGuard } from '../../../blocks/guarded.ts';
 import type { PageCache } from '../../../blocks/metadata-pages.ts';
 import type { SlotAllocator } from '../../../blocks/slot-allocator.ts';
 import { writeEntries } from '../../../blocks/table.ts';
@@ -42,6 +42,8 @@ export interface SparseOpen extends OperationOptions {
   readonly permitted: boolean;
   /** Bound of the tables in memory, of all extents of the image. */
   readonly cache?: PageCache | undefined;
+  /** Of the image: a failure in one file ends the writing of all. */
+  readonly guard: ChangeGuard;
 }
 
 /** Opens a sparse extent without compression. Throws `corrupt` where no directory can be followed. */
@@ -52,7 +54,8 @@ export async function openSparse(storage: Storage, layout: SparseLayout, how: Sp
   const copy =
     layout.redundantOffset === null ? null : await readDirectory({ ...place, fileOffset: layout.redundantOffset }, how);
   const { directory, replaced } = soundest(first, copy);
-  const parts = { storage, layout, directory, copy, length: how.length, cache: how.cache };
+  const { length, cache, guard } = how;
+  const parts = { storage, layout, directory, copy, length, cache, guard };
   const notes = replaced === 0 ? [] : [`${replaced} grain tables are read from their second copy.`];
   if (how.mode === 'read' || !how.permitted)
     return new SparseExtent({ ...parts, notes, allocator: null, obstacle: null });
@@ -145,6 +148,7 @@ interface SparseParts {
   readonly copy: TableDirectory | null;
   readonly length: number;
   readonly cache: PageCache | undefined;
+  readonly guard: ChangeGuard;
 }
 
 interface OpenedParts extends SparseParts {
@@ -206,7 +210,7 @@ export class SparseExtent extends Extent {
     this.storage = storage;
     this.layout = layout;
     this.#parts = parts;
-    this.#guard = new ChangeGuard(storage.label);
+    this.#guard = parts.guard;
     const made = mapParts(parts);
     this.#table = made.table;
     const { allocator } = parts;
@@ -289,7 +293,14 @@ export class SparseExtent extends Extent {
       const { cache } = this.#parts;
       const mode = isWritten ? 'write' : 'read';
       const layout = await readLayout(storage);
-      const extent = await openSparse(storage, layout, { mode, length, permitted: true, cache, signal });
+      const extent = await openSparse(storage, layout, {
+        mode,
+        length,
+        permitted: true,
+        cache,
+        signal,
+        guard: this.#guard,
+      });
       this.#table.discard();
       return extent;
     });
@@ -322,8 +333,10 @@ export class SparseExtent extends Extent {
     this.#beginning = null;
     this.#unclean = false;
     if (this.#guard.failed) return;
-    await markUnclean(this.storage, this.layout.form, 0);
-    await this.storage.flush();
+    await this.#guard.run(async () => {
+      await markUnclean(this.storage, this.layout.form, 0);
+      await this.storage.flush();
+    });
   }
 
   override get reclaimable(): number {
