@@ -118,6 +118,7 @@ function mainTable(): Table {
     copyInto: { args: [arg('source', disk), image, arg('target', disk), options()] },
     createCache: { args: [target('cache'), needed({ size: 2 ** 21 })] },
     createImage: { args: [target(), arg('options', { size: 512 }, isEmpty)] },
+    createRawDisk: { args: [target(), named('device', '/x'), options()] },
     defaultRegistry: null,
     defineFormat: { args: [arg('definition', { name: 'x' })] },
     describeError: { args: [arg('error', new ImageError('io', 'x'))] },

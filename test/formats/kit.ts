@@ -20,6 +20,8 @@ export interface FormatKit {
   readonly format: string;
   /** Config of images with units of about this size, and tables as small as they get; left out: there is no choice. */
   units?(bytes: number): Config;
+  /** Fixed images of the format change their size, though it has blocks. */
+  readonly fixedResizes?: boolean;
   /** Ways to make an image: variants, options, and over a parent. Left out: the default, where there is a `create`. */
   readonly ways?: readonly MakeWay[];
   /** In the usual run one in this many ways is tried for each maker, others for the next one. Left out: all. */

@@ -14,6 +14,7 @@ export const kit: FormatKit = {
       return { uuid, parentUuid, modificationUuid, parentModificationUuid };
     },
   },
+  fixedResizes: true,
   ways,
   waysEvery: 3,
   measured,

@@ -35,7 +35,7 @@ export async function repairVmdk(files: ImageFiles, options: FormatCheckOptions)
   if (!found.some(({ repairable }) => repairable)) return found;
   const { descriptor } = job.main;
   const renews = found.some(({ severity, repairable }) => repairable && severity === 'corruption');
-  const nameless = found.some(({ code }) => code === 'no-content-id');
+  const nameless = found.some(({ code, repairable }) => repairable && code === 'no-content-id');
   if (descriptor !== null && (renews || nameless)) await renew(descriptor);
   await survey(job, true);
   return found;
@@ -84,16 +84,24 @@ function checkDescriptor({ descriptor, storage }: MainFile, findings: Findings):
   if (descriptor === null) {
     findings.add('warning', 'no-descriptor', `${storage.label} has no descriptor.`, { repairable: false });
   } else if (contentId(descriptor.text) === null) {
-    findings.add('warning', 'no-content-id', 'The image has no content ID, which other programs refuse.');
+    const message = 'The image has no content ID, which other programs refuse.';
+    findings.add('warning', 'no-content-id', message, { repairable: hasRoomForId(descriptor) });
   }
 }
 
-/** New identities; a content ID also where there was none. */
+/** New identities; a content ID also where there was none, if it has room. */
 async function renew(descriptor: DescriptorStore): Promise<void> {
   const text = descriptor.draft();
-  if (contentId(text) === null) text.set(KEYS.cid, randomContentId(), descriptor.path);
+  if (contentId(text) === null && hasRoomForId(descriptor)) text.set(KEYS.cid, randomContentId(), descriptor.path);
   changeIdentities(text, descriptor.path);
   await descriptor.overwrite(text);
+}
+
+/** The room of an embedded descriptor is bounded. */
+function hasRoomForId(descriptor: DescriptorStore): boolean {
+  const text = descriptor.draft();
+  text.set(KEYS.cid, randomContentId(), descriptor.path);
+  return descriptor.hasRoom(text);
 }
 
 /** One extent within a check. */
@@ -161,8 +169,13 @@ async function checkTables({ main, options }: Job, storage: Storage, checked: Ch
   const layout = storage === main.storage && main.layout !== null ? main.layout : await readLayout(storage);
   const { signal } = options;
   if (layout.compressed || layout.directoryOffset === null) {
-    const { warnings } = await openStream(storage, layout, { length, infoOnly: false, signal });
-    for (const message of warnings) findings.add('corruption', 'stream-damaged', message, { repairable: false });
+    const stream = await openStream(storage, layout, { length, infoOnly: false, signal });
+    for (const message of stream.warnings) findings.add('corruption', 'stream-damaged', message, { repairable: false });
+    for await (const { message, context } of stream.damaged({ signal })) {
+      const at = start + Number(context['guestOffset']);
+      const where = { guestOffset: at, fileOffset: Number(context['offset']), repairable: false };
+      findings.add('corruption', 'grain-damaged', `${message}: the grain of byte ${at} of the disk.`, where);
+    }
     return;
   }
   const differencing = isChild(main);

@@ -107,10 +107,20 @@ export class DescriptorStore {
   /** Throws `limit` if there is no room for another text beside this one. */
   checkRoom(text: DescriptorText): void {
     const { room } = this.#place;
+    if (room !== null && !this.hasRoom(text)) throw this.#noRoom(this.#roomFor(text), room);
+  }
+
+  /** True if there is room for another text beside this one. */
+  hasRoom(text: DescriptorText): boolean {
+    const { room } = this.#place;
+    return room === null || this.#roomFor(text) <= room;
+  }
+
+  /** Bytes that both take while one replaces the other; 0 where it changes in place. */
+  #roomFor(text: DescriptorText): number {
     const after = text.bytes();
-    if (room === null || changesInPlace(this.#text.bytes(), after) !== null) return;
-    const whole = this.#copyPlace(after.length) + SECTOR + alignUp(after.length, SECTOR);
-    if (whole > room) throw this.#noRoom(whole, room);
+    if (changesInPlace(this.#text.bytes(), after) !== null) return 0;
+    return this.#copyPlace(after.length) + SECTOR + alignUp(after.length, SECTOR);
   }
 
   /** Stores another text of the same length in its place, durably: any mix of both must be as good as the new one. */

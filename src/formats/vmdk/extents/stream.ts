@@ -9,9 +9,11 @@
 import { inflateZlib } from '#decompress';
 import { SECTOR } from '../../../binary/numbers.ts';
 import { type Chunk, ChunkReader } from '../../../blocks/chunk-reader.ts';
-import { assert, ImageError } from '../../../errors.ts';
+import { assert, ImageError, isImageError } from '../../../errors.ts';
 import type { Mapping, MetadataExtent } from '../../../image/contract.ts';
 import type { MaybePromise, OperationOptions, ReadTarget, Storage } from '../../../storage/contract.ts';
+import { readPadded } from '../../../storage/read-padded.ts';
+import { Turns } from '../../../storage/turns.ts';
 import { GRAIN_MARKER, GTE_ABSENT, GTE_ZERO } from '../layout.ts';
 import { Extent } from './extent.ts';
 import type { SparseLayout } from './header.ts';
@@ -99,6 +101,32 @@ export class StreamExtent extends Extent {
     return { kind, length: Math.min(next * grainBytes, end) - offset };
   }
 
+  /** Grains whose place or marker is wrong. Nothing is decoded. */
+  async *damaged({ signal }: OperationOptions = {}): AsyncGenerator<ImageError> {
+    const turns = new Turns(signal, 'Checking the stream');
+    const marker = new Uint8Array(GRAIN_MARKER.size);
+    const { grainBytes, capacity } = this.layout;
+    for (let index = 0; index * grainBytes < capacity; index = this.#places.sameUntil(index)) {
+      const turn = turns.take();
+      if (turn !== undefined) await turn;
+      if (this.#places.get(index) === undefined) await this.#places.load(index);
+      const place = this.#places.get(index) ?? GTE_ABSENT;
+      if (this.#kindOf(place) !== 'encoded') continue;
+      const guestOffset = index * grainBytes;
+      if (this.#isMisplaced(place)) {
+        yield this.#misplaced(guestOffset, place, grainBytes);
+        continue;
+      }
+      await readPadded(this.storage, place, marker);
+      try {
+        lengthOf(marker, guestOffset, this.#storedBytes(index, place) - GRAIN_MARKER.size);
+      } catch (error) {
+        if (!isImageError(error)) throw error;
+        yield new ImageError(error.kind, error.message, { ...error.context, guestOffset, offset: place });
+      }
+    }
+  }
+
   override async *metadata(): AsyncGenerator<MetadataExtent> {
     const { storage } = this;
     const length = Math.min(this.layout.overhead, storage.size);
@@ -158,15 +186,8 @@ export class StreamExtent extends Extent {
 /** The code of vd.h for a grain that cannot be decoded. */
 const INVALID_FORMAT = 'VERR_VD_VMDK_INVALID_FORMAT';
 
-/** Decodes a grain behind its marker. The last one may be whole or end where the disk does. Throws `corrupt`. */
-export async function decodeGrain(
-  stored: Uint8Array,
-  size: number,
-  { guestOffset }: Pick<Chunk, 'guestOffset'>,
-  grainBytes: number,
-  room?: Uint8Array,
-): Promise<Uint8Array> {
-  if (stored.length < GRAIN_MARKER.size) throw new ImageError('corrupt', 'The file ends before the grain');
+/** The stored length of a grain, as its marker says. Throws `corrupt` where the marker cannot be that of the grain. */
+function lengthOf(stored: Uint8Array, guestOffset: number, available: number): number {
   const { lba, size: length } = GRAIN_MARKER.decode(stored);
   if (lba * SECTOR !== guestOffset) {
     throw new ImageError('corrupt', 'The tables lead to the grain of another part of the disk', {
@@ -176,15 +197,25 @@ export async function decodeGrain(
       expected: guestOffset / SECTOR,
     });
   }
-  const available = stored.length - GRAIN_MARKER.size;
-  if (length === 0 || length > available) {
-    throw new ImageError('corrupt', 'The stored length of a grain is not possible', {
-      status: INVALID_FORMAT,
-      field: 'size of the grain marker',
-      found: length,
-      expected: `from 1 to ${available}`,
-    });
-  }
+  if (length > 0 && length <= available) return length;
+  throw new ImageError('corrupt', 'The stored length of a grain is not possible', {
+    status: INVALID_FORMAT,
+    field: 'size of the grain marker',
+    found: length,
+    expected: `from 1 to ${available}`,
+  });
+}
+
+/** Decodes a grain behind its marker. The last one may be whole or end where the disk does. Throws `corrupt`. */
+export async function decodeGrain(
+  stored: Uint8Array,
+  size: number,
+  { guestOffset }: Pick<Chunk, 'guestOffset'>,
+  grainBytes: number,
+  room?: Uint8Array,
+): Promise<Uint8Array> {
+  if (stored.length < GRAIN_MARKER.size) throw new ImageError('corrupt', 'The file ends before the grain');
+  const length = lengthOf(stored, guestOffset, stored.length - GRAIN_MARKER.size);
   const data = await inflateZlib(stored.subarray(GRAIN_MARKER.size, GRAIN_MARKER.size + length), grainBytes, room);
   if (data.length >= size) return data.subarray(0, size);
   const whole = new Uint8Array(size);
