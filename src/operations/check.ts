@@ -68,11 +68,12 @@ export async function checkIn(source: Source, options: Resolved<CheckOptions>): 
 /** A warning about a parent that does not fit the image any more, where the gate lets it be looked at. */
 async function linkFindings(
   { name: format }: Format,
-  { source }: ImageFile,
+  { source, storage }: ImageFile,
   { environment }: Resolved<CheckOptions>,
 ): Promise<readonly Finding[]> {
   const how = { environment, format, infoOnly: true };
-  const verdict = await openAndJudge(source, how);
+  // The file is open already.
+  const verdict = await openAndJudge(storage === null ? source : { ...source, storage }, how);
   if (verdict === null) return [];
   const message =
     verdict === 'changed'
@@ -86,7 +87,10 @@ async function openAndJudge(source: Source, how: ParentOptions): Promise<'change
   try {
     const child = await openImage(source, { ...how, mode: 'read' });
     try {
-      return await judgeLink(child, how);
+      const { parentUuid, parentModificationUuid, parent } = child.image.info;
+      const identities = [parentUuid, parentModificationUuid, parent?.contentId];
+      // A name alone says nothing about the content.
+      return identities.some((one) => typeof one === 'string') ? await judgeLink(child, how) : null;
     } finally {
       await child.image.close();
     }

@@ -44,7 +44,7 @@ function filesRead(line: string): string[] {
     /(?:vdkit create|vdkit cache create|vdkit convert (?!.*--into)\S+|vdkit (?:rename|copy) \S+|--cache) (\S+)/.exec(
       command,
     )?.[1];
-  const words = command.split(/[\s=,]+/).filter((word) => /\.(vdi|raw|qcow2|xz|vci)$|^dev\//.test(word));
+  const words = command.split(/[\s=,]+/).filter((word) => /\.(vdi|raw|qcow2|xz|vci)$|^stream\.vmdk$|^dev\//.test(word));
   return [...new Set(words)].filter((word) => word !== made);
 }
 
@@ -62,6 +62,7 @@ async function make(name: string, line: string): Promise<void> {
   else if (/\/last\.\w+$/.test(name))
     await makeChain(base, [name.replace('last', 'one'), name.replace('last', 'two'), name]);
   else if (line.includes('-512M')) await createImage(name, { size: 2 ** 30 });
+  else if (extension === '.vmdk') await convert(SAMPLE, name, { variant: ['stream'] });
   else if (extension === '.vdi') copyFileSync(SAMPLE, name);
   else await convert(SAMPLE, name, { format: extension === '.qcow2' ? 'qcow2' : 'raw' });
   if (extension === '.qcow2' && /snapshot|bitmap|--snapshot/.test(line)) await keepStates(name, line);
