@@ -3,6 +3,7 @@
 import type { CreateImageOptions } from '../../src/disk/options.ts';
 import type { Format } from '../../src/image/contract.ts';
 import { FORMATS } from '../../src/index.ts';
+import { rounds } from '../conformance/random.ts';
 import { writableVariants } from '../formats/variants.ts';
 
 const KIB = 1024;
@@ -23,10 +24,15 @@ export interface Pair {
   readonly upper: Format;
 }
 
-/** All ordered pairs whose upper one has differencing images. */
-export const PAIRS: readonly Pair[] = DIFFING.flatMap((upper) =>
-  WRITABLE.map((lower) => ({ title: `${upper.name} over ${lower.name}`, lower, upper })),
-);
+/** Formats that each one stands on in the usual run: itself, and the next ones. Their number grows with all formats. */
+const BELOW = rounds(3, Number.POSITIVE_INFINITY);
+
+/** Ordered pairs whose upper one has differencing images: all of them in the long run. */
+export const PAIRS: readonly Pair[] = DIFFING.flatMap((upper) => {
+  const own = WRITABLE.indexOf(upper);
+  const below = [...WRITABLE.slice(own), ...WRITABLE.slice(0, own)].slice(0, BELOW);
+  return below.map((lower) => ({ title: `${upper.name} over ${lower.name}`, lower, upper }));
+});
 /** The pairs in which both know each other by UUID. */
 export const LINKED = PAIRS.filter(({ lower, upper }) => lower.capabilities.uuid && upper.capabilities.uuid);
 
