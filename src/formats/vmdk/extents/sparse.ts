@@ -333,10 +333,9 @@ export class SparseExtent extends Extent {
     this.#beginning = null;
     this.#unclean = false;
     if (this.#guard.failed) return;
-    await this.#guard.run(async () => {
-      await markUnclean(this.storage, this.layout.form, 0);
-      await this.storage.flush();
-    });
+    // Everything else is flushed, so a failure leaves the mark in doubt and no more: the next change sets it again.
+    await markUnclean(this.storage, this.layout.form, 0);
+    await this.storage.flush();
   }
 
   override get reclaimable(): number {
