@@ -28,7 +28,7 @@ const PLANS: readonly (readonly [title: string, plan: Plan])[] = [
 ];
 
 /** Of all turns; the plans begin at different ones. */
-const STEP = rounds(3, 1);
+const STEP = rounds(5, 1);
 
 /** Runs the plan for the turns that the workload reaches: every one of them in the long run. */
 async function problemsOf(way: Way, plan: Plan, first: number): Promise<{ turns: number; problems: string[] }> {

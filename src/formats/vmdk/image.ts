@@ -6,7 +6,7 @@
  */
 import { type ChangeGuard, imageReadOnly } from '../../blocks/guarded.ts';
 import type { PageCache } from '../../blocks/metadata-pages.ts';
-import { assert, type ErrorKind, ImageError, isImageError, printable } from '../../errors.ts';
+import { assert, ImageError, printable } from '../../errors.ts';
 import type {
   Config,
   Encoder,
@@ -75,17 +75,6 @@ export interface VmdkParts {
   /** Absent: the image gets no further files. */
   readonly files?: Pick<ImageFiles, 'parts'> | undefined;
 }
-
-/** Failures of a resize that leave the files as they were, or as they are going to be. */
-const UNCHANGED: readonly ErrorKind[] = [
-  'aborted',
-  'no-space',
-  'limit',
-  'unsupported',
-  'invalid-argument',
-  'exists',
-  'denied',
-];
 
 /** See the head of this file. */
 export class VmdkImage implements Image {
@@ -221,13 +210,7 @@ export class VmdkImage implements Image {
 
   async resize(size: number, how: ResizeOptions): Promise<void> {
     const { resizeImage } = await import('./resize.ts');
-    this.#parts.guard.check();
-    try {
-      await resizeImage(this.#parts, size, how, (changed) => this.#adopt({ ...this.#parts, ...changed }));
-    } catch (error) {
-      if (!isImageError(error) || !UNCHANGED.includes(error.kind)) this.#parts.guard.fail();
-      throw error;
-    }
+    await resizeImage(this.#parts, size, how, (changed) => this.#adopt({ ...this.#parts, ...changed }));
   }
 
   async set(changes: ImageChanges): Promise<void> {

@@ -7,7 +7,7 @@
  * most room, or files, that nothing uses.
  */
 import { largest, SECTOR } from '../../binary/numbers.ts';
-import { assert, ImageError, throwIfAborted } from '../../errors.ts';
+import { assert, type ErrorKind, ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { ImagePart, ResizeOptions } from '../../image/contract.ts';
 import type { PartFiles } from '../../image/files.ts';
 import { preallocate } from '../../image/preallocate.ts';
@@ -42,6 +42,17 @@ interface ResizePlan {
   readonly added: readonly number[];
 }
 
+/** Failures of a resize that leave the files as they were, or as they are going to be. */
+const UNCHANGED: readonly ErrorKind[] = [
+  'aborted',
+  'no-space',
+  'limit',
+  'unsupported',
+  'invalid-argument',
+  'exists',
+  'denied',
+];
+
 /** Receives the image in its new state, in steps. */
 export type Adopt = (changed: Pick<VmdkParts, 'lines' | 'extents' | 'parts'>) => void;
 
@@ -56,10 +67,16 @@ export function checkSize(parts: VmdkParts, size: number): void {
 
 /** Resizes an image whose metadata is flushed. `adopt` is called whenever the medium has another state. */
 export async function resizeImage(parts: VmdkParts, size: number, how: ResizeOptions, adopt: Adopt): Promise<void> {
+  parts.guard.check();
   const plan = planResize(parts, size);
   throwIfAborted(how.signal, RESIZING);
-  if (size > sizeOf(parts.lines)) await growImage(parts, plan, { ...how, size }, adopt);
-  else await shrinkImage(parts, plan, { ...how, size }, adopt);
+  const change = size > sizeOf(parts.lines) ? growImage : shrinkImage;
+  try {
+    await change(parts, plan, { ...how, size }, adopt);
+  } catch (error) {
+    if (!isImageError(error) || !UNCHANGED.includes(error.kind)) parts.guard.fail();
+    throw error;
+  }
 }
 
 /** Options with the size of the disk. */
