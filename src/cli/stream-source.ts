@@ -21,7 +21,7 @@ export interface StandardInput extends AsyncDisposable {
   readonly source: Source | ForwardDisk;
 }
 
-/** How standard input is read. */
+/** Options for reading standard input. */
 export interface InputUse {
   /** A target that could not be created is rejected before anything is read. */
   readonly target: { readonly name: string; readonly options: ConvertOptions } | null;

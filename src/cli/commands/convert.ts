@@ -211,7 +211,7 @@ async function withSource<T>(
   }
 }
 
-/** What goes back in the source, or needs more files than that, is not for a pipe. */
+/** Options that go back in the source, or need more files than it, are not for a pipe. */
 function readsOnce({ options }: CommandContext): boolean {
   const again = ['verify', 'salvage', 'shrink'].some((name) => options.flag(name));
   return !again && ['source-parent', 'snapshot', 'cache'].every((name) => options.text(name) === undefined);
@@ -222,7 +222,7 @@ function withSourceParentHint(error: unknown): unknown {
   return isImageError(error) ? withOtherOption(error, '--parent', '--source-parent') : error;
 }
 
-/** What is said about the source, as options of the library. */
+/** Options of the library about the source. */
 function namedSource(context: CommandContext): Partial<ConvertOptions> {
   const { format, parent, parentFormat, snapshot, cache } = sourceOptions(context);
   return present({

@@ -28,7 +28,7 @@ export function encoderOf(image: Image, path: string): Encoder {
   });
 }
 
-/** Where compressed units go. */
+/** Target of compressed units. */
 export interface UnitTarget {
   readonly encoder: Encoder;
   readonly diskSize: number;

@@ -24,7 +24,7 @@ export interface CheckedSeSparse {
   readonly start: number;
 }
 
-/** Where a finding lies. */
+/** Place of a finding. */
 type Where = Partial<Pick<Finding, 'fileOffset' | 'guestOffset'>>;
 
 /** Checks an extent: its areas, its directory, and every entry of its tables. */

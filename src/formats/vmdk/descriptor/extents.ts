@@ -32,7 +32,7 @@ export interface ExtentLine {
   readonly file: string | null;
   /** Sectors before its first byte in the file. */
   readonly offset: number;
-  /** What follows: the identity of a partition of a device, kept as it is. */
+  /** Further words: the identity of a partition of a device, kept as it is. */
   readonly rest: readonly string[];
 }
 
