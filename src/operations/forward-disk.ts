@@ -13,7 +13,7 @@ import { allDone, markHandled } from '../storage/all-done.ts';
 import type { ByteStream } from '../storage/byte-stream.ts';
 import type { ReadTarget } from '../storage/contract.ts';
 
-/** How the image in a stream is opened. */
+/** Options for opening the image in a stream. */
 export interface ForwardOptions {
   readonly environment: Environment;
   /** Name of its format; undefined: by its first bytes. */

@@ -9,7 +9,7 @@
  *   3. children that name it get the new name,
  *   4. the old name is deleted, with those of moved parts,
  *   5. names in the image are shortened.
- * Where parts follow the image to its new name, they get second names first; the main file, small then, is written again
+ * Parts that follow the image to its new name get second names first; the main file, small then, is written again
  * with those in it, under its new name; after the children, the old names are deleted, that of the image first. So at
  * every moment a whole image is there under one of the names.
  *

@@ -2,7 +2,7 @@
 import { throwIfAborted } from '../errors.ts';
 import { isPromise, type MaybePromise, type OperationOptions } from './contract.ts';
 
-/** How a stream is read. */
+/** Options for reading a stream. */
 export interface ByteStreamOptions extends OperationOptions {
   /** Called with the bytes that came so far. */
   readonly onBytes?: ((bytes: number) => void) | undefined;

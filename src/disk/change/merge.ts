@@ -2,7 +2,7 @@
  * Merging neighbours of a chain: the content of the images between two numbers moves into one of the two, and the
  * others are removed. *Forward* into the child, *backward* into the parent.
  *
- * What moves is redundant until the very end: a child shows the same with and without it, a parent is hidden by its
+ * All that moves is redundant until the very end: a child shows the same with and without it, a parent is hidden by its
  * child. So requests of the guest go on between steps, and a merge that is cut or cancelled anywhere leaves every image
  * of the chain readable as before, and can be run again. Then, alone: data durable, links durable, files removed.
  *

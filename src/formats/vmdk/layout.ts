@@ -115,7 +115,7 @@ export const COWD_HEADER = struct('little', 2048, {
   rest: bytes(1652, 396),
 });
 
-/** What the header of a base has in place of the name of its parent. */
+/** Fields of the header of a base, in place of the name of its parent. */
 export const COWD_GEOMETRY = struct('little', 12, { cylinders: u32(0), heads: u32(4), sectors: u32(8) });
 
 /** Header of a seSparse extent, as observed: VMware does not document it. Places and sizes in sectors. */

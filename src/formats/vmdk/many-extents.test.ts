@@ -11,7 +11,7 @@ import { inspect } from '../../operations/inspect.ts';
 
 const onLinux = process.platform === 'linux';
 const UNIT = 64 * 1024;
-/** What the process has open besides: those of the pool, the main files, and parts that stay open. */
+/** Files that the process has open besides: those of the pool, the main files, and parts that stay open. */
 const OPEN_MAX = 40;
 
 let folder = '';

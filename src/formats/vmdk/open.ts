@@ -24,7 +24,7 @@ import { looksLikeDescriptor } from './probe.ts';
 /** Role of an extent in messages. */
 const ROLE = 'extent';
 
-/** What the main file of an image is. */
+/** Content of the main file of an image. */
 export interface MainFile {
   readonly storage: Storage;
   /** Its own extent; null: it is a descriptor alone. */

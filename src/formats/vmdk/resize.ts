@@ -251,7 +251,7 @@ function planResize(parts: VmdkParts, size: number): ResizePlan {
   return size > old ? planGrowth(parts, (size - old) / SECTOR) : planCut(parts, size / SECTOR);
 }
 
-/** Where the sectors go that the disk gets. Throws `unsupported`, `limit`. */
+/** Places of the sectors that the disk gets. Throws `unsupported`, `limit`. */
 function planGrowth(parts: VmdkParts, wanted: number): ResizePlan {
   const { lines, extents, descriptor } = parts;
   const [line, last] = [lastOf(lines), lastOf(extents)];

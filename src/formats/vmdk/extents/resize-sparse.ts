@@ -376,7 +376,7 @@ export function isGivenBack(error: unknown): boolean {
   return isImageError(error) && (error.kind === 'aborted' || error.kind === 'no-space');
 }
 
-/** What lies behind the capacity reads as empty: growing would show what its entries name. */
+/** Entries behind the capacity read as empty: growing would show the grains that they name. */
 function tooSmall({ storage, layout, length }: SparseFile): ImageError {
   return new ImageError('unsupported', 'The extent has room for less than its part of the disk: it cannot grow', {
     path: storage.label,

@@ -227,7 +227,7 @@ export async function readTables(
   return readDirectory({ ...place, lowest: SESPARSE_HEADER.size, form: directoryForm(layout) }, options);
 }
 
-/** How such an extent is opened. */
+/** Options for opening such an extent. */
 export interface SeSparseOpen extends OperationOptions {
   readonly mode: OpenMode;
   /** Bytes of the disk that its line gives it. */

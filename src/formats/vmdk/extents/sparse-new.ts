@@ -16,7 +16,7 @@ import { writeZeroes } from './resize-sparse.ts';
 
 const TABLE_SECTORS = (GT_ENTRIES * 4) / SECTOR;
 
-/** What all new headers have in common. */
+/** Fields that all new headers have in common. */
 export const HEADER: SparseHeader = {
   magic: KDMV,
   version: 1,

@@ -33,7 +33,7 @@ import { markUnclean, type SparseLayout } from './header.ts';
 import { canPackTables, packTables } from './pack-tables.ts';
 import { checkGrowth, growSparse, isGivenBack, type SparseFile, shrinkSparse } from './resize-sparse.ts';
 
-/** How a sparse extent is opened. */
+/** Options for opening a sparse extent. */
 export interface SparseOpen extends OperationOptions {
   readonly mode: OpenMode;
   /** Bytes of the disk that its line gives it. */
@@ -111,7 +111,7 @@ function tableRoom({ layout: { tableBytes, grainBytes }, copy }: Pick<SparsePart
   return alignUp(tableBytes * (copy === null ? 1 : 2), grainBytes);
 }
 
-/** Where the file ends at the latest, so that its header can count all of it. */
+/** Largest end of the file, so that its header can count all of it. */
 function lastEnd({ used }: SparseLayout): number {
   return used === null ? EXTENT_FILE_MAX : EXTENT_FILE_MAX - SECTOR;
 }

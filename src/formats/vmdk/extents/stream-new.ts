@@ -40,7 +40,7 @@ export class NewStream extends Extent {
   readonly #tables: GrowingTables;
   #isFinished = false;
   #reading: StreamExtent;
-  /** Where the next grain goes. */
+  /** File offset of the next grain. */
   #end: number;
 
   constructor({ storage, layout, header, length, level }: NewStreamParts) {

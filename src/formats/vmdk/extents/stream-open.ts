@@ -13,7 +13,7 @@ import { type GrainPlaces, StreamExtent } from './stream.ts';
 /** Bytes at the end of a file in which a footer is searched for. */
 const TAIL = 64 * 1024;
 
-/** How a compressed extent is opened. */
+/** Options for opening a compressed extent. */
 export interface StreamOpen extends OperationOptions {
   readonly length: number;
   /** Only metadata is wanted: the grains of a stream that was cut off are not searched for. */
