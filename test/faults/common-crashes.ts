@@ -51,7 +51,8 @@ function never(name: string): never {
   throw new Error(`there is no way to make an image of ${name}`);
 }
 
-function crashSuite(
+/** An image that is made in one of the ways, and whatever the sessions do with it. */
+export function crashSuite(
   way: Way,
   seed: number,
   sessions: CrashSuite['sessions'],

@@ -10,10 +10,10 @@ import { DescriptorStore } from '../../../src/formats/vmdk/descriptor/store.ts';
 import { KDMV, SPARSE_HEADER } from '../../../src/formats/vmdk/layout.ts';
 import { createImage } from '../../../src/operations/create.ts';
 import type { StorageProvider } from '../../../src/storage/contract.ts';
-import { MemoryProvider } from '../../../src/storage/memory.ts';
 import type { CrashCheck, CrashSuite } from '../../../src/testing/index.ts';
 import { unitsOf } from '../../conformance/kits.ts';
-import { createWay, hasInitial, imageOf, openWay, prepareWay, SECTORS, type Way } from '../../faults/ways.ts';
+import { crashSuite } from '../../faults/common-crashes.ts';
+import { createWay, SECTORS, type Way } from '../../faults/ways.ts';
 import { scattered, traffic, type Workload } from '../../faults/workloads.ts';
 import { fileBytes } from '../../model/extents.ts';
 import type { Mutation } from '../crash-kit.ts';
@@ -38,19 +38,8 @@ export interface VmdkSuiteOptions extends Mutation {
 
 /** An image that is made, and whatever the sessions do with it. */
 export function vmdkSuite(way: Way, options: VmdkSuiteOptions): CrashSuite {
-  const { seed, sessions, registry, wrap = (provider) => provider } = options;
-  return {
-    provider: new MemoryProvider(),
-    image: imageOf(way),
-    size: SECTORS * SECTOR,
-    seed,
-    prepare: (provider) => prepareWay(provider, way),
-    hasInitial: (sector) => way.diff && hasInitial(sector),
-    build: (provider) => createWay(wrap(provider), way, registry),
-    open: (provider) => openWay(wrap(provider), way, registry),
-    sessions,
-    check: brokenRules,
-  };
+  const { seed, sessions } = options;
+  return { ...crashSuite(way, seed, sessions, options), check: brokenRules };
 }
 
 /** The same for an image that is there from the start, made otherwise. */

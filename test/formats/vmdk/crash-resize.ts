@@ -2,7 +2,8 @@
 import type { StorageProvider } from '../../../src/storage/contract.ts';
 import { MemoryProvider } from '../../../src/storage/memory.ts';
 import type { CrashSuite } from '../../../src/testing/index.ts';
-import { createWay, hasInitial, imageOf, openWay, prepareWay, SECTOR, SECTORS, type Way } from '../../faults/ways.ts';
+import { crashSuite } from '../../faults/common-crashes.ts';
+import { imageOf, openWay, SECTOR, SECTORS, type Way } from '../../faults/ways.ts';
 import { scattered, traffic, type Workload } from '../../faults/workloads.ts';
 import type { CrashRow } from '../crash-kit.ts';
 
@@ -88,7 +89,7 @@ export function resizeRows(ways: readonly Way[]): CrashRow[] {
     .filter(({ variant }) => variant[0] !== 'esx')
     .map((way): CrashRow => {
       const sessions = way.variant.includes('fixed') ? resized : [...resized, compacted];
-      return { title: `${way.title}: resize and compact`, suite: (seed) => waySuite(way, seed, sessions), ...usual };
+      return { title: `${way.title}: resize and compact`, suite: (seed) => crashSuite(way, seed, sessions), ...usual };
     });
   const shared = (seed: number) =>
     handMade(first, sharedExtents, { sectors: SECTORS, seed, sessions: extentsComeAndGo });
@@ -99,20 +100,6 @@ export function resizeRows(ways: readonly Way[]): CrashRow[] {
     // Each state is a disk of 64 MiB.
     { title: 'directories move', suite: full, options: {}, seeds: [1, 2], states: [40, 400] },
   ];
-}
-
-function waySuite(way: Way, seed: number, sessions: CrashSuite['sessions']): CrashSuite {
-  return {
-    provider: new MemoryProvider(),
-    image: imageOf(way),
-    size: SECTORS * SECTOR,
-    seed,
-    prepare: (provider) => prepareWay(provider, way),
-    hasInitial: (sector) => way.diff && hasInitial(sector),
-    build: (provider) => createWay(provider, way),
-    open: (provider) => openWay(provider, way),
-    sessions,
-  };
 }
 
 function handMade(
