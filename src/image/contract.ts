@@ -4,13 +4,12 @@
  * the order of flushes exist once, in the disk.
  *
  * Index:
- * - location of data: `Mapping`, `WriteSlot`, `EncodedUnit`, `EncodedSlot`, `Encoder`
- * - flush: `MetaWrite`, `SealedMetadata`
+ * - location of data and writes of a flush: in `location.ts`
  * - metadata: `ImageLinks`, `SnapshotInfo`, `BitmapInfo`, `ImageInfo`, `ImageChanges`, `ImagePart`, `ParentReference`,
  *   `ParentLink`, `MetadataExtent`
  * - an open image: `ImageCapabilities`, `Image`, `SnapshotStore`, `BitmapStore`, `ResizeOptions`, `AmendOptions`
- * - a format: `Format`, `FormatCapabilities`, `FormatOpenOptions`, `FormatCreateOptions`, `ConfigKey`, `Variant`,
- *   `ProbeInput`, `DirectoryProbeInput`, `ProbeAnswer`, `Measure`
+ * - a format: `Format`, `FormatOpenOptions`, `FormatCheckOptions`, `FormatCreateOptions`, `Measure`; facts about itself
+ *   in `facts.ts`
  *
  * A minimal read-only format has `probe` and `open`, and an image with `info` and `map` (`PlainImage` has the rest). A
  * format that can be written adds `prepareWrite`, `seal` and `settle`; every other member is optional.
@@ -33,15 +32,30 @@
  *              [endChanges] ─▶ close
  */
 import type { MaybePromise, NewFiles, OpenMode, OperationOptions, ReadTarget, Storage } from '../storage/contract.ts';
+import type {
+  Allocation,
+  Config,
+  ConfigKey,
+  DirectoryProbeInput,
+  FileExtension,
+  FormatCapabilities,
+  MediumType,
+  ProbeAnswer,
+  ProbeInput,
+  Variant,
+} from './facts.ts';
 import type { ImageFiles } from './files.ts';
 import type { Finding } from './findings.ts';
 import type { ForwardReading } from './forwards.ts';
 import type { Geometry } from './geometry.ts';
 import type { BitmapInfo, BitmapStore, SnapshotInfo, SnapshotStore } from './inner-state.ts';
+import type { Encoder, Mapping, SealedMetadata, WriteSlot } from './location.ts';
 import type { ParentIdentity, ParentLink, ParentReference, ParentVerdict } from './parent.ts';
 import type { RawDisk } from './raw-disk.ts';
 import type { RegionList } from './regions.ts';
 
+export type * from './facts.ts';
+export type * from './location.ts';
 export type {
   BitmapInfo,
   BitmapStore,
@@ -52,102 +66,6 @@ export type {
   SnapshotInfo,
   SnapshotStore,
 };
-
-/** Kind of medium: vd.h's VDTYPE. */
-export type MediumType = 'hdd' | 'optical' | 'floppy';
-
-/**
- * Room of an image: `fixed` has a place for every byte of the disk from its creation and keeps it; `dynamic` takes room
- * when it is first written.
- */
-export type Allocation = 'fixed' | 'dynamic';
-
-/** Location of a guest range in one image. Covers at least the first requested sector; valid under its range lock. */
-export type Mapping =
-  | {
-      readonly kind: 'data';
-      readonly storage: Storage;
-      /** Byte offset in that storage. */
-      readonly fileOffset: number;
-      readonly length: number;
-      /** May be overwritten in place. */
-      readonly writable: boolean;
-    }
-  /** Explicit zeroes: hide the parent. */
-  | { readonly kind: 'zero'; readonly length: number }
-  /** Not here: ask the parent; zeroes when there is none. */
-  | { readonly kind: 'absent'; readonly length: number }
-  /** Stored in a form of the format's own, compressed: `readEncoded` gives the bytes. Never overwritten in place. */
-  | { readonly kind: 'encoded'; readonly length: number };
-
-/** Space for whole allocation units: one file range. May be shorter than requested; ask again for the rest. */
-export interface WriteSlot {
-  readonly storage: Storage;
-  readonly fileOffset: number;
-  readonly length: number;
-  /** Guest offset of the slot's first byte; may lie before the request. */
-  readonly guestOffset: number;
-  /** True when unwritten bytes read as zero, even after a power cut. False for reused space. */
-  readonly readsZero: boolean;
-  /** Points the map at the slot. In memory, synchronous; only after all bytes of the slot are written. */
-  commit(): void;
-  /** Frees the space. */
-  abort(): void;
-}
-
-/** A unit of guest data in its stored form. */
-export interface EncodedUnit {
-  readonly guestOffset: number;
-  readonly bytes: Uint8Array;
-}
-
-/** Space for encoded units: one write of everything in `buffers`, then `commit` or `abort`. */
-export interface EncodedSlot {
-  readonly storage: Storage;
-  readonly fileOffset: number;
-  /** The units, with the format's framing. */
-  readonly buffers: readonly Uint8Array[];
-  /** Number of units included, at least one: ask again for the rest. */
-  readonly count: number;
-  /** Points the map at the units. In memory, synchronous; only after everything is written. */
-  commit(): void;
-  /** Frees the space. Bytes written to it are harmless. */
-  abort(): void;
-}
-
-/** Storage of compressed units. */
-export interface Encoder {
-  /** Unit size in bytes; units are aligned to it. A unit cut by the end of the disk is padded with zeroes. */
-  readonly unit: number;
-  /** Compression method, e.g. `zlib`. */
-  readonly method: string;
-  /** Everything is stored encoded: `encode` never returns null, and only whole units can be written. Default false. */
-  readonly must?: boolean;
-  /** The stored form of one whole unit; null when it is not smaller, and must be stored plain. Several at a time. */
-  encode(bytes: Uint8Array): MaybePromise<Uint8Array | null>;
-  /**
-   * Allocates space for encoded units in ascending order, as many as fit together, freeing their old space. Slots are
-   * sequential: waits until the previous one has ended.
-   */
-  prepare(units: readonly EncodedUnit[]): Promise<EncodedSlot>;
-}
-
-/** One metadata write of a flush. The bytes are a copy: later changes do not affect it. */
-export interface MetaWrite {
-  readonly storage: Storage;
-  readonly fileOffset: number;
-  readonly bytes: Uint8Array;
-}
-
-/** Writes of one flush, in this order: stage, flush, each root list, flush, each publish list, flush, settle. */
-export interface SealedMetadata {
-  /** Metadata that nothing on the medium refers to yet: raised counts, new tables. */
-  readonly stage: readonly MetaWrite[];
-  /** Pointers that must be durable before others. Usually empty. */
-  readonly root: readonly (readonly MetaWrite[])[];
-  /** Entries that make new space visible, in numbered steps. Usually one. */
-  readonly publish: readonly (readonly MetaWrite[])[];
-}
 
 /** UUIDs and links of an image; null where unset or unsupported by the format. */
 export interface ImageLinks {
@@ -381,97 +299,6 @@ export interface Image {
   storages(): readonly Storage[];
   /** Closes the handles. Does not flush: the disk does that before. */
   close(): Promise<void>;
-}
-
-/** Capabilities of a format: vd.h's VDBACKENDINFO capability word, with vdkit's additions. */
-export interface FormatCapabilities {
-  /** Stores UUIDs. */
-  readonly uuid: boolean;
-  readonly createFixed: boolean;
-  readonly createDynamic: boolean;
-  readonly createSplit: boolean;
-  /** Supports differencing images. */
-  readonly diff: boolean;
-  /** A frequently used format. */
-  readonly preferred: boolean;
-  readonly read: boolean;
-  readonly write: boolean;
-  readonly discard: boolean;
-  readonly resize: boolean;
-  readonly compact: boolean;
-  readonly check: boolean;
-  readonly repair: boolean;
-  /** Guest bytes stand in the file in the order of the disk: an image can be read from a stream. */
-  readonly sequential: boolean;
-}
-
-/** vd.h's VDFILEEXTENSION. */
-export interface FileExtension {
-  /** Without the dot, lower case. */
-  readonly extension: string;
-  readonly type: MediumType;
-}
-
-/** Value of a config key. */
-export type ConfigValue = string | number | Uint8Array;
-
-/** Values of config keys, by name. */
-export type Config = Readonly<Record<string, ConfigValue | undefined>>;
-
-/** Purpose of a config key, the same in all formats. The `values` of `compression` are its methods. */
-export type ConfigRole = 'unit' | 'preallocation' | 'compression' | 'compression level' | 'part';
-
-/** vd.h's VDCONFIGINFO. */
-export interface ConfigKey {
-  readonly name: string;
-  readonly valueType: 'integer' | 'string' | 'bytes';
-  readonly default: string | null;
-  readonly mandatory: boolean;
-  readonly expert: boolean;
-  readonly createOnly: boolean;
-  /** One line for help texts. */
-  readonly description: string;
-  readonly role?: ConfigRole | undefined;
-  /** Accepted values, the default first; left out: all values of the type. */
-  readonly values?: readonly (string | number)[] | undefined;
-}
-
-/** A word for `--variant`. */
-export interface Variant {
-  readonly word: string;
-  readonly description: string;
-  /** Room of an image of this variant; left out: the word says nothing about it. */
-  readonly allocation?: Allocation | undefined;
-  /** The image needs a parent. */
-  readonly differencing?: boolean | undefined;
-}
-
-/** Input of a probe: small and fixed, since probing must be cheap and never fail. */
-export interface ProbeInput {
-  readonly name: string;
-  readonly size: number;
-  /** The first 64 KiB, or the whole of a shorter file. */
-  readonly head: Uint8Array;
-  /** The last 1 KiB, or the whole of a shorter file. */
-  readonly tail: Uint8Array;
-}
-
-/** Input for probing a directory. */
-export interface DirectoryProbeInput {
-  readonly name: string;
-  /** Names of files in it, without the directory: sorted, at most 1,000. */
-  readonly names: readonly string[];
-}
-
-/** `yes`: a signature unlikely to occur by chance. `maybe`: content or name match. The reason is for people. */
-export interface ProbeAnswer {
-  readonly match: 'yes' | 'maybe' | 'no';
-  readonly reason: string;
-  /** Precise description for messages: `QCOW2 version 3`. */
-  readonly detail?: string;
-  readonly type?: MediumType;
-  /** The file is a piece of an image and stores no names or UUIDs: searches for parents and children pass it over. */
-  readonly isPiece?: boolean;
 }
 
 /** Options for opening an image. */
