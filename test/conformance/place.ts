@@ -19,6 +19,7 @@ export const KINDS: readonly Kind[] = [
   { name: 'qcow2 version 2', format: 'qcow2', unit: 4096, config: { cluster_size: 4096, compat: '0.10' } },
   { name: 'qcow2 with subclusters', format: 'qcow2', unit: 512, config: { cluster_size: 16_384, extended_l2: 'on' } },
   { name: 'vdi', format: 'vdi', unit: MIB, config: {} },
+  { name: 'vmdk', format: 'vmdk', unit: 4096, config: { grain_size: 4096 } },
 ];
 
 /** Files in memory, with images of one format. */

@@ -71,6 +71,14 @@ class Chained {
   }
 }
 
+async function bytesOf({ provider }: Place, file: string): Promise<Buffer> {
+  const storage = await provider.open(file, 'read');
+  const bytes = Buffer.alloc(storage.size);
+  await storage.read(0, bytes);
+  await storage.close();
+  return bytes;
+}
+
 const BLOCKS = [
   [MIB, MIB, MIB, MIB],
   [64 * KIB, MIB, 4 * KIB, 2 * MIB],
@@ -292,6 +300,18 @@ describe('merge', () => {
     const reader = await Disk.open({ provider, name: name(1) }, OPEN);
     await expect(reader.merge(1, 0)).rejects.toMatchObject({ kind: 'read-only' });
     await reader.close();
+  });
+
+  it.each(KINDS)('changes nothing in a longer parent when it is refused: $name', async ({ format, config }) => {
+    const place = new Place(format, config);
+    await place.make('/0', 2 * MIB, [{ at: 0, length: MIB, byte: 1 }]);
+    await place.make('/1', MIB, [{ at: 0, length: 4 * KIB, byte: 2 }], '/0');
+    const before = await bytesOf(place, '/0');
+    {
+      await using disk = await place.open('/1');
+      await expect(disk.merge(1, 0)).rejects.toMatchObject({ kind: 'unsupported', context: { path: '/0' } });
+    }
+    expect((await bytesOf(place, '/0')).equals(before)).toBe(true);
   });
 
   it('lets other operations on the structure wait', async () => {

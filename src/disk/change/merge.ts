@@ -48,7 +48,7 @@ import {
   sourcesOf,
   writeMergeRecord,
 } from './merge-record.ts';
-import { resizeLast } from './resize.ts';
+import { checkGrowth, resizeLast } from './resize.ts';
 import { imageNumber, removeFiles, reopen, requireRemovable } from './stack.ts';
 
 /** Options for a merge. */
@@ -340,34 +340,30 @@ export class Merge {
 
   async #prepare(): Promise<void> {
     this.#unit = this.#target.last.image.info.blockSize ?? UNIT;
+    // A refused merge must not give the target new identities, by which its children tell that it changed.
+    const growth = this.#forward ? null : await this.#growth();
     await this.#target.begin();
-    if (!this.#forward) await this.#grow();
+    if (growth !== null) await this.#grow(growth);
     this.#relaying = !this.#forward && this.#from === this.#chain.top;
   }
 
-  /** Grows a parent to the size of the image merged into it. */
-  async #grow(): Promise<void> {
+  /** Size that a parent gets for the image merged into it; null: it keeps its own. Throws `unsupported`, `limit`. */
+  async #growth(): Promise<number | null> {
     const wanted = this.#chain.at(this.#from).image.info.virtualSize;
-    const { image, name } = this.#target.last;
-    const { virtualSize } = image.info;
-    if (wanted === virtualSize || (this.#commits && wanted < virtualSize)) return;
-    if (wanted < virtualSize || !image.can.resize || image.resize === undefined) {
-      throw new ImageError('unsupported', 'The two images have different sizes, and the parent cannot be resized', {
-        path: name,
-        found: `${virtualSize} bytes`,
-        expected: `${wanted} bytes`,
-        hint: 'Merge forward, or resize first.',
-      });
-    }
-    const { chain, writes, flusher } = this.#target;
-    // What it shows beyond its old end stays zero, whatever its own parent has there.
+    const { last } = this.#target;
+    return this.#commits && wanted < last.image.info.virtualSize ? null : checkGrowth(last, wanted);
+  }
+
+  /** Grows a parent. What it shows beyond its old end stays zero, whatever its own parent has there. */
+  async #grow(size: number): Promise<void> {
+    const { chain, writes, flusher, last } = this.#target;
     await resizeLast({
       chain,
-      image,
+      image: last.image,
       writes,
       flush: () => flusher.flush(),
       noteChange: (offset, length) => this.#target.noteChange(offset, length),
-      size: wanted,
+      size,
       options: { signal: this.#options.signal },
     });
   }

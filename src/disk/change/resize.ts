@@ -6,7 +6,7 @@ import { checkGeometry } from '../../image/geometry.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
 import { requireSystemLocks } from '../open/locking.ts';
-import type { Chain } from '../path/chain.ts';
+import type { Chain, ChainImage } from '../path/chain.ts';
 import { isStored, readStored } from '../path/stored.ts';
 import type { WritePath } from '../path/write-path.ts';
 import { packAfterCut, tidy } from './compact.ts';
@@ -142,6 +142,22 @@ async function setGeometry(host: DiskHost, geometry: NonNullable<ImageChanges['g
   const { image } = host.head.last;
   await host.quiesce();
   await image.set?.({ geometry });
+}
+
+/** The size, if the parent of a merge gets another one; null: it has it. Throws `unsupported`, `limit`. Touches nothing. */
+export async function checkGrowth({ image, name }: ChainImage, size: number): Promise<number | null> {
+  const { virtualSize } = image.info;
+  if (size === virtualSize) return null;
+  if (size < virtualSize || !image.can.resize) {
+    throw new ImageError('unsupported', 'The two images have different sizes, and the parent cannot be resized', {
+      path: name,
+      found: `${virtualSize} bytes`,
+      expected: `${size} bytes`,
+      hint: 'Merge forward, or resize first.',
+    });
+  }
+  await image.checkSize?.(size);
+  return size;
 }
 
 /** Resizes the last image. A longer parent stays hidden: new units are marked as zero, a partial unit is stored. */
