@@ -7,6 +7,12 @@ const WRITE_BYTES = 1024 * 1024;
 /** Bytes allocated at once: between two pieces progress is reported and the operation can be cancelled. */
 const ALLOCATE_BYTES = 256 * 1024 * 1024;
 
+/** True when no part of a file is known to be a hole: a fixed image that has all its space keeps that when it grows. */
+export async function hasAllSpace(storage: Storage): Promise<boolean> {
+  const { allocatedSize } = await storage.identity();
+  return allocatedSize !== null && storage.size > 0 && allocatedSize >= storage.size;
+}
+
 /** Allocates `[start, end)`, up to the end of the file: reserved where the platform can, otherwise written. */
 export async function preallocate(
   storage: Storage,

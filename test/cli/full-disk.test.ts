@@ -40,6 +40,8 @@ describe('a full disk', () => {
     ['a fixed target', ['convert', SAMPLE, '@out.vdi', '--variant', 'fixed']],
     ['a new fixed image', ['create', '@out.vdi', '8M', '--variant', 'fixed']],
     ['a new fixed raw image', ['create', '@out.raw', '8M', '--variant', 'fixed']],
+    ['a new image with its space in a second file', ['create', '@out.vmdk', '8M', '--preallocation', 'full']],
+    ['a sparse target in a second file', ['convert', SAMPLE, '@out.vmdk', '--variant', 'fixed']],
   ] as const)('%s', async (_, words) => {
     const source = readFileSync(SAMPLE);
     const here = words.map((word) => word.replace(/^@/, `${full}/`));

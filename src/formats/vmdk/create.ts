@@ -43,7 +43,7 @@ export async function writeNewVmdk(
     throwIfAborted(options.signal, 'Creating the image');
     const storage = extent.file === null ? files.main : await files.part(extent.file);
     if (extent.file !== null) parts.set(extent.file, storage);
-    if (plan.isFlat) await preallocate(storage, 0, extent.sectors * SECTOR, options);
+    if (plan.isFlat) await writeFlat(storage, extent.sectors * SECTOR, plan, options);
     else if (plan.isCowd) await storage.write(0, newCowd(extent.sectors, plan.grainSectors, geometryOf(plan, options)));
     else await writeSparse(storage, extent, { plan, embedded });
     if (extent.file !== null) await storage.flush();
@@ -57,6 +57,17 @@ export async function writeNewVmdk(
   }
   await files.main.flush();
   return parts;
+}
+
+/** An extent that reads zero: one hole, unless its space is asked for. */
+async function writeFlat(
+  storage: Storage,
+  length: number,
+  plan: VmdkPlan,
+  options: FormatCreateOptions,
+): Promise<void> {
+  if (plan.preallocates > 0) await preallocate(storage, 0, length, options);
+  else await storage.resize(length);
 }
 
 /** Writes the beginning of a stream, header and descriptor, and reads nothing back: it may be a pipe. Its grains follow. */

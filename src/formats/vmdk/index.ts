@@ -2,7 +2,7 @@
 import type { ConfigKey, Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
-import { encodesAlways, LEVELS } from './config.ts';
+import { encodesAlways, LEVELS, PREALLOCATION } from './config.ts';
 import { isStream, probeVmdk } from './probe.ts';
 
 /** The VMDK format. */
@@ -26,6 +26,10 @@ export const vmdk: Format = defineFormat({
       role: 'unit',
     },
     {
+      ...key('preallocation', 'off', 'Space of a fixed image taken at creation: off (sparse files), falloc or full.'),
+      ...{ role: 'preallocation', values: PREALLOCATION },
+    },
+    {
       ...key('compression_level', '5', 'Level at which the grains of a stream are compressed: 1, fast, to 9, small.'),
       ...{ valueType: 'integer', role: 'compression level', values: LEVELS },
     },
@@ -36,7 +40,11 @@ export const vmdk: Format = defineFormat({
   ],
   variants: [
     { word: 'dynamic', description: 'grains get room when they are first written (default)', allocation: 'dynamic' },
-    { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
+    {
+      word: 'fixed',
+      description: 'flat files; they take no space before it is written, unless preallocation asks for it',
+      allocation: 'fixed',
+    },
     { word: 'split', description: 'extents of at most 2047 MiB; dynamic, or fixed,split' },
     { word: 'stream', description: 'streamOptimized: compressed, written once', allocation: 'dynamic' },
     { word: 'esx', description: 'the flavour of ESX: fixed, or a delta file (COWD) with dynamic or over a parent' },

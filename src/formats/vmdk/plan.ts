@@ -4,7 +4,7 @@ import { ImageError } from '../../errors.ts';
 import type { Config, FormatCreateOptions } from '../../image/contract.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { wantsVariant } from '../../image/variants.ts';
-import { CONFIG, SUBFORMATS, type Subformat } from './config.ts';
+import { CONFIG, SUBFORMATS, type Subformat, wantsSpace } from './config.ts';
 import { COWD_SECTORS_MAX, DESCRIPTOR_SECTORS, EXTENT_FILE_MAX, GRAIN_SECTORS, GT_ENTRIES } from './layout.ts';
 import { VMDK_LIMITS } from './limits.ts';
 
@@ -56,6 +56,7 @@ export function planVmdk(options: FormatCreateOptions, name: string): VmdkPlan {
   checkGeometry(options.geometry ?? {});
   const subformat = subformatOf(options);
   const isFlat = (SUBFORMATS[subformat] as readonly string[]).includes('fixed');
+  if (wantsSpace(options) && !isFlat) throw notFixed(config, subformat);
   checkParent(options, isFlat);
   const isCowd = subformat === 'vmfsSparse';
   const grainSectors = grainOf(config, isCowd);
@@ -70,7 +71,7 @@ export function planVmdk(options: FormatCreateOptions, name: string): VmdkPlan {
     extents,
     grainSectors,
     zeroGrains: isOn(config, CONFIG.zeroedGrain),
-    preallocates: isFlat ? size : 0,
+    preallocates: isFlat && wantsSpace(options) ? size : 0,
   };
 }
 
@@ -113,7 +114,9 @@ function extentsOf(subformat: Subformat, sectors: number, name: string): Planned
 
 function subformatOf(options: Pick<FormatCreateOptions, 'variant' | 'config' | 'parent'>): Subformat {
   const named = options.config?.[CONFIG.subformat];
-  const words = WORDS.filter((word) => wantsVariant(options, word));
+  // Space is taken for fixed images only.
+  const fixed = named === undefined && wantsSpace(options);
+  const words = WORDS.filter((word) => wantsVariant(options, word) || (fixed && word === 'fixed'));
   // Disks of ESX are fixed, unless the contrary is said, or they store what differs from a parent.
   const isSparse = wantsVariant(options, 'dynamic') || isChild(options);
   const wanted = words.join() === 'esx' && !isSparse ? ['fixed', 'esx'] : words;
@@ -133,6 +136,14 @@ function subformatOf(options: Pick<FormatCreateOptions, 'variant' | 'config' | '
     expected: Object.entries(SUBFORMATS)
       .map(([type, words]) => `${wordsOf(words)} (${type})`)
       .join('; '),
+  });
+}
+
+function notFixed(config: Config, subformat: Subformat): ImageError {
+  return new ImageError('invalid-argument', 'Only a fixed image gets all its space at creation', {
+    field: CONFIG.preallocation,
+    found: `${String(config[CONFIG.preallocation])} with ${subformat}`,
+    hint: 'Choose variant fixed (on the command line: --variant fixed), or preallocation off.',
   });
 }
 

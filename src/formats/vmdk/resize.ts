@@ -10,7 +10,6 @@ import { largest, SECTOR } from '../../binary/numbers.ts';
 import { assert, type ErrorKind, ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { ImagePart, ResizeOptions } from '../../image/contract.ts';
 import type { PartFiles } from '../../image/files.ts';
-import { preallocate } from '../../image/preallocate.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { EXTENT_TYPES, type ExtentLine, formatExtent } from './descriptor/extents.ts';
@@ -19,7 +18,7 @@ import type { DescriptorStore } from './descriptor/store.ts';
 import type { DescriptorText } from './descriptor/text.ts';
 import type { Extent, GrowHow } from './extents/extent.ts';
 import { parseSparse } from './extents/header.ts';
-import { FlatExtent } from './extents/plain.ts';
+import { FlatExtent, lengthen } from './extents/plain.ts';
 import { openSparse, SparseExtent, type SparseOpen } from './extents/sparse.ts';
 import { writeSparse } from './extents/sparse-new.ts';
 import type { VmdkParts } from './image.ts';
@@ -221,7 +220,7 @@ async function newExtent(
   const last = lastOf(parts.extents);
   const { signal } = how;
   if (!(last instanceof SparseExtent)) {
-    await preallocate(storage, 0, length, { signal, onProgress, operation: 'resize' });
+    await lengthen(storage, 0, length, { like: last.storage ?? undefined, signal, onProgress });
     await storage.flush();
     return new FlatExtent(storage, { length, fileOffset: 0, writable: true, guard: parts.guard });
   }

@@ -2,7 +2,7 @@
 import type { ChangeGuard } from '../../../blocks/guarded.ts';
 import { ImageError } from '../../../errors.ts';
 import type { Mapping } from '../../../image/contract.ts';
-import { preallocate } from '../../../image/preallocate.ts';
+import { hasAllSpace, preallocate } from '../../../image/preallocate.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { Extent, type GrowHow } from './extent.ts';
 import { isGivenBack } from './resize-sparse.ts';
@@ -48,7 +48,7 @@ export class FlatExtent extends Extent {
     return this.#writable && this.storage.can.resize;
   }
 
-  /** All of it gets room, as in a new image. A failure leaves the file as long as it was. */
+  /** What is added gets space if all else has it. A failure leaves the file as long as it was. */
   override async grow(length: number, { signal, onProgress }: GrowHow): Promise<void> {
     const { storage } = this;
     const [oldEnd, end] = [this.#fileOffset + this.length, this.#fileOffset + length];
@@ -57,7 +57,7 @@ export class FlatExtent extends Extent {
       // What stands behind the end was never part of the disk, or was cut off.
       const stale = Math.min(before, end) - oldEnd;
       if (stale > 0) await storage.zero(oldEnd, stale, { punch: false });
-      await preallocate(storage, Math.min(before, end), end, { signal, onProgress, operation: 'resize' });
+      await lengthen(storage, Math.min(before, end), end, { signal, onProgress });
       await storage.flush();
     } catch (error) {
       // If that fails, too, the file stays longer than it needs to be.
@@ -94,6 +94,21 @@ export class FlatExtent extends Extent {
       writable: this.#writable && !this.#guard.failed,
     };
   }
+}
+
+/** Lengthens the file of a fixed image by zeroes, in the way of the file `like`: with their space, or as a hole. */
+export async function lengthen(
+  storage: Storage,
+  start: number,
+  end: number,
+  { like = storage, ...how }: GrowthOfFlat,
+): Promise<void> {
+  if (await hasAllSpace(like)) await preallocate(storage, start, end, { ...how, operation: 'resize' });
+  else if (storage.size < end) await storage.resize(end);
+}
+
+interface GrowthOfFlat extends Pick<GrowHow, 'signal' | 'onProgress'> {
+  readonly like?: Storage | undefined;
 }
 
 /** Place of a flat extent. */
