@@ -5,7 +5,8 @@
 
 import { type Environment, SAME_DIRECTORY } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
-import { entryList, openImage, openParents } from '../disk/open/open-image.ts';
+import { openImage } from '../disk/open/open-image.ts';
+import { entryList, openParents } from '../disk/open/parents.ts';
 import { keysOfNamed } from '../disk/open/parts.ts';
 import type { Allow, ImageInput, ImageSource } from '../disk/options.ts';
 import { closeImages } from '../disk/path/chain.ts';

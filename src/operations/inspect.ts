@@ -4,7 +4,7 @@ import { SECTOR } from '../binary/numbers.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { Environment, type Resolved, resolve } from '../disk/open/environment.ts';
 import { type ImageFileOptions, type OpenedImage, withImageFile } from '../disk/open/image-file.ts';
-import { openImage, openParents } from '../disk/open/open-image.ts';
+import { openImage } from '../disk/open/open-image.ts';
 import { mainStorages, openPart, type PartFile, partFiles } from '../disk/open/parts.ts';
 import type {
   EnvironmentOptions,
@@ -46,6 +46,8 @@ export async function inspectImage(source: Source, options: Resolved<InspectOpti
     const last = await openImage(source, how);
     opened.push(last);
     if (options.chain !== true) return await report(last, environment);
+    // A page that looks at one image loads no search for others.
+    const { openParents } = await import('../disk/open/parents.ts');
     const doubts = await openParents(opened, [], { ...options, infoOnly: true });
     const chain: ImageReport[] = [];
     for (const entry of [...opened].reverse()) {

@@ -4,7 +4,7 @@ import { ChainDisk, type DiskEnding } from '../disk/disk.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { type Resolved, resolve } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
-import { entryList, openParents } from '../disk/open/open-image.ts';
+import { entryList, openParents } from '../disk/open/parents.ts';
 import type {
   ConvertOptions,
   CreateImageOptions,

@@ -1,8 +1,7 @@
 /** The raw format: plain disk contents, for hard disks, floppies and optical discs. */
 import type { Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
-import { measureRaw, planRaw, writeNewRaw } from './create.ts';
-import { openRaw } from './image.ts';
+import { loadedMethods } from '../../image/driver.ts';
 import { probeRaw } from './probe.ts';
 
 /** The raw format. Accepts every unidentified file, but for writing only if named explicitly. */
@@ -26,10 +25,6 @@ export const raw: Format = defineFormat({
     { word: 'fixed', description: 'all space is allocated at creation', allocation: 'fixed' },
   ],
   probe: probeRaw,
-  open: openRaw,
-  create: writeNewRaw,
-  plan(options) {
-    return planRaw(options);
-  },
-  measure: measureRaw,
+  ...loadedMethods(() => import('./open.ts'), ['open']),
+  ...loadedMethods(() => import('./maker.ts'), ['create', 'plan', 'measure']),
 });

@@ -43,7 +43,9 @@ export const vdi: Format = defineFormat({
     { word: 'zero-expand', description: 'new blocks are filled with zeroes on the medium' },
   ],
   probe,
-  ...loadedMethods(() => import('./driver.ts'), ['open', 'create', 'check', 'repair', 'plan', 'measure']),
+  ...loadedMethods(() => import('./open.ts'), ['open']),
+  ...loadedMethods(() => import('./maker.ts'), ['create', 'plan', 'measure']),
+  ...loadedMethods(() => import('./checker.ts'), ['check', 'repair']),
 });
 
 function probe(input: ProbeInput): ProbeAnswer {

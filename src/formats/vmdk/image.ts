@@ -35,7 +35,6 @@ import {
   type ReadTarget,
   type Storage,
 } from '../../storage/contract.ts';
-import { amendFacts, changeFacts, changeIdentities, changeNames, changeParent } from './change.ts';
 import { CONFIG, variantWords } from './config.ts';
 import type { ExtentLine } from './descriptor/extents.ts';
 import {
@@ -76,6 +75,9 @@ export interface VmdkParts {
   readonly files?: Pick<ImageFiles, 'parts'> | undefined;
 }
 
+/** Code that changes a descriptor, loaded with the first change. */
+type DescriptorCode = typeof import('./change.ts');
+
 /** See the head of this file. */
 export class VmdkImage implements Image {
   readonly can: ImageCapabilities;
@@ -83,8 +85,8 @@ export class VmdkImage implements Image {
   #extents: readonly Extent[] = [];
   /** Guest offsets of the extents, and the end of the disk. */
   #starts: readonly number[] = [];
-  /** The content ID of this session is durable. */
-  #changed = false;
+  /** Code for the next identities, once the first ones of this session are durable; null: they are not. */
+  #changed: DescriptorCode | null = null;
   /** The content changed since the last flush. */
   #contentChanged = false;
   /** Change tracking that this session ended, for people. */
@@ -177,21 +179,22 @@ export class VmdkImage implements Image {
   async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
     const { descriptor } = this.#parts;
     // The ID of a new stream is as new as its data.
-    if (!content || this.#changed || descriptor === null || this.#parts.stream !== undefined) return;
+    if (!content || this.#changed !== null || descriptor === null || this.#parts.stream !== undefined) return;
+    const code = await import('./change.ts');
     const text = descriptor.draft();
     const { path } = descriptor;
     const tracking = text.value(KEYS.changeTracking);
     if (tracking !== null) text.set(KEYS.changeTracking, null, path);
-    changeIdentities(text, path);
+    code.changeIdentities(text, path);
     await descriptor.overwrite(text);
     if (tracking !== null) this.#ended = trackingEnded(path, tracking);
-    this.#changed = true;
+    this.#changed = code;
   }
 
   async endChanges(): Promise<void> {
     if (this.#parts.guard.failed) return;
     for (const extent of this.#extents) await extent.end();
-    this.#changed = false;
+    this.#changed = null;
   }
 
   noteChange(): void {
@@ -215,6 +218,7 @@ export class VmdkImage implements Image {
 
   async set(changes: ImageChanges): Promise<void> {
     const { descriptor, text } = this.#draft();
+    const { changeFacts } = await import('./change.ts');
     if (typeof changes.parentUuid === 'string' && this.info.allocation === 'fixed') throw fixedChild(descriptor.path);
     changeFacts(text, changes, descriptor.path);
     await descriptor.replace(text);
@@ -222,6 +226,7 @@ export class VmdkImage implements Image {
 
   async relink(parent: ParentLink | null): Promise<void> {
     const { descriptor, text } = this.#draft();
+    const { changeParent } = await import('./change.ts');
     if (parent !== null && this.info.allocation === 'fixed') throw fixedChild(descriptor.path);
     changeParent(text, parent, this.#parts.directory, descriptor.path);
     await descriptor.replace(text);
@@ -229,12 +234,14 @@ export class VmdkImage implements Image {
 
   async readdress(names: ReadonlyMap<string, string>): Promise<void> {
     const { descriptor, text } = this.#draft();
+    const { changeNames } = await import('./change.ts');
     changeNames(text, names, descriptor.path);
     await descriptor.replace(text);
   }
 
   async amend(values: Config): Promise<void> {
     const { descriptor, text } = this.#draft();
+    const { amendFacts } = await import('./change.ts');
     amendFacts(text, values, descriptor.path, this.info.config ?? {});
     await descriptor.replace(text);
   }
@@ -320,10 +327,10 @@ export class VmdkImage implements Image {
   /** Each flush of changed content has its own identities: a child may be made between two of them. */
   #sealIdentities(): MetaWrite[] {
     const { descriptor, stream } = this.#parts;
-    if (!this.#contentChanged || !this.#changed || descriptor === null || stream !== undefined) return [];
+    if (!this.#contentChanged || this.#changed === null || descriptor === null || stream !== undefined) return [];
     this.#contentChanged = false;
     const text = descriptor.draft();
-    changeIdentities(text, descriptor.path);
+    this.#changed.changeIdentities(text, descriptor.path);
     return descriptor.seal(text);
   }
 

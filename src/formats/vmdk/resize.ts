@@ -19,8 +19,9 @@ import type { DescriptorText } from './descriptor/text.ts';
 import type { Extent, GrowHow } from './extents/extent.ts';
 import { parseSparse } from './extents/header.ts';
 import { FlatExtent, lengthen } from './extents/plain.ts';
-import { openSparse, SparseExtent, type SparseOpen } from './extents/sparse.ts';
+import { SparseExtent, type SparseOpen } from './extents/sparse.ts';
 import { writeSparse } from './extents/sparse-new.ts';
+import { openSparse } from './extents/sparse-open.ts';
 import type { VmdkParts } from './image.ts';
 import { VMDK_LIMITS } from './limits.ts';
 import { baseName, SPLIT_SECTORS } from './plan.ts';
@@ -229,6 +230,7 @@ async function newExtent(
   await writeSparse(storage, line, { plan, embedded: false });
   await storage.flush();
   const extent = await openNew(storage, 0, { ...how, guard: parts.guard });
+  assert(extent.grow !== undefined && extent.withLength !== undefined, 'a new extent is written');
   if (how.zeroUntil > 0) await extent.grow(length, how);
   return extent.withLength(length);
 }
@@ -237,7 +239,7 @@ async function openNew(
   storage: Storage,
   length: number,
   { signal, guard }: Pick<SparseOpen, 'signal' | 'guard'>,
-): Promise<SparseExtent> {
+): Promise<Extent> {
   const sector = new Uint8Array(SECTOR);
   await readPadded(storage, 0, sector);
   const layout = parseSparse(sector, storage.size, storage.label);

@@ -1,5 +1,6 @@
 /** Extents: the pieces that the disk of a VMDK image is put together from. Offsets count from the start of an extent. */
 import type { SealedTables } from '../../../blocks/two-level-table.ts';
+import { isImageError } from '../../../errors.ts';
 import type { Mapping, MetadataExtent, Progress, WriteSlot } from '../../../image/contract.ts';
 import type { MaybePromise, OperationOptions, ReadTarget, Storage } from '../../../storage/contract.ts';
 
@@ -10,6 +11,11 @@ export interface GrowHow extends OperationOptions {
   /** End, in the extent, of the range in which new units read zero whatever a parent has there; 0: none do. */
   readonly zeroUntil: number;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+/** The extent is as it was before: the growth was cancelled, or there was no room for it. */
+export function isGivenBack(error: unknown): boolean {
+  return isImageError(error) && (error.kind === 'aborted' || error.kind === 'no-space');
 }
 
 /** One extent. A read-only one answers `map`; the other members do nothing unless it overrides them. */

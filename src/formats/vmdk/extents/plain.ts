@@ -4,8 +4,7 @@ import { ImageError } from '../../../errors.ts';
 import type { Mapping } from '../../../image/contract.ts';
 import { hasAllSpace, preallocate } from '../../../image/preallocate.ts';
 import type { Storage } from '../../../storage/contract.ts';
-import { Extent, type GrowHow } from './extent.ts';
-import { isGivenBack } from './resize-sparse.ts';
+import { Extent, type GrowHow, isGivenBack } from './extent.ts';
 
 /** A range of a file. A file that is too short reads zero behind its end, and is not written before its repair. */
 export class FlatExtent extends Extent {

@@ -17,14 +17,14 @@
 import { alignDown, alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
 import { writeEntries } from '../../../blocks/table.ts';
 import type { TableDirectory } from '../../../blocks/two-level-table.ts';
-import { ImageError, isImageError, throwIfAborted } from '../../../errors.ts';
+import { ImageError, throwIfAborted } from '../../../errors.ts';
 import type { OperationOptions, Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import { Turns } from '../../../storage/turns.ts';
 import { EXTENT_FILE_MAX, GTE_ABSENT, GTE_ZERO } from '../layout.ts';
 import { VMDK_LIMITS } from '../limits.ts';
 import { SECTOR_ENTRY } from './directory.ts';
-import type { GrowHow } from './extent.ts';
+import { type GrowHow, isGivenBack } from './extent.ts';
 import { markUnclean, type SparseLayout, type SparseSize } from './header.ts';
 
 const RESIZING = 'The resize';
@@ -369,11 +369,6 @@ async function giveBack({ storage, layout }: SparseFile, end: number, error: unk
   } catch {
     // Then the file stays longer than it needs to be; why the resize ended matters more.
   }
-}
-
-/** The extent is as it was before: the growth was cancelled, or there was no room for it. */
-export function isGivenBack(error: unknown): boolean {
-  return isImageError(error) && (error.kind === 'aborted' || error.kind === 'no-space');
 }
 
 /** Entries behind the capacity read as empty: growing would show the grains that they name. */

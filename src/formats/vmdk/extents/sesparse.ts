@@ -7,7 +7,7 @@
  * low 12 bits stand above the others.
  */
 import { divCeil, SECTOR } from '../../../binary/numbers.ts';
-import { BlockMap } from '../../../blocks/block-map.ts';
+import { BlockReader } from '../../../blocks/block-reader.ts';
 import { ChangeGuard } from '../../../blocks/guarded.ts';
 import type { PageCache } from '../../../blocks/metadata-pages.ts';
 import type { EntryForm } from '../../../blocks/table.ts';
@@ -252,7 +252,7 @@ export class SeSparseExtent extends Extent {
   readonly storage: Storage;
   readonly layout: SeSparseLayout;
   readonly #directory: TableDirectory;
-  readonly #map: BlockMap;
+  readonly #map: BlockReader;
   readonly #mode: OpenMode;
 
   constructor(storage: Storage, layout: SeSparseLayout, directory: TableDirectory, how: SeSparseOpen) {
@@ -264,7 +264,7 @@ export class SeSparseExtent extends Extent {
     const { tableCount, grains, directory: place } = layout;
     const count = Math.max(tableCount, 1) * TABLE_ENTRIES;
     const form = entryForm(layout);
-    this.#map = new BlockMap({
+    this.#map = new BlockReader({
       storage,
       table: new TwoLevelTable({ storage, directory, form, tableBytes: TABLE_BYTES, count, cache: how.cache }),
       entries: {

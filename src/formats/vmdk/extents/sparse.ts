@@ -1,37 +1,19 @@
 /**
  * A hosted sparse extent: grains of one size, named by grain tables, which a grain directory names. Most have both twice.
- *
- * Order of writes when a grain gets a place, each step durable before the next:
- *   1. the data of the grain, and new tables whole (stage);
- *   2. entries of the first copy (publish);
- *   3. the same entries of the second copy (publish).
- * After a cut between 2 and 3 the copies differ; the first one is right. The flag in the header tells that it can be so:
- * then the second copy is written again before the next change.
+ * What changes one is in sparse-written.ts.
  */
-import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
-import { type BlockEntries, BlockMap, scanMap } from '../../../blocks/block-map.ts';
+import { SECTOR } from '../../../binary/numbers.ts';
+import { type BlockEntries, type BlockMapParts, BlockReader } from '../../../blocks/block-reader.ts';
 import type { ChangeGuard } from '../../../blocks/guarded.ts';
 import type { PageCache } from '../../../blocks/metadata-pages.ts';
 import type { SlotAllocator } from '../../../blocks/slot-allocator.ts';
-import { writeEntries } from '../../../blocks/table.ts';
-import {
-  BROKEN_TABLE,
-  type SealedTables,
-  type TableDirectory,
-  TwoLevelTable,
-} from '../../../blocks/two-level-table.ts';
-import { ImageError } from '../../../errors.ts';
-import type { Mapping, MetadataExtent, MetaWrite, WriteSlot } from '../../../image/contract.ts';
+import { type TableDirectory, TwoLevelTable } from '../../../blocks/two-level-table.ts';
+import type { Mapping, MetadataExtent } from '../../../image/contract.ts';
 import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../../storage/contract.ts';
-import { readPadded } from '../../../storage/read-padded.ts';
-import { Turns } from '../../../storage/turns.ts';
-import { EXTENT_FILE_MAX, GTE_ABSENT, GTE_ZERO } from '../layout.ts';
-import { readLayout } from './cowd.ts';
-import { readDirectory, SECTOR_ENTRY, soundest, standApart } from './directory.ts';
-import { Extent, type GrowHow } from './extent.ts';
-import { markUnclean, type SparseLayout } from './header.ts';
-import { canPackTables, packTables } from './pack-tables.ts';
-import { checkGrowth, growSparse, isGivenBack, type SparseFile, shrinkSparse } from './resize-sparse.ts';
+import { GTE_ABSENT, GTE_ZERO } from '../layout.ts';
+import { readDirectory, SECTOR_ENTRY, soundest } from './directory.ts';
+import { Extent } from './extent.ts';
+import type { SparseLayout } from './header.ts';
 
 /** Options for opening a sparse extent. */
 export interface SparseOpen extends OperationOptions {
@@ -46,118 +28,40 @@ export interface SparseOpen extends OperationOptions {
   readonly guard: ChangeGuard;
 }
 
-/** Opens a sparse extent without compression. Throws `corrupt` where no directory can be followed. */
-export async function openSparse(storage: Storage, layout: SparseLayout, how: SparseOpen): Promise<SparseExtent> {
-  const { tableCount: count, tableBytes } = layout;
-  const place = { storage, count, tableBytes, lowest: layout.form.size };
-  const first = await readDirectory({ ...place, fileOffset: layout.directoryOffset }, how);
-  const copy =
-    layout.redundantOffset === null ? null : await readDirectory({ ...place, fileOffset: layout.redundantOffset }, how);
-  const { directory, replaced } = soundest(first, copy);
-  const { length, cache, guard } = how;
-  const parts = { storage, layout, directory, copy, length, cache, guard };
-  const notes = replaced === 0 ? [] : [`${replaced} grain tables are read from their second copy.`];
-  if (how.mode === 'read' || !how.permitted)
-    return new SparseExtent({ ...parts, notes, allocator: null, obstacle: null });
-  if (layout.obstacle !== null)
-    return new SparseExtent({ ...parts, notes, allocator: null, obstacle: layout.obstacle });
-  const damaged =
-    replaced > 0 || directory.places.includes(BROKEN_TABLE) || copy?.places.includes(BROKEN_TABLE) === true;
-  if (damaged) {
-    const obstacle = 'its grain directory names tables where none can be';
-    return new SparseExtent({ ...parts, notes, allocator: null, obstacle });
-  }
-  if (
-    !haveSameTables(layout, directory, copy) ||
-    !standApart(layout, copy === null ? [directory] : [directory, copy])
-  ) {
-    const obstacle = 'its grain tables overlap other metadata, or its two grain directories name different tables';
-    return new SparseExtent({ ...parts, notes, allocator: null, obstacle });
-  }
-  const scan = await scanMap({ ...mapParts(parts) }, how);
-  const { allocator } = scan;
-  const obstacle =
-    scan.obstacle ?? reserveTables(allocator, layout, [directory, copy]) ?? roomForTables(allocator, parts);
-  return new SparseExtent({ ...parts, notes, allocator: obstacle === null ? allocator : null, obstacle });
-}
-
-/**
- * Other programs, and this one, put tables among the grains, and growing puts directories there: no grain may take their
- * room. Returns an obstacle where one has done so.
- */
-function reserveTables(
-  allocator: SlotAllocator,
-  { overhead, grainBytes, tableBytes, tableCount }: SparseLayout,
-  directories: readonly (TableDirectory | null)[],
-): string | null {
-  const slots = new Set<number>();
-  const reserve = (place: number, length: number): void => {
-    if (place + length <= overhead || place <= 0) return;
-    const first = Math.max(0, Math.floor((place - overhead) / grainBytes));
-    const end = divCeil(place + length - overhead, grainBytes);
-    for (let slot = first; slot < end; slot++) slots.add(slot);
-  };
-  for (const directory of directories) {
-    if (directory === null) continue;
-    reserve(directory.fileOffset, tableCount * 4);
-    for (const place of directory.places) reserve(place, tableBytes);
-  }
-  for (const slot of slots) if (!allocator.reserve(slot)) return 'a grain is said to lie where a grain table does';
-  return null;
-}
-
-/** Bytes that a new table takes, with its second copy: whole grains. */
-function tableRoom({ layout: { tableBytes, grainBytes }, copy }: Pick<SparseParts, 'layout' | 'copy'>): number {
-  return alignUp(tableBytes * (copy === null ? 1 : 2), grainBytes);
-}
-
-/** Largest end of the file, so that its header can count all of it. */
-function lastEnd({ used }: SparseLayout): number {
-  return used === null ? EXTENT_FILE_MAX : EXTENT_FILE_MAX - SECTOR;
-}
-
-/** End of the places for grains: behind them is room for every table that there is not yet. */
-function grainsEnd(parts: Pick<SparseParts, 'layout' | 'copy' | 'directory'>): number {
-  const { directory, copy } = parts;
-  const isMissing = (place: number, index: number): boolean => place === 0 || copy?.places[index] === 0;
-  const missing = directory.places.reduce((sum, place, index) => sum + (isMissing(place, index) ? 1 : 0), 0);
-  return lastEnd(parts.layout) - missing * tableRoom(parts);
-}
-
-/** Returns an obstacle where grains stand so late in the file that an entry could not name a new table behind them. */
-function roomForTables(allocator: SlotAllocator, parts: SparseParts): string | null {
-  const { overhead, grainBytes } = parts.layout;
-  const end = grainsEnd(parts);
-  const isFree = end === lastEnd(parts.layout) || overhead + allocator.committedEnd * grainBytes <= end;
-  return isFree ? null : 'no grain table can be added behind its last grain';
-}
-
-/** True if both directories have the same tables; after a cut the second may lack some, which come before any change. */
-function haveSameTables({ unclean }: SparseLayout, first: TableDirectory, copy: TableDirectory | null): boolean {
-  if (copy === null) return true;
-  return copy.places.every((place, index) => {
-    const hasTable = (first.places[index] ?? 0) > 0;
-    return place > 0 === hasTable || (unclean && hasTable && place === 0);
-  });
-}
-
-interface SparseParts {
+/** Parts of a sparse extent that is open. */
+export interface SparseParts {
   readonly storage: Storage;
   readonly layout: SparseLayout;
+  /** The one that readers follow. */
   readonly directory: TableDirectory;
   readonly copy: TableDirectory | null;
+  /** Tables of `directory` that come from the second copy. */
+  readonly replaced: number;
   readonly length: number;
   readonly cache: PageCache | undefined;
   readonly guard: ChangeGuard;
 }
 
-interface OpenedParts extends SparseParts {
-  readonly notes: readonly string[];
-  readonly allocator: SlotAllocator | null;
-  readonly obstacle: string | null;
+/** Reads the directories of an extent. */
+export async function readSparse(storage: Storage, layout: SparseLayout, how: SparseOpen): Promise<SparseParts> {
+  const { tableCount: count, tableBytes, redundantOffset } = layout;
+  const place = { storage, count, tableBytes, lowest: layout.form.size };
+  const first = await readDirectory({ ...place, fileOffset: layout.directoryOffset }, how);
+  const copy = redundantOffset === null ? null : await readDirectory({ ...place, fileOffset: redundantOffset }, how);
+  const { length, cache, guard } = how;
+  return { storage, layout, ...soundest(first, copy), copy, length, cache, guard };
 }
 
-function mapParts({ storage, layout, directory, copy, length, cache }: SparseParts) {
+/** Parts of a map whose tables a directory names. */
+export interface MapParts extends BlockMapParts {
+  readonly table: TwoLevelTable;
+}
+
+/** Parts of the map of an extent. */
+export function mapParts(
+  { storage, layout, directory, copy, length, cache, guard }: SparseParts,
+  allocator: SlotAllocator | null,
+): MapParts {
   const { tableEntries, tableBytes, tableCount: tables, grainBytes, overhead, capacity } = layout;
   const count = tables * tableEntries;
   const form = SECTOR_ENTRY;
@@ -171,8 +75,10 @@ function mapParts({ storage, layout, directory, copy, length, cache }: SparsePar
       dataOffset: overhead,
       leadBytes: 0,
       shortLast: true,
-      slotsEnd: grainsEnd({ layout, copy, directory }),
     },
+    allocator,
+    guard,
+    tableOffset: layout.directoryOffset ?? 0,
   };
 }
 
@@ -189,46 +95,33 @@ export function grainEntries({ zeroGrains, overhead }: Pick<SparseLayout, 'zeroG
   };
 }
 
-/** See the head of this file. */
+/** A sparse extent that is read. */
 export class SparseExtent extends Extent {
   readonly storage: Storage;
   readonly layout: SparseLayout;
-  readonly #parts: OpenedParts;
-  readonly #table: TwoLevelTable;
-  readonly #map: BlockMap;
-  readonly #guard: ChangeGuard;
-  /** The second copy may differ from the first. */
-  #unclean: boolean;
-  /** The mark of a session: null before the first change of a table, true once it is durable. */
-  #beginning: Promise<void> | true | null = null;
-  /** File offset up to which the header counts what is in use. */
-  #counted: number | null;
+  protected readonly parts: SparseParts;
+  protected readonly mapParts: MapParts;
+  readonly #obstacle: string | null;
+  readonly #reader: BlockReader;
 
-  constructor(parts: OpenedParts) {
+  /** `obstacle`: why it is not written although it was opened for that. `allocator`: of one that is. */
+  constructor(parts: SparseParts, obstacle: string | null = null, allocator: SlotAllocator | null = null) {
     super(parts.length);
     const { storage, layout } = parts;
     this.storage = storage;
     this.layout = layout;
-    this.#parts = parts;
-    this.#guard = parts.guard;
-    const made = mapParts(parts);
-    this.#table = made.table;
-    const { allocator } = parts;
-    this.#map = new BlockMap({ ...made, allocator, guard: this.#guard, tableOffset: layout.directoryOffset ?? 0 });
-    this.#unclean = layout.unclean;
-    this.#counted = layout.used?.end ?? null;
+    this.#obstacle = obstacle;
+    this.parts = parts;
+    this.mapParts = mapParts(parts, allocator);
+    this.#reader = new BlockReader(this.mapParts);
   }
 
   override get unit(): number {
     return this.layout.grainBytes;
   }
 
-  override get isWritten(): boolean {
-    return this.#map.isWritten;
-  }
-
   override get obstacle(): string | null {
-    return this.#parts.obstacle;
+    return this.#obstacle;
   }
 
   override get marksZero(): boolean {
@@ -237,125 +130,17 @@ export class SparseExtent extends Extent {
 
   override get warnings(): readonly string[] {
     const { label } = this.storage;
-    const short =
-      this.layout.capacity < this.length ? [`${label} has room for less than its extent; the rest is empty.`] : [];
-    return [...this.#parts.notes.map((note) => `${label}: ${note}`), ...short];
+    const { replaced } = this.parts;
+    return [
+      ...(replaced === 0 ? [] : [`${label}: ${replaced} grain tables are read from their second copy.`]),
+      ...(this.layout.capacity < this.length ? [`${label} has room for less than its extent; the rest is empty.`] : []),
+    ];
   }
 
   map(offset: number, length: number): MaybePromise<Mapping> {
     const { capacity } = this.layout;
     if (offset >= capacity) return { kind: 'absent', length };
-    return this.#map.map(offset, Math.min(length, capacity - offset));
-  }
-
-  override prepareWrite(offset: number, length: number): MaybePromise<WriteSlot> {
-    if (offset >= this.layout.capacity) throw this.#full(offset);
-    return this.#begun(() => this.#map.prepareWrite(offset, length));
-  }
-
-  override unmap(offset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
-    const inside = Math.min(length, this.layout.capacity - offset);
-    return inside <= 0 ? undefined : this.#begun(() => this.#map.unmap(offset, inside, to));
-  }
-
-  override get resizes(): boolean {
-    return this.isWritten;
-  }
-
-  override get hasExcess(): boolean {
-    return this.isWritten && this.layout.capacity > alignUp(this.length, this.layout.grainBytes);
-  }
-
-  override checkLength(length: number): void {
-    checkGrowth(this.#file, length);
-  }
-
-  override async grow(length: number, how: GrowHow): Promise<void> {
-    this.#map.checkWritable();
-    try {
-      await growSparse(this.#file, length, how);
-    } catch (error) {
-      if (!isGivenBack(error)) this.#guard.fail();
-      throw error;
-    }
-  }
-
-  override async shrink(length: number, options: OperationOptions): Promise<void> {
-    this.#map.checkWritable();
-    await this.#guard.run(() => shrinkSparse(this.#file, length, options));
-  }
-
-  /** Reads the file again, since a resize changed it. After a failed change it keeps what it has, and takes no more. */
-  override async withLength(length: number, { signal }: OperationOptions = {}): Promise<SparseExtent> {
-    const { storage, isWritten } = this;
-    if (this.#guard.failed) return this;
-    return this.#guard.run(async () => {
-      const { cache } = this.#parts;
-      const mode = isWritten ? 'write' : 'read';
-      const layout = await readLayout(storage);
-      const extent = await openSparse(storage, layout, {
-        mode,
-        length,
-        permitted: true,
-        cache,
-        signal,
-        guard: this.#guard,
-      });
-      this.#table.discard();
-      return extent;
-    });
-  }
-
-  get #file(): SparseFile {
-    const { storage, layout, length } = this;
-    const { directory, copy } = this.#parts;
-    const end = layout.overhead + this.#map.committedEnd * layout.grainBytes;
-    return { storage, layout, directory, copy, length, end };
-  }
-
-  override get dirtyBytes(): number {
-    return this.#map.dirtyBytes;
-  }
-
-  override seal(): SealedTables {
-    this.#map.slots.seal();
-    const sealed = this.#table.sealTables(() => this.#tableRoom());
-    return { ...sealed, stage: [...sealed.stage, ...this.#count()] };
-  }
-
-  override settle(ok: boolean): void {
-    this.#map.settle(ok);
-    this.#guard.settle(ok);
-  }
-
-  override async end(): Promise<void> {
-    if (this.#beginning === null) return;
-    this.#beginning = null;
-    this.#unclean = false;
-    if (this.#guard.failed) return;
-    // Everything else is flushed, so a failure leaves the mark in doubt and no more: the next change sets it again.
-    await markUnclean(this.storage, this.layout.form, 0);
-    await this.storage.flush();
-  }
-
-  override get reclaimable(): number {
-    return this.#map.reclaimable;
-  }
-
-  override movable(options: OperationOptions = {}): AsyncGenerator<number> {
-    return this.#map.movable(options);
-  }
-
-  override relocate(offset: number): MaybePromise<WriteSlot | null> {
-    return this.#begun(() => this.#map.relocate(offset));
-  }
-
-  override async trim(): Promise<void> {
-    await this.#packTables();
-    const { fileEnd } = this.#map.trim();
-    if (this.storage.size > fileEnd) await this.#guard.run(() => this.storage.resize(fileEnd));
-    const [count] = this.#count();
-    if (count !== undefined) await this.#guard.run(() => this.storage.write(count.fileOffset, count.bytes));
+    return this.#reader.map(offset, Math.min(length, capacity - offset));
   }
 
   override async *metadata(): AsyncGenerator<MetadataExtent> {
@@ -366,7 +151,7 @@ export class SparseExtent extends Extent {
       const place = { fileOffset: form.size, length: overhead - form.size };
       yield { storage, ...place, what: 'descriptor, directories and tables', guestOffset: null };
     }
-    const { directory, copy } = this.#parts;
+    const { directory, copy } = this.parts;
     for (const { places, fileOffset: start } of copy === null ? [directory] : [directory, copy]) {
       const length = tableCount * 4;
       if (start + length > overhead) {
@@ -377,91 +162,5 @@ export class SparseExtent extends Extent {
         yield { storage, fileOffset, length: tableBytes, what: 'grain table', guestOffset: null };
       }
     }
-  }
-
-  /** Tables of a second copy have places next to those of the first, or before the grains: they stay. */
-  async #packTables(): Promise<void> {
-    const { storage, layout } = this;
-    const { directory, copy } = this.#parts;
-    const { slots } = this.#map;
-    if (copy !== null || !canPackTables({ layout, slots })) return;
-    await this.#begun(() => this.#guard.run(() => packTables({ storage, layout, directory, slots })));
-  }
-
-  /** The write that makes the header count all that is in use, where it has a count and that is another one. */
-  #count(): readonly MetaWrite[] {
-    const { used, overhead, grainBytes } = this.layout;
-    const end = overhead + this.#map.committedEnd * grainBytes;
-    if (used === null || end === this.#counted) return [];
-    this.#counted = end;
-    return [{ storage: this.storage, fileOffset: 0, bytes: used.sectorWith(end) }];
-  }
-
-  /** Room for a table of each copy: both in one grain, if it is large enough. */
-  #tableRoom(): { readonly table: number; readonly copy: number } {
-    const { grainBytes, tableBytes, overhead } = this.layout;
-    const { slots } = this.#map;
-    const run = slots.takeAtEnd(tableRoom(this.#parts) / grainBytes);
-    slots.committed(run);
-    const table = overhead + run.first * grainBytes;
-    return { table, copy: table + tableBytes };
-  }
-
-  /** Runs a change of the tables, the first one after the mark that tells of it is durable. */
-  #begun<T>(change: () => MaybePromise<T>): MaybePromise<T> {
-    if (this.#beginning === true) return change();
-    this.#map.checkWritable();
-    this.#beginning ??= this.#begin();
-    return this.#beginning.then(change);
-  }
-
-  async #begin(): Promise<void> {
-    await this.#guard.run(async () => {
-      if (this.#unclean) await this.#levelCopies();
-      await markUnclean(this.storage, this.layout.form, 1);
-      await this.storage.flush();
-    });
-    this.#beginning = true;
-  }
-
-  /** Writes the tables of the second copy that differ from those of the first, or are not there. */
-  async #levelCopies(): Promise<void> {
-    const { directory, copy } = this.#parts;
-    if (copy === null) return;
-    const turns = new Turns(undefined, 'Opening the image');
-    const [one, other] = [new Uint8Array(this.layout.tableBytes), new Uint8Array(this.layout.tableBytes)];
-    for (const [index, place] of directory.places.entries()) {
-      const turn = turns.take();
-      if (turn !== undefined) await turn;
-      const second = copy.places[index] ?? 0;
-      if (place <= 0) continue;
-      await readPadded(this.storage, place, one);
-      if (second <= 0) await this.#addCopy(copy, index, one.slice());
-      else {
-        await readPadded(this.storage, second, other);
-        if (one.some((byte, at) => byte !== other[at])) await this.storage.write(second, one.slice());
-      }
-    }
-    await this.storage.flush();
-  }
-
-  /** Puts a table of the second copy behind the grains: a cut came before its directory named it. */
-  async #addCopy({ fileOffset, form, places }: TableDirectory, index: number, table: Uint8Array): Promise<void> {
-    const { storage } = this;
-    const place = this.#tableRoom().copy;
-    await storage.write(place, table);
-    await storage.flush();
-    await writeEntries({ storage, fileOffset, form }, { start: index, end: index + 1 }, () => place);
-    places[index] = place;
-  }
-
-  #full(offset: number): ImageError {
-    return new ImageError('no-space', 'The extent has no room for this part of the disk', {
-      path: this.storage.label,
-      guestOffset: offset,
-      field: 'capacity',
-      found: this.layout.capacity,
-      expected: `at least ${this.length}`,
-    });
   }
 }
