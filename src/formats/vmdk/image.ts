@@ -287,8 +287,8 @@ export class VmdkImage implements Image {
     return isPromise(slot) ? slot.then(placed) : placed(slot);
   }
 
-  async trim(): Promise<void> {
-    for (const extent of this.#written) await extent.trim();
+  async trim(how: OperationOptions = {}): Promise<void> {
+    for (const extent of this.#written) await extent.trim(how);
   }
 
   parts(): readonly ImagePart[] {

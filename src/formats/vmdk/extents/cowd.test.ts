@@ -1,6 +1,8 @@
 /** COWD extents: layout of new ones, the count of used sectors, check and repair, and headers that cannot be. */
 import { describe, expect, it } from 'vitest';
 import { checkImage, createImage, Disk, inspect } from '../../../index.ts';
+import type { OpenMode, Storage, StorageProvider } from '../../../storage/contract.ts';
+import { ForwardingProvider } from '../../../storage/forwarding.ts';
 import { MemoryProvider } from '../../../storage/memory.ts';
 import { COWD_GEOMETRY, COWD_HEADER } from '../layout.ts';
 
@@ -51,6 +53,23 @@ async function put(provider: MemoryProvider, fileOffset: number, value: number, 
   const storage = await provider.open(name, 'write');
   await storage.write(fileOffset, new Uint8Array(new Uint32Array([value]).buffer));
   await storage.close();
+}
+
+/** The same files; `moved` is called for each grain table that is written whole. */
+function onTable(inner: MemoryProvider, moved: () => void): StorageProvider {
+  const watched = (storage: Storage): Storage => {
+    const write = storage.write.bind(storage);
+    storage.write = async (offset, data, how) => {
+      if (data instanceof Uint8Array && data.length === TABLE) moved();
+      await write(offset, data, how);
+    };
+    return storage;
+  };
+  return new (class extends ForwardingProvider {
+    override async open(name: string, mode: OpenMode): Promise<Storage> {
+      return watched(await inner.open(name, mode));
+    }
+  })(inner);
 }
 
 async function read(provider: MemoryProvider, guestOffset: number, name = '/a.vmdk'): Promise<number> {
@@ -138,6 +157,36 @@ describe('the count of used sectors', () => {
     expect(bytes.length).toBe(before.freeSector * SECTOR - MIB);
     expect(COWD_HEADER.get(bytes, 'freeSector')).toBe(bytes.length / SECTOR);
     expect([await read(provider, 0), await read(provider, MIB), await read(provider, 3 * MIB)]).toEqual([1, 0, 4]);
+    expect(await codes(provider)).toEqual([]);
+  });
+
+  it('is right when compaction is cancelled between two batches of tables', async () => {
+    const provider = new MemoryProvider();
+    const tables = 200;
+    await createImage(source(provider), { format: 'vmdk', size: tables * 2 * MIB, variant: ['dynamic', 'esx'] });
+    const cancel = new AbortController();
+    let moved = 0;
+    let before = 0;
+    const watching = onTable(provider, () => {
+      moved++;
+      if (before > 0) cancel.abort();
+    });
+    {
+      await using disk = await Disk.open({ provider: watching, name: '/a.vmdk' }, { mode: 'write' });
+      await disk.write(MIB, filled(4 * MIB, 1));
+      for (let at = 6 * MIB; at < tables * 2 * MIB; at += 2 * MIB) await disk.write(at, filled(SECTOR, 2));
+      await disk.flush();
+      await disk.discard([{ offset: MIB, length: 4 * MIB }]);
+      before = (await bytesOf(provider)).length;
+      moved = 0;
+      await expect(disk.compact({ signal: cancel.signal })).rejects.toMatchObject({ kind: 'aborted' });
+      expect(moved).toBeGreaterThan(0);
+      expect(moved).toBeLessThan(100);
+      await disk.write(0, filled(SECTOR, 3));
+      await disk.compact();
+    }
+    expect((await bytesOf(provider)).length).toBeLessThan(before - 3 * MIB);
+    expect([await read(provider, 0), await read(provider, MIB), await read(provider, 300 * MIB)]).toEqual([3, 0, 2]);
     expect(await codes(provider)).toEqual([]);
   });
 

@@ -126,7 +126,7 @@ export abstract class Extent {
   }
 
   /** See `Image.trim`. */
-  async trim(): Promise<void> {}
+  async trim(_options?: OperationOptions): Promise<void> {}
 
   /** See `Image.metadata`; guest offsets count from the start of the extent. */
   async *metadata(_how: { readonly perUnit: boolean }): AsyncGenerator<MetadataExtent> {}

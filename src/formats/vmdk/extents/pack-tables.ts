@@ -8,7 +8,8 @@
 import type { SlotAllocator, SlotRun } from '../../../blocks/slot-allocator.ts';
 import { writeEntries } from '../../../blocks/table.ts';
 import type { TableDirectory } from '../../../blocks/two-level-table.ts';
-import type { Storage } from '../../../storage/contract.ts';
+import { throwIfAborted } from '../../../errors.ts';
+import type { OperationOptions, Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
 import type { SparseLayout } from './header.ts';
 
@@ -36,8 +37,8 @@ export function canPackTables({ layout, slots }: Pick<PackedTables, 'layout' | '
   return grainBytes <= tableBytes && slots.fillable >= tableBytes / grainBytes;
 }
 
-/** Moves tables into the lowest holes before them. */
-export async function packTables(extent: PackedTables): Promise<void> {
+/** Moves tables into the lowest holes before them. Cancelled, those moved so far have their new places. */
+export async function packTables(extent: PackedTables, { signal }: OperationOptions): Promise<void> {
   const { layout, directory, slots } = extent;
   const count = layout.tableBytes / layout.grainBytes;
   let [batch, from] = [[] as Move[], 0];
@@ -50,6 +51,7 @@ export async function packTables(extent: PackedTables): Promise<void> {
     if (batch.length < AT_ONCE) continue;
     await moveTables(extent, batch);
     batch = [];
+    throwIfAborted(signal, 'Compacting');
   }
   if (batch.length > 0) await moveTables(extent, batch);
 }

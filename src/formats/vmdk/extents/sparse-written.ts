@@ -17,7 +17,7 @@ import {
   type TableDirectory,
   type TwoLevelTable,
 } from '../../../blocks/two-level-table.ts';
-import { ImageError } from '../../../errors.ts';
+import { ImageError, throwIfAborted } from '../../../errors.ts';
 import type { MetaWrite, WriteSlot } from '../../../image/contract.ts';
 import type { MaybePromise, OperationOptions } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
@@ -235,8 +235,9 @@ class WrittenSparse extends SparseExtent {
     return this.#begun(() => this.#map.relocate(offset));
   }
 
-  override async trim(): Promise<void> {
-    await this.#packTables();
+  override async trim(options: OperationOptions = {}): Promise<void> {
+    throwIfAborted(options.signal, 'Compacting');
+    await this.#packTables(options);
     const { fileEnd } = this.#map.trim();
     if (this.storage.size > fileEnd) await this.#guard.run(() => this.storage.resize(fileEnd));
     const [count] = this.#count();
@@ -244,12 +245,12 @@ class WrittenSparse extends SparseExtent {
   }
 
   /** Tables of a second copy have places next to those of the first, or before the grains: they stay. */
-  async #packTables(): Promise<void> {
+  async #packTables(options: OperationOptions): Promise<void> {
     const { storage, layout } = this;
     const { directory, copy } = this.parts;
     const { slots } = this.#map;
     if (copy !== null || !canPackTables({ layout, slots })) return;
-    await this.#begun(() => this.#guard.run(() => packTables({ storage, layout, directory, slots })));
+    await this.#begun(() => this.#guard.run(() => packTables({ storage, layout, directory, slots }, options)));
   }
 
   /** The write that makes the header count all that is in use, where it has a count and that is another one. */
