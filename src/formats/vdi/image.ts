@@ -42,8 +42,6 @@ import { detailsOf, expandsZeroes } from './describe.ts';
 import { layoutObstacle, parseHeader, type VdiHeader } from './header.ts';
 import { DEFAULT_ALIGNMENT, HEADER, IMAGE_TYPE } from './layout.ts';
 import { mapEntries, mapPlace } from './map-entries.ts';
-import { planResize, runResize } from './resize.ts';
-import { changedSector } from './set.ts';
 import { blocksOf } from './shrink.ts';
 
 /** Options for opening. */
@@ -261,6 +259,7 @@ export class VdiImage implements Image {
   }
 
   async #resize(size: number, how: ResizeOptions): Promise<void> {
+    const { planResize, runResize } = await import('./resize.ts');
     const plan = await planResize({ storage: this.#storage, header: this.#header }, size, how);
     try {
       await this.#guard.run(() => runResize(this.#storage, this.#sector, plan));
@@ -283,6 +282,7 @@ export class VdiImage implements Image {
 
   async set(changes: ImageChanges): Promise<void> {
     this.#map.checkWritable();
+    const { changedSector } = await import('./set.ts');
     const { label, size } = this.#storage;
     const sector = changedSector(this.#sector, this.#header, changes, label);
     // Before it is written: no change may leave an image that cannot be opened.
