@@ -1,8 +1,9 @@
 /** Measurements, their peers, and the targets. */
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeHalfZeroVdi, makeRawDisk, makeScatteredVdi } from './data.mjs';
+import { imageRows } from './images.mjs';
 
 const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
@@ -70,35 +71,6 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     aim,
     limit,
   });
-  /** Pieces of 4 KiB all over an empty disk: the step is coprime to the disk, counted in such pieces. */
-  const writes = { disk: GIB, count: 100_000, bytes: 4096, step: 77_773 * 4096, depth: 64 };
-  const empty = () => {
-    fresh();
-    execFileSync(qemuImg, ['create', '-q', '-f', 'qcow2', target, String(writes.disk)]);
-  };
-  const scattered = {
-    name: 'qcow2: 100,000 scattered writes of 4 KiB',
-    measures: 'pairs',
-    ours: {
-      program: process.execPath,
-      args: [
-        join(import.meta.dirname, 'writes.mjs'),
-        ...[target, writes.count, writes.bytes, writes.step, writes.depth].map(String),
-      ],
-      before: empty,
-    },
-    theirs: {
-      program: qemuImg,
-      args: [
-        // Zeroes, which are its default, would be left out by one side.
-        ...['bench', '-w', '-q', '-f', 'qcow2', '-t', 'writeback', '--pattern=1', '-c', String(writes.count)],
-        ...['-s', String(writes.bytes), '-S', String(writes.step), '-d', String(writes.depth), target],
-      ],
-      before: empty,
-    },
-    aim: 0.9,
-    limit: 1.0,
-  };
   /** Cost of the queue itself: 300,000 requests a second are 3.33 microseconds for each. */
   const queue = (kind, name, aim) => ({
     name: `queue: µs for ${name}`,
@@ -107,60 +79,8 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     aim,
     limit: 3.33,
   });
-  const [small, tiny] = [at('small.raw'), at('tiny.raw')];
-  const vmdk = {
-    sparse: { subformat: 'monolithicSparse', variant: 'dynamic' },
-    flat: { subformat: 'monolithicFlat', variant: 'fixed' },
-    stream: { subformat: 'streamOptimized', variant: 'stream' },
-  };
-  const vmdkOf = (kind, from) => at(`${kind}-${from.split('/').at(-1).replace('raw', 'vmdk')}`);
-  const newVmdk = at('new.vmdk');
-  const freshVmdk = () => {
-    for (const name of readdirSync(folder)) if (name.startsWith('new')) rmSync(at(name));
-  };
-  /** Both programs, from a raw disk to VMDK and back. */
-  const toVmdk = (kind, from) => ({
-    ours: {
-      ...vdkit(...['convert', from, newVmdk, '--format', 'raw', '--variant', vmdk[kind].variant, '--quiet']),
-      before: freshVmdk,
-    },
-    theirs: {
-      ...qemu(
-        ...['convert', '-t', 'writeback', '-f', 'raw', '-O', 'vmdk', '-o', `subformat=${vmdk[kind].subformat}`],
-        ...[from, newVmdk],
-      ),
-      before: freshVmdk,
-    },
-  });
-  const fromVmdk = (kind, from) => ({
-    ours: vdkit('convert', vmdkOf(kind, from), target, '--to', 'raw', '--quiet'),
-    theirs: qemu('convert', '-t', 'writeback', '-f', 'vmdk', '-O', 'raw', vmdkOf(kind, from), target),
-  });
-  const vmdkCases = (name, make, kind, aim, limit) => [
-    { name: `convert ${name}`, measures: 'pairs', ...make(kind, raw), aim, limit },
-    { name: `convert ${name}: slope`, measures: 'slope', ...make(kind, raw), small: make(kind, small), aim, limit },
-    { name: `convert ${name}: fixed part`, measures: 'fixed', ...make(kind, tiny), aim: 60, limit: 120 },
-  ];
-  const split = { name: at('split.vmdk'), extents: 100 };
-  const emptyVmdk = () => {
-    freshVmdk();
-    execFileSync(qemuImg, ['create', '-q', '-f', 'vmdk', newVmdk, String(writes.disk)]);
-  };
-  const scatteredVmdk = {
-    ...scattered,
-    name: 'vmdk: 100,000 scattered writes of 4 KiB',
-    ours: {
-      ...scattered.ours,
-      args: scattered.ours.args.map((one) => (one === target ? newVmdk : one)),
-      before: emptyVmdk,
-    },
-    theirs: {
-      ...scattered.theirs,
-      args: scattered.theirs.args.map((one) => (one === target ? newVmdk : one === 'qcow2' ? 'vmdk' : one)),
-      before: emptyVmdk,
-    },
-    aim: 1.0,
-  };
+  const disks = { raw, small: at('small.raw'), tiny: at('tiny.raw') };
+  const images = imageRows({ folder, program, qemuImg, disks });
   const tables = at('tables.qcow2');
   const map = vdkit('map', huge, '--json');
   const [half, changed] = [at('half.vdi'), at('changed.vdi')];
@@ -207,21 +127,7 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     fromQcow2('zlib', 0.9, 0.9),
     toQcow2('zstd', 1.2, 1.2),
     fromQcow2('zstd', 1.2, 1.2),
-    scattered,
-    ...vmdkCases('raw to vmdk, sparse', toVmdk, 'sparse', 0.9, 1.0),
-    ...vmdkCases('vmdk to raw, sparse', fromVmdk, 'sparse', 0.9, 1.0),
-    ...vmdkCases('raw to vmdk, flat', toVmdk, 'flat', 0.9, 1.0),
-    ...vmdkCases('vmdk to raw, flat', fromVmdk, 'flat', 0.9, 1.0),
-    ...vmdkCases('raw to vmdk, stream', toVmdk, 'stream', 0.4, 0.5),
-    ...vmdkCases('vmdk to raw, stream', fromVmdk, 'stream', 0.9, 0.9),
-    scatteredVmdk,
-    {
-      name: 'convert vmdk of 100 extents to raw: peak memory',
-      measures: 'memory',
-      ours: vdkit('convert', split.name, target, '--to', 'raw', '--quiet'),
-      aim: 150 * MIB,
-      limit: 150 * MIB,
-    },
+    ...images.cases,
     ...[
       ['check qcow2', qcow2.plain],
       ['check qcow2 of 256 GiB with all its tables', tables],
@@ -292,21 +198,11 @@ export function makeCases({ folder, program, sample, qemuImg }) {
         chosen.some(
           (one) => one.ours.args.includes(file) || one.ours.from === file || one.small?.ours.args.includes(file),
         );
-      const kindsOf = (file) => Object.keys(vmdk).filter((kind) => needs(vmdkOf(kind, file)));
       const kinds = Object.entries(qcow2).filter(([, file]) => needs(file));
-      for (const [file, size] of [
-        [small, DISK / 4],
-        [tiny, MIB],
-      ])
-        if (needs(file) || kindsOf(file).length > 0) makeRawDisk(file, size);
-      if (needs(raw) || needs(vdi) || kinds.length > 0 || kindsOf(raw).length > 0) makeRawDisk(raw, DISK);
-      for (const file of [raw, small, tiny]) {
-        for (const kind of kindsOf(file)) {
-          const how = ['-o', `subformat=${vmdk[kind].subformat}`];
-          execFileSync(qemuImg, ['convert', ...how, '-f', 'raw', '-O', 'vmdk', file, vmdkOf(kind, file)]);
-        }
-      }
-      if (needs(split.name)) makeSplit(split.name, split.extents);
+      const needed = new Set(images.disksOf(needs));
+      if (needs(vdi) || kinds.length > 0) needed.add(raw);
+      for (const disk of needed) makeRawDisk(disk, disk === raw ? DISK : disk === disks.small ? DISK / 4 : MIB);
+      images.prepare(needs);
       for (const [kind, file] of kinds) {
         const how = kind === 'plain' ? [] : ['-c', '-o', `compression_type=${kind}`];
         execFileSync(qemuImg, ['convert', ...how, '-f', 'raw', '-O', 'qcow2', raw, file]);
@@ -320,17 +216,6 @@ export function makeCases({ folder, program, sample, qemuImg }) {
       if (needs(huge)) makeScatteredVdi(huge, 2048 * GIB);
     },
   };
-}
-
-/** A split image with a few MiB in each of its extents. */
-function makeSplit(/** @type {string} */ name, /** @type {number} */ extents) {
-  const program = `
-    const { Disk } = await import(${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)});
-    const extent = 2047 * 2 ** 20;
-    const disk = await Disk.create(${JSON.stringify(name)}, { size: extent * ${extents}, variant: ['split'] });
-    for (let at = 0; at < disk.size; at += extent) await disk.write(at, new Uint8Array(4 * 2 ** 20).fill(1));
-    await disk.close();`;
-  execFileSync(process.execPath, ['--input-type=module', '-e', program]);
 }
 
 /** A disk of 2 GiB that is all stored: half in the base, a quarter in each of two snapshots. */

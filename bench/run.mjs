@@ -56,6 +56,7 @@ prepare(chosen);
 const start = await timeStarts();
 console.log(`start alone: node ${start.ours.toFixed(0)} ms, qemu-img ${start.theirs.toFixed(0)} ms`);
 printRow(['benchmark', 'vdkit', 'peer', 'ratio', 'net', 'cpu', 'aim', 'limit', '']);
+const taken = new Map();
 let over = 0;
 for (const one of chosen) {
   const row = await measure(one);
@@ -81,7 +82,7 @@ async function measure(one) {
 }
 
 async function measurePairs(one) {
-  const times = await timePairs(one.ours, one.theirs, one.pairs ?? pairCount);
+  const times = await pairsOf(one);
   const ratios = times.ours.map((ours, index) => ours / times.theirs[index]);
   const netRatios = times.ours.map((ours, index) => (ours - start.ours) / (times.theirs[index] - start.theirs));
   const ratio = median(ratios);
@@ -106,7 +107,7 @@ async function measurePairs(one) {
 
 /** What three quarters of the disk take, on both sides: the start and other fixed work are not in it. */
 async function measureSlope(one) {
-  const [large, small] = [await pairsOf(one), await pairsOf(one.small)];
+  const [large, small] = [await pairsOf(one), await pairsOf({ ...one.small, pairs: one.pairs })];
   const more = (/** @type {'ours' | 'theirs'} */ side) => median(large[side]) - median(small[side]);
   const [ours, theirs] = [more('ours'), more('theirs')];
   const slope = ours / theirs;
@@ -139,8 +140,12 @@ async function measureFixed(one) {
   };
 }
 
-function pairsOf({ ours, theirs }) {
-  return timePairs(ours, theirs, pairCount);
+/** Times of both sides. Rows about the same commands share them. */
+async function pairsOf({ ours, theirs, pairs = pairCount }) {
+  const key = JSON.stringify([ours.args, theirs.args]);
+  const times = taken.get(key) ?? (await timePairs(ours, theirs, pairs));
+  taken.set(key, times);
+  return times;
 }
 
 function verdict(value, { aim, limit }) {
