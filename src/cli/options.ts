@@ -14,6 +14,11 @@ export class OptionValues {
     return this.#value(name) === true;
   }
 
+  /** The first of these options that was given. */
+  firstGiven(names: readonly string[]): string | undefined {
+    return names.find((name) => this.flag(name) || this.text(name) !== undefined || this.list(name).length > 0);
+  }
+
   /** True when `--no-NAME` was given. */
   declined(name: string): boolean {
     return this.#value(name) === false;

@@ -62,7 +62,6 @@ export function targetOptions(context: CommandContext, format: Format, registry:
   const { options } = context;
   const parent = options.text('parent');
   if (parent === STANDARD_STREAM) throw new UsageError('A parent cannot be read from standard input', 'Name a file.');
-  const uuid = options.text('uuid');
   return {
     format: format.name,
     registry,
@@ -75,7 +74,7 @@ export function targetOptions(context: CommandContext, format: Format, registry:
     onMessage: failures(context),
     ...present({
       comment: options.text('comment'),
-      uuid: uuid === undefined ? undefined : checkedUuid(uuid),
+      uuid: uuidOption(context),
       parent,
       parentFormat: namedFormat(context, 'parent-format', registry)?.name,
     }),
@@ -98,7 +97,10 @@ function checkVariant(format: Format, word: string): void {
   throw new UsageError(`Format ${format.name} does not have a variant "${word}"`, `Variants: ${words}.`);
 }
 
-function checkedUuid(text: string): string {
+/** The value of `--uuid`, in its usual form. */
+export function uuidOption(context: CommandContext): string | undefined {
+  const text = context.options.text('uuid');
+  if (text === undefined) return undefined;
   try {
     return normalizeGuid(text);
   } catch {

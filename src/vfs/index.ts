@@ -18,7 +18,7 @@ export { fileObjectStorage, type HandleSource, handleStorage, type ObjectStorage
 export type { Partition, PartitionOptions, PartitionTable } from './partitions/contract.ts';
 export { listPartitions, partitionOf } from './partitions/index.ts';
 export { type RangeOptions, rangeStorage } from './range.ts';
-export { createRawDisk, type RawDiskOptions } from './raw-disk.ts';
+export { createRawDisk, type RawDiskOptions, type RawDiskReport } from './raw-disk.ts';
 export { type InsideOptions, type InsidePlace, type InsideSource, insideSource } from './source.ts';
 export { readableStorage, type StreamStorageOptions, writableStorage } from './stream-storage.ts';
 export {

@@ -5,6 +5,7 @@ import { readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { gptDisk, LINUX, SOME_ID } from '../../test/vfs/tables.ts';
 import { checkImage } from '../operations/check.ts';
 import { removeImage } from '../operations/files.ts';
 import { openDisk } from '../operations/open.ts';
@@ -20,6 +21,8 @@ const TWO = { start: 1088, count: 1000 };
 const EXTENDED = { start: 3000, count: 5000 };
 const FIVE = { start: 3063, count: 500 };
 const SIX = { start: 4063, count: 600 };
+
+const ID = '7d5f9c30-1a2b-4c3d-8e4f-001122334455';
 
 let folder = '';
 let device = '';
@@ -74,7 +77,10 @@ async function contentOf(name: string, allow: readonly string[]): Promise<Uint8A
 
 describe('a description of a whole device', () => {
   it('reads it, once its name is allowed', async () => {
-    expect(await createRawDisk(image, device)).toEqual([]);
+    expect(await createRawDisk(image, device)).toMatchObject({
+      ...{ file: image, device, format: 'vmdk', virtualSize: SIZE, writable: false, table: null, partitions: null },
+      ...{ uuid: expect.stringMatching(/^[0-9a-f]{8}-/), warnings: [] },
+    });
     expect(await readdir(folder)).toEqual(['disk.vmdk', 'host.img']);
     await expect(openDisk(image)).rejects.toMatchObject({ kind: 'denied', hint: expect.stringContaining('allow') });
     expect(Buffer.compare(await contentOf(image, [device]), readFileSync(device))).toBe(0);
@@ -110,7 +116,15 @@ describe('a description of a whole device', () => {
 
 describe('a description of partitions', () => {
   it('shows them and the tables; all else reads zero, and tables are changed in a copy', async () => {
-    await createRawDisk(image, device, { partitions: [6, 1], writable: true });
+    const report = await createRawDisk(image, device, { partitions: [6, 1], writable: true, comment: 'two', uuid: ID });
+    expect(report).toMatchObject({
+      uuid: ID,
+      comment: 'two',
+      writable: true,
+      virtualSize: SIZE,
+      table: { kind: 'mbr' },
+    });
+    expect(report.partitions).toEqual(report.table?.partitions.filter(({ number }) => number === 1 || number === 6));
     expect(await readdir(folder)).toEqual(['disk-pt.vmdk', 'disk.vmdk', 'host.img']);
     const host = readFileSync(device);
     const wanted = new Uint8Array(SIZE);
@@ -142,6 +156,56 @@ describe('a description of partitions', () => {
     await expect(createRawDisk(image, device, { partitions: [3] })).rejects.toMatchObject({ kind: 'unsupported' });
     writeFileSync(device, new Uint8Array(SIZE));
     await expect(createRawDisk(image, device, { partitions: [1] })).rejects.toMatchObject({ kind: 'unsupported' });
+    expect(await readdir(folder)).toEqual(['host.img']);
+  });
+});
+
+describe('partitions of a GPT', () => {
+  /** The first partition begins there. */
+  it.each([34, 2048])('are shown between both copies of the table: sector %d', async (first) => {
+    const last = 5999;
+    const slots = [
+      { type: LINUX, id: SOME_ID, first, last: 2999 },
+      { type: LINUX, id: ID, first: 5000, last },
+    ];
+    const host = gptDisk(SIZE, slots);
+    // What no table takes is filled: the places between partitions, too.
+    for (let sector = 34; sector < SIZE / SECTOR - 34; sector++)
+      host.fill((sector % 250) + 1, sector * SECTOR, (sector + 1) * SECTOR);
+    writeFileSync(device, host);
+    const { partitions, table: found, warnings } = await createRawDisk(image, device, { partitions: [2] });
+    expect(partitions?.map(({ number, offset, guid }) => [number, offset, guid])).toEqual([[2, 5000 * SECTOR, ID]]);
+    expect([found?.kind, warnings]).toEqual(['gpt', []]);
+    const wanted = new Uint8Array(SIZE);
+    const end = SIZE / SECTOR;
+    // Tables and boot loaders are at most the first and the last MiB, and lie outside of all partitions.
+    const ranges = [
+      [0, Math.min(first, 2048)],
+      [5000, last + 1],
+      [Math.max(last + 1, end - 2048), end],
+    ] as const;
+    for (const [from, to] of ranges) wanted.set(host.subarray(from * SECTOR, to * SECTOR), from * SECTOR);
+    expect(Buffer.compare(await contentOf(image, [device]), wanted)).toBe(0);
+    await using disk = await openDisk(image, { allow: [device] });
+    expect(await listPartitions(disk)).toMatchObject({ kind: 'gpt', warnings: [], partitions: found?.partitions });
+  });
+
+  it('are found by the copy at the end where the first table is damaged, which is reported', async () => {
+    const host = gptDisk(SIZE, [{ type: LINUX, id: ID, first: 2048, last: 5999 }]);
+    host[600] = 1;
+    writeFileSync(device, host);
+    const { partitions, warnings } = await createRawDisk(image, device, { partitions: [1] });
+    expect(partitions?.map(({ number }) => number)).toEqual([1]);
+    expect(warnings).toEqual([expect.stringContaining('The copy at the end is.')]);
+  });
+
+  it('are refused where they overlap', async () => {
+    const slots = [
+      { type: LINUX, id: SOME_ID, first: 2048, last: 5000 },
+      { type: LINUX, id: ID, first: 5000, last: 5999 },
+    ];
+    writeFileSync(device, gptDisk(SIZE, slots));
+    await expect(createRawDisk(image, device, { partitions: [1, 2] })).rejects.toMatchObject({ kind: 'corrupt' });
     expect(await readdir(folder)).toEqual(['host.img']);
   });
 });

@@ -3,9 +3,10 @@ import { checkArguments, FLAG, listOf, NAME, NUMBER, optional, TEXT, withFields 
 import { alignUp, SECTOR } from '../binary/numbers.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { resolve } from '../disk/open/environment.ts';
-import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
+import type { EnvironmentOptions, ImageReport, ImageSource } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { RawArea, RawDisk } from '../image/raw-disk.ts';
+import { inspectImage } from '../operations/inspect.ts';
 import type { Storage } from '../storage/contract.ts';
 import { readPadded } from '../storage/read-padded.ts';
 import { stageTarget } from '../storage/staging.ts';
@@ -27,8 +28,22 @@ export interface RawDiskOptions extends EnvironmentOptions {
   /** The image permits writing to the device. Default false. */
   readonly writable?: boolean | undefined;
   readonly comment?: string | undefined;
+  /** UUID of the image. Default: random. */
+  readonly uuid?: string | undefined;
   /** Replace an existing file. */
   readonly force?: boolean | undefined;
+}
+
+/** Report on a new image that describes a device. */
+export interface RawDiskReport extends ImageReport {
+  /** The device, as the image names it. */
+  readonly device: string;
+  /** The image permits writing to the device. */
+  readonly writable: boolean;
+  /** Table of the device, with all its partitions; null where the whole device is described. */
+  readonly table: PartitionTable | null;
+  /** Partitions that the image shows, by number; null: all of the device. */
+  readonly partitions: readonly Partition[] | null;
 }
 
 const RAW_OPTIONS = withFields('an object with partitions', {
@@ -36,25 +51,27 @@ const RAW_OPTIONS = withFields('an object with partitions', {
   partitions: optional(listOf(NUMBER)),
   writable: optional(FLAG),
   comment: optional(TEXT),
+  uuid: optional(TEXT),
   force: optional(FLAG),
 });
 
 /**
  * Creates an image that describes a device, or a file that stands for one: of its data only the partition tables are
- * copied, and those only if `partitions` are named. Opening the image needs `allow` with the name of the device. Returns
- * warnings. Throws `exists`, `not-found` for an unknown partition, `unsupported` without a partition table.
+ * copied, and those only if `partitions` are named. Opening the image needs `allow` with the name of the device. Throws
+ * `exists`, `not-found` for an unknown partition, `unsupported` without a partition table.
  */
 export async function createRawDisk(
   target: ImageSource,
   device: string,
   options: RawDiskOptions = {},
-): Promise<readonly string[]> {
+): Promise<RawDiskReport> {
   checkArguments('createRawDisk', {
     target: [target, SOURCE],
     device: [device, NAME],
     options: [options, RAW_OPTIONS],
   });
-  const { environment, format: name = 'vmdk', partitions, writable = false, comment, force = false } = resolve(options);
+  const { environment, format: name = 'vmdk', partitions, ...rest } = resolve(options);
+  const { writable = false, comment, uuid, force = false } = rest;
   const format = environment.registry.find(name);
   if (format.describeDevice === undefined) {
     throw new ImageError('unsupported', `Images of format ${format.name} cannot describe a device`, {
@@ -66,17 +83,31 @@ export async function createRawDisk(
   const real = await provider.realName(device);
   const storage = await provider.open(real, 'read');
   try {
-    const disk = await describe(storage, real, { partitions, writable });
+    const { disk, table, shown } = await describe(storage, real, { partitions, writable });
+    let lost: readonly string[] = [];
     const staged = await stageTarget(source, { force, lock: environment.lock });
     try {
       const files = await staged.create();
-      await format.describeDevice(files, disk, { size: disk.size, variant: [], comment });
+      await format.describeDevice(files, disk, { size: disk.size, variant: [], comment, uuid });
       await files.main.close();
-      return await staged.publish();
+      lost = await staged.publish();
     } catch (error) {
       await staged.discard();
       throw error;
     }
+    // The image is there, whatever the signal says now.
+    const own = environment.with({ allow: [real], lock: false, signal: undefined });
+    const report = await inspectImage(source, { environment: own, format: format.name });
+    const warnings = [...report.warnings, ...(table?.warnings ?? []), ...lost];
+    return {
+      ...report,
+      lock: { held: 'none', holders: [] },
+      warnings,
+      device: real,
+      writable,
+      table,
+      partitions: shown,
+    };
   } finally {
     await storage.close();
   }
@@ -84,7 +115,14 @@ export async function createRawDisk(
 
 type Wanted = Pick<RawDiskOptions, 'partitions'> & { readonly writable: boolean };
 
-async function describe(storage: Storage, device: string, { partitions, writable }: Wanted): Promise<RawDisk> {
+/** A disk, the table on it, and the partitions that are shown; null: all of it. */
+interface Described {
+  readonly disk: RawDisk;
+  readonly table: PartitionTable | null;
+  readonly shown: readonly Partition[] | null;
+}
+
+async function describe(storage: Storage, device: string, { partitions, writable }: Wanted): Promise<Described> {
   const { size } = storage;
   if (size === 0 || size % SECTOR !== 0) {
     throw new ImageError('invalid-argument', 'The device is not a disk', {
@@ -94,7 +132,7 @@ async function describe(storage: Storage, device: string, { partitions, writable
     });
   }
   const disk = { device, size, writable };
-  if (partitions === undefined) return { ...disk, areas: null };
+  if (partitions === undefined) return { disk: { ...disk, areas: null }, table: null, shown: null };
   const table = await listPartitions(storage);
   if (table.kind === 'none') {
     throw new ImageError('unsupported', 'The device has no partition table', {
@@ -103,8 +141,9 @@ async function describe(storage: Storage, device: string, { partitions, writable
     });
   }
   const shown: Partition[] = [];
-  for (const number of new Set(partitions)) shown.push(await partitionOf(storage, number));
-  return { ...disk, areas: await areasOf(storage, table, shown) };
+  for (const number of [...new Set(partitions)].sort((one, other) => one - other))
+    shown.push(await partitionOf(storage, number));
+  return { disk: { ...disk, areas: await areasOf(storage, table, shown) }, table, shown };
 }
 
 interface Span {
