@@ -227,3 +227,68 @@ describe('a grain table among the grains', () => {
     expect(await grains(provider)).toEqual([1, 2, 11, 12]);
   });
 });
+
+describe('an image that a cut left unclean', () => {
+  /** The second copy of the table lacks grain 1, as after a cut between the copies. */
+  async function cut(): Promise<MemoryProvider> {
+    const provider = await made();
+    await put(provider, AT.copyTable + 4, 0);
+    await put(provider, AT.unclean, UNCLEAN);
+    return provider;
+  }
+
+  it('is clean, with equal copies, after a session that only writes over its grains', async () => {
+    const provider = await cut();
+    expect(await codes(provider)).toEqual(['copies-differ', 'unclean']);
+    expect((await inspect(source(provider))).dirty).toBe(true);
+    {
+      await using disk = await Disk.open(source(provider), { mode: 'write', flushAfterMs: 0 });
+      await disk.write(0, new Uint8Array(GRAIN).fill(9));
+      await disk.flush();
+      expect(disk.images[0]?.info.dirty).toBe(true);
+    }
+    expect(await codes(provider)).toEqual([]);
+    expect((await inspect(source(provider))).dirty).toBe(false);
+    expect(await grains(provider)).toEqual([9, 2, 3, 4]);
+  });
+
+  it('stays as it is in a session without changes', async () => {
+    const provider = await cut();
+    const before = await fileBytes(provider);
+    await (await Disk.open(source(provider), { mode: 'write' })).close();
+    expect(await fileBytes(provider)).toEqual(before);
+  });
+
+  it.each([
+    ['longer', 40 * MIB],
+    ['shorter', 3 * MIB],
+  ])('has equal copies when it becomes %s', async (_, size) => {
+    const provider = await cut();
+    {
+      await using disk = await Disk.open(source(provider), { mode: 'write', flushAfterMs: 0 });
+      await disk.resize(size);
+    }
+    expect(await codes(provider)).toEqual([]);
+    expect(await grains(provider)).toEqual([1, 2, 3, 4]);
+  });
+
+  it('is clean in all extents after a session that changes one', async () => {
+    const provider = new MemoryProvider();
+    const size = 2047 * MIB + GRAIN;
+    await createImage(source(provider), { format: 'vmdk', size, variant: ['split'] });
+    for (const part of ['/a-s001.vmdk', '/a-s002.vmdk']) await put(provider, AT.unclean, UNCLEAN, part);
+    {
+      await using disk = await Disk.open(source(provider), { mode: 'write', flushAfterMs: 0 });
+      await disk.write(0, new Uint8Array(GRAIN).fill(9));
+    }
+    expect(await codes(provider)).toEqual([]);
+  });
+
+  it('keeps its mark when its tables are damaged, until a repair', async () => {
+    const provider = await cut();
+    for (const at of [AT.table + 8, AT.copyTable + 8]) await put(provider, at, 1);
+    const opening = Disk.open(source(provider), { mode: 'write', flushAfterMs: 0 });
+    await expect(opening).rejects.toMatchObject({ kind: 'read-only' });
+    expect(await mended(provider)).toContain('unclean');
+  });
+});

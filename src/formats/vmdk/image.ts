@@ -193,7 +193,7 @@ export class VmdkImage implements Image {
 
   async endChanges(): Promise<void> {
     if (this.#parts.guard.failed) return;
-    for (const extent of this.#extents) await extent.end();
+    for (const extent of this.#extents) await extent.end(this.#changed !== null);
     this.#changed = null;
   }
 
@@ -441,7 +441,7 @@ function versionOf(extents: readonly Extent[], text: DescriptorText | null): str
 
 function dirtyOf(extents: readonly Extent[]): boolean | null {
   const sparse = extents.filter((extent) => extent instanceof SparseExtent);
-  return sparse.length === 0 ? null : sparse.some(({ layout }) => layout.unclean);
+  return sparse.length === 0 ? null : sparse.some(({ unclean }) => unclean);
 }
 
 function warningsOf({ descriptor, extents }: VmdkParts, path: string): string[] {

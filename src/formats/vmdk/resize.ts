@@ -86,28 +86,56 @@ async function growImage(parts: VmdkParts, plan: ResizePlan, job: Job, adopt: Ad
   const descriptor = descriptorOf(parts);
   const last = lastOf(parts.extents);
   const made: MadeExtent[] = [];
+  const lines = (): ExtentLine[] => [...plan.lines, ...made.map(({ line }) => line)];
+  const before = descriptor.text;
+  let mayCount = false;
   try {
     if (plan.changes) await growLast(last, plan, job);
     await addExtents(parts, plan, job, made);
     throwIfAborted(job.signal, RESIZING);
+    mayCount = true;
+    await descriptor.replace(textOf(parts, lines(), job.size));
   } catch (error) {
-    for (const { storage } of made) await parts.files?.parts?.remove(storage);
-    if (plan.changes) adopt({ ...parts, extents: [...parts.extents.slice(0, -1), await reopened(last, last.length)] });
+    // A descriptor that could not be written may be on the medium all the same, and needs what it names.
+    const mayName = descriptor.text !== before || (mayCount && parts.guard.failed);
+    if (mayName) for (const { storage } of made) await storage.close();
+    else await takeBack(parts, plan, made, adopt).catch(() => {});
     throw error;
   }
-  const lines = [...plan.lines, ...made.map(({ line }) => line)];
-  await descriptor.replace(textOf(parts, lines, job.size));
   const length = lastOf(plan.lines).sectors * SECTOR;
   const kept = plan.changes ? [...parts.extents.slice(0, -1), await reopened(last, length)] : parts.extents;
   adopt({
-    lines,
+    lines: lines(),
     extents: [...kept, ...made.map(({ extent }) => extent)],
     parts: [...parts.parts, ...made.map(({ part }) => part)],
   });
 }
 
+/** Deletes new extents, and gives up the room of the last one, which no line counts. */
+async function takeBack(
+  parts: VmdkParts,
+  { changes }: ResizePlan,
+  made: readonly MadeExtent[],
+  adopt: Adopt,
+): Promise<void> {
+  const store = parts.files?.parts;
+  for (const { storage } of made) await store?.remove(storage);
+  if (made.length > 0) await store?.sync();
+  if (!changes) return;
+  const { length } = lastOf(parts.extents);
+  const asItIs = async (last: Extent): Promise<Extent> => {
+    const now = await reopened(last, length);
+    adopt({ ...parts, extents: [...parts.extents.slice(0, -1), now] });
+    return now;
+  };
+  const last = await asItIs(lastOf(parts.extents));
+  if (parts.guard.failed) return;
+  await last.shrink?.(length, {});
+  await asItIs(last);
+}
+
 async function growLast(last: Extent, { lines }: ResizePlan, job: Job): Promise<void> {
-  await last.end();
+  await last.end(true);
   const length = lastOf(lines).sectors * SECTOR;
   assert(last.grow !== undefined, 'an extent that resizes can grow');
   await last.grow(length, { ...growHow(job, sizeOf(lines) - length), onProgress: job.onProgress });
@@ -123,8 +151,9 @@ async function shrinkImage(parts: VmdkParts, plan: ResizePlan, job: Job, adopt: 
   const kept = parts.extents.slice(0, lines.length);
   const dropped = parts.extents.slice(lines.length);
   const last = lastOf(kept);
-  await last.end();
-  if (job.size !== sizeOf(parts.lines)) await descriptorOf(parts).replace(textOf(parts, lines, job.size));
+  await last.end(true);
+  if (job.size !== sizeOf(parts.lines))
+    await storeSize(parts, lines, job.size, () => deleteFiles(parts, kept, dropped));
   const length = lastOf(lines).sectors * SECTOR;
   const shorter = await reopened(last, length);
   const extents = [...kept.slice(0, -1), shorter];
@@ -140,6 +169,23 @@ async function shrinkImage(parts: VmdkParts, plan: ResizePlan, job: Job, adopt: 
     extents: [...kept.slice(0, -1), await reopened(shorter, length)],
     parts: parts.parts.filter(({ name }) => names.has(name)),
   });
+}
+
+/** Stores a smaller size. `whenStored` runs if the new size counts in spite of a failure. */
+async function storeSize(
+  parts: VmdkParts,
+  lines: readonly ExtentLine[],
+  size: number,
+  whenStored: () => Promise<void>,
+): Promise<void> {
+  const descriptor = descriptorOf(parts);
+  const text = textOf(parts, lines, size);
+  try {
+    await descriptor.replace(text);
+  } catch (error) {
+    if (descriptor.text === text) await whenStored().catch(() => {});
+    throw error;
+  }
 }
 
 /** Deletes the files of extents that are gone. Those that were opened for reading stay. */

@@ -11,7 +11,7 @@ import { crc32 } from '../../../binary/crc32.ts';
 import { alignUp, SECTOR } from '../../../binary/numbers.ts';
 import { type StructValue, struct, u32, u64 } from '../../../binary/struct.ts';
 import { ChangeGuard } from '../../../blocks/guarded.ts';
-import { assert, ImageError } from '../../../errors.ts';
+import { assert, ImageError, isImageError } from '../../../errors.ts';
 import type { MetaWrite } from '../../../image/contract.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { readPadded } from '../../../storage/read-padded.ts';
@@ -90,15 +90,21 @@ export class DescriptorStore {
     return DescriptorText.parse(this.#text.bytes(), this.path);
   }
 
-  /** Stores another text, durably; a cut leaves the old one or the new one. Throws `limit` if there is no room for it. */
+  /**
+   * Stores another text, durably; a cut leaves the old one or the new one. Throws `limit` if there is no room for it.
+   * After a failure `text` is the new one if it counts: a copy of it was durable. On a full medium the image takes
+   * further changes if the old text counts.
+   */
   async replace(text: DescriptorText): Promise<void> {
     this.checkRoom(text);
-    await this.#change(async () => {
+    this.guard.check();
+    await this.guard.run(() => this.#finish());
+    const [before, after] = [this.#text.bytes(), text.bytes()];
+    const inPlace = changesInPlace(before, after);
+    if (inPlace === null) return this.#writeTwice(text);
+    await this.guard.run(async () => {
       const { storage, fileOffset } = this.#place;
-      const [before, after] = [this.#text.bytes(), text.bytes()];
-      const inPlace = changesInPlace(before, after);
-      if (inPlace === null) await this.#writeTwice(before.length, after);
-      else for (const [start, end] of inPlace) await storage.write(fileOffset + start, after.subarray(start, end));
+      for (const [start, end] of inPlace) await storage.write(fileOffset + start, after.subarray(start, end));
       await storage.flush();
       this.#text = text;
     });
@@ -126,7 +132,9 @@ export class DescriptorStore {
   /** Stores another text of the same length in its place, durably: any mix of both must be as good as the new one. */
   async overwrite(text: DescriptorText): Promise<void> {
     if (text.bytes().length !== this.#text.bytes().length) return this.replace(text);
-    await this.#change(async () => {
+    this.guard.check();
+    await this.guard.run(async () => {
+      await this.#finish();
       const { storage } = this.#place;
       for (const { fileOffset, bytes } of this.seal(text)) await storage.write(fileOffset, bytes);
       await storage.flush();
@@ -145,41 +153,59 @@ export class DescriptorStore {
     });
   }
 
-  /** Runs a change of the medium, after what a cut left of the last one was finished. */
-  async #change(change: () => Promise<void>): Promise<void> {
-    this.guard.check();
-    await this.guard.run(async () => {
-      if (this.#copyAt !== null) await this.#finish(this.#copyAt);
-      await change();
-    });
-  }
-
-  /** The text may be torn in its own place: it is written there again from its copy, which goes then. */
-  async #finish(copyAt: number): Promise<void> {
+  /** Ends a change that stopped: the text may be torn in its place, so it is written there from its copy, which goes. */
+  async #finish(): Promise<void> {
+    const copyAt = this.#copyAt;
+    if (copyAt === null) return;
     const { storage, fileOffset } = this.#place;
     const text = this.#text.bytes();
     const padded = new Uint8Array(copyAt);
     padded.set(text);
     await storage.write(fileOffset, padded);
     await storage.flush();
-    await this.#dropCopy(copyAt, text.length);
+    await this.#dropCopy(copyAt, fileOffset + text.length);
     await storage.flush();
     this.#copyAt = null;
   }
 
-  async #writeTwice(oldLength: number, text: Uint8Array): Promise<void> {
+  async #writeTwice(text: DescriptorText): Promise<void> {
+    const bytes = text.bytes();
+    const copyAt = this.#copyPlace(bytes.length);
+    await this.#writeCopy(copyAt, bytes);
+    this.#text = text;
+    this.#copyAt = copyAt;
+    await this.guard.run(() => this.#finish());
+  }
+
+  /** Writes a copy, durably. On a full medium it is taken back. */
+  async #writeCopy(copyAt: number, text: Uint8Array): Promise<void> {
     const { storage, fileOffset } = this.#place;
-    const copyAt = this.#copyPlace(text.length);
     const copy = new Uint8Array(SECTOR + alignUp(text.length, SECTOR));
     copy.set(copyHeader(text));
     copy.set(text, SECTOR);
-    await storage.write(fileOffset + copyAt, copy);
-    await storage.flush();
-    const padded = new Uint8Array(alignUp(Math.max(oldLength, text.length) + 1, SECTOR));
-    padded.set(text);
-    await storage.write(fileOffset, padded);
-    await storage.flush();
-    await this.#dropCopy(copyAt, text.length);
+    const before = storage.size;
+    try {
+      await storage.write(fileOffset + copyAt, copy);
+    } catch (error) {
+      const isFull = isImageError(error) && error.kind === 'no-space';
+      if (!isFull || !(await this.#takeBack(copyAt, before))) this.guard.fail();
+      throw error;
+    }
+    await this.guard.run(() => storage.flush());
+  }
+
+  /** Removes what there is of a copy, durably. False: it may be there, and whole. */
+  async #takeBack(copyAt: number, size: number): Promise<boolean> {
+    const { storage, fileOffset, room } = this.#place;
+    try {
+      await this.#dropCopy(copyAt, size);
+      await storage.flush();
+      return true;
+    } catch {
+      const bytes = new Uint8Array(room ?? storage.size - fileOffset);
+      await readPadded(storage, fileOffset, bytes);
+      return copyIn(bytes) === null;
+    }
   }
 
   /** Behind the text of either length and the NUL that ends it. */
@@ -187,9 +213,10 @@ export class DescriptorStore {
     return alignUp(Math.max(this.#text.bytes().length, length) + 1, SECTOR);
   }
 
-  async #dropCopy(copyAt: number, length: number): Promise<void> {
+  /** `size`: that of a separate file without it. */
+  async #dropCopy(copyAt: number, size: number): Promise<void> {
     const { storage, fileOffset, room } = this.#place;
-    if (room === null) await storage.resize(fileOffset + length);
+    if (room === null) await storage.resize(size);
     else await storage.write(fileOffset + copyAt, new Uint8Array(SECTOR));
   }
 

@@ -77,7 +77,7 @@ export abstract class Extent {
     return false;
   }
 
-  /** Its file has room behind its end, which `shrink` gives up. */
+  /** Its file may have room behind its end, which `shrink` gives up. */
   get hasExcess(): boolean {
     return false;
   }
@@ -109,8 +109,16 @@ export abstract class Extent {
   /** The flush ended. */
   settle(_ok: boolean): void {}
 
-  /** Ends a session: stores durably that the extent is whole. Everything must be flushed. */
-  async end(): Promise<void> {}
+  /**
+   * Ends a session: stores durably that the extent is whole. Everything must be flushed. An extent that a cut left
+   * unclean is made whole first, if the session changed the image (`changed`).
+   */
+  async end(_changed: boolean): Promise<void> {}
+
+  /** The header says that a session did not end. */
+  get unclean(): boolean {
+    return false;
+  }
 
   /** Bytes that compacting can give back. */
   get reclaimable(): number {

@@ -155,7 +155,9 @@ class WrittenSparse extends SparseExtent {
   }
 
   override get hasExcess(): boolean {
-    return this.layout.capacity > alignUp(this.length, this.layout.grainBytes);
+    const { capacity, grainBytes } = this.layout;
+    // An unclean one may have been shrinking.
+    return this.#unclean || capacity > alignUp(this.length, grainBytes);
   }
 
   override checkLength(length: number): void {
@@ -213,14 +215,21 @@ class WrittenSparse extends SparseExtent {
     this.#guard.settle(ok);
   }
 
-  override async end(): Promise<void> {
-    if (this.#beginning === null) return;
+  override get unclean(): boolean {
+    return this.#unclean;
+  }
+
+  override async end(changed: boolean): Promise<void> {
+    const began = this.#beginning !== null;
+    if (!began && !(changed && this.#unclean)) return;
     this.#beginning = null;
-    this.#unclean = false;
     if (this.#guard.failed) return;
+    // Opening has read every table; the copies are as the cut left them.
+    if (!began) await this.#guard.run(() => this.#levelCopies());
     // Everything else is flushed, so a failure leaves the mark in doubt and no more: the next change sets it again.
     await markUnclean(this.storage, this.layout.form, 0);
     await this.storage.flush();
+    this.#unclean = false;
   }
 
   override get reclaimable(): number {

@@ -128,6 +128,10 @@ export class SparseExtent extends Extent {
     return this.layout.zeroGrains;
   }
 
+  override get unclean(): boolean {
+    return this.layout.unclean;
+  }
+
   override get warnings(): readonly string[] {
     const { label } = this.storage;
     const { replaced } = this.parts;
