@@ -115,7 +115,7 @@ function haveSameTables({ unclean }: SparseLayout, first: TableDirectory, copy: 
 }
 
 /** See the head of this file. */
-class WrittenSparse extends SparseExtent {
+export class WrittenSparse extends SparseExtent {
   readonly #table: TwoLevelTable;
   readonly #map: BlockMap;
   readonly #guard: ChangeGuard;
