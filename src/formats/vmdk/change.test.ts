@@ -57,6 +57,42 @@ describe('a VMDK descriptor', () => {
     await expect(amendImage(source(provider), { hwversion: '4x' })).rejects.toMatchObject({ kind: 'invalid-argument' });
   });
 
+  it.each([
+    [[], 'monolithicSparse', {}],
+    [['split'], 'TwoGbMaxExtentSparse', {}],
+    [['split'], 'twoGbMaxExtentSparse', { grain_size: 131_072, zeroed_grain: 'on' }],
+    [['dynamic', 'esx'], 'vmfsSparse', { grain_size: 512 }],
+  ] as const)(
+    'takes the values that it has for unchanged, also of extents in other files: %j',
+    async (variant, subformat, config) => {
+      const provider = new MemoryProvider();
+      await createImage(source(provider), { format: 'vmdk', size: 4 * MIB, variant: [...variant], config });
+      const { grain_size = 65_536, zeroed_grain = 'off' } = config as { grain_size?: number; zeroed_grain?: string };
+      const same = { subformat, grain_size, zeroed_grain };
+      await amendImage(source(provider), { ...same, adapter_type: 'buslogic' });
+      expect((await inspect(source(provider))).details).toMatchObject({ 'adapter type': 'buslogic' });
+      for (const other of [
+        { grain_size: 2 * grain_size },
+        { subformat: 'vmfs' },
+        { zeroed_grain: zeroed_grain === 'on' ? 'off' : 'on' },
+      ]) {
+        const [[field, found] = []] = Object.entries(other);
+        const values = { ...same, ...other, adapter_type: 'ide' };
+        await expect(amendImage(source(provider), values)).rejects.toMatchObject({
+          kind: 'unsupported',
+          context: { field, found: String(found), expected: expect.anything() },
+        });
+      }
+      expect((await inspect(source(provider))).details).toMatchObject({ 'adapter type': 'buslogic' });
+    },
+  );
+
+  it('is amended where its extents are missing, unless their values are asked for', async () => {
+    const provider = await made(['split']);
+    await provider.rename('/a-s001.vmdk', '/gone', { replace: false });
+    await expect(amendImage(source(provider), { grain_size: 65_536 })).rejects.toMatchObject({ kind: 'not-found' });
+  });
+
   it('reports create type, content IDs, extents and unknown entries', async () => {
     const provider = await made(['split']);
     await patch(provider, 'ddb.adapterType', 'ddb.adapterTypf');

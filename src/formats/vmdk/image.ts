@@ -72,7 +72,7 @@ export interface VmdkParts {
   /** The extent of a new stream. */
   readonly stream?: NewStream | undefined;
   /** Absent: the image gets no further files. */
-  readonly files?: Pick<ImageFiles, 'parts'> | undefined;
+  readonly files?: Pick<ImageFiles, 'open' | 'parts'> | undefined;
 }
 
 /** Code that changes a descriptor, loaded with the first change. */
@@ -242,7 +242,9 @@ export class VmdkImage implements Image {
   async amend(values: Config): Promise<void> {
     const { descriptor, text } = this.#draft();
     const { amendFacts } = await import('./change.ts');
-    amendFacts(text, values, descriptor.path, this.info.config ?? {});
+    const { storedValues } = await import('./stored-values.ts');
+    const current = { ...this.info.config, ...(await storedValues(this.#parts, values)) };
+    amendFacts(text, values, descriptor.path, current);
     await descriptor.replace(text);
   }
 
