@@ -3,7 +3,7 @@
 import type { StoredName } from '../disk/open/parts.ts';
 import { ImageError, printable } from '../errors.ts';
 import type { Source, StorageProvider } from '../storage/contract.ts';
-import { isPlainName, withoutScheme } from '../storage/gate.ts';
+import { baseName, isOwnName, isPlainName, ownNameAfter, withoutScheme } from '../storage/gate.ts';
 
 /** A file that moves with the image. */
 export interface MovedPart {
@@ -37,6 +37,7 @@ export async function planNames(names: readonly StoredName[], from: Source, to: 
     }
     const here = from.provider.resolve(stored, from.name);
     const following = follows === true ? followed(stored, from, to) : null;
+    if (role === 'part' && following === null && isLost(stored, from, to)) warnings.push(keptName(to.name, stored));
     const meant = to.provider.resolve(following ?? stored, to.name);
     if (following !== null) renamed.set(stored, following);
     else if (from.provider === to.provider && (await isSame(from.provider, here, meant))) continue;
@@ -55,15 +56,18 @@ export async function planNames(names: readonly StoredName[], from: Source, to: 
 
 /** The name of a part after its image has another one; null: it stays. */
 function followed(stored: string, from: Source, to: Source): string | null {
-  const [old, now] = [stemOf(from), stemOf(to)];
-  if (old === now || !stored.startsWith(`${old}-`) || /[/\\]/.test(stored)) return null;
-  return now + stored.slice(old.length);
+  const name = ownNameAfter(stored, ownName(from), ownName(to));
+  return name === stored ? null : name;
 }
 
-/** The name without directory and extension. */
-function stemOf({ provider, name }: Source): string {
-  const file = name.slice(provider.directory(name).length).replace(/^[/\\]+/, '');
-  return file.replace(/(?<=.)\.[^.]*$/, '');
+/** The name without its directory. */
+function ownName({ provider, name }: Source): string {
+  return baseName(name, provider.directory(name));
+}
+
+/** True for a part that needed no permission, and does under the new name of its image. */
+function isLost(stored: string, from: Source, to: Source): boolean {
+  return isOwnName(stored, ownName(from)) && !isOwnName(stored, ownName(to));
 }
 
 async function isSame(provider: StorageProvider, one: string, other: string): Promise<boolean> {
@@ -107,6 +111,10 @@ function missing(path: string, part: string): ImageError {
     found: `no file ${printable(part)}`,
     hint: 'Restore it, or specify another one (on the command line: amend --option data_file=NAME).',
   });
+}
+
+function keptName(path: string, part: string): string {
+  return `${path} keeps its file ${printable(part)}, whose name does not continue that of the image: opening it needs allow (on the command line: --allow FILE).`;
 }
 
 function notThere(path: string, file: string): ImageError {

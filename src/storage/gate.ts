@@ -289,14 +289,11 @@ class Roots implements Rules {
 class OwnParts implements Rules {
   readonly #own: OwnPlace;
   readonly #directory: string;
-  readonly #stem: string;
 
   constructor(own: OwnPlace) {
     const { provider, name, isDirectory } = own;
     this.#own = own;
     this.#directory = isDirectory ? name : provider.directory(name);
-    // Without its extension; all of a name that is nothing else.
-    this.#stem = baseName(name, this.#directory).replace(/(?<=.)\.[^.]*$/, '');
   }
 
   async includesName(name: string): Promise<boolean> {
@@ -322,12 +319,7 @@ class OwnParts implements Rules {
     const { provider, name, isDirectory } = this.#own;
     if (real === name || !isBelow(real, this.#directory, provider)) return false;
     if (isDirectory) return true;
-    const own = baseName(name, this.#directory);
-    const [first = '', ...below] = baseName(real, this.#directory).split(/[/\\]/);
-    if (first.startsWith(own)) return WHOLE_CONTINUES.test(first.slice(own.length));
-    const rest = first.startsWith(this.#stem) ? first.slice(this.#stem.length) : '';
-    // `disk.vdi` is no part of `disk.qcow2`, but another image.
-    return CONTINUES.test(rest) || (below.length > 0 && rest.startsWith('.'));
+    return isOwnName(baseName(real, this.#directory), baseName(name, this.#directory));
   }
 }
 
@@ -336,8 +328,31 @@ const CONTINUES = /^[-_]/;
 /** Follows the whole name: `disk.qcow2.data`. */
 const WHOLE_CONTINUES = /^[-_.]/;
 
+/** True if a name, relative to the directory of an image, makes a file part of the image named `own` there. */
+export function isOwnName(relative: string, own: string): boolean {
+  const [first = '', ...below] = relative.split(/[/\\]/);
+  if (first.startsWith(own)) return WHOLE_CONTINUES.test(first.slice(own.length));
+  const stem = stemOf(own);
+  const rest = first.startsWith(stem) ? first.slice(stem.length) : '';
+  // `disk.vdi` is no part of `disk.qcow2`, but another image.
+  return CONTINUES.test(rest) || (below.length > 0 && rest.startsWith('.'));
+}
+
+/** The name of a part after its image `old` is named `now`, in its directory; null: it does not continue that of the image. */
+export function ownNameAfter(part: string, old: string, now: string): string | null {
+  if (/[/\\]/.test(part) || !isOwnName(part, old)) return null;
+  const stem = stemOf(old);
+  const rest = part.slice(stem.length);
+  return CONTINUES.test(rest) ? stemOf(now) + rest : now + part.slice(old.length);
+}
+
+/** A base name without its extension; all of a name that is nothing else. */
+function stemOf(name: string): string {
+  return name.replace(/(?<=.)\.[^.]*$/, '');
+}
+
 /** The name without the directory it lies in. */
-function baseName(name: string, directory: string): string {
+export function baseName(name: string, directory: string): string {
   return name.slice(directory.length).replace(/^[/\\]+/, '');
 }
 

@@ -115,3 +115,54 @@ describe.each(KINDS)('a VMDK image of several files (%s)', (words, suffix) => {
     expect((await inspect({ provider, name: '/a/child.vmdk' })).parentName).toBe('new.vmdk');
   });
 });
+
+describe('a part with a name of another form', () => {
+  /** An image whose extent has this name. */
+  async function withExtent(part: string): Promise<MemoryProvider> {
+    const provider = new MemoryProvider();
+    await make(provider, 'fixed');
+    await provider.rename('/a/old-flat.vmdk', `/a/${part}`, { replace: false });
+    const descriptor = await provider.open('/a/old.vmdk', 'write');
+    const bytes = new Uint8Array(descriptor.size);
+    await descriptor.read(0, bytes);
+    const text = new TextEncoder().encode(new TextDecoder().decode(bytes).replace('old-flat.vmdk', part));
+    await descriptor.resize(text.length);
+    await descriptor.write(0, text);
+    await descriptor.close();
+    return provider;
+  }
+
+  it.each([
+    ['old_flat.vmdk', 'new_flat.vmdk'],
+    ['old.vmdk.data', 'new.img.data'],
+    ['old.vmdk-flat.vmdk', 'new.img-flat.vmdk'],
+  ])('follows the image where it belongs to it: %s', async (part, renamed) => {
+    const provider = await withExtent(part);
+    expect(await valueIn(provider, '/a/old.vmdk')).toBe(7);
+    const { warnings } = await renameImage({ provider, name: '/a/old.vmdk' }, '/a/new.img');
+    expect(warnings).toEqual([]);
+    expect(await namesIn(provider)).toEqual(['/a/new.img', `/a/${renamed}`].sort());
+    expect(await valueIn(provider, '/a/new.img')).toBe(7);
+  });
+
+  it('stays where it belongs to the image by permission alone', async () => {
+    const provider = await withExtent('other-flat.vmdk');
+    const { warnings } = await renameImage({ provider, name: '/a/old.vmdk' }, '/a/new.vmdk');
+    expect(warnings).toEqual([]);
+    expect(await namesIn(provider)).toEqual(['/a/new.vmdk', '/a/other-flat.vmdk']);
+    await expect(valueIn(provider, '/a/new.vmdk')).rejects.toMatchObject({ kind: 'denied' });
+  });
+
+  it('stays with a warning where it no longer belongs to the image', async () => {
+    const provider = new MemoryProvider();
+    await (await provider.create('/a/x')).close();
+    const image = { provider, name: '/a/old.qcow2' };
+    await createImage(image, { size: 64 * 1024, config: { data_file: 'old.qcow2.data' } });
+    const { warnings } = await renameImage(image, '/a/new.qcow2');
+    expect(warnings).toEqual([expect.stringContaining('keeps its file old.qcow2.data')]);
+    expect(await namesIn(provider)).toEqual(['/a/new.qcow2', '/a/old.qcow2.data']);
+    await expect(Disk.open({ provider, name: '/a/new.qcow2' })).rejects.toMatchObject({ kind: 'denied' });
+    const back = await renameImage({ provider, name: '/a/new.qcow2' }, '/a/old.qcow2');
+    expect(back.warnings).toEqual([]);
+  });
+});
