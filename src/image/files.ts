@@ -66,6 +66,8 @@ export class OpenedFiles implements ImageFiles {
   readonly #gate: OpenGate;
   readonly #lock: LockOptions | null;
   readonly #opened: Storage[] = [];
+  /** Parts that were asked for: several may be opened at the same time. */
+  #parts = 0;
   /** Names of the files that may be deleted. */
   readonly #owned = new Map<Storage, string>();
 
@@ -85,7 +87,7 @@ export class OpenedFiles implements ImageFiles {
     const { provider } = this.#source;
     const wanted = isPlainName(name) ? provider.resolve(name, this.#beside) : name;
     const open = (): Promise<Storage> => this.#gate.open({ ...about, name: wanted }, this.#source, mode);
-    const storage = await (about.part === true ? openPartOf(this.#opened.length, open) : open());
+    const storage = await (about.part === true ? openPartOf(this.#parts++, open) : open());
     this.#opened.push(storage);
     if (this.#lock !== null) await storage.lock(mode === 'write' ? 'exclusive' : 'shared', this.#lock);
     if (about.part === true && mode === 'write' && isPlainName(name)) this.#owned.set(storage, wanted);
@@ -109,7 +111,7 @@ export class OpenedFiles implements ImageFiles {
     const create = (): Promise<Storage> => provider.create(name, { private: true });
     let storage: Storage;
     try {
-      storage = await openPartOf(this.#opened.length, create, () => provider.open(name, 'write'));
+      storage = await openPartOf(this.#parts++, create, () => provider.open(name, 'write'));
     } catch (error) {
       if (isImageError(error) && error.kind === 'exists') return null;
       throw error;

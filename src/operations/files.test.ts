@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { CreateImageOptions } from '../disk/options.ts';
 import { LIMITS } from '../limits.ts';
+import type { OpenMode, Storage } from '../storage/contract.ts';
 import { ForwardingProvider } from '../storage/forwarding.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { createImage } from './create.ts';
@@ -218,6 +219,22 @@ describe('an image of several files', () => {
       '/a.data (external data file) belonged to the /a.qcow2 that was replaced, and is left: delete it if nothing needs it.',
     ]);
     expect(await namesIn(provider)).toEqual(['/a.data', '/a.qcow2']);
+  });
+
+  it('reads each file at most twice when it is deleted: as a part of it, and as one beside it', async () => {
+    const provider = new MemoryProvider();
+    await make(provider, '/a.vmdk', { variant: ['split'], size: 20 * 2047 * 2 ** 20 });
+    const opened = new Map<string, number>();
+    class Counting extends ForwardingProvider {
+      override open(name: string, mode: OpenMode): Promise<Storage> {
+        opened.set(name, (opened.get(name) ?? 0) + 1);
+        return super.open(name, mode);
+      }
+    }
+    await removeImage({ provider: new Counting(provider), name: '/a.vmdk' });
+    expect(await namesIn(provider)).toEqual([]);
+    expect(opened.size).toBe(21);
+    expect(Math.max(...opened.values())).toBeLessThanOrEqual(2);
   });
 
   it.each([0, 1, 2])('can be deleted again when %i of its files are gone', async (cut) => {

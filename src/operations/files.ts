@@ -10,10 +10,10 @@ import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Source } from '../storage/contract.ts';
 import { removeAll } from './directories.ts';
-import { holdAllParts, refuseShared } from './held-parts.ts';
+import { dependantsOf, holdAllParts, refuseUsers } from './held-parts.ts';
 import { relocate } from './move.ts';
 import { OPTIONS } from './option-kinds.ts';
-import { type Children, findChildren, incompleteWarning } from './siblings.ts';
+import { type Children, incompleteWarning } from './siblings.ts';
 
 /** Options for renaming or deleting. */
 export interface FileOptions extends EnvironmentOptions {
@@ -68,9 +68,10 @@ export async function removeImage(image: ImageSource, options: FileOptions = {})
 async function removeIn(source: Source, options: Resolved<FileOptions>): Promise<RemoveResult> {
   await using opened = await openForRemoval(source, options);
   await using parts = await holdAllParts(opened, options.environment);
-  const children = await refuseParent(opened, 'removed', options);
   const files = parts.held.map(({ part }) => part);
-  const shared = await refuseShared(opened, 'removed', files, options);
+  const found = await dependantsOf(opened, files, options.environment);
+  const children = refuseParent(opened, 'removed', options, found.children);
+  const shared = refuseUsers(opened.name, 'removed', found.users, options);
   const { removed, warnings } = await removeAll(opened, files, options.environment);
   return { removed, warnings: [...children, ...parts.warnings, ...shared, ...warnings] };
 }
@@ -104,9 +105,12 @@ async function openForRemoval(source: Source, { environment, format }: Resolved<
 }
 
 /** Throws when its children would become unreadable. */
-async function refuseParent(opened: OpenedImage, what: string, options: Resolved<FileOptions>): Promise<string[]> {
-  const { source, image, key, name } = opened;
-  const children: Children = await findChildren({ source, uuid: image.info.uuid, key }, options.environment);
+function refuseParent(
+  { name }: OpenedImage,
+  what: string,
+  options: Resolved<FileOptions>,
+  children: Children,
+): string[] {
   const [first] = children.names;
   if (first !== undefined && options.force !== true) {
     const others = children.names.length > 1 ? ` and ${children.names.length - 1} more` : '';

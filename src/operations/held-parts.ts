@@ -9,9 +9,9 @@ import { allDone, someAtATime } from '../storage/all-done.ts';
 import type { LockMode, NameInfo, Source, Storage } from '../storage/contract.ts';
 import { isPlainName } from '../storage/gate.ts';
 import { openPartOf } from '../storage/part-handles.ts';
-import { extentOf, lookAround, lookInto } from './siblings.ts';
+import { type Children, extentOf, findChildren, lookAround, lookInto } from './siblings.ts';
 
-/** Names that are looked up together. */
+/** Files that are looked up or opened together. */
 const LOOKS = 8;
 
 /** A part that is open for writing, and locked. */
@@ -37,22 +37,20 @@ export async function holdParts(
   mode: LockMode,
   environment: Environment,
 ): Promise<HeldParts> {
-  const held: HeldPart[] = [];
-  const missing: PartFile[] = [];
   const own: Storage[] = [];
   const close = (): Promise<void> => allDone(own.splice(0).map((storage) => storage.close()));
+  const hold = async (part: PartFile, number: number): Promise<HeldPart | null> => {
+    if (part.storage?.can.write === true) return { part, storage: part.storage };
+    const storage = await openIfThere(opened, part, number);
+    if (storage === null) return null;
+    own.push(storage);
+    if (takesLocks({ environment })) await storage.lock(mode);
+    return { part, storage };
+  };
   try {
-    for (const part of wanted) {
-      const storage = part.storage?.can.write === true ? part.storage : await openIfThere(opened, part, own.length);
-      if (storage === null) {
-        missing.push(part);
-        continue;
-      }
-      held.push({ part, storage });
-      if (storage === part.storage) continue;
-      own.push(storage);
-      if (takesLocks({ environment })) await storage.lock(mode);
-    }
+    const found = await someAtATime(wanted, LOOKS, hold);
+    const held = found.filter((one): one is HeldPart => one !== null);
+    const missing = wanted.filter((_part, index) => found[index] === null);
     return { held, missing, [Symbol.asyncDispose]: close };
   } catch (error) {
     await close();
@@ -81,32 +79,90 @@ export async function usersOf(
   parts: readonly Pick<PartFile, 'file'>[],
   environment: Environment,
 ): Promise<PartUsers> {
-  if (parts.length === 0) return { uses: [], complete: true };
-  const { provider, name } = source;
-  const uses = new Set<string>();
-  const wanted = new Map<string, string>();
-  for (const { file } of parts) {
-    const found = await provider.lookUp(file);
-    if (found !== null) wanted.set(found.key, file);
-  }
-  let extent: SearchExtent = { complete: true };
-  const own = provider.directory(name);
-  for (const directory of new Set([own, ...parts.map(({ file }) => provider.directory(file))])) {
-    const around =
-      directory === own
-        ? await lookAround(source, environment, new Map([[name, null]]))
-        : lookInto(directory, source, environment);
-    for await (const neighbour of around) {
-      if (neighbour.key === key) continue;
-      for (const used of await keysOf(source, neighbour)) {
-        const file = wanted.get(used);
-        if (file !== undefined) uses.add(`${neighbour.name} also uses ${file}`);
-      }
-    }
-    if (!around.complete) extent = extentOf(around);
-  }
-  return { uses: [...uses].sort(), ...extent };
+  const shared = await SharedFiles.of(parts, { source, key });
+  if (parts.length === 0) return shared.users({ complete: true });
+  const around = await lookAround(source, environment, new Map([[source.name, null]]));
+  for await (const neighbour of around) await shared.note(neighbour);
+  return shared.users(await shared.lookElsewhere(extentOf(around), environment));
 }
+
+/** Images that refer to an image, or to its parts. */
+export interface Dependants {
+  readonly children: Children;
+  readonly users: PartUsers;
+}
+
+/** The children of an image, and what `usersOf` finds: the headers beside the image are read once. */
+export async function dependantsOf(
+  { source, key, image }: Pick<OpenedImage, 'source' | 'key' | 'image'>,
+  parts: readonly Pick<PartFile, 'file'>[],
+  environment: Environment,
+): Promise<Dependants> {
+  const shared = await SharedFiles.of(parts, { source, key });
+  const parent = { source, uuid: image.info.uuid, key };
+  const children = await findChildren(parent, environment, (neighbour) => shared.note(neighbour));
+  const extent = parts.length === 0 ? { complete: true } : extentOf(children);
+  return { children, users: shared.users(await shared.lookElsewhere(extent, environment)) };
+}
+
+/** Files of an image, and the images that refer to them. */
+class SharedFiles {
+  readonly #source: Source;
+  /** Of the image itself. */
+  readonly #key: string;
+  readonly #files: ReadonlyMap<string, string>;
+  readonly #directories: ReadonlySet<string>;
+  readonly #uses = new Set<string>();
+
+  private constructor(files: readonly string[], keys: ReadonlyMap<string, string>, { source, key }: OfImage) {
+    this.#source = source;
+    this.#key = key;
+    this.#files = keys;
+    this.#directories = new Set(files.map((file) => source.provider.directory(file)));
+  }
+
+  static async of(parts: readonly Pick<PartFile, 'file'>[], image: OfImage): Promise<SharedFiles> {
+    const files = parts.map(({ file }) => file);
+    const found = await someAtATime(files, LOOKS, (file) => image.source.provider.lookUp(file));
+    const keys = new Map<string, string>();
+    for (const [index, file] of files.entries()) {
+      const info = found[index] ?? null;
+      if (info !== null) keys.set(info.key, file);
+    }
+    return new SharedFiles(files, keys, image);
+  }
+
+  users(extent: SearchExtent): PartUsers {
+    return { uses: [...this.#uses].sort(), ...extent };
+  }
+
+  async note(neighbour: {
+    readonly name: string;
+    readonly key: string;
+    readonly named: readonly string[];
+  }): Promise<void> {
+    if (neighbour.key === this.#key || this.#files.size === 0) return;
+    for (const used of await keysOf(this.#source, neighbour)) {
+      const file = this.#files.get(used);
+      if (file !== undefined) this.#uses.add(`${neighbour.name} also uses ${file}`);
+    }
+  }
+
+  /** Looks into the directories of the files but for that of the image. Returns the extent of all. */
+  async lookElsewhere(extent: SearchExtent, environment: Environment): Promise<SearchExtent> {
+    const { provider, name } = this.#source;
+    let all = extent;
+    for (const directory of this.#directories) {
+      if (directory === provider.directory(name)) continue;
+      const around = lookInto(directory, this.#source, environment);
+      for await (const neighbour of around) await this.note(neighbour);
+      if (!around.complete) all = extentOf(around);
+    }
+    return all;
+  }
+}
+
+type OfImage = Pick<OpenedImage, 'source' | 'key'>;
 
 async function keysOf({ provider }: Source, file: { name: string; named: readonly string[] }): Promise<Set<string>> {
   const names = file.named.filter(isPlainName).map((stored) => provider.resolve(stored, file.name));
@@ -121,16 +177,25 @@ export async function refuseShared(
   parts: readonly Pick<PartFile, 'file'>[],
   options: { readonly environment: Environment; readonly force?: boolean | undefined },
 ): Promise<string[]> {
-  const users = await usersOf(opened, parts, options.environment);
+  return refuseUsers(opened.name, what, await usersOf(opened, parts, options.environment), options);
+}
+
+/** Like {@link refuseShared}, for users that were found before. */
+export function refuseUsers(
+  name: string,
+  what: string,
+  users: PartUsers,
+  options: { readonly force?: boolean | undefined },
+): string[] {
   const { uses } = users;
   const [first] = uses;
   if (first !== undefined && options.force !== true) {
     throw new ImageError('busy', `The image cannot be ${what}: ${printable(first)}`, {
-      path: opened.name,
+      path: name,
       hint: 'Convert that image first, or proceed with option force (on the command line: --force).',
     });
   }
-  if (options.force !== true) refuseIncomplete(opened.name, users);
+  if (options.force !== true) refuseIncomplete(name, users);
   return uses.map((use) => `${printable(use)}, which was ${what}.`);
 }
 

@@ -131,21 +131,29 @@ async function report(entry: OpenedImage, environment: Environment): Promise<Ima
   };
 }
 
+/** Files that are looked at together: a look at locks opens tables of the system. */
+const LOOKS = 8;
+
 /** Opens the parts of an image that the gate lets through, to look at their sizes and locks. */
 async function lookAtParts(
   entry: OpenedImage,
 ): Promise<{ storages: readonly Storage[]; parts: readonly PartReport[] } & AsyncDisposable> {
-  const storages: Storage[] = [];
-  const parts: PartReport[] = [];
   const opened: Storage[] = [];
-  for (const part of partFiles(entry)) {
+  const close = (): Promise<void> => allDone(opened.map((storage) => storage.close()));
+  const look = async (part: PartFile) => {
     const storage = part.storage ?? (await openIfAllowed(entry, part));
-    if (storage !== null) storages.push(storage);
     if (storage !== part.storage && storage !== null) opened.push(storage);
     const { fileSize, allocatedSize } = storage === null ? UNSEEN : await hostSizes([storage]);
-    parts.push({ file: part.file, role: part.role, fileSize, allocatedSize });
+    return { storage, part: { file: part.file, role: part.role, fileSize, allocatedSize } };
+  };
+  try {
+    const looked = await someAtATime(partFiles(entry), LOOKS, look);
+    const storages = looked.flatMap(({ storage }) => (storage === null ? [] : [storage]));
+    return { storages, parts: looked.map(({ part }) => part), [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close();
+    throw error;
   }
-  return { storages, parts, [Symbol.asyncDispose]: () => allDone(opened.map((storage) => storage.close())) };
 }
 
 const UNSEEN = { fileSize: null, allocatedSize: null };
@@ -159,12 +167,9 @@ async function openIfAllowed(entry: OpenedImage, part: PartFile): Promise<Storag
   }
 }
 
-/** Files whose locks are looked at together: each look opens tables of the system. */
-const LOCK_LOOKS = 8;
-
 /** The strictest lock on any file of the image. */
 async function lockOf(storages: readonly Storage[]): Promise<LockState> {
-  const states = await someAtATime(storages, LOCK_LOOKS, (storage) => storage.lockState());
+  const states = await someAtATime(storages, LOOKS, (storage) => storage.lockState());
   const strictest = ORDER.map((held) => states.find((state) => state.held === held)).find(
     (state) => state !== undefined,
   );

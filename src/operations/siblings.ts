@@ -4,7 +4,13 @@
  */
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
-import { boundsBeside, ImagesBeside, type LookBeside, type SearchExtent } from '../disk/open/beside.ts';
+import {
+  boundsBeside,
+  type ImageBeside,
+  ImagesBeside,
+  type LookBeside,
+  type SearchExtent,
+} from '../disk/open/beside.ts';
 import { Environment } from '../disk/open/environment.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import { describeError } from '../errors.ts';
@@ -56,14 +62,20 @@ export async function childrenIn(source: Source, environment: Environment, forma
   return findChildren({ source, uuid, key: info?.key ?? '' }, environment);
 }
 
-/** Like `childrenOf`, for an image already opened. */
-export async function findChildren(parent: Parenthood, environment: Environment): Promise<Children> {
+/** Like `childrenOf`, for an image already opened. `also` sees the images around it, too, so that they are read once. */
+export async function findChildren(
+  parent: Parenthood,
+  environment: Environment,
+  also?: (image: ImageBeside) => Promise<void>,
+): Promise<Children> {
   const { source, key, parents = [] } = parent;
   const passed = new Map([source.name, ...parents].map((name) => [name, null]));
   const names: string[] = [];
   const images = await lookAround(source, environment, passed);
   for await (const image of images) {
-    if (image.key !== key && isParent(await linkOf(image, source), parent)) names.push(image.name);
+    if (image.key === key) continue;
+    if (isParent(await linkOf(image, source), parent)) names.push(image.name);
+    await also?.(image);
   }
   return { names: names.sort(), ...extentOf(images) };
 }

@@ -154,8 +154,8 @@ export function withOwnParts(gate: OpenGate, findOwn: () => Promise<OwnPlace>): 
     async open(wanted, from, mode) {
       if (wanted.part !== true) return gate.open(wanted, from, mode);
       parts ??= new OwnParts(await findOwn());
-      if (!(await parts.includesName(wanted.name))) return gate.open(wanted, from, mode);
-      return openJudged(wanted, from, mode, parts);
+      const place = await parts.placeOf(wanted.name);
+      return place === null ? gate.open(wanted, from, mode) : openJudged(wanted, from, mode, parts, place);
     },
   };
 }
@@ -176,8 +176,15 @@ const ANY_HEADER: Rules = {
   allowsDevice: () => Promise.resolve(false),
 };
 
-async function openJudged(wanted: Reference, from: ReferenceOrigin, mode: OpenMode, rules: Rules): Promise<Storage> {
-  const early = await objectionToName(wanted, from, mode, rules);
+/** `place`: of the name, where it was looked up already. */
+async function openJudged(
+  wanted: Reference,
+  from: ReferenceOrigin,
+  mode: OpenMode,
+  rules: Rules,
+  place?: Place,
+): Promise<Storage> {
+  const early = await objectionToName(wanted, from, mode, rules, place);
   if (early !== null) throw denied(wanted, from, early);
   const storage = await openWanted(wanted, from, mode);
   try {
@@ -207,14 +214,15 @@ async function objectionToName(
   from: ReferenceOrigin,
   mode: OpenMode,
   rules: Rules,
+  known?: Place,
 ): Promise<string | null> {
   // Beside an image with a scheme every name has it.
   if (!isPlainName(wanted.name) && schemeOf(wanted.name) !== schemeOf(from.name)) return 'it is not a plain file name';
   const { provider } = from;
-  const real = await realNameOrNull(provider, wanted.name);
-  const place = real ?? (await placeOfMissing(provider, wanted.name));
-  if (place === null || !(await isAllowed(place, from, rules))) return OUTSIDE;
-  if (real === null) return null;
+  const place = known ?? (await placeOf(provider, wanted.name));
+  if (place === null || !(await isAllowed(place.name, from, rules))) return OUTSIDE;
+  if (!place.exists) return null;
+  const real = place.name;
   if (mode === 'write' && !(await rules.allowsWriting(real, from))) return NOT_NAMED;
   const info = await provider.lookUp(real);
   if (info?.isBlockDevice === true) return (await rules.allowsDevice(real, from)) ? null : DEVICE;
@@ -296,11 +304,10 @@ class OwnParts implements Rules {
     this.#directory = isDirectory ? name : provider.directory(name);
   }
 
-  async includesName(name: string): Promise<boolean> {
-    const { provider } = this.#own;
-    if (!isPlainName(name)) return false;
-    const real = (await realNameOrNull(provider, name)) ?? (await placeOfMissing(provider, name));
-    return real !== null && this.#includes(real);
+  /** The place of a name that is one of the parts; null for others. */
+  async placeOf(name: string): Promise<Place | null> {
+    const place = isPlainName(name) ? await placeOf(this.#own.provider, name) : null;
+    return place !== null && this.#includes(place.name) ? place : null;
   }
 
   async allows(real: string): Promise<boolean> {
@@ -356,11 +363,20 @@ export function baseName(name: string, directory: string): string {
   return name.slice(directory.length).replace(/^[/\\]+/, '');
 }
 
-/** The real name that something would have if it existed; null when its directory does not. */
-async function placeOfMissing(provider: StorageProvider, name: string): Promise<string | null> {
+/** A name with all links resolved. */
+interface Place {
+  readonly name: string;
+  /** False: it is the name that something would have. */
+  readonly exists: boolean;
+}
+
+/** The place of a name; null when not even its directory exists. */
+async function placeOf(provider: StorageProvider, name: string): Promise<Place | null> {
+  const own = await realNameOrNull(provider, name);
+  if (own !== null) return { name: own, exists: true };
   const directory = provider.directory(name);
   const real = await realNameOrNull(provider, directory);
-  return real === null ? null : provider.resolve(baseName(name, directory), `${real}/x`);
+  return real === null ? null : { name: provider.resolve(baseName(name, directory), `${real}/x`), exists: false };
 }
 
 /** Null when the name does not exist or cannot be reached: nothing below it can be permitted either. */

@@ -5,11 +5,12 @@
 import { describeError, ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { Image, ImageInfo } from '../../image/contract.ts';
 import { LIMITS } from '../../limits.ts';
+import { someAtATime } from '../../storage/all-done.ts';
 import type { Source } from '../../storage/contract.ts';
 import type { OpenGate } from '../../storage/gate.ts';
 import type { ChainImage } from '../path/chain.ts';
 import type { Environment } from './environment.ts';
-import { type ImageFile, type ImageFileOptions, withImageFile } from './image-file.ts';
+import { type ChosenFormat, type ImageFile, type ImageFileOptions, withImageFile } from './image-file.ts';
 import { storedNames } from './parts.ts';
 
 /** An image in the same directory. */
@@ -49,11 +50,16 @@ export interface SearchExtent {
   readonly obstacle?: ImageError | undefined;
 }
 
+/** Files that are looked at together. */
+const LOOKS = 8;
+/** An image that is not looked at, or cannot be. It counts for the limit. */
+const UNREADABLE = 'unreadable';
+/** Null: not an image. */
+type Found = ImageBeside | typeof UNREADABLE | null;
+
 /** Search of an image's directory. A directory that cannot be listed makes the search incomplete. */
 export class ImagesBeside implements AsyncIterable<ImageBeside>, SearchExtent {
   readonly #look: LookBeside;
-  #files = 0;
-  #images = 0;
   #complete = true;
   #obstacle: ImageError | undefined;
 
@@ -71,15 +77,34 @@ export class ImagesBeside implements AsyncIterable<ImageBeside>, SearchExtent {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ImageBeside> {
     const { environment, role } = this.#look;
-    for await (const name of this.#names()) {
+    let images = 0;
+    for await (const names of this.#batches()) {
       throwIfAborted(environment.signal, `Looking for the ${role}`);
-      this.#files++;
-      if (this.#files > LIMITS.filesBeside) this.#complete = false;
-      const found = this.#complete ? await this.#find(name) : null;
-      if (this.#images > LIMITS.parentCandidates) this.#complete = false;
-      if (!this.#complete) return;
-      if (found !== null) yield found;
+      for (const found of await someAtATime(names, LOOKS, (name) => this.#find(name))) {
+        if (found !== null && ++images > LIMITS.parentCandidates) {
+          this.#complete = false;
+          return;
+        }
+        if (found !== null && found !== UNREADABLE) yield found;
+      }
     }
+  }
+
+  /** Names of files that are looked at together, up to the limit. */
+  async *#batches(): AsyncGenerator<string[]> {
+    let names: string[] = [];
+    let files = 0;
+    for await (const name of this.#names()) {
+      if (++files > LIMITS.filesBeside) {
+        this.#complete = false;
+        break;
+      }
+      names.push(name);
+      if (names.length < LOOKS) continue;
+      yield names;
+      names = [];
+    }
+    if (names.length > 0) yield names;
   }
 
   /** The names as far as the system lists them. A refusal of the gate is thrown. */
@@ -93,40 +118,46 @@ export class ImagesBeside implements AsyncIterable<ImageBeside>, SearchExtent {
     }
   }
 
-  async #find(name: string): Promise<ImageBeside | null> {
+  async #find(name: string): Promise<Found> {
     const known = this.#look.known?.get(name);
-    if (known === undefined) return this.lookAt(name);
-    this.#images++;
-    return known;
+    return known === undefined ? this.#open(name) : (known ?? UNREADABLE);
   }
 
   /** Reads one file, in any directory. Null for anything that is not a readable image, whatever the error. */
   async lookAt(name: string): Promise<ImageBeside | null> {
+    const found = await this.#open(name);
+    return found === UNREADABLE ? null : found;
+  }
+
+  async #open(name: string): Promise<Found> {
     const { gate, from, role, environment } = this.#look;
     const namedBy = { gate, from, role };
     const how: ImageFileOptions = { environment, gate, mode: 'read', infoOnly: true, namedBy };
+    let isImage = false;
     try {
-      return await withImageFile({ provider: from.provider, name }, how, (file) => this.#read(file));
+      return await withImageFile({ provider: from.provider, name }, how, async (file) => {
+        const { format, answer, guessed } = await file.probe();
+        isImage = !guessed && answer.isPiece !== true;
+        if (!isImage) return null;
+        if (!format.capabilities.read) return UNREADABLE;
+        return await linksIn(file, { format, recognisedBy: answer.reason, guessed, warnings: [] });
+      });
     } catch (error) {
       if (!isImageError(error) || error.kind === 'aborted') throw error;
       // This one says nothing about the file.
       if (error.status === 'VERR_TOO_MANY_OPEN_FILES') this.#obstacle = error;
-      return null;
+      return isImage ? UNREADABLE : null;
     }
   }
+}
 
-  async #read(file: ImageFile): Promise<ImageBeside | null> {
-    const { format, answer, guessed } = await file.probe();
-    if (guessed || answer.isPiece === true) return null;
-    this.#images++;
-    if (!format.capabilities.read) return null;
-    const chosen = { format, recognisedBy: answer.reason, guessed, warnings: [] };
-    const { image, name, key } = await file.open(chosen, { withoutData: true });
-    const { info } = image;
-    const named = namesIn(image);
-    await image.close();
-    return { name, key, info, named };
-  }
+/** An image with the names that it stores. */
+async function linksIn(file: ImageFile, chosen: ChosenFormat): Promise<ImageBeside> {
+  const { image, name, key } = await file.open(chosen, { withoutData: true });
+  const { info } = image;
+  const named = namesIn(image);
+  await image.close();
+  return { name, key, info, named };
 }
 
 /** The extent of a search that was cut short. */

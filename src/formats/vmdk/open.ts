@@ -6,6 +6,7 @@ import { ImageError, withContext } from '../../errors.ts';
 import type { FormatOpenOptions, ImagePart } from '../../image/contract.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { LIMITS } from '../../limits.ts';
+import { someAtATime } from '../../storage/all-done.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { EXTENT_TYPES, type ExtentLine, parseExtent } from './descriptor/extents.ts';
 import { isRawDevice, KEYS } from './descriptor/facts.ts';
@@ -24,6 +25,8 @@ import { looksLikeDescriptor } from './probe.ts';
 
 /** Role of an extent in messages. */
 const ROLE = 'extent';
+/** Extents that are opened together: most of the time the system is waited for. */
+const OPENED_TOGETHER = 8;
 
 /** Content of the main file of an image. */
 export interface MainFile {
@@ -43,15 +46,12 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
     files,
     options,
     main,
-    parts: [],
     opened: new Map(),
-    unseen: new Set(),
     cache: new PageCache(),
     guard: main.descriptor?.guard ?? new ChangeGuard(main.storage.label),
   };
-  const extents: Extent[] = [];
   refuseParentAsExtent(main, lines);
-  for (const line of lines) extents.push(await openExtent(line, opening));
+  const extents = await someAtATime(lines, OPENED_TOGETHER, (line) => openExtent(line, opening));
   await refuseOverlaps({ main, lines, storageOf: (_line, index) => extents[index]?.storage ?? null });
   const { storage, descriptor } = main;
   const { directory } = files;
@@ -61,7 +61,7 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
     descriptor,
     lines,
     extents,
-    parts: opening.parts,
+    parts: await partsOf(opening),
     mode: options.mode,
     cache: opening.cache,
     guard: opening.guard,
@@ -136,11 +136,8 @@ interface Opening {
   readonly files: ImageFiles;
   readonly options: FormatOpenOptions;
   readonly main: MainFile;
-  readonly parts: ImagePart[];
-  /** Files by stored name: several extents may lie in one. */
-  readonly opened: Map<string, Storage>;
-  /** Names of files that stay closed. */
-  readonly unseen: Set<string>;
+  /** Files by stored name, in the order of the lines: several extents may lie in one. Null: it stays closed. */
+  readonly opened: Map<string, Promise<Storage> | null>;
   /** Tables of all extents. */
   readonly cache: PageCache;
   /** Of the whole image. */
@@ -179,11 +176,9 @@ function isOutside(name: string, { descriptor }: MainFile): boolean {
 }
 
 /** An extent whose file stays closed. */
-function unseenExtent(line: ExtentLine, { options, main, parts, unseen }: Opening): Extent {
+function unseenExtent(line: ExtentLine, { options, opened }: Opening): Extent {
   const { file, access, type } = line;
-  if (file !== null && !unseen.has(file) && !isOutside(file, main))
-    parts.push({ name: file, role: ROLE, storage: null, follows: true });
-  if (file !== null) unseen.add(file);
+  if (file !== null && !opened.has(file)) opened.set(file, null);
   const kind = EXTENT_TYPES[type];
   const writable = access === 'RW' && options.mode === 'write' && kind !== 'sesparse';
   return new UnseenExtent(line.sectors * SECTOR, { writable, isDynamic: kind !== 'flat' && kind !== 'mapped' });
@@ -203,15 +198,23 @@ async function openSparseFile(
   return openSparse(storage, layout, { mode, length, permitted, cache, guard, signal });
 }
 
-async function openFile(name: string, mode: OpenMode, { files, main, opened, parts }: Opening): Promise<Storage> {
+/** The file of extents. The first line that names it decides how it is opened. */
+function openFile(name: string, mode: OpenMode, { files, main, opened }: Opening): Promise<Storage> {
   const known = opened.get(name);
-  if (known !== undefined) return known;
-  const storage = await files.open({ name, role: ROLE, part: true }, mode).catch((error: unknown) => {
+  if (known !== undefined && known !== null) return known;
+  const opening = files.open({ name, role: ROLE, part: true }, mode).catch((error: unknown) => {
     throw withContext(error, { hint: `It is an extent of ${main.storage.label}: put it back beside it.` });
   });
-  opened.set(name, storage);
-  if (!isOutside(name, main)) parts.push({ name, role: ROLE, storage, follows: true });
-  return storage;
+  opened.set(name, opening);
+  return opening;
+}
+
+/** The files of the extents, as far as they belong to the image. */
+async function partsOf({ main, opened }: Opening): Promise<ImagePart[]> {
+  const parts: ImagePart[] = [];
+  for (const [name, opening] of opened)
+    if (!isOutside(name, main)) parts.push({ name, role: ROLE, storage: await opening, follows: true });
+  return parts;
 }
 
 function unsupported({ type }: ExtentLine, path: string): ImageError {
