@@ -3,6 +3,14 @@ import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 import { LongestFirst } from './scripts/test-order.mjs';
 
+/** Files that share a process: a separate one costs more than most of them take. */
+const SHARED = [
+  'src/**/*.test.ts',
+  'test/{alternation,conformance,damage,golden,moves,peers,scenarios,units}/**/*.test.ts',
+];
+/** Those among them that replace modules, or what modules find when they are loaded. */
+const PRIVATE = ['src/storage/local/**/*.test.ts', 'src/vfs/stream-source.test.ts', 'src/codec/system-deflate.test.ts'];
+
 export default defineConfig({
   resolve: {
     alias: {
@@ -13,10 +21,18 @@ export default defineConfig({
   },
   test: {
     sequence: { sequencer: LongestFirst },
+    // Most of what a test makes is gone soon: with more room for it, much less is copied by the garbage collector.
+    execArgv: ['--max-semi-space-size=32'],
     setupFiles: [fileURLToPath(new URL('scripts/test-worker.mjs', import.meta.url))],
     // A line a file, not one a slow test.
     slowTestThreshold: Number.POSITIVE_INFINITY,
-    include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+    projects: [
+      { extends: true, test: { name: 'shared', include: SHARED, exclude: PRIVATE, isolate: false } },
+      {
+        extends: true,
+        test: { name: 'alone', include: [...PRIVATE, 'test/**/*.test.ts'], exclude: SHARED.slice(1) },
+      },
+    ],
     // Long runs (npm run test:long) take bigger numbers.
     testTimeout: process.env['VDKIT_LONG'] ? 1_200_000 : 180_000,
     // A hook may build the package first.

@@ -1,4 +1,7 @@
-/** Order of the test files: those that take longest begin first, so that all workers end together. */
+/**
+ * Order of the test files: those that take longest begin first, so that all workers end together. Files that share a
+ * process come last and one after the other, since another file in between ends the process.
+ */
 import { relative } from 'node:path';
 import { BaseSequencer } from 'vitest/node';
 import { ROOT } from './prepare.mjs';
@@ -35,7 +38,10 @@ export class LongestFirst extends BaseSequencer {
   async sort(files) {
     const rank = new Map(LONGEST.map((file, index) => [file, index]));
     /** @param {(typeof files)[number]} file */
-    const rankOf = ({ moduleId }) => rank.get(relative(ROOT, moduleId).replaceAll('\\', '/')) ?? LONGEST.length;
+    const rankOf = ({ moduleId, project }) => {
+      const place = rank.get(relative(ROOT, moduleId).replaceAll('\\', '/')) ?? LONGEST.length;
+      return project.config.isolate ? place : LONGEST.length + 1 + place;
+    };
     const sorted = await super.sort(files);
     return sorted.toSorted((one, other) => rankOf(one) - rankOf(other));
   }
