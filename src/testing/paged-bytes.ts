@@ -56,7 +56,11 @@ export class PagedBytes {
     for (let done = 0; done < source.length; ) {
       const within = (offset + done) % PAGE;
       const count = Math.min(PAGE - within, source.length - done);
-      this.#own(Math.floor((offset + done) / PAGE)).set(source.subarray(done, done + count), within);
+      const number = Math.floor((offset + done) / PAGE);
+      const bytes = source.subarray(done, done + count);
+      // Nothing of an old page is left, so it is not copied first.
+      if (count === PAGE) this.#replace(number, bytes.slice());
+      else this.#own(number).set(bytes, within);
       done += count;
     }
   }
@@ -107,7 +111,10 @@ export class PagedBytes {
   #own(number: number): Uint8Array {
     const page = this.#pages[number];
     if (page !== undefined && page.owner === this.#token) return page.bytes;
-    const bytes = page === undefined ? new Uint8Array(PAGE) : page.bytes.slice();
+    return this.#replace(number, page === undefined ? new Uint8Array(PAGE) : page.bytes.slice());
+  }
+
+  #replace(number: number, bytes: Uint8Array): Uint8Array {
     while (this.#pages.length < number) this.#pages.push(undefined);
     this.#pages[number] = { owner: this.#token, bytes };
     return bytes;

@@ -4,6 +4,7 @@
  */
 import {
   closeSync,
+  ftruncateSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -31,6 +32,7 @@ const GIB = 2 ** 30;
 /** More than all tables of an image here. */
 const TABLES = 128 * MIB;
 const LAST_TABLES = 8 * MIB;
+const NOTHING = new Uint8Array(MIB);
 /** Blocks whose entries are all in a hole of the file, and so lead to one slot. */
 const SLOTS = 2 ** 29;
 
@@ -196,13 +198,18 @@ function copyTables(from: string, to: string): void {
   const { size } = statSync(from);
   const source = openSync(from, 'r');
   const target = openSync(to, 'w');
+  const piece = new Uint8Array(MIB);
   const copy = (start: number, end: number): void => {
-    const bytes = new Uint8Array(end - start);
-    readSync(source, bytes, 0, bytes.length, start);
-    writeSync(target, bytes, 0, bytes.length, start);
+    for (let at = start; at < end; at += MIB) {
+      const bytes = piece.subarray(0, Math.min(MIB, end - at));
+      readSync(source, bytes, 0, bytes.length, at);
+      // What is a hole stays one.
+      if (Buffer.compare(bytes, NOTHING.subarray(0, bytes.length)) !== 0) writeSync(target, bytes, 0, bytes.length, at);
+    }
   };
   copy(0, Math.min(size, TABLES));
   if (size > TABLES) copy(Math.max(size - LAST_TABLES, TABLES), size);
+  ftruncateSync(target, size);
   closeSync(source);
   closeSync(target);
 }

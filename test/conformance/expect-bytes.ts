@@ -8,8 +8,9 @@ export function expectSameBytes(found: Uint8Array, wanted: Uint8Array, what = 't
   if (at >= 0) expect.fail(`${what} differ at ${at}: found ${found[at]}, wanted ${wanted[at]}`);
 }
 
-/** A separate loop, since browsers have no Buffer and vdkit's own function is under test. Equal lengths. */
+/** Without vdkit's own function, which is under test, and in browsers without Buffer, which is faster. Equal lengths. */
 function firstDifference(found: Uint8Array, wanted: Uint8Array): number {
+  if (typeof Buffer !== 'undefined' && Buffer.compare(found, wanted) === 0) return -1;
   for (let at = 0; at < wanted.length; at++) if (found[at] !== wanted[at]) return at;
   return -1;
 }
