@@ -6,10 +6,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Finding, summarize } from '../../src/image/findings.ts';
 import { checkImage } from '../../src/operations/check.ts';
 import { Random } from '../../src/testing/random.ts';
-import { rounds } from '../conformance/random.ts';
+import { oneIn, rounds } from '../conformance/random.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 
-const SEEDS = rounds(3, 100);
+const SEEDS = rounds(2, 100);
 
 let folder: string;
 beforeEach(async () => {
@@ -170,8 +170,10 @@ describe('qcow2', () => {
     };
 
     it.each(SHAPES)('damage of all kinds, %s', async (options) => {
-      // Files of large clusters take their time.
-      const rows = options.includes('2097152') ? DAMAGE.filter((_, index) => index % 4 === 0) : DAMAGE;
+      // Files of large clusters take their time. In the usual run the first shape has all rows, and the others share them.
+      const large = options.includes('2097152') ? DAMAGE.filter((_, index) => index % 4 === 0) : DAMAGE;
+      const shape = SHAPES.indexOf(options);
+      const rows = shape === 0 ? large : oneIn(3, large, shape);
       await expectAgreement(await make(qemuImg, qemuIo, options), rows);
     });
 
@@ -181,11 +183,14 @@ describe('qcow2', () => {
     });
 
     it('version 2', async () => {
-      const rows = DAMAGE.filter(([what]) => !what.includes(' bit'));
+      const rows = oneIn(
+        3,
+        DAMAGE.filter(([what]) => !what.includes(' bit')),
+      );
       await expectAgreement(await make(qemuImg, qemuIo, 'compat=0.10,cluster_size=4096'), rows);
     });
 
-    it.each([1, 2, 4, 8, 32, 64])('counts of %i bits', async (bits) => {
+    it.each(oneIn(2, [1, 2, 4, 8, 32, 64]))('counts of %i bits', async (bits) => {
       const image = await make(qemuImg, qemuIo, `cluster_size=4096,refcount_bits=${bits}`, bits < 8 ? 0 : 1);
       const flipped: Row = [
         'flipped counts',
