@@ -12,7 +12,7 @@ const writable = registry.formats.filter(({ capabilities, create }) => capabilit
 
 describe.each(writable)('$name', ({ name: format }) => {
   describe.each(STORAGE_KINDS)('over $name', (kind) => {
-    const cases = conformanceCases({ registry, format, place: () => kind.make(), rounds: rounds(40, 1500) });
+    const cases = conformanceCases({ registry, format, place: () => kind.make(), rounds: rounds(24, 1500) });
     describe.each([...new Set(cases.map(({ way }) => way))])('%s', (way) => {
       for (const { title, run } of cases.filter((one) => one.way === way)) it(title, run);
     });

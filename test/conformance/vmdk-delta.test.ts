@@ -23,7 +23,7 @@ const delta: Format = {
 };
 
 const registry = new Registry(FORMATS.map((format) => (format === vmdk ? delta : format)));
-const cases = conformanceCases({ registry, format: 'vmdk', rounds: rounds(40, 1500) });
+const cases = conformanceCases({ registry, format: 'vmdk', rounds: rounds(24, 1500) });
 
 describe.each([...new Set(cases.map(({ way }) => way))])('vmdk: a delta file, %s', (way) => {
   for (const { title, run } of cases.filter((one) => one.way === way)) it(title, run);

@@ -24,8 +24,8 @@ export interface Pair {
   readonly upper: Format;
 }
 
-/** Formats that each one stands on in the usual run: itself, and the next ones. Their number grows with all formats. */
-const BELOW = rounds(3, Number.POSITIVE_INFINITY);
+/** Formats that each one stands on in the usual run: itself, and the next one. Their number grows with all formats. */
+const BELOW = rounds(2, Number.POSITIVE_INFINITY);
 
 /** Ordered pairs whose upper one has differencing images: all of them in the long run. */
 export const PAIRS: readonly Pair[] = DIFFING.flatMap((upper) => {

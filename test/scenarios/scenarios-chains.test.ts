@@ -28,6 +28,9 @@ async function isCancelled(work: Promise<unknown>): Promise<boolean> {
   }
 }
 
+/** Rounds of the snapshot test: those of the reference in the long run. */
+const ROUNDS = rounds(16, 30);
+
 /** The disk of the snapshot test, in segments that change from one snapshot to the next. */
 class Snapshots {
   readonly disk: ShadowedDisk;
@@ -66,11 +69,11 @@ class Snapshots {
 }
 
 describe.each(PAIRS)('snapshots: $title', (pair) => {
-  it.each(['forward', 'backward'])('read right through 30 rounds of changing, stacking and merging %s', async (way) => {
+  it.each(['forward', 'backward'])('read right through rounds of changing, stacking and merging %s', async (way) => {
     const snapshots = await Snapshots.make(pair, 0x1234_5678);
     const { disk } = snapshots;
     const { random } = disk;
-    for (let round = 0; round < 30; round++) {
+    for (let round = 0; round < ROUNDS; round++) {
       await snapshots.writeChanges();
       const { length } = disk.names;
       if (length - 1 < 5 || random.chance(0.5)) {

@@ -131,7 +131,7 @@ describe.each(VARIANTS)('a larger target, $title', ({ format: { name: format, co
     'keeps every byte behind the end of the source (compressed: %s)',
     async (compress) => {
       const random = new Random(5);
-      for (let round = 0; round < rounds(12, 200); round++) {
+      for (let round = 0; round < rounds(5, 200); round++) {
         const provider = new MemoryProvider();
         await using source = await sourceOf(provider, null);
         await source.write(random.below(SIZE - 70_000), randomBytes(random, 70_000));
