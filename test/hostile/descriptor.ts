@@ -103,8 +103,8 @@ export interface HostileKit<S extends Sample = Sample> {
   hollow(): readonly BaseImage[];
   /** Steps of `examine.ts` that some file must reach, beside those of all formats. */
   readonly reaches?: readonly string[];
-  /** Files that differ, at least, in the usual run. Left out: 1000. */
-  readonly atLeast?: number;
+  /** Files that the usual run aims at, however many the samples make. Left out: 600. */
+  readonly files?: number;
   /** Count of each unit of a file, by number: a repair must not lower counts that it cannot verify. */
   counts?(storage: Storage): Promise<ReadonlyMap<number, number>>;
 }

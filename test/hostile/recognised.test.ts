@@ -59,14 +59,14 @@ function* casesOf(): Generator<HostileCase> {
   for (const [index, { format, bytes }] of samples.entries()) {
     const base = `sample ${index}`;
     yield caseOf(base, format, 'nothing changed', [], bytes.length);
-    for (let round = 0; round < rounds(60, 2000); round++) {
+    for (let round = 0; round < rounds(30, 2000); round++) {
       // The first and the last bytes are what probes look at.
       const near = random.below(Math.min(bytes.length, 160));
       const offset = random.chance(0.7) ? near : bytes.length - 1 - random.below(Math.min(bytes.length, 520));
       const byte = random.chance(0.5) ? (bytes[offset] ?? 0) ^ (1 << random.below(8)) : random.below(256);
       yield caseOf(base, format, `${offset} := ${byte}`, [{ offset, bytes: Uint8Array.of(byte) }], bytes.length);
     }
-    for (let round = 0; round < rounds(20, 200); round++) {
+    for (let round = 0; round < rounds(10, 200); round++) {
       const size = round < 8 ? round : random.below(bytes.length);
       yield caseOf(base, format, `cut off at ${size}`, [], size);
     }

@@ -19,8 +19,8 @@ import { hostileKits } from './suite.ts';
 const AMOUNT = { entries: rounds(6, 32), flips: rounds(100, 3000), swaps: rounds(0, 1) === 1, seed: 2, every: 1 };
 /** Larger files show nothing that smaller ones do not; of what a repair makes longer only so much is looked at. */
 const LARGEST = 256 * 1024;
-/** In the usual run only each so-manieth file is tried. */
-const EVERY = rounds(6, 1);
+/** Files of a format that the usual run aims at; all of them in the long run. */
+const FILES = rounds(400, Number.POSITIVE_INFINITY);
 const NAME = '/image';
 
 interface FileState {
@@ -135,21 +135,25 @@ async function judge(copy: Copy, countsOf: HostileKit['counts']): Promise<string
 const REGISTRY = withToys();
 const REPAIRED = hostileKits([...KITS, ...TOY_KITS]).filter(({ format }) => REGISTRY.find(format).repair !== undefined);
 
-describe.each(REPAIRED)('repairs of mutations: $format', ({ format: name, samples, counts, atLeast }) => {
+describe.each(REPAIRED)('repairs of mutations: $format', ({ format: name, samples, counts, files = FILES }) => {
   it('are done at once, or leave the file as it is', { timeout: 3_600_000 }, async () => {
     const format = REGISTRY.find(name);
     const wrong: string[] = [];
     let [number, repaired] = [0, 0];
-    for (const sample of await samples()) {
-      if ((sample.bytes?.length ?? 0) > LARGEST) continue;
+    const small = (await samples()).filter(({ bytes }) => (bytes?.length ?? 0) <= LARGEST);
+    const aim = Math.min(files, FILES);
+    let count = 0;
+    for (const sample of small) for (const _ of mutationsOf(sample, AMOUNT)) count++;
+    const every = rounds(Math.max(Math.round(count / aim), 1), 1);
+    for (const sample of small) {
       for (const mutation of mutationsOf(sample, AMOUNT)) {
-        if (number++ % EVERY !== 0) continue;
+        if (number++ % every !== 0) continue;
         const problem = await judge(await Copy.of(format, sample, mutation), counts);
         if (problem !== null) wrong.push(`${sample.name}: ${mutation.title}: ${problem}`);
         repaired++;
       }
     }
     expect(wrong.slice(0, 20).join('\n'), `${wrong.length} of ${repaired} files`).toBe('');
-    expect(repaired).toBeGreaterThan(atLeast === undefined ? 500 : atLeast / 6);
+    expect(repaired).toBeGreaterThanOrEqual(Math.min(count, rounds(0.6 * aim, files)));
   });
 });

@@ -85,7 +85,7 @@ function hollow(): BaseImage[] {
 export const kit: FormatKit = {
   format: 'toy-bundle',
   golden: { without: 'no program has the format' },
-  hostile: { samples: async () => [sample()], hollow, atLeast: 100 },
+  hostile: { samples: async () => [sample()], hollow, files: 100 },
   async crash() {
     return {
       rows: [{ title: 'traffic', suite: crashSuite, options: {} }],
