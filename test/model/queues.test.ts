@@ -9,7 +9,7 @@ import { type QueueTally, runQueueSeed } from './queue-model.ts';
 const WANTED = process.env['VDKIT_MODEL_SEED'];
 const SEEDS =
   WANTED === undefined || WANTED === ''
-    ? Array.from({ length: rounds(300, 6000) }, (_, index) => index + 1)
+    ? Array.from({ length: rounds(180, 6000) }, (_, index) => index + 1)
     : WANTED.split(',').map(Number);
 const FORMATS = defaultRegistry()
   .formats.filter(({ capabilities, create }) => capabilities.write && create !== undefined)
