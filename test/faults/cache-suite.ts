@@ -11,6 +11,7 @@ import { forwardedProvider } from '../../src/storage/forwarding.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { type CrashState, crashStates, type OperationLog, Random, RecordingProvider } from '../../src/testing/index.ts';
 import { overriding } from '../../src/testing/overriding.ts';
+import { rounds } from '../conformance/random.ts';
 
 const NAMES = ['/0.vdi', '/1.vdi'] as const;
 const CACHE = '/c.vci';
@@ -209,7 +210,8 @@ export async function checkCacheRun(run: CacheRun, options: CacheCheckOptions): 
   const report = { states: 0, believed: 0, unclean: 0 };
   // Nothing of a cache is flushed until it closes, so that far more states reveal something than there is time for.
   const cuts = options.during === undefined ? {} : { cuts: sessionOf(run.log, options.during) };
-  const enumerate = () => crashStates(run.log, run.provider, { maxStates: states, seed, isMetadata, ...cuts });
+  const how = { maxStates: states, everyCut: rounds(2, 1), seed, isMetadata, ...cuts };
+  const enumerate = () => crashStates(run.log, run.provider, how);
   const share = states / [...enumerate()].length;
   const random = new Random(seed);
   for (const state of enumerate()) {
@@ -248,7 +250,7 @@ async function checkState(
   if ((disk.cache.info?.cached ?? 0) > 0) report.believed++;
   // Twice: what the first read put into the cache is read of it then.
   for (const round of ['first', 'second']) {
-    if (Buffer.compare(await contentOf(disk), wanted) !== 0) {
+    if (Buffer.compare(await contentOf(disk, FOUND), wanted) !== 0) {
       return `the ${round} read through the cache is not what the images hold`;
     }
   }
@@ -262,7 +264,7 @@ async function afterwards(provider: StorageProvider): Promise<string | null> {
   const wanted = await contentOfImages(provider);
   const disk = await open(provider, 'read');
   await disk.cache.open(cacheOf(provider));
-  const right = Buffer.compare(await contentOf(disk), wanted) === 0;
+  const right = Buffer.compare(await contentOf(disk, FOUND), wanted) === 0;
   await disk.close();
   return right ? null : 'a further session left a cache that is not what the images hold';
 }
@@ -275,16 +277,21 @@ async function isUnclean(provider: StorageProvider): Promise<boolean> {
   return HEADER.get(head, 'unclean') !== 0;
 }
 
-async function contentOf(disk: Disk): Promise<Uint8Array> {
-  const bytes = new Uint8Array(SIZE);
-  await disk.read(0, bytes);
-  return bytes;
+/** Rooms for all of the disk, which thousands of states take turns in. */
+const FOUND = new Uint8Array(SIZE);
+const WANTED = new Uint8Array(SIZE);
+
+async function contentOf(disk: Disk, room: Uint8Array): Promise<Uint8Array> {
+  // Neither zeroes nor what the last state held: a read has to fill all of it.
+  room.fill(0xa5);
+  await disk.read(0, room);
+  return room;
 }
 
 /** Content of the images. */
 async function contentOfImages(provider: StorageProvider): Promise<Uint8Array> {
   const plain = await open(provider, 'read');
-  const bytes = await contentOf(plain);
+  const bytes = await contentOf(plain, WANTED);
   await plain.close();
   return bytes;
 }

@@ -44,7 +44,7 @@ const LINKED: readonly { readonly format: string; readonly kit: ChainKit }[] = a
 );
 
 describe.each(LINKED)('$format: a power cut while a chain changes', ({ format, kit }) => {
-  const { unit = 512, count = 384, everyCut = [20, 4], atLeast = [400, 20_000], isMetadata } = kit;
+  const { unit = 512, count = 384, everyCut = [30, 4], atLeast = [250, 20_000], isMetadata } = kit;
   const all = SHAPES.map((shape) => {
     return new Chains({ format, units: shape.map((times) => times * unit), size: count * unit });
   });
@@ -97,7 +97,7 @@ it.each(MOVES)('moving an image, $title: one of the two is always whole', async 
   const options = { to, format: way.format.name, registry: REGISTRY, allow: ['same-directory'] };
   await moveImage({ provider: recorder, name: from }, { provider: recorder, name: target }, options);
   let states = 0;
-  for (const state of crashStates(recorder.log, provider, { maxStates: rounds(50, 300) })) {
+  for (const state of crashStates(recorder.log, provider, { maxStates: rounds(25, 300) })) {
     states++;
     const moved = (await state.provider.lookUp(target)) !== null;
     const found = await contentOf(state.provider, moved ? target : from, moved ? to : way.format.name);

@@ -33,7 +33,8 @@ export async function describePowerCuts(share: number): Promise<void> {
       it.each(seedsOf(kit, row))('leaves what the promise says (seed %i)', async (seed) => {
         const run = await recordCrashRun(row.suite(seed));
         const maxStates = rounds(...(row.states ?? kit.states));
-        const report = await checkCrashRun(run, { maxStates, everyCut: rounds(3, 1), seed, ...row.options });
+        const everyCut = rounds(...(kit.everyCut ?? [4, 1]));
+        const report = await checkCrashRun(run, { maxStates, everyCut, seed, ...row.options });
         expect(report.violations.slice(0, 5)).toEqual([]);
         if (row.allPairs === true) expect(report.pairsSplit).toBe(report.pairsTotal);
         distinct += report.distinct;
@@ -64,9 +65,9 @@ export async function describeMutants(share: number): Promise<void> {
 
   describe.each(await crashKits(share))('$format', ({ kit }) => {
     const problemsOf = async (kind: (mutation: Mutation) => ReturnType<CrashRow['suite']>, mutation?: Mutation) => {
-      // What is caught is caught early; to find nothing, all states are needed.
-      const everyCut = mutation === undefined ? rounds(2, 1) : 1;
-      const how = { maxStates: 600, stopAfter: 3, everyCut, ...kit.options };
+      // What is caught is caught early; to find nothing, all states are needed, of which the usual run plays some.
+      const everyCut = mutation === undefined ? rounds(4, 1) : 1;
+      const how = { maxStates: 600, stopAfter: rounds(1, 3), everyCut, ...kit.options };
       const report = await runCrashSuite(kind(mutation ?? {}), how);
       return report.violations.map(({ problem }) => problem);
     };

@@ -109,7 +109,7 @@ describe.each(KINDS)('qcow2 amend and power cuts, $name', (kind) => {
     const image = await bytesOf(provider);
     const allowed = await statesOf(kind, image, provider);
     const reads = await readsOf(provider);
-    const step = rounds(5, 1);
+    const step = rounds(9, 1);
     for (const point of ['write', 'flush'] as const) {
       for (let number = 0; ; number += step) {
         await put(provider, image);
@@ -183,8 +183,8 @@ async function statesOf(kind: Kind, image: Uint8Array, provider: StorageProvider
 async function problemsOf(run: Run, kind: Kind, dropFlush?: number): Promise<string[]> {
   const { log, doneAt, provider, allowed, after, reads } = run;
   const options = {
-    maxStates: rounds(150, 3000),
-    ...(dropFlush === undefined ? { everyCut: rounds(2, 1) } : { dropFlush }),
+    maxStates: rounds(100, 3000),
+    ...(dropFlush === undefined ? { everyCut: rounds(4, 1) } : { dropFlush }),
   };
   const problems: string[] = [];
   let visited = 0;

@@ -69,7 +69,7 @@ describe.each(KINDS)('qcow2 bitmaps and power cuts, $name', ({ cluster, parent }
       await disk.flush();
     }
     const problems: string[] = [];
-    for (const state of crashStates(recording.log, provider, { maxStates: rounds(200, 2000) })) {
+    for (const state of crashStates(recording.log, provider, { maxStates: rounds(100, 2000) })) {
       const { bitmaps = [] } = await inspect({ provider: state.provider, name: NAME }, { format: 'qcow2' });
       const changed = (await contentOf(state.provider)) !== before;
       const states = (bitmaps ?? []).map((one) => [one.name, one.inconsistent]);
@@ -110,7 +110,7 @@ async function expectCutSafe(provider: StorageProvider, run: (disk: Disk) => Pro
   }
   const after = await listOf(provider);
   expect(await problemsIn(provider)).toEqual([]);
-  for (const state of crashStates(recording.log, provider, { maxStates: rounds(250, 3000), everyCut: rounds(2, 1) })) {
+  for (const state of crashStates(recording.log, provider, { maxStates: rounds(150, 3000), everyCut: rounds(4, 1) })) {
     const allowed = state.cutAt > doneAt ? [after] : [before, after];
     expect(allowed, state.describe()).toContain(await listOf(state.provider));
     expect(await contentOf(state.provider)).toBe(content);

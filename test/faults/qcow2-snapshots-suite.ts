@@ -56,8 +56,8 @@ export async function record(
 /** Problems in the states left by cuts. `visit` is called for each. */
 export async function problemsOf({ log, doneAt, provider, before, after }: Run, dropFlush?: number): Promise<string[]> {
   const options = {
-    maxStates: rounds(200, 3000),
-    ...(dropFlush === undefined ? { everyCut: rounds(2, 1) } : { dropFlush }),
+    maxStates: rounds(120, 3000),
+    ...(dropFlush === undefined ? { everyCut: rounds(4, 1) } : { dropFlush }),
   };
   const problems: string[] = [];
   let visited = 0;

@@ -152,7 +152,7 @@ async function problemsOf(run: Run, operation: Operation, dropFlush?: number): P
   const { log, doneAt, provider } = run;
   const how = {
     maxStates: rounds(60, 2500),
-    ...(dropFlush === undefined ? { everyCut: rounds(2, 1) } : { dropFlush }),
+    ...(dropFlush === undefined ? { everyCut: rounds(4, 1) } : { dropFlush }),
   };
   const problems: string[] = [];
   let visited = 0;

@@ -41,7 +41,7 @@ const COMPRESSED_ROWS: readonly CrashRow[] = COMPRESSED.map(([title, clusters, c
   title: `compressed: ${title}`,
   suite: (seed) => compressedSuite(clusters, config, { seed }),
   options: {},
-  seeds: [2, 15],
+  seeds: [1, 15],
   states: [400, 400],
 }));
 
@@ -49,6 +49,7 @@ export const crash: CrashKit = {
   rows: [...ROWS, ...COMPRESSED_ROWS],
   seeds: [1, 13],
   states: [500, 1000],
+  everyCut: [5, 1],
   atLeast: [2500, 100_000],
   needed: [],
   mutants: MUTANTS,
