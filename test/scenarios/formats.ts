@@ -4,7 +4,7 @@ import type { CreateImageOptions } from '../../src/disk/options.ts';
 import type { Format } from '../../src/image/contract.ts';
 import { FORMATS } from '../../src/index.ts';
 import { rounds } from '../conformance/random.ts';
-import { writableVariants } from '../formats/variants.ts';
+import { wordsBesideDefault, writableVariants } from '../formats/variants.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -38,7 +38,7 @@ export const LINKED = PAIRS.filter(({ lower, upper }) => lower.capabilities.uuid
 
 /** Every format with each word for a variant that stands by itself. */
 export const VARIANTS = WRITABLE.flatMap((format) =>
-  ['', ...writableVariants(format)].map((word) => ({
+  ['', ...wordsBesideDefault(writableVariants(format))].map((word) => ({
     title: `${format.name} ${word || 'default'}`,
     format,
     variant: word === '' ? [] : [word],
