@@ -39,8 +39,8 @@ export function commonCrashes(name: string): CrashKit | null {
   return {
     rows,
     seeds: [1, 11],
-    states: [500, 1000],
-    atLeast: [200 * rows.length, 2000 * rows.length],
+    states: [300, 1000],
+    atLeast: [150 * rows.length, 2000 * rows.length],
     needed: [],
     mutants: [{ name: 'missing directory flush', mutate: missingDirectoryFlush, suite }],
     options: {},

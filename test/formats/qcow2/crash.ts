@@ -42,13 +42,13 @@ const COMPRESSED_ROWS: readonly CrashRow[] = COMPRESSED.map(([title, clusters, c
   suite: (seed) => compressedSuite(clusters, config, { seed }),
   options: {},
   seeds: [1, 15],
-  states: [400, 400],
+  states: [250, 400],
 }));
 
 export const crash: CrashKit = {
   rows: [...ROWS, ...COMPRESSED_ROWS],
   seeds: [1, 13],
-  states: [500, 1000],
+  states: [330, 1000],
   everyCut: [5, 1],
   atLeast: [2500, 100_000],
   needed: [],

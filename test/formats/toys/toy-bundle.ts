@@ -90,8 +90,8 @@ export const kit: FormatKit = {
     return {
       rows: [{ title: 'traffic', suite: crashSuite, options: {} }],
       seeds: [1, 11],
-      states: [500, 1000],
-      atLeast: [500, 5000],
+      states: [300, 1000],
+      atLeast: [300, 5000],
       needed: [],
       mutants: [
         { name: 'flushes that do nothing', mutate: unflushed, suite: (mutation) => crashSuite(21, mutation) },

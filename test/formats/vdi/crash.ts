@@ -142,8 +142,8 @@ const NEEDED: readonly NeededRow[] = [
 export const crash: CrashKit = {
   rows: ROWS,
   seeds: [1, 11],
-  states: [500, 1000],
-  atLeast: [2000, 100_000],
+  states: [370, 1000],
+  atLeast: [1800, 100_000],
   needed: NEEDED,
   // The map has six sectors.
   chains: {

@@ -96,7 +96,7 @@ async function packed(session: CrashSession): Promise<void> {
 const busy = traffic(50, { discards: 0.15 });
 
 /** Each state is read as a whole, and this disk is larger than those of the other ways. */
-const fewer: Pick<CrashRow, 'seeds' | 'states'> = { seeds: [1, 10], states: [150, 1000] };
+const fewer: Pick<CrashRow, 'seeds' | 'states'> = { seeds: [1, 10], states: [110, 1000] };
 
 const ROWS: readonly CrashRow[] = [
   {
