@@ -44,7 +44,7 @@ const LINKED: readonly { readonly format: string; readonly kit: ChainKit }[] = a
 );
 
 describe.each(LINKED)('$format: a power cut while a chain changes', ({ format, kit }) => {
-  const { unit = 512, count = 384, everyCut = [30, 4], atLeast = [250, 20_000], isMetadata } = kit;
+  const { unit = 512, count = 384, everyCut = [30, 4], atLeast = [200, 20_000], isMetadata } = kit;
   const all = SHAPES.map((shape) => {
     return new Chains({ format, units: shape.map((times) => times * unit), size: count * unit });
   });

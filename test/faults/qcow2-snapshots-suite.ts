@@ -56,7 +56,7 @@ export async function record(
 /** Problems in the states left by cuts. `visit` is called for each. */
 export async function problemsOf({ log, doneAt, provider, before, after }: Run, dropFlush?: number): Promise<string[]> {
   const options = {
-    maxStates: rounds(120, 3000),
+    maxStates: rounds(dropFlush === undefined ? 120 : 200, 3000),
     ...(dropFlush === undefined ? { everyCut: rounds(4, 1) } : { dropFlush }),
   };
   const problems: string[] = [];

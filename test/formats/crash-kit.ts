@@ -50,7 +50,7 @@ export interface ChainKit {
   readonly isMetadata?: MetadataClassifier;
   /** One in this many of the significant cuts: in the usual run, and in the long one. Default: 30 and 4. */
   readonly everyCut?: readonly [usual: number, long: number];
-  /** States that differ, at least, over all chains: in the usual run, and in the long one. Default: 250 and 20,000. */
+  /** States that differ, at least, over all chains: in the usual run, and in the long one. Default: 200 and 20,000. */
   readonly atLeast?: readonly [usual: number, long: number];
 }
 

@@ -19,8 +19,10 @@ import { MUTANTS } from './mutants.ts';
 
 const usual = { isMetadata };
 const moved = { isMetadata: isMovedMetadata };
-/** Each state of these takes many times as long as one of the others. */
-const seldom = { ...moved, everyCut: rounds(6, 1) };
+/** A cut of these has many states, or states that take many times as long as others. */
+const everyCut = rounds(6, 1);
+const wideSeldom = { ...usual, everyCut };
+const movedSeldom = { ...moved, everyCut };
 const busy = traffic(50, { discards: 0.15 });
 const wide = [scattered(28), scattered(28)];
 const ROWS: readonly CrashRow[] = [
@@ -33,7 +35,7 @@ const ROWS: readonly CrashRow[] = [
   {
     title: 'dynamic: all of the map',
     suite: (seed) => vdiSuite('dynamic', { seed, sessions: wide }),
-    options: usual,
+    options: wideSeldom,
     allPairs: true,
   },
   {
@@ -51,19 +53,19 @@ const ROWS: readonly CrashRow[] = [
   {
     title: 'differencing: all of the map',
     suite: (seed) => vdiSuite('diff', { seed, sessions: wide }),
-    options: usual,
+    options: wideSeldom,
     allPairs: true,
   },
   {
     title: 'dynamic: compact and resize',
     suite: (seed) => filledSuite('dynamic', { seed, sessions: maintenance }),
-    options: seldom,
+    options: movedSeldom,
     allPairs: true,
   },
   {
     title: 'differencing: compact and resize',
     suite: (seed) => filledSuite('diff', { seed, sessions: maintenance }),
-    options: seldom,
+    options: movedSeldom,
     allPairs: true,
   },
   {
@@ -151,7 +153,7 @@ export const crash: CrashKit = {
     count: 768,
     isMetadata: (_, offset) => offset < 512 + 4 * 768,
     everyCut: [5, 1],
-    atLeast: [150, 50_000],
+    atLeast: [100, 50_000],
   },
   mutants: MUTANTS,
   options: moved,

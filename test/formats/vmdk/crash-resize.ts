@@ -84,7 +84,7 @@ const directoriesMove: readonly Workload[] = [
 export function resizeRows(ways: readonly Way[]): CrashRow[] {
   const [first] = ways;
   if (first === undefined) throw new Error('VMDK can be made and written');
-  const usual = { options: {}, states: [140, 1000] } as const;
+  const usual = { options: {}, states: [125, 1000] } as const;
   const rows = ways
     .filter(({ variant }) => variant[0] !== 'esx')
     .map((way): CrashRow => {

@@ -48,8 +48,8 @@ export function makeCrash(): CrashKit {
     rows: [...common.rows, ...ROWS, ...resizeRows(ways), ...cowdCrashes.rows],
     seeds: [1, 9],
     // The rows are many: fewer of each are enough for the usual run.
-    states: [Math.ceil(common.states[0] * 0.66), common.states[1]],
-    everyCut: [5, 1],
+    states: [Math.ceil(common.states[0] * 0.6), common.states[1]],
+    everyCut: [7, 1],
     atLeast: [5000, 50_000],
     mutants: [...MUTANTS, ...cowdCrashes.mutants],
   };
