@@ -123,7 +123,7 @@ describe('a repair of qcow2 that is cut off', () => {
   it('would lose the structures if they were not durable before the header leads to them', async () => {
     const { inner, log } = await record(REBUILD);
     let broken = 0;
-    for (const state of crashStates(log, inner, { maxStates: STATES, dropFlush: 0 })) {
+    for (const state of crashStates(log, inner, { maxStates: rounds(150, 2000), dropFlush: 0 })) {
       const codes = (await check(state.provider)).map(({ code }) => code);
       const dirty = codes.includes('dirty');
       if (codes.some((code) => code.startsWith('refcount-')) || !dirty) broken++;

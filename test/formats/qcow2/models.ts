@@ -102,7 +102,7 @@ const INNER = [
 export const models: ModelKit = {
   shapes: qcow2Shapes,
   inspect: async (...how) => (await import('./inspect.ts')).inspect(...how),
-  seeds: [80, 3000],
+  seeds: [100, 3000],
   operations: [
     ...['read', 'write', 'zero', 'discard', 'flush', 'resize', 'compact', 'check', 'reopen', 'compress'],
     ...INNER,
