@@ -33,7 +33,7 @@ describe.each(hostileKits([...KITS, ...TOY_KITS]))('$format', ({ format, samples
   it('ends in an ImageError or in right data, whatever a file says', { timeout: 3_600_000 }, async () => {
     const wrong: string[] = [];
     const seen = new Set<string>();
-    const every = oneInSoMany(all, files);
+    const every = oneInThisMany(all, files);
     await pool.run(casesOf(format, all, { every, distinct }), ({ work, findings, steps }) => {
       for (const step of steps) seen.add(step);
       if (findings.length > 0) wrong.push(`${work.base}: ${work.title}\n  ${findings.join('\n  ')}`);
@@ -71,8 +71,8 @@ describe.each(hostileKits([...KITS, ...TOY_KITS]))('$format', ({ format, samples
   });
 });
 
-/** Only so many of the files of all samples are tried: in the usual run as few as it aims at. */
-function oneInSoMany(samples: readonly Sample[], aim = USUAL_FILES): number {
+/** One in this many files of all samples is tried: in the usual run as few as it aims at. */
+function oneInThisMany(samples: readonly Sample[], aim = USUAL_FILES): number {
   if (isLong) return 1;
   let count = 0;
   for (const sample of samples) for (const _ of mutationsOf(sample, amountFor(sample, 1))) count++;

@@ -19,7 +19,7 @@ const SECTOR = 512;
 const WRITE = { mode: 'write', flushAfterMs: 0, allow: ['same-directory'] } as const;
 /** Bytes of an L1 table that are written for the sake of its length. */
 const LONGEST_L1 = rounds(2, 9) * MIB;
-/** In the usual run QEMU looks at the image after one in so many operations. */
+/** In the usual run QEMU looks at the image after one operation in three. */
 const QEMU_EVERY = rounds(3, 1);
 
 let folder: string;
