@@ -255,6 +255,11 @@ export interface Image {
   /** Files of the image other than the main one. Absent for formats with one file. */
   parts?(): readonly ImagePart[];
   /**
+   * True for a name, in the image's directory, of the kind that its parts get when it grows: such a file that no image
+   * names is left over. Absent: it gets none.
+   */
+  isPartName?(name: string): boolean;
+  /**
    * Replaces stored names of the parent and of parts, keyed by the current names: durably and atomically. Nothing else
    * changes. Everything must be flushed, and nothing else may run at the same time. Throws `limit`, `unsupported`: then
    * nothing has changed.

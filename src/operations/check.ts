@@ -2,7 +2,7 @@
 import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { type Resolved, resolve } from '../disk/open/environment.ts';
-import { type ImageFile, type ImageFileOptions, withImageFile } from '../disk/open/image-file.ts';
+import { type ImageFile, type ImageFileOptions, type OpenedImage, withImageFile } from '../disk/open/image-file.ts';
 import { checkLocking, requireSystemLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import { judgeLink, type ParentOptions } from '../disk/open/parents.ts';
@@ -13,6 +13,7 @@ import type { ImageFiles } from '../image/files.ts';
 import { type Finding, summarize } from '../image/findings.ts';
 import type { Source } from '../storage/contract.ts';
 import { OPTIONS } from './option-kinds.ts';
+import { strayParts } from './stray-parts.ts';
 
 /** Options for a check. */
 export interface CheckOptions extends EnvironmentOptions, SharingOptions {
@@ -62,19 +63,33 @@ export async function checkIn(source: Source, options: Resolved<CheckOptions>): 
     if (writes && file.storage !== null) await requireSystemLocks([file.storage], options);
     const format = await formatOf(file, options);
     const report = await checkAs(format, file, options, writes);
-    return { ...report, findings: [...report.findings, ...(await linkFindings(format, file, options))] };
+    return { ...report, findings: [...report.findings, ...(await neighbourFindings(format, file, options))] };
   });
 }
 
-/** A warning about a parent that does not fit the image any more, where the gate lets it be looked at. */
-async function linkFindings(
+/** Warnings about other files: a parent that does not fit any more, and parts that are left over. */
+async function neighbourFindings(
   { name: format }: Format,
   { source, storage }: ImageFile,
   { environment }: Resolved<CheckOptions>,
 ): Promise<readonly Finding[]> {
-  const how = { environment, format, infoOnly: true };
-  // The file is open already.
-  const verdict = await openAndJudge(storage === null ? source : { ...source, storage }, how);
+  const how = { environment, format, infoOnly: true, withoutData: true };
+  try {
+    // The file is open already.
+    const child = await openImage(storage === null ? source : { ...source, storage }, { ...how, mode: 'read' });
+    try {
+      return [...linkFindings(await judge(child, how)), ...(await strayParts(child, environment))];
+    } finally {
+      await child.image.close();
+    }
+  } catch (error) {
+    if (!isImageError(error) || error.kind === 'aborted') throw error;
+    // The check has said why it cannot be opened.
+    return [];
+  }
+}
+
+function linkFindings(verdict: 'changed' | 'other' | null): readonly Finding[] {
   if (verdict === null) return [];
   const message =
     verdict === 'changed'
@@ -84,22 +99,12 @@ async function linkFindings(
   return [{ severity: 'warning', code: `parent-${verdict}`, message, ...nowhere }];
 }
 
-async function openAndJudge(source: Source, how: ParentOptions): Promise<'changed' | 'other' | null> {
-  try {
-    const child = await openImage(source, { ...how, mode: 'read' });
-    try {
-      const { parentUuid, parentModificationUuid, parent } = child.image.info;
-      const identities = [parentUuid, parentModificationUuid, parent?.contentId];
-      // A name alone says nothing about the content.
-      return identities.some((one) => typeof one === 'string') ? await judgeLink(child, how) : null;
-    } finally {
-      await child.image.close();
-    }
-  } catch (error) {
-    if (!isImageError(error) || error.kind === 'aborted') throw error;
-    // The check has said why it cannot be opened.
-    return null;
-  }
+/** Compares the image with its parent, where the gate lets that be looked at. */
+async function judge(child: OpenedImage, how: ParentOptions): Promise<'changed' | 'other' | null> {
+  const { parentUuid, parentModificationUuid, parent } = child.image.info;
+  const identities = [parentUuid, parentModificationUuid, parent?.contentId];
+  // A name alone says nothing about the content.
+  return identities.some((one) => typeof one === 'string') ? judgeLink(child, how) : null;
 }
 
 async function checkAs(

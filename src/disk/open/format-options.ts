@@ -4,7 +4,7 @@ import { checkConfig } from '../../image/config.ts';
 import type { Config, ConfigKey, Format } from '../../image/contract.ts';
 import type { Filter } from '../../image/filter.ts';
 
-/** Rejects words the format does not support. */
+/** Rejects words the format does not support, and those that contradict each other. */
 export function checkVariants(format: Format, words: readonly string[]): void {
   for (const word of words) {
     if (format.variants.some((variant) => variant.word === word)) continue;
@@ -12,6 +12,15 @@ export function checkVariants(format: Format, words: readonly string[]): void {
       hint: `Variants: ${format.variants.map((variant) => variant.word).join(', ')}.`,
     });
   }
+  const said = format.variants.filter(({ word, allocation }) => allocation !== undefined && words.includes(word));
+  const [one] = said;
+  const other = said.find(({ allocation }) => allocation !== one?.allocation);
+  if (one === undefined || other === undefined) return;
+  throw new ImageError('invalid-argument', `An image cannot be both ${one.word} and ${other.word}`, {
+    field: 'variant',
+    found: words.join(', '),
+    hint: 'Choose one of them.',
+  });
 }
 
 /**

@@ -8,7 +8,7 @@ import type { OpenedImage } from './image-file.ts';
 
 /** An image and the place that its names count from. */
 export interface PlacedImage {
-  readonly image: Pick<Image, 'info' | 'parts'>;
+  readonly image: Pick<Image, 'info' | 'parts' | 'isPartName'>;
   readonly source: Source;
 }
 

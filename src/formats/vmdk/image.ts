@@ -36,7 +36,7 @@ import {
   type Storage,
 } from '../../storage/contract.ts';
 import { CONFIG, variantWords } from './config.ts';
-import type { ExtentLine } from './descriptor/extents.ts';
+import { type ExtentLine, splitName } from './descriptor/extents.ts';
 import {
   commentOf,
   contentId,
@@ -295,6 +295,12 @@ export class VmdkImage implements Image {
 
   parts(): readonly ImagePart[] {
     return this.#parts.parts;
+  }
+
+  isPartName(name: string): boolean {
+    const last = splitName(this.#parts.lines.at(-1)?.file ?? '');
+    const other = splitName(name);
+    return last !== null && other !== null && last.stem === other.stem && last.letter === other.letter;
   }
 
   async *metadata(how: { readonly perUnit: boolean }): AsyncGenerator<MetadataExtent> {

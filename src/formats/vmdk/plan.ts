@@ -55,7 +55,7 @@ export function planVmdk(options: FormatCreateOptions, name: string): VmdkPlan {
   }
   checkGeometry(options.geometry ?? {});
   const subformat = subformatOf(options);
-  const isFlat = (SUBFORMATS[subformat] as readonly string[]).includes('fixed');
+  const isFlat = isFixed(subformat);
   if (wantsSpace(options) && !isFlat) throw notFixed(config, subformat);
   checkParent(options, isFlat);
   const isCowd = subformat === 'vmfsSparse';
@@ -126,7 +126,7 @@ function subformatOf(options: Pick<FormatCreateOptions, 'variant' | 'config' | '
   );
   if (named !== undefined && wanted.length === 0) {
     const found = Object.keys(SUBFORMATS).find((one) => one.toLowerCase() === String(named).toLowerCase());
-    if (found !== undefined) return found as Subformat;
+    if (found !== undefined && !(isSparse && isFixed(found as Subformat))) return found as Subformat;
   } else if (byWords !== undefined && (named === undefined || byWords[0] === named)) {
     return byWords[0] as Subformat;
   }
@@ -145,6 +145,10 @@ function notFixed(config: Config, subformat: Subformat): ImageError {
     found: `${String(config[CONFIG.preallocation])} with ${subformat}`,
     hint: 'Choose variant fixed (on the command line: --variant fixed), or preallocation off.',
   });
+}
+
+function isFixed(subformat: Subformat): boolean {
+  return (SUBFORMATS[subformat] as readonly string[]).includes('fixed');
 }
 
 /** Words that make a subformat. */

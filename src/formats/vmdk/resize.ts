@@ -12,7 +12,7 @@ import type { ImagePart, ResizeOptions } from '../../image/contract.ts';
 import type { PartFiles } from '../../image/files.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
-import { EXTENT_TYPES, type ExtentLine, formatExtent } from './descriptor/extents.ts';
+import { EXTENT_TYPES, type ExtentLine, formatExtent, splitName } from './descriptor/extents.ts';
 import { KEYS, resizeGeometry } from './descriptor/facts.ts';
 import type { DescriptorStore } from './descriptor/store.ts';
 import type { DescriptorText } from './descriptor/text.ts';
@@ -357,10 +357,10 @@ function* namesFrom({
   extents,
   storage,
 }: Pick<VmdkParts, 'lines' | 'extents' | 'storage'>): Generator<string, never> {
-  const named = /^(?<stem>[^/\\]+)-[sf](?<number>\d{3,6})\.vmdk$/i.exec(lines.at(-1)?.file ?? '')?.groups;
-  const stem = named?.['stem'] ?? baseName(storage.label);
+  const named = splitName(lines.at(-1)?.file ?? '');
+  const stem = named?.stem ?? baseName(storage.label);
   const letter = extents.at(-1) instanceof SparseExtent ? 's' : 'f';
-  for (let number = Number(named?.['number'] ?? lines.length) + 1; ; number++) {
+  for (let number = (named?.number ?? lines.length) + 1; ; number++) {
     yield `${stem}-${letter}${String(number).padStart(3, '0')}.vmdk`;
   }
 }

@@ -85,3 +85,11 @@ function countOf(word: string): number | null {
   const count = Number(word);
   return count <= LIMITS.virtualSize / SECTOR ? count : null;
 }
+
+/** The parts of the name of an extent of a split image; null: it is another name. */
+export function splitName(
+  name: string,
+): { readonly stem: string; readonly letter: string; readonly number: number } | null {
+  const [, stem = '', letter = '', number = ''] = /^([^/\\]+)-([sf])(\d{3,6})\.vmdk$/i.exec(name) ?? [];
+  return stem === '' ? null : { stem, letter: letter.toLowerCase(), number: Number(number) };
+}
