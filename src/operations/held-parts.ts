@@ -9,6 +9,7 @@ import { allDone, someAtATime } from '../storage/all-done.ts';
 import type { LockMode, NameInfo, Source, Storage } from '../storage/contract.ts';
 import { isPlainName } from '../storage/gate.ts';
 import { openPartOf } from '../storage/part-handles.ts';
+import { TEMPORARY_SUFFIX } from '../storage/staged-set.ts';
 import { type Children, extentOf, findChildren, lookAround, lookInto } from './siblings.ts';
 
 /** Files that are looked up or opened together. */
@@ -77,13 +78,13 @@ export interface PartUsers extends SearchExtent {
 export async function usersOf(
   { source, key }: Pick<OpenedImage, 'source' | 'key'>,
   parts: readonly Pick<PartFile, 'file'>[],
-  environment: Environment,
+  { environment, besides }: { readonly environment: Environment; readonly besides?: string | undefined },
 ): Promise<PartUsers> {
   const shared = await SharedFiles.of(parts, { source, key });
   if (parts.length === 0) return shared.users({ complete: true });
   const around = await lookAround(source, environment, new Map([[source.name, null]]));
-  for await (const neighbour of around) await shared.note(neighbour);
-  return shared.users(await shared.lookElsewhere(extentOf(around), environment));
+  for await (const neighbour of around) if (neighbour.name !== besides) await shared.note(neighbour);
+  return shared.users(await shared.lookElsewhere(extentOf(around), environment, besides));
 }
 
 /** Images that refer to an image, or to its parts. */
@@ -141,7 +142,9 @@ class SharedFiles {
     readonly key: string;
     readonly named: readonly string[];
   }): Promise<void> {
-    if (neighbour.key === this.#key || this.#files.size === 0) return;
+    // An interruption left a temporary file, perhaps of the same operation; no program opens it.
+    const isOther = neighbour.key !== this.#key && !neighbour.name.endsWith(TEMPORARY_SUFFIX);
+    if (!isOther || this.#files.size === 0) return;
     for (const used of await keysOf(this.#source, neighbour)) {
       const file = this.#files.get(used);
       if (file !== undefined) this.#uses.add(`${neighbour.name} also uses ${file}`);
@@ -149,13 +152,13 @@ class SharedFiles {
   }
 
   /** Looks into the directories of the files but for that of the image. Returns the extent of all. */
-  async lookElsewhere(extent: SearchExtent, environment: Environment): Promise<SearchExtent> {
+  async lookElsewhere(extent: SearchExtent, environment: Environment, besides?: string): Promise<SearchExtent> {
     const { provider, name } = this.#source;
     let all = extent;
     for (const directory of this.#directories) {
       if (directory === provider.directory(name)) continue;
       const around = lookInto(directory, this.#source, environment);
-      for await (const neighbour of around) await this.note(neighbour);
+      for await (const neighbour of around) if (neighbour.name !== besides) await this.note(neighbour);
       if (!around.complete) all = extentOf(around);
     }
     return all;
@@ -175,9 +178,14 @@ export async function refuseShared(
   opened: Pick<OpenedImage, 'source' | 'key' | 'name'>,
   what: string,
   parts: readonly Pick<PartFile, 'file'>[],
-  options: { readonly environment: Environment; readonly force?: boolean | undefined },
+  options: {
+    readonly environment: Environment;
+    readonly force?: boolean | undefined;
+    /** Name of an image that may use them. */
+    readonly besides?: string | undefined;
+  },
 ): Promise<string[]> {
-  return refuseUsers(opened.name, what, await usersOf(opened, parts, options.environment), options);
+  return refuseUsers(opened.name, what, await usersOf(opened, parts, options), options);
 }
 
 /** Like {@link refuseShared}, for users that were found before. */

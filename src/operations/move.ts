@@ -158,8 +158,9 @@ class Move {
     this.#refuseDependants();
     this.#plan = await planNames(storedNames(image), from, to);
     for (const text of this.#plan.warnings) this.#warnings.push(text);
-    for (const text of await refuseShared(this.#opened, 'moved', this.#parts(), this.#options))
-      this.#warnings.push(text);
+    // An image of the new name is compared later: it may be this one, of before an interruption.
+    const sharing = { ...this.#options, besides: to.name };
+    for (const text of await refuseShared(this.#opened, 'moved', this.#parts(), sharing)) this.#warnings.push(text);
     const distant = !(await this.#isSameDirectory());
     if (elsewhere || !(await this.#byName(taken))) await this.#byBytes();
     if (distant) await this.#lookForParent(info);
@@ -335,7 +336,11 @@ class Move {
   async #linkPart(from: string, to: string): Promise<boolean> {
     const { provider } = this.#from;
     const [old, now] = [await provider.lookUp(from), await provider.lookUp(to)];
-    if (now !== null && now.key !== old?.key) throw takenBy(to);
+    if (now !== null && now.key !== old?.key) {
+      // It may be a copy from before an interruption.
+      if (this.#mayCopy) return false;
+      throw takenBy(to);
+    }
     if (now === null && !(await this.#link(from, to))) return false;
     await provider.syncNames(provider.directory(to));
     return true;

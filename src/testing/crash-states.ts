@@ -347,10 +347,8 @@ function running(log: OperationLog, cutAt: number): string {
 }
 
 function fateWord(fate: Fate, operation: MediumOperation): string {
-  if (operation.kind === 'resize' || operation.kind === 'create' || operation.kind === 'remove') {
-    return fate.size ? 'kept' : 'lost';
-  }
   if (operation.kind === 'rename') return !fate.size ? 'lost' : fate.pieces === 'all' ? 'kept' : 'both names kept';
+  if (operation.kind === 'resize' || 'directories' in operation) return fate.size ? 'kept' : 'lost';
   if (fate.pieces === 'all') return fate.size ? 'kept' : 'kept without its size';
   if (fate.pieces === 'none') return fate.size ? 'only its size kept' : 'lost';
   const kept = [...fate.pieces.entries()].filter(([, flag]) => flag === 1).map(([index]) => index);

@@ -74,7 +74,7 @@ export class MediumState {
     operations.forEach((operation, index) => {
       const fate = fateOf(index);
       if (fate === LOST) return;
-      if (operation.kind === 'create' || operation.kind === 'rename' || operation.kind === 'remove') {
+      if ('directories' in operation) {
         this.#applyName(operation, fate);
         return;
       }

@@ -80,6 +80,15 @@ export interface RenameOperation extends Timed {
   readonly directories: readonly string[];
 }
 
+/** A file gets a second name. */
+export interface LinkOperation extends Timed {
+  readonly kind: 'link';
+  readonly file: LoggedFile;
+  readonly from: string;
+  readonly to: string;
+  readonly directories: readonly string[];
+}
+
 export interface RemoveOperation extends Timed {
   readonly kind: 'remove';
   readonly file: LoggedFile;
@@ -90,7 +99,7 @@ export interface RemoveOperation extends Timed {
 /** Changes the content of a file. */
 export type FileOperation = WriteOperation | ZeroOperation | ResizeOperation;
 /** Changes names. */
-export type NameOperation = CreateOperation | RenameOperation | RemoveOperation;
+export type NameOperation = CreateOperation | RenameOperation | LinkOperation | RemoveOperation;
 /** Everything that a cut can lose. */
 export type MediumOperation = FileOperation | NameOperation;
 
@@ -212,7 +221,7 @@ export class OperationLog {
       }
       return;
     }
-    if (operation.kind !== 'create') this.names.delete(operation.from);
+    if (operation.kind === 'rename' || operation.kind === 'remove') this.names.delete(operation.from);
     if (operation.kind !== 'remove') {
       this.names.set(operation.to, operation.file);
       operation.file.name = operation.to;
@@ -258,7 +267,8 @@ export function describeOperation(operation: MediumOperation): string {
     case 'create':
       return `create ${operation.id} of ${operation.to}`;
     case 'rename':
-      return `rename ${operation.id} of ${operation.from} to ${operation.to}`;
+    case 'link':
+      return `${operation.kind} ${operation.id} of ${operation.from} to ${operation.to}`;
     case 'remove':
       return `remove ${operation.id} of ${operation.from}`;
   }

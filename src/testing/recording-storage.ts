@@ -42,8 +42,7 @@ export class RecordingProvider extends ForwardingProvider {
   readonly #turns: NonNullable<RecordingOptions['turns']>;
 
   constructor(inner: StorageProvider, options: RecordingOptions = {}) {
-    // The log has one name for a file.
-    super(inner, ['link']);
+    super(inner);
     checkArguments('RecordingProvider', { inner: [inner, PROVIDER], options: [options, OBJECT] });
     this.#turns = options.turns ?? ((): number => 0);
   }
@@ -70,6 +69,15 @@ export class RecordingProvider extends ForwardingProvider {
     const directories = [...new Set([this.directory(from), this.directory(to)])];
     await this.#change({ kind: 'rename', file, from, to, replace: how.replace, directories }, () =>
       this.inner.rename(from, to, how),
+    );
+  }
+
+  override async link(from: string, to: string): Promise<void> {
+    await this.#see(to);
+    const file = await this.#see(from);
+    if (file === null) return super.link?.(from, to);
+    await this.#change({ kind: 'link', file, from, to, directories: [this.directory(to)] }, async () =>
+      super.link?.(from, to),
     );
   }
 

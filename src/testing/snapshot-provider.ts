@@ -75,6 +75,11 @@ export class SnapshotProvider implements StorageProvider {
     this.#files.set(to, file);
   }
 
+  async link(from: string, to: string): Promise<void> {
+    if (this.#files.has(to)) throw existsError(to);
+    this.#files.set(to, this.#find(from));
+  }
+
   async remove(name: string): Promise<void> {
     this.#find(name);
     this.#files.delete(name);
@@ -116,7 +121,10 @@ export class SnapshotProvider implements StorageProvider {
 
   async lookUp(name: string): Promise<NameInfo | null> {
     const file = this.#files.get(name);
-    if (file !== undefined) return { kind: 'file', size: file.content.size, key: file.key };
+    if (file !== undefined) {
+      const links = [...this.#files.values()].filter((one) => one === file).length;
+      return { kind: 'file', size: file.content.size, key: file.key, links };
+    }
     return this.#isDirectory(name) ? { kind: 'directory', size: 0, key: `snapshot-directory:${name}` } : null;
   }
 
