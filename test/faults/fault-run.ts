@@ -36,7 +36,8 @@ export async function runFaults(way: Way, plan: FaultPlan): Promise<FaultOutcome
   const provider = new RecordingProvider(faults, { turns: () => random.below(6) });
   const run = new Run(way, provider);
   await run.life();
-  const problems = [...run.problems, ...laterWrites(provider.log), ...provider.log.hazards];
+  const later = laterWrites(provider.log, { isFull: plan.kind === 'no-space' });
+  const problems = [...run.problems, ...later, ...provider.log.hazards];
   problems.push(...wrongErrors(run.errors, faults.fired ? (plan.kind ?? 'io') : null));
   problems.push(...(await found(memory, way, run)));
   return { fired: faults.fired, problems };

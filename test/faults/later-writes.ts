@@ -12,9 +12,12 @@ import type { Ended } from './watched-format.ts';
 
 const GUEST = /^(write|zero|discard) (begins|ended|failed)$/;
 
-/** One sentence for each write that came too late. The log is that of images from `watchedRegistry`. */
-export function laterWrites(log: OperationLog): string[] {
-  const reader = new LogReader();
+/**
+ * One sentence for each write that came too late. The log is that of images from `watchedRegistry`. A file that cannot
+ * grow because the medium is full (`isFull`) is as it was, so writing may go on.
+ */
+export function laterWrites(log: OperationLog, { isFull }: { readonly isFull: boolean }): string[] {
+  const reader = new LogReader(isFull);
   for (const entry of log.entries) {
     if (entry.kind === 'mark') reader.mark(entry.label, entry.payload);
     else if (entry.kind === 'start') reader.start(entry.operation);
@@ -25,6 +28,7 @@ export function laterWrites(log: OperationLog): string[] {
 
 class LogReader {
   readonly problems: string[] = [];
+  readonly #isFull: boolean;
   readonly #metadata = new Set<MediumOperation>();
   readonly #running = new Set<unknown>();
   #sealed = new Set<string>();
@@ -34,6 +38,10 @@ class LogReader {
   #broken: string | null = null;
   /** The requests that were running when the image learned of it; null until then. */
   #excused: Set<unknown> | null = null;
+
+  constructor(isFull: boolean) {
+    this.#isFull = isFull;
+  }
 
   mark(label: string, payload: unknown): void {
     const guest = GUEST.exec(label);
@@ -57,6 +65,7 @@ class LogReader {
 
   fail(operation: MediumOperation | FlushOperation): void {
     if (operation.kind === 'flush') this.#broken ??= `failed flush ${operation.number}`;
+    else if (operation.kind === 'resize' && this.#isFull) return;
     else if (this.#metadata.has(operation)) this.#broken ??= `failed ${describeOperation(operation)}`;
   }
 

@@ -74,9 +74,13 @@ export async function resizeImage(parts: VmdkParts, size: number, how: ResizeOpt
   try {
     await change(parts, plan, { ...how, size }, adopt);
   } catch (error) {
-    if (!isImageError(error) || !UNCHANGED.includes(error.kind)) parts.guard.fail();
+    if (!leavesFiles(error)) parts.guard.fail();
     throw error;
   }
+}
+
+function leavesFiles(error: unknown): boolean {
+  return isImageError(error) && UNCHANGED.includes(error.kind);
 }
 
 /** Options with the size of the disk. */
@@ -96,6 +100,7 @@ async function growImage(parts: VmdkParts, plan: ResizePlan, job: Job, adopt: Ad
     mayCount = true;
     await descriptor.replace(textOf(parts, lines(), job.size));
   } catch (error) {
+    if (!leavesFiles(error)) parts.guard.fail();
     // A descriptor that could not be written may be on the medium all the same, and needs what it names.
     const mayName = descriptor.text !== before || (mayCount && parts.guard.failed);
     if (mayName) for (const { storage } of made) await storage.close();
