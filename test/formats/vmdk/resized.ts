@@ -50,6 +50,7 @@ export const CASES: readonly Case[] = [
   { title: 'flat, split', variant: ['fixed', 'split'], sizes: [EXTENT - MIB, 2 * EXTENT + 2 * MIB] },
   { title: 'extents that share a file', variant: ['fixed'], sizes: [MIB, 3 * MIB], shared: true },
   { title: 'delta file of ESX', variant: ['dynamic', 'esx'], sizes: [MIB + 512, 3 * MIB] },
+  { title: 'delta file of ESX, its directory moves', variant: ['dynamic', 'esx'], sizes: [3 * MIB, 270 * MIB] },
   { title: 'child of a longer parent', variant: [], config: small, sizes: [MIB + 1536, 3 * MIB], child: true },
 ];
 

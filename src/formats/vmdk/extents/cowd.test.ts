@@ -299,6 +299,42 @@ describe('damage', () => {
     expect([await read(provider, 0), await read(provider, 4 * MIB)]).toEqual([0, 2]);
   });
 
+  it('grows past its directory, which moves behind what is in use', async () => {
+    const provider = await written();
+    const size = 300 * MIB;
+    {
+      await using disk = await Disk.open(source(provider), { mode: 'write' });
+      await disk.resize(size);
+      await disk.write(size - SECTOR, filled(SECTOR, 3));
+    }
+    const header = await headerOf(provider);
+    expect(header).toMatchObject({ capacity: size / SECTOR, directoryEntries: 256 });
+    expect(header.directoryOffset).toBeGreaterThan(4);
+    expect(header.freeSector).toBe((await bytesOf(provider)).length / SECTOR);
+    // The place of the old directory is room for grains.
+    {
+      await using disk = await Disk.open(source(provider), { mode: 'write' });
+      for (let grain = 1; grain < 12; grain++) await disk.write(grain * SECTOR, filled(SECTOR, 9));
+    }
+    expect(await codes(provider)).toEqual([]);
+    expect([await read(provider, 0), await read(provider, 4 * MIB), await read(provider, size - SECTOR)]).toEqual([
+      1, 2, 3,
+    ]);
+    expect([await read(provider, 11 * SECTOR), await read(provider, 200 * MIB)]).toEqual([9, 0]);
+  });
+
+  it('gets a longer directory where the header counts no spare entries', async () => {
+    const provider = await written();
+    await put(provider, field('directoryEntries'), Math.ceil(SIZE / (2 * MIB)));
+    {
+      await using disk = await Disk.open(source(provider), { mode: 'write' });
+      await disk.resize(SIZE + 2 * MIB);
+      await disk.write(SIZE + MIB, filled(SECTOR, 3));
+    }
+    expect(await codes(provider)).toEqual([]);
+    expect([await read(provider, 4 * MIB), await read(provider, SIZE + MIB)]).toEqual([2, 3]);
+  });
+
   it('one table for two ranges opens for reading only', async () => {
     const provider = await written();
     const { tables } = await placesOf(provider);

@@ -33,9 +33,13 @@ const FORM: HeaderForm = {
   uncleanOffset: COWD_HEADER.fields.unclean.offset,
   putUnclean: (header, unclean) => COWD_HEADER.put(header, 'unclean', unclean),
   sectorsMax: COWD_SECTORS_MAX,
-  // The first grain follows the directory, so that can neither move nor get longer.
-  putSize: (header, { capacity }) => COWD_HEADER.put(header, 'capacity', capacity / SECTOR),
-  movesDirectories: false,
+  putSize(header, { capacity, directories }) {
+    COWD_HEADER.put(header, 'capacity', capacity / SECTOR);
+    if (directories === undefined) return;
+    COWD_HEADER.put(header, 'directoryOffset', directories.first / SECTOR);
+    COWD_HEADER.put(header, 'directoryEntries', directories.entries);
+  },
+  tablesAhead: false,
 };
 
 /** Decodes and checks the header of a sparse extent, hosted or COWD: the first bytes of its file. */
@@ -88,7 +92,7 @@ function checkHeader(head: Uint8Array, fileSize: number): SparseLayout {
     tableCount: directory.tableCount,
     directoryOffset: directory.fileOffset,
     redundantOffset: null,
-    overhead: directory.fileOffset + alignUp(directory.tableCount * ENTRY_BYTES, SECTOR),
+    overhead: firstGrain(directory, grainBytes),
     descriptor: null,
     unclean: header.unclean !== 0,
     compressed: false,
@@ -102,6 +106,15 @@ function checkHeader(head: Uint8Array, fileSize: number): SparseLayout {
     },
     obstacle: flags === COWD_FLAGS ? null : `the flags in its header are not known (${flags})`,
   };
+}
+
+/** Places for grains begin behind the directory; behind the header if that moved, and left its place to grains. */
+function firstGrain(
+  { fileOffset, tableCount }: { readonly fileOffset: number; readonly tableCount: number },
+  grainBytes: number,
+): number {
+  if (fileOffset !== COWD_DIRECTORY_SECTOR * SECTOR) return alignUp(COWD_HEADER.size, grainBytes);
+  return fileOffset + alignUp(tableCount * ENTRY_BYTES, SECTOR);
 }
 
 /** Makes the first sector of a file with another count of sectors in use. */

@@ -27,14 +27,14 @@ export interface HeaderForm {
   readonly sectorsMax: number;
   /** Puts another size, all of it in the first sector. */
   putSize(header: Uint8Array, size: SparseSize): void;
-  /** Directories may be elsewhere in an extent of another size, and all tables get their places with it. */
-  readonly movesDirectories: boolean;
+  /** All tables have their places from the beginning, not when they are first needed. */
+  readonly tablesAhead: boolean;
 }
 
 /** Size of an extent, in bytes, and the places of its directories where they move. */
 export interface SparseSize {
   readonly capacity: number;
-  readonly directories?: { readonly first: number; readonly copy: number | null } | undefined;
+  readonly directories?: { readonly first: number; readonly copy: number | null; readonly entries: number } | undefined;
 }
 
 /** Headers of hosted extents. */
@@ -51,7 +51,7 @@ export const HOSTED: HeaderForm = {
     SPARSE_HEADER.put(header, 'directoryOffset', BigInt(first / SECTOR));
     if (copy !== null) SPARSE_HEADER.put(header, 'redundantOffset', BigInt(copy / SECTOR));
   },
-  movesDirectories: true,
+  tablesAhead: true,
 };
 
 /** Count of what is in use, by which other programs find room for new grains: it must cover all grains and tables. */

@@ -47,6 +47,8 @@ interface Growth {
   readonly capacity: number;
   /** Tables of the larger extent. */
   readonly tables: number;
+  /** Entries that the directories have room for. */
+  readonly entries: number;
   /** The first of the tables that all get a place, and those before that do. */
   readonly allFrom: number;
   readonly missing: readonly number[];
@@ -90,8 +92,8 @@ export async function growSparse(file: SparseFile, length: number, how: GrowHow)
   }
   await hideParent(file, growth);
   await enterTables(file, growth);
-  const { capacity, moves, first, copy } = growth;
-  const directories = moves ? { first: first.directoryAt, copy: copy?.directoryAt ?? null } : undefined;
+  const { capacity, moves, entries, first, copy } = growth;
+  const directories = moves ? { first: first.directoryAt, copy: copy?.directoryAt ?? null, entries } : undefined;
   await switchHeader(file, { capacity, directories });
 }
 
@@ -114,11 +116,12 @@ function planGrowth(file: SparseFile, length: number, { zeroUntil }: GrowHow): G
   const first = divCeil(file.length, grainBytes);
   const zeroes = { first, end: Math.max(first, divCeil(Math.min(zeroUntil, length), grainBytes)) };
   // Where tables get their places with the extent, all new ones do.
-  const allFrom = form.movesDirectories ? Math.min(tableCount, tables) : tables;
+  const allFrom = form.tablesAhead ? Math.min(tableCount, tables) : tables;
   const missing = missingTables(directory, allFrom, { from: first / tableEntries, end: zeroes.end / tableEntries });
   const added = missing.length + tables - allFrom;
   const room = alignUp(tables * 4, SECTOR);
-  const moves = room > alignUp(tableCount * 4, SECTOR);
+  // The header of a hosted extent does not count entries, so they may fill the last sector.
+  const moves = form.tablesAhead ? room > alignUp(tableCount * 4, SECTOR) : tables > tableCount;
   const zeroesAt = file.end;
   let end = zeroesAt + (zeroGrains ? 0 : (zeroes.end - zeroes.first) * grainBytes);
   const place = (old: TableDirectory): NewTables => {
@@ -132,7 +135,8 @@ function planGrowth(file: SparseFile, length: number, { zeroUntil }: GrowHow): G
   const second = copy === null ? null : place(copy);
   const own = place(directory);
   checkLimits(file, { capacity, tables, end, moves });
-  return { capacity, tables, allFrom, missing, moves, zeroes, zeroesAt, copy: second, first: own, end };
+  const entries = room / 4;
+  return { capacity, tables, entries, allFrom, missing, moves, zeroes, zeroesAt, copy: second, first: own, end };
 }
 
 /** Tables of a range that have no place yet. Others make tables when they need them. */
@@ -152,8 +156,10 @@ function checkLimits(
   { storage, layout }: SparseFile,
   { capacity, tables, end, moves }: Pick<Growth, 'capacity' | 'tables' | 'end' | 'moves'>,
 ): void {
-  const { movesDirectories, sectorsMax } = layout.form;
-  if ((moves && !movesDirectories) || capacity > sectorsMax * SECTOR) throw directoryFull(storage.label, layout);
+  const { tablesAhead, sectorsMax } = layout.form;
+  // Grains that the directory left its place to are counted from the header on.
+  const mayMove = tablesAhead || layout.overhead % layout.grainBytes === 0;
+  if ((moves && !mayMove) || capacity > sectorsMax * SECTOR) throw directoryFull(storage.label, layout);
   // A header may count sectors, and has 32 bits for that.
   if (tables <= VMDK_LIMITS.tables && end < EXTENT_FILE_MAX) return;
   throw new ImageError('limit', 'The disk size exceeds the limit for this extent', {
