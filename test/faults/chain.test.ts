@@ -97,7 +97,7 @@ it.each(MOVES)('moving an image, $title: one of the two is always whole', async 
   const options = { to, format: way.format.name, registry: REGISTRY, allow: ['same-directory'] };
   await moveImage({ provider: recorder, name: from }, { provider: recorder, name: target }, options);
   let states = 0;
-  for (const state of crashStates(recorder.log, provider, { maxStates: rounds(25, 300) })) {
+  for (const state of crashStates(recorder.log, provider, { maxStates: rounds(40, 300) })) {
     states++;
     const moved = (await state.provider.lookUp(target)) !== null;
     const found = await contentOf(state.provider, moved ? target : from, moved ? to : way.format.name);

@@ -48,7 +48,7 @@ describe('a mutant of the code for snapshots', () => {
   const problems = async (run: (disk: Disk) => Promise<unknown>, mutation: Mutation): Promise<string[]> => {
     const inner = await withSnapshot();
     const operation = { name: 'mutant', run };
-    return problemsOf(await record(inner, operation, 1, mutation));
+    return problemsOf(await record(inner, operation, 1, mutation), { everyCut: 2 });
   };
 
   it('is caught: COPIED late', async () => {

@@ -53,11 +53,14 @@ export async function record(
   return { log: recording.log, doneAt, provider, before, after };
 }
 
-/** Problems in the states left by cuts. `visit` is called for each. */
-export async function problemsOf({ log, doneAt, provider, before, after }: Run, dropFlush?: number): Promise<string[]> {
+/** Problems in the states left by cuts: of a run whose flush does nothing, or of one cut in `everyCut`. */
+export async function problemsOf(
+  { log, doneAt, provider, before, after }: Run,
+  { dropFlush, everyCut = 4 }: { readonly dropFlush?: number; readonly everyCut?: number } = {},
+): Promise<string[]> {
   const options = {
-    maxStates: rounds(dropFlush === undefined ? 120 : 200, 3000),
-    ...(dropFlush === undefined ? { everyCut: rounds(4, 1) } : { dropFlush }),
+    maxStates: rounds(dropFlush === undefined && everyCut === 4 ? 120 : 200, 3000),
+    ...(dropFlush === undefined ? { everyCut: rounds(everyCut, 1) } : { dropFlush }),
   };
   const problems: string[] = [];
   let visited = 0;

@@ -99,7 +99,7 @@ describe('qcow2 snapshots without one of the flushes', () => {
     const run = await record(provider, operation, 1);
     let missed = 0;
     for (const flush of run.log.flushes) {
-      if ((await problemsOf(run, flush.number)).length > 0) missed++;
+      if ((await problemsOf(run, { dropFlush: flush.number })).length > 0) missed++;
     }
     expect(missed).toBeGreaterThanOrEqual(2);
   });

@@ -1,9 +1,10 @@
 /** Parts of an image whose names follow its own: renamed and moved together with it, whatever happens on the way. */
 import { describe, expect, it } from 'vitest';
-import { createImage, Disk, inspect, moveImage, renameImage } from '../../src/index.ts';
+import { createImage, Disk, ImageError, inspect, moveImage, renameImage } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
-import { FaultProvider, RecordingProvider } from '../../src/testing/index.ts';
+import { FaultProvider } from '../../src/testing/index.ts';
+import { overriding } from '../../src/testing/overriding.ts';
 
 const SIZE = 64 * 1024;
 const KINDS = [
@@ -97,10 +98,12 @@ describe.each(KINDS)('a VMDK image of several files (%s)', (words, suffix) => {
     const provider = new MemoryProvider();
     await make(provider, words);
     const how = { allow: ['/a', `/a/old${suffix}.vmdk`] };
-    const { warnings } = await renameImage(
-      { provider: new RecordingProvider(provider), name: '/a/old.vmdk' },
-      '/a/new.vmdk',
-    );
+    const unlinked = overriding<StorageProvider>(provider, {
+      link: async () => {
+        throw new ImageError('unsupported', 'No file can have two names');
+      },
+    });
+    const { warnings } = await renameImage({ provider: unlinked, name: '/a/old.vmdk' }, '/a/new.vmdk');
     expect(warnings).toEqual([expect.stringContaining('keep their names')]);
     const disk = await Disk.open({ provider, name: '/a/new.vmdk' }, { mode: 'write', ...how });
     await disk.close();

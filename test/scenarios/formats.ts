@@ -14,6 +14,12 @@ export const WRITABLE = FORMATS.filter(({ capabilities, create }) => capabilitie
 /** Formats that allocate space as they are written. */
 export const GROWING = WRITABLE.filter(({ capabilities }) => capabilities.createDynamic);
 export const FIXED = WRITABLE.filter(({ capabilities }) => capabilities.createFixed);
+/** Options that give a fixed image all its space where a format takes it only when asked. */
+export function allSpace({ configKeys }: Format): Readonly<Record<string, string>> {
+  const key = configKeys.find(({ role }) => role === 'preallocation');
+  return key === undefined ? {} : { [key.name]: 'full' };
+}
+
 export const DIFFING = WRITABLE.filter(({ capabilities }) => capabilities.diff);
 export const WITH_UUID = GROWING.filter(({ capabilities }) => capabilities.uuid);
 
@@ -70,6 +76,9 @@ export function makeOptions({ format, block, variant }: Layer): CreateImageOptio
   return {
     format: format.name,
     ...(variant === undefined ? {} : { variant }),
-    ...(key === undefined || block === undefined ? {} : { config: { [key]: block } }),
+    config: {
+      ...(variant?.includes('fixed') ? allSpace(format) : {}),
+      ...(key === undefined || block === undefined ? {} : { [key]: block }),
+    },
   };
 }

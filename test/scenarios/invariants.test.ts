@@ -9,7 +9,7 @@ import { expectSameBytes } from '../conformance/expect-bytes.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 import { oneIn, rounds } from '../conformance/random.ts';
 import { fileBytes } from '../model/extents.ts';
-import { FIXED, GROWING, LARGE, mixedLayers, PAIRS, WITH_UUID, WRITABLE } from './formats.ts';
+import { allSpace, FIXED, GROWING, LARGE, mixedLayers, PAIRS, WITH_UUID, WRITABLE } from './formats.ts';
 import { KIB, MIB, ShadowedDisk } from './shadowed-disk.ts';
 
 const SIZE = 6 * MIB + 3 * 512;
@@ -442,7 +442,13 @@ describe.each(FIXED)('progress: $name', (format) => {
     const seen: Progress[] = [];
     await createImage(
       { provider: new MemoryProvider(), name: '/image' },
-      { format: format.name, variant: ['fixed'], size: 4 * MIB, onProgress: (progress) => seen.push(progress) },
+      {
+        format: format.name,
+        variant: ['fixed'],
+        config: allSpace(format),
+        size: 4 * MIB,
+        onProgress: (progress) => seen.push(progress),
+      },
     );
     expectProgress(seen);
   });
