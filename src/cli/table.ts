@@ -76,8 +76,8 @@ export const COMMANDS: readonly CommandSpec[] = [
       { command: 'vdkit create disk.vdi 1G --variant fixed', description: 'all space allocated at once' },
       { command: 'vdkit create snapshot.vdi --parent disk.vdi', description: 'a differencing image' },
       {
-        command: 'vdkit create disk.vmdk --raw-device /dev/sdb --partitions 1,5',
-        description: 'two partitions of a disk of the host',
+        command: 'vdkit create disk.vmdk --raw-device /dev/sdb --partitions 1',
+        description: 'one partition of a disk of the host',
       },
     ],
   },
