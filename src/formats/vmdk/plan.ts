@@ -115,7 +115,7 @@ function extentsOf(subformat: Subformat, sectors: number, name: string): Planned
 function subformatOf(options: Pick<FormatCreateOptions, 'variant' | 'config' | 'parent'>): Subformat {
   const named = options.config?.[CONFIG.subformat];
   // Space is taken for fixed images only.
-  const fixed = named === undefined && wantsSpace(options);
+  const fixed = named === undefined && wantsSpace(options) && !wantsVariant(options, 'dynamic');
   const words = WORDS.filter((word) => wantsVariant(options, word) || (fixed && word === 'fixed'));
   // Disks of ESX are fixed, unless the contrary is said, or they store what differs from a parent.
   const isSparse = wantsVariant(options, 'dynamic') || isChild(options);

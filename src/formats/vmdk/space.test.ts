@@ -65,5 +65,7 @@ it('refuses to take space for an image that is not fixed', async () => {
   for (const subformat of ['monolithicSparse', 'streamOptimized', 'vmfsSparse']) {
     await expectKind(() => create(provider, [], 'full', { subformat }), 'invalid-argument');
   }
-  await expectKind(() => create(provider, ['stream'], 'full'), 'invalid-argument');
+  for (const words of [['stream'], ['dynamic'], ['dynamic', 'esx'], ['dynamic', 'split']]) {
+    await expectKind(() => create(provider, words, 'full'), 'invalid-argument');
+  }
 });
