@@ -14,6 +14,18 @@ import { describeWithPeers } from './peers.ts';
 /** Opens of each file by name; files that are not listed are not looked at. */
 type Opens = Readonly<Record<string, number>>;
 
+/** Lines of a log in which calls that others interrupted are put together again. */
+function wholeCalls(log: string): string[] {
+  const begun = new Map<string, string>();
+  return log.split('\n').map((line) => {
+    const [, thread = '', call = ''] = /^(\d+) +(.*)$/.exec(line) ?? [];
+    const start = /^(.*) <unfinished \.\.\.>$/.exec(call)?.[1];
+    if (start !== undefined) begun.set(thread, start);
+    const rest = /^<\.\.\. \w+ resumed>(.*)$/.exec(call)?.[1];
+    return rest === undefined ? line : `${thread} ${begun.get(thread) ?? ''}${rest}`;
+  });
+}
+
 describeWithPeers(['strace'], 'commands open each file once', (strace) => {
   let program: Program;
   let folder: string;
@@ -39,8 +51,8 @@ describeWithPeers(['strace'], 'commands open each file once', (strace) => {
     const calls = 'trace=open,openat,openat2';
     await strace.run('-f', '-qqq', '-s', '4096', '-o', log, '-e', calls, process.execPath, program.path, ...words);
     const counts = new Map<string, number>();
-    for (const line of (await readFile(log, 'utf8')).split('\n')) {
-      const name = /open(?:at2?)?\((?:AT_FDCWD, )?"([^"]*)"[^)]*\) = \d/.exec(line)?.[1];
+    for (const line of wholeCalls(await readFile(log, 'utf8'))) {
+      const name = /open(?:at2?)?\((?:AT_FDCWD, )?"([^"]*)"[^)]*\) += \d/.exec(line)?.[1];
       if (name?.startsWith(folder) !== true) continue;
       counts.set(basename(name), (counts.get(basename(name)) ?? 0) + 1);
     }
