@@ -39,7 +39,7 @@ interface Cuts {
   readonly wrap?: (provider: StorageProvider) => StorageProvider;
 }
 
-/** What is wrong in the states that a power cut may leave, up to three of them. */
+/** Problems in the states that a power cut may leave, up to three of them. */
 async function problemsOf({ one, grows, states, wrap = (provider) => provider }: Cuts): Promise<string[]> {
   const ends = await endsOf(one, grows);
   const files = new Reserving();

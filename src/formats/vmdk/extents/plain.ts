@@ -47,7 +47,7 @@ export class FlatExtent extends Extent {
     return this.#writable && this.storage.can.resize;
   }
 
-  /** What is added gets space if all else has it. A failure leaves the file as long as it was. */
+  /** Adds space for the new range if all else has it. A failure leaves the file as long as it was. */
   override async grow(length: number, { signal, onProgress }: GrowHow): Promise<void> {
     const { storage } = this;
     const [oldEnd, end] = [this.#fileOffset + this.length, this.#fileOffset + length];

@@ -1,6 +1,6 @@
 /**
  * A hosted sparse extent: grains of one size, named by grain tables, which a grain directory names. Most have both twice.
- * What changes one is in sparse-written.ts.
+ * Changes are made in sparse-written.ts.
  */
 import { SECTOR } from '../../../binary/numbers.ts';
 import { type BlockEntries, type BlockMapParts, BlockReader } from '../../../blocks/block-reader.ts';
