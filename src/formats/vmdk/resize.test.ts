@@ -1,8 +1,8 @@
 /** Resizing VMDK images of every subformat: what is in range stays, what comes back reads zero. */
 import { describe, expect, it } from 'vitest';
 import { expectKind } from '../../../test/conformance/expect-kind.ts';
+import { Reserving } from '../../../test/formats/vmdk/resized.ts';
 import { checkImage, createImage, Disk, inspect } from '../../index.ts';
-import type { CreateMode, OpenMode, Storage } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { SPARSE_HEADER } from './layout.ts';
 
@@ -12,24 +12,6 @@ const EXTENT = 2047 * MIB;
 const SECTOR = 512;
 const NAME = '/a.vmdk';
 const everything = { allow: ['/'] } as const;
-
-/** Files that get their room without being written. */
-class Reserving extends MemoryProvider {
-  override async create(name: string, how?: CreateMode): Promise<Storage> {
-    return reserving(await super.create(name, how));
-  }
-
-  override async open(name: string, mode: OpenMode): Promise<Storage> {
-    return reserving(await super.open(name, mode));
-  }
-}
-
-function reserving(storage: Storage): Storage {
-  storage.allocate = async (offset, length) => {
-    if (storage.size < offset + length) await storage.resize(offset + length);
-  };
-  return storage;
-}
 
 interface Made {
   readonly provider: MemoryProvider;
