@@ -128,8 +128,9 @@ export class BlockReader {
   /** End of the run of equal entries that begins at block `index`. */
   #equalEnd(entry: number, index: number, end: number): number {
     const { blockSize } = this.#layout;
-    let next = this.#table.sameUntil(index);
-    while (next * blockSize < end && this.#table.get(next) === entry) next = this.#table.sameUntil(next);
+    const last = Math.ceil(end / blockSize);
+    let next = this.#table.sameUntil(index, last);
+    while (next < last && this.#table.get(next) === entry) next = this.#table.sameUntil(next, last);
     return Math.min(next * blockSize, end);
   }
 

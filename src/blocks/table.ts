@@ -132,9 +132,9 @@ export class EntryTable {
 
   /**
    * End of the entries from `index` on that are equal to it, as far as a quick look tells: runs of stored zeroes, in the
-   * page of the entry if it is loaded. Disks are empty for the most part.
+   * page of the entry if it is loaded. Disks are empty for the most part. Tables at or behind `_end` need no look.
    */
-  sameUntil(index: number): number {
+  sameUntil(index: number, _end?: number): number {
     const at = this.#lead + index * this.#form.bytes;
     const page = this.#pages.peek(Math.floor(at / this.#pageBytes));
     if (page === undefined) return index + 1;

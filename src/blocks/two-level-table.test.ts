@@ -51,6 +51,23 @@ it('reads the entries of all tables, 0 where there is none, all ones where none 
   expect(table.get(4 * PER_TABLE)).toBe(0xffff_ffff * 512);
 });
 
+it('looks at no directory entry behind the range asked for', async () => {
+  const { storage } = await example();
+  const looked = new Set<string>();
+  const places = new Proxy(new Float64Array(1000), {
+    get: (entries, name) => {
+      if (typeof name === 'string') looked.add(name);
+      return Reflect.get(entries, name, entries);
+    },
+  });
+  const directory: TableDirectory = { fileOffset: 512, form: SECTORS, places };
+  const table = new TwoLevelTable({ storage, directory, form: SECTORS, tableBytes: TABLE, count: 1000 * PER_TABLE });
+  looked.clear();
+  expect(table.sameUntil(3, 2 * PER_TABLE)).toBe(2 * PER_TABLE);
+  expect([...looked].sort()).toEqual(['0', '1']);
+  expect(table.sameUntil(3)).toBe(1000 * PER_TABLE);
+});
+
 it('passes over tables that do not exist, and over stored zeroes', async () => {
   const { table } = await example();
   expect(table.sameUntil(PER_TABLE)).toBe(PER_TABLE + 2);

@@ -76,12 +76,12 @@ export class TwoLevelTable extends EntryTable {
     this.#entriesPerTable = tableBytes / form.bytes;
   }
 
-  override sameUntil(index: number): number {
+  override sameUntil(index: number, end = this.count): number {
     const { places } = this.#parts.directory;
     const isEmpty = (table: number): boolean => places[table] === 0 && !this.#begun.has(table);
     let table = Math.floor(index / this.#entriesPerTable);
     if (!isEmpty(table)) return super.sameUntil(index);
-    while (table < places.length && isEmpty(table)) table++;
+    while (table * this.#entriesPerTable < end && isEmpty(table)) table++;
     return Math.min(table * this.#entriesPerTable, this.count);
   }
 
