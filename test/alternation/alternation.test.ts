@@ -10,8 +10,8 @@ import { describeWithPeers } from '../peers/peers.ts';
 import { type Tally, walk } from './walk.ts';
 
 /** Steps of one walk: enough for images to grow old, and few enough to be played again quickly. */
-const STEPS = Number(process.env['STEPS'] ?? rounds(60, 100));
-const SEEDS = seedsToRun(rounds(120, 4000) / STEPS);
+const STEPS = Number(process.env['STEPS'] ?? rounds(40, 100));
+const SEEDS = seedsToRun(rounds(80, 4000) / STEPS);
 
 describeWithPeers(['qemu-img', 'qemu-io', 'strace'], 'vdkit and QEMU by turns', () => {
   const tally: Tally = new Map();

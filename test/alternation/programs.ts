@@ -1,21 +1,18 @@
 /** Runs the commands of a walk in its folder: vdkit inside the test, QEMU as programs, sessions through the library. */
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Disk } from '../../src/index.ts';
 import type { Program } from '../cli/program.ts';
 import { runCli } from '../cli/run-cli.ts';
+import { memoryFolder } from '../conformance/memory-folder.ts';
 import type { Command, Session } from './plan.ts';
 import { perform } from './session.ts';
 import type { World } from './world.ts';
 
 /** The status of a program that was killed. */
 export const KILLED = 137;
-
-/** Linux has a file system in memory there. */
-const MEMORY = '/dev/shm';
 
 /** Nothing that a walk does takes so long, whatever else the machine does. */
 const HANGS_MS = 120_000;
@@ -49,8 +46,8 @@ export class Workshop implements AsyncDisposable {
   }
 
   static async make(program: Program): Promise<Workshop> {
-    const folder = await mkdtemp(join(tmpdir(), 'vdkit-walk-'));
-    const other = await mkdtemp(join(existsSync(MEMORY) ? MEMORY : tmpdir(), 'vdkit-walk-'));
+    const folder = await mkdtemp(join(memoryFolder(), 'vdkit-walk-'));
+    const other = await mkdtemp(join(tmpdir(), 'vdkit-walk-'));
     await mkdir(join(folder, 'sub'));
     await symlink(other, join(folder, 'other'));
     return new Workshop(folder, other, program);

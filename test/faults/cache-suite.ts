@@ -210,7 +210,13 @@ export async function checkCacheRun(run: CacheRun, options: CacheCheckOptions): 
   const report = { states: 0, believed: 0, unclean: 0 };
   // Nothing of a cache is flushed until it closes, so that far more states reveal something than there is time for.
   const cuts = options.during === undefined ? {} : { cuts: sessionOf(run.log, options.during) };
-  const how = { maxStates: states, everyCut: rounds(2, 1), seed, isMetadata, ...cuts };
+  const how = {
+    maxStates: states,
+    everyCut: rounds(options.during === undefined ? 5 : 2, 1),
+    seed,
+    isMetadata,
+    ...cuts,
+  };
   const enumerate = () => crashStates(run.log, run.provider, how);
   const share = states / [...enumerate()].length;
   const random = new Random(seed);

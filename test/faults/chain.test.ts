@@ -44,7 +44,7 @@ const LINKED: readonly { readonly format: string; readonly kit: ChainKit }[] = a
 );
 
 describe.each(LINKED)('$format: a power cut while a chain changes', ({ format, kit }) => {
-  const { unit = 512, count = 384, everyCut = [30, 4], atLeast = [200, 20_000], isMetadata } = kit;
+  const { unit = 512, count = 384, everyCut = [36, 4], atLeast = [90, 20_000], isMetadata } = kit;
   const all = SHAPES.map((shape) => {
     return new Chains({ format, units: shape.map((times) => times * unit), size: count * unit });
   });
@@ -58,7 +58,7 @@ describe.each(LINKED)('$format: a power cut while a chain changes', ({ format, k
   async function cut(change: number, suiteOf: (chains: Chains) => CrashSuite, seed: number): Promise<void> {
     for (const chains of oneIn(all.length, all, change)) {
       const run = await recordCrashRun(suiteOf(chains));
-      const options = { maxStates: rounds(100, 500), everyCut: rounds(...everyCut), isMetadata, seed };
+      const options = { maxStates: rounds(60, 500), everyCut: rounds(...everyCut), isMetadata, seed };
       const report = await checkCrashRun(run, options);
       expect(report.violations.slice(0, 5)).toEqual([]);
       distinct += report.distinct;
@@ -97,7 +97,7 @@ it.each(MOVES)('moving an image, $title: one of the two is always whole', async 
   const options = { to, format: way.format.name, registry: REGISTRY, allow: ['same-directory'] };
   await moveImage({ provider: recorder, name: from }, { provider: recorder, name: target }, options);
   let states = 0;
-  for (const state of crashStates(recorder.log, provider, { maxStates: rounds(40, 300) })) {
+  for (const state of crashStates(recorder.log, provider, { maxStates: rounds(30, 300) })) {
     states++;
     const moved = (await state.provider.lookUp(target)) !== null;
     const found = await contentOf(state.provider, moved ? target : from, moved ? to : way.format.name);

@@ -7,6 +7,7 @@ import { checkCrashRun, recordCrashRun, runCrashSuite, unmissedFlushes } from '.
 import { KITS, TOY_KITS } from '../conformance/kits.ts';
 import { rounds } from '../conformance/random.ts';
 import type { CrashKit, CrashRow, Mutation } from '../formats/crash-kit.ts';
+import { USUAL } from '../formats/usual.ts';
 import { commonCrashes } from './common-crashes.ts';
 
 /** Test files that share the formats, so that two workers end together. */
@@ -33,7 +34,7 @@ export async function describePowerCuts(share: number): Promise<void> {
       it.each(seedsOf(kit, row))('leaves what the promise says (seed %i)', async (seed) => {
         const run = await recordCrashRun(row.suite(seed));
         const maxStates = rounds(...(row.states ?? kit.states));
-        const everyCut = rounds(...(kit.everyCut ?? [4, 1]));
+        const everyCut = rounds(...(kit.everyCut ?? [USUAL.everyCut, 1]));
         const report = await checkCrashRun(run, { maxStates, everyCut, seed, ...row.options });
         expect(report.violations.slice(0, 5)).toEqual([]);
         if (row.allPairs === true) expect(report.pairsSplit).toBe(report.pairsTotal);
@@ -47,7 +48,7 @@ export async function describePowerCuts(share: number): Promise<void> {
 
     it.each(kit.needed)('a missing flush breaks the promise of $title', async ({ suite, unmissed, options }) => {
       const run = await recordCrashRun(suite);
-      const found = await unmissedFlushes(run, options);
+      const found = await unmissedFlushes(run, { everyCut: rounds(3, 1), ...options });
       expect(found.map(({ flush }) => flush.number)).toEqual(unmissed);
     });
   });
@@ -66,8 +67,8 @@ export async function describeMutants(share: number): Promise<void> {
   describe.each(await crashKits(share))('$format', ({ kit }) => {
     const problemsOf = async (kind: (mutation: Mutation) => ReturnType<CrashRow['suite']>, mutation?: Mutation) => {
       // What is caught is caught early; to find nothing, all states are needed, of which the usual run plays some.
-      const everyCut = mutation === undefined ? rounds(4, 1) : 1;
-      const how = { maxStates: 600, stopAfter: rounds(1, 3), everyCut, ...kit.options };
+      const [everyCut, maxStates] = mutation === undefined ? [rounds(USUAL.everyCut, 1), rounds(200, 600)] : [1, 600];
+      const how = { maxStates, stopAfter: rounds(1, 3), everyCut, ...kit.options };
       const report = await runCrashSuite(kind(mutation ?? {}), how);
       return report.violations.map(({ problem }) => problem);
     };

@@ -109,7 +109,7 @@ describe.each(KINDS)('qcow2 amend and power cuts, $name', (kind) => {
     const image = await bytesOf(provider);
     const allowed = await statesOf(kind, image, provider);
     const reads = await readsOf(provider);
-    const step = rounds(9, 1);
+    const step = rounds(15, 1);
     for (const point of ['write', 'flush'] as const) {
       for (let number = 0; ; number += step) {
         await put(provider, image);
@@ -184,7 +184,7 @@ async function problemsOf(run: Run, kind: Kind, dropFlush?: number): Promise<str
   const { log, doneAt, provider, allowed, after, reads } = run;
   const options = {
     maxStates: rounds(dropFlush === undefined ? 100 : 150, 3000),
-    ...(dropFlush === undefined ? { everyCut: rounds(4, 1) } : { dropFlush }),
+    ...(dropFlush === undefined ? { everyCut: rounds(8, 1) } : { dropFlush }),
   };
   const problems: string[] = [];
   let visited = 0;

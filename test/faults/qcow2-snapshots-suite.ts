@@ -7,6 +7,7 @@ import type { StorageProvider } from '../../src/storage/contract.ts';
 import { crashStates, type OperationLog, Random, RecordingProvider } from '../../src/testing/index.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
 import type { Mutation } from '../formats/crash-kit.ts';
+import { USUAL } from '../formats/usual.ts';
 import { recount } from './qcow2-recount.ts';
 
 export const NAME = '/disk.qcow2';
@@ -56,10 +57,10 @@ export async function record(
 /** Problems in the states left by cuts: of a run whose flush does nothing, or of one cut in `everyCut`. */
 export async function problemsOf(
   { log, doneAt, provider, before, after }: Run,
-  { dropFlush, everyCut = 4 }: { readonly dropFlush?: number; readonly everyCut?: number } = {},
+  { dropFlush, everyCut = USUAL.everyCut }: { readonly dropFlush?: number; readonly everyCut?: number } = {},
 ): Promise<string[]> {
   const options = {
-    maxStates: rounds(dropFlush === undefined && everyCut === 4 ? 120 : 200, 3000),
+    maxStates: rounds(dropFlush === undefined && everyCut === USUAL.everyCut ? 80 : 200, 3000),
     ...(dropFlush === undefined ? { everyCut: rounds(everyCut, 1) } : { dropFlush }),
   };
   const problems: string[] = [];

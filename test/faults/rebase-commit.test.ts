@@ -151,8 +151,8 @@ async function family({ format, config, unit, units }: Kind, seed: number): Prom
 async function problemsOf(run: Run, operation: Operation, dropFlush?: number): Promise<string[]> {
   const { log, doneAt, provider } = run;
   const how = {
-    maxStates: rounds(60, 2500),
-    ...(dropFlush === undefined ? { everyCut: rounds(4, 1) } : { dropFlush }),
+    maxStates: rounds(36, 2500),
+    ...(dropFlush === undefined ? { everyCut: rounds(8, 1) } : { dropFlush }),
   };
   const problems: string[] = [];
   let visited = 0;

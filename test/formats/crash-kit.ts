@@ -48,9 +48,9 @@ export interface ChainKit {
   readonly count?: number;
   /** Default: everything is metadata. */
   readonly isMetadata?: MetadataClassifier;
-  /** One in this many of the significant cuts: in the usual run, and in the long one. Default: 30 and 4. */
+  /** One in this many of the significant cuts: in the usual run, and in the long one. Default: 36 and 4. */
   readonly everyCut?: readonly [usual: number, long: number];
-  /** States that differ, at least, over all chains: in the usual run, and in the long one. Default: 200 and 20,000. */
+  /** States that differ, at least, over all chains: in the usual run, and in the long one. Default: 90 and 20,000. */
   readonly atLeast?: readonly [usual: number, long: number];
 }
 
@@ -60,7 +60,7 @@ export interface CrashKit {
   /** Seeds of each row, and states to aim for: in the usual run, and in the long one. */
   readonly seeds: readonly [usual: number, long: number];
   readonly states: readonly [usual: number, long: number];
-  /** One in this many of the significant cuts: in the usual run, and in the long one. Default: 4 and 1. */
+  /** One in this many of the significant cuts: in the usual run, and in the long one. Default: that of all formats, and 1. */
   readonly everyCut?: readonly [usual: number, long: number];
   /** States that differ, at least, over all rows. */
   readonly atLeast: readonly [usual: number, long: number];

@@ -24,8 +24,6 @@ export interface FormatKit {
   readonly fixedResizes?: boolean;
   /** Ways to make an image: variants, options, and over a parent. Left out: the default, where there is a `create`. */
   readonly ways?: readonly MakeWay[];
-  /** In the usual run one in this many ways is tried for each maker, others for the next one. Left out: all. */
-  readonly waysEvery?: number;
   /** Ways tried with disks of all sizes. Left out: the default, and the variants that are fixed. */
   readonly sized?: readonly MakeWay[];
   /** Ways whose targets are measured before a conversion, beside the variants. */
@@ -64,7 +62,7 @@ export interface ModelKit {
   shapes(): Shape[];
   /** QEMU's verdict on an image that was closed. */
   readonly inspect: Inspector;
-  /** Seeds in the usual run, and in the long one. */
+  /** Seeds of the usual run, which plays one in a few of them, and of the long one. */
   readonly seeds: readonly [usual: number, long: number];
   /** Kinds of operations that must occur. */
   readonly operations: readonly string[];

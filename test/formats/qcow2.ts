@@ -14,7 +14,6 @@ export const kit: FormatKit = {
   models,
   crash: async () => (await import('./qcow2/crash.ts')).crash,
   ways,
-  waysEvery: 6,
   measured,
   peers: async () => (await import('./qcow2/peers.ts')).peers,
   walk: async () => (await import('./qcow2/walk.ts')).walk,

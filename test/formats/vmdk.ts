@@ -16,7 +16,6 @@ export const kit: FormatKit = {
   },
   fixedResizes: true,
   ways,
-  waysEvery: 4,
   measured,
   peers: async () => (await import('./vmdk/peers.ts')).peers,
   limits: async () => (await import('./vmdk/limits.ts')).limits,

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { KITS, TOY_KITS } from '../conformance/kits.ts';
 import { rounds } from '../conformance/random.ts';
 import { withToys } from '../formats/toys/registry.ts';
+import { USUAL } from '../formats/usual.ts';
 import { bundleChild } from './bundle.ts';
 import type { Sample } from './descriptor.ts';
 import { type Amount, mutationsOf } from './mutations.ts';
@@ -13,8 +14,6 @@ import type { HostileCase } from './protocol.ts';
 import { baseOf, hostileKits } from './suite.ts';
 
 const isLong = rounds(0, 1) === 1;
-/** Files of a format that the usual run aims at, where its kit does not say. */
-const USUAL_FILES = 600;
 const AMOUNT = { entries: rounds(6, 64), flips: rounds(60, 3000), swaps: rounds(0, 1) === 1, seed: 1 };
 
 describe.each(hostileKits([...KITS, ...TOY_KITS]))('$format', ({ format, samples, hollow, reaches = [], files }) => {
@@ -44,7 +43,7 @@ describe.each(hostileKits([...KITS, ...TOY_KITS]))('$format', ({ format, samples
     expect([...seen]).toEqual(
       expect.arrayContaining(['named open:ok', written, 'named open:invalid-format', ...reaches]),
     );
-    expect(distinct.size).toBeGreaterThanOrEqual(rounds(0.8, 1) * (files ?? USUAL_FILES));
+    expect(distinct.size).toBeGreaterThanOrEqual(rounds(0.8, 1) * (files ?? USUAL.hostileFiles));
   });
 
   it('takes no more time and memory for long tables that are holes', { timeout: 120_000 }, async () => {
@@ -72,7 +71,7 @@ describe.each(hostileKits([...KITS, ...TOY_KITS]))('$format', ({ format, samples
 });
 
 /** One in this many files of all samples is tried: in the usual run as few as it aims at. */
-function oneInThisMany(samples: readonly Sample[], aim = USUAL_FILES): number {
+function oneInThisMany(samples: readonly Sample[], aim: number = USUAL.hostileFiles): number {
   if (isLong) return 1;
   let count = 0;
   for (const sample of samples) for (const _ of mutationsOf(sample, amountFor(sample, 1))) count++;

@@ -13,7 +13,7 @@ import { rounds } from '../conformance/random.ts';
 const NAME = '/disk';
 const UNIT = 512;
 /** More than a call takes as arguments. */
-const UNITS = rounds(200_000, 1_000_000);
+const UNITS = rounds(100_000, 1_000_000);
 const SIZE = UNITS * UNIT;
 /** Units that hold something else than zeroes, and stay. */
 const KEPT = [0, 1, Math.floor(UNITS / 2), UNITS - 1];

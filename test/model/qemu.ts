@@ -1,11 +1,11 @@
 /** QEMU's verdict on an image left by a run: neither errors nor leaks, the same bytes, the same map. */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { equalBytes, isZero } from '../../src/codec/bytes.ts';
 import type { Extent } from '../../src/disk/device.ts';
 import type { Disk } from '../../src/index.ts';
 import { openDisk } from '../../src/operations/open.ts';
+import { memoryFolder } from '../conformance/memory-folder.ts';
 import type { PeerProgram } from '../peers/peers.ts';
 import { peerRuns, type QemuRun } from '../peers/qemu.ts';
 import { expectSameMap } from '../peers/same-map.ts';
@@ -28,7 +28,7 @@ export function inspectWithQemu(qemuImg: PeerProgram, inspect: Inspector) {
     });
   return async (image: ClosedImage): Promise<void> => {
     const { provider, name } = image;
-    const folder = await mkdtemp(join(tmpdir(), 'vdkit-model-'));
+    const folder = await mkdtemp(join(memoryFolder(), 'vdkit-model-'));
     try {
       for await (const file of provider.list(provider.directory(name))) {
         await writeFile(join(folder, basename(file)), await fileBytes({ provider, name: file }));

@@ -9,7 +9,7 @@ import { type QueueTally, runQueueSeed } from './queue-model.ts';
 const WANTED = process.env['VDKIT_MODEL_SEED'];
 const SEEDS =
   WANTED === undefined || WANTED === ''
-    ? Array.from({ length: rounds(300, 6000) }, (_, index) => index + 1)
+    ? Array.from({ length: rounds(180, 6000) }, (_, index) => index + 1)
     : WANTED.split(',').map(Number);
 const FORMATS = defaultRegistry()
   .formats.filter(({ capabilities, create }) => capabilities.write && create !== undefined)
@@ -49,7 +49,7 @@ describe('queues', () => {
     const layers = ['filter', 'cache'];
     const ends = ['cancel by id', 'cancel waiting', 'cancel running', 'purge', 'detach', 'detach with a purge'];
     expect([...tally.keys()].sort()).toEqual([...kinds, ...ends, ...layers].sort());
-    for (const [what, times] of tally) expect(times, what).toBeGreaterThan(10);
+    for (const [what, times] of tally) expect(times, what).toBeGreaterThan(5);
   });
 
   it.each<[string, (disk: BlockDevice) => Partial<BlockDevice>, RegExp]>([

@@ -1,6 +1,5 @@
 /** Which disk a seed works on: format, variant, the images below, sizes, options, and where the files are. */
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CreateImageOptions, DiskOpenOptions } from '../../src/disk/options.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
@@ -11,6 +10,7 @@ import { localFiles } from '../../src/storage/local/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
 import { Random } from '../../src/testing/random.ts';
 import { unitsOf } from '../conformance/kits.ts';
+import { memoryFolder } from '../conformance/memory-folder.ts';
 import { writableVariants } from '../formats/variants.ts';
 import { RestlessProvider } from './restless.ts';
 
@@ -246,7 +246,7 @@ export async function makePlace(scenario: Scenario): Promise<Place> {
 }
 
 async function localPlace(): Promise<Place> {
-  const directory = await mkdtemp(join(tmpdir(), 'vdkit-model-'));
+  const directory = await mkdtemp(join(memoryFolder(), 'vdkit-model-'));
   const provider = localFiles();
   return {
     provider,

@@ -90,7 +90,7 @@ const SHAPES: readonly Shape[] = [
   { ...own, title: 'diff over a diff', below: [trial, trial] },
   { ...own, title: 'diff over raw', below: [raw] },
 ];
-const SEEDS = seedsToRun(rounds(40, 600));
+const SEEDS = seedsToRun(rounds(24, 600));
 
 it('needs nothing of the disk: all it does goes through the view', { timeout: rounds(120_000, 900_000) }, async () => {
   const tally: Tally = new Map();

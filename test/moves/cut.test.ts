@@ -80,7 +80,7 @@ const cases = [...KINDS, ...TOY_KINDS].flatMap((kind) =>
 describe.each(cases)('$title, $role, $where', ({ kind, where, ...role }) => {
   it.each(POINTS)('ends at any %s, and goes on when it is asked for again', async (point) => {
     // There are hundreds of reads, most of them of the same tables.
-    for (let at = 0, fired = true; fired; at += point === 'read' ? rounds(23, 1) : 1) {
+    for (let at = 0, fired = true; fired; at += point === 'read' ? rounds(47, 1) : 1) {
       const [inner, elsewhere] = [new MemoryProvider(), new MemoryProvider()];
       await (await elsewhere.create('/b/something')).close();
       const family = await familyIn(inner, kind, role);

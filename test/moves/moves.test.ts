@@ -19,17 +19,17 @@ import {
 } from '../../src/index.ts';
 import { localFiles } from '../../src/storage/local/provider.ts';
 import { runCli } from '../cli/run-cli.ts';
+import { memoryFolder } from '../conformance/memory-folder.ts';
 import { oneIn } from '../conformance/random.ts';
 import { type Family, KINDS, type Kind, makeFamily, ROLES, type Role, SIZE, stateOf } from './kit.ts';
 
 const provider = localFiles();
-const MEMORY = '/dev/shm';
-const HAS_OTHER = fs.existsSync(MEMORY) && fs.statSync(MEMORY).dev !== fs.statSync(tmpdir()).dev;
+const HAS_OTHER = fs.statSync(memoryFolder()).dev !== fs.statSync(tmpdir()).dev;
 let folder: string;
 let other: string;
 beforeEach(() => {
-  folder = fs.realpathSync(fs.mkdtempSync(join(tmpdir(), 'vdkit-moves-')));
-  other = fs.mkdtempSync(join(HAS_OTHER ? MEMORY : tmpdir(), 'vdkit-moves-'));
+  folder = fs.realpathSync(fs.mkdtempSync(join(memoryFolder(), 'vdkit-moves-')));
+  other = fs.mkdtempSync(join(tmpdir(), 'vdkit-moves-'));
   for (const name of ['a', 'b', 'a/sub']) fs.mkdirSync(join(folder, name));
 });
 afterEach(() => {
@@ -104,7 +104,7 @@ const cases = KINDS.flatMap((kind, number) =>
     kind,
     title: kind.title,
     // In the usual run the ways take turns.
-    ways: oneIn(2, WAYS, number + index),
+    ways: oneIn(3, WAYS, number + index),
   })),
 );
 

@@ -1,6 +1,5 @@
 /** The two sides of the suites with other programs: vdkit as people call it, and each program of a format's kit. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect } from 'vitest';
 import { alignUp } from '../../src/binary/numbers.ts';
@@ -12,6 +11,7 @@ import { openDisk } from '../../src/operations/open.ts';
 import { runCli } from '../cli/run-cli.ts';
 import { expectSameBytes } from '../conformance/expect-bytes.ts';
 import { KITS } from '../conformance/kits.ts';
+import { memoryFolder } from '../conformance/memory-folder.ts';
 import type { FormatKit } from '../formats/kit.ts';
 import { type MakeWay, type Peer, type PeerImage, type PeerKit, type PeerRun, way } from '../formats/peer-kit.ts';
 import type { Sample } from '../hostile/descriptor.ts';
@@ -117,7 +117,7 @@ export function isFixed({ allocation }: Format['variants'][number]): boolean {
 export function useFolder(): (name: string) => string {
   let folder = '';
   beforeEach(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'vdkit-peers-'));
+    folder = await mkdtemp(join(memoryFolder(), 'vdkit-peers-'));
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
   return (name) => join(folder, name);

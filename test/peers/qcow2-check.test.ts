@@ -1,11 +1,11 @@
 /** QCOW2 against qemu-img check: the same damage is the same kind of finding, and what QEMU can repair vdkit can. */
 import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Finding, summarize } from '../../src/image/findings.ts';
 import { checkImage } from '../../src/operations/check.ts';
 import { Random } from '../../src/testing/random.ts';
+import { memoryFolder } from '../conformance/memory-folder.ts';
 import { oneIn, rounds } from '../conformance/random.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 
@@ -13,7 +13,7 @@ const SEEDS = rounds(2, 100);
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'vdkit-check-'));
+  folder = await mkdtemp(join(memoryFolder(), 'vdkit-check-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);

@@ -1,6 +1,5 @@
 /** Compressed QCOW2 images that vdkit writes: sound for QEMU, with the same content, and as small as its own. */
 import { mkdtemp, open, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { compare } from '../../src/operations/compare-images.ts';
@@ -8,6 +7,7 @@ import { convert } from '../../src/operations/convert.ts';
 import { measure } from '../../src/operations/measure.ts';
 import { openDisk } from '../../src/operations/open.ts';
 import { Random } from '../../src/testing/random.ts';
+import { memoryFolder } from '../conformance/memory-folder.ts';
 import { oneIn, randomBytes } from '../conformance/random.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 
@@ -18,7 +18,7 @@ const SIZE = 6 * MIB + 3 * 512;
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'vdkit-peers-'));
+  folder = await mkdtemp(join(memoryFolder(), 'vdkit-peers-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);

@@ -4,13 +4,13 @@
  */
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findPeer, PEERS } from '../../scripts/peers.mjs';
 import { amendImage, Disk, rebaseImage } from '../../src/index.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
 import { crashStates, Random, RecordingProvider } from '../../src/testing/index.ts';
+import { memoryFolder } from '../conformance/memory-folder.ts';
 import { fill, Place } from '../conformance/place.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
 import { describeWithPeers } from './peers.ts';
@@ -22,7 +22,7 @@ const allow = ['/'];
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'vdkit-peers-'));
+  folder = await mkdtemp(join(memoryFolder(), 'vdkit-peers-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
@@ -66,7 +66,7 @@ describe('qcow2 after a power cut', () => {
       const recording = new RecordingProvider(provider, { turns: (what) => random.below(what === 'flush' ? 20 : 5) });
       for (const name of FILES) await (await recording.open(name, 'read')).close();
       await run(recording);
-      for (const state of crashStates(recording.log, provider, { maxStates: rounds(25, 400) })) {
+      for (const state of crashStates(recording.log, provider, { maxStates: rounds(12, 400) })) {
         for (const name of FILES) {
           await writeFile(join(folder, name), await bytesOf(state.provider, name));
           const { status, text } = await check(join(folder, name));

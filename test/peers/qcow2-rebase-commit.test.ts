@@ -1,16 +1,16 @@
 /** Images that vdkit rebased and committed, as QEMU sees them: sound, and with the content that QEMU makes of the same. */
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Disk, rebaseImage } from '../../src/index.ts';
+import { memoryFolder } from '../conformance/memory-folder.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 
 const MIB = 1024 * 1024;
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'vdkit-peers-'));
+  folder = await mkdtemp(join(memoryFolder(), 'vdkit-peers-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);

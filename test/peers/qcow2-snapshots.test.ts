@@ -1,12 +1,12 @@
 /** Internal snapshots of QCOW2 against QEMU: each works on what the other left, and finds it sound and the same. */
 import { createHash } from 'node:crypto';
 import { copyFile, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Disk, inspect } from '../../src/index.ts';
 import { localFiles } from '../../src/storage/local/index.ts';
 import { Random } from '../../src/testing/random.ts';
+import { memoryFolder } from '../conformance/memory-folder.ts';
 import { randomBytes, rounds } from '../conformance/random.ts';
 import { SnapshotModel } from '../model/snapshots.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
@@ -16,7 +16,7 @@ const SIZE = 700 * KIB + 512;
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'vdkit-peers-'));
+  folder = await mkdtemp(join(memoryFolder(), 'vdkit-peers-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);
@@ -144,7 +144,7 @@ async function work(qemuImg: PeerProgram, qemuIo: PeerProgram, content: Uint8Arr
   const image = at('disk.qcow2');
   const random = new Random(content.length + (content[0] ?? 0));
   const model = new SnapshotModel({ provider: localFiles(), name: image }, content, random);
-  for (let round = 0; round < rounds(3, 12); round++) {
+  for (let round = 0; round < rounds(2, 12); round++) {
     await model.session(20);
     await expectClean(qemuImg, image);
     await expectSnapshots(qemuImg, model);

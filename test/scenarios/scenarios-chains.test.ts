@@ -29,7 +29,7 @@ async function isCancelled(work: Promise<unknown>): Promise<boolean> {
 }
 
 /** Rounds of the snapshot test: those of the reference in the long run. */
-const ROUNDS = rounds(16, 30);
+const ROUNDS = rounds(10, 30);
 
 /** The disk of the snapshot test, in segments that change from one snapshot to the next. */
 class Snapshots {

@@ -79,7 +79,7 @@ describe.each(RECORDED)('the power goes while an image is resized: $title', (one
     ['larger', true],
     ['smaller', false],
   ])('becomes %s, or stays as it was', async (_, grows) => {
-    expect(await problemsOf({ one, grows, states: rounds(60, 1500) })).toEqual([]);
+    expect(await problemsOf({ one, grows, states: rounds(36, 1500) })).toEqual([]);
   });
 });
 

@@ -96,7 +96,7 @@ describe.each(CASES)('$title', (one) => {
   describe.each([true, false])('grows: %s', (grows) => {
     it.each(FAULTS)('whenever %s', async (_, plan) => {
       const ends = await endsOf(one, grows);
-      const every = plan === null ? rounds(12, 1) : rounds(4, 1);
+      const every = plan === null ? rounds(30, 1) : rounds(9, 1);
       let steps = 0;
       while (await disturb({ one, grows, ends, plan }, steps * every)) steps++;
       // Not every resize makes a file longer.

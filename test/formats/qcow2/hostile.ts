@@ -85,7 +85,6 @@ export const hostile: HostileKit<FileSample> = {
     const plain = [...stored.counts.indices()].filter(isPlain);
     return new Map(plain.map((cluster) => [cluster, stored.counts.get(cluster)]));
   },
-  files: 1000,
   hollow: () => [hollow('an L1 table of 32 MiB', {}), hollow('65,536 snapshots', { snapshotCount: 65_536 })],
 };
 

@@ -71,7 +71,6 @@ export const hostile: HostileKit = {
       ...goldenSamples(),
     ];
   },
-  files: 1000,
   hollow: () => [
     hollow('one block for all', 1, 0),
     hollow('of a fixed image', 2, 0),

@@ -57,7 +57,7 @@ function configOf(random: Random): Config {
 
 export const models: ModelKit = {
   shapes,
-  seeds: [30, 300],
+  seeds: [50, 300],
   async inspect(run, folder, image) {
     const path = join(folder, basename(image.name));
     const opened = ['--image-opts', `driver=vmdk,file.driver=file,file.filename=${path}`];
