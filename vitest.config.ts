@@ -6,7 +6,7 @@ import { LongestFirst } from './scripts/test-order.mjs';
 /** Files that share a process: a separate one costs more than most of them take. */
 const SHARED = [
   'src/**/*.test.ts',
-  'test/{alternation,conformance,damage,golden,moves,peers,scenarios,units}/**/*.test.ts',
+  'test/{alternation,cli,conformance,damage,golden,moves,peers,scenarios,units}/**/*.test.ts',
 ];
 /** Those among them that replace modules, or what modules find when they are loaded. */
 const PRIVATE = ['src/storage/local/**/*.test.ts', 'src/vfs/stream-source.test.ts', 'src/codec/system-deflate.test.ts'];
