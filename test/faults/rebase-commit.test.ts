@@ -151,7 +151,7 @@ async function family({ format, config, unit, units }: Kind, seed: number): Prom
 async function problemsOf(run: Run, operation: Operation, dropFlush?: number): Promise<string[]> {
   const { log, doneAt, provider } = run;
   const how = {
-    maxStates: rounds(36, 2500),
+    maxStates: rounds(dropFlush === undefined ? 36 : 60, 2500),
     ...(dropFlush === undefined ? { everyCut: rounds(8, 1) } : { dropFlush }),
   };
   const problems: string[] = [];

@@ -5,13 +5,13 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { runCli } from '../cli/run-cli.ts';
 import { KITS } from '../conformance/kits.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 
@@ -33,7 +33,7 @@ const FOLDERS = KITS.flatMap(({ format, golden }) => {
 describe.each(FOLDERS)('$format', ({ folder, cases }) => {
   let work = '';
   beforeEach(async () => {
-    work = await mkdtemp(join(memoryFolder(), 'vdkit-cases-'));
+    work = await mkdtemp(join(tmpdir(), 'vdkit-cases-'));
   });
   afterEach(() => rm(work, { recursive: true, force: true }));
 

@@ -13,10 +13,10 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { type ContentOp, expectedContent } from './content.ts';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
@@ -77,7 +77,7 @@ export class GoldenSet {
 
   /** A directory that holds this image and its chain, and nothing else. Returns the path of the image. */
   unpack(image: GoldenImage): string {
-    this.#work ??= mkdtempSync(join(memoryFolder(), 'vdkit-golden-'));
+    this.#work ??= mkdtempSync(join(tmpdir(), 'vdkit-golden-'));
     const directory = join(this.#work, `of-${image.file}`);
     mkdirSync(directory);
     for (const file of image.chain) {

@@ -1,12 +1,12 @@
 /** Merging a chain that VirtualBox made leaves the content, the links and no more blocks than VirtualBox's own merge. */
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { checkImage } from '../../src/operations/check.ts';
 import { inspect } from '../../src/operations/inspect.ts';
 import { openDisk } from '../../src/operations/open.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { type GoldenImage, GoldenSet } from './manifest.ts';
 
 const set = new GoldenSet('vdi');
@@ -25,7 +25,7 @@ const OPEN = { allow: ['same-directory'] } as const;
 
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(memoryFolder(), 'vdkit-merge-'));
+  folder = mkdtempSync(join(tmpdir(), 'vdkit-merge-'));
   for (const file of CHAIN.chain) copyFileSync(join(dirname(unpacked), file), join(folder, file));
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));

@@ -1,13 +1,13 @@
 /** Repairing, compacting, resizing and discarding what VirtualBox made leaves what VirtualBox left. */
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { summarize } from '../../src/image/findings.ts';
 import { checkImage } from '../../src/operations/check.ts';
 import { openDisk } from '../../src/operations/open.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { expectedContent } from './content.ts';
 import { type GoldenImage, GoldenSet } from './manifest.ts';
 
@@ -21,7 +21,7 @@ afterAll(() => set.dispose());
 
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(memoryFolder(), 'vdkit-repair-'));
+  folder = mkdtempSync(join(tmpdir(), 'vdkit-repair-'));
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 

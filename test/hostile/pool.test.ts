@@ -5,7 +5,7 @@ import { Pool } from './pool.ts';
 import type { HostileCase } from './protocol.ts';
 
 const script = fileURLToPath(new URL('misbehave.mjs', import.meta.url));
-const pool = new Pool({ script, children: 2, batch: 2, milliseconds: 400 });
+const pool = new Pool({ script, children: 2, batch: 2, milliseconds: 450 });
 afterAll(() => pool.close());
 
 it('tells what went wrong with which case', { timeout: 60_000 }, async () => {

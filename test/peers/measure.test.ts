@@ -1,12 +1,12 @@
 /** `vdkit measure` against what `vdkit convert` then writes, for every way of the kits, and against what other programs measure. */
 import { mkdtemp, open, readdir, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Format, Measure } from '../../src/image/contract.ts';
 import { Disk } from '../../src/index.ts';
 import { Random } from '../../src/testing/random.ts';
 import { KITS } from '../conformance/kits.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { oneIn, randomBytes } from '../conformance/random.ts';
 import { type MakeWay, way, wayTitle } from '../formats/peer-kit.ts';
 import {
@@ -38,7 +38,7 @@ const SOURCES = [
 ] as const;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(memoryFolder(), 'vdkit-measure-'));
+  folder = await mkdtemp(join(tmpdir(), 'vdkit-measure-'));
   const random = new Random(4);
   // What is stored is never zero: measuring does not read it.
   const noise = randomBytes(random, MIB).map((byte) => byte | 1);

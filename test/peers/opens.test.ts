@@ -4,11 +4,11 @@
  * number.
  */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { buildProgram, type Program } from '../cli/program.ts';
 import { runCli } from '../cli/run-cli.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { describeWithPeers } from './peers.ts';
 
 /** Opens of each file by name; files that are not listed are not looked at. */
@@ -31,7 +31,7 @@ describeWithPeers(['strace'], 'commands open each file once', (strace) => {
   let folder: string;
   beforeAll(async () => {
     program = await buildProgram();
-    folder = await mkdtemp(join(memoryFolder(), 'vdkit-opens-'));
+    folder = await mkdtemp(join(tmpdir(), 'vdkit-opens-'));
   });
   afterAll(async () => {
     program.remove();

@@ -1,18 +1,18 @@
 /** Partition tables that sfdisk made, and what it says of them. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { findPeer, PEERS } from '../../scripts/peers.mjs';
 import { openDisk } from '../../src/operations/open.ts';
 import { listPartitions } from '../../src/vfs/partitions/index.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { describeWithPeers } from './peers.ts';
 
 describeWithPeers(['sfdisk'], 'sfdisk', (sfdisk) => {
   let folder: string;
   beforeAll(() => {
-    folder = mkdtempSync(join(memoryFolder(), 'vdkit-sfdisk-'));
+    folder = mkdtempSync(join(tmpdir(), 'vdkit-sfdisk-'));
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

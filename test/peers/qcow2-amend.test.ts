@@ -1,15 +1,15 @@
 /** Amended QCOW2 images against QEMU: sound for it, with the same content, and the same things said as where it did it. */
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { amendImage, compare, Disk } from '../../src/index.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { oneIn } from '../conformance/random.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(memoryFolder(), 'vdkit-peers-'));
+  folder = await mkdtemp(join(tmpdir(), 'vdkit-peers-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);

@@ -1,19 +1,19 @@
 /** Persistent bitmaps of QCOW2 against QEMU: each finds those of the other, sound and with the same bits. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readBitmaps } from '../../src/formats/qcow2/bitmaps/bitmaps.ts';
 import { readHeader } from '../../src/formats/qcow2/open.ts';
 import { Disk, inspect } from '../../src/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 
 const SIZE = 8 * 1024 * 1024;
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(memoryFolder(), 'vdkit-peers-'));
+  folder = await mkdtemp(join(tmpdir(), 'vdkit-peers-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);

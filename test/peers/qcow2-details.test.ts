@@ -1,15 +1,15 @@
 /** Further facts of QCOW2 images made by QEMU, as `qemu-img info` states them. */
 import { mkdtemp, open, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { HEADER } from '../../src/formats/qcow2/layout.ts';
 import { inspect } from '../../src/index.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { describeWithPeers } from './peers.ts';
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(memoryFolder(), 'vdkit-peers-'));
+  folder = await mkdtemp(join(tmpdir(), 'vdkit-peers-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);

@@ -3,12 +3,12 @@
  * QEMU does, writes to it, and QEMU finds it sound afterwards.
  */
 import { mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Disk, inspect } from '../../src/index.ts';
 import { Random } from '../../src/testing/random.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { randomBytes } from '../conformance/random.ts';
 import { describeWithPeers } from './peers.ts';
 
@@ -19,7 +19,7 @@ const COPIED = 1n << 63n;
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(memoryFolder(), 'vdkit-traps-'));
+  folder = await mkdtemp(join(tmpdir(), 'vdkit-traps-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);

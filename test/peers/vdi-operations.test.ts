@@ -3,6 +3,7 @@
  * they should have. What every format can is in `operations.test.ts`.
  */
 import { mkdtemp, open, rm, truncate } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';
@@ -10,7 +11,6 @@ import { HEADER } from '../../src/formats/vdi/layout.ts';
 import { checkImage } from '../../src/operations/check.ts';
 import { createImage } from '../../src/operations/create.ts';
 import { openDisk } from '../../src/operations/open.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { describeWithPeers, type PeerProgram } from './peers.ts';
 import { type Fill, writeRaw } from './sparse-content.ts';
 
@@ -23,7 +23,7 @@ const SEVEN_ZIP_MAX = GIB;
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(memoryFolder(), 'vdkit-operations-'));
+  folder = await mkdtemp(join(tmpdir(), 'vdkit-operations-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);

@@ -1,9 +1,9 @@
 /** Chains of VMDK images that QEMU and vdkit make and change in turns: each reads what the other left, by its own links. */
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { checkImage, createImage, Disk, inspect, rebaseImage } from '../../src/index.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { describeWithPeers } from './peers.ts';
 
 const KIB = 1024;
@@ -14,7 +14,7 @@ const OPEN = { allow: ['same-directory'], flushAfterMs: 0 } as const;
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(memoryFolder(), 'vdkit-chains-'));
+  folder = await mkdtemp(join(tmpdir(), 'vdkit-chains-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);

@@ -1,6 +1,7 @@
 /** VMDK streams beside those of qemu-img: the same grains, each form read from a pipe, and the form of VMware read by it. */
 import { createReadStream } from 'node:fs';
 import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -11,7 +12,6 @@ import { convert } from '../../src/operations/convert.ts';
 import { openForwards } from '../../src/operations/forward-disk.ts';
 import { ByteStream } from '../../src/storage/byte-stream.ts';
 import { Random } from '../../src/testing/random.ts';
-import { memoryFolder } from '../conformance/memory-folder.ts';
 import { randomBytes } from '../conformance/random.ts';
 import { describeWithPeers } from './peers.ts';
 
@@ -21,7 +21,7 @@ const SIZES = [70 * MIB, 70 * MIB + 3 * SECTOR];
 
 let folder: string;
 beforeEach(async () => {
-  folder = await mkdtemp(join(memoryFolder(), 'vdkit-streams-'));
+  folder = await mkdtemp(join(tmpdir(), 'vdkit-streams-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
 const at = (name: string): string => join(folder, name);
