@@ -17,12 +17,13 @@ import {
   type BlockLayout,
   type BlockMapParts,
   BlockReader,
+  type BlockRoom,
+  type BlockTable,
   entryStep,
   slotBytesOf,
 } from './block-reader.ts';
 import { type ChangeGuard, imageReadOnly } from './guarded.ts';
 import { SlotAllocator, type SlotPolicy, type SlotRun } from './slot-allocator.ts';
-import type { EntryTable } from './table.ts';
 
 export type { BlockEntries, BlockKind, BlockLayout, BlockMapParts } from './block-reader.ts';
 
@@ -60,19 +61,20 @@ export async function scanMap(
 }
 
 /** See the head of this file. */
-export class BlockMap {
+export class BlockMap<Room extends BlockRoom = SlotAllocator> {
   readonly #storage: Storage;
-  readonly #table: EntryTable;
+  readonly #table: BlockTable;
   readonly #entries: BlockEntries;
   readonly #layout: BlockLayout;
-  readonly #allocator: SlotAllocator | null;
+  readonly #allocator: Room | null;
   readonly #guard: ChangeGuard;
   readonly #reader: BlockReader;
   readonly #growsZeroed: boolean;
+  readonly #freshFrom: () => number;
   readonly #slotBytes: number;
   readonly #step: number;
 
-  constructor(parts: BlockMapParts) {
+  constructor(parts: BlockMapParts<Room>) {
     const { layout, entries } = parts;
     this.#reader = new BlockReader(parts);
     this.#storage = parts.storage;
@@ -82,12 +84,13 @@ export class BlockMap {
     this.#allocator = parts.allocator;
     this.#guard = parts.guard;
     this.#growsZeroed = (parts.growsZeroed ?? true) && parts.storage.can.growsZeroed;
+    this.#freshFrom = parts.freshFrom ?? (() => parts.storage.size);
     this.#slotBytes = slotBytesOf(layout);
     this.#step = entryStep(parts);
   }
 
   /** Slots of an image that is written. Throws `io` after a failure, `read-only`. */
-  get slots(): SlotAllocator {
+  get slots(): Room {
     this.#guard.check();
     if (this.#allocator === null) throw imageReadOnly(this.#storage.label);
     return this.#allocator;
@@ -245,7 +248,7 @@ export class BlockMap {
     });
   }
 
-  #slot(first: number, slots: SlotAllocator, run: SlotRun): WriteSlot {
+  #slot(first: number, slots: Room, run: SlotRun): WriteSlot {
     const { blockSize, leadBytes, dataOffset } = this.#layout;
     const start = dataOffset + run.first * this.#slotBytes;
     this.#table.pin(first);
@@ -260,7 +263,7 @@ export class BlockMap {
       fileOffset: start + leadBytes,
       length: run.count * blockSize,
       guestOffset: first * blockSize,
-      readsZero: !run.recycled && start >= this.#storage.size && this.#growsZeroed,
+      readsZero: !run.recycled && start >= this.#freshFrom() && this.#growsZeroed,
       commit: () => {
         const entry = this.#entries.entryAt(start);
         for (let n = 0; n < run.count; n++) this.#table.set(first + n, entry + n * this.#step);

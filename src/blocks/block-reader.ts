@@ -41,19 +41,57 @@ export interface BlockLayout {
   readonly slotsEnd?: number | undefined;
 }
 
+/** The table of a map, by the number of the block. */
+export type BlockTable = Pick<
+  EntryTable,
+  | 'entryBytes'
+  | 'dirtyBytes'
+  | 'get'
+  | 'load'
+  | 'pageRest'
+  | 'sameUntil'
+  | 'pin'
+  | 'unpin'
+  | 'set'
+  | 'seal'
+  | 'settle'
+  | 'scan'
+>;
+
+/**
+ * The room of a map. Slots may begin anywhere: they count from the data offset in lengths of a slot, in parts of one where a
+ * format keeps other things between its blocks.
+ */
+export type BlockRoom = Pick<
+  SlotAllocator,
+  | 'committedEnd'
+  | 'used'
+  | 'holes'
+  | 'fillable'
+  | 'take'
+  | 'giveBack'
+  | 'committed'
+  | 'pin'
+  | 'seal'
+  | 'settle'
+  | 'trim'
+>;
+
 /** Parts of a map. */
-export interface BlockMapParts {
+export interface BlockMapParts<Room extends BlockRoom = SlotAllocator> {
   readonly storage: Storage;
-  readonly table: EntryTable;
+  readonly table: BlockTable;
   readonly entries: BlockEntries;
   readonly layout: BlockLayout;
   /** Null: the image is only read. */
-  readonly allocator: SlotAllocator | null;
+  readonly allocator: Room | null;
   readonly guard: ChangeGuard;
   /** File offset of entry 0, for errors. */
   readonly tableOffset: number;
   /** Room behind the end of the file counts as zero, where the storage grows so. Default true. */
   readonly growsZeroed?: boolean | undefined;
+  /** Slots from this file offset on were never written. Default: the end of the file. */
+  readonly freshFrom?: (() => number) | undefined;
 }
 
 /** Bytes from one slot to the next. */
@@ -70,7 +108,7 @@ export function entryStep({ layout, entries }: Pick<BlockMapParts, 'layout' | 'e
 /** See the head of this file. */
 export class BlockReader {
   readonly #storage: Storage;
-  readonly #table: EntryTable;
+  readonly #table: BlockTable;
   readonly #entries: BlockEntries;
   readonly #layout: BlockLayout;
   readonly #guard: ChangeGuard;
@@ -78,7 +116,7 @@ export class BlockReader {
   readonly #isWritten: boolean;
   readonly #step: number;
 
-  constructor(parts: BlockMapParts) {
+  constructor(parts: BlockMapParts<BlockRoom>) {
     this.#storage = parts.storage;
     this.#table = parts.table;
     this.#entries = parts.entries;

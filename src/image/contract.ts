@@ -49,7 +49,7 @@ import type { Finding } from './findings.ts';
 import type { ForwardReading } from './forwards.ts';
 import type { Geometry } from './geometry.ts';
 import type { BitmapInfo, BitmapStore, SnapshotInfo, SnapshotStore } from './inner-state.ts';
-import type { Encoder, Mapping, SealedMetadata, WriteSlot } from './location.ts';
+import type { Encoder, Mapping, Relocation, SealedMetadata, WriteSlot } from './location.ts';
 import type { ParentIdentity, ParentLink, ParentReference, ParentVerdict } from './parent.ts';
 import type { RawDisk } from './raw-disk.ts';
 import type { RegionList } from './regions.ts';
@@ -206,6 +206,11 @@ export interface Image {
    * files in order.
    */
   prepareWrite?(guestOffset: number, length: number): MaybePromise<WriteSlot>;
+  /**
+   * Bytes that `prepareWrite` gives space for at a time, where those are fewer than `info.blockSize`: parts of a block may
+   * be stored.
+   */
+  readonly writeUnit?: number | undefined;
   /** Only for images that can store compressed units. */
   readonly encoder?: Encoder | null;
   /**
@@ -225,7 +230,7 @@ export interface Image {
   /**
    * Space nearer the start of the file for one of those units; null when it need not move. The disk copies and commits.
    */
-  relocate?(guestOffset: number): MaybePromise<WriteSlot | null>;
+  relocate?(guestOffset: number): MaybePromise<Relocation | null>;
   /** Cuts free space off the end of the file, after a flush. Nothing else may run at the same time. */
   trim?(how?: OperationOptions): Promise<void>;
   /** A resize was interrupted; a resize to the current size completes it. */
@@ -289,6 +294,11 @@ export interface Image {
    * again before the next change. Everything must be flushed, and nothing else may run at the same time.
    */
   endChanges?(): Promise<void>;
+  /**
+   * The session is to end once nothing has changed for some seconds, since other programs refuse the image until then.
+   * Default false.
+   */
+  readonly endsWhenIdle?: boolean;
   /** Metadata bytes waiting for a flush. Above a bound the disk flushes early. */
   readonly dirtyBytes: number;
   /** Copies the metadata for the next flush. Synchronous: later commits belong to the flush after it. */

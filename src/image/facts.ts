@@ -68,6 +68,8 @@ export interface Variant {
   readonly description: string;
   /** Room of an image of this variant; left out: the word says nothing about it. */
   readonly allocation?: Allocation | undefined;
+  /** Disks of such images are multiples of this. Left out: of 512 bytes. */
+  readonly sizeUnit?: number | undefined;
   /** The image needs a parent. */
   readonly differencing?: boolean | undefined;
 }

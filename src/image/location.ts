@@ -37,6 +37,12 @@ export interface WriteSlot {
   abort(): void;
 }
 
+/** New space for a unit that is moved. */
+export interface Relocation extends WriteSlot {
+  /** Place of the unit now, which is copied as it is. Left out: where the image maps its first byte. */
+  readonly from?: { readonly storage: Storage; readonly fileOffset: number } | undefined;
+}
+
 /** A unit of guest data in its stored form. */
 export interface EncodedUnit {
   readonly guestOffset: number;

@@ -1,4 +1,5 @@
 /** The bench of a conformance case: an image made in one way, in an empty place, and assertions that any runner shows. */
+import { alignUp } from '../binary/numbers.ts';
 import type { ChainDisk } from '../disk/disk.ts';
 import type { CreateImageOptions, DiskOpenOptions, InspectOptions, InspectReport } from '../disk/options.ts';
 import { type ErrorKind, isImageError } from '../errors.ts';
@@ -13,8 +14,8 @@ import { Random } from './random.ts';
 import { randomBytes } from './random-bytes.ts';
 
 const MIB = 1024 * 1024;
-/** Bytes of the disk: several blocks of every format, the last of them not whole. */
-export const SIZE = 5 * MIB + 3 * 512;
+/** Bytes of a disk: several blocks of every format, the last of them not whole. */
+const SIZE = 5 * MIB + 3 * 512;
 
 /** An empty place for the images of one case. */
 export interface ConformancePlace {
@@ -29,6 +30,8 @@ export interface ConformanceWay {
   readonly title: string;
   /** Words of the variant. */
   readonly variant: readonly string[];
+  /** Bytes of the disk: several blocks, the last of them not whole where the variant has such sizes. */
+  readonly size: number;
   /** A differencing image over another one of the format. */
   readonly diff: boolean;
   /** Written once, when it is made. */
@@ -41,9 +44,10 @@ export function waysToMake(format: Format): ConformanceWay[] {
   const words = variants.map(({ word }) => word).filter((word) => word !== 'diff');
   const ways = [[], ...words.map((word) => [word])].map((variant) => {
     const once = format.encodesAlways?.({ variant }) ?? false;
-    return { title: variant[0] ?? 'default', variant, diff: false, once };
+    const { sizeUnit = 512 } = variants.find(({ word }) => word === variant[0]) ?? {};
+    return { title: variant[0] ?? 'default', variant, size: alignUp(SIZE, sizeUnit), diff: false, once };
   });
-  return capabilities.diff ? [...ways, { title: 'diff', variant: [], diff: true, once: false }] : ways;
+  return capabilities.diff ? [...ways, { title: 'diff', variant: [], size: SIZE, diff: true, once: false }] : ways;
 }
 
 /** Parts of a bench. */
@@ -64,7 +68,7 @@ export class Bench {
   readonly rounds: number;
   readonly disks: ChainDisk[] = [];
   /** Content of the disk before the first write. */
-  initial = new Uint8Array(SIZE);
+  initial: Uint8Array<ArrayBuffer>;
   readonly #registry: Registry;
 
   constructor({ registry, format, way, place, rounds }: BenchParts) {
@@ -73,6 +77,12 @@ export class Bench {
     this.way = way;
     this.place = place;
     this.rounds = rounds;
+    this.initial = new Uint8Array(way.size);
+  }
+
+  /** Bytes of the disk. */
+  get size(): number {
+    return this.way.size;
   }
 
   at(name: string): Source {
@@ -112,7 +122,7 @@ export class Bench {
   async convert(content: Uint8Array): Promise<void> {
     const from = this.at('source.raw');
     const raw = { registry: this.#registry, format: 'raw' };
-    await createImage(from, { ...raw, size: SIZE });
+    await createImage(from, { ...raw, size: this.size });
     await using disk = await openDisk(from, { ...raw, mode: 'write' });
     await disk.write(0, content);
     await convert(disk, this.image, this.makeOptions());
@@ -124,7 +134,7 @@ export class Bench {
 
   makeOptions(): CreateImageOptions {
     const { way, format } = this;
-    const from = way.diff ? { parent: this.base, parentFormat: format.name } : { size: SIZE };
+    const from = way.diff ? { parent: this.base, parentFormat: format.name } : { size: this.size };
     return { registry: this.#registry, format: format.name, variant: way.variant, ...from };
   }
 

@@ -9,7 +9,6 @@ import {
   expectFailure,
   expectThat,
   readAll,
-  SIZE,
 } from './conformance-bench.ts';
 import { Random } from './random.ts';
 import { randomBytes } from './random-bytes.ts';
@@ -34,7 +33,7 @@ export function promise(title: string, work: Promised['work'], alone = false): P
 export const PROMISES: readonly Promised[] = [
   promise('makes an image that reads as nothing, or as its parent', async (bench) => {
     const disk = await bench.create();
-    expectEqual(disk.size, SIZE, 'size of the disk');
+    expectEqual(disk.size, bench.size, 'size of the disk');
     expectBytes(await readAll(disk), bench.initial);
     await expectExtents(disk);
     await disk.close();
@@ -54,12 +53,12 @@ export const PROMISES: readonly Promised[] = [
     const random = new Random(7);
     await writeEdges(disk, model, random);
     for (let round = 0; round < bench.rounds; round++) {
-      const offset = random.below(SIZE);
-      const length = Math.min(1 + random.below(round % 8 === 0 ? 2 * MIB : 9000), SIZE - offset);
+      const offset = random.below(bench.size);
+      const length = Math.min(1 + random.below(round % 8 === 0 ? 2 * MIB : 9000), bench.size - offset);
       if (random.below(4) > 0) await writeBoth(disk, model, offset, randomBytes(random, length));
       else await zeroBoth(disk, model, offset, length);
       if (random.below(8) === 0) await disk.flush();
-      await expectRange(disk, model, random.below(SIZE - 5000), 5000);
+      await expectRange(disk, model, random.below(bench.size - 5000), 5000);
     }
     expectBytes(await readAll(disk), model);
     await disk.close();
@@ -76,7 +75,7 @@ export const PROMISES: readonly Promised[] = [
     await zeroBoth(disk, model, 0, MIB);
     await zeroBoth(disk, model, MIB + 100, MIB);
     await zeroBoth(disk, model, 3 * MIB, 2 * MIB);
-    await writeBoth(disk, model, SIZE - 1000, new Uint8Array(1000));
+    await writeBoth(disk, model, bench.size - 1000, new Uint8Array(1000));
     expectBytes(await readAll(disk), model);
     await disk.close();
     expectBytes(await readAll(await bench.open(bench.image)), model);
@@ -112,14 +111,14 @@ export const PROMISES: readonly Promised[] = [
   promise('refuses what lies outside of the disk', async (bench) => {
     const disk = await bench.create();
     const one = new Uint8Array(1);
-    for (const offset of [SIZE, SIZE + 1, -1, 2 ** 53, Number.NaN, 0.5]) {
+    for (const offset of [bench.size, bench.size + 1, -1, 2 ** 53, Number.NaN, 0.5]) {
       await expectFailure(() => disk.read(offset, one), 'out-of-bounds', 'invalid-argument');
       await expectFailure(() => disk.write(offset, one), 'out-of-bounds', 'invalid-argument');
       await expectFailure(() => disk.zero(offset, 1), 'out-of-bounds', 'invalid-argument');
     }
-    await expectFailure(() => disk.read(SIZE - 1, new Uint8Array(2)), 'out-of-bounds');
+    await expectFailure(() => disk.read(bench.size - 1, new Uint8Array(2)), 'out-of-bounds');
     await expectFailure(() => disk.zero(0, -1), 'out-of-bounds', 'invalid-argument');
-    await disk.read(SIZE, new Uint8Array(0));
+    await disk.read(bench.size, new Uint8Array(0));
     expectBytes(await readAll(disk), bench.initial);
   }),
 
@@ -205,7 +204,7 @@ export async function expectReport(bench: Bench): Promise<void> {
   const { format, way } = bench;
   const report = await bench.inspect(bench.image, { format: format.name });
   expectEqual(report.format, format.name, 'format');
-  expectEqual(report.virtualSize, SIZE, 'virtual size');
+  expectEqual(report.virtualSize, bench.size, 'virtual size');
   expectEqual(report.differencing, way.diff, 'differencing');
   expectThat(report.dirty !== true, 'an image that was closed is marked as in use');
   // A format that keeps no such mark, as raw, reports none.
@@ -221,8 +220,8 @@ export async function expectReport(bench: Bench): Promise<void> {
 /** Writes that begin and end beside the edges of blocks and of the disk. */
 async function writeEdges(disk: ChainDisk, model: Uint8Array, random: Random): Promise<void> {
   const block = disk.blockSize || MIB;
-  const edges = [0, 1, 511, 512, block - 1, block, block + 511, 2 * block - 300, SIZE - 513, SIZE - 1];
-  for (const edge of edges) await writeBoth(disk, model, edge, randomBytes(random, Math.min(777, SIZE - edge)));
+  const edges = [0, 1, 511, 512, block - 1, block, block + 511, 2 * block - 300, disk.size - 513, disk.size - 1];
+  for (const edge of edges) await writeBoth(disk, model, edge, randomBytes(random, Math.min(777, disk.size - edge)));
   await writeBoth(disk, model, Math.max(block - 4096, 0), randomBytes(random, block + 8192));
 }
 

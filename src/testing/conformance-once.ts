@@ -1,5 +1,5 @@
 /** The promises of images that are written once, when they are made, each with the work that shows it. */
-import { expectBytes, expectEqual, expectExtents, expectFailure, readAll, SIZE } from './conformance-bench.ts';
+import { expectBytes, expectEqual, expectExtents, expectFailure, readAll } from './conformance-bench.ts';
 import { expectReport, type Promised, promise } from './conformance-cases.ts';
 import { Random } from './random.ts';
 import { randomBytes } from './random-bytes.ts';
@@ -11,7 +11,7 @@ export const ONCE_PROMISES: readonly Promised[] = [
   promise('makes an image that reads as nothing', async (bench) => {
     await bench.make(bench.image);
     const disk = await bench.open(bench.image);
-    expectEqual(disk.size, SIZE, 'size of the disk');
+    expectEqual(disk.size, bench.size, 'size of the disk');
     expectBytes(await readAll(disk), bench.initial);
     await expectExtents(disk);
     await disk.close();
@@ -19,9 +19,9 @@ export const ONCE_PROMISES: readonly Promised[] = [
   }),
 
   promise('holds what was converted into it, also the end of the disk', async (bench) => {
-    const content = new Uint8Array(SIZE);
+    const content = new Uint8Array(bench.size);
     content.set(randomBytes(new Random(5), 2 * MIB + 700), MIB / 2);
-    content.set(randomBytes(new Random(6), 900), SIZE - 900);
+    content.set(randomBytes(new Random(6), 900), bench.size - 900);
     await bench.convert(content);
     const disk = await bench.open(bench.image);
     expectBytes(await readAll(disk), content);

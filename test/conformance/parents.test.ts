@@ -12,7 +12,7 @@ import { plainInfo } from '../../src/image/plain-info.ts';
 import { Registry } from '../../src/image/registry.ts';
 import { createImage, Disk, FORMATS, inspect, isImageError, rebaseImage } from '../../src/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
-import { LINKED, makeOptions, SMALL } from '../scenarios/formats.ts';
+import { LINKED, makeOptions, SMALL, STAMPED } from '../scenarios/formats.ts';
 
 const SIZE = 4 * SMALL;
 const OPEN = { allow: ['same-directory'], flushAfterMs: 0 } as const;
@@ -72,7 +72,9 @@ describe.each(LINKED)('parents: $title', ({ lower, upper }) => {
     ['parent', 'older', 'newer', 'child'],
   ] as const;
 
-  it.each(ORDERS)('the one that the child remembers is taken: %s, %s, %s, %s', async (...order) => {
+  // A lower image without a modification UUID is the same in all its states.
+  const states = STAMPED.includes(lower) ? ORDERS : [];
+  it.each(states)('the one that the child remembers is taken: %s, %s, %s, %s', async (...order) => {
     const provider = await family(order);
     for (const linkage of ['warn', 'strict', 'off'] as const) {
       await using disk = await open(provider, 'read', { linkage });
@@ -91,10 +93,11 @@ describe.each(LINKED)('parents: $title', ({ lower, upper }) => {
     ['resize', (disk: Disk) => disk.resize(SIZE + SMALL)],
   ] as const)('%s goes into the right one, and no other file changes', async (_name, change) => {
     const provider = await family(['older', 'newer', 'parent', 'child']);
-    await fillChild(provider);
+    const named = states.length === 0 ? { parent: at(provider, '/parent') } : {};
+    await fillChild(provider, named);
     const before = await Promise.all(['/older', '/newer'].map((name) => bytesOf(provider, name)));
     {
-      await using disk = await open(provider, 'write');
+      await using disk = await open(provider, 'write', named);
       await change(disk);
       expect(await firstByte(disk)).toBe(2);
     }
@@ -157,8 +160,8 @@ describe.each(LINKED)('parents: $title', ({ lower, upper }) => {
     });
   });
 
-  async function fillChild(provider: MemoryProvider): Promise<void> {
-    await using disk = await open(provider, 'write');
+  async function fillChild(provider: MemoryProvider, named = {}): Promise<void> {
+    await using disk = await open(provider, 'write', named);
     await disk.write(SMALL, new Uint8Array(SMALL).fill(7));
   }
 
@@ -201,7 +204,7 @@ describe.each(LINKED)('parents: $title', ({ lower, upper }) => {
       expect(await parentOf(provider, 'elsewhere/parent')).toBe('/elsewhere/parent');
     });
 
-    it.each(['older', 'missing', 'text'])(
+    it.each(states.length === 0 ? [] : ['older', 'missing', 'text'])(
       'one with the identities is taken where the name leads to: %s',
       async (name) => {
         const provider = await family(['older', 'parent', 'child']);

@@ -26,6 +26,8 @@ export interface FormatKit {
   readonly ways?: readonly MakeWay[];
   /** Ways tried with disks of all sizes. Left out: the default, and the variants that are fixed. */
   readonly sized?: readonly MakeWay[];
+  /** The longest disk that the format takes, where that is less than the suites try. */
+  readonly longest?: number;
   /** Ways whose targets are measured before a conversion, beside the variants. */
   readonly measured?: readonly MakeWay[];
   /** The reason why no image of the format can be created and written. Left out: the conformance cases run. */

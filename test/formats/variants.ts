@@ -2,9 +2,14 @@
 import type { Format } from '../../src/image/contract.ts';
 import { rounds } from '../conformance/random.ts';
 
-/** Words of the variants whose images can be written again and again, without that of differencing images. */
-export function writableVariants({ variants, encodesAlways }: Format): string[] {
-  const words = variants.map(({ word }) => word).filter((word) => word !== 'diff');
+/**
+ * Words of the variants whose images can be written again and again, without that of differencing images,
+ * for disks of which this is a unit.
+ */
+export function writableVariants({ variants, encodesAlways }: Format, unit = 512): string[] {
+  const words = variants
+    .filter(({ word, sizeUnit = 512 }) => word !== 'diff' && sizeUnit <= unit)
+    .map(({ word }) => word);
   return words.filter((word) => encodesAlways?.({ variant: [word] }) !== true);
 }
 

@@ -2,7 +2,8 @@
 
 import type { CreateImageOptions } from '../../src/disk/options.ts';
 import type { Format } from '../../src/image/contract.ts';
-import { FORMATS } from '../../src/index.ts';
+import { createImage, FORMATS, inspect } from '../../src/index.ts';
+import { MemoryProvider } from '../../src/storage/memory.ts';
 import { rounds } from '../conformance/random.ts';
 import { wordsBesideDefault, writableVariants } from '../formats/variants.ts';
 
@@ -23,6 +24,17 @@ export function allSpace({ configKeys }: Format): Readonly<Record<string, string
 export const DIFFING = WRITABLE.filter(({ capabilities }) => capabilities.diff);
 export const WITH_UUID = GROWING.filter(({ capabilities }) => capabilities.uuid);
 
+/** True of a format whose images have a modification UUID: another one for each state of the content. */
+async function tellsStates({ name }: Format): Promise<boolean> {
+  const source = { provider: new MemoryProvider(), name: '/image' };
+  await createImage(source, { format: name, size: MIB });
+  return (await inspect(source, { format: name })).modificationUuid !== null;
+}
+
+const telling = await Promise.all(WITH_UUID.map(tellsStates));
+/** Formats that can tell whether an image was written since. */
+export const STAMPED = WITH_UUID.filter((_, number) => telling[number]);
+
 /** A format of differencing images, and what they stand on. */
 export interface Pair {
   readonly title: string;
@@ -41,13 +53,16 @@ export const PAIRS: readonly Pair[] = DIFFING.flatMap((upper) => {
 });
 /** The pairs in which both know each other by UUID. */
 export const LINKED = PAIRS.filter(({ lower, upper }) => lower.capabilities.uuid && upper.capabilities.uuid);
+/** Those among them whose upper one can tell whether the lower one was written since. */
+export const STAMPED_PAIRS = LINKED.filter(({ lower, upper }) => STAMPED.includes(lower) && STAMPED.includes(upper));
 
-/** Every format with each word for a variant that stands by itself. */
+/** Every format with each word for a variant that stands by itself, for disks of whole MiB. */
 export const VARIANTS = WRITABLE.flatMap((format) =>
-  ['', ...wordsBesideDefault(writableVariants(format))].map((word) => ({
+  ['', ...wordsBesideDefault(writableVariants(format, MIB))].map((word) => ({
     title: `${format.name} ${word || 'default'}`,
     format,
     variant: word === '' ? [] : [word],
+    fixed: format.variants.some((one) => one.word === word && one.allocation === 'fixed'),
   })),
 );
 

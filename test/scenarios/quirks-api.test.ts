@@ -19,7 +19,7 @@ import { MemoryProvider } from '../../src/storage/memory.ts';
 import { FaultProvider } from '../../src/testing/fault-storage.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 import { fileBytes } from '../model/extents.ts';
-import { DIFFING, FIXED, GROWING, LARGE, LINKED, PAIRS, WITH_UUID, WRITABLE } from './formats.ts';
+import { DIFFING, FIXED, GROWING, LARGE, LINKED, PAIRS, STAMPED_PAIRS, WITH_UUID, WRITABLE } from './formats.ts';
 import { MIB, ShadowedDisk } from './shadowed-disk.ts';
 
 const SIZE = 4 * MIB;
@@ -131,7 +131,8 @@ describe.each(WRITABLE)('statuses: $name', (format) => {
 describe.each(GROWING)('options: $name', (format) => {
   it('23: stay as they were when the chain becomes another one', async () => {
     const how = { honourZeroes: true, ignoreFlush: true };
-    const disk = await ShadowedDisk.make({ format }, { seed: 224, size: SIZE, open: how });
+    const layer = { format, block: MIB };
+    const disk = await ShadowedDisk.make(layer, { seed: 224, size: SIZE, open: how });
     /** True when zeroes take space in the last image. */
     const honours = async (offset: number): Promise<boolean> => {
       const before = await disk.stored();
@@ -140,9 +141,9 @@ describe.each(GROWING)('options: $name', (format) => {
     };
     expect(await honours(0)).toBe(true);
     if (format.capabilities.diff) {
-      await disk.stack({ format });
+      await disk.stack(layer);
       expect(await honours(MIB)).toBe(true);
-      await disk.stack({ format });
+      await disk.stack(layer);
       await disk.disk.merge(1, 2);
       expect(await honours(2 * MIB)).toBe(true);
       await disk.disk.closeLast({ remove: true });
@@ -233,7 +234,7 @@ describe.each(DIFFING)('creating: $name', (format) => {
   });
 });
 
-describe.each(LINKED)('identities: $title', ({ lower, upper }) => {
+describe.each(STAMPED_PAIRS)('identities: $title', ({ lower, upper }) => {
   const layers = [{ format: lower }, { format: upper }, { format: upper }];
   const info = (disk: ShadowedDisk, number: number) => {
     const image = disk.disk.images[number];

@@ -8,7 +8,7 @@ import { MemoryProvider } from '../../src/storage/memory.ts';
 import { FaultProvider } from '../../src/testing/fault-storage.ts';
 import { expectSameBytes } from '../conformance/expect-bytes.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
-import { FIXED, GROWING, LARGE, LINKED, PAIRS, SMALL, WRITABLE } from './formats.ts';
+import { FIXED, GROWING, LARGE, LINKED, PAIRS, type Pair, SMALL, STAMPED_PAIRS, WRITABLE } from './formats.ts';
 import { GIB, MIB, ShadowedDisk } from './shadowed-disk.ts';
 
 const SIZE = 4 * MIB;
@@ -190,34 +190,36 @@ describe.each(moves as [string, string, (typeof WRITABLE)[number]][])('moving: %
   });
 });
 
-describe.each(LINKED)('links: $title', ({ lower, upper }) => {
-  const make = async (seed: number): Promise<ShadowedDisk> => {
-    const disk = await ShadowedDisk.chain([{ format: lower }, { format: upper }], { seed, size: SIZE });
-    await disk.disk.close();
-    return disk;
-  };
-  const open = (disk: ShadowedDisk, linkage: 'off' | 'warn' | 'strict') =>
-    Disk.open([disk.at('/0'), disk.at('/1')], { linkage });
+const closedPair = async ({ lower, upper }: Pair, seed: number): Promise<ShadowedDisk> => {
+  const disk = await ShadowedDisk.chain([{ format: lower }, { format: upper }], { seed, size: SIZE });
+  await disk.disk.close();
+  return disk;
+};
+const openPair = (disk: ShadowedDisk, linkage: 'off' | 'warn' | 'strict') =>
+  Disk.open([disk.at('/0'), disk.at('/1')], { linkage });
 
+describe.each(STAMPED_PAIRS)('links: $title', (pair) => {
   it('12: tell of a parent that was written since, as strictly as the caller wants', async () => {
-    const disk = await make(212);
+    const disk = await closedPair(pair, 212);
     await using base = await Disk.open(disk.at('/0'), { mode: 'write' });
     await base.write(0, new Uint8Array(512).fill(1));
     await base.close();
-    await expect(open(disk, 'strict')).rejects.toMatchObject({ kind: 'corrupt', status: 'VERR_VD_UUID_MISMATCH' });
-    await using warned = await open(disk, 'warn');
+    await expect(openPair(disk, 'strict')).rejects.toMatchObject({ kind: 'corrupt', status: 'VERR_VD_UUID_MISMATCH' });
+    await using warned = await openPair(disk, 'warn');
     expect(warned.warnings).toHaveLength(1);
-    await using quiet = await open(disk, 'off');
+    await using quiet = await openPair(disk, 'off');
     expect(quiet.warnings).toEqual([]);
   });
+});
 
+describe.each(LINKED)('links: $title', (pair) => {
   it('12: tell of another parent', async () => {
-    const disk = await make(213);
+    const disk = await closedPair(pair, 213);
     await setImage(disk.at('/0'), { uuid: 'random' });
     for (const linkage of ['strict', 'warn'] as const) {
-      await expect(open(disk, linkage)).rejects.toMatchObject({ kind: 'corrupt', status: 'VERR_VD_UUID_MISMATCH' });
+      await expect(openPair(disk, linkage)).rejects.toMatchObject({ kind: 'corrupt', status: 'VERR_VD_UUID_MISMATCH' });
     }
-    await using quiet = await open(disk, 'off');
+    await using quiet = await openPair(disk, 'off');
     await disk.verify(quiet);
   });
 });

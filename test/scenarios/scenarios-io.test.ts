@@ -116,9 +116,8 @@ describe.each(PAIRS)('write and merge: $title', ({ lower, upper }) => {
   });
 });
 
-describe.each(VARIANTS)('write, open and read: $title', ({ format, variant }) => {
+describe.each(VARIANTS)('write, open and read: $title', ({ format, variant, fixed: preallocates }) => {
   it('reads 100 segments from an image that was opened again', async () => {
-    const preallocates = variant.includes('fixed');
     const size = (preallocates ? 16 : 1000) * MIB;
     const disk = await ShadowedDisk.make({ format, variant }, { seed: 6, size });
     const longest = rounds(64 * KIB, preallocates ? 64 * KIB : MIB);

@@ -200,12 +200,10 @@ async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): P
   const slot = isPromise(answer) ? await answer : answer;
   if (slot === null) return;
   try {
-    const found = image.map(guestOffset, 1);
-    const mapping = isPromise(found) ? await found : found;
-    assert(mapping.kind === 'data', 'a moved unit holds data');
+    const from = slot.from ?? (await placeOf(image, guestOffset));
     for (let at = 0; at < slot.length; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, slot.length - at));
-      await orAborted(readPadded(mapping.storage, mapping.fileOffset + at, piece), options, COMPACTING);
+      await orAborted(readPadded(from.storage, from.fileOffset + at, piece), options, COMPACTING);
       await store(slot.storage, slot.fileOffset + at, piece, options);
     }
   } catch (error) {
@@ -214,6 +212,13 @@ async function move(job: CompactJob, guestOffset: number, buffer: Uint8Array): P
   }
   slot.commit();
   if (job.changesContent) image.noteChange();
+}
+
+async function placeOf(image: Image, guestOffset: number): Promise<{ storage: Storage; fileOffset: number }> {
+  const found = image.map(guestOffset, 1);
+  const mapping = isPromise(found) ? await found : found;
+  assert(mapping.kind === 'data', 'a moved unit holds data');
+  return mapping;
 }
 
 /** Writes data to its new place. A hole stays one: an image without a mark for zero hides its parent with it. */

@@ -68,7 +68,7 @@ export class ParentSearch {
     const same = possible.filter(({ info }) => judgeCandidate(child, info) === 'same');
     const best = distinct(same.length > 0 ? same : possible);
     const [taken] = best;
-    if (taken === undefined) throw notFound(orphan, fitting.length > 0, around);
+    if (taken === undefined) throw notFound(orphan, fitting.length > 0, around, named);
     const certain = best.length === 1 && (same.length > 0 || complete);
     return { parent: await this.#open(taken, orphan), doubt: certain ? null : doubtOf(orphan, best, around) };
   }
@@ -115,7 +115,7 @@ export class ParentSearch {
   async #open({ name }: Candidate, orphan: Orphan): Promise<OpenedImage> {
     const found = await openCandidate(name, orphan, this.#options);
     // Another program put something else into its place since it was looked at.
-    if (found === null) throw notFound(orphan, false, { complete: true });
+    if (found === null) throw notFound(orphan, false, { complete: true }, []);
     return found;
   }
 }
@@ -130,7 +130,24 @@ function distinct(candidates: readonly Candidate[]): Candidate[] {
   return candidates.filter(({ key }, at) => candidates.findIndex((other) => other.key === key) === at);
 }
 
-function notFound({ child, uuid }: Orphan, own: boolean, extent: SearchExtent): ImageError {
+function notFound(
+  { child, uuid }: Orphan,
+  own: boolean,
+  extent: SearchExtent,
+  named: readonly Candidate[],
+): ImageError {
+  const [other] = named;
+  // What is there under the name of the parent was put into its place.
+  if (!own && other !== undefined) {
+    return new ImageError('corrupt', 'The parent does not match: this image was created from another one', {
+      status: 'VERR_VD_UUID_MISMATCH',
+      path: child.name,
+      field: 'parent UUID',
+      found: `${other.info.uuid ?? 'none'} (${printable(other.name)})`,
+      expected: uuid,
+      hint: 'Specify the right parent with --parent.',
+    });
+  }
   const message = own ? 'The image is its own parent' : 'The parent of this image was not found in its directory';
   const { parentName } = child.image.info;
   return new ImageError(own ? 'corrupt' : 'not-found', message, {

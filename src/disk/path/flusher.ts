@@ -36,9 +36,11 @@ export class Flusher {
   #running: Promise<void> | null = null;
   #next: Promise<void> | null = null;
   #timer: unknown = null;
+  #idleTimer: unknown = null;
   /** The failed flush. Its changes will never be durable, so no later flush may resolve. */
   #failed: { readonly error: unknown } | null = null;
   #alarm: (flush: () => Promise<void>) => Promise<void> = (flush) => flush();
+  #idle: (() => Promise<void>) | null = null;
 
   constructor(image: Image, options: FlusherOptions) {
     this.#image = image;
@@ -52,9 +54,20 @@ export class Flusher {
     this.#alarm = how;
   }
 
+  /** Sets the way the session of the image ends when nothing has changed for as long as a flush waits. */
+  runWhenIdle(end: () => Promise<void>): void {
+    this.#idle = end;
+  }
+
+  /** True when no change waits for a flush, and none runs. */
+  get isClean(): boolean {
+    return !this.#changed && this.#running === null;
+  }
+
   /** Records a change that a flush must make durable. */
   noteChange(): void {
     this.#changed = true;
+    this.#stopIdle();
     if (this.#timer !== null || this.#options.afterMs === 0) return;
     this.#timer = this.#options.timers.set(this.#options.afterMs, () => {
       this.#timer = null;
@@ -92,10 +105,26 @@ export class Flusher {
     return this.#next;
   }
 
-  /** Stops the timer. */
+  /** Stops the timers. */
   stop(): void {
+    this.#stopIdle();
     if (this.#timer !== null) this.#options.timers.clear(this.#timer);
     this.#timer = null;
+  }
+
+  #stopIdle(): void {
+    if (this.#idleTimer !== null) this.#options.timers.clear(this.#idleTimer);
+    this.#idleTimer = null;
+  }
+
+  #waitIdle(): void {
+    const [end, { afterMs, timers, onFailure }] = [this.#idle, this.#options];
+    if (end === null || afterMs === 0 || this.#changed || this.#image.endsWhenIdle !== true) return;
+    this.#stopIdle();
+    this.#idleTimer = timers.set(afterMs, () => {
+      this.#idleTimer = null;
+      end().catch((error: unknown) => onFailure?.(error));
+    });
   }
 
   #start(): Promise<void> {
@@ -106,6 +135,7 @@ export class Flusher {
       .then(() => {
         // What could only change after this flush, such as counts of what it gave up, is for the next one.
         if (this.#image.dirtyBytes > 0) this.noteChange();
+        this.#waitIdle();
       })
       .catch((error: unknown) => {
         this.#failed = { error };

@@ -501,6 +501,11 @@ export class Requests {
         if (head === this.#head && !this.#closed) await flush();
       }),
     );
+    head.flusher.runWhenIdle(() =>
+      this.exclusive(async () => {
+        if (head === this.#head && !this.#closed && head.flusher.isClean) await head.end();
+      }),
+    );
     return head;
   }
 }

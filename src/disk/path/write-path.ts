@@ -61,14 +61,17 @@ export class WritePath {
   readonly #chain: Chain;
   readonly #image: Image;
   #rules: WriteRules;
+  /** Bytes that are given space at a time, and those of a block, which can be marked as zero. */
   readonly #blockSize: number;
+  readonly #wholeBlock: number;
   readonly #claims = new RangeLocks();
 
   constructor(chain: Chain, image: Image, rules: WriteRules) {
     this.#chain = chain;
     this.#image = image;
     this.#rules = rules;
-    this.#blockSize = image.info.blockSize ?? 0;
+    this.#wholeBlock = image.info.blockSize ?? 0;
+    this.#blockSize = image.writeUnit ?? this.#wholeBlock;
   }
 
   /**
@@ -248,7 +251,7 @@ export class WritePath {
   async #placeUnits(request: Request, start: number, end: number, backdrop: Backdrop): Promise<number> {
     let gathered = start;
     for (let at = start; at < end; ) {
-      const unitEnd = Math.min(alignDown(at, this.#blockSize) + this.#blockSize, end);
+      const unitEnd = this.#unitEnd(at, end);
       const decision = this.#decide(request, at, unitEnd, backdrop);
       if ((isPromise(decision) ? await decision : decision) !== 'store') {
         if (gathered < at) await this.#store(request, gathered, at, backdrop.level);
@@ -302,8 +305,15 @@ export class WritePath {
     return true;
   }
 
+  /** End of the unit at the start of a range; a block that is covered as a whole is one, whatever its parts. */
+  #unitEnd(start: number, end: number): number {
+    const block = Math.min(start + this.#wholeBlock, this.#chain.size);
+    if (start % this.#wholeBlock === 0 && block <= end) return block;
+    return Math.min(alignDown(start, this.#blockSize) + this.#blockSize, end);
+  }
+
   #coversUnit(start: number, end: number): boolean {
-    return start % this.#blockSize === 0 && (end % this.#blockSize === 0 || end === this.#chain.size);
+    return start % this.#wholeBlock === 0 && (end % this.#wholeBlock === 0 || end === this.#chain.size);
   }
 
   #isZero(request: Request, start: number, end: number): boolean {

@@ -1,13 +1,9 @@
-/** The block map of a VDI image on the medium, and the copying of blocks. */
+/** The block map of a VDI image on the medium. */
 import type { BlockEntries } from '../../blocks/block-map.ts';
 import { type TablePlace, U32_LITTLE } from '../../blocks/table.ts';
 import type { Storage } from '../../storage/contract.ts';
-import { readPadded } from '../../storage/read-padded.ts';
 import type { VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO } from './layout.ts';
-
-/** Bytes of one piece. */
-export const COPY_BYTES = 1024 * 1024;
 
 /** The block map named by a header. */
 export function mapPlace(
@@ -30,14 +26,4 @@ export function mapEntries({ dataOffset, ...header }: VdiHeader): BlockEntries {
     zero: ENTRY_ZERO,
     absent: ENTRY_FREE,
   };
-}
-
-/** Copies bytes inside a file; bytes past its end are zero. */
-export async function copyBytes(storage: Storage, from: number, to: number, length: number): Promise<void> {
-  const buffer = new Uint8Array(Math.min(COPY_BYTES, length));
-  for (let at = 0; at < length; at += buffer.length) {
-    const piece = buffer.subarray(0, Math.min(buffer.length, length - at));
-    await readPadded(storage, from + at, piece);
-    await storage.write(to + at, piece);
-  }
 }

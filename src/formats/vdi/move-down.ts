@@ -9,9 +9,10 @@
 import { SparseBitSet } from '../../binary/bits.ts';
 import { EntryTable, scanEntries, writeEntries } from '../../blocks/table.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import { copyBytes } from '../../storage/copy-bytes.ts';
 import { Turns } from '../../storage/turns.ts';
 import { ENTRY_ZERO } from './layout.ts';
-import { copyBytes, mapPlace } from './map-entries.ts';
+import { mapPlace } from './map-entries.ts';
 
 /** Bytes copied before their entries change. */
 const BATCH_BYTES = 64 * 1024 * 1024;

@@ -18,11 +18,12 @@ import { scanEntries, writeEntries } from '../../blocks/table.ts';
 import { ImageError, isImageError, throwIfAborted } from '../../errors.ts';
 import type { ResizeOptions } from '../../image/contract.ts';
 import type { Storage } from '../../storage/contract.ts';
+import { COPY_BYTES, copyBytes } from '../../storage/copy-bytes.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import type { VdiHeader } from './header.ts';
 import { ENTRY_FREE, ENTRY_ZERO, HEADER, HEADER_SIZE_1_1_PLUS } from './layout.ts';
 import { VDI_LIMITS } from './limits.ts';
-import { COPY_BYTES, copyBytes, mapPlace } from './map-entries.ts';
+import { mapPlace } from './map-entries.ts';
 import { blocksOf, shrinkVdi } from './shrink.ts';
 
 /** Limit of ATA. */

@@ -3,8 +3,9 @@ import type { StorageProvider } from '../../../src/storage/contract.ts';
 import { MemoryProvider } from '../../../src/storage/memory.ts';
 import type { CrashSuite } from '../../../src/testing/index.ts';
 import { crashSuite } from '../../faults/common-crashes.ts';
+import { compacted, resized } from '../../faults/resizing.ts';
 import { imageOf, openWay, SECTOR, SECTORS, type Way } from '../../faults/ways.ts';
-import { scattered, traffic, type Workload } from '../../faults/workloads.ts';
+import type { Workload } from '../../faults/workloads.ts';
 import type { CrashRow } from '../crash-kit.ts';
 
 /** Entries of a table of the hand-made image, and sectors of its grains. */
@@ -12,39 +13,6 @@ const ENTRIES = 128;
 const GRAIN = 8;
 /** Sectors of a disk whose directory fills its sector. */
 const FULL = 128 * ENTRIES * GRAIN;
-
-/** Shorter and longer, within a table and with a new one; holes are filled. */
-const resized: readonly Workload[] = [
-  async (session) => {
-    await traffic(12, { discards: 0.2 })(session);
-    await session.write(session.sectors - 9, 9);
-    await session.resize(SECTORS + 90);
-    await session.write(SECTORS - 2, 50);
-    await session.flush();
-    await session.resize(701);
-    await scattered(9)(session);
-    await session.resize(5000);
-    await session.write(4990, 10);
-  },
-  async (session) => {
-    await session.write(4090, 9);
-    await session.resize(3 * SECTORS);
-    await session.write(702, 3);
-    await session.flush();
-    await session.resize(SECTORS);
-    await scattered(9)(session);
-    await session.resize(SECTORS + 3);
-    await session.write(1, 2);
-  },
-];
-
-const compacted: Workload = async (session) => {
-  await session.compact();
-  await scattered(9)(session);
-  await session.discard(40, 40);
-  await session.compact();
-  await session.write(43, 2);
-};
 
 /** Extents that share a file cannot become longer: further ones are made, and deleted again. */
 const extentsComeAndGo: readonly Workload[] = [
