@@ -11,10 +11,12 @@ import { raw } from './raw/index.ts';
 import { RECOGNISED } from './recognised/index.ts';
 import { vci } from './vci/index.ts';
 import { vdi } from './vdi/index.ts';
+import { vhd } from './vhd/index.ts';
+import { vhdx } from './vhdx/index.ts';
 import { vmdk } from './vmdk/index.ts';
 
 /** All built-in formats, in probing order. */
-export const FORMATS: readonly Format[] = [vdi, vmdk, ...RECOGNISED, qcow2, bochs, raw];
+export const FORMATS: readonly Format[] = [vdi, vmdk, vhd, vhdx, ...RECOGNISED, qcow2, bochs, raw];
 
 /** All built-in formats of cache images. */
 export const CACHES: readonly CacheFormat[] = [vci];

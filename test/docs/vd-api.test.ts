@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ROOT } from '../../scripts/prepare.mjs';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { HEADER } from '../../src/formats/vdi/layout.ts';
+import { HEADER as VHD_HEADER } from '../../src/formats/vhd/layout.ts';
 import { SPARSE_HEADER } from '../../src/formats/vmdk/layout.ts';
 import * as vdkit from '../../src/index.ts';
 import { createImage, Disk, defaultRegistry, inspect, Registry } from '../../src/index.ts';
@@ -316,6 +317,7 @@ describe('the API of vd.h', () => {
     ['VERR_VD_VDI_INVALID_SIGNATURE', () => vdi('signature', 0)],
     ['VERR_VD_VDI_INVALID_HEADER', () => vdi('blockSize', 0)],
     ['VERR_VD_VDI_UNSUPPORTED_VERSION', () => vdi('version', 0x0002_0001)],
+    ['VERR_VD_VHD_INVALID_HEADER', () => patched('/disk.vhd', 512 + VHD_HEADER.fields.blockSize.offset, 3)],
     ['VERR_VD_VMDK_INVALID_HEADER', () => vmdk('grainSize', 3)],
     ['VERR_VD_VMDK_UNSUPPORTED_VERSION', () => vmdk('version', 9)],
     [

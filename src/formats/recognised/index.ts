@@ -10,15 +10,13 @@ import { qed } from './qed.ts';
 import { sparseimage } from './sparseimage.ts';
 import { tar } from './tar.ts';
 import { vci } from './vci.ts';
-import { vhd } from './vhd.ts';
-import { vhdx } from './vhdx.ts';
 import { viso } from './viso.ts';
 import { SIGNED_WRAPPERS } from './wrappers.ts';
 import { zip } from './zip.ts';
 
 /** Formats whose `open` throws `unsupported` with the name of the format. */
 export const RECOGNISED: readonly Format[] = [
-  ...[vhd, parallels, dmg, qed, qcow, vhdx, cue, viso, vci, cloop],
+  ...[parallels, dmg, qed, qcow, cue, viso, vci, cloop],
   ...[sparseimage, ovf, tar, zip],
   ...SIGNED_WRAPPERS,
 ];

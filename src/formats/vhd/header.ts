@@ -1,0 +1,158 @@
+/** The header of dynamic and differencing VHD images, decoded and checked: after it, every number can be trusted. */
+import { alignDown, alignUp, divCeil, isPowerOfTwo, largest, SECTOR } from '../../binary/numbers.ts';
+import { LIMITS } from '../../limits.ts';
+import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import { readPadded } from '../../storage/read-padded.ts';
+import { checksumOf } from './checksum.ts';
+import { fault } from './footer.ts';
+import { type Footer, HEADER, HEADER_COOKIE, type Header, LOCATOR, LOCATORS, type Locator } from './layout.ts';
+import { VHD_LIMITS } from './limits.ts';
+
+/** A stretch of the file that holds metadata. */
+export interface MetadataPlace {
+  readonly fileOffset: number;
+  readonly length: number;
+}
+
+/** Checked content of a header. Places and sizes in bytes. */
+export interface VhdLayout {
+  readonly header: Header;
+  /** File offset of the header. */
+  readonly headerOffset: number;
+  readonly tableOffset: number;
+  /** Entries that the table has, and those that the disk needs. */
+  readonly entries: number;
+  readonly blockCount: number;
+  readonly blockSize: number;
+  /** Bytes of the sector bitmap before each block. */
+  readonly bitmapBytes: number;
+  readonly locators: readonly Locator[];
+  /** Whole sectors of footer copy, header, table and locators: no block may lie there. */
+  readonly places: readonly MetadataPlace[];
+  readonly checksumFits: boolean;
+}
+
+/** Reads the header that a footer leads to. Throws `corrupt`, `limit`. */
+export async function readHeader(storage: Storage, footer: Footer, options: OperationOptions = {}): Promise<VhdLayout> {
+  const { headerOffset, bytes } = await headerBytes(storage, footer, options);
+  const header = HEADER.decode(bytes);
+  const { entries, blockSize, tableOffset } = header;
+  checkBlockSize(header, storage.label);
+  const blockCount = divCeil(footer.currentSize, blockSize);
+  checkTable(header, footer, storage);
+  const locators = locatorsOf(header, storage.size);
+  // What follows the entries that the disk needs may be missing: nothing there is looked at.
+  const tableBytes = Math.min(entries * 4, storage.size - tableOffset);
+  const places = [
+    { fileOffset: 0, length: SECTOR },
+    { fileOffset: headerOffset, length: HEADER.size },
+    { fileOffset: tableOffset, length: tableBytes },
+    ...locators,
+  ];
+  return {
+    header,
+    headerOffset,
+    tableOffset,
+    entries,
+    blockCount,
+    blockSize,
+    bitmapBytes: bitmapBytesOf(blockSize),
+    locators,
+    places: places.map(wholeSectors),
+    checksumFits: header.checksum === checksumOf(bytes, HEADER.fields.checksum.offset),
+  };
+}
+
+async function headerBytes(
+  storage: Storage,
+  { dataOffset }: Footer,
+  options: OperationOptions,
+): Promise<{ readonly headerOffset: number; readonly bytes: Uint8Array }> {
+  const path = storage.label;
+  if (dataOffset % BigInt(SECTOR) !== 0n || dataOffset > BigInt(storage.size - HEADER.size)) {
+    const expected = 'inside the file, at a sector';
+    throw fault(
+      'corrupt',
+      'The header cannot be where the footer says',
+      path,
+      'data offset',
+      String(dataOffset),
+      expected,
+    );
+  }
+  const headerOffset = Number(dataOffset);
+  const bytes = new Uint8Array(HEADER.size);
+  await readPadded(storage, headerOffset, bytes, options);
+  const cookie = HEADER.get(bytes, 'cookie');
+  if (cookie !== HEADER_COOKIE) {
+    const found = `0x${cookie.toString(16)}`;
+    throw fault('corrupt', 'The header of the image is damaged', path, 'cookie', found, '"cxsparse"');
+  }
+  const version = HEADER.get(bytes, 'version');
+  if (version >>> 16 !== 1)
+    throw fault('unsupported', 'The version of the header is not known', path, 'version', version);
+  return { headerOffset, bytes };
+}
+
+/** Block sizes that images may have: powers of two. */
+export function isBlockSize(size: number): boolean {
+  return isPowerOfTwo(size) && size >= LIMITS.blockSizeMin && size <= VHD_LIMITS.blockBytes;
+}
+
+function checkBlockSize({ blockSize }: Header, path: string): void {
+  if (isBlockSize(blockSize)) return;
+  const expected = `a power of two from ${LIMITS.blockSizeMin} to ${VHD_LIMITS.blockBytes}`;
+  throw fault('corrupt', 'The block size is not possible', path, 'block size', blockSize, expected);
+}
+
+function checkTable({ entries, blockSize, tableOffset }: Header, { currentSize }: Footer, storage: Storage): void {
+  const path = storage.label;
+  const blockCount = divCeil(currentSize, blockSize);
+  if (entries < blockCount) {
+    const message = 'The block allocation table is too short for the disk';
+    throw fault('corrupt', message, path, 'maximum table entries', entries, `at least ${blockCount}`);
+  }
+  if (blockCount > VHD_LIMITS.entries) {
+    const expected = `at most ${VHD_LIMITS.entries} blocks`;
+    throw fault('limit', 'The image has too many blocks', path, 'current size', currentSize, expected);
+  }
+  if (tableOffset % SECTOR === 0 && tableOffset >= SECTOR && tableOffset + blockCount * 4 <= storage.size) return;
+  const message = 'The block allocation table cannot be where the header says';
+  throw fault('corrupt', message, path, 'table offset', tableOffset, 'inside the file, at a sector');
+}
+
+/** Bytes of the sector bitmap before a block. */
+export function bitmapBytesOf(blockSize: number): number {
+  return alignUp(divCeil(blockSize / SECTOR, 8), SECTOR);
+}
+
+function wholeSectors({ fileOffset, length }: MetadataPlace): MetadataPlace {
+  const start = alignDown(fileOffset, SECTOR);
+  return { fileOffset: start, length: alignUp(fileOffset + length, SECTOR) - start };
+}
+
+/** True if a range of the file and a place of metadata have bytes in common. */
+export function overlaps(place: MetadataPlace, fileOffset: number, length: number): boolean {
+  return fileOffset < place.fileOffset + place.length && place.fileOffset < fileOffset + length;
+}
+
+/** End of the metadata that begins before a file offset. */
+export function metadataEndBefore({ places }: Pick<VhdLayout, 'places'>, limit = Number.POSITIVE_INFINITY): number {
+  const ends = places.filter(({ fileOffset }) => fileOffset < limit).map((place) => place.fileOffset + place.length);
+  return largest(ends, 0);
+}
+
+/** Locators whose names lie in the file. */
+function locatorsOf({ locators }: Header, fileSize: number): Locator[] {
+  return Array.from({ length: LOCATORS }, (_, index) => LOCATOR.decode(locators, index * LOCATOR.size)).filter(
+    ({ platform, length, fileOffset }) =>
+      platform !== 0 && length > 0 && length <= VHD_LIMITS.locatorBytes && fileOffset + length <= fileSize,
+  );
+}
+
+/** The bytes of a header, with the checksum that fits. */
+export function encodeHeader(header: Header): Uint8Array {
+  const bytes = HEADER.encode(header);
+  HEADER.put(bytes, 'checksum', checksumOf(bytes, HEADER.fields.checksum.offset));
+  return bytes;
+}

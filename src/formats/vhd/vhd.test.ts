@@ -1,0 +1,177 @@
+import { describe, expect, it } from 'vitest';
+import { fileBytes } from '../../../test/model/extents.ts';
+import { checkImage } from '../../operations/check.ts';
+import { createImage } from '../../operations/create.ts';
+import { inspect } from '../../operations/inspect.ts';
+import { openDisk } from '../../operations/open.ts';
+import type { Source } from '../../storage/contract.ts';
+import { MemoryProvider } from '../../storage/memory.ts';
+import { encodeFooter } from './footer.ts';
+import { encodeHeader } from './header.ts';
+import { CREATOR, FOOTER, type Footer, HEADER, LOCATOR, PLATFORM } from './layout.ts';
+
+const MIB = 1024 ** 2;
+const SECTOR = 512;
+const VHD = { format: 'vhd' } as const;
+
+const at = (name = '/disk.vhd', provider = new MemoryProvider()): Source => ({ provider, name });
+
+/** An image with a block of ones. */
+async function filled(size: number, variant: readonly string[] = []): Promise<Source> {
+  const source = at();
+  await createImage(source, { ...VHD, size, variant });
+  await using disk = await openDisk(source, { ...VHD, mode: 'write' });
+  await disk.write(0, new Uint8Array(SECTOR).fill(1));
+  return source;
+}
+
+async function put(source: Source, fileOffset: number, bytes: Uint8Array, size?: number): Promise<void> {
+  const storage = await source.provider.open(source.name, 'write');
+  await storage.write(fileOffset, bytes);
+  if (size !== undefined) await storage.resize(size);
+  await storage.close();
+}
+
+async function firstByte(source: Source, options = {}): Promise<number | undefined> {
+  await using disk = await openDisk(source, { ...VHD, ...options });
+  const bytes = new Uint8Array(SECTOR);
+  await disk.read(0, bytes);
+  return bytes[0];
+}
+
+const footerOf = async (source: Source): Promise<Footer> => {
+  const bytes = await fileBytes(source);
+  return FOOTER.decode(bytes.subarray(bytes.length - SECTOR));
+};
+
+describe('footers', () => {
+  it.each([[['fixed']], [[]]])('of 511 bytes are read, and written again with 512 (%s)', async (variant) => {
+    const source = await filled(4 * MIB, variant);
+    const { length } = await fileBytes(source);
+    const storage = await source.provider.open(source.name, 'write');
+    await storage.resize(length - 1);
+    await storage.close();
+    expect(await firstByte(source)).toBe(1);
+    const { warnings } = await inspect(source, VHD);
+    expect(warnings.join()).toContain('a footer of 511 bytes');
+    await checkImage(source, { ...VHD, repair: true });
+    expect((await fileBytes(source)).length % SECTOR).toBe(0);
+    expect((await checkImage(source, VHD)).findings).toEqual([]);
+    expect(await firstByte(source)).toBe(1);
+  });
+
+  it.each(['first', 'last'])('are repaired from each other: the %s one is damaged', async (which) => {
+    const source = await filled(4 * MIB);
+    const sound = await fileBytes(source);
+    await put(source, which === 'first' ? 20 : sound.length - SECTOR + 20, Uint8Array.of(1, 2, 3));
+    expect(await firstByte(source)).toBe(1);
+    expect((await checkImage(source, VHD)).findings).toHaveLength(1);
+    await checkImage(source, { ...VHD, repair: true });
+    expect(Buffer.from(await fileBytes(source)).equals(sound)).toBe(true);
+  });
+
+  it('of a fixed image that was growing when it was cut off stand before zeroes', async () => {
+    const source = await filled(MIB, ['fixed']);
+    const sound = await fileBytes(source);
+    await put(source, 0, sound.subarray(0, SECTOR), 3 * MIB);
+    expect(await firstByte(source)).toBe(1);
+    await checkImage(source, { ...VHD, repair: true });
+    expect(Buffer.from(await fileBytes(source)).equals(sound)).toBe(true);
+  });
+});
+
+describe('the size', () => {
+  it.each([
+    [CREATOR.virtualPc, 1],
+    [CREATOR.qemu, 1],
+    [CREATOR.windows, 0],
+    [CREATOR.disk2vhd, 0],
+  ])('is the current one; by creator %i the geometry is told beside it', async (creator, warned) => {
+    const source = await filled(5 * MIB, ['fixed']);
+    const footer = await footerOf(source);
+    await put(source, 5 * MIB, encodeFooter({ ...footer, creator }));
+    const { virtualSize, details, warnings } = await inspect(source, VHD);
+    expect(virtualSize).toBe(5 * MIB);
+    const product = footer.cylinders * footer.heads * footer.sectors * SECTOR;
+    expect(product).toBeLessThan(5 * MIB);
+    expect(details?.['size by geometry']).toBe(warned === 1 ? product : undefined);
+    expect(warnings).toHaveLength(warned);
+  });
+
+  it('of an image for Azure is whole MiB, and the next one is named', async () => {
+    const source = at();
+    const refused = createImage(source, { ...VHD, size: 3 * MIB + SECTOR, variant: ['azure'] });
+    await expect(refused).rejects.toMatchObject({ kind: 'invalid-argument', hint: expect.stringContaining('4M') });
+    await createImage(source, { ...VHD, size: 4 * MIB, variant: ['azure'] });
+    expect((await fileBytes(source)).length).toBe(4 * MIB + SECTOR);
+    expect((await inspect(source, VHD)).allocation).toBe('fixed');
+  });
+
+  it('reaches 2040 GiB and no further', async () => {
+    const most = 2040 * 1024 ** 3;
+    const source = at();
+    await createImage(source, { ...VHD, size: most });
+    expect((await inspect(source, VHD)).virtualSize).toBe(most);
+    const longer = createImage(at('/other.vhd'), { ...VHD, size: most + SECTOR });
+    await expect(longer).rejects.toMatchObject({ kind: 'limit' });
+  });
+
+  it('changes with the geometry that belongs to it', async () => {
+    const source = await filled(16 * MIB);
+    await using disk = await openDisk(source, { ...VHD, mode: 'write' });
+    await disk.resize(1024 * MIB);
+    expect(disk.images[0]?.info.geometry.physical).toEqual({ cylinders: 2080, heads: 16, sectors: 63 });
+  });
+});
+
+describe('names of the parent', () => {
+  /** A child whose only name is this one. */
+  async function named(platform: number, name: Uint8Array): Promise<Source> {
+    const provider = new MemoryProvider();
+    const base = at('/base.vhd', provider);
+    await createImage(base, { ...VHD, size: 4 * MIB });
+    {
+      await using disk = await openDisk(base, { ...VHD, mode: 'write' });
+      await disk.write(0, new Uint8Array(SECTOR).fill(7));
+    }
+    const child = at('/child.vhd', provider);
+    await createImage(child, { ...VHD, parent: base });
+    const bytes = await fileBytes(child);
+    const header = HEADER.decode(bytes.subarray(SECTOR, SECTOR + HEADER.size));
+    const { fileOffset } = LOCATOR.decode(header.locators);
+    const locators = new Uint8Array(header.locators.length);
+    locators.set(LOCATOR.encode({ platform, space: 1, length: name.length, reserved: 0, fileOffset }), 48);
+    await put(child, fileOffset, name);
+    const parentName = new Uint8Array(header.parentName.length);
+    await put(child, SECTOR, encodeHeader({ ...header, locators, parentName }));
+    return child;
+  }
+  const utf16 = (text: string) => new Uint8Array(Buffer.from(text, 'utf16le'));
+  const utf8 = (text: string) => new TextEncoder().encode(text);
+
+  it.each([
+    ['relative', 'base.vhd', PLATFORM.relative, utf16('.\\base.vhd')],
+    ['absolute', '/base.vhd', PLATFORM.absolute, utf16('/base.vhd')],
+    ['absolute, of another machine', 'D:/VMs/base.vhd', PLATFORM.absolute, utf16('D:\\VMs\\base.vhd')],
+    ['old relative', 'base.vhd', PLATFORM.oldRelative, utf8('base.vhd')],
+    ['old absolute', 'C:/base.vhd', PLATFORM.oldAbsolute, utf8('C:\\base.vhd')],
+    ['file URL', '/a base.vhd', PLATFORM.url, utf8('file:///a%20base.vhd')],
+    ['file URL of another machine', '/Users/me/base.vhd', PLATFORM.url, utf8('file://localhost/Users/me/base.vhd')],
+  ])('are found: %s', async (_, parentName, platform, name) => {
+    const child = await named(platform, name);
+    expect(await inspect(child, VHD)).toMatchObject({ parentName });
+    expect(await firstByte(child, { allow: ['same-directory'] })).toBe(7);
+  });
+
+  it('move with a longer table', async () => {
+    const child = await named(PLATFORM.relative, utf16('.\\base.vhd'));
+    {
+      await using disk = await openDisk(child, { ...VHD, mode: 'write', allow: ['same-directory'] });
+      await disk.write(2 * MIB, new Uint8Array(SECTOR).fill(9));
+      await disk.resize(4096 * MIB);
+    }
+    expect(await firstByte(child, { allow: ['same-directory'] })).toBe(7);
+    expect((await checkImage(child, VHD)).findings).toEqual([]);
+    expect((await inspect(child, VHD)).parentName).toBe('base.vhd');
+  });
+});

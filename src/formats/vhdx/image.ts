@@ -1,0 +1,293 @@
+/** Open VHDX images. See `blocks.ts` and `session.ts` for the order of writes. */
+import { type ChangeGuard, imageReadOnly } from '../../blocks/guarded.ts';
+import { ImageError } from '../../errors.ts';
+import type {
+  Image,
+  ImageCapabilities,
+  ImageChanges,
+  ImageInfo,
+  Mapping,
+  MetadataExtent,
+  ParentIdentity,
+  ParentLink,
+  ParentVerdict,
+  Relocation,
+  ResizeOptions,
+  SealedMetadata,
+  WriteSlot,
+} from '../../image/contract.ts';
+import { type ParentReference, parentReference } from '../../image/parent.ts';
+import { plainInfo } from '../../image/plain-info.ts';
+import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../storage/contract.ts';
+import { detailsOf } from './details.ts';
+import { HEADER, HEADER_OFFSETS, IDENTIFIER, MIB, REGION_IDS, REGION_OFFSETS, REGION_TABLE_BYTES } from './layout.ts';
+import { OWN_FORMAT } from './locator.ts';
+import { locatorFor, type ParentChange, planParent, readdressed, storeParent } from './relink.ts';
+import { checkNewSize, checkShrink, resizeVhdx } from './resize.ts';
+import { VhdxSession } from './session.ts';
+import { type OpenedFile, readState, type VhdxState } from './state.ts';
+
+/** Parts of an open image. */
+export interface VhdxParts {
+  readonly file: OpenedFile;
+  readonly state: VhdxState;
+  readonly directory: string;
+  readonly mode: OpenMode;
+  readonly guard: ChangeGuard;
+}
+
+/** See the head of this file. */
+export class VhdxImage implements Image {
+  readonly can: ImageCapabilities;
+  readonly #parts: VhdxParts;
+  readonly #session: VhdxSession;
+  #state: VhdxState;
+
+  constructor(parts: VhdxParts) {
+    this.#parts = parts;
+    this.#state = parts.state;
+    const { storage, headers, found } = parts.file;
+    this.#session = new VhdxSession({
+      storage,
+      headers,
+      log: found.log,
+      fileEnd: () => this.#state.blocks.map.slots.fileEnd,
+      takeLog: () => this.#state.blocks.map.slots.takeMib(1).fileOffset,
+    });
+    const write = parts.state.blocks.map.isWritten;
+    this.can = {
+      write,
+      readOnlyReason: parts.mode === 'write' ? parts.state.obstacle : null,
+      allocate: write,
+      zeroMarker: write,
+      discard: write && !this.#isFixed,
+      resize: write,
+      compact: write && !this.#isFixed,
+    };
+  }
+
+  get info(): ImageInfo {
+    const { file } = this.#parts;
+    const { metadata } = this.#state;
+    const { blockSize, hasParent, virtualSize, logicalSector } = metadata;
+    const variant = hasParent ? 'diff' : this.#isFixed ? 'fixed' : 'dynamic';
+    return plainInfo({
+      format: OWN_FORMAT,
+      virtualSize,
+      blockSize,
+      version: '1',
+      variant: [variant],
+      allocation: this.#isFixed ? 'fixed' : 'dynamic',
+      sectorSize: logicalSector,
+      dirty: file.replayed !== null && this.#parts.mode === 'read',
+      differencing: hasParent,
+      parent: this.#parent,
+      contentId: file.headers.current.dataWriteGuid,
+      warnings: warningsOf(file, this.#state),
+      config: { block_size: blockSize, logical_sector_size: logicalSector },
+      details: detailsOf(file, this.#state),
+    });
+  }
+
+  /** A differencing image stores sectors, any other whole blocks. */
+  get writeUnit(): number {
+    const { hasParent, logicalSector, blockSize } = this.#state.metadata;
+    return hasParent ? logicalSector : blockSize;
+  }
+
+  /** VirtualBox, and QEMU for reading, refuse a file whose log is not empty. */
+  get endsWhenIdle(): boolean {
+    return this.#session.isOpen;
+  }
+
+  get dirtyBytes(): number {
+    return this.#state.blocks.dirtyBytes;
+  }
+
+  get reclaimable(): number {
+    return this.#state.blocks.map.reclaimable;
+  }
+
+  map(guestOffset: number, length: number): MaybePromise<Mapping> {
+    return this.#state.blocks.locate(guestOffset, length);
+  }
+
+  prepareWrite(guestOffset: number, length: number): MaybePromise<WriteSlot> {
+    return this.#state.blocks.prepareWrite(guestOffset, length);
+  }
+
+  unmap(guestOffset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
+    return this.#state.blocks.unmap(guestOffset, length, to);
+  }
+
+  async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
+    this.#state.blocks.map.checkWritable();
+    await this.#parts.guard.run(() => this.#session.begin(content));
+  }
+
+  async endChanges(): Promise<void> {
+    if (!this.#session.isOpen || this.#parts.guard.failed) return;
+    await this.#parts.guard.run(() => this.#session.end());
+  }
+
+  noteChange(): void {}
+
+  seal(): SealedMetadata {
+    return { stage: [], root: [], publish: this.#session.steps(this.#state.blocks.seal()) };
+  }
+
+  settle(_sealed: SealedMetadata, ok: boolean): void {
+    this.#state.blocks.settle(ok);
+    this.#parts.guard.settle(ok);
+  }
+
+  movable(options: OperationOptions = {}): AsyncGenerator<number> {
+    return this.#state.blocks.map.movable(options);
+  }
+
+  relocate(guestOffset: number): Promise<Relocation | null> {
+    return this.#state.blocks.relocate(guestOffset);
+  }
+
+  /** The log names the new length first: a replay never makes the file longer than it is. */
+  async trim(): Promise<void> {
+    const { file, guard } = this.#parts;
+    const { fileEnd } = this.#state.blocks.map.trim();
+    if (file.storage.size <= fileEnd) return;
+    await guard.run(async () => {
+      await this.#session.begin(false);
+      await this.#session.settle();
+      await file.storage.resize(fileEnd);
+      await file.storage.flush();
+    });
+  }
+
+  checkSize(size: number): void {
+    checkNewSize(size, this.#state.metadata, this.#parts.file.storage.label);
+  }
+
+  async resize(size: number, how: ResizeOptions): Promise<void> {
+    this.#checkWritable();
+    this.checkSize(size);
+    if (!how.shrink) await checkShrink(this.#context(), size);
+    await this.#restructure(true, () => resizeVhdx(this.#context(), size, how));
+  }
+
+  async set(changes: ImageChanges): Promise<void> {
+    this.#checkWritable();
+    refuseChanges(changes, this.#parts.file.storage.label);
+    if (changes.parentUuid === null) await this.relink(null);
+  }
+
+  async relink(parent: ParentLink | null): Promise<void> {
+    this.#checkWritable();
+    const context = this.#context();
+    const locator = locatorFor(context.directory, parent);
+    const edits = await planParent(context, locator);
+    await this.#restructure(false, () => storeParent(context, edits, locator !== null));
+  }
+
+  async readdress(names: ReadonlyMap<string, string>): Promise<void> {
+    const parent = readdressed(this.#state.locator, names);
+    if (parent !== null) await this.relink(parent);
+  }
+
+  judgeParent({ contentId = null }: ParentIdentity): ParentVerdict {
+    const linkage = this.#state.locator?.linkage ?? [];
+    if (linkage.length === 0 || contentId === null) return 'same';
+    return linkage.includes(contentId) ? 'same' : 'other';
+  }
+
+  async *metadata(): AsyncGenerator<MetadataExtent> {
+    const { storage } = this.#parts.file;
+    const { log } = this.#parts.file.found;
+    const part = (fileOffset: number, length: number, what: string): MetadataExtent => {
+      return { storage, fileOffset, length, what, guestOffset: null };
+    };
+    yield part(0, IDENTIFIER.size, 'file identifier');
+    for (const at of HEADER_OFFSETS) yield part(at, HEADER.size, 'header');
+    for (const at of REGION_OFFSETS) yield part(at, REGION_TABLE_BYTES, 'region table');
+    const { regions, bat, metadata } = this.#state;
+    const places = regions.all.map(({ id, fileOffset, length }) => part(fileOffset, length, nameOf(id)));
+    if (log.length > 0) places.push(part(log.fileOffset, log.length, 'log'));
+    if (metadata.hasParent) {
+      await bat.scanAll((entry, _index, isBitmap) => {
+        if (isBitmap && entry % 8 === 6) places.push(part(Math.floor(entry / 8) * MIB, MIB, 'sector bitmap'));
+      });
+    }
+    yield* places.sort((one, other) => one.fileOffset - other.fileOffset);
+  }
+
+  storages(): readonly Storage[] {
+    return [this.#parts.file.storage];
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.file.storage.close();
+  }
+
+  get #isFixed(): boolean {
+    const { leaveAllocated, hasParent } = this.#state.metadata;
+    return leaveAllocated && !hasParent;
+  }
+
+  get #parent(): ParentReference | null {
+    const { locator } = this.#state;
+    if (locator === null) return null;
+    const { names, beside, linkage, format } = locator;
+    return parentReference({ names, beside, format, contentId: linkage[0] ?? null });
+  }
+
+  #checkWritable(): void {
+    this.#state.blocks.map.checkWritable();
+    if (this.#parts.mode !== 'write') throw imageReadOnly(this.#parts.file.storage.label);
+  }
+
+  #context(): ParentChange {
+    const { file, directory } = this.#parts;
+    return { storage: file.storage, directory, state: this.#state, session: this.#session };
+  }
+
+  /** Runs a change of the structure, and reads it again. What is free afterwards is found by the scan. */
+  async #restructure(content: boolean, change: () => Promise<void>): Promise<void> {
+    const { file, guard } = this.#parts;
+    await guard.run(async () => {
+      await this.#session.begin(content);
+      await change();
+      this.#state = await readState(file.storage, this.#session.log, { write: true, guard });
+      await this.#session.settle();
+    });
+  }
+}
+
+function nameOf(id: string): string {
+  if (id === REGION_IDS.bat) return 'block allocation table';
+  return id === REGION_IDS.metadata ? 'metadata' : 'other region';
+}
+
+function warningsOf({ found, storage, replayed }: OpenedFile, { regions, metadata, locator }: VhdxState): string[] {
+  const warnings: string[] = [];
+  if (found.states.some((state) => state === 'missing' || state === 'wrong checksum')) {
+    warnings.push(`One of the two headers of ${storage.label} is damaged: the other one is used.`);
+  }
+  if (regions.states.some((state) => state !== 'sound')) {
+    warnings.push(`One of the two region tables of ${storage.label} is damaged: the other one is used.`);
+  }
+  if (replayed !== null) warnings.push(`${storage.label} was not closed: its log was replayed.`);
+  if (metadata.hasParent && locator === null) warnings.push(`${storage.label} does not name its parent.`);
+  return warnings;
+}
+
+function refuseChanges(changes: ImageChanges, path: string): void {
+  const { comment, geometry, uuid, modificationUuid, parentUuid, parentModificationUuid } = changes;
+  const refused = [
+    [typeof comment === 'string' && comment !== '', 'comment'],
+    [typeof uuid === 'string', 'UUID'],
+    [typeof modificationUuid === 'string', 'modification UUID'],
+    [typeof parentUuid === 'string', 'parent UUID'],
+    [typeof parentModificationUuid === 'string', 'modification UUID of the parent'],
+    [(geometry?.physical ?? geometry?.logical ?? null) !== null, 'geometry'],
+  ].find(([given]) => given);
+  if (refused === undefined) return;
+  throw new ImageError('unsupported', `VHDX images cannot store a ${refused[1]}`, { path });
+}
