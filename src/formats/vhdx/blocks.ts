@@ -1,5 +1,6 @@
 /**
- * The blocks of a VHDX image: the block allocation table (BAT), and in a differencing image the sector bitmaps.
+ * The blocks of a VHDX image that is written: the block allocation table (BAT), and in a differencing image the sector
+ * bitmaps. Reading them is in reader.ts.
  *
  * A differencing image stores a block whole where all of it is written at once (state "fully present"), and otherwise the
  * sectors that were written ("partially present"), whose bits are set. Other images store whole blocks.
@@ -12,29 +13,15 @@
  */
 import { alignDown, alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { BlockMap } from '../../blocks/block-map.ts';
-import type { ChangeGuard } from '../../blocks/guarded.ts';
 import { assert } from '../../errors.ts';
-import type { Mapping, Relocation, WriteSlot } from '../../image/contract.ts';
-import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
-import { BAT_ENTRY, type Bat, entryFor, offsetOf, stateOf } from './bat.ts';
-import { SectorBitmaps } from './bitmaps.ts';
-import { type EntryFacts, entriesOf } from './entries.ts';
+import type { Relocation, WriteSlot } from '../../image/contract.ts';
+import { isPromise, type MaybePromise } from '../../storage/contract.ts';
+import { BAT_ENTRY, entryFor, offsetOf, stateOf } from './bat.ts';
 import { BITMAP_BYTES, PAGE, STATE } from './layout.ts';
 import type { LogPage } from './log-entry.ts';
 import { pagesOf } from './log-writer.ts';
+import { type BlockBits, mapParts, type VhdxBlocksParts, type VhdxReader } from './reader.ts';
 import type { VhdxRoom } from './room.ts';
-
-/** Parts of the blocks of an image. */
-export interface VhdxBlocksParts {
-  readonly storage: Storage;
-  readonly bat: Bat;
-  readonly facts: EntryFacts;
-  readonly virtualSize: number;
-  readonly logicalSector: number;
-  /** Null: the image is only read. */
-  readonly room: VhdxRoom | null;
-  readonly guard: ChangeGuard;
-}
 
 /** A block that gets a place: several writers may fill parts of it. */
 interface PendingBlock {
@@ -48,12 +35,6 @@ interface PendingBlock {
   users: number;
 }
 
-/** Bits of the sectors of a block. */
-interface BlockBits {
-  readonly first: number;
-  readonly end: number;
-}
-
 /** Whole sectors of a block. */
 interface SectorCut {
   readonly start: number;
@@ -64,7 +45,7 @@ interface SectorCut {
 export class VhdxBlocks {
   readonly map: BlockMap<VhdxRoom>;
   readonly #parts: VhdxBlocksParts;
-  readonly #bitmaps: SectorBitmaps;
+  readonly #reader: VhdxReader;
   readonly #pending = new Map<number, PendingBlock>();
   /** New bitmaps by chunk, while they are made. */
   readonly #making = new Map<number, Promise<void>>();
@@ -75,32 +56,14 @@ export class VhdxBlocks {
   /** Blocks that became partly stored since the last seal, with the entries that they had. */
   #fresh = new Map<number, number>();
 
-  constructor(parts: VhdxBlocksParts) {
-    const { storage, bat, facts, virtualSize, room, guard } = parts;
+  constructor(parts: VhdxBlocksParts, reader: VhdxReader) {
     this.#parts = parts;
-    this.#bitmaps = new SectorBitmaps(storage);
-    this.map = new BlockMap({
-      storage,
-      table: bat,
-      entries: entriesOf(facts),
-      layout: { virtualSize, blockSize: facts.blockSize, dataOffset: 0, leadBytes: 0 },
-      allocator: room,
-      guard,
-      tableOffset: bat.entryOffset(0),
-    });
+    this.#reader = reader;
+    this.map = new BlockMap(mapParts(parts));
   }
 
   get dirtyBytes(): number {
-    return this.map.dirtyBytes + this.#bitmaps.dirtyBytes;
-  }
-
-  /** See `Image.map`. */
-  locate(guestOffset: number, length: number): MaybePromise<Mapping> {
-    const found = this.map.map(guestOffset, length);
-    if (!this.#parts.facts.hasParent) return found;
-    return isPromise(found)
-      ? found.then((one) => this.#bySectors(guestOffset, one))
-      : this.#bySectors(guestOffset, found);
+    return this.map.dirtyBytes + this.#reader.bitmaps.dirtyBytes;
   }
 
   /** See `Image.prepareWrite`. */
@@ -152,7 +115,7 @@ export class VhdxBlocks {
 
   /** Pages of the next flush, in the order of the head of this file. */
   seal(): LogPage[][] {
-    const bits = pagesOf(this.#bitmaps.seal());
+    const bits = pagesOf(this.#reader.bitmaps.seal());
     const table = pagesOf(this.map.seal()).reverse();
     const first = this.#again.size > 0 ? this.#withoutFresh(table) : [];
     this.#left = new Set();
@@ -162,43 +125,8 @@ export class VhdxBlocks {
   }
 
   settle(ok: boolean): void {
-    this.#bitmaps.settle();
+    this.#reader.bitmaps.settle();
     this.map.settle(ok);
-  }
-
-  /** Bits of a block; null: its chunk has no bitmap. */
-  async bitsOf(block: number): Promise<BlockBits | null> {
-    const { bat, facts, logicalSector } = this.#parts;
-    const chunk = Math.floor(block / bat.ratio);
-    while (bat.bitmapOffset(chunk) === undefined) await bat.loadBitmap(chunk);
-    const fileOffset = bat.bitmapOffset(chunk) ?? null;
-    if (fileOffset === null) return null;
-    const sectors = facts.blockSize / logicalSector;
-    const first = fileOffset * 8 + (block % bat.ratio) * sectors;
-    return { first, end: first + sectors };
-  }
-
-  #bySectors(guestOffset: number, mapping: Mapping): MaybePromise<Mapping> {
-    if (mapping.kind !== 'data') return mapping;
-    const { bat, facts, logicalSector } = this.#parts;
-    const block = Math.floor(guestOffset / facts.blockSize);
-    if (stateOf(bat.get(block) ?? 0) !== STATE.partial) return mapping;
-    const inBlock = guestOffset % facts.blockSize;
-    const length = Math.min(mapping.length, facts.blockSize - inBlock);
-    const chunk = Math.floor(block / bat.ratio);
-    const fileOffset = bat.bitmapOffset(chunk);
-    if (fileOffset === undefined) return bat.loadBitmap(chunk).then(() => this.locate(guestOffset, mapping.length));
-    // Without a bitmap all bits are clear.
-    if (fileOffset === null) return { kind: 'absent', length };
-    const sectors = facts.blockSize / logicalSector;
-    const first = fileOffset * 8 + (block % bat.ratio) * sectors;
-    const at = Math.floor(inBlock / logicalSector);
-    const run = this.#bitmaps.run(first + at, first + Math.ceil((inBlock + length) / logicalSector));
-    const cut = ({ stored, end }: { readonly stored: boolean; readonly end: number }): Mapping => {
-      const part = Math.min((end - first) * logicalSector - inBlock, length);
-      return stored ? { ...mapping, length: part } : { kind: 'absent', length: part };
-    };
-    return isPromise(run) ? run.then(cut) : cut(run);
   }
 
   /** End of the whole blocks at the start of a range; its start: there is none. */
@@ -240,10 +168,10 @@ export class VhdxBlocks {
   }
 
   async #sectorsOfNew(block: number, guestOffset: number, length: number): Promise<WriteSlot> {
-    const bits = await this.bitsOf(block);
+    const bits = await this.#reader.bitsOf(block);
     assert(bits !== null, 'the bitmap of the block was made');
-    await this.#bitmaps.pin(bits.first, bits.end);
-    const unpin = (): void => this.#bitmaps.unpin(bits.first, bits.end);
+    await this.#reader.bitmaps.pin(bits.first, bits.end);
+    const unpin = (): void => this.#reader.bitmaps.unpin(bits.first, bits.end);
     const found = await this.map.map(guestOffset, length);
     // Another writer was first.
     if (found.kind !== 'absent') {
@@ -297,7 +225,7 @@ export class VhdxBlocks {
     const slot = this.map.prepareWrite(block * facts.blockSize, facts.blockSize);
     assert(!isPromise(slot), 'the entry of the block is in memory');
     if (bits !== null) {
-      this.#bitmaps.set(bits.first, bits.end, false);
+      this.#reader.bitmaps.set(bits.first, bits.end, false);
       if (this.#left.has(block)) this.#again.add(block);
     }
     const pending: PendingBlock = { slot, before, bits, ready: this.#makeReady(slot, bits === null), users: 0 };
@@ -316,14 +244,14 @@ export class VhdxBlocks {
   /** Space for sectors of a block that stands at its place already. */
   async #sectorsAt(fileOffset: number, guestOffset: number, length: number): Promise<WriteSlot> {
     const { facts, logicalSector } = this.#parts;
-    const bits = await this.bitsOf(Math.floor(guestOffset / facts.blockSize));
+    const bits = await this.#reader.bitsOf(Math.floor(guestOffset / facts.blockSize));
     if (bits === null) return this.#withBitmap(fileOffset, guestOffset, length);
     const cut = this.#cut(guestOffset, length);
     const at = (offset: number): number => bits.first + (offset % facts.blockSize) / logicalSector;
     const first = at(cut.start);
     const last = first + (cut.end - cut.start) / logicalSector;
-    await this.#bitmaps.pin(first, last);
-    const unpin = (): void => this.#bitmaps.unpin(first, last);
+    await this.#reader.bitmaps.pin(first, last);
+    const unpin = (): void => this.#reader.bitmaps.unpin(first, last);
     const place = fileOffset - (guestOffset - cut.start);
     return this.#slot(place, cut, { first: bits.first, done: unpin, given: unpin });
   }
@@ -356,7 +284,7 @@ export class VhdxBlocks {
       guestOffset: start,
       readsZero: false,
       commit: () => {
-        if (how.first !== null) this.#bitmaps.set(bit, bit + (end - start) / logicalSector, true);
+        if (how.first !== null) this.#reader.bitmaps.set(bit, bit + (end - start) / logicalSector, true);
         how.done();
       },
       abort: how.given,

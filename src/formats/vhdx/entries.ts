@@ -1,10 +1,7 @@
-/** Meaning of the entries of a BAT, and the scan of a whole one before the first write. */
-import { SparseBitSet } from '../../binary/bits.ts';
+/** Meaning of the entries of a BAT. */
 import type { BlockEntries } from '../../blocks/block-map.ts';
-import type { OperationOptions, Storage } from '../../storage/contract.ts';
-import { type Bat, entryFor, offsetOf, stateOf } from './bat.ts';
-import { BITMAP_BYTES, MIB, STATE } from './layout.ts';
-import { VhdxRoom } from './room.ts';
+import { entryFor, offsetOf, stateOf } from './bat.ts';
+import { STATE } from './layout.ts';
 
 /** Places of a file that no block may take: headers, log, regions. */
 export interface Place {
@@ -41,7 +38,7 @@ export function entriesOf(facts: EntryFacts): BlockEntries {
 }
 
 /** Undefined and unmapped blocks never show the parent. */
-function isZero(state: number): boolean {
+export function isZero(state: number): boolean {
   return state === STATE.zero || state === STATE.undefined || state === STATE.unmapped || state === STATE.oldUnmapped;
 }
 
@@ -53,44 +50,4 @@ export function problemOf(entry: number, { blockSize, hasParent, taken }: EntryF
   const start = offsetOf(entry);
   const over = taken.some(({ fileOffset, length }) => start < fileOffset + length && start + blockSize > fileOffset);
   return over ? 'A block is said to lie among the metadata' : null;
-}
-
-/** Result of a scan. */
-export interface BatScan {
-  readonly room: VhdxRoom;
-  /** Reason why the image must not be written, or null. */
-  readonly obstacle: string | null;
-}
-
-/** Reads the whole table: MiB in use, and whether writing is safe. */
-export async function scanRoom(
-  storage: Storage,
-  bat: Bat,
-  facts: EntryFacts,
-  options: OperationOptions = {},
-): Promise<BatScan> {
-  const used = new SparseBitSet();
-  let end = 0;
-  let obstacle: string | null = null;
-  const take = (fileOffset: number, length: number): boolean => {
-    let isFree = true;
-    const last = Math.ceil((fileOffset + length) / MIB);
-    for (let unit = Math.floor(fileOffset / MIB); unit < last; unit++) if (!used.add(unit)) isFree = false;
-    end = Math.max(end, last);
-    return isFree;
-  };
-  for (const { fileOffset, length } of facts.taken) take(fileOffset, length);
-  await bat.scanAll((entry, index, isBitmap) => {
-    if (obstacle !== null) return;
-    const what = isBitmap ? `the bitmap of chunk ${index}` : `block ${index}`;
-    const state = stateOf(entry);
-    if (isBitmap ? !facts.hasParent || state !== STATE.present : state === STATE.notPresent || isZero(state)) return;
-    const problem = isBitmap ? null : problemOf(entry, facts);
-    const fileOffset = offsetOf(entry);
-    if (problem !== null) obstacle = `${problem.charAt(0).toLowerCase()}${problem.slice(1)} (${what})`;
-    else if (fileOffset >= storage.size) obstacle = `${what} is said to lie beyond the end of the file`;
-    else if (!take(fileOffset, isBitmap ? BITMAP_BYTES : facts.blockSize))
-      obstacle = `${what} lies over something else`;
-  }, options);
-  return { room: new VhdxRoom(used, end, facts.blockSize), obstacle };
 }

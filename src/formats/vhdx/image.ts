@@ -22,10 +22,9 @@ import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../st
 import { detailsOf } from './details.ts';
 import { HEADER, HEADER_OFFSETS, IDENTIFIER, MIB, REGION_IDS, REGION_OFFSETS, REGION_TABLE_BYTES } from './layout.ts';
 import { OWN_FORMAT } from './locator.ts';
-import { locatorFor, type ParentChange, planParent, readdressed, storeParent } from './relink.ts';
-import { checkNewSize, checkShrink, resizeVhdx } from './resize.ts';
-import { VhdxSession } from './session.ts';
-import { type OpenedFile, readState, type VhdxState } from './state.ts';
+import type { ParentChange } from './relink.ts';
+import type { VhdxSession } from './session.ts';
+import { type OpenedFile, readState, type VhdxState, type Writing } from './state.ts';
 
 /** Parts of an open image. */
 export interface VhdxParts {
@@ -40,21 +39,15 @@ export interface VhdxParts {
 export class VhdxImage implements Image {
   readonly can: ImageCapabilities;
   readonly #parts: VhdxParts;
-  readonly #session: VhdxSession;
+  /** Null: the image is only read. */
+  readonly #session: VhdxSession | null;
   #state: VhdxState;
 
   constructor(parts: VhdxParts) {
     this.#parts = parts;
     this.#state = parts.state;
-    const { storage, headers, found } = parts.file;
-    this.#session = new VhdxSession({
-      storage,
-      headers,
-      log: found.log,
-      fileEnd: () => this.#state.blocks.map.slots.fileEnd,
-      takeLog: () => this.#state.blocks.map.slots.takeMib(1).fileOffset,
-    });
-    const write = parts.state.blocks.map.isWritten;
+    this.#session = parts.state.writing === null ? null : this.#newSession(parts.state.writing);
+    const write = this.#session !== null;
     this.can = {
       write,
       readOnlyReason: parts.mode === 'write' ? parts.state.obstacle : null,
@@ -97,15 +90,15 @@ export class VhdxImage implements Image {
 
   /** VirtualBox, and QEMU for reading, refuse a file whose log is not empty. */
   get endsWhenIdle(): boolean {
-    return this.#session.isOpen;
+    return this.#session?.isOpen ?? false;
   }
 
   get dirtyBytes(): number {
-    return this.#state.blocks.dirtyBytes;
+    return this.#state.writing?.blocks.dirtyBytes ?? 0;
   }
 
   get reclaimable(): number {
-    return this.#state.blocks.map.reclaimable;
+    return this.#state.writing?.blocks.map.reclaimable ?? 0;
   }
 
   map(guestOffset: number, length: number): MaybePromise<Mapping> {
@@ -113,64 +106,71 @@ export class VhdxImage implements Image {
   }
 
   prepareWrite(guestOffset: number, length: number): MaybePromise<WriteSlot> {
-    return this.#state.blocks.prepareWrite(guestOffset, length);
+    return this.#written.blocks.prepareWrite(guestOffset, length);
   }
 
   unmap(guestOffset: number, length: number, to: 'zero' | 'absent'): MaybePromise<void> {
-    return this.#state.blocks.unmap(guestOffset, length, to);
+    return this.#written.blocks.unmap(guestOffset, length, to);
   }
 
   async beginChanges({ content }: { readonly content: boolean }): Promise<void> {
-    this.#state.blocks.map.checkWritable();
-    await this.#parts.guard.run(() => this.#session.begin(content));
+    const { blocks } = this.#written;
+    const session = this.#ownSession;
+    blocks.map.checkWritable();
+    await this.#parts.guard.run(() => session.begin(content));
   }
 
   async endChanges(): Promise<void> {
-    if (!this.#session.isOpen || this.#parts.guard.failed) return;
-    await this.#parts.guard.run(() => this.#session.end());
+    const session = this.#session;
+    if (session === null || !session.isOpen || this.#parts.guard.failed) return;
+    await this.#parts.guard.run(() => session.end());
   }
 
   noteChange(): void {}
 
   seal(): SealedMetadata {
-    return { stage: [], root: [], publish: this.#session.steps(this.#state.blocks.seal()) };
+    const { blocks } = this.#written;
+    const session = this.#ownSession;
+    return { stage: [], root: [], publish: session.steps(blocks.seal()) };
   }
 
   settle(_sealed: SealedMetadata, ok: boolean): void {
-    this.#state.blocks.settle(ok);
+    this.#state.writing?.blocks.settle(ok);
     this.#parts.guard.settle(ok);
   }
 
   movable(options: OperationOptions = {}): AsyncGenerator<number> {
-    return this.#state.blocks.map.movable(options);
+    return this.#written.blocks.map.movable(options);
   }
 
   relocate(guestOffset: number): Promise<Relocation | null> {
-    return this.#state.blocks.relocate(guestOffset);
+    return this.#written.blocks.relocate(guestOffset);
   }
 
   /** The log names the new length first: a replay never makes the file longer than it is. */
   async trim(): Promise<void> {
     const { file, guard } = this.#parts;
-    const { fileEnd } = this.#state.blocks.map.trim();
+    const { blocks } = this.#written;
+    const session = this.#ownSession;
+    const { fileEnd } = blocks.map.trim();
     if (file.storage.size <= fileEnd) return;
     await guard.run(async () => {
-      await this.#session.begin(false);
-      await this.#session.settle();
+      await session.begin(false);
+      await session.settle();
       await file.storage.resize(fileEnd);
       await file.storage.flush();
     });
   }
 
   checkSize(size: number): void {
-    checkNewSize(size, this.#state.metadata, this.#parts.file.storage.label);
+    this.#written.code.checkNewSize(size, this.#state.metadata, this.#parts.file.storage.label);
   }
 
   async resize(size: number, how: ResizeOptions): Promise<void> {
-    this.#checkWritable();
+    const { code } = this.#checkWritable();
     this.checkSize(size);
-    if (!how.shrink) await checkShrink(this.#context(), size);
-    await this.#restructure(true, () => resizeVhdx(this.#context(), size, how));
+    if (!how.shrink) await code.checkShrink(this.#context(), size);
+    await this.#restructure(true, () => code.resizeVhdx(this.#context(), size, how));
   }
 
   async set(changes: ImageChanges): Promise<void> {
@@ -180,15 +180,15 @@ export class VhdxImage implements Image {
   }
 
   async relink(parent: ParentLink | null): Promise<void> {
-    this.#checkWritable();
+    const { code } = this.#checkWritable();
     const context = this.#context();
-    const locator = locatorFor(context.directory, parent);
-    const edits = await planParent(context, locator);
-    await this.#restructure(false, () => storeParent(context, edits, locator !== null));
+    const locator = code.locatorFor(context.directory, parent);
+    const edits = await code.planParent(context, locator);
+    await this.#restructure(false, () => code.storeParent(context, edits, locator !== null));
   }
 
   async readdress(names: ReadonlyMap<string, string>): Promise<void> {
-    const parent = readdressed(this.#state.locator, names);
+    const parent = this.#written.code.readdressed(this.#state.locator, names);
     if (parent !== null) await this.relink(parent);
   }
 
@@ -238,24 +238,50 @@ export class VhdxImage implements Image {
     return parentReference({ names, beside, format, contentId: linkage[0] ?? null });
   }
 
-  #checkWritable(): void {
-    this.#state.blocks.map.checkWritable();
-    if (this.#parts.mode !== 'write') throw imageReadOnly(this.#parts.file.storage.label);
+  /** What changes the image. Throws `read-only`. */
+  get #written(): Writing {
+    const { writing } = this.#state;
+    if (writing === null) throw imageReadOnly(this.#parts.file.storage.label);
+    return writing;
+  }
+
+  get #ownSession(): VhdxSession {
+    if (this.#session === null) throw imageReadOnly(this.#parts.file.storage.label);
+    return this.#session;
+  }
+
+  #checkWritable(): Writing {
+    this.#written.blocks.map.checkWritable();
+    return this.#written;
+  }
+
+  #newSession({ code }: Writing): VhdxSession {
+    const { storage, headers, found } = this.#parts.file;
+    return new code.VhdxSession({
+      storage,
+      headers,
+      log: found.log,
+      fileEnd: () => this.#written.blocks.map.slots.fileEnd,
+      takeLog: () => this.#written.blocks.map.slots.takeMib(1).fileOffset,
+    });
   }
 
   #context(): ParentChange {
     const { file, directory } = this.#parts;
-    return { storage: file.storage, directory, state: this.#state, session: this.#session };
+    const { blocks } = this.#written;
+    const session = this.#ownSession;
+    return { storage: file.storage, directory, state: this.#state, blocks, session };
   }
 
   /** Runs a change of the structure, and reads it again. What is free afterwards is found by the scan. */
   async #restructure(content: boolean, change: () => Promise<void>): Promise<void> {
     const { file, guard } = this.#parts;
+    const session = this.#ownSession;
     await guard.run(async () => {
-      await this.#session.begin(content);
+      await session.begin(content);
       await change();
-      this.#state = await readState(file.storage, this.#session.log, { write: true, guard });
-      await this.#session.settle();
+      this.#state = await readState(file.storage, session.log, { write: true, guard });
+      await session.settle();
     });
   }
 }

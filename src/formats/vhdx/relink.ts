@@ -7,7 +7,8 @@ import { type ParentLink, storedName } from '../../image/parent.ts';
 import { BAT_ENTRY, batEntries, entryFor, offsetOf, stateOf } from './bat.ts';
 import { putParent } from './items.ts';
 import { STATE } from './layout.ts';
-import { encodeLocator, locatorPairs, type ParentLocator, type StoredParent } from './locator.ts';
+import type { ParentLocator } from './locator.ts';
+import { encodeLocator, locatorPairs, type StoredParent } from './locator-encoder.ts';
 import { PageEdits } from './pages.ts';
 import type { Restructured } from './resize.ts';
 import { growTable } from './table-room.ts';
@@ -73,14 +74,14 @@ export async function planParent(change: ParentChange, locator: Uint8Array | nul
 
 /** Stores the link. Everything is flushed, and the session has begun. */
 export async function storeParent(change: ParentChange, edits: PageEdits, hasParent: boolean): Promise<void> {
-  const { storage, state, session } = change;
+  const { storage, state, session, blocks } = change;
   const { metadata } = state;
   if (metadata.hasParent && !hasParent) await completeBlocks(change);
   if (!metadata.hasParent && hasParent) {
     await clearBitmapEntries(change);
     const firstBlock = divCeil(metadata.virtualSize, metadata.blockSize);
     const shape = { ...metadata, hasParent: true };
-    await growTable({ storage, state, shape, firstBlock, fill: STATE.notPresent }, edits, {});
+    await growTable({ storage, state, blocks, shape, firstBlock, fill: STATE.notPresent }, edits, {});
     await storage.flush();
   }
   await session.write(edits.list);

@@ -11,6 +11,7 @@ import { ImageError } from '../../errors.ts';
 import type { ResizeOptions } from '../../image/contract.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { BAT_ENTRY, batEntries, chunkRatio, entryFor, offsetOf, payloadIndex, stateOf } from './bat.ts';
+import type { VhdxBlocks } from './blocks.ts';
 import { isStored } from './entries.ts';
 import { putDiskSize } from './items.ts';
 import { STATE } from './layout.ts';
@@ -25,6 +26,7 @@ import { growTable } from './table-room.ts';
 export interface Restructured {
   readonly storage: Storage;
   readonly state: VhdxState;
+  readonly blocks: VhdxBlocks;
   readonly session: VhdxSession;
 }
 
@@ -65,7 +67,7 @@ export async function checkShrink({ storage, state }: Omit<Restructured, 'sessio
 
 /** Changes the size. Everything is flushed, and the session has begun. */
 export async function resizeVhdx(image: Restructured, size: number, how: ResizeOptions): Promise<void> {
-  const { storage, state, session } = image;
+  const { storage, state, blocks, session } = image;
   const { metadata, regions } = state;
   const edits = new PageEdits(storage);
   const isGrowth = size > metadata.virtualSize;
@@ -74,7 +76,7 @@ export async function resizeVhdx(image: Restructured, size: number, how: ResizeO
     const fill = entryFor(0, how.fill === 'zero' ? STATE.zero : STATE.notPresent);
     const firstBlock = divCeil(metadata.virtualSize, metadata.blockSize);
     const shape = { ...metadata, virtualSize: size };
-    await growTable({ storage, state, shape, firstBlock, fill }, edits, how);
+    await growTable({ storage, state, blocks, shape, firstBlock, fill }, edits, how);
     await storage.flush();
   }
   await putDiskSize(edits, { region: regions.metadata, metadata, path: storage.label }, size);

@@ -1,11 +1,14 @@
 /**
  * Room of a VHDX file, counted in MiB: blocks of one length, and between them sector bitmaps of 1 MiB, the log and regions.
- * To the block map a slot is `MiB / MiB of a block`, which may be a fraction: blocks begin at any MiB.
+ * Before the first write the whole table is read. To the block map a slot is `MiB / MiB of a block`, which may be a fraction: blocks begin at any MiB.
  */
-import type { SparseBitSet } from '../../binary/bits.ts';
+import { SparseBitSet } from '../../binary/bits.ts';
 import type { BlockRoom } from '../../blocks/block-reader.ts';
 import { SlotAllocator, type SlotRun } from '../../blocks/slot-allocator.ts';
-import { MIB } from './layout.ts';
+import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import { type Bat, offsetOf, stateOf } from './bat.ts';
+import { type EntryFacts, isZero, problemOf } from './entries.ts';
+import { BITMAP_BYTES, MIB, STATE } from './layout.ts';
 
 /** Allocates blocks: the lowest hole that is long enough, then the end of the file. */
 export class VhdxRoom implements BlockRoom {
@@ -110,4 +113,44 @@ export class VhdxRoom implements BlockRoom {
   #unitsOf({ first, count, recycled }: SlotRun): SlotRun {
     return { first: first * this.#block, count: count * this.#block, recycled };
   }
+}
+
+/** Result of a scan. */
+export interface BatScan {
+  readonly room: VhdxRoom;
+  /** Reason why the image must not be written, or null. */
+  readonly obstacle: string | null;
+}
+
+/** Reads the whole table: MiB in use, and whether writing is safe. */
+export async function scanRoom(
+  storage: Storage,
+  bat: Bat,
+  facts: EntryFacts,
+  options: OperationOptions = {},
+): Promise<BatScan> {
+  const used = new SparseBitSet();
+  let end = 0;
+  let obstacle: string | null = null;
+  const take = (fileOffset: number, length: number): boolean => {
+    let isFree = true;
+    const last = Math.ceil((fileOffset + length) / MIB);
+    for (let unit = Math.floor(fileOffset / MIB); unit < last; unit++) if (!used.add(unit)) isFree = false;
+    end = Math.max(end, last);
+    return isFree;
+  };
+  for (const { fileOffset, length } of facts.taken) take(fileOffset, length);
+  await bat.scanAll((entry, index, isBitmap) => {
+    if (obstacle !== null) return;
+    const what = isBitmap ? `the bitmap of chunk ${index}` : `block ${index}`;
+    const state = stateOf(entry);
+    if (isBitmap ? !facts.hasParent || state !== STATE.present : state === STATE.notPresent || isZero(state)) return;
+    const problem = isBitmap ? null : problemOf(entry, facts);
+    const fileOffset = offsetOf(entry);
+    if (problem !== null) obstacle = `${problem.charAt(0).toLowerCase()}${problem.slice(1)} (${what})`;
+    else if (fileOffset >= storage.size) obstacle = `${what} is said to lie beyond the end of the file`;
+    else if (!take(fileOffset, isBitmap ? BITMAP_BYTES : facts.blockSize))
+      obstacle = `${what} lies over something else`;
+  }, options);
+  return { room: new VhdxRoom(used, end, facts.blockSize), obstacle };
 }

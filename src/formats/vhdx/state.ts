@@ -1,20 +1,19 @@
 /** A VHDX file from its headers to its blocks; the log is replayed on the way, in memory where the file is only read. */
-import { isNullGuid, NULL_GUID, randomGuid } from '../../binary/guid.ts';
+import { isNullGuid } from '../../binary/guid.ts';
 import { hasText } from '../../binary/look.ts';
 import type { ChangeGuard } from '../../blocks/guarded.ts';
 import type { FormatOpenOptions } from '../../image/contract.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
-import { OverlayStorage } from '../../storage/overlay.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Bat, batEntries } from './bat.ts';
-import { VhdxBlocks } from './blocks.ts';
-import { type Place, scanRoom } from './entries.ts';
+import type { VhdxBlocks } from './blocks.ts';
+import type { Place } from './entries.ts';
 import { fault } from './fault.ts';
 import { type FoundHeaders, findHeaders, Headers, type LogPlace } from './headers.ts';
 import { FILE_SIGNATURE, IDENTIFIER, MIB } from './layout.ts';
 import { type ParentLocator, parseLocator } from './locator.ts';
-import { checkSequence, findSequence, type LogSequence, replay } from './log-reader.ts';
 import { readMetadata, type VhdxMetadata } from './metadata.ts';
+import { VhdxReader } from './reader.ts';
 import { type FoundRegions, findRegions } from './regions.ts';
 
 /** An image whose log has been replayed. */
@@ -28,6 +27,12 @@ export interface OpenedFile {
   readonly replayed: number | null;
 }
 
+/** Blocks that can be written, and the code of all that changes an image, which is loaded with the first such image. */
+export interface Writing {
+  readonly code: typeof import('./writing.ts');
+  readonly blocks: VhdxBlocks;
+}
+
 /** Everything that is read again when the structure of the file has changed. */
 export interface VhdxState {
   readonly regions: FoundRegions;
@@ -35,7 +40,9 @@ export interface VhdxState {
   /** Null: the image has no parent, or does not name it. */
   readonly locator: ParentLocator | null;
   readonly bat: Bat;
-  readonly blocks: VhdxBlocks;
+  readonly blocks: VhdxReader;
+  /** Null: the image is only read. */
+  readonly writing: Writing | null;
   /** Reason why the image must not be written, or null. */
   readonly obstacle: string | null;
 }
@@ -48,35 +55,9 @@ export async function openFile(
   const creator = await creatorOf(file, { signal });
   const found = await findHeaders(file, { signal });
   const headers = new Headers(file, found);
-  const sequence = await sequenceOf(file, found, { signal });
-  if (sequence === null) return { storage: file, found, headers, creator, replayed: null };
-  const size = checkSequence(sequence, file, found.log);
-  if (mode === 'read') {
-    const storage = new OverlayStorage(file);
-    await replay(storage, sequence, size);
-    return { storage, found, headers, creator, replayed: sequence.length };
-  }
-  await replay(file, sequence, size);
-  await headers.change({ logGuid: NULL_GUID, fileWriteGuid: randomGuid() });
-  return { storage: file, found, headers, creator, replayed: sequence.length };
-}
-
-/** The entries of a log that is not empty; null: it is. Throws `corrupt`. */
-export async function sequenceOf(
-  file: Storage,
-  { header, log }: FoundHeaders,
-  options: OperationOptions,
-): Promise<LogSequence | null> {
-  if (isNullGuid(header.logGuid)) return null;
-  const sequence = await findSequence(file, log, header.logGuid, options);
-  if (sequence !== null) return sequence;
-  throw fault('corrupt', 'The log of the image is damaged: changes that were under way cannot be completed', {
-    path: file.label,
-    offset: log.fileOffset,
-    field: 'log',
-    found: 'no valid entry',
-    hint: 'To go on without them: "vdkit repair IMAGE". Copy the file first.',
-  });
+  if (isNullGuid(found.header.logGuid)) return { storage: file, found, headers, creator, replayed: null };
+  const { replayLog } = await import('./replay.ts');
+  return { ...(await replayLog(file, found, headers, { mode, signal })), found, headers, creator };
 }
 
 async function creatorOf(file: Storage, options: OperationOptions): Promise<string> {
@@ -117,10 +98,14 @@ export async function readState(
   const locator = bytes === null ? null : parseLocator(bytes, storage.label);
   const bat = new Bat(storage, regions.bat.fileOffset, metadata);
   const facts = { blockSize, hasParent, taken: takenPlaces(regions, log) };
-  const scan = write ? await scanRoom(storage, bat, facts, { signal }) : null;
-  const room = scan === null || scan.obstacle !== null ? null : scan.room;
-  const blocks = new VhdxBlocks({ storage, bat, facts, virtualSize, logicalSector, room, guard });
-  return { regions, metadata, locator, bat, blocks, obstacle: scan?.obstacle ?? null };
+  const parts = { storage, bat, facts, virtualSize, logicalSector, room: null, guard };
+  const found = { regions, metadata, locator, bat };
+  if (!write) return { ...found, blocks: new VhdxReader(parts), writing: null, obstacle: null };
+  const code = await import('./writing.ts');
+  const { room, obstacle } = await code.scanRoom(storage, bat, facts, { signal });
+  if (obstacle !== null) return { ...found, blocks: new VhdxReader(parts), writing: null, obstacle };
+  const blocks = new VhdxReader({ ...parts, room });
+  return { ...found, blocks, writing: { code, blocks: new code.VhdxBlocks({ ...parts, room }, blocks) }, obstacle };
 }
 
 /** Throws `corrupt` for a table that is too short for the disk. */

@@ -5,6 +5,7 @@ import { throwIfAborted } from '../../errors.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { BAT_ENTRY, type BatShape, batEntries, chunkRatio, payloadIndex } from './bat.ts';
+import type { VhdxBlocks } from './blocks.ts';
 import { MIB, REGION_IDS, REGION_OFFSETS } from './layout.ts';
 import type { PageEdits } from './pages.ts';
 import { encodeRegions } from './regions.ts';
@@ -14,6 +15,7 @@ import type { VhdxState } from './state.ts';
 export interface TableGrowth {
   readonly storage: Storage;
   readonly state: VhdxState;
+  readonly blocks: VhdxBlocks;
   /** Shape of the disk as it will be. */
   readonly shape: BatShape;
   /** First block whose entry is new. */
@@ -27,12 +29,12 @@ export interface TableGrowth {
  * region tables of `edits` name that.
  */
 export async function growTable(growth: TableGrowth, edits: PageEdits, options: OperationOptions): Promise<void> {
-  const { storage, state, shape } = growth;
+  const { storage, state, blocks, shape } = growth;
   const { bat, all } = state.regions;
   const needed = batEntries(shape) * 8;
   if (needed <= bat.length) return writeNew(growth, bat.fileOffset, options);
   const length = alignUp(needed, MIB);
-  const { fileOffset } = state.blocks.map.slots.takeMib(length / MIB);
+  const { fileOffset } = blocks.map.slots.takeMib(length / MIB);
   if (storage.size < fileOffset + length) await storage.resize(fileOffset + length);
   await copyTable(storage, bat, fileOffset, options);
   await storage.zero(fileOffset + bat.length, length - bat.length, { punch: false });

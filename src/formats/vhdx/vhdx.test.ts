@@ -18,7 +18,8 @@ import {
   REGION_OFFSETS,
   REGION_TABLE_BYTES,
 } from './layout.ts';
-import { encodeLocator, locatorPairs, parseLocator } from './locator.ts';
+import { parseLocator } from './locator.ts';
+import { encodeLocator, locatorPairs } from './locator-encoder.ts';
 import { encodeEntry, type LogPage } from './log-entry.ts';
 import { checkSequence, findSequence, replay } from './log-reader.ts';
 import { LogWriter } from './log-writer.ts';
