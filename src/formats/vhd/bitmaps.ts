@@ -23,10 +23,8 @@ export interface SectorRun {
 export class SectorBitmaps {
   readonly #pages: MetadataPages;
   readonly #bytes: number;
-  /** Bitmaps of blocks that no table on the medium names. */
+  /** Bitmaps of blocks that no table on the medium names, until a flush takes them over. */
   readonly #fresh = new Set<number>();
-  /** Those among them that the next flush names. */
-  readonly #named = new Set<number>();
 
   /** `bytes`: length of a bitmap. */
   constructor(storage: Storage, bytes: number) {
@@ -64,6 +62,15 @@ export class SectorBitmaps {
     for (const [page] of this.#pinned(fileOffset, first, end)) page.pins--;
   }
 
+  /** Keeps the bitmap of a new block in memory until `release`. */
+  keep(fileOffset: number): void {
+    for (const page of this.#whole(fileOffset)) page.pins++;
+  }
+
+  release(fileOffset: number): void {
+    for (const page of this.#whole(fileOffset)) page.pins--;
+  }
+
   /** Sets bits `[first, end)`, whose pages are pinned. */
   set(fileOffset: number, first: number, end: number): void {
     for (const [page, from, to] of this.#pinned(fileOffset, first, end)) {
@@ -72,7 +79,7 @@ export class SectorBitmaps {
     }
   }
 
-  /** The bitmap of a new block: all bits clear, or all set. */
+  /** The bitmap of a new block that the table in memory names from now on: all bits clear, or all set. */
   create(fileOffset: number, isStored: boolean): void {
     this.#fresh.add(fileOffset);
     for (let at = fileOffset; at < fileOffset + this.#bytes; at += SECTOR)
@@ -97,11 +104,6 @@ export class SectorBitmaps {
     return all;
   }
 
-  /** The block of this bitmap is named by the table in memory. */
-  named(fileOffset: number): void {
-    if (this.#fresh.has(fileOffset)) this.#named.add(fileOffset);
-  }
-
   /** Writes of the next flush: bitmaps of new blocks, which nothing on the medium names, and those of others. */
   seal(): { readonly fresh: readonly MetaWrite[]; readonly others: readonly MetaWrite[] } {
     const [fresh, others]: [MetaWrite[], MetaWrite[]] = [[], []];
@@ -112,8 +114,7 @@ export class SectorBitmaps {
         (this.#isFresh(fileOffset) ? fresh : others).push(one);
       }
     }
-    for (const fileOffset of this.#named) this.#fresh.delete(fileOffset);
-    this.#named.clear();
+    this.#fresh.clear();
     return { fresh, others };
   }
 
@@ -138,6 +139,10 @@ export class SectorBitmaps {
     old.bytes.fill(0);
     this.#pages.touch(old, 0, SECTOR);
     return old;
+  }
+
+  #whole(fileOffset: number): MetadataPage[] {
+    return Array.from(this.#pinned(fileOffset, 0, this.#bytes * 8), ([page]) => page);
   }
 
   *#pinned(fileOffset: number, first: number, end: number): Generator<[MetadataPage, number, number]> {

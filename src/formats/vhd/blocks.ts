@@ -21,7 +21,7 @@ import type { Mapping, MetaWrite, Relocation, WriteSlot } from '../../image/cont
 import { isPromise, type MaybePromise, type OperationOptions, type Storage } from '../../storage/contract.ts';
 import { SectorBitmaps } from './bitmaps.ts';
 import type { Footers } from './footers.ts';
-import { metadataEndBefore, overlaps, type VhdLayout } from './header.ts';
+import { isInSurplus, metadataEndBefore, overlaps, type VhdLayout, withoutSurplus } from './header.ts';
 import { BAT_UNUSED } from './layout.ts';
 
 /** Blocks that room is taken for at first; twice as many each time, up to the most. */
@@ -42,16 +42,22 @@ export interface VhdBlocksParts {
   readonly footers: Footers;
 }
 
-/** A block that gets a place: several writers may fill parts of it. */
+/**
+ * A block that gets a place: several writers may fill parts of it. It has a bitmap once the first of them has written: until
+ * then a flush must not touch its place, where the footer may still be.
+ */
 interface PendingBlock {
   readonly slot: WriteSlot;
   users: number;
+  isCommitted: boolean;
 }
 
 /** The table before the first write. */
 export interface VhdScan extends MapScan {
   /** File offset of the first slot. */
   readonly dataOffset: number;
+  /** The layout as the blocks leave it. */
+  readonly layout: VhdLayout;
 }
 
 /**
@@ -67,19 +73,24 @@ function firstSlot(layout: VhdLayout, lowest: number): number {
 /** Reads the whole table before the first write. */
 export async function scanBlocks(
   storage: Storage,
-  layout: VhdLayout,
+  declared: VhdLayout,
   { virtualSize, footerOffset }: { readonly virtualSize: number; readonly footerOffset: number | null },
   options: OperationOptions = {},
 ): Promise<VhdScan> {
-  const table = tableOf(storage, layout);
+  const table = tableOf(storage, declared);
+  const slotBytes = declared.bitmapBytes + declared.blockSize;
   let lowest = Number.POSITIVE_INFINITY;
+  let hasSurplus = true;
   await table.scan((entry) => {
-    if (entry !== BAT_UNUSED) lowest = Math.min(lowest, entry * SECTOR);
+    if (entry === BAT_UNUSED) return;
+    lowest = Math.min(lowest, entry * SECTOR);
+    hasSurplus &&= !isInSurplus(declared, entry * SECTOR, slotBytes);
   }, options);
+  const layout = hasSurplus ? declared : withoutSurplus(declared);
   const dataOffset = firstSlot(layout, Number.isFinite(lowest) ? lowest : (footerOffset ?? metadataEndBefore(layout)));
   const parts = { storage, table, entries: entriesOf(layout), layout: mapLayout(layout, virtualSize, dataOffset) };
   const scan = await scanMap(parts, options);
-  return { ...scan, dataOffset, obstacle: scan.obstacle ?? reserveMetadata(scan, layout, dataOffset) };
+  return { ...scan, layout, dataOffset, obstacle: scan.obstacle ?? reserveMetadata(scan, layout, dataOffset) };
 }
 
 /** Keeps blocks away from metadata that lies behind the first one. Returns the reason why none may be written, or null. */
@@ -189,7 +200,6 @@ export class VhdBlocks {
       from: mapping,
       commit: () => {
         this.#bitmaps.copy(bits, slot.fileOffset - bitmapBytes);
-        this.#bitmaps.named(slot.fileOffset - bitmapBytes);
         slot.commit();
       },
     };
@@ -274,7 +284,6 @@ export class VhdBlocks {
         ...slot,
         commit: () => {
           this.#bitmaps.create(bitmap, true);
-          this.#bitmaps.named(bitmap);
           slot.commit();
         },
       };
@@ -291,56 +300,70 @@ export class VhdBlocks {
     const start = alignDown(guestOffset, SECTOR);
     const blockEnd = alignDown(guestOffset, blockSize) + blockSize;
     const end = Math.min(alignUp(guestOffset + length, SECTOR), blockEnd);
-    if (found.kind === 'data') {
-      const at = found.fileOffset - (guestOffset - start);
-      return this.#sectorsAt(at, start, end, { done: () => {}, given: () => {} });
-    }
-    return this.#sectorsOfPending(start, end);
+    return found.kind === 'data'
+      ? this.#sectorsAt(found.fileOffset - (guestOffset - start), start, end)
+      : this.#sectorsOfPending(start, end);
   }
 
+  /** Space for single sectors of a block that has no place yet. */
   #sectorsOfPending(start: number, end: number): MaybePromise<WriteSlot> {
-    const { blockSize, bitmapBytes } = this.#parts.layout;
-    const blockStart = alignDown(start, blockSize);
+    const { storage, layout } = this.#parts;
+    const inBlock = start % layout.blockSize;
+    const blockStart = start - inBlock;
     const pending = this.#pending.get(blockStart) ?? this.#beginBlock(blockStart);
     pending.users++;
-    const { slot } = pending;
-    const given = (): void => {
-      pending.users--;
-      if (pending.users > 0 || this.#pending.get(blockStart) !== pending) return;
-      this.#pending.delete(blockStart);
-      slot.abort();
-    };
-    const done = (): void => {
-      pending.users--;
-      // The first one makes the block a part of the disk.
-      if (this.#pending.get(blockStart) !== pending) return;
-      this.#pending.delete(blockStart);
-      this.#bitmaps.named(slot.fileOffset - bitmapBytes);
-      slot.commit();
-    };
-    const ready = this.#sectorsAt(slot.fileOffset + (start - blockStart), start, end, { done, given });
-    const withRoom = (one: WriteSlot): MaybePromise<WriteSlot> => this.#withRoom(slot, one);
-    return isPromise(ready) ? ready.then(withRoom) : withRoom(ready);
+    const [first, last] = [inBlock / SECTOR, (inBlock + (end - start)) / SECTOR];
+    return this.#withRoom(pending.slot, {
+      storage,
+      fileOffset: pending.slot.fileOffset + inBlock,
+      length: end - start,
+      guestOffset: start,
+      readsZero: false,
+      commit: () => this.#commitPending(blockStart, pending, first, last),
+      abort: () => this.#endPending(blockStart, pending),
+    });
   }
 
   /** The entry of the block was just looked at, so it is in memory. */
   #beginBlock(blockStart: number): PendingBlock {
-    const { blockSize, bitmapBytes } = this.#parts.layout;
-    const slot = this.#map.prepareWrite(blockStart, blockSize);
+    const slot = this.#map.prepareWrite(blockStart, this.#parts.layout.blockSize);
     assert(!isPromise(slot), 'the entry of the block is in memory');
-    this.#bitmaps.create(slot.fileOffset - bitmapBytes, false);
-    const pending: PendingBlock = { slot, users: 0 };
+    const pending: PendingBlock = { slot, users: 0, isCommitted: false };
     this.#pending.set(blockStart, pending);
     return pending;
   }
 
-  /** Space for single sectors of a block at `fileOffset`; their bits are set when they are written. */
-  #sectorsAt(
-    fileOffset: number,
-    start: number,
-    end: number,
-    ended: { readonly done: () => void; readonly given: () => void },
-  ): MaybePromise<WriteSlot> {
+  /** The first writer makes the block a part of the disk. */
+  #commitPending(blockStart: number, pending: PendingBlock, first: number, last: number): void {
+    const bitmap = this.#bitmapOf(pending);
+    if (!pending.isCommitted) {
+      pending.isCommitted = true;
+      this.#pending.delete(blockStart);
+      this.#bitmaps.create(bitmap, false);
+      // The others find it in memory, however long they take.
+      for (let user = 0; user < pending.users; user++) this.#bitmaps.keep(bitmap);
+      pending.slot.commit();
+    }
+    this.#bitmaps.set(bitmap, first, last);
+    this.#endPending(blockStart, pending);
+  }
+
+  #endPending(blockStart: number, pending: PendingBlock): void {
+    pending.users--;
+    if (pending.isCommitted) {
+      this.#bitmaps.release(this.#bitmapOf(pending));
+    } else if (pending.users === 0) {
+      this.#pending.delete(blockStart);
+      pending.slot.abort();
+    }
+  }
+
+  #bitmapOf({ slot }: PendingBlock): number {
+    return slot.fileOffset - this.#parts.layout.bitmapBytes;
+  }
+
+  /** Space for single sectors of a block, from `fileOffset` on; their bits are set when they are written. */
+  #sectorsAt(fileOffset: number, start: number, end: number): MaybePromise<WriteSlot> {
     const { storage, layout } = this.#parts;
     const inBlock = start % layout.blockSize;
     const bitmap = fileOffset - inBlock - layout.bitmapBytes;
@@ -354,12 +377,8 @@ export class VhdBlocks {
       commit: () => {
         this.#bitmaps.set(bitmap, first, last);
         this.#bitmaps.unpin(bitmap, first, last);
-        ended.done();
       },
-      abort: () => {
-        this.#bitmaps.unpin(bitmap, first, last);
-        ended.given();
-      },
+      abort: () => this.#bitmaps.unpin(bitmap, first, last),
     };
     const pinned = this.#bitmaps.pin(bitmap, first, last);
     return isPromise(pinned) ? pinned.then(() => slot) : slot;

@@ -3,8 +3,8 @@
  *
  * A check compares both footers, the header, the table and the size of the file. A repair proceeds in this order, each step
  * durable before the next, so that it can be interrupted and repeated:
- *   1. the footer at the end, where it is missing or wrong, behind everything that the table names;
- *   2. its copy, and the checksum of the header;
+ *   1. the checksum of the header, and its number of entries where there is no room for them;
+ *   2. the footer at the end, where it is missing or wrong, behind everything that the table names; then its copy;
  *   3. entries that cannot be kept. In a base they become unallocated, as VirtualBox does it; in a child the parent would show
  *      through, so they get a block of zeroes;
  *   4. a footer behind the last block, and the end of the file.
@@ -18,8 +18,16 @@ import { FindingList } from '../../image/finding-list.ts';
 import type { Finding } from '../../image/findings.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { encodeFooter, type FoundFooter, findFooter } from './footer.ts';
-import { encodeHeader, metadataEndBefore, overlaps, readHeader, type VhdLayout } from './header.ts';
-import { BAT_UNUSED, DISK_TYPE } from './layout.ts';
+import {
+  isInSurplus,
+  metadataEndBefore,
+  overlaps,
+  putEntries,
+  readHeader,
+  type VhdLayout,
+  withoutSurplus,
+} from './header.ts';
+import { BAT_UNUSED, DISK_TYPE, type Footer } from './layout.ts';
 
 /** Result of looking at an image. */
 interface Survey {
@@ -50,11 +58,12 @@ export async function repair(files: ImageFiles, options: FormatCheckOptions): Pr
     await repairFixed(seen, footer);
     return list;
   }
+  const { header, entries, checksumFits } = seen.layout;
+  if (!checksumFits || header.entries !== entries) await putEntries(storage, seen.layout, entries);
   // Behind all that is there: nothing is written over before the table is right.
   const behind = alignUp(Math.max(seen.end, storage.size), SECTOR);
   if (seen.found.end !== 'sound') await durably(storage, behind, footer);
   if (seen.found.copy !== 'sound') await durably(storage, 0, footer);
-  if (!seen.layout.checksumFits) await durably(storage, seen.layout.headerOffset, encodeHeader(seen.layout.header));
   const end = seen.bad.size === 0 ? seen.end : await clearEntries(seen, footer, options);
   if (storage.size !== end + SECTOR) {
     await durably(storage, end, footer);
@@ -83,7 +92,7 @@ async function survey(storage: Storage, options: FormatCheckOptions): Promise<Su
   const found = await findFooter(storage, options);
   const { footer } = found;
   const isFixed = footer.type === DISK_TYPE.fixed;
-  const layout = isFixed ? null : await readHeader(storage, footer, options);
+  const layout = isFixed ? null : await layoutOf(storage, footer, options);
   checkFooters(found, findings);
   if (layout === null) {
     checkFixed(storage, found, findings);
@@ -92,6 +101,11 @@ async function survey(storage: Storage, options: FormatCheckOptions): Promise<Su
   if (!layout.checksumFits) {
     const message = 'The checksum of the header is wrong.';
     findings.add('corruption', 'header-checksum', message, { fileOffset: layout.headerOffset });
+  }
+  const { header, headerOffset, entries } = layout;
+  if (header.entries !== entries) {
+    const message = `The header counts ${header.entries} entries of the table, and there is room for ${entries}.`;
+    findings.add('warning', 'entries-count', message, { fileOffset: headerOffset });
   }
   const blocks = await checkBlocks(storage, layout, findings, options);
   const slotBytes = layout.bitmapBytes + layout.blockSize;
@@ -105,6 +119,19 @@ async function survey(storage: Storage, options: FormatCheckOptions): Promise<Su
   const message = `${unused} bytes behind the last block of ${storage.label} are not used.`;
   findings.add('leak', 'unused-end', message, { fileOffset: blocks.end });
   return { storage, found, layout, findings, ...blocks };
+}
+
+/** The layout as the blocks leave it. */
+async function layoutOf(storage: Storage, footer: Footer, options: FormatCheckOptions): Promise<VhdLayout> {
+  const layout = await readHeader(storage, footer, options);
+  const slotBytes = layout.bitmapBytes + layout.blockSize;
+  let hasSurplus = true;
+  if (layout.entries > layout.blockCount) {
+    await eachEntry(storage, layout, options, (entry) => {
+      hasSurplus &&= !isInSurplus(layout, entry * SECTOR, slotBytes);
+    });
+  }
+  return hasSurplus ? layout : withoutSurplus(layout);
 }
 
 function checkFooters({ end, copy, fileOffset }: FoundFooter, findings: FindingList): void {

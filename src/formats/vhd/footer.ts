@@ -59,14 +59,16 @@ export async function findFooter(storage: Storage, options: OperationOptions = {
     footer,
     fileOffset: last?.fileOffset ?? null,
     end: last?.state ?? 'missing',
-    copy: hasCopy ? copyState(start, last) : null,
+    copy: hasCopy ? copyState(start, footer) : null,
   };
 }
 
-function copyState(start: Candidate | null, last: Candidate | null): FooterState {
+/** Compared with what is written to the end: a size that is not whole sectors is rounded down. */
+function copyState(start: Candidate | null, footer: Footer): FooterState {
   if (start === null) return 'missing';
-  if (start.state !== 'sound' || last?.state !== 'sound') return start.state;
-  return start.bytes.every((byte, at) => byte === last.bytes[at]) ? 'sound' : 'differs';
+  if (start.state !== 'sound') return start.state;
+  const bytes = encodeFooter(footer);
+  return start.bytes.every((byte, at) => byte === bytes[at]) ? 'sound' : 'differs';
 }
 
 /**

@@ -20,7 +20,10 @@ export interface VhdLayout {
   /** File offset of the header. */
   readonly headerOffset: number;
   readonly tableOffset: number;
-  /** Entries that the table has, and those that the disk needs. */
+  /**
+   * Entries that the table has room for, and those that the disk needs. The header may count more, up to whatever fits into
+   * the number: where those reach beyond the file or into a block, the table ends with the entries that the disk needs.
+   */
   readonly entries: number;
   readonly blockCount: number;
   readonly blockSize: number;
@@ -36,31 +39,59 @@ export interface VhdLayout {
 export async function readHeader(storage: Storage, footer: Footer, options: OperationOptions = {}): Promise<VhdLayout> {
   const { headerOffset, bytes } = await headerBytes(storage, footer, options);
   const header = HEADER.decode(bytes);
-  const { entries, blockSize, tableOffset } = header;
+  const { blockSize, tableOffset } = header;
   checkBlockSize(header, storage.label);
   const blockCount = divCeil(footer.currentSize, blockSize);
-  checkTable(header, footer, storage);
-  const locators = locatorsOf(header, storage.size);
-  // What follows the entries that the disk needs may be missing: nothing there is looked at.
-  const tableBytes = Math.min(entries * 4, storage.size - tableOffset);
-  const places = [
-    { fileOffset: 0, length: SECTOR },
-    { fileOffset: headerOffset, length: HEADER.size },
-    { fileOffset: tableOffset, length: tableBytes },
-    ...locators,
-  ];
-  return {
+  checkTable(header, footer, storage, headerOffset);
+  const fits = header.entries * 4 <= storage.size - tableOffset;
+  const layout = {
     header,
     headerOffset,
     tableOffset,
-    entries,
     blockCount,
     blockSize,
     bitmapBytes: bitmapBytesOf(blockSize),
-    locators,
-    places: places.map(wholeSectors),
+    locators: locatorsOf(header, storage.size),
     checksumFits: header.checksum === checksumOf(bytes, HEADER.fields.checksum.offset),
   };
+  return withEntries(layout, fits ? header.entries : blockCount);
+}
+
+function withEntries(layout: Omit<VhdLayout, 'entries' | 'places'>, entries: number): VhdLayout {
+  const { headerOffset, tableOffset, locators } = layout;
+  const places = [
+    { fileOffset: 0, length: SECTOR },
+    { fileOffset: headerOffset, length: HEADER.size },
+    { fileOffset: tableOffset, length: entries * 4 },
+    ...locators,
+  ];
+  return { ...layout, entries, places: places.map(wholeSectors) };
+}
+
+/** The layout with a table that ends with the entries that the disk needs. */
+export function withoutSurplus(layout: VhdLayout): VhdLayout {
+  return withEntries(layout, layout.blockCount);
+}
+
+/** True if a block lies where the table has entries that the disk does not need. */
+export function isInSurplus(
+  { tableOffset, blockCount, entries }: VhdLayout,
+  fileOffset: number,
+  length: number,
+): boolean {
+  const needed = wholeSectors({ fileOffset: tableOffset, length: blockCount * 4 });
+  const all = wholeSectors({ fileOffset: tableOffset, length: entries * 4 });
+  return overlaps(all, fileOffset, length) && !overlaps(needed, fileOffset, length);
+}
+
+/** The number of entries, with the checksum, in the first sector of the header: one write, durable. */
+export async function putEntries(
+  storage: Storage,
+  { header, headerOffset }: VhdLayout,
+  entries: number,
+): Promise<void> {
+  await storage.write(headerOffset, encodeHeader({ ...header, entries }).subarray(0, SECTOR));
+  await storage.flush();
 }
 
 async function headerBytes(
@@ -105,7 +136,12 @@ function checkBlockSize({ blockSize }: Header, path: string): void {
   throw fault('corrupt', 'The block size is not possible', path, 'block size', blockSize, expected);
 }
 
-function checkTable({ entries, blockSize, tableOffset }: Header, { currentSize }: Footer, storage: Storage): void {
+function checkTable(
+  { entries, blockSize, tableOffset }: Header,
+  { currentSize }: Footer,
+  storage: Storage,
+  headerOffset: number,
+): void {
   const path = storage.label;
   const blockCount = divCeil(currentSize, blockSize);
   if (entries < blockCount) {
@@ -116,9 +152,11 @@ function checkTable({ entries, blockSize, tableOffset }: Header, { currentSize }
     const expected = `at most ${VHD_LIMITS.entries} blocks`;
     throw fault('limit', 'The image has too many blocks', path, 'current size', currentSize, expected);
   }
-  if (tableOffset % SECTOR === 0 && tableOffset >= SECTOR && tableOffset + blockCount * 4 <= storage.size) return;
+  const inHeader = overlaps({ fileOffset: headerOffset, length: HEADER.size }, tableOffset, blockCount * 4);
+  const inFile = tableOffset >= SECTOR && tableOffset + blockCount * 4 <= storage.size;
+  if (tableOffset % SECTOR === 0 && inFile && !inHeader) return;
   const message = 'The block allocation table cannot be where the header says';
-  throw fault('corrupt', message, path, 'table offset', tableOffset, 'inside the file, at a sector');
+  throw fault('corrupt', message, path, 'table offset', tableOffset, 'inside the file, at a sector, beside the header');
 }
 
 /** Bytes of the sector bitmap before a block. */

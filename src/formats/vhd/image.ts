@@ -24,7 +24,7 @@ import { detailsOf } from './details.ts';
 import type { FoundFooter } from './footer.ts';
 import type { Footers } from './footers.ts';
 import type { VhdOnMedium } from './front.ts';
-import type { VhdLayout } from './header.ts';
+import { putEntries, type VhdLayout } from './header.ts';
 import { changedFooter, commonInfo, footerWarnings } from './info.ts';
 import { DISK_TYPE, type Footer, HEADER } from './layout.ts';
 import { storeParent } from './relink.ts';
@@ -120,12 +120,14 @@ export class DynamicVhd implements Image {
 
   /** Both footers must be there before the first block is written over the one at the end. */
   async beginChanges(): Promise<void> {
-    const { guard } = this.#parts;
-    const { found, footers, blocks } = this.#state;
+    const { guard, storage } = this.#parts;
+    const { found, footers, blocks, layout } = this.#state;
     blocks.map.checkWritable();
     if (this.#begun) return;
     await guard.run(async () => {
       if (found.copy !== 'sound') await footers.repairCopy();
+      // Blocks may go where those entries were counted.
+      if (layout.header.entries !== layout.entries) await putEntries(storage, layout, layout.entries);
       const place = blocks.footerPlace();
       if (found.end !== 'sound' || place !== footers.fileOffset) await blocks.moveFooter(place);
     });

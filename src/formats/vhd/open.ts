@@ -7,7 +7,7 @@ import { scanBlocks, VhdBlocks } from './blocks.ts';
 import { FixedVhd } from './fixed.ts';
 import { type FoundFooter, findFooter } from './footer.ts';
 import { Footers } from './footers.ts';
-import { metadataEndBefore, readHeader, type VhdLayout } from './header.ts';
+import { metadataEndBefore, readHeader, type VhdLayout, withoutSurplus } from './header.ts';
 import { type DynamicState, DynamicVhd } from './image.ts';
 import { DISK_TYPE } from './layout.ts';
 import { parentNamesOf } from './locators.ts';
@@ -48,11 +48,13 @@ async function loadBlocks(
   { mode, signal }: Pick<FormatOpenOptions, 'mode' | 'signal'>,
 ): Promise<DynamicState> {
   const { footer, fileOffset: footerOffset } = found;
-  const layout = await readHeader(storage, footer, { signal });
+  const declared = await readHeader(storage, footer, { signal });
   const differencing = footer.type === DISK_TYPE.differencing;
-  const parentNames = differencing ? await parentNamesOf(storage, layout, { signal }) : [];
+  const parentNames = differencing ? await parentNamesOf(storage, declared, { signal }) : [];
   const { currentSize: virtualSize } = footer;
-  const scan = mode === 'write' ? await scanBlocks(storage, layout, { virtualSize, footerOffset }, { signal }) : null;
+  const scan = mode === 'write' ? await scanBlocks(storage, declared, { virtualSize, footerOffset }, { signal }) : null;
+  // A reader needs none of the entries behind those of the disk.
+  const layout = scan?.layout ?? withoutSurplus(declared);
   const obstacle = scan === null ? null : (obstacleOf(found, layout) ?? scan.obstacle);
   const footers = new Footers(storage, footer, footerOffset);
   const blocks = new VhdBlocks({

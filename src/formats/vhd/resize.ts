@@ -16,7 +16,7 @@ import type { ResizeOptions } from '../../image/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { clearFront, nextSlot, slotBytesOf, type VhdOnMedium } from './front.ts';
 import { geometryFor } from './geometry.ts';
-import { encodeHeader, metadataEndBefore, overlaps, readHeader, type VhdLayout } from './header.ts';
+import { metadataEndBefore, overlaps, putEntries, readHeader, type VhdLayout } from './header.ts';
 import { BAT_UNUSED, HEADER, LOCATOR, LOCATORS, type Locator } from './layout.ts';
 import { VHD_LIMITS } from './limits.ts';
 import { type NewHeader, replaceHeader } from './new-header.ts';
@@ -128,10 +128,10 @@ async function movedNames(
 
 /** Entries behind those of the disk become unused, whatever stood there; then the header counts them. */
 async function addEntries(job: VhdResize, count: number): Promise<void> {
-  const { layout, options } = job;
+  const { storage, layout, options } = job;
   const padded = alignUp(count * 4, SECTOR) / 4;
   if (count > layout.blockCount) await clearEntries(job, layout.blockCount, padded, options);
-  if (count > layout.entries) await putEntries(job, count);
+  if (count > layout.entries) await putEntries(storage, layout, count);
 }
 
 async function clearEntries(
@@ -142,13 +142,6 @@ async function clearEntries(
 ): Promise<void> {
   const place = { storage, fileOffset: layout.tableOffset, form: U32_BIG };
   await writeEntries(place, { start, end, signal }, () => BAT_UNUSED);
-  await storage.flush();
-}
-
-/** The number of entries and the checksum change in one sector. */
-async function putEntries({ storage, layout }: VhdResize, entries: number): Promise<void> {
-  const bytes = encodeHeader({ ...layout.header, entries });
-  await storage.write(layout.headerOffset, bytes.subarray(0, SECTOR));
   await storage.flush();
 }
 
@@ -226,9 +219,7 @@ async function markStored({ storage, layout }: VhdResize, entry: number, inBlock
 async function shrink(job: VhdResize): Promise<void> {
   const { storage, layout, size, options, footers } = job;
   const count = divCeil(size, layout.blockSize);
-  const { tableOffset } = layout;
-  // Entries beyond the end of the file are not there.
-  const stored = Math.min(layout.entries, Math.floor((storage.size - tableOffset) / 4));
+  const { tableOffset, entries } = layout;
   let lost = 0;
   const table = { storage, fileOffset: tableOffset, count: layout.blockCount, form: U32_BIG };
   await scanEntries(table, (entry, index) => index >= count && entry !== BAT_UNUSED && lost++, options);
@@ -241,6 +232,7 @@ async function shrink(job: VhdResize): Promise<void> {
     });
   }
   if (size < footers.footer.currentSize) await putSize(job, size);
-  if (stored > count) await clearEntries(job, count, stored, {});
-  if (layout.entries > count) await putEntries(job, count);
+  if (entries === count) return;
+  await clearEntries(job, count, entries, {});
+  await putEntries(storage, layout, count);
 }

@@ -6,6 +6,7 @@ import { inspect } from '../../operations/inspect.ts';
 import { openDisk } from '../../operations/open.ts';
 import type { Source } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
+import { FaultProvider } from '../../testing/index.ts';
 import { encodeFooter } from './footer.ts';
 import { encodeHeader } from './header.ts';
 import { CREATOR, FOOTER, type Footer, HEADER, LOCATOR, PLATFORM } from './layout.ts';
@@ -173,5 +174,68 @@ describe('names of the parent', () => {
     expect(await firstByte(child, { allow: ['same-directory'] })).toBe(7);
     expect((await checkImage(child, VHD)).findings).toEqual([]);
     expect((await inspect(child, VHD)).parentName).toBe('base.vhd');
+  });
+});
+
+describe('blocks of a child', () => {
+  it('leave the footer where it is when the medium is full', async () => {
+    const provider = new FaultProvider(new MemoryProvider());
+    const [base, child] = [
+      { provider, name: '/base.vhd' },
+      { provider, name: '/child.vhd' },
+    ];
+    await createImage(base, { ...VHD, size: 4 * MIB });
+    await createImage(child, { ...VHD, parent: base });
+    const sound = await fileBytes(child);
+    provider.plan({ capacity: sound.length + (await fileBytes(base)).length });
+    {
+      await using disk = await openDisk(child, { ...VHD, mode: 'write', allow: ['same-directory'] });
+      const refused = disk.write(SECTOR, new Uint8Array(SECTOR).fill(1));
+      await expect(refused).rejects.toMatchObject({ kind: 'no-space' });
+      await disk.flush();
+    }
+    expect(Buffer.from(await fileBytes(child)).equals(sound)).toBe(true);
+  });
+});
+
+describe('entries that the disk does not need', () => {
+  /** A header that counts more entries than the table has, over the file as it is. */
+  async function counting(source: Source, entries: number): Promise<void> {
+    const bytes = await fileBytes(source);
+    const header = HEADER.decode(bytes.subarray(SECTOR, SECTOR + HEADER.size));
+    await put(source, SECTOR, encodeHeader({ ...header, entries }));
+  }
+
+  it.each([
+    ['reach beyond the file', 2 ** 31],
+    ['reach into a block', 4096],
+  ])('are not counted where they %s', async (_, entries) => {
+    const source = await filled(4 * MIB);
+    await counting(source, entries);
+    expect(await firstByte(source)).toBe(1);
+    {
+      await using disk = await openDisk(source, { ...VHD, mode: 'write' });
+      await disk.write(2 * MIB, new Uint8Array(SECTOR).fill(2));
+    }
+    expect(await firstByte(source)).toBe(1);
+    expect((await checkImage(source, VHD)).findings).toEqual([]);
+    await counting(source, entries);
+    const { repairs } = await checkImage(source, { ...VHD, repair: true });
+    expect(repairs.map(({ code }) => code)).toEqual(['entries-count']);
+    expect((await checkImage(source, VHD)).findings).toEqual([]);
+  });
+
+  it('keep their room where they have it', async () => {
+    const source = at();
+    await createImage(source, { ...VHD, size: 4 * MIB });
+    // Two sectors are left behind the table, for names of a parent.
+    await counting(source, 128 + 5);
+    {
+      await using disk = await openDisk(source, { ...VHD, mode: 'write' });
+      await disk.write(2 * MIB, new Uint8Array(SECTOR).fill(2));
+    }
+    const bytes = await fileBytes(source);
+    expect(HEADER.get(bytes.subarray(SECTOR), 'entries')).toBe(133);
+    expect((await checkImage(source, VHD)).findings).toEqual([]);
   });
 });

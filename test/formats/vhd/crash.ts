@@ -18,7 +18,7 @@ function rowsOf(ways: readonly Way[]): CrashRow[] {
     return {
       title: `${way.title}: resize and compact`,
       suite: (seed) => vhdSuite(way, seed, sessions),
-      options: { everyCut: rounds(fixed ? 6 : 40, 1) },
+      options: { everyCut: rounds(fixed ? 6 : 20, 1) },
       states: [100, 1000],
       seeds: [1, 3],
     };
@@ -31,12 +31,12 @@ export function makeCrash(): CrashKit {
   const ways = WRITABLE.filter(({ name }) => name === 'vhd').flatMap(waysToMake);
   const checked = common.rows.map((row): CrashRow => {
     const suite: CrashRow['suite'] = (seed) => ({ ...row.suite(seed), check: brokenRules });
-    return { ...row, suite, options: { everyCut: rounds(6, 1) } };
+    return { ...row, suite, options: { everyCut: rounds(3, 1) } };
   });
   const whole: CrashRow = {
     title: 'differencing: whole blocks',
     suite: (seed) => vhdSuite(CHILD, seed, [scattered(8), busy]),
-    options: { everyCut: rounds(12, 1) },
+    options: { everyCut: rounds(6, 1) },
     states: [100, 1000],
   };
   return {
@@ -44,7 +44,7 @@ export function makeCrash(): CrashKit {
     rows: [...checked, whole, ...rowsOf(ways)],
     seeds: [1, 9],
     states: [100, 1000],
-    atLeast: [500, 20_000],
+    atLeast: [1000, 20_000],
     mutants: MUTANTS,
   };
 }

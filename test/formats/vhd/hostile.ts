@@ -27,14 +27,15 @@ const GOLDEN = ['vhd-empty.vhd', 'vhd-odd.vhd'];
 const NAME = '/image.vhd';
 
 /** A footer with a wrong checksum gives way to the other one; a wrong copy is not looked at. */
-const OF_TWO: Readonly<Record<string, Effect>> = Object.fromEntries(
-  Object.keys(FOOTER.fields).map((field) => [field, 'exact']),
-);
+const OF_TWO: Readonly<Record<string, Effect>> = {
+  ...Object.fromEntries(Object.keys(FOOTER.fields).map((field) => [field, 'exact'])),
+  // 0.1 has the checksum of 1.0.
+  version: 'same',
+};
 /** Of a fixed image there is only one. */
 const ALONE: Readonly<Record<string, Effect>> = {
   ...OF_TWO,
   cookie: 'free',
-  version: 'same',
   type: 'free',
   currentSize: 'prefix',
   dataOffset: 'exact',

@@ -2,7 +2,6 @@
 import { SECTOR } from '../../../src/binary/numbers.ts';
 import {
   BAT_UNUSED,
-  BLOCK_BYTES,
   CREATOR,
   DISK_TYPE,
   FEATURES,
@@ -19,12 +18,14 @@ import {
 } from '../../../src/formats/vhd/layout.ts';
 import type { BaseImage } from '../../hostile/protocol.ts';
 
-const MIB = 1024 ** 2;
+const BLOCK = 128 * 1024;
+/** Sectors of a block with its bitmap. */
+const SLOT = BLOCK / SECTOR + 1;
 const UUID = '6f1d0000-0000-4000-8000-000000000001';
 const OTHER = '6f1d0000-0000-4000-8000-000000000002';
 const TABLE = 1536;
 const NAMES = 4096;
-const FILE = 8 * MIB + 3 * SECTOR;
+const FILE = 4 * BLOCK + 3 * SECTOR;
 
 const FOOTER_FIELDS: Footer = {
   cookie: FOOTER_COOKIE,
@@ -35,9 +36,9 @@ const FOOTER_FIELDS: Footer = {
   creator: CREATOR.windows,
   creatorVersion: 0x000a_0000,
   creatorOs: 0x5769_326b,
-  originalSize: 4 * MIB,
-  currentSize: 4 * MIB,
-  cylinders: 120,
+  originalSize: 2 * BLOCK,
+  currentSize: 2 * BLOCK,
+  cylinders: 7,
   heads: 4,
   sectors: 17,
   type: DISK_TYPE.dynamic,
@@ -53,7 +54,7 @@ const HEADER_FIELDS: Header = {
   tableOffset: TABLE,
   version: VERSION_1_0,
   entries: 2,
-  blockSize: BLOCK_BYTES,
+  blockSize: BLOCK,
   checksum: 0,
   parentUuid: '00000000-0000-0000-0000-000000000000',
   parentTimestamp: 0,
@@ -235,11 +236,11 @@ function tables(): BaseImage[] {
     7,
     8,
     9,
-    4096,
-    4097,
-    4105,
-    last - 4097,
-    last - 4096,
+    SLOT - 1,
+    SLOT,
+    SLOT + 8,
+    last - SLOT,
+    last - SLOT + 1,
     last - 1,
     last,
     last + 1,
@@ -253,11 +254,11 @@ function tables(): BaseImage[] {
 /** Images that a check of sums lets pass. */
 export function lies(): readonly BaseImage[] {
   const disagree = [
-    { copy: { currentSize: 2 * MIB } },
+    { copy: { currentSize: BLOCK } },
     { copy: { type: DISK_TYPE.fixed } },
     { copy: { dataOffset: BigInt(TABLE) } },
     { footer: { type: DISK_TYPE.fixed, dataOffset: NO_OFFSET }, copy: {} },
-    { footer: { currentSize: 6 * MIB }, copy: {} },
+    { footer: { currentSize: 3 * BLOCK }, copy: {} },
   ].map((wanted, number) => image(`footers that disagree ${number}`, wanted));
   return [...numbers(), ...names(), cycle(), ...tables(), ...disagree];
 }

@@ -24,14 +24,18 @@ const busy = (mutation: Mutation): CrashSuite => vhdSuite(DYNAMIC, 21, WORK, mut
 const ofChild = (mutation: Mutation): CrashSuite => vhdSuite(CHILD, 22, WORK, mutation);
 const growing = (mutation: Mutation): CrashSuite => vhdSuite(CHILD, 23, [grown], mutation);
 
-/** Blocks that were durable are discarded, and others written in the same flush. */
+/** Blocks that were durable are discarded, and others written in the same flush, and in the next one. */
 const freed: Workload = async (session) => {
   await session.write(0, 10 * BLOCK);
   await session.flush();
   await session.discard(2 * BLOCK, 5 * BLOCK);
   await session.write(50 * BLOCK, 5 * BLOCK);
   await session.flush();
+  await session.write(60 * BLOCK, 5 * BLOCK);
+  await session.flush();
 };
+
+const ofFreed = (mutation: Mutation): CrashSuite => vhdSuite(DYNAMIC, 25, [freed, freed], mutation);
 
 /** The table gets longer: the first blocks and the names of the parent move. */
 const grown: Workload = async (session) => {
@@ -77,7 +81,7 @@ function unflushedFooters(): Mutation {
 }
 
 export const MUTANTS: readonly Mutant[] = [
-  { name: 'entries before blocks', mutate: publishBeforeData, suite: busy },
+  { name: 'entries before blocks', mutate: publishBeforeData, suite: ofFreed },
   { name: 'bitmap before data', mutate: publishBeforeData, suite: ofChild },
   { name: 'bitmaps of new blocks after their entries', mutate: stageLast, suite: ofChild },
   { name: 'footer before growth', mutate: unflushedFooters, suite: busy },
@@ -89,7 +93,7 @@ export const MUTANTS: readonly Mutant[] = [
       });
       return {};
     },
-    suite: (mutation) => vhdSuite(DYNAMIC, 25, [freed], mutation),
+    suite: ofFreed,
   },
   {
     name: 'restructured without flushes',
