@@ -4,6 +4,7 @@ import { alignUp, divCeil, isPowerOfTwo } from '../../binary/numbers.ts';
 import { writeEntries } from '../../blocks/table.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
+import { wantsFixed, wantsSpace } from '../../image/fixed-space.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import { wantsVariant } from '../../image/variants.ts';
@@ -66,6 +67,8 @@ export interface VhdxPlan {
   readonly batLength: number;
   /** End of everything before the first block. */
   readonly dataOffset: number;
+  /** Bytes that the file takes at creation; 0: those of metadata. */
+  readonly preallocates: number;
 }
 
 /** Checks the options and lays out the image. Throws `invalid-argument`, `limit`, `unsupported`; touches nothing. */
@@ -83,6 +86,7 @@ export function planVhdx(options: FormatCreateOptions, directory = ''): VhdxPlan
   const metadataOffset = MIB + logLength;
   const batOffset = metadataOffset + MIB;
   const batLength = alignUp(batEntries(shape) * 8, MIB);
+  const dataOffset = batOffset + batLength;
   return {
     ...shape,
     fixed,
@@ -92,12 +96,13 @@ export function planVhdx(options: FormatCreateOptions, directory = ''): VhdxPlan
     metadataOffset,
     batOffset,
     batLength,
-    dataOffset: batOffset + batLength,
+    dataOffset,
+    preallocates: fixed && wantsSpace(options) ? fullSize({ dataOffset, virtualSize, blockSize }) : 0,
   };
 }
 
 function kindOf(options: FormatCreateOptions): { readonly hasParent: boolean; readonly fixed: boolean } {
-  const fixed = wantsVariant(options, 'fixed');
+  const fixed = wantsFixed(options);
   const hasParent = options.parent !== undefined;
   if (fixed && (hasParent || wantsVariant(options, 'diff'))) {
     throw new ImageError('invalid-argument', 'A differencing image cannot be fixed', {
@@ -159,7 +164,11 @@ function notValid(field: string, found: string | number | Uint8Array, expected: 
 }
 
 /** Bytes of a fixed image, or of all blocks of a dynamic one. */
-export function fullSize({ dataOffset, virtualSize, blockSize }: VhdxPlan): number {
+function fullSize({
+  dataOffset,
+  virtualSize,
+  blockSize,
+}: Pick<VhdxPlan, 'dataOffset' | 'virtualSize' | 'blockSize'>): number {
   return dataOffset + divCeil(virtualSize, blockSize) * blockSize;
 }
 
@@ -194,11 +203,8 @@ export async function measureVhdx(
 export async function writeNewVhdx(files: NewFiles, options: FormatCreateOptions): Promise<void> {
   const { main } = files;
   const plan = planVhdx(options, files.directory);
-  if (plan.fixed) {
-    await checkSpace(files, fullSize(plan));
-    await preallocate(main, 0, fullSize(plan), options);
-    await writeFixedTable(main, plan, options);
-  } else await main.resize(plan.dataOffset);
+  await takeSpace(files, plan, options);
+  if (plan.fixed) await writeFixedTable(main, plan, options);
   await main.write(plan.metadataOffset, metadataOf(plan, options));
   const regions = encodeRegions([
     { id: REGION_IDS.bat, fileOffset: plan.batOffset, length: plan.batLength, required: true },
@@ -210,6 +216,14 @@ export async function writeNewVhdx(files: NewFiles, options: FormatCreateOptions
   // Last: a file without it is not an image.
   await main.write(0, identifier());
   await main.flush();
+}
+
+/** The file in its whole length: a hole that reads as zero, unless its space is asked for. */
+async function takeSpace(files: NewFiles, plan: VhdxPlan, options: FormatCreateOptions): Promise<void> {
+  if (plan.preallocates > 0) {
+    await checkSpace(files, plan.preallocates);
+    await preallocate(files.main, 0, plan.preallocates, options);
+  } else await files.main.resize(plan.fixed ? fullSize(plan) : plan.dataOffset);
 }
 
 async function checkSpace(files: NewFiles, size: number): Promise<void> {

@@ -3,6 +3,7 @@ import { hasText } from '../../binary/look.ts';
 import type { Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
+import { PREALLOCATION_KEY } from '../../image/fixed-space.ts';
 
 /** The file identifier. */
 const SIGNATURE = 'vhdxfile';
@@ -37,6 +38,7 @@ export const vhdx: Format = defineFormat({
       description: 'Bytes of a sector of the disk.',
       values: [512, 4096],
     },
+    PREALLOCATION_KEY,
     {
       name: 'log_size',
       valueType: 'integer',
@@ -49,7 +51,11 @@ export const vhdx: Format = defineFormat({
   ],
   variants: [
     { word: 'dynamic', description: 'blocks get room when they are first written (default)', allocation: 'dynamic' },
-    { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
+    {
+      word: 'fixed',
+      description: 'all blocks have places, which take no space before they are written, unless preallocation says so',
+      allocation: 'fixed',
+    },
     { word: 'diff', description: 'stores what differs from a parent', differencing: true },
   ],
   probe: ({ head }) =>

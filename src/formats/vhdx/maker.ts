@@ -1,7 +1,7 @@
 /** New VHDX images: methods of the format, loaded when they are first used. */
 import type { FormatCreateOptions, Image } from '../../image/contract.ts';
 import type { NewFiles } from '../../storage/contract.ts';
-import { fullSize, measureVhdx, planVhdx, writeNewVhdx } from './create.ts';
+import { measureVhdx, planVhdx, writeNewVhdx } from './create.ts';
 import { openVhdx } from './open.ts';
 
 export { measureVhdx as measure };
@@ -14,6 +14,6 @@ export async function create(files: NewFiles, options: FormatCreateOptions): Pro
 
 /** Sizes of an image that `create` would make. */
 export function plan(options: FormatCreateOptions): { readonly virtualSize: number; readonly preallocates: number } {
-  const planned = planVhdx(options);
-  return { virtualSize: planned.virtualSize, preallocates: planned.fixed ? fullSize(planned) : 0 };
+  const { virtualSize, preallocates } = planVhdx(options);
+  return { virtualSize, preallocates };
 }

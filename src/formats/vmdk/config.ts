@@ -10,16 +10,7 @@ export const CONFIG = {
   zeroedGrain: 'zeroed_grain',
   grainSize: 'grain_size',
   level: 'compression_level',
-  preallocation: 'preallocation',
 } as const;
-
-/** Values of `preallocation`: a flat file is sparse, as QEMU makes it, or has all its space. */
-export const PREALLOCATION = ['off', 'falloc', 'full'] as const;
-
-/** True when a flat image gets all its space at creation. */
-export function wantsSpace({ config }: Pick<FormatCreateOptions, 'config'>): boolean {
-  return (config?.[CONFIG.preallocation] ?? PREALLOCATION[0]) !== PREALLOCATION[0];
-}
 
 /** createType of each combination of variant words; the first one is the default. */
 export const SUBFORMATS = {

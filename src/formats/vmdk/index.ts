@@ -2,7 +2,8 @@
 import type { ConfigKey, Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
-import { encodesAlways, LEVELS, PREALLOCATION } from './config.ts';
+import { PREALLOCATION_KEY } from '../../image/fixed-space.ts';
+import { encodesAlways, LEVELS } from './config.ts';
 import { isStream, probeVmdk } from './probe.ts';
 
 /** The VMDK format. */
@@ -25,10 +26,7 @@ export const vmdk: Format = defineFormat({
       valueType: 'integer',
       role: 'unit',
     },
-    {
-      ...key('preallocation', 'off', 'Space of a fixed image taken at creation: off (sparse files), falloc or full.'),
-      ...{ role: 'preallocation', values: PREALLOCATION },
-    },
+    PREALLOCATION_KEY,
     {
       ...key('compression_level', '5', 'Level at which the grains of a stream are compressed: 1, fast, to 9, small.'),
       ...{ valueType: 'integer', role: 'compression level', values: LEVELS },

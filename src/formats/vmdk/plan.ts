@@ -2,9 +2,10 @@
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
 import type { Config, FormatCreateOptions } from '../../image/contract.ts';
+import { PREALLOCATION_KEY, wantsSpace } from '../../image/fixed-space.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { wantsVariant } from '../../image/variants.ts';
-import { CONFIG, SUBFORMATS, type Subformat, wantsSpace } from './config.ts';
+import { CONFIG, SUBFORMATS, type Subformat } from './config.ts';
 import { COWD_SECTORS_MAX, DESCRIPTOR_SECTORS, EXTENT_FILE_MAX, GRAIN_SECTORS, GT_ENTRIES } from './layout.ts';
 import { VMDK_LIMITS } from './limits.ts';
 
@@ -141,8 +142,8 @@ function subformatOf(options: Pick<FormatCreateOptions, 'variant' | 'config' | '
 
 function notFixed(config: Config, subformat: Subformat): ImageError {
   return new ImageError('invalid-argument', 'Only a fixed image gets all its space at creation', {
-    field: CONFIG.preallocation,
-    found: `${String(config[CONFIG.preallocation])} with ${subformat}`,
+    field: PREALLOCATION_KEY.name,
+    found: `${String(config[PREALLOCATION_KEY.name])} with ${subformat}`,
     hint: 'Choose variant fixed (on the command line: --variant fixed), or preallocation off.',
   });
 }
