@@ -28,6 +28,8 @@ export interface QemuKit {
   readonly backing?: boolean;
   rounds?: Peer['rounds'];
   leaks?: Peer['leaks'];
+  /** It does not find the format in the content of such an image. Left out: it finds it in all. */
+  blind?(way: MakeWay): boolean;
   /** It looks for holes of the file inside what is stored. */
   holes?(way: MakeWay): boolean;
   /** Its options for this way; left out: those of vdkit. */
@@ -158,8 +160,10 @@ class Qemu implements Peer {
     return { required: report.required, fullyAllocated: report['fully-allocated'] };
   }
 
-  async recognises({ path }: PeerImage): Promise<boolean> {
-    return JSON.parse(await this.#img.run('info', '--output=json', path)).format === this.#kit.format;
+  /** True if it does exactly where it should. */
+  async recognises({ path, way }: PeerImage): Promise<boolean> {
+    const found = JSON.parse(await this.#img.run('info', '--output=json', path)).format === this.#kit.format;
+    return found !== (this.#kit.blind?.(way) ?? false);
   }
 
   async size(image: PeerImage): Promise<number> {

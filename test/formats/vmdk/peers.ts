@@ -1,7 +1,7 @@
 /** Programs that have VMDK. */
 import { KDMV, SPARSE_HEADER } from '../../../src/formats/vmdk/layout.ts';
 import { rounds as runs } from '../../conformance/random.ts';
-import { libvmdk } from '../../peers/libvmdk.ts';
+import { libvmdk } from '../../peers/libyal.ts';
 import { qemu } from '../../peers/qemu.ts';
 import { sevenZip } from '../../peers/seven-zip.ts';
 import { unitOfWay } from '../../peers/unit-of-way.ts';

@@ -1,4 +1,7 @@
-/** libvmdk, the library of forensic tools, as a peer: `vmdkinfo` tells the size, `vmdkmount` reads where there is FUSE. */
+/**
+ * libvmdk and libvhdi, libraries of forensic tools, as peers: `vmdkinfo` and `vhdiinfo` tell the size, `vmdkmount` and
+ * `vhdimount` read where there is FUSE.
+ */
 import { execFile } from 'node:child_process';
 import { accessSync, constants, createReadStream } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
@@ -11,18 +14,24 @@ import { sameAsStream } from './same-stream.ts';
 
 const run = promisify(execFile);
 
-/** See the head of this file. `cannotMount`: the reason why it gives no content of images of this kind. */
-export function libvmdk({
-  cannot,
-  cannotMount,
-  cannotRead,
-  longest,
-}: Pick<PeerKit, 'cannot' | 'cannotRead' | 'longest'> & {
+/** Differences of the formats. `cannotMount`: the reason why it gives no content of images of this kind. */
+type LibraryKit = Pick<PeerKit, 'cannot' | 'cannotRead' | 'longest'> & {
   readonly cannotMount: (way: MakeWay) => string | null;
-}): PeerKit {
+};
+
+/** VMDK. */
+export const libvmdk = (kit: LibraryKit): PeerKit => library('libvmdk', ['vmdkinfo', 'vmdkmount'], kit);
+/** VHD and VHDX. */
+export const libvhdi = (kit: LibraryKit): PeerKit => library('libvhdi', ['vhdiinfo', 'vhdimount'], kit);
+
+function library(
+  name: string,
+  programs: readonly [info: string, mount: string],
+  { cannot, cannotMount, cannotRead, longest }: LibraryKit,
+): PeerKit {
   return {
-    name: 'libvmdk',
-    programs: ['vmdkinfo', 'vmdkmount'],
+    name,
+    programs,
     ...(longest === undefined ? {} : { longest }),
     ...(cannotRead === undefined ? {} : { cannotRead }),
     cannot(way, what) {
@@ -30,7 +39,7 @@ export function libvmdk({
       return cannot(way, what) ?? (hasFuse() ? cannotMount(way) : null);
     },
     start: (info, mount) => {
-      if (info === undefined || mount === undefined) throw new Error('libvmdk is missing');
+      if (info === undefined || mount === undefined) throw new Error(`${name} is missing`);
       const size: Peer['size'] = async ({ path }) => sizeIn(await info.run(path));
       if (!hasFuse()) return { size };
       const same: Peer['same'] = (image, raw) =>
@@ -41,8 +50,8 @@ export function libvmdk({
 }
 
 function sizeIn(report: string): number {
-  const bytes = /Media size:.*?(\d+)(?: bytes)?\)?$/m.exec(report)?.[1];
-  if (bytes === undefined) throw new Error(`vmdkinfo tells no size: ${report}`);
+  const bytes = /Media size\s*:.*?(\d+)(?: bytes)?\)?$/m.exec(report)?.[1];
+  if (bytes === undefined) throw new Error(`no size is told: ${report}`);
   return Number(bytes);
 }
 
