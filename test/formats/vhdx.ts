@@ -2,6 +2,7 @@
 
 import type { FormatKit } from './kit.ts';
 import { way } from './peer-kit.ts';
+import { hostile } from './vhdx/hostile.ts';
 import { ways } from './vhdx/ways.ts';
 
 const MIB = 1024 * 1024;
@@ -10,7 +11,8 @@ export const kit: FormatKit = {
   format: 'vhdx',
   units: (bytes) => ({ block_size: Math.max(bytes, MIB) }),
   golden: { without: 'only QEMU makes VHDX images here, and the suites of peers have it make them afresh' },
-  hostile: { without: 'a checksum hides every change: src/formats/vhdx/vhdx.test.ts makes files whose checksums fit' },
+  hostile,
+  limits: async () => (await import('./vhdx/limits.ts')).limits,
   ways,
   measured: [way(`block_size=${MIB}`)],
   crash: async () => (await import('./vhdx/crash.ts')).crash,

@@ -19,9 +19,21 @@ export interface FieldTable {
   readonly fields: Readonly<Record<string, { readonly offset: number; readonly size: number }>>;
 }
 
+/** Bytes with a checksum. */
+export interface SummedRange {
+  readonly offset: number;
+  readonly length: number;
+  /** The checksum: place in these bytes, and length. */
+  readonly sum: { readonly at: number; readonly length: number };
+  /** Stores the right one. */
+  put(bytes: Uint8Array): void;
+}
+
 /** A structure at its place in one image. */
 export interface StructPlace {
   readonly name: string;
+  /** Every change of a field comes with the checksum that fits. */
+  readonly summed?: SummedRange;
   readonly table: FieldTable;
   readonly offset: number;
   readonly littleEndian: boolean;
@@ -105,6 +117,8 @@ export interface HostileKit<S extends Sample = Sample> {
   readonly reaches?: readonly string[];
   /** Files that the usual run aims at, however many the samples make. Left out: 600. */
   readonly files?: number;
+  /** Length of the largest sample whose repair is tried, for a format that has no short files. Left out: 256 KiB. */
+  readonly longestRepaired?: number;
   /** Count of each unit of a file, by number: a repair must not lower counts that it cannot verify. */
   counts?(storage: Storage): Promise<ReadonlyMap<number, number>>;
 }

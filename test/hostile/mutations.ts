@@ -72,13 +72,23 @@ function* fieldMutations(target: Target, place: StructPlace, amount: Amount): Ge
     const others = all.filter(([, other]) => other.size === field.size && other !== field);
     const copies = amount.swaps || field.size > 8 ? others : others.slice(0, 6);
     for (const [what, bytes] of values) {
-      yield edited(target, `${place.name} ${name} := ${what}`, [{ offset, bytes }], effect);
+      yield edited(target, `${place.name} ${name} := ${what}`, summed(target, place, { offset, bytes }), effect);
     }
     for (const [other, { offset: from }] of copies) {
       const bytes = target.bytes.slice(place.offset + from, place.offset + from + field.size);
-      yield edited(target, `${place.name} ${name} := ${other}`, [{ offset, bytes }], effect);
+      yield edited(target, `${place.name} ${name} := ${other}`, summed(target, place, { offset, bytes }), effect);
     }
   }
+}
+
+/** A change of a structure, with the checksum that fits where it has one. */
+function summed({ bytes }: Target, { summed: range }: StructPlace, edit: Piece): Piece[] {
+  if (range === undefined) return [edit];
+  const { offset, length, sum } = range;
+  const changed = bytes.slice(offset, offset + length);
+  changed.set(edit.bytes, edit.offset - offset);
+  range.put(changed);
+  return [edit, { offset: offset + sum.at, bytes: changed.slice(sum.at, sum.at + sum.length) }];
 }
 
 /** Values for a number of 1, 2, 4 or 8 bytes. */

@@ -4,8 +4,8 @@ export const VHDX_LIMITS = {
   diskBytes: 2 ** 46,
   /** Entries of a region table, and of a metadata table. */
   tableEntries: 2047,
-  /** Bytes of the log: it is read into memory to be replayed. */
-  logBytes: 256 * 1024 * 1024,
+  /** Bytes of the log: its entries are kept in memory until they are replayed. */
+  logBytes: 64 * 1024 * 1024,
   /** Bytes of the parent locator. */
   locatorBytes: 1024 * 1024,
 } as const;

@@ -100,7 +100,7 @@ export function entryHeader(sector: Uint8Array, logGuid: string, logLength: numb
   return sound ? header : null;
 }
 
-/** Decodes the whole bytes of an entry; null: it is not valid. */
+/** Decodes the whole bytes of an entry, whose pages stay a part of them; null: it is not valid. */
 export function decodeEntry(bytes: Uint8Array, header: LogEntryHeader): LogEntry | null {
   if (!checksumFits(bytes)) return null;
   const { count, sequence, length, tail, flushedSize, lastSize } = header;
@@ -128,7 +128,7 @@ function changeAt(bytes: Uint8Array, place: number, sectorAt: number, sequence: 
   const { signature: mark, sequenceHigh, sequenceLow } = DATA_SECTOR.decode(bytes, sectorAt);
   if (mark !== SECTOR_SIGNATURE || BigInt(sequenceHigh) << 32n !== sequence - (sequence & LOW)) return null;
   if (BigInt(sequenceLow) !== (sequence & LOW)) return null;
-  const page = bytes.slice(sectorAt, sectorAt + PAGE);
+  const page = bytes.subarray(sectorAt, sectorAt + PAGE);
   page.set(DATA_DESCRIPTOR.get(bytes, 'leading', place));
   page.set(DATA_DESCRIPTOR.get(bytes, 'trailing', place), PAGE - 4);
   return { fileOffset, bytes: page, length: BigInt(PAGE) };

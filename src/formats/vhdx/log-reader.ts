@@ -12,6 +12,8 @@ import { decodeEntry, entryHeader, type LogChange, type LogEntry } from './log-e
 
 /** Bytes whose checksum may be computed, as a multiple of the log: entries of a sound one hardly overlap. */
 const MOST_CHECKED = 16;
+/** Bytes that are read to look for entries; a log is a multiple of them. */
+const WINDOW = MIB;
 /** Zeroes that all entries together may write. */
 const MOST_ZEROES = 1024 * MIB;
 /** End of a file that a log may name. */
@@ -27,21 +29,19 @@ export async function findSequence(
   logGuid: string,
   options: OperationOptions = {},
 ): Promise<LogSequence | null> {
-  const bytes = new Uint8Array(place.length);
-  await readPadded(storage, place.fileOffset, bytes, options);
-  const ring = new LogRing(bytes, logGuid, storage.label);
+  const ring = new LogRing(storage, place, logGuid);
   let best: LogEntry[] | null = null;
   let tail = 0;
-  for (let steps = 0; steps < bytes.length / PAGE; steps++) {
+  for (let steps = 0; steps < place.length / PAGE; steps++) {
     throwIfAborted(options.signal, 'Reading the log');
-    const { entries, places, head } = ring.runAt(tail);
+    const { entries, places, head } = await ring.runAt(tail);
     const last = entries.at(-1);
     const from = last === undefined ? -1 : places.indexOf(last.tail);
     if (last !== undefined && from !== -1) {
       if (best === null || last.sequence > (best.at(-1)?.sequence ?? 0n)) best = entries.slice(from);
     }
     // A valid sequence may begin inside one whose tail lies outside.
-    const next = from === -1 ? (tail + PAGE) % bytes.length : head;
+    const next = from === -1 ? (tail + PAGE) % place.length : head;
     if (next <= tail) break;
     tail = next;
   }
@@ -56,54 +56,68 @@ interface LogRun {
   readonly head: number;
 }
 
+/** Sectors are looked at through one window, and no more is read than entries have. */
 class LogRing {
-  readonly #bytes: Uint8Array;
+  readonly #storage: Storage;
+  readonly #place: LogPlace;
   readonly #logGuid: string;
-  readonly #path: string;
   readonly #known = new Map<number, LogEntry | null>();
+  readonly #window = new Uint8Array(WINDOW);
+  #windowAt = -1;
   #checked = 0;
 
-  constructor(bytes: Uint8Array, logGuid: string, path: string) {
-    this.#bytes = bytes;
+  constructor(storage: Storage, place: LogPlace, logGuid: string) {
+    this.#storage = storage;
+    this.#place = place;
     this.#logGuid = logGuid;
-    this.#path = path;
   }
 
-  runAt(start: number): LogRun {
+  async runAt(start: number): Promise<LogRun> {
+    const { length } = this.#place;
     const entries: LogEntry[] = [];
     const places: number[] = [];
     let [head, total] = [start, 0];
     for (;;) {
-      const entry = this.#entryAt(head);
+      const known = this.#known.get(head);
+      const entry = known === undefined ? await this.#entryAt(head) : known;
       const last = entries.at(-1);
       const follows = entry !== null && (last === undefined || entry.sequence === last.sequence + 1n);
-      if (!follows || total + entry.length > this.#bytes.length) return { entries, places, head };
+      if (!follows || total + entry.length > length) return { entries, places, head };
       entries.push(entry);
       places.push(head);
       total += entry.length;
-      head = (head + entry.length) % this.#bytes.length;
+      head = (head + entry.length) % length;
     }
   }
 
-  #entryAt(at: number): LogEntry | null {
-    const known = this.#known.get(at);
-    if (known !== undefined) return known;
-    const header = entryHeader(this.#bytes.subarray(at, at + LOG_ENTRY.size), this.#logGuid, this.#bytes.length);
-    const entry = header === null ? null : decodeEntry(this.#unwrapped(at, header), header);
+  async #entryAt(at: number): Promise<LogEntry | null> {
+    const { length } = this.#place;
+    const header = entryHeader(await this.#headAt(at), this.#logGuid, length);
+    const entry = header === null ? null : decodeEntry(await this.#unwrapped(at, header), header);
     this.#known.set(at, entry);
     return entry;
   }
 
-  #unwrapped(at: number, { length }: LogEntryHeader): Uint8Array {
-    this.#checked += length;
-    if (this.#checked > this.#bytes.length * MOST_CHECKED) {
-      throw fault('corrupt', 'The entries of the log lie over each other', { path: this.#path, field: 'log' });
+  async #headAt(at: number): Promise<Uint8Array> {
+    const inWindow = at % WINDOW;
+    if (this.#windowAt !== at - inWindow) {
+      this.#windowAt = at - inWindow;
+      await readPadded(this.#storage, this.#place.fileOffset + this.#windowAt, this.#window);
     }
-    const end = at + length;
-    if (end <= this.#bytes.length) return this.#bytes.subarray(at, end);
+    return this.#window.subarray(inWindow, inWindow + LOG_ENTRY.size);
+  }
+
+  async #unwrapped(at: number, { length }: LogEntryHeader): Promise<Uint8Array> {
+    const { fileOffset, length: ring } = this.#place;
+    this.#checked += length;
+    if (this.#checked > ring * MOST_CHECKED) {
+      const path = this.#storage.label;
+      throw fault('corrupt', 'The entries of the log lie over each other', { path, field: 'log' });
+    }
     const whole = new Uint8Array(length);
-    whole.set(this.#bytes.subarray(at));
-    whole.set(this.#bytes.subarray(0, end - this.#bytes.length), this.#bytes.length - at);
+    const first = whole.subarray(0, ring - at);
+    await readPadded(this.#storage, fileOffset + at, first);
+    if (first.length < length) await readPadded(this.#storage, fileOffset, whole.subarray(first.length));
     return whole;
   }
 }

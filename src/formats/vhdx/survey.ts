@@ -62,8 +62,8 @@ export async function surveyTable(
   });
   const unused = storage.size - looking.end;
   if (unused > metadata.blockSize + ROOM_AT_END) {
-    const message = `${unused} bytes at the end of ${storage.label} are not used.`;
-    findings.add('leak', 'unused-end', message, { fileOffset: looking.end });
+    const message = `${unused} bytes at the end of ${storage.label} are not used: compacting gives them back.`;
+    findings.add('leak', 'unused-end', message, { fileOffset: looking.end, repairable: false });
   }
   return looking.changes;
 }

@@ -1,23 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { NULL_GUID } from '../../binary/guid.ts';
-import { isImageError } from '../../errors.ts';
 import { checkImage } from '../../operations/check.ts';
 import { createImage } from '../../operations/create.ts';
 import { openDisk } from '../../operations/open.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
-import { putChecksum } from './checksum.ts';
 import { encodeHeader, findHeaders, Headers } from './headers.ts';
-import {
-  DATA_DESCRIPTOR,
-  HEADER,
-  HEADER_OFFSETS,
-  LOG_ENTRY,
-  MIB,
-  PAGE,
-  REGION_OFFSETS,
-  REGION_TABLE_BYTES,
-} from './layout.ts';
+import { DATA_DESCRIPTOR, HEADER, HEADER_OFFSETS, LOG_ENTRY, MIB, PAGE, REGION_OFFSETS } from './layout.ts';
 import { parseLocator } from './locator.ts';
 import { encodeLocator, locatorPairs } from './locator-encoder.ts';
 import { encodeEntry, type LogPage } from './log-entry.ts';
@@ -225,54 +214,7 @@ async function made(): Promise<{ readonly provider: MemoryProvider; readonly byt
   return { provider, bytes };
 }
 
-/** Changes of one number at a time, with checksums that fit again. */
-function* mutations(bytes: Uint8Array): Generator<Uint8Array> {
-  const [regions, metadata, table, locator] = [REGION_OFFSETS[0], 2 * MIB, 3 * MIB, 2 * MIB + 64 * 1024];
-  const places: [number, number][] = [
-    ...[8, 64, 66, 68, 72, 48].map((at): [number, number] => [HEADER_OFFSETS[0] + at, 8]),
-    ...[8, 16, 32, 36, 40, 48, 64, 72].map((at): [number, number] => [regions + at, 4]),
-    ...[10, 32, 48, 52, 56, 80, 84, 88, 112, 144, 176, 192, 196].map((at): [number, number] => [metadata + at, 4]),
-    ...[0, 4, 8, 12, 32, 36].map((at): [number, number] => [locator + at, 4]),
-    ...[40, 58, 60, 64, 68, 70].map((at): [number, number] => [locator + at, 2]),
-    ...[0, 1, 2, 3, 5].map((at): [number, number] => [table + at * 8, 8]),
-  ];
-  for (const [at, width] of places) {
-    for (const value of [0n, 1n, 3n, 7n, 0xffffn, 0x7fff_ffffn, 0xffff_ffff_ffff_ffffn, 0x30_0006n, 0x10_0007n]) {
-      const changed = bytes.slice();
-      const view = new DataView(changed.buffer);
-      if (width === 2) view.setUint16(at, Number(value & 0xffffn), true);
-      else if (width === 4) view.setUint32(at, Number(value & 0xffff_ffffn), true);
-      else view.setBigUint64(at, value, true);
-      changed.copyWithin(HEADER_OFFSETS[1], HEADER_OFFSETS[0], HEADER_OFFSETS[0] + 4096);
-      changed.copyWithin(REGION_OFFSETS[1], REGION_OFFSETS[0], REGION_OFFSETS[0] + REGION_TABLE_BYTES);
-      for (const place of HEADER_OFFSETS) putChecksum(changed.subarray(place, place + HEADER.size));
-      for (const place of REGION_OFFSETS) putChecksum(changed.subarray(place, place + REGION_TABLE_BYTES));
-      yield changed;
-    }
-  }
-}
-
-describe('an image made to harm', () => {
-  it('is refused, or read, and nothing else', async () => {
-    const { provider, bytes } = await made();
-    const outcomes = new Map<string, number>();
-    let count = 0;
-    for (const changed of mutations(bytes)) {
-      count++;
-      const storage = await provider.open(NAME, 'write');
-      await storage.write(0, changed);
-      await storage.close();
-      for (const mode of ['read', 'write'] as const) {
-        const outcome = await attempt(provider, mode);
-        outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
-      }
-    }
-    expect(count).toBeGreaterThanOrEqual(380);
-    expect([...outcomes.keys()].filter((outcome) => outcome.startsWith('not ours'))).toEqual([]);
-    expect(outcomes.get('read')).toBeGreaterThan(50);
-    expect(outcomes.get('corrupt')).toBeGreaterThan(100);
-  });
-
+describe('a damaged image', () => {
   it('is repaired as far as it can be', async () => {
     const { provider, bytes } = await made();
     const changed = bytes.slice();
@@ -296,28 +238,6 @@ describe('an image made to harm', () => {
     expect((await checkImage(source, { format: 'vhdx' })).findings).toEqual([]);
   });
 });
-
-async function attempt(provider: MemoryProvider, mode: 'read' | 'write'): Promise<string> {
-  try {
-    await using disk = await openDisk(
-      [
-        { provider, name: '/base.vhdx' },
-        { provider, name: NAME },
-      ],
-      {
-        mode,
-        linkage: 'off',
-        format: 'vhdx',
-        flushAfterMs: 0,
-      },
-    );
-    const target = new Uint8Array(Math.min(disk.size, SIZE));
-    await disk.read(0, target);
-    return 'read';
-  } catch (error) {
-    return isImageError(error) ? error.kind : `not ours: ${String(error)}`;
-  }
-}
 
 it('leaves an empty log behind when it is closed', async () => {
   const { provider } = await made();
