@@ -273,7 +273,7 @@ function locatorItem(pairs: ReadonlyMap<string, string>) {
   return { id: ITEM_IDS.parentLocator, bytes: encodeLocator(pairs) };
 }
 
-/** Names that leave the folder, are devices, or are the image; and locators that are no locators. */
+/** Names that leave the folder, are devices, or are the image; and locators that cannot be one. */
 function names(): BaseImage[] {
   const away = [
     '..\\..\\secret.vhdx',
