@@ -262,7 +262,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   }
 
   /** Writes the source at `offset`. Durable after the next `flush`. */
-  async write(offset: number, source: WriteSource, options: WriteOptions = {}): Promise<void> {
+  write(offset: number, source: WriteSource, options: WriteOptions = {}): Promise<void> {
     return this.#requests.write(offset, source, options);
   }
 

@@ -9,7 +9,7 @@ import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
 import { isZero } from '../../codec/bytes.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import { markHandled } from '../../storage/all-done.ts';
-import { isPromise, type OperationOptions, type ReadTarget, type WriteSource } from '../../storage/contract.ts';
+import { isPromise, type MaybePromise, type OperationOptions, type ReadTarget, type WriteSource } from '../../storage/contract.ts';
 import { orAborted } from '../../storage/or-aborted.ts';
 import type { CompressedWrite, DeviceCapabilities, Range, ReadResult, WriteOptions, ZeroOptions } from '../device.ts';
 import type { DiskOpenOptions } from '../options.ts';
@@ -196,7 +196,7 @@ export class Requests {
       this.#head.discards.noteChange(offset, length);
       return this.#head.writes.writePieces(pieces, options);
     };
-    return { store: () => this.#inOrder(offset, length, write, options) };
+    return { store: async () => this.#inOrder(offset, length, write, options) };
   }
 
   /** Makes a range read zero, giving its room back where that is possible. */
@@ -362,12 +362,12 @@ export class Requests {
   }
 
   /** Runs one change; on an image that is written once behind all before it. */
-  async #inOrder(offset: number, length: number, run: () => Promise<void>, options: OperationOptions): Promise<void> {
+  #inOrder(offset: number, length: number, run: () => Promise<void>, options: OperationOptions): Promise<void> {
     const { once } = this.#head;
     if (once === null) return this.#change(offset, length, run, options);
     this.checkWritable();
     once.take(offset, length, this.label);
-    await once.inOrder(() => this.#change(offset, length, run, options));
+    return once.inOrder(() => this.#change(offset, length, run, options));
   }
 
   /** Runs one change under its lock, after making durable what must precede the first. */
@@ -375,32 +375,25 @@ export class Requests {
     this.checkWritable();
     this.running.begin();
     try {
-      await this.#changeLocked(offset, length, run, options);
+      const lock = this.#lockForChange(offset, length, options);
+      // Waiting for what is there already would cost as much as a small write.
+      const held = isPromise(lock) ? await lock : lock;
+      try {
+        this.#head.flusher.refuseAfterFailure(this.label);
+        if (!this.#head.ready) await this.#head.begin();
+        if (this.#head.flusher.overdue) await this.#head.flusher.flush();
+        this.#head.noteChange(offset, length);
+        this.#forget(offset, length);
+        await run();
+      } finally {
+        // Also after a failure: some of it may have been done.
+        if (this.relay !== null) await this.relay.relay(offset, length);
+        this.#head.noteChange(offset, length);
+        this.#forget(offset, length);
+        held.release();
+      }
     } finally {
       this.running.end();
-    }
-  }
-
-  async #changeLocked(
-    offset: number,
-    length: number,
-    run: () => Promise<void>,
-    options: OperationOptions | undefined,
-  ): Promise<void> {
-    const held = await this.#lockForChange(offset, length, options);
-    try {
-      this.#head.flusher.refuseAfterFailure(this.label);
-      if (!this.#head.ready) await this.#head.begin();
-      if (this.#head.flusher.overdue) await this.#head.flusher.flush();
-      this.#head.noteChange(offset, length);
-      this.#forget(offset, length);
-      await run();
-    } finally {
-      // Also after a failure: some of it may have been done.
-      await this.relay?.relay(offset, length);
-      this.#head.noteChange(offset, length);
-      this.#forget(offset, length);
-      held.release();
     }
   }
 
@@ -412,18 +405,24 @@ export class Requests {
     cache.drop(start, end - start);
   }
 
-  /** A merge that begins during the wait may need a wider range. */
-  async #lockForChange(offset: number, length: number, options?: OperationOptions): Promise<RangeLock> {
-    for (;;) {
-      const range = this.#range(offset, length);
-      const [start, end] = this.relay?.widen(range.start, range.end - range.start) ?? [range.start, range.end];
-      const lock = this.locks.acquire(start, end, true);
-      const held = isPromise(lock) ? await lockOrAborted(lock, options, 'The write') : lock;
-      const now = this.#range(offset, length);
-      const [first, last] = this.relay?.widen(now.start, now.end - now.start) ?? [now.start, now.end];
-      if (first >= start && last <= end) return held;
+  #lockForChange(offset: number, length: number, options?: OperationOptions): MaybePromise<RangeLock> {
+    const { start, end } = this.#rangeOfChange(offset, length);
+    const lock = this.locks.acquire(start, end, true);
+    if (!isPromise(lock)) return lock;
+    return lockOrAborted(lock, options, 'The write').then((held) => {
+      // A merge that begins during the wait may need a wider range.
+      const now = this.#rangeOfChange(offset, length);
+      if (now.start >= start && now.end <= end) return held;
       held.release();
-    }
+      return this.#lockForChange(offset, length, options);
+    });
+  }
+
+  #rangeOfChange(offset: number, length: number): { readonly start: number; readonly end: number } {
+    const range = this.#range(offset, length);
+    if (this.relay === null) return range;
+    const [start, end] = this.relay.widen(range.start, range.end - range.start);
+    return { start, end };
   }
 
   checkWritable(): void {

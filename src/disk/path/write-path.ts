@@ -78,14 +78,14 @@ export class WritePath {
    * Stores the bytes, which are in stored form; `plain` is the guest's form, if different. Resolves when the storage
    * has accepted them; durable after the next flush.
    */
-  async write(
+  write(
     offset: number,
     length: number,
     buffers: readonly Uint8Array[],
     options?: WriteOptions,
     plain?: readonly Uint8Array[],
   ): Promise<void> {
-    await this.#run({ offset, length, buffers, plain, zero: false, options }, (mapping, position) => {
+    return this.#run({ offset, length, buffers, plain, zero: false, options }, (mapping, position) => {
       options?.onStored?.(mapping.length);
       return mapping.storage.write(
         mapping.fileOffset,
@@ -152,11 +152,28 @@ export class WritePath {
     }
   }
 
-  async #run(request: Request, inPlace: (mapping: DataMapping, position: number) => Promise<void>): Promise<void> {
+  /** The common case without a loop: one run, which is there, covers the request. */
+  #run(request: Request, inPlace: InPlace): Promise<void> {
+    let answer: MaybePromise<Mapping>;
+    try {
+      answer = this.#image.map(request.offset, request.length);
+      if (!isPromise(answer) && answer.kind === 'data' && answer.writable && answer.length === request.length) {
+        return inPlace(answer, 0);
+      }
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#runAll(request, answer, inPlace);
+  }
+
+  /** `first`: the mapping of the whole request. */
+  async #runAll(request: Request, first: MaybePromise<Mapping>, inPlace: InPlace): Promise<void> {
     let running: Promise<void>[] = [];
+    let next: MaybePromise<Mapping> | null = first;
     try {
       for (let position = 0; position < request.length; ) {
-        const answer = this.#image.map(request.offset + position, request.length - position);
+        const answer = next ?? this.#image.map(request.offset + position, request.length - position);
+        next = null;
         const mapping = isPromise(answer) ? await orAborted(answer, request.options, 'The write') : answer;
         if (mapping.kind === 'data' && mapping.writable) {
           running.push(markHandled(inPlace(mapping, position)));
@@ -460,6 +477,8 @@ export class WritePath {
 }
 
 type DataMapping = Extract<Mapping, { kind: 'data' }>;
+/** Changes a run that is there, at a position of the request. */
+type InPlace = (mapping: DataMapping, position: number) => Promise<void>;
 
 /** For a request that is not for zeroes, or a disk without filters. */
 function dataOf(request: Request, start: number, end: number): Uint8Array | Uint8Array[] {

@@ -11,22 +11,23 @@ import * as fs from 'node:fs';
 import { ImageError } from '../../errors.ts';
 import { checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from '../checks.ts';
 import { nowMs } from '../clock.ts';
-import type {
-  FileAttributes,
-  LockMode,
-  LockOptions,
-  LockState,
-  MaybePromise,
-  OpenMode,
-  OperationOptions,
-  ReadTarget,
-  Storage,
-  StorageCapabilities,
-  StorageExtent,
-  StorageIdentity,
-  StoragePlace,
-  StorageRevision,
-  WriteSource,
+import {
+  type FileAttributes,
+  isPromise,
+  type LockMode,
+  type LockOptions,
+  type LockState,
+  type MaybePromise,
+  type OpenMode,
+  type OperationOptions,
+  type ReadTarget,
+  type Storage,
+  type StorageCapabilities,
+  type StorageExtent,
+  type StorageIdentity,
+  type StoragePlace,
+  type StorageRevision,
+  type WriteSource,
 } from '../contract.ts';
 import { checkSignal } from '../or-aborted.ts';
 import { attributesOf } from './attributes.ts';
@@ -147,7 +148,8 @@ export class FileStorage implements Storage {
       this.#size = Math.max(this.#size, offset + length);
       this.#filled(offset, length);
       // A device may wait for its medium even for little.
-      const done = this.#quick?.write(this.#fd, offset, source, length) ?? 0;
+      const quick = this.#quick?.write(this.#fd, offset, source, length) ?? 0;
+      const done = isPromise(quick) ? await quick : quick;
       if (done === length) return;
       const rest = done === 0 ? source : afterBytes(source, done);
       const turns = length - done >= TURN_BYTES ? this.#turns : null;

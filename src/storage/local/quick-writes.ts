@@ -1,13 +1,14 @@
 /**
  * Small writes without a thread. A few KiB go into the system's cache in microseconds; passing them to another thread
- * and back takes several times as long. They are written synchronously on three conditions: they are small, not many of
- * them come in one turn of the event loop (others want their turn), and the last ones were fast. After a slow write,
- * because the cache is full or a page had to be read first, the next ones go through a thread.
+ * and back takes several times as long. They are written synchronously when they are small and the last ones were fast.
+ * When many come in one turn of the event loop the rest of them waits for the next turns: others want theirs. After a
+ * slow write, because the cache is full or a page had to be read first, the next ones go through a thread.
  */
 import * as fs from 'node:fs';
 import { nowMs } from '../clock.ts';
+import type { MaybePromise } from '../contract.ts';
 import { calls } from './calls.ts';
-import { takeFromTurn } from './turn-budget.ts';
+import { takeFromLaterTurn, takeFromTurn } from './turn-budget.ts';
 
 /**
  * File systems on a disk of this machine, or in its memory (`linux/magic.h`): ext, xfs, btrfs, f2fs, tmpfs, overlay,
@@ -43,16 +44,20 @@ export class QuickWrites {
   #nextPause = PAUSE_FIRST;
 
   /**
-   * Writes all or part of the source synchronously if the conditions hold. Returns the number of bytes written; throws
-   * the system's error.
+   * Writes all or part of the source, in this turn or a later one, if the conditions hold. Returns the number of bytes
+   * written; throws the system's error.
    */
-  write(fd: number, offset: number, source: Uint8Array | readonly Uint8Array[], length: number): number {
+  write(fd: number, offset: number, source: Uint8Array | readonly Uint8Array[], length: number): MaybePromise<number> {
     if (length > MAX_BYTES) return 0;
     if (this.#pause > 0) {
       this.#pause--;
       return 0;
     }
-    if (!takeFromTurn()) return 0;
+    if (takeFromTurn()) return this.#write(fd, offset, source, length);
+    return takeFromLaterTurn().then(() => this.#write(fd, offset, source, length));
+  }
+
+  #write(fd: number, offset: number, source: Uint8Array | readonly Uint8Array[], length: number): number {
     const started = nowMs();
     const count =
       source instanceof Uint8Array ? fs.writeSync(fd, source, 0, length, offset) : fs.writevSync(fd, source, offset);

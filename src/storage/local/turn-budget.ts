@@ -8,10 +8,16 @@ const TURN_CALLS = 64;
 
 let left = TURN_CALLS;
 let waiting = false;
+/** Calls for later turns, in their order. */
+let later: (() => void)[] = [];
 
 function nextTurn(): void {
-  left = TURN_CALLS;
-  waiting = false;
+  const now = later.slice(0, TURN_CALLS);
+  later = later.slice(TURN_CALLS);
+  left = TURN_CALLS - now.length;
+  waiting = now.length > 0;
+  if (waiting) setImmediate(nextTurn);
+  for (const call of now) call();
 }
 
 /** True when another synchronous call may be made. */
@@ -23,4 +29,9 @@ export function takeFromTurn(): boolean {
     setImmediate(nextTurn);
   }
   return true;
+}
+
+/** Takes a call from the first later turn that has one left, after `takeFromTurn` refused it. */
+export function takeFromLaterTurn(): Promise<void> {
+  return new Promise((resolve) => later.push(resolve));
 }
