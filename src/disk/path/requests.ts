@@ -9,7 +9,13 @@ import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
 import { isZero } from '../../codec/bytes.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import { markHandled } from '../../storage/all-done.ts';
-import { isPromise, type MaybePromise, type OperationOptions, type ReadTarget, type WriteSource } from '../../storage/contract.ts';
+import {
+  isPromise,
+  type MaybePromise,
+  type OperationOptions,
+  type ReadTarget,
+  type WriteSource,
+} from '../../storage/contract.ts';
 import { orAborted } from '../../storage/or-aborted.ts';
 import type { CompressedWrite, DeviceCapabilities, Range, ReadResult, WriteOptions, ZeroOptions } from '../device.ts';
 import type { DiskOpenOptions } from '../options.ts';
@@ -164,19 +170,23 @@ export class Requests {
   }
 
   /** Writes the source at `offset`. Durable after the next `flush`. */
-  async write(offset: number, source: WriteSource, options: WriteOptions = {}): Promise<void> {
-    const length = totalLength(source);
-    this.check(offset, length);
-    throwIfAborted(signalOf(options), 'The write');
-    if (length === 0) return;
-    const write = (): Promise<void> => {
-      this.#head.discards.noteChange(offset, length);
-      if (this.#head.chain.filters.active)
-        return writeFiltered(this.#head, offset, bufferList(source), length, options);
-      if (this.#head.last.image.encoder?.must === true) return this.#writeEncoded(offset, joinedBytes(source), options);
-      return this.#head.writes.write(offset, length, bufferList(source), options);
-    };
-    await this.#inOrder(offset, length, write, options);
+  write(offset: number, source: WriteSource, options: WriteOptions = {}): Promise<void> {
+    try {
+      const length = totalLength(source);
+      this.check(offset, length);
+      throwIfAborted(signalOf(options), 'The write');
+      if (length === 0) return Promise.resolve();
+      return this.#inOrder(offset, length, () => this.#write(offset, source, length, options), options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #write(offset: number, source: WriteSource, length: number, options: WriteOptions): Promise<void> {
+    this.#head.discards.noteChange(offset, length);
+    if (this.#head.chain.filters.active) return writeFiltered(this.#head, offset, bufferList(source), length, options);
+    if (this.#head.last.image.encoder?.must === true) return this.#writeEncoded(offset, joinedBytes(source), options);
+    return this.#head.writes.write(offset, length, bufferList(source), options);
   }
 
   /**

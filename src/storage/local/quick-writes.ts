@@ -8,7 +8,7 @@ import * as fs from 'node:fs';
 import { nowMs } from '../clock.ts';
 import type { MaybePromise } from '../contract.ts';
 import { calls } from './calls.ts';
-import { takeFromLaterTurn, takeFromTurn } from './turn-budget.ts';
+import { runInLaterTurn, takeFromTurn } from './turn-budget.ts';
 
 /**
  * File systems on a disk of this machine, or in its memory (`linux/magic.h`): ext, xfs, btrfs, f2fs, tmpfs, overlay,
@@ -54,7 +54,15 @@ export class QuickWrites {
       return 0;
     }
     if (takeFromTurn()) return this.#write(fd, offset, source, length);
-    return takeFromLaterTurn().then(() => this.#write(fd, offset, source, length));
+    return new Promise((resolve, reject) => {
+      runInLaterTurn(() => {
+        try {
+          resolve(this.#write(fd, offset, source, length));
+        } catch (error) {
+          reject(error);
+        }
+      });
+    });
   }
 
   #write(fd: number, offset: number, source: Uint8Array | readonly Uint8Array[], length: number): number {

@@ -31,7 +31,7 @@ export function takeFromTurn(): boolean {
   return true;
 }
 
-/** Takes a call from the first later turn that has one left, after `takeFromTurn` refused it. */
-export function takeFromLaterTurn(): Promise<void> {
-  return new Promise((resolve) => later.push(resolve));
+/** Runs a call in the first later turn that has one left, after `takeFromTurn` refused it. It must not throw. */
+export function runInLaterTurn(call: () => void): void {
+  later.push(call);
 }
