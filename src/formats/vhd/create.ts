@@ -3,6 +3,7 @@ import { NULL_GUID, normalizeGuid, randomGuid } from '../../binary/guid.ts';
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
+import { wantsFixed, wantsSpace } from '../../image/fixed-space.ts';
 import { checkGeometry } from '../../image/geometry.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import { wantsVariant } from '../../image/variants.ts';
@@ -68,7 +69,8 @@ export function planVhd(options: FormatCreateOptions, directory = ''): VhdPlan {
   }
   const names = parent === undefined ? { relative: null, absolute: null } : namesOfParent(directory, parent.name);
   if (type === DISK_TYPE.fixed) {
-    return { virtualSize, type, blockSize, entries: 0, names, footerOffset: virtualSize, preallocates: virtualSize };
+    const preallocates = wantsSpace(options) ? virtualSize : 0;
+    return { virtualSize, type, blockSize, entries: 0, names, footerOffset: virtualSize, preallocates };
   }
   const entries = divCeil(virtualSize, blockSize);
   if (virtualSize > VHD_LIMITS.dynamicBytes || entries > VHD_LIMITS.entries) {
@@ -102,7 +104,7 @@ function checkTexts({ comment = '', geometry = {} }: FormatCreateOptions): void 
 }
 
 function typeOf(options: FormatCreateOptions, azure: boolean): number {
-  const fixed = azure || wantsVariant(options, 'fixed');
+  const fixed = azure || wantsFixed(options);
   if (options.parent === undefined && !wantsVariant(options, 'diff'))
     return fixed ? DISK_TYPE.fixed : DISK_TYPE.dynamic;
   if (fixed) {
@@ -142,8 +144,8 @@ export async function writeNewVhd(files: NewFiles, options: FormatCreateOptions)
   const plan = planVhd(options, files.directory);
   const footer = encodeFooter(footerOf(plan, options));
   if (plan.type === DISK_TYPE.fixed) {
-    await checkSpace(files, plan);
-    await preallocate(main, 0, plan.virtualSize, options);
+    // Without it, the footer makes a hole of the disk.
+    if (plan.preallocates > 0) await takeSpace(files, plan, options);
   } else {
     await writeTable(main, plan, options);
     const { parentName, locators, writes } = encodeNames(plan.names, alignUp(TABLE_OFFSET + plan.entries * 4, SECTOR));
@@ -173,9 +175,9 @@ export async function writeNewVhd(files: NewFiles, options: FormatCreateOptions)
   await main.flush();
 }
 
-async function checkSpace(files: NewFiles, { preallocates }: VhdPlan): Promise<void> {
+async function takeSpace(files: NewFiles, { preallocates }: VhdPlan, options: FormatCreateOptions): Promise<void> {
   const free = await files.freeSpace();
-  if (free === null || free >= preallocates) return;
+  if (free === null || free >= preallocates) return preallocate(files.main, 0, preallocates, options);
   throw new ImageError('no-space', 'There is not enough free space for a fixed image', {
     path: files.name,
     found: `${free} bytes free`,

@@ -5,7 +5,7 @@ import { ImageError } from '../../errors.ts';
 import type { ImageChanges, ImageInfo, Mapping, MetadataExtent, ResizeOptions } from '../../image/contract.ts';
 import { PlainImage } from '../../image/plain-image.ts';
 import { plainInfo } from '../../image/plain-info.ts';
-import { preallocate } from '../../image/preallocate.ts';
+import { hasAllSpace, preallocate } from '../../image/preallocate.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { detailsOf } from './details.ts';
 import { encodeFooter, type FoundFooter } from './footer.ts';
@@ -109,16 +109,17 @@ export class FixedVhd extends PlainImage {
     });
   }
 
-  /** Zeroes from the old end of the disk to the new one, and a footer behind them. */
+  /** An image that has all its space keeps that. Zeroes from the old end of the disk to the new one, and a footer behind them. */
   async #makeRoom(size: number, options: Pick<ResizeOptions, 'signal' | 'onProgress'>): Promise<void> {
     const { storage } = this;
     const [old, last] = [this.#footer.currentSize, this.#dataEnd];
+    const isFull = await hasAllSpace(storage);
     if (last < size) await this.#writeFooter(size, this.#footer);
     this.#dataEnd = Math.max(last, size);
     // What lies between the disk and its last footer may be anything.
     const stale = Math.min(last + SECTOR, size) - old;
     await storage.zero(old, stale, { punch: false });
-    await preallocate(storage, old + stale, size, { ...options, operation: 'resize' });
+    if (isFull) await preallocate(storage, old + stale, size, { ...options, operation: 'resize' });
     await storage.flush();
   }
 

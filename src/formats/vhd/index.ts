@@ -2,6 +2,7 @@
 import type { Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
+import { PREALLOCATION_KEY } from '../../image/fixed-space.ts';
 import { AZURE_UNIT } from './limits.ts';
 import { probeVhd } from './probe.ts';
 
@@ -27,10 +28,16 @@ export const vhd: Format = defineFormat({
       createOnly: true,
       description: 'Bytes of a block, a power of two. Windows takes 512 KiB and 2 MiB.',
     },
+    PREALLOCATION_KEY,
   ],
   variants: [
     { word: 'dynamic', description: 'blocks get room when they are first written (default)', allocation: 'dynamic' },
-    { word: 'fixed', description: 'all room is taken at creation', allocation: 'fixed' },
+    {
+      word: 'fixed',
+      description:
+        'a file as long as the disk, which takes no space before it is written, unless preallocation says so',
+      allocation: 'fixed',
+    },
     {
       word: 'azure',
       description: 'fixed, of whole MiB, as Azure takes it',
