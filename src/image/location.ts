@@ -20,7 +20,12 @@ export type Mapping =
   /** Not here: ask the parent; zeroes when there is none. */
   | { readonly kind: 'absent'; readonly length: number }
   /** Stored in a form of the format's own, compressed: `readEncoded` gives the bytes. Never overwritten in place. */
-  | { readonly kind: 'encoded'; readonly length: number };
+  | {
+      readonly kind: 'encoded';
+      readonly length: number;
+      /** Reads as zero: a part of a unit that was never written. Default false. */
+      readonly zero?: boolean;
+    };
 
 /** Space for whole allocation units: one file range. May be shorter than requested; ask again for the rest. */
 export interface WriteSlot {

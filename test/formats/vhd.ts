@@ -3,6 +3,7 @@
 import type { FormatKit } from './kit.ts';
 import { way } from './peer-kit.ts';
 import { hostile } from './vhd/hostile.ts';
+import { models } from './vhd/models.ts';
 import { ways } from './vhd/ways.ts';
 
 export const kit: FormatKit = {
@@ -17,6 +18,9 @@ export const kit: FormatKit = {
   longest: 2040 * 1024 ** 3,
   ways,
   measured: [way('block_size=524288')],
+  limits: async () => (await import('./vhd/limits.ts')).limits,
+  models,
+  walk: async () => (await import('./vhd/walk.ts')).walk,
   crash: async () => (await import('./vhd/crash.ts')).makeCrash(),
   peers: async () => (await import('./vhd/peers.ts')).peers,
 };

@@ -77,7 +77,12 @@ function longer(last: Extent, more: number): Extent {
 }
 
 function extent(chain: Chain, offset: number, { mapping, image }: Located): MaybePromise<Extent> {
-  if (mapping.kind === 'encoded') return encodedRun(chain, offset, mapping.length, image);
+  if (mapping.kind === 'encoded') {
+    const isZero = mapping.zero === true;
+    return isZero
+      ? run(chain, offset, mapping.length, 'zero', image, null, null)
+      : encodedRun(chain, offset, mapping.length, image);
+  }
   if (mapping.kind !== 'data') return run(chain, offset, mapping.length, mapping.kind, image, null, null);
   // A hole is read through the filters like any other bytes.
   if (chain.filters.active) {

@@ -271,7 +271,7 @@ export class VhdBlocks {
       const length = Math.min(end * SECTOR - inBlock, mapping.length);
       if (stored) return { ...mapping, length };
       // Sectors of a dynamic image that were never written read zero, whatever is stored there.
-      return { kind: this.#parts.differencing ? 'absent' : 'encoded', length };
+      return this.#parts.differencing ? { kind: 'absent', length } : { kind: 'encoded', length, zero: true };
     };
     return isPromise(run) ? run.then(cut) : cut(run);
   }

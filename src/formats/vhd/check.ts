@@ -28,6 +28,10 @@ import {
   withoutSurplus,
 } from './header.ts';
 import { BAT_UNUSED, DISK_TYPE, type Footer } from './layout.ts';
+import { NAME_ROOM } from './locators.ts';
+
+/** Room that a new image has behind its table, for names of a parent. */
+const NEW_ROOM = 2 * NAME_ROOM + SECTOR;
 
 /** Result of looking at an image. */
 interface Survey {
@@ -115,7 +119,8 @@ async function survey(storage: Storage, options: FormatCheckOptions): Promise<Su
   }
   const unused = found.fileOffset === null ? 0 : alignUp(found.fileOffset, SECTOR) - blocks.end;
   // Less than a block is room that was left for something else: names of a parent.
-  if (unused < slotBytes) return { storage, found, layout, findings, ...blocks, end: blocks.end + Math.max(unused, 0) };
+  if (unused < Math.max(slotBytes, NEW_ROOM))
+    return { storage, found, layout, findings, ...blocks, end: blocks.end + Math.max(unused, 0) };
   const message = `${unused} bytes behind the last block of ${storage.label} are not used.`;
   findings.add('leak', 'unused-end', message, { fileOffset: blocks.end });
   return { storage, found, layout, findings, ...blocks };

@@ -9,6 +9,7 @@ import { preallocate } from '../../image/preallocate.ts';
 import { wantsVariant } from '../../image/variants.ts';
 import { LIMITS } from '../../limits.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
+import { AZURE_UNIT } from './azure.ts';
 import { encodeFooter, timestampNow } from './footer.ts';
 import { geometryFor } from './geometry.ts';
 import { bitmapBytesOf, encodeHeader, isBlockSize } from './header.ts';
@@ -27,7 +28,7 @@ import {
   NO_OFFSET,
   VERSION_1_0,
 } from './layout.ts';
-import { AZURE_UNIT, VHD_LIMITS } from './limits.ts';
+import { VHD_LIMITS } from './limits.ts';
 import { encodeNames, NAME_ROOM, type NamesOfParent, roomForNames } from './locators.ts';
 import { namesOfParent, timestampOf } from './relink.ts';
 

@@ -7,12 +7,12 @@ import { PlainImage } from '../../image/plain-image.ts';
 import { plainInfo } from '../../image/plain-info.ts';
 import { hasAllSpace, preallocate } from '../../image/preallocate.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
+import { AZURE_UNIT } from './azure.ts';
 import { detailsOf } from './details.ts';
 import { encodeFooter, type FoundFooter } from './footer.ts';
 import { geometryFor } from './geometry.ts';
 import { changedFooter, commonInfo, footerWarnings } from './info.ts';
 import type { Footer } from './layout.ts';
-import { AZURE_UNIT } from './limits.ts';
 
 /** See the head of this file. */
 export class FixedVhd extends PlainImage {

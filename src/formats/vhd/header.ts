@@ -133,7 +133,8 @@ export function isBlockSize(size: number): boolean {
 function checkBlockSize({ blockSize }: Header, path: string): void {
   if (isBlockSize(blockSize)) return;
   const expected = `a power of two from ${LIMITS.blockSizeMin} to ${VHD_LIMITS.blockBytes}`;
-  throw fault('corrupt', 'The block size is not possible', path, 'block size', blockSize, expected);
+  const kind = isPowerOfTwo(blockSize) && blockSize > VHD_LIMITS.blockBytes ? 'limit' : 'corrupt';
+  throw fault(kind, 'The block size is not possible', path, 'block size', blockSize, expected);
 }
 
 function checkTable(

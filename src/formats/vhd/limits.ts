@@ -8,6 +8,3 @@ export const VHD_LIMITS = {
   /** Bytes of a name in a locator. */
   locatorBytes: 64 * 1024,
 } as const;
-
-/** Azure takes disks of whole MiB. */
-export const AZURE_UNIT = 1024 * 1024;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { fileBytes } from '../../../test/model/extents.ts';
 import { checkImage } from '../../operations/check.ts';
+import { copyImage } from '../../operations/copy.ts';
 import { createImage } from '../../operations/create.ts';
 import { inspect } from '../../operations/inspect.ts';
 import { openDisk } from '../../operations/open.ts';
@@ -107,6 +108,15 @@ describe('the size', () => {
     expect((await fileBytes(source)).length).toBe(4 * MIB + SECTOR);
     expect((await inspect(source, VHD)).allocation).toBe('fixed');
   });
+
+  it.each([512, 65_536])(
+    'leaves room for names in a new image, which a check does not miss (blocks of %i)',
+    async (unit) => {
+      const source = at();
+      await createImage(source, { ...VHD, size: MIB, config: { block_size: unit } });
+      expect((await checkImage(source, VHD)).findings).toEqual([]);
+    },
+  );
 
   it('reaches 2040 GiB and no further', async () => {
     const most = 2040 * 1024 ** 3;
@@ -236,6 +246,53 @@ describe('entries that the disk does not need', () => {
     }
     const bytes = await fileBytes(source);
     expect(HEADER.get(bytes.subarray(SECTOR), 'entries')).toBe(133);
+    expect((await checkImage(source, VHD)).findings).toEqual([]);
+  });
+});
+
+describe('sectors that a dynamic image never wrote', () => {
+  it('read zero, are mapped so, and let the image be copied and written', async () => {
+    const source = at();
+    await createImage(source, { ...VHD, size: 4 * MIB });
+    {
+      await using disk = await openDisk(source, { ...VHD, mode: 'write' });
+      await disk.write(0, new Uint8Array(2 * MIB).fill(1));
+    }
+    const bytes = await fileBytes(source);
+    const bitmap = new DataView(bytes.buffer, bytes.byteOffset).getUint32(3 * SECTOR) * SECTOR;
+    // Of the first block only eight sectors are stored, and the last one.
+    await put(source, bitmap, Uint8Array.of(0xff, ...new Uint8Array(510), 1));
+    const wanted = new Uint8Array(2 * MIB).fill(1, 0, 8 * SECTOR).fill(1, 2 * MIB - SECTOR);
+    const content = async (one: Source): Promise<Uint8Array> => {
+      await using disk = await openDisk(one, VHD);
+      const found = new Uint8Array(2 * MIB);
+      await disk.read(0, found);
+      return found;
+    };
+    expect(Buffer.from(await content(source)).equals(wanted)).toBe(true);
+    {
+      await using disk = await openDisk(source, VHD);
+      const runs: unknown[] = [];
+      for await (const { length, state, compressed } of disk.extents()) runs.push([length, state, compressed]);
+      expect(runs).toEqual([
+        [8 * SECTOR, 'data', false],
+        [2 * MIB - 9 * SECTOR, 'zero', false],
+        [SECTOR, 'data', false],
+        [2 * MIB, 'absent', false],
+      ]);
+    }
+    const copy = at('/copy.vhd');
+    {
+      await using disk = await openDisk(source, VHD);
+      await copyImage(disk, 0, copy);
+    }
+    expect(Buffer.from(await content(copy)).equals(wanted)).toBe(true);
+    {
+      await using disk = await openDisk(source, { ...VHD, mode: 'write' });
+      await disk.write(100 * SECTOR, new Uint8Array(SECTOR).fill(3));
+    }
+    wanted.fill(3, 100 * SECTOR, 101 * SECTOR);
+    expect(Buffer.from(await content(source)).equals(wanted)).toBe(true);
     expect((await checkImage(source, VHD)).findings).toEqual([]);
   });
 });

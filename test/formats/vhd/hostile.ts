@@ -67,9 +67,9 @@ export const hostile: HostileKit<FileSample> = {
     return [
       dynamic,
       await madeDiff(),
-      { ...(await made('fixed', ['fixed'])), every: 3 },
-      { ...elsewhere(dynamic), every: 3 },
-      { ...surplus(dynamic), every: 3 },
+      elsewhere(dynamic),
+      { ...surplus(dynamic), every: 2 },
+      { ...(await made('fixed', ['fixed'])), every: 2 },
       ...goldenSamples(),
     ];
   },
