@@ -26,6 +26,8 @@ export interface FormatKit {
   readonly ways?: readonly MakeWay[];
   /** Ways tried with disks of all sizes. Left out: the default, and the variants that are fixed. */
   readonly sized?: readonly MakeWay[];
+  /** Disks that other programs are to read have a multiple of this length, where they take no others. Left out: 512. */
+  readonly sizeUnit?: number;
   /** The longest disk that the format takes, where that is less than the suites try. */
   readonly longest?: number;
   /** Ways whose targets are measured before a conversion, beside the variants. */

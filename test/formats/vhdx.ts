@@ -10,9 +10,11 @@ const MIB = 1024 * 1024;
 export const kit: FormatKit = {
   format: 'vhdx',
   units: (bytes) => ({ block_size: Math.max(bytes, MIB) }),
-  golden: { without: 'only QEMU makes VHDX images here, and the suites of peers have it make them afresh' },
+  golden: { folder: 'vhdx', facts: () => ({ sectorSize: 512, differencing: false }) },
   hostile,
   limits: async () => (await import('./vhdx/limits.ts')).limits,
+  // 7-Zip takes disks of eight sectors each alone, and there are sectors of 4096 bytes.
+  sizeUnit: 8 * 4096,
   ways,
   measured: [way(`block_size=${MIB}`)],
   crash: async () => (await import('./vhdx/crash.ts')).crash,

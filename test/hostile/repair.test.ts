@@ -163,7 +163,7 @@ describe.each(REPAIRED)('repairs of mutations: $format', (kit) => {
       }
     }
     expect(wrong.slice(0, 20).join('\n'), `${wrong.length} of ${repaired} files`).toBe('');
-    expect(small).not.toEqual([]);
+    expect(small.length).toBeGreaterThan(0);
     expect(repaired).toBeGreaterThanOrEqual(Math.min(count, rounds(0.6 * aim, files)));
   });
 });

@@ -26,11 +26,6 @@ import {
 import { applyChanges, plainChanges, randomChanges, withDiscards } from './changes.ts';
 
 const MIB = 1024 * 1024;
-/** The last unit is not whole. */
-const SIZE = 5 * MIB + 3 * 512;
-/** Many units of each size. */
-const LARGER = 8 * MIB + 3 * 512;
-
 const isLong = rounds(0, 1) === 1;
 
 const titled = (ways: readonly MakeWay[]) => ways.map((way) => ({ title: wayTitle(way), way }));
@@ -40,6 +35,11 @@ const takesPart = ({ kit }: Pairing): boolean => waysOf(kit).length > 0;
 await describePairings('ways to make an image', takesPart, (pairing) => {
   const { format, kit, rules, peer, readable, makeable } = pairing;
   const at = useFolder();
+  const { sizeUnit = 512 } = kit;
+  /** The last unit is not whole. */
+  const SIZE = 5 * MIB + 3 * sizeUnit;
+  /** Many units of each size. */
+  const LARGER = 8 * MIB + 3 * sizeUnit;
   const wanted = new Uint8Array(SIZE);
   const expected = (): string => at('expected.raw');
   const imageOf = (way: MakeWay): PeerImage => ({ path: at(fileName(format)), way });
@@ -214,8 +214,8 @@ async function writeOurs({ format }: Pairing, image: PeerImage, wanted: Uint8Arr
   const random = new Random(seed);
   await using disk = await Disk.open(image.path, { mode: 'write', ...openOptions(format, image) });
   for (let n = 0; n < 20; n++) {
-    const offset = random.below(SIZE - 512);
-    const length = Math.min(1 + random.below(n % 4 === 0 ? 600_000 : 9000), SIZE - offset);
+    const offset = random.below(wanted.length - 512);
+    const length = Math.min(1 + random.below(n % 4 === 0 ? 600_000 : 9000), wanted.length - offset);
     if (n % 5 === 4) {
       await disk.zero(offset, length);
       wanted.fill(0, offset, offset + length);

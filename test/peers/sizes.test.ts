@@ -54,7 +54,8 @@ await describePairings('disks of all sizes', takesPart, (pairing) => {
   };
 
   const isFixed = ({ variant }: MakeWay) => format.variants.some((one) => one.word === variant && fixed(one));
-  const unitOf = ({ variant }: MakeWay) => format.variants.find(({ word }) => word === variant)?.sizeUnit ?? 512;
+  const unitOf = ({ variant }: MakeWay) =>
+    format.variants.find(({ word }) => word === variant)?.sizeUnit ?? kit.sizeUnit ?? 512;
   const { longest: longestOf = Number.POSITIVE_INFINITY } = kit;
   const sizesOf = (one: MakeWay, most: number): number[] => {
     const sizes = isFixed(one) ? SIZES.filter((size) => size <= most) : SIZES;
@@ -90,7 +91,7 @@ await describePairings('disks of all sizes', takesPart, (pairing) => {
   );
 
   it.runIf(peer.make !== undefined && peer.write !== undefined)('made by it, written on by vdkit', async () => {
-    const [image, size] = [imageOf(way('')), 3 * GIB + 512];
+    const [image, size] = [imageOf(way('')), 3 * GIB + (kit.sizeUnit ?? 512)];
     const all = makeFills(size, SEED + 2, FILLS);
     await peer.make?.(image, size);
     await writeTheirs(image, all.slice(0, 1));
@@ -137,7 +138,7 @@ await describePairings('disks of all sizes', takesPart, (pairing) => {
   });
 
   it.runIf(peer.toRaw !== undefined)('converted by vdkit, and by it back to raw', async () => {
-    const [image, size] = [imageOf(way('')), 5 * MIB + 512];
+    const [image, size] = [imageOf(way('')), 5 * MIB + (kit.sizeUnit ?? 512)];
     const fills = makeFills(size, SEED + 4, FILLS);
     await writeRaw(at('source.raw'), size, fills);
     await convert(at('source.raw'), image.path, { sourceFormat: 'raw', format: format.name });

@@ -1,5 +1,6 @@
 /** VHDX images for the power cuts: four blocks of 1 MiB, the last one not whole, alone or over a parent. */
-import { check } from '../../../src/formats/vhdx/check.ts';
+import { check, repair } from '../../../src/formats/vhdx/check.ts';
+import { HEADER_OFFSETS, REGION_OFFSETS } from '../../../src/formats/vhdx/layout.ts';
 import { OpenedFiles } from '../../../src/image/files.ts';
 import { createImage } from '../../../src/operations/create.ts';
 import { openDisk } from '../../../src/operations/open.ts';
@@ -8,6 +9,7 @@ import { MemoryProvider } from '../../../src/storage/memory.ts';
 import { type CrashCheck, type CrashSuite, initialBytes } from '../../../src/testing/index.ts';
 import { REGISTRY } from '../../faults/ways.ts';
 import type { Mutation } from '../crash-kit.ts';
+import { BAT_OFFSET, batEntry } from './build.ts';
 
 export const SECTOR = 512;
 export const MIB = 1024 * 1024;
@@ -64,6 +66,39 @@ export function vhdxSuite(
     sessions,
     check: brokenRules,
   };
+}
+
+/** The image comes with damage of each kind, and each session begins with a repair of it. */
+export function damaged(suite: CrashSuite): CrashSuite {
+  return {
+    ...suite,
+    async build(provider) {
+      await suite.build(provider);
+      const storage = await provider.open(IMAGE, 'write');
+      const noise = new Uint8Array(SECTOR).fill(0xee);
+      await storage.write(HEADER_OFFSETS[0], noise);
+      await storage.write(REGION_OFFSETS[0], noise);
+      // Blocks that are not stored have places, and bits that must be clear.
+      const entries = new DataView(new ArrayBuffer(24));
+      entries.setBigUint64(0, batEntry(0, 900), true);
+      entries.setBigUint64(8, batEntry(0) + 0xf_fff8n, true);
+      entries.setBigUint64(16, batEntry(0, 4), true);
+      await storage.write(BAT_OFFSET, new Uint8Array(entries.buffer));
+      await storage.flush();
+      await storage.close();
+    },
+    async open(provider) {
+      await repairImage(provider);
+      return suite.open(provider);
+    },
+  };
+}
+
+async function repairImage(provider: StorageProvider): Promise<void> {
+  const main = await provider.open(IMAGE, 'write');
+  const files = new OpenedFiles({ source: { provider, name: IMAGE }, main });
+  await repair(files, {});
+  await files.close();
 }
 
 /** A cut may leave unused space, but nothing that is worse. */

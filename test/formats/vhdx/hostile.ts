@@ -48,8 +48,8 @@ import { BAT_OFFSET, batEntry, buildVhdx, DATA_OFFSET, guid, LOG, number, REGION
 import { lies } from './lies.ts';
 
 const SECTOR = 512;
-/** Its last block is not whole. */
-const DISK = 3 * MIB - 3 * SECTOR;
+/** Its last block is not whole. 7-Zip takes disks of eight sectors each alone. */
+const DISK = 3 * MIB - 2 * 4096;
 const BLOCKS = 3;
 const NAME = '/image.vhdx';
 const CONFIG = { format: 'vhdx', config: { block_size: MIB } };

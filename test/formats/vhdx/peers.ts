@@ -1,4 +1,7 @@
-/** Programs that have VHDX. Neither has differencing images. */
+/** Programs that have VHDX. QEMU has no differencing images; neither replays a log when it reads. */
+import { NULL_GUID } from '../../../src/binary/guid.ts';
+import { HEADER, HEADER_OFFSETS, REGION_OFFSETS, REGION_TABLE } from '../../../src/formats/vhdx/layout.ts';
+import type { Sample } from '../../hostile/descriptor.ts';
 import { qemu } from '../../peers/qemu.ts';
 import { sevenZip } from '../../peers/seven-zip.ts';
 import type { MakeWay, PeerKit } from '../peer-kit.ts';
@@ -17,18 +20,33 @@ function cannotByQemu({ variant, options, over }: MakeWay, what: 'read' | 'make'
   return SUBFORMATS[variant] === undefined ? 'no such subformat' : null;
 }
 
+/** A file whose log has to be replayed. */
+function isLogged({ bytes }: Sample): boolean {
+  return bytes !== null && HEADER.get(bytes, 'logGuid', HEADER_OFFSETS[0]) !== NULL_GUID;
+}
+
+/** Regions and metadata of other programs. */
+function isStrange({ bytes }: Sample): boolean {
+  return bytes !== null && REGION_TABLE.get(bytes, 'count', REGION_OFFSETS[0]) > 2;
+}
+
+function cannotReadSample(sample: Sample): string | null {
+  if (isLogged(sample)) return 'no log';
+  return isStrange(sample) ? 'no items of users' : null;
+}
+
 export const peers: readonly PeerKit[] = [
   qemu({
     format: 'vhdx',
     checks: true,
+    mapless: true,
+    // So it reads every byte of a disk.
+    longest: 4 * 1024 ** 3,
+    longestFixed: 4 * 1024 ** 3,
     cannot: cannotByQemu,
-    cannotRead: ({ differencing }) => (differencing ? 'no differencing images' : null),
+    cannotRead: (sample) => (sample.differencing ? 'no differencing images' : cannotReadSample(sample)),
     options: optionsOfQemu,
-    holes: () => true,
   }),
-  sevenZip({
-    format: 'vhdx',
-    cannot: ({ over }) => (over ? 'parents only beside the image' : null),
-    cannotRead: ({ differencing }) => (differencing ? 'parents only beside the image' : null),
-  }),
+  // Over a parent it reads an image that lies beside it.
+  sevenZip({ format: 'vhdx', cannot: () => null, cannotRead: cannotReadSample }),
 ];
