@@ -132,6 +132,30 @@ describe('scanEntries', () => {
     expect(found).toEqual([0xeeee_0000, 0, 0]);
   });
 
+  it('passes over stored zeroes on request, and over nothing else', async () => {
+    const count = 300_000;
+    const stored = new Map([
+      [0, 5],
+      [1, 6],
+      [131_071, 7],
+      [131_072, 0x1_0000],
+      [count - 1, 9],
+    ]);
+    const storage = new MemoryStorage();
+    await storage.resize(count * 8);
+    for (const [index, value] of stored) {
+      const bytes = new Uint8Array(8);
+      U64_LITTLE.put(new DataView(bytes.buffer), 0, value);
+      await storage.write(index * 8, bytes);
+    }
+    // A form that leaves out bits: the entry is not stored as zeroes.
+    const low: EntryForm = { ...U64_LITTLE, get: (view, at) => U64_LITTLE.get(view, at) % 0x1_0000 };
+    const found = new Map<number, number>();
+    const place = { storage, fileOffset: 0, count, form: low };
+    await scanEntries(place, (value, index) => found.set(index, value), { skipsZero: true });
+    expect(found).toEqual(new Map([...stored].map(([index, value]) => [index, value % 0x1_0000])));
+  });
+
   it('stops when it is cancelled', async () => {
     const storage = await filled(8);
     const signal = AbortSignal.abort();

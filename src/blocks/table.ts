@@ -189,11 +189,17 @@ export class EntryTable {
   }
 }
 
+/** Options for a scan. */
+export interface ScanOptions extends OperationOptions {
+  /** Entries that are stored as zeroes are passed over: a table of a huge disk has hardly any others. Default false. */
+  readonly skipsZero?: boolean | undefined;
+}
+
 /** Calls `visit` for every entry on the medium, reading in large pieces without caching. Can be cancelled. */
 export async function scanEntries(
   { storage, fileOffset, count, form }: TablePlace,
   visit: (value: number, index: number) => void,
-  { signal }: OperationOptions = {},
+  { signal, skipsZero = false }: ScanOptions = {},
 ): Promise<void> {
   const turns = new Turns(signal, 'Reading the image');
   const buffer = new Uint8Array(Math.min(PIECE_BYTES, count * form.bytes));
@@ -203,7 +209,13 @@ export async function scanEntries(
     if (turn !== undefined) await turn;
     const entries = Math.min(buffer.length / form.bytes, count - index);
     await readPadded(storage, fileOffset + index * form.bytes, buffer.subarray(0, entries * form.bytes));
-    for (let n = 0; n < entries; n++) visit(form.get(view, n * form.bytes), index + n);
+    for (let n = 0; n < entries; n++) {
+      const value = form.get(view, n * form.bytes);
+      // What the form leaves out of the value is visited, too.
+      const next = skipsZero && value === 0 ? skipZeroes(buffer, n * form.bytes, form.bytes) / form.bytes : n;
+      if (next === n) visit(value, index + n);
+      else n = next - 1;
+    }
     index += entries;
   }
 }

@@ -75,22 +75,22 @@ export function bitmapIndex(chunk: number, ratio: number): number {
   return (chunk + 1) * ratio + chunk;
 }
 
-/** Visits all entries on the medium: of blocks, and of bitmaps, which have the number of their chunk. */
+/** Visits all entries on the medium but zeroes: of blocks, and of bitmaps, which have the number of their chunk. */
 export function scanBat(
   place: Omit<TablePlace, 'form'>,
   ratio: number,
   visit: (entry: number, index: number, isBitmap: boolean) => void,
   options: OperationOptions = {},
 ): Promise<void> {
-  let [inChunk, block, chunk] = [0, 0, 0];
+  const period = ratio + 1;
   return scanEntries(
     { ...place, form: BAT_ENTRY },
-    (entry) => {
-      if (inChunk++ < ratio) return visit(entry, block++, false);
-      inChunk = 0;
-      visit(entry, chunk++, true);
+    (entry, index) => {
+      const chunk = Math.floor(index / period);
+      const isBitmap = index % period === ratio;
+      visit(entry, isBitmap ? chunk : index - chunk, isBitmap);
     },
-    options,
+    { ...options, skipsZero: true },
   );
 }
 
@@ -148,11 +148,12 @@ export class Bat implements BlockTable {
     this.#table.settle();
   }
 
+  /** Visits the entries of blocks on the medium but zeroes. */
   scan(visit: (entry: number, block: number) => void, options: OperationOptions = {}): Promise<void> {
     return this.scanAll((entry, index, isBitmap) => isBitmap || visit(entry, index), options);
   }
 
-  /** Visits all entries on the medium. */
+  /** Visits all entries on the medium but zeroes. */
   scanAll(
     visit: (entry: number, index: number, isBitmap: boolean) => void,
     options: OperationOptions = {},

@@ -1,8 +1,7 @@
 /** The table of an image, entry by entry: what is wrong with it, and what each wrong entry becomes. */
 import { SparseBitSet } from '../../binary/bits.ts';
 import { alignUp } from '../../binary/numbers.ts';
-import type { EntryForm } from '../../blocks/table.ts';
-import { scanEntries } from '../../blocks/table.ts';
+import { type EntryForm, type ScanOptions, scanEntries } from '../../blocks/table.ts';
 import type { FindingList } from '../../image/finding-list.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { BAT_ENTRY, batEntries, offsetOf, stateOf } from './bat.ts';
@@ -57,7 +56,7 @@ export async function surveyTable(
       if (index % period === bat.ratio) lookAtBitmap(looking, entry, index);
     });
   }
-  await scan(looking, options, (entry, index, reserved) => {
+  await scan(looking, { ...options, skipsZero: true }, (entry, index, reserved) => {
     if (index % period !== bat.ratio) lookAtBlock(looking, entry, index, reserved);
   });
   const unused = storage.size - looking.end;
@@ -70,7 +69,7 @@ export async function surveyTable(
 
 function scan(
   { storage, state }: Looking,
-  options: OperationOptions,
+  options: ScanOptions,
   visit: (entry: number, index: number, reserved: boolean) => void,
 ): Promise<void> {
   let reserved = false;
