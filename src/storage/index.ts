@@ -45,3 +45,4 @@ export type {
   TcpWaitOptions,
 } from './tcp.ts';
 export { StorageView, type ViewCodec, type ViewOptions } from './view.ts';
+export { withoutHoles } from './without-holes.ts';

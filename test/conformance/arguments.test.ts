@@ -195,6 +195,7 @@ function storageTable(): Table {
     readPadded: { args: [arg('storage', file), whole('offset', 0), arg('target', new Uint8Array(1))] },
     stageTarget: { args: [arg('target', at('/new')), arg('how', { force: false })] },
     tcpConnector: null,
+    withoutHoles: { args: [arg('provider', provider)] },
   };
 }
 

@@ -18,6 +18,7 @@ import { randomGuid } from '../../binary/guid.ts';
 import { SECTOR } from '../../binary/numbers.ts';
 import { EntryTable, scanEntries } from '../../blocks/table.ts';
 import type { MetaWrite } from '../../image/contract.ts';
+import { FindingList } from '../../image/finding-list.ts';
 import type { Finding } from '../../image/findings.ts';
 import { allDone } from '../../storage/all-done.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
@@ -28,13 +29,10 @@ import { ENTRY_FREE, ENTRY_ZERO, HEADER, IMAGE_TYPE } from './layout.ts';
 import { mapPlace } from './map-entries.ts';
 import { moveDown } from './move-down.ts';
 
-/** Findings of one kind listed individually; further ones are counted. */
-const LISTED = 1000;
-
 /** Results of a check, and the changes needed for a repair. */
 interface Survey {
   readonly header: VdiHeader;
-  readonly findings: Finding[];
+  readonly findings: readonly Finding[];
   /** Entries to clear. Bits, since a map in a hole has millions of them. */
   readonly bad: SparseBitSet;
   /** One more than the highest remaining slot in use. */
@@ -90,49 +88,9 @@ async function survey(storage: Storage, options: OperationOptions): Promise<Surv
 }
 
 /** An image that can only be read cannot be repaired. */
-function findingsOf(list: FindingList, header: VdiHeader): Finding[] {
-  const findings = list.finish();
+function findingsOf({ list: findings }: FindingList, header: VdiHeader): readonly Finding[] {
   if (layoutObstacle(header) === null) return findings;
   return findings.map((finding) => ({ ...finding, repairable: false }));
-}
-
-/** Message about an entry; made only if it is listed. */
-type Say = () => readonly [message: string, where: Partial<Finding>];
-
-class FindingList {
-  readonly #findings: Finding[] = [];
-  readonly #counts = new Map<string, number>();
-
-  add(severity: Finding['severity'], code: string, message: string, where: Partial<Finding> = {}): void {
-    this.addLazily(severity, code, () => [message, where]);
-  }
-
-  /** For findings that one file may have by the million. */
-  addLazily(severity: Finding['severity'], code: string, say: Say): void {
-    const count = (this.#counts.get(code) ?? 0) + 1;
-    this.#counts.set(code, count);
-    if (count > LISTED) return;
-    const [message, where] = say();
-    this.#findings.push({
-      severity,
-      code,
-      message,
-      fileOffset: where.fileOffset ?? null,
-      guestOffset: where.guestOffset ?? null,
-      repairable: where.repairable ?? true,
-    });
-  }
-
-  finish(): Finding[] {
-    for (const [code, count] of this.#counts) {
-      if (count <= LISTED) continue;
-      const first = this.#findings.find((finding) => finding.code === code);
-      if (first === undefined) continue;
-      const message = `${count - LISTED} further findings ${code} are not listed.`;
-      this.#findings.push({ ...first, message, fileOffset: null, guestOffset: null });
-    }
-    return this.#findings;
-  }
 }
 
 function checkHeaderFields(header: VdiHeader, diskSize: number, list: FindingList): void {
@@ -184,13 +142,11 @@ async function surveyMap(
       if (entry >= ENTRY_ZERO) return;
       const start = dataOffset + entry * slotBytes;
       const tell = (code: string, what: string, repairable = true): void => {
-        list.addLazily('corruption', code, () => {
-          const guestOffset = index * blockSize;
-          const where = {
-            fileOffset: mapOffset + index * 4,
-            guestOffset: guestOffset < virtualSize ? guestOffset : null,
-          };
-          return [`Block ${index} ${what}.`, { ...where, repairable }];
+        const guestOffset = index * blockSize;
+        list.add('corruption', code, () => `Block ${index} ${what}.`, {
+          fileOffset: mapOffset + index * 4,
+          guestOffset: guestOffset < virtualSize ? guestOffset : null,
+          repairable,
         });
       };
       if (start >= storage.size) {

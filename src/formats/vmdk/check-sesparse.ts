@@ -2,9 +2,10 @@
 import { SparseBitSet } from '../../binary/bits.ts';
 import { scanEntries } from '../../blocks/table.ts';
 import { BROKEN_TABLE } from '../../blocks/two-level-table.ts';
+import type { FindingList } from '../../image/finding-list.ts';
 import type { Finding } from '../../image/findings.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
-import { type Findings, OVERLAP } from './check-sparse.ts';
+import { OVERLAP } from './check-sparse.ts';
 import {
   type Area,
   ENTRY,
@@ -30,7 +31,7 @@ type Where = Partial<Pick<Finding, 'fileOffset' | 'guestOffset'>>;
 /** Checks an extent: its areas, its directory, and every entry of its tables. */
 export async function checkSeSparse(
   extent: CheckedSeSparse,
-  findings: Findings,
+  findings: FindingList,
   options: OperationOptions = {},
 ): Promise<void> {
   const { storage, length } = extent;

@@ -15,16 +15,13 @@ import { alignUp, SECTOR } from '../../binary/numbers.ts';
 import { writeEntries } from '../../blocks/table.ts';
 import { BROKEN_TABLE, type TableDirectory } from '../../blocks/two-level-table.ts';
 import { ImageError } from '../../errors.ts';
-import type { Finding } from '../../image/findings.ts';
+import type { FindingList } from '../../image/finding-list.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { Turns } from '../../storage/turns.ts';
 import { readDirectory, SECTOR_ENTRY, standApart } from './extents/directory.ts';
 import { markUnclean, type SparseLayout } from './extents/header.ts';
 import { EXTENT_FILE_MAX, GTE_ABSENT, GTE_ZERO } from './layout.ts';
-
-/** Findings of one kind that are listed one by one. */
-const LISTED = 1000;
 
 /** Code of structures that lie over each other: what writes one of them destroys the other, so nothing is repaired. */
 export const OVERLAP = 'overlapping-metadata';
@@ -40,27 +37,10 @@ export interface CheckedExtent {
   readonly differencing: boolean;
 }
 
-/** Collects findings, up to `LISTED` of each kind. */
-export class Findings {
-  readonly list: Finding[] = [];
-  readonly #counts = new Map<string, number>();
-
-  add(severity: Finding['severity'], code: string, message: string, where: Partial<Finding> = {}): void {
-    const count = (this.#counts.get(code) ?? 0) + 1;
-    this.#counts.set(code, count);
-    if (count <= LISTED) {
-      this.list.push({ severity, code, message, fileOffset: null, guestOffset: null, repairable: true, ...where });
-    } else if (count === LISTED + 1) {
-      const more = { fileOffset: null, guestOffset: null, repairable: where.repairable ?? true };
-      this.list.push({ severity, code, message: `Further findings ${code} are not listed.`, ...more });
-    }
-  }
-}
-
 /** State of one check. */
 interface Survey {
   readonly extent: CheckedExtent;
-  readonly findings: Findings;
+  readonly findings: FindingList;
   readonly first: TableDirectory;
   readonly copy: TableDirectory | null;
   /** Slots of grains that an entry names. */
@@ -92,7 +72,7 @@ interface Changes {
 /** Checks an extent and, with `repair`, mends what can be mended. */
 export async function checkSparse(
   extent: CheckedExtent,
-  findings: Findings,
+  findings: FindingList,
   { repair = false, ...options }: OperationOptions & { readonly repair?: boolean },
 ): Promise<void> {
   const { storage, layout } = extent;

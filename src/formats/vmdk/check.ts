@@ -6,11 +6,12 @@ import { SECTOR } from '../../binary/numbers.ts';
 import { isImageError } from '../../errors.ts';
 import type { FormatCheckOptions } from '../../image/contract.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
+import { FindingList } from '../../image/finding-list.ts';
 import type { Finding } from '../../image/findings.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { changeIdentities } from './change.ts';
 import { checkSeSparse } from './check-sesparse.ts';
-import { checkSparse, Findings, OVERLAP } from './check-sparse.ts';
+import { checkSparse, OVERLAP } from './check-sparse.ts';
 import { EXTENT_TYPES, type ExtentLine } from './descriptor/extents.ts';
 import { contentId, hasParent, KEYS, randomContentId } from './descriptor/facts.ts';
 import type { DescriptorStore } from './descriptor/store.ts';
@@ -56,8 +57,8 @@ async function begin(files: ImageFiles, mode: OpenMode, options: FormatCheckOpti
   return { files, main, lines: linesOf(main), mode, options, opened: new Map() };
 }
 
-async function survey(job: Job, repair: boolean): Promise<Finding[]> {
-  const findings = new Findings();
+async function survey(job: Job, repair: boolean): Promise<readonly Finding[]> {
+  const findings = new FindingList();
   checkDescriptor(job.main, findings);
   let start = 0;
   for (const line of job.lines) {
@@ -69,7 +70,7 @@ async function survey(job: Job, repair: boolean): Promise<Finding[]> {
   return findings.list.map((finding) => ({ ...finding, repairable: false }));
 }
 
-async function checkOverlaps({ main, lines, opened }: Job, findings: Findings): Promise<void> {
+async function checkOverlaps({ main, lines, opened }: Job, findings: FindingList): Promise<void> {
   const storageOf = ({ type, file }: ExtentLine): Storage | null => {
     const own = EXTENT_TYPES[type] !== 'flat' && main.layout !== null;
     return own && file !== null ? main.storage : (opened.get(file ?? '') ?? null);
@@ -80,7 +81,7 @@ async function checkOverlaps({ main, lines, opened }: Job, findings: Findings): 
   findings.add('corruption', EXTENTS_OVERLAP, message, { repairable: false });
 }
 
-function checkDescriptor({ descriptor, storage }: MainFile, findings: Findings): void {
+function checkDescriptor({ descriptor, storage }: MainFile, findings: FindingList): void {
   if (descriptor === null) {
     findings.add('warning', 'no-descriptor', `${storage.label} has no descriptor.`, { repairable: false });
   } else if (contentId(descriptor.text) === null) {
@@ -109,7 +110,7 @@ interface CheckedLine {
   readonly line: ExtentLine;
   readonly start: number;
   readonly repair: boolean;
-  readonly findings: Findings;
+  readonly findings: FindingList;
 }
 
 async function checkLine(job: Job, checked: CheckedLine): Promise<void> {
