@@ -87,11 +87,10 @@ export class WritePath {
   ): Promise<void> {
     return this.#run({ offset, length, buffers, plain, zero: false, options }, (mapping, position) => {
       options?.onStored?.(mapping.length);
-      return mapping.storage.write(
-        mapping.fileOffset,
-        sliceBuffers(buffers, position, position + mapping.length),
-        options,
-      );
+      const [only] = buffers;
+      const isAll = buffers.length === 1 && mapping.length === length;
+      const part = isAll && only !== undefined ? only : sliceBuffers(buffers, position, position + mapping.length);
+      return mapping.storage.write(mapping.fileOffset, part, options);
     });
   }
 

@@ -27,8 +27,6 @@ import type { VhdOnMedium } from './front.ts';
 import { putEntries, type VhdLayout } from './header.ts';
 import { changedFooter, commonInfo, footerWarnings } from './info.ts';
 import { DISK_TYPE, type Footer, HEADER } from './layout.ts';
-import { storeParent } from './relink.ts';
-import { checkBlocksSize, resizeBlocks } from './resize.ts';
 
 /** Content of an image of blocks as it was found on the medium. */
 export interface DynamicState {
@@ -183,12 +181,14 @@ export class DynamicVhd implements Image {
     return this.can.resize && entries > blockCount;
   }
 
-  checkSize(size: number): void {
+  async checkSize(size: number): Promise<void> {
+    const { checkBlocksSize } = await import('./resize.ts');
     checkBlocksSize(size, this.#state.layout.blockSize, this.#parts.storage.label);
   }
 
   async resize(size: number, options: ResizeOptions): Promise<void> {
-    this.checkSize(size);
+    await this.checkSize(size);
+    const { resizeBlocks } = await import('./resize.ts');
     await this.#restructure((image) => resizeBlocks({ ...image, differencing: this.#differencing, size, options }));
   }
 
@@ -254,6 +254,7 @@ export class DynamicVhd implements Image {
 
   async #store(parent: ParentLink | null, uuid: string | null): Promise<void> {
     const { directory } = this.#parts;
+    const { storeParent } = await import('./relink.ts');
     await this.#restructure((image) => storeParent({ ...image, directory, parent, uuid: uuid ?? NULL_GUID }));
   }
 
