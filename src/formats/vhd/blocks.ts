@@ -16,7 +16,7 @@ import { alignDown, alignUp, SECTOR } from '../../binary/numbers.ts';
 import { type BlockEntries, BlockMap, type MapScan, scanMap } from '../../blocks/block-map.ts';
 import type { ChangeGuard } from '../../blocks/guarded.ts';
 import { EntryTable, U32_BIG } from '../../blocks/table.ts';
-import { assert } from '../../errors.ts';
+import { assert, isImageError } from '../../errors.ts';
 import type { Mapping, MetaWrite, Relocation, WriteSlot } from '../../image/contract.ts';
 import { isPromise, type MaybePromise, type OperationOptions, type Storage } from '../../storage/contract.ts';
 import { SectorBitmaps } from './bitmaps.ts';
@@ -223,9 +223,11 @@ export class VhdBlocks {
     const { storage, footers } = this.#parts;
     const end = this.#blocksEnd();
     if (footers.fileOffset === end && storage.size === end + SECTOR) return;
-    if (footers.fileOffset !== end) await footers.move(end);
-    await storage.resize(end + SECTOR);
-    await storage.flush();
+    await this.#orFail(async () => {
+      if (footers.fileOffset !== end) await footers.move(end);
+      await storage.resize(end + SECTOR);
+      await storage.flush();
+    });
     this.#roomEnd = end;
     this.#growth = GROWTH.first;
     this.#freshFrom = this.#freshAfter(end, end);
@@ -414,8 +416,18 @@ export class VhdBlocks {
     this.#growth = Math.min(this.#growth * 2, GROWTH.most);
     const most = alignDown(LAST_SECTOR * SECTOR - end, slot);
     const { footers } = this.#parts;
-    await footers.moveAway(end + Math.min(more * slot, Math.max(most, 0)), end);
+    await this.#orFail(() => footers.moveAway(end + Math.min(more * slot, Math.max(most, 0)), end));
     this.#roomEnd = footers.fileOffset ?? end;
+  }
+
+  /** A medium that is full takes other changes; after any other failure its state is not known. */
+  async #orFail(change: () => Promise<void>): Promise<void> {
+    try {
+      await change();
+    } catch (error) {
+      if (!isImageError(error) || error.kind !== 'no-space') this.#parts.guard.fail();
+      throw error;
+    }
   }
 
   async #footerAt(fileOffset: number): Promise<void> {

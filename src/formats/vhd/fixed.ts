@@ -66,6 +66,12 @@ export class FixedVhd extends PlainImage {
     });
   }
 
+  /** Nothing is allocated: asked where the bytes in place may not be written any more. */
+  prepareWrite(): never {
+    this.#guard.check();
+    throw imageReadOnly(this.storage.label);
+  }
+
   async set(changes: ImageChanges): Promise<void> {
     if (!this.writable) throw imageReadOnly(this.storage.label);
     const footer = changedFooter(this.#footer, changes, this.storage.label);

@@ -183,10 +183,22 @@ export function metadataEndBefore({ places }: Pick<VhdLayout, 'places'>, limit =
 
 /** Locators whose names lie in the file. */
 function locatorsOf({ locators }: Header, fileSize: number): Locator[] {
-  return Array.from({ length: LOCATORS }, (_, index) => LOCATOR.decode(locators, index * LOCATOR.size)).filter(
-    ({ platform, length, fileOffset }) =>
-      platform !== 0 && length > 0 && length <= VHD_LIMITS.locatorBytes && fileOffset + length <= fileSize,
+  return Array.from({ length: LOCATORS }, (_, index) => locatorAt(locators, index)).filter(
+    (one): one is Locator =>
+      one !== null &&
+      one.platform !== 0 &&
+      one.length > 0 &&
+      one.length <= VHD_LIMITS.locatorBytes &&
+      one.fileOffset + one.length <= fileSize,
   );
+}
+
+/** A locator; null: its name lies further away than any file is long. */
+export function locatorAt(locators: Uint8Array, index: number): Locator | null {
+  const at = index * LOCATOR.size;
+  const view = new DataView(locators.buffer, locators.byteOffset, locators.length);
+  const isFar = view.getUint32(at + LOCATOR.fields.fileOffset.offset) > Math.floor(Number.MAX_SAFE_INTEGER / 2 ** 32);
+  return isFar ? null : LOCATOR.decode(locators, at);
 }
 
 /** The bytes of a header, with the checksum that fits. */

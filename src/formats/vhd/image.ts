@@ -235,7 +235,9 @@ export class DynamicVhd implements Image {
   }
 
   get #footer(): Footer {
-    return this.#state.footers.footer;
+    // After a change that failed, memory goes on with the size and type that it has tables for.
+    const { currentSize, type } = this.#state.found.footer;
+    return { ...this.#state.footers.footer, currentSize, type };
   }
 
   get #differencing(): boolean {

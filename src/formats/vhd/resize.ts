@@ -16,7 +16,7 @@ import type { ResizeOptions } from '../../image/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { clearFront, nextSlot, slotBytesOf, type VhdOnMedium } from './front.ts';
 import { geometryFor } from './geometry.ts';
-import { metadataEndBefore, overlaps, putEntries, readHeader, type VhdLayout } from './header.ts';
+import { locatorAt, metadataEndBefore, overlaps, putEntries, readHeader, type VhdLayout } from './header.ts';
 import { BAT_UNUSED, HEADER, LOCATOR, LOCATORS, type Locator } from './layout.ts';
 import { VHD_LIMITS } from './limits.ts';
 import { type NewHeader, replaceHeader } from './new-header.ts';
@@ -113,7 +113,8 @@ async function movedNames(
   const names: { fileOffset: number; bytes: Uint8Array }[] = [];
   let at = place;
   for (let index = 0; index < LOCATORS; index++) {
-    const locator = LOCATOR.decode(locators, index * LOCATOR.size);
+    const locator = locatorAt(locators, index);
+    if (locator === null) continue;
     if (!moved.some(({ fileOffset, platform }) => fileOffset === locator.fileOffset && platform === locator.platform)) {
       continue;
     }

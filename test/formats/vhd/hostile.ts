@@ -68,7 +68,7 @@ export const hostile: HostileKit<FileSample> = {
       dynamic,
       await madeDiff(),
       elsewhere(dynamic),
-      { ...surplus(dynamic), every: 2 },
+      surplus(dynamic),
       { ...(await made('fixed', ['fixed'])), every: 2 },
       ...goldenSamples(),
     ];
