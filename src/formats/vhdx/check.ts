@@ -17,12 +17,13 @@ import type { Finding } from '../../image/findings.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { OverlayStorage } from '../../storage/overlay.ts';
 import { BAT_ENTRY } from './bat.ts';
-import { type FoundHeaders, findHeaders, Headers } from './headers.ts';
+import { type FoundHeaders, findHeaders, Headers, type LogPlace, lostHeaders } from './headers.ts';
 import { HEADER_OFFSETS, MIB, REGION_OFFSETS } from './layout.ts';
 import { checkSequence, findSequence, type LogSequence, replay } from './log-reader.ts';
 import { PageEdits } from './pages.ts';
+import { scanRoom } from './room.ts';
 import { VhdxSession } from './session.ts';
-import { readState, type VhdxState } from './state.ts';
+import { readState, takenPlaces, type VhdxState } from './state.ts';
 import { type Changes, surveyTable } from './survey.ts';
 
 /** Entries that one step of a repair replaces: their pages fit into one entry of the log. */
@@ -30,6 +31,8 @@ const AT_A_TIME = 100;
 
 interface Survey {
   readonly found: FoundHeaders;
+  /** Both headers are damaged, and `found` stands for them. */
+  readonly isLost: boolean;
   /** Entries of the log; null: it is empty, or has no valid one. */
   readonly sequence: LogSequence | null;
   readonly state: VhdxState;
@@ -45,20 +48,23 @@ export async function check(files: ImageFiles, options: FormatCheckOptions): Pro
 /** Repairs what `check` finds and can be repaired. Returns the findings; a clean image is not changed. */
 export async function repair(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]> {
   const file = mainFile(files);
-  const { found, sequence, state, changes, findings } = await survey(file, options);
+  const { found, isLost, sequence, state, changes, findings } = await survey(file, options);
   const { list } = findings;
   if (!list.some(({ repairable }) => repairable)) return list;
   if (sequence !== null) await replay(file, sequence, checkSequence(sequence, file, found.log));
   const headers = new Headers(file, found);
   await repairTables(file, state);
-  await headers.change({ logGuid: NULL_GUID, fileWriteGuid: randomGuid() });
-  if (changes.size > 0) await repairEntries(file, headers, { found, state, changes }, options);
+  const log = isLost ? await roomForLog(file, state, options) : found.log;
+  const place = { logOffset: BigInt(log.fileOffset), logLength: log.length };
+  await headers.change({ logGuid: NULL_GUID, fileWriteGuid: randomGuid(), ...place });
+  if (changes.size > 0) await repairEntries(file, headers, { log, state, changes }, options);
   return list;
 }
 
 async function survey(file: Storage, options: FormatCheckOptions): Promise<Survey> {
   const findings = new FindingList();
-  const found = await findHeaders(file, options);
+  const lost = await lostHeaders(file, options);
+  const found = lost ?? (await findHeaders(file, options));
   const sequence = await pendingLog(file, found, findings, options);
   const storage = sequence === null ? file : new OverlayStorage(file);
   if (sequence !== null) await replay(storage, sequence, checkSequence(sequence, file, found.log));
@@ -66,7 +72,7 @@ async function survey(file: Storage, options: FormatCheckOptions): Promise<Surve
   const state = await readState(storage, found.log, { write: false, guard, signal: options.signal });
   reportStates(found, state, findings);
   const changes = await surveyTable(storage, state, found.log, findings, options);
-  return { found, sequence, state, changes, findings };
+  return { found, isLost: lost !== null, sequence, state, changes, findings };
 }
 
 async function pendingLog(
@@ -83,7 +89,24 @@ async function pendingLog(
   return sequence;
 }
 
+/** The lowest MiB that nothing takes; behind the file where entries lie over each other. */
+async function roomForLog(
+  file: Storage,
+  { bat, metadata, regions }: VhdxState,
+  options: OperationOptions,
+): Promise<LogPlace> {
+  const facts = { ...metadata, taken: takenPlaces(regions, { fileOffset: 0, length: 0 }) };
+  const { room, obstacle } = await scanRoom(file, bat, facts, options);
+  const fileOffset = obstacle === null ? room.takeMib(1).fileOffset : alignUp(file.size, MIB);
+  if (file.size < fileOffset + MIB) await file.resize(fileOffset + MIB);
+  return { fileOffset, length: MIB };
+}
+
 function reportStates({ states }: FoundHeaders, { regions }: VhdxState, findings: FindingList): void {
+  if (states.every((status) => status !== 'current')) {
+    const message = 'Both headers are damaged: new ones cut the link to children, and what was not finished is lost.';
+    findings.add('corruption', 'headers-lost', message, { fileOffset: HEADER_OFFSETS[0] });
+  }
   for (const [at, status] of states.entries()) {
     if (status === 'current' || status === 'old') continue;
     const message = `Header ${at + 1} is damaged: ${status}.`;
@@ -108,14 +131,14 @@ async function repairTables(file: Storage, { regions }: VhdxState): Promise<void
 async function repairEntries(
   file: Storage,
   headers: Headers,
-  { found, state, changes }: Pick<Survey, 'found' | 'state' | 'changes'>,
+  { log, state, changes }: Pick<Survey, 'state' | 'changes'> & { readonly log: LogPlace },
   { signal }: OperationOptions,
 ): Promise<void> {
   const end = alignUp(file.size, MIB);
   const session = new VhdxSession({
     storage: file,
     headers,
-    log: found.log,
+    log,
     fileEnd: () => end,
     takeLog: () => end,
   });

@@ -2,7 +2,7 @@
  * The two headers of a VHDX file. The current one is the valid one with the greater sequence number. A change goes to the
  * other one, durable, and then to the first: one of both is whole at any time.
  */
-import { isNullGuid, NULL_GUID } from '../../binary/guid.ts';
+import { isNullGuid, NULL_GUID, randomGuid } from '../../binary/guid.ts';
 import { isAligned } from '../../binary/numbers.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
@@ -49,6 +49,7 @@ export async function findHeaders(storage: Storage, options: OperationOptions = 
       field: 'header',
       found: `${stateOf(first)} and ${stateOf(second)}`,
       expected: 'one with the right checksum',
+      hint: 'To make new ones: "vdkit repair IMAGE". Copy the file first.',
     });
   }
   const { header } = chosen;
@@ -57,6 +58,29 @@ export async function findHeaders(storage: Storage, options: OperationOptions = 
     HeaderState,
   ];
   return { header, slot, states, log: checkedLog(header, storage) };
+}
+
+/**
+ * Stands for the headers where both are damaged: new identities, and no log. Null: one of them is sound. Children no longer
+ * find the image by its old identity.
+ */
+export async function lostHeaders(storage: Storage, options: OperationOptions = {}): Promise<FoundHeaders | null> {
+  const [first, second] = [await candidateAt(storage, 0, options), await candidateAt(storage, 1, options)];
+  if (typeof first !== 'string' || typeof second !== 'string') return null;
+  const header: Header = {
+    signature: HEADER_SIGNATURE,
+    checksum: 0,
+    sequence: 0n,
+    fileWriteGuid: randomGuid(),
+    dataWriteGuid: randomGuid(),
+    logGuid: NULL_GUID,
+    logVersion: LOG_VERSION,
+    version: VERSION,
+    logLength: 0,
+    logOffset: 0n,
+    reserved: new Uint8Array(HEADER.fields.reserved.size),
+  };
+  return { header, slot: 1, states: [first, second], log: { fileOffset: 0, length: 0 } };
 }
 
 async function candidateAt(

@@ -2,7 +2,7 @@
 import { fault } from './fault.ts';
 import { LOCATOR, LOCATOR_ENTRY, LOCATOR_TYPE } from './layout.ts';
 import { VHDX_LIMITS } from './limits.ts';
-import { FORMAT_KEY, LINKAGE, LINKAGE_2, OWN_FORMAT } from './locator.ts';
+import { FORMAT_KEY, LINKAGE, OWN_FORMAT } from './locator.ts';
 
 /** A parent as a locator stores it. */
 export interface StoredParent {
@@ -21,14 +21,6 @@ export function locatorPairs({ relative, absolute, linkage, format }: StoredPare
   if (absolute !== null) pairs.push(['absolute_win32_path', windowsAbsolute(absolute)]);
   if (format !== OWN_FORMAT) pairs.push([FORMAT_KEY, format]);
   return new Map(pairs);
-}
-
-/** The pairs of a locator with a second identity that is accepted, or without one. */
-export function withSecondLinkage(pairs: ReadonlyMap<string, string>, linkage: string | null): Map<string, string> {
-  const changed = new Map(pairs);
-  if (linkage === null) changed.delete(LINKAGE_2);
-  else changed.set(LINKAGE_2, `{${linkage}}`);
-  return changed;
 }
 
 function windowsRelative(name: string): string {

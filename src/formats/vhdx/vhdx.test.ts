@@ -239,6 +239,31 @@ describe('a damaged image', () => {
   });
 });
 
+it('gets new headers where both are damaged, in a place for the log that nothing takes', async () => {
+  const { provider, bytes } = await made();
+  const source = { provider, name: NAME };
+  const read = async (): Promise<Uint8Array> => {
+    const chain = [{ provider, name: '/base.vhdx' }, source];
+    await using disk = await openDisk(chain, { linkage: 'off', format: 'vhdx' });
+    const content = new Uint8Array(disk.size);
+    await disk.read(0, content);
+    return content;
+  };
+  const before = await read();
+  const storage = await provider.open(NAME, 'write');
+  const identity = (await findHeaders(storage)).header.dataWriteGuid;
+  for (const at of HEADER_OFFSETS) await storage.write(at, new Uint8Array(512).fill(0xee));
+  await expect(openDisk(source, { format: 'vhdx' })).rejects.toMatchObject({ kind: 'corrupt' });
+  const { findings } = await checkImage(source, { format: 'vhdx' });
+  expect(findings.map(({ code }) => code)).toContain('headers-lost');
+  await checkImage(source, { format: 'vhdx', repair: true });
+  expect((await checkImage(source, { format: 'vhdx' })).findings).toEqual([]);
+  const { header, log } = await findHeaders(storage);
+  expect([header.dataWriteGuid === identity, header.logGuid, log]).toEqual([false, NULL_GUID, LOG]);
+  expect([storage.size, Buffer.compare(await read(), before)]).toEqual([bytes.length, 0]);
+  await storage.close();
+});
+
 it('leaves an empty log behind when it is closed', async () => {
   const { provider } = await made();
   const storage = await provider.open(NAME, 'read');
