@@ -273,15 +273,20 @@ export class VhdxImage implements Image {
     return { storage: file.storage, directory, state: this.#state, blocks, session };
   }
 
-  /** Runs a change of the structure, and reads it again. What is free afterwards is found by the scan. */
+  /**
+   * Runs a change of the structure, and reads it again. What is free afterwards is found by the scan. Outside of a session
+   * the log is empty afterwards: an image below the last one is only opened for this.
+   */
   async #restructure(content: boolean, change: () => Promise<void>): Promise<void> {
     const { file, guard } = this.#parts;
     const session = this.#ownSession;
+    const isAlone = !session.isOpen;
     await guard.run(async () => {
       await session.begin(content);
       await change();
       this.#state = await readState(file.storage, session.log, { write: true, guard });
       await session.settle();
+      if (isAlone) await session.end();
     });
   }
 }
