@@ -257,6 +257,13 @@ export interface Image {
   readonly linksByUuid?: boolean;
   /** Compares an image with the stored parent. Default: by UUIDs, then by the identity of the content. */
   judgeParent?(found: ParentIdentity): ParentVerdict;
+  /** Identity of the content behind its next change; only of formats whose children refuse a parent with another one. */
+  readonly nextContentId?: string | undefined;
+  /**
+   * Takes a parent with either identity from now on, durably: its content is about to change, but not what this image
+   * reads. Everything must be flushed, and nothing else may run at the same time.
+   */
+  expectParent?(contentIds: { readonly current: string; readonly next: string }): Promise<void>;
   /** Files of the image other than the main one. Absent for formats with one file. */
   parts?(): readonly ImagePart[];
   /**

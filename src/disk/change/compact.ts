@@ -22,6 +22,7 @@ import type { Chain } from '../path/chain.ts';
 import { isStored } from '../path/stored.ts';
 import { type Reader, readUntilAborted } from './abortable-read.ts';
 import type { DiskHost } from './host.ts';
+import { expectChange } from './links.ts';
 import { imageNumber, reopen } from './stack.ts';
 
 /** Bytes moved per flush to fill holes; the rest waits for the next one. */
@@ -94,6 +95,7 @@ export async function compactDisk(host: DiskHost, options: CompactOptions): Prom
     try {
       const own = chain.at(number);
       if (!own.image.can.compact) throw unsupported(name, format, own.image);
+      if (options.inUse !== undefined) await expectChange(host.tools, chain, number);
       const { ignoreFlush = false } = own.settings;
       const lower = chain.with(chain.images.slice(0, number + 1));
       const head = new ActiveImage(lower, { flushAfterMs: 0, settings: { mode: 'write', ignoreFlush } });

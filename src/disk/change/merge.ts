@@ -35,7 +35,7 @@ import { WritePath } from '../path/write-path.ts';
 import { type Reader, readUntilAborted } from './abortable-read.ts';
 import { type CommitOptions, emptyLast, UNIT } from './commit.ts';
 import type { DiskHost } from './host.ts';
-import { linkTo, relink } from './links.ts';
+import { expectChange, linkTo, relink } from './links.ts';
 import {
   type MergeRecord,
   type RecordedImage,
@@ -342,6 +342,7 @@ export class Merge {
     this.#unit = this.#target.last.image.info.blockSize ?? UNIT;
     // A refused merge must not give the target new identities, by which its children tell that it changed.
     const growth = this.#forward ? null : await this.#growth();
+    await expectChange(this.#host.tools, this.#chain, this.#to);
     await this.#target.begin();
     if (growth !== null) await this.#grow(growth);
     this.#relaying = !this.#forward && this.#from === this.#chain.top;

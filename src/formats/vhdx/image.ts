@@ -192,6 +192,19 @@ export class VhdxImage implements Image {
     if (parent !== null) await this.relink(parent);
   }
 
+  get nextContentId(): string | undefined {
+    return this.#session?.nextDataGuid;
+  }
+
+  async expectParent({ current, next }: { readonly current: string; readonly next: string }): Promise<void> {
+    const { code } = this.#checkWritable();
+    const { locator } = this.#state;
+    if (locator === null || locator.linkage.length === 0) return;
+    const context = this.#context();
+    const edits = await code.planParent(context, code.locatorExpecting(locator, current, next));
+    await this.#restructure(false, () => code.storeParent(context, edits, true));
+  }
+
   judgeParent({ contentId = null }: ParentIdentity): ParentVerdict {
     const linkage = this.#state.locator?.linkage ?? [];
     if (linkage.length === 0 || contentId === null) return 'same';

@@ -7,7 +7,7 @@ import { type ParentLink, storedName } from '../../image/parent.ts';
 import { BAT_ENTRY, batEntries, entryFor, offsetOf, stateOf } from './bat.ts';
 import { putParent } from './items.ts';
 import { STATE } from './layout.ts';
-import type { ParentLocator } from './locator.ts';
+import { LINKAGE, LINKAGE_2, type ParentLocator } from './locator.ts';
 import { encodeLocator, locatorPairs, type StoredParent } from './locator-encoder.ts';
 import { PageEdits } from './pages.ts';
 import type { Restructured } from './resize.ts';
@@ -61,6 +61,11 @@ export function readdressed(locator: ParentLocator | null, names: ReadonlyMap<st
 /** The locator for a parent; null: there is none. Throws `limit`. */
 export function locatorFor(directory: string, parent: ParentLink | null): Uint8Array | null {
   return parent === null ? null : encodeLocator(locatorPairs(parentToStore(directory, parent)));
+}
+
+/** The locator of a child whose parent has one of two identities, until it is linked again. */
+export function locatorExpecting({ pairs }: ParentLocator, current: string, next: string): Uint8Array {
+  return encodeLocator(new Map([...pairs, [LINKAGE, `{${current}}`], [LINKAGE_2, `{${next}}`]]));
 }
 
 /** Pages that store a link; `limit` when it has no room, and nothing has changed then. */

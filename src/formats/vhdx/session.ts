@@ -33,6 +33,7 @@ export class VhdxSession {
   #log: LogPlace;
   #writer: LogWriter | null = null;
   #hasNewData = false;
+  #nextGuid = randomGuid();
 
   constructor(parts: SessionParts) {
     this.#parts = parts;
@@ -44,6 +45,11 @@ export class VhdxSession {
     return this.#log;
   }
 
+  /** GUID of the data that the next change of it stores. */
+  get nextDataGuid(): string {
+    return this.#nextGuid;
+  }
+
   get isOpen(): boolean {
     return this.#writer !== null;
   }
@@ -52,10 +58,11 @@ export class VhdxSession {
   async begin(content: boolean): Promise<void> {
     if (this.#writer !== null && (this.#hasNewData || !content)) return;
     const { headers } = this.#parts;
-    const changes: HeaderChange = content ? { dataWriteGuid: randomGuid() } : {};
+    const changes: HeaderChange = content ? { dataWriteGuid: this.#nextGuid } : {};
     if (this.#writer === null) await headers.change({ ...changes, ...(await this.#openLog()) });
     else await headers.change(changes);
     this.#hasNewData ||= content;
+    if (content) this.#nextGuid = randomGuid();
   }
 
   /** Ends: the log is empty. Everything must be in place. */
