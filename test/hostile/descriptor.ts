@@ -119,6 +119,8 @@ export interface HostileKit<S extends Sample = Sample> {
   readonly files?: number;
   /** Length of the largest sample whose repair is tried, for a format that has no short files. Left out: 256 KiB. */
   readonly longestRepaired?: number;
+  /** Of the changes of tables one in this many is tried as damage. Left out: 50, for tables of many entries. */
+  readonly damagedEvery?: number;
   /** Count of each unit of a file, by number: a repair must not lower counts that it cannot verify. */
   counts?(storage: Storage): Promise<ReadonlyMap<number, number>>;
 }

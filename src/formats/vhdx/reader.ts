@@ -1,12 +1,14 @@
 /** The blocks of a VHDX image as readers need them: where each lies, and in a differencing image which sectors it stores. */
+import { alignDown } from '../../binary/numbers.ts';
 import { type BlockMapParts, BlockReader } from '../../blocks/block-reader.ts';
 import type { ChangeGuard } from '../../blocks/guarded.ts';
+import { ImageError } from '../../errors.ts';
 import type { Mapping } from '../../image/contract.ts';
 import { isPromise, type MaybePromise, type Storage } from '../../storage/contract.ts';
 import { type Bat, stateOf } from './bat.ts';
 import { SectorBitmaps } from './bitmaps.ts';
 import { type EntryFacts, entriesOf } from './entries.ts';
-import { STATE } from './layout.ts';
+import { PAGE, STATE } from './layout.ts';
 import type { VhdxRoom } from './room.ts';
 
 /** Parts of the blocks of an image. */
@@ -88,11 +90,26 @@ export class VhdxReader {
     const sectors = facts.blockSize / logicalSector;
     const first = fileOffset * 8 + (block % bat.ratio) * sectors;
     const at = Math.floor(inBlock / logicalSector);
+    const bitPlace = fileOffset + ((block % bat.ratio) * sectors + at) / 8;
+    if (alignDown(bitPlace, PAGE) + PAGE > this.#parts.storage.size) {
+      throw this.#cutOff(fileOffset, { guestOffset, guestLength: length });
+    }
     const run = this.bitmaps.run(first + at, first + Math.ceil((inBlock + length) / logicalSector));
     const cut = ({ stored, end }: { readonly stored: boolean; readonly end: number }): Mapping => {
       const part = Math.min((end - first) * logicalSector - inBlock, length);
       return stored ? { ...mapping, length: part } : { kind: 'absent', length: part };
     };
     return isPromise(run) ? run.then(cut) : cut(run);
+  }
+
+  #cutOff(fileOffset: number, where: { readonly guestOffset: number; readonly guestLength: number }): ImageError {
+    const { label: path, size } = this.#parts.storage;
+    return new ImageError('corrupt', 'A sector bitmap lies behind the end of the file: the image was cut off', {
+      path,
+      offset: fileOffset,
+      ...where,
+      expected: `at most ${size}`,
+      hint: 'Other blocks can still be read (on the command line: convert --salvage).',
+    });
   }
 }
