@@ -104,7 +104,7 @@ export class VhdxReader {
 
   #cutOff(fileOffset: number, where: { readonly guestOffset: number; readonly guestLength: number }): ImageError {
     const { label: path, size } = this.#parts.storage;
-    return new ImageError('corrupt', 'A sector bitmap lies behind the end of the file: the image was cut off', {
+    return new ImageError('corrupt', 'A sector bitmap lies beyond the end of the file: the image was cut off', {
       path,
       offset: fileOffset,
       ...where,
