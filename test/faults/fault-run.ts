@@ -1,4 +1,5 @@
 /** One run of a workload on a medium that fails as planned, and what it must leave on the sound medium below. */
+import { equalBytes } from '../../src/codec/bytes.ts';
 import { type ErrorKind, isImageError } from '../../src/errors.ts';
 import { summarize } from '../../src/image/findings.ts';
 import type { Registry } from '../../src/image/registry.ts';
@@ -19,6 +20,8 @@ import { laterWrites } from './later-writes.ts';
 import { watchedRegistry } from './watched-format.ts';
 import { createWay, hasInitial, imageOf, openWay, prepareWay, SECTOR, SECTORS, type Way, WRITABLE } from './ways.ts';
 
+type LoggedOperation = Extract<OperationLog['entries'][number], { kind: 'start' }>['operation'];
+
 /** Outcome of one run. */
 export interface FaultOutcome {
   /** The planned failure happened. */
@@ -38,23 +41,30 @@ export async function runFaults(way: Way, plan: FaultPlan): Promise<FaultOutcome
   await run.life();
   const later = laterWrites(provider.log, { isFull: plan.kind === 'no-space' });
   const problems = [...run.problems, ...later, ...provider.log.hazards];
-  const isTold = faults.fired && !isOvercome(provider.log);
+  const isTold = faults.fired && (run.errors.length > 0 || !isOvercome(provider.log));
   problems.push(...wrongErrors(run.errors, isTold ? (plan.kind ?? 'io') : null));
   problems.push(...(await found(memory, way, run)));
   return { fired: faults.fired, problems };
 }
 
-/** True if all that failed is the removal of temporary names that are gone now: they were removed at the second try. */
+/**
+ * True if all that failed was overcome: the removal of temporary names that are gone now, since they were removed at the
+ * second try, and growth for which the same was written nearer next.
+ */
 function isOvercome({ entries }: OperationLog): boolean {
   const ended = new Set(entries.flatMap((entry) => (entry.kind === 'end' ? [entry.operation] : [])));
-  const failed = entries.flatMap((entry) =>
-    entry.kind === 'start' && !ended.has(entry.operation) ? [entry.operation] : [],
-  );
+  const started = entries.flatMap((entry) => (entry.kind === 'start' ? [entry.operation] : []));
   const gone = new Set([...ended].flatMap((one) => (one.kind === 'remove' ? [one.from] : [])));
-  return (
-    failed.length > 0 &&
-    failed.every((one) => one.kind === 'remove' && one.from.endsWith('.vdkit-tmp') && gone.has(one.from))
-  );
+  const isRemoved = (one: LoggedOperation): boolean =>
+    one.kind === 'remove' && one.from.endsWith('.vdkit-tmp') && gone.has(one.from);
+  const isNearer = (one: LoggedOperation): boolean =>
+    one.kind === 'write' &&
+    [...ended].some((other) => {
+      const isSame = other.kind === 'write' && other.file === one.file && equalBytes(other.bytes, one.bytes);
+      return isSame && other.offset < one.offset && other.startedAt > one.startedAt;
+    });
+  const failed = started.filter((one) => !ended.has(one));
+  return failed.length > 0 && failed.every((one) => isRemoved(one) || isNearer(one));
 }
 
 /** The first failure is the medium's own; later ones may say that there was one. */
