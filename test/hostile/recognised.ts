@@ -9,9 +9,6 @@ export interface RecognisedSample {
 /** All samples; some formats have several forms. */
 export function recognisedSamples(): RecognisedSample[] {
   return [
-    { format: 'vhd', bytes: dynamicVhd() },
-    { format: 'vhd', bytes: fixedVhd(512) },
-    { format: 'vhd', bytes: fixedVhd(511) },
     { format: 'parallels', bytes: binary('WithoutFreeSpace', 512, { 16: [2, 0, 0, 0] }) },
     { format: 'parallels', bytes: binary('WithouFreSpacExt', 512, { 16: [2, 0, 0, 0] }) },
     { format: 'dmg', bytes: trailer('koly', 1024, 512, { 4: [0, 0, 0, 4], 8: [0, 0, 2, 0] }) },
@@ -20,7 +17,6 @@ export function recognisedSamples(): RecognisedSample[] {
     { format: 'dmg', bytes: binary('xar!', 512, {}) },
     { format: 'qed', bytes: binary('QED\0', 512, { 4: [0, 0, 1, 0] }) },
     { format: 'qcow', bytes: binary('QFI\xfb', 512, { 4: [0, 0, 0, 1] }) },
-    { format: 'vhdx', bytes: binary('vhdxfile', 1024, {}) },
     {
       format: 'cue',
       bytes: text('REM a disc\nFILE "disc.bin" BINARY\n  TRACK 01 MODE1/2352\n    INDEX 01 00:00:00\n'),
@@ -69,15 +65,6 @@ function wrapperSamples(): RecognisedSample[] {
     { format: 'tar', bytes: tarHeader('disk.raw', 'ustar  \0') },
     { format: 'tar', bytes: tarHeader('disk.raw', '') },
     { format: 'dmg', bytes: dmgWithBytesBehind() },
-    {
-      format: 'vhd',
-      bytes: trailer(
-        '',
-        2048,
-        512,
-        Object.fromEntries([...footer(7, 0xffff).entries()].map(([at, byte]) => [at, [byte]])),
-      ),
-    },
     { format: 'parallels', bytes: text('<?xml version=\'1.0\'?>\n<Parallels_disk_image Version="1.0">\n') },
     { format: 'ovf', bytes: text('<?xml version="1.0"?>\n<!-- made by hand -->\n<ovf:Envelope xmlns:ovf="ovf">\n') },
     {
@@ -172,31 +159,5 @@ function binary(magic: string, size: number, fields: Fields): Uint8Array {
 function trailer(magic: string, size: number, length: number, fields: Fields): Uint8Array {
   const bytes = new Uint8Array(size);
   bytes.set(binary(magic, length, fields), size - length);
-  return bytes;
-}
-
-function footer(type: number, dataOffset: number): Uint8Array {
-  const dataBytes = [0, 0, 0, 0, 0, 0, dataOffset >> 8, dataOffset & 255];
-  return summed(binary('conectix', 512, { 16: dataBytes, 63: [type] }), 64);
-}
-
-function dynamicVhd(): Uint8Array {
-  const bytes = new Uint8Array(2048);
-  bytes.set(footer(3, 512));
-  bytes.set(summed(binary('cxsparse', 1024, {}), 36), 512);
-  bytes.set(footer(3, 512), 1536);
-  return bytes;
-}
-
-function fixedVhd(footerBytes: number): Uint8Array {
-  const bytes = new Uint8Array(1024 + footerBytes);
-  bytes.set(footer(2, 0xffff).subarray(0, footerBytes), 1024);
-  return bytes;
-}
-
-/** With the complement of the sum of its bytes at `offset`. */
-function summed(bytes: Uint8Array, offset: number): Uint8Array {
-  const sum = bytes.reduce((total, byte) => total + byte, 0);
-  new DataView(bytes.buffer).setUint32(offset, ~sum >>> 0);
   return bytes;
 }

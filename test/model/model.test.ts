@@ -10,7 +10,7 @@ import { allShapes, type Shape } from './scenario.ts';
 import { describeReport, runSeed, seedsToRun } from './seeds.ts';
 
 const SHAPES = allShapes();
-const SEEDS = seedsToRun(rounds(110, 4000));
+const SEEDS = seedsToRun(rounds(5 * SHAPES.length, 4000));
 const FORMATS = [...new Set(SHAPES.map(({ format }) => format.name))];
 
 const seedsOf = (shape: Shape): number[] => SEEDS.filter((seed) => SHAPES[seed % SHAPES.length] === shape);

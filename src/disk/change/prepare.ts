@@ -20,7 +20,7 @@ import { FILTERS_MAX, type PrepareIdentity, PrepareRecord, recordOf, WINDOW } fr
 import { ActiveImage } from '../path/active-image.ts';
 import type { Chain, ChainImage } from '../path/chain.ts';
 import type { DiskHost } from './host.ts';
-import { linkTo, relink } from './links.ts';
+import { expectChange, linkTo, relink } from './links.ts';
 import { reopen } from './stack.ts';
 
 /** Options for a conversion by filters. */
@@ -202,6 +202,7 @@ class Preparation {
     try {
       const head = last ? this.#host.head : this.#headOf(number);
       await requireSystemLocks(head.last.image.storages(), this.#host.options);
+      await expectChange(this.#host.tools, this.#chain, number);
       await head.begin();
       try {
         await this.#convert(head, record);
