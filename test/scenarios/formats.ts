@@ -1,9 +1,10 @@
 /** Which formats a scenario runs over: chosen by what they can, so that a new one takes part by being registered. */
 
 import type { CreateImageOptions } from '../../src/disk/options.ts';
-import type { Format } from '../../src/image/contract.ts';
+import type { Config, Format } from '../../src/image/contract.ts';
 import { createImage, FORMATS, inspect } from '../../src/index.ts';
 import { MemoryProvider } from '../../src/storage/memory.ts';
+import { KITS } from '../conformance/kits.ts';
 import { rounds } from '../conformance/random.ts';
 import { wordsBesideDefault, writableVariants } from '../formats/variants.ts';
 
@@ -85,15 +86,21 @@ export function mixedLayers({ lower, upper }: Pair, count: number): Layer[] {
   }));
 }
 
+function unitsOf({ name }: Format, bytes: number): Config {
+  return KITS.find(({ format }) => format === name)?.units?.(bytes) ?? {};
+}
+
 /** Options of `createImage` for the layer. */
 export function makeOptions({ format, block, variant }: Layer): CreateImageOptions {
   const key = format.configKeys.find(({ role }) => role === 'unit')?.name;
+  // The nearest unit that the format has.
+  const unit = key === undefined || block === undefined ? undefined : (unitsOf(format, block)[key] ?? block);
   return {
     format: format.name,
     ...(variant === undefined ? {} : { variant }),
     config: {
       ...(variant?.includes('fixed') ? allSpace(format) : {}),
-      ...(key === undefined || block === undefined ? {} : { [key]: block }),
+      ...(key === undefined || unit === undefined ? {} : { [key]: unit }),
     },
   };
 }
