@@ -9,6 +9,7 @@ const MIB = 1024 * 1024;
 
 export const kit: FormatKit = {
   format: 'vhdx',
+  fixedResizes: true,
   units: (bytes) => ({ block_size: Math.max(bytes, MIB) }),
   golden: { folder: 'vhdx', facts: () => ({ sectorSize: 512, differencing: false }) },
   hostile,

@@ -49,7 +49,7 @@ export async function findHeaders(storage: Storage, options: OperationOptions = 
       field: 'header',
       found: `${stateOf(first)} and ${stateOf(second)}`,
       expected: 'one with the right checksum',
-      hint: 'To make new ones: "vdkit repair IMAGE". Copy the file first.',
+      hint: 'To make new ones: "vdkit check --repair IMAGE". Copy the file first.',
     });
   }
   const { header } = chosen;

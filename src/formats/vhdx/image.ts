@@ -53,7 +53,7 @@ export class VhdxImage implements Image {
       readOnlyReason: parts.mode === 'write' ? parts.state.obstacle : null,
       allocate: write,
       zeroMarker: write,
-      discard: write && !this.#isFixed,
+      discard: write,
       resize: write,
       compact: write && !this.#isFixed,
     };
