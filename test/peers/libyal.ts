@@ -22,7 +22,10 @@ type LibraryKit = Pick<PeerKit, 'cannot' | 'cannotRead' | 'longest'> & {
 /** VMDK. */
 export const libvmdk = (kit: LibraryKit): PeerKit => library('libvmdk', ['vmdkinfo', 'vmdkmount'], kit);
 /** VHD and VHDX. */
-export const libvhdi = (kit: LibraryKit): PeerKit => library('libvhdi', ['vhdiinfo', 'vhdimount'], kit);
+export const libvhdi = (kit: LibraryKit): PeerKit => ({
+  ...library('libvhdi', ['vhdiinfo', 'vhdimount'], kit),
+  keepsOriginalSize: true,
+});
 
 function library(
   name: string,

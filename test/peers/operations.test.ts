@@ -46,14 +46,15 @@ await describePairings('after an operation', takesPart, (pairing) => {
     await run(disk);
   };
   /** All programs find the image sound, and read these fills and zeroes elsewhere. */
-  const expectSound = async (size: number, fills: readonly Fill[]): Promise<void> => {
+  const expectSound = async (size: number, fills: readonly Fill[], isResized = false): Promise<void> => {
     const raw = at('expected.raw');
     await rm(raw, { force: true });
     await writeRaw(raw, size, fills);
     for (const {
-      rules: { longest = size },
+      rules: { longest = size, keepsOriginalSize = false },
       peer: one,
     } of [{ rules, peer }, ...witnesses]) {
+      if (isResized && keepsOriginalSize) continue;
       if (size > Math.min(longest, LONGEST_STREAM) && one !== peer) continue;
       await one.check?.(image());
       await expectPeerSize(one, image(), size);
@@ -100,10 +101,10 @@ await describePairings('after an operation', takesPart, (pairing) => {
     const fills = makeFills(255 * GIB, SEED, 30);
     await make(255 * GIB, fills);
     await change((disk) => disk.resize(258 * GIB));
-    await expectSound(258 * GIB, fills);
+    await expectSound(258 * GIB, fills, true);
     const more = [{ offset: 258 * GIB - MIB, length: MIB, byte: 3 }];
     await fill(more);
-    await expectSound(258 * GIB, [...fills, ...more]);
+    await expectSound(258 * GIB, [...fills, ...more], true);
   });
 
   it.runIf(resize)('resize: grown, and cut again', async () => {
@@ -111,11 +112,11 @@ await describePairings('after an operation', takesPart, (pairing) => {
     await createImage(image().path, { format: format.name, size: 20 * MIB });
     await fill(fills);
     await change((disk) => disk.resize(300 * MIB + sizeUnit));
-    await expectSound(300 * MIB + sizeUnit, fills);
+    await expectSound(300 * MIB + sizeUnit, fills, true);
     await change((disk) => disk.resize(20 * MIB));
     await expectSound(20 * MIB, fills);
     await change((disk) => disk.resize(7 * MIB, { shrink: true }));
-    await expectSound(7 * MIB, fills.slice(0, 3));
+    await expectSound(7 * MIB, fills.slice(0, 3), true);
   });
 
   const directions = [
