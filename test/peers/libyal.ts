@@ -20,14 +20,14 @@ type LibraryKit = Pick<PeerKit, 'cannot' | 'cannotRead' | 'longest'> & {
 };
 
 /** VMDK. */
-export const libvmdk = (kit: LibraryKit): PeerKit => library('libvmdk', ['vmdkinfo', 'vmdkmount'], kit);
+export const libvmdk = (kit: LibraryKit): PeerKit => peerOf('libvmdk', ['vmdkinfo', 'vmdkmount'], kit);
 /** VHD and VHDX. */
 export const libvhdi = (kit: LibraryKit): PeerKit => ({
-  ...library('libvhdi', ['vhdiinfo', 'vhdimount'], kit),
+  ...peerOf('libvhdi', ['vhdiinfo', 'vhdimount'], kit),
   keepsOriginalSize: true,
 });
 
-function library(
+function peerOf(
   name: string,
   programs: readonly [info: string, mount: string],
   { cannot, cannotMount, cannotRead, longest }: LibraryKit,

@@ -83,7 +83,7 @@ export class FixedVhd extends PlainImage {
     yield { storage: this.storage, fileOffset: this.#dataEnd, length: SECTOR, what: 'footer', guestOffset: null };
   }
 
-  /** What a cut left behind the footer hides it from other programs. */
+  /** Removes bytes behind the footer, which a cut left and which hide it from other programs. */
   override async beginChanges(): Promise<void> {
     const { storage } = this;
     this.#guard.check();

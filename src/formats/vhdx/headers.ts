@@ -157,7 +157,7 @@ export function encodeHeader(header: Header): Uint8Array {
   return bytes;
 }
 
-/** What a change of the headers replaces. */
+/** Fields that a change of the headers replaces. */
 export type HeaderChange = Partial<
   Pick<Header, 'fileWriteGuid' | 'dataWriteGuid' | 'logGuid' | 'logLength' | 'logOffset'>
 >;

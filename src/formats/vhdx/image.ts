@@ -251,7 +251,7 @@ export class VhdxImage implements Image {
     return parentReference({ names, beside, format, contentId: linkage[0] ?? null });
   }
 
-  /** What changes the image. Throws `read-only`. */
+  /** The part that changes the image. Throws `read-only`. */
   get #written(): Writing {
     const { writing } = this.#state;
     if (writing === null) throw imageReadOnly(this.#parts.file.storage.label);

@@ -84,7 +84,7 @@ export async function resizeVhdx(image: Restructured, size: number, how: ResizeO
   if (!isGrowth) await clearEntries(image, size);
 }
 
-/** What the last block holds behind the end of the disk becomes visible: it must read as zero. */
+/** Zeroes the rest of the last block, which becomes visible behind the end of the disk. */
 async function clearTail({ storage, state }: Restructured, edits: PageEdits, hides: boolean): Promise<void> {
   const { blockSize, virtualSize, logicalSector } = state.metadata;
   const inBlock = virtualSize % blockSize;

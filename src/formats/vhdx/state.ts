@@ -79,7 +79,7 @@ async function creatorOf(file: Storage, options: OperationOptions): Promise<stri
   return text;
 }
 
-/** What reading the structure of a file needs. */
+/** Parts that reading the structure of a file needs. */
 export interface StateOptions extends OperationOptions {
   readonly write: boolean;
   readonly guard: ChangeGuard;
