@@ -15,6 +15,8 @@ export interface FoundFooter {
   readonly end: FooterState;
   /** State of the copy at the start; null: images of this type have none. */
   readonly copy: FooterState | null;
+  /** The footer at the end has a wrong checksum, and says nothing of the disk that its sound copy does not say. */
+  readonly isRestorable: boolean;
 }
 
 /**
@@ -60,7 +62,16 @@ export async function findFooter(storage: Storage, options: OperationOptions = {
     fileOffset: last?.fileOffset ?? null,
     end: last?.state ?? 'missing',
     copy: hasCopy ? copyState(start, footer) : null,
+    isRestorable: end?.state === 'wrong checksum' && best === start && isSameDisk(end.bytes, start.bytes),
   };
+}
+
+/** True if two footers name one disk, with its size and place of the header. Compared as bytes: one of them is damaged. */
+function isSameDisk(one: Uint8Array, other: Uint8Array): boolean {
+  const { type, dataOffset, currentSize, uuid, savedState } = FOOTER.fields;
+  return [type, dataOffset, currentSize, uuid, savedState].every(({ offset, size }) =>
+    one.subarray(offset, offset + size).every((byte, at) => byte === other[offset + at]),
+  );
 }
 
 /** Compared with what is written to the end: a size that is not whole sectors is rounded down. */

@@ -71,8 +71,8 @@ async function loadBlocks(
 }
 
 /** The reason why an image must not be written, or null. */
-function obstacleOf({ end, footer }: FoundFooter, { checksumFits }: VhdLayout): string | null {
-  if (end === 'wrong checksum') return 'the checksum of its footer is wrong';
+function obstacleOf({ end, footer, isRestorable }: FoundFooter, { checksumFits }: VhdLayout): string | null {
+  if (end === 'wrong checksum' && !isRestorable) return 'the checksum of its footer is wrong';
   if (!checksumFits) return 'the checksum of its header is wrong';
   return footer.savedState === 0 ? null : 'it belongs to the saved state of a virtual machine';
 }

@@ -72,6 +72,40 @@ describe('footers', () => {
     expect(Buffer.from(await fileBytes(source)).equals(sound)).toBe(true);
   });
 
+  it.each([
+    ['a byte that says nothing', 300],
+    ['the checksum', 64],
+    ['the time', 24],
+  ])('with damage to %s are written again from the copy when the image is written', async (_, damaged) => {
+    const source = await filled(4 * MIB);
+    const sound = await fileBytes(source);
+    await put(source, sound.length - SECTOR + damaged, Uint8Array.of(0xee));
+    {
+      await using disk = await openDisk(source, { ...VHD, mode: 'write' });
+      expect(disk.images[0]?.info.warnings.join()).toContain('The checksum of the footer');
+      await disk.write(SECTOR, new Uint8Array(SECTOR).fill(2));
+    }
+    expect(Buffer.from((await fileBytes(source)).subarray(-SECTOR)).equals(sound.subarray(-SECTOR))).toBe(true);
+    expect((await checkImage(source, VHD)).findings).toEqual([]);
+    expect(await firstByte(source)).toBe(1);
+  });
+
+  it.each([
+    ['another size', 'currentSize'],
+    ['another place of the header', 'dataOffset'],
+    ['another UUID', 'uuid'],
+    ['a saved state', 'savedState'],
+  ] as const)('with a wrong checksum and %s are left alone until a repair', async (_, field) => {
+    const source = await filled(4 * MIB);
+    const { length } = await fileBytes(source);
+    await put(source, length - SECTOR + FOOTER.fields[field].offset, Uint8Array.of(1));
+    const changed = await fileBytes(source);
+    await expect(openDisk(source, { ...VHD, mode: 'write' })).rejects.toMatchObject({ kind: 'read-only' });
+    expect(Buffer.from(await fileBytes(source)).equals(changed)).toBe(true);
+    await checkImage(source, { ...VHD, repair: true });
+    await (await openDisk(source, { ...VHD, mode: 'write' })).close();
+  });
+
   it('of a fixed image that was growing when it was cut off stand before zeroes', async () => {
     const source = await filled(MIB, ['fixed']);
     const sound = await fileBytes(source);

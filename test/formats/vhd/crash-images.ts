@@ -21,15 +21,38 @@ export function vhdSuite(way: Way, seed: number, sessions: readonly Workload[], 
   return { ...crashSuite(way, seed, sessions, mutation), check: brokenRules };
 }
 
+/** The image comes with one of its footers damaged: the last one, or its copy. Each session ends with both whole. */
+export function damagedFooter(suite: CrashSuite, which: 'last' | 'copy'): CrashSuite {
+  return {
+    ...suite,
+    async build(provider) {
+      await suite.build(provider);
+      const storage = await provider.open(suite.image, 'write');
+      const footer = new Uint8Array(SECTOR);
+      const at = which === 'copy' ? 0 : storage.size - SECTOR;
+      await storage.read(at, footer);
+      footer[RESERVED] = 1;
+      await storage.write(at, footer);
+      await storage.flush();
+      await storage.close();
+    },
+    check: (context) => brokenRules(context, context.stage === 'found'),
+  };
+}
+
+/** A byte of the footer that says nothing. */
+const RESERVED = 300;
+
 /** Violations of the format, read from the bytes independently of the code under test. */
-export async function brokenRules({ provider, image }: CrashCheck): Promise<string[]> {
+export async function brokenRules({ provider, image }: CrashCheck, isDamaged = false): Promise<string[]> {
   const bytes = await fileBytes({ provider, name: image });
   if (bytes.length === 0) return [];
-  const start = footerAt(bytes, 0);
+  const [copy, atEnd] = [footerAt(bytes, 0), footerAt(bytes, bytes.length - SECTOR)];
+  const start = copy ?? (isDamaged ? atEnd : null);
   // Of a file that got longer, nothing but the length may be left: then the copy at the start counts.
   const isLonger = bytes.subarray(-SECTOR).every((byte) => byte === 0);
-  const end = footerAt(bytes, bytes.length - SECTOR) ?? (isLonger ? start : null);
-  if (end === null) return isLonger ? [] : ['There is no whole footer at the end'];
+  const end = atEnd ?? (isLonger || isDamaged ? start : null);
+  if (end === null) return isLonger && !isDamaged ? [] : ['There is no whole footer at the end'];
   if (end.type === 2) return [];
   const at = Number(end.dataOffset);
   const header = HEADER.decode(bytes.subarray(at, at + HEADER.size));

@@ -5,7 +5,7 @@ import { compacted, resized } from '../../faults/resizing.ts';
 import { type Way, WRITABLE, waysToMake } from '../../faults/ways.ts';
 import { scattered, traffic } from '../../faults/workloads.ts';
 import type { CrashKit, CrashRow } from '../crash-kit.ts';
-import { BLOCK, brokenRules, CHILD, vhdSuite } from './crash-images.ts';
+import { BLOCK, brokenRules, CHILD, DYNAMIC, damagedFooter, vhdSuite } from './crash-images.ts';
 import { MUTANTS } from './mutants.ts';
 
 const busy = traffic(40, { discards: 0.25, unit: BLOCK });
@@ -39,9 +39,20 @@ export function makeCrash(): CrashKit {
     options: { everyCut: rounds(6, 1) },
     states: [100, 1000],
   };
+  const damaged = (['last', 'copy'] as const).flatMap((which) =>
+    [DYNAMIC, CHILD].map((way): CrashRow => {
+      return {
+        title: `${way.title}: traffic after damage to the ${which === 'copy' ? 'copy of the footer' : 'footer'}`,
+        suite: (seed) => damagedFooter(vhdSuite(way, seed, [busy, scattered(3)]), which),
+        options: { everyCut: rounds(12, 1) },
+        states: [60, 1000],
+        seeds: [1, 3],
+      };
+    }),
+  );
   return {
     ...common,
-    rows: [...checked, whole, ...rowsOf(ways)],
+    rows: [...checked, whole, ...damaged, ...rowsOf(ways)],
     seeds: [1, 9],
     states: [100, 1000],
     atLeast: [1000, 20_000],

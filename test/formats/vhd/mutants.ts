@@ -17,7 +17,7 @@ import {
 } from '../../faults/mutations.ts';
 import { scattered, traffic, type Workload } from '../../faults/workloads.ts';
 import type { Mutant, Mutation } from '../crash-kit.ts';
-import { BLOCK, CHILD, DYNAMIC, vhdSuite } from './crash-images.ts';
+import { BLOCK, CHILD, DYNAMIC, damagedFooter, vhdSuite } from './crash-images.ts';
 
 const WORK: readonly Workload[] = [scattered(4), traffic(40, { discards: 0.3 })];
 const busy = (mutation: Mutation): CrashSuite => vhdSuite(DYNAMIC, 21, WORK, mutation);
@@ -35,6 +35,7 @@ const freed: Workload = async (session) => {
   await session.flush();
 };
 
+const ofDamaged = (mutation: Mutation): CrashSuite => damagedFooter(vhdSuite(DYNAMIC, 26, WORK, mutation), 'copy');
 const ofFreed = (mutation: Mutation): CrashSuite => vhdSuite(DYNAMIC, 25, [freed, freed], mutation);
 
 /** The table gets longer: the first blocks and the names of the parent move. */
@@ -85,6 +86,14 @@ export const MUTANTS: readonly Mutant[] = [
   { name: 'bitmap before data', mutate: publishBeforeData, suite: ofChild },
   { name: 'bitmaps of new blocks after their entries', mutate: stageLast, suite: ofChild },
   { name: 'footer before growth', mutate: unflushedFooters, suite: busy },
+  {
+    name: 'footer moved before its damaged copy is whole',
+    mutate() {
+      vi.spyOn(Footers.prototype, 'repairCopy').mockResolvedValue();
+      return {};
+    },
+    suite: ofDamaged,
+  },
   {
     name: 'freed block reused before the table is durable',
     mutate() {
