@@ -4,6 +4,7 @@
  */
 import { Session } from 'node:inspector';
 import { examine } from './examine.ts';
+import { peakBytes } from './peak-memory.mjs';
 import type { BaseImage, CaseReport, FromChild, HostileCase, ToChild } from './protocol.ts';
 
 const bases = new Map<string, BaseImage>();
@@ -54,8 +55,7 @@ async function run(work: HostileCase): Promise<CaseReport> {
   await new Promise((resolve) => setImmediate(resolve));
   findings.push(...stray);
   stray = [];
-  const peakBytes = process.resourceUsage().maxRSS * 1024;
-  return { findings, steps, milliseconds, peakBytes, newBranches: [] };
+  return { findings, steps, milliseconds, peakBytes: peakBytes(), newBranches: [] };
 }
 
 function send(message: FromChild): void {

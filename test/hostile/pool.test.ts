@@ -2,8 +2,15 @@
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
 import { Pool } from './pool.ts';
-import type { HostileCase } from './protocol.ts';
+import { type BaseImage, BOUNDS, type HostileCase } from './protocol.ts';
 
+const BASE: BaseImage = {
+  name: 'x',
+  image: { name: 'x', size: 0, pieces: [] },
+  beside: [],
+  content: null,
+  differencing: false,
+};
 const script = fileURLToPath(new URL('misbehave.mjs', import.meta.url));
 const pool = new Pool({ script, children: 2, batch: 2, milliseconds: 450 });
 afterAll(() => pool.close());
@@ -11,13 +18,7 @@ afterAll(() => pool.close());
 it('tells what went wrong with which case', { timeout: 60_000 }, async () => {
   const titles = ['fine', 'hang', 'fine', 'end', 'fine', 'heap', 'bytes', 'slow', 'finding', 'fine'];
   const found: [string, string][] = [];
-  pool.addBase({
-    name: 'x',
-    image: { name: 'x', size: 0, pieces: [] },
-    beside: [],
-    content: null,
-    differencing: false,
-  });
+  pool.addBase(BASE);
   await pool.run(titles.map(caseOf), ({ work, findings }) => found.push([work.title, findings.join()]));
   expect(found.map(([title]) => title).sort()).toEqual([...titles].sort());
   const texts: Record<string, RegExp> = {
@@ -30,6 +31,16 @@ it('tells what went wrong with which case', { timeout: 60_000 }, async () => {
     finding: /^something is wrong$/,
   };
   for (const [title, text] of found) expect(text, title).toMatch(texts[title] ?? /never/);
+});
+
+it('takes the memory of the tests for none of a child', { timeout: 60_000 }, async () => {
+  const large = new Uint8Array(BOUNDS.bytes).fill(1);
+  const separate = new Pool({ script, children: 1 });
+  const found: string[] = [];
+  separate.addBase(BASE);
+  await separate.run(['fine', 'fine'].map(caseOf), ({ findings }) => found.push(findings.join()));
+  await separate.close();
+  expect([large.at(-1), ...found]).toEqual([1, '', '']);
 });
 
 function caseOf(title: string): HostileCase {
