@@ -27,20 +27,24 @@ export interface LoggedSizes {
 export class LogWriter {
   readonly #storage: Storage;
   readonly #place: LogPlace;
-  readonly #logGuid: string;
+  #logGuid = newLogGuid();
   #head = 0;
   #sequence = 0n;
 
   constructor(storage: Storage, place: LogPlace) {
     this.#storage = storage;
     this.#place = place;
-    this.#logGuid = randomGuid();
-    assert(this.#logGuid !== NULL_GUID && place.length >= 4 * PAGE, 'a log has room for entries');
+    assert(place.length >= 4 * PAGE, 'a log has room for entries');
   }
 
   /** The GUID that the headers must name before the entries count. */
   get logGuid(): string {
     return this.#logGuid;
+  }
+
+  /** Another GUID for the entries from now on: those before it count no more once the headers name it. */
+  renew(): void {
+    this.#logGuid = newLogGuid();
   }
 
   /** Pages that fit into an entry, next to the one before. */
@@ -82,6 +86,12 @@ export class LogWriter {
       await this.#storage.flush();
     }
   }
+}
+
+function newLogGuid(): string {
+  const guid = randomGuid();
+  assert(guid !== NULL_GUID, 'a log has a GUID');
+  return guid;
 }
 
 /** Pages by entries. No entry has a page twice: its pages are written at the same time. */

@@ -84,9 +84,15 @@ export class VhdxSession {
     return this.#opened.write(pages, this.#sizes());
   }
 
-  /** The log has nothing to replay, and names the length that the file has from now on, durably. */
-  settle(): Promise<void> {
-    return this.#opened.write([], this.#sizes());
+  /**
+   * Begins another log, durably: it has nothing to replay, and names the length that the file has from now on. QEMU does not
+   * look at tails and replays every entry of a log, so none may name a longer file, or a place that something else can take.
+   */
+  async settle(): Promise<void> {
+    const log = this.#opened;
+    log.renew();
+    await log.write([], this.#sizes());
+    await this.#parts.headers.change({ logGuid: log.logGuid });
   }
 
   /** True when this number of pages goes into one entry. */
