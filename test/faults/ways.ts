@@ -16,7 +16,7 @@ import { writableVariants } from '../formats/variants.ts';
 
 export const SECTOR = 512;
 /** Bytes of a unit, where that can be chosen. */
-const UNIT = 4096;
+export const UNIT = 4096;
 /** More units than a sector of a map has entries; the last of them is not whole. */
 export const SECTORS = 203 * 8 + 3;
 
@@ -51,7 +51,8 @@ export function imageOf({ format }: Way): string {
   return `/disk.${format.extensions[0]?.extension ?? format.name}`;
 }
 
-function parentOf({ format }: Way): string {
+/** Name of the parent of a differencing image. */
+export function parentOf({ format }: Way): string {
   return `/parent.${format.extensions[0]?.extension ?? format.name}`;
 }
 

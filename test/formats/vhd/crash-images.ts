@@ -4,8 +4,9 @@ import { defaultRegistry } from '../../../src/formats/index.ts';
 import { BAT_UNUSED, FOOTER, HEADER } from '../../../src/formats/vhd/layout.ts';
 import type { CrashCheck, CrashSuite } from '../../../src/testing/index.ts';
 import { crashSuite } from '../../faults/common-crashes.ts';
-import type { Way } from '../../faults/ways.ts';
-import type { Workload } from '../../faults/workloads.ts';
+import type { Parents } from '../../faults/relinking.ts';
+import { parentOf, UNIT, type Way } from '../../faults/ways.ts';
+import { traffic, type Workload } from '../../faults/workloads.ts';
 import { fileBytes } from '../../model/extents.ts';
 import type { Mutation } from '../crash-kit.ts';
 
@@ -15,6 +16,14 @@ export const BLOCK = 8;
 const FORMAT = defaultRegistry().find('vhd');
 export const DYNAMIC: Way = { title: 'dynamic', format: FORMAT, variant: [], diff: false };
 export const CHILD: Way = { title: 'diff', format: FORMAT, variant: [], diff: true };
+
+/** Parents that a child gets in turn. */
+export const PARENTS: Parents = {
+  format: 'vhd',
+  config: { block_size: UNIT },
+  first: parentOf(CHILD),
+  between: traffic(8, { flushes: 0.3, unit: BLOCK }),
+};
 
 /** An image that is made, and whatever the sessions do with it. */
 export function vhdSuite(way: Way, seed: number, sessions: readonly Workload[], mutation: Mutation = {}): CrashSuite {

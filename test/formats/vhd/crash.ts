@@ -1,11 +1,12 @@
 /** VHD through power cuts: every way to create one, and all that can be done to them. */
 import { rounds } from '../../conformance/random.ts';
 import { commonCrashes } from '../../faults/common-crashes.ts';
+import { relinked } from '../../faults/relinking.ts';
 import { compacted, resized } from '../../faults/resizing.ts';
 import { type Way, WRITABLE, waysToMake } from '../../faults/ways.ts';
 import { scattered, traffic } from '../../faults/workloads.ts';
 import type { CrashKit, CrashRow } from '../crash-kit.ts';
-import { BLOCK, brokenRules, CHILD, DYNAMIC, damagedFooter, vhdSuite } from './crash-images.ts';
+import { BLOCK, brokenRules, CHILD, DYNAMIC, damagedFooter, PARENTS, vhdSuite } from './crash-images.ts';
 import { MUTANTS } from './mutants.ts';
 
 const busy = traffic(40, { discards: 0.25, unit: BLOCK });
@@ -50,9 +51,16 @@ export function makeCrash(): CrashKit {
       };
     }),
   );
+  const other: CrashRow = {
+    title: 'differencing: other parents',
+    suite: (seed) => relinked(vhdSuite(CHILD, seed, []), PARENTS),
+    options: { everyCut: rounds(12, 1) },
+    states: [100, 1000],
+    seeds: [1, 3],
+  };
   return {
     ...common,
-    rows: [...checked, whole, ...damaged, ...rowsOf(ways)],
+    rows: [...checked, whole, other, ...damaged, ...rowsOf(ways)],
     seeds: [1, 9],
     states: [100, 1000],
     atLeast: [1000, 20_000],

@@ -3,6 +3,7 @@
  * workload that the code as it is survives.
  */
 import { vi } from 'vitest';
+import { SECTOR } from '../../../src/binary/numbers.ts';
 import { SlotAllocator } from '../../../src/blocks/slot-allocator.ts';
 import { Footers } from '../../../src/formats/vhd/footers.ts';
 import { MemoryProvider } from '../../../src/storage/memory.ts';
@@ -15,9 +16,10 @@ import {
   stageLast,
   storages,
 } from '../../faults/mutations.ts';
+import { relinked } from '../../faults/relinking.ts';
 import { scattered, traffic, type Workload } from '../../faults/workloads.ts';
 import type { Mutant, Mutation } from '../crash-kit.ts';
-import { BLOCK, CHILD, DYNAMIC, damagedFooter, vhdSuite } from './crash-images.ts';
+import { BLOCK, CHILD, DYNAMIC, damagedFooter, PARENTS, vhdSuite } from './crash-images.ts';
 
 const WORK: readonly Workload[] = [scattered(4), traffic(40, { discards: 0.3 })];
 const busy = (mutation: Mutation): CrashSuite => vhdSuite(DYNAMIC, 21, WORK, mutation);
@@ -36,6 +38,7 @@ const freed: Workload = async (session) => {
 };
 
 const ofDamaged = (mutation: Mutation): CrashSuite => damagedFooter(vhdSuite(DYNAMIC, 26, WORK, mutation), 'copy');
+const ofRelinked = (mutation: Mutation): CrashSuite => relinked(vhdSuite(CHILD, 27, [], mutation), PARENTS);
 const ofFreed = (mutation: Mutation): CrashSuite => vhdSuite(DYNAMIC, 25, [freed, freed], mutation);
 
 /** The table gets longer: the first blocks and the names of the parent move. */
@@ -103,6 +106,17 @@ export const MUTANTS: readonly Mutant[] = [
       return {};
     },
     suite: ofFreed,
+  },
+  {
+    name: 'header written over the one that the footers name',
+    mutate() {
+      const real = Footers.prototype.replace;
+      vi.spyOn(Footers.prototype, 'replace').mockImplementation(async function (this: Footers, footer, fileOffset) {
+        if (footer.dataOffset === BigInt(SECTOR)) await real.call(this, footer, fileOffset);
+      });
+      return {};
+    },
+    suite: ofRelinked,
   },
   {
     name: 'restructured without flushes',

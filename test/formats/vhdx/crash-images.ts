@@ -17,8 +17,8 @@ export const MIB = 1024 * 1024;
 export const BLOCK = MIB / SECTOR;
 export const SECTORS = 4 * BLOCK - 3;
 export const IMAGE = '/disk.vhdx';
-const PARENT = '/parent.vhdx';
-const CONFIG = { block_size: MIB };
+export const PARENT = '/parent.vhdx';
+export const CONFIG = { block_size: MIB };
 
 export type Kind = 'dynamic' | 'fixed' | 'diff';
 
