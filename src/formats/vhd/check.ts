@@ -178,17 +178,17 @@ async function checkBlocks(
   const bad = new SparseBitSet();
   const starts = new Uint32Array(blockCount);
   let count = 0;
-  const report = (index: number, code: string, message: string): void => {
+  const report = (index: number, code: string, problem: string): void => {
     bad.add(index);
     const where = { fileOffset: tableOffset + index * 4, guestOffset: index * blockSize };
-    findings.add('corruption', code, message, where);
+    findings.add('corruption', code, () => `Block ${index} ${problem}`, where);
   };
   await eachEntry(storage, layout, options, (entry, index) => {
     const fileOffset = entry * SECTOR;
     if (places.some((place) => overlaps(place, fileOffset, slotBytes)))
-      report(index, 'block-in-metadata', `Block ${index} is said to lie among the metadata.`);
+      report(index, 'block-in-metadata', 'is said to lie among the metadata.');
     else if (fileOffset + slotBytes > alignUp(storage.size, SECTOR)) {
-      report(index, 'block-beyond-end', `Block ${index} is said to lie beyond the end of the file.`);
+      report(index, 'block-beyond-end', 'is said to lie beyond the end of the file.');
     } else starts[count++] = entry;
   });
   const sorted = starts.subarray(0, count).sort();
@@ -202,7 +202,7 @@ async function checkBlocks(
     if (bad.has(index)) return;
     // The first one of several with one place keeps it; of two that overlap, the one in front.
     const overlaps = shared.has(entry) && (taken.has(entry) || overlapsOther(sorted, entry, sectors));
-    if (overlaps) report(index, 'block-shared', `Block ${index} lies over another one.`);
+    if (overlaps) report(index, 'block-shared', 'lies over another one.');
     else end = Math.max(end, entry * SECTOR + slotBytes);
     taken.add(entry);
   });

@@ -4,6 +4,7 @@
  */
 import { isNullGuid, NULL_GUID, randomGuid } from '../../binary/guid.ts';
 import { isAligned } from '../../binary/numbers.ts';
+import { equalBytes } from '../../codec/bytes.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { checksumFits, putChecksum } from './checksum.ts';
@@ -106,7 +107,7 @@ function stateOf(found: Candidate | 'missing' | 'wrong checksum'): HeaderState {
 function newerOf(one: Candidate | null, two: Candidate | null, path: string): 0 | 1 | null {
   if (one === null || two === null) return one !== null ? 0 : two !== null ? 1 : null;
   if (one.header.sequence !== two.header.sequence) return one.header.sequence > two.header.sequence ? 0 : 1;
-  if (one.bytes.every((byte, at) => byte === two.bytes[at])) return 0;
+  if (equalBytes(one.bytes, two.bytes)) return 0;
   throw fault('corrupt', 'The two headers of the image differ, and neither is newer', {
     path,
     field: 'sequence number',

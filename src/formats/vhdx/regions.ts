@@ -1,5 +1,6 @@
 /** The region tables of a VHDX file: places of the BAT, the metadata and whatever else a program keeps there. */
 import { isAligned } from '../../binary/numbers.ts';
+import { equalBytes } from '../../codec/bytes.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { checksumFits, putChecksum } from './checksum.ts';
@@ -61,7 +62,7 @@ export async function findRegions(
   refuseOverlaps(all, log, storage.label);
   const states: [TableState, TableState] = [
     typeof first === 'string' ? first : 'sound',
-    typeof second === 'string' ? second : second.every((byte, at) => byte === bytes[at]) ? 'sound' : 'differs',
+    typeof second === 'string' ? second : equalBytes(second, bytes) ? 'sound' : 'differs',
   ];
   const bat = regionCalled(all, REGION_IDS.bat, 'BAT', storage);
   const metadata = regionCalled(all, REGION_IDS.metadata, 'metadata', storage);

@@ -14,6 +14,7 @@ import { SparseBitSet } from '../../binary/bits.ts';
 import { alignUp, SECTOR } from '../../binary/numbers.ts';
 import { writeEntries } from '../../blocks/table.ts';
 import { BROKEN_TABLE, type TableDirectory } from '../../blocks/two-level-table.ts';
+import { equalBytes } from '../../codec/bytes.ts';
 import { ImageError } from '../../errors.ts';
 import type { FindingList } from '../../image/finding-list.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
@@ -207,7 +208,7 @@ async function checkTable(survey: Survey, index: number): Promise<void> {
   await readPadded(storage, from, table);
   const second = at > 0 && other !== null && other > 0 ? new Uint8Array(layout.tableBytes) : null;
   if (second !== null) await readPadded(storage, other ?? 0, second);
-  const differ = second?.some((byte, n) => byte !== table[n]) === true;
+  const differ = second !== null && !equalBytes(second, table);
   const changed = checkEntries(survey, { index, table, second, fileOffset: from });
   if (differ) {
     const severity = layout.unclean ? 'warning' : 'corruption';
