@@ -8,6 +8,7 @@
  */
 import { checkArguments, OBJECT } from '../arguments.ts';
 import { SECTOR, smallest } from '../binary/numbers.ts';
+import { firstDifference } from '../codec/bytes.ts';
 import { type ErrorKind, isImageError } from '../errors.ts';
 import type { StorageProvider } from '../storage/contract.ts';
 import {
@@ -293,9 +294,9 @@ class StateChecker {
     const disk = await this.#run.suite.open(state.provider);
     try {
       const bytes = await this.#readAll(disk, 1);
-      const differs = firstDifference(bytes, expected);
+      const differs = bytes.length === expected.length ? firstDifference(bytes, expected) : 0;
       const problems = await this.#ownRules('rewritten', state, bytes);
-      if (differs === null) return [...problems];
+      if (differs === -1) return [...problems];
       const sector = Math.floor(differs / SECTOR);
       const [found, wanted] = [bytes, expected].map((all) =>
         describeSector(all.slice(sector * SECTOR, (sector + 1) * SECTOR)),
@@ -337,12 +338,4 @@ class StateChecker {
     }
     return this.#session;
   }
-}
-
-function firstDifference(one: Uint8Array, other: Uint8Array): number | null {
-  if (one.length !== other.length) return 0;
-  const a = new Uint32Array(one.buffer, one.byteOffset, one.length / 4);
-  const b = new Uint32Array(other.buffer, other.byteOffset, other.length / 4);
-  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return index * 4;
-  return null;
 }

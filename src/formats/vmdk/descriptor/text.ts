@@ -27,7 +27,11 @@ interface Line {
   readonly section: Section;
   /** Lower case; empty for lines without a key. */
   readonly key: string;
+  /** As it stands in the line; empty for lines without a key. */
+  readonly pair: { readonly key: string; readonly value: string };
 }
+
+const NO_PAIR = { key: '', value: '' } as const;
 
 /** A line that describes an extent, for {@link parseExtent}. */
 export interface ExtentText {
@@ -52,7 +56,8 @@ export class DescriptorText {
 
   /** Splits a descriptor. Throws `limit` for one with too many or too long lines. */
   static parse(bytes: Uint8Array, path: string): DescriptorText {
-    const [all = ''] = binaryOf(bytes).split('\0', 1);
+    const end = bytes.indexOf(0);
+    const all = binaryOf(end === -1 ? bytes : bytes.subarray(0, end));
     const bom = all.startsWith(BOM) ? BOM : '';
     const text = all.slice(bom.length);
     const newline = text.includes('\r\n') ? '\r\n' : '\n';
@@ -86,10 +91,9 @@ export class DescriptorText {
 
   /** Keys of the disk database with their values, in the order of the file. */
   get database(): readonly (readonly [key: string, value: string])[] {
-    return this.#lines.flatMap(({ section, text }) => {
-      const pair = section === 'ddb' ? parseKeyValue(text) : null;
-      return pair === null ? [] : [[pair.key, this.codePage.decode(pair.value)] as const];
-    });
+    return this.#lines
+      .filter(({ section }) => section === 'ddb')
+      .map(({ pair }) => [pair.key, this.codePage.decode(pair.value)] as const);
   }
 
   /**
@@ -123,8 +127,7 @@ export class DescriptorText {
   }
 
   #raw(key: string): string | null {
-    const line = this.#lines[this.#indexOf(key)];
-    return line === undefined ? null : (parseKeyValue(line.text)?.value ?? null);
+    return this.#lines[this.#indexOf(key)]?.pair.value ?? null;
   }
 
   #indexOf(key: string): number {
@@ -160,11 +163,11 @@ export class DescriptorText {
 }
 
 function lineOf(text: string): Line {
-  if (EXTENT.test(text)) return { text, section: 'extent', key: '' };
+  if (EXTENT.test(text)) return { text, section: 'extent', key: '', pair: NO_PAIR };
   const pair = text.trim().startsWith('#') ? null : parseKeyValue(text);
-  if (pair === null || !KEY.test(pair.key)) return { text, section: 'other', key: '' };
+  if (pair === null || !KEY.test(pair.key)) return { text, section: 'other', key: '', pair: NO_PAIR };
   const key = pair.key.toLowerCase();
-  return { text, section: key.startsWith(DDB) ? 'ddb' : 'header', key };
+  return { text, section: key.startsWith(DDB) ? 'ddb' : 'header', key, pair };
 }
 
 /** Keeps the blanks around the equals sign, and the quotes if there are any. */
