@@ -82,6 +82,16 @@ export const KEY_VALUE: OptionSpec = {
   description: 'format option ("vdkit formats --json" lists them)',
   repeat: true,
 };
+export const SHRINK: OptionSpec = { flags: '--shrink', description: 'discard data past the new end' };
+export const PREALLOCATION: OptionSpec = {
+  flags: '--preallocation <MODE>',
+  description: 'space allocated at creation: off; falloc or full: all of it',
+  values: ['off', 'metadata', 'falloc', 'full'],
+};
+export const NO_HOLES: OptionSpec = {
+  flags: '--no-holes',
+  description: 'write files without holes: Windows attaches no VHD or VHDX that is sparse on NTFS',
+};
 /** Options for a new image. */
 export const TARGET: readonly OptionSpec[] = [
   {
@@ -96,5 +106,6 @@ export const TARGET: readonly OptionSpec[] = [
   { flags: '--comment <T>', description: 'comment stored in the image' },
   { flags: '--uuid <U>', description: 'UUID of the image (default: random)' },
   KEY_VALUE,
+  NO_HOLES,
   { flags: '--force', description: 'replace an existing target' },
 ];

@@ -1,8 +1,10 @@
 /** Images and formats named on the command line; loaded only by commands that open images. */
+import { defaultProvider } from '#local-storage';
 import type { CacheEntry, DiskOpenOptions, Message } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Format } from '../image/contract.ts';
 import type { Registry } from '../image/registry.ts';
+import { withoutHoles } from '../storage/without-holes.ts';
 import type { CommandContext } from './context.ts';
 import { UsageError } from './failure.ts';
 import type { OuterMode, PlacedImage } from './inside.ts';
@@ -89,6 +91,11 @@ export function lockOptions(context: CommandContext): Pick<DiskOpenOptions, 'loc
   return { lock: !context.options.declined('lock'), forceShare: context.options.flag('force-share') };
 }
 
+/** The provider that `--no-holes` asks for; without it, none: files get holes where that saves space. */
+export function holeOptions(context: CommandContext): Pick<DiskOpenOptions, 'provider'> {
+  return context.options.declined('holes') ? { provider: withoutHoles(defaultProvider()) } : {};
+}
+
 /** Names of the options that describe one image. */
 export interface ImageOptionNames {
   readonly format: string;
@@ -116,6 +123,7 @@ export function openOptions(
     signal: context.signal,
     onMessage: failures(context),
     ...lockOptions(context),
+    ...holeOptions(context),
     ...present({
       format: namedFormat(context, names.format, registry)?.name,
       parent: below === undefined ? parent : below.split(',').map(fileName),

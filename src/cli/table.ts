@@ -12,7 +12,10 @@ import {
   IMAGE,
   INSIDE,
   KEY_VALUE,
+  NO_HOLES,
   PARENT_FORMAT,
+  PREALLOCATION,
+  SHRINK,
   TARGET,
   VARIANT,
 } from './common-options.ts';
@@ -55,11 +58,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
     options: [
       ...TARGET,
-      {
-        flags: '--preallocation <MODE>',
-        description: 'space allocated at creation: off; falloc or full: all of it',
-        values: ['off', 'metadata', 'falloc', 'full'],
-      },
+      PREALLOCATION,
       {
         flags: '--raw-device <DEVICE>',
         description: 'describe this disk of the host instead (VMDK); open the image with --allow DEVICE',
@@ -131,6 +130,8 @@ export const COMMANDS: readonly CommandSpec[] = [
       { command: 'vdkit convert disk.vdi /dev/sdx --into --to raw', description: 'onto a device' },
       { command: 'xzcat disk.raw.xz | vdkit convert - disk.vdi --format raw', description: 'from standard input' },
       { command: 'cat stream.vmdk | vdkit convert - disk.vdi', description: 'without a temporary file: a VMDK stream' },
+      { command: 'vdkit convert disk.qcow2 disk.vhd --variant azure', description: 'for an upload to Azure' },
+      { command: 'vdkit convert disk.qcow2 disk.vhdx --no-holes', description: 'onto a share, for Hyper-V' },
       { command: 'vdkit convert disk.vdi - | sha256sum', description: 'to standard output' },
       {
         command: 'vdkit convert disk.vdi - --to vmdk --variant stream > disk.vmdk',
@@ -236,6 +237,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       ...BELOW,
       { flags: '-t, --to <F>', description: 'format of the copies (default: unchanged)', completes: 'format' },
       { flags: '--move', description: 'move a single image: the original is deleted' },
+      NO_HOLES,
       { flags: '--verify', description: 'read each copy back and compare' },
       {
         flags: '--force',
@@ -289,7 +291,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'Frees blocks that contain only zeroes or the same data as the parent, and packs the rest. The disk reads the ' +
       'same afterwards. After Ctrl-C the image is intact; run the command again to continue.',
     arguments: [IMAGE],
-    options: [FORMAT, ...INSIDE, ...BELOW],
+    options: [FORMAT, ...INSIDE, ...BELOW, NO_HOLES],
     examples: [
       { command: 'vdkit compact disk.vdi', description: 'after zeroing free space inside the guest' },
       {
@@ -308,7 +310,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       IMAGE,
       { name: 'SIZE', description: 'new size in bytes: 512, 64K, 10M, 1.5G, 2T; or a change: +1G, -1G' },
     ],
-    options: [FORMAT, ...INSIDE, ...BELOW, { flags: '--shrink', description: 'discard data past the new end' }],
+    options: [FORMAT, ...INSIDE, ...BELOW, SHRINK, NO_HOLES],
     examples: [
       { command: 'vdkit resize disk.vdi 20G', description: 'set the size' },
       { command: 'vdkit resize disk.vdi +1G', description: 'grow by 1 GiB' },

@@ -10,7 +10,7 @@ import { isPlainName } from '../storage/gate.ts';
 import { notAFile } from '../storage/staging.ts';
 import type { CommandContext } from './context.ts';
 import { UsageError } from './failure.ts';
-import { failures, formatsHint, lockOptions, namedFormat, STANDARD_STREAM } from './images.ts';
+import { failures, formatsHint, holeOptions, lockOptions, namedFormat, STANDARD_STREAM } from './images.ts';
 import { present } from './options.ts';
 import { parseSize } from './size.ts';
 
@@ -68,6 +68,7 @@ export function targetOptions(context: CommandContext, format: Format, registry:
     allow: context.allow,
     signal: context.signal,
     ...lockOptions(context),
+    ...holeOptions(context),
     ...describedTarget(context, format),
     force: options.flag('force'),
     onProgress: context.progress.report,

@@ -13,6 +13,7 @@ import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import {
   failures,
+  holeOptions,
   lockOptions,
   namedFormat,
   openOptions,
@@ -92,6 +93,7 @@ function planTarget(context: CommandContext, name: string, registry: Registry): 
     onMessage: failures(context),
     shareable,
     ...lockOptions(context),
+    ...holeOptions(context),
   };
   return { name, format, options: { ...shared, ...present({ format: format?.name }), ...copy } };
 }

@@ -8,7 +8,7 @@ import { type CopiedImage, copyChain, moveImage } from '../../operations/copy.ts
 import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { imageName, namedFormat, openOptions, placedImage } from '../images.ts';
+import { holeOptions, imageName, namedFormat, openOptions, placedImage } from '../images.ts';
 import { present } from '../options.ts';
 import { registryOf } from '../registry.ts';
 
@@ -58,6 +58,7 @@ async function copies(context: CommandContext, wanted: Wanted): Promise<CopiedIm
     force: context.options.flag('force'),
     verify: context.options.flag('verify'),
     onProgress: context.progress.report,
+    ...holeOptions(context),
     ...present({ format: wanted.format }),
   });
 }
