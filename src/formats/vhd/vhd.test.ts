@@ -5,6 +5,7 @@ import { copyImage } from '../../operations/copy.ts';
 import { createImage } from '../../operations/create.ts';
 import { inspect } from '../../operations/inspect.ts';
 import { openDisk } from '../../operations/open.ts';
+import { rebaseImage } from '../../operations/rebase-image.ts';
 import type { Source } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { FaultProvider } from '../../testing/index.ts';
@@ -206,6 +207,50 @@ describe('names of the parent', () => {
     const child = await named(platform, name);
     expect(await inspect(child, VHD)).toMatchObject({ parentName });
     expect(await firstByte(child, { allow: ['same-directory'] })).toBe(7);
+  });
+
+  it('are not taken from an alias of a Mac, and not from a platform that is not known', async () => {
+    for (const platform of [PLATFORM.mac, 0x5858_5858]) {
+      const child = await named(platform, utf8('base.vhd'));
+      expect((await inspect(child, VHD)).parentName).toBe(null);
+    }
+  });
+
+  it('are stored again for another parent, in more room and in less, as Windows reads them', async () => {
+    const child = await named(PLATFORM.relative, utf16('.\\base.vhd'));
+    const { provider } = child;
+    const long = `/${'long'.repeat(200)}.vhd`;
+    await createImage(at(long, provider), { ...VHD, size: 4 * MIB });
+    const allow = ['/'];
+    {
+      await using disk = await openDisk(child, { ...VHD, mode: 'write', allow });
+      await disk.write(SECTOR, new Uint8Array(SECTOR).fill(8));
+    }
+    for (const name of [long, '/base.vhd']) {
+      await rebaseImage(child, at(name, provider), { ...VHD, parentFormat: 'vhd', allow });
+      const bytes = await fileBytes(child);
+      const { locators, parentName } = HEADER.decode(bytes.subarray(SECTOR, SECTOR + HEADER.size));
+      const stored = Array.from({ length: 8 }, (_, index) => LOCATOR.decode(locators, index * LOCATOR.size))
+        .filter(({ platform }) => platform !== 0)
+        .map(({ platform, space, length, fileOffset }) => {
+          expect(space % SECTOR).toBe(0);
+          expect(length).toBeLessThanOrEqual(space);
+          expect(bytes.subarray(fileOffset + length, fileOffset + space).every((byte) => byte === 0)).toBe(true);
+          return [platform, Buffer.from(bytes.subarray(fileOffset, fileOffset + length)).toString('utf16le')];
+        });
+      expect(stored).toEqual([
+        [PLATFORM.absolute, name.replace('/', '\\')],
+        [PLATFORM.relative, name.replace('/', '.\\')],
+      ]);
+      const inHeader = Buffer.from(parentName).swap16().toString('utf16le');
+      expect(inHeader.slice(0, inHeader.indexOf('\0'))).toBe(name.slice(1, 256));
+      expect((await inspect(child, VHD)).parentName).toBe(name.slice(1));
+      expect((await checkImage(child, VHD)).findings).toEqual([]);
+      await using disk = await openDisk(child, { ...VHD, allow });
+      const content = new Uint8Array(2 * SECTOR);
+      await disk.read(0, content);
+      expect([content[0], content[SECTOR]]).toEqual([7, 8]);
+    }
   });
 
   it('move with a longer table', async () => {
