@@ -3,6 +3,7 @@
 import type { FormatKit } from './kit.ts';
 import { way } from './peer-kit.ts';
 import { hostile } from './vhdx/hostile.ts';
+import { models } from './vhdx/models.ts';
 import { ways } from './vhdx/ways.ts';
 
 const MIB = 1024 * 1024;
@@ -18,6 +19,7 @@ export const kit: FormatKit = {
   sizeUnit: 8 * 4096,
   ways,
   measured: [way(`block_size=${MIB}`)],
+  models,
   crash: async () => (await import('./vhdx/crash.ts')).crash,
   peers: async () => (await import('./vhdx/peers.ts')).peers,
 };

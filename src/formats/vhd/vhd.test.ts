@@ -6,7 +6,7 @@ import { createImage } from '../../operations/create.ts';
 import { inspect } from '../../operations/inspect.ts';
 import { openDisk } from '../../operations/open.ts';
 import { rebaseImage } from '../../operations/rebase-image.ts';
-import type { Source } from '../../storage/contract.ts';
+import type { Source, StorageProvider } from '../../storage/contract.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { FaultProvider } from '../../testing/index.ts';
 import { encodeFooter } from './footer.ts';
@@ -17,7 +17,7 @@ const MIB = 1024 ** 2;
 const SECTOR = 512;
 const VHD = { format: 'vhd' } as const;
 
-const at = (name = '/disk.vhd', provider = new MemoryProvider()): Source => ({ provider, name });
+const at = (name = '/disk.vhd', provider: StorageProvider = new MemoryProvider()): Source => ({ provider, name });
 
 /** An image with a block of ones. */
 async function filled(size: number, variant: readonly string[] = []): Promise<Source> {
