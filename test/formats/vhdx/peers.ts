@@ -2,6 +2,7 @@
 import { NULL_GUID } from '../../../src/binary/guid.ts';
 import { HEADER, HEADER_OFFSETS, REGION_OFFSETS, REGION_TABLE } from '../../../src/formats/vhdx/layout.ts';
 import type { Sample } from '../../hostile/descriptor.ts';
+import { libvhdi } from '../../peers/libyal.ts';
 import { qemu } from '../../peers/qemu.ts';
 import { sevenZip } from '../../peers/seven-zip.ts';
 import type { MakeWay, PeerKit } from '../peer-kit.ts';
@@ -30,6 +31,9 @@ function isStrange({ bytes }: Sample): boolean {
   return bytes !== null && REGION_TABLE.get(bytes, 'count', REGION_OFFSETS[0]) > 2;
 }
 
+/** Of a byte of a sector bitmap it takes all bits, or none. */
+const MIXED = 'no single sectors of a child';
+
 function cannotReadSample(sample: Sample): string | null {
   if (isLogged(sample)) return 'no log';
   return isStrange(sample) ? 'no items of users' : null;
@@ -49,4 +53,11 @@ export const peers: readonly PeerKit[] = [
   }),
   // Over a parent it reads an image that lies beside it.
   sevenZip({ format: 'vhdx', cannot: () => null, cannotRead: cannotReadSample }),
+  libvhdi({
+    cannot: () => null,
+    cannotMount: ({ over }) => (over ? MIXED : null),
+    cannotRead: (sample) => (sample.differencing ? MIXED : cannotReadSample(sample)),
+    // It reads every byte of a disk.
+    longest: 1024 ** 3,
+  }),
 ];
