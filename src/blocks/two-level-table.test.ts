@@ -122,3 +122,48 @@ it('keeps the second copy in step', async () => {
   await storage.read(81_920, two);
   expect(two).toEqual(one);
 });
+
+it('reads a new table as empty until it is on the medium, whatever lies at its place', async () => {
+  const { storage, directory, table } = await example();
+  const many = 16_384 * 2;
+  const wide = new TwoLevelTable({
+    storage,
+    directory: { ...directory, places: new Float64Array(2) },
+    form: SECTORS,
+    tableBytes: many,
+    count: (2 * many) / 4,
+  });
+  await storage.write(65_536, new Uint8Array(many).fill(7));
+  await wide.load(3);
+  wide.set(3, 512);
+  const { stage } = wide.sealTables(() => ({ table: 65_536, copy: 0 }));
+  await wide.load(many / 4 - 1);
+  expect(wide.get(many / 4 - 1)).toBe(0);
+  await apply(stage);
+  wide.settle();
+  expect(wide.get(many / 4 - 1)).toBe(0);
+  expect(table.get(1)).toBe(1000 * 512);
+});
+
+it('writes of a new table behind the end of the file only what it holds, and its end', async () => {
+  const { storage, directory } = await example();
+  const tableBytes = 4 * 1024 * 1024;
+  const wide = new TwoLevelTable({
+    storage,
+    directory: { ...directory, places: new Float64Array(2) },
+    form: SECTORS,
+    tableBytes,
+    count: (2 * tableBytes) / 4,
+  });
+  const entry = 3 * 1024 * 256 + 5;
+  await wide.load(entry);
+  wide.set(entry, 9 * 512);
+  const { stage } = wide.sealTables(() => ({ table: 65_536, copy: 0, fresh: true }));
+  expect(stage.reduce((sum, { bytes }) => sum + bytes.length, 0)).toBeLessThan(10_000);
+  await apply(stage);
+  wide.settle();
+  expect(storage.size).toBe(65_536 + tableBytes);
+  const written = new Uint8Array(4);
+  await storage.read(65_536 + entry * 4, written);
+  expect([...written]).toEqual([9, 0, 0, 0]);
+});

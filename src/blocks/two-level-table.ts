@@ -44,6 +44,18 @@ export interface TwoLevelParts {
   readonly cache?: PageCache | undefined;
 }
 
+/** Room for a new table of each copy: file offsets, multiples of 512. */
+export interface TableRoom {
+  readonly table: number;
+  readonly copy: number;
+  /** It lies behind the end of the file and reads as zero: what is empty of a table is not written. Default false. */
+  readonly fresh?: boolean | undefined;
+}
+
+/** Bytes of a new table that are written at once. */
+const STAGED = 1024 * 1024;
+const ZEROES = new Uint8Array(STAGED);
+
 /** Writes of one flush. */
 export interface SealedTables {
   /** New tables, whole. */
@@ -61,11 +73,15 @@ export class TwoLevelTable extends EntryTable {
   /** Tables without a place whose entries were changed: they get one with the next flush. */
   readonly #begun = new Set<number>();
 
+  /** Tables that the flush under way writes: what lies at their places until then is not theirs. */
+  readonly #staged: Set<number>;
+
   constructor(parts: TwoLevelParts) {
     const { storage, directory, tableBytes, form, count, cache } = parts;
     assert(tableBytes % SECTOR === 0, 'tables are whole sectors');
+    const staged = new Set<number>();
     super({
-      storage: new Tables(storage, directory.places, tableBytes),
+      storage: new Tables(storage, directory.places, tableBytes, staged),
       fileOffset: 0,
       count,
       form,
@@ -73,6 +89,7 @@ export class TwoLevelTable extends EntryTable {
       pageBytes: PAGE,
     });
     this.#parts = parts;
+    this.#staged = staged;
     this.#entriesPerTable = tableBytes / form.bytes;
   }
 
@@ -108,17 +125,22 @@ export class TwoLevelTable extends EntryTable {
     }
   }
 
-  /** The writes of the next flush. `place` finds room for a new table of each copy: file offsets, multiples of 512. */
-  sealTables(place: () => { readonly table: number; readonly copy: number }): SealedTables {
+  override settle(): void {
+    super.settle();
+    this.#staged.clear();
+  }
+
+  /** The writes of the next flush. `place` finds room for a new table. */
+  sealTables(place: () => TableRoom): SealedTables {
     const { storage, directory, copy, tableBytes } = this.#parts;
     const sealed = { stage: [] as MetaWrite[], publish: [] as MetaWrite[], copy: [] as MetaWrite[] };
-    const added = new Map<number, Uint8Array>();
+    const added = new Map<number, TablePart[]>();
     for (const { fileOffset: virtual, bytes } of super.seal()) {
       for (let at = 0; at < bytes.length; ) {
         const table = Math.floor((virtual + at) / tableBytes);
         const inTable = (virtual + at) % tableBytes;
         const part = bytes.subarray(at, Math.min(at + tableBytes - inTable, bytes.length));
-        if ((directory.places[table] ?? 0) === 0) partOf(added, table, tableBytes).set(part, inTable);
+        if ((directory.places[table] ?? 0) === 0) partsOf(added, table).push({ inTable, bytes: part });
         else {
           sealed.publish.push({ storage, fileOffset: placeOf(directory, table) + inTable, bytes: part });
           if (copy !== undefined)
@@ -128,13 +150,15 @@ export class TwoLevelTable extends EntryTable {
       }
     }
     this.#begun.clear();
-    for (const [table, bytes] of added) {
-      const room = place();
-      directory.places[table] = room.table;
-      sealed.stage.push({ storage, fileOffset: room.table, bytes });
+    for (const [table, parts] of added) {
+      const { table: own, copy: second, fresh = false } = place();
+      const staged = fresh ? partsInZeroes(parts, tableBytes) : wholeTable(parts, tableBytes);
+      for (const { inTable, bytes } of staged) sealed.stage.push({ storage, fileOffset: own + inTable, bytes });
+      directory.places[table] = own;
+      this.#staged.add(table);
       if (copy === undefined) continue;
-      copy.places[table] = room.copy;
-      sealed.stage.push({ storage, fileOffset: room.copy, bytes });
+      for (const { inTable, bytes } of staged) sealed.stage.push({ storage, fileOffset: second + inTable, bytes });
+      copy.places[table] = second;
     }
     const tables = [...added.keys()];
     const { stage, publish } = sealed;
@@ -144,10 +168,37 @@ export class TwoLevelTable extends EntryTable {
   }
 }
 
-function partOf(added: Map<number, Uint8Array>, table: number, tableBytes: number): Uint8Array {
-  const bytes = added.get(table) ?? new Uint8Array(tableBytes);
-  added.set(table, bytes);
-  return bytes;
+/** A part of a table. */
+interface TablePart {
+  readonly inTable: number;
+  readonly bytes: Uint8Array;
+}
+
+function partsOf(added: Map<number, TablePart[]>, table: number): TablePart[] {
+  const parts = added.get(table) ?? [];
+  added.set(table, parts);
+  return parts;
+}
+
+/** A new table in pieces, with zeroes where it is empty. Parts come in the order of the table. */
+function wholeTable(parts: readonly TablePart[], tableBytes: number): TablePart[] {
+  const pieces: TablePart[] = [];
+  for (let at = 0; at < tableBytes; at += STAGED) {
+    const length = Math.min(STAGED, tableBytes - at);
+    const inside = parts.filter(({ inTable }) => inTable >= at && inTable < at + length);
+    // No part is longer than a page, and no page lies in two pieces.
+    const bytes = inside.length === 0 ? ZEROES.subarray(0, length) : new Uint8Array(length);
+    for (const part of inside) bytes.set(part.bytes, part.inTable - at);
+    pieces.push({ inTable: at, bytes });
+  }
+  return pieces;
+}
+
+/** Parts of a table, and its end if that is empty: the file reaches so far. */
+function partsInZeroes(parts: readonly TablePart[], tableBytes: number): TablePart[] {
+  const last = parts.at(-1);
+  if (last !== undefined && last.inTable + last.bytes.length === tableBytes) return [...parts];
+  return [...parts, { inTable: tableBytes - SECTOR, bytes: ZEROES.subarray(0, SECTOR) }];
 }
 
 function placeOf({ places }: TableDirectory, table: number): number {
@@ -175,11 +226,14 @@ function directoryWrites(storage: Storage, directory: TableDirectory, tables: re
 class Tables extends ForwardingStorage {
   readonly #places: Float64Array;
   readonly #tableBytes: number;
+  /** Tables without content on the medium, although they have places. */
+  readonly #staged: ReadonlySet<number>;
 
-  constructor(inner: Storage, places: Float64Array, tableBytes: number) {
+  constructor(inner: Storage, places: Float64Array, tableBytes: number, staged: ReadonlySet<number>) {
     super(inner, ['readNow', 'allocate', 'attributes', 'place']);
     this.#places = places;
     this.#tableBytes = tableBytes;
+    this.#staged = staged;
   }
 
   override get size(): number {
@@ -198,7 +252,7 @@ class Tables extends ForwardingStorage {
     for (let at = 0; at < target.length; ) {
       const table = Math.floor((offset + at) / this.#tableBytes);
       const inTable = (offset + at) % this.#tableBytes;
-      const place = this.#places[table] ?? 0;
+      const place = this.#placeOf(table);
       const rest = target.length - at;
       const end = this.#runEnd(table, place, Math.ceil((inTable + rest) / this.#tableBytes));
       const length = Math.min(end * this.#tableBytes - (offset + at), rest);
@@ -213,7 +267,11 @@ class Tables extends ForwardingStorage {
   #runEnd(table: number, place: number, count: number): number {
     const step = place > 0 ? this.#tableBytes : 0;
     let end = table + 1;
-    while (end < table + count && this.#places[end] === place + (end - table) * step) end++;
+    while (end < table + count && this.#placeOf(end) === place + (end - table) * step) end++;
     return end;
+  }
+
+  #placeOf(table: number): number {
+    return this.#staged.has(table) ? 0 : (this.#places[table] ?? 0);
   }
 }

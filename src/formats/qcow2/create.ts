@@ -5,7 +5,8 @@
  * preallocation the L2 tables and the data behind them.
  */
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
-import { ImageError, printable, throwIfAborted } from '../../errors.ts';
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import { requireText } from '../../image/backing-name.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import { wantsVariant } from '../../image/variants.ts';
@@ -411,15 +412,4 @@ export async function measureQcow2(
     countedTables = Math.max(countedTables, lastTable);
   }
   return { required: bytesFor(clusters, tables), fullyAllocated };
-}
-
-/** Throws when a name cannot be stored in the header: bytes that are not UTF-8, and characters refused when it is read. */
-export function requireText(name: string): void {
-  const bytes = /[\u{d800}-\u{dfff}]/u.test(name);
-  if (!bytes && ![...name].some((char) => char < ' ' || char === '\x7f')) return;
-  const reason = bytes ? 'is not UTF-8' : 'has control characters';
-  throw new ImageError('unsupported', `The name of the other file ${reason}, so the image cannot store it`, {
-    found: printable(name),
-    hint: 'Give that file another name. The name of a directory does not matter if both files lie in it.',
-  });
 }

@@ -6,6 +6,7 @@
  */
 import { alignDown, alignUp, divCeil, isAligned, SECTOR } from '../../../binary/numbers.ts';
 import { type ErrorDetails, hex, hex32, ImageError, printable, withContext } from '../../../errors.ts';
+import { decodeBackingName } from '../../../image/backing-name.ts';
 import {
   AUTOCLEAR,
   BACKING_NAME_MAX,
@@ -260,15 +261,10 @@ function checkBacking(raw: RawHeader, cluster: Uint8Array): { readonly name: str
       expected: `from ${hex(headerLength)} to ${hex(cluster.length - length)}`,
     });
   }
-  return { name: nameFrom(cluster.subarray(offset, offset + length), 'backing file name', offset), offset };
-}
-
-/** A file name from the image. Control characters are rejected. */
-function nameFrom(bytes: Uint8Array, field: string, offset: number): string {
-  const name = new TextDecoder().decode(bytes);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  if (!/[\u0000-\u001f\u007f]/.test(name)) return name;
-  throw invalid('A file name in the header has control characters', { offset, field, found: printable(name) });
+  return {
+    name: decodeBackingName(cluster.subarray(offset, offset + length), { field: 'backing file name', offset }),
+    offset,
+  };
 }
 
 function checkIncompatible(features: bigint, known: KnownExtensions): void {
@@ -339,7 +335,8 @@ function checkFeatures(raw: RawHeader, known: KnownExtensions, backing: boolean)
       found: hex(raw.autoclear),
     });
   }
-  if (known.dataFileName !== null) nameFrom(new TextEncoder().encode(known.dataFileName), 'data file name', 0);
+  if (known.dataFileName !== null)
+    decodeBackingName(new TextEncoder().encode(known.dataFileName), { field: 'data file name', offset: 0 });
 }
 
 function checkTables(raw: RawHeader, clusterSize: number, l2Entries: number, fileSize: number): void {

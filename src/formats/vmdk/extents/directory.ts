@@ -5,9 +5,10 @@
  * the first one wins wherever it can be right, since the other may name a grain that was discarded.
  */
 import { SECTOR } from '../../../binary/numbers.ts';
-import { type EntryForm, scanEntries } from '../../../blocks/table.ts';
+import type { EntryForm } from '../../../blocks/table.ts';
+import { type DirectoryPlace, readTableDirectory } from '../../../blocks/table-directory.ts';
 import { BROKEN_TABLE, type TableDirectory } from '../../../blocks/two-level-table.ts';
-import type { OperationOptions, Storage } from '../../../storage/contract.ts';
+import type { OperationOptions } from '../../../storage/contract.ts';
 import type { SparseLayout } from './header.ts';
 
 /** Sector numbers of 32 bits, as byte offsets. */
@@ -17,34 +18,12 @@ export const SECTOR_ENTRY: EntryForm = {
   put: (view, at, fileOffset) => view.setUint32(at, fileOffset / SECTOR, true),
 };
 
-/** Place and size of a directory. */
-export interface DirectoryPlace {
-  readonly storage: Storage;
-  /** Null or 0: the file has none. */
-  readonly fileOffset: number | null;
-  readonly count: number;
-  readonly tableBytes: number;
-  /** No table can begin before this. */
-  readonly lowest: number;
-  /** Stored form of the entries. Default: sector numbers of 32 bits. */
-  readonly form?: EntryForm | undefined;
-}
-
-/** A directory as the file has it, its entries checked. */
-export async function readDirectory(place: DirectoryPlace, options?: OperationOptions): Promise<TableDirectory> {
-  const { storage, count, tableBytes, lowest, form = SECTOR_ENTRY } = place;
-  const places = new Float64Array(count);
-  const fileOffset = place.fileOffset ?? 0;
-  if (fileOffset === 0) return { fileOffset, form, places: places.fill(BROKEN_TABLE) };
-  await scanEntries(
-    { storage, fileOffset, count, form },
-    (table, index) => {
-      const possible = table >= lowest && table + tableBytes <= storage.size;
-      places[index] = table === 0 || possible ? table : BROKEN_TABLE;
-    },
-    options,
-  );
-  return { fileOffset, form, places };
+/** A directory as the file has it. Its entries are sector numbers of 32 bits where no other form is given. */
+export function readDirectory(
+  place: Omit<DirectoryPlace, 'form'> & { readonly form?: EntryForm | undefined },
+  options?: OperationOptions,
+): Promise<TableDirectory> {
+  return readTableDirectory({ ...place, form: place.form ?? SECTOR_ENTRY }, options);
 }
 
 /** The entries that readers follow. `replaced`: how many come from the second copy. */

@@ -9,6 +9,7 @@
 import { alignUp, divCeil, SECTOR } from '../../../binary/numbers.ts';
 import { BlockMap, scanMap } from '../../../blocks/block-map.ts';
 import type { ChangeGuard } from '../../../blocks/guarded.ts';
+import { canPackTables, packTables } from '../../../blocks/pack-tables.ts';
 import type { SlotAllocator } from '../../../blocks/slot-allocator.ts';
 import { writeEntries } from '../../../blocks/table.ts';
 import {
@@ -27,7 +28,6 @@ import { readLayout } from './cowd.ts';
 import { standApart } from './directory.ts';
 import { type GrowHow, isGivenBack } from './extent.ts';
 import { markUnclean, type SparseLayout } from './header.ts';
-import { canPackTables, packTables } from './pack-tables.ts';
 import { checkGrowth, growSparse, type SparseFile, shrinkSparse } from './resize-sparse.ts';
 import { mapParts, readSparse, SparseExtent, type SparseParts } from './sparse.ts';
 
@@ -255,9 +255,11 @@ export class WrittenSparse extends SparseExtent {
 
   /** Tables of a second copy have places next to those of the first, or before the grains: they stay. */
   async #packTables(options: OperationOptions): Promise<void> {
-    const { storage, layout } = this;
+    const { storage } = this;
     const { directory, copy } = this.parts;
     const { slots } = this.#map;
+    const { overhead: dataOffset, grainBytes: slotBytes, tableBytes } = this.layout;
+    const layout = { dataOffset, slotBytes, tableBytes };
     if (copy !== null || !canPackTables({ layout, slots })) return;
     await this.#begun(() => this.#guard.run(() => packTables({ storage, layout, directory, slots }, options)));
   }

@@ -1,25 +1,32 @@
 /**
- * Moving grain tables into holes. Where tables get room when they are needed they stand among the grains, and one near the
- * end would keep the file from being cut off there.
+ * Moving the tables of a two-level map into holes. Where tables get room when they are needed they stand among the blocks,
+ * and one near the end would keep the file from being cut off there.
  *
  * A table is written to its new place, durable, before its entry of the directory names that, and its old place is free
- * when the entry is durable. Both places hold the same, so that a cut between leaves the extent as it was.
+ * when the entry is durable. Both places hold the same, so that a cut between leaves the image as it was.
  */
-import type { SlotAllocator, SlotRun } from '../../../blocks/slot-allocator.ts';
-import { writeEntries } from '../../../blocks/table.ts';
-import type { TableDirectory } from '../../../blocks/two-level-table.ts';
-import { throwIfAborted } from '../../../errors.ts';
-import type { OperationOptions, Storage } from '../../../storage/contract.ts';
-import { readPadded } from '../../../storage/read-padded.ts';
-import type { SparseLayout } from './header.ts';
+import { throwIfAborted } from '../errors.ts';
+import type { OperationOptions, Storage } from '../storage/contract.ts';
+import { copyBytes } from '../storage/copy-bytes.ts';
+import type { SlotAllocator, SlotRun } from './slot-allocator.ts';
+import { writeEntries } from './table.ts';
+import type { TableDirectory } from './two-level-table.ts';
 
 /** Tables that are moved between two flushes. */
 const AT_ONCE = 64;
 
-/** An extent whose tables may move. Everything must be flushed, and nothing else may run. */
+/** Sizes of a map whose tables stand among its blocks. */
+export interface TableSlots {
+  /** File offset of the first slot. */
+  readonly dataOffset: number;
+  readonly slotBytes: number;
+  readonly tableBytes: number;
+}
+
+/** An image whose tables may move. Everything must be flushed, and nothing else may run. */
 export interface PackedTables {
   readonly storage: Storage;
-  readonly layout: SparseLayout;
+  readonly layout: TableSlots;
   readonly directory: TableDirectory;
   readonly slots: SlotAllocator;
 }
@@ -32,15 +39,15 @@ interface Move {
 
 /** True if there are holes that a table fits into. */
 export function canPackTables({ layout, slots }: Pick<PackedTables, 'layout' | 'slots'>): boolean {
-  const { tableBytes, grainBytes } = layout;
-  // A larger grain may hold several tables.
-  return grainBytes <= tableBytes && slots.fillable >= tableBytes / grainBytes;
+  const { tableBytes, slotBytes } = layout;
+  // A larger slot may hold several tables.
+  return slotBytes <= tableBytes && slots.fillable >= tableBytes / slotBytes;
 }
 
 /** Moves tables into the lowest holes before them. Cancelled, those moved so far have their new places. */
 export async function packTables(extent: PackedTables, { signal }: OperationOptions): Promise<void> {
   const { layout, directory, slots } = extent;
-  const count = layout.tableBytes / layout.grainBytes;
+  const count = layout.tableBytes / layout.slotBytes;
   let [batch, from] = [[] as Move[], 0];
   for (const { index, slot } of tablesInSlots(layout, directory)) {
     const to = slots.takeHoles(count, from, slot);
@@ -57,22 +64,20 @@ export async function packTables(extent: PackedTables, { signal }: OperationOpti
 }
 
 /** Tables that fill whole slots, in the order of the file. */
-function tablesInSlots({ overhead, grainBytes }: SparseLayout, { places }: TableDirectory) {
+function tablesInSlots({ dataOffset, slotBytes }: TableSlots, { places }: TableDirectory) {
   const tables: { readonly index: number; readonly slot: number }[] = [];
   for (const [index, place] of places.entries()) {
-    const slot = (place - overhead) / grainBytes;
+    const slot = (place - dataOffset) / slotBytes;
     if (slot >= 0 && Number.isInteger(slot)) tables.push({ index, slot });
   }
   return tables.sort((one, other) => one.slot - other.slot);
 }
 
 async function moveTables({ storage, layout, directory, slots }: PackedTables, moves: readonly Move[]): Promise<void> {
-  const { overhead, grainBytes, tableBytes } = layout;
-  const placeOf = ({ first }: SlotRun): number => overhead + first * grainBytes;
+  const { dataOffset, slotBytes, tableBytes } = layout;
+  const placeOf = ({ first }: SlotRun): number => dataOffset + first * slotBytes;
   for (const { from, to } of moves) {
-    const table = new Uint8Array(tableBytes);
-    await readPadded(storage, placeOf(from), table);
-    await storage.write(placeOf(to), table);
+    await copyBytes(storage, placeOf(from), placeOf(to), tableBytes);
   }
   await storage.flush();
   for (const { index, to } of moves) {
