@@ -7,6 +7,7 @@ import type { Format } from '../image/contract.ts';
 import { Registry } from '../image/registry.ts';
 import { bochs } from './bochs/index.ts';
 import { qcow2 } from './qcow2/index.ts';
+import { qed } from './qed/index.ts';
 import { raw } from './raw/index.ts';
 import { RECOGNISED } from './recognised/index.ts';
 import { vci } from './vci/index.ts';
@@ -16,7 +17,7 @@ import { vhdx } from './vhdx/index.ts';
 import { vmdk } from './vmdk/index.ts';
 
 /** All built-in formats, in probing order. */
-export const FORMATS: readonly Format[] = [vdi, vmdk, vhd, vhdx, ...RECOGNISED, qcow2, bochs, raw];
+export const FORMATS: readonly Format[] = [vdi, vmdk, vhd, vhdx, ...RECOGNISED, qcow2, qed, bochs, raw];
 
 /** All built-in formats of cache images. */
 export const CACHES: readonly CacheFormat[] = [vci];

@@ -16,6 +16,8 @@ export interface ParentReference {
   readonly format: string | null;
   /** Identity of the parent's content: see `ImageInfo.contentId`. */
   readonly contentId: string | null;
+  /** Without a format: the image has no place for one, so that the parent's is found by looking. Default false. */
+  readonly formatDetected?: boolean | undefined;
 }
 
 /** Identities of an image that may be a parent. */

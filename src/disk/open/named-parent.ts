@@ -20,8 +20,8 @@ export interface StoredParent {
 /**
  * Opens the parent: the first stored name that leads to an image, unless that is another one; else the file beside the
  * image that has the stored identities. Throws `denied` when the gate
- * rejects it, or when its format is not recorded and it looks like more than a raw disk: a guest can write a header into a
- * raw disk to make its host open other files.
+ * rejects it, or when its format is not recorded, although the image has a place for it, and it looks like more than a raw
+ * disk: a guest can write a header into a raw disk to make its host open other files.
  */
 export async function openStoredParent(stored: StoredParent): Promise<OpenedImage> {
   const { image } = stored.child;
@@ -96,7 +96,10 @@ async function chooseFormat(
     });
   }
   const outcome = await file.probe();
-  if (outcome.guessed) return { ...said(outcome.format, outcome.answer.reason), guessed: true };
+  const { guessed } = outcome;
+  if (guessed || child.image.info.parent?.formatDetected === true) {
+    return { ...said(outcome.format, outcome.answer.reason), guessed };
+  }
   throw new ImageError(
     'denied',
     'The image does not record the format of its parent, and the parent does not look like a raw disk',

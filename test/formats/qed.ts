@@ -1,0 +1,15 @@
+/** QED for the test suites. */
+
+import type { FormatKit } from './kit.ts';
+import { way } from './peer-kit.ts';
+import { ways } from './qed/ways.ts';
+
+export const kit: FormatKit = {
+  format: 'qed',
+  units: (bytes) => ({ cluster_size: Math.max(bytes, 4096), table_size: 2 }),
+  golden: { folder: 'qed', facts: () => ({}) },
+  hostile: { without: 'to come' },
+  ways,
+  measured: [way('cluster_size=4096')],
+  peers: async () => (await import('./qed/peers.ts')).peers,
+};
