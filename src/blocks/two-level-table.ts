@@ -16,9 +16,11 @@ import { type EntryForm, EntryTable, scanEntries } from './table.ts';
 
 /** Directory of one copy of the tables, in memory. */
 export interface TableDirectory {
-  /** File offset of its first entry, a multiple of 512. */
+  /** File offset of its first entry, a multiple of the entry's length. */
   readonly fileOffset: number;
   readonly form: EntryForm;
+  /** What stands before it in its first sector, and behind it in its last one. Default: zeroes. */
+  readonly edges?: { readonly lead: Uint8Array; readonly tail: Uint8Array } | undefined;
   /** File offsets of the tables, 0 = none, and `NO_TABLE` for one that cannot be where its entry points. */
   readonly places: Float64Array;
 }
@@ -209,16 +211,21 @@ function placeOf({ places }: TableDirectory, table: number): number {
 
 /** The sectors of a directory that hold the entries of these tables. */
 function directoryWrites(storage: Storage, directory: TableDirectory, tables: readonly number[]): MetaWrite[] {
-  const { fileOffset, form, places } = directory;
-  const perSector = SECTOR / form.bytes;
-  const sectors = new Set(tables.map((table) => alignDown(table, perSector)));
-  return [...sectors].map((first) => {
+  const { fileOffset, form, places, edges } = directory;
+  const start = alignDown(fileOffset, SECTOR);
+  const lead = fileOffset - start;
+  const sectors = new Set(tables.map((table) => alignDown(lead + table * form.bytes, SECTOR)));
+  return [...sectors].map((sector) => {
     const bytes = new Uint8Array(SECTOR);
     const view = new DataView(bytes.buffer);
-    for (let n = 0; n < perSector && first + n < places.length; n++) {
-      form.put(view, n * form.bytes, Math.max(places[first + n] ?? 0, 0));
+    const first = Math.max(Math.ceil((sector - lead) / form.bytes), 0);
+    let at = lead + first * form.bytes - sector;
+    if (sector === 0 && edges !== undefined) bytes.set(edges.lead);
+    for (let table = first; at < SECTOR && table < places.length; table++, at += form.bytes) {
+      form.put(view, at, Math.max(places[table] ?? 0, 0));
     }
-    return { storage, fileOffset: fileOffset + first * form.bytes, bytes };
+    if (at < SECTOR && edges !== undefined) bytes.set(edges.tail, at);
+    return { storage, fileOffset: start + sector, bytes };
   });
 }
 

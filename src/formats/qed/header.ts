@@ -86,6 +86,18 @@ export function largestDisk(clusterSize: number, tableSize: number): number {
   return most > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER - (SECTOR - 1) : Number(most);
 }
 
+/** Throws `limit` for a disk that the tables cannot cover. */
+export function checkDiskSize(size: number, { clusterSize, header }: QedLayout, path: string): void {
+  const most = largestDisk(clusterSize, header.tableSize);
+  if (size <= most) return;
+  throw new ImageError('limit', 'A QED image with these clusters and tables cannot be that large', {
+    path,
+    found: `${size} bytes`,
+    expected: `at most ${most}`,
+    hint: 'Convert it into an image with larger clusters.',
+  });
+}
+
 /** True for sizes in bytes that a cluster can have. */
 export function isClusterSize(size: number): boolean {
   return isPowerOfTwo(size) && size >= CLUSTER_MIN && size <= CLUSTER_MAX;

@@ -1,11 +1,12 @@
 /** Opening of QED images: a method of the format, loaded when it is first used. */
 import { ChangeGuard } from '../../blocks/guarded.ts';
+import { readTwoLevel } from '../../blocks/two-level-state.ts';
 import type { FormatOpenOptions, Image } from '../../image/contract.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readHeader } from './header.ts';
 import { QedImage } from './image.ts';
-import { readState } from './state.ts';
+import { shapeOf } from './shape.ts';
 
 /** Opens an image. */
 export async function open(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
@@ -20,12 +21,12 @@ export async function openQed(
 ): Promise<Image> {
   const mode = infoOnly ? 'read' : wanted;
   const guard = new ChangeGuard(storage.label);
-  let layout = await readHeader(storage, { signal });
-  if (mode === 'write' && layout.needCheck) {
+  let header = await readHeader(storage, { signal });
+  if (mode === 'write' && header.needCheck) {
     const { recover } = await import('./check.ts');
     await guard.run(() => recover(storage, { signal }));
-    layout = await readHeader(storage, { signal });
+    header = await readHeader(storage, { signal });
   }
-  const state = await readState(storage, layout, { mode, guard, signal });
+  const state = await readTwoLevel(storage, shapeOf(header), { mode, guard, signal });
   return new QedImage({ storage, directory, guard, mode, state });
 }

@@ -8,6 +8,5 @@ export const peers: readonly PeerKit[] = [
     checks: true,
     backing: true,
     cannot: () => null,
-    reported: (info) => ({ cluster_size: String(info['cluster-size']) }),
   }),
 ];
