@@ -217,9 +217,11 @@ class Walker {
       const message = `The file is ${size - usedEnd} bytes longer than the image needs.`;
       this.#list.add('leak', 'file-too-long', message, { fileOffset: usedEnd });
     }
-    const unused = usedEnd - this.#owners.size * this.#shape.unit;
+    const { unit, clusterSize, padding = [] } = this.#shape;
+    for (const place of padding) this.#take(place);
+    const unused = this.#owners.freeBelow(usedEnd / unit, clusterSize / unit);
     if (unused > 0) {
-      const message = `${unused} bytes are not used; compact frees their space.`;
+      const message = `${unused * unit} bytes are not used; compact frees their space.`;
       this.#list.add('leak', 'unused-clusters', message, { repairable: false });
     }
     return { list: this.#list, usedEnd, behind: this.#behind, tangled: this.#tangled };

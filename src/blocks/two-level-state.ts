@@ -41,6 +41,10 @@ export interface TwoLevelShape {
   readonly lowest: number;
   /** What else lies in the file: the L1 table, names. */
   readonly reserved: readonly FilePlace[];
+  /** Room that stays free, but for what lies there already. */
+  readonly padding?: readonly FilePlace[] | undefined;
+  /** The reason why the header rules out writing. Absent: there is none. */
+  readonly flaw?: string | null | undefined;
   /** A parent shows through where nothing is stored. */
   readonly differencing: boolean;
   /** Place of a cluster in compressed form; null: the entry is of another kind. Absent: the format has none. */
@@ -118,7 +122,8 @@ async function scanTables(storage: Storage, tables: Tables, options: OperationOp
   const { clusterSize, virtualSize, unit, entries, lowest, tableBytes, l1Offset, l1Form } = shape;
   const used = new UnitSet(unit);
   const streams = new SparseBitSet();
-  let obstacle = directory.places.includes(BROKEN_TABLE) ? 'its L1 table names L2 tables where none can be' : null;
+  let obstacle = shape.flaw ?? null;
+  if (directory.places.includes(BROKEN_TABLE)) obstacle ??= 'its L1 table names L2 tables where none can be';
   if (l1Offset % l1Form.bytes !== 0) obstacle ??= 'entries of its L1 table lie in two sectors';
   const tangled = (): void => {
     obstacle ??= 'two of its tables overlap, or one overlaps a cluster of the disk';
@@ -148,6 +153,7 @@ async function scanTables(storage: Storage, tables: Tables, options: OperationOp
     }
   }, options);
   if (used.overlapped) tangled();
+  for (const place of shape.padding ?? []) used.take(place);
   const room = new UnitRoom(used.all, used.end, { unitBytes: unit, blockBytes: clusterSize });
   return { room, behind, obstacle };
 }

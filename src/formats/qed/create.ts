@@ -1,10 +1,11 @@
 /** Creation of an empty QED image. */
-import { divCeil, SECTOR } from '../../binary/numbers.ts';
+import { SECTOR } from '../../binary/numbers.ts';
+import { measureTwoLevel } from '../../blocks/two-level-measure.ts';
 import { ImageError } from '../../errors.ts';
 import { encodeBackingName } from '../../image/backing-name.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { storedName } from '../../image/parent.ts';
-import { wantsVariant } from '../../image/variants.ts';
+import { refuseNewFacts } from '../../image/refuse-changes.ts';
 import type { NewFiles } from '../../storage/contract.ts';
 import { isClusterSize, isTableSize, largestDisk } from './header.ts';
 import {
@@ -39,7 +40,7 @@ export interface QedPlan {
 /** Checks the options and lays out the image. Throws `invalid-argument`, `unsupported`, `limit`; touches nothing. */
 export function planQed(options: FormatCreateOptions, directory = ''): QedPlan {
   const { config = {}, parent, size } = options;
-  refuseTexts(options);
+  refuseNewFacts(options, 'QED');
   const clusterSize = Number(config[CONFIG.clusterSize] ?? CLUSTER_DEFAULT);
   const tableSize = Number(config[CONFIG.tableSize] ?? TABLE_DEFAULT);
   if (!isClusterSize(clusterSize)) {
@@ -71,41 +72,13 @@ function wrongValue(field: string, config: NonNullable<FormatCreateOptions['conf
   });
 }
 
-function refuseTexts(options: FormatCreateOptions): void {
-  const { comment = '', uuid, geometry, parent } = options;
-  const refused: readonly (readonly [is: boolean, reason: string])[] = [
-    [comment !== '', 'QED images cannot store a comment'],
-    [uuid !== undefined, 'QED images cannot store a UUID'],
-    [(geometry?.physical ?? geometry?.logical ?? null) !== null, 'QED images cannot store a geometry'],
-    [wantsVariant(options, 'diff') && parent === undefined, 'A differencing image needs a parent'],
-  ];
-  const [, reason] = refused.find(([is]) => is) ?? [];
-  if (reason !== undefined) throw new ImageError('invalid-argument', reason);
-}
-
 /** Size of a new image: every cluster with at least one byte of data, and the L2 tables that name them. */
-export async function measureQed(
+export function measureQed(
   options: FormatCreateOptions,
   data: AsyncIterable<{ readonly offset: number; readonly length: number }>,
 ): Promise<Measure> {
-  const { virtualSize, clusterSize, tableBytes, fileEnd } = planQed(options);
-  const perTable = tableBytes / 8;
-  const total = divCeil(virtualSize, clusterSize);
-  let [clusters, tables, counted, countedTables] = [0, 0, 0, 0];
-  for await (const { offset, length } of data) {
-    const end = Math.min(divCeil(offset + length, clusterSize), total);
-    const first = Math.max(Math.floor(offset / clusterSize), counted);
-    if (end <= first) continue;
-    clusters += end - first;
-    counted = end;
-    const endTable = divCeil(end, perTable);
-    tables += Math.max(endTable - Math.max(Math.floor(first / perTable), countedTables), 0);
-    countedTables = endTable;
-  }
-  return {
-    required: fileEnd + clusters * clusterSize + tables * tableBytes,
-    fullyAllocated: fileEnd + total * clusterSize + divCeil(total, perTable) * tableBytes,
-  };
+  const plan = planQed(options);
+  return measureTwoLevel({ ...plan, tableEntries: plan.tableBytes / 8 }, data);
 }
 
 /** Writes a new image and flushes it. */

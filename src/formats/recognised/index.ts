@@ -5,7 +5,6 @@ import { cue } from './cue.ts';
 import { dmg } from './dmg.ts';
 import { ovf } from './ovf.ts';
 import { parallels } from './parallels.ts';
-import { qcow } from './qcow.ts';
 import { sparseimage } from './sparseimage.ts';
 import { tar } from './tar.ts';
 import { vci } from './vci.ts';
@@ -15,7 +14,7 @@ import { zip } from './zip.ts';
 
 /** Formats whose `open` throws `unsupported` with the name of the format. */
 export const RECOGNISED: readonly Format[] = [
-  ...[parallels, dmg, qcow, cue, viso, vci, cloop],
+  ...[parallels, dmg, cue, viso, vci, cloop],
   ...[sparseimage, ovf, tar, zip],
   ...SIGNED_WRAPPERS,
 ];

@@ -1,0 +1,15 @@
+/** QCOW version 1 for the test suites. */
+
+import type { FormatKit } from './kit.ts';
+import { way } from './peer-kit.ts';
+import { ways } from './qcow/ways.ts';
+
+export const kit: FormatKit = {
+  format: 'qcow',
+  units: (bytes) => ({ cluster_size: Math.min(Math.max(bytes, 512), 65_536) }),
+  golden: { folder: 'qcow', facts: () => ({}) },
+  hostile: { without: 'to come' },
+  ways,
+  measured: [way('cluster_size=65536')],
+  peers: async () => (await import('./qcow/peers.ts')).peers,
+};

@@ -1,0 +1,11 @@
+/** Programs that have QCOW version 1: QEMU, and 7-Zip for images without a backing file. */
+import { qemu } from '../../peers/qemu.ts';
+import type { MakeWay, PeerKit } from '../peer-kit.ts';
+
+function cannotByQemu({ options }: MakeWay, what: 'read' | 'make'): string | null {
+  return what === 'make' && options !== '' ? 'no choice of clusters' : null;
+}
+
+export const peers: readonly PeerKit[] = [
+  qemu({ format: 'qcow', checks: false, backing: true, cannot: cannotByQemu }),
+];
