@@ -211,14 +211,14 @@ class Walker {
   }
 
   end(): TwoLevelSurvey {
+    const { unit, clusterSize, padding = [] } = this.#shape;
+    for (const place of padding) this.#take(place);
     const [size, usedEnd] = [this.#size, this.#usedEnd];
     if (this.#behind) this.#list.add('leak', 'entries-behind-end', 'Entries behind the end of the disk name clusters.');
     if (size > usedEnd) {
       const message = `The file is ${size - usedEnd} bytes longer than the image needs.`;
       this.#list.add('leak', 'file-too-long', message, { fileOffset: usedEnd });
     }
-    const { unit, clusterSize, padding = [] } = this.#shape;
-    for (const place of padding) this.#take(place);
     const unused = this.#owners.freeBelow(usedEnd / unit, clusterSize / unit);
     if (unused > 0) {
       const message = `${unused * unit} bytes are not used; compact frees their space.`;

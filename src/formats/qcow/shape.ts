@@ -31,8 +31,10 @@ export function shapeOf(header: QcowHeader, l1Entries: number = header.l1Entries
     unit: SECTOR,
     lowest,
     reserved: wholeSectors([l1, ...name]),
-    // VirtualBox reads and writes the L1 table in whole clusters.
-    padding: [{ fileOffset: l1Offset, length: alignUp(l1.length, clusterSize) }],
+    // VirtualBox reads and writes the L1 table in whole clusters, and begins the next one at a multiple.
+    padding: [
+      { fileOffset: l1Offset, length: alignUp(l1Offset + alignUp(l1.length, clusterSize), clusterSize) - l1Offset },
+    ],
     flaw: name.some((place) => overlap(place, l1)) ? 'the name of its backing file overlaps its L1 table' : null,
     differencing: backing !== null,
     entries: entriesOf(lowest, SECTOR),
