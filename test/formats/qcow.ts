@@ -10,6 +10,9 @@ export const kit: FormatKit = {
   golden: { folder: 'qcow', facts: () => ({}) },
   hostile: { without: 'to come' },
   ways,
+  crash: async () => (await import('./qcow/crash.ts')).makeCrash(),
+  // QEMU looks at each cluster of 4 KiB when it compares.
+  longest: 64 * 1024 ** 3,
   measured: [way('cluster_size=65536')],
   peers: async () => (await import('./qcow/peers.ts')).peers,
 };

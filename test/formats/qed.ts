@@ -10,6 +10,7 @@ export const kit: FormatKit = {
   golden: { folder: 'qed', facts: () => ({}) },
   hostile: { without: 'to come' },
   ways,
+  crash: async () => (await import('./qed/crash.ts')).makeCrash(),
   measured: [way('cluster_size=4096')],
   peers: async () => (await import('./qed/peers.ts')).peers,
 };

@@ -6,6 +6,4 @@ function cannotByQemu({ options }: MakeWay, what: 'read' | 'make'): string | nul
   return what === 'make' && options !== '' ? 'no choice of clusters' : null;
 }
 
-export const peers: readonly PeerKit[] = [
-  qemu({ format: 'qcow', checks: false, backing: true, cannot: cannotByQemu }),
-];
+export const peers: readonly PeerKit[] = [qemu({ format: 'qcow', checks: false, backing: true, cannot: cannotByQemu })];
