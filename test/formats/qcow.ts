@@ -2,13 +2,15 @@
 
 import type { FormatKit } from './kit.ts';
 import { way } from './peer-kit.ts';
+import { hostile } from './qcow/hostile.ts';
 import { ways } from './qcow/ways.ts';
 
 export const kit: FormatKit = {
   format: 'qcow',
   units: (bytes) => ({ cluster_size: Math.min(Math.max(bytes, 512), 65_536) }),
   golden: { folder: 'qcow', facts: () => ({}) },
-  hostile: { without: 'to come' },
+  hostile,
+  limits: async () => (await import('./qcow/limits.ts')).limits,
   ways,
   crash: async () => (await import('./qcow/crash.ts')).makeCrash(),
   // QEMU looks at each cluster of 4 KiB when it compares.

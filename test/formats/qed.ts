@@ -2,13 +2,14 @@
 
 import type { FormatKit } from './kit.ts';
 import { way } from './peer-kit.ts';
+import { hostile } from './qed/hostile.ts';
 import { ways } from './qed/ways.ts';
 
 export const kit: FormatKit = {
   format: 'qed',
   units: (bytes) => ({ cluster_size: Math.max(bytes, 4096), table_size: 2 }),
   golden: { folder: 'qed', facts: () => ({}) },
-  hostile: { without: 'to come' },
+  hostile,
   ways,
   crash: async () => (await import('./qed/crash.ts')).makeCrash(),
   measured: [way('cluster_size=4096')],

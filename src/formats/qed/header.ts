@@ -12,10 +12,10 @@ import {
   FEATURES_KNOWN,
   HEADER,
   type Header,
+  L1_ENTRIES_MAX,
   MAGIC,
   TABLE_MAX,
 } from './layout.ts';
-import { QED_LIMITS } from './limits.ts';
 
 /** Checked content of a header. Places and sizes in bytes. */
 export interface QedLayout {
@@ -71,7 +71,7 @@ export async function readHeader(storage: Storage, options: OperationOptions = {
     clusterSize,
     tableBytes,
     tableEntries,
-    l1Entries: Math.min(tableEntries, QED_LIMITS.l1Entries),
+    l1Entries: Math.min(tableEntries, L1_ENTRIES_MAX),
     l1Offset: l1Of(storage, header, tableBytes, headerBytes),
     headerBytes,
     backing: await backingOf(storage, header, options),

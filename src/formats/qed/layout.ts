@@ -45,3 +45,6 @@ export const TABLE_MIN_QEMU = 2;
 
 /** Longest name of a backing file in bytes. */
 export const BACKING_NAME_MAX = 1023;
+
+/** Entries of the L1 table that are kept: with any cluster size they cover more than the largest disk that there can be. */
+export const L1_ENTRIES_MAX = 2 ** 18;
