@@ -31,7 +31,8 @@ export interface QcowPlan {
 export function planQcow(options: FormatCreateOptions, directory = ''): QcowPlan {
   const { config = {}, parent, size } = options;
   refuseNewFacts(options, 'QCOW');
-  const clusterSize = Number(config[CLUSTER_SIZE] ?? 2 ** CLUSTER_BITS.default);
+  const usual = 2 ** (parent === undefined ? CLUSTER_BITS.default : CLUSTER_BITS.overBacking);
+  const clusterSize = Number(config[CLUSTER_SIZE] ?? usual);
   if (!isPowerOfTwo(clusterSize) || clusterSize < 2 ** CLUSTER_BITS.min || clusterSize > 2 ** CLUSTER_BITS.max) {
     throw new ImageError('invalid-argument', `The value of ${CLUSTER_SIZE} is not valid`, {
       field: CLUSTER_SIZE,

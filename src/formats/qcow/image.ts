@@ -43,7 +43,7 @@ export class QcowImage extends TwoLevelImage<QcowShape> {
       encryption: encrypted ? 'aes-cbc' : null,
       warnings:
         rest === 0 ? [] : [`The last ${rest} bytes of the disk of ${label} are not a whole sector, and left out.`],
-      config: { cluster_size: clusterSize },
+      config: { cluster_size: clusterSize, compression_type: 'zlib' },
       details: { 'L2 entries': tableEntries },
     });
   }

@@ -11,7 +11,10 @@ export const qcow: Format = defineFormat({
   aliases: ['qcow1'],
   title: 'QEMU Copy-On-Write, version 1',
   can: { write: true, discard: true, resize: true, compact: true },
-  extensions: [{ extension: 'qcow', type: 'hdd' }],
+  extensions: [
+    { extension: 'qcow', type: 'hdd' },
+    { extension: 'qcow1', type: 'hdd' },
+  ],
   configKeys: [
     {
       name: 'cluster_size',
@@ -21,7 +24,18 @@ export const qcow: Format = defineFormat({
       mandatory: false,
       expert: false,
       createOnly: true,
-      description: 'Bytes of a cluster, a power of two from 512 to 65536.',
+      description: 'Bytes of a cluster, a power of two from 512 to 65536; 512 over a backing file unless given.',
+    },
+    {
+      name: 'compression_type',
+      role: 'compression',
+      values: ['zlib'],
+      valueType: 'string',
+      default: 'zlib',
+      mandatory: false,
+      expert: true,
+      createOnly: true,
+      description: 'Method of compressed clusters; the format has one.',
     },
   ],
   variants: [

@@ -23,7 +23,8 @@ export type Header = StructValue<typeof HEADER>;
 /** Values of the encryption method. */
 export const CRYPT = { none: 0, aes: 1 } as const;
 
-export const CLUSTER_BITS = { min: 9, max: 16, default: 12 } as const;
+/** QEMU writes a part of an absent cluster without what the backing file has around it, but for clusters of a sector. */
+export const CLUSTER_BITS = { min: 9, max: 16, default: 12, overBacking: 9 } as const;
 export const L2_BITS = { min: 6, max: 13 } as const;
 
 /** Longest name of a backing file in bytes. */

@@ -6,4 +6,13 @@ function cannotByQemu({ options }: MakeWay, what: 'read' | 'make'): string | nul
   return what === 'make' && options !== '' ? 'no choice of clusters' : null;
 }
 
-export const peers: readonly PeerKit[] = [qemu({ format: 'qcow', checks: false, backing: true, cannot: cannotByQemu })];
+export const peers: readonly PeerKit[] = [
+  qemu({
+    format: 'qcow',
+    checks: false,
+    backing: true,
+    cannot: cannotByQemu,
+    cannotWrite: ({ over, options }) =>
+      over && options !== '' ? 'no copy of what the backing file has in the rest of a cluster' : null,
+  }),
+];

@@ -6,5 +6,5 @@ export const ways: readonly MakeWay[] = [
   way('cluster_size=512'),
   way('cluster_size=65536'),
   way('', { over: true }),
-  way('cluster_size=512', { over: true }),
+  way('cluster_size=65536', { over: true }),
 ];
