@@ -65,7 +65,7 @@ function brokenRules({ tables }: TwoLevelCrash, bytes: Uint8Array): string[] {
   const problems: string[] = [];
   for (const [index, [start, end]] of taken.entries()) {
     if (start < (taken[index - 1]?.[1] ?? 0)) problems.push(`Two things lie at ${start}`);
-    if (start >= bytes.length && end > 0) problems.push(`Something lies behind the end of the file, at ${start}`);
+    if (start >= bytes.length && end > 0) problems.push(`Something lies beyond the end of the file, at ${start}`);
   }
   return problems;
 }
@@ -113,7 +113,8 @@ type Make = (way: 'base' | 'child', sessions: readonly Workload[], mutation: Mut
 
 function mutantsOf(make: Make): readonly Mutant[] {
   const work: readonly Workload[] = [scattered(4), traffic(40, { discards: 0.3 })];
-  const busy = (mutation: Mutation): CrashSuite => make('base', work, mutation);
+  // A child copies what its parent has around a write, and no mark makes the next writer check it.
+  const busy = (mutation: Mutation): CrashSuite => make('child', work, mutation);
   /** Clusters that were durable are discarded, and others written in the same flush. */
   const freed: Workload = async (session) => {
     await session.write(0, 10 * BLOCK);
@@ -122,11 +123,16 @@ function mutantsOf(make: Make): readonly Mutant[] {
     await session.write(50 * BLOCK, 5 * BLOCK);
     await session.flush();
   };
-  const grown: Workload = async (session) => {
+  /** Tables that move, and a cluster of which a smaller disk has a part. */
+  const resizes: Workload = async (session) => {
     await session.write(0, 3 * BLOCK);
     await session.flush();
     await session.resize(5000);
     await session.write(4990, 5);
+    await session.write(2000, 8);
+    await session.flush();
+    await session.resize(2003);
+    await session.resize(3000);
   };
   /** A flush fails in the middle; a retry must not be trusted. */
   const failing = (mutation: Mutation): CrashSuite => {
@@ -171,7 +177,7 @@ function mutantsOf(make: Make): readonly Mutant[] {
         }));
         return { ...dropped, ...marked };
       },
-      suite: (mutation) => make('child', [grown], mutation),
+      suite: (mutation) => make('child', [resizes], mutation),
     },
     { name: 'missing directory flush', mutate: missingDirectoryFlush, suite: busy },
     { name: 'retried flush', mutate: retriedFlush, suite: failing },
