@@ -3,10 +3,10 @@
  *
  * The L1 table is read first, so that the places of all tables are taken before any cluster of the disk. A repair, each step
  * durable before the next:
- *   1. clusters that two entries name are copied behind the end of the file for the second one;
+ *   1. clusters that two entries name are copied beyond the end of the file for the second one;
  *   2. entries that lead nowhere, or to metadata, are cleared; in a differencing image they get clusters of zeroes, since a
  *      cleared one would show what the parent holds;
- *   3. entries behind the end of the disk are cleared, and what nothing uses is cut off the end.
+ *   3. entries beyond the end of the disk are cleared, and what nothing uses is cut off the end.
  */
 import { SparseBitSet } from '../binary/bits.ts';
 import { alignUp, divCeil, SECTOR } from '../binary/numbers.ts';
@@ -22,7 +22,7 @@ export interface TwoLevelSurvey {
   readonly list: FindingList;
   /** End of what is in use. */
   readonly usedEnd: number;
-  /** Entries behind the end of the disk name clusters. */
+  /** Entries beyond the end of the disk name clusters. */
   readonly behind: boolean;
   /** Tables overlap: the image must not be written. */
   readonly tangled: boolean;
@@ -63,18 +63,22 @@ export async function mendTwoLevel(
 }
 
 function mender(storage: Storage, shape: TwoLevelShape): Mend {
-  const { clusterSize, tableEntries, form, entries: kinds, differencing, unit, l1Form } = shape;
-  /** Zeroes behind the end of the file. */
+  const { clusterSize, tableEntries, virtualSize, form, entries: kinds, differencing, unit, l1Form } = shape;
+  /** Zeroes beyond the end of the file. */
   const zeroes = async (clusters: number): Promise<number> => {
     const place = alignUp(storage.size, Math.max(unit, SECTOR));
     await storeZeroes(storage, place, clusters * clusterSize);
     return place;
   };
-  const zeroTable = async (): Promise<number> => {
-    const data = kinds.zero === null ? await zeroes(tableEntries) : null;
+  /** A table of zeroes for the part of the disk that an entry of the L1 table stands for. */
+  const zeroTable = async (table: number): Promise<number> => {
+    const count = Math.min(divCeil(virtualSize, clusterSize) - table * tableEntries, tableEntries);
+    const data = kinds.zero === null ? await zeroes(count) : null;
     const place = alignUp(storage.size, unit);
-    const entryOf = (index: number): number =>
-      data === null ? (kinds.zero ?? 0) : kinds.entryAt(data + index * clusterSize);
+    const entryOf = (index: number): number => {
+      if (index >= count) return kinds.absent;
+      return data === null ? (kinds.zero ?? 0) : kinds.entryAt(data + index * clusterSize);
+    };
     await writeEntries({ storage, fileOffset: place, form }, { start: 0, end: tableEntries }, entryOf);
     return place;
   };
@@ -84,11 +88,15 @@ function mender(storage: Storage, shape: TwoLevelShape): Mend {
     await copyBytes(storage, copyFrom, place, clusterSize);
     return kinds.entryAt(place);
   };
+  const emptyTable = async (table: number): Promise<number> => {
+    const isOfDisk = table * tableEntries * clusterSize < virtualSize;
+    return differencing && isOfDisk ? zeroTable(table) : 0;
+  };
   return async (place, level, wrong) => {
     if (wrong.length === 0) return;
     const values = new Map<number, number>();
     for (const { index, copyFrom } of wrong) {
-      values.set(index, level === 2 ? await cluster(copyFrom) : differencing ? await zeroTable() : 0);
+      values.set(index, level === 2 ? await cluster(copyFrom) : await emptyTable(index));
     }
     await storage.flush();
     const table = { storage, fileOffset: place, form: level === 1 ? l1Form : form };
@@ -214,10 +222,11 @@ class Walker {
     const { unit, clusterSize, padding = [] } = this.#shape;
     for (const place of padding) this.#take(place);
     const [size, usedEnd] = [this.#size, this.#usedEnd];
-    if (this.#behind) this.#list.add('leak', 'entries-behind-end', 'Entries behind the end of the disk name clusters.');
+    if (this.#behind) this.#list.add('leak', 'entries-behind-end', 'Entries beyond the end of the disk name clusters.');
     if (size > usedEnd) {
       const message = `The file is ${size - usedEnd} bytes longer than the image needs.`;
-      this.#list.add('leak', 'file-too-long', message, { fileOffset: usedEnd });
+      // Tables that overlap make the end of what is in use uncertain: nothing is cut off.
+      this.#list.add('leak', 'file-too-long', message, { fileOffset: usedEnd, repairable: !this.#tangled });
     }
     const unused = this.#owners.freeBelow(usedEnd / unit, clusterSize / unit);
     if (unused > 0) {

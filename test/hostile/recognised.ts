@@ -15,8 +15,6 @@ export function recognisedSamples(): RecognisedSample[] {
     { format: 'dmg', bytes: binary('encrcdsa', 512, {}) },
     { format: 'dmg', bytes: trailer('cdsaencr', 1024, 8, {}) },
     { format: 'dmg', bytes: binary('xar!', 512, {}) },
-    { format: 'qed', bytes: binary('QED\0', 512, { 4: [0, 0, 1, 0] }) },
-    { format: 'qcow', bytes: binary('QFI\xfb', 512, { 4: [0, 0, 0, 1] }) },
     {
       format: 'cue',
       bytes: text('REM a disc\nFILE "disc.bin" BINARY\n  TRACK 01 MODE1/2352\n    INDEX 01 00:00:00\n'),

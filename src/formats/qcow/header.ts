@@ -1,5 +1,5 @@
 /** The header of a QCOW image, decoded and checked: after it, every number can be trusted. */
-import { alignDown, alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
+import { alignDown, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { type ErrorDetails, hex, hex32, ImageError } from '../../errors.ts';
 import { decodeBackingName } from '../../image/backing-name.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
@@ -93,7 +93,7 @@ function sizeOf(storage: Storage, { size }: Header): number {
   throw fault(storage, 'limit', 'The disk of the image is too large', 'size', details);
 }
 
-/** A file may end inside the last sector of the table, whose rest is empty then. */
+/** A file that ends inside the table has lost entries: to take them for absent would invent zeroes. */
 function l1Of(storage: Storage, { l1Offset }: Header, l1Entries: number): number {
   const length = l1Entries * 8;
   if (length > QCOW_LIMITS.l1Bytes) {
@@ -102,7 +102,7 @@ function l1Of(storage: Storage, { l1Offset }: Header, l1Entries: number): number
       expected: `at most ${QCOW_LIMITS.l1Bytes}`,
     });
   }
-  const last = alignUp(storage.size, SECTOR) - length;
+  const last = storage.size - length;
   if (l1Offset >= BigInt(HEADER.size) && l1Offset <= BigInt(last)) return Number(l1Offset);
   throw fault(storage, 'corrupt', 'The L1 table cannot be where the header says', 'l1Offset', {
     found: hex(l1Offset),
