@@ -167,6 +167,8 @@ class Walker {
   readonly #metadata = new SparseBitSet();
   readonly #streams = new SparseBitSet();
   #usedEnd = 0;
+  /** Unit after the last compressed cluster. */
+  #streamsEnd = 0;
   #behind = false;
   #tangled = false;
 
@@ -228,7 +230,9 @@ class Walker {
       // Tables that overlap make the end of what is in use uncertain: nothing is cut off.
       this.#list.add('leak', 'file-too-long', message, { fileOffset: usedEnd, repairable: !this.#tangled });
     }
-    const unused = this.#owners.freeBelow(usedEnd / unit, clusterSize / unit);
+    // Compressed clusters keep their places: what is free before them waits for later writes.
+    const free = (end: number): number => this.#owners.freeBelow(end, clusterSize / unit);
+    const unused = free(usedEnd / unit) - free(this.#streamsEnd);
     if (unused > 0) {
       const message = `${unused * unit} bytes are not used; compact frees their space.`;
       this.#list.add('leak', 'unused-clusters', message, { repairable: false });
@@ -273,6 +277,7 @@ class Walker {
     }
     const isShared = this.#touches(this.#owners, place) && !this.#isOfStreams(place);
     this.#take(place, this.#streams);
+    this.#streamsEnd = Math.max(this.#streamsEnd, this.#units(place)[1]);
     if (!isShared) return undefined;
     const say = (): string => `Compressed cluster ${index} lies where another cluster or metadata does.`;
     this.#list.add('corruption', 'shared-cluster', say, where);

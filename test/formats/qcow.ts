@@ -3,6 +3,7 @@
 import type { FormatKit } from './kit.ts';
 import { way } from './peer-kit.ts';
 import { hostile } from './qcow/hostile.ts';
+import { models } from './qcow/models.ts';
 import { ways } from './qcow/ways.ts';
 
 export const kit: FormatKit = {
@@ -12,6 +13,8 @@ export const kit: FormatKit = {
   hostile,
   limits: async () => (await import('./qcow/limits.ts')).limits,
   ways,
+  models,
+  walk: async () => (await import('./qcow/walk.ts')).walk,
   crash: async () => (await import('./qcow/crash.ts')).makeCrash(),
   // QEMU looks at each cluster of 4 KiB when it compares.
   longest: 64 * 1024 ** 3,

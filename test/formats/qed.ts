@@ -3,6 +3,7 @@
 import type { FormatKit } from './kit.ts';
 import { way } from './peer-kit.ts';
 import { hostile } from './qed/hostile.ts';
+import { models } from './qed/models.ts';
 import { ways } from './qed/ways.ts';
 
 export const kit: FormatKit = {
@@ -11,6 +12,8 @@ export const kit: FormatKit = {
   golden: { folder: 'qed', facts: () => ({}) },
   hostile,
   ways,
+  models,
+  walk: async () => (await import('./qed/walk.ts')).walk,
   crash: async () => (await import('./qed/crash.ts')).makeCrash(),
   measured: [way('cluster_size=4096')],
   peers: async () => (await import('./qed/peers.ts')).peers,

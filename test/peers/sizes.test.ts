@@ -108,7 +108,7 @@ await describePairings('disks of all sizes', takesPart, (pairing) => {
     const [base, child] = [imageOf(way('')), imageOf(way(''), 'child')];
     await peer.make?.(base, 16 * MIB);
     await writeTheirs(base, makeFills(16 * MIB, SEED + 4, 8));
-    await createImage(child.path, { format: format.name, parent: base.path, allow: ['same-directory'] });
+    await createImage(child.path, { parent: base.path, allow: ['same-directory'] });
     const open = () => openDisk(child.path, { mode: 'write', allow: ['same-directory'] });
     {
       await using disk = await open();

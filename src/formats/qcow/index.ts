@@ -12,8 +12,9 @@ export const qcow: Format = defineFormat({
   title: 'QEMU Copy-On-Write, version 1',
   can: { write: true, discard: true, resize: true, compact: true },
   extensions: [
-    { extension: 'qcow', type: 'hdd' },
     { extension: 'qcow1', type: 'hdd' },
+    // A new image with this name is one of version 2.
+    { extension: 'qcow', type: 'hdd' },
   ],
   configKeys: [
     {
