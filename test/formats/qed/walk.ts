@@ -19,6 +19,12 @@ export const walk: WalkKit = {
       because: 'the format has no place for them',
       applies: always,
     },
+    set: {
+      who: 'vdkit',
+      what: 'set',
+      because: 'the format stores neither comments nor identities',
+      applies: always,
+    },
     bitmaps: { who: 'both', what: 'bitmaps', because: 'the format has no place for them', applies: always },
   },
   qemuOpens: always,
