@@ -61,8 +61,9 @@ export interface VhdScan extends MapScan {
 }
 
 /**
- * First file offset where a slot can begin, such that those in use are slots. Without any, they begin at the footer: room for
- * the names of a parent stays.
+ * First file offset where a slot can begin, such that those in use are slots. Without any, those of a child begin at the
+ * footer, so that room for the names of a parent stays; those of a base image follow the metadata. There QEMU puts its first
+ * block, and what lies between it and the footer would be data of that block.
  */
 function firstSlot(layout: VhdLayout, lowest: number): number {
   const front = metadataEndBefore(layout, lowest);
@@ -74,7 +75,11 @@ function firstSlot(layout: VhdLayout, lowest: number): number {
 export async function scanBlocks(
   storage: Storage,
   declared: VhdLayout,
-  { virtualSize, footerOffset }: { readonly virtualSize: number; readonly footerOffset: number | null },
+  {
+    virtualSize,
+    footerOffset,
+    differencing,
+  }: { readonly virtualSize: number; readonly footerOffset: number | null; readonly differencing: boolean },
   options: OperationOptions = {},
 ): Promise<VhdScan> {
   const table = tableOf(storage, declared);
@@ -87,7 +92,8 @@ export async function scanBlocks(
     hasSurplus &&= !isInSurplus(declared, entry * SECTOR, slotBytes);
   }, options);
   const layout = hasSurplus ? declared : withoutSurplus(declared);
-  const dataOffset = firstSlot(layout, Number.isFinite(lowest) ? lowest : (footerOffset ?? metadataEndBefore(layout)));
+  const first = (differencing ? footerOffset : null) ?? metadataEndBefore(layout);
+  const dataOffset = firstSlot(layout, Number.isFinite(lowest) ? lowest : first);
   const parts = { storage, table, entries: entriesOf(layout), layout: mapLayout(layout, virtualSize, dataOffset) };
   const scan = await scanMap(parts, options);
   return { ...scan, layout, dataOffset, obstacle: scan.obstacle ?? reserveMetadata(scan, layout, dataOffset) };

@@ -30,7 +30,7 @@ import {
 import { BAT_UNUSED, DISK_TYPE, type Footer } from './layout.ts';
 import { NAME_ROOM } from './locators.ts';
 
-/** Room that a new image has behind its table, for names of a parent. */
+/** Room that a new child has behind its table, for names of a parent. */
 const NEW_ROOM = 2 * NAME_ROOM + SECTOR;
 
 /** Result of looking at an image. */

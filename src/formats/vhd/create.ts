@@ -37,7 +37,7 @@ export const BLOCK_SIZE = 'block_size';
 const WRITE_BYTES = 1024 * 1024;
 /** Place of the table: behind the footer copy and the header. */
 const TABLE_OFFSET = SECTOR + 1024;
-/** Names of a later parent, in an image that has none yet. */
+/** Names of another parent later. A base image has none of it: QEMU puts its first block directly after the table. */
 const ROOM_FOR_NAMES = 2 * NAME_ROOM;
 
 /** Layout of a new image. */
@@ -81,7 +81,8 @@ export function planVhd(options: FormatCreateOptions, directory = ''): VhdPlan {
       hint: 'Choose the format vhdx, or the variant fixed.',
     });
   }
-  const footerOffset = alignUp(TABLE_OFFSET + entries * 4, SECTOR) + Math.max(roomForNames(names), ROOM_FOR_NAMES);
+  const room = type === DISK_TYPE.differencing ? Math.max(roomForNames(names), ROOM_FOR_NAMES) : 0;
+  const footerOffset = alignUp(TABLE_OFFSET + entries * 4, SECTOR) + room;
   return { virtualSize, type, blockSize, entries, names, footerOffset, preallocates: 0 };
 }
 

@@ -52,7 +52,8 @@ async function loadBlocks(
   const differencing = footer.type === DISK_TYPE.differencing;
   const parentNames = differencing ? await parentNamesOf(storage, declared, { signal }) : [];
   const { currentSize: virtualSize } = footer;
-  const scan = mode === 'write' ? await scanBlocks(storage, declared, { virtualSize, footerOffset }, { signal }) : null;
+  const facts = { virtualSize, footerOffset, differencing };
+  const scan = mode === 'write' ? await scanBlocks(storage, declared, facts, { signal }) : null;
   // A reader needs none of the entries behind those of the disk.
   const layout = scan?.layout ?? withoutSurplus(declared);
   const obstacle = scan === null ? null : (obstacleOf(found, layout) ?? scan.obstacle);

@@ -145,13 +145,30 @@ describe('the size', () => {
   });
 
   it.each([512, 65_536])(
-    'leaves room for names in a new image, which a check does not miss (blocks of %i)',
+    'leaves room for names in a new child, which a check does not miss (blocks of %i)',
     async (unit) => {
-      const source = at();
-      await createImage(source, { ...VHD, size: MIB, config: { block_size: unit } });
+      const parent = at('/base.vhd');
+      const source = at('/child.vhd', parent.provider);
+      await createImage(parent, { ...VHD, size: MIB });
+      await createImage(source, { ...VHD, parent, config: { block_size: unit } });
       expect((await checkImage(source, VHD)).findings).toEqual([]);
     },
   );
+
+  it('ends with its table while it has no block, where QEMU puts the first one', async () => {
+    const source = at();
+    const tableEnd = 512 + 1024 + 512;
+    const end = async (): Promise<number> => (await fileBytes(source)).length - SECTOR;
+    await createImage(source, { ...VHD, size: 5 * MIB });
+    expect(await end()).toBe(tableEnd);
+    {
+      await using disk = await openDisk(source, { ...VHD, mode: 'write' });
+      await disk.write(3 * MIB, new Uint8Array(MIB).fill(1));
+      await disk.flush();
+      await disk.discard([{ offset: 0, length: 5 * MIB }]);
+    }
+    expect(await end()).toBe(tableEnd);
+  });
 
   it('reaches 2040 GiB and no further', async () => {
     const most = 2040 * 1024 ** 3;

@@ -2,7 +2,8 @@
 import { KIB } from '../../alternation/world.ts';
 import type { Facts, WalkKit } from '../walk-kit.ts';
 
-const PLAIN: Facts = { unit: 4 * KIB, fixed: false, parentless: false, files: [], compressed: false };
+/** QEMU compresses into a cluster that is stored plain, and its entry stays as it was: what it reads then is the stream. */
+const PLAIN: Facts = { unit: 4 * KIB, fixed: false, parentless: false, files: [], compressed: null };
 const always = () => true;
 
 export const walk: WalkKit = {
