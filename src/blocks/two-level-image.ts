@@ -49,7 +49,8 @@ export abstract class TwoLevelImage<Shape extends TwoLevelShape> implements Imag
       write,
       readOnlyReason: own.mode === 'write' ? state.obstacle : null,
       allocate: write,
-      zeroMarker: write && !state.shape.differencing,
+      // A cluster that is absent reads zero while there is no parent, and a base image can get one.
+      zeroMarker: false,
       discard: write,
       resize: write,
       compact: write,

@@ -11,6 +11,8 @@ export interface Kind {
   readonly format: string;
   readonly unit: number;
   readonly config: Values;
+  /** Bytes of tables in the file of an image that was emptied. */
+  readonly keeps?: number;
 }
 
 /** Formats whose images can have parents. */
@@ -20,6 +22,10 @@ export const KINDS: readonly Kind[] = [
   { name: 'qcow2 with subclusters', format: 'qcow2', unit: 512, config: { cluster_size: 16_384, extended_l2: 'on' } },
   { name: 'vdi', format: 'vdi', unit: MIB, config: {} },
   { name: 'vmdk', format: 'vmdk', unit: 4096, config: { grain_size: 4096 } },
+  { name: 'vhd', format: 'vhd', unit: 4096, config: { block_size: 4096 } },
+  { name: 'vhdx', format: 'vhdx', unit: MIB, config: {}, keeps: 3 * MIB },
+  { name: 'qed', format: 'qed', unit: 4096, config: { cluster_size: 4096, table_size: 2 }, keeps: 8192 },
+  { name: 'qcow', format: 'qcow', unit: 4096, config: { cluster_size: 4096 }, keeps: 4096 },
 ];
 
 /** Files in memory, with images of one format. */

@@ -176,14 +176,14 @@ describe('rebasing', () => {
   });
 
   it('makes a child of a base, whose zeroes hide the parent', async () => {
-    for (const { format, config, unit } of KINDS.slice(0, 2)) {
+    for (const { format, config, unit } of KINDS) {
       const place = new Place(format, config);
       await place.make('/parent', unit * 10, [fill(0, unit * 10, 5)]);
       await place.make('/own', unit * 12, [fill(unit, unit, 6)]);
       const before = await place.content('/own');
       await rebaseImage(place.at('/own'), place.at('/parent'), how);
       expect(before.equals(await place.content('/own'))).toBe(true);
-      expect((await inspect(place.at('/own'))).parentName).toBe('parent');
+      expect((await inspect(place.at('/own'))).differencing).toBe(true);
     }
   });
 

@@ -1,8 +1,8 @@
 /**
  * Changes of the header of a QCOW image. Its first sector holds parts of the L1 table, so it is read again before each.
  *
- * A name of a backing file, and an L1 table with more entries, get room behind everything else, durable, before the first
- * sector names them.
+ * A name of a backing file changes with the first sector where that has room for it. A longer one, and an L1 table with more
+ * entries, get room behind everything else, durable, before the first sector names them.
  */
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { writeEntries } from '../../blocks/table.ts';
@@ -80,8 +80,10 @@ export async function storeParent(
     BACKING_NAME_MAX,
     storage.label,
   );
-  let fileOffset = 0;
-  if (parent !== null) {
+  const roomEnd = Math.min(state.shape.l1Offset, SECTOR);
+  const isInside = HEADER.size + name.length <= roomEnd;
+  let fileOffset = parent === null ? 0 : HEADER.size;
+  if (!isInside) {
     const bytes = new Uint8Array(alignUp(name.length, SECTOR));
     bytes.set(name);
     fileOffset = state.map.slots.takeAtEnd(bytes.length).fileOffset;
@@ -89,6 +91,7 @@ export async function storeParent(
     await storage.flush();
   }
   await changeHeader(storage, (sector) => {
+    if (isInside) sector.fill(0, HEADER.size, roomEnd).set(name, HEADER.size);
     HEADER.put(sector, 'backingOffset', BigInt(fileOffset));
     HEADER.put(sector, 'backingLength', name.length);
   });

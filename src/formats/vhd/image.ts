@@ -66,7 +66,8 @@ export class DynamicVhd implements Image {
       write,
       readOnlyReason: mode === 'write' ? state.obstacle : null,
       allocate: write,
-      zeroMarker: write && !this.#differencing,
+      // A block that is absent reads zero while there is no parent, and a base image can get one.
+      zeroMarker: false,
       discard: write,
       resize: write && storage.can.resize && storage.can.random,
       compact: write,
