@@ -7,7 +7,7 @@ const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
 
 /**
- * What is converted to and from. `peer`: QEMU's driver and subformat; `to` and `from`: aim and limit of the ratio, of
+ * What is converted to and from. `peer`: QEMU's driver and subformat, if it has some; `to` and `from`: aim and limit of the ratio, of
  * the whole and of the slope; `pairs`: for a peer that takes long.
  */
 const CONVERTED = [
@@ -21,6 +21,8 @@ const CONVERTED = [
   { format: 'vhd', kind: 'fixed', word: 'fixed', peer: ['vpc', 'fixed'], to: [0.9, 1], from: [0.9, 1] },
   { format: 'vhdx', kind: 'dynamic', word: 'dynamic', peer: ['vhdx', 'dynamic'], to: [0.9, 1], from: [0.9, 1] },
   { format: 'vhdx', kind: 'fixed', word: 'fixed', peer: ['vhdx', 'fixed'], to: [0.9, 1], from: [0.9, 1] },
+  { format: 'qed', kind: 'dynamic', word: 'dynamic', peer: ['qed'], to: [0.9, 1], from: [0.9, 1] },
+  { format: 'qcow', kind: 'dynamic', word: 'dynamic', peer: ['qcow'], to: [0.9, 1], from: [0.9, 1] },
 ];
 
 /** Empty images that get 100,000 scattered writes of 4 KiB. */
@@ -69,7 +71,7 @@ export function imageRows({ folder, program, qemuImg, disks }) {
     const image = at(`new.${format}`);
     return {
       ours: vdkit('convert', disk, image, '--format', 'raw', '--to', format, '--variant', word),
-      theirs: qemu('-f', 'raw', '-O', peer[0], '-o', `subformat=${peer[1]}`, disk, image),
+      theirs: qemu('-f', 'raw', ...asPeer(peer), disk, image),
     };
   };
   const read = (row, disk) => ({
@@ -130,14 +132,17 @@ export function imageRows({ folder, program, qemuImg, disks }) {
     prepare(/** @type {(file: string) => boolean} */ needs) {
       for (const disk of Object.values(disks)) {
         for (const row of CONVERTED.filter((one) => needs(imageOf(one, disk)))) {
-          const [driver, subformat] = row.peer;
-          const how = ['-f', 'raw', '-O', driver, '-o', `subformat=${subformat}`];
-          execFileSync(qemuImg, ['convert', ...how, disk, imageOf(row, disk)]);
+          execFileSync(qemuImg, ['convert', '-f', 'raw', ...asPeer(row.peer), disk, imageOf(row, disk)]);
         }
       }
       for (const row of LARGE) if (needs(largeOf(row))) makeLarge(largeOf(row), row);
     },
   };
+}
+
+/** Words of `qemu-img` for a target of this kind. */
+function asPeer(/** @type {readonly string[]} */ [driver = '', subformat]) {
+  return ['-O', driver, ...(subformat === undefined ? [] : ['-o', `subformat=${subformat}`])];
 }
 
 /** Names of the formats that this build can create. */

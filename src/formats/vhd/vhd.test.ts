@@ -147,8 +147,8 @@ describe('the size', () => {
   it.each([512, 65_536])(
     'leaves room for names in a new child, which a check does not miss (blocks of %i)',
     async (unit) => {
-      const parent = at('/base.vhd');
-      const source = at('/child.vhd', parent.provider);
+      const provider = new MemoryProvider();
+      const [parent, source] = [at('/base.vhd', provider), at('/child.vhd', provider)];
       await createImage(parent, { ...VHD, size: MIB });
       await createImage(source, { ...VHD, parent, config: { block_size: unit } });
       expect((await checkImage(source, VHD)).findings).toEqual([]);

@@ -5,7 +5,7 @@ import { openDisk } from '../../../src/operations/open.ts';
 import { MemoryProvider } from '../../../src/storage/memory.ts';
 import type { LimitKit } from '../limit-kit.ts';
 
-/** Reads the last sector of a disk with an L1 table of so many bytes. */
+/** Reads the last sector of a disk with an L1 table of this many bytes. */
 async function readLast(l1Bytes: number): Promise<number> {
   const provider = new MemoryProvider();
   const name = '/image.qcow';
