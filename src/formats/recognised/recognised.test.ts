@@ -244,7 +244,7 @@ describe('names that say something else', () => {
 });
 
 describe('opening', () => {
-  const bytes = file(112, [0, 'QFI'], [3, [0xfb, 0, 0, 0, 1]]);
+  const bytes = file(4096, [0, 'shdw'], [4, be32(1)], [8, be32(512)]);
   async function provider(): Promise<MemoryProvider> {
     const made = new MemoryProvider();
     const storage = await made.create('/disk');
@@ -254,12 +254,12 @@ describe('opening', () => {
   }
 
   it('says what the file is', async () => {
-    const format = defaultRegistry().find('qcow');
+    const format = defaultRegistry().find('asif');
     const opening = openWith(format, { provider: await provider(), name: '/disk' }, { mode: 'read' });
     await expect(opening).rejects.toMatchObject({
       name: 'ImageError',
       kind: 'unsupported',
-      message: 'The file is recognised as QCOW version 1, which vdkit cannot open',
+      message: 'The file is recognised as an Apple sparse image (ASIF), which vdkit cannot open',
     });
   });
 
@@ -272,7 +272,7 @@ describe('opening', () => {
   it('can be cancelled', async () => {
     const signal = AbortSignal.abort();
     const source = { provider: await provider(), name: '/disk' };
-    const opening = openWith(defaultRegistry().find('qcow'), source, { mode: 'read', signal });
+    const opening = openWith(defaultRegistry().find('asif'), source, { mode: 'read', signal });
     await expect(opening).rejects.toMatchObject({ kind: 'aborted' });
   });
 });
