@@ -172,7 +172,12 @@ export class VhdxBlocks {
     assert(bits !== null, 'the bitmap of the block was made');
     await this.#reader.bitmaps.pin(bits.first, bits.end);
     const unpin = (): void => this.#reader.bitmaps.unpin(bits.first, bits.end);
-    const found = await this.map.map(guestOffset, length);
+    // Looked up in the turn that takes the place: while this waits, another writer may end, and no longer be pending.
+    let found = this.map.map(guestOffset, length);
+    while (isPromise(found)) {
+      await found;
+      found = this.map.map(guestOffset, length);
+    }
     // Another writer was first.
     if (found.kind !== 'absent') {
       unpin();

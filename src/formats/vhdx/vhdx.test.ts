@@ -12,6 +12,7 @@ import { encodeLocator, locatorPairs } from './locator-encoder.ts';
 import { encodeEntry, type LogPage } from './log-entry.ts';
 import { checkSequence, findSequence, replay } from './log-reader.ts';
 import { LogWriter } from './log-writer.ts';
+import { openVhdx } from './open.ts';
 
 const LOG = { fileOffset: MIB, length: MIB };
 const GUID = '11111111-2222-4333-8444-555555555555';
@@ -213,6 +214,26 @@ async function made(): Promise<{ readonly provider: MemoryProvider; readonly byt
   await storage.close();
   return { provider, bytes };
 }
+
+it('gives two writers of a new block one place, whenever the first of them ends', async () => {
+  const [one, two] = [148 * 512, 182 * 512];
+  for (let turns = 0; turns < 24; turns++) {
+    const provider = new MemoryProvider();
+    const base = { provider, name: '/base.vhdx' };
+    await createImage(base, { format: 'vhdx', size: SIZE });
+    await createImage({ provider, name: NAME }, { format: 'vhdx', parent: base });
+    const image = await openVhdx(await provider.open(NAME, 'write'), '/', { mode: 'write' });
+    await image.beginChanges?.({ content: true });
+    const first = await image.prepareWrite?.(one, 512);
+    const waiting = image.prepareWrite?.(two, 512);
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+    first?.commit();
+    const second = await waiting;
+    expect((second?.fileOffset ?? 0) - (first?.fileOffset ?? 0), `after ${turns} turns`).toBe(two - one);
+    second?.commit();
+    await image.close();
+  }
+});
 
 describe('a damaged image', () => {
   it('is repaired as far as it can be', async () => {
