@@ -13,14 +13,22 @@ const BASE: BaseImage = {
 };
 const script = fileURLToPath(new URL('misbehave.mjs', import.meta.url));
 const pool = new Pool({ script, children: 2, batch: 2, milliseconds: 450 });
-afterAll(() => pool.close());
+/** Waits less long for an answer. */
+const impatient = new Pool({ script, children: 1, batch: 2, milliseconds: 60 });
+afterAll(() => Promise.all([pool.close(), impatient.close()]));
 
 it('tells what went wrong with which case', { timeout: 60_000 }, async () => {
-  const titles = ['fine', 'hang', 'fine', 'end', 'fine', 'heap', 'bytes', 'slow', 'finding', 'fine'];
+  const titles = ['fine', 'end', 'fine', 'heap', 'bytes', 'slow', 'finding', 'fine'];
   const found: [string, string][] = [];
-  pool.addBase(BASE);
-  await pool.run(titles.map(caseOf), ({ work, findings }) => found.push([work.title, findings.join()]));
-  expect(found.map(([title]) => title).sort()).toEqual([...titles].sort());
+  const hanging = ['fine', 'hang', 'fine'];
+  for (const [one, cases] of [
+    [pool, titles],
+    [impatient, hanging],
+  ] as const) {
+    one.addBase(BASE);
+    await one.run(cases.map(caseOf), ({ work, findings }) => found.push([work.title, findings.join()]));
+  }
+  expect(found.map(([title]) => title).sort()).toEqual([...titles, ...hanging].sort());
   const texts: Record<string, RegExp> = {
     fine: /^$/,
     hang: /^no answer within/,
