@@ -31,6 +31,9 @@ export interface WriteRules {
 
 /** Bytes compared or padded at a time. */
 const PIECE = 1024 * 1024;
+/** Bytes of small units that are read at once to be compared: each sector of a VHD image is a unit. */
+const AHEAD = 64 * 1024;
+const NOTHING = new Uint8Array(0);
 /** Concurrent in-place writes of one request. */
 const PARALLEL_RUNS = 64;
 /** Zero bytes written at the end of a partly filled slot to extend the file. */
@@ -54,6 +57,13 @@ interface Backdrop {
   readonly level: number | null;
   /** True when the image has the unit, but it must not be overwritten. */
   readonly placed: boolean;
+}
+
+/** Part of the content before the write, for units that follow one another up to `end`. */
+interface Behind {
+  readonly end: number;
+  start: number;
+  bytes: Uint8Array;
 }
 
 /** Writes to the last image of one chain. The caller holds the range lock of the request. */
@@ -266,9 +276,10 @@ export class WritePath {
   /** Walks the units of `[start, end)`: leaves out, marks, or collects neighbours and stores them in one slot. */
   async #placeUnits(request: Request, start: number, end: number, backdrop: Backdrop): Promise<number> {
     let gathered = start;
+    const behind: Behind = { end, start, bytes: NOTHING };
     for (let at = start; at < end; ) {
       const unitEnd = this.#unitEnd(at, end);
-      const decision = this.#decide(request, at, unitEnd, backdrop);
+      const decision = this.#decide(request, at, unitEnd, { ...backdrop, behind });
       if ((isPromise(decision) ? await decision : decision) !== 'store') {
         if (gathered < at) await this.#store(request, gathered, at, backdrop.level);
         gathered = unitEnd;
@@ -284,7 +295,7 @@ export class WritePath {
     request: Request,
     start: number,
     end: number,
-    backdrop: Backdrop,
+    backdrop: Backdrop & { readonly behind: Behind },
   ): 'store' | 'done' | Promise<'store' | 'done'> {
     const zero = request.zero || this.#isZero(request, start, end);
     if (zero) {
@@ -295,8 +306,10 @@ export class WritePath {
         return this.#markZero(request, start, end, backdrop.level);
       }
     }
-    if (this.#rules.honourSame || backdrop.level === null) return 'store';
-    return this.#readsSame(request, start, end, backdrop.level);
+    const { level, behind } = backdrop;
+    if (this.#rules.honourSame || level === null) return 'store';
+    if (end - start >= AHEAD) return this.#readsSame(request, start, end, level);
+    return this.#isBehind(request, start, end, level, behind);
   }
 
   /** A mark may cost a table, so none is made where the chain reads as zero anyway. */
@@ -343,16 +356,39 @@ export class WritePath {
     return bufferList(sliceBuffers(buffers, start - request.offset, end - request.offset)).every(isZero);
   }
 
+  /** As `#readsSame` for a small unit, which is read together with those after it. */
+  async #isBehind(
+    request: Request,
+    start: number,
+    end: number,
+    level: number,
+    behind: Behind,
+  ): Promise<'store' | 'done'> {
+    if (end > behind.start + behind.bytes.length) {
+      const bytes = new Uint8Array(Math.min(AHEAD, behind.end - start));
+      await this.#chain.read(level, start, [bytes], bytes.length, undefined, request.options);
+      behind.start = start;
+      behind.bytes = bytes;
+    }
+    return this.#hasSame(request, start, behind.bytes.subarray(start - behind.start, end - behind.start));
+  }
+
   async #readsSame(request: Request, start: number, end: number, level: number): Promise<'store' | 'done'> {
     const present = new Uint8Array(Math.min(PIECE, end - start));
     for (let at = start; at < end; at += present.length) {
       const piece = present.subarray(0, Math.min(present.length, end - at));
       await this.#chain.read(level, at, [piece], piece.length, undefined, request.options);
-      let from = 0;
-      for (const part of bufferList(await this.#dataOf(request, at, at + piece.length))) {
-        if (!equalBytes(part, piece.subarray(from, from + part.length))) return 'store';
-        from += part.length;
-      }
+      if ((await this.#hasSame(request, at, piece)) === 'store') return 'store';
+    }
+    return 'done';
+  }
+
+  /** `done` if the request has the bytes that are there already. */
+  async #hasSame(request: Request, start: number, present: Uint8Array): Promise<'store' | 'done'> {
+    let from = 0;
+    for (const part of bufferList(await this.#dataOf(request, start, start + present.length))) {
+      if (!equalBytes(part, present.subarray(from, from + part.length))) return 'store';
+      from += part.length;
     }
     return 'done';
   }
