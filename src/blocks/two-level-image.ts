@@ -19,6 +19,7 @@ import type {
   SealedMetadata,
   WriteSlot,
 } from '../image/contract.ts';
+import { storedName } from '../image/parent.ts';
 import { refuseChanges } from '../image/refuse-changes.ts';
 import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../storage/contract.ts';
 import type { ChangeGuard } from './guarded.ts';
@@ -65,7 +66,7 @@ export abstract class TwoLevelImage<Shape extends TwoLevelShape> implements Imag
   protected abstract readonly title: string;
   /** Reads everything from the medium again. */
   protected abstract load(): Promise<TwoLevelState<Shape>>;
-  /** Stores a link to a parent, durably. */
+  /** Stores a link to a parent, with its name as it is, durably. */
   protected abstract storeParent(parent: ParentLink | null): Promise<void>;
   /** Resizes the image on the medium. */
   protected abstract resizeNow(size: number, options: ResizeOptions): Promise<void>;
@@ -146,7 +147,10 @@ export abstract class TwoLevelImage<Shape extends TwoLevelShape> implements Imag
   }
 
   async relink(parent: ParentLink | null): Promise<void> {
-    await this.restructure(() => this.storeParent(parent));
+    const { directory } = this.own;
+    // An empty name: the parent was not opened.
+    const name = parent === null || parent.name === '' ? '' : storedName(directory, parent.name);
+    await this.restructure(() => this.storeParent(parent === null ? null : { ...parent, name }));
   }
 
   async *metadata(): AsyncGenerator<MetadataExtent> {

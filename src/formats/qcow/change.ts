@@ -9,7 +9,7 @@ import { writeEntries } from '../../blocks/table.ts';
 import type { TwoLevelState } from '../../blocks/two-level-state.ts';
 import { ImageError } from '../../errors.ts';
 import { encodeBackingName } from '../../image/backing-name.ts';
-import { type ParentLink, storedName } from '../../image/parent.ts';
+import type { ParentLink } from '../../image/parent.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import { type QcowHeader, readHeader } from './header.ts';
@@ -20,7 +20,6 @@ import { type QcowShape, shapeOf } from './shape.ts';
 /** An image on the medium. Everything is flushed. */
 export interface QcowOnMedium {
   readonly storage: Storage;
-  readonly directory: string;
   readonly state: TwoLevelState<QcowShape>;
 }
 
@@ -68,18 +67,11 @@ export async function putSize(storage: Storage, size: number): Promise<void> {
   await changeHeader(storage, (sector) => HEADER.put(sector, 'size', BigInt(size)));
 }
 
-/** Stores the link. Throws `limit` for a name that is too long, `unsupported`: then nothing has changed. */
-export async function storeParent(
-  { storage, directory, state }: QcowOnMedium,
-  parent: ParentLink | null,
-): Promise<void> {
+/** Stores the link, with its name as it is. Throws `limit` for a name that is too long, `unsupported`: then nothing has changed. */
+export async function storeParent({ storage, state }: QcowOnMedium, parent: ParentLink | null): Promise<void> {
   // A parent that was not opened and has no name: the child keeps the name that it has.
   if (parent?.name === '') return;
-  const name = encodeBackingName(
-    parent === null ? '' : storedName(directory, parent.name),
-    BACKING_NAME_MAX,
-    storage.label,
-  );
+  const name = encodeBackingName(parent?.name ?? '', BACKING_NAME_MAX, storage.label);
   const roomEnd = Math.min(state.shape.l1Offset, SECTOR);
   const isInside = HEADER.size + name.length <= roomEnd;
   let fileOffset = parent === null ? 0 : HEADER.size;

@@ -79,7 +79,8 @@ export class QcowImage extends TwoLevelImage<QcowShape> {
 
   async readdress(names: ReadonlyMap<string, string>): Promise<void> {
     const name = names.get(this.state.shape.header.backing?.name ?? '');
-    if (name !== undefined) await this.relink({ name, format: '', uuid: null, modificationUuid: null });
+    if (name === undefined) return;
+    await this.restructure(() => this.storeParent({ name, format: '', uuid: null, modificationUuid: null }));
   }
 
   protected async load(): Promise<TwoLevelState<QcowShape>> {
@@ -89,9 +90,9 @@ export class QcowImage extends TwoLevelImage<QcowShape> {
   }
 
   protected async storeParent(parent: ParentLink | null): Promise<void> {
-    const { storage, directory } = this.own;
+    const { storage } = this.own;
     const { storeParent } = await import('./change.ts');
-    await storeParent({ storage, directory, state: this.state }, parent);
+    await storeParent({ storage, state: this.state }, parent);
   }
 
   protected async resizeNow(size: number, options: ResizeOptions): Promise<void> {

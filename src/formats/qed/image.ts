@@ -68,7 +68,8 @@ export class QedImage extends TwoLevelImage<QedShape> {
     const { backing } = this.state.shape.header;
     const name = names.get(backing?.name ?? '');
     if (backing === null || name === undefined) return;
-    await this.relink({ name, format: backing.raw ? 'raw' : '', uuid: null, modificationUuid: null });
+    const link = { name, format: backing.raw ? 'raw' : '', uuid: null, modificationUuid: null };
+    await this.restructure(() => this.storeParent(link));
   }
 
   protected async load(): Promise<TwoLevelState<QedShape>> {
@@ -77,9 +78,9 @@ export class QedImage extends TwoLevelImage<QedShape> {
   }
 
   protected async storeParent(parent: ParentLink | null): Promise<void> {
-    const { storage, directory } = this.own;
+    const { storage } = this.own;
     const { storeParent } = await import('./relink.ts');
-    await storeParent({ storage, directory, layout: this.state.shape.header }, parent);
+    await storeParent({ storage, layout: this.state.shape.header }, parent);
   }
 
   protected async resizeNow(size: number, options: ResizeOptions): Promise<void> {

@@ -5,7 +5,7 @@
 import { alignUp, SECTOR } from '../../binary/numbers.ts';
 import { assert } from '../../errors.ts';
 import { encodeBackingName } from '../../image/backing-name.ts';
-import { type ParentLink, storedName } from '../../image/parent.ts';
+import type { ParentLink } from '../../image/parent.ts';
 import type { Storage } from '../../storage/contract.ts';
 import type { QedLayout } from './header.ts';
 import { BACKING_NAME_MAX, FEATURE, HEADER } from './layout.ts';
@@ -13,22 +13,18 @@ import { BACKING_NAME_MAX, FEATURE, HEADER } from './layout.ts';
 /** An image on the medium. Everything is flushed. */
 export interface QedOnMedium {
   readonly storage: Storage;
-  readonly directory: string;
   readonly layout: QedLayout;
 }
 
-/** Stores the link. Throws `limit` for a name that is too long, `unsupported`: then nothing has changed. */
-export async function storeParent(
-  { storage, directory, layout }: QedOnMedium,
-  parent: ParentLink | null,
-): Promise<void> {
+/** Stores the link, with its name as it is. Throws `limit` for a name that is too long, `unsupported`: then nothing has changed. */
+export async function storeParent({ storage, layout }: QedOnMedium, parent: ParentLink | null): Promise<void> {
   const sector = layout.sector.slice();
   const features = HEADER.get(sector, 'features') & ~(FEATURE.backing | FEATURE.backingRaw);
   if (parent === null) {
     putBacking(sector, { features, fileOffset: 0, length: 0 });
   } else {
     // A parent that was not opened and has no name: the child keeps the name that it has.
-    const kept = parent.name === '' ? (layout.backing?.name ?? '') : storedName(directory, parent.name);
+    const kept = parent.name === '' ? (layout.backing?.name ?? '') : parent.name;
     const name = encodeBackingName(kept, BACKING_NAME_MAX, storage.label);
     const fileOffset = placeOf(layout, name.length);
     if (fileOffset === HEADER.size) sector.fill(0, HEADER.size).set(name, HEADER.size);
