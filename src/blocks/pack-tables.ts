@@ -44,16 +44,16 @@ export function canPackTables({ layout, slots }: Pick<PackedTables, 'layout' | '
   return slotBytes <= tableBytes && slots.fillable >= tableBytes / slotBytes;
 }
 
-/** Moves tables into the lowest holes before them. Cancelled, those moved so far have their new places. */
+/** Moves tables, the last one first, into the lowest holes before them. Cancelled, those moved so far have their new places. */
 export async function packTables(extent: PackedTables, { signal }: OperationOptions): Promise<void> {
   const { layout, directory, slots } = extent;
   const count = layout.tableBytes / layout.slotBytes;
   let [batch, from] = [[] as Move[], 0];
   for (const { index, slot } of tablesInSlots(layout, directory)) {
     const to = slots.takeHoles(count, from, slot);
-    // Nothing before this table is long enough, for those behind it neither.
-    from = to === null ? Math.max(slot - count + 1, from) : to.first + count;
-    if (to === null) continue;
+    // Nothing before this table is long enough, for those before it neither.
+    if (to === null) break;
+    from = to.first + count;
     batch.push({ index, from: { first: slot, count, recycled: true }, to });
     if (batch.length < AT_ONCE) continue;
     await moveTables(extent, batch);
@@ -63,14 +63,14 @@ export async function packTables(extent: PackedTables, { signal }: OperationOpti
   if (batch.length > 0) await moveTables(extent, batch);
 }
 
-/** Tables that fill whole slots, in the order of the file. */
+/** Tables that fill whole slots, the last one in the file first. */
 function tablesInSlots({ dataOffset, slotBytes }: TableSlots, { places }: TableDirectory) {
   const tables: { readonly index: number; readonly slot: number }[] = [];
   for (const [index, place] of places.entries()) {
     const slot = (place - dataOffset) / slotBytes;
     if (slot >= 0 && Number.isInteger(slot)) tables.push({ index, slot });
   }
-  return tables.sort((one, other) => one.slot - other.slot);
+  return tables.sort((one, other) => other.slot - one.slot);
 }
 
 async function moveTables({ storage, layout, directory, slots }: PackedTables, moves: readonly Move[]): Promise<void> {

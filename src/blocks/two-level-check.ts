@@ -38,12 +38,15 @@ interface WrongEntry {
 /** Repairs the wrong entries of one table: of the L1 table (`level` 1) or of an L2 table. */
 type Mend = (place: number, level: 1 | 2, wrong: readonly WrongEntry[]) => Promise<void>;
 
+/** Decodes compressed clusters of one table, by number, and adds a finding for each that does not decode. */
+export type Decode = (clusters: readonly number[]) => Promise<void>;
+
 /** Finds damage in the tables of an image. `list`: findings of its header. */
 export function surveyTwoLevel(
   storage: Storage,
   shape: TwoLevelShape,
   list: FindingList,
-  options: OperationOptions,
+  options: OperationOptions & { readonly decode?: Decode },
 ): Promise<TwoLevelSurvey> {
   return walk(storage, shape, list, options);
 }
@@ -143,12 +146,15 @@ async function walk(
   storage: Storage,
   shape: TwoLevelShape,
   list: FindingList,
-  options: OperationOptions,
+  options: OperationOptions & { readonly decode?: Decode },
   mend: Mend = async () => {},
 ): Promise<TwoLevelSurvey> {
   const walker = new Walker(storage, shape, list);
   await mend(shape.l1Offset, 1, await walker.tables(options));
-  for (const { table, place } of walker.sound) await mend(place, 2, await walker.clusters(table, place, options));
+  for (const { table, place } of walker.sound) {
+    await mend(place, 2, await walker.clusters(table, place, options));
+    await options.decode?.(walker.streams);
+  }
   return walker.end();
 }
 
@@ -156,6 +162,8 @@ async function walk(
 class Walker {
   /** L2 tables that lie where tables can, each at a place for itself. */
   readonly sound: NamedTable[] = [];
+  /** Compressed clusters that the last table names, where some can be. */
+  streams: number[] = [];
   readonly #storage: Storage;
   readonly #shape: TwoLevelShape;
   readonly #list: FindingList;
@@ -209,6 +217,7 @@ class Walker {
   async clusters(table: number, place: number, options: OperationOptions): Promise<WrongEntry[]> {
     const { tableEntries: count, form, entries } = this.#shape;
     const wrong: WrongEntry[] = [];
+    this.streams = [];
     const visit = (entry: number, inTable: number): void => {
       if (entry === entries.absent) return;
       const index = table * count + inTable;
@@ -278,7 +287,10 @@ class Walker {
     const isShared = this.#touches(this.#owners, place) && !this.#isOfStreams(place);
     this.#take(place, this.#streams);
     this.#streamsEnd = Math.max(this.#streamsEnd, this.#units(place)[1]);
-    if (!isShared) return undefined;
+    if (!isShared) {
+      if (index < this.#blockCount) this.streams.push(index);
+      return undefined;
+    }
     const say = (): string => `Compressed cluster ${index} lies where another cluster or metadata does.`;
     this.#list.add('corruption', 'shared-cluster', say, where);
     return null;

@@ -18,13 +18,15 @@ export function refuseChanges(changes: ImageChanges, format: string, path: strin
   throw new ImageError('unsupported', `${format} images cannot store a ${refused[1]}`, { path });
 }
 
-/** The same for a new image, with `invalid-argument`; also for a differencing image without a parent. */
+/**
+ * The same for a new image, with `invalid-argument`; also for a differencing image without a parent. A geometry comes along
+ * with every copy, which reports that it is lost.
+ */
 export function refuseNewFacts(options: FormatCreateOptions, format: string): void {
-  const { comment = '', uuid, geometry, parent } = options;
+  const { comment = '', uuid, parent } = options;
   const refused: readonly (readonly [is: boolean, reason: string])[] = [
     [comment !== '', `${format} images cannot store a comment`],
     [uuid !== undefined, `${format} images cannot store a UUID`],
-    [(geometry?.physical ?? geometry?.logical ?? null) !== null, `${format} images cannot store a geometry`],
     [wantsVariant(options, 'diff') && parent === undefined, 'A differencing image needs a parent'],
   ];
   const [, reason] = refused.find(([is]) => is) ?? [];

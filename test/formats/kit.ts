@@ -30,6 +30,11 @@ export interface FormatKit {
   readonly sizeUnit?: number;
   /** The longest disk that the format takes, where that is less than the suites try. */
   readonly longest?: number;
+  /**
+   * Bytes of the tables that a disk of this size and usual options has got, where an image keeps those of which nothing is
+   * left, or where they fill no smaller hole.
+   */
+  tables?(size: number): number;
   /** Ways whose targets are measured before a conversion, beside the variants. */
   readonly measured?: readonly MakeWay[];
   /** The reason why no image of the format can be created and written. Left out: the conformance cases run. */

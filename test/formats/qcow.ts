@@ -11,6 +11,7 @@ export const kit: FormatKit = {
   units: (bytes) => ({ cluster_size: Math.min(Math.max(bytes, 512), 65_536) }),
   golden: { folder: 'qcow', facts: () => ({}) },
   hostile,
+  tables: (size) => Math.ceil(size / 2 ** 21) * 4096,
   limits: async () => (await import('./qcow/limits.ts')).limits,
   ways,
   models,

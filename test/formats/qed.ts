@@ -11,6 +11,7 @@ export const kit: FormatKit = {
   units: (bytes) => ({ cluster_size: Math.max(bytes, 4096), table_size: 2 }),
   golden: { folder: 'qed', facts: () => ({}) },
   hostile,
+  tables: (size) => Math.ceil(size / 2 ** 31) * 4 * 65_536,
   ways,
   models,
   walk: async () => (await import('./qed/walk.ts')).walk,

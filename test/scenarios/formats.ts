@@ -86,6 +86,11 @@ export function mixedLayers({ lower, upper }: Pair, count: number): Layer[] {
   }));
 }
 
+/** Bytes of tables that stay when nothing of them is left. */
+export function tablesOf({ name }: Format, size: number): number {
+  return KITS.find(({ format }) => format === name)?.tables?.(size) ?? 0;
+}
+
 function unitsOf({ name }: Format, bytes: number): Config {
   return KITS.find(({ format }) => format === name)?.units?.(bytes) ?? {};
 }

@@ -9,7 +9,7 @@ import { expectSameBytes } from '../conformance/expect-bytes.ts';
 import { expectKind } from '../conformance/expect-kind.ts';
 import { oneIn, rounds } from '../conformance/random.ts';
 import { fileBytes } from '../model/extents.ts';
-import { allSpace, FIXED, GROWING, LARGE, mixedLayers, PAIRS, STAMPED, WRITABLE } from './formats.ts';
+import { allSpace, FIXED, GROWING, LARGE, mixedLayers, PAIRS, STAMPED, tablesOf, WRITABLE } from './formats.ts';
 import { KIB, MIB, ShadowedDisk } from './shadowed-disk.ts';
 
 const SIZE = 6 * MIB + 3 * 512;
@@ -293,7 +293,9 @@ describe.each(discarding)('discards: $name', (format) => {
     expect(await disk.fileSize('/0')).toBeLessThanOrEqual(before);
     if (format.capabilities.compact) await disk.disk.compact();
     const after = await disk.fileSize('/0');
-    expect(after).toBeLessThanOrEqual(format.capabilities.compact ? before - block : before);
+    // A table of several blocks at the end fills no hole of one.
+    const isPacked = format.capabilities.compact && tablesOf(format, 1) <= block;
+    expect(after).toBeLessThanOrEqual(isPacked ? before - block : before);
     await disk.verifyTwice();
     await disk.disk.close();
   });

@@ -1,7 +1,8 @@
 /** Scenarios of the reference about room: compacting, discarding, resizing. */
 import { describe, expect, it } from 'vitest';
+import type { Format } from '../../src/image/contract.ts';
 import { rounds } from '../conformance/random.ts';
-import { GROWING, PAIRS, SMALL } from './formats.ts';
+import { GROWING, PAIRS, SMALL, tablesOf } from './formats.ts';
 import { GIB, type Io, KIB, MIB, ShadowedDisk } from './shadowed-disk.ts';
 
 const SIZE = rounds(16, 200) * MIB;
@@ -15,6 +16,12 @@ const fill = (start: number, end: number): Io => ({
   requests: 32,
 });
 
+/** A table of several blocks at the end fills no hole of fewer. */
+const tablesInWay = (format: Format, block: number): number => {
+  const table = tablesOf(format, 1);
+  return table > block ? table : 0;
+};
+
 const compacting = GROWING.filter(({ capabilities }) => capabilities.compact);
 const compactingPairs = PAIRS.filter(({ upper }) => upper.capabilities.compact);
 const discarding = GROWING.filter(({ capabilities }) => capabilities.discard);
@@ -27,6 +34,8 @@ describe.each(compacting)('compact: $name', (format) => {
     const empty = await disk.fileSize('/0');
     await disk.io(fill(0, SIZE));
     await disk.verify();
+    // With its tables, which a flush writes.
+    await disk.disk.flush();
     const full = await disk.fileSize('/0');
     // As data: a hint would give the room back at once.
     for (let at = SIZE / 2; at < (SIZE * 3) / 4; at += MIB) await disk.write(at, new Uint8Array(MIB));
@@ -37,7 +46,8 @@ describe.each(compacting)('compact: $name', (format) => {
     await disk.disk.compact();
     await disk.verifyTwice();
     // A table that says so may be left.
-    expect(await disk.fileSize('/0')).toBeLessThanOrEqual(empty + disk.disk.blockSize);
+    const kept = Math.max(disk.disk.blockSize, tablesOf(format, SIZE));
+    expect(await disk.fileSize('/0')).toBeLessThanOrEqual(empty + kept);
     await disk.disk.close();
   });
 });
@@ -63,7 +73,9 @@ describe.each(compactingPairs)('compact: $title', ({ lower, upper }) => {
     const before = await disk.stored(1);
     await disk.disk.compact();
     await disk.verify();
-    expect(await disk.stored(1)).toBeLessThanOrEqual(before - SIZE / 4);
+    // Zeroes without a mark are stored, and what are holes in the file may become data where they move.
+    const zeroes = (await disk.holds(0, 2 * MIB)) ? 2 * MIB : 0;
+    expect(await disk.stored(1)).toBeLessThanOrEqual(before + zeroes - SIZE / 4);
     await disk.reopen();
     await disk.verify();
     await disk.removeAll();
@@ -108,7 +120,8 @@ describe.each(discarding)('discard: $name', (format) => {
     ).toBe(1);
     if (format.capabilities.compact) {
       await disk.disk.compact();
-      expect(await disk.fileSize('/0')).toBeLessThanOrEqual(before - 3 * block);
+      const least = before - 3 * block + tablesInWay(format, block);
+      expect(await disk.fileSize('/0')).toBeLessThanOrEqual(least);
     }
     await disk.reopen();
     await disk.verify();

@@ -152,6 +152,15 @@ export class ShadowedDisk {
     return bytes;
   }
 
+  /** A part of the last image is stored in the file, be it as a hole. */
+  async holds(offset: number, length: number): Promise<boolean> {
+    const top = this.disk.images.length - 1;
+    for await (const { offset: start, fileOffset } of this.disk.layers(top, top).extents()) {
+      if (start >= offset && start < offset + length && fileOffset !== null) return true;
+    }
+    return false;
+  }
+
   /** Units of the last image in which anything is stored. Parts of a unit may be holes in the file. */
   async blocks(): Promise<number> {
     const { blockSize } = this.disk;

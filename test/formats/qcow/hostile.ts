@@ -86,7 +86,8 @@ function hollow(name: string, l1: readonly [entry: number, place: number][]): Ba
 
 export const hostile: HostileKit<FileSample> = {
   samples: async () => [...(await samplesOf(KIT)), await compressed()],
-  files: 260,
+  damagedEvery: 12,
+  files: 220,
   hollow: () => [
     hollow('an L1 table of nothing', []),
     hollow('an L2 table of nothing at the end', [[2 ** 22 - 1, 2 ** 25 + 4096]]),
