@@ -12,6 +12,7 @@
 import { SparseBitSet } from '../../binary/bits.ts';
 import { alignUp, SECTOR } from '../../binary/numbers.ts';
 import { scanEntries, U32_BIG, writeEntries } from '../../blocks/table.ts';
+import { assert } from '../../errors.ts';
 import type { FormatCheckOptions } from '../../image/contract.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { FindingList } from '../../image/finding-list.ts';
@@ -77,13 +78,13 @@ export async function repair(files: ImageFiles, options: FormatCheckOptions): Pr
   return list;
 }
 
-async function repairFixed({ storage, found, end }: Survey, footer: Uint8Array): Promise<void> {
-  if (found.end === 'before zeroes' && found.fileOffset !== null) {
-    await storage.resize(found.fileOffset + SECTOR);
-    return storage.flush();
-  }
-  if (found.fileOffset !== null && found.fileOffset >= end) await durably(storage, found.fileOffset, footer);
-  else await durably(storage, alignUp(Math.max(end, storage.size), SECTOR), footer);
+/** Writes the footer where it stands: behind a disk that was cut off, too, or zeroes would pass for the bytes that are lost. */
+async function repairFixed({ storage, found }: Survey, footer: Uint8Array): Promise<void> {
+  const { end, fileOffset } = found;
+  assert(fileOffset !== null, 'a fixed image is found by its footer');
+  if (end !== 'before zeroes') return durably(storage, fileOffset, footer);
+  await storage.resize(fileOffset + SECTOR);
+  await storage.flush();
 }
 
 async function durably(storage: Storage, fileOffset: number, bytes: Uint8Array): Promise<void> {

@@ -107,6 +107,24 @@ describe('footers', () => {
     await (await openDisk(source, { ...VHD, mode: 'write' })).close();
   });
 
+  it.each([
+    ['a wrong checksum', 8 * MIB, SECTOR],
+    ['a wrong checksum and a size beyond all files', Number.MAX_SAFE_INTEGER, SECTOR],
+    ['511 bytes', 8 * MIB, SECTOR - 1],
+  ])('of a fixed image that lacks its end, with %s, are repaired in place', async (_, currentSize, length) => {
+    const source = await filled(MIB, ['fixed']);
+    const footer = encodeFooter({ ...(await footerOf(source)), currentSize });
+    if (length === SECTOR) footer[300] = 1;
+    await put(source, MIB, footer, MIB + length);
+    const { repairs } = await checkImage(source, { ...VHD, repair: true });
+    expect(repairs).toHaveLength(1);
+    expect((await fileBytes(source)).length).toBe(MIB + SECTOR);
+    expect(await footerOf(source)).toMatchObject({ currentSize: currentSize - (currentSize % SECTOR) });
+    const { findings } = await checkImage(source, VHD);
+    expect(findings.map(({ code }) => code)).toEqual(['file-too-short']);
+    expect(await firstByte(source)).toBe(1);
+  });
+
   it('of a fixed image that was growing when it was cut off stand before zeroes', async () => {
     const source = await filled(MIB, ['fixed']);
     const sound = await fileBytes(source);
