@@ -154,20 +154,30 @@ export function unitOf({ configKeys }: Format, { options }: MakeWay): number {
 
 /** The disk, size and map of vdkit's command line are those of the raw disk and of the program. */
 export async function expectSameForBoth(
-  { format, peer }: Pairing,
+  pairing: Pairing,
   image: PeerImage,
   wanted: Uint8Array,
   expected: string,
+): Promise<void> {
+  const { format, peer } = pairing;
+  await expectReadByUs(pairing, image, wanted);
+  await expectPeerReads(peer, image, wanted, expected);
+  if (peer.map === undefined) return;
+  const { extents } = JSON.parse(await vdkit('map', image.path, '--json', ...named(format)));
+  expectSameMap(extents, await peerMap(peer, image, wanted.length));
+}
+
+/** vdkit's command line finds the image sound, and reads these bytes. */
+export async function expectReadByUs(
+  { format, peer }: Pick<Pairing, 'format' | 'peer'>,
+  image: PeerImage,
+  wanted: Uint8Array,
 ): Promise<void> {
   await expectSoundForUs(format, image, peer);
   const raw = `${image.path}.raw`;
   await vdkit('convert', image.path, raw, '--force', ...named(format), '--allow', dirname(image.path));
   expectSameBytes(await readFile(raw), wanted, 'what vdkit reads');
   await rm(raw);
-  await expectPeerReads(peer, image, wanted, expected);
-  if (peer.map === undefined) return;
-  const { extents } = JSON.parse(await vdkit('map', image.path, '--json', ...named(format)));
-  expectSameMap(extents, await peerMap(peer, image, wanted.length));
 }
 
 /** The program finds the image sound, and reads these bytes, which are also those of a raw disk. */

@@ -31,8 +31,10 @@ function isStrange({ bytes }: Sample): boolean {
   return bytes !== null && REGION_TABLE.get(bytes, 'count', REGION_OFFSETS[0]) > 2;
 }
 
-/** Of a byte of a sector bitmap it takes all bits, or none. */
-const MIXED = 'no single sectors of a child';
+/** A new child has no sector bitmap: it takes the first bytes of the file for one. */
+const NO_BITMAP = 'no child without a sector bitmap';
+/** A block of zeroes in a child shows the parent. */
+const ZEROES = 'no zeroes that hide a parent';
 
 function cannotReadSample(sample: Sample): string | null {
   if (isLogged(sample)) return 'no log';
@@ -55,8 +57,8 @@ export const peers: readonly PeerKit[] = [
   sevenZip({ format: 'vhdx', cannot: () => null, cannotRead: cannotReadSample }),
   libvhdi({
     cannot: () => null,
-    cannotMount: ({ over }) => (over ? MIXED : null),
-    cannotRead: (sample) => (sample.differencing ? MIXED : cannotReadSample(sample)),
+    cannotMount: ({ over }) => (over ? NO_BITMAP : null),
+    cannotRead: (sample) => (sample.differencing ? ZEROES : cannotReadSample(sample)),
     // It reads every byte of a disk.
     longest: 1024 ** 3,
   }),
