@@ -104,6 +104,8 @@ export interface PeerKit {
   readonly longest?: number;
   /** The longest disk of a fixed image that it makes, where that takes room on the host. */
   readonly longestFixed?: number;
+  /** The size to which a large disk grows beside it, where it walks all units of it. Default 258 GiB. */
+  readonly longestGrown?: number;
   /** It reports the size that the disk had when the image was made, and shows so much of it. Default false. */
   readonly keepsOriginalSize?: boolean;
   /** Length of the file of an image that it made, if this number of bytes is stored without gaps. */

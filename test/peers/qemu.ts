@@ -16,6 +16,7 @@ export interface QemuKit {
   readonly longestFixed?: number;
   /** The longest disk of vdkit that it is asked for; left out: any. */
   readonly longest?: number;
+  readonly longestGrown?: number;
   /** QEMU only reads images of the format. */
   readonly readOnly?: boolean;
   /** It can look for damage. */
@@ -75,7 +76,7 @@ export function peerRuns(runs: readonly QemuRun[], { backing = false, holes = fa
 
 /** See the head of this file. */
 export function qemu(kit: QemuKit): PeerKit {
-  const { cannot, cannotRead, cannotWrite, packed, longest, longestFixed, readOnly = false } = kit;
+  const { cannot, cannotRead, cannotWrite, packed, longest, longestFixed, longestGrown, readOnly = false } = kit;
   return {
     name: 'QEMU',
     programs: readOnly ? ['qemu-img'] : ['qemu-img', 'qemu-io'],
@@ -85,6 +86,7 @@ export function qemu(kit: QemuKit): PeerKit {
     ...(packed === undefined ? {} : { packed }),
     ...(longest === undefined ? {} : { longest }),
     ...(longestFixed === undefined ? {} : { longestFixed }),
+    ...(longestGrown === undefined ? {} : { longestGrown }),
     start: (img, io) => new Qemu(kit, img, io),
   };
 }

@@ -1,6 +1,10 @@
 /** Programs that have QCOW version 1: QEMU, and 7-Zip for images without a backing file. */
+
+import { rounds } from '../../conformance/random.ts';
 import { qemu } from '../../peers/qemu.ts';
 import type { MakeWay, PeerKit } from '../peer-kit.ts';
+
+const GIB = 1024 ** 3;
 
 function cannotByQemu({ options }: MakeWay, what: 'read' | 'make'): string | null {
   return what === 'make' && options !== '' ? 'no choice of clusters' : null;
@@ -11,6 +15,8 @@ export const peers: readonly PeerKit[] = [
     format: 'qcow',
     checks: false,
     backing: true,
+    // It walks clusters of 4 KiB.
+    longestGrown: rounds(16, 258) * GIB,
     cannot: cannotByQemu,
     cannotWrite: ({ over, options }) =>
       over && options !== '' ? 'no copy of what the backing file has in the rest of a cluster' : null,
