@@ -24,6 +24,14 @@ import {
 const POINTS: readonly FaultPoint[] = ['names', 'write', 'flush', 'read'];
 const TO = '/b/new.img';
 
+/** One in this many calls ends in the usual run; each case begins at another. Names are few, and each one counts. */
+const EVERY: Readonly<Record<string, number>> = {
+  names: 1,
+  write: rounds(3, 1),
+  flush: rounds(3, 1),
+  read: rounds(47, 1),
+};
+
 /** Without hard links, as on a FAT file system. */
 class Linkless extends MemoryProvider {
   override link = undefined as never;
@@ -69,18 +77,21 @@ async function expectKept(family: Family, places: readonly StorageProvider[], mo
   }
 }
 
-const cases = [...KINDS, ...TOY_KINDS].flatMap((kind) =>
-  ROLES.filter(({ images }) => images === 1 || kind.format.capabilities.diff).flatMap((role) =>
-    (['one provider', 'two providers'] as const)
-      .filter((where) => where === 'one provider' || role.images === 1)
-      .map((where) => ({ title: kind.title, kind, ...role, where })),
-  ),
-);
+const cases = [...KINDS, ...TOY_KINDS]
+  .flatMap((kind) =>
+    ROLES.filter(({ images }) => images === 1 || kind.format.capabilities.diff).flatMap((role) =>
+      (['one provider', 'two providers'] as const)
+        .filter((where) => where === 'one provider' || role.images === 1)
+        .map((where) => ({ title: kind.title, kind, ...role, where })),
+    ),
+  )
+  .map((one, number) => ({ ...one, number }));
 
-describe.each(cases)('$title, $role, $where', ({ kind, where, ...role }) => {
+describe.each(cases)('$title, $role, $where', ({ kind, where, number, ...role }) => {
   it.each(POINTS)('ends at any %s, and goes on when it is asked for again', async (point) => {
     // There are hundreds of reads, most of them of the same tables.
-    for (let at = 0, fired = true; fired; at += point === 'read' ? rounds(47, 1) : 1) {
+    const every = EVERY[point] ?? 1;
+    for (let at = point === 'read' ? 0 : number % every, fired = true; fired; at += every) {
       const [inner, elsewhere] = [new MemoryProvider(), new MemoryProvider()];
       await (await elsewhere.create('/b/something')).close();
       const family = await familyIn(inner, kind, role);
@@ -117,7 +128,7 @@ describe.each(named)('the power goes while a $title moves', (kind) => {
     const name = family.names[role.moved] ?? '';
     await moveImage({ provider: recorder, name }, { provider: recorder, name: TO }, optionsFor(family));
     let states = 0;
-    for (const state of crashStates(recorder.log, inner, { isMetadata: () => true, maxStates: 200 })) {
+    for (const state of crashStates(recorder.log, inner, { isMetadata: () => true, maxStates: rounds(70, 200) })) {
       states++;
       const own = [await found(family, state.provider, name), await found(family, state.provider, TO)];
       expect(own.filter((one) => one !== null).length, state.describe()).toBeGreaterThan(0);
