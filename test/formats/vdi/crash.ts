@@ -152,7 +152,7 @@ export const crash: CrashKit = {
     unit: 1024,
     count: 768,
     isMetadata: (_, offset) => offset < 512 + 4 * 768,
-    everyCut: [10, 1],
+    everyCut: [30, 1],
     atLeast: [60, 50_000],
   },
   mutants: MUTANTS,
