@@ -92,29 +92,6 @@ export class SparseBitSet {
     return true;
   }
 
-  /** Count of the numbers below `end` that are not members, in runs of at least `least`. */
-  freeBelow(end: number, least: number): number {
-    let [count, run] = [0, 0];
-    const close = (): void => {
-      if (run >= least) count += run;
-      run = 0;
-    };
-    for (let start = 0; start < end; start += CHUNK_BITS) {
-      const length = Math.min(CHUNK_BITS, end - start);
-      const { words, size } = this.#chunks.get(start / CHUNK_BITS) ?? EMPTY;
-      if (size === CHUNK_BITS) close();
-      for (let at = size === 0 ? length : 0, free = true; size < CHUNK_BITS && at < length; free = !free) {
-        const next = Math.min(nextBit(words, at, !free), length);
-        if (free) run += next - at;
-        else close();
-        at = next;
-      }
-      if (size === 0) run += length;
-    }
-    close();
-    return count;
-  }
-
   /** Bytes allocated. */
   get memoryBytes(): number {
     return this.#chunks.size * (CHUNK_BITS / 8);
@@ -125,8 +102,6 @@ interface Chunk {
   readonly words: Uint32Array;
   size: number;
 }
-
-const EMPTY: Chunk = { words: new Uint32Array(0), size: 0 };
 
 /** False when it was set before. */
 function setBit(words: Uint32Array, bit: number): boolean {

@@ -175,8 +175,6 @@ class Walker {
   readonly #metadata = new SparseBitSet();
   readonly #streams = new SparseBitSet();
   #usedEnd = 0;
-  /** Unit after the last compressed cluster. */
-  #streamsEnd = 0;
   #behind = false;
   #tangled = false;
 
@@ -230,7 +228,7 @@ class Walker {
   }
 
   end(): TwoLevelSurvey {
-    const { unit, clusterSize, padding = [] } = this.#shape;
+    const { padding = [] } = this.#shape;
     for (const place of padding) this.#take(place);
     const [size, usedEnd] = [this.#size, this.#usedEnd];
     if (this.#behind) this.#list.add('leak', 'entries-behind-end', 'Entries beyond the end of the disk name clusters.');
@@ -238,13 +236,6 @@ class Walker {
       const message = `The file is ${size - usedEnd} bytes longer than the image needs.`;
       // Tables that overlap make the end of what is in use uncertain: nothing is cut off.
       this.#list.add('leak', 'file-too-long', message, { fileOffset: usedEnd, repairable: !this.#tangled });
-    }
-    // Compressed clusters keep their places: what is free before them waits for later writes.
-    const free = (end: number): number => this.#owners.freeBelow(end, clusterSize / unit);
-    const unused = free(usedEnd / unit) - free(this.#streamsEnd);
-    if (unused > 0) {
-      const message = `${unused * unit} bytes are not used; compact frees their space.`;
-      this.#list.add('leak', 'unused-clusters', message, { repairable: false });
     }
     return { list: this.#list, usedEnd, behind: this.#behind, tangled: this.#tangled };
   }
@@ -284,10 +275,8 @@ class Walker {
       this.#list.add('corruption', 'cluster-nowhere', say, where);
       return null;
     }
-    const isShared = this.#touches(this.#owners, place) && !this.#isOfStreams(place);
-    this.#take(place, this.#streams);
-    this.#streamsEnd = Math.max(this.#streamsEnd, this.#units(place)[1]);
-    if (!isShared) {
+    if (!this.#touches(this.#owners, place) || this.#isOfStreams(place)) {
+      this.#take(place, this.#streams);
       if (index < this.#blockCount) this.streams.push(index);
       return undefined;
     }

@@ -29,11 +29,11 @@ export function twoLevelModels(kit: TwoLevelModels): ModelKit {
   const { format, clusters, tables, starts, contentOnly } = kit;
   return {
     shapes: () => shapes(kit),
-    seeds: [24, 300],
+    seeds: [72, 300],
     async inspect(run, folder, image) {
       const path = join(folder, basename(image.name));
       const opened = ['--image-opts', `driver=${format},file.driver=file,file.filename=${path}`];
-      await inspectDisk(run, opened, { folder, format, image, contentOnly });
+      await inspectDisk(run, opened, { folder, format, image, contentOnly, leaks: true });
     },
     operations: [
       ...['read', 'write', 'zero', 'discard', 'flush', 'compact', 'check', 'reopen'],

@@ -93,6 +93,8 @@ export interface WalkKit {
   readonly childrenNotice: boolean;
   /** `qemu-img check` takes images of the format. */
   readonly qemuChecks: boolean;
+  /** Room that nothing uses may stay in a file: QEMU calls it a leak. Default false. */
+  readonly leaks?: boolean;
   /** QEMU tells what is zero from what its parent has, so that maps can be compared. */
   readonly qemuMaps: boolean;
   /** Steps that are left out. A row that is not there never applies. */

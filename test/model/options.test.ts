@@ -41,7 +41,8 @@ describe.each(ALL)('$format', ({ shapes: makeShapes, seeds: amount, operations, 
     );
 
     it.runIf(isWhole)('did everything that can be done', () => {
-      expect([...tally.keys()]).toEqual(expect.arrayContaining([...operations]));
+      const missing = operations.filter((one) => !tally.has(one));
+      expect(missing).toEqual([]);
     });
 
     it.runIf(seeds.length >= amount[1])('had every option', () => {

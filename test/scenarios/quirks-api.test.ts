@@ -28,8 +28,8 @@ describe('a format that there is not', () => {
   it('21: is VERR_NOT_FOUND, with a message and the nearest name as a hint', async () => {
     const source = { provider: new MemoryProvider(), name: '/image' };
     for (const { name } of WRITABLE) {
-      // Its name with a letter more, which must not be another format.
-      const format = `${name}y`;
+      // Its first letter twice, which must not be as near to another format.
+      const format = `${name[0]}${name}`;
       await createImage(source, { format: name, size: MIB });
       await using disk = await Disk.open(source, { format: name });
       const target = { ...source, name: '/other' };

@@ -13,6 +13,7 @@ import { wantsVariant } from '../../image/variants.ts';
 import type { NewFiles, Storage } from '../../storage/contract.ts';
 import { refcountsPerBlock, setRefcount } from './clusters/refcounts.ts';
 import { CONFIG, flag, type Preallocation, powerOfTwo, WORDS, word } from './config.ts';
+import { encodeFormat } from './header/backing-format.ts';
 import type { Extension } from './header/extensions.ts';
 import { type Qcow2Header, serializeHeader } from './header/header.ts';
 import {
@@ -221,8 +222,7 @@ type Placed = Pick<Qcow2Header, 'l1Entries' | 'l1Offset' | 'refcountTableCluster
 function headerOf(options: FormatCreateOptions, wishes: Wishes, placed: Placed): Qcow2Header {
   const { version, compression, extendedL2, dataFile, dataFileRaw, lazyRefcounts, backingName } = wishes;
   const backingFormat = backingName === null ? null : (options.parent?.format ?? null);
-  const text = (type: number, value: string | null): Extension[] =>
-    value === null ? [] : [{ type, data: new TextEncoder().encode(value) }];
+  const extension = (type: number, data: Uint8Array | null): Extension[] => (data === null ? [] : [{ type, data }]);
   // QEMU leaves the table out where it would fill the header cluster.
   const names = version === VERSION_3 && placed.clusterSize > 4096 ? [featureNames()] : [];
   const incompatible =
@@ -251,8 +251,8 @@ function headerOf(options: FormatCreateOptions, wishes: Wishes, placed: Placed):
     bitmaps: null,
     encryption: null,
     extensions: [
-      ...text(EXTENSION_TYPE.backingFormat, backingFormat),
-      ...text(EXTENSION_TYPE.dataFile, dataFile),
+      ...extension(EXTENSION_TYPE.backingFormat, backingFormat === null ? null : encodeFormat(backingFormat)),
+      ...extension(EXTENSION_TYPE.dataFile, dataFile === null ? null : new TextEncoder().encode(dataFile)),
       ...names,
     ],
     virtualSize: options.size,

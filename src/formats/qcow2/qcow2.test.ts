@@ -6,13 +6,16 @@ import { expectKind } from '../../../test/conformance/expect-kind.ts';
 import { randomBytes } from '../../../test/conformance/random.ts';
 import { type Built, buildQcow2, type Cluster, type Recipe } from '../../../test/formats/qcow2/build.ts';
 import { contentOf } from '../../../test/formats/qcow2/hostile.ts';
+import { fileBytes } from '../../../test/model/extents.ts';
 import type { Extent } from '../../disk/device.ts';
 import type { ChainDisk } from '../../disk/disk.ts';
 import type { DiskOpenOptions } from '../../disk/options.ts';
 import { compare } from '../../operations/compare-images.ts';
 import { convert } from '../../operations/convert.ts';
+import { createImage } from '../../operations/create.ts';
 import { inspect } from '../../operations/inspect.ts';
 import { openDisk } from '../../operations/open.ts';
+import { rebaseImage } from '../../operations/rebase-image.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { Random } from '../../testing/random.ts';
 import { CRYPT, EXTENSION_TYPE, HEADER } from './layout.ts';
@@ -307,6 +310,18 @@ describe('other files', () => {
     await using guessed = await disk(linked('base.img', null), {}, { 'base.img': base });
     expect(guessed.images[0]?.format).toBe('raw');
     await expectKind(() => disk(linked('base.img', 'host_cdrom'), {}, { 'base.img': base }), 'unsupported');
+  });
+
+  it('have the format of a driver of QEMU on record, and the name that it has here in a report', async () => {
+    const provider = new MemoryProvider();
+    const at = (name: string) => ({ provider, name: `/${name}` });
+    const stored = async (): Promise<string> => Buffer.from(await fileBytes(at('child.qcow2'))).toString('latin1');
+    for (const name of ['one.vhd', 'two.vhd']) await createImage(at(name), { format: 'vhd', size: 4 * CLUSTER });
+    await createImage(at('child.qcow2'), { format: 'qcow2', parent: at('one.vhd') });
+    expect(await stored()).toContain('\0\0\0\x03vpc');
+    await rebaseImage(at('child.qcow2'), at('two.vhd'), { allow: ['same-directory'] });
+    expect(await stored()).toContain('\0\0\0\x03vpc');
+    expect((await inspect(at('child.qcow2'))).parentFormat).toBe('vhd');
   });
 
   it('may be the image itself, which is refused', async () => {

@@ -11,6 +11,7 @@ export const walk: WalkKit = {
   linksByUuid: false,
   childrenNotice: false,
   qemuChecks: true,
+  leaks: true,
   qemuMaps: true,
   limits: {
     innerSnapshots: {

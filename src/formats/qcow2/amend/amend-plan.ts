@@ -3,6 +3,7 @@ import { type ErrorKind, ImageError, printable } from '../../../errors.ts';
 import type { Config } from '../../../image/contract.ts';
 import { BACKING_FILE, BACKING_FORMAT, CONFIG, flag, powerOfTwo, WORDS, word } from '../config.ts';
 import { featureNames } from '../create.ts';
+import { encodeFormat } from '../header/backing-format.ts';
 import { isRawDataFile } from '../header/describe.ts';
 import { withExtension } from '../header/extensions.ts';
 import { type Qcow2Header, serializeHeader } from '../header/header.ts';
@@ -296,15 +297,16 @@ function longHeader(header: Qcow2Header): Qcow2Header {
 
 function withNames(header: Qcow2Header, names: Names): Qcow2Header {
   const { dataFileName, dataFileRaw, backingName, backingFormat } = names;
-  const bytes = (text: string | null): Uint8Array | null => (text === null ? null : new TextEncoder().encode(text));
   let named = header;
   if (dataFileName !== undefined) {
-    const extensions = withExtension(named.extensions, EXTENSION_TYPE.dataFile, bytes(dataFileName));
+    const bytes = dataFileName === null ? null : new TextEncoder().encode(dataFileName);
+    const extensions = withExtension(named.extensions, EXTENSION_TYPE.dataFile, bytes);
     named = { ...named, dataFileName, extensions };
   }
   if (dataFileRaw === false) named = { ...named, autoclear: named.autoclear & ~AUTOCLEAR.dataFileRaw };
   if (backingName === undefined || backingFormat === undefined) return named;
-  const extensions = withExtension(named.extensions, EXTENSION_TYPE.backingFormat, bytes(backingFormat));
+  const bytes = backingFormat === null ? null : encodeFormat(backingFormat);
+  const extensions = withExtension(named.extensions, EXTENSION_TYPE.backingFormat, bytes);
   return { ...named, backingName, backingFormat, extensions };
 }
 

@@ -14,6 +14,7 @@ import {
   type RawHeader,
 } from '../layout.ts';
 import { QCOW2_LIMITS } from '../limits.ts';
+import { decodeFormat } from './backing-format.ts';
 
 /** One extension as it is stored, known or not. */
 export interface Extension {
@@ -118,7 +119,7 @@ function knownOf(extensions: readonly Extension[], cryptMethod: number): KnownEx
   }
   const bitmaps = exact(find(EXTENSION_TYPE.bitmaps), EXTENSION_TYPE.bitmaps, BITMAPS.size);
   return {
-    backingFormat: format === null || format.length === 0 ? null : new TextDecoder().decode(format),
+    backingFormat: format === null || format.length === 0 ? null : decodeFormat(format),
     dataFileName: textOf(find(EXTENSION_TYPE.dataFile)),
     featureNames: featureNames(find(EXTENSION_TYPE.featureNames)),
     bitmaps: bitmaps === null ? null : BITMAPS.decode(bitmaps),

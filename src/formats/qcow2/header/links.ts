@@ -3,12 +3,13 @@ import { encodeBackingName, requireText } from '../../../image/backing-name.ts';
 import type { ParentLink } from '../../../image/contract.ts';
 import { storedName } from '../../../image/parent.ts';
 import { BACKING_NAME_MAX, EXTENSION_TYPE } from '../layout.ts';
+import { encodeFormat } from './backing-format.ts';
 import { withExtension } from './extensions.ts';
 import type { Qcow2Header } from './header.ts';
 
 /** The header with another backing file, or none. `directory`: that of the image. */
 export function withParent(header: Qcow2Header, parent: ParentLink | null, directory: string): Qcow2Header {
-  const format = parent === null ? null : new TextEncoder().encode(parent.format);
+  const format = parent === null ? null : encodeFormat(parent.format);
   return {
     ...header,
     backingName: parent === null ? null : storedName(directory, parent.name),
