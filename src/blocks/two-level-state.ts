@@ -39,7 +39,7 @@ export interface TwoLevelShape {
   readonly unit: number;
   /** The header ends here: nothing else lies in front of it. */
   readonly lowest: number;
-  /** What else lies in the file: the L1 table, names. */
+  /** Other things in the file: the L1 table, names. */
   readonly reserved: readonly FilePlace[];
   /** Room that stays free, but for what lies there already. */
   readonly padding?: readonly FilePlace[] | undefined;
@@ -95,7 +95,7 @@ export async function readTwoLevel<Shape extends TwoLevelShape>(
   return { shape, directory, table, map, behind: scan?.behind ?? false, obstacle: scan?.obstacle ?? null };
 }
 
-/** What shares sectors with the L1 table: its sectors are written whole. */
+/** Bytes that share sectors with the L1 table: its sectors are written whole. */
 async function edgesOf(
   storage: Storage,
   { l1Offset, l1Entries, l1Form }: TwoLevelShape,

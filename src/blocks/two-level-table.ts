@@ -19,7 +19,7 @@ export interface TableDirectory {
   /** File offset of its first entry, a multiple of the entry's length. */
   readonly fileOffset: number;
   readonly form: EntryForm;
-  /** What stands before it in its first sector, and behind it in its last one. Default: zeroes. */
+  /** Bytes before it in its first sector, and behind it in its last one. Default: zeroes. */
   readonly edges?: { readonly lead: Uint8Array; readonly tail: Uint8Array } | undefined;
   /** File offsets of the tables, 0 = none, and `NO_TABLE` for one that cannot be where its entry points. */
   readonly places: Float64Array;

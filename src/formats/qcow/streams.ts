@@ -166,7 +166,7 @@ export class StreamEncoder implements Encoder {
   }
 }
 
-/** What the sector of the end holds of these streams. */
+/** Part of these streams in the sector of the end. */
 function tailOf(streams: readonly Uint8Array[], position: number): Tail {
   const bytes = new Uint8Array(position % SECTOR);
   let start = bytes.length;
