@@ -37,7 +37,7 @@ export const BLOCK_SIZE = 'block_size';
 const WRITE_BYTES = 1024 * 1024;
 /** Place of the table: behind the footer copy and the header. */
 const TABLE_OFFSET = SECTOR + 1024;
-/** Names of another parent later. A base image has none of it: QEMU puts its first block directly after the table. */
+/** Room for the names of another parent later. A base image has none: QEMU puts its first block directly after the table. */
 const ROOM_FOR_NAMES = 2 * NAME_ROOM;
 
 /** Layout of a new image. */

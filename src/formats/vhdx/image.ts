@@ -1,6 +1,5 @@
 /** Open VHDX images. See `blocks.ts` and `session.ts` for the order of writes. */
 import { type ChangeGuard, imageReadOnly } from '../../blocks/guarded.ts';
-import { ImageError } from '../../errors.ts';
 import type {
   Image,
   ImageCapabilities,
@@ -18,6 +17,7 @@ import type {
 } from '../../image/contract.ts';
 import { type ParentReference, parentReference } from '../../image/parent.ts';
 import { plainInfo } from '../../image/plain-info.ts';
+import { refuseChanges } from '../../image/refuse-changes.ts';
 import type { MaybePromise, OpenMode, OperationOptions, Storage } from '../../storage/contract.ts';
 import { detailsOf } from './details.ts';
 import { HEADER, HEADER_OFFSETS, IDENTIFIER, MIB, REGION_IDS, REGION_OFFSETS, REGION_TABLE_BYTES } from './layout.ts';
@@ -175,7 +175,7 @@ export class VhdxImage implements Image {
 
   async set(changes: ImageChanges): Promise<void> {
     this.#checkWritable();
-    refuseChanges(changes, this.#parts.file.storage.label);
+    refuseChanges(changes, 'VHDX', this.#parts.file.storage.label);
     if (changes.parentUuid === null) await this.relink(null);
   }
 
@@ -320,18 +320,4 @@ function warningsOf({ found, storage, replayed }: OpenedFile, { regions, metadat
   if (replayed !== null) warnings.push(`${storage.label} was not closed: its log was replayed.`);
   if (metadata.hasParent && locator === null) warnings.push(`${storage.label} does not name its parent.`);
   return warnings;
-}
-
-function refuseChanges(changes: ImageChanges, path: string): void {
-  const { comment, geometry, uuid, modificationUuid, parentUuid, parentModificationUuid } = changes;
-  const refused = [
-    [typeof comment === 'string' && comment !== '', 'comment'],
-    [typeof uuid === 'string', 'UUID'],
-    [typeof modificationUuid === 'string', 'modification UUID'],
-    [typeof parentUuid === 'string', 'parent UUID'],
-    [typeof parentModificationUuid === 'string', 'modification UUID of the parent'],
-    [(geometry?.physical ?? geometry?.logical ?? null) !== null, 'geometry'],
-  ].find(([given]) => given);
-  if (refused === undefined) return;
-  throw new ImageError('unsupported', `VHDX images cannot store a ${refused[1]}`, { path });
 }
