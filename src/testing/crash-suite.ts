@@ -21,7 +21,14 @@ import {
 } from './crash-states.ts';
 import { RUN, SUITE } from './kinds.ts';
 import { describeFlush, type FlushOperation, type OperationLog } from './operation-log.ts';
-import { type AllowedContents, describeSector, SectorModel as Model, type SectorModel, writeBytes } from './oracle.ts';
+import {
+  type AllowedContents,
+  describeSector,
+  SectorModel as Model,
+  type SectorModel,
+  SectorReader,
+  writeBytes,
+} from './oracle.ts';
 import { Random } from './random.ts';
 import { RecordingProvider } from './recording-storage.ts';
 import { type CrashDevice, CrashSession } from './session.ts';
@@ -227,6 +234,7 @@ class StateChecker {
   readonly #random = new Random(7);
   /** Room for the disk as it was found, and as it is after a further session: thousands of states take turns in it. */
   readonly #rooms: [Uint8Array, Uint8Array] = [new Uint8Array(0), new Uint8Array(0)];
+  readonly #reader = new SectorReader();
   #allowed: { readonly cutAt: number; readonly contents: AllowedContents } | null = null;
   #session: { readonly openedAt: number; readonly contents: AllowedContents; files: StorageProvider | null } | null =
     null;
@@ -254,7 +262,7 @@ class StateChecker {
     let closed = false;
     try {
       const bytes = await this.#readAll(disk, 0);
-      for (const { sector, found, allowed } of this.#contents(state.cutAt).verify(bytes, 3)) {
+      for (const { sector, found, allowed } of this.#contents(state.cutAt).verify(bytes, 3, this.#reader)) {
         problems.push(`Sector ${sector} holds ${found}; allowed: ${allowed}`);
       }
       for (const problem of await this.#ownRules('found', state, bytes)) problems.push(problem);
@@ -312,13 +320,14 @@ class StateChecker {
     if (suite.check === undefined) return [];
     const session = openedAt.filter((position) => position < state.cutAt).length - 1;
     const start = this.#sessionAt(openedAt[session] ?? 0);
+    const reader = this.#reader;
     return suite.check({
       stage,
       provider: state.provider,
       image: suite.image,
       session: session < 0 ? null : session,
       get contentChanged() {
-        return start.contents.verify(bytes, 1).length > 0;
+        return start.contents.verify(bytes, 1, reader).length > 0;
       },
       atOpen: () => {
         start.files ??= completeState(this.#run.log, suite.provider, start.openedAt);

@@ -49,6 +49,7 @@ export {
   initialBytes,
   type SectorContent,
   SectorModel,
+  SectorReader,
   type SectorViolation,
   writeBytes,
 } from './oracle.ts';

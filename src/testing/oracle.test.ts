@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { describeSector, initialBytes, SectorModel, writeBytes } from './oracle.ts';
+import { describeSector, initialBytes, SectorModel, SectorReader, writeBytes } from './oracle.ts';
 
 /** Possible contents of sector 0 at a position, one word each. */
 function allowed(model: SectorModel, position: number): string[] {
@@ -102,5 +102,22 @@ describe('verifying', () => {
   it('names what it finds', () => {
     expect(describeSector(new Uint8Array(512))).toBe('zeroes');
     expect(describeSector(initialBytes(12, 1))).toBe('initial content of sector 12');
+  });
+});
+
+describe('a reader of many disks', () => {
+  it('finds what differs from the last disk, far behind its start too, and what is back again', () => {
+    const sectors = 100;
+    const contents = new SectorModel(sectors, () => true).at(0);
+    const reader = new SectorReader();
+    const sound = initialBytes(0, sectors);
+    const moved = sound.slice();
+    moved.set(initialBytes(98, 1), 99 * 512);
+    const torn = sound.slice();
+    torn[70 * 512 + 511] = 1;
+    const found = [sound, moved, torn, sound, moved.subarray(0, 512), torn].map((bytes) =>
+      contents.verify(bytes, 8, reader).map(({ sector }) => sector),
+    );
+    expect(found).toEqual([[], [99], [70], [], [1], [70]]);
   });
 });

@@ -5,6 +5,7 @@
  * later. That makes two writers, or a writer and a flush, overlap as on a real disk, without a clock and reproducibly.
  */
 import { checkArguments, OBJECT } from '../arguments.ts';
+import { equalBytes } from '../codec/bytes.ts';
 import { PROVIDER } from '../storage/checks.ts';
 import type {
   CreateMode,
@@ -217,7 +218,7 @@ class RecordingStorage extends ForwardingStorage {
       sizes: [before, Math.max(before, offset + bytes.length)],
     });
     await this.#provider.timed(operation, 'write', () => this.inner.write(offset, bytes, options));
-    if (!sameBytes(joined(source), bytes)) {
+    if (!equalBytes(joined(source), bytes)) {
       this.#log.hazards.push(`The buffer of write ${operation.id} changed while the write was running`);
     }
   }
@@ -262,8 +263,4 @@ function joined(source: WriteSource): Uint8Array {
     at += part.length;
   }
   return bytes;
-}
-
-function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === other.length && one.every((byte, index) => byte === other[index]);
 }
