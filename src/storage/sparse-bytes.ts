@@ -25,23 +25,27 @@ export class SparseBytes {
   }
 
   read(offset: number, target: Uint8Array): void {
-    this.#eachPage(offset, target.length, (index, start, count, at) => {
+    for (let at = 0; at < target.length; ) {
+      const { index, start, count } = this.#piece(offset + at, target.length - at);
       const page = this.#pages.get(index);
       if (page === undefined) target.fill(0, at, at + count);
       else target.set(page.subarray(start, start + count), at);
-    });
+      at += count;
+    }
   }
 
   /** Writes, extending the end if necessary. */
   write(offset: number, source: Uint8Array): void {
-    this.#eachPage(offset, source.length, (index, start, count, at) => {
+    for (let at = 0; at < source.length; ) {
+      const { index, start, count } = this.#piece(offset + at, source.length - at);
       let page = this.#pages.get(index);
       if (page === undefined) {
         page = new Uint8Array(this.pageSize);
         this.#pages.set(index, page);
       }
       page.set(source.subarray(at, at + count), start);
-    });
+      at += count;
+    }
     if (source.length > 0) this.#size = Math.max(this.#size, offset + source.length);
   }
 
@@ -96,18 +100,11 @@ export class SparseBytes {
     return [first, last];
   }
 
-  #eachPage(
-    offset: number,
-    length: number,
-    visit: (index: number, start: number, count: number, at: number) => void,
-  ): void {
-    for (let at = 0; at < length; ) {
-      const index = Math.floor((offset + at) / this.pageSize);
-      const start = offset + at - index * this.pageSize;
-      const count = Math.min(this.pageSize - start, length - at);
-      visit(index, start, count, at);
-      at += count;
-    }
+  /** The part of a range that lies in one page. */
+  #piece(offset: number, length: number): { index: number; start: number; count: number } {
+    const index = Math.floor(offset / this.pageSize);
+    const start = offset - index * this.pageSize;
+    return { index, start, count: Math.min(this.pageSize - start, length) };
   }
 }
 

@@ -39,10 +39,22 @@ export class PagedBytes {
       const within = (offset + done) % PAGE;
       const count = Math.min(PAGE - within, target.length - done);
       const page = this.#pages[Math.floor((offset + done) / PAGE)];
-      if (page === undefined) target.fill(0, done, done + count);
-      else target.set(page.bytes.subarray(within, within + count), done);
+      if (page === undefined) {
+        done = this.#readGap(offset, target, done);
+        continue;
+      }
+      target.set(count === PAGE ? page.bytes : page.bytes.subarray(within, within + count), done);
       done += count;
     }
+  }
+
+  /** Fills the target with zeroes as far as there are no pages; gives the index behind them. */
+  #readGap(offset: number, target: Uint8Array, done: number): number {
+    let number = Math.floor((offset + done) / PAGE) + 1;
+    while (number * PAGE < offset + target.length && this.#pages[number] === undefined) number++;
+    const end = Math.min(number * PAGE - offset, target.length);
+    target.fill(0, done, end);
+    return end;
   }
 
   /** Stores the bytes and grows to hold them. */

@@ -1,5 +1,5 @@
 /** One run of a workload on a medium that fails as planned, and what it must leave on the sound medium below. */
-import { equalBytes } from '../../src/codec/bytes.ts';
+import { equalBytes, firstDifference } from '../../src/codec/bytes.ts';
 import { type ErrorKind, isImageError } from '../../src/errors.ts';
 import { summarize } from '../../src/image/findings.ts';
 import type { Registry } from '../../src/image/registry.ts';
@@ -228,7 +228,7 @@ async function differences(provider: StorageProvider, way: Way, expected: Uint8A
   const bytes = new Uint8Array(disk.size);
   await disk.read(0, bytes);
   await disk.close();
-  const at = bytes.findIndex((byte, index) => byte !== expected[index]);
+  const at = bytes.length === expected.length ? firstDifference(bytes, expected) : 0;
   if (at === -1) return [];
   const start = at - (at % SECTOR);
   return [

@@ -1,5 +1,6 @@
 /** Repairs of QCOW2 that are cut off: the disk reads as before, nothing got worse, and a second repair ends it. */
 import { describe, expect, it } from 'vitest';
+import { isZero } from '../../src/codec/bytes.ts';
 import { qcow2 } from '../../src/formats/qcow2/index.ts';
 import { openDisk } from '../../src/operations/open.ts';
 import type { StorageProvider } from '../../src/storage/contract.ts';
@@ -62,7 +63,7 @@ async function contentOf(provider: StorageProvider): Promise<string> {
     const bytes = new Uint8Array(Math.min(4096, disk.size - offset));
     await disk.read(offset, bytes).then(
       () => {
-        if (bytes.some((byte) => byte !== 0)) all += `${offset}:${bytes.join()};`;
+        if (!isZero(bytes)) all += `${offset}:${bytes.join()};`;
       },
       () => {
         all += `${offset}:unreadable;`;

@@ -79,6 +79,7 @@ function tableSizes(
 /** Names of the bits that are set: those of the specification, those that the image gives, or numbers. */
 function featureNames(header: Qcow2Header, kind: keyof typeof FEATURE_KIND): string {
   const word = header[kind];
+  if (word === 0n) return '';
   const bits = Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => (word & (1n << BigInt(bit))) !== 0n);
   return bits.map((bit) => featureName(header, kind, bit)).join(', ');
 }

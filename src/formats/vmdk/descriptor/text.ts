@@ -46,6 +46,8 @@ export class DescriptorText {
   readonly #newline: string;
   readonly #bom: string;
   #lines: Line[];
+  /** Indexes of the first lines of all keys; null: lines changed since they were looked up. */
+  #places: ReadonlyMap<string, number> | null = null;
 
   private constructor(lines: Line[], newline: string, bom: string) {
     this.#lines = lines;
@@ -102,6 +104,7 @@ export class DescriptorText {
    */
   set(key: string, value: string | null, path: string): void {
     const at = this.#indexOf(key);
+    this.#places = null;
     if (value === null) {
       if (at !== -1) this.#lines.splice(at, 1);
       return;
@@ -118,6 +121,7 @@ export class DescriptorText {
     const at = first === -1 ? this.#endOf('header') : first;
     const isOther = ({ section }: Line): boolean => section !== 'extent';
     const added = texts.map((text) => lineOf(this.#encoded('extent', text, path)));
+    this.#places = null;
     this.#lines = [...this.#lines.slice(0, at), ...added, ...this.#lines.slice(at).filter(isOther)];
   }
 
@@ -131,8 +135,9 @@ export class DescriptorText {
   }
 
   #indexOf(key: string): number {
-    const wanted = key.toLowerCase();
-    return this.#lines.findIndex((line) => line.key === wanted);
+    // The last line of a key is entered first.
+    this.#places ??= new Map(this.#lines.map((line, index) => [line.key, index] as const).reverse());
+    return this.#places.get(key.toLowerCase()) ?? -1;
   }
 
   #encoded(field: string, value: string, path: string): string {
