@@ -97,3 +97,36 @@ export function storedName(directory: string, parent: string): string {
   const prefix = directory.endsWith('/') ? directory : `${directory}/`;
   return parent.startsWith(prefix) ? withoutScheme(parent.slice(prefix.length)) : parent;
 }
+
+/** Two names of a parent, for formats that store both; null: there is none of this form. */
+export interface NamesOfParent {
+  readonly relative: string | null;
+  readonly absolute: string | null;
+}
+
+/** A name that does not count from a directory: of Unix, of Windows, or with a scheme. */
+const ABSOLUTE = /^([/\\]|[a-z]:|[a-z][a-z0-9+.-]*:\/\/)/i;
+const DRIVE = /^[a-z]:[/\\]/i;
+
+/** Both names of a parent for an image in `directory`. The relative one leads up and down again where it has to. */
+export function namesOfParent(directory: string, name: string): NamesOfParent {
+  if (name === '') return { relative: null, absolute: null };
+  const stored = storedName(directory, name);
+  if (stored !== name) return { relative: stored, absolute: name };
+  if (ABSOLUTE.test(name)) return { relative: climbing(directory, name), absolute: name };
+  return { relative: name, absolute: `${directory.replace(/\/$/, '')}/${name}` };
+}
+
+/** The way from a directory to a file of the same root; null: there is none. */
+function climbing(directory: string, name: string): string | null {
+  const isWindows = DRIVE.test(name);
+  if (!isWindows && !(name.startsWith('/') && directory.startsWith('/'))) return null;
+  const steps = (path: string): string[] => path.split(isWindows ? /[/\\]/ : '/').filter((step) => step !== '');
+  const [from, to] = [steps(directory), steps(name)];
+  const same = (at: number): boolean =>
+    isWindows ? from[at]?.toLowerCase() === to[at]?.toLowerCase() : from[at] === to[at];
+  let common = 0;
+  while (common < Math.min(from.length, to.length - 1) && same(common)) common++;
+  if (isWindows && common === 0) return null;
+  return [...from.slice(common).map(() => '..'), ...to.slice(common)].join('/');
+}

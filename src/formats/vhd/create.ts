@@ -5,6 +5,7 @@ import { ImageError, throwIfAborted } from '../../errors.ts';
 import type { FormatCreateOptions, Measure } from '../../image/contract.ts';
 import { wantsFixed, wantsSpace } from '../../image/fixed-space.ts';
 import { checkGeometry } from '../../image/geometry.ts';
+import { type NamesOfParent, namesOfParent } from '../../image/parent.ts';
 import { preallocate } from '../../image/preallocate.ts';
 import { wantsVariant } from '../../image/variants.ts';
 import { LIMITS } from '../../limits.ts';
@@ -29,8 +30,8 @@ import {
   VERSION_1_0,
 } from './layout.ts';
 import { VHD_LIMITS } from './limits.ts';
-import { encodeNames, NAME_ROOM, type NamesOfParent, roomForNames } from './locators.ts';
-import { namesOfParent, timestampOf } from './relink.ts';
+import { encodeNames, NAME_ROOM, roomForNames } from './locators.ts';
+import { timestampOf } from './relink.ts';
 
 /** Config key of new images; qemu-img has none for it. */
 export const BLOCK_SIZE = 'block_size';

@@ -1,6 +1,7 @@
 /** Names of the parent of a differencing VHD image: read from every kind of locator, written in the two that Windows reads. */
 import { alignUp, SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
+import type { NamesOfParent } from '../../image/parent.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { readPadded } from '../../storage/read-padded.ts';
 import type { VhdLayout } from './header.ts';
@@ -98,12 +99,6 @@ export interface StoredNames {
   /** Names that the locators lead to, with their places. */
   readonly writes: readonly { readonly fileOffset: number; readonly bytes: Uint8Array }[];
   readonly end: number;
-}
-
-/** Names of a parent; null: not stored. */
-export interface NamesOfParent {
-  readonly relative: string | null;
-  readonly absolute: string | null;
 }
 
 /** Bytes that the names take behind the `fileOffset` of `encodeNames`. */

@@ -1,11 +1,11 @@
 /** A new parent of a VHD image, or none. */
 import { isNullGuid } from '../../binary/guid.ts';
 import { alignUp, SECTOR } from '../../binary/numbers.ts';
-import { type ParentLink, storedName } from '../../image/parent.ts';
+import { namesOfParent, type ParentLink } from '../../image/parent.ts';
 import { clearFront, type VhdOnMedium } from './front.ts';
 import { overlaps, type VhdLayout } from './header.ts';
 import { DISK_TYPE, EPOCH, HEADER, type Header } from './layout.ts';
-import { encodeNames, type NamesOfParent, roomForNames } from './locators.ts';
+import { encodeNames, roomForNames } from './locators.ts';
 import { type NewHeader, replaceHeader } from './new-header.ts';
 
 /** A change of the parent. */
@@ -14,18 +14,6 @@ export interface ParentChange extends VhdOnMedium {
   readonly parent: ParentLink | null;
   /** Identity of the parent. */
   readonly uuid: string;
-}
-
-/** A name that does not count from a directory: of Unix, of Windows, or with a scheme. */
-const ABSOLUTE = /^([/\\]|[a-z]:|[a-z][a-z0-9+.-]*:\/\/)/i;
-
-/** Names of a parent as a child in `directory` stores them. A name elsewhere is stored as it is. */
-export function namesOfParent(directory: string, name: string): NamesOfParent {
-  if (name === '') return { relative: null, absolute: null };
-  const stored = storedName(directory, name);
-  if (stored !== name) return { relative: stored, absolute: name };
-  if (ABSOLUTE.test(name)) return { relative: null, absolute: name };
-  return { relative: name, absolute: `${directory.replace(/\/$/, '')}/${name}` };
 }
 
 /** Stores the link. Blocks in the way of its names move. Throws `limit` for names that are too long. */

@@ -1,13 +1,12 @@
 /** Parent locators as they are stored. */
+import type { NamesOfParent } from '../../image/parent.ts';
 import { fault } from './fault.ts';
 import { LOCATOR, LOCATOR_ENTRY, LOCATOR_TYPE } from './layout.ts';
 import { VHDX_LIMITS } from './limits.ts';
 import { FORMAT_KEY, LINKAGE, OWN_FORMAT } from './locator.ts';
 
 /** A parent as a locator stores it. */
-export interface StoredParent {
-  readonly relative: string | null;
-  readonly absolute: string | null;
+export interface StoredParent extends NamesOfParent {
   /** Null: the identity of the parent is not known. */
   readonly linkage: string | null;
   readonly format: string;

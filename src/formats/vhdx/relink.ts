@@ -3,7 +3,7 @@ import { NULL_GUID, normalizeGuid } from '../../binary/guid.ts';
 import { divCeil } from '../../binary/numbers.ts';
 import { scanEntries } from '../../blocks/table.ts';
 import { isImageError } from '../../errors.ts';
-import { type ParentLink, storedName } from '../../image/parent.ts';
+import { namesOfParent, type ParentLink } from '../../image/parent.ts';
 import { BAT_ENTRY, batEntries, entryFor, offsetOf, stateOf } from './bat.ts';
 import { putParent } from './items.ts';
 import { STATE } from './layout.ts';
@@ -18,20 +18,12 @@ export interface ParentChange extends Restructured {
   readonly directory: string;
 }
 
-/** A name that does not count from a directory: of Unix, of Windows, or with a scheme. */
-const ABSOLUTE = /^([/\\]|[a-z]:|[a-z][a-z0-9+.-]*:\/\/)/i;
 /** Pages of the table that are changed at a time. */
 const FEW_BLOCKS = 256;
 
-/** A parent as a child in `directory` stores it. A name elsewhere is stored as it is. */
+/** A parent as a child in `directory` stores it. */
 export function parentToStore(directory: string, parent: ParentLink): StoredParent {
-  const { name, format } = parent;
-  const linkage = linkageOf(parent);
-  const stored = storedName(directory, name);
-  if (stored !== name) return { relative: stored, absolute: name, linkage, format };
-  if (name === '' || ABSOLUTE.test(name))
-    return { relative: null, absolute: name === '' ? null : name, linkage, format };
-  return { relative: name, absolute: `${directory.replace(/\/$/, '')}/${name}`, linkage, format };
+  return { ...namesOfParent(directory, parent.name), linkage: linkageOf(parent), format: parent.format };
 }
 
 /** Images of other formats may have an identity of another form: then none is stored. */
