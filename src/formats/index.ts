@@ -6,6 +6,7 @@ import type { CacheFormat } from '../image/cache.ts';
 import type { Format } from '../image/contract.ts';
 import { Registry } from '../image/registry.ts';
 import { bochs } from './bochs/index.ts';
+import { parallels } from './parallels/index.ts';
 import { qcow } from './qcow/index.ts';
 import { qcow2 } from './qcow2/index.ts';
 import { qed } from './qed/index.ts';
@@ -18,7 +19,19 @@ import { vhdx } from './vhdx/index.ts';
 import { vmdk } from './vmdk/index.ts';
 
 /** All built-in formats, in probing order. */
-export const FORMATS: readonly Format[] = [vdi, vmdk, vhd, vhdx, ...RECOGNISED, qcow2, qcow, qed, bochs, raw];
+export const FORMATS: readonly Format[] = [
+  vdi,
+  vmdk,
+  vhd,
+  parallels,
+  vhdx,
+  ...RECOGNISED,
+  qcow2,
+  qcow,
+  qed,
+  bochs,
+  raw,
+];
 
 /** All built-in formats of cache images. */
 export const CACHES: readonly CacheFormat[] = [vci];

@@ -64,6 +64,8 @@ export interface GoldenKit {
   readonly folder: string;
   /** What an image's report must have beside that, by its entry in the manifest: UUIDs, variants, details. */
   facts(image: GoldenImage): Partial<InspectReport>;
+  /** The images name their parents. Default true; otherwise the manifest does. */
+  readonly namesParents?: boolean;
 }
 
 /** Models of images with options of the format, beside those of all formats. */

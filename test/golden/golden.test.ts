@@ -1,5 +1,6 @@
 /** Images that other programs wrote read as their manifest says, and as the kit of their format adds. */
 import { createHash } from 'node:crypto';
+import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import type { InspectReport } from '../../src/disk/options.ts';
@@ -31,7 +32,7 @@ it('every folder belongs to the kit of a format', () => {
   expect(goldenFolders()).toEqual(KNOWN.map(({ folder }) => folder).sort());
 });
 
-describe.each(KNOWN)('$format', ({ format, folder, facts }) => {
+describe.each(KNOWN)('$format', ({ format, folder, facts, namesParents = true }) => {
   const set = new GoldenSet(folder);
   afterAll(() => set.dispose());
 
@@ -41,8 +42,9 @@ describe.each(KNOWN)('$format', ({ format, folder, facts }) => {
   it.each(sound)('$file', async (image) => {
     const path = set.unpack(image);
     expect(image.format.toLowerCase()).toBe(format);
-    await checkHeaders(path, image, facts(image));
-    await checkContent(path, image);
+    const options = namesParents ? OPTIONS : { ...OPTIONS, parent: parentsOf(path, image) };
+    await checkHeaders(path, image, { facts: facts(image), options });
+    await checkContent(path, image, options);
     await checkAllocation(path, image);
   });
 
@@ -58,8 +60,20 @@ describe.each(KNOWN)('$format', ({ format, folder, facts }) => {
   });
 });
 
-async function checkHeaders(path: string, image: GoldenImage, facts: Partial<InspectReport>): Promise<void> {
-  const report = await inspect(path, { ...OPTIONS, chain: true });
+/** Options that find the images below. */
+type Chained = typeof OPTIONS & { readonly parent?: readonly string[] };
+
+/** Paths of the images below, base first. */
+function parentsOf(path: string, { chain }: GoldenImage): string[] {
+  return chain.slice(0, -1).map((file) => join(dirname(path), file));
+}
+
+async function checkHeaders(
+  path: string,
+  image: GoldenImage,
+  { facts, options }: { readonly facts: Partial<InspectReport>; readonly options: Chained },
+): Promise<void> {
+  const report = await inspect(path, { ...options, chain: true });
   expect(report).toMatchObject({
     format: image.format.toLowerCase(),
     virtualSize: image.virtualSize,
@@ -71,8 +85,8 @@ async function checkHeaders(path: string, image: GoldenImage, facts: Partial<Ins
   expect(report.chain?.map(({ file }) => file.split(/[/\\]/).at(-1))).toEqual(image.chain);
 }
 
-async function checkContent(path: string, image: GoldenImage): Promise<void> {
-  await using disk = await openDisk(path, OPTIONS);
+async function checkContent(path: string, image: GoldenImage, options: Chained): Promise<void> {
+  await using disk = await openDisk(path, options);
   expect(disk.size).toBe(image.virtualSize);
   if (disk.size <= HASH_WHOLE_MAX) {
     const hash = createHash('sha256');

@@ -9,8 +9,6 @@ export interface RecognisedSample {
 /** All samples; some formats have several forms. */
 export function recognisedSamples(): RecognisedSample[] {
   return [
-    { format: 'parallels', bytes: binary('WithoutFreeSpace', 512, { 16: [2, 0, 0, 0] }) },
-    { format: 'parallels', bytes: binary('WithouFreSpacExt', 512, { 16: [2, 0, 0, 0] }) },
     { format: 'dmg', bytes: trailer('koly', 1024, 512, { 4: [0, 0, 0, 4], 8: [0, 0, 2, 0] }) },
     { format: 'dmg', bytes: binary('encrcdsa', 512, {}) },
     { format: 'dmg', bytes: trailer('cdsaencr', 1024, 8, {}) },
@@ -63,7 +61,7 @@ function wrapperSamples(): RecognisedSample[] {
     { format: 'tar', bytes: tarHeader('disk.raw', 'ustar  \0') },
     { format: 'tar', bytes: tarHeader('disk.raw', '') },
     { format: 'dmg', bytes: dmgWithBytesBehind() },
-    { format: 'parallels', bytes: text('<?xml version=\'1.0\'?>\n<Parallels_disk_image Version="1.0">\n') },
+    { format: 'parallelsbundle', bytes: text('<?xml version=\'1.0\'?>\n<Parallels_disk_image Version="1.0">\n') },
     { format: 'ovf', bytes: text('<?xml version="1.0"?>\n<!-- made by hand -->\n<ovf:Envelope xmlns:ovf="ovf">\n') },
     {
       format: 'sparseimage',

@@ -84,8 +84,8 @@ describe('what a file is recognised as', () => {
     ['qcow2: QCOW2 version 2', file(72, [0, 'QFI'], [3, [0xfb, 0, 0, 0, 2]])],
     ['qcow2: QCOW2 version 9', file(112, [0, 'QFI'], [3, [0xfb, 0, 0, 0, 9]])],
     ['qed: QED', file(64, [0, 'QED'])],
-    ['parallels: Parallels disk version 2', file(64, [0, 'WithoutFreeSpace'], [16, le32(2)])],
-    ['parallels: Parallels disk with extensions version 2', file(64, [0, 'WithouFreSpacExt'], [16, le32(2)])],
+    ['parallels: Parallels disk', file(64, [0, 'WithoutFreeSpace'], [16, le32(2)])],
+    ['parallels: Parallels disk with the extended signature', file(64, [0, 'WithouFreSpacExt'], [16, le32(2)])],
     ['dmg: DMG version 4', file(3001, [-512, 'koly'], [-508, be32(4)], [-504, be32(512)])],
     ['dmg?: DMG version 0', file(3000, [-512, 'koly'])],
     ['dmg: encrypted DMG version 2', file(4096, [0, 'encrcdsa'])],
@@ -134,7 +134,7 @@ describe('files that hold a disk, or files, in another form', () => {
     ['simg: an Android sparse image', file(4096, [0, [0x3a, 0xff, 0x26, 0xed, 1, 0]])],
     ['dmg?: DMG version 4 with 300 bytes behind its trailer', dmgWithBytesBehind()],
     [
-      'parallels: Parallels disk descriptor (DiskDescriptor.xml)',
+      'parallelsbundle: Parallels disk descriptor (DiskDescriptor.xml)',
       textFile('\ufeff<?xml version="1.0"?>\r\n<!-- one -->\n<Parallels_disk_image Version="1.0">'),
     ],
     [

@@ -1,0 +1,42 @@
+/** Opening of Parallels images: a method of the format, loaded when it is first used. */
+import { ChangeGuard } from '../../blocks/guarded.ts';
+import type { FormatOpenOptions, Image } from '../../image/contract.ts';
+import { type ImageFiles, mainFile } from '../../image/files.ts';
+import type { Storage } from '../../storage/contract.ts';
+import { openClusters, scanClusters } from './clusters.ts';
+import { readHeader } from './header.ts';
+import { ParallelsImage, type ParallelsState } from './image.ts';
+
+/** Opens an image. */
+export async function open(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
+  return openParallels(mainFile(files), options);
+}
+
+/** Opens the image in a storage, which belongs to the image when this resolves. */
+export async function openParallels(
+  storage: Storage,
+  { mode: wanted, infoOnly = false, signal }: Pick<FormatOpenOptions, 'mode' | 'infoOnly' | 'signal'>,
+): Promise<ParallelsImage> {
+  const mode = infoOnly ? 'read' : wanted;
+  const guard = new ChangeGuard(storage.label);
+  const load = (): Promise<ParallelsState> => loadState(storage, guard, { mode });
+  return new ParallelsImage({ storage, guard, load, state: await loadState(storage, guard, { mode, signal }) });
+}
+
+async function loadState(
+  storage: Storage,
+  guard: ChangeGuard,
+  { mode, signal }: Pick<FormatOpenOptions, 'mode' | 'signal'>,
+): Promise<ParallelsState> {
+  const layout = await readHeader(storage, { signal });
+  const extension =
+    layout.header.extensionOffset === 0n
+      ? null
+      : await (await import('./extension.ts')).readExtension(storage, layout, { signal });
+  const scan = mode === 'write' ? await scanClusters(storage, layout, { signal }) : null;
+  const obstacle = scan === null ? null : (extension?.obstacle ?? scan.obstacle);
+  const dataOffset = scan?.dataOffset ?? layout.dataStart;
+  const allocator = obstacle === null ? (scan?.allocator ?? null) : null;
+  const map = openClusters(storage, layout, guard, { dataOffset, allocator });
+  return { layout, extension, map, dataOffset, behind: scan?.behind ?? false, obstacle };
+}
