@@ -12,6 +12,7 @@
  *   5. the end of the file, and the mark of an image that was closed.
  */
 import { SparseBitSet } from '../../binary/bits.ts';
+import { largest } from '../../binary/numbers.ts';
 import { EntryTable, scanEntries } from '../../blocks/table.ts';
 import { storeZeroes } from '../../blocks/two-level-resize.ts';
 import { hex } from '../../errors.ts';
@@ -51,8 +52,11 @@ interface Survey {
   readonly lost: SparseBitSet;
   /** Entries whose clusters need another place: they share it, or lie at a wrong distance from the others. */
   readonly moved: SparseBitSet;
-  /** End of everything in use. */
+  /** End of the clusters in use, and of the format extension. */
   readonly end: number;
+  readonly extensionEnd: number;
+  /** The file may be cut off: a device, or a partition, is as long as it is. */
+  readonly cuts: boolean;
 }
 
 /** Finds damage in an image. */
@@ -77,14 +81,14 @@ export async function repairParallels(storage: Storage, options: ParallelsCheckO
   if (!findings.some(({ repairable }) => repairable)) return findings;
   const { layout, lost, moved } = seen;
   const changesEntries = lost.size > 0 || moved.size > 0;
-  const dropped = seen.drops || changesEntries ? { extensionOffset: 0n } : {};
-  const header: Header = { ...layout.header, ...dropped, inUse: IN_USE.open };
+  const drops = seen.drops || changesEntries;
+  const header: Header = { ...layout.header, ...(drops ? { extensionOffset: 0n } : {}), inUse: IN_USE.open };
   await putHeader(storage, header);
-  let { end } = seen;
-  await completeLast(storage, end);
+  let end = drops ? seen.end : Math.max(seen.end, seen.extensionEnd);
+  await completeLast(storage, seen.end);
   await storage.flush();
   if (changesEntries) end = await mendEntries(storage, seen, end, options);
-  if (storage.size > end && storage.can.resize) await storage.resize(end);
+  if (storage.size > end && seen.cuts) await storage.resize(end);
   await storage.flush();
   await putHeader(storage, { ...header, inUse: IN_USE.closed });
   return findings;
@@ -112,13 +116,15 @@ async function survey(storage: Storage, options: OperationOptions): Promise<Surv
   const dataOffset = placeOfFirst(layout, await lowestCluster(storage, layout, options));
   const found = await surveyClusters(storage, { layout, dataOffset, list }, options);
   const drops = extension !== null && checkExtension(layout, extension, found.slots, dataOffset, list);
-  let { end } = found;
-  for (const place of drops ? [] : (extension?.places ?? [])) end = Math.max(end, place + layout.clusterSize);
-  if (storage.size > end) {
-    const message = `The file is ${storage.size - end} bytes longer than what is in use.`;
-    list.add('leak', 'file-too-long', message, { fileOffset: end, repairable: storage.can.resize });
+  const { lost, moved, end } = found;
+  const extensionEnd = drops ? 0 : largest(extension?.places ?? [], -layout.clusterSize) + layout.clusterSize;
+  const usedEnd = Math.max(end, extensionEnd);
+  const cuts = !['device', 'other'].includes((await storage.identity()).kind);
+  if (storage.size > usedEnd && cuts) {
+    const message = `The file is ${storage.size - usedEnd} bytes longer than what is in use.`;
+    list.add('leak', 'file-too-long', message, { fileOffset: usedEnd });
   }
-  return { layout, list, extension, drops, dataOffset, lost: found.lost, moved: found.moved, end };
+  return { layout, list, extension, drops, dataOffset, lost, moved, end, extensionEnd, cuts };
 }
 
 function checkMark({ inUse }: Header, list: FindingList): void {
@@ -231,6 +237,7 @@ async function mendEntries(
   const table = new EntryTable(tablePlace(storage, layout));
   const turns = new Turns(options.signal, 'The repair');
   let place = dataOffset + Math.ceil((end - dataOffset) / clusterSize) * clusterSize;
+  let used = end;
   let batch: Change[] = [];
   const finish = async (): Promise<void> => {
     const values: [index: number, entry: number][] = [];
@@ -239,7 +246,9 @@ async function mendEntries(
       values.push([index, isStored ? entryAt(nameable(storage, layout, place)) : ENTRY_FREE]);
       if (from !== null) await copyBytes(storage, from, place, clusterSize);
       else if (isStored) await storeZeroes(storage, place, clusterSize);
-      if (isStored) place += clusterSize;
+      if (!isStored) continue;
+      place += clusterSize;
+      used = place;
     }
     await storage.flush();
     for (const [index, entry] of values) {
@@ -260,7 +269,7 @@ async function mendEntries(
     if (batch.length >= (isMoved ? BATCH : BATCH * 1024)) await finish();
   }
   if (batch.length > 0) await finish();
-  return Math.max(place, end);
+  return used;
 }
 
 /** Writes what changed in the table. The first sector belongs to the header, which is on the medium. */

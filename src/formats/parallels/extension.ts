@@ -19,7 +19,9 @@ import {
   SECTION_NECESSARY,
   SECTION_TRANSIT,
 } from './layout.ts';
-import { PARALLELS_LIMITS } from './limits.ts';
+
+/** Bytes of the largest cluster that is read for an extension: with larger ones the image is only read. */
+export const LONGEST = 64 * 1024 * 1024;
 
 /** A dirty bitmap. */
 export interface DirtyBitmap {
@@ -79,8 +81,7 @@ async function examine(
   const { clusterSize, header } = layout;
   const place = placeOf(storage, layout, header.extensionOffset);
   if (place === null) return `it cannot be at sector ${header.extensionOffset}`;
-  if (clusterSize > PARALLELS_LIMITS.extensionBytes)
-    return `it is longer than ${PARALLELS_LIMITS.extensionBytes} bytes`;
+  if (clusterSize > LONGEST) return `it is longer than ${LONGEST} bytes`;
   if (clusterSize < EXTENSION.size) return 'a cluster is too short for it';
   found.places.push(place);
   const bytes = new Uint8Array(clusterSize);

@@ -2,6 +2,4 @@
 export const PARALLELS_LIMITS = {
   /** Entries of the block allocation table, as in QEMU. */
   entries: 0x1fff_ffff,
-  /** Bytes of a cluster with a format extension, which is read whole. */
-  extensionBytes: 64 * 1024 * 1024,
 } as const;

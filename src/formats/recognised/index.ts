@@ -4,7 +4,7 @@ import { cloop } from './cloop.ts';
 import { cue } from './cue.ts';
 import { dmg } from './dmg.ts';
 import { ovf } from './ovf.ts';
-import { parallelsBundle } from './parallels-bundle.ts';
+import { parallelsBundle } from './parallelsbundle.ts';
 import { sparseimage } from './sparseimage.ts';
 import { tar } from './tar.ts';
 import { vci } from './vci.ts';

@@ -7,6 +7,7 @@ import {
   EXTENSION,
   EXTENSION_MAGIC,
   HEADER,
+  MAGIC,
   SECTION,
 } from '../../../src/formats/parallels/layout.ts';
 
@@ -30,14 +31,21 @@ export function bitmapSection(virtualSize: number, flags = 0n): Section {
   return { id: BITMAP_ID, flags, data };
 }
 
-/** The image with an extension in a further cluster. */
+/** The image with an extension in a further cluster, in front of all others. QEMU takes one at the end for lost room. */
 export function withExtension(from: Uint8Array, sections: readonly Section[]): Uint8Array {
   const header = HEADER.decode(from);
   const clusterSize = header.tracks * SECTOR;
+  const place = header.dataOffset * SECTOR;
   const bytes = new Uint8Array(from.length + clusterSize);
-  bytes.set(from);
-  bytes.set(HEADER.encode({ ...header, extensionOffset: BigInt(from.length / SECTOR) }));
-  const cluster = bytes.subarray(from.length);
+  bytes.set(from.subarray(0, place));
+  bytes.set(from.subarray(place), place + clusterSize);
+  bytes.set(HEADER.encode({ ...header, extensionOffset: BigInt(header.dataOffset) }));
+  const view = new DataView(bytes.buffer);
+  for (let at = HEADER.size; at < HEADER.size + header.entries * 4; at += 4) {
+    const entry = view.getUint32(at, true);
+    if (entry !== 0) view.setUint32(at, entry + (header.magic === MAGIC.extended ? 1 : header.tracks), true);
+  }
+  const cluster = bytes.subarray(place, place + clusterSize);
   let at = EXTENSION.size;
   for (const { id, flags, data } of sections) {
     cluster.set(SECTION.encode({ id, flags, dataSize: data.length, zero: 0 }), at);

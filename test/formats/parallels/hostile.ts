@@ -169,7 +169,7 @@ function hollow(name: string, magic: string): BaseImage {
 export const hostile: HostileKit<FileSample> = {
   async samples() {
     const classic = await made('classic', 4096, []);
-    const odd = await made('clusters of 3 sectors', 1536, ['ext']);
+    const odd = await made('clusters of 6 sectors', 3072, ['ext']);
     return [
       classic,
       odd,

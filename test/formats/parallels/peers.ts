@@ -7,8 +7,9 @@ export const peers: readonly PeerKit[] = [
     format: 'parallels',
     checks: true,
     cannot: () => null,
-    // It would take the place of the first cluster of classic images that leave it open for another one.
-    cannotWrite: () => null,
+    cannotRead: ({ name }) => (name === 'unknown section' ? 'no sections of an extension that it does not know' : null),
     options: ({ options }) => options,
+    // It counts the sectors of a disk in 31 bits and stops with an assertion.
+    longest: 2 ** 41 - 1,
   }),
 ];
