@@ -35,6 +35,7 @@ import {
   type CreateDiffOptions,
   imageNumber,
   refuseChildren,
+  refuseWhole,
   removableParts,
   removeFiles,
 } from './change/stack.ts';
@@ -344,6 +345,7 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       const { chain } = this.#head;
       if (chain.top > 0) return this.#host.exclusive(() => closeLastOf(this.#host, remove));
       if (remove) {
+        refuseWhole(chain.last);
         parts = removableParts(chain.last);
         await refuseChildren(this.#host.tools, chain.last);
       }

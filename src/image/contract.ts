@@ -7,7 +7,7 @@
  * - location of data and writes of a flush: in `location.ts`
  * - metadata: `ImageLinks`, `SnapshotInfo`, `BitmapInfo`, `ImageInfo`, `ImageChanges`, `ImagePart`, `ParentReference`,
  *   `ParentLink`, `MetadataExtent`
- * - an open image: `ImageCapabilities`, `Image`, `SnapshotStore`, `BitmapStore`, `ResizeOptions`, `AmendOptions`
+ * - an open image: `ImageCapabilities`, `Image`, `ImageMember`, `SnapshotStore`, `BitmapStore`, `ResizeOptions`, `AmendOptions`
  * - a format: `Format`, `FormatOpenOptions`, `FormatCheckOptions`, `FormatCreateOptions`, `Measure`; facts about itself
  *   in `facts.ts`
  *
@@ -319,8 +319,25 @@ export interface Image {
   metadata(how: { readonly perUnit: boolean }): AsyncIterable<MetadataExtent>;
   /** All storages of the image, in flush order. */
   storages(): readonly Storage[];
+  /** Its place among the images of a directory. Absent: it is alone. */
+  readonly member?: ImageMember | undefined;
   /** Closes the handles. Does not flush: the disk does that before. */
   close(): Promise<void>;
+}
+
+/** One of the images in a directory, which lists them and their parents. */
+export interface ImageMember {
+  /** Name in the list. */
+  readonly id: string;
+  /** Ids of the images that are made from it: also those outside of the chain. */
+  children(): Promise<readonly string[]>;
+  /** Files of the directory that belong to the other images, or to all of them. */
+  others(): Promise<readonly ImagePart[]>;
+  /**
+   * Takes images out of the list, durably and in one step: their children get the nearest image that stays as parent. Their
+   * files stay. An image that reads what others took out of the list gets to know it by the same call.
+   */
+  drop(ids: readonly string[]): Promise<void>;
 }
 
 /** Options for opening an image. */
@@ -336,6 +353,8 @@ export interface FormatOpenOptions extends OperationOptions {
   readonly config?: Config | undefined;
   /** Open this internal snapshot, by id or name, instead of the current state. Read-only. */
   readonly snapshot?: string | undefined;
+  /** Id of one image among several in a directory. Left out: the one that is written. */
+  readonly member?: string | undefined;
 }
 
 /** Options for checking or repairing an image. */
@@ -407,6 +426,14 @@ export interface Format extends ForwardReading {
    * whose parts lie beside it. Absent: images are files.
    */
   readonly directoryMain?: string;
+  /** True when a new image with these options is a directory. Absent: always, where there is a `directoryMain`. */
+  makesDirectory?(options: Pick<FormatCreateOptions, 'variant'>): boolean;
+  /**
+   * Adds the file of a new image, which is complete and durable, to the list of a directory as the one that is written, over
+   * the one with the id `parent`: durably and in one step. Throws when `parent` is not written any more, or the file does
+   * not fit. Absent: no image of a directory has a parent in it.
+   */
+  extendDirectory?(files: ImageFiles, how: { readonly name: string; readonly parent: string }): Promise<void>;
   /**
    * Opens the image in these files, which belong to it when this resolves and are closed by the caller when it rejects.
    * Throws `invalid-format`, `corrupt`, `unsupported`, `limit`.

@@ -41,6 +41,11 @@ export interface PartFiles {
   remove(storage: Storage): Promise<boolean>;
   /** Makes names that came and went durable. */
   sync(): Promise<void>;
+  /**
+   * Puts a new file with these bytes into the place of an open one in the directory of the image, in one step and durably.
+   * Throws `busy` when another file has its name by now, `locked` while another program does the same.
+   */
+  replace(name: string, old: Storage, bytes: Uint8Array): Promise<void>;
 }
 
 /** Source of the files of an image, and the policy applied to each. */
@@ -89,7 +94,8 @@ export class OpenedFiles implements ImageFiles {
     const open = (): Promise<Storage> => this.#gate.open({ ...about, name: wanted }, this.#source, mode);
     const storage = await (about.part === true ? openPartOf(this.#parts++, open) : open());
     this.#opened.push(storage);
-    if (this.#lock !== null) await storage.lock(mode === 'write' ? 'exclusive' : 'shared', this.#lock);
+    const lock = about.unlocked === true ? null : this.#lock;
+    if (lock !== null) await storage.lock(mode === 'write' ? 'exclusive' : 'shared', lock);
     if (about.part === true && mode === 'write' && isPlainName(name)) this.#owned.set(storage, wanted);
     return storage;
   }
@@ -100,6 +106,7 @@ export class OpenedFiles implements ImageFiles {
       make: (name, like) => this.#make(name, like),
       remove: (storage) => this.#remove(storage),
       sync: () => this.#source.provider.syncNames(this.directory),
+      replace: (name, old, bytes) => this.#replace(name, old, bytes),
     };
   }
 
@@ -138,6 +145,32 @@ export class OpenedFiles implements ImageFiles {
     return true;
   }
 
+  async #replace(stored: string, old: Storage, bytes: Uint8Array): Promise<void> {
+    const { provider } = this.#source;
+    assert(!/[/\\]/.test(stored) && isPlainName(stored), 'a part that is replaced lies in the directory of its image');
+    const name = provider.resolve(stored, this.#beside);
+    if (this.#lock !== null) await old.lock('exclusive', this.#lock);
+    if ((await provider.lookUp(name))?.key !== (await old.identity()).key) throw replacedMeanwhile(name);
+    const like = (await old.attributes?.()) ?? null;
+    const draft = provider.temporaryName(name);
+    const storage = await provider.create(draft, { label: name, private: true });
+    try {
+      try {
+        await storage.write(0, bytes);
+        if (like === null) await provider.publishMode(draft);
+        else await provider.publishLike(draft, { like });
+        await storage.flush();
+      } finally {
+        await storage.close();
+      }
+      await provider.rename(draft, name, { replace: true });
+    } catch (error) {
+      await provider.remove(draft).catch(() => {});
+      throw error;
+    }
+    await provider.syncNames(this.directory);
+  }
+
   async *list(): AsyncGenerator<string> {
     let count = 0;
     for await (const name of this.#source.provider.list(this.directory)) {
@@ -150,6 +183,10 @@ export class OpenedFiles implements ImageFiles {
   async close(): Promise<void> {
     for (const storage of [...this.#opened, ...(this.main === null ? [] : [this.main])]) await storage.close();
   }
+}
+
+function replacedMeanwhile(path: string): ImageError {
+  return new ImageError('busy', 'Another program changed the file', { path, hint: 'Run the command again.' });
 }
 
 function tooMany(path: string): ImageError {

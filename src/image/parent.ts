@@ -18,6 +18,8 @@ export interface ParentReference {
   readonly contentId: string | null;
   /** Without a format: the image has no place for one, so that the parent's is found by looking. Default false. */
   readonly formatDetected?: boolean | undefined;
+  /** The parent is another image of the same directory, by its id there; nothing else is stored of it. */
+  readonly member?: string | undefined;
 }
 
 /** Identities of an image that may be a parent. */
@@ -36,6 +38,8 @@ export interface ParentLink {
   readonly contentId?: string | null | undefined;
   /** Last write to the file, in milliseconds since 1970; only for a new child. Null when unknown. */
   readonly modifiedMs?: number | null | undefined;
+  /** Id of the image among several in a directory, whose name is `name`. */
+  readonly member?: string | undefined;
 }
 
 type Links = Pick<ImageInfo, 'parent' | 'parentUuid' | 'parentModificationUuid' | 'parentName' | 'parentFormat'>;

@@ -3,6 +3,7 @@ import { checkArguments } from '../arguments.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { type Environment, type Resolved, resolve } from '../disk/open/environment.ts';
 import { checkFormatConfig, checkVariants } from '../disk/open/format-options.ts';
+import { wholeOf } from '../disk/open/image-file.ts';
 import { type LockingOptions, locked, takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import { isUnlinked } from '../disk/open/parents.ts';
@@ -15,7 +16,9 @@ import type { FileAttributes, Source } from '../storage/contract.ts';
 import { stageDirectory } from '../storage/staged-directory.ts';
 import { type Staged, stageTarget } from '../storage/staging.ts';
 import { refuseChainTarget } from './chain-files.ts';
+import { filesOfOld } from './directories.ts';
 import { inspectImage } from './inspect.ts';
+import { type ListedParent, listedParent, listing } from './listed-image.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /** A new image under its temporary name, open for writing. */
@@ -23,6 +26,7 @@ export interface StagedImage {
   readonly image: Image;
   readonly format: Format;
   readonly staged: Staged;
+  /** The name by which it is opened once it is published. */
   readonly target: Source;
   readonly warnings: readonly string[];
 }
@@ -125,7 +129,7 @@ export interface HeldParent extends AsyncDisposable {
 
 /** Opens the file of a parent once, for all that looks at it. One that is not a file is opened when it is looked at. */
 export async function holdParent(parent: ImageSource, options: LockingOptions): Promise<HeldParent> {
-  const source = options.environment.sourceOf(parent);
+  const source = await wholeOf(options.environment.sourceOf(parent), options.environment);
   const free = { source, [Symbol.asyncDispose]: async () => {} };
   if (source.configuration !== undefined) return free;
   const { provider, name } = source;
@@ -142,11 +146,30 @@ async function stageLocked(
   options: Resolved<CreateImageOptions>,
   how: StageHow,
 ): Promise<StagedImage> {
-  const create = await createOptions(format, options, how.parent);
+  const listed = await listedParent(source, format, how.parent, options.environment);
+  try {
+    return await stageAt(source, format, options, { ...how, listed });
+  } catch (error) {
+    await listed?.opened.image.close();
+    throw error;
+  }
+}
+
+async function stageAt(
+  source: Source,
+  format: Format,
+  given: Resolved<CreateImageOptions>,
+  how: StageHow & { readonly listed: ListedParent | null },
+): Promise<StagedImage> {
+  const { listed } = how;
+  // The images of a directory are alike.
+  const options =
+    listed === null ? given : { ...given, config: { ...listed.opened.image.info.config, ...given.config } };
+  const create = await createOptions(format, options, how.parent, listed !== null);
   await format.plan?.(create);
   const { force = false, environment } = options;
   const { lock } = environment;
-  if (format.directoryMain !== undefined) {
+  if (format.directoryMain !== undefined && (format.makesDirectory?.(create) ?? true)) {
     const replaced = force ? await filesOfOld(source, format, environment) : null;
     const staged = await stageDirectory(source, { force, lock, main: format.directoryMain, old: replaced, ...how });
     return createStaged(source, format, { staged, create, parent: how.parent });
@@ -159,7 +182,12 @@ async function stageLocked(
     ...(await leftBehind(source, old)),
   ];
   const reporting = { create: () => staged.create(), publish, discard: () => staged.discard() };
-  return createStaged(source, format, { staged: reporting, create, parent: how.parent });
+  if (listed === null) return createStaged(source, format, { staged: reporting, create, parent: how.parent });
+  const whole = listing(reporting, source, listed, environment);
+  return {
+    ...(await createStaged(source, format, { staged: whole, create, parent: undefined })),
+    target: listed.source,
+  };
 }
 
 /** A target, and the options for the image in it. */
@@ -184,25 +212,6 @@ async function createStaged(source: Source, format: Format, job: CreateJob): Pro
 
 function linkLost(parent: string): string {
   return `${parent} has no UUID, so the link to it cannot be stored; specify it with --parent whenever you open the image.`;
-}
-
-/**
- * Base names of the files of a directory that is replaced, the main one first; null: it is not an image of the format, or
- * cannot be read.
- */
-async function filesOfOld(source: Source, format: Format, environment: Environment): Promise<string[] | null> {
-  const { directoryMain: main = '' } = format;
-  if ((await source.provider.lookUp(source.name))?.kind !== 'directory') return null;
-  try {
-    const own = environment.with({ allow: 'none' });
-    const old = await openImage(source, { environment: own, format: format.name, mode: 'read', infoOnly: true });
-    const parts = (old.image.parts?.() ?? []).map(({ name }) => name);
-    await old.image.close();
-    return [main, ...parts];
-  } catch (error) {
-    if (isImageError(error) && error.kind !== 'aborted') return null;
-    throw error;
-  }
 }
 
 /** A part of an image that is replaced. */
@@ -253,8 +262,12 @@ async function createOptions(
   format: Format,
   options: Resolved<CreateImageOptions>,
   held: Source | undefined,
+  isListed: boolean,
 ): Promise<FormatCreateOptions> {
-  const parent = held === undefined ? null : await parentOf(format, held, options);
+  if (held !== undefined && !isListed && !format.capabilities.diff) {
+    throw new ImageError('unsupported', `Format ${format.name} does not support differencing images`);
+  }
+  const parent = held === undefined ? null : await parentOf(held, options);
   const size = options.size ?? parent?.size;
   if (size === undefined) {
     throw new ImageError('invalid-argument', 'The size of the new disk is missing', {
@@ -273,7 +286,8 @@ async function createOptions(
     geometry,
     config,
     onProgress,
-    ...(parent === null ? {} : { parent: parent.links }),
+    // A list of the directory has the parent, and the file nothing of it.
+    ...(parent === null || isListed ? {} : { parent: parent.links }),
   };
 }
 
@@ -282,10 +296,7 @@ interface ParentFacts {
   readonly links: NonNullable<FormatCreateOptions['parent']>;
 }
 
-async function parentOf(format: Format, source: Source, options: Resolved<CreateImageOptions>): Promise<ParentFacts> {
-  if (!format.capabilities.diff) {
-    throw new ImageError('unsupported', `Format ${format.name} does not support differencing images`);
-  }
+async function parentOf(source: Source, options: Resolved<CreateImageOptions>): Promise<ParentFacts> {
   const environment = options.environment.with({ allow: 'none', lock: false });
   const how = { environment, format: options.parentFormat, mode: 'read', infoOnly: true } as const;
   const opened = await openImage(source, how).catch((error: unknown) => {

@@ -1,15 +1,21 @@
 /** Images that are directories, as they are deleted and renamed. */
+import { checkArguments } from '../arguments.ts';
 import { removeFiles } from '../disk/change/stack.ts';
-import type { Environment, Resolved } from '../disk/open/environment.ts';
+import { SOURCE } from '../disk/kinds.ts';
+import { type Environment, type Resolved, resolve } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
-import { mainStorage, type PartFile } from '../disk/open/parts.ts';
-import type { EnvironmentOptions } from '../disk/options.ts';
+import { takesLocks } from '../disk/open/locking.ts';
+import { openImage } from '../disk/open/open-image.ts';
+import { allFiles, mainStorage, openPart, type PartFile } from '../disk/open/parts.ts';
+import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import { ImageError, isImageError } from '../errors.ts';
+import type { Format } from '../image/contract.ts';
 import type { Source, Storage, StorageProvider } from '../storage/contract.ts';
 import { stageDirectory } from '../storage/staged-directory.ts';
 import { requireDirectoryOf } from '../storage/staging.ts';
 import { copyStorage, sameBytes } from './byte-copy.ts';
 import { type HeldParts, holdAllParts } from './held-parts.ts';
+import { OPTIONS } from './option-kinds.ts';
 import { findChildren } from './siblings.ts';
 
 /** Files of an image that were deleted, and warnings. */
@@ -114,9 +120,26 @@ async function copyAway(opened: OpenedImage, parts: HeldParts, to: Source, envir
   if (missing !== undefined) {
     throw new ImageError('not-found', 'A file of the image is missing', { path: missing.file, found: opened.name });
   }
+  await stageCopy({ main, files }, to, { environment, force: false, old: null });
+}
+
+/** The target of a copy. */
+interface StageCopyHow {
+  readonly environment: Environment;
+  readonly force: boolean;
+  /** Base names of the files that are replaced. */
+  readonly old: readonly string[] | null;
+}
+
+/** Makes a directory with copies of files, which are compared. A failure leaves nothing behind. */
+async function stageCopy(
+  { main, files }: { readonly main: OwnFile; readonly files: readonly OwnFile[] },
+  to: Source,
+  { environment, force, old }: StageCopyHow,
+): Promise<void> {
   const { lock, signal } = environment;
   const continues = (await main.storage.attributes?.()) ?? undefined;
-  const staged = await stageDirectory(to, { force: false, lock, main: main.name, old: null, continues });
+  const staged = await stageDirectory(to, { force, lock, main: main.name, old, continues });
   try {
     const target = await staged.create();
     for (const { name, storage } of files) await copyStorage(storage, await target.part(name), { signal });
@@ -165,4 +188,76 @@ function elsewhere(path: string): ImageError {
     status: 'VERR_NOT_SAME_DEVICE',
     hint: 'Copy it (copyImage; on the command line: copy), then delete the original.',
   });
+}
+
+/**
+ * Base names of the files of a directory that is replaced, the main one first; null: it is not an image of the format, or
+ * cannot be read.
+ */
+export async function filesOfOld(source: Source, format: Format, environment: Environment): Promise<string[] | null> {
+  const { directoryMain: main = '' } = format;
+  if ((await source.provider.lookUp(source.name))?.kind !== 'directory') return null;
+  try {
+    const own = environment.with({ allow: 'none' });
+    const old = await openImage(source, { environment: own, format: format.name, mode: 'read', infoOnly: true });
+    const parts = [...(old.image.parts?.() ?? []), ...((await old.image.member?.others()) ?? [])];
+    await old.image.close();
+    return [main, ...parts.map(({ name }) => name)];
+  } catch (error) {
+    if (isImageError(error) && error.kind !== 'aborted') return null;
+    throw error;
+  }
+}
+
+/** Options for a copy of a directory. */
+export interface CopyDirectoryOptions extends EnvironmentOptions {
+  /** Replace an existing image of the format. */
+  readonly force?: boolean | undefined;
+}
+
+/**
+ * Copies an image that is a directory with all its files, each of which is compared: also those of other images in it.
+ * Until then no program may write to them. Returns the bytes copied. Throws `exists`, `locked`, `unsupported`.
+ */
+export async function copyDirectory(
+  image: ImageSource,
+  target: ImageSource,
+  options: CopyDirectoryOptions = {},
+): Promise<{ readonly from: string; readonly to: string; readonly written: number }> {
+  checkArguments('copyDirectory', { image: [image, SOURCE], target: [target, SOURCE], options: [options, OPTIONS] });
+  const { environment, force = false } = resolve(options);
+  const to = environment.sourceOf(target);
+  const opened = await openImage(environment.sourceOf(image), { environment, mode: 'read', withoutData: true });
+  const held: Storage[] = [];
+  try {
+    const main = { name: mainOf(opened, environment), storage: mainStorage(opened.image) };
+    await refuseInside(opened.source, to);
+    const files: OwnFile[] = [];
+    for (const part of await allFiles(opened)) {
+      const storage = await openPart(opened, part, 'read');
+      held.push(storage);
+      if (takesLocks({ environment })) await storage.lock('shared');
+      files.push({ name: part.name, storage });
+    }
+    const old = force ? await filesOfOld(to, environment.registry.find(opened.format), environment) : null;
+    await stageCopy({ main, files }, to, { environment, force, old });
+    const written = [main, ...files].reduce((sum, { storage }) => sum + storage.size, 0);
+    return { from: opened.name, to: to.name, written };
+  } finally {
+    for (const storage of held) await storage.close();
+    await opened.image.close();
+  }
+}
+
+/** Throws for a target that is the directory itself, or lies in it. */
+async function refuseInside({ provider, name }: Source, to: Source): Promise<void> {
+  if (provider !== to.provider) return;
+  const own = (await provider.lookUp(name))?.key;
+  for (const place of [to.name, provider.directory(to.name)]) {
+    if ((await provider.lookUp(place))?.key !== own) continue;
+    throw new ImageError('invalid-argument', 'The copy would replace the image, or lie in it', {
+      path: to.name,
+      hint: 'Choose another name or directory.',
+    });
+  }
 }

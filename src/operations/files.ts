@@ -5,7 +5,7 @@ import { refuseIncomplete } from '../disk/open/beside.ts';
 import { type Resolved, resolve } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { openImage } from '../disk/open/open-image.ts';
-import { partFiles, requireFile } from '../disk/open/parts.ts';
+import { allFiles, requireFile } from '../disk/open/parts.ts';
 import type { EnvironmentOptions, ImageSource } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Source } from '../storage/contract.ts';
@@ -85,7 +85,7 @@ export async function removeMade(source: Source, options: Resolved<FileOptions>)
   const environment = options.environment.with({ signal: undefined });
   const { format } = options;
   const headers = await openImage(source, { environment, format, mode: 'read', infoOnly: true });
-  const allow = partFiles(headers).map(({ file }) => file);
+  const allow = (await allFiles(headers)).map(({ file }) => file);
   await headers.image.close();
   await removeIn(source, { environment: environment.with({ allow }), format, force: true });
 }

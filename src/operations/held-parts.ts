@@ -3,7 +3,7 @@ import { refuseIncomplete, type SearchExtent } from '../disk/open/beside.ts';
 import type { Environment } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
-import { openPart, type PartFile, partFiles } from '../disk/open/parts.ts';
+import { allFiles, openPart, type PartFile } from '../disk/open/parts.ts';
 import { ImageError, isImageError, printable } from '../errors.ts';
 import { allDone, someAtATime } from '../storage/all-done.ts';
 import type { LockMode, NameInfo, Source, Storage } from '../storage/contract.ts';
@@ -207,12 +207,12 @@ export function refuseUsers(
   return uses.map((use) => `${printable(use)}, which was ${what}.`);
 }
 
-/** All parts of an image, and a warning for each that is not there. */
+/** All parts of an image, and of the other images of its directory, and a warning for each that is not there. */
 export async function holdAllParts(
   opened: OpenedImage,
   environment: Environment,
 ): Promise<HeldParts & { readonly warnings: readonly string[] }> {
-  const parts = await holdParts(opened, partFiles(opened), 'exclusive', environment);
+  const parts = await holdParts(opened, await allFiles(opened), 'exclusive', environment);
   const warnings = parts.missing.map(({ file, role }) => `${printable(file)} (${role}) does not exist.`);
   return { ...parts, warnings };
 }

@@ -43,7 +43,10 @@ export async function createDisk(
   }
   const lost = await finishImage(made);
   for (const text of [...made.warnings, ...lost]) environment.warn(text, source.name);
-  return openIn(target, { ...own, format: made.format.name, mode: 'write' });
+  // An image that a directory lists finds its parents there.
+  const { parent, ...rest } = own;
+  const opening = made.target === source ? own : rest;
+  return openIn(made.target, { ...opening, format: made.format.name, mode: 'write' });
 }
 
 /** Parents of a new image, as they were named. */

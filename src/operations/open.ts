@@ -12,7 +12,7 @@ import { openImage } from '../disk/open/open-image.ts';
 import { entryList, isUnlinked, openParents } from '../disk/open/parents.ts';
 import { isHalfConverted } from '../disk/open/prepare-record.ts';
 import type { DiskOpenOptions, ImageEntry, ImageInput, SharingOptions } from '../disk/options.ts';
-import { Chain, closeImages } from '../disk/path/chain.ts';
+import { Chain, type ChainImage, closeImages } from '../disk/path/chain.ts';
 import { ImageError, isImageError } from '../errors.ts';
 import type { OpenMode } from '../storage/contract.ts';
 import { checkIn } from './check.ts';
@@ -190,6 +190,18 @@ function requireDiscard({ image, name, format, settings }: OpenedImage): void {
   });
 }
 
+/** Images that are made from others in the same directory, as that lists them. */
+async function childrenInside(images: readonly ChainImage[]): Promise<ChildOf[]> {
+  const found: ChildOf[] = [];
+  for (const image of images) {
+    const directory = image.key.slice(0, image.key.lastIndexOf('#'));
+    for (const id of (await image.image.member?.children()) ?? []) {
+      found.push({ image, child: `image ${id} of ${image.name}`, key: `${directory}#${id}` });
+    }
+  }
+  return found;
+}
+
 /** Services that such a disk needs to change its chain. */
 export function stackTools(options: Resolved<DiskOpenOptions>): ChainServices {
   const { shareable, forceShare } = options;
@@ -214,12 +226,13 @@ export function stackTools(options: Resolved<DiskOpenOptions>): ChainServices {
       const source = environment.sourceOf(target);
       const { signal, registry = environment.registry, onMessage = environment.onMessage } = wanted;
       const own = environment.with({ registry, onMessage, signal, lock: false });
-      const { format, warnings } = await createIn(source, { forceShare, ...wanted, environment: own });
-      return { source, format, warnings };
+      const { file, format, warnings } = await createIn(source, { forceShare, ...wanted, environment: own });
+      const listed = { provider: source.provider, name: file };
+      return { source: file === source.name ? source : listed, format, warnings };
     },
     async childrenOf(images, { signal } = {}) {
       const looking = environment.with({ signal });
-      const found: ChildOf[] = [];
+      const found: ChildOf[] = await childrenInside(images);
       let extent: SearchExtent = { complete: true };
       const directories = new Map(images.map((image) => [image.source.provider.directory(image.name), image.source]));
       for (const source of directories.values()) {

@@ -311,6 +311,8 @@ export interface Source {
   readonly storage?: Storage;
   /** The image is the directory of that name: what it stores counts from there. Found out when it is opened. */
   readonly isDirectory?: boolean;
+  /** Id of the image among several in that directory: see `ImageMember`. Left out: the one that is written. */
+  readonly member?: string | undefined;
   /** For an image that is not a file: its format finds it by this configuration, and `name` is for messages. */
   readonly configuration?: SourceConfiguration;
 }

@@ -15,6 +15,8 @@ export interface Reference {
   readonly role: string;
   /** The file holds some of the image itself. */
   readonly part?: boolean;
+  /** It is not locked: a list that several open images read, and that another file takes the place of when it changes. */
+  readonly unlocked?: boolean;
 }
 
 /** The image that contains the reference. */

@@ -4,9 +4,9 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -38,8 +38,10 @@ describe.each(FOLDERS)('$format', ({ folder, cases }) => {
   afterEach(() => rm(work, { recursive: true, force: true }));
 
   it.each(cases)('$id: $tests', async ({ id, entry, files, expect: wanted }) => {
-    for (const file of files)
+    for (const file of files) {
+      await mkdir(dirname(join(work, file)), { recursive: true });
       await writeFile(join(work, file), gunzipSync(readFileSync(join(folder, id, `${file}.gz`))));
+    }
     const raw = join(work, 'as.raw');
     const { status, stdout, stderr } = await runCli(['convert', join(work, entry), raw, '--to', 'raw', '--json']);
     if ('kinds' in wanted) {

@@ -61,7 +61,6 @@ function wrapperSamples(): RecognisedSample[] {
     { format: 'tar', bytes: tarHeader('disk.raw', 'ustar  \0') },
     { format: 'tar', bytes: tarHeader('disk.raw', '') },
     { format: 'dmg', bytes: dmgWithBytesBehind() },
-    { format: 'parallelsbundle', bytes: text('<?xml version=\'1.0\'?>\n<Parallels_disk_image Version="1.0">\n') },
     { format: 'ovf', bytes: text('<?xml version="1.0"?>\n<!-- made by hand -->\n<ovf:Envelope xmlns:ovf="ovf">\n') },
     {
       format: 'sparseimage',

@@ -1,5 +1,5 @@
 /** Which disk a seed works on: format, variant, the images below, sizes, options, and where the files are. */
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CreateImageOptions, DiskOpenOptions } from '../../src/disk/options.ts';
 import { defaultRegistry } from '../../src/formats/index.ts';
@@ -226,19 +226,14 @@ export interface Place {
 export async function makePlace(scenario: Scenario): Promise<Place> {
   if (scenario.local) return localPlace();
   const memory = new MemoryProvider();
+  const named = new Set<string>();
   const provider = scenario.restless ? new RestlessProvider(memory, new Random(scenario.timing)) : memory;
   return {
     provider,
-    source: (name) => ({ provider, name: `/${name}` }),
+    source: (name) => noted(named, { provider, name: `/${name}` }),
     async copy() {
       const copied = new MemoryProvider();
-      for await (const name of memory.list('/')) {
-        const storage = await memory.open(name, 'read');
-        const bytes = new Uint8Array(storage.size);
-        await storage.read(0, bytes);
-        await storage.close();
-        await addFile(copied, name, bytes);
-      }
+      for (const name of await filesBelow(memory, '/', named)) await addFile(copied, name, await bytesOf(memory, name));
       return copied;
     },
     dispose: async () => {},
@@ -248,18 +243,44 @@ export async function makePlace(scenario: Scenario): Promise<Place> {
 async function localPlace(): Promise<Place> {
   const directory = await mkdtemp(join(memoryFolder(), 'vdkit-model-'));
   const provider = localFiles();
+  const named = new Set<string>();
   return {
     provider,
-    source: (name) => ({ provider, name: join(directory, name) }),
+    source: (name) => noted(named, { provider, name: join(directory, name) }),
     async copy() {
       const copied = new MemoryProvider();
-      for (const name of await readdir(directory)) {
-        await addFile(copied, join(directory, name), new Uint8Array(await readFile(join(directory, name))));
+      for (const name of await filesBelow(provider, directory, named)) {
+        await addFile(copied, name, new Uint8Array(await readFile(name)));
       }
       return copied;
     },
     dispose: () => rm(directory, { recursive: true, force: true }),
   };
+}
+
+function noted(named: Set<string>, source: Source): Source {
+  named.add(source.name);
+  return source;
+}
+
+/** All files of a directory, and of images in it that are directories. */
+async function filesBelow(provider: StorageProvider, directory: string, images: Iterable<string>): Promise<string[]> {
+  const found: string[] = [];
+  for (const place of [directory, ...images]) {
+    if ((await provider.lookUp(place))?.kind !== 'directory') continue;
+    for await (const name of provider.list(place)) {
+      if ((await provider.lookUp(name))?.kind === 'file') found.push(name);
+    }
+  }
+  return found;
+}
+
+async function bytesOf(provider: StorageProvider, name: string): Promise<Uint8Array> {
+  const storage = await provider.open(name, 'read');
+  const bytes = new Uint8Array(storage.size);
+  await storage.read(0, bytes);
+  await storage.close();
+  return bytes;
 }
 
 async function addFile(provider: MemoryProvider, name: string, bytes: Uint8Array): Promise<void> {

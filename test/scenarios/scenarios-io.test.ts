@@ -137,6 +137,6 @@ describe.each(VARIANTS)('write, open and read: $title', ({ format, variant, fixe
     await disk.verifyTwice();
     await disk.disk.close();
     // Creating the same image twice is refused.
-    await expectKind(() => createImage(disk.at('/0'), { format: format.name, size }), 'exists');
+    await expectKind(() => createImage(disk.at('/0'), { format: format.name, size, variant }), 'exists');
   });
 });

@@ -5,6 +5,7 @@ import { basename, extname, join } from 'node:path';
 import { defaultProvider } from '#local-storage';
 import { printable } from '../../errors.ts';
 import { type CopiedImage, copyChain, moveImage } from '../../operations/copy.ts';
+import { copyDirectory } from '../../operations/directories.ts';
 import { openDisk } from '../../operations/open.ts';
 import type { CommandContext } from '../context.ts';
 import { EXIT, UsageError } from '../failure.ts';
@@ -43,6 +44,11 @@ async function copies(context: CommandContext, wanted: Wanted): Promise<CopiedIm
   await using place = await placedImage(context, 0, 'read');
   await using disk = await openDisk(place.source, openOptions(context));
   for (const warning of disk.warnings) context.warn(warning);
+  const inDirectory = disk.images.at(-1)?.info.parent?.member !== undefined;
+  if (inDirectory && wanted.format === undefined) {
+    await disk.close();
+    return [await copyWhole(context, wanted)];
+  }
   if (!wanted.directory && disk.images.length > 1) {
     throw new UsageError('A chain of several images can only be copied to a directory', 'Name an existing directory.');
   }
@@ -61,6 +67,15 @@ async function copies(context: CommandContext, wanted: Wanted): Promise<CopiedIm
     ...holeOptions(context),
     ...present({ format: wanted.format }),
   });
+}
+
+/** Images that lie in one directory are copied with it. */
+async function copyWhole(context: CommandContext, { target, directory }: Wanted): Promise<CopiedImage> {
+  const image = imageName(context, 0);
+  const to = directory ? join(target, renamed(context, image, undefined)) : target;
+  context.afterCancel = 'no copy was left behind';
+  const how = { allow: context.allow, signal: context.signal, force: context.options.flag('force') };
+  return { ...(await copyDirectory(image, to, how)), warnings: [] };
 }
 
 /** An image inside another file cannot be moved, and a copy in a directory has no file name to take over. */

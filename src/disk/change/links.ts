@@ -7,7 +7,7 @@ import { type ChainServices, reopen } from './stack.ts';
 /** Link to an image, as its children store it. */
 export function linkTo({ name, format, image }: ChainImage): ParentLink {
   const { uuid, modificationUuid, contentId } = image.info;
-  return { name, format, uuid, modificationUuid, contentId };
+  return { name, format, uuid, modificationUuid, contentId, member: image.member?.id };
 }
 
 /** Stores the link to the parent in the child, if its format can. */

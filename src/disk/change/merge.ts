@@ -48,8 +48,9 @@ import {
   sourcesOf,
   writeMergeRecord,
 } from './merge-record.ts';
+import { refuseMixed, refuseSnapshots, refuseSnapshotsBelow } from './merge-refusals.ts';
 import { checkGrowth, resizeLast } from './resize.ts';
-import { imageNumber, removeFiles, reopen, requireRemovable } from './stack.ts';
+import { dropFrom, imageNumber, removeFilesOf, reopen, requireRemovable } from './stack.ts';
 
 /** Options for a merge. */
 export interface MergeOptions extends OperationOptions {
@@ -178,12 +179,15 @@ export class Merge {
       await this.#removeLeftovers();
       return removeMergeRecord(this.#chain.last.source);
     }
-    if (this.#commits) this.#refuseSnapshotsBelow();
-    else {
+    const plan = { chain: this.#chain, from: this.#from, to: this.#to, sources: this.#sources };
+    refuseMixed(plan);
+    if (this.#commits) {
+      if (this.#options.force !== true) refuseSnapshotsBelow(plan);
+    } else {
       // Refused before anything is changed.
       const removed = this.#options.keep === true ? [] : this.#sources;
       await requireRemovable(this.#chain, removed, this.#host.options.environment);
-      this.#refuseSnapshots();
+      refuseSnapshots(plan, removed);
     }
     const objection = await this.#objection();
     if (objection !== null) return this.#runWithoutTarget(objection);
@@ -278,40 +282,6 @@ export class Merge {
       this.#options.onProgress?.({ operation: 'commit', done: Math.min(at, size - 1), total: size });
     }
     return true;
-  }
-
-  /**
-   * For a commit: snapshots of the images above read the changed one where they are unallocated. And a snapshot of the
-   * changed image is mostly made in order to go back to it, along with its children.
-   */
-  #refuseSnapshotsBelow(): void {
-    if (this.#options.force === true) return;
-    for (const number of [this.#to, ...this.#sources]) {
-      const { image, name } = this.#chain.at(number);
-      const count = image.info.snapshots?.length ?? 0;
-      if (count === 0) continue;
-      const what = number === this.#to ? 'that would be changed' : 'has a parent that would be changed, and';
-      throw new ImageError('busy', `The image ${what} has internal snapshots`, {
-        path: name,
-        found: `${count} snapshots`,
-        hint: 'Delete them first, or proceed with option force (on the command line: --force).',
-      });
-    }
-  }
-
-  /** Internal snapshots are deleted with the file, and read the images below it. */
-  #refuseSnapshots(): void {
-    const going = this.#options.keep === true ? [] : this.#sources;
-    const number = [...(this.#forward ? [this.#to] : []), ...going].find((one) => {
-      return (this.#chain.at(one).image.info.snapshots ?? []).length > 0;
-    });
-    if (number === undefined) return;
-    const { name, image } = this.#chain.at(number);
-    throw new ImageError('unsupported', 'The image has internal snapshots, which a merge would delete or change', {
-      path: name,
-      found: `${image.info.snapshots?.length} snapshots`,
-      hint: 'Delete them first (vdkit snapshot delete), or convert the disk and each snapshot into separate images.',
-    });
   }
 
   async #begin(): Promise<void> {
@@ -472,10 +442,9 @@ export class Merge {
     await this.#target.quiesce();
     this.#relaying = false;
     if (this.#commits) return this.#finishCommit();
-    await writeMergeRecord(this.#chain.last.source, this.#record);
-    await this.#link();
     const merged = this.#sources.map((number) => this.#chain.at(number));
     const gone = new Set(merged);
+    await this.#relinkAll(gone);
     const rest = this.#chain.with(this.#chain.images.filter((image) => !gone.has(image)));
     const before = rest.last.image === this.#target.last.image ? this.#target : this.#host.head;
     // Nothing of the merge is left to store when its files go.
@@ -536,6 +505,17 @@ export class Merge {
     return chain;
   }
 
+  /** Changes the links. The list of a directory changes in one step, after which only files are left to delete. */
+  async #relinkAll(gone: ReadonlySet<ChainImage>): Promise<void> {
+    const ids = [...gone].flatMap(({ image }) => image.member?.id ?? []);
+    if (ids.length === 0) {
+      await writeMergeRecord(this.#chain.last.source, this.#record);
+      return this.#link();
+    }
+    const rest = this.#chain.images.filter((image) => !gone.has(image) && image.key !== this.#target.last.key);
+    await dropFrom([...rest, this.#target.last], ids);
+  }
+
   /** Gives the target the parent of the merged images, and the remaining child the target. */
   async #link(): Promise<void> {
     if (this.#forward) {
@@ -567,7 +547,7 @@ export class Merge {
     if (this.#options.keep === true) return;
     // A file that is still there after a cut has its parents, or what it needs of them.
     const order = this.#forward ? merged : [...merged].reverse();
-    for (const one of order) await removeFiles(one.source, partFiles(one));
+    for (const one of order) await removeFilesOf(one, partFiles(one));
   }
 
   #numberIn(chain: Chain): number {

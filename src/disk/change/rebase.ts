@@ -69,6 +69,12 @@ function refuseKind(chain: Chain, parent: ImageSource | null): void {
       hint: 'Convert it to a format with differencing images, such as qcow2.',
     });
   }
+  if (image.member !== undefined) {
+    throw new ImageError('unsupported', 'The parent of the image lies in the same directory, and stays there', {
+      path: name,
+      hint: 'Merge or commit it, or convert the disk and name the parent of the copy.',
+    });
+  }
   if (chain.incomplete !== null) {
     throw new ImageError('unsupported', 'The parents of the image are not open, so its content is incomplete', {
       path: name,

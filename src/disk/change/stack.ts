@@ -142,6 +142,7 @@ export async function pushDiff(
   const parent = chain.last;
   requireCertain(chain);
   await refuseMember(chain, tools.place(target));
+  const siblings = new Set(await parent.image.member?.children());
   const made = await tools.create(target, {
     ...rest,
     size: chain.size,
@@ -154,10 +155,20 @@ export async function pushDiff(
     const child = await tools.open({ ...made, settings: settingsOf(defaults, own) }, mode);
     return { chain: chain.with([...chain.images, child]), warnings: made.warnings };
   } catch (error) {
-    await removeFile(made.source);
+    const place = tools.place(target);
+    const listed = made.source.name !== place.name;
+    if (!listed) await removeFile(made.source);
     if (demotes && !chain.last.image.can.write) await reopen(tools, chain, chain.top, 'write');
+    if (listed) await unlist(chain.last, siblings);
+    if (listed) await removeFile(place);
     throw error;
   }
+}
+
+/** Takes the images out of a directory's list that were made from one of its images, but for those that were there. */
+async function unlist({ image: { member } }: ChainImage, before: ReadonlySet<string>): Promise<void> {
+  const children = (await member?.children()) ?? [];
+  await member?.drop(children.filter((id) => !before.has(id)));
 }
 
 /** The new image must not replace one that it needs, even with `force`. */
@@ -244,7 +255,7 @@ export async function requireRemovable(
     const entry = chain.at(number);
     refuseDirectory(entry);
     const { source } = entry;
-    const gate = await environment.gateOf(source);
+    const gate = await environment.gateOf(source, source.isDirectory === true ? null : undefined);
     for (const part of partFiles(entry)) {
       if (part.storage?.can.write === true) continue;
       const storage = await openPart({ gate, source }, part, 'write').catch((error: unknown) => {
@@ -272,7 +283,24 @@ function notRemovable({ name: path }: ChainImage, { role, file }: PartFile): Ima
   });
 }
 
-function refuseDirectory({ source, name: path }: ChainImage): void {
+/** Takes images of a directory out of its list; the last of the given images is open for writing. All get to know it. */
+export async function dropFrom(images: readonly ChainImage[], ids: readonly string[]): Promise<void> {
+  for (const { image } of [...images].reverse()) await image.member?.drop(ids);
+}
+
+/** Deletes the files of an image that no list names any more, durably. */
+export async function removeFilesOf(entry: ChainImage, parts: readonly Pick<PartFile, 'file'>[]): Promise<void> {
+  const { source, image } = entry;
+  if (image.member === undefined) return void (await removeFiles(source, parts));
+  for (const { file } of parts) await removeFile({ provider: source.provider, name: file });
+}
+
+function refuseDirectory(entry: ChainImage): void {
+  if (entry.image.member === undefined) refuseWhole(entry);
+}
+
+/** Throws for an image that is a directory, or the only one in it. */
+export function refuseWhole({ source, name: path }: ChainImage): void {
   if (source.isDirectory !== true) return;
   throw new ImageError('unsupported', 'The image is a directory, which is not deleted with the disk', {
     path,

@@ -8,11 +8,12 @@ import type { DiskHost } from './host.ts';
 import {
   type CreateDiffOptions,
   changeSettings,
+  dropFrom,
   imageNumber,
   pushDiff,
   refuseChildren,
   removableParts,
-  removeFiles,
+  removeFilesOf,
   reopen,
   setOf,
 } from './stack.ts';
@@ -42,10 +43,12 @@ export async function closeLastOf(host: DiskHost, remove: boolean): Promise<void
   }
   await host.quiesce();
   const shorter = chain.with(chain.images.slice(0, -1));
+  const { member } = chain.last.image;
+  if (remove && member !== undefined) await dropFrom(chain.images, [member.id]);
   await chain.last.image.close();
   // Read-only until it can be written: if it cannot, it can still be read.
   host.replaceHead(new ActiveImage(shorter, { ...host.options, settings: { ...shorter.last.settings, mode: 'read' } }));
-  if (remove) await removeFiles(chain.last.source, parts);
+  if (remove) await removeFilesOf(chain.last, parts);
   await promote(host, shorter);
 }
 

@@ -14,7 +14,7 @@ import {
 } from '../../image/probe.ts';
 import { readOnlyStorage } from '../../storage/checks.ts';
 import type { LockMode, LockOptions, OpenMode, Source, Storage } from '../../storage/contract.ts';
-import type { OpenGate } from '../../storage/gate.ts';
+import { baseName, type OpenGate } from '../../storage/gate.ts';
 import { keptOpen } from '../../storage/kept-open.ts';
 import { SignalledStorage } from '../../storage/signalled.ts';
 import type { ImageSettings, SharingOptions } from '../options.ts';
@@ -150,6 +150,7 @@ export class ImageFile {
       type,
       config,
       snapshot,
+      member: this.source.member,
     });
     this.#owned = false;
     // What is done with the image from now on has other signals.
@@ -157,8 +158,11 @@ export class ImageFile {
     // What a format opens elsewhere went past the locks of its files.
     if (this.source.configuration !== undefined) await lockAll(image, this.#options);
     if (!infoOnly) adviseSequential(image, settings);
-    const { key, gate, isDirectory } = this;
-    const source = isDirectory ? { ...this.source, isDirectory } : this.source;
+    const { gate, isDirectory } = this;
+    // What is written may be another image when this one is opened again.
+    const member = image.member?.id;
+    const key = member === undefined ? this.key : `${this.key}#${member}`;
+    const source = isDirectory ? { ...this.source, isDirectory, member } : this.source;
     const warnings = [...chosen.warnings, ...image.info.warnings];
     return { ...chosen, warnings, format: format.name, image, name: source.name, key, source, settings, gate };
   }
@@ -185,7 +189,7 @@ export async function withImageFile<T>(
   try {
     if (storage !== null) await lock(storage, options);
     const key = storage === null ? found.key : (await storage.identity()).key;
-    const gate = options.gate ?? (await options.environment.gateOf(source, storage));
+    const gate = options.gate ?? (await options.environment.gateOf(found.source, storage));
     file = new ImageFile({ ...found, key }, gate, options);
     return await use(file);
   } finally {
@@ -194,8 +198,9 @@ export async function withImageFile<T>(
   }
 }
 
-async function find(source: Source, options: ImageFileOptions): Promise<Found> {
-  const { configuration } = source;
+async function find(named: Source, options: ImageFileOptions): Promise<Found> {
+  const { configuration } = named;
+  const source = options.namedBy === undefined ? await wholeOf(named, options.environment) : named;
   if (configuration !== undefined) {
     return { source, storage: null, key: `${configuration.format}:${configuration.location}`, refusal: null };
   }
@@ -206,6 +211,17 @@ async function find(source: Source, options: ImageFileOptions): Promise<Found> {
     if (key === null) throw refusal;
     return { source, storage: null, key, refusal };
   }
+}
+
+/** The directory that is the image, for a name of the file in it that names the others; other sources as they are. */
+export async function wholeOf(source: Source, { registry }: Environment): Promise<Source> {
+  const { provider, name, configuration, storage } = source;
+  if (configuration !== undefined || storage !== undefined) return source;
+  const base = baseName(name, provider.directory(name));
+  if (!registry.formats.some(({ directoryMain }) => directoryMain === base)) return source;
+  const whole: Source = { provider, name: provider.directory(name) };
+  if ((await provider.lookUp(name))?.kind !== 'file') return source;
+  return probeDirectory(await readDirectoryInput(whole), registry) === null ? source : whole;
 }
 
 /** Null: not a directory, or no format accepts directories. References in images must be files. */

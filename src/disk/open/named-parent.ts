@@ -25,6 +25,7 @@ export interface StoredParent {
  */
 export async function openStoredParent(stored: StoredParent): Promise<OpenedImage> {
   const { image } = stored.child;
+  if (image.info.parent?.member !== undefined) return openMember(stored, image.info.parent.member);
   const names = parentNames(image.info);
   const failures: unknown[] = [];
   for (const [at, name] of possibleNames(image.info).entries()) {
@@ -43,6 +44,19 @@ export async function openStoredParent(stored: StoredParent): Promise<OpenedImag
   }
   assert(failures.length > 0, 'an image without any link to its parent was refused');
   throw isMissing(failures[0]) ? missingParent(stored, names) : failures[0];
+}
+
+/** Opens the parent in the same directory, which is the child's own: it needs no permission. */
+async function openMember({ child, options }: StoredParent, member: string): Promise<OpenedImage> {
+  const { provider, name } = child.source;
+  const format = options.environment.registry.find(child.format);
+  const how = { ...options, mode: 'read', gate: child.gate } as const;
+  return withImageFile({ provider, name, member }, how, (file) =>
+    file.open(
+      { format, recognisedBy: `${child.name} lists it`, guessed: false, warnings: [] },
+      { settings: settingsOf(options) },
+    ),
+  );
 }
 
 function isMissing(error: unknown): boolean {

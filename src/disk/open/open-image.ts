@@ -50,7 +50,7 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
       });
     }
     const isSure = options.infoOnly === true || options.resumeFilters === true || configuration !== undefined;
-    if (!isSure) await refuseHalfConverted(source);
+    if (!isSure) await refuseHalfConverted(file.source);
     const opened = await file.open(chosen, { settings, withoutData });
     const { snapshots } = opened.image.info;
     if (settings.snapshot !== undefined && snapshots === undefined) await refuseSnapshot(opened.image, source.name);

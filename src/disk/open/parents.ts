@@ -80,8 +80,8 @@ function withoutIt({ name }: OpenedImage): (error: unknown) => { readonly lost: 
 
 /** True for an image with a parent that it does not identify. */
 export function isUnlinked({ image }: Pick<OpenedImage, 'image'>): boolean {
-  const { differencing, parentUuid } = image.info;
-  return differencing && parentUuid === null && parentNames(image.info).length === 0;
+  const { differencing, parentUuid, parent } = image.info;
+  return differencing && parentUuid === null && parent?.member === undefined && parentNames(image.info).length === 0;
 }
 
 /**

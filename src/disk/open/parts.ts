@@ -43,6 +43,12 @@ export function partFiles({ image, source }: PlacedImage): PartFile[] {
     .map((part) => ({ ...part, file: resolveStored(source, part.name) }));
 }
 
+/** The files of an image in addition to its main one, and those of the other images of its directory. */
+export async function allFiles(opened: PlacedImage & { readonly image: Pick<Image, 'member'> }): Promise<PartFile[]> {
+  const others = (await opened.image.member?.others()) ?? [];
+  return [...partFiles(opened), ...others.map((part) => ({ ...part, file: resolveStored(opened.source, part.name) }))];
+}
+
 /** Keys of the files that an image names, parents and parts, as far as they are there. Nothing is opened. */
 export async function keysOfNamed({ image, source }: PlacedImage, role?: StoredName['role']): Promise<string[]> {
   const keys: string[] = [];

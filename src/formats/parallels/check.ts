@@ -59,13 +59,18 @@ interface Survey {
   readonly cuts: boolean;
 }
 
+/** Check and repair of a file of a bundle. */
+const ONE = { facts: readHeader, check: checkParallels, repair: repairParallels };
+
 /** Finds damage in an image. */
 export async function check(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]> {
+  if (files.main === null) return (await import('./bundle/check.ts')).checkBundle(files, options, 'read', ONE);
   return checkParallels(mainFile(files), options);
 }
 
 /** Repairs what `check` finds and can be repaired. Returns the findings; a clean image is not changed. */
 export async function repair(files: ImageFiles, options: FormatCheckOptions): Promise<readonly Finding[]> {
+  if (files.main === null) return (await import('./bundle/check.ts')).checkBundle(files, options, 'write', ONE);
   return repairParallels(mainFile(files), options);
 }
 

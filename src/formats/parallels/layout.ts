@@ -70,3 +70,9 @@ export const BITMAP = struct('little', 32, {
 /** Entries of a bitmap that are not places: all bits are 0, or 1. */
 export const BITMAP_ZEROES = 0n;
 export const BITMAP_ONES = 1n;
+
+/** Name of the file in a bundle that describes it, and its element at the root. */
+export const DESCRIPTOR = 'DiskDescriptor.xml';
+export const DESCRIPTOR_ROOT = 'Parallels_disk_image';
+/** Variant of new images: a bundle. */
+export const BUNDLE = 'bundle';

@@ -1,15 +1,44 @@
 /** Opening of Parallels images: a method of the format, loaded when it is first used. */
+import { xmlOf } from '../../binary/look.ts';
 import { ChangeGuard } from '../../blocks/guarded.ts';
+import { ImageError } from '../../errors.ts';
 import type { FormatOpenOptions, Image } from '../../image/contract.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
+import { readProbeInput } from '../../image/probe.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { openClusters, scanClusters } from './clusters.ts';
 import { readHeader } from './header.ts';
 import { ParallelsImage, type ParallelsState } from './image.ts';
+import { DESCRIPTOR, DESCRIPTOR_ROOT } from './layout.ts';
 
 /** Opens an image. */
 export async function open(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
-  return openParallels(mainFile(files), options);
+  if (files.main !== null) return openFile(files, options);
+  const { openBundle } = await import('./bundle/open.ts');
+  return openBundle(files, options, openFile);
+}
+
+/** Opens one file. */
+async function openFile(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
+  const main = mainFile(files);
+  try {
+    return await openParallels(main, options);
+  } catch (error) {
+    if (xmlOf((await readProbeInput(main, files.name)).head)?.root !== DESCRIPTOR_ROOT) throw error;
+    throw new ImageError('unsupported', `The file is the descriptor of a bundle without the name ${DESCRIPTOR}`, {
+      path: files.name,
+      hint: 'Name the directory that it belongs to, where it has that name.',
+    });
+  }
+}
+
+/** Adds the file of a new image to a bundle. */
+export async function extendDirectory(
+  files: ImageFiles,
+  how: { readonly name: string; readonly parent: string },
+): Promise<void> {
+  const { extendBundle } = await import('./bundle/extend.ts');
+  await extendBundle(files, how, openFile);
 }
 
 /** Opens the image in a storage, which belongs to the image when this resolves. */

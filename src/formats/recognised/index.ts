@@ -4,7 +4,6 @@ import { cloop } from './cloop.ts';
 import { cue } from './cue.ts';
 import { dmg } from './dmg.ts';
 import { ovf } from './ovf.ts';
-import { parallelsBundle } from './parallelsbundle.ts';
 import { sparseimage } from './sparseimage.ts';
 import { tar } from './tar.ts';
 import { vci } from './vci.ts';
@@ -14,7 +13,7 @@ import { zip } from './zip.ts';
 
 /** Formats whose `open` throws `unsupported` with the name of the format. */
 export const RECOGNISED: readonly Format[] = [
-  ...[parallelsBundle, dmg, cue, viso, vci, cloop],
+  ...[dmg, cue, viso, vci, cloop],
   ...[sparseimage, ovf, tar, zip],
   ...SIGNED_WRAPPERS,
 ];

@@ -134,7 +134,7 @@ describe('files that hold a disk, or files, in another form', () => {
     ['simg: an Android sparse image', file(4096, [0, [0x3a, 0xff, 0x26, 0xed, 1, 0]])],
     ['dmg?: DMG version 4 with 300 bytes behind its trailer', dmgWithBytesBehind()],
     [
-      'parallelsbundle: Parallels disk descriptor (DiskDescriptor.xml)',
+      'parallels: Parallels disk descriptor (DiskDescriptor.xml)',
       textFile('\ufeff<?xml version="1.0"?>\r\n<!-- one -->\n<Parallels_disk_image Version="1.0">'),
     ],
     [

@@ -12,6 +12,7 @@ import { createWay, type Way, WRITABLE, waysToMake } from '../../faults/ways.ts'
 import { scattered, traffic, type Workload } from '../../faults/workloads.ts';
 import { fileBytes } from '../../model/extents.ts';
 import type { CrashKit, CrashRow, Mutant, Mutation } from '../crash-kit.ts';
+import { brokenBundle, bundleMutants, bundleRows } from './bundle.ts';
 
 /** Sectors of a cluster of the suites. */
 const BLOCK = 8;
@@ -41,6 +42,7 @@ function clustersOf(bytes: Uint8Array): Clusters | null {
 
 /** Violations of the format: clusters overlap, or lie where none can be. */
 async function brokenRules({ provider, image }: CrashCheck): Promise<string[]> {
+  if ((await provider.lookUp(image))?.kind === 'directory') return brokenBundle(provider, image);
   const bytes = await fileBytes({ provider, name: image });
   const found = clustersOf(bytes);
   if (found === null) return [];
@@ -92,7 +94,7 @@ export function makeCrash(): CrashKit {
     return {
       ...row,
       suite: (seed) => ({ ...row.suite(seed), check: brokenRules }),
-      options: { everyCut: rounds(4, 1) },
+      options: { everyCut: rounds(row.title.startsWith('bundle') ? 40 : 4, 1) },
     };
   });
   const work: readonly (readonly [title: string, sessions: readonly Workload[]])[] = [
@@ -119,10 +121,13 @@ export function makeCrash(): CrashKit {
   };
   return {
     ...common,
-    rows: [...rows, ...maintained, child],
+    rows: [...rows, ...maintained, child, ...bundleRows],
     states: [150, 1000],
     atLeast: [500, 10_000],
-    mutants: mutantsOf((sessions, mutation) => suiteOf(base, 21, sessions, mutation), overParent),
+    mutants: [
+      ...mutantsOf((sessions, mutation) => suiteOf(base, 21, sessions, mutation), overParent),
+      ...bundleMutants,
+    ],
   };
 }
 

@@ -10,6 +10,7 @@ import type { Anatomy, Effect, FileSample, HostileKit, StructPlace } from '../..
 import { readGolden } from '../../hostile/golden-bytes.ts';
 import type { BaseImage } from '../../hostile/protocol.ts';
 import { fileBytes } from '../../model/extents.ts';
+import { bundleHollows, bundleSample } from './bundle.ts';
 import { bitmapSection, type Section, withExtension } from './extension.ts';
 
 const CLUSTERS = 12;
@@ -166,7 +167,7 @@ function hollow(name: string, magic: string): BaseImage {
   return { name, image, beside: [], content: null, differencing: false };
 }
 
-export const hostile: HostileKit<FileSample> = {
+export const hostile: HostileKit = {
   async samples() {
     const classic = await made('classic', 4096, []);
     const odd = await made('clusters of 6 sectors', 3072, ['ext']);
@@ -176,10 +177,15 @@ export const hostile: HostileKit<FileSample> = {
       placeless(classic),
       extended('dirty bitmap', odd, [bitmapSection(odd.virtualSize)]),
       extended('unknown section', classic, [{ id: 0x1234n, flags: 0n, data: new Uint8Array(20).fill(7) }]),
+      await bundleSample(),
       ...goldenSamples(),
     ];
   },
   damagedEvery: 8,
   files: 240,
-  hollow: () => [hollow('a classic table of nothing', MAGIC.classic), hollow('a table of nothing', MAGIC.extended)],
+  hollow: () => [
+    hollow('a classic table of nothing', MAGIC.classic),
+    hollow('a table of nothing', MAGIC.extended),
+    ...bundleHollows(),
+  ],
 };
