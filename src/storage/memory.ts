@@ -33,6 +33,8 @@ class MemoryFile {
   readonly bytes = new SparseBytes();
   readonly locks = new LockTable();
   modifiedMs = Date.now();
+  /** Number of names. */
+  links = 0;
   /** Number of changes. */
   changes = 0;
 
@@ -159,6 +161,8 @@ export class MemoryStorage implements Storage {
 /** Files in memory. Paths use `/`; directories exist implicitly. */
 export class MemoryProvider implements StorageProvider {
   readonly #files = new Map<string, MemoryFile>();
+  /** Number of files below each directory that has any. */
+  readonly #directories = new Map<string, number>();
 
   async open(name: string, mode: OpenMode): Promise<Storage> {
     const info = await this.lookUp(name);
@@ -174,7 +178,7 @@ export class MemoryProvider implements StorageProvider {
   async create(name: string, how: CreateMode = {}): Promise<Storage> {
     this.#refuseExisting(name);
     const file = new MemoryFile();
-    this.#files.set(name, file);
+    this.#enter(name, file);
     return new MemoryStorage(how.label ?? name, file);
   }
 
@@ -183,16 +187,16 @@ export class MemoryProvider implements StorageProvider {
     const file = this.#find(from);
     if (how.replace && from === to) return;
     if (!how.replace) this.#refuseExisting(to);
-    this.#files.delete(from);
-    this.#files.set(to, file);
+    this.#leave(from);
+    this.#enter(to, file);
   }
 
   async #renameDirectory(from: string, to: string): Promise<void> {
     if ((await this.lookUp(to)) !== null) throw taken(to);
     for (const [name, file] of [...this.#files]) {
       if (!name.startsWith(`${from}/`)) continue;
-      this.#files.delete(name);
-      this.#files.set(to + name.slice(from.length), file);
+      this.#leave(name);
+      this.#enter(to + name.slice(from.length), file);
     }
   }
 
@@ -208,12 +212,12 @@ export class MemoryProvider implements StorageProvider {
 
   async link(from: string, to: string): Promise<void> {
     this.#refuseExisting(to);
-    this.#files.set(to, this.#find(from));
+    this.#enter(to, this.#find(from));
   }
 
   async remove(name: string): Promise<void> {
     this.#find(name);
-    this.#files.delete(name);
+    this.#leave(name);
   }
 
   async *list(directory: string): AsyncGenerator<string> {
@@ -237,12 +241,8 @@ export class MemoryProvider implements StorageProvider {
 
   async lookUp(name: string): Promise<NameInfo | null> {
     const file = this.#files.get(name);
-    if (file !== undefined) {
-      const links = [...this.#files.values()].filter((one) => one === file).length;
-      return { kind: 'file', size: file.bytes.size, key: file.key, links };
-    }
-    const prefix = name === '/' ? '/' : `${name}/`;
-    const isDirectory = name === '/' || [...this.#files.keys()].some((one) => one.startsWith(prefix));
+    if (file !== undefined) return { kind: 'file', size: file.bytes.size, key: file.key, links: file.links };
+    const isDirectory = name === '/' || this.#directories.has(name);
     return isDirectory ? { kind: 'directory', size: 0, key: `memory-directory:${name}` } : null;
   }
 
@@ -269,6 +269,29 @@ export class MemoryProvider implements StorageProvider {
 
   async freeSpace(_directory: string): Promise<number | null> {
     return null;
+  }
+
+  #enter(name: string, file: MemoryFile): void {
+    if (this.#files.has(name)) this.#leave(name);
+    this.#files.set(name, file);
+    file.links++;
+    this.#count(name, 1);
+  }
+
+  #leave(name: string): void {
+    const file = this.#find(name);
+    this.#files.delete(name);
+    file.links--;
+    this.#count(name, -1);
+  }
+
+  #count(name: string, change: 1 | -1): void {
+    for (let end = name.lastIndexOf('/'); end > 0; end = name.lastIndexOf('/', end - 1)) {
+      const directory = name.slice(0, end);
+      const count = (this.#directories.get(directory) ?? 0) + change;
+      if (count === 0) this.#directories.delete(directory);
+      else this.#directories.set(directory, count);
+    }
   }
 
   #find(name: string): MemoryFile {

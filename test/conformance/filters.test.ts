@@ -138,7 +138,7 @@ describe('filters', () => {
           disk = opened;
           await opened.filters.add(own, { config });
           await opened.write(0, model);
-          for (let round = 0; round < rounds(12, 200); round++) {
+          for (let round = 0; round < rounds(6, 200); round++) {
             const requests = Array.from({ length: 1 + random.below(4) }, (_, index) => {
               const offset = index * 200_000 + random.below(150_000);
               return { offset, bytes: randomBytes(random, 1 + random.below(5000)) };

@@ -183,7 +183,7 @@ async function statesOf(kind: Kind, image: Uint8Array, provider: StorageProvider
 async function problemsOf(run: Run, kind: Kind, dropFlush?: number): Promise<string[]> {
   const { log, doneAt, provider, allowed, after, reads } = run;
   const options = {
-    maxStates: rounds(dropFlush === undefined ? 100 : 150, 3000),
+    maxStates: rounds(dropFlush === undefined ? 60 : 150, 3000),
     ...(dropFlush === undefined ? { everyCut: rounds(8, 1) } : { dropFlush }),
   };
   const problems: string[] = [];

@@ -12,7 +12,7 @@ import { at, type BuildOptions, type BuiltImage, buildQcow2, setCount, setEntry 
 
 const NAME = '/disk.qcow2';
 const COPIED = 0x8000_0000;
-const STATES = rounds(80, 2000);
+const STATES = rounds(50, 2000);
 
 type Row = readonly [what: string, damage: (image: BuiltImage) => void, options?: BuildOptions];
 

@@ -11,5 +11,5 @@ export const USUAL = {
   /** Ways to make an image that each maker and each program gets, of all that a kit lists. */
   ways: 5,
   /** Of the seeds of a kit's models one in this many is played. */
-  modelSeeds: 2,
+  modelSeeds: 3,
 } as const;

@@ -20,7 +20,7 @@ const AMOUNT = { entries: rounds(6, 32), flips: rounds(100, 3000), swaps: rounds
 /** Larger files show nothing that smaller ones do not, where a format has smaller ones. */
 const LARGEST = 256 * 1024;
 /** Files of a format that the usual run aims at; all of them in the long run. */
-const FILES = rounds(400, Number.POSITIVE_INFINITY);
+const FILES = rounds(250, Number.POSITIVE_INFINITY);
 const NAME = '/image';
 
 interface FileState {

@@ -18,8 +18,8 @@ const NAME = '/disk.qcow2';
 const CLUSTER = 4096;
 const SIZE = 64 * CLUSTER;
 const WRITE = { mode: 'write', flushAfterMs: 0, format: 'qcow2' } as const;
-const SNAPSHOTS = 10_000;
-const BITMAP_COUNT = rounds(10_000, QCOW2_LIMITS.bitmaps);
+const SNAPSHOTS = rounds(2000, 10_000);
+const BITMAP_COUNT = rounds(2000, QCOW2_LIMITS.bitmaps);
 
 /** The bytes of an image that was just made, to put things behind each other into. */
 class Bytes {
@@ -159,7 +159,7 @@ async function firstByte(provider: MemoryProvider, snapshot?: string): Promise<n
   return bytes[0];
 }
 
-describe('ten thousand snapshots', () => {
+describe('thousands of snapshots', () => {
   it('are made, applied, renamed and deleted like one', { timeout: 120_000 }, async () => {
     const provider = await withSnapshots(SNAPSHOTS);
     await expectClean(provider);
@@ -167,8 +167,8 @@ describe('ten thousand snapshots', () => {
       await using disk = await Disk.open({ provider, name: NAME }, WRITE);
       await disk.write(0, new Uint8Array(512).fill(2));
       await disk.snapshots.create('newest');
-      await disk.snapshots.apply('s5000');
-      await disk.snapshots.rename('s9999', 'last');
+      await disk.snapshots.apply(`s${SNAPSHOTS / 2}`);
+      await disk.snapshots.rename(`s${SNAPSHOTS - 1}`, 'last');
       await disk.snapshots.delete('s0');
       expect(disk.snapshots.list).toHaveLength(SNAPSHOTS);
     }

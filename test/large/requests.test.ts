@@ -1,5 +1,6 @@
 /**
- * A hundred thousand requests at once, each with a promise, and through a queue: all complete, with the right data.
+ * Ten thousand requests at once and more, in the long run a hundred thousand, each with a promise, and through a queue:
+ * all complete, with the right data.
  */
 import { describe, expect, it } from 'vitest';
 import { checkImage, createImage, Disk } from '../../src/index.ts';
@@ -11,8 +12,8 @@ const NAME = '/disk';
 const SECTOR = 512;
 
 const KINDS = [
-  { format: 'qcow2', count: 100_000 },
-  { format: 'vdi', count: rounds(20_000, 100_000) },
+  { format: 'qcow2', count: rounds(20_000, 100_000) },
+  { format: 'vdi', count: rounds(10_000, 100_000) },
 ];
 
 async function made(format: string, count: number): Promise<{ provider: MemoryProvider; disk: Disk }> {

@@ -6,7 +6,7 @@ import { allShapes, type Shape } from './scenario.ts';
 import { describeReport, runSeed, seedsToRun } from './seeds.ts';
 
 const SHAPES = allShapes();
-const SEEDS = seedsToRun(rounds(72, 3000));
+const SEEDS = seedsToRun(rounds(36, 3000));
 const seedsOf = (shape: Shape): number[] => SEEDS.filter((seed) => SHAPES[seed % SHAPES.length] === shape);
 
 describe('with filters and a cache', () => {

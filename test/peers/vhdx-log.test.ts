@@ -14,7 +14,7 @@ import { openDisk } from '../../src/operations/open.ts';
 import type { Storage, StorageProvider } from '../../src/storage/contract.ts';
 import { type CrashRun, completeState, crashStates, recordCrashRun } from '../../src/testing/index.ts';
 import { memoryFolder } from '../conformance/memory-folder.ts';
-import { rounds } from '../conformance/random.ts';
+import { oneIn, rounds } from '../conformance/random.ts';
 import { traffic, type Workload } from '../faults/workloads.ts';
 import { BLOCK, IMAGE, type Kind, vhdxSuite } from '../formats/vhdx/crash-images.ts';
 import { compacted } from '../formats/vhdx/workloads.ts';
@@ -79,7 +79,7 @@ const QEMU = await versionOfQemu();
 describe('vhdx', () => {
   it.each<Kind>(['dynamic', 'diff'])('replays a log that was cut at any of its writes (%s)', async (kind) => {
     const run = await recorded(kind);
-    const cuts = logCuts(run);
+    const cuts = oneIn(rounds(2, 1), logCuts(run));
     let [dirty, changed] = [0, 0];
     for (const cut of cuts) {
       const allowed = run.model.at(cut);
@@ -94,9 +94,9 @@ describe('vhdx', () => {
       }
     }
     console.log(`vhdx, ${kind}: ${cuts.length} writes of the log, ${dirty} files with a log, ${changed} changed by it`);
-    expect(cuts.length).toBeGreaterThanOrEqual(15);
-    expect(dirty).toBeGreaterThanOrEqual(28);
-    expect(changed).toBeGreaterThanOrEqual(10);
+    expect(cuts.length).toBeGreaterThanOrEqual(rounds(8, 15));
+    expect(dirty).toBeGreaterThanOrEqual(14);
+    expect(changed).toBeGreaterThanOrEqual(5);
   });
 
   it('leaves no entry that must not be replayed, for programs that look at no tail', async () => {

@@ -52,6 +52,17 @@ export const PAIRS: readonly Pair[] = DIFFING.flatMap((upper) => {
   const below = [...WRITABLE.slice(own), ...WRITABLE.slice(0, own)].slice(0, BELOW);
   return below.map((lower) => ({ title: `${upper.name} over ${lower.name}`, lower, upper }));
 });
+
+/** The pairs for one of many scenarios: each upper format with one of its lower ones by turns, all in the long run. */
+export function pairsInTurn(turn: number): readonly Pair[] {
+  return PAIRS.filter(({ upper }, index) => {
+    const own = PAIRS.filter((pair) => pair.upper === upper);
+    const at = own.findIndex((pair) => pair === PAIRS[index]);
+    const chosen = (DIFFING.indexOf(upper) + turn) % own.length;
+    return at === rounds(chosen, at);
+  });
+}
+
 /** The pairs in which both know each other by UUID. */
 export const LINKED = PAIRS.filter(({ lower, upper }) => lower.capabilities.uuid && upper.capabilities.uuid);
 /** Those among them whose upper one can tell whether the lower one was written since. */

@@ -20,7 +20,7 @@ const WRITE = { mode: 'write', flushAfterMs: 0, allow: ['same-directory'] } as c
 /** Bytes of an L1 table that are written for the sake of its length. */
 const LONGEST_L1 = rounds(2, 9) * MIB;
 /** In the usual run QEMU looks at the image after one operation in five. */
-const QEMU_EVERY = rounds(5, 1);
+const QEMU_EVERY = rounds(9, 1);
 /** Units from which on a disk is written in one place, not in four: each write copies a whole unit. */
 const LARGE_UNIT = rounds(128 * 1024, MIB);
 
