@@ -23,6 +23,7 @@ const CONVERTED = [
   { format: 'vhdx', kind: 'fixed', word: 'fixed', peer: ['vhdx', 'fixed'], to: [0.9, 1], from: [0.9, 1] },
   { format: 'qed', kind: 'dynamic', word: 'dynamic', peer: ['qed'], to: [0.9, 1], from: [0.9, 1] },
   { format: 'qcow', kind: 'dynamic', word: 'dynamic', peer: ['qcow'], to: [0.9, 1], from: [0.9, 1] },
+  { format: 'parallels', kind: 'dynamic', word: 'dynamic', peer: ['parallels'], to: [0.9, 1], from: [0.9, 1] },
 ];
 
 /** Empty images that get 100,000 scattered writes of 4 KiB. */

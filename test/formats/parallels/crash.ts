@@ -94,7 +94,7 @@ export function makeCrash(): CrashKit {
     return {
       ...row,
       suite: (seed) => ({ ...row.suite(seed), check: brokenRules }),
-      options: { everyCut: rounds(row.title.startsWith('bundle') ? 40 : 4, 1) },
+      options: { everyCut: rounds(row.title.startsWith('bundle') ? 40 : 8, 1) },
     };
   });
   const work: readonly (readonly [title: string, sessions: readonly Workload[]])[] = [
@@ -106,8 +106,8 @@ export function makeCrash(): CrashKit {
       return {
         title: `${way.title}: ${title}`,
         suite: (seed) => suiteOf(way, seed, sessions),
-        options: { everyCut: rounds(20, 1) },
-        states: [100, 1000],
+        options: { everyCut: rounds(40, 1) },
+        states: [70, 1000],
         seeds: [1, 3],
       };
     }),
@@ -115,15 +115,15 @@ export function makeCrash(): CrashKit {
   const child: CrashRow = {
     title: 'over a parent: traffic, resize and compact',
     suite: (seed) => overParent(seed, [...SMALL, ...resized, compacted]),
-    options: { everyCut: rounds(20, 1) },
+    options: { everyCut: rounds(40, 1) },
     states: [100, 1000],
     seeds: [1, 3],
   };
   return {
     ...common,
     rows: [...rows, ...maintained, child, ...bundleRows],
-    states: [150, 1000],
-    atLeast: [500, 10_000],
+    states: [100, 1000],
+    atLeast: [400, 10_000],
     mutants: [
       ...mutantsOf((sessions, mutation) => suiteOf(base, 21, sessions, mutation), overParent),
       ...bundleMutants,
