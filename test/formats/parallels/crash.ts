@@ -67,8 +67,8 @@ const grown: Workload = async (session) => {
   await session.write(8990, 8);
   await session.write(3, 9);
   await session.flush();
-  await session.resize(30_000);
-  await session.write(29_999, 1);
+  await session.resize(17_000);
+  await session.write(16_999, 1);
   await scattered(5)(session);
   await session.compact();
   await session.write(5, 2);
