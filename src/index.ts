@@ -20,6 +20,7 @@ import { convert } from './operations/convert.ts';
 import { copyChain, copyImage, moveImage } from './operations/copy.ts';
 import { copyInto } from './operations/copy-into.ts';
 import { createImage } from './operations/create.ts';
+import { copyDirectory } from './operations/directories.ts';
 import { removeImage, renameImage } from './operations/files.ts';
 import { detectFormat, inspect } from './operations/inspect.ts';
 import { measure } from './operations/measure.ts';
@@ -115,6 +116,7 @@ export type { AmendImageOptions } from './operations/amend.ts';
 export type { CheckOptions, CheckReport } from './operations/check.ts';
 export type { CopiedImage, CopyChainOptions, CopyImageOptions, MoveOptions } from './operations/copy.ts';
 export type { CopyIntoOptions, CopyIntoResult } from './operations/copy-into.ts';
+export type { CopyDirectoryOptions } from './operations/directories.ts';
 export type { FileOptions, RemoveResult, RenameResult } from './operations/files.ts';
 export type { DetectedFormat } from './operations/inspect.ts';
 export type { MeasureOptions, MeasureResult } from './operations/measure.ts';
@@ -132,6 +134,7 @@ export {
   compare,
   convert,
   copyChain,
+  copyDirectory,
   copyImage,
   copyInto,
   createImage,

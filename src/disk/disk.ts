@@ -167,7 +167,9 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
       const { name, format, settings, image } = entry;
       const mode = image.can.write ? 'write' : 'read';
       const files = [name, ...partFiles(entry).map(({ file }) => file)];
-      return { name, format, mode, settings, info: image.info, files };
+      // Images of one directory are told apart by their files.
+      const own = image.member !== undefined && this.#head.chain.top > 0 ? (files[1] ?? name) : name;
+      return { name: own, format, mode, settings, info: image.info, files };
     });
   }
 

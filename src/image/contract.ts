@@ -333,6 +333,8 @@ export interface ImageMember {
   children(): Promise<readonly string[]>;
   /** Files of the directory that belong to the other images, or to all of them. */
   others(): Promise<readonly ImagePart[]>;
+  /** Stored names of files that hold less than a disk: they have a parent. */
+  incomplete(): ReadonlySet<string>;
   /**
    * Takes images out of the list, durably and in one step: their children get the nearest image that stays as parent. Their
    * files stay. An image that reads what others took out of the list gets to know it by the same call.

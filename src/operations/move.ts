@@ -22,6 +22,7 @@ import { removeFile, requireWritable } from '../disk/change/stack.ts';
 import { refuseIncomplete } from '../disk/open/beside.ts';
 import { type Resolved, SAME_DIRECTORY } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
+import { refuseListed } from '../disk/open/listed-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import { mainStorage, type PartFile, partFiles, requireFile, storedNames } from '../disk/open/parts.ts';
@@ -71,6 +72,10 @@ export async function relocate(
   mayCopy: boolean,
 ): Promise<Relocated> {
   const opened = await openAlone(from, 'read', options);
+  if (opened.listedIn !== undefined) {
+    await opened.image.close();
+    refuseListed(opened.name, opened.listedIn);
+  }
   if (opened.source.isDirectory === true) return moveDirectory(opened, to, options, mayCopy);
   const move = new Move({ from, to, options, mayCopy, opened });
   try {

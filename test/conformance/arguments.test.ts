@@ -114,6 +114,7 @@ function mainTable(): Table {
     convert: { args: [named('source', disk), target(), options()] },
     convertRegions: { args: [arg('list', disk.regions), arg('unit', 'blocks')] },
     copyChain: { args: [arg('source', disk), callback('nameOf', () => '/x'), options()] },
+    copyDirectory: { args: [source(), target(), options()] },
     copyImage: { args: [arg('source', disk), image, target(), options()] },
     copyInto: { args: [arg('source', disk), image, arg('target', disk), options()] },
     createCache: { args: [target('cache'), needed({ size: 2 ** 21 })] },

@@ -31,6 +31,15 @@ export interface OpenedImage extends ChainImage {
   readonly warnings: readonly string[];
   /** Gate for the files that the image refers to. */
   readonly gate: OpenGate;
+  /** The directory whose list has the file as one of its images. */
+  readonly listedIn?: ListedIn | undefined;
+}
+
+/** A directory that lists a file as one of its images. */
+export interface ListedIn {
+  readonly directory: string;
+  /** The file has a parent there, without which it is no disk. */
+  readonly hasParent: boolean;
 }
 
 /** The image that refers to a file, and the gate that decides about it. */

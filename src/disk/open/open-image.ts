@@ -12,6 +12,7 @@ import {
   type OpenedImage,
   withImageFile,
 } from './image-file.ts';
+import { listedIn, refuseListed } from './listed-file.ts';
 import { refuseHalfConverted } from './prepare-record.ts';
 
 /** Options for opening one image. */
@@ -51,11 +52,20 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
     }
     const isSure = options.infoOnly === true || options.resumeFilters === true || configuration !== undefined;
     if (!isSure) await refuseHalfConverted(file.source);
-    const opened = await file.open(chosen, { settings, withoutData });
+    const list =
+      options.infoOnly === true ? undefined : await listedIn(file, chosen.format, options.environment, openList);
+    if (list !== undefined && options.mode === 'write') refuseListed(file.source.name, list);
+    const image = await file.open(chosen, { settings, withoutData });
+    const opened = list === undefined ? image : { ...image, listedIn: list };
     const { snapshots } = opened.image.info;
     if (settings.snapshot !== undefined && snapshots === undefined) await refuseSnapshot(opened.image, source.name);
     return opened;
   });
+}
+
+/** Opens a directory for its list of images. */
+function openList(directory: Source, environment: Environment): Promise<OpenedImage> {
+  return openImage(directory, { environment, mode: 'read', infoOnly: true, withoutData: true });
 }
 
 /** The config values that locate an image, with those given for opening it. */

@@ -13,6 +13,7 @@ import { LIMITS } from '../../limits.ts';
 import type { DiskOpenOptions, ImageEntry, ImageInput } from '../options.ts';
 import { entryOf, type Resolved, settingsOf } from './environment.ts';
 import type { OpenedImage } from './image-file.ts';
+import { listedAlone } from './listed-file.ts';
 import { openStoredParent } from './named-parent.ts';
 import { openImage } from './open-image.ts';
 import { ParentSearch } from './parent-search.ts';
@@ -50,6 +51,7 @@ export async function openParents(
   for (let child = opened.at(-1); child !== undefined; child = opened.at(-1)) {
     throwIfAborted(options.environment.signal, 'Opening');
     const next = rest.pop();
+    if (next === undefined) refuseAlone(child, options);
     if (next === undefined && !child.image.info.differencing) return warnings;
     if (next === undefined && isUnlinked(child)) return [...warnings, ...allowUnlinked(child, opened, options)];
     if (next === undefined && options.withoutParents === true) return warnings;
@@ -107,6 +109,12 @@ function allowUnlinked(child: OpenedImage, opened: readonly OpenedImage[], optio
     path: child.name,
     hint: `${name}; ${whole}${opened.length > 1 || writes ? '' : `, ${read}`}.`,
   });
+}
+
+/** A file of a directory is no disk without the images below it there; the caller may say that it is to be read so. */
+function refuseAlone({ name, listedIn }: OpenedImage, { parent, infoOnly, withoutParents }: ParentOptions): void {
+  if (listedIn?.hasParent !== true || parent !== undefined || infoOnly === true || withoutParents === true) return;
+  throw listedAlone(name, listedIn);
 }
 
 function tooDeep(child: OpenedImage): ImageError {

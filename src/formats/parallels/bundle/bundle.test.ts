@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { checkImage } from '../../../operations/check.ts';
 import { convert } from '../../../operations/convert.ts';
 import { createImage } from '../../../operations/create.ts';
+import { copyDirectory } from '../../../operations/directories.ts';
 import { removeImage, renameImage } from '../../../operations/files.ts';
 import { detectFormat, inspect } from '../../../operations/inspect.ts';
 import { createDisk } from '../../../operations/new-disk.ts';
@@ -232,5 +233,39 @@ describe('a bundle', () => {
     await expect(disk.rebase(at('/other.vdi'))).rejects.toMatchObject({ kind: 'unsupported' });
     await disk.close();
     await expect(createImage(at('/b.hds'), { parent: bundle() })).rejects.toMatchObject({ kind: 'unsupported' });
+  });
+
+  it('keeps its files from being changed, or read without their parents, one by one', async () => {
+    await chain();
+    for (const name of [FIRST, 'b.hds']) {
+      const file = at(`${NAME}/${name}`);
+      await expect(openDisk(file, { mode: 'write' })).rejects.toMatchObject({ kind: 'denied' });
+      await expect(removeImage(file)).rejects.toMatchObject({ kind: 'denied' });
+      await expect(renameImage(file, `${NAME}/z.hds`, { provider })).rejects.toMatchObject({ kind: 'denied' });
+      expect((await checkImage(file)).findings).toEqual([]);
+    }
+    expect((await units(at(`${NAME}/${FIRST}`))).slice(0, 3)).toEqual([1, 1, 1]);
+    await expect(units(at(`${NAME}/b.hds`))).rejects.toMatchObject({ kind: 'not-found' });
+    await using alone = await openDisk(at(`${NAME}/b.hds`), { parent: [] });
+    await using older = await openDisk([at(`${NAME}/${FIRST}`), at(`${NAME}/b.hds`)]);
+    const bytes = new Uint8Array(1);
+    await alone.read(0, bytes);
+    expect(bytes[0]).toBe(0);
+    await older.read(0, bytes);
+    expect(bytes[0]).toBe(1);
+  });
+
+  it('is copied with all its images', async () => {
+    await chain();
+    await copyDirectory(bundle(), at('/copy.hdd'));
+    expect(await files('/copy.hdd')).toEqual(await files());
+    expect(await units(at('/copy.hdd'))).toEqual(ALL);
+    await expect(copyDirectory(bundle(), at('/copy.hdd'))).rejects.toMatchObject({ kind: 'exists' });
+    await expect(copyDirectory(bundle(), bundle(), { force: true })).rejects.toMatchObject({
+      kind: 'invalid-argument',
+    });
+    await using _disk = await openDisk(bundle(), { mode: 'write' });
+    await expect(copyDirectory(bundle(), at('/other.hdd'))).rejects.toMatchObject({ kind: 'locked' });
+    expect(await provider.lookUp('/other.hdd')).toBeNull();
   });
 });

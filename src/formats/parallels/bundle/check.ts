@@ -7,8 +7,8 @@ import { FindingList } from '../../../image/finding-list.ts';
 import type { Finding } from '../../../image/findings.ts';
 import type { OpenMode, OperationOptions, Storage } from '../../../storage/contract.ts';
 import { DESCRIPTOR } from '../layout.ts';
-import type { BundleFile, BundlePart, Descriptor } from './descriptor.ts';
-import { nameInside, openStored } from './open.ts';
+import { type BundleFile, type BundlePart, type Descriptor, nameInside } from './descriptor.ts';
+import { openStored } from './open.ts';
 import { DescriptorStore } from './store.ts';
 
 /** Check and repair of one expandable file. */

@@ -1,9 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { chainOf, childrenOf, DEFAULT_TOP, type Descriptor, parseDescriptor, parseText } from './descriptor.ts';
+import {
+  chainOf,
+  childrenOf,
+  DEFAULT_TOP,
+  type Descriptor,
+  nameInside,
+  parseDescriptor,
+  parseText,
+} from './descriptor.ts';
 import { newText, withoutShots, withParent, withShot, withSize } from './edit.ts';
 import { geometryFor } from './image.ts';
 import { BUNDLE_LIMITS } from './limits.ts';
-import { nameInside } from './open.ts';
 
 const PATH = '/d.hdd/DiskDescriptor.xml';
 const ZERO = '00000000-0000-0000-0000-000000000000';

@@ -246,6 +246,12 @@ export function chainOf({ shots }: Pick<Descriptor, 'shots'>, id: string): strin
   return chain;
 }
 
+/** The name of a file in the bundle, for a stored name. */
+export function nameInside(stored: string): string {
+  const isPath = /^[/\\]|^[a-z]:|(?:^|[/\\])\.\.?(?:[/\\]|$)/i.test(stored);
+  return isPath ? (stored.split(/[/\\]/).at(-1) ?? stored) : stored;
+}
+
 /** Snapshots that are made from another one. */
 export function childrenOf({ shots }: Pick<Descriptor, 'shots'>, id: string): string[] {
   return [...shots].flatMap(([child, { parent }]) => (parent === id ? [child] : []));

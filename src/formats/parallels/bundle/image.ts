@@ -29,7 +29,7 @@ import {
   type OperationOptions,
   type Storage,
 } from '../../../storage/contract.ts';
-import { childrenOf, type Descriptor } from './descriptor.ts';
+import { childrenOf, type Descriptor, nameInside } from './descriptor.ts';
 import { withoutShots, withParent, withSize } from './edit.ts';
 import type { DescriptorStore } from './store.ts';
 
@@ -85,6 +85,7 @@ export class BundleImage implements Image {
         await store.refresh();
         return childrenOf(store.descriptor, id);
       },
+      incomplete: () => filesOverParents(store.descriptor),
       drop: (ids) => store.change((descriptor) => dropped(descriptor, ids)),
     };
   }
@@ -316,6 +317,11 @@ function capabilities({ mode, obstacle, store, parts }: BundleParts, images: rea
     resize: parts.length === 1 && store.descriptor.shots.size === 1 && all(({ resize }) => resize),
     compact: all(({ compact }) => compact),
   };
+}
+
+function filesOverParents({ parts, shots }: Descriptor): Set<string> {
+  const children = [...shots].flatMap(([id, { parent }]) => (parent === null ? [] : [id]));
+  return new Set(parts.flatMap(({ files }) => children.flatMap((id) => nameInside(files.get(id)?.file ?? ''))));
 }
 
 /** Bytes of a cluster; null: the files have none, or not the same. */

@@ -5,7 +5,7 @@ import type { FormatOpenOptions, Image, ImagePart } from '../../../image/contrac
 import type { ImageFiles } from '../../../image/files.ts';
 import type { OpenMode, Storage } from '../../../storage/contract.ts';
 import { DESCRIPTOR } from '../layout.ts';
-import type { BundleFile, BundlePart, Descriptor } from './descriptor.ts';
+import { type BundleFile, type BundlePart, type Descriptor, nameInside } from './descriptor.ts';
 import { BundleImage, type OpenPart } from './image.ts';
 import { PlainPart } from './plain.ts';
 import { DescriptorStore } from './store.ts';
@@ -116,12 +116,6 @@ export async function openStored(
     if (inside === stored || !isImageError(error) || error.kind !== 'not-found') throw error;
     return { name: stored, storage: await files.open({ name: stored, role: 'disk file' }, mode) };
   }
-}
-
-/** The name of a file in the bundle, for a stored name. */
-export function nameInside(stored: string): string {
-  const isPath = /^[/\\]|^[a-z]:|(?:^|[/\\])\.\.?(?:[/\\]|$)/i.test(stored);
-  return isPath ? (stored.split(/[/\\]/).at(-1) ?? stored) : stored;
 }
 
 async function othersOf(
