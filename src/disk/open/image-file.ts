@@ -38,7 +38,7 @@ export interface OpenedImage extends ChainImage {
 /** A directory that lists a file as one of its images. */
 export interface ListedIn {
   readonly directory: string;
-  /** The file has a parent there, without which it is no disk. */
+  /** The file has a parent there, without which it shows too little. */
   readonly hasParent: boolean;
 }
 

@@ -111,7 +111,7 @@ function allowUnlinked(child: OpenedImage, opened: readonly OpenedImage[], optio
   });
 }
 
-/** A file of a directory is no disk without the images below it there; the caller may say that it is to be read so. */
+/** A file of a directory shows too little without the images below it there; the caller may say that it is to be read so. */
 function refuseAlone({ name, listedIn }: OpenedImage, { parent, infoOnly, withoutParents }: ParentOptions): void {
   if (listedIn?.hasParent !== true || parent !== undefined || infoOnly === true || withoutParents === true) return;
   throw listedAlone(name, listedIn);
