@@ -24,6 +24,7 @@ import {
 } from './block-reader.ts';
 import { type ChangeGuard, imageReadOnly } from './guarded.ts';
 import { SlotAllocator, type SlotPolicy, type SlotRun } from './slot-allocator.ts';
+import type { ScanOptions } from './table.ts';
 
 export type { BlockEntries, BlockKind, BlockLayout, BlockMapParts } from './block-reader.ts';
 
@@ -37,7 +38,7 @@ export interface MapScan {
 /** Reads the whole map once, in pieces, before the first write: which slots are in use, and whether writing is safe. */
 export async function scanMap(
   { storage, table, entries, layout }: Pick<BlockMapParts, 'storage' | 'table' | 'entries' | 'layout'>,
-  { appendOnly, ...options }: OperationOptions & SlotPolicy = {},
+  { appendOnly, ...options }: ScanOptions & SlotPolicy = {},
 ): Promise<MapScan> {
   const { dataOffset } = layout;
   const slotBytes = slotBytesOf(layout);

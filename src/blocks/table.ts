@@ -180,7 +180,7 @@ export class EntryTable {
   }
 
   /** Visits every entry on the medium: see {@link scanEntries}. */
-  scan(visit: (value: number, index: number) => void, options: OperationOptions = {}): Promise<void> {
+  scan(visit: (value: number, index: number) => void, options: ScanOptions = {}): Promise<void> {
     return scanEntries(this.#place, visit, options);
   }
 

@@ -104,10 +104,8 @@ export async function scanClusters(
   });
   const dataOffset = placeOfFirst(layout, lowest);
   const table = new EntryTable(tablePlace(storage, layout));
-  const scan = await scanMap(
-    { storage, table, entries: entriesOf(layout), layout: mapLayout(layout, dataOffset) },
-    options,
-  );
+  const parts = { storage, table, entries: entriesOf(layout), layout: mapLayout(layout, dataOffset) };
+  const scan = await scanMap(parts, { ...options, skipsZero: true });
   return { ...scan, dataOffset, behind };
 }
 
