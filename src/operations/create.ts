@@ -18,7 +18,7 @@ import { type Staged, stageTarget } from '../storage/staging.ts';
 import { refuseChainTarget } from './chain-files.ts';
 import { filesOfOld } from './directories.ts';
 import { inspectImage } from './inspect.ts';
-import { type ListedParent, listedParent, listing } from './listed-image.ts';
+import { type ListedParent, listedParent, listing, refuseListedTarget } from './listed-image.ts';
 import { OPTIONS } from './option-kinds.ts';
 
 /** A new image under its temporary name, open for writing. */
@@ -146,6 +146,7 @@ async function stageLocked(
   options: Resolved<CreateImageOptions>,
   how: StageHow,
 ): Promise<StagedImage> {
+  if (options.force === true) await refuseListedTarget(source, options.environment);
   const listed = await listedParent(source, format, how.parent, options.environment);
   try {
     return await stageAt(source, format, options, { ...how, listed });

@@ -6,8 +6,9 @@
 import { removeFile } from '../disk/change/stack.ts';
 import type { Environment } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
+import { listedIn } from '../disk/open/listed-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
-import { openImage } from '../disk/open/open-image.ts';
+import { openImage, openList } from '../disk/open/open-image.ts';
 import { ImageError } from '../errors.ts';
 import type { Format } from '../image/contract.ts';
 import { OpenedFiles } from '../image/files.ts';
@@ -42,6 +43,21 @@ export async function listedParent(
   const source = { provider, name };
   const opened = await openImage(source, { environment, format: format.name, mode: 'read' });
   return { source, opened, format };
+}
+
+/** Throws for a target that is a file of an image which a directory lists: `force` must not take it away from the others. */
+export async function refuseListedTarget(target: Source, environment: Environment): Promise<void> {
+  const present = await target.provider.lookUp(target.name);
+  if (present?.kind !== 'file') return;
+  for (const format of environment.registry.formats) {
+    const list = await listedIn({ source: target, key: present.key }, format, environment, openList);
+    if (list === undefined) continue;
+    throw new ImageError('exists', 'The target is a file of one of the images of a directory, and is not replaced', {
+      path: target.name,
+      found: list.directory,
+      hint: 'Choose another name.',
+    });
+  }
 }
 
 /** Publishing of the file of such an image: then the list gets it. A failure leaves neither the file nor an entry. */

@@ -14,7 +14,7 @@ export type OpenList = (directory: Source, environment: Environment) => Promise<
 
 /** The directory that lists a file; undefined: none does, or its list cannot be read. */
 export async function listedIn(
-  { source, storage, key }: ImageFile,
+  { source, storage, key }: Pick<ImageFile, 'source' | 'key'> & { readonly storage?: unknown },
   { directoryMain, extendDirectory }: Format,
   environment: Environment,
   open: OpenList,

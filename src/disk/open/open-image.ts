@@ -64,7 +64,7 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
 }
 
 /** Opens a directory for its list of images. */
-function openList(directory: Source, environment: Environment): Promise<OpenedImage> {
+export function openList(directory: Source, environment: Environment): Promise<OpenedImage> {
   return openImage(directory, { environment, mode: 'read', infoOnly: true, withoutData: true });
 }
 

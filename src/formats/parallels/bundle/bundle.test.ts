@@ -163,7 +163,7 @@ describe('a bundle', () => {
       )
       .replace(
         '</Storage>',
-        `<Image><GUID>{${other}}</GUID><Type>Compressed</Type><File>b.hds</File></Image></Storage>`,
+        `<Image><GUID>{${other}}</GUID><Type>Compressed</Type><File>z.hds</File></Image></Storage>`,
       );
     await descriptor.write(0, new TextEncoder().encode(branch));
     await descriptor.close();
@@ -244,6 +244,11 @@ describe('a bundle', () => {
       await expect(renameImage(file, `${NAME}/z.hds`, { provider })).rejects.toMatchObject({ kind: 'denied' });
       expect((await checkImage(file)).findings).toEqual([]);
     }
+    for (const options of [{ size: SIZE }, { parent: bundle() }]) {
+      const again = createImage(at(`${NAME}/b.hds`), { ...options, config, force: true });
+      await expect(again).rejects.toMatchObject({ kind: 'exists' });
+    }
+    expect(await units(bundle())).toEqual(ALL);
     expect((await units(at(`${NAME}/${FIRST}`))).slice(0, 3)).toEqual([1, 1, 1]);
     await expect(units(at(`${NAME}/b.hds`))).rejects.toMatchObject({ kind: 'not-found' });
     await using alone = await openDisk(at(`${NAME}/b.hds`), { parent: [] });

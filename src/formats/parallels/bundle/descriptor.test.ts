@@ -75,8 +75,8 @@ describe('a descriptor', () => {
   });
 
   it('puts parts in order, whatever their order in the text', () => {
-    const each = SHOTS.map(([guid]) => image(guid)).join('');
-    const storages = storage(1024, 2048, each) + storage(0, 1024, each);
+    const each = (part: number) => SHOTS.map(([guid], at) => image(guid, 'Compressed', `${part}.${at}`)).join('');
+    const storages = storage(1024, 2048, each(1)) + storage(0, 1024, each(0));
     expect(parsed({ storages }).parts.map(({ start, end }) => [start, end])).toEqual([
       [0, 1024],
       [1024, 2048],
@@ -133,6 +133,16 @@ describe('a descriptor', () => {
     ['with a negative number', { storages: storage(0, 2048, '', '-1') }, 'corrupt Storage/Blocksize'],
     ['with a size twice', { parameters: '<Disk_size>2048</Disk_size>' }, 'corrupt Disk_Parameters/Disk_size'],
     ['with a file of no name', { storages: storage(0, 2048, image(id('a'), 'Plain', '')) }, 'corrupt Image/File'],
+    [
+      'with a file twice',
+      { storages: storage(0, 2048, SHOTS.map(([guid]) => image(guid, 'Compressed', 'a')).join('')) },
+      'corrupt Image/File',
+    ],
+    [
+      'with itself as a file',
+      { storages: storage(0, 2048, image(id('a'), 'Plain', 'DiskDescriptor.xml')) },
+      'corrupt Image/File',
+    ],
     ['of no size', text().replace('<Disk_size>2048', '<Disk_size>0'), 'corrupt Disk_size'],
     ['of a huge size', text().replace('<Disk_size>2048', '<Disk_size>9007199254740991'), 'corrupt Disk_size'],
   ])('%s is refused', (_, wanted, kind) => {

@@ -6,7 +6,7 @@ import type { XmlElement } from '@rgrove/parse-xml';
 import { SECTOR } from '../../../binary/numbers.ts';
 import { ImageError, printable } from '../../../errors.ts';
 import { LIMITS } from '../../../limits.ts';
-import { DESCRIPTOR_ROOT } from '../layout.ts';
+import { DESCRIPTOR, DESCRIPTOR_ROOT } from '../layout.ts';
 import { BUNDLE_LIMITS } from './limits.ts';
 import { elementOf, elementsOf, parseDocument } from './xml.ts';
 
@@ -95,6 +95,7 @@ export function parseText(text: string, path: string): Descriptor {
   checkTree(shots, path);
   const top = topOf(snapshots, shots, path);
   const descriptor = { path, text, ...facts, parts, shots, top, root };
+  checkNames(descriptor);
   for (const id of chainOf(descriptor, top)) checkFiles(descriptor, id);
   return descriptor;
 }
@@ -235,6 +236,18 @@ function checkFiles({ parts, shots, path }: Pick<Descriptor, 'parts' | 'shots' |
       if (!fits) throw damaged(path, 'Blocksize', blocksize, 'sectors of a cluster');
     } else if (shots.get(id)?.parent !== null) {
       throw damaged(path, 'Image/Type', `Plain in {${id}}, which has a parent`, 'Compressed');
+    }
+  }
+}
+
+/** Throws where a file is that of two images, or the descriptor: what is written to one would change the other. */
+function checkNames({ parts, path }: Pick<Descriptor, 'parts' | 'path'>): void {
+  const names = new Set([DESCRIPTOR]);
+  for (const { files } of parts) {
+    for (const { file } of files.values()) {
+      const name = nameInside(file);
+      if (names.has(name)) throw damaged(path, 'Image/File', `${printable(name)} twice`, 'a file of each image');
+      names.add(name);
     }
   }
 }
