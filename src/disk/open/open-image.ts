@@ -9,10 +9,10 @@ import {
   type ChosenFormat,
   type ImageFile,
   type ImageFileOptions,
+  type ListedIn,
   type OpenedImage,
   withImageFile,
 } from './image-file.ts';
-import { listedIn, refuseListed } from './listed-file.ts';
 import { refuseHalfConverted } from './prepare-record.ts';
 
 /** Options for opening one image. */
@@ -52,15 +52,23 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
     }
     const isSure = options.infoOnly === true || options.resumeFilters === true || configuration !== undefined;
     if (!isSure) await refuseHalfConverted(file.source);
-    const list =
-      options.infoOnly === true ? undefined : await listedIn(file, chosen.format, options.environment, openList);
-    if (list !== undefined && options.mode === 'write') refuseListed(file.source.name, list);
+    const list = options.infoOnly === true ? undefined : await listOf(file, chosen.format, options);
     const image = await file.open(chosen, { settings, withoutData });
     const opened = list === undefined ? image : { ...image, listedIn: list };
     const { snapshots } = opened.image.info;
     if (settings.snapshot !== undefined && snapshots === undefined) await refuseSnapshot(opened.image, source.name);
     return opened;
   });
+}
+
+/** The directory that lists the file. Throws `denied` where it would be written by itself. */
+async function listOf(file: ImageFile, format: Format, options: OpenImageOptions): Promise<ListedIn | undefined> {
+  if (format.extendDirectory === undefined) return undefined;
+  // A page that looks at one image loads none of it.
+  const { listedIn, refuseListed } = await import('./listed-file.ts');
+  const list = await listedIn(file, format, options.environment, openList);
+  if (list !== undefined && options.mode === 'write') refuseListed(file.source.name, list);
+  return list;
 }
 
 /** Opens a directory for its list of images. */
