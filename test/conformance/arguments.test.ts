@@ -224,6 +224,7 @@ function testingTable(): Table {
       args: [whole('sectors', 1), optional(callback('hasInitial', () => true))],
       call: of(testing.SectorModel),
     },
+    SectorReader: null,
     SnapshotProvider: { args: [arg('rules', provider)], call: of(testing.SnapshotProvider) },
     checkCrashRun: { args: [arg('run', run), options()] },
     completeState: { args: [arg('log', log), arg('rules', provider), number('cutAt', 0)] },
