@@ -29,7 +29,7 @@ const PLANS: readonly (readonly [title: string, plan: Plan])[] = [
 
 /** From one turn to the next: a format with many ways plays fewer of each. Every turn in the long run. */
 function stepOf(ways: readonly Way[]): number {
-  return rounds(5 + 3 * ways.length, 1);
+  return rounds(9 + 5 * ways.length, 1);
 }
 
 /** Runs the plan for the turns that the workload reaches. Where `first` is behind all of them, earlier ones. */

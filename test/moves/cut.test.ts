@@ -27,9 +27,9 @@ const TO = '/b/new.img';
 /** One in this many calls ends in the usual run; each case begins at another. Names are few, and each one counts. */
 const EVERY: Readonly<Record<string, number>> = {
   names: 1,
-  write: rounds(3, 1),
-  flush: rounds(3, 1),
-  read: rounds(47, 1),
+  write: rounds(5, 1),
+  flush: rounds(5, 1),
+  read: rounds(97, 1),
 };
 
 /** Without hard links, as on a FAT file system. */

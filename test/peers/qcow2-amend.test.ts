@@ -71,7 +71,7 @@ const CASES: readonly Case[] = [
 
 describe('qcow2 amend', () => {
   describeWithPeers(['qemu-img', 'qemu-io'], 'beside qemu-img', (qemuImg, qemuIo) => {
-    it.each(oneIn(2, CASES))('$name', async ({ made, base, snapshots = 0, asked, alone }) => {
+    it.each(oneIn(3, CASES))('$name', async ({ made, base, snapshots = 0, asked, alone }) => {
       const image = at('disk.qcow2');
       const over = base === true ? ['-b', 'base.qcow2', '-F', 'qcow2'] : [];
       await makeBase(qemuImg, qemuIo);
