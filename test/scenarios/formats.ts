@@ -55,9 +55,10 @@ export const PAIRS: readonly Pair[] = DIFFING.flatMap((upper) => {
 
 /** The pairs for one of many scenarios: each upper format with one of its lower ones by turns, all in the long run. */
 export function pairsInTurn(turn: number): readonly Pair[] {
-  return PAIRS.filter(({ upper }, index) => {
-    const own = PAIRS.filter((pair) => pair.upper === upper);
-    const at = own.findIndex((pair) => pair === PAIRS[index]);
+  return PAIRS.filter((pair) => {
+    const { upper } = pair;
+    const own = PAIRS.filter((one) => one.upper === upper);
+    const at = own.indexOf(pair);
     const chosen = (DIFFING.indexOf(upper) + turn) % own.length;
     return at === rounds(chosen, at);
   });

@@ -13,7 +13,6 @@ import { LIMITS } from '../../limits.ts';
 import type { DiskOpenOptions, ImageEntry, ImageInput } from '../options.ts';
 import { entryOf, type Resolved, settingsOf } from './environment.ts';
 import type { OpenedImage } from './image-file.ts';
-import { listedAlone } from './listed-file.ts';
 import { openStoredParent } from './named-parent.ts';
 import { openImage } from './open-image.ts';
 import { ParentSearch } from './parent-search.ts';
@@ -51,7 +50,7 @@ export async function openParents(
   for (let child = opened.at(-1); child !== undefined; child = opened.at(-1)) {
     throwIfAborted(options.environment.signal, 'Opening');
     const next = rest.pop();
-    if (next === undefined) refuseAlone(child, options);
+    if (next === undefined) await refuseAlone(child, options);
     if (next === undefined && !child.image.info.differencing) return warnings;
     if (next === undefined && isUnlinked(child)) return [...warnings, ...allowUnlinked(child, opened, options)];
     if (next === undefined && options.withoutParents === true) return warnings;
@@ -112,8 +111,10 @@ function allowUnlinked(child: OpenedImage, opened: readonly OpenedImage[], optio
 }
 
 /** A file of a directory shows too little without the images below it there; the caller may say that it is to be read so. */
-function refuseAlone({ name, listedIn }: OpenedImage, { parent, infoOnly, withoutParents }: ParentOptions): void {
+async function refuseAlone({ name, listedIn }: OpenedImage, options: ParentOptions): Promise<void> {
+  const { parent, infoOnly, withoutParents } = options;
   if (listedIn?.hasParent !== true || parent !== undefined || infoOnly === true || withoutParents === true) return;
+  const { listedAlone } = await import('./listed-file.ts');
   throw listedAlone(name, listedIn);
 }
 

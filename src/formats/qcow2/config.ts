@@ -1,7 +1,5 @@
-/** Options of QCOW2 images: QEMU's names, their values, and how both are read. */
-import { isPowerOfTwo } from '../../binary/numbers.ts';
-import { ImageError } from '../../errors.ts';
-import type { Config, ConfigKey } from '../../image/contract.ts';
+/** Options of QCOW2 images: QEMU's names, and their values. */
+import type { ConfigKey } from '../../image/contract.ts';
 
 /** Names of the config keys: those of QEMU. */
 export const CONFIG = {
@@ -26,8 +24,7 @@ export const WORDS = {
   compression: ['zlib', 'zstd'],
   preallocation: ['off', 'metadata', 'falloc', 'full'],
 } as const;
-const FLAGS = ['off', 'on', '0', '1', 'false', 'true', 'no', 'yes'] as const;
-const ON = /^(on|1|true|yes)$/;
+export const FLAGS = ['off', 'on', '0', '1', 'false', 'true', 'no', 'yes'] as const;
 const REFCOUNT_BITS = [1, 2, 4, 8, 16, 32, 64] as const;
 
 /** Space allocated at creation. */
@@ -79,32 +76,4 @@ function amendKey(name: string, description: string): ConfigKey {
   const { valueType = 'string', role, values } = CONFIG_KEYS.find((key) => key.name === name) ?? {};
   const shared = { name, mandatory: false, expert: false, createOnly: false, description } as const;
   return { ...shared, valueType, default: null, role, values };
-}
-
-/** Value of a key that must be a power of two. Throws `invalid-argument`. */
-export function powerOfTwo(config: Config, key: string, fallback: number, min: number, max: number): number {
-  const value = Number(config[key] ?? fallback);
-  if (isPowerOfTwo(value) && value >= min && value <= max) return value;
-  throw badValue(config, key, `a power of two from ${min} to ${max}`);
-}
-
-/** Value of an on/off key. Throws `invalid-argument`. */
-export function flag(config: Config, key: string): boolean {
-  return ON.test(word(config, key, FLAGS, 'off'));
-}
-
-/** Value of a key with a fixed set of words. Throws `invalid-argument`. */
-export function word<T extends string>(config: Config, key: string, words: readonly T[], fallback: T): T {
-  const found = String(config[key] ?? fallback);
-  const known = words.find((one) => one === found);
-  if (known !== undefined) return known;
-  throw badValue(config, key, words.join(', '));
-}
-
-function badValue(config: Config, key: string, expected: string): ImageError {
-  return new ImageError('invalid-argument', `The value of ${key} is not valid`, {
-    field: key,
-    found: String(config[key]),
-    expected,
-  });
 }

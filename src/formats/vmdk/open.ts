@@ -11,16 +11,14 @@ import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { EXTENT_TYPES, type ExtentLine, parseExtent } from './descriptor/extents.ts';
 import { isRawDevice, KEYS } from './descriptor/facts.ts';
 import { DescriptorStore } from './descriptor/store.ts';
-import { isCowdBase, parseHeader, readLayout } from './extents/cowd.ts';
 import type { Extent } from './extents/extent.ts';
-import type { SparseLayout } from './extents/header.ts';
+import { parseSparse, type SparseLayout } from './extents/header.ts';
 import { ClosedExtent, FlatExtent, UnseenExtent, ZeroExtent } from './extents/plain.ts';
 import type { SparseOpen } from './extents/sparse.ts';
 import { openSparse } from './extents/sparse-open.ts';
 import { VmdkImage } from './image.ts';
 import { COWD, COWD_HEADER, KDMV, SESPARSE } from './layout.ts';
 import { VMDK_LIMITS } from './limits.ts';
-import { refuseOverlaps, refuseParentAsExtent } from './overlaps.ts';
 import { looksLikeDescriptor } from './probe.ts';
 
 /** Role of an extent in messages. */
@@ -50,9 +48,12 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
     cache: new PageCache(),
     guard: main.descriptor?.guard ?? new ChangeGuard(main.storage.label),
   };
-  refuseParentAsExtent(main, lines);
+  // A sparse extent with a descriptor inside is alone in its file.
+  const isAlone = main.layout !== null && lines.length === 1 && !hasParentHint(main);
+  const overlaps = isAlone ? null : await import('./overlaps.ts');
+  overlaps?.refuseParentAsExtent(main, lines);
   const extents = await someAtATime(lines, OPENED_TOGETHER, (line) => openExtent(line, opening));
-  await refuseOverlaps({ main, lines, storageOf: (_line, index) => extents[index]?.storage ?? null });
+  await overlaps?.refuseOverlaps({ main, lines, storageOf: (_line, index) => extents[index]?.storage ?? null });
   const { storage, descriptor } = main;
   const { directory } = files;
   return new VmdkImage({
@@ -69,20 +70,25 @@ export async function openVmdk(files: ImageFiles, options: FormatOpenOptions): P
   });
 }
 
+function hasParentHint({ descriptor }: MainFile): boolean {
+  return (descriptor?.text.value(KEYS.parentHint) ?? null) !== null;
+}
+
 /** The sparse extents of a file or its descriptor. `fileSize`: when the storage has the start of the file only. */
 export async function readMain(storage: Storage, fileSize: number = storage.size): Promise<MainFile> {
   const head = new Uint8Array(Math.min(storage.size, 4096));
   await storage.read(0, head);
   const magic = head.length >= 4 ? new DataView(head.buffer).getUint32(0, true) : 0;
   if (magic === KDMV) {
-    const layout = parseHeader(head, fileSize, storage.label);
+    const layout = parseSparse(head, fileSize, storage.label);
     const place = layout.descriptor;
     if (place === null) return { storage, layout, descriptor: null };
     const { fileOffset, length: room } = place;
     return { storage, layout, descriptor: await DescriptorStore.open({ storage, fileOffset, room }) };
   }
-  if (magic === COWD && head.length >= COWD_HEADER.size && isCowdBase(head)) {
-    return { storage, layout: parseHeader(head, storage.size, storage.label), descriptor: null };
+  if (magic === COWD && head.length >= COWD_HEADER.size) {
+    const { isCowdBase, parseCowd } = await import('./extents/cowd.ts');
+    if (isCowdBase(head)) return { storage, layout: parseCowd(head, storage.size, storage.label), descriptor: null };
   }
   if (magic === COWD || magic === SESPARSE) {
     throw new ImageError('unsupported', 'This is an extent of ESX, which its descriptor must lead to', {
@@ -167,6 +173,7 @@ async function openExtent(line: ExtentLine, opening: Opening): Promise<Extent> {
     const { openSeSparse } = await import('./extents/sesparse.ts');
     return openSeSparse(storage, { mode, length, cache, signal: options.signal });
   }
+  const { readLayout } = await import('./extents/cowd.ts');
   return openSparseFile(storage, await readLayout(storage), { ...options, length, permitted, cache, guard });
 }
 

@@ -1,7 +1,8 @@
 /** Plan of an amendment: the caller's options, checked against the image. No I/O here. */
 import { type ErrorKind, ImageError, printable } from '../../../errors.ts';
 import type { Config } from '../../../image/contract.ts';
-import { BACKING_FILE, BACKING_FORMAT, CONFIG, flag, powerOfTwo, WORDS, word } from '../config.ts';
+import { BACKING_FILE, BACKING_FORMAT, CONFIG, WORDS } from '../config.ts';
+import { flag, powerOfTwo, word } from '../config-values.ts';
 import { featureNames } from '../create.ts';
 import { encodeFormat } from '../header/backing-format.ts';
 import { isRawDataFile } from '../header/describe.ts';

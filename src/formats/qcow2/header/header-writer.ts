@@ -7,7 +7,7 @@ import type { HeaderChanges } from '../snapshots/snapshot-store.ts';
 import type { Qcow2State } from '../state.ts';
 import { withExtension } from './extensions.ts';
 import type { Qcow2Header } from './header.ts';
-import { type HeaderStep, headerSteps } from './header-switch.ts';
+import type { HeaderStep } from './header-switch.ts';
 
 /** Writes the header of an image. */
 export class HeaderWriter {
@@ -49,6 +49,7 @@ export class HeaderWriter {
   async steps(header: Qcow2Header): Promise<HeaderStep[]> {
     const cluster = new Uint8Array(header.clusterSize);
     await readPadded(this.#state.storage, 0, cluster);
+    const { headerSteps } = await import('./header-switch.ts');
     return headerSteps(cluster, this.#state.header, header);
   }
 
