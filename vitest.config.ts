@@ -6,15 +6,10 @@ import { LongestFirst } from './scripts/test-order.mjs';
 /** Files that share a process: a separate one costs more than most of them take. */
 const SHARED = [
   'src/**/*.test.ts',
-  'test/{alternation,cli,conformance,damage,faults,golden,hostile,large,model,moves,peers,scenarios,units}/**/*.test.ts',
+  'test/{alternation,cli,conformance,damage,golden,moves,peers,scenarios,units}/**/*.test.ts',
 ];
 /** Those among them that replace modules, or what modules find when they are loaded. */
-const PRIVATE = [
-  'src/storage/local/**/*.test.ts',
-  'src/vfs/stream-source.test.ts',
-  'src/codec/system-deflate.test.ts',
-  'test/faults/qcow2-snapshot-mutants.test.ts',
-];
+const PRIVATE = ['src/storage/local/**/*.test.ts', 'src/vfs/stream-source.test.ts', 'src/codec/system-deflate.test.ts'];
 
 export default defineConfig({
   resolve: {
@@ -35,8 +30,10 @@ export default defineConfig({
     slowTestThreshold: Number.POSITIVE_INFINITY,
     projects: [
       { extends: true, test: { name: 'shared', include: SHARED, exclude: PRIVATE, isolate: false } },
-      { extends: true, test: { name: 'alone', include: ['test/**/*.test.ts'], exclude: SHARED.slice(1) } },
-      { extends: true, test: { name: 'private', include: PRIVATE } },
+      {
+        extends: true,
+        test: { name: 'alone', include: [...PRIVATE, 'test/**/*.test.ts'], exclude: SHARED.slice(1) },
+      },
     ],
     // Long runs (npm run test:long) take bigger numbers.
     testTimeout: process.env['VDKIT_LONG'] ? 1_200_000 : 180_000,

@@ -11,5 +11,5 @@ export const USUAL = {
   /** Ways to make an image that each maker and each program gets, of all that a kit lists. */
   ways: 4,
   /** Of the seeds of a kit's models one in this many is played. */
-  modelSeeds: 3,
+  modelSeeds: 2,
 } as const;

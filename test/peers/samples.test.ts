@@ -1,5 +1,6 @@
 /** Images that are put together by hand for the test suites: other programs read the same in them, as the kits tell. */
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { expect, it } from 'vitest';
 import { inspect } from '../../src/index.ts';
 import { way } from '../formats/peer-kit.ts';
@@ -37,7 +38,10 @@ await describePairings(
     const { peer, rules, samples } = pairing;
     const at = useFolder();
     const make = async (sample: Sample) => {
-      for (const { name, bytes } of filesOf(sample, at('image'))) await writeFile(name, bytes);
+      for (const { name, bytes } of filesOf(sample, at('image'))) {
+        await mkdir(dirname(name), { recursive: true });
+        await writeFile(name, bytes);
+      }
       return { path: at('image'), way: way(await unitWords(pairing, at('image'))) };
     };
     const contentOf = ({ content, virtualSize }: Sample): Uint8Array => {

@@ -7,7 +7,10 @@ export const peers: readonly PeerKit[] = [
     format: 'parallels',
     checks: true,
     cannot: () => null,
-    cannotRead: ({ name }) => (name === 'unknown section' ? 'no sections of an extension that it does not know' : null),
+    cannotRead: ({ name }) => {
+      if (name === 'unknown section') return 'no sections of an extension that it does not know';
+      return name.startsWith('bundle') ? 'no directories' : null;
+    },
     options: ({ options }) => options,
     // It counts the sectors of a disk in 31 bits and stops with an assertion.
     longest: 2 ** 41 - 1,

@@ -30,7 +30,7 @@ import { createImage } from '../../../src/operations/create.ts';
 import { openDisk } from '../../../src/operations/open.ts';
 import { MemoryProvider } from '../../../src/storage/memory.ts';
 import { Random } from '../../../src/testing/random.ts';
-import { randomBytes, rounds } from '../../conformance/random.ts';
+import { randomBytes } from '../../conformance/random.ts';
 import type {
   Anatomy,
   Effect,
@@ -70,7 +70,7 @@ export const hostile: HostileKit<FileSample> = {
   },
   hollow: lies,
   files: 500,
-  damagedEvery: rounds(24, 8),
+  damagedEvery: 8,
   longestRepaired: 16 * MIB,
 };
 
