@@ -84,13 +84,13 @@ export function twoLevelCrash(kit: TwoLevelCrash): CrashKit {
     check,
   });
   const rows = common.rows.map((row): CrashRow => {
-    return { ...row, suite: (seed) => ({ ...row.suite(seed), check }), options: { everyCut: rounds(4, 1) } };
+    return { ...row, suite: (seed) => ({ ...row.suite(seed), check }), options: { everyCut: rounds(9, 1) } };
   });
   const maintained = ways.map((way): CrashRow => {
     return {
       title: `${way.title}: resize and compact`,
       suite: (seed) => suiteOf(way, seed, [...resized, compacted]),
-      options: { everyCut: rounds(20, 1) },
+      options: { everyCut: rounds(40, 1) },
       states: [100, 1000],
       seeds: [1, 3],
     };

@@ -94,7 +94,7 @@ export function makeCrash(): CrashKit {
     return {
       ...row,
       suite: (seed) => ({ ...row.suite(seed), check: brokenRules }),
-      options: { everyCut: rounds(row.title.startsWith('bundle') ? 40 : 8, 1) },
+      options: { everyCut: rounds(row.title.startsWith('bundle') ? 60 : 16, 1) },
     };
   });
   const work: readonly (readonly [title: string, sessions: readonly Workload[]])[] = [
@@ -106,7 +106,7 @@ export function makeCrash(): CrashKit {
       return {
         title: `${way.title}: ${title}`,
         suite: (seed) => suiteOf(way, seed, sessions),
-        options: { everyCut: rounds(40, 1) },
+        options: { everyCut: rounds(60, 1) },
         states: [70, 1000],
         seeds: [1, 3],
       };
@@ -115,7 +115,7 @@ export function makeCrash(): CrashKit {
   const child: CrashRow = {
     title: 'over a parent: traffic, resize and compact',
     suite: (seed) => overParent(seed, [...SMALL, ...resized, compacted]),
-    options: { everyCut: rounds(40, 1) },
+    options: { everyCut: rounds(60, 1) },
     states: [100, 1000],
     seeds: [1, 3],
   };

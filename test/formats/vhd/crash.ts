@@ -19,7 +19,7 @@ function rowsOf(ways: readonly Way[]): CrashRow[] {
     return {
       title: `${way.title}: resize and compact`,
       suite: (seed) => vhdSuite(way, seed, sessions),
-      options: { everyCut: rounds(fixed ? 6 : 20, 1) },
+      options: { everyCut: rounds(fixed ? 8 : 30, 1) },
       states: [100, 1000],
       seeds: [1, 3],
     };
@@ -32,7 +32,7 @@ export function makeCrash(): CrashKit {
   const ways = WRITABLE.filter(({ name }) => name === 'vhd').flatMap(waysToMake);
   const checked = common.rows.map((row): CrashRow => {
     const suite: CrashRow['suite'] = (seed) => ({ ...row.suite(seed), check: brokenRules });
-    return { ...row, suite, options: { everyCut: rounds(3, 1) } };
+    return { ...row, suite, options: { everyCut: rounds(5, 1) } };
   });
   const whole: CrashRow = {
     title: 'differencing: whole blocks',
