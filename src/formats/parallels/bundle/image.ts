@@ -44,7 +44,7 @@ export interface OpenPart {
   readonly image: Image | null;
 }
 
-/** What an image of a bundle consists of. */
+/** Parts of an image of a bundle. */
 export interface BundleParts {
   readonly store: DescriptorStore;
   readonly id: string;
@@ -70,7 +70,7 @@ export class BundleImage implements Image {
   readonly member: ImageMember;
   readonly #own: BundleParts;
   #placed: readonly Placed[];
-  /** What each file gave for a flush. */
+  /** Metadata that each file sealed for a flush. */
   readonly #sealed = new WeakMap<SealedMetadata, readonly SealedMetadata[]>();
 
   constructor(own: BundleParts) {
