@@ -9,7 +9,8 @@ import type { OpenedImage } from '../disk/open/image-file.ts';
 import { listedIn } from '../disk/open/listed-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
 import { openImage, openList } from '../disk/open/open-image.ts';
-import { ImageError } from '../errors.ts';
+import { allFiles } from '../disk/open/parts.ts';
+import { ImageError, isImageError } from '../errors.ts';
 import type { Format } from '../image/contract.ts';
 import { OpenedFiles } from '../image/files.ts';
 import type { Source } from '../storage/contract.ts';
@@ -71,7 +72,7 @@ export function listing(staged: Staged, target: Source, listed: ListedParent, en
         await extend(target, listed, environment);
         return warnings;
       } catch (error) {
-        await removeFile(target);
+        await removeUnlisted(target, listed, environment);
         throw error;
       } finally {
         await opened.image.close();
@@ -82,6 +83,27 @@ export function listing(staged: Staged, target: Source, listed: ListedParent, en
       await staged.discard();
     },
   };
+}
+
+/**
+ * Deletes the file of a new image, unless the list has it by now, or cannot be read: the change may have failed after the new
+ * list was in its place, and a list with a file that is gone opens no more.
+ */
+async function removeUnlisted(target: Source, { source }: ListedParent, environment: Environment): Promise<void> {
+  const own = environment.with({ allow: 'none', lock: false, signal: undefined });
+  try {
+    const key = (await target.provider.lookUp(target.name))?.key;
+    const list = await openList(source, own);
+    try {
+      for (const { file } of await allFiles(list)) if ((await target.provider.lookUp(file))?.key === key) return;
+    } finally {
+      await list.image.close();
+    }
+  } catch (error) {
+    if (isImageError(error)) return;
+    throw error;
+  }
+  await removeFile(target);
 }
 
 async function extend(

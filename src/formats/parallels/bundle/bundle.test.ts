@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { ImageError } from '../../../errors.ts';
 import { checkImage } from '../../../operations/check.ts';
 import { convert } from '../../../operations/convert.ts';
 import { createImage } from '../../../operations/create.ts';
@@ -92,6 +93,31 @@ describe('a bundle', () => {
     expect(disk.images.map(({ info }) => info.differencing)).toEqual([false, true, true]);
     await disk.close();
     expect((await inspect(bundle(), { chain: true })).chain).toHaveLength(3);
+    await clean();
+  });
+
+  it.each([
+    ['before the list has it', false, ['DiskDescriptor.xml', FIRST]],
+    ['after the list has it', true, ['DiskDescriptor.xml', FIRST, 'b.hds'].sort()],
+  ])('opens when making a snapshot fails %s', async (_, renames, left) => {
+    await fill(bundle(), 0, 1);
+    const [rename, syncNames] = [provider.rename.bind(provider), provider.syncNames.bind(provider)];
+    const broken = new ImageError('io', 'The medium is gone');
+    let fails = false;
+    provider.rename = async (from, to, how) => {
+      const isList = to.endsWith('DiskDescriptor.xml');
+      if (isList && !renames) throw broken;
+      await rename(from, to, how);
+      if (isList) fails = true;
+    };
+    provider.syncNames = async (directory) => {
+      if (fails) throw broken;
+      await syncNames(directory);
+    };
+    await expect(snapshot('b.hds')).rejects.toBe(broken);
+    Object.assign(provider, { rename, syncNames });
+    expect(await files()).toEqual(left);
+    expect((await units(bundle())).slice(0, 2)).toEqual([1, 0]);
     await clean();
   });
 
