@@ -203,7 +203,7 @@ async function createStaged(source: Source, format: Format, job: CreateJob): Pro
   try {
     if (format.create === undefined) throw new Error('internal: the format was checked');
     const image = await format.create(await staged.create(), create);
-    const warnings = parent !== undefined && isUnlinked({ image }) ? [linkLost(parent.name)] : [];
+    const warnings = parent === undefined ? [] : await linkWarnings(parent, image);
     return { image, format, staged, target: source, warnings };
   } catch (error) {
     await staged.discard();
@@ -211,8 +211,12 @@ async function createStaged(source: Source, format: Format, job: CreateJob): Pro
   }
 }
 
-function linkLost(parent: string): string {
-  return `${parent} has no UUID, so the link to it cannot be stored; specify it with --parent whenever you open the image.`;
+/** Warnings about a parent that must be named whenever the new image is opened. */
+async function linkWarnings({ provider, name, configuration }: Source, image: Image): Promise<string[]> {
+  const advice = 'specify it with --parent whenever you open the image.';
+  if (isUnlinked({ image })) return [`${name} has no UUID, so the link to it cannot be stored; ${advice}`];
+  const isDirectory = configuration === undefined && (await provider.lookUp(name))?.kind === 'directory';
+  return isDirectory ? [`${name} is a directory, and images open only files as their parents; ${advice}`] : [];
 }
 
 /** A part of an image that is replaced. */

@@ -220,6 +220,16 @@ describe('a bundle', () => {
     await last.close();
   });
 
+  it('is the parent of an image of another format where it is named', async () => {
+    await fill(bundle(), 0, 1);
+    const { warnings } = await createImage(at('/child.qcow2'), { parent: bundle() });
+    expect(warnings.join()).toContain('specify it with --parent');
+    await using disk = await openDisk(at('/child.qcow2'), { parent: bundle() });
+    const bytes = new Uint8Array(UNIT);
+    await disk.read(0, bytes);
+    expect(bytes[0]).toBe(1);
+  });
+
   it('is renamed and deleted as a whole', async () => {
     await chain();
     await renameImage(bundle(), '/other.hdd', { provider });
