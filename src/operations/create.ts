@@ -4,14 +4,15 @@ import { SOURCE } from '../disk/kinds.ts';
 import { type Environment, type Resolved, resolve } from '../disk/open/environment.ts';
 import { checkFormatConfig, checkVariants } from '../disk/open/format-options.ts';
 import { wholeOf } from '../disk/open/image-file.ts';
+import { linkWarnings } from '../disk/open/link-warnings.ts';
 import { type LockingOptions, locked, takesLocks } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
-import { isUnlinked } from '../disk/open/parents.ts';
 import { mainStorage, type PartFile, partFiles } from '../disk/open/parts.ts';
 import type { CreateImageOptions, ImageSource, InspectReport } from '../disk/options.ts';
 import { ImageError, isImageError, printable, throwIfAborted } from '../errors.ts';
 import type { Format, FormatCreateOptions, Image } from '../image/contract.ts';
 import { ofParent } from '../image/probe.ts';
+import type { Registry } from '../image/registry.ts';
 import type { FileAttributes, Source } from '../storage/contract.ts';
 import { stageDirectory } from '../storage/staged-directory.ts';
 import { type Staged, stageTarget } from '../storage/staging.ts';
@@ -169,11 +170,11 @@ async function stageAt(
   const create = await createOptions(format, options, how.parent, listed !== null);
   await format.plan?.(create);
   const { force = false, environment } = options;
-  const { lock } = environment;
+  const { lock, registry } = environment;
   if (format.directoryMain !== undefined && (format.makesDirectory?.(create) ?? true)) {
     const replaced = force ? await filesOfOld(source, format, environment) : null;
     const staged = await stageDirectory(source, { force, lock, main: format.directoryMain, old: replaced, ...how });
-    return createStaged(source, format, { staged, create, parent: how.parent });
+    return createStaged(source, format, { staged, create, registry });
   }
   const old = force ? await partsOfOld(source, environment, how.keep) : [];
   const replaces = async (): Promise<ReadonlySet<string>> => new Set(old.map(({ key }) => key));
@@ -183,10 +184,10 @@ async function stageAt(
     ...(await leftBehind(source, old)),
   ];
   const reporting = { create: () => staged.create(), publish, discard: () => staged.discard() };
-  if (listed === null) return createStaged(source, format, { staged: reporting, create, parent: how.parent });
+  if (listed === null) return createStaged(source, format, { staged: reporting, create, registry });
   const whole = listing(reporting, source, listed, environment);
   return {
-    ...(await createStaged(source, format, { staged: whole, create, parent: undefined })),
+    ...(await createStaged(source, format, { staged: whole, create, registry })),
     target: listed.source,
   };
 }
@@ -195,28 +196,20 @@ async function stageAt(
 interface CreateJob {
   readonly staged: Staged;
   readonly create: FormatCreateOptions;
-  readonly parent: Source | undefined;
+  readonly registry: Registry;
 }
 
 async function createStaged(source: Source, format: Format, job: CreateJob): Promise<StagedImage> {
-  const { staged, create, parent } = job;
+  const { staged, create, registry } = job;
   try {
     if (format.create === undefined) throw new Error('internal: the format was checked');
     const image = await format.create(await staged.create(), create);
-    const warnings = parent === undefined ? [] : await linkWarnings(parent, image);
+    const warnings = create.parent === undefined ? [] : linkWarnings({ image }, create.parent, registry);
     return { image, format, staged, target: source, warnings };
   } catch (error) {
     await staged.discard();
     throw error;
   }
-}
-
-/** Warnings about a parent that must be named whenever the new image is opened. */
-async function linkWarnings({ provider, name, configuration }: Source, image: Image): Promise<string[]> {
-  const advice = 'specify it with --parent whenever you open the image.';
-  if (isUnlinked({ image })) return [`${name} has no UUID, so the link to it cannot be stored; ${advice}`];
-  const isDirectory = configuration === undefined && (await provider.lookUp(name))?.kind === 'directory';
-  return isDirectory ? [`${name} is a directory, and images open only files as their parents; ${advice}`] : [];
 }
 
 /** A part of an image that is replaced. */

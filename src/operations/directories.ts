@@ -2,6 +2,7 @@
 import { checkArguments } from '../arguments.ts';
 import { removeFiles } from '../disk/change/stack.ts';
 import { SOURCE } from '../disk/kinds.ts';
+import { refuseIncomplete } from '../disk/open/beside.ts';
 import { type Environment, type Resolved, resolve } from '../disk/open/environment.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { takesLocks } from '../disk/open/locking.ts';
@@ -72,6 +73,7 @@ export async function relocateDirectory(
   await using held = await holdAllParts(opened, environment);
   const children = await findChildren({ source: from, uuid: image.info.uuid, key }, environment);
   const [child] = children.names;
+  if (!force) refuseIncomplete(name, children);
   if (child !== undefined && !force) {
     throw new ImageError('busy', `The image cannot be moved: ${child} in the same directory depends on it`, {
       path: name,

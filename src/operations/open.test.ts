@@ -6,6 +6,7 @@ import { whileExchanged } from '../../test/conformance/exchanging.ts';
 import { rounds } from '../../test/conformance/random.ts';
 import { isImageError } from '../errors.ts';
 import { convert, createImage, Disk } from '../index.ts';
+import type { Storage } from '../storage/contract.ts';
 import { nativeCalls } from '../storage/local/native.ts';
 import { MemoryProvider } from '../storage/memory.ts';
 import { setImage } from './set.ts';
@@ -185,5 +186,48 @@ describe.runIf(nativeCalls() !== null)('an image in a directory that another pro
     } finally {
       rmSync(top, { recursive: true, force: true });
     }
+  });
+});
+
+describe('an image whose place cannot be told, since it is moved again and again', () => {
+  /** Files whose open handles have no name, while another file has the name by which they were opened. */
+  class Restless extends MemoryProvider {
+    override async realName(name: string): Promise<string> {
+      return name.replace('/inside/child', '/outside/child');
+    }
+
+    override async open(name: string, mode: 'read' | 'write'): Promise<Storage> {
+      const storage = await super.open(name, mode);
+      storage.place = async () => ({ name: name.endsWith('child.qcow2') ? null : name, ordinary: true });
+      return storage;
+    }
+  }
+
+  async function directories(): Promise<Restless> {
+    const provider = new Restless();
+    for (const name of ['/inside/other', '/outside/other']) await (await provider.create(name)).close();
+    return provider;
+  }
+
+  it('has no parent in the directory that has its name now', async () => {
+    const provider = await directories();
+    await createImage({ provider, name: '/outside/base.qcow2' }, { size: MIB });
+    await createImage({ provider, name: '/inside/base.qcow2' }, { size: MIB });
+    const child = { provider, name: '/inside/child.qcow2' };
+    await createImage(child, { parent: { provider, name: '/inside/base.qcow2' } });
+    for (const allow of [['same-directory'], ['same-directory', '/elsewhere'], []]) {
+      await expect(Disk.open(child, { allow }), allow.join()).rejects.toMatchObject({ kind: 'denied' });
+    }
+    await expect(Disk.open(child, { allow: ['same-directory'] })).rejects.toThrow('moved while it was opened');
+    await using disk = await Disk.open(child, { allow: ['/inside'] });
+    expect(disk.images).toHaveLength(2);
+  });
+
+  it('has no part there', async () => {
+    const provider = await directories();
+    const name = '/inside/child.qcow2';
+    await createImage({ provider, name }, { size: MIB, config: { data_file: 'child.qcow2.data' } });
+    await (await provider.create('/outside/child.qcow2.data')).close();
+    await expect(Disk.open({ provider, name })).rejects.toMatchObject({ kind: 'denied' });
   });
 });

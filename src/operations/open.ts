@@ -6,11 +6,11 @@ import { ChainDisk } from '../disk/disk.ts';
 import { INPUTS } from '../disk/kinds.ts';
 import { knownImages, type SearchExtent } from '../disk/open/beside.ts';
 import { type Resolved, resolve, settingsOf } from '../disk/open/environment.ts';
+import { isHalfConverted } from '../disk/open/half-converted.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { checkLocking, sharingWarnings } from '../disk/open/locking.ts';
 import { openImage } from '../disk/open/open-image.ts';
 import { entryList, isUnlinked, openParents } from '../disk/open/parents.ts';
-import { isHalfConverted } from '../disk/open/prepare-record.ts';
 import type { DiskOpenOptions, ImageEntry, ImageInput, SharingOptions } from '../disk/options.ts';
 import { Chain, type ChainImage, closeImages } from '../disk/path/chain.ts';
 import { ImageError, isImageError } from '../errors.ts';
@@ -202,6 +202,12 @@ async function childrenInside(images: readonly ChainImage[]): Promise<ChildOf[]>
   return found;
 }
 
+/** The key of what images outside name: the last image of a directory is named by the directory. */
+async function namedKey({ key, image: { member } }: ChainImage): Promise<string> {
+  if (member === undefined || (await member.children()).length > 0) return key;
+  return key.slice(0, key.lastIndexOf('#'));
+}
+
 /** Services that such a disk needs to change its chain. */
 export function stackTools(options: Resolved<DiskOpenOptions>): ChainServices {
   const { shareable, forceShare } = options;
@@ -234,13 +240,14 @@ export function stackTools(options: Resolved<DiskOpenOptions>): ChainServices {
       const looking = environment.with({ signal });
       const found: ChildOf[] = await childrenInside(images);
       let extent: SearchExtent = { complete: true };
+      const named = await Promise.all(images.map(async (image) => ({ image, key: await namedKey(image) })));
       const directories = new Map(images.map((image) => [image.source.provider.directory(image.name), image.source]));
       for (const source of directories.values()) {
         const around = await lookAround(source, looking, knownImages(images));
         for await (const neighbour of around) {
           const link = await linkOf(neighbour, source);
-          const image = images.find((one) => isParent(link, { uuid: one.image.info.uuid, key: one.key }));
-          if (image !== undefined) found.push({ image, child: neighbour.name, key: neighbour.key });
+          const parent = named.find(({ image, key }) => isParent(link, { uuid: image.image.info.uuid, key }));
+          if (parent !== undefined) found.push({ image: parent.image, child: neighbour.name, key: neighbour.key });
         }
         if (!around.complete) extent = extentOf(around);
       }

@@ -68,16 +68,24 @@ export async function findChildren(
   environment: Environment,
   also?: (image: ImageBeside) => Promise<void>,
 ): Promise<Children> {
-  const { source, key, parents = [] } = parent;
+  const { source, parents = [] } = parent;
+  const key = await keyOfName(parent);
   const passed = new Map([source.name, ...parents].map((name) => [name, null]));
   const names: string[] = [];
   const images = await lookAround(source, environment, passed);
   for await (const image of images) {
     if (image.key === key) continue;
-    if (isParent(await linkOf(image, source), parent)) names.push(image.name);
+    if (isParent(await linkOf(image, source), { ...parent, key })) names.push(image.name);
     await also?.(image);
   }
   return { names: names.sort(), ...extentOf(images) };
+}
+
+/** The key of what children name: for one of several images in a directory, that of the directory. */
+async function keyOfName({ source, key }: Parenthood): Promise<string> {
+  if (source.configuration !== undefined) return key;
+  const info = await source.provider.lookUp(source.name);
+  return info?.kind === 'directory' ? info.key : key;
 }
 
 /** The parent link of an image. */

@@ -36,9 +36,8 @@ export interface OpenGate {
   candidates(from: ReferenceOrigin): AsyncIterable<string>;
 }
 
-/** A gate that permits nothing. */
-export function denyAll(): OpenGate {
-  const reason = 'nothing was allowed';
+/** A gate that permits nothing. `reason`: for the message. */
+export function denyAll(reason = 'nothing was allowed'): OpenGate {
   return {
     open: (wanted, from) => Promise.reject(denied(wanted, from, reason)),
     // biome-ignore lint/correctness/useYield: it ends before the first name
@@ -147,17 +146,20 @@ export interface OwnPlace {
  * The gate, which also lets an image have its own parts, for reading and writing: files in its directory, or below a
  * directory there, whose names continue its base name, as `disk-s001.vmdk` continues `disk.vmdk`, or its whole name, as
  * `disk.qcow2.data` does. A name that differs in its extension alone is that of another image. For all other files the
- * gate decides. The place of the image is asked for when a part is.
+ * gate decides. The place of the image is asked for when a part is; null: it cannot be told, and nothing is a part.
  */
-export function withOwnParts(gate: OpenGate, findOwn: () => Promise<OwnPlace>): OpenGate {
+export function withOwnParts(gate: OpenGate, findOwn: () => Promise<OwnPlace | null>): OpenGate {
   let parts: OwnParts | null = null;
   return {
     candidates: (from) => gate.candidates(from),
     async open(wanted, from, mode) {
       if (wanted.part !== true) return gate.open(wanted, from, mode);
-      parts ??= new OwnParts(await findOwn());
-      const place = await parts.placeOf(wanted.name);
-      return place === null ? gate.open(wanted, from, mode) : openJudged(wanted, from, mode, parts, place);
+      const own = parts === null ? await findOwn() : null;
+      if (own !== null) parts = new OwnParts(own);
+      const place = parts === null ? null : await parts.placeOf(wanted.name);
+      return parts === null || place === null
+        ? gate.open(wanted, from, mode)
+        : openJudged(wanted, from, mode, parts, place);
     },
   };
 }

@@ -13,6 +13,8 @@ import type { ParentLink, Progress } from '../../image/contract.ts';
 import { isPromise, type OperationOptions } from '../../storage/contract.ts';
 import { orAborted } from '../../storage/or-aborted.ts';
 import { Turns } from '../../storage/turns.ts';
+
+import { linkWarnings } from '../open/link-warnings.ts';
 import type { ImageSource } from '../options.ts';
 import { ActiveImage } from '../path/active-image.ts';
 import { Chain, type ChainImage, closeImages, type Located } from '../path/chain.ts';
@@ -56,7 +58,9 @@ export async function rebaseOf(
   } finally {
     if (!done) await closeImages(below).catch(() => {});
   }
-  return found?.warnings ?? [];
+  if (found === null) return [];
+  const { last } = found.chain;
+  return [...found.warnings, ...linkWarnings(chain.last, last, host.options.environment.registry)];
 }
 
 /** Rejects images that cannot get another parent, before anything is changed. */

@@ -80,10 +80,10 @@ export class Environment {
   /**
    * The gate for what an image names. Beside its own parts nothing is allowed unless the caller said so. `storage`: the
    * image's open file, whose own directory counts, whatever is put into the place of that directory meanwhile; null:
-   * the image is a directory.
+   * the image is a directory. `place`: that of the directory, where it was judged already.
    */
-  gateOf(source: Source, storage?: Storage | null): Promise<OpenGate> {
-    return gateOf(this.allow, source, storage);
+  gateOf(source: Source, storage?: Storage | null, place?: string): Promise<OpenGate> {
+    return gateOf(this.allow, source, { storage, place });
   }
 
   /** The files of this machine. A name that asks for something else must not become a file in the current directory. */
@@ -151,38 +151,42 @@ export function entryOf(input: ImageInput): ImageEntry {
   return typeof input === 'object' && 'image' in input ? input : { image: input };
 }
 
-/** The gate of {@link Environment.gateOf} for a given list. */
-async function gateOf(allow: Allow, source: Source, storage?: Storage | null): Promise<OpenGate> {
-  if (allow !== 'none' && !isList(allow)) return allow;
-  const gate = await gateOfList(allow, source, storage);
-  const { provider, configuration } = source;
-  if (configuration !== undefined) return gate;
-  return withOwnParts(gate, async () => ({
-    provider,
-    name: await ownName(source, storage),
-    isDirectory: storage === null,
-  }));
+/** The image itself: see {@link Environment.gateOf}. */
+interface Own {
+  readonly storage: Storage | null | undefined;
+  readonly place: string | undefined;
 }
 
-async function gateOfList(
-  allow: 'none' | readonly string[],
-  source: Source,
-  storage: Storage | null | undefined,
-): Promise<OpenGate> {
+/** The gate of {@link Environment.gateOf} for a given list. */
+async function gateOf(allow: Allow, source: Source, own: Own): Promise<OpenGate> {
+  if (allow !== 'none' && !isList(allow)) return allow;
+  const gate = await gateOfList(allow, source, own);
+  const { provider, configuration } = source;
+  if (configuration !== undefined) return gate;
+  return withOwnParts(gate, async () => {
+    const name = await ownName(source, own);
+    return name === null ? null : { provider, name, isDirectory: own.storage === null };
+  });
+}
+
+async function gateOfList(allow: 'none' | readonly string[], source: Source, own: Own): Promise<OpenGate> {
   if (allow === 'none') return denyAll();
   const { provider } = source;
   const roots = allow.filter((entry) => entry !== SAME_DIRECTORY).map((entry) => provider.resolve(entry, ''));
   // A configuration lies in no directory.
   const same = source.configuration === undefined && allow.includes(SAME_DIRECTORY);
-  const realRoots = same ? [provider.directory(await ownName(source, storage))] : [];
-  return openGate({ roots, realRoots, provider });
+  const name = same ? await ownName(source, own) : null;
+  if (same && name === null && roots.length === 0) return denyAll('the image was moved while it was opened');
+  return openGate({ roots, realRoots: name === null ? [] : [provider.directory(name)], provider });
 }
 
 function isList(allow: Allow): allow is readonly string[] {
   return Array.isArray(allow);
 }
 
-async function ownName({ provider, name }: Source, storage: Storage | null | undefined): Promise<string> {
-  const place = await storage?.place?.();
-  return place?.name ?? provider.realName(name);
+/** Null: the open file has no name that can be told, so whatever has its name now is another file. */
+async function ownName({ provider, name }: Source, { storage, place }: Own): Promise<string | null> {
+  if (place !== undefined) return place;
+  const found = (await storage?.place?.()) ?? null;
+  return found === null ? provider.realName(name) : found.name;
 }

@@ -2,7 +2,6 @@
  * The one way to open the file of an image: through the gate if an image refers to it, locked, and only then probed.
  * The format gets the probed handle, not the name, so nothing can be swapped in between.
  */
-import { isImageError } from '../../errors.ts';
 import type { Format, Image } from '../../image/contract.ts';
 import { OpenedFiles } from '../../image/files.ts';
 import {
@@ -91,6 +90,8 @@ interface Found {
   readonly key: string;
   /** For a directory: the reason for rejecting it if no format accepts it. */
   readonly refusal: unknown;
+  /** The place of a directory that another image names, with all links resolved, as the gate judged it. */
+  readonly place?: string | undefined;
 }
 
 /** The file of an image, open, judged and locked; or a directory or configuration, whose files its format asks for. */
@@ -198,7 +199,7 @@ export async function withImageFile<T>(
   try {
     if (storage !== null) await lock(storage, options);
     const key = storage === null ? found.key : (await storage.identity()).key;
-    const gate = options.gate ?? (await options.environment.gateOf(found.source, storage));
+    const gate = options.gate ?? (await options.environment.gateOf(found.source, storage, found.place));
     file = new ImageFile({ ...found, key }, gate, options);
     return await use(file);
   } finally {
@@ -216,9 +217,11 @@ async function find(named: Source, options: ImageFileOptions): Promise<Found> {
   try {
     return { source, storage: await openStorage(source, options), key: '', refusal: null };
   } catch (refusal) {
-    const key = await keyOfDirectory(source, options, refusal);
-    if (key === null) throw refusal;
-    return { source, storage: null, key, refusal };
+    // Seldom needed: a page that inspects files does without it.
+    const { findDirectory } = await import('./directory.ts');
+    const directory = await findDirectory(source, options, refusal);
+    if (directory === null) throw refusal;
+    return { source, storage: null, refusal, ...directory };
   }
 }
 
@@ -231,14 +234,6 @@ export async function wholeOf(source: Source, { registry }: Environment): Promis
   const whole: Source = { provider, name: provider.directory(name) };
   if ((await provider.lookUp(name))?.kind !== 'file') return source;
   return probeDirectory(await readDirectoryInput(whole), registry) === null ? source : whole;
-}
-
-/** Null: not a directory, or no format accepts directories. References in images must be files. */
-async function keyOfDirectory(source: Source, options: ImageFileOptions, refusal: unknown): Promise<string | null> {
-  if (options.namedBy !== undefined || !isImageError(refusal) || refusal.kind !== 'unsupported') return null;
-  if (!options.environment.registry.formats.some((format) => format.probeDirectory !== undefined)) return null;
-  const info = await source.provider.lookUp(source.name);
-  return info?.kind === 'directory' ? info.key : null;
 }
 
 async function openStorage(source: Source, options: ImageFileOptions): Promise<Storage> {

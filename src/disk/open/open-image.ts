@@ -5,6 +5,7 @@ import type { OpenMode, Source } from '../../storage/contract.ts';
 import type { ImageSettings, SharingOptions } from '../options.ts';
 import type { Environment } from './environment.ts';
 import { checkFormatConfig } from './format-options.ts';
+import { refuseHalfConverted } from './half-converted.ts';
 import {
   type ChosenFormat,
   type ImageFile,
@@ -13,7 +14,6 @@ import {
   type OpenedImage,
   withImageFile,
 } from './image-file.ts';
-import { refuseHalfConverted } from './prepare-record.ts';
 
 /** Options for opening one image. */
 export interface OpenImageOptions extends SharingOptions {

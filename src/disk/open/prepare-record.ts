@@ -6,8 +6,8 @@
 import { crc32c } from '../../binary/crc32c.ts';
 import { bytes, guid, type StructValue, size64, struct, text, u32 } from '../../binary/struct.ts';
 import { ImageError, isImageError } from '../../errors.ts';
-import { companionName } from '../../storage/companion.ts';
 import type { Source, Storage } from '../../storage/contract.ts';
+import { recordOf } from './half-converted.ts';
 
 /** Guest bytes converted per step. */
 export const WINDOW = 1024 * 1024;
@@ -62,27 +62,6 @@ export interface PrepareIdentity {
   readonly filters: string;
   /** Distinguishes the same filters with other options or keys. */
   readonly fingerprint: number;
-}
-
-/** Place of an image's record. */
-export function recordOf({ provider, name }: Source): Source {
-  return { provider, name: companionName(name, '.vdkit-filters') };
-}
-
-/** True when the conversion of an image is incomplete. */
-export async function isHalfConverted(source: Source): Promise<boolean> {
-  const { provider, name } = recordOf(source);
-  return (await provider.lookUp(name)) !== null;
-}
-
-/** Throws for a partly converted image, whose data would be a mixture. */
-export async function refuseHalfConverted(source: Source): Promise<void> {
-  if (!(await isHalfConverted(source))) return;
-  throw new ImageError('busy', 'A conversion of this image by filters is running or was interrupted', {
-    path: source.name,
-    found: recordOf(source).name,
-    hint: 'Open it with resumeFilters, add the same filters, and run filters.prepare to its end.',
-  });
 }
 
 /** An open record. */

@@ -248,11 +248,9 @@ export class DynamicVhd implements Image {
   get #parent(): ParentReference | null {
     if (!this.#differencing) return null;
     const { parentUuid } = this.#state.layout.header;
-    return parentReference({
-      names: this.#state.parentNames,
-      uuid: isNullGuid(parentUuid) ? null : parentUuid,
-      format: 'vhd',
-    });
+    // Every VHD has a UUID, so a parent without one has another format, and there is no place for its name.
+    const links = isNullGuid(parentUuid) ? {} : { uuid: parentUuid, format: 'vhd' };
+    return parentReference({ names: this.#state.parentNames, ...links });
   }
 
   async #store(parent: ParentLink | null, uuid: string | null): Promise<void> {

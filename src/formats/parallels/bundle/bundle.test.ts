@@ -8,6 +8,7 @@ import { removeImage, renameImage } from '../../../operations/files.ts';
 import { detectFormat, inspect } from '../../../operations/inspect.ts';
 import { createDisk } from '../../../operations/new-disk.ts';
 import { openDisk } from '../../../operations/open.ts';
+import { childrenOf } from '../../../operations/siblings.ts';
 import type { Source } from '../../../storage/contract.ts';
 import { MemoryProvider } from '../../../storage/memory.ts';
 import { DEFAULT_TOP } from './descriptor.ts';
@@ -220,14 +221,50 @@ describe('a bundle', () => {
     await last.close();
   });
 
-  it('is the parent of an image of another format where it is named', async () => {
-    await fill(bundle(), 0, 1);
-    const { warnings } = await createImage(at('/child.qcow2'), { parent: bundle() });
-    expect(warnings.join()).toContain('specify it with --parent');
-    await using disk = await openDisk(at('/child.qcow2'), { parent: bundle() });
-    const bytes = new Uint8Array(UNIT);
-    await disk.read(0, bytes);
-    expect(bytes[0]).toBe(1);
+  describe.each(['qcow2', 'vdi', 'vmdk', 'vhd', 'vhdx', 'qed', 'qcow'])('under an image of format %s', (format) => {
+    const child = () => at(`/child.${format}`);
+
+    it('is opened by the stored name', async () => {
+      await fill(bundle(), 0, 1);
+      await snapshot('b.hds');
+      await fill(bundle(), UNIT, 2);
+      const { warnings } = await createImage(child(), { format, parent: bundle() });
+      const allow = warnings.join().includes('no UUID') ? { parent: bundle() } : { allow: ['same-directory'] };
+      const parentFormat = warnings.join().includes('--parent-format parallels') ? { parentFormat: 'parallels' } : {};
+      {
+        await using disk = await openDisk(child(), { ...allow, ...parentFormat });
+        const bytes = new Uint8Array(2 * UNIT);
+        await disk.read(0, bytes);
+        expect([bytes[0], bytes[UNIT]]).toEqual([1, 2]);
+      }
+      if ('parent' in allow) return;
+      await expect(openDisk(child())).rejects.toMatchObject({ kind: 'denied' });
+      await expect(removeImage(bundle(), { provider })).rejects.toMatchObject({ kind: 'busy' });
+      await expect(renameImage(bundle(), '/other.hdd', { provider })).rejects.toMatchObject({ kind: 'busy' });
+      expect((await childrenOf(bundle())).names).toEqual([`/child.${format}`]);
+    });
+
+    it('becomes the parent by rebase', async () => {
+      await fill(bundle(), 0, 1);
+      await createImage(at('/old.vdi'), { size: SIZE });
+      await createImage(child(), { format, parent: at('/old.vdi') });
+      let warned = '';
+      {
+        await using disk = await openDisk(child(), { mode: 'write', parent: at('/old.vdi') });
+        const rebased = disk.rebase(bundle());
+        if (format === 'vdi') {
+          await expect(rebased).rejects.toThrow('The parent has no UUID to store');
+          return;
+        }
+        warned = (await rebased).join();
+      }
+      const parentFormat = warned.includes('--parent-format parallels') ? 'parallels' : undefined;
+      await using disk = await openDisk(child(), { allow: ['/'], parentFormat });
+      const bytes = new Uint8Array(UNIT);
+      await disk.read(0, bytes);
+      expect(bytes[0]).toBe(0);
+      expect(disk.images.length).toBe(2);
+    });
   });
 
   it('is renamed and deleted as a whole', async () => {
