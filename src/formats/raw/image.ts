@@ -20,24 +20,22 @@ import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { derivePhysical } from '../../image/geometry.ts';
 import { parentLinks } from '../../image/parent.ts';
 import { readProbeInput } from '../../image/probe.ts';
-import { singleRegion } from '../../image/regions.ts';
 import type { OpenMode, Storage } from '../../storage/contract.ts';
 import { FLOPPY_MAX, OPTICAL_MIN, OPTICAL_SECTOR } from './layout.ts';
-import { mediumType } from './probe.ts';
+import { hasOpticalDescriptors, mediumType } from './probe.ts';
+import { rawRegions } from './regions.ts';
 
 const NOTHING: SealedMetadata = { stage: [], root: [], publish: [] };
 
 /** Opens a raw image. The medium type is the caller's, otherwise detected from content and name. */
 export async function openRaw(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
   const storage = mainFile(files);
-  const type = options.type ?? (await typeOf(storage, files.name));
-  checkSize(storage, type);
+  // A stream must not be probed: it could not be read from the beginning again.
+  const input = storage.can.random ? await readProbeInput(storage, files.name) : null;
+  const type = options.type ?? (input === null ? 'hdd' : mediumType(input));
+  // A disc that has its descriptors is one, whatever was appended to it.
+  if (type !== 'optical' || input === null || !hasOpticalDescriptors(input)) checkSize(storage, type);
   return new RawImage(storage, type, options.mode);
-}
-
-/** A stream must not be probed: it could not be read from the beginning again. */
-async function typeOf(storage: Storage, name: string): Promise<MediumType> {
-  return storage.can.random ? mediumType(await readProbeInput(storage, name)) : 'hdd';
 }
 
 function checkSize(storage: Pick<Storage, 'can' | 'label' | 'size'>, type: MediumType): void {
@@ -117,7 +115,7 @@ export class RawImage implements Image {
       version: null,
       comment: null,
       geometry: { physical: this.#type === 'hdd' ? derivePhysical(this.#virtualSize) : null, logical: null },
-      regions: singleRegion(this.#virtualSize, sectorSize),
+      regions: rawRegions(this.#virtualSize, sectorSize),
       dirty: null,
       differencing: false,
       uuid: null,

@@ -19,10 +19,12 @@ export function mediumType(input: ProbeInput): MediumType {
 }
 
 function medium(input: ProbeInput): { type: MediumType; reason: string } {
-  const wholeSectors = input.size % OPTICAL_SECTOR === 0 && input.size > OPTICAL_MIN;
+  const roomy = input.size > OPTICAL_MIN;
+  const wholeSectors = input.size % OPTICAL_SECTOR === 0 && roomy;
   const extension = extensionOf(input.name);
   const named = `the extension .${extension} and a size that fits`;
-  if (wholeSectors && hasOpticalDescriptors(input)) return { type: 'optical', reason: 'ISO 9660 or UDF descriptors' };
+  // Tools append to discs, and cut them: the descriptors tell more than the length.
+  if (roomy && hasOpticalDescriptors(input)) return { type: 'optical', reason: 'ISO 9660 or UDF descriptors' };
   if (wholeSectors && OPTICAL.has(extension)) return { type: 'optical', reason: named };
   if (FLOPPY.has(extension) && input.size <= FLOPPY_MAX) return { type: 'floppy', reason: named };
   return { type: 'hdd', reason: 'no format signature was found' };
@@ -32,7 +34,7 @@ function medium(input: ProbeInput): { type: MediumType; reason: string } {
  * ECMA-119 8: a sequence of volume descriptors from sector 16, with a primary one before the terminator. ECMA-167 2/9:
  * BEA01, NSR02 or NSR03, TEA01 in the same place.
  */
-function hasOpticalDescriptors(input: ProbeInput): boolean {
+export function hasOpticalDescriptors(input: ProbeInput): boolean {
   let primary = false;
   let extended = false;
   let udf = false;

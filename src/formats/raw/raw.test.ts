@@ -3,6 +3,7 @@ import { expectSameBytes } from '../../../test/conformance/expect-bytes.ts';
 import { expectKind } from '../../../test/conformance/expect-kind.ts';
 import type { FormatCreateOptions, Image, Mapping, MediumType, ProbeInput, Progress } from '../../image/contract.ts';
 import { flushImage } from '../../image/flush.ts';
+import { checkRegions } from '../../image/regions.ts';
 import { createImage } from '../../operations/create.ts';
 import { openDisk } from '../../operations/open.ts';
 import { isPromise, type OpenMode, type Storage, type StorageProvider } from '../../storage/contract.ts';
@@ -235,6 +236,24 @@ describe('a raw image', () => {
     await image.close();
   });
 
+  it.each([
+    [512, 20 * 2048, 512],
+    [100, 20 * 2048, 512],
+    [2048 - 100, 21 * 2048, 0],
+  ])('of a disc with %i bytes behind it keeps them', async (more, whole, rest) => {
+    const bytes = new Uint8Array(20 * 2048 + more).fill(7, 20 * 2048);
+    bytes.set([1, ...new TextEncoder().encode('CD001')], 32_768);
+    bytes.set([255, ...new TextEncoder().encode('CD001')], 34_816);
+    for (const type of [undefined, 'optical'] as const) {
+      const image = await openWith(raw, { provider: await providerWith(bytes), name: NAME }, { mode: 'read', type });
+      const { info } = image;
+      expect(info).toMatchObject({ type: 'optical', sectorSize: 2048, virtualSize: whole + rest });
+      checkRegions(info.regions);
+      expect(info.regions.regions.map(({ length }) => length)).toEqual(rest === 0 ? [whole] : [whole, rest]);
+      await image.close();
+    }
+  });
+
   it('closes the file when opening fails', async () => {
     const provider = await providerWith(new Uint8Array(32_768));
     let closed = 0;
@@ -323,7 +342,7 @@ describe('the kind of medium', () => {
       ],
       'maybe hdd',
     ],
-    ['ISO 9660 in a file of half sectors', 'x', MIB + 512, ISO, 'maybe hdd'],
+    ['ISO 9660 in a file of half sectors', 'x', MIB + 512, ISO, 'maybe optical'],
     ['the name .iso', 'a/x.ISO', MIB, [], 'maybe optical'],
     ['the name .cdr', 'x.cdr', 32_768 + 2048, [], 'maybe optical'],
     ['the name .iso on too small a file', 'x.iso', 32_768, [], 'maybe hdd'],
