@@ -61,3 +61,8 @@ export async function inflateZlib(input: Uint8Array, size: number): Promise<Uint
 export async function zstdDecompress(input: Uint8Array, size: number): Promise<Uint8Array> {
   return decodeFrames(input, size, await wasmDecoder());
 }
+
+/** The system's library for xz: none. */
+export async function systemXz(): Promise<null> {
+  return null;
+}

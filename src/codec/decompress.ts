@@ -5,6 +5,7 @@ import type * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
 import { nodeZlib } from './node-zlib.ts';
 import { systemDeflate } from './system-deflate.ts';
+import type { SystemXz } from './system-xz.ts';
 import { systemZstd } from './system-zstd.ts';
 import { decodeFrames, type FrameDecoder, wasmDecoder } from './zstd.ts';
 
@@ -70,6 +71,11 @@ export async function inflateZlib(input: Uint8Array, size: number, room?: Uint8A
   });
   if (bytes.length > size) throw tooLong(size);
   return bytes;
+}
+
+/** The system's library for xz; null where it is not available. Loaded on first use. */
+export async function systemXz(): Promise<SystemXz | null> {
+  return (await import('./system-xz.ts')).systemXz();
 }
 
 function inflateOnThread(input: Uint8Array, options: zlib.ZlibOptions): Promise<Uint8Array> {

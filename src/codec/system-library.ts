@@ -19,7 +19,12 @@ export interface Call<R = Size> {
 export interface Library {
   func<R = Size>(prototype: string): Call<R>;
 }
-interface Koffi {
+/** Memory as a library sees it. */
+export interface Memory {
+  /** Address of bytes that do not move: of a buffer longer than 64 bytes, held by the caller while it is used. */
+  address(bytes: Uint8Array): bigint;
+}
+interface Koffi extends Memory {
   load(library: string): Library;
 }
 
@@ -31,14 +36,14 @@ const CALLS = 128;
 /** A library by its name on each platform; null where it is not available. */
 export function systemLibrary<T>(
   names: Readonly<Partial<Record<NodeJS.Platform, string>>>,
-  bind: (library: Library) => T,
+  bind: (library: Library, memory: Memory) => T,
 ): T | null {
   const name = names[process.platform];
   if (process.env['VDKIT_NO_NATIVE'] === '1' || name === undefined) return null;
   if (!ARCHITECTURES.includes(process.arch)) return null;
   try {
     const koffi = createRequire(import.meta.url)('koffi') as Koffi;
-    return bind(koffi.load(name));
+    return bind(koffi.load(name), koffi);
   } catch {
     // Not installed: other code does the same work, only slower.
     return null;
