@@ -38,7 +38,7 @@ export async function bundle(entry, more) {
       '#compress': join(ROOT, 'src/codec/compress.ts'),
       '#decompress': join(ROOT, 'src/codec/decompress.ts'),
     },
-    external: ['koffi', '@foxglove/wasm-zstd'],
+    external: ['koffi', '@foxglove/wasm-zstd', 'xz-decompress'],
     define: { 'import.meta.url': '__moduleUrl' },
     banner: { js: "const __moduleUrl=require('node:url').pathToFileURL(__filename).href;" },
     plugins: [withoutChildProcesses],
