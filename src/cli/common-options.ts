@@ -92,6 +92,17 @@ export const NO_HOLES: OptionSpec = {
   flags: '--no-holes',
   description: 'write files without holes: Windows attaches no VHD or VHDX that is sparse on NTFS',
 };
+/** Options of `convert` for what is read of the source. */
+export const SOURCE_PART: readonly OptionSpec[] = [
+  { flags: '--snapshot <NAME>', description: 'internal snapshot of SRC to read, by id or name' },
+  { flags: '--track <N>', description: 'track of SRC to read, a disc (default: all of them)' },
+  {
+    flags: '--sectors <FORM>',
+    description:
+      'sectors of SRC, a disc: raw, as they are stored, or data, the user data (default: raw; of one track: data)',
+    values: ['raw', 'data'],
+  },
+];
 /** Options for a new image. */
 export const TARGET: readonly OptionSpec[] = [
   {

@@ -2,7 +2,7 @@
 import { largest } from '../binary/numbers.ts';
 import type { ImageReport } from '../disk/options.ts';
 import { printable } from '../errors.ts';
-import type { BitmapInfo, SnapshotInfo } from '../image/contract.ts';
+import type { BitmapInfo, SnapshotInfo, TrackInfo } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
 import type { DetectedFormat } from '../operations/inspect.ts';
 import type { LockState } from '../storage/contract.ts';
@@ -41,6 +41,7 @@ export function reportDocument(report: KnownFacts): Record<string, unknown> {
     bitmaps: report.bitmaps ?? null,
     encryption: report.encryption ?? null,
     details: report.details ?? null,
+    tracks: report.tracks ?? null,
     lock: report.lock ?? null,
     parts: report.parts ?? [],
   };
@@ -86,6 +87,7 @@ export function reportText(report: ImageReport, table: PartitionTable | null = n
     ['logical geometry', geometryText(report.geometry.logical)],
     ['closed cleanly', report.dirty === null ? null : report.dirty ? 'no' : 'yes'],
     ['lock', lockText(report.lock)],
+    ...listRows('track', report.tracks, trackText),
     ...listRows('snapshot', report.snapshots, snapshotText),
     ...listRows('bitmap', report.bitmaps, bitmapText),
     ['partition table', table === null || table.kind === 'none' ? null : table.kind.toUpperCase()],
@@ -126,6 +128,14 @@ function alignedText(rows: readonly (readonly [string, string | null])[]): strin
 /** One row for each entry. */
 function listRows<T>(key: string, list: readonly T[] | undefined, textOf: (entry: T) => string): [string, string][] {
   return (list ?? []).map((entry) => [key, textOf(entry)]);
+}
+
+/** One track in a line. */
+function trackText({ number, form, file, frames, address, gapFrames, silentFrames }: TrackInfo): string {
+  const words = [form, `${frames} sectors at ${address}`, file];
+  if (gapFrames > 0) words.push(`a gap of ${gapFrames} before it`);
+  if (silentFrames > 0) words.push(`${silentFrames} of silence that are not stored`);
+  return `${number}: ${words.join(', ')}`;
 }
 
 /** One snapshot in a line. */

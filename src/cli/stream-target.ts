@@ -20,13 +20,17 @@ export async function convertToStream(
   context: CommandContext,
   source: ImageSource | ForwardDisk,
   openOptions: DiskOpenOptions,
+  config: ConvertOptions['sourceConfig'],
 ): Promise<ConvertResult> {
   const { options, signal } = context;
   const parallel = options.count('threads', { min: 1, max: 64 }) ?? PARALLEL_RUNS;
   const rateLimit = options.size('rate-limit') ?? 0;
   const wanted = options.size('size');
   const how = { ...openOptions, withoutDamagedParents: options.flag('salvage') };
-  await using disk = source instanceof ForwardDisk ? source : await openDisk(source, how);
+  await using disk =
+    source instanceof ForwardDisk
+      ? source
+      : await openDisk({ image: source, ...(config === undefined ? {} : { config }) }, how);
   const size = wanted ?? disk.size;
   await refuseCut(disk, { size, path: disk.label, shrink: options.flag('shrink'), signal });
   const target = new StreamDevice(new StreamStorage(context.io.stdout), size, signal);

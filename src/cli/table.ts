@@ -16,6 +16,7 @@ import {
   PARENT_FORMAT,
   PREALLOCATION,
   SHRINK,
+  SOURCE_PART,
   TARGET,
   VARIANT,
 } from './common-options.ts';
@@ -101,7 +102,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         completes: 'file',
       },
       { flags: '--source-parent-format <F>', description: 'format of the parent of SRC', completes: 'format' },
-      { flags: '--snapshot <NAME>', description: 'internal snapshot of SRC to read, by id or name' },
+      ...SOURCE_PART,
       ...TARGET,
       {
         flags: '--compress [METHOD]',

@@ -190,6 +190,8 @@ export interface ConvertOptions extends CreateImageOptions {
   readonly sourceParentFormat?: string | undefined;
   /** Internal snapshot of the source, by id or name. */
   readonly sourceSnapshot?: string | undefined;
+  /** Values of config keys of the source's format: the track of a disc. */
+  readonly sourceConfig?: Config | undefined;
   /** Cache for data read from the source; see {@link DiskOpenOptions.cache}. */
   readonly sourceCache?: CacheEntry | undefined;
   /** With `into`: permit other writers of the target. */

@@ -6,6 +6,7 @@ import type { CacheFormat } from '../image/cache.ts';
 import type { Format } from '../image/contract.ts';
 import { Registry } from '../image/registry.ts';
 import { bochs } from './bochs/index.ts';
+import { cue } from './cue/index.ts';
 import { parallels } from './parallels/index.ts';
 import { qcow } from './qcow/index.ts';
 import { qcow2 } from './qcow2/index.ts';
@@ -25,6 +26,7 @@ export const FORMATS: readonly Format[] = [
   vhd,
   parallels,
   vhdx,
+  cue,
   ...RECOGNISED,
   qcow2,
   qcow,

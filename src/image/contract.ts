@@ -53,6 +53,7 @@ import type { Encoder, Mapping, Relocation, SealedMetadata, WriteSlot } from './
 import type { ParentIdentity, ParentLink, ParentReference, ParentVerdict } from './parent.ts';
 import type { RawDisk } from './raw-disk.ts';
 import type { RegionList } from './regions.ts';
+import type { TrackInfo } from './tracks.ts';
 
 export type * from './facts.ts';
 export type * from './location.ts';
@@ -65,6 +66,7 @@ export type {
   ParentVerdict,
   SnapshotInfo,
   SnapshotStore,
+  TrackInfo,
 };
 
 /** UUIDs and links of an image; null where unset or unsupported by the format. */
@@ -112,6 +114,8 @@ export interface ImageInfo extends ImageLinks {
   readonly encryption?: string | null | undefined;
   /** Further facts of the format, for people and `--json`; names are words for a row: `grain directories`. */
   readonly details?: Readonly<Record<string, string | number | boolean>> | undefined;
+  /** Tracks of an optical disc; only for formats that list them. */
+  readonly tracks?: readonly TrackInfo[] | undefined;
   /** Internal snapshots, oldest first; only for formats that support them. */
   readonly snapshots?: readonly SnapshotInfo[];
   /** Persistent bitmaps; only for formats that support them. */
@@ -380,6 +384,8 @@ export interface Progress {
 export interface FormatCreateOptions extends OperationOptions {
   /** Guest bytes. */
   readonly size: number;
+  /** The size is that of another disk, which may end inside a sector: formats that keep every byte take it as it is. */
+  readonly sizeOfSource?: boolean | undefined;
   readonly variant: readonly string[];
   readonly type?: MediumType | undefined;
   readonly comment?: string | undefined;

@@ -1,24 +1,8 @@
 /** Space of fixed images at creation: their files are sparse, as those of QEMU, unless all of it is asked for. */
 import { ImageError } from '../errors.ts';
 import type { FormatCreateOptions } from './contract.ts';
-import type { ConfigKey } from './facts.ts';
+import { PREALLOCATION, PREALLOCATION_KEY } from './preallocation-key.ts';
 import { wantsVariant } from './variants.ts';
-
-/** Values of the option `preallocation`; without it files are sparse. */
-export const PREALLOCATION = ['off', 'falloc', 'full'] as const;
-
-/** The option of formats with a variant `fixed`. */
-export const PREALLOCATION_KEY: ConfigKey = {
-  name: 'preallocation',
-  role: 'preallocation',
-  valueType: 'string',
-  default: PREALLOCATION[0],
-  mandatory: false,
-  expert: false,
-  createOnly: true,
-  description: 'Space of a fixed image taken at creation: off (sparse files), falloc or full.',
-  values: PREALLOCATION,
-};
 
 /** True when a fixed image gets all its space at creation. */
 export function wantsSpace({ config }: Pick<FormatCreateOptions, 'config'>): boolean {

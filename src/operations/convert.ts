@@ -53,7 +53,8 @@ export async function convert(
 function openSource(source: ImageSource, options: Resolved<ConvertOptions>): Promise<ChainDisk> {
   const { environment, sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, sourceCache, forceShare } =
     options;
-  return openIn(source, {
+  const { sourceConfig } = options;
+  return openIn(sourceConfig === undefined ? source : { image: source, config: sourceConfig }, {
     environment,
     forceShare,
     format: sourceFormat,
@@ -134,6 +135,7 @@ async function convertOver(
         own,
         keep,
         sources,
+        sizeOfSource: size === source.size,
         parentChain,
         parent,
         continues,

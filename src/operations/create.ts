@@ -91,6 +91,8 @@ export interface StageHow {
   readonly keep?: ReadonlySet<string> | undefined;
   /** All images below it, base first, if they cannot be found by links. */
   readonly parentChain?: readonly ImageSource[] | undefined;
+  /** The size is that of the source, which may end inside a sector. */
+  readonly sizeOfSource?: boolean | undefined;
   /** The parent, held by the caller: see {@link holdParent}. */
   readonly parent?: Source | undefined;
   /** File that the image continues: it gets its attributes and times. */
@@ -167,7 +169,8 @@ async function stageAt(
   // The images of a directory are alike.
   const options =
     listed === null ? given : { ...given, config: { ...listed.opened.image.info.config, ...given.config } };
-  const create = await createOptions(format, options, how.parent, listed !== null);
+  const made = await createOptions(format, options, how.parent, listed !== null);
+  const create = how.sizeOfSource === true ? { ...made, sizeOfSource: true } : made;
   await format.plan?.(create);
   const { force = false, environment } = options;
   const { lock, registry } = environment;

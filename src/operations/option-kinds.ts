@@ -1,5 +1,17 @@
 /** Kinds of the options of operations on whole images. */
-import { CALLBACK, FLAG, type Kind, listOf, NAME, NUMBER, optionsOf, POSITIVE, TEXT, WHOLE } from '../arguments.ts';
+import {
+  CALLBACK,
+  FLAG,
+  type Kind,
+  listOf,
+  NAME,
+  NUMBER,
+  OBJECT,
+  optionsOf,
+  POSITIVE,
+  TEXT,
+  WHOLE,
+} from '../arguments.ts';
 import { DISK_KINDS } from '../disk/change/option-kinds.ts';
 import { CACHE, COMPRESS, INPUTS, SOURCE } from '../disk/kinds.ts';
 import type { CompareOptions, ConvertOptions, InspectOptions } from '../disk/options.ts';
@@ -43,6 +55,7 @@ const KINDS: Readonly<Record<Exclude<keyof Required<Named>, keyof typeof DISK_KI
   salvage: FLAG,
   skipAbsent: FLAG,
   sourceCache: CACHE,
+  sourceConfig: OBJECT,
   sourceFormat: NAME,
   sourceParent: INPUTS,
   sourceParentFormat: NAME,

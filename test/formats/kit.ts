@@ -40,7 +40,7 @@ export interface FormatKit {
   /** The reason why no image of the format can be created and written. Left out: the conformance cases run. */
   readonly conformance?: { readonly without: string };
   /** Images that other programs made; or the reason why none lie in `test/golden/`. */
-  readonly golden: GoldenKit | { readonly without: string };
+  readonly golden: GoldenKit | WithoutGolden;
   /** Files that are wrong on purpose; or the reason why none of this format can be. */
   readonly hostile: HostileKit | { readonly without: string };
   /** The bounds in the format's `limits.ts`, and a way to each. Left out: there is no such file. */
@@ -57,6 +57,14 @@ export interface FormatKit {
   unlinked?(): readonly Sample[];
   /** Other programs that have the format. Loaded when they are needed, since they run on Node only. */
   peers?(): Promise<readonly PeerKit[]>;
+}
+
+/** No images of other programs. */
+export interface WithoutGolden {
+  /** The reason. */
+  readonly without: string;
+  /** The folder with cases from reports, if there are any. */
+  readonly cases?: string;
 }
 
 /** The images of a folder of `test/golden/`. Content, sizes, chain and allocation are compared for all formats. */

@@ -4,7 +4,7 @@ import { way } from './peer-kit.ts';
 
 export const kit: FormatKit = {
   format: 'raw',
-  golden: { without: 'a raw disk is its bytes' },
+  golden: { without: 'a raw disk is its bytes', cases: 'raw' },
   hostile: { without: 'no byte of a raw file means anything to vdkit: there is nothing to be wrong' },
   ways: [way(''), way('', { variant: 'fixed' })],
   walk: async () => (await import('./raw/walk.ts')).walk,

@@ -26,8 +26,9 @@ interface ReportedCase {
 }
 
 const FOLDERS = KITS.flatMap(({ format, golden }) => {
-  const folder = 'without' in golden ? null : join(HERE, golden.folder, 'cases');
-  return folder === null || !existsSync(folder) ? [] : [{ format, folder, cases: casesIn(folder) }];
+  const name = 'without' in golden ? golden.cases : golden.folder;
+  const folder = join(HERE, name ?? '', 'cases');
+  return name === undefined || !existsSync(folder) ? [] : [{ format, folder, cases: casesIn(folder) }];
 });
 
 describe.each(FOLDERS)('$format', ({ folder, cases }) => {

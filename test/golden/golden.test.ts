@@ -29,7 +29,8 @@ describe('content rule', () => {
 const KNOWN = KITS.flatMap(({ format, golden }) => ('without' in golden ? [] : [{ format, ...golden }]));
 
 it('every folder belongs to the kit of a format', () => {
-  expect(goldenFolders()).toEqual(KNOWN.map(({ folder }) => folder).sort());
+  const cases = KITS.flatMap(({ golden }) => ('without' in golden && golden.cases !== undefined ? [golden.cases] : []));
+  expect(goldenFolders()).toEqual([...KNOWN.map(({ folder }) => folder), ...cases].sort());
 });
 
 describe.each(KNOWN)('$format', ({ format, folder, facts, namesParents = true }) => {

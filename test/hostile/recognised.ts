@@ -14,8 +14,8 @@ export function recognisedSamples(): RecognisedSample[] {
     { format: 'dmg', bytes: trailer('cdsaencr', 1024, 8, {}) },
     { format: 'dmg', bytes: binary('xar!', 512, {}) },
     {
-      format: 'cue',
-      bytes: text('REM a disc\nFILE "disc.bin" BINARY\n  TRACK 01 MODE1/2352\n    INDEX 01 00:00:00\n'),
+      format: 'toc',
+      bytes: text('CD_ROM\n\n// Track 1\nTRACK MODE1\nNO COPY\nDATAFILE "disc.bin" 00:10:00\n'),
     },
     {
       format: 'viso',

@@ -30,6 +30,7 @@ import { describedTarget, printedVariants, refuseDevice, targetFormat, targetOpt
 const LISTED_RANGES = 20;
 /** More pieces in flight cost memory and gain nothing. */
 const THREADS = { min: 1, max: 64 };
+const TRACKS = { min: 1, max: 99 };
 
 /** Runs `convert SRC DST`. */
 export async function run(context: CommandContext): Promise<number> {
@@ -43,7 +44,7 @@ export async function run(context: CommandContext): Promise<number> {
     if (plan !== null && !toStream) return convertImage(context, from, plan);
     const { convertToPipe, convertToStream } = await import('../stream-target.ts');
     context.afterCancel = 'the output is incomplete';
-    if (plan === null) return convertToStream(context, from, sourceOptions(context));
+    if (plan === null) return convertToStream(context, from, sourceOptions(context), discPart(context));
     return convertToPipe(context, from, { ...plan.options, ...namedSource(context) });
   });
   for (const warning of result.warnings) context.warn(warning);
@@ -216,7 +217,10 @@ async function withSource<T>(
 /** Options that go back in the source, or need more files than it, are not for a pipe. */
 function readsOnce({ options }: CommandContext): boolean {
   const again = ['verify', 'salvage', 'shrink'].some((name) => options.flag(name));
-  return !again && ['source-parent', 'snapshot', 'cache'].every((name) => options.text(name) === undefined);
+  return (
+    !again &&
+    ['source-parent', 'snapshot', 'cache', 'track', 'sectors'].every((name) => options.text(name) === undefined)
+  );
 }
 
 /** In this command `--parent` belongs to the target; the option for the source has a longer name. */
@@ -232,8 +236,15 @@ function namedSource(context: CommandContext): Partial<ConvertOptions> {
     sourceParent: parent,
     sourceParentFormat: parentFormat,
     sourceSnapshot: snapshot,
+    sourceConfig: discPart(context),
     sourceCache: cache,
   });
+}
+
+/** The part of a disc that `--track` and `--sectors` name; undefined: neither was given. */
+function discPart({ options }: CommandContext): ConvertOptions['sourceConfig'] {
+  const part = present({ track: options.count('track', TRACKS), sectors: options.text('sectors') });
+  return Object.keys(part).length === 0 ? undefined : part;
 }
 
 async function convertImage(

@@ -15,8 +15,9 @@ export function planRaw(options: FormatCreateOptions): { virtualSize: number; pr
   return { virtualSize: options.size, preallocates: wantsVariant(options, 'fixed') ? options.size : 0 };
 }
 
-function checkSize({ size, type }: FormatCreateOptions): void {
-  const unit = type === 'optical' ? OPTICAL_SECTOR : SECTOR;
+function checkSize({ size, type, sizeOfSource }: FormatCreateOptions): void {
+  // Sectors of a compact disc take 2352 bytes.
+  const unit = sizeOfSource === true ? 1 : type === 'optical' ? OPTICAL_SECTOR : SECTOR;
   const least = type === 'optical' ? OPTICAL_MIN + OPTICAL_SECTOR : 0;
   if (!Number.isSafeInteger(size) || size < least || size % unit !== 0) {
     throw new ImageError('invalid-argument', 'The disk size is not valid', {
@@ -75,7 +76,7 @@ export async function writeNewRaw(files: NewFiles, options: FormatCreateOptions)
   if (preallocates > 0) await preallocate(main, 0, preallocates, options);
   else await main.resize(virtualSize);
   await main.flush();
-  return new RawImage(main, options.type ?? 'hdd', 'write');
+  return new RawImage(main, options.type ?? 'hdd', 'write', virtualSize);
 }
 
 /** Throws before the first byte is written if the image cannot fit. */

@@ -81,12 +81,13 @@ export class RawImage implements Image {
   readonly #writable: boolean;
   readonly #guard: ChangeGuard;
 
-  constructor(storage: Storage, type: MediumType, mode: OpenMode) {
+  /** `size`: left out, the length of the file, in whole sectors. */
+  constructor(storage: Storage, type: MediumType, mode: OpenMode, size = alignUp(storage.size, SECTOR)) {
     this.#storage = storage;
     this.#guard = new ChangeGuard(storage.label);
     this.#type = type;
     this.#stored = storage.size;
-    this.#virtualSize = alignUp(storage.size, SECTOR);
+    this.#virtualSize = size;
     const padded = this.#virtualSize !== this.#stored;
     this.#writable = mode === 'write' && !padded && storage.can.write;
     const readOnlyReason = mode === 'write' && padded ? 'its size is not a multiple of 512 bytes' : null;

@@ -1,11 +1,11 @@
 /** Formats that are recognised but cannot be opened yet, in the probing order of VirtualBox, then those it lacks. */
 import type { Format } from '../../image/contract.ts';
 import { cloop } from './cloop.ts';
-import { cue } from './cue.ts';
 import { dmg } from './dmg.ts';
 import { ovf } from './ovf.ts';
 import { sparseimage } from './sparseimage.ts';
 import { tar } from './tar.ts';
+import { toc } from './toc.ts';
 import { vci } from './vci.ts';
 import { viso } from './viso.ts';
 import { SIGNED_WRAPPERS } from './wrappers.ts';
@@ -13,7 +13,7 @@ import { zip } from './zip.ts';
 
 /** Formats whose `open` throws `unsupported` with the name of the format. */
 export const RECOGNISED: readonly Format[] = [
-  ...[dmg, cue, viso, vci, cloop],
-  ...[sparseimage, ovf, tar, zip],
+  ...[dmg, viso, vci, cloop],
+  ...[toc, sparseimage, ovf, tar, zip],
   ...SIGNED_WRAPPERS,
 ];

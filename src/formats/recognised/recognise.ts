@@ -2,18 +2,8 @@
  * Formats that vdkit recognises but cannot open: a probe, and an `open` whose error names the format. Without them such
  * a file would be read as a raw disk. A format with a driver moves to a separate folder.
  */
-import { ImageError, throwIfAborted } from '../../errors.ts';
-import type {
-  FileExtension,
-  Format,
-  FormatOpenOptions,
-  MediumType,
-  ProbeAnswer,
-  ProbeInput,
-} from '../../image/contract.ts';
+import type { FileExtension, Format, MediumType, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
-import { type ImageFiles, mainFile } from '../../image/files.ts';
-import { AS_RAW, readProbeInput } from '../../image/probe.ts';
 
 /** Criteria for one format. */
 export interface Recognition {
@@ -54,22 +44,6 @@ export function recognisedFormat(recognition: Recognition): Format {
     can: { read: false },
     extensions: recognition.extensions.map((extension): FileExtension => ({ extension, type })),
     probe,
-    open: async (files, options) => refuse(recognition, files, options),
-  });
-}
-
-async function refuse(recognition: Recognition, files: ImageFiles, options: FormatOpenOptions): Promise<never> {
-  throwIfAborted(options.signal, 'Opening');
-  const { name } = files;
-  const found = recognition.recognise(await readProbeInput(mainFile(files), name));
-  if (found === null) {
-    throw new ImageError('invalid-format', `This is not a ${recognition.label} image: its signature is missing`, {
-      path: name,
-      hint: 'Omit the format, so that it is detected.',
-    });
-  }
-  throw new ImageError('unsupported', `The file is recognised as ${found.detail}, which vdkit cannot open`, {
-    path: name,
-    hint: `${recognition.remedy ?? 'Convert it to VDI or raw with the program that created it'}; or ${AS_RAW}.`,
+    open: async (files, options) => (await import('./refuse.ts')).refuse(recognition, files, options),
   });
 }

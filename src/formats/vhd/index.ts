@@ -2,7 +2,7 @@
 import type { Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
-import { PREALLOCATION_KEY } from '../../image/fixed-space.ts';
+import { PREALLOCATION_KEY } from '../../image/preallocation-key.ts';
 import { AZURE_UNIT } from './azure.ts';
 import { probeVhd } from './probe.ts';
 

@@ -3,7 +3,7 @@ import { hasText } from '../../binary/look.ts';
 import type { Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
-import { PREALLOCATION_KEY } from '../../image/fixed-space.ts';
+import { PREALLOCATION_KEY } from '../../image/preallocation-key.ts';
 
 /** The file identifier. */
 const SIGNATURE = 'vhdxfile';

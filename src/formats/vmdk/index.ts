@@ -2,7 +2,7 @@
 import type { ConfigKey, Format } from '../../image/contract.ts';
 import { defineFormat } from '../../image/define-format.ts';
 import { loadedMethods } from '../../image/driver.ts';
-import { PREALLOCATION_KEY } from '../../image/fixed-space.ts';
+import { PREALLOCATION_KEY } from '../../image/preallocation-key.ts';
 import { encodesAlways, LEVELS } from './config.ts';
 import { isStream, probeVmdk } from './probe.ts';
 

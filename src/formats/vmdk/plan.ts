@@ -2,8 +2,9 @@
 import { alignUp, divCeil, SECTOR } from '../../binary/numbers.ts';
 import { ImageError } from '../../errors.ts';
 import type { Config, FormatCreateOptions } from '../../image/contract.ts';
-import { PREALLOCATION_KEY, wantsSpace } from '../../image/fixed-space.ts';
+import { wantsSpace } from '../../image/fixed-space.ts';
 import { checkGeometry } from '../../image/geometry.ts';
+import { PREALLOCATION_KEY } from '../../image/preallocation-key.ts';
 import { wantsVariant } from '../../image/variants.ts';
 import { CONFIG, SUBFORMATS, type Subformat } from './config.ts';
 import { COWD_SECTORS_MAX, DESCRIPTOR_SECTORS, EXTENT_FILE_MAX, GRAIN_SECTORS, GT_ENTRIES } from './layout.ts';

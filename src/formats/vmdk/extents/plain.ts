@@ -2,7 +2,6 @@
 import type { ChangeGuard } from '../../../blocks/guarded.ts';
 import { ImageError } from '../../../errors.ts';
 import type { Mapping } from '../../../image/contract.ts';
-import { hasAllSpace, preallocate } from '../../../image/preallocate.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { Extent, type GrowHow, isGivenBack } from './extent.ts';
 
@@ -102,6 +101,7 @@ export async function lengthen(
   end: number,
   { like = storage, ...how }: GrowthOfFlat,
 ): Promise<void> {
+  const { hasAllSpace, preallocate } = await import('../../../image/preallocate.ts');
   if (await hasAllSpace(like)) await preallocate(storage, start, end, { ...how, operation: 'resize' });
   else if (storage.size < end) await storage.resize(end);
 }
