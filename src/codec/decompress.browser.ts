@@ -66,3 +66,8 @@ export async function zstdDecompress(input: Uint8Array, size: number): Promise<U
 export async function systemXz(): Promise<null> {
   return null;
 }
+
+/** The system's library for bzip2: none. */
+export async function systemBzip2(): Promise<null> {
+  return null;
+}

@@ -4,6 +4,7 @@
 import type * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
 import { nodeZlib } from './node-zlib.ts';
+import type { SystemBzip2 } from './system-bzip2.ts';
 import { systemDeflate } from './system-deflate.ts';
 import type { SystemXz } from './system-xz.ts';
 import { systemZstd } from './system-zstd.ts';
@@ -71,6 +72,11 @@ export async function inflateZlib(input: Uint8Array, size: number, room?: Uint8A
   });
   if (bytes.length > size) throw tooLong(size);
   return bytes;
+}
+
+/** The system's library for bzip2; null where it is not available. Loaded on first use. */
+export async function systemBzip2(): Promise<SystemBzip2 | null> {
+  return (await import('./system-bzip2.ts')).systemBzip2();
 }
 
 /** The system's library for xz; null where it is not available. Loaded on first use. */
