@@ -6,6 +6,7 @@ import type { CacheFormat } from '../image/cache.ts';
 import type { Format } from '../image/contract.ts';
 import { Registry } from '../image/registry.ts';
 import { bochs } from './bochs/index.ts';
+import { cloop } from './cloop/index.ts';
 import { cue } from './cue/index.ts';
 import { parallels } from './parallels/index.ts';
 import { qcow } from './qcow/index.ts';
@@ -32,6 +33,7 @@ export const FORMATS: readonly Format[] = [
   qcow,
   qed,
   bochs,
+  cloop,
   raw,
 ];
 

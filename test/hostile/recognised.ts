@@ -22,7 +22,6 @@ export function recognisedSamples(): RecognisedSample[] {
       bytes: text('--iprt-iso-maker-file-marker-bourne-sh 12345678-1234-1234-1234-123456789abc\n/a=b\n'),
     },
     { format: 'vci', bytes: binary('VCI\0', 512, { 4: [1, 0, 0, 0] }) },
-    { format: 'cloop', bytes: binary(CLOOP, 512, { 128: [0, 1, 0, 0], 132: [0, 0, 0, 2] }) },
     ...wrapperSamples(),
   ];
 }
@@ -130,8 +129,6 @@ export function slowTexts(): Uint8Array[] {
     lines('', 'koly\0\0\0\x04\0\0\x02\0'),
   ].map(text);
 }
-
-const CLOOP = '#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n';
 
 /** One byte a letter. */
 function ascii(letters: string): number[] {
