@@ -22,6 +22,19 @@ export class Random {
     return this.#state;
   }
 
+  /** Fills the array with the numbers that as many calls of `next` return. */
+  fill(words: Uint32Array): void {
+    // In a variable: a field holds numbers of this size as objects.
+    let state = this.#state;
+    for (let index = 0; index < words.length; index++) {
+      state ^= state << 13;
+      state ^= state >>> 17;
+      state ^= state << 5;
+      words[index] = state;
+    }
+    this.#state = state >>> 0;
+  }
+
   /** A whole number from 0 to `limit` - 1. */
   below(limit: number): number {
     return this.next() % limit;

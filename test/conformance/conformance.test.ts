@@ -16,7 +16,7 @@ describe.each(writable)('$name', ({ name: format, variants }) => {
   const left = words.filter((word) => !wordsBesideDefault(words).includes(word));
 
   describe.each(STORAGE_KINDS)('over $name', (kind) => {
-    const cases = conformanceCases({ registry, format, place: () => kind.make(), rounds: rounds(24, 1500) });
+    const cases = conformanceCases({ registry, format, place: () => kind.make(), rounds: rounds(12, 1500) });
     const ways = new Set(cases.map(({ way }) => way).filter((way) => !left.includes(way)));
     describe.each([...ways])('%s', (way) => {
       for (const { title, run } of cases.filter((one) => one.way === way)) it(title, run);

@@ -20,7 +20,7 @@ export const KINDS: readonly Kind[] = [
   { name: 'qcow2', format: 'qcow2', unit: 4096, config: { cluster_size: 4096 } },
   { name: 'qcow2 version 2', format: 'qcow2', unit: 4096, config: { cluster_size: 4096, compat: '0.10' } },
   { name: 'qcow2 with subclusters', format: 'qcow2', unit: 512, config: { cluster_size: 16_384, extended_l2: 'on' } },
-  { name: 'vdi', format: 'vdi', unit: MIB, config: {} },
+  { name: 'vdi', format: 'vdi', unit: 4096, config: { AllocationBlockSize: 4096 } },
   { name: 'vmdk', format: 'vmdk', unit: 4096, config: { grain_size: 4096 } },
   { name: 'vhd', format: 'vhd', unit: 4096, config: { block_size: 4096 } },
   { name: 'vhdx', format: 'vhdx', unit: MIB, config: {}, keeps: 3 * MIB },

@@ -21,7 +21,7 @@ const SECTOR = 512;
 const BOX = '/box';
 const ALLOWED = { allow: ['same-directory'], flushAfterMs: 0 } as const;
 /** Of all cuts and of all changes of tables, a fraction is tried; larger disks take longer. */
-const ONE_IN = { cuts: 8, tables: 50, above: 4 };
+const ONE_IN = { cuts: 8, tables: 50, above: 3 };
 const AMOUNT = { entries: rounds(6, 64), flips: 0, swaps: false, every: 1, seed: 1 };
 
 /** Files with damage in one of them, and the image to read. */

@@ -86,9 +86,9 @@ const OPERATIONS: readonly Operation[] = [
 
 /** One in this many changes of an operation is cut in the usual run. */
 function stepOf({ words }: Operation, point: FaultPoint, count: number): number {
-  if (point === 'names') return 6;
-  // A rebase, and a commit that keeps, write little: four of their writes count.
-  return words[0] === 'rebase' || words.includes('--keep') ? Math.ceil(count / 4) : 40;
+  if (point === 'names') return 8;
+  // A rebase, and a commit that keeps, write little: three of their writes count.
+  return words[0] === 'rebase' || words.includes('--keep') ? Math.ceil(count / 3) : 60;
 }
 
 describe.each(DIFFING)('run again as it was typed: %s', (format, config) => {

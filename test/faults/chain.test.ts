@@ -81,10 +81,13 @@ describe.each(LINKED)('$format: a power cut while a chain changes', ({ format, k
   });
 });
 
-const MOVES = WRITABLE.flatMap((format) => {
+/** In the usual run every other format keeps its format, and the others get another. */
+const MOVES = WRITABLE.flatMap((format, index) => {
   const [way] = waysToMake(format);
   const other = format.name === 'raw' ? 'vdi' : 'raw';
-  return way === undefined ? [] : [format.name, other].map((to) => ({ way, to, title: `${format.name} to ${to}` }));
+  return way === undefined
+    ? []
+    : oneIn(2, [format.name, other], index).map((to) => ({ way, to, title: `${format.name} to ${to}` }));
 });
 
 it.each(MOVES)('moving an image, $title: one of the two is always whole', async ({ way, to }) => {

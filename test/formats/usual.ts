@@ -5,11 +5,11 @@
  */
 export const USUAL = {
   /** Of the significant cuts of a workload one in this many is visited. */
-  everyCut: 8,
+  everyCut: 10,
   /** Files of a format that are wrong on purpose. */
   hostileFiles: 200,
   /** Ways to make an image that each maker and each program gets, of all that a kit lists. */
-  ways: 4,
+  ways: 3,
   /** Of the seeds of a kit's models one in this many is played. */
   modelSeeds: 2,
 } as const;

@@ -27,9 +27,9 @@ const TO = '/b/new.img';
 /** One in this many calls ends in the usual run; each case begins at another. Names are few, and each one counts. */
 const EVERY: Readonly<Record<string, number>> = {
   names: 1,
-  write: rounds(5, 1),
-  flush: rounds(5, 1),
-  read: rounds(97, 1),
+  write: rounds(7, 1),
+  flush: rounds(7, 1),
+  read: rounds(197, 1),
 };
 
 /** Without hard links, as on a FAT file system. */
@@ -128,7 +128,7 @@ describe.each(named)('the power goes while a $title moves', (kind) => {
     const name = family.names[role.moved] ?? '';
     await moveImage({ provider: recorder, name }, { provider: recorder, name: TO }, optionsFor(family));
     let states = 0;
-    for (const state of crashStates(recorder.log, inner, { isMetadata: () => true, maxStates: rounds(70, 200) })) {
+    for (const state of crashStates(recorder.log, inner, { isMetadata: () => true, maxStates: rounds(25, 200) })) {
       states++;
       const own = [await found(family, state.provider, name), await found(family, state.provider, TO)];
       expect(own.filter((one) => one !== null).length, state.describe()).toBeGreaterThan(0);

@@ -7,6 +7,8 @@ import { expect, it } from 'vitest';
 import type { ChainDisk } from '../../src/disk/disk.ts';
 import { createImage } from '../../src/operations/create.ts';
 import { openDisk } from '../../src/operations/open.ts';
+import { KITS } from '../conformance/kits.ts';
+import { rounds } from '../conformance/random.ts';
 import { way } from '../formats/peer-kit.ts';
 import { describePairings, expectPeerSize, expectSoundForUs, fileName, type Pairing, useFolder } from './both-sides.ts';
 import { type Fill, makeFills, writeRaw } from './sparse-content.ts';
@@ -14,6 +16,7 @@ import { type Fill, makeFills, writeRaw } from './sparse-content.ts';
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 const SEED = 41;
+const isLong = rounds(0, 1) === 1;
 /** Programs that read every byte of a disk, holes too, are asked for no more. */
 const LONGEST_STREAM = GIB;
 
@@ -27,6 +30,8 @@ const takesPart = ({ peer, makeable }: Pairing): boolean =>
 
 await describePairings('after an operation', takesPart, (pairing) => {
   const { format, kit, rules, peer, witnesses } = pairing;
+  /** In the usual run each format plays half of the operations, and its neighbours the others. */
+  const plays = (number: number): boolean => isLong || (number + KITS.indexOf(kit)) % 2 === 0;
   const { discard, compact, resize, diff } = format.capabilities;
   const at = useFolder();
   const { sizeUnit = 512 } = kit;
@@ -66,7 +71,7 @@ await describePairings('after an operation', takesPart, (pairing) => {
     if (rules.packed !== undefined) expect((await stat(image().path)).size).toBe(rules.packed(bytes));
   };
 
-  it.runIf(discard)('discard: whole ranges, parts that make one, and the end of the disk', async () => {
+  it.runIf(discard && plays(0))('discard: whole ranges, parts that make one, and the end of the disk', async () => {
     const size = 40 * MIB + sizeUnit;
     const all = ranges(Array.from({ length: 40 }, (_, number) => number));
     await make(size, [...all, { offset: 40 * MIB, length: sizeUnit, byte: 9 }]);
@@ -81,7 +86,7 @@ await describePairings('after an operation', takesPart, (pairing) => {
     await expectPacked(28 * MIB);
   });
 
-  it.runIf(compact)('compact: stored zeroes are gone, the rest is packed, and it goes on', async () => {
+  it.runIf(compact && plays(1))('compact: stored zeroes are gone, the rest is packed, and it goes on', async () => {
     const size = 64 * MIB;
     const all = ranges(Array.from({ length: 64 }, (_, number) => (number * 37) % 64));
     const zeroed = all.filter(({ offset }) => (offset / MIB) % 3 === 0);
@@ -98,7 +103,7 @@ await describePairings('after an operation', takesPart, (pairing) => {
   });
 
   const { longestGrown: large = 258 * GIB, longest: mostRead = large } = rules;
-  it.runIf(resize && mostRead >= large)('resize: a large disk is grown', async () => {
+  it.runIf(resize && plays(1) && mostRead >= large)('resize: a large disk is grown', async () => {
     const fills = makeFills(large - 3 * GIB, SEED, 30);
     await make(large - 3 * GIB, fills);
     await change((disk) => disk.resize(large));
@@ -108,7 +113,7 @@ await describePairings('after an operation', takesPart, (pairing) => {
     await expectSound(large, [...fills, ...more], true);
   });
 
-  it.runIf(resize)('resize: grown, and cut again', async () => {
+  it.runIf(resize && plays(0))('resize: grown, and cut again', async () => {
     const fills = ranges([0, 2, 3, 7, 19]);
     await createImage(image().path, { format: format.name, size: 20 * MIB });
     await fill(fills);
@@ -124,24 +129,27 @@ await describePairings('after an operation', takesPart, (pairing) => {
     ['backward', 'last', 0],
     ['forward', 0, 'last'],
   ] as const;
-  it.runIf(diff).each(directions)('merge %s: what is left is a disk without a parent', async (_, from, to) => {
-    const size = 64 * MIB + sizeUnit;
-    const below = ranges(Array.from({ length: 30 }, (_unused, number) => 2 * number));
-    const above = ranges([1, 4, 31, 62]).map((one) => ({ ...one, byte: one.byte + 7 }));
-    await make(size, below);
-    // What is left has its name from the start: some programs look for an extent by the name that it was made with.
-    const base = to === 0 ? image().path : at(fileName(format, 'base'));
-    if (to !== 0) await rename(image().path, base);
-    const disk = await openDisk(base, { mode: 'write', format: format.name });
-    // A program may not know the units of the child, which is gone in the end.
-    const config = to === 0 ? kit.units?.(2 * MIB) : {};
-    await disk.createDiff(to === 0 ? at(fileName(format, 'diff')) : image().path, { config: config ?? {} });
-    for (const { offset, length, byte } of above) await disk.write(offset, new Uint8Array(length).fill(byte));
-    await disk.zero(10 * MIB, MIB);
-    await disk.merge(from, to);
-    expect(disk.label).toBe(image().path);
-    await disk.close();
-    const hidden = new Set([...above.map(({ offset }) => offset), 10 * MIB]);
-    await expectSound(size, [...below.filter(({ offset }) => !hidden.has(offset)), ...above]);
-  });
+  it.runIf(diff).each(directions.filter((_, number) => plays(number)))(
+    'merge %s: what is left is a disk without a parent',
+    async (_, from, to) => {
+      const size = 64 * MIB + sizeUnit;
+      const below = ranges(Array.from({ length: 30 }, (_unused, number) => 2 * number));
+      const above = ranges([1, 4, 31, 62]).map((one) => ({ ...one, byte: one.byte + 7 }));
+      await make(size, below);
+      // What is left has its name from the start: some programs look for an extent by the name that it was made with.
+      const base = to === 0 ? image().path : at(fileName(format, 'base'));
+      if (to !== 0) await rename(image().path, base);
+      const disk = await openDisk(base, { mode: 'write', format: format.name });
+      // A program may not know the units of the child, which is gone in the end.
+      const config = to === 0 ? kit.units?.(2 * MIB) : {};
+      await disk.createDiff(to === 0 ? at(fileName(format, 'diff')) : image().path, { config: config ?? {} });
+      for (const { offset, length, byte } of above) await disk.write(offset, new Uint8Array(length).fill(byte));
+      await disk.zero(10 * MIB, MIB);
+      await disk.merge(from, to);
+      expect(disk.label).toBe(image().path);
+      await disk.close();
+      const hidden = new Set([...above.map(({ offset }) => offset), 10 * MIB]);
+      await expectSound(size, [...below.filter(({ offset }) => !hidden.has(offset)), ...above]);
+    },
+  );
 });

@@ -66,7 +66,7 @@ describe('qcow2 after a power cut', () => {
       const recording = new RecordingProvider(provider, { turns: (what) => random.below(what === 'flush' ? 20 : 5) });
       for (const name of FILES) await (await recording.open(name, 'read')).close();
       await run(recording);
-      for (const state of crashStates(recording.log, provider, { maxStates: rounds(8, 400) })) {
+      for (const state of crashStates(recording.log, provider, { maxStates: rounds(4, 400) })) {
         for (const name of FILES) {
           await writeFile(join(folder, name), await bytesOf(state.provider, name));
           const { status, text } = await check(join(folder, name));

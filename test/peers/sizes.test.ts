@@ -30,9 +30,9 @@ const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 const PIECE = 4 * MIB;
 /** One sector; a block and a sector; more than 32 bits can count signed; a large disk. */
-const SIZES = [512, MIB + 512, 3 * GIB + 512, 2048 * GIB];
+const SIZES = [512, MIB + 512, 3 * GIB + 512, rounds(256, 2048) * GIB];
 const SEED = 20;
-const FILLS = rounds(20, 400);
+const FILLS = rounds(12, 400);
 /** Fixed images above this would fill the machine's disk. */
 const FIXED_MAX = MIB + 512;
 

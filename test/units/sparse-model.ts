@@ -4,6 +4,9 @@ import type { Random } from '../../src/testing/random.ts';
 import { randomBytes } from '../conformance/random.ts';
 
 const SECTOR = 512;
+const NOTHING = new Uint8Array(SECTOR);
+/** Sectors read together. */
+const MOST = 2048;
 
 /** Sectors of a disk that hold something. */
 export class SparseModel {
@@ -44,17 +47,30 @@ export class SparseModel {
    */
   async difference(disk: BlockDevice): Promise<string | null> {
     if (disk.size !== this.size) return `the disk has ${disk.size} bytes, not ${this.size}`;
-    const bytes = new Uint8Array(SECTOR);
     const wanted = new Set([0, this.size / SECTOR - 1]);
     for (const sector of this.#sectors.keys()) {
       for (const one of [sector - 1, sector, sector + 1]) wanted.add(one);
     }
-    for (const sector of wanted) {
-      if (sector < 0 || sector * SECTOR >= this.size) continue;
-      await disk.read(sector * SECTOR, bytes);
-      const expected = this.#sectors.get(sector);
-      const same = expected === undefined ? bytes.every((byte) => byte === 0) : Buffer.compare(bytes, expected) === 0;
-      if (!same) return `sector ${sector} of ${this.size / SECTOR} is wrong`;
+    const sorted = [...wanted].filter((one) => one >= 0 && one * SECTOR < this.size).sort((a, b) => a - b);
+    for (let from = 0; from < sorted.length; ) {
+      const first = sorted[from] ?? 0;
+      let count = 1;
+      while (count < MOST && sorted[from + count] === first + count) count++;
+      const wrong = await this.#wrongIn(disk, first, count);
+      if (wrong !== null) return `sector ${wrong} of ${this.size / SECTOR} is wrong`;
+      from += count;
+    }
+    return null;
+  }
+
+  /** The first wrong sector of neighbours; null: none. */
+  async #wrongIn(disk: BlockDevice, first: number, count: number): Promise<number | null> {
+    const bytes = new Uint8Array(count * SECTOR);
+    await disk.read(first * SECTOR, bytes);
+    for (let number = 0; number < count; number++) {
+      const found = bytes.subarray(number * SECTOR, (number + 1) * SECTOR);
+      const expected = this.#sectors.get(first + number) ?? NOTHING;
+      if (Buffer.compare(found, expected) !== 0) return first + number;
     }
     return null;
   }

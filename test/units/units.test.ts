@@ -66,8 +66,8 @@ const usualShapes: Shape[] = (
     [131_072, 8],
     [262_144, 64, true],
     [524_288, 16],
-    [1_048_576, 16, true],
-    [2_097_152, 2],
+    [1_048_576, 64, true],
+    [2_097_152, 64],
   ] as const
 ).map(([cluster, bits, extended = false]) => ({ cluster, bits, extended }));
 

@@ -70,7 +70,7 @@ export const hostile: HostileKit<FileSample> = {
   },
   hollow: lies,
   files: 500,
-  damagedEvery: 8,
+  damagedEvery: 12,
   longestRepaired: 16 * MIB,
 };
 
