@@ -35,7 +35,7 @@ const MAY_IMPORT = {
   filters: [...IMAGE, 'filter'],
   disk: [...IMAGE, 'formats', 'filters'],
   // Whole images: a disk is one of their means.
-  operations: DISK,
+  operations: [...DISK, 'blocks'],
   io: DISK,
   vfs: [...OPERATIONS, 'io'],
   plugin: DISK,

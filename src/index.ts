@@ -119,6 +119,7 @@ export type { CopyIntoOptions, CopyIntoResult } from './operations/copy-into.ts'
 export type { CopyDirectoryOptions } from './operations/directories.ts';
 export type { FileOptions, RemoveResult, RenameResult } from './operations/files.ts';
 export type { DetectedFormat } from './operations/inspect.ts';
+export { type CreateIsoOptions, type CreateIsoResult, createIso } from './operations/iso/create.ts';
 export type { MeasureOptions, MeasureResult } from './operations/measure.ts';
 export type { RebaseImageOptions } from './operations/rebase-image.ts';
 export type { SetChanges, SetOptions } from './operations/set.ts';

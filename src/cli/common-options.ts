@@ -92,6 +92,34 @@ export const NO_HOLES: OptionSpec = {
   flags: '--no-holes',
   description: 'write files without holes: Windows attaches no VHD or VHDX that is sparse on NTFS',
 };
+/** Options of `create` for an ISO image. */
+export const FROM_DIRECTORY: readonly OptionSpec[] = [
+  {
+    flags: '--from <DIR>',
+    description: 'make an ISO 9660 image (Joliet, Rock Ridge) of the files in this directory',
+    completes: 'file',
+  },
+  { flags: '--label <T>', description: 'with --from: name of the volume (default: the name of the directory)' },
+  { flags: '--boot <FILE>', description: 'with --from: file in DIR that a BIOS starts, as isolinux/isolinux.bin' },
+  { flags: '--boot-info-table', description: 'with --boot: write its place into the file, for ISOLINUX and GRUB' },
+  {
+    flags: '--boot-efi <FILE>',
+    description: 'with --from: file in DIR that UEFI starts, an image of a FAT file system',
+  },
+];
+/** Options of `create` for the description of a device. */
+export const RAW_DEVICE: readonly OptionSpec[] = [
+  {
+    flags: '--raw-device <DEVICE>',
+    description: 'describe this disk of the host instead (VMDK); open the image with --allow DEVICE',
+    completes: 'file',
+  },
+  {
+    flags: '--partitions <N,N>',
+    description: 'with --raw-device: show these partitions, and zeroes for the others',
+  },
+  { flags: '--raw-writable', description: 'with --raw-device: the image permits writing to the device' },
+];
 /** Options of `convert` for what is read of the source. */
 export const SOURCE_PART: readonly OptionSpec[] = [
   { flags: '--snapshot <NAME>', description: 'internal snapshot of SRC to read, by id or name' },

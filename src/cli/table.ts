@@ -9,12 +9,14 @@ import {
   CHAIN,
   FORCE_PARENT,
   FORMAT,
+  FROM_DIRECTORY,
   IMAGE,
   INSIDE,
   KEY_VALUE,
   NO_HOLES,
   PARENT_FORMAT,
   PREALLOCATION,
+  RAW_DEVICE,
   SHRINK,
   SOURCE_PART,
   TARGET,
@@ -52,25 +54,13 @@ export const COMMANDS: readonly CommandSpec[] = [
     summary: 'create an empty image',
     description:
       'Creates a base image of SIZE bytes, or with --parent a differencing image. SIZE defaults to the size of the ' +
-      'parent. The image appears only when it is complete.',
+      'parent. With --from the image is an ISO 9660 file system with the files of a directory. It appears only when it is ' +
+      'complete.',
     arguments: [
       { name: 'IMAGE', description: 'new image file', completes: 'file' },
       { name: 'SIZE', description: 'size of the disk in bytes: 512, 64K, 10M, 1.5G, 2T', optional: true },
     ],
-    options: [
-      ...TARGET,
-      PREALLOCATION,
-      {
-        flags: '--raw-device <DEVICE>',
-        description: 'describe this disk of the host instead (VMDK); open the image with --allow DEVICE',
-        completes: 'file',
-      },
-      {
-        flags: '--partitions <N,N>',
-        description: 'with --raw-device: show these partitions, and zeroes for the others',
-      },
-      { flags: '--raw-writable', description: 'with --raw-device: the image permits writing to the device' },
-    ],
+    options: [...TARGET, PREALLOCATION, ...FROM_DIRECTORY, ...RAW_DEVICE],
     examples: [
       { command: 'vdkit create disk.vdi 20G', description: 'a dynamic image' },
       { command: 'vdkit create disk.vdi 1G --variant fixed', description: 'all space allocated at once' },
@@ -79,6 +69,7 @@ export const COMMANDS: readonly CommandSpec[] = [
         command: 'vdkit create disk.vmdk --raw-device /dev/sdb --partitions 1',
         description: 'one partition of a disk of the host',
       },
+      { command: 'vdkit create files.iso --from files', description: 'an ISO image of the files in a directory' },
     ],
   },
   {

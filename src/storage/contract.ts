@@ -222,6 +222,25 @@ export interface NameInfo {
   readonly volume?: string;
 }
 
+/** What a directory of the host has under one name. Links are not followed. */
+export interface DirectoryEntry {
+  readonly name: string;
+  /** Ready for `open`, and for another list. */
+  readonly path: string;
+  readonly kind: 'file' | 'directory' | 'link' | 'other';
+  readonly size: number;
+  /** As {@link StorageIdentity.key}. */
+  readonly key: string;
+  /** Milliseconds since 1970. */
+  readonly modifiedMs: number;
+  /** As {@link StorageRevision.text}; null: unknown. */
+  readonly revision: string | null;
+  /** Anybody may execute it. */
+  readonly executable: boolean;
+  /** Target of a link. */
+  readonly target?: string | undefined;
+}
+
 /** The files in the directories of images. Names returned by `resolve` are absolute. */
 export interface StorageProvider {
   /** Opens an existing storage. Throws `not-found`, `denied`, `unsupported` (a directory, a FIFO) or `io`. */
@@ -244,6 +263,8 @@ export interface StorageProvider {
   removeDirectory?(name: string): Promise<void>;
   /** Names in a directory, each ready for `open`, in no defined order. */
   list(directory: string): AsyncIterable<string>;
+  /** Everything in a directory, with its kind, in no defined order. Absent: trees of files cannot be read. */
+  entries?(directory: string): AsyncIterable<DirectoryEntry>;
   /** Resolves `name` relative to the directory of `relativeTo`. */
   resolve(name: string, relativeTo: string): string;
   /** The directory of a name. */

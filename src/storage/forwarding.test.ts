@@ -135,6 +135,7 @@ describe('ForwardingProvider', () => {
     makeDirectory: (provider) => provider.makeDirectory('/e'),
     removeDirectory: (provider) => provider.removeDirectory('/f'),
     list: (provider) => provider.list('/'),
+    entries: (provider) => provider.entries('/'),
     resolve: (provider) => provider.resolve('a', '/x'),
     directory: (provider) => provider.directory('/a'),
     lookUp: (provider) => provider.lookUp('/a'),

@@ -6,6 +6,7 @@ import { checkArguments, listOf, OBJECT, TEXT } from '../arguments.ts';
 import { PROVIDER, STORAGE } from './checks.ts';
 import type {
   CreateMode,
+  DirectoryEntry,
   FileAttributes,
   LockMode,
   LockOptions,
@@ -47,6 +48,7 @@ const OPTIONAL_OF_PROVIDER: Listed<StorageProvider, ForwardingProvider> = {
   link: true,
   makeDirectory: true,
   removeDirectory: true,
+  entries: true,
   stage: true,
 };
 
@@ -177,6 +179,12 @@ export class ForwardingProvider implements StorageProvider {
 
   list(directory: string): AsyncIterable<string> {
     return this.inner.list(directory);
+  }
+
+  entries?(directory: string): AsyncIterable<DirectoryEntry> {
+    const all = this.inner.entries?.(directory);
+    if (all === undefined) throw new Error('internal: absent where the inner provider lacks it');
+    return all;
   }
 
   resolve(name: string, relativeTo: string): string {

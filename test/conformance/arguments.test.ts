@@ -119,6 +119,7 @@ function mainTable(): Table {
     copyInto: { args: [arg('source', disk), image, arg('target', disk), options()] },
     createCache: { args: [target('cache'), needed({ size: 2 ** 21 })] },
     createImage: { args: [target(), arg('options', { size: 512 }, isEmpty)] },
+    createIso: { args: [target(), named('directory', '/x'), options()] },
     createRawDisk: { args: [target(), named('device', '/x'), options()] },
     defaultRegistry: null,
     defineFormat: { args: [arg('definition', { name: 'x' })] },

@@ -26,6 +26,13 @@ export async function run(context: CommandContext): Promise<number> {
     const { describeDevice } = await import('../raw-device.ts');
     return describeDevice(context, target, device);
   }
+  const directory = context.options.text('from');
+  if (directory !== undefined) {
+    const { createFrom } = await import('../from-directory.ts');
+    return createFrom(context, target, directory);
+  }
+  const alone = context.options.firstGiven(['label', 'boot', 'boot-info-table', 'boot-efi']);
+  if (alone !== undefined) throw new UsageError(`--${alone} needs --from`, 'Name the directory with --from.');
   const lonely = context.options.firstGiven(['partitions', 'raw-writable']);
   if (lonely !== undefined)
     throw new UsageError(`--${lonely} needs --raw-device`, 'Name the device with --raw-device.');

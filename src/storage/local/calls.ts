@@ -24,6 +24,7 @@ export const calls = {
   futimes: promisify(fs.futimes),
   mkdir: withName(promisify(fs.mkdir) as (name: string) => Promise<void>),
   link: withNames(promisify(fs.link)),
+  lstat: withName(promisify(fs.lstat)),
   open: withName(promisify(fs.open) as Open),
   opendir: withName(promisify(fs.opendir)),
   read: promisify(fs.read),

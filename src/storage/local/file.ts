@@ -571,7 +571,7 @@ const COARSE_MS = 2500;
 const FINE_MS = 50;
 
 /** Both times: setting one back leaves a mark in the other. */
-function revisionOf({ mtimeNs, ctimeNs, size }: fs.BigIntStats): StorageRevision {
+export function revisionOf({ mtimeNs, ctimeNs, size }: fs.BigIntStats): StorageRevision {
   const lastNs = mtimeNs > ctimeNs ? mtimeNs : ctimeNs;
   return {
     text: `${mtimeNs} ${ctimeNs} ${size}`,

@@ -3,12 +3,20 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { ImageError, isImageError } from '../../errors.ts';
 import { NAME_MAX, shortened } from '../companion.ts';
-import type { CreateMode, NameInfo, OpenMode, PublishHow, Storage, StorageProvider } from '../contract.ts';
+import type {
+  CreateMode,
+  DirectoryEntry,
+  NameInfo,
+  OpenMode,
+  PublishHow,
+  Storage,
+  StorageProvider,
+} from '../contract.ts';
 import { TEMPORARY_SUFFIX } from '../staged-set.ts';
 import { applyAttributes, publishAsNew } from './attributes.ts';
 import { calls } from './calls.ts';
 import { errorCode, explained, systemError } from './errno.ts';
-import { FileStorage } from './file.ts';
+import { FileStorage, revisionOf } from './file.ts';
 import { fileKey } from './key.ts';
 import { decodeName, isEscaped, workingDirectory } from './names.ts';
 import { isMissingCall, nativeCalls } from './native.ts';
@@ -30,6 +38,7 @@ class LocalFiles implements StorageProvider {
   readonly create = createFile;
   readonly rename = renameFile;
   readonly list = listFiles;
+  readonly entries = listEntries;
   readonly lookUp = lookUp;
   readonly temporaryName = temporaryName;
 
@@ -252,6 +261,31 @@ async function* listFiles(directory: string): AsyncGenerator<string> {
     for await (const entry of entries) {
       if (entry.isFile() || entry.isSymbolicLink())
         yield path.resolve(directory, decodeName(Buffer.from(entry.name, 'latin1')));
+    }
+  } catch (error) {
+    throw systemError(error, { path: directory });
+  }
+}
+
+async function* listEntries(directory: string): AsyncGenerator<DirectoryEntry> {
+  const entries = await explained(directory, () => openDirectory(directory));
+  try {
+    for await (const { name: bytes } of entries) {
+      const name = decodeName(Buffer.from(bytes, 'latin1'));
+      const full = path.resolve(directory, name);
+      const stat = await calls.lstat(full, { bigint: true });
+      const isLink = stat.isSymbolicLink();
+      yield {
+        name,
+        path: full,
+        kind: isLink ? 'link' : stat.isFile() ? 'file' : stat.isDirectory() ? 'directory' : 'other',
+        size: Number(stat.size),
+        key: fileKey(stat),
+        modifiedMs: Number(stat.mtimeMs),
+        revision: revisionOf(stat).text,
+        executable: (stat.mode & 0o111n) !== 0n,
+        ...(isLink ? { target: await calls.readlink(full) } : {}),
+      };
     }
   } catch (error) {
     throw systemError(error, { path: directory });

@@ -1,0 +1,113 @@
+/** The files below a directory of the host, as the tree of an image. Links are kept and never followed. */
+import { ImageError, throwIfAborted, withContext } from '../../errors.ts';
+import type { DirectoryEntry, OperationOptions, Storage } from '../../storage/contract.ts';
+import { openPooled } from '../../storage/handle-pool.ts';
+import { stateOf, UnchangedStorage } from './storage.ts';
+import { ISO_LIMITS, type IsoContent, type IsoNode } from './tree.ts';
+
+/** A file of the host as it was when the tree was read. */
+export interface HostContent extends IsoContent {
+  /** Full name. */
+  readonly path: string;
+  readonly key: string;
+  readonly modifiedMs: number;
+  readonly revision: string | null;
+}
+
+/** Lists a directory of the host. */
+export type ListDirectory = (directory: string) => AsyncIterable<DirectoryEntry>;
+
+/** Options for reading a tree. */
+export interface TreeOptions extends OperationOptions {
+  /** A full name that is left out: the image that is made of the tree. */
+  readonly except?: ReadonlySet<string> | undefined;
+  /** Called for what cannot be stored and is left out. */
+  readonly onSkipped?: ((path: string) => void) | undefined;
+}
+
+/** Reads a directory with everything below it. Throws `limit`, `invalid-argument` for names that cannot be stored. */
+export async function readTree(directory: string, list: ListDirectory, options: TreeOptions = {}): Promise<IsoNode> {
+  const reader = new TreeReader(list, options);
+  return reader.read({ name: '', path: directory, modifiedMs: 0 }, 0);
+}
+
+class TreeReader {
+  readonly #list: ListDirectory;
+  readonly #options: TreeOptions;
+  /** Files with several names come once. */
+  readonly #contents = new Map<string, HostContent>();
+  #count = 0;
+
+  constructor(list: ListDirectory, options: TreeOptions) {
+    this.#list = list;
+    this.#options = options;
+  }
+
+  async read(own: { name: string; path: string; modifiedMs: number }, depth: number): Promise<IsoNode> {
+    const { signal } = this.#options;
+    if (depth > ISO_LIMITS.depth)
+      throw tooMuch(own.path, `at most ${ISO_LIMITS.depth} directories inside of each other`);
+    const entries: DirectoryEntry[] = [];
+    for await (const entry of this.#list(own.path)) {
+      throwIfAborted(signal, 'Reading the directory');
+      if (++this.#count > ISO_LIMITS.entries) throw tooMuch(own.path, `at most ${ISO_LIMITS.entries} files`);
+      entries.push(entry);
+    }
+    entries.sort((one, other) => (one.name < other.name ? -1 : 1));
+    const children: IsoNode[] = [];
+    for (const entry of entries) {
+      const child = await this.#nodeOf(entry, depth);
+      if (child !== null) children.push(child);
+    }
+    const { name, modifiedMs } = own;
+    return { name, modifiedMs, executable: true, children, content: null, target: null };
+  }
+
+  async #nodeOf(entry: DirectoryEntry, depth: number): Promise<IsoNode | null> {
+    const { name, path, kind, modifiedMs, executable, target } = entry;
+    if (this.#options.except?.has(path) === true) return null;
+    checkName(name, path);
+    if (kind === 'directory') return this.read(entry, depth + 1);
+    const node = { name, modifiedMs, executable, children: null };
+    if (kind === 'link') return { ...node, content: null, target: target ?? '' };
+    if (kind === 'file') return { ...node, content: this.#contentOf(entry), target: null };
+    this.#options.onSkipped?.(path);
+    return null;
+  }
+
+  #contentOf({ path, key, size, modifiedMs, revision }: DirectoryEntry): HostContent {
+    const known = this.#contents.get(key);
+    if (known !== undefined) return known;
+    const content = { path, key, size, modifiedMs, revision };
+    this.#contents.set(key, content);
+    return content;
+  }
+}
+
+function checkName(name: string, path: string): void {
+  const length = new TextEncoder().encode(name).length;
+  if (length <= ISO_LIMITS.nameBytes && !name.includes('\0')) return;
+  throw tooMuch(path, `a name of at most ${ISO_LIMITS.nameBytes} bytes`);
+}
+
+function tooMuch(path: string, expected: string): ImageError {
+  return new ImageError('limit', 'The directory cannot be stored in an ISO 9660 image', { path, expected });
+}
+
+/** Opens a file of a tree, which must be as it was when the tree was read. */
+export async function openContent(content: HostContent, open: (path: string) => Promise<Storage>): Promise<Storage> {
+  const { path, key, size, modifiedMs, revision } = content;
+  const first = (): Promise<Storage> => open(path);
+  const storage = await openPooled(first, first).catch((error: unknown) => {
+    throw withContext(error, { path });
+  });
+  try {
+    const planned = { key, size, modifiedMs, revision: revision ?? (await stateOf(storage)).revision };
+    const unchanged = new UnchangedStorage(storage, planned);
+    await unchanged.check();
+    return unchanged;
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
+}
