@@ -81,7 +81,7 @@ export type { MetadataChunk } from './disk/report.ts';
 export type { ErrorContext, ErrorDetails, ErrorKind } from './errors.ts';
 export { describeError, ImageError, isImageError, printable } from './errors.ts';
 export { FILTERS } from './filters/index.ts';
-export { CACHES, defaultRegistry, FORMATS } from './formats/index.ts';
+export { CACHES, defaultRegistry, FORMATS } from './formats/exports.ts';
 export type { CacheCreateOptions, CacheFormat, CacheIdentity, CacheImage, CacheInfo } from './image/cache.ts';
 export type * from './image/contract.ts';
 export type { FormatDefinition } from './image/define-format.ts';

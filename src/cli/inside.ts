@@ -73,7 +73,7 @@ async function openOuter(context: CommandContext, name: string, inside: Inside, 
   };
   const openMode = mode === 'write' ? 'write' : 'read';
   if (!(await isPlain(name, inside, options))) return openDisk(name, { ...options, mode: openMode });
-  const { provider, name: own } = Environment.of(options).sourceOf(name);
+  const { provider, name: own } = (await Environment.of(options)).sourceOf(name);
   // The image inside locks it as it needs.
   return provider.open(own, openMode);
 }

@@ -15,7 +15,7 @@ export async function warnOfChildren(
 ): Promise<void> {
   // Looking at all neighbours for a warning that is not shown would only cost time.
   if (context.quiet) return;
-  const environment = Environment.of(options);
+  const environment = await Environment.of(options);
   const source = environment.sourceOf(image);
   const name = typeof image === 'string' ? image : source.name;
   const uuid = disk.images.at(-1)?.info.uuid ?? null;

@@ -48,24 +48,24 @@ export async function standardInput(context: CommandContext, { target, forwards 
   try {
     const bytes = new ByteStream(chunksOf(stream), NAME, { signal });
     const disk =
-      forwards === null ? null : await openForwards(bytes, { ...forwards, environment: environmentOf(context) });
+      forwards === null ? null : await openForwards(bytes, { ...forwards, environment: await environmentOf(context) });
     if (disk !== null) return { source: disk, [Symbol.asyncDispose]: async () => dispose() };
     const storage = await spooled(context, bytes);
     dispose();
-    return { source: spooledSource(storage), [Symbol.asyncDispose]: () => storage.close() };
+    return { source: await spooledSource(storage), [Symbol.asyncDispose]: () => storage.close() };
   } catch (error) {
     dispose();
     throw error;
   }
 }
 
-function environmentOf(context: CommandContext): Environment {
+function environmentOf(context: CommandContext): Promise<Environment> {
   return Environment.of({ registry: registryOf(context), signal: context.signal });
 }
 
 /** Only looks; nothing is made until something is written. */
 async function refuseTarget({ name, options }: NonNullable<InputUse['target']>): Promise<void> {
-  const staged = await stageTarget(Environment.of(options).sourceOf(name), {
+  const staged = await stageTarget((await Environment.of(options)).sourceOf(name), {
     force: options.force ?? false,
     lock: options.lock ?? true,
   });
@@ -101,8 +101,8 @@ async function nothingCame(storage: Storage): Promise<ImageError> {
 }
 
 /** A source without a directory: files it names are found only through `--allow`. */
-function spooledSource(storage: Storage): Source {
-  const { name: own, provider }: Source = Environment.of({}).sourceOf(NAME);
+async function spooledSource(storage: Storage): Promise<Source> {
+  const { name: own, provider }: Source = (await Environment.of({})).sourceOf(NAME);
   return {
     name: own,
     provider: forwardedProvider(provider, {

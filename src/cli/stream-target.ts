@@ -60,7 +60,7 @@ export async function convertToPipe(
   options: ConvertOptions,
 ): Promise<ConvertResult> {
   try {
-    return await convert(source, pipeTarget(new StreamStorage(context.io.stdout)), options);
+    return await convert(source, await pipeTarget(new StreamStorage(context.io.stdout)), options);
   } catch (error) {
     throw quietly(error);
   }
@@ -72,8 +72,8 @@ function quietly(error: unknown): unknown {
 }
 
 /** A name of which nothing is there yet, and whose only file is the pipe. What was written cannot be taken back. */
-function pipeTarget(storage: Storage): Source {
-  const { name, provider } = Environment.of({}).sourceOf(storage.label);
+async function pipeTarget(storage: Storage): Promise<Source> {
+  const { name, provider } = (await Environment.of({})).sourceOf(storage.label);
   const staged = {
     create: async (): Promise<Storage> => storage,
     dress: async () => [],

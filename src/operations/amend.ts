@@ -33,7 +33,7 @@ export async function amendImage(
 ): Promise<ImageReport> {
   checkArguments('amendImage', { image: [image, SOURCE], values: [values, CONFIG], options: [options, OPTIONS] });
   checkLocking({ ...options, mode: 'write' });
-  const own = resolve(options);
+  const own = await resolve(options);
   const { environment } = own;
   const source = environment.sourceOf(image);
   // Its data file may have gone where the new name says.

@@ -104,7 +104,7 @@ describe('the files of a chain', () => {
     await createImage(at('child.vdi'), { parent: at('other/base.vdi') });
     const wanted = { force: true, parent: at('child.vdi') };
     await expect(createImage(at('other/base.vdi'), wanted)).rejects.toMatchObject({ kind: 'exists' });
-    const found = await chainFilesOf(at('child.vdi'), { environment: Environment.of({}) });
+    const found = await chainFilesOf(at('child.vdi'), { environment: await Environment.of({}) });
     expect(found).toMatchObject({ obstacle: { kind: 'not-found' }, missingUuid: expect.stringMatching(/-/) });
     expect(found.keys.size).toBe(1);
   });

@@ -47,7 +47,7 @@ export interface CheckReport {
  */
 export async function checkImage(image: ImageSource, options: CheckOptions = {}): Promise<CheckReport> {
   checkArguments('checkImage', { image: [image, SOURCE], options: [options, OPTIONS] });
-  const own = resolve(options);
+  const own = await resolve(options);
   return checkIn(own.environment.sourceOf(image), own);
 }
 

@@ -20,7 +20,7 @@ export async function compare(
   options: CompareOptions = {},
 ): Promise<CompareResult> {
   checkArguments('compare', { a: [a, SOURCE_OR_DEVICE], b: [b, SOURCE_OR_DEVICE], options: [options, OPTIONS] });
-  const environment = Environment.of(options);
+  const environment = await Environment.of(options);
   return withDevice(a, environment, (first) =>
     withDevice(b, environment, (second) => compareDevices(first, second, options)),
   );

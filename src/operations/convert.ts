@@ -38,7 +38,7 @@ export async function convert(
     target: [target, SOURCE],
     options: [options, OPTIONS],
   });
-  const own = resolve(options);
+  const own = await resolve(options);
   throwIfAborted(own.environment.signal, 'The conversion');
   const place = own.environment.sourceOf(target);
   if (isDevice(source)) return convertDevice(source, place, own, source instanceof ForwardDisk ? source.warnings : []);

@@ -68,7 +68,7 @@ export async function copyImage(
     target: [target, SOURCE],
     options: [options, OPTIONS],
   });
-  const own = resolve(options);
+  const own = await resolve(options);
   return copyIn(source, number, own.environment.sourceOf(target), own);
 }
 
@@ -220,7 +220,7 @@ export async function copyChain(
   options: CopyChainOptions = {},
 ): Promise<CopiedImage[]> {
   checkArguments('copyChain', { source: [source, DISK], nameOf: [nameOf, CALLBACK], options: [options, OPTIONS] });
-  const own = resolve(options);
+  const own = await resolve(options);
   const { environment } = own;
   const copied: CopiedImage[] = [];
   const made: Source[] = [];
@@ -306,7 +306,7 @@ export async function moveImage(
   options: MoveOptions = {},
 ): Promise<RenameResult> {
   checkArguments('moveImage', { image: [image, SOURCE], target: [target, SOURCE], options: [options, OPTIONS] });
-  const own = resolve(options);
+  const own = await resolve(options);
   const { environment } = own;
   const [from, to] = [environment.sourceOf(image), environment.sourceOf(target)];
   const report = await inspectImage(from, { environment, format: options.format });

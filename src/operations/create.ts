@@ -38,7 +38,7 @@ export interface StagedImage {
  */
 export async function createImage(target: ImageSource, options: CreateImageOptions): Promise<InspectReport> {
   checkArguments('createImage', { target: [target, SOURCE], options: [options, OPTIONS] });
-  const own = resolve(options);
+  const own = await resolve(options);
   return createIn(own.environment.sourceOf(target), own);
 }
 

@@ -227,7 +227,7 @@ export async function copyDirectory(
   options: CopyDirectoryOptions = {},
 ): Promise<{ readonly from: string; readonly to: string; readonly written: number }> {
   checkArguments('copyDirectory', { image: [image, SOURCE], target: [target, SOURCE], options: [options, OPTIONS] });
-  const { environment, force = false } = resolve(options);
+  const { environment, force = false } = await resolve(options);
   const to = environment.sourceOf(target);
   const opened = await openImage(environment.sourceOf(image), { environment, mode: 'read', withoutData: true });
   const held: Storage[] = [];

@@ -47,7 +47,7 @@ export async function renameImage(
   options: FileOptions = {},
 ): Promise<RenameResult> {
   checkArguments('renameImage', { image: [image, SOURCE], newName: [newName, NAME], options: [options, OPTIONS] });
-  const own = resolve(options);
+  const own = await resolve(options);
   const { environment } = own;
   const from = environment.sourceOf(image);
   const { provider } = from;
@@ -61,7 +61,7 @@ export async function renameImage(
  */
 export async function removeImage(image: ImageSource, options: FileOptions = {}): Promise<RemoveResult> {
   checkArguments('removeImage', { image: [image, SOURCE], options: [options, OPTIONS] });
-  const own = resolve(options);
+  const own = await resolve(options);
   return removeIn(own.environment.sourceOf(image), own);
 }
 

@@ -31,7 +31,7 @@ const ORDER: readonly LockState['held'][] = ['exclusive', 'shared', null, 'none'
  */
 export async function inspect(source: ImageSource, options: InspectOptions = {}): Promise<InspectReport> {
   checkArguments('inspect', { source: [source, SOURCE], options: [options, OPTIONS] });
-  const own = resolve(options);
+  const own = await resolve(options);
   return inspectImage(own.environment.sourceOf(source), own);
 }
 
@@ -91,7 +91,7 @@ export interface DetectedFormat {
  */
 export async function detectFormat(source: ImageSource, options: EnvironmentOptions = {}): Promise<DetectedFormat> {
   checkArguments('detectFormat', { source: [source, SOURCE], options: [options, OPTIONS] });
-  const environment = Environment.of(options);
+  const environment = await Environment.of(options);
   throwIfAborted(environment.signal, 'Looking at the file');
   const how: ImageFileOptions = { environment, mode: 'read', infoOnly: true };
   return withImageFile(environment.sourceOf(source), how, async (file) => {

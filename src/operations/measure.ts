@@ -49,7 +49,7 @@ export async function measure(
   options: MeasureOptions,
 ): Promise<MeasureResult> {
   checkArguments('measure', { source: [source, MEASURED], options: [options, MEASURE] });
-  const own = resolve(options);
+  const own = await resolve(options);
   if (typeof source === 'number') return measureTarget(null, source, own);
   if (typeof source === 'object' && 'extentAt' in source) return measureTarget(source, source.size, own);
   const { environment, shareable, forceShare } = own;

@@ -28,7 +28,7 @@ export async function createDisk(
   options: CreateImageOptions & DiskOpenOptions,
 ): Promise<ChainDisk> {
   checkArguments('Disk.create', { target: [target, SOURCE], options: [options, OPTIONS] });
-  const own = resolve(options);
+  const own = await resolve(options);
   const { environment } = own;
   const source = environment.sourceOf(target);
   const made = await stageImage(source, own);

@@ -30,7 +30,7 @@ export async function openDisk(
   options: DiskOpenOptions = {},
 ): Promise<ChainDisk> {
   checkArguments('Disk.open', { source: [source, INPUTS], options: [options, OPTIONS] });
-  return openIn(source, resolve(options));
+  return openIn(source, await resolve(options));
 }
 
 /** Like `openDisk`, in an environment. */

@@ -61,7 +61,7 @@ export async function rebaseImage(
 
 /** True when the image names that one as its parent. */
 async function isOver(image: ImageSource, parent: ImageSource, options: RebaseImageOptions): Promise<boolean> {
-  const environment = Environment.of({ ...options, lock: false });
+  const environment = await Environment.of({ ...options, lock: false });
   const [child, above] = [environment.sourceOf(image), environment.sourceOf(parent)];
   const { format, parentFormat } = options;
   const info = await inspectImage(child, { environment, format });

@@ -52,7 +52,7 @@ export async function setImage(
   options: SetOptions = {},
 ): Promise<ImageReport> {
   checkArguments('setImage', { image: [image, SOURCE], changes: [changes, OPTIONS], options: [options, OPTIONS] });
-  const own = resolve(options);
+  const own = await resolve(options);
   return setIn(own.environment.sourceOf(image), changes, own);
 }
 

@@ -50,7 +50,7 @@ export interface Parenthood {
  */
 export async function childrenOf(image: ImageSource, options: ChildrenOptions = {}): Promise<Children> {
   checkArguments('childrenOf', { image: [image, SOURCE], options: [options, OPTIONS] });
-  const environment = Environment.of(options);
+  const environment = await Environment.of(options);
   const source = environment.sourceOf(image);
   return childrenIn(source, environment, options.format);
 }

@@ -70,7 +70,7 @@ export async function createRawDisk(
     device: [device, NAME],
     options: [options, RAW_OPTIONS],
   });
-  const { environment, format: name = 'vmdk', partitions, ...rest } = resolve(options);
+  const { environment, format: name = 'vmdk', partitions, ...rest } = await resolve(options);
   const { writable = false, comment, uuid, force = false } = rest;
   const format = environment.registry.find(name);
   if (format.describeDevice === undefined) {

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { ROOT } from '../../scripts/prepare.mjs';
 import { FORMATS } from '../../src/formats/index.ts';
 
-/** Minified, without the codecs of compressed images, which are loaded when one is met; with what recognises each format. */
+/** Minified, without the codecs of compressed images, which are loaded when one is met, and without what recognises other formats. */
 const MOST = 150_000;
 /** The module of a format that opens images; those in its folders are loaded for a part of them. */
 const OPENS = /^src\/formats\/\w+\/(open|driver)\.ts$/;

@@ -46,6 +46,7 @@ const INFO_KEYS = [
   'bitmaps',
   'encryption',
   'details',
+  'tracks',
   'lock',
   'parts',
 ];

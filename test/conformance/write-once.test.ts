@@ -79,9 +79,9 @@ async function contentOf(name: string): Promise<Uint8Array> {
 
 /** A new image as a disk, still under construction. */
 async function freshDisk(onMessage?: EnvironmentOptions['onMessage']): Promise<ChainDisk> {
-  const resolved = Environment.of(environment);
+  const resolved = await Environment.of(environment);
   const made = await stageImage(resolved.sourceOf('/fresh.grains'), { environment: resolved, size: SIZE });
-  const options = { environment: Environment.of({ onMessage }), mode: 'write', flushAfterMs: 0 } as const;
+  const options = { environment: await Environment.of({ onMessage }), mode: 'write', flushAfterMs: 0 } as const;
   const entry = {
     image: made.image,
     name: '/fresh.grains',

@@ -70,7 +70,7 @@ describe('vmdk streams', () => {
         expect(grains).toEqual(await grainsOf(at('theirs.vmdk')));
         for (const name of ['ours.vmdk', 'theirs.vmdk']) {
           const stream = new ByteStream(createReadStream(at(name)), name);
-          const disk = await openForwards(stream, { environment: Environment.of({}) });
+          const disk = await openForwards(stream, { environment: await Environment.of({}) });
           if (disk === null) throw new Error(`${name} is read forwards`);
           await convert(disk, at('back.raw'), { force: true });
           expect((await readFile(at('back.raw'))).equals(await readFile(at('disk.raw'))), name).toBe(true);

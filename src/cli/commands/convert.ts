@@ -258,14 +258,15 @@ async function convertImage(
     return await convert(from, plan.name, { ...plan.options, ...namedSource(context) });
   } catch (error) {
     // The format of the target has another name here. Only a target is refused for being taken as raw.
-    const ofTarget = isImageError(error) && (error.kind === 'denied' || error.context.path === pathOf(plan.name));
+    const ofTarget =
+      isImageError(error) && (error.kind === 'denied' || error.context.path === (await pathOf(plan.name)));
     throw ofTarget ? withOtherOption(error, '--format', '--to') : error;
   }
 }
 
 /** The target as messages name it. */
-function pathOf(name: string): string {
-  return Environment.of({}).sourceOf(name).name;
+async function pathOf(name: string): Promise<string> {
+  return (await Environment.of({})).sourceOf(name).name;
 }
 
 function unreadableText({ unreadable }: ConvertResult): string[] {

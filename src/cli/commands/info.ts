@@ -18,7 +18,7 @@ export async function run(context: CommandContext): Promise<number> {
   const wantsChain = context.options.flag('backing-chain');
   const options = openOptions(context);
   await using place = await placedImage(context, 0, 'look');
-  const source = Environment.of(options).sourceOf(place.source);
+  const source = (await Environment.of(options)).sourceOf(place.source);
   // Metadata and content are read through one handle, so both are of one file.
   await using files = new HeldFiles(source.provider);
   const image: Source = { ...source, provider: files.provider };
@@ -81,7 +81,7 @@ async function printUnopened(
   found: DetectedFormat,
   error: ImageError,
 ): Promise<void> {
-  const { provider, name: file } = Environment.of({}).sourceOf(source);
+  const { provider, name: file } = (await Environment.of({})).sourceOf(source);
   const facts = { ...found, file, fileSize: (await provider.lookUp(file))?.size ?? null };
   if (context.json) {
     await context.printJson({ schema: 'vdkit/info/1', ...reportDocument(facts), ...partitionsDocument(null) });

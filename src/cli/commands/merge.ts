@@ -41,7 +41,7 @@ interface Merged {
 
 async function merge(context: CommandContext, image: string, how: { dryRun: boolean; keep: boolean }): Promise<Merged> {
   const options = openOptions(context);
-  const source = Environment.of(options).sourceOf(image);
+  const source = (await Environment.of(options)).sourceOf(image);
   const record = await readMergeRecord(source);
   // Numbers as they were typed before the merge was cut.
   const cut = record === null ? null : recordedFacts(context, record);

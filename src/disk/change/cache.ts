@@ -206,7 +206,7 @@ export class DiskCache {
  */
 export async function createCache(cache: ImageSource, options: CreateCacheOptions & EnvironmentOptions): Promise<void> {
   checkArguments('createCache', { cache: [cache, SOURCE], options: [options, SIZED] });
-  const own = resolve(options);
+  const own = await resolve(options);
   return createCacheOf(own.environment.sourceOf(cache), own, []);
 }
 
@@ -238,7 +238,7 @@ export interface InspectCacheOptions extends EnvironmentOptions {
 /** Reads the metadata of a cache file, without a disk. Throws `invalid-format`, `corrupt`. */
 export async function inspectCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<CacheInfo> {
   checkArguments('inspectCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
-  const { environment, format } = resolve(options);
+  const { environment, format } = await resolve(options);
   const opened = await openCacheOf(environment.sourceOf(cache), environment, format, 'read');
   try {
     return opened.info;
@@ -262,7 +262,7 @@ function openCacheOf(
 /** Checks a cache file. Damage never loses data: a damaged cache counts as empty. Throws `invalid-format`. */
 export async function checkCache(cache: ImageSource, options: InspectCacheOptions = {}): Promise<readonly Finding[]> {
   checkArguments('checkCache', { cache: [cache, SOURCE], options: [options, OPTIONS] });
-  const environment = Environment.of({ ...options, lock: false });
+  const environment = await Environment.of({ ...options, lock: false });
   const format = environment.registry.findCache(options.format);
   return openLocked(environment.sourceOf(cache), { environment, mode: 'read' }, async (storage) => {
     const findings = await format.check(storage, { signal: environment.signal });
@@ -279,7 +279,7 @@ export async function dropCache(
   options: InspectCacheOptions & { readonly remove?: boolean | undefined } = {},
 ): Promise<void> {
   checkArguments('dropCache', { cache: [cache, SOURCE], options: [options, REMOVING] });
-  const environment = Environment.of(options);
+  const environment = await Environment.of(options);
   const source = environment.sourceOf(cache);
   const opened = await openCacheOf(source, environment, options.format, 'write');
   // Opened for writing and not closed in order it is empty.

@@ -44,16 +44,16 @@ describe('the environment of a call', () => {
     for (const part of Object.keys(given)) expect(reads.get(part), part).toBeLessThanOrEqual(3);
   });
 
-  it('has defaults for all that is absent', () => {
-    const environment = Environment.of({});
+  it('has defaults for all that is absent', async () => {
+    const environment = await Environment.of({});
     expect(environment).toMatchObject({ allow: 'none', lock: true, signal: undefined, onMessage: undefined });
     expect(environment.registry.find('vdi').name).toBe('vdi');
-    expect(Environment.of({}).registry).toBe(environment.registry);
+    expect((await Environment.of({})).registry).toBe(environment.registry);
   });
 
-  it('changes only in the parts named', () => {
+  it('changes only in the parts named', async () => {
     const { signal } = new AbortController();
-    const { environment, ...rest } = resolve({ ...given, signal, format: 'vdi' });
+    const { environment, ...rest } = await resolve({ ...given, signal, format: 'vdi' });
     expect(rest).toEqual({ format: 'vdi' });
     const other = environment.with({ lock: false, signal: undefined });
     expect(other).toMatchObject({ registry, allow: ['/'], lock: false, signal: undefined });

@@ -1,7 +1,6 @@
 /** The environment of a call, and options that stay with an image. */
 import { defaultProvider } from '#local-storage';
 import { ImageError } from '../../errors.ts';
-import { defaultRegistry } from '../../formats/index.ts';
 import type { Registry } from '../../image/registry.ts';
 import type { Source, Storage, StorageProvider } from '../../storage/contract.ts';
 import { denyAll, type OpenGate, openGate, schemeOf, withOwnParts } from '../../storage/gate.ts';
@@ -19,7 +18,7 @@ import type {
 /** Entry of an allow list that stands for the image's own directory. */
 export const SAME_DIRECTORY = 'same-directory';
 
-let builtIn: Registry | null = null;
+let builtIn: Promise<Registry> | null = null;
 
 /**
  * Environment of a call: provider, registry, permissions, locks, signal and messages. Resolved once, where the call
@@ -36,8 +35,9 @@ export class Environment {
   readonly onMessage: EnvironmentOptions['onMessage'];
   readonly #provider: StorageProvider | undefined;
 
-  private constructor({ provider, registry, allow = 'none', lock = true, signal, onMessage }: EnvironmentOptions) {
-    this.registry = registry ?? builtInRegistry();
+  private constructor(registry: Registry, options: EnvironmentOptions) {
+    const { provider, allow = 'none', lock = true, signal, onMessage } = options;
+    this.registry = registry;
     this.allow = allow;
     this.lock = lock;
     this.signal = signal;
@@ -45,8 +45,9 @@ export class Environment {
     this.#provider = provider;
   }
 
-  static of(options: EnvironmentOptions): Environment {
-    return new Environment(options);
+  static async of(options: EnvironmentOptions): Promise<Environment> {
+    const { registry, ...others } = options;
+    return new Environment(registry ?? (await builtInRegistry()), others);
   }
 
   /** Provider of plain names. Throws `unsupported` in a browser if the caller gave none. */
@@ -55,9 +56,9 @@ export class Environment {
   }
 
   /** The same environment but for these. Undefined: as if the caller had given nothing. */
-  with(changes: Omit<EnvironmentOptions, 'provider'>): Environment {
-    const { registry, allow, lock, signal, onMessage } = this;
-    return new Environment({ provider: this.#provider, registry, allow, lock, signal, onMessage, ...changes });
+  with({ registry = this.registry, ...changes }: Omit<EnvironmentOptions, 'provider'>): Environment {
+    const { allow, lock, signal, onMessage } = this;
+    return new Environment(registry, { provider: this.#provider, allow, lock, signal, onMessage, ...changes });
   }
 
   /** Reports a message to the caller. The work goes on whatever the callback does. */
@@ -117,8 +118,9 @@ export class Environment {
   }
 }
 
-function builtInRegistry(): Registry {
-  builtIn ??= defaultRegistry();
+/** Loaded when first needed: a page with a registry of its formats loads nothing of the others. */
+function builtInRegistry(): Promise<Registry> {
+  builtIn ??= import('../../formats/index.ts').then(({ defaultRegistry }) => defaultRegistry());
   return builtIn;
 }
 
@@ -128,9 +130,9 @@ export type Resolved<T extends EnvironmentOptions> = Omit<T, keyof EnvironmentOp
 };
 
 /** Resolves the environment of a call: once, where the call enters the library. */
-export function resolve<T extends EnvironmentOptions>(options: T): Resolved<T> {
+export async function resolve<T extends EnvironmentOptions>(options: T): Promise<Resolved<T>> {
   const { provider, registry, allow, lock, signal, onMessage, ...rest } = options;
-  return { ...rest, environment: Environment.of({ provider, registry, allow, lock, signal, onMessage }) };
+  return { ...rest, environment: await Environment.of({ provider, registry, allow, lock, signal, onMessage }) };
 }
 
 /** Options given for one image. */

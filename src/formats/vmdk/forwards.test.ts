@@ -102,8 +102,8 @@ function streamOf(bytes: Uint8Array, step = 60_000): ByteStream {
   return new ByteStream(pieces(), 'standard input');
 }
 
-function open(stream: ByteStream): Promise<ForwardDisk | null> {
-  return openForwards(stream, { environment: Environment.of({}) });
+async function open(stream: ByteStream): Promise<ForwardDisk | null> {
+  return openForwards(stream, { environment: await Environment.of({}) });
 }
 
 /** The disk as a conversion reads it. */

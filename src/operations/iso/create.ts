@@ -59,7 +59,7 @@ export async function createIso(
   options: CreateIsoOptions = {},
 ): Promise<CreateIsoResult> {
   checkArguments('createIso', { target: [target, SOURCE], directory: [directory, NAME], options: [options, OPTIONS] });
-  const own = resolve(options);
+  const own = await resolve(options);
   const { environment } = own;
   throwIfAborted(environment.signal, 'Creating the image');
   const place = environment.sourceOf(target);
