@@ -8,6 +8,7 @@ import { Registry } from '../image/registry.ts';
 import { bochs } from './bochs/index.ts';
 import { cloop } from './cloop/index.ts';
 import { cue } from './cue/index.ts';
+import { dmg } from './dmg/index.ts';
 import { parallels } from './parallels/index.ts';
 import { qcow } from './qcow/index.ts';
 import { qcow2 } from './qcow2/index.ts';
@@ -27,6 +28,7 @@ export const FORMATS: readonly Format[] = [
   vhd,
   parallels,
   vhdx,
+  dmg,
   cue,
   ...RECOGNISED,
   qcow2,

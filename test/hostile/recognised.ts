@@ -9,10 +9,6 @@ export interface RecognisedSample {
 /** All samples; some formats have several forms. */
 export function recognisedSamples(): RecognisedSample[] {
   return [
-    { format: 'dmg', bytes: trailer('koly', 1024, 512, { 4: [0, 0, 0, 4], 8: [0, 0, 2, 0] }) },
-    { format: 'dmg', bytes: binary('encrcdsa', 512, {}) },
-    { format: 'dmg', bytes: trailer('cdsaencr', 1024, 8, {}) },
-    { format: 'dmg', bytes: binary('xar!', 512, {}) },
     {
       format: 'toc',
       bytes: text('CD_ROM\n\n// Track 1\nTRACK MODE1\nNO COPY\nDATAFILE "disc.bin" 00:10:00\n'),
@@ -59,7 +55,6 @@ function wrapperSamples(): RecognisedSample[] {
     { format: 'tar', bytes: tarHeader('disk.ovf', 'ustar\x0000') },
     { format: 'tar', bytes: tarHeader('disk.raw', 'ustar  \0') },
     { format: 'tar', bytes: tarHeader('disk.raw', '') },
-    { format: 'dmg', bytes: dmgWithBytesBehind() },
     { format: 'ovf', bytes: text('<?xml version="1.0"?>\n<!-- made by hand -->\n<ovf:Envelope xmlns:ovf="ovf">\n') },
     {
       format: 'sparseimage',
@@ -145,11 +140,5 @@ function binary(magic: string, size: number, fields: Fields): Uint8Array {
   const bytes = new Uint8Array(size);
   bytes.set(ascii(magic));
   for (const [offset, values] of Object.entries(fields)) bytes.set(values, Number(offset));
-  return bytes;
-}
-
-function trailer(magic: string, size: number, length: number, fields: Fields): Uint8Array {
-  const bytes = new Uint8Array(size);
-  bytes.set(binary(magic, length, fields), size - length);
   return bytes;
 }

@@ -1,6 +1,5 @@
 /** Formats that are recognised but cannot be opened yet, in the probing order of VirtualBox, then those it lacks. */
 import type { Format } from '../../image/contract.ts';
-import { dmg } from './dmg.ts';
 import { ovf } from './ovf.ts';
 import { sparseimage } from './sparseimage.ts';
 import { tar } from './tar.ts';
@@ -11,8 +10,4 @@ import { SIGNED_WRAPPERS } from './wrappers.ts';
 import { zip } from './zip.ts';
 
 /** Formats whose `open` throws `unsupported` with the name of the format. */
-export const RECOGNISED: readonly Format[] = [
-  ...[dmg, viso, vci],
-  ...[toc, sparseimage, ovf, tar, zip],
-  ...SIGNED_WRAPPERS,
-];
+export const RECOGNISED: readonly Format[] = [...[viso, vci], ...[toc, sparseimage, ovf, tar, zip], ...SIGNED_WRAPPERS];

@@ -1,30 +1,35 @@
 /** DMG: Apple's UDIF, with its trailer at the end; and the containers that wrap it. */
-
 import { hasText, lastPlacesOf, u32At, u64At } from '../../binary/look.ts';
-import type { ProbeInput } from '../../image/contract.ts';
-import { type Recognised, recognisedFormat } from './recognise.ts';
+import type { Format, ProbeAnswer, ProbeInput } from '../../image/contract.ts';
+import { defineFormat } from '../../image/define-format.ts';
+import { loadedMethods } from '../../image/driver.ts';
 
-/** UDIF resource file, as the hdiutil manual calls it: the "koly" block in the last 512 bytes. Apple publishes no layout. */
+/** The trailer, in the last 512 bytes. The layout module has all of it. */
 const TRAILER = { size: 512, magic: 'koly', version: 4, headerSize: 8 } as const;
 /** Of the trailer: offset and length of data, resource fork, property list and signature, which all lie before it. */
 const PARTS = [0x18, 0x28, 0xd8, 0x128] as const;
-/** Encrypted images: version 2 begins with its header, version 1 ends with it. */
 const ENCRYPTED_START = 'encrcdsa';
 const ENCRYPTED_END = 'cdsaencr';
-/** The XAR archive format: its header. */
 const ARCHIVE = 'xar!';
 
-/** Apple's disk images, recognised only. */
-export const dmg = recognisedFormat({
+/** Apple's disk images, read only. */
+export const dmg: Format = defineFormat({
   name: 'dmg',
+  aliases: ['udif'],
   title: 'Apple Disk Image',
-  label: 'DMG',
-  extensions: ['dmg'],
-  type: 'optical',
-  recognise: (input) => trailer(input) ?? encrypted(input) ?? wrapped(input) ?? buried(input),
+  extensions: [{ extension: 'dmg', type: 'hdd' }],
+  probe,
+  ...loadedMethods(() => import('./driver.ts'), ['open', 'check']),
 });
 
-function trailer({ tail }: ProbeInput): Recognised | null {
+function probe(input: ProbeInput): ProbeAnswer {
+  const found = trailer(input) ?? encrypted(input) ?? wrapped(input) ?? buried(input);
+  return found === null ? { match: 'no', reason: 'no DMG signature' } : { ...found, type: 'hdd' };
+}
+
+type Found = Pick<Exclude<ProbeAnswer, { match: 'no' }>, 'match' | 'reason' | 'detail'>;
+
+function trailer({ tail }: ProbeInput): Found | null {
   const start = tail.length - TRAILER.size;
   if (!hasText(tail, start, TRAILER.magic)) return null;
   const version = u32At(tail, start + TRAILER.version, 'big');
@@ -37,7 +42,7 @@ function trailer({ tail }: ProbeInput): Recognised | null {
  * A trailer followed by other bytes, as some transfers leave it. Never certain: a guest file may end there. The parts
  * named by the trailer must reach up to it, which is not so for one inside a larger disk.
  */
-function buried({ size, tail }: ProbeInput): Recognised | null {
+function buried({ size, tail }: ProbeInput): Found | null {
   for (const at of lastPlacesOf(tail.subarray(0, Math.max(0, tail.length - TRAILER.size)), TRAILER.magic)) {
     if (u32At(tail, at + TRAILER.version, 'big') !== 4) continue;
     if (u32At(tail, at + TRAILER.headerSize, 'big') !== TRAILER.size) continue;
@@ -61,7 +66,7 @@ function endOf(tail: Uint8Array, at: number): bigint {
   return length === 0n ? 0n : offset + length;
 }
 
-function encrypted({ head, tail }: ProbeInput): Recognised | null {
+function encrypted({ head, tail }: ProbeInput): Found | null {
   if (hasText(head, 0, ENCRYPTED_START)) {
     return { match: 'yes', reason: `the signature ${ENCRYPTED_START}`, detail: 'encrypted DMG version 2' };
   }
@@ -69,7 +74,7 @@ function encrypted({ head, tail }: ProbeInput): Recognised | null {
   return { match: 'yes', reason: `the signature ${ENCRYPTED_END} at the end`, detail: 'encrypted DMG version 1' };
 }
 
-function wrapped({ head }: ProbeInput): Recognised | null {
+function wrapped({ head }: ProbeInput): Found | null {
   if (hasText(head, 0, ARCHIVE)) {
     return { match: 'maybe', reason: `the signature ${ARCHIVE}`, detail: 'XAR archive that may hold a DMG' };
   }

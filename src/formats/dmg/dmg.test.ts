@@ -1,0 +1,122 @@
+/** DMG images that are wrong or odd, and their checksums. */
+import { zlibSync } from 'fflate';
+import { describe, expect, it } from 'vitest';
+import { buildDmg, type DmgRecipe, type MadeTable } from '../../../test/formats/dmg/build.ts';
+import { checkImage, Disk, inspect } from '../../index.ts';
+import { MemoryProvider } from '../../storage/memory.ts';
+import { TYPE } from './layout.ts';
+
+const NAME = '/a.dmg';
+const content = (sectors: number): Uint8Array => Uint8Array.from({ length: sectors * 512 }, (_, at) => (at * at) >> 5);
+const TABLES: readonly MadeTable[] = [
+  {
+    name: 'whole disk',
+    firstSector: 0,
+    chunks: [
+      { type: TYPE.zlib, content: content(8) },
+      { type: TYPE.raw, content: content(4) },
+      { type: TYPE.zero, content: new Uint8Array(8 * 512) },
+    ],
+  },
+];
+
+async function placed(bytes: Uint8Array): Promise<{ provider: MemoryProvider; name: string }> {
+  const provider = new MemoryProvider();
+  const file = await provider.create(NAME);
+  await file.write(0, bytes);
+  await file.close();
+  return { provider, name: NAME };
+}
+
+const made = (how: Partial<DmgRecipe>) => placed(buildDmg({ tables: TABLES, sectors: 20, where: 'xml', ...how }).bytes);
+
+async function read(source: { provider: MemoryProvider; name: string }): Promise<Uint8Array> {
+  await using disk = await Disk.open({ image: source, format: 'dmg' });
+  const bytes = new Uint8Array(disk.size);
+  await disk.read(0, bytes);
+  return bytes;
+}
+
+describe('a property list', () => {
+  it.each([
+    [
+      'entities',
+      '<!DOCTYPE plist [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><plist><dict>&b;</dict></plist>',
+      'unsupported',
+    ],
+    ['an entity behind the type', '<!DOCTYPE plist><!ENTITY a "b"><plist></plist>', 'unsupported'],
+    ['elements inside each other', `<plist>${'<array>'.repeat(100)}${'</array>'.repeat(100)}</plist>`, 'limit'],
+    ['many thousands of them', `<plist>${'<array>'.repeat(50_000)}${'</array>'.repeat(50_000)}</plist>`, 'limit'],
+    ['no end', '<plist><dict>', 'corrupt'],
+    ['no tables', '<plist><dict></dict></plist>', 'corrupt'],
+    ['another document', '<html></html></plist>', 'corrupt'],
+    [
+      'data that is not base64',
+      '<plist><dict><key>resource-fork</key><dict><key>blkx</key><array><dict><key>Data</key><data>!</data></dict></array></dict></dict></plist>',
+      'corrupt',
+    ],
+  ])('with %s is refused', async (_, xml, kind) => {
+    await expect(read(await made({ xml }))).rejects.toMatchObject({ name: 'ImageError', kind });
+  });
+});
+
+describe('chunks', () => {
+  it('are read in every form, with bytes before and behind them', async () => {
+    const { content: wanted } = buildDmg({ tables: TABLES, sectors: 20, where: 'xml' });
+    for (const how of [{}, { where: 'fork' as const }, { dataOffset: 700 }, { behind: 300 }]) {
+      expect(await read(await made(how))).toEqual(wanted);
+    }
+  });
+
+  it.each([
+    ['that overlap', { sector: 4 }, 'corrupt'],
+    ['outside the file', { offset: 2 ** 40 }, 'corrupt'],
+    ['of more than the disk has', { sectorCount: 2 ** 44, sector: 2 ** 44 }, 'corrupt'],
+    ['shorter than their part of the disk', { length: 512 }, 'corrupt'],
+    ['of an unknown kind', { type: 0x8000_0009 }, 'unsupported'],
+    ['too long to decode', { type: TYPE.zlib, sectorCount: 2 ** 20, sector: 2 ** 20 }, 'limit'],
+  ])('%s are refused', async (_, lie, kind) => {
+    const source = await made({ lie: (chunk, number) => (number === 1 ? { ...chunk, ...lie } : chunk) });
+    const reading = (async () => {
+      await using disk = await Disk.open({ image: source, format: 'dmg' });
+      const bytes = new Uint8Array(1024 * 1024);
+      for (let at = 0; at < disk.size && at < 2 ** 31; at += 2 ** 29) {
+        await disk.read(at, bytes.subarray(0, Math.min(bytes.length, disk.size - at)));
+      }
+    })();
+    await expect(reading).rejects.toMatchObject({ name: 'ImageError', kind });
+  });
+
+  it('that make more than their part of the disk are refused', async () => {
+    const stored = zlibSync(new Uint8Array(2 ** 26), { level: 9 });
+    const tables = [{ name: '', firstSector: 0, chunks: [{ type: TYPE.zlib, content: content(8), stored }] }];
+    await expect(read(await made({ tables, sectors: 8 }))).rejects.toMatchObject({ kind: 'corrupt' });
+  });
+});
+
+describe('check', () => {
+  it('finds nothing in a sound image', async () => {
+    expect((await checkImage(await made({}))).findings).toEqual([]);
+  });
+
+  it('finds changed bytes by the checksums', async () => {
+    const { bytes } = buildDmg({ tables: TABLES, sectors: 20, where: 'xml' });
+    const raw = zlibSync(content(8)).length;
+    bytes[raw + 5] = (bytes[raw + 5] ?? 0) ^ 1;
+    const { findings } = await checkImage(await placed(bytes));
+    expect(findings.map(({ code }) => code)).toEqual(['table-checksum', 'data-checksum']);
+  });
+
+  it('finds chunks that do not decode', async () => {
+    const { bytes } = buildDmg({ tables: TABLES, sectors: 20, where: 'xml' });
+    bytes[40] = (bytes[40] ?? 0) ^ 0xff;
+    const { findings } = await checkImage(await placed(bytes));
+    expect(findings.map(({ code }) => code)).toEqual(['chunk', 'data-checksum']);
+  });
+});
+
+it('lists its tables', async () => {
+  const report = await inspect(await made({}));
+  expect(report).toMatchObject({ format: 'dmg', virtualSize: 20 * 512 });
+  expect(report.details).toMatchObject({ 'table 0': 'whole disk: sectors 0 to 20' });
+});
