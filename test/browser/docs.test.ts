@@ -111,6 +111,13 @@ describeWithPeers(['chromium'], 'browser: a chosen file', () => {
     expect(await page.textContent('#about')).toBe('vdi, 8388608 bytes, bootable: true');
   });
 
+  it('is inspected by a page for its format alone', async () => {
+    const { page, chosen } = await choose(blockBelow('A page for some formats', 'js'));
+    await chosen();
+    await page.waitForFunction(() => document.querySelector('#about')?.textContent !== '');
+    expect(await page.textContent('#about')).toBe('8388608 bytes');
+  });
+
   it('is converted by the second example', async () => {
     const { page, chosen } = await choose(blockBelow('Creating an image', 'js'));
     const downloading = page.waitForEvent('download');
