@@ -22,7 +22,7 @@ describe('the list of formats', () => {
     const files = (await readdir(`${FOLDER}recognised`)).filter((name) => /^[a-z0-9-]+\.ts$/.test(name));
     const families = files
       .map((name) => name.replace('.ts', ''))
-      .filter((name) => !['index', 'look', 'recognise', 'wrappers'].includes(name));
+      .filter((name) => !['index', 'look', 'recognise', 'refuse', 'wrappers'].includes(name));
     const listed = new Set(RECOGNISED.map((format) => format.name));
     // One file has a table of them.
     const rows = SIGNED_WRAPPERS.map((format) => format.name);

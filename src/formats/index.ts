@@ -19,6 +19,7 @@ import { vci } from './vci/index.ts';
 import { vdi } from './vdi/index.ts';
 import { vhd } from './vhd/index.ts';
 import { vhdx } from './vhdx/index.ts';
+import { viso } from './viso/index.ts';
 import { vmdk } from './vmdk/index.ts';
 
 /** All built-in formats, in probing order. */
@@ -30,6 +31,7 @@ export const FORMATS: readonly Format[] = [
   vhdx,
   dmg,
   cue,
+  viso,
   ...RECOGNISED,
   qcow2,
   qcow,

@@ -4,7 +4,7 @@
  */
 import { assert, ImageError, isImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
-import type { LockOptions, NewFiles, OpenMode, Source, Storage } from '../storage/contract.ts';
+import type { DirectoryEntry, LockOptions, NewFiles, OpenMode, Source, Storage } from '../storage/contract.ts';
 import { denyAll, isPlainName, type OpenGate, type Reference } from '../storage/gate.ts';
 import { openPartOf } from '../storage/part-handles.ts';
 
@@ -26,6 +26,11 @@ export interface ImageFiles {
   open(reference: Reference, mode: OpenMode): Promise<Storage>;
   /** Names in `directory`, each ready for `open`. Throws `limit` when there are too many. */
   list(): AsyncIterable<string>;
+  /**
+   * Everything in a directory that the image names; null: it names a file. Only of directories in `directory`, or below.
+   * Throws `denied`.
+   */
+  entries?(name: string): Promise<AsyncIterable<DirectoryEntry> | null>;
   /** Files that the image gets and gives up while it is open. Absent: it can do neither. */
   readonly parts?: PartFiles | undefined;
 }
@@ -98,6 +103,11 @@ export class OpenedFiles implements ImageFiles {
     if (lock !== null) await storage.lock(mode === 'write' ? 'exclusive' : 'shared', lock);
     if (about.part === true && mode === 'write' && isPlainName(name)) this.#owned.set(storage, wanted);
     return storage;
+  }
+
+  async entries(name: string): Promise<AsyncIterable<DirectoryEntry> | null> {
+    const { entriesWithin } = await import('./directory-entries.ts');
+    return entriesWithin(this.#source, this.directory, this.#source.provider.resolve(name, this.#beside));
   }
 
   get parts(): PartFiles | undefined {

@@ -62,4 +62,5 @@ export const kit: FormatKit = {
   format: 'cue',
   golden: { without: 'no program makes them here', cases: 'cue' },
   hostile,
+  limits: async () => (await import('./cue/limits.ts')).limits,
 };

@@ -13,10 +13,6 @@ export function recognisedSamples(): RecognisedSample[] {
       format: 'toc',
       bytes: text('CD_ROM\n\n// Track 1\nTRACK MODE1\nNO COPY\nDATAFILE "disc.bin" 00:10:00\n'),
     },
-    {
-      format: 'viso',
-      bytes: text('--iprt-iso-maker-file-marker-bourne-sh 12345678-1234-1234-1234-123456789abc\n/a=b\n'),
-    },
     { format: 'vci', bytes: binary('VCI\0', 512, { 4: [1, 0, 0, 0] }) },
     ...wrapperSamples(),
   ];

@@ -8,9 +8,7 @@ import { loadedMethods } from '../../image/driver.ts';
 const REMARK = /^REM\b/i;
 const BEFORE_FILE = /^(CATALOG|CDTEXTFILE|TITLE|PERFORMER|SONGWRITER)\b/i;
 const FILE = /^FILE\s.*\s(BINARY|MOTOROLA|WAVE|AIFF|MP3|FLAC|OGG)$/i;
-const TRACK = /^TRACK\s+\d{1,2}\s+(AUDIO|CDG|MODE[12]\/2\d{3}|CDI\/23\d\d)$/i;
-/** Maximum line length of a cue sheet; longer ones are not searched. */
-const LONGEST_LINE = 1024;
+const TRACK = /^TRACK\s+\d+\s+(AUDIO|CDG|MODE[12]\/2|CDI\/2)/i;
 const KEY = { mandatory: false, expert: false, createOnly: false, default: null } as const;
 
 /** Cue sheets with their tracks, read only. */
@@ -23,14 +21,14 @@ export const cue: Format = defineFormat({
       ...KEY,
       name: 'track',
       valueType: 'integer',
-      description: 'Track to read, without its gap.',
+      description: 'Track to read.',
     },
     {
       ...KEY,
       name: 'sectors',
       valueType: 'string',
       values: ['raw', 'data'],
-      description: 'Sectors as stored, or their user data (default: raw; of a track: data).',
+      description: 'Stored sectors or user data (default: raw; of a track: data).',
     },
   ],
   probe,
@@ -41,7 +39,6 @@ export const cue: Format = defineFormat({
 function probe({ head }: ProbeInput): ProbeAnswer {
   let file = false;
   for (const line of linesOf(head)) {
-    if (line.length > LONGEST_LINE) break;
     if (line === '' || REMARK.test(line) || (!file && BEFORE_FILE.test(line))) continue;
     if (file) return answer(TRACK.test(line) ? 'yes' : 'maybe', 'a cue sheet with a FILE line');
     if (!FILE.test(line)) break;

@@ -7,6 +7,3 @@ export const CUE_LIMITS = {
   /** Minutes of a time; a disc has up to 99, images of longer media have been seen. */
   minutes: 9999,
 } as const;
-
-/** Bounds of the text. */
-export const TEXT_BOUNDS = { lines: 20_000, lineLength: 8192 } as const;

@@ -5,7 +5,7 @@
 import { splitLines, type TextLine } from '../../blocks/text.ts';
 import { ImageError } from '../../errors.ts';
 import { FRAMES, TRACK_TYPES, type TrackType } from './layout.ts';
-import { CUE_LIMITS, TEXT_BOUNDS } from './limits.ts';
+import { CUE_LIMITS } from './limits.ts';
 
 /** A FILE line. */
 export interface SheetFile {
@@ -42,10 +42,12 @@ export interface Sheet {
   readonly tracks: readonly SheetTrack[];
 }
 
+/** Bounds of the text. */
+const TEXT_BOUNDS = { lines: 20_000, lineLength: 8192 } as const;
 const FILE = /^(?:"(.*)"|(.*?))\s+(\S+)$/;
 const TRACK = /^(\d{1,3})\s+(\S+)$/;
-const INDEX = /^(\d{1,2})\s+(\d{1,4}):(\d{1,2}):(\d{1,2})$/;
-const TIME = /^(\d{1,4}):(\d{1,2}):(\d{1,2})$/;
+const INDEX = /^(\d{1,2})\s+(\d{1,6}):(\d{1,2}):(\d{1,2})$/;
+const TIME = /^(\d{1,6}):(\d{1,2}):(\d{1,2})$/;
 /** Lines that say nothing about the place of data. */
 const OTHER = new Set(['REM', 'CATALOG', 'CDTEXTFILE', 'TITLE', 'PERFORMER', 'SONGWRITER', 'FLAGS', 'ISRC']);
 
@@ -172,7 +174,15 @@ class SheetReader {
 
   #frames(time: readonly string[], line: TextLine): number {
     const [minutes = 0, seconds = 0, frames = 0] = time.map(Number);
-    if (seconds >= 60 || frames >= FRAMES || minutes > CUE_LIMITS.minutes) {
+    if (minutes > CUE_LIMITS.minutes) {
+      throw new ImageError('limit', 'A time of the cue sheet is too long', {
+        path: this.#path,
+        field: `line ${line.number}`,
+        found: `${minutes} minutes`,
+        expected: `at most ${CUE_LIMITS.minutes}`,
+      });
+    }
+    if (seconds >= 60 || frames >= FRAMES) {
       throw this.#wrong(line, `seconds up to 59 and frames up to ${FRAMES - 1}`);
     }
     return (minutes * 60 + seconds) * FRAMES + frames;

@@ -5,9 +5,8 @@ import { sparseimage } from './sparseimage.ts';
 import { tar } from './tar.ts';
 import { toc } from './toc.ts';
 import { vci } from './vci.ts';
-import { viso } from './viso.ts';
 import { SIGNED_WRAPPERS } from './wrappers.ts';
 import { zip } from './zip.ts';
 
 /** Formats whose `open` throws `unsupported` with the name of the format. */
-export const RECOGNISED: readonly Format[] = [...[viso, vci], ...[toc, sparseimage, ovf, tar, zip], ...SIGNED_WRAPPERS];
+export const RECOGNISED: readonly Format[] = [vci, toc, sparseimage, ovf, tar, zip, ...SIGNED_WRAPPERS];

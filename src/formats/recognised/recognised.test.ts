@@ -97,7 +97,7 @@ describe('what a file is recognised as', () => {
     ['cue: CUE sheet', textFile('\ufeffREM x\nPERFORMER "y"\nfile a.wav wave\n\nREM z\n\ttrack 1 audio\n')],
     ['cue?: CUE sheet', textFile('FILE "a.bin" BINARY\n')],
     ['toc: TOC file', textFile('CATALOG "0123456789012"\nCD_ROM_XA\n\n// Track 1\nTRACK MODE2_FORM1\n')],
-    ['toc?: TOC file', textFile('CD_DA\n')],
+    ['toc: TOC file', textFile('CD_DA\n')],
     ['viso: VISO', textFile(`--iprt-iso-maker-file-marker=${UUID} -J /a`)],
     ['viso: VISO', textFile(`\n --iprt-iso-maker-file-marker-bourne-sh ${UUID.toUpperCase()}\n/a`)],
     ['cloop: cloop version 2.0', file(512, [0, CLOOP], [128, be32(65_536)])],

@@ -1,0 +1,127 @@
+/** VISO files: the methods of the format, loaded when they are first used. */
+import { type HostContent, openContent } from '../../blocks/iso9660/host-tree.ts';
+import { BLOCK, SYSTEM_BLOCKS } from '../../blocks/iso9660/layout.ts';
+import { type IsoPlan, planIso } from '../../blocks/iso9660/plan.ts';
+import { IsoBytes } from '../../blocks/iso9660/storage.ts';
+import type { IsoNode } from '../../blocks/iso9660/tree.ts';
+import { ImageError } from '../../errors.ts';
+import type { FormatOpenOptions, Image, ImageInfo, Mapping, MetadataExtent } from '../../image/contract.ts';
+import { type ImageFiles, mainFile } from '../../image/files.ts';
+import { PlainImage } from '../../image/plain-image.ts';
+import { plainInfo } from '../../image/plain-info.ts';
+import { singleRegion } from '../../image/regions.ts';
+import type { MaybePromise, Storage } from '../../storage/contract.ts';
+import { bootImages, buildTree, openHost } from './build.ts';
+import { commandOf } from './command.ts';
+import { VISO_LIMITS } from './limits.ts';
+import { MARKER } from './marker.ts';
+import { wordsOf } from './words.ts';
+
+/** Opens a VISO file: reads its text, looks at the files, and plans the image. Their data is read when it is asked for. */
+export async function open(files: ImageFiles, options: FormatOpenOptions): Promise<Image> {
+  const storage = mainFile(files);
+  if (options.type !== undefined && options.type !== 'optical') {
+    const about = { path: storage.label, status: 'VERR_NOT_SUPPORTED', found: options.type, expected: 'optical' };
+    throw new ImageError('unsupported', 'A VISO file describes an optical disc', about);
+  }
+  const text = await readText(storage);
+  const marker = MARKER.exec(text);
+  if (marker === null) {
+    const about = { path: storage.label, status: 'VERR_VD_GEN_INVALID_HEADER' };
+    throw new ImageError('invalid-format', 'This is not a VISO file: its marker is missing', about);
+  }
+  const [, kind = '', uuid = ''] = marker;
+  const words = wordsOf(text, kind.toLowerCase().startsWith('-ms') ? 'ms' : 'bourne', storage.label);
+  // The marker is one word with its UUID, or two.
+  const command = commandOf(words.slice(/[=:]/.test(words[0] ?? '') ? 1 : 2), storage.label);
+  const tree = await buildTree(command, files, options);
+  const newestMs = newestOf(tree);
+  const plan = planIso({
+    root: { ...tree, modifiedMs: newestMs },
+    texts: command.texts,
+    createdMs: newestMs,
+    joliet: command.joliet,
+    rockRidge: command.rockRidge,
+    boot: await bootImages(tree, command, files),
+    system: command.genericBoot === null ? null : await systemArea(files, command.genericBoot),
+    pad: command.pad,
+  });
+  const bytes = await IsoBytes.of(plan, (content) =>
+    openContent(content as HostContent, (path) => openHost(files, path)),
+  );
+  return new VisoImage(storage, bytes, { uuid: uuid.toLowerCase(), plan });
+}
+
+async function readText(storage: Storage): Promise<string> {
+  if (storage.size > VISO_LIMITS.textBytes) {
+    const expected = `at most ${VISO_LIMITS.textBytes} bytes`;
+    throw new ImageError('limit', 'The VISO file is too long', { path: storage.label, found: storage.size, expected });
+  }
+  const bytes = new Uint8Array(storage.size);
+  if (bytes.length > 0) await storage.read(0, bytes);
+  return new TextDecoder().decode(bytes);
+}
+
+async function systemArea(files: ImageFiles, path: string): Promise<Uint8Array> {
+  const storage = await openHost(files, path);
+  try {
+    if (storage.size > SYSTEM_BLOCKS * BLOCK) {
+      const expected = `at most ${SYSTEM_BLOCKS * BLOCK} bytes`;
+      throw new ImageError('limit', 'The boot code does not fit into the system area', {
+        path,
+        found: storage.size,
+        expected,
+      });
+    }
+    const bytes = new Uint8Array(storage.size);
+    if (bytes.length > 0) await storage.read(0, bytes);
+    return bytes;
+  } finally {
+    await storage.close();
+  }
+}
+
+/** The newest time below a directory; directories that only the text names have none. */
+function newestOf(root: IsoNode): number {
+  let newest = 0;
+  const waiting = [root];
+  for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
+    newest = Math.max(newest, node.modifiedMs);
+    for (const child of node.children ?? []) waiting.push(child);
+  }
+  return newest;
+}
+
+class VisoImage extends PlainImage {
+  readonly info: ImageInfo;
+  readonly #bytes: IsoBytes;
+
+  constructor(storage: Storage, bytes: IsoBytes, { uuid, plan }: { readonly uuid: string; readonly plan: IsoPlan }) {
+    super(storage);
+    this.#bytes = bytes;
+    this.info = plainInfo({
+      format: 'viso',
+      type: 'optical',
+      virtualSize: bytes.size,
+      blockSize: null,
+      sectorSize: BLOCK,
+      regions: singleRegion(bytes.size, BLOCK),
+      uuid,
+      details: { files: plan.contents.length },
+    });
+  }
+
+  map(guestOffset: number, length: number): MaybePromise<Mapping> {
+    return this.#bytes.map(guestOffset, length);
+  }
+
+  override async *metadata(): AsyncGenerator<MetadataExtent> {
+    const { storage } = this;
+    yield { storage, fileOffset: 0, length: storage.size, what: 'VISO file', guestOffset: null };
+  }
+
+  override async close(): Promise<void> {
+    await this.#bytes.close();
+    await this.storage.close();
+  }
+}

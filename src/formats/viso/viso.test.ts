@@ -1,0 +1,166 @@
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { isImageError } from '../../errors.ts';
+import { inspect } from '../../operations/inspect.ts';
+import { createIso } from '../../operations/iso/create.ts';
+import { openDisk } from '../../operations/open.ts';
+import { Random } from '../../testing/random.ts';
+import { wordsOf } from './words.ts';
+
+const UUID = '12345678-1234-1234-1234-123456789abc';
+const MARKER = `--iprt-iso-maker-file-marker-bourne-sh ${UUID}`;
+const ALLOW = { allow: ['same-directory'] } as const;
+let folder = '';
+const at = (name: string): string => join(folder, name);
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'vdkit-viso-'));
+  mkdirSync(at('tree/below'), { recursive: true });
+  writeFileSync(at('tree/a file.txt'), 'hello');
+  writeFileSync(at('tree/below/b.bin'), new Uint8Array(70_000).fill(7));
+  symlinkSync('below/b.bin', at('tree/link'));
+  mkdirSync(at('other'));
+  writeFileSync(at('boot.img'), new Uint8Array(3000).fill(9));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function viso(text: string): string {
+  writeFileSync(at('x.viso'), text);
+  return at('x.viso');
+}
+
+async function bytesOf(text: string): Promise<Buffer> {
+  await using disk = await openDisk(viso(text), ALLOW);
+  const bytes = Buffer.alloc(disk.size);
+  await disk.read(0, bytes);
+  return bytes;
+}
+
+describe('a VISO file', () => {
+  it('reads as the image of the same files that is created', async () => {
+    await createIso(at('tree.iso'), at('tree'), { label: 'LABEL' });
+    await using created = await openDisk(at('tree.iso'), { format: 'raw' });
+    const bytes = Buffer.alloc(created.size);
+    await created.read(0, bytes);
+    expect((await bytesOf(`${MARKER}\n-V LABEL /=tree`)).equals(bytes)).toBe(true);
+    const report = await inspect(viso(`${MARKER} /=tree`), ALLOW);
+    expect(report).toMatchObject({
+      format: 'viso',
+      type: 'optical',
+      uuid: UUID,
+      virtualSize: created.size,
+      sectorSize: 2048,
+    });
+  });
+
+  it('adds, renames and takes out, and has texts and boot images', async () => {
+    const text = `${MARKER} --volume-id="A DISC" '/new/a b=tree/a file.txt' /t=tree /t/below=:remove: /none=:remove: boot.img -b boot.img --boot-info-table --no-pad`;
+    const bytes = await bytesOf(text);
+    expect(bytes.toString('latin1', 0x8028, 0x802e)).toBe('A_DISC');
+    expect(bytes.toString('latin1')).toContain('EL TORITO SPECIFICATION');
+    expect(bytes.includes('hello')).toBe(true);
+    expect(bytes.includes(Buffer.alloc(100, 7))).toBe(false);
+    const boot = bytes.indexOf(Buffer.from([9, 9, 9, 9, 9, 9, 9, 9, 16, 0, 0, 0]));
+    expect(boot % 2048).toBe(0);
+    expect(bytes.readUInt32LE(boot + 12)).toBe(boot / 2048);
+  });
+
+  it.each([
+    ['grows', () => writeFileSync(at('tree/a file.txt'), 'hello, world')],
+    ['changes', () => writeFileSync(at('tree/a file.txt'), 'HELLO')],
+    [
+      'is replaced',
+      () => {
+        rmSync(at('tree/a file.txt'));
+        writeFileSync(at('tree/a file.txt'), 'hello');
+      },
+    ],
+    ['vanishes', () => rmSync(at('tree/a file.txt'))],
+  ])('refuses to read a file that %s while it is open', async (_what, change) => {
+    writeFileSync(at('tree/a file.txt'), 'hello');
+    utimesSync(at('tree/a file.txt'), 1_700_000_000, 1_700_000_000);
+    await using disk = await openDisk(viso(`${MARKER} /=tree --no-pad`), ALLOW);
+    const bytes = new Uint8Array(disk.size);
+    change();
+    await expect(disk.read(0, bytes)).rejects.toMatchObject({ kind: expect.stringMatching(/^(io|not-found)$/) });
+    writeFileSync(at('tree/a file.txt'), 'hello');
+  });
+
+  it.each<[string, string, string]>([
+    ['no files', '', 'invalid-format'],
+    ['an open quote', "'x", 'invalid-format'],
+    ['an option without its value', 'boot.img -V', 'invalid-format'],
+    ['an output', 'boot.img -o /x', 'unsupported'],
+    ['an unknown option', 'boot.img --udf', 'unsupported'],
+    ['the name of a method', 'boot.img --constructor', 'unsupported'],
+    ['another name space', 'boot.img --name-setup hfs', 'unsupported'],
+    ['more arguments elsewhere', '@args', 'unsupported'],
+    ['a file that is not there', 'nothing', 'not-found'],
+    ['a file elsewhere', '/x=/etc/hostname', 'denied'],
+    ['a directory elsewhere', '/x=/etc', 'denied'],
+    ['the directory above', '/x=..', 'denied'],
+    ['a name with ..', '/../x=boot.img', 'invalid-format'],
+    ['a name through a file', '/x=boot.img /x/y=boot.img', 'invalid-format'],
+    ['a name to remove that is not there', 'boot.img /x=:must-remove:', 'not-found'],
+    ['a boot image that is not there', 'boot.img -b none', 'not-found'],
+    ['a number that is none', 'boot.img -b boot.img --boot-load-size=many', 'invalid-format'],
+  ])('is refused with %s', async (_what, text, kind) => {
+    await expect(bytesOf(`${MARKER} ${text}`)).rejects.toMatchObject({ kind });
+  });
+
+  it('opens no file unless the caller allows it', async () => {
+    await expect(openDisk(viso(`${MARKER} boot.img`), {})).rejects.toMatchObject({ kind: 'denied' });
+    await expect(
+      openDisk(viso(`${MARKER} /=tree`), {}).then((disk) => disk.read(0, new Uint8Array(disk.size))),
+    ).rejects.toMatchObject({ kind: 'denied' });
+  });
+
+  it('whatever is wrong with it gives an image or an ImageError', async () => {
+    const words = [
+      '-b',
+      '--volid',
+      '=',
+      '/',
+      "'",
+      '"',
+      '\\',
+      'boot.img',
+      'tree',
+      ':remove:',
+      '-J',
+      '--no-joliet',
+      '--rock-ridge',
+      '99999',
+      '-G',
+      '\0',
+    ];
+    const kinds = new Set<string>();
+    for (let seed = 0; seed < 200; seed++) {
+      const random = new Random(seed);
+      const text = `${MARKER} /a=boot.img -b a /t=tree --volid X --boot-load-size 4`.split(/([ =])/);
+      for (let left = 1 + random.below(3); left > 0; left--) {
+        text.splice(random.below(text.length), random.below(2), random.pick(words as [string, ...string[]]));
+      }
+      try {
+        const bytes = await bytesOf(text.join(''));
+        kinds.add(bytes.length > 0 ? 'read' : 'empty');
+      } catch (error) {
+        if (!isImageError(error)) throw error;
+        kinds.add(error.kind);
+      }
+    }
+    expect([...kinds]).toEqual(expect.arrayContaining(['read', 'not-found', 'unsupported']));
+  });
+});
+
+describe('words', () => {
+  it.each([
+    ['bourne', `a 'b c' "d\\"e" f\\ g h'i'"j" ''`, ['a', 'b c', 'd"e', 'f g', 'hij', '']],
+    ['bourne', `"a\\b" 'c\\d'\ne`, ['a\\b', 'c\\d', 'e']],
+    ['ms', `a "b c" d\\e f\\\\"g h" i\\"j "k""l"`, ['a', 'b c', 'd\\e', 'f\\g h', 'i"j', 'k"l']],
+  ] as const)('by the rules of %s: %s', (rules, text, words) => {
+    expect(wordsOf(text, rules, 'x')).toEqual(words);
+  });
+});

@@ -1,0 +1,27 @@
+/** Ways to the bounds of VISO files. */
+import { VISO_LIMITS } from '../../../src/formats/viso/limits.ts';
+import { openDisk } from '../../../src/operations/open.ts';
+import { MemoryProvider } from '../../../src/storage/memory.ts';
+import type { LimitKit } from '../limit-kit.ts';
+
+const MARKER = '--iprt-iso-maker-file-marker-bourne-sh 12345678-1234-1234-1234-123456789abc\n';
+
+async function opens(text: string, amount: number): Promise<number> {
+  const provider = new MemoryProvider();
+  for (const [name, content] of [['/x.viso', text] as const, ['/x.txt', 'x'] as const]) {
+    const storage = await provider.create(name);
+    await storage.write(0, new TextEncoder().encode(content));
+    await storage.close();
+  }
+  const disk = await openDisk({ provider, name: '/x.viso' }, { allow: ['same-directory'] });
+  await disk.close();
+  return amount;
+}
+
+export const limits: LimitKit<typeof VISO_LIMITS> = {
+  bounds: VISO_LIMITS,
+  tests: {
+    textBytes: { reach: (amount) => opens(`${MARKER}/a=x.txt`.padEnd(amount, '\n'), amount) },
+    words: { reach: (amount) => opens(`${MARKER}/a=x.txt ${'-l '.repeat(amount - 3)}`, amount) },
+  },
+};
