@@ -30,3 +30,9 @@ function times(matrix: Matrix, value: number): number {
   for (let bit = 0; bit < 32; bit++) if (((value >>> bit) & 1) === 1) product ^= matrix[bit] ?? 0;
   return product >>> 0;
 }
+
+/** The checksum of bytes with the checksum `first`, followed by `length` bytes with the checksum `second`. */
+export function crc32Joined(first: number, second: number, length: number): number {
+  // Both are inverted at their start and their end, which cancels out.
+  return (crc32Zeroes(length, ~first >>> 0) ^ 0xffff_ffff ^ second) >>> 0;
+}

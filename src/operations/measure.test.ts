@@ -91,7 +91,7 @@ describe('measure', () => {
     await expect(measure(100, { format: 'vdi' })).rejects.toMatchObject(bad);
     await expect(measure(SIZE, { format: 'vdi', variant: ['nope'] })).rejects.toMatchObject(bad);
     await expect(measure(SIZE, { format: 'vdi', config: { nope: 1 } })).rejects.toMatchObject(bad);
-    await expect(measure(SIZE, { format: 'dmg' })).rejects.toMatchObject({ kind: 'unsupported' });
+    await expect(measure(SIZE, { format: 'cloop' })).rejects.toMatchObject({ kind: 'unsupported' });
     await expect(measure(SIZE, { format: 'nope' })).rejects.toMatchObject({ kind: 'not-found' });
   });
 });

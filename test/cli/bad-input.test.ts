@@ -67,7 +67,7 @@ const FAILURES: readonly (readonly [string, string, number, string])[] = [
   ['an existing target of create', 'create @existing.raw 1M', 1, 'exists'],
   ['a missing target directory', 'convert SAMPLE @nowhere/out.raw', 1, 'not-found'],
   ['a missing target directory of create', 'create @nowhere/out.vdi 1M', 1, 'not-found'],
-  ['a format that cannot be made', 'convert SAMPLE @out.dmg', 1, 'unsupported'],
+  ['a format that cannot be made', 'convert SAMPLE @out.cloop', 1, 'unsupported'],
   ['compression that the format has not', 'convert SAMPLE @out.vdi --compress', 1, 'unsupported'],
   ['a target that is too small', 'convert SAMPLE @out.raw --size 1M', 1, 'invalid-argument'],
   ['raw that was not named for writing', 'convert SAMPLE @existing.raw --into', 1, 'denied'],
@@ -163,7 +163,7 @@ const FAILURES: readonly (readonly [string, string, number, string])[] = [
   ['measuring nothing', 'measure --to vdi', 64, 'invalid-argument'],
   ['measuring without a format', 'measure SAMPLE', 64, 'invalid-argument'],
   ['measuring a missing file', 'measure @missing.vdi --to vdi', 1, 'not-found'],
-  ['measuring a format that cannot be made', 'measure SAMPLE --to dmg', 1, 'unsupported'],
+  ['measuring a format that cannot be made', 'measure SAMPLE --to cloop', 1, 'unsupported'],
   ['measuring an impossible size', 'measure --size 100 --to vdi', 1, 'invalid-argument'],
 ];
 

@@ -130,4 +130,5 @@ export const kit: FormatKit = {
   format: 'dmg',
   golden: { without: 'the images of Apple are too large, and not free', cases: 'dmg' },
   hostile,
+  conformance: { without: 'new images are written once, from front to back: test/peers/dmg.test.ts' },
 };

@@ -12,14 +12,21 @@ const ENCRYPTED_START = 'encrcdsa';
 const ENCRYPTED_END = 'cdsaencr';
 const ARCHIVE = 'xar!';
 
-/** Apple's disk images, read only. */
+/** Apple's disk images; new ones are written once, from front to back. */
 export const dmg: Format = defineFormat({
   name: 'dmg',
   aliases: ['udif'],
   title: 'Apple Disk Image',
   extensions: [{ extension: 'dmg', type: 'hdd' }],
+  variants: [
+    { word: 'udzo', description: 'compressed with zlib, written once (default)', allocation: 'dynamic' },
+    { word: 'udbz', description: 'compressed with bzip2, written once', allocation: 'dynamic' },
+  ],
   probe,
+  encodesAlways: () => true,
+  writesForwards: () => true,
   ...loadedMethods(() => import('./driver.ts'), ['open', 'check']),
+  ...loadedMethods(() => import('./maker.ts'), ['create', 'plan', 'measure']),
 });
 
 function probe(input: ProbeInput): ProbeAnswer {
