@@ -97,7 +97,9 @@ export class Directories {
       this.#directoryRecord(SELF, directory, systemUse(node, 'self', isRoot), rest),
       this.#directoryRecord(PARENT, parent, systemUse(parent.node, 'parent'), rest),
     ];
-    for (const entry of entries) records.push(...this.#entryRecords(entry, extents, rest));
+    for (const entry of entries) {
+      for (const one of this.#entryRecords(entry, extents, rest)) records.push(one);
+    }
     return inBlocks(records);
   }
 

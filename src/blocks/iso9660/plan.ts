@@ -1,5 +1,5 @@
 /**
- * The plan of an ISO 9660 image: where everything lies, and the bytes of all that is no file. The data of the files is
+ * The plan of an ISO 9660 image: where everything lies, and all bytes except those of the files. The data of the files is
  * only named, so a plan takes memory for its names and none for their content. Equal trees give equal plans.
  *
  *   0 system area │ 16 descriptors │ path tables │ directories │ Joliet directories │ catalog │ files │ zeroes

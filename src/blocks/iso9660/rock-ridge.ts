@@ -16,7 +16,7 @@ const ER_TEXTS = [
   'PLEASE CONTACT DISC PUBLISHER FOR SPECIFICATION SOURCE.  SEE PUBLISHER IDENTIFIER IN PRIMARY VOLUME DESCRIPTOR FOR CONTACT INFORMATION.',
 ] as const;
 
-function entry(tag: string, ...parts: readonly Uint8Array[]): Uint8Array {
+function entry(tag: string, parts: readonly Uint8Array[]): Uint8Array {
   const length = parts.reduce((sum, part) => sum + part.length, 4);
   const bytes = new Uint8Array(length);
   bytes.set([tag.charCodeAt(0), tag.charCodeAt(1), length, 1]);
@@ -36,12 +36,12 @@ export function systemUse(node: IsoNode, as: 'entry' | 'self' | 'parent', isRoot
   const links = children === null ? 1 : 2 + children.filter((child) => child.children !== null).length;
   const date = shortDate(modifiedMs);
   const entries = [
-    entry('PX', PX.encode({ mode, links, user: 0, group: 0 })),
+    entry('PX', [PX.encode({ mode, links, user: 0, group: 0 })]),
     // Creation, modification, access and change of attributes.
-    entry('TF', Uint8Array.of(0x0f), date, date, date, date),
+    entry('TF', [Uint8Array.of(0x0f), date, date, date, date]),
   ];
   if (as === 'self' && isRoot) {
-    const sp = entry('SP', SP.encode({ check: Uint8Array.of(0xbe, 0xef), skip: 0 }));
+    const sp = entry('SP', [SP.encode({ check: Uint8Array.of(0xbe, 0xef), skip: 0 })]);
     return [sp, ...entries, extensionReference()];
   }
   if (as !== 'entry') return entries;
@@ -51,7 +51,7 @@ export function systemUse(node: IsoNode, as: 'entry' | 'self' | 'parent', isRoot
 /** Without it most readers leave Rock Ridge aside. */
 function extensionReference(): Uint8Array {
   const texts = ER_TEXTS.map((text) => new TextEncoder().encode(text));
-  return entry('ER', Uint8Array.of(...texts.map(({ length }) => length), 1), ...texts);
+  return entry('ER', [Uint8Array.from([...texts.map(({ length }) => length), 1]), ...texts]);
 }
 
 function nameEntries(name: string): Uint8Array[] {
@@ -59,7 +59,7 @@ function nameEntries(name: string): Uint8Array[] {
   const entries: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; at += PIECE) {
     const more = at + PIECE < bytes.length;
-    entries.push(entry('NM', Uint8Array.of(more ? 1 : 0), bytes.subarray(at, at + PIECE)));
+    entries.push(entry('NM', [Uint8Array.of(more ? 1 : 0), bytes.subarray(at, at + PIECE)]));
   }
   return entries;
 }
@@ -69,7 +69,7 @@ function linkEntries(target: string): Uint8Array[] {
   const components: Uint8Array[] = target.startsWith('/') ? [Uint8Array.of(8, 0)] : [];
   for (const part of target.split('/').filter((one) => one !== '')) {
     if (part === '.' || part === '..') components.push(Uint8Array.of(part === '.' ? 2 : 4, 0));
-    else components.push(...textComponents(new TextEncoder().encode(part)));
+    else for (const component of textComponents(new TextEncoder().encode(part))) components.push(component);
   }
   const entries: Uint8Array[][] = [[]];
   let room = LONGEST - 5;
@@ -81,7 +81,7 @@ function linkEntries(target: string): Uint8Array[] {
     entries.at(-1)?.push(component);
     room -= component.length;
   }
-  return entries.map((own, at) => entry('SL', Uint8Array.of(at < entries.length - 1 ? 1 : 0), ...own));
+  return entries.map((own, at) => entry('SL', [Uint8Array.of(at < entries.length - 1 ? 1 : 0), ...own]));
 }
 
 function textComponents(bytes: Uint8Array): Uint8Array[] {
@@ -132,7 +132,9 @@ export class Continuations {
       at += one.length;
     }
     this.#areas.push({ offset, bytes });
-    return entry('CE', CE.encode({ block: this.#block + Math.floor(offset / BLOCK), offset: offset % BLOCK, length }));
+    return entry('CE', [
+      CE.encode({ block: this.#block + Math.floor(offset / BLOCK), offset: offset % BLOCK, length }),
+    ]);
   }
 
   /** Tells where the areas lie, of which only the length was known. */

@@ -1,4 +1,4 @@
-/** The bytes of a plan as a storage: what is no file comes from memory, the rest from the files when it is asked for. */
+/** The bytes of a plan as a storage: descriptors and directories come from memory, the rest from the files when it is asked for. */
 import { ImageError } from '../../errors.ts';
 import type { Mapping } from '../../image/contract.ts';
 import { allDone } from '../../storage/all-done.ts';
