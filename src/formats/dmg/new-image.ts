@@ -134,7 +134,7 @@ export class NewDmg extends PlainImage {
       buffers,
       count: units.length,
       commit: () => {
-        this.#chunks.push(...chunks);
+        for (const chunk of chunks) this.#chunks.push(chunk);
         [this.#end, this.#tableSum, this.#dataSum] = [end, tableSum, dataSum];
       },
       // Nothing can follow a write that failed: the disk sees to it.

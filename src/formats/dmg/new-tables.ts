@@ -142,7 +142,9 @@ function propertyList(table: Uint8Array): string {
 function base64(bytes: Uint8Array): string {
   let text = '';
   for (let at = 0; at < bytes.length; at += LETTERS) {
-    text += btoa(String.fromCharCode(...bytes.subarray(at, at + LETTERS)));
+    let letters = '';
+    for (const byte of bytes.subarray(at, at + LETTERS)) letters += String.fromCharCode(byte);
+    text += btoa(letters);
   }
   return text;
 }
