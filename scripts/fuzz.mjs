@@ -26,7 +26,7 @@ await build({
     '#compress': join(ROOT, 'src/codec/compress.ts'),
     '#decompress': join(ROOT, 'src/codec/decompress.ts'),
   },
-  external: ['koffi', '@foxglove/wasm-zstd', 'esbuild', 'vitest'],
+  external: ['koffi', '@foxglove/wasm-zstd', 'xz-decompress', 'esbuild', 'vitest'],
   logLevel: 'warning',
 });
 const { main } = await import(pathToFileURL(bundle).href);

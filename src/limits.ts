@@ -15,6 +15,10 @@ export const LIMITS = {
   probeHead: 64 * 1024,
   /** Bytes read from the end of a file to recognise its format. */
   probeTail: 32 * 1024,
+  /** Compressed files and archives around an image. */
+  wrappings: 2,
+  /** Bytes that a compressed file may unpack to. */
+  unpackedBytes: 2 ** 44,
   /** Largest virtual disk: offsets must stay exact in a JavaScript number. */
   virtualSize: Number.MAX_SAFE_INTEGER,
   /** Smallest and largest allocation unit that an image may declare. */

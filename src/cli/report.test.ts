@@ -5,7 +5,15 @@ import { reportDocument, reportText } from './report.ts';
 
 const REPORT: ImageReport = {
   ...plainInfo({ format: 'toy', virtualSize: 512, blockSize: null }),
-  ...{ file: 'a', fileSize: 512, allocatedSize: null, recognisedBy: 'its name', guessed: false, parts: [] },
+  ...{
+    file: 'a',
+    fileSize: 512,
+    allocatedSize: null,
+    recognisedBy: 'its name',
+    guessed: false,
+    parts: [],
+    wrappings: [],
+  },
   lock: { held: null, holders: [] },
 };
 

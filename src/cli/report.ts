@@ -17,6 +17,7 @@ export function reportDocument(report: KnownFacts): Record<string, unknown> {
   return {
     file: report.file ?? null,
     format: report.format ?? null,
+    wrappings: report.wrappings ?? [],
     guessed: report.guessed ?? null,
     reason: report.recognisedBy ?? null,
     type: report.type ?? null,
@@ -66,6 +67,7 @@ export function reportText(report: ImageReport, table: PartitionTable | null = n
   const rows: readonly (readonly [string, string | null])[] = [
     ['file', report.file],
     ['format', `${report.format}${version} (${report.guessed ? 'a guess: ' : ''}${report.recognisedBy})`],
+    ...listRows('inside', report.wrappings, ({ format, member }) => `${format}, ${member}`),
     ['type', report.type],
     ['variant', report.variant.length === 0 ? null : report.variant.join(', ')],
     ['virtual size', bothSizes(report.virtualSize)],

@@ -7,6 +7,7 @@ import {
   BLOCK_SIZE,
   CACHE,
   CHAIN,
+  COMPARED_INSIDE,
   FORCE_PARENT,
   FORMAT,
   FROM_DIRECTORY,
@@ -18,6 +19,7 @@ import {
   PREALLOCATION,
   RAW_DEVICE,
   SHRINK,
+  SOURCE_INSIDE,
   SOURCE_PART,
   TARGET,
   VARIANT,
@@ -85,8 +87,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
     options: [
       { flags: '-f, --format <F>', description: 'format of SRC (default: detected)', completes: 'format' },
-      { flags: '--offset <N>', description: 'SRC starts at this byte of the named file or disk' },
-      { flags: '--partition <N>', description: 'SRC is in this partition of the named disk (Linux numbering)' },
+      ...SOURCE_INSIDE,
       {
         flags: '--source-parent <P>',
         description: 'parent of SRC (default: found by name or UUID); "none": read SRC alone',
@@ -169,10 +170,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [
       { flags: '-f, --format <F>', description: 'format of A (default: detected)', completes: 'format' },
       { flags: '-F, --format-b <F>', description: 'format of B (default: detected)', completes: 'format' },
-      { flags: '--offset <N>', description: 'A starts at this byte of the named file or disk' },
-      { flags: '--offset-b <N>', description: 'B starts at this byte of the named file or disk' },
-      { flags: '--partition <N>', description: 'A is in this partition of the named disk (Linux numbering)' },
-      { flags: '--partition-b <N>', description: 'B is in this partition of the named disk (Linux numbering)' },
+      ...COMPARED_INSIDE,
       { flags: '--parent <P>', description: 'parent of A (default: found by name or UUID)', completes: 'file' },
       { flags: '--parent-b <P>', description: 'parent of B (default: found by name or UUID)', completes: 'file' },
       { flags: '--snapshot <NAME>', description: 'internal snapshot of A to read, by id or name' },

@@ -71,3 +71,8 @@ export async function systemXz(): Promise<null> {
 export async function systemBzip2(): Promise<null> {
   return null;
 }
+
+/** Decoding of deflate streams in chunks: none. */
+export async function streamInflater(): Promise<null> {
+  return null;
+}

@@ -3,6 +3,7 @@
  */
 import type * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
+import type { Chunks } from './chunks.ts';
 import { nodeZlib } from './node-zlib.ts';
 import type { SystemBzip2 } from './system-bzip2.ts';
 import { systemDeflate } from './system-deflate.ts';
@@ -77,6 +78,20 @@ export async function inflateZlib(input: Uint8Array, size: number, room?: Uint8A
 /** The system's library for bzip2; null where it is not available. Loaded on first use. */
 export async function systemBzip2(): Promise<SystemBzip2 | null> {
   return (await import('./system-bzip2.ts')).systemBzip2();
+}
+
+/** Decoding of deflate streams in chunks. */
+export interface StreamInflater {
+  /** Decodes one raw deflate stream and leaves the bytes behind it in `input`. Throws `corrupt`. */
+  decode(input: Chunks): AsyncGenerator<Uint8Array>;
+  /** The CRC-32 of bytes behind others. */
+  crc32(bytes: Uint8Array, before: number): number;
+}
+
+/** Decoding of deflate streams in chunks; null where it is not available. Loaded on first use. */
+export async function streamInflater(): Promise<StreamInflater | null> {
+  const { inflateChunks, crc32Of } = await import('./inflate-stream.ts');
+  return { decode: inflateChunks, crc32: crc32Of };
 }
 
 /** The system's library for xz; null where it is not available. Loaded on first use. */

@@ -2,7 +2,7 @@
 import type { Config, ImageInfo, ImageLinks, MediumType, Progress } from '../image/contract.ts';
 import type { Geometry } from '../image/geometry.ts';
 import type { Registry } from '../image/registry.ts';
-import type { LockState, OpenMode, OperationOptions, Source, StorageProvider } from '../storage/contract.ts';
+import type { LockState, OpenMode, OperationOptions, Source, StorageProvider, Wrapping } from '../storage/contract.ts';
 import type { OpenGate } from '../storage/gate.ts';
 
 /**
@@ -269,6 +269,8 @@ export interface ImageReport extends ImageInfo, ImageLinks {
   readonly fileSize: number;
   /** Bytes allocated on the host; null when unknown. */
   readonly allocatedSize: number | null;
+  /** Compressed files and archives around the image, outermost first. */
+  readonly wrappings: readonly Wrapping[];
   /** Reason for choosing the format. */
   readonly recognisedBy: string;
   /** True when nothing identifies the file and its format was not named: treated as a raw disk. */

@@ -54,6 +54,7 @@ import type { ParentIdentity, ParentLink, ParentReference, ParentVerdict } from 
 import type { RawDisk } from './raw-disk.ts';
 import type { RegionList } from './regions.ts';
 import type { TrackInfo } from './tracks.ts';
+import type { UnwrapOptions, Unwrapped } from './unwrap.ts';
 
 export type * from './facts.ts';
 export type * from './location.ts';
@@ -442,6 +443,11 @@ export interface Format extends ForwardReading {
    * not fit. Absent: no image of a directory has a parent in it.
    */
   extendDirectory?(files: ImageFiles, how: { readonly name: string; readonly parent: string }): Promise<void>;
+  /**
+   * Finds the file inside a compressed file or an archive of this format, which cannot be opened as an image. Absent:
+   * there is none. Throws `corrupt`, `unsupported`, `limit`, and `invalid-argument` if `member` must choose.
+   */
+  unwrap?(storage: Storage, options: UnwrapOptions): Promise<Unwrapped>;
   /**
    * Opens the image in these files, which belong to it when this resolves and are closed by the caller when it rejects.
    * Throws `invalid-format`, `corrupt`, `unsupported`, `limit`.

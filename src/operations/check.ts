@@ -60,11 +60,30 @@ export async function checkIn(source: Source, options: Resolved<CheckOptions>): 
   // One lock for all of it: between the check and the repair no other program may write.
   const how: ImageFileOptions = { ...options, mode: 'read', lockMode: writes ? 'exclusive' : 'shared' };
   return withImageFile(source, how, async (file) => {
+    const inside = writes ? null : await checkInside(file, options);
+    if (inside !== null) return inside;
     if (writes && file.storage !== null) await requireSystemLocks([file.storage], options);
     const format = await formatOf(file, options);
     const report = await checkAs(format, file, options, writes);
     return { ...report, findings: [...report.findings, ...(await neighbourFindings(format, file, options))] };
   });
+}
+
+/** Checks the image inside a compressed file or an archive; null: the file is something else. */
+async function checkInside(file: ImageFile, options: Resolved<CheckOptions>): Promise<CheckReport | null> {
+  const { source, storage } = file;
+  if (storage === null || storage.size === 0 || source.unpacked !== undefined) return null;
+  if (options.format !== undefined && source.member === undefined) return null;
+  const { format } = await file.probe();
+  if (format.unwrap === undefined) return null;
+  const { openInside } = await import('../disk/open/inside.ts');
+  const inner = await openInside(source, storage, format, options.environment);
+  file.release();
+  try {
+    return await checkIn(inner, options);
+  } finally {
+    await inner.storage.close();
+  }
 }
 
 /** Warnings about other files: a parent that does not fit any more, and parts that are left over. */
@@ -198,7 +217,7 @@ async function formatOf(file: ImageFile, options: Resolved<CheckOptions>): Promi
     file.requireFitting(format);
     return format;
   }
-  const named = registry.byExtension(file.source.name);
+  const named = registry.byExtension(file.source.unpacked?.name ?? file.source.name);
   const byName = named?.check === undefined ? null : named;
   try {
     const { format, guessed } = await file.probe();

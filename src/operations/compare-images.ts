@@ -32,6 +32,6 @@ async function withDevice<T>(
   use: (device: BlockDevice) => Promise<T>,
 ): Promise<T> {
   if (isDevice(source)) return use(source);
-  await using disk = await openIn(source, { environment });
+  await using disk = await openIn(source, { environment, unwrap: true });
   return await use(disk);
 }

@@ -63,6 +63,7 @@ function openSource(source: ImageSource, options: Resolved<ConvertOptions>): Pro
     snapshot: sourceSnapshot,
     cache: sourceCache,
     withoutDamagedParents: options.salvage,
+    unwrap: true,
   });
 }
 

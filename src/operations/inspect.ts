@@ -4,7 +4,7 @@ import { SECTOR } from '../binary/numbers.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { Environment, type Resolved, resolve } from '../disk/open/environment.ts';
 import { type ImageFileOptions, type OpenedImage, withImageFile } from '../disk/open/image-file.ts';
-import { openImage } from '../disk/open/open-image.ts';
+import { type OpenImageOptions, openImage } from '../disk/open/open-image.ts';
 import { mainStorages, openPart, type PartFile, partFiles } from '../disk/open/parts.ts';
 import type {
   EnvironmentOptions,
@@ -32,17 +32,28 @@ const ORDER: readonly LockState['held'][] = ['exclusive', 'shared', null, 'none'
 export async function inspect(source: ImageSource, options: InspectOptions = {}): Promise<InspectReport> {
   checkArguments('inspect', { source: [source, SOURCE], options: [options, OPTIONS] });
   const own = await resolve(options);
-  return inspectImage(own.environment.sourceOf(source), own);
+  return inspectImage(own.environment.sourceOf(source), { ...own, unwrap: true });
 }
 
 /** Like `inspect`, in an environment. */
-export async function inspectImage(source: Source, options: Resolved<InspectOptions>): Promise<InspectReport> {
+export async function inspectImage(
+  source: Source,
+  options: Resolved<InspectOptions> & Pick<OpenImageOptions, 'unwrap'>,
+): Promise<InspectReport> {
   const { environment, format } = options;
   const onOpen = environment.lock ? lookEarly : undefined;
   const opened: OpenedImage[] = [];
   try {
     const settings = options.snapshot === undefined ? {} : { settings: { snapshot: options.snapshot } };
-    const how = { environment, format, ...settings, mode: 'read', infoOnly: true, onOpen } as const;
+    const how = {
+      environment,
+      format,
+      ...settings,
+      mode: 'read',
+      infoOnly: true,
+      onOpen,
+      unwrap: options.unwrap,
+    } as const;
     const last = await openImage(source, how);
     opened.push(last);
     if (options.chain !== true) return await report(last, environment);
@@ -117,12 +128,15 @@ export async function detectFormat(source: ImageSource, options: EnvironmentOpti
 
 async function report(entry: OpenedImage, environment: Environment): Promise<ImageReport> {
   const info: ImageInfo = entry.image.info;
+  const { unpacked } = entry.source;
   await using looked = await lookAtParts(entry);
   const storages = [...mainStorages(entry.image), ...looked.storages];
   return {
     ...info,
     file: entry.name,
     ...(await hostSizes(storages)),
+    ...(unpacked === undefined ? {} : { fileSize: unpacked.fileSize }),
+    wrappings: unpacked?.wrappings ?? [],
     lock: environment.lock ? await lockOf(storages) : UNKNOWN,
     recognisedBy: entry.recognisedBy,
     guessed: entry.guessed,

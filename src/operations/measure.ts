@@ -55,6 +55,7 @@ export async function measure(
   const { environment, shareable, forceShare } = own;
   const { sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot } = own;
   await using disk = await openIn(source, {
+    unwrap: true,
     environment,
     shareable,
     forceShare,

@@ -9,7 +9,7 @@ import { type Resolved, resolve, settingsOf } from '../disk/open/environment.ts'
 import { isHalfConverted } from '../disk/open/half-converted.ts';
 import type { OpenedImage } from '../disk/open/image-file.ts';
 import { checkLocking, sharingWarnings } from '../disk/open/locking.ts';
-import { openImage } from '../disk/open/open-image.ts';
+import { type OpenImageOptions, openImage } from '../disk/open/open-image.ts';
 import { entryList, isUnlinked, openParents } from '../disk/open/parents.ts';
 import type { DiskOpenOptions, ImageEntry, ImageInput, SharingOptions } from '../disk/options.ts';
 import { Chain, type ChainImage, closeImages } from '../disk/path/chain.ts';
@@ -30,14 +30,14 @@ export async function openDisk(
   options: DiskOpenOptions = {},
 ): Promise<ChainDisk> {
   checkArguments('Disk.open', { source: [source, INPUTS], options: [options, OPTIONS] });
-  return openIn(source, await resolve(options));
+  return openIn(source, { ...(await resolve(options)), unwrap: true });
 }
 
+/** Options inside the library: also of what callers always want, such as a look inside of archives. */
+type OpenInOptions = Resolved<DiskOpenOptions> & Pick<OpenImageOptions, 'unwrap'>;
+
 /** Like `openDisk`, in an environment. */
-export async function openIn(
-  source: ImageInput | readonly ImageInput[],
-  options: Resolved<DiskOpenOptions>,
-): Promise<ChainDisk> {
+export async function openIn(source: ImageInput | readonly ImageInput[], options: OpenInOptions): Promise<ChainDisk> {
   const { environment } = options;
   const { chain, warnings } = await openChain(source, options);
   const all = [...warnings];
@@ -60,7 +60,7 @@ export async function openIn(
  */
 async function openChain(
   source: ImageInput | readonly ImageInput[],
-  options: Resolved<DiskOpenOptions>,
+  options: OpenInOptions,
   whole = false,
 ): Promise<OpenedChain> {
   const list = entryList(source);
@@ -119,7 +119,7 @@ interface OpenedLast {
   readonly warnings: readonly string[];
 }
 
-async function openLast(entry: ImageEntry, options: Resolved<DiskOpenOptions>): Promise<OpenedLast> {
+async function openLast(entry: ImageEntry, options: OpenInOptions): Promise<OpenedLast> {
   const mode = options.infoOnly === true ? 'read' : (entry.mode ?? options.mode ?? 'read');
   try {
     return await openSound(entry, options, mode);
@@ -132,7 +132,7 @@ async function openLast(entry: ImageEntry, options: Resolved<DiskOpenOptions>): 
 }
 
 /** Repairs the image first, if requested and necessary. */
-async function openSound(entry: ImageEntry, options: Resolved<DiskOpenOptions>, mode: OpenMode): Promise<OpenedLast> {
+async function openSound(entry: ImageEntry, options: OpenInOptions, mode: OpenMode): Promise<OpenedLast> {
   try {
     return { image: await openLastAs(entry, options, mode), warnings: [] };
   } catch (error) {
@@ -162,7 +162,7 @@ function lastOf(entry: ImageEntry, { format, type, snapshot }: Resolved<DiskOpen
   };
 }
 
-async function openLastAs(entry: ImageEntry, options: Resolved<DiskOpenOptions>, mode: OpenMode): Promise<OpenedImage> {
+async function openLastAs(entry: ImageEntry, options: OpenInOptions, mode: OpenMode): Promise<OpenedImage> {
   const source = options.environment.sourceOf(entry.image);
   const own = lastOf(entry, options);
   const last = await openImage(source, {

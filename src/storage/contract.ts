@@ -332,10 +332,34 @@ export interface Source {
   readonly storage?: Storage;
   /** The image is the directory of that name: what it stores counts from there. Found out when it is opened. */
   readonly isDirectory?: boolean;
-  /** Id of the image among several in that directory: see `ImageMember`. Left out: the one that is written. */
+  /**
+   * Id of the image among several in that directory: see `ImageMember`. Left out: the one that is written. In an archive:
+   * name of the member; left out: the only disk.
+   */
   readonly member?: string | undefined;
+  /** For a storage that was unpacked from the file of that name. */
+  readonly unpacked?: UnpackedFrom | undefined;
   /** For an image that is not a file: its format finds it by this configuration, and `name` is for messages. */
   readonly configuration?: SourceConfiguration;
+}
+
+/** A compressed file, or an archive, around an image. */
+export interface Wrapping {
+  /** Name of its format: `gzip`. */
+  readonly format: string;
+  /** Name of the file in it: as stored in an archive, derived from the outer name otherwise. */
+  readonly member: string;
+}
+
+/** Origin of a storage that lies inside a file. */
+export interface UnpackedFrom {
+  /** Name of the innermost file, without a directory. */
+  readonly name: string;
+  /** Outermost first. */
+  readonly wrappings: readonly Wrapping[];
+  /** Bytes of the file around it. */
+  readonly fileSize: number;
+  readonly warnings: readonly string[];
 }
 
 /** Configuration of an image that is not a file. */

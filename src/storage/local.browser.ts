@@ -1,6 +1,6 @@
 /** Replacement for local files in browsers. */
 import { ImageError } from '../errors.ts';
-import type { LockedMemory, StorageProvider } from './contract.ts';
+import type { LockedMemory, Storage, StorageProvider } from './contract.ts';
 import type { TcpConnector } from './tcp.ts';
 
 /** Throws `unsupported`: browsers have no default place for names. */
@@ -25,4 +25,11 @@ export function tcpConnector(): TcpConnector {
       });
     },
   };
+}
+
+/** Throws `unsupported`: a page has no temporary files. */
+export async function unpackedFile(): Promise<{ readonly storage: Storage; readonly directory: string }> {
+  throw new ImageError('unsupported', 'A page in a browser has no temporary file to unpack an image into', {
+    hint: 'Unpack the file first.',
+  });
 }

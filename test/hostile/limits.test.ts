@@ -23,6 +23,8 @@ const TESTED: Readonly<Record<keyof typeof LIMITS, string>> = {
   probeNames: 'test',
   probeHead: 'test',
   probeTail: 'test',
+  wrappings: 'test',
+  unpackedBytes: 'test',
   virtualSize: 'test',
   blockSizeMin: 'test',
   blockSizeMax: 'test',

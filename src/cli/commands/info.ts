@@ -21,7 +21,8 @@ export async function run(context: CommandContext): Promise<number> {
   const source = (await Environment.of(options)).sourceOf(place.source);
   // Metadata and content are read through one handle, so both are of one file.
   await using files = new HeldFiles(source.provider);
-  const image: Source = { ...source, provider: files.provider };
+  await using inner = await innerOf({ ...source, provider: files.provider }, options);
+  const image = inner.source;
   const report = await inspectOr(image, { ...options, chain: wantsChain }, (found, error) =>
     printUnopened(context, image, found, error),
   );
@@ -42,6 +43,16 @@ export async function run(context: CommandContext): Promise<number> {
     : [...report.warnings, ...(await doubtsAbout(image, report, options))];
   for (const warning of [...warnings, ...(table?.warnings ?? [])]) context.warn(warning);
   return EXIT.done;
+}
+
+/** The image inside a compressed file or an archive, unpacked once; other sources as they are. */
+async function innerOf(
+  source: Source,
+  options: DiskOpenOptions,
+): Promise<{ readonly source: Source } & AsyncDisposable> {
+  const { insideOf } = await import('../../disk/open/inside.ts');
+  const inner = await insideOf(source, { environment: Environment.of(options), format: options.format });
+  return { source: inner ?? source, [Symbol.asyncDispose]: async () => inner?.storage.close() };
 }
 
 /** Warnings about the parents of an image, as far as they may be looked at. */

@@ -61,6 +61,8 @@ export interface ImageFileOptions extends SharingOptions {
   readonly namedBy?: NamedBy | undefined;
   /** Replaces the gate of the image itself. Default: that of the environment. */
   readonly gate?: OpenGate | undefined;
+  /** The open file of the source belongs to the image. Default: it stays open. */
+  readonly owned?: boolean | undefined;
   /** Called with the open file, before anything else. Must not reject. The file stays open until it resolves. */
   readonly onOpen?: ((storage: Storage) => Promise<void>) | undefined;
 }
@@ -136,7 +138,9 @@ export class ImageFile {
   async probe(): Promise<ProbeOutcome> {
     const { registry } = this.#options.environment;
     const { storage, source } = this;
-    if (storage !== null) return probeFormat(await readProbeInput(storage, source.name), registry);
+    if (storage !== null) {
+      return probeFormat(await readProbeInput(storage, source.unpacked?.name ?? source.name), registry);
+    }
     const outcome = probeDirectory(await readDirectoryInput(source), registry);
     if (outcome === null) throw this.#refusal;
     return outcome;
@@ -162,9 +166,8 @@ export class ImageFile {
       snapshot,
       member: this.source.member,
     });
-    this.#owned = false;
     // What is done with the image from now on has other signals.
-    if (this.storage instanceof SignalledStorage) this.storage.settle();
+    this.release();
     // What a format opens elsewhere went past the locks of its files.
     if (this.source.configuration !== undefined) await lockAll(image, this.#options);
     if (!infoOnly) adviseSequential(image, settings);
@@ -173,8 +176,14 @@ export class ImageFile {
     const member = image.member?.id;
     const key = member === undefined ? this.key : `${this.key}#${member}`;
     const source = isDirectory ? { ...this.source, isDirectory, member } : this.source;
-    const warnings = [...chosen.warnings, ...image.info.warnings];
+    const warnings = [...(source.unpacked?.warnings ?? []), ...chosen.warnings, ...image.info.warnings];
     return { ...chosen, warnings, format: format.name, image, name: source.name, key, source, settings, gate };
+  }
+
+  /** Leaves the open file to the caller. */
+  release(): void {
+    this.#owned = false;
+    if (this.storage instanceof SignalledStorage) this.storage.settle();
   }
 
   /** Closes the file unless an image has taken it over. */
@@ -242,9 +251,9 @@ async function openStorage(source: Source, options: ImageFileOptions): Promise<S
   return signal === undefined ? storage : new SignalledStorage(storage, signal, 'Opening');
 }
 
-async function openPlain(source: Source, { mode, namedBy }: ImageFileOptions): Promise<Storage> {
+async function openPlain(source: Source, { mode, namedBy, owned }: ImageFileOptions): Promise<Storage> {
   const { provider, name, storage } = source;
-  if (storage !== undefined) return shared(storage, mode);
+  if (storage !== undefined) return owned === true ? storage : shared(storage, mode);
   if (namedBy === undefined) return provider.open(name, mode);
   const { gate, from, role } = namedBy;
   return gate.open({ name, role }, from, mode);

@@ -1,6 +1,7 @@
 /** Opening one image: probing, and the options that stay with it. */
-import { ImageError, throwIfAborted } from '../../errors.ts';
+import { assert, ImageError, throwIfAborted } from '../../errors.ts';
 import type { Format, Image } from '../../image/contract.ts';
+import type { ProbeOutcome } from '../../image/probe.ts';
 import type { OpenMode, Source } from '../../storage/contract.ts';
 import type { ImageSettings, SharingOptions } from '../options.ts';
 import type { Environment } from './environment.ts';
@@ -28,6 +29,10 @@ export interface OpenImageOptions extends SharingOptions {
   readonly withoutData?: boolean | undefined;
   /** Permit an image whose conversion by filters was interrupted. */
   readonly resumeFilters?: boolean | undefined;
+  /** Look for the image inside of a compressed file or an archive. Default false. Never for writing. */
+  readonly unwrap?: boolean | undefined;
+  /** See {@link ImageFileOptions.owned}. */
+  readonly owned?: boolean | undefined;
   /** See {@link ImageFileOptions.onOpen}. */
   readonly onOpen?: ImageFileOptions['onOpen'] | undefined;
 }
@@ -42,7 +47,9 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
   const named = format === undefined ? null : options.environment.registry.find(format);
   const shareable = settings.shareable ?? options.shareable ?? false;
   return withImageFile(source, { ...options, shareable }, async (file) => {
-    const chosen = await chooseFormat(file, named);
+    const outer = looksInside(source, options) ? await file.probe() : null;
+    if (outer?.format.unwrap !== undefined) return openInner(file, outer.format, options);
+    const chosen = outer === null || named !== null ? await chooseFormat(file, named) : chosenBy(outer);
     checkFormatConfig(chosen.format, settings.config ?? {}, 'open');
     if (chosen.guessed && options.mode === 'write') {
       throw new ImageError('denied', 'The file does not look like an image, and is not assumed to be raw for writing', {
@@ -89,13 +96,37 @@ async function refuseSnapshot(image: Image, path: string): Promise<never> {
 
 async function chooseFormat(file: ImageFile, named: Format | null): Promise<ChosenFormat> {
   const { name } = file.source;
-  if (named === null) {
-    const { format, answer, warnings, guessed } = await file.probe();
-    return { format, recognisedBy: answer.reason, warnings, guessed };
-  }
+  if (named === null) return chosenBy(await file.probe());
   file.requireFitting(named);
   if (!named.capabilities.sequential && file.storage?.can.random === false) throw notForStreams(named, name);
   return { format: named, recognisedBy: 'the caller named it', warnings: [], guessed: false };
+}
+
+function chosenBy({ format, answer, warnings, guessed }: ProbeOutcome): ChosenFormat {
+  return { format, recognisedBy: answer.reason, warnings, guessed };
+}
+
+/** With a member the format that was named is that of the image inside. */
+function looksInside({ member, configuration, unpacked }: Source, { unwrap, mode, format }: OpenImageOptions): boolean {
+  if (unwrap !== true || mode === 'write' || configuration !== undefined || unpacked !== undefined) return false;
+  return format === undefined || member !== undefined;
+}
+
+/** Opens the image inside of a file. */
+async function openInner(file: ImageFile, format: Format, options: OpenImageOptions): Promise<OpenedImage> {
+  const { storage, source } = file;
+  assert(storage !== null, 'directories are not unwrapped');
+  // A page that looks at one image loads none of it.
+  const { openInside } = await import('./inside.ts');
+  const inner = await openInside(source, storage, format, options.environment);
+  file.release();
+  const opened = await openImage(inner, { ...options, owned: true, onOpen: undefined }).catch(
+    async (error: unknown) => {
+      await inner.storage.close();
+      throw error;
+    },
+  );
+  return { ...opened, source: { ...source, member: inner.unpacked?.wrappings[0]?.member, unpacked: inner.unpacked } };
 }
 
 function notForStreams({ name }: Format, path: string): ImageError {

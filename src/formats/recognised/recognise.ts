@@ -18,6 +18,8 @@ export interface Recognition {
   readonly type?: MediumType;
   /** Way to get a disk from such a file: the beginning of a sentence. */
   readonly remedy?: string;
+  /** See {@link Format.unwrap}. */
+  readonly unwrap?: Format['unwrap'] | undefined;
   /** Null when the file is something else. Never throws. */
   recognise(input: ProbeInput): Recognised | null;
 }
@@ -44,6 +46,7 @@ export function recognisedFormat(recognition: Recognition): Format {
     can: { read: false },
     extensions: recognition.extensions.map((extension): FileExtension => ({ extension, type })),
     probe,
+    ...(recognition.unwrap === undefined ? {} : { unwrap: recognition.unwrap }),
     open: async (files, options) => (await import('./refuse.ts')).refuse(recognition, files, options),
   });
 }

@@ -5,6 +5,7 @@
 
 import { hasText } from '../../binary/look.ts';
 import type { Format, ProbeInput } from '../../image/contract.ts';
+import type { Compression } from './inside/compressed.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 interface Wrapper {
@@ -17,6 +18,8 @@ interface Wrapper {
   readonly remedy: string;
   /** One byte per letter, from the start of the file. */
   readonly signatures: readonly string[];
+  /** Finds what is inside; absent: not supported. */
+  readonly unwrap?: Format['unwrap'];
   /** Additional condition on the first bytes. */
   readonly fits?: (head: Uint8Array) => boolean;
 }
@@ -30,6 +33,7 @@ const WRAPPERS: readonly Wrapper[] = [
     remedy: 'Unpack it first (gunzip)',
     signatures: ['\x1f\x8b\x08'], // RFC 1952, 2.3: the method is always 8
     fits: (head) => ((head[3] ?? 0xff) & 0xe0) === 0, // reserved flags
+    unwrap: compressed('gzip'),
   },
   {
     name: 'xz',
@@ -38,6 +42,7 @@ const WRAPPERS: readonly Wrapper[] = [
     detail: 'an xz-compressed file',
     remedy: 'Unpack it first (unxz)',
     signatures: ['\xfd7zXZ\0'],
+    unwrap: compressed('xz'),
   },
   {
     name: 'bzip2',
@@ -47,6 +52,7 @@ const WRAPPERS: readonly Wrapper[] = [
     remedy: 'Unpack it first (bunzip2)',
     signatures: ['BZh'],
     fits: isBzip2,
+    unwrap: compressed('bzip2'),
   },
   {
     name: 'zstd',
@@ -148,6 +154,12 @@ const WRAPPERS: readonly Wrapper[] = [
   },
 ];
 
+/** What is in a compressed file. */
+function compressed(compression: Compression): NonNullable<Format['unwrap']> {
+  return async (storage, options) =>
+    (await import('./inside/compressed.ts')).unwrapCompressed(compression, storage, options);
+}
+
 /** Files with a packed or encrypted disk, or packed files; recognised only. */
 export const SIGNED_WRAPPERS: readonly Format[] = WRAPPERS.map((wrapper) =>
   recognisedFormat({
@@ -156,6 +168,7 @@ export const SIGNED_WRAPPERS: readonly Format[] = WRAPPERS.map((wrapper) =>
     label: wrapper.title,
     extensions: wrapper.extensions,
     remedy: wrapper.remedy,
+    unwrap: wrapper.unwrap,
     recognise: (input) => recognise(wrapper, input),
   }),
 );

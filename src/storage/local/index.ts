@@ -8,6 +8,7 @@ export { lockedMemory } from './locked-memory.ts';
 export { commandWords } from './names.ts';
 export { type SpoolOptions, StreamStorage, stdinSpool } from './pipe.ts';
 export { tcpConnector } from './tcp.ts';
+export { type UnpackedFile, unpackedFile } from './unpacked.ts';
 export { localFiles };
 
 /** Provider used when the caller gives none. */

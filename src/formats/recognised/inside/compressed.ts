@@ -1,0 +1,52 @@
+/** Compressed files: one stream of bytes, whose file has no name but that of the outer one. */
+
+import { decodeBzip2Stream } from '../../../codec/bzip2.ts';
+import { Chunks } from '../../../codec/chunks.ts';
+import { decodeGzip, type Notice } from '../../../codec/gzip.ts';
+import { decodeXzStream } from '../../../codec/xz.ts';
+import { ImageError } from '../../../errors.ts';
+import type { UnwrapOptions, Unwrapped } from '../../../image/unwrap.ts';
+import type { Storage } from '../../../storage/contract.ts';
+import { rangeChunks } from './range-chunks.ts';
+
+/** Formats that are decoded. */
+export type Compression = 'gzip' | 'xz' | 'bzip2';
+
+type Decode = (input: AsyncIterable<Uint8Array>, notice: Notice) => AsyncIterable<Uint8Array>;
+
+const DECODERS: Readonly<Record<Compression, Decode>> = {
+  gzip: (input, notice) => decodeGzip(new Chunks(input), notice),
+  xz: (input) => decodeXzStream(input),
+  bzip2: (input) => decodeBzip2Stream(input),
+};
+
+/** Ends of names of compressed files, and what they stand for. */
+const SUFFIXES: readonly (readonly [RegExp, string])[] = [
+  [/\.(gz|xz|bz2|zst)$/i, ''],
+  [/\.(tgz|txz|tbz2?|tzst)$/i, '.tar'],
+];
+
+/** The file in a compressed one. */
+export async function unwrapCompressed(
+  compression: Compression,
+  storage: Storage,
+  { name, member, signal }: UnwrapOptions,
+): Promise<Unwrapped> {
+  const inner = innerName(name);
+  if (member !== undefined && member !== inner) {
+    throw new ImageError('not-found', 'A compressed file has no members to choose from', {
+      path: storage.label,
+      found: member,
+      hint: 'Omit the member.',
+    });
+  }
+  const input = rangeChunks(storage, { offset: 0, length: storage.size }, { signal });
+  const decode = (notice: Notice): AsyncIterable<Uint8Array> => DECODERS[compression](input, notice);
+  return { name: inner, member: inner, content: { decode }, warnings: [] };
+}
+
+/** `disk.vdi` of `disk.vdi.gz`. */
+export function innerName(name: string): string {
+  const [suffix, instead] = SUFFIXES.find(([one]) => one.test(name)) ?? [];
+  return suffix === undefined ? name : name.replace(suffix, instead ?? '');
+}

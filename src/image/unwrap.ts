@@ -1,0 +1,35 @@
+/** Files around an image: compressed files and archives. Their formats find what is inside; the open path does the rest. */
+import type { OperationOptions } from '../storage/contract.ts';
+
+/** Options for finding the file inside another one. */
+export interface UnwrapOptions extends OperationOptions {
+  /** Name of the outer file, without a directory. */
+  readonly name: string;
+  /** Name of the member that is wanted; undefined: the only disk. */
+  readonly member?: string | undefined;
+  /** True for a name that disk images have. */
+  isDisk(name: string): boolean;
+}
+
+/** The file inside another one. */
+export interface Unwrapped {
+  /** Its name, without a directory. */
+  readonly name: string;
+  /** As stored in the archive; equal to the name for compressed files. */
+  readonly member: string;
+  /** Its bytes: a range of the outer file, or chunks to be unpacked. Chunks are valid until the next is asked for. */
+  readonly content: InnerRange | InnerChunks;
+  readonly warnings: readonly string[];
+}
+
+/** A range of the outer file. */
+export interface InnerRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Bytes that are decoded in order, once. */
+export interface InnerChunks {
+  /** Throws `corrupt` for damage, also at the end. `notice` gets warnings. */
+  decode(notice: (text: string) => void): AsyncIterable<Uint8Array>;
+}
