@@ -447,7 +447,7 @@ export interface Format extends ForwardReading {
    * Finds the file inside a compressed file or an archive of this format, which cannot be opened as an image. Absent:
    * there is none. Throws `corrupt`, `unsupported`, `limit`, and `invalid-argument` if `member` must choose.
    */
-  unwrap?(storage: Storage, options: UnwrapOptions): Promise<Unwrapped>;
+  readonly unwrap?: ((storage: Storage, options: UnwrapOptions) => Promise<Unwrapped>) | undefined;
   /**
    * Opens the image in these files, which belong to it when this resolves and are closed by the caller when it rejects.
    * Throws `invalid-format`, `corrupt`, `unsupported`, `limit`.

@@ -3,7 +3,7 @@
  * cannot be read in place, and probed again. Loaded when a file turns out to be one. For reading only.
  */
 import { unpackedFile } from '#local-storage';
-import { ImageError, isImageError, throwIfAborted, withContext } from '../../errors.ts';
+import { assert, ImageError, isImageError, throwIfAborted, withContext } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
 import { probeFormat, readProbeInput } from '../../image/probe.ts';
 import type { InnerChunks, UnwrapOptions, Unwrapped } from '../../image/unwrap.ts';
@@ -14,7 +14,8 @@ import { forwardedStorage } from '../../storage/forwarding.ts';
 import { baseName } from '../../storage/gate.ts';
 import { StorageView } from '../../storage/view.ts';
 import type { Environment } from './environment.ts';
-import { withImageFile } from './image-file.ts';
+import { type ImageFile, type OpenedImage, withImageFile } from './image-file.ts';
+import type { OpenImageOptions } from './open-image.ts';
 
 /** The innermost file of a file. */
 export interface InnerSource extends Source {
@@ -61,6 +62,25 @@ export async function openInside(
   const { provider } = source;
   const unpacked = { name, wrappings, warnings, fileSize: outer.size };
   return { provider, name: source.name, storage: combined(outer, storage, opened), unpacked };
+}
+
+/** Opens the image inside of a file with `open`. */
+export async function openInner(
+  file: ImageFile,
+  format: Format,
+  options: OpenImageOptions,
+  open: (source: Source, options: OpenImageOptions) => Promise<OpenedImage>,
+): Promise<OpenedImage> {
+  const { storage, source } = file;
+  assert(storage !== null, 'directories are not unwrapped');
+  const inner = await openInside(source, storage, format, options.environment);
+  file.release();
+  const { unpacked } = inner;
+  const opened = await open(inner, { ...options, owned: true, onOpen: undefined }).catch(async (error: unknown) => {
+    await inner.storage.close();
+    throw error;
+  });
+  return { ...opened, source: { ...source, member: unpacked?.wrappings[0]?.member, unpacked } };
 }
 
 /**

@@ -1,5 +1,5 @@
 /** Opening one image: probing, and the options that stay with it. */
-import { assert, ImageError, throwIfAborted } from '../../errors.ts';
+import { throwIfAborted } from '../../errors.ts';
 import type { Format, Image } from '../../image/contract.ts';
 import type { ProbeOutcome } from '../../image/probe.ts';
 import type { OpenMode, Source } from '../../storage/contract.ts';
@@ -48,14 +48,14 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
   const shareable = settings.shareable ?? options.shareable ?? false;
   return withImageFile(source, { ...options, shareable }, async (file) => {
     const outer = looksInside(source, options) ? await file.probe() : null;
-    if (outer?.format.unwrap !== undefined) return openInner(file, outer.format, options);
+    if (outer?.format.unwrap !== undefined) {
+      // A page that looks at one image loads none of it.
+      return (await import('./inside.ts')).openInner(file, outer.format, options, openImage);
+    }
     const chosen = outer === null || named !== null ? await chooseFormat(file, named) : chosenBy(outer);
     checkFormatConfig(chosen.format, settings.config ?? {}, 'open');
     if (chosen.guessed && options.mode === 'write') {
-      throw new ImageError('denied', 'The file does not look like an image, and is not assumed to be raw for writing', {
-        path: source.name,
-        hint: 'Specify its format: format "raw" (on the command line: --format raw).',
-      });
+      throw (await refusals()).guessedForWriting(source.name);
     }
     const isSure = options.infoOnly === true || options.resumeFilters === true || configuration !== undefined;
     if (!isSure) await refuseHalfConverted(file.source);
@@ -91,14 +91,16 @@ function settingsWith(settings: ImageSettings = {}, config: ImageSettings['confi
 /** Throws rather than read the current state instead of a snapshot. */
 async function refuseSnapshot(image: Image, path: string): Promise<never> {
   await image.close();
-  throw new ImageError('unsupported', `Format ${image.info.format} has no internal snapshots`, { path });
+  throw (await refusals()).noSnapshots(image.info.format, path);
 }
 
 async function chooseFormat(file: ImageFile, named: Format | null): Promise<ChosenFormat> {
   const { name } = file.source;
   if (named === null) return chosenBy(await file.probe());
   file.requireFitting(named);
-  if (!named.capabilities.sequential && file.storage?.can.random === false) throw notForStreams(named, name);
+  if (!named.capabilities.sequential && file.storage?.can.random === false) {
+    throw (await refusals()).notForStreams(named.name, name);
+  }
   return { format: named, recognisedBy: 'the caller named it', warnings: [], guessed: false };
 }
 
@@ -112,26 +114,7 @@ function looksInside({ member, configuration, unpacked }: Source, { unwrap, mode
   return format === undefined || member !== undefined;
 }
 
-/** Opens the image inside of a file. */
-async function openInner(file: ImageFile, format: Format, options: OpenImageOptions): Promise<OpenedImage> {
-  const { storage, source } = file;
-  assert(storage !== null, 'directories are not unwrapped');
-  // A page that looks at one image loads none of it.
-  const { openInside } = await import('./inside.ts');
-  const inner = await openInside(source, storage, format, options.environment);
-  file.release();
-  const opened = await openImage(inner, { ...options, owned: true, onOpen: undefined }).catch(
-    async (error: unknown) => {
-      await inner.storage.close();
-      throw error;
-    },
-  );
-  return { ...opened, source: { ...source, member: inner.unpacked?.wrappings[0]?.member, unpacked: inner.unpacked } };
-}
-
-function notForStreams({ name }: Format, path: string): ImageError {
-  return new ImageError('unsupported', `A ${name} image cannot be read from a stream: its data is not in order`, {
-    path,
-    hint: 'Read it into a file or into memory first.',
-  });
+/** Errors that few openings need. */
+function refusals(): Promise<typeof import('./refusals.ts')> {
+  return import('./refusals.ts');
 }

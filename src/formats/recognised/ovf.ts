@@ -14,7 +14,6 @@ export const ovf = recognisedFormat({
   title: 'Open Virtualization Format Description',
   label: 'OVF',
   extensions: ['ovf'],
-  remedy: 'Specify one of the disks that it lists',
   recognise,
 });
 

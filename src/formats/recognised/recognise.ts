@@ -16,8 +16,6 @@ export interface Recognition {
   readonly extensions: readonly string[];
   /** Default `hdd`. */
   readonly type?: MediumType;
-  /** Way to get a disk from such a file: the beginning of a sentence. */
-  readonly remedy?: string;
   /** See {@link Format.unwrap}. */
   readonly unwrap?: Format['unwrap'] | undefined;
   /** Null when the file is something else. Never throws. */
@@ -46,7 +44,7 @@ export function recognisedFormat(recognition: Recognition): Format {
     can: { read: false },
     extensions: recognition.extensions.map((extension): FileExtension => ({ extension, type })),
     probe,
-    ...(recognition.unwrap === undefined ? {} : { unwrap: recognition.unwrap }),
+    unwrap: recognition.unwrap,
     open: async (files, options) => (await import('./refuse.ts')).refuse(recognition, files, options),
   });
 }

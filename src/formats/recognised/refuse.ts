@@ -5,6 +5,30 @@ import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { AS_RAW, readProbeInput } from '../../image/probe.ts';
 import type { Recognition } from './recognise.ts';
 
+/** Ways to get a disk from a file, by the name of its format: the beginning of a sentence. */
+const REMEDIES: Readonly<Partial<Record<string, string>>> = {
+  gzip: 'Unpack it first (gunzip)',
+  xz: 'Unpack it first (unxz)',
+  bzip2: 'Unpack it first (bunzip2)',
+  zstd: 'Unpack it first (unzstd)',
+  lz4: 'Unpack it first (unlz4)',
+  lzip: 'Unpack it first (lzip -d)',
+  '7z': 'Unpack it first (7z x)',
+  rar: 'Unpack it first (unrar x)',
+  wim: 'Apply it to a disk first (wimapply)',
+  luks: 'Unlock it first (cryptsetup open)',
+  ewf: 'Export it as raw first (ewfexport)',
+  aff: 'Export it as raw first (affconvert -r)',
+  asif: 'Convert it first (diskutil image create from)',
+  simg: 'Unpack it first (simg2img)',
+  chd: 'Extract it first (chdman extracthd)',
+  sparseimage: 'Convert it first (hdiutil convert -format UDTO)',
+  tar: 'Unpack it first (tar -xf)',
+  ovf: 'Specify one of the disks that it lists',
+  toc: 'Make a cue sheet of it (toc2cue)',
+  zip: 'Unpack it first (unzip)',
+};
+
 /** Names the format, and what makes a disk of it. */
 export async function refuse(recognition: Recognition, files: ImageFiles, options: FormatOpenOptions): Promise<never> {
   throwIfAborted(options.signal, 'Opening');
@@ -18,6 +42,6 @@ export async function refuse(recognition: Recognition, files: ImageFiles, option
   }
   throw new ImageError('unsupported', `The file is recognised as ${found.detail}, which vdkit cannot open`, {
     path: name,
-    hint: `${recognition.remedy ?? 'Convert it to VDI or raw with the program that created it'}; or ${AS_RAW}.`,
+    hint: `${REMEDIES[recognition.name] ?? 'Convert it to VDI or raw with the program that created it'}; or ${AS_RAW}.`,
   });
 }

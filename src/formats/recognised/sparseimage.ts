@@ -17,7 +17,6 @@ export const sparseimage = recognisedFormat({
   title: 'Apple Sparse Image',
   label: 'Sparse image',
   extensions: ['sparseimage', 'sparsebundle'],
-  remedy: 'Convert it first (hdiutil convert -format UDTO)',
   recognise: (input) => image(input) ?? bundle(input),
 });
 

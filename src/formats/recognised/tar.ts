@@ -25,7 +25,6 @@ export const tar = recognisedFormat({
   title: 'Tar Archive or Appliance (OVA)',
   label: 'Tar',
   extensions: ['tar', 'ova'],
-  remedy: 'Unpack it first (tar -xf)',
   recognise,
 });
 

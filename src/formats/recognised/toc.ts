@@ -13,7 +13,6 @@ export const toc = recognisedFormat({
   label: 'TOC',
   extensions: ['toc'],
   type: 'optical',
-  remedy: 'Make a cue sheet of it (toc2cue)',
   recognise: ({ head }) =>
     KIND.test(textOf(head.subarray(0, LOOKED_AT)))
       ? { match: 'yes', reason: 'the kind of a disc', detail: 'TOC file' }

@@ -10,12 +10,12 @@ import { type Recognised, recognisedFormat } from './recognise.ts';
 
 interface Wrapper {
   readonly name: string;
-  readonly title: string;
+  /** For a compressed file, the method instead of title and detail. */
+  readonly compresses?: string;
+  readonly title?: string;
   /** Without dots. */
   readonly extensions: readonly string[];
-  readonly detail: string;
-  /** Way to get a disk from it: the beginning of a sentence. */
-  readonly remedy: string;
+  readonly detail?: string;
   /** One byte per letter, from the start of the file. */
   readonly signatures: readonly string[];
   /** Finds what is inside; absent: not supported. */
@@ -27,57 +27,45 @@ interface Wrapper {
 const WRAPPERS: readonly Wrapper[] = [
   {
     name: 'gzip',
-    title: 'Gzip Compressed File',
+    compresses: 'Gzip',
     extensions: ['gz', 'tgz'],
-    detail: 'a gzip-compressed file',
-    remedy: 'Unpack it first (gunzip)',
     signatures: ['\x1f\x8b\x08'], // RFC 1952, 2.3: the method is always 8
     fits: (head) => ((head[3] ?? 0xff) & 0xe0) === 0, // reserved flags
     unwrap: compressed('gzip'),
   },
   {
     name: 'xz',
-    title: 'XZ Compressed File',
+    compresses: 'XZ',
     extensions: ['xz', 'txz'],
-    detail: 'an xz-compressed file',
-    remedy: 'Unpack it first (unxz)',
     signatures: ['\xfd7zXZ\0'],
     unwrap: compressed('xz'),
   },
   {
     name: 'bzip2',
-    title: 'Bzip2 Compressed File',
+    compresses: 'Bzip2',
     extensions: ['bz2', 'tbz2'],
-    detail: 'a bzip2-compressed file',
-    remedy: 'Unpack it first (bunzip2)',
     signatures: ['BZh'],
     fits: isBzip2,
     unwrap: compressed('bzip2'),
   },
   {
     name: 'zstd',
-    title: 'Zstandard Compressed File',
+    compresses: 'Zstandard',
     extensions: ['zst', 'tzst'],
-    detail: 'a zstd-compressed file',
-    remedy: 'Unpack it first (unzstd)',
     // RFC 8878, 3.1: a frame, or one to skip.
-    signatures: ['\x28\xb5\x2f\xfd', ...hexDigits().map((digit) => `${String.fromCharCode(0x50 + digit)}\x2a\x4d\x18`)],
+    signatures: ['\x28\xb5\x2f\xfd', ...[...'PQRSTUVWXYZ[\\]^_'].map((first) => `${first}*M\x18`)],
   },
   {
     name: 'lz4',
-    title: 'LZ4 Compressed File',
+    compresses: 'LZ4',
     extensions: ['lz4'],
-    detail: 'an lz4-compressed file',
-    remedy: 'Unpack it first (unlz4)',
     signatures: ['\x04\x22\x4d\x18'],
     fits: (head) => ((head[4] ?? 0) & 0xc2) === 0x40, // version 1, and a reserved bit
   },
   {
     name: 'lzip',
-    title: 'Lzip Compressed File',
+    compresses: 'Lzip',
     extensions: ['lz'],
-    detail: 'an lzip-compressed file',
-    remedy: 'Unpack it first (lzip -d)',
     signatures: ['LZIP\x01'],
   },
   {
@@ -85,7 +73,6 @@ const WRAPPERS: readonly Wrapper[] = [
     title: '7-Zip Archive',
     extensions: ['7z'],
     detail: 'a 7-Zip archive',
-    remedy: 'Unpack it first (7z x)',
     signatures: ['7z\xbc\xaf\x27\x1c'],
   },
   {
@@ -93,7 +80,6 @@ const WRAPPERS: readonly Wrapper[] = [
     title: 'RAR Archive',
     extensions: ['rar'],
     detail: 'a RAR archive',
-    remedy: 'Unpack it first (unrar x)',
     signatures: ['Rar!\x1a\x07\x00', 'Rar!\x1a\x07\x01'],
   },
   {
@@ -101,7 +87,6 @@ const WRAPPERS: readonly Wrapper[] = [
     title: 'Windows Imaging File',
     extensions: ['wim', 'esd'],
     detail: 'a Windows imaging file (files, not a disk)',
-    remedy: 'Apply it to a disk first (wimapply)',
     signatures: ['MSWIM\0\0\0'],
   },
   {
@@ -109,7 +94,6 @@ const WRAPPERS: readonly Wrapper[] = [
     title: 'LUKS Encrypted Disk',
     extensions: ['luks'],
     detail: 'a disk that LUKS encrypts',
-    remedy: 'Unlock it first (cryptsetup open)',
     signatures: ['LUKS\xba\xbe'],
   },
   {
@@ -117,7 +101,6 @@ const WRAPPERS: readonly Wrapper[] = [
     title: 'Expert Witness Compression Format',
     extensions: ['e01', 'ex01', 'l01', 'lx01', 's01'],
     detail: 'a forensic image (EWF)',
-    remedy: 'Export it as raw first (ewfexport)',
     signatures: ['EVF\x09\r\n\xff\0', 'LVF\x09\r\n\xff\0', 'EVF2\r\n\x81\0', 'LEF2\r\n\x81\0'],
   },
   {
@@ -125,7 +108,6 @@ const WRAPPERS: readonly Wrapper[] = [
     title: 'Advanced Forensic Format',
     extensions: ['aff'],
     detail: 'a forensic image (AFF)',
-    remedy: 'Export it as raw first (affconvert -r)',
     signatures: ['AFF10\r\n\0'],
   },
   {
@@ -133,7 +115,6 @@ const WRAPPERS: readonly Wrapper[] = [
     title: 'Apple Sparse Image Format',
     extensions: ['asif'],
     detail: 'an Apple sparse image (ASIF)',
-    remedy: 'Convert it first (diskutil image create from)',
     signatures: ['shdw\0\0\0\x01'],
   },
   {
@@ -141,7 +122,6 @@ const WRAPPERS: readonly Wrapper[] = [
     title: 'Android Sparse Image',
     extensions: ['simg'],
     detail: 'an Android sparse image',
-    remedy: 'Unpack it first (simg2img)',
     signatures: ['\x3a\xff\x26\xed\x01\x00'], // the magic and the major version
   },
   {
@@ -149,7 +129,6 @@ const WRAPPERS: readonly Wrapper[] = [
     title: 'MAME Compressed Hunks of Data',
     extensions: ['chd'],
     detail: 'a MAME hard disk (CHD)',
-    remedy: 'Extract it first (chdman extracthd)',
     signatures: ['MComprHD'],
   },
 ];
@@ -164,19 +143,29 @@ function compressed(compression: Compression): NonNullable<Format['unwrap']> {
 export const SIGNED_WRAPPERS: readonly Format[] = WRAPPERS.map((wrapper) =>
   recognisedFormat({
     name: wrapper.name,
-    title: wrapper.title,
-    label: wrapper.title,
+    ...titles(wrapper),
     extensions: wrapper.extensions,
-    remedy: wrapper.remedy,
     unwrap: wrapper.unwrap,
     recognise: (input) => recognise(wrapper, input),
   }),
 );
 
-function recognise({ signatures, fits, detail }: Wrapper, { head }: ProbeInput): Recognised | null {
+function titles({ compresses, title = `${compresses} Compressed File` }: Wrapper): { title: string; label: string } {
+  return { title, label: title };
+}
+
+function recognise(
+  { name, signatures, fits, detail = `${articleOf(name)}-compressed file` }: Wrapper,
+  { head }: ProbeInput,
+): Recognised | null {
   const found = signatures.find((signature) => hasText(head, 0, signature));
   if (found === undefined || fits?.(head) === false) return null;
   return { match: 'yes', reason: `the signature ${shown(found)}`, detail };
+}
+
+/** `an xz`. */
+function articleOf(name: string): string {
+  return `a${/^[lx]/.test(name) ? 'n' : ''} ${name}`;
 }
 
 /** The digit is the size of a block; a block begins with the digits of π, or the end of the stream with those of √π. */
@@ -187,10 +176,6 @@ function isBzip2(head: Uint8Array): boolean {
     level <= 9 &&
     (hasText(head, 4, '\x31\x41\x59\x26\x53\x59') || hasText(head, 4, '\x17\x72\x45\x38\x50\x90'))
   );
-}
-
-function hexDigits(): number[] {
-  return Array.from({ length: 16 }, (_, digit) => digit);
 }
 
 /** Letters as they are, everything else in hexadecimal. */

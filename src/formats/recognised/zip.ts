@@ -24,7 +24,6 @@ export const zip = recognisedFormat({
   title: 'Zip Archive',
   label: 'Zip',
   extensions: ['zip'],
-  remedy: 'Unpack it first (unzip)',
   recognise: (input) => atStart(input) ?? atEnd(input),
 });
 
