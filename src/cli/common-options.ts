@@ -61,13 +61,11 @@ export const BELOW: readonly OptionSpec[] = [PARENT, PARENT_FORMAT, CHAIN];
 export const INSIDE: readonly OptionSpec[] = [
   { flags: '--offset <N>', description: 'the image starts at this byte of the named file or disk' },
   { flags: '--partition <N>', description: 'the image is in this partition of the named disk (Linux numbering)' },
-  { flags: '--member <NAME>', description: 'member of an archive to read (default: its only disk)' },
 ];
 /** The same for the source of a conversion. */
 export const SOURCE_INSIDE: readonly OptionSpec[] = [
   { flags: '--offset <N>', description: 'SRC starts at this byte of the named file or disk' },
   { flags: '--partition <N>', description: 'SRC is in this partition of the named disk (Linux numbering)' },
-  { flags: '--member <NAME>', description: 'member of the archive SRC to read (default: its only disk)' },
 ];
 /** The same for two images that are compared. */
 export const COMPARED_INSIDE: readonly OptionSpec[] = [
@@ -75,8 +73,6 @@ export const COMPARED_INSIDE: readonly OptionSpec[] = [
   { flags: '--offset-b <N>', description: 'B starts at this byte of the named file or disk' },
   { flags: '--partition <N>', description: 'A is in this partition of the named disk (Linux numbering)' },
   { flags: '--partition-b <N>', description: 'B is in this partition of the named disk (Linux numbering)' },
-  { flags: '--member <NAME>', description: 'member of the archive A to read (default: its only disk)' },
-  { flags: '--member-b <NAME>', description: 'member of the archive B to read (default: its only disk)' },
 ];
 /** Options of commands that read guest data. */
 export const CACHE: readonly OptionSpec[] = [

@@ -1,6 +1,5 @@
 /** Images and formats named on the command line; loaded only by commands that open images. */
 import { defaultProvider } from '#local-storage';
-import { Environment } from '../disk/open/environment.ts';
 import type { CacheEntry, DiskOpenOptions, Message } from '../disk/options.ts';
 import { ImageError } from '../errors.ts';
 import type { Format } from '../image/contract.ts';
@@ -35,7 +34,7 @@ function fileName(name: string): string {
 }
 
 /** Options that place an image inside the named file. */
-const INSIDE = { offset: 'offset', partition: 'partition', member: 'member' };
+const INSIDE = { offset: 'offset', partition: 'partition' };
 /** Upper limit in Linux. */
 const PARTITIONS = { min: 1, max: 8192 };
 
@@ -61,17 +60,7 @@ export async function placed(
 ): Promise<PlacedImage> {
   const offset = context.options.size(names.offset);
   const partition = context.options.count(names.partition, PARTITIONS);
-  const member = context.options.text(names.member);
-  if (offset === undefined && partition === undefined) {
-    const source = member === undefined ? name : { ...Environment.of({}).sourceOf(name), member };
-    return { source, name, async [Symbol.asyncDispose]() {} };
-  }
-  if (member !== undefined) {
-    throw new UsageError(
-      `--${names.member} cannot be used with --${names.offset} or --${names.partition}`,
-      'Remove one.',
-    );
-  }
+  if (offset === undefined && partition === undefined) return { source: name, name, async [Symbol.asyncDispose]() {} };
   if (offset !== undefined && partition !== undefined) {
     throw new UsageError(`--${names.offset} and --${names.partition} exclude each other`, 'Give one of them.');
   }

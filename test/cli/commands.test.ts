@@ -22,6 +22,7 @@ const MIB = 2 ** 20;
 const INFO_KEYS = [
   'file',
   'format',
+  'wrappings',
   'guessed',
   'reason',
   'type',

@@ -51,7 +51,7 @@ async function innerOf(
   options: DiskOpenOptions,
 ): Promise<{ readonly source: Source } & AsyncDisposable> {
   const { insideOf } = await import('../../disk/open/inside.ts');
-  const inner = await insideOf(source, { environment: Environment.of(options), format: options.format });
+  const inner = await insideOf(source, { environment: await Environment.of(options), format: options.format });
   return { source: inner ?? source, [Symbol.asyncDispose]: async () => inner?.storage.close() };
 }
 

@@ -5,7 +5,7 @@
 import { unpackedFile } from '#local-storage';
 import { assert, ImageError, isImageError, throwIfAborted, withContext } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
-import { probeFormat, readProbeInput } from '../../image/probe.ts';
+import { AS_RAW, probeFormat, readProbeInput } from '../../image/probe.ts';
 import type { InnerChunks, UnwrapOptions, Unwrapped } from '../../image/unwrap.ts';
 import { LIMITS } from '../../limits.ts';
 import { readOnlyStorage } from '../../storage/checks.ts';
@@ -57,7 +57,9 @@ export async function openInside(
     }
   } catch (error) {
     for (const one of opened) await one.close();
-    throw withContext(error, { path: source.name });
+    const damaged = isImageError(error) && error.kind === 'corrupt';
+    const hint = damaged ? `Get an intact copy of the file; or ${AS_RAW}.` : undefined;
+    throw withContext(error, { path: source.name, hint });
   }
   const { provider } = source;
   const unpacked = { name, wrappings, warnings, fileSize: outer.size };
