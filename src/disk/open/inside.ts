@@ -43,7 +43,7 @@ export async function openInside(
       const how = unwrapOptions(name, member, environment);
       const inner = await current.unwrap(storage, how);
       const { content } = inner;
-      warnings.push(...inner.warnings);
+      for (const text of inner.warnings) warnings.push(text);
       if ('decode' in content) {
         storage = await unpack(storage, inner, content, { environment, warnings, label: outer.label });
         opened.push(storage);
