@@ -41,7 +41,6 @@ function wrapperSamples(): RecognisedSample[] {
     ['asif', 'shdw\0\0\0\x01\0\0\x02\0'],
     ['simg', '\x3a\xff\x26\xed\x01\x00'],
     ['chd', 'MComprHD'],
-    ['sparseimage', 'sprs\0\0\0\x03'],
     ['zip', 'PK\x03\x04'],
     ['zip', 'PK\x05\x06'],
   ];
@@ -53,7 +52,7 @@ function wrapperSamples(): RecognisedSample[] {
     { format: 'tar', bytes: tarHeader('disk.raw', '') },
     { format: 'ovf', bytes: text('<?xml version="1.0"?>\n<!-- made by hand -->\n<ovf:Envelope xmlns:ovf="ovf">\n') },
     {
-      format: 'sparseimage',
+      format: 'sparsebundle',
       bytes: text('<?xml?><!DOCTYPE plist><plist><string>com.apple.diskimage.sparsebundle</string></plist>'),
     },
   ];
