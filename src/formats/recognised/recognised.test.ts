@@ -147,6 +147,17 @@ describe('files that hold a disk, or files, in another form', () => {
     expect(seen(bytes, name)).toBe(expected);
   });
 
+  it('leave a DMG whose first chunk is compressed alone', () => {
+    const pi = [0x31, 0x41, 0x59, 0x26, 0x53, 0x59];
+    const trailer: Piece[] = [
+      [-512, 'koly'],
+      [-508, be32(4)],
+      [-504, be32(512)],
+    ];
+    const bytes = file(3001, [0, 'BZh9'], [4, pi], ...trailer);
+    expect(probeFormat(inputOf(bytes), defaultRegistry())).toMatchObject({ format: { name: 'dmg' }, warnings: [] });
+  });
+
   it('are behind an image that says what it is, whatever its guest wrote', () => {
     // The end of the file is the guest's in many formats.
     const bytes = file(1024, [0, 'QFI'], [3, [0xfb, 0, 0, 0, 3]]);

@@ -8,6 +8,9 @@ import type { Format, ProbeInput } from '../../image/contract.ts';
 import type { Compression } from './inside/compressed.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
+/** Signature, version and length of a DMG's trailer, which ends the file. */
+const DMG_TRAILER = { size: 512, start: 'koly\0\0\0\x04\0\0\x02\0' } as const;
+
 interface Wrapper {
   readonly name: string;
   /** For a compressed file, the method instead of title and detail. */
@@ -156,11 +159,13 @@ function titles({ compresses, title = `${compresses} Compressed File` }: Wrapper
 
 function recognise(
   { name, signatures, fits, detail = `${articleOf(name)}-compressed file` }: Wrapper,
-  { head }: ProbeInput,
+  { head, tail }: ProbeInput,
 ): Recognised | null {
   const found = signatures.find((signature) => hasText(head, 0, signature));
   if (found === undefined || fits?.(head) === false) return null;
-  return { match: 'yes', reason: `the signature ${shown(found)}`, detail };
+  // The first chunk of a DMG is a compressed stream, and it begins the file.
+  const match = hasText(tail, tail.length - DMG_TRAILER.size, DMG_TRAILER.start) ? 'maybe' : 'yes';
+  return { match, reason: `the signature ${shown(found)}`, detail };
 }
 
 /** `an xz`. */
