@@ -52,8 +52,8 @@ export async function* decodeBzip2Stream(input: AsyncIterable<Uint8Array>): Asyn
 export async function encodeBzip2(bytes: Uint8Array): Promise<Uint8Array> {
   const library = await systemBzip2();
   if (library === null) {
-    throw new ImageError('unsupported', 'Compressing with bzip2 needs libbz2 and koffi, which are not available', {
-      hint: 'Install libbz2 and the optional package koffi, or choose another compression.',
+    throw new ImageError('unsupported', 'Compressing with bzip2 needs libbz2 of the system, which is not available', {
+      hint: 'Install libbz2 (see docs/dependencies.md), or choose another compression.',
     });
   }
   return library.encode(steady(bytes));

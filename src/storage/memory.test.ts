@@ -77,6 +77,21 @@ describe('MemoryProvider', () => {
     expect(provider.resolve('../../..', '/a/b')).toBe('/');
   });
 
+  it('lists what a directory has, with kinds', async () => {
+    const provider = new MemoryProvider();
+    for (const name of ['/a', '/in/b', '/in/deep/c']) await (await provider.create(name)).close();
+    const found = async (directory: string) => {
+      const kinds: Record<string, string> = {};
+      for await (const { name, path, kind, key } of provider.entries(directory)) {
+        kinds[name] = kind;
+        expect((await provider.lookUp(path))?.key).toBe(key);
+      }
+      return kinds;
+    };
+    expect(await found('/')).toEqual({ a: 'file', in: 'directory' });
+    expect(await found('/in')).toEqual({ b: 'file', deep: 'directory' });
+  });
+
   it('has the directories that its names imply, and does not open them', async () => {
     const provider = new MemoryProvider();
     await provider.create('/a/b/c');

@@ -4,6 +4,7 @@ import { ImageError } from '../errors.ts';
 import { allOf, checkRange, checkSize, checkWriteRange, closedStorage, lengthOf, readOnlyStorage } from './checks.ts';
 import type {
   CreateMode,
+  DirectoryEntry,
   LockMode,
   LockOptions,
   LockState,
@@ -224,6 +225,19 @@ export class MemoryProvider implements StorageProvider {
     for (const name of [...this.#files.keys()]) if (this.directory(name) === directory) yield name;
   }
 
+  async *entries(directory: string): AsyncGenerator<DirectoryEntry> {
+    for (const [path, file] of [...this.#files]) {
+      if (this.directory(path) !== directory) continue;
+      const { key, bytes, modifiedMs, changes } = file;
+      const revision = `${THIS_RUN} ${changes}`;
+      yield { ...entryAt(path), kind: 'file', size: bytes.size, key, modifiedMs, revision };
+    }
+    for (const path of [...this.#directories.keys()]) {
+      if (path === '/' || this.directory(path) !== directory) continue;
+      yield { ...entryAt(path), kind: 'directory', size: 0, key: directoryKey(path), modifiedMs: 0, revision: null };
+    }
+  }
+
   resolve(name: string, relativeTo: string): string {
     const whole = name.startsWith('/') || relativeTo === '' ? name : `${this.directory(relativeTo)}/${name}`;
     const parts: string[] = [];
@@ -243,7 +257,7 @@ export class MemoryProvider implements StorageProvider {
     const file = this.#files.get(name);
     if (file !== undefined) return { kind: 'file', size: file.bytes.size, key: file.key, links: file.links };
     const isDirectory = name === '/' || this.#directories.has(name);
-    return isDirectory ? { kind: 'directory', size: 0, key: `memory-directory:${name}` } : null;
+    return isDirectory ? { kind: 'directory', size: 0, key: directoryKey(name) } : null;
   }
 
   async realName(name: string): Promise<string> {
@@ -307,4 +321,13 @@ export class MemoryProvider implements StorageProvider {
 
 function taken(path: string): ImageError {
   return new ImageError('exists', 'A storage of that name already exists', { path });
+}
+
+/** There are no rights in memory. */
+function entryAt(path: string): Pick<DirectoryEntry, 'name' | 'path' | 'executable'> {
+  return { name: path.slice(path.lastIndexOf('/') + 1), path, executable: false };
+}
+
+function directoryKey(name: string): string {
+  return `memory-directory:${name}`;
 }

@@ -19,6 +19,8 @@ import { fileBytes } from '../model/extents.ts';
 
 const SECTOR = 512;
 const BOX = '/box';
+/** Disks up to this size are read. */
+const LONGEST = 2 ** 30;
 const ALLOWED = { allow: ['same-directory'], flushAfterMs: 0 } as const;
 /** Of all cuts and of all changes of tables, a fraction is tried; larger disks take longer. */
 const ONE_IN = { cuts: 8, tables: 50, above: 3 };
@@ -34,25 +36,39 @@ interface Case {
 /** Result of reading an image. */
 type Verdict = 'refused' | 'sound' | 'damaged';
 
-describe.each(hostileKits())('$format', ({ samples, damagedEvery = ONE_IN.tables }) => {
+const DAMAGED = await Promise.all(
+  hostileKits().map(
+    async ({ format, samples, damagedEvery = ONE_IN.tables, damagedFlips = 0, damagedLeast = [10, 10] }) => {
+      const images = await made(samples);
+      const bases = images.filter(({ differencing, beside }) => !differencing && beside.length === 0);
+      return {
+        format,
+        images,
+        bases,
+        how: { every: damagedEvery, flips: damagedFlips },
+        least: { sound: damagedLeast[0], damaged: damagedLeast[1] },
+      };
+    },
+  ),
+);
+
+describe.each(DAMAGED)('$format', ({ images, bases, how, least }) => {
   it('saves every byte that can be read, and lists and maps the others', { timeout: 120_000 }, async () => {
     const seen = { refused: 0, sound: 0, damaged: 0 };
-    for (const sample of await made(samples))
-      for (const one of casesOf(sample, damagedEvery)) seen[await judged(one)]++;
-    expect(seen.sound).toBeGreaterThan(9);
-    expect(seen.damaged).toBeGreaterThan(9);
+    for (const sample of images) for (const one of casesOf(sample, how)) seen[await judged(one)]++;
+    expect(seen.sound).toBeGreaterThanOrEqual(least.sound);
+    expect(seen.damaged).toBeGreaterThanOrEqual(least.damaged);
   });
 
-  it('does so below another image', { timeout: 120_000 }, async () => {
+  it.runIf(bases.length > 0)('does so below another image', { timeout: 120_000 }, async () => {
     const seen = { refused: 0, sound: 0, damaged: 0 };
-    const bases = (await made(samples)).filter(({ differencing, beside }) => !differencing && beside.length === 0);
     for (const sample of bases.slice(0, 3)) {
       const above = await aboveOf(sample);
-      for (const { title, files } of oneIn(ONE_IN.above, casesOf(sample, damagedEvery))) {
+      for (const { title, files } of oneIn(ONE_IN.above, casesOf(sample, how))) {
         seen[await judged({ title, format: 'qcow2', files: [above, ...files] })]++;
       }
     }
-    expect(seen.damaged).toBeGreaterThan(2);
+    expect(seen.damaged).toBeGreaterThanOrEqual(Math.min(least.damaged, 3));
   });
 });
 
@@ -95,8 +111,16 @@ async function made(samples: () => Promise<readonly Sample[]>): Promise<Sample[]
   return (await samples()).filter(({ golden }) => !golden);
 }
 
+/** Extent of the damage. */
+interface DamageHow {
+  /** Of the changes of tables one in this many. */
+  readonly every: number;
+  /** Changed bits. */
+  readonly flips: number;
+}
+
 /** The image cut off and with changed tables, and with each file beside it cut off. */
-function casesOf(sample: Sample, damagedEvery: number): Case[] {
+function casesOf(sample: Sample, { every: damagedEvery, flips }: DamageHow): Case[] {
   const { anatomy, parts = [], beside, format, every } = sample;
   const tables = [anatomy, ...parts.map((part) => part.anatomy)].flatMap((one) => one.tables);
   const isTable = ({ title }: Mutation): boolean => tables.some(({ name }) => title.includes(`${name}: `));
@@ -107,6 +131,7 @@ function casesOf(sample: Sample, damagedEvery: number): Case[] {
       all.filter(({ title }) => title.includes('cut off at ')),
     ),
     ...oneIn(damagedEvery * every, all.filter(isTable)),
+    ...flipsOf(sample, flips),
   ];
   const own = picked.map((mutation) => {
     return { title: `${sample.name}: ${mutation.title}`, format, files: [...ownOf(sample, mutation), ...beside] };
@@ -122,6 +147,17 @@ function casesOf(sample: Sample, damagedEvery: number): Case[] {
     })),
   );
   return [...own, ...others];
+}
+
+/** A changed bit each, all over the main file. */
+function flipsOf({ bytes }: Sample, count: number): Mutation[] {
+  if (bytes === null) return [];
+  const expect = { opens: false, unchanged: [], sameSize: false };
+  return Array.from({ length: count }, (_, number) => {
+    const offset = Math.floor(((number + 0.5) * bytes.length) / count);
+    const edits = [{ offset, bytes: Uint8Array.of((bytes[offset] ?? 0) ^ 0x10) }];
+    return { title: `a changed bit at ${offset}`, file: null, edits, size: bytes.length, expect };
+  });
 }
 
 /** The files of the image, the main one first, by their names in the box. */
@@ -173,6 +209,11 @@ async function judged({ title, files, format }: Case): Promise<Verdict> {
     throw error;
   });
   if (disk === null) return 'refused';
+  if (disk.size > LONGEST) {
+    // A size that changed by itself: nothing in the file tells another.
+    await disk.close();
+    return 'refused';
+  }
   const read = await readAll(disk);
   const out = new MemoryProvider();
   const { unreadable } = await convert(disk, { provider: out, name: '/out' }, { format: 'raw', salvage: true });

@@ -24,7 +24,17 @@ afterAll(() => place.remove());
 it.each(LINES.map((line, index) => [line, index] as const))('%s', async (line, index) => {
   const folder = join(place.folder, String(index));
   const names = (name: string) => join(folder, name);
-  for (const name of ['ssd', 'net', 'backup', 'other/disk', 'dev', 'moved', '.zfunc', '.config/fish/completions'])
+  for (const name of [
+    'files',
+    'ssd',
+    'net',
+    'backup',
+    'other/disk',
+    'dev',
+    'moved',
+    '.zfunc',
+    '.config/fish/completions',
+  ])
     mkdirSync(names(name), { recursive: true });
   for (const word of filesRead(line)) await make(names(word), line);
   const env = { ...process.env, HOME: folder, PATH: `${place.folder}:${process.env['PATH']}` };

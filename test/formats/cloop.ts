@@ -95,6 +95,8 @@ const hostile: HostileKit = {
       sample('one block', { blockSize: 1024, blocks: 1 }),
     ];
   },
+  damagedEvery: 4,
+  damagedFlips: 60,
   hollow: () => {
     const blocks = 2 ** 20;
     const recipe = { blockSize: 512, blocks };

@@ -55,6 +55,8 @@ const hostile: HostileKit = {
       ),
     ];
   },
+  // A sheet whose files are cut off is refused.
+  damagedLeast: [6, 0],
   hollow: () => [],
 };
 

@@ -121,6 +121,10 @@ export interface HostileKit<S extends Sample = Sample> {
   readonly longestRepaired?: number;
   /** Of the changes of tables one in this many is tried as damage. Left out: 50, for tables of many entries. */
   readonly damagedEvery?: number;
+  /** Changed bits that are tried as damage, for a format whose data has checksums and whose tables are few. Left out: none. */
+  readonly damagedFlips?: number;
+  /** Images that the suite of damage has to meet, sound ones and damaged ones. Left out: 10 of each. */
+  readonly damagedLeast?: readonly [sound: number, damaged: number];
   /** Count of each unit of a file, by number: a repair must not lower counts that it cannot verify. */
   counts?(storage: Storage): Promise<ReadonlyMap<number, number>>;
 }

@@ -136,6 +136,7 @@ describe('the packed package', () => {
       'fflate',
       'koffi',
       'vdkit',
+      'xz-decompress',
       'zstddec',
     ]);
     const manifest = JSON.parse(readFileSync(join(project, 'node_modules/vdkit/package.json'), 'utf8'));

@@ -10,6 +10,9 @@ import { CUE_LIMITS } from './limits.ts';
 import { stretchesOf } from './places.ts';
 import { parseSheet, type Sheet, type SheetFile } from './sheet.ts';
 
+/** Bytes that tell a text from a disk. */
+const HEAD = 512;
+
 /** Files that are opened together. */
 const OPENED_TOGETHER = 8;
 
@@ -47,6 +50,15 @@ function requireOptical({ type }: FormatOpenOptions, path: string): void {
 }
 
 async function readSheet(storage: Storage): Promise<Uint8Array> {
+  const head = new Uint8Array(Math.min(storage.size, HEAD));
+  if (head.length > 0) await storage.read(0, head);
+  if (head.includes(0)) {
+    throw new ImageError('invalid-format', 'The file is not a cue sheet', {
+      path: storage.label,
+      found: 'NUL bytes',
+      expected: 'text',
+    });
+  }
   if (storage.size > CUE_LIMITS.sheetBytes) {
     throw new ImageError('limit', 'The cue sheet is too long', {
       path: storage.label,
