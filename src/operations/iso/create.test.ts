@@ -109,9 +109,9 @@ describe('an ISO image of a directory', () => {
   it('is refused for what is no directory, and where directories cannot be read', async () => {
     await expect(createIso(at('out.iso'), at('in/a.txt'))).rejects.toMatchObject({ kind: 'invalid-argument' });
     await expect(createIso(at('out.iso'), at('nothing'))).rejects.toMatchObject({ kind: 'not-found' });
-    const provider = new MemoryProvider();
+    const provider = Object.assign(new MemoryProvider(), { entries: undefined as never });
     await (await provider.create('/in/x')).close();
     const made = createIso({ provider, name: '/out.iso' }, '/in', { provider });
-    await expect(made).rejects.toMatchObject({ kind: expect.stringMatching(/^(unsupported|not-found)$/) });
+    await expect(made).rejects.toMatchObject({ kind: 'unsupported' });
   });
 });
