@@ -145,6 +145,7 @@ const hostile: HostileKit = {
       sample('the older size only', { band: 3 * SECTOR, size: 10 * SECTOR, nodes: [[3, 0]], old: true }),
     ];
   },
+  damagedEvery: 4,
   hollow: () => {
     const bytes = header({ band: SECTOR, size: 2 ** 38, nodes: [] }, 0);
     const image = { name: 'a disk of 256 GiB, nothing stored', size: NODE_BYTES, pieces: [{ offset: 0, bytes }] };

@@ -24,8 +24,9 @@ export async function readHeader(storage: Storage): Promise<SparseHeader> {
   if (size < NODE_BYTES) throw wrong(storage, 'header', `${size} bytes`, `at least ${NODE_BYTES}`);
   const node = new Uint8Array(NODE_BYTES);
   await storage.read(0, node);
-  const { magic, version, bandSectors, sectorsLow, sectors, nextNode } = HEADER.decode(node);
-  if (magic !== MAGIC) throw wrong(storage, 'signature', 'another text', MAGIC);
+  // First of all: the fields of another file may be no numbers.
+  if (HEADER.get(node, 'magic') !== MAGIC) throw wrong(storage, 'signature', 'another text', MAGIC);
+  const { version, bandSectors, sectorsLow, sectors, nextNode } = HEADER.decode(node);
   if (version !== VERSION) {
     const message = 'The version of the sparse image is not supported';
     throw new ImageError('unsupported', message, { path: storage.label, found: version, expected: `${VERSION}` });

@@ -74,7 +74,13 @@ function partsOf(name: string, path: string): string[] {
 function put(root: IsoNode, place: readonly string[], node: IsoNode, path: string): void {
   const parent = parentOf(root, place, path, true);
   const name = place.at(-1);
-  if (parent?.children === null || parent === null || name === undefined) return;
+  if (parent?.children === null || parent === null || name === undefined) {
+    throw new ImageError('invalid-format', 'A file of the VISO file has no name in the image', {
+      path,
+      found: node.content === null ? node.name : (node.content as HostContent).path,
+      hint: 'Only the content of a directory can be added as /.',
+    });
+  }
   const before = parent.children.findIndex((child) => child.name === name);
   const old = parent.children[before];
   if (old === undefined) parent.children.push({ ...node, name });
@@ -113,7 +119,15 @@ function remove(root: IsoNode, { name, must }: Addition, path: string): void {
 /** The boot images, which are files of the tree. */
 export async function bootImages(tree: IsoNode, { boot }: VisoCommand, files: ImageFiles): Promise<BootImage[]> {
   const images: BootImage[] = [];
-  for (const wish of boot) if (wish.file !== null) images.push(await bootImage(tree, wish, wish.file, files));
+  for (const wish of boot) {
+    if (wish.file === null) {
+      throw new ImageError('invalid-format', 'The VISO file has options for a boot image, and no boot image', {
+        path: files.name,
+        expected: 'an option -b or -e with the name of a file in the image',
+      });
+    }
+    images.push(await bootImage(tree, wish, wish.file, files));
+  }
   return images;
 }
 

@@ -147,10 +147,16 @@ const platform: Apply = (command, value) => {
 const level: Apply = (_command, value) => {
   if (value !== '2' && value !== '3') throw unsupported(`--iso-level ${value}`, 'level 2 or 3');
 };
+/** What Joliet names may have is the same in all of them here. */
+const jolietLevel: Apply = (_command, value) => {
+  if (!['1', '2', '3'].includes(value)) throw unsupported(`--joliet-level ${value}`, 'level 1 to 3');
+};
 const nameSetup: Apply = (command, value) => {
   const spaces = value.split(/[,+]/);
   const other = spaces.find((space) => !['iso', 'primary', 'joliet'].includes(space));
   if (other !== undefined) throw unsupported(`--name-setup ${value}`, 'iso and joliet');
+  if (!spaces.some((space) => space !== 'joliet'))
+    throw unsupported(`--name-setup ${value}`, 'iso with or without joliet');
   command.joliet = spaces.includes('joliet');
 };
 
@@ -187,8 +193,8 @@ const VALUES: Readonly<Record<string, Apply>> = {
   '-c': nothing,
   '--boot-catalog': nothing,
   '--iso-level': level,
-  '--joliet-ucs-level': nothing,
-  '--joliet-level': nothing,
+  '--joliet-ucs-level': jolietLevel,
+  '--joliet-level': jolietLevel,
   '--name-setup': nameSetup,
 };
 
@@ -233,7 +239,8 @@ function additionOf(word: string, path: string): Addition {
   if (word.startsWith('@')) throw unsupported(word.slice(0, 80), 'all words in the file itself');
   const parts = word.split('=');
   const host = parts.pop() ?? '';
-  const names = [...new Set(parts.filter((name) => name !== '').map((name) => `/${name.replace(/^\/+/, '')}`))];
+  if (parts.includes('')) throw unsupported(word.slice(0, 80), 'a name in all name spaces');
+  const names = [...new Set(parts.map((name) => `/${name.replace(/^\/+/, '')}`))];
   if (names.length > 1) throw unsupported(word.slice(0, 80), 'one name in all name spaces');
   const name = names[0] ?? null;
   if (host === '')

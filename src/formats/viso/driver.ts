@@ -59,7 +59,12 @@ async function readText(storage: Storage): Promise<string> {
   }
   const bytes = new Uint8Array(storage.size);
   if (bytes.length > 0) await storage.read(0, bytes);
-  return new TextDecoder().decode(bytes);
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    // A letter that is replaced would make the name of another file.
+    throw new ImageError('invalid-format', 'The VISO file is not text in UTF-8', { path: storage.label });
+  }
 }
 
 async function systemArea(files: ImageFiles, path: string): Promise<Uint8Array> {

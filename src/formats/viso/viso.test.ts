@@ -90,6 +90,12 @@ describe('a VISO file', () => {
 
   it.each<[string, string, string]>([
     ['no files', '', 'invalid-format'],
+    ['a file without a name', '/=boot.img tree', 'invalid-format'],
+    ['a name left out of a name space', '/x==boot.img', 'unsupported'],
+    ['Joliet names alone', 'boot.img --name-setup joliet', 'unsupported'],
+    ['a Joliet level that there is not', 'boot.img --joliet-level 9', 'unsupported'],
+    ['boot options without a boot image', 'boot.img --boot-load-size 8', 'invalid-format'],
+    ['an entry without a boot image', 'boot.img -b boot.img --eltorito-new-entry', 'invalid-format'],
     ['an open quote', "'x", 'invalid-format'],
     ['an option without its value', 'boot.img -V', 'invalid-format'],
     ['an output', 'boot.img -o /x', 'unsupported'],
