@@ -111,7 +111,7 @@ const hostile: HostileKit = {
       sample('data behind other bytes', { tables: TABLES, where: 'fork', dataOffset: 777 }),
     ];
   },
-  damagedFlips: 30,
+  damagedFlips: 60,
   hollow: () => {
     const { bytes } = buildDmg({ tables: [], where: 'xml', sectors: 1 });
     const size = 2 ** 24;
