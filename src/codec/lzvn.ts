@@ -7,7 +7,7 @@ export interface Output {
   filled: number;
 }
 
-/** What an opcode says: literals that follow it, then a match. Distance 0: that of the match before. */
+/** Meaning of an opcode: literals that follow it, then a match. Distance 0: that of the match before. */
 interface Step {
   readonly bytes: number;
   readonly literals: number;

@@ -105,7 +105,7 @@ class WasmDecoder implements XzDecoder {
     return { taken, made: 0, ended: end };
   }
 
-  /** What the module makes of the input, as much as fits into its own buffers and the room. */
+  /** Output of the module for the input, as much as fits into its own buffers and the room. */
   #step(context: number, input: Uint8Array, room: Uint8Array): WasmStep {
     const before = this.#words(context);
     const size = before[CONTEXT.room] ?? 0;

@@ -17,7 +17,7 @@ interface PlacedDirectory {
   readonly entries: readonly NamedEntry[];
   /** Number in the path table, from 1. */
   readonly number: number;
-  /** What does not fit into its records. */
+  /** Rest that does not fit into its records. */
   readonly rest: Continuations;
   bytes: number;
   block: number;

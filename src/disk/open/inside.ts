@@ -86,7 +86,7 @@ export async function openInner(
 }
 
 /**
- * What is inside the file of a source, open for reading; null for other files, and for what is inside and not supported:
+ * Content of the file of a source, open for reading; null for other files, and for what is inside and not supported:
  * opening it tells the reason. `format`: the one that was named, of the image.
  */
 export async function insideOf(

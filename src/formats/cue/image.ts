@@ -11,7 +11,7 @@ import { framesOf, regionForm, type Stretch } from './places.ts';
 import type { Sheet } from './sheet.ts';
 import { swappedOf, userDataOf } from './user-data.ts';
 
-/** What is shown of the sectors. */
+/** Part of the sectors that is shown. */
 export type SectorForm = 'raw' | 'data';
 
 /** All that an image is made of. */

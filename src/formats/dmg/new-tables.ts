@@ -31,7 +31,7 @@ const FLATTENED = 1;
 /** Bytes that become letters at a time: a multiple of 3. */
 const LETTERS = 3 * 4096;
 
-/** What follows the data. */
+/** Tables and trailer, which follow the data. */
 export function endOf(written: Written): Uint8Array {
   const { dataLength, size, sums } = written;
   const list = new TextEncoder().encode(propertyList(tableOf(written)));
