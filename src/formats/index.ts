@@ -15,6 +15,7 @@ import { qcow2 } from './qcow2/index.ts';
 import { qed } from './qed/index.ts';
 import { raw } from './raw/index.ts';
 import { RECOGNISED } from './recognised/index.ts';
+import { sparsebundle } from './sparsebundle/index.ts';
 import { sparseimage } from './sparseimage/index.ts';
 import { vci } from './vci/index.ts';
 import { vdi } from './vdi/index.ts';
@@ -32,6 +33,7 @@ export const FORMATS: readonly Format[] = [
   vhdx,
   dmg,
   sparseimage,
+  sparsebundle,
   cue,
   viso,
   ...RECOGNISED,

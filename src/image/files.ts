@@ -97,6 +97,7 @@ export class OpenedFiles implements ImageFiles {
     const { provider } = this.#source;
     const wanted = isPlainName(name) ? provider.resolve(name, this.#beside) : name;
     const open = (): Promise<Storage> => this.#gate.open({ ...about, name: wanted }, this.#source, mode);
+    if (about.passing === true) return open();
     const storage = await (about.part === true ? openPartOf(this.#parts++, open) : open());
     this.#opened.push(storage);
     const lock = about.unlocked === true ? null : this.#lock;

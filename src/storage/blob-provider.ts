@@ -3,8 +3,8 @@ import { checkArguments, NAME, optional } from '../arguments.ts';
 import { ImageError } from '../errors.ts';
 import { BLOB, BlobStorage, blobKey } from './blob.ts';
 import { readOnlyStorage } from './checks.ts';
-import type { CreateMode, NameInfo, OpenMode, Source, Storage } from './contract.ts';
-import { MemoryProvider } from './memory.ts';
+import type { CreateMode, DirectoryEntry, NameInfo, OpenMode, Source, Storage } from './contract.ts';
+import { directoryKey, entryAt, MemoryProvider } from './memory.ts';
 
 /**
  * A {@link MemoryProvider} that can also contain Blobs: files from an `<input>`, a drop or `fetch`. They are read in
@@ -51,13 +51,40 @@ export class BlobProvider extends MemoryProvider {
     yield* super.list(directory);
   }
 
+  override async *entries(directory: string): AsyncGenerator<DirectoryEntry> {
+    for (const [path, blob] of [...this.#blobs]) {
+      if (this.directory(path) !== directory) continue;
+      yield { ...entryAt(path), kind: 'file', size: blob.size, key: blobKey(blob), modifiedMs: 0, revision: null };
+    }
+    const known = new Set<string>();
+    for await (const entry of super.entries(directory)) {
+      known.add(entry.path);
+      yield entry;
+    }
+    const base = directory === '/' ? '' : directory;
+    for (const path of [...this.#blobs.keys()]) {
+      const [first = '', ...below] = path.startsWith(`${base}/`) ? path.slice(base.length + 1).split('/') : [];
+      const within = `${base}/${first}`;
+      if (below.length === 0 || known.has(within)) continue;
+      known.add(within);
+      yield {
+        ...entryAt(within),
+        kind: 'directory',
+        size: 0,
+        key: directoryKey(within),
+        modifiedMs: 0,
+        revision: null,
+      };
+    }
+  }
+
   override async lookUp(name: string): Promise<NameInfo | null> {
     const blob = this.#blobs.get(name);
     if (blob !== undefined) return { kind: 'file', size: blob.size, key: blobKey(blob) };
     const found = await super.lookUp(name);
     if (found !== null) return found;
     const isDirectory = [...this.#blobs.keys()].some((one) => one.startsWith(`${name}/`));
-    return isDirectory ? { kind: 'directory', size: 0, key: `memory-directory:${name}` } : null;
+    return isDirectory ? { kind: 'directory', size: 0, key: directoryKey(name) } : null;
   }
 
   #refuseBlob(name: string): void {

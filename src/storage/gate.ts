@@ -17,6 +17,8 @@ export interface Reference {
   readonly part?: boolean;
   /** It is not locked: a list that several open images read, and that another file takes the place of when it changes. */
   readonly unlocked?: boolean;
+  /** The format opens it when it reads, and closes it itself: one of more files than stay open. It is not locked. */
+  readonly passing?: boolean;
 }
 
 /** The image that contains the reference. */

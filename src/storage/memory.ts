@@ -324,10 +324,12 @@ function taken(path: string): ImageError {
 }
 
 /** There are no rights in memory. */
-function entryAt(path: string): Pick<DirectoryEntry, 'name' | 'path' | 'executable'> {
+/** What an entry tells by its name. */
+export function entryAt(path: string): Pick<DirectoryEntry, 'name' | 'path' | 'executable'> {
   return { name: path.slice(path.lastIndexOf('/') + 1), path, executable: false };
 }
 
-function directoryKey(name: string): string {
+/** The key of a directory, which has no bytes. */
+export function directoryKey(name: string): string {
   return `memory-directory:${name}`;
 }

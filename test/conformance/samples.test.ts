@@ -11,7 +11,7 @@ import { Random } from '../../src/testing/random.ts';
 import { withToys } from '../formats/toys/registry.ts';
 import { expectedContent } from '../golden/content.ts';
 import type { Sample } from '../hostile/descriptor.ts';
-import { filesOf } from '../hostile/sample-files.ts';
+import { directoriesOf, filesOf } from '../hostile/sample-files.ts';
 import { expectSameBytes } from './expect-bytes.ts';
 import { expectKind } from './expect-kind.ts';
 import { KITS, TOY_KITS } from './kits.ts';
@@ -37,7 +37,7 @@ describe.each(ALL.filter(({ linked }) => linked.length > 0))('$format', ({ forma
       const place = await kind.make();
       try {
         const image = place.path('image');
-        if (sample.bytes === null) await place.makeDirectory?.(image);
+        for (const directory of directoriesOf(sample, image)) await place.makeDirectory?.(directory);
         for (const { name, bytes } of filesOf(sample, image)) {
           const storage = await place.provider.create(name);
           await storage.write(0, bytes);

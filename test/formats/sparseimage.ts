@@ -146,6 +146,7 @@ const hostile: HostileKit = {
     ];
   },
   damagedEvery: 4,
+  files: 260,
   hollow: () => {
     const bytes = header({ band: SECTOR, size: 2 ** 38, nodes: [] }, 0);
     const image = { name: 'a disk of 256 GiB, nothing stored', size: NODE_BYTES, pieces: [{ offset: 0, bytes }] };
@@ -155,6 +156,6 @@ const hostile: HostileKit = {
 
 export const kit: FormatKit = {
   format: 'sparseimage',
-  golden: { without: 'no program makes them here' },
+  golden: { without: 'no program makes them here', cases: 'sparseimage' },
   hostile,
 };

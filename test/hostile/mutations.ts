@@ -148,6 +148,7 @@ function* blobs(size: number, seed: number): Generator<[string, Uint8Array]> {
 }
 
 function* tableMutations(target: Target, table: TablePlace, amount: Amount): Generator<Mutation> {
+  if (!(table.count > 0)) throw new Error(`${table.name} has no entries: leave it out of the sample`);
   const picked = spread(table.count, amount.entries);
   const at = (index: number): bigint =>
     numberAt(target.bytes, table.offset + index * table.entryBytes, table.entryBytes, table.littleEndian);

@@ -51,10 +51,6 @@ function wrapperSamples(): RecognisedSample[] {
     { format: 'tar', bytes: tarHeader('disk.raw', 'ustar  \0') },
     { format: 'tar', bytes: tarHeader('disk.raw', '') },
     { format: 'ovf', bytes: text('<?xml version="1.0"?>\n<!-- made by hand -->\n<ovf:Envelope xmlns:ovf="ovf">\n') },
-    {
-      format: 'sparsebundle',
-      bytes: text('<?xml?><!DOCTYPE plist><plist><string>com.apple.diskimage.sparsebundle</string></plist>'),
-    },
   ];
 }
 

@@ -21,6 +21,13 @@ export function ownFiles({ bytes, parts = [] }: Sample, name: string, change?: C
   ];
 }
 
+/** Directories of an image that is one: it and those in it, each before those inside it. */
+export function directoriesOf({ bytes, parts = [] }: Sample, name: string): readonly string[] {
+  if (bytes !== null) return [];
+  const inside = parts.filter((part) => part.name.includes('/')).map((part) => directoryOf(`${name}/${part.name}`));
+  return [name, ...new Set(inside)];
+}
+
 /** Those, and what lies beside the image. */
 export function filesOf(sample: Sample, name: string, change?: Change): SampleFile[] {
   const beside = sample.beside.map((file) => ({ ...file, name: `${directoryOf(name)}/${file.name}` }));

@@ -22,7 +22,6 @@ const REMEDIES: Readonly<Partial<Record<string, string>>> = {
   asif: 'Convert it first (diskutil image create from)',
   simg: 'Unpack it first (simg2img)',
   chd: 'Extract it first (chdman extracthd)',
-  sparsebundle: 'Convert it first (hdiutil convert -format UDTO)',
   tar: 'Unpack it first (tar -xf)',
   ovf: 'Specify one of the disks that it lists',
   toc: 'Make a cue sheet of it (toc2cue)',
