@@ -112,6 +112,7 @@ const hostile: HostileKit = {
     ];
   },
   damagedFlips: 60,
+  files: 260,
   hollow: () => {
     const { bytes } = buildDmg({ tables: [], where: 'xml', sectors: 1 });
     const size = 2 ** 24;

@@ -32,20 +32,20 @@ export async function listBands(files: ImageFiles, { virtualSize, bandBytes }: B
   }
   const sizes = new Map<number, number>();
   const strange = new Set<string>();
-  const behind = new Set<string>();
+  const beyond = new Set<string>();
   for await (const { name, kind, size } of listed) {
-    if (sizes.size + strange.size + behind.size >= LIMITS.bands) {
+    if (sizes.size + strange.size + beyond.size >= LIMITS.bands) {
       throw tooMuch(files.name, 'number of bands', LIMITS.bands + 1, `${LIMITS.bands}`);
     }
     const band = kind === 'file' && BAND_NAME.test(name) ? Number.parseInt(name, 16) : null;
     if (band === null) strange.add(name);
-    else if (band * bandBytes >= virtualSize) behind.add(name);
+    else if (band * bandBytes >= virtualSize) beyond.add(name);
     else if (size > bandBytes) throw tooLong(files.name, name, size, bandBytes);
     else if (size > 0) sizes.set(band, size);
   }
   return {
     sizes,
-    warnings: [...warningOf(strange, 'no bands'), ...warningOf(behind, 'bands behind the end of the disk')],
+    warnings: [...warningOf(strange, 'no bands'), ...warningOf(beyond, 'bands beyond the end of the disk')],
   };
 }
 

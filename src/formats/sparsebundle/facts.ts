@@ -1,4 +1,5 @@
 /** The property list of a sparse bundle, checked. */
+import { hasText } from '../../binary/look.ts';
 import { SECTOR } from '../../binary/numbers.ts';
 import { type PlistPlace, parsePlist, plistEntry, plistTop } from '../../blocks/plist.ts';
 import { ImageError } from '../../errors.ts';
@@ -11,7 +12,8 @@ export interface BundleFacts {
   readonly bandBytes: number;
 }
 
-const BINARY = /^bplist/;
+/** The first letters of the binary form. */
+const BINARY = 'bplist';
 
 /** Reads and checks a property list. Throws `invalid-format`, `corrupt`, `unsupported`, `limit`. */
 export async function readFacts(storage: Storage): Promise<BundleFacts> {
@@ -19,7 +21,7 @@ export async function readFacts(storage: Storage): Promise<BundleFacts> {
   if (size > LIMITS.listBytes) throw tooMuch(path, 'length of the property list', size, `${LIMITS.listBytes} bytes`);
   const bytes = new Uint8Array(size);
   if (size > 0) await storage.read(0, bytes);
-  if (BINARY.test(String.fromCharCode(...bytes.subarray(0, 8)))) {
+  if (hasText(bytes, 0, BINARY)) {
     throw new ImageError('unsupported', 'The property list of the sparse bundle is a binary one', {
       path,
       hint: 'Convert it (plutil -convert xml1 Info.plist), in a copy of the bundle.',
