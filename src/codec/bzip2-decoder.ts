@@ -62,11 +62,18 @@ class Bits {
   }
 }
 
-/** Decodes all streams of a file. A chunk is valid until the next is asked for. Throws `corrupt`. */
-export async function* decodeStreams(input: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+/**
+ * Decodes all streams of a file. A chunk is valid until the next is asked for. `follows`: false for the three bytes
+ * behind a stream, fewer at the end, that are left out with everything behind them. Throws `corrupt`.
+ */
+export async function* decodeStreams(
+  input: AsyncIterable<Uint8Array>,
+  follows: (start: Uint8Array) => boolean,
+): AsyncGenerator<Uint8Array> {
   const source = new Source(input);
   let streams = 0;
   for (; !(await source.ended()); streams++) {
+    if (streams > 0 && !follows(await source.peek(3))) return;
     const level = await source.parse(headerOf);
     const block = { capacity: level * LEVEL_BYTES, words: new Uint32Array(level * LEVEL_BYTES) };
     let combined = 0;
@@ -104,6 +111,12 @@ class Source {
   async ended(): Promise<boolean> {
     while (this.#bytes.length * 8 <= this.#bit && !this.#done) await this.#grow(1);
     return this.#bytes.length * 8 <= this.#bit;
+  }
+
+  /** The next whole bytes, fewer at the end. */
+  async peek(count: number): Promise<Uint8Array> {
+    while (this.#bytes.length * 8 < this.#bit + count * 8 && !this.#done) await this.#grow(count);
+    return this.#bytes.subarray(this.#bit >> 3, (this.#bit >> 3) + count);
   }
 
   align(): void {

@@ -4,8 +4,11 @@
  */
 import { systemBzip2 } from '#decompress';
 import { ImageError, isImageError } from '../errors.ts';
+import { Chunks } from './chunks.ts';
 import type { SystemBzip2 } from './system-bzip2.ts';
 
+/** A stream begins with `BZh`. */
+const SIGNATURE = [0x42, 0x5a, 0x68] as const;
 /** Bytes made per step. */
 const ROOM = 1024 * 1024;
 /** Shorter buffers may move in memory. */
@@ -33,13 +36,22 @@ export async function decodeBzip2(stored: Uint8Array, size: number, room?: Uint8
 
 /**
  * Decodes a bzip2 file that comes in pieces, all streams of it, in bounded memory. A chunk is valid until the next is
- * asked for. Throws as `decodeBzip2`.
+ * asked for. `notice` gets a warning of bytes behind the last stream that do not begin another one, which are left out;
+ * absent: they are damage. Throws as `decodeBzip2`.
  */
-export async function* decodeBzip2Stream(input: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+export async function* decodeBzip2Stream(
+  input: AsyncIterable<Uint8Array>,
+  notice?: (text: string) => void,
+): AsyncGenerator<Uint8Array> {
+  const follows = (start: Uint8Array): boolean => {
+    if (notice === undefined || start.every((byte, at) => byte === SIGNATURE[at])) return true;
+    notice('Behind the compressed data are bytes that are not bzip2; they are left out.');
+    return false;
+  };
   try {
     const library = await systemBzip2();
-    if (library !== null) yield* decodeBySystem(library, input);
-    else yield* (await import('./bzip2-decoder.ts')).decodeStreams(input);
+    if (library !== null) yield* decodeBySystem(library, new Chunks(input), follows);
+    else yield* (await import('./bzip2-decoder.ts')).decodeStreams(input, follows);
   } catch (error) {
     throw isImageError(error) ? error : corrupt('is damaged', { cause: error });
   }
@@ -59,32 +71,43 @@ export async function encodeBzip2(bytes: Uint8Array): Promise<Uint8Array> {
   return library.encode(steady(bytes));
 }
 
-async function* decodeBySystem(library: SystemBzip2, input: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* decodeBySystem(
+  library: SystemBzip2,
+  input: Chunks,
+  follows: (start: Uint8Array) => boolean,
+): AsyncGenerator<Uint8Array> {
   const room = new Uint8Array(ROOM);
-  let decoder = library.decoder();
-  /** Bytes of the stream that was begun, or 0 between streams. */
-  let [begun, streams] = [0, 0];
+  do {
+    yield* decodeOne(library, input, room);
+    const next = await input.peek(SIGNATURE.length);
+    if (next.length === 0 || !follows(next)) return;
+  } while (true);
+}
+
+/** Decodes one stream and leaves what is behind it in `input`. */
+async function* decodeOne(library: SystemBzip2, input: Chunks, room: Uint8Array): AsyncGenerator<Uint8Array> {
+  const decoder = library.decoder();
   try {
-    for await (const chunk of input) {
+    for (let full = false; ; ) {
+      // With a full room more may wait inside the decoder.
+      const chunk = full ? new Uint8Array(0) : await input.pull();
+      if (chunk === null) throw corrupt('ends early');
       const bytes = steady(chunk);
-      for (let more = bytes.length > 0, at = 0; more; ) {
-        const { taken, made, ended } = await decoder.decode(bytes.subarray(at), room);
+      let at = 0;
+      do {
+        const { taken, made, ended } = await decoder.decode(bytes.subarray(at, chunk.length), room);
         at += taken;
-        begun += taken;
+        full = made === room.length;
         if (made > 0) yield room.subarray(0, made);
         if (ended) {
-          decoder.close();
-          decoder = library.decoder();
-          [begun, streams] = [0, streams + 1];
+          input.unread(chunk.subarray(at));
+          return;
         }
-        // A full room: more may wait inside the decoder.
-        more = at < bytes.length || (made === room.length && !ended);
-      }
+      } while (at < chunk.length);
     }
   } finally {
     decoder.close();
   }
-  if (begun > 0 || streams === 0) throw corrupt('ends early');
 }
 
 /** The bytes in a buffer that does not move. */

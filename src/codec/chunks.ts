@@ -24,7 +24,7 @@ export class Chunks {
   /** Gives back the last bytes that came: they come again. */
   unread(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
-    this.#held = this.#held === null ? bytes : joined([bytes, this.#held]);
+    this.#held = this.#held === null ? bytes : together(bytes, this.#held);
   }
 
   /** The next bytes; fewer than `length` only at the end. */
@@ -63,7 +63,16 @@ export class Chunks {
   }
 }
 
-function joined(parts: readonly Uint8Array[]): Uint8Array {
+/** Two parts as one: what was cut apart only gets another view. */
+function together(first: Uint8Array, second: Uint8Array): Uint8Array {
+  const adjacent = first.buffer === second.buffer && first.byteOffset + first.length === second.byteOffset;
+  return adjacent
+    ? new Uint8Array(first.buffer, first.byteOffset, first.length + second.length)
+    : joined([first, second]);
+}
+
+/** A copy of all parts, one behind the other. */
+export function joined(parts: readonly Uint8Array[]): Uint8Array {
   const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const part of parts) {

@@ -72,6 +72,11 @@ export async function systemBzip2(): Promise<null> {
   return null;
 }
 
+/** The system's library for Zstandard: none. */
+export async function systemZstdFrames(): Promise<null> {
+  return null;
+}
+
 /** Decoding of deflate streams in chunks: none. */
 export async function streamInflater(): Promise<null> {
   return null;

@@ -10,6 +10,7 @@ import { systemDeflate } from './system-deflate.ts';
 import type { SystemXz } from './system-xz.ts';
 import { systemZstd } from './system-zstd.ts';
 import { decodeFrames, type FrameDecoder, wasmDecoder } from './zstd.ts';
+import type { FrameSteps } from './zstd-stream.ts';
 
 /** Below this many bytes handing the work to a thread costs more than doing it. */
 const AT_ONCE = 8 * 1024;
@@ -78,6 +79,11 @@ export async function inflateZlib(input: Uint8Array, size: number, room?: Uint8A
 /** The system's library for bzip2; null where it is not available. Loaded on first use. */
 export async function systemBzip2(): Promise<SystemBzip2 | null> {
   return (await import('./system-bzip2.ts')).systemBzip2();
+}
+
+/** Decoding of Zstandard frames with the system's library; null where it is not available. Loaded on first use. */
+export async function systemZstdFrames(): Promise<FrameSteps | null> {
+  return (await import('./system-zstd-stream.ts')).systemZstdFrames();
 }
 
 /** Decoding of deflate streams in chunks. */

@@ -12,7 +12,8 @@ export interface SystemZstd {
   decompress(target: Uint8Array, frame: Uint8Array): Promise<number>;
 }
 
-const NAMES = { linux: 'libzstd.so.1', darwin: 'libzstd.1.dylib' };
+/** The library on each platform. */
+export const ZSTD_NAMES = { linux: 'libzstd.so.1', darwin: 'libzstd.1.dylib' };
 /** Below this many bytes handing the work to a thread costs more than doing it. */
 const AT_ONCE = 8 * 1024;
 
@@ -21,7 +22,7 @@ let loaded: SystemZstd | null | undefined;
 /** The library; null where it is not available. */
 export function systemZstd(): SystemZstd | null {
   if (process.env['VDKIT_NO_NATIVE'] === '1') return null;
-  if (loaded === undefined) loaded = systemLibrary(NAMES, bind);
+  if (loaded === undefined) loaded = systemLibrary(ZSTD_NAMES, bind);
   return loaded;
 }
 

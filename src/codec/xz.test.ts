@@ -1,12 +1,7 @@
-import { execFileSync } from 'node:child_process';
 import { afterEach, describe, expect, it } from 'vitest';
+import { describeWithPeers, type PeerProgram } from '../../test/peers/peers.ts';
 import { systemXz } from './system-xz.ts';
 import { decodeXz, decodeXzStream } from './xz.ts';
-
-/** `xz` is part of every system that tests run on; made here, so that no file of it is kept. */
-function xz(bytes: Uint8Array, ...options: string[]): Uint8Array {
-  return execFileSync('xz', ['-c', '-T1', ...options], { input: bytes, maxBuffer: 2 ** 28 });
-}
 
 function text(length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, at) => (at * at + (at >> 7)) & 0x3f);
@@ -28,47 +23,51 @@ afterEach(() => {
   else process.env['VDKIT_NO_NATIVE'] = before;
 });
 
-describe.each([['the system library'], ['WebAssembly']])('xz with %s', (kind) => {
-  const choose = (): void => {
-    if (kind === 'WebAssembly') process.env['VDKIT_NO_NATIVE'] = '1';
-    else expect(systemXz()).not.toBeNull();
-  };
+describeWithPeers(['xz'], 'xz', (program: PeerProgram) => {
+  const xz = (bytes: Uint8Array, ...options: string[]): Buffer => program.filter(bytes, '-c', '-T1', ...options);
 
-  it.each(['none', 'crc32', 'crc64'])('decodes a stream with check %s', async (check) => {
-    choose();
-    const bytes = text(300_000);
-    const stored = xz(bytes, `--check=${check}`);
-    expect(Buffer.from(await decodeXz(stored, bytes.length)).equals(bytes)).toBe(true);
-    expect((await whole(stored, 7)).equals(bytes)).toBe(true);
-  });
+  describe.each([['the system library'], ['WebAssembly']])('with %s', (kind) => {
+    const choose = (): void => {
+      if (kind === 'WebAssembly') process.env['VDKIT_NO_NATIVE'] = '1';
+      else expect(systemXz()).not.toBeNull();
+    };
 
-  it('decodes several streams with padding between and behind them', async () => {
-    choose();
-    const [a, b] = [text(200_000), new Uint8Array(3_000_000)];
-    const stored = Buffer.concat([xz(a), new Uint8Array(8), xz(b, '--check=crc32'), new Uint8Array(4)]);
-    expect((await whole(stored, 1000)).equals(Buffer.concat([a, b]))).toBe(true);
-  });
+    it.each(['none', 'crc32', 'crc64'])('decodes a stream with check %s', async (check) => {
+      choose();
+      const bytes = text(300_000);
+      const stored = xz(bytes, `--check=${check}`);
+      expect(Buffer.from(await decodeXz(stored, bytes.length)).equals(bytes)).toBe(true);
+      expect((await whole(stored, 7)).equals(bytes)).toBe(true);
+    });
 
-  it('verifies SHA-256, or says that it cannot', async () => {
-    choose();
-    const bytes = text(10_000);
-    const decoded = decodeXz(xz(bytes, '--check=sha256'), bytes.length);
-    if (kind === 'WebAssembly') await expect(decoded).rejects.toMatchObject({ kind: 'unsupported' });
-    else expect(Buffer.from(await decoded).equals(bytes)).toBe(true);
-  });
+    it('decodes several streams with padding between and behind them', async () => {
+      choose();
+      const [a, b] = [text(200_000), new Uint8Array(3_000_000)];
+      const stored = Buffer.concat([xz(a), new Uint8Array(8), xz(b, '--check=crc32'), new Uint8Array(4)]);
+      expect((await whole(stored, 1000)).equals(Buffer.concat([a, b]))).toBe(true);
+    });
 
-  it('refuses what is cut off, changed, too long or badly padded', async () => {
-    choose();
-    const bytes = text(100_000);
-    const stored = xz(bytes);
-    const changed = Uint8Array.from(stored);
-    changed[stored.length >> 1] = (changed[stored.length >> 1] ?? 0) ^ 1;
-    const broken = [stored.subarray(0, -1), stored.subarray(0, 5), stored.subarray(0, 0), changed];
-    broken.push(Buffer.concat([stored, new Uint8Array(3)]), Buffer.concat([stored, stored.subarray(0, 20)]));
-    for (const one of broken) {
-      await expect(decodeXz(one, bytes.length)).rejects.toMatchObject({ name: 'ImageError', kind: 'corrupt' });
-    }
-    await expect(decodeXz(stored, bytes.length - 1)).rejects.toMatchObject({ kind: 'corrupt' });
-    await expect(decodeXz(stored, bytes.length + 1)).rejects.toMatchObject({ kind: 'corrupt' });
+    it('verifies SHA-256, or says that it cannot', async () => {
+      choose();
+      const bytes = text(10_000);
+      const decoded = decodeXz(xz(bytes, '--check=sha256'), bytes.length);
+      if (kind === 'WebAssembly') await expect(decoded).rejects.toMatchObject({ kind: 'unsupported' });
+      else expect(Buffer.from(await decoded).equals(bytes)).toBe(true);
+    });
+
+    it('refuses what is cut off, changed, too long or badly padded', async () => {
+      choose();
+      const bytes = text(100_000);
+      const stored = xz(bytes);
+      const changed = Uint8Array.from(stored);
+      changed[stored.length >> 1] = (changed[stored.length >> 1] ?? 0) ^ 1;
+      const broken = [stored.subarray(0, -1), stored.subarray(0, 5), stored.subarray(0, 0), changed];
+      broken.push(Buffer.concat([stored, new Uint8Array(3)]), Buffer.concat([stored, stored.subarray(0, 20)]));
+      for (const one of broken) {
+        await expect(decodeXz(one, bytes.length)).rejects.toMatchObject({ name: 'ImageError', kind: 'corrupt' });
+      }
+      await expect(decodeXz(stored, bytes.length - 1)).rejects.toMatchObject({ kind: 'corrupt' });
+      await expect(decodeXz(stored, bytes.length + 1)).rejects.toMatchObject({ kind: 'corrupt' });
+    });
   });
 });

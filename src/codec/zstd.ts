@@ -97,7 +97,7 @@ export function wasmDecoder(): Promise<FrameDecoder> {
 }
 
 async function loadWasm(): Promise<FrameDecoder> {
-  const { ZSTDDecoder } = await import('zstddec');
+  const { ZSTDDecoder } = await import('zstddec/stream');
   const decoder = new ZSTDDecoder();
   await decoder.init();
   // A frame that is broken, or longer than `size`, comes back empty.

@@ -42,6 +42,9 @@ const ABSENT: PeerProgram = {
   stream: () => {
     throw new Error('only asked for its abilities');
   },
+  filter: () => {
+    throw new Error('only asked for its abilities');
+  },
 };
 
 /** The programs of every format that take part, one group of tests for each. */

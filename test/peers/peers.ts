@@ -1,5 +1,5 @@
 /** Other programs, as tests call them. A missing one is a visible skip for a person and a failure in CI. */
-import { execFile, spawn } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
 import { describe, it } from 'vitest';
@@ -20,6 +20,8 @@ export interface PeerProgram {
   run(...args: string[]): Promise<string>;
   /** Its standard output as it comes. Rejects at the end when it fails. */
   stream(...args: string[]): AsyncIterable<Uint8Array>;
+  /** Its standard output for this standard input. Throws when it fails. */
+  filter(input: Uint8Array, ...args: string[]): Buffer;
 }
 
 /** A group of tests that needs other programs. The body gets them in the same order. */
@@ -64,6 +66,7 @@ export function requirePeer(name: string): PeerProgram | string {
         }
       }
     },
+    filter: (input, ...args) => execFileSync(path, args, { input, maxBuffer: 256 * 1024 * 1024 }),
     async *stream(...args) {
       const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'inherit'] });
       const closed = once(child, 'close');

@@ -57,6 +57,7 @@ const WRAPPERS: readonly Wrapper[] = [
     extensions: ['zst', 'tzst'],
     // RFC 8878, 3.1: a frame, or one to skip.
     signatures: ['\x28\xb5\x2f\xfd', ...[...'PQRSTUVWXYZ[\\]^_'].map((first) => `${first}*M\x18`)],
+    unwrap: compressed('zstd'),
   },
   {
     name: 'lz4',

@@ -4,20 +4,22 @@ import { decodeBzip2Stream } from '../../../codec/bzip2.ts';
 import { Chunks } from '../../../codec/chunks.ts';
 import { decodeGzip, type Notice } from '../../../codec/gzip.ts';
 import { decodeXzStream } from '../../../codec/xz.ts';
+import { decodeZstdStream } from '../../../codec/zstd-stream.ts';
 import { ImageError } from '../../../errors.ts';
 import type { UnwrapOptions, Unwrapped } from '../../../image/unwrap.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { rangeChunks } from './range-chunks.ts';
 
 /** Formats that are decoded. */
-export type Compression = 'gzip' | 'xz' | 'bzip2';
+export type Compression = 'gzip' | 'xz' | 'bzip2' | 'zstd';
 
 type Decode = (input: AsyncIterable<Uint8Array>, notice: Notice) => AsyncIterable<Uint8Array>;
 
 const DECODERS: Readonly<Record<Compression, Decode>> = {
   gzip: (input, notice) => decodeGzip(new Chunks(input), notice),
   xz: (input) => decodeXzStream(input),
-  bzip2: (input) => decodeBzip2Stream(input),
+  bzip2: (input, notice) => decodeBzip2Stream(input, notice),
+  zstd: (input) => decodeZstdStream(new Chunks(input)),
 };
 
 /** Ends of names of compressed files, and what they stand for. */
