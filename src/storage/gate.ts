@@ -340,6 +340,8 @@ class OwnParts implements Rules {
 const CONTINUES = /^[-_]/;
 /** Follows the whole name: `disk.qcow2.data`. */
 const WHOLE_CONTINUES = /^[-_.]/;
+/** Follows the stem in the name of a segment: `.002.dmgpart`. */
+const SEGMENT = /^\.\d{3,}\.dmgpart$/i;
 
 /** True if a name, relative to the directory of an image, makes a file part of the image named `own` there. */
 export function isOwnName(relative: string, own: string): boolean {
@@ -348,6 +350,7 @@ export function isOwnName(relative: string, own: string): boolean {
   const stem = stemOf(own);
   const rest = first.startsWith(stem) ? first.slice(stem.length) : '';
   // `disk.vdi` is no part of `disk.qcow2`, but another image.
+  if (below.length === 0 && SEGMENT.test(rest)) return true;
   return CONTINUES.test(rest) || (below.length > 0 && rest.startsWith('.'));
 }
 
@@ -356,7 +359,7 @@ export function ownNameAfter(part: string, old: string, now: string): string | n
   if (/[/\\]/.test(part) || !isOwnName(part, old)) return null;
   const stem = stemOf(old);
   const rest = part.slice(stem.length);
-  return CONTINUES.test(rest) ? stemOf(now) + rest : now + part.slice(old.length);
+  return CONTINUES.test(rest) || SEGMENT.test(rest) ? stemOf(now) + rest : now + part.slice(old.length);
 }
 
 /** A base name without its extension; all of a name that is nothing else. */

@@ -2,8 +2,9 @@
 import { CHUNK, TABLE, TRAILER, TYPE } from '../../src/formats/dmg/layout.ts';
 import { Random } from '../../src/testing/random.ts';
 import { randomBytes } from '../conformance/random.ts';
-import type { Effect, HostileKit, Sample, StructPlace } from '../hostile/descriptor.ts';
+import type { Anatomy, Effect, HostileKit, Sample, StructPlace } from '../hostile/descriptor.ts';
 import { buildDmg, type DmgRecipe, type MadeChunk, type MadeTable, storedContent } from './dmg/build.ts';
+import { splitDmg } from './dmg/split.ts';
 import type { FormatKit } from './kit.ts';
 
 const TRAILER_EFFECTS: Readonly<Record<string, Effect>> = {
@@ -103,12 +104,42 @@ function sample(name: string, recipe: Omit<DmgRecipe, 'sectors'>): Sample {
   };
 }
 
+/** The same as three files. */
+function splitSample(): Sample {
+  const { segments, content } = splitDmg({ tables: TABLES, where: 'xml', sectors: 60 }, [1500, 4000]);
+  const anatomies = segments.map(({ bytes, trailerOffset }): Anatomy => {
+    const effects = TRAILER_EFFECTS;
+    return {
+      structs: [{ name: 'trailer', table: TRAILER, offset: trailerOffset, littleEndian: false, effects }],
+      tables: [],
+      edges: [trailerOffset, bytes.length],
+      length: 'free',
+    };
+  });
+  const nothing: Anatomy = { structs: [], tables: [], edges: [] };
+  const [first, ...others] = segments.map(({ bytes }, index) => ({ bytes, anatomy: anatomies[index] ?? nothing }));
+  if (first === undefined) throw new Error('an image has a file');
+  return {
+    name: 'three files',
+    format: 'dmg',
+    ...first,
+    parts: others.map((part, index) => ({ ...part, name: `image.00${index + 2}.dmgpart` })),
+    beside: [],
+    virtualSize: content.length,
+    content,
+    golden: false,
+    every: 1,
+    differencing: false,
+  };
+}
+
 const hostile: HostileKit = {
   async samples() {
     return [
       sample('a property list', { tables: TABLES, where: 'xml' }),
       sample('a resource fork', { tables: TABLES, where: 'fork' }),
       sample('data behind other bytes', { tables: TABLES, where: 'fork', dataOffset: 777 }),
+      splitSample(),
     ];
   },
   damagedFlips: 60,

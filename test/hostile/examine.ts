@@ -82,7 +82,8 @@ export async function examine(work: HostileCase, base: BaseImage): Promise<Notes
 /** Names that the image may open by right, its own first; one with a star stands for all that begin so. */
 function ownNames(name: string, { image, parts = [] }: BaseImage): string[] {
   if (image === null) return [name, `${name}/*`];
-  return parts.length === 0 ? [name] : [name, `${DIRECTORY}/image*`];
+  // Segments have the name of the image, and their number.
+  return [name, parts.length === 0 ? `${DIRECTORY}/image.0*` : `${DIRECTORY}/image*`];
 }
 
 function isMeant(permitted: string, opened: string): boolean {

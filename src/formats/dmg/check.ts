@@ -2,14 +2,16 @@
 import { crc32 } from '../../binary/crc32.ts';
 import { crc32Zeroes } from '../../binary/crc32-zeroes.ts';
 import { isImageError } from '../../errors.ts';
+import type { ImageFiles } from '../../image/files.ts';
 import { FindingList } from '../../image/finding-list.ts';
 import type { Finding } from '../../image/findings.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
 import { Turns } from '../../storage/turns.ts';
 import { DmgImage } from './image.ts';
 import { SUM, SUM_BITS, TYPE } from './layout.ts';
-import { type DmgChunk, type DmgTable, readTables } from './tables.ts';
-import { readTrailer, type Trailer } from './trailer.ts';
+import { openSource } from './source.ts';
+import type { DmgChunk, DmgTable } from './tables.ts';
+import type { Trailer } from './trailer.ts';
 
 /** Bytes read at a time. */
 const PIECE = 1024 * 1024;
@@ -17,14 +19,15 @@ const PIECE = 1024 * 1024;
 const PIECE_STEPS = 128;
 
 /** Checks an image. Throws for a file of another format, and for tables that cannot be read. */
-export async function checkImage(storage: Storage, { signal }: OperationOptions): Promise<readonly Finding[]> {
-  const trailer = await readTrailer(storage);
-  const tables = await readTables(storage, trailer);
+export async function checkImage(files: ImageFiles, { signal }: OperationOptions): Promise<readonly Finding[]> {
+  const source = await openSource(files);
+  const { trailer, tables, data, segments } = source;
   const found = new FindingList();
-  const work = { storage, image: new DmgImage(storage, trailer, tables), found, turns: new Turns(signal, 'The check') };
+  const work = { storage: data, image: new DmgImage(source), found, turns: new Turns(signal, 'The check') };
   for (const warning of work.image.info.warnings) found.add('warning', 'trailer', warning, { repairable: false });
   for (const [index, table] of tables.entries()) await checkTable(work, table, index);
-  await checkDataFork(work, trailer);
+  // Of several files nothing tells which data the checksum is of; the tables have theirs.
+  if (segments.length === 0) await checkDataFork(work, trailer);
   checkMaster(found, trailer, tables);
   return found.list;
 }

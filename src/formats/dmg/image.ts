@@ -2,13 +2,15 @@
 import { SECTOR } from '../../binary/numbers.ts';
 import { type Chunk, ChunkReader } from '../../blocks/chunk-reader.ts';
 import { ImageError } from '../../errors.ts';
-import type { ImageInfo, Mapping, MetadataExtent } from '../../image/contract.ts';
+import type { ImageInfo, ImagePart, Mapping, MetadataExtent } from '../../image/contract.ts';
 import { PlainImage } from '../../image/plain-image.ts';
 import { plainInfo } from '../../image/plain-info.ts';
+import { allDone } from '../../storage/all-done.ts';
 import type { ReadTarget, Storage } from '../../storage/contract.ts';
 import { CODECS, decodeChunk } from './decode.ts';
 import { DMG_LIMITS, TRAILER, TYPE } from './layout.ts';
-import { type DmgChunk, type DmgTable, sortedChunks } from './tables.ts';
+import type { DmgSource } from './source.ts';
+import { type DmgChunk, sortedChunks } from './tables.ts';
 import type { Trailer } from './trailer.ts';
 
 /** Bytes of decoded chunks that are kept after a read of a part of them, at least one chunk. */
@@ -20,15 +22,16 @@ const NAMES_MAX = 64;
 /** See the head of this file. */
 export class DmgImage extends PlainImage {
   readonly info: ImageInfo;
-  readonly #trailer: Trailer;
+  readonly #source: DmgSource;
   readonly #chunks: readonly DmgChunk[];
   readonly #reader: ChunkReader;
 
-  constructor(storage: Storage, trailer: Trailer, tables: readonly DmgTable[]) {
-    super(storage);
-    this.#trailer = trailer;
-    this.#chunks = tables.length === 0 ? plainDisk(trailer) : sortedChunks(tables, storage.label);
-    this.info = infoOf(storage, trailer, tables, this.#chunks);
+  constructor(source: DmgSource) {
+    super(source.main);
+    const { main, trailer, tables, data: storage } = source;
+    this.#source = source;
+    this.#chunks = tables.length === 0 ? plainDisk(trailer) : sortedChunks(tables, main.label);
+    this.info = infoOf(source, this.#chunks);
     const largest = this.#chunks.reduce(
       (most, { type, size }) => (CODECS.has(type) ? Math.max(most, size) : most),
       SECTOR,
@@ -57,7 +60,13 @@ export class DmgImage extends PlainImage {
     this.#check(chunk, guestOffset, Math.min(reached, end) - guestOffset);
     if (kind === 'data') {
       const fileOffset = chunk.fileOffset + guestOffset - chunk.guestOffset;
-      return { kind, storage: this.storage, fileOffset, length: Math.min(reached, end) - guestOffset, writable: false };
+      return {
+        kind,
+        storage: this.#source.data,
+        fileOffset,
+        length: Math.min(reached, end) - guestOffset,
+        writable: false,
+      };
     }
     for (; reached < end; index++) {
       const next = this.#chunks[index + 1];
@@ -73,7 +82,7 @@ export class DmgImage extends PlainImage {
 
   override async *metadata(): AsyncGenerator<MetadataExtent> {
     const { storage } = this;
-    const { xmlOffset, xmlLength, forkOffset, forkLength, fileOffset } = this.#trailer;
+    const { xmlOffset, xmlLength, forkOffset, forkLength, fileOffset } = this.#source.trailer;
     const parts = [
       [forkOffset, forkLength, 'resource fork'],
       [xmlOffset, xmlLength, 'property list'],
@@ -82,6 +91,18 @@ export class DmgImage extends PlainImage {
     for (const [at, length, what] of parts) {
       if (length > 0) yield { storage, fileOffset: at, length, what, guestOffset: null };
     }
+  }
+
+  parts(): ImagePart[] {
+    return this.#source.segments.map(({ name, storage }) => ({ name, role: 'segment', storage }));
+  }
+
+  override storages(): readonly Storage[] {
+    return [this.storage, ...this.#source.segments.map(({ storage }) => storage)];
+  }
+
+  override close(): Promise<void> {
+    return allDone(this.storages().map((storage) => storage.close()));
   }
 
   /** Number of the last chunk that begins at or before the offset; -1: there is none. */
@@ -122,8 +143,9 @@ export class DmgImage extends PlainImage {
       const found = `0x${type.toString(16)}`;
       return { kind: 'unsupported', message: 'The kind of a chunk of the DMG is unknown', found, expected: undefined };
     }
-    if (fileOffset + storedBytes > this.#trailer.fileOffset) {
-      const [found, expected] = [`${storedBytes} bytes`, `an end at or before ${this.#trailer.fileOffset}`];
+    const { dataEnd } = this.#source;
+    if (fileOffset + storedBytes > dataEnd) {
+      const [found, expected] = [`${storedBytes} bytes`, `an end at or before ${dataEnd}`];
       return { kind: 'corrupt', message: 'A chunk of the DMG lies outside the file', found, expected };
     }
     if (type === TYPE.raw && storedBytes !== size) {
@@ -162,12 +184,7 @@ function plainDisk({ dataOffset, dataLength, sectorCount }: Trailer): DmgChunk[]
   return [{ type: TYPE.raw, guestOffset: 0, size: length, fileOffset: dataOffset, storedBytes: length }];
 }
 
-function infoOf(
-  storage: Storage,
-  trailer: Trailer,
-  tables: readonly DmgTable[],
-  chunks: readonly DmgChunk[],
-): ImageInfo {
+function infoOf({ main: storage, trailer, tables, segments }: DmgSource, chunks: readonly DmgChunk[]): ImageInfo {
   const last = chunks.at(-1);
   const end = last === undefined ? 0 : last.guestOffset + last.size;
   const stated = trailer.sectorCount * SECTOR;
@@ -198,6 +215,11 @@ function infoOf(
     blockSize: null,
     version: '4',
     warnings,
-    details: { tables: tables.length, chunks: chunks.length, ...Object.fromEntries(names) },
+    details: {
+      tables: tables.length,
+      chunks: chunks.length,
+      ...(segments.length === 0 ? {} : { segments: segments.length + 1 }),
+      ...Object.fromEntries(names),
+    },
   });
 }

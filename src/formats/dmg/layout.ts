@@ -107,6 +107,8 @@ export const DMG_LIMITS = {
   tablesBytes: 16 * 1024 * 1024,
   /** Elements of the property list inside each other; those of Apple have 5. */
   depth: 32,
+  /** Files of one image. */
+  segments: 999,
   /** Decoded bytes of one chunk. Most have 256 KiB to 1 MiB, but single ones of 250 MiB exist. */
   chunkBytes: 256 * 1024 * 1024,
 } as const;

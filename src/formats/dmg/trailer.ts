@@ -48,15 +48,7 @@ function decoded(tail: Uint8Array, at: number, { label, size }: Storage): Struct
 }
 
 function checkTrailer(trailer: Trailer, { label: path }: Storage): void {
-  const { fileOffset, segments, segment, sectorCount } = trailer;
-  if (segments > 1 || segment > 1) {
-    throw new ImageError('unsupported', 'The DMG is a segment of an image of several files, which vdkit cannot open', {
-      path,
-      field: 'segment',
-      found: `${segment} of ${segments}`,
-      hint: 'Join the segments first (hdiutil convert -format UDZO).',
-    });
-  }
+  const { fileOffset, sectorCount } = trailer;
   const parts = [
     ['data fork', trailer.dataOffset, trailer.dataLength],
     ['resource fork', trailer.forkOffset, trailer.forkLength],
