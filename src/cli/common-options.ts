@@ -57,15 +57,27 @@ export const CHAIN: OptionSpec = {
 };
 /** Options for the images below an image. */
 export const BELOW: readonly OptionSpec[] = [PARENT, PARENT_FORMAT, CHAIN];
-/** Options for an image inside the named file. */
-export const INSIDE: readonly OptionSpec[] = [
+/** Options for an image inside the named file, which may be written. */
+export const INSIDE_WRITTEN: readonly OptionSpec[] = [
   { flags: '--offset <N>', description: 'the image starts at this byte of the named file or disk' },
   { flags: '--partition <N>', description: 'the image is in this partition of the named disk (Linux numbering)' },
+];
+/** The same for an image that is read alone. */
+export const INSIDE: readonly OptionSpec[] = [
+  ...INSIDE_WRITTEN,
+  {
+    flags: '--member <NAME>',
+    description: 'the image is this member of the named archive, zip or tar (default: the only disk in it)',
+  },
 ];
 /** The same for the source of a conversion. */
 export const SOURCE_INSIDE: readonly OptionSpec[] = [
   { flags: '--offset <N>', description: 'SRC starts at this byte of the named file or disk' },
   { flags: '--partition <N>', description: 'SRC is in this partition of the named disk (Linux numbering)' },
+  {
+    flags: '--member <NAME>',
+    description: 'SRC is this member of the named archive, zip or tar (default: the only disk in it)',
+  },
 ];
 /** The same for two images that are compared. */
 export const COMPARED_INSIDE: readonly OptionSpec[] = [
@@ -73,6 +85,8 @@ export const COMPARED_INSIDE: readonly OptionSpec[] = [
   { flags: '--offset-b <N>', description: 'B starts at this byte of the named file or disk' },
   { flags: '--partition <N>', description: 'A is in this partition of the named disk (Linux numbering)' },
   { flags: '--partition-b <N>', description: 'B is in this partition of the named disk (Linux numbering)' },
+  { flags: '--member <NAME>', description: 'A is this member of the named archive (default: the only disk in it)' },
+  { flags: '--member-b <NAME>', description: 'B is this member of the named archive (default: the only disk in it)' },
 ];
 /** Options of commands that read guest data. */
 export const CACHE: readonly OptionSpec[] = [

@@ -34,12 +34,12 @@ function fileName(name: string): string {
 }
 
 /** Options that place an image inside the named file. */
-const INSIDE = { offset: 'offset', partition: 'partition' };
+const INSIDE = { offset: 'offset', partition: 'partition', member: 'member' };
 /** Upper limit in Linux. */
 const PARTITIONS = { min: 1, max: 8192 };
 
 /**
- * Source for an argument: the file itself, or the part selected by `--offset` or `--partition`. The outer file is
+ * Source for an argument: the file itself, or what is selected in it by `--offset`, `--partition` or `--member`. The outer file is
  * opened for writing only if the command writes.
  */
 export async function placedImage(
@@ -60,15 +60,19 @@ export async function placed(
 ): Promise<PlacedImage> {
   const offset = context.options.size(names.offset);
   const partition = context.options.count(names.partition, PARTITIONS);
-  if (offset === undefined && partition === undefined) return { source: name, name, async [Symbol.asyncDispose]() {} };
+  const member = context.options.text(names.member);
+  if (offset === undefined && partition === undefined && member === undefined) {
+    return { source: name, name, async [Symbol.asyncDispose]() {} };
+  }
   if (offset !== undefined && partition !== undefined) {
     throw new UsageError(`--${names.offset} and --${names.partition} exclude each other`, 'Give one of them.');
   }
   if (name === STANDARD_STREAM) {
     throw new UsageError('Standard input cannot be searched for an inner image', 'Name a file.');
   }
-  const { imageInside } = await import('./inside.ts');
-  return imageInside(context, name, present({ offset, partition }), { ...lockOptions(context), mode });
+  const { imageInside, memberOf } = await import('./inside.ts');
+  if (offset === undefined && partition === undefined && member !== undefined) return memberOf(context, name, member);
+  return imageInside(context, name, present({ offset, partition, member }), { ...lockOptions(context), mode });
 }
 
 /** The format that an option names; undefined when it names none. Throws a usage error for an unknown one. */

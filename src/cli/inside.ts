@@ -1,10 +1,10 @@
-/** `--offset` and `--partition`: an image that lies inside another image or file. Loaded only when they are given. */
+/** `--offset`, `--partition` and `--member`: an image that lies inside another image or file. Loaded only when they are given. */
 import { Environment } from '../disk/open/environment.ts';
 import type { DiskOpenOptions, ImageSource } from '../disk/options.ts';
 import { isImageError } from '../errors.ts';
 import { detectFormat } from '../operations/inspect.ts';
 import { openDisk } from '../operations/open.ts';
-import type { OpenMode } from '../storage/contract.ts';
+import type { OpenMode, Source } from '../storage/contract.ts';
 import type { Bytes } from '../vfs/bytes.ts';
 import { partitionOf } from '../vfs/partitions/index.ts';
 import { type InsidePlace, insideSource } from '../vfs/source.ts';
@@ -15,6 +15,8 @@ import { registryOf } from './registry.ts';
 export interface Inside {
   readonly offset?: number;
   readonly partition?: number;
+  /** The outer file is this member of the named archive. */
+  readonly member?: string;
 }
 
 /** An image that a command works on. Dispose of it after closing the image. */
@@ -56,6 +58,16 @@ export async function imageInside(
   }
 }
 
+/** The image that is a member of the archive that `name` names. */
+export async function memberOf(context: CommandContext, name: string, member: string): Promise<PlacedImage> {
+  const source = await memberSource(name, member, { registry: registryOf(context) });
+  return { source, name: `${name} (${member})`, async [Symbol.asyncDispose]() {} };
+}
+
+async function memberSource(name: string, member: string, options: DiskOpenOptions): Promise<Source> {
+  return { ...(await Environment.of(options)).sourceOf(name), member };
+}
+
 async function placeOf(outer: Bytes, { offset, partition }: Inside): Promise<[InsidePlace, string]> {
   if (partition === undefined) return [{ offset: offset ?? 0 }, `at ${offset}`];
   const found = await partitionOf(outer, partition);
@@ -72,6 +84,9 @@ async function openOuter(context: CommandContext, name: string, inside: Inside, 
     ...(mode === 'look' ? { lock: false } : locking),
   };
   const openMode = mode === 'write' ? 'write' : 'read';
+  if (inside.member !== undefined) {
+    return openDisk(await memberSource(name, inside.member, options), { ...options, mode: openMode });
+  }
   if (!(await isPlain(name, inside, options))) return openDisk(name, { ...options, mode: openMode });
   const { provider, name: own } = (await Environment.of(options)).sourceOf(name);
   // The image inside locks it as it needs.

@@ -13,6 +13,7 @@ import {
   FROM_DIRECTORY,
   IMAGE,
   INSIDE,
+  INSIDE_WRITTEN,
   KEY_VALUE,
   NO_HOLES,
   PARENT_FORMAT,
@@ -281,7 +282,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'Frees blocks that contain only zeroes or the same data as the parent, and packs the rest. The disk reads the ' +
       'same afterwards. After Ctrl-C the image is intact; run the command again to continue.',
     arguments: [IMAGE],
-    options: [FORMAT, ...INSIDE, ...BELOW, NO_HOLES],
+    options: [FORMAT, ...INSIDE_WRITTEN, ...BELOW, NO_HOLES],
     examples: [
       { command: 'vdkit compact disk.vdi', description: 'after zeroing free space inside the guest' },
       {
@@ -300,7 +301,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       IMAGE,
       { name: 'SIZE', description: 'new size in bytes: 512, 64K, 10M, 1.5G, 2T; or a change: +1G, -1G' },
     ],
-    options: [FORMAT, ...INSIDE, ...BELOW, SHRINK, NO_HOLES],
+    options: [FORMAT, ...INSIDE_WRITTEN, ...BELOW, SHRINK, NO_HOLES],
     examples: [
       { command: 'vdkit resize disk.vdi 20G', description: 'set the size' },
       { command: 'vdkit resize disk.vdi +1G', description: 'grow by 1 GiB' },
@@ -376,7 +377,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     arguments: [IMAGE],
     options: [
       FORMAT,
-      ...INSIDE,
+      ...INSIDE_WRITTEN,
       {
         flags: '-o, --option <K=V>',
         description: 'option and new value; separate several with commas, double a comma inside a value',
@@ -401,7 +402,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     arguments: [IMAGE],
     options: [
       FORMAT,
-      ...INSIDE,
+      ...INSIDE_WRITTEN,
       { flags: '--comment <T>', description: 'comment stored in the image; empty: remove it' },
       { flags: '--uuid <U>', description: 'UUID of the image, or random, or null' },
       {
@@ -463,7 +464,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       IMAGE,
       { name: 'NAME...', description: 'snapshot; for rename also its new name', optional: true },
     ],
-    options: [FORMAT, ...INSIDE, ...BELOW],
+    options: [FORMAT, ...INSIDE_WRITTEN, ...BELOW],
     examples: [
       { command: 'vdkit snapshot create disk.qcow2 monday', description: 'before an experiment' },
       { command: 'vdkit snapshot list disk.qcow2', description: 'all snapshots' },
@@ -490,7 +491,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
     options: [
       FORMAT,
-      ...INSIDE,
+      ...INSIDE_WRITTEN,
       ...BELOW,
       { flags: '--granularity <N>', description: 'add: bytes per bit, a power of two from 512 to 2G' },
       { flags: '--disabled', description: 'add: start disabled' },

@@ -9,7 +9,7 @@ import { ImageError, throwIfAborted } from '../errors.ts';
 import type { ImageChanges, ImageInfo } from '../image/contract.ts';
 import { clipLogical, clipPhysical, type Geometry, isSet } from '../image/geometry.ts';
 import type { RegionList } from '../image/regions.ts';
-import type { FileAttributes } from '../storage/contract.ts';
+import type { FileAttributes, Wrapping } from '../storage/contract.ts';
 import {
   isPromise,
   type MaybePromise,
@@ -88,6 +88,8 @@ export interface DiskImage {
   readonly info: ImageInfo;
   /** Names of its files, the main one first. */
   readonly files: readonly string[];
+  /** The compressed file or archive that it is in, and the file in that, outermost first. */
+  readonly wrappings: readonly Wrapping[];
 }
 
 /** An open chain of images. Made by `Disk.open`; close it, or bind it with `await using`. */
@@ -164,12 +166,13 @@ export class ChainDisk implements BlockDevice, AsyncDisposable {
   /** The images, base first. */
   get images(): readonly DiskImage[] {
     return this.#head.chain.images.map((entry) => {
-      const { name, format, settings, image } = entry;
+      const { name, format, settings, image, source } = entry;
+      const wrappings = source.unpacked?.wrappings ?? [];
       const mode = image.can.write ? 'write' : 'read';
       const files = [name, ...partFiles(entry).map(({ file }) => file)];
       // Images of one directory are told apart by their files.
       const own = image.member !== undefined && this.#head.chain.top > 0 ? (files[1] ?? name) : name;
-      return { name: own, format, mode, settings, info: image.info, files };
+      return { name: own, format, mode, settings, info: image.info, files, wrappings };
     });
   }
 

@@ -5,8 +5,13 @@ import type { OperationOptions } from '../storage/contract.ts';
 export interface UnwrapOptions extends OperationOptions {
   /** Name of the outer file, without a directory. */
   readonly name: string;
-  /** Name of the member that is wanted; undefined: the only disk. */
+  /**
+   * Name of the member that is wanted; undefined: the only disk. An archive inside an archive follows with a slash:
+   * `inner.tar/disk.img`.
+   */
   readonly member?: string | undefined;
+  /** The content will be read: checksums that cover bytes in place are compared. Default false. */
+  readonly verify?: boolean | undefined;
   /** True for a name that disk images have. */
   isDisk(name: string): boolean;
 }
@@ -17,6 +22,10 @@ export interface Unwrapped {
   readonly name: string;
   /** As stored in the archive; equal to the name for compressed files. */
   readonly member: string;
+  /** What is left of the wanted name, for the file inside. */
+  readonly rest?: string | undefined;
+  /** True for an archive: what an image in it names is not in the directory of the outer file. */
+  readonly isArchive?: boolean | undefined;
   /** Its bytes: a range of the outer file, or chunks to be unpacked. Chunks are valid until the next is asked for. */
   readonly content: InnerRange | InnerChunks;
   readonly warnings: readonly string[];

@@ -77,7 +77,8 @@ async function checkInside(file: ImageFile, options: Resolved<CheckOptions>): Pr
   const { format } = await file.probe();
   if (format.unwrap === undefined) return null;
   const { openInside } = await import('../disk/open/inside.ts');
-  const inner = await openInside(source, storage, format, options.environment);
+  const { environment } = options;
+  const inner = await openInside(source, storage, format, { environment, verify: true });
   file.release();
   try {
     return await checkIn(inner, options);

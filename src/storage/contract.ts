@@ -357,6 +357,8 @@ export interface UnpackedFrom {
   readonly name: string;
   /** Outermost first. */
   readonly wrappings: readonly Wrapping[];
+  /** It is a member of an archive: what an image names is not in the directory of the archive. */
+  readonly isMember: boolean;
   /** Bytes of the file around it. */
   readonly fileSize: number;
   readonly warnings: readonly string[];

@@ -17,7 +17,11 @@ export async function run(context: CommandContext): Promise<number> {
   const optionsA = openOptions(context, { format: 'format', parent: 'parent' });
   const optionsB = openOptions(context, { format: 'format-b', parent: 'parent-b', snapshot: 'snapshot-b' });
   await using placeA = await placedImage(context, 0, 'read');
-  await using placeB = await placedImage(context, 1, 'read', { offset: 'offset-b', partition: 'partition-b' });
+  await using placeB = await placedImage(context, 1, 'read', {
+    offset: 'offset-b',
+    partition: 'partition-b',
+    member: 'member-b',
+  });
   await using a = await openDisk(placeA.source, optionsA);
   await using b = await openDisk(placeB.source, optionsB).catch((error: unknown) => {
     throw isImageError(error) ? withOtherOption(error, '--format', '--format-b') : error;

@@ -3,6 +3,7 @@
  */
 import { basename, extname, join } from 'node:path';
 import { defaultProvider } from '#local-storage';
+import type { DiskImage } from '../../disk/disk.ts';
 import { printable } from '../../errors.ts';
 import { type CopiedImage, copyChain, moveImage } from '../../operations/copy.ts';
 import { copyDirectory } from '../../operations/directories.ts';
@@ -54,7 +55,7 @@ async function copies(context: CommandContext, wanted: Wanted): Promise<CopiedIm
   }
   context.afterCancel = 'no copy was left behind';
   const names = wanted.directory
-    ? distinct(disk.images.map(({ name }) => renamed(context, name, wanted.format)))
+    ? distinct(disk.images.map((image) => renamed(context, fileNameOf(image), wanted.format)))
     : [wanted.target];
   const nameOf = (_: string, number: number): string =>
     wanted.directory ? join(wanted.target, names[number] ?? '') : wanted.target;
@@ -78,11 +79,16 @@ async function copyWhole(context: CommandContext, { target, directory }: Wanted)
   return { ...(await copyDirectory(image, to, how)), warnings: [] };
 }
 
+/** The file name of an image; that of the innermost file for one in a compressed file or an archive. */
+function fileNameOf({ name, wrappings }: DiskImage): string {
+  return wrappings.at(-1)?.member.split(/[/\\]/).at(-1) ?? basename(name);
+}
+
 /** An image inside another file cannot be moved, and a copy in a directory has no file name to take over. */
 function refuseInside({ options }: CommandContext, directory: boolean): void {
-  const given = ['offset', 'partition'].find((name) => options.text(name) !== undefined);
+  const given = ['offset', 'partition', 'member'].find((name) => options.text(name) !== undefined);
   if (given === undefined) return;
-  if (directory)
+  if (directory && given !== 'member')
     throw new UsageError(`An image selected by --${given} has no file name to keep`, 'Name a file as TARGET.');
   if (!options.flag('move')) return;
   throw new UsageError(`--move moves whole files, so --${given} cannot be used`, 'Remove --move to copy the image.');

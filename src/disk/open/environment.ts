@@ -163,8 +163,8 @@ interface Own {
 async function gateOf(allow: Allow, source: Source, own: Own): Promise<OpenGate> {
   if (allow !== 'none' && !isList(allow)) return allow;
   const gate = await gateOfList(allow, source, own);
-  const { provider, configuration } = source;
-  if (configuration !== undefined) return gate;
+  const { provider } = source;
+  if (liesNowhere(source)) return gate;
   return withOwnParts(gate, async () => {
     const name = await ownName(source, own);
     return name === null ? null : { provider, name, isDirectory: own.storage === null };
@@ -175,11 +175,15 @@ async function gateOfList(allow: 'none' | readonly string[], source: Source, own
   if (allow === 'none') return denyAll();
   const { provider } = source;
   const roots = allow.filter((entry) => entry !== SAME_DIRECTORY).map((entry) => provider.resolve(entry, ''));
-  // A configuration lies in no directory.
-  const same = source.configuration === undefined && allow.includes(SAME_DIRECTORY);
+  const same = !liesNowhere(source) && allow.includes(SAME_DIRECTORY);
   const name = same ? await ownName(source, own) : null;
   if (same && name === null && roots.length === 0) return denyAll('the image was moved while it was opened');
   return openGate({ roots, realRoots: name === null ? [] : [provider.directory(name)], provider });
+}
+
+/** True for a configuration, and for a member of an archive: the files in no directory belong to it. */
+function liesNowhere({ configuration, unpacked }: Source): boolean {
+  return configuration !== undefined || unpacked?.isMember === true;
 }
 
 function isList(allow: Allow): allow is readonly string[] {

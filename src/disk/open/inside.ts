@@ -3,7 +3,7 @@
  * cannot be read in place, and probed again. Loaded when a file turns out to be one. For reading only.
  */
 import { unpackedFile } from '#local-storage';
-import { assert, ImageError, isImageError, throwIfAborted, withContext } from '../../errors.ts';
+import { assert, ImageError, isImageError, printable, throwIfAborted, withContext } from '../../errors.ts';
 import type { Format } from '../../image/contract.ts';
 import { AS_RAW, probeFormat, readProbeInput } from '../../image/probe.ts';
 import type { InnerChunks, UnwrapOptions, Unwrapped } from '../../image/unwrap.ts';
@@ -23,6 +23,13 @@ export interface InnerSource extends Source {
   readonly storage: Storage;
 }
 
+/** Options for finding what is inside. */
+export interface InsideOptions {
+  readonly environment: Environment;
+  /** See {@link UnwrapOptions.verify}. */
+  readonly verify?: boolean | undefined;
+}
+
 /**
  * Opens what is inside `outer`, the file of `source`, whose format has `unwrap`. The result belongs to the caller; after a
  * failure `outer` is left open.
@@ -31,18 +38,22 @@ export async function openInside(
   source: Source,
   outer: Storage,
   format: Format,
-  environment: Environment,
+  { environment, verify }: InsideOptions,
 ): Promise<InnerSource> {
   const wrappings: Wrapping[] = [];
   const warnings: string[] = [];
   const opened: Storage[] = [];
+  let isMember = false;
   let [storage, name, current] = [outer, baseName(source.name, source.provider.directory(source.name)), format];
   try {
-    for (let member = source.member; current.unwrap !== undefined; member = undefined) {
+    let wanted = source.member;
+    while (current.unwrap !== undefined) {
       if (wrappings.length === LIMITS.wrappings) throw tooDeep(source.name, wrappings, current);
-      const how = unwrapOptions(name, member, environment);
-      const inner = await current.unwrap(storage, how);
+      const how = unwrapOptions(name, wanted, environment);
+      const inner = await current.unwrap(storage, { ...how, verify });
       const { content } = inner;
+      wanted = inner.rest;
+      isMember ||= inner.isArchive === true;
       for (const text of inner.warnings) warnings.push(text);
       if ('decode' in content) {
         storage = await unpack(storage, inner, content, { environment, warnings, label: outer.label });
@@ -55,6 +66,7 @@ export async function openInside(
       if (storage.size === 0) throw nothingInside(source.name, inner.member);
       current = probeFormat(await readProbeInput(storage, name), environment.registry).format;
     }
+    if (wanted !== undefined) throw noMembers(source.name, wanted, current);
   } catch (error) {
     for (const one of opened) await one.close();
     const damaged = isImageError(error) && error.kind === 'corrupt';
@@ -62,7 +74,7 @@ export async function openInside(
     throw withContext(error, { path: source.name, hint });
   }
   const { provider } = source;
-  const unpacked = { name, wrappings, warnings, fileSize: outer.size };
+  const unpacked = { name, wrappings, warnings, isMember, fileSize: outer.size };
   return { provider, name: source.name, storage: combined(outer, storage, opened), unpacked };
 }
 
@@ -75,14 +87,15 @@ export async function openInner(
 ): Promise<OpenedImage> {
   const { storage, source } = file;
   assert(storage !== null, 'directories are not unwrapped');
-  const inner = await openInside(source, storage, format, options.environment);
+  const { environment, infoOnly } = options;
+  const inner = await openInside(source, storage, format, { environment, verify: infoOnly !== true });
   file.release();
   const { unpacked } = inner;
   const opened = await open(inner, { ...options, owned: true, onOpen: undefined }).catch(async (error: unknown) => {
     await inner.storage.close();
     throw error;
   });
-  return { ...opened, source: { ...source, member: unpacked?.wrappings[0]?.member, unpacked } };
+  return { ...opened, source: { ...source, member: source.member ?? unpacked?.wrappings[0]?.member, unpacked } };
 }
 
 /**
@@ -99,7 +112,7 @@ export async function insideOf(
     const outer = await file.probe();
     if (outer.format.unwrap === undefined) return null;
     try {
-      const inner = await openInside(source, file.storage, outer.format, environment);
+      const inner = await openInside(source, file.storage, outer.format, { environment });
       file.release();
       return inner;
     } catch (error) {
@@ -190,6 +203,14 @@ function tooDeep(path: string, wrappings: readonly Wrapping[], { name }: Format)
     found: [...wrappings.map(({ format }) => format), name].join(' in '),
     expected: `at most ${LIMITS.wrappings}`,
     hint: 'Unpack the outermost first.',
+  });
+}
+
+function noMembers(path: string, found: string, { name }: Format): ImageError {
+  return new ImageError('not-found', 'The file inside has no members to choose from', {
+    path,
+    found: printable(found),
+    hint: `It is of format ${name}: omit the member.`,
   });
 }
 

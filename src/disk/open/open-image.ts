@@ -52,6 +52,9 @@ export async function openImage(source: Source, options: OpenImageOptions): Prom
       // A page that looks at one image loads none of it.
       return (await import('./inside.ts')).openInner(file, outer.format, options, openImage);
     }
+    if (source.member !== undefined && file.storage !== null && source.unpacked === undefined) {
+      throw (await refusals()).noArchive(source.name, options.mode === 'write');
+    }
     const chosen = outer === null || named !== null ? await chooseFormat(file, named) : chosenBy(outer);
     checkFormatConfig(chosen.format, settings.config ?? {}, 'open');
     if (chosen.guessed && options.mode === 'write') {

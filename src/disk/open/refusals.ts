@@ -21,3 +21,10 @@ export function notForStreams(format: string, path: string): ImageError {
     hint: 'Read it into a file or into memory first.',
   });
 }
+
+/** A member was named of a file that is not read as an archive. */
+export function noArchive(path: string, writing: boolean): ImageError {
+  const why = writing ? 'Members of archives are opened for reading only' : 'The file is not an archive';
+  const hint = writing ? 'Unpack the archive first.' : 'Omit the member.';
+  return new ImageError('invalid-argument', `${why}, so no member can be chosen`, { path, hint });
+}

@@ -1,29 +1,19 @@
 /** Zip: archives, and what begins with something else and ends as one. */
 
-import { hasText, lastPlacesOf, u16At, u32At } from '../../binary/look.ts';
+import { hasText, lastPlacesOf } from '../../binary/look.ts';
 import type { ProbeInput } from '../../image/contract.ts';
+import { END, ENTRY, SIGNATURE } from './inside/zip-layout.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
 
 /** PKWARE's APPNOTE 6.3, 4.3: a file, an empty archive, a part of one in several volumes. */
 const STARTS = ['PK\x03\x04', 'PK\x05\x06', 'PK\x07\x08PK\x03\x04'];
-/** The same, 4.3.16: end of central directory record. */
-const END = {
-  signature: 'PK\x05\x06',
-  size: 22,
-  entries: 10,
-  directorySize: 12,
-  directoryOffset: 16,
-  comment: 20,
-} as const;
-/** The same, 4.3.12: smallest entry of the directory. */
-const ENTRY_SIZE = 46;
-
-/** Zip archives, recognised only. */
+/** Zip archives: a stored disk is read in place, a compressed one unpacked. */
 export const zip = recognisedFormat({
   name: 'zip',
   title: 'Zip Archive',
   label: 'Zip',
   extensions: ['zip'],
+  unwrap: async (storage, options) => (await import('./inside/zip.ts')).unwrapZip(storage, options),
   recognise: (input) => atStart(input) ?? atEnd(input),
 });
 
@@ -37,14 +27,12 @@ function atStart({ head }: ProbeInput): Recognised | null {
  * file.
  */
 function atEnd({ size, tail }: ProbeInput): Recognised | null {
-  for (const at of lastPlacesOf(tail, END.signature)) {
-    const comment = u16At(tail, at + END.comment, 'little');
-    if (comment === null || at + END.size + comment !== tail.length) continue;
+  for (const at of lastPlacesOf(tail, SIGNATURE.end)) {
+    if (at + END.size > tail.length) continue;
+    const { commentLength, entries, directorySize, directoryOffset } = END.decode(tail, at);
+    if (at + END.size + commentLength !== tail.length) continue;
     const place = size - tail.length + at;
-    const entries = u16At(tail, at + END.entries, 'little') ?? 0;
-    const directory = u32At(tail, at + END.directorySize, 'little') ?? 0;
-    const offset = u32At(tail, at + END.directoryOffset, 'little') ?? 0;
-    if (entries === 0 || directory < entries * ENTRY_SIZE || offset + directory > place) continue;
+    if (entries === 0 || directorySize < entries * ENTRY.size || directoryOffset + directorySize > place) continue;
     // What stands last in a raw disk is the guest's.
     return {
       match: 'maybe',

@@ -5,7 +5,6 @@ import { Chunks } from '../../../codec/chunks.ts';
 import { decodeGzip, type Notice } from '../../../codec/gzip.ts';
 import { decodeXzStream } from '../../../codec/xz.ts';
 import { decodeZstdStream } from '../../../codec/zstd-stream.ts';
-import { ImageError } from '../../../errors.ts';
 import type { UnwrapOptions, Unwrapped } from '../../../image/unwrap.ts';
 import type { Storage } from '../../../storage/contract.ts';
 import { rangeChunks } from './range-chunks.ts';
@@ -35,16 +34,11 @@ export async function unwrapCompressed(
   { name, member, signal }: UnwrapOptions,
 ): Promise<Unwrapped> {
   const inner = innerName(name);
-  if (member !== undefined && member !== inner) {
-    throw new ImageError('not-found', 'A compressed file has no members to choose from', {
-      path: storage.label,
-      found: member,
-      hint: 'Omit the member.',
-    });
-  }
   const input = rangeChunks(storage, { offset: 0, length: storage.size }, { signal });
   const decode = (notice: Notice): AsyncIterable<Uint8Array> => DECODERS[compression](input, notice);
-  return { name: inner, member: inner, content: { decode }, warnings: [] };
+  // A name may be that of a member of an archive in it.
+  const rest = member === inner ? undefined : member;
+  return { name: inner, member: inner, rest, content: { decode }, warnings: [] };
 }
 
 /** `disk.vdi` of `disk.vdi.gz`. */
