@@ -156,7 +156,8 @@ it('an image that an archive holds as it is can be reached by its offset', async
   expect(found.status).toBe(0);
   expect(readFileSync(at('out.raw')).equals(Buffer.alloc(MIB, 5))).toBe(true);
   const whole = await runCli(['info', at('a.tar'), '--partition', '1']);
-  expect([whole.status, whole.stderr]).toEqual([1, expect.stringContaining('a tar archive')]);
+  // Behind the member is no header.
+  expect([whole.status, whole.stderr]).toEqual([1, expect.stringContaining('wrong checksum')]);
 });
 
 it('a stored parent of no recorded format is not taken for a raw disk', async () => {

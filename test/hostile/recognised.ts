@@ -48,8 +48,9 @@ function wrapperSamples(): RecognisedSample[] {
     ...signed.map(([format, signature]) => ({ format, bytes: binary(signature, 1024, {}) })),
     { format: 'zip', bytes: zipBehindAnything() },
     { format: 'tar', bytes: tarHeader('disk.ovf', 'ustar\x0000') },
-    { format: 'tar', bytes: tarHeader('disk.raw', 'ustar  \0') },
-    { format: 'tar', bytes: tarHeader('disk.raw', '') },
+    // Its member is cut off.
+    { format: 'tar', bytes: tarHeader('disk.raw', 'ustar  \0', 4096) },
+    { format: 'tar', bytes: tarHeader('disk.raw', '', 4096) },
     { format: 'ovf', bytes: text('<?xml version="1.0"?>\n<!-- made by hand -->\n<ovf:Envelope xmlns:ovf="ovf">\n') },
   ];
 }
@@ -60,12 +61,12 @@ export function zipBehindAnything(): Uint8Array {
   return Uint8Array.from([...new Uint8Array(700).fill(0x90), ...end, ...ascii('end')]);
 }
 
-/** The first header of an archive. */
-export function tarHeader(name: string, magic: string): Uint8Array {
+/** The first header of an archive, with a block of zeroes. `length`: of its member. */
+export function tarHeader(name: string, magic: string, length = 512): Uint8Array {
   const numbers = { 100: ascii('0000644'), 108: ascii('0000000'), 116: ascii('0000000') };
   const bytes = binary(name, 1024, {
     ...numbers,
-    124: ascii('00000001000'),
+    124: ascii(length.toString(8).padStart(11, '0')),
     136: ascii('00000000000'),
     148: ascii('        '),
     156: ascii('0'),

@@ -39,7 +39,7 @@ export function chooseMember<M extends Member>(
   const usable = files.filter(({ name }) => objectionTo(name) === null);
   const byName = usable.filter(({ name }) => !APPLE_DOUBLE.test(name));
   const named = byName.filter(({ name }) => isDisk(lastPart(name)));
-  const disks = described ?? (named.length > 0 ? named : byName);
+  const disks = described?.filter(({ name }) => objectionTo(name) === null) ?? (named.length > 0 ? named : byName);
   if (wanted !== undefined) return namedMember(members, wanted, { label, disks });
   const [first, ...others] = disks;
   if (first === undefined) throw noDisk(members, label);
