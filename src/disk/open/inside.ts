@@ -24,7 +24,7 @@ export interface InnerSource extends Source {
 }
 
 /** Options for finding what is inside. */
-export interface InsideOptions {
+export interface FindInsideOptions {
   readonly environment: Environment;
   /** See {@link UnwrapOptions.verify}. */
   readonly verify?: boolean | undefined;
@@ -38,7 +38,7 @@ export async function openInside(
   source: Source,
   outer: Storage,
   format: Format,
-  { environment, verify }: InsideOptions,
+  { environment, verify }: FindInsideOptions,
 ): Promise<InnerSource> {
   const wrappings: Wrapping[] = [];
   const warnings: string[] = [];

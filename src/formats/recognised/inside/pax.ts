@@ -41,5 +41,5 @@ export function sizeIn(field: Uint8Array): number | null {
 }
 
 function ascii(bytes: Uint8Array): string {
-  return String.fromCharCode(...bytes);
+  return new TextDecoder('latin1').decode(bytes);
 }

@@ -1,4 +1,5 @@
 /** Tar: the members of an archive, with ustar, pax, GNU and base-256 fields. Headers are read, no data. */
+import { hasText } from '../../../binary/look.ts';
 import { alignUp } from '../../../binary/numbers.ts';
 import { type ErrorContext, ImageError, printable, throwIfAborted } from '../../../errors.ts';
 import type { InnerRange } from '../../../image/unwrap.ts';
@@ -181,8 +182,8 @@ async function behindPieces(storage: Storage, at: number, header: Uint8Array): P
 
 function nameIn(header: Uint8Array): string {
   const name = archiveText(HEADER.get(header, 'name'));
-  const magic = String.fromCharCode(...HEADER.get(header, 'magic'));
-  const prefix = magic === MAGIC.ustar ? archiveText(HEADER.get(header, 'prefix')) : '';
+  const isUstar = hasText(header, HEADER.fields.magic.offset, MAGIC.ustar);
+  const prefix = isUstar ? archiveText(HEADER.get(header, 'prefix')) : '';
   return prefix === '' ? name : `${prefix}/${name}`;
 }
 
@@ -193,7 +194,7 @@ async function endWarnings(storage: Storage, at: number): Promise<readonly strin
   await storage.read(size - at > 0 ? at : size, rest);
   if (rest.length < 2 * BLOCK) return [`${label}: The end of the tar archive is missing: it may have been cut off.`];
   if (rest.every((byte) => byte === 0)) return [];
-  return [`${label}: Behind the end of the tar archive are other bytes; they are left out.`];
+  return [`${label}: Beyond the end of the tar archive are other bytes; they are left out.`];
 }
 
 function corrupt({ label: path }: Storage, offset: number, what: string, context: ErrorContext = {}): ImageError {
