@@ -1,6 +1,7 @@
 /** Directories that an image names: those beside it and below. Loaded when a format asks for one. */
 import { ImageError } from '../errors.ts';
-import type { DirectoryEntry, Source } from '../storage/contract.ts';
+import type { Source } from '../storage/contract.ts';
+import type { NamedDirectory } from './files.ts';
 
 /**
  * Entries of a directory; null: the name is not that of a directory. Links on the way are resolved first: the directory must
@@ -10,7 +11,7 @@ export async function entriesWithin(
   { provider }: Source,
   own: string,
   directory: string,
-): Promise<AsyncIterable<DirectoryEntry> | null> {
+): Promise<NamedDirectory | null> {
   const info = await provider.lookUp(directory);
   if (info === null)
     throw new ImageError('not-found', 'The image names a file that does not exist', { path: directory });
@@ -24,6 +25,7 @@ export async function entriesWithin(
       hint: 'Copy the directory beside the image, or name its files one by one and allow them.',
     });
   }
-  if (provider.entries !== undefined) return provider.entries(real);
+  const { modifiedMs, permissions } = info;
+  if (provider.entries !== undefined) return { path: real, modifiedMs, permissions, entries: provider.entries(real) };
   throw new ImageError('unsupported', 'The directories of this storage cannot be read', { path: directory });
 }

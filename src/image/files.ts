@@ -4,7 +4,15 @@
  */
 import { assert, ImageError, isImageError } from '../errors.ts';
 import { LIMITS } from '../limits.ts';
-import type { DirectoryEntry, LockOptions, NewFiles, OpenMode, Source, Storage } from '../storage/contract.ts';
+import type {
+  DirectoryEntry,
+  LockOptions,
+  NameInfo,
+  NewFiles,
+  OpenMode,
+  Source,
+  Storage,
+} from '../storage/contract.ts';
 import { denyAll, isPlainName, type OpenGate, type Reference } from '../storage/gate.ts';
 import { openPartOf } from '../storage/part-handles.ts';
 
@@ -30,9 +38,16 @@ export interface ImageFiles {
    * Everything in a directory that the image names; null: it names a file. Only of directories in `directory`, or below.
    * Throws `denied`.
    */
-  entries?(name: string): Promise<AsyncIterable<DirectoryEntry> | null>;
+  entries?(name: string): Promise<NamedDirectory | null>;
   /** Files that the image gets and gives up while it is open. Absent: it can do neither. */
   readonly parts?: PartFiles | undefined;
+}
+
+/** A directory that an image names. */
+export interface NamedDirectory extends Pick<NameInfo, 'modifiedMs' | 'permissions'> {
+  /** Full name. */
+  readonly path: string;
+  readonly entries: AsyncIterable<DirectoryEntry>;
 }
 
 /** Files that an open image gets when it grows, and gives up when it shrinks. */
@@ -106,7 +121,7 @@ export class OpenedFiles implements ImageFiles {
     return storage;
   }
 
-  async entries(name: string): Promise<AsyncIterable<DirectoryEntry> | null> {
+  async entries(name: string): Promise<NamedDirectory | null> {
     const { entriesWithin } = await import('./directory-entries.ts');
     return entriesWithin(this.#source, this.directory, this.#source.provider.resolve(name, this.#beside));
   }

@@ -220,7 +220,13 @@ export interface NameInfo {
   readonly links?: number;
   /** Volume: files can be renamed within one. Absent: unknown. */
   readonly volume?: string;
+  /** Milliseconds since 1970; absent: unknown. */
+  readonly modifiedMs?: number | undefined;
+  readonly permissions?: Permissions | undefined;
 }
+
+/** Owner and permission bits, where there are any. */
+export type Permissions = Pick<FileAttributes, 'mode' | 'owner' | 'group'>;
 
 /** What a directory of the host has under one name. Links are not followed. */
 export interface DirectoryEntry {
@@ -237,6 +243,8 @@ export interface DirectoryEntry {
   readonly revision: string | null;
   /** Anybody may execute it. */
   readonly executable: boolean;
+  /** Absent: unknown. */
+  readonly permissions?: Permissions | undefined;
   /** Target of a link. */
   readonly target?: string | undefined;
 }

@@ -1,17 +1,19 @@
 /** ISO 9660 images of directories, and what other programs find in them. */
 import { createHash } from 'node:crypto';
 import {
+  closeSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   symlinkSync,
-  truncateSync,
   utimesSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
@@ -113,11 +115,25 @@ describeWithPeers(['xorriso'], 'xorriso', (xorriso) => {
     const large = join(folder, 'large');
     mkdirSync(large);
     const length = 2 ** 32 + 5000;
-    writeFileSync(join(large, 'large.bin'), 'start');
-    truncateSync(join(large, 'large.bin'), length);
+    const ends = [
+      { offset: 0, bytes: randomBytes(new Random(4), 70_000) },
+      // Over the end of the first extent, and up to the end of the file.
+      { offset: 0xffff_f800 - 1000, bytes: randomBytes(new Random(5), length - 0xffff_f800 + 1000) },
+    ];
+    const file = openSync(join(large, 'large.bin'), 'w');
+    for (const { offset, bytes } of ends) writeSync(file, bytes, 0, bytes.length, offset);
+    closeSync(file);
     const target = join(folder, 'large.iso');
     await createIso(target, large);
     expect(await xorriso.run('-indev', target, '-find', '/', '-exec', 'lsdl')).toContain(` ${length} `);
+    for (const [index, { offset, bytes }] of ends.entries()) {
+      const cut = join(folder, `cut-${index}`);
+      const range = [`${offset}`, `${bytes.length}`];
+      await xorriso.run('-osirrox', 'on', '-indev', target, '-extract_cut', '/large.bin', ...range, cut);
+      expect(createHash('sha256').update(readFileSync(cut)).digest('hex')).toBe(
+        createHash('sha256').update(bytes).digest('hex'),
+      );
+    }
     rmSync(target);
   });
 });

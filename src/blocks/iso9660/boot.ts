@@ -8,6 +8,7 @@ import {
   BOOT_RECORD,
   DESCRIPTOR,
   EL_TORITO,
+  PLATFORM,
   SECTION,
   STANDARD_ID,
   SYSTEM_BLOCKS,
@@ -15,8 +16,8 @@ import {
 } from './layout.ts';
 import type { BootImage } from './tree.ts';
 
-const PLATFORM = { bios: 0, efi: 0xef } as const;
 const BOOTABLE = 0x88;
+const NOT_BOOTABLE = 0;
 const ASCII = new TextEncoder();
 
 /** The descriptor that leads to the catalog. */
@@ -38,14 +39,22 @@ export function bootCatalog(images: readonly BootImage[], blockOf: (image: BootI
     at += entry.length;
   };
   const [first] = images;
-  put(validation(PLATFORM[first?.platform ?? 'bios']));
+  put(validation(first?.platform ?? PLATFORM.x86));
   for (const [index, image] of images.entries()) {
     if (index > 0) {
       const header = index === images.length - 1 ? 0x91 : 0x90;
-      put(SECTION.encode({ header, platform: PLATFORM[image.platform], entries: 1, id: new Uint8Array(28) }));
+      put(SECTION.encode({ header, platform: image.platform, entries: 1, id: new Uint8Array(28) }));
     }
-    const { media, segment, sectors } = image;
-    const own = { indicator: BOOTABLE, media, segment, system: 0, unused: 0, sectors, block: blockOf(image) };
+    const { media, segment, sectors, bootable } = image;
+    const own = {
+      indicator: bootable ? BOOTABLE : NOT_BOOTABLE,
+      media,
+      segment,
+      system: 0,
+      unused: 0,
+      sectors,
+      block: blockOf(image),
+    };
     put(BOOT_ENTRY.encode({ ...own, selection: new Uint8Array(20) }));
   }
   return bytes;

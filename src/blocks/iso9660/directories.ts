@@ -4,10 +4,13 @@ import { shortDate } from './dates.ts';
 import { BLOCK, FLAG, LONGEST_EXTENT, PARENT, PATH_ENTRY, RECORD, SELF } from './layout.ts';
 import { type NamedEntry, type NameSpace, namedEntries } from './names.ts';
 import { Continuations, systemUse } from './rock-ridge.ts';
-import { ISO_LIMITS, type IsoContent, type IsoNode } from './tree.ts';
+import { ISO_LIMITS, type IsoContent, type IsoNode, type IsoRecipe } from './tree.ts';
 
 /** A record takes an even number of bytes that one byte tells. */
 const LONGEST_RECORD = 254;
+
+/** Bytes of a file that has one extent only. */
+const LONGEST_FILE = 0xffff_ffff;
 
 /** A directory in its place. */
 interface PlacedDirectory {
@@ -17,6 +20,8 @@ interface PlacedDirectory {
   readonly entries: readonly NamedEntry[];
   /** Number in the path table, from 1. */
   readonly number: number;
+  /** Hard links: its name, its own ".", and the ".." of each directory in it. */
+  readonly links: number;
   /** Rest that does not fit into its records. */
   readonly rest: Continuations;
   bytes: number;
@@ -30,10 +35,10 @@ export type Extents = ReadonlyMap<IsoContent, number>;
 export class Directories {
   readonly #list: readonly PlacedDirectory[];
   readonly #byNode: ReadonlyMap<IsoNode, PlacedDirectory>;
-  readonly #rockRidge: boolean;
+  readonly #how: Pick<IsoRecipe, 'rockRidge' | 'level'>;
 
-  constructor(root: IsoNode, space: NameSpace, how: { readonly rockRidge: boolean }) {
-    this.#rockRidge = how.rockRidge;
+  constructor(root: IsoNode, space: NameSpace, how: Pick<IsoRecipe, 'rockRidge' | 'level'>) {
+    this.#how = how;
     this.#list = levels(root, space);
     this.#byNode = new Map(this.#list.map((directory) => [directory.node, directory]));
     for (const directory of this.#list) directory.bytes = this.#records(directory, null).length;
@@ -93,9 +98,15 @@ export class Directories {
   #records(directory: PlacedDirectory, extents: Extents | null): Uint8Array {
     const { node, parent, entries, rest } = directory;
     const isRoot = directory === parent;
+    const announced = this.#how.rockRidge === 'full';
     const records = [
-      this.#directoryRecord(SELF, directory, systemUse(node, 'self', isRoot), rest),
-      this.#directoryRecord(PARENT, parent, systemUse(parent.node, 'parent'), rest),
+      this.#directoryRecord(
+        SELF,
+        directory,
+        systemUse(node, { as: 'self', links: directory.links, isRoot, announced }),
+        rest,
+      ),
+      this.#directoryRecord(PARENT, parent, systemUse(parent.node, { as: 'parent', links: parent.links }), rest),
     ];
     for (const entry of entries) {
       for (const one of this.#entryRecords(entry, extents, rest)) records.push(one);
@@ -114,16 +125,18 @@ export class Directories {
   }
 
   #entryRecords({ node, name }: NamedEntry, extents: Extents | null, rest: Continuations): Uint8Array[] {
-    const entries = systemUse(node, 'entry');
-    const { modifiedMs } = node;
     const own = this.#byNode.get(node);
+    const entries = systemUse(node, { as: 'entry', links: own?.links ?? 1 });
+    const { modifiedMs } = node;
     if (own !== undefined) return [this.#directoryRecord(name, own, entries, rest)];
     const size = node.content?.size ?? 0;
+    const longest = this.#how.level === 3 ? LONGEST_EXTENT : LONGEST_FILE;
+    if (this.#how.level < 3 && size > longest) throw tooLong(node, this.#how.level);
     const first = node.content === null || size === 0 ? 0 : (extents?.get(node.content) ?? 0);
     const records: Uint8Array[] = [];
     let at = 0;
     do {
-      const bytes = Math.min(size - at, LONGEST_EXTENT);
+      const bytes = Math.min(size - at, longest);
       const flags = at + bytes < size ? FLAG.more : 0;
       records.push(this.#record(name, { block: first + at / BLOCK, bytes, flags, modifiedMs }, entries, rest));
       at += bytes;
@@ -132,7 +145,7 @@ export class Directories {
   }
 
   #record(name: Uint8Array, facts: RecordFacts, entries: readonly Uint8Array[], rest: Continuations): Uint8Array {
-    if (!this.#rockRidge) return record(name, facts);
+    if (this.#how.rockRidge === 'none') return record(name, facts);
     const head = RECORD.size + name.length + (name.length % 2 === 0 ? 1 : 0);
     return record(name, facts, rest.fit(entries, LONGEST_RECORD - head));
   }
@@ -193,11 +206,13 @@ function inBlocks(records: readonly Uint8Array[]): Uint8Array {
 function levels(root: IsoNode, space: NameSpace): PlacedDirectory[] {
   const list: PlacedDirectory[] = [];
   const add = (node: IsoNode, name: Uint8Array, parent: PlacedDirectory | null): void => {
+    const entries = namedEntries(node.children ?? [], space);
     const own = {
       node,
       name,
-      entries: namedEntries(node.children ?? [], space),
+      entries,
       number: list.length + 1,
+      links: 2 + entries.filter((entry) => entry.node.children !== null).length,
       rest: new Continuations(),
     };
     const placed: { parent?: PlacedDirectory } & Omit<PlacedDirectory, 'parent'> = { ...own, bytes: 0, block: 0 };
@@ -212,6 +227,14 @@ function levels(root: IsoNode, space: NameSpace): PlacedDirectory[] {
     for (const { node, name } of parent.entries) if (node.children !== null) add(node, name, parent);
   }
   return list;
+}
+
+function tooLong(node: IsoNode, level: number): ImageError {
+  return new ImageError('limit', 'A file is too long for the level of the image', {
+    path: node.name,
+    found: `${node.content?.size} bytes in level ${level}`,
+    expected: `at most ${LONGEST_FILE} bytes, or level 3`,
+  });
 }
 
 function tooMany(): ImageError {

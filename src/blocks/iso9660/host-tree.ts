@@ -3,7 +3,7 @@ import { ImageError, throwIfAborted, withContext } from '../../errors.ts';
 import type { DirectoryEntry, OperationOptions, Storage } from '../../storage/contract.ts';
 import { openPooled } from '../../storage/handle-pool.ts';
 import { stateOf, UnchangedStorage } from './storage.ts';
-import { ISO_LIMITS, type IsoContent, type IsoNode } from './tree.ts';
+import { ISO_LIMITS, type IsoAttributes, type IsoContent, type IsoNode } from './tree.ts';
 
 /** A file of the host as it was when the tree was read. */
 export interface HostContent extends IsoContent {
@@ -21,6 +21,10 @@ export type ListDirectory = (directory: string) => AsyncIterable<DirectoryEntry>
 export interface TreeOptions extends OperationOptions {
   /** A full name that is left out: the image that is made of the tree. */
   readonly except?: ReadonlySet<string> | undefined;
+  /** Owner and permissions in the image. Left out, or undefined: those of `attributesOf`. */
+  readonly attributes?: ((entry: DirectoryEntry) => IsoAttributes | undefined) | undefined;
+  /** Counts the entries of several trees together. */
+  readonly count?: { entries: number } | undefined;
   /** Called for what cannot be stored and is left out. */
   readonly onSkipped?: ((path: string) => void) | undefined;
 }
@@ -36,21 +40,25 @@ class TreeReader {
   readonly #options: TreeOptions;
   /** Files with several names come once. */
   readonly #contents = new Map<string, HostContent>();
-  #count = 0;
+  readonly #count: { entries: number };
 
   constructor(list: ListDirectory, options: TreeOptions) {
     this.#list = list;
     this.#options = options;
+    this.#count = options.count ?? { entries: 0 };
   }
 
-  async read(own: { name: string; path: string; modifiedMs: number }, depth: number): Promise<IsoNode> {
+  async read(
+    own: { name: string; path: string; modifiedMs: number; attributes?: IsoAttributes | undefined },
+    depth: number,
+  ): Promise<IsoNode> {
     const { signal } = this.#options;
     if (depth > ISO_LIMITS.depth)
       throw tooMuch(own.path, `at most ${ISO_LIMITS.depth} directories inside of each other`);
     const entries: DirectoryEntry[] = [];
     for await (const entry of this.#list(own.path)) {
       throwIfAborted(signal, 'Reading the directory');
-      if (++this.#count > ISO_LIMITS.entries) throw tooMuch(own.path, `at most ${ISO_LIMITS.entries} files`);
+      countEntry(this.#count, own.path);
       entries.push(entry);
     }
     entries.sort((one, other) => (one.name < other.name ? -1 : 1));
@@ -59,16 +67,17 @@ class TreeReader {
       const child = await this.#nodeOf(entry, depth);
       if (child !== null) children.push(child);
     }
-    const { name, modifiedMs } = own;
-    return { name, modifiedMs, executable: true, children, content: null, target: null };
+    const { name, modifiedMs, attributes } = own;
+    return { name, modifiedMs, executable: true, children, content: null, target: null, attributes };
   }
 
   async #nodeOf(entry: DirectoryEntry, depth: number): Promise<IsoNode | null> {
     const { name, path, kind, modifiedMs, executable, target } = entry;
     if (this.#options.except?.has(path) === true) return null;
     checkName(name, path);
-    if (kind === 'directory') return this.read(entry, depth + 1);
-    const node = { name, modifiedMs, executable, children: null };
+    const attributes = this.#options.attributes?.(entry);
+    if (kind === 'directory') return this.read({ name, path, modifiedMs, attributes }, depth + 1);
+    const node = { name, modifiedMs, executable, children: null, attributes };
     if (kind === 'link') return { ...node, content: null, target: target ?? '' };
     if (kind === 'file') return { ...node, content: this.#contentOf(entry), target: null };
     this.#options.onSkipped?.(path);
@@ -82,6 +91,11 @@ class TreeReader {
     this.#contents.set(key, content);
     return content;
   }
+}
+
+/** Counts an entry. Throws `limit`. */
+export function countEntry(count: { entries: number }, path: string): void {
+  if (++count.entries > ISO_LIMITS.entries) throw tooMuch(path, `at most ${ISO_LIMITS.entries} files`);
 }
 
 function checkName(name: string, path: string): void {

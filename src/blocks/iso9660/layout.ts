@@ -55,8 +55,10 @@ function big32(offset: number): Field<number> {
 export const DESCRIPTOR = { boot: 0, primary: 1, supplementary: 2, end: 255 } as const;
 export const STANDARD_ID = 'CD001';
 export const EL_TORITO = 'EL TORITO SPECIFICATION';
-/** Escape sequence of Joliet level 3. */
-export const JOLIET_ESCAPE = '%/E';
+/** Escape sequences of Joliet by level. */
+export const JOLIET_ESCAPES = { 1: '%/@', 2: '%/C', 3: '%/E' } as const;
+/** Platforms of El Torito. */
+export const PLATFORM = { x86: 0, ppc: 1, mac: 2, efi: 0xef } as const;
 
 /** Primary and supplementary descriptor: ECMA-119 8.4, 8.5. Texts are padded with blanks. */
 export const VOLUME = struct('little', BLOCK, {

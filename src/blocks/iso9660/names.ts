@@ -1,5 +1,5 @@
 /** Names in the name spaces of an image: unique in their directory, in the order that a reader expects. */
-import type { IsoNode } from './tree.ts';
+import type { IsoLevel, IsoNode } from './tree.ts';
 
 /** An entry of a directory with its name in one name space. */
 export interface NamedEntry {
@@ -14,20 +14,25 @@ export interface NameSpace {
   encode(name: string, node: IsoNode): Uint8Array;
 }
 
-/** ECMA-119 level 3: capitals, digits and underscores, one dot, at most 30 characters. */
-export const PLAIN: NameSpace = {
-  make(node, number) {
-    const isDirectory = node.children !== null;
-    const dot = isDirectory ? -1 : node.name.lastIndexOf('.');
-    const stem = plain(dot > 0 ? node.name.slice(0, dot) : node.name);
-    const extension = dot > 0 ? plain(node.name.slice(dot + 1)).slice(0, 8) : '';
-    const mark = number === 0 ? '' : `_${number}`;
-    const room = 30 - mark.length - (extension === '' ? 0 : extension.length + 1);
-    const whole = `${stem.slice(0, room)}${mark}`;
-    return isDirectory ? whole : `${whole}.${extension}`;
-  },
-  encode: (name, { children }) => new TextEncoder().encode(children === null ? `${name};1` : name),
-};
+/**
+ * Names of ECMA-119: capitals, digits and underscores, one dot; at most 8 characters and 3 behind the dot in level 1, 30
+ * together in levels 2 and 3.
+ */
+export function plainNames(level: IsoLevel): NameSpace {
+  return {
+    make(node, number) {
+      const isDirectory = node.children !== null;
+      const dot = isDirectory ? -1 : node.name.lastIndexOf('.');
+      const stem = plain(dot > 0 ? node.name.slice(0, dot) : node.name);
+      const extension = dot > 0 ? plain(node.name.slice(dot + 1)).slice(0, level === 1 ? 3 : 8) : '';
+      const mark = number === 0 ? '' : `_${number}`;
+      const most = level === 1 ? 8 : 30 - (extension === '' ? 0 : extension.length + 1);
+      const whole = `${stem.slice(0, most - mark.length)}${mark}`;
+      return isDirectory ? whole : `${whole}.${extension}`;
+    },
+    encode: (name, { children }) => new TextEncoder().encode(children === null ? `${name};1` : name),
+  };
+}
 
 /** Joliet: UTF-16, at most 64 units, without `* / : ; ? \` and control characters. */
 export const JOLIET: NameSpace = {

@@ -8,8 +8,8 @@ import { ImageError } from '../../errors.ts';
 import { bootCatalog, bootRecord, withBootInfo } from './boot.ts';
 import { longDate } from './dates.ts';
 import { Directories } from './directories.ts';
-import { BLOCK, DESCRIPTOR, JOLIET_ESCAPE, STANDARD_ID, SYSTEM_BLOCKS, VOLUME } from './layout.ts';
-import { JOLIET, PLAIN, utf16 } from './names.ts';
+import { BLOCK, DESCRIPTOR, JOLIET_ESCAPES, STANDARD_ID, SYSTEM_BLOCKS, VOLUME } from './layout.ts';
+import { JOLIET, plainNames, utf16 } from './names.ts';
 import type { BootImage, IsoContent, IsoNode, IsoRecipe, IsoTexts } from './tree.ts';
 
 /** The content of a file in its place. */
@@ -34,9 +34,9 @@ const ASCII = new TextEncoder();
 
 /** Makes the plan. Throws `limit` for trees that no image can hold. */
 export function planIso(recipe: IsoRecipe): IsoPlan {
-  const { root, boot } = recipe;
-  const spaces = [new Directories(root, PLAIN, recipe)];
-  if (recipe.joliet) spaces.push(new Directories(root, JOLIET, { rockRidge: false }));
+  const { root, boot, level, joliet } = recipe;
+  const spaces = [new Directories(root, plainNames(level), recipe)];
+  if (joliet !== null) spaces.push(new Directories(joliet.root, JOLIET, { rockRidge: 'none', level }));
   // Primary descriptor, boot record, one for each further name space, terminator.
   let block = SYSTEM_BLOCKS + spaces.length + 1 + (boot.length > 0 ? 1 : 0);
   const tables = spaces.map((space) => {
@@ -50,7 +50,12 @@ export function planIso(recipe: IsoRecipe): IsoPlan {
   const catalog = block;
   if (boot.length > 0) block++;
   const headBlocks = block;
-  const { extents, contents, end } = placeContents(root, block);
+  const roots = joliet === null || joliet.root === root ? [root] : [root, joliet.root];
+  const { extents, contents, end } = placeContents(
+    roots,
+    block,
+    recipe.catalog === null ? [] : [[recipe.catalog, catalog]],
+  );
   const blocks = end + recipe.pad;
   if (blocks > 0xffff_ffff) throw tooLarge(blocks);
   const head = new Uint8Array(headBlocks * BLOCK);
@@ -66,7 +71,7 @@ export function planIso(recipe: IsoRecipe): IsoPlan {
   const descriptors = [
     volume(facts, 0),
     ...(boot.length > 0 ? [bootRecord(catalog)] : []),
-    ...(recipe.joliet ? [volume(facts, 1)] : []),
+    ...(joliet === null ? [] : [volume(facts, 1)]),
     terminator(),
   ];
   for (const [at, bytes] of descriptors.entries()) head.set(bytes, (SYSTEM_BLOCKS + at) * BLOCK);
@@ -74,11 +79,11 @@ export function planIso(recipe: IsoRecipe): IsoPlan {
 }
 
 /** Contents one behind the other, each in whole blocks; one that several names have comes once. */
-function placeContents(root: IsoNode, first: number) {
-  const extents = new Map<IsoContent, number>();
+function placeContents(roots: readonly IsoNode[], first: number, placed: readonly [IsoContent, number][]) {
+  const extents = new Map<IsoContent, number>(placed);
   const contents: PlacedContent[] = [];
   let block = first;
-  const waiting: IsoNode[] = [root];
+  const waiting: IsoNode[] = roots.toReversed();
   for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
     const { content, children } = node;
     if (children !== null) for (let at = children.length - 1; at >= 0; at--) waiting.push(children[at] as IsoNode);
@@ -107,12 +112,14 @@ interface VolumeFacts {
 }
 
 function volume({ recipe, blocks, spaces, tables }: VolumeFacts, space: number): Uint8Array {
-  const isJoliet = space > 0;
-  const { texts, createdMs } = recipe;
+  const joliet = space > 0 ? recipe.joliet : null;
+  const isJoliet = joliet !== null;
+  const { createdMs } = recipe;
+  const texts = joliet?.texts ?? recipe.texts;
   const [directories, table] = [spaces[space], tables[space]];
   if (directories === undefined || table === undefined) throw new Error('internal: the name space was laid out');
   const escapes = new Uint8Array(32);
-  if (isJoliet) escapes.set(ASCII.encode(JOLIET_ESCAPE));
+  if (isJoliet) escapes.set(ASCII.encode(JOLIET_ESCAPES[joliet.level]));
   const text = (value: string, bytes: number): Uint8Array => (isJoliet ? wide(value, bytes) : narrow(value, bytes));
   const created = longDate(createdMs);
   return VOLUME.encode({

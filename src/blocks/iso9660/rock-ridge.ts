@@ -1,14 +1,14 @@
 /** Rock Ridge: POSIX names, modes, times and links in the system use areas of directory records. */
 import { shortDate } from './dates.ts';
 import { BLOCK, CE, PX, SP } from './layout.ts';
-import type { IsoNode } from './tree.ts';
+import type { IsoAttributes, IsoNode } from './tree.ts';
 
 /** Longest entry: its length has one byte. */
 const LONGEST = 254;
 /** Bytes of text in an entry. */
 const PIECE = 240;
 const CE_BYTES = 28;
-const MODE = { directory: 0o040555, file: 0o100444, executable: 0o100555, link: 0o120777 } as const;
+const KIND = { directory: 0o040000, file: 0o100000, link: 0o120000 } as const;
 
 const ER_TEXTS = [
   'RRIP_1991A',
@@ -28,21 +28,37 @@ function entry(tag: string, parts: readonly Uint8Array[]): Uint8Array {
   return bytes;
 }
 
-/** Entries of a record: of a file, a link or a directory; `as`: under which name. */
-export function systemUse(node: IsoNode, as: 'entry' | 'self' | 'parent', isRoot = false): Uint8Array[] {
-  const { children, executable, target, modifiedMs } = node;
-  const mode =
-    children !== null ? MODE.directory : target !== null ? MODE.link : executable ? MODE.executable : MODE.file;
-  const links = children === null ? 1 : 2 + children.filter((child) => child.children !== null).length;
+/** Permissions and owner that a node has in an image. */
+export function attributesOf({ attributes, children, target, executable }: IsoNode): IsoAttributes {
+  if (attributes !== undefined) return attributes;
+  const mode = target !== null ? 0o777 : children !== null || executable ? 0o555 : 0o444;
+  return { mode, user: 0, group: 0 };
+}
+
+/** Record that gets entries. */
+export interface UseOf {
+  readonly as: 'entry' | 'self' | 'parent';
+  /** Hard links. */
+  readonly links: number;
+  readonly isRoot?: boolean;
+  /** By which readers notice Rock Ridge. */
+  readonly announced?: boolean;
+}
+
+/** Entries of a record: of a file, a link or a directory. */
+export function systemUse(node: IsoNode, { as, links, isRoot = false, announced = true }: UseOf): Uint8Array[] {
+  const { children, target, modifiedMs } = node;
+  const { mode, user, group } = attributesOf(node);
+  const kind = children !== null ? KIND.directory : target !== null ? KIND.link : KIND.file;
   const date = shortDate(modifiedMs);
   const entries = [
-    entry('PX', [PX.encode({ mode, links, user: 0, group: 0 })]),
+    entry('PX', [PX.encode({ mode: kind | mode, links, user, group })]),
     // Creation, modification, access and change of attributes.
     entry('TF', [Uint8Array.of(0x0f), date, date, date, date]),
   ];
   if (as === 'self' && isRoot) {
     const sp = entry('SP', [SP.encode({ check: Uint8Array.of(0xbe, 0xef), skip: 0 })]);
-    return [sp, ...entries, extensionReference()];
+    return announced ? [sp, ...entries, extensionReference()] : [sp, ...entries];
   }
   if (as !== 'entry') return entries;
   return [...entries, ...nameEntries(node.name), ...(target === null ? [] : linkEntries(target))];

@@ -37,8 +37,8 @@ export class IsoBytes {
       { offset: 0, length: head.length, from: await memory('the directories of the image', head) },
     ];
     for (const { offset, content } of contents) {
-      const bytes = replaced.get(content);
-      const from = bytes === undefined ? content : await memory('a boot image', bytes);
+      const bytes = replaced.get(content) ?? content.bytes;
+      const from = bytes === undefined ? content : await memory('a file made for the image', bytes);
       pieces.push({ offset, length: content.size, from });
     }
     return new IsoBytes(plan, pieces, open);

@@ -3,6 +3,16 @@
 /** Content of a file: the maker only needs its size and a word for it. */
 export interface IsoContent {
   readonly size: number;
+  /** Content that was made for the image. Left out: it is read when it is asked for. */
+  readonly bytes?: Uint8Array | undefined;
+}
+
+/** Owner and permissions. */
+export interface IsoAttributes {
+  /** At most 0o7777. */
+  readonly mode: number;
+  readonly user: number;
+  readonly group: number;
 }
 
 /** A file, a directory or a symbolic link. */
@@ -18,12 +28,17 @@ export interface IsoNode {
   readonly content: IsoContent | null;
   /** Target of a link; null: not a link. */
   readonly target: string | null;
+  /** Left out: of root, readable by all, writable by none. */
+  readonly attributes?: IsoAttributes | undefined;
 }
 
 /** A boot image of El Torito: a file of the tree. */
 export interface BootImage {
   readonly node: IsoNode;
-  readonly platform: 'bios' | 'efi';
+  /** See `PLATFORM` in `layout.ts`. */
+  readonly platform: number;
+  /** False: the BIOS emulates the medium, and does not start from it. */
+  readonly bootable: boolean;
   /** 512-byte sectors that the BIOS loads. */
   readonly sectors: number;
   readonly segment: number;
@@ -46,16 +61,32 @@ export interface IsoTexts {
   readonly bibliography: string;
 }
 
+/** Levels of ECMA-119, and those of UCS-2 in Joliet. */
+export type IsoLevel = 1 | 2 | 3;
+
+/** A second tree of the same contents. */
+export interface JolietRecipe {
+  readonly root: IsoNode;
+  /** Only a mark in the descriptor. */
+  readonly level: IsoLevel;
+  readonly texts: IsoTexts;
+}
+
 /** Everything that a plan is made of. */
 export interface IsoRecipe {
   readonly root: IsoNode;
   readonly texts: IsoTexts;
   /** Time in the descriptors. */
   readonly createdMs: number;
-  readonly joliet: boolean;
-  /** POSIX names, modes and links. */
-  readonly rockRidge: boolean;
+  /** Rules of the primary names, see `plainNames`; only level 3 has files of 4 GiB and more. */
+  readonly level: IsoLevel;
+  /** Null: no Joliet names. */
+  readonly joliet: JolietRecipe | null;
+  /** POSIX names, modes and links. `limited`: without the entry by which most readers notice them. */
+  readonly rockRidge: 'full' | 'limited' | 'none';
   readonly boot: readonly BootImage[];
+  /** The boot catalog as a file of the tree; null: it has no name. */
+  readonly catalog: IsoContent | null;
   /** First 32 KiB: code that starts from a hard disk. */
   readonly system: Uint8Array | null;
   /** Zero blocks behind the data. */

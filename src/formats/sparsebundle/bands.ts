@@ -33,7 +33,7 @@ export async function listBands(files: ImageFiles, { virtualSize, bandBytes }: B
   const sizes = new Map<number, number>();
   const strange = new Set<string>();
   const beyond = new Set<string>();
-  for await (const { name, kind, size } of listed) {
+  for await (const { name, kind, size } of listed.entries) {
     if (sizes.size + strange.size + beyond.size >= LIMITS.bands) {
       throw tooMuch(files.name, 'number of bands', LIMITS.bands + 1, `${LIMITS.bands}`);
     }

@@ -1,13 +1,16 @@
-/** The tree of a VISO file: what its command line adds and takes out. */
-import { type HostContent, openContent, readTree } from '../../blocks/iso9660/host-tree.ts';
+/** The trees of a VISO file: what its command line adds and takes out, in each name space. */
+import { countEntry, type HostContent, readTree } from '../../blocks/iso9660/host-tree.ts';
 import { stateOf } from '../../blocks/iso9660/storage.ts';
-import { type BootImage, ISO_LIMITS, type IsoNode } from '../../blocks/iso9660/tree.ts';
+import { ISO_LIMITS, type IsoAttributes, type IsoContent, type IsoNode } from '../../blocks/iso9660/tree.ts';
 import { ImageError, withContext } from '../../errors.ts';
-import type { ImageFiles } from '../../image/files.ts';
+import type { ImageFiles, NamedDirectory } from '../../image/files.ts';
 import type { OperationOptions, Storage } from '../../storage/contract.ts';
-import type { Addition, BootWish, VisoCommand } from './command.ts';
+import { allBelow, attributesBy, Branch } from './branch.ts';
+import type { AttributeRules, Change, Names, Space, Step, VisoCommand } from './command.ts';
 
 const ROLE = 'file of the image';
+/** Content of the boot catalog, which the plan makes. */
+const CATALOG_BYTES = 2048;
 
 /** Opens a file that the text names, or one that lies in a directory of these. */
 export function openHost(files: ImageFiles, path: string): Promise<Storage> {
@@ -16,53 +19,216 @@ export function openHost(files: ImageFiles, path: string): Promise<Storage> {
   });
 }
 
-/** Makes the tree. Throws `not-found`, `denied`, `invalid-format`, `limit`. */
-export async function buildTree(command: VisoCommand, files: ImageFiles, options: OperationOptions): Promise<IsoNode> {
-  const root = directory('');
-  for (const addition of command.additions) {
-    const { host } = addition;
-    if (host === null) remove(root, addition, files.name);
-    else await add(root, { ...addition, host }, files, options);
+/** Trees of an image. */
+export interface Trees {
+  readonly iso: Branch;
+  /** Null: there are no Joliet names. The same one as `iso` where all names are alike. */
+  readonly joliet: Branch | null;
+  /** The boot catalog, if it has a name. */
+  readonly catalog: IsoContent | null;
+  /** Newest time of a file. */
+  readonly newestMs: number;
+}
+
+/** Makes the trees. Throws `not-found`, `denied`, `invalid-format`, `unsupported`, `limit`. */
+export async function buildTrees(command: VisoCommand, files: ImageFiles, options: OperationOptions): Promise<Trees> {
+  const builder = new Builder(command, files, options);
+  for (const step of command.steps) await builder.run(step);
+  return builder.trees();
+}
+
+class Builder {
+  readonly #command: VisoCommand;
+  readonly #files: ImageFiles;
+  readonly #options: OperationOptions;
+  readonly #iso: Branch;
+  readonly #joliet: Branch | null;
+  readonly #count = { entries: 0 };
+  #catalog: IsoContent | null = null;
+
+  constructor(command: VisoCommand, files: ImageFiles, options: OperationOptions) {
+    this.#command = command;
+    this.#files = files;
+    this.#options = options;
+    this.#iso = new Branch('', null, undefined);
+    const alike = command.steps.every((step) => step.do === 'change' || step.names.iso === step.names.joliet);
+    const own = alike && !command.transTables ? this.#iso : new Branch('', null, undefined);
+    this.#joliet = command.joliet ? own : null;
   }
-  if ((root.children ?? []).length > 0) return root;
-  throw new ImageError('invalid-format', 'The VISO file names no files', { path: files.name });
-}
 
-function directory(name: string): IsoNode {
-  return { name, modifiedMs: 0, executable: true, children: [], content: null, target: null };
-}
-
-async function add(
-  root: IsoNode,
-  { name, host }: Addition & { readonly host: string },
-  files: ImageFiles,
-  options: OperationOptions,
-): Promise<void> {
-  const place = partsOf(name ?? host.replace(/[/\\]+$/, '').replace(/^.*[/\\]/, ''), files.name);
-  const listed = await files.entries?.(host);
-  if (listed === null || listed === undefined) return put(root, place, await fileNode(host, files), files.name);
-  const list = async function* (path: string) {
-    const entries = path === host ? listed : await files.entries?.(path);
-    if (entries !== null && entries !== undefined) yield* entries;
-  };
-  const tree = await readTree(host, list, options);
-  if (place.length > 0) return put(root, place, { ...tree, name: place.at(-1) ?? '' }, files.name);
-  for (const child of tree.children ?? []) put(root, [child.name], child, files.name);
-}
-
-async function fileNode(host: string, files: ImageFiles): Promise<IsoNode> {
-  const storage = await openHost(files, host);
-  try {
-    const { key, size, modifiedMs, revision } = await stateOf(storage);
-    const content: HostContent = { path: host, key, size, modifiedMs: modifiedMs ?? 0, revision };
-    return { name: '', modifiedMs: modifiedMs ?? 0, executable: false, children: null, content, target: null };
-  } finally {
-    await storage.close();
+  run(step: Step): Promise<void> | void {
+    if (step.do === 'add') return this.#add(step.names, step.host, step.rules);
+    if (step.do === 'remove') return this.#remove(step.names, step.must);
+    if (step.do === 'change') return this.#change(step);
+    this.#catalog ??= { size: CATALOG_BYTES };
+    const node = { name: '', modifiedMs: 0, executable: false, children: null, content: this.#catalog, target: null };
+    this.#putAll(step.names, node, step.rules);
   }
+
+  trees(): Trees {
+    const { path, joliet } = this;
+    if (this.#iso.entries.size === 0) {
+      const hasOthers = joliet !== null && joliet.entries.size > 0;
+      if (hasOthers) throw new ImageError('unsupported', 'All files of the VISO file have Joliet names only', { path });
+      throw new ImageError('invalid-format', 'The VISO file names no files', { path });
+    }
+    const roots = joliet === null || joliet === this.#iso ? [this.#iso] : [this.#iso, joliet];
+    let newestMs = 0;
+    for (const root of roots) for (const { modifiedMs } of allBelow(root)) newestMs = Math.max(newestMs, modifiedMs);
+    return { iso: this.#iso, joliet, catalog: this.#catalog, newestMs };
+  }
+
+  get joliet(): Branch | null {
+    return this.#joliet === null || this.#joliet.entries.size === 0 ? null : this.#joliet;
+  }
+
+  get path(): string {
+    return this.#files.name;
+  }
+
+  async #add(names: Names, host: string, rules: AttributeRules): Promise<void> {
+    const directory = await this.#files.entries?.(host);
+    const isFile = directory === null || directory === undefined;
+    const node = isFile ? await this.#fileNode(host, rules) : await this.#directoryNode(host, directory, rules);
+    this.#putAll(names, node, rules);
+  }
+
+  async #fileNode(host: string, rules: AttributeRules): Promise<IsoNode> {
+    const storage = await openHost(this.#files, host);
+    try {
+      const { key, size, modifiedMs, revision } = await stateOf(storage);
+      const permissions = (await storage.attributes?.()) ?? undefined;
+      const executable = ((permissions?.mode ?? 0) & 0o111) !== 0;
+      const content: HostContent = { path: host, key, size, modifiedMs: modifiedMs ?? 0, revision };
+      const attributes = attributesBy(rules, 'file', executable, permissions);
+      return {
+        name: '',
+        modifiedMs: content.modifiedMs,
+        executable,
+        children: null,
+        content,
+        target: null,
+        attributes,
+      };
+    } finally {
+      await storage.close();
+    }
+  }
+
+  async #directoryNode(host: string, named: NamedDirectory, rules: AttributeRules): Promise<IsoNode> {
+    const files = this.#files;
+    const list = async function* (path: string) {
+      const entries = path === host ? named.entries : (await files.entries?.(path))?.entries;
+      if (entries !== undefined) yield* entries;
+    };
+    const attributes = attributesBy(rules, 'directory', true, named.permissions);
+    const tree = await readTree(host, list, {
+      ...this.#options,
+      count: this.#count,
+      attributes: ({ kind, executable, permissions }) => attributesBy(rules, kind, executable, permissions),
+    });
+    return { ...tree, modifiedMs: named.modifiedMs ?? 0, attributes };
+  }
+
+  #putAll(names: Names, node: IsoNode, rules: AttributeRules): void {
+    for (const [root, name] of this.#roots(names)) {
+      const place = partsOf(name, this.path);
+      if (place.length > 0) this.#putAt(root, place, node, rules);
+      else if (node.children === null) throw this.#nameless(node);
+      else {
+        root.attributes = node.attributes;
+        for (const child of node.children) this.#put(root, child.name, child);
+      }
+    }
+  }
+
+  #putAt(root: Branch, place: readonly string[], node: IsoNode, rules: AttributeRules): void {
+    const attributes = newDirectory(rules);
+    const parent = root.parentOf(place, this.path, (name) => {
+      countEntry(this.#count, this.path);
+      return new Branch(name, null, attributes);
+    });
+    countEntry(this.#count, this.path);
+    if (parent !== null) this.#put(parent, place.at(-1) ?? '', node);
+  }
+
+  /** Directories that are there get what is new; files are replaced. */
+  #put(parent: Branch, name: string, node: IsoNode): void {
+    if (node.target !== null && this.#command.rockRidge !== 'full') throw this.#unseenLink(name);
+    if (node.children === null) {
+      parent.entries.set(name, node.name === name ? node : { ...node, name });
+      return;
+    }
+    const old = parent.entries.get(name);
+    const branch = old instanceof Branch ? old : new Branch(name, node.modifiedMs, node.attributes);
+    if (branch.ownModifiedMs === null) {
+      branch.ownModifiedMs = node.modifiedMs;
+      branch.attributes = node.attributes;
+    }
+    branch.modifiedMs = branch.ownModifiedMs;
+    parent.entries.set(name, branch);
+    for (const child of node.children) this.#put(branch, child.name, child);
+  }
+
+  #remove(names: Names, must: boolean): void {
+    let removed = false;
+    for (const [root, name] of this.#roots(names)) {
+      const place = partsOf(name, this.path);
+      removed = root.parentOf(place, this.path, null)?.entries.delete(place.at(-1) ?? '') === true || removed;
+    }
+    if (must && !removed) throw this.#notThere('removes', names.iso ?? names.joliet ?? '');
+  }
+
+  #change({ path, option, mode, user, group }: Change): void {
+    const isThere = this.#iso.change(partsOf(path, this.path), (old) => ({
+      mode: mode === undefined ? old.mode : (old.mode & mode.kept) | mode.set,
+      user: user ?? old.user,
+      group: group ?? old.group,
+    }));
+    if (!isThere) throw this.#notThere(`changes by ${option}`, path);
+  }
+
+  /** Trees that get a name, each with it. */
+  *#roots(names: Names): Generator<[Branch, string]> {
+    const spaces: readonly (readonly [Space, Branch | null])[] = [
+      ['iso', this.#iso],
+      ['joliet', this.#joliet === this.#iso ? null : this.#joliet],
+    ];
+    for (const [space, root] of spaces) {
+      const name = names[space];
+      if (root !== null && name !== null) yield [root, name];
+    }
+  }
+
+  #nameless(node: IsoNode): ImageError {
+    return new ImageError('invalid-format', 'A file of the VISO file has no name in the image', {
+      path: this.path,
+      found: (node.content as HostContent | null)?.path ?? 'the boot catalog',
+      hint: 'Only the content of a directory can be added as /.',
+    });
+  }
+
+  #notThere(does: string, name: string): ImageError {
+    const found = name.slice(0, 80);
+    return new ImageError('not-found', `The VISO file ${does} a name that is not there`, { path: this.path, found });
+  }
+
+  #unseenLink(name: string): ImageError {
+    return new ImageError('unsupported', 'The VISO file has a link, which would be lost without Rock Ridge', {
+      path: this.path,
+      found: name.slice(0, 80),
+      hint: 'Use --rock-ridge, or take the link out with =:remove:.',
+    });
+  }
+}
+
+function newDirectory({ directoryMode, newDirectoryMode }: AttributeRules): IsoAttributes | undefined {
+  const mode = directoryMode ?? newDirectoryMode;
+  return mode === null ? undefined : { mode, user: 0, group: 0 };
 }
 
 /** Parts of a name in the image. */
-function partsOf(name: string, path: string): string[] {
+export function partsOf(name: string, path: string): string[] {
   const parts = name.split('/').filter((part) => part !== '' && part !== '.');
   const length = (part: string): number => new TextEncoder().encode(part).length;
   const isFine = parts.every((part) => part !== '..' && !part.includes('\0') && length(part) <= ISO_LIMITS.nameBytes);
@@ -70,96 +236,17 @@ function partsOf(name: string, path: string): string[] {
   throw new ImageError('invalid-format', 'A name of the VISO file is not valid', { path, found: name.slice(0, 80) });
 }
 
-/** Puts a node into the tree. Directories are made as needed, and those that are there get what is new. */
-function put(root: IsoNode, place: readonly string[], node: IsoNode, path: string): void {
-  const parent = parentOf(root, place, path, true);
-  const name = place.at(-1);
-  if (parent?.children === null || parent === null || name === undefined) {
-    throw new ImageError('invalid-format', 'A file of the VISO file has no name in the image', {
-      path,
-      found: node.content === null ? node.name : (node.content as HostContent).path,
-      hint: 'Only the content of a directory can be added as /.',
-    });
-  }
-  const before = parent.children.findIndex((child) => child.name === name);
-  const old = parent.children[before];
-  if (old === undefined) parent.children.push({ ...node, name });
-  else if (old.children !== null && node.children !== null) {
-    for (const child of node.children) put(old, [child.name], child, path);
-  } else parent.children[before] = { ...node, name };
-}
-
-function parentOf(root: IsoNode, place: readonly string[], path: string, makes: boolean): IsoNode | null {
-  let parent = root;
-  for (const part of place.slice(0, -1)) {
-    let next = parent.children?.find((child) => child.name === part);
-    if (next === undefined) {
-      if (!makes) return null;
-      next = directory(part);
-      parent.children?.push(next);
+/** Completes the trees: times of directories that only names tell, and of files made for the image, and the lists that the plan reads. */
+export function seal({ iso, joliet, catalog, newestMs }: Trees): void {
+  const isMade = ({ content }: IsoNode): boolean =>
+    content !== null && (content === catalog || content.bytes !== undefined);
+  for (const root of joliet === null ? [iso] : [iso, joliet]) {
+    for (const node of allBelow(root)) {
+      if (!(node instanceof Branch)) continue;
+      node.modifiedMs = node.ownModifiedMs ?? newestMs;
+      node.children = [...node.entries.values()].map((child) =>
+        isMade(child) ? { ...child, modifiedMs: newestMs } : child,
+      );
     }
-    if (next.children === null) {
-      const found = place.join('/').slice(0, 80);
-      throw new ImageError('invalid-format', 'A name of the VISO file leads through a file', { path, found });
-    }
-    parent = next;
-  }
-  return parent;
-}
-
-function remove(root: IsoNode, { name, must }: Addition, path: string): void {
-  const place = partsOf(name ?? '', path);
-  const parent = parentOf(root, place, path, false);
-  const at = parent?.children?.findIndex((child) => child.name === place.at(-1)) ?? -1;
-  if (at >= 0) parent?.children?.splice(at, 1);
-  else if (must)
-    throw new ImageError('not-found', 'The VISO file removes a name that is not there', { path, found: name ?? '' });
-}
-
-/** The boot images, which are files of the tree. */
-export async function bootImages(tree: IsoNode, { boot }: VisoCommand, files: ImageFiles): Promise<BootImage[]> {
-  const images: BootImage[] = [];
-  for (const wish of boot) {
-    if (wish.file === null) {
-      throw new ImageError('invalid-format', 'The VISO file has options for a boot image, and no boot image', {
-        path: files.name,
-        expected: 'an option -b or -e with the name of a file in the image',
-      });
-    }
-    images.push(await bootImage(tree, wish, wish.file, files));
-  }
-  return images;
-}
-
-async function bootImage(tree: IsoNode, wish: BootWish, file: string, files: ImageFiles): Promise<BootImage> {
-  const node = partsOf(file, files.name).reduce<IsoNode | undefined>(
-    (parent, part) => parent?.children?.find((child) => child.name === part),
-    tree,
-  );
-  if (node === undefined || node.content === null || node.content.size === 0) {
-    throw new ImageError('not-found', 'The boot image is not among the files', {
-      path: files.name,
-      found: file.slice(0, 80),
-    });
-  }
-  const { platform, segment, media, infoTable } = wish;
-  const size = node.content.size;
-  const sectors = wish.sectors ?? (platform === 'efi' ? Math.min(Math.ceil(size / 512), 0xffff) : 4);
-  const withInfo = infoTable ? await wholeFile(node.content as HostContent, files) : null;
-  return { node, platform, sectors, segment: platform === 'efi' ? 0 : segment, media, withInfo };
-}
-
-async function wholeFile(content: HostContent, files: ImageFiles): Promise<Uint8Array> {
-  const { path, size } = content;
-  if (size > ISO_LIMITS.bootBytes || size < 64) {
-    throw new ImageError('limit', 'The boot image cannot have a boot information table', { path, found: size });
-  }
-  const storage = await openContent(content, (name) => openHost(files, name));
-  try {
-    const bytes = new Uint8Array(size);
-    await storage.read(0, bytes);
-    return bytes;
-  } finally {
-    await storage.close();
   }
 }

@@ -3,7 +3,6 @@ import { type HostContent, openContent } from '../../blocks/iso9660/host-tree.ts
 import { BLOCK, SYSTEM_BLOCKS } from '../../blocks/iso9660/layout.ts';
 import { type IsoPlan, planIso } from '../../blocks/iso9660/plan.ts';
 import { IsoBytes } from '../../blocks/iso9660/storage.ts';
-import type { IsoNode } from '../../blocks/iso9660/tree.ts';
 import { ImageError } from '../../errors.ts';
 import type { FormatOpenOptions, Image, ImageInfo, Mapping, MetadataExtent } from '../../image/contract.ts';
 import { type ImageFiles, mainFile } from '../../image/files.ts';
@@ -11,10 +10,13 @@ import { PlainImage } from '../../image/plain-image.ts';
 import { plainInfo } from '../../image/plain-info.ts';
 import { singleRegion } from '../../image/regions.ts';
 import type { MaybePromise, Storage } from '../../storage/contract.ts';
-import { bootImages, buildTree, openHost } from './build.ts';
-import { commandOf } from './command.ts';
+import { bootImages } from './boot.ts';
+import { buildTrees, openHost, seal } from './build.ts';
+import type { VisoCommand } from './command.ts';
 import { VISO_LIMITS } from './limits.ts';
 import { MARKER } from './marker.ts';
+import { commandOf } from './parse.ts';
+import { addTranslations } from './translation.ts';
 import { wordsOf } from './words.ts';
 
 /** Opens a VISO file: reads its text, looks at the files, and plans the image. Their data is read when it is asked for. */
@@ -24,7 +26,7 @@ export async function open(files: ImageFiles, options: FormatOpenOptions): Promi
     const about = { path: storage.label, status: 'VERR_NOT_SUPPORTED', found: options.type, expected: 'optical' };
     throw new ImageError('unsupported', 'A VISO file describes an optical disc', about);
   }
-  const text = await readText(storage);
+  const text = await readText(storage, VISO_LIMITS.textBytes);
   const marker = MARKER.exec(text);
   if (marker === null) {
     const about = { path: storage.label, status: 'VERR_VD_GEN_INVALID_HEADER' };
@@ -33,28 +35,50 @@ export async function open(files: ImageFiles, options: FormatOpenOptions): Promi
   const [, kind = '', uuid = ''] = marker;
   const words = wordsOf(text, kind.toLowerCase().startsWith('-ms') ? 'ms' : 'bourne', storage.label);
   // The marker is one word with its UUID, or two.
-  const command = commandOf(words.slice(/[=:]/.test(words[0] ?? '') ? 1 : 2), storage.label);
-  const tree = await buildTree(command, files, options);
-  const newestMs = newestOf(tree);
-  const plan = planIso({
-    root: { ...tree, modifiedMs: newestMs },
-    texts: command.texts,
-    createdMs: newestMs,
-    joliet: command.joliet,
-    rockRidge: command.rockRidge,
-    boot: await bootImages(tree, command, files),
-    system: command.genericBoot === null ? null : await systemArea(files, command.genericBoot),
-    pad: command.pad,
-  });
+  const own = words.slice(/[=:]/.test(words[0] ?? '') ? 1 : 2);
+  const command = await commandOf(own, storage.label, (name) => wordsOfFile(files, name));
+  const plan = await planOf(command, files, options);
   const bytes = await IsoBytes.of(plan, (content) =>
     openContent(content as HostContent, (path) => openHost(files, path)),
   );
   return new VisoImage(storage, bytes, { uuid: uuid.toLowerCase(), plan });
 }
 
-async function readText(storage: Storage): Promise<string> {
-  if (storage.size > VISO_LIMITS.textBytes) {
-    const expected = `at most ${VISO_LIMITS.textBytes} bytes`;
+/** The words of a file that the text names by `@`. */
+async function wordsOfFile(files: ImageFiles, name: string): Promise<string[]> {
+  const storage = await openHost(files, name);
+  try {
+    const text = await readText(storage, VISO_LIMITS.argumentBytes);
+    return wordsOf(text, /^\s*--iprt-iso-maker-file-marker-ms/i.test(text) ? 'ms' : 'bourne', storage.label);
+  } finally {
+    await storage.close();
+  }
+}
+
+async function planOf(command: VisoCommand, files: ImageFiles, options: FormatOpenOptions): Promise<IsoPlan> {
+  const trees = await buildTrees(command, files, options);
+  const { level, texts, rockRidge, pad, genericBoot } = command;
+  if (command.transTables) addTranslations(trees.iso, level, files.name);
+  const boot = await bootImages(trees, command, files);
+  seal(trees);
+  const { iso, joliet, catalog, newestMs } = trees;
+  return planIso({
+    root: iso,
+    texts: texts.iso,
+    createdMs: newestMs,
+    level,
+    joliet: joliet === null ? null : { root: joliet, level: command.jolietLevel, texts: texts.joliet },
+    rockRidge,
+    boot,
+    catalog,
+    system: genericBoot === null ? null : await systemArea(files, genericBoot),
+    pad,
+  });
+}
+
+async function readText(storage: Storage, most: number): Promise<string> {
+  if (storage.size > most) {
+    const expected = `at most ${most} bytes`;
     throw new ImageError('limit', 'The VISO file is too long', { path: storage.label, found: storage.size, expected });
   }
   const bytes = new Uint8Array(storage.size);
@@ -84,17 +108,6 @@ async function systemArea(files: ImageFiles, path: string): Promise<Uint8Array> 
   } finally {
     await storage.close();
   }
-}
-
-/** The newest time below a directory; directories that only the text names have none. */
-function newestOf(root: IsoNode): number {
-  let newest = 0;
-  const waiting = [root];
-  for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
-    newest = Math.max(newest, node.modifiedMs);
-    for (const child of node.children ?? []) waiting.push(child);
-  }
-  return newest;
 }
 
 class VisoImage extends PlainImage {

@@ -21,6 +21,7 @@ beforeAll(() => {
   writeFileSync(at('tree/a file.txt'), 'hello');
   writeFileSync(at('tree/below/b.bin'), new Uint8Array(70_000).fill(7));
   symlinkSync('below/b.bin', at('tree/link'));
+  writeFileSync(at('self.rsp'), '@self.rsp');
   mkdirSync(at('other'));
   writeFileSync(at('boot.img'), new Uint8Array(3000).fill(9));
 });
@@ -91,9 +92,34 @@ describe('a VISO file', () => {
   it.each<[string, string, string]>([
     ['no files', '', 'invalid-format'],
     ['a file without a name', '/=boot.img tree', 'invalid-format'],
-    ['a name left out of a name space', '/x==boot.img', 'unsupported'],
-    ['Joliet names alone', 'boot.img --name-setup joliet', 'unsupported'],
+    ['more names than name spaces', '/x=/y=boot.img', 'invalid-format'],
+    ['no name at all', '--name-setup iso,joliet ==boot.img', 'invalid-format'],
+    ['Joliet names alone', '--name-setup joliet boot.img', 'unsupported'],
+    ['a name space twice', 'boot.img --name-setup iso,iso', 'unsupported'],
+    ['Rock Ridge names of their own', 'boot.img --name-setup iso,rock', 'unsupported'],
+    ['tables in Joliet', 'boot.img --name-setup iso+joliet+trans-tbl', 'unsupported'],
     ['a Joliet level that there is not', 'boot.img --joliet-level 9', 'unsupported'],
+    ['no primary name space', 'boot.img --iso-level 0', 'unsupported'],
+    ['a level of other makers', 'boot.img --iso-level=4', 'unsupported'],
+    ['a mode that is none', 'boot.img --file-mode 999', 'invalid-format'],
+    ['a mode of five digits', 'boot.img --dir-mode 17777', 'invalid-format'],
+    ['a mode for a name that is not there', 'boot.img --chmod 0644:/x', 'not-found'],
+    ['a mode without a name', 'boot.img --chmod 0644', 'invalid-format'],
+    ['a mode in words', 'boot.img --chmod u=rw:/boot.img', 'unsupported'],
+    ['a mode of a Joliet name', 'boot.img --name-setup joliet --chmod 0644:/boot.img', 'unsupported'],
+    ['an owner by name', 'boot.img --chown root:/boot.img', 'invalid-format'],
+    ['a catalog without a boot image', 'boot.img -c boot.cat', 'invalid-format'],
+    ['two boot images for one entry', 'boot.img -b boot.img -b boot.img', 'invalid-format'],
+    ['the catalog as its boot image', 'boot.img -c boot.cat -b boot.cat', 'not-found'],
+    ['a directory as a boot image', '--eltorito-add-image tree', 'not-found'],
+    ['too many boot images', `boot.img ${'-b boot.img --eltorito-new-entry '.repeat(33)} -b boot.img`, 'limit'],
+    ['a platform that is none', 'boot.img --eltorito-platform-id 256 -b boot.img', 'invalid-format'],
+    ['another image', '--import-iso x.iso', 'unsupported'],
+    ['another image to take files from', '--push-iso x.iso /a --pop', 'unsupported'],
+    ['a link without Rock Ridge', '/=tree --no-rock-ridge', 'unsupported'],
+    ['a link with limited Rock Ridge', '/=tree --limited-rock-ridge', 'unsupported'],
+    ['a file with the name of the table', '/TRANS.tbl=boot.img --name-setup iso+trans-tbl', 'invalid-format'],
+    ['a value for an option without one', 'boot.img --joliet=1', 'unsupported'],
     ['boot options without a boot image', 'boot.img --boot-load-size 8', 'invalid-format'],
     ['an entry without a boot image', 'boot.img -b boot.img --eltorito-new-entry', 'invalid-format'],
     ['an open quote', "'x", 'invalid-format'],
@@ -102,7 +128,9 @@ describe('a VISO file', () => {
     ['an unknown option', 'boot.img --udf', 'unsupported'],
     ['the name of a method', 'boot.img --constructor', 'unsupported'],
     ['another name space', 'boot.img --name-setup hfs', 'unsupported'],
-    ['more arguments elsewhere', '@args', 'unsupported'],
+    ['more words that are not there', '@args', 'not-found'],
+    ['more words elsewhere', '@/etc/hostname', 'denied'],
+    ['more words that name themselves', '@self.rsp', 'limit'],
     ['a file that is not there', 'nothing', 'not-found'],
     ['a file elsewhere', '/x=/etc/hostname', 'denied'],
     ['a directory elsewhere', '/x=/etc', 'denied'],

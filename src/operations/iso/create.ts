@@ -1,7 +1,7 @@
 /** New ISO 9660 images of the files in a directory. */
 import { checkArguments, FLAG, NAME, optional, TEXT, withFields } from '../../arguments.ts';
 import { type HostContent, openContent, readTree } from '../../blocks/iso9660/host-tree.ts';
-import { PAD_BLOCKS } from '../../blocks/iso9660/layout.ts';
+import { PAD_BLOCKS, PLATFORM } from '../../blocks/iso9660/layout.ts';
 import { planIso } from '../../blocks/iso9660/plan.ts';
 import { IsoBytes } from '../../blocks/iso9660/storage.ts';
 import { type BootImage, ISO_LIMITS, type IsoNode, type IsoTexts } from '../../blocks/iso9660/tree.ts';
@@ -72,13 +72,17 @@ export async function createIso(
     onSkipped: (path) => skipped.push(path),
   });
   const facts = factsOf(tree);
+  const texts = textsOf(options.label ?? labelOf(root));
+  const whole = { ...tree, modifiedMs: facts.newestMs };
   const plan = planIso({
-    root: { ...tree, modifiedMs: facts.newestMs },
-    texts: textsOf(options.label ?? labelOf(root)),
+    root: whole,
+    texts,
     createdMs: facts.newestMs,
-    joliet: true,
-    rockRidge: true,
+    level: 3,
+    joliet: { root: whole, level: 3, texts },
+    rockRidge: 'full',
     boot: await bootImages(tree, provider, options),
+    catalog: null,
     system: null,
     pad: PAD_BLOCKS,
   });
@@ -153,17 +157,17 @@ async function bootImages(tree: IsoNode, provider: StorageProvider, options: Cre
     throw new ImageError('invalid-argument', 'A boot information table needs a boot image', { field: 'bootInfoTable' });
   }
   const images: BootImage[] = [];
-  const common = { segment: LOAD_SEGMENT, media: 0 };
+  const common = { segment: LOAD_SEGMENT, media: 0, bootable: true };
   if (boot !== undefined) {
     const node = fileIn(tree, boot, 'boot');
     const withInfo = bootInfoTable ? await wholeFile(node, provider) : null;
-    images.push({ ...common, node, platform: 'bios', sectors: LOAD_SECTORS, withInfo });
+    images.push({ ...common, node, platform: PLATFORM.x86, sectors: LOAD_SECTORS, withInfo });
   }
   if (bootEfi !== undefined) {
     const node = fileIn(tree, bootEfi, 'bootEfi');
     // Firmware that does not look at the file system needs the length; one of 16 bits tells 32 MiB.
     const sectors = Math.min(Math.ceil((node.content?.size ?? 0) / 512), 0xffff);
-    images.push({ ...common, segment: 0, node, platform: 'efi', sectors, withInfo: null });
+    images.push({ ...common, segment: 0, node, platform: PLATFORM.efi, sectors, withInfo: null });
   }
   return images;
 }

@@ -8,6 +8,7 @@ import type {
   DirectoryEntry,
   NameInfo,
   OpenMode,
+  Permissions,
   PublishHow,
   Storage,
   StorageProvider,
@@ -284,6 +285,7 @@ async function* listEntries(directory: string): AsyncGenerator<DirectoryEntry> {
         modifiedMs: Number(stat.mtimeMs),
         revision: revisionOf(stat).text,
         executable: (stat.mode & 0o111n) !== 0n,
+        permissions: permissionsOf(stat),
         ...(isLink ? { target: await calls.readlink(full) } : {}),
       };
     }
@@ -302,6 +304,8 @@ async function lookUp(name: string): Promise<NameInfo | null> {
       key: fileKey(stat),
       links: Number(stat.nlink),
       volume: `${stat.dev}`,
+      modifiedMs: Number(stat.mtimeMs),
+      permissions: permissionsOf(stat),
     };
   } catch (error) {
     const code = errorCode(error);
@@ -309,6 +313,10 @@ async function lookUp(name: string): Promise<NameInfo | null> {
     if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG') return null;
     throw systemError(error, { path: name });
   }
+}
+
+function permissionsOf(stat: fs.BigIntStats): Permissions {
+  return { mode: Number(stat.mode & 0o7777n), owner: Number(stat.uid), group: Number(stat.gid) };
 }
 
 function kindOf(stat: fs.BigIntStats): NameInfo['kind'] {

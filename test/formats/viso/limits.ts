@@ -6,9 +6,10 @@ import type { LimitKit } from '../limit-kit.ts';
 
 const MARKER = '--iprt-iso-maker-file-marker-bourne-sh 12345678-1234-1234-1234-123456789abc\n';
 
-async function opens(text: string, amount: number): Promise<number> {
+async function opens(text: string, amount: number, more = ''): Promise<number> {
   const provider = new MemoryProvider();
-  for (const [name, content] of [['/x.viso', text] as const, ['/x.txt', 'x'] as const]) {
+  const all = [['/x.viso', text] as const, ['/x.txt', 'x'] as const, ['/more', more] as const];
+  for (const [name, content] of all) {
     const storage = await provider.create(name);
     await storage.write(0, new TextEncoder().encode(content));
     await storage.close();
@@ -22,6 +23,8 @@ export const limits: LimitKit<typeof VISO_LIMITS> = {
   bounds: VISO_LIMITS,
   tests: {
     textBytes: { reach: (amount) => opens(`${MARKER}/a=x.txt`.padEnd(amount, '\n'), amount) },
+    argumentBytes: { reach: (amount) => opens(`${MARKER}@more`, amount, '/a=x.txt'.padEnd(amount, '\n')) },
+    argumentFiles: { reach: (amount) => opens(`${MARKER}${'@more '.repeat(amount)}`, amount, '/a=x.txt ') },
     words: { reach: (amount) => opens(`${MARKER}/a=x.txt ${'-l '.repeat(amount - 3)}`, amount) },
   },
 };
