@@ -44,7 +44,7 @@ const LINKED: readonly { readonly format: string; readonly kit: ChainKit }[] = a
 );
 
 describe.each(LINKED)('$format: a power cut while a chain changes', ({ format, kit }) => {
-  const { unit = 512, count = 384, everyCut = [36, 4], atLeast = [90, 20_000], isMetadata } = kit;
+  const { unit = 512, count = 384, everyCut = [58, 4], atLeast = [50, 20_000], isMetadata } = kit;
   const all = SHAPES.map((shape) => {
     return new Chains({ format, units: shape.map((times) => times * unit), size: count * unit });
   });

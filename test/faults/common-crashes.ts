@@ -40,7 +40,7 @@ export function commonCrashes(name: string): CrashKit | null {
     rows,
     seeds: [1, 11],
     states: [300, 1000],
-    atLeast: [100 * rows.length, 2000 * rows.length],
+    atLeast: [60 * rows.length, 2000 * rows.length],
     needed: [],
     mutants: [{ name: 'missing directory flush', mutate: missingDirectoryFlush, suite }],
     options: {},

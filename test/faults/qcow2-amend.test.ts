@@ -184,7 +184,7 @@ async function problemsOf(run: Run, kind: Kind, dropFlush?: number): Promise<str
   const { log, doneAt, provider, allowed, after, reads } = run;
   const options = {
     maxStates: rounds(dropFlush === undefined ? 60 : 150, 3000),
-    ...(dropFlush === undefined ? { everyCut: rounds(8, 1) } : { dropFlush }),
+    ...(dropFlush === undefined ? { everyCut: rounds(12, 1) } : { dropFlush }),
   };
   const problems: string[] = [];
   let visited = 0;

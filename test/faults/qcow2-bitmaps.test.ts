@@ -110,7 +110,7 @@ async function expectCutSafe(provider: StorageProvider, run: (disk: Disk) => Pro
   }
   const after = await listOf(provider);
   expect(await problemsIn(provider)).toEqual([]);
-  for (const state of crashStates(recording.log, provider, { maxStates: rounds(150, 3000), everyCut: rounds(8, 1) })) {
+  for (const state of crashStates(recording.log, provider, { maxStates: rounds(150, 3000), everyCut: rounds(12, 1) })) {
     const allowed = state.cutAt > doneAt ? [after] : [before, after];
     expect(allowed, state.describe()).toContain(await listOf(state.provider));
     expect(await contentOf(state.provider)).toBe(content);

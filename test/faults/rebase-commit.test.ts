@@ -152,7 +152,7 @@ async function problemsOf(run: Run, operation: Operation, dropFlush?: number): P
   const { log, doneAt, provider } = run;
   const how = {
     maxStates: rounds(dropFlush === undefined ? 36 : 60, 2500),
-    ...(dropFlush === undefined ? { everyCut: rounds(8, 1) } : { dropFlush }),
+    ...(dropFlush === undefined ? { everyCut: rounds(12, 1) } : { dropFlush }),
   };
   const problems: string[] = [];
   let visited = 0;

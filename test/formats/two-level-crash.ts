@@ -84,13 +84,13 @@ export function twoLevelCrash(kit: TwoLevelCrash): CrashKit {
     check,
   });
   const rows = common.rows.map((row): CrashRow => {
-    return { ...row, suite: (seed) => ({ ...row.suite(seed), check }), options: { everyCut: rounds(9, 1) } };
+    return { ...row, suite: (seed) => ({ ...row.suite(seed), check }), options: { everyCut: rounds(14, 1) } };
   });
   const maintained = ways.map((way): CrashRow => {
     return {
       title: `${way.title}: resize and compact`,
       suite: (seed) => suiteOf(way, seed, [...resized, compacted]),
-      options: { everyCut: rounds(40, 1) },
+      options: { everyCut: rounds(64, 1) },
       states: [100, 1000],
       seeds: [1, 3],
     };
@@ -102,7 +102,7 @@ export function twoLevelCrash(kit: TwoLevelCrash): CrashKit {
     ...common,
     rows: [...rows, ...maintained],
     states: [150, 1000],
-    atLeast: [600, 20_000],
+    atLeast: [350, 20_000],
     mutants: [
       ...mutantsOf((way, sessions, mutation) => suiteOf(way === 'base' ? base : child, 21, sessions, mutation)),
     ],

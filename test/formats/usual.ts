@@ -5,7 +5,7 @@
  */
 export const USUAL = {
   /** Of the significant cuts of a workload one in this many is visited. */
-  everyCut: 10,
+  everyCut: 16,
   /** Files of a format that are wrong on purpose. */
   hostileFiles: 200,
   /** Ways to make an image that each maker and each program gets, of all that a kit lists. */

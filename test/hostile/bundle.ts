@@ -18,6 +18,7 @@ export async function bundleChild(): Promise<string> {
     format: 'esm',
     target: 'node20',
     sourcemap: 'inline',
+    sourcesContent: false,
     // A child has no files to read: what it tries comes by message.
     alias: {
       '#local-storage': `${ROOT}src/storage/local.browser.ts`,

@@ -4,7 +4,7 @@
  */
 import { Session } from 'node:inspector';
 import { examine } from './examine.ts';
-import { peakBytes } from './peak-memory.mjs';
+import { peakBytes, rest } from './peak-memory.mjs';
 import type { BaseImage, CaseReport, FromChild, HostileCase, ToChild } from './protocol.ts';
 
 const bases = new Map<string, BaseImage>();
@@ -25,6 +25,7 @@ send({ kind: 'ready' });
 
 async function receive(message: ToChild): Promise<void> {
   if (message.kind === 'base') bases.set(message.base.name, message.base);
+  else if (message.kind === 'forget') bases.clear();
   else if (message.kind === 'coverage') coverage = await Coverage.start();
   else send({ kind: 'reports', reports: await runAll(message.works) });
 }
@@ -43,6 +44,8 @@ async function runAll(works: readonly HostileCase[]): Promise<CaseReport[]> {
   return again;
 }
 
+/** Beyond this the garbage of some cases would soon be taken for the need of the next. */
+const TIRED_BYTES = 160 * 1024 * 1024;
 /** Milliseconds that the loop takes on the machine that the bounds were chosen on. */
 const USUAL_LOOP_MS = 2;
 
@@ -71,7 +74,9 @@ async function run(work: HostileCase): Promise<CaseReport> {
   await new Promise((resolve) => setImmediate(resolve));
   findings.push(...stray);
   stray = [];
-  return { findings, steps, milliseconds, peakBytes: peakBytes(), newBranches: [] };
+  const bytes = peakBytes();
+  const isTired = bytes > TIRED_BYTES && rest() > TIRED_BYTES;
+  return { findings, steps, milliseconds, peakBytes: bytes, isTired, newBranches: [] };
 }
 
 function send(message: FromChild): void {

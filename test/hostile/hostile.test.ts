@@ -16,18 +16,21 @@ import { baseOf, hostileKits } from './suite.ts';
 const isLong = rounds(0, 1) === 1;
 const AMOUNT = { entries: rounds(6, 64), flips: rounds(60, 3000), swaps: rounds(0, 1) === 1, seed: 1 };
 
+let pool: Pool;
+beforeAll(async () => {
+  pool = new Pool({ script: await bundleChild(), children: Math.min(availableParallelism(), 2) });
+});
+afterAll(() => pool.close());
+
 describe.each(hostileKits([...KITS, ...TOY_KITS]))('$format', ({ format, samples, hollow, reaches = [], files }) => {
-  let pool: Pool;
-  let script: string;
   let all: readonly Sample[] = [];
   const distinct = new Set<string>();
 
   beforeAll(async () => {
-    [script, all] = await Promise.all([bundleChild(), samples()]);
-    pool = new Pool({ script, children: Math.min(availableParallelism(), 2) });
+    all = await samples();
     for (const sample of all) pool.addBase(baseOf(sample));
   });
-  afterAll(() => pool.close());
+  afterAll(() => pool.forget());
 
   it('ends in an ImageError or in right data, whatever a file says', { timeout: 3_600_000 }, async () => {
     const wrong: string[] = [];
@@ -49,7 +52,7 @@ describe.each(hostileKits([...KITS, ...TOY_KITS]))('$format', ({ format, samples
   it('takes no more time and memory for long tables that are holes', { timeout: 120_000 }, async () => {
     const wrong: string[] = [];
     // Every operation may look at the whole table, so time follows its length; memory must not.
-    const slow = new Pool({ script, children: 2, milliseconds: 20_000 });
+    const slow = new Pool({ script: await bundleChild(), children: 2, milliseconds: 20_000 });
     const expectation = { opens: false, unchanged: [], sameSize: false };
     const cases = hollow().map((base) => {
       slow.addBase(base);

@@ -8,7 +8,7 @@ process.on('message', (message) => {
   const reports = message.works.map(({ title }) => {
     const findings = act(title);
     const milliseconds = title === 'slow' ? 1e6 : 1;
-    return { findings, steps: [], milliseconds, peakBytes: peakBytes(), newBranches: [] };
+    return { findings, steps: [], milliseconds, peakBytes: peakBytes(), isTired: false, newBranches: [] };
   });
   process.send({ kind: 'reports', reports });
 });

@@ -25,9 +25,6 @@ export interface CaseResult extends CaseReport {
 
 /** A child that does not answer within this many times the limit of its cases is ended. */
 const PATIENCE = 8;
-/** Beyond this a child is replaced before its garbage is taken for a leak. */
-const TIRED_BYTES = 160 * 1024 * 1024;
-
 /** A few children that share one list of work. */
 export class Pool {
   readonly #options: PoolOptions;
@@ -41,6 +38,12 @@ export class Pool {
   /** Makes a base image known. */
   addBase(base: BaseImage): void {
     this.#bases.set(base.name, base);
+  }
+
+  /** Drops the base images, here and in the children: others may have their names. */
+  async forget(): Promise<void> {
+    this.#bases.clear();
+    await Promise.all(this.#workers.map((worker) => worker.forget()));
   }
 
   /** Tries all files; `onResult` hears of each as it ends. */
@@ -77,7 +80,7 @@ export class Pool {
   /** Alone in a fresh child. */
   async #again(worker: Worker, work: HostileCase): Promise<CaseReport> {
     await worker.stop();
-    const [report] = await worker.run([work]);
+    const [report] = await worker.run([work], { isTold: true });
     await worker.stop();
     if (report === undefined) return { ...NOTHING, findings: [worker.lastWords] };
     const outside = outOfBounds(report, this.#options);
@@ -89,7 +92,7 @@ export class Pool {
   }
 }
 
-const NOTHING: CaseReport = { findings: [], steps: [], milliseconds: 0, peakBytes: 0, newBranches: [] };
+const NOTHING: CaseReport = { findings: [], steps: [], milliseconds: 0, peakBytes: 0, isTired: false, newBranches: [] };
 
 function takeSome(list: Iterator<HostileCase>, count: number): HostileCase[] {
   const taken: HostileCase[] = [];
@@ -122,9 +125,9 @@ class Worker {
     this.#bases = bases;
   }
 
-  /** The reports; none when the child did not answer. */
-  async run(works: readonly HostileCase[]): Promise<readonly CaseReport[]> {
-    const child = await this.#ready();
+  /** The reports; none when the child did not answer. `isTold`: stacks of errors name the sources, which takes time. */
+  async run(works: readonly HostileCase[], { isTold = false } = {}): Promise<readonly CaseReport[]> {
+    const child = await this.#ready(isTold);
     for (const { base: name } of works) {
       const base = this.#bases.get(name);
       if (base === undefined) throw new Error(`no base image ${name}`);
@@ -134,8 +137,14 @@ class Worker {
     const answer = this.#reports(child, works.length);
     await post(child, { kind: 'cases', works });
     const reports = await answer;
-    if (reports.some(({ peakBytes }) => peakBytes > TIRED_BYTES)) await this.stop();
+    if (reports.at(-1)?.isTired === true) await this.stop();
     return reports;
+  }
+
+  /** The child drops its base images. */
+  async forget(): Promise<void> {
+    this.#known = new Set();
+    if (this.#child !== null) await post(this.#child, { kind: 'forget' });
   }
 
   async stop(): Promise<void> {
@@ -147,10 +156,14 @@ class Worker {
     await exit;
   }
 
-  async #ready(): Promise<ChildProcess> {
+  async #ready(isTold: boolean): Promise<ChildProcess> {
     if (this.#child !== null) return this.#child;
     const child = fork(this.#options.script, {
-      execArgv: [`--max-old-space-size=${BOUNDS.heapMegabytes}`, '--enable-source-maps'],
+      execArgv: [
+        `--max-old-space-size=${BOUNDS.heapMegabytes}`,
+        '--expose-gc',
+        ...(isTold ? ['--enable-source-maps'] : []),
+      ],
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });

@@ -58,14 +58,17 @@ export interface CaseReport {
   /** Steps and their outcomes: `read:ok`, `write:corrupt`. */
   readonly steps: readonly string[];
   readonly milliseconds: number;
-  /** Most memory that was resident so far, bytes. */
+  /** Most memory that was resident since the last rest of the child, bytes. */
   readonly peakBytes: number;
+  /** The child cannot get rid of the memory of its cases: the next one would be blamed for it. */
+  readonly isTired: boolean;
   /** Branches that no case of this child reached before; only when coverage is on. */
   readonly newBranches: readonly string[];
 }
 
 export type ToChild =
   | { readonly kind: 'base'; readonly base: BaseImage }
+  | { readonly kind: 'forget' }
   /** Several at once, since asking for coverage costs more than one of them. */
   | { readonly kind: 'cases'; readonly works: readonly HostileCase[] }
   | { readonly kind: 'coverage' };

@@ -88,7 +88,7 @@ const WORK: readonly (readonly [title: string, sessions: readonly Workload[]])[]
 export const bundleRows: readonly CrashRow[] = WORK.map(([title, sessions]) => ({
   title: `bundle: ${title}`,
   suite: (seed) => bundleSuite(seed, sessions),
-  options: { everyCut: rounds(40, 1) },
+  options: { everyCut: rounds(64, 1) },
   states: [60, 1000],
   seeds: [1, 3],
 }));

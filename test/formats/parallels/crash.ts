@@ -94,7 +94,7 @@ export function makeCrash(): CrashKit {
     return {
       ...row,
       suite: (seed) => ({ ...row.suite(seed), check: brokenRules }),
-      options: { everyCut: rounds(row.title.startsWith('bundle') ? 60 : 16, 1) },
+      options: { everyCut: rounds(row.title.startsWith('bundle') ? 96 : 26, 1) },
     };
   });
   const work: readonly (readonly [title: string, sessions: readonly Workload[]])[] = [
@@ -106,7 +106,7 @@ export function makeCrash(): CrashKit {
       return {
         title: `${way.title}: ${title}`,
         suite: (seed) => suiteOf(way, seed, sessions),
-        options: { everyCut: rounds(60, 1) },
+        options: { everyCut: rounds(96, 1) },
         states: [70, 1000],
         seeds: [1, 3],
       };
@@ -115,7 +115,7 @@ export function makeCrash(): CrashKit {
   const child: CrashRow = {
     title: 'over a parent: traffic, resize and compact',
     suite: (seed) => overParent(seed, [...SMALL, ...resized, compacted]),
-    options: { everyCut: rounds(60, 1) },
+    options: { everyCut: rounds(96, 1) },
     states: [100, 1000],
     seeds: [1, 3],
   };
@@ -123,7 +123,7 @@ export function makeCrash(): CrashKit {
     ...common,
     rows: [...rows, ...maintained, child, ...bundleRows],
     states: [100, 1000],
-    atLeast: [400, 10_000],
+    atLeast: [230, 10_000],
     mutants: [
       ...mutantsOf((sessions, mutation) => suiteOf(base, 21, sessions, mutation), overParent),
       ...bundleMutants,

@@ -182,7 +182,7 @@ export const hostile: HostileKit = {
     ];
   },
   damagedEvery: 8,
-  files: 240,
+  files: 120,
   hollow: () => [
     hollow('a classic table of nothing', MAGIC.classic),
     hollow('a table of nothing', MAGIC.extended),

@@ -49,7 +49,7 @@ export const crash: CrashKit = {
   rows: [...ROWS, ...COMPRESSED_ROWS],
   seeds: [1, 13],
   states: [330, 1000],
-  atLeast: [2000, 100_000],
+  atLeast: [1200, 100_000],
   needed: [],
   mutants: MUTANTS,
   options: {},

@@ -72,6 +72,6 @@ function hollow(name: string, l1: readonly [entry: number, place: number][]): Ba
 export const hostile: HostileKit<FileSample> = {
   samples: () => samplesOf(KIT),
   damagedEvery: 8,
-  files: 220,
+  files: 110,
   hollow: () => [hollow('an L1 table of nothing', []), hollow('an L2 table of nothing', [[7, 4 * 1024 ** 2]])],
 };

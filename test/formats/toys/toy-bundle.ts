@@ -91,7 +91,7 @@ export const kit: FormatKit = {
       rows: [{ title: 'traffic', suite: crashSuite, options: {} }],
       seeds: [1, 11],
       states: [300, 1000],
-      atLeast: [300, 5000],
+      atLeast: [170, 5000],
       needed: [],
       mutants: [
         { name: 'flushes that do nothing', mutate: unflushed, suite: (mutation) => crashSuite(21, mutation) },

@@ -20,7 +20,7 @@ import { MUTANTS } from './mutants.ts';
 const usual = { isMetadata };
 const moved = { isMetadata: isMovedMetadata };
 /** A cut of these has many states, or states that take many times as long as others. */
-const everyCut = rounds(10, 1);
+const everyCut = rounds(16, 1);
 const wideSeldom = { ...usual, everyCut };
 const movedSeldom = { ...moved, everyCut };
 const busy = traffic(50, { discards: 0.15 });
@@ -145,15 +145,15 @@ export const crash: CrashKit = {
   rows: ROWS,
   seeds: [1, 11],
   states: [370, 1000],
-  atLeast: [1000, 100_000],
+  atLeast: [600, 100_000],
   needed: NEEDED,
   // The map has six sectors.
   chains: {
     unit: 1024,
     count: 768,
     isMetadata: (_, offset) => offset < 512 + 4 * 768,
-    everyCut: [30, 1],
-    atLeast: [60, 50_000],
+    everyCut: [48, 1],
+    atLeast: [35, 50_000],
   },
   mutants: MUTANTS,
   options: moved,

@@ -19,7 +19,7 @@ function rowsOf(ways: readonly Way[]): CrashRow[] {
     return {
       title: `${way.title}: resize and compact`,
       suite: (seed) => vhdSuite(way, seed, sessions),
-      options: { everyCut: rounds(fixed ? 8 : 30, 1) },
+      options: { everyCut: rounds(fixed ? 13 : 48, 1) },
       states: [100, 1000],
       seeds: [1, 3],
     };
@@ -32,12 +32,12 @@ export function makeCrash(): CrashKit {
   const ways = WRITABLE.filter(({ name }) => name === 'vhd').flatMap(waysToMake);
   const checked = common.rows.map((row): CrashRow => {
     const suite: CrashRow['suite'] = (seed) => ({ ...row.suite(seed), check: brokenRules });
-    return { ...row, suite, options: { everyCut: rounds(5, 1) } };
+    return { ...row, suite, options: { everyCut: rounds(8, 1) } };
   });
   const whole: CrashRow = {
     title: 'differencing: whole blocks',
     suite: (seed) => vhdSuite(CHILD, seed, [scattered(8), busy]),
-    options: { everyCut: rounds(6, 1) },
+    options: { everyCut: rounds(10, 1) },
     states: [100, 1000],
   };
   const damaged = (['last', 'copy'] as const).flatMap((which) =>
@@ -45,7 +45,7 @@ export function makeCrash(): CrashKit {
       return {
         title: `${way.title}: traffic after damage to the ${which === 'copy' ? 'copy of the footer' : 'footer'}`,
         suite: (seed) => damagedFooter(vhdSuite(way, seed, [busy, scattered(3)]), which),
-        options: { everyCut: rounds(12, 1) },
+        options: { everyCut: rounds(19, 1) },
         states: [60, 1000],
         seeds: [1, 3],
       };
@@ -54,7 +54,7 @@ export function makeCrash(): CrashKit {
   const other: CrashRow = {
     title: 'differencing: other parents',
     suite: (seed) => relinked(vhdSuite(CHILD, seed, []), PARENTS),
-    options: { everyCut: rounds(12, 1) },
+    options: { everyCut: rounds(19, 1) },
     states: [100, 1000],
     seeds: [1, 3],
   };
@@ -63,7 +63,7 @@ export function makeCrash(): CrashKit {
     rows: [...checked, whole, other, ...damaged, ...rowsOf(ways)],
     seeds: [1, 9],
     states: [100, 1000],
-    atLeast: [1000, 20_000],
+    atLeast: [550, 20_000],
     mutants: MUTANTS,
   };
 }

@@ -74,7 +74,7 @@ export const hostile: HostileKit<FileSample> = {
     ];
   },
   hollow: () => [...hollow(), ...lies()],
-  files: 520,
+  files: 220,
 };
 
 function anatomyOf(bytes: Uint8Array, isChild = false): Anatomy {

@@ -69,7 +69,7 @@ export const hostile: HostileKit<FileSample> = {
     ];
   },
   hollow: lies,
-  files: 500,
+  files: 300,
   damagedEvery: 12,
   longestRepaired: 16 * MIB,
 };

