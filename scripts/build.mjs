@@ -51,7 +51,7 @@ function run(args) {
 
 async function buildCommandLine() {
   const folder = join(output, 'cli');
-  const { inputs } = await bundleCommandLine(folder, { minifySyntax: true, minifyWhitespace: true });
+  const { inputs } = await bundleCommandLine(folder, { minify: true });
   // What the package says of its files, which are modules, is not true of these.
   writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n');
   writeFileSync(join(folder, 'LICENSES.txt'), licencesOf(inputs));
