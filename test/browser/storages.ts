@@ -6,12 +6,24 @@ import type { StorageKind } from '../conformance/storages.ts';
 
 /** Makes files in memory, and opens each as a Blob for reading. */
 class HandsOutBlobs extends MemoryProvider {
+  /** The last Blob of each file: those that did not change since are copied once. */
+  readonly #blobs = new Map<string, { readonly revision: string | undefined; readonly blob: Blob }>();
+
   override async open(name: string, mode: OpenMode): Promise<Storage> {
     const storage = await super.open(name, mode);
     if (mode === 'write') return storage;
+    return new CopyAsBlob(await this.#blobOf(storage), storage);
+  }
+
+  async #blobOf(storage: Storage): Promise<Blob> {
+    const { key, revision } = await storage.identity();
+    const known = this.#blobs.get(key);
+    if (known !== undefined && known.revision === revision?.text && known.blob.size === storage.size) return known.blob;
     const bytes = new Uint8Array(storage.size);
     await storage.read(0, bytes);
-    return new CopyAsBlob(new Blob([bytes]), storage);
+    const blob = new Blob([bytes]);
+    this.#blobs.set(key, { revision: revision?.text, blob });
+    return blob;
   }
 }
 
