@@ -48,8 +48,8 @@ export async function hostSizes(
   let fileSize = 0;
   let allocatedSize: number | null = 0;
   for (const storage of storages) {
-    fileSize += storage.size;
-    const { allocatedSize: allocated } = await storage.identity();
+    const { allocatedSize: allocated, hostSize = storage.size } = await storage.identity();
+    fileSize += hostSize;
     allocatedSize = allocatedSize === null || allocated === null ? null : allocatedSize + allocated;
   }
   return { fileSize, allocatedSize };

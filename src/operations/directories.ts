@@ -48,9 +48,11 @@ export async function removeAll(
 
 /** The file of a directory that names the others. Throws `unsupported` where its format does not tell. */
 function mainOf({ format, name }: Pick<OpenedImage, 'format' | 'name'>, { registry }: Environment): string {
-  const { directoryMain } = registry.find(format);
-  if (directoryMain !== undefined) return directoryMain;
-  throw new ImageError('unsupported', `Directories of format ${format} can only be read and written`, {
+  const { directoryMain, capabilities } = registry.find(format);
+  // An image that is only read does not tell all the files it is made of.
+  if (directoryMain !== undefined && capabilities.write) return directoryMain;
+  const uses = capabilities.write ? 'read and written' : 'read';
+  throw new ImageError('unsupported', `Directories of format ${format} can only be ${uses}`, {
     path: name,
     hint: 'Convert it, or move or remove it with the tools of the system.',
   });

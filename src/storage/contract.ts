@@ -62,6 +62,8 @@ export interface StorageIdentity {
   readonly kind: 'file' | 'device' | 'pipe' | 'memory' | 'blob' | 'other';
   /** Bytes allocated on the host; null when unknown. */
   readonly allocatedSize: number | null;
+  /** Length of its files on the host, bytes. Absent: `size` of the storage. */
+  readonly hostSize?: number;
   /** Milliseconds since 1970; null when unknown. */
   readonly modifiedMs: number | null;
   /** Absent: the platform cannot tell states of the bytes apart. */

@@ -29,6 +29,8 @@ const AMOUNT = { entries: rounds(6, 64), flips: 0, swaps: false, every: 1, seed:
 /** Files with damage in one of them, and the image to read. */
 interface Case {
   readonly title: string;
+  /** Of the image: a file or a directory. */
+  readonly name: string;
   readonly files: readonly SampleFile[];
   readonly format: string;
 }
@@ -65,7 +67,7 @@ describe.each(DAMAGED)('$format', ({ images, bases, how, least }) => {
     for (const sample of bases.slice(0, 3)) {
       const above = await aboveOf(sample);
       for (const { title, files } of oneIn(ONE_IN.above, casesOf(sample, how))) {
-        seen[await judged({ title, format: 'qcow2', files: [above, ...files] })]++;
+        seen[await judged({ title, name: above.name, format: 'qcow2', files: [above, ...files] })]++;
       }
     }
     expect(seen.damaged).toBeGreaterThanOrEqual(Math.min(least.damaged, 3));
@@ -133,12 +135,14 @@ function casesOf(sample: Sample, { every: damagedEvery, flips }: DamageHow): Cas
     ...oneIn(damagedEvery * every, all.filter(isTable)),
     ...flipsOf(sample, flips),
   ];
+  const name = nameOf(sample);
   const own = picked.map((mutation) => {
-    return { title: `${sample.name}: ${mutation.title}`, format, files: [...ownOf(sample, mutation), ...beside] };
+    return { title: `${sample.name}: ${mutation.title}`, name, format, files: [...ownOf(sample, mutation), ...beside] };
   });
   const others = beside.flatMap((cut) =>
     [1, SECTOR, SECTOR + 1, cut.bytes.length >> 1].map((missing) => ({
       title: `${sample.name}: ${cut.name} without its last ${missing} bytes`,
+      name,
       format,
       files: [
         ...ownOf(sample),
@@ -160,9 +164,14 @@ function flipsOf({ bytes }: Sample, count: number): Mutation[] {
   });
 }
 
+/** In the box. */
+function nameOf({ format }: Sample): string {
+  return `image.${format}`;
+}
+
 /** The files of the image, the main one first, by their names in the box. */
 function ownOf(sample: Sample, mutation?: Mutation): SampleFile[] {
-  return ownFiles(sample, `/image.${sample.format}`, mutation).map(({ name, bytes }) => ({
+  return ownFiles(sample, `/${nameOf(sample)}`, mutation).map(({ name, bytes }) => ({
     name: name.slice(1),
     bytes,
   }));
@@ -178,7 +187,7 @@ async function aboveOf(sample: Sample): Promise<SampleFile> {
     ...ALLOWED,
     format: 'qcow2',
     config,
-    parent: `${BOX}/${files[0]?.name}`,
+    parent: `${BOX}/${nameOf(sample)}`,
     parentFormat: sample.format,
     provider,
   });
@@ -200,10 +209,10 @@ async function holding(files: readonly SampleFile[]): Promise<MemoryProvider> {
   return provider;
 }
 
-/** Holds salvage, map and check of the first file to what reading says. */
-async function judged({ title, files, format }: Case): Promise<Verdict> {
+/** Holds salvage, map and check of the image to what reading says. */
+async function judged({ title, name, files, format }: Case): Promise<Verdict> {
   const provider = await holding(files);
-  const image = { provider, name: `${BOX}/${files[0]?.name}` };
+  const image = { provider, name: `${BOX}/${name}` };
   const disk = await Disk.open(image, { ...ALLOWED, format }).catch((error: unknown) => {
     if (isImageError(error)) return null;
     throw error;

@@ -73,7 +73,7 @@ describe('chunks', () => {
     ['outside the file', { offset: 2 ** 40 }, 'corrupt'],
     ['of more than the disk has', { sectorCount: 2 ** 44, sector: 2 ** 44 }, 'corrupt'],
     ['shorter than their part of the disk', { length: 512 }, 'corrupt'],
-    ['of an unknown kind', { type: 0x8000_0009 }, 'unsupported'],
+    ['of an unknown kind', { type: 0x8000_0009 }, 'corrupt'],
     ['too long to decode', { type: TYPE.zlib, sectorCount: 2 ** 20, sector: 2 ** 20 }, 'limit'],
   ])('%s are refused', async (_, lie, kind) => {
     const source = await made({ lie: (chunk, number) => (number === 1 ? { ...chunk, ...lie } : chunk) });

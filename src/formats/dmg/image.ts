@@ -141,7 +141,7 @@ export class DmgImage extends PlainImage {
     if (type === TYPE.zero || type === TYPE.ignore) return null;
     if (type !== TYPE.raw && !CODECS.has(type)) {
       const found = `0x${type.toString(16)}`;
-      return { kind: 'unsupported', message: 'The kind of a chunk of the DMG is unknown', found, expected: undefined };
+      return { kind: 'corrupt', message: 'The kind of a chunk of the DMG is unknown', found, expected: 'a known kind' };
     }
     const { dataEnd } = this.#source;
     if (fileOffset + storedBytes > dataEnd) {

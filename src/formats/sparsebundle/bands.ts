@@ -100,8 +100,9 @@ export class BandFiles extends ForwardingStorage {
 
   override async identity(): Promise<StorageIdentity> {
     const { key } = await this.inner.identity();
-    const allocatedSize = [...this.#bands.sizes.values()].reduce((sum, size) => sum + size, 0);
-    return { key: `${key}#${BANDS}`, kind: 'other', allocatedSize, modifiedMs: null };
+    let hostSize = 0;
+    for (const size of this.#bands.sizes.values()) hostSize += size;
+    return { key: `${key}#${BANDS}`, kind: 'other', allocatedSize: hostSize, hostSize, modifiedMs: null };
   }
 
   override async lock(): Promise<void> {}

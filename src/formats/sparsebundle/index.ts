@@ -16,6 +16,7 @@ export const sparsebundle: Format = defineFormat({
   extensions: [{ extension: 'sparsebundle', type: 'hdd' }],
   probe,
   probeDirectory,
+  directoryMain: LISTS[0],
   ...loadedMethods(() => import('./driver.ts'), ['open']),
 });
 

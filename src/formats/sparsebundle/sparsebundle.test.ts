@@ -1,7 +1,7 @@
 /** Sparse bundles that are wrong or odd. */
 import { describe, expect, it } from 'vitest';
 import { propertyList } from '../../../test/formats/sparsebundle.ts';
-import { convert, Disk, inspect } from '../../index.ts';
+import { convert, createImage, Disk, inspect, removeImage, renameImage } from '../../index.ts';
 import { BlobProvider } from '../../storage/blob-provider.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 
@@ -30,7 +30,7 @@ function bytesOf(content: string | number): Uint8Array<ArrayBuffer> {
 type Placed = Awaited<ReturnType<typeof placed>>;
 
 async function read(image: Placed): Promise<Uint8Array> {
-  await using disk = await Disk.open({ image });
+  await using disk = await Disk.open(image, { allow: ['same-directory'] });
   const bytes = new Uint8Array(disk.size);
   await disk.read(0, bytes);
   return bytes;
@@ -44,7 +44,7 @@ describe('a sparse bundle', () => {
     expect(await read(image)).toEqual(wanted);
     const report = await inspect(image);
     expect(report).toMatchObject({ format: 'sparsebundle', virtualSize: SIZE, blockSize: BAND, warnings: [] });
-    expect(report.fileSize).toBeGreaterThan(BAND);
+    expect(report.fileSize).toBe(BAND + LIST.length);
   });
 
   it('is read from Blobs, as a page gets them', async () => {
@@ -103,10 +103,30 @@ describe('a sparse bundle', () => {
     await expect(disk.read(10 * BAND, new Uint8Array(BAND))).rejects.toMatchObject({ kind: 'io' });
   });
 
-  it('is found by its property list, and then its directory is asked for', async () => {
+  it('is read by the name of its property list', async () => {
     const image = await placed({});
-    const reading = read({ ...image, name: `${NAME}/Info.plist` });
+    expect(await read({ ...image, name: `${NAME}/Info.plist` })).toEqual(wanted);
+  });
+
+  it('asks for its directory, where the property list lies alone', async () => {
+    const image = await placed({ token: null, 'bands/a': null });
+    const alone = { ...image, name: '/list' };
+    const file = await image.provider.create(alone.name);
+    await file.write(0, bytesOf(LIST));
+    await file.close();
+    const reading = read(alone);
     await expect(reading).rejects.toMatchObject({ kind: 'unsupported', hint: expect.stringContaining('directory') });
+  });
+
+  it('is a parent, and stays whole when asked to be deleted or renamed', async () => {
+    const image = await placed({});
+    const child = { provider: image.provider, name: '/child.qcow2' };
+    await createImage(child, { parent: image });
+    expect(await read(child)).toEqual(wanted);
+    const refusal = { kind: 'unsupported', message: expect.stringContaining('can only be read') };
+    await expect(removeImage(image)).rejects.toMatchObject(refusal);
+    await expect(renameImage(image, '/b.sparsebundle')).rejects.toMatchObject(refusal);
+    expect(await read(image)).toEqual(wanted);
   });
 
   it('is converted', async () => {
