@@ -123,6 +123,8 @@ describe('a sparse bundle', () => {
     const child = { provider: image.provider, name: '/child.qcow2' };
     await createImage(child, { parent: image });
     expect(await read(child)).toEqual(wanted);
+    await expect(removeImage(image)).rejects.toMatchObject({ kind: 'busy' });
+    await removeImage(child);
     const refusal = { kind: 'unsupported', message: expect.stringContaining('can only be read') };
     await expect(removeImage(image)).rejects.toMatchObject(refusal);
     await expect(renameImage(image, '/b.sparsebundle')).rejects.toMatchObject(refusal);
