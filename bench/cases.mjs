@@ -4,6 +4,7 @@ import { copyFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeHalfZeroVdi, makeRawDisk, makeScatteredVdi } from './data.mjs';
 import { imageRows } from './images.mjs';
+import { opticalRows } from './optical.mjs';
 
 const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
@@ -81,6 +82,7 @@ export function makeCases({ folder, program, sample, qemuImg }) {
   });
   const disks = { raw, small: at('small.raw'), tiny: at('tiny.raw') };
   const images = imageRows({ folder, program, qemuImg, disks });
+  const optical = opticalRows({ folder });
   const tables = at('tables.qcow2');
   const map = vdkit('map', huge, '--json');
   const [half, changed] = [at('half.vdi'), at('changed.vdi')];
@@ -128,6 +130,7 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     toQcow2('zstd', 1.2, 1.2),
     fromQcow2('zstd', 1.2, 1.2),
     ...images.cases,
+    ...optical.cases,
     ...[
       ['check qcow2', qcow2.plain],
       ['check qcow2 of 256 GiB with all its tables', tables],
@@ -203,6 +206,7 @@ export function makeCases({ folder, program, sample, qemuImg }) {
       if (needs(vdi) || kinds.length > 0) needed.add(raw);
       for (const disk of needed) makeRawDisk(disk, disk === raw ? DISK : disk === disks.small ? DISK / 4 : MIB);
       images.prepare(needs);
+      optical.prepare(needs);
       for (const [kind, file] of kinds) {
         const how = kind === 'plain' ? [] : ['-c', '-o', `compression_type=${kind}`];
         execFileSync(qemuImg, ['convert', ...how, '-f', 'raw', '-O', 'qcow2', raw, file]);

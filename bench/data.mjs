@@ -98,7 +98,7 @@ function beginVdi(path, map, stored, random) {
 }
 
 /** Random bytes that depend on nothing but the seed: the key stream of a cipher. */
-function seeded(seed) {
+export function seeded(seed) {
   const key = createHash('sha256').update(seed).digest();
   const cipher = createCipheriv('aes-256-ctr', key, Buffer.alloc(16));
   const bytes = (length) => cipher.update(Buffer.alloc(length));
