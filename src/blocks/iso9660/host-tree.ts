@@ -1,18 +1,8 @@
 /** The files below a directory of the host, as the tree of an image. Links are kept and never followed. */
-import { ImageError, throwIfAborted, withContext } from '../../errors.ts';
-import type { DirectoryEntry, OperationOptions, Storage } from '../../storage/contract.ts';
-import { openPooled } from '../../storage/handle-pool.ts';
-import { stateOf, UnchangedStorage } from './storage.ts';
-import { ISO_LIMITS, type IsoAttributes, type IsoContent, type IsoNode } from './tree.ts';
-
-/** A file of the host as it was when the tree was read. */
-export interface HostContent extends IsoContent {
-  /** Full name. */
-  readonly path: string;
-  readonly key: string;
-  readonly modifiedMs: number;
-  readonly revision: string | null;
-}
+import { ImageError, throwIfAborted } from '../../errors.ts';
+import type { DirectoryEntry, OperationOptions } from '../../storage/contract.ts';
+import type { HostContent } from './host-files.ts';
+import { ISO_LIMITS, type IsoAttributes, type IsoNode } from './tree.ts';
 
 /** Lists a directory of the host. */
 export type ListDirectory = (directory: string) => AsyncIterable<DirectoryEntry>;
@@ -106,22 +96,4 @@ function checkName(name: string, path: string): void {
 
 function tooMuch(path: string, expected: string): ImageError {
   return new ImageError('limit', 'The directory cannot be stored in an ISO 9660 image', { path, expected });
-}
-
-/** Opens a file of a tree, which must be as it was when the tree was read. */
-export async function openContent(content: HostContent, open: (path: string) => Promise<Storage>): Promise<Storage> {
-  const { path, key, size, modifiedMs, revision } = content;
-  const first = (): Promise<Storage> => open(path);
-  const storage = await openPooled(first, first).catch((error: unknown) => {
-    throw withContext(error, { path });
-  });
-  try {
-    const planned = { key, size, modifiedMs, revision: revision ?? (await stateOf(storage)).revision };
-    const unchanged = new UnchangedStorage(storage, planned);
-    await unchanged.check();
-    return unchanged;
-  } catch (error) {
-    await storage.close();
-    throw error;
-  }
 }

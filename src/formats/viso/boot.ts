@@ -1,5 +1,5 @@
 /** Boot images of a VISO file: files of its trees. */
-import { type HostContent, openContent } from '../../blocks/iso9660/host-tree.ts';
+import { type HostContent, wholeFile } from '../../blocks/iso9660/host-files.ts';
 import { PLATFORM } from '../../blocks/iso9660/layout.ts';
 import { type BootImage, ISO_LIMITS, type IsoNode } from '../../blocks/iso9660/tree.ts';
 import { ImageError } from '../../errors.ts';
@@ -54,22 +54,14 @@ async function bootImage(trees: Trees, wish: BootWish, file: string, files: Imag
   const size = node.content.size;
   const media = wish.media ?? (isEfi ? 0 : (FLOPPIES.get(size) ?? 0));
   const sectors = wish.sectors ?? (isEfi ? Math.min(Math.ceil(size / 512), MOST_SECTORS) : LOAD_SECTORS);
-  const withInfo = infoTable ? await wholeFile(node.content as HostContent, files) : null;
+  const withInfo = infoTable ? await bootBytes(node.content as HostContent, files) : null;
   return { node, platform, bootable, sectors, segment: isEfi ? 0 : segment, media, withInfo };
 }
 
-async function wholeFile(content: HostContent, files: ImageFiles): Promise<Uint8Array> {
+async function bootBytes(content: HostContent, files: ImageFiles): Promise<Uint8Array> {
   const { path, size, bytes: made } = content;
   if (size > ISO_LIMITS.bootBytes || size < 64) {
     throw new ImageError('limit', 'The boot image cannot have a boot information table', { path, found: size });
   }
-  if (made !== undefined) return made;
-  const storage = await openContent(content, (name) => openHost(files, name));
-  try {
-    const bytes = new Uint8Array(size);
-    await storage.read(0, bytes);
-    return bytes;
-  } finally {
-    await storage.close();
-  }
+  return made ?? wholeFile(content, (name) => openHost(files, name));
 }

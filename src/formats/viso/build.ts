@@ -1,6 +1,6 @@
 /** The trees of a VISO file: what its command line adds and takes out, in each name space. */
-import { countEntry, type HostContent, readTree } from '../../blocks/iso9660/host-tree.ts';
-import { stateOf } from '../../blocks/iso9660/storage.ts';
+import { type HostContent, stateOf } from '../../blocks/iso9660/host-files.ts';
+import { countEntry, readTree } from '../../blocks/iso9660/host-tree.ts';
 import { ISO_LIMITS, type IsoAttributes, type IsoContent, type IsoNode } from '../../blocks/iso9660/tree.ts';
 import { ImageError, withContext } from '../../errors.ts';
 import type { ImageFiles, NamedDirectory } from '../../image/files.ts';
@@ -12,9 +12,9 @@ const ROLE = 'file of the image';
 /** Content of the boot catalog, which the plan makes. */
 const CATALOG_BYTES = 2048;
 
-/** Opens a file that the text names, or one that lies in a directory of these. */
+/** Opens a file that the text names, or one that lies in a directory of these. The caller closes it. */
 export function openHost(files: ImageFiles, path: string): Promise<Storage> {
-  return files.open({ name: path, role: ROLE }, 'read').catch((error: unknown) => {
+  return files.open({ name: path, role: ROLE, passing: true }, 'read').catch((error: unknown) => {
     throw withContext(error, { path });
   });
 }
@@ -125,6 +125,14 @@ class Builder {
     const tree = await readTree(host, list, {
       ...this.#options,
       count: this.#count,
+      onSkipped: (path) => {
+        throw new ImageError('unsupported', 'A directory of the VISO file holds something other than files', {
+          path,
+          found: 'a device, a pipe or a socket',
+          expected: 'files, directories and links',
+          hint: 'Take it out of the directory, or name the files one by one.',
+        });
+      },
       attributes: ({ kind, executable, permissions }) => attributesBy(rules, kind, executable, permissions),
     });
     return { ...tree, modifiedMs: named.modifiedMs ?? 0, attributes };

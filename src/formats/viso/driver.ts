@@ -1,5 +1,4 @@
 /** VISO files: the methods of the format, loaded when they are first used. */
-import { type HostContent, openContent } from '../../blocks/iso9660/host-tree.ts';
 import { BLOCK, SYSTEM_BLOCKS } from '../../blocks/iso9660/layout.ts';
 import { type IsoPlan, planIso } from '../../blocks/iso9660/plan.ts';
 import { IsoBytes } from '../../blocks/iso9660/storage.ts';
@@ -9,7 +8,7 @@ import { type ImageFiles, mainFile } from '../../image/files.ts';
 import { PlainImage } from '../../image/plain-image.ts';
 import { plainInfo } from '../../image/plain-info.ts';
 import { singleRegion } from '../../image/regions.ts';
-import type { MaybePromise, Storage } from '../../storage/contract.ts';
+import type { Storage } from '../../storage/contract.ts';
 import { bootImages } from './boot.ts';
 import { buildTrees, openHost, seal } from './build.ts';
 import type { VisoCommand } from './command.ts';
@@ -38,9 +37,7 @@ export async function open(files: ImageFiles, options: FormatOpenOptions): Promi
   const own = words.slice(/[=:]/.test(words[0] ?? '') ? 1 : 2);
   const command = await commandOf(own, storage.label, (name) => wordsOfFile(files, name));
   const plan = await planOf(command, files, options);
-  const bytes = await IsoBytes.of(plan, (content) =>
-    openContent(content as HostContent, (path) => openHost(files, path)),
-  );
+  const bytes = await IsoBytes.of(plan, (path) => openHost(files, path));
   return new VisoImage(storage, bytes, { uuid: uuid.toLowerCase(), plan });
 }
 
@@ -129,7 +126,7 @@ class VisoImage extends PlainImage {
     });
   }
 
-  map(guestOffset: number, length: number): MaybePromise<Mapping> {
+  map(guestOffset: number, length: number): Mapping {
     return this.#bytes.map(guestOffset, length);
   }
 

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -142,6 +143,24 @@ describe('a VISO file', () => {
     ['a number that is none', 'boot.img -b boot.img --boot-load-size=many', 'invalid-format'],
   ])('is refused with %s', async (_what, text, kind) => {
     await expect(bytesOf(`${MARKER} ${text}`)).rejects.toMatchObject({ kind });
+  });
+
+  it('is refused with a pipe in a directory, which no image can have', async () => {
+    mkdirSync(at('special'));
+    execFileSync('mkfifo', [at('special/pipe')]);
+    await expect(bytesOf(`${MARKER} /=special`)).rejects.toMatchObject({ kind: 'unsupported' });
+    await expect(bytesOf(`${MARKER} special/pipe`)).rejects.toMatchObject({ kind: 'denied' });
+  });
+
+  it('reads more files than it keeps open, and tells of one that vanished', async () => {
+    mkdirSync(at('many'));
+    for (let number = 0; number < 200; number++) writeFileSync(at(`many/${number}`), `content of file ${number}`);
+    const bytes = await bytesOf(`${MARKER} /=many`);
+    for (let number = 0; number < 200; number++) expect(bytes.includes(`content of file ${number}`)).toBe(true);
+    await using disk = await openDisk(viso(`${MARKER} /=many`), ALLOW);
+    rmSync(at('many/150'));
+    await expect(disk.read(0, new Uint8Array(disk.size))).rejects.toMatchObject({ kind: 'not-found' });
+    await expect(disk.read(0, new Uint8Array(disk.size))).rejects.toMatchObject({ kind: 'not-found' });
   });
 
   it('opens no file unless the caller allows it', async () => {

@@ -1,6 +1,7 @@
 /** New ISO 9660 images of the files in a directory. */
 import { checkArguments, FLAG, NAME, optional, TEXT, withFields } from '../../arguments.ts';
-import { type HostContent, openContent, readTree } from '../../blocks/iso9660/host-tree.ts';
+import { type HostContent, wholeFile } from '../../blocks/iso9660/host-files.ts';
+import { readTree } from '../../blocks/iso9660/host-tree.ts';
 import { PAD_BLOCKS, PLATFORM } from '../../blocks/iso9660/layout.ts';
 import { planIso } from '../../blocks/iso9660/plan.ts';
 import { IsoBytes } from '../../blocks/iso9660/storage.ts';
@@ -86,8 +87,7 @@ export async function createIso(
     system: null,
     pad: PAD_BLOCKS,
   });
-  const open = (path: string) => provider.open(path, 'read');
-  const bytes = await IsoBytes.of(plan, (content) => openContent(content as HostContent, open));
+  const bytes = await IsoBytes.of(plan, (path) => provider.open(path, 'read'));
   const device = new IsoDevice(root, bytes);
   try {
     const { force, onProgress } = options;
@@ -160,7 +160,7 @@ async function bootImages(tree: IsoNode, provider: StorageProvider, options: Cre
   const common = { segment: LOAD_SEGMENT, media: 0, bootable: true };
   if (boot !== undefined) {
     const node = fileIn(tree, boot, 'boot');
-    const withInfo = bootInfoTable ? await wholeFile(node, provider) : null;
+    const withInfo = bootInfoTable ? await bootBytes(node, provider) : null;
     images.push({ ...common, node, platform: PLATFORM.x86, sectors: LOAD_SECTORS, withInfo });
   }
   if (bootEfi !== undefined) {
@@ -187,21 +187,14 @@ function fileIn(tree: IsoNode, name: string, field: string): IsoNode {
   });
 }
 
-async function wholeFile({ content }: IsoNode, provider: StorageProvider): Promise<Uint8Array> {
+async function bootBytes({ content }: IsoNode, provider: StorageProvider): Promise<Uint8Array> {
   const { path, size } = content as HostContent;
-  if (size > ISO_LIMITS.bootBytes || size < 64) {
-    throw new ImageError('limit', 'The boot image cannot have a boot information table', {
-      path,
-      found: `${size} bytes`,
-      expected: `64 to ${ISO_LIMITS.bootBytes}`,
-    });
+  if (size <= ISO_LIMITS.bootBytes && size >= 64) {
+    return wholeFile(content as HostContent, (name) => provider.open(name, 'read'));
   }
-  const storage = await openContent(content as HostContent, (name) => provider.open(name, 'read'));
-  try {
-    const bytes = new Uint8Array(size);
-    await storage.read(0, bytes);
-    return bytes;
-  } finally {
-    await storage.close();
-  }
+  throw new ImageError('limit', 'The boot image cannot have a boot information table', {
+    path,
+    found: `${size} bytes`,
+    expected: `64 to ${ISO_LIMITS.bootBytes}`,
+  });
 }

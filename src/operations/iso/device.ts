@@ -3,7 +3,7 @@ import type { IsoBytes } from '../../blocks/iso9660/storage.ts';
 import type { BlockDevice, Extent, ReadResult } from '../../disk/device.ts';
 import { ImageError } from '../../errors.ts';
 import { allOf } from '../../storage/checks.ts';
-import { isPromise, type OperationOptions, type ReadTarget } from '../../storage/contract.ts';
+import type { OperationOptions, ReadTarget } from '../../storage/contract.ts';
 
 /** See the head of this file. */
 export class IsoDevice implements BlockDevice {
@@ -30,8 +30,7 @@ export class IsoDevice implements BlockDevice {
 
   async #fill(offset: number, buffer: Uint8Array, options?: OperationOptions): Promise<void> {
     for (let at = 0; at < buffer.length; ) {
-      const mapped = this.#bytes.map(offset + at, buffer.length - at);
-      const run = isPromise(mapped) ? await mapped : mapped;
+      const run = this.#bytes.map(offset + at, buffer.length - at);
       const part = buffer.subarray(at, at + run.length);
       if (run.kind === 'data') await run.storage.read(run.fileOffset, part, options);
       else part.fill(0);
@@ -40,7 +39,7 @@ export class IsoDevice implements BlockDevice {
   }
 
   async extentAt(offset: number, end: number): Promise<Extent> {
-    const { kind, length } = await this.#bytes.map(offset, end - offset);
+    const { kind, length } = this.#bytes.map(offset, end - offset);
     const state = kind === 'data' ? 'data' : 'zero';
     return { offset, length, state, image: null, depth: null, compressed: false, file: null, fileOffset: null };
   }
