@@ -6,11 +6,12 @@ import { systemZstdFrames } from '#decompress';
 import { ImageError, isImageError } from '../errors.ts';
 import type { Chunks } from './chunks.ts';
 
-const MAGIC = 0xfd2f_b528;
+/** The first bytes of a frame with content, little-endian. */
+export const ZSTD_MAGIC = 0xfd2f_b528;
 /** Magic number of frames to skip; the last four bits are free. */
 const SKIPPABLE = { magic: 0x184d_2a50, mask: 0xffff_fff0, header: 8 } as const;
-/** Longest header: magic, descriptor, window, dictionary, size. */
-const HEADER_MAX = 4 + 1 + 1 + 4 + 8;
+/** Longest header of a frame: magic, descriptor, window, dictionary, size. */
+export const ZSTD_HEADER_MAX = 4 + 1 + 1 + 4 + 8;
 const FLAG = { checksum: 0x04, reserved: 0x08, single: 0x20 } as const;
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
@@ -78,7 +79,7 @@ async function nextHeader(input: Chunks, frames: number): Promise<FrameHeader | 
     if (start.length < 4) throw corrupt('ends early');
     const magic = new DataView(start.buffer, start.byteOffset, start.length).getUint32(0, true);
     if ((magic & SKIPPABLE.mask) >>> 0 !== SKIPPABLE.magic) {
-      if (magic === MAGIC) return frameHeader(await input.peek(HEADER_MAX));
+      if (magic === ZSTD_MAGIC) return frameHeader(await input.peek(ZSTD_HEADER_MAX));
       throw corrupt('is followed by other bytes', {
         found: start
           .subarray(0, 4)

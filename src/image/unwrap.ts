@@ -41,4 +41,9 @@ export interface InnerRange {
 export interface InnerChunks {
   /** Throws `corrupt` for damage, also at the end. `notice` gets warnings. */
   decode(notice: (text: string) => void): AsyncIterable<Uint8Array>;
+  /**
+   * Bytes of the content, as the file tells it, which may be wrong; `head`: its first bytes. Null, or absent: the file does
+   * not tell.
+   */
+  expectedSize?(head: Uint8Array): Promise<number | null>;
 }

@@ -4,6 +4,7 @@ import { type BlockDevice, requireRandom } from '../disk/device.ts';
 import { ChainDisk } from '../disk/disk.ts';
 import { isDevice, SOURCE, SOURCE_OR_DEVICE } from '../disk/kinds.ts';
 import { type Resolved, resolve } from '../disk/open/environment.ts';
+import type { UnwrapOnce } from '../disk/open/open-image.ts';
 import type { ConvertOptions, ConvertResult, ImageSource } from '../disk/options.ts';
 import { ImageError, throwIfAborted } from '../errors.ts';
 import { keyWithRole } from '../image/config.ts';
@@ -42,15 +43,45 @@ export async function convert(
   throwIfAborted(own.environment.signal, 'The conversion');
   const place = own.environment.sourceOf(target);
   if (isDevice(source)) return convertDevice(source, place, own, source instanceof ForwardDisk ? source.warnings : []);
-  const disk = await openSource(source, own);
+  const once = { surprised: false };
+  if (readsOnce(own)) {
+    try {
+      return await convertImage(source, place, own, once);
+    } catch (error) {
+      if (!once.surprised) throw error;
+      // Nothing is left of the target: again, with what is unpacked in a file.
+    }
+  }
+  return convertImage(source, place, own, true);
+}
+
+async function convertImage(
+  source: ImageSource,
+  place: Source,
+  options: Resolved<ConvertOptions>,
+  unwrap: true | UnwrapOnce,
+): Promise<ConvertResult> {
+  const disk = await openSource(source, options, unwrap);
   try {
-    return await convertDevice(disk, place, own, disk.warnings);
+    return await convertDevice(disk, place, options, disk.warnings);
   } finally {
     await disk.close();
   }
 }
 
-function openSource(source: ImageSource, options: Resolved<ConvertOptions>): Promise<ChainDisk> {
+/** True when each byte of the source is read once, and the target is new: it is gone after a failure. */
+function readsOnce(options: Resolved<ConvertOptions>): boolean {
+  const { into, verify, salvage, shrink, size, parent, sourceParent, sourceSnapshot, sourceCache } = options;
+  const flags = [into, verify, salvage, shrink];
+  const values = [size, parent, sourceParent, sourceSnapshot, sourceCache];
+  return !flags.includes(true) && values.every((value) => value === undefined);
+}
+
+function openSource(
+  source: ImageSource,
+  options: Resolved<ConvertOptions>,
+  unwrap: true | UnwrapOnce,
+): Promise<ChainDisk> {
   const { environment, sourceFormat, sourceParent, sourceParentFormat, sourceSnapshot, sourceCache, forceShare } =
     options;
   const { sourceConfig } = options;
@@ -63,7 +94,7 @@ function openSource(source: ImageSource, options: Resolved<ConvertOptions>): Pro
     snapshot: sourceSnapshot,
     cache: sourceCache,
     withoutDamagedParents: options.salvage,
-    unwrap: true,
+    unwrap,
   });
 }
 

@@ -6,11 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { gptDisk, LINUX, SOME_ID } from '../../test/vfs/tables.ts';
+import { BOOT_SECTOR, MBR_ENTRIES, MBR_ENTRY } from '../binary/partition-tables.ts';
 import { checkImage } from '../operations/check.ts';
 import { removeImage } from '../operations/files.ts';
 import { openDisk } from '../operations/open.ts';
 import { listPartitions } from './partitions/index.ts';
-import { BOOT_SECTOR, MBR_ENTRIES, MBR_ENTRY } from './partitions/layout.ts';
 import { createRawDisk } from './raw-disk.ts';
 
 const SECTOR = 512;

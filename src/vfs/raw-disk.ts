@@ -1,6 +1,7 @@
 /** Images that describe a disk of the host, or some of its partitions, instead of holding their data. */
 import { checkArguments, FLAG, listOf, NAME, NUMBER, optional, TEXT, withFields } from '../arguments.ts';
 import { alignUp, SECTOR } from '../binary/numbers.ts';
+import { BOOT_SECTOR, EXTENDED_TYPES, MBR_ENTRIES, MBR_ENTRY, MBR_ENTRY_COUNT } from '../binary/partition-tables.ts';
 import { SOURCE } from '../disk/kinds.ts';
 import { resolve } from '../disk/open/environment.ts';
 import type { EnvironmentOptions, ImageReport, ImageSource } from '../disk/options.ts';
@@ -12,7 +13,6 @@ import { readPadded } from '../storage/read-padded.ts';
 import { stageTarget } from '../storage/staging.ts';
 import type { Partition, PartitionTable } from './partitions/contract.ts';
 import { listPartitions, partitionOf } from './partitions/index.ts';
-import { BOOT_SECTOR, EXTENDED_TYPES, MBR_ENTRIES, MBR_ENTRY, MBR_ENTRY_COUNT } from './partitions/layout.ts';
 
 /** Most bytes that are copied before the first partition, and behind the last one of a GPT: tables and boot loaders. */
 const TABLE_BYTES = 1024 * 1024;

@@ -12,10 +12,11 @@ import { readOnlyStorage } from '../../storage/checks.ts';
 import type { Source, Storage, Wrapping } from '../../storage/contract.ts';
 import { forwardedStorage } from '../../storage/forwarding.ts';
 import { baseName } from '../../storage/gate.ts';
+import { ReadOnceStorage } from '../../storage/read-once.ts';
 import { StorageView } from '../../storage/view.ts';
 import type { Environment } from './environment.ts';
 import { type ImageFile, type OpenedImage, withImageFile } from './image-file.ts';
-import type { OpenImageOptions } from './open-image.ts';
+import type { OpenImageOptions, UnwrapOnce } from './open-image.ts';
 
 /** The innermost file of a file. */
 export interface InnerSource extends Source {
@@ -28,6 +29,7 @@ export interface FindInsideOptions {
   readonly environment: Environment;
   /** See {@link UnwrapOptions.verify}. */
   readonly verify?: boolean | undefined;
+  readonly once?: UnwrapOnce | undefined;
 }
 
 /**
@@ -38,7 +40,7 @@ export async function openInside(
   source: Source,
   outer: Storage,
   format: Format,
-  { environment, verify }: FindInsideOptions,
+  { environment, verify, once }: FindInsideOptions,
 ): Promise<InnerSource> {
   const wrappings: Wrapping[] = [];
   const warnings: string[] = [];
@@ -56,7 +58,7 @@ export async function openInside(
       isMember ||= inner.isArchive === true;
       for (const text of inner.warnings) warnings.push(text);
       if ('decode' in content) {
-        storage = await unpack(storage, inner, content, { environment, warnings, label: outer.label });
+        storage = await unpack(storage, inner, content, { environment, warnings, label: outer.label, once });
         opened.push(storage);
       } else {
         storage = new StorageView(storage, { offset: content.offset, limit: content.length, mode: 'read' });
@@ -87,8 +89,9 @@ export async function openInner(
 ): Promise<OpenedImage> {
   const { storage, source } = file;
   assert(storage !== null, 'directories are not unwrapped');
-  const { environment, infoOnly } = options;
-  const inner = await openInside(source, storage, format, { environment, verify: infoOnly !== true });
+  const { environment, infoOnly, unwrap } = options;
+  const once = typeof unwrap === 'object' ? unwrap : undefined;
+  const inner = await openInside(source, storage, format, { environment, verify: infoOnly !== true, once });
   file.release();
   const { unpacked } = inner;
   const opened = await open(inner, { ...options, owned: true, onOpen: undefined }).catch(async (error: unknown) => {
@@ -135,21 +138,37 @@ interface UnpackHow {
   readonly warnings: string[];
   /** Name of the outer file for messages. */
   readonly label: string;
+  readonly once: UnwrapOnce | undefined;
 }
 
 async function unpack(
   from: Storage,
-  { member }: Unwrapped,
+  { member, name }: Unwrapped,
   content: InnerChunks,
-  { environment: { signal }, warnings, label }: UnpackHow,
+  { environment, warnings, label, once }: UnpackHow,
 ): Promise<Storage> {
+  const { signal } = environment;
   from.adviseSequential?.();
-  const chunks = bounded(
-    content.decode((text) => void warnings.push(`${label}: ${text}`)),
+  const notices: string[] = [];
+  let chunks: AsyncIterable<Uint8Array> = bounded(
+    content.decode((text) => void notices.push(`${label}: ${text}`)),
     signal,
   );
+  if (once !== undefined && content.expectedSize !== undefined) {
+    const { passingStorage } = await import('./pass.ts');
+    const passing = await passingStorage(chunks, content, {
+      label: `${label} (${member})`,
+      name,
+      environment,
+      once,
+      isNoticed: () => notices.length > 0,
+    });
+    if (passing instanceof ReadOnceStorage) return passing;
+    chunks = passing;
+  }
   const { storage, directory } = await unpackedFile(chunks, { label: `${label} (${member})`, signal });
   warnings.push(
+    ...notices,
     `${label} was unpacked into a temporary file in ${directory} (${storage.size} bytes), which disappears when it is closed.`,
   );
   return storage;

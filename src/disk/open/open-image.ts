@@ -16,6 +16,12 @@ import {
   withImageFile,
 } from './image-file.ts';
 
+/** The disk is read once, in ascending order: what is unpacked need not be stored, where its length can be told. */
+export interface UnwrapOnce {
+  /** Set when the file was not what it said: the disk must be opened again without this. */
+  surprised: boolean;
+}
+
 /** Options for opening one image. */
 export interface OpenImageOptions extends SharingOptions {
   readonly environment: Environment;
@@ -30,7 +36,7 @@ export interface OpenImageOptions extends SharingOptions {
   /** Permit an image whose conversion by filters was interrupted. */
   readonly resumeFilters?: boolean | undefined;
   /** Look for the image inside of a compressed file or an archive. Default false. Never for writing. */
-  readonly unwrap?: boolean | undefined;
+  readonly unwrap?: boolean | UnwrapOnce | undefined;
   /** See {@link ImageFileOptions.owned}. */
   readonly owned?: boolean | undefined;
   /** See {@link ImageFileOptions.onOpen}. */
@@ -113,7 +119,7 @@ function chosenBy({ format, answer, warnings, guessed }: ProbeOutcome): ChosenFo
 
 /** With a member the format that was named is that of the image inside. */
 function looksInside({ member, configuration, unpacked }: Source, { unwrap, mode, format }: OpenImageOptions): boolean {
-  if (unwrap !== true || mode === 'write' || configuration !== undefined || unpacked !== undefined) return false;
+  if (!unwrap || mode === 'write' || configuration !== undefined || unpacked !== undefined) return false;
   return format === undefined || member !== undefined;
 }
 

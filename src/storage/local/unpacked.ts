@@ -1,6 +1,6 @@
 /** A temporary file with what a compressed file contains. */
 import * as os from 'node:os';
-import { isImageError, withContext } from '../../errors.ts';
+import { ImageError, isImageError } from '../../errors.ts';
 import type { Storage } from '../contract.ts';
 import { type SpoolOptions, stdinSpool } from './pipe.ts';
 
@@ -9,6 +9,14 @@ export interface UnpackedFile {
   readonly storage: Storage;
   readonly directory: string;
 }
+
+/** By the kind of the failure. */
+const HINTS: Readonly<Record<string, string>> = {
+  'no-space': 'free space there, or set TMPDIR to a directory with more',
+  'not-found': 'set TMPDIR to a directory that exists',
+  denied: 'set TMPDIR to a directory that may be written',
+  'read-only': 'set TMPDIR to a directory that may be written',
+};
 
 /**
  * Writes chunks into an unnamed temporary file, zeroes as holes. It disappears when the storage is closed or the process
@@ -22,9 +30,14 @@ export async function unpackedFile(
   try {
     return { storage: await stdinSpool(chunks, { ...options, directory }), directory };
   } catch (error) {
-    if (!isImageError(error) || error.kind !== 'no-space') throw error;
-    throw withContext(error, {
-      hint: `The temporary file is in ${directory}: free space there, or set TMPDIR to a directory with more.`,
+    if (!isImageError(error)) throw error;
+    const hint = HINTS[error.kind];
+    if (hint === undefined) throw error;
+    const { kind, message, context } = error;
+    throw new ImageError(kind, message, {
+      ...context,
+      hint: `The temporary file is in ${directory}: ${hint}.`,
+      cause: error,
     });
   }
 }

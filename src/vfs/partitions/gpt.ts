@@ -5,9 +5,9 @@
 import { crc32 } from '../../binary/crc32.ts';
 import { isNullGuid } from '../../binary/guid.ts';
 import { isPowerOfTwo } from '../../binary/numbers.ts';
+import { GPT_ENTRY, GPT_HEADER, GPT_SIGNATURE, type GptHeader } from '../../binary/partition-tables.ts';
 import { LIMITS } from '../../limits.ts';
 import type { Partition, PartitionTable, TableReader } from './contract.ts';
-import { GPT_ENTRY, GPT_HEADER, GPT_SIGNATURE, type GptHeader } from './layout.ts';
 import { gptTypeName } from './types.ts';
 
 /** Attribute bits with the same meaning for all types. */

@@ -1,11 +1,11 @@
 /** Partitions of a disk, read from an MBR or a GPT. */
 import { checkArguments, NUMBER } from '../../arguments.ts';
+import { BOOT_SECTOR } from '../../binary/partition-tables.ts';
 import { ImageError } from '../../errors.ts';
 import type { Bytes } from '../bytes.ts';
 import { PARTITION_OPTIONS, STORE } from '../kinds.ts';
 import type { Partition, PartitionOptions, PartitionTable, TableReader } from './contract.ts';
 import { readGpt } from './gpt.ts';
-import { BOOT_SECTOR } from './layout.ts';
 import { parseMbr, readMbr } from './mbr.ts';
 
 /** Supported sector sizes. */

@@ -3,9 +3,7 @@
  * that table) and a link (relative to the extended partition). Chains are hostile: each table is read once, inside its
  * extended partition, and their number is limited.
  */
-import { hex32 } from '../../errors.ts';
-import { LIMITS } from '../../limits.ts';
-import type { Partition, PartitionTable, TableReader } from './contract.ts';
+
 import {
   BOOT_SECTOR,
   BOOT_SIGNATURE,
@@ -16,7 +14,10 @@ import {
   type MbrEntry,
   PROTECTIVE_TYPE,
   VOLUME_SECTOR,
-} from './layout.ts';
+} from '../../binary/partition-tables.ts';
+import { hex32 } from '../../errors.ts';
+import { LIMITS } from '../../limits.ts';
+import type { Partition, PartitionTable, TableReader } from './contract.ts';
 import { mbrTypeName } from './types.ts';
 
 /** Number of the first logical partition in Linux. */

@@ -7,6 +7,7 @@ import { decodeXzStream } from '../../../codec/xz.ts';
 import { decodeZstdStream } from '../../../codec/zstd-stream.ts';
 import type { UnwrapOptions, Unwrapped } from '../../../image/unwrap.ts';
 import type { Storage } from '../../../storage/contract.ts';
+import { gzipSize, zstdSize } from './expected-size.ts';
 import { rangeChunks } from './range-chunks.ts';
 
 /** Formats that are decoded. */
@@ -19,6 +20,13 @@ const DECODERS: Readonly<Record<Compression, Decode>> = {
   xz: (input) => decodeXzStream(input),
   bzip2: (input, notice) => decodeBzip2Stream(input, notice),
   zstd: (input) => decodeZstdStream(new Chunks(input)),
+};
+
+const SIZES: Readonly<Record<Compression, (storage: Storage, head: Uint8Array) => Promise<number | null>>> = {
+  gzip: gzipSize,
+  xz: async () => null,
+  bzip2: async () => null,
+  zstd: zstdSize,
 };
 
 /** Ends of names of compressed files, and what they stand for. */
@@ -38,7 +46,8 @@ export async function unwrapCompressed(
   const decode = (notice: Notice): AsyncIterable<Uint8Array> => DECODERS[compression](input, notice);
   // A name may be that of a member of an archive in it.
   const rest = member === inner ? undefined : member;
-  return { name: inner, member: inner, rest, content: { decode }, warnings: [] };
+  const content = { decode, expectedSize: (head: Uint8Array) => SIZES[compression](storage, head) };
+  return { name: inner, member: inner, rest, content, warnings: [] };
 }
 
 /** `disk.vdi` of `disk.vdi.gz`. */

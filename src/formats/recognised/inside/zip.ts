@@ -51,6 +51,7 @@ function refuseForm({ name, flags, method, size, storedSize }: ZipMember, path: 
 function inflated(storage: Storage, range: InnerRange, member: ZipMember, options: OperationOptions): InnerChunks {
   const { label } = storage;
   return {
+    expectedSize: async () => member.size,
     async *decode() {
       const inflate = await streamInflater();
       if (inflate === null) {

@@ -1,5 +1,5 @@
 /** Layouts of partition tables: the PC's MBR, and UEFI 2.10, chapter 5, "GUID Partition Table". */
-import { bytes, guid, type StructValue, struct, text, u8, u16, u32, u64 } from '../../binary/struct.ts';
+import { bytes, guid, type StructValue, struct, text, u8, u16, u32, u64 } from './struct.ts';
 
 /** Offset and number of the entries in an MBR. */
 export const MBR_ENTRIES = 446;
