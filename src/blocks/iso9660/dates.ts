@@ -1,4 +1,4 @@
-/** Dates of ECMA-119, in UTC. */
+/** Dates of ECMA-119, written in UTC. */
 
 /** 9.1.5: seven bytes. Years from 1900 to 2155. */
 export function shortDate(ms: number): Uint8Array {
@@ -19,4 +19,23 @@ export function shortDate(ms: number): Uint8Array {
 export function longDate(ms: number | null): Uint8Array {
   const digits = ms === null ? '0'.repeat(16) : new Date(ms).toISOString().replace(/\D/g, '').slice(0, 16);
   return Uint8Array.from([...new TextEncoder().encode(digits.padEnd(16, '0')), 0]);
+}
+
+/** Milliseconds since 1970 of seven bytes, whose last one counts quarters of an hour east of Greenwich; 0: not a date. */
+export function shortTime(bytes: Uint8Array): number {
+  const [year = 0, month = 0, day = 0, hours = 0, minutes = 0, seconds = 0, zone = 0] = bytes;
+  if (month === 0 || day === 0) return 0;
+  return Date.UTC(1900 + year, month - 1, day, hours, minutes, seconds) - quarters(zone);
+}
+
+/** The same of seventeen bytes: digits, and a zone. */
+export function longTime(bytes: Uint8Array): number {
+  const digits = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)\d\d/.exec(String.fromCharCode(...bytes.subarray(0, 16)));
+  const [year = 0, month = 0, day = 0, hours = 0, minutes = 0, seconds = 0] = (digits ?? []).slice(1).map(Number);
+  if (month === 0 || day === 0) return 0;
+  return Date.UTC(year, month - 1, day, hours, minutes, seconds) - quarters(bytes[16] ?? 0);
+}
+
+function quarters(zone: number): number {
+  return (zone > 127 ? zone - 256 : zone) * 15 * 60_000;
 }

@@ -26,6 +26,8 @@ export interface HostContent extends IsoContent, FileState {
   /** Full name. */
   readonly path: string;
   readonly modifiedMs: number;
+  /** The content is part of the file. Left out: all of it. */
+  readonly within?: { readonly offset: number; readonly fileBytes: number } | undefined;
 }
 
 /** State of a file when the image was planned. */
@@ -55,7 +57,7 @@ interface OpenFile {
 export class HostFiles {
   readonly #openFile: OpenHostFile;
   /** The one that was used last at the end. */
-  readonly #open = new Map<HostContent, OpenFile>();
+  readonly #open = new Map<string, OpenFile>();
   readonly #storages = new Map<HostContent, Storage>();
   /** Revisions that the tree did not tell: those of the first time. */
   readonly #revisions = new Map<HostContent, string>();
@@ -98,11 +100,11 @@ export class HostFiles {
 
   async #opened(content: HostContent): Promise<OpenFile> {
     for (;;) {
-      const known = this.#open.get(content);
+      const known = this.#open.get(content.path);
       if (known !== undefined || this.#open.size < MOST_OPEN) {
-        const file = known ?? { uses: 0, storage: this.#openNow(content) };
-        this.#open.delete(content);
-        this.#open.set(content, file);
+        const file = known ?? { uses: 0, storage: this.#openNow(content.path) };
+        this.#open.delete(content.path);
+        this.#open.set(content.path, file);
         file.uses++;
         return file;
       }
@@ -112,20 +114,19 @@ export class HostFiles {
     }
   }
 
-  #openNow(content: HostContent): Promise<Storage> {
-    const opening = this.#openFile(content.path).catch((error: unknown) => {
+  #openNow(path: string): Promise<Storage> {
+    return this.#openFile(path).catch((error: unknown) => {
       // The next use tries again.
-      this.#open.delete(content);
-      throw withContext(error, { path: content.path });
+      this.#open.delete(path);
+      throw withContext(error, { path });
     });
-    return opening;
   }
 
   /** Takes out the file that was used least recently, for closing; null: all are in use. */
   #takeIdle(): { close(): Promise<void> } | null {
-    for (const [content, { uses, storage }] of this.#open) {
+    for (const [path, { uses, storage }] of this.#open) {
       if (uses > 0) continue;
-      this.#open.delete(content);
+      this.#open.delete(path);
       return { close: async () => (await storage).close() };
     }
     return null;
@@ -138,7 +139,8 @@ export class HostFiles {
   }
 
   async #check(content: HostContent, storage: Storage): Promise<void> {
-    const { key, size, modifiedMs } = content;
+    const { key, modifiedMs } = content;
+    const size = content.within?.fileBytes ?? content.size;
     const now = await stateOf(storage);
     const revision = content.revision ?? this.#revisions.get(content) ?? null;
     if (revision === null && now.revision !== null) this.#revisions.set(content, now.revision);
@@ -192,12 +194,13 @@ class HostStorage extends ForwardingStorage {
   }
 
   override read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
-    return this.#files.use(this.#content, (storage) => storage.read(offset, target, options));
+    const { within } = this.#content;
+    return this.#files.use(this.#content, (storage) => storage.read(offset + (within?.offset ?? 0), target, options));
   }
 
   override extentAt(offset: number, options?: OperationOptions): StorageExtent | Promise<StorageExtent> {
-    const { size } = this.#content;
-    if (size < WITHOUT_HOLES) return { start: 0, end: size, data: true };
+    const { size, within } = this.#content;
+    if (size < WITHOUT_HOLES || within !== undefined) return { start: 0, end: size, data: true };
     return this.#files.use(this.#content, async (storage) => storage.extentAt(offset, options));
   }
 

@@ -120,7 +120,7 @@ export const RECORD = struct('little', 33, {
   sequence: both16(28),
   nameLength: u8(32),
 });
-export const FLAG = { directory: 2, more: 0x80 } as const;
+export const FLAG = { directory: 2, associated: 4, more: 0x80 } as const;
 /** Names of the first two records of a directory. */
 export const SELF = Uint8Array.of(0);
 export const PARENT = Uint8Array.of(1);
@@ -133,6 +133,15 @@ export const PATH_ENTRY = { little: struct('little', 8, PATH_FIELDS), big: struc
 export const SP = struct('little', 3, { check: bytes(0, 2), skip: u8(2) });
 export const CE = struct('little', 24, { block: both32(0), offset: both32(8), length: both32(16) });
 export const PX = struct('little', 32, { mode: both32(0), links: both32(8), user: both32(16), group: both32(24) });
+
+/** Place of a directory that was moved: RRIP 4.1.5.1. */
+export const CL = struct('little', 8, { block: both32(0) });
+/** Bits of a time stamps entry (TF): the modification time follows that of creation; times of 17 bytes. */
+export const TIMES = { creation: 1, modification: 2, long: 0x80 } as const;
+/** Bits of a part of a link target (SL). */
+export const TARGET = { continues: 1, self: 2, parent: 4, root: 8 } as const;
+/** Bits of the mode in PX that tell what an entry is. */
+export const KIND = { mask: 0o170000, directory: 0o040000, file: 0o100000, link: 0o120000 } as const;
 
 /** Validation entry of a boot catalog. */
 export const VALIDATION = struct('little', 32, {

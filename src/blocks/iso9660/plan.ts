@@ -51,6 +51,8 @@ export function planIso(recipe: IsoRecipe): IsoPlan {
   if (boot.length > 0) block++;
   const headBlocks = block;
   const roots = joliet === null || joliet.root === root ? [root] : [root, joliet.root];
+  // A boot image may be without a name.
+  for (const { node } of boot) roots.push(node);
   const { extents, contents, end } = placeContents(
     roots,
     block,

@@ -1,6 +1,6 @@
 /** Rock Ridge: POSIX names, modes, times and links in the system use areas of directory records. */
 import { shortDate } from './dates.ts';
-import { BLOCK, CE, PX, SP } from './layout.ts';
+import { BLOCK, CE, KIND, PX, SP } from './layout.ts';
 import type { IsoAttributes, IsoNode } from './tree.ts';
 
 /** Longest entry: its length has one byte. */
@@ -8,7 +8,6 @@ const LONGEST = 254;
 /** Bytes of text in an entry. */
 const PIECE = 240;
 const CE_BYTES = 28;
-const KIND = { directory: 0o040000, file: 0o100000, link: 0o120000 } as const;
 
 const ER_TEXTS = [
   'RRIP_1991A',

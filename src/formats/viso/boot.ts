@@ -4,8 +4,9 @@ import { PLATFORM } from '../../blocks/iso9660/layout.ts';
 import { type BootImage, ISO_LIMITS, type IsoNode } from '../../blocks/iso9660/tree.ts';
 import { ImageError } from '../../errors.ts';
 import type { ImageFiles } from '../../image/files.ts';
-import { openHost, partsOf, type Trees } from './build.ts';
+import { partsOf, type Trees } from './build.ts';
 import type { BootWish, VisoCommand } from './command.ts';
+import { openHost } from './host.ts';
 
 /** Lengths of floppies, each with its number in a boot catalog. */
 const FLOPPIES: ReadonlyMap<number, number> = new Map([
@@ -43,8 +44,8 @@ export async function bootImages(trees: Trees, { boot }: VisoCommand, files: Ima
 }
 
 async function bootImage(trees: Trees, wish: BootWish, file: string, files: ImageFiles): Promise<BootImage> {
-  const parts = partsOf(file, files.name);
-  const node: IsoNode | undefined = trees.iso.find(parts) ?? trees.joliet?.find(parts);
+  const parts = wish.node === undefined ? partsOf(file, files.name) : [];
+  const node: IsoNode | undefined = wish.node ?? trees.iso.find(parts) ?? trees.joliet?.find(parts);
   if (node === undefined || node.content === null || node.content.size === 0 || node.content === trees.catalog) {
     const about = { path: files.name, found: file.slice(0, 80) };
     throw new ImageError('not-found', 'The boot image is not among the files', about);

@@ -2,22 +2,16 @@
 import { type HostContent, stateOf } from '../../blocks/iso9660/host-files.ts';
 import { countEntry, readTree } from '../../blocks/iso9660/host-tree.ts';
 import { ISO_LIMITS, type IsoAttributes, type IsoContent, type IsoNode } from '../../blocks/iso9660/tree.ts';
-import { ImageError, withContext } from '../../errors.ts';
+import { ImageError } from '../../errors.ts';
 import type { ImageFiles, NamedDirectory } from '../../image/files.ts';
-import type { OperationOptions, Storage } from '../../storage/contract.ts';
+import type { OperationOptions } from '../../storage/contract.ts';
 import { allBelow, attributesBy, Branch } from './branch.ts';
-import type { AttributeRules, Change, Names, Space, Step, VisoCommand } from './command.ts';
+import type { AttributeRules, Change, IsoSource, Names, Space, Step, VisoCommand } from './command.ts';
+import { openHost } from './host.ts';
+import { nodeIn } from './iso-source.ts';
 
-const ROLE = 'file of the image';
 /** Content of the boot catalog, which the plan makes. */
 const CATALOG_BYTES = 2048;
-
-/** Opens a file that the text names, or one that lies in a directory of these. The caller closes it. */
-export function openHost(files: ImageFiles, path: string): Promise<Storage> {
-  return files.open({ name: path, role: ROLE, passing: true }, 'read').catch((error: unknown) => {
-    throw withContext(error, { path });
-  });
-}
 
 /** Trees of an image. */
 export interface Trees {
@@ -57,7 +51,11 @@ class Builder {
   }
 
   run(step: Step): Promise<void> | void {
-    if (step.do === 'add') return this.#add(step.names, step.host, step.rules);
+    if (step.do === 'add')
+      return step.from === null
+        ? this.#add(step.names, step.host, step.rules)
+        : this.#take(step.names, nodeIn(step.from, step.host), step.rules);
+    if (step.do === 'import') return this.#import(step.names, step.iso);
     if (step.do === 'remove') return this.#remove(step.names, step.must);
     if (step.do === 'change') return this.#change(step);
     this.#catalog ??= { size: CATALOG_BYTES };
@@ -91,6 +89,30 @@ class Builder {
     const isFile = directory === null || directory === undefined;
     const node = isFile ? await this.#fileNode(host, rules) : await this.#directoryNode(host, directory, rules);
     this.#putAll(names, node, rules);
+  }
+
+  /** Adds what another image has under a name. */
+  #take(names: Names, node: IsoNode, rules: AttributeRules): void {
+    this.#putAll(
+      names,
+      this.#copyOf(node, (one) => ({ ...one, attributes: takenBy(rules, one) })),
+      rules,
+    );
+  }
+
+  /** Adds all that another image has. Its boot catalog is that of the new one. */
+  #import(names: Names, { root, catalog }: IsoSource): void {
+    if (catalog !== null) this.#catalog ??= { size: CATALOG_BYTES };
+    const node = this.#copyOf(root, (one) =>
+      one.content === catalog?.content ? { ...one, content: this.#catalog } : one,
+    );
+    this.#putAll(names, node, this.#command.rules);
+  }
+
+  #copyOf(node: IsoNode, change: (node: IsoNode) => IsoNode): IsoNode {
+    countEntry(this.#count, this.path);
+    const children = node.children?.map((child) => this.#copyOf(child, change)) ?? null;
+    return change({ ...node, children });
   }
 
   async #fileNode(host: string, rules: AttributeRules): Promise<IsoNode> {
@@ -228,6 +250,17 @@ class Builder {
       hint: 'Use --rock-ridge, or take the link out with =:remove:.',
     });
   }
+}
+
+/** As for a file of the host, whose permissions an image may tell. */
+function takenBy(
+  rules: AttributeRules,
+  { children, target, executable, attributes }: IsoNode,
+): IsoAttributes | undefined {
+  const kind = children !== null ? 'directory' : target !== null ? 'link' : 'file';
+  const owned =
+    attributes === undefined ? undefined : { mode: attributes.mode, owner: attributes.user, group: attributes.group };
+  return attributesBy(rules, kind, executable, owned);
 }
 
 function newDirectory({ directoryMode, newDirectoryMode }: AttributeRules): IsoAttributes | undefined {

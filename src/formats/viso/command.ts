@@ -1,6 +1,6 @@
 /** The command line of a VISO file, understood: what is added in which order, texts, name spaces, boot images. */
 import { PAD_BLOCKS, PLATFORM } from '../../blocks/iso9660/layout.ts';
-import type { IsoLevel, IsoRecipe, IsoTexts } from '../../blocks/iso9660/tree.ts';
+import type { IsoLevel, IsoNode, IsoRecipe, IsoTexts } from '../../blocks/iso9660/tree.ts';
 import { ImageError } from '../../errors.ts';
 
 /** Name spaces that an image can have here. */
@@ -31,9 +31,30 @@ export interface Change {
   readonly group?: number;
 }
 
+/** Another image whose files are taken. */
+export interface IsoSource {
+  /** Name of its file. */
+  readonly path: string;
+  readonly root: IsoNode;
+  readonly hasJoliet: boolean;
+  readonly texts: Readonly<Record<Space, IsoTexts>>;
+  readonly boot: readonly BootWish[];
+  /** The boot catalog as a file; null: it is none. */
+  readonly catalog: IsoNode | null;
+  /** Something stands before its descriptors. */
+  readonly hasSystem: boolean;
+}
+
 /** A step of building the tree, in the order of the text. */
 export type Step =
-  | { readonly do: 'add'; readonly names: Names; readonly host: string; readonly rules: AttributeRules }
+  | {
+      readonly do: 'add';
+      readonly names: Names;
+      readonly host: string;
+      readonly rules: AttributeRules;
+      readonly from: IsoSource | null;
+    }
+  | { readonly do: 'import'; readonly names: Names; readonly iso: IsoSource }
   | { readonly do: 'remove'; readonly names: Names; readonly must: boolean }
   | { readonly do: 'catalog'; readonly names: Names; readonly rules: AttributeRules }
   | Change;
@@ -41,6 +62,8 @@ export type Step =
 /** A boot image, by its name in the image. */
 export interface BootWish {
   file: string | null;
+  /** Left out: it is looked for by its name. */
+  readonly node?: IsoNode;
   platform: number;
   bootable: boolean;
   /** Null: by platform and length. */
@@ -68,6 +91,11 @@ export interface VisoCommand {
   /** Name spaces that the names of the next file stand for, one list for each name. */
   setup: readonly (readonly Space[])[];
   rules: AttributeRules;
+  /** Images that names of files are looked for in: the last one counts. Empty: on the host. */
+  readonly sources: IsoSource[];
+  /** An image that was imported, the last one. */
+  imported: IsoSource | null;
+  readonly warnings: string[];
 }
 
 const NO_TEXTS: IsoTexts = {
@@ -97,6 +125,9 @@ export function emptyCommand(): VisoCommand {
     genericBoot: null,
     setup: [['iso', 'joliet']],
     rules: { strict: false, fileMode: null, directoryMode: null, newDirectoryMode: null },
+    sources: [],
+    imported: null,
+    warnings: [],
   };
 }
 
@@ -108,7 +139,15 @@ export function bootOf(command: VisoCommand): BootWish {
 /** Begins another boot image, for the platform of the last one. */
 export function newBoot({ boot }: VisoCommand): BootWish {
   const platform = boot.at(-1)?.platform ?? PLATFORM.x86;
-  const wish = { file: null, platform, bootable: true, sectors: null, segment: 0x7c0, media: null, infoTable: false };
+  const wish: BootWish = {
+    file: null,
+    platform,
+    bootable: true,
+    sectors: null,
+    segment: 0x7c0,
+    media: null,
+    infoTable: false,
+  };
   boot.push(wish);
   return wish;
 }

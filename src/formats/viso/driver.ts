@@ -10,8 +10,10 @@ import { plainInfo } from '../../image/plain-info.ts';
 import { singleRegion } from '../../image/regions.ts';
 import type { Storage } from '../../storage/contract.ts';
 import { bootImages } from './boot.ts';
-import { buildTrees, openHost, seal } from './build.ts';
+import { buildTrees, seal } from './build.ts';
 import type { VisoCommand } from './command.ts';
+import { openHost } from './host.ts';
+import { readIsoSource } from './iso-source.ts';
 import { VISO_LIMITS } from './limits.ts';
 import { MARKER } from './marker.ts';
 import { commandOf } from './parse.ts';
@@ -35,10 +37,14 @@ export async function open(files: ImageFiles, options: FormatOpenOptions): Promi
   const words = wordsOf(text, kind.toLowerCase().startsWith('-ms') ? 'ms' : 'bourne', storage.label);
   // The marker is one word with its UUID, or two.
   const own = words.slice(/[=:]/.test(words[0] ?? '') ? 1 : 2);
-  const command = await commandOf(own, storage.label, (name) => wordsOfFile(files, name));
+  const count = { entries: 0 };
+  const command = await commandOf(own, storage.label, {
+    words: (name) => wordsOfFile(files, name),
+    iso: (name, views) => readIsoSource(files, name, views, count),
+  });
   const plan = await planOf(command, files, options);
   const bytes = await IsoBytes.of(plan, (path) => openHost(files, path));
-  return new VisoImage(storage, bytes, { uuid: uuid.toLowerCase(), plan });
+  return new VisoImage(storage, bytes, { uuid: uuid.toLowerCase(), plan, warnings: command.warnings });
 }
 
 /** The words of a file that the text names by `@`. */
@@ -107,11 +113,17 @@ async function systemArea(files: ImageFiles, path: string): Promise<Uint8Array> 
   }
 }
 
+interface VisoFacts {
+  readonly uuid: string;
+  readonly plan: IsoPlan;
+  readonly warnings: readonly string[];
+}
+
 class VisoImage extends PlainImage {
   readonly info: ImageInfo;
   readonly #bytes: IsoBytes;
 
-  constructor(storage: Storage, bytes: IsoBytes, { uuid, plan }: { readonly uuid: string; readonly plan: IsoPlan }) {
+  constructor(storage: Storage, bytes: IsoBytes, { uuid, plan, warnings }: VisoFacts) {
     super(storage);
     this.#bytes = bytes;
     this.info = plainInfo({
@@ -122,6 +134,7 @@ class VisoImage extends PlainImage {
       sectorSize: BLOCK,
       regions: singleRegion(bytes.size, BLOCK),
       uuid,
+      warnings,
       details: { files: plan.contents.length },
     });
   }

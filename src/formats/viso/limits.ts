@@ -8,4 +8,8 @@ export const VISO_LIMITS = {
   argumentBytes: 2 * 1024 * 1024,
   /** Files with more arguments, however deep they are nested. */
   argumentFiles: 64,
+  /** ISO images whose files are taken. */
+  isoFiles: 16,
+  /** Of these, images that names of files are looked for in, one over the other. */
+  isoDepth: 5,
 } as const;

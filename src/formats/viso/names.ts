@@ -50,7 +50,13 @@ export function addition(command: VisoCommand, word: string): Step {
   if (parts.length === 0 && removes) throw invalid('The VISO file removes a file without its name', word);
   const names = namesOf(command, parts.length === 0 ? [lastPart(host)] : parts, word);
   if (removes) return { do: 'remove', names, must: host === ':must-remove:' };
-  return { do: 'add', names, host, rules: command.rules };
+  return { do: 'add', names, host, rules: command.rules, from: command.sources.at(-1) ?? null };
+}
+
+/** The root in each name space that is set up. */
+export function rootNames({ setup }: VisoCommand): Names {
+  const spaces = setup.flat();
+  return { iso: spaces.includes('iso') ? '/' : null, joliet: spaces.includes('joliet') ? '/' : null };
 }
 
 /** Names of the boot catalog: as those of a file, without one. */

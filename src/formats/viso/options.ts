@@ -3,10 +3,13 @@ import { PAD_BLOCKS, PLATFORM } from '../../blocks/iso9660/layout.ts';
 import type { IsoLevel, IsoTexts } from '../../blocks/iso9660/tree.ts';
 import { ImageError } from '../../errors.ts';
 import { type AttributeRules, bootOf, newBoot, unsupported, type VisoCommand } from './command.ts';
-import { addition, catalogNames, nameSetup } from './names.ts';
+import type { Views } from './iso-source.ts';
+import { VISO_LIMITS } from './limits.ts';
+import { addition, catalogNames, nameSetup, rootNames } from './names.ts';
+import type { ReadIso } from './parse.ts';
 
 /** Changes the command. The value is empty for an option without one. */
-export type Apply = (command: VisoCommand, value: string, option: string) => void;
+export type Apply = (command: VisoCommand, value: string, option: string, readIso: ReadIso) => void | Promise<void>;
 
 function text(field: keyof IsoTexts): Apply {
   return (command, value) => {
@@ -93,7 +96,7 @@ function owner(field: 'user' | 'group'): Apply {
   };
 }
 
-const bootFile: Apply = (command, value) => {
+function bootFile(command: VisoCommand, value: string): void {
   const boot = bootOf(command);
   if (boot.file !== null) {
     throw new ImageError('invalid-format', 'The VISO file has two boot images for one entry', {
@@ -102,13 +105,17 @@ const bootFile: Apply = (command, value) => {
     });
   }
   boot.file = value;
-};
+}
 
 const addedImage: Apply = (command, value) => {
   const step = addition(command, value);
   if (step.do !== 'add') throw unsupported(`--eltorito-add-image ${value.slice(0, 80)}`, 'a file');
   command.steps.push(step);
-  bootFile(command, step.names.iso ?? step.names.joliet ?? '', '');
+  bootFile(command, step.names.iso ?? step.names.joliet ?? '');
+};
+
+const nextBoot: Apply = (command) => {
+  newBoot(command);
 };
 
 const PLATFORMS: Readonly<Record<string, number>> = PLATFORM;
@@ -129,6 +136,37 @@ function levelOf(value: string, option: string): IsoLevel {
   throw unsupported(`${option} ${value}`, 'level 1 to 3', hint);
 }
 
+/** Takes all files of an image, its texts and its boot images. */
+const importIso: Apply = async (command, value, _option, readIso) => {
+  const iso = await readIso(value, { joliet: true, rock: true });
+  command.steps.push({ do: 'import', names: rootNames(command), iso });
+  for (const space of command.setup.flat()) command.texts = { ...command.texts, [space]: iso.texts[space] };
+  for (const wish of iso.boot) command.boot.push({ ...wish });
+  command.imported = iso;
+  if (iso.hasSystem) {
+    command.warnings.push(
+      `The first 32 KiB of ${iso.path} are left out, since what they tell lies elsewhere now: the image does not start from a hard disk.`,
+    );
+  }
+};
+
+function pushIso(views: Views): Apply {
+  return async (command, value, option, readIso) => {
+    if (command.sources.length === VISO_LIMITS.isoDepth) {
+      const expected = VISO_LIMITS.isoDepth;
+      throw new ImageError('limit', `The VISO file has too many ${option} without --pop`, { expected });
+    }
+    command.sources.push(await readIso(value, views));
+  };
+}
+
+const setupFromImport: Apply = (command, _value, option) => {
+  if (command.imported === null) {
+    throw new ImageError('invalid-format', `The option ${option} stands before --import-iso`, { found: option });
+  }
+  command.setup = command.imported.hasJoliet ? [['iso', 'joliet']] : [['iso']];
+};
+
 /** Options without a value. Those with one dash and several letters are also written with two. */
 const FLAGS: Readonly<Record<string, Apply>> = {
   '-J': set('joliet', true),
@@ -143,8 +181,8 @@ const FLAGS: Readonly<Record<string, Apply>> = {
   '--no-dir-mode': rules({ directoryMode: null }),
   '--pad': set('pad', PAD_BLOCKS),
   '--no-pad': set('pad', 0),
-  '--eltorito-new-entry': newBoot,
-  '--eltorito-alt-boot': newBoot,
+  '--eltorito-new-entry': nextBoot,
+  '--eltorito-alt-boot': nextBoot,
   '--eltorito-floppy-12': media(1),
   '--eltorito-floppy-144': media(2),
   '--eltorito-floppy-288': media(3),
@@ -157,6 +195,11 @@ const FLAGS: Readonly<Record<string, Apply>> = {
   '--boot-info-table': (command) => {
     bootOf(command).infoTable = true;
   },
+  '--pop': (command, _value, option) => {
+    if (command.sources.pop() !== undefined) return;
+    throw new ImageError('invalid-format', `The option ${option} stands before --push-iso`, { found: option });
+  },
+  '--name-setup-from-import': setupFromImport,
   '--graft-points': set('setup', [['iso', 'joliet']]),
   // Names as long as level 2 has them.
   '--long-names': (command) => {
@@ -187,7 +230,7 @@ const VALUES: Readonly<Record<string, Apply>> = {
   '--eltorito-add-image': addedImage,
   '-e': (command, value) => {
     bootOf(command).platform = PLATFORM.efi;
-    bootFile(command, value, '-e');
+    bootFile(command, value);
   },
   '--boot-load-size': (command, value, option) => {
     bootOf(command).sectors = numberOf(value, 0xffff, option);
@@ -216,6 +259,11 @@ const VALUES: Readonly<Record<string, Apply>> = {
     command.jolietLevel = levelOf(value, option);
   },
   '--name-setup': nameSetup,
+  '--import-iso': importIso,
+  '--push-iso': pushIso({ joliet: true, rock: true }),
+  '--push-iso-no-joliet': pushIso({ joliet: false, rock: true }),
+  '--push-iso-no-rock': pushIso({ joliet: true, rock: false }),
+  '--push-iso-no-rock-no-joliet': pushIso({ joliet: false, rock: false }),
 };
 
 /** Other spellings. */

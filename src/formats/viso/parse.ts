@@ -1,6 +1,7 @@
 /** The words of a VISO file, and of the files with more words that it names, as one command. */
 import { ImageError } from '../../errors.ts';
-import { emptyCommand, type VisoCommand } from './command.ts';
+import { emptyCommand, type IsoSource, type VisoCommand } from './command.ts';
+import type { Views } from './iso-source.ts';
 import { VISO_LIMITS } from './limits.ts';
 import { addition } from './names.ts';
 import { optionOf } from './options.ts';
@@ -8,9 +9,18 @@ import { optionOf } from './options.ts';
 /** Reads the words of another file. */
 export type ReadWords = (name: string) => Promise<readonly string[]>;
 
+/** Reads the names of another image. */
+export type ReadIso = (name: string, views: Views) => Promise<IsoSource>;
+
+/** Files that the words name, and that tell more of the command. */
+export interface Readers {
+  readonly words: ReadWords;
+  readonly iso: ReadIso;
+}
+
 /** Understands the words. Throws `unsupported` for options that would change what is not changed here, `limit`. */
-export async function commandOf(words: readonly string[], path: string, more: ReadWords): Promise<VisoCommand> {
-  const parser = new Parser(path, more);
+export async function commandOf(words: readonly string[], path: string, readers: Readers): Promise<VisoCommand> {
+  const parser = new Parser(path, readers);
   await parser.add(words);
   return parser.command;
 }
@@ -18,13 +28,14 @@ export async function commandOf(words: readonly string[], path: string, more: Re
 class Parser {
   readonly command = emptyCommand();
   readonly #path: string;
-  readonly #more: ReadWords;
+  readonly #readers: Readers;
   #words = 0;
   #files = 0;
+  #isos = 0;
 
-  constructor(path: string, more: ReadWords) {
+  constructor(path: string, readers: Readers) {
     this.#path = path;
-    this.#more = more;
+    this.#readers = readers;
   }
 
   async add(words: readonly string[]): Promise<void> {
@@ -34,20 +45,20 @@ class Parser {
       const word = words[at] ?? '';
       if (word.startsWith('@')) await this.#addFile(word.slice(1));
       else if (!word.startsWith('-')) this.command.steps.push(addition(this.command, word));
-      else if (this.#option(word, words[at + 1])) at++;
+      else if (await this.#option(word, words[at + 1])) at++;
     }
   }
 
   async #addFile(name: string): Promise<void> {
     if (++this.#files > VISO_LIMITS.argumentFiles) throw this.#tooMany('files with words', VISO_LIMITS.argumentFiles);
-    const words = await this.#more(name);
+    const words = await this.#readers.words(name);
     // Such a file may have the marker of a VISO file.
     const marker = /^--iprt-iso-maker-file-marker[a-z-]*([=:])?/i.exec(words[0] ?? '');
     await this.add(marker === null ? words : words.slice(marker[1] === undefined ? 2 : 1));
   }
 
   /** Applies an option; true: the next word is its value. */
-  #option(word: string, next: string | undefined): boolean {
+  async #option(word: string, next: string | undefined): Promise<boolean> {
     const whole = optionOf(word);
     const [, name = word, inline] = whole === null ? (/^(--?[^-=:][^=:]+)[=:](.*)$/s.exec(word) ?? []) : [];
     const option = whole ?? optionOf(name);
@@ -56,8 +67,13 @@ class Parser {
     if (value === undefined) {
       throw new ImageError('invalid-format', `The option ${name} lacks its value`, { path: this.#path });
     }
-    option.apply(this.command, value, name);
+    await option.apply(this.command, value, name, (file, views) => this.#openIso(file, views));
     return option.takesValue && inline === undefined;
+  }
+
+  #openIso(name: string, views: Views): Promise<IsoSource> {
+    if (++this.#isos > VISO_LIMITS.isoFiles) throw this.#tooMany('ISO images', VISO_LIMITS.isoFiles);
+    return this.#readers.iso(name, views);
   }
 
   #tooMany(what: string, expected: number): ImageError {
@@ -75,7 +91,5 @@ function unknown(word: string, path: string): ImageError {
 
 function hintFor(word: string): string {
   if (/^(-o|--output)\b/.test(word)) return 'The image is the file itself: remove the option.';
-  if (/^--(import-iso|push-iso|pop|name-setup-from-import)/.test(word))
-    return 'Extract the files of the other image into a directory, and name that instead.';
   return 'Remove the option if the image does without it.';
 }

@@ -115,8 +115,6 @@ describe('a VISO file', () => {
     ['a directory as a boot image', '--eltorito-add-image tree', 'not-found'],
     ['too many boot images', `boot.img ${'-b boot.img --eltorito-new-entry '.repeat(33)} -b boot.img`, 'limit'],
     ['a platform that is none', 'boot.img --eltorito-platform-id 256 -b boot.img', 'invalid-format'],
-    ['another image', '--import-iso x.iso', 'unsupported'],
-    ['another image to take files from', '--push-iso x.iso /a --pop', 'unsupported'],
     ['a link without Rock Ridge', '/=tree --no-rock-ridge', 'unsupported'],
     ['a link with limited Rock Ridge', '/=tree --limited-rock-ridge', 'unsupported'],
     ['a file with the name of the table', '/TRANS.tbl=boot.img --name-setup iso+trans-tbl', 'invalid-format'],
