@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { makeHalfZeroVdi, makeRawDisk, makeScatteredVdi } from './data.mjs';
 import { imageRows } from './images.mjs';
 import { opticalRows } from './optical.mjs';
+import { packedRows } from './packed.mjs';
 
 const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
@@ -83,6 +84,7 @@ export function makeCases({ folder, program, sample, qemuImg }) {
   const disks = { raw, small: at('small.raw'), tiny: at('tiny.raw') };
   const images = imageRows({ folder, program, qemuImg, disks });
   const optical = opticalRows({ folder });
+  const packed = packedRows({ folder, program, disks });
   const tables = at('tables.qcow2');
   const map = vdkit('map', huge, '--json');
   const [half, changed] = [at('half.vdi'), at('changed.vdi')];
@@ -131,6 +133,7 @@ export function makeCases({ folder, program, sample, qemuImg }) {
     fromQcow2('zstd', 1.2, 1.2),
     ...images.cases,
     ...optical.cases,
+    ...packed.cases,
     ...[
       ['check qcow2', qcow2.plain],
       ['check qcow2 of 256 GiB with all its tables', tables],
@@ -202,11 +205,12 @@ export function makeCases({ folder, program, sample, qemuImg }) {
           (one) => one.ours.args.includes(file) || one.ours.from === file || one.small?.ours.args.includes(file),
         );
       const kinds = Object.entries(qcow2).filter(([, file]) => needs(file));
-      const needed = new Set(images.disksOf(needs));
+      const needed = new Set([...images.disksOf(needs), ...packed.disksOf(needs)]);
       if (needs(vdi) || kinds.length > 0) needed.add(raw);
       for (const disk of needed) makeRawDisk(disk, disk === raw ? DISK : disk === disks.small ? DISK / 4 : MIB);
       images.prepare(needs);
       optical.prepare(needs);
+      packed.prepare(needs);
       for (const [kind, file] of kinds) {
         const how = kind === 'plain' ? [] : ['-c', '-o', `compression_type=${kind}`];
         execFileSync(qemuImg, ['convert', ...how, '-f', 'raw', '-O', 'qcow2', raw, file]);
