@@ -27,7 +27,7 @@ export interface HostContent extends IsoContent, FileState {
   readonly path: string;
   readonly modifiedMs: number;
   /** The content is part of the file. Left out: all of it. */
-  readonly within?: { readonly offset: number; readonly fileBytes: number } | undefined;
+  readonly within?: { readonly offset: number; readonly file: HostContent } | undefined;
 }
 
 /** State of a file when the image was planned. */
@@ -68,7 +68,7 @@ export class HostFiles {
     this.#openFile = openFile;
   }
 
-  /** The bytes of a content as a storage, which opens the file when it is read. */
+  /** A whole file as a storage, which opens it when it is read. */
   storageOf(content: HostContent): Storage {
     const known = this.#storages.get(content);
     if (known !== undefined) return known;
@@ -139,8 +139,7 @@ export class HostFiles {
   }
 
   async #check(content: HostContent, storage: Storage): Promise<void> {
-    const { key, modifiedMs } = content;
-    const size = content.within?.fileBytes ?? content.size;
+    const { key, size, modifiedMs } = content;
     const now = await stateOf(storage);
     const revision = content.revision ?? this.#revisions.get(content) ?? null;
     if (revision === null && now.revision !== null) this.#revisions.set(content, now.revision);
@@ -160,7 +159,8 @@ export async function wholeFile(content: HostContent, openFile: OpenHostFile): P
   const files = new HostFiles(openFile);
   try {
     const bytes = new Uint8Array(content.size);
-    await files.storageOf(content).read(0, bytes);
+    const { within } = content;
+    await files.storageOf(within?.file ?? content).read(within?.offset ?? 0, bytes);
     return bytes;
   } finally {
     await files.close();
@@ -194,13 +194,12 @@ class HostStorage extends ForwardingStorage {
   }
 
   override read(offset: number, target: ReadTarget, options?: OperationOptions): Promise<void> {
-    const { within } = this.#content;
-    return this.#files.use(this.#content, (storage) => storage.read(offset + (within?.offset ?? 0), target, options));
+    return this.#files.use(this.#content, (storage) => storage.read(offset, target, options));
   }
 
   override extentAt(offset: number, options?: OperationOptions): StorageExtent | Promise<StorageExtent> {
-    const { size, within } = this.#content;
-    if (size < WITHOUT_HOLES || within !== undefined) return { start: 0, end: size, data: true };
+    const { size } = this.#content;
+    if (size < WITHOUT_HOLES) return { start: 0, end: size, data: true };
     return this.#files.use(this.#content, async (storage) => storage.extentAt(offset, options));
   }
 

@@ -48,8 +48,9 @@ export class IsoBytes {
     if (guestOffset >= pieceEnd)
       return { kind: 'zero', length: Math.min(end, next?.offset ?? this.size) - guestOffset };
     const { from } = piece;
-    const storage = 'read' in from ? from : this.#files.storageOf(from);
-    const fileOffset = guestOffset - piece.offset;
+    const within = 'read' in from ? undefined : from.within;
+    const storage = 'read' in from ? from : this.#files.storageOf(within?.file ?? from);
+    const fileOffset = guestOffset - piece.offset + (within?.offset ?? 0);
     return { kind: 'data', storage, fileOffset, length: Math.min(end, pieceEnd) - guestOffset, writable: false };
   }
 

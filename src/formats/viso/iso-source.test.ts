@@ -92,6 +92,15 @@ describe('an ISO image in a VISO file', () => {
     await expect(bytesOf(words)).rejects.toMatchObject({ kind });
   });
 
+  it('is what a map of the image leads to', async () => {
+    writeFileSync(at('x.viso'), `${MARKER} --push-iso made.iso /a.txt`);
+    await using disk = await openDisk(at('x.viso'), ALLOW);
+    const files: string[] = [];
+    for await (const { file, fileOffset } of disk.extents())
+      if (file?.endsWith('made.iso')) files.push(`${fileOffset}`);
+    expect(files).toEqual([`${sound.indexOf('content of a')}`]);
+  });
+
   it('must not change while it is read', async () => {
     writeFileSync(at('changing.iso'), sound);
     writeFileSync(at('x.viso'), `${MARKER} --import-iso changing.iso`);

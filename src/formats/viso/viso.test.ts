@@ -70,6 +70,7 @@ describe('a VISO file', () => {
   });
 
   it.each([
+    ['shrinks', () => writeFileSync(at('tree/a file.txt'), 'h')],
     ['grows', () => writeFileSync(at('tree/a file.txt'), 'hello, world')],
     ['changes', () => writeFileSync(at('tree/a file.txt'), 'HELLO')],
     [
@@ -139,6 +140,10 @@ describe('a VISO file', () => {
     ['a name to remove that is not there', 'boot.img /x=:must-remove:', 'not-found'],
     ['a boot image that is not there', 'boot.img -b none', 'not-found'],
     ['a number that is none', 'boot.img -b boot.img --boot-load-size=many', 'invalid-format'],
+    ['a name of 256 bytes', `/${'n'.repeat(256)}=boot.img`, 'invalid-format'],
+    ['a name of 86 letters of three bytes', `/${'日'.repeat(86)}=boot.img`, 'invalid-format'],
+    ['a name in 129 directories', `${'/d'.repeat(129)}=boot.img`, 'invalid-format'],
+    ['a long list of files that are not there', '/a/b=nothing '.repeat(20_000), 'not-found'],
   ])('is refused with %s', async (_what, text, kind) => {
     await expect(bytesOf(`${MARKER} ${text}`)).rejects.toMatchObject({ kind });
   });
@@ -148,6 +153,27 @@ describe('a VISO file', () => {
     execFileSync('mkfifo', [at('special/pipe')]);
     await expect(bytesOf(`${MARKER} /=special`)).rejects.toMatchObject({ kind: 'unsupported' });
     await expect(bytesOf(`${MARKER} special/pipe`)).rejects.toMatchObject({ kind: 'denied' });
+  });
+
+  it('has names of 255 bytes, and files 128 directories deep', async () => {
+    const bytes = await bytesOf(`${MARKER} /${'n'.repeat(255)}=boot.img '${'/d'.repeat(127)}/x'='tree/a file.txt'`);
+    expect(bytes.includes('n'.repeat(200))).toBe(true);
+    expect(bytes.includes('hello')).toBe(true);
+  });
+
+  it('does not follow links that lie in a directory, wherever they lead', async () => {
+    const outside = mkdtempSync(join(tmpdir(), 'vdkit-viso-outside-'));
+    writeFileSync(join(outside, 'file'), 'bytes of another folder');
+    mkdirSync(at('links'));
+    symlinkSync(outside, at('links/directory'));
+    symlinkSync(join(outside, 'file'), at('links/file'));
+    symlinkSync('.', at('links/self'));
+    const bytes = await bytesOf(`${MARKER} /=links --no-pad`);
+    await expect(bytesOf(`${MARKER} /x=links/file`)).rejects.toMatchObject({ kind: 'denied' });
+    await expect(bytesOf(`${MARKER} /x=links/directory`)).rejects.toMatchObject({ kind: 'denied' });
+    rmSync(outside, { recursive: true });
+    expect(bytes.includes('vdkit-viso-outside-')).toBe(true);
+    expect(bytes.includes('bytes of another folder')).toBe(false);
   });
 
   it('reads more files than it keeps open, and tells of one that vanished', async () => {
@@ -186,9 +212,19 @@ describe('a VISO file', () => {
       '99999',
       '-G',
       '\0',
+      '@self.rsp',
+      '/../',
+      '--chmod',
+      '0755:/a',
+      '--name-setup',
+      'iso,joliet',
+      '--import-iso',
+      '--pop',
+      '--iso-level',
+      'n'.repeat(300),
     ];
     const kinds = new Set<string>();
-    for (let seed = 0; seed < 200; seed++) {
+    for (let seed = 0; seed < 300; seed++) {
       const random = new Random(seed);
       const text = `${MARKER} /a=boot.img -b a /t=tree --volid X --boot-load-size 4`.split(/([ =])/);
       for (let left = 1 + random.below(3); left > 0; left--) {

@@ -209,7 +209,7 @@ export function contentWithin(storage: Storage, file: HostContent, offset: numbe
   if (size > 0 && offset + size > storage.size) {
     throw isoCorrupt(storage, `a file from ${offset} to ${offset + size}`, `at most ${storage.size}`);
   }
-  return { ...file, size, within: { offset, fileBytes: file.size } };
+  return { ...file, size, within: { offset, file } };
 }
 
 function isSelfOrParent({ name }: Entry): boolean {
