@@ -9,6 +9,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  readSync,
   rmSync,
   symlinkSync,
   utimesSync,
@@ -126,14 +127,18 @@ describeWithPeers(['xorriso'], 'xorriso', (xorriso) => {
     const target = join(folder, 'large.iso');
     await createIso(target, large);
     expect(await xorriso.run('-indev', target, '-find', '/', '-exec', 'lsdl')).toContain(` ${length} `);
-    for (const [index, { offset, bytes }] of ends.entries()) {
-      const cut = join(folder, `cut-${index}`);
-      const range = [`${offset}`, `${bytes.length}`];
-      await xorriso.run('-osirrox', 'on', '-indev', target, '-extract_cut', '/large.bin', ...range, cut);
-      expect(createHash('sha256').update(readFileSync(cut)).digest('hex')).toBe(
-        createHash('sha256').update(bytes).digest('hex'),
-      );
+    // Its cuts read the file from its beginning; so it only tells where the file lies, in one piece or several.
+    const report = await xorriso.run('-indev', target, '-find', '/', '-exec', 'report_lba');
+    const pieces = [...report.matchAll(/^File data lba: +(\d+) , +(\d+) , +(\d+) , +(\d+) , '\/large\.bin'/gm)];
+    const starts = pieces.map(([, , block]) => Number(block) * 2048);
+    expect(starts.map((start) => start - (starts[0] ?? 0))).toEqual([0, 0xffff_f800]);
+    const made = openSync(target, 'r');
+    for (const { offset, bytes } of ends) {
+      const found = new Uint8Array(bytes.length);
+      readSync(made, found, 0, found.length, (starts[0] ?? 0) + offset);
+      expect(Buffer.from(found).equals(bytes)).toBe(true);
     }
+    closeSync(made);
     rmSync(target);
   });
 });

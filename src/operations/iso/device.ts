@@ -39,8 +39,12 @@ export class IsoDevice implements BlockDevice {
   }
 
   async extentAt(offset: number, end: number): Promise<Extent> {
-    const { kind, length } = this.#bytes.map(offset, end - offset);
-    const state = kind === 'data' ? 'data' : 'zero';
+    const run = this.#bytes.map(offset, end - offset);
+    // Holes of sparse files are not read.
+    const found = run.kind === 'data' ? await run.storage.extentAt(run.fileOffset) : null;
+    const state = found?.data === true ? 'data' : 'zero';
+    const length =
+      run.kind === 'data' && found !== null ? Math.min(run.length, found.end - run.fileOffset) : run.length;
     return { offset, length, state, image: null, depth: null, compressed: false, file: null, fileOffset: null };
   }
 
