@@ -1,5 +1,5 @@
 /** Files around an image: compressed files and archives. Their formats find what is inside; the open path does the rest. */
-import type { OperationOptions } from '../storage/contract.ts';
+import type { OperationOptions, Storage } from '../storage/contract.ts';
 
 /** Options for finding the file inside another one. */
 export interface UnwrapOptions extends OperationOptions {
@@ -26,8 +26,11 @@ export interface Unwrapped {
   readonly rest?: string | undefined;
   /** True for an archive: what an image in it names is not in the directory of the outer file. */
   readonly isArchive?: boolean | undefined;
-  /** Its bytes: a range of the outer file, or chunks to be unpacked. Chunks are valid until the next is asked for. */
-  readonly content: InnerRange | InnerChunks;
+  /**
+   * Its bytes: a range of the outer file, a storage over it, or chunks to be unpacked. Chunks are valid until the next is asked
+   * for.
+   */
+  readonly content: InnerRange | InnerStorage | InnerChunks;
   readonly warnings: readonly string[];
 }
 
@@ -35,6 +38,11 @@ export interface Unwrapped {
 export interface InnerRange {
   readonly offset: number;
   readonly length: number;
+}
+
+/** Bytes that are decoded at any place. Closing the storage leaves the outer file open. */
+export interface InnerStorage {
+  readonly storage: Storage;
 }
 
 /** Bytes that are decoded in order, once. */

@@ -59,7 +59,9 @@ for (const [name, suffix, peers] of [
       const report = await inspect(path);
       expect(report).toMatchObject({ format: 'raw', guessed: true, file: path, fileSize: two.length });
       expect(report.wrappings).toEqual([{ format: name, member: 'disk.img' }]);
-      expect(report.warnings.join(' ')).toMatch(/unpacked into a temporary file in/);
+      // The indexes of xz tell where a stream begins: it is read at any place.
+      const inFile = /unpacked into a temporary file in/.test(report.warnings.join(' '));
+      expect(inFile).toBe(name !== 'xz');
       expect(await detectFormat(path)).toMatchObject({ format: name, readable: false });
     });
 

@@ -60,6 +60,8 @@ export async function openInside(
       if ('decode' in content) {
         storage = await unpack(storage, inner, content, { environment, warnings, label: outer.label, once });
         opened.push(storage);
+      } else if ('storage' in content) {
+        storage = content.storage;
       } else {
         storage = new StorageView(storage, { offset: content.offset, limit: content.length, mode: 'read' });
       }

@@ -1,14 +1,19 @@
 /** Compressed files: one stream of bytes, whose file has no name but that of the outer one. */
 
+import { streamInflater } from '#decompress';
 import { decodeBzip2Stream } from '../../../codec/bzip2.ts';
 import { Chunks } from '../../../codec/chunks.ts';
 import { decodeGzip, type Notice } from '../../../codec/gzip.ts';
 import { decodeXzStream } from '../../../codec/xz.ts';
 import { decodeZstdStream } from '../../../codec/zstd-stream.ts';
 import type { UnwrapOptions, Unwrapped } from '../../../image/unwrap.ts';
-import type { Storage } from '../../../storage/contract.ts';
+import type { OperationOptions, Storage } from '../../../storage/contract.ts';
+import { bgzipIndex, decodeMembers } from './bgzip.ts';
+import { type BlockIndex, BlockStorage, type DecodeBlock } from './blocks.ts';
 import { gzipSize, zstdSize } from './expected-size.ts';
 import { rangeChunks } from './range-chunks.ts';
+import { xzBlocks } from './xz-blocks.ts';
+import { decodeFrames, zstdIndex } from './zstd-frames.ts';
 
 /** Formats that are decoded. */
 export type Compression = 'gzip' | 'xz' | 'bzip2' | 'zstd';
@@ -29,6 +34,28 @@ const SIZES: Readonly<Record<Compression, (storage: Storage, head: Uint8Array) =
   zstd: zstdSize,
 };
 
+/** Parts that are found without decoding, and what decodes one. */
+interface Blocks {
+  readonly index: BlockIndex;
+  readonly decode: DecodeBlock;
+}
+
+/** Null: such a file has to be decoded from its start. */
+const BLOCKS: Partial<
+  Readonly<Record<Compression, (storage: Storage, options: OperationOptions) => Promise<Blocks | null>>>
+> = {
+  async gzip(storage, options) {
+    // In a page nothing decodes them.
+    const index = (await streamInflater()) === null ? null : await bgzipIndex(storage, options);
+    return index === null ? null : { index, decode: decodeMembers };
+  },
+  xz: (storage) => xzBlocks(storage),
+  async zstd(storage) {
+    const index = await zstdIndex(storage);
+    return index === null ? null : { index, decode: decodeFrames };
+  },
+};
+
 /** Ends of names of compressed files, and what they stand for. */
 const SUFFIXES: readonly (readonly [RegExp, string])[] = [
   [/\.(gz|xz|bz2|zst)$/i, ''],
@@ -42,11 +69,17 @@ export async function unwrapCompressed(
   { name, member, signal }: UnwrapOptions,
 ): Promise<Unwrapped> {
   const inner = innerName(name);
-  const input = rangeChunks(storage, { offset: 0, length: storage.size }, { signal });
-  const decode = (notice: Notice): AsyncIterable<Uint8Array> => DECODERS[compression](input, notice);
   // A name may be that of a member of an archive in it.
   const rest = member === inner ? undefined : member;
-  const content = { decode, expectedSize: (head: Uint8Array) => SIZES[compression](storage, head) };
+  const blocks = await BLOCKS[compression]?.(storage, { signal });
+  if (blocks?.index.isUseful === true) {
+    const content = { storage: new BlockStorage(storage, blocks.index, blocks.decode) };
+    return { name: inner, member: inner, rest, content, warnings: [] };
+  }
+  const input = rangeChunks(storage, { offset: 0, length: storage.size }, { signal });
+  const decode = (notice: Notice): AsyncIterable<Uint8Array> => DECODERS[compression](input, notice);
+  const sizeOf = blocks === undefined || blocks === null ? SIZES[compression] : async () => blocks.index.size;
+  const content = { decode, expectedSize: (head: Uint8Array) => sizeOf(storage, head) };
   return { name: inner, member: inner, rest, content, warnings: [] };
 }
 

@@ -2,6 +2,7 @@
 import { hasText, lastPlacesOf } from '../../../binary/look.ts';
 import { type ErrorContext, ImageError } from '../../../errors.ts';
 import type { Storage } from '../../../storage/contract.ts';
+import { bytesAt } from './bytes-at.ts';
 import { ELSEWHERE, END, END64, LOCATOR, SIGNATURE } from './zip-layout.ts';
 
 /** The central directory of an archive. */
@@ -92,12 +93,6 @@ async function zip64Before(
 async function hasSignature(storage: Storage, offset: number, signature: string): Promise<boolean> {
   if (offset < 0 || offset + signature.length > storage.size) return false;
   return hasText(await bytesAt(storage, offset, signature.length), 0, signature);
-}
-
-async function bytesAt(storage: Storage, offset: number, length: number): Promise<Uint8Array> {
-  const bytes = new Uint8Array(length);
-  await storage.read(offset, bytes);
-  return bytes;
 }
 
 function corrupt(path: string, what: string, context: ErrorContext = {}): ImageError {
