@@ -1,7 +1,15 @@
 /** Dates of ECMA-119, written in UTC. */
 
-/** 9.1.5: seven bytes. Years from 1900 to 2155. */
+/** The last date that was asked for: a file has it in several places. */
+let last: { readonly ms: number; readonly bytes: Uint8Array } | null = null;
+
+/** 9.1.5: seven bytes, which are only read. Years from 1900 to 2155. */
 export function shortDate(ms: number): Uint8Array {
+  if (last?.ms !== ms) last = { ms, bytes: shortBytes(ms) };
+  return last.bytes;
+}
+
+function shortBytes(ms: number): Uint8Array {
   const date = new Date(ms);
   const year = Math.min(Math.max(date.getUTCFullYear() - 1900, 0), 255);
   return Uint8Array.of(

@@ -41,7 +41,7 @@ export class Directories {
     this.#how = how;
     this.#list = levels(root, space);
     this.#byNode = new Map(this.#list.map((directory) => [directory.node, directory]));
-    for (const directory of this.#list) directory.bytes = this.#records(directory, null).length;
+    for (const directory of this.#list) directory.bytes = placesOf(this.#records(directory, null)).end;
   }
 
   /** Gives every directory its blocks, from there on, and returns the first block behind them. */
@@ -89,13 +89,13 @@ export class Directories {
   writeInto(image: Uint8Array, extents: Extents): void {
     for (const directory of this.#list) {
       directory.rest.clear();
-      image.set(this.#records(directory, extents), directory.block * BLOCK);
+      image.set(inBlocks(this.#records(directory, extents)), directory.block * BLOCK);
       directory.rest.writeInto(image);
     }
   }
 
-  /** `extents`: null while lengths are measured, which do not depend on them. */
-  #records(directory: PlacedDirectory, extents: Extents | null): Uint8Array {
+  /** `extents`: null while lengths are measured, which do not depend on them; then the records are zero. */
+  #records(directory: PlacedDirectory, extents: Extents | null): Uint8Array[] {
     const { node, parent, entries, rest } = directory;
     const isRoot = directory === parent;
     const announced = this.#how.rockRidge === 'full';
@@ -111,7 +111,7 @@ export class Directories {
     for (const entry of entries) {
       for (const one of this.#entryRecords(entry, extents, rest)) records.push(one);
     }
-    return inBlocks(records);
+    return records;
   }
 
   #directoryRecord(
@@ -138,13 +138,19 @@ export class Directories {
     do {
       const bytes = Math.min(size - at, longest);
       const flags = at + bytes < size ? FLAG.more : 0;
-      records.push(this.#record(name, { block: first + at / BLOCK, bytes, flags, modifiedMs }, entries, rest));
+      const facts = extents === null ? null : { block: first + at / BLOCK, bytes, flags, modifiedMs };
+      records.push(this.#record(name, facts, entries, rest));
       at += bytes;
     } while (at < size);
     return records;
   }
 
-  #record(name: Uint8Array, facts: RecordFacts, entries: readonly Uint8Array[], rest: Continuations): Uint8Array {
+  #record(
+    name: Uint8Array,
+    facts: RecordFacts | null,
+    entries: readonly Uint8Array[],
+    rest: Continuations,
+  ): Uint8Array {
     if (this.#how.rockRidge === 'none') return record(name, facts);
     const head = RECORD.size + name.length + (name.length % 2 === 0 ? 1 : 0);
     return record(name, facts, rest.fit(entries, LONGEST_RECORD - head));
@@ -158,11 +164,13 @@ interface RecordFacts {
   readonly modifiedMs: number;
 }
 
-function record(name: Uint8Array, facts: RecordFacts, entries: readonly Uint8Array[] = []): Uint8Array {
+/** A record; zero without facts. */
+function record(name: Uint8Array, facts: RecordFacts | null, entries: readonly Uint8Array[] = []): Uint8Array {
   const head = RECORD.size + name.length + (name.length % 2 === 0 ? 1 : 0);
   const used = entries.reduce((sum, { length }) => sum + length, head);
   const length = used + (used % 2);
   const bytes = new Uint8Array(length);
+  if (facts === null) return bytes;
   const { block: extent, bytes: size, flags, modifiedMs } = facts;
   const date = shortDate(modifiedMs);
   const nameLength = name.length;
@@ -189,8 +197,8 @@ function record(name: Uint8Array, facts: RecordFacts, entries: readonly Uint8Arr
   return bytes;
 }
 
-/** Records behind each other, none of them across the end of a block. */
-function inBlocks(records: readonly Uint8Array[]): Uint8Array {
+/** Offsets of records behind each other, none of them across the end of a block, and the end of the last block. */
+function placesOf(records: readonly { readonly length: number }[]): { offsets: number[]; end: number } {
   const offsets: number[] = [];
   let end = 0;
   for (const { length } of records) {
@@ -198,7 +206,12 @@ function inBlocks(records: readonly Uint8Array[]): Uint8Array {
     offsets.push(end);
     end += length;
   }
-  const bytes = new Uint8Array(Math.ceil(end / BLOCK) * BLOCK);
+  return { offsets, end: Math.ceil(end / BLOCK) * BLOCK };
+}
+
+function inBlocks(records: readonly Uint8Array[]): Uint8Array {
+  const { offsets, end } = placesOf(records);
+  const bytes = new Uint8Array(end);
   for (const [at, one] of records.entries()) bytes.set(one, offsets[at]);
   return bytes;
 }

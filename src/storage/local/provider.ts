@@ -251,6 +251,9 @@ async function renameOverPlaceholder(from: string, to: string): Promise<void> {
   await calls.rename(from, to);
 }
 
+/** Names of a directory that are looked at together. */
+const LOOKED_AT_TOGETHER = 32;
+
 /** Its names are bytes, one a character. */
 function openDirectory(directory: string): Promise<fs.Dir> {
   return calls.opendir(directory, { encoding: 'latin1' });
@@ -271,27 +274,35 @@ async function* listFiles(directory: string): AsyncGenerator<string> {
 async function* listEntries(directory: string): AsyncGenerator<DirectoryEntry> {
   const entries = await explained(directory, () => openDirectory(directory));
   try {
-    for await (const { name: bytes } of entries) {
-      const name = decodeName(Buffer.from(bytes, 'latin1'));
-      const full = path.resolve(directory, name);
-      const stat = await calls.lstat(full, { bigint: true });
-      const isLink = stat.isSymbolicLink();
-      yield {
-        name,
-        path: full,
-        kind: isLink ? 'link' : stat.isFile() ? 'file' : stat.isDirectory() ? 'directory' : 'other',
-        size: Number(stat.size),
-        key: fileKey(stat),
-        modifiedMs: Number(stat.mtimeMs),
-        revision: revisionOf(stat).text,
-        executable: (stat.mode & 0o111n) !== 0n,
-        permissions: permissionsOf(stat),
-        ...(isLink ? { target: await calls.readlink(full) } : {}),
-      };
+    let together: string[] = [];
+    for await (const { name } of entries) {
+      together.push(decodeName(Buffer.from(name, 'latin1')));
+      if (together.length < LOOKED_AT_TOGETHER) continue;
+      yield* await Promise.all(together.map((one) => entryAt(directory, one)));
+      together = [];
     }
+    yield* await Promise.all(together.map((one) => entryAt(directory, one)));
   } catch (error) {
     throw systemError(error, { path: directory });
   }
+}
+
+async function entryAt(directory: string, name: string): Promise<DirectoryEntry> {
+  const full = path.resolve(directory, name);
+  const stat = await calls.lstat(full, { bigint: true });
+  const isLink = stat.isSymbolicLink();
+  return {
+    name,
+    path: full,
+    kind: isLink ? 'link' : stat.isFile() ? 'file' : stat.isDirectory() ? 'directory' : 'other',
+    size: Number(stat.size),
+    key: fileKey(stat),
+    modifiedMs: Number(stat.mtimeMs),
+    revision: revisionOf(stat).text,
+    executable: (stat.mode & 0o111n) !== 0n,
+    permissions: permissionsOf(stat),
+    ...(isLink ? { target: await calls.readlink(full) } : {}),
+  };
 }
 
 async function lookUp(name: string): Promise<NameInfo | null> {
