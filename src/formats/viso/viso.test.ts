@@ -3,10 +3,12 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { isImageError } from '../../errors.ts';
+import { ImageError, isImageError } from '../../errors.ts';
 import { inspect } from '../../operations/inspect.ts';
 import { createIso } from '../../operations/iso/create.ts';
 import { openDisk } from '../../operations/open.ts';
+import { forwardedProvider, forwardedStorage } from '../../storage/forwarding.ts';
+import { defaultProvider } from '../../storage/local/index.ts';
 import { Random } from '../../testing/random.ts';
 import { wordsOf } from './words.ts';
 
@@ -153,6 +155,40 @@ describe('a VISO file', () => {
     execFileSync('mkfifo', [at('special/pipe')]);
     await expect(bytesOf(`${MARKER} /=special`)).rejects.toMatchObject({ kind: 'unsupported' });
     await expect(bytesOf(`${MARKER} special/pipe`)).rejects.toMatchObject({ kind: 'denied' });
+  });
+
+  it('reads the same bytes from any place, in any pieces, several at a time', async () => {
+    const whole = await bytesOf(`${MARKER} /=tree boot.img`);
+    await using disk = await openDisk(viso(`${MARKER} /=tree boot.img`), ALLOW);
+    const random = new Random(7);
+    const reads = Array.from({ length: 200 }, async () => {
+      const offset = random.below(whole.length);
+      const bytes = Buffer.alloc(Math.min(1 + random.below(5000), whole.length - offset));
+      await disk.read(offset, bytes);
+      expect(bytes.equals(whole.subarray(offset, offset + bytes.length))).toBe(true);
+    });
+    await Promise.all(reads);
+  });
+
+  it('gives an error where a file of the host cannot be read, and reads it when that is over', async () => {
+    const local = defaultProvider();
+    let fails = false;
+    const provider = forwardedProvider(local, {
+      open: async (name, mode) => {
+        const storage = await local.open(name, mode);
+        if (!name.endsWith('b.bin')) return storage;
+        const read: typeof storage.read = (offset, target, options) =>
+          fails ? Promise.reject(new ImageError('io', 'a medium fails')) : storage.read(offset, target, options);
+        return forwardedStorage(storage, { read });
+      },
+    });
+    await using disk = await openDisk({ provider, name: viso(`${MARKER} /=tree`) }, ALLOW);
+    const bytes = Buffer.alloc(disk.size);
+    fails = true;
+    await expect(disk.read(0, bytes)).rejects.toMatchObject({ kind: 'io', message: 'a medium fails' });
+    fails = false;
+    await disk.read(0, bytes);
+    expect(bytes.includes(Buffer.alloc(70_000, 7))).toBe(true);
   });
 
   it('has names of 255 bytes, and files 128 directories deep', async () => {
