@@ -102,11 +102,21 @@ async function hasInfoTable(storage: Storage, { content }: IsoNode, block: numbe
   return table.descriptor === SYSTEM_BLOCKS && table.block === block && table.length === size;
 }
 
+/** Entries of directories by their names: many words may look for them in a long one. */
+const byName = new WeakMap<IsoNode, ReadonlyMap<string, IsoNode>>();
+
+function childOf(directory: IsoNode, name: string): IsoNode | undefined {
+  if (directory.children === null) return undefined;
+  const known = byName.get(directory) ?? new Map(directory.children.map((child) => [child.name, child]));
+  byName.set(directory, known);
+  return known.get(name);
+}
+
 /** The file or directory with that name in an image. Throws `not-found`. */
 export function nodeIn({ root, path }: IsoSource, name: string): IsoNode {
   let node: IsoNode | undefined = root;
   for (const part of name.split('/').filter((one) => one !== '' && one !== '.')) {
-    node = node?.children?.find((child) => child.name === part);
+    node = node === undefined ? undefined : childOf(node, part);
   }
   if (node !== undefined) return node;
   throw new ImageError('not-found', 'The ISO image has no file of this name', { path, found: name.slice(0, 80) });
