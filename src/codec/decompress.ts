@@ -4,6 +4,7 @@
 import type * as zlib from 'node:zlib';
 import { ImageError } from '../errors.ts';
 import type { Chunks } from './chunks.ts';
+import type { DeflateForm } from './inflate-stream.ts';
 import { nodeZlib } from './node-zlib.ts';
 import type { SystemBzip2 } from './system-bzip2.ts';
 import { systemDeflate } from './system-deflate.ts';
@@ -88,8 +89,8 @@ export async function systemZstdFrames(): Promise<FrameSteps | null> {
 
 /** Decoding of deflate streams in chunks. */
 export interface StreamInflater {
-  /** Decodes one raw deflate stream and leaves the bytes behind it in `input`. Throws `corrupt`. */
-  decode(input: Chunks): AsyncGenerator<Uint8Array>;
+  /** Decodes one deflate stream, by default a raw one, and leaves the bytes behind it in `input`. Throws `corrupt`. */
+  decode(input: Chunks, form?: DeflateForm): AsyncGenerator<Uint8Array>;
   /** The CRC-32 of bytes behind others. */
   crc32(bytes: Uint8Array, before: number): number;
 }

@@ -6,12 +6,16 @@ import { nodeZlib } from './node-zlib.ts';
 /** Bytes made at a time. */
 const ROOM = 512 * 1024;
 
+/** A stream without a header, or with that of RFC 1950 and a checksum, which is verified. */
+export type DeflateForm = 'raw' | 'zlib';
+
 /**
- * Decodes one raw deflate stream and leaves the bytes behind it in `input`. Throws `corrupt` when it is broken or ends
+ * Decodes one deflate stream and leaves the bytes behind it in `input`. Throws `corrupt` when it is broken or ends
  * early.
  */
-export async function* inflateChunks(input: Chunks): AsyncGenerator<Uint8Array> {
-  const stream = nodeZlib().createInflateRaw({ chunkSize: ROOM });
+export async function* inflateChunks(input: Chunks, form: DeflateForm = 'raw'): AsyncGenerator<Uint8Array> {
+  const { createInflate, createInflateRaw } = nodeZlib();
+  const stream = (form === 'raw' ? createInflateRaw : createInflate)({ chunkSize: ROOM });
   let ended: () => void = () => {};
   const end = new Promise<void>((resolve) => {
     ended = resolve;

@@ -14,7 +14,7 @@ import type {
   StorageIdentity,
 } from './contract.ts';
 
-/** Most that is kept for requests that overtook others, bytes. */
+/** Most that is kept for requests that were overtaken, bytes. */
 const MOST_KEPT = 32 * 1024 * 1024;
 
 /** The bytes, and what is known of them. */
@@ -56,6 +56,7 @@ export class ReadOnceStorage implements Storage {
   #position = 0;
   #started = false;
   #kept: Kept[] = [];
+  #keptBytes = 0;
   #last: Promise<void> = Promise.resolve();
 
   constructor({ label, chunks, tail, onSurprise }: ReadOnceParts) {
@@ -67,6 +68,11 @@ export class ReadOnceStorage implements Storage {
 
   get size(): number {
     return this.#size;
+  }
+
+  /** Offset of the next byte. */
+  get position(): number {
+    return this.#position;
   }
 
   /** Decodes the first bytes: `length` of them if there are that many. Called once, before anything else. */
@@ -191,6 +197,7 @@ export class ReadOnceStorage implements Storage {
       const bytes = kept.bytes.subarray(at - kept.offset, at - kept.offset + buffer.length - filled);
       buffer.set(bytes, filled);
       filled += bytes.length;
+      this.#keptBytes -= bytes.length;
       const rests = [
         { offset: kept.offset, bytes: kept.bytes.subarray(0, at - kept.offset) },
         { offset: at + bytes.length, bytes: kept.bytes.subarray(at - kept.offset + bytes.length) },
@@ -202,9 +209,8 @@ export class ReadOnceStorage implements Storage {
 
   #keep(bytes: Uint8Array): void {
     this.#kept.push({ offset: this.#position, bytes: bytes.slice() });
-    if (this.#kept.reduce((sum, kept) => sum + kept.bytes.length, 0) > MOST_KEPT) {
-      throw this.#surprise('is left out');
-    }
+    this.#keptBytes += bytes.length;
+    while (this.#keptBytes > MOST_KEPT) this.#keptBytes -= this.#kept.shift()?.bytes.length ?? 0;
   }
 
   /** The bytes at `#position`, at least one. */

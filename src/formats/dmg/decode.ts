@@ -1,7 +1,9 @@
 /** Decoding of chunks, by their kind. Each codec is loaded when a chunk of it is first read. */
-import { inflateZlib } from '#decompress';
+import { inflateZlib, streamInflater } from '#decompress';
+import { Chunks } from '../../codec/chunks.ts';
 import { ImageError } from '../../errors.ts';
 import { TYPE } from './layout.ts';
+import type { DmgChunk } from './tables.ts';
 
 /** The kinds that are stored encoded. */
 export const CODECS: ReadonlyMap<number, string> = new Map([
@@ -11,6 +13,28 @@ export const CODECS: ReadonlyMap<number, string> = new Map([
   [TYPE.lzfse, 'LZFSE'],
   [TYPE.lzma, 'LZMA'],
 ]);
+
+/** Larger chunks are decoded in pieces, where their codec can. */
+const LARGE = 16 * 1024 * 1024;
+const IN_PIECES: ReadonlySet<number> = new Set([TYPE.zlib, TYPE.bzip2, TYPE.lzma]);
+
+/** True for a chunk that is decoded in pieces, and never held as a whole. */
+export function isLarge({ type, size }: Pick<DmgChunk, 'type' | 'size'>): boolean {
+  return size > LARGE && IN_PIECES.has(type);
+}
+
+/** The content of such a chunk in pieces, each valid until the next is asked for. Throws `corrupt`, `unsupported`. */
+export async function* decodePieces(type: number, stored: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  if (type === TYPE.bzip2) {
+    yield* (await import('../../codec/bzip2.ts')).decodeBzip2Stream(stored);
+  } else if (type === TYPE.lzma) {
+    yield* (await import('../../codec/xz.ts')).decodeXzStream(stored);
+  } else {
+    const inflate = await streamInflater();
+    if (inflate === null) throw new ImageError('unsupported', 'A chunk of this length cannot be decoded in a browser');
+    yield* inflate.decode(new Chunks(stored), 'zlib');
+  }
+}
 
 /** Decodes a chunk into exactly `size` bytes; `room`: memory for them. Throws `corrupt`. */
 export async function decodeChunk(

@@ -1,8 +1,10 @@
 /** DMG images that are wrong or odd, and their checksums. */
+import { deflateSync } from 'node:zlib';
 import { zlibSync } from 'fflate';
 import { describe, expect, it } from 'vitest';
 import { buildDmg, type DmgRecipe, type MadeTable } from '../../../test/formats/dmg/build.ts';
-import { checkImage, Disk, inspect } from '../../index.ts';
+import { describeWithPeers } from '../../../test/peers/peers.ts';
+import { checkImage, convert, Disk, inspect } from '../../index.ts';
 import { MemoryProvider } from '../../storage/memory.ts';
 import { TYPE } from './layout.ts';
 
@@ -60,6 +62,87 @@ describe('a property list', () => {
   });
 });
 
+describe('large chunks', () => {
+  const SECTORS = 40_000;
+  const data = Buffer.alloc(SECTORS * 512);
+  for (let at = 0; at < data.length; at += 512) data.writeUInt32LE(at ^ 0x5a5a, at);
+  const forms: readonly (readonly [string, number, Uint8Array])[] = [['zlib', TYPE.zlib, deflateSync(data)]];
+
+  async function opened(stored: Uint8Array, type: number, sectors = SECTORS) {
+    const table = { name: 'a', firstSector: 0, chunks: [{ type, content: data.subarray(0, sectors * 512), stored }] };
+    const { bytes } = buildDmg({ tables: [table], sectors, where: 'xml' });
+    return { bytes, source: await placed(bytes) };
+  }
+
+  it.each(forms)('of %s are decoded in pieces, forwards and backwards', async (_, type, stored) => {
+    const { source } = await opened(stored, type);
+    await using disk = await Disk.open({ image: source, format: 'dmg' });
+    const piece = Buffer.alloc(1_000_000);
+    for (const at of [0, 5_000_000, 9_000_512, 1_000_000, data.length - piece.length, 0]) {
+      await disk.read(at, piece);
+      expect(piece.equals(data.subarray(at, at + piece.length)), `at ${at}`).toBe(true);
+    }
+    const target = { provider: source.provider, name: '/out' };
+    await convert(source, target, { format: 'raw', sourceFormat: 'dmg' });
+    await using out = await Disk.open({ image: target, format: 'raw' });
+    const all = Buffer.alloc(out.size);
+    await out.read(0, all);
+    expect(all.equals(data)).toBe(true);
+    expect((await checkImage(source, { format: 'dmg' })).findings).toEqual([]);
+  });
+
+  it.each(forms)('of %s that are damaged give nothing, and are listed as a whole', async (_, type, stored) => {
+    const damaged = Uint8Array.from(stored);
+    damaged.fill(0xff, stored.length >> 1, (stored.length >> 1) + 64);
+    const { source } = await opened(damaged, type);
+    await using disk = await Disk.open({ image: source, format: 'dmg' });
+    for (const at of [0, 19_000_000]) {
+      await expect(disk.read(at, Buffer.alloc(512))).rejects.toMatchObject({ kind: 'corrupt' });
+    }
+    const target = { provider: source.provider, name: '/out' };
+    const { unreadable } = await convert(source, target, { format: 'raw', sourceFormat: 'dmg', salvage: true });
+    expect(unreadable).toMatchObject([{ offset: 0, length: data.length }]);
+    const { findings } = await checkImage(source, { format: 'dmg' });
+    expect(findings.map(({ severity }) => severity)).toContain('corruption');
+  });
+
+  it.each([
+    ['shorter', data.subarray(512)],
+    ['longer', Buffer.concat([data, Buffer.alloc(512)])],
+  ])('that are %s than their part of the disk are damaged', async (_, other) => {
+    const { source } = await opened(deflateSync(other), TYPE.zlib);
+    await using disk = await Disk.open({ image: source, format: 'dmg' });
+    await expect(disk.read(0, Buffer.alloc(512))).rejects.toMatchObject({ kind: 'corrupt' });
+  });
+
+  it('may have more than 256 MiB', async () => {
+    const sectors = 600_000;
+    const stored = deflateSync(Buffer.alloc(sectors * 512));
+    const whole = new Uint8Array(sectors * 512);
+    const table = { name: 'a', firstSector: 0, chunks: [{ type: TYPE.zlib, content: whole, stored }] };
+    const source = await placed(buildDmg({ tables: [table], sectors, where: 'xml' }).bytes);
+    await using disk = await Disk.open({ image: source, format: 'dmg' });
+    const last = new Uint8Array(512).fill(1);
+    await disk.read(disk.size - last.length, last);
+    expect(last).toEqual(new Uint8Array(512));
+  });
+
+  describeWithPeers(['xz', 'bzip2'], 'of other codecs', (...programs) => {
+    it.each([
+      ['LZMA', TYPE.lzma],
+      ['bzip2', TYPE.bzip2],
+    ])('are decoded in pieces: %s', async (_, type) => {
+      const [xz, bzip2] = programs;
+      const stored = (type === TYPE.lzma ? xz : bzip2)?.filter(data, '-1c') ?? data;
+      const { source } = await opened(stored, type);
+      await using disk = await Disk.open({ image: source, format: 'dmg' });
+      const bytes = Buffer.alloc(disk.size);
+      await disk.read(0, bytes);
+      expect(bytes.equals(data)).toBe(true);
+    });
+  });
+});
+
 describe('chunks', () => {
   it('are read in every form, with bytes before and behind them', async () => {
     const { content: wanted } = buildDmg({ tables: TABLES, sectors: 20, where: 'xml' });
@@ -74,7 +157,7 @@ describe('chunks', () => {
     ['of more than the disk has', { sectorCount: 2 ** 44, sector: 2 ** 44 }, 'corrupt'],
     ['shorter than their part of the disk', { length: 512 }, 'corrupt'],
     ['of an unknown kind', { type: 0x8000_0009 }, 'corrupt'],
-    ['too long to decode', { type: TYPE.zlib, sectorCount: 2 ** 20, sector: 2 ** 20 }, 'limit'],
+    ['too long to decode', { type: TYPE.adc, sectorCount: 2 ** 20, sector: 2 ** 20 }, 'limit'],
   ])('%s are refused', async (_, lie, kind) => {
     const source = await made({ lie: (chunk, number) => (number === 1 ? { ...chunk, ...lie } : chunk) });
     const reading = (async () => {

@@ -7,7 +7,8 @@ import { PlainImage } from '../../image/plain-image.ts';
 import { plainInfo } from '../../image/plain-info.ts';
 import { allDone } from '../../storage/all-done.ts';
 import type { ReadTarget, Storage } from '../../storage/contract.ts';
-import { CODECS, decodeChunk } from './decode.ts';
+import { CODECS, decodeChunk, isLarge } from './decode.ts';
+import type { LargeChunks } from './large-chunks.ts';
 import { DMG_LIMITS, TRAILER, TYPE } from './layout.ts';
 import type { DmgSource } from './source.ts';
 import { type DmgChunk, sortedChunks } from './tables.ts';
@@ -25,6 +26,8 @@ export class DmgImage extends PlainImage {
   readonly #source: DmgSource;
   readonly #chunks: readonly DmgChunk[];
   readonly #reader: ChunkReader;
+  /** Loaded when it is first used. */
+  #large: Promise<LargeChunks> | null = null;
 
   constructor(source: DmgSource) {
     super(source.main);
@@ -32,11 +35,11 @@ export class DmgImage extends PlainImage {
     this.#source = source;
     this.#chunks = tables.length === 0 ? plainDisk(trailer) : sortedChunks(tables, main.label);
     this.info = infoOf(source, this.#chunks);
-    const largest = this.#chunks.reduce(
-      (most, { type, size }) => (CODECS.has(type) ? Math.max(most, size) : most),
-      SECTOR,
+    const decoded = this.#chunks.filter((chunk) => CODECS.has(chunk.type) && !isLarge(chunk));
+    const chunkBytes = Math.min(
+      decoded.reduce((most, { size }) => Math.max(most, size), SECTOR),
+      DMG_LIMITS.chunkBytes,
     );
-    const chunkBytes = Math.min(largest, DMG_LIMITS.chunkBytes);
     this.#reader = new ChunkReader({
       storage,
       chunkBytes,
@@ -68,16 +71,20 @@ export class DmgImage extends PlainImage {
         writable: false,
       };
     }
-    for (; reached < end; index++) {
+    for (; reached < end && !isLarge(chunk); index++) {
       const next = this.#chunks[index + 1];
-      if (next?.guestOffset !== reached || kindOf(next) !== kind || this.#problem(next) !== null) break;
+      if (next?.guestOffset !== reached || kindOf(next) !== kind || this.#problem(next) !== null || isLarge(next))
+        break;
       reached = next.guestOffset + next.size;
     }
     return { kind, length: Math.min(reached, end) - guestOffset };
   }
 
   readEncoded(guestOffset: number, target: ReadTarget): Promise<void> {
-    return this.#reader.read(guestOffset, target);
+    const chunk = this.#find(guestOffset);
+    if (!isLarge(chunk)) return this.#reader.read(guestOffset, target);
+    this.#large ??= import('./large-chunks.ts').then(({ LargeChunks }) => new LargeChunks(this.#source.data));
+    return this.#large.then((large) => large.read(chunk, guestOffset, target));
   }
 
   override async *metadata(): AsyncGenerator<MetadataExtent> {
@@ -101,8 +108,9 @@ export class DmgImage extends PlainImage {
     return [this.storage, ...this.#source.segments.map(({ storage }) => storage)];
   }
 
-  override close(): Promise<void> {
-    return allDone(this.storages().map((storage) => storage.close()));
+  override async close(): Promise<void> {
+    await (await this.#large)?.close();
+    await allDone(this.storages().map((storage) => storage.close()));
   }
 
   /** Number of the last chunk that begins at or before the offset; -1: there is none. */
@@ -158,7 +166,7 @@ export class DmgImage extends PlainImage {
       };
     }
     const most = DMG_LIMITS.chunkBytes;
-    if (type === TYPE.raw || (size <= most && storedBytes <= most)) return null;
+    if (type === TYPE.raw || isLarge({ type, size }) || (size <= most && storedBytes <= most)) return null;
     const [found, expected] = [`${Math.max(size, storedBytes)} bytes`, `at most ${most} bytes`];
     return { kind: 'limit', message: 'A chunk of the DMG is too long to decode', found, expected };
   }

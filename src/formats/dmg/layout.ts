@@ -109,6 +109,6 @@ export const DMG_LIMITS = {
   depth: 32,
   /** Files of one image. */
   segments: 999,
-  /** Decoded bytes of one chunk. Most have 256 KiB to 1 MiB, but single ones of 250 MiB exist. */
+  /** Decoded bytes of a chunk that is held as a whole: ADC, LZFSE. Those of other codecs may be of any length. */
   chunkBytes: 256 * 1024 * 1024,
 } as const;

@@ -1,6 +1,7 @@
 /** Compressed files: one stream of bytes, whose file has no name but that of the outer one. */
 
 import { streamInflater } from '#decompress';
+import { rangeChunks } from '../../../blocks/range-chunks.ts';
 import { decodeBzip2Stream } from '../../../codec/bzip2.ts';
 import { Chunks } from '../../../codec/chunks.ts';
 import { decodeGzip, type Notice } from '../../../codec/gzip.ts';
@@ -11,7 +12,6 @@ import type { OperationOptions, Storage } from '../../../storage/contract.ts';
 import { bgzipIndex, decodeMembers } from './bgzip.ts';
 import { type BlockIndex, BlockStorage, type DecodeBlock } from './blocks.ts';
 import { gzipSize, zstdSize } from './expected-size.ts';
-import { rangeChunks } from './range-chunks.ts';
 import { xzBlocks } from './xz-blocks.ts';
 import { decodeFrames, zstdIndex } from './zstd-frames.ts';
 

@@ -1,12 +1,12 @@
 /** Zip archives: the member that is the disk, read in place where it is stored, unpacked where it is compressed. */
 import { streamInflater } from '#decompress';
+import { rangeChunks } from '../../../blocks/range-chunks.ts';
 import { Chunks } from '../../../codec/chunks.ts';
 import { ImageError, printable } from '../../../errors.ts';
 import type { InnerChunks, InnerRange, UnwrapOptions, Unwrapped } from '../../../image/unwrap.ts';
 import { LIMITS } from '../../../limits.ts';
 import type { OperationOptions, Storage } from '../../../storage/contract.ts';
 import { chooseMember, lastPart } from './members.ts';
-import { rangeChunks } from './range-chunks.ts';
 import { FLAG, METHOD, METHOD_NAMES } from './zip-layout.ts';
 import { dataOf, readZip, type ZipMember } from './zip-members.ts';
 

@@ -1,7 +1,7 @@
 /** A range of a file in order. */
-import { throwIfAborted } from '../../../errors.ts';
-import type { InnerRange } from '../../../image/unwrap.ts';
-import type { OperationOptions, Storage } from '../../../storage/contract.ts';
+import { throwIfAborted } from '../errors.ts';
+import type { InnerRange } from '../image/unwrap.ts';
+import type { OperationOptions, Storage } from '../storage/contract.ts';
 
 /** Bytes read at a time; the next are read while these are used. */
 const PIECE = 512 * 1024;
