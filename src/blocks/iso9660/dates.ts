@@ -38,7 +38,9 @@ export function shortTime(bytes: Uint8Array): number {
 
 /** The same of seventeen bytes: digits, and a zone. */
 export function longTime(bytes: Uint8Array): number {
-  const digits = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)\d\d/.exec(String.fromCharCode(...bytes.subarray(0, 16)));
+  const digits = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)\d\d/.exec(
+    new TextDecoder('latin1').decode(bytes.subarray(0, 16)),
+  );
   const [year = 0, month = 0, day = 0, hours = 0, minutes = 0, seconds = 0] = (digits ?? []).slice(1).map(Number);
   if (month === 0 || day === 0) return 0;
   return Date.UTC(year, month - 1, day, hours, minutes, seconds) - quarters(bytes[16] ?? 0);
