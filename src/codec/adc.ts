@@ -1,11 +1,22 @@
 /** Apple Data Compression, of old disk images: literals and matches at whole bytes. Decoding only. */
 import { ImageError } from '../errors.ts';
 
-/** Decodes a chunk of exactly `size` bytes. Throws `corrupt` for one that is damaged, or makes less or more. */
-export function decodeAdc(stored: Uint8Array, size: number, room?: Uint8Array): Uint8Array {
-  const bytes = room?.length === size ? room : new Uint8Array(size);
+/** Bytes made per step. */
+const STEP = 256 * 1024;
+
+/**
+ * Decodes a chunk, which fills `bytes`, in steps of some hundred microseconds: the caller lets others run between them. Throws
+ * `corrupt` for one that is damaged, or makes less or more.
+ */
+export function* decodeAdc(stored: Uint8Array, bytes: Uint8Array): Generator<void> {
+  const size = bytes.length;
   let [at, filled] = [0, 0];
+  let mark = STEP;
   while (at < stored.length) {
+    if (filled >= mark) {
+      mark = filled + STEP;
+      yield;
+    }
     const code = stored[at++] ?? 0;
     if ((code & 0x80) !== 0) {
       const length = (code & 0x7f) + 1;
@@ -25,7 +36,6 @@ export function decodeAdc(stored: Uint8Array, size: number, room?: Uint8Array): 
     for (const end = filled + length; filled < end; filled++) bytes[filled] = bytes[filled - distance] ?? 0;
   }
   if (filled !== size) throw corrupt();
-  return bytes;
 }
 
 function corrupt(): ImageError {

@@ -78,6 +78,8 @@ export async function* decodeStreams(
     const block = { capacity: level * LEVEL_BYTES, words: new Uint32Array(level * LEVEL_BYTES) };
     let combined = 0;
     for (;;) {
+      // A block takes a tenth of a second: others run between them.
+      await new Promise((resolve) => void setTimeout(resolve));
       const found = await source.parse((bits) => blockOf(bits, block));
       if (found.kind === 'end') {
         if (found.crc !== combined) throw corrupt('has a wrong checksum');

@@ -24,18 +24,20 @@ const L_EXTRA = Uint8Array.from([...new Array(16).fill(0), 2, 3, 5, 8]);
 const M_EXTRA = Uint8Array.from([...new Array(16).fill(0), 3, 5, 8, 11]);
 const D_EXTRA = Uint8Array.from({ length: SYMBOLS.d }, (_, symbol) => symbol >> 2);
 
-/** Decodes a stream of exactly `size` bytes. Throws `corrupt` for one that is damaged, or makes less or more. */
-export function decodeLzfse(stored: Uint8Array, size: number, room?: Uint8Array): Uint8Array {
-  const bytes = room?.length === size ? room : new Uint8Array(size);
+/**
+ * Decodes a stream, which fills `bytes`, a block per step: the caller lets others run between them. Throws `corrupt` for one
+ * that is damaged, or makes less or more.
+ */
+export function* decodeLzfse(stored: Uint8Array, bytes: Uint8Array): Generator<void> {
   const out: Output = { bytes, filled: 0 };
   const view = new DataView(stored.buffer, stored.byteOffset, stored.length);
   for (let at = 0; ; ) {
     const magic = word(view, at);
     if (magic === MAGIC.end) break;
     at = decodeBlock(magic, { stored, view, at, out });
+    yield;
   }
-  if (out.filled !== size) throw damaged();
-  return bytes;
+  if (out.filled !== bytes.length) throw damaged();
 }
 
 interface Place {

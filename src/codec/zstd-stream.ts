@@ -47,7 +47,7 @@ export interface FrameSteps {
 }
 
 /**
- * Decodes all frames, in bounded memory. Throws `corrupt` for data that is broken, ends early or is no frame, `limit` for
+ * Decodes all frames, in bounded memory. Throws `corrupt` for data that is broken, ends early or is not a frame, `limit` for
  * a window of more than 128 MiB, `unsupported` for a frame that needs a dictionary.
  */
 export async function* decodeZstdStream(input: Chunks): AsyncGenerator<Uint8Array> {

@@ -202,7 +202,7 @@ export class ReadOnceStorage implements Storage {
         { offset: kept.offset, bytes: kept.bytes.subarray(0, at - kept.offset) },
         { offset: at + bytes.length, bytes: kept.bytes.subarray(at - kept.offset + bytes.length) },
       ];
-      this.#kept.splice(this.#kept.indexOf(kept), 1, ...rests.filter((rest) => rest.bytes.length > 0));
+      this.#kept = this.#kept.flatMap((one) => (one === kept ? rests.filter((rest) => rest.bytes.length > 0) : [one]));
     }
     return filled;
   }
@@ -234,7 +234,7 @@ export class ReadOnceStorage implements Storage {
   }
 
   async #judgeEnd(): Promise<void> {
-    if (this.#front !== null || (await this.#next()) !== null) throw this.#surprise('follows behind the end');
+    if (this.#front !== null || (await this.#next()) !== null) throw this.#surprise('follows the end');
     if (!this.#judge(this.#tail)) throw this.#surprise('has another meaning');
   }
 

@@ -169,8 +169,8 @@ async function unpack(
     chunks = passing;
   }
   const { storage, directory } = await unpackedFile(chunks, { label: `${label} (${member})`, signal });
+  for (const notice of notices) warnings.push(notice);
   warnings.push(
-    ...notices,
     `${label} was unpacked into a temporary file in ${directory} (${storage.size} bytes), which disappears when it is closed.`,
   );
   return storage;

@@ -2,6 +2,7 @@
 import { inflateZlib, streamInflater } from '#decompress';
 import { Chunks } from '../../codec/chunks.ts';
 import { ImageError } from '../../errors.ts';
+import { Turns } from '../../storage/turns.ts';
 import { TYPE } from './layout.ts';
 import type { DmgChunk } from './tables.ts';
 
@@ -14,6 +15,8 @@ export const CODECS: ReadonlyMap<number, string> = new Map([
   [TYPE.lzma, 'LZMA'],
 ]);
 
+/** Small steps that a step of a decoder counts as: the clock is looked at behind each. */
+const STEPS_PER_LOOK = 256;
 /** Larger chunks are decoded in pieces, where their codec can. */
 const LARGE = 16 * 1024 * 1024;
 const IN_PIECES: ReadonlySet<number> = new Set([TYPE.zlib, TYPE.bzip2, TYPE.lzma]);
@@ -51,12 +54,28 @@ export async function decodeChunk(
     case TYPE.lzma:
       return (await import('../../codec/xz.ts')).decodeXz(stored, size);
     case TYPE.lzfse:
-      return (await import('../../codec/lzfse.ts')).decodeLzfse(stored, size, room);
+      return inTurns((await import('../../codec/lzfse.ts')).decodeLzfse, stored, size, room);
     case TYPE.adc:
-      return (await import('../../codec/adc.ts')).decodeAdc(stored, size, room);
+      return inTurns((await import('../../codec/adc.ts')).decodeAdc, stored, size, room);
     default:
       throw new ImageError('unsupported', 'The kind of a chunk is unknown', { found: `0x${type.toString(16)}` });
   }
+}
+
+/** Decodes in steps, and lets the event loop run every few milliseconds. */
+async function inTurns(
+  decode: (stored: Uint8Array, bytes: Uint8Array) => Generator<void>,
+  stored: Uint8Array,
+  size: number,
+  room: Uint8Array | undefined,
+): Promise<Uint8Array> {
+  const bytes = room?.length === size ? room : new Uint8Array(size);
+  const turns = new Turns(undefined, 'Decoding');
+  for (const _ of decode(stored, bytes)) {
+    const turn = turns.take(STEPS_PER_LOOK);
+    if (turn !== undefined) await turn;
+  }
+  return bytes;
 }
 
 async function decodeZlib(stored: Uint8Array, size: number, room?: Uint8Array): Promise<Uint8Array> {

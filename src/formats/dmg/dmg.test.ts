@@ -62,6 +62,33 @@ describe('a property list', () => {
   });
 });
 
+describe('chunks that are decoded in JavaScript', () => {
+  /** ADC: literals of one byte, and matches of 67 that repeat it. */
+  function longAdc(bytes: number): Uint8Array {
+    const matches = Math.floor((bytes - 1) / 67);
+    const rest = bytes - 1 - matches * 67;
+    const stored = [0x80, 7];
+    for (let n = 0; n < matches; n++) stored.push(0x7f, 0, 0);
+    for (let n = 0; n < rest; n++) stored.push(0x80, 7);
+    return Uint8Array.from(stored);
+  }
+
+  it('let others run while they are decoded', async () => {
+    const sectors = 120_000;
+    const content = new Uint8Array(sectors * 512).fill(7);
+    const table = { name: 'a', firstSector: 0, chunks: [{ type: TYPE.adc, content, stored: longAdc(content.length) }] };
+    const source = await placed(buildDmg({ tables: [table], sectors, where: 'xml' }).bytes);
+    await using disk = await Disk.open({ image: source, format: 'dmg' });
+    const last = new Uint8Array(512);
+    let turns = 0;
+    const timer = setInterval(() => void turns++, 1);
+    await disk.read(disk.size - last.length, last);
+    clearInterval(timer);
+    expect(last).toEqual(new Uint8Array(512).fill(7));
+    expect(turns).toBeGreaterThan(2);
+  });
+});
+
 describe('large chunks', () => {
   const SECTORS = 40_000;
   const data = Buffer.alloc(SECTORS * 512);
