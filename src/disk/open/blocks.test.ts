@@ -92,6 +92,12 @@ describe('blocked gzip', () => {
     await expectAtRandom(await file('a.img.gz', blocked()));
   });
 
+  it('warns of one that may be cut off', async () => {
+    const warningsOf = async (bytes: Uint8Array) => (await inspect(await file('a.img.gz', bytes))).warnings.join();
+    expect(await warningsOf(Buffer.concat(partsOf(DATA).map(member)))).toContain('no end marker');
+    expect(await warningsOf(blocked())).not.toContain('no end marker');
+  });
+
   it('tells damage where it is read, and a conversion leaves nothing', async () => {
     const bytes = blocked();
     const at = bytes.length >> 1;

@@ -30,10 +30,18 @@ const MOST_CONTENT = 65_536;
 /** Bytes of the file read at a time. */
 const WINDOW = 1024 * 1024;
 
+/** Members of a file, and facts about them. */
+export interface BgzipIndex {
+  readonly index: BlockIndex;
+  /** False: the empty member at the end is missing, by which a file shows that it is whole. */
+  readonly hasEnd: boolean;
+}
+
 /** The members of a file that has nothing else in it; null: it is another gzip file. */
-export async function bgzipIndex(storage: Storage, { signal }: OperationOptions): Promise<BlockIndex | null> {
+export async function bgzipIndex(storage: Storage, { signal }: OperationOptions): Promise<BgzipIndex | null> {
   const index = new BlockIndex({ joins: true });
   const window = new Window(storage);
+  let hasEnd = false;
   for (let at = 0; at < storage.size; ) {
     throwIfAborted(signal, 'Opening');
     const header = await window.at(at, HEADER.size);
@@ -46,9 +54,10 @@ export async function bgzipIndex(storage: Storage, { signal }: OperationOptions)
     if (end === null) return null;
     const size = new DataView(end.buffer, end.byteOffset, SIZE_BYTES).getUint32(0, true);
     if (size > MOST_CONTENT || !index.add(at, length, size)) return null;
+    hasEnd = size === 0;
     at += length;
   }
-  return index;
+  return { index, hasEnd };
 }
 
 /** Decodes members and verifies their checksums and lengths. */

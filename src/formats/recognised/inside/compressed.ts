@@ -38,16 +38,19 @@ const SIZES: Readonly<Record<Compression, (storage: Storage, head: Uint8Array) =
 interface Blocks {
   readonly index: BlockIndex;
   readonly decode: DecodeBlock;
+  readonly warnings?: readonly string[];
 }
 
+const NO_END = 'The blocked gzip file has no end marker: it may be cut off.';
 /** Null: such a file has to be decoded from its start. */
 const BLOCKS: Partial<
   Readonly<Record<Compression, (storage: Storage, options: OperationOptions) => Promise<Blocks | null>>>
 > = {
   async gzip(storage, options) {
     // In a page nothing decodes them.
-    const index = (await streamInflater()) === null ? null : await bgzipIndex(storage, options);
-    return index === null ? null : { index, decode: decodeMembers };
+    const found = (await streamInflater()) === null ? null : await bgzipIndex(storage, options);
+    if (found === null) return null;
+    return { index: found.index, decode: decodeMembers, warnings: found.hasEnd ? [] : [NO_END] };
   },
   xz: (storage) => xzBlocks(storage),
   async zstd(storage) {
@@ -74,7 +77,7 @@ export async function unwrapCompressed(
   const blocks = await BLOCKS[compression]?.(storage, { signal });
   if (blocks?.index.isUseful === true) {
     const content = { storage: new BlockStorage(storage, blocks.index, blocks.decode) };
-    return { name: inner, member: inner, rest, content, warnings: [] };
+    return { name: inner, member: inner, rest, content, warnings: blocks.warnings ?? [] };
   }
   const input = rangeChunks(storage, { offset: 0, length: storage.size }, { signal });
   const decode = (notice: Notice): AsyncIterable<Uint8Array> => DECODERS[compression](input, notice);
