@@ -22,6 +22,18 @@ const REMEDIES: Readonly<Partial<Record<string, string>>> = {
   asif: 'Convert it first (diskutil image create from)',
   simg: 'Unpack it first (simg2img)',
   chd: 'Extract it first (chdman extracthd)',
+  cab: 'Unpack it first (cabextract)',
+  cpio: 'Unpack it first (cpio -i)',
+  ar: 'Unpack it first (ar x)',
+  lzop: 'Unpack it first (lzop -d)',
+  ad1: 'Export its files with the program that created it (files, not a disk)',
+  partclone: 'Restore it to a raw disk first (partclone.restore)',
+  partimage: 'Restore it to a raw disk first (partimage restore)',
+  cso: 'Unpack it first (maxcso --decompress)',
+  mds: 'Specify its MDF file, or convert it first (mdf2iso)',
+  ccd: 'Convert its IMG file first (ccd2iso)',
+  daa: 'Convert it first (daa2iso)',
+  wbfs: 'Convert it first (wit copy)',
   tar: 'Unpack it first (tar -xf)',
   ovf: 'Specify one of the disks that it lists',
   toc: 'Make a cue sheet of it (toc2cue)',
@@ -39,7 +51,8 @@ export async function refuse(recognition: Recognition, files: ImageFiles, option
       hint: 'Omit the format, so that it is detected.',
     });
   }
-  throw new ImageError('unsupported', `The file is recognised as ${found.detail}, which vdkit cannot open`, {
+  const limit = recognition.unwrap === undefined ? ', which vdkit cannot open' : ': an image in it can only be read';
+  throw new ImageError('unsupported', `The file is recognised as ${found.detail}${limit}`, {
     path: name,
     hint: `${REMEDIES[recognition.name] ?? 'Convert it to VDI or raw with the program that created it'}; or ${AS_RAW}.`,
   });

@@ -3,7 +3,7 @@
  * more than a signature have separate files.
  */
 
-import { hasText } from '../../binary/look.ts';
+import { fieldAt, hasText } from '../../binary/look.ts';
 import type { Format, ProbeInput } from '../../image/contract.ts';
 import type { Compression } from './inside/compressed.ts';
 import { type Recognised, recognisedFormat } from './recognise.ts';
@@ -134,6 +134,92 @@ const WRAPPERS: readonly Wrapper[] = [
     extensions: ['chd'],
     detail: 'a MAME hard disk (CHD)',
     signatures: ['MComprHD'],
+  },
+  {
+    name: 'cab',
+    title: 'Microsoft Cabinet',
+    extensions: ['cab'],
+    detail: 'a cabinet',
+    signatures: ['MSCF\0\0\0\0'], // [MS-CAB] 2.1: a reserved word follows
+  },
+  {
+    name: 'cpio',
+    title: 'cpio Archive',
+    extensions: ['cpio'],
+    detail: 'a cpio archive',
+    signatures: ['070701', '070702', '070707'],
+    fits: (head) => /^[0-9a-f]{60}$/i.test(fieldAt(head, 6, 60) ?? ''),
+  },
+  {
+    name: 'ar',
+    title: 'ar Archive',
+    extensions: ['ar', 'deb'],
+    detail: 'an ar archive',
+    signatures: ['!<arch>\n'],
+  },
+  {
+    name: 'lzop',
+    compresses: 'Lzop',
+    extensions: ['lzo'],
+    signatures: ['\x89LZO\0\r\n\x1a\n'],
+  },
+  {
+    name: 'ad1',
+    title: 'AccessData Logical Image',
+    extensions: ['ad1'],
+    detail: 'a forensic image of files (AD1)',
+    signatures: ['ADSEGMENTEDFILE\0'],
+  },
+  {
+    name: 'partclone',
+    title: 'Partclone Image',
+    extensions: [],
+    detail: 'a Partclone image',
+    signatures: ['partclone-image'],
+  },
+  {
+    name: 'partimage',
+    title: 'Partimage Volume',
+    extensions: [],
+    detail: 'a Partimage volume',
+    signatures: ['PaRtImAgE-VoLuMe'],
+  },
+  {
+    name: 'cso',
+    title: 'Compressed ISO',
+    extensions: ['cso', 'zso', 'ciso'],
+    detail: 'a compressed disc (CSO)',
+    signatures: ['CISO', 'ZISO'],
+    // Length of the header, or of its blocks; the version.
+    fits: (head) => ['0,0,0,0', '24,0,0,0', '0,0,32,0'].includes(head.subarray(4, 8).join()) && (head[20] ?? 9) <= 2,
+  },
+  {
+    name: 'mds',
+    title: 'Alcohol 120% Descriptor',
+    extensions: ['mds', 'mdx'],
+    detail: 'the description of a disc (MDS)',
+    signatures: ['MEDIA DESCRIPTOR\x01', 'MEDIA DESCRIPTOR\x02'],
+  },
+  {
+    name: 'ccd',
+    title: 'CloneCD Control File',
+    extensions: ['ccd'],
+    detail: 'the description of a disc (CloneCD)',
+    signatures: ['[CloneCD]\r\n', '[CloneCD]\n'],
+  },
+  {
+    name: 'daa',
+    title: 'Direct Access Archive',
+    extensions: ['daa'],
+    detail: 'a compressed disc (DAA)',
+    signatures: [`DAA${'\0'.repeat(13)}`],
+  },
+  {
+    name: 'wbfs',
+    title: 'Wii Backup File System',
+    extensions: ['wbfs'],
+    detail: 'discs of a Wii (WBFS)',
+    signatures: ['WBFS\0\0'],
   },
 ];
 
