@@ -514,10 +514,13 @@ describe('formats', () => {
     expect(vdi.configKeys).toContainEqual(
       expect.objectContaining({ name: 'AllocationBlockSize', valueType: 'integer' }),
     );
-    for (const { recognisedOnly, capabilities, name } of formats) {
+    for (const { recognisedOnly, opensInside, capabilities, name } of formats) {
       expect(recognisedOnly).toBe(!capabilities.read);
-      if (recognisedOnly) expect(text).toMatch(new RegExp(`^${name}\\b.* recognised `, 'm'));
+      const words = opensInside ? 'read images inside' : 'recognised';
+      if (recognisedOnly) expect(text).toMatch(new RegExp(`^${name}\\b.* ${words} `, 'm'));
     }
+    const inside = formats.filter(({ opensInside }: { opensInside: boolean }) => opensInside);
+    expect(inside.map(({ name }: { name: string }) => name)).toEqual(['tar', 'zip', 'gzip', 'xz', 'bzip2', 'zstd']);
   });
 });
 

@@ -25,7 +25,9 @@ function formatDocument(format: Format): Record<string, unknown> {
   const { name, aliases, title, capabilities, extensions, variants, configKeys, amendKeys = [] } = format;
   const recognisedOnly = !capabilities.read;
   const create = format.create !== undefined;
-  return { name, aliases, title, recognisedOnly, create, capabilities, extensions, variants, configKeys, amendKeys };
+  const opensInside = format.unwrap !== undefined;
+  const about = { name, aliases, title, recognisedOnly, opensInside, create, capabilities };
+  return { ...about, extensions, variants, configKeys, amendKeys };
 }
 
 const HEADINGS = ['FORMAT', 'CAN', 'EXTENSIONS', 'VARIANTS', 'NAME'] as const;
@@ -37,7 +39,8 @@ function formatRow(format: Format): readonly string[] {
   return [names, abilities(format), extensions, variants, format.title];
 }
 
-function abilities({ capabilities, create }: Format): string {
+function abilities({ capabilities, create, unwrap }: Format): string {
+  if (unwrap !== undefined) return 'read images inside';
   if (!capabilities.read) return 'recognised';
   const words = ['read'];
   if (capabilities.write) words.push('write');
