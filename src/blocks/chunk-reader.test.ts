@@ -147,6 +147,17 @@ describe('ChunkReader', () => {
     await reader.read(SIZE, new Uint8Array(10));
   });
 
+  it('decodes a damaged chunk once for all its parts', async () => {
+    const image = wholes(2);
+    await image.storage.write(0, new Uint8Array([5, 6, 0, 0, 0, 0, 0, 0, 0, 0, 7, 7, 0, 0, 0, 0, 0, 0, 0, 0]));
+    const { reader, decoder } = readerOf(image, SIZE);
+    for (let at = 0; at < 20; at++) await expectKind(() => reader.read(at, new Uint8Array(1)), 'corrupt');
+    expect(decoder).toHaveBeenCalledTimes(1);
+    await reader.read(SIZE, new Uint8Array(1));
+    await expectKind(() => reader.read(0, new Uint8Array(1)), 'corrupt');
+    expect(decoder).toHaveBeenCalledTimes(3);
+  });
+
   it('makes nothing up for what the file does not have', async () => {
     const image = wholes(2);
     await image.storage.write(0, new Uint8Array(11).fill(5));

@@ -8,7 +8,7 @@
  * Chunks read in part are kept decoded, within a bound: the next request mostly needs the next part.
  */
 import { largest, smallest } from '../binary/numbers.ts';
-import { hex, withContext } from '../errors.ts';
+import { hex, isImageError, withContext } from '../errors.ts';
 import { allDone, markHandled } from '../storage/all-done.ts';
 import { isPromise, type MaybePromise, type ReadTarget, type Storage } from '../storage/contract.ts';
 
@@ -118,6 +118,7 @@ export class ChunkReader {
   async #readGroup(group: readonly Piece[]): Promise<void> {
     const [only] = group;
     if (group.length === 1 && only !== undefined && only.target.length < only.size) return this.#readPart(only);
+    this.#kept.forgetDamaged();
     const start = smallest(
       group.map(({ fileOffset }) => fileOffset),
       Number.POSITIVE_INFINITY,
@@ -167,14 +168,19 @@ class DecodedChunks {
   readonly #bound: number;
   readonly #chunks = new Map<string, { readonly size: number; readonly decoded: Promise<Uint8Array> }>();
   #bytes = 0;
+  #damaged: string | null = null;
 
   constructor(bound: number) {
     this.#bound = bound;
   }
 
-  /** The decoded chunk. One that failed is not kept. */
+  /**
+   * The decoded chunk. One that is damaged is kept as such until another is asked for: salvage asks for each sector of it. Other
+   * failures are not kept.
+   */
   async get({ fileOffset, storedBytes, size }: Chunk, decode: () => Promise<Uint8Array>): Promise<Uint8Array> {
     const key = `${fileOffset} ${storedBytes} ${size}`;
+    if (this.#damaged !== key) this.forgetDamaged();
     const chunk = this.#chunks.get(key) ?? { size, decoded: decode() };
     this.#delete(key);
     this.#chunks.set(key, chunk);
@@ -186,14 +192,24 @@ class DecodedChunks {
     try {
       return await chunk.decoded;
     } catch (error) {
-      if (this.#chunks.get(key) === chunk) this.#delete(key);
+      const isDamaged = isImageError(error) && error.kind === 'corrupt';
+      if (this.#chunks.get(key) !== chunk) throw error;
+      if (isDamaged) this.#damaged = key;
+      else this.#delete(key);
       throw error;
     }
+  }
+
+  /** From now on the damaged chunk is decoded again. */
+  forgetDamaged(): void {
+    if (this.#damaged !== null) this.#delete(this.#damaged);
+    this.#damaged = null;
   }
 
   clear(): void {
     this.#chunks.clear();
     this.#bytes = 0;
+    this.#damaged = null;
   }
 
   #delete(key: string): void {
