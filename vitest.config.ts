@@ -6,7 +6,10 @@ import { LongestFirst } from './scripts/test-order.mjs';
 /** Files that share a process: a separate one costs more than most of them take. */
 const SHARED = [
   'src/**/*.test.ts',
-  'test/{alternation,cli,conformance,damage,golden,moves,peers,scenarios,units}/**/*.test.ts',
+  'test/{alternation,cli,conformance,damage,golden,large,moves,peers,scenarios,units}/**/*.test.ts',
+  'test/faults/{again,errors,faults,flusher,kit,prepare,rebase-commit,timer,toy,toy-docs}.test.ts',
+  'test/faults/qcow2-{amend,bitmaps,repair,snapshots}.test.ts',
+  'test/{hostile/repair,model/growth,model/views}.test.ts',
 ];
 /** Those among them that replace modules, or what modules find when they are loaded. */
 const PRIVATE = ['src/storage/local/**/*.test.ts', 'src/vfs/stream-source.test.ts', 'src/codec/system-deflate.test.ts'];
