@@ -9,7 +9,7 @@ export const USUAL = {
   /** Files of a format that are wrong on purpose. */
   hostileFiles: 200,
   /** Ways to make an image that each maker and each program gets, of all that a kit lists. */
-  ways: 3,
+  ways: 2,
   /** Of the seeds of a kit's models one in this many is played. */
   modelSeeds: 2,
 } as const;

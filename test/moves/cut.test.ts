@@ -27,8 +27,8 @@ const TO = '/b/new.img';
 /** One in this many calls ends in the usual run; each case begins at another. Names are few, and each one counts. */
 const EVERY: Readonly<Record<string, number>> = {
   names: 1,
-  write: rounds(7, 1),
-  flush: rounds(7, 1),
+  write: rounds(11, 1),
+  flush: rounds(11, 1),
   read: rounds(197, 1),
 };
 
