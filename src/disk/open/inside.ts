@@ -160,6 +160,7 @@ async function unpack(
     const { passingStorage } = await import('./pass.ts');
     const passing = await passingStorage(chunks, content, {
       label: `${label} (${member})`,
+      storedBytes: from.size,
       name,
       environment,
       once,

@@ -60,6 +60,20 @@ describe('a compressed raw disk', () => {
     expect(warnings.join(' ')).toContain('temporary file');
   });
 
+  it.each([
+    ['a partition of 2 TiB', 0xffff_ffff],
+    ['a partition that is a little too long', SIZE / 512],
+  ])('is unpacked into a file where its partition table has %s', async (_, sectors) => {
+    const disk = Buffer.from(DATA);
+    disk.writeUInt8(0x83, 446 + 4);
+    disk.writeUInt32LE(1, 446 + 8);
+    disk.writeUInt32LE(sectors, 446 + 12);
+    disk.writeUInt16LE(0xaa55, 510);
+    const { content, warnings } = await converted('a.img.gz', gzipSync(disk));
+    expect(content.equals(disk)).toBe(true);
+    expect(warnings.join(' ')).toContain('temporary file');
+  });
+
   it('is unpacked into a file where its last bytes tell the format', async () => {
     await writeFile(join(folder, 'a.raw'), DATA);
     await convert(join(folder, 'a.raw'), join(folder, 'a.vhd'), { sourceFormat: 'raw', variant: ['fixed'] });

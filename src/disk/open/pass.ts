@@ -10,6 +10,8 @@ import { ReadOnceStorage } from '../../storage/read-once.ts';
 import type { Environment } from './environment.ts';
 import type { UnwrapOnce } from './open-image.ts';
 
+/** Most that any of the methods makes of a byte: what is said to be more is not believed. */
+const MOST_PER_BYTE = 40_000;
 /** Smaller disks are at hand as soon as they are unpacked. */
 const LEAST = 4 * 1024 * 1024;
 
@@ -17,6 +19,8 @@ const LEAST = 4 * 1024 * 1024;
 export interface PassHow {
   /** For messages. */
   readonly label: string;
+  /** Length of what is unpacked, as it is stored. */
+  readonly storedBytes: number;
   /** Of the file inside. */
   readonly name: string;
   readonly environment: Environment;
@@ -29,7 +33,7 @@ export interface PassHow {
 export async function passingStorage(
   chunks: AsyncIterable<Uint8Array>,
   { expectedSize }: InnerChunks,
-  { label, name, environment, once, isNoticed }: PassHow,
+  { label, storedBytes, name, environment, once, isNoticed }: PassHow,
 ): Promise<ReadOnceStorage | AsyncIterable<Uint8Array>> {
   const { registry } = environment;
   const storage = new ReadOnceStorage({
@@ -40,9 +44,7 @@ export async function passingStorage(
   });
   const head = await storage.readHead(LIMITS.probeHead);
   const size = (await expectedSize?.(head)) ?? null;
-  if (size === null || size < LEAST || head.length < LIMITS.probeHead || !Number.isSafeInteger(size)) {
-    return storage.all();
-  }
+  if (size === null || head.length < LIMITS.probeHead || !isPlausible(size, storedBytes)) return storage.all();
   const isRaw = (tail: Uint8Array): boolean => probeFormat({ name, size, head, tail }, registry).guessed;
   const named = registry.byExtension(name);
   if ((named !== undefined && named !== registry.fallback) || !isRaw(new Uint8Array(LIMITS.probeTail))) {
@@ -50,4 +52,9 @@ export async function passingStorage(
   }
   storage.expect(size, (tail) => !isNoticed() && isRaw(tail));
   return storage;
+}
+
+/** False also for a disk that is too small to be worth it. */
+function isPlausible(size: number, storedBytes: number): boolean {
+  return Number.isSafeInteger(size) && size >= LEAST && size <= storedBytes * MOST_PER_BYTE;
 }
