@@ -70,11 +70,6 @@ export class ReadOnceStorage implements Storage {
     return this.#size;
   }
 
-  /** Offset of the next byte. */
-  get position(): number {
-    return this.#position;
-  }
-
   /** Decodes the first bytes: `length` of them if there are that many. Called once, before anything else. */
   async readHead(length: number): Promise<Uint8Array> {
     const parts: Uint8Array[] = [];
